@@ -1,0 +1,114 @@
+"""The contract between accelerators and the simulator.
+
+An accelerator turns one Operation into a Plan: what goes where (`mapping`), how long each piece takes
+(`activities`, `analytical_cycles`), and the program that the cycle-level engine runs. It never decides when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+from cascadesim.accelerators.program import Program
+from cascadesim.einsum_cascades.operation import Operation
+
+Accounting: TypeAlias = Literal["physical", "artifact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A resource that runs one task at a time on `lanes` parallel lanes."""
+
+    name: str
+    lanes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EinsumActivity:
+    """What one Einsum asks of one unit, summed over the operation.
+
+    `occupancy` is the share of the unit's lanes that do useful work while it is busy with this Einsum.
+    """
+
+    name: str
+    unit: str
+    cycles: int
+    operations: Mapping[str, int] = field(default_factory=dict)  # operation class -> count of useful operations
+    occupancy: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes moved to and from DRAM."""
+
+    read_bytes: float = 0
+    write_bytes: float = 0
+
+    @property
+    def total_bytes(self) -> float:
+        return self.read_bytes + self.write_bytes
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(self.read_bytes + other.read_bytes, self.write_bytes + other.write_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of work that overlaps with itself only: the phases of a plan run one after another."""
+
+    name: str
+    activities: tuple[EinsumActivity, ...]
+    traffic: Traffic
+    analytical_cycles: float  # lower bound of the cycle level under physical accounting
+    program: Callable[[], Program] | None = None  # None: this accounting has no cycle-level form
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One operation on one accelerator."""
+
+    operation: Operation
+    accounting: Accounting
+    mapping: tuple[str, ...]  # printable lines: loop nest, tiles, residency, chosen dataflow
+    phases: tuple[Phase, ...]
+    dynamic_energy_j: Mapping[str, float] | None  # component -> joules, None where the model has no energy
+
+    @property
+    def traffic(self) -> Traffic:
+        return sum((phase.traffic for phase in self.phases), Traffic())
+
+
+class Accelerator(Protocol):
+    """What the simulator may ask. Built by `accelerators.catalogue.load`; every method is pure."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def clock_hz(self) -> float: ...
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """Every unit a report lists, DRAM included."""
+        ...
+
+    @property
+    def attention(self) -> str:
+        """Name of the attention cascade it runs when none is asked for."""
+        ...
+
+    @property
+    def leakage_w(self) -> float:
+        """Static power; 0 where the preset states none."""
+        ...
+
+    def area_um2(self) -> Mapping[str, float] | None:
+        """Component -> area; None where the model has no area."""
+        ...
+
+    def plan(self, operation: Operation, accounting: Accounting) -> Plan:
+        """Raises CascadeSimError if the operation cannot be mapped, saying why and what can."""
+        ...
+
+

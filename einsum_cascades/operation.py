@@ -1,0 +1,38 @@
+"""One piece of work of a model: a cascade with its extents bound, how often it runs, and which pairs it attends.
+
+A workload is a list of operations; an accelerator plans one operation at a time and knows no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from cascadesim.einsum_cascades.ir import Cascade
+from cascadesim.einsum_cascades.masks import FULL, KeyInterval
+
+Kind: TypeAlias = Literal["attention", "linear", "elementwise"]
+Extents: TypeAlias = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`cascade` run `count` times on ranks of the sizes in `extents`.
+
+    attention: extents b, h (query heads), g (query heads per key/value head; h is a multiple of g), m (keys),
+    p (queries), e (query/key depth), f (value depth).
+    linear: Z[r,n] = A[r,k] * W[k,n], extents r (rows), k, n, and x (independent copies with weights of their own:
+    experts, heads).
+    elementwise: extents r (rows), d (elements per row).
+    """
+
+    name: str
+    kind: Kind
+    cascade: Cascade
+    extents: Extents
+    count: int = 1
+    mask: KeyInterval = FULL
+    layer: str = ""  # the kind of layer it belongs to, where a model has several
+
+    def extent(self, rank: str) -> int:
+        return dict(self.extents)[rank]
