@@ -1,0 +1,43 @@
+# Two commands: `make demo` runs the main job, `make test` runs all tests. Each sets up the environment it needs.
+# Needs Python 3.11 or later (with venv) and make; PYTHON=… and VENV=… choose others.
+
+VENV ?= .venv
+PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$candidate && break; done)
+
+.PHONY: demo test quick lint types readme clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/simulate --arch fusemax --workload llama
+
+test: $(VENV)/installed-test
+	$(VENV)/bin/pytest
+
+quick: $(VENV)/installed-test
+	$(VENV)/bin/pytest -m "not slow"
+
+lint: $(VENV)/installed-test
+	$(VENV)/bin/ruff check .
+
+types: $(VENV)/installed-test
+	$(VENV)/bin/mypy -p cascadesim.einsum_cascades -p cascadesim.accelerators -p cascadesim.simulator \
+		-p cascadesim.kernels -p cascadesim.validation
+
+readme: $(VENV)/installed-test  ## rewrite the generated parts of the README from the data
+	$(VENV)/bin/python -m cascadesim.validation.readme README.md
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@touch $@ $(VENV)/installed
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or later with venv; give one with PYTHON=…" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)

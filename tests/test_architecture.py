@@ -1,0 +1,119 @@
+"""The shape of the code: layers point one way, imports are inert, sizes stay readable."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = ("einsum_cascades", "accelerators", "simulator", "validation")  # each may import itself and those before it
+FOLDERS = (*LAYERS, "kernels")
+MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+LONGEST_MODULE_LINES = 400
+LONGEST_FUNCTION_LINES = 50
+MEDIAN_FUNCTION_LINES = 10
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every absolute module name that `path` imports, wherever in the file; relative imports are refused."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(path)}:{node.lineno}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{name(path)}:{node.lineno} {node.name}", (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def layer_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "cascadesim" and len(parts) > 1 else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_layers_point_one_way(path: Path) -> None:
+    own = path.relative_to(ROOT).parts[0]
+    allowed = {"kernels"} if own == "kernels" else set(LAYERS[: LAYERS.index(own) + 1])
+    if own == "validation":
+        allowed.add("kernels")
+    reached = {layer for layer in map(layer_of, imports(path)) if layer}
+    assert reached <= allowed, f"{name(path)} reaches {sorted(reached - allowed)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_our_folders_are_never_imported_by_their_bare_name(path: Path) -> None:
+    """`import simulator` works by accident from the root and makes a second copy of every class."""
+    bare = {module for module in imports(path) if module.split(".")[0] in (*FOLDERS, "tests")}
+    assert not bare
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_only_kernels_and_validation_may_reach_torch(path: Path) -> None:
+    roots = {module.split(".")[0] for module in imports(path)}
+    if path.relative_to(ROOT).parts[0] in LAYERS[:3]:
+        assert not roots & {"torch", "triton"}
+
+
+def test_kernels_import_only_torch_triton_and_numpy() -> None:
+    standard = {"__future__", "collections", "dataclasses", "functools", "math", "pathlib", "typing"}
+    for path in (ROOT / "kernels").rglob("*.py"):
+        foreign = {module.split(".")[0] for module in imports(path)} - standard
+        assert foreign <= {"torch", "triton", "numpy", "cascadesim"}, name(path)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_pure_layers_use_no_clock_random_numbers_or_environment(path: Path) -> None:
+    if path.relative_to(ROOT).parts[0] in LAYERS[:3]:
+        roots = {module.split(".")[0] for module in imports(path)}
+        assert not roots & {"time", "random", "datetime", "secrets", "uuid"}
+        source = path.read_text(encoding="utf-8")
+        assert "os.environ" not in source
+        assert "np.random" not in source
+
+
+def test_no_accelerator_is_named_in_the_simulator() -> None:
+    names = {folder.name for folder in (ROOT / "accelerators").iterdir() if (folder / "presets").is_dir()}
+    assert names
+    for path in (ROOT / "simulator").rglob("*.py"):
+        code = {node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name)}
+        assert not code & names, name(path)
+        assert not {module for module in imports(path) if set(module.split(".")) & names}, name(path)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_a_module_says_what_it_knows(path: Path) -> None:
+    assert ast.get_docstring(tree(path)), f"{name(path)} has no docstring"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_modules_and_functions_fit_a_screen(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE_LINES
+    for where, lines in functions(path):
+        assert lines <= LONGEST_FUNCTION_LINES, f"{where}: {lines} lines"
+
+
+def test_the_median_function_is_short() -> None:
+    lengths = [lines for path in MODULES for _, lines in functions(path)]
+    assert statistics.median(lengths) < MEDIAN_FUNCTION_LINES
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    empty = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
+    assert not [name(path) for path in MODULES if path.stem in empty]

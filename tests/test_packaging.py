@@ -1,0 +1,88 @@
+"""What is installed: five folders under one namespace, nothing generic at the top level, data files included."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("einsum_cascades", "accelerators", "simulator", "kernels", "validation")
+
+
+def isolated(code: str, python: str = sys.executable) -> str:
+    """Standard output of `code` in an isolated interpreter far from the checkout."""
+    return subprocess.run(
+        [python, "-I", "-c", code], cwd=ROOT.anchor, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_no_generic_name_is_importable_once_installed() -> None:
+    code = f"import importlib.util as u; print([n for n in {(*FOLDERS, 'tests')!r} if u.find_spec(n)])"
+    assert isolated(code) == "[]"
+
+
+def test_the_namespace_has_no_init_and_every_folder_is_typed() -> None:
+    assert not (ROOT / ".src" / "cascadesim" / "__init__.py").exists()
+    for folder in FOLDERS:
+        assert (ROOT / folder / "py.typed").is_file()
+        assert (ROOT / ".src" / "cascadesim" / folder).resolve() == ROOT / folder
+
+
+def test_kernels_init_is_inert() -> None:
+    """Visible as `kernels` from the repository root, where transformers probes for another package of that name."""
+    body = ast.parse((ROOT / "kernels" / "__init__.py").read_text(encoding="utf-8")).body
+    docstring, version = body
+    assert isinstance(docstring, ast.Expr)
+    assert isinstance(version, ast.Assign)
+    assert ast.unparse(version) == "__version__ = '0'"
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as a user would get it: built from the source distribution."""
+    target = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--outdir", str(target), str(ROOT)], check=True, capture_output=True
+    )
+    return next(target.glob("*.whl"))
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_code_and_data_under_one_name(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {entry.split("/")[0] for entry in names} == {"cascadesim", "cascadesim-0.1.0.dist-info"}
+    expected = [
+        path.relative_to(ROOT)
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix in {".py", ".yaml", ".csv", ".json", ".cascade", ".typed"}
+    ]
+    missing = [str(path) for path in expected if f"cascadesim/{path.as_posix()}" not in names]
+    assert len(expected) > 60
+    assert not missing
+
+
+@pytest.mark.slow
+def test_the_installed_wheel_runs_the_main_job(wheel: Path, tmp_path: Path) -> None:
+    """Its own environment holds the wheel alone; the dependencies come from the one that runs the tests."""
+    venv.create(tmp_path / "env", with_pip=False, symlinks=True)
+    python = tmp_path / "env" / "bin" / "python"
+    site = Path(isolated("import sysconfig; print(sysconfig.get_path('purelib'))", str(python)))
+    zipfile.ZipFile(wheel).extractall(site)
+    borrowed = Path(next(path for path in sys.path if path.endswith("site-packages")))
+    links = [entry for entry in borrowed.iterdir() if not entry.name.startswith(("_cascadesim", "cascadesim"))]
+    for entry in links:
+        if not (site / entry.name).exists() and entry.suffix != ".pth":
+            os.symlink(entry, site / entry.name)
+    code = "import cascadesim.simulator as s; print(s.__path__[0]); "
+    assert str(tmp_path) in isolated(code, str(python))
+    run = "import sys; sys.argv = ['simulate', '--arch', 'fusemax', '--workload', 'llama', '--format', 'csv']; "
+    output = isolated(run + "from cascadesim.simulator.cli import simulate_main; simulate_main()", str(python))
+    assert "llama-3.1-8b" in output
