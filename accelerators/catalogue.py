@@ -1,0 +1,72 @@
+"""Finds accelerators: every folder beside this file with a `presets/` folder, every YAML file in it a name.
+
+A new accelerator is a new folder with `accelerator.py: build(name, content, source)`; a new configuration is one YAML
+file. Nothing is registered. Knows no accelerator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from cascadesim.accelerators.protocol import Accelerator
+from cascadesim.einsum_cascades.errors import SpecError, UnknownNameError, suggestion
+from cascadesim.einsum_cascades.schema import read_yaml, with_settings
+
+ROOT = Path(__file__).parent
+
+
+@cache
+def presets() -> Mapping[str, Path]:
+    """`folder/preset` -> its file, in order of folder and name."""
+    return {f"{path.parent.parent.name}/{path.stem}": path for path in sorted(ROOT.glob("*/presets/*.yaml"))}
+
+
+def folders() -> tuple[str, ...]:
+    """The accelerators, one folder each."""
+    return tuple(dict.fromkeys(name.split("/")[0] for name in presets()))
+
+
+def preset_names() -> tuple[str, ...]:
+    """The short names, as `--arch` takes them. Two folders must not share one: then only `folder/preset` works."""
+    short = [name.split("/")[1] for name in presets()]
+    return tuple(sorted(name for name in set(short) if short.count(name) == 1))
+
+
+def load(name: str, settings: Sequence[str] = ()) -> Accelerator:
+    """The accelerator called `name` (preset, folder/preset, or path of a YAML file), with `dotted.field=value` changes.
+
+    Raises UnknownNameError for an unknown name, SpecError for a file or a setting that cannot be used.
+    """
+    path = _find(name)
+    content = with_settings(read_yaml(path), settings)
+    folder = content.get("architecture")
+    if not isinstance(folder, str) or folder not in folders():
+        raise SpecError(f"{path.name}: architecture: {_wrong_folder(folder)}")
+    module = import_module(f"{__package__}.{folder}.accelerator")
+    label = path.stem if path in presets().values() else path.name
+    return cast(Accelerator, module.build(label, content, path.name))
+
+
+def _find(name: str) -> Path:
+    if name.lower().endswith((".yaml", ".yml")):
+        return Path(name)
+    matches = list(_matches(name))
+    if len(matches) != 1:
+        raise UnknownNameError("architecture", name, preset_names() if not matches else presets())
+    return matches[0]
+
+
+def _matches(name: str) -> Iterator[Path]:
+    for full, path in presets().items():
+        if name == full or name == full.split("/")[1]:
+            yield path
+
+
+def _wrong_folder(given: object) -> str:
+    if given is None:
+        return f"missing; known: {', '.join(folders())}"
+    return f"no accelerator {given!r}{suggestion(str(given), folders())}"

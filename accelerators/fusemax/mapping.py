@@ -1,0 +1,202 @@
+"""What goes where: score tiles over the 2D array, query tiles resident in the buffer, keys streamed past them.
+
+Loop nest, outer to inner: instance (batch and key/value head), p2 (groups of resident query tiles), m1 (key tiles),
+p1 (resident query tiles), then m0 over the rows and p0 over the columns. Knows extents, masks and capacities; no
+cycles, no energy. FuseMax (MICRO'24), section V, mapping 1; `P1`: shared rule of spec 5.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.masks import FULL, KeyInterval
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`key_tiles` key tiles in a row, each meeting `query_tiles` resident query tiles from `first_query_tile` on."""
+
+    key_tiles: int
+    query_tiles: int
+    first_query_tile: int = 0  # counted from the first query tile of the group
+
+    @property
+    def tiles(self) -> int:
+        return self.key_tiles * self.query_tiles
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Query tiles that are resident together, and what passes by them; `times` such groups in a row."""
+
+    query_tiles: int
+    steps: tuple[Step, ...]
+    times: int = 1
+
+    @property
+    def key_tiles(self) -> int:
+        """Key (and value) tiles fetched for one such group."""
+        return sum(step.key_tiles for step in self.steps)
+
+    @property
+    def tiles(self) -> int:
+        """Score tiles of one such group."""
+        return sum(step.tiles for step in self.steps)
+
+
+@dataclass(frozen=True)
+class AttentionShape:
+    """The extents of one attention operation, independent of any hardware."""
+
+    instances: int  # batch x key/value heads x how often the operation runs
+    queries: int
+    keys: int
+    query_depth: int  # E
+    value_depth: int  # F
+    group: int = 1  # query heads per key/value head
+    mask: KeyInterval = FULL
+
+    @cached_property
+    def pairs(self) -> int:
+        """(query, key) pairs that one instance attends."""
+        return self.group * self.mask.attended_pairs(self.queries, self.keys)
+
+
+@dataclass(frozen=True)
+class AttentionTiles:
+    """The tiles of one attention operation on a `rows` x `columns` array.
+
+    Of one instance: `query_tiles` query tiles (those of all heads of the group, position by position), `key_tiles`
+    key tiles; P1 query tiles are resident at a time, in P2 groups. The buffer holds `buffer_tiles` query tiles at
+    most, and beside P1 of them `kv_slots` pairs of a key tile and a value tile.
+    """
+
+    shape: AttentionShape
+    rows: int
+    columns: int
+    buffer_tiles: int
+    P1: int
+    kv_slots: int
+
+    @property
+    def P2(self) -> int:
+        return -(-self.query_tiles // self.P1)
+
+    @property
+    def packed(self) -> bool:
+        """Whether the queries of several heads lie side by side in the columns (few queries: decode)."""
+        return self.shape.queries < self.columns
+
+    @property
+    def query_tiles(self) -> int:
+        return query_tiles(self.shape.queries, self.shape.group, self.columns)
+
+    @property
+    def key_tiles(self) -> int:
+        return -(-self.shape.keys // self.rows)
+
+    @cached_property
+    def key_range(self) -> tuple[Counts, Counts]:
+        """First and last key tile (inclusive; empty where last < first) of each query tile of an instance."""
+        shape = self.shape
+        tile = shape.queries if self.packed else self.columns
+        copies = self.query_tiles if self.packed else shape.group
+        first, last = shape.mask.key_tiles(shape.queries, shape.keys, tile, self.rows)
+        return np.repeat(first, copies), np.repeat(last, copies)
+
+    @cached_property
+    def visits(self) -> Counts:
+        """Key tiles that each query tile meets."""
+        first, last = self.key_range
+        visits: Counts = np.maximum(last - first + 1, 0)
+        return visits
+
+    @cached_property
+    def tile_queries(self) -> Counts:
+        """Columns in use in each query tile: all, but for the last tile of a head (or of the packed heads)."""
+        used = np.full(self.query_tiles, self.columns, dtype=np.int64)
+        if self.packed:
+            used[-1] = self.shape.group * self.shape.queries - (self.query_tiles - 1) * self.columns
+        else:
+            used[-self.shape.group :] = self.shape.queries - (self.query_tiles // self.shape.group - 1) * self.columns
+        return used
+
+    @cached_property
+    def tiles(self) -> int:
+        """Score tiles of the whole operation (T)."""
+        return self.shape.instances * int(self.visits.sum())
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The stream of one instance: what the cycle-level engine runs, equal neighbours joined."""
+        found = (self._group(start) for start in range(0, self.query_tiles, self.P1))
+        return tuple(Group(query_tiles, steps, sum(1 for _ in run)) for (query_tiles, steps), run in groupby(found))
+
+    def _group(self, start: int) -> tuple[int, tuple[Step, ...]]:
+        first, last = (bound[start : start + self.P1] for bound in self.key_range)
+        return len(first), tuple(_steps(first, last))
+
+
+def _steps(first: Counts, last: Counts) -> Iterator[Step]:
+    """Key tiles in order, joined while the same query tiles meet them (both ends of the ranges only move forwards)."""
+    edges = np.unique(np.concatenate([first, last + 1]))
+    for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        from_query = int(np.searchsorted(last, begin, side="left"))
+        to_query = int(np.searchsorted(first, begin, side="right"))
+        if to_query > from_query:
+            yield Step(end - begin, to_query - from_query, from_query)
+
+
+def query_tiles(queries: int, group: int, columns: int) -> int:
+    """Query tiles of one key/value head: heads apart where each fills the columns, otherwise side by side."""
+    return group * -(-queries // columns) if queries >= columns else -(-group * queries // columns)
+
+
+def resident_tiles(tiles: int, buffer_tiles: int) -> int:
+    """P1: `tiles` query tiles split over the fewest groups, evenly where that costs less than one half of the buffer.
+
+    The published rule (the largest divisor of `tiles` that fits) wherever that divisor is at least half of what
+    fits, as it always is for powers of two; otherwise the balanced split.
+    """
+    fits = min(tiles, buffer_tiles)
+    divisor = largest_divisor(tiles, fits)
+    return divisor if 2 * divisor >= fits else -(-tiles // -(-tiles // fits))
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` that does not exceed `limit`."""
+    divisors = (pair for low in range(1, int(number**0.5) + 1) if number % low == 0 for pair in (low, number // low))
+    return max(divisor for divisor in divisors if divisor <= limit)
+
+
+def map_tiles(
+    shape: AttentionShape, spec: SpatialArray, resident_words_per_query: int, resident_capacity_bytes: int | None = None
+) -> AttentionTiles:
+    """Tile `shape` for `spec`: what fits the buffer beside one key tile and one value tile (spec 5.2).
+
+    `resident_words_per_query`: words that stay in the buffer for each query (its Q, its running values, ...).
+    Raises CascadeSimError if not even one query tile fits.
+    """
+    rows, columns, word = spec.pe_array.rows, spec.pe_array.columns, spec.word_bytes
+    capacity = resident_capacity_bytes or spec.global_buffer.capacity_bytes
+    kv_bytes = rows * (shape.query_depth + shape.value_depth) * word
+    tile_bytes = columns * resident_words_per_query * word
+    fits = (capacity - kv_bytes) // tile_bytes
+    if fits < 1:
+        raise CascadeSimError(
+            f"global_buffer.capacity_bytes: {capacity} bytes hold no query tile; {columns} queries of "
+            f"{resident_words_per_query} words beside {rows} keys and values need at least {kv_bytes + tile_bytes}"
+        )
+    tiles = query_tiles(shape.queries, shape.group, columns)
+    p1 = resident_tiles(tiles, fits)
+    return AttentionTiles(shape, rows, columns, fits, p1, (capacity - p1 * tile_bytes) // kv_bytes)

@@ -1,0 +1,108 @@
+"""What a spatial array is made of: arrays of processing elements, register files, a buffer, a DRAM channel.
+
+Frozen, strict values read from YAML presets. Knows sizes and what an operation costs in cycles; knows no mapping,
+no energy and no cascade. FuseMax (MICRO'24), section V; FLAT (ASPLOS'23).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from cascadesim.einsum_cascades.schema import Positive, PositiveFloat, Spec
+
+
+class Operations(Spec):
+    """Cycles that one processing element spends on one operation of each class; an absent class it cannot do.
+
+    `exp_by`: an exponential is either a sequence of `exp` multiply-accumulates, or one trip through a unit of its own.
+    `exp_subtracts`: the exponential takes `x - y`, so that the subtraction costs no cycle of its own.
+    """
+
+    mac: Positive | None = None
+    add: Positive | None = None
+    max: Positive | None = None
+    exp: Positive | None = None
+    divide: Positive | None = None
+    exp_by: Literal["mac", "unit"] = "unit"
+    exp_subtracts: bool = False
+
+    @property
+    def cycles(self) -> dict[str, int]:
+        """Operation class -> cycles, of the classes that the element can do."""
+        found = {"mac": self.mac, "add": self.add, "max": self.max, "exp": self.exp, "divide": self.divide}
+        return {name: cycles for name, cycles in found.items() if cycles is not None}
+
+    @model_validator(mode="after")
+    def _exponentials_need_macs(self) -> Self:
+        if self.exp is not None and self.exp_by == "mac" and self.mac is None:
+            raise ValueError("exp_by: mac needs the operation mac")
+        return self
+
+
+class PeArray(Spec):
+    """A systolic array: operands enter at the left and the top and move one element per cycle."""
+
+    rows: Positive
+    columns: Positive
+    register_words_per_pe: Positive
+    operations: Operations
+
+    @property
+    def elements(self) -> int:
+        return self.rows * self.columns
+
+
+class VectorArray(Spec):
+    """A row of lanes that works on one vector at a time."""
+
+    lanes: Positive
+    register_words_per_lane: Positive
+    operations: Operations
+
+
+class Buffer(Spec):
+    """An SRAM that moves at most one row per port and cycle."""
+
+    capacity_bytes: Positive
+    row_bytes: Positive
+    ports: Positive
+
+    @model_validator(mode="after")
+    def _holds_a_row(self) -> Self:
+        if self.row_bytes > self.capacity_bytes:
+            raise ValueError(f"row_bytes ({self.row_bytes}) exceed capacity_bytes ({self.capacity_bytes})")
+        return self
+
+
+class Dram(Spec):
+    bandwidth_bytes_per_s: PositiveFloat
+
+    def bytes_per_cycle(self, clock_hz: float) -> float:
+        return self.bandwidth_bytes_per_s / clock_hz
+
+
+class SpatialArray(Spec):
+    """A 2D array for tensor products, a 1D array for row statistics, one shared buffer, one DRAM channel.
+
+    `leakage_w_per_um2`: static power per area, for physical accounting only; no source gives one, so the presets
+    say 0 (`assumed:` there).
+    """
+
+    architecture: str  # the folder of accelerators/ that plans for it
+    clock_hz: PositiveFloat
+    word_bytes: Positive
+    pe_array: PeArray
+    vector_array: VectorArray
+    global_buffer: Buffer
+    dram: Dram
+    leakage_w_per_um2: float = 0.0
+
+    @property
+    def buffer_words(self) -> int:
+        return self.global_buffer.capacity_bytes // self.word_bytes
+
+    @property
+    def dram_bytes_per_cycle(self) -> float:
+        return self.dram.bytes_per_cycle(self.clock_hz)
