@@ -5,11 +5,12 @@ A workload is a list of operations; an accelerator plans one operation at a time
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Cascade
-from cascadesim.einsum_cascades.masks import FULL, KeyInterval
+from cascadesim.einsum_cascades.masks import FULL, Mask
 
 Kind: TypeAlias = Literal["attention", "linear", "elementwise"]
 Extents: TypeAlias = tuple[tuple[str, int], ...]
@@ -31,8 +32,17 @@ class Operation:
     cascade: Cascade
     extents: Extents
     count: int = 1
-    mask: KeyInterval = FULL
+    mask: Mask = FULL
     layer: str = ""  # the kind of layer it belongs to, where a model has several
+
+    def __post_init__(self) -> None:
+        small = [f"{rank}={size}" for rank, size in (*self.extents, ("count", self.count)) if size < 1]
+        if small:
+            raise CascadeSimError(f"{self.name}: every extent must be at least 1, got {', '.join(small)}")
 
     def extent(self, rank: str) -> int:
         return dict(self.extents)[rank]
+
+    def with_cascade(self, cascade: Cascade) -> Operation:
+        """The same work written as another cascade (attention in 1 pass instead of 3)."""
+        return replace(self, cascade=cascade)
