@@ -11,26 +11,43 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-Factor: TypeAlias = int | str  # a number, or the name of an extent such as 'M0'
+Factor: TypeAlias = int | str | tuple[int | str, ...]  # a number, an extent such as 'M0', or a product of them
 Reduction: TypeAlias = Literal["add", "max", "min"]
 Comparison: TypeAlias = Literal["<", "<=", ">", ">=", "==", "!="]
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """One coordinate: `(sum of rank * factor + offsets) // divisor`.
+    """One coordinate: `(sum of rank * factor + offsets) // divisor`, or the value of a tensor (`gather`).
 
     `m` is `((m,1),)`; `m1*M0+m0` is `((m1,M0),(m0,1))`; `m1+1` has offset `(1,)`; the final state `M1` has no
-    terms and offset `('M1',)`; `h//G` has divisor `G`.
+    terms and offset `('M1',)`; `0` has neither; `h//G` has divisor `G`; `V[I[j],d]` gathers through `I[j]`.
     """
 
     terms: tuple[tuple[str, Factor], ...] = ()
     offsets: tuple[Factor, ...] = ()
     divisor: Factor = 1
+    gather: Access | None = None
 
     @property
     def ranks(self) -> tuple[str, ...]:
-        return tuple(rank for rank, _ in self.terms)
+        if self.gather is not None:
+            return self.gather.ranks
+        return tuple(dict.fromkeys(rank for rank, _ in self.terms))
+
+    @property
+    def rank(self) -> str | None:
+        """The rank, where the coordinate is exactly one rank; None otherwise."""
+        plain = len(self.terms) == 1 and self.terms[0][1] == 1 and not self.offsets and self.divisor == 1
+        return self.terms[0][0] if plain else None
+
+    @property
+    def step(self) -> tuple[str, int] | None:
+        """`(rank, k)`, where the coordinate is `rank + k` for a whole number k; None otherwise."""
+        if len(self.terms) != 1 or self.terms[0][1] != 1 or self.divisor != 1 or len(self.offsets) > 1:
+            return None
+        offset = self.offsets[0] if self.offsets else 0
+        return (self.terms[0][0], offset) if isinstance(offset, int) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +107,39 @@ Expression: TypeAlias = Access | Constant | Extent | Apply | Select
 
 
 def accesses(expression: Expression) -> Iterator[Access]:
-    """Every tensor access, left to right."""
+    """Every tensor access, left to right; a gathering access before the tensor that holds its coordinates."""
     match expression:
-        case Access():
+        case Access(indices=indices):
             yield expression
+            for index in indices:
+                if index.gather is not None:
+                    yield from accesses(index.gather)
         case Apply(operands=operands):
             for operand in operands:
                 yield from accesses(operand)
         case Select(value=value, otherwise=otherwise):
             yield from accesses(value)
             yield from accesses(otherwise)
+
+
+def conditions(expression: Expression) -> Iterator[Condition]:
+    """Every condition on coordinates, left to right."""
+    match expression:
+        case Apply(operands=operands):
+            for operand in operands:
+                yield from conditions(operand)
+        case Select(conditions=own, value=value, otherwise=otherwise):
+            yield from own
+            yield from conditions(value)
+            yield from conditions(otherwise)
+
+
+def bound_ranks(expression: Expression) -> tuple[str, ...]:
+    """Rank variables of an expression: those of its accesses, then those that only its conditions have."""
+    found = dict.fromkeys(rank for access in accesses(expression) for rank in access.ranks)
+    for condition in conditions(expression):
+        found.update(dict.fromkeys(condition.left.ranks + condition.right.ranks))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -125,14 +165,17 @@ class Einsum:
     @cached_property
     def ranks(self) -> tuple[str, ...]:
         """The iteration space: output ranks first, then the ranks that only the right-hand side has."""
-        found = dict.fromkeys(self.output.ranks)
-        for access in self.inputs:
-            found.update(dict.fromkeys(access.ranks))
-        return tuple(found)
+        return tuple(dict.fromkeys(self.output.ranks + bound_ranks(self.expression)))
 
     @cached_property
     def reduced_ranks(self) -> tuple[str, ...]:
         return tuple(rank for rank in self.ranks if rank not in self.output.ranks)
+
+    @cached_property
+    def iterates(self) -> tuple[str, ...]:
+        """Ranks along which this Einsum writes the next value of a state (`RM[h,m1+1,p]` iterates over m1)."""
+        steps = [index.step for index in self.output.indices]
+        return tuple(rank for rank, offset in filter(None, steps) if offset > 0)
 
 
 @dataclass(frozen=True)
@@ -162,6 +205,10 @@ class Cascade:
     @cached_property
     def ranks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(rank for einsum in self.einsums for rank in einsum.ranks))
+
+    @cached_property
+    def iterative_ranks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(rank for einsum in self.einsums for rank in einsum.iterates))
 
     def einsum(self, name: str) -> Einsum:
         """The last Einsum that writes `name` (an initial state is written before its update)."""

@@ -109,7 +109,7 @@ def _yaml_problem(error: Exception) -> str:
 
 
 def validate(model: type[SpecType], content: Mapping[str, Any], source: str) -> SpecType:
-    """`content` as a `model`, its lists as tuples. Raises SpecError listing every problem as `source: path: message`."""
+    """`content` as a `model`, its lists as tuples. Raises SpecError listing every problem as `source: path: what`."""
     try:
         return model.model_validate(_frozen(dict(content)))
     except ValidationError as error:

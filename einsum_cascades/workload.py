@@ -1,0 +1,212 @@
+"""Real models as lists of operations: sizes come from one YAML file per model, each with its source.
+
+Knows layers, phases and scopes; knows no hardware. `load_workload("llama-3.1-8b").operations(...)` is the way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+from pydantic import model_validator
+
+from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.cache import cached_words
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.ir import Cascade
+from cascadesim.einsum_cascades.layers import Attention, Experts, FeedForward, Layer, Size
+from cascadesim.einsum_cascades.lowering import Run, final_norm, layer_operations, lm_head
+from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.parameters import Norm, layer_parameters, norm_parameters
+from cascadesim.einsum_cascades.projections import LayerSizes, Phase
+from cascadesim.einsum_cascades.schema import Spec, validate, with_settings
+
+Scope: TypeAlias = Literal["attention", "linear", "model"]
+
+LONGEST_SEQUENCE = 2**30  # assumed: a thousand times the longest context in use; arrays over tiles stay small
+
+class Workload(Spec):
+    """A model: its layers by kind, the sizes they share, and the batch and length it runs with by default.
+
+    `sequence_length` counts tokens of the main stream (image or video tokens in diffusion; of the encoder and of the
+    decoder alike in an encoder-decoder). Text that is attended besides has `text_length`.
+    """
+
+    name: str
+    kind: Literal["encoder", "decoder", "encoder-decoder", "vision", "diffusion"]
+    source: str
+    certainty: str
+    batch: Size
+    sequence_length: Size
+    max_context: Size | None = None
+    text_length: Size | None = None
+    text_hidden: Size | None = None  # None: text is projected to hidden beforehand
+    hidden: Size
+    vocabulary: Size | None = None
+    tied_embeddings: bool = False
+    norm: Norm
+    norms_per_layer: Literal[2, 4] = 2  # 4: also after attention and feed-forward
+    final_norms: Literal[0, 1, 2] = 1
+    layout: str | None = None  # of the tokens, such as 30x48x80 (time x height x width)
+    attention: Attention | None = None
+    ffn: FeedForward | None = None
+    experts: Experts | None = None
+    layers: Mapping[str, Layer]
+    other_parameters: Mapping[str, int] = {}
+    not_modelled: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> Workload:
+        problems = [problem for name, layer in self.layers.items() for problem in self._missing(name, layer)]
+        if not self.layers:
+            problems.append("layers: at least one kind of layer is needed")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _missing(self, name: str, layer: Layer) -> Iterator[str]:
+        """What a layer uses and the file does not give."""
+        if (layer.attention or self.attention) is None:
+            yield f"layers.{name}: needs an attention section, of its own or of the model"
+        if layer.feed_forward == "dense" and (layer.ffn or self.ffn) is None:
+            yield f"layers.{name}: needs an ffn section, of its own or of the model"
+        if layer.feed_forward == "experts" and self.experts is None:
+            yield f"layers.{name}: needs an experts section of the model"
+        if (layer.joint or layer.cross == "text") and self.text_length is None:
+            yield f"layers.{name}: attends text, so text_length is needed"
+        attention = layer.attention or self.attention
+        if attention is not None and attention.latent is not None and layer.mask == "full":
+            yield f"layers.{name}: latent attention needs mask: causal"
+
+    @property
+    def generates(self) -> bool:
+        """Whether it produces one token at a time (some layer is causal), so that it has a decode phase."""
+        return any(layer.mask == "causal" for layer in self.layers.values())
+
+    def operations(
+        self,
+        *,
+        sequence_length: int | None = None,
+        batch: int | None = None,
+        phase: Phase = "prefill",
+        scope: Scope = "model",
+        attention: str | None = None,
+    ) -> tuple[Operation, ...]:
+        """What runs. `attention`, `linear`: one layer of each kind that differs there; `model`: everything, counted.
+
+        Decode runs the layers that generate, one query per sequence, `sequence_length` keys in the cache.
+        `attention` names a cascade; without it attention is written in its 3-pass form, and an accelerator re-binds it.
+        """
+        length, sequences = self._length(sequence_length), _positive("batch", self.batch if batch is None else batch)
+        if phase == "decode" and not self.generates:
+            raise CascadeSimError(f"{self.name}: phase decode needs a model that generates, and no layer of it is causal")
+        run = Run(sequences, length, self.text_length or 0, phase, _attention_cascade(attention), self.norm,
+                  self.norms_per_layer)
+        per_layer = {
+            name: tuple(
+                replace(operation, layer=name)
+                for operation in layer_operations(self.sizes(layer), _on_layer(self.name, layer, run))
+            )
+            for name, layer in self.layers.items()
+            if phase == "prefill" or layer.mask == "causal"
+        }
+        return (*self._counted(per_layer), *self._head(run)) if scope == "model" else one_of_each(per_layer, scope)
+
+    def parameters(self) -> int:
+        """Numbers the model stores: everything in its file, `other_parameters` included."""
+        layers = sum(
+            layer.count * layer_parameters(self.sizes(layer), self.norm, self.norms_per_layer)
+            for layer in self.layers.values()
+        )
+        heads = 0 if self.vocabulary is None else 2 if self.generates and not self.tied_embeddings else 1
+        embeddings = heads * (self.vocabulary or 0) * self.hidden
+        final = self.final_norms * norm_parameters(self.norm, self._last_hidden)
+        return layers + embeddings + final + sum(self.other_parameters.values())
+
+    def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: int = 2) -> int:
+        """Bytes the KV cache holds when every sequence has `sequence_length` keys; 0 for a model that keeps none."""
+        length = self._length(sequence_length)
+        words = sum(
+            layer.count * cached_words(self.sizes(layer), length, self.text_length or 0)
+            for layer in self.layers.values()
+        )
+        return words * _positive("batch", batch) * _positive("word_bytes", word_bytes)
+
+    def notes(self, *, sequence_length: int | None = None) -> tuple[str, ...]:
+        """What a reader of a result should know: a length beyond the model's context, and what is not modelled."""
+        length = self._length(sequence_length)
+        notes = [f"{self.name}: not modelled: {gap}" for gap in self.not_modelled]
+        if self.max_context is not None and length > self.max_context:
+            notes.insert(0, f"{self.name}: {length:,} tokens exceed the model's context of {self.max_context:,}")
+        return tuple(notes)
+
+    def sizes(self, layer: Layer) -> LayerSizes:
+        """The sections that hold for a layer: its own, otherwise the model's."""
+        hidden = layer.hidden or self.hidden
+        attention = layer.attention or self.attention
+        if attention is None:  # refused when the file is read
+            raise CascadeSimError(f"{self.name}: a layer has no attention section")
+        return LayerSizes(layer, hidden, self.text_hidden or hidden, attention, layer.ffn or self.ffn, self.experts)
+
+    @property
+    def _last_hidden(self) -> int:
+        return list(self.layers.values())[-1].hidden or self.hidden
+
+    def _length(self, given: int | None) -> int:
+        length = self.sequence_length if given is None else given
+        if not 1 <= length <= LONGEST_SEQUENCE:
+            raise CascadeSimError(f"sequence length: must be 1 to {LONGEST_SEQUENCE:,}, got {length}")
+        return length
+
+    def _counted(self, per_layer: Mapping[str, Sequence[Operation]]) -> Iterator[Operation]:
+        for name, operations in per_layer.items():
+            for operation in operations:
+                yield replace(operation, count=operation.count * self.layers[name].count)
+
+    def _head(self, run: Run) -> Iterator[Operation]:
+        """After the last layer: scores of the vocabulary where the model generates, otherwise its last norm."""
+        if self.generates and self.vocabulary is not None:
+            yield from lm_head(self.hidden, self.vocabulary, run)
+        elif self.final_norms:
+            last = _on_layer(self.name, list(self.layers.values())[-1], run)
+            yield final_norm(last, last.rows, self._last_hidden)
+
+
+def one_of_each(per_layer: Mapping[str, Sequence[Operation]], kind: Scope) -> tuple[Operation, ...]:
+    """One layer of each kind that differs in operations of `kind`; kinds that do not are named together."""
+    kinds: dict[tuple[Operation, ...], list[str]] = {}
+    for name, operations in per_layer.items():
+        chosen = tuple(replace(operation, layer="") for operation in operations if operation.kind == kind)
+        kinds.setdefault(chosen, []).append(name)
+    return tuple(replace(operation, layer="+".join(names)) for chosen, names in kinds.items() for operation in chosen)
+
+
+def _on_layer(workload: str, layer: Layer, run: Run) -> Run:
+    """The run as a layer sees it that merges several tokens of the input into one."""
+    length, rest = divmod(run.sequence_length, layer.merge)
+    if rest:
+        raise CascadeSimError(
+            f"{workload}: sequence length: must be a multiple of {layer.merge}, which one of its layers merges into "
+            f"one token, got {run.sequence_length}"
+        )
+    return replace(run, sequence_length=length)
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise CascadeSimError(f"{name}: must be at least 1, got {value}")
+    return value
+
+
+def _attention_cascade(name: str | None) -> Cascade:
+    if name is None:
+        return ATTENTION_3PASS
+    from cascadesim.einsum_cascades.catalogue import load  # parses every cascade it lists
+
+    return load(name)
+
+
+def workload_from(content: Mapping[str, object], source: str, settings: Sequence[str] = ()) -> Workload:
+    """A workload from the fields of a file, `settings` replacing some. Raises SpecError with every problem."""
+    return validate(Workload, with_settings(content, settings), source)

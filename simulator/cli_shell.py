@@ -1,0 +1,66 @@
+"""Where a command meets the shell: errors become one line on standard error and an exit code, never a traceback.
+
+0 good, 1 a claim does not hold, 2 bad input, 130 interrupted. Anything else is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from cascadesim.einsum_cascades.errors import CascadeSimError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def exit_code(command: click.Command, program: str, arguments: Sequence[str]) -> int:
+    """Run `command` on `arguments`; what the process should exit with."""
+    speaker = _speaker(command, program, arguments)
+    try:
+        with command.make_context(program, list(arguments)) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except click.exceptions.Exit as request:
+        return request.exit_code
+    except click.exceptions.NoArgsIsHelpError as request:
+        print(request.format_message(), file=sys.stderr)
+        return BAD_INPUT
+    except click.ClickException as error:
+        complain(speaker, _one_line(error.format_message()))
+        return BAD_INPUT
+    except CascadeSimError as error:
+        complain(speaker, str(error))
+        return BAD_INPUT
+    except (KeyboardInterrupt, click.Abort):
+        complain(speaker, "interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _silence_standard_output()
+        return 0
+
+
+def complain(speaker: str, message: str) -> None:
+    """One line per problem. The lines of an excerpt (indented) follow theirs as they are, so that carets point."""
+    for line in message.splitlines():
+        print(line if line.startswith(" ") else f"{speaker}: {line}", file=sys.stderr)
+
+
+def _speaker(command: click.Command, program: str, arguments: Sequence[str]) -> str:
+    """The name errors start with: the sub-command where there is one."""
+    is_group = isinstance(command, click.Group)
+    return arguments[0] if is_group and arguments and arguments[0] in command.commands_known() else program
+
+
+def _one_line(message: str) -> str:
+    text = " ".join(message.split()).rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+def _silence_standard_output() -> None:
+    """The reader has gone (`| head`): let the interpreter's own last flush go nowhere instead of complaining."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,65 @@
+"""Files appear whole or not at all: written beside the target and renamed over it when the work has succeeded."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from cascadesim.einsum_cascades.errors import CascadeSimError
+
+
+@contextmanager
+def pending_file(target: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `target` when the block ends well and vanishes when it does not.
+
+    Raises CascadeSimError at once, before any work, if `target` cannot be written. What is no regular file (a
+    pipe, /dev/null) is written in place.
+    """
+    target = Path(os.path.realpath(target))  # a link keeps pointing at its file
+    if target.exists() and not target.is_file() and not target.is_dir():
+        yield target
+        return
+    pending = _beside(target)
+    try:
+        yield pending
+        os.replace(pending, target)
+    finally:
+        pending.unlink(missing_ok=True)
+
+
+@contextmanager
+def pending_files(targets: Sequence[Path | None]) -> Iterator[tuple[Path | None, ...]]:
+    """`pending_file` of several targets; None stays None. All of them appear, or none."""
+    given = [os.path.realpath(target) for target in targets if target is not None]
+    for target in given:
+        if given.count(target) > 1:
+            raise CascadeSimError(f"{target}: asked for twice; give each output a file of its own")
+    with ExitStack() as files:
+        yield tuple(target and files.enter_context(pending_file(target)) for target in targets)
+
+
+def _beside(target: Path) -> Path:
+    """A new empty file in `target`'s folder with the permissions the target has or would get."""
+    if target.is_dir():
+        raise CascadeSimError(f"{target}: is a folder, give a file")
+    if not target.parent.is_dir():
+        raise CascadeSimError(f"{target}: no folder '{target.parent}'")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise CascadeSimError(f"{target}: cannot be written: permission denied")
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".pending-", suffix=target.suffix)
+    except OSError as error:
+        raise CascadeSimError(f"{target}: cannot be written: {error.strerror}") from None
+    os.fchmod(handle, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+    os.close(handle)
+    return Path(name)
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,197 @@
+"""What a simulation found: frozen values in SI units that turn into JSON and back (`cascadesim.report/1`).
+
+Knows the meaning of every figure and the one conservation law: each unit's busy + stalled + idle cycles are the
+cycles of the run. It does not compute any of them (`summary`), nor print them (`render`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from cascadesim.accelerators.protocol import Traffic
+
+SCHEMA = "cascadesim.report/1"
+
+
+@dataclass(frozen=True)
+class UnitTime:
+    """Where every cycle of one unit went.
+
+    stalled: work was ready in its queue and waited for another unit; idle: there was nothing to do yet, or any
+    more. `utilization` counts busy cycles weighted by the share of lanes that did useful work.
+    """
+
+    name: str
+    busy_cycles: int
+    stalled_cycles: int
+    idle_cycles: int
+    utilization: float | None
+
+    @property
+    def cycles(self) -> int:
+        return self.busy_cycles + self.stalled_cycles + self.idle_cycles
+
+
+@dataclass(frozen=True)
+class EinsumTime:
+    """One Einsum on one unit. `share` is its part of the whole run, `occupancy` the useful lanes while it runs."""
+
+    name: str
+    operation: str
+    unit: str
+    operations: Mapping[str, int]  # operation class -> count
+    cycles: int
+    share: float
+    occupancy: float
+
+
+@dataclass(frozen=True)
+class OperationTime:
+    """One operation of the model, all its `count` repetitions together."""
+
+    name: str
+    kind: str
+    layer: str
+    count: int
+    cycles: float
+    share: float
+    dram_bytes: float
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Relative error of the latency that the validation suite of this model measured, and on what."""
+
+    latency: float
+    basis: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """One workload on one accelerator. None means the model has no such figure, which is not the same as zero."""
+
+    architecture: str
+    workload: str
+    attention: str | None  # name of the attention cascade; None where the scope has no attention
+    scope: str
+    layer: str | None  # which kind of layer, where the scope is one layer
+    layers: int  # how many such layers the model has; in scope model: all of them
+    phase: str
+    fidelity: str
+    accounting: str
+    batch: int
+    sequence_length: int
+    clock_hz: float
+    cycles: int
+    latency_s: float
+    analytical_cycles: int  # the closed-form figure, whatever the fidelity
+    fill_cycles: int | None  # cycle level: before the bounding unit's first task, summed over the operations
+    drain_cycles: int | None  # cycle level: after its last task
+    traffic: Traffic
+    energy_j: Mapping[str, float] | None  # by component
+    area_um2: Mapping[str, float] | None  # by component
+    units: tuple[UnitTime, ...]
+    einsums: tuple[EinsumTime, ...]
+    operations: tuple[OperationTime, ...]
+    bound_by: str | None
+    uncertainty: Uncertainty | None
+    tokens_per_s: float | None
+    time_to_first_token_s: float | None
+    notes: tuple[str, ...] = ()
+    mapping: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for unit in self.units:
+            if unit.cycles != self.cycles or min(unit.busy_cycles, unit.stalled_cycles, unit.idle_cycles) < 0:
+                raise ValueError(f"{unit} does not account for {self.cycles} cycles")
+
+    @property
+    def total_energy_j(self) -> float | None:
+        return None if self.energy_j is None else sum(self.energy_j.values())
+
+    @property
+    def total_area_um2(self) -> float | None:
+        return None if self.area_um2 is None else sum(self.area_um2.values())
+
+    @property
+    def waiting_cycles(self) -> int | None:
+        """Cycle level: what remains of the difference to the analytical figure after fill and drain."""
+        if self.fill_cycles is None or self.drain_cycles is None:
+            return None
+        return self.cycles - self.analytical_cycles - self.fill_cycles - self.drain_cycles
+
+    def unit(self, name: str) -> UnitTime | None:
+        return next((unit for unit in self.units if unit.name == name), None)
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON object of the contract (design, section 5)."""
+        return {
+            **{name: getattr(self, name) for name in _PLAIN_FIELDS},
+            "dram_bytes": _traffic(self.traffic),
+            "energy_j": _energy(self.energy_j),
+            "area_um2": _with_total(self.area_um2),
+            "utilization": {unit.name: unit.utilization for unit in self.units},
+            "units": [_unit(unit) for unit in self.units],
+            "einsums": [{**vars(einsum), "operations": dict(einsum.operations)} for einsum in self.einsums],
+            "operations": [dict(vars(operation)) for operation in self.operations],
+            "uncertainty": None if self.uncertainty is None else dict(vars(self.uncertainty)),
+            "notes": list(self.notes),
+            "mapping": list(self.mapping),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, object]) -> Report:
+        """The report that `to_dict` wrote."""
+        read = cast("Mapping[str, Any]", content)
+        return cls(
+            **{name: read[name] for name in _PLAIN_FIELDS},
+            traffic=Traffic(read["dram_bytes"]["read"], read["dram_bytes"]["write"]),
+            energy_j=read["energy_j"] and dict(read["energy_j"]["by_component"]),
+            area_um2=read["area_um2"] and {name: um2 for name, um2 in read["area_um2"].items() if name != "total"},
+            units=tuple(UnitTime(**unit, utilization=read["utilization"][unit["name"]]) for unit in read["units"]),
+            einsums=tuple(EinsumTime(**einsum) for einsum in read["einsums"]),
+            operations=tuple(OperationTime(**operation) for operation in read["operations"]),
+            uncertainty=read["uncertainty"] and Uncertainty(**read["uncertainty"]),
+            notes=tuple(read["notes"]),
+            mapping=tuple(read["mapping"]),
+        )
+
+
+_PLAIN_FIELDS = (
+    "architecture", "workload", "attention", "scope", "layer", "layers", "phase", "fidelity", "accounting", "batch",
+    "sequence_length", "clock_hz", "cycles", "latency_s", "analytical_cycles", "fill_cycles", "drain_cycles",
+    "bound_by", "tokens_per_s", "time_to_first_token_s",
+)  # fmt: skip
+
+
+def document(reports: Sequence[Report]) -> dict[str, object]:
+    """What `--format json` prints."""
+    return {"schema": SCHEMA, "reports": [report.to_dict() for report in reports]}
+
+
+def from_document(content: Mapping[str, object]) -> tuple[Report, ...]:
+    """The reports of a document. Raises ValueError on another schema."""
+    if content.get("schema") != SCHEMA:
+        raise ValueError(f"schema is {content.get('schema')!r}, expected {SCHEMA!r}")
+    return tuple(Report.from_dict(report) for report in cast("list[dict[str, object]]", content["reports"]))
+
+
+def _traffic(traffic: Traffic) -> dict[str, float]:
+    amounts = {"read": traffic.read_bytes, "write": traffic.write_bytes, "total": traffic.total_bytes}
+    return {name: int(amount) if amount == int(amount) else amount for name, amount in amounts.items()}
+
+
+def _energy(by_component: Mapping[str, float] | None) -> dict[str, object] | None:
+    if by_component is None:
+        return None
+    return {"total": sum(by_component.values()), "by_component": dict(by_component)}
+
+
+def _with_total(by_component: Mapping[str, float] | None) -> dict[str, float] | None:
+    return None if by_component is None else {"total": sum(by_component.values()), **by_component}
+
+
+def _unit(unit: UnitTime) -> dict[str, object]:
+    return {name: value for name, value in vars(unit).items() if name != "utilization"}

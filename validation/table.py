@@ -1,0 +1,185 @@
+"""Reads a CSV of published figures into typed rows, in the project's layout or in the published one.
+
+Comment lines start with `#`; `# calibration:` lines are kept (`calibration` reads them). Every problem of a file is
+reported at once, each with file, line and column. Knows no claim and no model.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from cascadesim.einsum_cascades.errors import SpecError, suggestion
+from cascadesim.validation.columns import Column, Layout, Value
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: our column names and their values; an empty cell is None."""
+
+    cells: tuple[tuple[str, Value], ...]
+    source: str
+    line: int
+
+    def get(self, column: str) -> Value:
+        return dict(self.cells).get(column)
+
+    def text(self, column: str) -> str:
+        value = self.get(column)
+        if not isinstance(value, str):
+            raise TypeError(f"{column} holds no text")
+        return value
+
+    def count(self, column: str) -> int:
+        value = self.get(column)
+        if not isinstance(value, int):
+            raise TypeError(f"{column} holds no count")
+        return value
+
+    def number(self, column: str) -> float | None:
+        value = self.get(column)
+        if isinstance(value, str):
+            raise TypeError(f"{column} holds no number")
+        return value
+
+    @property
+    def place(self) -> str:
+        return f"{self.source}, line {self.line}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one file, the comments above them, and the columns of it that nothing reads."""
+
+    rows: tuple[Row, ...]
+    comments: tuple[str, ...]
+    unread_columns: tuple[str, ...] = ()
+
+
+def published(file_name: str, layout: Layout) -> Table:
+    """A table that ships with the project."""
+    text = resources.files("cascadesim.validation").joinpath("published", file_name).read_text(encoding="utf-8")
+    return parse_table(text, layout, file_name)
+
+
+def read_table(path: Path, layout: Layout) -> Table:
+    """A user's file. Raises SpecError with all its problems."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, ValueError):
+        raise SpecError(f"{path}: cannot be read: not UTF-8 text") from None
+    return parse_table(text, layout, path.name)
+
+
+def parse_table(text: str, layout: Layout, source: str) -> Table:
+    """`text` as rows of `layout`. Raises SpecError listing every problem as `source, line N, column 'x': ...`."""
+    records = list(_records(text, source))
+    comments = tuple(line.lstrip("# ").rstrip() for line in text.splitlines() if line.startswith("#"))
+    if not records:
+        raise SpecError(f"{source}: holds no table; expected a header: {_expected(layout)}")
+    (line, header), *body = records
+    columns = _columns(header, layout, f"{source}, line {line}")
+    implied = _implied(columns, layout, source, comments, line)
+    problems: list[str] = []
+    rows = tuple(_row(record, columns, implied, f"{source}, line {number}", number, source, problems)
+                 for number, record in body)
+    problems += _duplicates(rows, layout) if not problems else []
+    if not rows:
+        problems.append(f"{source}: holds a header and no rows")
+    if problems:
+        raise SpecError("\n".join(problems))
+    unread = [name for name, column in zip(header, columns, strict=True) if column is None and name.strip()]
+    return Table(rows, comments, tuple(unread))
+
+
+def _records(text: str, source: str) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of every line that is neither a comment nor blank."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith("#") or not line.strip():
+            continue
+        try:
+            yield number, next(csv.reader([line], strict=True))
+        except csv.Error as error:
+            raise SpecError(f"{source}, line {number}: not CSV: {error}") from None
+
+
+def _columns(header: Sequence[str], layout: Layout, place: str) -> list[Column | None]:
+    """The column under each header cell, None under one that the layout does not know."""
+    columns = [layout.named(name) for name in header]
+    found = [column.name for column in columns if column is not None]
+    missing = [column.name for column in layout.columns
+               if column.required and column.name not in found and column.name not in layout.from_source]
+    unknown = [name for name, column in zip(header, columns, strict=True) if column is None and name.strip()]
+    problems = [f"{place}: no column '{name}'{_misspelt(name, unknown)}" for name in missing]
+    problems += [f"{place}: two columns give '{name}'" for name in dict.fromkeys(found) if found.count(name) > 1]
+    if problems:
+        raise SpecError("\n".join([*problems, f"{place}: expected {_expected(layout)}"]))
+    return columns
+
+
+def _misspelt(name: str, unknown: Sequence[str]) -> str:
+    close = suggestion(name, unknown)
+    return f" (is it '{close.split(chr(39))[1]}'?)" if "did you mean" in close else ""
+
+
+def _expected(layout: Layout) -> str:
+    names = [column.name if column.required else f"[{column.name}]" for column in layout.columns]
+    return f"the columns {', '.join(names)}"
+
+
+def _implied(columns: Sequence[Column | None], layout: Layout, source: str, comments: Sequence[str],
+             line: int) -> dict[str, Value]:
+    """Values of left-out columns, from the file's name or else from the source its comments cite."""
+    present = {column.name for column in columns if column is not None}
+    implied: dict[str, Value] = {}
+    for name, infer in layout.from_source.items():
+        if name in present:
+            continue
+        value = next((value for text in (source, *comments) if (value := infer(text)) is not None), None)
+        if value is None:
+            raise SpecError(f"{source}, line {line}: no column '{name}', and neither the file's name nor the source "
+                            f"in its comments says which (attn-binding.csv would)")
+        implied[name] = value
+    return implied
+
+
+def _row(record: Sequence[str], columns: Sequence[Column | None], implied: dict[str, Value], place: str, line: int,
+         source: str, problems: list[str]) -> Row:
+    cells: dict[str, Value] = dict(implied)
+    if extra := [cell for cell in record[len(columns):] if cell.strip()]:
+        problems.append(f"{place}: {len(extra)} cells more than the header has columns")
+    for position, column in enumerate(columns):
+        if column is None:
+            continue
+        text = record[position].strip() if position < len(record) else ""
+        try:
+            cells[column.name] = _cell(text, column)
+        except ValueError as error:
+            problems.append(f"{place}, column '{column.name}': {error}")
+    return Row(tuple(cells.items()), source, line)
+
+
+def _cell(text: str, column: Column) -> Value:
+    if not text:
+        if column.required:
+            raise ValueError("empty")
+        return None
+    return column.parse(text)
+
+
+def _duplicates(rows: Sequence[Row], layout: Layout) -> list[str]:
+    """A row given twice would count twice in the means."""
+    first: dict[tuple[Value, ...], Row] = {}
+    problems = []
+    for row in rows:
+        key = tuple(row.get(name) for name in layout.key)
+        if key in first:
+            named = ", ".join(str(value) for value in key)
+            problems.append(f"{row.place}: ({named}) was given in line {first[key].line} already")
+        first.setdefault(key, row)
+    return problems
