@@ -202,9 +202,9 @@ def _positive(name: str, value: int) -> int:
 def _attention_cascade(name: str | None) -> Cascade:
     if name is None:
         return ATTENTION_3PASS
-    from cascadesim.einsum_cascades.catalogue import load  # parses every cascade it lists
+    from cascadesim.einsum_cascades.catalogue import find  # parses the cascades it lists
 
-    return load(name)
+    return find(name)
 
 
 def workload_from(content: Mapping[str, object], source: str, settings: Sequence[str] = ()) -> Workload:
