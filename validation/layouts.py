@@ -22,7 +22,7 @@ ARCHITECTURES = {
 }
 EINSUMS_2D = ("QK", "LM", "SLN", "SLD", "SLNV", "AV")  # FuseMax, figure 7: Einsums of the 2D array
 ENERGY_COMPONENTS = {
-    "dram": "DRAM", "global_buffer": "L3", "register_2d": "reg2d", "register_1d": "reg1d",
+    "dram": "DRAM", "global_buffer": "L3", "registers_2d": "reg2d", "registers_1d": "reg1d",
     "mac_2d": "mac_2d", "add_2d": "add_2d", "max_2d": "max_2d", "mac_1d": "mac_1d", "add_1d": "add_1d",
     "max_1d": "max_1d", "exp_1d": "exp_1d", "divide_1d": "divide_1d",
 }  # fmt: skip

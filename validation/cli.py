@@ -1,0 +1,69 @@
+"""`cascadesim validate`: every claim with its error; exit code 1 if one does not hold.
+
+Found by the simulator's command line through the entry-point group `cascadesim.commands`. Importing it is cheap:
+models and tables are read when the command runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cascadesim.einsum_cascades.errors import CascadeSimError
+
+if TYPE_CHECKING:
+    from cascadesim.validation.compare import Verdict
+
+A_CLAIM_FAILS = 1
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[SUITE]...")
+@click.option("--data", type=click.Path(path_type=Path), metavar="FILE",
+              help="Compare with the rows of this CSV file instead of the suite's own.")
+@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.pass_context
+def validate(context: click.Context, names: tuple[str, ...], data: Path | None, output_format: str) -> None:
+    """Hold the models against published figures: claim by claim, the error and whether it stays in its tolerance.
+
+    Without a SUITE, all of them; `cascadesim list suites` names them. Exit code 1 if a claim does not hold.
+    """
+    verdicts = verdicts_of(names, data)
+    _print(verdicts, output_format)
+    if not all(verdict.holds for verdict in verdicts):
+        context.exit(A_CLAIM_FAILS)
+
+
+def suite_names() -> tuple[str, ...]:
+    """What `list suites` prints."""
+    from cascadesim.validation import suites
+
+    return suites.suite_names()
+
+
+def verdicts_of(names: tuple[str, ...], data: Path | None = None) -> tuple[Verdict, ...]:
+    """Every claim of the named suites judged. Raises CascadeSimError on an unknown suite or an unusable file."""
+    from cascadesim.validation import suites
+    from cascadesim.validation.compare import compare
+
+    if data is not None and not names:
+        raise CascadeSimError(f"--data needs a suite, whose claims are held against the file; "
+                              f"known: {', '.join(suites.suite_names())}")
+    chosen = suites.find_suites(names)
+    tables = [suites.own_data(suite) if data is None else suites.other_data(suite, data) for suite in chosen]
+    return tuple(verdict for suite, table in zip(chosen, tables, strict=True)
+                 for verdict in compare(suite, table, suites.cited_source(suite, table, data),
+                                        suites.calibrations(suite, table)))
+
+
+def _print(verdicts: tuple[Verdict, ...], output_format: str) -> None:
+    from cascadesim.validation.render import as_json, print_table
+
+    if output_format == "json":
+        click.echo(as_json(verdicts))
+        return
+    from rich.console import Console
+
+    print_table(verdicts, Console())

@@ -1,0 +1,126 @@
+"""What the models say where a table has a figure: one row in, the figures of the model in that table's columns out.
+
+The publications' own accounting (`artifact`), except for what is named cycle level. Knows our models' names and
+nothing of claims; the simulator is imported when the first row is predicted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from cascadesim.validation.claim import Prediction, Settings
+from cascadesim.validation.layouts import EINSUMS_2D, ENERGY_COMPONENTS
+from cascadesim.validation.table import Row
+
+if TYPE_CHECKING:
+    from cascadesim.accelerators.protocol import Accounting
+    from cascadesim.einsum_cascades.workload import Scope
+    from cascadesim.simulator.execution import Fidelity
+    from cascadesim.simulator.report import Report
+
+PICOJOULES_PER_JOULE = 1e12
+BATCH = 64  # FuseMax, section VI: every evaluation
+
+
+@dataclass(frozen=True)
+class Point:
+    """One layer of a model at a length, on an architecture."""
+
+    architecture: str
+    workload: str
+    sequence_length: int
+    scope: Scope = "attention"
+    fidelity: Fidelity = "analytical"
+    accounting: Accounting = "artifact"
+    settings: tuple[str, ...] = ()
+
+
+@cache
+def report(point: Point) -> Report:
+    """The simulator's only report of the point. Points recur in several suites, so they are remembered."""
+    from cascadesim.accelerators.catalogue import load
+    from cascadesim.einsum_cascades.zoo import load_workload
+    from cascadesim.simulator.simulate import simulate
+
+    (only,) = simulate(
+        load_workload(point.workload),
+        load(point.architecture, point.settings),
+        sequence_length=point.sequence_length,
+        batch=BATCH,
+        scope=point.scope,
+        fidelity=point.fidelity,
+        accounting=point.accounting,
+    )
+    return only
+
+
+def point_of(row: Row, settings: Settings, scope: Scope = "attention") -> Point:
+    architecture, workload = row.text("architecture"), row.text("workload")
+    return Point(architecture, workload, row.count("sequence_length"), scope, settings=tuple(settings))
+
+
+def attention(row: Row, settings: Settings = ()) -> Prediction:
+    found = report(point_of(row, settings))
+    return totals(found) | utilizations(found) | {f"activity_{name}": activity(found, name) for name in EINSUMS_2D}
+
+
+def attention_cycles(row: Row, settings: Settings = ()) -> Prediction:
+    """At cycle level, in physical accounting; only what the publication can be compared with."""
+    architecture, workload = row.text("architecture"), row.text("workload")
+    return totals(report(Point(architecture, workload, row.count("sequence_length"), "attention", "cycle", "physical",
+                               tuple(settings))))  # fmt: skip
+
+
+def linear(row: Row, settings: Settings = ()) -> Prediction:
+    return totals(report(point_of(row, settings, "linear")))
+
+
+def energy(row: Row, settings: Settings = ()) -> Prediction:
+    found = report(point_of(row, settings))
+    by_component = found.energy_j or {}
+    parts = {f"{ours}_pj": by_component.get(ours, 0.0) * PICOJOULES_PER_JOULE for ours in ENERGY_COMPONENTS}
+    return {**parts, "energy_pj": totals(found)["energy_pj"]}
+
+
+def area(row: Row, settings: Settings = ()) -> Prediction:
+    from cascadesim.accelerators.catalogue import load
+
+    by_component = load(row.text("architecture"), settings).area_um2() or {}
+    return {
+        "array_2d_area_um2": by_component.get("array_2d"),
+        "global_buffer_area_um2": by_component.get("global_buffer"),
+        "area_um2": sum(by_component.values()),
+    }
+
+
+def totals(found: Report) -> dict[str, float | None]:
+    joules = found.total_energy_j
+    return {
+        "traffic_bytes": found.traffic.total_bytes,
+        "latency_s": found.latency_s,
+        "energy_pj": None if joules is None else joules * PICOJOULES_PER_JOULE,
+    }
+
+
+def utilizations(found: Report) -> dict[str, float | None]:
+    return {f"utilization_{unit.name}": unit.utilization for unit in found.units}
+
+
+def activity(found: Report, einsum: str) -> float | None:
+    """Share of the run in which the 2D array works on the Einsum x the share of it in use; None if it never does."""
+    parts = [part for part in found.einsums if part.name == einsum and part.unit == "array_2d"]
+    return sum(part.share * part.occupancy for part in parts) if parts else None
+
+
+def chosen_dataflow(row: Row, settings: Settings = ()) -> Prediction:
+    raise NotImplementedError
+
+
+def searched_dataflow(row: Row, settings: Settings = ()) -> Prediction:
+    raise NotImplementedError
+
+
+def pareto(row: Row, settings: Settings = ()) -> Prediction:
+    raise NotImplementedError

@@ -1,0 +1,63 @@
+"""Finds suites: every module beside this one called `claims` or `claims_*` lists its own in `SUITES`.
+
+A new family of claims is a new module; nothing is registered.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from cascadesim.einsum_cascades.errors import UnknownNameError
+from cascadesim.validation.calibration import Calibration, declared
+from cascadesim.validation.claim import Suite
+from cascadesim.validation.table import Table, published, read_table
+
+_HERE = "cascadesim.validation"
+
+
+@cache
+def suites() -> tuple[Suite, ...]:
+    """Every suite, `claims` first."""
+    modules = sorted(module.name for module in pkgutil.iter_modules(import_module(_HERE).__path__))
+    tables = [import_module(f"{_HERE}.{name}") for name in modules if name == "claims" or name.startswith("claims_")]
+    return tuple(suite for table in tables for suite in table.SUITES)
+
+
+def suite_names() -> tuple[str, ...]:
+    """Runs nothing."""
+    return tuple(suite.name for suite in suites())
+
+
+def find_suites(names: Sequence[str]) -> tuple[Suite, ...]:
+    """The suites of these names, each once; all of them if none is named. Raises UnknownNameError."""
+    known = {suite.name: suite for suite in suites()}
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("suite", name, known)
+    return tuple(known[name] for name in dict.fromkeys(names)) or suites()
+
+
+def own_data(suite: Suite) -> Table:
+    """The table that ships with the suite."""
+    return published(suite.data, suite.layout)
+
+
+def other_data(suite: Suite, path: Path) -> Table:
+    """A user's table for the claims of the suite, in its layout or in the published one."""
+    return read_table(path, suite.layout)
+
+
+def calibrations(suite: Suite, table: Table) -> tuple[Calibration, ...]:
+    """What the table declares, and what the suite's own does: that binds other rows of the same figures too."""
+    tables = dict.fromkeys((own_data(suite), table))
+    return tuple(found for each in tables for found in declared(each, suite.layout, suite.data))
+
+
+def cited_source(suite: Suite, table: Table, path: Path | None) -> str:
+    """The file, and the source that its first comment cites."""
+    cited = next((comment for comment in table.comments if comment.startswith("Source: ")), "")
+    return f"{suite.data if path is None else path.name}{cited and ': '}{cited.removeprefix('Source: ')}"
