@@ -13,7 +13,7 @@ def cached_words(sizes: LayerSizes, sequence_length: int, text_length: int) -> i
     if latent is not None and latent.indexer is not None:  # any key may be selected later, so all are kept
         return sequence_length * per_key
     crossed = {None: 0, "text": text_length, "encoder": sequence_length}[sizes.layer.cross]
-    return (sizes.layer.cached_keys(sequence_length) + crossed) * per_key
+    return (sizes.layer.cached_keys(sequence_length) + sizes.layer.memory + crossed) * per_key
 
 
 def _key_value_words(sizes: LayerSizes) -> int:

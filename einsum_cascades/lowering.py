@@ -147,7 +147,7 @@ def _keys_and_mask(sizes: LayerSizes, run: Run) -> tuple[int, Mask]:
     layer, latent = sizes.layer, sizes.attention.latent
     selected = latent.indexer.keys if latent is not None and latent.indexer is not None else None
     if run.phase == "decode":
-        keys = layer.cached_keys(run.sequence_length)
+        keys = layer.cached_keys(run.sequence_length) + layer.memory
         return min(keys, selected or keys), FULL
     if selected is not None:  # as many pairs as a window of so many keys: min(p + 1, selected) for query p
         return run.sequence_length, KeyInterval(causal=True, window=selected)

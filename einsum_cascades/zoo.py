@@ -46,8 +46,6 @@ ALIASES: Mapping[str, str] = {
     "kimi": "kimi-k2",
 }
 
-
-
 _FOLDER = resources.files("cascadesim.einsum_cascades") / "workloads"
 
 
