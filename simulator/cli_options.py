@@ -1,10 +1,12 @@
-"""Command-line text becomes typed values here, once: lists, lengths, choices, settings, file names."""
+"""Command-line text becomes typed values here, once: lists, lengths, choices, settings, file names.
+
+Each reader is a function from text to value; click says which option a refusal belongs to.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,15 +15,69 @@ from cascadesim.einsum_cascades.errors import suggestion
 LONGEST_SEQUENCE = 2**26  # assumed: beyond every published context length, and still quick to count masks of
 LARGEST_BATCH = 2**20  # assumed: beyond any serving batch
 _POWERS = {"K": 2**10, "M": 2**20}
+_LONGEST_NUMBER = 12  # digits; more is beyond both limits, and Python refuses to read thousands of them
 
 
-class OneOf(click.Choice[str]):
-    """A choice that guesses what was meant."""
+def one_of(*choices: str) -> Callable[[str], str]:
+    """One of `choices`, guessing what was meant where it is none."""
 
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> str:
-        if value in self.choices:
-            return str(value)
-        self.fail(f"no '{value}'{_guess(str(value), self.choices)}", parameter, context)
+    def choice(text: str) -> str:
+        if text not in choices:
+            raise click.BadParameter(f"no '{text}'{_guess(text, choices)}")
+        return text
+
+    return choice
+
+
+def alternatives(*choices: str) -> str:
+    """How help shows a choice."""
+    return f"[{'|'.join(choices)}]"
+
+
+def lengths(text: str) -> tuple[int, ...]:
+    """`4096`, `64K`, `1M` (powers of 1024), several separated by commas."""
+    return tuple(dict.fromkeys(_length(part.strip()) for part in text.split(",")))
+
+
+def batch_size(text: str) -> int:
+    tidy = text.strip()
+    if not _is_number(tidy):
+        raise click.BadParameter(f"'{text}' is not a whole number")
+    if len(tidy) > _LONGEST_NUMBER or not 1 <= int(tidy) <= LARGEST_BATCH:
+        raise click.BadParameter(f"{tidy} sequences; give 1 to {LARGEST_BATCH}")
+    return int(tidy)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names or file names, several separated by commas (a file whose name has a comma is taken as it is)."""
+    if "," in text and Path(text).is_file():
+        return (text,)
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if "" in found:
+        raise click.BadParameter(f"'{text}' has an empty name")
+    return found
+
+
+def setting(text: str) -> str:
+    """`dotted.field=value`."""
+    field, equals, _ = text.partition("=")
+    if not equals or not all(part.strip() for part in field.split(".")):
+        raise click.BadParameter(f"'{text}'; give dotted.field=value")
+    return text
+
+
+def new_file(*suffixes: str) -> Callable[[str], Path]:
+    """A file to write, in a format that its suffix names."""
+
+    def target(text: str) -> Path:
+        path = Path(text)
+        if not text.strip() or "\0" in text:
+            raise click.BadParameter("give a file name")
+        if suffixes and path.suffix.lower() not in suffixes:
+            raise click.BadParameter(f"'{text}'; give a file that ends in {' or '.join(suffixes)}")
+        return path
+
+    return target
 
 
 def _guess(given: str, known: Sequence[str]) -> str:
@@ -29,70 +85,15 @@ def _guess(given: str, known: Sequence[str]) -> str:
     return guess if "did you mean" in guess else f"; give one of: {', '.join(known)}"
 
 
-class Lengths(click.ParamType):
-    """`4096`, `64K`, `1M` (powers of 1024), several separated by commas."""
-
-    name = "N[,N...]"
-
-    def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        return tuple(dict.fromkeys(self._length(text.strip(), parameter, context) for text in value.split(",")))
-
-    def _length(self, text: str, parameter: click.Parameter | None, context: click.Context | None) -> int:
-        factor = _POWERS.get(text[-1:].upper(), 1)
-        digits = text[:-1] if factor > 1 else text
-        if not (digits.isascii() and digits.removeprefix("-").isdigit()):
-            self.fail(f"'{text}' is not a length; give one such as 4096, 64K or 1M", parameter, context)
-        if not 1 <= int(digits[:12]) * factor <= LONGEST_SEQUENCE or len(digits) > 12:
-            self.fail(f"{text} tokens; give a length from 1 to {LONGEST_SEQUENCE // 2**20}M", parameter, context)
-        return int(digits) * factor
+def _length(text: str) -> int:
+    factor = _POWERS.get(text[-1:].upper(), 1)
+    digits = text[:-1] if factor > 1 else text
+    if not _is_number(digits):
+        raise click.BadParameter(f"'{text}' is not a length; give one such as 4096, 64K or 1M")
+    if len(digits) > _LONGEST_NUMBER or not 1 <= int(digits) * factor <= LONGEST_SEQUENCE:
+        raise click.BadParameter(f"{text} tokens; give a length from 1 to {LONGEST_SEQUENCE // 2**20}M")
+    return int(digits) * factor
 
 
-class Names(click.ParamType):
-    """Names or file names, several separated by commas (a file whose name has a comma is taken as it is)."""
-
-    name = "NAME[,NAME...]"
-
-    def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        if "," in value and Path(value).is_file():
-            return (value,)
-        names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
-        if "" in names:
-            self.fail(f"'{value}' has an empty name", parameter, context)
-        return names
-
-
-class Setting(click.ParamType):
-    """`dotted.field=value`."""
-
-    name = "FIELD=VALUE"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> str:
-        field, equals, _ = value.partition("=")
-        if not equals or not field.strip():
-            self.fail(f"'{value}'; give dotted.field=value", parameter, context)
-        return str(value)
-
-
-class NewFile(click.ParamType):
-    """A file to write, in a format that its suffix names."""
-
-    name = "FILE"
-
-    def __init__(self, suffixes: Sequence[str] = ()) -> None:
-        self.suffixes = tuple(suffixes)
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Path:
-        path = Path(value)
-        if not str(value).strip():
-            self.fail("give a file name", parameter, context)
-        if self.suffixes and path.suffix.lower() not in self.suffixes:
-            self.fail(f"'{value}'; give a file that ends in {' or '.join(self.suffixes)}", parameter, context)
-        return path
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.removeprefix("-").isdigit()

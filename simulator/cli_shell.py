@@ -27,9 +27,6 @@ def exit_code(command: click.Command, program: str, arguments: Sequence[str]) ->
         return 0
     except click.exceptions.Exit as request:
         return request.exit_code
-    except click.exceptions.NoArgsIsHelpError as request:
-        print(request.format_message(), file=sys.stderr)
-        return BAD_INPUT
     except click.ClickException as error:
         complain(speaker, _one_line(error.format_message()))
         return BAD_INPUT
@@ -52,8 +49,9 @@ def complain(speaker: str, message: str) -> None:
 
 def _speaker(command: click.Command, program: str, arguments: Sequence[str]) -> str:
     """The name errors start with: the sub-command where there is one."""
-    is_group = isinstance(command, click.Group)
-    return arguments[0] if is_group and arguments and arguments[0] in command.commands_known() else program
+    if not isinstance(command, click.Group) or not arguments:
+        return program
+    return arguments[0] if arguments[0] in command.list_commands(click.Context(command)) else program
 
 
 def _one_line(message: str) -> str:

@@ -87,8 +87,9 @@ class Report:
     cycles: int
     latency_s: float
     analytical_cycles: int  # the closed-form figure, whatever the fidelity
-    fill_cycles: int | None  # cycle level: before the bounding unit's first task, summed over the operations
+    fill_cycles: int | None  # cycle level: before the bounding unit's first task, summed over all phases
     drain_cycles: int | None  # cycle level: after its last task
+    waiting_cycles: int | None  # cycle level: between them, while it waits for other units
     traffic: Traffic
     energy_j: Mapping[str, float] | None  # by component
     area_um2: Mapping[str, float] | None  # by component
@@ -114,13 +115,6 @@ class Report:
     @property
     def total_area_um2(self) -> float | None:
         return None if self.area_um2 is None else sum(self.area_um2.values())
-
-    @property
-    def waiting_cycles(self) -> int | None:
-        """Cycle level: what remains of the difference to the analytical figure after fill and drain."""
-        if self.fill_cycles is None or self.drain_cycles is None:
-            return None
-        return self.cycles - self.analytical_cycles - self.fill_cycles - self.drain_cycles
 
     def unit(self, name: str) -> UnitTime | None:
         return next((unit for unit in self.units if unit.name == name), None)
@@ -162,7 +156,7 @@ class Report:
 _PLAIN_FIELDS = (
     "architecture", "workload", "attention", "scope", "layer", "layers", "phase", "fidelity", "accounting", "batch",
     "sequence_length", "clock_hz", "cycles", "latency_s", "analytical_cycles", "fill_cycles", "drain_cycles",
-    "bound_by", "tokens_per_s", "time_to_first_token_s",
+    "waiting_cycles", "bound_by", "tokens_per_s", "time_to_first_token_s",
 )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""From executed plans to a Report: sums over operations, cycles to seconds, shares, energy, what bounds the run.
+"""From executed plans to the figures of a Report: sums over operations, shares, traffic, energy, what bounds the run.
 
-The only place where integer cycles become seconds. Runs nothing and prints nothing.
+Runs nothing and prints nothing. Every figure counts each operation as often as the model repeats it.
 """
 
 from __future__ import annotations
@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 
-from cascadesim.accelerators.protocol import Accelerator, EinsumActivity, Traffic
+from cascadesim.accelerators.protocol import EinsumActivity, Traffic, Unit
 from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.simulator.execution import Execution
+from cascadesim.simulator.execution import Execution, Overhead
 from cascadesim.simulator.report import EinsumTime, OperationTime, UnitTime
-
-_ROUNDING = 1e-12  # relative error of sums of float cycles, far below one cycle of any run
 
 
 @dataclass(frozen=True)
@@ -34,8 +31,12 @@ class Work:
         return tuple(activity for phase in self.execution.phases for activity in phase.phase.activities)
 
     @property
-    def cycles(self) -> float:
+    def cycles(self) -> int:
         return self.count * self.execution.cycles
+
+    @property
+    def exact_cycles(self) -> float:
+        return self.count * self.execution.exact_cycles
 
     @property
     def traffic(self) -> Traffic:
@@ -43,49 +44,46 @@ class Work:
         return Traffic(self.count * traffic.read_bytes, self.count * traffic.write_bytes)
 
 
-def whole_cycles(cycles: float) -> int:
-    """The cycle in which the work has ended: up to the next whole one, not counting rounding errors of the sum."""
-    return ceil(cycles * (1 - _ROUNDING))
-
-
 def traffic(works: Iterable[Work]) -> Traffic:
     return sum((work.traffic for work in works), Traffic())
 
 
-def unit_times(accelerator: Accelerator, works: Sequence[Work], cycles: int) -> tuple[UnitTime, ...]:
+def unit_times(units: Sequence[Unit], works: Sequence[Work]) -> tuple[UnitTime, ...]:
     """Every cycle of every unit attributed."""
     busy: Counter[str] = Counter()
     stalled: Counter[str] = Counter()
-    idle_lanes: defaultdict[str, float] = defaultdict(float)
+    unused: defaultdict[str, float] = defaultdict(float)  # busy cycles times the share of lanes without useful work
     for work in works:
         for phase in work.execution.phases:
             busy.update({unit: work.count * spent for unit, spent in phase.busy_cycles.items()})
             stalled.update({unit: work.count * spent for unit, spent in phase.stalled_cycles.items()})
         for activity in work.activities:
-            idle_lanes[activity.unit] += work.count * activity.cycles * (1 - activity.occupancy)
+            unused[activity.unit] += work.count * activity.cycles * (1 - activity.occupancy)
+    cycles, exact_cycles = sum(work.cycles for work in works), sum(work.exact_cycles for work in works)
     return tuple(
         UnitTime(
             name=unit.name,
             busy_cycles=busy[unit.name],
             stalled_cycles=stalled[unit.name],
             idle_cycles=cycles - busy[unit.name] - stalled[unit.name],
-            utilization=(busy[unit.name] - idle_lanes[unit.name]) / cycles,
+            utilization=(busy[unit.name] - unused[unit.name]) / exact_cycles,
         )
-        for unit in accelerator.units
+        for unit in units
     )
 
 
-def einsum_times(works: Sequence[Work], cycles: int) -> tuple[EinsumTime, ...]:
-    """One row per operation, Einsum and unit, in order of first appearance; phases that share one are added."""
+def einsum_times(works: Sequence[Work]) -> tuple[EinsumTime, ...]:
+    """One row per operation, Einsum and unit, in order of first appearance; phases and layers that share one add up."""
+    exact_cycles = sum(work.exact_cycles for work in works)
     rows: defaultdict[tuple[str, str, str], list[tuple[int, EinsumActivity]]] = defaultdict(list)
     for work in works:
         for activity in work.activities:
             rows[work.operation.name, activity.name, activity.unit].append((work.count, activity))
-    return tuple(_einsum_time(*key, parts, cycles) for key, parts in rows.items())
+    return tuple(_einsum_time(*key, parts, exact_cycles) for key, parts in rows.items())
 
 
 def _einsum_time(
-    operation: str, einsum: str, unit: str, parts: Sequence[tuple[int, EinsumActivity]], cycles: int
+    operation: str, einsum: str, unit: str, parts: Sequence[tuple[int, EinsumActivity]], cycles: float
 ) -> EinsumTime:
     spent = sum(count * part.cycles for count, part in parts)
     useful = sum(count * part.cycles * part.occupancy for count, part in parts)
@@ -96,7 +94,8 @@ def _einsum_time(
     return EinsumTime(einsum, operation, unit, dict(operations), spent, spent / cycles, occupancy)
 
 
-def operation_times(works: Sequence[Work], cycles: float) -> tuple[OperationTime, ...]:
+def operation_times(works: Sequence[Work]) -> tuple[OperationTime, ...]:
+    cycles = sum(work.cycles for work in works)
     return tuple(
         OperationTime(
             name=work.operation.name,
@@ -131,9 +130,23 @@ def bound_by(units: Sequence[UnitTime]) -> str | None:
     return busiest.name if busiest is not None and busiest.busy_cycles > 0 else None
 
 
-def overhead_cycles(works: Sequence[Work]) -> tuple[int | None, int | None]:
-    """Fill and drain summed over all phases; None in the closed form, which has neither."""
-    phases = [(work.count, phase) for work in works for phase in work.execution.phases]
-    fills = [count * phase.fill_cycles for count, phase in phases if phase.fill_cycles is not None]
-    drains = [count * phase.drain_cycles for count, phase in phases if phase.drain_cycles is not None]
-    return (sum(fills), sum(drains)) if len(fills) == len(phases) else (None, None)
+def overhead(works: Sequence[Work]) -> Overhead | None:
+    """Fill, drain and waiting summed over all phases; None in the closed form, which has none of them."""
+    parts = [(work.count, phase.overhead) for work in works for phase in work.execution.phases]
+    found = [(count, part) for count, part in parts if part is not None]
+    if len(found) < len(parts):
+        return None
+    return Overhead(
+        fill_cycles=sum(count * part.fill_cycles for count, part in found),
+        drain_cycles=sum(count * part.drain_cycles for count, part in found),
+        waiting_cycles=sum(count * part.waiting_cycles for count, part in found),
+    )
+
+
+def mapping_lines(works: Sequence[Work]) -> tuple[str, ...]:
+    """What goes where, operation by operation; operations that are mapped alike are said once."""
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for work in works:
+        name = f"{work.operation.layer}: {work.operation.name}" if work.operation.layer else work.operation.name
+        lines.setdefault(work.execution.plan.mapping, []).append(name)
+    return tuple(line for mapping, names in lines.items() for line in (", ".join(names), *(f"  {row}" for row in mapping)))

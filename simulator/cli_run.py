@@ -1,0 +1,165 @@
+"""What `simulate` does once its options are read: names become values, each combination a request, results text.
+
+Files are opened before the work starts and appear when all of it is done.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, cast
+
+from cascadesim.accelerators import catalogue
+from cascadesim.accelerators.protocol import Accelerator, Accounting
+from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.einsum_cascades.projections import Phase
+from cascadesim.einsum_cascades.workload import Scope, Workload
+from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.simulator.execution import Fidelity
+from cascadesim.simulator.output import pending_files
+from cascadesim.simulator.report import Report
+from cascadesim.simulator.simulate import Request, reports
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+_LONG_SWEEP = 24  # requests from which a progress bar is worth its import
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Every architecture with every workload at every length."""
+
+    architectures: tuple[str, ...]
+    workloads: tuple[str, ...]
+    attention: str | None
+    sequence_lengths: tuple[int, ...] | None
+    batch: int | None
+    phase: str
+    scope: str
+    fidelity: str
+    accounting: str
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go, in which form."""
+
+    format: str
+    output: Path | None
+    plot: Path | None
+    trace: Path | None
+    show: str | None
+
+
+def run(sweep: Sweep, outputs: Outputs) -> None:
+    with pending_files((outputs.output, outputs.plot, outputs.trace)) as (output, plot, trace):
+        requests = tuple(_requests(sweep))
+        if outputs.show is not None:
+            _print("".join(f"{text}\n" for text in _shown(requests, outputs.show)), output)
+        else:
+            _print_results(_simulated(requests), outputs.format, output)
+        if plot is not None:
+            from cascadesim.simulator.plot import draw
+
+            draw(_simulated(requests), plot)
+        if trace is not None:
+            from cascadesim.simulator.trace import write_trace
+
+            write_trace(requests, trace)
+
+
+def _requests(sweep: Sweep) -> Iterator[Request]:
+    of_workload, of_architecture = _split(sweep.settings)
+    accelerators = [_load(name, of_architecture) for name in sweep.architectures]
+    workloads = [load_workload(name, of_workload) for name in sweep.workloads]
+    lengths = sweep.sequence_lengths or (None,)
+    for workload, length, accelerator in product(workloads, lengths, accelerators):
+        yield Request(
+            workload,
+            accelerator,
+            length,
+            sweep.batch,
+            cast(Phase, sweep.phase),
+            cast(Scope, sweep.scope),
+            cast(Fidelity, sweep.fidelity),
+            cast(Accounting, sweep.accounting),
+            sweep.attention,
+            sweep.settings,
+        )
+
+
+def _split(settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Settings of fields that workloads have, and all others, which are the architectures' to know or refuse."""
+    of_workload = tuple(setting for setting in settings if _head(setting) in Workload.model_fields)
+    return of_workload, tuple(setting for setting in settings if setting not in of_workload)
+
+
+def _head(setting: str) -> str:
+    return setting.partition("=")[0].split(".")[0].strip()
+
+
+def _load(name: str, settings: Sequence[str]) -> Accelerator:
+    accelerator = catalogue.load(name)  # a file with problems of its own says so first
+    if not settings:
+        return accelerator
+    try:
+        return catalogue.load(name, settings)
+    except SpecError as error:
+        unknown = [line for line in str(error).splitlines() if "unknown field; known" in line]
+        known = f" (fields of a workload: {', '.join(sorted(Workload.model_fields))})" if unknown else ""
+        raise SpecError(f"{error}{known}") from None
+
+
+def _simulated(requests: Sequence[Request]) -> tuple[Report, ...]:
+    with _progress(requests) as watched:
+        return tuple(report for request in watched for report in reports(request))
+
+
+def _progress(requests: Sequence[Request]) -> AbstractContextManager[Iterable[Request]]:
+    """The requests, counted on a terminal's standard error where they are many."""
+    if len(requests) < _LONG_SWEEP or not sys.stderr.isatty():
+        return nullcontext(requests)
+    import click
+
+    return click.progressbar(requests, label="simulating", file=sys.stderr)
+
+
+def _print_results(results: Sequence[Report], format_: str, output: Path | None) -> None:
+    with _target(output) as stream:
+        if format_ == "table":
+            from cascadesim.simulator.render import print_reports
+
+            print_reports(results, stream)
+        elif format_ == "json":
+            import json
+
+            from cascadesim.simulator.report import document
+
+            stream.write(json.dumps(document(results), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+        else:
+            from cascadesim.simulator.flat_rows import write_csv
+
+            write_csv(results, stream)
+
+
+def _shown(requests: Sequence[Request], what: str) -> Iterator[str]:
+    from cascadesim.simulator import describe
+
+    form = {"cascade": describe.cascades, "mapping": describe.mapping, "schedule": describe.schedules}[what]
+    for request in requests:
+        yield from form(request)
+
+
+def _print(text: str, output: Path | None) -> None:
+    with _target(output) as stream:
+        stream.write(text)
+
+
+def _target(output: Path | None) -> AbstractContextManager[TextIO]:
+    return nullcontext(sys.stdout) if output is None else output.open("w", encoding="utf-8")

@@ -1,0 +1,189 @@
+"""The pipeline: a workload's operations, each planned by the accelerator, executed, summed up in a Report.
+
+Reads top to bottom. Which unit an Einsum runs on is the accelerator's business, when it runs the engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from itertools import groupby
+
+from cascadesim.accelerators.protocol import Accelerator, Accounting
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.projections import Phase
+from cascadesim.einsum_cascades.workload import Scope, Workload
+from cascadesim.simulator import summary
+from cascadesim.simulator.execution import Execution, Fidelity, execute
+from cascadesim.simulator.report import Report
+from cascadesim.simulator.summary import Work
+from cascadesim.simulator.uncertainty import uncertainty_of
+
+_REMEMBERED = 4096  # executions: those of a sweep over models and lengths
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to simulate. None: the workload's own length or batch, the accelerator's own attention."""
+
+    workload: Workload
+    accelerator: Accelerator
+    sequence_length: int | None = None
+    batch: int | None = None
+    phase: Phase = "prefill"
+    scope: Scope = "model"
+    fidelity: Fidelity = "cycle"
+    accounting: Accounting = "physical"
+    attention: str | None = None
+
+    @property
+    def cascade(self) -> str:
+        return self.attention or self.accelerator.attention
+
+
+def simulate(
+    workload: Workload,
+    accelerator: Accelerator,
+    *,
+    sequence_length: int | None = None,
+    batch: int | None = None,
+    phase: Phase = "prefill",
+    scope: Scope = "model",
+    fidelity: Fidelity = "cycle",
+    accounting: Accounting = "physical",
+    attention: str | None = None,
+) -> tuple[Report, ...]:
+    """One report for the scope `model`, one for each kind of layer otherwise.
+
+    Raises CascadeSimError for what cannot be: a length below 1, a mask this accelerator does not map, ...
+    """
+    return reports(
+        Request(workload, accelerator, sequence_length, batch, phase, scope, fidelity, accounting, attention)
+    )
+
+
+def reports(request: Request) -> tuple[Report, ...]:
+    return tuple(_report(request, part) for part in parts(request))
+
+
+def parts(request: Request) -> tuple[tuple[Work, ...], ...]:
+    """The executed operations of each report."""
+    if request.accounting == "artifact" and request.fidelity == "cycle":
+        raise CascadeSimError("artifact accounting has no cycle level, only closed forms; use --fidelity analytical")
+    works = [Work(operation, _executed(request, operation)) for operation in operations(request)]
+    if request.scope == "model":
+        return (tuple(works),)
+    return tuple(tuple(layer) for _, layer in groupby(works, key=lambda work: work.operation.layer))
+
+
+def operations(request: Request) -> tuple[Operation, ...]:
+    """What runs, in order; without elementwise work in the published accounting, which has none."""
+    found = request.workload.operations(
+        sequence_length=request.sequence_length,
+        batch=request.batch,
+        phase=request.phase,
+        scope=request.scope,
+        attention=request.cascade,
+    )
+    if request.accounting == "artifact":
+        return tuple(operation for operation in found if operation.kind != "elementwise")
+    return found
+
+
+def _executed(request: Request, operation: Operation) -> Execution:
+    """Planned and executed once for all operations that differ only in name, layer and count."""
+    return _execution(_Job(request.accelerator, replace(operation, count=1, layer=""), request.accounting, request.fidelity))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _execution(job: _Job) -> Execution:
+    return execute(job.accelerator.plan(job.operation, job.accounting), job.fidelity)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """Equal to every other job that asks the same accelerator for the same work, whatever its name."""
+
+    accelerator: Accelerator
+    operation: Operation
+    accounting: Accounting
+    fidelity: Fidelity
+
+    @cached_property
+    def _key(self) -> tuple[object, ...]:
+        work, cascade = self.operation, self.operation.cascade
+        what = (work.kind, cascade.name, cascade.text, work.extents, work.mask)
+        return (self.accelerator, self.accounting, self.fidelity, *what)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Job) and self._key == other._key
+
+
+def _report(request: Request, works: Sequence[Work]) -> Report:
+    workload, accelerator = request.workload, request.accelerator
+    cycles = sum(work.cycles for work in works)
+    exact = request.accounting == "artifact"  # published latencies have fractions of a cycle
+    latency_s = (sum(work.exact_cycles for work in works) if exact else cycles) / accelerator.clock_hz
+    sequence_length = workload.sequence_length if request.sequence_length is None else request.sequence_length
+    batch = workload.batch if request.batch is None else request.batch
+    units = summary.unit_times(accelerator.units, works)
+    overhead = summary.overhead(works)
+    layer = works[0].operation.layer if request.scope != "model" else None
+    return Report(
+        architecture=accelerator.name,
+        workload=workload.name,
+        attention=request.cascade if any(work.operation.kind == "attention" for work in works) else None,
+        scope=request.scope,
+        layer=layer,
+        layers=_layers(workload, layer),
+        phase=request.phase,
+        fidelity=request.fidelity,
+        accounting=request.accounting,
+        batch=batch,
+        sequence_length=sequence_length,
+        clock_hz=accelerator.clock_hz,
+        cycles=cycles,
+        latency_s=latency_s,
+        analytical_cycles=sum(work.count * work.execution.analytical_cycles for work in works),
+        fill_cycles=None if overhead is None else overhead.fill_cycles,
+        drain_cycles=None if overhead is None else overhead.drain_cycles,
+        waiting_cycles=None if overhead is None else overhead.waiting_cycles,
+        traffic=summary.traffic(works),
+        energy_j=summary.energy_j(works, 0.0 if exact else accelerator.leakage_w, latency_s),
+        area_um2=accelerator.area_um2(),
+        units=units,
+        einsums=summary.einsum_times(works),
+        operations=summary.operation_times(works),
+        bound_by=summary.bound_by(units),
+        uncertainty=uncertainty_of(accelerator.name),
+        tokens_per_s=_tokens(request, batch, sequence_length) / latency_s if request.scope == "model" else None,
+        time_to_first_token_s=latency_s if _starts_generating(request) else None,
+        notes=_notes(request, sequence_length),
+        mapping=summary.mapping_lines(works),
+    )
+
+
+def _layers(workload: Workload, names: str | None) -> int:
+    """Layers of the kinds named `a+b`; all of them for None."""
+    chosen = workload.layers if names is None else names.split("+")
+    return sum(workload.layers[name].count for name in chosen)
+
+
+def _tokens(request: Request, batch: int, sequence_length: int) -> int:
+    return batch * (sequence_length if request.phase == "prefill" else 1)
+
+
+def _starts_generating(request: Request) -> bool:
+    return request.scope == "model" and request.phase == "prefill" and request.workload.generates
+
+
+def _notes(request: Request, sequence_length: int) -> tuple[str, ...]:
+    notes = request.workload.notes(sequence_length=sequence_length)
+    if request.accounting == "artifact":
+        notes += ("artifact accounting: norms, activations and other elementwise work is left out, as published",)
+    return notes
