@@ -60,3 +60,59 @@ ATTENTION_1PASS = cascade("attention-1pass", """
     RNV[h,m1+1,p,f] = SPNV[h,m1,p,f] + SLNV[h,m1,p,f]
     AV[h,p,f]       = RNV[h,M1,p,f] / RD[h,M1,p]       # after the last tile
 """)
+
+ATTENTION_3PASS_CAUSAL = cascade("attention-3pass-causal", """
+    QK[h,m,p] = Q[h,p,e] * K[h,m,e] if m <= p + M - P else -inf   # queries are the last P of M positions
+    GM[h,p]   max= QK[h,m,p] if m <= p + M - P else -inf
+    SN[h,m,p] = exp(QK[h,m,p] - GM[h,p]) if m <= p + M - P else 0
+    SD[h,p]   = SN[h,m,p] if m <= p + M - P else 0
+    A[h,m,p]  = SN[h,m,p] / SD[h,p] if m <= p + M - P else 0
+    AV[h,p,f] = A[h,m,p] * V[h,m,f] if m <= p + M - P else 0
+""")
+
+ATTENTION_1PASS_CAUSAL = cascade("attention-1pass-causal", """
+    BK[h,m1,m0,e]   = K[h,m1*M0+m0,e]
+    BV[h,m1,m0,f]   = V[h,m1*M0+m0,f]
+    RM[h,0,p]       = -inf
+    RD[h,0,p]       = 0
+    RNV[h,0,p,f]    = 0
+    QK[h,m1,m0,p]   = Q[h,p,e] * BK[h,m1,m0,e] if m1*M0+m0 <= p + M1*M0 - P else -inf
+    LM[h,m1,p]      max= QK[h,m1,m0,p] if m1*M0+m0 <= p + M1*M0 - P else -inf
+    RM[h,m1+1,p]    = max(RM[h,m1,p], LM[h,m1,p])
+    SLN[h,m1,m0,p]  = exp(QK[h,m1,m0,p] - RM[h,m1+1,p]) if m1*M0+m0 <= p + M1*M0 - P else 0
+    SLD[h,m1,p]     = SLN[h,m1,m0,p] if m1*M0+m0 <= p + M1*M0 - P else 0
+    SLNV[h,m1,p,f]  = SLN[h,m1,m0,p] * BV[h,m1,m0,f] if m1*M0+m0 <= p + M1*M0 - P else 0
+    PRM[h,m1,p]     = exp(RM[h,m1,p] - RM[h,m1+1,p])
+    SPD[h,m1,p]     = PRM[h,m1,p] * RD[h,m1,p]
+    RD[h,m1+1,p]    = SPD[h,m1,p] + SLD[h,m1,p]
+    SPNV[h,m1,p,f]  = PRM[h,m1,p] * RNV[h,m1,p,f]
+    RNV[h,m1+1,p,f] = SPNV[h,m1,p,f] + SLNV[h,m1,p,f]
+    AV[h,p,f]       = RNV[h,M1,p,f] / RD[h,M1,p]
+""")
+
+ATTENTION_3PASS_GQA = cascade("attention-3pass-gqa", """
+    QK[h,m,p] = Q[h,p,e] * K[h//G,m,e]           # G query heads read one key/value head
+    GM[h,p]   max= QK[h,m,p]
+    SN[h,m,p] = exp(QK[h,m,p] - GM[h,p])
+    SD[h,p]   = SN[h,m,p]
+    A[h,m,p]  = SN[h,m,p] / SD[h,p]
+    AV[h,p,f] = A[h,m,p] * V[h//G,m,f]
+""")
+
+ATTENTION_1PASS_GQA = cascade("attention-1pass-gqa", """
+    RM[h,0,p]       = -inf
+    RD[h,0,p]       = 0
+    RNV[h,0,p,f]    = 0
+    QK[h,m1,m0,p]   = Q[h,p,e] * K[h//G,m1*M0+m0,e]
+    LM[h,m1,p]      max= QK[h,m1,m0,p]
+    RM[h,m1+1,p]    = max(RM[h,m1,p], LM[h,m1,p])
+    SLN[h,m1,m0,p]  = exp(QK[h,m1,m0,p] - RM[h,m1+1,p])
+    SLD[h,m1,p]     = SLN[h,m1,m0,p]
+    SLNV[h,m1,p,f]  = SLN[h,m1,m0,p] * V[h//G,m1*M0+m0,f]
+    PRM[h,m1,p]     = exp(RM[h,m1,p] - RM[h,m1+1,p])
+    SPD[h,m1,p]     = PRM[h,m1,p] * RD[h,m1,p]
+    RD[h,m1+1,p]    = SPD[h,m1,p] + SLD[h,m1,p]
+    SPNV[h,m1,p,f]  = PRM[h,m1,p] * RNV[h,m1,p,f]
+    RNV[h,m1+1,p,f] = SPNV[h,m1,p,f] + SLNV[h,m1,p,f]
+    AV[h,p,f]       = RNV[h,M1,p,f] / RD[h,M1,p]
+""")
