@@ -61,7 +61,7 @@ def one_of(what: str, known: Mapping[str, str]) -> Parse:
     """A name in its own or in a published spelling (`known`: lower-case spelling -> our name)."""
 
     def parse(text: str) -> str:
-        name = known.get(text.lower())
+        name = known.get(text.lower().removeprefix("+"))
         if name is None:
             raise ValueError(f"no {what} '{text}'{suggestion(text.lower(), known)}")
         return name

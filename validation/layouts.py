@@ -14,6 +14,7 @@ ARCHITECTURES = {
     "flat": "flat",
     "cascade": "fusemax-cascade",
     "arch": "fusemax-architecture",
+    "architecture": "fusemax-architecture",
     "binding": "fusemax",
     "proposal": "fusemax",
     "fusemax-cascade": "fusemax-cascade",
