@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.masks import FULL, KeyInterval
+from cascadesim.einsum_cascades.masks import FULL, Mask
 
 Counts = NDArray[np.int64]
 
@@ -64,7 +64,7 @@ class AttentionShape:
     query_depth: int  # E
     value_depth: int  # F
     group: int = 1  # query heads per key/value head
-    mask: KeyInterval = FULL
+    mask: Mask = FULL
 
     @cached_property
     def pairs(self) -> int:
@@ -112,7 +112,7 @@ class AttentionTiles:
         tile = shape.queries if self.packed else self.columns
         copies = self.query_tiles if self.packed else shape.group
         first, last = shape.mask.key_tiles(shape.queries, shape.keys, tile, self.rows)
-        return np.repeat(first, copies), np.repeat(last, copies)
+        return np.repeat(_never_falling(first[::-1], np.minimum)[::-1], copies), np.repeat(_never_falling(last), copies)
 
     @cached_property
     def visits(self) -> Counts:
@@ -145,6 +145,12 @@ class AttentionTiles:
     def _group(self, start: int) -> tuple[int, tuple[Step, ...]]:
         first, last = (bound[start : start + self.P1] for bound in self.key_range)
         return len(first), tuple(_steps(first, last))
+
+
+def _never_falling(bound: Counts, further: np.ufunc = np.maximum) -> Counts:
+    """Key tiles pass by in order, so a range that would step back (neighborhoods) is met in a wider one."""
+    widened: Counts = further.accumulate(bound)
+    return widened
 
 
 def _steps(first: Counts, last: Counts) -> Iterator[Step]:
@@ -180,11 +186,16 @@ def largest_divisor(number: int, limit: int) -> int:
 
 
 def map_tiles(
-    shape: AttentionShape, spec: SpatialArray, resident_words_per_query: int, resident_capacity_bytes: int | None = None
+    shape: AttentionShape,
+    spec: SpatialArray,
+    resident_words_per_query: int,
+    resident_capacity_bytes: int | None = None,
+    whole_groups: bool = False,
 ) -> AttentionTiles:
-    """Tile `shape` for `spec`: what fits the buffer beside one key tile and one value tile (spec 5.2).
+    """Tile `shape` for `spec`: what fits the buffer beside one key tile and one value tile (artifact).
 
     `resident_words_per_query`: words that stay in the buffer for each query (its Q, its running values, ...).
+    `whole_groups`: P1 divides the query tiles, as published, however few they then are.
     Raises CascadeSimError if not even one query tile fits.
     """
     rows, columns, word = spec.pe_array.rows, spec.pe_array.columns, spec.word_bytes
@@ -198,5 +209,5 @@ def map_tiles(
             f"{resident_words_per_query} words beside {rows} keys and values need at least {kv_bytes + tile_bytes}"
         )
     tiles = query_tiles(shape.queries, shape.group, columns)
-    p1 = resident_tiles(tiles, fits)
+    p1 = largest_divisor(tiles, min(tiles, fits)) if whole_groups else resident_tiles(tiles, fits)
     return AttentionTiles(shape, rows, columns, fits, p1, (capacity - p1 * tile_bytes) // kv_bytes)

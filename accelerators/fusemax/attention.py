@@ -1,0 +1,100 @@
+"""One attention operation planned: tiles, activities, traffic, closed-form cycles and energy, in either accounting.
+
+Physical (default): the real buffer, exact words of partial tiles and masks, a lower bound of the cycle level.
+Artifact: the published formulas, for full attention over whole tiles only. FuseMax (MICRO'24), sections V and VI.
+"""
+
+from __future__ import annotations
+
+from math import lcm, prod
+
+from cascadesim.accelerators.energy import dynamic_energy_j
+from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, actions, artifact_rules, count, traffic
+from cascadesim.accelerators.fusemax.mapping import AttentionShape, map_tiles
+from cascadesim.accelerators.fusemax.nests import Nests, Projections
+from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement, place
+from cascadesim.accelerators.fusemax.ports import port_cycles
+from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
+from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles, staged_cycles
+from cascadesim.accelerators.protocol import Accounting, Phase, Plan, Traffic
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.masks import FULL
+from cascadesim.einsum_cascades.operation import Operation
+
+
+def plan_attention(operation: Operation, spec: FuseMaxSpec, accounting: Accounting) -> Plan:
+    """Raises CascadeSimError if the cascade does not run here, nothing fits, or the artifact has no such case."""
+    placement = place(operation.cascade, spec)
+    return _artifact(operation, spec, placement) if accounting == "artifact" else _physical(operation, spec, placement)
+
+
+def shape_of(operation: Operation) -> AttentionShape:
+    instances = operation.extent("b") * operation.extent("h") // operation.extent("g")
+    p, m, e, f, g = (operation.extent(rank) for rank in "pmefg")
+    return AttentionShape(instances, p, m, e, f, g, operation.mask)
+
+
+def depths_of(operation: Operation) -> dict[str, int]:
+    return {"e": operation.extent("e"), "f": operation.extent("f")}
+
+
+def resident_words(placement: Placement, depths: dict[str, int], rows: int) -> int:
+    """Words in the buffer for each resident query."""
+    extents = {**depths, placement.key_inner: rows}
+    return sum(prod(extents.get(rank, 1) for rank in ranks) for ranks in placement.resident.values())
+
+
+def _physical(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> Plan:
+    depths = depths_of(operation)
+    tiles = map_tiles(shape_of(operation), spec, resident_words(placement, depths, spec.pe_array.rows))
+    nests = Nests(placement, tiles, depths, Projections(tiles, depths))
+    counted = count(nests, PHYSICAL)
+    timing = Timing(spec, placement, tiles, depths)
+    moved = traffic(counted, spec.word_bytes)
+    phase = Phase(operation.name, timing.activities(), moved, _least_cycles(timing, counted, moved))
+    energy = dynamic_energy_j(actions(counted, nests, PHYSICAL), spec)
+    return Plan(operation, "physical", (), (phase,), energy)
+
+
+def _least_cycles(timing: Timing, counted: tuple[Counted, ...], moved: Traffic) -> float:
+    """A lower bound of any schedule of the policy: the busiest of arrays, DRAM channel and buffer ports."""
+    spec, cycles = timing.spec, timing.cycles()
+    busy = [busy_cycles(timing.placement, cycles, unit) for unit in (ARRAY_2D, ARRAY_1D)]
+    if spec.binding.policy == "serial":
+        stall = timing.tiles.tiles * spec.pe_array.rows
+        busy.append(staged_cycles("serial", timing.placement, cycles, stall))
+    return max(*busy, moved.total_bytes / spec.dram_bytes_per_cycle, port_cycles(counted, spec))
+
+
+def _artifact(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> Plan:
+    depths, shape = depths_of(operation), shape_of(operation)
+    _check_published(operation, shape, spec)
+    capacity = spec.published.resident_capacity_bytes
+    words = resident_words(placement, depths, spec.pe_array.rows)
+    tiles = map_tiles(shape, spec, words, capacity, whole_groups=True)
+    nests, rules = Nests(placement, tiles, depths, None), artifact_rules(spec.published)
+    counted = count(nests, rules)
+    timing = Timing(spec, placement, tiles, depths)
+    moved = traffic(counted, spec.word_bytes)
+    stall = tiles.tiles * spec.pe_array.rows
+    compute = staged_cycles(spec.binding.policy, placement, timing.cycles(), stall)
+    cycles = max(float(compute), moved.total_bytes / spec.dram_bytes_per_cycle)
+    phase = Phase(operation.name, timing.activities(), moved, cycles)
+    energy = dynamic_energy_j(actions(counted, nests, rules), spec)
+    return Plan(operation, "artifact", (), (phase,), energy)
+
+
+def _check_published(operation: Operation, shape: AttentionShape, spec: FuseMaxSpec) -> None:
+    side = lcm(spec.pe_array.rows, spec.pe_array.columns)
+    cases = (
+        (f"a mask ({shape.mask})", shape.mask != FULL),
+        (f"{shape.group} query heads for each key/value head", shape.group > 1),
+        (f"{shape.queries} queries on {shape.keys} keys", shape.queries != shape.keys),
+        (f"a length of {shape.keys}, no multiple of {side}", shape.keys % side != 0),
+    )
+    wrong = [reason for reason, applies in cases if applies]
+    if wrong:
+        raise CascadeSimError(
+            f"{operation.name}: artifact accounting covers full self-attention with one key/value head per query head "
+            f"over whole tiles, not {', '.join(wrong)}; use --accounting physical"
+        )

@@ -1,0 +1,188 @@
+"""Where each Einsum of a 1-pass attention cascade runs, and which of its operands each memory keeps: by structure.
+
+An Einsum over the keys of a tile (m0) runs on the 2D array if that array has its operations, everything else on the
+1D array. DRAM holds the inputs and outputs of the cascade; the buffer the inputs, the iterative state and tiles that
+cross between the arrays; the 1D registers what the 2D array exchanges with the 1D array. Knows no extents.
+FuseMax (MICRO'24), section V; kept tensors as in its artifact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from cascadesim.accelerators.counting import Operand, point_operations
+from cascadesim.accelerators.spec import Operations, SpatialArray
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.ir import Access, Cascade, Einsum
+from cascadesim.einsum_cascades.operations import is_copy
+
+ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
+QUERY_RANK = "p"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One Einsum on its unit. `*_keeps`: names of its operands that the memory keeps."""
+
+    einsum: Einsum
+    unit: str
+    operands: tuple[Operand, ...]
+    operations: Mapping[str, int]  # per point
+    op_cycles: int  # per point on one element
+    dram_keeps: frozenset[str]
+    buffer_keeps: frozenset[str]
+    registers_1d_keeps: frozenset[str]  # of an Einsum on the 2D array: what it exchanges with the 1D array
+
+    @property
+    def name(self) -> str:
+        return self.einsum.name
+
+    @property
+    def ranks(self) -> frozenset[str]:
+        return frozenset(self.einsum.ranks)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A whole cascade placed. `key_outer`, `key_inner`: the ranks of key tiles and of keys in a tile (m1, m0)."""
+
+    cascade: Cascade
+    key_outer: str
+    key_inner: str
+    einsums: tuple[Placed, ...]
+
+    def on(self, unit: str) -> tuple[Placed, ...]:
+        return tuple(placed for placed in self.einsums if placed.unit == unit)
+
+    @cached_property
+    def resident(self) -> Mapping[str, frozenset[str]]:
+        """Tensor -> the ranks it has for each query, of what stays in the buffer while its query tile is resident."""
+        found: dict[str, frozenset[str]] = {}
+        for placed in self.einsums:
+            for operand in placed.operands:
+                if operand.name in placed.buffer_keeps and QUERY_RANK in operand.ranks:
+                    found[operand.name.removesuffix("0")] = operand.ranks - {QUERY_RANK, self.key_outer}
+        return found
+
+
+def place(cascade: Cascade, spec: SpatialArray) -> Placement:
+    """Raises CascadeSimError if the cascade does not run over key tiles in one pass, or an array lacks an operation."""
+    outer, inner = _key_partition(cascade)
+    work = tuple(einsum for einsum in cascade.einsums if einsum.inputs and not is_copy(einsum))
+    units = {einsum.name: _unit(einsum, inner, spec) for einsum in work}
+    structure = _Structure(cascade, work, units, outer, inner)
+    return Placement(cascade, outer, inner, tuple(structure.placed(einsum, spec) for einsum in work))
+
+
+def _key_partition(cascade: Cascade) -> tuple[str, str]:
+    """The iterative rank over key tiles and the rank of keys in a tile: of `K[m1*M0+m0]`, m1 and m0."""
+    for index in (index for einsum in cascade.einsums for access in einsum.inputs for index in access.indices):
+        if len(index.terms) == 2 and index.terms[0][0] in cascade.iterative_ranks:
+            return index.terms[0][0], index.terms[1][0]
+    raise CascadeSimError(
+        f"fusemax keeps running values over tiles of keys and runs 1-pass attention cascades such as attention-1pass; "
+        f"{cascade.name} has no running value over key tiles (unfused and flat run 3-pass cascades)"
+    )
+
+
+def _unit(einsum: Einsum, key_inner: str, spec: SpatialArray) -> str:
+    operations = point_operations(einsum)
+    if key_inner in einsum.ranks and _lacking(operations, spec.pe_array.operations) == ():
+        return ARRAY_2D
+    lacking = _lacking(operations, spec.vector_array.operations)
+    if lacking:
+        known = ", ".join(spec.vector_array.operations.cycles)
+        raise CascadeSimError(f"{einsum.name}: the 1D array has no {', '.join(lacking)}; it has {known}")
+    return ARRAY_1D
+
+
+def _lacking(operations: Mapping[str, int], can: Operations) -> tuple[str, ...]:
+    return tuple(name for name in operations if name not in can.cycles)
+
+
+def op_cycles(operations: Mapping[str, int], can: Operations) -> int:
+    """Cycles of one point on one element; the subtraction before an exponential may be part of it."""
+    counts = dict(operations)
+    if can.exp_subtracts and counts.get("exp"):
+        counts["add"] = max(counts.get("add", 0) - counts["exp"], 0)
+    return sum(count * can.cycles[name] for name, count in counts.items())
+
+
+@dataclass(frozen=True)
+class _Structure:
+    """The questions whose answers say what is kept where."""
+
+    cascade: Cascade
+    work: tuple[Einsum, ...]
+    units: Mapping[str, str]
+    outer: str
+    inner: str
+
+    def placed(self, einsum: Einsum, spec: SpatialArray) -> Placed:
+        unit = self.units[einsum.name]
+        operations = point_operations(einsum)
+        can = spec.pe_array.operations if unit == ARRAY_2D else spec.vector_array.operations
+        uses = tuple(self._uses(einsum))
+        return Placed(
+            einsum, unit, tuple(operand for _, operand in uses), operations, op_cycles(operations, can),
+            dram_keeps=frozenset(operand.name for access, operand in uses if self._is_external(access.tensor)),
+            buffer_keeps=frozenset(operand.name for access, operand in uses if self._in_buffer(einsum, access)),
+            registers_1d_keeps=frozenset(
+                operand.name for access, operand in uses if unit == ARRAY_2D and self._in_registers_1d(einsum, access)
+            ),
+        )  # fmt: skip
+
+    def _uses(self, einsum: Einsum) -> Iterator[tuple[Access, Operand]]:
+        for access in einsum.inputs:
+            name = f"{access.tensor}0" if self._is_previous(access) else access.tensor
+            yield access, Operand(name, frozenset(access.ranks))
+        yield einsum.output, Operand(einsum.name, frozenset(einsum.output.ranks), is_output=True)
+
+    @cached_property
+    def states(self) -> frozenset[str]:
+        """Running values: tensors that iterate over key tiles."""
+        return frozenset(einsum.name for einsum in self.work if self.outer in einsum.iterates)
+
+    @cached_property
+    def external(self) -> frozenset[str]:
+        """Inputs, copies of inputs, and outputs of the cascade."""
+        copies = {einsum.name for einsum in self.cascade.einsums if is_copy(einsum)}
+        return frozenset({*self.cascade.inputs, *self.cascade.outputs, *copies})
+
+    def _is_external(self, tensor: str) -> bool:
+        return tensor in self.external
+
+    def _is_previous(self, access: Access) -> bool:
+        """`RM[m1]` where the cascade writes `RM[m1+1]`: the value that the key tile before left."""
+        return access.tensor in self.states and (self.outer, 0) in (index.step for index in access.indices)
+
+    def _is_final(self, access: Access) -> bool:
+        return access.tensor in self.states and self.outer not in access.ranks
+
+    def _readers(self, access: Access) -> list[str]:
+        return [einsum.name for einsum in self.work if access in einsum.inputs]
+
+    def _in_buffer(self, einsum: Einsum, access: Access) -> bool:
+        """Inputs; state where it is first read, last written, or finished; whole tiles on their way between arrays.
+
+        What has just been produced reaches its first reader without the buffer.
+        """
+        output = access == einsum.output
+        if self._is_external(access.tensor):
+            return not output
+        if access.tensor in self.states:
+            first = self._is_previous(access) and self._readers(access)[0] == einsum.name
+            return output or first or self._is_final(access)
+        whole_tile = self.inner in access.ranks and self._crosses(access.tensor)
+        return whole_tile and (output or self._readers(access).index(einsum.name) > 0)
+
+    def _in_registers_1d(self, einsum: Einsum, access: Access) -> bool:
+        computed = not self._is_external(access.tensor)
+        return computed and self._crosses(access.tensor) and (access == einsum.output or self.inner not in access.ranks)
+
+    def _crosses(self, tensor: str) -> bool:
+        """Whether it is produced on one array and read on the other."""
+        readers = {self.units[einsum.name] for einsum in self.work for read in einsum.inputs if read.tensor == tensor}
+        return bool(readers - {self.units[tensor]})

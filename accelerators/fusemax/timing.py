@@ -1,0 +1,112 @@
+"""How long the Einsums of an attention operation keep the two arrays busy, and how their stages add up.
+
+A tile costs its full cycles, however many of its queries and keys are real; occupancy says how many are. Knows sizes
+and operation costs; knows no dependences beyond the stages of the published formulas. FuseMax (MICRO'24), section V
+(`epochs`), section VI (`serial`); formulas of its artifact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from cascadesim.accelerators.fusemax.mapping import AttentionTiles
+from cascadesim.accelerators.fusemax.nests import Projections
+from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement
+from cascadesim.accelerators.fusemax.spec import FuseMaxSpec, Policy
+from cascadesim.accelerators.protocol import EinsumActivity
+from cascadesim.einsum_cascades.errors import CascadeSimError
+
+# Stages of a tile: what the 2D array and the 1D array do meanwhile (artifact; spec of the two published schedules).
+STAGES: Mapping[Policy, tuple[tuple[frozenset[str], frozenset[str]], ...]] = {
+    "epochs": (
+        (frozenset({"QK", "LM"}), frozenset({"RD", "RNV", "AV"})),  # of this tile | of the tile before
+        (frozenset(), frozenset({"RM"})),
+        (frozenset({"SLN", "SLD"}), frozenset({"PRM", "SPD"})),
+        (frozenset({"SLNV"}), frozenset({"SPNV"})),
+    ),
+    "serial": (
+        (frozenset({"QK", "LM"}), frozenset({"RD", "AV"})),
+        (frozenset(), frozenset({"RM"})),
+        (frozenset({"SLN", "SLD"}), frozenset({"PRM", "SPD"})),
+        (frozenset({"SLNV"}), frozenset({"SPNV", "RNV"})),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Cycles and useful work of each Einsum."""
+
+    spec: FuseMaxSpec
+    placement: Placement
+    tiles: AttentionTiles
+    depths: Mapping[str, int]
+
+    def tile_cycles(self, placed: Placed) -> int:
+        """Of one tile: every point of it that the unit does one after another."""
+        depth = prod(self.depths[rank] for rank in placed.ranks & set(self.depths))
+        if placed.unit == ARRAY_2D:
+            return depth * placed.op_cycles
+        serial_keys = self.tiles.rows if self.placement.key_inner in placed.ranks else 1
+        return depth * placed.op_cycles * serial_keys * -(-self.tiles.columns // self.spec.vector_array.lanes)
+
+    def times(self, placed: Placed) -> int:
+        """How many tiles do it: every score tile, or every query tile once its last key tile has passed."""
+        if self.placement.key_outer in placed.ranks:
+            return self.tiles.tiles
+        return self.tiles.shape.instances * int((self.tiles.visits > 0).sum())
+
+    def cycles(self) -> dict[str, int]:
+        """Busy cycles of each Einsum."""
+        return {placed.name: self.tile_cycles(placed) * self.times(placed) for placed in self.placement.einsums}
+
+    def points(self, placed: Placed) -> int:
+        """Useful points: attended pairs, queries of each score tile, or queries, times the depth."""
+        depth = prod(self.depths[rank] for rank in placed.ranks & set(self.depths))
+        shape = self.tiles.shape
+        if self.placement.key_inner in placed.ranks:
+            return shape.instances * shape.pairs * depth
+        outer = {"m1"} if self.placement.key_outer in placed.ranks else set()
+        loops = frozenset({"instance", "p2", "p1", "p0"} | outer)
+        return depth * Projections(self.tiles, self.depths)(loops)
+
+    def activity(self, placed: Placed) -> EinsumActivity:
+        cycles, points = self.tile_cycles(placed) * self.times(placed), self.points(placed)
+        lanes = self.spec.pe_array.elements if placed.unit == ARRAY_2D else self.spec.vector_array.lanes
+        operations = {name: count * points for name, count in placed.operations.items()}
+        occupancy = points * placed.op_cycles / (cycles * lanes) if cycles else 1.0
+        return EinsumActivity(placed.name, placed.unit, cycles, operations, occupancy)
+
+    def activities(self) -> tuple[EinsumActivity, ...]:
+        return tuple(self.activity(placed) for placed in self.placement.einsums)
+
+
+def busy_cycles(placement: Placement, cycles: Mapping[str, int], unit: str) -> int:
+    return sum(cycles[placed.name] for placed in placement.on(unit))
+
+
+def staged_cycles(policy: Policy, placement: Placement, cycles: Mapping[str, int], stall_cycles: int) -> int:
+    """Compute cycles of the published schedules from the busy cycles of each Einsum over all tiles.
+
+    epochs: four stages, each as long as the slower array. serial: the same with the drain exposed in each tile.
+    interleave: both arrays overlap freely.
+    """
+    if policy == "interleave":
+        return max(busy_cycles(placement, cycles, unit) for unit in (ARRAY_2D, ARRAY_1D))
+    stages = STAGES[policy]
+    check_names(policy, cycles)
+    total = sum(max(sum(cycles[name] for name in side) for side in stage) for stage in stages)
+    return total + (stall_cycles if policy == "serial" else 0)
+
+
+def check_names(policy: Policy, names: Mapping[str, int]) -> None:
+    """The published schedules are for the Einsums of the published cascade."""
+    known = frozenset().union(*(side for stage in STAGES["epochs"] for side in stage))
+    if set(names) != known:
+        odd = ", ".join(sorted(set(names) ^ known))
+        raise CascadeSimError(
+            f"binding.policy {policy} is for the Einsums of attention-1pass and differs in {odd}; "
+            "use binding.policy=interleave with binding.in_flight"
+        )
