@@ -67,7 +67,7 @@ class Execution:
 
 def whole_cycles(cycles: float) -> int:
     """The cycle in which the work has ended: up to the next whole one, not counting rounding errors of sums."""
-    return ceil(cycles * (1 - _ROUNDING))
+    return ceil(cycles - min(0.5, cycles * _ROUNDING))  # of long runs too, less than a cycle
 
 
 def execute(plan: Plan, fidelity: Fidelity) -> Execution:
