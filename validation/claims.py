@@ -5,7 +5,7 @@ Each row says which figures, how closely, and why that closely. Reading it runs 
 
 from __future__ import annotations
 
-from cascadesim.validation import headlines, predictions
+from cascadesim.validation import array_sizes, headlines, predictions
 from cascadesim.validation.claim import Claim, Selection, Suite
 from cascadesim.validation.columns import length
 from cascadesim.validation.layouts import (
@@ -76,7 +76,7 @@ FUSEMAX_PARETO = Suite(
     "attention of 256K tokens on FuseMax arrays of 16 x 16 to 512 x 512",
     "fusemax-pareto.csv",
     PARETO,
-    predictions.pareto,
+    array_sizes.pareto,
     (
         Claim("DRAM traffic", "traffic_bytes", EXACT, SAME_ARITHMETIC),
         Claim("each bound alone", "bounds", EXACT, SAME_ARITHMETIC, BOUNDS),

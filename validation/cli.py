@@ -64,6 +64,4 @@ def _print(verdicts: tuple[Verdict, ...], output_format: str) -> None:
     if output_format == "json":
         click.echo(as_json(verdicts))
         return
-    from rich.console import Console
-
-    print_table(verdicts, Console())
+    print_table(verdicts, click.get_text_stream("stdout"))

@@ -120,7 +120,3 @@ def chosen_dataflow(row: Row, settings: Settings = ()) -> Prediction:
 
 def searched_dataflow(row: Row, settings: Settings = ()) -> Prediction:
     raise NotImplementedError
-
-
-def pareto(row: Row, settings: Settings = ()) -> Prediction:
-    raise NotImplementedError

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from cascadesim.simulator import quantities
 from cascadesim.validation.columns import Value
 from cascadesim.validation.compare import Cell, Errors, Stratum, Verdict
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.table import Table
 
 SCHEMA = "cascadesim.validation/1"
 REPORTED = "reported"
+ROUNDING = 1e-12
 
 
 def as_json(verdicts: Sequence[Verdict]) -> str:
@@ -71,34 +72,56 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def print_table(verdicts: Sequence[Verdict], console: Console) -> None:
-    """One line for each claim, with its worst row; failures spelt out below."""
-    from rich import box
-    from rich.table import Table
+def print_table(verdicts: Sequence[Verdict], stream: TextIO) -> None:
+    """Two tables that fit 80 columns: the errors of each claim, and its worst row."""
+    from rich.console import Console
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for heading in ("suite", "claim"):
-        table.add_column(heading, ratio=None, overflow="fold")
-    for heading in ("rows", "mean", "median", "max", "tolerance"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("holds", "worst row"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("predicted", "measured", "ratio"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for verdict in verdicts:
-        table.add_row(*_line(verdict))
-    console.print(table)
+    numbered = list(enumerate(verdicts, start=1))
+    console = Console(file=stream, highlight=False)
+    console.print(_errors_table(numbered))
+    console.print(_worst_table(numbered))
     console.print(summary(verdicts))
 
 
-def _line(verdict: Verdict) -> tuple[str, ...]:
-    errors, worst = verdict.errors, verdict.worst
-    return (
-        verdict.suite, verdict.claim.name, str(errors.rows),
-        error(errors.mean), error(errors.median), error(errors.maximum),
-        "–" if verdict.claim.tolerance is None else error(verdict.claim.tolerance),
-        outcome(verdict), where(worst), _figure(worst.predicted), _figure(worst.measured), _ratio(worst.ratio),
-    )  # fmt: skip
+def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    """Columns of words and columns of figures."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("#", justify="right", style="dim", header_style="dim")
+    for heading in left:
+        table.add_column(heading, header_style="dim", overflow="fold")
+    for heading in right:
+        table.add_column(heading, header_style="dim", justify="right", no_wrap=True)
+    return table
+
+
+def _errors_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
+    table = _table("Relative error by claim", ("claim",), ("rows", "mean", "median", "max", "tolerance", "holds"))
+    suite = None
+    for number, verdict in numbered:
+        if verdict.suite != suite:
+            suite = verdict.suite
+            table.add_row("", f"[cyan]{suite}[/cyan]")
+        errors = verdict.errors
+        table.add_row(str(number), verdict.claim.name, f"{errors.rows:,}", error(errors.mean), error(errors.median),
+                      error(errors.maximum), tolerance(verdict), outcome(verdict),
+                      style=None if verdict.holds else "bold red")  # fmt: skip
+    return table
+
+
+def _worst_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
+    table = _table("\nWorst row of each claim", ("row",), ("predicted", "measured", "ratio"))
+    for number, verdict in numbered:
+        worst = verdict.worst
+        ratio = "–" if worst.ratio is None else f"{worst.ratio:.6f}"
+        table.add_row(str(number), where(worst), _figure(worst.predicted), _figure(worst.measured), ratio,
+                      style=None if verdict.holds else "bold red")  # fmt: skip
+    return table
+
+
+def tolerance(verdict: Verdict) -> str:
+    return "–" if verdict.claim.tolerance is None else error(verdict.claim.tolerance)
 
 
 def outcome(verdict: Verdict) -> str:
@@ -120,20 +143,16 @@ def _named(column: str, value: Value) -> str:
 
 
 def error(relative: float) -> str:
-    """0.57 %, 2.2e-08, or 0."""
+    """0.57%, 2.2e-08, or 0; below 1e-12, rounding of the last bits, only that it is below."""
     if not math.isfinite(relative):
         return "∞"
-    if relative == 0:
-        return "0"
+    if relative < ROUNDING:
+        return "0" if relative == 0 else f"<{ROUNDING:.0e}"
     return f"{relative:.2%}" if relative >= 1e-4 else f"{relative:.1e}"
 
 
 def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.6g}"
-
-
-def _ratio(value: float | None) -> str:
-    return "–" if value is None else f"{value:.6f}"
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:

@@ -27,7 +27,9 @@ def test_a_renamed_file_says_it_in_the_source_that_it_cites() -> None:
 
 
 @pytest.mark.parametrize("column", ["config", "configuration", "architecture", "arch"])
-@pytest.mark.parametrize(("spelling", "ours"), [("cascade", "fusemax-cascade"), ("+Binding", "fusemax"), ("FLAT", "flat")])
+@pytest.mark.parametrize(
+    ("spelling", "ours"), [("cascade", "fusemax-cascade"), ("+Binding", "fusemax"), ("FLAT", "flat")]
+)
 def test_a_column_says_it_row_by_row(column: str, spelling: str, ours: str) -> None:
     text = f"{column},{PUBLISHED_HEADER}\n{spelling},{PUBLISHED_ROW}\n"
     (row,) = parse_table(text, ATTENTION, "x.csv").rows
