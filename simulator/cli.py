@@ -68,7 +68,7 @@ def _load(point: EntryPoint) -> click.Command:
 @click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.pass_context
 def cascadesim(context: click.Context) -> None:
-    """How long attention and whole transformers take on an accelerator, what they move and burn, and what bounds them."""
+    """How long attention and whole transformers take on an accelerator, and what bounds them."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 

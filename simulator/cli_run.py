@@ -60,14 +60,15 @@ class Outputs:
 def run(sweep: Sweep, outputs: Outputs) -> None:
     with pending_files((outputs.output, outputs.plot, outputs.trace)) as (output, plot, trace):
         requests = tuple(_requests(sweep))
+        results = _simulated(requests) if outputs.show is None or plot is not None else ()
         if outputs.show is not None:
             _print("".join(f"{text}\n" for text in _shown(requests, outputs.show)), output)
         else:
-            _print_results(_simulated(requests), outputs.format, output)
+            _print_results(results, outputs.format, output)
         if plot is not None:
             from cascadesim.simulator.plot import draw
 
-            draw(_simulated(requests), plot)
+            draw(results, plot)
         if trace is not None:
             from cascadesim.simulator.trace import write_trace
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 Scale = Sequence[tuple[float, str]]  # (size of the unit, its name), largest first
 
 _SECONDS: Scale = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _JOULES: Scale = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ"))
-_BYTES: Scale = tuple((float(2**power), f"{prefix}B") for power, prefix in ((40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki"), (0, "")))
+_BYTES: Scale = tuple(
+    (float(2**power), f"{prefix}B") for power, prefix in ((40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki"), (0, ""))
+)
 _COUNTS: Scale = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _HERTZ: Scale = ((1e9, "GHz"), (1e6, "MHz"), (1e3, "kHz"), (1.0, "Hz"))
 
@@ -40,6 +42,18 @@ def count(amount: float) -> str:
 
 def whole(amount: float) -> str:
     return f"{round(amount):,}"
+
+
+def rate(per_second: float) -> str:
+    """A rate below 100 keeps one decimal: 0.4 tokens/s is not 0."""
+    return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
+
+
+def shares(by_component: Mapping[str, float], most: int = 3) -> str:
+    """The largest components and their part of the sum: 61% mac_2d, 20% dram, 9% registers_2d."""
+    total = sum(by_component.values())
+    largest = sorted(by_component.items(), key=lambda item: -item[1])[:most]
+    return ", ".join(f"{amount / total:.0%} {name}" for name, amount in largest if amount > 0)
 
 
 def percent(share: float | None) -> str:

@@ -37,6 +37,7 @@ class Request:
     fidelity: Fidelity = "cycle"
     accounting: Accounting = "physical"
     attention: str | None = None
+    settings: tuple[str, ...] = ()  # what the user changed, to be said in the report
 
     @property
     def cascade(self) -> str:
@@ -94,7 +95,8 @@ def operations(request: Request) -> tuple[Operation, ...]:
 
 def _executed(request: Request, operation: Operation) -> Execution:
     """Planned and executed once for all operations that differ only in name, layer and count."""
-    return _execution(_Job(request.accelerator, replace(operation, count=1, layer=""), request.accounting, request.fidelity))
+    once = replace(operation, count=1, layer="")
+    return _execution(_Job(request.accelerator, once, request.accounting, request.fidelity))
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -183,7 +185,8 @@ def _starts_generating(request: Request) -> bool:
 
 
 def _notes(request: Request, sequence_length: int) -> tuple[str, ...]:
-    notes = request.workload.notes(sequence_length=sequence_length)
+    notes = tuple(f"set {setting}" for setting in request.settings)
+    notes += request.workload.notes(sequence_length=sequence_length)
     if request.accounting == "artifact":
         notes += ("artifact accounting: norms, activations and other elementwise work is left out, as published",)
     return notes

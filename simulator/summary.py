@@ -147,6 +147,9 @@ def mapping_lines(works: Sequence[Work]) -> tuple[str, ...]:
     """What goes where, operation by operation; operations that are mapped alike are said once."""
     lines: dict[tuple[str, ...], list[str]] = {}
     for work in works:
-        name = f"{work.operation.layer}: {work.operation.name}" if work.operation.layer else work.operation.name
-        lines.setdefault(work.execution.plan.mapping, []).append(name)
-    return tuple(line for mapping, names in lines.items() for line in (", ".join(names), *(f"  {row}" for row in mapping)))
+        lines.setdefault(work.execution.plan.mapping, []).append(work.operation.name)
+    return tuple(
+        line
+        for mapping, names in lines.items()
+        for line in (", ".join(dict.fromkeys(names)), *(f"  {row}" for row in mapping))
+    )

@@ -1,0 +1,82 @@
+"""The command `list`: everything that can be named, with a line on each.
+
+Sections of layers above the simulator come through the entry-point group `cascadesim.listings`: section -> a
+function that returns names. A section that nobody fills says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import TypeAlias
+
+import click
+
+from cascadesim.simulator.cli_options import alternatives, one_of
+
+ENTRY_POINTS = "cascadesim.listings"
+Entries: TypeAlias = Sequence[tuple[str, str]]  # (name, what it is)
+SECTIONS = ("architectures", "workloads", "cascades", "kernels", "devices", "suites")
+
+
+@click.command("list", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("section", type=one_of(*SECTIONS), required=False, metavar=alternatives(*SECTIONS))
+def list_names(section: str | None) -> None:
+    """What can be named: one section, or all of them."""
+    for position, name in enumerate(SECTIONS if section is None else (section,)):
+        if section is None:
+            click.echo(f"{chr(10) * (position > 0)}{name}")
+        entries = _entries(name)
+        width = max((len(entry) for entry, _ in entries), default=0)
+        for entry, remark in entries:
+            click.echo(f"  {entry:{width}}  {remark}".rstrip())
+        if not entries:
+            click.echo("  none yet")
+
+
+def _entries(section: str) -> Entries:
+    if section in _OWN:
+        return _OWN[section]()
+    return [
+        (str(name), "") for point in entry_points(group=ENTRY_POINTS) if point.name == section for name in point.load()()
+    ]
+
+
+def _architectures() -> Entries:
+    from cascadesim.accelerators.catalogue import preset_names, presets
+
+    short = set(preset_names())
+    found = [(name.split("/")[1] if name.split("/")[1] in short else name, path) for name, path in presets().items()]
+    return [(name, _first_comment(path.read_text(encoding="utf-8"))) for name, path in found]
+
+
+def _first_comment(text: str) -> str:
+    """The first line of a preset says what it is."""
+    first = text.partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def _workloads() -> Entries:
+    from cascadesim.einsum_cascades.zoo import ALIASES, load_workload, workload_names
+    from cascadesim.simulator.quantities import count, length
+
+    entries = []
+    for name in workload_names():
+        model = load_workload(name)
+        aliases = [alias for alias, target in ALIASES.items() if target == name]
+        also = f" (also {', '.join(aliases)})" if aliases else ""
+        size = f"{count(model.parameters())} parameters, {model.batch} x {length(model.sequence_length)} tokens"
+        entries.append((name, f"{model.kind}, {size}{also}"))
+    return entries
+
+
+def _cascades() -> Entries:
+    from cascadesim.einsum_cascades.catalogue import cascade_names, find
+
+    cascades = [find(name) for name in cascade_names()]
+    return [(cascade.name, f"{', '.join(cascade.inputs)} -> {', '.join(cascade.outputs)}") for cascade in cascades]
+
+
+_OWN: Mapping[str, Callable[[], Entries]] = {
+    "architectures": _architectures, "workloads": _workloads, "cascades": _cascades,
+}  # fmt: skip

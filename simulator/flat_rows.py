@@ -1,0 +1,43 @@
+"""Reports as flat rows: one line of CSV each, the unit in every column's name. Tables within a report are left out."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from typing import TextIO, TypeAlias
+
+from cascadesim.simulator.report import Report
+
+Cell: TypeAlias = str | int | float | None
+
+
+def write_csv(reports: Sequence[Report], stream: TextIO) -> None:
+    """A header with every column that any of the reports has; a figure that a report lacks is an empty cell."""
+    rows = [flat_row(report) for report in reports]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def flat_row(report: Report) -> dict[str, Cell]:
+    content = report.to_dict()
+    plain = {name: value for name, value in content.items() if isinstance(value, str | int | float | None)}
+    row: dict[str, Cell] = {name: value for name, value in plain.items() if name not in _NESTED}
+    row["dram_read_bytes"] = report.traffic.read_bytes
+    row["dram_write_bytes"] = report.traffic.write_bytes
+    row["energy_total_j"] = report.total_energy_j
+    row["area_total_um2"] = report.total_area_um2
+    row |= _columns("energy", report.energy_j, "j") | _columns("area", report.area_um2, "um2")
+    for unit in report.units:
+        row |= {f"{unit.name}_busy_cycles": unit.busy_cycles, f"{unit.name}_stalled_cycles": unit.stalled_cycles,
+                f"{unit.name}_idle_cycles": unit.idle_cycles, f"{unit.name}_utilization": unit.utilization}  # fmt: skip
+    row["uncertainty_latency"] = None if report.uncertainty is None else report.uncertainty.latency
+    return row
+
+
+_NESTED = ("energy_j", "area_um2", "uncertainty")  # objects that may be null
+
+
+def _columns(what: str, by_component: Mapping[str, float] | None, unit: str) -> dict[str, Cell]:
+    return {f"{what}_{component}_{unit}": amount for component, amount in (by_component or {}).items()}

@@ -1,0 +1,188 @@
+"""Reports as tables that a person reads: one in full, several side by side against the first architecture.
+
+Knows what to show and in which words; numbers are worded by `quantities`. Fits any width from 80 columns on, and
+prints plain text where the stream is no terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TextIO, TypeVar
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from cascadesim.simulator import quantities as say
+from cascadesim.simulator.comparison import comparison
+from cascadesim.simulator.report import EinsumTime, OperationTime, Report, UnitTime
+
+_SMALLEST_SHARE = 0.005  # rows below half a percent are added up in one
+_BAR = 12  # characters
+Row = TypeVar("Row", EinsumTime, OperationTime)
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def print_reports(reports: Sequence[Report], stream: TextIO) -> None:
+    """One report in full; several as a comparison."""
+    content = full(reports[0]) if len(reports) == 1 else comparison(reports)
+    console = Console(file=stream, highlight=False)
+    if console.is_terminal:
+        console.print(content)
+        return
+    with console.capture() as text:
+        console.print(content)
+    stream.write("\n".join(line.rstrip() for line in text.get().splitlines()) + "\n")
+
+
+def full(report: Report) -> RenderableType:
+    """Everything a reader asks of one run: how long, what it costs, what bounds it, where the time goes."""
+    parts: list[RenderableType] = [Text(headline(report), style="bold"), Text(setting(report), style="dim"), Text()]
+    parts += [_figures(report), Text(), _units(report), Text()]
+    if len(report.operations) > 1:
+        parts += [_operations(report), Text()]
+    parts += [_einsums(report), *_notes(report)]
+    return Group(*parts)
+
+
+def headline(report: Report) -> str:
+    layer = f", one {report.layer} layer's {report.scope}" if report.layer is not None else ""
+    return f"{report.workload} on {report.architecture}: {_tokens(report)}{layer}"
+
+
+def setting(report: Report) -> str:
+    fidelity = "cycle level" if report.fidelity == "cycle" else "closed form"
+    attention = () if report.attention is None else (report.attention,)
+    layers = f"{report.layers} layers" if report.layers > 1 else "1 layer"
+    of_model = f"{layers} in the model" if report.layer is not None else layers
+    return " · ".join((*attention, of_model, fidelity, f"{report.accounting} accounting", say.hertz(report.clock_hz)))
+
+
+def _tokens(report: Report) -> str:
+    sequences = f" x {report.batch:,} sequences" if report.batch > 1 else ""
+    if report.phase == "decode":
+        return f"decode, one token after {report.sequence_length:,}{sequences}"
+    return f"{report.phase} of {report.sequence_length:,} tokens{sequences}"
+
+
+def _figures(report: Report) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, figure, remark in _figure_rows(report):
+        table.add_row(name, figure, Text(remark, style="dim"))
+    return table
+
+
+def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
+    yield "latency", say.seconds(report.latency_s), f"{say.whole(report.cycles)} cycles{_within(report)}"
+    if report.tokens_per_s is not None:
+        first = "" if report.time_to_first_token_s is None else (
+            f"first new token after {say.seconds(report.time_to_first_token_s)}")
+        yield "tokens/s", say.rate(report.tokens_per_s), first
+    read, write = say.bytes_of(report.traffic.read_bytes), say.bytes_of(report.traffic.write_bytes)
+    yield "DRAM traffic", say.bytes_of(report.traffic.total_bytes), f"{read} read, {write} written"
+    if report.energy_j is not None and report.total_energy_j is not None:
+        yield "energy", say.joules(report.total_energy_j), say.shares(report.energy_j)
+    if report.area_um2 is not None and report.total_area_um2 is not None:
+        yield "area", say.square_millimetres(report.total_area_um2), say.shares(report.area_um2)
+    if report.bound_by is not None and (unit := report.unit(report.bound_by)) is not None:
+        yield "bound by", unit.name, f"busy {say.percent(unit.busy_cycles / report.cycles)} of the time"
+    yield from _difference(report)
+
+
+def _within(report: Report) -> str:
+    found = report.uncertainty
+    return "" if found is None else f"; has been within {say.percent(found.latency)} ({found.basis})"
+
+
+def _difference(report: Report) -> Iterable[tuple[str, str, str]]:
+    """Why the cycle level is above the closed form."""
+    if report.fill_cycles is None or report.drain_cycles is None or report.waiting_cycles is None:
+        return
+    more = report.cycles / report.analytical_cycles - 1
+    parts = (
+        f"of a closed form of {say.whole(report.analytical_cycles)} cycles; bounding units: fill "
+        f"{say.whole(report.fill_cycles)}, waiting {say.whole(report.waiting_cycles)}, drain "
+        f"{say.whole(report.drain_cycles)} cycles"
+    )
+    yield "cycle level", f"+{more:.2%}" if more >= 0 else f"{more:.2%}", parts
+
+
+def _table(title: str, *columns: str, left: int = 1) -> Table:
+    """Columns of numbers, the first `left` of them of names."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for position, column in enumerate(columns):
+        is_name = position < left
+        table.add_column(column, justify="left" if is_name else "right", style="cyan" if is_name else None,
+                         header_style="dim", overflow="fold" if is_name else "ellipsis", no_wrap=not is_name)
+    return table
+
+
+def _units(report: Report) -> Table:
+    table = _table("Units: share of the time", "unit", "busy", "stalled", "idle", "useful")
+    table.add_column("")
+    for unit in report.units:
+        table.add_row(*_unit_row(unit, report.cycles), Text(_bar(unit.busy_cycles / report.cycles), style="green"))
+    return table
+
+
+def _unit_row(unit: UnitTime, cycles: int) -> tuple[str, ...]:
+    shares = (unit.busy_cycles / cycles, unit.stalled_cycles / cycles, unit.idle_cycles / cycles)
+    return (unit.name, *map(say.percent, shares), say.percent(unit.utilization))
+
+
+def _operations(report: Report) -> Table:
+    several = len({operation.layer for operation in report.operations}) > 2
+    table = _table("Operations", "operation", "times", "cycles", "share", "DRAM")
+    table.add_column("")
+    large, small = _by_size(report.operations)
+    for operation in large:
+        name = f"{operation.layer}: {operation.name}" if several and operation.layer else operation.name
+        table.add_row(name, say.whole(operation.count), say.whole(operation.cycles), say.percent(operation.share),
+                      say.bytes_of(operation.dram_bytes), Text(_bar(operation.share), style="green"))
+    if small:
+        cycles, share = sum(row.cycles for row in small), sum(row.share for row in small)
+        moved = say.bytes_of(sum(row.dram_bytes for row in small))
+        table.add_row(Text(f"{len(small)} others"), "", say.whole(cycles), say.percent(share), moved)
+    return table
+
+
+def _einsums(report: Report) -> Table:
+    several = len(report.operations) > 1
+    names = ("operation", "einsum", "unit") if several else ("einsum", "unit")
+    table = _table("Einsums: share of the time on their unit", *names, "work", "cycles", "share", left=len(names))
+    table.add_column("")
+    large, small = _by_size(report.einsums)
+    for einsum in large:
+        own = (einsum.operation,) if several else ()
+        table.add_row(*own, einsum.name, einsum.unit, work(einsum), say.whole(einsum.cycles),
+                      say.percent(einsum.share), Text(_bar(einsum.share), style="green"))
+    if small:
+        blanks = [""] * (len(names) + 1)
+        blanks[0] = f"{len(small)} others"
+        table.add_row(*blanks, say.whole(sum(row.cycles for row in small)), "")
+    return table
+
+
+def work(einsum: EinsumTime) -> str:
+    """`805 G mac`; several classes are joined with +."""
+    return " + ".join(f"{say.count(amount)} {name}" for name, amount in einsum.operations.items())
+
+
+def _by_size(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    large = [row for row in rows if row.share >= _SMALLEST_SHARE]
+    return large, [row for row in rows if row.share < _SMALLEST_SHARE]
+
+
+def _notes(report: Report) -> Iterable[RenderableType]:
+    if report.notes:
+        yield Text()
+        yield from (Padding(Text(f"note: {note}", style="yellow"), (0, 0)) for note in report.notes)
+
+
+def _bar(share: float) -> str:
+    eighths = round(min(max(share, 0.0), 1.0) * _BAR * 8)
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
