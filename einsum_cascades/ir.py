@@ -214,5 +214,11 @@ class Cascade:
         """The last Einsum that writes `name` (an initial state is written before its update)."""
         return next(einsum for einsum in reversed(self.einsums) if einsum.name == name)
 
+    def passes(self, rank: str) -> int:
+        """Passes over a rank (see `passes`): `ATTENTION_3PASS.passes("m") == 3`."""
+        from cascadesim.einsum_cascades.passes import passes  # it analyses what is written down here
+
+        return passes(self, rank)
+
     def __repr__(self) -> str:
         return f"Cascade({self.name!r}, {len(self.einsums)} Einsums)"
