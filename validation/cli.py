@@ -6,6 +6,7 @@ models and tables are read when the command runs.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,4 +65,4 @@ def _print(verdicts: tuple[Verdict, ...], output_format: str) -> None:
     if output_format == "json":
         click.echo(as_json(verdicts))
         return
-    print_table(verdicts, click.get_text_stream("stdout"))
+    print_table(verdicts, sys.stdout)

@@ -1,0 +1,49 @@
+"""What a report may say of its own error: `python -m cascadesim.validation.uncertainty` writes it for the simulator.
+
+The figure of an architecture is the largest relative error of its latency over the published rows, at the fidelity
+and accounting that are the default (cycle level, physical), as the suite `fusemax-cycle` finds it. Architectures that
+nothing was published for stay without one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from cascadesim.validation.claims import FUSEMAX_CYCLE
+from cascadesim.validation.cli import verdicts_of
+from cascadesim.validation.compare import Errors
+
+DIGITS = 2  # of the figure: an error estimate deserves no more
+
+
+def measured() -> dict[str, dict[str, object]]:
+    """architecture -> its latency error and what that rests on."""
+    found: dict[str, Errors] = {}
+    for verdict in verdicts_of((FUSEMAX_CYCLE.name,)):
+        if verdict.claim.metric == "latency_s" and verdict.claim.measure == "deviation":
+            found |= {str(part.value): part.errors for part in verdict.strata if part.column == "architecture"}
+    return {architecture: _entry(errors) for architecture, errors in sorted(found.items())}
+
+
+def _entry(errors: Errors) -> dict[str, object]:
+    basis = f"validation suite {FUSEMAX_CYCLE.name}, largest of {errors.rows} rows"
+    return {"latency": float(f"{errors.maximum:.{DIGITS}g}"), "basis": basis}
+
+
+def text(entries: Mapping[str, Mapping[str, object]]) -> str:
+    return json.dumps(entries, indent=1) + "\n"
+
+
+def file() -> Path:
+    """Package data of the simulator."""
+    from cascadesim.simulator import report
+
+    return Path(report.__file__).with_name("uncertainty.json")
+
+
+if __name__ == "__main__":
+    file().write_text(text(measured()), encoding="utf-8")
+    sys.exit(0)
