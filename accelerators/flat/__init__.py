@@ -1,0 +1,1 @@
+"""FLAT and its unfused baseline: three-pass attention on a 2D and a 1D array of processing elements."""

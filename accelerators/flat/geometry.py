@@ -1,0 +1,105 @@
+"""The rectangle of scores an operation needs: query tiles, the keys each meets, blocks of query rows.
+
+Partial tiles count as rows and keys that exist; masks leave out whole key tiles that no query of a tile attends.
+Knows extents and the size of the array; no dataflow, no cycles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles, Counts
+from cascadesim.einsum_cascades.operation import Operation
+
+
+def shape_of(operation: Operation) -> AttentionShape:
+    """One instance per sequence and key/value head; the query heads that share it are `group`."""
+    extent = dict(operation.extents)
+    group = extent.get("g", 1)
+    return AttentionShape(
+        instances=extent["b"] * (extent["h"] // group),
+        queries=extent["p"], keys=extent["m"], query_depth=extent["e"], value_depth=extent["f"],
+        group=group, mask=operation.mask,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Query tiles of one instance in order, each with the key tiles it meets (first to last, both included)."""
+
+    rows: Counts
+    first: Counts
+    last: Counts
+    keys: int
+    key_tile: int
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def queries(self) -> int:
+        return int(self.rows.sum())
+
+    @cached_property
+    def visits(self) -> Counts:
+        """Key tiles that each query tile meets."""
+        return np.maximum(self.last - self.first + 1, 0)
+
+    @cached_property
+    def keys_met(self) -> Counts:
+        return self._keys(self.first, self.last)
+
+    def _keys(self, first: Counts, last: Counts) -> Counts:
+        met = np.minimum((last + 1) * self.key_tile, self.keys) - first * self.key_tile
+        return np.where(last >= first, met, 0)
+
+    def blocks(self, tiles: int) -> Blocks:
+        """Consecutive blocks of `tiles` query tiles; the last one may be smaller."""
+        starts = np.arange(0, self.count, tiles)
+        empty = self.visits == 0
+        first = np.minimum.reduceat(np.where(empty, np.iinfo(np.int64).max, self.first), starts)
+        last = np.maximum.reduceat(np.where(empty, -1, self.last), starts)
+        first = np.where(last < 0, 0, first)
+        points = np.add.reduceat(self.rows * self.keys_met, starts)
+        return Blocks(self, np.add.reduceat(self.rows, starts), first, last, points)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Query tiles grouped into blocks; `points` of a block: scores it computes."""
+
+    tiles: Tiles
+    rows: Counts
+    first: Counts
+    last: Counts
+    points: Counts
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def table(self) -> tuple[tuple[int, int, int], ...]:
+        """Distinct combinations of (no, block of, tile of, single) queries with (no, tile of, single) keys."""
+        tiles = self.tiles
+        visits = np.maximum(self.last - self.first + 1, 0)
+        keys = tiles._keys(self.first, self.last)
+        first, last = int(self.first.min()), int(self.last.max())
+        whole = tiles._keys(np.array([first]), np.array([last]))
+        return (
+            (1, max(last - first + 1, 0), int(whole[0])),
+            (self.count, int(visits.sum()), int(keys.sum())),
+            (tiles.count, int(tiles.visits.sum()), int(tiles.keys_met.sum())),
+            (tiles.queries, int((tiles.rows * tiles.visits).sum()), int((tiles.rows * tiles.keys_met).sum())),
+        )
+
+
+def query_tiles(shape: AttentionShape, tile_rows: int, key_tile: int) -> Tiles:
+    """Heads of a group lie position by position, packed into one tile where they are short (decode)."""
+    tiles = AttentionTiles(shape, rows=key_tile, columns=tile_rows, buffer_tiles=1, P1=1, kv_slots=1)
+    first, last = tiles.key_range
+    return Tiles(tiles.tile_queries, first, last, shape.keys, key_tile)

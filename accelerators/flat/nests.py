@@ -1,0 +1,201 @@
+"""Loop nests of the Einsums of FLAT, and the words each tensor moves at each level under them.
+
+DRAM loops over instances and blocks of query rows; the buffer loops over tiles of a block; the array spreads two
+ranks. `accelerators.counting` counts. FuseMax artifact, mappings of FLAT and of the unfused softmax (spec 6.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from cascadesim.accelerators.counting import Accesses, Level, Loop, Nest, Operand, Registers, count_accesses, point_operations
+from cascadesim.accelerators.flat.dataflow import LoopOrder
+from cascadesim.accelerators.flat.geometry import Blocks, Tiles, query_tiles
+from cascadesim.accelerators.flat.spec import FlatArray
+from cascadesim.accelerators.fusemax.mapping import AttentionShape
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.ir import Einsum
+from cascadesim.einsum_cascades.masks import FULL
+
+_NAMES = {rank: frozenset(rank) for rank in "pmef"}
+_INSTANCE = frozenset("bh")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attention operation on one array. `exact`: rectangular, counted with the quirks of the artifact."""
+
+    shape: AttentionShape
+    spec: FlatArray
+    exact: bool = False
+
+    @property
+    def registers(self) -> Registers:
+        return "one" if self.exact else "all"
+
+    @property
+    def tile_rows(self) -> int:
+        return self.spec.pe_array.rows
+
+    @cached_property
+    def query_tiles(self) -> int:
+        return self.tiles(self.spec.pe_array.columns).count
+
+    @cached_property
+    def queries(self) -> int:
+        """Query rows of one instance: those of all heads of the group."""
+        return self.shape.group * self.shape.queries
+
+    @cached_property
+    def full(self) -> bool:
+        return self.shape.mask == FULL
+
+    @cached_property
+    def _cache(self) -> dict[tuple[int, ...], object]:
+        return {}
+
+    def tiles(self, key_tile: int) -> Tiles:
+        found = self._cache.setdefault((key_tile,), None) or query_tiles(self.shape, self.tile_rows, key_tile)
+        self._cache[key_tile,] = found
+        assert isinstance(found, Tiles)
+        return found
+
+    def blocks(self, tiles: int, key_tile: int) -> Blocks:
+        """Blocks of `tiles` query tiles, keys counted in tiles of `key_tile`."""
+        found = self._cache.get((tiles, key_tile)) or self.tiles(key_tile).blocks(tiles)
+        self._cache[tiles, key_tile] = found
+        assert isinstance(found, Blocks)
+        return found
+
+    def point_cycles(self, einsum: Einsum) -> int:
+        """Cycles of one lane at one point of an Einsum on the 1D array."""
+        operations, costs = self.spec.vector_array.operations, self.spec.vector_array.operations.cycles
+        counts = point_operations(einsum)
+        if operations.exp_subtracts and counts["exp"]:
+            counts["add"] -= counts["exp"]  # the argument's subtraction is part of it
+        missing = sorted(name for name, count in counts.items() if count > 0 and name not in costs)
+        if missing:
+            raise CascadeSimError(f"{einsum.name}: the 1D array cannot {', '.join(missing)}; it can {', '.join(costs)}")
+        return sum(costs[name] * count for name, count in counts.items() if count > 0)
+
+    def extent(self, rank: str) -> int:
+        shape = self.shape
+        return {"p": self.queries, "m": shape.keys, "e": shape.query_depth, "f": shape.value_depth}[rank]
+
+
+@dataclass(frozen=True)
+class Extents:
+    """Sizes of the iteration space projected to loops: `r` in full, `r1` its tiles, `r0` one tile of it."""
+
+    case: Case
+    blocks: Blocks
+    spread: Mapping[str, int]  # rank on the array -> how many of it
+
+    def __call__(self, names: frozenset[str]) -> int:
+        instances = self.case.shape.instances if "b" in names else 1
+        joint = self.blocks.table[self._queries(names)][self._keys(names)]
+        alone = self.spread["m"] if names & {"m0", "m1", "m"} == {"m0"} else 1
+        return instances * joint * alone * self._depth("e", names) * self._depth("f", names)
+
+    def _queries(self, names: frozenset[str]) -> int:
+        if names & {"p", "p0"}:
+            return 3
+        return 2 if "p1" in names else int("p2" in names)
+
+    def _keys(self, names: frozenset[str]) -> int:
+        if "m" in names or {"m0", "m1"} <= names:
+            return 2
+        return int("m1" in names)
+
+    def _depth(self, rank: str, names: frozenset[str]) -> int:
+        extent, spread = self.case.extent(rank), self.spread.get(rank, 1)
+        if rank in names or {f"{rank}0", f"{rank}1"} <= names:
+            return extent
+        if f"{rank}1" in names:
+            return -(-extent // spread)
+        return spread if f"{rank}0" in names else 1
+
+
+def contraction(case: Case, order: LoopOrder, tiles: int, kept: Iterable[str], off_chip: Iterable[str]) -> Nest:
+    """QK or AV: blocks of `tiles` query tiles; `kept` in the buffer, `off_chip` in DRAM."""
+    array = case.spec.pe_array
+    block_rows = case.queries if tiles >= case.query_tiles else tiles * case.tile_rows
+    whole = {rank: case.extent(rank) for rank in "mef"} | {"p": block_rows}
+    spread = {order.rows: min(array.rows, whole[order.rows]), order.columns: min(array.columns, whole[order.columns])}
+    blocks = case.blocks(tiles, spread.get("m", array.columns) if "m" in spread else array.columns)
+    inner = [_tiles(rank, whole[rank], spread[rank]) for rank in (order.rows, order.columns)]
+    loops = (*inner, Loop(order.temporal, _NAMES[order.temporal], whole[order.temporal]))
+    space = tuple(Loop(f"{rank}0", _NAMES[rank], size) for rank, size in spread.items())
+    outer = (_instances(case), Loop("p2", _NAMES["p"], -(-case.query_tiles // tiles)))
+    return _nest(case, outer, loops, space, kept, off_chip, Extents(case, blocks, spread))
+
+
+def row_by_row(case: Case, einsum: Einsum, kept: Iterable[str], off_chip: Iterable[str]) -> Nest:
+    """A softmax Einsum on the 1D array: one query row after another, its keys over the lanes."""
+    lanes = min(case.spec.vector_array.lanes, case.shape.keys)
+    blocks = case.blocks(case.query_tiles, lanes)
+    outer = (_instances(case), Loop("p", _NAMES["p"], case.queries))
+    space = (Loop("m0", _NAMES["m"], lanes),)
+    loops = (_tiles("m", case.shape.keys, lanes),)
+    return _nest(case, outer, loops, space, kept, off_chip, Extents(case, blocks, {"m": lanes}))
+
+
+def _nest(
+    case: Case, outer: tuple[Loop, ...], inner: tuple[Loop, ...], space: tuple[Loop, ...],
+    kept: Iterable[str], off_chip: Iterable[str], extents: Extents,
+) -> Nest:  # fmt: skip
+    levels = (
+        Level("dram", outer, frozenset(off_chip)),
+        Level("global_buffer", inner, frozenset(kept)),
+        Level("registers", (), _EVERYTHING),
+    )
+    return Nest(levels, space, None if case.exact else extents)
+
+
+class _Everything(frozenset[str]):
+    """The registers keep every operand."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
+_EVERYTHING = _Everything()
+
+
+def _instances(case: Case) -> Loop:
+    return Loop("b", _INSTANCE, case.shape.instances)
+
+
+def _tiles(rank: str, extent: int, spread: int) -> Loop:
+    return Loop(f"{rank}1", _NAMES[rank], -(-extent // spread))
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Accesses of one tensor in one Einsum, level by level."""
+
+    dram: Accesses
+    buffer: Accesses
+    registers: Accesses
+
+
+def moved(case: Case, einsum: Einsum, nest: Nest, only: frozenset[str] | set[str] | None = None) -> dict[str, Moved]:
+    """Tensor -> accesses under `nest`, of all tensors of the Einsum or of some."""
+    operands = [
+        Operand(access.tensor, frozenset(access.ranks) | {"b"}, is_output=access == einsum.output)
+        for access in (*einsum.inputs, einsum.output)
+        if only is None or access.tensor in only
+    ]
+    counts = count_accesses(operands, nest, case.registers, wrap64=case.exact)
+    none = Accesses()
+    return {
+        operand.name: Moved(*(counts.get((level.name, operand.name), none) for level in nest.levels))
+        for operand in operands
+    }
+
+
+def elided(accesses: Accesses) -> Accesses:
+    """Reads that equal the updates are dropped: the artifact's workaround for first writes it cannot elide."""
+    return Accesses(0, accesses.fills, accesses.updates) if accesses.reads == accesses.updates else accesses

@@ -1,0 +1,62 @@
+"""Which Einsum of a cascade plays which part on a machine that does contractions on one array, all else on another.
+
+The machine runs any cascade of the form: a contraction over the depth, statistics of scores, a contraction over the
+keys. Structure only: no names of tensors, no extents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cascadesim.accelerators.counting import point_operations
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.ir import Access, Cascade, Einsum
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The Einsums by part, and the tensor of the cascade that each of FLAT's six tensors is."""
+
+    scores: Einsum
+    softmax: tuple[Einsum, ...]
+    output: Einsum
+    tensors: tuple[tuple[str, str], ...]  # FLAT's name -> the cascade's
+
+    def tensor(self, name: str) -> str:
+        return dict(self.tensors)[name]
+
+
+def roles(cascade: Cascade) -> Roles:
+    """Raises CascadeSimError for a cascade of another form (one that partitions or iterates over the keys)."""
+    first, last = cascade.einsums[0], cascade.einsums[-1]
+    softmax = cascade.einsums[1:-1]
+    if not _fits(first, softmax, last):
+        raise CascadeSimError(
+            f"{cascade.name}: this machine runs a contraction over e, statistics of whole rows of scores, a contraction"
+            " over m, such as attention-3pass; a cascade with partitioned or running ranks needs another architecture"
+        )
+    query, key = _by_rank(first, "p"), _by_rank(first, "m")
+    weights, value = _by_rank(last, "p"), _by_rank(last, "f")
+    found = {"Q": query, "K": key, "QK": first.output, "A": weights, "V": value, "AV": last.output}
+    return Roles(first, softmax, last, tuple((name, access.tensor) for name, access in found.items()))
+
+
+def _fits(first: Einsum, softmax: tuple[Einsum, ...], last: Einsum) -> bool:
+    contractions = [
+        point_operations(einsum) == {"mac": 1} and len(einsum.inputs) == 2 and einsum.reduced_ranks == (rank,)
+        for einsum, rank in ((first, "e"), (last, "m"))
+    ]
+    rows = all(set(einsum.ranks) <= {"h", "m", "p"} and "m" in einsum.ranks for einsum in softmax)
+    return all(contractions) and rows and bool(softmax)
+
+
+def _by_rank(einsum: Einsum, rank: str) -> Access:
+    return next(access for access in einsum.inputs if rank in access.ranks)
+
+
+def reads_of_scores(einsum: Einsum, before: Einsum | None) -> frozenset[str]:
+    """Operands that the buffer holds: all, but for a row that the Einsum just before hands over as it makes it."""
+    names = {access.tensor for access in (*einsum.inputs, einsum.output)}
+    if before is not None and before.name in names and "m" in before.output.ranks and "m" in einsum.reduced_ranks:
+        names.discard(before.name)
+    return frozenset(names)
