@@ -1,4 +1,4 @@
-"""One layer of a model as operations with their extents bound, in the order in which they run.
+"""One layer of a model as operations with their extents bound, in an order in which they can run.
 
 Knows how many rows each matrix sees, which keys each query attends, which statistics and activations come between.
 Does not know how often a layer occurs (`workload`) or on what it runs. Left out because they are not arithmetic:
@@ -28,6 +28,7 @@ from cascadesim.einsum_cascades.projections import (
     feed_forward_matrices,
     modulation_matrices,
     output_matrices,
+    router_matrices,
 )
 
 
@@ -113,7 +114,12 @@ def _rows_and_copies(matrix: Matrix, sizes: LayerSizes, run: Run) -> tuple[int, 
             return run.batch * run.sequence_length, matrix.copies
         case "sequence":
             return run.batch, matrix.copies
-    return run.rows, matrix.copies
+    return run.rows + _joined_rows(sizes, run), matrix.copies
+
+
+def _joined_rows(sizes: LayerSizes, run: Run) -> int:
+    """Rows of text that go through the same matrices as the tokens."""
+    return run.batch * run.text_length if sizes.layer.joint == "one-stream" else 0
 
 
 def _self_attention(sizes: LayerSizes, run: Run) -> Operation:
@@ -201,12 +207,23 @@ def _indexer_scores(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
 
 
 def _feed_forward(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+    matrices = tuple(feed_forward_matrices(sizes))
     if sizes.layer.joint != "one-stream":  # there, attention's norm and residual serve both
         yield from _norms("ffn_norm", sizes, run)
-    yield from _linears(feed_forward_matrices(sizes), sizes, run)
+    yield from _routing(sizes, run)
+    yield from _linears((matrix for matrix in matrices if not matrix.after_activation), sizes, run)
     yield from _activations(sizes, run)
+    yield from _linears((matrix for matrix in matrices if matrix.after_activation), sizes, run)
+    if sizes.layer.feed_forward == "experts" and sizes.experts is not None:
+        yield elementwise("expert_sum", transformer.SCALED_ADD, run.rows * sizes.experts.chosen, sizes.hidden)
     if sizes.layer.joint != "one-stream":
         yield from _residuals("ffn", sizes, run)
+
+
+def _routing(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+    yield from _linears(router_matrices(sizes), sizes, run)
+    if sizes.layer.feed_forward == "experts" and sizes.experts is not None:
+        yield elementwise("router_softmax", transformer.SOFTMAX_ROUTER, run.rows, sizes.experts.experts)
 
 
 def _activations(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
@@ -215,11 +232,8 @@ def _activations(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
         for prefix, rows in _streams(sizes, run):
             yield elementwise(f"{prefix}ffn_activation", activation(ffn.activation, ffn.gated), rows, ffn.width)
     if sizes.layer.feed_forward == "experts" and experts is not None:
-        chosen = run.rows * experts.chosen
         cascade = activation(experts.activation, experts.gated)
-        yield elementwise("router_softmax", transformer.SOFTMAX_ROUTER, run.rows, experts.experts)
-        yield elementwise("expert_activation", cascade, chosen, experts.width)
-        yield elementwise("expert_sum", transformer.SCALED_ADD, chosen, sizes.hidden)
+        yield elementwise("expert_activation", cascade, run.rows * experts.chosen, experts.width)
         if experts.shared:
             yield elementwise("shared_activation", cascade, run.rows, experts.shared * experts.width)
 

@@ -30,6 +30,7 @@ class Matrix:
     copies: int = 1
     bias: bool = False
     is_weight: bool = True  # False: the second operand is computed, or stored as part of another matrix
+    after_activation: bool = False  # the second half of a feed-forward part
 
     @property
     def parameters(self) -> int:
@@ -82,13 +83,18 @@ def cross_output(sizes: LayerSizes) -> Matrix:
 
 
 def feed_forward_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
-    """The feed-forward part: dense, for joined text too, or a mixture of experts with its router."""
+    """The feed-forward part: dense, for joined text too, or a mixture of experts but for its router."""
     if sizes.layer.feed_forward == "dense" and sizes.ffn is not None:
         yield from _feed_forward(sizes.ffn, sizes.hidden, "ffn_", "tokens")
         if sizes.layer.joint == "two-stream":
             yield from _feed_forward(sizes.ffn, sizes.hidden, "text_ffn_", "text")
     if sizes.layer.feed_forward == "experts" and sizes.experts is not None:
         yield from _expert_matrices(sizes.experts, sizes.hidden)
+
+
+def router_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
+    if sizes.layer.feed_forward == "experts" and (experts := sizes.experts) is not None:
+        yield Matrix("router", sizes.hidden, experts.experts, bias=experts.bias)
 
 
 def modulation_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
@@ -107,6 +113,7 @@ def all_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
     yield from cross_matrices(sizes)
     if sizes.layer.cross is not None:
         yield cross_output(sizes)
+    yield from router_matrices(sizes)
     yield from feed_forward_matrices(sizes)
 
 
@@ -143,15 +150,14 @@ def _feed_forward(ffn: FeedForward, hidden: int, prefix: str, rows: Rows) -> Ite
     yield Matrix(f"{prefix}up", hidden, ffn.width, rows, bias=ffn.bias)
     if ffn.gated:
         yield Matrix(f"{prefix}gate", hidden, ffn.width, rows, bias=ffn.bias)
-    yield Matrix(f"{prefix}down", ffn.width, hidden, rows, bias=ffn.bias)
+    yield Matrix(f"{prefix}down", ffn.width, hidden, rows, bias=ffn.bias, after_activation=True)
 
 
 def _expert_matrices(experts: Experts, hidden: int) -> Iterator[Matrix]:
-    yield Matrix("router", hidden, experts.experts, bias=experts.bias)
     names = ("up", "gate") if experts.gated else ("up",)
     for name in names:
         yield Matrix(f"expert_{name}", hidden, experts.width, "choices", experts.experts, experts.bias)
-    yield Matrix("expert_down", experts.width, hidden, "choices", experts.experts, experts.bias)
+    yield Matrix("expert_down", experts.width, hidden, "choices", experts.experts, experts.bias, after_activation=True)
     if experts.shared:
         shared = FeedForward(
             width=experts.shared * experts.width, activation=experts.activation, gated=experts.gated, bias=experts.bias

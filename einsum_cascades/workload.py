@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from pydantic import model_validator
 
 from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
 from cascadesim.einsum_cascades.cache import cached_words
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.layers import Attention, Experts, FeedForward, Layer, Size
 from cascadesim.einsum_cascades.lowering import Run, final_norm, layer_operations, lm_head
@@ -25,6 +25,7 @@ from cascadesim.einsum_cascades.schema import Spec, validate, with_settings
 Scope: TypeAlias = Literal["attention", "linear", "model"]
 
 LONGEST_SEQUENCE = 2**30  # assumed: a thousand times the longest context in use; arrays over tiles stay small
+
 
 class Workload(Spec):
     """A model: its layers by kind, the sizes they share, and the batch and length it runs with by default.
@@ -98,11 +99,9 @@ class Workload(Spec):
         Decode runs the layers that generate, one query per sequence, `sequence_length` keys in the cache.
         `attention` names a cascade; without it attention is written in its 3-pass form, and an accelerator re-binds it.
         """
-        length, sequences = self._length(sequence_length), _positive("batch", self.batch if batch is None else batch)
-        if phase == "decode" and not self.generates:
-            raise CascadeSimError(f"{self.name}: phase decode needs a model that generates, and no layer of it is causal")
-        run = Run(sequences, length, self.text_length or 0, phase, _attention_cascade(attention), self.norm,
-                  self.norms_per_layer)
+        if scope not in get_args(Scope):
+            raise UnknownNameError("scope", scope, get_args(Scope))
+        run = self._run(sequence_length, batch, phase, attention)
         per_layer = {
             name: tuple(
                 replace(operation, layer=name)
@@ -152,6 +151,21 @@ class Workload(Spec):
     @property
     def _last_hidden(self) -> int:
         return list(self.layers.values())[-1].hidden or self.hidden
+
+    def _run(self, sequence_length: int | None, batch: int | None, phase: Phase, attention: str | None) -> Run:
+        if phase not in get_args(Phase):
+            raise UnknownNameError("phase", phase, get_args(Phase))
+        if phase == "decode" and not self.generates:
+            raise CascadeSimError(f"{self.name}: phase decode needs a model that generates; no layer of it is causal")
+        return Run(
+            batch=_positive("batch", self.batch if batch is None else batch),
+            sequence_length=self._length(sequence_length),
+            text_length=self.text_length or 0,
+            phase=phase,
+            attention=_attention_cascade(attention),
+            norm=self.norm,
+            norms_per_layer=self.norms_per_layer,
+        )
 
     def _length(self, given: int | None) -> int:
         length = self.sequence_length if given is None else given
