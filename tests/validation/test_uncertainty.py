@@ -1,0 +1,17 @@
+"""What reports say of their own error is what the suites measure today."""
+
+from __future__ import annotations
+
+from cascadesim.validation.uncertainty import file, measured, text
+
+
+def test_the_simulators_copy_is_current() -> None:
+    """If not: python -m cascadesim.validation.uncertainty"""
+    assert file().read_text(encoding="utf-8") == text(measured())
+
+
+def test_each_figure_names_its_suite_and_rows() -> None:
+    for entry in measured().values():
+        assert str(entry["basis"]).startswith("validation suite fusemax-cycle, largest of")
+        assert isinstance(entry["latency"], float)
+        assert 0 <= entry["latency"] < 0.05
