@@ -68,6 +68,20 @@ class Nest:
         return self.size(frozenset(loop.name for loop in loops))
 
 
+def ragged(*ranks: tuple[int, tuple[Loop, ...]]) -> Size:
+    """The `size` of ranks that are split unevenly: (extent, its loops from outer to inner) per rank.
+
+    Projected to the outer loops of a rank there are as many points as tiles start, the last one a partial one.
+    """
+    return lambda names: prod(_projected(extent, loops, names) for extent, loops in ranks)
+
+
+def _projected(extent: int, loops: tuple[Loop, ...], names: frozenset[str]) -> int:
+    taken = [index for index, loop in enumerate(loops) if loop.name in names]
+    inside = prod(loop.bound for loop in loops[taken[-1] + 1 :]) if taken else extent
+    return min(prod(loops[index].bound for index in taken), -(-extent // inside))
+
+
 @dataclass(frozen=True, slots=True)
 class Operand:
     """A tensor as one Einsum uses it, told apart from the same tensor at another coordinate by its name."""

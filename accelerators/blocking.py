@@ -1,0 +1,192 @@
+"""Which part of a matrix product stays in the buffer, and what that makes pass by DRAM.
+
+Z[r,n] = A[r,k] * W[k,n], tile by tile on a 2D array: r over one side, n over the other, k in time. Published rule:
+weights resident, otherwise blocks of rows resident and all weights once per block (FuseMax artifact, linear layers).
+Where a row tile of full depth does not fit, or DRAM would bound it, outputs may stay instead, k cut in slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Literal, TypeAlias
+
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.errors import CascadeSimError
+
+Resident: TypeAlias = Literal["weights", "rows", "outputs"]
+SLICES = 2  # of k in the buffer where outputs are resident: one is computed while the other arrives
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Extents of Z[r,n] = A[r,k] * W[k,n], `copies` of it with operands of their own."""
+
+    rows: int
+    depth: int
+    columns: int
+    copies: int = 1
+
+    @property
+    def macs(self) -> int:
+        return self.copies * self.rows * self.depth * self.columns
+
+    @property
+    def least_words(self) -> int:
+        """Every operand once."""
+        return self.copies * (self.rows * self.depth + self.depth * self.columns + self.rows * self.columns)
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """Tiles of `tile_rows` x `tile_columns` outputs, and how many of them make a block along each rank.
+
+    `slots`: streamed tiles (slices of k, where outputs are resident) that the buffer holds beside the resident part.
+    """
+
+    product: Product
+    tile_rows: int
+    tile_columns: int
+    resident: Resident
+    rows_per_block: int  # in tiles
+    columns_per_block: int  # in tiles
+    depth_per_block: int
+    slots: int
+
+    @cached_property
+    def row_tiles(self) -> int:
+        return -(-self.product.rows // self.tile_rows)
+
+    @cached_property
+    def column_tiles(self) -> int:
+        return -(-self.product.columns // self.tile_columns)
+
+    @property
+    def row_blocks(self) -> int:
+        return -(-self.row_tiles // self.rows_per_block)
+
+    @property
+    def column_blocks(self) -> int:
+        return -(-self.column_tiles // self.columns_per_block)
+
+    @property
+    def depth_blocks(self) -> int:
+        return -(-self.product.depth // self.depth_per_block)
+
+    @property
+    def steps(self) -> int:
+        """Depth steps of all tiles: cycles of an array that does one MAC per element and cycle."""
+        return self.product.copies * self.row_tiles * self.column_tiles * self.product.depth
+
+    @property
+    def occupancy(self) -> float:
+        return self.product.macs / (self.steps * self.tile_rows * self.tile_columns)
+
+    @property
+    def reads_of_rows(self) -> int:
+        """How often A passes by DRAM: once, or once per column block where A does not stay between them."""
+        return self.column_blocks if self.resident == "outputs" else 1
+
+    @property
+    def reads_of_weights(self) -> int:
+        """R: how often W passes by DRAM (a single column tile of it, or what is resident, stays)."""
+        stays = self.resident == "weights" or self.column_blocks * self.depth_blocks == 1
+        return 1 if stays else self.row_blocks
+
+    @property
+    def dram_words(self) -> int:
+        product = self.product
+        return product.copies * (
+            self.reads_of_rows * product.rows * product.depth
+            + self.reads_of_weights * product.depth * product.columns
+            + product.rows * product.columns
+        )
+
+
+def blockings(product: Product, spec: SpatialArray) -> tuple[Blocking, ...]:
+    """What fits: the published ways first, then outputs resident, unless everything passes by DRAM only once.
+
+    Raises CascadeSimError where nothing fits.
+    """
+    sides = _sides(product, spec)
+    found = list(_published_ways(product, *sides, spec.buffer_words))
+    if not any(blocking.dram_words == product.least_words for blocking in found):
+        found += sorted(_outputs_resident(product, *sides, spec), key=lambda blocking: blocking.dram_words)[:1]
+    if not found:
+        least = prod(sides) + SLICES * sum(sides)
+        raise CascadeSimError(
+            f"global_buffer.capacity_bytes: {spec.global_buffer.capacity_bytes} bytes hold no tile of a linear layer; "
+            f"{sides[0]} x {sides[1]} outputs and slices of their operands need {least * spec.word_bytes}"
+        )
+    return tuple(found)
+
+
+def published_blocking(product: Product, spec: SpatialArray) -> Blocking:
+    """The published rule: R is the smallest power of two whose row blocks fit beside one streamed tile."""
+    rows, columns, capacity = spec.pe_array.rows, spec.pe_array.columns, spec.buffer_words
+    uneven = [name for name, size, side in (("r", product.rows, rows), ("n", product.columns, columns)) if size % side]
+    if uneven:
+        raise CascadeSimError(
+            f"artifact accounting: {' and '.join(uneven)} of a linear layer must be a multiple of the array "
+            f"({rows} x {columns}), got r={product.rows}, n={product.columns}; use --accounting physical"
+        )
+    whole = Blocking(product, rows, columns, "weights", 1, product.columns // columns, product.depth, slots=1)
+    if product.depth * product.columns + rows * product.depth <= capacity:
+        return whole
+    block_rows = capacity // product.depth - columns  # rows of full depth beside one streamed tile
+    fits = [R for R in _powers_of_two(whole.row_tiles) if product.rows // R <= block_rows]
+    if not fits:
+        raise CascadeSimError(f"artifact accounting: no block of rows of depth k={product.depth} fits the buffer")
+    return Blocking(product, rows, columns, "rows", whole.row_tiles // fits[0], 1, product.depth, slots=1)
+
+
+def _powers_of_two(limit: int) -> Iterator[int]:
+    """Those that divide `limit`."""
+    power = 1
+    while limit % power == 0:
+        yield power
+        power *= 2
+
+
+def _sides(product: Product, spec: SpatialArray) -> tuple[int, int]:
+    """Rows over the rows of the array and columns over its columns, or the other way round where that takes less."""
+    upright, turned = (spec.pe_array.rows, spec.pe_array.columns), (spec.pe_array.columns, spec.pe_array.rows)
+    return min(upright, turned, key=lambda side: -(-product.rows // side[0]) * -(-product.columns // side[1]))
+
+
+def _published_ways(product: Product, rows: int, columns: int, capacity_words: int) -> Iterator[Blocking]:
+    """Weights resident, or blocks of rows: beside them two tiles of what is streamed, so that loads overlap."""
+    row_tiles, column_tiles = -(-product.rows // rows), -(-product.columns // columns)
+    slots = (capacity_words - product.depth * product.columns) // (rows * product.depth)
+    if slots >= 2:
+        yield Blocking(product, rows, columns, "weights", 1, column_tiles, product.depth, slots)
+        return
+    fits = (capacity_words - 2 * columns * product.depth) // (rows * product.depth)
+    if fits >= 1 and (column_tiles > 1 or row_tiles <= fits):
+        per_block = -(-row_tiles // even_blocks(row_tiles, fits))
+        resident = min(per_block * rows, product.rows) * product.depth
+        slots = (capacity_words - resident) // (columns * product.depth)
+        yield Blocking(product, rows, columns, "rows", per_block, 1, product.depth, slots)
+
+
+def even_blocks(tiles: int, fits: int) -> int:
+    """Blocks of at most `fits` tiles: equal ones, as published, where fewer than twice the least number gives them."""
+    least = -(-tiles // fits)
+    return next((blocks for blocks in range(least, 2 * least) if tiles % blocks == 0), least)
+
+
+def _outputs_resident(product: Product, rows: int, columns: int, spec: SpatialArray) -> Iterator[Blocking]:
+    """Blocks of outputs with two slices of their operands, for every number of row tiles that fits."""
+    capacity = spec.buffer_words
+    # assumed: slices twice as deep as a buffer row is wide, so that partial sums keep the ports busy half of the time
+    depth = min(2 * max(1, spec.global_buffer.row_bytes // spec.word_bytes), -(-product.depth // 2))
+    if depth == product.depth:
+        return
+    row_tiles, column_tiles = -(-product.rows // rows), -(-product.columns // columns)
+    for tall in range(1, min(row_tiles, capacity // (rows * columns)) + 1):
+        beside = capacity - SLICES * depth * tall * rows
+        wide = min(column_tiles, beside // (tall * rows + SLICES * depth) // columns)
+        if wide >= 1:
+            yield Blocking(product, rows, columns, "outputs", tall, wide, depth, SLICES)

@@ -1,0 +1,162 @@
+"""A stream of work through one array as a program: load a step, compute it, store it, the three of them overlapped.
+
+Knows bytes, cycles of the array and rows of the buffer per step, and how a DRAM channel and buffer ports turn them
+into whole cycles. Does not know what is computed: linear layers and element-wise work are both such streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from typing import TypeAlias
+
+from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
+from cascadesim.accelerators.spec import SpatialArray
+
+LEAST_DRAM_CYCLES = 2000  # of a step: its load and its store round up by less than one cycle each, 0.1 % in all
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step moves and computes; `compute_cycles` has one entry per Einsum."""
+
+    load_bytes: int
+    compute_cycles: tuple[int, ...]
+    store_bytes: int
+    buffer_rows: int
+
+    def plus(self, other: Step, times: int = 1) -> Step:
+        """Both as one step, the other one `times` times."""
+        pairs = zip(self.compute_cycles, other.compute_cycles, strict=True)
+        return Step(
+            self.load_bytes + times * other.load_bytes,
+            tuple(own + times * more for own, more in pairs),
+            self.store_bytes + times * other.store_bytes,
+            self.buffer_rows + times * other.buffer_rows,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """`body` in order, `times` times over."""
+
+    body: tuple[Step | Rounds, ...]
+    times: int
+
+
+Steps: TypeAlias = tuple[Step | Rounds, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Steps through one array. `slots` steps are in the buffer at once; results leave the array `drain_cycles` late."""
+
+    unit: str
+    einsums: tuple[str, ...]
+    steps: Steps
+    slots: int
+    drain_cycles: int = 0
+
+    def __iter__(self) -> Iterator[tuple[Step, int]]:
+        """Each step and how often it runs in all."""
+        yield from _counted(self.steps, 1)
+
+    @property
+    def load_bytes(self) -> int:
+        return sum(times * step.load_bytes for step, times in self)
+
+    @property
+    def store_bytes(self) -> int:
+        return sum(times * step.store_bytes for step, times in self)
+
+    @property
+    def buffer_rows(self) -> int:
+        return sum(times * step.buffer_rows for step, times in self)
+
+    def compute_cycles(self) -> tuple[int, ...]:
+        """Cycles of each Einsum in all."""
+        return tuple(
+            sum(times * step.compute_cycles[index] for step, times in self) for index in range(len(self.einsums))
+        )
+
+
+def _counted(steps: Steps, times: int) -> Iterator[tuple[Step, int]]:
+    for item in steps:
+        if isinstance(item, Rounds):
+            yield from _counted(item.body, times * item.times)
+        else:
+            yield item, times
+
+
+def lower_bound_cycles(stream: Stream, spec: SpatialArray) -> float:
+    """No schedule of the stream is shorter: the busiest of array, DRAM channel and buffer ports."""
+    dram = (stream.load_bytes + stream.store_bytes) / spec.dram_bytes_per_cycle
+    return max(sum(stream.compute_cycles()), dram, stream.buffer_rows / spec.global_buffer.ports)
+
+
+def steps_per_group(step: Step, spec: SpatialArray, most: int) -> int:
+    """How many equal steps to move as one, so that rounding to whole cycles stays below 0.1 % (`most` allowing)."""
+    dram_cycles = (step.load_bytes + step.store_bytes) / spec.dram_bytes_per_cycle
+    return max(1, min(most, ceil(LEAST_DRAM_CYCLES / max(dram_cycles, 1e-9))))
+
+
+def grouped(step: Step, count: int, group: int) -> Steps:
+    """`count` equal steps, `group` of them moved as one, and what is left over."""
+    whole, rest = divmod(count, group)
+    parts = (Rounds((step.plus(step, group - 1),), whole),) if whole else ()
+    return (*parts, step.plus(step, rest - 1)) if rest else parts
+
+
+def stream_program(stream: Stream, spec: SpatialArray) -> Program:
+    """Loads run ahead of the array by up to `slots` steps; each store waits until its results have left the array."""
+    classes = tuple(dict.fromkeys(_cycles(step, spec) for step, _ in stream))
+    return Program(
+        tasks=_tasks(stream, _store_stage(stream)),
+        tile_classes=classes,
+        stream=_runs(stream.steps, {cycles: index for index, cycles in enumerate(classes)}, spec),
+        queues=(Queue("steps", stream.slots),),
+    )
+
+
+def _tasks(stream: Stream, store_stage: int) -> tuple[Task, ...]:
+    """The buffer feeds the array while it computes; the last Einsum frees the step's place in the buffer."""
+    load = Task("load", "dram", takes=("steps",))
+    feed = Task("feed", "global_buffer", after=(After("load"),), stage=1)
+    first, *others = stream.einsums
+    tasks = [Task(first, stream.unit, after=(After("load"),), stage=1)]
+    tasks += [Task(name, stream.unit, stage=1) for name in others]
+    last = tasks[-1]
+    tasks[-1] = Task(last.name, last.unit, (*last.after, After("feed", streaming=True)), 1, gives_back=("steps",))
+    store = Task("store", "dram", after=(After(last.name, lag_cycles=stream.drain_cycles),), stage=store_stage)
+    return (load, feed, *tasks, store)
+
+
+def _store_stage(stream: Stream) -> int:
+    """So late that what the array computes meanwhile hides the drain: the DRAM channel serves in this order."""
+    shortest = min(sum(step.compute_cycles) for step, _ in stream)
+    return 2 + ceil(stream.drain_cycles / max(1, shortest))
+
+
+def _cycles(step: Step, spec: SpatialArray) -> tuple[int, ...]:
+    bytes_per_cycle = spec.dram_bytes_per_cycle
+    return (
+        ceil(step.load_bytes / bytes_per_cycle),
+        ceil(step.buffer_rows / spec.global_buffer.ports),
+        *step.compute_cycles,
+        ceil(step.store_bytes / bytes_per_cycle),
+    )
+
+
+def _runs(steps: Steps, classes: dict[tuple[int, ...], int], spec: SpatialArray) -> tuple[TileRun | Repeat, ...]:
+    return tuple(
+        _round(item, classes, spec) if isinstance(item, Rounds) else TileRun(classes[_cycles(item, spec)], 1)
+        for item in steps
+    )
+
+
+def _round(rounds: Rounds, classes: dict[tuple[int, ...], int], spec: SpatialArray) -> TileRun | Repeat:
+    body = rounds.body
+    if len(body) == 1 and isinstance(body[0], Step):
+        return TileRun(classes[_cycles(body[0], spec)], rounds.times)
+    return Repeat(rounds.times, _runs(body, classes, spec))

@@ -1,0 +1,138 @@
+"""The steps of a blocked matrix product, in the order in which the array takes them: what each loads and stores.
+
+A sweep loads its resident operand tile by tile while the first streamed tile meets it; the later streamed tiles meet
+all of it. Bytes add up to the traffic of the blocking exactly. Knows no time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from cascadesim.accelerators.blocking import Blocking
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.accelerators.streaming import LEAST_DRAM_CYCLES, Rounds, Step, Steps, grouped, steps_per_group
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One rank of the outputs in tiles, the last one smaller if it must be."""
+
+    extent: int
+    tile: int
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.extent // self.tile)
+
+    @property
+    def last(self) -> int:
+        return self.extent - (self.tiles - 1) * self.tile
+
+
+def product_steps(blocking: Blocking, spec: SpatialArray) -> Steps:
+    """All copies of the product; copies so small that rounding would show are moved several at a time."""
+    maker = _Maker(blocking, spec)
+    body = maker.copy()
+    copies = blocking.product.copies
+    if copies == 1:
+        return body
+    whole = maker.merged(body)
+    if maker.dram_cycles(whole) < LEAST_DRAM_CYCLES:
+        return grouped(whole, copies, steps_per_group(whole, spec, copies))
+    return (Rounds(body, copies),)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    blocking: Blocking
+    spec: SpatialArray
+
+    def copy(self) -> Steps:
+        """One copy of the product."""
+        blocking, product = self.blocking, self.blocking.product
+        rows, columns = Side(product.rows, blocking.tile_rows), Side(product.columns, blocking.tile_columns)
+        if blocking.resident == "weights":
+            return self.sweep(resident=columns, streamed=rows)
+        per_block = blocking.rows_per_block * blocking.tile_rows
+        blocks = Side(product.rows, per_block)
+        one_block = self.sweep_of_rows if blocking.resident == "rows" else self.output_blocks
+        whole = (Rounds(one_block(per_block), blocks.tiles - 1),) if blocks.tiles > 1 else ()
+        return (*whole, *one_block(blocks.last))
+
+    def sweep_of_rows(self, rows: int) -> Steps:
+        blocking = self.blocking
+        columns = Side(blocking.product.columns, blocking.tile_columns)
+        return self.sweep(resident=Side(rows, blocking.tile_rows), streamed=columns)
+
+    def sweep(self, resident: Side, streamed: Side) -> Steps:
+        """The first streamed tile against each resident tile as it arrives, then the others against all of them."""
+        first = min(streamed.tile, streamed.extent)
+        steps = self.arrivals(resident, first)
+        if streamed.tiles == 1:
+            return steps
+        later = self.passing(resident, streamed.tile)
+        steps += self.equal(later, streamed.tiles - 2)
+        return (*steps, self.passing(resident, streamed.last))
+
+    def arrivals(self, resident: Side, streamed: int) -> Steps:
+        opening = self.step(resident.tile if resident.tiles > 1 else resident.last, streamed, 1, streamed)
+        if resident.tiles == 1:
+            return (opening,)
+        middle = self.step(resident.tile, streamed, 1, 0)
+        closing = self.step(resident.last, streamed, 1, 0)
+        return (opening, *self.equal(middle, resident.tiles - 2), closing)
+
+    def passing(self, resident: Side, streamed: int) -> Step:
+        """One streamed tile against all resident ones."""
+        return self.step(0, streamed, resident.tiles, streamed, resident.extent * streamed)
+
+    def step(self, arriving: int, streamed: int, tiles: int, loaded: int, outputs: int | None = None) -> Step:
+        """`arriving` and `loaded`: rows of A (columns of W) of full depth that come from DRAM in this step."""
+        depth = self.blocking.product.depth
+        stored = arriving * streamed if outputs is None else outputs
+        return self.of_words(depth * (arriving + loaded), tiles * depth, stored)
+
+    def output_blocks(self, rows: int) -> Steps:
+        """Blocks of outputs of so many rows, one after another along n."""
+        blocking = self.blocking
+        per_block = blocking.columns_per_block * blocking.tile_columns
+        blocks = Side(blocking.product.columns, per_block)
+        whole = (Rounds(self.output_block(rows, per_block), blocks.tiles - 1),) if blocks.tiles > 1 else ()
+        return (*whole, *self.output_block(rows, blocks.last))
+
+    def output_block(self, rows: int, columns: int) -> Steps:
+        """Slices of k pass by; partial sums are read and written in the buffer, the last slice sends them to DRAM."""
+        slices = Side(self.blocking.product.depth, self.blocking.depth_per_block)
+        slice_step = self.slice_step(rows, columns, slices.tile, 0)
+        last = self.slice_step(rows, columns, slices.last, rows * columns)
+        return (*self.equal(slice_step, slices.tiles - 1), last)
+
+    def slice_step(self, rows: int, columns: int, depth: int, stored: int) -> Step:
+        tiles = Side(rows, self.blocking.tile_rows).tiles * Side(columns, self.blocking.tile_columns).tiles
+        return self.of_words(depth * (rows + columns), tiles * depth, stored, 2 * rows * columns)
+
+    def of_words(self, loaded: int, depth_steps: int, stored: int, partial_sums: int = 0) -> Step:
+        """Each depth step reads one row of operands per side of the array from the buffer."""
+        word, row = self.spec.word_bytes, self.spec.global_buffer.row_bytes
+        sides = (self.blocking.tile_rows, self.blocking.tile_columns)
+        operands = depth_steps * sum(ceil(side * word / row) for side in sides)
+        rows = operands + ceil(loaded * word / row) + ceil(partial_sums * word / row)
+        cycles = depth_steps * (self.spec.pe_array.operations.mac or 1)
+        return Step(loaded * word, (cycles,), stored * word, rows)
+
+    def equal(self, step: Step, count: int) -> Steps:
+        if count < 1:
+            return ()
+        return grouped(step, count, steps_per_group(step, self.spec, min(count, max(1, self.blocking.slots // 2))))
+
+    def dram_cycles(self, step: Step) -> float:
+        return (step.load_bytes + step.store_bytes) / self.spec.dram_bytes_per_cycle
+
+    def merged(self, steps: Steps) -> Step:
+        """Everything as one step."""
+        total = Step(0, (0,), 0, 0)
+        for item in steps:
+            part, times = (self.merged(item.body), item.times) if isinstance(item, Rounds) else (item, 1)
+            total = total.plus(part, times)
+        return total
