@@ -1,11 +1,11 @@
-"""Several reports as one table: what they share above it, what differs in its rows, speedup against the first.
+"""Several reports as one table: what they share above it, what differs in its rows, ratios against the first.
 
-A speedup compares a report with the first architecture's report of the same workload, length, batch and layer.
+A ratio compares a report with the first architecture's report of the same workload, kind of layer, length and batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from rich.console import Group, RenderableType
@@ -29,71 +29,90 @@ def baselines(reports: Sequence[Report], architecture: str) -> Mapping[Case, Rep
 
 
 def comparison(reports: Sequence[Report]) -> RenderableType:
-    first = reports[0]
-    names = _varying_names(reports)
-    compared = len({report.architecture for report in reports}) > 1
-    ratios = ["speedup"] if compared else []
-    table = _columns([*names, "latency", *ratios, "DRAM", "energy", "bound by", *_compute_units(reports)])
-    against = baselines(reports, first.architecture)
-    for previous, report in zip((None, *reports), reports, strict=False):
-        if previous is not None and case(previous) != case(report) and compared:
-            table.add_section()
-        speedup = [_speedup(report, against.get(case(report)))] if compared else []
-        energy = "–" if report.total_energy_j is None else say.joules(report.total_energy_j)
-        table.add_row(*_values(report, names), say.seconds(report.latency_s), *speedup,
-                      say.bytes_of(report.traffic.total_bytes), energy, report.bound_by or "–",
-                      *(_busy(report, unit) for unit in _compute_units(reports)))
-    below = [Text(f"speedup: against {first.architecture}", style="dim")] if compared else []
+    several = len({report.architecture for report in reports}) > 1
+    table = _side_by_side(reports) if several else _one_below_the_other(reports)
     notes = dict.fromkeys(note for report in reports for note in report.notes)
-    return Group(Text(_shared(reports), style="bold"), Text(), table, Text(), *below,
-                 *(Text(f"note: {note}", style="yellow") for note in notes))
+    remarks = [Text(f"speedup, energy ratio: against {reports[0].architecture}", style="dim")] if several else []
+    remarks += [Text(f"note: {note}", style="yellow") for note in notes]
+    return Group(Text(_shared(reports), style="bold"), Text(), table, Text(), *remarks)
 
 
-def _columns(names: Sequence[str]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in names:
-        is_name = name in (*_NAMES, "bound by")
-        table.add_column(name, justify="left" if is_name else "right", header_style="dim",
-                         overflow="fold" if is_name else "ellipsis", style="cyan" if name in _NAMES else None)
+def _side_by_side(reports: Sequence[Report]) -> Table:
+    """The architectures of each case under a line that names the case."""
+    table = _table(["architecture", "latency", "speedup", "energy", "ratio", "DRAM", "bound by"])
+    against = baselines(reports, reports[0].architecture)
+    names = _varying(reports)
+    for which in dict.fromkeys(map(case, reports)):
+        rows = [report for report in reports if case(report) == which]
+        heading = ", ".join(_case_names(rows[0], names))
+        if heading:
+            table.add_row(Text(heading, style="bold"))
+        for report in rows:
+            first = against.get(which)
+            table.add_row(f"  {report.architecture}" if heading else report.architecture, say.seconds(report.latency_s),
+                          _speedup(report, first), _energy(report), _energy_ratio(report, first),
+                          say.bytes_of(report.traffic.total_bytes), _bound(report))
     return table
 
 
-_NAMES = ("workload", "layer", "tokens", "architecture")
+def _one_below_the_other(reports: Sequence[Report]) -> Table:
+    names = _varying(reports) or ["tokens"]
+    table = _table([", ".join(names), "latency", "tokens/s", "energy", "DRAM", "bound by"])
+    for report in reports:
+        rate = "–" if report.tokens_per_s is None else say.rate(report.tokens_per_s)
+        table.add_row(", ".join(_case_names(report, names)), say.seconds(report.latency_s), rate, _energy(report),
+                      say.bytes_of(report.traffic.total_bytes), _bound(report))
+    return table
 
 
-def _values(report: Report, names: Sequence[str]) -> list[str]:
-    values = {"workload": report.workload, "layer": report.layer or "", "tokens": say.length(report.sequence_length),
-              "architecture": report.architecture}
-    return [values[name] for name in names]
-
-
-def _varying_names(reports: Sequence[Report]) -> list[str]:
-    rows = [_values(report, _NAMES) for report in reports]
-    return [name for position, name in enumerate(_NAMES) if len({row[position] for row in rows}) > 1]
+def _table(columns: Sequence[str]) -> Table:
+    """Columns of numbers between a column of names and what bounds the row."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for position, name in enumerate(columns):
+        is_text = position in (0, len(columns) - 1)
+        table.add_column(name, justify="left" if is_text else "right", header_style="dim",
+                         style="cyan" if position == 0 else None, no_wrap=True)
+    return table
 
 
 def _shared(reports: Sequence[Report]) -> str:
     """What all reports have in common."""
-    first, varying = reports[0], _varying_names(reports)
-    parts = [value for name, value in zip(_NAMES[:2], _values(first, _NAMES[:2]), strict=True)
-             if value and name not in varying]
-    if "architecture" not in varying:
-        parts.append(f"on {first.architecture}")
-    if "tokens" not in varying:
-        parts.append(f"{first.sequence_length:,} tokens")
+    first = reports[0]
+    names = [name for name in ("workload", "layer", "tokens") if name not in _varying(reports)]
+    architecture = [f"on {first.architecture}"] if len({report.architecture for report in reports}) == 1 else []
     fidelity = "cycle level" if first.fidelity == "cycle" else "closed form"
-    return " · ".join((*parts, f"{first.phase}, {first.scope}", fidelity, f"{first.accounting} accounting"))
+    run = f"{first.phase}, {first.scope}"
+    return " · ".join((*_case_names(first, names), *architecture, run, fidelity, f"{first.accounting} accounting"))
 
 
-def _speedup(report: Report, baseline: Report | None) -> str:
-    return "–" if baseline is None else f"{baseline.latency_s / report.latency_s:.2f}x"
+def _varying(reports: Sequence[Report]) -> list[str]:
+    """The parts of a case in which the reports differ."""
+    return [name for name in ("workload", "layer", "tokens") if len({_case(report)[name] for report in reports}) > 1]
 
 
-def _compute_units(reports: Sequence[Report]) -> list[str]:
-    """The units that reports show utilisation of first: the two that each accelerator lists first."""
-    return list(dict.fromkeys(unit.name for report in reports for unit in report.units[:2]))[:2]
+def _case(report: Report) -> dict[str, str]:
+    layer = "" if report.layer is None else f"{report.layer} layer"
+    return {"workload": report.workload, "layer": layer, "tokens": f"{say.length(report.sequence_length)} tokens"}
 
 
-def _busy(report: Report, name: str) -> str:
-    unit = report.unit(name)
-    return "–" if unit is None else f"{unit.busy_cycles / report.cycles:.0%}"
+def _case_names(report: Report, names: Sequence[str]) -> Iterator[str]:
+    return (part for name in names if (part := _case(report)[name]))
+
+
+def _speedup(report: Report, first: Report | None) -> str:
+    return "–" if first is None else f"{first.latency_s / report.latency_s:.2f}x"
+
+
+def _energy(report: Report) -> str:
+    return "–" if report.total_energy_j is None else say.joules(report.total_energy_j)
+
+
+def _energy_ratio(report: Report, first: Report | None) -> str:
+    if first is None or not first.total_energy_j or report.total_energy_j is None:
+        return "–"
+    return f"{report.total_energy_j / first.total_energy_j:.2f}"
+
+
+def _bound(report: Report) -> str:
+    unit = None if report.bound_by is None else report.unit(report.bound_by)
+    return "–" if unit is None else f"{unit.name} {unit.busy_cycles / report.cycles:.0%}"

@@ -1,0 +1,28 @@
+"""The figures of the FuseMax evaluation (spec section 10), drawn for whatever was simulated.
+
+Several reports: utilisation, activity by Einsum, speedup and energy, latency against area (`plot_comparison`). One
+report: where its time and energy go (`plot_single`). Files without a date, so that equal runs give equal files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cascadesim.simulator.report import Report
+
+DOTS_PER_INCH = 150
+
+
+def draw(reports: Sequence[Report], target: Path) -> None:
+    """A figure in the format that the suffix of `target` names: .png or .svg."""
+    import matplotlib
+
+    from cascadesim.simulator.plot_comparison import comparison_figure
+    from cascadesim.simulator.plot_single import single_figure
+    from cascadesim.simulator.plot_style import STYLE
+
+    with matplotlib.rc_context(STYLE):
+        figure = single_figure(reports[0]) if len(reports) == 1 else comparison_figure(reports)
+        undated = {"Date": None} if target.suffix.lower() == ".svg" else {"Software": None}
+        figure.savefig(target, dpi=DOTS_PER_INCH, metadata=undated)

@@ -1,0 +1,54 @@
+"""How figures look: type sizes, colours that stay apart for colour-blind readers, the words on axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+
+from cascadesim.simulator.report import EinsumTime, Report
+
+STYLE: Mapping[str, object] = {
+    "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
+    "legend.fontsize": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": "#dddddd", "grid.linewidth": 0.6,
+    "svg.hashsalt": "cascadesim", "svg.fonttype": "none",
+}  # fmt: skip
+
+# Okabe and Ito, "Color Universal Design" (2008), without black, orange first
+_SERIES = ("#999999", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7", "#f0e442")
+# Paul Tol's "muted" and "light" schemes (SRON/EPS/TN/09-002): Einsums are many
+_EINSUMS = (
+    "#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499", "#77aadd",
+    "#ee8866", "#eedd88", "#ffaabb", "#99ddff", "#44bb99", "#bbcc33", "#aaaa00", "#bbbbbb",
+)  # fmt: skip
+
+
+def series_colors(names: Sequence[str]) -> dict[str, str]:
+    return {name: _SERIES[position % len(_SERIES)] for position, name in enumerate(names)}
+
+
+def einsum_colors(names: Sequence[str]) -> dict[str, str]:
+    return {name: _EINSUMS[position % len(_EINSUMS)] for position, name in enumerate(names)}
+
+
+def activity(report: Report, unit: str) -> dict[str, float]:
+    """Share of the time by Einsum of attention, and by kind for the rest of a model, on one unit."""
+    shares: dict[str, float] = {}
+    kinds = {operation.name: operation.kind for operation in report.operations}
+    for einsum in report.einsums:
+        if einsum.unit == unit:
+            label = einsum_label(einsum, kinds)
+            shares[label] = shares.get(label, 0.0) + einsum.share
+    return {label: share for label, share in shares.items() if share > 0}
+
+
+def einsum_label(einsum: EinsumTime, kinds: Mapping[str, str]) -> str:
+    kind = kinds.get(einsum.operation, "attention")
+    return einsum.name if kind == "attention" or len(kinds) == 1 else kind
+
+
+def note_empty(axes: Axes, text: str) -> None:
+    """Say in an empty panel why it is empty."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#666666")
