@@ -5,7 +5,7 @@ Each row says which figures, how closely, and why that closely. Reading it runs 
 
 from __future__ import annotations
 
-from cascadesim.validation import array_sizes, headlines, predictions
+from cascadesim.validation import array_sizes, dataflow, headlines, predictions
 from cascadesim.validation.claim import Claim, Selection, Suite
 from cascadesim.validation.columns import length
 from cascadesim.validation.layouts import (
@@ -165,7 +165,7 @@ FLAT_DATAFLOW = Suite(
     "FLAT's own simulator, in the dataflow that its search chose",
     "flat-dataflow.csv",
     DATAFLOW,
-    predictions.chosen_dataflow,
+    dataflow.chosen,
     (
         Claim("ideal latency", "ideal_latency_s", EXACT, SAME_ARITHMETIC),
         Claim(
@@ -191,7 +191,7 @@ FLAT_SEARCH = Suite(
     "the dataflow that our own search chooses, against FLAT's choice, both in our model",
     "flat-dataflow.csv",
     DATAFLOW,
-    predictions.searched_dataflow,
+    dataflow.searched,
     (
         Claim("latency above FLAT's choice, reported only", "latency_s", None, "what a better search gains or loses",
               measure="excess"),

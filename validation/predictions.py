@@ -112,11 +112,3 @@ def activity(found: Report, einsum: str) -> float | None:
     """Share of the run in which the 2D array works on the Einsum x the share of it in use; None if it never does."""
     parts = [part for part in found.einsums if part.name == einsum and part.unit == "array_2d"]
     return sum(part.share * part.occupancy for part in parts) if parts else None
-
-
-def chosen_dataflow(row: Row, settings: Settings = ()) -> Prediction:
-    raise NotImplementedError
-
-
-def searched_dataflow(row: Row, settings: Settings = ()) -> Prediction:
-    raise NotImplementedError
