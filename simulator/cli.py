@@ -25,6 +25,7 @@ ENTRY_POINTS = "cascadesim.commands"
 OWN = {
     "simulate": "cascadesim.simulator.cli_simulate:simulate",
     "passes": "cascadesim.simulator.cli_passes:passes",
+    "gna": "cascadesim.simulator.cli_gna:gna",
     "list": "cascadesim.simulator.cli_list:list_names",
 }
 

@@ -17,6 +17,7 @@ from cascadesim.einsum_cascades.neighborhood import Axis, Positions
 
 Tiling: TypeAlias = Literal["static", "dynamic"]
 DeadTiles: TypeAlias = Literal["skip", "walk"]
+SWEEP_ELEMENTS = 1 << 17  # strides x query tiles looked at together: fits the caches
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,56 @@ def tiles_in_order(axis: Axis, query_tile: int, key_tile: int, tiling: Tiling) -
         for members, count in axis.groups
         for _ in range(count)
     ])
+
+
+def stride_sweep(axis: Axis, query_tile: int, key_tile: int, tiling: Tiling) -> tuple[Positions, Positions]:
+    """(largest, total) visited key tiles at every stride from 1 on: element s-1 belongs to stride s.
+
+    The stride that the axis has is ignored. Ends at the window, or earlier where no larger stride can be better: a
+    window cannot touch fewer tiles than its size needs. Only the first and last query of each tile matter, so many
+    strides at once are one array expression.
+    """
+    fewest = -(-axis.window // key_tile)
+    step = max(1, SWEEP_ELEMENTS // -(-axis.longest_group // query_tile))
+    parts = []
+    for begin in range(1, axis.window + 1, step):
+        strides = np.arange(begin, min(begin + step, axis.window + 1), dtype=np.int64)
+        parts.append(_sweep(axis, query_tile, key_tile, tiling, strides))
+        if not axis.causal and parts[-1][0].min() <= fewest and parts[-1][1].min() <= fewest * _live(axis, query_tile):
+            break
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _live(axis: Axis, query_tile: int) -> int:
+    """Query tiles with at least one query."""
+    return sum(count * -(-members // query_tile) for members, count in axis.groups)
+
+
+def _sweep(
+    axis: Axis, query_tile: int, key_tile: int, tiling: Tiling, strides: Positions
+) -> tuple[Positions, Positions]:
+    largest, total = np.zeros_like(strides), np.zeros_like(strides)
+    column = strides[:, None]
+    for members, count in axis.groups:
+        first = np.arange(0, members, query_tile)
+        last = np.minimum(first + query_tile, members) - 1
+        low = _start(first, members, axis, column)
+        high = last + 1 if axis.causal else np.minimum(_start(last, members, axis, column) + axis.window, members)
+        visited = -(-high // key_tile) - low // key_tile if tiling == "static" else -(-(high - low) // key_tile)
+        largest = np.maximum(largest, visited.max(axis=1))
+        total += count * visited.sum(axis=1)
+    return largest, total
+
+
+def _start(place: Positions, members: int, axis: Axis, strides: Positions) -> Positions:
+    """The first key of the queries at `place`, for a column of strides; `Axis.spans` is the definition."""
+    group_start = place // strides * strides
+    if axis.causal:
+        start: Positions = np.maximum(np.minimum(group_start + strides - 1, members - 1) - axis.window + 1, 0)
+        return start
+    leader = np.minimum(group_start + strides // 2, members - 1)
+    clamped: Positions = np.clip(leader - axis.window // 2, 0, max(members - axis.window, 0))
+    return clamped
 
 
 def backward_tiles(axis: Axis, query_tile: int, key_tile: int) -> AxisTiles:

@@ -135,4 +135,5 @@ def _span(runs: _Runs, key_tile: int, first_tile: int) -> Positions:
     high = np.zeros_like(low)
     np.minimum.at(low, tile, runs.low // key_tile)
     np.maximum.at(high, tile, (runs.low + runs.length) // key_tile)
-    return high - low + 1
+    tiles: Positions = high - low + 1
+    return tiles

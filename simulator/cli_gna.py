@@ -1,0 +1,161 @@
+"""The command `gna`: what its options mean. The work is in `neighborhood_report`, imported once they are read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cascadesim.simulator.cli_options import alternatives, new_file, one_of
+
+if TYPE_CHECKING:
+    from cascadesim.simulator.neighborhood_report import Answer
+
+FORMATS = ("table", "json")
+LARGEST_LAYOUT = 2**26  # tokens; assumed: beyond every published layout
+_LARGEST_SIZE = 2**40  # keeps wrong input short of numbers too long to print
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """`30x48x80`, one to three dimensions."""
+    parts = text.lower().split("x")
+    return tuple(whole(1, _LARGEST_SIZE)(part) for part in parts)
+
+
+def flags(text: str) -> tuple[bool, ...]:
+    """`1,0,0`: one per dimension."""
+    parts = [part.strip() for part in text.split(",")]
+    if not set(parts) <= {"0", "1"}:
+        raise click.BadParameter(f"'{text}'; give 0 or 1 for each dimension, such as 1,0,0")
+    return tuple(part == "1" for part in parts)
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number within limits."""
+
+    def number(text: str) -> int:
+        tidy = text.strip()
+        if not (tidy.isascii() and tidy.removeprefix("-").isdigit() and len(tidy) < 20):
+            raise click.BadParameter(f"'{text}' is not a whole number")
+        if not least <= int(tidy) <= most:
+            raise click.BadParameter(f"{tidy}; give {least} to {most}")
+        return int(tidy)
+
+    return number
+
+
+def share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise click.BadParameter(f"'{text}' is not a number") from None
+    if not 0 <= value <= 1:
+        raise click.BadParameter(f"{text}; give a share from 0 to 1")
+    return value
+
+
+def steps(text: str) -> tuple[int, int]:
+    """`19/28`: steps with the pattern, of all steps."""
+    sparse, slash, every = text.partition("/")
+    if not slash:
+        raise click.BadParameter(f"'{text}'; give sparse/all, such as 19/28")
+    total = whole(1, 2**20)(every)
+    return whole(0, total)(sparse), total
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--layout", type=sizes, required=True, metavar="AxBxC",
+              help="Tokens, such as 30x48x80 (time x height x width).")
+@click.option("--window", type=sizes, required=True, metavar="AxBxC", help="Keys each query sees along each dimension.")
+@click.option("--stride", type=sizes, metavar="AxBxC", help="Queries that share one window.  [1]")
+@click.option("--dilation", type=sizes, metavar="AxBxC", help="Distance between neighbouring keys.  [1]")
+@click.option("--causal", type=flags, metavar="0,0,0",
+              help="Dimensions in which a query sees only what came before it.")
+@click.option("--q-tile", "query_tile", type=sizes, required=True, metavar="AxBxC", help="Queries of a kernel's tile.")
+@click.option("--kv-tile", "key_tile", type=sizes, required=True, metavar="AxBxC", help="Keys of a kernel's tile.")
+@click.option("--extra-kv", "extra_keys", type=whole(0, LARGEST_LAYOUT), default="0", metavar="N",
+              help="Further keys that every query sees, such as text tokens.")
+@click.option("--dead-tiles", type=one_of("skip", "walk"), default="skip", metavar=alternatives("skip", "walk"),
+              show_default=True, help="Query tiles of nothing but padding: not run, or run over a full window.")
+@click.option("--device", metavar="NAME", help="Predict times on this GPU, such as h100-sxm.")
+@click.option("--heads", type=whole(1, 2**20), default="24", show_default=True, help="Heads, for times.")
+@click.option("--head-dim", type=whole(1, 1024), default="128", show_default=True, help="Size of a head, for times.")
+@click.option("--batch", type=whole(1, 2**20), default="1", show_default=True, help="Sequences at once, for times.")
+@click.option("--attention-share", type=share, metavar="F",
+              help="Attention's share of the whole run: adds end-to-end figures.")
+@click.option("--steps", type=steps, default="1/1", metavar="SPARSE/ALL", help="Denoising steps that use the pattern.")
+@click.option("--recommend", is_flag=True, help="Also search strides, windows, dilations and tile shapes.")
+@click.option("--format", "format_", type=one_of(*FORMATS), default="table", metavar=alternatives(*FORMATS),
+              show_default=True, help="How the answer is printed.")
+@click.option("--output", type=new_file(), metavar="FILE", help="Print to a file instead.")
+@click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
+              help="Also draw the mask with its tiles, the useful share per tile, and the bound against the stride.")
+def gna(
+    layout: tuple[int, ...],
+    window: tuple[int, ...],
+    stride: tuple[int, ...] | None,
+    dilation: tuple[int, ...] | None,
+    causal: tuple[bool, ...] | None,
+    query_tile: tuple[int, ...],
+    key_tile: tuple[int, ...],
+    extra_keys: int,
+    dead_tiles: str,
+    device: str | None,
+    heads: int,
+    head_dim: int,
+    batch: int,
+    attention_share: float | None,
+    steps: tuple[int, int],
+    recommend: bool,
+    format_: str,
+    output: Path | None,
+    plot: Path | None,
+) -> None:
+    """The speedup that a neighborhood attention pattern can reach on given tiles, and why not more.
+
+    \b
+    cascadesim gna --layout 30x48x80 --window 18x24x24 --q-tile 4x8x8 --kv-tile 2x8x8 --recommend
+    """
+    from cascadesim.einsum_cascades.neighborhood import neighborhood
+    from cascadesim.simulator.neighborhood import Question, Tiles
+    from cascadesim.simulator.neighborhood_report import Run, answer
+    from cascadesim.simulator.output import pending_files
+
+    _refuse_large(layout)
+    question = Question(
+        neighborhood(layout, window, stride, dilation, causal), Tiles(query_tile, key_tile), extra_keys,
+        "walk" if dead_tiles == "walk" else "skip",
+    )  # fmt: skip
+    run = Run(device, heads, head_dim, batch, attention_share, *steps)
+    with pending_files((output, plot)) as (target, picture):
+        found = answer(question, run, recommend)
+        _print(found, format_, target)
+        if picture is not None:
+            from cascadesim.simulator.neighborhood_plot import draw
+
+            draw(found, picture)
+
+
+def _refuse_large(layout: tuple[int, ...]) -> None:
+    tokens = 1
+    for size in layout:
+        tokens *= size
+    if len(layout) > 3 or tokens > LARGEST_LAYOUT:
+        given = f"{len(layout)} dimensions" if len(layout) > 3 else f"{tokens:,} tokens"
+        raise click.UsageError(f"--layout: {given}; give one to three dimensions of {LARGEST_LAYOUT:,} tokens at most")
+
+
+def _print(answer: Answer, format_: str, output: Path | None) -> None:
+    with nullcontext(sys.stdout) if output is None else output.open("w", encoding="utf-8") as stream:
+        if format_ == "table":
+            from cascadesim.simulator.neighborhood_render import print_answer
+
+            print_answer(answer, stream)
+        else:
+            import json
+
+            stream.write(json.dumps(answer.to_dict(), indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,115 @@
+"""The answer about a neighborhood as tables that a person reads; plain text where the stream is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cascadesim.einsum_cascades.neighborhood import times
+from cascadesim.simulator import quantities as say
+from cascadesim.simulator.neighborhood import Mode
+from cascadesim.simulator.neighborhood_recommend import Recommendation
+from cascadesim.simulator.neighborhood_report import Answer
+
+_MODES: Mapping[Mode, str] = {
+    "multidim_static": "multi-dimensional, fixed grid",
+    "multidim_dynamic": "multi-dimensional, from first key",
+    "flat_union": "flattened, tiles with a key",
+    "flat_span": "flattened, first to last key",
+}
+
+
+def print_answer(answer: Answer, stream: TextIO) -> None:
+    console = Console(file=stream, highlight=False, soft_wrap=False)
+    question = answer.question
+    console.print(Text(f"{str(question.pattern).capitalize()}; tiles {question.tiles}", style="bold"))
+    console.print(_figures(answer))
+    console.print()
+    console.print(_modes(answer))
+    if answer.recommendations:
+        console.print()
+        title = "Strides on these tiles: finest first, each faster than all before"
+        console.print(_options(title, answer.recommendations))
+    for name, options in answer.alternatives.items():
+        console.print()
+        console.print(_options(f"Other {name}: nearest first", options))
+    for line in answer.advice:
+        console.print(Text(f"! {line}", style="yellow"))
+
+
+def _figures(answer: Answer) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold", style="dim")
+    for row in _figure_rows(answer):
+        table.add_row(*row)
+    return table
+
+
+def _figure_rows(answer: Answer) -> Iterator[tuple[str, str, str]]:
+    question = answer.question
+    extra = f", each query sees {question.extra_keys:,} further keys" if question.extra_keys else ""
+    skipped = f"{question.sparsity:.1%} of all pairs are skipped{extra}"
+    yield "attended pairs", say.count(question.attended_pairs), skipped
+    yield "FLOP bound", f"{question.flop_bound:.2f}x", "dense work over attended work"
+    yield "block-sparse", "yes" if question.block_sparse else "no", (
+        "no visited tile needs a mask" if question.block_sparse else "some visited tiles are partly masked")
+    prediction = answer.prediction
+    if prediction is not None:
+        yield f"on {prediction.device}", say.seconds(prediction.total_s).strip(), (
+            f"predicted: kernel {say.seconds(prediction.kernel_s)}, token permutation "
+            f"{say.seconds(prediction.permute_s)}, dense {say.seconds(prediction.dense_s)}: "
+            f"{prediction.speedup:.2f}x ({prediction.kernel_speedup:.2f}x without permutation)")
+    if answer.end_to_end is not None:
+        figures = ", ".join(f"{value:.2f}x {name.replace('_', ' ')}" for name, value in answer.end_to_end.items())
+        yield "end to end", "", figures
+
+
+def _modes(answer: Answer) -> Table:
+    title = "Speedup over dense attention on the same tiles"
+    table = _table(title, "tiling", "bound", "mean", "tiles", "most", "useful")
+    for mode, bound in answer.modes.items():
+        table.add_row(_MODES[mode], f"{bound.worst:.2f}x", f"{bound.mean:.2f}x", say.whole(bound.total),
+                      say.whole(bound.largest), f"{bound.efficiency:.0%}")
+    backward = answer.backward
+    table.add_row("backward: query tiles per key tile", f"{backward.worst:.2f}x", f"{backward.mean:.2f}x",
+                  say.whole(backward.total), say.whole(backward.largest), f"{backward.efficiency:.0%}")
+    return table
+
+
+def _options(title: str, options: Sequence[Recommendation]) -> Table:
+    columns = ["stride", "bound", "mean", "useful", "mask-free", "window", "dilation", "query tile", "key tile"]
+    kept = [True] * 5 + [_differs(options, column) for column in columns[5:]]
+    table = _table(title, *(column for column, keep in zip(columns, kept, strict=True) if keep))
+    for option in options:
+        cells = _cells(option)
+        table.add_row(*(cell for cell, keep in zip(cells, kept, strict=True) if keep))
+    return table
+
+
+def _differs(options: Sequence[Recommendation], column: str) -> bool:
+    """Whether a column says anything: strides leave tiles alone, other directions show what they change."""
+    shown = {"stride": (), "window": ("window",), "dilation": ("dilation",), "tiles": ("query tile", "key tile")}
+    return column in shown[options[0].change]
+
+
+def _cells(option: Recommendation) -> tuple[str, ...]:
+    pattern, bound = option.question.pattern, option.bound
+    return (
+        times(pattern.stride), f"{bound.worst:.2f}x", f"{bound.mean:.2f}x", f"{bound.efficiency:.0%}",
+        "yes" if option.block_sparse else "no", times(pattern.window), times(pattern.dilation),
+        times(option.question.tiles.query), times(option.question.tiles.key),
+    )  # fmt: skip
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="left" if position == 0 else "right", style="cyan" if position == 0 else None,
+                         header_style="dim", no_wrap=True)
+    return table

@@ -1,0 +1,146 @@
+"""How long a neighborhood kernel takes on a device: visited tiles, full and masked ones priced apart, in CTA waves.
+
+    time = waves x mean over query tiles of (full + masked x masked_cost + overhead) x time of one full tile per SM
+
+Three constants per device, derived from three published kernel times each (below; `validate` scores the others).
+The counts come from `neighborhood`; a device without constants has no prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, prod
+
+from cascadesim.einsum_cascades.errors import UnknownNameError
+from cascadesim.einsum_cascades.neighborhood import Neighborhood
+from cascadesim.simulator.neighborhood import Question
+from cascadesim.simulator.neighborhood_shapes import BACKENDS, Backend
+
+FLOPS_PER_PAIR = 4  # two products of the head dimension, a multiply and an add each
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the model needs to know of a GPU running NATTEN's kernel of its generation.
+
+    `tile_flops_per_s`: rate of the tensor cores over full tiles, all SMs together. `overhead_tiles`: start and end of
+    a query tile (its queries in, the first keys' latency, its output) in units of a full tile. `masked_cost`: time of
+    a masked tile over that of a full one. `dense_flops_per_s`: dense attention by the vendor's library, the baseline
+    of the published speedups. `copy_bytes_per_s`: token permutation by the framework's copies.
+    """
+
+    name: str
+    backend: str
+    streaming_multiprocessors: int
+    tile_flops_per_s: float
+    overhead_tiles: float
+    masked_cost: float
+    dense_flops_per_s: float
+    copy_bytes_per_s: float
+
+    @property
+    def kernels(self) -> Backend:
+        return BACKENDS[self.backend]
+
+
+# Derived from the kernel times in NATTEN's documentation (docs/profiler.md, sample output of v0.20-0.21), head
+# dimension 128, fp16: rate and overhead from FLUX 256x256, window 80x80, stride 16x16 and from one-dimensional
+# 32K, window 2048, stride 256 (nothing masked: two equations); masked_cost from FLUX at stride 1x1 (all masked).
+# H100: 7.914 ms, 62.687 us, 16.201 ms. B200: 4.114 ms, 37.888 us, 8.692 ms. `tests/simulator` repeats the derivation.
+# dense_flops_per_s: median of cuDNN's 1-D 32K, FLUX and HunyuanVideo (0.70, 0.54, 0.58 and 1.29, 1.22, 1.21 PFLOP/s).
+# copy_bytes_per_s: FLUX and HunyuanVideo permutations of the same source, 1.0-1.3 and 1.06-1.42 TB/s, middle.
+DEVICES: Mapping[str, Device] = {
+    device.name: device
+    for device in (
+        Device("h100-sxm", "hopper-fna", 132, 712.4e12, 4.165, 1.566, 0.58e15, 1.15e12),
+        Device("b200", "blackwell-fna", 148, 1405.5e12, 5.447, 1.540, 1.22e15, 1.24e12),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Times of one attention operation, forward. `dense_s` is measured dense attention's rate on all pairs."""
+
+    device: str
+    kernel_s: float
+    permute_s: float
+    dense_s: float
+
+    @property
+    def total_s(self) -> float:
+        return self.kernel_s + self.permute_s
+
+    @property
+    def kernel_speedup(self) -> float:
+        return self.dense_s / self.kernel_s
+
+    @property
+    def speedup(self) -> float:
+        """With the token permutation before and after."""
+        return self.dense_s / self.total_s
+
+
+def device(name: str) -> Device:
+    """Raises UnknownNameError for a device without constants."""
+    if name not in DEVICES:
+        raise UnknownNameError("device with neighborhood constants", name, DEVICES)
+    return DEVICES[name]
+
+
+def predict(
+    question: Question, on: Device, heads: int = 24, head_dim: int = 128, batch: int = 1, element_bytes: int = 2
+) -> Prediction:
+    """One attention of `batch` x `heads` heads with the tiles of the question."""
+    permute_bytes = permuted_bytes(question, heads, head_dim, batch, element_bytes)
+    pairs = question.pattern.tokens * (question.pattern.tokens + question.extra_keys)
+    dense_flops = FLOPS_PER_PAIR * batch * heads * head_dim * pairs
+    return Prediction(
+        on.name,
+        kernel_s(question, on, heads, head_dim, batch),
+        permute_bytes / on.copy_bytes_per_s if on.kernels.permutes else 0.0,
+        dense_flops / on.dense_flops_per_s,
+    )
+
+
+def kernel_s(question: Question, on: Device, heads: int, head_dim: int, batch: int) -> float:
+    visits = question.visits(on.kernels.mode)
+    extra = question.extra_key_tiles
+    masked_all = on.kernels.masks_all and not question.block_sparse
+    masked = visits.total if masked_all else visits.partial
+    per_query_tile = (visits.total - masked + masked * on.masked_cost) / visits.query_tiles + extra + on.overhead_tiles
+    tiles = question.tiles
+    rate = on.tile_flops_per_s / on.streaming_multiprocessors
+    tile_s = FLOPS_PER_PAIR * tiles.queries * tiles.keys * head_dim / rate
+    waves = ceil(visits.query_tiles * heads * batch / on.streaming_multiprocessors)
+    return waves * per_query_tile * tile_s
+
+
+def permuted_bytes(question: Question, heads: int, head_dim: int, batch: int, element_bytes: int) -> int:
+    """Q, K and V into tile order, O back: each read once and written once; padding is written (spec: 8 N H D e)."""
+    pattern = question.pattern
+    if len(pattern.layout) == 1 and pattern.dilation == (1,):
+        return 0  # already in order
+    padded_queries, padded_keys = (_padded(pattern, shape) for shape in (question.tiles.query, question.tiles.key))
+    tokens = pattern.tokens
+    moved = (tokens + padded_queries) + 2 * (tokens + padded_keys) + (padded_queries + tokens)
+    return element_bytes * batch * heads * head_dim * moved
+
+
+def _padded(pattern: Neighborhood, tile: Sequence[int]) -> int:
+    """Tokens of the layout when every dilation group is filled up to whole tiles."""
+    axes = zip(pattern.axes, tile, strict=True)
+    return prod(axis.dilation * -(-axis.longest_group // size) * size for axis, size in axes)
+
+
+def end_to_end(speedup: float, attention_share: float, sparse_steps: int = 1, steps: int = 1) -> float:
+    """Amdahl: `attention_share` of the run is attention, of which `sparse_steps` of `steps` are `speedup` faster."""
+    changed = attention_share * sparse_steps / steps
+    return 1 / (1 - changed + changed / speedup)
+
+
+def end_to_end_layers(speedups: Sequence[tuple[float, int]], attention_share: float) -> float:
+    """Several layers with patterns of their own: (speedup, layers) pairs that share the attention time equally."""
+    layers = sum(count for _, count in speedups)
+    return 1 / (1 - attention_share + attention_share / layers * sum(count / speedup for speedup, count in speedups))
