@@ -218,7 +218,11 @@ def _attention_cascade(name: str | None) -> Cascade:
         return ATTENTION_3PASS
     from cascadesim.einsum_cascades.catalogue import find  # parses the cascades it lists
 
-    return find(name)
+    found = find(name)
+    missing = [tensor for tensor in ("Q", "K", "V") if tensor not in found.inputs]
+    if missing:
+        raise CascadeSimError(f"'{name}' is no attention: it does not read {', '.join(missing)}")
+    return found
 
 
 def workload_from(content: Mapping[str, object], source: str, settings: Sequence[str] = ()) -> Workload:
