@@ -225,10 +225,7 @@ class Reader:
     def _access(self, node: ast.Subscript, depth: int) -> Access:
         if not isinstance(node.value, ast.Name):
             raise Unreadable(node, "only a tensor's name can be indexed")
-        if isinstance(node.slice, ast.Tuple):
-            parts = node.slice.elts
-        else:
-            parts = [node.slice]
+        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         return Access(node.value.id, tuple(self._index(part, depth) for part in parts))
 
     def _index(self, node: ast.expr, depth: int) -> Index:

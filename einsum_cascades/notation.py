@@ -120,7 +120,7 @@ def _unreadable(line: Line) -> Problem | None:
         return Problem(line.number, 0, f"line longer than {LONGEST_LINE} characters")
     for column, character in enumerate(line.text):
         if character != "\t" and not " " <= character <= "~":
-            return Problem(line.number, column, f"unexpected character {ascii(character)}")
+            return Problem(line.number, column, f"unexpected character {character!a}")
     return None
 
 

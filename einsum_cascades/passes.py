@@ -89,7 +89,7 @@ def _ready(cascade: Cascade, dependence: Dependence, values: list[int], over: Fa
 
 
 def _waits(written: Index, read: Index, over: Family) -> bool:
-    """Whether a read of a dimension along the fiber needs the fiber whole: gathered, final, reversed, by another rank."""
+    """Whether a read along the fiber needs it whole: gathered, final, backwards, by another rank."""
     if over.outer.isdisjoint(written.ranks):
         return False
     if read.gather is not None or not read.terms:

@@ -161,7 +161,8 @@ def _order(statements: Sequence[Statement], position: int) -> Iterator[Problem]:
     for access, column in statement.accesses:
         update = next((later for later in after if later.name == access.tensor), None)
         if access.tensor not in before and update is not None:
-            where = "by the line that produces it" if update is statement.einsum else f"and produced on line {update.line}"
+            own = update is statement.einsum
+            where = "by the line that produces it" if own else f"and produced on line {update.line}"
             yield statement.problem(column, f"{access.tensor} is read here {where}")
         elif update is not None and not _is_current(access, update.output):
             yield statement.problem(
@@ -187,5 +188,5 @@ def _final_of_no_state(statement: Statement, access: Access, column: int) -> Ite
     for index in access.indices:
         if not index.terms and len(index.offsets) == 1 and isinstance(index.offsets[0], str):
             name = index.offsets[0]
-            message = f"'{name}' is an extent, one past the last element of {access.tensor}; did you mean '{name.lower()}'?"
-            yield statement.problem(column, message)
+            message = f"'{name}' is an extent, one past the last element of {access.tensor}"
+            yield statement.problem(column, f"{message}; did you mean '{name.lower()}'?")
