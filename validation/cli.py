@@ -7,6 +7,7 @@ models and tables are read when the command runs.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from cascadesim.einsum_cascades.errors import CascadeSimError
 
 if TYPE_CHECKING:
     from cascadesim.validation.compare import Verdict
+    from cascadesim.validation.table import Table
 
 A_CLAIM_FAILS = 1
 
@@ -54,9 +56,17 @@ def verdicts_of(names: tuple[str, ...], data: Path | None = None) -> tuple[Verdi
                               f"known: {', '.join(suites.suite_names())}")
     chosen = suites.find_suites(names)
     tables = [suites.own_data(suite) if data is None else suites.other_data(suite, data) for suite in chosen]
+    _name_unread(tables, data)
     return tuple(verdict for suite, table in zip(chosen, tables, strict=True)
                  for verdict in compare(suite, table, suites.cited_source(suite, table, data),
                                         suites.calibrations(suite, table)))
+
+
+def _name_unread(tables: Sequence[Table], data: Path | None) -> None:
+    """A column that no suite reads may be a misspelt one."""
+    unread = [set(table.unread_columns) for table in tables]
+    if data is not None and (names := set.intersection(*unread)):
+        click.echo(f"validate: {data.name}: no suite reads the columns {', '.join(sorted(names))}", err=True)
 
 
 def _print(verdicts: tuple[Verdict, ...], output_format: str) -> None:

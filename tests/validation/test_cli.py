@@ -62,6 +62,12 @@ def test_rows_in_the_published_layout_are_compared(binding: Path, capsys: pytest
     assert claims[0]["source"] == "attn-binding.csv"
 
 
+def test_columns_that_nothing_reads_are_named(binding: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    binding.write_text(BINDING.replace("SLNV", "SLVN"), encoding="utf-8")
+    assert run("fusemax-attention", "--data", str(binding)) == 0
+    assert capsys.readouterr().err == "validate: attn-binding.csv: no suite reads the columns SLVN\n"
+
+
 def test_a_wrong_figure_exits_with_1(binding: Path, capsys: pytest.CaptureFixture[str]) -> None:
     binding.write_text(BINDING.replace("0.00134", "0.00135"), encoding="utf-8")
     assert run("fusemax-attention", "--data", str(binding)) == 1
