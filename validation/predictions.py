@@ -15,7 +15,7 @@ from cascadesim.validation.layouts import EINSUMS_2D, ENERGY_COMPONENTS
 from cascadesim.validation.table import Row
 
 if TYPE_CHECKING:
-    from cascadesim.accelerators.protocol import Accounting
+    from cascadesim.accelerators.protocol import Accelerator, Accounting
     from cascadesim.einsum_cascades.workload import Scope
     from cascadesim.simulator.execution import Fidelity
     from cascadesim.simulator.report import Report
@@ -41,18 +41,28 @@ class Point:
 def report(point: Point) -> Report:
     """The simulator's only report of the point. Points recur in several suites, so they are remembered."""
     from cascadesim.accelerators.catalogue import load
+
+    accelerator = load(point.architecture, point.settings)
+    return only_report(point.workload, accelerator, point.sequence_length, point.scope, point.fidelity,
+                       point.accounting)  # fmt: skip
+
+
+def only_report(
+    workload: str,
+    accelerator: Accelerator,
+    sequence_length: int,
+    scope: Scope = "attention",
+    fidelity: Fidelity = "analytical",
+    accounting: Accounting = "artifact",
+) -> Report:
+    """Of a model whose layers are all alike."""
     from cascadesim.einsum_cascades.zoo import load_workload
     from cascadesim.simulator.simulate import simulate
 
     (only,) = simulate(
-        load_workload(point.workload),
-        load(point.architecture, point.settings),
-        sequence_length=point.sequence_length,
-        batch=BATCH,
-        scope=point.scope,
-        fidelity=point.fidelity,
-        accounting=point.accounting,
-    )
+        load_workload(workload), accelerator, sequence_length=sequence_length, batch=BATCH, scope=scope,
+        fidelity=fidelity, accounting=accounting,
+    )  # fmt: skip
     return only
 
 

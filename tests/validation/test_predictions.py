@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.validation.array_sizes import Size
 from cascadesim.validation.claims import FUSEMAX_ATTENTION
 from cascadesim.validation.columns import Value
 from cascadesim.validation.predictions import attention
@@ -44,16 +43,3 @@ def test_t5_is_half_of_trxl(published: Row) -> None:
         figure = published.number(column)
         assert figure is not None
         assert found[column] == pytest.approx(figure / 2, rel=1e-6)
-
-
-def test_a_larger_array_has_registers_for_more_tiles() -> None:
-    """Side 512, heads of 64: 2 x 8 tiles, so 32 words a PE and 128 a lane; 16 x 512 x 64 bytes, doubled once."""
-    assert Size(512, 64, 2).settings == (
-        "pe_array.rows=512",
-        "pe_array.columns=512",
-        "pe_array.register_words_per_pe=32",
-        "vector_array.lanes=512",
-        "vector_array.register_words_per_lane=128",
-        "global_buffer.capacity_bytes=1048576",
-        "global_buffer.row_bytes=1024",
-    )
