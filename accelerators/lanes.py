@@ -1,0 +1,101 @@
+"""Rows on the lanes of the 1D array: one row per lane, or one row over all lanes; what fits the buffer meanwhile.
+
+Knows sizes and cycles per point; knows no cascade.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, log2
+
+from cascadesim.accelerators.rows import RowEinsum, RowWork
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.accelerators.streaming import Rounds, Step, Steps, grouped, steps_per_group
+
+SLOTS = 4  # assumed: pieces of work in the buffer at once, so that loads and stores overlap with the lanes
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """`group` rows at a time, `chunk` elements of each; `reads`: how often inputs pass by DRAM."""
+
+    rows_over_lanes: bool
+    group: int
+    chunk: int
+    reads: int
+    slots: int = SLOTS
+
+
+def choose_layout(work: RowWork, spec: SpatialArray) -> Layout:
+    """The one that reads least from DRAM, then the one that keeps the lanes busy for the fewest cycles."""
+    layouts = [_layout(work, spec, rows_over_lanes) for rows_over_lanes in (True, False)]
+    return min(layouts, key=lambda layout: (layout.reads, _cycles(work, layout, spec)))
+
+
+def _layout(work: RowWork, spec: SpatialArray, rows_over_lanes: bool) -> Layout:
+    """Rows walked once may pass in chunks; rows walked again stay whole if `SLOTS` groups of them fit."""
+    group = min(spec.vector_array.lanes, work.rows) if rows_over_lanes else 1
+    fits = spec.buffer_words // (SLOTS * group * max(1, work.row_tensors))
+    if fits >= work.width:
+        return Layout(rows_over_lanes, group, work.width, 1)
+    return Layout(rows_over_lanes, group, max(1, fits), work.passes)
+
+
+def _cycles(work: RowWork, layout: Layout, spec: SpatialArray) -> int:
+    """Of the lanes, all rows."""
+    chunks, last = divmod(work.width, layout.chunk)
+    per_group = chunks * sum(_chunk_cycles(work, layout, layout.chunk, spec))
+    per_group += sum(_chunk_cycles(work, layout, last, spec)) if last else 0
+    return ceil(work.rows / layout.group) * per_group
+
+
+def _chunk_cycles(work: RowWork, layout: Layout, elements: int, spec: SpatialArray) -> tuple[int, ...]:
+    return tuple(_einsum_cycles(einsum, layout, elements, spec.vector_array.lanes) for einsum in work.einsums)
+
+
+def _einsum_cycles(einsum: RowEinsum, layout: Layout, elements: int, lanes: int) -> int:
+    """assumed: across lanes a reduction ends in a tree of log2(lanes) steps; what is once per row takes one lane."""
+    if not einsum.spans_row:
+        return einsum.cycles_per_point
+    if layout.rows_over_lanes:
+        return elements * einsum.cycles_per_point
+    tree = ceil(log2(min(lanes, elements))) if einsum.reduces_row else 0
+    return ceil(elements / lanes) * einsum.cycles_per_point + tree
+
+
+def layout_steps(work: RowWork, layout: Layout, spec: SpatialArray) -> Steps:
+    """Group after group; what all rows share comes with the first."""
+    groups, last_rows = divmod(work.rows, layout.group)
+    word = spec.word_bytes
+    shared = Step(
+        work.shared_inputs * work.width * word, (0,) * len(work.einsums), work.shared_outputs * work.width * word, 0
+    )
+    sizes = [layout.group] * min(1, groups) + ([last_rows] if last_rows else [])
+    first, *rest = _group_steps(work, layout, sizes[0], spec)
+    steps: Steps = (first.plus(shared), *rest)
+    if groups > 1:
+        steps += _repeated(_group_steps(work, layout, layout.group, spec), groups - 1, spec)
+    return (*steps, *_group_steps(work, layout, last_rows, spec)) if last_rows and groups else steps
+
+
+def _repeated(body: tuple[Step, ...], times: int, spec: SpatialArray) -> Steps:
+    if len(body) > 1:
+        return (Rounds(body, times),)
+    fitting = spec.buffer_words * spec.word_bytes // SLOTS // max(1, body[0].load_bytes + body[0].store_bytes)
+    return grouped(body[0], times, steps_per_group(body[0], spec, max(1, fitting)))
+
+
+def _group_steps(work: RowWork, layout: Layout, rows: int, spec: SpatialArray) -> tuple[Step, ...]:
+    """The chunks of a group of rows."""
+    whole, last = divmod(work.width, layout.chunk)
+    sizes = [layout.chunk] * whole + ([last] if last else [])
+    return tuple(_chunk_step(work, layout, rows, size, index == 0, spec) for index, size in enumerate(sizes))
+
+
+def _chunk_step(work: RowWork, layout: Layout, rows: int, elements: int, first: bool, spec: SpatialArray) -> Step:
+    word, row_bytes = spec.word_bytes, spec.global_buffer.row_bytes
+    loaded = layout.reads * rows * (work.row_inputs * elements + work.scalar_inputs * first)
+    stored = rows * (work.row_outputs * elements + work.scalar_outputs * first)
+    moved = sum(einsum.row_operands * rows * elements for einsum in work.einsums) + loaded + stored
+    cycles = _chunk_cycles(work, layout, elements, spec)
+    return Step(loaded * word, cycles, stored * word, ceil(moved * word / row_bytes))
