@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import lcm
 from typing import Literal, TypeAlias, get_args
 
 from pydantic import model_validator
@@ -105,7 +106,7 @@ class Workload(Spec):
         per_layer = {
             name: tuple(
                 replace(operation, layer=name)
-                for operation in layer_operations(self.sizes(layer), _on_layer(self.name, layer, run))
+                for operation in layer_operations(self.sizes(layer), _on_layer(layer, run))
             )
             for name, layer in self.layers.items()
             if phase == "prefill" or layer.mask == "causal"
@@ -159,13 +160,22 @@ class Workload(Spec):
             raise CascadeSimError(f"{self.name}: phase decode needs a model that generates; no layer of it is causal")
         return Run(
             batch=_positive("batch", self.batch if batch is None else batch),
-            sequence_length=self._length(sequence_length),
+            sequence_length=self._divisible(self._length(sequence_length)),
             text_length=self.text_length or 0,
             phase=phase,
             attention=_attention_cascade(attention),
             norm=self.norm,
             norms_per_layer=self.norms_per_layer,
         )
+
+    def _divisible(self, length: int) -> int:
+        merged = lcm(*(layer.merge for layer in self.layers.values()))
+        if length % merged:
+            raise CascadeSimError(
+                f"{self.name}: sequence length: must be a multiple of {merged}, the tokens that its layers merge into "
+                f"one, got {length}"
+            )
+        return length
 
     def _length(self, given: int | None) -> int:
         length = self.sequence_length if given is None else given
@@ -183,7 +193,7 @@ class Workload(Spec):
         if self.generates and self.vocabulary is not None:
             yield from lm_head(self.hidden, self.vocabulary, run)
         elif self.final_norms:
-            last = _on_layer(self.name, list(self.layers.values())[-1], run)
+            last = _on_layer(list(self.layers.values())[-1], run)
             yield final_norm(last, last.rows, self._last_hidden)
 
 
@@ -196,15 +206,9 @@ def one_of_each(per_layer: Mapping[str, Sequence[Operation]], kind: Scope) -> tu
     return tuple(replace(operation, layer="+".join(names)) for chosen, names in kinds.items() for operation in chosen)
 
 
-def _on_layer(workload: str, layer: Layer, run: Run) -> Run:
+def _on_layer(layer: Layer, run: Run) -> Run:
     """The run as a layer sees it that merges several tokens of the input into one."""
-    length, rest = divmod(run.sequence_length, layer.merge)
-    if rest:
-        raise CascadeSimError(
-            f"{workload}: sequence length: must be a multiple of {layer.merge}, which one of its layers merges into "
-            f"one token, got {run.sequence_length}"
-        )
-    return replace(run, sequence_length=length)
+    return replace(run, sequence_length=run.sequence_length // layer.merge)
 
 
 def _positive(name: str, value: int) -> int:
