@@ -36,11 +36,15 @@ class TaskUse:
 
 @dataclass(frozen=True, slots=True)
 class SteadyState:
-    """From tile `first_tile` on, every `tiles` tiles take exactly `cycles` cycles, for the longest stretch found."""
+    """From tile `first_tile` to before `last_tile`, every `tiles` tiles take exactly `cycles` cycles.
+
+    The longest such stretch found.
+    """
 
     first_tile: int
     tiles: int
     cycles: int
+    last_tile: int
 
     @property
     def cycles_per_tile(self) -> float:
