@@ -37,9 +37,8 @@ def list_names(section: str | None) -> None:
 def _entries(section: str) -> Entries:
     if section in _OWN:
         return _OWN[section]()
-    return [
-        (str(name), "") for point in entry_points(group=ENTRY_POINTS) if point.name == section for name in point.load()()
-    ]
+    fillers = [point.load() for point in entry_points(group=ENTRY_POINTS) if point.name == section]
+    return [(str(name), "") for names_of in fillers for name in names_of()]
 
 
 def _architectures() -> Entries:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from cascadesim.simulator.report import Report
 
@@ -22,7 +23,7 @@ def draw(reports: Sequence[Report], target: Path) -> None:
     from cascadesim.simulator.plot_single import single_figure
     from cascadesim.simulator.plot_style import STYLE
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(cast(Any, STYLE)):
         figure = single_figure(reports[0]) if len(reports) == 1 else comparison_figure(reports)
         undated = {"Date": None} if target.suffix.lower() == ".svg" else {"Software": None}
         figure.savefig(target, dpi=DOTS_PER_INCH, metadata=undated)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, floor, log10
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,7 +22,8 @@ from cascadesim.simulator.report import Report
 
 BASELINE = "unfused"  # what the FuseMax evaluation normalises to, where it was simulated
 _PANEL_INCHES = (3.6, 2.5)
-_MOST_STACKS = 16  # stacked bars in one panel of a grid; beyond, only the longest length is shown
+_STRIP = 0.035  # height of the strip under a stacked bar, in shares
+_NARROW = 3.0  # ratio of areas below which a logarithmic axis has no round numbers to show
 _MARKERS = "osD^vPX*<>"
 
 
@@ -62,24 +64,36 @@ Row = Callable[[Axes, Grid, list[Report]], None]
 
 def comparison_figure(reports: Sequence[Report]) -> Figure:
     shared = grid(reports)
-    rows = _rows(shared)
+    cells = _cells(shared)
     width, height = _PANEL_INCHES
-    columns = len(shared.columns)
-    area_row = columns > 0
-    inches = (max(width * columns, 7.5) + 1.4, height * (len(rows) + area_row) + 0.9)
-    figure = Figure(figsize=inches, layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(len(rows), 1))
-    panels = upper.subplots(len(rows), columns, squeeze=False)
-    for row, draw_row in enumerate(rows):
-        for column, name in enumerate(shared.columns):
-            draw_row(panels[row][column], shared, shared.column(name))
-            if row == 0:
-                panels[row][column].set_title(name, fontweight="bold")
-            if column > 0:
-                panels[row][column].set_ylabel("")
-    _latency_against_area(lower.subplots(1, 1), shared)
-    _legends(figure, upper, shared)
+    below = 1.2 if len(shared.architectures) > 1 else 0  # one area is no comparison
+    size = (max(width * len(cells[0]), 6) + 1.8, height * (len(cells) + below) + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    halves = figure.subfigures(1 + (below > 0), 1, squeeze=False, height_ratios=[len(cells), below][: 1 + (below > 0)])
+    panels = halves[0, 0].subplots(len(cells), len(cells[0]), squeeze=False)
+    for row, line in enumerate(cells):
+        for column, (name, draw_cell) in enumerate(line):
+            axes = panels[row][column]
+            draw_cell(axes, shared, shared.column(name))
+            if row == 0 and len(shared.columns) > 1:
+                axes.set_title(name, fontweight="bold")
+            if column > 0 and len(shared.columns) > 1:
+                axes.set_ylabel("")
+            if row == len(cells) - 1:
+                axes.set_xlabel("sequence length (tokens)")
+    if below:
+        _latency_against_area(halves[1, 0].subplots(1, 1), shared)
+    _legends(figure, shared)
     return figure
+
+
+def _cells(shared: Grid) -> list[list[tuple[str, Row]]]:
+    """What each panel shows: workloads side by side; the questions about a single one in pairs."""
+    rows = _rows(shared)
+    if len(shared.columns) > 1:
+        return [[(name, row) for name in shared.columns] for row in rows]
+    named = [(shared.columns[0], row) for row in rows]
+    return [named[start : start + 2] for start in range(0, len(named), 2)]
 
 
 def _rows(shared: Grid) -> list[Row]:
@@ -124,17 +138,23 @@ def _relative_energy(axes: Axes, shared: Grid, reports: list[Report]) -> None:
     _grouped_bars(axes, shared, reports, value)
     axes.axhline(1, color="#444444", linewidth=0.8)
     axes.set_ylabel(f"energy relative\nto {shared.baseline}")
-    axes.set_xlabel("sequence length (tokens)")
 
 
 def _latency(axes: Axes, shared: Grid, reports: list[Report]) -> None:
     _grouped_bars(axes, shared, reports, lambda report: report.latency_s)
-    axes.set(ylabel="latency (s)", yscale="log")
+    _wide_axis(axes, "latency (s)", [report.latency_s for report in reports])
 
 
 def _energy(axes: Axes, shared: Grid, reports: list[Report]) -> None:
     _grouped_bars(axes, shared, reports, lambda report: report.total_energy_j)
-    axes.set(ylabel="energy (J)", xlabel="sequence length (tokens)", yscale="log")
+    _wide_axis(axes, "energy (J)", [energy for report in reports if (energy := report.total_energy_j)])
+
+
+def _wide_axis(axes: Axes, label: str, values: Sequence[float]) -> None:
+    """Logarithmic from a whole decade on, where the bars differ by more than one."""
+    axes.set_ylabel(label)
+    if values and max(values) / min(values) >= 10:
+        axes.set(yscale="log", ylim=(10 ** floor(log10(min(values)) - 0.3), 10 ** ceil(log10(max(values)))))
 
 
 def _grouped_bars(
@@ -142,51 +162,45 @@ def _grouped_bars(
 ) -> None:
     """One group for each length, one bar for each architecture."""
     colors = series_colors(shared.architectures)
-    width = 0.84 / len(shared.architectures)
     for report in reports:
         height = value(report)
         if height is not None:
-            axes.bar(_position(shared, report, width), height, width, color=colors[report.architecture])
+            axes.bar(_position(shared, report), height, _bar_width(shared), color=colors[report.architecture])
+    _length_axis(axes, shared)
+
+
+def _bar_width(shared: Grid) -> float:
+    return min(0.84 / len(shared.architectures), 0.3)
+
+
+def _position(shared: Grid, report: Report) -> float:
+    from_middle = shared.architectures.index(report.architecture) - (len(shared.architectures) - 1) / 2
+    return shared.lengths.index(report.sequence_length) + from_middle * _bar_width(shared)
+
+
+def _length_axis(axes: Axes, shared: Grid) -> None:
     axes.set_xticks(range(len(shared.lengths)), [say.length(length) for length in shared.lengths])
     axes.set_xlim(-0.6, len(shared.lengths) - 0.4)
 
 
-def _position(shared: Grid, report: Report, width: float) -> float:
-    middle = (len(shared.architectures) - 1) / 2
-    return shared.lengths.index(report.sequence_length) + (
-        shared.architectures.index(report.architecture) - middle
-    ) * width
-
-
 def _activity_of(unit: str) -> Row:
+    """Bars where the other panels have them; under each, a strip in the colour of its architecture."""
+
     def draw(axes: Axes, shared: Grid, reports: list[Report]) -> None:
-        colors = einsum_colors(_labels(shared))
-        shown = _stacked(shared, reports)
-        for position, report in enumerate(shown):
-            bottom = 0.0
+        colors, series = einsum_colors(_labels(shared)), series_colors(shared.architectures)
+        width = _bar_width(shared)
+        for report in reports:
+            position, bottom = _position(shared, report), 0.0
             for label, share in activity(report, unit).items():
-                axes.bar(position, share, 0.8, bottom, color=colors[label])
+                axes.bar(position, share, 0.9 * width, bottom, color=colors[label])
                 bottom += share
-        several = len({report.sequence_length for report in shown}) > 1
-        names = [_stack_name(report, several, shared) for report in shown]
-        axes.set_xticks(range(len(shown)), names, rotation=35 if len(shown) < 8 else 90,
-                        ha="right" if len(shown) < 8 else "center")
-        at = "" if several or not shown else f"\nat {say.length(shown[0].sequence_length)} tokens"
-        axes.set(ylabel=f"activity of\n{unit}{at}", ylim=(0, 1.05))
+            axes.bar(position, _STRIP, 0.9 * width, -1.5 * _STRIP, color=series[report.architecture])
+        _length_axis(axes, shared)
+        axes.set(ylabel=f"activity of\n{unit}", ylim=(-2 * _STRIP, 1.05))
+        axes.spines["bottom"].set_visible(False)
+        axes.axhline(0, color="black", linewidth=0.8)
 
     return draw
-
-
-def _stacked(shared: Grid, reports: list[Report]) -> list[Report]:
-    if len(reports) <= _MOST_STACKS:
-        return sorted(reports, key=lambda report: report.sequence_length)
-    return [report for report in reports if report.sequence_length == shared.lengths[-1]]
-
-
-def _stack_name(report: Report, several: bool, shared: Grid) -> str:
-    if len(shared.architectures) == 1:
-        return say.length(report.sequence_length)
-    return f"{report.architecture} {say.length(report.sequence_length)}" if several else report.architecture
 
 
 def _labels(shared: Grid) -> list[str]:
@@ -208,19 +222,23 @@ def _latency_against_area(axes: Axes, shared: Grid) -> None:
     for report, area_um2 in shown:
         axes.scatter(area_um2 * 1e-8, report.latency_s, s=48, color=colors[report.architecture],
                      marker=markers[column_name(report)], edgecolors="white", linewidths=0.5)
-    axes.set(xlabel="area (cm²)", ylabel=f"latency (s)\nat {say.length(shared.lengths[-1])} tokens", xscale="log",
-             yscale="log")
+    areas = [area_um2 for _, area_um2 in shown]
+    axes.set(xlabel="area (cm²)", ylabel=f"latency (s)\nat {say.length(shared.lengths[-1])} tokens", yscale="log",
+             xscale="linear" if max(areas) / min(areas) < _NARROW else "log")
     axes.margins(x=0.25, y=0.15)
     axes.grid(visible=True, which="both", axis="both")
+    if len(markers) == 1:
+        return
     handles = [Line2D([], [], linestyle="", marker=marker, color="#444444", label=name)
                for name, marker in markers.items()]
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title="workload")
 
 
-def _legends(figure: Figure, upper: object, shared: Grid) -> None:
+def _legends(figure: Figure, shared: Grid) -> None:
     first = shared.reports[0]
     fidelity = "cycle level" if first.fidelity == "cycle" else "closed form"
-    figure.suptitle(f"{first.scope.capitalize()}, {first.phase}, {fidelity}, {first.accounting} accounting",
+    only = f"{shared.columns[0]}: " if len(shared.columns) == 1 else ""
+    figure.suptitle(f"{only}{first.scope}, {first.phase}, {fidelity}, {first.accounting} accounting",
                     fontsize=11, fontweight="bold")
     series = [Patch(color=color, label=name) for name, color in series_colors(shared.architectures).items()]
     einsums = [Patch(color=color, label=name) for name, color in einsum_colors(_labels(shared)).items()]

@@ -22,8 +22,8 @@ def single_figure(report: Report) -> Figure:
     tokens = f"{say.length(report.sequence_length)} tokens"
     layer = "" if report.layer is None else f", one {report.layer} layer"
     figure.suptitle(
-        f"{report.workload} on {report.architecture}: {report.scope}{layer}, {report.phase}, {tokens} x {report.batch}, "
-        f"{say.seconds(report.latency_s)}",
+        f"{report.workload} on {report.architecture}: {report.scope}{layer}, {report.phase}, "
+        f"{tokens} x {report.batch}, {say.seconds(report.latency_s)}",
         fontsize=11, fontweight="bold",
     )  # fmt: skip
     _units(of_units, report)

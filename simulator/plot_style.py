@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from cascadesim.simulator.report import EinsumTime, Report
 
-STYLE: Mapping[str, object] = {
+STYLE: dict[str, object] = {
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
     "legend.fontsize": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": "#dddddd", "grid.linewidth": 0.6,

@@ -18,8 +18,9 @@ from cascadesim.simulator import quantities as say
 from cascadesim.simulator.comparison import comparison
 from cascadesim.simulator.report import EinsumTime, OperationTime, Report, UnitTime
 
-_SMALLEST_SHARE = 0.005  # rows below half a percent are added up in one
-_BAR = 12  # characters
+_SMALLEST_SHARE = 0.005  # rows below half a percent are added up in one, where there are many
+_FEW = 16  # rows
+_BAR = 10  # characters
 Row = TypeVar("Row", EinsumTime, OperationTime)
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -113,11 +114,11 @@ def _difference(report: Report) -> Iterable[tuple[str, str, str]]:
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
     """Columns of numbers, the first `left` of them of names."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for position, column in enumerate(columns):
         is_name = position < left
         table.add_column(column, justify="left" if is_name else "right", style="cyan" if is_name else None,
-                         header_style="dim", overflow="fold" if is_name else "ellipsis", no_wrap=not is_name)
+                         header_style="dim", no_wrap=True)
     return table
 
 
@@ -155,7 +156,8 @@ def _einsums(report: Report) -> Table:
     names = ("operation", "einsum", "unit") if several else ("einsum", "unit")
     table = _table("Einsums: share of the time on their unit", *names, "work", "cycles", "share", left=len(names))
     table.add_column("")
-    large, small = _by_size(report.einsums)
+    computing = [einsum for einsum in report.einsums if einsum.operations or not several]
+    large, small = _by_size(computing)
     for einsum in large:
         own = (einsum.operation,) if several else ()
         table.add_row(*own, einsum.name, einsum.unit, work(einsum), say.whole(einsum.cycles),
@@ -168,11 +170,16 @@ def _einsums(report: Report) -> Table:
 
 
 def work(einsum: EinsumTime) -> str:
-    """`805 G mac`; several classes are joined with +."""
-    return " + ".join(f"{say.count(amount)} {name}" for name, amount in einsum.operations.items())
+    """`805 G mac`; `805 M exp, add` where classes have equal counts."""
+    classes: dict[int, list[str]] = {}
+    for name, amount in einsum.operations.items():
+        classes.setdefault(amount, []).append(name)
+    return " + ".join(f"{say.count(amount)} {', '.join(names)}" for amount, names in classes.items())
 
 
 def _by_size(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    if len(rows) <= _FEW:
+        return list(rows), []
     large = [row for row in rows if row.share >= _SMALLEST_SHARE]
     return large, [row for row in rows if row.share < _SMALLEST_SHARE]
 

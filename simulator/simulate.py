@@ -94,8 +94,8 @@ def operations(request: Request) -> tuple[Operation, ...]:
 
 
 def _executed(request: Request, operation: Operation) -> Execution:
-    """Planned and executed once for all operations that differ only in name, layer and count."""
-    once = replace(operation, count=1, layer="")
+    """Planned and executed once, under the cascade's name, for all operations that differ in name, layer and count."""
+    once = replace(operation, name=operation.cascade.name, count=1, layer="")
     return _execution(_Job(request.accelerator, once, request.accounting, request.fidelity))
 
 
