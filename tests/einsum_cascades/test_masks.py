@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.masks import CAUSAL, FULL, KeyInterval, Mask, Neighborhood
+
+Pairs = NDArray[np.bool_]
 
 small = st.integers(1, 24)
 windows = st.none() | st.integers(1, 30)
@@ -27,7 +30,7 @@ def attends(mask: KeyInterval, query: int, key: int, queries: int, keys: int) ->
     return key <= position and near and same_chunk
 
 
-def matrix(mask: KeyInterval, queries: int, keys: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def matrix(mask: KeyInterval, queries: int, keys: int) -> Pairs:
     pairs = [[attends(mask, query, key, queries, keys) for key in range(keys)] for query in range(queries)]
     return np.array(pairs, dtype=bool)
 
@@ -40,7 +43,7 @@ def neighbours(coordinate: int, side: int, window: int, dilation: int) -> set[in
     return set(members[start : start + window])
 
 
-def neighborhood_matrix(mask: Neighborhood) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def neighborhood_matrix(mask: Neighborhood) -> Pairs:
     tokens = list(product(*(range(side) for side in mask.layout)))
     near = [
         [neighbours(coordinate, side, window, dilation) for coordinate in range(side)]
@@ -53,20 +56,20 @@ def neighborhood_matrix(mask: Neighborhood) -> np.ndarray[tuple[int, int], np.dt
 
 
 @st.composite
-def intervals(draw: Callable[..., KeyInterval]) -> KeyInterval:
+def intervals(draw: st.DrawFn) -> KeyInterval:
     causal = draw(st.booleans())
     return KeyInterval(causal, draw(windows) if causal else None, draw(windows) if causal else None)
 
 
 @st.composite
-def neighborhoods(draw: Callable[..., int]) -> Neighborhood:
+def neighborhoods(draw: st.DrawFn) -> Neighborhood:
     axes = draw(st.integers(1, 2))
     layout = tuple(draw(st.integers(1, 7)) for _ in range(axes))
     sizes = [tuple(draw(st.integers(1, 4)) for _ in range(axes)) for _ in range(2)]
     return Neighborhood(layout, sizes[0], sizes[1])
 
 
-def assert_tiles(mask: Mask, attended: np.ndarray, query_tile: int, key_tile: int) -> None:  # type: ignore[type-arg]
+def assert_tiles(mask: Mask, attended: Pairs, query_tile: int, key_tile: int) -> None:
     queries, keys = attended.shape
     first, last = mask.key_tiles(queries, keys, query_tile, key_tile)
     assert len(first) == len(last) == -(-queries // query_tile)
