@@ -6,6 +6,7 @@ Artifact: the published formulas, for full attention over whole tiles only. Fuse
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import lcm, prod
 
 from cascadesim.accelerators.energy import dynamic_energy_j
@@ -13,8 +14,11 @@ from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, actions, 
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, map_tiles
 from cascadesim.accelerators.fusemax.nests import Nests, Projections
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement, place
-from cascadesim.accelerators.fusemax.ports import port_cycles
+from cascadesim.accelerators.fusemax.ports import port_cycles, tile_rows
+from cascadesim.accelerators.fusemax.simulation import Simulation
+from cascadesim.accelerators.fusemax.slots import split_buffer
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
+from cascadesim.accelerators.fusemax.tilestream import TileStream
 from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles, staged_cycles
 from cascadesim.accelerators.protocol import Accounting, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.errors import CascadeSimError
@@ -38,7 +42,7 @@ def depths_of(operation: Operation) -> dict[str, int]:
     return {"e": operation.extent("e"), "f": operation.extent("f")}
 
 
-def resident_words(placement: Placement, depths: dict[str, int], rows: int) -> int:
+def resident_words(placement: Placement, depths: Mapping[str, int], rows: int) -> int:
     """Words in the buffer for each resident query."""
     extents = {**depths, placement.key_inner: rows}
     return sum(prod(extents.get(rank, 1) for rank in ranks) for ranks in placement.resident.values())
@@ -51,9 +55,21 @@ def _physical(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> 
     counted = count(nests, PHYSICAL)
     timing = Timing(spec, placement, tiles, depths)
     moved = traffic(counted, spec.word_bytes)
-    phase = Phase(operation.name, timing.activities(), moved, _least_cycles(timing, counted, moved))
+    least = _least_cycles(timing, counted, moved)
+    simulated = simulation(timing)
+    phase = Phase(operation.name, timing.activities(), moved, least, simulated.program)
     energy = dynamic_energy_j(actions(counted, nests, PHYSICAL), spec)
     return Plan(operation, "physical", (), (phase,), energy)
+
+
+def simulation(timing: Timing) -> Simulation:
+    """What the engine runs."""
+    spec, tiles, depths = timing.spec, timing.tiles, timing.depths
+    words = resident_words(timing.placement, depths, tiles.rows)
+    query_bytes = tiles.columns * words * spec.word_bytes
+    key_bytes = tiles.rows * (tiles.shape.query_depth + tiles.shape.value_depth) * spec.word_bytes
+    slots = split_buffer(spec.global_buffer.capacity_bytes, tiles.P1, query_bytes, key_bytes)
+    return Simulation(timing, TileStream(tiles), slots, tile_rows(timing.placement, spec, depths))
 
 
 def _least_cycles(timing: Timing, counted: tuple[Counted, ...], moved: Traffic) -> float:

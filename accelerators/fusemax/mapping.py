@@ -8,7 +8,7 @@ cycles, no energy. FuseMax (MICRO'24), section V, mapping 1; `P1`: shared rule o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 
@@ -29,6 +29,7 @@ class Step:
     key_tiles: int
     query_tiles: int
     first_query_tile: int = 0  # counted from the first query tile of the group
+    first_key_tile: int = field(default=0, compare=False)  # which keys they are: groups are alike wherever they are
 
     @property
     def tiles(self) -> int:
@@ -143,8 +144,12 @@ class AttentionTiles:
         return tuple(Group(query_tiles, steps, sum(1 for _ in run)) for (query_tiles, steps), run in groupby(found))
 
     def _group(self, start: int) -> tuple[int, tuple[Step, ...]]:
+        return min(self.P1, self.query_tiles - start), self.steps(start)
+
+    def steps(self, start: int) -> tuple[Step, ...]:
+        """What passes by the resident query tiles from `start` on."""
         first, last = (bound[start : start + self.P1] for bound in self.key_range)
-        return len(first), tuple(_steps(first, last))
+        return tuple(_steps(first, last))
 
 
 def _never_falling(bound: Counts, further: np.ufunc = np.maximum) -> Counts:
@@ -160,7 +165,7 @@ def _steps(first: Counts, last: Counts) -> Iterator[Step]:
         from_query = int(np.searchsorted(last, begin, side="left"))
         to_query = int(np.searchsorted(first, begin, side="right"))
         if to_query > from_query:
-            yield Step(end - begin, to_query - from_query, from_query)
+            yield Step(end - begin, to_query - from_query, from_query, begin)
 
 
 def query_tiles(queries: int, group: int, columns: int) -> int:

@@ -1,0 +1,153 @@
+"""The tasks of one score tile under each policy: which unit, after what, at which stage, interleaved with what.
+
+Loads run `lead` epochs ahead of the arrays. Knows no stream and no sizes of queues. FuseMax (MICRO'24), sections V
+and VI: epochs as published, one tile at a time (+Architecture), or a window of tiles taken greedily.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from cascadesim.accelerators.fusemax.binding import EPOCH_1D, EPOCH_2D, Slot, smallest_distances
+from cascadesim.accelerators.fusemax.dependences import Dependences, drained, drained_once
+from cascadesim.accelerators.fusemax.placement import (
+    ARRAY_1D,
+    ARRAY_2D,
+    DRAM,
+    GLOBAL_BUFFER,
+    QUERY_RANK,
+    Placed,
+    Placement,
+)
+from cascadesim.accelerators.fusemax.spec import Distances, FuseMaxSpec
+from cascadesim.accelerators.fusemax.timing import check_names
+from cascadesim.accelerators.program import After, Task
+
+LOAD_QUERIES, LOAD_KEYS, STORE, PORTS = "load queries", "load keys and values", "store result", "buffer rows"
+QUERIES, KEYS = "queries", "keys"  # queues: slots of the buffer
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Tasks in list order. `in_flight` as in Program; None: static order by stage."""
+
+    tasks: tuple[Task, ...]
+    in_flight: int | None = None
+
+    def stage(self, name: str) -> int:
+        return next((task.stage for task in self.tasks if task.name == name), 0)
+
+    @property
+    def spacing(self) -> int:
+        """Tiles that must lie between two of one column, or a running value would be due before it is issued."""
+        order = {task.name: position for position, task in enumerate(self.tasks)}
+        waits = [0]
+        for task in self.tasks:
+            for edge in task.after:
+                if edge.same_column:
+                    later = order[edge.task] >= order[task.name]
+                    waits.append(self.stage(edge.task) - task.stage + later)
+        return max(waits)
+
+
+def pipeline(placement: Placement, spec: FuseMaxSpec, cycles: Mapping[str, int], lead: int) -> Pipeline:
+    """Tasks under the policy of `spec`, the arrays `lead` epochs behind the loads. `cycles`: of a tile, by Einsum."""
+    policy = spec.binding.policy
+    if policy == "interleave":
+        return Pipeline(tuple(_greedy(placement, spec)), spec.binding.in_flight)
+    check_names(policy, cycles)
+    if policy == "serial":
+        return Pipeline(tuple(_serial(placement, spec, lead)))
+    return Pipeline(tuple(_epochs(placement, spec, distances(spec, cycles), lead)))
+
+
+def distances(spec: FuseMaxSpec, cycles: Mapping[str, int]) -> Distances:
+    return spec.binding.distances or smallest_distances(cycles, spec.pe_array.rows)
+
+
+def _memory(lead: int, last: int, final: str) -> Iterator[Task]:
+    """Loads and stores, and the rows that a tile moves through the ports; a store comes before the loads of its epoch.
+
+    The ports follow the loads, and the last running value of the tile follows the ports.
+    """
+    yield Task(STORE, DRAM, (After(final),), stage=lead + last, gives_back=(QUERIES,))
+    yield Task(LOAD_QUERIES, DRAM, takes=(QUERIES,))
+    yield Task(LOAD_KEYS, DRAM, takes=(KEYS,))
+    yield Task(PORTS, GLOBAL_BUFFER, (After(LOAD_QUERIES), After(LOAD_KEYS)), stage=lead)
+
+
+def _loaded(placed: Placed, in_order: bool) -> Iterator[After]:
+    """Queries come with the first tile of their column, keys and values with the first tile of their row.
+
+    In order, later tiles are behind that one on the same array; taken greedily, they have to wait for it themselves.
+    """
+    inputs = [operand for operand in placed.operands if operand.name in placed.dram_keeps & placed.buffer_keeps]
+    if any(QUERY_RANK in operand.ranks for operand in inputs):
+        yield After(LOAD_QUERIES)
+        if not in_order:
+            yield After(LOAD_QUERIES, same_column=True)
+    if any(QUERY_RANK not in operand.ranks for operand in inputs):
+        yield After(LOAD_KEYS, latest=not in_order)
+
+
+def _epochs(placement: Placement, spec: FuseMaxSpec, steps: Distances, lead: int) -> Iterator[Task]:
+    depends = Dependences(placement, drained(spec.pe_array.rows))
+    yield from _memory(lead, steps.a + 1, "AV")
+    for unit, row in ((ARRAY_2D, EPOCH_2D), (ARRAY_1D, EPOCH_1D)):
+        for slot in row:
+            placed = _find(placement, slot)
+            stage = lead + getattr(steps, slot.letter)
+            group = f"{unit} stream" if slot.shared else None
+            yield _task(placed, depends, placement, stage, group)
+
+
+def _serial(placement: Placement, spec: FuseMaxSpec, lead: int) -> Iterator[Task]:
+    """One tile at a time; only RD and AV of a tile run beside QK and LM of the next (stages of the artifact).
+
+    Stages are barriers: RM waits for both arrays and for the drain, the third and the fourth stage for both arrays.
+    """
+    drain = spec.pe_array.rows
+    depends = Dependences(placement, drained_once(drain))
+    barriers: Mapping[str, tuple[After, ...]] = {
+        "QK": (After("RNV", tiles_back=1), After("SLNV", tiles_back=1)),
+        "RM": (After("RD", drain, tiles_back=1), After("AV", drain, tiles_back=1)),
+        "SLNV": (After("SPD"),),
+        "SPNV": (After("SLD"),),
+    }
+    yield from _memory(lead, 2, "AV")
+    for name in ("QK", "LM", "SLN", "SLD", "SLNV", "RD", "AV", "RM", "PRM", "SPD", "SPNV", "RNV"):
+        placed = _find(placement, Slot(name, "d"))
+        late = 1 if name in ("RD", "AV") else 0
+        yield _task(placed, depends, placement, lead + late, None, barriers.get(name, ()))
+
+
+def _greedy(placement: Placement, spec: FuseMaxSpec) -> Iterator[Task]:
+    depends = Dependences(placement, drained(spec.pe_array.rows))
+    yield from _memory(0, 0, placement.einsums[-1].name)
+    for placed in placement.einsums:
+        yield _task(placed, depends, placement, 0, None, in_order=False)
+
+
+def _task(
+    placed: Placed, depends: Dependences, placement: Placement, stage: int, group: str | None,
+    barriers: Iterable[After] = (), in_order: bool = True,
+) -> Task:  # fmt: skip
+    """Loads come before what reads them, the ports before the last running value; the last reader frees the keys."""
+    after = [*depends.of(placed), *barriers, *_loaded(placed, in_order)]
+    if placed.name == _last_in_tile(placement):
+        after.append(After(PORTS))
+    gives = (KEYS,) if placed.name == _last_reader(placement) else ()
+    return Task(placed.name, placed.unit, tuple(dict.fromkeys(after)), stage, group, gives_back=gives)
+
+
+def _last_reader(placement: Placement) -> str:
+    return [placed.name for placed in placement.einsums if placed.dram_keeps & placed.buffer_keeps][-1]
+
+
+def _last_in_tile(placement: Placement) -> str:
+    return [placed.name for placed in placement.einsums if placement.key_outer in placed.ranks][-1]
+
+
+def _find(placement: Placement, slot: Slot) -> Placed:
+    return next(placed for placed in placement.einsums if placed.name == slot.einsum)

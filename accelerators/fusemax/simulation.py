@@ -1,0 +1,133 @@
+"""The program that the cycle-level engine runs for one attention operation: tasks, classes of tiles, stream, queues.
+
+Chooses how far loads run ahead, splits the buffer between query slots and key slots, and leaves epochs empty where a
+running value or a slot would be due before it can be there. FuseMax (MICRO'24), section V.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import ceil
+
+from cascadesim.accelerators.fusemax import pipeline as tasks_of
+from cascadesim.accelerators.fusemax.pipeline import KEYS, QUERIES, Pipeline, pipeline
+from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D
+from cascadesim.accelerators.fusemax.ports import TileRows
+from cascadesim.accelerators.fusemax.slots import Slots, key_slack, query_slack
+from cascadesim.accelerators.fusemax.tilestream import Kind, Row, TileStream
+from cascadesim.accelerators.fusemax.timing import Timing
+from cascadesim.accelerators.program import Program, Queue, Repeat, TileRun
+
+_LONGEST_LEAD = 8  # epochs; assumed: more would only fill the buffer earlier
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Everything the program is made of."""
+
+    timing: Timing
+    stream: TileStream
+    slots: Slots
+    rows: TileRows
+
+    @cached_property
+    def cycles(self) -> dict[str, int]:
+        """Of a whole tile, by Einsum."""
+        return {placed.name: self.timing.tile_cycles(placed) for placed in self.timing.placement.einsums}
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """With the longest lead that the buffer has room for."""
+        chosen = self._pipeline(0)
+        if chosen.in_flight is None:
+            for lead in range(1, self._wanted_lead() + 1):
+                longer = self._pipeline(lead)
+                if max(self._bubbles(longer)) > 0:
+                    break
+                chosen = longer
+        return chosen
+
+    def _pipeline(self, lead: int) -> Pipeline:
+        return pipeline(self.timing.placement, self.timing.spec, self.cycles, lead)
+
+    def _wanted_lead(self) -> int:
+        """Enough epochs for what one tile may load and store."""
+        shape, rows = self.stream.tiles.shape, self.stream.tiles
+        most = Kind(rows.columns, min(rows.rows, shape.keys), rows.columns)
+        transfer = sum(self._transfers(most).values())
+        busiest = max(sum(self.cycles[p.name] for p in self.timing.placement.on(u)) for u in (ARRAY_2D, ARRAY_1D))
+        return min(_LONGEST_LEAD, 1 + ceil(transfer / busiest))
+
+    def _bubbles(self, chosen: Pipeline) -> tuple[int, int]:
+        """Empty epochs that slots need: after each group of resident queries, after each row of keys."""
+        if chosen.in_flight is not None:
+            return 0, 0
+        of_queries, of_keys = query_slack(self.stream, self.slots), key_slack(self.stream, self.slots)
+        last_read = max(task.stage for task in chosen.tasks if KEYS in task.gives_back)
+        return max(0, chosen.stage(tasks_of.STORE) - of_queries), max(0, last_read + 1 - of_keys)
+
+    def _transfers(self, kind: Kind) -> dict[str, int]:
+        """Cycles of the DRAM channel for each task."""
+        shape = self.stream.tiles.shape
+        words = {
+            tasks_of.STORE: kind.finished_queries * shape.value_depth,
+            tasks_of.LOAD_QUERIES: kind.fetched_queries * shape.query_depth,
+            tasks_of.LOAD_KEYS: kind.fetched_keys * (shape.query_depth + shape.value_depth),
+        }
+        spec = self.timing.spec
+        return {name: ceil(count * spec.word_bytes / spec.dram_bytes_per_cycle) for name, count in words.items()}
+
+    def class_cycles(self, kind: Kind) -> Mapping[str, int]:
+        outer = self.timing.placement.key_outer
+        einsums = {
+            placed.name: self.cycles[placed.name] if outer in placed.ranks or kind.finished_queries else 0
+            for placed in self.timing.placement.einsums
+        }
+        return {**einsums, **self._transfers(kind), tasks_of.PORTS: self.rows.port_cycles(kind)}
+
+    def program(self) -> Program:
+        chosen, classes = self.pipeline, _Classes(self)
+        stream = (Repeat(self.stream.instances, tuple(self._groups(chosen, classes))),)
+        queues = (Queue(QUERIES, self.slots.queries), Queue(KEYS, self.slots.keys))
+        table = classes.table(tuple(task.name for task in chosen.tasks))
+        return Program(chosen.tasks, table, stream, queues, chosen.in_flight, keeps=classes.keeps)
+
+    def _groups(self, chosen: Pipeline, classes: _Classes) -> Iterator[Repeat]:
+        after_group, after_row = self._bubbles(chosen)
+        spacing = chosen.spacing if chosen.in_flight is None else 0
+        for group in self.stream.groups:
+            rows = (self._row(row, spacing, after_row, classes) for row in group.rows)
+            yield Repeat(group.times, (*rows, *classes.bubbles(after_group)))
+
+    def _row(self, row: Row, spacing: int, after_row: int, classes: _Classes) -> Repeat:
+        missing = max(after_row, spacing - row.spacing if row.spacing is not None else 0)
+        runs = (
+            TileRun(classes.index(run.kind), run.tiles, run.first_column, fresh=run.kind.fetched_queries > 0)
+            for run in row.runs
+        )
+        return Repeat(row.times, (*runs, *classes.bubbles(missing)))
+
+
+@dataclass
+class _Classes:
+    """Kinds of tiles numbered as they appear; class 0 is an empty epoch."""
+
+    simulation: Simulation
+    numbers: dict[Kind, int] = field(default_factory=dict)
+
+    def index(self, kind: Kind) -> int:
+        return self.numbers.setdefault(kind, len(self.numbers) + 1)
+
+    def bubbles(self, epochs: int) -> tuple[TileRun, ...]:
+        return (TileRun(0, epochs, fresh=True),) if epochs > 0 else ()
+
+    def table(self, names: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+        known = [self.simulation.class_cycles(kind) for kind in self.numbers]
+        return ((0,) * len(names), *(tuple(cycles[name] for name in names) for cycles in known))
+
+    @property
+    def keeps(self) -> tuple[tuple[str, ...], ...]:
+        return ((), *(() if kind.releases_keys else (KEYS,) for kind in self.numbers))
+

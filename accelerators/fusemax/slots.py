@@ -1,0 +1,45 @@
+"""How the buffer is split into slots, and how many tiles pass before a slot is used again.
+
+A query slot holds a query tile and its running values from its fetch to the store of its result; a key slot a key
+tile and a value tile while the resident queries pass by. Knows the stream; knows no cycles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cascadesim.accelerators.fusemax.tilestream import TileStream
+
+_QUERIES_AHEAD = 64  # assumed: query slots beside the resident ones; more than any pipeline is deep
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    queries: int
+    keys: int
+
+
+def split_buffer(capacity_bytes: int, resident: int, query_bytes: int, key_bytes: int) -> Slots:
+    """Room for the `resident` query tiles, for two key slots, for as many queries ahead, and for keys with the rest."""
+    spare_bytes = capacity_bytes - resident * query_bytes - 2 * key_bytes
+    ahead = max(0, min(max(resident, _QUERIES_AHEAD), spare_bytes // query_bytes))
+    queries = resident + ahead
+    return Slots(queries, (capacity_bytes - queries * query_bytes) // key_bytes)
+
+
+def query_slack(stream: TileStream, slots: Slots) -> int:
+    """Tiles from the last tile of a query slot to the first tile of its next query tile, at least.
+
+    In between every other slot finishes or begins a column in a tile of its own; with two groups' worth of slots a
+    whole group passes by.
+    """
+    whole_group = 0
+    if slots.queries >= 2 * stream.tiles.P1:
+        whole_group = min(sum(row.tiles * row.times for row in group.rows) for group in stream.groups)
+    return max(slots.queries, whole_group + 1)
+
+
+def key_slack(stream: TileStream, slots: Slots) -> int:
+    """Tiles from the last tile of a key slot to the first tile of its next key tile, at least: the rows in between."""
+    shortest = min(row.tiles for group in stream.groups for row in group.rows)
+    return 1 + (slots.keys - 1) * shortest

@@ -1,0 +1,145 @@
+"""The stream of score tiles of an operation, in the order of the loop nest, as runs of tiles of the same kind.
+
+A kind says what a tile does besides its score tile: fetch its queries (first key tile of its column), fetch keys and
+values (first tile of a key row), release them (last of the row), finish its column (last key tile). Knows tiles and
+masks; knows no cycles. FuseMax (MICRO'24), section V, mapping 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby, pairwise
+
+import numpy as np
+
+from cascadesim.accelerators.fusemax.mapping import AttentionTiles, Counts, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What happens in a tile. Sizes are 0 where it does not: queries fetched, keys fetched, queries finished."""
+
+    fetched_queries: int = 0
+    fetched_keys: int = 0
+    finished_queries: int = 0
+    releases_keys: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`tiles` neighbours of one kind, columns in order from `first_column`."""
+
+    kind: Kind
+    tiles: int
+    first_column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One key tile met by resident query tiles from left to right; `times` such rows in a row.
+
+    `spacing`: tiles from a query tile of this row to the same query tile of the next; None in the last row.
+    """
+
+    runs: tuple[Run, ...]
+    spacing: int | None
+    times: int = 1
+
+    @property
+    def tiles(self) -> int:
+        return sum(run.tiles for run in self.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentGroup:
+    """All rows of query tiles that are resident together; `times` such groups one after another."""
+
+    rows: tuple[Row, ...]
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class TileStream:
+    """The stream of one instance; the operation repeats it `instances` times."""
+
+    tiles: AttentionTiles
+
+    @property
+    def instances(self) -> int:
+        return self.tiles.shape.instances
+
+    @cached_property
+    def groups(self) -> tuple[ResidentGroup, ...]:
+        found = (self._rows(start) for start in range(0, self.tiles.query_tiles, self.tiles.P1))
+        return tuple(ResidentGroup(rows, sum(1 for _ in same)) for rows, same in groupby(found) if rows)
+
+    def _rows(self, start: int) -> tuple[Row, ...]:
+        group = slice(start, start + self.tiles.P1)
+        first, last = (bound[group] for bound in self.tiles.key_range)
+        columns = self.tiles.tile_queries[group]
+        stretches = (_Stretch(step, first, last, columns, self.tiles) for step in self.tiles.steps(start))
+        spaced = _spaced([row for stretch in stretches for row in stretch.rows()])
+        return tuple(replace(row, times=sum(same.times for same in alike)) for row, alike in _alike(spaced))
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Key tiles met by the same query tiles: only its first row fetches queries, only its last row finishes them."""
+
+    step: Step
+    first: Counts
+    last: Counts
+    columns: Counts
+    tiles: AttentionTiles
+
+    def rows(self) -> Iterator[tuple[tuple[Run, ...], int]]:
+        """(runs of a row, how often)."""
+        begin, end = self.step.first_key_tile, self.step.first_key_tile + self.step.key_tiles
+        special = sorted({begin, end - 1, *({self.tiles.key_tiles - 1} & set(range(begin, end)))})
+        at = begin
+        for key_tile in special:
+            if key_tile > at:
+                yield self._row(at), key_tile - at
+            yield self._row(key_tile), 1
+            at = key_tile + 1
+
+    def _row(self, key_tile: int) -> tuple[Run, ...]:
+        here = range(self.step.first_query_tile, self.step.first_query_tile + self.step.query_tiles)
+        fetched, finished = self.first == key_tile, self.last == key_tile
+        edges = {here.start, here.start + 1, here.stop - 1, here.stop}
+        for values in (fetched, finished, self.columns):
+            changes = np.flatnonzero(values[here.start + 1 : here.stop] != values[here.start : here.stop - 1])
+            edges.update((changes + here.start + 1).tolist())
+        return tuple(self._run(key_tile, fetched, finished, *pair) for pair in pairwise(sorted(edges)))
+
+    def _run(self, key_tile: int, fetched: Counts, finished: Counts, begin: int, end: int) -> Run:
+        columns = int(self.columns[begin])
+        at_start = begin == self.step.first_query_tile
+        at_end = end == self.step.first_query_tile + self.step.query_tiles
+        kind = Kind(
+            fetched_queries=columns if fetched[begin] else 0,
+            fetched_keys=self._keys(key_tile) if at_start else 0,
+            finished_queries=columns if finished[begin] else 0,
+            releases_keys=at_end,
+        )
+        return Run(kind, end - begin, begin)
+
+    def _keys(self, key_tile: int) -> int:
+        return min(self.tiles.rows, self.tiles.shape.keys - key_tile * self.tiles.rows)
+
+
+def _alike(rows: Iterable[Row]) -> Iterator[tuple[Row, Iterable[Row]]]:
+    return groupby(rows, key=lambda row: replace(row, times=1))
+
+
+def _spaced(rows: list[tuple[tuple[Run, ...], int]]) -> Iterator[Row]:
+    """Rows with the distance to the same query tile of the next row; equal rows keep their own."""
+    for position, (runs, times) in enumerate(rows):
+        length = sum(run.tiles for run in runs)
+        if times > 1:
+            yield Row(runs, length, times - 1)
+        following = rows[position + 1][0] if position + 1 < len(rows) else None
+        end = runs[0].first_column + length
+        yield Row(runs, end - following[0].first_column if following is not None else None)
