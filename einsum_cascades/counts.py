@@ -189,7 +189,7 @@ def tensor_size(cascade: Cascade, tensor: str) -> Polynomial:
 
 def _dimension(indices: Sequence[Index]) -> Polynomial:
     """One more than the largest coordinate that any of the indices reaches; of gathered ones, how many a fiber has."""
-    return largest([_reach(index) if index.gather is None else extent((*index.gather.ranks, "1")[-1])
+    return largest([reach(index) if index.gather is None else extent((*index.gather.ranks, "1")[-1])
                     for index in indices])
 
 
@@ -202,15 +202,16 @@ def _magnitude(size: Polynomial) -> int:
     return size.bound({name: _SMALL if name.endswith("0") else _LARGE for name in size.names})
 
 
-def _reach(index: Index) -> Polynomial:
-    reach = sum((factor_polynomial(offset) for offset in index.offsets), polynomial(1))
+def reach(index: Index) -> Polynomial:
+    """One more than the largest coordinate of an index."""
+    size = sum((factor_polynomial(offset) for offset in index.offsets), polynomial(1))
     for rank, factor in index.terms:
-        reach += factor_polynomial(factor) * (extent(rank) - 1)
-    return reach if index.divisor == 1 else _quotient(reach, factor_polynomial(index.divisor))
+        size += factor_polynomial(factor) * (extent(rank) - 1)
+    return size if index.divisor == 1 else _quotient(size, factor_polynomial(index.divisor))
 
 
-def _quotient(reach: Polynomial, divisor: Polynomial) -> Polynomial:
-    return symbol(f"ceil({reach}/{divisor})")
+def _quotient(size: Polynomial, divisor: Polynomial) -> Polynomial:
+    return symbol(f"ceil({size}/{divisor})")
 
 
 def bound(count: Polynomial, extents: Extents) -> int:
