@@ -159,15 +159,15 @@ def _sides(product: Product, spec: SpatialArray) -> tuple[int, int]:
 def _published_ways(product: Product, rows: int, columns: int, capacity_words: int) -> Iterator[Blocking]:
     """Weights resident, or blocks of rows: beside them two tiles of what is streamed, so that loads overlap."""
     row_tiles, column_tiles = -(-product.rows // rows), -(-product.columns // columns)
-    slots = (capacity_words - product.depth * product.columns) // (rows * product.depth)
+    row_tile, column_tile = (product.depth * min(side) for side in ((rows, product.rows), (columns, product.columns)))
+    slots = (capacity_words - product.depth * product.columns) // row_tile
     if slots >= 2:
         yield Blocking(product, rows, columns, "weights", 1, column_tiles, product.depth, slots)
         return
-    fits = (capacity_words - 2 * columns * product.depth) // (rows * product.depth)
+    fits = (capacity_words - 2 * column_tile) // row_tile
     if fits >= 1 and (column_tiles > 1 or row_tiles <= fits):
         per_block = -(-row_tiles // even_blocks(row_tiles, fits))
-        resident = min(per_block * rows, product.rows) * product.depth
-        slots = (capacity_words - resident) // (columns * product.depth)
+        slots = (capacity_words - min(per_block * rows, product.rows) * product.depth) // column_tile
         yield Blocking(product, rows, columns, "rows", per_block, 1, product.depth, slots)
 
 

@@ -89,8 +89,10 @@ def _physical_phase(name: str, blocking: Blocking, spec: SpatialArray) -> Phase:
 
 
 def _stream(name: str, blocking: Blocking, spec: SpatialArray) -> Stream:
+    """A single row tile uses each weight once, as it arrives; more of them need the whole tile again."""
     drain_cycles = blocking.tile_rows + blocking.tile_columns
-    return Stream("array_2d", (name,), product_steps(blocking, spec), blocking.slots, drain_cycles)
+    loads_stream = blocking.rows_per_block == 1 and (blocking.resident == "rows" or blocking.row_tiles == 1)
+    return Stream("array_2d", (name,), product_steps(blocking, spec), blocking.slots, drain_cycles, loads_stream)
 
 
 def _published_phase(name: str, blocking: Blocking, spec: SpatialArray) -> Phase:

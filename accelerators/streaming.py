@@ -7,14 +7,15 @@ into whole cycles. Does not know what is computed: linear layers and element-wis
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import TypeAlias
 
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 from cascadesim.accelerators.spec import SpatialArray
 
-LEAST_DRAM_CYCLES = 2000  # of a step: its load and its store round up by less than one cycle each, 0.1 % in all
+LARGEST_ROUNDING = 0.001  # of the cycles on the DRAM channel: loads and stores take whole cycles each
+ENOUGH_DRAM_CYCLES = 2 / LARGEST_ROUNDING  # of a step: its load and its store round up by less than one cycle each
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,19 @@ Steps: TypeAlias = tuple[Step | Rounds, ...]
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Steps through one array. `slots` steps are in the buffer at once; results leave the array `drain_cycles` late."""
+    """Steps through one array. `slots` steps are in the buffer at once; results leave the array `drain_cycles` late.
+
+    `loads_stream`: operands are used in the order in which they arrive, so a step may start while it is loaded.
+    `stores_stream`: results leave in that order, too, while the step goes on.
+    """
 
     unit: str
     einsums: tuple[str, ...]
     steps: Steps
     slots: int
     drain_cycles: int = 0
+    loads_stream: bool = False
+    stores_stream: bool = False
 
     def __iter__(self) -> Iterator[tuple[Step, int]]:
         """Each step and how often it runs in all."""
@@ -96,9 +103,19 @@ def lower_bound_cycles(stream: Stream, spec: SpatialArray) -> float:
 
 
 def steps_per_group(step: Step, spec: SpatialArray, most: int) -> int:
-    """How many equal steps to move as one, so that rounding to whole cycles stays below 0.1 % (`most` allowing)."""
-    dram_cycles = (step.load_bytes + step.store_bytes) / spec.dram_bytes_per_cycle
-    return max(1, min(most, ceil(LEAST_DRAM_CYCLES / max(dram_cycles, 1e-9))))
+    """The fewest equal steps to move as one whose whole cycles on the DRAM channel are 0.1 % too many or less.
+
+    From ENOUGH_DRAM_CYCLES on they always are. At most `most`, if so few cannot be had.
+    """
+    exact = (step.load_bytes + step.store_bytes) / spec.dram_bytes_per_cycle
+    enough = max(1, min(most, ceil(ENOUGH_DRAM_CYCLES / max(exact, 1e-9))))
+    return next((count for count in range(1, enough) if _rounding(step, count, spec) <= LARGEST_ROUNDING), enough)
+
+
+def _rounding(step: Step, count: int, spec: SpatialArray) -> float:
+    """Whole cycles of `count` steps on the DRAM channel over exact ones, less 1."""
+    parts = [count * part / spec.dram_bytes_per_cycle for part in (step.load_bytes, step.store_bytes)]
+    return sum(map(ceil, parts)) / sum(parts) - 1 if sum(parts) else 0.0
 
 
 def grouped(step: Step, count: int, group: int) -> Steps:
@@ -121,15 +138,14 @@ def stream_program(stream: Stream, spec: SpatialArray) -> Program:
 
 def _tasks(stream: Stream, store_stage: int) -> tuple[Task, ...]:
     """The buffer feeds the array while it computes; the last Einsum frees the step's place in the buffer."""
+    loaded = After("load", streaming=stream.loads_stream)
     load = Task("load", "dram", takes=("steps",))
-    feed = Task("feed", "global_buffer", after=(After("load"),), stage=1)
-    first, *others = stream.einsums
-    tasks = [Task(first, stream.unit, after=(After("load"),), stage=1)]
-    tasks += [Task(name, stream.unit, stage=1) for name in others]
-    last = tasks[-1]
-    tasks[-1] = Task(last.name, last.unit, (*last.after, After("feed", streaming=True)), 1, gives_back=("steps",))
-    store = Task("store", "dram", after=(After(last.name, lag_cycles=stream.drain_cycles),), stage=store_stage)
-    return (load, feed, *tasks, store)
+    feed = Task("feed", "global_buffer", after=(loaded,), stage=1)
+    einsums = [Task(name, stream.unit, stage=1) for name in stream.einsums]
+    einsums[0] = replace(einsums[0], after=(loaded,))
+    last = replace(einsums[-1], after=(*einsums[-1].after, After("feed", streaming=True)), gives_back=("steps",))
+    stored = After(last.name, lag_cycles=stream.drain_cycles, streaming=stream.stores_stream)
+    return (load, feed, *einsums[:-1], last, Task("store", "dram", after=(stored,), stage=store_stage))
 
 
 def _store_stage(stream: Stream) -> int:

@@ -11,7 +11,7 @@ from math import ceil
 
 from cascadesim.accelerators.blocking import Blocking
 from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.accelerators.streaming import LEAST_DRAM_CYCLES, Rounds, Step, Steps, grouped, steps_per_group
+from cascadesim.accelerators.streaming import ENOUGH_DRAM_CYCLES, Rounds, Step, Steps, grouped, steps_per_group
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def product_steps(blocking: Blocking, spec: SpatialArray) -> Steps:
     if copies == 1:
         return body
     whole = maker.merged(body)
-    if maker.dram_cycles(whole) < LEAST_DRAM_CYCLES:
+    if maker.dram_cycles(whole) < ENOUGH_DRAM_CYCLES:
         return grouped(whole, copies, steps_per_group(whole, spec, copies))
     return (Rounds(body, copies),)
 
