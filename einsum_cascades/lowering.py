@@ -156,10 +156,11 @@ def _keys_and_mask(sizes: LayerSizes, run: Run) -> tuple[int, Mask]:
         keys = layer.cached_keys(run.sequence_length) + layer.memory
         return min(keys, selected or keys), FULL
     if selected is not None:  # as many pairs as a window of so many keys: min(p + 1, selected) for query p
-        return run.sequence_length, KeyInterval(causal=True, window=selected)
+        return run.sequence_length, KeyInterval(causal=True, window=selected).within(run.sequence_length)
     if layer.neighborhood is not None:
         return run.sequence_length, square_neighborhood(run.sequence_length, layer.neighborhood, layer.dilation)
-    return run.sequence_length + layer.memory, layer.interval
+    keys = run.sequence_length + layer.memory
+    return keys, layer.interval.within(keys)
 
 
 def square_neighborhood(tokens: int, side: int, dilation: int) -> Neighborhood:

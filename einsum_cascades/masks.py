@@ -74,6 +74,11 @@ class KeyInterval:
             first = np.maximum(first, position // self.chunk * self.chunk)
         return first, last
 
+    def within(self, keys: int) -> KeyInterval:
+        """The same mask for a sequence of `keys`, without a window or chunk that so short a sequence never fills."""
+        window, chunk = (None if size is None or size >= keys else size for size in (self.window, self.chunk))
+        return KeyInterval(self.causal, window, chunk)
+
     def attended_pairs(self, queries: int, keys: int) -> int:
         """Exact number of (query, key) pairs, in closed form."""
         if not self.causal:

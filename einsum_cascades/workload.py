@@ -134,12 +134,13 @@ class Workload(Spec):
         return words * _positive("batch", batch) * _positive("word_bytes", word_bytes)
 
     def notes(self, *, sequence_length: int | None = None) -> tuple[str, ...]:
-        """What a reader of a result should know: a length beyond the model's context, and what is not modelled."""
-        length = self._length(sequence_length)
-        notes = [f"{self.name}: not modelled: {gap}" for gap in self.not_modelled]
+        """What a reader of a result should know: a length beyond the model's context, doubts, what is not modelled."""
+        length, notes = self._length(sequence_length), []
         if self.max_context is not None and length > self.max_context:
-            notes.insert(0, f"{self.name}: {length:,} tokens exceed the model's context of {self.max_context:,}")
-        return tuple(notes)
+            notes.append(f"{self.name}: {length:,} tokens exceed the model's context of {self.max_context:,}")
+        if self.certainty.startswith("uncertain"):
+            notes.append(f"{self.name}: its sizes are uncertain; source: {self.source}")
+        return (*notes, *(f"{self.name}: not modelled: {gap}" for gap in self.not_modelled))
 
     def sizes(self, layer: Layer) -> LayerSizes:
         """The sections that hold for a layer: its own, otherwise the model's."""

@@ -126,6 +126,18 @@ def test_tiles_equal_the_predicate(mask: KeyInterval, queries: int, keys: int, q
     assert_tiles(mask, matrix(mask, queries, keys), query_tile, key_tile)
 
 
+@given(mask=intervals(), queries=small, keys=small)
+def test_a_limit_that_is_never_reached_changes_nothing(mask: KeyInterval, queries: int, keys: int) -> None:
+    short = mask.within(keys)
+    assert (matrix(short, queries, keys) == matrix(mask, queries, keys)).all()
+    assert max(short.window or 0, short.chunk or 0) < keys
+
+
+def test_a_window_as_long_as_the_sequence_is_plain_causal() -> None:
+    assert KeyInterval(True, 4096).within(4096) == CAUSAL
+    assert KeyInterval(True, 4096).within(4097) == KeyInterval(True, 4096)
+
+
 def test_a_neighborhood_shifts_inwards_at_the_border() -> None:
     mask = Neighborhood((5,), (3,), (1,))
     first, last = mask.interval(np.arange(5), 5, 5)

@@ -120,6 +120,11 @@ def test_local_and_global_attention_are_two_kinds() -> None:
     ]  # fmt: skip
 
 
+def test_local_layers_that_see_a_whole_short_sequence_are_no_kind_of_their_own() -> None:
+    (attention,) = load_workload("gemma-3-12b").operations(scope="attention", sequence_length=1024)
+    assert (attention.layer, attention.mask) == ("local+global", CAUSAL)
+
+
 def test_another_cascade_of_attention_is_taken_by_name() -> None:
     (attention,) = tiny().operations(scope="attention", attention="attention-1pass")
     assert attention.cascade.name == "attention-1pass"
@@ -205,6 +210,10 @@ def test_settings_that_yaml_reads_as_text_get_a_hint() -> None:
     assert refusal("hidden=4e3") == (
         "tiny.yaml: hidden: should be a valid integer (got '4e3'); YAML reads this as text: write 4_000 or 4.0e+3"
     )
+
+
+def test_uncertain_sizes_are_a_note() -> None:
+    assert load_workload("hdit-imagenet-256").notes()[0].startswith("hdit-imagenet-256: its sizes are uncertain; source:")
 
 
 # ---- the work adds up

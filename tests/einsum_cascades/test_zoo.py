@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.operation import Operation
@@ -101,6 +103,20 @@ def test_decode_of_one_token_is_less_work_than_prefill(name: str) -> None:
         return
     work = {phase: sum(map(multiplications, workload.operations(phase=phase))) for phase in get_args(Phase)}
     assert 0 < work["decode"] < work["prefill"]
+
+
+@given(name=st.sampled_from(NAMES), length=st.integers(1, 20_000), batch=st.integers(1, 300), decode=st.booleans())
+def test_any_length_and_batch_runs_or_is_refused(name: str, length: int, batch: int, decode: bool) -> None:
+    """Refused: what does not generate, in decode; lengths that a hierarchy cannot merge or lay out as a square."""
+    workload = load_workload(name)
+    phase: Phase = "decode" if decode else "prefill"
+    try:
+        operations = workload.operations(sequence_length=length, batch=batch, phase=phase)
+    except CascadeSimError:
+        hierarchical = any(layer.merge > 1 or layer.neighborhood for layer in workload.layers.values())
+        assert hierarchical or phase not in phases(workload)
+    else:
+        assert sum(map(multiplications, operations)) > 0
 
 
 @pytest.mark.parametrize("name", NAMES)
