@@ -20,34 +20,24 @@ _COPIES = 2  # one at work, one on its way from or to DRAM
 def staged_words(case: Case, tensor: str, stationarity: Stationarity, block_rows: int) -> int:
     """A tensor that passes the buffer by: two tiles of it on their way.
 
-    A rank that runs in time and is not summed over is there in full, because a tile of results is.
+    A rank that runs in time and is not summed over is there in full, because a tile of results is; FLAT itself
+    counts one tile of AV rows for a whole head.
     """
     order = (QK_LOOPS if tensor in _READ_BY_QK else AV_LOOPS)[stationarity]
     summed = "e" if tensor in _READ_BY_QK else "m"
+    in_full = order.temporal != summed and not (case.exact and tensor == "AV" and block_rows == case.queries)
     words = _COPIES
     for rank in RANKS[tensor]:
-        words *= _staged_extent(case, order, rank, summed, block_rows)
+        whole = block_rows if rank == "p" else case.extent(rank)
+        words *= whole if in_full and rank == order.temporal else min(_side(case, order, rank), whole)
     return words
 
 
-def _staged_extent(case: Case, order: LoopOrder, rank: str, summed: str, block_rows: int) -> int:
-    whole = block_rows if rank == "p" else case.extent(rank)
-    if rank == order.temporal and rank != summed:
-        return whole
-    side = case.spec.pe_array.rows if rank == order.rows else case.spec.pe_array.columns
-    return min(side, whole)
+def _side(case: Case, order: LoopOrder, rank: str) -> int:
+    return case.spec.pe_array.rows if rank == order.rows else case.spec.pe_array.columns
 
 
-def kept_words(case: Case, tensor: str, block_rows: int, whole_head: bool) -> int:
-    """A tensor that stays: for a whole head with one tile of the next, for a block of rows together with the next."""
-    side = case.spec.pe_array.columns
+def kept_words(case: Case, tensor: str, block_rows: int) -> int:
+    """A tensor that stays for a block or a head, together with that of the next."""
     rank, depth = RANKS[tensor]
-    depth_extent = case.extent(depth)
-    if rank == "p" and not whole_head:
-        return _COPIES * block_rows * depth_extent
-    tile = min(side, case.extent(rank)) * min(side, depth_extent)
-    return case.extent(rank) * depth_extent + tile
-
-
-def spilled_share(footprint_words: float, capacity_words: int) -> float:
-    return 1 - min(1.0, capacity_words / footprint_words)
+    return _COPIES * (block_rows if rank == "p" else case.extent(rank)) * case.extent(depth)

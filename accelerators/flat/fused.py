@@ -6,17 +6,18 @@ composition of traffic and latency as the FuseMax artifact has it (spec 5.5).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cascadesim.accelerators.counting import Accesses, Operand
 from cascadesim.accelerators.energy import Actions, dynamic_energy_j
-from cascadesim.accelerators.flat.capacity import RANKS, kept_words, staged_words
+from cascadesim.accelerators.flat.capacity import kept_words, staged_words
 from cascadesim.accelerators.flat.dataflow import AV_LOOPS, QK_LOOPS, Dataflow, LoopOrder
-from cascadesim.accelerators.flat.nests import Case, Moved, contraction, elided, moved, row_by_row
+from cascadesim.accelerators.flat.nests import Case, Moved, contraction, count, elided, moved, row_by_row
 from cascadesim.accelerators.flat.roles import Roles, reads_of_scores
 from cascadesim.accelerators.flat.spec import TENSORS, FlatArray, Stationarity
 from cascadesim.einsum_cascades.ir import Einsum
@@ -25,8 +26,9 @@ Floats = NDArray[np.float64]
 Bits = NDArray[np.bool_]
 STATIONARITIES: tuple[Stationarity, ...] = ("output", "weight", "input")
 _QK, _AV = TENSORS[:3], TENSORS[3:]
-# Columns of a row of words: from DRAM in and out, from the buffer in and out, buffer fills, registers in and out.
-_DRAM_READ, _DRAM_WRITE, _BUFFER_READ, _BUFFER_UPDATE, _BUFFER_FILL, _REGISTER_READ, _REGISTER_WRITE = range(7)
+# Columns of a row of words: DRAM in and out, what spilling would read and write, buffer and registers in and out.
+_DRAM_READ, _DRAM_WRITE, _SPILL_READ, _SPILL_WRITE = range(4)
+_COLUMNS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,16 @@ class Costs:
 
     def bound_cycles(self, spec: FlatArray) -> Floats:
         """Neither array, nor the DRAM channel, nor the ports of the buffer can do it in less."""
-        memory = self.dram_words * spec.word_bytes / spec.dram_bytes_per_cycle
-        bounds = [memory, self.qk_cycles + self.av_cycles, self.port_cycles(spec)]
-        return np.maximum(np.maximum.reduce(bounds), self.softmax_cycles)
+        memory = self.memory_cycles(spec)
+        return np.maximum(np.maximum(memory, self.port_cycles(spec)), self.array_cycles)
+
+    @property
+    def array_cycles(self) -> Floats:
+        """The arrays work at the same time."""
+        return np.maximum(self.qk_cycles + self.av_cycles, self.softmax_cycles).astype(np.float64)
+
+    def memory_cycles(self, spec: FlatArray) -> Floats:
+        return self.dram_words * spec.word_bytes / spec.dram_bytes_per_cycle
 
     def port_cycles(self, spec: FlatArray) -> Floats:
         return sum((words.buffer_read + words.buffer_write for words in (self.qk, self.softmax, self.av)), 0.0) / (
@@ -143,20 +152,31 @@ class Block:
         return Costs(
             footprint, share,
             self._contraction(self.roles.scores, _QK, choices, choices.qk, share),
-            self._softmax(choices, share),
+            self._softmax(choices, np.where(choices.kept("QK"), share, self._row_share(footprint))),
             self._contraction(self.roles.output, _AV, choices, choices.av, share),
             self._cycles(self.roles.scores)[choices.qk],
             self._cycles(self.roles.output)[choices.av],
             softmax_cycles(self.case, self.roles),
         )  # fmt: skip
 
+    def _row_share(self, footprint: Floats) -> Floats:
+        """Where scores are not kept, one row of them is, between the passes: what does not fit beside the rest."""
+        left = (self.case.spec.buffer_words - footprint) / self.case.shape.keys
+        return 1 - np.clip(left, 0.0, 1.0)
+
     def footprint_words(self, choices: Choices) -> Floats:
         total = np.where(choices.kept("QK") | choices.kept("A"), float(self.score_words), 0.0)
+        for tensor in ("Q", "K", "V", "AV"):
+            total = total + choices.kept(tensor) * kept_words(self.case, tensor, self.rows)
+        return total + self.staged_words(choices)
+
+    def staged_words(self, choices: Choices) -> Floats:
+        """Room for tensors on their way: what no dataflow can do without."""
+        total = np.zeros(len(choices.qk))
         for tensor in TENSORS:
             stationarity = choices.qk if tensor in _QK else choices.av
-            staged = np.array([staged_words(self.case, tensor, name, self.rows) for name in STATIONARITIES])
-            kept = 0 if tensor in ("QK", "A") else kept_words(self.case, tensor, self.rows, self.whole_head)
-            total = total + np.where(choices.kept(tensor), kept, staged[stationarity])
+            words = np.array([staged_words(self.case, tensor, name, self.rows) for name in STATIONARITIES])
+            total = total + np.where(choices.kept(tensor), 0, words[stationarity])
         return total
 
     def _contraction(
@@ -173,29 +193,36 @@ class Block:
         """Scores spill in proportion where they are kept; where they are not, they pass through DRAM whole."""
         table = softmax_table(self.case, self.roles)
         qk, a = choices.kept("QK").astype(int), choices.kept("A").astype(int)
-        share = share * choices.kept("QK")
-        spilling, staying = table[0, qk, a], table[1, qk, a]
+        staying, spilling = table[0, qk, a], table[1, qk, a]
         return Words(*(_spilled(spilling, share) + _spilled(staying, np.zeros_like(share))).T)
 
     def _table(self, einsum: Einsum, tensors: tuple[str, ...]) -> Floats:
         """Words by stationarity, tensor and location."""
         orders = QK_LOOPS if einsum is self.roles.scores else AV_LOOPS
-        rows = [
-            [[self._row(einsum, tensors, orders[stationarity], tensor, kept) for kept in (False, True)]
-             for tensor in tensors]
-            for stationarity in STATIONARITIES
-        ]  # fmt: skip
+        rows = [self._both_locations(einsum, tensors, orders[stationarity]) for stationarity in STATIONARITIES]
         return np.array(rows, dtype=np.float64)
 
-    def _row(
-        self, einsum: Einsum, tensors: tuple[str, ...], order: LoopOrder, tensor: str, kept: bool
-    ) -> tuple[float, ...]:
-        name = self.roles.tensor(tensor)
-        at_home = tensor in ("QK", "A")
-        buffered = {name} if kept or self._accumulates(einsum, order, tensor) else set()
-        off_chip = set() if kept and at_home else {name}
-        nest = contraction(self.case, order, self.tiles, buffered, off_chip)
-        return words_of(moved(self.case, einsum, nest, {name})[name], self.case.exact)
+    def _both_locations(
+        self, einsum: Einsum, tensors: tuple[str, ...], order: LoopOrder
+    ) -> list[list[tuple[float, ...]]]:
+        """Words by tensor and location: each tensor counted off and on chip in one nest (counts are independent)."""
+        buffered = {tensor for tensor in tensors if self._accumulates(einsum, order, tensor)}
+        kept = {on_chip(name) for name in tensors} | {off_chip(name) for name in buffered}
+        in_dram = {off_chip(name) for name in tensors} | {on_chip(name) for name in tensors if name not in ("QK", "A")}
+        nest = contraction(self.case, order, self.tiles, kept, in_dram)
+        accesses = {access.tensor: access for access in (*einsum.inputs, einsum.output)}
+        operands = [
+            Operand(label(tensor), frozenset(access.ranks) | {"b"}, is_output=access == einsum.output)
+            for tensor in tensors
+            for access in (accesses[self.roles.tensor(tensor)],)
+            for label in (off_chip, on_chip)
+        ]
+        counts, exact = count(self.case, operands, nest), self.case.exact
+        return [
+            [words_of(counts[off_chip(tensor)], exact, passes_by=not exact and tensor not in buffered),
+             words_of(counts[on_chip(tensor)], exact)]
+            for tensor in tensors
+        ]  # fmt: skip
 
     def _accumulates(self, einsum: Einsum, order: LoopOrder, tensor: str) -> bool:
         """Whether partial sums of an output wait in the buffer, so that only finished ones leave the chip."""
@@ -211,12 +238,27 @@ class Block:
         return np.array([nest.points(nest.temporal) for nest in nests], dtype=np.int64)
 
 
-def words_of(accesses: Moved, exact: bool) -> tuple[float, ...]:
-    """A row of the tables; the artifact drops some reads (`elided`)."""
-    dram, buffer = (elided(accesses.dram), elided(accesses.buffer)) if exact else (accesses.dram, accesses.buffer)
+def off_chip(tensor: str) -> str:
+    return f"{tensor} off chip"
+
+
+def on_chip(tensor: str) -> str:
+    return f"{tensor} on chip"
+
+
+def words_of(accesses: Moved, exact: bool, passes_by: bool = False) -> tuple[float, ...]:
+    """A row of the tables; the artifact drops some reads (`elided`).
+
+    `passes_by`: the tensor is not kept, but its tiles cross the buffer on their way (FLAT's capacity rule has room
+    for them), written and read once; the artifact charges nothing for it.
+    """
+    dram, buffer, registers = accesses.dram, accesses.buffer, accesses.registers
+    if passes_by:
+        buffer = Accesses(reads=dram.reads + dram.updates, updates=dram.reads + dram.updates)
+    outside, spilling = (elided(dram), elided(buffer)) if exact else (dram, buffer)
     return (
-        dram.reads, dram.updates, buffer.reads, buffer.updates, accesses.buffer.fills,
-        accesses.registers.reads, accesses.registers.writes,
+        outside.reads, outside.updates, spilling.reads, spilling.updates,
+        buffer.reads, buffer.writes, registers.reads, registers.writes,
     )  # fmt: skip
 
 
@@ -225,12 +267,9 @@ def _spilled(words: Floats, share: Floats) -> Floats:
     inside = 1 - share
     return np.stack(
         [
-            words[:, _DRAM_READ] * inside + words[:, _BUFFER_READ] * share,
-            words[:, _DRAM_WRITE] * inside + words[:, _BUFFER_UPDATE] * share,
-            words[:, _BUFFER_READ],
-            words[:, _BUFFER_UPDATE] + words[:, _BUFFER_FILL],
-            words[:, _REGISTER_READ],
-            words[:, _REGISTER_WRITE],
+            words[:, _DRAM_READ] * inside + words[:, _SPILL_READ] * share,
+            words[:, _DRAM_WRITE] * inside + words[:, _SPILL_WRITE] * share,
+            *words[:, _SPILL_WRITE + 1 :].T,
         ],
         axis=1,
     )  # fmt: skip
@@ -248,29 +287,31 @@ def einsum_cycles(case: Case, einsum: Einsum) -> int:
 
 @cache
 def softmax_table(case: Case, roles: Roles) -> Floats:
-    """Words by (spilling, staying), location of the scores, location of the weights."""
-    table = np.zeros((2, 2, 2, 7))
-    score, weights = roles.tensor("QK"), roles.tensor("A")
+    """Words by (staying, spilling), location of the scores, location of the weights."""
+    table = np.zeros((2, 2, 2, _COLUMNS))
     for qk in (False, True):
         for a in (False, True):
-            before = None
-            for einsum in roles.softmax:
-                home = reads_of_scores(einsum, before)
-                off_chip = _softmax_in_dram(einsum, score, weights, qk, a, roles)
-                kept = home - ({weights} if not a else set())
-                for name, accesses in moved(case, einsum, row_by_row(case, einsum, kept, off_chip)).items():
-                    ranks = next(x.ranks for x in (*einsum.inputs, einsum.output) if x.tensor == name)
-                    spills = "m" in ranks and (name != weights or a) and name in home
-                    table[int(not spills), int(qk), int(a)] += words_of(accesses, case.exact)
-                before = einsum
+            for einsum, before in zip(roles.softmax, (None, *roles.softmax), strict=False):
+                for spills, words in _softmax_words(case, roles, einsum, before, (qk, a)):
+                    table[int(spills), int(qk), int(a)] += words
     return table
 
 
-def _softmax_in_dram(einsum: Einsum, score: str, weights: str, qk: bool, a: bool, roles: Roles) -> frozenset[str]:
+def _softmax_words(
+    case: Case, roles: Roles, einsum: Einsum, before: Einsum | None, kept: tuple[bool, bool]
+) -> Iterator[tuple[bool, tuple[float, ...]]]:
+    """Whether a tensor of the Einsum spills, and its words. `kept`: whether the scores, the weights stay on chip."""
+    weights = roles.tensor("A")
+    home = reads_of_scores(einsum, before) - (set() if kept[1] else {weights})
+    nest = row_by_row(case, einsum, home, _softmax_in_dram(roles, einsum, kept))
+    for name, accesses in moved(case, einsum, nest).items():
+        ranks = next(access.ranks for access in (*einsum.inputs, einsum.output) if access.tensor == name)
+        passes_by = name == weights and not kept[1] and not case.exact
+        yield "m" in ranks and name in home, words_of(accesses, case.exact, passes_by)
+
+
+def _softmax_in_dram(roles: Roles, einsum: Einsum, kept: tuple[bool, bool]) -> frozenset[str]:
     """Scores enter through DRAM once (in the first Einsum that reads them), weights leave once, where not kept."""
-    enters = {score} if not qk and einsum is roles.softmax[0] else set()
-    leaves = {weights} if not a and einsum.name == weights else set()
+    enters = {roles.tensor("QK")} if not kept[0] and einsum is roles.softmax[0] else set()
+    leaves = {roles.tensor("A")} if not kept[1] and einsum.name == roles.tensor("A") else set()
     return frozenset(enters | leaves)
-
-
-__all__ = ["RANKS", "STATIONARITIES", "Block", "Choices", "Costs", "Words"]

@@ -6,7 +6,7 @@ ranks. `accelerators.counting` counts. FuseMax artifact, mappings of FLAT and of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Einsum
 from cascadesim.einsum_cascades.masks import FULL
 
-_NAMES = {rank: frozenset(rank) for rank in "pmef"}
+RANK_NAMES = {rank: frozenset(rank) for rank in "pmef"}
 _INSTANCE = frozenset("bh")
 
 
@@ -94,6 +94,16 @@ class Extents:
     spread: Mapping[str, int]  # rank on the array -> how many of it
 
     def __call__(self, names: frozenset[str]) -> int:
+        found = self._known.get(names)
+        if found is None:
+            found = self._known[names] = self._points(names)
+        return found
+
+    @cached_property
+    def _known(self) -> dict[frozenset[str], int]:
+        return {}
+
+    def _points(self, names: frozenset[str]) -> int:
         instances = self.case.shape.instances if "b" in names else 1
         joint = self.blocks.table[self._queries(names)][self._keys(names)]
         alone = self.spread["m"] if names & {"m0", "m1", "m"} == {"m0"} else 1
@@ -125,10 +135,10 @@ def contraction(case: Case, order: LoopOrder, tiles: int, kept: Iterable[str], o
     whole = {rank: case.extent(rank) for rank in "mef"} | {"p": block_rows}
     spread = {order.rows: min(array.rows, whole[order.rows]), order.columns: min(array.columns, whole[order.columns])}
     blocks = case.blocks(tiles, spread.get("m", array.columns) if "m" in spread else array.columns)
-    inner = [_tiles(rank, whole[rank], spread[rank]) for rank in (order.rows, order.columns)]
-    loops = (*inner, Loop(order.temporal, _NAMES[order.temporal], whole[order.temporal]))
-    space = tuple(Loop(f"{rank}0", _NAMES[rank], size) for rank, size in spread.items())
-    outer = (_instances(case), Loop("p2", _NAMES["p"], -(-case.query_tiles // tiles)))
+    inner = [tile_loop(rank, whole[rank], spread[rank]) for rank in (order.rows, order.columns)]
+    loops = (*inner, Loop(order.temporal, RANK_NAMES[order.temporal], whole[order.temporal]))
+    space = tuple(Loop(f"{rank}0", RANK_NAMES[rank], size) for rank, size in spread.items())
+    outer = (instances(case), Loop("p2", RANK_NAMES["p"], -(-case.query_tiles // tiles)))
     return _nest(case, outer, loops, space, kept, off_chip, Extents(case, blocks, spread))
 
 
@@ -136,9 +146,9 @@ def row_by_row(case: Case, einsum: Einsum, kept: Iterable[str], off_chip: Iterab
     """A softmax Einsum on the 1D array: one query row after another, its keys over the lanes."""
     lanes = min(case.spec.vector_array.lanes, case.shape.keys)
     blocks = case.blocks(case.query_tiles, lanes)
-    outer = (_instances(case), Loop("p", _NAMES["p"], case.queries))
-    space = (Loop("m0", _NAMES["m"], lanes),)
-    loops = (_tiles("m", case.shape.keys, lanes),)
+    outer = (instances(case), Loop("p", RANK_NAMES["p"], case.queries))
+    space = (Loop("m0", RANK_NAMES["m"], lanes),)
+    loops = (tile_loop("m", case.shape.keys, lanes),)
     return _nest(case, outer, loops, space, kept, off_chip, Extents(case, blocks, {"m": lanes}))
 
 
@@ -149,7 +159,7 @@ def _nest(
     levels = (
         Level("dram", outer, frozenset(off_chip)),
         Level("global_buffer", inner, frozenset(kept)),
-        Level("registers", (), _EVERYTHING),
+        Level("registers", (), EVERYTHING),
     )
     return Nest(levels, space, None if case.exact else extents)
 
@@ -161,15 +171,15 @@ class _Everything(frozenset[str]):
         return True
 
 
-_EVERYTHING = _Everything()
+EVERYTHING = _Everything()
 
 
-def _instances(case: Case) -> Loop:
+def instances(case: Case) -> Loop:
     return Loop("b", _INSTANCE, case.shape.instances)
 
 
-def _tiles(rank: str, extent: int, spread: int) -> Loop:
-    return Loop(f"{rank}1", _NAMES[rank], -(-extent // spread))
+def tile_loop(rank: str, extent: int, spread: int) -> Loop:
+    return Loop(f"{rank}1", RANK_NAMES[rank], -(-extent // spread))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +191,17 @@ class Moved:
     registers: Accesses
 
 
-def moved(case: Case, einsum: Einsum, nest: Nest, only: frozenset[str] | set[str] | None = None) -> dict[str, Moved]:
-    """Tensor -> accesses under `nest`, of all tensors of the Einsum or of some."""
+def moved(case: Case, einsum: Einsum, nest: Nest) -> dict[str, Moved]:
+    """Tensor -> accesses under `nest`, of every tensor of the Einsum."""
     operands = [
         Operand(access.tensor, frozenset(access.ranks) | {"b"}, is_output=access == einsum.output)
         for access in (*einsum.inputs, einsum.output)
-        if only is None or access.tensor in only
     ]
+    return count(case, operands, nest)
+
+
+def count(case: Case, operands: Sequence[Operand], nest: Nest) -> dict[str, Moved]:
+    """Operand -> accesses under `nest`."""
     counts = count_accesses(operands, nest, case.registers, wrap64=case.exact)
     none = Accesses()
     return {

@@ -1,0 +1,157 @@
+"""Without fusion: QK, then the softmax, then AV, each a phase of its own with the scores going through DRAM.
+
+Scores leave the array finished (the depth runs in time), keys or values stream past query tiles that stay in the
+buffer, R times over. FuseMax artifact, unfused baseline (spec 5.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cascadesim.accelerators.counting import Accesses, Level, Loop, Nest, point_operations
+from cascadesim.accelerators.energy import Actions
+from cascadesim.accelerators.flat.fused import einsum_cycles
+from cascadesim.accelerators.flat.nests import (
+    EVERYTHING, RANK_NAMES, Case, Extents, Moved, elided, instances, moved, row_by_row, tile_loop,
+)  # fmt: skip
+from cascadesim.accelerators.flat.roles import Roles, reads_of_scores
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.ir import Einsum
+
+_REFETCH = {64: 8, 128: 16}  # calibration: fitted to attn-unfused.csv at 256K and 1M (what Timeloop's mapper chose)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """One phase: its Einsums with their cycles, and what they move."""
+
+    name: str
+    unit: str
+    cycles: tuple[tuple[Einsum, int], ...]
+    dram_read_words: float
+    dram_write_words: float
+    actions: Actions
+
+    @property
+    def busy_cycles(self) -> int:
+        return sum(cycles for _, cycles in self.cycles)
+
+
+def refetches(case: Case, depth: int) -> int:
+    """R: how often keys (or values) are fetched.
+
+    Physical: query tiles stay beside one tile of keys, as many as fit. Artifact: the published rule, R = 1 where all
+    queries and keys of a head fit, else fitted.
+    """
+    if not case.exact:
+        return -(-case.query_tiles // resident_tiles(case, depth))
+    if 2 * case.shape.keys * depth <= case.spec.buffer_words:
+        return 1
+    if depth not in _REFETCH:
+        raise CascadeSimError(
+            f"artifact accounting: unfused refetches are published for heads of {' and '.join(map(str, _REFETCH))} "
+            f"elements, got {depth}; use physical accounting"
+        )
+    return _REFETCH[depth]
+
+
+def resident_tiles(case: Case, depth: int) -> int:
+    """Query tiles that fit beside one tile of keys, all queries of an instance at most."""
+    array = case.spec.pe_array
+    left = case.spec.buffer_words - min(array.columns, case.shape.keys) * depth
+    fits = left // (min(case.tile_rows, case.queries) * depth)
+    if fits < 1:
+        needed = (min(array.columns, case.shape.keys) + min(case.tile_rows, case.queries)) * depth
+        raise CascadeSimError(
+            f"global_buffer.capacity_bytes: {case.spec.global_buffer.capacity_bytes} bytes hold no tile of "
+            f"{array.rows} queries beside one of {array.columns} keys, {depth} elements each; "
+            f"give at least {needed * case.spec.word_bytes}"
+        )
+    return min(fits, case.query_tiles)
+
+
+def stretches(case: Case, roles: Roles) -> tuple[Stretch, ...]:
+    return (
+        _contraction(case, roles.scores, "e", (roles.tensor("Q"), roles.tensor("K"))),
+        _softmax(case, roles),
+        _contraction(case, roles.output, "f", (roles.tensor("V"), roles.tensor("AV"))),
+    )
+
+
+def _contraction(case: Case, einsum: Einsum, depth: str, kept: Sequence[str]) -> Stretch:
+    nest = contraction_nest(case, einsum, depth, kept)
+    counts = moved(case, einsum, nest)
+    actions = _actions(case, "array_2d", counts, _macs(case, depth))
+    reads, writes = _dram(case, counts)
+    return Stretch(einsum.name, "array_2d", ((einsum, nest.points(nest.temporal)),), reads, writes, actions)
+
+
+def contraction_nest(case: Case, einsum: Einsum, depth: str, kept: Sequence[str]) -> Nest:
+    """DRAM: instances, groups of resident query tiles, key tiles; buffer: query tiles, the depth in time."""
+    array, refetch = case.spec.pe_array, refetches(case, case.extent(depth))
+    space = {"m": min(array.columns, case.shape.keys), "p": min(array.rows, case.queries)}
+    tiles = -(-case.query_tiles // refetch)
+    keys, groups = tile_loop("m", case.shape.keys, space["m"]), Loop("p2", RANK_NAMES["p"], refetch)
+    queries = Loop("p1", RANK_NAMES["p"], tiles)
+    inner: tuple[Loop, ...] = (queries, Loop(depth, RANK_NAMES[depth], case.extent(depth)))
+    levels = (
+        Level("dram", (instances(case), groups, keys), frozenset((*(access.tensor for access in einsum.inputs), einsum.name))),
+        Level("global_buffer", inner, frozenset(kept)),
+        Level("registers", (), EVERYTHING),
+    )
+    spatial = tuple(Loop(f"{rank}0", RANK_NAMES[rank], size) for rank, size in space.items())
+    extents = Extents(case, case.blocks(tiles, space["m"]), space)
+    return Nest(levels, spatial, None if case.exact else extents)
+
+
+def _softmax(case: Case, roles: Roles) -> Stretch:
+    """Scores come from DRAM once, weights go there once; a row stays between the passes."""
+    actions, reads, writes = Actions(), 0.0, 0.0
+    for einsum, before in zip(roles.softmax, (None, *roles.softmax), strict=False):
+        home = reads_of_scores(einsum, before) - {roles.tensor("A")}
+        ends = {roles.tensor("QK")} if einsum is roles.softmax[0] else {roles.tensor("A")} & {einsum.name}
+        counts = moved(case, einsum, row_by_row(case, einsum, home, ends))
+        read, write = _dram(case, counts)
+        reads, writes = reads + read, writes + write
+        actions += _actions(case, "array_1d", counts, _softmax_operations(case, einsum))
+    cycles = tuple((einsum, einsum_cycles(case, einsum)) for einsum in roles.softmax)
+    return Stretch("softmax", "array_1d", cycles, reads, writes, actions)
+
+
+def _actions(case: Case, unit: str, counts: dict[str, Moved], operations: dict[str, int]) -> Actions:
+    reads, writes = _dram(case, counts)
+    passing = 0.0 if case.exact else sum(_passing(moves) for moves in counts.values())
+    buffer_reads = sum(moves.buffer.reads for moves in counts.values()) + passing
+    buffer_writes = sum(moves.buffer.writes for moves in counts.values()) + passing
+    read, write = (sum(getattr(moves.registers, kind) for moves in counts.values()) for kind in ("reads", "writes"))
+    if unit == "array_2d":
+        return Actions(reads + writes, buffer_reads, buffer_writes, read, write, operations_2d=operations)
+    return Actions(
+        reads + writes, buffer_reads, buffer_writes, register_reads_1d=read, register_writes_1d=write,
+        operations_1d=operations,
+    )  # fmt: skip
+
+
+def _passing(moves: Moved) -> float:
+    """Words of a tensor that the buffer does not keep cross it on their way, written and read once."""
+    return moves.dram.reads + moves.dram.updates if moves.buffer == Accesses() else 0.0
+
+
+def _dram(case: Case, counts: dict[str, Moved]) -> tuple[float, float]:
+    accesses = [elided(moves.dram) if case.exact else moves.dram for moves in counts.values()]
+    return float(sum(moves.reads for moves in accesses)), float(sum(moves.updates for moves in accesses))
+
+
+def _macs(case: Case, depth: str) -> dict[str, int]:
+    return {"mac": computed_scores(case) * case.extent(depth)}
+
+
+def _softmax_operations(case: Case, einsum: Einsum) -> dict[str, int]:
+    return {name: computed_scores(case) * number for name, number in point_operations(einsum).items()}
+
+
+def computed_scores(case: Case) -> int:
+    """Scores of the key tiles that are visited, masked ones included."""
+    blocks = case.blocks(case.query_tiles, min(case.spec.pe_array.columns, case.shape.keys))
+    return case.shape.instances * blocks.table[3][2]
