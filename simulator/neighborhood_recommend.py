@@ -111,47 +111,46 @@ def _rounded(axis: Axis, key_tile: int) -> Iterator[int]:
 
 
 def _with_window(question: Question, window: tuple[int, ...], mode: Mode) -> Recommendation:
+    """With its fastest stride; the distance is the change in attended pairs."""
     pattern = replace(question.pattern, window=window, stride=(1,) * len(window))
-    return _best_stride("window", replace(question, pattern=pattern), question, mode)
+    fastest = stride_frontier(replace(question, pattern=pattern), mode)[-1]
+    distance = abs(fastest.question.attended_pairs / question.attended_pairs - 1)
+    return replace(fastest, change="window", distance=distance)
 
 
 def dilation_frontier(question: Question, mode: Mode = "multidim_static") -> tuple[Recommendation, ...]:
     """Dilations that make each group exactly one window long: as many keys, spread over the whole dimension."""
-    choices = [{1, axis.length // axis.window} for axis in question.pattern.axes if axis.length % axis.window == 0]
-    if len(choices) < len(question.pattern.axes):
-        choices = [
-            {axis.dilation, axis.length // axis.window if axis.length % axis.window == 0 else axis.dilation}
-            for axis in question.pattern.axes
-        ]
+    choices = [
+        {axis.dilation, axis.length // axis.window if axis.length % axis.window == 0 else axis.dilation}
+        for axis in question.pattern.axes
+    ]
     dilations = set(product(*choices)) - {question.pattern.dilation}
     options = (_with_dilation(question, dilation, mode) for dilation in dilations)
-    return _frontier(options, stride_frontier(question, mode)[-1:])
+    return _frontier(options, (Recommendation("dilation", question, mode),))
 
 
 def _with_dilation(question: Question, dilation: tuple[int, ...], mode: Mode) -> Recommendation:
-    pattern = replace(question.pattern, dilation=dilation, stride=(1,) * len(dilation))
-    option = _best_stride("dilation", replace(question, pattern=pattern), question, mode)
-    return replace(option, distance=float(prod(dilation) / prod(question.pattern.dilation) - 1))
-
-
-def _best_stride(change: Change, question: Question, asked: Question, mode: Mode) -> Recommendation:
-    """With the fastest stride; the distance is the change in attended pairs."""
-    fastest = stride_frontier(question, mode)[-1]
-    distance = abs(fastest.question.attended_pairs / asked.attended_pairs - 1)
-    return replace(fastest, change=change, distance=distance)
+    """The strides stay as asked; the distance is how much further apart keys are."""
+    pattern = replace(question.pattern, dilation=dilation)
+    distance = abs(prod(dilation) / prod(question.pattern.dilation) - 1)
+    return Recommendation("dilation", replace(question, pattern=pattern), mode, distance)
 
 
 def _frontier(
     options: Iterable[Recommendation], known: Sequence[Recommendation] = ()
 ) -> tuple[Recommendation, ...]:
-    """Nearest first, each faster than all before it and than what is known already."""
-    best = max((option.speed for option in known), default=0.0)
+    """Nearest first, each faster than all before it and than what is known already; mask-free is faster than masked."""
+    best = max((_rank(option) for option in known), default=(0.0, False))
     found = []
     for option in sorted(options, key=lambda option: (option.distance, option.coarseness, -option.speed)):
-        if option.speed > best:
-            best = option.speed
+        if _rank(option) > best:
+            best = _rank(option)
             found.append(option)
     return tuple(found)
+
+
+def _rank(option: Recommendation) -> tuple[float, bool]:
+    return option.speed, option.block_sparse
 
 
 def tile_frontier(question: Question, shapes: Iterable[Tiles], mode: Mode) -> tuple[Recommendation, ...]:
