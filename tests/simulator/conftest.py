@@ -53,7 +53,7 @@ def program() -> Program:
     return Program(tasks, ((LOAD_CYCLES, COMPUTE_CYCLES),), (TileRun(0, TILES),))
 
 
-def tiny(**changes: object) -> Workload:
+def tiny_workload(**changes: object) -> Workload:
     """Two causal layers: width 8, one head, 16 tokens, batch 2."""
     content = {
         "name": "tiny", "kind": "decoder", "source": "made up", "certainty": "certain", "batch": 2,
@@ -69,5 +69,12 @@ def toy() -> Toy:
 
 
 @pytest.fixture
-def workload() -> Workload:
-    return tiny()
+def tiny() -> Workload:
+    return tiny_workload()
+
+
+@pytest.fixture
+def two_kinds() -> Workload:
+    """A model with a sliding and a global layer: one report for each in scope attention."""
+    layers = {"sliding": {"count": 3, "mask": "causal", "window": 4}, "global": {"count": 1, "mask": "causal"}}
+    return tiny_workload(name="two-kinds", layers=layers)
