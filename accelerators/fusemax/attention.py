@@ -68,8 +68,11 @@ def simulation(timing: Timing) -> Simulation:
     words = resident_words(timing.placement, depths, tiles.rows)
     query_bytes = tiles.columns * words * spec.word_bytes
     key_bytes = tiles.rows * (tiles.shape.query_depth + tiles.shape.value_depth) * spec.word_bytes
-    slots = split_buffer(spec.global_buffer.capacity_bytes, tiles.P1, query_bytes, key_bytes)
-    return Simulation(timing, TileStream(tiles), slots, tile_rows(timing.placement, spec, depths))
+    stream = TileStream(tiles)
+    slots = split_buffer(
+        spec.global_buffer.capacity_bytes, query_bytes, key_bytes, stream, spec.binding.in_flight
+    )
+    return Simulation(timing, stream, slots, tile_rows(timing.placement, spec, depths))
 
 
 def _least_cycles(timing: Timing, counted: tuple[Counted, ...], moved: Traffic) -> float:

@@ -7,7 +7,7 @@ and VI: epochs as published, one tile at a time (+Architecture), or a window of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cascadesim.accelerators.fusemax.binding import EPOCH_1D, EPOCH_2D, Slot, smallest_distances
 from cascadesim.accelerators.fusemax.dependences import Dependences, drained, drained_once
@@ -96,10 +96,17 @@ def _epochs(placement: Placement, spec: FuseMaxSpec, steps: Distances, lead: int
     yield from _memory(lead, steps.a + 1, "AV")
     for unit, row in ((ARRAY_2D, EPOCH_2D), (ARRAY_1D, EPOCH_1D)):
         for slot in row:
-            placed = _find(placement, slot)
             stage = lead + getattr(steps, slot.letter)
             group = f"{unit} stream" if slot.shared else None
-            yield _task(placed, depends, placement, stage, group)
+            task = _task(_find(placement, slot), depends, placement, stage, group)
+            yield replace(task, after=tuple(edge for edge in task.after if not _in_turn(edge, slot, row)))
+
+
+def _in_turn(edge: After, slot: Slot, row: tuple[Slot, ...]) -> bool:
+    """Element by element from a member of the same tile that takes its turn before: the turns are the order."""
+    before = row[: row.index(slot)]
+    shares = any(other.einsum == edge.task and other.shared and other.letter == slot.letter for other in before)
+    return slot.shared and shares and edge.streaming and not edge.same_column
 
 
 def _serial(placement: Placement, spec: FuseMaxSpec, lead: int) -> Iterator[Task]:

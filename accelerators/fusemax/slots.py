@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cascadesim.accelerators.fusemax.tilestream import TileStream
 
-_QUERIES_AHEAD = 64  # assumed: query slots beside the resident ones; more than any pipeline is deep
+_TILES_AHEAD = 16  # assumed: more than any pipeline of tiles is deep; further slots would change no cycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +19,24 @@ class Slots:
     keys: int
 
 
-def split_buffer(capacity_bytes: int, resident: int, query_bytes: int, key_bytes: int) -> Slots:
-    """Room for the `resident` query tiles, for two key slots, for as many queries ahead, and for keys with the rest."""
+def split_buffer(
+    capacity_bytes: int, query_bytes: int, key_bytes: int, stream: TileStream, in_flight: int | None
+) -> Slots:
+    """Room for the resident query tiles, for two key slots, for queries ahead, and for keys ahead.
+
+    Only as many as the tiles that can be under way: a buffer has room for more, but nothing would use it.
+    """
+    ahead = max(_TILES_AHEAD, in_flight or 0)
+    resident = stream.tiles.P1
     spare_bytes = capacity_bytes - resident * query_bytes - 2 * key_bytes
-    ahead = max(0, min(max(resident, _QUERIES_AHEAD), spare_bytes // query_bytes))
-    queries = resident + ahead
-    return Slots(queries, (capacity_bytes - queries * query_bytes) // key_bytes)
+    queries = resident + max(0, min(ahead, spare_bytes // query_bytes))
+    keys = (capacity_bytes - queries * query_bytes) // key_bytes
+    return Slots(queries, min(keys, 2 + -(-ahead // shortest_row(stream))))
+
+
+def shortest_row(stream: TileStream) -> int:
+    """The fewest query tiles that meet a key tile."""
+    return min(row.tiles for group in stream.groups for row in group.rows)
 
 
 def query_slack(stream: TileStream, slots: Slots) -> int:
@@ -41,5 +53,4 @@ def query_slack(stream: TileStream, slots: Slots) -> int:
 
 def key_slack(stream: TileStream, slots: Slots) -> int:
     """Tiles from the last tile of a key slot to the first tile of its next key tile, at least: the rows in between."""
-    shortest = min(row.tiles for group in stream.groups for row in group.rows)
-    return 1 + (slots.keys - 1) * shortest
+    return 1 + (slots.keys - 1) * shortest_row(stream)
