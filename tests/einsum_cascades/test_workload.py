@@ -213,7 +213,7 @@ def test_settings_that_yaml_reads_as_text_get_a_hint() -> None:
 
 
 def test_uncertain_sizes_are_a_note() -> None:
-    assert load_workload("hdit-imagenet-256").notes()[0].startswith("hdit-imagenet-256: its sizes are uncertain; source:")
+    assert load_workload("hdit-imagenet-256").notes()[0].startswith("hdit-imagenet-256: its sizes are uncertain; ")
 
 
 # ---- the work adds up
