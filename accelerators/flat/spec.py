@@ -6,7 +6,9 @@ Knows fields and their allowed values; the choice itself is made in `search`. FL
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
+
+from pydantic import model_validator
 
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.schema import Positive, Spec, validate
@@ -48,6 +50,19 @@ class FlatArray(SpatialArray):
 
     fusion: Literal["none", "row"]
     dataflow: Pins = Pins()
+
+    @property
+    def port_words_per_cycle(self) -> int:
+        """Words that all ports of the buffer move in a cycle, a row each."""
+        return self.global_buffer.ports * (self.global_buffer.row_bytes // self.word_bytes)
+
+    @model_validator(mode="after")
+    def _pins_have_a_use(self) -> Self:
+        if self.fusion == "none" and not self.dataflow.empty:
+            raise ValueError("dataflow: without fusion (fusion: none) there is no dataflow to pin")
+        if self.global_buffer.row_bytes < self.word_bytes:
+            raise ValueError("global_buffer.row_bytes: a row holds no word")
+        return self
 
 
 def read_spec(content: Mapping[str, Any], source: str) -> FlatArray:

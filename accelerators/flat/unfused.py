@@ -16,6 +16,7 @@ from cascadesim.accelerators.flat.nests import (
     EVERYTHING, RANK_NAMES, Case, Extents, Moved, elided, instances, moved, row_by_row, tile_loop,
 )  # fmt: skip
 from cascadesim.accelerators.flat.roles import Roles, reads_of_scores
+from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Einsum
 
@@ -36,6 +37,10 @@ class Stretch:
     @property
     def busy_cycles(self) -> int:
         return sum(cycles for _, cycles in self.cycles)
+
+    def port_cycles(self, spec: FlatArray) -> float:
+        words = self.actions.global_buffer_read_words + self.actions.global_buffer_write_words
+        return words / spec.port_words_per_cycle
 
 
 def refetches(case: Case, depth: int) -> int:
