@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from cascadesim.einsum_cascades.parameters import norm_parameters
+from cascadesim.einsum_cascades.layers import Attention, FeedForward, Layer
+from cascadesim.einsum_cascades.parameters import layer_parameters, norm_parameters
+from cascadesim.einsum_cascades.projections import LayerSizes
 from cascadesim.einsum_cascades.zoo import load_workload
 
 EXACT = 0.0  # every tensor is in the file
@@ -97,6 +100,17 @@ def test_norms_store_a_scale_and_maybe_a_shift() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "norms"),
+    [({}, 2), ({"cross": "text"}, 3), ({"joint": "two-stream"}, 4), ({"joint": "one-stream"}, 1)],
+)
+def test_streams_and_cross_attention_have_norms_of_their_own(fields: dict[str, Any], norms: int) -> None:
+    """What a layer with norms stores more than one without: scale and shift of 8 elements each."""
+    attention, ffn = Attention(heads=2, head_dim=4), FeedForward(width=6, activation="relu")
+    sizes = LayerSizes(Layer(count=1, **fields), 8, 8, attention, ffn, None)
+    assert layer_parameters(sizes, "layer", 2) - layer_parameters(sizes, "plain", 2) == norms * 2 * 8
+
+
+@pytest.mark.parametrize(
     ("workload", "bytes_per_token"),
     [
         ("llama-3.1-8b", 2 * 8 * 128 * 2 * 32),  # key and value, 8 heads of 128, 2 bytes, 32 layers = 131,072
@@ -128,6 +142,11 @@ def test_local_and_global_layers_cache_differently() -> None:
 def test_cross_attention_caches_the_encoder_besides() -> None:
     """T5-small: 6 decoder layers, own and encoder's keys, 8 heads of 64, key and value, 2 bytes."""
     assert load_workload("t5-small").kv_cache_bytes(512, 1) == 6 * (512 + 512) * 2 * 8 * 64 * 2
+
+
+def test_remembered_states_are_cached_besides() -> None:
+    """Transformer-XL: 18 layers, 1600 states and 100 tokens, 16 heads of 64, key and value, 2 bytes."""
+    assert load_workload("transformer-xl-wt103").kv_cache_bytes(100, 1) == 18 * (1600 + 100) * 2 * 16 * 64 * 2
 
 
 def test_an_encoder_caches_nothing() -> None:
