@@ -189,4 +189,6 @@ def _outputs_resident(product: Product, rows: int, columns: int, spec: SpatialAr
         beside = capacity - SLICES * depth * tall * rows
         wide = min(column_tiles, beside // (tall * rows + SLICES * depth) // columns)
         if wide >= 1:
-            yield Blocking(product, rows, columns, "outputs", tall, wide, depth, SLICES)
+            height, width = min(tall * rows, product.rows), min(wide * columns, product.columns)
+            slots = (capacity - height * width) // (depth * (height + width))
+            yield Blocking(product, rows, columns, "outputs", tall, wide, depth, slots)

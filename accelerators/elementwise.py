@@ -14,7 +14,7 @@ from functools import partial
 from cascadesim.accelerators.composed import in_classes_of
 from cascadesim.accelerators.counting import point_operations
 from cascadesim.accelerators.energy import Actions, dynamic_energy_j
-from cascadesim.accelerators.lanes import Layout, choose_layout, layout_steps
+from cascadesim.accelerators.lanes import STEPS_AT_ONCE, Layout, choose_layout, layout_steps
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.rows import RowEinsum, RowWork
 from cascadesim.accelerators.spec import Operations, SpatialArray
@@ -37,7 +37,7 @@ def plan_elementwise(operation: Operation, spec: SpatialArray, accounting: Accou
     names = tuple(einsum.name for einsum in work.einsums)
     once = work.passes == 1  # element by element: results leave as operands arrive
     steps = layout_steps(work, layout, spec)
-    stream = Stream("array_1d", names, steps, layout.slots, loads_stream=once, stores_stream=once)
+    stream = Stream("array_1d", names, steps, STEPS_AT_ONCE, loads_stream=once, stores_stream=once)
     energy = dynamic_energy_j(_actions(work, stream, spec), spec)
     phase = _phase(operation.name, work, stream, spec)
     return Plan(operation, accounting, _mapping_lines(work, layout), (phase,), energy)

@@ -12,7 +12,8 @@ from cascadesim.accelerators.rows import RowEinsum, RowWork
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.accelerators.streaming import Rounds, Step, Steps, grouped, steps_per_group
 
-SLOTS = 4  # assumed: pieces of work in the buffer at once, so that loads and stores overlap with the lanes
+PIECES = 3  # in the buffer at once: one arrives, one is worked on, one leaves
+STEPS_AT_ONCE = 2  # of them, those that are not yet done
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,6 @@ class Layout:
     group: int
     chunk: int
     reads: int
-    slots: int = SLOTS
 
 
 def choose_layout(work: RowWork, spec: SpatialArray) -> Layout:
@@ -33,9 +33,9 @@ def choose_layout(work: RowWork, spec: SpatialArray) -> Layout:
 
 
 def _layout(work: RowWork, spec: SpatialArray, rows_over_lanes: bool) -> Layout:
-    """Rows walked once may pass in chunks; rows walked again stay whole if `SLOTS` groups of them fit."""
+    """Rows walked once may pass in chunks; rows walked again stay whole if `PIECES` groups of them fit."""
     group = min(spec.vector_array.lanes, work.rows) if rows_over_lanes else 1
-    fits = spec.buffer_words // (SLOTS * group * max(1, work.row_tensors))
+    fits = spec.buffer_words // (PIECES * group * max(1, work.row_tensors))
     if fits >= work.width:
         return Layout(rows_over_lanes, group, work.width, 1)
     return Layout(rows_over_lanes, group, max(1, fits), work.passes)
@@ -81,7 +81,7 @@ def layout_steps(work: RowWork, layout: Layout, spec: SpatialArray) -> Steps:
 def _repeated(body: tuple[Step, ...], times: int, spec: SpatialArray) -> Steps:
     if len(body) > 1:
         return (Rounds(body, times),)
-    fitting = spec.buffer_words * spec.word_bytes // SLOTS // max(1, body[0].load_bytes + body[0].store_bytes)
+    fitting = spec.buffer_words * spec.word_bytes // PIECES // max(1, body[0].load_bytes + body[0].store_bytes)
     return grouped(body[0], times, steps_per_group(body[0], spec, max(1, fitting)))
 
 

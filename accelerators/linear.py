@@ -21,6 +21,7 @@ from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Einsum
 from cascadesim.einsum_cascades.operation import Operation
 
+STEPS_AT_ONCE = 2  # in the buffer, one computed while the other arrives: what `Blocking` leaves room for
 RESIDENT_TEXT = {
     "weights": "all weights stay in global_buffer, tiles of rows pass by",
     "rows": "blocks of rows stay in global_buffer, tiles of weights pass by",
@@ -92,7 +93,7 @@ def _stream(name: str, blocking: Blocking, spec: SpatialArray) -> Stream:
     """A single row tile uses each weight once, as it arrives; more of them need the whole tile again."""
     drain_cycles = blocking.tile_rows + blocking.tile_columns
     loads_stream = blocking.rows_per_block == 1 and (blocking.resident == "rows" or blocking.row_tiles == 1)
-    return Stream("array_2d", (name,), product_steps(blocking, spec), blocking.slots, drain_cycles, loads_stream)
+    return Stream("array_2d", (name,), product_steps(blocking, spec), STEPS_AT_ONCE, drain_cycles, loads_stream)
 
 
 def _published_phase(name: str, blocking: Blocking, spec: SpatialArray) -> Phase:
@@ -162,7 +163,7 @@ def _mapping_lines(blocking: Blocking) -> tuple[str, ...]:
     return (
         f"array_2d: r over {blocking.tile_rows}, n over {blocking.tile_columns}, k in time; "
         f"{blocking.row_tiles:,} x {blocking.column_tiles:,} tiles of {product.depth:,} steps{copies}",
-        f"{RESIDENT_TEXT[blocking.resident]}; {blocking.slots} at a time",
+        f"{RESIDENT_TEXT[blocking.resident]}; room for {blocking.slots} of them",
         f"dram: A {blocking.reads_of_rows}x, W {blocking.reads_of_weights}x, Z 1x",
         f"a tile leaves array_2d {blocking.tile_rows + blocking.tile_columns} cycles after its last operands enter it",
     )

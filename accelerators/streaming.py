@@ -109,13 +109,24 @@ def steps_per_group(step: Step, spec: SpatialArray, most: int) -> int:
     """
     exact = (step.load_bytes + step.store_bytes) / spec.dram_bytes_per_cycle
     enough = max(1, min(most, ceil(ENOUGH_DRAM_CYCLES / max(exact, 1e-9))))
-    return next((count for count in range(1, enough) if _rounding(step, count, spec) <= LARGEST_ROUNDING), enough)
+    fine = (count for count in range(1, enough) if rounding((step.plus(step, count - 1),), spec) <= LARGEST_ROUNDING)
+    return next(fine, enough)
 
 
-def _rounding(step: Step, count: int, spec: SpatialArray) -> float:
-    """Whole cycles of `count` steps on the DRAM channel over exact ones, less 1."""
-    parts = [count * part / spec.dram_bytes_per_cycle for part in (step.load_bytes, step.store_bytes)]
-    return sum(map(ceil, parts)) / sum(parts) - 1 if sum(parts) else 0.0
+def rounding(steps: Steps, spec: SpatialArray) -> float:
+    """Whole cycles of loads and stores on the DRAM channel over exact ones, less 1."""
+    parts = [(times, part) for step, times in _counted(steps, 1) for part in (step.load_bytes, step.store_bytes)]
+    exact = sum(times * part for times, part in parts) / spec.dram_bytes_per_cycle
+    return sum(times * ceil(part / spec.dram_bytes_per_cycle) for times, part in parts) / exact - 1 if exact else 0.0
+
+
+def merged(steps: Steps) -> Step:
+    """Everything as one step."""
+    (first, times), *others = _counted(steps, 1)
+    total = first.plus(first, times - 1)
+    for step, count in others:
+        total = total.plus(step, count)
+    return total
 
 
 def grouped(step: Step, count: int, group: int) -> Steps:

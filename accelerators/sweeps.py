@@ -11,7 +11,16 @@ from math import ceil
 
 from cascadesim.accelerators.blocking import Blocking
 from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.accelerators.streaming import ENOUGH_DRAM_CYCLES, Rounds, Step, Steps, grouped, steps_per_group
+from cascadesim.accelerators.streaming import (
+    LARGEST_ROUNDING,
+    Rounds,
+    Step,
+    Steps,
+    grouped,
+    merged,
+    rounding,
+    steps_per_group,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +40,15 @@ class Side:
 
 
 def product_steps(blocking: Blocking, spec: SpatialArray) -> Steps:
-    """All copies of the product; copies so small that rounding would show are moved several at a time."""
-    maker = _Maker(blocking, spec)
-    body = maker.copy()
+    """All copies of the product; copies so small that rounding would show are moved whole, several at a time."""
+    body = _Maker(blocking, spec).copy()
     copies = blocking.product.copies
     if copies == 1:
         return body
-    whole = maker.merged(body)
-    if maker.dram_cycles(whole) < ENOUGH_DRAM_CYCLES:
-        return grouped(whole, copies, steps_per_group(whole, spec, copies))
+    whole = merged(body)
+    fitting = spec.global_buffer.capacity_bytes // (2 * (whole.load_bytes + whole.store_bytes))
+    if fitting and rounding(body, spec) > LARGEST_ROUNDING:
+        return grouped(whole, copies, steps_per_group(whole, spec, min(copies, fitting)))
     return (Rounds(body, copies),)
 
 
@@ -122,17 +131,7 @@ class _Maker:
         return Step(loaded * word, (cycles,), stored * word, rows)
 
     def equal(self, step: Step, count: int) -> Steps:
+        """Moved in groups of which the buffer holds two."""
         if count < 1:
             return ()
         return grouped(step, count, steps_per_group(step, self.spec, min(count, max(1, self.blocking.slots // 2))))
-
-    def dram_cycles(self, step: Step) -> float:
-        return (step.load_bytes + step.store_bytes) / self.spec.dram_bytes_per_cycle
-
-    def merged(self, steps: Steps) -> Step:
-        """Everything as one step."""
-        total = Step(0, (0,), 0, 0)
-        for item in steps:
-            part, times = (self.merged(item.body), item.times) if isinstance(item, Rounds) else (item, 1)
-            total = total.plus(part, times)
-        return total
