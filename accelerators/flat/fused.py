@@ -166,6 +166,19 @@ class Block:
         left = (self.case.spec.buffer_words - footprint) / self.case.shape.keys
         return 1 - np.clip(left, 0.0, 1.0)
 
+    def dram_words(self, choices: Choices, costs: Costs) -> dict[str, tuple[float, float]]:
+        """Tensor -> words read and written by the contractions, of the first of `choices`."""
+        found = {}
+        for einsum, tensors, stationarity in (
+            (self.roles.scores, _QK, choices.qk), (self.roles.output, _AV, choices.av),
+        ):  # fmt: skip
+            table = self._table(einsum, tensors)[stationarity[0]]
+            for position, tensor in enumerate(tensors):
+                kept = choices.kept(tensor)
+                words = _spilled(table[position, kept.astype(int)], costs.spilled * kept)[0]
+                found[tensor] = (float(words[_DRAM_READ]), float(words[_DRAM_WRITE]))
+        return found
+
     def footprint_words(self, choices: Choices) -> Floats:
         total = np.where(choices.kept("QK") | choices.kept("A"), float(self.score_words), 0.0)
         for tensor in ("Q", "K", "V", "AV"):

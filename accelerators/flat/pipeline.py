@@ -1,5 +1,169 @@
-"""Programs for the cycle-level engine. (placeholder)"""
+"""Programs for the cycle-level engine: QK, softmax and AV of successive stretches of query rows, overlapped.
+
+A granule is a query tile, a block of them, or an equal part of one. While the 1D array does the softmax of a granule,
+the 2D array does QK of the next and AV of the one before. Says what waits for what; the engine says when.
+FLAT (ASPLOS'23), section 4.
+"""
+
 from __future__ import annotations
-from typing import Any
-def fused_program(*a: Any) -> Any: raise NotImplementedError
-def phase_program(*a: Any) -> Any: raise NotImplementedError
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from cascadesim.accelerators.flat.dataflow import AV_LOOPS, QK_LOOPS, LoopOrder
+from cascadesim.accelerators.flat.fused import Choices
+from cascadesim.accelerators.flat.granules import Granules
+from cascadesim.accelerators.flat.nests import Case
+from cascadesim.accelerators.flat.roles import Roles
+from cascadesim.accelerators.flat.search import Chosen
+from cascadesim.accelerators.flat.unfused import Stretch
+from cascadesim.accelerators.fusemax.mapping import Counts
+from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
+
+_STAGING_SLOTS = 2  # one granule's operands at work, the next one's arriving: the double buffer of `capacity`
+_LEAST_PARTS = 4  # of a block whose scores stay on chip: QK, softmax and AV each hold one, one changes hands
+_LEAST_GRANULES = 64  # of a phase: rows do not wait for all others, so few large tiles are cut
+_LEAST_CYCLES = 64  # of a part: below, whole cycles round too much
+
+
+def fused_program(chosen: Chosen, roles: Roles) -> Program:
+    """`assumed:` rows of a block leave and enter one by one, so a block kept on chip works in parts (as FLAT does)."""
+    case, dataflow = chosen.block.case, chosen.dataflow
+    kept = bool(dataflow.on_chip & {"QK", "A"})
+    streams_rows = "weight" in (dataflow.qk_stationarity, dataflow.av_stationarity)
+    granules = Granules(case, chosen.block.tiles if streams_rows else 1)
+    cycles = _fused_cycles(chosen, roles, granules)
+    per_block = 1 if streams_rows else chosen.block.tiles
+    parts = max(-(-_LEAST_PARTS // per_block) if kept else 1, _parts(case, granules, cycles))
+    queues = [Queue("staging", _STAGING_SLOTS), *([Queue("scores", per_block * parts)] if kept else [])]
+    return _program(case, _fused_tasks(_skew(case), kept), cycles, parts, queues)
+
+
+def _fused_cycles(chosen: Chosen, roles: Roles, granules: Granules) -> dict[str, Counts]:
+    """Task -> cycles per granule of one instance."""
+    case, dataflow, costs = chosen.block.case, chosen.dataflow, chosen.costs
+    dram = _fused_dram(chosen, granules)
+    port_words = sum(float((part.buffer_read + part.buffer_write)[0]) for part in (costs.qk, costs.softmax, costs.av))
+    ports = granules.spread(port_words / case.spec.port_words_per_cycle, granules.scores)
+    return {
+        "QK": granules.contraction(QK_LOOPS[dataflow.qk_stationarity]),
+        "softmax": granules.softmax(roles.softmax),
+        "AV": granules.contraction(AV_LOOPS[dataflow.av_stationarity]),
+        "buffer rows": ports,
+        **dram,
+    }
+
+
+def _fused_dram(chosen: Chosen, granules: Granules) -> dict[str, Counts]:
+    """The words of each tensor when and where they are needed."""
+    spec, costs = chosen.block.case.spec, chosen.costs
+    moved = chosen.block.dram_words(Choices.of([chosen.dataflow]), costs)
+    whole = not costs.spilled[0]
+    once = {name: granules.first if name in chosen.dataflow.on_chip and whole else granules.keys for name in ("K", "V")}
+    words = {
+        "load": granules.words(moved["Q"][0], granules.rows) + granules.words(moved["K"][0], once["K"])
+        + granules.words(moved["QK"][0], granules.scores),
+        "scores out": granules.words(moved["QK"][1] + moved["Q"][1] + moved["K"][1], granules.scores),
+        "scores in": granules.words(float(costs.softmax.dram_read[0]), granules.scores),
+        "weights out": granules.words(float(costs.softmax.dram_write[0]), granules.scores),
+        "weights in": granules.words(moved["A"][0], granules.scores) + granules.words(moved["V"][0], once["V"]),
+        "store": granules.words(moved["AV"][0] + moved["AV"][1], granules.rows),
+    }  # fmt: skip
+    cycles_per_word = spec.word_bytes / spec.dram_bytes_per_cycle
+    return {name: granules.whole_cycles(amount * cycles_per_word) for name, amount in words.items()}
+
+
+def _fused_tasks(skew: int, kept: bool) -> tuple[Task, ...]:
+    scores = ("scores",) if kept else ()
+    return (
+        Task("load", "dram", takes=("staging",)),
+        Task("QK", "array_2d", (After("load", streaming=True),), takes=scores, gives_back=("staging",)),
+        Task("buffer rows", "global_buffer", (After("load"),), stage=1),
+        Task("scores out", "dram", (After("QK"),), stage=1),
+        Task("scores in", "dram", (After("scores out"),), stage=1),
+        Task("softmax", "array_1d", (After("QK", skew), After("scores in", streaming=True)), stage=1),
+        Task("weights out", "dram", (After("softmax"),), stage=2),
+        Task("weights in", "dram", (After("weights out"),), stage=2),
+        Task(
+            "AV", "array_2d", (After("softmax"), After("weights in", streaming=True), After("buffer rows", streaming=True)),
+            stage=2, gives_back=scores,
+        ),
+        Task("store", "dram", (After("AV", skew),), stage=3),
+    )  # fmt: skip
+
+
+def phase_program(case: Case, stretch: Stretch) -> Program:
+    """One phase of the unfused baseline: operands arrive, one array works, results leave."""
+    granules, spec = Granules(case, 1), case.spec
+    cycles_per_word = spec.word_bytes / spec.dram_bytes_per_cycle
+    if stretch.unit == "array_1d":
+        work = granules.softmax([einsum for einsum, _ in stretch.cycles])
+    else:
+        depth = "e" if "e" in stretch.cycles[0][0].ranks else "f"
+        work = granules.contraction(LoopOrder(depth, "m", "p"))
+    cycles = {
+        "compute": work,
+        "buffer rows": granules.spread(stretch.port_cycles(spec), granules.scores),
+        "load": granules.spread(stretch.dram_read_words * cycles_per_word, granules.scores),
+        "store": granules.spread(stretch.dram_write_words * cycles_per_word, granules.scores),
+    }
+    skew = _skew(case) if stretch.unit == "array_2d" else 0
+    tasks = (
+        Task("load", "dram", takes=("staging",)),
+        Task("compute", stretch.unit, (After("load", streaming=True),), gives_back=("staging",)),
+        Task("buffer rows", "global_buffer", (After("load", streaming=True),)),
+        Task("store", "dram", (After("compute", skew), After("buffer rows")), stage=1),
+    )
+    return _program(case, tasks, cycles, _parts(case, granules, cycles), [Queue("staging", _STAGING_SLOTS)])
+
+
+def _skew(case: Case) -> int:
+    """An operand enters at a corner of the array and moves one element per cycle: until the far corner has worked."""
+    return case.spec.pe_array.rows + case.spec.pe_array.columns - 2
+
+
+def _parts(case: Case, granules: Granules, cycles: Mapping[str, Counts]) -> int:
+    """Into how many equal parts a granule is cut, so that the phase does not consist of a few large steps."""
+    wanted = -(-_LEAST_GRANULES // (case.shape.instances * granules.count))
+    longest = max(int(work.max()) for work in cycles.values())
+    return max(1, min(wanted, longest // _LEAST_CYCLES))
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A granule that is like its neighbours."""
+
+    cycles: tuple[int, ...]
+    times: int
+
+
+def _program(
+    case: Case, tasks: Sequence[Task], cycles: Mapping[str, Counts], parts: int, queues: Sequence[Queue]
+) -> Program:
+    present = [task for task in tasks if cycles[task.name].any()]
+    rows = list(_rows(np.stack([-(-cycles[task.name] // parts) for task in present], axis=1)))
+    classes = tuple(dict.fromkeys(row.cycles for row in rows))
+    number = {row: index for index, row in enumerate(classes)}
+    body = tuple(TileRun(number[row.cycles], row.times * parts) for row in rows)
+    stream = Repeat(case.shape.instances, body)
+    return Program(_linked(present), classes, (stream,), tuple(queues), drain_cycles=0)
+
+
+def _rows(table: Counts) -> Iterator[_Row]:
+    for row, same in groupby(map(tuple, table.tolist())):
+        yield _Row(row, sum(1 for _ in same))
+
+
+def _linked(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Tasks without the dependences on tasks that no granule has."""
+    names = {task.name for task in tasks}
+    return tuple(
+        Task(
+            task.name, task.unit, tuple(edge for edge in task.after if edge.task in names),
+            task.stage, task.group, task.takes, task.gives_back,
+        )
+        for task in tasks
+    )  # fmt: skip

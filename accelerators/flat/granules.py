@@ -1,0 +1,97 @@
+"""How the work of one instance spreads over its granules: whole cycles of each task, shares of the traffic.
+
+Granules without an attended key are left out; what they would load belongs to the others. Knows tiles and loop
+orders; no dependences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cascadesim.accelerators.flat.dataflow import LoopOrder
+from cascadesim.accelerators.flat.fused import Floats
+from cascadesim.accelerators.flat.geometry import Tiles
+from cascadesim.accelerators.flat.nests import Case
+from cascadesim.accelerators.fusemax.mapping import Counts
+from cascadesim.einsum_cascades.ir import Einsum
+
+_ROUNDING = 1e-9  # of a cycle: sums of shares carry rounding errors that must not cost a whole one
+
+
+@dataclass(frozen=True)
+class Granules:
+    """`tiles` query tiles to a granule."""
+
+    case: Case
+    tiles: int
+
+    @property
+    def count(self) -> int:
+        return int(self._present.sum())
+
+    @cached_property
+    def _starts(self) -> Counts:
+        return np.arange(0, self.case.query_tiles, self.tiles)
+
+    @cached_property
+    def _present(self) -> Counts:
+        side = self.case.spec.pe_array.columns
+        visits: Counts = np.add.reduceat(self.case.tiles(side).visits, self._starts) > 0
+        return visits
+
+    def _sum(self, per_tile: Counts) -> Counts:
+        total: Counts = np.add.reduceat(per_tile, self._starts)[self._present]
+        return total
+
+    @cached_property
+    def rows(self) -> Counts:
+        return self._sum(self._geometry.rows)
+
+    @cached_property
+    def keys(self) -> Counts:
+        """Keys that pass by, tile by tile."""
+        return self._sum(self._geometry.keys_met)
+
+    @cached_property
+    def scores(self) -> Counts:
+        return self._sum(self._geometry.rows * self._geometry.keys_met)
+
+    @cached_property
+    def first(self) -> Counts:
+        return (np.arange(self.count) == 0).astype(np.int64)
+
+    @property
+    def _geometry(self) -> Tiles:
+        return self.case.tiles(self.case.spec.pe_array.columns)
+
+    def contraction(self, order: LoopOrder) -> Counts:
+        """Cycles of QK or AV: temporal loops of each tile."""
+        array = self.case.spec.pe_array
+        sides = {order.rows: array.rows, order.columns: array.columns}
+        depth = next(rank for rank in (order.temporal, *sides) if rank in "ef")
+        extent = self.case.extent(depth)
+        times = extent if depth == order.temporal else -(-extent // min(sides[depth], extent))
+        tiles = self.case.tiles(min(sides.get("m", array.columns), self.case.shape.keys))
+        keys = tiles.keys_met if order.temporal == "m" else tiles.visits
+        return self._sum((tiles.rows if order.temporal == "p" else 1) * keys * times)
+
+    def softmax(self, einsums: Iterable[Einsum]) -> Counts:
+        tiles = self.case.tiles(min(self.case.spec.vector_array.lanes, self.case.shape.keys))
+        return self._sum(tiles.rows * tiles.visits) * sum(self.case.point_cycles(einsum) for einsum in einsums)
+
+    def words(self, total: float, weights: Counts) -> Floats:
+        """`total`, of all instances, spread by `weights` over the granules of one."""
+        shares: Floats = weights / weights.sum() * (total / self.case.shape.instances)
+        return shares
+
+    def spread(self, cycles: float, weights: Counts) -> Counts:
+        return self.whole_cycles(self.words(cycles, weights))
+
+    def whole_cycles(self, cycles: Floats) -> Counts:
+        """Never fewer than `cycles`."""
+        rounded: Counts = np.ceil(cycles - _ROUNDING * np.maximum(cycles, 1)).astype(np.int64)
+        return rounded
