@@ -113,6 +113,7 @@ def _serial(placement: Placement, spec: FuseMaxSpec, lead: int) -> Iterator[Task
     """One tile at a time; only RD and AV of a tile run beside QK and LM of the next (stages of the artifact).
 
     Stages are barriers: RM waits for both arrays and for the drain, the third and the fourth stage for both arrays.
+    With its store in the epoch of AV, two tiles of one slot may follow each other without an empty epoch between.
     """
     drain = spec.pe_array.rows
     depends = Dependences(placement, drained_once(drain))
@@ -122,7 +123,7 @@ def _serial(placement: Placement, spec: FuseMaxSpec, lead: int) -> Iterator[Task
         "SLNV": (After("SPD"),),
         "SPNV": (After("SLD"),),
     }
-    yield from _memory(lead, 2, "AV")
+    yield from _memory(lead, 1, "AV")
     for name in ("QK", "LM", "SLN", "SLD", "SLNV", "RD", "AV", "RM", "PRM", "SPD", "SPNV", "RNV"):
         placed = _find(placement, Slot(name, "d"))
         late = 1 if name in ("RD", "AV") else 0

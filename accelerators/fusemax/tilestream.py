@@ -40,7 +40,7 @@ class Run:
 class Row:
     """One key tile met by resident query tiles from left to right; `times` such rows in a row.
 
-    `spacing`: tiles from a query tile of this row to the same query tile of the next; None in the last row.
+    `spacing`: tiles from a query tile of this row to the same query tile of the next; None where they share none.
     """
 
     runs: tuple[Run, ...]
@@ -140,6 +140,6 @@ def _spaced(rows: list[tuple[tuple[Run, ...], int]]) -> Iterator[Row]:
         length = sum(run.tiles for run in runs)
         if times > 1:
             yield Row(runs, length, times - 1)
-        following = rows[position + 1][0] if position + 1 < len(rows) else None
         end = runs[0].first_column + length
-        yield Row(runs, end - following[0].first_column if following is not None else None)
+        following = rows[position + 1][0][0].first_column if position + 1 < len(rows) else end
+        yield Row(runs, end - following if following < end else None)
