@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from os.path import commonprefix
 from typing import TypeAlias
 
 from cascadesim.einsum_cascades.affine import affine
@@ -91,9 +90,9 @@ def _numbered_partition(index: Index) -> Parts | None:
 
 
 def _stem(ranks: Parts) -> str:
-    stem: str = commonprefix([rank.rstrip("0123456789") for rank in ranks])
-    same = all(rank.rstrip("0123456789") == stem for rank in ranks)
-    return stem.rstrip("_") if same else ""
+    """`m` of m1, m0; nothing where the letters differ."""
+    stems = {rank.rstrip("0123456789").rstrip("_") for rank in ranks}
+    return stems.pop() if len(stems) == 1 else ""
 
 
 class _Spaces:
@@ -210,4 +209,5 @@ class _Spaces:
     def _name(self, root: Space) -> str:
         plain = self._plain(root)
         parts = next((parts for parts in self.parts if self.find(("parts", *parts)) == root), ())
-        return plain[0] if plain else _stem(parts) or "+".join(parts)
+        letters = _stem(parts) or _stem(parts[-1:])
+        return plain[0] if plain else "+".join(parts) if letters in self.cascade.ranks else letters
