@@ -13,7 +13,9 @@ import click
 from cascadesim.simulator.cli_options import alternatives, new_file, one_of
 
 if TYPE_CHECKING:
-    from cascadesim.simulator.neighborhood_report import Answer
+    from cascadesim.simulator.neighborhood import Question
+    from cascadesim.simulator.neighborhood_report import Answer, Run
+    from cascadesim.simulator.pattern_report import PatternAnswer
 
 FORMATS = ("table", "json")
 LARGEST_LAYOUT = 2**26  # tokens; assumed: beyond every published layout
@@ -70,7 +72,7 @@ def steps(text: str) -> tuple[int, int]:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--layout", type=sizes, required=True, metavar="AxBxC",
               help="Tokens, such as 30x48x80 (time x height x width).")
-@click.option("--window", type=sizes, required=True, metavar="AxBxC", help="Keys each query sees along each dimension.")
+@click.option("--window", type=sizes, metavar="AxBxC", help="Keys each query sees along each dimension.")
 @click.option("--stride", type=sizes, metavar="AxBxC", help="Queries that share one window.  [1]")
 @click.option("--dilation", type=sizes, metavar="AxBxC", help="Distance between neighbouring keys.  [1]")
 @click.option("--causal", type=flags, metavar="0,0,0",
@@ -81,6 +83,10 @@ def steps(text: str) -> tuple[int, int]:
               help="Further keys that every query sees, such as text tokens.")
 @click.option("--dead-tiles", type=one_of("skip", "walk"), default="skip", metavar=alternatives("skip", "walk"),
               show_default=True, help="Query tiles of nothing but padding: not run, or run over a full window.")
+@click.option("--pattern", metavar="NAME[:FIELD=VALUE,…]",
+              help="Another pattern instead of a window, such as sink-window:sinks=64,window=4096 or moba:kept=2.")
+@click.option("--block-mask", type=click.Path(path_type=Path), metavar="FILE.npy",
+              help="Attended blocks as a two-dimensional array instead of a window.")
 @click.option("--device", metavar="NAME", help="Predict times on this GPU, such as h100-sxm.")
 @click.option("--heads", type=whole(1, 2**20), default="24", show_default=True, help="Heads, for times.")
 @click.option("--head-dim", type=whole(1, 1024), default="128", show_default=True, help="Size of a head, for times.")
@@ -96,7 +102,7 @@ def steps(text: str) -> tuple[int, int]:
               help="Also draw the mask with its tiles, the useful share per tile, and the bound against the stride.")
 def gna(
     layout: tuple[int, ...],
-    window: tuple[int, ...],
+    window: tuple[int, ...] | None,
     stride: tuple[int, ...] | None,
     dilation: tuple[int, ...] | None,
     causal: tuple[bool, ...] | None,
@@ -104,6 +110,8 @@ def gna(
     key_tile: tuple[int, ...],
     extra_keys: int,
     dead_tiles: str,
+    pattern: str | None,
+    block_mask: Path | None,
     device: str | None,
     heads: int,
     head_dim: int,
@@ -119,18 +127,36 @@ def gna(
 
     \b
     cascadesim gna --layout 30x48x80 --window 18x24x24 --q-tile 4x8x8 --kv-tile 2x8x8 --recommend
+    cascadesim gna --layout 32768 --pattern moba --q-tile 128 --kv-tile 128
     """
+    _refuse_large(layout)
+    if sum(given is not None for given in (window, pattern, block_mask)) != 1:
+        raise click.UsageError("give one of --window, --pattern and --block-mask")
+    if window is None:
+        if any((stride, dilation, causal, device, attention_share, plot, recommend, extra_keys)):
+            raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
+        from cascadesim.simulator.pattern_report import pattern_answer
+
+        _write(pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim), format_, output)
+        return
     from cascadesim.einsum_cascades.neighborhood import neighborhood
     from cascadesim.simulator.neighborhood import Question, Tiles
-    from cascadesim.simulator.neighborhood_report import Run, answer
-    from cascadesim.simulator.output import pending_files
+    from cascadesim.simulator.neighborhood_report import Run
 
-    _refuse_large(layout)
     question = Question(
         neighborhood(layout, window, stride, dilation, causal), Tiles(query_tile, key_tile), extra_keys,
         "walk" if dead_tiles == "walk" else "skip",
     )  # fmt: skip
     run = Run(device, heads, head_dim, batch, attention_share, *steps)
+    _answer(question, run, recommend, format_, output, plot)
+
+
+def _answer(
+    question: Question, run: Run, recommend: bool, format_: str, output: Path | None, plot: Path | None
+) -> None:
+    from cascadesim.simulator.neighborhood_report import answer
+    from cascadesim.simulator.output import pending_files
+
     with pending_files((output, plot)) as (target, picture):
         found = answer(question, run, recommend)
         _print(found, format_, target)
@@ -138,6 +164,13 @@ def gna(
             from cascadesim.simulator.neighborhood_plot import draw
 
             draw(found, picture)
+
+
+def _write(found: PatternAnswer, format_: str, output: Path | None) -> None:
+    from cascadesim.simulator.output import pending_files
+
+    with pending_files((output,)) as (target,):
+        _print(found, format_, target)
 
 
 def _refuse_large(layout: tuple[int, ...]) -> None:
@@ -149,13 +182,13 @@ def _refuse_large(layout: tuple[int, ...]) -> None:
         raise click.UsageError(f"--layout: {given}; give one to three dimensions of {LARGEST_LAYOUT:,} tokens at most")
 
 
-def _print(answer: Answer, format_: str, output: Path | None) -> None:
+def _print(found: Answer | PatternAnswer, format_: str, output: Path | None) -> None:
     with nullcontext(sys.stdout) if output is None else output.open("w", encoding="utf-8") as stream:
         if format_ == "table":
             from cascadesim.simulator.neighborhood_render import print_answer
 
-            print_answer(answer, stream)
+            print_answer(found, stream)
         else:
             import json
 
-            stream.write(json.dumps(answer.to_dict(), indent=1, allow_nan=False) + "\n")
+            stream.write(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")

@@ -14,6 +14,7 @@ from cascadesim.simulator import quantities as say
 from cascadesim.simulator.neighborhood import Mode
 from cascadesim.simulator.neighborhood_recommend import Recommendation
 from cascadesim.simulator.neighborhood_report import Answer
+from cascadesim.simulator.pattern_report import PatternAnswer
 
 _MODES: Mapping[Mode, str] = {
     "multidim_static": "multi-dimensional, fixed grid",
@@ -23,8 +24,32 @@ _MODES: Mapping[Mode, str] = {
 }
 
 
-def print_answer(answer: Answer, stream: TextIO) -> None:
+def print_answer(answer: Answer | PatternAnswer, stream: TextIO) -> None:
     console = Console(file=stream, highlight=False, soft_wrap=False)
+    if isinstance(answer, PatternAnswer):
+        _print_pattern(answer, console)
+    else:
+        _print_neighborhood(answer, console)
+
+
+def _print_pattern(answer: PatternAnswer, console: Console) -> None:
+    tiles = f"{answer.tokens:,} tokens, tiles of {answer.query_tile} queries and {answer.key_tile} keys"
+    console.print(Text(f"{answer.name}: {tiles}", style="bold"))
+    table = _grid()
+    skipped = f"{1 - answer.attended_pairs / answer.tokens**2:.1%} of all pairs are skipped"
+    table.add_row("attended pairs", say.count(answer.attended_pairs), skipped)
+    table.add_row("FLOP bound", f"{answer.tokens**2 / answer.attended_pairs:.2f}x", "dense work over attended work")
+    useful = f"{answer.efficiency:.0%} of the work in visited tiles is useful"
+    table.add_row("mean bound", f"{answer.mean_bound:.2f}x", useful)
+    table.add_row("worst bound", f"{answer.worst_bound:.2f}x", f"one query tile visits {answer.largest:,.1f} key tiles")
+    table.add_row("masked tiles", f"{answer.partial / answer.visited:.1%}", f"of {answer.visited:,.0f} visited")
+    if answer.choice_flops:
+        chosen = f"choosing takes {say.count(answer.choice_flops)}FLOP a head"
+        table.add_row("with the choice", f"{answer.bound_with_choice:.2f}x", chosen)
+    console.print(table)
+
+
+def _print_neighborhood(answer: Answer, console: Console) -> None:
     question = answer.question
     console.print(Text(f"{str(question.pattern).capitalize()}; tiles {question.tiles}", style="bold"))
     console.print(_figures(answer))
@@ -41,11 +66,16 @@ def print_answer(answer: Answer, stream: TextIO) -> None:
         console.print(Text(f"! {line}", style="yellow"))
 
 
-def _figures(answer: Answer) -> Table:
+def _grid() -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold", style="dim")
+    return table
+
+
+def _figures(answer: Answer) -> Table:
+    table = _grid()
     for row in _figure_rows(answer):
         table.add_row(*row)
     return table

@@ -1,0 +1,166 @@
+"""Bounds of patterns that are no neighborhood, on flattened one-dimensional tiles, in the same JSON as neighborhoods.
+
+Static patterns count exactly, block masks too; patterns whose blocks the data chooses give expectations and the cost
+of choosing. Patterns are named on the command line: `sink-window:sinks=64,window=4096`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from cascadesim.einsum_cascades import patterns
+from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.patterns import Pattern
+from cascadesim.einsum_cascades.selected import BlockMask, Selected, read_block_mask
+from cascadesim.einsum_cascades.selected_catalogue import SELECTED, selected
+from cascadesim.simulator.neighborhood_report import SCHEMA
+
+# name -> (constructor, fields it takes besides the tokens)
+STATIC: Mapping[str, tuple[Callable[..., Pattern], tuple[str, ...]]] = {
+    "sink-window": (patterns.SinkWindow, ("sinks", "window")),
+    "global-window": (patterns.GlobalWindow, ("window", "globals")),
+    "strided": (patterns.Strided, ("length",)),
+    "fixed": (patterns.Fixed, ("length", "columns")),
+    "halo": (patterns.Halo, ("block", "halo")),
+    "block-causal": (patterns.BlockCausal, ("block",)),
+}
+FLOPS_PER_PAIR = 4  # two products, a multiply and an add each
+
+
+@dataclass(frozen=True)
+class PatternAnswer:
+    """Visited tiles (exact or expected) of one head, and what they bound."""
+
+    name: str
+    tokens: int
+    query_tile: int
+    key_tile: int
+    head_dim: int
+    attended_pairs: float
+    visited: float
+    largest: float
+    partial: float
+    choice_flops: float  # of selecting blocks, where data does
+
+    @property
+    def dense_tiles(self) -> int:
+        return -(-self.tokens // self.query_tile) * -(-self.tokens // self.key_tile)
+
+    @property
+    def mean_bound(self) -> float:
+        return self.dense_tiles / self.visited
+
+    @property
+    def worst_bound(self) -> float:
+        return -(-self.tokens // self.key_tile) / self.largest
+
+    @property
+    def efficiency(self) -> float:
+        return self.attended_pairs / (self.visited * self.query_tile * self.key_tile)
+
+    @property
+    def bound_with_choice(self) -> float:
+        """The mean bound when choosing costs what it computes, at the rate of the attention itself."""
+        tile_flops = FLOPS_PER_PAIR * self.query_tile * self.key_tile * self.head_dim
+        return self.dense_tiles * tile_flops / (self.visited * tile_flops + self.choice_flops)
+
+    def to_dict(self) -> dict[str, object]:
+        mode = {
+            "total": self.visited, "max": self.largest, "mean_bound": self.mean_bound,
+            "worst_bound": self.worst_bound, "efficiency": self.efficiency,
+        }  # fmt: skip
+        return {
+            "schema": SCHEMA,
+            "pattern": self.name,
+            "tokens": self.tokens,
+            "attended_pairs": self.attended_pairs,
+            "flop_bound": self.tokens**2 / self.attended_pairs,
+            "sparsity": 1 - self.attended_pairs / self.tokens**2,
+            "block_sparse": self.partial == 0,
+            "masked_tiles": self.partial,
+            "modes": {"flat_union": mode},
+            "choice_flops": self.choice_flops,
+            "mean_bound_with_choice": self.bound_with_choice,
+            "predicted": None,
+            "recommendations": [],
+        }
+
+
+def pattern_answer(
+    layout: tuple[int, ...], pattern: str | None, block_mask: Path | None, query_tile: tuple[int, ...],
+    key_tile: tuple[int, ...], head_dim: int,
+) -> PatternAnswer:  # fmt: skip
+    """One of `pattern` (`name:field=value,…`) and `block_mask` (a .npy file whose blocks are the tiles)."""
+    tokens, queries, keys = prod(layout), prod(query_tile), prod(key_tile)
+    if block_mask is not None:
+        return _of_blocks(read_block_mask(block_mask, queries, keys), str(block_mask), tokens, queries, keys, head_dim)
+    found = named(pattern or "", layout)
+    if isinstance(found, Selected):
+        tiles = found.tiles(queries, keys)
+        return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, found.attended_pairs, tiles.total,
+                             float(tiles.visited.max()), float(tiles.partial.sum()), found.choice_flops)
+    counted = patterns.tile_pairs(found, queries, keys)
+    visited, full = counted.visited, counted.full
+    return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, int(counted.pairs.sum()), int(visited.sum()),
+                         int(visited.max()), int((visited - full).sum()), 0.0)
+
+
+def named(text: str, layout: tuple[int, ...]) -> Pattern | Selected:
+    """`moba:kept=2`, `documents:lengths=5+12+7`, `frame-decay` (frames are the layout's first dimension)."""
+    name, _, rest = text.partition(":")
+    settings = _settings(name, rest)
+    tokens = prod(layout)
+    if name == "documents":
+        return patterns.Documents(_documents(settings, tokens), settings.get("causal", "1") != "0")
+    if name == "frame-decay":
+        return patterns.FrameDecay(layout[0], tokens // layout[0])
+    if name in SELECTED:
+        return selected(name, tokens, **{field: _number(name, field, value) for field, value in settings.items()})
+    if name not in STATIC:
+        raise UnknownNameError("pattern", name, (*STATIC, "documents", "frame-decay", *SELECTED))
+    build, fields = STATIC[name]
+    if set(settings) != set(fields):
+        given = f"got {', '.join(settings)}" if settings else "got none"
+        raise CascadeSimError(f"pattern {name}: needs the fields {', '.join(fields)}; {given}")
+    return build(tokens, *(int(_number(name, field, settings[field])) for field in fields))
+
+
+def _settings(name: str, text: str) -> dict[str, str]:
+    parts = [part.partition("=") for part in text.split(",") if part]
+    if any(not equals or not value for _, equals, value in parts):
+        raise CascadeSimError(f"pattern {name}: '{text}'; give field=value, several separated by commas")
+    return {field.strip(): value.strip() for field, _, value in parts}
+
+
+def _number(name: str, field: str, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        raise CascadeSimError(f"pattern {name}: {field}: '{value}' is not a number") from None
+    if not 0 <= number < 2**53:
+        raise CascadeSimError(f"pattern {name}: {field}: {value}; give a number from 0 to 2^53")
+    return int(number) if number.is_integer() else number
+
+
+def _documents(settings: Mapping[str, str], tokens: int) -> tuple[int, ...]:
+    lengths = tuple(int(_number("documents", "lengths", part)) for part in settings.get("lengths", "").split("+"))
+    if sum(lengths) != tokens:
+        raise CascadeSimError(f"pattern documents: lengths add up to {sum(lengths)}, the layout has {tokens} tokens")
+    return lengths
+
+
+def _of_blocks(
+    mask: BlockMask, name: str, tokens: int, queries: int, keys: int, head_dim: int
+) -> PatternAnswer:
+    expected = (-(-tokens // queries), -(-tokens // keys))
+    if mask.blocks.shape != expected:
+        raise CascadeSimError(f"{name}: {mask.blocks.shape} blocks; the layout has {expected} tiles")
+    visited = mask.blocks.sum(axis=1)
+    if not visited.any():
+        raise CascadeSimError(f"{name}: no block is attended")
+    pairs = int(visited.sum()) * queries * keys
+    return PatternAnswer(name, tokens, queries, keys, head_dim, min(pairs, tokens**2), int(visited.sum()),
+                         int(visited.max()), 0, 0.0)

@@ -1,0 +1,78 @@
+"""Patterns by name on the command line: exact where static, expected where data chooses, exact for block masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cascadesim.simulator.cli import cascadesim
+from cascadesim.simulator.cli_shell import exit_code
+
+TILES = ("--q-tile", "128", "--kv-tile", "128")
+
+
+def gna(*arguments: str) -> int:
+    return exit_code(cascadesim, "cascadesim", ["gna", *arguments, *TILES])
+
+
+def test_block_causal_is_half_of_dense(capsys: pytest.CaptureFixture[str]) -> None:
+    """32 tiles a side, blocks of one tile: 1 + 2 + ... + 32 = 528 of 1024 tiles, none masked."""
+    assert gna("--layout", "4096", "--pattern", "block-causal:block=128", "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == "cascadesim.gna/1"
+    assert found["modes"]["flat_union"]["total"] == 528
+    assert found["modes"]["flat_union"]["mean_bound"] == pytest.approx(1024 / 528)
+    assert found["modes"]["flat_union"]["efficiency"] == 1.0
+    assert found["block_sparse"] is True
+
+
+def test_choosing_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gna("--layout", "32768", "--pattern", "sale", "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["mean_bound_with_choice"] < found["modes"]["flat_union"]["mean_bound"] < found["flop_bound"]
+
+
+def test_a_block_mask_of_a_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A band of 3 of 8 blocks: 2 + 3*6 + 2 = 22 tiles of 64."""
+    band = np.abs(np.subtract.outer(np.arange(8), np.arange(8))) <= 1
+    np.save(tmp_path / "band.npy", band)
+    assert gna("--layout", "1024", "--block-mask", str(tmp_path / "band.npy"), "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["modes"]["flat_union"]["total"] == 22
+    assert found["modes"]["flat_union"]["max"] == 3
+
+
+@pytest.mark.parametrize("pattern", ["sink-window:sinks=64,window=512", "global-window:window=256,globals=16",
+                                     "strided:length=64", "fixed:length=64,columns=8", "halo:block=128,halo=32",
+                                     "documents:lengths=1024+3072", "frame-decay", "moba:block=256", "nsa", "vsa"])
+def test_every_pattern_prints_a_table(pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
+    layout = "8x512" if pattern == "frame-decay" else "4096"
+    assert gna("--layout", layout, "--pattern", pattern) == 0
+    assert "mean bound" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--pattern", "mobba"), "did you mean 'moba'"),
+        (("--pattern", "moba:keep=3"), "no setting 'keep'"),
+        (("--pattern", "sink-window:sinks=3"), "needs the fields sinks, window"),
+        (("--pattern", "sink-window:sinks=3,window"), "give field=value"),
+        (("--pattern", "strided:length=x"), "'x' is not a number"),
+        (("--pattern", "documents:lengths=5+6"), "add up to 11"),
+        (("--pattern", "moba", "--recommend"), "--pattern and --block-mask go with"),
+        (("--pattern", "moba", "--window", "128"), "give one of"),
+        ((), "give one of"),
+        (("--block-mask", "missing.npy"), "missing.npy"),
+    ],
+)
+def test_bad_patterns_are_one_line(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gna("--layout", "4096", *arguments) == 2
+    printed = capsys.readouterr()
+    assert len(printed.err.splitlines()) == 1
+    assert message in printed.err
