@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import click
 
-from cascadesim.simulator.cli_options import alternatives, one_of
+from cascadesim.simulator.cli_options import one_of
 
 ENTRY_POINTS = "cascadesim.listings"
 Entries: TypeAlias = Sequence[tuple[str, str]]  # (name, what it is)
@@ -20,9 +20,9 @@ SECTIONS = ("architectures", "workloads", "cascades", "kernels", "devices", "sui
 
 
 @click.command("list", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("section", type=one_of(*SECTIONS), required=False, metavar=alternatives(*SECTIONS))
+@click.argument("section", type=one_of(*SECTIONS), required=False, metavar="[SECTION]")
 def list_names(section: str | None) -> None:
-    """What can be named: one section, or all of them."""
+    """What can be named: architectures, workloads, cascades, kernels, devices, suites; one SECTION, or all of them."""
     for position, name in enumerate(SECTIONS if section is None else (section,)):
         if section is None:
             click.echo(f"{chr(10) * (position > 0)}{name}")

@@ -18,11 +18,11 @@ def pending_file(target: Path) -> Iterator[Path]:
     Raises CascadeSimError at once, before any work, if `target` cannot be written. What is no regular file (a
     pipe, /dev/null) is written in place.
     """
-    target = Path(os.path.realpath(target))  # a link keeps pointing at its file
+    given, target = target, Path(os.path.realpath(target))  # a link keeps pointing at its file
     if target.exists() and not target.is_file() and not target.is_dir():
         yield target
         return
-    pending = _beside(target)
+    pending = _beside(target, given)
     try:
         yield pending
         os.replace(pending, target)
@@ -41,18 +41,18 @@ def pending_files(targets: Sequence[Path | None]) -> Iterator[tuple[Path | None,
         yield tuple(target and files.enter_context(pending_file(target)) for target in targets)
 
 
-def _beside(target: Path) -> Path:
+def _beside(target: Path, given: Path) -> Path:
     """A new empty file in `target`'s folder with the permissions the target has or would get."""
     if target.is_dir():
-        raise CascadeSimError(f"{target}: is a folder, give a file")
+        raise CascadeSimError(f"{given}: is a folder, give a file")
     if not target.parent.is_dir():
-        raise CascadeSimError(f"{target}: no folder '{target.parent}'")
+        raise CascadeSimError(f"{given}: no folder '{given.parent}'")
     if target.exists() and not os.access(target, os.W_OK):
-        raise CascadeSimError(f"{target}: cannot be written: permission denied")
+        raise CascadeSimError(f"{given}: cannot be written: permission denied")
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".pending-", suffix=target.suffix)
     except OSError as error:
-        raise CascadeSimError(f"{target}: cannot be written: {error.strerror}") from None
+        raise CascadeSimError(f"{given}: cannot be written: {error.strerror}") from None
     os.fchmod(handle, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
     os.close(handle)
     return Path(name)

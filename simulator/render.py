@@ -105,11 +105,10 @@ def _difference(report: Report) -> Iterable[tuple[str, str, str]]:
         return
     more = report.cycles / report.analytical_cycles - 1
     parts = (
-        f"of a closed form of {say.whole(report.analytical_cycles)} cycles; bounding units: fill "
-        f"{say.whole(report.fill_cycles)}, waiting {say.whole(report.waiting_cycles)}, drain "
-        f"{say.whole(report.drain_cycles)} cycles"
+        f"above a closed form of {say.whole(report.analytical_cycles)} cycles: fill {say.whole(report.fill_cycles)}, "
+        f"drain {say.whole(report.drain_cycles)}, waiting {say.whole(report.waiting_cycles)} cycles"
     )
-    yield "cycle level", f"+{more:.2%}" if more >= 0 else f"{more:.2%}", parts
+    yield "cycle level", f"{more:+.2%}", parts
 
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:

@@ -18,7 +18,8 @@ from cascadesim.simulator.schedule import Schedule, Slice, SteadyState
 from cascadesim.simulator.simulate import Request, parts
 from cascadesim.simulator.summary import Work
 
-FIRST_TILES = 48  # drawn task by task: several periods of every pipeline here, and still quick to load
+FIRST_TILES = 48  # drawn task by task, at the start and again where the steady state begins
+_FARTHEST_TILE = 4096  # a steady state that begins later is announced at the end of what is drawn
 _PHASES, _STEADY = "phases", "steady state"  # tracks above the units
 _US_PER_S = 1e6
 
@@ -61,7 +62,7 @@ def trace(requests: Sequence[Request]) -> dict[str, object]:
 def _process(number: int, request: Request, works: Sequence[Work]) -> Iterator[Event]:
     runs = [(work, time.phase, schedule_of(work.execution.plan, time.phase))
             for work in works for time in work.execution.phases]
-    recorded = [schedule.slices(FIRST_TILES) for _, _, schedule in runs]
+    recorded = [_drawn(schedule) for _, _, schedule in runs]
     lanes = [_lanes(slices) for slices in recorded]
     tracks = Tracks(number, (_PHASES, _STEADY, *_unit_tracks(request, lanes)))
     yield from _names(tracks, _process_name(request, works))
@@ -79,6 +80,15 @@ def _process_name(request: Request, works: Sequence[Work]) -> str:
     of_layer = f", one {layer} layer" if layer and request.scope != "model" else ""
     length = request.sequence_length or request.workload.sequence_length
     return f"{request.workload.name} on {request.accelerator.name}: {request.scope}{of_layer}, {length:,} tokens"
+
+
+def _drawn(schedule: Schedule) -> tuple[Slice, ...]:
+    """The tasks of the first tiles, and of the first steady ones."""
+    begin = schedule.steady.first_tile if schedule.steady is not None else 0
+    if begin + FIRST_TILES > _FARTHEST_TILE:
+        return schedule.slices(FIRST_TILES)
+    slices = schedule.slices(begin + FIRST_TILES)
+    return tuple(row for row in slices if row.tile < FIRST_TILES or row.tile >= begin)
 
 
 def _lanes(slices: Sequence[Slice]) -> list[str]:
@@ -123,20 +133,22 @@ def _phase_slice(tracks: Tracks, clock: Clock, work: Work, phase: Phase, schedul
 
 
 def _steady(tracks: Tracks, clock: Clock, schedule: Schedule, slices: Sequence[Slice]) -> Iterator[Event]:
-    """From the first steady task on: what repeats, until the drain."""
+    """From the first steady task on: what repeats, for as long as it does."""
     state = schedule.steady
-    starts = [row.start for row in slices if row.steady]
-    if state is None or not starts:
+    if state is None:
         return
-    begin, end = min(starts), schedule.cycles - schedule.drain_cycles
-    args: Event = {"first tile": state.first_tile, "tiles": state.tiles, "cycles": state.cycles,
-                   "tiles drawn": FIRST_TILES}  # fmt: skip
+    starts = [row.start for row in slices if row.tile >= state.first_tile] or [max(row.finish for row in slices)]
+    begin = min(starts)
+    end = min(begin + (state.last_tile - state.first_tile) * state.cycles // state.tiles, schedule.cycles)
+    args: Event = {"first tile": state.first_tile, "last tile": state.last_tile, "tiles": state.tiles,
+                   "cycles": state.cycles}  # fmt: skip
     yield {"ph": "i", "s": "p", **tracks.of(_STEADY), "name": "steady state begins", "ts": clock.us(begin)}
-    yield _slice(tracks, _STEADY, clock, _repeats(state), begin, max(end, begin), args)
+    yield _slice(tracks, _STEADY, clock, _repeats(state), begin, end, args)
 
 
 def _repeats(state: SteadyState) -> str:
-    return f"steady state: {state.cycles:,} cycles per {state.tiles:,} tile{'s' if state.tiles > 1 else ''}"
+    period = f"{state.cycles:,} cycles per {state.tiles:,} tile{'s' if state.tiles > 1 else ''}"
+    return f"steady state from tile {state.first_tile:,}: {period}"
 
 
 def _task(tracks: Tracks, clock: Clock, row: Slice, track: str) -> Event:

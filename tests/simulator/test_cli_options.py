@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -28,8 +29,8 @@ def test_lengths_take_powers_of_1024() -> None:
     assert lengths("4K,4096") == (4096,)  # each once
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "-4K", "1.5K", "1G", "K", "4 K", "1K,,2K", "1e3", "٣", "0x10", "9" * 5000,
-                                  "65M", "--1"])  # fmt: skip
+@pytest.mark.parametrize("text", ["", "0", "-1", "-4K", "1.5K", "1G", "K", "4 K", "1K,,2K", "1e3", "٣", "0x10", "65M",
+                                  "--1", "9" * 5000])  # fmt: skip
 def test_what_is_no_length_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
         lengths(text)
@@ -51,10 +52,8 @@ def test_any_text_is_lengths_or_refused(text: str) -> None:
 
 @given(st.text())
 def test_any_text_is_a_batch_or_refused(text: str) -> None:
-    try:
+    with suppress(click.BadParameter):
         assert 1 <= batch_size(text) <= LARGEST_BATCH
-    except click.BadParameter:
-        pass
 
 
 @given(st.text())

@@ -24,9 +24,14 @@ def test_a_file_appears_when_the_work_is_done(tmp_path: Path) -> None:
 def test_what_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
     target = tmp_path / "report.json"
     target.write_text("old")
-    with pytest.raises(KeyboardInterrupt), pending_file(target) as pending:
-        pending.write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with pending_file(target) as pending:
+            pending.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

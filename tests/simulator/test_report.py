@@ -53,7 +53,7 @@ def test_what_is_written_reads_back_equal(report: Report) -> None:
 
 
 def test_another_schema_is_refused() -> None:
-    with pytest.raises(ValueError, match="cascadesim.report/1"):
+    with pytest.raises(ValueError, match=r"cascadesim\.report/1"):
         from_document({"schema": "cascadesim.passes/1", "reports": []})
 
 

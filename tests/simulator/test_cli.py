@@ -1,0 +1,307 @@
+"""The command line: answers on standard output, one line for every kind of bad input, exit codes of the contract."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cascadesim.simulator.cli import cascadesim, simulate_main
+from cascadesim.simulator.cli_shell import exit_code
+from cascadesim.simulator.cli_simulate import simulate
+
+BERT = ("--arch", "fusemax", "--workload", "bert", "--seq-len", "1K", "--scope", "attention")
+CLOSED = (*BERT, "--fidelity", "analytical")
+HEAVY = ("numpy", "pydantic", "numba", "rich", "matplotlib", "sympy", "networkx", "yaml")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    return Run(capsys)
+
+
+class Run:
+    """Runs `simulate` or `cascadesim` in this process: exit code, standard output, standard error."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def simulate(self, *arguments: str) -> tuple[int, str, str]:
+        return self._run(simulate, "simulate", arguments)
+
+    def cascadesim(self, *arguments: str) -> tuple[int, str, str]:
+        return self._run(cascadesim, "cascadesim", arguments)
+
+    def _run(self, command: click.Command, program: str, arguments: tuple[str, ...]) -> tuple[int, str, str]:
+        code = exit_code(command, program, arguments)
+        printed = self.capsys.readouterr()
+        return code, printed.out, printed.err
+
+    def refused(self, *arguments: str) -> str:
+        """The one line that a refusal of `simulate` is."""
+        code, out, error = self.simulate(*arguments)
+        assert (code, out) == (2, ""), error
+        assert error.count("\n") == 1, error
+        assert error.startswith("simulate: ")
+        return error
+
+
+def test_one_report_as_json(run: Run) -> None:
+    code, out, error = run.simulate(*CLOSED, "--format", "json")
+    assert (code, error) == (0, "")
+    (report,) = json.loads(out)["reports"]
+    assert report["cycles"] == 1_892_352  # 12288 tiles x 154 cycles: spec 5.2
+    assert report["attention"] == "attention-1pass"
+
+
+def test_the_cycle_level_is_within_a_percent_above_the_closed_form(run: Run) -> None:
+    _, out, _ = run.simulate(*BERT, "--format", "json")
+    (report,) = json.loads(out)["reports"]
+    assert report["fidelity"] == "cycle"
+    assert 1_892_352 <= report["cycles"] <= 1_892_352 * 1.01
+    assert report["cycles"] >= max(unit["busy_cycles"] for unit in report["units"])
+    explained = report["fill_cycles"] + report["drain_cycles"] + report["waiting_cycles"]
+    assert report["cycles"] - report["analytical_cycles"] == explained
+
+
+def test_csv_has_a_row_for_each_report_and_units_in_its_header(run: Run) -> None:
+    code, out, _ = run.simulate("--arch", "fusemax,fusemax-architecture", "--workload", "bert,t5", "--seq-len", "1K,4K",
+                                "--scope", "attention", "--fidelity", "analytical", "--format", "csv")  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0
+    assert len(rows) == 2 * 2 * 2
+    assert int(rows[0]["cycles"]) == 1_892_352
+    assert {"latency_s", "dram_read_bytes", "energy_total_j", "area_total_um2", "array_2d_busy_cycles"} <= set(rows[0])
+
+
+def test_a_sweep_is_one_table_against_the_first_architecture(run: Run) -> None:
+    _, out, _ = run.simulate("--arch", "fusemax-architecture,fusemax", "--workload", "bert", "--seq-len", "1K",
+                             "--scope", "attention", "--fidelity", "analytical")  # fmt: skip
+    assert "2.97x" in out  # (154 + 256 + ...) per tile against 154: the published rows, 5,627,904 / 1,892,352
+    assert "against fusemax-architecture" in out
+
+
+def test_both_programs_are_the_same_command(run: Run) -> None:
+    assert run.cascadesim("simulate", *CLOSED) == run.simulate(*CLOSED)
+
+
+def test_published_accounting_is_analytical_by_default(run: Run) -> None:
+    _, out, _ = run.simulate(*BERT, "--accounting", "artifact", "--format", "json")
+    assert json.loads(out)["reports"][0]["fidelity"] == "analytical"
+
+
+def test_settings_reach_the_architecture_and_the_workload(run: Run) -> None:
+    settings = ("--set", "clock_hz=470_000_000.0", "--set", "attention.heads=6")
+    _, out, _ = run.simulate(*CLOSED, *settings, "--format", "json")
+    (report,) = json.loads(out)["reports"]
+    assert report["clock_hz"] == 470e6
+    assert report["cycles"] == 1_892_352 // 2  # half of the heads
+    assert report["notes"][:2] == ["set clock_hz=470_000_000.0", "set attention.heads=6"]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--arch", "fusmax", "--workload", "bert"), "no architecture 'fusmax'; did you mean 'fusemax'?"),
+    (("--arch", "fusemax", "--workload", "brt"), "no workload 'brt'; did you mean 'bert'?"),
+    ((*CLOSED, "--attention", "attention-1pas"), "no cascade 'attention-1pas'; did you mean 'attention-1pass'?"),
+    ((*CLOSED, "--seq-len", "0"), "0 tokens"),
+    ((*CLOSED, "--seq-len", "-4096"), "-4096 tokens"),
+    ((*CLOSED, "--seq-len", "4096x"), "'4096x' is not a length"),
+    ((*CLOSED, "--batch", "0"), "0 sequences"),
+    ((*CLOSED, "--batch", "many"), "'many' is not a whole number"),
+    ((*CLOSED, "--phase", "prefil"), "did you mean 'prefill'"),
+    ((*CLOSED, "--phase", "decode"), "needs a model that generates"),
+    ((*CLOSED, "--set", "clock"), "give dotted.field=value"),
+    ((*CLOSED, "--set", "clock_mhz=940"), "clock_mhz: unknown field; did you mean 'clock_hz'?"),
+    ((*CLOSED, "--set", "nonsense=1"), "fields of a workload: attention, batch"),
+    ((*CLOSED, "--set", "clock_hz=fast"), "clock_hz: "),
+    ((*CLOSED, "--set", "clock_hz=-1.0"), "clock_hz: "),
+    ((*CLOSED, "--set", "attention.heads=0"), "attention.heads: "),
+    ((*CLOSED, "--set", "global_buffer.capacity_bytes=1024"), "buffer"),
+    ((*CLOSED, "--output", "missing/report.json"), "no folder 'missing'"),
+    ((*CLOSED, "--output", "."), "is a folder"),
+    ((*CLOSED, "--plot", "figure.pdf"), "ends in .png or .svg"),
+    ((*CLOSED, "--trace", "trace.json"), "--trace shows the cycle-level schedule"),
+    ((*CLOSED, "--show", "schedule"), "--show schedule needs --fidelity cycle"),
+    ((*CLOSED, "--show", "mapping", "--format", "json"), "leave out --format json"),
+    ((*BERT, "--accounting", "artifact", "--fidelity", "cycle"), "artifact accounting has no cycle level"),
+    ((*CLOSED, "--accounting", "artifact", "--seq-len", "1000"), "1000"),
+    (("--arch", "fusemax", "--workload", "llama", "--accounting", "artifact"), "artifact accounting"),
+    (("--arch", "fusemax"), "missing option '--workload'"),
+    ((*CLOSED, "--fidelty", "cycle"), "did you mean '--fidelity'?"),
+    ((*CLOSED, "stray"), "unexpected extra argument"),
+])  # fmt: skip
+def test_bad_input_gets_one_line_and_exit_code_2(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message.lower() in run.refused(*arguments).lower()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "architecture: [", "architecture: nothing", "- a list", "architecture: fusemax",
+                                  "architecture: fusemax\nclock_hz: 940e6", "\x00"])  # fmt: skip
+def test_a_bad_file_gets_its_name_and_exit_code_2(run: Run, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    for arguments in (("--arch", str(path), "--workload", "bert"), ("--arch", "fusemax", "--workload", str(path))):
+        code, out, error = run.simulate(*arguments)
+        assert (code, out) == (2, "")
+        assert "Traceback" not in error
+        assert all("mine.yaml" in line for line in error.splitlines())
+
+
+def test_a_file_that_is_missing_or_no_text_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    for name in ("missing.yaml", "binary.yaml"):
+        assert name in run.refused("--arch", str(tmp_path / name), "--workload", "bert")
+
+
+def test_a_preset_of_the_users_own_runs(run: Run, tmp_path: Path) -> None:
+    from cascadesim.accelerators.catalogue import presets
+
+    path = tmp_path / "mine.yaml"
+    path.write_text(presets()["fusemax/fusemax"].read_text().replace("940_000_000.0", "470_000_000.0"))
+    code, out, _ = run.simulate("--arch", str(path), *CLOSED[2:], "--format", "json")
+    assert code == 0
+    assert json.loads(out)["reports"][0]["architecture"] == "mine.yaml"
+
+
+def test_output_goes_to_a_file_and_only_there(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    assert run.simulate(*CLOSED, "--format", "json", "--output", str(target)) == (0, "", "")
+    assert json.loads(target.read_text())["reports"][0]["cycles"] == 1_892_352
+
+
+def test_a_refused_run_leaves_earlier_output_alone(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    target.write_text("earlier")
+    run.refused(*CLOSED, "--set", "global_buffer.capacity_bytes=1024", "--output", str(target))
+    assert target.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_show_prints_text_instead_of_results(run: Run) -> None:
+    _, cascade, _ = run.simulate(*CLOSED, "--show", "cascade")
+    assert "RM[h,m1+1,p]    = max(RM[h,m1,p], LM[h,m1,p])" in cascade
+    assert "m=1024" in cascade
+    _, schedule, _ = run.simulate(*BERT, "--show", "schedule")
+    assert "12,288 tiles" in schedule
+    assert "closed form: 1,892,352 cycles" in schedule
+    code, mapping, _ = run.simulate(*CLOSED, "--show", "mapping")
+    assert code == 0
+    assert mapping.startswith("bert on fusemax")
+
+
+@pytest.mark.parametrize("passes", [3, 2, 1])
+def test_passes_of_attention(run: Run, passes: int) -> None:
+    cascade = f"attention-{passes}pass"
+    _, out, _ = run.cascadesim("passes", cascade, "--rank", "m", "--format", "json")
+    found = json.loads(out)
+    assert found["schema"] == "cascadesim.passes/1"
+    assert found["passes"] == {"m": passes}
+    assert found["live_footprint"]["m"]["constant_in_rank"] is (passes == 1)
+    _, out, _ = run.cascadesim("passes", cascade)
+    assert f"{passes}-pass" in out.splitlines()[0]
+
+
+def test_a_typo_in_a_cascade_is_shown_in_its_place(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "mine.cascade"
+    path.write_text("QK[p,m] = Q[p,e] * K[m,e]\nGM[p] mean= QK[p,m]\n")
+    code, out, error = run.cascadesim("passes", str(path))
+    assert (code, out) == (2, "")
+    first, line, caret = error.splitlines()
+    assert first.startswith("passes: mine, line 2: unknown reduction 'mean='")
+    assert line[caret.index("^") :].startswith("mean=")
+
+
+def test_list_names_everything(run: Run) -> None:
+    code, out, _ = run.cascadesim("list")
+    assert code == 0
+    for name in ("fusemax", "unfused", "llama-3.1-8b", "attention-1pass", "fusemax-attention"):
+        assert f"  {name} " in out.replace("\n", " \n")
+    _, out, _ = run.cascadesim("list", "kernels")
+    assert out.strip()
+
+
+def test_unknown_commands_and_sections_guess(run: Run) -> None:
+    code, _, error = run.cascadesim("simulat", *CLOSED)
+    assert (code, error) == (2, "cascadesim: no command 'simulat'; did you mean 'simulate'?\n")
+    code, _, error = run.cascadesim("list", "workload")
+    assert code == 2
+    assert "did you mean 'workloads'" in error
+
+
+def test_other_packages_register_commands(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cascadesim.simulator.cli as shell
+
+    class Point:
+        name, value = "hello", "package:hello"
+
+        def load(self) -> click.Command:
+            return click.Command("hello", callback=lambda: click.echo("hello"))
+
+    class Broken(Point):
+        name = "broken"
+
+        def load(self) -> click.Command:
+            raise ImportError("no module 'package'")
+
+    monkeypatch.setattr(shell, "_registered", lambda: {"hello": Point(), "broken": Broken()})
+    assert run.cascadesim("hello") == (0, "hello\n", "")
+    code, _, error = run.cascadesim("broken")
+    assert (code, error) == (2, "broken: command 'broken' (package:hello) cannot be loaded: no module 'package'\n")
+
+
+def test_an_interrupt_is_130_and_leaves_nothing_half_written(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cascadesim.simulator.cli_run.reports", interrupted)
+    code, out, error = run.simulate(*CLOSED, "--output", str(tmp_path / "report.json"))
+    assert (code, out, error) == (130, "", "simulate: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(option=st.sampled_from(["--seq-len", "--batch", "--set", "--arch", "--workload", "--attention"]), text=st.text())
+def test_no_text_of_an_option_gives_a_traceback(option: str, text: str) -> None:
+    """Fidelity analytical and a short length, so that what is accepted runs at once."""
+    from contextlib import redirect_stderr, redirect_stdout
+
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        code = exit_code(simulate, "simulate", [*CLOSED, option, text])
+    assert code in (0, 2)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, contextlib, io\n"
+        "from cascadesim.simulator.cli import simulate_main\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): simulate_main(['--help'])\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    code = "from cascadesim.simulator.cli import main; main(['list', 'workloads'])"
+    pipeline = f'{sys.executable} -c "{code}" | head -n 1'
+    done = subprocess.run(["sh", "-c", pipeline], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_the_program_exits_with_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        simulate_main(["--arch", "fusemax"])
+    assert exit_.value.code == 2
+    assert "--workload" in capsys.readouterr().err
