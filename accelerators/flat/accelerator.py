@@ -1,4 +1,4 @@
-"""FLAT and its unfused baseline as the simulator sees them: presets in, plans out. FLAT (ASPLOS'23); FuseMax (MICRO'24).
+"""FLAT and its unfused baseline as the simulator sees them: presets in, plans out. FLAT (ASPLOS'23).
 
 Attention runs the 3-pass cascade; linear and element-wise work is that of any spatial array.
 """

@@ -39,5 +39,7 @@ def _side(case: Case, order: LoopOrder, rank: str) -> int:
 
 def kept_words(case: Case, tensor: str, block_rows: int) -> int:
     """A tensor that stays for a block or a head, together with that of the next."""
-    rank, depth = RANKS[tensor]
-    return _COPIES * (block_rows if rank == "p" else case.extent(rank)) * case.extent(depth)
+    words = _COPIES
+    for rank in RANKS[tensor]:
+        words *= block_rows if rank == "p" else case.extent(rank)
+    return words

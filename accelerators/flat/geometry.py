@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles, Counts
 from cascadesim.einsum_cascades.operation import Operation
+
+Table: TypeAlias = tuple[tuple[int, int, int], ...]
 
 
 def shape_of(operation: Operation) -> AttentionShape:
@@ -47,7 +50,8 @@ class Tiles:
     @cached_property
     def visits(self) -> Counts:
         """Key tiles that each query tile meets."""
-        return np.maximum(self.last - self.first + 1, 0)
+        visits: Counts = np.maximum(self.last - self.first + 1, 0)
+        return visits
 
     @cached_property
     def keys_met(self) -> Counts:
@@ -83,7 +87,7 @@ class Blocks:
         return len(self.rows)
 
     @cached_property
-    def table(self) -> tuple[tuple[int, int, int], ...]:
+    def table(self) -> Table:
         """Distinct combinations of (no, block of, tile of, single) queries with (no, tile of, single) keys."""
         tiles = self.tiles
         visits = np.maximum(self.last - self.first + 1, 0)

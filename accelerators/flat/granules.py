@@ -13,9 +13,10 @@ from functools import cached_property
 import numpy as np
 
 from cascadesim.accelerators.flat.dataflow import LoopOrder
-from cascadesim.accelerators.flat.fused import Floats
+from cascadesim.accelerators.flat.fused import Bits
 from cascadesim.accelerators.flat.geometry import Tiles
 from cascadesim.accelerators.flat.nests import Case
+from cascadesim.accelerators.flat.words import Floats
 from cascadesim.accelerators.fusemax.mapping import Counts
 from cascadesim.einsum_cascades.ir import Einsum
 
@@ -38,10 +39,9 @@ class Granules:
         return np.arange(0, self.case.query_tiles, self.tiles)
 
     @cached_property
-    def _present(self) -> Counts:
-        side = self.case.spec.pe_array.columns
-        visits: Counts = np.add.reduceat(self.case.tiles(side).visits, self._starts) > 0
-        return visits
+    def _present(self) -> Bits:
+        visited: Bits = np.add.reduceat(self._geometry.visits, self._starts) > 0
+        return visited
 
     def _sum(self, per_tile: Counts) -> Counts:
         total: Counts = np.add.reduceat(per_tile, self._starts)[self._present]
@@ -62,7 +62,8 @@ class Granules:
 
     @cached_property
     def first(self) -> Counts:
-        return (np.arange(self.count) == 0).astype(np.int64)
+        first: Counts = (np.arange(self.count) == 0).astype(np.int64)
+        return first
 
     @property
     def _geometry(self) -> Tiles:

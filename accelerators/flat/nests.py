@@ -9,10 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
-from cascadesim.accelerators.counting import Accesses, Level, Loop, Nest, Operand, Registers, count_accesses, point_operations
+import numpy as np
+from numpy.typing import NDArray
+
+from cascadesim.accelerators.counting import (
+    Accesses,
+    Level,
+    Loop,
+    Nest,
+    Operand,
+    Registers,
+    count_accesses,
+    point_operations,
+)
 from cascadesim.accelerators.flat.dataflow import LoopOrder
-from cascadesim.accelerators.flat.geometry import Blocks, Tiles, query_tiles
+from cascadesim.accelerators.flat.geometry import Blocks, Table, Tiles, query_tiles
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.fusemax.mapping import AttentionShape
 from cascadesim.einsum_cascades.errors import CascadeSimError
@@ -48,26 +61,33 @@ class Case:
         """Query rows of one instance: those of all heads of the group."""
         return self.shape.group * self.shape.queries
 
+    def rows(self, tiles: int) -> int:
+        """Query rows of a block of `tiles` query tiles."""
+        return self.queries if tiles >= self.query_tiles else tiles * self.tile_rows
+
     @cached_property
     def full(self) -> bool:
         return self.shape.mask == FULL
 
     @cached_property
-    def _cache(self) -> dict[tuple[int, ...], object]:
+    def _tiles(self) -> dict[int, Tiles]:
+        return {}
+
+    @cached_property
+    def _blocks(self) -> dict[tuple[int, int], Blocks]:
         return {}
 
     def tiles(self, key_tile: int) -> Tiles:
-        found = self._cache.setdefault((key_tile,), None) or query_tiles(self.shape, self.tile_rows, key_tile)
-        self._cache[key_tile,] = found
-        assert isinstance(found, Tiles)
-        return found
+        """Query tiles, with keys counted in tiles of `key_tile`."""
+        if key_tile not in self._tiles:
+            self._tiles[key_tile] = query_tiles(self.shape, self.tile_rows, key_tile)
+        return self._tiles[key_tile]
 
     def blocks(self, tiles: int, key_tile: int) -> Blocks:
-        """Blocks of `tiles` query tiles, keys counted in tiles of `key_tile`."""
-        found = self._cache.get((tiles, key_tile)) or self.tiles(key_tile).blocks(tiles)
-        self._cache[tiles, key_tile] = found
-        assert isinstance(found, Blocks)
-        return found
+        """Blocks of `tiles` query tiles."""
+        if (tiles, key_tile) not in self._blocks:
+            self._blocks[tiles, key_tile] = self.tiles(key_tile).blocks(tiles)
+        return self._blocks[tiles, key_tile]
 
     def point_cycles(self, einsum: Einsum) -> int:
         """Cycles of one lane at one point of an Einsum on the 1D array."""
@@ -90,7 +110,7 @@ class Extents:
     """Sizes of the iteration space projected to loops: `r` in full, `r1` its tiles, `r0` one tile of it."""
 
     case: Case
-    blocks: Blocks
+    table: Table
     spread: Mapping[str, int]  # rank on the array -> how many of it
 
     def __call__(self, names: frozenset[str]) -> int:
@@ -105,7 +125,7 @@ class Extents:
 
     def _points(self, names: frozenset[str]) -> int:
         instances = self.case.shape.instances if "b" in names else 1
-        joint = self.blocks.table[self._queries(names)][self._keys(names)]
+        joint = self.table[self._queries(names)][self._keys(names)]
         alone = self.spread["m"] if names & {"m0", "m1", "m"} == {"m0"} else 1
         return instances * joint * alone * self._depth("e", names) * self._depth("f", names)
 
@@ -128,28 +148,50 @@ class Extents:
         return spread if f"{rank}0" in names else 1
 
 
-def contraction(case: Case, order: LoopOrder, tiles: int, kept: Iterable[str], off_chip: Iterable[str]) -> Nest:
-    """QK or AV: blocks of `tiles` query tiles; `kept` in the buffer, `off_chip` in DRAM."""
+def contraction(
+    case: Case, order: LoopOrder, sizes: Sequence[int], kept: Iterable[str], off_chip: Iterable[str]
+) -> Nest:
+    """QK or AV for blocks of so many query tiles; `kept` in the buffer, `off_chip` in DRAM.
+
+    Several `sizes` at once make every count an array. Loops over queries then have no bound of their own: a count
+    asks only whether a loop is longer than 1, and one of length 1 counts the same either way.
+    """
     array = case.spec.pe_array
-    block_rows = case.queries if tiles >= case.query_tiles else tiles * case.tile_rows
+    block_rows = case.rows(sizes[0])
     whole = {rank: case.extent(rank) for rank in "mef"} | {"p": block_rows}
     spread = {order.rows: min(array.rows, whole[order.rows]), order.columns: min(array.columns, whole[order.columns])}
-    blocks = case.blocks(tiles, spread.get("m", array.columns) if "m" in spread else array.columns)
+    table = block_table(case, sizes, spread.get("m", array.columns))
     inner = [tile_loop(rank, whole[rank], spread[rank]) for rank in (order.rows, order.columns)]
     loops = (*inner, Loop(order.temporal, RANK_NAMES[order.temporal], whole[order.temporal]))
     space = tuple(Loop(f"{rank}0", RANK_NAMES[rank], size) for rank, size in spread.items())
-    outer = (instances(case), Loop("p2", RANK_NAMES["p"], -(-case.query_tiles // tiles)))
-    return _nest(case, outer, loops, space, kept, off_chip, Extents(case, blocks, spread))
+    outer = (instances(case), Loop("p2", RANK_NAMES["p"], -(-case.query_tiles // sizes[0])))
+    return _nest(case, outer, loops, space, kept, off_chip, Extents(case, table, spread))
+
+
+class PerSize(NDArray[np.float64]):
+    """A count for several block sizes. True where any is not zero, as `count_accesses` asks of a number."""
+
+    def __bool__(self) -> bool:
+        return bool(np.count_nonzero(np.asarray(self)))
+
+
+def block_table(case: Case, sizes: Sequence[int], key_tile: int) -> Table:
+    """The table of one block size, or the tables of several, entry by entry."""
+    tables = [case.blocks(size, key_tile).table for size in sizes]
+    if len(tables) == 1:
+        return tables[0]
+    stacked = np.moveaxis(np.array(tables, dtype=np.float64), 0, -1).view(PerSize)
+    return cast(Table, stacked)
 
 
 def row_by_row(case: Case, einsum: Einsum, kept: Iterable[str], off_chip: Iterable[str]) -> Nest:
     """A softmax Einsum on the 1D array: one query row after another, its keys over the lanes."""
     lanes = min(case.spec.vector_array.lanes, case.shape.keys)
-    blocks = case.blocks(case.query_tiles, lanes)
+    table = block_table(case, (case.query_tiles,), lanes)
     outer = (instances(case), Loop("p", RANK_NAMES["p"], case.queries))
     space = (Loop("m0", RANK_NAMES["m"], lanes),)
     loops = (tile_loop("m", case.shape.keys, lanes),)
-    return _nest(case, outer, loops, space, kept, off_chip, Extents(case, blocks, {"m": lanes}))
+    return _nest(case, outer, loops, space, kept, off_chip, Extents(case, table, {"m": lanes}))
 
 
 def _nest(

@@ -14,7 +14,6 @@ from itertools import groupby
 import numpy as np
 
 from cascadesim.accelerators.flat.dataflow import AV_LOOPS, QK_LOOPS, LoopOrder
-from cascadesim.accelerators.flat.fused import Choices
 from cascadesim.accelerators.flat.granules import Granules
 from cascadesim.accelerators.flat.nests import Case
 from cascadesim.accelerators.flat.roles import Roles
@@ -24,27 +23,32 @@ from cascadesim.accelerators.fusemax.mapping import Counts
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 
 _STAGING_SLOTS = 2  # one granule's operands at work, the next one's arriving: the double buffer of `capacity`
-_LEAST_PARTS = 4  # of a block whose scores stay on chip: QK, softmax and AV each hold one, one changes hands
+_LEAST_SLOTS = 4  # of a block whose scores stay on chip: QK, softmax and AV each hold one, one changes hands
 _LEAST_GRANULES = 64  # of a phase: rows do not wait for all others, so few large tiles are cut
 _LEAST_CYCLES = 64  # of a part: below, whole cycles round too much
+_LONGEST_WAIT = 8  # parts between a result and its use, while it leaves the array
 
 
 def fused_program(chosen: Chosen, roles: Roles) -> Program:
     """`assumed:` rows of a block leave and enter one by one, so a block kept on chip works in parts (as FLAT does)."""
-    case, dataflow = chosen.block.case, chosen.dataflow
+    case, dataflow = chosen.case, chosen.dataflow
     kept = bool(dataflow.on_chip & {"QK", "A"})
     streams_rows = "weight" in (dataflow.qk_stationarity, dataflow.av_stationarity)
-    granules = Granules(case, chosen.block.tiles if streams_rows else 1)
+    granules = Granules(case, chosen.tiles if streams_rows else 1)
     cycles = _fused_cycles(chosen, roles, granules)
-    per_block = 1 if streams_rows else chosen.block.tiles
-    parts = max(-(-_LEAST_PARTS // per_block) if kept else 1, _parts(case, granules, cycles))
-    queues = [Queue("staging", _STAGING_SLOTS), *([Queue("scores", per_block * parts)] if kept else [])]
-    return _program(case, _fused_tasks(_skew(case), kept), cycles, parts, queues)
+    per_block = 1 if streams_rows else chosen.tiles
+    parts = max(-(-_LEAST_SLOTS // per_block) if kept else 1, _parts(case, granules, cycles))
+    slots = per_block * parts
+    wait = _wait(case, cycles, parts)
+    if kept:  # QK runs ahead of AV by so many parts
+        wait = min(wait, slots - 2)
+    queues = [Queue("staging", _STAGING_SLOTS), *([Queue("scores", slots)] if kept else [])]
+    return _program(case, _fused_tasks(_skew(case), wait, kept), cycles, parts, queues)
 
 
 def _fused_cycles(chosen: Chosen, roles: Roles, granules: Granules) -> dict[str, Counts]:
     """Task -> cycles per granule of one instance."""
-    case, dataflow, costs = chosen.block.case, chosen.dataflow, chosen.costs
+    case, dataflow, costs = chosen.case, chosen.dataflow, chosen.costs
     dram = _fused_dram(chosen, granules)
     port_words = sum(float((part.buffer_read + part.buffer_write)[0]) for part in (costs.qk, costs.softmax, costs.av))
     ports = granules.spread(port_words / case.spec.port_words_per_cycle, granules.scores)
@@ -59,8 +63,8 @@ def _fused_cycles(chosen: Chosen, roles: Roles, granules: Granules) -> dict[str,
 
 def _fused_dram(chosen: Chosen, granules: Granules) -> dict[str, Counts]:
     """The words of each tensor when and where they are needed."""
-    spec, costs = chosen.block.case.spec, chosen.costs
-    moved = chosen.block.dram_words(Choices.of([chosen.dataflow]), costs)
+    spec, costs = chosen.case.spec, chosen.costs
+    moved = chosen.blocks.dram_words(chosen.choice, costs)
     whole = not costs.spilled[0]
     once = {name: granules.first if name in chosen.dataflow.on_chip and whole else granules.keys for name in ("K", "V")}
     words = {
@@ -76,22 +80,25 @@ def _fused_dram(chosen: Chosen, granules: Granules) -> dict[str, Counts]:
     return {name: granules.whole_cycles(amount * cycles_per_word) for name, amount in words.items()}
 
 
-def _fused_tasks(skew: int, kept: bool) -> tuple[Task, ...]:
+def _fused_tasks(skew: int, wait: int, kept: bool) -> tuple[Task, ...]:
+    """`wait`: epochs until a result that takes `skew` cycles to leave the 2D array is used."""
     scores = ("scores",) if kept else ()
+    softmax, av, store = wait, wait + 1, 2 * wait + 1
     return (
         Task("load", "dram", takes=("staging",)),
         Task("QK", "array_2d", (After("load", streaming=True),), takes=scores, gives_back=("staging",)),
-        Task("buffer rows", "global_buffer", (After("load"),), stage=1),
-        Task("scores out", "dram", (After("QK"),), stage=1),
-        Task("scores in", "dram", (After("scores out"),), stage=1),
-        Task("softmax", "array_1d", (After("QK", skew), After("scores in", streaming=True)), stage=1),
-        Task("weights out", "dram", (After("softmax"),), stage=2),
-        Task("weights in", "dram", (After("weights out"),), stage=2),
+        Task("buffer rows", "global_buffer", (After("load"),), stage=softmax),
+        Task("scores out", "dram", (After("QK"),), stage=softmax),
+        Task("scores in", "dram", (After("scores out"),), stage=softmax),
+        Task("softmax", "array_1d", (After("QK", skew), After("scores in", streaming=True)), stage=softmax),
+        Task("weights out", "dram", (After("softmax"),), stage=av),
+        Task("weights in", "dram", (After("weights out"),), stage=av),
         Task(
-            "AV", "array_2d", (After("softmax"), After("weights in", streaming=True), After("buffer rows", streaming=True)),
-            stage=2, gives_back=scores,
+            "AV", "array_2d",
+            (After("softmax"), After("weights in", streaming=True), After("buffer rows", streaming=True)),
+            stage=av, gives_back=scores,
         ),
-        Task("store", "dram", (After("AV", skew),), stage=3),
+        Task("store", "dram", (After("AV", skew),), stage=store),
     )  # fmt: skip
 
 
@@ -111,13 +118,15 @@ def phase_program(case: Case, stretch: Stretch) -> Program:
         "store": granules.spread(stretch.dram_write_words * cycles_per_word, granules.scores),
     }
     skew = _skew(case) if stretch.unit == "array_2d" else 0
+    parts = _parts(case, granules, cycles)
+    wait = _wait(case, cycles, parts) if skew else 1
     tasks = (
         Task("load", "dram", takes=("staging",)),
         Task("compute", stretch.unit, (After("load", streaming=True),), gives_back=("staging",)),
         Task("buffer rows", "global_buffer", (After("load", streaming=True),)),
-        Task("store", "dram", (After("compute", skew), After("buffer rows")), stage=1),
+        Task("store", "dram", (After("compute", skew), After("buffer rows")), stage=wait),
     )
-    return _program(case, tasks, cycles, _parts(case, granules, cycles), [Queue("staging", _STAGING_SLOTS)])
+    return _program(case, tasks, cycles, parts, [Queue("staging", _STAGING_SLOTS)])
 
 
 def _skew(case: Case) -> int:
@@ -130,6 +139,12 @@ def _parts(case: Case, granules: Granules, cycles: Mapping[str, Counts]) -> int:
     wanted = -(-_LEAST_GRANULES // (case.shape.instances * granules.count))
     longest = max(int(work.max()) for work in cycles.values())
     return max(1, min(wanted, longest // _LEAST_CYCLES))
+
+
+def _wait(case: Case, cycles: Mapping[str, Counts], parts: int) -> int:
+    """Parts that the busiest unit works on while a result leaves the array, so that no unit waits for it in turn."""
+    longest = max(int(work.max()) for work in cycles.values())
+    return min(_LONGEST_WAIT, -(-_skew(case) * parts // longest))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ Nothing here decides when a task runs (`pipeline` says what waits for what). FLA
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 
 from cascadesim.accelerators.counting import point_operations
 from cascadesim.accelerators.energy import Actions, dynamic_energy_j
-from cascadesim.accelerators.flat.fused import Words, einsum_cycles
+from cascadesim.accelerators.flat.fused import Words
 from cascadesim.accelerators.flat.geometry import shape_of
 from cascadesim.accelerators.flat.nests import Case
 from cascadesim.accelerators.flat.pipeline import fused_program, phase_program
@@ -20,6 +21,7 @@ from cascadesim.accelerators.flat.roles import Roles, roles
 from cascadesim.accelerators.flat.search import Chosen, evaluate, search
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.flat.unfused import Stretch, computed_scores, refetches, stretches
+from cascadesim.accelerators.flat.words import einsum_cycles
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Einsum
@@ -62,19 +64,19 @@ def choose(case: Case, parts: Roles) -> tuple[Chosen, str]:
 def _fused(operation: Operation, case: Case, parts: Roles, accounting: Accounting) -> Plan:
     chosen, origin = choose(case, parts)
     spec, costs = case.spec, chosen.costs
-    stretches_words = (costs.qk, costs.softmax, costs.av)
+    words = (costs.qk, costs.softmax, costs.av)
     activities = (
         _activity(case, parts.scores, "array_2d", int(costs.qk_cycles[0])),
         *(_activity(case, einsum, "array_1d", einsum_cycles(case, einsum)) for einsum in parts.softmax),
         _activity(case, parts.output, "array_2d", int(costs.av_cycles[0])),
     )
-    bound = costs.bound_cycles(spec)
-    if case.exact:  # the publication knows no ports
-        bound = costs.unported_cycles(spec)
-    traffic = _traffic(spec, (float(w.dram_read[0]) for w in stretches_words), (float(w.dram_write[0]) for w in stretches_words))
+    bound = costs.unported_cycles(spec) if case.exact else costs.bound_cycles(spec)  # the publication knows no ports
+    traffic = _traffic(
+        spec, (float(part.dram_read[0]) for part in words), (float(part.dram_write[0]) for part in words)
+    )
     program = None if case.exact else partial(fused_program, chosen, parts)
     phase = Phase(f"{parts.scores.name}, softmax, {parts.output.name}", activities, traffic, float(bound[0]), program)
-    actions = _fused_actions(case, parts, stretches_words)
+    actions = _fused_actions(case, parts, words)
     return Plan(operation, accounting, _fused_lines(chosen, origin), (phase,), dynamic_energy_j(actions, spec))
 
 
@@ -88,7 +90,8 @@ def _activity(case: Case, einsum: Einsum, unit: str, cycles: int) -> EinsumActiv
     lanes = case.spec.pe_array.elements if array_2d else case.spec.vector_array.lanes
     op_cycles = 1 if array_2d else case.point_cycles(einsum)
     operations = {name: points * count for name, count in point_operations(einsum).items()}
-    return EinsumActivity(einsum.name, unit, cycles, operations, points * op_cycles / (cycles * lanes) if cycles else 1.0)
+    occupancy = points * op_cycles / (cycles * lanes) if cycles else 1.0
+    return EinsumActivity(einsum.name, unit, cycles, operations, occupancy)
 
 
 def _traffic(spec: FlatArray, reads: Iterable[float], writes: Iterable[float]) -> Traffic:
@@ -99,8 +102,10 @@ def _fused_actions(case: Case, parts: Roles, words: tuple[Words, Words, Words]) 
     qk, softmax, av = words
     scores = computed_scores(case)
     of_2d = {"mac": scores * (case.shape.query_depth + case.shape.value_depth)}
-    of_1d = [Actions(operations_1d={name: scores * n for name, n in point_operations(e).items()}) for e in parts.softmax]
-    moved = Actions(
+    of_1d: Counter[str] = Counter()
+    for einsum in parts.softmax:
+        of_1d.update({name: scores * number for name, number in point_operations(einsum).items()})
+    return Actions(
         dram_words=sum(float(part.dram[0]) for part in words),
         global_buffer_read_words=sum(float(part.buffer_read[0]) for part in words),
         global_buffer_write_words=sum(float(part.buffer_write[0]) for part in words),
@@ -109,12 +114,12 @@ def _fused_actions(case: Case, parts: Roles, words: tuple[Words, Words, Words]) 
         register_reads_1d=float(softmax.register_read[0]),
         register_writes_1d=float(softmax.register_write[0]),
         operations_2d=of_2d,
+        operations_1d=of_1d,
     )
-    return sum(of_1d, moved)
 
 
 def _fused_lines(chosen: Chosen, origin: str) -> tuple[str, ...]:
-    case, costs = chosen.block.case, chosen.costs
+    case, costs = chosen.case, chosen.costs
     footprint, capacity = float(costs.footprint_words[0]), case.spec.buffer_words
     return (
         *_instance_lines(case),
@@ -127,7 +132,8 @@ def _fused_lines(chosen: Chosen, origin: str) -> tuple[str, ...]:
 def _instance_lines(case: Case) -> tuple[str, ...]:
     shape, array = case.shape, case.spec.pe_array
     return (
-        f"{shape.instances:,} key/value heads, each {case.queries:,} query rows by {shape.keys:,} keys (mask {shape.mask})",
+        f"{shape.instances:,} key/value heads, each {case.queries:,} query rows by {shape.keys:,} keys, "
+        f"mask {shape.mask}",
         f"{case.query_tiles:,} query tiles of {array.rows} rows; key tiles of {array.columns}; softmax rows over "
         f"{case.spec.vector_array.lanes} lanes",
     )

@@ -39,8 +39,7 @@ def published_dataflows() -> Mapping[Key, Published]:
 
 
 def _key(row: Mapping[str, str]) -> Key:
-    side, capacity, head_size, length = (int(row[name]) for name in ("array_side", "buffer_bytes", "head_size", "length"))
-    return side, capacity, head_size, length
+    return int(row["array_side"]), int(row["buffer_bytes"]), int(row["head_size"]), int(row["length"])
 
 
 def _published(row: Mapping[str, str]) -> Published:
@@ -106,5 +105,5 @@ def _compare(case: Case, roles: Roles, dataflow: Dataflow) -> Comparison:
 
 
 def _latency_and_traffic(chosen: Chosen) -> tuple[float, float]:
-    spec, costs = chosen.block.case.spec, chosen.costs
+    spec, costs = chosen.case.spec, chosen.costs
     return float(costs.bound_cycles(spec)[0]), float(costs.dram_words[0]) * spec.word_bytes

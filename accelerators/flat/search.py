@@ -14,10 +14,11 @@ from itertools import product
 import numpy as np
 
 from cascadesim.accelerators.flat.dataflow import Dataflow
-from cascadesim.accelerators.flat.fused import STATIONARITIES, Bits, Block, Choices, Costs
+from cascadesim.accelerators.flat.fused import Bits, Blockings, Choices, Costs
 from cascadesim.accelerators.flat.nests import Case
 from cascadesim.accelerators.flat.roles import Roles
 from cascadesim.accelerators.flat.spec import TENSORS, Pins, Stationarity
+from cascadesim.accelerators.flat.words import STATIONARITIES
 from cascadesim.einsum_cascades.errors import CascadeSimError
 
 
@@ -26,47 +27,54 @@ class Chosen:
     """A dataflow and what it costs (arrays of one row)."""
 
     dataflow: Dataflow
-    block: Block
+    blocks: Blockings
     costs: Costs
+
+    @property
+    def case(self) -> Case:
+        return self.blocks.case
+
+    @property
+    def tiles(self) -> int:
+        """Query tiles of a block."""
+        return self.blocks.sizes[0]
+
+    @property
+    def choice(self) -> Choices:
+        return Choices.of(self.dataflow)
 
 
 def evaluate(case: Case, roles: Roles, dataflow: Dataflow, spilled: float | None = None) -> Chosen:
     """A given dataflow; `spilled`: its published share instead of the one the capacity implies."""
     tiles = case.query_tiles if dataflow.granularity == "head" else _tiles(case, dataflow.rows)
-    block = Block(case, roles, tiles)
+    blocks = Blockings(case, roles, (tiles,))
     share = None if spilled is None else np.array([spilled])
-    return Chosen(dataflow, block, block.costs(Choices.of([dataflow]), share))
+    return Chosen(dataflow, blocks, blocks.costs(Choices.of(dataflow), share))
 
 
 @cache
 def search(case: Case, roles: Roles, pins: Pins) -> Chosen:
     """Raises CascadeSimError if no dataflow satisfies the pins, or if not even the tiles on their way fit."""
-    choices = _choices(pins)
-    found = [best for block in _blocks(case, roles, pins) for best in _best(block, choices)]
-    if not found:
+    blocks = Blockings(case, roles, tuple(_sizes(case, pins)))
+    choices = _choices(pins, len(blocks.sizes))
+    fits = np.flatnonzero(blocks.staged_words(choices) <= case.spec.buffer_words)
+    if not len(fits):
         raise CascadeSimError(_nothing_fits(case, pins))
-    _, _, _, block, index = min(found, key=lambda best: best[:3])
-    return evaluate(case, roles, _dataflow(block, choices, index))
-
-
-def _best(block: Block, choices: Choices) -> Iterator[tuple[float, float, float, Block, int]]:
-    """The best dataflow of one block size, if any fits."""
-    costs, spec = block.costs(choices), block.case.spec
-    fits = np.flatnonzero(block.staged_words(choices) <= spec.buffer_words)
-    if len(fits):
-        keys = [costs.bound_cycles(spec), costs.dram_words, costs.movement_energy_j(spec)]
-        best = fits[np.lexsort([key[fits] for key in reversed(keys)])[0]]
-        yield float(keys[0][best]), float(keys[1][best]), float(keys[2][best]), block, int(best)
+    costs = blocks.costs(choices)
+    objectives = (costs.bound_cycles(case.spec), costs.dram_words, costs.movement_energy_j(case.spec))
+    best = fits[np.lexsort([objective[fits] for objective in reversed(objectives)])[0]]
+    return evaluate(case, roles, _dataflow(blocks, choices, int(best)))
 
 
 @cache
-def _choices(pins: Pins) -> Choices:
+def _choices(pins: Pins, sizes: int) -> Choices:
     """Every combination that the pins leave open."""
     location = [_options(getattr(pins.location, tensor)) for tensor in TENSORS]
     qk, av = _stationarities(pins.qk_stationarity), _stationarities(pins.av_stationarity)
-    rows = list(product(product(*location), qk, av))
-    on_chip: Bits = np.array([row[0] for row in rows], dtype=np.bool_)
-    return Choices(on_chip, np.array([row[1] for row in rows]), np.array([row[2] for row in rows]))
+    rows = list(product(range(sizes), product(*location), qk, av))
+    on_chip: Bits = np.array([row[1] for row in rows], dtype=np.bool_)
+    size, qk_index, av_index = (np.array([row[column] for row in rows]) for column in (0, 2, 3))
+    return Choices(size, on_chip, qk_index, av_index)
 
 
 def _options(location: str | None) -> tuple[bool, ...]:
@@ -77,19 +85,19 @@ def _stationarities(pinned: Stationarity | None) -> tuple[int, ...]:
     return tuple(range(len(STATIONARITIES))) if pinned is None else (STATIONARITIES.index(pinned),)
 
 
-def _blocks(case: Case, roles: Roles, pins: Pins) -> Iterator[Block]:
-    """A whole head, or rows in powers of two tiles."""
+def _sizes(case: Case, pins: Pins) -> Iterator[int]:
+    """Query tiles of a block: those of a whole head, or powers of two."""
     if pins.granularity == "head" and pins.rows is not None:
         raise CascadeSimError("dataflow: granularity head works on all rows of a head; leave out dataflow.rows")
     if pins.rows is not None:
-        yield Block(case, roles, _tiles(case, pins.rows))
+        yield _tiles(case, pins.rows)
         return
     tiles = 1
     while tiles < case.query_tiles and pins.granularity != "head":
-        yield Block(case, roles, tiles)
+        yield tiles
         tiles *= 2
     if pins.granularity != "row" or case.query_tiles == 1:
-        yield Block(case, roles, case.query_tiles)
+        yield case.query_tiles
 
 
 def _tiles(case: Case, rows: int) -> int:
@@ -103,13 +111,14 @@ def _tiles(case: Case, rows: int) -> int:
     return rows // case.tile_rows
 
 
-def _dataflow(block: Block, choices: Choices, index: int) -> Dataflow:
+def _dataflow(blocks: Blockings, choices: Choices, index: int) -> Dataflow:
+    size = int(choices.size[index])
     return Dataflow(
         frozenset(tensor for tensor in TENSORS if choices.kept(tensor)[index]),
         STATIONARITIES[choices.qk[index]],
         STATIONARITIES[choices.av[index]],
-        "head" if block.whole_head else "row",
-        block.rows,
+        "head" if blocks.sizes[size] >= blocks.case.query_tiles else "row",
+        blocks.rows(size),
     )
 
 

@@ -11,12 +11,22 @@ from dataclasses import dataclass
 
 from cascadesim.accelerators.counting import Accesses, Level, Loop, Nest, point_operations
 from cascadesim.accelerators.energy import Actions
-from cascadesim.accelerators.flat.fused import einsum_cycles
 from cascadesim.accelerators.flat.nests import (
-    EVERYTHING, RANK_NAMES, Case, Extents, Moved, elided, instances, moved, row_by_row, tile_loop,
+    EVERYTHING,
+    RANK_NAMES,
+    Case,
+    Extents,
+    Moved,
+    block_table,
+    elided,
+    instances,
+    moved,
+    row_by_row,
+    tile_loop,
 )  # fmt: skip
 from cascadesim.accelerators.flat.roles import Roles, reads_of_scores
 from cascadesim.accelerators.flat.spec import FlatArray
+from cascadesim.accelerators.flat.words import einsum_cycles
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Einsum
 
@@ -100,13 +110,14 @@ def contraction_nest(case: Case, einsum: Einsum, depth: str, kept: Sequence[str]
     keys, groups = tile_loop("m", case.shape.keys, space["m"]), Loop("p2", RANK_NAMES["p"], refetch)
     queries = Loop("p1", RANK_NAMES["p"], tiles)
     inner: tuple[Loop, ...] = (queries, Loop(depth, RANK_NAMES[depth], case.extent(depth)))
+    tensors = frozenset(access.tensor for access in (*einsum.inputs, einsum.output))
     levels = (
-        Level("dram", (instances(case), groups, keys), frozenset((*(access.tensor for access in einsum.inputs), einsum.name))),
+        Level("dram", (instances(case), groups, keys), tensors),
         Level("global_buffer", inner, frozenset(kept)),
         Level("registers", (), EVERYTHING),
     )
     spatial = tuple(Loop(f"{rank}0", RANK_NAMES[rank], size) for rank, size in space.items())
-    extents = Extents(case, case.blocks(tiles, space["m"]), space)
+    extents = Extents(case, block_table(case, (tiles,), space["m"]), space)
     return Nest(levels, spatial, None if case.exact else extents)
 
 
