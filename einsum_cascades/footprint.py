@@ -83,14 +83,14 @@ def crossing(cascade: Cascade, over: Family) -> list[Live]:
 def _live(cascade: Cascade, tensor: str, over: Family, times: Traversal) -> Live | None:
     """Reads of one fixed element, such as the state after the last step, keep no fiber. Copies are their source.
 
-    What needs only inputs (time 1) can be made when it is first read.
+    What needs only inputs (time 1) can as well be made in the first pass.
     """
     reads = [(reader, ranks) for reader, ranks in _reads(cascade, tensor, set()) if over.outer & set(ranks)]
     if not reads or any(einsum.name == tensor and is_copy(einsum) for einsum in cascade.einsums):
         return None
-    made = [times.runs[number] for number, einsum in enumerate(cascade.einsums)
-            if einsum.name == tensor and over.outer & set(einsum.output.ranks) and times.runs[number] > 1]
-    runs = [times.runs[reader] for reader, _ in reads]
+    made = [max(2, times.runs[number]) for number, einsum in enumerate(cascade.einsums)
+            if einsum.name == tensor and over.outer & set(einsum.output.ranks)]
+    runs = [max(2, times.runs[reader]) for reader, _ in reads]
     kept = set(reads[0][1]).intersection(*(cascade.einsums[reader].output.ranks for reader, _ in reads))
     return Live(tensor, min(made or runs), max(runs), reads[0][1], frozenset(kept))
 

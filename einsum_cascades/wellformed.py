@@ -161,6 +161,8 @@ def _order(statements: Sequence[Statement], position: int) -> Iterator[Problem]:
     for access, column in statement.accesses:
         update = next((later for later in after if later.name == access.tensor), None)
         if access.tensor not in before and update is not None:
+            if update.iterates and _is_current(access, update.output):
+                continue  # the next value has no first one: _states says so
             own = update is statement.einsum
             where = "by the line that produces it" if own else f"and produced on line {update.line}"
             yield statement.problem(column, f"{access.tensor} is read here {where}")
