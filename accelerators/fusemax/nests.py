@@ -63,6 +63,22 @@ class Nests:
         return (Loop("m0", frozenset({self.placement.key_inner}), self.tiles.rows),)
 
 
+def single_loops(key_tiles: int, P1: int, P2: int) -> frozenset[str]:
+    """Loops of one iteration: which the counting leaves out where it can, though they carry the partial tiles."""
+    bounds = {"m1": key_tiles, "p1": P1, "p2": P2}
+    return frozenset(name for name, bound in bounds.items() if bound == 1)
+
+
+def with_single_loops(loops: frozenset[str], single: frozenset[str]) -> frozenset[str]:
+    """`loops` with those of one iteration that change nothing but the partial tiles they walk over."""
+    found = set(loops)
+    if "m1" in single and "m0" in loops:
+        found.add("m1")
+    if "p1" in single and ("p2" in loops or ("p2" in single and "p0" in loops)):
+        found.add("p1")
+    return frozenset(found)
+
+
 @dataclass(frozen=True)
 class Projections:
     """Exact sizes of a ragged iteration space projected to some loops: partial tiles count what they hold."""
@@ -71,9 +87,13 @@ class Projections:
     depths: Mapping[str, int]
 
     def __call__(self, loops: frozenset[str]) -> int:
-        per_instance = self._tile_points(loops - {"instance"})
+        per_instance = self._tile_points(with_single_loops(loops, self._single))
         instances = self.tiles.shape.instances if "instance" in loops else 1
         return instances * per_instance * prod(self.depths[loop] for loop in loops - _TILE_LOOPS)
+
+    @cached_property
+    def _single(self) -> frozenset[str]:
+        return single_loops(self.tiles.key_tiles, self.tiles.P1, self.tiles.P2)
 
     def _tile_points(self, loops: frozenset[str]) -> int:
         rows = "m0" in loops

@@ -72,8 +72,10 @@ class TileStream:
 
     @cached_property
     def groups(self) -> tuple[ResidentGroup, ...]:
-        found = (self._rows(start) for start in range(0, self.tiles.query_tiles, self.tiles.P1))
-        return tuple(ResidentGroup(rows, sum(1 for _ in same)) for rows, same in groupby(found) if rows)
+        found = [rows for start in range(0, self.tiles.query_tiles, self.tiles.P1) if (rows := self._rows(start))]
+        if self.tiles.key_tiles == 1:
+            found = [_staying(rows, group == 0, group == len(found) - 1) for group, (rows,) in enumerate(found)]
+        return tuple(ResidentGroup(rows, sum(1 for _ in same)) for rows, same in groupby(found))
 
     def _rows(self, start: int) -> tuple[Row, ...]:
         group = slice(start, start + self.tiles.P1)
@@ -82,6 +84,19 @@ class TileStream:
         stretches = (_Stretch(step, first, last, columns, self.tiles) for step in self.tiles.steps(start))
         spaced = _spaced([row for stretch in stretches for row in stretch.rows()])
         return tuple(replace(row, times=sum(same.times for same in alike)) for row, alike in _alike(spaced))
+
+
+def _staying(row: Row, first: bool, last: bool) -> tuple[Row]:
+    """The only key tile of an instance stays where it is for all groups."""
+    kinds = [
+        replace(
+            run.kind,
+            fetched_keys=run.kind.fetched_keys if first else 0,
+            releases_keys=run.kind.releases_keys and last,
+        )
+        for run in row.runs
+    ]
+    return (replace(row, runs=tuple(replace(run, kind=kind) for run, kind in zip(row.runs, kinds, strict=True))),)
 
 
 @dataclass(frozen=True)
