@@ -29,12 +29,17 @@ class Analysis:
     minimum_words: Polynomial
 
     @property
-    def main(self) -> Traversal:
-        return max(self.traversals, key=lambda each: each.passes)
+    def main(self) -> Traversal | None:
+        """None of a cascade of single numbers, which has no ranks."""
+        return max(self.traversals, key=lambda each: each.passes, default=None)
 
     @property
     def pass_class(self) -> str:
-        return f"{self.main.passes}-pass"
+        return f"{self.main.passes if self.main else 1}-pass"
+
+    def pass_of(self, einsum: int) -> int:
+        """The pass over the main fiber in which an Einsum runs, or after which."""
+        return self.main.pass_of(einsum) if self.main else 1
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -49,7 +54,7 @@ class Analysis:
             "operations": {name: {kind: str(count) for kind, count in counts.items()}
                            for name, counts in self.operations},
             "minimum_traffic_words": str(self.minimum_words),
-            "einsums": [{"name": einsum.name, "pass": self.main.pass_of(number)}
+            "einsums": [{"name": einsum.name, "pass": self.pass_of(number)}
                         for number, einsum in enumerate(self.cascade.einsums)],
         }
 
