@@ -23,9 +23,12 @@ from cascadesim.accelerators.fusemax.mapping import Counts
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 
 _STAGING_SLOTS = 2  # one granule's operands at work, the next one's arriving: the double buffer of `capacity`
+_MOST_DIFFERENT = 1024  # granules of an instance that the engine steps through one by one
+_MOST_SLOTS = 64  # more than the deepest pipeline uses
 _LEAST_SLOTS = 4  # of a block whose scores stay on chip: QK, softmax and AV each hold one, one changes hands
 _LEAST_GRANULES = 64  # of a phase: rows do not wait for all others, so few large tiles are cut
 _LEAST_CYCLES = 64  # of a part: below, whole cycles round too much
+_STORES_LATER = 2  # epochs that finished results rest, so that loads of the next ones do not queue behind them
 _LONGEST_WAIT = 8  # parts between a result and its use, while it leaves the array
 
 
@@ -34,15 +37,16 @@ def fused_program(chosen: Chosen, roles: Roles) -> Program:
     case, dataflow = chosen.case, chosen.dataflow
     kept = bool(dataflow.on_chip & {"QK", "A"})
     streams_rows = "weight" in (dataflow.qk_stationarity, dataflow.av_stationarity)
-    granules = Granules(case, chosen.tiles if streams_rows else 1)
+    granules = Granules(case, chosen.tiles if streams_rows else min(chosen.tiles, _tiles_per_granule(case)))
     cycles = _fused_cycles(chosen, roles, granules)
-    per_block = 1 if streams_rows else chosen.tiles
+    per_block = -(-chosen.tiles // granules.tiles)
     parts = max(-(-_LEAST_SLOTS // per_block) if kept else 1, _parts(case, granules, cycles))
     slots = per_block * parts
     wait = _wait(case, cycles, parts)
     if kept:  # QK runs ahead of AV by so many parts
         wait = min(wait, slots - 2)
-    queues = [Queue("staging", _STAGING_SLOTS), *([Queue("scores", slots)] if kept else [])]
+    left = case.spec.buffer_words - float(chosen.costs.footprint_words[0])
+    queues = [_staging(case, cycles["load"], parts, left), *([Queue("scores", slots)] if kept else [])]
     return _program(case, _fused_tasks(_skew(case), wait, kept), cycles, parts, queues)
 
 
@@ -83,19 +87,18 @@ def _fused_dram(chosen: Chosen, granules: Granules) -> dict[str, Counts]:
 def _fused_tasks(skew: int, wait: int, kept: bool) -> tuple[Task, ...]:
     """`wait`: epochs until a result that takes `skew` cycles to leave the 2D array is used."""
     scores = ("scores",) if kept else ()
-    softmax, av, store = wait, wait + 1, 2 * wait + 1
+    softmax, av, store = wait, wait + 1, 2 * wait + 1 + _STORES_LATER
     return (
         Task("load", "dram", takes=("staging",)),
-        Task("QK", "array_2d", (After("load", streaming=True),), takes=scores, gives_back=("staging",)),
+        Task("QK", "array_2d", (After("load"),), takes=scores, gives_back=("staging",)),
         Task("buffer rows", "global_buffer", (After("load"),), stage=softmax),
         Task("scores out", "dram", (After("QK"),), stage=softmax),
         Task("scores in", "dram", (After("scores out"),), stage=softmax),
-        Task("softmax", "array_1d", (After("QK", skew), After("scores in", streaming=True)), stage=softmax),
+        Task("softmax", "array_1d", (After("QK", skew), After("scores in")), stage=softmax),
         Task("weights out", "dram", (After("softmax"),), stage=av),
         Task("weights in", "dram", (After("weights out"),), stage=av),
         Task(
-            "AV", "array_2d",
-            (After("softmax"), After("weights in", streaming=True), After("buffer rows", streaming=True)),
+            "AV", "array_2d", (After("softmax"), After("weights in"), After("buffer rows")),
             stage=av, gives_back=scores,
         ),
         Task("store", "dram", (After("AV", skew),), stage=store),
@@ -104,7 +107,7 @@ def _fused_tasks(skew: int, wait: int, kept: bool) -> tuple[Task, ...]:
 
 def phase_program(case: Case, stretch: Stretch) -> Program:
     """One phase of the unfused baseline: operands arrive, one array works, results leave."""
-    granules, spec = Granules(case, 1), case.spec
+    granules, spec = Granules(case, _tiles_per_granule(case)), case.spec
     cycles_per_word = spec.word_bytes / spec.dram_bytes_per_cycle
     if stretch.unit == "array_1d":
         work = granules.softmax([einsum for einsum, _ in stretch.cycles])
@@ -122,16 +125,28 @@ def phase_program(case: Case, stretch: Stretch) -> Program:
     wait = _wait(case, cycles, parts) if skew else 1
     tasks = (
         Task("load", "dram", takes=("staging",)),
-        Task("compute", stretch.unit, (After("load", streaming=True),), gives_back=("staging",)),
-        Task("buffer rows", "global_buffer", (After("load", streaming=True),)),
-        Task("store", "dram", (After("compute", skew), After("buffer rows")), stage=wait),
+        Task("compute", stretch.unit, (After("load"),), gives_back=("staging",)),
+        Task("buffer rows", "global_buffer", (After("load"),)),
+        Task("store", "dram", (After("compute", skew), After("buffer rows")), stage=wait + _STORES_LATER),
     )
-    return _program(case, tasks, cycles, parts, [Queue("staging", _STAGING_SLOTS)])
+    return _program(case, tasks, cycles, parts, [_staging(case, cycles["load"], parts, spec.buffer_words / 2)])
 
 
 def _skew(case: Case) -> int:
     """An operand enters at a corner of the array and moves one element per cycle: until the far corner has worked."""
     return case.spec.pe_array.rows + case.spec.pe_array.columns - 2
+
+
+def _tiles_per_granule(case: Case) -> int:
+    """One, but for long masked sequences, where all granules differ: then few enough to step through each."""
+    return 1 if case.full else -(-case.query_tiles // _MOST_DIFFERENT)
+
+
+def _staging(case: Case, loads: Counts, parts: int, left_words: float) -> Queue:
+    """How far loads run ahead: a double buffer, and what fits into the rest of the buffer."""
+    words = int(loads.max()) / parts * case.spec.dram_bytes_per_cycle / case.spec.word_bytes
+    more = int(max(0.0, left_words) // words) if words else 0
+    return Queue("staging", min(_MOST_SLOTS, _STAGING_SLOTS + more))
 
 
 def _parts(case: Case, granules: Granules, cycles: Mapping[str, Counts]) -> int:
