@@ -12,6 +12,8 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+import numba
+
 from cascadesim.simulator import stepping
 from cascadesim.simulator.stepping import (
     DEADLOCK,
@@ -182,21 +184,45 @@ def lasting(tables: Tables, state: State, depth: int) -> bool:
         return bool(((state.shift == 0) | (state.shift == added)).all())
     for task in range(len(tables.unit)):
         for edge in range(tables.edges_of[task], tables.edges_of[task + 1]):
-            if not harmless(state, depth, edge, tables.unit[tables.source[edge]], tables.unit[task]):
+            if not edge_lasts(tables, state, depth, edge, tables.unit[task]):
                 return False
     for queue in range(len(state.taken)):
-        edge = len(tables.source) + queue
-        if not harmless(state, depth, edge, tables.giver_unit[queue], tables.taker_unit[queue]):
+        taker = state.shift[tables.taker_unit[queue]]
+        if state.shift[tables.giver_unit[queue]] > taker > 0:
+            return False
+        needed = state.needed[len(tables.source) + queue] > state.loop[depth, SAVED_TILE]
+        if state.shift[tables.giver_unit[queue]] < taker and needed:
             return False
     return True
 
 
 @compiled
-def harmless(state: State, depth: int, edge: int, source: int, reader: int) -> bool:
+def edge_lasts(tables: Tables, state: State, depth: int, edge: int, reader: int) -> bool:
     since = state.loop[depth, SAVED_TILE]
-    if state.shift[source] < state.shift[reader]:
-        return state.needed[edge] <= since
-    return state.shift[source] == state.shift[reader] or state.used[edge] <= since
+    ahead = state.shift[tables.unit[tables.source[edge]]] - state.shift[reader]
+    if ahead > 0:  # unused so far, and not only because what there is to wait for lies in the past
+        return state.used[edge] <= since and not has_passed(tables, state, edge, reader)
+    return ahead == 0 or state.needed[edge] <= since
+
+
+@compiled
+def has_passed(tables: Tables, state: State, edge: int, reader: int) -> bool:
+    """Whether `edge` could see a moment that is over for the reader, while later ones will not be."""
+    task, carrier, limit = tables.source[edge], tables.carrier[edge], state.clock[reader] - tables.lag[edge]
+    depth = state.progress[TILE] - state.progress[OLDEST] + tables.longest_back
+    for past in range(1, depth + 1):
+        slot = (state.progress[TILE] - past) & (len(state.gate) - 1)
+        for which in (FINISH, START):
+            if PENDING < state.time[which, slot, task] <= limit:
+                return True
+            if carrier >= 0 and PENDING < state.carried[which, slot, carrier] <= limit:
+                return True
+    if carrier >= 0:
+        for column in range(state.column.shape[2]):
+            for which in (FINISH, START):
+                if PENDING < state.column[which, carrier, column] <= limit:
+                    return True
+    return False
 
 
 @compiled
@@ -299,7 +325,8 @@ def _entry_point(version: str) -> Callable[[Tables, State], int]:
             position += 1
         return drain(tables, state)
 
-    return compiled(simulate)
+    result: Callable[[Tables, State], int] = numba.njit(cache=True, error_model="numpy")(simulate)
+    return result
 
 
 def _sources() -> str:

@@ -23,7 +23,7 @@ NEVER = 2**61
 
 
 def compiled(function: Function) -> Function:
-    result: Function = numba.njit(cache=True, error_model="numpy")(function)
+    result: Function = numba.njit(error_model="numpy")(function)  # type: ignore[assignment, unused-ignore]
     return result
 
 
