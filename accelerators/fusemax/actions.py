@@ -36,10 +36,12 @@ class Rules:
 
 PHYSICAL = Rules()
 
-_PUBLISHED_LOSSES = frozenset({
-    ("SLNV", "SLNV", "m1"),  # artifact: the output of SLNV has ranks B, F, H, P
-    ("SLD", "SLN", "m0"),  # artifact: SLN is declared without its inner rank in SLD
-})
+_PUBLISHED_LOSSES = frozenset(
+    {
+        ("SLNV", "SLNV", "m1"),  # artifact: the output of SLNV has ranks B, F, H, P
+        ("SLD", "SLN", "m0"),  # artifact: SLN is declared without its inner rank in SLD
+    }
+)
 
 
 def artifact_rules(published: Published) -> Rules:

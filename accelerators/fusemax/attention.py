@@ -11,6 +11,7 @@ from math import lcm, prod
 
 from cascadesim.accelerators.energy import dynamic_energy_j
 from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, actions, artifact_rules, count, traffic
+from cascadesim.accelerators.fusemax.describe import mapping_lines
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, map_tiles
 from cascadesim.accelerators.fusemax.nests import Nests, Projections
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement, place
@@ -50,16 +51,16 @@ def resident_words(placement: Placement, depths: Mapping[str, int], rows: int) -
 
 def _physical(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> Plan:
     depths = depths_of(operation)
-    tiles = map_tiles(shape_of(operation), spec, resident_words(placement, depths, spec.pe_array.rows))
+    words = resident_words(placement, depths, spec.pe_array.rows)
+    tiles = map_tiles(shape_of(operation), spec, words)
     nests = Nests(placement, tiles, depths, Projections(tiles, depths))
     counted = count(nests, PHYSICAL)
     timing = Timing(spec, placement, tiles, depths)
     moved = traffic(counted, spec.word_bytes)
     least = _least_cycles(timing, counted, moved)
-    simulated = simulation(timing)
-    phase = Phase(operation.name, timing.activities(), moved, least, simulated.program)
+    phase = Phase(operation.name, timing.activities(), moved, least, simulation(timing).program)
     energy = dynamic_energy_j(actions(counted, nests, PHYSICAL), spec)
-    return Plan(operation, "physical", (), (phase,), energy)
+    return Plan(operation, "physical", mapping_lines(timing, words), (phase,), energy)
 
 
 def simulation(timing: Timing) -> Simulation:
@@ -69,9 +70,7 @@ def simulation(timing: Timing) -> Simulation:
     query_bytes = tiles.columns * words * spec.word_bytes
     key_bytes = tiles.rows * (tiles.shape.query_depth + tiles.shape.value_depth) * spec.word_bytes
     stream = TileStream(tiles)
-    slots = split_buffer(
-        spec.global_buffer.capacity_bytes, query_bytes, key_bytes, stream, spec.binding.in_flight
-    )
+    slots = split_buffer(spec.global_buffer.capacity_bytes, query_bytes, key_bytes, stream, spec.binding.in_flight)
     return Simulation(timing, stream, slots, tile_rows(timing.placement, spec, depths))
 
 
@@ -100,7 +99,7 @@ def _artifact(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> 
     cycles = max(float(compute), moved.total_bytes / spec.dram_bytes_per_cycle)
     phase = Phase(operation.name, timing.activities(), moved, cycles)
     energy = dynamic_energy_j(actions(counted, nests, rules), spec)
-    return Plan(operation, "artifact", (), (phase,), energy)
+    return Plan(operation, "artifact", mapping_lines(timing, words), (phase,), energy)
 
 
 def _check_published(operation: Operation, shape: AttentionShape, spec: FuseMaxSpec) -> None:

@@ -130,4 +130,3 @@ class _Classes:
     @property
     def keeps(self) -> tuple[tuple[str, ...], ...]:
         return ((), *(() if kind.releases_keys else (KEYS,) for kind in self.numbers))
-
