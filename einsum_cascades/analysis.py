@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cascadesim.einsum_cascades.counts import operations
-from cascadesim.einsum_cascades.families import families, family
+from cascadesim.einsum_cascades.families import Family, families, family
 from cascadesim.einsum_cascades.footprint import Footprint, live_footprint, minimum_words
 from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.passes import Traversal, traversal
@@ -29,17 +29,13 @@ class Analysis:
     minimum_words: Polynomial
 
     @property
-    def main(self) -> Traversal | None:
-        """None of a cascade of single numbers, which has no ranks."""
-        return max(self.traversals, key=lambda each: each.passes, default=None)
+    def main(self) -> Traversal:
+        """A cascade of single numbers has no ranks, and one pass over nothing."""
+        return max(self.traversals, key=lambda each: each.passes, default=_over_nothing(self.cascade))
 
     @property
     def pass_class(self) -> str:
-        return f"{self.main.passes if self.main else 1}-pass"
-
-    def pass_of(self, einsum: int) -> int:
-        """The pass over the main fiber in which an Einsum runs, or after which."""
-        return self.main.pass_of(einsum) if self.main else 1
+        return f"{self.main.passes}-pass"
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -54,9 +50,14 @@ class Analysis:
             "operations": {name: {kind: str(count) for kind, count in counts.items()}
                            for name, counts in self.operations},
             "minimum_traffic_words": str(self.minimum_words),
-            "einsums": [{"name": einsum.name, "pass": self.pass_of(number)}
+            "einsums": [{"name": einsum.name, "pass": self.main.pass_of(number)}
                         for number, einsum in enumerate(self.cascade.einsums)],
         }
+
+
+def _over_nothing(cascade: Cascade) -> Traversal:
+    times = (0,) * len(cascade.einsums)
+    return Traversal(Family("", frozenset(), (), frozenset()), times, times)
 
 
 def analyse(cascade: Cascade, rank: str | None = None) -> Analysis:
