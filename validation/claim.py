@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from cascadesim.validation.columns import Layout, Value
-from cascadesim.validation.table import Row
+from cascadesim.validation.table import ParseTable, Row, parse_table
 
 Selection: TypeAlias = Mapping[str, tuple[Value, ...]]  # column -> allowed values; all columns must agree
 Settings: TypeAlias = Sequence[str]  # dotted.field=value changes of the architecture, to see a claim fail
 Prediction: TypeAlias = Mapping[str, float | None]  # column -> figure of the model
 Predict: TypeAlias = Callable[[Row, Settings], Prediction]
 Measure: TypeAlias = Literal["deviation", "shortfall", "excess"]
+Gate: TypeAlias = Literal["maximum", "median", "absolute"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Claim:
     """`columns` of the selected rows agree with the model within `tolerance`, `because` of what.
 
     tolerance None: reported, not judged. measure: `deviation` is |predicted/measured - 1|; `shortfall` and `excess`
-    count one side of it only. fitted: a check that a constant still fits the cells it was fitted to, which scores
+    count one side of it only. gate: what the tolerance bounds: the largest error, the median one, or the largest
+    |predicted - measured| (figures printed to a fixed number of decimals). fitted: a check that a constant still fits the cells it was fitted to, which scores
     nothing (`calibration` keeps the two apart).
     """
 
@@ -38,6 +40,7 @@ class Claim:
     unless: Selection = field(default_factory=dict)
     measure: Measure = "deviation"
     fitted: bool = False
+    gate: Gate = "maximum"
 
     @property
     def scored_columns(self) -> tuple[str, ...]:
@@ -53,7 +56,11 @@ def _agrees(row: Row, selection: Selection) -> bool:
 
 @dataclass(frozen=True)
 class Suite:
-    """Claims about one table of figures. `strata`: the columns whose values errors are also reported by."""
+    """Claims about one table of figures.
+
+    `strata`: the columns whose values errors are also reported by. `parse`: text of a file -> table, where rows must
+    be picked or read from another form. `explain`: why a figure misses, for suites that list every one of them.
+    """
 
     name: str
     about: str
@@ -62,3 +69,5 @@ class Suite:
     predict: Predict
     claims: tuple[Claim, ...]
     strata: tuple[str, ...]
+    parse: ParseTable = parse_table
+    explain: Callable[[Row], str] | None = None

@@ -33,6 +33,11 @@ class Cell:
             return 1.0 if self.predicted == self.measured else None
         return self.predicted / self.measured
 
+    @property
+    def difference(self) -> float:
+        """|predicted - measured|."""
+        return math.inf if self.predicted is None else abs(self.predicted - self.measured)
+
     def error(self, measure: Measure) -> float:
         """Infinite where nothing was predicted, or something where nothing was measured."""
         if self.ratio is None:
@@ -71,6 +76,14 @@ class Verdict:
     errors: Errors
     worst: Cell
     strata: tuple[Stratum, ...]
+    cells: tuple[Cell, ...] = ()
+
+    @property
+    def gated(self) -> float:
+        """The error that the tolerance bounds."""
+        if self.claim.gate == "absolute":
+            return max(cell.difference for cell in self.cells)
+        return self.errors.median if self.claim.gate == "median" else self.errors.maximum
 
     @property
     def judged(self) -> bool:
@@ -79,7 +92,7 @@ class Verdict:
     @property
     def holds(self) -> bool:
         """True also of what is only reported: nothing is claimed there."""
-        return self.claim.tolerance is None or self.errors.maximum <= self.claim.tolerance
+        return self.claim.tolerance is None or self.gated <= self.claim.tolerance
 
 
 def compare(suite: Suite, table: Table, source: str, calibrations: Sequence[Calibration],
@@ -128,7 +141,7 @@ def _cells(figures: Sequence[tuple[Row, str]], predictions: Mapping[int, Predict
 def _verdict(suite: Suite, claim: Claim, source: str, cells: Sequence[Cell]) -> Verdict:
     worst = max(cells, key=lambda cell: cell.error(claim.measure))
     strata = tuple(stratum for column in suite.strata for stratum in _strata(column, cells, claim.measure))
-    return Verdict(suite.name, claim, source, errors(cells, claim.measure), worst, strata)
+    return Verdict(suite.name, claim, source, errors(cells, claim.measure), worst, strata, tuple(cells))
 
 
 def _strata(column: str, cells: Sequence[Cell], measure: Measure) -> list[Stratum]:

@@ -33,6 +33,7 @@ def _claim(verdict: Verdict) -> dict[str, object]:
         "cells": verdict.errors.cells,
         "metric": claim.metric,
         "measure": claim.measure,
+        "gate": claim.gate,
         **_errors(verdict.errors),
         "tolerance": claim.tolerance,
         "because": claim.because,
@@ -121,7 +122,10 @@ def _worst_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
 
 
 def tolerance(verdict: Verdict) -> str:
-    return "–" if verdict.claim.tolerance is None else error(verdict.claim.tolerance)
+    allowed, gate = verdict.claim.tolerance, verdict.claim.gate
+    if allowed is None:
+        return "–"
+    return f"±{allowed:g}" if gate == "absolute" else f"median {error(allowed)}" if gate == "median" else error(allowed)
 
 
 def outcome(verdict: Verdict) -> str:

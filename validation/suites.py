@@ -43,12 +43,12 @@ def find_suites(names: Sequence[str]) -> tuple[Suite, ...]:
 
 def own_data(suite: Suite) -> Table:
     """The table that ships with the suite."""
-    return published(suite.data, suite.layout)
+    return published(suite.data, suite.layout, suite.parse)
 
 
 def other_data(suite: Suite, path: Path) -> Table:
     """A user's table for the claims of the suite, in its layout or in the published one."""
-    return read_table(path, suite.layout)
+    return read_table(path, suite.layout, suite.parse)
 
 
 def calibrations(suite: Suite, table: Table) -> tuple[Calibration, ...]:

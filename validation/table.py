@@ -7,10 +7,11 @@ reported at once, each with file, line and column. Knows no claim and no model.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TypeAlias
 
 from cascadesim.einsum_cascades.errors import SpecError, suggestion
 from cascadesim.validation.columns import Column, Layout, Value
@@ -52,20 +53,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one file, the comments above them, and the columns of it that nothing reads."""
+    """The rows of one file, the comments above them, the columns that nothing reads, and rows that cannot be judged."""
 
     rows: tuple[Row, ...]
     comments: tuple[str, ...]
     unread_columns: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, int], ...] = ()  # (why, how many rows)
 
 
-def published(file_name: str, layout: Layout) -> Table:
+ParseTable: TypeAlias = Callable[[str, Layout, str], Table]  # text, layout and name of a file
+
+
+def published(file_name: str, layout: Layout, parse: ParseTable | None = None) -> Table:
     """A table that ships with the project."""
     text = resources.files("cascadesim.validation").joinpath("published", file_name).read_text(encoding="utf-8")
-    return parse_table(text, layout, file_name)
+    return (parse or parse_table)(text, layout, file_name)
 
 
-def read_table(path: Path, layout: Layout) -> Table:
+def read_table(path: Path, layout: Layout, parse: ParseTable | None = None) -> Table:
     """A user's file. Raises SpecError with all its problems."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -73,7 +78,7 @@ def read_table(path: Path, layout: Layout) -> Table:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, ValueError):
         raise SpecError(f"{path}: cannot be read: not UTF-8 text") from None
-    return parse_table(text, layout, path.name)
+    return (parse or parse_table)(text, layout, path.name)
 
 
 def parse_table(text: str, layout: Layout, source: str) -> Table:
