@@ -96,7 +96,10 @@ def _run() -> Run:
 
 
 def _closed_form(phase: Phase) -> PhaseTime:
-    return PhaseTime(phase, whole_cycles(phase.analytical_cycles), phase.analytical_cycles, _busy(phase), {})
+    """A unit that only the program uses is as busy as its tasks, whose whole cycles may exceed the closed form's."""
+    cycles = whole_cycles(phase.analytical_cycles)
+    busy = {unit: min(spent, cycles) for unit, spent in _program_busy(phase).items()}
+    return PhaseTime(phase, cycles, phase.analytical_cycles, {**busy, **_busy(phase)}, {})
 
 
 def _cycle_level(phase: Phase, schedule: Schedule) -> PhaseTime:
@@ -111,6 +114,16 @@ def _cycle_level(phase: Phase, schedule: Schedule) -> PhaseTime:
             schedule.fill_cycles, schedule.drain_cycles, schedule.unit(schedule.bound_by).stalled_cycles
         ),
     )
+
+
+def _program_busy(phase: Phase) -> Counter[str]:
+    busy: Counter[str] = Counter()
+    if phase.program is not None:
+        program = phase.program()
+        by_task = program.busy_cycles()
+        for task in program.tasks:
+            busy[task.unit] += by_task[task.name]
+    return busy
 
 
 def _busy(phase: Phase) -> Counter[str]:

@@ -17,10 +17,10 @@ STYLE: dict[str, object] = {
 
 # Okabe and Ito, "Color Universal Design" (2008), without black, orange first
 _SERIES = ("#999999", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7", "#f0e442")
-# Paul Tol's "muted" and "light" schemes (SRON/EPS/TN/09-002): Einsums are many
+# Paul Tol's "muted" scheme (SRON/EPS/TN/09-002), then colours far from those: Einsums are many
 _EINSUMS = (
-    "#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499", "#77aadd",
-    "#ee8866", "#eedd88", "#ffaabb", "#99ddff", "#44bb99", "#bbcc33", "#aaaa00", "#bbbbbb",
+    "#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499", "#e6550d",
+    "#222222", "#8c8c8c", "#fdae6b", "#c7e9c0", "#3182bd", "#c5b0d5", "#bcbd22", "#7b4173",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 Scale = Sequence[tuple[float, str]]  # (size of the unit, its name), largest first
 
 _SECONDS: Scale = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
-_JOULES: Scale = ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ"))
+_JOULES: Scale = ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ"))
 _BYTES: Scale = tuple(
     (float(2**power), f"{prefix}B") for power, prefix in ((40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki"), (0, ""))
 )

@@ -104,10 +104,16 @@ def _difference(report: Report) -> Iterable[tuple[str, str, str]]:
     if report.fill_cycles is None or report.drain_cycles is None or report.waiting_cycles is None:
         return
     more = report.cycles / report.analytical_cycles - 1
+    apart = report.fill_cycles + report.drain_cycles + report.waiting_cycles
+    counted = apart - (report.cycles - report.analytical_cycles)  # the closed form has them already
     parts = (
         f"above a closed form of {say.whole(report.analytical_cycles)} cycles: fill {say.whole(report.fill_cycles)}, "
-        f"drain {say.whole(report.drain_cycles)}, waiting {say.whole(report.waiting_cycles)} cycles"
+        f"drain {say.whole(report.drain_cycles)}, waiting {say.whole(report.waiting_cycles)}"
     )
+    if counted > 0:
+        parts += f", of which the closed form has {say.whole(counted)}"
+    elif counted < 0:
+        parts += f", transfers in whole cycles {say.whole(-counted)}"
     yield "cycle level", f"{more:+.2%}", parts
 
 
@@ -130,6 +136,8 @@ def _units(report: Report) -> Table:
 
 
 def _unit_row(unit: UnitTime, cycles: int) -> tuple[str, ...]:
+    if unit.utilization is None:
+        return (unit.name, "–", "–", "–", "–")
     shares = (unit.busy_cycles / cycles, unit.stalled_cycles / cycles, unit.idle_cycles / cycles)
     return (unit.name, *map(say.percent, shares), say.percent(unit.utilization))
 

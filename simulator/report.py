@@ -20,7 +20,8 @@ class UnitTime:
     """Where every cycle of one unit went.
 
     stalled: work was ready in its queue and waited for another unit; idle: there was nothing to do yet, or any
-    more. `utilization` counts busy cycles weighted by the share of lanes that did useful work.
+    more. `utilization` counts busy cycles weighted by the share of lanes that did useful work; it is None where the
+    accounting does not say what the unit does.
     """
 
     name: str

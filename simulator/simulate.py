@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
 
-from cascadesim.accelerators.protocol import Accelerator, Accounting
+from cascadesim.accelerators.protocol import Accelerator, Accounting, Plan
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.projections import Phase
@@ -21,7 +21,7 @@ from cascadesim.simulator.report import Report
 from cascadesim.simulator.summary import Work
 from cascadesim.simulator.uncertainty import uncertainty_of
 
-_REMEMBERED = 4096  # executions: those of a sweep over models and lengths
+_REMEMBERED = 4096  # plans and executions: those of a sweep over models and lengths
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,17 @@ def operations(request: Request) -> tuple[Operation, ...]:
 def _executed(request: Request, operation: Operation) -> Execution:
     """Planned and executed once, under the cascade's name, for all operations that differ in name, layer and count."""
     once = replace(operation, name=operation.cascade.name, count=1, layer="")
-    return _execution(_Job(request.accelerator, once, request.accounting, request.fidelity))
+    return _execution(_Job(request.accelerator, once, request.accounting), request.fidelity)
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _execution(job: _Job) -> Execution:
-    return execute(job.accelerator.plan(job.operation, job.accounting), job.fidelity)
+def _execution(job: _Job, fidelity: Fidelity) -> Execution:
+    return execute(_plan(job), fidelity)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _plan(job: _Job) -> Plan:
+    return job.accelerator.plan(job.operation, job.accounting)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +116,12 @@ class _Job:
     accelerator: Accelerator
     operation: Operation
     accounting: Accounting
-    fidelity: Fidelity
 
     @cached_property
     def _key(self) -> tuple[object, ...]:
         work, cascade = self.operation, self.operation.cascade
         what = (work.kind, cascade.name, cascade.text, work.extents, work.mask)
-        return (self.accelerator, self.accounting, self.fidelity, *what)
+        return (self.accelerator, self.accounting, *what)
 
     def __hash__(self) -> int:
         return hash(self._key)

@@ -66,7 +66,7 @@ def unit_times(units: Sequence[Unit], works: Sequence[Work]) -> tuple[UnitTime, 
             busy_cycles=busy[unit.name],
             stalled_cycles=stalled[unit.name],
             idle_cycles=cycles - busy[unit.name] - stalled[unit.name],
-            utilization=(busy[unit.name] - unused[unit.name]) / exact_cycles,
+            utilization=(busy[unit.name] - unused[unit.name]) / exact_cycles if unit.name in busy else None,
         )
         for unit in units
     )
