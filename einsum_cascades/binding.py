@@ -140,10 +140,12 @@ class _Solver:
         return self._from_dimensions(self.loose, dict(self.shapes))
 
     def _from_results(self) -> bool:
-        results = {}
-        for einsum in self.cascade.einsums:
-            if not any(_unknown_names(index, self.known) for index in einsum.output.indices):
-                results[einsum.name] = tuple(self._size(index) for index in einsum.output.indices)
+        results: dict[str, tuple[int, ...]] = {}
+        for name in self.cascade.produced:
+            outputs = [einsum.output for einsum in self.cascade.einsums if einsum.name == name]
+            if not any(_unknown_names(index, self.known) for output in outputs for index in output.indices):
+                sizes = [[self._size(index) for index in output.indices] for output in outputs]
+                results[name] = tuple(map(max, zip(*sizes, strict=True)))
         return self._from_dimensions(self.uses, results)
 
     def _from_dimensions(self, uses: Mapping[tuple[str, int], list[Index]], shapes: Shapes) -> bool:

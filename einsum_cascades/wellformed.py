@@ -174,16 +174,19 @@ def _order(statements: Sequence[Statement], position: int) -> Iterator[Problem]:
 
 
 def _is_current(access: Access, update: Access) -> bool:
-    """Whether a read before the update needs only values that exist: `RM[h,m1,p]` or `RM[h,0,p]`."""
-    for read, written in zip(access.indices, update.indices, strict=False):
-        if written.step is None or written.step[1] <= 0:
-            continue
-        rank, offset = written.step
-        fixed = _fixed(read)
-        current = read.step is not None and read.step[0] == rank and read.step[1] < offset
-        if not (current or (fixed is not None and fixed < offset)):
-            return False
-    return True
+    """Whether a read before the update needs only values that exist: `RM[h,m1,p]`, `RM[h,0,p]`; `T[i,j+1]` of
+    `T[i+1,j+1]`: earlier along one rank, not ahead along any."""
+    behind = [_behind(read, *written.step) for read, written in zip(access.indices, update.indices, strict=False)
+              if written.step is not None and written.step[1] > 0]
+    return all(steps is not None and steps >= 0 for steps in behind) and any(behind)
+
+
+def _behind(read: Index, rank: str, offset: int) -> int | None:
+    """Steps by which a read stays behind the value written at `rank+offset`; None where that cannot be told."""
+    fixed = _fixed(read)
+    if fixed is not None:
+        return offset - fixed
+    return offset - read.step[1] if read.step is not None and read.step[0] == rank else None
 
 
 def _final_of_no_state(statement: Statement, access: Access, column: int) -> Iterator[Problem]:
