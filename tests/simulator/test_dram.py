@@ -86,5 +86,5 @@ def test_bad_streams_are_refused() -> None:
         read_stream(HBM2, np.array([], dtype=np.int64))
     with pytest.raises(CascadeSimError, match="gap must be at least 0"):
         read_stream(HBM2, np.array([0]), gap=-1)
-    with pytest.raises(CascadeSimError, match="did you mean 'hbm2'"):
-        standard("hbm")
+    with pytest.raises(CascadeSimError, match="did you mean 'lpddr5'"):
+        standard("lpdr5")
