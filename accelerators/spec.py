@@ -10,7 +10,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from cascadesim.einsum_cascades.schema import Positive, PositiveFloat, Spec
+from cascadesim.einsum_cascades.schema import NonNegativeFloat, Positive, PositiveFloat, Spec
 
 
 class Operations(Spec):
@@ -97,7 +97,7 @@ class SpatialArray(Spec):
     vector_array: VectorArray
     global_buffer: Buffer
     dram: Dram
-    leakage_w_per_um2: float = 0.0
+    leakage_w_per_um2: NonNegativeFloat = 0.0
 
     @property
     def buffer_words(self) -> int:

@@ -1,0 +1,112 @@
+"""Finding accelerators: short names, folder/preset, files; every wrong input gets one clear answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cascadesim.accelerators.catalogue import folders, load, preset_names, presets
+from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError, UnknownNameError
+
+
+def test_a_preset_is_loaded_by_its_name() -> None:
+    accelerator = load("fusemax")
+    assert accelerator.name == "fusemax"
+    assert accelerator.clock_hz == 940e6
+
+
+def test_every_published_configuration_is_there_in_both_sizes() -> None:
+    published = {"unfused", "flat", "fusemax-cascade", "fusemax-architecture", "fusemax"}
+    assert published | {f"{name}-edge" for name in published} <= set(preset_names())
+
+
+def test_folder_and_preset_is_the_same_accelerator() -> None:
+    assert load("fusemax/fusemax") == load("fusemax")
+
+
+def test_every_folder_with_presets_is_an_accelerator() -> None:
+    assert {name.split("/")[0] for name in presets()} == set(folders())
+    assert {"flat", "fusemax"} <= set(folders())
+
+
+def test_a_setting_changes_one_field() -> None:
+    small = load("fusemax", ["pe_array.rows=64", "pe_array.columns=64", "vector_array.lanes=64"])
+    lanes = {unit.name: unit.lanes for unit in small.units}
+    assert lanes["array_2d"] == 64 * 64
+    assert lanes["array_1d"] == 64
+
+
+def test_a_file_is_loaded_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(presets()["fusemax/fusemax"].read_text(encoding="utf-8"), encoding="utf-8")
+    accelerator = load(str(path))
+    assert accelerator.name == "mine.yaml"
+    assert accelerator.units == load("fusemax").units
+
+
+def test_a_typing_error_is_answered_with_the_nearest_name() -> None:
+    with pytest.raises(UnknownNameError, match="no architecture 'fusmax'; did you mean 'fusemax'"):
+        load("fusmax")
+
+
+def test_an_unknown_name_is_answered_with_all_names() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        load("qqqqqqqq")
+    assert all(name in str(caught.value) for name in preset_names())
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("pe_array.rows=0", "pe_array.rows: should be greater than 0 (got 0)"),
+        ("pe_array.rows=many", "pe_array.rows: should be a valid integer (got 'many')"),
+        ("pe_array.row=4", "pe_array.row: unknown field; did you mean 'rows'?"),
+        ("clock_mhz=940", "clock_mhz: unknown field; did you mean 'clock_hz'?"),
+        ("clock_hz.fast=1", "--set clock_hz.fast=1: 'clock_hz' is a value, not a group of fields"),
+        ("pe_array.rows", "--set pe_array.rows: expected dotted.field=value"),
+        ("pe_array=7", "pe_array: "),
+        ("architecture=fusmax", "architecture: no accelerator 'fusmax'; did you mean 'fusemax'?"),
+        ("architecture=[fusemax]", "architecture: no accelerator ['fusemax']"),
+    ],
+)
+def test_a_wrong_setting_names_its_field(setting: str, problem: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load("fusemax", [setting])
+    assert problem in str(caught.value)
+
+
+def test_all_problems_of_a_file_are_told_at_once() -> None:
+    with pytest.raises(SpecError) as caught:
+        load("fusemax", ["pe_array.rows=0", "word_bytes=two", "clock_mhz=940"])
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "wrong.yaml: expected fields (name: value), got NoneType"),
+        ("- 1\n", "wrong.yaml: expected fields (name: value), got list"),
+        ("a: [1\n", "wrong.yaml: not valid YAML: line "),
+        ("clock_hz: 1\n", "wrong.yaml: architecture: missing; known: "),
+        ("architecture: 5\n", "wrong.yaml: architecture: no accelerator 5"),
+        ("architecture: fusemax\n", "wrong.yaml: clock_hz: missing"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SpecError) as caught:
+        load(str(path))
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nowhere.yaml", "nowhere/else.YML"])
+def test_a_file_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(SpecError, match="cannot be read"):
+        load(name)
+
+
+def test_every_error_is_of_the_one_family() -> None:
+    assert issubclass(SpecError, CascadeSimError)
+    assert issubclass(UnknownNameError, CascadeSimError)
