@@ -6,6 +6,7 @@ composition of traffic and latency as the FuseMax artifact has it (spec 5.5).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +25,13 @@ from cascadesim.accelerators.flat.words import (
     QK_TENSORS,
     STATIONARITIES,
     Floats,
+    accumulates_by_stationarity,
     contraction_cycles,
     contraction_table,
     softmax_cycles,
     softmax_table,
     spilled,
-)  # fmt: skip
+)
 from cascadesim.einsum_cascades.ir import Einsum
 
 Bits = NDArray[np.bool_]
@@ -172,9 +174,18 @@ class Blockings:
         return share
 
     def _contraction(self, einsum: Einsum, tensors: tuple[str, ...], choices: Choices, share: Floats) -> Words:
+        return Words(*np.sum(list(self._by_tensor(einsum, tensors, choices, share)), axis=0).T)
+
+    def _by_tensor(
+        self, einsum: Einsum, tensors: tuple[str, ...], choices: Choices, share: Floats
+    ) -> Iterator[Floats]:
+        """Words of each tensor, a row per dataflow. What is in the buffer spills, waiting partial sums included."""
         table = contraction_table(self.case, self.roles, einsum, self.sizes)
-        parts = [_tensor_words(table[:, :, i], name, choices, share) for i, name in enumerate(tensors)]
-        return Words(*np.sum(parts, axis=0).T)
+        for position, tensor in enumerate(tensors):
+            kept, stationarity = choices.kept(tensor), choices.stationarity(tensor)
+            words = table[choices.size, stationarity, position, kept.astype(int)]
+            waits = accumulates_by_stationarity(self.case, self.roles, einsum, tensor)[stationarity]
+            yield spilled(words, share * (kept | waits))
 
     def _softmax(self, choices: Choices, share: Floats) -> Words:
         """Scores spill in proportion where they are kept; where they are not, they pass through DRAM whole."""
@@ -187,10 +198,9 @@ class Blockings:
         """Tensor -> words read and written by the contractions, of the first of `choices`."""
         found = {}
         for einsum, tensors in ((self.roles.scores, QK_TENSORS), (self.roles.output, AV_TENSORS)):
-            table = contraction_table(self.case, self.roles, einsum, self.sizes)
-            for position, tensor in enumerate(tensors):
-                words = _tensor_words(table[:, :, position], tensor, choices, costs.spilled)[0]
-                found[tensor] = (float(words[DRAM_READ]), float(words[DRAM_WRITE]))
+            by_tensor = self._by_tensor(einsum, tensors, choices, costs.spilled)
+            for tensor, words in zip(tensors, by_tensor, strict=True):
+                found[tensor] = (float(words[0, DRAM_READ]), float(words[0, DRAM_WRITE]))
         return found
 
     def footprint_words(self, choices: Choices) -> Floats:
@@ -213,9 +223,3 @@ class Blockings:
             ])  # fmt: skip
             total = total + np.where(choices.kept(tensor), 0.0, words[choices.size, choices.stationarity(tensor)])
         return total
-
-
-def _tensor_words(table: Floats, tensor: str, choices: Choices, share: Floats) -> Floats:
-    """Words of one tensor, a row per dataflow, from its part of a table (size, stationarity, location, column)."""
-    kept = choices.kept(tensor)
-    return spilled(table[choices.size, choices.stationarity(tensor), kept.astype(int)], share * kept)

@@ -77,6 +77,11 @@ def _on_chip(tensor: str) -> str:
     return f"{tensor} on chip"
 
 
+def accumulates_by_stationarity(case: Case, roles: Roles, einsum: Einsum, tensor: str) -> NDArray[np.bool_]:
+    orders = QK_LOOPS if einsum is roles.scores else AV_LOOPS
+    return np.array([_accumulates(case, roles, einsum, orders[name], tensor) for name in STATIONARITIES])
+
+
 def _accumulates(case: Case, roles: Roles, einsum: Einsum, order: LoopOrder, tensor: str) -> bool:
     """Whether partial sums of an output wait in the buffer, so that only finished ones leave the chip.
 
