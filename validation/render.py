@@ -137,7 +137,8 @@ def outcome(verdict: Verdict) -> str:
 def where(cell: Cell) -> str:
     """The cell by the values of its row that tell it apart, its line, and its column."""
     names = [_named(name, cell.row.get(name)) for name in ("platform", "architecture", "baseline", "workload",
-                                                            "sequence_length", "pe_array_dim", "quantity", "statistic")
+                                                            "sequence_length", "pe_array_dim", "quantity", "statistic", "case",
+                                                            "use_case", "gpu", "window", "stride")
              if cell.row.get(name) is not None]  # fmt: skip
     return " ".join([*names, f"({cell.column}, line {cell.row.line})"])
 
