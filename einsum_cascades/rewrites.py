@@ -14,6 +14,7 @@ from functools import reduce
 from cascadesim.einsum_cascades import affine
 from cascadesim.einsum_cascades.affine import index_text
 from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.expressions import EXTENT
 from cascadesim.einsum_cascades.ir import (
     Access,
     Apply,
@@ -79,7 +80,7 @@ def _split_names(cascade: Cascade, rank: str, inner_extent: str) -> _Split:
         raise UnknownNameError(f"rank of {cascade.name}", rank, cascade.ranks)
     names = _Split(rank, f"{rank}1", inner_extent.lower())
     for name in (names.outer, names.inner):
-        if name in cascade.ranks or name == rank or inner_extent != inner_extent.upper():
+        if name in cascade.ranks or name == rank or not EXTENT.fullmatch(inner_extent):
             raise CascadeSimError(f"{cascade.name}: cannot split '{rank}' into '{names.outer}' and '{names.inner}': "
                                   f"give an extent such as {rank.upper()}0 whose letters are not in use")
     if names.inner == names.outer:

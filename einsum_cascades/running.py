@@ -116,6 +116,10 @@ class _Chain:
         for einsum in inside:
             yield from self._running(einsum)
         yield from self._corrections()
+        for name in self.sums:
+            if name in self.cascade.outputs:
+                result = self.cascade.einsum(name).output
+                yield Einsum(result, "add", self._final(result))
         for einsum in after:
             yield replace(einsum, expression=rebuilt(einsum.expression, self._final))
 
@@ -188,7 +192,7 @@ class _Chain:
             return replace(access, tensor=self._name(self.cascade.einsum(access.tensor), "local"))
         return access
 
-    def _final(self, access: Access) -> Expression:
+    def _final(self, access: Access) -> Access:
         """A read after the pass: the state after the last step."""
         if access.tensor == self.maximum.name or access.tensor in self.sums:
             maker = self.cascade.einsum(access.tensor)
