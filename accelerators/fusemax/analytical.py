@@ -24,7 +24,7 @@ from cascadesim.einsum_cascades.ir import Cascade
 
 Floats: TypeAlias = NDArray[np.float64]  # whole numbers too: exact up to 2^53, and faster than integers
 
-_CHUNK = 1 << 13  # points at a time: their intermediate arrays stay in the cache
+_CHUNK = 1 << 15  # points at a time: their intermediate arrays stay in the cache
 
 
 @dataclass(frozen=True)
