@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.blocking import Blocking, Product, blockings, even_blocks, published_blocking
-from cascadesim.accelerators.linear import fastest_blocking, linear_actions, plan_linear
+from cascadesim.accelerators.blocking import Product
+from cascadesim.accelerators.linear import fastest_blocking, plan_linear
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import Accounting, Phase, Plan
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.lowering import linear
 from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.transformer import LINEAR, RMS_NORM
+from cascadesim.einsum_cascades.transformer import RMS_NORM
 from cascadesim.simulator.engine import run
 
 CLOCK_HZ = 940e6
@@ -115,30 +115,12 @@ def test_registers_of_linear_layers_may_have_16_entries(array: Callable[..., Spa
     assert energies[0] == energies[1]
 
 
-def test_refetches_follow_from_the_buffer(fusemax: SpatialArray, flat: SpatialArray) -> None:
-    """XLM, down: 65536 x 8192 x 2048 in 2^23 words. Rows of 8192 words: 768 fit beside 256 columns of weights, the
-
-    next power-of-two split of 65536 below that is 512 rows: R = 128. In 2^24 words 1024 rows fit: R = 64.
-    """
-    down = Product(rows=64 * K, depth=8192, columns=2048)
-    assert published_blocking(down, fusemax).reads_of_weights == 128
-    assert published_blocking(down, flat).reads_of_weights == 64
-    assert published_blocking(Product(64 * K, 768, 3072), fusemax).reads_of_weights == 1
-
-
 def test_partial_tiles_cost_whole_ones(fusemax: SpatialArray) -> None:
     """257 rows are 2 tiles, 300 columns are 2 tiles: 4 tiles of depth 512 for 257 * 300 useful outputs."""
     array_2d = only_phase(plan_linear(linear("z", 257, 512, 300), fusemax, "physical")).activities[0]
     assert array_2d.cycles == 4 * 512
     assert array_2d.occupancy == pytest.approx(257 * 300 / (4 * 256 * 256))
     assert array_2d.operations == {"mac": 257 * 300 * 512}
-
-
-def test_a_long_product_lies_along_the_long_side(array: Callable[..., SpatialArray]) -> None:
-    """32 x 256 outputs on 256 rows x 32 columns: turned they are one tile, upright they would be eight."""
-    tall = array(256, 32)
-    (tiles, *_) = blockings(Product(32, 100, 256), tall)
-    assert (tiles.tile_rows, tiles.tile_columns, tiles.steps) == (32, 256, 100)
 
 
 def test_decode_is_bound_by_its_weights(fusemax: SpatialArray) -> None:
@@ -178,56 +160,9 @@ def test_a_million_tiles_are_a_short_stream(fusemax: SpatialArray) -> None:
     assert run(program).cycles <= 1.001 * cycles_of(plan)
 
 
-def test_outputs_stay_where_rows_of_full_depth_do_not_fit(array: Callable[..., SpatialArray]) -> None:
-    """32 x 32 array, 512 KiB: a row tile of depth 14336 alone has 917 KiB."""
-    edge = array(32, capacity_bytes=2**19, bandwidth_bytes_per_s=50.0 * 2**30)
-    blocking = fastest_blocking("Z", Product(4096, 14336, 4096), edge)
-    assert blocking.resident == "outputs"
-    assert blocking.depth_blocks > 1
-    words = _resident_words(blocking)
-    assert words <= edge.buffer_words
-
-
-def _resident_words(blocking: Blocking) -> int:
-    """What the buffer holds at once: the resident part and two streamed tiles or slices."""
-    product = blocking.product
-    row_tile, column_tile = min(blocking.tile_rows, product.rows), min(blocking.tile_columns, product.columns)
-    if blocking.resident == "weights":
-        return product.depth * (product.columns + 2 * row_tile)
-    height = min(blocking.rows_per_block * blocking.tile_rows, product.rows)
-    if blocking.resident == "rows":
-        return product.depth * (height + 2 * column_tile)
-    width = min(blocking.columns_per_block * blocking.tile_columns, product.columns)
-    return height * width + 2 * blocking.depth_per_block * (height + width)
-
-
 products = st.builds(
-    Product,
-    rows=st.integers(1, 700),
-    depth=st.integers(1, 900),
-    columns=st.integers(1, 700),
-    copies=st.integers(1, 5),
+    Product, rows=st.integers(1, 700), depth=st.integers(1, 900), columns=st.integers(1, 700), copies=st.integers(1, 5)
 )
-
-
-@settings(deadline=None)
-@given(products, st.sampled_from((2**13, 2**15, 2**17, 2**21)))
-def test_a_blocking_fits_and_moves_what_the_counts_say(
-    array: Callable[..., SpatialArray], product: Product, capacity_bytes: int
-) -> None:
-    """Three ways to the same traffic: the blocking, the counting engine, the steps of the pipeline."""
-    spec = array(32, 16, capacity_bytes=capacity_bytes)
-    operation = linear("z", product.rows, product.depth, product.columns, product.copies)
-    plan = plan_linear(operation, spec, "physical")
-    for blocking in blockings(product, spec):
-        assert _resident_words(blocking) <= spec.buffer_words
-        assert blocking.dram_words >= product.least_words
-        actions = linear_actions(LINEAR.einsums[0], blocking, "physical")
-        assert actions.dram_words == blocking.dram_words
-        assert actions.register_reads_2d >= 2 * product.macs  # both operands, and most sums
-        assert actions.global_buffer_read_words >= product.copies * product.depth * (product.rows + product.columns)
-    chosen = fastest_blocking("Z", product, spec)
-    assert plan.traffic.total_bytes == chosen.dram_words * spec.word_bytes
 
 
 @settings(deadline=None, max_examples=40)
@@ -256,27 +191,14 @@ def test_whole_cycles_on_the_channel_are_right_to_a_thousandth(
     assert exact <= busy["load"] + busy["store"] <= 1.001 * exact
 
 
-@given(st.integers(1, 10_000), st.integers(1, 300))
-def test_blocks_are_equal_or_as_few_as_fit(tiles: int, fits: int) -> None:
-    blocks = even_blocks(tiles, fits)
-    assert ceil(tiles / blocks) <= fits
-    assert tiles % blocks == 0 or blocks == ceil(tiles / fits)
-    assert blocks < 2 * ceil(tiles / fits)
+def test_what_does_not_bound_is_left_as_published(fusemax: SpatialArray, array: Callable[..., SpatialArray]) -> None:
+    """XLM, down: 16.8 million cycles on the array; rows resident (R = 128) move 5.6 GB.
 
-
-def test_published_blocks_of_powers_of_two_are_powers_of_two() -> None:
-    """XLM, up, 256 row tiles of which 14 fit: 19 blocks at least, 32 equal ones."""
-    assert even_blocks(256, 14) == 32
-
-
-def test_a_buffer_too_small_for_any_tile_is_refused(array: Callable[..., SpatialArray]) -> None:
-    with pytest.raises(CascadeSimError, match=r"global_buffer\.capacity_bytes: 4096 bytes hold no tile .* 256 x 256"):
-        plan_linear(linear("z", 512, 512, 512), array(256, capacity_bytes=4096), "physical")
-
-
-def test_the_published_rule_is_for_whole_tiles(fusemax: SpatialArray) -> None:
-    with pytest.raises(CascadeSimError, match=r"r of a linear layer must be a multiple .* got r=100, n=256; use --acc"):
-        plan_linear(linear("z", 100, 512, 256), fusemax, "artifact")
+    That is 12.3 million cycles at 400 GiB/s, so they stay, as published; 24.7 million at 200 GiB/s: outputs do.
+    """
+    down = Product(65536, 8192, 2048)
+    assert fastest_blocking("Z", down, fusemax).resident == "rows"
+    assert fastest_blocking("Z", down, array(bandwidth_bytes_per_s=200.0 * 2**30)).resident == "outputs"
 
 
 def test_artifact_accounting_has_no_cycle_level_form(fusemax: SpatialArray) -> None:
