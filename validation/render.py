@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 SCHEMA = "cascadesim.validation/1"
 REPORTED = "reported"
 ROUNDING = 1e-12
+NAMING = (  # columns that tell a row apart for a reader
+    "platform", "architecture", "baseline", "workload", "sequence_length", "pe_array_dim", "quantity", "statistic",
+    "case", "use_case", "gpu", "window", "stride",
+)  # fmt: skip
 
 
 def as_json(verdicts: Sequence[Verdict]) -> str:
@@ -136,10 +140,7 @@ def outcome(verdict: Verdict) -> str:
 
 def where(cell: Cell) -> str:
     """The cell by the values of its row that tell it apart, its line, and its column."""
-    names = [_named(name, cell.row.get(name)) for name in ("platform", "architecture", "baseline", "workload",
-                                                            "sequence_length", "pe_array_dim", "quantity", "statistic", "case",
-                                                            "use_case", "gpu", "window", "stride")
-             if cell.row.get(name) is not None]  # fmt: skip
+    names = [_named(name, value) for name in NAMING if (value := cell.row.get(name)) is not None]
     return " ".join([*names, f"({cell.column}, line {cell.row.line})"])
 
 

@@ -13,7 +13,8 @@ from cascadesim.validation.compare import Verdict, compare
 from cascadesim.validation.gna_oracle import parse_oracle
 
 # 8 tokens, window 4, stride 4, tiles of 4: two blocks. Two query tiles, each visits the one key tile of its block.
-CONFIG = {"layout": [8], "window": [4], "stride": [4], "dilation": [1], "causal": [False], "q_tile": [4], "kv_tile": [4]}
+CONFIG = {"layout": [8], "window": [4], "stride": [4], "dilation": [1], "causal": [False], "q_tile": [4],
+          "kv_tile": [4]}  # fmt: skip
 STATIC = {"per_q_tile": [1, 1], "total": 2, "max": 1, "bound": 2.0, "worst_bound": 2.0, "efficiency": 1.0}
 RESULT = {"tokens": 8, "attended_pairs": 32, "flop_bound": 2.0, "dense_tile_pairs": 4, "multidim_static": STATIC,
           "block_sparse": True}  # fmt: skip
