@@ -205,21 +205,33 @@ class Blockings:
 
     def footprint_words(self, choices: Choices) -> Floats:
         """What a dataflow asks of the buffer: the block of scores (weights take its place), what stays, what passes."""
-        blocks = [self.case.blocks(size, self.case.spec.pe_array.columns) for size in self.sizes]
-        scores = np.array([float(block.points.max()) for block in blocks])[choices.size]
-        total = np.where(choices.kept("QK") | choices.kept("A"), scores, 0.0)
-        for tensor in ("Q", "K", "V", "AV"):
-            kept = np.array([float(kept_words(self.case, tensor, self.rows(i))) for i in range(len(self.sizes))])
-            total = total + choices.kept(tensor) * kept[choices.size]
-        return total + self.staged_words(choices)
+        total = np.where(choices.kept("QK") | choices.kept("A"), self._kept("QK")[choices.size], 0.0)
+        for tensor in TENSORS:
+            kept = 0.0 if tensor in ("QK", "A") else self._kept(tensor)[choices.size]
+            total = total + np.where(choices.kept(tensor), kept, self._staged(tensor, choices))
+        return total
 
-    def staged_words(self, choices: Choices) -> Floats:
-        """Room for tensors on their way: what no dataflow can do without."""
+    def least_words(self, choices: Choices) -> Floats:
+        """What it cannot do without, however much spills: tiles on their way, or less where all of it is less."""
         total = np.zeros(len(choices.qk))
         for tensor in TENSORS:
-            words = np.array([
-                [float(staged_words(self.case, tensor, name, self.rows(i))) for name in STATIONARITIES]
-                for i in range(len(self.sizes))
-            ])  # fmt: skip
-            total = total + np.where(choices.kept(tensor), 0.0, words[choices.size, choices.stationarity(tensor)])
+            staged = self._staged(tensor, choices)
+            least = np.minimum(staged, self._kept(tensor)[choices.size])
+            total = total + np.where(choices.kept(tensor), least, staged)
         return total
+
+    def _kept(self, tensor: str) -> Floats:
+        """Words of a tensor that stays, by block size; of the largest block where blocks differ."""
+        if tensor in ("QK", "A"):
+            blocks = [self.case.blocks(size, self.case.spec.pe_array.columns) for size in self.sizes]
+            return np.array([float(block.points.max()) for block in blocks])
+        return np.array([float(kept_words(self.case, tensor, self.rows(i))) for i in range(len(self.sizes))])
+
+    def _staged(self, tensor: str, choices: Choices) -> Floats:
+        """Words of a tensor on its way, a row per dataflow."""
+        words = np.array([
+            [float(staged_words(self.case, tensor, name, self.rows(i))) for name in STATIONARITIES]
+            for i in range(len(self.sizes))
+        ])  # fmt: skip
+        found: Floats = words[choices.size, choices.stationarity(tensor)]
+        return found

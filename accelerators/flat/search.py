@@ -57,7 +57,7 @@ def search(case: Case, roles: Roles, pins: Pins) -> Chosen:
     """Raises CascadeSimError if no dataflow satisfies the pins, or if not even the tiles on their way fit."""
     blocks = Blockings(case, roles, tuple(_sizes(case, pins)))
     choices = _choices(pins, len(blocks.sizes))
-    fits = np.flatnonzero(blocks.staged_words(choices) <= case.spec.buffer_words)
+    fits = np.flatnonzero(blocks.least_words(choices) <= case.spec.buffer_words)
     if not len(fits):
         raise CascadeSimError(_nothing_fits(case, pins))
     costs = blocks.costs(choices)

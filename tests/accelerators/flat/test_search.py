@@ -1,0 +1,109 @@
+"""The choice of a dataflow: never worse than any other, obedient to pins, no worse with more buffer."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.flat.accelerator import Flat
+from cascadesim.accelerators.flat.dataflow import Dataflow
+from cascadesim.accelerators.flat.nests import Case
+from cascadesim.accelerators.flat.published import compare_with_published, published_dataflow, published_dataflows
+from cascadesim.accelerators.flat.roles import roles
+from cascadesim.accelerators.flat.search import Chosen, evaluate, search
+from cascadesim.accelerators.flat.spec import TENSORS, FlatArray, Pins
+from cascadesim.accelerators.flat.words import STATIONARITIES
+from cascadesim.accelerators.fusemax.mapping import AttentionShape
+from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.masks import CAUSAL, FULL
+
+ROLES = roles(ATTENTION_3PASS)
+
+
+def spec(name: str = "flat", *changes: str) -> FlatArray:
+    return cast(Flat, load(name, changes)).spec
+
+
+def cost(chosen: Chosen) -> tuple[float, float]:
+    return float(chosen.costs.bound_cycles(chosen.case.spec)[0]), float(chosen.costs.dram_words[0])
+
+
+def everything_on_chip(rows: int, granularity: str = "head") -> Dataflow:
+    return Dataflow(frozenset(TENSORS), "output", "output", granularity, rows)  # type: ignore[arg-type]
+
+
+def test_a_head_that_fits_is_moved_once() -> None:
+    # 512 x 512 scores of 64-wide heads: Q, K, V, AV once is the least there is, and QK + softmax + AV fit 32 MiB
+    found = search(Case(AttentionShape(1, 512, 512, 64, 64), spec()), ROLES, Pins())
+    assert cost(found)[1] == 4 * 512 * 64
+    assert found.costs.spilled[0] == 0
+
+
+@pytest.mark.parametrize(("length", "causal"), [(300, False), (700, True)])
+def test_the_search_finds_the_best_of_all_dataflows(length: int, causal: bool) -> None:
+    small = spec("flat-edge", "global_buffer.capacity_bytes=32768")
+    case = Case(AttentionShape(2, length, length, 48, 40, mask=CAUSAL if causal else FULL), small)
+    best = cost(search(case, ROLES, Pins()))
+    for bits in product((False, True), repeat=5):  # scores and weights together, as in every published row
+        kept = frozenset(name for names, bit in zip(("Q", "K", "QK A", "V", "AV"), bits, strict=True) if bit
+                         for name in names.split())  # fmt: skip
+        for qk, av in product(STATIONARITIES, repeat=2):
+            found = evaluate(case, ROLES, Dataflow(kept, qk, av, "row", 64))
+            if found.blocks.least_words(found.choice)[0] <= small.buffer_words:
+                assert best <= tuple(value * (1 + 1e-9) for value in cost(found))
+
+
+@pytest.mark.parametrize("name", ["flat", "flat-edge"])
+def test_the_search_is_never_worse_than_what_flat_published(name: str) -> None:
+    rows = compare_with_published(spec(name), ROLES)
+    assert len(rows) == 24
+    assert {row.verdict for row in rows} <= {"faster", "equally fast, less traffic", "equal"}
+    # it need not be the same dataflow: with 1M tokens FLAT fetches K and V once per 1024 rows, 8192 rows fit as well
+    longest = rows[11]
+    assert longest.length == 2**20
+    assert longest.searched.rows > longest.published.rows
+
+
+@pytest.mark.parametrize("key", list(published_dataflows()))
+def test_the_capacity_rule_gives_the_published_share_that_spills(key: tuple[int, int, int, int]) -> None:
+    side, _, head_size, length = key
+    array = spec("flat" if side == 256 else "flat-edge")
+    case = Case(AttentionShape(1, length, length, head_size, head_size), array, exact=True)
+    published = published_dataflows()[key]
+    assert published_dataflow(case) == published.dataflow
+    found = evaluate(case, ROLES, published.dataflow)
+    assert found.costs.spilled[0] == pytest.approx(published.spilled_share, abs=1e-12)
+
+
+def test_pins_are_respected() -> None:
+    pinned = spec(
+        "flat", "dataflow.location.K=off_chip", "dataflow.qk_stationarity=output", "dataflow.granularity=row",
+        "dataflow.rows=512",
+    )  # fmt: skip
+    found = search(Case(AttentionShape(1, 2048, 2048, 64, 64), pinned), ROLES, pinned.dataflow).dataflow
+    assert "K" not in found.on_chip
+    assert (found.qk_stationarity, found.granularity, found.rows) == ("output", "row", 512)
+
+
+@settings(max_examples=25, deadline=None)
+@given(tensor=st.sampled_from(TENSORS), place=st.sampled_from(["on_chip", "off_chip"]), length=st.integers(1, 900))
+def test_a_pin_can_only_cost(tensor: str, place: str, length: int) -> None:
+    pinned = spec("flat-edge", f"dataflow.location.{tensor}={place}")
+    case = Case(AttentionShape(1, length, length, 32, 32), pinned)
+    bound = search(case, ROLES, pinned.dataflow)
+    assert (tensor in bound.dataflow.on_chip) == (place == "on_chip")
+    assert cost(search(case, ROLES, Pins())) <= cost(bound)
+
+
+@settings(max_examples=25, deadline=None)
+@given(length=st.integers(1, 3000), depth=st.integers(1, 130), kib=st.integers(32, 600))
+def test_more_buffer_never_costs_cycles(length: int, depth: int, kib: int) -> None:
+    shape = AttentionShape(1, length, length, depth, depth)
+    arrays = [spec("flat-edge", f"global_buffer.capacity_bytes={size * 1024}") for size in (kib, 2 * kib)]
+    small, large = (search(Case(shape, array), ROLES, Pins()) for array in arrays)
+    assert cost(large)[0] <= cost(small)[0] * (1 + 1e-9)
