@@ -1,0 +1,55 @@
+"""Cascades by name, in files, and what is said when there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cascadesim.einsum_cascades import catalogue
+from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.catalogue import cascade_names, find
+from cascadesim.einsum_cascades.errors import NotationError, SpecError, UnknownNameError
+
+
+def test_a_cascade_is_found_by_its_name() -> None:
+    assert find("attention-1pass") is ATTENTION_1PASS
+
+
+def test_names_are_sorted_and_each_names_one_cascade() -> None:
+    names = cascade_names()
+    assert list(names) == sorted(set(names))
+    assert all(find(name).name == name for name in names)
+
+
+def test_constants_of_all_modules_are_listed_and_no_two_share_a_name() -> None:
+    modules = list(catalogue._modules())
+    assert "cascadesim.einsum_cascades.transformer" in modules
+    text = "".join((Path(catalogue.__file__).parent / f"{name.rpartition('.')[2]}.py").read_text() for name in modules)
+    assert text.count(' = cascade("') == len(cascade_names())
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.cascade"
+    path.write_text("Y[i] = X[i] * X[i]\n")
+    assert find(str(path)).name == "mine"
+    assert find(path).inputs == ("X",)
+
+
+def test_an_unknown_name_gets_a_suggestion() -> None:
+    with pytest.raises(UnknownNameError, match="no cascade 'atention-1pass'; did you mean 'attention-1pass'?"):
+        find("atention-1pass")
+
+
+def test_a_missing_file_gets_one_line() -> None:
+    with pytest.raises(SpecError, match=r"nowhere\.cascade: cannot be read: No such file"):
+        find("nowhere.cascade")
+
+
+def test_all_typos_of_a_file_are_reported(tmp_path: Path) -> None:
+    path = tmp_path / "mine.cascade"
+    path.write_text("GM[r] mean= X[r,d]\nSN[r,d] = exp(X[r,d] - GM[r)\nY[r] = sume(SN[r,d])\n")
+    with pytest.raises(NotationError) as caught:
+        find(path)
+    assert [line.split(":")[0] for line in str(caught.value).splitlines() if line.startswith("mine, ")] == [
+        "mine, line 1", "mine, line 2", "mine, line 3"]
