@@ -57,6 +57,8 @@ def verdicts_of(names: tuple[str, ...], data: Path | None = None) -> tuple[Verdi
     chosen = suites.find_suites(names)
     tables = [suites.own_data(suite) if data is None else suites.other_data(suite, data) for suite in chosen]
     _name_unread(tables, data)
+    for suite, table in zip(chosen, tables, strict=True):
+        _name_left_out(suite.name, table)
     return tuple(verdict for suite, table in zip(chosen, tables, strict=True)
                  for verdict in compare(suite, table, suites.cited_source(suite, table, data),
                                         suites.calibrations(suite, table)))
@@ -67,6 +69,14 @@ def _name_unread(tables: Sequence[Table], data: Path | None) -> None:
     unread = [set(table.unread_columns) for table in tables]
     if data is not None and (names := set.intersection(*unread)):
         click.echo(f"validate: {data.name}: no suite reads the columns {', '.join(sorted(names))}", err=True)
+
+
+def _name_left_out(suite: str, table: Table) -> None:
+    """Rows that the suite cannot judge are counted, never dropped in silence."""
+    if table.left_out:
+        reasons = "; ".join(f"{rows} ({why})" for why, rows in table.left_out)
+        total = sum(rows for _, rows in table.left_out)
+        click.echo(f"validate: {suite}: {total} rows left out: {reasons}", err=True)
 
 
 def _print(verdicts: tuple[Verdict, ...], output_format: str) -> None:
