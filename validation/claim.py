@@ -27,8 +27,8 @@ class Claim:
 
     tolerance None: reported, not judged. measure: `deviation` is |predicted/measured - 1|; `shortfall` and `excess`
     count one side of it only. gate: what the tolerance bounds: the largest error, the median one, or the largest
-    |predicted - measured| (figures printed to a fixed number of decimals). fitted: a check that a constant still fits the cells it was fitted to, which scores
-    nothing (`calibration` keeps the two apart).
+    |predicted - measured| (figures printed to a fixed number of decimals). fitted: a check that a constant still fits
+    the cells it was fitted to, which scores nothing (`calibration` keeps the two apart).
     """
 
     name: str

@@ -24,7 +24,7 @@ from cascadesim.validation.layouts import (
 EXACT = 1e-9
 SAME_ARITHMETIC = "both are whole numbers over the same constants; what is left is the order of the operations"
 SAME_ENERGIES = "the CACTI energies of a buffer row are rounded to 0.1 pJ in one place, which leaves 2e-8 at most"
-THREE_DIGITS = "printed to two or three digits: half a unit of the last one is up to 0.51 %"
+THREE_DIGITS = "printed to two or three digits: half a unit of the last one is up to 0.51 % (one is cut: 1.2154, 1.21)"
 
 # The refetch factor of the unfused mapping was fitted to these rows' traffic, and their latency follows from it.
 FITTED: Selection = {"architecture": ("unfused",), "sequence_length": (length("256K"), length("1M"))}
@@ -36,6 +36,8 @@ CLOUD: Selection = {"platform": ("cloud",)}
 EDGE: Selection = {"platform": ("edge",)}
 BINDING: Selection = {"architecture": ("fusemax",)}
 SERIAL: Selection = {"architecture": ("fusemax-architecture",)}
+ONE_PASS: Selection = {"architecture": ("fusemax-cascade",)}
+FUSEMAX_FAMILY: Selection = {"architecture": ("fusemax", "fusemax-architecture", "fusemax-cascade")}
 
 FUSEMAX_ATTENTION = Suite(
     "fusemax-attention",
@@ -143,19 +145,35 @@ FUSEMAX_CYCLE = Suite(
             where=BINDING,
         ),
         Claim(
-            "fusemax: never faster than +Binding", "latency_s", EXACT, SAME_ARITHMETIC, where=BINDING,
-            measure="shortfall",
-        ),
-        Claim(
             "fusemax-architecture: latency against +Architecture", "latency_s", 0.01,
             "one tile at a time, the drain charged once per tile as published; one prologue besides", where=SERIAL,
         ),
         Claim(
-            "fusemax-architecture: never faster than +Architecture", "latency_s", EXACT, SAME_ARITHMETIC,
-            where=SERIAL, measure="shortfall",
+            "fusemax-cascade: latency against +Cascade", "latency_s", 0.01,
+            "the 1D array is always busy, so that only its first and last tiles differ", where=ONE_PASS,
         ),
-        Claim("DRAM traffic", "traffic_bytes", EXACT, SAME_ARITHMETIC,
-              where={"architecture": ("fusemax", "fusemax-architecture")}),
+        Claim(
+            "these three are never faster than published", "latency_s", EXACT, SAME_ARITHMETIC,
+            where=FUSEMAX_FAMILY, measure="shortfall",
+        ),
+        Claim(
+            "fusemax and fusemax-architecture: DRAM traffic", "traffic_bytes", EXACT, SAME_ARITHMETIC,
+            where={"architecture": ("fusemax", "fusemax-architecture")},
+        ),
+        Claim(
+            "flat: latency against FLAT", "latency_s", 0.03,
+            "the dataflow is searched here, and moves 2.7 % less where DRAM bounds the run",
+            where={"architecture": ("flat",)},
+        ),
+        Claim(
+            "unfused: latency, free of calibration", "latency_s", 0.01,
+            "each of three phases has a fill and a drain, which the published form has not",
+            where={"architecture": ("unfused",)}, unless=FITTED,
+        ),
+        Claim(
+            "energy, reported only", "energy_pj", None,
+            "registers of all PEs and every exponential are charged here; the published figures leave most out",
+        ),
     ),
     KEY,
 )  # fmt: skip
@@ -179,7 +197,8 @@ FLAT_DATAFLOW = Suite(
         Claim("cloud: energy", "energy_pj", 0.03, "32 pJ for each byte of traffic, so as close as that", where=CLOUD),
         Claim(
             "edge: DRAM traffic, reported only", "traffic_bytes", None,
-            "five rows of short sequences spill by a rule of FLAT's simulator that is not published", where=EDGE,
+            "seven rows spill by a rule of FLAT's simulator that is not published; the others agree to 1e-3",
+            where=EDGE,
         ),
         Claim("edge: latency, reported only", "latency_s", None, "bound by that traffic in some rows", where=EDGE),
     ),
@@ -197,7 +216,9 @@ FLAT_SEARCH = Suite(
             "our choice is never slower", "latency_s", EXACT,
             "FLAT's choice is among those searched, and latency comes first", measure="excess",
         ),
-        Claim("how much faster it is, reported only", "latency_s", None, "a gain has no tolerance", measure="shortfall"),
+        Claim(
+            "how much faster it is, reported only", "latency_s", None, "a gain has no tolerance", measure="shortfall",
+        ),
         Claim(
             "how much less traffic it has, reported only", "traffic_bytes", None, "a gain has no tolerance",
             measure="shortfall",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from cascadesim.validation.claim import Claim, Suite
@@ -22,7 +20,10 @@ from cascadesim.validation.suites import calibrations, find_suites, own_data, su
 from cascadesim.validation.table import Table
 
 CLAIMS = [pytest.param(suite, claim, id=f"{suite.name}: {claim.name}") for suite in suites() for claim in suite.claims]
-AS_SUITE: Callable[[Suite], str] = lambda suite: suite.name  # noqa: E731
+SUITES = [
+    pytest.param(suite, id=suite.name, marks=[pytest.mark.slow] if suite is FUSEMAX_CYCLE else [])
+    for suite in suites()
+]  # the cycle level of 65 rows takes seconds
 
 
 def judged(suite: Suite, *settings: str, rows: slice = slice(None)) -> dict[str, Verdict]:
@@ -32,7 +33,7 @@ def judged(suite: Suite, *settings: str, rows: slice = slice(None)) -> dict[str,
     return {verdict.claim.name: verdict for verdict in compare(suite, table, "own", calibrations(suite, own), settings)}
 
 
-@pytest.mark.parametrize("suite", suites(), ids=AS_SUITE)
+@pytest.mark.parametrize("suite", SUITES)
 def test_every_claim_holds(suite: Suite) -> None:
     failed = {name: f"{verdict.errors.maximum:.2e} at {verdict.worst}"
               for name, verdict in judged(suite).items() if not verdict.holds}  # fmt: skip
@@ -46,7 +47,7 @@ def test_the_suites_that_the_project_promises_are_there() -> None:
     assert [suite.name for suite in find_suites(["fusemax-linear", "fusemax-linear"])] == ["fusemax-linear"]
 
 
-@pytest.mark.parametrize("suite", suites(), ids=AS_SUITE)
+@pytest.mark.parametrize("suite", SUITES)
 def test_published_data_cites_its_source(suite: Suite) -> None:
     table = own_data(suite)
     assert table.rows
@@ -62,14 +63,14 @@ def test_a_tolerance_stands_beside_its_reason(suite: Suite, claim: Claim) -> Non
     assert claim.tolerance is None or 0 <= claim.tolerance < 0.2
 
 
-@pytest.mark.parametrize("suite", suites(), ids=AS_SUITE)
+@pytest.mark.parametrize("suite", SUITES)
 def test_claims_of_a_suite_have_names_of_their_own(suite: Suite) -> None:
     names = [claim.name for claim in suite.claims]
     assert len(set(names)) == len(names)
 
 
 def test_no_published_row_is_left_out_of_attention() -> None:
-    """65 rows: 5 configurations of 13; the 6 unfused ones of 256K and 1M (3 models) are calibration for traffic."""
+    """65 rows: 5 configurations of 13; the 4 unfused ones of 256K and 1M are calibration for traffic."""
     verdicts = judged(FUSEMAX_ATTENTION)
     fitted = next(verdict for verdict in verdicts.values() if verdict.claim.fitted)
     assert verdicts["energy"].errors.rows == len(own_data(FUSEMAX_ATTENTION).rows)
@@ -87,7 +88,8 @@ def test_a_slower_clock_fails_latency_and_leaves_traffic() -> None:
 
 
 def test_a_smaller_buffer_fails_traffic() -> None:
-    assert "DRAM traffic" in failing(FUSEMAX_LINEAR, "global_buffer.capacity_bytes=2097152")
+    """8 MiB: the feed-forward weights of XLM (32 MiB) and TrXL (8 MiB and a tile) are fetched more often."""
+    assert "DRAM traffic" in failing(FUSEMAX_LINEAR, "global_buffer.capacity_bytes=8388608")
 
 
 def test_registers_fail_energy_and_area() -> None:
@@ -105,10 +107,10 @@ def test_a_headline_moves_with_the_clock() -> None:
     assert "means over the 24 points, free of calibration" in failing(FUSEMAX_HEADLINES, "clock_hz=930000000.0")
 
 
+@pytest.mark.slow
 def test_the_cycle_level_may_neither_be_faster_nor_much_slower_than_published() -> None:
     too_fast, too_slow = (failing(FUSEMAX_CYCLE, f"clock_hz={clock}") for clock in ("941000000.0", "900000000.0"))
-    assert "fusemax: never faster than +Binding" in too_fast
-    assert "fusemax-architecture: never faster than +Architecture" in too_fast
+    assert "these three are never faster than published" in too_fast
     assert "fusemax: latency against +Binding" in too_slow
     assert "fusemax-architecture: latency against +Architecture" in too_slow
 

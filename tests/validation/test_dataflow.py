@@ -6,7 +6,7 @@ import pytest
 
 from cascadesim.einsum_cascades.errors import SpecError
 from cascadesim.validation.columns import length
-from cascadesim.validation.dataflow import choice, chosen, pins
+from cascadesim.validation.dataflow import choice, chosen, dataflow_of
 from cascadesim.validation.layouts import DATAFLOW, DATAFLOW_CHOICES
 from cascadesim.validation.table import Row, parse_table, published
 
@@ -20,23 +20,21 @@ def row(platform: str, model: str, size: str) -> Row:
 
 def test_a_row_of_results_takes_the_published_choice() -> None:
     """BERT of 8K on the cloud array: 1024 query rows at a time, scores on chip."""
-    assert pins(choice(row("cloud", "BERT", "8K"))) == (
-        "dataflow.location.Q=off_chip",
-        "dataflow.location.K=off_chip",
-        "dataflow.location.QK=on_chip",
-        "dataflow.location.A=on_chip",
-        "dataflow.location.V=off_chip",
-        "dataflow.location.AV=off_chip",
-        "dataflow.qk_stationarity=output",
-        "dataflow.av_stationarity=output",
-        "dataflow.granularity=row",
-        "dataflow.rows=1024",
+    found = dataflow_of(choice(row("cloud", "BERT", "8K")))
+    assert found.on_chip == {"QK", "A"}
+    assert (found.qk_stationarity, found.av_stationarity) == ("output", "output")
+    assert (found.granularity, found.rows) == ("row", 1024)
+
+
+def test_a_row_that_brings_a_dataflow_keeps_it() -> None:
+    text = (
+        "platform,models,seq_len,Q_loc,K_loc,QK_loc,A_loc,V_loc,AV_loc,QK_stationarity,AV_stationarity,"
+        "fusion_granularity,P1,proportion_spilled,mem_traffic_B,ideal_latency_s,actual_latency_s\n"
+        "cloud,BERT,8K,onchip,offchip,offchip,offchip,offchip,offchip,weight,input,row,256,0,1,1,1\n"
     )
-
-
-def test_a_whole_head_fixes_no_rows() -> None:
-    assert "dataflow.granularity=head" in pins(choice(row("cloud", "BERT", "1K")))
-    assert not any(pin.startswith("dataflow.rows") for pin in pins(choice(row("cloud", "BERT", "1K"))))
+    found = dataflow_of(choice(parse_table(text, DATAFLOW, "x.csv").rows[0]))
+    assert found.on_chip == {"Q"}
+    assert (found.qk_stationarity, found.av_stationarity) == ("weight", "input")
 
 
 def test_choices_are_published_for_every_platform_model_and_length() -> None:
@@ -57,3 +55,13 @@ def test_ideal_latency_is_the_useful_work_of_the_2d_array() -> None:
     """T5 of 64K tokens: 64 x 8 heads x 64K x 64K x (64 + 64) products on 256 x 256 PEs at 940 MHz; no published row."""
     expected = 512 * length("64K") ** 2 * 128 / 256**2 / 940e6
     assert chosen(row("cloud", "T5", "64K"))["ideal_latency_s"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_traffic_off_chip_counts_each_pass_of_a_tensor() -> None:
+    """BERT of 1K on the cloud array: 4 x 4 tiles of scores a head, everything but the scores off chip.
+
+    Output-stationary QK fetches Q for each of 4 key tiles and K for each of 4 query tiles; AV fetches V for each of 4
+    query tiles and leaves once: 13 times 768 heads x 1024 x 64 words of 2 bytes. FLAT's simulator reports 163,840
+    bytes more.
+    """
+    assert chosen(row("cloud", "BERT", "1K"))["traffic_bytes"] == (4 + 4 + 4 + 1) * 768 * 1024 * 64 * 2

@@ -25,6 +25,7 @@ def test_a_file_without_exactly_one_pair_of_marks_is_refused(text: str) -> None:
         with_table(text, "new")
 
 
+@pytest.mark.slow
 def test_the_readme_is_up_to_date() -> None:
     """If not: python -m cascadesim.validation.readme README.md"""
     text = README.read_text(encoding="utf-8")

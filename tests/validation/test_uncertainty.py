@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cascadesim.validation.uncertainty import file, measured, text
 
 
+@pytest.mark.slow
 def test_the_simulators_copy_is_current() -> None:
     """If not: python -m cascadesim.validation.uncertainty"""
     assert file().read_text(encoding="utf-8") == text(measured())
 
 
+@pytest.mark.slow
 def test_each_figure_names_its_suite_and_rows() -> None:
     for entry in measured().values():
         assert str(entry["basis"]).startswith("validation suite fusemax-cycle, largest of")
