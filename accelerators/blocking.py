@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import isqrt, prod
 from typing import Literal, TypeAlias
 
 from cascadesim.accelerators.spec import SpatialArray
@@ -177,15 +177,21 @@ def even_blocks(tiles: int, fits: int) -> int:
     return next((blocks for blocks in range(least, 2 * least) if tiles % blocks == 0), least)
 
 
+def block_heights(tiles: int) -> list[int]:
+    """The least tiles per block for each number of blocks: ceil(tiles / blocks), about 2 sqrt(tiles) values."""
+    few = range(1, isqrt(tiles) + 1)
+    return sorted({-(-tiles // blocks) for blocks in few} | {-(-tiles // -(-tiles // height)) for height in few})
+
+
 def _outputs_resident(product: Product, rows: int, columns: int, spec: SpatialArray) -> Iterator[Blocking]:
-    """Blocks of outputs with two slices of their operands, for every number of row tiles that fits."""
+    """Blocks of outputs with two slices of their operands, for every number of row blocks."""
     capacity = spec.buffer_words
     # assumed: slices twice as deep as a buffer row is wide, so that partial sums keep the ports busy half of the time
     depth = min(2 * max(1, spec.global_buffer.row_bytes // spec.word_bytes), -(-product.depth // 2))
     if depth == product.depth:
         return
     row_tiles, column_tiles = -(-product.rows // rows), -(-product.columns // columns)
-    for tall in range(1, min(row_tiles, capacity // (rows * columns)) + 1):
+    for tall in block_heights(row_tiles):
         beside = capacity - SLICES * depth * tall * rows
         wide = min(column_tiles, beside // (tall * rows + SLICES * depth) // columns)
         if wide >= 1:

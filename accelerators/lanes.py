@@ -11,6 +11,7 @@ from math import ceil, log2
 from cascadesim.accelerators.rows import RowEinsum, RowWork
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.accelerators.streaming import Rounds, Step, Steps, grouped, steps_per_group
+from cascadesim.einsum_cascades.errors import CascadeSimError
 
 PIECES = 3  # in the buffer at once: one arrives, one is worked on, one leaves
 STEPS_AT_ONCE = 2  # of them, those that are not yet done
@@ -27,18 +28,27 @@ class Layout:
 
 
 def choose_layout(work: RowWork, spec: SpatialArray) -> Layout:
-    """The one that reads least from DRAM, then the one that keeps the lanes busy for the fewest cycles."""
+    """The one that reads least from DRAM, then the one that keeps the lanes busy for the fewest cycles.
+
+    Raises CascadeSimError where the buffer does not even hold an element of each tensor.
+    """
     layouts = [_layout(work, spec, rows_over_lanes) for rows_over_lanes in (True, False)]
-    return min(layouts, key=lambda layout: (layout.reads, _cycles(work, layout, spec)))
+    fitting = [layout for layout in layouts if layout is not None]
+    if not fitting:
+        raise CascadeSimError(
+            f"global_buffer.capacity_bytes: {spec.global_buffer.capacity_bytes} bytes hold no element-wise work; "
+            f"{work.row_tensors} tensors need {PIECES * work.row_tensors * spec.word_bytes}"
+        )
+    return min(fitting, key=lambda layout: (layout.reads, _cycles(work, layout, spec)))
 
 
-def _layout(work: RowWork, spec: SpatialArray, rows_over_lanes: bool) -> Layout:
+def _layout(work: RowWork, spec: SpatialArray, rows_over_lanes: bool) -> Layout | None:
     """Rows walked once may pass in chunks; rows walked again stay whole if `PIECES` groups of them fit."""
     group = min(spec.vector_array.lanes, work.rows) if rows_over_lanes else 1
     fits = spec.buffer_words // (PIECES * group * max(1, work.row_tensors))
     if fits >= work.width:
         return Layout(rows_over_lanes, group, work.width, 1)
-    return Layout(rows_over_lanes, group, max(1, fits), work.passes)
+    return Layout(rows_over_lanes, group, fits, work.passes) if fits else None
 
 
 def _cycles(work: RowWork, layout: Layout, spec: SpatialArray) -> int:
@@ -71,25 +81,30 @@ def layout_steps(work: RowWork, layout: Layout, spec: SpatialArray) -> Steps:
         work.shared_inputs * work.width * word, (0,) * len(work.einsums), work.shared_outputs * work.width * word, 0
     )
     sizes = [layout.group] * min(1, groups) + ([last_rows] if last_rows else [])
-    first, *rest = _group_steps(work, layout, sizes[0], spec)
-    steps: Steps = (first.plus(shared), *rest)
+    first, others = _group_steps(work, layout, sizes[0], spec)
+    steps: Steps = (first.plus(shared), *others)
     if groups > 1:
-        steps += _repeated(_group_steps(work, layout, layout.group, spec), groups - 1, spec)
-    return (*steps, *_group_steps(work, layout, last_rows, spec)) if last_rows and groups else steps
+        steps += _repeated(*_group_steps(work, layout, layout.group, spec), groups - 1, spec)
+    if last_rows and groups:
+        first, others = _group_steps(work, layout, last_rows, spec)
+        steps += (first, *others)
+    return steps
 
 
-def _repeated(body: tuple[Step, ...], times: int, spec: SpatialArray) -> Steps:
-    if len(body) > 1:
-        return (Rounds(body, times),)
-    fitting = spec.buffer_words * spec.word_bytes // PIECES // max(1, body[0].load_bytes + body[0].store_bytes)
-    return grouped(body[0], times, steps_per_group(body[0], spec, max(1, fitting)))
+def _repeated(first: Step, others: Steps, times: int, spec: SpatialArray) -> Steps:
+    if others:
+        return (Rounds((first, *others), times),)
+    fitting = spec.buffer_words * spec.word_bytes // PIECES // max(1, first.load_bytes + first.store_bytes)
+    return grouped(first, times, steps_per_group(first, spec, max(1, fitting)))
 
 
-def _group_steps(work: RowWork, layout: Layout, rows: int, spec: SpatialArray) -> tuple[Step, ...]:
-    """The chunks of a group of rows."""
+def _group_steps(work: RowWork, layout: Layout, rows: int, spec: SpatialArray) -> tuple[Step, Steps]:
+    """The chunks of a group of rows: the first one, and the others."""
     whole, last = divmod(work.width, layout.chunk)
-    sizes = [layout.chunk] * whole + ([last] if last else [])
-    return tuple(_chunk_step(work, layout, rows, size, index == 0, spec) for index, size in enumerate(sizes))
+    chunk = _chunk_step(work, layout, rows, layout.chunk, False, spec)
+    between: Steps = (Rounds((chunk,), whole - 1),) if whole > 1 else ()
+    closing: Steps = (_chunk_step(work, layout, rows, last, False, spec),) if last else ()
+    return _chunk_step(work, layout, rows, layout.chunk, True, spec), (*between, *closing)
 
 
 def _chunk_step(work: RowWork, layout: Layout, rows: int, elements: int, first: bool, spec: SpatialArray) -> Step:

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.blocking import Blocking, Product, blockings, even_blocks, published_blocking
+from cascadesim.accelerators.blocking import (
+    Blocking,
+    Product,
+    block_heights,
+    blockings,
+    even_blocks,
+    published_blocking,
+)
 from cascadesim.accelerators.linear import linear_actions
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.errors import CascadeSimError
@@ -99,6 +106,15 @@ def test_blocks_are_equal_or_as_few_as_fit(tiles: int, fits: int) -> None:
     assert ceil(tiles / blocks) <= fits
     assert tiles % blocks == 0 or blocks == ceil(tiles / fits)
     assert blocks < 2 * ceil(tiles / fits)
+
+
+@given(st.integers(1, 3000))
+def test_block_heights_are_all_that_matter(tiles: int) -> None:
+    """Every number of blocks that some height gives, and of each the least height."""
+    heights = {}
+    for height in range(tiles, 0, -1):
+        heights[ceil(tiles / height)] = height
+    assert block_heights(tiles) == sorted(heights.values())
 
 
 def test_blocks_of_powers_of_two_are_powers_of_two() -> None:
