@@ -179,7 +179,7 @@ def even_blocks(tiles: int, fits: int) -> int:
 
 def block_heights(tiles: int) -> list[int]:
     """The least tiles per block for each number of blocks: ceil(tiles / blocks), about 2 sqrt(tiles) values."""
-    few = range(1, isqrt(tiles) + 1)
+    few = range(1, isqrt(tiles) + 2)
     return sorted({-(-tiles // blocks) for blocks in few} | {-(-tiles // -(-tiles // height)) for height in few})
 
 
