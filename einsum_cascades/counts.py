@@ -189,7 +189,7 @@ def tensor_size(cascade: Cascade, tensor: str) -> Polynomial:
 
 def _dimension(indices: Sequence[Index]) -> Polynomial:
     """One more than the largest coordinate that any of the indices reaches; of gathered ones, how many a fiber has."""
-    return largest([reach(index) if index.gather is None else extent((*index.gather.ranks, "1")[-1])
+    return largest([reach(index) if index.gather is None else product(map(extent, index.gather.ranks[-1:]))
                     for index in indices])
 
 

@@ -37,7 +37,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_gets_a_suggestion() -> None:
-    with pytest.raises(UnknownNameError, match="no cascade 'atention-1pass'; did you mean 'attention-1pass'?"):
+    with pytest.raises(UnknownNameError, match=r"no cascade 'atention-1pass'; did you mean 'attention-1pass'\?"):
         find("atention-1pass")
 
 
