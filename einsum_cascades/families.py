@@ -51,7 +51,7 @@ def family(cascade: Cascade, rank: str) -> Family:
         if each.name == rank:
             return each
     if rank not in cascade.ranks:
-        raise UnknownNameError(f"rank of {cascade.name}", rank, (*(each.name for each in known), *cascade.ranks))
+        raise UnknownNameError(f"rank of {cascade.name}", rank, {*(each.name for each in known), *cascade.ranks})
     spaces = _Spaces(cascade)
     return spaces.family(spaces.find(("rank", rank)))
 

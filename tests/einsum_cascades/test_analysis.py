@@ -1,0 +1,65 @@
+"""The `passes` JSON, whole."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cascadesim.einsum_cascades.analysis import analyse
+from cascadesim.einsum_cascades.catalogue import cascade_names, find
+from cascadesim.einsum_cascades.errors import UnknownNameError
+from cascadesim.einsum_cascades.notation import cascade
+
+
+def test_the_smallest_cascade_with_two_passes() -> None:
+    assert analyse(find("toy-two-pass")).to_dict() == {
+        "schema": "cascadesim.passes/1",
+        "cascade": "toy-two-pass",
+        "passes": {"k": 2},
+        "class": "2-pass",
+        "live_footprint": {"k": {"elements": "K", "constant_in_rank": False}},
+        "operations": {"Y": {"mac": "K"}, "Z": {"mac": "K"}},
+        "minimum_traffic_words": "2*K + 1",
+        "einsums": [{"name": "Y", "pass": 1}, {"name": "Z", "pass": 2}],
+    }
+
+
+def test_one_rank_can_be_asked_for() -> None:
+    found = analyse(find("attention-1pass"), "m").to_dict()
+    assert found["passes"] == {"m": 1}
+    assert found["live_footprint"] == {"m": {"elements": "M0", "constant_in_rank": True}}
+
+
+def test_a_part_of_a_rank_can_be_asked_for() -> None:
+    """Within a tile of the 1-pass cascade keys are visited twice: for the maximum, and for what is under it."""
+    assert analyse(find("attention-1pass"), "m0").to_dict()["passes"] == {"m0": 2}
+
+
+def test_einsums_refer_to_the_rank_with_the_most_passes() -> None:
+    assert analyse(find("attention-3pass")).main.family.name == "m"
+
+
+def test_the_update_of_a_state_is_counted_once_under_its_name() -> None:
+    """RM has an initial state, which costs nothing, and an update."""
+    operations = dict(analyse(find("attention-1pass")).operations)
+    assert str(operations["RM"]["max"]) == "H*M1*P"
+
+
+def test_a_cascade_of_single_numbers_has_one_pass_over_nothing() -> None:
+    found = analyse(cascade("numbers", "Y = A[] + B[]")).to_dict()
+    assert found["class"] == "1-pass"
+    assert found["passes"] == {}
+
+
+def test_an_unknown_rank_is_an_error() -> None:
+    with pytest.raises(UnknownNameError, match="no rank of softmax 'x'; known: d, r"):
+        analyse(find("softmax"), "x")
+
+
+@pytest.mark.parametrize("name", cascade_names())
+def test_every_cascade_of_the_package_is_analysed(name: str) -> None:
+    found = analyse(find(name)).to_dict()
+    assert json.loads(json.dumps(found)) == found
+    assert set(found) == {"schema", "cascade", "passes", "class", "live_footprint", "operations",
+                          "minimum_traffic_words", "einsums"}
