@@ -7,7 +7,7 @@ composition of traffic and latency as the FuseMax artifact has it (spec 5.5).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,9 @@ class Words:
     register_read: Floats
     register_write: Floats
 
+    def of(self, rows: slice) -> Words:
+        return Words(*(getattr(self, field.name)[rows] for field in fields(self)))
+
     @property
     def dram(self) -> Floats:
         return self.dram_read + self.dram_write
@@ -93,6 +96,14 @@ class Costs:
     qk_cycles: Floats
     av_cycles: Floats
     softmax_cycles: int
+
+    def of(self, row: int) -> Costs:
+        """Those of one dataflow."""
+        one = slice(row, row + 1)
+        return Costs(
+            self.footprint_words[one], self.spilled[one], self.qk.of(one), self.softmax.of(one), self.av.of(one),
+            self.qk_cycles[one], self.av_cycles[one], self.softmax_cycles,
+        )  # fmt: skip
 
     @property
     def dram_words(self) -> Floats:
@@ -224,7 +235,7 @@ class Blockings:
         """Words of a tensor that stays, by block size; of the largest block where blocks differ."""
         if tensor in ("QK", "A"):
             blocks = [self.case.blocks(size, self.case.spec.pe_array.columns) for size in self.sizes]
-            return np.array([float(block.points.max()) for block in blocks])
+            return np.array([float(block.largest_points) for block in blocks])
         return np.array([float(kept_words(self.case, tensor, self.rows(i))) for i in range(len(self.sizes))])
 
     def _staged(self, tensor: str, choices: Choices) -> Floats:

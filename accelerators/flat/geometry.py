@@ -61,6 +61,24 @@ class Tiles:
         met = np.minimum((last + 1) * self.key_tile, self.keys) - first * self.key_tile
         return np.where(last >= first, met, 0)
 
+    @cached_property
+    def points(self) -> Counts:
+        """Scores of each query tile."""
+        return self.rows * self.keys_met
+
+    @cached_property
+    def combinations(self) -> Table:
+        """Distinct combinations of no, tiles of, single queries with no, tiles of, single keys."""
+        met = self.visits > 0
+        first = int(self.first[met].min()) if met.any() else 0
+        last = int(self.last[met].max()) if met.any() else -1
+        whole = self._keys(np.array([first]), np.array([last]))
+        return (
+            (1, last - first + 1, int(whole[0])),
+            (self.count, int(self.visits.sum()), int(self.keys_met.sum())),
+            (self.queries, int((self.rows * self.visits).sum()), int(self.points.sum())),
+        )
+
     def blocks(self, tiles: int) -> Blocks:
         """Consecutive blocks of `tiles` query tiles; the last one may be smaller."""
         starts = np.arange(0, self.count, tiles)
@@ -68,38 +86,25 @@ class Tiles:
         first = np.minimum.reduceat(np.where(empty, np.iinfo(np.int64).max, self.first), starts)
         last = np.maximum.reduceat(np.where(empty, -1, self.last), starts)
         first = np.where(last < 0, 0, first)
-        points = np.add.reduceat(self.rows * self.keys_met, starts)
-        return Blocks(self, np.add.reduceat(self.rows, starts), first, last, points)
+        return Blocks(self, first, last, int(np.add.reduceat(self.points, starts).max()))
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Query tiles grouped into blocks; `points` of a block: scores it computes."""
+    """Query tiles grouped into blocks, each with the key tiles that some of its queries meet."""
 
     tiles: Tiles
-    rows: Counts
     first: Counts
     last: Counts
-    points: Counts
-
-    @property
-    def count(self) -> int:
-        return len(self.rows)
+    largest_points: int  # scores of the largest block
 
     @cached_property
     def table(self) -> Table:
-        """Distinct combinations of (no, block of, tile of, single) queries with (no, tile of, single) keys."""
-        tiles = self.tiles
+        """Distinct combinations of (no, blocks of, tiles of, single) queries with (no, tiles of, single) keys."""
+        none, tiles, single = self.tiles.combinations
         visits = np.maximum(self.last - self.first + 1, 0)
-        keys = tiles._keys(self.first, self.last)
-        first, last = int(self.first.min()), int(self.last.max())
-        whole = tiles._keys(np.array([first]), np.array([last]))
-        return (
-            (1, max(last - first + 1, 0), int(whole[0])),
-            (self.count, int(visits.sum()), int(keys.sum())),
-            (tiles.count, int(tiles.visits.sum()), int(tiles.keys_met.sum())),
-            (tiles.queries, int((tiles.rows * tiles.visits).sum()), int((tiles.rows * tiles.keys_met).sum())),
-        )
+        keys = self.tiles._keys(self.first, self.last)
+        return none, (len(self.first), int(visits.sum()), int(keys.sum())), tiles, single
 
 
 def query_tiles(shape: AttentionShape, tile_rows: int, key_tile: int) -> Tiles:

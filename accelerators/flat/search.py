@@ -63,7 +63,8 @@ def search(case: Case, roles: Roles, pins: Pins) -> Chosen:
     costs = blocks.costs(choices)
     objectives = (costs.bound_cycles(case.spec), costs.dram_words, costs.movement_energy_j(case.spec))
     best = fits[np.lexsort([objective[fits] for objective in reversed(objectives)])[0]]
-    return evaluate(case, roles, _dataflow(blocks, choices, int(best)))
+    dataflow, size = _dataflow(blocks, choices, int(best)), blocks.sizes[choices.size[best]]
+    return Chosen(dataflow, Blockings(case, roles, (size,)), costs.of(int(best)))
 
 
 @cache
