@@ -77,6 +77,7 @@ class Verdict:
     worst: Cell
     strata: tuple[Stratum, ...]
     cells: tuple[Cell, ...] = ()
+    reasons: tuple[str, ...] = ()  # why each cell misses, where the suite explains that
 
     @property
     def gated(self) -> float:
@@ -141,7 +142,8 @@ def _cells(figures: Sequence[tuple[Row, str]], predictions: Mapping[int, Predict
 def _verdict(suite: Suite, claim: Claim, source: str, cells: Sequence[Cell]) -> Verdict:
     worst = max(cells, key=lambda cell: cell.error(claim.measure))
     strata = tuple(stratum for column in suite.strata for stratum in _strata(column, cells, claim.measure))
-    return Verdict(suite.name, claim, source, errors(cells, claim.measure), worst, strata, tuple(cells))
+    reasons = tuple(suite.explain(cell.row) for cell in cells) if suite.explain and not claim.fitted else ()
+    return Verdict(suite.name, claim, source, errors(cells, claim.measure), worst, strata, tuple(cells), reasons)
 
 
 def _strata(column: str, cells: Sequence[Cell], measure: Measure) -> list[Stratum]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
 from cascadesim.validation.columns import Column, Layout, Value
 from cascadesim.validation.table import Row, Table, parse_table
 
@@ -45,7 +45,7 @@ def parse_published(text: str, source: str, read: Read) -> Table:
             rows.append(_read_row(row, read))
         except CannotJudge as reason:
             why[str(reason)] += 1
-        except ValueError as error:
+        except (ValueError, CascadeSimError) as error:
             problems.append(f"{row.place}: {error}")
     if problems:
         raise SpecError("\n".join(problems))

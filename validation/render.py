@@ -46,7 +46,14 @@ def _claim(verdict: Verdict) -> dict[str, object]:
         "holds": verdict.holds,
         "worst": _worst(verdict.worst),
         "strata": [_stratum(stratum) for stratum in verdict.strata],
+        **({"misses": _misses(verdict)} if verdict.judged and any(verdict.reasons) else {}),
     }
+
+
+def _misses(verdict: Verdict) -> list[dict[str, object]]:
+    """Every explained figure: where it is, by how much it misses, why."""
+    explained = zip(verdict.cells, verdict.reasons, strict=True)
+    return [{**_worst(cell), "row": where(cell), "why": reason} for cell, reason in explained if reason]
 
 
 def _errors(errors: Errors) -> dict[str, float | None]:
@@ -85,6 +92,8 @@ def print_table(verdicts: Sequence[Verdict], stream: TextIO) -> None:
     console = Console(file=stream, highlight=False)
     console.print(_errors_table(numbered))
     console.print(_worst_table(numbered))
+    if any(any(verdict.reasons) for verdict in verdicts):
+        console.print(_reasons_table(numbered))
     console.print(summary(verdicts))
 
 
@@ -122,6 +131,18 @@ def _worst_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
         ratio = "–" if worst.ratio is None else f"{worst.ratio:.6f}"
         table.add_row(str(number), where(worst), _figure(worst.predicted), _figure(worst.measured), ratio,
                       style=None if verdict.holds else "bold red")  # fmt: skip
+    return table
+
+
+def _reasons_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
+    """Every explained figure of a judged claim."""
+    table = _table("\nWhere and why it misses", ("row", "why"), ("predicted", "measured", "error"))
+    for number, verdict in numbered:
+        explained = zip(verdict.cells, verdict.reasons, strict=False) if verdict.judged else ()
+        for cell, reason in explained:
+            if reason:
+                table.add_row(str(number), where(cell), reason, _figure(cell.predicted), _figure(cell.measured),
+                              "–" if cell.ratio is None else f"{cell.ratio - 1:+.1%}")  # fmt: skip
     return table
 
 
