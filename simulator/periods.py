@@ -6,6 +6,7 @@ add whole periods at once. Units of unequal speed (prefetch without back-pressur
 faster unit and nobody has waited for a slower one during the period (`lasting`).
 """
 
+# mypy: disable-error-code="no-any-return"  # an element of an array is Any
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -14,157 +15,163 @@ from pathlib import Path
 
 import numba
 
+from cascadesim.simulator import machine as at
 from cascadesim.simulator import stepping
-from cascadesim.simulator.stepping import (
-    DEADLOCK,
-    DONE,
-    ENTERED,
-    FINISH,
-    GATE,
-    OLDEST,
-    SKIPS,
-    START,
-    TILE,
-    compiled,
-    fill_window,
-    push,
-    to_come,
-)
-from cascadesim.simulator.stream import ABSENT, BEGIN, PENDING, RUN, SHORTEST_LOOP, Ints, State, Tables
+from cascadesim.simulator.machine import ABSENT, PENDING, Ints, Machine
+from cascadesim.simulator.stepping import DEADLOCK, DONE, compiled, fill_window, push, slowest, to_come
 
-ITERATION, SAVED_TILE, SAVED_ENTERED, POWER, SINCE, LENGTH, SAVED_SKIPS, SETTLED = 0, 1, 2, 3, 4, 5, 6, 7  # of loop
 TO_COME = 2**61  # in a snapshot, added to how many tiles ago the awaited tile entered
 
 
 @compiled
-def floor(tables: Tables, state: State) -> int:
+def latest(m: Machine) -> int:
+    clock = m.rows[at.CLOCK, 0]
+    for unit in range(1, m.rows[at.SIZE, at.UNITS]):
+        clock = max(clock, m.rows[at.CLOCK, unit])
+    return clock
+
+
+@compiled
+def period_cycles(m: Machine, depth: int) -> int:
+    """What has been added to the latest clock since the saved iteration."""
+    saved = m.loops[depth, at.CLOCKS]
+    for unit in range(1, m.rows[at.SIZE, at.UNITS]):
+        saved = max(saved, m.loops[depth, at.CLOCKS + unit])
+    return latest(m) - saved
+
+
+@compiled
+def floor(m: Machine) -> int:
     """No task still to run starts before this cycle."""
-    return state.gate[state.progress[OLDEST] & (len(state.gate) - 1)] if tables.in_flight else 0
+    if not m.rows[at.SIZE, at.IN_FLIGHT]:
+        return 0
+    return m.tiles[at.OPENS, m.rows[at.PROGRESS, at.OLDEST] & (m.ring.shape[1] - 1)]
 
 
 @compiled
-def origin(tables: Tables, state: State, unit: int) -> int:
+def origin(m: Machine, unit: int) -> int:
     """Where the time of a unit is counted from; greedy order compares the times of all units with each other."""
-    return state.clock.max() if tables.in_flight else state.clock[unit]
+    return latest(m) if m.rows[at.SIZE, at.IN_FLIGHT] else m.rows[at.CLOCK, unit]
 
 
 @compiled
-def relative(tables: Tables, state: State, task: int, moment: int) -> int:
+def relative(m: Machine, task: int, moment: int) -> int:
     """A start or finish of `task` as its readers see it: ABSENT once none of them can be held up by it."""
     if moment <= PENDING:
         return moment
-    lowest = floor(tables, state)
-    for place in range(tables.readers_of[task], tables.readers_of[task + 1]):
-        reader = max(state.clock[tables.reader_unit[place]], lowest)
-        if moment + tables.reader_lag[place] > reader:
-            return moment - origin(tables, state, tables.unit[task])
+    lowest = floor(m)
+    for place in range(m.rows[at.READERS_OF, task], m.rows[at.READERS_OF, task + 1]):
+        reader = max(m.rows[at.CLOCK, m.rows[at.READER_UNIT, place]], lowest)
+        if moment + m.rows[at.READER_LAG, place] > reader:
+            return moment - origin(m, m.rows[at.UNIT, task])
     return ABSENT
 
 
 @compiled
-def relative_gift(tables: Tables, state: State, queue: int, moment: int) -> int:
-    if moment <= max(state.clock[tables.taker_unit[queue]], floor(tables, state)):
+def relative_gift(m: Machine, queue: int, moment: int) -> int:
+    if moment <= max(m.rows[at.CLOCK, m.rows[at.TAKER_UNIT, queue]], floor(m)):
         return ABSENT
-    return moment - origin(tables, state, tables.giver_unit[queue])
+    return moment - origin(m, m.rows[at.GIVER_UNIT, queue])
 
 
 @compiled
-def snapshot(tables: Tables, state: State) -> int:
+def snapshot(m: Machine) -> int:
     """Write the state, relative to the clocks, into `scratch`; return its length."""
-    out, size, tile = state.scratch, 0, state.progress[TILE]
-    for unit in range(len(state.clock)):
-        out[size] = tile - state.epoch[unit]
-        out[size + 1] = state.item[unit]
-        if tables.in_flight:
-            idle = state.clock[unit] <= floor(tables, state)
-            out[size] = ABSENT if idle else state.clock[unit] - origin(tables, state, unit)
+    out, size, tile = m.saved[-1], 0, m.rows[at.PROGRESS, at.TILE]
+    for unit in range(m.rows[at.SIZE, at.UNITS]):
+        out[size] = tile - m.rows[at.EPOCH, unit]
+        out[size + 1] = m.rows[at.ITEM, unit]
+        if m.rows[at.SIZE, at.IN_FLIGHT]:
+            idle = m.rows[at.CLOCK, unit] <= floor(m)
+            out[size] = ABSENT if idle else m.rows[at.CLOCK, unit] - origin(m, unit)
         size += 2
-    depth = tile - state.progress[OLDEST]
-    for past in range(1, depth + tables.longest_back + 1):
-        size = snapshot_tile(tables, state, tile - past, past <= depth, size)
-    for queue in range(len(state.taken)):
-        size = snapshot_queue(tables, state, queue, size)
-    for carrier in range(len(tables.carrier_task)):
-        columns = state.column.shape[2] if tables.by_column[carrier] else 1
+    depth = tile - m.rows[at.PROGRESS, at.OLDEST]
+    for past in range(1, depth + m.rows[at.SIZE, at.LONGEST_BACK] + 1):
+        size = snapshot_tile(m, tile - past, past <= depth, size)
+    for queue in range(m.rows[at.SIZE, at.QUEUES]):
+        size = snapshot_queue(m, queue, size)
+    for carrier in range(m.rows[at.SIZE, at.CARRIERS]):
+        columns = m.columns.shape[2] if m.rows[at.BY_COLUMN, carrier] else 1
         for column in range(columns):
-            size = snapshot_column(tables, state, carrier, column, size)
+            size = snapshot_column(m, carrier, column, size)
     return size
 
 
 @compiled
-def snapshot_tile(tables: Tables, state: State, tile: int, in_flight: bool, size: int) -> int:
-    out, slot = state.scratch, tile & (len(state.gate) - 1)
-    for task in range(len(tables.unit)):
-        out[size] = relative(tables, state, task, state.time[FINISH, slot, task])
-        out[size + 1] = relative(tables, state, task, state.time[START, slot, task])
+def snapshot_tile(m: Machine, tile: int, in_flight: bool, size: int) -> int:
+    out, slot = m.saved[-1], tile & (m.ring.shape[1] - 1)
+    for task in range(m.rows[at.SIZE, at.TASKS]):
+        out[size] = relative(m, task, m.ring[at.FINISH, slot, task])
+        out[size + 1] = relative(m, task, m.ring[at.START, slot, task])
         size += 2
     if in_flight:
-        out[size] = state.tile_class[slot]
-        out[size + 1] = state.tile_column[slot] if tables.by_column.any() else 0
+        out[size] = m.tiles[at.CLASS, slot]
+        out[size + 1] = m.tiles[at.COLUMN, slot] if m.rows[at.SIZE, at.COLUMNWISE] else 0
         size += 2
-        if tables.in_flight:
-            out[size] = state.gate[slot] - origin(tables, state, 0)
-            out[size + 1] = state.end[slot] - origin(tables, state, 0) if state.end[slot] else ABSENT
+        if m.rows[at.SIZE, at.IN_FLIGHT]:
+            out[size] = m.tiles[at.OPENS, slot] - origin(m, 0)
+            out[size + 1] = m.tiles[at.END, slot] - origin(m, 0) if m.tiles[at.END, slot] else ABSENT
             size += 2
-        for carrier in range(len(tables.carrier_task)):
-            size = snapshot_carried(tables, state, slot, carrier, size)
+        for carrier in range(m.rows[at.SIZE, at.CARRIERS]):
+            size = snapshot_carried(m, slot, carrier, size)
     return size
 
 
 @compiled
-def snapshot_carried(tables: Tables, state: State, slot: int, carrier: int, size: int) -> int:
-    task, last = tables.carrier_task[carrier], state.carried_tile[slot, carrier]
-    for which in (FINISH, START):
-        moment = state.carried[which, slot, carrier]
+def snapshot_carried(m: Machine, slot: int, carrier: int, size: int) -> int:
+    task, last = m.rows[at.CARRIER_TASK, carrier], m.ring[at.CARRIED_TILE, slot, carrier]
+    for which in (at.FINISH, at.START):
+        moment = m.ring[at.CARRIED + which, slot, carrier]
         if last >= 0:
-            moment = state.time[which, last & (len(state.gate) - 1), task]
+            moment = m.ring[which, last & (m.ring.shape[1] - 1), task]
         waits = last >= 0 and moment == PENDING
-        state.scratch[size] = TO_COME + state.progress[TILE] - last if waits else relative(tables, state, task, moment)
+        m.saved[-1, size] = TO_COME + m.rows[at.PROGRESS, at.TILE] - last if waits else relative(m, task, moment)
         size += 1
     return size
 
 
 @compiled
-def snapshot_queue(tables: Tables, state: State, queue: int, size: int) -> int:
+def snapshot_queue(m: Machine, queue: int, size: int) -> int:
     """How many slots are free, and since when."""
-    first = state.taken[queue] - tables.capacity[queue]
-    state.scratch[size] = state.given[queue] - first
+    first = m.rows[at.TAKEN, queue] - m.rows[at.CAPACITY, queue]
+    m.saved[-1, size] = m.rows[at.GIVEN, queue] - first
     size += 1
-    for index in range(first, state.given[queue]):
-        moment = state.give_time[queue, index % state.give_time.shape[1]] if index >= 0 else ABSENT
-        state.scratch[size] = relative_gift(tables, state, queue, moment)
+    for index in range(first, m.rows[at.GIVEN, queue]):
+        moment = m.gifts[queue, index % m.gifts.shape[1]] if index >= 0 else ABSENT
+        m.saved[-1, size] = relative_gift(m, queue, moment)
         size += 1
     return size
 
 
 @compiled
-def snapshot_column(tables: Tables, state: State, carrier: int, column: int, size: int) -> int:
-    for which in (FINISH, START):
-        if to_come(tables, state, carrier, column):
-            state.scratch[size] = TO_COME + state.progress[TILE] - state.column_tile[carrier, column]
+def snapshot_column(m: Machine, carrier: int, column: int, size: int) -> int:
+    for which in (at.FINISH, at.START):
+        if to_come(m, carrier, column):
+            m.saved[-1, size] = TO_COME + m.rows[at.PROGRESS, at.TILE] - m.columns[at.FROM, carrier, column]
         else:
-            moment = state.column[which, carrier, column]
-            state.scratch[size] = relative(tables, state, tables.carrier_task[carrier], moment)
+            moment = m.columns[which, carrier, column]
+            m.saved[-1, size] = relative(m, m.rows[at.CARRIER_TASK, carrier], moment)
         size += 1
     return size
 
 
 @compiled
-def detect(tables: Tables, state: State, depth: int, times: int) -> None:
+def detect(m: Machine, depth: int, times: int) -> None:
     """Skip whole periods if the state of the saved iteration is back; save another one now and then."""
-    loop, size = state.loop[depth], snapshot(tables, state)
-    loop[SINCE] += 1
-    if size == loop[LENGTH] and equal(state.scratch, state.saved[depth], size) and lasting(tables, state, depth):
-        skip(tables, state, depth, (times - loop[ITERATION]) // loop[SINCE])
-        loop[SETTLED] = 1
-    elif loop[SINCE] >= loop[POWER]:
-        loop[POWER] *= 2
-        loop[SINCE] = 0
-        loop[LENGTH] = size
-        loop[SAVED_TILE], loop[SAVED_ENTERED] = state.progress[TILE], state.progress[ENTERED]
-        loop[SAVED_SKIPS] = state.progress[SKIPS]
-        state.saved[depth, :size] = state.scratch[:size]
-        state.loop_clock[depth] = state.clock
+    loop, size = m.loops[depth], snapshot(m)
+    loop[at.SINCE] += 1
+    if size == loop[at.LENGTH] and equal(m.saved[-1], m.saved[depth], size) and lasting(m, depth):
+        skip(m, depth, (times - loop[at.ITERATION]) // loop[at.SINCE])
+        loop[at.SETTLED] = 1
+    elif loop[at.SINCE] >= loop[at.POWER]:
+        loop[at.POWER] *= 2
+        loop[at.SINCE] = 0
+        loop[at.LENGTH] = size
+        loop[at.SAVED_TILE], loop[at.SAVED_ENTERED] = m.rows[at.PROGRESS, at.TILE], m.rows[at.PROGRESS, at.ENTERED]
+        loop[at.SAVED_SKIPS] = m.rows[at.PROGRESS, at.SKIPS]
+        m.saved[depth, :size] = m.saved[-1, :size]
+        for unit in range(m.rows[at.SIZE, at.UNITS]):
+            loop[at.CLOCKS + unit] = m.rows[at.CLOCK, unit]
 
 
 @compiled
@@ -176,161 +183,171 @@ def equal(one: Ints, other: Ints, size: int) -> bool:
 
 
 @compiled
-def lasting(tables: Tables, state: State, depth: int) -> bool:
+def lasting(m: Machine, depth: int) -> bool:
     """Whether the clocks may go on at the speed of the last period: sets `shift`, the cycles it added to each."""
-    state.shift[:] = state.clock - state.loop_clock[depth]
-    if tables.in_flight:
-        added = state.clock.max() - state.loop_clock[depth].max()
-        return bool(((state.shift == 0) | (state.shift == added)).all())
-    for task in range(len(tables.unit)):
-        for edge in range(tables.edges_of[task], tables.edges_of[task + 1]):
-            if not edge_lasts(tables, state, depth, edge, tables.unit[task]):
-                return False
-    for queue in range(len(state.taken)):
-        taker = state.shift[tables.taker_unit[queue]]
-        if state.shift[tables.giver_unit[queue]] > taker > 0:
+    period = period_cycles(m, depth)
+    for unit in range(m.rows[at.SIZE, at.UNITS]):
+        shift = m.rows[at.CLOCK, unit] - m.loops[depth, at.CLOCKS + unit]
+        m.rows[at.SHIFT, unit] = shift
+        if m.rows[at.SIZE, at.IN_FLIGHT] and shift not in (0, period):
             return False
-        needed = state.needed[len(tables.source) + queue] > state.loop[depth, SAVED_TILE]
-        if state.shift[tables.giver_unit[queue]] < taker and needed:
+    if m.rows[at.SIZE, at.IN_FLIGHT]:
+        return True
+    for task in range(m.rows[at.SIZE, at.TASKS]):
+        for edge in range(m.rows[at.EDGES_OF, task], m.rows[at.EDGES_OF, task + 1]):
+            if not edge_lasts(m, depth, edge, m.rows[at.UNIT, task]):
+                return False
+    for queue in range(m.rows[at.SIZE, at.QUEUES]):
+        taker = m.rows[at.SHIFT, m.rows[at.TAKER_UNIT, queue]]
+        if m.rows[at.SHIFT, m.rows[at.GIVER_UNIT, queue]] > taker > 0:
+            return False
+        needed = m.rows[at.NEEDED, m.rows[at.SIZE, at.EDGES] + queue] > m.loops[depth, at.SAVED_TILE]
+        if m.rows[at.SHIFT, m.rows[at.GIVER_UNIT, queue]] < taker and needed:
             return False
     return True
 
 
 @compiled
-def edge_lasts(tables: Tables, state: State, depth: int, edge: int, reader: int) -> bool:
-    since = state.loop[depth, SAVED_TILE]
-    ahead = state.shift[tables.unit[tables.source[edge]]] - state.shift[reader]
+def edge_lasts(m: Machine, depth: int, edge: int, reader: int) -> bool:
+    since = m.loops[depth, at.SAVED_TILE]
+    ahead = m.rows[at.SHIFT, m.rows[at.UNIT, m.rows[at.SOURCE, edge]]] - m.rows[at.SHIFT, reader]
     if ahead > 0:  # unused so far, and not only because what there is to wait for lies in the past
-        return state.used[edge] <= since and not has_passed(tables, state, edge, reader)
-    return ahead == 0 or state.needed[edge] <= since
+        return m.rows[at.USED, edge] <= since and not has_passed(m, edge, reader)
+    return ahead == 0 or m.rows[at.NEEDED, edge] <= since
 
 
 @compiled
-def has_passed(tables: Tables, state: State, edge: int, reader: int) -> bool:
+def has_passed(m: Machine, edge: int, reader: int) -> bool:
     """Whether `edge` could see a moment that is over for the reader, while later ones will not be."""
-    task, carrier, limit = tables.source[edge], tables.carrier[edge], state.clock[reader] - tables.lag[edge]
-    depth = state.progress[TILE] - state.progress[OLDEST] + tables.longest_back
+    task, carrier = m.rows[at.SOURCE, edge], m.rows[at.CARRIER, edge]
+    limit = m.rows[at.CLOCK, reader] - m.rows[at.LAG, edge]
+    depth = m.rows[at.PROGRESS, at.TILE] - m.rows[at.PROGRESS, at.OLDEST] + m.rows[at.SIZE, at.LONGEST_BACK]
     for past in range(1, depth + 1):
-        slot = (state.progress[TILE] - past) & (len(state.gate) - 1)
-        for which in (FINISH, START):
-            if PENDING < state.time[which, slot, task] <= limit:
+        slot = (m.rows[at.PROGRESS, at.TILE] - past) & (m.ring.shape[1] - 1)
+        for which in (at.FINISH, at.START):
+            if PENDING < m.ring[which, slot, task] <= limit:
                 return True
-            if carrier >= 0 and PENDING < state.carried[which, slot, carrier] <= limit:
+            if carrier >= 0 and PENDING < m.ring[at.CARRIED + which, slot, carrier] <= limit:
                 return True
     if carrier >= 0:
-        for column in range(state.column.shape[2]):
-            for which in (FINISH, START):
-                if PENDING < state.column[which, carrier, column] <= limit:
+        for column in range(m.columns.shape[2]):
+            for which in (at.FINISH, at.START):
+                if PENDING < m.columns[which, carrier, column] <= limit:
                     return True
     return False
 
 
 @compiled
-def skip(tables: Tables, state: State, depth: int, periods: int) -> None:
+def skip(m: Machine, depth: int, periods: int) -> None:
     """Add whole periods: every moment that can still matter moves by as much as its unit did."""
-    loop, period = state.loop[depth], state.clock.max() - state.loop_clock[depth].max()
-    for task in range(len(tables.unit)):
-        added = periods * (period if tables.in_flight else state.shift[tables.unit[task]])
-        shift_moments(tables, state, task, state.time[:, :, task], added)
-        for carrier in range(tables.carriers_of[task], tables.carriers_of[task + 1]):
-            shift_moments(tables, state, task, state.carried[:, :, carrier], added)
-            shift_moments(tables, state, task, state.column[:, carrier], added)
-    for queue in range(len(state.taken)):
-        added = periods * (period if tables.in_flight else state.shift[tables.giver_unit[queue]])
-        shift_gifts(tables, state, queue, added)
-    if tables.in_flight:
-        state.gate[:] += periods * period
-        state.end[:] += periods * period
-        state.progress[GATE] += periods * period
-    tiles = state.progress[ENTERED] - loop[SAVED_ENTERED]
-    if state.progress[SKIPS] == loop[SAVED_SKIPS] and tiles * periods > state.steady[3]:
-        state.steady[0], state.steady[1], state.steady[2] = loop[SAVED_ENTERED], tiles, period
-        state.steady[3] = tiles * periods
-    state.clock[:] += periods * state.shift
-    state.progress[ENTERED] += periods * tiles
-    state.progress[SKIPS] += periods > 0
-    loop[ITERATION] += periods * loop[SINCE]
+    loop, period = m.loops[depth], period_cycles(m, depth)
+    for task in range(m.rows[at.SIZE, at.TASKS]):
+        added = periods * (period if m.rows[at.SIZE, at.IN_FLIGHT] else m.rows[at.SHIFT, m.rows[at.UNIT, task]])
+        shift_moments(m, task, m.ring[:at.CARRIED, :, task], added)
+        for carrier in range(m.rows[at.CARRIERS_OF, task], m.rows[at.CARRIERS_OF, task + 1]):
+            shift_moments(m, task, m.ring[at.CARRIED:at.CARRIED_TILE, :, carrier], added)
+            shift_moments(m, task, m.columns[:at.FROM, carrier], added)
+    for queue in range(m.rows[at.SIZE, at.QUEUES]):
+        added = periods * (period if m.rows[at.SIZE, at.IN_FLIGHT] else m.rows[at.SHIFT, m.rows[at.GIVER_UNIT, queue]])
+        shift_gifts(m, queue, added)
+    if m.rows[at.SIZE, at.IN_FLIGHT]:
+        m.tiles[at.OPENS] += periods * period
+        m.tiles[at.END] += periods * period
+        m.rows[at.PROGRESS, at.GATE] += periods * period
+    tiles = m.rows[at.PROGRESS, at.ENTERED] - loop[at.SAVED_ENTERED]
+    if m.rows[at.PROGRESS, at.SKIPS] == loop[at.SAVED_SKIPS] and tiles * periods > m.rows[at.STEADY, at.REPEATED_TILES]:
+        m.rows[at.STEADY, at.FIRST_TILE] = loop[at.SAVED_ENTERED]
+        m.rows[at.STEADY, at.PERIOD_TILES] = tiles
+        m.rows[at.STEADY, at.PERIOD_CYCLES] = period
+        m.rows[at.STEADY, at.REPEATED_TILES] = tiles * periods
+    for unit in range(m.rows[at.SIZE, at.UNITS]):
+        m.rows[at.CLOCK, unit] += periods * m.rows[at.SHIFT, unit]
+    m.rows[at.PROGRESS, at.ENTERED] += periods * tiles
+    m.rows[at.PROGRESS, at.SKIPS] += periods > 0
+    loop[at.ITERATION] += periods * loop[at.SINCE]
 
 
 @compiled
-def shift_moments(tables: Tables, state: State, task: int, moments: Ints, added: int) -> None:
+def shift_moments(m: Machine, task: int, moments: Ints, added: int) -> None:
     for which in range(moments.shape[0]):
         for place in range(moments.shape[1]):
-            moment = relative(tables, state, task, moments[which, place])
+            moment = relative(m, task, moments[which, place])
             moments[which, place] = moment if moment <= PENDING else moments[which, place] + added
 
 
 @compiled
-def shift_gifts(tables: Tables, state: State, queue: int, added: int) -> None:
-    for place in range(state.give_time.shape[1]):
-        moment = relative_gift(tables, state, queue, state.give_time[queue, place])
-        state.give_time[queue, place] = ABSENT if moment == ABSENT else state.give_time[queue, place] + added
+def shift_gifts(m: Machine, queue: int, added: int) -> None:
+    for place in range(m.gifts.shape[1]):
+        moment = relative_gift(m, queue, m.gifts[queue, place])
+        m.gifts[queue, place] = ABSENT if moment == ABSENT else m.gifts[queue, place] + added
 
 
 @compiled
-def run_tiles(tables: Tables, state: State, position: int) -> int:
-    place = tables.code[position, 2]
-    for step in range(tables.code[position, 3]):
-        state.progress[ENTERED] += 1
-        status = push(tables, state, tables.code[position, 1], place // 2 + step, place % 2 == 1)
+def run_tiles(m: Machine, position: int) -> int:
+    place = m.code[position, 2]
+    for step in range(m.code[position, 3]):
+        m.rows[at.PROGRESS, at.ENTERED] += 1
+        status = push(m, m.code[position, 1], place // 2 + step, place % 2 == 1)
         if status != DONE:
             return status
-        if 0 < state.log.shape[1] <= state.progress[OLDEST]:
+        if 0 < m.log.shape[1] <= m.rows[at.PROGRESS, at.OLDEST]:
             break
     return DONE
 
 
 @compiled
-def repeat(tables: Tables, state: State, depth: int, times: int) -> bool:
+def repeat(m: Machine, depth: int, times: int) -> bool:
     """At the end of a loop's body: whether it runs again."""
-    loop = state.loop[depth]
-    loop[ITERATION] += 1
-    if tables.extrapolate and times >= SHORTEST_LOOP and not loop[SETTLED] and loop[ITERATION] < times:
-        detect(tables, state, depth, times)
-    return bool(loop[ITERATION] < times)
+    loop = m.loops[depth]
+    loop[at.ITERATION] += 1
+    again = loop[at.ITERATION] < times
+    if again and times >= at.SHORTEST_LOOP and m.rows[at.SIZE, at.EXTRAPOLATE] and not loop[at.SETTLED]:
+        detect(m, depth, times)
+    return bool(loop[at.ITERATION] < times)
 
 
 @compiled
-def drain(tables: Tables, state: State) -> int:
+def drain(m: Machine) -> int:
     """After the stream: whatever is still under way."""
-    if tables.in_flight:
-        return fill_window(tables, state, state.progress[TILE] - 1)
-    for _ in range(tables.last_stage):
-        status = push(tables, state, len(tables.cycles) - 1, 0, False)
+    if m.rows[at.SIZE, at.IN_FLIGHT]:
+        return fill_window(m, m.rows[at.PROGRESS, at.TILE] - 1)
+    for _ in range(m.rows[at.SIZE, at.LAST_STAGE]):
+        status = push(m, m.rows[at.SIZE, at.CLASSES], 0, False)
         if status != DONE:
             return status
-    return DONE if state.epoch.min() >= state.progress[TILE] else DEADLOCK
+    return DONE if slowest(m) >= m.rows[at.PROGRESS, at.TILE] else DEADLOCK
 
 
-def _entry_point(version: str) -> Callable[[Tables, State], int]:
-    """Numba keys its cache with what a function closes over: `version` rebuilds it when either file changes."""
+def _entry_point(version: str) -> Callable[[Machine], int]:
+    """Numba keys its cache with what a function closes over: `version` rebuilds it when any of the files changes."""
 
-    def simulate(tables: Tables, state: State) -> int:
+    def simulate(m: Machine) -> int:
         position, depth = 0 * len(version), -1
-        while position < len(tables.code):
-            if 0 < state.log.shape[1] <= state.progress[OLDEST]:
+        while position < len(m.code):
+            if 0 < m.log.shape[1] <= m.rows[at.PROGRESS, at.OLDEST]:
                 return DONE
-            if tables.code[position, 0] == RUN:
-                status = run_tiles(tables, state, position)
+            if m.code[position, 0] == at.RUN:
+                status = run_tiles(m, position)
                 if status != DONE:
                     return status
-            elif tables.code[position, 0] == BEGIN:
+            elif m.code[position, 0] == at.BEGIN:
                 depth += 1
-                state.loop[depth] = 0
-                state.loop[depth, POWER] = 1
-            elif repeat(tables, state, depth, tables.code[position, 1]):
-                position = tables.code[position, 2] - 1
+                m.loops[depth] = 0
+                m.loops[depth, at.POWER] = 1
+            elif repeat(m, depth, m.code[position, 1]):
+                position = m.code[position, 2] - 1
             else:
                 depth -= 1
             position += 1
-        return drain(tables, state)
+        return drain(m)
 
-    result: Callable[[Tables, State], int] = numba.njit(cache=True, error_model="numpy")(simulate)
+    result: Callable[[Machine], int] = numba.njit(cache=True, error_model="numpy")(simulate)
     return result
 
 
 def _sources() -> str:
-    return "".join(sha256(Path(file).read_bytes()).hexdigest() for file in (__file__, stepping.__file__))
+    files = (__file__, stepping.__file__, at.__file__)
+    return "".join(sha256(Path(file).read_bytes()).hexdigest() for file in files)
 
 
 simulate = _entry_point(_sources())
