@@ -6,7 +6,8 @@ add whole periods at once. Units of unequal speed (prefetch without back-pressur
 faster unit and nobody has waited for a slower one during the period (`lasting`).
 """
 
-# mypy: disable-error-code="no-any-return"  # an element of an array is Any
+# an element of an array is Any:
+# mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
 from collections.abc import Callable

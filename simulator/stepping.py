@@ -5,7 +5,8 @@ tiles), and learn the moments they wait for; no cycle is ever counted one by one
 stream (`periods`).
 """
 
-# mypy: disable-error-code="no-any-return"  # an element of an array is Any
+# an element of an array is Any:
+# mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
 from collections.abc import Callable
