@@ -1,0 +1,69 @@
+"""The top-k engine: quick-select cycles as its latency model counts them, draw by draw, and their expected value.
+
+SpAtten (HPCA'21), section IV-B; latency model of its public RTL. The engine compares T scores a cycle and splits them
+around a random pivot until the target is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascadesim.accelerators.spatten.randomness import JavaRandom
+
+ROUND_CYCLES = 3  # of a round beyond its comparisons (TopKLatencyModel)
+
+
+def quick_select_cycles(scores: Sequence[int], target: int, parallelism: int, draw: JavaRandom) -> int:
+    """Cycles to find the score below which `target` others lie, as the RTL's latency model walks down.
+
+    A round keeps the side that holds the target; it ends when the pivot's equals do, or a side is empty.
+    """
+    left, cycles = list(scores), 0
+    while left:
+        cycles += -(-len(left) // parallelism) + ROUND_CYCLES
+        pivot = left[draw.below(len(left))]
+        less = [score for score in left if score < pivot]
+        if len(less) > target:
+            left = less
+            continue
+        equal = left.count(pivot)
+        if len(less) + equal > target:
+            break
+        target -= len(less) + equal
+        left = [score for score in left if score > pivot]
+    return cycles
+
+
+def drawn_cycles(size: int, target: int, parallelism: int, draw: JavaRandom) -> int:
+    """The latency model's next call: `size` random scores, then their quick-select."""
+    scores = [draw.integer() for _ in range(size)]
+    return quick_select_cycles(scores, target, parallelism, draw)
+
+
+def expected_cycles(size: int, target: int, parallelism: int) -> float:
+    """Exact mean over random scores without ties, from the recurrence over the pivot's rank.
+
+    E(n, t) = round(n) + (sum of E(l, t), t < l < n + sum of E(n-l-1, t-l-1), l < t) / n: the first sum grows along a
+    column of the table, the second along a diagonal.
+    """
+    return float(_expected_table(size, parallelism)[size, min(target, size)])
+
+
+@lru_cache(maxsize=8)
+def _expected_table(size: int, parallelism: int) -> NDArray[np.float64]:
+    """E(n, t) of all n and t up to `size`."""
+    table = np.zeros((size + 1, size + 1))
+    columns = np.zeros(size + 1)  # by t: E(l, t) of all l so far above t
+    diagonals = np.zeros(size + 1)  # by n - t: E(m, m - (n - t)) of all m so far
+    for length in range(1, size + 1):
+        targets = np.arange(length + 1)
+        less = np.where(targets < length, columns[: length + 1], 0.0)
+        row = -(-length // parallelism) + ROUND_CYCLES + (less + diagonals[length - targets]) / length
+        table[length, : length + 1] = row
+        columns[:length] += row[:length]
+        diagonals[length - targets] += row
+    return table
