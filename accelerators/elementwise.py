@@ -35,9 +35,7 @@ def plan_elementwise(operation: Operation, spec: SpatialArray, accounting: Accou
     work = row_work(operation, spec)
     layout = choose_layout(work, spec)
     names = tuple(einsum.name for einsum in work.einsums)
-    once = work.passes == 1  # element by element: results leave as operands arrive
-    steps = layout_steps(work, layout, spec)
-    stream = Stream("array_1d", names, steps, STEPS_AT_ONCE, loads_stream=once, stores_stream=once)
+    stream = Stream("array_1d", names, layout_steps(work, layout, spec), STEPS_AT_ONCE, leaves=work.passes == 1)
     energy = dynamic_energy_j(_actions(work, stream, spec), spec)
     phase = _phase(operation.name, work, stream, spec)
     return Plan(operation, accounting, _mapping_lines(work, layout), (phase,), energy)

@@ -76,10 +76,8 @@ def _einsum_cycles(einsum: RowEinsum, layout: Layout, elements: int, lanes: int)
 def layout_steps(work: RowWork, layout: Layout, spec: SpatialArray) -> Steps:
     """Group after group; what all rows share comes with the first."""
     groups, last_rows = divmod(work.rows, layout.group)
-    word = spec.word_bytes
-    shared = Step(
-        work.shared_inputs * work.width * word, (0,) * len(work.einsums), work.shared_outputs * work.width * word, 0
-    )
+    width_bytes, nothing = work.width * spec.word_bytes, (0,) * len(work.einsums)
+    shared = Step(work.shared_inputs * width_bytes, nothing, work.shared_outputs * width_bytes, 0, arrives=True)
     sizes = [layout.group] * min(1, groups) + ([last_rows] if last_rows else [])
     first, others = _group_steps(work, layout, sizes[0], spec)
     steps: Steps = (first.plus(shared), *others)
@@ -113,4 +111,5 @@ def _chunk_step(work: RowWork, layout: Layout, rows: int, elements: int, first: 
     stored = rows * (work.row_outputs * elements + work.scalar_outputs * first)
     moved = sum(einsum.row_operands * rows * elements for einsum in work.einsums) + loaded + stored
     cycles = _chunk_cycles(work, layout, elements, spec)
-    return Step(loaded * word, cycles, stored * word, ceil(moved * word / row_bytes))
+    arrives = work.passes == 1  # element by element; otherwise a row must be there whole
+    return Step(loaded * word, cycles, stored * word, ceil(moved * word / row_bytes), arrives)

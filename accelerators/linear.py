@@ -16,12 +16,11 @@ from cascadesim.accelerators.energy import Actions, dynamic_energy_j
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.accelerators.streaming import Stream, lower_bound_cycles, stream_program
-from cascadesim.accelerators.sweeps import product_steps
+from cascadesim.accelerators.sweeps import product_moves
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Einsum
 from cascadesim.einsum_cascades.operation import Operation
 
-STEPS_AT_ONCE = 2  # in the buffer, one computed while the other arrives: what `Blocking` leaves room for
 RESIDENT_TEXT = {
     "weights": "all weights stay in global_buffer, tiles of rows pass by",
     "rows": "blocks of rows stay in global_buffer, tiles of weights pass by",
@@ -90,10 +89,8 @@ def _physical_phase(name: str, blocking: Blocking, spec: SpatialArray) -> Phase:
 
 
 def _stream(name: str, blocking: Blocking, spec: SpatialArray) -> Stream:
-    """A single row tile uses each weight once, as it arrives; more of them need the whole tile again."""
-    drain_cycles = blocking.tile_rows + blocking.tile_columns
-    loads_stream = blocking.rows_per_block == 1 and (blocking.resident == "rows" or blocking.row_tiles == 1)
-    return Stream("array_2d", (name,), product_steps(blocking, spec), STEPS_AT_ONCE, drain_cycles, loads_stream)
+    moves = product_moves(blocking, spec)
+    return Stream("array_2d", (name,), moves.steps, moves.slots, blocking.tile_rows + blocking.tile_columns)
 
 
 def _published_phase(name: str, blocking: Blocking, spec: SpatialArray) -> Phase:

@@ -20,12 +20,16 @@ ENOUGH_DRAM_CYCLES = 2 / LARGEST_ROUNDING  # of a step: its load and its store r
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step moves and computes; `compute_cycles` has one entry per Einsum."""
+    """What one step moves and computes; `compute_cycles` has one entry per Einsum.
+
+    `arrives`: operands are used once, in the order in which they arrive, so the step may start while it is loaded.
+    """
 
     load_bytes: int
     compute_cycles: tuple[int, ...]
     store_bytes: int
     buffer_rows: int
+    arrives: bool = False
 
     def plus(self, other: Step, times: int = 1) -> Step:
         """Both as one step, the other one `times` times."""
@@ -35,6 +39,7 @@ class Step:
             tuple(own + times * more for own, more in pairs),
             self.store_bytes + times * other.store_bytes,
             self.buffer_rows + times * other.buffer_rows,
+            self.arrives and other.arrives,
         )
 
 
@@ -53,8 +58,7 @@ Steps: TypeAlias = tuple[Step | Rounds, ...]
 class Stream:
     """Steps through one array. `slots` steps are in the buffer at once; results leave the array `drain_cycles` late.
 
-    `loads_stream`: operands are used in the order in which they arrive, so a step may start while it is loaded.
-    `stores_stream`: results leave in that order, too, while the step goes on.
+    `leaves`: results leave in the order in which operands are used, while the step goes on.
     """
 
     unit: str
@@ -62,8 +66,7 @@ class Stream:
     steps: Steps
     slots: int
     drain_cycles: int = 0
-    loads_stream: bool = False
-    stores_stream: bool = False
+    leaves: bool = False
 
     def __iter__(self) -> Iterator[tuple[Step, int]]:
         """Each step and how often it runs in all."""
@@ -148,15 +151,18 @@ def stream_program(stream: Stream, spec: SpatialArray) -> Program:
 
 
 def _tasks(stream: Stream, store_stage: int) -> tuple[Task, ...]:
-    """The buffer feeds the array while it computes; the last Einsum frees the step's place in the buffer."""
-    loaded = After("load", streaming=stream.loads_stream)
-    load = Task("load", "dram", takes=("steps",))
-    feed = Task("feed", "global_buffer", after=(loaded,), stage=1)
+    """The buffer feeds the array while it computes; the last Einsum frees the step's place in the buffer.
+
+    A step is either loaded whole (`load`) or used as it arrives (`arrive`).
+    """
+    loaded = (After("load"), After("arrive", streaming=True))
+    load, arrive = (Task(name, "dram", takes=("steps",)) for name in ("load", "arrive"))
+    feed = Task("feed", "global_buffer", after=loaded, stage=1)
     einsums = [Task(name, stream.unit, stage=1) for name in stream.einsums]
-    einsums[0] = replace(einsums[0], after=(loaded,))
+    einsums[0] = replace(einsums[0], after=loaded)
     last = replace(einsums[-1], after=(*einsums[-1].after, After("feed", streaming=True)), gives_back=("steps",))
-    stored = After(last.name, lag_cycles=stream.drain_cycles, streaming=stream.stores_stream)
-    return (load, feed, *einsums[:-1], last, Task("store", "dram", after=(stored,), stage=store_stage))
+    stored = After(last.name, lag_cycles=stream.drain_cycles, streaming=stream.leaves)
+    return (load, arrive, feed, *einsums[:-1], last, Task("store", "dram", after=(stored,), stage=store_stage))
 
 
 def _store_stage(stream: Stream) -> int:
@@ -167,8 +173,9 @@ def _store_stage(stream: Stream) -> int:
 
 def _cycles(step: Step, spec: SpatialArray) -> tuple[int, ...]:
     bytes_per_cycle = spec.dram_bytes_per_cycle
+    load = ceil(step.load_bytes / bytes_per_cycle)
     return (
-        ceil(step.load_bytes / bytes_per_cycle),
+        *((0, load) if step.arrives else (load, 0)),
         ceil(step.buffer_rows / spec.global_buffer.ports),
         *step.compute_cycles,
         ceil(step.store_bytes / bytes_per_cycle),

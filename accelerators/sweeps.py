@@ -7,6 +7,7 @@ all of it. Bytes add up to the traffic of the blocking exactly. Knows no time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 
 from cascadesim.accelerators.blocking import Blocking
@@ -21,6 +22,8 @@ from cascadesim.accelerators.streaming import (
     rounding,
     steps_per_group,
 )
+
+MOST_SLOTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +42,25 @@ class Side:
         return self.extent - (self.tiles - 1) * self.tile
 
 
-def product_steps(blocking: Blocking, spec: SpatialArray) -> Steps:
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """The steps of all copies, and how many of them the buffer holds beside what is resident."""
+
+    steps: Steps
+    slots: int
+
+
+def product_moves(blocking: Blocking, spec: SpatialArray) -> Moves:
     """All copies of the product; copies so small that rounding would show are moved whole, several at a time."""
-    body = _Maker(blocking, spec).copy()
-    copies = blocking.product.copies
+    maker = _Maker(blocking, spec)
+    body, copies = maker.copy(), blocking.product.copies
     if copies == 1:
-        return body
+        return Moves(body, maker.slots)
     whole = merged(body)
     fitting = spec.global_buffer.capacity_bytes // (2 * (whole.load_bytes + whole.store_bytes))
     if fitting and rounding(body, spec) > LARGEST_ROUNDING:
-        return grouped(whole, copies, steps_per_group(whole, spec, min(copies, fitting)))
-    return (Rounds(body, copies),)
+        return Moves(grouped(whole, copies, steps_per_group(whole, spec, min(copies, fitting))), slots=2)
+    return Moves((Rounds(body, copies),), maker.slots)
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ class _Maker:
         """`arriving` and `loaded`: rows of A (columns of W) of full depth that come from DRAM in this step."""
         depth = self.blocking.product.depth
         stored = arriving * streamed if outputs is None else outputs
-        return self.of_words(depth * (arriving + loaded), tiles * depth, stored)
+        return self.of_words(depth * (arriving + loaded), tiles, depth, stored)
 
     def output_blocks(self, rows: int) -> Steps:
         """Blocks of outputs of so many rows, one after another along n."""
@@ -119,19 +130,45 @@ class _Maker:
 
     def slice_step(self, rows: int, columns: int, depth: int, stored: int) -> Step:
         tiles = Side(rows, self.blocking.tile_rows).tiles * Side(columns, self.blocking.tile_columns).tiles
-        return self.of_words(depth * (rows + columns), tiles * depth, stored, 2 * rows * columns)
+        return self.of_words(depth * (rows + columns), tiles, depth, stored, 2 * rows * columns)
 
-    def of_words(self, loaded: int, depth_steps: int, stored: int, partial_sums: int = 0) -> Step:
-        """Each depth step reads one row of operands per side of the array from the buffer."""
+    def of_words(self, loaded: int, tiles: int, depth: int, stored: int, partial_sums: int = 0) -> Step:
+        """Each depth step reads one row of operands per side of the array from the buffer.
+
+        A single tile uses its operands along k as they arrive; several of them need them again.
+        """
+        depth_steps = tiles * depth
         word, row = self.spec.word_bytes, self.spec.global_buffer.row_bytes
         sides = (self.blocking.tile_rows, self.blocking.tile_columns)
         operands = depth_steps * sum(ceil(side * word / row) for side in sides)
         rows = operands + ceil(loaded * word / row) + ceil(partial_sums * word / row)
         cycles = depth_steps * (self.spec.pe_array.operations.mac or 1)
-        return Step(loaded * word, (cycles,), stored * word, rows)
+        return Step(loaded * word, (cycles,), stored * word, rows, arrives=tiles == 1)
 
     def equal(self, step: Step, count: int) -> Steps:
-        """Moved in groups of which the buffer holds two."""
-        if count < 1:
-            return ()
-        return grouped(step, count, steps_per_group(step, self.spec, min(count, max(1, self.blocking.slots // 2))))
+        return grouped(step, count, min(count, self.group)) if count >= 1 else ()
+
+    @cached_property
+    def group(self) -> int:
+        """Streamed tiles (slices) moved as one: as few as rounding allows, and never more than half of what fits."""
+        most = max(1, self.blocking.slots // 2)
+        return max(steps_per_group(step, self.spec, most) for step in self.typical_steps())
+
+    @property
+    def slots(self) -> int:
+        """Of such groups. More than a few hide nothing more."""
+        return max(2, min(MOST_SLOTS, self.blocking.slots // self.group))
+
+    def typical_steps(self) -> tuple[Step, ...]:
+        """Those that a product has many of."""
+        blocking, product = self.blocking, self.blocking.product
+        rows, columns = Side(product.rows, blocking.tile_rows), Side(product.columns, blocking.tile_columns)
+        match blocking.resident:
+            case "weights":
+                return self.step(columns.tile, rows.tile, 1, 0), self.passing(columns, min(rows.tile, rows.extent))
+            case "rows":
+                resident = Side(min(blocking.rows_per_block * rows.tile, rows.extent), rows.tile)
+                return self.step(rows.tile, columns.tile, 1, 0), self.passing(resident, columns.tile)
+        height = min(blocking.rows_per_block * rows.tile, rows.extent)
+        width = min(blocking.columns_per_block * columns.tile, columns.extent)
+        return (self.slice_step(height, width, blocking.depth_per_block, 0),)

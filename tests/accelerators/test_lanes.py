@@ -49,8 +49,8 @@ def test_rows_over_lanes_by_hand(array: Callable[..., SpatialArray]) -> None:
     work = work_of(transformer.RESIDUAL_ADD, 6, 3, spec)
     rows = {4: 3 * 4 * 3 + 2 * 12 + 12, 2: 3 * 2 * 3 + 2 * 6 + 6}  # operands, loaded and stored words
     assert layout_steps(work, Layout(True, 4, 3, 1), spec) == (
-        Step(2 * 2 * 12, (3,), 2 * 12, rows[4] * 2 // 8),
-        Step(2 * 2 * 6, (3,), 2 * 6, rows[2] * 2 // 8),
+        Step(2 * 2 * 12, (3,), 2 * 12, rows[4] * 2 // 8, arrives=True),
+        Step(2 * 2 * 6, (3,), 2 * 6, rows[2] * 2 // 8, arrives=True),
     )
 
 

@@ -40,8 +40,9 @@ def test_one_step_is_loaded_computed_and_stored(ten: SpatialArray) -> None:
 
 def test_operands_that_stream_are_computed_as_they_arrive(ten: SpatialArray) -> None:
     """The 7 cycles end with the load (10) or, drained for 5, leave 4 cycles of store after 15."""
-    assert run(stream_program(stream(Step(100, (7,), 40, 4), loads_stream=True), ten)).cycles == 14
-    assert run(stream_program(stream(Step(100, (7,), 40, 4), loads_stream=True, drain_cycles=5), ten)).cycles == 19
+    step = Step(100, (7,), 40, 4, arrives=True)
+    assert run(stream_program(stream(step), ten)).cycles == 14
+    assert run(stream_program(stream(step, drain_cycles=5), ten)).cycles == 19
 
 
 def test_two_steps_overlap(ten: SpatialArray) -> None:
@@ -81,6 +82,7 @@ steps = st.builds(
     compute_cycles=st.tuples(st.integers(1, 300)),
     store_bytes=st.integers(0, 3000),
     buffer_rows=st.integers(1, 500),
+    arrives=st.booleans(),
 )
 bodies = st.lists(steps, min_size=1, max_size=3).map(tuple)
 streams = st.lists(st.builds(Rounds, body=bodies, times=st.integers(1, 30)), min_size=1, max_size=3)
@@ -89,9 +91,9 @@ streams = st.lists(st.builds(Rounds, body=bodies, times=st.integers(1, 30)), min
 @settings(deadline=None)
 @given(streams, st.integers(1, 3), st.sampled_from((0, 40)), st.booleans())
 def test_no_schedule_is_shorter_than_the_bound(
-    ten: SpatialArray, rounds: list[Rounds], slots: int, drain_cycles: int, loads_stream: bool
+    ten: SpatialArray, rounds: list[Rounds], slots: int, drain_cycles: int, leaves: bool
 ) -> None:
-    whole = Stream("array_2d", ("Z",), tuple(rounds), slots, drain_cycles, loads_stream)
+    whole = Stream("array_2d", ("Z",), tuple(rounds), slots, drain_cycles, leaves)
     program = stream_program(whole, ten)
     assert run(program).cycles >= lower_bound_cycles(whole, ten)
     assert program.busy_cycles()["Z"] == whole.compute_cycles()[0]

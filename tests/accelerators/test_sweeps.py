@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cascadesim.accelerators.blocking import Blocking, Product, blockings
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.accelerators.streaming import Rounds, Step, Steps
-from cascadesim.accelerators.sweeps import product_steps
+from cascadesim.accelerators.sweeps import product_moves
 
 
 def in_order(steps: Steps) -> list[tuple[int, int, int]]:
@@ -27,7 +27,7 @@ def in_order(steps: Steps) -> list[tuple[int, int, int]]:
 def test_weights_arrive_with_the_first_rows(array: Callable[..., SpatialArray]) -> None:
     """10 x 6 outputs of depth 3 on 4 x 4: columns 4 + 2 stay, rows 4 + 4 + 2 pass. Slow DRAM: nothing is grouped."""
     blocking = Blocking(Product(10, 3, 6), 4, 4, "weights", 1, 2, 3, slots=2)
-    assert in_order(product_steps(blocking, array(4))) == [
+    assert in_order(product_moves(blocking, array(4)).steps) == [
         (3 * (4 + 4), 3, 4 * 4),  # first rows, first columns
         (3 * 2, 3, 4 * 2),  # the other columns
         (3 * 4, 2 * 3, 4 * 6),  # second rows against all columns
@@ -38,7 +38,7 @@ def test_weights_arrive_with_the_first_rows(array: Callable[..., SpatialArray]) 
 def test_blocks_of_rows_meet_all_weights(array: Callable[..., SpatialArray]) -> None:
     """The same product, 2 row tiles at a time: weights pass twice."""
     blocking = Blocking(Product(10, 3, 6), 4, 4, "rows", 2, 1, 3, slots=2)
-    assert in_order(product_steps(blocking, array(4))) == [
+    assert in_order(product_moves(blocking, array(4)).steps) == [
         (3 * (4 + 4), 3, 4 * 4),  # block 1: first rows, first columns
         (3 * 4, 3, 4 * 4),  # its other rows
         (3 * 2, 2 * 3, 8 * 2),  # the other columns against all its rows
@@ -50,7 +50,7 @@ def test_blocks_of_rows_meet_all_weights(array: Callable[..., SpatialArray]) -> 
 def test_slices_add_up_before_outputs_leave(array: Callable[..., SpatialArray]) -> None:
     """8 x 4 outputs stay, k = 5 in slices of 2: partial sums are in the buffer until the last slice."""
     blocking = Blocking(Product(8, 5, 4), 4, 4, "outputs", 2, 1, 2, slots=2)
-    assert in_order(product_steps(blocking, array(4))) == [
+    assert in_order(product_moves(blocking, array(4)).steps) == [
         (2 * (8 + 4), 2 * 2, 0),
         (2 * (8 + 4), 2 * 2, 0),
         (1 * (8 + 4), 2 * 1, 8 * 4),
@@ -60,7 +60,7 @@ def test_slices_add_up_before_outputs_leave(array: Callable[..., SpatialArray]) 
 def test_each_copy_has_operands_of_its_own(array: Callable[..., SpatialArray]) -> None:
     """Large enough not to be merged: one round per copy."""
     blocking = Blocking(Product(256, 4096, 256, copies=5), 256, 256, "weights", 1, 1, 4096, slots=2)
-    (rounds,) = product_steps(blocking, array(256))
+    (rounds,) = product_moves(blocking, array(256)).steps
     assert isinstance(rounds, Rounds)
     assert rounds.times == 5
 
@@ -77,7 +77,7 @@ def test_steps_move_and_compute_what_the_blocking_says(
 ) -> None:
     spec = array(16, 8, capacity_bytes=capacity_bytes, bandwidth_bytes_per_s=gib_per_s * 2**30)
     for blocking in blockings(product, spec):
-        steps = in_order(product_steps(blocking, spec))
+        steps = in_order(product_moves(blocking, spec).steps)
         outputs = product.copies * product.rows * product.columns
         assert sum(stored for _, _, stored in steps) == outputs
         assert sum(loaded for loaded, _, _ in steps) == blocking.dram_words - outputs
