@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cascadesim.einsum_cascades.masks import FULL, KeyInterval
 from cascadesim.einsum_cascades.schema import Spec
+from cascadesim.einsum_cascades.token_layout import NeighborhoodSizes, Size, neighborhood_sizes
 
-Size = Annotated[int, Field(gt=0, le=2**40)]  # no model comes near; keeps every product an honest number
 Activation: TypeAlias = Literal["gelu", "gelu-tanh", "silu", "relu"]
 
 
@@ -99,8 +99,9 @@ class Layer(Spec):
     mask: Literal["full", "causal"] = "full"
     window: Size | None = None  # keys a query sees, its own included
     chunk: Size | None = None  # a query sees its own block of so many positions
-    neighborhood: Size | None = None  # side of the square window around a query in a square layout
-    dilation: Size = 1
+    # a window around each query in the model's layout; `neighborhood: 7` is a window of 7 in every dimension
+    neighborhood: Annotated[NeighborhoodSizes | None, BeforeValidator(neighborhood_sizes)] = None
+    dilation: Size = 1  # of that window, in every dimension
     memory: Annotated[int, Field(ge=0, le=2**30)] = 0  # states of the previous segment that are keys too
     cross: Literal["encoder", "text"] | None = None  # a second attention, over these keys
     joint: Literal["two-stream", "one-stream"] | None = None  # text tokens join: with weights of their own, or shared
@@ -115,11 +116,20 @@ class Layer(Spec):
     def _consistent(self) -> Layer:
         if self.mask == "full" and (self.window or self.chunk):
             raise ValueError("a window or chunk needs mask: causal")
-        if self.neighborhood and (self.mask == "causal" or self.joint):
-            raise ValueError("a neighborhood needs mask: full and no joint text")
+        if self.neighborhood and (self.mask == "causal" or self.memory):
+            raise ValueError("a neighborhood needs mask: full and no memory; its own `causal` is per dimension")
+        if self.neighborhood and self.dilation > 1 and self.neighborhood.dilation != (1,):
+            raise ValueError("dilation and neighborhood.dilation exclude each other")
         if self.window and self.chunk:
             raise ValueError("window and chunk exclude each other")
         return self
+
+    @property
+    def window_sizes(self) -> NeighborhoodSizes | None:
+        """The neighborhood, the layer's own dilation in it."""
+        if self.neighborhood is None or self.dilation == 1:
+            return self.neighborhood
+        return self.neighborhood.model_copy(update={"dilation": (self.dilation,)})
 
     @property
     def interval(self) -> KeyInterval:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import isqrt
 
 from cascadesim.einsum_cascades import transformer
-from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.layers import Activation, Experts, Latent
-from cascadesim.einsum_cascades.masks import FULL, KeyInterval, Mask, Neighborhood
+from cascadesim.einsum_cascades.masks import FULL, KeyInterval, Mask
+from cascadesim.einsum_cascades.neighborhood import ExtraKeys
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.parameters import Norm
 from cascadesim.einsum_cascades.projections import (
@@ -30,6 +29,7 @@ from cascadesim.einsum_cascades.projections import (
     output_matrices,
     router_matrices,
 )
+from cascadesim.einsum_cascades.token_layout import neighborhood_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Run:
     attention: Cascade
     norm: Norm
     norms_per_layer: int
+    layout: tuple[int, ...] | None = None  # of the model's tokens
 
     @property
     def queries(self) -> int:
@@ -59,7 +60,7 @@ def layer_operations(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
     yield from _norms("attn_norm", sizes, run)
     yield from _linears(attention_matrices(sizes, run.phase), sizes, run)
     yield from _before_attention(sizes, run)
-    yield _self_attention(sizes, run)
+    yield from _self_attention(sizes, run)
     yield from _linears(output_matrices(sizes, run.phase), sizes, run)
     yield from _residuals("attn", sizes, run)
     yield from _cross_attention(sizes, run)
@@ -122,13 +123,32 @@ def _joined_rows(sizes: LayerSizes, run: Run) -> int:
     return run.batch * run.text_length if sizes.layer.joint == "one-stream" else 0
 
 
-def _self_attention(sizes: LayerSizes, run: Run) -> Operation:
+def _self_attention(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
     """Decode: one query per sequence attends every key that its layer still sees, so the mask is full."""
+    joined = run.text_length if sizes.layer.joint is not None else 0
+    if sizes.layer.window_sizes is not None:
+        yield from _neighborhood_attention(sizes, run, joined)
+        return
     keys, mask = _keys_and_mask(sizes, run)
     if run.phase == "decode" and sizes.attention.latent is not None:
-        return _absorbed_attention(sizes.attention.heads, sizes.attention.latent, keys, run)
-    joined = run.text_length if sizes.layer.joint is not None else 0
-    return _attention("attention", sizes, run, run.queries + joined, keys + joined, mask)
+        yield _absorbed_attention(sizes.attention.heads, sizes.attention.latent, keys, run)
+    else:
+        yield _attention("attention", sizes, run, run.queries + joined, keys + joined, mask)
+
+
+def _neighborhood_attention(sizes: LayerSizes, run: Run, joined: int) -> Iterator[Operation]:
+    """Tokens attend their windows and all text that is joined to them; the text attends everything.
+
+    Softmax is per query, so the queries of the text are an operation of their own.
+    """
+    if (window := sizes.layer.window_sizes) is None:
+        return
+    tokens = run.sequence_length
+    pattern = neighborhood_of(tokens, run.layout, window)
+    mask: Mask = ExtraKeys(pattern, joined) if joined else pattern
+    yield _attention("attention", sizes, run, tokens, tokens + joined, mask)
+    if joined:
+        yield _attention("text_attention", sizes, run, joined, tokens + joined, FULL)
 
 
 def _attention(name: str, sizes: LayerSizes, run: Run, queries: int, keys: int, mask: Mask) -> Operation:
@@ -157,18 +177,8 @@ def _keys_and_mask(sizes: LayerSizes, run: Run) -> tuple[int, Mask]:
         return min(keys, selected or keys), FULL
     if selected is not None:  # as many pairs as a window of so many keys: min(p + 1, selected) for query p
         return run.sequence_length, KeyInterval(causal=True, window=selected).within(run.sequence_length)
-    if layer.neighborhood is not None:
-        return run.sequence_length, square_neighborhood(run.sequence_length, layer.neighborhood, layer.dilation)
     keys = run.sequence_length + layer.memory
     return keys, layer.interval.within(keys)
-
-
-def square_neighborhood(tokens: int, side: int, dilation: int) -> Neighborhood:
-    """A square window in a square layout."""
-    edge = isqrt(tokens)
-    if edge * edge != tokens:
-        raise CascadeSimError(f"sequence length: neighborhood attention needs a square layout, got {tokens} tokens")
-    return Neighborhood((edge, edge), (side, side), (dilation, dilation))
 
 
 def _cross_attention(sizes: LayerSizes, run: Run) -> Iterator[Operation]:

@@ -1,8 +1,8 @@
 """Which keys a query attends: predicates with exact counts.
 
-`KeyInterval`: one contiguous interval of keys per query (dense, causal, sliding window, chunked). `Neighborhood`: a
-window around the query in a layout of one or more dimensions (NAT, CVPR 2023; DiNAT, arXiv 2209.15001). Counts are in
-closed form; nothing here knows how hardware tiles, beyond the size of the tiles it is asked about.
+`KeyInterval`: one contiguous interval of keys per query (dense, causal, sliding window, chunked); `neighborhood` has
+windows in layouts of several dimensions. Counts are in closed form; nothing here knows how hardware tiles, beyond the
+size of the tiles it is asked about.
 
 Queries are the last `queries` positions of a sequence of `keys` positions (a KV cache holds the earlier ones), so
 query p sits at position p + keys - queries.
@@ -11,7 +11,6 @@ query p sits at position p + keys - queries.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -114,76 +113,6 @@ def _windowed(length: int, window: int | None) -> int:
     """Pairs of a causal sequence of `length` whose queries see at most `window` keys: a triangle, then a band."""
     ramp = length if window is None else min(length, window)
     return ramp * (ramp + 1) // 2 + (length - ramp) * ramp
-
-
-@dataclass(frozen=True, slots=True)
-class Neighborhood:
-    """Each query attends the `window` nearest keys of its dilation group, in every dimension of `layout`.
-
-    At a border the window shifts inwards instead of shrinking (NAT), so every query attends equally many keys.
-    Tokens are numbered row by row. A loop over one-dimensional key tiles visits all tiles between the first and the
-    last attended key, so `interval` and `key_tiles` span keys that are not attended; `attended_pairs` counts only
-    those that are.
-    """
-
-    layout: tuple[int, ...]
-    window: tuple[int, ...]
-    dilation: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not len(self.layout) == len(self.window) == len(self.dilation):
-            raise CascadeSimError(f"mask: layout, window and dilation differ in dimensions: {self}")
-        if min((1, *self.layout, *self.window, *self.dilation)) < 1:
-            raise CascadeSimError(f"mask: every size must be at least 1: {self}")
-
-    def interval(self, query: Positions, queries: int, keys: int) -> tuple[Positions, Positions]:
-        """First and last key that each query attends in row-by-row order; not all keys between are attended."""
-        self._check(queries, keys)
-        query = np.asarray(query, dtype=np.int64)
-        first, last = np.zeros_like(query), np.zeros_like(query)
-        for coordinate, side, window, dilation in zip(
-            np.unravel_index(query, self.layout), self.layout, self.window, self.dilation, strict=True
-        ):
-            low, high = _neighbours(coordinate, side, window, dilation)
-            first, last = first * side + low, last * side + high
-        return first, last
-
-    def attended_pairs(self, queries: int, keys: int) -> int:
-        """Exact number of (query, key) pairs: the dimensions are independent."""
-        self._check(queries, keys)
-        return prod(
-            _axis_pairs(side, window, dilation)
-            for side, window, dilation in zip(self.layout, self.window, self.dilation, strict=True)
-        )
-
-    def key_tiles(self, queries: int, keys: int, query_tile: int, key_tile: int) -> tuple[Positions, Positions]:
-        """Per query tile, the first and last key tile (inclusive) that hold an attended key."""
-        first, last = self.interval(np.arange(queries, dtype=np.int64), queries, keys)
-        starts = np.arange(0, queries, query_tile, dtype=np.int64)
-        return np.minimum.reduceat(first, starts) // key_tile, np.maximum.reduceat(last, starts) // key_tile
-
-    def _check(self, queries: int, keys: int) -> None:
-        if not queries == keys == prod(self.layout):
-            raise CascadeSimError(f"mask: {self} has {prod(self.layout)} tokens, got {queries} queries and {keys} keys")
-
-    def __str__(self) -> str:
-        sizes = ["x".join(map(str, sizes)) for sizes in (self.layout, self.window, self.dilation)]
-        return "neighborhood, layout {}, window {}, dilation {}".format(*sizes)
-
-
-def _neighbours(coordinate: Positions, side: int, window: int, dilation: int) -> tuple[Positions, Positions]:
-    """First and last coordinate attended along one dimension; the group of a coordinate is every dilation-th one."""
-    group, place = coordinate % dilation, coordinate // dilation
-    size = (side - group + dilation - 1) // dilation  # members of the group
-    start = np.clip(place - window // 2, 0, np.maximum(size - window, 0))
-    end = np.minimum(start + window, size) - 1
-    return group + start * dilation, group + end * dilation
-
-
-def _axis_pairs(side: int, window: int, dilation: int) -> int:
-    """Pairs along one dimension: `side % dilation` groups have one member more than the others."""
-    members, larger = divmod(side, dilation)
-    return larger * (members + 1) * min(window, members + 1) + (dilation - larger) * members * min(window, members)
 
 
 FULL = KeyInterval()

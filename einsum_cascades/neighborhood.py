@@ -171,6 +171,49 @@ class Neighborhood:
         return "neighborhood, " + ", ".join(parts)
 
 
+@dataclass(frozen=True)
+class ExtraKeys:
+    """A neighborhood whose queries attend `extra` further keys as well, all of them: text. A mask of `masks.Mask`.
+
+    The extra keys come last. There are no queries for them here: text that attends is another operation.
+    """
+
+    pattern: Neighborhood
+    extra: int
+
+    def __post_init__(self) -> None:
+        if self.extra < 1:
+            raise CascadeSimError(f"mask: extra keys must be at least 1, got {self.extra}")
+
+    def attended_pairs(self, queries: int, keys: int) -> int:
+        self._check(queries, keys)
+        return self.pattern.pairs + self.pattern.tokens * self.extra
+
+    def interval(self, query: Positions, queries: int, keys: int) -> tuple[Positions, Positions]:
+        """The last key of every query is an extra one, far beyond its window."""
+        self._check(queries, keys)
+        first, _ = self.pattern.interval(query, queries, queries)
+        return first, np.full_like(first, keys - 1)
+
+    def key_tiles(self, queries: int, keys: int, query_tile: int, key_tile: int) -> tuple[Positions, Positions]:
+        """First and last key tile in the order of visits: the pattern's span, then at once the tiles of extra keys.
+
+        So last - first + 1 counts visited tiles, and nothing between window and extra keys is visited.
+        """
+        self._check(queries, keys)
+        first, last = self.pattern.key_tiles(queries, queries, query_tile, key_tile)
+        tiles = -(-keys // key_tile)
+        return first, np.minimum(last + tiles - queries // key_tile, tiles - 1)
+
+    def _check(self, queries: int, keys: int) -> None:
+        if not queries == keys - self.extra == self.pattern.tokens:
+            expected = f"{self.pattern.tokens} queries and {self.pattern.tokens + self.extra} keys"
+            raise CascadeSimError(f"mask: {self} has {expected}, got {queries} queries and {keys} keys")
+
+    def __str__(self) -> str:
+        return f"{self.pattern}, {self.extra} extra keys"
+
+
 def neighborhood(
     layout: Sequence[int],
     window: Sequence[int],

@@ -16,12 +16,13 @@ from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
 from cascadesim.einsum_cascades.cache import cached_words
 from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.ir import Cascade
-from cascadesim.einsum_cascades.layers import Attention, Experts, FeedForward, Layer, Size
+from cascadesim.einsum_cascades.layers import Attention, Experts, FeedForward, Layer
 from cascadesim.einsum_cascades.lowering import Run, final_norm, layer_operations, lm_head
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.parameters import Norm, layer_parameters, norm_parameters
 from cascadesim.einsum_cascades.projections import LayerSizes, Phase
 from cascadesim.einsum_cascades.schema import Spec, validate, with_settings
+from cascadesim.einsum_cascades.token_layout import Size, layout_sizes
 
 Scope: TypeAlias = Literal["attention", "linear", "model"]
 
@@ -167,6 +168,7 @@ class Workload(Spec):
             attention=_attention_cascade(attention),
             norm=self.norm,
             norms_per_layer=self.norms_per_layer,
+            layout=None if self.layout is None else layout_sizes(self.layout),
         )
 
     def _divisible(self, length: int) -> int:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
-from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.layers import Attention, Experts, FeedForward, Latent, Layer
-from cascadesim.einsum_cascades.lowering import Run, expected_experts, layer_operations, square_neighborhood
-from cascadesim.einsum_cascades.masks import CAUSAL, FULL, KeyInterval, Neighborhood
+from cascadesim.einsum_cascades.lowering import Run, expected_experts, layer_operations
+from cascadesim.einsum_cascades.masks import CAUSAL, FULL, KeyInterval
+from cascadesim.einsum_cascades.neighborhood import ExtraKeys, neighborhood
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.projections import LayerSizes, Phase
 
@@ -33,8 +33,8 @@ def layer(**fields: Any) -> Layer:
 
 
 def operations(of: LayerSizes, *, batch: int = 2, length: int = 9, text: int = 5, phase: Phase = "prefill",
-               norms: int = 2) -> dict[str, Operation]:  # fmt: skip
-    run = Run(batch, length, text, phase, ATTENTION_3PASS, "layer", norms)
+               norms: int = 2, layout: tuple[int, ...] | None = None) -> dict[str, Operation]:  # fmt: skip
+    run = Run(batch, length, text, phase, ATTENTION_3PASS, "layer", norms, layout)
     listed = list(layer_operations(of, run))
     named = {operation.name: operation for operation in listed}
     assert len(named) == len(listed), "names within a layer are distinct"
@@ -127,11 +127,21 @@ def test_a_gate_from_the_conditioning_scales_the_residual() -> None:
     assert operations(sizes(layer()))["attn_residual"].cascade.name == "residual-add"
 
 
-def test_a_square_neighborhood_is_the_mask() -> None:
-    found = operations(sizes(layer(neighborhood=3, dilation=1)))
-    assert found["attention"].mask == Neighborhood((3, 3), (3, 3), (1, 1))
-    with pytest.raises(CascadeSimError, match="needs a square layout, got 10 tokens"):
-        square_neighborhood(10, 3, 1)
+def test_a_neighborhood_is_the_mask_in_a_square_layout_unless_the_model_has_another() -> None:
+    assert operations(sizes(layer(neighborhood=3)))["attention"].mask == neighborhood((3, 3), (3, 3))
+    window = {"window": "1x6", "stride": (1, 2), "causal": "1,0"}
+    found = operations(sizes(layer(neighborhood=window)), length=18, layout=(2, 9))["attention"].mask
+    assert found == neighborhood((2, 9), (1, 6), (1, 2), causal=(True, False))
+
+
+def test_joined_text_is_further_keys_and_attends_everything_itself() -> None:
+    """9 tokens and 5 of text: 9 queries with windows of 1 key and 5 of text each, 5 queries with all 14 keys."""
+    found = operations(sizes(layer(neighborhood=1, joint="one-stream")))
+    tokens, text = found["attention"], found["text_attention"]
+    assert (tokens.extent("p"), tokens.extent("m"), text.extent("p"), text.extent("m")) == (9, 14, 5, 14)
+    assert tokens.mask == ExtraKeys(neighborhood((3, 3), (1, 1)), 5)
+    assert tokens.mask.attended_pairs(9, 14) == 9 * (1 + 5)
+    assert text.mask == FULL
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.masks import CAUSAL, FULL, KeyInterval, Mask, Neighborhood
+from cascadesim.einsum_cascades.masks import CAUSAL, FULL, KeyInterval, Mask
 
 Pairs = NDArray[np.bool_]
 
@@ -35,38 +34,10 @@ def matrix(mask: KeyInterval, queries: int, keys: int) -> Pairs:
     return np.array(pairs, dtype=bool)
 
 
-def neighbours(coordinate: int, side: int, window: int, dilation: int) -> set[int]:
-    """NAT: the `window` nearest members of the coordinate's dilation group, shifted inwards at the borders."""
-    members = [other for other in range(side) if other % dilation == coordinate % dilation]
-    place = members.index(coordinate)
-    start = min(max(place - window // 2, 0), max(len(members) - window, 0))
-    return set(members[start : start + window])
-
-
-def neighborhood_matrix(mask: Neighborhood) -> Pairs:
-    tokens = list(product(*(range(side) for side in mask.layout)))
-    near = [
-        [neighbours(coordinate, side, window, dilation) for coordinate in range(side)]
-        for side, window, dilation in zip(mask.layout, mask.window, mask.dilation, strict=True)
-    ]
-    return np.array(
-        [[all(k in near[axis][q] for axis, (q, k) in enumerate(zip(query, key, strict=True))) for key in tokens]
-         for query in tokens]
-    )  # fmt: skip
-
-
 @st.composite
 def intervals(draw: st.DrawFn) -> KeyInterval:
     causal = draw(st.booleans())
     return KeyInterval(causal, draw(windows) if causal else None, draw(windows) if causal else None)
-
-
-@st.composite
-def neighborhoods(draw: st.DrawFn) -> Neighborhood:
-    axes = draw(st.integers(1, 2))
-    layout = tuple(draw(st.integers(1, 7)) for _ in range(axes))
-    sizes = [tuple(draw(st.integers(1, 4)) for _ in range(axes)) for _ in range(2)]
-    return Neighborhood(layout, sizes[0], sizes[1])
 
 
 def assert_tiles(mask: Mask, attended: Pairs, query_tile: int, key_tile: int) -> None:
@@ -138,37 +109,6 @@ def test_a_window_as_long_as_the_sequence_is_plain_causal() -> None:
     assert KeyInterval(True, 4096).within(4097) == KeyInterval(True, 4096)
 
 
-def test_a_neighborhood_shifts_inwards_at_the_border() -> None:
-    mask = Neighborhood((5,), (3,), (1,))
-    first, last = mask.interval(np.arange(5), 5, 5)
-    assert list(zip(first.tolist(), last.tolist(), strict=True)) == [(0, 2), (0, 2), (1, 3), (2, 4), (2, 4)]
-    assert mask.attended_pairs(5, 5) == 5 * 3
-
-
-def test_a_dilated_neighborhood_stays_in_its_group() -> None:
-    """Six tokens, dilation 2: even and odd ones, three each; a window of 2 in each."""
-    assert Neighborhood((6,), (2,), (2,)).attended_pairs(6, 6) == 6 * 2
-
-
-def test_a_window_larger_than_its_group_is_the_group() -> None:
-    assert Neighborhood((5,), (9,), (2,)).attended_pairs(5, 5) == 3 * 3 + 2 * 2
-
-
-@given(mask=neighborhoods())
-def test_neighborhood_pairs_equal_the_definition(mask: Neighborhood) -> None:
-    attended = neighborhood_matrix(mask)
-    tokens = len(attended)
-    assert mask.attended_pairs(tokens, tokens) == attended.sum()
-    first, last = mask.interval(np.arange(tokens), tokens, tokens)
-    assert list(first) == [np.flatnonzero(row)[0] for row in attended]
-    assert list(last) == [np.flatnonzero(row)[-1] for row in attended]
-
-
-@given(mask=neighborhoods(), query_tile=st.integers(1, 9), key_tile=st.integers(1, 9))
-def test_neighborhood_tiles_equal_the_definition(mask: Neighborhood, query_tile: int, key_tile: int) -> None:
-    assert_tiles(mask, neighborhood_matrix(mask), query_tile, key_tile)
-
-
 @given(mask=intervals(), queries=small, keys=small)
 def test_pairs_are_at_most_all(mask: KeyInterval, queries: int, keys: int) -> None:
     assert 0 <= mask.attended_pairs(queries, keys) <= queries * keys
@@ -180,9 +120,6 @@ def test_pairs_are_at_most_all(mask: KeyInterval, queries: int, keys: int) -> No
         (lambda: KeyInterval(causal=True, window=0), "mask: window must be at least 1, got 0"),
         (lambda: KeyInterval(window=4), "mask: a window needs causal=True"),
         (lambda: KeyInterval(chunk=4), "mask: a chunk needs causal=True"),
-        (lambda: Neighborhood((4, 4), (3,), (1, 1)), "differ in dimensions"),
-        (lambda: Neighborhood((4,), (0,), (1,)), "every size must be at least 1"),
-        (lambda: Neighborhood((4,), (3,), (1,)).attended_pairs(5, 5), "has 4 tokens, got 5 queries and 5 keys"),
     ],
 )
 def test_a_mask_that_cannot_be_is_refused(build: Callable[[], object], message: str) -> None:
@@ -193,4 +130,3 @@ def test_a_mask_that_cannot_be_is_refused(build: Callable[[], object], message: 
 def test_masks_print_themselves() -> None:
     assert str(FULL) == "full"
     assert str(KeyInterval(True, 4096)) == "causal, window 4096"
-    assert str(Neighborhood((56, 56), (7, 7), (8, 8))) == "neighborhood, layout 56x56, window 7x7, dilation 8x8"

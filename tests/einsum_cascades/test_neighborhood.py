@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.neighborhood import Axis, Neighborhood, neighborhood
+from cascadesim.einsum_cascades.neighborhood import Axis, ExtraKeys, Neighborhood, neighborhood
 
 
 def keys_of(axis: Axis, query: int) -> set[int]:
@@ -146,3 +146,30 @@ def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(CascadeSimError) as caught:
         neighborhood((4, 4), (5, 4), (1, 9))
     assert len(str(caught.value).splitlines()) == 2
+
+
+@given(st.lists(axes(longest=6), min_size=1, max_size=2), st.integers(1, 9), st.integers(1, 7), st.integers(1, 7))
+def test_extra_keys_are_attended_by_all_and_visited_besides_the_span(
+    dimensions: list[Axis], extra: int, query_tile: int, key_tile: int
+) -> None:
+    """Per query tile: tiles from the first to the last key of its windows, and those that hold extra keys."""
+    pattern = pattern_of(dimensions)
+    mask, tokens = pattern.attends(), pattern.tokens
+    keys = tokens + extra
+    joined = ExtraKeys(pattern, extra)
+    assert joined.attended_pairs(tokens, keys) == mask.sum() + tokens * extra
+    first, last = joined.key_tiles(tokens, keys, query_tile, key_tile)
+    for tile in range(-(-tokens // query_tile)):
+        attended = np.flatnonzero(mask[tile * query_tile : (tile + 1) * query_tile].any(axis=0))
+        spanned = set(range(attended[0] // key_tile, attended[-1] // key_tile + 1))
+        spanned |= {key // key_tile for key in range(tokens, keys)}
+        assert (first[tile], last[tile] - first[tile] + 1) == (attended[0] // key_tile, len(spanned))
+
+
+def test_extra_keys_refuse_other_lengths() -> None:
+    joined = ExtraKeys(neighborhood((4,), (2,)), 3)
+    assert str(joined) == "neighborhood, layout 4, window 2, 3 extra keys"
+    with pytest.raises(CascadeSimError, match="has 4 queries and 7 keys, got 7 queries and 7 keys"):
+        joined.attended_pairs(7, 7)
+    with pytest.raises(CascadeSimError, match="extra keys must be at least 1, got 0"):
+        ExtraKeys(neighborhood((4,), (2,)), 0)
