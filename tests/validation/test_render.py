@@ -1,0 +1,50 @@
+"""How errors and verdicts are worded, for people and for programs."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from cascadesim.validation.claim import Claim
+from cascadesim.validation.compare import Cell, Errors, Verdict
+from cascadesim.validation.render import as_json, error, outcome, print_table, summary, tolerance
+from cascadesim.validation.table import Row
+
+ROW = Row((("architecture", "fusemax"), ("sequence_length", 65536)), "rows.csv", 7)
+HELD = Verdict(
+    "toy", Claim("latency", "latency_s", 0.01, "a reason"), "rows.csv", Errors(1, 1, 0.002, 0.002, 0.002),
+    Cell(ROW, "latency_s", 1.0, 1.002), (), (Cell(ROW, "latency_s", 1.0, 1.002),),
+)  # fmt: skip
+FAILED = replace(HELD, errors=Errors(1, 1, math.inf, math.inf, math.inf), worst=Cell(ROW, "latency_s", 1.0, None))
+REPORTED = replace(HELD, claim=replace(HELD.claim, tolerance=None))
+
+
+@pytest.mark.parametrize(
+    ("relative", "words"),
+    [(0.0, "0"), (2.2e-16, "<1e-12"), (4.3e-9, "4.3e-09"), (0.0057, "0.57%"), (0.5, "50.00%"), (math.inf, "∞")],
+)
+def test_an_error_is_worded_by_its_size(relative: float, words: str) -> None:
+    assert error(relative) == words
+
+
+def test_a_verdict_holds_fails_or_is_reported() -> None:
+    assert [outcome(verdict) for verdict in (HELD, FAILED, REPORTED)] == ["yes", "NO", "reported"]
+    assert [tolerance(verdict) for verdict in (HELD, REPORTED)] == ["1.00%", "–"]
+    assert summary([HELD, FAILED, REPORTED]) == "1 of 2 claims hold; 1 more comparisons are reported only"
+
+
+def test_the_table_says_where_it_is_worst() -> None:
+    stream = io.StringIO()
+    print_table([HELD], stream)
+    assert "fusemax 64K (latency_s, line 7)" in stream.getvalue()
+
+
+def test_what_was_not_predicted_is_null_in_json() -> None:
+    (claim,) = json.loads(as_json([FAILED]), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["claims"]
+    assert claim["max_abs_relative_error"] is None
+    assert claim["worst"]["predicted"] is None
+    assert claim["holds"] is False
