@@ -23,7 +23,7 @@ from cascadesim.accelerators.streaming import (
     steps_per_group,
 )
 
-MOST_SLOTS = 8
+MOST_SLOTS = 8  # assumed: loads that run further ahead hide nothing more
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class _Maker:
 
     @property
     def slots(self) -> int:
-        """Of such groups. More than a few hide nothing more."""
+        """Of such groups."""
         return max(2, min(MOST_SLOTS, self.blocking.slots // self.group))
 
     def typical_steps(self) -> tuple[Step, ...]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import folders, load, preset_names, presets
 from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError, UnknownNameError
+from cascadesim.einsum_cascades.schema import read_yaml
 
 
 def test_a_preset_is_loaded_by_its_name() -> None:
@@ -99,6 +106,30 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, problem: str) -> None:
     with pytest.raises(SpecError) as caught:
         load(str(path))
     assert problem in str(caught.value)
+
+
+def dotted_fields(content: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for name, value in content.items():
+        found.append(f"{prefix}{name}")
+        if isinstance(value, Mapping):
+            found += dotted_fields(value, f"{prefix}{name}.")
+    return found
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None)
+@given(st.data(), st.sampled_from(sorted(presets())), values)
+def test_any_value_anywhere_is_taken_or_refused(data: st.DataObject, preset: str, value: Any) -> None:
+    field = data.draw(st.sampled_from(dotted_fields(read_yaml(presets()[preset]))))
+    with suppress(CascadeSimError):
+        assert load(preset, [f"{field}={json.dumps(value)}"]).clock_hz > 0
 
 
 @pytest.mark.parametrize("name", ["nowhere.yaml", "nowhere/else.YML"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from math import ceil
 
 import pytest
@@ -179,6 +180,19 @@ def test_no_schedule_beats_the_closed_form(
     assert schedule.cycles >= plan.traffic.total_bytes / spec.dram_bytes_per_cycle
     for activity in phase.activities:
         assert activity.cycles <= phase.analytical_cycles
+
+
+@settings(deadline=None)
+@given(products, st.integers(1, 40), st.integers(1, 40), st.integers(80, 20_000))
+def test_any_array_runs_it_or_says_why_not(
+    array: Callable[..., SpatialArray], product: Product, rows: int, columns: int, capacity_bytes: int
+) -> None:
+    spec = array(rows, columns, capacity_bytes=capacity_bytes)
+    operation = linear("z", product.rows, product.depth, product.columns, product.copies)
+    with suppress(CascadeSimError):
+        plan = plan_linear(operation, spec, "physical")
+        assert sum(program_of(plan).busy_cycles().values()) > 0
+        assert cycles_of(plan) * rows * columns >= product.macs
 
 
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(4096, 768, 3072), (16384, 4096, 4096), (8, 4096, 4096)])
