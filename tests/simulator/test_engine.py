@@ -283,7 +283,8 @@ def outcome(program: Program) -> Schedule | None:
         return None
 
 
-many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+slow_draws = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+many = settings(max_examples=150, deadline=None, suppress_health_check=slow_draws)
 
 
 @many
