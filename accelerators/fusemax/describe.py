@@ -13,6 +13,7 @@ from cascadesim.accelerators.fusemax.mapping import AttentionTiles
 from cascadesim.accelerators.fusemax.pipeline import distances
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement
 from cascadesim.accelerators.fusemax.timing import Timing
+from cascadesim.einsum_cascades.masks import FULL
 
 
 def mapping_lines(timing: Timing, resident_words: int) -> tuple[str, ...]:
@@ -29,6 +30,9 @@ def _loop_nest(placement: Placement, tiles: AttentionTiles) -> Iterator[str]:
     heads = f", {shape.group} query heads each" if shape.group > 1 else ""
     packed = f", {shape.group} heads side by side" if tiles.packed and shape.group > 1 else ""
     yield f"{placement.cascade.name}: {tiles.tiles:,} score tiles, mask {shape.mask}"
+    if shape.mask != FULL:
+        met = f"{tiles.visits.mean():,.1f} of them on average"
+        yield f"each query tile meets the key tiles from its first to its last attended key (extra keys besides): {met}"
     yield f"for instance in {shape.instances:,}  # batch x key/value heads{heads}"
     yield f"  for p2 in {tiles.P2:,}  # groups of resident query tiles"
     yield f"    for {placement.key_outer} in {tiles.key_tiles:,}  # key tiles: {shape.keys:,} keys in {tiles.rows:,}s"
