@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
 from cascadesim.validation.claim import Prediction, Settings
 from cascadesim.validation.columns import Value
-from cascadesim.validation.layouts import DATAFLOW_CHOICES, DATAFLOW_KEY
+from cascadesim.validation.layouts import CHOICES, DATAFLOW_CHOICES, DATAFLOW_KEY
 from cascadesim.validation.predictions import BATCH
 from cascadesim.validation.table import Row, published
 
@@ -116,8 +116,8 @@ def _machine(name: str, settings: tuple[str, ...]) -> tuple[FlatArray, str]:
 
 
 def choice(row: Row) -> Row:
-    """The row itself if it brings its dataflow, else the published choice for it. Raises SpecError if there is none."""
-    if row.get("qk_stationarity") is not None:
+    """The row itself if it brings a dataflow, else the published choice for it. Raises SpecError if there is none."""
+    if any(row.get(column.name) is not None for column in CHOICES):
         return row
     key = _key(row)
     if key not in _choices():
@@ -138,7 +138,7 @@ def dataflow_of(chosen: Row) -> Dataflow:
     from cascadesim.accelerators.flat.dataflow import Dataflow
 
     return Dataflow(
-        frozenset(tensor for tensor in TENSORS if chosen.get(f"{tensor.lower()}_location") == "onchip"),
+        frozenset(tensor for tensor in TENSORS if chosen.text(f"{tensor.lower()}_location") == "onchip"),
         cast("Stationarity", chosen.text("qk_stationarity")),
         cast("Stationarity", chosen.text("av_stationarity")),
         cast("Granularity", chosen.text("granularity")),

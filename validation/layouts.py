@@ -105,7 +105,7 @@ AREA = Layout(
 PLATFORM = Column("platform", one_of("platform", {"cloud": "cloud", "edge": "edge"}))
 _LOCATION = one_of("location", {"onchip": "onchip", "offchip": "offchip"})
 _STATIONARITY = one_of("stationarity", {"output": "output", "weight": "weight", "input": "input"})
-_CHOICES = (
+CHOICES = (
     *(Column(f"{name.lower()}_location", _LOCATION, (f"{name}_loc",)) for name in ("Q", "K", "QK", "A", "V", "AV")),
     Column("qk_stationarity", _STATIONARITY),
     Column("av_stationarity", _STATIONARITY),
@@ -114,14 +114,14 @@ _CHOICES = (
     Column("spilled_fraction", fraction, ("proportion_spilled",)),
 )
 DATAFLOW_KEY = ("platform", "workload", "sequence_length")
-DATAFLOW_CHOICES = Layout((PLATFORM, *POINT, *_CHOICES), key=DATAFLOW_KEY)
+DATAFLOW_CHOICES = Layout((PLATFORM, *POINT, *CHOICES), key=DATAFLOW_KEY)
 DATAFLOW = Layout(
     (
         PLATFORM, *POINT, TRAFFIC,
         Column("ideal_latency_s", positive, ("ideal_latency",)),
         LATENCY,
         Column("energy_pj", positive, ("energy",), required=False),
-        *(Column(column.name, column.parse, column.aliases, required=False) for column in _CHOICES),
+        *(Column(column.name, column.parse, column.aliases, required=False) for column in CHOICES),
     ),
     key=DATAFLOW_KEY,
 )  # fmt: skip

@@ -29,15 +29,23 @@ class Row:
         return dict(self.cells).get(column)
 
     def text(self, column: str) -> str:
-        value = self.get(column)
+        """Raises SpecError where the cell is empty."""
+        value = self._filled(column)
         if not isinstance(value, str):
             raise TypeError(f"{column} holds no text")
         return value
 
     def count(self, column: str) -> int:
-        value = self.get(column)
+        """Raises SpecError where the cell is empty."""
+        value = self._filled(column)
         if not isinstance(value, int):
             raise TypeError(f"{column} holds no count")
+        return value
+
+    def _filled(self, column: str) -> Value:
+        value = self.get(column)
+        if value is None:
+            raise SpecError(f"column '{column}': empty, but this row needs it")
         return value
 
     def number(self, column: str) -> float | None:

@@ -37,6 +37,12 @@ def test_a_row_that_brings_a_dataflow_keeps_it() -> None:
     assert (found.qk_stationarity, found.av_stationarity) == ("weight", "input")
 
 
+def test_half_a_dataflow_is_refused() -> None:
+    half = Row((("platform", "cloud"), ("workload", "bert"), ("sequence_length", 8192), ("granularity", "row")), "x", 1)
+    with pytest.raises(SpecError, match="column 'q_location': empty"):
+        chosen(half)
+
+
 def test_choices_are_published_for_every_platform_model_and_length() -> None:
     """2 platforms x 4 models x 12 lengths from 512 to 1M."""
     found = {tuple(line.get(name) for name in DATAFLOW.key) for line in
