@@ -44,10 +44,6 @@ class Tiles:
         return len(self.rows)
 
     @cached_property
-    def queries(self) -> int:
-        return int(self.rows.sum())
-
-    @cached_property
     def visits(self) -> Counts:
         """Key tiles that each query tile meets."""
         visits: Counts = np.maximum(self.last - self.first + 1, 0)
@@ -68,15 +64,18 @@ class Tiles:
 
     @cached_property
     def combinations(self) -> Table:
-        """Distinct combinations of no, tiles of, single queries with no, tiles of, single keys."""
+        """Distinct combinations of no, tiles of, single queries with no, tiles of, single keys.
+
+        Query tiles without an attended key are left out: nothing is computed for them.
+        """
         met = self.visits > 0
         first = int(self.first[met].min()) if met.any() else 0
         last = int(self.last[met].max()) if met.any() else -1
         whole = self._keys(np.array([first]), np.array([last]))
         return (
             (1, last - first + 1, int(whole[0])),
-            (self.count, int(self.visits.sum()), int(self.keys_met.sum())),
-            (self.queries, int((self.rows * self.visits).sum()), int(self.points.sum())),
+            (int(met.sum()), int(self.visits.sum()), int(self.keys_met.sum())),
+            (int(self.rows[met].sum()), int((self.rows * self.visits).sum()), int(self.points.sum())),
         )
 
     def blocks(self, tiles: int) -> Blocks:
@@ -104,7 +103,7 @@ class Blocks:
         none, tiles, single = self.tiles.combinations
         visits = np.maximum(self.last - self.first + 1, 0)
         keys = self.tiles._keys(self.first, self.last)
-        return none, (len(self.first), int(visits.sum()), int(keys.sum())), tiles, single
+        return none, (int((visits > 0).sum()), int(visits.sum()), int(keys.sum())), tiles, single
 
 
 def query_tiles(shape: AttentionShape, tile_rows: int, key_tile: int) -> Tiles:

@@ -24,12 +24,12 @@ from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task,
 
 _STAGING_SLOTS = 2  # one granule's operands at work, the next one's arriving: the double buffer of `capacity`
 _MOST_DIFFERENT = 1024  # granules of an instance that the engine steps through one by one
-_MOST_SLOTS = 64  # more than the deepest pipeline uses
+_MOST_SLOTS = 256  # more than the deepest pipeline uses
 _LEAST_SLOTS = 4  # of a block whose scores stay on chip: QK, softmax and AV each hold one, one changes hands
 _LEAST_GRANULES = 64  # of a phase: rows do not wait for all others, so few large tiles are cut
 _LEAST_CYCLES = 64  # of a part: below, whole cycles round too much
 _STORES_LATER = 2  # epochs that finished results rest, so that loads of the next ones do not queue behind them
-_LONGEST_WAIT = 8  # parts between a result and its use, while it leaves the array
+_LONGEST_WAIT = 250  # parts between a result and its use, while it leaves the array
 
 
 def fused_program(chosen: Chosen, roles: Roles) -> Program:
@@ -39,14 +39,14 @@ def fused_program(chosen: Chosen, roles: Roles) -> Program:
     streams_rows = "weight" in (dataflow.qk_stationarity, dataflow.av_stationarity)
     granules = Granules(case, chosen.tiles if streams_rows else min(chosen.tiles, _tiles_per_granule(case)))
     cycles = _fused_cycles(chosen, roles, granules)
-    per_block = -(-chosen.tiles // granules.tiles)
-    parts = max(-(-_LEAST_SLOTS // per_block) if kept else 1, _parts(case, granules, cycles))
-    slots = per_block * parts
-    wait = _wait(case, cycles, parts)
-    if kept:  # QK runs ahead of AV by so many parts
-        wait = min(wait, slots - 2)
-    left = case.spec.buffer_words - float(chosen.costs.footprint_words[0])
-    queues = [_staging(case, cycles["load"], parts, left), *([Queue("scores", slots)] if kept else [])]
+    left_words = max(0.0, case.spec.buffer_words - float(chosen.costs.footprint_words[0]))
+    blocks = 1 + int(left_words / 2 // chosen.score_words)
+    kept_granules = blocks * -(-chosen.tiles // granules.tiles)
+    parts = max(-(-_LEAST_SLOTS // kept_granules) if kept else 1, _parts(case, granules, cycles))
+    queues, wait = [_staging(case, cycles["load"], parts, left_words / 2)], _wait(case, cycles, parts)
+    if kept:
+        queues.append(Queue("scores", min(_MOST_SLOTS, kept_granules * parts)))
+        wait = min(wait, queues[-1].capacity - 2)  # QK runs ahead of AV by so many parts
     return _program(case, _fused_tasks(_skew(case), wait, kept), cycles, parts, queues)
 
 
@@ -145,7 +145,7 @@ def _tiles_per_granule(case: Case) -> int:
 def _staging(case: Case, loads: Counts, parts: int, left_words: float) -> Queue:
     """How far loads run ahead: a double buffer, and what fits into the rest of the buffer."""
     words = int(loads.max()) / parts * case.spec.dram_bytes_per_cycle / case.spec.word_bytes
-    more = int(max(0.0, left_words) // words) if words else 0
+    more = int(left_words // words) if words else 0
     return Queue("staging", min(_MOST_SLOTS, _STAGING_SLOTS + more))
 
 

@@ -40,6 +40,11 @@ class Chosen:
         return self.blocks.sizes[0]
 
     @property
+    def score_words(self) -> int:
+        """Scores of the largest block."""
+        return self.case.blocks(self.tiles, self.case.spec.pe_array.columns).largest_points
+
+    @property
     def choice(self) -> Choices:
         return Choices.of(self.dataflow)
 
