@@ -118,14 +118,18 @@ class _Solver:
             pass
 
     def check(self) -> None:
-        """Every input is read to its end, and no further."""
+        """Every input is read to its end, and no further; choices have the length they say."""
+        for rank, keep in filter(None, map(_kept, self.cascade.einsums)):
+            size, said = self.known[rank.upper()], keep if isinstance(keep, int) else self.known[keep]
+            if size != said:
+                raise CascadeSimError(f"{self.cascade.name}: {rank.upper()} is {size}, but {said} are kept")
         for (tensor, place), indices in self.uses.items():
             if tensor not in self.shapes:
                 continue
             given = self.shapes[tensor][place]
             index = max(indices, key=self._size)
             if self._size(index) != given and not 0 <= given - self._size(index) <= _slack(index):
-                sizes = ", ".join(f"{name}={self.known[name]}" for name in _unknown_names(index, {}))
+                sizes = ", ".join(f"{name}={self.known[name]}" for name in _unknown_names(index, {})) or "read as it is"
                 raise CascadeSimError(f"{self.cascade.name}: {tensor} has {given} elements along "
                                       f"'{index_text(index)}', expected {self._size(index)} ({sizes})")
 

@@ -206,7 +206,8 @@ def reach(index: Index) -> Polynomial:
     """One more than the largest coordinate of an index."""
     size = sum((factor_polynomial(offset) for offset in index.offsets), polynomial(1))
     for rank, factor in index.terms:
-        size += factor_polynomial(factor) * (extent(rank) - 1)
+        if factor_parts(factor)[0] > 0:  # backwards, the largest coordinate is at 0
+            size += factor_polynomial(factor) * (extent(rank) - 1)
     return size if index.divisor == 1 else _quotient(size, factor_polynomial(index.divisor))
 
 

@@ -185,7 +185,8 @@ def _deferred(cascade: Cascade, einsum: Einsum) -> Iterator[Einsum]:
     letters = "".join(access.tensor for factor in whole.numerator for access in accesses(factor))
     total = Access(fresh_name(letters or f"{einsum.name}N", cascade), einsum.output.indices)
     yield replace(einsum, output=total, expression=terms)
-    yield Einsum(einsum.output, "add", Apply("divide", (total, multiplied(late))))
+    rows = tuple(each for each in whole.conditions if not reduced & {*each.left.ranks, *each.right.ranks})
+    yield Einsum(einsum.output, "add", multiplied((Apply("divide", (total, multiplied(late))),), rows))
 
 
 def _expanded(cascade: Cascade, einsum: Einsum) -> Quotient:

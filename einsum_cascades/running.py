@@ -2,11 +2,12 @@
 
 FuseMax (MICRO'24), section III-C2; online softmax (Milakov and Gimelshein, 2018). `make_iterative` needs a maximum
 over the rank, exponentials of differences to it, and sums that are linear in those. What needs the exponentials one
-by one (softmax itself) keeps a second pass. A row whose first tile holds nothing (its maximum is -inf) becomes NaN.
+by one (softmax itself) keeps a second pass.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -17,18 +18,20 @@ from cascadesim.einsum_cascades.ir import (
     Access,
     Apply,
     Cascade,
+    Condition,
     Constant,
     Einsum,
     Expression,
     Index,
     Select,
     accesses,
-    bound_ranks,
+    conditions,
 )
 from cascadesim.einsum_cascades.rewrites import NOTHING, fresh_name, rewritten
 from cascadesim.einsum_cascades.substitution import rebuilt
 
 LOWEST = Constant(float("-inf"))
+LOWEST_NUMBER = Constant(-sys.float_info.max)  # where a first tile may be empty: exp(-inf - -inf) would be NaN
 
 
 def make_iterative(cascade: Cascade, rank: str) -> Cascade:
@@ -80,36 +83,41 @@ class _Chain:
             elif any(each.tensor in self.late or each.tensor in self.scaled for each in einsum.inputs):
                 self.late.add(einsum.name)
 
-    def _degree(self, expression: Expression) -> int | None:
-        """How many factors exp(-maximum) an expression has; None where it is not so simple."""
+    def _degree(self, expression: Expression, where: frozenset[Condition] = frozenset()) -> int | None:
+        """How many factors exp(-maximum) an expression has under conditions; None where it is not so simple."""
         match expression:
             case Access(tensor=tensor):
                 if tensor in self.scaled:
                     return 1 if self.scaled[tensor] == expression else None
                 return None if tensor in self.late else 0
-            case Apply(operator="exp", operands=(Apply(operator="subtract", operands=(value, Access() as below)),)):
-                if below == self.maximum.output and self._degree(value) == 0 and self.rank in bound_ranks(value):
+            case Apply(operator="exp", operands=(Apply(operator="subtract", operands=(value, below)),)):
+                if below == self.maximum.output and self._is_below(value, where):
                     return 1
             case Apply(operator="multiply", operands=(left, right)):
-                first, second = self._degree(left), self._degree(right)
+                first, second = self._degree(left, where), self._degree(right, where)
                 return None if first is None or second is None else first + second
             case Apply(operator="divide", operands=(above, below)):
-                return self._degree(above) if self._degree(below) == 0 else None
+                return self._degree(above, where) if self._degree(below, where) == 0 else None
             case Apply(operator="negate", operands=(operand,)):
-                return self._degree(operand)
+                return self._degree(operand, where)
             case Apply(operator="add" | "subtract", operands=(left, right)):
-                return self._common(left, right)
-            case Select(value=value, otherwise=otherwise):
-                return self._degree(value) if otherwise == NOTHING else self._common(value, otherwise)
+                degree = self._degree(left, where)
+                return degree if degree == self._degree(right, where) else None
+            case Select(conditions=own, value=value, otherwise=otherwise):
+                degree = self._degree(value, where | set(own))
+                return degree if otherwise == NOTHING or degree == self._degree(otherwise, where) else None
         return None if any(self._degree(each) != 0 for each in accesses(expression)) else 0
 
-    def _common(self, one: Expression, other: Expression) -> int | None:
-        degree = self._degree(one)
-        return degree if degree == self._degree(other) else None
+    def _is_below(self, value: Expression, where: frozenset[Condition]) -> bool:
+        """Whether a value is one of those the maximum is taken of: then no exponential so far exceeds 1."""
+        largest = self.maximum.expression
+        return value == largest or (
+            isinstance(largest, Select) and value == largest.value and where >= set(largest.conditions))
 
     def einsums(self) -> Iterator[Einsum]:
         """Initial states, one pass, and what comes after it."""
-        yield self._initial(self.maximum, LOWEST)
+        conditional = any(True for einsum in self.cascade.einsums for _ in conditions(einsum.expression))
+        yield self._initial(self.maximum, LOWEST_NUMBER if conditional else LOWEST)
         for name in self.sums:
             yield self._initial(self.cascade.einsum(name), NOTHING)
         inside, after = self._parts()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from cascadesim.einsum_cascades.affine import affine
 from cascadesim.einsum_cascades.errors import suggestion
 from cascadesim.einsum_cascades.expressions import Problem
 from cascadesim.einsum_cascades.ir import Access, Einsum, Index, bound_ranks
@@ -100,7 +101,7 @@ def _targets(statement: Statement) -> Iterator[Problem]:
     """The left side writes each point once: ranks, rank+1, affine m1*M0+m0, or numbers."""
     output = statement.einsum.output
     for index in output.indices:
-        if index.gather is not None or index.divisor != 1:
+        if index.gather is not None or index.divisor != 1 or _has_minus(index):
             yield statement.problem(statement.column, "the left side takes ranks, rank+1, m1*M0+m0 and numbers only")
         elif not index.terms and index.offsets and not isinstance(index.offsets[0], int):
             name = index.offsets[0]
@@ -108,6 +109,10 @@ def _targets(statement: Statement) -> Iterator[Problem]:
     written = [rank for index in output.indices for rank in index.ranks]
     for rank in sorted({rank for rank in written if written.count(rank) > 1}):
         yield statement.problem(statement.column, f"rank '{rank}' stands twice on the left side")
+
+
+def _has_minus(index: Index) -> bool:
+    return any(coefficient < 0 for coefficient in affine(index).parts.values())
 
 
 def _fibers(statement: Statement) -> Iterator[Problem]:

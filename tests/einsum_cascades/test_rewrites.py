@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+from typing import Protocol, TypeVar
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +23,7 @@ from cascadesim.einsum_cascades.rewrites import defer_division, split
 from cascadesim.einsum_cascades.running import make_iterative
 from cascadesim.einsum_cascades.writing import to_text
 
+T = TypeVar("T")
 Arrays = dict[str, NDArray[np.float64]]
 
 
@@ -85,10 +90,20 @@ def test_log_sum_exp_runs_in_one_pass() -> None:
     assert live_footprint(running, "d").constant_in_rank
 
 
+@cache
+def forms(name: str) -> tuple[Cascade, ...]:
+    """Every stop on the way to one pass, and two side roads."""
+    three = find(name)
+    two = defer_division(three)
+    tiled = split(two, "m", "M0")
+    return (two, tiled, make_iterative(tiled, "m"), make_iterative(two, "m"),
+            make_iterative(split(three, "m", "M0"), "m"))
+
+
 ATTENTION = ("attention-3pass", "attention-3pass-causal", "attention-3pass-gqa")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.sampled_from(ATTENTION), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**32 - 1),
        st.sampled_from([1.0, 200.0]))
 def test_attention_stays_the_same_along_the_way(
@@ -102,12 +117,9 @@ def test_attention_stays_the_same_along_the_way(
         "K": random.normal(size=(heads, keys, 3)),
         "V": random.normal(size=(heads, keys, 2)),
     }
-    three = find(name)
-    expected = evaluate(three, inputs)["AV"]
-    two = defer_division(three)
-    tiled = split(two, "m", "M0")
-    for each, extents in ((two, {}), (tiled, {"M0": tile}), (make_iterative(tiled, "m"), {"M0": tile}),
-                          (make_iterative(two, "m"), {}), (make_iterative(split(three, "m", "M0"), "m"), {"M0": tile})):
+    expected = evaluate(find(name), inputs)["AV"]
+    for each in forms(name):
+        extents = {"M0": tile} if "m0" in each.ranks else {}
         assert np.allclose(evaluate(each, inputs, extents)["AV"], expected, rtol=1e-12, atol=1e-12)
 
 
@@ -243,6 +255,82 @@ def test_an_unknown_rank_is_refused() -> None:
 def test_a_shifted_read_of_a_result_cannot_be_split() -> None:
     with pytest.raises(CascadeSimError, match=r"line 2: 'i' cannot be split: B is read at 'i\+1'"):
         split(cascade("shift", "B[i] = A[i] * A[i]\nC[i] = B[i+1] * A[i]"), "i", "I0")
+
+
+class Draw(Protocol):
+    """`data.draw` of hypothesis."""
+
+    def __call__(self, strategy: st.SearchStrategy[T]) -> T: ...
+
+
+class Chain:
+    """A random chain of Einsums over i and j that begins with a maximum over j."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.draw = draw
+        self.tensors = [("X[i,j]", "ij"), ("W[j]", "j"), ("U[i]", "i")]
+        self.maxima: list[tuple[str, str, str]] = []  # what is written, of what, ranks
+        self.lines = [self.line(number) for number in range(draw(st.integers(2, 6)))]
+
+    def line(self, number: int) -> str:
+        value, ranks = self.expression(2)
+        kept = "".join(rank for rank in sorted(set(ranks)) if self.draw(st.booleans()) and (number or rank != "j"))
+        target = f"T{number}[{','.join(kept)}]" if kept else f"T{number}"
+        operator = "max=" if not number else self.draw(st.sampled_from(["=", "=", "=", "max="]))
+        if operator == "max=":
+            self.maxima.append((target, value, "".join(sorted({*ranks, *kept}))))
+        self.tensors.append((target, kept))
+        return f"{target} {operator} {self.conditional(value, ranks)}"
+
+    def conditional(self, value: str, ranks: str) -> str:
+        if not ranks or self.draw(st.integers(0, 4)):
+            return value
+        rank, first, other = self.draw(st.tuples(st.sampled_from(ranks), st.integers(0, 2), st.sampled_from("01")))
+        return f"{value} if {rank} >= {first} else {'-inf' if other == '1' else '0'}"
+
+    def expression(self, depth: int) -> tuple[str, str]:
+        kind = self.draw(st.integers(0, 3)) if depth else 0
+        if kind == 0:
+            return self.draw(st.sampled_from(self.tensors))
+        if kind == 1 and self.maxima:
+            largest, value, ranks = self.draw(st.sampled_from(self.maxima))
+            return f"exp({value} - {largest})", ranks
+        left, right = self.expression(depth - 1), self.expression(depth - 1)
+        operator = self.draw(st.sampled_from("+-*/"))
+        if operator == "/":
+            right = self.draw(st.sampled_from(self.tensors[:3]))  # far from 0, whatever the order of additions
+        return f"({left[0]} {operator} {right[0]})", "".join(sorted({*left[1], *right[1]}))
+
+
+REWRITES: dict[str, Callable[[Cascade], Cascade]] = {
+    "split": lambda whole: split(whole, "j", "J0"),
+    "deferred": defer_division,
+    "iterative": lambda whole: make_iterative(whole, "j"),
+    "split and iterative": lambda whole: make_iterative(split(whole, "j", "J0"), "j"),
+    "all three": lambda whole: make_iterative(split(defer_division(whole), "j", "J0"), "j"),
+}
+
+
+@pytest.mark.parametrize("form", REWRITES)
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_no_rewrite_changes_a_result_of_any_chain(form: str, data: st.DataObject) -> None:
+    """Where the chain gives a finite number, so does what it becomes, and the same one; or it is refused."""
+    text = "\n".join(Chain(data.draw).lines)
+    whole = parse("chain", text)
+    random = np.random.default_rng(0)
+    arrays = {"X": random.uniform(0.5, 2, (4, 6)), "W": random.uniform(0.5, 2, 6), "U": random.uniform(0.5, 2, 4)}
+    inputs = {name: arrays[name] for name in whole.inputs}
+    try:
+        other = REWRITES[form](whole)
+    except CascadeSimError:
+        return
+    tile = {"J0": 3} if "j0" in other.ranks else {}
+    expected, found = evaluate(whole, inputs), evaluate(other, inputs, tile)
+    for output in whole.outputs:
+        finite = np.isfinite(expected[output])
+        same = np.allclose(found[output].reshape(finite.shape)[finite], expected[output][finite], rtol=1e-8)
+        assert same, to_text(other)
 
 
 @pytest.mark.parametrize("name", cascade_names())
