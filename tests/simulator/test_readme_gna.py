@@ -1,0 +1,29 @@
+"""The README's worked example of a neighborhood is what the command prints today."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from cascadesim.simulator.cli_gna import gna
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_worked_example_is_up_to_date(tmp_path: Path) -> None:
+    text = README.read_text(encoding="utf-8")
+    found = re.search(r"```text\n\$ cascadesim gna (.*?--plot) \S+\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    arguments, shown = found.groups()
+    result = CliRunner().invoke(gna, [*arguments.replace("\\\n", "").split(), str(tmp_path / "picture.png")])
+    assert result.exit_code == 0
+    printed = [line.rstrip() for line in result.stdout.splitlines()]
+    missing = [line for line in shown.splitlines() if line not in printed]
+    assert not missing
+
+
+def test_the_picture_is_there() -> None:
+    (picture,) = re.findall(r"!\[[^]]*\]\((docs/flux-[^)]*)\)", README.read_text(encoding="utf-8"))
+    assert (README.parent / picture).read_bytes().startswith(b"\x89PNG")
