@@ -48,15 +48,20 @@ class Points:
     value_depth: ArrayLike
     group: ArrayLike = 1
 
-    def arrays(self) -> dict[str, Floats]:
-        """Raises CascadeSimError on sizes below 1, and on depths below 2."""
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Of one length and dimension, scalars repeated without a copy.
+
+        Raises CascadeSimError on sizes below 1, and on depths below 2.
+        """
         names = [entry.name for entry in fields(self)]
-        given = [np.atleast_1d(np.asarray(getattr(self, name), dtype=np.float64)) for name in names]
+        given = [np.asarray(getattr(self, name)) for name in names]
         for name, array in zip(names, given, strict=True):
             least = 2 if name.endswith("depth") else 1
             if not np.all(array >= least):
                 raise CascadeSimError(f"{name}: must be at least {least}, got {array.min():g}")
-        return dict(zip(names, (array.ravel() for array in np.broadcast_arrays(*given)), strict=True))
+        shape = (np.broadcast(*given).size,)
+        flat = (array.ravel() if array.ndim > 1 else array for array in np.broadcast_arrays(*given))
+        return {name: np.broadcast_to(array, shape) for name, array in zip(names, flat, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -90,10 +95,14 @@ def evaluate(points: Points, spec: FuseMaxSpec, cascade: Cascade) -> Estimates:
     found = np.empty((len(fields(Estimates)), arrays["rows"].size))
     for start in range(0, found.shape[1], _CHUNK):
         part = slice(start, start + _CHUNK)
-        chunk = _Chunk(spec, placement, forms, {name: array[part] for name, array in arrays.items()})
+        chunk = _Chunk(spec, placement, forms, _part(arrays, part))
         for row, values in zip(found, chunk.estimates(), strict=True):
             row[part] = values
     return Estimates(*found)
+
+
+def _part(arrays: Mapping[str, NDArray[np.generic]], part: slice) -> dict[str, Floats]:
+    return {name: array[part].astype(np.float64) for name, array in arrays.items()}
 
 
 @dataclass(frozen=True)
