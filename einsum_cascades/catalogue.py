@@ -7,7 +7,7 @@ are found by reading their source, so nothing is registered and nothing else is 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -24,30 +24,32 @@ _DEFINES = "import cascade\n"  # the line that every module of cascades has
 
 def cascade_names() -> tuple[str, ...]:
     """Sorted."""
-    return tuple(sorted(_catalogue()))
+    return tuple(sorted(name for module in _sources() for name in _constants(module)))
 
 
 def find(name_or_path: str | Path) -> Cascade:
     """A cascade of the package, or the one in a file. Raises UnknownNameError, or what `read_cascade` raises."""
     name = str(name_or_path)
-    known = _catalogue()
-    if name in known:
-        return known[name]
+    for module, source in _sources().items():
+        if f'cascade("{name}"' in source:  # only this one is imported
+            return _constants(module)[name]
     if isinstance(name_or_path, Path) or name.endswith(SUFFIX) or "/" in name:
         return read_cascade(name_or_path)
-    raise UnknownNameError("cascade", name, known)
+    raise UnknownNameError("cascade", name, cascade_names())
 
 
 @cache
-def _catalogue() -> Mapping[str, Cascade]:
-    return {each.name: each for module in _modules() for each in vars(import_module(module)).values()
-            if isinstance(each, Cascade)}
-
-
-def _modules() -> Iterator[str]:
-    """Modules of the package whose source calls `cascade`; this one does not import it under that name."""
+def _sources() -> Mapping[str, str]:
+    """Modules of the package that define cascades, with their text; this one does not import `cascade` as they do."""
+    found = {}
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         spec = find_spec(module.name)
         source = getattr(spec and spec.loader, "get_source", lambda name: None)(module.name)
         if source and _DEFINES in source:
-            yield module.name
+            found[module.name] = source
+    return found
+
+
+@cache
+def _constants(module: str) -> Mapping[str, Cascade]:
+    return {each.name: each for each in vars(import_module(module)).values() if isinstance(each, Cascade)}

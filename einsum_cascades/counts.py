@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from math import prod
 from typing import TypeAlias
 
@@ -202,6 +203,7 @@ def _magnitude(size: Polynomial) -> int:
     return size.bound({name: _SMALL if name.endswith("0") else _LARGE for name in size.names})
 
 
+@cache
 def reach(index: Index) -> Polynomial:
     """One more than the largest coordinate of an index."""
     size = sum((factor_polynomial(offset) for offset in index.offsets), polynomial(1))

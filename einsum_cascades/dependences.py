@@ -100,6 +100,7 @@ def _reached(start: int, reads: dict[int, set[int]]) -> set[int]:
     return found
 
 
+@cache
 def same_cycle(cascade: Cascade) -> frozenset[tuple[int, int]]:
     """Pairs of Einsums that depend on each other through an iterative rank."""
     groups = cycles(range(len(cascade.einsums)), dependences(cascade))

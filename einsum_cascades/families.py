@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import TypeAlias
 
@@ -38,9 +39,10 @@ class Family:
         return not self.outer.isdisjoint(einsum.ranks)
 
 
+@cache
 def families(cascade: Cascade) -> tuple[Family, ...]:
     """One family per fiber, in order of first use; the parts of a partition are inside the family of the whole."""
-    spaces = _Spaces(cascade)
+    spaces = _spaces(cascade)
     return tuple(spaces.family(root) for root in spaces.wholes())
 
 
@@ -52,7 +54,7 @@ def family(cascade: Cascade, rank: str) -> Family:
             return each
     if rank not in cascade.ranks:
         raise UnknownNameError(f"rank of {cascade.name}", rank, {*(each.name for each in known), *cascade.ranks})
-    spaces = _Spaces(cascade)
+    spaces = _spaces(cascade)
     return spaces.family(spaces.find(("rank", rank)))
 
 
@@ -93,6 +95,11 @@ def _stem(ranks: Parts) -> str:
     """`m` of m1, m0; nothing where the letters differ."""
     stems = {rank.rstrip("0123456789").rstrip("_") for rank in ranks}
     return stems.pop() if len(stems) == 1 else ""
+
+
+@cache
+def _spaces(cascade: Cascade) -> _Spaces:
+    return _Spaces(cascade)
 
 
 class _Spaces:
