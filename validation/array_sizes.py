@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.validation.claim import Prediction, Settings
 from cascadesim.validation.columns import length
-from cascadesim.validation.predictions import BATCH, only_report, totals
+from cascadesim.validation.predictions import BATCH, machine, model, only_report, totals
 from cascadesim.validation.table import Row
 
 if TYPE_CHECKING:
@@ -39,16 +39,14 @@ def pareto(row: Row, settings: Settings = ()) -> Prediction:
 
 
 def _square(workload: str, side: int, settings: Settings) -> FuseMax:
-    from cascadesim.accelerators.catalogue import load
     from cascadesim.accelerators.fusemax.accelerator import FuseMax
     from cascadesim.accelerators.fusemax.pareto import square_spec
-    from cascadesim.einsum_cascades.zoo import load_workload
 
-    accelerator = load(ARCHITECTURE, settings)
+    accelerator = machine(ARCHITECTURE, tuple(settings))
     if not isinstance(accelerator, FuseMax):
         raise CascadeSimError(f"{ARCHITECTURE} is no FuseMax design")
-    (operation,) = load_workload(workload).operations(sequence_length=SEQUENCE_LENGTH, batch=BATCH, scope="attention",
-                                                      attention=accelerator.attention)  # fmt: skip
+    (operation,) = model(workload).operations(sequence_length=SEQUENCE_LENGTH, batch=BATCH, scope="attention",
+                                              attention=accelerator.attention)  # fmt: skip
     return FuseMax(f"{side} x {side}", square_spec(accelerator.spec, side, operation))
 
 

@@ -16,10 +16,11 @@ from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
 from cascadesim.validation.claim import Prediction, Settings
 from cascadesim.validation.columns import Value
 from cascadesim.validation.layouts import CHOICES, DATAFLOW_CHOICES, DATAFLOW_KEY
-from cascadesim.validation.predictions import BATCH
+from cascadesim.validation.predictions import BATCH, machine, model
 from cascadesim.validation.table import Row, published
 
 if TYPE_CHECKING:
+    from cascadesim.accelerators.flat.accelerator import Flat
     from cascadesim.accelerators.flat.dataflow import Dataflow
     from cascadesim.accelerators.flat.fused import Costs
     from cascadesim.accelerators.flat.nests import Case
@@ -95,24 +96,21 @@ def work_of(row: Row, settings: Settings) -> Work:
     from cascadesim.accelerators.flat.geometry import shape_of
     from cascadesim.accelerators.flat.nests import Case
     from cascadesim.accelerators.flat.roles import roles
-    from cascadesim.einsum_cascades.zoo import load_workload
 
-    spec, attention = _machine(ARCHITECTURES[row.text("platform")], tuple(settings))
-    (operation,) = load_workload(row.text("workload")).operations(
-        sequence_length=row.count("sequence_length"), batch=BATCH, scope="attention", attention=attention
+    flat = _flat(ARCHITECTURES[row.text("platform")], settings)
+    (operation,) = model(row.text("workload")).operations(
+        sequence_length=row.count("sequence_length"), batch=BATCH, scope="attention", attention=flat.attention
     )
-    return Work(Case(shape_of(operation), spec), roles(operation.cascade))
+    return Work(Case(shape_of(operation), flat.spec), roles(operation.cascade))
 
 
-@cache
-def _machine(name: str, settings: tuple[str, ...]) -> tuple[FlatArray, str]:
-    from cascadesim.accelerators.catalogue import load
+def _flat(name: str, settings: Settings) -> Flat:
     from cascadesim.accelerators.flat.accelerator import Flat
 
-    machine = load(name, settings)
-    if not isinstance(machine, Flat):
+    found = machine(name, tuple(settings))
+    if not isinstance(found, Flat):
         raise CascadeSimError(f"{name} is no FLAT machine")
-    return machine.spec, machine.attention
+    return found
 
 
 def choice(row: Row) -> Row:

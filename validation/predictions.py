@@ -16,7 +16,7 @@ from cascadesim.validation.table import Row
 
 if TYPE_CHECKING:
     from cascadesim.accelerators.protocol import Accelerator, Accounting
-    from cascadesim.einsum_cascades.workload import Scope
+    from cascadesim.einsum_cascades.workload import Scope, Workload
     from cascadesim.simulator.execution import Fidelity
     from cascadesim.simulator.report import Report
 
@@ -40,11 +40,23 @@ class Point:
 @cache
 def report(point: Point) -> Report:
     """The simulator's only report of the point. Points recur in several suites, so they are remembered."""
-    from cascadesim.accelerators.catalogue import load
-
-    accelerator = load(point.architecture, point.settings)
+    accelerator = machine(point.architecture, point.settings)
     return only_report(point.workload, accelerator, point.sequence_length, point.scope, point.fidelity,
                        point.accounting)  # fmt: skip
+
+
+@cache
+def machine(name: str, settings: tuple[str, ...]) -> Accelerator:
+    from cascadesim.accelerators.catalogue import load
+
+    return load(name, settings)
+
+
+@cache
+def model(name: str) -> Workload:
+    from cascadesim.einsum_cascades.zoo import load_workload
+
+    return load_workload(name)
 
 
 def only_report(
@@ -56,11 +68,10 @@ def only_report(
     accounting: Accounting = "artifact",
 ) -> Report:
     """Of a model whose layers are all alike."""
-    from cascadesim.einsum_cascades.zoo import load_workload
     from cascadesim.simulator.simulate import simulate
 
     (only,) = simulate(
-        load_workload(workload), accelerator, sequence_length=sequence_length, batch=BATCH, scope=scope,
+        model(workload), accelerator, sequence_length=sequence_length, batch=BATCH, scope=scope,
         fidelity=fidelity, accounting=accounting,
     )  # fmt: skip
     return only
@@ -95,9 +106,7 @@ def energy(row: Row, settings: Settings = ()) -> Prediction:
 
 
 def area(row: Row, settings: Settings = ()) -> Prediction:
-    from cascadesim.accelerators.catalogue import load
-
-    by_component = load(row.text("architecture"), settings).area_um2() or {}
+    by_component = machine(row.text("architecture"), tuple(settings)).area_um2() or {}
     return {
         "array_2d_area_um2": by_component.get("array_2d"),
         "global_buffer_area_um2": by_component.get("global_buffer"),

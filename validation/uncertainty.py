@@ -29,7 +29,7 @@ def measured() -> dict[str, dict[str, object]]:
 
 
 def _entry(errors: Errors) -> dict[str, object]:
-    basis = f"validation suite {FUSEMAX_CYCLE.name}, largest of {errors.rows} published rows"
+    basis = f"validation suite {FUSEMAX_CYCLE.name}, attention, largest of {errors.rows} published rows"
     return {"latency": float(f"{errors.maximum:.{DIGITS}g}"), "basis": basis}
 
 

@@ -16,6 +16,6 @@ def test_the_simulators_copy_is_current() -> None:
 @pytest.mark.slow
 def test_each_figure_names_its_suite_and_rows() -> None:
     for entry in measured().values():
-        assert str(entry["basis"]).startswith("validation suite fusemax-cycle, largest of")
+        assert str(entry["basis"]).startswith("validation suite fusemax-cycle, attention, largest of")
         assert isinstance(entry["latency"], float)
         assert 0 <= entry["latency"] < 0.05
