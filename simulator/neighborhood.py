@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from math import prod
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from cascadesim.simulator.neighborhood_axis import (
     backward_tiles,
     tiles_in_order,
 )
+
+if TYPE_CHECKING:
+    from cascadesim.simulator.neighborhood_flat import FlatTiles
 
 Mode: TypeAlias = Literal["multidim_static", "multidim_dynamic", "flat_union", "flat_span"]
 MODES: tuple[Mode, ...] = ("multidim_static", "multidim_dynamic", "flat_union", "flat_span")
@@ -153,18 +156,19 @@ class Question:
     def per_query_tile(self, mode: Mode) -> Positions:
         """Visited key tiles of each query tile; multi-dimensional: by dilation group, then row by row."""
         if mode not in TILINGS:
-            return self._flat(mode)
+            return self._flat.union if mode == "flat_union" else self._flat.span
         parts = [
             tiles_in_order(axis, query, key, TILINGS[mode])
             for axis, query, key in zip(self.pattern.axes, self.tiles.query, self.tiles.key, strict=True)
         ]
         return reduce(_outer, parts).reshape(-1)
 
-    def _flat(self, mode: Mode) -> Positions:
+    @cached_property
+    def _flat(self) -> FlatTiles:
+        """Both flattened modes: the enumeration is the only work here that grows with the layout."""
         from cascadesim.simulator.neighborhood_flat import flat_tiles
 
-        counts = flat_tiles(self.pattern, self.tiles.queries, self.tiles.keys)
-        return counts.union if mode == "flat_union" else counts.span
+        return flat_tiles(self.pattern, self.tiles.queries, self.tiles.keys)
 
     def bound(self, mode: Mode) -> Bound:
         return Bound(self, self.visits(mode))
