@@ -58,7 +58,7 @@ def _physical(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> 
     timing = Timing(spec, placement, tiles, depths)
     moved = traffic(counted, spec.word_bytes)
     least = _least_cycles(timing, counted, moved)
-    phase = Phase(operation.name, timing.activities(), moved, least, simulation(timing).program)
+    phase = Phase(operation.name, timing.activities(), moved, least, lambda: simulation(timing).program())
     energy = dynamic_energy_j(actions(counted, nests, PHYSICAL), spec)
     return Plan(operation, "physical", mapping_lines(timing, words), (phase,), energy)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, TypeAlias
 
 from cascadesim.accelerators.fusemax.spec import Distances
@@ -48,6 +49,12 @@ def smallest_distances(cycles: Mapping[str, int], drain_cycles: int) -> Distance
     The 1D array starts its part of the epoch a fixed time after the 2D array (figure 4): of all such times that
     let RM be ready for SLN, the one with the shortest pipeline.
     """
+    return _smallest(tuple(sorted(cycles.items())), drain_cycles)
+
+
+@cache
+def _smallest(sorted_cycles: tuple[tuple[str, int], ...], drain_cycles: int) -> Distances:
+    cycles = dict(sorted_cycles)
     found = [found for skew in range(_period(cycles) + 1) if (found := _at(skew, cycles, drain_cycles)) is not None]
     return min(found, key=lambda d: (d.a, d.b, d.c)) if found else _unhidden()
 

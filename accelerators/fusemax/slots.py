@@ -31,7 +31,7 @@ def split_buffer(
     spare_bytes = capacity_bytes - resident * query_bytes - 2 * key_bytes
     queries = resident + max(0, min(ahead, spare_bytes // query_bytes))
     keys = (capacity_bytes - queries * query_bytes) // key_bytes
-    return Slots(queries, min(keys, 2 + -(-ahead // shortest_row(stream))))
+    return Slots(queries, min(keys, max(2, 1 + -(-ahead // shortest_row(stream)))))
 
 
 def shortest_row(stream: TileStream) -> int:

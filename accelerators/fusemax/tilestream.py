@@ -112,9 +112,8 @@ class _Stretch:
     def rows(self) -> Iterator[tuple[tuple[Run, ...], int]]:
         """(runs of a row, how often)."""
         begin, end = self.step.first_key_tile, self.step.first_key_tile + self.step.key_tiles
-        special = sorted({begin, end - 1, *({self.tiles.key_tiles - 1} & set(range(begin, end)))})
         at = begin
-        for key_tile in special:
+        for key_tile in sorted({begin, end - 1}):  # the last key tile, perhaps a partial one, ends a stretch
             if key_tile > at:
                 yield self._row(at), key_tile - at
             yield self._row(key_tile), 1
