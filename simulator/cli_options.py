@@ -12,8 +12,8 @@ import click
 
 from cascadesim.einsum_cascades.errors import suggestion
 
-LONGEST_SEQUENCE = 2**26  # assumed: beyond every published context length, and still quick to count masks of
-LARGEST_BATCH = 2**20  # assumed: beyond any serving batch
+LONGEST_SEQUENCE = 2**24  # assumed: beyond every published context length (10M), and still quick to count masks of
+LARGEST_BATCH = 2**16  # assumed: beyond any serving batch
 _POWERS = {"K": 2**10, "M": 2**20}
 _LONGEST_NUMBER = 12  # digits; more is beyond both limits, and Python refuses to read thousands of them
 

@@ -13,7 +13,7 @@ from cascadesim.simulator.report import Report
 
 _MOST_BARS = 14  # components of energy; the rest is added up
 _ATTRIBUTION = {"busy": "#009e73", "stalled": "#d55e00", "idle": "#dddddd"}
-_WIDE_ENOUGH = 0.06  # share of the time from which a bar's segment holds its name
+_LETTER = 0.0135  # share of the time that one letter of a segment's name takes up
 
 
 def single_figure(report: Report) -> Figure:
@@ -60,7 +60,7 @@ def _einsums(axes: Axes, report: Report) -> None:
 
 
 def _name_segment(axes: Axes, label: str, center: float, unit: str, share: float) -> None:
-    if share >= _WIDE_ENOUGH:
+    if share >= _LETTER * (len(label) + 1):
         axes.text(center, unit, label, ha="center", va="center", fontsize=8,  # type: ignore[arg-type]
                   bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1})
 

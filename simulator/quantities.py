@@ -60,6 +60,11 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
+def error(relative: float) -> str:
+    """Two significant digits: an error of 0.045% is not 0.0%."""
+    return f"{100 * relative:.2g}%"
+
+
 def length(tokens: int) -> str:
     """The form `--seq-len` takes: 4096 is 4K, powers of 1024."""
     for factor, suffix in ((2**20, "M"), (2**10, "K")):

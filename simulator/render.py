@@ -96,7 +96,7 @@ def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
 
 def _within(report: Report) -> str:
     found = report.uncertainty
-    return "" if found is None else f"; has been within {say.percent(found.latency)} ({found.basis})"
+    return "" if found is None else f"; has been within {say.error(found.latency)} ({found.basis})"
 
 
 def _difference(report: Report) -> Iterable[tuple[str, str, str]]:

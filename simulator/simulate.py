@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
+from math import prod
 
 from cascadesim.accelerators.protocol import Accelerator, Accounting, Plan
 from cascadesim.einsum_cascades.errors import CascadeSimError
@@ -21,6 +22,7 @@ from cascadesim.simulator.report import Report
 from cascadesim.simulator.summary import Work
 from cascadesim.simulator.uncertainty import uncertainty_of
 
+_MOST_POINTS = 2**62  # of one operation, so that counts fit the 64 bits of arrays
 _REMEMBERED = 4096  # plans and executions: those of a sweep over models and lengths
 
 
@@ -88,9 +90,18 @@ def operations(request: Request) -> tuple[Operation, ...]:
         scope=request.scope,
         attention=request.cascade,
     )
+    for operation in found:
+        _refuse_endless(operation)
     if request.accounting == "artifact":
         return tuple(operation for operation in found if operation.kind != "elementwise")
     return found
+
+
+def _refuse_endless(operation: Operation) -> None:
+    points = prod(size for rank, size in operation.extents if rank not in ("f", "g"))  # f goes with e, g is within h
+    if points > _MOST_POINTS:
+        sizes = " ".join(f"{rank}={size}" for rank, size in operation.extents)
+        raise CascadeSimError(f"{operation.name}: {points:.1e} multiply-accumulates ({sizes}); at most 2^62 are counted")
 
 
 def _executed(request: Request, operation: Operation) -> Execution:

@@ -29,7 +29,7 @@ def test_lengths_take_powers_of_1024() -> None:
     assert lengths("4K,4096") == (4096,)  # each once
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "-4K", "1.5K", "1G", "K", "4 K", "1K,,2K", "1e3", "٣", "0x10", "65M",
+@pytest.mark.parametrize("text", ["", "0", "-1", "-4K", "1.5K", "1G", "K", "4 K", "1K,,2K", "1e3", "٣", "0x10", "17M",
                                   "--1", "9" * 5000])  # fmt: skip
 def test_what_is_no_length_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):

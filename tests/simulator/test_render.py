@@ -57,7 +57,7 @@ def test_a_model_lists_its_operations_and_tokens_per_second(toy: Toy, tiny: Work
 def test_known_uncertainty_and_notes_are_shown(toy: Toy, tiny: Workload) -> None:
     (report,) = simulate(tiny, toy, scope="attention")
     text = printed(replace(report, uncertainty=Uncertainty(0.03, "13 rows"), notes=("read this",)))
-    assert "has been within 3.0% (13 rows)" in " ".join(text.split())
+    assert "has been within 3% (13 rows)" in " ".join(text.split())
     assert "note: read this" in text
 
 
