@@ -28,9 +28,9 @@ from cascadesim.accelerators.flat.words import (
     accumulates_by_stationarity,
     contraction_cycles,
     contraction_table,
-    softmax_cycles,
     softmax_table,
     spilled,
+    vector_cycles,
 )
 from cascadesim.einsum_cascades.ir import Einsum
 
@@ -67,7 +67,7 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Words of one stretch (QK, softmax or AV), a row per dataflow."""
+    """Words of one stretch (QK, softmax with epilogue, or AV), a row per dataflow."""
 
     dram_read: Floats
     dram_write: Floats
@@ -95,14 +95,14 @@ class Costs:
     av: Words
     qk_cycles: Floats
     av_cycles: Floats
-    softmax_cycles: int
+    vector_cycles: int
 
     def of(self, row: int) -> Costs:
         """Those of one dataflow."""
         one = slice(row, row + 1)
         return Costs(
             self.footprint_words[one], self.spilled[one], self.qk.of(one), self.softmax.of(one), self.av.of(one),
-            self.qk_cycles[one], self.av_cycles[one], self.softmax_cycles,
+            self.qk_cycles[one], self.av_cycles[one], self.vector_cycles,
         )  # fmt: skip
 
     @property
@@ -116,7 +116,7 @@ class Costs:
     @property
     def array_cycles(self) -> Floats:
         """The arrays work at the same time."""
-        longest: Floats = np.maximum(self.qk_cycles + self.av_cycles, self.softmax_cycles)
+        longest: Floats = np.maximum(self.qk_cycles + self.av_cycles, self.vector_cycles)
         return longest
 
     def unported_cycles(self, spec: FlatArray) -> Floats:
@@ -175,7 +175,7 @@ class Blockings:
             self._contraction(output, AV_TENSORS, choices, share),
             contraction_cycles(self.case, self.roles, scores, self.sizes)[choices.size, choices.qk],
             contraction_cycles(self.case, self.roles, output, self.sizes)[choices.size, choices.av],
-            softmax_cycles(self.case, self.roles),
+            vector_cycles(self.case, self.roles),
         )  # fmt: skip
 
     def _row_share(self, footprint: Floats) -> Floats:

@@ -80,6 +80,10 @@ class Granules:
         keys = tiles.keys_met if order.temporal == "m" else tiles.visits
         return self._sum((tiles.rows if order.temporal == "p" else 1) * keys * times)
 
+    def epilogue(self, einsums: Iterable[Einsum]) -> Counts:
+        vectors = -(-self.case.shape.value_depth // self.case.spec.vector_array.lanes)
+        return self.rows * vectors * sum(self.case.point_cycles(einsum) for einsum in einsums)
+
     def softmax(self, einsums: Iterable[Einsum]) -> Counts:
         tiles = self.case.tiles(min(self.case.spec.vector_array.lanes, self.case.shape.keys))
         return self._sum(tiles.rows * tiles.visits) * sum(self.case.point_cycles(einsum) for einsum in einsums)

@@ -185,13 +185,14 @@ def block_table(case: Case, sizes: Sequence[int], key_tile: int) -> Table:
 
 
 def row_by_row(case: Case, einsum: Einsum, kept: Iterable[str], off_chip: Iterable[str]) -> Nest:
-    """A softmax Einsum on the 1D array: one query row after another, its keys over the lanes."""
-    lanes = min(case.spec.vector_array.lanes, case.shape.keys)
-    table = block_table(case, (case.query_tiles,), lanes)
+    """An Einsum on the 1D array: one query row after another, its keys (or output elements) over the lanes."""
+    rank = "m" if "m" in einsum.ranks else "f"
+    lanes = min(case.spec.vector_array.lanes, case.extent(rank))
+    table = block_table(case, (case.query_tiles,), min(case.spec.vector_array.lanes, case.shape.keys))
     outer = (instances(case), Loop("p", RANK_NAMES["p"], case.queries))
-    space = (Loop("m0", RANK_NAMES["m"], lanes),)
-    loops = (tile_loop("m", case.shape.keys, lanes),)
-    return _nest(case, outer, loops, space, kept, off_chip, Extents(case, table, {"m": lanes}))
+    space = (Loop(f"{rank}0", RANK_NAMES[rank], lanes),)
+    loops = (tile_loop(rank, case.extent(rank), lanes),)
+    return _nest(case, outer, loops, space, kept, off_chip, Extents(case, table, {rank: lanes}))
 
 
 def _nest(

@@ -60,6 +60,7 @@ def _fused_cycles(chosen: Chosen, roles: Roles, granules: Granules) -> dict[str,
         "QK": granules.contraction(QK_LOOPS[dataflow.qk_stationarity]),
         "softmax": granules.softmax(roles.softmax),
         "AV": granules.contraction(AV_LOOPS[dataflow.av_stationarity]),
+        "epilogue": granules.epilogue(roles.epilogue),
         "buffer rows": ports,
         **dram,
     }
@@ -87,7 +88,7 @@ def _fused_dram(chosen: Chosen, granules: Granules) -> dict[str, Counts]:
 def _fused_tasks(skew: int, wait: int, kept: bool) -> tuple[Task, ...]:
     """`wait`: epochs until a result that takes `skew` cycles to leave the 2D array is used."""
     scores = ("scores",) if kept else ()
-    softmax, av, store = wait, wait + 1, 2 * wait + 1 + _STORES_LATER
+    softmax, av, epilogue = wait, wait + 1, 2 * wait + 1
     return (
         Task("load", "dram", takes=("staging",)),
         Task("QK", "array_2d", (After("load"),), takes=scores, gives_back=("staging",)),
@@ -101,7 +102,8 @@ def _fused_tasks(skew: int, wait: int, kept: bool) -> tuple[Task, ...]:
             "AV", "array_2d", (After("softmax"), After("weights in"), After("buffer rows")),
             stage=av, gives_back=scores,
         ),
-        Task("store", "dram", (After("AV", skew),), stage=store),
+        Task("epilogue", "array_1d", (After("AV", skew),), stage=epilogue),
+        Task("store", "dram", (After("AV", skew), After("epilogue")), stage=epilogue + _STORES_LATER),
     )  # fmt: skip
 
 
@@ -109,10 +111,11 @@ def phase_program(case: Case, stretch: Stretch) -> Program:
     """One phase of the unfused baseline: operands arrive, one array works, results leave."""
     granules, spec = Granules(case, _tiles_per_granule(case)), case.spec
     cycles_per_word = spec.word_bytes / spec.dram_bytes_per_cycle
+    einsums = [einsum for einsum, _ in stretch.cycles]
     if stretch.unit == "array_1d":
-        work = granules.softmax([einsum for einsum, _ in stretch.cycles])
+        work = (granules.softmax if "m" in einsums[0].ranks else granules.epilogue)(einsums)
     else:
-        depth = "e" if "e" in stretch.cycles[0][0].ranks else "f"
+        depth = "e" if "e" in einsums[0].ranks else "f"
         work = granules.contraction(LoopOrder(depth, "m", "p"))
     cycles = {
         "compute": work,

@@ -20,7 +20,14 @@ from cascadesim.accelerators.flat.published import published_dataflow
 from cascadesim.accelerators.flat.roles import Roles, roles
 from cascadesim.accelerators.flat.search import Chosen, evaluate, search
 from cascadesim.accelerators.flat.spec import FlatArray
-from cascadesim.accelerators.flat.unfused import Stretch, computed_scores, refetches, stretches
+from cascadesim.accelerators.flat.unfused import (
+    Stretch,
+    computed_rows,
+    computed_scores,
+    refetches,
+    stretches,
+    vector_operations,
+)
 from cascadesim.accelerators.flat.words import einsum_cycles
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.errors import CascadeSimError
@@ -32,17 +39,19 @@ def plan_attention(operation: Operation, spec: FlatArray, accounting: Accounting
     """Raises CascadeSimError on a cascade of another form, a buffer too small, pins that contradict each other."""
     parts = roles(operation.cascade)
     case = Case(shape_of(operation), spec, exact=accounting == "artifact")
-    _check_artifact(case)
+    _check_artifact(case, parts)
     if spec.fusion == "none":
         return _unfused(operation, case, parts, accounting)
     return _fused(operation, case, parts, accounting)
 
 
-def _check_artifact(case: Case) -> None:
+def _check_artifact(case: Case, parts: Roles) -> None:
     """The published rules divide lengths by the array without a rest, and know no masks and no shared keys."""
     array, shape = case.spec.pe_array, case.shape
     if not case.exact:
         return
+    if parts.epilogue:
+        raise CascadeSimError("artifact accounting covers attention-3pass only; use physical accounting")
     ragged = [size for size in (shape.queries, shape.keys) if size % array.rows or size % array.columns]
     if not case.full or shape.group > 1 or ragged or shape.keys % case.spec.vector_array.lanes:
         raise CascadeSimError(
@@ -69,13 +78,15 @@ def _fused(operation: Operation, case: Case, parts: Roles, accounting: Accountin
         _activity(case, parts.scores, "array_2d", int(costs.qk_cycles[0])),
         *(_activity(case, einsum, "array_1d", einsum_cycles(case, einsum)) for einsum in parts.softmax),
         _activity(case, parts.output, "array_2d", int(costs.av_cycles[0])),
+        *(_activity(case, einsum, "array_1d", einsum_cycles(case, einsum)) for einsum in parts.epilogue),
     )
     bound = costs.unported_cycles(spec) if case.exact else costs.bound_cycles(spec)  # the publication knows no ports
     traffic = _traffic(
         spec, (float(part.dram_read[0]) for part in words), (float(part.dram_write[0]) for part in words)
     )
     program = None if case.exact else partial(fused_program, chosen, parts)
-    phase = Phase(f"{parts.scores.name}, softmax, {parts.output.name}", activities, traffic, float(bound[0]), program)
+    name = f"{parts.scores.name}, softmax, {operation.cascade.einsums[-1].name}"
+    phase = Phase(name, activities, traffic, float(bound[0]), program)
     actions = _fused_actions(case, parts, words)
     return Plan(operation, accounting, _fused_lines(chosen, origin), (phase,), dynamic_energy_j(actions, spec))
 
@@ -83,10 +94,10 @@ def _fused(operation: Operation, case: Case, parts: Roles, accounting: Accountin
 def _activity(case: Case, einsum: Einsum, unit: str, cycles: int) -> EinsumActivity:
     """Useful work is what the mask lets through; what else the array computes is lost occupancy."""
     shape = case.shape
-    scores = shape.instances * shape.pairs
     array_2d = unit == "array_2d"
     depth = {"e": shape.query_depth, "f": shape.value_depth}
-    points = scores * next((depth[rank] for rank in einsum.ranks if rank in depth), 1)
+    rows = shape.pairs if "m" in einsum.ranks else computed_rows(case)
+    points = shape.instances * rows * next((depth[rank] for rank in einsum.ranks if rank in depth), 1)
     lanes = case.spec.pe_array.elements if array_2d else case.spec.vector_array.lanes
     op_cycles = 1 if array_2d else case.point_cycles(einsum)
     operations = {name: points * count for name, count in point_operations(einsum).items()}
@@ -103,8 +114,8 @@ def _fused_actions(case: Case, parts: Roles, words: tuple[Words, Words, Words]) 
     scores = computed_scores(case)
     of_2d = {"mac": scores * (case.shape.query_depth + case.shape.value_depth)}
     of_1d: Counter[str] = Counter()
-    for einsum in parts.softmax:
-        of_1d.update({name: scores * number for name, number in point_operations(einsum).items()})
+    for einsum in parts.on_1d:
+        of_1d.update(vector_operations(case, einsum))
     return Actions(
         dram_words=sum(float(part.dram[0]) for part in words),
         global_buffer_read_words=sum(float(part.buffer_read[0]) for part in words),

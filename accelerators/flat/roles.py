@@ -15,12 +15,20 @@ from cascadesim.einsum_cascades.ir import Access, Cascade, Einsum
 
 @dataclass(frozen=True)
 class Roles:
-    """The Einsums by part, and the tensor of the cascade that each of FLAT's six tensors is."""
+    """The Einsums by part, and the tensor of the cascade that each of FLAT's six tensors is.
+
+    `epilogue`: what happens to finished rows of the output on their way out, such as a deferred division.
+    """
 
     scores: Einsum
     softmax: tuple[Einsum, ...]
     output: Einsum
+    epilogue: tuple[Einsum, ...]
     tensors: tuple[tuple[str, str], ...]  # FLAT's name -> the cascade's
+
+    @property
+    def on_1d(self) -> tuple[Einsum, ...]:
+        return self.softmax + self.epilogue
 
     def tensor(self, name: str) -> str:
         return dict(self.tensors)[name]
@@ -28,26 +36,29 @@ class Roles:
 
 def roles(cascade: Cascade) -> Roles:
     """Raises CascadeSimError for a cascade of another form (one that partitions or iterates over the keys)."""
-    first, last = cascade.einsums[0], cascade.einsums[-1]
-    softmax = cascade.einsums[1:-1]
-    if not _fits(first, softmax, last):
+    einsums = cascade.einsums
+    end = next((index for index, einsum in enumerate(einsums) if _contracts(einsum, "m")), None)
+    if end is None or not _fits(einsums[0], einsums[1:end], einsums[end + 1 :]):
         raise CascadeSimError(
             f"{cascade.name}: this machine runs a contraction over e, statistics of whole rows of scores, a contraction"
             " over m, such as attention-3pass; a cascade with partitioned or running ranks needs another architecture"
         )
+    first, last = einsums[0], einsums[end]
     query, key = _by_rank(first, "p"), _by_rank(first, "m")
     weights, value = _by_rank(last, "p"), _by_rank(last, "f")
     found = {"Q": query, "K": key, "QK": first.output, "A": weights, "V": value, "AV": last.output}
-    return Roles(first, softmax, last, tuple((name, access.tensor) for name, access in found.items()))
+    tensors = tuple((name, access.tensor) for name, access in found.items())
+    return Roles(first, einsums[1:end], last, einsums[end + 1 :], tensors)
 
 
-def _fits(first: Einsum, softmax: tuple[Einsum, ...], last: Einsum) -> bool:
-    contractions = [
-        point_operations(einsum) == {"mac": 1} and len(einsum.inputs) == 2 and einsum.reduced_ranks == (rank,)
-        for einsum, rank in ((first, "e"), (last, "m"))
-    ]
+def _contracts(einsum: Einsum, rank: str) -> bool:
+    return point_operations(einsum) == {"mac": 1} and len(einsum.inputs) == 2 and einsum.reduced_ranks == (rank,)
+
+
+def _fits(first: Einsum, softmax: tuple[Einsum, ...], epilogue: tuple[Einsum, ...]) -> bool:
     rows = all(set(einsum.ranks) <= {"h", "m", "p"} and "m" in einsum.ranks for einsum in softmax)
-    return all(contractions) and rows and bool(softmax)
+    finished = all(set(einsum.ranks) == {"h", "p", "f"} and not einsum.reduced_ranks for einsum in epilogue)
+    return _contracts(first, "e") and rows and bool(softmax) and finished
 
 
 def _by_rank(einsum: Einsum, rank: str) -> Access:

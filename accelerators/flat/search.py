@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -57,7 +57,7 @@ def evaluate(case: Case, roles: Roles, dataflow: Dataflow, spilled: float | None
     return Chosen(dataflow, blocks, blocks.costs(Choices.of(dataflow), share))
 
 
-@cache
+@lru_cache(maxsize=256)
 def search(case: Case, roles: Roles, pins: Pins) -> Chosen:
     """Raises CascadeSimError if no dataflow satisfies the pins, or if not even the tiles on their way fit."""
     blocks = Blockings(case, roles, tuple(_sizes(case, pins)))
@@ -72,7 +72,7 @@ def search(case: Case, roles: Roles, pins: Pins) -> Chosen:
     return Chosen(dataflow, Blockings(case, roles, (size,)), costs.of(int(best)))
 
 
-@cache
+@lru_cache(maxsize=64)
 def _choices(pins: Pins, sizes: int) -> Choices:
     """Every combination that the pins leave open."""
     location = [_options(getattr(pins.location, tensor)) for tensor in TENSORS]

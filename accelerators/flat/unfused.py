@@ -6,8 +6,11 @@ buffer, R times over. FuseMax artifact, unfused baseline (spec 5.6).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from cascadesim.accelerators.counting import Accesses, Level, Loop, Nest, point_operations
 from cascadesim.accelerators.energy import Actions
@@ -24,9 +27,9 @@ from cascadesim.accelerators.flat.nests import (
     row_by_row,
     tile_loop,
 )  # fmt: skip
-from cascadesim.accelerators.flat.roles import Roles, reads_of_scores
+from cascadesim.accelerators.flat.roles import Roles
 from cascadesim.accelerators.flat.spec import FlatArray
-from cascadesim.accelerators.flat.words import einsum_cycles
+from cascadesim.accelerators.flat.words import einsum_cycles, softmax_table, spilled
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Einsum
 
@@ -91,6 +94,7 @@ def stretches(case: Case, roles: Roles) -> tuple[Stretch, ...]:
         _contraction(case, roles.scores, "e", (roles.tensor("Q"), roles.tensor("K"))),
         _softmax(case, roles),
         _contraction(case, roles.output, "f", (roles.tensor("V"), roles.tensor("AV"))),
+        *(_epilogue(case, einsum) for einsum in roles.epilogue),
     )
 
 
@@ -122,17 +126,33 @@ def contraction_nest(case: Case, einsum: Einsum, depth: str, kept: Sequence[str]
 
 
 def _softmax(case: Case, roles: Roles) -> Stretch:
-    """Scores come from DRAM once, weights go there once; a row stays between the passes."""
-    actions, reads, writes = Actions(), 0.0, 0.0
-    for einsum, before in zip(roles.softmax, (None, *roles.softmax), strict=False):
-        home = reads_of_scores(einsum, before) - {roles.tensor("A")}
-        ends = {roles.tensor("QK")} if einsum is roles.softmax[0] else {roles.tensor("A")} & {einsum.name}
-        counts = moved(case, einsum, row_by_row(case, einsum, home, ends))
-        read, write = _dram(case, counts)
-        reads, writes = reads + read, writes + write
-        actions += _actions(case, "array_1d", counts, _softmax_operations(case, einsum))
+    """Scores come from DRAM once, weights go there once; a row stays between the passes, as much of it as fits.
+
+    `assumed:` its statistics stay on chip until the epilogue, where there is one: a word per query row.
+    """
+    share = 0.0 if case.exact else max(0.0, 1 - case.spec.buffer_words / case.shape.keys)
+    staying, spilling = softmax_table(case, replace(roles, epilogue=()))[:, :1, 0]
+    words = spilled(spilling, np.array([share])) + spilled(staying, np.zeros(1))
+    reads, writes, buffer_reads, buffer_writes, register_reads, register_writes = map(float, words[0])
+    operations: Counter[str] = Counter()
+    for einsum in roles.softmax:
+        operations.update(vector_operations(case, einsum))
+    actions = Actions(
+        reads + writes, buffer_reads, buffer_writes, register_reads_1d=register_reads,
+        register_writes_1d=register_writes, operations_1d=operations,
+    )  # fmt: skip
     cycles = tuple((einsum, einsum_cycles(case, einsum)) for einsum in roles.softmax)
     return Stretch("softmax", "array_1d", cycles, reads, writes, actions)
+
+
+def _epilogue(case: Case, einsum: Einsum) -> Stretch:
+    """Output rows come back from DRAM, and leave again finished."""
+    off_chip = {access.tensor for access in (*einsum.inputs, einsum.output) if "f" in access.ranks}
+    kept = {access.tensor for access in einsum.inputs} - off_chip
+    counts = moved(case, einsum, row_by_row(case, einsum, kept, off_chip))
+    reads, writes = _dram(case, counts)
+    actions = _actions(case, "array_1d", counts, vector_operations(case, einsum))
+    return Stretch(einsum.name, "array_1d", ((einsum, einsum_cycles(case, einsum)),), reads, writes, actions)
 
 
 def _actions(case: Case, unit: str, counts: dict[str, Moved], operations: dict[str, int]) -> Actions:
@@ -163,11 +183,23 @@ def _macs(case: Case, depth: str) -> dict[str, int]:
     return {"mac": computed_scores(case) * case.extent(depth)}
 
 
-def _softmax_operations(case: Case, einsum: Einsum) -> dict[str, int]:
-    return {name: computed_scores(case) * number for name, number in point_operations(einsum).items()}
+def vector_operations(case: Case, einsum: Einsum) -> dict[str, int]:
+    """Operations of an Einsum on the 1D array, for its energy."""
+    rows = computed_rows(case) * case.shape.instances * case.shape.value_depth
+    points = computed_scores(case) if "m" in einsum.ranks else rows
+    return {name: points * number for name, number in point_operations(einsum).items()}
+
+
+def computed_rows(case: Case) -> int:
+    """Query rows of an instance that attend something."""
+    return _points(case)[0]
 
 
 def computed_scores(case: Case) -> int:
     """Scores of the key tiles that are visited, masked ones included."""
-    blocks = case.blocks(case.query_tiles, min(case.spec.pe_array.columns, case.shape.keys))
-    return case.shape.instances * blocks.table[3][2]
+    return case.shape.instances * _points(case)[2]
+
+
+def _points(case: Case) -> tuple[int, int, int]:
+    """Query rows alone, with key tiles, with keys."""
+    return case.blocks(case.query_tiles, min(case.spec.pe_array.columns, case.shape.keys)).table[3]

@@ -6,7 +6,7 @@ Each entry is a row of eight counts (`words_of`). The counts come from `nests`; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,26 +140,37 @@ def spilled(words: Floats, share: Floats) -> Floats:
     )  # fmt: skip
 
 
-def softmax_cycles(case: Case, roles: Roles) -> int:
-    return sum(einsum_cycles(case, einsum) for einsum in roles.softmax)
+def vector_cycles(case: Case, roles: Roles) -> int:
+    """Everything on the 1D array."""
+    return sum(einsum_cycles(case, einsum) for einsum in roles.on_1d)
 
 
 def einsum_cycles(case: Case, einsum: Einsum) -> int:
-    """One softmax Einsum on the 1D array: what an operation costs, once per vector of scores."""
+    """One Einsum on the 1D array: what an operation costs, once per vector."""
     nest = row_by_row(case, einsum, (), ())
     return nest.points(nest.temporal) * case.point_cycles(einsum)
 
 
-@cache
+@lru_cache(maxsize=64)
 def softmax_table(case: Case, roles: Roles) -> Floats:
-    """Words by (staying, spilling), location of the scores, location of the weights."""
+    """Words by (staying, spilling), location of the scores, location of the weights; the epilogue's with them."""
     table = np.zeros((2, 2, 2, _COLUMNS))
     for qk in (False, True):
         for a in (False, True):
             for einsum, before in zip(roles.softmax, (None, *roles.softmax), strict=False):
                 for spills, words in _softmax_words(case, roles, einsum, before, (qk, a)):
                     table[int(spills), int(qk), int(a)] += words
+    for einsum in roles.epilogue:
+        table[0] += _epilogue_words(case, einsum)
     return table
+
+
+def _epilogue_words(case: Case, einsum: Einsum) -> Floats:
+    """Rows of the output pass the 1D array on their way to DRAM (counted with AV); their statistics are kept."""
+    statistics = {access.tensor for access in einsum.inputs if "f" not in access.ranks}
+    accesses = moved(case, einsum, row_by_row(case, einsum, statistics, ()))
+    words: Floats = np.sum([words_of(moves, case.exact) for moves in accesses.values()], axis=0)
+    return words
 
 
 def _softmax_words(

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.protocol import Phase, Plan
-from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.attention import ATTENTION_3PASS, ATTENTION_3PASS_DEFERRED
+from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.masks import CAUSAL, FULL, Mask
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.simulator.engine import run
@@ -16,9 +17,10 @@ from cascadesim.simulator.schedule import Schedule
 
 
 def plan(name: str, length: int, *, batch: int = 1, heads: int = 1, group: int = 1, queries: int | None = None,
-         depth: int = 64, mask: Mask = FULL, changes: tuple[str, ...] = ()) -> Plan:  # fmt: skip
+         depth: int = 64, mask: Mask = FULL, changes: tuple[str, ...] = (),
+         cascade: Cascade = ATTENTION_3PASS) -> Plan:  # fmt: skip
     extents = {"b": batch, "h": heads, "g": group, "m": length, "p": queries or length, "e": depth, "f": depth}
-    operation = Operation("attention", "attention", ATTENTION_3PASS, tuple(extents.items()), mask=mask)
+    operation = Operation("attention", "attention", cascade, tuple(extents.items()), mask=mask)
     return load(name, changes).plan(operation, "physical")
 
 
@@ -69,15 +71,16 @@ def test_a_long_causal_sequence_takes_few_tiles() -> None:
 @given(
     name=st.sampled_from(["flat", "unfused", "flat-edge", "unfused-edge"]), length=st.integers(1, 700),
     queries=st.integers(1, 300), group=st.integers(1, 4), causal=st.booleans(), depth=st.integers(1, 80),
-    kib=st.integers(24, 512),
+    kib=st.integers(24, 512), deferred=st.booleans(),
 )  # fmt: skip
 def test_the_bound_is_never_above_the_cycle_level(
-    name: str, length: int, queries: int, group: int, causal: bool, depth: int, kib: int
+    name: str, length: int, queries: int, group: int, causal: bool, depth: int, kib: int, deferred: bool
 ) -> None:
     changes = (f"global_buffer.capacity_bytes={1024 * kib * (1 if 'edge' in name else 64)}",)
     found = plan(
         name, length, queries=min(queries, length), heads=2 * group, group=group, depth=depth,
         mask=CAUSAL if causal else FULL, changes=changes,
+        cascade=ATTENTION_3PASS_DEFERRED if deferred else ATTENTION_3PASS,
     )  # fmt: skip
     for phase in found.phases:
         done = schedule(phase)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.protocol import Accounting, Plan
-from cascadesim.einsum_cascades.attention import ATTENTION_1PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.attention import ATTENTION_1PASS, ATTENTION_3PASS, ATTENTION_3PASS_DEFERRED
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.masks import CAUSAL, FULL, Mask
@@ -104,6 +104,26 @@ def test_accountings_agree_on_cycles_of_the_arrays_and_differ_in_registers() -> 
     assert ratio == pytest.approx(65536, rel=0.01)
 
 
+def test_a_deferred_division_divides_outputs_instead_of_weights() -> None:
+    found = plan("flat", attention(4, 4, cascade=ATTENTION_3PASS_DEFERRED), changes=TINY)
+    # three softmax Einsums of 4 rows x 2 vectors, then 4 output rows of one vector of 2 elements
+    assert [cycles(found, name) for name in ("GM", "SN", "SD", "AV")] == [8, 8, 8, 4]
+    assert found.traffic == plan("flat", attention(4, 4), changes=TINY).traffic
+    unfused = plan("unfused", attention(4, 4, cascade=ATTENTION_3PASS_DEFERRED), changes=TINY)
+    assert [phase.name for phase in unfused.phases] == ["QK", "softmax", "SNV", "AV"]
+    # SNV leaves unfinished, comes back and leaves again: 3 x 8 words for the phases of SNV and AV, beside V and SN
+    assert unfused.phases[3].traffic.total_bytes == 2 * 4 * 2 * 2
+
+
+def test_a_row_that_does_not_fit_is_read_again() -> None:
+    # 100 keys, room for 50 words: half of a row of scores and numerators goes to DRAM and back between the passes
+    tight = (*TINY[:4], "global_buffer.capacity_bytes=100", *TINY[5:])
+    roomy, spilling = (plan("unfused", attention(2, 100, query_depth=1), changes=changes) for changes in (TINY, tight))
+    assert roomy.phases[1].traffic.total_bytes == 2 * 2 * 100 * 2
+    # GM reads scores (instead of DRAM's own read), SN reads them again and writes SN, A reads SN: 3 more at 1/2
+    assert spilling.phases[1].traffic.total_bytes == 2 * 2 * 100 * (2 + 3 / 2)
+
+
 def test_a_causal_mask_skips_key_tiles_beyond_the_diagonal() -> None:
     # 4 query tiles of 2 rows meet 1, 2, 3 and 4 of the 4 key tiles: 10 score tiles instead of 16
     full, causal = (plan("flat", attention(8, 8, mask=mask), changes=TINY) for mask in (FULL, CAUSAL))
@@ -154,6 +174,7 @@ def test_any_shape_moves_every_operand_at_least_once(
     ("name", "operation", "accounting", "changes", "message"),
     [
         ("flat", attention(4, 4, cascade=ATTENTION_1PASS), "physical", (), "attention-3pass"),
+        ("flat", attention(256, 256, cascade=ATTENTION_3PASS_DEFERRED), "artifact", (), "attention-3pass only"),
         ("flat", attention(1000, 1024, query_depth=64), "artifact", (), "use physical accounting"),
         ("unfused", attention(256, 256, query_depth=64, mask=CAUSAL), "artifact", (), "causal"),
         ("unfused", attention(2**20, 2**20, query_depth=32), "artifact", (), "64 and 128"),

@@ -99,4 +99,4 @@ def test_ragged_counts_equal_rectangular_ones_where_nothing_is_ragged(tiles: int
     ragged, exact = (evaluate(Case(shape, spec(), quirks), ROLES, dataflow).costs for quirks in (False, True))
     assert ragged.qk.dram[0] == exact.qk.dram[0]
     assert ragged.qk_cycles[0] == exact.qk_cycles[0]
-    assert ragged.softmax_cycles == exact.softmax_cycles == 4 * 3 * S * (S // SIDE)
+    assert ragged.vector_cycles == exact.vector_cycles == 4 * 3 * S * (S // SIDE)
