@@ -101,7 +101,7 @@ def _refuse_endless(operation: Operation) -> None:
     points = prod(size for rank, size in operation.extents if rank not in ("f", "g"))  # f goes with e, g is within h
     if points > _MOST_POINTS:
         sizes = " ".join(f"{rank}={size}" for rank, size in operation.extents)
-        raise CascadeSimError(f"{operation.name}: {points:.1e} multiply-accumulates ({sizes}); at most 2^62 are counted")
+        raise CascadeSimError(f"{operation.name}: {points:.1e} multiply-accumulates ({sizes}); at most 2^62 count")
 
 
 def _executed(request: Request, operation: Operation) -> Execution:

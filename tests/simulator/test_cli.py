@@ -116,7 +116,7 @@ def test_settings_reach_the_architecture_and_the_workload(run: Run) -> None:
     ((*CLOSED, "--seq-len", "4096x"), "'4096x' is not a length"),
     ((*CLOSED, "--batch", "0"), "0 sequences"),
     ((*CLOSED, "--batch", "64K"), "not a whole number"),
-    ((*CLOSED, "--batch", "65536", "--seq-len", "16M"), "at most 2^62 are counted"),
+    ((*CLOSED, "--batch", "65536", "--seq-len", "16M"), "at most 2^62 count"),
     ((*CLOSED, "--batch", "many"), "'many' is not a whole number"),
     ((*CLOSED, "--phase", "prefil"), "did you mean 'prefill'"),
     ((*CLOSED, "--phase", "decode"), "needs a model that generates"),
