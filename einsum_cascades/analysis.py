@@ -5,10 +5,11 @@ Gathers what `passes`, `footprint` and `counts` compute into one value, and writ
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cascadesim.einsum_cascades.counts import operations
+from cascadesim.einsum_cascades.counts import Extents, bound, bound_operations, operations
 from cascadesim.einsum_cascades.families import Family, families, family
 from cascadesim.einsum_cascades.footprint import Footprint, live_footprint, minimum_words
 from cascadesim.einsum_cascades.ir import Cascade
@@ -52,6 +53,18 @@ class Analysis:
             "minimum_traffic_words": str(self.minimum_words),
             "einsums": [{"name": einsum.name, "pass": self.main.pass_of(number)}
                         for number, einsum in enumerate(self.cascade.einsums)],
+        }
+
+    def bound(self, extents: Extents) -> dict[str, object]:
+        """The counts as whole numbers, extents by name. Raises CascadeSimError where one is not given."""
+        operations: dict[str, Counter[str]] = {name: Counter() for name, _ in self.operations}
+        for einsum in self.cascade.einsums:
+            if einsum.name in operations:
+                operations[einsum.name].update(bound_operations(einsum, extents))
+        return {
+            "live_footprint": {each.rank: each.bound(extents) for each in self.footprints},
+            "operations": {name: dict(counts) for name, counts in operations.items()},
+            "minimum_traffic_words": bound(self.minimum_words, extents),
         }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
+from itertools import product, takewhile
 from typing import TypeAlias
 
 from cascadesim.einsum_cascades.affine import affine
@@ -97,6 +97,12 @@ def _stem(ranks: Parts) -> str:
     return stems.pop() if len(stems) == 1 else ""
 
 
+def _whole_name(ranks: Parts) -> str:
+    """`m` of m1, m0, and of mo, mi: the letters that the parts begin with."""
+    letters = "".join(same[0] for same in takewhile(lambda each: len(set(each)) == 1, zip(*ranks, strict=False)))
+    return _stem(ranks) or letters.rstrip("0123456789").rstrip("_")
+
+
 @cache
 def _spaces(cascade: Cascade) -> _Spaces:
     return _Spaces(cascade)
@@ -152,7 +158,7 @@ class _Spaces:
     def _stems(self) -> None:
         """Ranks keep their letters: `m1*M0+m0` walks what `m` walks, on whatever tensors they stand."""
         for parts in self.parts:
-            stem = _stem(parts)
+            stem = _whole_name(parts)
             self.find(("parts", *parts))
             if stem in self.cascade.ranks:
                 self._join(("rank", stem), ("parts", *parts))
@@ -216,5 +222,5 @@ class _Spaces:
     def _name(self, root: Space) -> str:
         plain = self._plain(root)
         parts = next((parts for parts in self.parts if self.find(("parts", *parts)) == root), ())
-        letters = _stem(parts) or _stem(parts[-1:])
+        letters = _whole_name(parts) or _stem(parts[-1:])
         return plain[0] if plain else "+".join(parts) if letters in self.cascade.ranks else letters

@@ -46,6 +46,16 @@ def test_the_update_of_a_state_is_counted_once_under_its_name() -> None:
     assert str(operations["RM"]["max"]) == "H*M1*P"
 
 
+def test_counts_are_whole_numbers_where_extents_are_bound() -> None:
+    """2 rows of 3: one maximum, one exponential, one difference, one addition and one division per element."""
+    found = analyse(find("softmax")).bound({"R": 2, "D": 3})
+    assert found == {
+        "live_footprint": {"r": 1, "d": 3},
+        "operations": {"GM": {"max": 6}, "SN": {"exp": 6, "add": 6}, "SD": {"add": 6}, "Y": {"divide": 6}},
+        "minimum_traffic_words": 12,
+    }
+
+
 def test_a_cascade_of_single_numbers_has_one_pass_over_nothing() -> None:
     found = analyse(cascade("numbers", "Y = A[] + B[]")).to_dict()
     assert found["class"] == "1-pass"

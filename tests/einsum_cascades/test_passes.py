@@ -139,6 +139,11 @@ def test_a_three_level_partition_is_one_fiber() -> None:
     assert over("k", text) == 2
 
 
+def test_parts_may_have_other_letters_than_m1_and_m0() -> None:
+    text = "Y = A[mo*MI+mi]\nZ[mo,mi] = A[mo*MI+mi] * Y\nX[m] = B[m] * Y"
+    assert all_passes(cascade("letters", text)) == {"m": 2}
+
+
 def test_a_number_can_stand_for_the_inner_extent() -> None:
     assert over("m", "Y = A[m1*4+m0]\nZ = Y * A[m1*4+m0]") == 2
 
