@@ -7,7 +7,7 @@ the triangle lies inside the box, P <= M); any other condition is a named count,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,19 +18,23 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.affine import factor_parts, factor_value, index_text
+from cascadesim.einsum_cascades.affine import factor_parts, factor_value
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.families import all_accesses, partition
-from cascadesim.einsum_cascades.ir import Cascade, Condition, Einsum, Factor, Index
+from cascadesim.einsum_cascades.ir import Access, Cascade, Condition, Einsum, Factor, Index
 from cascadesim.einsum_cascades.operations import charges, kept_rank
 from cascadesim.einsum_cascades.polynomial import Polynomial, polynomial, product, symbol
+from cascadesim.einsum_cascades.writing import condition_text
 
 Extents: TypeAlias = Mapping[str, int]  # by their names, in upper case
 Grid: TypeAlias = Mapping[str, NDArray[np.int64]]
+Arrays: TypeAlias = Mapping[str, NDArray[np.int64]]  # of tensors that hold coordinates
+Gathered: TypeAlias = Callable[[Access], NDArray[np.int64]]  # the coordinates that a tensor holds, on a grid
 
 _COMPARE: Mapping[str, np.ufunc] = {
     "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal, "!=": np.not_equal,
 }
+_NO_ARRAYS: Arrays = {}
 _MOST_POINTS = 50_000_000  # of the ranks in conditions that are counted one by one
 _LARGE, _SMALL = 1 << 20, 1 << 8  # an extent and an inner extent such as M0, where only growth is compared
 
@@ -99,30 +103,46 @@ class Region:
 
     @property
     def _name(self) -> str:
-        tests = (f"{index_text(each.left)} {each.comparison} {index_text(each.right)}" for each in self.conditions)
+        tests = (condition_text(each) for each in self.conditions)
         return f"#({', '.join(tests)})"
 
-    def bound(self, extents: Extents) -> int:
-        """Exact for all extents, triangles that leave their box included."""
+    def bound(self, extents: Extents, arrays: Arrays = _NO_ARRAYS) -> int:
+        """Exact for all extents, triangles that leave their box included. `arrays`: coordinates in conditions."""
         free = product(extent(rank) for rank in self.ranks if rank not in self.tested).bound(extents)
         triangle = _triangle(self.conditions)
         if triangle is not None:
             return free * triangle.bound(extents)
-        return free * (self._one_by_one(extents) if self.conditions else 1)
+        return free * (self._one_by_one(extents, arrays) if self.conditions else 1)
 
-    def _one_by_one(self, extents: Extents) -> int:
+    def _one_by_one(self, extents: Extents, arrays: Arrays) -> int:
         sizes = [extents[rank.upper()] for rank in self.tested]
         if prod(sizes) > _MOST_POINTS:
             raise CascadeSimError(f"too many points to count {self._name[1:]}: {sizes}, at most {_MOST_POINTS:,}")
         grid = dict(zip(self.tested, np.ogrid[tuple(slice(size) for size in sizes)], strict=True))
-        return int(np.count_nonzero(np.broadcast_to(holds(self.conditions, grid, extents), sizes)))
+
+        def gathered(access: Access) -> NDArray[np.int64]:
+            if access.tensor not in arrays:
+                return _not_known(access)
+            found = arrays[access.tensor][tuple(coordinates(index, grid, extents) for index in access.indices)]
+            return np.asarray(found, dtype=np.int64)
+
+        return int(np.count_nonzero(np.broadcast_to(holds(self.conditions, grid, extents, gathered), sizes)))
 
 
-def holds(conditions: Sequence[Condition], grid: Grid, extents: Extents) -> NDArray[np.bool_]:
+def _not_known(access: Access) -> NDArray[np.int64]:
+    raise CascadeSimError(f"a condition compares coordinates that {access.tensor} holds: its array is needed")
+
+
+def holds(
+    conditions: Sequence[Condition], grid: Grid, extents: Extents, gathered: Gathered = _not_known
+) -> NDArray[np.bool_]:
     """Where on a grid of rank variables all conditions hold."""
     result: NDArray[np.bool_] = np.asarray(True)
     for each in conditions:
-        left, right = (coordinates(side, grid, extents) for side in (each.left, each.right))
+        left, right = (
+            coordinates(side, grid, extents) if side.gather is None else gathered(side.gather)
+            for side in (each.left, each.right)
+        )
         result = result & _COMPARE[each.comparison](left, right)
     return result
 
@@ -150,11 +170,11 @@ def operations(einsum: Einsum) -> dict[str, Polynomial]:
     return _total((counts, region.points) for counts, region in charged_regions(einsum))
 
 
-def bound_operations(einsum: Einsum, extents: Extents) -> dict[str, int]:
-    """The same as whole numbers. Raises CascadeSimError where an extent is not given."""
+def bound_operations(einsum: Einsum, extents: Extents, arrays: Arrays = _NO_ARRAYS) -> dict[str, int]:
+    """The same as whole numbers. Raises CascadeSimError where an extent, or an array in a condition, is not given."""
     regions = list(charged_regions(einsum))
     with _named(einsum.name):
-        total = _total((counts, polynomial(region.bound(extents))) for counts, region in regions)
+        total = _total((counts, polynomial(region.bound(extents, arrays))) for counts, region in regions)
     return {name: count.bound({}) for name, count in total.items()}
 
 

@@ -132,7 +132,7 @@ class _Grid:
     def reduced(self, expression: Expression, where: Where = _EVERYWHERE) -> Values:
         """The expression, reduced over the ranks missing on the left; all axes stay, at length 1 where reduced."""
         if isinstance(expression, Select) and not _tested(expression) & set(self.einsum.reduced_ranks):
-            inside = holds(expression.conditions, self.axes, self.run.sizes)
+            inside = self._holds(expression.conditions)
             chosen = self.reduced(expression.value, where & inside)
             return np.where(inside, chosen, self.reduced(expression.otherwise, where & ~inside))
         factors = _factors(expression)
@@ -184,7 +184,7 @@ class _Grid:
             case Access():
                 return self._read(expression, where)
             case Select(conditions=conditions, value=value, otherwise=otherwise):
-                inside = holds(conditions, self.axes, self.run.sizes)
+                inside = self._holds(conditions)
                 return np.where(inside, self.value(value, where & inside), self.value(otherwise, where & ~inside))
             case Apply(operator=name, operands=operands):
                 return _applied(name, [self.value(operand, where) for operand in operands])
@@ -204,6 +204,9 @@ class _Grid:
             wrong = np.broadcast_to(found, outside.shape)[outside].flat[0]
             raise self._wrong(f"{access.tensor} is read at {wrong} in dimension {place + 1}, which has {size} elements")
         return self._on_axes(index, np.clip(found, 0, size - 1))
+
+    def _holds(self, conditions: Sequence[Condition]) -> Where:
+        return holds(conditions, self.axes, self.run.sizes, lambda held: self._gathered(held, _EVERYWHERE))
 
     def _on_axes(self, index: Index, found: NDArray[np.int64]) -> NDArray[np.int64]:
         return found if index.ranks else found.reshape((1,) * len(self.ranks))

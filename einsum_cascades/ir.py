@@ -87,7 +87,7 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`left < right` on coordinates, such as `m <= p`."""
+    """`left < right` on coordinates, such as `m <= p`, or on those a tensor holds: `LO[p] <= m`."""
 
     left: Index
     comparison: Comparison
@@ -117,8 +117,11 @@ def accesses(expression: Expression) -> Iterator[Access]:
         case Apply(operands=operands):
             for operand in operands:
                 yield from accesses(operand)
-        case Select(value=value, otherwise=otherwise):
+        case Select(conditions=own, value=value, otherwise=otherwise):
             yield from accesses(value)
+            for side in (side for condition in own for side in (condition.left, condition.right)):
+                if side.gather is not None:
+                    yield from accesses(side.gather)
             yield from accesses(otherwise)
 
 

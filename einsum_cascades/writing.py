@@ -72,11 +72,11 @@ def _bare(expression: Expression) -> tuple[str, int]:
         case Apply(operator=name, operands=operands):
             return f"{name}({', '.join(_text(operand, _CONDITIONAL) for operand in operands)})", _ATOM
         case Select(conditions=conditions, value=value, otherwise=otherwise):
-            test = " and ".join(map(_condition, conditions))
+            test = " and ".join(map(condition_text, conditions))
             return f"{_text(value, _SUM)} if {test} else {_text(otherwise, _SUM)}", _CONDITIONAL
 
 
-def _condition(condition: Condition) -> str:
+def condition_text(condition: Condition) -> str:
     return f"{_index(condition.left)} {condition.comparison} {_index(condition.right)}"
 
 
