@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import numba
+import numpy as np
 
 from cascadesim.simulator import machine as at
 from cascadesim.simulator import stepping
@@ -78,7 +79,7 @@ def relative_gift(m: Machine, queue: int, moment: int) -> int:
 @compiled
 def snapshot(m: Machine) -> int:
     """Write the state, relative to the clocks, into `scratch`; return its length."""
-    out, size, tile = m.saved[-1], 0, m.rows[at.PROGRESS, at.TILE]
+    out, size, tile = m.saved[-1], np.int64(0), m.rows[at.PROGRESS, at.TILE]
     for unit in range(m.rows[at.SIZE, at.UNITS]):
         out[size] = tile - m.rows[at.EPOCH, unit]
         out[size + 1] = m.rows[at.ITEM, unit]
@@ -110,8 +111,8 @@ def snapshot_tile(m: Machine, tile: int, in_flight: bool, size: int) -> int:
         out[size + 1] = m.tiles[at.COLUMN, slot] if m.rows[at.SIZE, at.COLUMNWISE] else 0
         size += 2
         if m.rows[at.SIZE, at.IN_FLIGHT]:
-            out[size] = m.tiles[at.OPENS, slot] - origin(m, 0)
-            out[size + 1] = m.tiles[at.END, slot] - origin(m, 0) if m.tiles[at.END, slot] else ABSENT
+            out[size] = m.tiles[at.OPENS, slot] - origin(m, np.int64(0))
+            out[size + 1] = m.tiles[at.END, slot] - origin(m, np.int64(0)) if m.tiles[at.END, slot] else ABSENT
             size += 2
         for carrier in range(m.rows[at.SIZE, at.CARRIERS]):
             size = snapshot_carried(m, slot, carrier, size)
@@ -170,7 +171,8 @@ def detect(m: Machine, depth: int, times: int) -> None:
         loop[at.LENGTH] = size
         loop[at.SAVED_TILE], loop[at.SAVED_ENTERED] = m.rows[at.PROGRESS, at.TILE], m.rows[at.PROGRESS, at.ENTERED]
         loop[at.SAVED_SKIPS] = m.rows[at.PROGRESS, at.SKIPS]
-        m.saved[depth, :size] = m.saved[-1, :size]
+        for place in range(size):
+            m.saved[depth, place] = m.saved[-1, place]
         for unit in range(m.rows[at.SIZE, at.UNITS]):
             loop[at.CLOCKS + unit] = m.rows[at.CLOCK, unit]
 
@@ -252,8 +254,9 @@ def skip(m: Machine, depth: int, periods: int) -> None:
         added = periods * (period if m.rows[at.SIZE, at.IN_FLIGHT] else m.rows[at.SHIFT, m.rows[at.GIVER_UNIT, queue]])
         shift_gifts(m, queue, added)
     if m.rows[at.SIZE, at.IN_FLIGHT]:
-        m.tiles[at.OPENS] += periods * period
-        m.tiles[at.END] += periods * period
+        for slot in range(m.tiles.shape[1]):
+            m.tiles[at.OPENS, slot] += periods * period
+            m.tiles[at.END, slot] += periods * period
         m.rows[at.PROGRESS, at.GATE] += periods * period
     tiles = m.rows[at.PROGRESS, at.ENTERED] - loop[at.SAVED_ENTERED]
     if m.rows[at.PROGRESS, at.SKIPS] == loop[at.SAVED_SKIPS] and tiles * periods > m.rows[at.STEADY, at.REPEATED_TILES]:
@@ -297,6 +300,13 @@ def run_tiles(m: Machine, position: int) -> int:
 
 
 @compiled
+def open_loop(m: Machine, depth: int) -> None:
+    for field in range(at.CLOCKS):
+        m.loops[depth, field] = 0
+    m.loops[depth, at.POWER] = 1
+
+
+@compiled
 def repeat(m: Machine, depth: int, times: int) -> bool:
     """At the end of a loop's body: whether it runs again."""
     loop = m.loops[depth]
@@ -313,17 +323,17 @@ def drain(m: Machine) -> int:
     if m.rows[at.SIZE, at.IN_FLIGHT]:
         return fill_window(m, m.rows[at.PROGRESS, at.TILE] - 1)
     for _ in range(m.rows[at.SIZE, at.LAST_STAGE]):
-        status = push(m, m.rows[at.SIZE, at.CLASSES], 0, False)
+        status = push(m, m.rows[at.SIZE, at.CLASSES], np.int64(0), np.bool_(False))
         if status != DONE:
             return status
     return DONE if slowest(m) >= m.rows[at.PROGRESS, at.TILE] else DEADLOCK
 
 
-def _entry_point(version: str) -> Callable[[Machine], int]:
+def _entry_point(version: int) -> Callable[[Machine], int]:
     """Numba keys its cache with what a function closes over: `version` rebuilds it when any of the files changes."""
 
     def simulate(m: Machine) -> int:
-        position, depth = 0 * len(version), -1
+        position, depth = 0 * version, np.int64(-1)
         while position < len(m.code):
             if 0 < m.log.shape[1] <= m.rows[at.PROGRESS, at.OLDEST]:
                 return DONE
@@ -333,8 +343,7 @@ def _entry_point(version: str) -> Callable[[Machine], int]:
                     return status
             elif m.code[position, 0] == at.BEGIN:
                 depth += 1
-                m.loops[depth] = 0
-                m.loops[depth, at.POWER] = 1
+                open_loop(m, depth)
             elif repeat(m, depth, m.code[position, 1]):
                 position = m.code[position, 2] - 1
             else:
@@ -346,9 +355,9 @@ def _entry_point(version: str) -> Callable[[Machine], int]:
     return result
 
 
-def _sources() -> str:
+def _version() -> int:
     files = (__file__, stepping.__file__, at.__file__)
-    return "".join(sha256(Path(file).read_bytes()).hexdigest() for file in files)
+    return int.from_bytes(sha256(b"".join(Path(file).read_bytes() for file in files)).digest()[:7])
 
 
-simulate = _entry_point(_sources())
+simulate = _entry_point(_version())

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numba
+import numpy as np
 
 from cascadesim.simulator import machine as at
 from cascadesim.simulator.machine import ABSENT, PENDING, Machine
@@ -24,7 +25,9 @@ NEVER = 2**61
 
 
 def compiled(function: Function) -> Function:
-    result: Function = numba.njit(error_model="numpy")(function)  # type: ignore[assignment, unused-ignore]
+    """For the compiled engine only: callable from Python not at all, so nothing is compiled for that."""
+    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    result: Function = numba.njit(**options)(function)
     return result
 
 
@@ -244,7 +247,7 @@ def enter(m: Machine, tile: int, tile_class: int, column: int, fresh: bool) -> N
         else:
             if present:
                 m.columns[at.FROM, carrier, 0] = tile
-            carry(m, slot, carrier, 0)
+            carry(m, slot, carrier, column * 0)
 
 
 @compiled
@@ -310,7 +313,7 @@ def fill_window(m: Machine, last: int) -> int:
 def dispatch(m: Machine) -> bool:
     """Run the task of the window that can start first (then: of the oldest tile, first in the list)."""
     mask = m.ring.shape[1] - 1
-    best, best_tile, best_task = NEVER, -1, -1
+    best, best_tile, best_task = np.int64(NEVER), np.int64(-1), np.int64(-1)
     for tile in range(m.rows[at.PROGRESS, at.OLDEST], m.rows[at.PROGRESS, at.TILE]):
         for task in range(m.rows[at.SIZE, at.TASKS]):
             if m.ring[at.FINISH, tile & mask, task] == PENDING:
