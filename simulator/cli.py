@@ -46,9 +46,8 @@ class Commands(click.Group):
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = arguments[0]
-        known = self.list_commands(context)
-        if name not in known and not name.startswith("-"):
-            raise click.UsageError(f"no command '{name}'{suggestion(name, known)}", context)
+        if name not in OWN and not name.startswith("-") and name not in _registered():
+            raise click.UsageError(f"no command '{name}'{suggestion(name, self.list_commands(context))}", context)
         return super().resolve_command(context, arguments)
 
 

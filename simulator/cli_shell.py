@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 import click
 
@@ -19,7 +20,7 @@ INTERRUPTED = 130
 
 def exit_code(command: click.Command, program: str, arguments: Sequence[str]) -> int:
     """Run `command` on `arguments`; what the process should exit with."""
-    speaker = _speaker(command, program, arguments)
+    _replace_what_cannot_be_encoded()
     try:
         with command.make_context(program, list(arguments)) as context:
             command.invoke(context)
@@ -27,18 +28,15 @@ def exit_code(command: click.Command, program: str, arguments: Sequence[str]) ->
         return 0
     except click.exceptions.Exit as request:
         return request.exit_code
-    except click.ClickException as error:
-        complain(speaker, _one_line(error.format_message()))
-        return BAD_INPUT
-    except CascadeSimError as error:
-        complain(speaker, str(error))
-        return BAD_INPUT
-    except (KeyboardInterrupt, click.Abort):
-        complain(speaker, "interrupted")
-        return INTERRUPTED
     except BrokenPipeError:
         _silence_standard_output()
         return 0
+    except (KeyboardInterrupt, click.Abort):
+        complain(_speaker(command, program, arguments), "interrupted")
+        return INTERRUPTED
+    except (click.ClickException, CascadeSimError, OSError) as error:
+        complain(_speaker(command, program, arguments), _message(error))
+        return BAD_INPUT
 
 
 def complain(speaker: str, message: str) -> None:
@@ -54,9 +52,20 @@ def _speaker(command: click.Command, program: str, arguments: Sequence[str]) -> 
     return arguments[0] if arguments[0] in command.list_commands(click.Context(command)) else program
 
 
-def _one_line(message: str) -> str:
-    text = " ".join(message.split()).rstrip(".")
-    return text[:1].lower() + text[1:]
+def _message(error: click.ClickException | CascadeSimError | OSError) -> str:
+    if isinstance(error, click.ClickException):
+        text = " ".join(error.format_message().split()).rstrip(".")
+        return text[:1].lower() + text[1:]
+    if isinstance(error, OSError):  # a full disk, a device that went away
+        return f"{error.filename or 'output'}: {error.strerror or error}"
+    return str(error)
+
+
+def _replace_what_cannot_be_encoded() -> None:
+    """A terminal that knows no µ shows a question mark instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _silence_standard_output() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import ceil
 from typing import Literal, TypeAlias
 
@@ -21,6 +21,7 @@ from cascadesim.simulator.schedule import Schedule
 Fidelity: TypeAlias = Literal["analytical", "cycle"]
 Run: TypeAlias = Callable[[Program], Schedule]
 
+_REMEMBERED = 4096  # programs: those of a sweep over models and lengths
 _ROUNDING = 1e-12  # relative error of sums of float cycles, far below one cycle of any run
 
 
@@ -84,7 +85,13 @@ def schedule_of(plan: Plan, phase: Phase) -> Schedule:
             f"{plan.operation.name}, phase {phase.name}: {plan.accounting} accounting has no cycle-level form; "
             "use --fidelity analytical"
         )
-    return _run()(phase.program())
+    return _run()(_built(phase.program))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _built(program: Callable[[], Program]) -> Program:
+    """Built once for both fidelities, and for the trace."""
+    return program()
 
 
 @cache
@@ -119,7 +126,7 @@ def _cycle_level(phase: Phase, schedule: Schedule) -> PhaseTime:
 def _program_busy(phase: Phase) -> Counter[str]:
     busy: Counter[str] = Counter()
     if phase.program is not None:
-        program = phase.program()
+        program = _built(phase.program)
         by_task = program.busy_cycles()
         for task in program.tasks:
             busy[task.unit] += by_task[task.name]
