@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, place
 from cascadesim.accelerators.fusemax.residency import ceil_div, resident_tiles
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
-from cascadesim.accelerators.fusemax.timing import STAGES
+from cascadesim.accelerators.fusemax.timing import STAGES, check_policy
 from cascadesim.accelerators.fusemax.wordforms import WordForms, word_forms
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Cascade
@@ -87,6 +87,7 @@ class Estimates:
 def evaluate(points: Points, spec: FuseMaxSpec, cascade: Cascade) -> Estimates:
     """Every point on a design like `spec` (operations, word, ports, policy) of the sizes that the point gives."""
     placement, arrays = place(cascade, spec), points.arrays()
+    check_policy(spec.binding.policy, placement)
 
     @cache
     def forms(key_tiles: int, P1: int, P2: int) -> WordForms:

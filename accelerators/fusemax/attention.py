@@ -20,16 +20,19 @@ from cascadesim.accelerators.fusemax.simulation import Simulation
 from cascadesim.accelerators.fusemax.slots import split_buffer
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
 from cascadesim.accelerators.fusemax.tilestream import TileStream
-from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles, staged_cycles
+from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles, check_policy, staged_cycles
 from cascadesim.accelerators.protocol import Accounting, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.ir import conditions
 from cascadesim.einsum_cascades.masks import FULL
 from cascadesim.einsum_cascades.operation import Operation
 
 
 def plan_attention(operation: Operation, spec: FuseMaxSpec, accounting: Accounting) -> Plan:
     """Raises CascadeSimError if the cascade does not run here, nothing fits, or the artifact has no such case."""
+    _check_mask(operation)
     placement = place(operation.cascade, spec)
+    check_policy(spec.binding.policy, placement)
     return _artifact(operation, spec, placement) if accounting == "artifact" else _physical(operation, spec, placement)
 
 
@@ -100,6 +103,16 @@ def _artifact(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> 
     phase = Phase(operation.name, timing.activities(), moved, cycles)
     energy = dynamic_energy_j(actions(counted, nests, rules), spec)
     return Plan(operation, "artifact", mapping_lines(timing, words), (phase,), energy)
+
+
+def _check_mask(operation: Operation) -> None:
+    """Which tiles are visited is the operation's business: a text that masks must not run on one that does not."""
+    masked = any(True for einsum in operation.cascade.einsums for _ in conditions(einsum.expression))
+    if masked and operation.mask == FULL:
+        raise CascadeSimError(
+            f"{operation.cascade.name} masks keys in its text, but every query of this workload "
+            "attends every key; use attention-1pass, which takes the mask of the workload"
+        )
 
 
 def _check_published(operation: Operation, shape: AttentionShape, spec: FuseMaxSpec) -> None:

@@ -21,7 +21,6 @@ from cascadesim.accelerators.fusemax.placement import (
     Placement,
 )
 from cascadesim.accelerators.fusemax.spec import Distances, FuseMaxSpec
-from cascadesim.accelerators.fusemax.timing import check_names
 from cascadesim.accelerators.program import After, Task
 
 LOAD_QUERIES, LOAD_KEYS, STORE, PORTS = "load queries", "load keys and values", "store result", "buffer rows"
@@ -56,7 +55,6 @@ def pipeline(placement: Placement, spec: FuseMaxSpec, cycles: Mapping[str, int],
     policy = spec.binding.policy
     if policy == "interleave":
         return Pipeline(tuple(_greedy(placement, spec)), spec.binding.in_flight)
-    check_names(policy, cycles)
     if policy == "serial":
         return Pipeline(tuple(_serial(placement, spec, lead)))
     return Pipeline(tuple(_epochs(placement, spec, distances(spec, cycles), lead)))

@@ -96,17 +96,16 @@ def staged_cycles(policy: Policy, placement: Placement, cycles: Mapping[str, int
     if policy == "interleave":
         return max(busy_cycles(placement, cycles, unit) for unit in (ARRAY_2D, ARRAY_1D))
     stages = STAGES[policy]
-    check_names(policy, cycles)
     total = sum(max(sum(cycles[name] for name in side) for side in stage) for stage in stages)
     return total + (stall_cycles if policy == "serial" else 0)
 
 
-def check_names(policy: Policy, names: Mapping[str, int]) -> None:
+def check_policy(policy: Policy, placement: Placement) -> None:
     """The published schedules are for the Einsums of the published cascade."""
     known = frozenset().union(*(side for stage in STAGES["epochs"] for side in stage))
-    if set(names) != known:
-        odd = ", ".join(sorted(set(names) ^ known))
+    odd = {placed.name for placed in placement.einsums} ^ known
+    if policy != "interleave" and odd:
         raise CascadeSimError(
-            f"binding.policy {policy} is for the Einsums of attention-1pass and differs in {odd}; "
-            "use binding.policy=interleave with binding.in_flight"
+            f"binding.policy {policy} is for the Einsums of attention-1pass; {placement.cascade.name} differs in "
+            f"{', '.join(sorted(odd))}: use binding.policy=interleave with binding.in_flight"
         )

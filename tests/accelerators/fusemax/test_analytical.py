@@ -18,6 +18,11 @@ from cascadesim.einsum_cascades.operation import Operation
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]
 
+def same(value: float) -> object:
+    """As exact as the two orders of the same operations are."""
+    return pytest.approx(value, rel=1e-12)
+
+
 PRESETS = ["fusemax", "fusemax-architecture", "fusemax-cascade"]
 
 
@@ -75,7 +80,6 @@ def test_arrays_of_points_equal_the_scalar_plan(
         assert found.resident_tiles[0] == 0
         return
     phase = plan.phases[0]
-    same = lambda value: pytest.approx(value, rel=1e-12)  # noqa: E731
     assert found.cycles[0] == same(phase.analytical_cycles)
     assert found.latency_s[0] == same(phase.analytical_cycles / accelerator.clock_hz)
     assert found.dram_read_bytes[0] == same(plan.traffic.read_bytes)

@@ -8,11 +8,19 @@ import pytest
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.placement import Placement, place
-from cascadesim.einsum_cascades.attention import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.attention import (
+    ATTENTION_1PASS,
+    ATTENTION_1PASS_CAUSAL,
+    ATTENTION_2PASS,
+    ATTENTION_3PASS,
+)
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Cascade
+from cascadesim.einsum_cascades.masks import CAUSAL
 from cascadesim.einsum_cascades.notation import cascade
+from cascadesim.einsum_cascades.operation import Operation
 
+Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]
 
 # Einsum: (array, kept in DRAM, in the buffer, in the 1D registers as the 2D array sees them); micro24-fusemax-artifact,
@@ -83,6 +91,38 @@ def test_names_do_not_matter(design: Design) -> None:
 def test_cascades_of_several_passes_are_refused_with_what_runs_them(several: Cascade, design: Design) -> None:
     with pytest.raises(CascadeSimError, match=r"runs 1-pass attention cascades .*unfused and flat run 3-pass"):
         place(several, design().spec)
+
+
+ONE_STATE = cascade("maximum-only", """
+    KK[h,m1,m0,e] = K[h,m1*M0+m0,e]
+    RM[h,0,p]     = -inf
+    QK[h,m1,m0,p] = Q[h,p,e] * KK[h,m1,m0,e]
+    LM[h,m1,p]    max= QK[h,m1,m0,p]
+    RM[h,m1+1,p]  = max(RM[h,m1,p], LM[h,m1,p])
+    Y[h,p]        = exp(RM[h,M1,p])
+""")
+
+
+def test_other_1_pass_cascades_run_in_a_window_but_have_no_published_epochs(attention: Make, design: Design) -> None:
+    operation = attention(1024, cascade=ONE_STATE)
+    with pytest.raises(CascadeSimError, match=r"policy epochs is for the Einsums of attention-1pass; maximum-only"):
+        design().plan(operation, "physical")
+    window = design("fusemax", "binding.policy=interleave", "binding.in_flight=2").plan(operation, "physical")
+    cycles = {activity.name: activity.cycles for activity in window.phases[0].activities}
+    assert cycles == {"QK": 16 * 64, "LM": 16, "RM": 16, "Y": 4 * 6}  # exp: 6 MACs
+    assert window.phases[0].program is not None
+    assert window.phases[0].program().tiles == 16
+
+
+def test_a_text_that_masks_needs_a_workload_that_masks(attention: Make, design: Design) -> None:
+    """Which tiles are visited follows the mask of the operation; a text alone would be counted in full."""
+    with pytest.raises(CascadeSimError, match="attention-1pass-causal masks keys in its text, but every query"):
+        design().plan(attention(1024, cascade=ATTENTION_1PASS_CAUSAL), "physical")
+    plain, masked = (
+        design().plan(attention(1024, mask=CAUSAL, cascade=text), "physical").phases[0]
+        for text in (ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL)
+    )
+    assert plain.activities == masked.activities
 
 
 def test_an_operation_that_no_array_has_is_named(design: Design) -> None:
