@@ -15,12 +15,11 @@ from hashlib import sha256
 from pathlib import Path
 
 import numba
-import numpy as np
 
 from cascadesim.simulator import machine as at
 from cascadesim.simulator import stepping
 from cascadesim.simulator.machine import ABSENT, PENDING, Ints, Machine
-from cascadesim.simulator.stepping import DEADLOCK, DONE, compiled, fill_window, push, slowest, to_come
+from cascadesim.simulator.stepping import DEADLOCK, DONE, compiled, fill_window, int64, push, slowest, to_come
 
 TO_COME = 2**61  # in a snapshot, added to how many tiles ago the awaited tile entered
 
@@ -79,7 +78,7 @@ def relative_gift(m: Machine, queue: int, moment: int) -> int:
 @compiled
 def snapshot(m: Machine) -> int:
     """Write the state, relative to the clocks, into `scratch`; return its length."""
-    out, size, tile = m.saved[-1], np.int64(0), m.rows[at.PROGRESS, at.TILE]
+    out, size, tile = m.saved[-1], int64(0), m.rows[at.PROGRESS, at.TILE]
     for unit in range(m.rows[at.SIZE, at.UNITS]):
         out[size] = tile - m.rows[at.EPOCH, unit]
         out[size + 1] = m.rows[at.ITEM, unit]
@@ -111,8 +110,8 @@ def snapshot_tile(m: Machine, tile: int, in_flight: bool, size: int) -> int:
         out[size + 1] = m.tiles[at.COLUMN, slot] if m.rows[at.SIZE, at.COLUMNWISE] else 0
         size += 2
         if m.rows[at.SIZE, at.IN_FLIGHT]:
-            out[size] = m.tiles[at.OPENS, slot] - origin(m, np.int64(0))
-            out[size + 1] = m.tiles[at.END, slot] - origin(m, np.int64(0)) if m.tiles[at.END, slot] else ABSENT
+            out[size] = m.tiles[at.OPENS, slot] - origin(m, int64(0))
+            out[size + 1] = m.tiles[at.END, slot] - origin(m, int64(0)) if m.tiles[at.END, slot] else ABSENT
             size += 2
         for carrier in range(m.rows[at.SIZE, at.CARRIERS]):
             size = snapshot_carried(m, slot, carrier, size)
@@ -323,7 +322,7 @@ def drain(m: Machine) -> int:
     if m.rows[at.SIZE, at.IN_FLIGHT]:
         return fill_window(m, m.rows[at.PROGRESS, at.TILE] - 1)
     for _ in range(m.rows[at.SIZE, at.LAST_STAGE]):
-        status = push(m, m.rows[at.SIZE, at.CLASSES], np.int64(0), np.bool_(False))
+        status = push(m, m.rows[at.SIZE, at.CLASSES], int64(0), int64(0) != 0)
         if status != DONE:
             return status
     return DONE if slowest(m) >= m.rows[at.PROGRESS, at.TILE] else DEADLOCK
@@ -333,7 +332,7 @@ def _entry_point(version: int) -> Callable[[Machine], int]:
     """Numba keys its cache with what a function closes over: `version` rebuilds it when any of the files changes."""
 
     def simulate(m: Machine) -> int:
-        position, depth = 0 * version, np.int64(-1)
+        position, depth = 0 * version, int64(-1)
         while position < len(m.code):
             if 0 < m.log.shape[1] <= m.rows[at.PROGRESS, at.OLDEST]:
                 return DONE

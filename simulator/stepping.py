@@ -10,7 +10,7 @@ stream (`periods`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numba
 import numpy as np
@@ -22,6 +22,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 DONE, RING_FULL, DEADLOCK, GIVEN_UNTAKEN = range(4)
 NEVER = 2**61
+int64 = cast(Callable[[int], int], np.int64)  # unlike a literal, no reason to compile what it is passed to again
 
 
 def compiled(function: Function) -> Function:
@@ -313,7 +314,7 @@ def fill_window(m: Machine, last: int) -> int:
 def dispatch(m: Machine) -> bool:
     """Run the task of the window that can start first (then: of the oldest tile, first in the list)."""
     mask = m.ring.shape[1] - 1
-    best, best_tile, best_task = np.int64(NEVER), np.int64(-1), np.int64(-1)
+    best, best_tile, best_task = int64(NEVER), int64(-1), int64(-1)
     for tile in range(m.rows[at.PROGRESS, at.OLDEST], m.rows[at.PROGRESS, at.TILE]):
         for task in range(m.rows[at.SIZE, at.TASKS]):
             if m.ring[at.FINISH, tile & mask, task] == PENDING:
