@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.attention import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
 from cascadesim.einsum_cascades.catalogue import find
@@ -244,3 +246,73 @@ def test_strided_reads_are_no_partition() -> None:
 def test_an_unknown_rank_is_an_error() -> None:
     with pytest.raises(UnknownNameError, match=r"no rank of attention-3pass 'q'; known: "):
         passes(ATTENTION_3PASS, "q")
+
+
+def test_a_whole_attention_layer_from_tokens_to_tokens() -> None:
+    """The residual needs X again when O is done: two passes over d. Tokens are keys (m) and queries (p)."""
+    layer = cascade("layer", """
+        Q[h,p,e]  = X[p,d] * WQ[h,d,e]
+        K[h,m,e]  = X[m,d] * WK[h,d,e]
+        V[h,m,f]  = X[m,d] * WV[h,d,f]
+        QK[h,m,p] = Q[h,p,e] * K[h,m,e]
+        GM[h,p]   max= QK[h,m,p]
+        SN[h,m,p] = exp(QK[h,m,p] - GM[h,p])
+        SD[h,p]   = SN[h,m,p]
+        A[h,m,p]  = SN[h,m,p] / SD[h,p]
+        AV[h,p,f] = A[h,m,p] * V[h,m,f]
+        O[p,d]    = AV[h,p,f] * WO[h,f,d]
+        Y[p,d]    = O[p,d] + X[p,d]
+    """)
+    assert all_passes(layer) == {"h": 1, "p": 1, "e": 1, "d": 2, "m": 3, "f": 1}
+
+
+def test_a_recurrent_layer_walks_time_once() -> None:
+    cell = cascade("cell", """
+        S[c,0]   = 0
+        U[c,i]   = W[c,d] * S[d,i]
+        S[c,i+1] = tanh(U[c,i] + X[c,i])
+        Y[c]     = S[c,I]
+    """)
+    assert passes(cell, "i") == 1
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> str:
+    """Einsums over i and j, each of two tensors before it, with any ranks on the left that are on the right."""
+    tensors = [("X", "ij"), ("W", "j"), ("U", "i")]
+    lines = []
+    for number in range(draw(st.integers(1, 8))):
+        read = [draw(st.sampled_from(tensors)) for _ in range(2)]
+        ranks = sorted({*read[0][1], *read[1][1]})
+        kept = "".join(rank for rank in ranks if draw(st.booleans()))
+        tensors.append((f"T{number}", kept))
+        left, first, second = (f"{name}[{','.join(own)}]" for name, own in (tensors[-1], *read))
+        lines.append(f"{left.removesuffix('[]')} = {first} * {second}")
+    return "\n".join(lines)
+
+
+def by_the_rules(whole: Cascade, rank: str) -> int:
+    """FuseMax's definition as rules, for ranks without partitions and iteration: an Einsum over the rank runs one pass
+    after what it reads, where that is a finished sum over the rank; other Einsums hand their pass on."""
+    index = {tensor: 1 for tensor in whole.inputs}
+    finished = {tensor: False for tensor in whole.inputs}
+    walks = set()
+    for einsum in whole.einsums:
+        over = rank in einsum.ranks
+        reads = [each.tensor for each in einsum.inputs]
+        own = max(index[tensor] + (over and finished[tensor]) for tensor in reads)
+        index[einsum.name] = own
+        if over:
+            walks.add(own)
+            finished[einsum.name] = rank not in einsum.output.ranks
+        else:
+            finished[einsum.name] = any(finished[tensor] and index[tensor] == own for tensor in reads)
+    return len(walks)
+
+
+@settings(deadline=None, max_examples=200)
+@given(chains())
+def test_passes_of_any_chain_are_those_of_the_definition(text: str) -> None:
+    whole = cascade("chain", text)
+    for rank in whole.ranks:
+        assert passes(whole, rank) == by_the_rules(whole, rank)
