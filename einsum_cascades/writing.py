@@ -28,14 +28,19 @@ _WHOLE = 2.0**53  # whole numbers up to here are written without a point
 
 
 def to_text(cascade: Cascade) -> str:
-    """One line an Einsum, its comment kept."""
-    return "\n".join(einsum_text(einsum) for einsum in cascade.einsums)
+    """One line an Einsum, operators below each other, comments kept."""
+    width = max((len(_target(einsum)) for einsum in cascade.einsums), default=0)
+    return "\n".join(einsum_text(einsum, width) for einsum in cascade.einsums)
 
 
-def einsum_text(einsum: Einsum) -> str:
-    target = access_text(einsum.output).removesuffix("[]")
-    line = f"{target} {REDUCTION_SYMBOLS[einsum.reduction]} {expression_text(einsum.expression)}"
-    return f"{line}  # {einsum.comment}" if einsum.comment else line
+def einsum_text(einsum: Einsum, width: int = 0) -> str:
+    """The line of an Einsum, its left side as wide as `width`."""
+    line = f"{_target(einsum):<{width}} {REDUCTION_SYMBOLS[einsum.reduction]} {expression_text(einsum.expression)}"
+    return f"{line}   # {einsum.comment}" if einsum.comment else line
+
+
+def _target(einsum: Einsum) -> str:
+    return access_text(einsum.output).removesuffix("[]")
 
 
 def access_text(access: Access) -> str:

@@ -41,21 +41,21 @@ def test_the_three_pass_text_becomes_the_one_pass_text() -> None:
     """Line for line: only BK and BV, which rename tiles of the inputs, are not there."""
     found = to_text(one_pass(find("attention-3pass")))
     assert found.splitlines() == """\
-RM[h,0,p] = -inf
-RD[h,0,p] = 0
-RNV[h,0,p,f] = 0
-QK[h,m1,m0,p] = Q[h,p,e] * K[h,m1*M0+m0,e]
-LM[h,m1,p] max= QK[h,m1,m0,p]
-RM[h,m1+1,p] = max(RM[h,m1,p], LM[h,m1,p])
-SLN[h,m1,m0,p] = exp(QK[h,m1,m0,p] - RM[h,m1+1,p])
-SLD[h,m1,p] = SLN[h,m1,m0,p]
-SLNV[h,m1,p,f] = SLN[h,m1,m0,p] * V[h,m1*M0+m0,f]
-PRM[h,m1,p] = exp(RM[h,m1,p] - RM[h,m1+1,p])
-SPD[h,m1,p] = PRM[h,m1,p] * RD[h,m1,p]
-RD[h,m1+1,p] = SPD[h,m1,p] + SLD[h,m1,p]
-SPNV[h,m1,p,f] = PRM[h,m1,p] * RNV[h,m1,p,f]
+RM[h,0,p]       = -inf
+RD[h,0,p]       = 0
+RNV[h,0,p,f]    = 0
+QK[h,m1,m0,p]   = Q[h,p,e] * K[h,m1*M0+m0,e]
+LM[h,m1,p]      max= QK[h,m1,m0,p]
+RM[h,m1+1,p]    = max(RM[h,m1,p], LM[h,m1,p])
+SLN[h,m1,m0,p]  = exp(QK[h,m1,m0,p] - RM[h,m1+1,p])
+SLD[h,m1,p]     = SLN[h,m1,m0,p]
+SLNV[h,m1,p,f]  = SLN[h,m1,m0,p] * V[h,m1*M0+m0,f]
+PRM[h,m1,p]     = exp(RM[h,m1,p] - RM[h,m1+1,p])
+SPD[h,m1,p]     = PRM[h,m1,p] * RD[h,m1,p]
+RD[h,m1+1,p]    = SPD[h,m1,p] + SLD[h,m1,p]
+SPNV[h,m1,p,f]  = PRM[h,m1,p] * RNV[h,m1,p,f]
 RNV[h,m1+1,p,f] = SPNV[h,m1,p,f] + SLNV[h,m1,p,f]
-AV[h,p,f] = RNV[h,M1,p,f] / RD[h,M1,p]""".splitlines()
+AV[h,p,f]       = RNV[h,M1,p,f] / RD[h,M1,p]""".splitlines()
 
 
 def test_it_is_the_published_one_pass_cascade() -> None:
