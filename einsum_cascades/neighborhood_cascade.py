@@ -1,8 +1,9 @@
 """A neighborhood written into an attention cascade: conditions that compare coordinates with the bounds of windows.
 
-Along each dimension, query p sees the keys m with `LO[p] <= PLACE[m] and PLACE[m] < HI[p]` of its dilation group; the
-tensors of coordinates are inputs. Every Einsum that runs over pairs gets the condition, so that counts are of attended
-pairs. Small sizes are evaluated and counted one by one; `neighborhood_operations` has the closed form for all sizes.
+On a line of tokens query p sees the keys m with `LO[p] <= m and m < HI[p]`; in more dimensions or dilated, the same is
+said of PLACE[m] in each dimension, within a dilation group. These tensors of coordinates are inputs. Every Einsum that
+runs over pairs gets the condition, so that counts are of attended pairs. `neighborhood_operations` has them in closed
+form; small sizes are evaluated and counted one by one.
 """
 
 from __future__ import annotations
@@ -55,13 +56,14 @@ def neighborhood_cascade(
 
 
 def bounds(pattern: Neighborhood) -> dict[str, Coordinates]:
-    """Per dimension: LO and HI of each query, PLACE of each key; GROUP of each key and OWN of each query if dilated."""
+    """Per dimension: LO and HI of each query, PLACE of each key; where dilated, their groups: GROUP and OWN."""
     held: dict[str, Coordinates] = {}
     for axis, suffix, along in zip(pattern.axes, _suffixes(pattern), np.indices(pattern.layout), strict=True):
         coordinate = along.reshape(-1)
         low, high = _windows(axis)
         held |= {f"LO{suffix}": low[coordinate], f"HI{suffix}": high[coordinate]}
-        held[f"PLACE{suffix}"] = coordinate // axis.dilation
+        if _has_places(axis, suffix):
+            held[f"PLACE{suffix}"] = coordinate // axis.dilation
         if axis.dilation > 1:
             held[f"GROUP{suffix}"] = held[f"OWN{suffix}"] = coordinate % axis.dilation
     return held
@@ -103,11 +105,16 @@ def _suffixes(pattern: Neighborhood) -> tuple[str, ...]:
     return ("",) if dimensions == 1 else tuple(str(number) for number in range(1, dimensions + 1))
 
 
+def _has_places(axis: Axis, suffix: str) -> bool:
+    """Along an undilated line of tokens the place of a key is the key."""
+    return bool(suffix) or axis.dilation > 1
+
+
 def _conditions(pattern: Neighborhood, pairs: _Pairs) -> list[str]:
     key, query = index_text(pairs.key), pairs.query
     found = []
     for axis, suffix in zip(pattern.axes, _suffixes(pattern), strict=True):
-        place = f"PLACE{suffix}[{key}]"
+        place = f"PLACE{suffix}[{key}]" if _has_places(axis, suffix) else key
         found += [f"LO{suffix}[{query}] <= {place}", f"{place} < HI{suffix}[{query}]"]
         if axis.dilation > 1:
             found.append(f"GROUP{suffix}[{key}] == OWN{suffix}[{query}]")

@@ -66,9 +66,9 @@ def sizes(attention: Cascade, tokens: int) -> dict[str, int]:
 def test_a_line_of_tokens_in_its_own_notation() -> None:
     """Window 3 of 5: queries 0 and 1 see keys 0-2, query 2 keys 1-3, queries 3 and 4 keys 2-4."""
     found, held = neighborhood_cascade(neighborhood((5,), (3,)))
-    assert found.einsum("GM").text == "GM[h,p] max= QK[h,m,p] if LO[p] <= PLACE[m] and PLACE[m] < HI[p] else -inf"
+    assert found.einsum("GM").text == "GM[h,p] max= QK[h,m,p] if LO[p] <= m and m < HI[p] else -inf"
     assert (held["LO"].tolist(), held["HI"].tolist()) == ([0, 0, 1, 2, 2], [3, 3, 4, 5, 5])
-    assert found.inputs == ("Q", "K", "LO", "PLACE", "HI", "V")
+    assert found.inputs == ("Q", "K", "LO", "HI", "V")
 
 
 def test_dimensions_and_dilation_groups_have_conditions_of_their_own() -> None:

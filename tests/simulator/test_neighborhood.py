@@ -19,15 +19,17 @@ Grid = NDArray[np.int64]
 
 
 @st.composite
-def questions(draw: st.DrawFn) -> Question:
+def questions(draw: st.DrawFn, whole: bool = False) -> Question:
+    """`whole`: windows as long as their dilation groups allow, most often the layout."""
     dimensions = draw(st.integers(1, 3))
     longest = {1: 60, 2: 12, 3: 6}[dimensions]
     axes = []
     for _ in range(dimensions):
         length = draw(st.integers(1, longest))
-        window = draw(st.integers(1, length))
-        axes.append((length, window, draw(st.integers(1, window)), draw(st.integers(1, length // window)),
-                     draw(st.booleans())))
+        dilation = draw(st.integers(1, length if draw(st.booleans()) else 1))
+        longest_window = length // dilation
+        window = longest_window if whole else draw(st.integers(1, longest_window))
+        axes.append((length, window, draw(st.integers(1, window)), dilation, draw(st.booleans())))
     sizes = st.lists(st.integers(1, 5), min_size=dimensions, max_size=dimensions)
     return question(neighborhood(*zip(*axes, strict=True)), draw(sizes), draw(sizes))
 
@@ -118,8 +120,24 @@ def test_full_causal_attention_gains_two_on_average_and_nothing_at_worst() -> No
     assert not asked.block_sparse
 
 
+def places_by_tile(asked: Question) -> dict[tuple[tuple[int, ...], ...], set[tuple[int, ...]]]:
+    """Places, in their dilation group, of the keys that each query tile attends."""
+    where, mask = group_and_place(asked.pattern), asked.pattern.attends()
+    seen: dict[tuple[tuple[int, ...], ...], set[tuple[int, ...]]] = {}
+    for query, (group, place) in enumerate(where):
+        tile = tuple(x // t for x, t in zip(place, asked.tiles.query, strict=True))
+        seen.setdefault((group, tile), set()).update(where[key][1] for key in np.flatnonzero(mask[query]))
+    return seen
+
+
+def tiles_from_the_first_key(places: set[tuple[int, ...]], key_tile: tuple[int, ...]) -> int:
+    """Distinct key tiles on a grid that begins at the first key in each dimension."""
+    first = [min(along) for along in zip(*places, strict=True)]
+    return len({tuple((x - f) // u for x, f, u in zip(place, first, key_tile, strict=True)) for place in places})
+
+
 @settings(max_examples=150, deadline=None)
-@given(questions())
+@given(questions() | questions(whole=True))
 def test_counts_are_those_of_the_enumerated_mask(asked: Question) -> None:
     by_tile = asked.per_query_tile("multidim_static")
     enumerated = visited_by_enumeration(asked)
@@ -129,8 +147,53 @@ def test_counts_are_those_of_the_enumerated_mask(asked: Question) -> None:
     assert visits.query_tiles == len(by_tile)
 
 
+@settings(max_examples=100, deadline=None)
+@given(questions() | questions(whole=True))
+def test_dynamic_counts_are_those_of_tiles_laid_from_the_first_key(asked: Question) -> None:
+    enumerated = sorted(tiles_from_the_first_key(keys, asked.tiles.key) for keys in places_by_tile(asked).values())
+    by_tile = asked.per_query_tile("multidim_dynamic")
+    assert sorted(by_tile[by_tile > 0].tolist()) == enumerated
+    visits = asked.visits("multidim_dynamic")
+    assert (visits.total, visits.largest) == (sum(enumerated), enumerated[-1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(questions() | questions(whole=True))
+def test_the_backward_pass_is_the_enumeration_by_key_tile(asked: Question) -> None:
+    """Query tiles with a query that attends a key of the key tile, within one dilation group."""
+    where, mask = group_and_place(asked.pattern), asked.pattern.attends()
+    seen: dict[tuple[tuple[int, ...], ...], set[tuple[int, ...]]] = {}
+    for key, (group, place) in enumerate(where):
+        tile = tuple(x // u for x, u in zip(place, asked.tiles.key, strict=True))
+        queries = (where[query][1] for query in np.flatnonzero(mask[:, key]))
+        seen.setdefault((group, tile), set()).update(
+            tuple(x // t for x, t in zip(query, asked.tiles.query, strict=True)) for query in queries
+        )
+    counts = [len(queries) for queries in seen.values()]
+    backward = asked.backward()
+    assert (backward.total, backward.largest) == (sum(counts), max(counts))
+
+
+@settings(max_examples=100, deadline=None)
+@given(questions() | questions(whole=True), st.integers(0, 40))
+def test_extra_keys_are_columns_of_the_mask_that_everyone_attends(asked: Question, extra: int) -> None:
+    """Further keys lie in tiles of their own; dense attention has tokens and extra keys in one line."""
+    more = question(asked.pattern, asked.tiles.query, asked.tiles.key, extra_keys=extra)
+    mask = np.hstack([asked.pattern.attends(), np.ones((asked.pattern.tokens, extra), dtype=bool)])
+    assert more.flop_bound == pytest.approx(mask.size / mask.sum())
+    assert more.sparsity == pytest.approx(1 - mask.mean())
+    dense = -(-mask.shape[1] // asked.tiles.keys)
+    further = -(-extra // asked.tiles.keys)
+    visited = visited_by_enumeration(asked)
+    bound = more.bound("multidim_static")
+    assert bound.worst == dense / (max(visited) + further)
+    launched = bound.visits.query_tiles
+    dense_query_tiles = -(-asked.pattern.tokens // asked.tiles.queries)
+    assert bound.mean == dense_query_tiles * dense / (sum(visited) + launched * further)
+
+
 @settings(max_examples=150, deadline=None)
-@given(questions())
+@given(questions() | questions(whole=True))
 def test_flattened_counts_are_those_of_the_enumerated_mask(asked: Question) -> None:
     mask = asked.pattern.attends()
     union, span = asked.per_query_tile("flat_union"), asked.per_query_tile("flat_span")
@@ -141,8 +204,8 @@ def test_flattened_counts_are_those_of_the_enumerated_mask(asked: Question) -> N
         assert span[tile] == keys[-1] - keys[0] + 1
 
 
-@settings(max_examples=150, deadline=None)
-@given(questions())
+@settings(max_examples=60, deadline=None)
+@given(questions() | questions(whole=True))
 def test_block_sparse_means_that_no_visited_tile_is_partial(asked: Question) -> None:
     """Every visited (query tile, key tile) attends all pairs of its existing queries and keys."""
     where, mask = group_and_place(asked.pattern), asked.pattern.attends()
