@@ -56,8 +56,13 @@ def setting(report: Report) -> str:
     fidelity = "cycle level" if report.fidelity == "cycle" else "closed form"
     attention = () if report.attention is None else (report.attention,)
     layers = f"{report.layers} layers" if report.layers > 1 else "1 layer"
-    of_model = f"{layers} in the model" if report.layer is not None else layers
-    return " · ".join((*attention, of_model, fidelity, f"{report.accounting} accounting", say.hertz(report.clock_hz)))
+    of_model = f"{layers} in the model" if report.layer is not None else f"{layers}, {_size(report)}"
+    return " · ".join((of_model, *attention, fidelity, f"{report.accounting} accounting", say.hertz(report.clock_hz)))
+
+
+def _size(report: Report) -> str:
+    cache = "" if report.kv_cache_bytes is None else f", KV cache {say.bytes_of(report.kv_cache_bytes)}"
+    return f"{say.count(report.parameters)} parameters{cache}"
 
 
 def _tokens(report: Report) -> str:

@@ -79,6 +79,8 @@ class Report:
     scope: str
     layer: str | None  # which kind of layer, where the scope is one layer
     layers: int  # how many such layers the model has; in scope model: all of them
+    parameters: int  # of the whole model, whatever the scope
+    kv_cache_bytes: int | None  # after the run, two bytes a number; None for a model that keeps none
     phase: str
     fidelity: str
     accounting: str
@@ -155,7 +157,8 @@ class Report:
 
 
 _PLAIN_FIELDS = (
-    "architecture", "workload", "attention", "scope", "layer", "layers", "phase", "fidelity", "accounting", "batch",
+    "architecture", "workload", "attention", "scope", "layer", "layers", "parameters", "kv_cache_bytes",
+    "phase", "fidelity", "accounting", "batch",
     "sequence_length", "clock_hz", "cycles", "latency_s", "analytical_cycles", "fill_cycles", "drain_cycles",
     "waiting_cycles", "bound_by", "tokens_per_s", "time_to_first_token_s",
 )  # fmt: skip

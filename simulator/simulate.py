@@ -158,6 +158,8 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
         scope=request.scope,
         layer=layer,
         layers=_layers(workload, layer),
+        parameters=workload.parameters(),
+        kv_cache_bytes=workload.kv_cache_bytes(sequence_length, batch) if workload.generates else None,
         phase=request.phase,
         fidelity=request.fidelity,
         accounting=request.accounting,

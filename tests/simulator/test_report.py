@@ -64,5 +64,5 @@ def test_a_unit_whose_cycles_do_not_add_up_is_refused(lost: int) -> None:
 
     unit = UnitTime("array", busy_cycles=60 + lost, stalled_cycles=10, idle_cycles=30, utilization=None)
     with pytest.raises(ValueError, match="does not account for 100 cycles"):
-        Report("a", "w", None, "model", None, 1, "prefill", "cycle", "physical", 1, 1, 1e9, 100, 1e-7, 100, 0, 0, 0,
-               Traffic(), None, None, (unit,), (), (), "array", None, None, None)  # fmt: skip
+        Report("a", "w", None, "model", None, 1, 1, None, "prefill", "cycle", "physical", 1, 1, 1e9, 100, 1e-7, 100,
+               0, 0, 0, Traffic(), None, None, (unit,), (), (), "array", None, None, None)  # fmt: skip

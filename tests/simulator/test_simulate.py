@@ -26,6 +26,7 @@ def test_one_attention_layer_takes_its_tiles_one_after_another(toy: Toy, tiny: W
     assert report.latency_s == 43e-9
     assert report.bound_by == "array"
     assert (report.layer, report.layers, report.attention) == ("decoder", 2, "attention-1pass")
+    assert report.kv_cache_bytes == 2 * 2 * 16 * 2 * 8 * 2  # layers, sequences, tokens, K and V, width, bytes
 
 
 def test_every_cycle_of_every_unit_is_attributed(toy: Toy, tiny: Workload) -> None:
