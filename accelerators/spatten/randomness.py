@@ -6,6 +6,10 @@ A model that is to agree with them draw by draw needs the same draws. No other r
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 _MULTIPLIER, _INCREMENT, _MASK = 0x5DEECE66D, 0xB, (1 << 48) - 1  # java.util.Random, documented
 
@@ -26,6 +30,14 @@ class JavaRandom:
         """nextInt()."""
         return self.bits(32)
 
+    def integers(self, count: int) -> NDArray[np.int32]:
+        """The next `count` values of nextInt()."""
+        factors, summands = _powers(1 << max(count - 1, 0).bit_length())
+        states = factors[:count] * np.uint64(self._state) + summands[:count]  # modulo 2^64, so modulo 2^48 too
+        if count:
+            self._state = int(states[-1]) & _MASK
+        return (states >> np.uint64(16)).astype(np.uint32).view(np.int32)
+
     def below(self, bound: int) -> int:
         """nextInt(bound): uniform in 0 .. bound-1, drawn again where the last interval is cut short."""
         if bound & (bound - 1) == 0:
@@ -35,6 +47,16 @@ class JavaRandom:
             value = drawn % bound
             if drawn - value + (bound - 1) < 1 << 31:
                 return value
+
+
+@lru_cache(maxsize=64)
+def _powers(count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Factor and summand of the state after 1 .. count draws: state * factor + summand."""
+    factors, summands = [_MULTIPLIER], [_INCREMENT]
+    for _ in range(count - 1):
+        factors.append(factors[-1] * _MULTIPLIER & _MASK)
+        summands.append(summands[-1] * _MULTIPLIER + _INCREMENT & _MASK)
+    return np.array(factors, dtype=np.uint64), np.array(summands, dtype=np.uint64)
 
 
 def mersenne_twister(seed: int) -> Iterator[int]:

@@ -6,42 +6,40 @@ around a random pivot until the target is found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cascadesim.accelerators.spatten.randomness import JavaRandom
 
 ROUND_CYCLES = 3  # of a round beyond its comparisons (TopKLatencyModel)
 
 
-def quick_select_cycles(scores: Sequence[int], target: int, parallelism: int, draw: JavaRandom) -> int:
+def quick_select_cycles(scores: ArrayLike, target: int, parallelism: int, draw: JavaRandom) -> int:
     """Cycles to find the score below which `target` others lie, as the RTL's latency model walks down.
 
     A round keeps the side that holds the target; it ends when the pivot's equals do, or a side is empty.
     """
-    left, cycles = list(scores), 0
-    while left:
-        cycles += -(-len(left) // parallelism) + ROUND_CYCLES
-        pivot = left[draw.below(len(left))]
-        less = [score for score in left if score < pivot]
-        if len(less) > target:
+    left, cycles = np.asarray(scores), 0
+    while left.size:
+        cycles += -(-left.size // parallelism) + ROUND_CYCLES
+        pivot = left[draw.below(left.size)]
+        less = left[left < pivot]
+        if less.size > target:
             left = less
             continue
-        equal = left.count(pivot)
-        if len(less) + equal > target:
+        greater = left[left > pivot]
+        if left.size - greater.size > target:
             break
-        target -= len(less) + equal
-        left = [score for score in left if score > pivot]
+        target -= left.size - greater.size
+        left = greater
     return cycles
 
 
 def drawn_cycles(size: int, target: int, parallelism: int, draw: JavaRandom) -> int:
     """The latency model's next call: `size` random scores, then their quick-select."""
-    scores = [draw.integer() for _ in range(size)]
-    return quick_select_cycles(scores, target, parallelism, draw)
+    return quick_select_cycles(draw.integers(size), target, parallelism, draw)
 
 
 def expected_cycles(size: int, target: int, parallelism: int) -> float:
