@@ -6,6 +6,7 @@ report: where its time and energy go (`plot_single`). Files without a date, so t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -27,3 +28,11 @@ def draw(reports: Sequence[Report], target: Path) -> None:
         figure = single_figure(reports[0]) if len(reports) == 1 else comparison_figure(reports)
         undated = {"Date": None} if target.suffix.lower() == ".svg" else {"Software": None}
         figure.savefig(target, dpi=DOTS_PER_INCH, metadata=undated)
+    if target.suffix.lower() == ".svg":
+        target.write_text(_numbered_clips(target.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _numbered_clips(svg: str) -> str:
+    """Matplotlib names clip paths after addresses in memory; numbers in order of appearance are the same every time."""
+    names: dict[str, str] = {}
+    return re.sub(r"\bp[0-9a-f]{10}\b", lambda found: names.setdefault(found[0], f"clip{len(names)}"), svg)
