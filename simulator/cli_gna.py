@@ -24,8 +24,13 @@ _LARGEST_SIZE = 2**40  # keeps wrong input short of numbers too long to print
 
 def sizes(text: str) -> tuple[int, ...]:
     """`30x48x80`, one to three dimensions."""
-    parts = text.lower().split("x")
-    return tuple(whole(1, _LARGEST_SIZE)(part) for part in parts)
+    found = []
+    for dimension, part in enumerate(text.lower().split("x"), start=1):
+        try:
+            found.append(whole(1, _LARGEST_SIZE)(part))
+        except click.BadParameter as problem:
+            raise click.BadParameter(f"dimension {dimension} of '{text}': {problem.message}") from None
+    return tuple(found)
 
 
 def flags(text: str) -> tuple[bool, ...]:

@@ -204,6 +204,19 @@ def test_flattened_counts_are_those_of_the_enumerated_mask(asked: Question) -> N
         assert span[tile] == keys[-1] - keys[0] + 1
 
 
+@pytest.mark.parametrize("rows", [5, 8, 13])
+@pytest.mark.parametrize("window", [1, 3, 5])
+def test_windows_as_wide_as_a_row_are_a_line_to_flattened_tiles(rows: int, window: int) -> None:
+    """Whole rows of 6: rows x 6 tokens with a window of so many rows, whose queries share it row by row.
+
+    Odd windows and even rows, so that both halves are whole rows.
+    """
+    plane = question(neighborhood((rows, 6), (window, 6)), (1, 8), (1, 4))
+    line = question(neighborhood((rows * 6,), (window * 6,), (6,)), (8,), (4,))
+    for mode in ("flat_union", "flat_span"):
+        assert plane.per_query_tile(mode).tolist() == line.per_query_tile(mode).tolist()
+
+
 @settings(max_examples=60, deadline=None)
 @given(questions() | questions(whole=True))
 def test_block_sparse_means_that_no_visited_tile_is_partial(asked: Question) -> None:
