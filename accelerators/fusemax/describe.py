@@ -55,8 +55,8 @@ def _buffer(timing: Timing, resident_words: int) -> str:
     query_bytes = tiles.columns * resident_words * word
     key_bytes = tiles.rows * (tiles.shape.query_depth + tiles.shape.value_depth) * word
     return (
-        f"global_buffer: {tiles.P1:,} query tiles of {query_bytes:,} bytes ({resident}) beside key and value tiles of "
-        f"{key_bytes:,} bytes, in {timing.spec.global_buffer.capacity_bytes:,} bytes"
+        f"global_buffer: {tiles.P1:,} query tiles ({tiles.buffer_tiles:,} would fit) of {query_bytes:,} bytes each "
+        f"({resident}), beside them room for {tiles.kv_slots:,} key and value tiles of {key_bytes:,} bytes"
     )
 
 
