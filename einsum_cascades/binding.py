@@ -206,7 +206,10 @@ def _kept(einsum: Einsum) -> tuple[str, int | str] | None:
 def _guarded(expression: Expression, inside: bool) -> Iterator[tuple[Access, bool]]:
     """Accesses, and whether they stand under a condition, which may keep them inside their tensor."""
     match expression:
-        case Select(value=value, otherwise=otherwise):
+        case Select(conditions=own, value=value, otherwise=otherwise):
+            for side in (side for each in own for side in (each.left, each.right)):
+                if side.gather is not None:
+                    yield from _guarded(side.gather, inside)
             yield from _guarded(value, True)
             yield from _guarded(otherwise, True)
         case Apply(operands=operands):

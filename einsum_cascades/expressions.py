@@ -235,6 +235,9 @@ class Reader:
             access = self._access(node, depth + 1)
             self.accesses.append((access, self._column_of(node)))
             return Index(gather=access)
+        if isinstance(node, ast.Name) and node.id in self.scalars:
+            self.accesses.append((Access(node.id, ()), self._column_of(node)))
+            return Index(gather=Access(node.id, ()))
         try:
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv):
                 return _affine(node.left, 0).index(self._divisor(node.right))

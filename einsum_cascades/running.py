@@ -57,6 +57,14 @@ def _maxima(cascade: Cascade, rank: str) -> list[str]:
     return [einsum.name for einsum in cascade.einsums if einsum.reduction == "max" and rank in einsum.reduced_ranks]
 
 
+def _coordinate_tensors(cascade: Cascade) -> set[str]:
+    """Tensors whose values are used as coordinates, in indices or conditions."""
+    indices = [index for einsum in cascade.einsums for access in einsum.inputs for index in access.indices]
+    for einsum in cascade.einsums:
+        indices += [side for each in conditions(einsum.expression) for side in (each.left, each.right)]
+    return {index.gather.tensor for index in indices if index.gather is not None}
+
+
 @dataclass(slots=True)
 class _Chain:
     """A maximum over `rank`, the tensors that are scaled by exp(-maximum), and their sums over the rank."""
@@ -82,6 +90,8 @@ class _Chain:
                 self.late.add(einsum.name)
             elif any(each.tensor in self.late or each.tensor in self.scaled for each in einsum.inputs):
                 self.late.add(einsum.name)
+        if any(tensor in self.late or tensor in self.scaled for tensor in _coordinate_tensors(self.cascade)):
+            self.sums.clear()  # coordinates that wait for the pass cannot run with it
 
     def _degree(self, expression: Expression, where: frozenset[Condition] = frozenset()) -> int | None:
         """How many factors exp(-maximum) an expression has under conditions; None where it is not so simple."""

@@ -117,6 +117,12 @@ def test_the_largest_of_a_fiber_and_what_stands_there() -> None:
     assert found["G"].tolist() == [[20, 30], [10, 20]]
 
 
+def test_a_single_number_can_be_a_coordinate() -> None:
+    found = run("N = C[i]\nY = X[N[]]\nZ[i] = X[i] if i < N[] else 0", C=[0, 1, 1], X=[10, 20, 30])
+    assert found["Y"] == 30
+    assert found["Z"].tolist() == [10, 20, 0]
+
+
 def test_the_length_of_a_choice_may_be_given_by_either_name() -> None:
     for name in ("KEEP", "J"):
         assert run("I[j] = bottom(S[m], KEEP)", {name: 1}, S=[3, 1, 2])["I"].tolist() == [1]

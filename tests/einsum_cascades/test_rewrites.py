@@ -185,6 +185,31 @@ def test_what_is_linear_in_the_exponentials_runs(text: str) -> None:
     assert passes(running, "i") <= passes(whole, "i")
 
 
+def test_coordinates_that_wait_for_the_pass_cannot_run_with_it() -> None:
+    whole = cascade("waiting", """
+        GM    max= X[i]
+        N[i]  = exp(X[i] - GM)
+        SD    = N[i]
+        Y     = N[i] * W[i] if i <= SD[] else 0
+    """)
+    with pytest.raises(CascadeSimError, match="nothing to make iterative along 'i'"):
+        make_iterative(whole, "i")
+
+
+def test_bounds_held_by_a_tensor_go_along() -> None:
+    """A window of keys per query, its ends in LO and HI: split and in running form it gives the same."""
+    whole = cascade("windows", """
+        GM[p]   max= S[p,m] if LO[p] <= m and m < HI[p] else -inf
+        N[p,m]  = exp(S[p,m] - GM[p]) if LO[p] <= m and m < HI[p] else 0
+        SD[p]   = N[p,m] if LO[p] <= m and m < HI[p] else 0
+        Y[p]    = log(SD[p]) + GM[p]
+    """)
+    inputs = {"S": np.random.default_rng(0).normal(size=(3, 6)) * 50, "LO": [0, 2, 5], "HI": [1, 4, 6]}
+    running = make_iterative(split(whole, "m", "M0"), "m")
+    for tile in (1, 2, 3, 6):
+        assert np.allclose(evaluate(running, inputs, {"M0": tile})["Y"], evaluate(whole, inputs)["Y"], rtol=1e-12)
+
+
 def test_a_sum_over_rows_with_maxima_of_their_own_does_not_run() -> None:
     """Each row has its own correction, so their common sum cannot be corrected."""
     whole = cascade("rows", """
