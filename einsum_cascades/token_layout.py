@@ -17,13 +17,16 @@ from cascadesim.einsum_cascades.neighborhood import Neighborhood, neighborhood, 
 from cascadesim.einsum_cascades.schema import Spec
 
 Each = TypeVar("Each")
+_LONGEST = 14  # digits: beyond the largest size, and Python refuses to read thousands of them
 
 
 def _sizes(given: object) -> object:
-    """`80x80`, [80, 80], or 80 for every dimension; anything else is left for the field to refuse."""
+    """`80x80`, [80, 80], or 80 for every dimension. Raises ValueError on other text."""
     if isinstance(given, str):
         parts = given.lower().split("x")
-        return tuple(map(int, parts)) if all(part.isascii() and part.isdigit() for part in parts) else given
+        if not all(part.isascii() and part.isdigit() and len(part) < _LONGEST for part in parts):
+            raise ValueError("should be sizes such as 80x80")
+        return tuple(map(int, parts))
     return (given,) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
@@ -32,7 +35,9 @@ def _flags(given: object) -> object:
     parts = given.split(",") if isinstance(given, str) else given if isinstance(given, tuple) else (given,)
     known = {"0": False, "1": True, "false": False, "true": True}
     flags = [known.get(str(part).strip().lower()) for part in parts]
-    return given if None in flags else tuple(flags)
+    if None in flags:
+        raise ValueError("should be 0 or 1 for each dimension, such as 1,0,0")
+    return tuple(flags)
 
 
 Size = Annotated[int, Field(gt=0, le=2**40)]  # no model comes near; keeps every product an honest number
@@ -56,8 +61,11 @@ def neighborhood_sizes(given: object) -> object:
 
 def layout_sizes(text: str) -> tuple[int, ...]:
     """`30x48x80`. Raises CascadeSimError."""
-    sizes = _sizes(text)
-    if not isinstance(sizes, tuple) or min(sizes) < 1:
+    try:
+        sizes = _sizes(text)
+    except ValueError:
+        sizes = ()
+    if not isinstance(sizes, tuple) or min(sizes, default=0) < 1:
         raise CascadeSimError(f"layout: expected sizes such as 30x48x80, got '{text}'")
     return sizes
 
