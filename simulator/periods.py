@@ -350,7 +350,7 @@ def _entry_point(version: int) -> Callable[[Machine], int]:
             position += 1
         return drain(m)
 
-    result: Callable[[Machine], int] = numba.njit(cache=True, error_model="numpy")(simulate)
+    result: Callable[[Machine], int] = numba.njit(cache=True, error_model="numpy", _nrt=False)(simulate)
     return result
 
 

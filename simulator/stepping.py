@@ -26,8 +26,8 @@ int64 = cast(Callable[[int], int], np.int64)  # unlike a literal, no reason to c
 
 
 def compiled(function: Function) -> Function:
-    """For the compiled engine only: callable from Python not at all, so nothing is compiled for that."""
-    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    """For compiled callers only. Without reference counts: the engine allocates nothing, and they cost 20 times more."""
+    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
     result: Function = numba.njit(**options)(function)
     return result
 
@@ -317,8 +317,8 @@ def dispatch(m: Machine) -> bool:
     best, best_tile, best_task = int64(NEVER), int64(-1), int64(-1)
     for tile in range(m.rows[at.PROGRESS, at.OLDEST], m.rows[at.PROGRESS, at.TILE]):
         for task in range(m.rows[at.SIZE, at.TASKS]):
-            if m.ring[at.FINISH, tile & mask, task] == PENDING:
-                bound = max(m.rows[at.CLOCK, m.rows[at.UNIT, task]], m.tiles[at.OPENS, tile & mask])
+            bound = max(m.rows[at.CLOCK, m.rows[at.UNIT, task]], m.tiles[at.OPENS, tile & mask])
+            if bound < best and m.ring[at.FINISH, tile & mask, task] == PENDING:
                 bound = earliest(m, task, tile, bound)
                 if bound != PENDING:
                     return_slots(m, m.rows[at.TAKES_OF, task], m.rows[at.TAKES_OF, task + 1])
