@@ -13,12 +13,11 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from cascadesim.accelerators import catalogue
-from cascadesim.accelerators.protocol import Accelerator, Accounting
-from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.accelerators.protocol import Accounting
 from cascadesim.einsum_cascades.projections import Phase
-from cascadesim.einsum_cascades.workload import Scope, Workload
+from cascadesim.einsum_cascades.workload import Scope
 from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.simulator.cli_settings import load_architecture, split
 from cascadesim.simulator.execution import Fidelity
 from cascadesim.simulator.output import pending_files
 from cascadesim.simulator.report import Report
@@ -76,8 +75,8 @@ def run(sweep: Sweep, outputs: Outputs) -> None:
 
 
 def _requests(sweep: Sweep) -> Iterator[Request]:
-    of_workload, of_architecture = _split(sweep.settings)
-    accelerators = [_load(name, of_architecture) for name in sweep.architectures]
+    of_workload, of_architecture = split(sweep.settings)
+    accelerators = [load_architecture(name, of_architecture) for name in sweep.architectures]
     workloads = [load_workload(name, of_workload) for name in sweep.workloads]
     lengths = sweep.sequence_lengths or (None,)
     for workload, length, accelerator in product(workloads, lengths, accelerators):
@@ -93,28 +92,6 @@ def _requests(sweep: Sweep) -> Iterator[Request]:
             sweep.attention,
             sweep.settings,
         )
-
-
-def _split(settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Settings of fields that workloads have, and all others, which are the architectures' to know or refuse."""
-    of_workload = tuple(setting for setting in settings if _head(setting) in Workload.model_fields)
-    return of_workload, tuple(setting for setting in settings if setting not in of_workload)
-
-
-def _head(setting: str) -> str:
-    return setting.partition("=")[0].split(".")[0].strip()
-
-
-def _load(name: str, settings: Sequence[str]) -> Accelerator:
-    accelerator = catalogue.load(name)  # a file with problems of its own says so first
-    if not settings:
-        return accelerator
-    try:
-        return catalogue.load(name, settings)
-    except SpecError as error:
-        unknown = [line for line in str(error).splitlines() if "unknown field; known" in line]
-        known = f" (fields of a workload: {', '.join(sorted(Workload.model_fields))})" if unknown else ""
-        raise SpecError(f"{error}{known}") from None
 
 
 def _simulated(requests: Sequence[Request]) -> tuple[Report, ...]:

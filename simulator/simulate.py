@@ -179,7 +179,7 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
         einsums=summary.einsum_times(works),
         operations=summary.operation_times(works),
         bound_by=summary.bound_by(units),
-        uncertainty=uncertainty_of(accelerator.name),
+        uncertainty=None if request.settings else uncertainty_of(accelerator.name),
         tokens_per_s=_tokens(request, batch, sequence_length) / latency_s if request.scope == "model" else None,
         time_to_first_token_s=latency_s if _starts_generating(request) else None,
         notes=_notes(request, sequence_length),

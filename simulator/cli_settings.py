@@ -1,0 +1,63 @@
+"""`--set field=value`: whose field it is, and what was meant where nobody has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from cascadesim.accelerators import catalogue
+from cascadesim.accelerators.protocol import Accelerator
+from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.einsum_cascades.schema import read_yaml
+from cascadesim.einsum_cascades.workload import Workload
+
+
+def split(settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Settings of fields that workloads have, and all others, which are the architectures' to know or refuse."""
+    of_workload = tuple(setting for setting in settings if _field(setting).split(".")[0] in Workload.model_fields)
+    return of_workload, tuple(setting for setting in settings if setting not in of_workload)
+
+
+def load_architecture(name: str, settings: Sequence[str]) -> Accelerator:
+    """Raises SpecError for a file or a setting that cannot be used, UnknownNameError for an unknown name."""
+    accelerator = catalogue.load(name)  # a file with problems of its own says so first
+    if not settings:
+        return accelerator
+    try:
+        return catalogue.load(name, settings)
+    except SpecError as error:
+        unknown = [_field(setting) for setting in settings if f": {_field(setting)}: unknown field" in str(error)]
+        if not unknown:
+            raise
+        known = tuple(_paths(read_yaml(_file(name))))
+        raise SpecError("\n".join(f"--set {field}: {_meant(name, field, known)}" for field in unknown)) from None
+
+
+def _field(setting: str) -> str:
+    return ".".join(part.strip() for part in setting.partition("=")[0].split("."))
+
+
+def _file(name: str) -> Path:
+    return next((path for full, path in catalogue.presets().items() if name in (full, path.stem)), Path(name))
+
+
+def _paths(content: Mapping[str, object], above: str = "") -> Iterator[str]:
+    """Every field of a file, dotted."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}"
+
+
+def _meant(name: str, field: str, known: Sequence[str]) -> str:
+    """Fields of the same last name first, then those that are spelt nearly so."""
+    last = field.rpartition(".")[2]
+    all_known = (*known, *Workload.model_fields)
+    same = [path for path in all_known if path.rpartition(".")[2] == last]
+    close = same or get_close_matches(field, all_known, n=1)
+    if close:
+        return f"no such field; did you mean {' or '.join(map(repr, close))}?"
+    of_workload = ", ".join(sorted(Workload.model_fields))
+    return f"no such field; {name} has {', '.join(known)}; a workload has {of_workload}"
