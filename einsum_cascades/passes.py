@@ -13,11 +13,15 @@ from cascadesim.einsum_cascades.dependences import Dependence, dependences, is_f
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.families import Family, families, family
 from cascadesim.einsum_cascades.ir import Cascade, Index
+from cascadesim.einsum_cascades.operations import is_copy
 
 
 @dataclass(frozen=True, slots=True)
 class Traversal:
-    """When Einsums run along one fiber. Times: 2k is in the k-th pass, element by element; 2k+1 is after it."""
+    """When Einsums run along one fiber. Times: 2k is in the k-th pass, element by element; 2k+1 is after it.
+
+    Inputs, and Einsums that only rename them, can be read at any time (0).
+    """
 
     family: Family
     runs: tuple[int, ...]  # per Einsum
@@ -54,17 +58,29 @@ def traversal(cascade: Cascade, over: Family) -> Traversal:
     found, together = dependences(cascade), same_cycle(cascade)
     reads = [[each for each in found if each.reader == reader and not _other_iteration(each, over, together)]
              for reader, _ in enumerate(cascade.einsums)]
+    given = _as_given(cascade)
     runs, values = [0] * len(reads), [0] * len(reads)
     for _ in range(2 * len(reads) + 2):
         before = list(values)
         for number, own in enumerate(reads):
             runs[number] = _run(cascade, number, own, values, over)
-            values[number] = _value(cascade, number, runs[number], over)
+            values[number] = 0 if number in given else _value(cascade, number, runs[number], over)
         if values == before:
             return Traversal(over, tuple(runs), tuple(values))
     late = next(cascade.einsums[number] for number, value in enumerate(values) if value != before[number])
     raise CascadeSimError(f"{cascade.name}, line {late.line}: {late.name} needs a reduction over '{over.name}' that "
                           f"needs {late.name} at later steps of '{over.name}'")
+
+
+def _as_given(cascade: Cascade) -> set[int]:
+    """Einsums that only rename inputs or write numbers: like inputs, their elements are there in any order."""
+    given = {number for number, einsum in enumerate(cascade.einsums) if not einsum.inputs}
+    for number, einsum in enumerate(cascade.einsums):
+        makers = {maker for maker, other in enumerate(cascade.einsums) for read in einsum.inputs
+                  if other.name == read.tensor}
+        if is_copy(einsum) and makers <= given:
+            given.add(number)
+    return given
 
 
 def _other_iteration(dependence: Dependence, over: Family, together: frozenset[tuple[int, int]]) -> bool:

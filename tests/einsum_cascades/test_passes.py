@@ -273,7 +273,35 @@ def test_a_recurrent_layer_walks_time_once() -> None:
         S[c,i+1] = tanh(U[c,i] + X[c,i])
         Y[c]     = S[c,I]
     """)
-    assert passes(cell, "i") == 1
+    assert all_passes(cell) == {"c": 1, "i": 1, "d": 1}
+
+
+def test_numbers_and_renamed_inputs_are_there_in_any_order() -> None:
+    """Power iteration: a step multiplies and takes the norm (pass 1), then divides (pass 2)."""
+    power = cascade("power", """
+        B[0,i]   = START[i]
+        Z[t,i]   = A[i,j] * B[t,j]
+        N[t]     = Z[t,i] * Z[t,i]
+        B[t+1,i] = Z[t,i] / sqrt(N[t])
+        Y[i]     = B[T,i]
+    """)
+    assert all_passes(power) == {"i": 2, "t": 1, "j": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("S[d] = X[r,d]\nC[r,d] = X[r,d] - S[d] / R\nV[d] = C[r,d] * C[r,d]\nY[r,d] = C[r,d] / sqrt(V[d])",
+         {"d": 1, "r": 3}),  # batch norm walks rows, not features
+        ("GM[r] max= X[r,d]\nSD[r] = exp(X[r,d] - GM[r])\nL[r] = log(SD[r]) + GM[r] - X[r,T[r]]\nY = L[r]",
+         {"r": 1, "d": 2}),  # cross entropy looks one element up
+        ("C[i,j] = A[i,k] * A[j,k]", {"i": 1, "j": 1, "k": 1}),  # a Gram matrix
+        ("C[i] = X[j] if j <= i else 0\nY[i] = C[i] * X[i]", {"i": 1, "j": 1}),  # prefix sums, each on its own
+        ("S[r,g] = X[r,g*C+c]\nY[r,g,c] = X[r,g*C+c] / S[r,g]", {"r": 1, "g+c": 1}),  # group norm walks groups
+    ],
+)
+def test_well_known_layers(text: str, expected: dict[str, int]) -> None:
+    assert all_passes(cascade("example", text)) == expected
 
 
 @st.composite
