@@ -14,8 +14,6 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-import numba
-
 from cascadesim.simulator import machine as at
 from cascadesim.simulator import stepping
 from cascadesim.simulator.machine import ABSENT, PENDING, Ints, Machine
@@ -350,8 +348,7 @@ def _entry_point(version: int) -> Callable[[Machine], int]:
             position += 1
         return drain(m)
 
-    result: Callable[[Machine], int] = numba.njit(cache=True, error_model="numpy", _nrt=False)(simulate)
-    return result
+    return compiled(simulate, entry=True)
 
 
 def _version() -> int:

@@ -25,9 +25,13 @@ NEVER = 2**61
 int64 = cast(Callable[[int], int], np.int64)  # unlike a literal, no reason to compile what it is passed to again
 
 
-def compiled(function: Function) -> Function:
-    """For compiled callers only. Without reference counts: the engine allocates nothing, and they cost 20 times more."""
-    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
+def compiled(function: Function, *, entry: bool = False) -> Function:
+    """Callable from Python, and cached, only as `entry`.
+
+    Without reference counts: the engine allocates nothing, and they would make each call 20 times longer.
+    """
+    options: dict[str, object] = {"error_model": "numpy", "_nrt": False}
+    options |= {"cache": True} if entry else {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     result: Function = numba.njit(**options)(function)
     return result
 
