@@ -135,14 +135,25 @@ class _Grid:
             inside = self._holds(expression.conditions)
             chosen = self.reduced(expression.value, where & inside)
             return np.where(inside, chosen, self.reduced(expression.otherwise, where & ~inside))
-        factors = _factors(expression)
-        if self.einsum.reduction == "add" and len(factors) > 1 and self.reduced_axes:
-            return self._contracted([self.value(factor, where) for factor in factors])
+        products = self._products(expression, where) if self.einsum.reduction == "add" and self.reduced_axes else []
+        if len(products) > 1:
+            return self._contracted(products)
         values = self.value(expression, where)
         if not self.reduced_axes:
             return values
         operator, _ = REDUCTIONS[self.einsum.reduction]
         return np.asarray(operator.reduce(np.broadcast_to(values, self.shape), axis=self.reduced_axes, keepdims=True))
+
+    def _products(self, expression: Expression, where: Where) -> list[Values]:
+        """Factors of a sum of products, 0 where a condition excludes them; none where that would not be the same."""
+        if not isinstance(expression, Select):
+            return [self.value(factor, where) for factor in _factors(expression)]
+        if expression.otherwise != Constant(0.0) or len(_factors(expression.value)) == 1:
+            return []
+        inside = self._holds(expression.conditions)
+        first, *others = (self.value(factor, where & inside) for factor in _factors(expression.value))
+        finite = all(np.isfinite(other).all() for other in others)  # 0 * inf would be NaN
+        return [np.where(inside, first, 0.0), *others] if finite else []
 
     def _contracted(self, factors: Sequence[Values]) -> Values:
         """A sum of products by np.einsum; an axis of length 1 in a factor does not take part in it."""

@@ -88,6 +88,13 @@ def test_a_condition_keeps_reads_inside_a_tensor() -> None:
     assert run("Y[i] = X[i] - X[i-1] if i >= 1 else X[i]", X=[1, 2, 4])["Y"].tolist() == [1, 1, 2]
 
 
+def test_what_a_condition_excludes_does_not_matter() -> None:
+    """Infinite or not a number: it is not read."""
+    for beyond in (np.inf, np.nan, 1.0):
+        text = "Y[p] = X[i] * W[i] * U[p] if i <= p else 0"
+        assert run(text, X=[1, 2, beyond], W=[3, 4, beyond], U=[1, 1])["Y"].tolist() == [3, 11]
+
+
 def test_neighbours_shorten_the_rank() -> None:
     assert run("D[i] = X[i+1] - X[i]", X=[1, 4, 9])["D"].tolist() == [3, 5]
 
