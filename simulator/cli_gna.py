@@ -99,6 +99,10 @@ def steps(text: str) -> tuple[int, int]:
 @click.option("--attention-share", type=share, metavar="F",
               help="Attention's share of the whole run: adds end-to-end figures.")
 @click.option("--steps", type=steps, default="1/1", metavar="SPARSE/ALL", help="Denoising steps that use the pattern.")
+@click.option("--layers", type=whole(1, 2**20), default="1", metavar="N",
+              help="Layers that have this pattern, beside those of --also.")
+@click.option("--also", "also_texts", multiple=True, metavar="N:window=AxBxC[,…]",
+              help="N further layers with another window, stride, dilation (several times).")
 @click.option("--recommend", is_flag=True, help="Also search strides, windows, dilations and tile shapes.")
 @click.option("--format", "format_", type=one_of(*FORMATS), default="table", metavar=alternatives(*FORMATS),
               show_default=True, help="How the answer is printed.")
@@ -123,6 +127,8 @@ def gna(
     batch: int,
     attention_share: float | None,
     steps: tuple[int, int],
+    layers: int,
+    also_texts: tuple[str, ...],
     recommend: bool,
     format_: str,
     output: Path | None,
@@ -138,7 +144,7 @@ def gna(
     if sum(given is not None for given in (window, pattern, block_mask)) != 1:
         raise click.UsageError("give one of --window, --pattern and --block-mask")
     if window is None:
-        if any((stride, dilation, causal, device, attention_share, plot, recommend, extra_keys)):
+        if any((stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)):
             raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
         from cascadesim.simulator.pattern_report import pattern_answer
 
@@ -148,12 +154,30 @@ def gna(
     from cascadesim.simulator.neighborhood import Question, Tiles
     from cascadesim.simulator.neighborhood_report import Run
 
-    question = Question(
-        neighborhood(layout, window, stride, dilation, causal), Tiles(query_tile, key_tile), extra_keys,
-        "walk" if dead_tiles == "walk" else "skip",
-    )  # fmt: skip
-    run = Run(device, heads, head_dim, batch, attention_share, *steps)
+    asked = neighborhood(layout, window, stride, dilation, causal)
+    question = Question(asked, Tiles(query_tile, key_tile), extra_keys, "walk" if dead_tiles == "walk" else "skip")
+    also = tuple(_also(text, question) for text in also_texts)
+    run = Run(device, heads, head_dim, batch, attention_share, *steps, layers, also)
     _answer(question, run, recommend, format_, output, plot)
+
+
+def _also(text: str, question: Question) -> tuple[Question, int]:
+    """`12:window=12x24x24,stride=1x8x8`: another pattern on the same layout and tiles, and its layers."""
+    from dataclasses import replace
+
+    from cascadesim.einsum_cascades.neighborhood import neighborhood
+
+    layers, _, fields = text.partition(":")
+    given = dict(field.partition("=")[::2] for field in fields.split(","))
+    if "window" not in given or not set(given) <= {"window", "stride", "dilation"}:
+        raise click.UsageError(f"--also {text}: give N:window=…[,stride=…][,dilation=…], such as 12:window=12x24x24")
+    try:
+        read = {name: sizes(value) for name, value in given.items()}
+        count = whole(1, 2**20)(layers)
+    except click.BadParameter as problem:
+        raise click.UsageError(f"--also {text}: {problem.message}") from None
+    pattern = neighborhood(question.pattern.layout, causal=question.pattern.causal, **read)
+    return replace(question, pattern=pattern), count
 
 
 def _answer(

@@ -13,7 +13,7 @@ from cascadesim.einsum_cascades.neighborhood import times
 from cascadesim.simulator import quantities as say
 from cascadesim.simulator.neighborhood import Mode
 from cascadesim.simulator.neighborhood_recommend import Recommendation
-from cascadesim.simulator.neighborhood_report import Answer
+from cascadesim.simulator.neighborhood_report import Answer, Run
 from cascadesim.simulator.pattern_report import PatternAnswer
 
 _MODES: Mapping[Mode, str] = {
@@ -58,10 +58,10 @@ def _print_neighborhood(answer: Answer, console: Console) -> None:
     if answer.recommendations:
         console.print()
         title = "Strides on these tiles: finest first, each faster than all before"
-        console.print(_options(title, answer.recommendations))
+        console.print(_options(title, answer.recommendations, answer.run))
     for name, options in answer.alternatives.items():
         console.print()
-        console.print(_options(f"Other {name}: nearest first", options))
+        console.print(_options(f"Other {name}: nearest first", options, answer.run))
     for line in answer.advice:
         console.print(Text(f"! {line}", style="yellow"))
 
@@ -97,7 +97,8 @@ def _figure_rows(answer: Answer) -> Iterator[tuple[str, str, str]]:
             f"{prediction.speedup:.2f}x ({prediction.kernel_speedup:.2f}x without permutation)")
     if answer.end_to_end is not None:
         figures = ", ".join(f"{value:.2f}x {name.replace('_', ' ')}" for name, value in answer.end_to_end.items())
-        yield "end to end", "", figures
+        patterns = len(answer.run.also) + 1
+        yield "end to end", "", figures if patterns == 1 else f"{figures}, over the layers of {patterns} patterns"
 
 
 def _modes(answer: Answer) -> Table:
@@ -112,12 +113,13 @@ def _modes(answer: Answer) -> Table:
     return table
 
 
-def _options(title: str, options: Sequence[Recommendation]) -> Table:
-    columns = ["stride", "bound", "mean", "useful", "mask-free", "window", "dilation", "query tile", "key tile"]
-    kept = [True] * 5 + [_differs(options, column) for column in columns[5:]]
+def _options(title: str, options: Sequence[Recommendation], run: Run) -> Table:
+    columns = ["stride", "bound", "mean", "useful", "mask-free", f"on {run.device}", "window", "dilation",
+               "query tile", "key tile"]  # fmt: skip
+    kept = [True] * 5 + [run.device is not None] + [_differs(options, column) for column in columns[6:]]
     table = _table(title, *(column for column, keep in zip(columns, kept, strict=True) if keep))
     for option in options:
-        cells = _cells(option)
+        cells = _cells(option, run)
         table.add_row(*(cell for cell, keep in zip(cells, kept, strict=True) if keep))
     return table
 
@@ -128,11 +130,12 @@ def _differs(options: Sequence[Recommendation], column: str) -> bool:
     return column in shown[options[0].change]
 
 
-def _cells(option: Recommendation) -> tuple[str, ...]:
-    pattern, bound = option.question.pattern, option.bound
+def _cells(option: Recommendation, run: Run) -> tuple[str, ...]:
+    pattern, bound, prediction = option.question.pattern, option.bound, run.predict(option.question)
     return (
         times(pattern.stride), f"{bound.worst:.2f}x", f"{bound.mean:.2f}x", f"{bound.efficiency:.0%}",
-        "yes" if option.block_sparse else "no", times(pattern.window), times(pattern.dilation),
+        "yes" if option.block_sparse else "no", "" if prediction is None else f"{prediction.speedup:.2f}x",
+        times(pattern.window), times(pattern.dilation),
         times(option.question.tiles.query), times(option.question.tiles.key),
     )  # fmt: skip
 

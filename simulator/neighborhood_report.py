@@ -18,14 +18,17 @@ from cascadesim.simulator.neighborhood_recommend import (
     window_frontier,
 )
 from cascadesim.simulator.neighborhood_shapes import BACKENDS, Backend, legal_tiles
-from cascadesim.simulator.neighborhood_time import Prediction, device, end_to_end, predict
+from cascadesim.simulator.neighborhood_time import Prediction, device, end_to_end_layers, predict
 
 SCHEMA = "cascadesim.gna/1"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the attention runs on and how often: for times, end-to-end figures and the tile shapes to search."""
+    """What the attention runs on and how often: for times, end-to-end figures and the tile shapes to search.
+
+    `layers`: how many have the pattern asked about; `also`: other patterns of the same model and their layers.
+    """
 
     device: str | None = None
     heads: int = 24  # as in the published kernel times
@@ -34,6 +37,8 @@ class Run:
     attention_share: float | None = None  # of the end-to-end time, before
     sparse_steps: int = 1
     steps: int = 1
+    layers: int = 1
+    also: tuple[tuple[Question, int], ...] = ()
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -41,6 +46,12 @@ class Run:
         if self.device is not None:
             return (device(self.device).kernels,)
         return tuple(backend for backend in BACKENDS.values() if self.head_dim <= backend.largest_head_dim)
+
+    def predict(self, question: Question) -> Prediction | None:
+        """The times of a question, where a device is named."""
+        if self.device is None:
+            return None
+        return predict(question, device(self.device), self.heads, self.head_dim, self.batch)
 
 
 @dataclass(frozen=True)
@@ -58,15 +69,16 @@ class Answer:
 
     @property
     def end_to_end(self) -> Mapping[str, float] | None:
-        """Amdahl on the bounds, and on the predicted time where there is one."""
-        share = self.run.attention_share
-        if share is None:
+        """Amdahl over all layers: on the bounds, and on the predicted time where there is one."""
+        run = self.run
+        if run.attention_share is None:
             return None
-        static = self.modes["multidim_static"]
-        speedups = {"flop_bound": self.question.flop_bound, "worst_bound": static.worst, "mean_bound": static.mean}
-        if self.prediction is not None:
-            speedups["predicted"] = self.prediction.speedup
-        return {name: end_to_end(each, share, self.run.sparse_steps, self.run.steps) for name, each in speedups.items()}
+        share = run.attention_share * run.sparse_steps / run.steps
+        patterns = ((_speedups(self.question, run), run.layers), *((_speedups(each, run), n) for each, n in run.also))
+        return {
+            name: end_to_end_layers([(speedups[name], layers) for speedups, layers in patterns], share)
+            for name in patterns[0][0]
+        }
 
     def to_dict(self) -> dict[str, object]:
         """The JSON object of the contract (design, section 5)."""
@@ -89,9 +101,10 @@ class Answer:
             "backward": _bound(self.backward),
             "predicted": None if self.prediction is None else _prediction(self.prediction),
             "end_to_end": None if self.end_to_end is None else dict(self.end_to_end),
-            "recommendations": [_recommendation(option) for option in self.recommendations],
+            "recommendations": [_recommendation(option, self.run) for option in self.recommendations],
             "alternatives": {
-                name: [_recommendation(option) for option in options] for name, options in self.alternatives.items()
+                name: [_recommendation(option, self.run) for option in options]
+                for name, options in self.alternatives.items()
             },
             "advice": list(self.advice),
         }
@@ -100,9 +113,7 @@ class Answer:
 def answer(question: Question, run: Run | None = None, recommend: bool = False) -> Answer:
     """All modes, advice, the time where a device is named, and with `recommend` what to ask for instead."""
     run = run or Run()
-    prediction = None
-    if run.device is not None:
-        prediction = predict(question, device(run.device), run.heads, run.head_dim, run.batch)
+    prediction = run.predict(question)
     return Answer(
         question,
         run,
@@ -122,6 +133,13 @@ def alternatives(question: Question, run: Run) -> dict[str, tuple[Recommendation
         shapes = legal_tiles(backend.name, len(question.pattern.layout), run.head_dim)
         found[f"tiles of {backend.name}"] = tile_frontier(question, shapes, backend.mode)
     return {name: options for name, options in found.items() if options}
+
+
+def _speedups(question: Question, run: Run) -> dict[str, float]:
+    static = question.bound("multidim_static")
+    found = {"flop_bound": question.flop_bound, "worst_bound": static.worst, "mean_bound": static.mean}
+    prediction = run.predict(question)
+    return found if prediction is None else {**found, "predicted": prediction.speedup}
 
 
 def _bound(bound: Bound) -> dict[str, object]:
@@ -146,8 +164,8 @@ def _prediction(prediction: Prediction) -> dict[str, object]:
     }
 
 
-def _recommendation(option: Recommendation) -> dict[str, object]:
-    pattern, tiles = option.question.pattern, option.question.tiles
+def _recommendation(option: Recommendation, run: Run) -> dict[str, object]:
+    pattern, tiles, prediction = option.question.pattern, option.question.tiles, run.predict(option.question)
     return {
         "change": option.change,
         "stride": list(pattern.stride),
@@ -158,4 +176,5 @@ def _recommendation(option: Recommendation) -> dict[str, object]:
         "worst_bound": option.bound.worst,
         "mean_bound": option.bound.mean,
         "block_sparse": option.block_sparse,
+        "predicted": None if prediction is None else _prediction(prediction),
     }

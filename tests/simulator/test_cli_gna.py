@@ -45,6 +45,22 @@ def test_the_table_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert "end to end" in printed
 
 
+def test_layers_of_several_patterns_share_the_time_of_attention(capsys: pytest.CaptureFixture[str]) -> None:
+    """One blocked layer, twice as fast, and one dense: attention, all of the run, takes (1/2 + 1) / 2 of its time."""
+    line = ("--layout", "64", "--window", "32", "--stride", "32", "--q-tile", "8", "--kv-tile", "8")
+    assert gna(*line, "--attention-share", "1", "--also", "1:window=64", "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)["end_to_end"]
+    assert found == {name: pytest.approx(4 / 3) for name in ("flop_bound", "worst_bound", "mean_bound")}
+
+
+def test_recommendations_come_with_their_predicted_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gna(*HUNYUAN, "--device", "b200", "--recommend", "--format", "json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["recommendations"][0]["predicted"] == found["predicted"]
+    times = [option["predicted"]["total_s"] for option in found["recommendations"]]
+    assert times[-1] == min(times)
+
+
 def test_causal_patterns_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     """NATTEN issue 306: full window in space, causal in time, slower than dense."""
     assert gna("--layout", "30x32x32", "--window", "30x32x32", "--causal", "1,0,0", "--q-tile", "8x4x8",
@@ -80,6 +96,10 @@ def test_pictures_are_drawn_in_one_two_and_three_dimensions(layout: tuple[str, .
         (("--extra-kv", "-1"), "--extra-kv"),
         (("--steps", "29/28"), "--steps"),
         (("--attention-share", "1.5"), "--attention-share"),
+        (("--also", "3:widow=18x24x24"), "--also 3:widow=18x24x24: give N:window="),
+        (("--also", "3:window=18x0x24"), "dimension 2 of '18x0x24'"),
+        (("--also", "0:window=18x24x24"), "--also 0:window=18x24x24: 0; give 1 to"),
+        (("--also", "3:window=31x24x24"), "dimension 1: window 31 is larger than the layout 30"),
         (("--output", "/nowhere/at/all.json"), "/nowhere/at"),
     ],
 )
