@@ -36,7 +36,7 @@ class Overhead:
 
 @dataclass(frozen=True)
 class PhaseTime:
-    """A phase executed. `exact_cycles` keeps the fraction of a closed form; the closed form has no overhead."""
+    """A phase executed. `exact_cycles` keeps the fraction of a published closed form, which has no overhead."""
 
     phase: Phase
     cycles: int
@@ -74,7 +74,7 @@ def whole_cycles(cycles: float) -> int:
 def execute(plan: Plan, fidelity: Fidelity) -> Execution:
     """Raises CascadeSimError if the plan has no cycle-level form and one is asked for."""
     if fidelity == "analytical":
-        return Execution(plan, tuple(_closed_form(phase) for phase in plan.phases))
+        return Execution(plan, tuple(_closed_form(plan, phase) for phase in plan.phases))
     return Execution(plan, tuple(_cycle_level(phase, schedule_of(plan, phase)) for phase in plan.phases))
 
 
@@ -102,11 +102,12 @@ def _run() -> Run:
     return cache(run)
 
 
-def _closed_form(phase: Phase) -> PhaseTime:
+def _closed_form(plan: Plan, phase: Phase) -> PhaseTime:
     """A unit that only the program uses is as busy as its tasks, whose whole cycles may exceed the closed form's."""
     cycles = whole_cycles(phase.analytical_cycles)
     busy = {unit: min(spent, cycles) for unit, spent in _program_busy(phase).items()}
-    return PhaseTime(phase, cycles, phase.analytical_cycles, {**busy, **_busy(phase)}, {})
+    exact = phase.analytical_cycles if plan.accounting == "artifact" else cycles
+    return PhaseTime(phase, cycles, exact, {**busy, **_busy(phase)}, {})
 
 
 def _cycle_level(phase: Phase, schedule: Schedule) -> PhaseTime:

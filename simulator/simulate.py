@@ -144,8 +144,8 @@ class _Job:
 def _report(request: Request, works: Sequence[Work]) -> Report:
     workload, accelerator = request.workload, request.accelerator
     cycles = sum(work.cycles for work in works)
-    exact = request.accounting == "artifact"  # published latencies have fractions of a cycle
-    latency_s = (sum(work.exact_cycles for work in works) if exact else cycles) / accelerator.clock_hz
+    latency_s = sum(work.exact_cycles for work in works) / accelerator.clock_hz
+    leakage_w = 0.0 if request.accounting == "artifact" else accelerator.leakage_w  # the publication charges none
     sequence_length = workload.sequence_length if request.sequence_length is None else request.sequence_length
     batch = workload.batch if request.batch is None else request.batch
     units = summary.unit_times(accelerator.units, works)
@@ -173,7 +173,7 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
         drain_cycles=None if overhead is None else overhead.drain_cycles,
         waiting_cycles=None if overhead is None else overhead.waiting_cycles,
         traffic=summary.traffic(works),
-        energy_j=summary.energy_j(works, 0.0 if exact else accelerator.leakage_w, latency_s),
+        energy_j=summary.energy_j(works, leakage_w, latency_s),
         area_um2=accelerator.area_um2(),
         units=units,
         einsums=summary.einsum_times(works),

@@ -1,0 +1,62 @@
+"""Every preset runs every phase and scope of a small model at any length, and its report adds up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.accelerators import catalogue
+from cascadesim.einsum_cascades.workload import Workload
+from cascadesim.simulator.report import Report
+from cascadesim.simulator.simulate import simulate
+
+if TYPE_CHECKING:
+    from cascadesim.einsum_cascades.projections import Phase
+    from cascadesim.einsum_cascades.workload import Scope
+
+PRESETS = [pytest.param(name, id=name) for name in catalogue.preset_names()]
+
+
+def check(cycle: Report, closed: Report) -> None:
+    """What holds of any report; that busy, stalled and idle add up is checked when it is built."""
+    assert cycle.cycles >= cycle.analytical_cycles == closed.cycles
+    assert cycle.cycles >= max(unit.busy_cycles for unit in cycle.units)
+    assert cycle.traffic == closed.traffic
+    assert cycle.energy_j == closed.energy_j
+    assert cycle.latency_s == cycle.cycles / cycle.clock_hz
+    for report in (cycle, closed):
+        assert sum(operation.cycles for operation in report.operations) == report.cycles
+        assert sum(operation.dram_bytes for operation in report.operations) == pytest.approx(report.traffic.total_bytes)
+        assert all(0 <= (unit.utilization or 0) <= 1 + 1e-9 for unit in report.units)
+        assert all(einsum.cycles <= report.cycles for einsum in report.einsums)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("scope", ["attention", "linear", "model"])
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_the_cycle_level_is_above_the_closed_form_and_both_add_up(
+    preset: str, scope: Scope, phase: Phase, two_kinds: Workload
+) -> None:
+    accelerator = catalogue.load(preset)
+    cycle = simulate(two_kinds, accelerator, sequence_length=300, scope=scope, phase=phase)
+    closed = simulate(two_kinds, accelerator, sequence_length=300, scope=scope, phase=phase, fidelity="analytical")
+    assert len(cycle) == len(closed)
+    for pair in zip(cycle, closed, strict=True):
+        check(*pair)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@given(length=st.integers(min_value=1, max_value=3000), batch=st.integers(min_value=1, max_value=5))
+@settings(max_examples=8, deadline=None)
+def test_any_length_and_batch_runs(preset: str, length: int, batch: int) -> None:
+    from cascadesim.einsum_cascades.zoo import load_workload
+
+    accelerator = catalogue.load(preset)
+    model = load_workload("llama-3.2-1b")  # grouped queries, causal
+    (cycle,) = simulate(model, accelerator, sequence_length=length, batch=batch, scope="attention")
+    (closed,) = simulate(model, accelerator, sequence_length=length, batch=batch, scope="attention",
+                         fidelity="analytical")  # fmt: skip
+    check(cycle, closed)
