@@ -17,7 +17,17 @@ from pathlib import Path
 from cascadesim.simulator import machine as at
 from cascadesim.simulator import stepping
 from cascadesim.simulator.machine import ABSENT, PENDING, Ints, Machine
-from cascadesim.simulator.stepping import DEADLOCK, DONE, compiled, fill_window, int64, push, slowest, to_come
+from cascadesim.simulator.stepping import (
+    DEADLOCK,
+    DONE,
+    compiled,
+    compiled_entry,
+    fill_window,
+    int64,
+    push,
+    slowest,
+    to_come,
+)
 
 TO_COME = 2**61  # in a snapshot, added to how many tiles ago the awaited tile entered
 
@@ -348,7 +358,7 @@ def _entry_point(version: int) -> Callable[[Machine], int]:
             position += 1
         return drain(m)
 
-    return compiled(simulate, entry=True)
+    return compiled_entry(simulate)
 
 
 def _version() -> int:
