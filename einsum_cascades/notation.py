@@ -48,7 +48,7 @@ def read_cascade(path: Path | str) -> Cascade:
     """The cascade in a file, named after the file. Raises SpecError if it cannot be read, NotationError as above."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows write a mark in front
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SpecError(f"{path}: cannot be read: {reason}") from None

@@ -214,6 +214,17 @@ def test_a_file_is_named_after_itself_and_reports_its_lines(tmp_path: Path) -> N
     assert "mine, line 4: unknown reduction" in str(caught.value)
 
 
+def test_files_of_windows_editors_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.cascade"
+    path.write_bytes(b"\xef\xbb\xbfY[i] = X[i]\r\n\tZ[i] = Y[i] * Y[i]  # squares\r\n")
+    assert read_cascade(path).einsum("Z").comment == "squares"
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="cannot be read: Is a directory"):
+        read_cascade(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe", None])
 def test_a_file_that_cannot_be_read_gets_one_line(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "mine.cascade"
