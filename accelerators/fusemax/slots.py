@@ -24,14 +24,20 @@ def split_buffer(
 ) -> Slots:
     """Room for the resident query tiles, for two key slots, for queries ahead, and for keys ahead.
 
-    Only as many as the tiles that can be under way: a buffer has room for more, but nothing would use it.
+    Only as many as the tiles that can be under way need: a buffer has room for more, but nothing would use it.
     """
     ahead = max(_TILES_AHEAD, in_flight or 0)
     resident = stream.tiles.P1
+    wanted = min(ahead, resident * -(-ahead // smallest_group(stream)))
     spare_bytes = capacity_bytes - resident * query_bytes - 2 * key_bytes
-    queries = resident + max(0, min(ahead, spare_bytes // query_bytes))
+    queries = resident + max(0, min(wanted, spare_bytes // query_bytes))
     keys = (capacity_bytes - queries * query_bytes) // key_bytes
     return Slots(queries, min(keys, max(2, 1 + -(-ahead // shortest_row(stream)))))
+
+
+def smallest_group(stream: TileStream) -> int:
+    """The fewest tiles of a group of residents."""
+    return min(sum(row.tiles * row.times for row in group.rows) for group in stream.groups)
 
 
 def shortest_row(stream: TileStream) -> int:
@@ -42,13 +48,11 @@ def shortest_row(stream: TileStream) -> int:
 def query_slack(stream: TileStream, slots: Slots) -> int:
     """Tiles from the last tile of a query slot to the first tile of its next query tile, at least.
 
-    In between every other slot finishes or begins a column in a tile of its own; with two groups' worth of slots a
-    whole group passes by.
+    In between every other slot finishes or begins a column in a tile of its own, and whole groups pass by: as many as
+    the slots hold beside one.
     """
-    whole_group = 0
-    if slots.queries >= 2 * stream.tiles.P1:
-        whole_group = min(sum(row.tiles * row.times for row in group.rows) for group in stream.groups)
-    return max(slots.queries, whole_group + 1)
+    whole_groups = slots.queries // stream.tiles.P1 - 1
+    return max(slots.queries, whole_groups * smallest_group(stream) + 1)
 
 
 def key_slack(stream: TileStream, slots: Slots) -> int:
