@@ -1,30 +1,41 @@
 """One DRAM channel and its FR-FCFS controller, cycle by cycle, compiled.
 
 Rules of ramulator2 v2.0's generic controller: requests whose row is being opened are served before all others; among
-the requests of a list the first that is ready wins, otherwise the oldest; a row is not closed while a request waits
-for it. Plain functions on integer arrays, so that other compiled loops can step channels of their own.
+the requests of a list the earliest that is ready wins; a row is not closed while a request waits for it. Every command
+notes when the next ones may follow, so a cycle before `WAKE` costs a comparison. One row of integers is a channel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.simulator.dram_standards import DramStandard
 
 Integers = NDArray[np.int64]
+Channels: TypeAlias = Integers  # [channel, field]: state of several equal channels, one row each
 Function = TypeVar("Function", bound=Callable[..., object])
 
-NEVER = -(1 << 40)
-READING, ACTIVE = 0, 1  # the two lists of requests
-LIST, PENDING, FINISHED = 0, 2, 4  # fields of `counts`: lengths of the lists, then (head, length) of the two rings
-OUTSTANDING, NOW, LAST_ACTIVATE, REFRESHED, ISSUED = 6, 7, 8, 9, 10
-ACT, PRE, RD = 0, 1, 2  # fields of a bank's times
-NUMBER, PSEUDO, GROUP, BANK, ROW = 0, 1, 2, 3, 4  # fields of a request
+PAST, NEVER = -(1 << 40), 1 << 60
+READING, ACTIVE = 0, 1  # lengths of the two lists: requests in order of arrival, and of activation
+NOW, WAKE = 2, 3  # cycles ticked, and the first one in which anything may happen
+OUTSTANDING, ISSUED, ARRIVED = 4, 5, 6  # requests kept, commands issued, requests ever pushed
+DEPARTING, DEPARTED, TAKEN = 7, 8, 9  # reads ever issued, ever finished, ever popped
+REFRESH, STILL, MAY_ACT, MAY_PRE = 10, 11, 12, 13  # next refresh, its end; when the channel allows which command
+CHANNEL_ACT_ACT, CHANNEL_ACT_PRE, PSEUDO_RD_RD, PSEUDO_ACT_ACT, FOUR_ACTIVATES = 16, 17, 18, 19, 20  # constants
+GROUP_RD_RD, GROUP_ACT_ACT, ACT_RD, ACT_PRE, ACT_ACT, PRE_ACT, RD_PRE, READ_LATENCY = 21, 22, 23, 24, 25, 26, 27, 28
+COLUMN_BITS, PSEUDO_BITS, GROUP_BITS, BANK_BITS, LIMIT, REFRESH_INTERVAL, REFRESH_CYCLES = 29, 30, 31, 32, 33, 34, 35
+PSEUDO, GROUPS, BANKS, RINGS, LISTS = 40, 72, 136, 648, 744  # where the parts begin, with the sizes below
+MOST_PSEUDO, MOST_GROUPS, MOST_BANKS, MOST_REQUESTS = 4, 16, 64, 32
+ROW, RD, PRE, ACT, WANTED = 0, 1, 2, 3, 4  # of 8 words of a bank: open row or -1, when which command may be issued
+LATEST = 4  # of 8 words of a pseudo-channel: its four latest activates, oldest first
+NUMBER, BANK, ROW_WANTED, ARRIVAL = 0, 1, 2, 3  # of 4 words of a request
+LIST_WORDS, WORDS = 4 * MOST_REQUESTS, LISTS + 2 * 4 * MOST_REQUESTS
 
 
 def compiled(function: Function) -> Function:
@@ -32,215 +43,251 @@ def compiled(function: Function) -> Function:
     return result
 
 
-class Channels(NamedTuple):
-    """State of several equal channels; the first index is the channel."""
-
-    timing: Integers  # constants, see `_timing`
-    requests: Integers  # [channel, list, place, field]
-    pending: Integers  # [channel, place, (departs, number)]: issued reads in order
-    finished: Integers  # [channel, place]: numbers of reads that nobody took yet
-    banks: Integers  # [channel, bank, (ACT, PRE, RD)]: times
-    rows: Integers  # [channel, bank]: open row or -1
-    groups: Integers  # [channel, group, (ACT, RD)]
-    pseudo: Integers  # [channel, pseudo-channel, RD and the four latest ACT, oldest first]
-    counts: Integers  # [channel, field]
-
-
 def channels(standard: DramStandard, number: int) -> Channels:
     """`number` idle channels."""
-    size = standard.largest_outstanding
     groups = standard.pseudo_channels * standard.bank_groups
-    counts = np.zeros((number, 11), dtype=np.int64)
-    counts[:, LAST_ACTIVATE] = NEVER
-    return Channels(
-        _timing(standard),
-        np.zeros((number, 2, size, 5), dtype=np.int64),
-        np.zeros((number, size, 2), dtype=np.int64),
-        np.zeros((number, size), dtype=np.int64),
-        np.full((number, groups * standard.banks, 3), NEVER, dtype=np.int64),
-        np.full((number, groups * standard.banks), -1, dtype=np.int64),
-        np.full((number, groups, 2), NEVER, dtype=np.int64),
-        np.full((number, standard.pseudo_channels, 5), NEVER, dtype=np.int64),
-        counts,
-    )
+    sizes = (standard.pseudo_channels, groups, groups * standard.banks, standard.largest_outstanding)
+    if any(
+        size > most for size, most in zip(sizes, (MOST_PSEUDO, MOST_GROUPS, MOST_BANKS, MOST_REQUESTS), strict=True)
+    ):
+        raise CascadeSimError(
+            f"{standard.name}: a channel has at most {MOST_PSEUDO} pseudo-channels, {MOST_GROUPS} bank groups, "
+            f"{MOST_BANKS} banks and {MOST_REQUESTS} outstanding requests, got {sizes}"
+        )
+    idle = np.zeros(WORDS, dtype=np.int64)
+    idle[PSEUDO:RINGS] = idle[[MAY_ACT, MAY_PRE]] = PAST
+    idle[BANKS + ROW : RINGS : 8], idle[BANKS + WANTED : RINGS : 8] = -1, 0
+    idle[CHANNEL_ACT_ACT : REFRESH_CYCLES + 1] = _constants(standard)
+    idle[REFRESH] = idle[WAKE] = idle[REFRESH_INTERVAL]
+    return np.tile(idle, (number, 1))
 
 
-def _timing(standard: DramStandard) -> Integers:
-    """Cycles in the order in which `_ready` reads them, then geometry."""
+def _constants(standard: DramStandard) -> list[int]:
+    """From CHANNEL_ACT_ACT to REFRESH_CYCLES, in order."""
     of = standard.timing
-    low = standard.column_low_bit
     sizes = (standard.pseudo_channels, standard.bank_groups, standard.banks)
-    pseudo, group, bank = (size.bit_length() - 1 for size in sizes)
-    return np.array([
+    return [
         of("channel", "ACT", "ACT"), of("channel", "ACT", "PRE"), of("pseudo_channel", "RD", "RD"),
         of("pseudo_channel", "ACT", "ACT"), of("pseudo_channel", "ACT", "ACT", 4), of("bank_group", "RD", "RD"),
         of("bank_group", "ACT", "ACT"), of("bank", "ACT", "RD"), of("bank", "ACT", "PRE"), of("bank", "ACT", "ACT"),
-        of("bank", "PRE", "ACT"), of("bank", "RD", "PRE"), standard.read_latency,
-        low, low + pseudo, low + pseudo + group, low + pseudo + group + bank,
-        standard.bank_groups, standard.banks, standard.refresh_interval or 0, standard.refresh_cycles,
-    ], dtype=np.int64)  # fmt: skip
+        of("bank", "PRE", "ACT"), of("bank", "RD", "PRE"), standard.read_latency, standard.column_low_bit,
+        *(size.bit_length() - 1 for size in sizes), standard.largest_outstanding,
+        standard.refresh_interval or NEVER, standard.refresh_cycles,
+    ]  # fmt: skip
 
 
 @compiled
 def push(channels: Channels, channel: int, number: int, address: int) -> bool:
     """Hand a read to the controller; False where it keeps as many as it can."""
-    counts, timing = channels.counts[channel], channels.timing
-    if counts[OUTSTANDING] >= channels.finished.shape[1]:
+    if channels[channel, OUTSTANDING] >= channels[channel, LIMIT]:
         return False
-    request = channels.requests[channel, READING, counts[LIST + READING]]
-    group_mask, bank_mask = timing[17] - 1, timing[18] - 1
-    request[NUMBER] = number
-    request[PSEUDO] = (address >> timing[13]) & ((1 << (timing[14] - timing[13])) - 1)
-    request[GROUP] = request[PSEUDO] * timing[17] + ((address >> timing[14]) & group_mask)
-    request[BANK] = request[GROUP] * timing[18] + ((address >> timing[15]) & bank_mask)
-    request[ROW] = address >> timing[16]
-    counts[LIST + READING] += 1
-    counts[OUTSTANDING] += 1
+    field = address >> channels[channel, COLUMN_BITS]
+    group = field & ((1 << channels[channel, PSEUDO_BITS]) - 1)
+    field >>= channels[channel, PSEUDO_BITS]
+    group = (group << channels[channel, GROUP_BITS]) + (field & ((1 << channels[channel, GROUP_BITS]) - 1))
+    field >>= channels[channel, GROUP_BITS]
+    bank = (group << channels[channel, BANK_BITS]) + (field & ((1 << channels[channel, BANK_BITS]) - 1))
+    row, request = field >> channels[channel, BANK_BITS], LISTS + 4 * channels[channel, READING]
+    channels[channel, request + NUMBER] = number
+    channels[channel, request + BANK] = bank
+    channels[channel, request + ROW_WANTED] = row
+    channels[channel, request + ARRIVAL] = channels[channel, ARRIVED]
+    channels[channel, ARRIVED] += 1
+    channels[channel, READING] += 1
+    channels[channel, OUTSTANDING] += 1
+    channels[channel, WAKE] = min(channels[channel, WAKE], _ready(channels, channel, bank, row))
     return True
 
 
 @compiled
 def pop(channels: Channels, channel: int) -> int:
     """The number of the longest finished read, -1 where none is."""
-    counts, size = channels.counts[channel], channels.finished.shape[1]
-    if counts[FINISHED + 1] == 0:
+    if channels[channel, DEPARTED] == channels[channel, TAKEN]:
         return -1
-    number = channels.finished[channel, counts[FINISHED] % size]
-    counts[FINISHED] += 1
-    counts[FINISHED + 1] -= 1
-    counts[OUTSTANDING] -= 1
-    return int(number)
+    place = channels[channel, TAKEN] & (MOST_REQUESTS - 1)
+    channels[channel, TAKEN] += 1
+    channels[channel, OUTSTANDING] -= 1
+    return channels[channel, RINGS + 2 * place + 1]  # type: ignore[no-any-return]
 
 
 @compiled
 def tick(channels: Channels, channel: int) -> None:
     """One cycle: a read whose data has come is finished, then one command is issued."""
-    counts, size = channels.counts[channel], channels.finished.shape[1]
-    counts[NOW] += 1
-    if counts[OUTSTANDING] == counts[FINISHED + 1]:
-        return  # nothing left to do
-    if counts[PENDING + 1] and channels.pending[channel, counts[PENDING] % size, 0] <= counts[NOW]:
-        place = (counts[FINISHED] + counts[FINISHED + 1]) % size
-        channels.finished[channel, place] = channels.pending[channel, counts[PENDING] % size, 1]
-        counts[FINISHED + 1] += 1
-        counts[PENDING] += 1
-        counts[PENDING + 1] -= 1
-    if _refreshing(channels, channel):
-        return
-    place = _best(channels, channel, ACTIVE)
-    if place >= 0 and _ready(channels, channel, ACTIVE, place):
-        _issue(channels, channel, ACTIVE, place)
-        return
-    place = _best(channels, channel, READING)
-    if place >= 0 and _ready(channels, channel, READING, place):
-        _issue(channels, channel, READING, place)
+    now = channels[channel, NOW] + 1
+    channels[channel, NOW] = now
+    if now >= channels[channel, WAKE]:
+        _work(channels, channel, now)
 
 
 @compiled
-def _refreshing(channels: Channels, channel: int) -> bool:
+def skip(channels: Channels, channel: int, cycles: int) -> None:
+    """As many ticks, without a push or a pop between them."""
+    end = channels[channel, NOW] + cycles
+    while max(channels[channel, WAKE], channels[channel, NOW] + 1) <= end:
+        channels[channel, NOW] = max(channels[channel, WAKE], channels[channel, NOW] + 1)
+        _work(channels, channel, channels[channel, NOW])
+    channels[channel, NOW] = end
+
+
+@compiled
+def _work(channels: Channels, channel: int, now: int) -> None:
+    """A cycle in which something may happen; notes when the next one is."""
+    departs = _finish(channels, channel, now)
+    if now >= channels[channel, REFRESH]:
+        _refresh(channels, channel, now)
+    ready = channels[channel, STILL]
+    if now >= ready:
+        ready = _serve_active(channels, channel, now)
+        if ready > now:
+            ready = min(ready, _serve_waiting(channels, channel, now))
+    channels[channel, WAKE] = min(departs, max(ready, now + 1), channels[channel, REFRESH])
+
+
+@compiled
+def _finish(channels: Channels, channel: int, now: int) -> int:
+    """Finish at most one read; returns when the next one departs. Departed reads keep their ring place until taken."""
+    if channels[channel, DEPARTED] == channels[channel, DEPARTING]:
+        return NEVER
+    if channels[channel, RINGS + 2 * (channels[channel, DEPARTED] & (MOST_REQUESTS - 1))] <= now:
+        channels[channel, DEPARTED] += 1
+        if channels[channel, DEPARTED] == channels[channel, DEPARTING]:
+            return NEVER
+    departs = channels[channel, RINGS + 2 * (channels[channel, DEPARTED] & (MOST_REQUESTS - 1))]
+    return max(departs, now + 1)  # type: ignore[no-any-return]
+
+
+@compiled
+def _refresh(channels: Channels, channel: int, now: int) -> None:
     """Every `refresh_interval` cycles all rows close and the channel stands still for `refresh_cycles`."""
-    interval, duration = channels.timing[19], channels.timing[20]
-    if interval == 0:
-        return False
-    phase = channels.counts[channel, NOW] % interval
-    if phase == 0:
-        channels.rows[channel, :] = -1
-    return bool(channels.counts[channel, NOW] >= interval and phase < duration)
+    for bank in range(MOST_BANKS):
+        channels[channel, BANKS + 8 * bank + ROW] = -1
+    channels[channel, REFRESH] += channels[channel, REFRESH_INTERVAL]
+    channels[channel, STILL] = now + channels[channel, REFRESH_CYCLES]
 
 
 @compiled
-def _best(channels: Channels, channel: int, which: int) -> int:
-    """Fold over the list: a ready request beats one that is not, otherwise the earlier one stays."""
-    length = channels.counts[channel, LIST + which]
-    best, best_ready = -1, False
-    for place in range(length):
-        ready = _ready(channels, channel, which, place)
-        if best < 0 or (ready and not best_ready):
-            best, best_ready = place, ready
-        elif ready == best_ready:
-            requests = channels.requests[channel, which]
-            if requests[place, NUMBER] < requests[best, NUMBER]:
-                best = place
-    return best
+def _ready(channels: Channels, channel: int, bank: int, row: int) -> int:
+    """The first cycle in which the next command of a request may be issued, as things stand."""
+    at = BANKS + 8 * bank
+    open_row = channels[channel, at + ROW]
+    if open_row >= 0 and open_row != row:
+        return max(channels[channel, MAY_PRE], channels[channel, at + PRE])  # type: ignore[no-any-return]
+    group = bank >> channels[channel, BANK_BITS]
+    pseudo = group >> channels[channel, GROUP_BITS]
+    command = RD if open_row == row else ACT
+    shared = max(channels[channel, GROUPS + 4 * group + command], channels[channel, PSEUDO + 8 * pseudo + command])
+    ready = max(shared, channels[channel, at + command])
+    return ready if command == RD else max(ready, channels[channel, MAY_ACT])  # type: ignore[no-any-return]
 
 
 @compiled
-def _ready(channels: Channels, channel: int, which: int, place: int) -> bool:
-    """Whether the next command of the request may be issued now."""
-    request, timing, now = channels.requests[channel, which, place], channels.timing, channels.counts[channel, NOW]
-    bank = channels.banks[channel, request[BANK]]
-    row = channels.rows[channel, request[BANK]]
-    group, pseudo = channels.groups[channel, request[GROUP]], channels.pseudo[channel, request[PSEUDO]]
-    last_activate = channels.counts[channel, LAST_ACTIVATE]
-    if row == request[ROW]:
-        return bool(now >= pseudo[0] + timing[2] and now >= group[1] + timing[5] and now >= bank[ACT] + timing[7])
-    if row >= 0:
-        return bool(
-            now >= last_activate + timing[1] and now >= bank[ACT] + timing[8] and now >= bank[RD] + timing[11]
-        )
-    return bool(
-        now >= last_activate + timing[0] and now >= pseudo[4] + timing[3] and now >= pseudo[1] + timing[4]
-        and now >= group[0] + timing[6] and now >= bank[ACT] + timing[9] and now >= bank[PRE] + timing[10]
-    )  # fmt: skip
-
-
-@compiled
-def _issue(channels: Channels, channel: int, which: int, place: int) -> None:
-    request, now = channels.requests[channel, which, place].copy(), channels.counts[channel, NOW]
-    row = channels.rows[channel, request[BANK]]
-    channels.counts[channel, ISSUED] += 1
-    if row == request[ROW]:
-        _read(channels, channel, which, place)
-    elif row >= 0:
-        if not _wanted(channels, channel, request[BANK]):
-            channels.rows[channel, request[BANK]] = -1
-            channels.banks[channel, request[BANK], PRE] = now
+def _serve_active(channels: Channels, channel: int, now: int) -> int:
+    """Issue for the earliest of the active requests that are ready; otherwise returns when the first one is."""
+    soonest, best, arrival = NEVER, -1, NEVER
+    for place in range(channels[channel, ACTIVE]):
+        request = LISTS + LIST_WORDS + 4 * place
+        ready = _ready(channels, channel, channels[channel, request + BANK], channels[channel, request + ROW_WANTED])
+        if ready > now:
+            soonest = min(soonest, ready)
+        elif channels[channel, request + ARRIVAL] < arrival:
+            best, arrival = place, channels[channel, request + ARRIVAL]
+    if best < 0:
+        return soonest
+    request = LISTS + LIST_WORDS + 4 * best
+    bank, row = channels[channel, request + BANK], channels[channel, request + ROW_WANTED]
+    if channels[channel, BANKS + 8 * bank + ROW] == row:
+        channels[channel, BANKS + 8 * bank + WANTED] -= 1
+        _read(channels, channel, ACTIVE, best, now)
     else:
-        _activate(channels, channel, which, place)
+        _activate(channels, channel, bank, row, now)
+    return now
 
 
 @compiled
-def _wanted(channels: Channels, channel: int, bank: int) -> bool:
-    """Whether a request for which a row was opened is still waiting in the bank."""
-    for place in range(channels.counts[channel, LIST + ACTIVE]):
-        if channels.requests[channel, ACTIVE, place, BANK] == bank:
-            return True
-    return False
+def _serve_waiting(channels: Channels, channel: int, now: int) -> int:
+    """Issue for the first of the waiting requests that is ready; otherwise returns when a command may follow.
+
+    A ready request that may not close a row, because others wait for it, still holds up those behind it.
+    """
+    soonest = NEVER
+    for place in range(channels[channel, READING]):
+        request = LISTS + 4 * place
+        bank, row = channels[channel, request + BANK], channels[channel, request + ROW_WANTED]
+        ready = _ready(channels, channel, bank, row)
+        if ready > now:
+            soonest = min(soonest, ready)
+            continue
+        open_row = channels[channel, BANKS + 8 * bank + ROW]
+        if open_row == row:
+            _read(channels, channel, READING, place, now)
+        elif open_row < 0:
+            _activate(channels, channel, bank, row, now)
+            _promote(channels, channel, place)
+        elif channels[channel, BANKS + 8 * bank + WANTED] > 0:
+            return soonest
+        else:
+            _precharge(channels, channel, bank, now)
+        return now
+    return soonest
 
 
 @compiled
-def _read(channels: Channels, channel: int, which: int, place: int) -> None:
-    counts, size = channels.counts[channel], channels.finished.shape[1]
-    request, now = channels.requests[channel, which, place].copy(), counts[NOW]
-    channels.pseudo[channel, request[PSEUDO], 0] = now
-    channels.groups[channel, request[GROUP], 1] = now
-    channels.banks[channel, request[BANK], RD] = now
-    slot = (counts[PENDING] + counts[PENDING + 1]) % size
-    channels.pending[channel, slot, 0] = now + channels.timing[12]
-    channels.pending[channel, slot, 1] = request[NUMBER]
-    counts[PENDING + 1] += 1
+def _read(channels: Channels, channel: int, which: int, place: int, now: int) -> None:
+    bank = channels[channel, LISTS + LIST_WORDS * which + 4 * place + BANK]
+    group = bank >> channels[channel, BANK_BITS]
+    pseudo = group >> channels[channel, GROUP_BITS]
+    at, slot = BANKS + 8 * bank, RINGS + 2 * (channels[channel, DEPARTING] & (MOST_REQUESTS - 1))
+    channels[channel, PSEUDO + 8 * pseudo + RD] = now + channels[channel, PSEUDO_RD_RD]
+    channels[channel, GROUPS + 4 * group + RD] = now + channels[channel, GROUP_RD_RD]
+    channels[channel, at + PRE] = max(channels[channel, at + PRE], now + channels[channel, RD_PRE])
+    channels[channel, slot] = now + channels[channel, READ_LATENCY]
+    channels[channel, slot + 1] = channels[channel, LISTS + LIST_WORDS * which + 4 * place + NUMBER]
+    channels[channel, DEPARTING] += 1
+    channels[channel, ISSUED] += 1
     _remove(channels, channel, which, place)
 
 
 @compiled
-def _activate(channels: Channels, channel: int, which: int, place: int) -> None:
-    request, now = channels.requests[channel, which, place].copy(), channels.counts[channel, NOW]
-    channels.rows[channel, request[BANK]] = request[ROW]
-    channels.banks[channel, request[BANK], ACT] = now
-    channels.groups[channel, request[GROUP], 0] = now
-    channels.counts[channel, LAST_ACTIVATE] = now
-    recent = channels.pseudo[channel, request[PSEUDO]]
-    recent[1], recent[2], recent[3], recent[4] = recent[2], recent[3], recent[4], now
-    if which == READING:
-        channels.requests[channel, ACTIVE, channels.counts[channel, LIST + ACTIVE]] = request
-        channels.counts[channel, LIST + ACTIVE] += 1
-        _remove(channels, channel, READING, place)
+def _precharge(channels: Channels, channel: int, bank: int, now: int) -> None:
+    at = BANKS + 8 * bank
+    channels[channel, at + ROW] = -1
+    channels[channel, at + ACT] = max(channels[channel, at + ACT], now + channels[channel, PRE_ACT])
+    channels[channel, ISSUED] += 1
+
+
+@compiled
+def _activate(channels: Channels, channel: int, bank: int, row: int, now: int) -> None:
+    group = bank >> channels[channel, BANK_BITS]
+    at, pseudo = BANKS + 8 * bank, PSEUDO + 8 * (group >> channels[channel, GROUP_BITS])
+    channels[channel, at + ROW] = row
+    channels[channel, at + RD] = now + channels[channel, ACT_RD]
+    channels[channel, at + PRE] = max(channels[channel, at + PRE], now + channels[channel, ACT_PRE])
+    channels[channel, at + ACT] = now + channels[channel, ACT_ACT]
+    channels[channel, GROUPS + 4 * group + ACT] = now + channels[channel, GROUP_ACT_ACT]
+    for latest in range(pseudo + LATEST, pseudo + LATEST + 3):
+        channels[channel, latest] = channels[channel, latest + 1]
+    channels[channel, pseudo + LATEST + 3] = now
+    fourth = channels[channel, pseudo + LATEST] + channels[channel, FOUR_ACTIVATES]
+    channels[channel, pseudo + ACT] = max(now + channels[channel, PSEUDO_ACT_ACT], fourth)
+    channels[channel, MAY_ACT] = now + channels[channel, CHANNEL_ACT_ACT]
+    channels[channel, MAY_PRE] = now + channels[channel, CHANNEL_ACT_PRE]
+    channels[channel, ISSUED] += 1
+
+
+@compiled
+def _promote(channels: Channels, channel: int, place: int) -> None:
+    """A request whose row is being opened moves to the active ones."""
+    last, waiting = LISTS + LIST_WORDS + 4 * channels[channel, ACTIVE], LISTS + 4 * place
+    for field in range(4):
+        channels[channel, last + field] = channels[channel, waiting + field]
+    channels[channel, BANKS + 8 * channels[channel, last + BANK] + WANTED] += 1
+    channels[channel, ACTIVE] += 1
+    _remove(channels, channel, READING, place)
 
 
 @compiled
 def _remove(channels: Channels, channel: int, which: int, place: int) -> None:
-    requests, length = channels.requests[channel, which], channels.counts[channel, LIST + which]
-    for later in range(place + 1, length):
-        for entry in range(requests.shape[1]):
-            requests[later - 1, entry] = requests[later, entry]
-    channels.counts[channel, LIST + which] -= 1
+    first, length = LISTS + LIST_WORDS * which, channels[channel, which] - 1
+    for word in range(first + 4 * place, first + 4 * length):
+        channels[channel, word] = channels[channel, word + 4]
+    channels[channel, which] = length

@@ -24,4 +24,4 @@ def run_stream(state: Channels, addresses: Integers, gap: int) -> tuple[int, int
             taken += 1
         tick(state, 0)
         cycle += 1
-    return cycle, first, out_of_order, state.counts[0, ISSUED]
+    return cycle, first, out_of_order, state[0, ISSUED]

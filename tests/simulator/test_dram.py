@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -88,3 +90,32 @@ def test_bad_streams_are_refused() -> None:
         read_stream(HBM2, np.array([0]), gap=-1)
     with pytest.raises(CascadeSimError, match="did you mean 'lpddr5'"):
         standard("lpdr5")
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 1 << 16), min_size=1, max_size=16), st.integers(0, 200))
+def test_skipping_cycles_equals_ticking_through_them(blocks: list[int], cycles: int) -> None:
+    from cascadesim.simulator.dram_channel import channels, push, skip, tick
+
+    slow, fast = channels(HBM2, 2), channels(HBM2, 2)
+    for number, block in enumerate(blocks):
+        assert push(slow, 1, number, 32 * block)
+        assert push(fast, 1, number, 32 * block)
+    for _ in range(cycles):
+        tick(slow, 1)
+    skip(fast, 1, cycles)
+    assert np.array_equal(slow, fast)
+
+
+def test_a_refresh_closes_all_rows_and_holds_up_the_channel() -> None:
+    """One read a row, pushed at once; a refresh every 100 cycles for 50 halves what remains of the time."""
+    refreshed = replace(HBM2, refresh_interval=100, refresh_cycles=50)
+    addresses = np.arange(400) * 32
+    plain, slower = read_stream(HBM2, addresses), read_stream(refreshed, addresses)
+    assert slower.cycles == pytest.approx(2 * plain.cycles, rel=0.15)
+    assert slower.activates > plain.activates
+
+
+def test_a_standard_larger_than_a_channel_can_be_is_refused() -> None:
+    with pytest.raises(CascadeSimError, match="at most 4 pseudo-channels"):
+        read_stream(replace(HBM2, largest_outstanding=64), np.array([0]))
