@@ -86,6 +86,9 @@ ELEMENTWISE: Mapping[str, Operator] = MappingProxyType({
         Operator("max", np.maximum, (("max", 1),), None),
         Operator("min", np.minimum, (("min", 1),), None),
         Operator("abs", np.abs, ()),  # a sign bit
+        Operator("floor", np.floor, (("round", 1),)),
+        Operator("round", np.rint, (("round", 1),)),  # halves to the even neighbour
+        Operator("less", lambda x, y: np.where(np.less(x, y), 1.0, 0.0), (("compare", 1),), 2),  # 1 where true, else 0
         Operator("relu", lambda x: np.maximum(x, 0.0), (("max", 1),)),
         Operator("exp", np.exp, (("exp", 1),)),
         Operator("log", np.log, (("log", 1),)),
