@@ -204,7 +204,8 @@ def test_bounds_held_by_a_tensor_go_along() -> None:
         SD[p]   = N[p,m] if LO[p] <= m and m < HI[p] else 0
         Y[p]    = log(SD[p]) + GM[p]
     """)
-    inputs = {"S": np.random.default_rng(0).normal(size=(3, 6)) * 50, "LO": [0, 2, 5], "HI": [1, 4, 6]}
+    scores = np.random.default_rng(0).normal(size=(3, 6)) * 50
+    inputs = {"S": scores, "LO": np.array([0, 2, 5]), "HI": np.array([1, 4, 6])}
     running = make_iterative(split(whole, "m", "M0"), "m")
     for tile in (1, 2, 3, 6):
         assert np.allclose(evaluate(running, inputs, {"M0": tile})["Y"], evaluate(whole, inputs)["Y"], rtol=1e-12)
