@@ -16,6 +16,7 @@ from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.patterns import Pattern
 from cascadesim.einsum_cascades.selected import BlockMask, Selected, read_block_mask
 from cascadesim.einsum_cascades.selected_catalogue import SELECTED, selected
+from cascadesim.einsum_cascades.sliding_tile import sliding_tile
 from cascadesim.simulator.neighborhood_report import SCHEMA
 
 # name -> (constructor, fields it takes besides the tokens)
@@ -102,14 +103,19 @@ def pattern_answer(
         tiles = found.tiles(queries, keys)
         return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, found.attended_pairs, tiles.total,
                              float(tiles.visited.max()), float(tiles.partial.sum()), found.choice_flops)
+    if isinstance(found, BlockMask):
+        tiles, pairs = found.tiles(queries, keys), int(found.blocks.sum()) * found.query_block * found.key_block
+        return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, pairs, tiles.total,
+                             float(tiles.visited.max()), float(tiles.partial.sum()), 0.0)
     counted = patterns.tile_pairs(found, queries, keys)
     visited, full = counted.visited, counted.full
     return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, int(counted.pairs.sum()), int(visited.sum()),
                          int(visited.max()), int((visited - full).sum()), 0.0)
 
 
-def named(text: str, layout: tuple[int, ...]) -> Pattern | Selected:
-    """`moba:kept=2`, `documents:lengths=5+12+7`, `frame-decay` (frames are the layout's first dimension)."""
+def named(text: str, layout: tuple[int, ...]) -> Pattern | Selected | BlockMask:
+    """`moba:kept=2`, `documents:lengths=5+12+7`, `sliding-tile:tile=6x8x8,window=3x3x3` (in tile order), `frame-decay`
+    (frames are the layout's first dimension)."""
     name, _, rest = text.partition(":")
     settings = _settings(name, rest)
     tokens = prod(layout)
@@ -117,10 +123,12 @@ def named(text: str, layout: tuple[int, ...]) -> Pattern | Selected:
         return patterns.Documents(_documents(settings, tokens), settings.get("causal", "1") != "0")
     if name == "frame-decay":
         return patterns.FrameDecay(layout[0], tokens // layout[0])
+    if name == "sliding-tile":
+        return sliding_tile(layout, *(_sizes(settings.get(field, ""), field) for field in ("tile", "window")))
     if name in SELECTED:
         return selected(name, tokens, **{field: _number(name, field, value) for field, value in settings.items()})
     if name not in STATIC:
-        raise UnknownNameError("pattern", name, (*STATIC, "documents", "frame-decay", *SELECTED))
+        raise UnknownNameError("pattern", name, (*STATIC, "documents", "frame-decay", "sliding-tile", *SELECTED))
     build, fields = STATIC[name]
     if set(settings) != set(fields):
         given = f"got {', '.join(settings)}" if settings else "got none"
@@ -143,6 +151,13 @@ def _number(name: str, field: str, value: str) -> float:
     if not 0 <= number < 2**53:
         raise CascadeSimError(f"pattern {name}: {field}: {value}; give a number from 0 to 2^53")
     return int(number) if number.is_integer() else number
+
+
+def _sizes(text: str, field: str) -> tuple[int, ...]:
+    parts = text.split("x")
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise CascadeSimError(f"pattern sliding-tile: {field}: '{text}'; give sizes such as {field}=6x8x8")
+    return tuple(map(int, parts))
 
 
 def _documents(settings: Mapping[str, str], tokens: int) -> tuple[int, ...]:

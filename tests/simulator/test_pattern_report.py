@@ -45,6 +45,16 @@ def test_a_block_mask_of_a_program(tmp_path: Path, capsys: pytest.CaptureFixture
     assert found["modes"]["flat_union"]["max"] == 3
 
 
+def test_sliding_tiles_of_video(capsys: pytest.CaptureFixture[str]) -> None:
+    """STA on HunyuanVideo: 27 of 300 tiles of 384 tokens, 300 / 27 = 11.11."""
+    tiles = ("--q-tile", "6x8x8", "--kv-tile", "6x8x8")
+    arguments = ("gna", "--layout", "30x48x80", "--pattern", "sliding-tile:tile=6x8x8,window=3x3x3", *tiles)
+    assert exit_code(cascadesim, "cascadesim", [*arguments, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["flop_bound"] == found["modes"]["flat_union"]["worst_bound"] == pytest.approx(300 / 27)
+    assert found["block_sparse"] is True
+
+
 @pytest.mark.parametrize("pattern", ["sink-window:sinks=64,window=512", "global-window:window=256,globals=16",
                                      "strided:length=64", "fixed:length=64,columns=8", "halo:block=128,halo=32",
                                      "documents:lengths=1024+3072", "frame-decay", "moba:block=256", "nsa", "vsa"])
@@ -58,6 +68,7 @@ def test_every_pattern_prints_a_table(pattern: str, capsys: pytest.CaptureFixtur
     ("arguments", "message"),
     [
         (("--pattern", "mobba"), "did you mean 'moba'"),
+        (("--pattern", "sliding-tile:tile=64"), "window: ''; give sizes such as window=6x8x8"),
         (("--pattern", "moba:keep=3"), "no setting 'keep'"),
         (("--pattern", "sink-window:sinks=3"), "needs the fields sinks, window"),
         (("--pattern", "sink-window:sinks=3,window"), "give field=value"),
