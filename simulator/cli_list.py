@@ -71,9 +71,11 @@ def _workloads() -> Entries:
 
 def _cascades() -> Entries:
     from cascadesim.einsum_cascades.catalogue import cascade_names, find
+    from cascadesim.einsum_cascades.passes import pass_class
 
     cascades = [find(name) for name in cascade_names()]
-    return [(cascade.name, f"{', '.join(cascade.inputs)} -> {', '.join(cascade.outputs)}") for cascade in cascades]
+    return [(each.name, f"{pass_class(each)}, {', '.join(each.inputs)} -> {', '.join(each.outputs)}")
+            for each in cascades]
 
 
 _OWN: Mapping[str, Callable[[], Entries]] = {

@@ -72,7 +72,7 @@ def _table(columns: Sequence[str]) -> Table:
     for position, name in enumerate(columns):
         is_text = position in (0, len(columns) - 1)
         table.add_column(name, justify="left" if is_text else "right", header_style="dim",
-                         style="cyan" if position == 0 else None, no_wrap=True)
+                         style="cyan" if position == 0 else None, no_wrap=position < len(columns) - 1)
     return table
 
 
