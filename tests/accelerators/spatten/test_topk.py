@@ -1,0 +1,80 @@
+"""The top-k latency model: selections walked by hand, the published draws, the exact mean."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.accelerators.spatten.randomness import JavaRandom
+from cascadesim.accelerators.spatten.topk import (
+    ROUND_CYCLES,
+    drawn_cycles,
+    expected_cycles,
+    quick_select_cycles,
+)
+
+# TopKLatencyModel of mit-han-lab/spatten, one generator of seed 1: size, target, parallelism, cycles, in this order
+PUBLISHED = [
+    (746, 219, 64, 97), (50, 9, 16, 40), (284, 218, 64, 21), (94, 42, 16, 41), (378, 331, 2, 648),
+    (707, 444, 32, 120), (802, 647, 32, 162), (156, 30, 4, 72), (768, 360, 1, 3691), (818, 487, 32, 158),
+]  # fmt: skip
+
+
+def test_one_score_takes_one_round() -> None:
+    """One comparison and 3 cycles."""
+    assert quick_select_cycles([5], 0, 16, JavaRandom(1)) == 1 + ROUND_CYCLES
+
+
+def test_the_published_draws_in_their_order() -> None:
+    draw = JavaRandom(1)
+    assert [drawn_cycles(*row[:3], draw) for row in PUBLISHED] == [row[3] for row in PUBLISHED]
+
+
+def test_equal_scores_end_in_the_first_round() -> None:
+    """40 equal scores on 16 comparators: ceil(40 / 16) = 3 cycles and 3, whatever the pivot."""
+    assert quick_select_cycles([7] * 40, 11, 16, JavaRandom(3)) == 3 + ROUND_CYCLES
+
+
+def test_two_scores_on_average() -> None:
+    """Round of 2: 2 + 3 cycles on one comparator. Target 0 is the lower: half of the pivots are it (done), the other
+    half leave it alone (1 + 3). Mean 5 + 4 / 2."""
+    assert expected_cycles(2, 0, 1) == pytest.approx(7)
+
+
+def test_the_mean_is_that_of_all_pivot_orders() -> None:
+    """Pivots of 4 distinct scores are the first survivors of a random permutation: 24 equally likely walks."""
+
+    def walk(order: tuple[int, ...], target: int) -> int:
+        left, cycles = list(order), 0
+        while left:
+            cycles += len(left) + ROUND_CYCLES
+            pivot = left[0]
+            less = [score for score in left if score < pivot]
+            if len(less) == target:
+                break
+            left = less if len(less) > target else [score for score in left if score > pivot]
+            target -= 0 if left == less else len(less) + 1
+        return cycles
+
+    for target in range(4):
+        walks = [walk(order, target) for order in permutations(range(4))]
+        assert expected_cycles(4, target, 1) == pytest.approx(float(np.mean(walks)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 200), st.data(), st.integers(0, 1000))
+def test_more_comparators_never_take_longer(size: int, data: st.DataObject, seed: int) -> None:
+    target = data.draw(st.integers(0, size))
+    few, many = (drawn_cycles(size, target, width, JavaRandom(seed)) for width in (4, 16))
+    assert 1 + ROUND_CYCLES <= many <= few
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 100), st.data())
+def test_the_mean_grows_with_fewer_comparators(size: int, data: st.DataObject) -> None:
+    target = data.draw(st.integers(0, size))
+    assert expected_cycles(size, target, 16) <= expected_cycles(size, target, 1)
