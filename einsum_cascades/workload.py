@@ -141,6 +141,10 @@ class Workload(Spec):
             notes.append(f"{self.name}: {length:,} tokens exceed the model's context of {self.max_context:,}")
         if self.certainty.startswith("uncertain"):
             notes.append(f"{self.name}: its sizes are uncertain; source: {self.source}")
+        joined = [name for name, layer in self.layers.items() if layer.neighborhood is not None and layer.joint]
+        if joined:
+            rule = "tokens attend their neighborhood and all text, text attends everything"
+            notes.append(f"{self.name}: {', '.join(joined)}: {rule}")
         return (*notes, *(f"{self.name}: not modelled: {gap}" for gap in self.not_modelled))
 
     def sizes(self, layer: Layer) -> LayerSizes:

@@ -72,6 +72,7 @@ def test_flux_takes_a_neighborhood_by_setting(text: str) -> None:
     assert tokens.mask == ExtraKeys(neighborhood((256, 256), (80, 80)), 512)
     assert tokens.mask.attended_pairs(65536, 66048) == 65536 * (80 * 80 + 512)
     assert (text_queries.extent("p"), text_queries.mask) == (512, FULL)
+    assert any("double, single: tokens attend their neighborhood and all text" in note for note in flux.notes())
 
 
 def test_hunyuan_and_cosmos_take_one_too() -> None:

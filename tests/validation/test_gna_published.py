@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -143,6 +144,13 @@ def test_a_kernel_that_gave_a_constant_scores_nothing_in_a_users_file_either() -
     verdicts = judged(measured(HUNYUAN, flux))
     scored = {verdict.claim.fitted: verdict.errors.rows for verdict in verdicts if verdict.judged}
     assert scored == {False: 1, True: 1}
+
+
+def test_a_claim_that_would_score_calibration_is_refused() -> None:
+    careless = replace(GNA_MEASURED.claims[0], unless={})
+    table = own_data(GNA_MEASURED)
+    with pytest.raises(SpecError, match="declared as calibration, so 'kernel speedup over measured dense attention'"):
+        compare(replace(GNA_MEASURED, claims=(careless,)), table, "own", calibrations(GNA_MEASURED, table))
 
 
 def test_three_kernels_a_device_are_calibration_and_the_others_are_not() -> None:
