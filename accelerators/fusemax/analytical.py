@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cascadesim.accelerators.fusemax.linearform import LinearForm
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, place
 from cascadesim.accelerators.fusemax.residency import ceil_div, resident_tiles
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
@@ -86,29 +87,35 @@ class Estimates:
 
 def evaluate(points: Points, spec: FuseMaxSpec, cascade: Cascade) -> Estimates:
     """Every point on a design like `spec` (operations, word, ports, policy) of the sizes that the point gives."""
-    placement, arrays = place(cascade, spec), points.arrays()
+    placement = place(cascade, spec)
     check_policy(spec.binding.policy, placement)
+    return Estimates(*by_chunk(points, spec, placement, len(fields(Estimates)), ClosedForm.estimates))
+
+
+def by_chunk(
+    points: Points, spec: FuseMaxSpec, placement: Placement, rows: int,
+    quantities: Callable[[ClosedForm], tuple[Floats, ...]],
+) -> Floats:  # fmt: skip
+    """`rows` quantities of every point, one in each row."""
+    arrays = points.arrays()
 
     @cache
     def forms(key_tiles: int, P1: int, P2: int) -> WordForms:
         return word_forms(placement, key_tiles, P1, P2)
 
-    found = np.empty((len(fields(Estimates)), arrays["rows"].size))
+    found = np.empty((rows, arrays["rows"].size))
     for start in range(0, found.shape[1], _CHUNK):
         part = slice(start, start + _CHUNK)
-        chunk = _Chunk(spec, placement, forms, _part(arrays, part))
-        for row, values in zip(found, chunk.estimates(), strict=True):
+        given = {name: array[part].astype(np.float64) for name, array in arrays.items()}
+        chunk = ClosedForm(spec, placement, forms, given)
+        for row, values in zip(found, quantities(chunk), strict=True):
             row[part] = values
-    return Estimates(*found)
-
-
-def _part(arrays: Mapping[str, NDArray[np.generic]], part: slice) -> dict[str, Floats]:
-    return {name: array[part].astype(np.float64) for name, array in arrays.items()}
+    return found
 
 
 @dataclass(frozen=True)
-class _Chunk:
-    """The closed form for some points."""
+class ClosedForm:
+    """Every quantity of some points, one element per point."""
 
     spec: FuseMaxSpec
     placement: Placement
@@ -153,7 +160,7 @@ class _Chunk:
         given, word = self.given, self.spec.word_bytes
         cycles = {placed.name: self._cycles(placed) for placed in self.placement.einsums}
         busy = [_sum(cycles[placed.name] for placed in self.placement.on(unit)) for unit in (ARRAY_2D, ARRAY_1D)]
-        read, write, buffer = self._words()
+        read, write, buffer = self.words(lambda forms: (forms.dram_read, forms.dram_write, forms.buffer))
         moving = (read + write) * word / (given["bandwidth_bytes_per_s"] / given["clock_hz"])
         ports = buffer * word / given["row_bytes"] / self.spec.global_buffer.ports
         least = np.maximum(np.maximum(*busy), np.maximum(moving, ports))
@@ -161,8 +168,12 @@ class _Chunk:
             least = np.maximum(least, self._serial(cycles))
         shares = [self._useful(unit) / least for unit in (ARRAY_2D, ARRAY_1D)]
         found = (least, least / given["clock_hz"], read * word, write * word, *busy, ports, *shares)
-        fits = self.buffer_tiles >= 1
-        return (np.where(fits, self.P1, 0), *(np.where(fits, values, np.nan) for values in found))
+        return (np.where(self.fits, self.P1, 0), *(np.where(self.fits, values, np.nan) for values in found))
+
+    @cached_property
+    def fits(self) -> NDArray[np.bool_]:
+        """Whether the buffer holds a query tile."""
+        return self.buffer_tiles >= 1
 
     def _cycles(self, placed: Placed) -> Floats:
         """Busy cycles over the whole operation."""
@@ -184,28 +195,27 @@ class _Chunk:
     def _useful(self, unit: str) -> Floats:
         """Cycles of a unit, had all its lanes useful work."""
         lanes = self.given["rows"] * self.given["columns"] if unit == ARRAY_2D else self.given["lanes"]
-        return _sum(self._points(placed) * placed.op_cycles for placed in self.placement.on(unit)) / lanes
+        return _sum(self.points(placed) * placed.op_cycles for placed in self.placement.on(unit)) / lanes
 
-    def _points(self, placed: Placed) -> Floats:
+    def points(self, placed: Placed) -> Floats:
+        """Useful points of an Einsum, all of them where nothing is masked."""
         queries = self.given["instances"] * self.given["group"] * self.given["queries"]
         points = queries * _product(self.depths, placed.ranks)
         if self.placement.key_inner in placed.ranks:
             return points * self.given["keys"]
         return points * self.key_tiles if self.placement.key_outer in placed.ranks else points
 
-    def _words(self) -> tuple[Floats, Floats, Floats]:
-        """Words read from DRAM, written to DRAM, moved at the buffer: by pattern of loops of a single iteration."""
-        loops = (self.key_tiles, self.P1, self.P2)
-        single = np.stack([bound == 1 for bound in loops])
+    def words(self, chosen: Callable[[WordForms], tuple[LinearForm, ...]]) -> tuple[Floats, ...]:
+        """Words of the chosen forms, by pattern of loops of a single iteration."""
+        single = [bound == 1 for bound in (self.key_tiles, self.P1, self.P2)]
         pattern = single[0] + 2 * single[1] + 4 * single[2]
-        sizes = self.sizes
-        found = np.empty((3, pattern.size))
+        found: list[Floats] = []
         for code in np.unique(pattern).tolist():
-            forms = self.forms(*(1 if code & bit else 2 for bit in (1, 2, 4)))
-            here = pattern == code
-            for row, form in zip(found, (forms.dram_read, forms.dram_write, forms.buffer), strict=True):
-                np.copyto(row, form.evaluate(sizes), where=here)
-        return found[0], found[1], found[2]
+            forms = chosen(self.forms(*(1 if code & bit else 2 for bit in (1, 2, 4))))
+            found = found or [np.empty(pattern.size) for _ in forms]
+            for row, form in zip(found, forms, strict=True):
+                np.copyto(row, form.evaluate(self.sizes), where=pattern == code)
+        return tuple(found)
 
     @cached_property
     def sizes(self) -> Callable[[frozenset[str]], Floats]:

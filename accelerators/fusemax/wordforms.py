@@ -6,34 +6,53 @@ each such pattern. Knows no extents. Full attention only: projections of masked 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
 from cascadesim.accelerators.counting import Accesses, Size
-from cascadesim.accelerators.fusemax.actions import PHYSICAL, count
+from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, count
 from cascadesim.accelerators.fusemax.linearform import LinearForm
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles
-from cascadesim.accelerators.fusemax.nests import Nests, single_loops, with_single_loops
-from cascadesim.accelerators.fusemax.placement import DRAM, GLOBAL_BUFFER, Placement
+from cascadesim.accelerators.fusemax.nests import REGISTERS, REGISTERS_1D, Nests, single_loops, with_single_loops
+from cascadesim.accelerators.fusemax.placement import ARRAY_2D, DRAM, GLOBAL_BUFFER, Placement
 
 _SIDE = 2  # any size above 1 shows the same pattern
 
 
 @dataclass(frozen=True)
 class WordForms:
-    """Words read from DRAM, written to DRAM, and moved at the buffer."""
+    """Words read and written at each level; `registers_1d` also where the 2D array uses them."""
 
     dram_read: LinearForm
     dram_write: LinearForm
-    buffer: LinearForm
+    buffer_read: LinearForm
+    buffer_write: LinearForm
+    registers_2d_read: LinearForm
+    registers_2d_write: LinearForm
+    registers_1d_read: LinearForm
+    registers_1d_write: LinearForm
+
+    @property
+    def buffer(self) -> LinearForm:
+        return self.buffer_read + self.buffer_write
 
 
 def word_forms(placement: Placement, key_tiles: int, P1: int, P2: int) -> WordForms:
     """Of every operation whose three loops have a single iteration where these numbers are 1."""
     single = single_loops(key_tiles, P1, P2)
     counted = count(Nests(placement, _example(key_tiles, P1, P2), {"e": _SIDE, "f": _SIDE}, _symbols(single)), PHYSICAL)
-    dram, buffer = (sum((einsum.level(level) for einsum in counted), Accesses()) for level in (DRAM, GLOBAL_BUFFER))
-    return WordForms(_form(dram.reads), _form(dram.writes), _form(buffer.reads + buffer.writes))
+    on_2d = [einsum for einsum in counted if einsum.placed.unit == ARRAY_2D]
+    on_1d = [einsum for einsum in counted if einsum.placed.unit != ARRAY_2D]
+    levels = (
+        _level(counted, DRAM), _level(counted, GLOBAL_BUFFER), _level(on_2d, REGISTERS),
+        _level(on_1d, REGISTERS) + _level(on_2d, REGISTERS_1D),
+    )  # fmt: skip
+    return WordForms(*(_form(words) for level in levels for words in (level.reads, level.writes)))
+
+
+def _level(counted: Iterable[Counted], level: str) -> Accesses:
+    return sum((einsum.level(level) for einsum in counted), Accesses())
 
 
 def _symbols(single: frozenset[str]) -> Size:

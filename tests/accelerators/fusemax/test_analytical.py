@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.analytical import Points, evaluate
+from cascadesim.accelerators.fusemax.analytical_costs import area_um2, dynamic_energy_j
 from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
@@ -46,6 +47,13 @@ def test_two_lengths_at_once(design: Design) -> None:
     assert found.latency_s.tolist() == [12_288 * 154 / 940e6, 16 * 12_288 * 142 / 940e6]
     assert found.dram_bytes.tolist() == [2 * 4 * 768 * 1024 * 64, 2 * 4 * 768 * 4096 * 64]
     assert found.resident_tiles.tolist() == [4, 16]
+
+
+def test_areas_of_the_two_published_architectures(design: Design) -> None:
+    """FuseMax artifact's prices: 1.3030e9 um^2 for FuseMax, 1.3918e9 for the FLAT architecture (256 x 256)."""
+    for preset, area in (("fusemax", 1302951803.13124), ("fusemax-cascade", 1391818841.7587202)):
+        accelerator = design(preset)
+        assert area_um2(points(accelerator), accelerator.spec) == pytest.approx(area, rel=1e-9)
 
 
 SIDES = st.sampled_from([4, 8, 16])
@@ -92,6 +100,11 @@ def test_arrays_of_points_equal_the_scalar_plan(
         assert busy[0] == sum(activity.cycles for activity in own)
         useful = sum(activity.cycles * activity.occupancy for activity in own)
         assert used[0] == same(useful / phase.analytical_cycles)
+    assert plan.dynamic_energy_j is not None
+    made = points(accelerator, **sizes, group=group)
+    energy_j = dynamic_energy_j(made, accelerator.spec, ATTENTION_1PASS)
+    assert energy_j[0] == same(sum(plan.dynamic_energy_j.values()))
+    assert area_um2(made, accelerator.spec)[0] == same(sum(accelerator.area_um2().values()))
 
 
 def test_a_grid_is_evaluated_point_by_point_whatever_its_size(design: Design) -> None:
