@@ -101,6 +101,8 @@ def steps(text: str) -> tuple[int, int]:
 @click.option("--steps", type=steps, default="1/1", metavar="SPARSE/ALL", help="Denoising steps that use the pattern.")
 @click.option("--layers", type=whole(1, 2**20), default="1", metavar="N",
               help="Layers that have this pattern, beside those of --also.")
+@click.option("--permute-every", type=whole(1, 2**20), default="1", metavar="N", show_default=True,
+              help="Layers between one permutation of the tokens and the next, for times.")
 @click.option("--also", "also_texts", multiple=True, metavar="N:window=AxBxC[,…]",
               help="N further layers with another window, stride, dilation (several times).")
 @click.option("--recommend", is_flag=True, help="Also search strides, windows, dilations and tile shapes.")
@@ -128,6 +130,7 @@ def gna(
     attention_share: float | None,
     steps: tuple[int, int],
     layers: int,
+    permute_every: int,
     also_texts: tuple[str, ...],
     recommend: bool,
     format_: str,
@@ -144,8 +147,7 @@ def gna(
     if sum(given is not None for given in (window, pattern, block_mask)) != 1:
         raise click.UsageError("give one of --window, --pattern and --block-mask")
     if window is None:
-        if any((stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)):
-            raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
+        _only_a_window_has(stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)
         from cascadesim.simulator.pattern_report import pattern_answer
 
         _write(pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim), format_, output)
@@ -157,8 +159,14 @@ def gna(
     asked = neighborhood(layout, window, stride, dilation, causal)
     question = Question(asked, Tiles(query_tile, key_tile), extra_keys, "walk" if dead_tiles == "walk" else "skip")
     also = tuple(_also(text, question) for text in also_texts)
-    run = Run(device, heads, head_dim, batch, attention_share, *steps, layers, also)
+    run = Run(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
     _answer(question, run, recommend, format_, output, plot)
+
+
+def _only_a_window_has(*given: object) -> None:
+    """Options that patterns without a window do not take."""
+    if any(given):
+        raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
 
 
 def _also(text: str, question: Question) -> tuple[Question, int]:

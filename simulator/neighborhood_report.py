@@ -38,6 +38,7 @@ class Run:
     sparse_steps: int = 1
     steps: int = 1
     layers: int = 1
+    layers_per_permutation: int = 1
     also: tuple[tuple[Question, int], ...] = ()
 
     @property
@@ -51,7 +52,8 @@ class Run:
         """The times of a question, where a device is named."""
         if self.device is None:
             return None
-        return predict(question, device(self.device), self.heads, self.head_dim, self.batch)
+        return predict(question, device(self.device), self.heads, self.head_dim, self.batch,
+                       layers_per_permutation=self.layers_per_permutation)  # fmt: skip
 
 
 @dataclass(frozen=True)

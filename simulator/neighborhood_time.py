@@ -90,16 +90,21 @@ def device(name: str) -> Device:
 
 
 def predict(
-    question: Question, on: Device, heads: int = 24, head_dim: int = 128, batch: int = 1, element_bytes: int = 2
+    question: Question, on: Device, heads: int = 24, head_dim: int = 128, batch: int = 1, element_bytes: int = 2,
+    layers_per_permutation: int = 1,
 ) -> Prediction:
-    """One attention of `batch` x `heads` heads with the tiles of the question."""
+    """One attention of `batch` x `heads` heads with the tiles of the question.
+
+    `layers_per_permutation`: layers that work on tokens in tile order between one permutation and its inverse. They
+    must share tiles and dilation and treat tokens alike; positions in rotary embeddings are permuted once, too.
+    """
     permute_bytes = permuted_bytes(question, heads, head_dim, batch, element_bytes)
     pairs = question.pattern.tokens * (question.pattern.tokens + question.extra_keys)
     dense_flops = FLOPS_PER_PAIR * batch * heads * head_dim * pairs
     return Prediction(
         on.name,
         kernel_s(question, on, heads, head_dim, batch),
-        permute_bytes / on.copy_bytes_per_s if on.kernels.permutes else 0.0,
+        permute_bytes / on.copy_bytes_per_s / layers_per_permutation if on.kernels.permutes else 0.0,
         dense_flops / on.dense_flops_per_s,
     )
 

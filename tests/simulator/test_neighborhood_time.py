@@ -94,6 +94,12 @@ def test_permutation_moves_eight_times_the_tokens_where_nothing_is_padded() -> N
     assert permuted_bytes(line(256, 128), 1, 128, 1, 2) == 0
 
 
+def test_a_permutation_at_entry_and_exit_is_shared_by_all_layers() -> None:
+    each, shared = (predict(flux(16, (16, 16)), device("b200"), layers_per_permutation=n) for n in (1, 57))
+    assert shared.permute_s == each.permute_s / 57
+    assert shared.kernel_s == each.kernel_s
+
+
 def test_a_prediction_is_consistent() -> None:
     found = predict(flux(16, (16, 16)), device("b200"))
     assert found.total_s == found.kernel_s + found.permute_s
