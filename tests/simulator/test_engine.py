@@ -199,6 +199,21 @@ def test_unthrottled_loads_may_run_ahead_for_ever() -> None:
     assert schedule.simulated_tiles < 100
 
 
+def test_a_unit_that_will_have_to_wait_is_not_taken_to_be_free() -> None:
+    """C starts every 20 cycles; B waits for C of three tiles ago, but not in its first three tiles.
+
+    There B does one tile per cycle, and the state of the pipeline looks the same from tile to tile. C of tile k
+    ends at 20 k + 1, so B of tile 29 runs from 20 * 26 + 1 on.
+    """
+    tasks = (
+        Task("C", "v", (After("C", 20, same_column=True, streaming=True),), stage=2),
+        Task("B", "u", (After("C", tiles_back=3),), stage=3),
+    )
+    schedule = run(Program(tasks, ((1, 1),), (Repeat(30, (TileRun(0, 1),)),)))
+    assert schedule.cycles == 20 * 29 + 1
+    assert schedule.unit("u").last_finish == 20 * 26 + 2
+
+
 # against the plain interpreter ---------------------------------------------------------------------------
 
 
