@@ -21,6 +21,7 @@ class After:
     `latest`: of the latest tile, this one included, in which `task` is present (a value that a stretch of tiles
     shares). `streaming`: element k of this task needs element k of the other, so the two overlap:
     start >= start + lag and finish >= finish + lag.
+    At most one of `tiles_back`, `same_column`, `latest`.
     """
 
     task: str
