@@ -17,7 +17,8 @@ def test_the_worked_example_is_up_to_date(tmp_path: Path) -> None:
     found = re.search(r"```text\n\$ cascadesim gna (.*?--plot) \S+\n(.*?)```", text, re.DOTALL)
     assert found is not None
     arguments, shown = found.groups()
-    result = CliRunner(env={"COLUMNS": "80"}).invoke(gna, [*arguments.replace("\\\n", "").split(), str(tmp_path / "picture.png")])
+    given = [*arguments.replace("\\\n", "").split(), str(tmp_path / "picture.png")]
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(gna, given)
     assert result.exit_code == 0
     printed = [line.rstrip() for line in result.stdout.splitlines()]
     missing = [line for line in shown.splitlines() if line not in printed]
