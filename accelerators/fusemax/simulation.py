@@ -11,13 +11,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
 
-from cascadesim.accelerators.fusemax import pipeline as tasks_of
-from cascadesim.accelerators.fusemax.pipeline import KEYS, QUERIES, Pipeline, pipeline
+from cascadesim.accelerators.fusemax.pipeline import (
+    KEYS,
+    LOAD_KEYS,
+    LOAD_QUERIES,
+    PORTS,
+    QUERIES,
+    STORE,
+    Pipeline,
+    pipeline,
+)
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D
 from cascadesim.accelerators.fusemax.ports import TileRows
 from cascadesim.accelerators.fusemax.slots import Slots, key_slack, query_slack
 from cascadesim.accelerators.fusemax.tilestream import Kind, Row, TileStream
-from cascadesim.accelerators.fusemax.timing import Timing
+from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles
 from cascadesim.accelerators.program import Program, Queue, Repeat, TileRun
 
 _LONGEST_LEAD = 8  # epochs; assumed: more would only fill the buffer earlier
@@ -54,11 +62,10 @@ class Simulation:
 
     def _wanted_lead(self) -> int:
         """Enough epochs for what one tile may load and store."""
-        shape, rows = self.stream.tiles.shape, self.stream.tiles
-        most = Kind(rows.columns, min(rows.rows, shape.keys), rows.columns)
-        transfer = sum(self._transfers(most).values())
-        busiest = max(sum(self.cycles[p.name] for p in self.timing.placement.on(u)) for u in (ARRAY_2D, ARRAY_1D))
-        return min(_LONGEST_LEAD, 1 + ceil(transfer / busiest))
+        tiles, placement = self.stream.tiles, self.timing.placement
+        transfer = sum(self._transfers(Kind(tiles.columns, tiles.rows, tiles.columns)).values())
+        epoch = max(busy_cycles(placement, self.cycles, unit) for unit in (ARRAY_2D, ARRAY_1D))
+        return min(_LONGEST_LEAD, 1 + ceil(transfer / epoch))
 
     def _bubbles(self, chosen: Pipeline) -> tuple[int, int]:
         """Empty epochs that slots need: after each group of resident queries, after each row of keys."""
@@ -66,15 +73,15 @@ class Simulation:
             return 0, 0
         of_queries, of_keys = query_slack(self.stream, self.slots), key_slack(self.stream, self.slots)
         last_read = max(task.stage for task in chosen.tasks if KEYS in task.gives_back)
-        return max(0, chosen.stage(tasks_of.STORE) - of_queries), max(0, last_read + 1 - of_keys)
+        return max(0, chosen.stage(STORE) - of_queries), max(0, last_read + 1 - of_keys)
 
     def _transfers(self, kind: Kind) -> dict[str, int]:
         """Cycles of the DRAM channel for each task."""
         shape = self.stream.tiles.shape
         words = {
-            tasks_of.STORE: kind.finished_queries * shape.value_depth,
-            tasks_of.LOAD_QUERIES: kind.fetched_queries * shape.query_depth,
-            tasks_of.LOAD_KEYS: kind.fetched_keys * (shape.query_depth + shape.value_depth),
+            STORE: kind.finished_queries * shape.value_depth,
+            LOAD_QUERIES: kind.fetched_queries * shape.query_depth,
+            LOAD_KEYS: kind.fetched_keys * (shape.query_depth + shape.value_depth),
         }
         spec = self.timing.spec
         return {name: ceil(count * spec.word_bytes / spec.dram_bytes_per_cycle) for name, count in words.items()}
@@ -85,7 +92,7 @@ class Simulation:
             placed.name: self.cycles[placed.name] if outer in placed.ranks or kind.finished_queries else 0
             for placed in self.timing.placement.einsums
         }
-        return {**einsums, **self._transfers(kind), tasks_of.PORTS: self.rows.port_cycles(kind)}
+        return {**einsums, **self._transfers(kind), PORTS: self.rows.port_cycles(kind)}
 
     def program(self) -> Program:
         chosen, classes = self.pipeline, _Classes(self)
@@ -121,7 +128,7 @@ class _Classes:
         return self.numbers.setdefault(kind, len(self.numbers) + 1)
 
     def bubbles(self, epochs: int) -> tuple[TileRun, ...]:
-        return (TileRun(0, epochs, fresh=True),) if epochs > 0 else ()
+        return (TileRun(0, epochs),) if epochs > 0 else ()
 
     def table(self, names: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
         known = [self.simulation.class_cycles(kind) for kind in self.numbers]
