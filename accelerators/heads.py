@@ -21,7 +21,6 @@ class GatherDesign:
     count_multiple: int = 8
     head_dim: int = 64
     dram: str = "hbm2"  # name of a standard in `simulator.dram_standards`
-    index_seed: int = 1  # which keys are gathered: the score buffer's initial content
 
     @property
     def vectors_per_line(self) -> int:
@@ -51,8 +50,19 @@ class HeadRow:
 
 @dataclass(frozen=True)
 class HeadStream:
-    """Heads in order. `gap_cycles`: None sends them back to back, otherwise each (or each pair) runs alone."""
+    """Heads in order. `gap_cycles`: None sends them back to back, otherwise each (or each pair) runs alone.
+
+    `gathered`: numbers of the keys that every head gathers, in order, at least as many as the longest head has;
+    empty for consecutive keys.
+    """
 
     design: GatherDesign
     rows: tuple[HeadRow, ...]
     gap_cycles: int | None = None
+    gathered: tuple[int, ...] = ()
+
+    @property
+    def longest(self) -> int:
+        """Keys of the longest head, as they are fetched."""
+        multiple = self.design.count_multiple
+        return max(-(-row.keys // multiple) * multiple for row in self.rows)

@@ -41,6 +41,7 @@ BEHAVIOURAL = Layout(
             "heads_per_layer", "fetch_num_per_layer", "key_bit", "value_bit", "topk_per_layer", "cycles_per_layer",
             "cycles_total",
         )),
+        Column("part", str, required=False), *(Column(name, whole, required=False) for name in ("cycles", "undefined")),
     ),
     ("config_id",),
 )  # fmt: skip
@@ -49,6 +50,7 @@ TOPK = Layout(
         Column("kind", str), Column("order", whole_list), Column("size", count), Column("target", whole),
         Column("parallelism", count), Column("cycles", whole, required=False),
         Column("mean", not_negative, required=False), Column("std", not_negative, required=False),
+        Column("within", not_negative, required=False),
     ),
     ("kind", "order", "size", "target", "parallelism"),
 )  # fmt: skip

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from cascadesim.accelerators.counting import Operand, point_operations
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Access, Cascade, Einsum
 from cascadesim.einsum_cascades.operations import is_copy
+from cascadesim.einsum_cascades.passes import pass_class
 
 ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
 QUERY_RANK = "p"
@@ -67,6 +68,7 @@ class Placement:
         return found
 
 
+@cache
 def place(cascade: Cascade, spec: SpatialArray) -> Placement:
     """Raises CascadeSimError if the cascade does not run over key tiles in one pass, or an array lacks an operation."""
     outer, inner = _key_partition(cascade)
@@ -78,12 +80,15 @@ def place(cascade: Cascade, spec: SpatialArray) -> Placement:
 
 def _key_partition(cascade: Cascade) -> tuple[str, str]:
     """The iterative rank over key tiles and the rank of keys in a tile: of `K[m1*M0+m0]`, m1 and m0."""
+    found = pass_class(cascade)
     for index in (index for einsum in cascade.einsums for access in einsum.inputs for index in access.indices):
-        if len(index.terms) == 2 and index.terms[0][0] in cascade.iterative_ranks:
-            return index.terms[0][0], index.terms[1][0]
+        outer = [rank for rank in index.ranks if rank in cascade.iterative_ranks]
+        inner = [rank for rank in index.ranks if rank not in cascade.iterative_ranks]
+        if found == "1-pass" and len(outer) == len(inner) == 1:
+            return outer[0], inner[0]
     raise CascadeSimError(
-        f"fusemax keeps running values over tiles of keys and runs 1-pass attention cascades such as attention-1pass; "
-        f"{cascade.name} has no running value over key tiles (unfused and flat run 3-pass cascades)"
+        "fusemax runs attention cascades that make 1 pass over the keys with running values, such as attention-1pass; "
+        f"{cascade.name} is {found} (unfused and flat run 3-pass cascades)"
     )
 
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 from cascadesim.accelerators.spatten.randomness import JavaRandom
 
 
+def gathered_keys(keys: int, fetch_channels: int, largest_key: int, seed: int = 1) -> tuple[int, ...]:
+    """The first `keys` of them, and those that fill their last line."""
+    lines = index_lines(fetch_channels, largest_key, -(-keys // fetch_channels), seed)
+    return tuple(key for line in lines for key in line)
+
+
 def index_lines(fetch_channels: int, largest_key: int, lines: int, seed: int = 1) -> tuple[tuple[int, ...], ...]:
     """Line i: `fetch_channels` of the 2 x `fetch_channels` keys from i x `fetch_channels` on, shuffled and sorted.
 

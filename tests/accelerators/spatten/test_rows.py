@@ -47,19 +47,24 @@ def test_latencies_share_one_generator_in_row_order() -> None:
     draw = JavaRandom(1)
     rows = [replace(ROW, values=values) for values in (10, 80, 40)]  # drawn also where all values are kept
     assert [head.selection_cycles for head in head_rows(rows, EIGHTH, topk_parallelism=4)] == [
-        drawn_cycles(80, values, 4, draw) for values in (10, 80, 40)]
+        drawn_cycles(80, values, 4, draw) for values in (10, 80, 40)
+    ]
 
 
 def test_the_second_head_of_a_pair_draws_nothing() -> None:
     six, draw = replace(ROW, key_bits=6, value_bits=6), JavaRandom(1)
     assert [head.selection_cycles for head in head_rows([six, six, ROW], EIGHTH)] == [
-        drawn_cycles(80, 24, 16, draw), 0, drawn_cycles(80, 24, 16, draw)]
+        drawn_cycles(80, 24, 16, draw),
+        0,
+        drawn_cycles(80, 24, 16, draw),
+    ]
 
 
 def test_bits_that_the_format_lacks_are_refused() -> None:
     assert problem(replace(ROW, key_bits=5, value_bits=16)) == [
         "rows.csv: line 2: quant_key_bit 5: the design has 4, 6, 8 bits (10, 12 and -1 run as 8)",
-        "rows.csv: line 2: quant_value_bit 16: the design has 4, 6, 8 bits (10, 12 and -1 run as 8)"]
+        "rows.csv: line 2: quant_value_bit 16: the design has 4, 6, 8 bits (10, 12 and -1 run as 8)",
+    ]
 
 
 def test_as_traced_wide_bits_are_refused() -> None:
@@ -74,9 +79,11 @@ def test_six_bit_heads_come_in_pairs() -> None:
     assert problem(six, six, six) == ["rows.csv: line 2: a head with 6-bit keys is alone; they are fetched in pairs"]
     assert problem(six, ROW) == ["rows.csv: line 2: a head with 6-bit keys is alone; they are fetched in pairs"]
     assert problem(six, replace(six, values=23, line=3)) == [
-        "rows.csv: line 3: the second of two heads with 6-bit keys must have the keys, values and bits of the first"]
+        "rows.csv: line 3: the second of two heads with 6-bit keys must have the keys, values and bits of the first"
+    ]
     assert problem(replace(ROW, value_bits=6)) == [
-        "rows.csv: line 2: quant_value_bit 6 needs quant_key_bit 6: two heads share a fetch, got 8"]
+        "rows.csv: line 2: quant_value_bit 6 needs quant_key_bit 6: two heads share a fetch, got 8"
+    ]
 
 
 def test_a_head_larger_than_the_buffer_never_starts() -> None:
@@ -92,7 +99,8 @@ def test_a_head_larger_than_the_buffer_never_starts() -> None:
 def test_other_head_sizes_and_several_queries_are_refused() -> None:
     assert problem(replace(ROW, head_dim=32, queries=4)) == [
         "rows.csv: line 2: embedding_length_D 32: the design multiplies heads of 64",
-        "rows.csv: line 2: queries 4: the design takes one query a row"]
+        "rows.csv: line 2: queries 4: the design takes one query a row",
+    ]
 
 
 @given(st.integers(1, 2048), st.sampled_from((4, 6, 8)), st.sampled_from((EIGHTH, FULL)))
@@ -100,8 +108,11 @@ def test_buffer_lines_are_even_and_hold_the_vectors(vectors: int, bits: int, des
     lines = buffer_lines(vectors, bits, design)
     heads = 2 if bits == 6 else 1
     assert lines % (2 * heads) == 0
-    assert heads * vectors <= lines * design.vectors_per_line < heads * (vectors + design.count_multiple
-                                                                         + 2 * design.vectors_per_line)
+    assert (
+        heads * vectors
+        <= lines * design.vectors_per_line
+        < heads * (vectors + design.count_multiple + 2 * design.vectors_per_line)
+    )
 
 
 @given(st.integers(0, 300))
