@@ -7,11 +7,12 @@ a row, in the order of the whole workload. Counts stay as traced; the design rou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from cascadesim.accelerators.heads import GatherDesign, HeadRow
+from cascadesim.accelerators.heads import GatherDesign, HeadRow, HeadStream
 from cascadesim.accelerators.spatten.randomness import JavaRandom
+from cascadesim.accelerators.spatten.score_buffer import gathered_keys
 from cascadesim.accelerators.spatten.topk import drawn_cycles
 from cascadesim.einsum_cascades.errors import UnknownNameError
 from cascadesim.einsum_cascades.pruning_trace import TracedHead, raise_all
@@ -27,6 +28,11 @@ class Bits:
     key: int | None
     value: int | None
     low: bool
+
+    @property
+    def paired(self) -> bool:
+        """Two heads of 6 bits share a fetch."""
+        return 6 in (self.key, self.value)
 
 
 def harness_bits(row: TracedHead) -> Bits:
@@ -70,6 +76,18 @@ def head_rows(
     )
 
 
+def head_stream(
+    trace: Sequence[TracedHead],
+    design: GatherDesign,
+    topk_parallelism: int = 16,
+    bits: str = "harness",
+    source: str = "trace",
+) -> HeadStream:
+    """The heads of a whole workload back to back, with the keys that the harness gathers."""
+    stream = HeadStream(design, head_rows(trace, design, topk_parallelism, bits, source))
+    return replace(stream, gathered=gathered_keys(stream.longest, design.fetch_channels, design.largest_keys))
+
+
 def selection_cycles(
     trace: Sequence[TracedHead], fetched: Sequence[Bits], topk_parallelism: int, seed: int = 1
 ) -> list[int]:
@@ -86,7 +104,8 @@ def _seconds(fetched: Sequence[Bits]) -> list[bool]:
     """Which heads are the second of a 6-bit pair."""
     found: list[bool] = []
     for own in fetched:
-        found.append(own.key == 6 and bool(found) and fetched[len(found) - 1].key == 6 and not found[-1])
+        before = fetched[len(found) - 1] if found else own
+        found.append(own.paired and before.paired and bool(found) and not found[-1])
     return found
 
 
@@ -101,8 +120,6 @@ def _problems(row: TracedHead, own: Bits, design: GatherDesign) -> Iterator[str]
         if stored not in STORED_BITS:
             shown = -1 if given is None else given
             yield f"{name} {shown}: the design has {', '.join(map(str, STORED_BITS))} bits (10, 12 and -1 run as 8)"
-    if own.value == 6 and own.key != 6:
-        yield f"quant_value_bit 6 needs quant_key_bit 6: two heads share a fetch, got {own.key}"
     if row.head_dim != design.head_dim:
         yield f"embedding_length_D {row.head_dim}: the design multiplies heads of {design.head_dim}"
     if row.queries != 1:
@@ -128,14 +145,14 @@ def _unpaired(trace: Sequence[TracedHead], fetched: Sequence[Bits]) -> Iterator[
     """6-bit heads come two by two with the same counts."""
     second = _seconds(fetched)
     for number, (row, own) in enumerate(zip(trace, fetched, strict=True)):
-        if own.key != 6 or second[number]:
+        if not own.paired or second[number]:
             continue
-        if number + 1 == len(trace) or fetched[number + 1].key != 6:
-            yield f"{_place(row, number)}: a head with 6-bit keys is alone; they are fetched in pairs"
+        if number + 1 == len(trace) or not fetched[number + 1].paired:
+            yield f"{_place(row, number)}: a head with 6-bit keys or values is alone; they are fetched in pairs"
         elif _shape(trace[number + 1], fetched[number + 1]) != _shape(row, own):
-            yield (f"{_place(trace[number + 1], number + 1)}: the second of two heads with 6-bit keys must have the "
-                   f"keys, values and bits of the first")
+            yield (f"{_place(trace[number + 1], number + 1)}: the second of two 6-bit heads must have the keys, values "
+                   f"and bits of the first")
 
 
-def _shape(row: TracedHead, own: Bits) -> tuple[int, int, int | None]:
-    return row.keys, row.values, own.value
+def _shape(row: TracedHead, own: Bits) -> tuple[int, int, int | None, int | None]:
+    return row.keys, row.values, own.key, own.value

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.heads import GatherDesign, HeadRow
 from cascadesim.accelerators.spatten.randomness import JavaRandom
-from cascadesim.accelerators.spatten.rows import buffer_lines, head_rows
+from cascadesim.accelerators.spatten.rows import buffer_lines, head_rows, head_stream
 from cascadesim.accelerators.spatten.topk import drawn_cycles
 from cascadesim.einsum_cascades.errors import SpecError, UnknownNameError
 from cascadesim.einsum_cascades.pruning_trace import TracedHead
@@ -75,15 +75,18 @@ def test_as_traced_wide_bits_are_refused() -> None:
 
 
 def test_six_bit_heads_come_in_pairs() -> None:
-    six = replace(ROW, key_bits=6, value_bits=8)
-    assert problem(six, six, six) == ["rows.csv: line 2: a head with 6-bit keys is alone; they are fetched in pairs"]
-    assert problem(six, ROW) == ["rows.csv: line 2: a head with 6-bit keys is alone; they are fetched in pairs"]
-    assert problem(six, replace(six, values=23, line=3)) == [
-        "rows.csv: line 3: the second of two heads with 6-bit keys must have the keys, values and bits of the first"
-    ]
-    assert problem(replace(ROW, value_bits=6)) == [
-        "rows.csv: line 2: quant_value_bit 6 needs quant_key_bit 6: two heads share a fetch, got 8"
-    ]
+    alone = "rows.csv: line 2: a head with 6-bit keys or values is alone; they are fetched in pairs"
+    other = "rows.csv: line 3: the second of two 6-bit heads must have the keys, values and bits of the first"
+    six, six_values = replace(ROW, key_bits=6), replace(ROW, value_bits=6)
+    assert problem(six, six, six) == problem(six, ROW) == problem(six_values) == [alone]
+    assert problem(six, replace(six, values=23, line=3)) == problem(six, replace(six_values, line=3)) == [other]
+    assert len(head_rows([six, six, six_values, six_values], EIGHTH)) == 4
+
+
+def test_a_stream_gathers_as_many_keys_as_its_longest_head_has() -> None:
+    stream = head_stream([ROW, replace(ROW, keys=90)], EIGHTH)
+    assert len(stream.rows) == 2
+    assert len(stream.gathered) == 96  # 90 in multiples of 8, and of the 4 fetch channels
 
 
 def test_a_head_larger_than_the_buffer_never_starts() -> None:
