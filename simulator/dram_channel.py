@@ -7,19 +7,17 @@ notes when the next ones may follow, so a cycle before `WAKE` costs a comparison
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.simulator.compilation import compiled
 from cascadesim.simulator.dram_standards import DramStandard
 
 Integers = NDArray[np.int64]
 Channels: TypeAlias = Integers  # [channel, field]: state of several equal channels, one row each
-Function = TypeVar("Function", bound=Callable[..., object])
 
 PAST, NEVER = -(1 << 40), 1 << 60
 READING, ACTIVE = 0, 1  # lengths of the two lists: requests in order of arrival, and of activation
@@ -36,11 +34,6 @@ ROW, RD, PRE, ACT, WANTED = 0, 1, 2, 3, 4  # of 8 words of a bank: open row or -
 LATEST = 4  # of 8 words of a pseudo-channel: its four latest activates, oldest first
 NUMBER, BANK, ROW_WANTED, ARRIVAL = 0, 1, 2, 3  # of 4 words of a request
 LIST_WORDS, WORDS = 4 * MOST_REQUESTS, LISTS + 2 * 4 * MOST_REQUESTS
-
-
-def compiled(function: Function) -> Function:
-    result: Function = numba.njit(cache=True, error_model="numpy")(function)  # type: ignore[assignment, unused-ignore]
-    return result
 
 
 def channels(standard: DramStandard, number: int) -> Channels:
@@ -117,16 +110,6 @@ def tick(channels: Channels, channel: int) -> None:
     channels[channel, NOW] = now
     if now >= channels[channel, WAKE]:
         _work(channels, channel, now)
-
-
-@compiled
-def skip(channels: Channels, channel: int, cycles: int) -> None:
-    """As many ticks, without a push or a pop between them."""
-    end = channels[channel, NOW] + cycles
-    while max(channels[channel, WAKE], channels[channel, NOW] + 1) <= end:
-        channels[channel, NOW] = max(channels[channel, WAKE], channels[channel, NOW] + 1)
-        _work(channels, channel, channels[channel, NOW])
-    channels[channel, NOW] = end
 
 
 @compiled

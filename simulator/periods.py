@@ -11,17 +11,14 @@ faster unit and nobody has waited for a slower one during the period (`lasting`)
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import sha256
-from pathlib import Path
 
 from cascadesim.simulator import machine as at
 from cascadesim.simulator import stepping
+from cascadesim.simulator.compilation import compiled, compiled_entry, version_of
 from cascadesim.simulator.machine import ABSENT, PENDING, Ints, Machine
 from cascadesim.simulator.stepping import (
     DEADLOCK,
     DONE,
-    compiled,
-    compiled_entry,
     fill_window,
     int64,
     push,
@@ -361,9 +358,4 @@ def _entry_point(version: int) -> Callable[[Machine], int]:
     return compiled_entry(simulate)
 
 
-def _version() -> int:
-    files = (__file__, stepping.__file__, at.__file__)
-    return int.from_bytes(sha256(b"".join(Path(file).read_bytes() for file in files)).digest()[:7])
-
-
-simulate = _entry_point(_version())
+simulate = _entry_point(version_of(__file__, stepping, at))

@@ -10,41 +10,17 @@ stream (`periods`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import cast
 
-import numba
 import numpy as np
 
 from cascadesim.simulator import machine as at
+from cascadesim.simulator.compilation import compiled
 from cascadesim.simulator.machine import ABSENT, PENDING, Machine
-
-Function = TypeVar("Function", bound=Callable[..., object])
 
 DONE, RING_FULL, DEADLOCK, GIVEN_UNTAKEN = range(4)
 NEVER = 2**61
 int64 = cast(Callable[[int], int], np.int64)  # unlike a literal, no reason to compile what it is passed to again
-
-
-def compiled(function: Function) -> Function:
-    """For compiled callers only.
-
-    Without reference counts: the engine allocates nothing, and they would make each call 20 times longer.
-    """
-    result: Function = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_options())(function)
-    return result
-
-
-def compiled_entry(function: Function) -> Function:
-    """Callable from Python; kept on disk beside this file or in the user's cache, where either can be written."""
-    try:
-        result: Function = numba.njit(cache=True, **_options())(function)
-    except RuntimeError:  # nowhere to keep it: compiled again in each process
-        result = numba.njit(**_options())(function)
-    return result
-
-
-def _options() -> dict[str, Any]:
-    return {"error_model": "numpy", "_nrt": False}
 
 
 @compiled

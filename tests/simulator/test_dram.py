@@ -92,21 +92,6 @@ def test_bad_streams_are_refused() -> None:
         standard("lpdr5")
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, 1 << 16), min_size=1, max_size=16), st.integers(0, 200))
-def test_skipping_cycles_equals_ticking_through_them(blocks: list[int], cycles: int) -> None:
-    from cascadesim.simulator.dram_channel import channels, push, skip, tick
-
-    slow, fast = channels(HBM2, 2), channels(HBM2, 2)
-    for number, block in enumerate(blocks):
-        assert push(slow, 1, number, 32 * block)
-        assert push(fast, 1, number, 32 * block)
-    for _ in range(cycles):
-        tick(slow, 1)
-    skip(fast, 1, cycles)
-    assert np.array_equal(slow, fast)
-
-
 def test_a_refresh_closes_all_rows_and_holds_up_the_channel() -> None:
     """One read a row, pushed at once; a refresh every 100 cycles for 50 halves what remains of the time."""
     refreshed = replace(HBM2, refresh_interval=100, refresh_cycles=50)

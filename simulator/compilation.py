@@ -1,0 +1,46 @@
+"""How loops over time are compiled: inner functions without reference counts, entries kept on disk between processes.
+
+Numba counts references at every call that passes arrays, which would make calls of these small functions 20 times
+longer; nothing compiled here allocates, so the counts are left out. Its cache looks at the file of an entry only, so
+an entry closes over a number that changes with every file it is compiled from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def compiled(function: Function) -> Function:
+    """For compiled callers only."""
+    result: Function = numba.njit(**_options(), **_WITHOUT_WRAPPERS)(function)
+    return result
+
+
+def compiled_entry(function: Function) -> Function:
+    """Callable from Python; kept on disk beside its file or in the user's cache, where either can be written."""
+    try:
+        result: Function = numba.njit(cache=True, **_options())(function)
+    except RuntimeError:  # nowhere to keep it: compiled again in each process
+        result = numba.njit(**_options())(function)
+    return result
+
+
+def version_of(*sources: str | ModuleType) -> int:
+    """A number that differs whenever one of the files or modules does."""
+    files = (source if isinstance(source, str) else str(source.__file__) for source in sources)
+    return int.from_bytes(sha256(b"".join(Path(file).read_bytes() for file in files)).digest()[:7])
+
+
+_WITHOUT_WRAPPERS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+def _options() -> dict[str, Any]:
+    return {"error_model": "numpy", "_nrt": False}

@@ -1,0 +1,257 @@
+"""The matrix fetcher, cycle by cycle: lines of addresses in, responses of whole buffer lines out. Compiled.
+
+Address lines pass an arbiter (locked for a whole job), are split into transactions, one per fetch channel; each fetch
+channel asks DRAM in order and gets answers in order; a beat is formed when all have one, and regrouped into responses.
+SpAtten RTL, stages D and J of its description.
+"""
+
+# an element of an array is Any:
+# mypy: disable-error-code="no-any-return"
+from __future__ import annotations
+
+from cascadesim.simulator.compilation import compiled
+from cascadesim.simulator.dram_channel import pop, push, tick
+from cascadesim.simulator.heads_queue import drop, filled, first, put
+from cascadesim.simulator.heads_state import (
+    ADDRESSES,
+    BASE,
+    BEATS,
+    BITS,
+    CHANNEL_BITS,
+    CHANNELS,
+    COLLECTED_LINES,
+    CONSUMED,
+    DATA,
+    FETCH_CHANNELS,
+    GROUP_BITS,
+    GROUPS,
+    HEAD,
+    JOB,
+    JOB_LINE,
+    KEY,
+    KEY_WRITE,
+    KIND,
+    LAST_KIND,
+    LOW,
+    ORDERS,
+    OWNERS,
+    REALIGN_BITS,
+    RESPONSES,
+    SLOTS,
+    SUB_LINE,
+    TAKEN_BEATS,
+    TIME,
+    TOTAL_READS,
+    TRANSACTIONS,
+    VALID,
+    VALUE,
+    VALUE_WRITE,
+    VECTORS,
+    Pipeline,
+)
+
+FIFO_CYCLES = 2  # a FIFO of more than one place: pushed at t, popped at t + 2
+ORDER_CYCLES = 3  # a register, then a FIFO
+SPLIT_CYCLES = 2  # prepare and split, a register each
+BEAT_CYCLES = 2  # a register, then the realigner
+RESPONSE_CYCLES = 2  # a register, then the conversion of bit widths
+TRANSACTION_BITS = 256
+TRANSACTION_BYTES = 32
+
+
+@compiled
+def returns(p: Pipeline) -> None:
+    """Each fetch channel takes one answer, from the lowest DRAM channel that has one for it, or a slot of padding."""
+    now, fetch = p.now[TIME], p.fetch
+    for lane in range(p.sizes[FETCH_CHANNELS]):
+        place = fetch.order_ends[lane, 0]
+        if fetch.order_ends[lane, 1] == 0 or fetch.order[lane, place, 1] > now or fetch.data_ends[lane, 1] == DATA:
+            continue
+        if fetch.order[lane, place, 0] or _take(p, lane):
+            fetch.order_ends[lane, 0] = (place + 1) % (2 * ORDERS)
+            fetch.order_ends[lane, 1] -= 1
+            fetch.data[lane, (fetch.data_ends[lane, 0] + fetch.data_ends[lane, 1]) % DATA] = now
+            fetch.data_ends[lane, 1] += 1
+
+
+@compiled
+def _take(p: Pipeline, lane: int) -> bool:
+    """Answers are paired with requests in the order of the requests, whatever order DRAM served them in."""
+    fetch = p.fetch
+    for channel in range(p.sizes[CHANNELS]):
+        waits = 0 <= fetch.output[channel] <= p.now[TIME]
+        if waits and fetch.owner[channel, fetch.asked[channel, 1] % OWNERS] == lane:
+            fetch.output[channel] = -1
+            fetch.asked[channel, 1] += 1
+            return True
+    return False
+
+
+@compiled
+def regroup(p: Pipeline) -> None:
+    """Beats that have arrived become responses, one group of bits a cycle; groups beyond the last are padding."""
+    if filled(p.granted) == p.now[CONSUMED]:
+        return
+    job = p.granted.entries[p.now[CONSUMED], 0]
+    while filled(p.beats) and first(p.beats, 0) <= p.now[TIME]:
+        p.now[BITS] += TRANSACTION_BITS * p.sizes[FETCH_CHANNELS]
+        drop(p.beats)
+    if p.now[BITS] >= p.jobs[job, GROUP_BITS]:
+        p.now[BITS] -= p.jobs[job, GROUP_BITS]
+        if p.now[GROUPS] < p.jobs[job, RESPONSES]:
+            _respond(p, job, p.now[GROUPS])
+        p.now[GROUPS] += 1
+    ended = p.now[TAKEN_BEATS] == p.jobs[job, BEATS] and filled(p.beats) == 0
+    if ended and p.now[BITS] < p.jobs[job, GROUP_BITS] and p.now[GROUPS] >= p.jobs[job, RESPONSES]:
+        p.now[CONSUMED] += 1
+        p.now[TAKEN_BEATS] = p.now[BITS] = p.now[GROUPS] = 0
+
+
+@compiled
+def _respond(p: Pipeline, job: int, number: int) -> None:
+    """A response is written into its buffer: one a cycle, both heads of a pair side by side, the second one later."""
+    slot, kind, moment = p.jobs[job, HEAD] % SLOTS, p.jobs[job, KIND], p.now[TIME] + RESPONSE_CYCLES
+    write = VALUE_WRITE if kind == VALUE else KEY_WRITE
+    moment = max(moment, p.now[write])
+    p.now[write] = moment + 1
+    if kind == KEY:
+        p.key[slot, number] = moment
+    elif kind == LOW:
+        p.low[slot, number] = moment
+    else:
+        p.value[slot, number] = moment
+
+
+@compiled
+def beat(p: Pipeline) -> None:
+    """All fetch channels have data: one beat moves on, if the realigner has room for it."""
+    if filled(p.granted) == p.now[CONSUMED]:
+        return
+    fetch, lanes = p.fetch, p.sizes[FETCH_CHANNELS]
+    if p.now[TAKEN_BEATS] == p.jobs[p.granted.entries[p.now[CONSUMED], 0], BEATS]:
+        return
+    bits = TRANSACTION_BITS * lanes
+    if p.now[BITS] + bits * (filled(p.beats) + 1) > p.sizes[REALIGN_BITS]:
+        return
+    for lane in range(lanes):
+        arrived = fetch.data[lane, fetch.data_ends[lane, 0]] + FIFO_CYCLES
+        if fetch.data_ends[lane, 1] == 0 or arrived > p.now[TIME]:
+            return
+    for lane in range(lanes):
+        fetch.data_ends[lane, 0] = (fetch.data_ends[lane, 0] + 1) % DATA
+        fetch.data_ends[lane, 1] -= 1
+    put(p.beats, p.now[TIME] + BEAT_CYCLES)
+    p.now[TAKEN_BEATS] += 1
+
+
+@compiled
+def memory(p: Pipeline) -> None:
+    """Crossbar and DRAM: per channel one request in (of the lowest fetch channel), one finished read out, one tick."""
+    fetch = p.fetch
+    for channel in range(p.sizes[CHANNELS]):
+        if fetch.blocked[channel] < 0:
+            _ask(p, channel)
+        if fetch.blocked[channel] >= 0 and push(p.dram, channel, fetch.asked[channel, 0], fetch.blocked[channel]):
+            fetch.blocked[channel] = -1
+        if fetch.output[channel] < 0 and pop(p.dram, channel) >= 0:
+            fetch.output[channel] = p.now[TIME] + 1
+        tick(p.dram, channel)
+
+
+@compiled
+def _ask(p: Pipeline, channel: int) -> None:
+    fetch = p.fetch
+    for lane in range(p.sizes[FETCH_CHANNELS]):
+        address = fetch.request[lane, 0]
+        if address < 0 or fetch.request[lane, 1] > p.now[TIME]:
+            continue
+        if (address >> 5) & (p.sizes[CHANNELS] - 1) == channel:
+            fetch.request[lane, 0] = -1
+            fetch.blocked[channel] = (address >> (5 + p.sizes[CHANNEL_BITS])) << 5
+            fetch.owner[channel, fetch.asked[channel, 0] % OWNERS] = lane
+            fetch.asked[channel, 0] += 1
+            p.now[TOTAL_READS] += 1
+            return
+
+
+@compiled
+def load(p: Pipeline) -> None:
+    """Each fetch channel turns its next address into a request and an entry of its order; padding asks for nothing."""
+    now, fetch = p.now[TIME], p.fetch
+    for lane in range(p.sizes[FETCH_CHANNELS]):
+        place = fetch.address_ends[lane, 0]
+        waits = fetch.address_ends[lane, 1] > 0 and fetch.address[lane, place, 1] + FIFO_CYCLES <= now
+        if not waits or fetch.order_ends[lane, 1] > ORDERS:
+            continue
+        address = fetch.address[lane, place, 0]
+        if address >= 0 and fetch.request[lane, 0] >= 0:
+            continue
+        if address >= 0:
+            fetch.request[lane, 0], fetch.request[lane, 1] = address, now + 1
+        last = (fetch.order_ends[lane, 0] + fetch.order_ends[lane, 1]) % (2 * ORDERS)
+        fetch.order[lane, last, 0], fetch.order[lane, last, 1] = address < 0, now + ORDER_CYCLES
+        fetch.order_ends[lane, 1] += 1
+        fetch.address_ends[lane, 0] = (place + 1) % ADDRESSES
+        fetch.address_ends[lane, 1] -= 1
+
+
+@compiled
+def split(p: Pipeline) -> None:
+    """A line of vectors becomes one row of transactions a cycle, when every fetch channel has room for its own."""
+    fetch, lanes = p.fetch, p.sizes[FETCH_CHANNELS]
+    if filled(p.splitting) == 0 or first(p.splitting, 2) + SPLIT_CYCLES > p.now[TIME]:
+        return
+    for lane in range(lanes):
+        if fetch.address_ends[lane, 1] == ADDRESSES:
+            return
+    job, line, each = first(p.splitting, 0), first(p.splitting, 1), p.jobs[first(p.splitting, 0), TRANSACTIONS]
+    valid = min(lanes, p.jobs[job, VECTORS] - line * lanes)
+    for lane in range(lanes):
+        vector, part = divmod(lane + p.now[SUB_LINE] * lanes, each)
+        address = -1
+        if vector < valid:
+            address = p.jobs[job, BASE] + TRANSACTION_BYTES * (p.gathered[line * lanes + vector] * each + part)
+        last = (fetch.address_ends[lane, 0] + fetch.address_ends[lane, 1]) % ADDRESSES
+        fetch.address[lane, last, 0], fetch.address[lane, last, 1] = address, p.now[TIME]
+        fetch.address_ends[lane, 1] += 1
+    p.now[SUB_LINE] += 1
+    if p.now[SUB_LINE] == each:
+        p.now[SUB_LINE] = 0
+        drop(p.splitting)
+
+
+@compiled
+def arbitrate(p: Pipeline) -> None:
+    """Keys and values take turns at the fetcher, a whole job at a time; a line passes when it is complete."""
+    if p.now[JOB] < 0:
+        _grant(p)
+    job, line = p.now[JOB], p.now[JOB_LINE]
+    if job < 0 or filled(p.splitting) == 2 or not _complete(p, job, line):
+        return
+    put(p.splitting, job, line, p.now[TIME])
+    if p.jobs[job, KIND] == VALUE:
+        p.now[COLLECTED_LINES] -= 1
+    p.now[JOB_LINE] += 1
+    if p.now[JOB_LINE] * p.sizes[FETCH_CHANNELS] >= p.jobs[job, VECTORS]:
+        p.now[JOB] = -1
+
+
+@compiled
+def _grant(p: Pipeline) -> None:
+    keys = filled(p.key_jobs) > 0 and _complete(p, first(p.key_jobs, 0), 0)
+    values = filled(p.value_jobs) > 0 and _complete(p, first(p.value_jobs, 0), 0)
+    queue = p.key_jobs if keys and (not values or p.now[LAST_KIND] == VALUE) else p.value_jobs
+    if keys or values:
+        p.now[JOB], p.now[JOB_LINE] = first(queue, 0), 0
+        p.now[LAST_KIND] = p.jobs[p.now[JOB], KIND]
+        put(p.granted, p.now[JOB])
+        drop(queue)
+
+
+@compiled
+def _complete(p: Pipeline, job: int, line: int) -> bool:
+    """Keys are read from the score buffer, a line a cycle; lines of values are collected from probabilities."""
+    if p.jobs[job, KIND] != VALUE:
+        return bool(p.jobs[job, VALID] + line <= p.now[TIME])
+    slot = p.jobs[job, HEAD] % SLOTS
+    return bool(line < p.value_line_count[slot] and p.value_lines[slot, line] <= p.now[TIME])

@@ -1,0 +1,55 @@
+"""The loop over cycles of a stream of heads, compiled: every stage once a cycle, the last ones first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from cascadesim.simulator import (
+    dram_channel,
+    heads_back,
+    heads_fetch,
+    heads_front,
+    heads_queue,
+    heads_state,
+)
+from cascadesim.simulator.compilation import compiled_entry, version_of
+from cascadesim.simulator.heads_back import multiply, select, stream
+from cascadesim.simulator.heads_fetch import arbitrate, beat, load, memory, regroup, returns, split
+from cascadesim.simulator.heads_front import accept, fork, read, report
+from cascadesim.simulator.heads_state import DONE_HEADS, TIME, Pipeline
+
+Loop: TypeAlias = Callable[[Pipeline, int], bool]
+
+
+def _entry_point(version: int) -> Loop:
+    """Until every head has its result; False where that takes more than `longest` cycles."""
+
+    def run(p: Pipeline, longest: int) -> bool:
+        p.now[TIME] += 0 * version
+        while p.now[DONE_HEADS] < len(p.heads):
+            if p.now[TIME] >= longest:
+                return False
+            returns(p)
+            regroup(p)
+            beat(p)
+            memory(p)
+            load(p)
+            split(p)
+            arbitrate(p)
+            multiply(p)
+            select(p)
+            stream(p)
+            report(p)
+            read(p)
+            fork(p)
+            accept(p)
+            p.now[TIME] += 1
+        return True
+
+    return compiled_entry(run)
+
+
+run = _entry_point(
+    version_of(__file__, dram_channel, heads_back, heads_fetch, heads_front, heads_queue, heads_state)
+)
