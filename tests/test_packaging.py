@@ -60,7 +60,7 @@ def test_the_wheel_holds_code_and_data_under_one_name(wheel: Path) -> None:
     assert {entry.split("/")[0] for entry in names} == {"cascadesim", "cascadesim-0.1.0.dist-info"}
     expected = [
         path.relative_to(ROOT)
-        for folder in FOLDERS
+        for folder in (*FOLDERS, "examples")
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and path.suffix in {".py", ".yaml", ".csv", ".json", ".cascade", ".typed"}
     ]
