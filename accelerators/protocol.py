@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from cascadesim.accelerators.heads import HeadStream
 from cascadesim.accelerators.program import Program
 from cascadesim.einsum_cascades.operation import Operation
 
@@ -61,7 +62,8 @@ class Phase:
     activities: tuple[EinsumActivity, ...]
     traffic: Traffic
     analytical_cycles: float  # lower bound of the cycle level under physical accounting
-    program: Callable[[], Program] | None = None  # None: this accounting has no cycle-level form
+    program: Callable[[], Program] | None = None
+    heads: Callable[[], HeadStream] | None = None  # in place of a program; neither: no cycle-level form
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +114,10 @@ class Accelerator(Protocol):
         ...
 
 
+@runtime_checkable
+class Prepares(Protocol):
+    """An accelerator that runs the layers of a known model in its own way: pruned by the model's schedule."""
+
+    def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Accelerator, tuple[Operation, ...]]:
+        """The machine and the operations in place of those given. A layer `a:5-10` is layers 5 to 10 of kind a."""
+        ...

@@ -1,0 +1,128 @@
+"""SpAtten as the simulator sees it: presets in, plans out. HPCA'21.
+
+Attention is what it is built for; its pruning schedules make layers differ, so a model's attention becomes one
+operation for each kind of layer (`prepared`). Single queries run through the cycle-level pipeline of heads, many
+queries over one load through the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from cascadesim.accelerators.counting import point_operations
+from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic, Unit
+from cascadesim.accelerators.spatten import energy, layers, timing
+from cascadesim.accelerators.spatten.mapping import HeadWork, head_work, mapping_lines
+from cascadesim.accelerators.spatten.spec import SpattenSpec, read_spec
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.ir import Einsum
+from cascadesim.einsum_cascades.operation import Operation
+
+
+@dataclass(frozen=True)
+class Spatten:
+    """A configured machine; `schedule` says in words what it prunes."""
+
+    name: str
+    spec: SpattenSpec
+    schedule: str = "no pruning schedule"
+
+    @property
+    def clock_hz(self) -> float:
+        return self.spec.clock_hz
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        return (
+            Unit("multiply_qk", self.spec.multipliers),
+            Unit("softmax", self.spec.softmax_lanes),
+            Unit("top_k", self.spec.topk_parallelism),
+            Unit("multiply_pv", self.spec.multipliers),
+            Unit("dram", self.spec.dram.channels),
+        )
+
+    @property
+    def attention(self) -> str:
+        return "attention-3pass"
+
+    @property
+    def leakage_w(self) -> float:
+        return 0.0
+
+    def area_um2(self) -> Mapping[str, float] | None:
+        return energy.area_um2(self.spec)
+
+    def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Spatten, tuple[Operation, ...]]:
+        """The machine and the work under the workload's pruning schedule."""
+        found = layers.schedule_for(self.spec.pruning, workload)
+        work = tuple(part for operation in operations for part in layers.pruned(operation, found, self.spec))
+        if found is None:
+            return self, work
+        spec = self.spec.model_copy(update={"formats": layers.formats(found, self.spec.formats)})
+        return replace(self, spec=spec, schedule=f"pruning schedule {found.name} ({found.source})"), work
+
+    def plan(self, operation: Operation, accounting: Accounting) -> Plan:
+        if accounting == "artifact":
+            raise CascadeSimError(f"{self.name} has no artifact accounting; use --accounting physical")
+        if operation.kind == "attention":
+            return self._attention(operation, accounting)
+        from cascadesim.accelerators.spatten import fully_connected
+
+        if operation.kind == "linear":
+            return fully_connected.plan_linear(operation, self.spec, accounting)
+        return fully_connected.plan_elementwise(operation, self.spec, accounting)
+
+    def _attention(self, operation: Operation, accounting: Accounting) -> Plan:
+        work = head_work(operation, self.spec)
+        busy = timing.total(work, self.spec)
+        read = timing.transferred_bytes(busy)
+        phase = Phase(
+            operation.name, _activities(operation, work, busy, self.spec), Traffic(read), float(busy.longest),
+            None if work.streams else partial(timing.program, work, self.spec),
+            partial(timing.stream, work, self.spec) if work.streams else None,
+        )  # fmt: skip
+        joules = energy.dynamic_energy_j(read, busy.longest, self.spec)
+        return Plan(operation, accounting, (self.schedule, *mapping_lines(work, self.spec)), (phase,), joules)
+
+
+def _activities(
+    operation: Operation, work: HeadWork, busy: timing.Busy, spec: SpattenSpec
+) -> tuple[EinsumActivity, ...]:
+    """Multiplications of scores and values on their arrays, everything between them on the softmax lanes."""
+    size = dict(operation.extents)
+    pairs = sum(count for _, count in timing.piece_pairs(work))
+    used = sum(count * piece.values // piece.keys for piece, count in timing.piece_pairs(work))
+    found = []
+    charged: set[str] = set()
+    for einsum in operation.cascade.einsums:
+        unit, points = _unit_and_points(einsum, pairs, used, work.rows, size)
+        operations = {name: points * count for name, count in point_operations(einsum).items()}
+        cycles = dict(zip(_UNITS, busy.values, strict=False))[unit] if unit not in charged else 0
+        charged.add(unit)  # the softmax lanes are one pipeline: its Einsums share their beats
+        lanes = spec.softmax_lanes if unit == "softmax" else spec.multipliers
+        share = min(1.0, max(1, points) / (cycles * lanes)) if cycles else 1.0
+        found.append(EinsumActivity(einsum.name, unit, cycles, operations, share))
+    if busy.top_k:
+        found.append(EinsumActivity("top-k", "top_k", busy.top_k))
+    return (*found, EinsumActivity("gather", "dram", busy.dram))
+
+
+_UNITS = ("dram", "multiply_qk", "softmax", "top_k", "multiply_pv")  # in the order of `timing.Busy`
+
+
+def _unit_and_points(einsum: Einsum, pairs: int, used: int, rows: int, size: Mapping[str, int]) -> tuple[str, int]:
+    """Structural: products along the depth e make scores, those that leave depth f make results."""
+    read = {rank for access in einsum.inputs for rank in access.ranks}
+    if "e" in read and "mac" in point_operations(einsum):
+        return "multiply_qk", pairs * size["e"]
+    if "f" in einsum.output.ranks and "m" in read:
+        return "multiply_pv", used * size["f"]
+    per_key = "m" in read | set(einsum.output.ranks)
+    return "softmax", (pairs if per_key else rows) * (size["f"] if "f" in einsum.output.ranks else 1)
+
+
+def build(name: str, content: Mapping[str, object], source: str) -> Spatten:
+    """Raises SpecError with every problem of `content`."""
+    return Spatten(name, read_spec(content, source))

@@ -1,0 +1,78 @@
+"""Work besides attention on SpAtten: linear layers on both multiplier arrays, element-wise work on the softmax lanes.
+
+The paper runs GPT-2 end to end with 8-bit weights (HPCA'21) and describes neither: assumed: weights stream from DRAM
+once, activations stay on chip in linear layers; element-wise rows come from DRAM and go back, one element a lane and
+cycle. No publication times this on its own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from math import ceil, prod
+
+from cascadesim.accelerators.counting import point_operations
+from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
+from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
+from cascadesim.accelerators.spatten.energy import dynamic_energy_j
+from cascadesim.accelerators.spatten.spec import SpattenSpec
+from cascadesim.einsum_cascades.operation import Operation
+
+TILES = 64  # assumed: weights arrive in so many pieces, the multiplication one piece behind
+
+
+def plan_linear(operation: Operation, spec: SpattenSpec, accounting: Accounting) -> Plan:
+    size = dict(operation.extents)
+    weights_bytes = size["x"] * size["k"] * size["n"] * spec.fully_connected.weight_bits / 8
+    macs = size["x"] * size["r"] * size["k"] * size["n"]
+    tiles = min(TILES, macs)
+    load = ceil(ceil(weights_bytes / tiles) / spec.dram.peak_bytes_per_cycle)
+    half = ceil(ceil(macs / (2 * spec.multipliers)) / tiles)  # each array takes half of the products
+    einsum = operation.cascade.einsums[0].name
+    first = EinsumActivity(einsum, "multiply_qk", half * tiles, {"mac": macs - macs // 2},
+                           min(1.0, (macs - macs // 2) / (half * tiles * spec.multipliers)))  # fmt: skip
+    second = EinsumActivity(einsum, "multiply_pv", half * tiles, {"mac": macs // 2},
+                            min(1.0, max(1, macs // 2) / (half * tiles * spec.multipliers)))  # fmt: skip
+    memory = EinsumActivity("weights", "dram", load * tiles)
+    cycles = float(max(load, half) * tiles)
+    phase = Phase(operation.name, (first, second, memory), Traffic(weights_bytes), cycles,
+                  partial(_linear_program, load, half, tiles))  # fmt: skip
+    lines = (f"weights of {spec.fully_connected.weight_bits} bits once from DRAM; products on both multiplier arrays",)
+    return Plan(operation, accounting, lines, (phase,), dynamic_energy_j(weights_bytes, cycles, spec))
+
+
+def _linear_program(load: int, half: int, tiles: int) -> Program:
+    tasks = (
+        Task("weights", "dram", takes=("halves",)),
+        Task("first half", "multiply_qk", (After("weights"),)),
+        Task("second half", "multiply_pv", (After("weights"),), gives_back=("halves",)),
+    )
+    return Program(tasks, ((load, half, half),), (TileRun(0, tiles),), (Queue("halves", 2),), in_flight=3)
+
+
+def plan_elementwise(operation: Operation, spec: SpattenSpec, accounting: Accounting) -> Plan:
+    size, cascade = dict(operation.extents), operation.cascade
+    activities = []
+    for einsum in cascade.einsums:
+        ranks = {rank for access in (einsum.output, *einsum.inputs) for rank in access.ranks}
+        points = prod(size[rank] for rank in ranks if rank in size)
+        operations = {name: points * count for name, count in point_operations(einsum).items()}
+        cycles = ceil(points / spec.softmax_lanes)
+        activities.append(EinsumActivity(einsum.name, "softmax", cycles, operations,
+                                         points / (cycles * spec.softmax_lanes)))  # fmt: skip
+    accesses = {access.tensor: access.ranks for einsum in cascade.einsums for access in (einsum.output, *einsum.inputs)}
+    reads, writes = (
+        sum(prod(size.get(rank, 1) for rank in accesses[name]) for name in names) * spec.element_bits / 8
+        for names in (cascade.inputs, cascade.outputs)
+    )
+    busy, memory = sum(one.cycles for one in activities), ceil((reads + writes) / spec.dram.peak_bytes_per_cycle)
+    activities.append(EinsumActivity("rows", "dram", memory))
+    cycles_bound = float(max(busy, memory))
+    phase = Phase(operation.name, tuple(activities), Traffic(reads, writes), cycles_bound,
+                  partial(_row_program, memory, busy))  # fmt: skip
+    energy = dynamic_energy_j(reads + writes, cycles_bound, spec)
+    return Plan(operation, accounting, ("one element a softmax lane and cycle; rows by DRAM",), (phase,), energy)
+
+
+def _row_program(memory: int, busy: int) -> Program:
+    tasks = (Task("rows", "dram"), Task("elements", "softmax", (After("rows", 1, streaming=True),)))
+    return Program(tasks, ((memory, busy),), (TileRun(0, 1),), in_flight=1)

@@ -1,0 +1,82 @@
+"""A model's attention layers under a pruning schedule: each kind of layer becomes an operation of its own.
+
+Layers of equal tokens, heads and values are one kind. Knows schedules and operations; knows no sizes of hardware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from cascadesim.accelerators.spatten.spec import Formats, Pruning, SpattenSpec
+from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.pruning_schedules import SCHEDULES, Schedule, kept, published_schedule
+
+STORED = (4, 6, 8)  # bits that the format has; wider keys run as 8 bits and 4 more (TestSpAtten)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a layer keeps of an operation."""
+
+    tokens: int
+    heads: int
+    values: int
+
+
+def schedule_for(pruning: Pruning, workload: str) -> Schedule | None:
+    """Raises UnknownNameError on a schedule that does not exist."""
+    if pruning.schedule == "none":
+        return None
+    if pruning.schedule == "published":
+        return SCHEDULES.get(workload)
+    return published_schedule(pruning.schedule)
+
+
+def formats(schedule: Schedule, given: Formats) -> Formats:
+    """Bits of a schedule as the design stores them."""
+    wide = schedule.key_bits not in STORED
+    bits = {
+        "key_bits": 8 if wide else schedule.key_bits,
+        "value_bits": schedule.value_bits if schedule.value_bits in STORED else 8,
+        "low_bit_share": 1.0 if wide else schedule.low_bit_share,
+    }
+    return given.model_copy(update=bits)
+
+
+def pruned(operation: Operation, schedule: Schedule | None, spec: SpattenSpec) -> Iterator[Operation]:
+    """The operation as each kind of layer runs it; itself where nothing is pruned."""
+    layers = schedule.layers if schedule is not None else 1
+    if operation.kind != "attention" or (operation.count not in (1, layers) and schedule is not None):
+        yield operation
+        return
+    kinds = groupby(range(layers), lambda layer: kept_by(operation, schedule, layer, spec.pruning))
+    for found, members in kinds:
+        numbers = list(members)
+        yield _as_kept(operation, found, numbers if schedule is not None else None)
+
+
+def kept_by(operation: Operation, schedule: Schedule | None, layer: int, pruning: Pruning) -> Kept:
+    """The schedule's counts, or the shares that the user gave."""
+    size = dict(operation.extents)
+    tokens, heads, values = size["m"], size["h"], size["m"]
+    if schedule is not None:
+        tokens, values = schedule.tokens(layer, tokens), schedule.values(layer, tokens)
+        heads = min(heads, schedule.heads[layer]) if size["g"] == 1 else heads
+    tokens = tokens if pruning.token_keep is None else kept(pruning.token_keep, size["m"])
+    heads = heads if pruning.head_keep is None else size["g"] * kept(pruning.head_keep, size["h"] // size["g"])
+    values = min(values, tokens) if pruning.value_keep is None else kept(pruning.value_keep, tokens)
+    return Kept(tokens, heads, values)
+
+
+def _as_kept(operation: Operation, found: Kept, numbers: list[int] | None) -> Operation:
+    size: Mapping[str, int] = dict(operation.extents)
+    queries = found.tokens if size["p"] == size["m"] else size["p"]  # dropped tokens ask nothing either
+    extents = {**size, "h": found.heads, "m": found.tokens, "p": queries, "k": found.values}
+    pruned_operation = replace(operation, extents=tuple(extents.items()))
+    if numbers is None:
+        return pruned_operation
+    span = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
+    count = len(numbers) if operation.count > 1 else 1
+    return replace(pruned_operation, name=f"{operation.name} {span}", layer=f"{operation.layer}:{span}", count=count)

@@ -1,0 +1,108 @@
+"""What goes where on SpAtten: attention as loads of keys and values, and the queries that stream over each.
+
+A head of more than 64 elements is several lanes of 64 side by side, whose partial scores add up; keys beyond half of a
+buffer are cut into pieces, whose partial results are rescaled and added (assumed: free; the RTL refuses such heads).
+Query heads that share keys stream over the same load. Knows no cycles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from cascadesim.accelerators.spatten.spec import SpattenSpec
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.operation import Operation
+
+LOW_BITS = 4  # SpAtten, sec. III-D: the least significant plane
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """`loads` loads of `keys` keys, over each of which `queries` queries stream, using `values` values each.
+
+    `pairs`: query-key pairs that the mask lets through, of all queries of a load.
+    """
+
+    keys: int
+    values: int
+    queries: int
+    pairs: int
+    loads: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeadWork:
+    """One attention operation. `low_bit_share`: of the queries, how many make the low bits of keys be fetched."""
+
+    pieces: tuple[Piece, ...]
+    lanes: int
+    key_bits: int
+    value_bits: int
+    low_bit_share: float
+    rows: int  # queries of all heads
+    selects: bool
+    cut: bool  # whether the keys of a head exceed the buffer
+
+    @property
+    def streams(self) -> bool:
+        """Whether every load serves one query: what the RTL's pipeline does."""
+        return all(piece.queries == 1 for piece in self.pieces)
+
+
+def head_work(operation: Operation, spec: SpattenSpec) -> HeadWork:
+    """Raises CascadeSimError on a cascade that walks keys in tiles, or a depth that no lanes hold."""
+    if "m0" in operation.cascade.ranks:
+        raise CascadeSimError(
+            f"{operation.name}: {operation.cascade.name} walks keys in tiles; spatten holds all scores of a query, "
+            "use --attention attention-3pass"
+        )
+    size = dict(operation.extents)
+    lanes = ceil(max(size["e"], size["f"]) / spec.head_dim)
+    heads, queries = size["b"] * size["h"] // size["g"], size["g"] * size["p"]
+    share = spec.formats.low_bit_share if spec.pruning.low_bit_share is None else spec.pruning.low_bit_share
+    keep = size.get("k", size["m"]) / size["m"]
+    attended = operation.mask.attended_pairs(size["p"], size["m"]) / (size["p"] * size["m"])
+    pieces = tuple(
+        Piece(keys, max(1, min(keys, round(keep * keys))), queries, max(1, ceil(attended * queries * keys)),
+              count * heads * lanes)
+        for keys, count in _cut(size["m"], spec)
+    )  # fmt: skip
+    rows = size["b"] * size["h"] * size["p"]
+    bits = spec.formats
+    return HeadWork(pieces, lanes, bits.key_bits, bits.value_bits, share, rows, keep < 1, pieces[0].keys < size["m"])
+
+
+def _cut(keys: int, spec: SpattenSpec) -> list[tuple[int, int]]:
+    """(keys, how many such pieces): whole halves of the buffer, so that one loads while the other is used."""
+    pair = 2 if spec.formats.key_bits == 6 else 1
+    if padded(keys, spec) * pair <= spec.largest_keys:
+        return [(keys, 1)]
+    half = max(spec.count_multiple, spec.largest_keys // (2 * pair) // spec.count_multiple * spec.count_multiple)
+    whole, rest = divmod(keys, half)
+    return [(half, whole)] * (whole > 0) + [(rest, 1)] * (rest > 0)
+
+
+def padded(count: int, spec: SpattenSpec) -> int:
+    """Keys or values as they are fetched."""
+    return ceil(count / spec.count_multiple) * spec.count_multiple
+
+
+def mapping_lines(work: HeadWork, spec: SpattenSpec) -> tuple[str, ...]:
+    """What a report prints."""
+    delivered = spec.dram.peak_bytes_per_cycle
+    lines = [
+        f"DRAM mode {spec.dram.mode}: at most {delivered:g} bytes a cycle over {spec.dram.channels} channels",
+        f"keys {work.key_bits} bits, {LOW_BITS} more for {work.low_bit_share:.1%} of queries; "
+        f"values {work.value_bits} bits",
+        "softmax passes through in no time, as in the public RTL; top-k at its mean latency",
+    ]
+    for piece in work.pieces:
+        lines.append(f"{piece.loads} loads of {piece.keys} keys, {piece.queries} queries over each, "
+                     f"{piece.values} values a query")  # fmt: skip
+    if work.lanes > 1:
+        lines.append(f"a head is {work.lanes} lanes of {spec.head_dim} elements")
+    if work.cut:
+        lines.append("keys beyond half a buffer are cut into pieces; their results are rescaled and added")
+    lines.append("queries arrive with requests and results leave with responses, not through DRAM, as in the RTL")
+    return tuple(lines)

@@ -1,0 +1,190 @@
+"""SpAtten's plans: cycles counted by hand, kinds of layers, what many queries share, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.protocol import Plan, Prepares
+from cascadesim.accelerators.spatten.accelerator import Spatten
+from cascadesim.accelerators.spatten.timing import selection_mean
+from cascadesim.einsum_cascades.attention import ATTENTION_1PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError, UnknownNameError
+from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.simulator.engine import run
+from cascadesim.simulator.heads import run_heads
+
+
+def machine(name: str = "spatten-1-8", *changes: str) -> Spatten:
+    found = load(name, changes)
+    assert isinstance(found, Spatten)
+    return found
+
+
+def attention(heads: int, keys: int, queries: int = 1, group: int = 1, depth: int = 64, kept: int = 0) -> Operation:
+    extents = {"b": 1, "h": heads, "g": group, "m": keys, "p": queries, "e": depth, "f": depth, "k": kept or keys}
+    return Operation("attention", "attention", ATTENTION_3PASS, tuple(extents.items()))
+
+
+def busy(plan: Plan) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for one in plan.phases[0].activities:
+        found[one.unit] = found.get(one.unit, 0) + one.cycles
+    return found
+
+
+def cycles(plan: Plan) -> int:
+    (phase,) = plan.phases
+    if phase.heads is not None:
+        return run_heads(phase.heads()).cycles
+    assert phase.program is not None
+    return run(phase.program()).cycles
+
+
+def test_one_query_of_six_heads() -> None:
+    """512 keys and values of 64 bytes: 2 x 512 x 2 transactions a head, 2 channels, each one in 2 cycles: 2048 cycles.
+    A vector a line: 512 lines for each product; no top-k, because all values are used."""
+    plan = machine("spatten-1-8", "formats.low_bit_share=0").plan(attention(6, 512), "physical")
+    assert busy(plan) == {"dram": 6 * 2048, "multiply_qk": 6 * 512, "softmax": 6 * 512, "multiply_pv": 6 * 512}
+    assert plan.traffic.read_bytes == 6 * 2048 * 32
+    assert plan.phases[0].analytical_cycles == 6 * 2048
+
+
+def test_low_bits_are_one_more_transaction_and_one_more_pass() -> None:
+    plan = machine().plan(attention(6, 512), "physical")  # all heads fetch them
+    assert busy(plan)["dram"] == 6 * (2048 + 512)
+    assert busy(plan)["multiply_qk"] == 6 * 2 * 512
+
+
+def test_nominal_bandwidth_is_twice_what_the_rtl_gets() -> None:
+    slow, fast = (machine("spatten-1-8", f"dram.mode={mode}").plan(attention(2, 256), "physical")
+                  for mode in ("rtl", "nominal"))  # fmt: skip
+    assert busy(slow)["dram"] == 2 * busy(fast)["dram"]
+    assert "at most 32 bytes a cycle" in " ".join(slow.mapping)
+    assert cycles(fast) < cycles(slow)
+
+
+def test_many_queries_share_one_load() -> None:
+    """128 queries over 128 keys on 512 multipliers: 8 vectors a line, 16 lines a query and product; keys and values
+    of 8 + 8 bits once: 128 x 4 transactions on 16 channels, each one in 2 cycles."""
+    plan = machine("spatten", "formats.low_bit_share=0").plan(attention(1, 128, queries=128), "physical")
+    assert busy(plan) == {"dram": 64, "multiply_qk": 2048, "softmax": 2048, "multiply_pv": 2048}
+    assert plan.phases[0].heads is None
+    assert 2048 <= cycles(plan) <= 2048 + 64 + 64  # one load before, the pipeline's depth after
+
+
+def test_query_heads_that_share_keys_stream_over_one_load() -> None:
+    alone, shared = (machine("spatten").plan(attention(8, 256, group=group), "physical") for group in (1, 4))
+    assert 4 * busy(shared)["dram"] == busy(alone)["dram"]
+    assert busy(shared)["multiply_qk"] == busy(alone)["multiply_qk"]
+
+
+def test_a_head_of_128_is_two_lanes() -> None:
+    wide, narrow = (machine("spatten").plan(attention(heads, 256, depth=depth), "physical")
+                    for heads, depth in ((4, 128), (8, 64)))  # fmt: skip
+    assert busy(wide) == busy(narrow)
+    assert "a head is 2 lanes of 64 elements" in wide.mapping
+
+
+def test_keys_beyond_the_buffer_are_cut_and_said_so() -> None:
+    """8192 keys, 2048 fit: 8 pieces of half a buffer; as much work as 8 heads of 1024."""
+    long, short = (
+        machine("spatten").plan(attention(heads, keys), "physical") for heads, keys in ((1, 8192), (8, 1024))
+    )
+    assert busy(long) == busy(short)
+    assert any("cut into pieces" in line for line in long.mapping)
+    assert not any("cut into pieces" in line for line in short.mapping)
+
+
+def test_values_are_chosen_at_the_mean_latency_of_the_engine() -> None:
+    plan = machine().plan(attention(2, 100, kept=30), "physical")
+    assert busy(plan)["top_k"] == 2 * round(selection_mean(100, 30, 16))
+
+
+def test_the_closed_form_of_long_selections_meets_the_exact_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Section 6 of the RTL's description: about 2n(1 + h) / T + 3.5 I; here within 5 % where both are known."""
+    exact = selection_mean(2048, 500, 16)
+    monkeypatch.setattr("cascadesim.accelerators.spatten.timing.LARGEST_TABLE", 0)
+    assert selection_mean(2048, 500, 16) == pytest.approx(exact, rel=0.05)
+
+
+def test_gpt_2_medium_has_seven_kinds_of_layers() -> None:
+    """Workload file of mit-han-lab/spatten: 1024, 921, 819, 614, 307 tokens by layers; 16, 13, 10 heads."""
+    operations = load_workload("gpt2-medium").operations(
+        sequence_length=1024, batch=None, phase="decode", scope="model", attention="attention-3pass"
+    )
+    found = machine("spatten")
+    assert isinstance(found, Prepares)
+    prepared, work = found.prepared(tuple(operations), "gpt-2-medium")
+    layers = [one for one in work if one.kind == "attention"]
+    assert [(one.layer, one.count, one.extent("m"), one.extent("h"), one.extent("k")) for one in layers] == [
+        ("decoder:0-1", 2, 1024, 16, 307), ("decoder:2", 1, 921, 16, 276), ("decoder:3-4", 2, 819, 16, 245),
+        ("decoder:5-10", 6, 614, 16, 184), ("decoder:11-15", 5, 307, 16, 92), ("decoder:16-21", 6, 307, 13, 92),
+        ("decoder:22-23", 2, 307, 10, 92),
+    ]  # fmt: skip
+    assert "gpt-2-medium" in prepared.plan(layers[0], "physical").mapping[0]
+    assert [one for one in work if one.kind != "attention"] == [one for one in operations if one.kind != "attention"]
+
+
+def test_shares_replace_what_the_schedule_says() -> None:
+    found = machine("spatten", "pruning.schedule=none", "pruning.token_keep=0.5", "pruning.head_keep=0.75",
+                    "pruning.value_keep=0.25")  # fmt: skip
+    _, (only,) = found.prepared((attention(16, 1024),), "gpt-2-medium")
+    assert [only.extent(rank) for rank in "mhk"] == [512, 12, 128]
+
+
+def test_pruning_makes_dropped_tokens_ask_nothing_in_prefill() -> None:
+    found = machine("spatten", "pruning.schedule=none", "pruning.token_keep=0.5")
+    _, (only,) = found.prepared((attention(16, 128, queries=128),), "bert-base")
+    assert only.extent("p") == only.extent("m") == 64
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 4), st.integers(1, 300), st.integers(1, 6), st.sampled_from(["4", "8"]), st.sampled_from([1, 2, 16])
+)
+def test_cycles_never_fall_when_work_grows(heads: int, keys: int, queries: int, bits: str, channels: int) -> None:
+    found = machine("spatten", f"dram.channels={channels}", f"formats.key_bits={bits}")
+    least = found.plan(attention(heads, keys, queries), "physical").phases[0].analytical_cycles
+    for larger in (attention(heads + 1, keys, queries), attention(heads, keys + 1, queries),
+                   attention(heads, keys, queries + 1)):  # fmt: skip
+        assert found.plan(larger, "physical").phases[0].analytical_cycles >= least
+    fewer = machine("spatten", f"dram.channels={2 * channels}", f"formats.key_bits={bits}")
+    assert fewer.plan(attention(heads, keys, queries), "physical").phases[0].analytical_cycles <= least
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 200), st.sampled_from([1, 3]), st.data())
+def test_the_cycle_level_is_never_shorter(heads: int, keys: int, queries: int, data: st.DataObject) -> None:
+    kept = data.draw(st.integers(1, keys))
+    for name in ("spatten", "spatten-1-8"):
+        plan = machine(name).plan(attention(heads, keys, queries, kept=kept), "physical")
+        assert cycles(plan) >= plan.phases[0].analytical_cycles
+
+
+def test_published_figures_hold_for_the_published_size_only() -> None:
+    areas = machine("spatten").area_um2()
+    assert areas is not None
+    assert sum(areas.values()) == pytest.approx(18.71e6)  # HPCA 2021: 18.71 mm^2
+    assert machine("spatten", "multipliers=256").area_um2() is None
+    plan = machine("spatten").plan(attention(1, 64), "physical")
+    assert plan.dynamic_energy_j is not None
+    assert plan.dynamic_energy_j["dram"] == pytest.approx(plan.traffic.read_bytes * 8 * 3.9e-12)
+    assert machine("spatten-1-8").plan(attention(1, 64), "physical").dynamic_energy_j is None
+
+
+def test_what_it_cannot_run_is_refused() -> None:
+    tiled = attention(1, 64).with_cascade(ATTENTION_1PASS)
+    with pytest.raises(CascadeSimError, match="walks keys in tiles; spatten holds all scores of a query"):
+        machine().plan(tiled, "physical")
+    with pytest.raises(CascadeSimError, match="no artifact accounting"):
+        machine().plan(attention(1, 64), "artifact")
+    with pytest.raises(UnknownNameError, match="did you mean 'bert-base'"):
+        machine("spatten", "pruning.schedule=bert-bass").prepared((attention(1, 64),), "x")
+    with pytest.raises(SpecError, match=r"multipliers \(100\) must be a multiple of head_dim"):
+        machine("spatten", "multipliers=100")
+    with pytest.raises(SpecError, match="two heads share a fetch"):
+        machine("spatten", "formats.value_bits=6")
