@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from cascadesim.validation.columns import Layout, Value
 from cascadesim.validation.table import ParseTable, Row, parse_table
+
+if TYPE_CHECKING:
+    from cascadesim.validation.compare import Cell, Verdict
 
 Selection: TypeAlias = Mapping[str, tuple[Value, ...]]  # column -> allowed values; all columns must agree
 Settings: TypeAlias = Sequence[str]  # dotted.field=value changes of the architecture, to see a claim fail
 Prediction: TypeAlias = Mapping[str, float | None]  # column -> figure of the model
 Predict: TypeAlias = Callable[[Row, Settings], Prediction]
 Measure: TypeAlias = Literal["deviation", "shortfall", "excess"]
-Gate: TypeAlias = Literal["maximum", "median", "absolute"]
+Gate: TypeAlias = Literal["maximum", "median", "absolute", "pooled", "ranking", "roofline"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Claim:
 
     tolerance None: reported, not judged. measure: `deviation` is |predicted/measured - 1|; `shortfall` and `excess`
     count one side of it only. gate: what the tolerance bounds: the largest error, the median one, or the largest
-    |predicted - measured| (figures printed to a fixed number of decimals). fitted: a check that a constant still fits
+    |predicted - measured| (figures printed to a fixed number of decimals); the last three are figures that the suite's
+    own `judge` works out. fitted: a check that a constant still fits
     the cells it was fitted to, which scores nothing (`calibration` keeps the two apart).
     """
 
@@ -60,6 +64,7 @@ class Suite:
 
     `strata`: the columns whose values errors are also reported by. `parse`: text of a file -> table, where rows must
     be picked or read from another form. `explain`: why a figure misses, for suites that list every one of them.
+    `more`: further files in published/. `judge`: cells of a claim -> its verdict, in place of `compare`'s.
     """
 
     name: str
@@ -71,3 +76,5 @@ class Suite:
     strata: tuple[str, ...]
     parse: ParseTable = parse_table
     explain: Callable[[Row], str] | None = None
+    more: tuple[str, ...] = ()
+    judge: Callable[[Suite, Claim, str, Sequence[Cell]], Verdict] | None = None

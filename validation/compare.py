@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
 from cascadesim.validation.calibration import Calibration, refuse_overlap
@@ -64,6 +64,7 @@ class Stratum:
     column: str
     value: Value
     errors: Errors
+    figures: Mapping[str, float | None] = field(default_factory=dict)  # of merit, where the suite has its own judge
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,14 @@ class Verdict:
     strata: tuple[Stratum, ...]
     cells: tuple[Cell, ...] = ()
     reasons: tuple[str, ...] = ()  # why each cell misses, where the suite explains that
+    figures: Mapping[str, float | None] = field(default_factory=dict)  # those of all strata together, gates among them
 
     @property
     def gated(self) -> float:
         """The error that the tolerance bounds."""
+        if self.claim.gate in self.figures:
+            found = self.figures[self.claim.gate]
+            return math.inf if found is None else found
         if self.claim.gate == "absolute":
             return max(cell.difference for cell in self.cells)
         return self.errors.median if self.claim.gate == "median" else self.errors.maximum
@@ -108,7 +113,8 @@ def compare(suite: Suite, table: Table, source: str, calibrations: Sequence[Cali
         refuse_overlap(claim.name, claim.fitted, figures, calibrations)
     spoken_of = {id(row): row for _, figures in claimed for row, _ in figures}
     predictions = _predictions(suite, list(spoken_of.values()), settings)
-    verdicts = tuple(_verdict(suite, claim, source, _cells(figures, predictions))
+    judge = suite.judge or _verdict
+    verdicts = tuple(judge(suite, claim, source, _cells(figures, predictions))
                      for claim, figures in claimed if figures)
     if not verdicts:
         raise SpecError(f"{source}: no claim of {suite.name} speaks of any row")

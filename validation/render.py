@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from cascadesim.simulator import quantities
 from cascadesim.validation.columns import Value
 from cascadesim.validation.compare import Cell, Errors, Stratum, Verdict
+from cascadesim.validation.gpu_render import print_strata
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 SCHEMA = "cascadesim.validation/1"
 REPORTED = "reported"
 ROUNDING = 1e-12
+GATES = {"pooled": "pooled", "ranking": "1-tau", "roofline": "share"}  # what a suite's own judge works out
 NAMING = (  # columns that tell a row apart for a reader
     "platform", "architecture", "baseline", "workload", "sequence_length", "pe_array_dim", "quantity", "statistic",
-    "case", "use_case", "gpu", "window", "stride",
+    "case", "use_case", "gpu", "window", "stride", "impl", "dtype", "batch", "seqlen_q", "kv_len", "heads_q",
+    "heads_kv", "head_dim", "m", "n", "k",
 )  # fmt: skip
 
 
@@ -44,6 +47,7 @@ def _claim(verdict: Verdict) -> dict[str, object]:
         "judged": verdict.judged,
         "calibration": claim.fitted,
         "holds": verdict.holds,
+        **({"gated": _finite(verdict.gated), "pooled": verdict.figures} if verdict.figures else {}),
         "worst": _worst(verdict.worst),
         "strata": [_stratum(stratum) for stratum in verdict.strata],
         **({"misses": _misses(verdict)} if verdict.judged and any(verdict.reasons) else {}),
@@ -76,7 +80,8 @@ def _worst(cell: Cell) -> dict[str, object]:
 
 def _stratum(stratum: Stratum) -> dict[str, object]:
     errors = stratum.errors
-    return {"column": stratum.column, "value": stratum.value, "rows": errors.rows, **_errors(errors)}
+    return {"column": stratum.column, "value": stratum.value, "rows": errors.rows, **_errors(errors),
+            **stratum.figures}
 
 
 def _finite(value: float) -> float | None:
@@ -92,6 +97,9 @@ def print_table(verdicts: Sequence[Verdict], stream: TextIO) -> None:
     console = Console(file=stream, highlight=False)
     console.print(_errors_table(numbered))
     console.print(_worst_table(numbered))
+    for verdict in verdicts:
+        if verdict.figures and verdict.claim.gate == "pooled":
+            print_strata(verdict, console)
     if any(any(verdict.reasons) for verdict in verdicts):
         console.print(_reasons_table(numbered))
     console.print(summary(verdicts))
@@ -150,6 +158,8 @@ def tolerance(verdict: Verdict) -> str:
     allowed, gate = verdict.claim.tolerance, verdict.claim.gate
     if allowed is None:
         return "–"
+    if gate in GATES:
+        return f"{GATES[gate]} {allowed:g}, is {verdict.gated:.2f}"
     return f"±{allowed:g}" if gate == "absolute" else f"median {error(allowed)}" if gate == "median" else error(allowed)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from cascadesim.einsum_cascades.errors import UnknownNameError
 from cascadesim.validation.calibration import Calibration, declared
 from cascadesim.validation.claim import Suite
-from cascadesim.validation.table import Table, published, read_table
+from cascadesim.validation.table import Table, joined, published, read_table
 
 _HERE = "cascadesim.validation"
 
@@ -42,8 +42,8 @@ def find_suites(names: Sequence[str]) -> tuple[Suite, ...]:
 
 
 def own_data(suite: Suite) -> Table:
-    """The table that ships with the suite."""
-    return published(suite.data, suite.layout, suite.parse)
+    """The table that ships with the suite: all its files as one."""
+    return joined([published(name, suite.layout, suite.parse) for name in (suite.data, *suite.more)])
 
 
 def other_data(suite: Suite, path: Path) -> Table:

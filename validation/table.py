@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import TypeAlias
@@ -76,6 +76,13 @@ def published(file_name: str, layout: Layout, parse: ParseTable | None = None) -
     """A table that ships with the project."""
     text = resources.files("cascadesim.validation").joinpath("published", file_name).read_text(encoding="utf-8")
     return (parse or parse_table)(text, layout, file_name)
+
+
+def joined(tables: Sequence[Table]) -> Table:
+    """Several files as one table."""
+    if len(tables) == 1:
+        return tables[0]
+    return Table(*(tuple(one for table in tables for one in getattr(table, each.name)) for each in fields(Table)))
 
 
 def read_table(path: Path, layout: Layout, parse: ParseTable | None = None) -> Table:
