@@ -41,8 +41,12 @@ def load(name: str, settings: Sequence[str] = ()) -> Accelerator:
 
     Raises UnknownNameError for an unknown name, SpecError for a file or a setting that cannot be used.
     """
-    path = _find(name)
-    content = with_settings(read_yaml(path), settings)
+    path = find_file(name)
+    return build(with_settings(read_yaml(path), settings), path)
+
+
+def build(content: Mapping[str, object], path: Path) -> Accelerator:
+    """The accelerator that `content`, read from `path` and perhaps changed, describes. Raises SpecError."""
     folder = content.get("architecture")
     if not isinstance(folder, str) or folder not in folders():
         raise SpecError(f"{path.name}: architecture: {_wrong_folder(folder)}")
@@ -51,7 +55,8 @@ def load(name: str, settings: Sequence[str] = ()) -> Accelerator:
     return cast(Accelerator, module.build(label, content, path.name))
 
 
-def _find(name: str) -> Path:
+def find_file(name: str) -> Path:
+    """The file behind a preset, a folder/preset or a path. Raises UnknownNameError."""
     if name.lower().endswith((".yaml", ".yml")):
         return Path(name)
     matches = list(_matches(name))
