@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.masks import FULL, Mask
+from cascadesim.einsum_cascades.pruning_trace import TracedHead
 
 Kind: TypeAlias = Literal["attention", "linear", "elementwise"]
 Extents: TypeAlias = tuple[tuple[str, int], ...]
@@ -25,6 +26,7 @@ class Operation:
     linear: Z[r,n] = A[r,k] * W[k,n], extents r (rows), k, n, and x (independent copies with weights of their own:
     experts, heads).
     elementwise: extents r (rows), d (elements per row).
+    attention with a `trace`: one query of one head a row, each with keys of its own; extents are the largest of them.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Operation:
     count: int = 1
     mask: Mask = FULL
     layer: str = ""  # the kind of layer it belongs to, where a model has several
+    trace: tuple[TracedHead, ...] = ()
 
     def __post_init__(self) -> None:
         small = [f"{rank}={size}" for rank, size in (*self.extents, ("count", self.count)) if size < 1]
