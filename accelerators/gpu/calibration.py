@@ -1,0 +1,79 @@
+"""The few constants of an architecture that no document gives: achieved fractions, overlap, latencies.
+
+Read from `calibration.yaml`, which `cascadesim.validation.gpu_calibrate` writes from rows set aside for it, with their
+intervals; `rows: 0` marks a stated guess. Devices share the constants of their generation. Nothing else is fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from cascadesim.accelerators.gpu.spec import Generation
+from cascadesim.einsum_cascades.schema import NonNegative, NonNegativeFloat, Spec, read_yaml, validate
+
+FILE = Path(__file__).parent / "calibration.yaml"
+Share = Annotated[float, Field(gt=0, lt=1)]  # an achieved fraction: below 1
+NEAREST: Mapping[Generation, Generation] = {
+    "maxwell": "ampere", "pascal": "ampere", "volta": "ampere", "turing": "ampere", "blackwell-consumer": "ada",
+    "cdna2": "ampere", "cdna3": "hopper",
+}  # fmt: skip # assumed: generations without public rows are taken like the nearest one that has them
+
+
+class Constants(Spec):
+    """At most 12 an architecture. Fractions are of the device's peak or of its measured ceiling."""
+
+    tensor_fraction: Share  # of the tensor peak, in the inner loop of attention
+    special_fraction: Share  # of the special-function peak
+    issue_fraction: Share  # of one instruction per scheduler and clock
+    overlap_specialised: Share  # of the shorter of products and softmax that warp-specialised kernels hide
+    overlap_plain: Share  # the same, of kernels whose warps all do everything
+    gemm_fraction: Share  # of the tensor peak, in the inner loop of 16-bit products of matrices
+    gemm_fp8_fraction: Share  # the same for 8-bit products
+    dram_fraction: Share  # of the measured DRAM ceiling
+    l2_fraction: Share  # of the measured L2 ceiling
+    block_latency_s: NonNegativeFloat  # a thread block's first loads and its last stores, which nothing hides
+    kernel_latency_s: NonNegativeFloat  # a kernel's start and end besides the launch
+    memory_overlap: Share  # of the shorter of memory and compute time that hides behind the longer
+
+
+class Estimate(Spec):
+    """`low` and `high`: an interval of confidence; `rows`: how many measurements it rests on, 0 for a guess."""
+
+    value: float
+    low: float
+    high: float
+    rows: NonNegative
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.value <= self.high:
+            raise ValueError(f"value {self.value} is not between low {self.low} and high {self.high}")
+        return self
+
+
+class Calibrated(Spec):
+    """The file: architecture -> constant -> estimate."""
+
+    architectures: Mapping[Generation, Mapping[str, Estimate]]
+
+
+@cache
+def estimates() -> Mapping[Generation, Mapping[str, Estimate]]:
+    return validate(Calibrated, {"architectures": read_yaml(FILE)}, FILE.name).architectures
+
+
+@cache
+def constants(generation: Generation) -> Constants:
+    """Of the generation, or of the nearest one that has any."""
+    found = estimates()[NEAREST.get(generation, generation)]
+    return validate(Constants, {name: estimate.value for name, estimate in found.items()}, FILE.name)
+
+
+def is_extrapolated(generation: Generation) -> bool:
+    """Whether the constants are those of another generation."""
+    return generation in NEAREST

@@ -1,0 +1,146 @@
+"""Attention kernels as data: tiles, warps, stages, what overlaps, where they run. One YAML file each.
+
+Facts with their source, or `assumed:`. Knows no device rate and no time; which library calls which kernel is in
+`kernels/implementations.yaml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Literal, Self, TypeAlias
+
+from pydantic import model_validator
+
+from cascadesim.accelerators.gpu.spec import Device, Dtype, Generation
+from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.schema import Fraction, NonNegative, Positive, PositiveFloat, Spec, read_yaml, validate
+
+FOLDER = Path(__file__).parent / "kernels"
+Phase: TypeAlias = Literal["prefill", "decode", "mla"]
+
+
+class Tile(Spec):
+    """The tile of scores of one thread block, for queries and keys of up to `head_dim` elements (after padding).
+
+    `causal`, `generations`, `bytes`: where it holds (element size of the operands), None everywhere.
+    """
+
+    head_dim: Positive
+    queries: Positive
+    keys: Positive
+    blocks_per_sm: Positive = 1  # at most: registers and shared memory
+    causal: bool | None = None
+    generations: tuple[Generation, ...] | None = None
+    bytes: Positive | None = None
+    emulated_exponentials: Fraction = 0.0  # computed on the FP32 units instead of the special-function units
+
+    def holds(self, generation: Generation, causal: bool, operand_bytes: float) -> bool:
+        return (
+            self.causal in (None, causal)
+            and (self.generations is None or generation in self.generations)
+            and self.bytes in (None, operand_bytes)
+        )
+
+
+class Kernel(Spec):
+    """One attention kernel.
+
+    `tiles`: ascending in head_dim; a head dimension takes the first that fits and holds, and is padded to it.
+    `overlap`: `serial`: products, then softmax; `plain`: the scheduler overlaps warps as it can; `specialised`: warps
+    of their own load, multiply and exponentiate, softmax of one group against products of the other.
+    `heads_first`: neighbouring thread blocks work on different heads, not on the queries of one head.
+    `packs_group`: the query heads of one key head share tiles.
+    """
+
+    name: str
+    source: str
+    phases: tuple[Phase, ...]
+    generations: tuple[Generation, ...]
+    dtypes: tuple[Dtype, ...] = ("fp16", "bf16")
+    tiles: tuple[Tile, ...]
+    threads: Positive
+    stages: Positive = 2
+    overlap: Literal["serial", "plain", "specialised"]
+    instructions_per_score: PositiveFloat  # issued per thread and score besides products and exponentials
+    tensor_rate: Fraction = 1.0  # of the device's tensor peak that its instructions can reach
+    heads_first: bool = False
+    persistent: bool = False
+    longest_first: bool = False
+    packs_group: bool = False
+    splits_keys: bool = False
+    stores_scores: bool = False  # scores and weights pass by DRAM (unfused)
+    extra_kernels: NonNegative = 0  # launched beside it in every call
+    preference: NonNegative = 100  # `kernel: auto` takes the lowest that runs
+
+    @model_validator(mode="after")
+    def _tiles_ascend(self) -> Self:
+        dims = [tile.head_dim for tile in self.tiles]
+        if not dims or dims != sorted(dims):
+            raise ValueError("tiles must be given, and ascend in head_dim")
+        return self
+
+    def tiles_on(self, generation: Generation, causal: bool, operand_bytes: float) -> tuple[Tile, ...]:
+        """One per head dimension, ascending: the first that holds."""
+        found: dict[int, Tile] = {}
+        for tile in self.tiles:
+            if tile.holds(generation, causal, operand_bytes):
+                found.setdefault(tile.head_dim, tile)
+        return tuple(found.values())
+
+    @property
+    def largest_head_dim(self) -> int:
+        return self.tiles[-1].head_dim
+
+    def problem(self, device: Device, phase: Phase, head_dim: int, dtype: Dtype) -> str | None:
+        """Why it does not run there; None where it does."""
+        if device.generation not in self.generations:
+            return f"does not run on {device.device} ({device.generation}); it runs on {', '.join(self.generations)}"
+        if phase not in self.phases:
+            return f"does no {phase}; it does {', '.join(self.phases)}"
+        if dtype not in self.dtypes:
+            return f"takes no {dtype}; it takes {', '.join(self.dtypes)}"
+        if head_dim > self.largest_head_dim:
+            return f"takes head dimensions up to {self.largest_head_dim}, got {head_dim}"
+        return None
+
+
+@cache
+def kernels() -> Mapping[str, Kernel]:
+    """Name -> kernel, of every file."""
+    paths = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "implementations")
+    return {path.stem: validate(Kernel, read_yaml(path), path.name) for path in paths}
+
+
+def load_kernel(name: str) -> Kernel:
+    if name not in kernels():
+        raise UnknownNameError("kernel", name, kernels())
+    return kernels()[name]
+
+
+def choose_kernel(device: Device, phase: Phase, head_dim: int, dtype: Dtype) -> Kernel:
+    """The one the device asks for, or the first that runs. Raises CascadeSimError if none does."""
+    if device.kernel != "auto":
+        return _asked_for(device, phase, head_dim, dtype)
+    found = list(_running(device, phase, head_dim, dtype))
+    if not found:
+        raise CascadeSimError(f"{device.device}: no kernel for {phase} with head dimension {head_dim} in {dtype}")
+    return min(found, key=lambda kernel: kernel.preference)
+
+
+def _asked_for(device: Device, phase: Phase, head_dim: int, dtype: Dtype) -> Kernel:
+    """Its sibling where the named kernel does only the other phase."""
+    kernel = load_kernel(device.kernel)
+    sibling = kernels().get(f"{device.kernel}-{phase}", kernel)
+    chosen = sibling if phase not in kernel.phases else kernel
+    problem = chosen.problem(device, phase, head_dim, dtype)
+    if problem is not None:
+        raise CascadeSimError(f"kernel {chosen.name} {problem}")
+    return chosen
+
+
+def _running(device: Device, phase: Phase, head_dim: int, dtype: Dtype) -> Iterator[Kernel]:
+    for kernel in kernels().values():
+        if kernel.problem(device, phase, head_dim, dtype) is None:
+            yield kernel

@@ -1,0 +1,116 @@
+"""What a GPU is: streaming multiprocessors, their rates per clock, caches, DRAM, launch cost.
+
+Datasheet values and measured ceilings are kept apart and named as such; nothing here is calibrated (`calibration`),
+and nothing knows a kernel. Peaks are products of the fields: the tests hold them against the datasheet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Self, TypeAlias
+
+from pydantic import model_validator
+
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.schema import NonNegative, Positive, PositiveFloat, Spec
+
+Dtype: TypeAlias = Literal["fp4", "fp8", "int8", "fp16", "bf16", "tf32", "fp32"]
+Generation: TypeAlias = Literal[
+    "maxwell", "pascal", "volta", "turing", "ampere", "ada", "hopper", "blackwell", "blackwell-consumer", "cdna2",
+    "cdna3",
+]  # fmt: skip
+DTYPE_BYTES: Mapping[Dtype, float] = {
+    "fp4": 0.5, "fp8": 1, "int8": 1, "fp16": 2, "bf16": 2, "tf32": 4, "fp32": 4,
+}  # fmt: skip
+
+
+class Datasheet(Spec):
+    """What the vendor states, dense; None where it states nothing."""
+
+    tensor_tflops: Mapping[str, PositiveFloat] = {}
+    fp32_tflops: PositiveFloat
+    dram_bytes_per_s: PositiveFloat
+    power_w: Positive | None = None
+    die_mm2: PositiveFloat | None = None
+    process: str | None = None
+
+
+class Measured(Spec):
+    """Ceilings that public benchmarks reached; None where none is known to us."""
+
+    dram_bytes_per_s: PositiveFloat | None = None
+    l2_bytes_per_s: PositiveFloat | None = None
+    launch_stream_s: PositiveFloat | None = None
+    launch_graph_s: PositiveFloat | None = None
+
+
+class Multiprocessor(Spec):
+    """Rates per clock and sizes of one SM (of one compute unit on AMD devices)."""
+
+    tensor_flop_per_clock: Mapping[Dtype, Positive] = {}
+    fp32_fma_per_clock: Positive
+    special_per_clock: Positive  # exponentials and other special functions
+    shared_memory_bytes: Positive  # at most, for all thread blocks together
+    l1_bytes: Positive
+    shared_memory_bytes_per_clock: Positive
+    register_file_bytes: Positive
+    tensor_memory_bytes: NonNegative = 0
+
+
+class Device(Spec):
+    """A GPU. `clock_hz` is the clock behind the vendor's tensor peak, the one that cycles are counted in.
+
+    `kernel`: the attention kernel, by name, or `auto` for the first that runs.
+    """
+
+    architecture: Literal["gpu"]
+    device: str
+    generation: Generation
+    compute_capability: str
+    sms: Positive
+    clock_hz: PositiveFloat
+    max_clock_hz: PositiveFloat
+    sm: Multiprocessor
+    l2_bytes: Positive
+    dram_bytes: Positive
+    datasheet: Datasheet
+    measured: Measured
+    kernel: str = "auto"
+    dtype: Dtype = "bf16"
+
+    @model_validator(mode="after")
+    def _clock_is_reachable(self) -> Self:
+        if self.clock_hz > self.max_clock_hz:
+            raise ValueError(f"clock_hz ({self.clock_hz:.0f}) exceeds max_clock_hz ({self.max_clock_hz:.0f})")
+        return self
+
+    @property
+    def dram_ceiling_bytes_per_s(self) -> float:
+        """What benchmarks reached; where nobody measured, the share of the datasheet that others reach."""
+        return self.measured.dram_bytes_per_s or 0.90 * self.datasheet.dram_bytes_per_s  # devices.csv: 0.87 to 0.98
+
+    @property
+    def l2_ceiling_bytes_per_s(self) -> float:
+        """assumed: 64 bytes per clock and SM at half efficiency, as the measured devices reach, where nobody measured."""
+        return self.measured.l2_bytes_per_s or 35.0 * self.sms * self.clock_hz  # devices.csv: 15 (L40S) to 41 (H100)
+
+    @property
+    def launch_s(self) -> float:
+        """A kernel in a CUDA graph."""
+        return self.measured.launch_graph_s or 1.5e-6  # devices.csv: 1.0 to 1.7 us
+
+    def has_tensor_cores(self, dtype: Dtype) -> bool:
+        return dtype in self.sm.tensor_flop_per_clock
+
+    def flop_per_clock_sm(self, dtype: Dtype) -> float:
+        """Of products: tensor cores where they take `dtype`, otherwise the FP32 units (half precision converts)."""
+        if dtype in self.sm.tensor_flop_per_clock:
+            return float(self.sm.tensor_flop_per_clock[dtype])
+        if dtype in ("fp32", "fp16", "bf16"):
+            return 2.0 * self.sm.fp32_fma_per_clock
+        known = ", ".join(self.sm.tensor_flop_per_clock) or "fp32"
+        raise CascadeSimError(f"{self.device} multiplies no {dtype}; it multiplies {known}")
+
+    def tensor_flops(self, dtype: Dtype) -> float:
+        """FLOP per second of the whole device at `clock_hz`."""
+        return self.sms * self.clock_hz * self.flop_per_clock_sm(dtype)

@@ -1,0 +1,133 @@
+"""How long attention takes: cycles of each unit per tile, the overlap of the kernel, thread blocks over SMs, memory.
+
+Closed form over arrays of shapes; one shape is an array of one. Every number comes from instruction counts, sizes and
+rates, and from the constants of `calibration`. FlashAttention-3 (arXiv 2407.08608), section 3; FA4 (2603.05451).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cascadesim.accelerators.gpu.calibration import Constants
+from cascadesim.accelerators.gpu.kernel import Kernel
+from cascadesim.accelerators.gpu.memory import Movement, movement
+from cascadesim.accelerators.gpu.shape import Reals, Shape
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
+from cascadesim.accelerators.gpu.work import Tiles, Work, tiles_of, work_of
+
+LANES = 128  # threads that the four schedulers of an SM issue for in a clock
+EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, degree-3 polynomial, exponent bits
+MASK_INSTRUCTIONS = 2.0  # a comparison and a select
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel on one device, with many shapes."""
+
+    device: Device
+    kernel: Kernel
+    constants: Constants
+    shape: Shape
+    dtype: Dtype
+    kv_dtype: Dtype
+    tiles: Tiles
+    work: Work
+
+    @property
+    def value_dim(self) -> Reals:
+        """Padded like the head dimension where it is as large."""
+        padded = np.where(self.shape.value_dim == self.shape.head_dim, self.tiles.head_dim, self.shape.value_dim)
+        return np.asarray(padded, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds. Units alone, over the whole device and all blocks; then what the schedule makes of them."""
+
+    tensor_s: Reals
+    special_s: Reals
+    issue_s: Reals
+    shared_memory_s: Reals
+    l2_s: Reals
+    dram_s: Reals
+    schedule_s: Reals  # thread blocks over the SMs, memory as fast as wanted
+    launch_s: Reals
+    total_s: Reals
+    movement: Movement
+
+
+def case_of(
+    device: Device, kernel: Kernel, constants: Constants, shape: Shape, dtype: Dtype, kv_dtype: Dtype
+) -> Case:
+    tiles = tiles_of(kernel, device, shape, DTYPE_BYTES[dtype])
+    return Case(device, kernel, constants, shape, dtype, kv_dtype, tiles, work_of(kernel, device, shape, tiles))
+
+
+def attention_timing(case: Case) -> Timing:
+    device, work, constants = case.device, case.work, case.constants
+    per_tile = _tile_cycles(case)
+    tensor, special, issue, shared = (cycles * work.visited / device.sms / device.clock_hz for cycles in per_tile)
+    moved = movement(device, case.kernel, case.shape, case.tiles, work, case.dtype, case.kv_dtype)
+    l2_s = moved.l2_bytes / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
+    dram_s = moved.dram_bytes / (constants.dram_fraction * device.dram_ceiling_bytes_per_s)
+    memory_s = np.maximum(l2_s, dram_s)
+    schedule_s = _makespan_cycles(case, _iteration_cycles(case, *per_tile)) / device.clock_hz
+    launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
+    hidden = constants.memory_overlap * np.minimum(schedule_s, memory_s)
+    total_s = launch_s + schedule_s + memory_s - hidden
+    return Timing(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
+
+
+def _tile_cycles(case: Case) -> tuple[Reals, Reals, Reals, Reals]:
+    """Of one SM for one tile: products, exponentials, instructions issued, shared memory."""
+    device, tiles, constants, kernel = case.device, case.tiles, case.constants, case.kernel
+    scores = tiles.queries * tiles.keys
+    depth = tiles.head_dim + case.value_dim
+    rate = device.flop_per_clock_sm(case.dtype) * constants.tensor_fraction * kernel.tensor_rate
+    tensor = 2.0 * scores * depth / rate
+    by_unit = scores * (1 - tiles.emulated)
+    special = by_unit / (device.sm.special_per_clock * constants.special_fraction)
+    masks = MASK_INSTRUCTIONS * case.work.masked / case.work.visited
+    per_score = kernel.instructions_per_score + 1 + masks + tiles.emulated * EMULATION_INSTRUCTIONS
+    rescale = tiles.queries * case.value_dim  # the running output, once a tile
+    issue = (scores * per_score + rescale) / (LANES * constants.issue_fraction)
+    operands = np.ceil(tiles.queries / 64) * tiles.keys * depth * DTYPE_BYTES[case.dtype]  # once per 64 rows
+    shared = operands / device.sm.shared_memory_bytes_per_clock
+    return tensor, special, issue, shared
+
+
+def _iteration_cycles(case: Case, tensor: Reals, special: Reals, issue: Reals, shared: Reals) -> Reals:
+    """One key tile of one block on an SM of its own (or its share of blocks that run together)."""
+    hidden = {
+        "serial": 0.0,
+        "plain": case.constants.overlap_plain,
+        "specialised": case.constants.overlap_specialised,
+    }[case.kernel.overlap]
+    products, softmax = np.maximum(tensor, shared), np.maximum(special, issue)
+    return products + softmax - hidden * np.minimum(products, softmax)
+
+
+def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
+    """Blocks over SMs: all of the work evenly spread, plus what the last blocks leave idle; at least the longest."""
+    device, work = case.device, case.work
+    latency = case.constants.block_latency_s * device.clock_hz
+    blocks = work.blocks.astype(np.float64)
+    per_block = work.visited / blocks
+    together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
+    total = work.visited * iteration + blocks * latency / together
+    mean = total / blocks
+    longest = work.longest * iteration + latency
+    unequal = np.clip(2 * (1 - per_block / work.longest), 0, 1)  # 0 for equal blocks, 1 for a causal triangle
+    rest = np.ceil(blocks / device.sms) - blocks / device.sms
+    tail = (1 - unequal) * rest * mean + unequal * (0.1 if case.kernel.longest_first else 0.5) * longest
+    return np.asarray(np.maximum(total / device.sms + np.where(blocks > device.sms, tail, rest * mean), longest))
+
+
+def _extra_kernels_s(case: Case) -> Reals:
+    """Kernels beside it; the one that combines splits runs only where there are any."""
+    each = case.device.launch_s + case.constants.kernel_latency_s
+    runs = np.where(case.work.splits > 1, 1, 0) if case.kernel.splits_keys else 1
+    combine = np.where(case.work.splits > 1, 1, 0) if case.kernel.splits_keys and not case.kernel.extra_kernels else 0
+    return np.asarray(each * (case.kernel.extra_kernels * runs + combine), dtype=np.float64)

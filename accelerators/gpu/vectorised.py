@@ -1,0 +1,118 @@
+"""Seconds of attention, products and element-wise work on a GPU, for arrays of shapes at once.
+
+The scalar plans call the same functions with arrays of one. `before` says what a library runs ahead of attention and
+its measurements include; `constants` overrides the calibrated ones (for calibrating them).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cascadesim.accelerators.gpu import calibration
+from cascadesim.accelerators.gpu.calibration import Constants
+from cascadesim.accelerators.gpu.elementwise import stream_seconds
+from cascadesim.accelerators.gpu.gemm import gemm_timing
+from cascadesim.accelerators.gpu.kernel import Kernel
+from cascadesim.accelerators.gpu.shape import Reals, Shape, shape
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
+from cascadesim.accelerators.gpu.timing import attention_timing, case_of
+
+Before: TypeAlias = Literal["nothing", "cache_write", "rope_and_cache_write"]
+
+
+def attention_seconds(
+    device: Device,
+    kernel: Kernel,
+    *,
+    batch: ArrayLike,
+    heads: ArrayLike,
+    heads_kv: ArrayLike,
+    queries: ArrayLike,
+    keys: ArrayLike,
+    head_dim: ArrayLike,
+    value_dim: ArrayLike | None = None,
+    causal: ArrayLike = False,
+    window: ArrayLike = 0,
+    dtype: Dtype = "bf16",
+    kv_dtype: Dtype | None = None,
+    before: Before = "nothing",
+    constants: Constants | None = None,
+) -> Reals:
+    """Prefill, or decode where `queries` is 1. `window`: 0 for none. One kernel and dtype, any number of shapes."""
+    asked = shape(batch, heads, heads_kv, queries, keys, head_dim, value_dim, causal, window)
+    return _seconds(device, kernel, asked, dtype, kv_dtype or dtype, before, constants)
+
+
+def mla_seconds(
+    device: Device,
+    kernel: Kernel,
+    *,
+    batch: ArrayLike,
+    heads: ArrayLike,
+    queries: ArrayLike,
+    keys: ArrayLike,
+    absorbed: bool,
+    dtype: Dtype = "bf16",
+    kv_dtype: Dtype | None = None,
+    constants: Constants | None = None,
+) -> Reals:
+    """DeepSeek's latent attention: absorbed (one latent key of 576 for all heads, value 512), or unfolded and causal
+    (192 and 128)."""
+    cached = kv_dtype or dtype
+    if absorbed:
+        asked = shape(batch, heads, 1, queries, keys, 576, 512, False, shared_key_value=True)
+        return _seconds(device, kernel, asked, dtype, cached, "nothing", constants)
+    asked = shape(batch, heads, heads, queries, keys, 192, 128, True)
+    return _seconds(device, kernel, asked, dtype, dtype, "nothing", constants)
+
+
+def gemm_seconds(
+    device: Device,
+    *,
+    rows: ArrayLike,
+    outputs: ArrayLike,
+    depth: ArrayLike,
+    copies: ArrayLike = 1,
+    dtype: Dtype = "bf16",
+    quantises: bool = False,
+    constants: Constants | None = None,
+) -> Reals:
+    """Z[rows,outputs] = A[rows,depth] W[depth,outputs], `copies` of them with weights of their own.
+
+    `quantises`: a kernel turns 16-bit rows into `dtype` first.
+    """
+    known = constants or calibration.constants(device.generation)
+    total = gemm_timing(device, known, rows, outputs, depth, copies, dtype).total_s
+    if not quantises:
+        return total
+    elements = np.asarray(rows, dtype=np.float64) * depth * copies
+    return total + stream_seconds(device, known, 2 * elements, DTYPE_BYTES[dtype] * elements)
+
+
+def elementwise_seconds(
+    device: Device, *, read_bytes: ArrayLike, write_bytes: ArrayLike, constants: Constants | None = None
+) -> Reals:
+    return stream_seconds(device, constants or calibration.constants(device.generation), read_bytes, write_bytes)
+
+
+def _seconds(
+    device: Device, kernel: Kernel, asked: Shape, dtype: Dtype, kv_dtype: Dtype, before: Before,
+    constants: Constants | None,
+) -> Reals:  # fmt: skip
+    known = constants or calibration.constants(device.generation)
+    total = attention_timing(case_of(device, kernel, known, asked, dtype, kv_dtype)).total_s
+    return total if before == "nothing" else total + _before_seconds(device, known, asked, dtype, kv_dtype, before)
+
+
+def _before_seconds(
+    device: Device, constants: Constants, asked: Shape, dtype: Dtype, kv_dtype: Dtype, before: Before
+) -> Reals:
+    """New keys and values copied into the cache; with the rotation, queries are read and written too."""
+    tokens = (asked.batch * asked.queries).astype(np.float64)
+    new = tokens * asked.heads_kv * asked.key_elements
+    rotated = tokens * asked.heads * asked.head_dim if before == "rope_and_cache_write" else 0.0 * tokens
+    written = new * DTYPE_BYTES[kv_dtype] + rotated * DTYPE_BYTES[dtype]
+    return stream_seconds(device, constants, 2 * (new + rotated), written)

@@ -1,0 +1,124 @@
+"""How many tiles of keys the thread blocks of a kernel walk over: in all, at most, and how unequal they are.
+
+Closed forms over arrays: causal blocks walk from the first key (or the start of the window) to their last query.
+`tests` hold them against a count block by block. Knows tiles; knows no time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cascadesim.accelerators.gpu.kernel import Kernel
+from cascadesim.accelerators.gpu.shape import Counts, Reals, Shape
+from cascadesim.accelerators.gpu.spec import Device
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The tile each shape takes, arrays of one size."""
+
+    head_dim: Counts  # padded
+    queries: Counts
+    keys: Counts
+    blocks_per_sm: Counts
+    emulated: Reals
+
+
+@dataclass(frozen=True)
+class Work:
+    """Thread blocks of one call. `visited`: key tiles of all blocks before splitting; `longest`: of one block."""
+
+    instances: Counts  # (sequence, head) pairs that blocks do not share
+    row_tiles: Counts  # of one instance
+    splits: Counts  # blocks that share the keys of a row tile
+    visited: Reals
+    longest: Reals
+    masked: Reals  # of `visited`, those that a mask cuts
+
+    @property
+    def blocks(self) -> Counts:
+        return self.instances * self.row_tiles * self.splits
+
+
+def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float) -> Tiles:
+    """Per shape the first tile that holds its head dimension."""
+    columns = [
+        np.where(
+            shape.causal,
+            _column(kernel, device, shape.head_dim, True, operand_bytes, field),
+            _column(kernel, device, shape.head_dim, False, operand_bytes, field),
+        )
+        for field in ("head_dim", "queries", "keys", "blocks_per_sm", "emulated_exponentials")
+    ]
+    whole = [np.asarray(column, dtype=np.int64) for column in columns[:4]]
+    return Tiles(*whole, emulated=np.asarray(columns[4], dtype=np.float64))
+
+
+def _column(kernel: Kernel, device: Device, head_dim: Counts, causal: bool, operand_bytes: float, field: str) -> Reals:
+    tiles = kernel.tiles_on(device.generation, causal, operand_bytes)
+    index = np.searchsorted([tile.head_dim for tile in tiles], head_dim)
+    return np.asarray([getattr(tile, field) for tile in tiles], dtype=np.float64)[np.minimum(index, len(tiles) - 1)]
+
+
+def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: Tiles) -> Work:
+    group = shape.group if kernel.packs_group else np.ones_like(shape.group)
+    instances = shape.batch * shape.heads // group
+    row_tiles = -(-shape.queries * group // tiles.queries)
+    span = np.minimum(tiles.queries / group, shape.queries)  # query positions of a full row tile
+    walked, longest, masked = _walked(shape, tiles, row_tiles, span)
+    splits = _splits(kernel, device, instances * row_tiles, longest, tiles)
+    return Work(instances, row_tiles, splits, instances * walked, np.ceil(longest / splits), instances * masked)
+
+
+def _walked(shape: Shape, tiles: Tiles, row_tiles: Counts, span: Reals) -> tuple[Reals, Reals, Reals]:
+    """Key tiles of the row tiles of one instance: in all, of the longest, and those that the mask cuts."""
+    full = np.ceil(np.where(shape.visited_keys > 0, shape.visited_keys, shape.keys) / tiles.keys)
+    ragged = shape.keys % tiles.keys > 0
+    last = np.minimum(_sum_of_ends(shape, tiles, row_tiles, span), row_tiles * full)
+    first = np.where(shape.window > 0, _sum_of_starts(shape, tiles, row_tiles, span), 0.0)
+    every = shape.causal & (shape.queries > 1) | (shape.window > 0)
+    walked = np.where(every, np.maximum(last - first, row_tiles), row_tiles * full)
+    in_window = np.ceil((shape.window + span) / tiles.keys + 0.5)
+    longest = np.where(every & (shape.window > 0), np.minimum(in_window, full), full)
+    cut = np.ceil(span / tiles.keys) * np.where(shape.window > 0, 2, 1)
+    masked = np.where(every, np.minimum(row_tiles * cut, walked), row_tiles * ragged)
+    return walked, longest, masked
+
+
+def _sum_of_ends(shape: Shape, tiles: Tiles, row_tiles: Counts, span: Reals) -> Reals:
+    """Sum over row tiles of ceil((keys - queries + min((i+1) span, queries)) / tile): an arithmetic series.
+
+    A ceiling adds (1 - step) / 2 on average, where the ends move in steps of `step` of a tile.
+    """
+    before = (shape.keys - shape.queries) / tiles.keys
+    whole = row_tiles - 1
+    ends = whole * before + span * whole * (whole + 1) / 2 / tiles.keys
+    return np.asarray(ends + whole * _rounding(span, tiles, before) + np.ceil(shape.keys / tiles.keys))
+
+
+def _sum_of_starts(shape: Shape, tiles: Tiles, row_tiles: Counts, span: Reals) -> Reals:
+    """Sum over row tiles of floor(max(0, keys - queries + i span - window + 1) / tile)."""
+    offset = shape.keys - shape.queries - shape.window + 1
+    skipped = np.clip(np.ceil(np.maximum(-offset, 0) / span), 0, row_tiles)  # the first ones start at key 0
+    count = row_tiles - skipped
+    total = count * offset + span * (row_tiles * (row_tiles - 1) - skipped * (skipped - 1)) / 2
+    return np.asarray(np.maximum(total / tiles.keys - 0.5 * count, 0.0))
+
+
+def _rounding(span: Reals, tiles: Tiles, before: Reals) -> Reals:
+    """What rounding up adds on average: nothing where every end is a whole tile."""
+    steps = span / tiles.keys
+    whole = (steps % 1 == 0) & (before % 1 == 0)
+    step = np.gcd(np.maximum(span, 1).astype(np.int64), tiles.keys) / tiles.keys
+    return np.where(whole, 0.0, (1 - np.where(span % 1 == 0, step, 1 / tiles.keys)) / 2)
+
+
+def _splits(kernel: Kernel, device: Device, blocks: Counts, longest: Reals, tiles: Tiles) -> Counts:
+    """As many blocks share the keys as the device still has room for; one where the blocks fill it already."""
+    if not kernel.splits_keys:
+        return np.ones_like(blocks)
+    room = device.sms * tiles.blocks_per_sm
+    wanted = np.where(blocks >= 0.8 * room, 1, room // blocks)  # num_splits_heuristic of FlashAttention: 80% full is full
+    return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest, 128), 1)), dtype=np.int64)
