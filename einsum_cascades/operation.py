@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.masks import FULL, Mask
-from cascadesim.einsum_cascades.pruning_trace import TracedHead
+from cascadesim.einsum_cascades.pruning_trace import PruningTrace
 
 Kind: TypeAlias = Literal["attention", "linear", "elementwise"]
 Extents: TypeAlias = tuple[tuple[str, int], ...]
@@ -36,7 +36,7 @@ class Operation:
     count: int = 1
     mask: Mask = FULL
     layer: str = ""  # the kind of layer it belongs to, where a model has several
-    trace: tuple[TracedHead, ...] = ()
+    trace: PruningTrace | None = None
 
     def __post_init__(self) -> None:
         small = [f"{rank}={size}" for rank, size in (*self.extents, ("count", self.count)) if size < 1]

@@ -62,6 +62,14 @@ class TracedHead:
     line: int = field(default=0, compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class PruningTrace:
+    """Rows in order; `source` names them in errors."""
+
+    source: str
+    rows: tuple[TracedHead, ...] = field(repr=False)
+
+
 def _whole(text: str) -> int:
     """993 and 993.0."""
     value = int(float(text)) if "." in text else int(text)

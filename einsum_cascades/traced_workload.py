@@ -6,14 +6,14 @@ Has what a simulation asks of a `Workload`. Only accelerators that run heads one
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.projections import Phase
-from cascadesim.einsum_cascades.pruning_trace import TracedHead, read_rows
+from cascadesim.einsum_cascades.pruning_trace import PruningTrace, TracedHead, read_rows
 
 SUFFIX = ".csv"
 LAYER = "traced"  # the one kind of layer it has
@@ -31,10 +31,14 @@ class TracedWorkload:
     """The rows of one file, named after it."""
 
     name: str
-    rows: tuple[TracedHead, ...] = field(repr=False)
+    trace: PruningTrace
 
     batch = 1
     generates = True
+
+    @property
+    def rows(self) -> tuple[TracedHead, ...]:
+        return self.trace.rows
 
     @property
     def layers(self) -> Mapping[str, TracedLayers]:
@@ -65,7 +69,7 @@ class TracedWorkload:
                                   f"leave --seq-len and --batch out")
         if scope == "linear":
             raise CascadeSimError(f"{self.name}: a pruning trace has attention only; scope linear needs a model")
-        return (Operation(self.name, "attention", ATTENTION_3PASS, self._extents(), layer=LAYER, trace=self.rows),)
+        return (Operation(self.name, "attention", ATTENTION_3PASS, self._extents(), layer=LAYER, trace=self.trace),)
 
     def _extents(self) -> tuple[tuple[str, int], ...]:
         depth = max(row.head_dim for row in self.rows)
@@ -94,4 +98,5 @@ def is_trace(name_or_path: str) -> bool:
 
 def workload_from_rows(path: Path | str) -> TracedWorkload:
     """The workload in a file of a pruning trace. Raises SpecError with one located line for each problem."""
-    return TracedWorkload(Path(path).stem, read_rows(path))
+    path = Path(path)
+    return TracedWorkload(path.stem, PruningTrace(path.name, read_rows(path)))

@@ -16,6 +16,7 @@ from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, 
 from cascadesim.accelerators.spatten import energy, layers, timing
 from cascadesim.accelerators.spatten.mapping import HeadWork, head_work, mapping_lines
 from cascadesim.accelerators.spatten.spec import SpattenSpec, read_spec
+from cascadesim.accelerators.spatten.traced import traced_work
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Einsum
 from cascadesim.einsum_cascades.operation import Operation
@@ -56,6 +57,8 @@ class Spatten:
 
     def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Spatten, tuple[Operation, ...]]:
         """The machine and the work under the workload's pruning schedule."""
+        if any(operation.trace is not None for operation in operations):
+            return replace(self, schedule="pruned as the trace says"), operations
         found = layers.schedule_for(self.spec.pruning, workload)
         work = tuple(part for operation in operations for part in layers.pruned(operation, found, self.spec))
         if found is None:
@@ -75,7 +78,7 @@ class Spatten:
         return fully_connected.plan_elementwise(operation, self.spec, accounting)
 
     def _attention(self, operation: Operation, accounting: Accounting) -> Plan:
-        work = head_work(operation, self.spec)
+        work = head_work(operation, self.spec) if operation.trace is None else traced_work(operation.trace, self.spec)
         busy = timing.total(work, self.spec)
         read = timing.transferred_bytes(busy)
         phase = Phase(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
+from cascadesim.accelerators.heads import HeadRow
 from cascadesim.accelerators.spatten.spec import SpattenSpec
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
@@ -43,6 +44,7 @@ class HeadWork:
     rows: int  # queries of all heads
     selects: bool
     cut: bool  # whether the keys of a head exceed the buffer
+    traced: tuple[HeadRow, ...] = ()  # the very heads, where a trace lists them
 
     @property
     def streams(self) -> bool:
@@ -95,7 +97,8 @@ def mapping_lines(work: HeadWork, spec: SpattenSpec) -> tuple[str, ...]:
         f"DRAM mode {spec.dram.mode}: at most {delivered:g} bytes a cycle over {spec.dram.channels} channels",
         f"keys {work.key_bits} bits, {LOW_BITS} more for {work.low_bit_share:.1%} of queries; "
         f"values {work.value_bits} bits",
-        "softmax passes through in no time, as in the public RTL; top-k at its mean latency",
+        "softmax passes through in no time, as in the public RTL; top-k at "
+        + ("latencies drawn as its harness draws them" if work.traced else "its mean latency"),
     ]
     for piece in work.pieces:
         lines.append(f"{piece.loads} loads of {piece.keys} keys, {piece.queries} queries over each, "

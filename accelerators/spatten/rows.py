@@ -150,8 +150,10 @@ def _unpaired(trace: Sequence[TracedHead], fetched: Sequence[Bits]) -> Iterator[
         if number + 1 == len(trace) or not fetched[number + 1].paired:
             yield f"{_place(row, number)}: a head with 6-bit keys or values is alone; they are fetched in pairs"
         elif _shape(trace[number + 1], fetched[number + 1]) != _shape(row, own):
-            yield (f"{_place(trace[number + 1], number + 1)}: the second of two 6-bit heads must have the keys, values "
-                   f"and bits of the first")
+            yield (
+                f"{_place(trace[number + 1], number + 1)}: the second of two 6-bit heads must have the keys, values "
+                f"and bits of the first"
+            )
 
 
 def _shape(row: TracedHead, own: Bits) -> tuple[int, int, int | None, int | None]:

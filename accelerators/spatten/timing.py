@@ -107,6 +107,8 @@ def _harmonic(count: int) -> float:
 
 def head_rows(work: HeadWork, spec: SpattenSpec) -> tuple[HeadRow, ...]:
     """Heads of one query each; where 6 bits need pairs, a head that is left over runs at 8 bits."""
+    if work.traced:
+        return work.traced
     rows: list[HeadRow] = []
     for piece in work.pieces:
         latency = selection(piece, spec)

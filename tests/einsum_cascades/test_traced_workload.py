@@ -8,10 +8,11 @@ import pytest
 
 from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
 from cascadesim.einsum_cascades.pruning_schedules import published_schedule, token_rows
-from cascadesim.einsum_cascades.pruning_trace import TracedHead, write_rows
+from cascadesim.einsum_cascades.pruning_trace import PruningTrace, TracedHead, write_rows
 from cascadesim.einsum_cascades.traced_workload import TracedWorkload, is_trace, workload_from_rows
 
 ROWS = token_rows(published_schedule("gpt-2-small"), 994)
+WORKLOAD = TracedWorkload("mine", PruningTrace("mine.csv", ROWS))
 
 
 def test_a_file_is_one_operation_of_all_its_rows(tmp_path: Path) -> None:
@@ -19,21 +20,21 @@ def test_a_file_is_one_operation_of_all_its_rows(tmp_path: Path) -> None:
     workload = workload_from_rows(tmp_path / "mine.csv")
     (operation,) = workload.operations()
     assert workload.name == "mine"
-    assert operation.trace == ROWS
+    assert operation.trace == PruningTrace("mine.csv", ROWS)
     assert dict(operation.extents) == {"b": 1, "h": 12, "g": 1, "m": 921, "p": 1, "e": 64, "f": 64}
     assert workload.layers[operation.layer].count == 1
 
 
 def test_it_says_what_it_is() -> None:
-    workload = TracedWorkload("mine", ROWS)
+    workload = WORKLOAD
     assert (workload.sequence_length, workload.batch, workload.phase) == (994, 1, "decode")
     assert workload.notes() == ("mine: the attention of 144 traced heads over 1 iterations; nothing else of the model",)
     assert workload.parameters() is None
-    assert TracedWorkload("two", (TracedHead(0, 0, 0, 8, 8, 8, queries=8),)).phase == "prefill"
+    assert TracedWorkload("two", PruningTrace("two", (TracedHead(0, 0, 0, 8, 8, 8, queries=8),))).phase == "prefill"
 
 
 def test_sizes_are_those_of_the_rows() -> None:
-    workload = TracedWorkload("mine", ROWS)
+    workload = WORKLOAD
     with pytest.raises(CascadeSimError, match="leave --seq-len and --batch out"):
         workload.operations(sequence_length=1024)
     with pytest.raises(CascadeSimError, match="leave --seq-len and --batch out"):
