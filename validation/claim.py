@@ -21,7 +21,7 @@ Settings: TypeAlias = Sequence[str]  # dotted.field=value changes of the archite
 Prediction: TypeAlias = Mapping[str, float | None]  # column -> figure of the model
 Predict: TypeAlias = Callable[[Row, Settings], Prediction]
 Measure: TypeAlias = Literal["deviation", "shortfall", "excess"]
-Gate: TypeAlias = Literal["maximum", "median", "absolute", "pooled", "ranking", "roofline"]
+Gate: TypeAlias = Literal["maximum", "median", "absolute", "pooled", "ranking", "roofline", "mean", "tail"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Claim:
 
     tolerance None: reported, not judged. measure: `deviation` is |predicted/measured - 1|; `shortfall` and `excess`
     count one side of it only. gate: what the tolerance bounds: the largest error, the median one, or the largest
-    |predicted - measured| (figures printed to a fixed number of decimals); the last three are figures that the suite's
+    |predicted - measured| (figures printed to a fixed number of decimals); the others are figures that the suite's
     own `judge` works out. fitted: a check that a constant still fits
     the cells it was fitted to, which scores nothing (`calibration` keeps the two apart).
     """

@@ -5,7 +5,7 @@ Repository mit-han-lab/spatten, commit a0f1388; ramulator2, commit 8279985. Read
 
 from __future__ import annotations
 
-from cascadesim.validation import spatten_exact
+from cascadesim.validation import spatten_exact, spatten_rtl
 from cascadesim.validation.claim import Claim, Suite
 
 SAME_FORMULAS = "whole numbers by the same formulas, from the same draws"
@@ -61,4 +61,51 @@ SPATTEN_DRAM = Suite(
     ("pattern",),
 )
 
-SUITES: tuple[Suite, ...] = (SPATTEN_BEHAVIOURAL, SPATTEN_TOPK, SPATTEN_DRAM)
+PIPELINE = "registers, queues and arbiters by the description of the RTL; what it leaves open is a few cycles a stage"
+COUNTED = "whole numbers: every transaction and every line that a head asks for"
+A_FEW_CYCLES = 10  # of a head: short ones are judged by these
+
+SPATTEN_RTL_HEADS = Suite(
+    "spatten-rtl-heads",
+    "heads that run alone in the public RTL: latency, transactions, lines multiplied",
+    "spatten-rtl-heads.csv",
+    spatten_rtl.HEADS,
+    spatten_rtl.heads,
+    (
+        Claim("latency of a head, on average", "latency", 0.015, PIPELINE, gate="mean"),
+        Claim("latency of a head that misses by more than 10 cycles", "latency", 0.05, PIPELINE, gate="tail"),
+        Claim("DRAM transactions of a head or a pair", "own_reads", 0.0, COUNTED),
+        Claim("lines multiplied with keys, of a head or a pair", "own_lines", 0.0, COUNTED),
+        Claim("scores after the first pass, reported only", "t_report1", None, "part of the latency above"),
+        Claim("scores after the low bits, reported only", "t_report2", None, "part of the latency above"),
+    ),
+    ("config", "key_bit", "requantized"),
+    spatten_rtl.parse_heads,
+    judge=spatten_rtl.judge_with(A_FEW_CYCLES),
+)
+
+SPATTEN_RTL_STREAMS = Suite(
+    "spatten-rtl-streams",
+    "heads sent back to back through the public RTL: completion of each, totals",
+    "spatten-rtl-streams.csv",
+    spatten_rtl.STREAMS,
+    spatten_rtl.streams,
+    (
+        Claim("cycles of a stream", "total", 0.03, PIPELINE),
+        Claim("completion of a head, median", "t_done", 0.05, PIPELINE, gate="median"),
+        Claim("DRAM transactions of a stream", "total_reads", 0.0, COUNTED),
+        Claim("lines multiplied with keys, of a stream", "total_lines", 0.0, COUNTED),
+        Claim("completion of a head, reported only", "t_done", None, "few rows at the start of a stream weigh most"),
+    ),
+    ("config", "workload"),
+    spatten_rtl.parse_streams,
+    judge=spatten_rtl.judge_with(0),
+)
+
+SUITES: tuple[Suite, ...] = (
+    SPATTEN_BEHAVIOURAL,
+    SPATTEN_TOPK,
+    SPATTEN_DRAM,
+    SPATTEN_RTL_HEADS,
+    SPATTEN_RTL_STREAMS,
+)

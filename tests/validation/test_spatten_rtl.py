@@ -1,0 +1,81 @@
+"""The RTL suites of SpAtten: how rows become simulations, what a pair counts, what the gates bound."""
+
+from __future__ import annotations
+
+import pytest
+
+from cascadesim.validation import spatten_rtl
+from cascadesim.validation.claims_spatten import SPATTEN_RTL_HEADS, SPATTEN_RTL_STREAMS
+from cascadesim.validation.compare import Verdict, compare
+from cascadesim.validation.grouped import member
+from cascadesim.validation.table import Table
+
+HEADER = (
+    "config,multipliers,buffer_lines,dram_channels,fetch_channels,softmax_lanes,topk_parallelism,pad,seed,workload,row,"
+    "key_fetch_num,value_fetch_num,key_bit,value_bit,requantized,topk_latency"
+)
+DESIGN = "m64c2,64,2048,2,4,1,16,8,1"
+
+
+def heads(*rows: str) -> Table:
+    """Rows: number, keys, values, bits, bits, low bits, top-k latency, latency, reads, lines."""
+    text = "\n".join([f"{HEADER},latency,dram_reads,dp_lines", *(f"{DESIGN},iso,{row}" for row in rows)])
+    return spatten_rtl.parse_heads(text, SPATTEN_RTL_HEADS.layout, "given.csv")
+
+
+def judged(table: Table) -> dict[str, Verdict]:
+    return {verdict.claim.name: verdict for verdict in compare(SPATTEN_RTL_HEADS, table, "given.csv", ())}
+
+
+# RTL of mit-han-lab/spatten (a0f1388), 64 multipliers, 2 channels
+ALONE = ("0,8,8,8,8,0,12,175,32,8", "1,16,16,8,8,0,8,246,64,16", "2,24,24,8,8,0,17,252,96,24")
+PAIR = ("70,64,32,6,6,0,30,537,288,128", "71,64,32,6,6,0,0,568,0,0")
+
+
+def test_heads_of_the_rtl_agree() -> None:
+    assert all(verdict.holds for verdict in judged(heads(*ALONE)).values())
+
+
+def test_rows_that_follow_each_other_run_together() -> None:
+    table = heads(*ALONE[:2], *PAIR)
+    assert [member(row).position for row in table.rows] == [0, 1, 0, 1]
+    assert len({member(row).group for row in table.rows}) == 2
+
+
+def test_both_heads_of_a_pair_count_on_the_first_row() -> None:
+    """6 bits: 3 transactions for a vector of both, 64 keys and 32 values: 288; 64 lines each."""
+    rows = heads(*PAIR).rows
+    assert [(row.get("own_reads"), row.get("own_lines")) for row in rows] == [(288, 128), (0, 0)]
+    found = [spatten_rtl.heads(row) for row in rows]
+    assert [(one["own_reads"], one["own_lines"]) for one in found] == [(288, 128), (0, 0)]
+
+
+def test_a_few_cycles_are_forgiven_and_more_are_not() -> None:
+    few, more = (
+        judged(heads(ALONE[0].replace("175", str(latency))))["latency of a head that misses by more than 10 cycles"]
+        for latency in (182, 150)
+    )
+    assert few.gated == 0.0
+    assert more.gated > 0.05
+    assert not more.holds
+
+
+def test_the_last_row_of_a_stream_carries_its_totals() -> None:
+    rows = ("0,128,128,8,8,0,47,0,705,512,128", "1,128,128,8,8,0,47,1,1300,1024,256")
+    text = "\n".join([f"{HEADER},t_accept,t_done,dram_reads,dp_lines", *(f"{DESIGN},st,{row}" for row in rows)])
+    table = spatten_rtl.parse_streams(text, SPATTEN_RTL_STREAMS.layout, "given.csv")
+    assert [(row.get("total"), row.get("total_reads"), row.get("total_lines")) for row in table.rows] == [
+        (None, None, None), (1300, 1024, 256),
+    ]  # fmt: skip
+    assert spatten_rtl.streams(table.rows[-1])["total_reads"] == 2 * 2 * 256
+
+
+@pytest.mark.slow
+def test_transactions_and_lines_are_exact_in_every_published_row() -> None:
+    from cascadesim.validation.suites import own_data
+
+    for suite in (SPATTEN_RTL_HEADS, SPATTEN_RTL_STREAMS):
+        verdicts = compare(suite, own_data(suite), suite.data, ())
+        exact = [verdict for verdict in verdicts if verdict.claim.tolerance == 0]
+        assert len(exact) == 2
+        assert all(verdict.holds for verdict in exact)

@@ -1,0 +1,192 @@
+"""Heads and streams of SpAtten's public RTL against the cycle-level pipeline: one group of rows, one simulation.
+
+A row's low-bit decision and top-k latency are inputs (the RTL decides on random data). Rows of one configuration and
+workload whose numbers follow each other run in one simulation: open DRAM rows and score drains carry over to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from itertools import accumulate
+from statistics import fmean, median
+
+from cascadesim.accelerators.heads import GatherDesign, HeadRow, HeadStream
+from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
+from cascadesim.validation.columns import Column, Layout, count
+from cascadesim.validation.compare import Cell, Stratum, Verdict, errors
+from cascadesim.validation.grouped import Group, grouped, member, members, with_cells
+from cascadesim.validation.spatten_exact import whole
+from cascadesim.validation.table import Row, Table, parse_table
+
+GAP_CYCLES = 200  # between heads that run alone (own driver around the RTL)
+SHARED = (
+    Column("config", str), *(Column(name, count) for name in (
+        "multipliers", "buffer_lines", "dram_channels", "fetch_channels", "softmax_lanes", "topk_parallelism", "pad",
+    )),
+    Column("seed", whole), Column("workload", str), Column("row", whole), Column("key_fetch_num", count),
+    Column("value_fetch_num", count), Column("key_bit", count), Column("value_bit", count),
+    Column("requantized", whole), Column("topk_latency", whole),
+)  # fmt: skip
+_KEY = ("config", "topk_parallelism", "workload", "row")
+HEADS = Layout(
+    (*SHARED, Column("latency", count), Column("dram_reads", whole), Column("dp_lines", whole),
+     *(Column(name, whole, required=False) for name in ("t_report1", "t_report2", "own_reads", "own_lines"))),
+    _KEY,
+)  # fmt: skip
+STREAMS = Layout(
+    (*SHARED, Column("t_accept", whole), Column("t_done", count), Column("dram_reads", count),
+     Column("dp_lines", count),
+     *(Column(name, whole, required=False) for name in ("t_report1", "total", "total_reads", "total_lines"))),
+    _KEY,
+)  # fmt: skip
+
+
+def parse_heads(text: str, layout: Layout, source: str) -> Table:
+    """Rows whose numbers follow each other are one group."""
+    table = grouped(parse_table(text, layout, source), _stream_of)
+    rows = [one for _, runs in _groups(table) for run in _stretches(runs) for one in members(_with_pairs(run))]
+    return replace(table, rows=tuple(rows))
+
+
+def _with_pairs(rows: Sequence[Row]) -> list[Row]:
+    """What a head fetched and multiplied; that of both heads of a pair on the first one's row."""
+    cumulative = [list(accumulate(row.count(name) for row in rows)) for name in ("dram_reads", "dp_lines")]
+    reads, lines = (_own(counts, _second(rows)) for counts in cumulative)
+    return [with_cells(row, own_reads=reads[place], own_lines=lines[place]) for place, row in enumerate(rows)]
+
+
+def parse_streams(text: str, layout: Layout, source: str) -> Table:
+    """The last row of a stream also carries its totals."""
+    table = parse_table(text, layout, source)
+    found: list[Row] = []
+    for _, rows in _groups(grouped(table, _stream_of)):
+        total = max(row.count("t_done") for row in rows)
+        reads, lines = (max(row.count(name) for row in rows) for name in ("dram_reads", "dp_lines"))
+        last = with_cells(rows[-1], total=total, total_reads=reads, total_lines=lines)
+        found += members((*rows[:-1], last))
+    return replace(table, rows=tuple(found))
+
+
+def _stream_of(row: Row) -> tuple[object, ...]:
+    return tuple(row.get(name) for name in ("config", "topk_parallelism", "workload"))
+
+
+def _groups(table: Table) -> Iterator[tuple[Group, tuple[Row, ...]]]:
+    for group in dict.fromkeys(member(row).group for row in table.rows):
+        yield group, group.rows
+
+
+def _stretches(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Cut where a number is left out, never between the heads of a pair."""
+    stretch: list[Row] = []
+    for row in rows:
+        if stretch and row.count("row") != stretch[-1].count("row") + 1:
+            yield stretch
+            stretch = []
+        stretch.append(row)
+    yield stretch
+
+
+def heads(row: Row, settings: Settings = ()) -> Prediction:
+    found = member(row)
+    return _alone(found.group)[found.position]
+
+
+@cache
+def _alone(group: Group) -> tuple[Prediction, ...]:
+    from cascadesim.simulator.heads import run_heads
+
+    found = run_heads(_stream(group.rows, GAP_CYCLES))
+    pairs = _second(group.rows)
+    reads, lines = (_own(list(accumulate(counts.tolist(), max)), pairs)
+                    for counts in (found.dram_reads, found.dot_product_lines))  # fmt: skip
+    return tuple(
+        {
+            "latency": int(found.latency[place]), "own_reads": reads[place], "own_lines": lines[place],
+            "t_report1": int(found.report[place] - found.accept[place]),
+            "t_report2": int(found.second_report[place] - found.accept[place])
+            if found.second_report[place] >= 0 else None,
+        }
+        for place in range(len(group.rows))
+    )  # fmt: skip
+
+
+def _second(rows: Sequence[Row]) -> list[bool]:
+    """Which heads are the second of a pair."""
+    paired = [6 in (row.get("key_bit"), row.get("value_bit")) for row in rows]
+    found: list[bool] = []
+    for place, each in enumerate(paired):
+        found.append(each and place > 0 and paired[place - 1] and not found[-1])
+    return found
+
+
+def _own(cumulative: Sequence[int], second: Sequence[bool]) -> list[int]:
+    """What each head added; both heads of a pair stand on the first one's row."""
+    own = [now - before for now, before in zip(cumulative, [0, *cumulative[:-1]], strict=True)]
+    for place, is_second in enumerate(second):
+        if is_second:
+            own[place - 1], own[place] = own[place - 1] + own[place], 0
+    return own
+
+
+def streams(row: Row, settings: Settings = ()) -> Prediction:
+    found = member(row)
+    return _together(found.group)[found.position]
+
+
+@cache
+def _together(group: Group) -> tuple[Prediction, ...]:
+    from cascadesim.simulator.heads import run_heads
+
+    found = run_heads(_stream(group.rows, None))
+    return tuple(
+        {
+            "t_accept": int(found.accept[place]), "t_done": int(found.done[place]), "total": found.cycles,
+            "t_report1": int(found.report[place]), "total_reads": int(found.dram_reads.max()),
+            "total_lines": int(found.dot_product_lines.max()),
+        }
+        for place in range(len(group.rows))
+    )  # fmt: skip
+
+
+def _stream(rows: Sequence[Row], gap: int | None) -> HeadStream:
+    from cascadesim.accelerators.spatten.score_buffer import gathered_keys
+
+    count_of = rows[0].count
+    design = GatherDesign(
+        multipliers=count_of("multipliers"), buffer_lines=count_of("buffer_lines"),
+        dram_channels=count_of("dram_channels"), fetch_channels=count_of("fetch_channels"),
+        softmax_lanes=count_of("softmax_lanes"), count_multiple=count_of("pad"),
+    )  # fmt: skip
+    stream = HeadStream(design, tuple(_head(row) for row in rows), gap)
+    keys = gathered_keys(stream.longest, design.fetch_channels, design.largest_keys)
+    return replace(stream, gathered=keys)
+
+
+def _head(row: Row) -> HeadRow:
+    return HeadRow(
+        number=row.count("row"), keys=row.count("key_fetch_num"), values=row.count("value_fetch_num"),
+        key_bits=row.count("key_bit"), value_bits=row.count("value_bit"), low_bits=bool(row.count("requantized")),
+        selection_cycles=row.count("topk_latency"),
+    )  # fmt: skip
+
+
+def judge(slack_cycles: int, suite: Suite, claim: Claim, source: str, cells: Sequence[Cell]) -> Verdict:
+    """Gates of these suites: the mean error, and the largest among figures that miss by more than a few cycles."""
+    strata = tuple(
+        Stratum(column, value, errors(chosen, claim.measure))
+        for column in suite.strata
+        for value in dict.fromkeys(cell.row.get(column) for cell in cells)
+        if (chosen := [cell for cell in cells if cell.row.get(column) == value])
+    )
+    found = [cell.error(claim.measure) for cell in cells]
+    beyond = [error for cell, error in zip(cells, found, strict=True) if cell.difference > slack_cycles]
+    figures: dict[str, float | None] = {"mean": fmean(found), "tail": max(beyond, default=0.0), "median": median(found)}
+    worst = max(cells, key=lambda cell: (cell.difference > slack_cycles, cell.error(claim.measure)))
+    return Verdict(suite.name, claim, source, errors(cells, claim.measure), worst, strata, tuple(cells), (), figures)
+
+
+def judge_with(slack_cycles: int) -> Callable[[Suite, Claim, str, Sequence[Cell]], Verdict]:
+    return partial(judge, slack_cycles)
