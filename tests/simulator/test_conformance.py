@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators import catalogue
+from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.workload import Workload
 from cascadesim.simulator.report import Report
 from cascadesim.simulator.simulate import simulate
@@ -18,6 +21,16 @@ if TYPE_CHECKING:
     from cascadesim.einsum_cascades.workload import Scope
 
 PRESETS = [pytest.param(name, id=name) for name in catalogue.preset_names()]
+
+
+@contextmanager
+def only_where_there_is_a_cycle_level() -> Iterator[None]:
+    """Some accelerators are known by closed forms alone, and say so."""
+    try:
+        yield
+    except CascadeSimError as error:
+        if "no cycle-level form" not in str(error):
+            raise
 
 
 def check(cycle: Report, closed: Report) -> None:
@@ -41,11 +54,11 @@ def test_the_cycle_level_is_above_the_closed_form_and_both_add_up(
     preset: str, scope: Scope, phase: Phase, two_kinds: Workload
 ) -> None:
     accelerator = catalogue.load(preset)
-    cycle = simulate(two_kinds, accelerator, sequence_length=300, scope=scope, phase=phase)
     closed = simulate(two_kinds, accelerator, sequence_length=300, scope=scope, phase=phase, fidelity="analytical")
-    assert len(cycle) == len(closed)
-    for pair in zip(cycle, closed, strict=True):
-        check(*pair)
+    with only_where_there_is_a_cycle_level():
+        cycle = simulate(two_kinds, accelerator, sequence_length=300, scope=scope, phase=phase)
+        for pair in zip(cycle, closed, strict=True):
+            check(*pair)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -56,7 +69,8 @@ def test_any_length_and_batch_runs(preset: str, length: int, batch: int) -> None
 
     accelerator = catalogue.load(preset)
     model = load_workload("llama-3.2-1b")  # grouped queries, causal
-    (cycle,) = simulate(model, accelerator, sequence_length=length, batch=batch, scope="attention")
     (closed,) = simulate(model, accelerator, sequence_length=length, batch=batch, scope="attention",
                          fidelity="analytical")  # fmt: skip
-    check(cycle, closed)
+    with only_where_there_is_a_cycle_level():
+        (cycle,) = simulate(model, accelerator, sequence_length=length, batch=batch, scope="attention")
+        check(cycle, closed)
