@@ -33,13 +33,16 @@ def einsum_colors(names: Sequence[str]) -> dict[str, str]:
 
 
 def activity(report: Report, unit: str) -> dict[str, float]:
-    """Share of the time by Einsum of attention, and by kind for the rest of a model, on one unit."""
+    """Share of the time x useful lanes by Einsum of attention, and by kind for the rest of a model, on one unit.
+
+    As FuseMax (MICRO'24), figure 7, stacks it: the parts add up to the utilization of the unit.
+    """
     shares: dict[str, float] = {}
     kinds = {operation.name: operation.kind for operation in report.operations}
     for einsum in report.einsums:
         if einsum.unit == unit:
             label = einsum_label(einsum, kinds)
-            shares[label] = shares.get(label, 0.0) + einsum.share
+            shares[label] = shares.get(label, 0.0) + einsum.share * einsum.occupancy
     return {label: share for label, share in shares.items() if share > 0}
 
 
