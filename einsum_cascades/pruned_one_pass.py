@@ -4,7 +4,8 @@ FuseMax (MICRO'24) names the combination with SpAtten (HPCA'21) as future work. 
 denominator of its row, which is complete after the last key:
 
 * importance of tokens (`pruned-1pass`) sums probabilities over queries. Each query has its own correction, so sums over
-  queries cannot be corrected later: numerators of the whole fiber are kept or computed again. Two passes over m.
+  queries cannot be corrected later: numerators of the whole fiber are kept or computed again. Two passes over m. With
+  one query, as in generation, what is kept are M numbers a head; with a tile of queries, M for each of them.
 * importance of whole tiles of keys (`pruned-1pass-tiles`) needs the tile sums only, which the first pass makes anyway
   and of which there are M1, not M, per query. One pass over m; what is pruned are tiles of M0 keys.
 * local value pruning (`local-value-pruning-1pass`) chooses by scores, which grow with probabilities, so keys are walked
