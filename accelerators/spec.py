@@ -6,11 +6,15 @@ no energy and no cascade. FuseMax (MICRO'24), section V; FLAT (ASPLOS'23).
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from cascadesim.einsum_cascades.schema import NonNegativeFloat, Positive, PositiveFloat, Spec
+from cascadesim.einsum_cascades.schema import NonNegativeFloat, Positive, Spec
+
+# assumed: no silicon is slower or faster by far; beyond, counts of cycles lose their meaning in floating point
+ClockHz = Annotated[float, Field(ge=1e6, le=1e11)]
+BandwidthBytesPerS = Annotated[float, Field(ge=1e6, le=1e16)]
 
 
 class Operations(Spec):
@@ -77,7 +81,7 @@ class Buffer(Spec):
 
 
 class Dram(Spec):
-    bandwidth_bytes_per_s: PositiveFloat
+    bandwidth_bytes_per_s: BandwidthBytesPerS
 
     def bytes_per_cycle(self, clock_hz: float) -> float:
         return self.bandwidth_bytes_per_s / clock_hz
@@ -91,7 +95,7 @@ class SpatialArray(Spec):
     """
 
     architecture: str  # the folder of accelerators/ that plans for it
-    clock_hz: PositiveFloat
+    clock_hz: ClockHz
     word_bytes: Positive
     pe_array: PeArray
     vector_array: VectorArray
