@@ -121,3 +121,19 @@ class Prepares(Protocol):
     def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Accelerator, tuple[Operation, ...]]:
         """The machine and the operations in place of those given. A layer `a:5-10` is layers 5 to 10 of kind a."""
         ...
+
+
+@runtime_checkable
+class HasMemory(Protocol):
+    """An accelerator whose memory can be too small for a model and its KV cache."""
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+
+@runtime_checkable
+class HasNoCycleLevel(Protocol):
+    """An accelerator that has closed forms only."""
+
+    @property
+    def has_cycle_level(self) -> Literal[False]: ...

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from cascadesim.accelerators.protocol import Accounting
+from cascadesim.accelerators.protocol import Accelerator, Accounting, HasNoCycleLevel
 from cascadesim.einsum_cascades.projections import Phase
 from cascadesim.einsum_cascades.workload import Scope
 from cascadesim.einsum_cascades.zoo import load_workload
@@ -40,7 +40,7 @@ class Sweep:
     batch: int | None
     phase: str
     scope: str
-    fidelity: str
+    fidelity: str | None  # None: the cycle level where the architecture has one
     accounting: str
     settings: tuple[str, ...]
 
@@ -87,11 +87,18 @@ def _requests(sweep: Sweep) -> Iterator[Request]:
             sweep.batch,
             cast(Phase, sweep.phase),
             cast(Scope, sweep.scope),
-            cast(Fidelity, sweep.fidelity),
+            _fidelity(sweep, accelerator),
             cast(Accounting, sweep.accounting),
             sweep.attention,
             sweep.settings,
         )
+
+
+def _fidelity(sweep: Sweep, accelerator: Accelerator) -> Fidelity:
+    """--trace and --show schedule are about the cycle level, and say so where there is none."""
+    if sweep.fidelity is not None:
+        return cast(Fidelity, sweep.fidelity)
+    return "analytical" if isinstance(accelerator, HasNoCycleLevel) else "cycle"
 
 
 def _simulated(requests: Sequence[Request]) -> tuple[Report, ...]:

@@ -38,7 +38,7 @@ SHOWN = ("cascade", "mapping", "schedule")
 @click.option("--scope", type=one_of(*SCOPES), default="model", metavar=alternatives(*SCOPES), show_default=True,
               help="The whole model, or the attention or the linear layers of one layer of each kind.")
 @click.option("--fidelity", type=one_of(*FIDELITIES), metavar=alternatives(*FIDELITIES),
-              help="Closed form, or every cycle of every unit.  [cycle; analytical with artifact accounting]")
+              help="Closed form, or every cycle of every unit.  [cycle where the architecture has it]")
 @click.option("--accounting", type=one_of(*ACCOUNTINGS), default="physical", metavar=alternatives(*ACCOUNTINGS),
               show_default=True, help="What hardware would do, or what the publication charged, quirks included.")
 @click.option("--set", "settings", type=setting, multiple=True, metavar="FIELD=VALUE",
@@ -74,7 +74,8 @@ def simulate(
     simulate --arch fusemax --workload llama
     simulate --arch flat,fusemax --workload bert,xlm --seq-len 1K,64K --scope attention --plot figure.png
     """
-    fidelity = fidelity or ("analytical" if accounting == "artifact" else "cycle")
+    if fidelity is None and accounting == "artifact":
+        fidelity = "analytical"
     _refuse_contradictions(fidelity, format_, trace, show)
     from cascadesim.simulator.cli_run import Outputs, Sweep, run
 
@@ -84,10 +85,10 @@ def simulate(
     run(sweep, Outputs(format_, output, plot, trace, show))
 
 
-def _refuse_contradictions(fidelity: str, format_: str, trace: Path | None, show: str | None) -> None:
-    if fidelity != "cycle" and trace is not None:
+def _refuse_contradictions(fidelity: str | None, format_: str, trace: Path | None, show: str | None) -> None:
+    if fidelity == "analytical" and trace is not None:
         raise click.UsageError("--trace shows the cycle-level schedule; it needs --fidelity cycle")
-    if fidelity != "cycle" and show == "schedule":
+    if fidelity == "analytical" and show == "schedule":
         raise click.UsageError("--show schedule needs --fidelity cycle")
     if show is not None and format_ != "table":
         raise click.UsageError(f"--show {show} prints text; leave out --format {format_}")

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from itertools import groupby
 from math import prod
 
-from cascadesim.accelerators.protocol import Accelerator, Accounting, Plan
+from cascadesim.accelerators.protocol import Accelerator, Accounting, HasMemory, Plan
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.projections import Phase
@@ -75,6 +75,7 @@ def parts(request: Request) -> tuple[tuple[Work, ...], ...]:
     """The executed operations of each report."""
     if request.accounting == "artifact" and request.fidelity == "cycle":
         raise CascadeSimError("artifact accounting has no cycle level, only closed forms; use --fidelity analytical")
+    _refuse_what_does_not_fit(request)
     works = [Work(operation, _executed(request, operation)) for operation in operations(request)]
     if request.scope == "model":
         return (tuple(works),)
@@ -95,6 +96,31 @@ def operations(request: Request) -> tuple[Operation, ...]:
     if request.accounting == "artifact":
         return tuple(operation for operation in found if operation.kind != "elementwise")
     return found
+
+
+def _refuse_what_does_not_fit(request: Request) -> None:
+    """A KV cache that exceeds the memory of the accelerator."""
+    cache, memory = _cache_bytes(request), request.accelerator
+    if isinstance(memory, HasMemory) and request.scope != "linear" and cache > memory.memory_bytes:
+        raise CascadeSimError(
+            f"{request.workload.name}: a KV cache of {cache / 1e9:,.1f} GB exceeds the "
+            f"{memory.memory_bytes / 1e9:,.0f} GB of {request.accelerator.name}; give a smaller batch or length"
+        )
+
+
+def _cache_bytes(request: Request) -> int:
+    workload = request.workload
+    length = workload.sequence_length if request.sequence_length is None else request.sequence_length
+    batch = workload.batch if request.batch is None else request.batch
+    return workload.kv_cache_bytes(length, batch) if workload.generates else 0
+
+
+def _memory_notes(request: Request) -> tuple[str, ...]:
+    """Parameters and KV cache together, two bytes a number, where they exceed the memory."""
+    memory, needed = request.accelerator, _cache_bytes(request) + 2 * request.workload.parameters()
+    if request.scope != "model" or not isinstance(memory, HasMemory) or needed <= memory.memory_bytes:
+        return ()
+    return (f"parameters and KV cache take {needed / 1e9:,.1f} GB of {memory.memory_bytes / 1e9:,.0f} GB of memory",)
 
 
 def _refuse_endless(operation: Operation) -> None:
@@ -204,6 +230,7 @@ def _starts_generating(request: Request) -> bool:
 def _notes(request: Request, sequence_length: int) -> tuple[str, ...]:
     notes = tuple(f"set {setting}" for setting in request.settings)
     notes += request.workload.notes(sequence_length=sequence_length)
+    notes += _memory_notes(request)
     if request.accounting == "artifact":
         notes += ("artifact accounting: norms, activations and other elementwise work is left out, as published",)
     return notes

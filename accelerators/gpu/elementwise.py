@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -10,10 +12,28 @@ from cascadesim.accelerators.gpu.shape import Reals
 from cascadesim.accelerators.gpu.spec import Device
 
 
-def stream_seconds(device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike) -> Reals:
+@dataclass(frozen=True)
+class StreamTiming:
+    """Seconds of each unit alone, and of the whole."""
+
+    l2_s: Reals
+    dram_s: Reals
+    launch_s: Reals
+    total_s: Reals
+    dram_read_bytes: Reals
+    dram_write_bytes: Reals
+
+
+def stream_timing(device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike) -> StreamTiming:
     """One kernel that reads and writes so many bytes, its operands in L2 as far as they fit."""
-    total = np.atleast_1d(np.asarray(read_bytes, dtype=np.float64) + np.asarray(write_bytes, dtype=np.float64))
-    kept = np.clip(2 * device.l2_bytes / np.maximum(total, 1.0) - 1, 0, 1)
-    dram_s = total * (1 - kept) / (constants.dram_fraction * device.dram_ceiling_bytes_per_s)
+    reads, writes = (np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (read_bytes, write_bytes))
+    total = reads + writes
+    missed = 1 - np.clip(2 * device.l2_bytes / np.maximum(total, 1.0) - 1, 0, 1)
+    dram_s = total * missed / (constants.dram_fraction * device.dram_ceiling_bytes_per_s)
     l2_s = total / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
-    return np.asarray(device.launch_s + constants.kernel_latency_s + np.maximum(dram_s, l2_s), dtype=np.float64)
+    launch_s = np.full_like(total, device.launch_s + constants.kernel_latency_s)
+    return StreamTiming(l2_s, dram_s, launch_s, launch_s + np.maximum(dram_s, l2_s), reads * missed, writes * missed)
+
+
+def stream_seconds(device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike) -> Reals:
+    return stream_timing(device, constants, read_bytes, write_bytes).total_s

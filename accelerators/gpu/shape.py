@@ -31,7 +31,7 @@ class Shape:
     value_dim: Counts
     causal: Flags
     window: Counts
-    visited_keys: Counts
+    visited_keys: Reals
     shared_key_value: bool = False
 
     @property
@@ -73,6 +73,6 @@ def shape(
         *whole,
         causal=np.asarray(masks, dtype=np.bool_),
         window=np.asarray(windows, dtype=np.int64),
-        visited_keys=np.asarray(visited, dtype=np.int64),
+        visited_keys=np.asarray(visited, dtype=np.float64),
         shared_key_value=shared_key_value,
     )

@@ -24,10 +24,25 @@ DTYPE_BYTES: Mapping[Dtype, float] = {
 }  # fmt: skip
 
 
+class ByDtype(Spec):
+    """One number per type of operand; None where the device does not multiply it on tensor cores."""
+
+    fp4: PositiveFloat | None = None
+    fp8: PositiveFloat | None = None
+    int8: PositiveFloat | None = None
+    fp16: PositiveFloat | None = None
+    bf16: PositiveFloat | None = None
+    tf32: PositiveFloat | None = None
+
+    @property
+    def known(self) -> dict[str, float]:
+        return {name: value for name, value in self.model_dump().items() if value is not None}
+
+
 class Datasheet(Spec):
     """What the vendor states, dense; None where it states nothing."""
 
-    tensor_tflops: Mapping[str, PositiveFloat] = {}
+    tensor_tflops: ByDtype = ByDtype()
     fp32_tflops: PositiveFloat
     dram_bytes_per_s: PositiveFloat
     power_w: Positive | None = None
@@ -47,7 +62,7 @@ class Measured(Spec):
 class Multiprocessor(Spec):
     """Rates per clock and sizes of one SM (of one compute unit on AMD devices)."""
 
-    tensor_flop_per_clock: Mapping[Dtype, Positive] = {}
+    tensor_flop_per_clock: ByDtype = ByDtype()
     fp32_fma_per_clock: Positive
     special_per_clock: Positive  # exponentials and other special functions
     shared_memory_bytes: Positive  # at most, for all thread blocks together
@@ -99,17 +114,14 @@ class Device(Spec):
         """A kernel in a CUDA graph."""
         return self.measured.launch_graph_s or 1.5e-6  # devices.csv: 1.0 to 1.7 us
 
-    def has_tensor_cores(self, dtype: Dtype) -> bool:
-        return dtype in self.sm.tensor_flop_per_clock
-
     def flop_per_clock_sm(self, dtype: Dtype) -> float:
         """Of products: tensor cores where they take `dtype`, otherwise the FP32 units (half precision converts)."""
-        if dtype in self.sm.tensor_flop_per_clock:
-            return float(self.sm.tensor_flop_per_clock[dtype])
+        rates = self.sm.tensor_flop_per_clock.known
+        if dtype in rates:
+            return rates[dtype]
         if dtype in ("fp32", "fp16", "bf16"):
             return 2.0 * self.sm.fp32_fma_per_clock
-        known = ", ".join(self.sm.tensor_flop_per_clock) or "fp32"
-        raise CascadeSimError(f"{self.device} multiplies no {dtype}; it multiplies {known}")
+        raise CascadeSimError(f"{self.device} multiplies no {dtype}; it multiplies {', '.join(rates) or 'fp32'}")
 
     def tensor_flops(self, dtype: Dtype) -> float:
         """FLOP per second of the whole device at `clock_hz`."""

@@ -69,12 +69,13 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: Tiles) -> Work:
     span = np.minimum(tiles.queries / group, shape.queries)  # query positions of a full row tile
     walked, longest, masked = _walked(shape, tiles, row_tiles, span)
     splits = _splits(kernel, device, instances * row_tiles, longest, tiles)
-    return Work(instances, row_tiles, splits, instances * walked, np.ceil(longest / splits), instances * masked)
+    return Work(instances, row_tiles, splits, instances * walked, np.asarray(np.ceil(longest / splits)), instances * masked)
 
 
 def _walked(shape: Shape, tiles: Tiles, row_tiles: Counts, span: Reals) -> tuple[Reals, Reals, Reals]:
     """Key tiles of the row tiles of one instance: in all, of the longest, and those that the mask cuts."""
-    full = np.ceil(np.where(shape.visited_keys > 0, shape.visited_keys, shape.keys) / tiles.keys)
+    special = shape.visited_keys > 0
+    full = np.where(special, shape.visited_keys / tiles.keys, np.ceil(shape.keys / tiles.keys))
     ragged = shape.keys % tiles.keys > 0
     last = np.minimum(_sum_of_ends(shape, tiles, row_tiles, span), row_tiles * full)
     first = np.where(shape.window > 0, _sum_of_starts(shape, tiles, row_tiles, span), 0.0)
@@ -84,6 +85,7 @@ def _walked(shape: Shape, tiles: Tiles, row_tiles: Counts, span: Reals) -> tuple
     longest = np.where(every & (shape.window > 0), np.minimum(in_window, full), full)
     cut = np.ceil(span / tiles.keys) * np.where(shape.window > 0, 2, 1)
     masked = np.where(every, np.minimum(row_tiles * cut, walked), row_tiles * ragged)
+    masked = np.where(special, walked, masked)
     return walked, longest, masked
 
 

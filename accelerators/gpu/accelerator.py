@@ -1,0 +1,68 @@
+"""A GPU as the simulator sees it: presets in, plans out. Attention runs the 1-pass cascade as one fused kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cascadesim.accelerators.gpu.kernel import load_kernel
+from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.protocol import Accounting, Plan, Unit
+from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.schema import validate
+
+PER_SM = ("tensor", "special", "issue", "shared_memory")
+SHARED = ("l2", "dram", "launch")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A configured device. It has neither an energy nor an area model, and closed forms only."""
+
+    name: str
+    spec: Device
+
+    @property
+    def clock_hz(self) -> float:
+        return self.spec.clock_hz
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        return (*(Unit(name, self.spec.sms) for name in PER_SM), *map(Unit, SHARED))
+
+    @property
+    def attention(self) -> str:
+        return "attention-1pass"
+
+    @property
+    def leakage_w(self) -> float:
+        return 0.0
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.spec.dram_bytes
+
+    @property
+    def has_cycle_level(self) -> Literal[False]:
+        return False
+
+    def area_um2(self) -> Mapping[str, float] | None:
+        return None
+
+    def plan(self, operation: Operation, accounting: Accounting) -> Plan:
+        from cascadesim.accelerators.gpu import plans
+
+        if operation.kind == "attention":
+            return plans.plan_attention(operation, self.spec, accounting)
+        if operation.kind == "linear":
+            return plans.plan_linear(operation, self.spec, accounting)
+        return plans.plan_elementwise(operation, self.spec, accounting)
+
+
+def build(name: str, content: Mapping[str, object], source: str) -> Gpu:
+    """Raises SpecError with every problem of `content`, UnknownNameError on a kernel that does not exist."""
+    device = validate(Device, content, source)
+    if device.kernel != "auto":
+        load_kernel(device.kernel)
+    return Gpu(name, device)

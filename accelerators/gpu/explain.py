@@ -1,0 +1,110 @@
+"""Why it takes so long, as lines of text: kernel, tiles, waves, what each unit would need alone, what would help.
+
+"If X were 10% faster" repeats the timing with that unit's rate raised. Knows no cascade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from cascadesim.accelerators.gpu.calibration import Constants, is_extrapolated
+from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
+from cascadesim.accelerators.gpu.gemm import SPLITS, TILES, GemmTiming, gemm_timing
+from cascadesim.accelerators.gpu.shape import Reals
+from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing
+
+FASTER = 1.1
+RATES = ("tensor", "special", "issue", "l2", "dram")  # units with an achieved fraction to raise
+
+
+def attention_lines(case: Case, timing: Timing, mask: str, interval: bool) -> tuple[str, ...]:
+    kernel, tiles, work, device = case.kernel, case.tiles, case.work, case.device
+    blocks, together = int(work.blocks[0]), int(tiles.blocks_per_sm[0])
+    splits = f", keys split over {int(work.splits[0])} blocks" if work.splits[0] > 1 else ""
+    span = "" if interval else "; tiles between a query tile's first and last attended key, in token order"
+    units = {"tensor": timing.tensor_s, "special": timing.special_s, "issue": timing.issue_s,
+             "shared_memory": timing.shared_memory_s, "l2": timing.l2_s, "dram": timing.dram_s,
+             "launch": timing.launch_s}  # fmt: skip
+
+    def again(changed: Device, constants: Constants) -> Reals:
+        return attention_timing(replace(case, device=changed, constants=constants)).total_s
+
+    return (
+        f"kernel {kernel.name}, {case.dtype}: tiles of {int(tiles.queries[0])} queries x {int(tiles.keys[0])} keys, "
+        f"head dimension padded to {int(tiles.head_dim[0])}; overlap {kernel.overlap}",
+        f"mask {mask}: {float(work.visited[0]):,.0f} key tiles, the longest block {float(work.longest[0]):,.0f}{span}",
+        f"{blocks:,} blocks{splits}, up to {together} at once on each of {device.sms} SMs: "
+        f"{blocks / (device.sms * together):,.2f} waves",
+        *_unit_lines(device, units, timing.total_s),
+        *_help_lines(device, case.constants, timing.total_s, again),
+    )
+
+
+def product_lines(
+    device: Device, constants: Constants, timing: GemmTiming, sizes: tuple[int, int, int, int]
+) -> tuple[str, ...]:
+    rows, outputs, depth, copies = sizes
+    tile, splits = TILES[int(timing.choice[0]) // len(SPLITS)], SPLITS[int(timing.choice[0]) % len(SPLITS)]
+    blocks = copies * -(-rows // tile[0]) * -(-outputs // tile[1]) * splits
+    split = f", depth split over {splits} blocks" if splits > 1 else ""
+    units = {"tensor": timing.tensor_s, "l2": timing.l2_s, "dram": timing.dram_s, "launch": timing.launch_s}
+
+    def again(changed: Device, known: Constants) -> Reals:
+        return gemm_timing(changed, known, rows, outputs, depth, copies, device.dtype).total_s
+
+    return (
+        f"product {rows:,} x {outputs:,} over {depth:,}, {device.dtype}: tiles of {tile[0]} x {tile[1]}{split}",
+        f"{blocks:,} blocks over {device.sms} SMs: {blocks / device.sms:,.2f} waves",
+        *_unit_lines(device, units, timing.total_s),
+        *_help_lines(device, constants, timing.total_s, again),
+    )
+
+
+def stream_lines(
+    device: Device, constants: Constants, timing: StreamTiming, reads: float, writes: float
+) -> tuple[str, ...]:
+    units = {"l2": timing.l2_s, "dram": timing.dram_s, "launch": timing.launch_s}
+
+    def again(changed: Device, known: Constants) -> Reals:
+        return stream_timing(changed, known, reads, writes).total_s
+
+    return (
+        f"one kernel: {reads:,.0f} bytes read, {writes:,.0f} written",
+        *_unit_lines(device, units, timing.total_s),
+        *_help_lines(device, constants, timing.total_s, again),
+    )
+
+
+def _unit_lines(device: Device, units: Mapping[str, Reals], total: Reals) -> Iterator[str]:
+    alone = ", ".join(f"{name} {float(seconds[0]) * 1e6:,.1f} us" for name, seconds in units.items())
+    yield f"alone: {alone}; together {float(total[0]) * 1e6:,.1f} us"
+    if is_extrapolated(device.generation):
+        yield f"no measurements of {device.generation} calibrate this: constants of the nearest generation"
+
+
+def _help_lines(
+    device: Device, constants: Constants, total: Reals, again: Callable[[Device, Constants], Reals]
+) -> Iterator[str]:
+    gains = {}
+    for unit, (changed, known) in _faster(device, constants).items():
+        gains[unit] = float(total[0] / again(changed, known)[0]) - 1
+    shown = ", ".join(f"{unit} {gain:.1%}" for unit, gain in gains.items() if gain >= 0.0005)
+    yield f"10% faster would make the whole faster by: {shown}"
+
+
+def _faster(device: Device, constants: Constants) -> Mapping[str, tuple[Device, Constants]]:
+    """Each unit 10% faster, the others as they are."""
+    changes = {
+        unit: {f"{unit}_fraction": FASTER * getattr(constants, f"{unit}_fraction")} for unit in RATES
+    }
+    changes["tensor"] |= {
+        name: FASTER * getattr(constants, name) for name in ("gemm_fraction", "gemm_fp8_fraction")
+    }
+    found = {unit: (device, constants.model_copy(update=change)) for unit, change in changes.items()}
+    sm = device.sm.model_copy(update={"shared_memory_bytes_per_clock": FASTER * device.sm.shared_memory_bytes_per_clock})
+    found["shared_memory"] = (device.model_copy(update={"sm": sm}), constants)
+    quicker = device.measured.model_copy(update={"launch_graph_s": device.launch_s / FASTER})
+    latency = constants.model_copy(update={"kernel_latency_s": constants.kernel_latency_s / FASTER})
+    return {**found, "launch": (device.model_copy(update={"measured": quicker}), latency)}
