@@ -27,13 +27,20 @@ A_CLAIM_FAILS = 1
 @click.option("--data", type=click.Path(path_type=Path), metavar="FILE",
               help="Compare with the rows of this CSV file instead of the suite's own.")
 @click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png|.svg",
+              help="Draw predicted against measured, suite by suite.")
 @click.pass_context
-def validate(context: click.Context, names: tuple[str, ...], data: Path | None, output_format: str) -> None:
+def validate(context: click.Context, names: tuple[str, ...], data: Path | None, output_format: str,
+             plot: Path | None) -> None:
     """Hold the models against published figures: claim by claim, the error and whether it stays in its tolerance.
 
     Without a SUITE, all of them; `cascadesim list suites` names them. Exit code 1 if a claim does not hold.
     """
     verdicts = verdicts_of(names, data)
+    if plot is not None:
+        from cascadesim.validation.scatter import draw
+
+        draw(verdicts, plot)
     _print(verdicts, output_format)
     if not all(verdict.holds for verdict in verdicts):
         context.exit(A_CLAIM_FAILS)

@@ -11,19 +11,10 @@ from functools import cache
 
 import numpy as np
 
-from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.validation.gpu_layouts import SHAPE
+from cascadesim.validation.gpu_model import device
 from cascadesim.validation.gpu_split import CALIBRATION
 from cascadesim.validation.gpu_work import Floats, Shapes
-
-
-@cache
-def device(name: str) -> Device:
-    """A preset."""
-    from cascadesim.accelerators.catalogue import presets
-    from cascadesim.einsum_cascades.schema import read_yaml
-
-    return Device.model_validate(read_yaml(presets()[f"gpu/{name}"]))
 
 
 @cache

@@ -1,12 +1,86 @@
-"""The GPU model over the rows of a table: which of its functions predicts a row, device by device."""
+"""The GPU model over the rows of a table: which of its functions predicts a row, kind by kind.
+
+A kind is what one vectorised call takes: device, kernel, operation, types, and what the library runs before attention.
+Settings are `dotted.field=value` changes of every device, or `constants.NAME=value` of the calibrated constants.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import cast
 
-from cascadesim.validation.gpu_baselines import roofline_s
+import numpy as np
+
+from cascadesim.accelerators.gpu import vectorised
+from cascadesim.accelerators.gpu.calibration import Constants, constants
+from cascadesim.accelerators.gpu.kernel import load_kernel
+from cascadesim.accelerators.gpu.spec import Device, Dtype
+from cascadesim.accelerators.gpu.vectorised import Before
 from cascadesim.validation.gpu_work import Floats, Shapes
 
+CONSTANT = "constants."
+ConstantsOf = Mapping[str, Constants]  # generation -> its constants; of the others, the calibrated ones
 
-def predicted_s(shapes: Shapes, settings: Sequence[str] = ()) -> Floats:
-    return roofline_s(shapes)
+
+def predicted_s(shapes: Shapes, settings: Sequence[str] = (), of: ConstantsOf | None = None) -> Floats:
+    """Seconds of every row; NaN where the model has nothing to say."""
+    found = np.full(len(shapes), np.nan)
+    for kind, rows in shapes.kinds.items():
+        found[rows] = _seconds(kind, shapes.at(rows), tuple(settings), of or {})
+    return found
+
+
+def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of: ConstantsOf) -> Floats:
+    name, kernel, operation, dtype, kv_dtype, source = kind
+    on = device(name, tuple(one for one in settings if not one.startswith(CONSTANT)))
+    known = _changed(of.get(on.generation) or constants(on.generation), settings)
+    if operation in ("prefill", "decode", "encoder"):
+        return vectorised.attention_seconds(
+            on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
+            queries=part.seqlen_q, keys=part.kv_len, head_dim=part.head_dim, causal=part.causal > 0,
+            window=part.window, dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype), before=before(operation, source),
+            constants=known,
+        )  # fmt: skip
+    if operation.startswith("mla"):
+        return vectorised.mla_seconds(
+            on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, queries=part.seqlen_q, keys=part.kv_len,
+            absorbed=operation == "mla-generation", dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype), constants=known,
+        )  # fmt: skip
+    if operation in ("gemm", "bmm"):
+        return vectorised.gemm_seconds(
+            on, rows=part.m, outputs=part.n, depth=part.k, copies=np.maximum(part.batch, 1), dtype=_dtype(dtype),
+            quantises=dtype == "fp8", constants=known,
+        )  # fmt: skip
+    return _streamed(on, part, known)
+
+
+def _streamed(on: Device, part: Shapes, known: Constants) -> Floats:
+    """All operands but the result are read."""
+    result = part.m * part.n * part.dtype_bytes
+    return vectorised.elementwise_seconds(on, read_bytes=part.bytes - result, write_bytes=result, constants=known)
+
+
+def before(operation: str, source: str) -> Before:
+    """What the measured call runs ahead of attention (headers of the public files)."""
+    if operation == "encoder" or not source.startswith("aiconfigurator"):
+        return "nothing"
+    return "rope_and_cache_write" if source.endswith("trtllm") else "cache_write"
+
+
+@cache
+def device(name: str, settings: tuple[str, ...] = ()) -> Device:
+    """A preset, changed by `settings`."""
+    from cascadesim.accelerators.catalogue import presets
+    from cascadesim.einsum_cascades.schema import read_yaml, with_settings
+
+    return Device.model_validate(with_settings(read_yaml(presets()[f"gpu/{name}"]), settings))
+
+
+def _changed(known: Constants, settings: Sequence[str]) -> Constants:
+    pairs = [one.removeprefix(CONSTANT).partition("=") for one in settings if one.startswith(CONSTANT)]
+    return known.model_copy(update={name: float(value) for name, _, value in pairs}) if pairs else known
+
+
+def _dtype(name: str) -> Dtype:
+    return cast(Dtype, name)

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
 
     from cascadesim.validation.compare import Stratum, Verdict
 
-HEADINGS = ("rows", "median", "mean", "bias", "tau", "<10%", "<20%", "<50%", "roofline", "neighbour")
+HEADINGS = ("rows", "median", "mean", "bias", "tau", "<10%", "<20%", "<50%", "roof", "near")
 BASELINES = ("roofline_median_abs_relative_error", "neighbour_median_abs_relative_error")
+WIDTH = 120  # one line a stratum
 SHARES = ("within_10", "within_20", "within_50")
 
 
@@ -18,16 +19,16 @@ def print_strata(verdict: Verdict, console: Console) -> None:
     """One line a stratum, and the pooled one; errors in per cent."""
     from rich.table import Table
 
-    table = Table(title=f"\n{verdict.suite}: {verdict.claim.name}, by stratum (errors in %)", title_justify="left",
-                  title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)  # fmt: skip
-    table.add_column("source / device / kernel / size", header_style="dim", overflow="fold", min_width=24)
+    title = f"\n{verdict.suite}: {verdict.claim.name}, by stratum (errors in %; roof, near: the baselines)"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("source / device / kernel / size", header_style="dim", overflow="fold", min_width=28)
     for heading in HEADINGS:
         table.add_column(heading, header_style="dim", justify="right", no_wrap=True)
     for stratum in verdict.strata:
         if stratum.column == "stratum":
             table.add_row(str(stratum.value), *_cells(stratum))
     table.add_row("all, equal weight per stratum", *_pooled(verdict), style="bold")
-    console.print(table)
+    console.print(table, width=max(console.width, WIDTH))
 
 
 def _cells(stratum: Stratum) -> list[str]:
@@ -48,4 +49,4 @@ def _pooled(verdict: Verdict) -> list[str]:
 
 
 def percent(value: float | None, sign: str = "") -> str:
-    return "–" if value is None else f"{100 * value:{sign}.{0 if abs(value) >= 1 else 1}f}"
+    return "–" if value is None else f"{100 * value:{sign}.{0 if abs(value) >= 0.1 else 1}f}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cascadesim.validation.columns import Value
 from cascadesim.validation.gna_published import CannotJudge
-from cascadesim.validation.gpu_kernels import ARCHITECTURES, DEVICES, kernel_of
+from cascadesim.validation.gpu_kernels import DEVICES, generation_of, kernel_of
 from cascadesim.validation.gpu_layouts import NAMES, RAW, SHAPE, recognised
 from cascadesim.validation.gpu_split import SCORED, split_of
 from cascadesim.validation.table import Row, Table, parse_table
@@ -157,7 +157,8 @@ def _unified(row: Row, read: Callable[[Cells], Cells], operations: Callable[[str
     cells = {**stated, **read(stated)}
     if not operations(str(cells["operation"])):
         raise CannotJudge("an operation of another suite")
-    cells |= {"device": _device(cells), "kernel": cells.get("kernel") or _kernel(cells)}
+    cells |= {"device": _device(cells)}
+    cells["kernel"] = cells.get("kernel") or _kernel(cells)
     cells |= {"dtype": DTYPES[str(cells["dtype"])], "latency_s": float(cells["latency_ms"] or 0) * 1e-3}
     cells["kv_dtype"] = DTYPES.get(str(cells.get("kv_dtype")), str(cells["dtype"]))
     cells["head_dim_v"] = cells.get("head_dim_v") or cells.get("head_dim")
@@ -176,10 +177,7 @@ def _device(cells: Cells) -> str:
 
 
 def _kernel(cells: Cells) -> str:
-    operation = str(cells["operation"])
-    if operation.startswith("mla"):
-        return operation
-    kernel = kernel_of(str(cells["impl"]))
+    kernel = kernel_of(str(cells["impl"]), str(cells["operation"]), str(cells["device"]))
     if kernel is None:
         raise CannotJudge(f"no descriptor of {cells['impl']}")
     return kernel
@@ -191,7 +189,7 @@ def _groups(cells: Cells) -> Cells:
     stratum = " / ".join(str(cells[name]) for name in ("source", "device", "kernel"))
     short = float(cells["latency_s"] or 0) < SHORT_S
     return {"size_class": size, "stratum": f"{stratum} / {size}", "split": split,
-            "architecture": ARCHITECTURES[str(cells["device"])],
+            "architecture": generation_of(str(cells["device"])),
             "scored": split if split != SCORED else "short" if short else SCORED}  # fmt: skip
 
 

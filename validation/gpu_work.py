@@ -62,6 +62,20 @@ class Shapes:
         """Some of the rows."""
         return Shapes(*(getattr(self, each.name)[which] for each in fields(self)))
 
+    @staticmethod
+    def joined(parts: Sequence[Shapes]) -> Shapes:
+        """Rows of several tables as one."""
+        return Shapes(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Shapes)))
+
+    @cached_property
+    def kinds(self) -> dict[tuple[str, ...], NDArray[np.int64]]:
+        """(device, kernel, operation, dtype, kv_dtype, source) -> its rows."""
+        columns = (self.device, self.kernel, self.operation, self.dtype, self.kv_dtype, self.source)
+        found: dict[tuple[str, ...], list[int]] = {}
+        for row, kind in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+            found.setdefault(kind, []).append(row)
+        return {kind: np.array(rows, dtype=np.int64) for kind, rows in found.items()}
+
     @cached_property
     def is_attention(self) -> NDArray[np.bool_]:
         return self.head_dim > 0

@@ -1,0 +1,151 @@
+"""`python -m cascadesim.validation.gpu_calibrate`: fits the constants of each architecture, writes their file.
+
+Reads calibration rows only (`gpu_split`), of attention, latent attention and products, 20 us and longer. At most 12
+constants an architecture, each inside its physical range. Strata count equally; intervals are by a jackknife over
+ten groups of shapes. Deterministic: the same rows and model give the same file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascadesim.accelerators.gpu.calibration import FILE, Constants
+from cascadesim.validation.claims_gpu import DECODE, ENCODER, GEMM, MLA, PREFILL
+from cascadesim.validation.gpu_errors import equal_weights
+from cascadesim.validation.gpu_fit import Fit, Floats, Range, fit, jackknife
+from cascadesim.validation.gpu_model import predicted_s
+from cascadesim.validation.gpu_rows import SHORT_S
+from cascadesim.validation.gpu_split import CALIBRATION
+from cascadesim.validation.gpu_suites import Scope, own_shapes
+from cascadesim.validation.gpu_work import Shapes
+
+Refit: TypeAlias = Callable[[NDArray[np.bool_]], Floats]  # rows that are kept -> constants
+SCOPES = (PREFILL, DECODE, ENCODER, MLA, GEMM)
+ARCHITECTURES = ("ampere", "ada", "hopper", "blackwell")
+LONGEST_LATENCY_S = 3e-5  # a kernel's latency is some microseconds; beyond that it is work
+GROUPS = 10
+REFIT_STEPS = 6  # from the best constants, so that few are needed
+HOPELESS = 3.0  # logarithms of ratios are cut at it: a row that far off teaches nothing
+HEADER = """\
+# Written by `python -m cascadesim.validation.gpu_calibrate` from calibration rows alone (a fifth of all shapes, by a
+# hash); do not edit. low and high: 95 % interval, jackknife over ten groups of shapes. Fractions below 1; seconds.
+"""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Constants of one architecture with half the width of their intervals, and the rows they rest on."""
+
+    values: Mapping[str, float]
+    halves: Mapping[str, float]
+    rows: int
+
+    @property
+    def constants(self) -> Constants:
+        return Constants.model_validate(dict(self.values))
+
+
+def ranges() -> tuple[Range, ...]:
+    """The physical range of each constant of the model: a latency, or a fraction."""
+    return tuple(
+        Range(name, 0.0, LONGEST_LATENCY_S, 2e-6) if name.endswith("_s") else Range(name, 0.0, 1.0, 0.7)
+        for name in Constants.model_fields
+    )
+
+
+def calibration_rows(architecture: str, without: str | None = None, scopes: Sequence[Scope] = SCOPES) -> Shapes:
+    """Of all suites that calibrate; of every device of the architecture but `without`."""
+    parts = [own_shapes(scope) for scope in scopes]
+    return Shapes.joined([part.at(_usable(part, architecture, without)) for part in parts])
+
+
+def _usable(part: Shapes, architecture: str, without: str | None) -> NDArray[np.bool_]:
+    long = (part.split == CALIBRATION) & (part.latency_s >= SHORT_S)
+    return np.asarray(long & (part.architecture == architecture) & (part.device != (without or "")), dtype=np.bool_)
+
+
+def calibrate(rows: Shapes, intervals: bool = True) -> Calibrated:
+    """The constants that fit `rows` of one architecture best."""
+    bounds = ranges()
+    weights = weights_of(rows)
+    best = _fit(rows, weights, bounds)
+    names = [one.name for one in bounds]
+    refit = _refit(rows, weights, bounds, best)
+    half = jackknife(refit, _groups(rows), best.values) if intervals else np.zeros_like(best.values)
+    return Calibrated(dict(zip(names, best.values.tolist(), strict=True)), dict(zip(names, half.tolist(), strict=True)),
+                      len(rows))  # fmt: skip
+
+
+def weights_of(rows: Shapes) -> Floats:
+    """Each stratum counts as much as any other."""
+    return equal_weights(rows.stratum.tolist())
+
+
+def _fit(rows: Shapes, weights: Floats, bounds: Sequence[Range], start: Floats | None = None,
+         steps: int = 40) -> Fit:
+    architecture = str(rows.architecture[0])
+    names = [one.name for one in bounds]
+
+    def residuals(values: Floats) -> Floats:
+        known = Constants.model_construct(**dict(zip(names, values.tolist(), strict=True)))
+        ratio = predicted_s(rows, of={architecture: known}) / rows.latency_s
+        return np.asarray(np.clip(np.log(ratio), -HOPELESS, HOPELESS), dtype=np.float64)
+
+    return fit(residuals, bounds, weights, start, steps)
+
+
+def _refit(rows: Shapes, weights: Floats, bounds: Sequence[Range], best: Fit) -> Refit:
+    def without(kept: NDArray[np.bool_]) -> Floats:
+        return _fit(rows.at(kept), weights[kept], bounds, best.values, REFIT_STEPS).values
+
+    return without
+
+
+def _groups(rows: Shapes) -> NDArray[np.int64]:
+    """Ten groups by a hash of the shape, so that one shape on two devices is left out together."""
+    keys = [f"{q} {k} {b} {h} {m} {n} {d}" for q, k, b, h, m, n, d in zip(
+        rows.seqlen_q, rows.kv_len, rows.batch, rows.heads_q, rows.m, rows.n, rows.k, strict=True)]  # fmt: skip
+    return np.array([blake2b(key.encode(), digest_size=4).digest()[0] % GROUPS for key in keys], dtype=np.int64)
+
+
+def text(found: Mapping[str, Calibrated]) -> str:
+    """The file: architecture -> constant -> value, interval, rows."""
+    lines = [HEADER.rstrip("\n")]
+    for architecture, one in found.items():
+        lines.append(f"{architecture}:")
+        lines += [f"  {name}: {_entry(name, value, one)}" for name, value in one.values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(name: str, value: float, one: Calibrated) -> str:
+    highest = LONGEST_LATENCY_S if name.endswith("_s") else 1.0
+    low, high = max(value - one.halves[name], 0.0), min(value + one.halves[name], highest)
+    numbers = ", ".join(f"{label}: {_number(number)}" for label, number in zip(
+        ("value", "low", "high"), (value, low, high), strict=True))  # fmt: skip
+    return f"{{{numbers}, rows: {one.rows}}}"
+
+
+def _number(value: float) -> str:
+    """Digits that YAML reads as a float."""
+    return f"{value:.3e}" if value < 1e-3 else f"{value:.4f}"
+
+
+def main(path: Path = FILE) -> int:
+    found = {}
+    for architecture in ARCHITECTURES:
+        found[architecture] = calibrate(calibration_rows(architecture))
+        print(f"{architecture}: {found[architecture].rows} rows", file=sys.stderr)
+    path.write_text(text(found), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
