@@ -47,7 +47,7 @@ def test_operations_are_those_that_are_given() -> None:
 
 
 def test_bytes_per_cycle_follow_the_clock() -> None:
-    assert Dram(bandwidth_bytes_per_s=100.0).bytes_per_cycle(clock_hz=50.0) == 2.0
+    assert Dram(bandwidth_bytes_per_s=1e9).bytes_per_cycle(clock_hz=5e8) == 2.0
 
 
 def test_a_spec_is_frozen() -> None:
