@@ -34,7 +34,7 @@ class TracedWorkload:
     trace: PruningTrace
 
     batch = 1
-    generates = True
+    generates = False  # no time to a first token, no cache of which the size is known
 
     @property
     def rows(self) -> tuple[TracedHead, ...]:

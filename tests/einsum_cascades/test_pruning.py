@@ -154,6 +154,12 @@ def test_arrays_that_are_no_maps_are_refused(maps: Array, schedule: Schedule, me
         prune_encoder(maps, schedule)
 
 
+def test_half_precision_maps_are_maps() -> None:
+    maps = np.broadcast_to(softmax(np.random.default_rng(1).normal(size=(2, 2, 1, 300))), (2, 2, 300, 300))
+    half, full = prune_encoder(maps.astype(np.float16), DENSE), prune_encoder(maps, DENSE)
+    assert half.layers[1].tokens.tolist() == full.layers[1].tokens.tolist()
+
+
 def test_outputs_must_fit_and_tokens_must_come_one_after_another() -> None:
     with pytest.raises(CascadeSimError, match="outputs need the layers, heads and queries of the maps"):
         prune_encoder(MAPS, DENSE, np.zeros((2, 2, 4, 1)))
