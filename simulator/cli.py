@@ -26,6 +26,7 @@ OWN = {
     "simulate": "cascadesim.simulator.cli_simulate:simulate",
     "passes": "cascadesim.simulator.cli_passes:passes",
     "gna": "cascadesim.simulator.cli_gna:gna",
+    "explore": "cascadesim.simulator.cli_explore:explore",
     "list": "cascadesim.simulator.cli_list:list_names",
 }
 

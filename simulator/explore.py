@@ -1,0 +1,161 @@
+"""Which design: a space of designs searched, its front simulated at cycle level, the answer as a `Frame`.
+
+Reads top to bottom. The same figures as `simulate`, for millions of designs. Knows neither the shell nor pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.simulator.explore_cycles import cycle_latencies_s, points_of
+from cascadesim.simulator.explore_engine import EngineName, cores
+from cascadesim.simulator.explore_evolution import evolutionary
+from cascadesim.simulator.explore_expressions import Column
+from cascadesim.simulator.explore_metrics import with_following
+from cascadesim.simulator.explore_models import ArchitectureModel, Reference
+from cascadesim.simulator.explore_partial import Partial, partial_beside
+from cascadesim.simulator.explore_problem import Digits, Problem, problem
+from cascadesim.simulator.explore_results import SUFFIXES, Counts, Frame, ordered, parquet_library, write
+from cascadesim.simulator.explore_search import Found, Watch, chunk_size, exhaustive
+from cascadesim.simulator.explore_sensitivity import elasticities
+from cascadesim.simulator.explore_space import Space, read_space, space_from
+from cascadesim.simulator.output import pending_file
+from cascadesim.simulator.uncertainty import uncertainty_of
+
+Watches = Mapping[str, Watch]  # of "searching" and "simulating"
+
+
+def explore(
+    space: Space | Mapping[str, Any] | str | Path,
+    *,
+    workers: int | None = None,
+    engine: EngineName = "local",
+    output: Path | str | None = None,
+    cycle_level: bool = True,
+    watches: Watches | None = None,
+) -> Frame:
+    """The front of `space`: a Space, its fields as a mapping, a file, or the name of one that comes along.
+
+    `workers`: processes (None: one per core). `output`: also write it there (.parquet, .csv); a run that was killed
+    then goes on from what it had. Raises CascadeSimError on whatever is wrong with the space.
+    """
+    read, text, source = _read(space)
+    made = problem(read, source)
+    target = None if output is None else _writable(Path(output))
+    partial = partial_beside(target, stamp(text, made))
+    watch = watches or {}
+    found = _searched(made, workers or cores(), engine, partial, watch.get("searching", _unwatched))
+    _refuse_nothing(made, found)
+    frame = _frame(made, found, text, workers or cores(), engine, cycle_level, watch.get("simulating", _unwatched))
+    if target is not None:
+        with pending_file(target) as pending:
+            write(frame, pending, target.suffix.lower())
+    partial.remove()
+    return frame
+
+
+def stamp(text: str, made: Problem) -> str:
+    """What chunks of an unfinished run must agree on: the space file, the version, how it is cut."""
+    parts = f"{version('cascadesim')}\n{chunk_size(made)}\n{text}"
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def _read(space: Space | Mapping[str, Any] | str | Path) -> tuple[Space, str, str]:
+    """The space, its text, and what errors call it."""
+    if isinstance(space, str | Path):
+        read, text = read_space(space)
+        return read, text, Path(space).name
+    import yaml
+
+    read = space if isinstance(space, Space) else space_from(space, "space")
+    content = read.model_dump(exclude_defaults=True, mode="json")
+    return read, yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "space"
+
+
+def _writable(output: Path) -> Path:
+    if output.suffix.lower() not in SUFFIXES:
+        raise CascadeSimError(f"{output}: give a file that ends in {' or '.join(SUFFIXES)}")
+    if output.suffix.lower() == ".parquet":
+        parquet_library()
+    with pending_file(output):  # says at once if it cannot be written
+        pass
+    return output
+
+
+def _searched(made: Problem, workers: int, engine: EngineName, partial: Partial, watch: Watch) -> Found:
+    search = evolutionary if made.space.search.method == "evolutionary" else exhaustive
+    return search(made, workers, engine, partial, watch)
+
+
+def _refuse_nothing(made: Problem, found: Found) -> None:
+    """An empty front is an error that says at which hurdle the designs fell."""
+    if found.good:
+        return
+    if not found.allowed:
+        raise CascadeSimError(f"{made.source}: none of {found.designs:,} designs holds the conditions")
+    if not found.possible:
+        raise CascadeSimError(f"{made.source}: none of {found.allowed:,} designs can run the work; the first: "
+                              f"{_first_problem(made)}")
+    raise CascadeSimError(f"{made.source}: none of {found.possible:,} designs that can run the work holds the "
+                          "constraints")
+
+
+def _first_problem(made: Problem) -> str:
+    """Why the first design that holds the conditions cannot be."""
+    digits = made.digits_of(0, min(made.size, 100_000)) if made.size < 2**62 else np.zeros((1, len(made.fields)), "i4")
+    columns = made.columns(digits)
+    allowed = np.flatnonzero(made._holds(made.conditions, columns, len(digits)))[:1]
+    point = points_of(made, digits[allowed])[0]
+    return made.model.problem(point) or "no reason given"
+
+
+def _frame(
+    made: Problem, found: Found, text: str, workers: int, engine: EngineName, cycle_level: bool, watch: Watch
+) -> Frame:
+    columns: dict[str, Column] = {**made.columns(found.digits)}
+    figures = made.figures(found.digits)
+    columns |= {metric.name: figures[metric.name] for metric in made.metrics}
+    if cycle_level and "latency_s" in figures and isinstance(made.model, ArchitectureModel):
+        latency_s = cycle_latencies_s(made, found.digits, workers, engine, watch)
+        columns |= {"cycle_latency_s": latency_s, "cycle_difference": latency_s / figures["latency_s"] - 1}
+    first = made.objectives[0]
+    return Frame(
+        columns=ordered(columns, first.name, first.larger_is_better),
+        fields=tuple(field.name for field in made.fields),
+        objectives=tuple(metric.name for metric in made.objectives),
+        counts=Counts(found.designs, found.allowed, found.possible, found.good, len(found.digits)),
+        references=tuple(_complete(reference) for reference in made.model.references()),
+        space_text=text,
+        source=made.source,
+        version=version("cascadesim"),
+        elasticities=elasticities(made, _sorted(made, found)),
+        uncertainty=_uncertainty(made),
+    )
+
+
+def _sorted(made: Problem, found: Found) -> Digits:
+    return found.digits[np.argsort(found.costs[:, 0], kind="stable")]
+
+
+def _complete(reference: Reference) -> Reference:
+    """With the metrics that follow."""
+    given = {name: np.array([value]) for name, value in reference.quantities.items()}
+    return Reference(reference.name, {name: float(values[0]) for name, values in with_following(given).items()})
+
+
+def _uncertainty(made: Problem) -> float | None:
+    if not isinstance(made.model, ArchitectureModel):
+        return None
+    found = uncertainty_of(made.model.path.stem)
+    return None if found is None else found.latency
+
+
+def _unwatched(done: int, total: int) -> None:
+    """Nobody looks at the progress."""

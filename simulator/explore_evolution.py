@@ -1,0 +1,94 @@
+"""Spaces too large to look at each design: NSGA-II over the positions of values, by pymoo. Seeded, repeatable.
+
+The front is that of all designs seen, not of the last generation. Knows no model; pymoo is imported here only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.simulator.explore_engine import EngineName, Job, run
+from cascadesim.simulator.explore_front import front
+from cascadesim.simulator.explore_metrics import Floats
+from cascadesim.simulator.explore_partial import Partial
+from cascadesim.simulator.explore_problem import Digits, Judged, Problem
+from cascadesim.simulator.explore_search import Found, Watch, merged, pieces_of
+
+_WORST = 1e300  # cost of a design that cannot be; its violated constraint keeps it out of every comparison
+
+
+def evolutionary(problem: Problem, workers: int, engine: EngineName, partial: Partial, watch: Watch) -> Found:
+    """A resumed run replays the generations that are known, and goes on."""
+    search = problem.space.search
+    algorithm = _algorithm(problem)
+    parts: list[Found] = []
+    for generation in range(search.generations):
+        population = algorithm.ask()
+        digits = population.get("X").astype(np.int32)
+        if not len(digits):
+            break
+        name = f"generation-{generation:06}"
+        known = partial.load(name)
+        if known is not None and np.array_equal(known["asked"], digits):
+            good, found = known["good"].astype(np.intp), Found.of(known)
+            costs_of_good = known["costs_of_good"].astype(np.float64)
+        else:
+            good, costs_of_good, found = _judged(problem, digits, workers, engine)
+            partial.save(name, {**found.arrays(), "asked": digits, "good": good, "costs_of_good": costs_of_good})
+        costs = np.full((len(digits), len(problem.objectives)), _WORST)
+        costs[good] = costs_of_good
+        violated = np.ones((len(digits), 1))
+        violated[good] = -1.0
+        population.set("F", costs, "G", violated)
+        algorithm.tell(infills=population)
+        parts.append(found)
+        watch(generation + 1, search.generations)
+    return merged(parts)
+
+
+def _algorithm(problem: Problem) -> Any:
+    try:
+        from pymoo.algorithms.moo.nsga2 import NSGA2
+        from pymoo.core.problem import Problem as Bounds
+        from pymoo.operators.crossover.sbx import SBX
+        from pymoo.operators.mutation.pm import PM
+        from pymoo.operators.repair.rounding import RoundingRepair
+        from pymoo.operators.sampling.rnd import IntegerRandomSampling
+    except ImportError:
+        raise CascadeSimError(
+            "search: evolutionary needs pymoo: pip install 'cascadesim[explore]', or use method: exhaustive"
+        ) from None
+    repair = RoundingRepair()
+    algorithm = NSGA2(
+        pop_size=problem.space.search.population, sampling=IntegerRandomSampling(),
+        crossover=SBX(prob=0.9, eta=3.0, vtype=float, repair=repair),  # pymoo's recipe for whole numbers
+        mutation=PM(eta=3.0, vtype=float, repair=repair), eliminate_duplicates=True,
+    )  # fmt: skip
+    bounds = Bounds(n_var=len(problem.fields), n_obj=len(problem.objectives), n_ieq_constr=1, vtype=int,
+                    xl=np.zeros(len(problem.fields)), xu=np.array(problem.shape) - 1)
+    algorithm.setup(bounds, termination=("n_gen", problem.space.search.generations), seed=problem.space.seed,
+                    verbose=False)
+    return algorithm
+
+
+def _judged(
+    problem: Problem, digits: Digits, workers: int, engine: EngineName
+) -> tuple[np.ndarray[Any, np.dtype[np.intp]], Floats, Found]:
+    """Rows that are good, their costs, and their front; shared out among the workers."""
+    parts = list(pieces_of(digits, workers))
+    starts = np.cumsum([0, *(len(part) for part in parts)])
+    numbered = list(range(len(parts)))
+    judged: dict[int, Judged] = dict(run(Job(_judge, (problem, parts)), numbered, workers, engine))
+    good = np.concatenate([judged[number].good + starts[number] for number in numbered])
+    costs = np.concatenate([judged[number].costs for number in numbered])
+    kept = front(costs) if len(costs) else np.empty(0, dtype=np.intp)
+    allowed, possible = (sum(getattr(judged[number], name) for number in numbered) for name in ("allowed", "possible"))
+    return good, costs, Found(digits[good[kept]], costs[kept], len(digits), allowed, possible, len(good))
+
+
+def _judge(context: tuple[Problem, list[Digits]], number: int) -> Judged:
+    problem, parts = context
+    return problem.judge(parts[number])

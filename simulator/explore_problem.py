@@ -1,0 +1,188 @@
+"""A space made ready: its grid of values, its expressions checked, its model; digits of designs in, costs out.
+
+A design is a row of digits, one per varied field: the position of its value. Knows no search and no file of results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascadesim.einsum_cascades.errors import SpecError, suggestion
+from cascadesim.simulator.explore_expressions import Column, Expression, parse_expression
+from cascadesim.simulator.explore_metrics import METRICS, Floats, Metric, available, canonical, with_following
+from cascadesim.simulator.explore_models import Model, architecture_model
+from cascadesim.simulator.explore_space import Scalar, Space
+
+Digits: TypeAlias = NDArray[np.int32]  # designs x varied fields
+
+
+@dataclass(frozen=True)
+class Field:
+    """A varied field, or a free name that expressions use."""
+
+    name: str
+    values: tuple[Scalar, ...]
+
+    @cached_property
+    def column(self) -> Column:
+        return np.asarray(self.values)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of some designs. `good`: rows of those that hold every condition and constraint, with their costs."""
+
+    good: NDArray[np.intp]
+    costs: Floats  # good designs x objectives, smaller is better
+    allowed: int  # designs that hold the conditions
+    possible: int  # of these, designs that the model can build and run
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`objectives` are minimised as costs: figures times the metric's sign."""
+
+    space: Space
+    source: str
+    model: Model
+    fields: tuple[Field, ...]
+    derived: tuple[tuple[str, Expression], ...]
+    conditions: tuple[Expression, ...]
+    constraints: tuple[Expression, ...]
+    objectives: tuple[Metric, ...]
+
+    @property
+    def size(self) -> int:
+        """Designs, those that break conditions included."""
+        return prod(len(field.values) for field in self.fields)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(len(field.values) for field in self.fields)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return tuple(METRICS[name] for name in available(self.model.given))
+
+    def digits_of(self, start: int, stop: int) -> Digits:
+        """Designs `start` to `stop` in order; the last field varies fastest."""
+        found = np.empty((stop - start, len(self.fields)), dtype=np.int32)
+        for number, digits in enumerate(np.unravel_index(np.arange(start, stop), self.shape)):
+            found[:, number] = digits
+        return found
+
+    def columns(self, digits: Digits) -> dict[str, Column]:
+        """Every varied and derived field, one value per design."""
+        found = {field.name: field.column[digits[:, number]] for number, field in enumerate(self.fields)}
+        for name, expression in self.derived:
+            values = expression.evaluate(self._with_constants(found, expression))
+            found[name] = _whole(np.broadcast_to(values, (len(digits),)))
+        return found
+
+    def figures(self, digits: Digits) -> dict[str, Floats]:
+        """Every metric of designs, conditions or not."""
+        return with_following(self.model.quantities(self.columns(digits)))
+
+    def judge(self, digits: Digits) -> Judged:
+        columns = self.columns(digits)
+        allowed = np.flatnonzero(self._holds(self.conditions, columns, len(digits)))
+        if not allowed.size:
+            return Judged(allowed, np.empty((0, len(self.objectives))), 0, 0)
+        columns = {name: column[allowed] for name, column in columns.items()}
+        figures = with_following(self.model.quantities(columns))
+        costs = np.stack([metric.sign * figures[metric.name] for metric in self.objectives], axis=1)
+        possible = np.isfinite(costs).all(axis=1)
+        good = possible & self._holds(self.constraints, {**columns, **figures}, allowed.size)
+        return Judged(allowed[good], costs[good], allowed.size, int(possible.sum()))
+
+    def _holds(self, expressions: Iterable[Expression], columns: Mapping[str, Column], size: int) -> NDArray[np.bool_]:
+        holds = np.ones(size, dtype=bool)
+        for expression in expressions:
+            holds &= expression.evaluate(self._with_constants(columns, expression)).astype(bool)
+        return holds
+
+    def _with_constants(self, columns: Mapping[str, Column], expression: Expression) -> dict[str, Column]:
+        fixed = {name: np.asarray(self.model.fields[name]) for name in expression.names - set(columns)}
+        return {**fixed, **columns}
+
+
+def _whole(values: Column) -> Column:
+    """Whole numbers as integers, which is what most fields want."""
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.floor(values)).all():
+        return values.astype(np.int64)
+    return values
+
+
+def problem(space: Space, source: str) -> Problem:
+    """Raises SpecError with every name that is not known, CascadeSimError if no design can be."""
+    model = _model(space, source)
+    objectives, errors = _objectives(space, model, source)
+    fields = tuple(Field(name, values.listed()) for name, values in space.vary.items())
+    names = [field.name for field in fields]
+    constants = [name for name, value in model.fields.items() if isinstance(value, int | float | str)]
+    derived: list[tuple[str, Expression]] = []
+    expressions: dict[str, list[Expression]] = {"conditions": [], "constraints": []}
+    for name, text in space.derive.items():
+        if (expression := _parsed(text, [*constants, *names], f"{source}: derive.{name}", errors)) is not None:
+            derived.append((name, expression))
+        names.append(name)
+    known = {"conditions": [*constants, *names], "constraints": [*constants, *names, *available(model.given)]}
+    for kind, found in expressions.items():
+        for number, text in enumerate(getattr(space, kind)):
+            expression = _parsed(text, known[kind], f"{source}: {kind}.{number}", errors)
+            found += [] if expression is None else [expression]
+    used = {name for each in (*expressions.values(), [entry for _, entry in derived]) for e in each for name in e.names}
+    errors += _name_errors(space, model, used, source)
+    if errors:
+        raise SpecError("\n".join(errors))
+    return Problem(space, source, model, fields, tuple(derived), tuple(expressions["conditions"]),
+                   tuple(expressions["constraints"]), objectives)
+
+
+def _model(space: Space, source: str) -> Model:
+    if space.neighborhood is None:
+        return architecture_model(space, source)
+    from cascadesim.simulator.explore_neighborhood import neighborhood_model
+
+    return neighborhood_model(space, source)
+
+
+def _objectives(space: Space, model: Model, source: str) -> tuple[tuple[Metric, ...], list[str]]:
+    known, found, errors = available(model.given), [], []
+    for number, given in enumerate(space.objectives):
+        name = canonical(given)
+        if name not in known:
+            errors.append(f"{source}: objectives.{number}: no objective '{given}'{suggestion(given, known)}")
+        elif METRICS[name] in found:
+            errors.append(f"{source}: objectives.{number}: '{given}' is given twice")
+        else:
+            found.append(METRICS[name])
+    return tuple(found), errors
+
+
+def _parsed(text: str, known: list[str], where: str, errors: list[str]) -> Expression | None:
+    try:
+        return parse_expression(text, known, where)
+    except SpecError as error:
+        errors.append(str(error))
+        return None
+
+
+def _name_errors(space: Space, model: Model, used: set[str], source: str) -> list[str]:
+    """A name that is no field serves expressions only; one that serves none is a misspelt field."""
+    errors = []
+    for section in ("vary", "derive"):
+        for name in getattr(space, section):
+            if name not in model.fields and ("." in name or name not in used):
+                errors.append(f"{source}: {section}.{name}: no such field, and no expression uses it"
+                              f"{suggestion(name, model.fields)}")
+    doubled = set(space.vary) & set(space.derive)
+    errors += [f"{source}: derive.{name}: varied already" for name in sorted(doubled)]
+    return errors
