@@ -5,7 +5,8 @@ denominator of its row, which is complete after the last key:
 
 * importance of tokens (`pruned-1pass`) sums probabilities over queries. Each query has its own correction, so sums over
   queries cannot be corrected later: numerators of the whole fiber are kept or computed again. Two passes over m. With
-  one query, as in generation, what is kept are M numbers a head; with a tile of queries, M for each of them.
+  one query, as in generation, what is kept are M numbers a head; with a tile of queries, M for each of them. The
+  second pass by itself is `token-importance`: it reads K and Q again, no V, and what it sums is an exponential a score.
 * importance of whole tiles of keys (`pruned-1pass-tiles`) needs the tile sums only, which the first pass makes anyway
   and of which there are M1, not M, per query. One pass over m; what is pruned are tiles of M0 keys.
 * local value pruning (`local-value-pruning-1pass`) chooses by scores, which grow with probabilities, so keys are walked
@@ -42,6 +43,15 @@ PRUNED_1PASS = cascade("pruned-1pass", """
     AV[h,p,f]       = RNV[h,M1,p,f] / RD[h,M1,p]
     CM[h,m1,p]      = exp(RM[h,m1+1,p] - RM[h,M1,p]) / RD[h,M1,p]   # what each tile is worth in the end
     LS[m1,m0]       = SLN[h,m1,m0,p] * CM[h,m1,p]      # pass 2: probabilities, over heads and queries
+    S[m1,m0]        = PS[m1*M0+m0] + LS[m1,m0]
+""")
+
+TOKEN_IMPORTANCE = cascade("token-importance", """
+    BK[h,m1,m0,e]   = K[h,m1*M0+m0,e]                  # the second pass by itself, scores computed again:
+    QK[h,m1,m0,p]   = Q[h,p,e] * BK[h,m1,m0,e]
+    LSE[h,p]        = RM[h,p] + log(RD[h,p])           # of the first pass, so that no probability is divided
+    A[h,m1,m0,p]    = exp(QK[h,m1,m0,p] - LSE[h,p])
+    LS[m1,m0]       = A[h,m1,m0,p]
     S[m1,m0]        = PS[m1*M0+m0] + LS[m1,m0]
 """)
 

@@ -162,6 +162,10 @@ def test_importance_of_a_one_pass_layer_is_that_of_three_passes(tile: int) -> No
     found = evaluate(find("pruned-1pass"), {"Q": q, "K": k, "V": v, "PS": before}, {"M0": tile})
     assert np.allclose(found["AV"], p @ v)
     assert np.allclose(found["S"].reshape(8), before + p.sum(axis=(0, 1)))
+    first = evaluate(find("attention-1pass"), {"Q": q, "K": k, "V": v}, {"M0": tile})
+    statistics = {name: first[name][:, -1] for name in ("RM", "RD")}
+    second = evaluate(find("token-importance"), {"Q": q, "K": k, "PS": before, **statistics}, {"M0": tile})
+    assert np.allclose(second["S"], found["S"])
 
 
 @pytest.mark.parametrize("tile", [1, 2, 4])

@@ -33,6 +33,13 @@ def test_and_keeps_the_numerators_of_all_queries_live() -> None:
     assert kept.bound(SIZES) == 2 * 3 * (64 + 8)  # h, p: all numerators, and one maximum a tile
 
 
+def test_the_second_pass_by_itself_reads_no_values_and_divides_nothing() -> None:
+    assert find("token-importance").passes("m") == 1
+    assert "V" not in find("token-importance").inputs
+    assert not [einsum for einsum in find("token-importance").einsums if "divide" in operations(einsum)]
+    assert live_footprint(find("token-importance"), "m").constant_in_rank
+
+
 def test_importance_of_tiles_costs_no_pass() -> None:
     assert find("pruned-1pass-tiles").passes("m") == 1
     assert live_footprint(find("pruned-1pass-tiles"), "m").bound(SIZES) == 2 * 2 * 3 * 8 + 8  # SLD and RM of 8 tiles
