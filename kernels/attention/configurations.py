@@ -1,0 +1,57 @@
+"""Tile sizes, warps and stages of the attention kernels: one explicit table, so that a measurement is reproducible.
+
+Chosen from ahead-of-time compilation: no spills, and the matrix instruction of the device. No autotuning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """P0 queries by M0 keys per tile."""
+
+    P0: int
+    M0: int
+    warps: int
+    stages: int
+
+
+SMALL = Tiles(64, 32, 4, 2)
+HALF = {  # (compute capability, major; largest padded head dimension) -> tiles, 2-byte elements
+    (8, 64): Tiles(128, 64, 4, 3), (8, 128): Tiles(128, 64, 8, 3), (8, 256): Tiles(64, 32, 8, 2),
+    (9, 64): Tiles(128, 64, 8, 3), (9, 128): Tiles(128, 64, 8, 3), (9, 256): Tiles(128, 32, 8, 2),
+    (10, 64): Tiles(128, 64, 4, 3), (10, 128): Tiles(128, 64, 8, 3), (10, 256): Tiles(128, 32, 8, 2),
+}  # fmt: skip
+
+
+def tiles_of(capability: int, head_dim: int, element_bytes: int) -> Tiles:
+    """For a device of this major compute capability; older or unknown ones as the nearest that is known."""
+    if element_bytes > 2:
+        return SMALL if head_dim <= 64 else Tiles(32, 32, 4, 1)
+    size = next((size for size in (64, 128, 256) if head_dim <= size), None)
+    if size is None:
+        raise ValueError(f"attention: head dimensions go up to 256, got {head_dim}")
+    return HALF[min(max(capability, 8), 10), size]
+
+
+def tiles_for(q: torch.Tensor, v: torch.Tensor) -> Tiles:
+    import torch
+
+    capability = torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else 9
+    return tiles_of(capability, padded(max(q.shape[-1], v.shape[-1])), q.element_size())
+
+
+def padded(extent: int) -> int:
+    """A tile's side must be a power of two, at least 16 for the matrix unit."""
+    return max(16, 1 << (extent - 1).bit_length())
+
+
+def precision(element_bytes: int) -> str:
+    """float32 is multiplied as float32, never rounded to tf32."""
+    return "ieee" if element_bytes > 2 else "tf32"
