@@ -31,8 +31,8 @@ class Claim:
     tolerance None: reported, not judged. measure: `deviation` is |predicted/measured - 1|; `shortfall` and `excess`
     count one side of it only. gate: what the tolerance bounds: the largest error, the median one, or the largest
     |predicted - measured| (figures printed to a fixed number of decimals); the others are figures that the suite's
-    own `judge` works out. fitted: a check that a constant still fits
-    the cells it was fitted to, which scores nothing (`calibration` keeps the two apart).
+    own `judge` works out. fitted: a check that a constant still fits the cells it was fitted to, which scores nothing
+    (`calibration` keeps the two apart). listed: every explained figure is printed, also where nothing is judged.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Claim:
     measure: Measure = "deviation"
     fitted: bool = False
     gate: Gate = "maximum"
+    listed: bool = False
 
     @property
     def scored_columns(self) -> tuple[str, ...]:

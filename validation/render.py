@@ -21,7 +21,8 @@ ROUNDING = 1e-12
 GATES = {"pooled": "pooled", "ranking": "1-tau", "roofline": "share"}  # what a suite's own judge works out
 NAMING = (  # columns that tell a row apart for a reader
     "platform", "architecture", "baseline", "workload", "sequence_length", "pe_array_dim", "quantity", "statistic",
-    "case", "use_case", "gpu", "window", "stride", "impl", "dtype", "batch", "seqlen_q", "kv_len", "heads_q",
+    "case", "use_case", "gpu", "window", "stride", "config", "metric", "benchmark",
+    "impl", "dtype", "batch", "seqlen_q", "kv_len", "heads_q",
     "heads_kv", "head_dim", "m", "n", "k",
 )  # fmt: skip
 
@@ -50,8 +51,12 @@ def _claim(verdict: Verdict) -> dict[str, object]:
         **({"gated": _finite(verdict.gated), "pooled": verdict.figures} if verdict.figures else {}),
         "worst": _worst(verdict.worst),
         "strata": [_stratum(stratum) for stratum in verdict.strata],
-        **({"misses": _misses(verdict)} if verdict.judged and any(verdict.reasons) else {}),
+        **({"misses": _misses(verdict)} if _lists_misses(verdict) else {}),
     }
+
+
+def _lists_misses(verdict: Verdict) -> bool:
+    return (verdict.judged or verdict.claim.listed) and any(verdict.reasons)
 
 
 def _misses(verdict: Verdict) -> list[dict[str, object]]:
@@ -143,10 +148,10 @@ def _worst_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
 
 
 def _reasons_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
-    """Every explained figure of a judged claim."""
+    """Every explained figure of a claim that is judged, or that lists them anyway."""
     table = _table("\nWhere and why it misses", ("row", "why"), ("predicted", "measured", "error"))
     for number, verdict in numbered:
-        explained = zip(verdict.cells, verdict.reasons, strict=False) if verdict.judged else ()
+        explained = zip(verdict.cells, verdict.reasons, strict=True) if _lists_misses(verdict) else ()
         for cell, reason in explained:
             if reason:
                 table.add_row(str(number), where(cell), reason, _figure(cell.predicted), _figure(cell.measured),
@@ -160,7 +165,9 @@ def tolerance(verdict: Verdict) -> str:
         return "–"
     if gate in GATES:
         return f"{GATES[gate]} {allowed:g}, is {verdict.gated:.2f}"
-    return f"±{allowed:g}" if gate == "absolute" else f"median {error(allowed)}" if gate == "median" else error(allowed)
+    if gate in ("median", "mean", "tail"):
+        return f"{gate} {error(allowed)}"
+    return f"±{allowed:g}" if gate == "absolute" else error(allowed)
 
 
 def outcome(verdict: Verdict) -> str:
