@@ -75,11 +75,22 @@ def execute(plan: Plan, fidelity: Fidelity) -> Execution:
     """Raises CascadeSimError if the plan has no cycle-level form and one is asked for."""
     if fidelity == "analytical":
         return Execution(plan, tuple(_closed_form(plan, phase) for phase in plan.phases))
-    return Execution(plan, tuple(_cycle_level(phase, schedule_of(plan, phase)) for phase in plan.phases))
+    return Execution(plan, tuple(_executed(plan, phase) for phase in plan.phases))
+
+
+def _executed(plan: Plan, phase: Phase) -> PhaseTime:
+    if phase.heads is None:
+        return _cycle_level(phase, schedule_of(plan, phase))
+    from cascadesim.simulator.heads import run_heads  # compiles, as the engine does
+
+    cycles = run_heads(phase.heads()).cycles
+    return PhaseTime(phase, cycles, cycles, _busy(phase), {})
 
 
 def schedule_of(plan: Plan, phase: Phase) -> Schedule:
     """When each task of the phase runs."""
+    if phase.heads is not None:
+        raise CascadeSimError(f"{plan.operation.name}: a stream of heads has no schedule of tasks to show")
     if phase.program is None:
         raise CascadeSimError(
             f"{plan.operation.name}, phase {phase.name}: {plan.accounting} accounting has no cycle-level form; "

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from itertools import groupby
 from math import prod
 
-from cascadesim.accelerators.protocol import Accelerator, Accounting, HasMemory, Plan
+from cascadesim.accelerators.protocol import Accelerator, Accounting, HasMemory, Plan, Prepares
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.projections import Phase
@@ -93,6 +93,8 @@ def operations(request: Request) -> tuple[Operation, ...]:
     )
     for operation in found:
         _refuse_endless(operation)
+    if isinstance(request.accelerator, Prepares):
+        return request.accelerator.prepared(tuple(found), request.workload.name)[1]
     if request.accounting == "artifact":
         return tuple(operation for operation in found if operation.kind != "elementwise")
     return found
@@ -133,7 +135,14 @@ def _refuse_endless(operation: Operation) -> None:
 def _executed(request: Request, operation: Operation) -> Execution:
     """Planned and executed once, under the cascade's name, for all operations that differ in name, layer and count."""
     once = replace(operation, name=operation.cascade.name, count=1, layer="")
-    return _execution(_Job(request.accelerator, once, request.accounting), request.fidelity)
+    return _execution(_Job(_machine(request), once, request.accounting), request.fidelity)
+
+
+def _machine(request: Request) -> Accelerator:
+    """The accelerator, prepared for the workload where it runs known ones in its own way."""
+    if isinstance(request.accelerator, Prepares):
+        return request.accelerator.prepared((), request.workload.name)[0]
+    return request.accelerator
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -214,7 +223,10 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
 
 
 def _layers(workload: Workload, names: str | None) -> int:
-    """Layers of the kinds named `a+b`; all of them for None."""
+    """Layers of the kinds named `a+b`, or 5 to 10 of `a:5-10`; all of them for None."""
+    if names is not None and ":" in names:
+        first, _, last = names.rpartition(":")[2].partition("-")
+        return int(last or first) - int(first) + 1
     chosen = workload.layers if names is None else names.split("+")
     return sum(workload.layers[name].count for name in chosen)
 
