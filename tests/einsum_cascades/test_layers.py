@@ -50,7 +50,7 @@ def test_the_newest_query_sees_what_its_window_or_chunk_holds() -> None:
         (Layer, {"count": 1, "mask": "causal", "neighborhood": 7}, "a neighborhood needs mask: full"),
         (Layer, {"count": 1, "neighborhood": 7, "memory": 3}, "a neighborhood needs mask: full and no memory"),
         (Layer, {"count": 1, "dilation": 2, "neighborhood": {"window": 7, "dilation": 2}}, "exclude each other"),
-        (Layer, {"count": 1, "neighborhood": {"window": "7y7"}}, "neighborhood.window: should be sizes such as 80x80 (got '7y7')"),
+        (Layer, {"count": 1, "neighborhood": {"window": "7y7"}}, "window: should be sizes such as 80x80 (got '7y7')"),
         (Layer, {"count": 1, "neighborhood": {"window": "7x0"}}, "neighborhood.window.1: should be greater than 0"),
         (Layer, {"count": 1, "neighborhood": {"window": 7, "causal": "2"}}, "neighborhood.causal: should be 0 or 1"),
         (Layer, {"count": 1, "neighborhood": {"window": 7, "strid": 7}}, "unknown field; did you mean 'stride'?"),
