@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar, Literal
 
 from cascadesim.accelerators.counting import point_operations
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic, Unit
 from cascadesim.accelerators.spatten import energy, layers, timing
+from cascadesim.accelerators.spatten.layerwise import behavioural_plan
 from cascadesim.accelerators.spatten.mapping import HeadWork, head_work, mapping_lines
 from cascadesim.accelerators.spatten.spec import SpattenSpec, read_spec
 from cascadesim.accelerators.spatten.traced import traced_work
@@ -126,6 +128,50 @@ def _unit_and_points(einsum: Einsum, pairs: int, used: int, rows: int, size: Map
     return "softmax", (pairs if per_key else rows) * (size["f"] if "f" in einsum.output.ranks else 1)
 
 
-def build(name: str, content: Mapping[str, object], source: str) -> Spatten:
+@dataclass(frozen=True)
+class Behavioural:
+    """The public behavioural simulator as an architecture: closed forms, attention layer by layer."""
+
+    machine: Spatten
+
+    has_cycle_level: ClassVar[Literal[False]] = False
+
+    @property
+    def name(self) -> str:
+        return self.machine.name
+
+    @property
+    def clock_hz(self) -> float:
+        return self.machine.clock_hz
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        return self.machine.units
+
+    @property
+    def attention(self) -> str:
+        return self.machine.attention
+
+    @property
+    def leakage_w(self) -> float:
+        return 0.0
+
+    def area_um2(self) -> None:
+        return None
+
+    def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Behavioural, tuple[Operation, ...]]:
+        machine, work = self.machine.prepared(operations, workload)
+        return Behavioural(machine), work
+
+    def plan(self, operation: Operation, accounting: Accounting) -> Plan:
+        plan = self.machine.plan(operation, accounting)
+        if operation.kind == "attention":
+            return behavioural_plan(plan, self.machine.spec)
+        return replace(plan, phases=tuple(replace(phase, program=None) for phase in plan.phases), dynamic_energy_j=None)
+
+
+def build(name: str, content: Mapping[str, object], source: str) -> Spatten | Behavioural:
     """Raises SpecError with every problem of `content`."""
-    return Spatten(name, read_spec(content, source))
+    spec = read_spec(content, source)
+    machine = Spatten(name, spec)
+    return Behavioural(machine) if spec.model == "behavioural" else machine

@@ -66,7 +66,10 @@ def kept_by(operation: Operation, schedule: Schedule | None, layer: int, pruning
         heads = min(heads, schedule.heads[layer]) if size["g"] == 1 else heads
     tokens = tokens if pruning.token_keep is None else kept(pruning.token_keep, size["m"])
     heads = heads if pruning.head_keep is None else size["g"] * kept(pruning.head_keep, size["h"] // size["g"])
-    values = min(values, tokens) if pruning.value_keep is None else kept(pruning.value_keep, tokens)
+    if pruning.value_keep is not None or (pruning.token_keep is not None and schedule is not None):
+        share = pruning.value_keep if pruning.value_keep is not None or schedule is None else schedule.value_keep
+        values = kept(share or 1.0, tokens)
+    values = min(values, tokens)
     return Kept(tokens, heads, values)
 
 

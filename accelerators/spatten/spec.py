@@ -62,6 +62,7 @@ class Published(Spec):
 
 class SpattenSpec(Spec):
     architecture: str
+    model: Literal["pipeline", "behavioural"] = "pipeline"
     clock_hz: PositiveFloat
     multipliers: Positive
     buffer_lines: Positive
