@@ -50,7 +50,7 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
     if operation in ("gemm", "bmm"):
         return vectorised.gemm_seconds(
             on, rows=part.m, outputs=part.n, depth=part.k, copies=np.maximum(part.batch, 1), dtype=_dtype(dtype),
-            quantises=dtype == "fp8", constants=known,
+            quantises=quantisations(dtype, source), constants=known,
         )  # fmt: skip
     return _streamed(on, part, known)
 
@@ -66,6 +66,11 @@ def before(operation: str, source: str) -> Before:
     if operation == "encoder" or not source.startswith("aiconfigurator"):
         return "nothing"
     return "rope_and_cache_write" if source.endswith("trtllm") else "cache_write"
+
+
+def quantisations(dtype: str, source: str) -> int:
+    """Kernels before an 8-bit product: rows of their own scale (SGLang), or one scale of all rows (TensorRT-LLM)."""
+    return 0 if dtype != "fp8" else 2 if source.endswith("trtllm") else 1
 
 
 @cache

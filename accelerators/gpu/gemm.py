@@ -16,8 +16,14 @@ from cascadesim.accelerators.gpu.shape import Reals
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 
 # (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
-TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 256), (256, 64), (16, 64), (32, 64))
-SPLITS = (1, 2, 4, 8, 16)  # blocks that share the depth of an output tile
+TILES = (
+    (256, 128), (128, 256), (192, 128), (128, 192), (128, 128), (256, 64), (64, 256), (128, 64), (64, 128), (64, 64),
+    (128, 32), (32, 128), (64, 32), (32, 64), (128, 16), (16, 128), (64, 16), (16, 64),
+)  # fmt: skip
+SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)  # blocks that share the depth of an output tile; 8-bit products do not split it
+CLUSTERED = ("hopper", "blackwell")  # TMA multicast: two blocks of a cluster share the larger operand (CUTLASS 2x1x1)
+WARP_GROUP_ROWS = 64  # wgmma and tcgen05 take at least so many rows
+L2_PORT_BYTES_PER_CLOCK = 64.0  # of one SM (CUDA microbenchmarks: 64 B/clk on V100 to H100)
 OUTPUT_BYTES = 2
 PARTIAL_BYTES = 4
 
@@ -53,14 +59,16 @@ def gemm_timing(
 ) -> GemmTiming:  # fmt: skip
     sizes = (np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (rows, outputs, depth, copies))
     product = Product(*np.broadcast_arrays(*sizes), element_bytes=DTYPE_BYTES[dtype])
-    options = [_option(device, constants, product, dtype, tile, splits) for tile in TILES for splits in SPLITS]
+    known = SPLITS if product.element_bytes >= 2 else SPLITS[:1]
+    options = [_option(device, constants, product, dtype, tile, splits) for tile in TILES for splits in known]
     totals = np.stack([option.total_s for option in options])
     choice = np.argmin(totals, axis=0)
     picked = {
         name: np.take_along_axis(np.stack([getattr(option, name) for option in options]), choice[None], 0)[0]
         for name in ("tensor_s", "l2_s", "dram_s", "launch_s", "total_s", "dram_read_bytes", "dram_write_bytes")
     }
-    return GemmTiming(**picked, choice=choice.astype(np.float64))
+    tile, splits = np.divmod(choice, len(known))
+    return GemmTiming(**picked, choice=(tile * len(SPLITS) + splits).astype(np.float64))
 
 
 def _option(
@@ -68,27 +76,37 @@ def _option(
 ) -> GemmTiming:
     fraction = constants.gemm_fraction if product.element_bytes >= 2 else constants.gemm_fp8_fraction
     tile_rows, tile_outputs = tile
-    row_tiles, output_tiles = np.ceil(product.rows / tile_rows), np.ceil(product.outputs / tile_outputs)
-    blocks = product.copies * row_tiles * output_tiles * splits
+    blocks = product.copies * np.ceil(product.rows / tile_rows) * np.ceil(product.outputs / tile_outputs) * splits
     depth = np.ceil(product.depth / splits / 64) * 64
-    rate = device.flop_per_clock_sm(dtype) * fraction * device.clock_hz
-    block_s = 2.0 * max(tile_rows, 64) * tile_outputs * depth / rate
-    loaded = (tile_rows + tile_outputs) * depth * product.element_bytes
-    sm_l2_bytes_per_s = 64.0 * device.clock_hz  # assumed: one sector pair a clock and SM
-    block_s = np.maximum(block_s, loaded / sm_l2_bytes_per_s)
     waves = np.ceil(blocks / device.sms)
+    loaded = _loaded_elements(device, tile) * product.element_bytes
+    cycles = max(_products_cycles(device, dtype, tile, fraction), loaded / L2_PORT_BYTES_PER_CLOCK)
+    block_s = depth * cycles / device.clock_hz
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * (splits if splits > 1 else 0)
-    l2_bytes = blocks * loaded + 2 * partial
-    l2_s = l2_bytes / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
+    l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     reads, writes = _dram_bytes(device, product, tile_rows, tile_outputs)
     dram_s = (reads + writes) / (constants.dram_fraction * device.dram_ceiling_bytes_per_s)
-    schedule_s = waves * block_s + constants.block_latency_s * (1 + (waves - 1) * 0.5)
+    reduction_s = constants.block_latency_s if splits > 1 else 0.0  # the last block of a tile adds the others' sums
+    schedule_s = waves * block_s + constants.block_latency_s + reduction_s
     memory_s = np.maximum(l2_s, dram_s)
-    kernels = 2 if splits > 1 else 1
-    launch_s = np.full_like(block_s, kernels * (device.launch_s + constants.kernel_latency_s))
+    launch_s = np.full_like(block_s, device.launch_s + constants.kernel_latency_s)
     total_s = launch_s + schedule_s + memory_s - constants.memory_overlap * np.minimum(schedule_s, memory_s)
     tensor_s = blocks * block_s / device.sms
     return GemmTiming(tensor_s, l2_s, dram_s, launch_s, total_s, reads, writes, np.zeros_like(total_s))
+
+
+def _loaded_elements(device: Device, tile: tuple[int, int]) -> float:
+    """For one step of the depth, from L2, by one block."""
+    rows, outputs = tile
+    return float(min(rows / 2 + outputs, rows + outputs / 2) if device.generation in CLUSTERED else rows + outputs)
+
+
+def _products_cycles(device: Device, dtype: Dtype, tile: tuple[int, int], fraction: float) -> float:
+    """Of one block for one step of the depth: tensor cores, or their operands from shared memory."""
+    rows = max(tile[0], WARP_GROUP_ROWS if device.generation in CLUSTERED else 16)
+    tensor = 2.0 * rows * tile[1] / (device.flop_per_clock_sm(dtype) * fraction)
+    shared = (rows + tile[1]) * DTYPE_BYTES[dtype] / device.sm.shared_memory_bytes_per_clock
+    return max(tensor, shared)
 
 
 def _dram_bytes(device: Device, product: Product, tile_rows: int, tile_outputs: int) -> tuple[Reals, Reals]:

@@ -77,19 +77,22 @@ def gemm_seconds(
     depth: ArrayLike,
     copies: ArrayLike = 1,
     dtype: Dtype = "bf16",
-    quantises: bool = False,
+    quantises: int = 0,
     constants: Constants | None = None,
 ) -> Reals:
     """Z[rows,outputs] = A[rows,depth] W[depth,outputs], `copies` of them with weights of their own.
 
-    `quantises`: a kernel turns 16-bit rows into `dtype` first.
+    `quantises`: kernels that turn 16-bit rows into `dtype` first: 1 for scales per row, 2 for one scale of all, whose
+    first kernel finds the largest element.
     """
     known = constants or calibration.constants(device.generation)
     total = gemm_timing(device, known, rows, outputs, depth, copies, dtype).total_s
     if not quantises:
         return total
     elements = np.asarray(rows, dtype=np.float64) * depth * copies
-    return total + stream_seconds(device, known, 2 * elements, DTYPE_BYTES[dtype] * elements)
+    written = DTYPE_BYTES[dtype] * elements
+    casts = stream_seconds(device, known, 2 * elements, written)
+    return total + casts + (quantises - 1) * stream_seconds(device, known, 2 * elements, 0 * written)
 
 
 def elementwise_seconds(
