@@ -106,7 +106,7 @@ def _progress() -> Iterator[dict[str, Callable[[int, int], None]]]:
         return step
 
     try:
-        yield {stage: watch(stage) for stage in ("searching", "simulating")}
+        yield {stage: watch(stage) for stage in ("searching", "refining", "simulating")}
     finally:
         for bar in bars.values():
             bar.__exit__(None, None, None)

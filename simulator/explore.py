@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.simulator.explore_cycles import cycle_latencies_s, points_of
+from cascadesim.simulator.explore_cycles import cycle_figures, points_of
 from cascadesim.simulator.explore_engine import EngineName, cores
 from cascadesim.simulator.explore_evolution import evolutionary
 from cascadesim.simulator.explore_expressions import Column
@@ -22,6 +22,7 @@ from cascadesim.simulator.explore_metrics import with_following
 from cascadesim.simulator.explore_models import ArchitectureModel, Reference
 from cascadesim.simulator.explore_partial import Partial, partial_beside
 from cascadesim.simulator.explore_problem import Digits, Problem, problem
+from cascadesim.simulator.explore_refine import refined
 from cascadesim.simulator.explore_results import SUFFIXES, Counts, Frame, ordered, parquet_library, write
 from cascadesim.simulator.explore_search import Found, Watch, chunk_size, exhaustive
 from cascadesim.simulator.explore_sensitivity import elasticities
@@ -29,7 +30,7 @@ from cascadesim.simulator.explore_space import Space, read_space, space_from
 from cascadesim.simulator.output import pending_file
 from cascadesim.simulator.uncertainty import uncertainty_of
 
-Watches = Mapping[str, Watch]  # of "searching" and "simulating"
+Watches = Mapping[str, Watch]  # of "searching", "refining" and "simulating"
 
 
 def explore(
@@ -51,7 +52,7 @@ def explore(
     target = None if output is None else _writable(Path(output))
     partial = partial_beside(target, stamp(text, made))
     watch = watches or {}
-    found = _searched(made, workers or cores(), engine, partial, watch.get("searching", _unwatched))
+    found = _searched(made, workers or cores(), engine, partial, watch)
     _refuse_nothing(made, found)
     frame = _frame(made, found, text, workers or cores(), engine, cycle_level, watch.get("simulating", _unwatched))
     if target is not None:
@@ -89,9 +90,13 @@ def _writable(output: Path) -> Path:
     return output
 
 
-def _searched(made: Problem, workers: int, engine: EngineName, partial: Partial, watch: Watch) -> Found:
-    search = evolutionary if made.space.search.method == "evolutionary" else exhaustive
-    return search(made, workers, engine, partial, watch)
+def _searched(made: Problem, workers: int, engine: EngineName, partial: Partial, watches: Watches) -> Found:
+    asked = made.space.search
+    search = evolutionary if asked.method == "evolutionary" else exhaustive
+    found = search(made, workers, engine, partial, watches.get("searching", _unwatched))
+    if asked.fidelity == "cycle" and found.good:
+        return refined(made, found, workers, engine, partial, watches.get("refining", _unwatched))
+    return found
 
 
 def _refuse_nothing(made: Problem, found: Found) -> None:
@@ -109,22 +114,24 @@ def _refuse_nothing(made: Problem, found: Found) -> None:
 
 def _first_problem(made: Problem) -> str:
     """Why the first design that holds the conditions cannot be."""
-    digits = made.digits_of(0, min(made.size, 100_000)) if made.size < 2**62 else np.zeros((1, len(made.fields)), "i4")
-    columns = made.columns(digits)
-    allowed = np.flatnonzero(made._holds(made.conditions, columns, len(digits)))[:1]
-    point = points_of(made, digits[allowed])[0]
-    return made.model.problem(point) or "no reason given"
+    points = points_of(made, made.first_allowed())
+    return (made.model.problem(points[0]) if points else None) or "not among the first designs"
 
 
 def _frame(
     made: Problem, found: Found, text: str, workers: int, engine: EngineName, cycle_level: bool, watch: Watch
 ) -> Frame:
     columns: dict[str, Column] = {**made.columns(found.digits)}
-    figures = made.figures(found.digits)
+    closed_form = figures = made.figures(found.digits)
+    judged_by_cycles = made.space.search.fidelity == "cycle"
+    if made.model.has_cycle_level and (cycle_level or judged_by_cycles):
+        simulated = cycle_figures(made, found.digits, workers, engine, watch)
+        figures = simulated if judged_by_cycles else closed_form
+        columns |= {
+            "analytical_latency_s": closed_form["latency_s"], "cycle_latency_s": simulated["latency_s"],
+            "cycle_difference": simulated["latency_s"] / closed_form["latency_s"] - 1,
+        }  # fmt: skip
     columns |= {metric.name: figures[metric.name] for metric in made.metrics}
-    if cycle_level and "latency_s" in figures and isinstance(made.model, ArchitectureModel):
-        latency_s = cycle_latencies_s(made, found.digits, workers, engine, watch)
-        columns |= {"cycle_latency_s": latency_s, "cycle_difference": latency_s / figures["latency_s"] - 1}
     first = made.objectives[0]
     return Frame(
         columns=ordered(columns, first.name, first.larger_is_better),

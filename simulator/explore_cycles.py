@@ -1,30 +1,33 @@
-"""The designs of a front once more, cycle by cycle: how far the closed form was from the simulation.
+"""Designs once more, cycle by cycle: how far the closed form was from the simulation.
 
 Knows designs and the model; no search, no files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from cascadesim.simulator.explore_engine import EngineName, Job, run
-from cascadesim.simulator.explore_metrics import Floats
+from cascadesim.simulator.explore_metrics import Floats, with_following
 from cascadesim.simulator.explore_models import Point
 from cascadesim.simulator.explore_problem import Digits, Problem
 from cascadesim.simulator.explore_search import Watch
 
 
-def cycle_latencies_s(problem: Problem, digits: Digits, workers: int, engine: EngineName, watch: Watch) -> Floats:
-    """nan where the model has no cycle level."""
+def cycle_figures(
+    problem: Problem, digits: Digits, workers: int, engine: EngineName, watch: Watch | None = None
+) -> dict[str, Floats]:
+    """Every metric of the designs at cycle level; nan where one cannot be."""
     points = points_of(problem, digits)
-    found = np.full(len(points), np.nan)
-    for number, (row, latency_s) in enumerate(run(Job(_latency, (problem, points)), range(len(points)), workers,
-                                                  engine)):
-        found[row] = np.nan if latency_s is None else latency_s
-        watch(number + 1, len(points))
-    return found
+    found: dict[int, Mapping[str, float]] = {}
+    for row, quantities in run(Job(_quantities, (problem, points)), range(len(points)), workers, engine):
+        found[row] = quantities
+        if watch is not None:
+            watch(len(found), len(points))
+    columns = {name: np.array([found[row][name] for row in range(len(points))]) for name in problem.model.given}
+    return with_following(columns)
 
 
 def points_of(problem: Problem, digits: Digits) -> list[Point]:
@@ -34,6 +37,6 @@ def points_of(problem: Problem, digits: Digits) -> list[Point]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _latency(context: tuple[Problem, Sequence[Point]], row: int) -> float | None:
+def _quantities(context: tuple[Problem, Sequence[Point]], row: int) -> dict[str, float]:
     problem, points = context
-    return problem.model.cycle_latency_s(points[row])
+    return problem.model.cycle_quantities(points[row])

@@ -58,8 +58,11 @@ class Model(Protocol):
         """Why one design cannot be; None if it can."""
         ...
 
-    def cycle_latency_s(self, point: Point) -> float | None:
-        """Latency at cycle level; None where the model has no such level."""
+    @property
+    def has_cycle_level(self) -> bool: ...
+
+    def cycle_quantities(self, point: Point) -> dict[str, float]:
+        """The quantities of one design at cycle level; nan where it cannot be."""
         ...
 
     def references(self) -> tuple[Reference, ...]: ...
@@ -133,9 +136,9 @@ class ArchitectureModel:
             figures[number] = known[key]
         return dict(zip(QUANTITIES, figures.T.copy(), strict=True))
 
-    def _figures(self, point: Point) -> tuple[float, ...]:
+    def _figures(self, point: Point, fidelity: Fidelity = "analytical") -> tuple[float, ...]:
         try:
-            return self._sums(catalogue.build(changed(self.content, point), self.path), "analytical")
+            return self._sums(catalogue.build(changed(self.content, point), self.path), fidelity)
         except CascadeSimError:
             return (np.nan,) * len(QUANTITIES)
 
@@ -156,13 +159,12 @@ class ArchitectureModel:
             return str(error)
         return None
 
-    def cycle_latency_s(self, point: Point) -> float | None:
-        if self.accounting != "physical":
-            return None
-        try:
-            return self._sums(catalogue.build(changed(self.content, point), self.path), "cycle")[0]
-        except CascadeSimError:
-            return None
+    @property
+    def has_cycle_level(self) -> bool:
+        return self.accounting == "physical"
+
+    def cycle_quantities(self, point: Point) -> dict[str, float]:
+        return {**dict(zip(QUANTITIES, self._figures(point, "cycle"), strict=True)), "tokens": self.tokens}
 
     def references(self) -> tuple[Reference, ...]:
         """Every preset of the same accelerator that can run the work."""

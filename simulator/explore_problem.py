@@ -21,6 +21,7 @@ from cascadesim.simulator.explore_models import Model, architecture_model
 from cascadesim.simulator.explore_space import Scalar, Space
 
 Digits: TypeAlias = NDArray[np.int32]  # designs x varied fields
+_LOOKED_THROUGH = 100_000
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,9 @@ class Problem:
     def digits_of(self, start: int, stop: int) -> Digits:
         """Designs `start` to `stop` in order; the last field varies fastest."""
         found = np.empty((stop - start, len(self.fields)), dtype=np.int32)
-        for number, digits in enumerate(np.unravel_index(np.arange(start, stop), self.shape)):
-            found[:, number] = digits
+        rest = np.arange(start, stop)
+        for number in range(len(self.fields) - 1, -1, -1):
+            rest, found[:, number] = np.divmod(rest, self.shape[number])
         return found
 
     def columns(self, digits: Digits) -> dict[str, Column]:
@@ -101,6 +103,15 @@ class Problem:
         possible = np.isfinite(costs).all(axis=1)
         good = possible & self._holds(self.constraints, {**columns, **figures}, allowed.size)
         return Judged(allowed[good], costs[good], allowed.size, int(possible.sum()))
+
+    def holds_constraints(self, columns: Mapping[str, Column], size: int) -> NDArray[np.bool_]:
+        """`columns`: fields and metrics."""
+        return self._holds(self.constraints, columns, size)
+
+    def first_allowed(self) -> Digits:
+        """The first design that holds the conditions, among the first of a large space; none: no rows."""
+        digits = self.digits_of(0, min(self.size, _LOOKED_THROUGH))
+        return digits[np.flatnonzero(self._holds(self.conditions, self.columns(digits), len(digits)))[:1]]
 
     def _holds(self, expressions: Iterable[Expression], columns: Mapping[str, Column], size: int) -> NDArray[np.bool_]:
         holds = np.ones(size, dtype=bool)

@@ -72,9 +72,7 @@ def exhaustive(problem: Problem, workers: int, engine: EngineName, partial: Part
             f"{problem.source}: {problem.size:.2e} designs are too many to look at each (at most {MOST_DESIGNS:.0e}); "
             "use search: {method: evolutionary}, or coarser steps"
         )
-    size = chunk_size(problem)
-    chunks = [Chunk(number, start, min(start + size, problem.size))
-              for number, start in enumerate(range(0, problem.size, size))]
+    chunks = chunks_of(problem)
     found = {chunk.number: Found.of(arrays) for chunk in chunks if (arrays := partial.load(chunk.name)) is not None}
     done = sum(part.designs for part in found.values())
     watch(done, problem.size)
@@ -85,6 +83,12 @@ def exhaustive(problem: Problem, workers: int, engine: EngineName, partial: Part
         done += part.designs
         watch(done, problem.size)
     return merged([found[chunk.number] for chunk in chunks])
+
+
+def chunks_of(problem: Problem) -> list[Chunk]:
+    size = chunk_size(problem)
+    return [Chunk(number, start, min(start + size, problem.size))
+            for number, start in enumerate(range(0, problem.size, size))]
 
 
 def search_chunk(problem: Problem, chunk: Chunk) -> Found:

@@ -142,9 +142,13 @@ class Pattern(Spec):
 
 
 class Search(Spec):
-    """exhaustive: every design. evolutionary: `generations` of `population` designs each, seeded."""
+    """exhaustive: every design. evolutionary: `generations` of `population` designs each, seeded.
+
+    fidelity: by which latency the front is judged; `cycle` simulates as few designs as the closed form lets it.
+    """
 
     method: Literal["exhaustive", "evolutionary"] = "exhaustive"
+    fidelity: Literal["analytical", "cycle"] = "analytical"
     population: Positive = 200
     generations: Positive = 60
 
