@@ -124,6 +124,14 @@ class Prepares(Protocol):
 
 
 @runtime_checkable
+class TakesTraces(Protocol):
+    """An accelerator that runs the heads of a pruning trace, each with keys of its own."""
+
+    @property
+    def takes_traces(self) -> Literal[True]: ...
+
+
+@runtime_checkable
 class HasMemory(Protocol):
     """An accelerator whose memory can be too small for a model and its KV cache."""
 

@@ -28,7 +28,7 @@ class TracedLayers:
 
 @dataclass(frozen=True)
 class TracedWorkload:
-    """The rows of one file, named after it."""
+    """The rows of one file, named as it is, suffix and all: no model is called so."""
 
     name: str
     trace: PruningTrace
@@ -81,9 +81,9 @@ class TracedWorkload:
         """Unknown: a trace says nothing of weights."""
         return None
 
-    def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: int = 2) -> int | None:
-        """Unknown: a trace says what is fetched, not what is held."""
-        return None
+    def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: int = 2) -> int:
+        """A trace says what is fetched, not what is held: none that it knows of."""
+        return 0
 
     def notes(self, *, sequence_length: int | None = None) -> tuple[str, ...]:
         tokens = len({row.iteration for row in self.rows})
@@ -99,4 +99,4 @@ def is_trace(name_or_path: str) -> bool:
 def workload_from_rows(path: Path | str) -> TracedWorkload:
     """The workload in a file of a pruning trace. Raises SpecError with one located line for each problem."""
     path = Path(path)
-    return TracedWorkload(path.stem, PruningTrace(path.name, read_rows(path)))
+    return TracedWorkload(path.name, PruningTrace(path.name, read_rows(path)))

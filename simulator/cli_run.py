@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 from cascadesim.accelerators.protocol import Accelerator, Accounting, HasNoCycleLevel
 from cascadesim.einsum_cascades.projections import Phase
 from cascadesim.einsum_cascades.workload import Scope
-from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.simulator import workloads
 from cascadesim.simulator.cli_settings import load_architecture, split
 from cascadesim.simulator.execution import Fidelity
 from cascadesim.simulator.output import pending_files
@@ -77,16 +77,16 @@ def run(sweep: Sweep, outputs: Outputs) -> None:
 def _requests(sweep: Sweep) -> Iterator[Request]:
     of_workload, of_architecture = split(sweep.settings)
     accelerators = [load_architecture(name, of_architecture) for name in sweep.architectures]
-    workloads = [load_workload(name, of_workload) for name in sweep.workloads]
+    loaded = [workloads.load(name, of_workload) for name in sweep.workloads]
     lengths = sweep.sequence_lengths or (None,)
-    for workload, length, accelerator in product(workloads, lengths, accelerators):
+    for workload, length, accelerator in product(loaded, lengths, accelerators):
         yield Request(
             workload,
             accelerator,
             length,
             sweep.batch,
-            cast(Phase, sweep.phase),
-            cast(Scope, sweep.scope),
+            workloads.phase_of(workload, cast(Phase, sweep.phase)),
+            workloads.scope_of(workload, cast(Scope, sweep.scope)),
             _fidelity(sweep, accelerator),
             cast(Accounting, sweep.accounting),
             sweep.attention,

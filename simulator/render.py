@@ -62,7 +62,7 @@ def setting(report: Report) -> str:
 
 def _size(report: Report) -> str:
     cache = "" if report.kv_cache_bytes is None else f", KV cache {say.bytes_of(report.kv_cache_bytes)}"
-    return f"{say.count(report.parameters)} parameters{cache}"
+    return f"{'unknown' if report.parameters is None else say.count(report.parameters)} parameters{cache}"
 
 
 def _tokens(report: Report) -> str:

@@ -79,7 +79,7 @@ class Report:
     scope: str
     layer: str | None  # which kind of layer, where the scope is one layer
     layers: int  # how many such layers the model has; in scope model: all of them
-    parameters: int  # of the whole model, whatever the scope
+    parameters: int | None  # of the whole model, whatever the scope
     kv_cache_bytes: int | None  # after the run, two bytes a number; None for a model that keeps none
     phase: str
     fidelity: str

@@ -11,16 +11,17 @@ from functools import cached_property, lru_cache
 from itertools import groupby
 from math import prod
 
-from cascadesim.accelerators.protocol import Accelerator, Accounting, HasMemory, Plan, Prepares
+from cascadesim.accelerators.protocol import Accelerator, Accounting, HasMemory, Plan, Prepares, TakesTraces
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.projections import Phase
-from cascadesim.einsum_cascades.workload import Scope, Workload
+from cascadesim.einsum_cascades.workload import Scope
 from cascadesim.simulator import summary
 from cascadesim.simulator.execution import Execution, Fidelity, execute
 from cascadesim.simulator.report import Report
 from cascadesim.simulator.summary import Work
 from cascadesim.simulator.uncertainty import uncertainty_of
+from cascadesim.simulator.workloads import AnyWorkload
 
 _MOST_POINTS = 2**62  # of one operation, so that counts fit the 64 bits of arrays
 _REMEMBERED = 4096  # plans and executions: those of a sweep over models and lengths
@@ -30,7 +31,7 @@ _REMEMBERED = 4096  # plans and executions: those of a sweep over models and len
 class Request:
     """What to simulate. None: the workload's own length or batch, the accelerator's own attention."""
 
-    workload: Workload
+    workload: AnyWorkload
     accelerator: Accelerator
     sequence_length: int | None = None
     batch: int | None = None
@@ -47,7 +48,7 @@ class Request:
 
 
 def simulate(
-    workload: Workload,
+    workload: AnyWorkload,
     accelerator: Accelerator,
     *,
     sequence_length: int | None = None,
@@ -93,6 +94,7 @@ def operations(request: Request) -> tuple[Operation, ...]:
     )
     for operation in found:
         _refuse_endless(operation)
+        _refuse_trace(operation, request.accelerator)
     if isinstance(request.accelerator, Prepares):
         return request.accelerator.prepared(tuple(found), request.workload.name)[1]
     if request.accounting == "artifact":
@@ -119,10 +121,18 @@ def _cache_bytes(request: Request) -> int:
 
 def _memory_notes(request: Request) -> tuple[str, ...]:
     """Parameters and KV cache together, two bytes a number, where they exceed the memory."""
-    memory, needed = request.accelerator, _cache_bytes(request) + 2 * request.workload.parameters()
+    memory, needed = request.accelerator, _cache_bytes(request) + 2 * (request.workload.parameters() or 0)
     if request.scope != "model" or not isinstance(memory, HasMemory) or needed <= memory.memory_bytes:
         return ()
     return (f"parameters and KV cache take {needed / 1e9:,.1f} GB of {memory.memory_bytes / 1e9:,.0f} GB of memory",)
+
+
+def _refuse_trace(operation: Operation, accelerator: Accelerator) -> None:
+    if operation.trace is not None and not isinstance(accelerator, TakesTraces):
+        raise CascadeSimError(
+            f"{operation.trace.source}: {accelerator.name} runs models; pruning traces are for accelerators that run "
+            "heads one by one"
+        )
 
 
 def _refuse_endless(operation: Operation) -> None:
@@ -166,7 +176,7 @@ class _Job:
     @cached_property
     def _key(self) -> tuple[object, ...]:
         work, cascade = self.operation, self.operation.cascade
-        what = (work.kind, cascade.name, cascade.text, work.extents, work.mask)
+        what = (work.kind, cascade.name, cascade.text, work.extents, work.mask, work.trace)
         return (self.accelerator, self.accounting, *what)
 
     def __hash__(self) -> int:
@@ -222,7 +232,7 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
     )
 
 
-def _layers(workload: Workload, names: str | None) -> int:
+def _layers(workload: AnyWorkload, names: str | None) -> int:
     """Layers of the kinds named `a+b`, or 5 to 10 of `a:5-10`; all of them for None."""
     if names is not None and ":" in names:
         first, _, last = names.rpartition(":")[2].partition("-")

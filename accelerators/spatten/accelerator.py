@@ -51,6 +51,10 @@ class Spatten:
         return "attention-3pass"
 
     @property
+    def takes_traces(self) -> Literal[True]:
+        return True
+
+    @property
     def leakage_w(self) -> float:
         return 0.0
 
@@ -59,8 +63,6 @@ class Spatten:
 
     def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Spatten, tuple[Operation, ...]]:
         """The machine and the work under the workload's pruning schedule."""
-        if any(operation.trace is not None for operation in operations):
-            return replace(self, schedule="pruned as the trace says"), operations
         found = layers.schedule_for(self.spec.pruning, workload)
         work = tuple(part for operation in operations for part in layers.pruned(operation, found, self.spec))
         if found is None:
@@ -89,7 +91,8 @@ class Spatten:
             partial(timing.stream, work, self.spec) if work.streams else None,
         )  # fmt: skip
         joules = energy.dynamic_energy_j(read, busy.longest, self.spec)
-        return Plan(operation, accounting, (self.schedule, *mapping_lines(work, self.spec)), (phase,), joules)
+        schedule = self.schedule if operation.trace is None else "pruned as the trace says"
+        return Plan(operation, accounting, (schedule, *mapping_lines(work, self.spec)), (phase,), joules)
 
 
 def _activities(

@@ -48,7 +48,8 @@ def formats(schedule: Schedule, given: Formats) -> Formats:
 def pruned(operation: Operation, schedule: Schedule | None, spec: SpattenSpec) -> Iterator[Operation]:
     """The operation as each kind of layer runs it; itself where nothing is pruned."""
     layers = schedule.layers if schedule is not None else 1
-    if operation.kind != "attention" or (operation.count not in (1, layers) and schedule is not None):
+    other = schedule is not None and operation.count not in (1, layers)
+    if operation.kind != "attention" or operation.trace is not None or other:
         yield operation
         return
     kinds = groupby(range(layers), lambda layer: kept_by(operation, schedule, layer, spec.pruning))

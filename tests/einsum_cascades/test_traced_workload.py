@@ -19,7 +19,7 @@ def test_a_file_is_one_operation_of_all_its_rows(tmp_path: Path) -> None:
     write_rows(ROWS, tmp_path / "mine.csv")
     workload = workload_from_rows(tmp_path / "mine.csv")
     (operation,) = workload.operations()
-    assert workload.name == "mine"
+    assert workload.name == "mine.csv"
     assert operation.trace == PruningTrace("mine.csv", ROWS)
     assert dict(operation.extents) == {"b": 1, "h": 12, "g": 1, "m": 921, "p": 1, "e": 64, "f": 64}
     assert workload.layers[operation.layer].count == 1

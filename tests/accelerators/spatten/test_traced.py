@@ -23,7 +23,7 @@ def planned(*rows: TracedHead, settings: tuple[str, ...] = ()) -> Plan:
     assert isinstance(machine, Spatten)
     operations = TracedWorkload("gpt-2-small", PruningTrace("rows.csv", rows)).operations()
     own, work = machine.prepared(operations, "gpt-2-small")
-    assert work == operations  # a file may be called as a model is: its rows stay
+    assert work == operations  # whatever the schedule of a model: the rows stay
     return own.plan(work[0], "physical")
 
 
