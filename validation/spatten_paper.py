@@ -308,7 +308,7 @@ _WHY: Mapping[tuple[str, str], str] = {
         "top-k latencies of queries add up in the RTL's model, and bound the run; length and ratios are assumed",
     ("effective_throughput", _EIGHTH): "BERT-base only; length and ratios are assumed",
     ("speedup_over_A3", "mean of 30 benchmarks"): "three models for 30; A3 at its published 221 GOP/s or its fetch",
-    ("speedup_over_MNNFast", "mean of 30 benchmarks"): "three models for 30; MNNFast at its published 120 GOP/s or its fetch",
+    ("speedup_over_MNNFast", "mean of 30 benchmarks"): "three models for 30; MNNFast at its 120 GOP/s or its fetch",
     ("speedup_over_TITAN_Xp", "mean of 30 benchmarks"):
         "three models for 30 benchmarks; the GPU at its published 0.02 and 0.01 TFLOPS, each printed to one digit",
     ("power_dram", _FULL): "GPT-2 only, 3.9 pJ a bit; the paper's mean includes BERT",

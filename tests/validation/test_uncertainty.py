@@ -16,6 +16,7 @@ def test_the_simulators_copy_is_current() -> None:
 @pytest.mark.slow
 def test_each_figure_names_its_suite_and_rows() -> None:
     for entry in measured().values():
-        assert str(entry["basis"]).startswith("validation suite fusemax-cycle, attention, largest of")
+        known = ("validation suite fusemax-cycle, attention, ", "validation suite spatten-rtl-streams, single queries, ")
+        assert str(entry["basis"]).startswith(known)
         assert isinstance(entry["latency"], float)
-        assert 0 <= entry["latency"] < 0.05
+        assert 0 <= entry["latency"] < 0.06
