@@ -97,7 +97,7 @@ def _fit(rows: Shapes, weights: Floats, bounds: Sequence[Range], start: Floats |
     def residuals(values: Floats) -> Floats:
         known = Constants.model_construct(**dict(zip(names, values.tolist(), strict=True)))
         ratio = predicted_s(rows, of={architecture: known}) / rows.latency_s
-        return np.asarray(np.clip(np.log(ratio), -HOPELESS, HOPELESS), dtype=np.float64)
+        return np.asarray(np.clip(np.nan_to_num(np.log(ratio)), -HOPELESS, HOPELESS), dtype=np.float64)
 
     return fit(residuals, bounds, weights, start, steps)
 

@@ -15,6 +15,7 @@ import numpy as np
 from cascadesim.accelerators.gpu import vectorised
 from cascadesim.accelerators.gpu.calibration import Constants, constants
 from cascadesim.accelerators.gpu.kernel import load_kernel
+from cascadesim.accelerators.gpu.launches import extra_launches
 from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.vectorised import Before
 from cascadesim.validation.gpu_work import Floats, Shapes
@@ -32,20 +33,22 @@ def predicted_s(shapes: Shapes, settings: Sequence[str] = (), of: ConstantsOf | 
 
 
 def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of: ConstantsOf) -> Floats:
-    name, kernel, operation, dtype, kv_dtype, source = kind
+    name, kernel, operation, dtype, kv_dtype, source, impl = kind
     on = device(name, tuple(one for one in settings if not one.startswith(CONSTANT)))
     known = _changed(of.get(on.generation) or constants(on.generation), settings)
+    launches = extra_launches(impl, operation, on.generation, kv_dtype)
     if operation in ("prefill", "decode", "encoder"):
         return vectorised.attention_seconds(
             on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
             queries=part.seqlen_q, keys=part.kv_len, head_dim=part.head_dim, causal=part.causal > 0,
             window=part.window, dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype), before=before(operation, source),
-            constants=known,
+            launches=launches, constants=known,
         )  # fmt: skip
     if operation.startswith("mla"):
         return vectorised.mla_seconds(
             on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, queries=part.seqlen_q, keys=part.kv_len,
-            absorbed=operation == "mla-generation", dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype), constants=known,
+            absorbed=operation == "mla-generation", dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype), launches=launches,
+            constants=known,
         )  # fmt: skip
     if operation in ("gemm", "bmm"):
         return vectorised.gemm_seconds(

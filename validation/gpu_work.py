@@ -69,8 +69,9 @@ class Shapes:
 
     @cached_property
     def kinds(self) -> dict[tuple[str, ...], NDArray[np.int64]]:
-        """(device, kernel, operation, dtype, kv_dtype, source) -> its rows."""
-        columns = (self.device, self.kernel, self.operation, self.dtype, self.kv_dtype, self.source)
+        """(device, kernel, operation, dtype, kv_dtype, source, impl) -> its rows."""
+        columns = (self.device, self.kernel, self.operation, self.dtype, self.kv_dtype, self.source,
+                   self.impl)
         found: dict[tuple[str, ...], list[int]] = {}
         for row, kind in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
             found.setdefault(kind, []).append(row)

@@ -18,6 +18,7 @@ from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.schema import Fraction, NonNegative, Positive, PositiveFloat, Spec, read_yaml, validate
 
 FOLDER = Path(__file__).parent / "kernels"
+LIBRARIES = ("implementations", "launches")  # files about what calls kernels
 Phase: TypeAlias = Literal["prefill", "decode", "mla"]
 
 
@@ -35,6 +36,7 @@ class Tile(Spec):
     generations: tuple[Generation, ...] | None = None
     bytes: Positive | None = None
     emulated_exponentials: Fraction = 0.0  # computed on the FP32 units instead of the special-function units
+    tensor_rate: Fraction = 1.0  # of what its instructions reach elsewhere: spills, slow paths
 
     def holds(self, generation: Generation, causal: bool, operand_bytes: float) -> bool:
         return (
@@ -64,7 +66,9 @@ class Kernel(Spec):
     stages: Positive = 2
     overlap: Literal["serial", "plain", "specialised"]
     instructions_per_score: PositiveFloat  # issued per thread and score besides products and exponentials
-    tensor_rate: Fraction = 1.0  # of the device's tensor peak that its instructions can reach
+    instructions: Literal["mma_sync", "wgmma", "tcgen05"]
+    skips_causal: bool = True  # tiles that the mask hides wholly; False: it computes them
+    skips_window: bool = True
     heads_first: bool = False
     persistent: bool = False
     longest_first: bool = False
@@ -109,7 +113,7 @@ class Kernel(Spec):
 @cache
 def kernels() -> Mapping[str, Kernel]:
     """Name -> kernel, of every file."""
-    paths = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "implementations")
+    paths = sorted(path for path in FOLDER.glob("*.yaml") if path.stem not in LIBRARIES)
     return {path.stem: validate(Kernel, read_yaml(path), path.name) for path in paths}
 
 

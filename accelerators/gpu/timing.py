@@ -19,6 +19,10 @@ from cascadesim.accelerators.gpu.work import Tiles, Work, tiles_of, work_of
 
 LANES = 128  # threads that the four schedulers of an SM issue for in a clock
 EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, degree-3 polynomial, exponent bits
+# share of the tensor peak that instructions of an earlier generation reach: FA3 paper, section 3 (mma.sync on Hopper:
+# about two thirds); assumed: on Blackwell half of Hopper's absolute rate
+LEGACY_RATE = {("mma_sync", "hopper"): 0.62, ("mma_sync", "blackwell"): 0.25, ("wgmma", "blackwell"): 0.5}
+ROWS_PER_READ = {"mma_sync": 32, "wgmma": 64, "tcgen05": 128}  # rows that one reading of keys or values serves
 MASK_INSTRUCTIONS = 2.0  # a comparison and a select
 
 
@@ -76,7 +80,7 @@ def attention_timing(case: Case) -> Timing:
     schedule_s = _makespan_cycles(case, _iteration_cycles(case, *per_tile)) / device.clock_hz
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
     hidden = constants.memory_overlap * np.minimum(schedule_s, memory_s)
-    total_s = launch_s + schedule_s + memory_s - hidden
+    total_s = np.where(case.tiles.supported, launch_s + schedule_s + memory_s - hidden, np.nan)
     return Timing(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
 
 
@@ -85,7 +89,8 @@ def _tile_cycles(case: Case) -> tuple[Reals, Reals, Reals, Reals]:
     device, tiles, constants, kernel = case.device, case.tiles, case.constants, case.kernel
     scores = tiles.queries * tiles.keys
     depth = tiles.head_dim + case.value_dim
-    rate = device.flop_per_clock_sm(case.dtype) * constants.tensor_fraction * kernel.tensor_rate
+    reached = tiles.tensor_rate * LEGACY_RATE.get((kernel.instructions, device.generation), 1.0)
+    rate = device.flop_per_clock_sm(case.dtype) * constants.tensor_fraction * reached
     tensor = 2.0 * scores * depth / rate
     by_unit = scores * (1 - tiles.emulated)
     special = by_unit / (device.sm.special_per_clock * constants.special_fraction)
@@ -93,9 +98,16 @@ def _tile_cycles(case: Case) -> tuple[Reals, Reals, Reals, Reals]:
     per_score = kernel.instructions_per_score + 1 + masks + tiles.emulated * EMULATION_INSTRUCTIONS
     rescale = tiles.queries * case.value_dim  # the running output, once a tile
     issue = (scores * per_score + rescale) / (LANES * constants.issue_fraction)
-    operands = np.ceil(tiles.queries / 64) * tiles.keys * depth * DTYPE_BYTES[case.dtype]  # once per 64 rows
-    shared = operands / device.sm.shared_memory_bytes_per_clock
+    shared = _shared_bytes(case, depth) / device.sm.shared_memory_bytes_per_clock
     return tensor, special, issue, shared
+
+
+def _shared_bytes(case: Case, depth: Reals) -> Reals:
+    """Shared memory traffic of a tile: keys and values written once and read by every group of rows, queries read."""
+    tiles, width = case.tiles, DTYPE_BYTES[case.dtype]
+    rows = np.minimum(tiles.queries, ROWS_PER_READ[case.kernel.instructions])
+    reads = np.ceil(tiles.queries / rows) * tiles.keys * depth + tiles.queries * tiles.head_dim
+    return np.asarray((reads + tiles.keys * depth) * width, dtype=np.float64)
 
 
 def _iteration_cycles(case: Case, tensor: Reals, special: Reals, issue: Reals, shared: Reals) -> Reals:

@@ -1,7 +1,7 @@
 """Seconds of attention, products and element-wise work on a GPU, for arrays of shapes at once.
 
 The scalar plans call the same functions with arrays of one. `before` says what a library runs ahead of attention and
-its measurements include; `constants` overrides the calibrated ones (for calibrating them).
+its measurements include, `launches` how many kernels besides (`launches.py`); `constants` overrides the calibrated ones (for calibrating them).
 """
 
 from __future__ import annotations
@@ -39,11 +39,14 @@ def attention_seconds(
     dtype: Dtype = "bf16",
     kv_dtype: Dtype | None = None,
     before: Before = "nothing",
+    launches: int = 0,
     constants: Constants | None = None,
 ) -> Reals:
     """Prefill, or decode where `queries` is 1. `window`: 0 for none. One kernel and dtype, any number of shapes."""
     asked = shape(batch, heads, heads_kv, queries, keys, head_dim, value_dim, causal, window)
-    return _seconds(device, kernel, asked, dtype, kv_dtype or dtype, before, constants)
+    known = constants or calibration.constants(device.generation)
+    seconds = _seconds(device, kernel, asked, dtype, kv_dtype or dtype, before, known)
+    return seconds + launches * (device.launch_s + known.kernel_latency_s)
 
 
 def mla_seconds(
@@ -57,16 +60,18 @@ def mla_seconds(
     absorbed: bool,
     dtype: Dtype = "bf16",
     kv_dtype: Dtype | None = None,
+    launches: int = 0,
     constants: Constants | None = None,
 ) -> Reals:
     """DeepSeek's latent attention: absorbed (one latent key of 576 for all heads, value 512), or unfolded and causal
     (192 and 128)."""
-    cached = kv_dtype or dtype
+    known = constants or calibration.constants(device.generation)
     if absorbed:
-        asked = shape(batch, heads, 1, queries, keys, 576, 512, False, shared_key_value=True)
-        return _seconds(device, kernel, asked, dtype, cached, "nothing", constants)
-    asked = shape(batch, heads, heads, queries, keys, 192, 128, True)
-    return _seconds(device, kernel, asked, dtype, dtype, "nothing", constants)
+        asked, cached = shape(batch, heads, 1, queries, keys, 576, 512, False, shared_key_value=True), kv_dtype or dtype
+    else:
+        asked, cached = shape(batch, heads, heads, queries, keys, 192, 128, True), dtype
+    seconds = _seconds(device, kernel, asked, dtype, cached, "nothing", known)
+    return seconds + launches * (device.launch_s + known.kernel_latency_s)
 
 
 def gemm_seconds(
@@ -102,10 +107,8 @@ def elementwise_seconds(
 
 
 def _seconds(
-    device: Device, kernel: Kernel, asked: Shape, dtype: Dtype, kv_dtype: Dtype, before: Before,
-    constants: Constants | None,
-) -> Reals:  # fmt: skip
-    known = constants or calibration.constants(device.generation)
+    device: Device, kernel: Kernel, asked: Shape, dtype: Dtype, kv_dtype: Dtype, before: Before, known: Constants
+) -> Reals:
     total = attention_timing(case_of(device, kernel, known, asked, dtype, kv_dtype)).total_s
     return total if before == "nothing" else total + _before_seconds(device, known, asked, dtype, kv_dtype, before)
 

@@ -6,12 +6,13 @@ Closed forms over arrays: causal blocks walk from the first key (or the start of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cascadesim.accelerators.gpu.kernel import Kernel
-from cascadesim.accelerators.gpu.shape import Counts, Reals, Shape
+from cascadesim.accelerators.gpu.kernel import Kernel, Tile
+from cascadesim.accelerators.gpu.shape import Counts, Flags, Reals, Shape
 from cascadesim.accelerators.gpu.spec import Device
 
 
@@ -24,6 +25,8 @@ class Tiles:
     keys: Counts
     blocks_per_sm: Counts
     emulated: Reals
+    tensor_rate: Reals
+    supported: Flags  # the kernel has a tile for the head dimension
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,17 @@ class Work:
 
 def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float) -> Tiles:
     """Per shape the first tile that holds its head dimension."""
-    columns = [
-        np.where(
-            shape.causal,
-            _column(kernel, device, shape.head_dim, True, operand_bytes, field),
-            _column(kernel, device, shape.head_dim, False, operand_bytes, field),
-        )
-        for field in ("head_dim", "queries", "keys", "blocks_per_sm", "emulated_exponentials")
-    ]
-    whole = [np.asarray(column, dtype=np.int64) for column in columns[:4]]
-    return Tiles(*whole, emulated=np.asarray(columns[4], dtype=np.float64))
+    plain, causal = (kernel.tiles_on(device.generation, masked, operand_bytes) for masked in (False, True))
+
+    def column(field: str) -> Reals:
+        return np.where(shape.causal, _column(causal, shape.head_dim, field), _column(plain, shape.head_dim, field))
+
+    whole = (column(field).astype(np.int64) for field in ("head_dim", "queries", "keys", "blocks_per_sm"))
+    fractions = (column(field) for field in ("emulated_exponentials", "tensor_rate"))
+    return Tiles(*whole, *fractions, supported=shape.head_dim <= column("head_dim"))
 
 
-def _column(kernel: Kernel, device: Device, head_dim: Counts, causal: bool, operand_bytes: float, field: str) -> Reals:
-    tiles = kernel.tiles_on(device.generation, causal, operand_bytes)
+def _column(tiles: Sequence[Tile], head_dim: Counts, field: str) -> Reals:
     index = np.searchsorted([tile.head_dim for tile in tiles], head_dim)
     return np.asarray([getattr(tile, field) for tile in tiles], dtype=np.float64)[np.minimum(index, len(tiles) - 1)]
 
@@ -67,9 +67,17 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: Tiles) -> Work:
     instances = shape.batch * shape.heads // group
     row_tiles = -(-shape.queries * group // tiles.queries)
     span = np.minimum(tiles.queries / group, shape.queries)  # query positions of a full row tile
-    walked, longest, masked = _walked(shape, tiles, row_tiles, span)
+    walked, longest, masked = _walked(_as_walked(kernel, shape), tiles, row_tiles, span)
     splits = _splits(kernel, device, instances * row_tiles, longest, tiles)
-    return Work(instances, row_tiles, splits, instances * walked, np.asarray(np.ceil(longest / splits)), instances * masked)
+    per_block = np.asarray(np.ceil(longest / splits))
+    return Work(instances, row_tiles, splits, instances * walked, per_block, instances * masked)
+
+
+def _as_walked(kernel: Kernel, shape: Shape) -> Shape:
+    """The mask as the kernel's loops see it."""
+    causal = shape.causal if kernel.skips_causal else np.zeros_like(shape.causal)
+    window = shape.window if kernel.skips_window else np.zeros_like(shape.window)
+    return replace(shape, causal=causal, window=window)
 
 
 def _walked(shape: Shape, tiles: Tiles, row_tiles: Counts, span: Reals) -> tuple[Reals, Reals, Reals]:
@@ -122,5 +130,5 @@ def _splits(kernel: Kernel, device: Device, blocks: Counts, longest: Reals, tile
     if not kernel.splits_keys:
         return np.ones_like(blocks)
     room = device.sms * tiles.blocks_per_sm
-    wanted = np.where(blocks >= 0.8 * room, 1, room // blocks)  # num_splits_heuristic of FlashAttention: 80% full is full
+    wanted = np.where(blocks >= 0.8 * room, 1, room // blocks)  # FlashAttention's heuristic: 80% full is full
     return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest, 128), 1)), dtype=np.int64)
