@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,13 @@ def _writable(output: Path) -> Path:
         raise CascadeSimError(f"{output}: give a file that ends in {' or '.join(SUFFIXES)}")
     if output.suffix.lower() == ".parquet":
         parquet_library()
-    with pending_file(output):  # says at once if it cannot be written
-        pass
+    with suppress(_OnlyTried), pending_file(output):  # says at once if it cannot be written
+        raise _OnlyTried
     return output
+
+
+class _OnlyTried(Exception):
+    """Nothing has been written, so nothing shall appear."""
 
 
 def _searched(made: Problem, workers: int, engine: EngineName, partial: Partial, watches: Watches) -> Found:

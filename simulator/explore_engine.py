@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
@@ -119,7 +120,7 @@ def _die_with_parent() -> None:
 def _on_ray(job: Job[Context, Piece, Result], pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Result]]:
     """On the cluster that RAY_ADDRESS names, otherwise on a local one. Ray hands pieces of lost workers out again."""
     try:
-        import ray
+        ray: Any = import_module("ray")
     except ImportError:
         raise CascadeSimError("--engine ray needs Ray: pip install 'cascadesim[ray]', or use --engine local") from None
     ours = not ray.is_initialized()

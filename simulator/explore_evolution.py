@@ -5,6 +5,7 @@ The front is that of all designs seen, not of the last generation. Knows no mode
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,11 @@ from cascadesim.simulator.explore_partial import Partial
 from cascadesim.simulator.explore_problem import Digits, Judged, Problem
 from cascadesim.simulator.explore_search import Found, Watch, merged, pieces_of
 
+_PYMOO = {
+    "NSGA2": "algorithms.moo.nsga2", "Problem": "core.problem", "SBX": "operators.crossover.sbx",
+    "PM": "operators.mutation.pm", "RoundingRepair": "operators.repair.rounding",
+    "IntegerRandomSampling": "operators.sampling.rnd",
+}  # fmt: skip
 _WORST = 1e300  # cost of a design that cannot be; its violated constraint keeps it out of every comparison
 
 
@@ -51,24 +57,20 @@ def evolutionary(problem: Problem, workers: int, engine: EngineName, partial: Pa
 
 def _algorithm(problem: Problem) -> Any:
     try:
-        from pymoo.algorithms.moo.nsga2 import NSGA2
-        from pymoo.core.problem import Problem as Bounds
-        from pymoo.operators.crossover.sbx import SBX
-        from pymoo.operators.mutation.pm import PM
-        from pymoo.operators.repair.rounding import RoundingRepair
-        from pymoo.operators.sampling.rnd import IntegerRandomSampling
+        parts: Any = {name: getattr(import_module(f"pymoo.{module}"), name) for name, module in _PYMOO.items()}
     except ImportError:
         raise CascadeSimError(
             "search: evolutionary needs pymoo: pip install 'cascadesim[explore]', or use method: exhaustive"
         ) from None
-    repair = RoundingRepair()
-    algorithm = NSGA2(
-        pop_size=problem.space.search.population, sampling=IntegerRandomSampling(),
-        crossover=SBX(prob=0.9, eta=3.0, vtype=float, repair=repair),  # pymoo's recipe for whole numbers
-        mutation=PM(eta=3.0, vtype=float, repair=repair), eliminate_duplicates=True,
+    repair = parts["RoundingRepair"]()
+    algorithm = parts["NSGA2"](
+        pop_size=problem.space.search.population, sampling=parts["IntegerRandomSampling"](),
+        crossover=parts["SBX"](prob=0.9, eta=3.0, vtype=float, repair=repair),  # pymoo's recipe for whole numbers
+        mutation=parts["PM"](eta=3.0, vtype=float, repair=repair), eliminate_duplicates=True,
     )  # fmt: skip
-    bounds = Bounds(n_var=len(problem.fields), n_obj=len(problem.objectives), n_ieq_constr=1, vtype=int,
-                    xl=np.zeros(len(problem.fields)), xu=np.array(problem.shape) - 1)
+    fields = len(problem.fields)
+    bounds = parts["Problem"](n_var=fields, n_obj=len(problem.objectives), n_ieq_constr=1, vtype=int,
+                              xl=np.zeros(fields), xu=np.array(problem.shape) - 1)
     algorithm.setup(bounds, termination=("n_gen", problem.space.search.generations), seed=problem.space.seed,
                     verbose=False)
     return algorithm

@@ -95,7 +95,8 @@ class NeighborhoodModel:
             name: tuple(int(str(values[f"{name}_{axis}"])) for axis in range(1, len(self.layout) + 1))
             for name in ("window", "stride", "dilation")
         }
-        return Question(neighborhood(self.layout, **sizes), tiles_of(str(values["tiles"])), self.extra_keys)
+        pattern = neighborhood(self.layout, sizes["window"], sizes["stride"], sizes["dilation"])
+        return Question(pattern, tiles_of(str(values["tiles"])), self.extra_keys)
 
 
 def tiles_of(text: str) -> Tiles:

@@ -60,7 +60,8 @@ def refined(
 
 
 def _check(problem: Problem) -> None:
-    used = {metric.name for metric in problem.objectives} | {name for each in problem.constraints for name in each.names}
+    used = {metric.name for metric in problem.objectives}
+    used |= {name for each in problem.constraints for name in each.names}
     for name in _NOT_BOUNDED:
         if name in used:
             raise CascadeSimError(f"{problem.source}: search.fidelity: cycle cannot judge by {name}, which gets better "
@@ -93,7 +94,8 @@ def _costs(problem: Problem, digits: Digits, workers: int, engine: EngineName) -
 
 
 def _places(problem: Problem, digits: Digits) -> NDArray[np.int64]:
-    return np.ravel_multi_index(tuple(digits.T), problem.shape).astype(np.int64)
+    found: NDArray[np.int64] = np.ravel_multi_index(tuple(digits.T), problem.shape).astype(np.int64)
+    return found
 
 
 def _open(problem: Problem, known: Known, workers: int, engine: EngineName) -> Digits:

@@ -1,7 +1,7 @@
 """The answer to a space: designs of its front as columns with units in their names, and where they come from.
 
-A `Frame` prints as a table, turns into pandas, and is written as Parquet or CSV with the space file and the version
-embedded. Knows no search.
+A `Frame` prints as a table, is what `pandas.DataFrame(frame.columns)` and polars take, and is written as Parquet or
+CSV with the space file and the version embedded. Knows no search.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.simulator.explore_expressions import Column
 from cascadesim.simulator.explore_models import Reference
-
-if TYPE_CHECKING:
-    import pandas
 
 SUFFIXES = (".parquet", ".csv")
 _SHOWN_ROWS = 12
@@ -64,12 +62,6 @@ class Frame:
     def rows(self) -> Iterator[dict[str, object]]:
         for values in zip(*(column.tolist() for column in self.columns.values()), strict=True):
             yield dict(zip(self.columns, values, strict=True))
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """Needs pandas, which cascadesim does not install."""
-        import pandas
-
-        return pandas.DataFrame(dict(self.columns))
 
     @property
     def largest_difference(self) -> float | None:
@@ -148,13 +140,11 @@ def _write_parquet(frame: Frame, target: Path) -> None:
 def parquet_library() -> tuple[Any, Any]:
     """Raises CascadeSimError where pyarrow is not installed."""
     try:
-        import pyarrow
-        from pyarrow import parquet
+        return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
         raise CascadeSimError(
             "--output FILE.parquet needs pyarrow: pip install 'cascadesim[explore]', or give a .csv file"
         ) from None
-    return pyarrow, parquet
 
 
 def ordered(columns: Mapping[str, Column], first: str, larger_is_better: bool) -> dict[str, Column]:

@@ -102,7 +102,7 @@ def _spread(first: float, last: float, how_many: float) -> tuple[Scalar, ...]:
     steps = int(how_many) - 1
     found = [first * (last / first) ** (number / steps) for number in range(steps)] + [last]
     whole = isinstance(first, int) and isinstance(last, int)
-    return tuple(dict.fromkeys(round(value) if whole else value for value in found))
+    return tuple(dict.fromkeys(round(value) if whole else float(f"{value:.12g}") for value in found))
 
 
 class Use(Spec):
