@@ -25,6 +25,7 @@ NOW, WAKE = 2, 3  # cycles ticked, and the first one in which anything may happe
 OUTSTANDING, ISSUED, ARRIVED = 4, 5, 6  # requests kept, commands issued, requests ever pushed
 DEPARTING, DEPARTED, TAKEN = 7, 8, 9  # reads ever issued, ever finished, ever popped
 REFRESH, STILL, MAY_ACT, MAY_PRE = 10, 11, 12, 13  # next refresh, its end; when the channel allows which command
+DEPARTS, READY = 14, 15  # when the next read departs, when a command may be issued at the earliest
 CHANNEL_ACT_ACT, CHANNEL_ACT_PRE, PSEUDO_RD_RD, PSEUDO_ACT_ACT, FOUR_ACTIVATES = 16, 17, 18, 19, 20  # constants
 GROUP_RD_RD, GROUP_ACT_ACT, ACT_RD, ACT_PRE, ACT_ACT, PRE_ACT, RD_PRE, READ_LATENCY = 21, 22, 23, 24, 25, 26, 27, 28
 COLUMN_BITS, PSEUDO_BITS, GROUP_BITS, BANK_BITS, LIMIT, REFRESH_INTERVAL, REFRESH_CYCLES = 29, 30, 31, 32, 33, 34, 35
@@ -52,6 +53,7 @@ def channels(standard: DramStandard, number: int) -> Channels:
     idle[BANKS + ROW : RINGS : 8], idle[BANKS + WANTED : RINGS : 8] = -1, 0
     idle[CHANNEL_ACT_ACT : REFRESH_CYCLES + 1] = _constants(standard)
     idle[REFRESH] = idle[WAKE] = idle[REFRESH_INTERVAL]
+    idle[DEPARTS] = idle[READY] = NEVER
     return np.tile(idle, (number, 1))
 
 
@@ -88,7 +90,10 @@ def push(channels: Channels, channel: int, number: int, address: int) -> bool:
     channels[channel, ARRIVED] += 1
     channels[channel, READING] += 1
     channels[channel, OUTSTANDING] += 1
-    channels[channel, WAKE] = min(channels[channel, WAKE], _ready(channels, channel, bank, row))
+    ready = max(_ready(channels, channel, bank, row), channels[channel, STILL])
+    if ready < channels[channel, READY]:
+        channels[channel, READY] = ready
+        channels[channel, WAKE] = min(channels[channel, WAKE], ready)
     return True
 
 
@@ -115,28 +120,28 @@ def tick(channels: Channels, channel: int) -> None:
 @compiled
 def _work(channels: Channels, channel: int, now: int) -> None:
     """A cycle in which something may happen; notes when the next one is."""
-    departs = _finish(channels, channel, now)
+    if now >= channels[channel, DEPARTS]:
+        _finish(channels, channel, now)
     if now >= channels[channel, REFRESH]:
         _refresh(channels, channel, now)
-    ready = channels[channel, STILL]
-    if now >= ready:
+    if now >= channels[channel, READY]:
         ready = _serve_active(channels, channel, now)
         if ready > now:
             ready = min(ready, _serve_waiting(channels, channel, now))
-    channels[channel, WAKE] = min(departs, max(ready, now + 1), channels[channel, REFRESH])
+        channels[channel, READY] = max(ready, now + 1)
+    wake = min(channels[channel, DEPARTS], channels[channel, READY])
+    channels[channel, WAKE] = min(wake, channels[channel, REFRESH])
 
 
 @compiled
-def _finish(channels: Channels, channel: int, now: int) -> int:
-    """Finish at most one read; returns when the next one departs. Departed reads keep their ring place until taken."""
+def _finish(channels: Channels, channel: int, now: int) -> None:
+    """Finish one read. Departed reads keep their place in the ring until taken."""
+    channels[channel, DEPARTED] += 1
     if channels[channel, DEPARTED] == channels[channel, DEPARTING]:
-        return NEVER
-    if channels[channel, RINGS + 2 * (channels[channel, DEPARTED] & (MOST_REQUESTS - 1))] <= now:
-        channels[channel, DEPARTED] += 1
-        if channels[channel, DEPARTED] == channels[channel, DEPARTING]:
-            return NEVER
-    departs = channels[channel, RINGS + 2 * (channels[channel, DEPARTED] & (MOST_REQUESTS - 1))]
-    return max(departs, now + 1)  # type: ignore[no-any-return]
+        channels[channel, DEPARTS] = NEVER
+    else:
+        place = channels[channel, DEPARTED] & (MOST_REQUESTS - 1)
+        channels[channel, DEPARTS] = max(channels[channel, RINGS + 2 * place], now + 1)
 
 
 @compiled
@@ -146,6 +151,7 @@ def _refresh(channels: Channels, channel: int, now: int) -> None:
         channels[channel, BANKS + 8 * bank + ROW] = -1
     channels[channel, REFRESH] += channels[channel, REFRESH_INTERVAL]
     channels[channel, STILL] = now + channels[channel, REFRESH_CYCLES]
+    channels[channel, READY] = channels[channel, STILL]
 
 
 @compiled
@@ -192,9 +198,11 @@ def _serve_waiting(channels: Channels, channel: int, now: int) -> int:
 
     A ready request that may not close a row, because others wait for it, still holds up those behind it.
     """
-    soonest = NEVER
+    soonest, bank, row = NEVER, -1, -1
     for place in range(channels[channel, READING]):
         request = LISTS + 4 * place
+        if channels[channel, request + BANK] == bank and channels[channel, request + ROW_WANTED] == row:
+            continue  # as the one before, which was not ready
         bank, row = channels[channel, request + BANK], channels[channel, request + ROW_WANTED]
         ready = _ready(channels, channel, bank, row)
         if ready > now:
@@ -224,6 +232,8 @@ def _read(channels: Channels, channel: int, which: int, place: int, now: int) ->
     channels[channel, GROUPS + 4 * group + RD] = now + channels[channel, GROUP_RD_RD]
     channels[channel, at + PRE] = max(channels[channel, at + PRE], now + channels[channel, RD_PRE])
     channels[channel, slot] = now + channels[channel, READ_LATENCY]
+    if channels[channel, DEPARTING] == channels[channel, DEPARTED]:
+        channels[channel, DEPARTS] = channels[channel, slot]
     channels[channel, slot + 1] = channels[channel, LISTS + LIST_WORDS * which + 4 * place + NUMBER]
     channels[channel, DEPARTING] += 1
     channels[channel, ISSUED] += 1
