@@ -22,29 +22,31 @@ class Tiles:
     stages: int
 
 
-SMALL = Tiles(64, 32, 4, 2)
 HALF = {  # (compute capability, major; largest padded head dimension) -> tiles, 2-byte elements
-    (8, 64): Tiles(128, 64, 4, 3), (8, 128): Tiles(128, 64, 8, 3), (8, 256): Tiles(64, 32, 8, 2),
+    (8, 64): Tiles(128, 64, 8, 3), (8, 128): Tiles(128, 32, 8, 3), (8, 256): Tiles(64, 16, 4, 2),
     (9, 64): Tiles(128, 64, 8, 3), (9, 128): Tiles(128, 64, 8, 3), (9, 256): Tiles(128, 32, 8, 2),
     (10, 64): Tiles(128, 64, 4, 3), (10, 128): Tiles(128, 64, 8, 3), (10, 256): Tiles(128, 32, 8, 2),
 }  # fmt: skip
+RECOMPUTING = {(8, 64): Tiles(128, 32, 8, 3)}  # where several passes in one kernel need more registers than one
+FLOAT = {64: Tiles(64, 32, 8, 2), 128: Tiles(32, 32, 8, 1), 256: Tiles(16, 32, 8, 1)}  # 4-byte elements, no matrix unit
 
 
-def tiles_of(capability: int, head_dim: int, element_bytes: int) -> Tiles:
+def tiles_of(capability: int, head_dim: int, element_bytes: int, cascade: str = "attention-1pass") -> Tiles:
     """For a device of this major compute capability; older or unknown ones as the nearest that is known."""
-    if element_bytes > 2:
-        return SMALL if head_dim <= 64 else Tiles(32, 32, 4, 1)
     size = next((size for size in (64, 128, 256) if head_dim <= size), None)
     if size is None:
         raise ValueError(f"attention: head dimensions go up to 256, got {head_dim}")
-    return HALF[min(max(capability, 8), 10), size]
+    if element_bytes > 2:
+        return FLOAT[size]
+    device = min(max(capability, 8), 10), size
+    return HALF[device] if cascade == "attention-1pass" else RECOMPUTING.get(device, HALF[device])
 
 
-def tiles_for(q: torch.Tensor, v: torch.Tensor) -> Tiles:
+def tiles_for(q: torch.Tensor, v: torch.Tensor, cascade: str = "attention-1pass") -> Tiles:
     import torch
 
     capability = torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else 9
-    return tiles_of(capability, padded(max(q.shape[-1], v.shape[-1])), q.element_size())
+    return tiles_of(capability, padded(max(q.shape[-1], v.shape[-1])), q.element_size(), cascade)
 
 
 def padded(extent: int) -> int:

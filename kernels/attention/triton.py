@@ -28,7 +28,7 @@ def attention(
 ) -> torch.Tensor:  # fmt: skip
     """AV [B, H, P, F] in the type of q. `lse` [B, H, P] float32 receives log2 of the denominators (1-pass only)."""
     q, k, v = _checked(q, k, v, cascade, scale)
-    tiles = tiles or tiles_for(q, v)
+    tiles = tiles or tiles_for(q, v, cascade)
     B, H, P, E = q.shape
     sizes = (_scale_log2(E, scale), P, k.shape[2], H, H // k.shape[1])
     out = torch.empty(B, H, P, v.shape[-1], dtype=q.dtype, device=q.device)

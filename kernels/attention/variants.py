@@ -1,0 +1,87 @@
+"""Every attention kernel in every configuration that ships, with the work of one key tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cascadesim.kernels.attention.configurations import Tiles, precision, tiles_of
+from cascadesim.kernels.attention.one_pass import attention_1pass
+from cascadesim.kernels.attention.recomputing import attention_recomputing
+from cascadesim.kernels.attention.stored import store_numerators, store_scores, values_of_stored
+from cascadesim.kernels.variant import Iteration, Variant
+
+SIZES = {"P": "i32", "M": "i32", "heads": "i32", "group": "i32"}
+UNALIGNED = frozenset({"heads", "group"})
+ELEMENT_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
+
+
+def variants(target: int) -> Iterator[Variant]:
+    """`target`: 80, 90, 100."""
+    capability = target // 10
+    for D in (64, 128, 256):
+        for causal in (False, True):
+            yield _one_pass(capability, D, causal, "fp16")
+    yield _one_pass(capability, 128, False, "bf16")
+    yield _one_pass(capability, 64, False, "fp32")
+    for D in (64, 128):
+        for passes in (2, 3):
+            yield _recomputing(capability, D, passes, False)
+    yield _recomputing(capability, 128, 2, True)
+    yield from _stored(capability, 128)
+
+
+def products(tiles: Tiles, *extents: int) -> int:
+    """FLOP of one tile's matrix products, each over P0 x M0 and an extent."""
+    return sum(2 * tiles.P0 * tiles.M0 * extent for extent in extents)
+
+
+def _pointers(dtype: str, *names: str) -> dict[str, str]:
+    return {name: f"*{dtype}" for name in names}
+
+
+def _one_pass(capability: int, D: int, causal: bool, dtype: str) -> Variant:
+    tiles = tiles_of(capability, D, ELEMENT_BYTES[dtype])
+    signature = {**_pointers(dtype, "Q", "K", "V", "AV"), "LSE": "*fp32", "LENGTHS": "*i32", "scale_log2": "fp32", **SIZES}
+    constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "M0": tiles.M0, "CAUSAL": causal, "RAGGED": False,
+                 "TAIL": False, "PRECISION": precision(ELEMENT_BYTES[dtype]), "KEEP_LSE": False}  # fmt: skip
+    tile = Iteration(products(tiles, D, D), tiles.P0 * tiles.M0, tiles.P0)
+    loops = () if dtype == "fp32" else (tile,) * (1 + causal)
+    name = f"attention-1pass {dtype} D{D}{' causal' * causal}"
+    return Variant(name, "attention", attention_1pass, signature, constants, tiles.warps, tiles.stages, loops, UNALIGNED)
+
+
+def _recomputing(capability: int, D: int, passes: int, causal: bool) -> Variant:
+    tiles = tiles_of(capability, D, 2, f"attention-{passes}pass")
+    signature = {**_pointers("fp16", "Q", "K", "V", "AV"), "LENGTHS": "*i32", "scale_log2": "fp32", **SIZES}
+    constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "M0": tiles.M0, "PASSES": passes,
+                 "DIVIDE_FIRST": False, "CAUSAL": causal, "RAGGED": False, "TAIL": False,
+                 "PRECISION": precision(2)}  # fmt: skip
+    exponentials = tiles.P0 * tiles.M0
+    online = (Iteration(products(tiles, D), exponentials, tiles.P0),)
+    apart = (Iteration(products(tiles, D), 0), Iteration(products(tiles, D), exponentials))
+    each = (*(online if passes == 2 else apart), Iteration(products(tiles, D, D), exponentials))
+    loops = tuple(loop for loop in each for _ in range(1 + causal))
+    name = f"attention-{passes}pass fp16 D{D}{' causal' * causal}"
+    return Variant(name, "attention", attention_recomputing, signature, constants, tiles.warps, tiles.stages, loops,
+                   UNALIGNED)  # fmt: skip
+
+
+def _stored(capability: int, D: int) -> Iterator[Variant]:
+    tiles = tiles_of(capability, D, 2, "attention-3pass-stored")
+    flags = {"P0": tiles.P0, "M0": tiles.M0, "CAUSAL": False, "RAGGED": False}
+    precise = {"PRECISION": precision(2)}
+    yield Variant(
+        f"attention-3pass-stored pass 1 fp16 D{D}", "attention", store_scores,
+        {**_pointers("fp16", "Q", "K"), **_pointers("fp32", "QK", "GM"), "LENGTHS": "*i32", "scale_log2": "fp32", **SIZES},
+        {"E": D, "EP": D, **flags, **precise}, tiles.warps, tiles.stages, (Iteration(products(tiles, D), 0),), UNALIGNED,
+    )  # fmt: skip
+    yield Variant(
+        "attention-3pass-stored pass 2", "attention", store_numerators,
+        {**_pointers("fp32", "QK", "GM", "SD"), "LENGTHS": "*i32", **SIZES}, flags, tiles.warps, tiles.stages, (), UNALIGNED,
+    )  # fmt: skip
+    yield Variant(
+        f"attention-3pass-stored pass 3 fp16 D{D}", "attention", values_of_stored,
+        {**_pointers("fp32", "SN", "SD"), **_pointers("fp16", "V", "AV"), "LENGTHS": "*i32", **SIZES},
+        {"F": D, "FP": D, "DIVIDE_FIRST": False, **flags, **precise}, tiles.warps, tiles.stages,
+        (Iteration(products(tiles, D), 0),), UNALIGNED,
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""GNA by token permutation: gather Q, K, V into tile order, attention over boxes of tiles, scatter the output back.
+
+Static tiling, multi-dimensional tiles; the three steps are functions of their own so that each can be timed. Dilation
+groups are separate token grids in the order, so they cost nothing further. Extra (text) keys are not supported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from cascadesim.kernels.attention.configurations import Tiles, padded, precision, tiles_of
+from cascadesim.kernels.neighborhood_attention.pattern import SLABS, Pattern, boxes, tile_order
+from cascadesim.kernels.neighborhood_attention.tiled import neighborhood_1pass
+from cascadesim.kernels.token_rows.triton import gather_rows, scatter_rows
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A pattern on tiles: the tables, on the device of the tokens. Build once, use for every layer."""
+
+    pattern: Pattern
+    query_tile: tuple[int, int, int]
+    key_tile: tuple[int, int, int]
+    query_order: torch.Tensor
+    key_order: torch.Tensor
+    table: torch.Tensor
+    windows: torch.Tensor
+    grid: tuple[int, int, int]
+
+    @property
+    def query_tiles(self) -> int:
+        return len(self.table)
+
+
+def plan(pattern: Pattern, query_tile: Sequence[int], key_tile: Sequence[int], device: str = "cpu") -> Plan:
+    """Tile volumes must be powers of two, at least 16."""
+    for name, tile in (("query", query_tile), ("key", key_tile)):
+        if len(tile) != len(pattern.layout) or math.prod(tile) != padded(math.prod(tile)):
+            raise ValueError(f"{name} tile {tuple(tile)}: needs {len(pattern.layout)} sizes whose product is a power of "
+                             f"two, at least 16")  # fmt: skip
+    found = boxes(pattern, query_tile, key_tile)
+    windows = torch.cat([torch.from_numpy(found.starts), torch.from_numpy(found.ends)], 1)
+    tables = [torch.from_numpy(tile_order(pattern, tile)) for tile in (query_tile, key_tile)]
+    tables += [torch.from_numpy(found.table), windows.contiguous()]
+    return Plan(pattern, _three(query_tile), _three(key_tile), *(each.to(device) for each in tables), found.grid)
+
+
+def _three(tile: Sequence[int]) -> tuple[int, int, int]:
+    a, b, c = (1,) * (3 - len(tile)) + tuple(tile)
+    return a, b, c
+
+
+def neighborhood_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: Plan, *, scale: float | None = None,
+    executed: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """[B, H, N, D] in the order of the layout, in and out."""
+    permuted = (gather_rows(q, plan.query_order), gather_rows(k, plan.key_order), gather_rows(v, plan.key_order))
+    out = attention_in_tile_order(*permuted, plan, scale=scale, executed=executed)
+    return scatter_rows(out, plan.query_order, plan.pattern.tokens)
+
+
+def attention_in_tile_order(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: Plan, *, scale: float | None = None,
+    executed: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """`executed` int32 [query tiles, 2] receives the key tiles run without and with a mask."""
+    B, H, slots, E = q.shape
+    out = torch.empty_like(q)
+    tiles = configuration(torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else 9, E, q.element_size(), plan)
+    neighborhood_1pass[plan.query_tiles, B * H](
+        q, k, v, out, plan.table, plan.windows, plan.table if executed is None else executed,
+        (E**-0.5 if scale is None else scale) * math.log2(math.e), slots, k.shape[2], plan.grid[1], plan.grid[2], H,
+        H // k.shape[1], E=E, EP=padded(E), P0=tiles.P0, U0=plan.key_tile[0], U1=plan.key_tile[1], U2=plan.key_tile[2],
+        SLABS=SLABS, WIDTH=plan.table.shape[1], COUNT=executed is not None, PRECISION=precision(q.element_size()),
+        num_warps=tiles.warps, num_stages=tiles.stages,
+    )  # fmt: skip
+    return out
+
+
+def configuration(capability: int, head_dim: int, element_bytes: int, plan: Plan) -> Tiles:
+    """Tile sizes are the plan's; warps as many as have 16 rows each, so that no work is done twice."""
+    dense = tiles_of(capability, head_dim, element_bytes)
+    queries = math.prod(plan.query_tile)
+    return Tiles(queries, math.prod(plan.key_tile), max(1, min(dense.warps, queries // 16)), dense.stages)

@@ -1,0 +1,104 @@
+"""Kernels compiled ahead of time for GPUs that are not here: cubin, registers, shared memory, spills.
+
+`triton.compile` needs no driver; ptxas and nvdisasm come with Triton. Functions must not be decorated for the
+interpreter: run this in a process without TRITON_INTERPRET.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cascadesim.kernels.variant import Variant
+
+REGISTERS_PER_SM = 65536  # CUDA C++ programming guide, table of compute capabilities: 8.0, 9.0, 10.0
+REGISTERS_PER_THREAD = 255  # likewise
+SHARED_BYTES_PER_BLOCK = {80: 166912, 90: 232448, 100: 232448}  # likewise: 163, 227, 227 KiB
+TARGETS = tuple(SHARED_BYTES_PER_BLOCK)
+THREADS_PER_WARP = 32
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """`sass`: the disassembly. `warps`: as compiled, which warp specialisation may raise."""
+
+    variant: Variant
+    target: int
+    registers: int
+    stack_bytes: int
+    shared_bytes: int
+    warps: int
+    ptx: str
+    sass: str
+
+
+def compiled(variant: Variant, target: int) -> Compiled:
+    kernel = _triton_compile(variant, target)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        usage = _tool("cuobjdump", "--dump-resource-usage", file.name)
+        sass = _tool("nvdisasm", "-c", file.name)
+    registers, stack = (int(re.findall(rf"{name}:(\d+)", usage)[-1]) for name in ("REG", "STACK"))
+    return Compiled(variant, target, registers, stack, kernel.metadata.shared, kernel.metadata.num_warps,
+                    kernel.asm["ptx"], sass)  # fmt: skip
+
+
+def _triton_compile(variant: Variant, target: int) -> Any:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    names = variant.function.arg_names
+    signature = {name: variant.signature.get(name, "constexpr") for name in names}
+    aligned = [name for name, kind in variant.signature.items() if _divisible(kind) and name not in variant.unaligned]
+    source = ASTSource(
+        fn=variant.function,
+        signature=signature,
+        constexprs={(names.index(name),): value for name, value in variant.constants.items()},
+        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
+    )
+    options = {"num_warps": variant.warps, "num_stages": variant.stages, "enable_fp_fusion": True}
+    return triton.compile(source, target=GPUTarget("cuda", target, THREADS_PER_WARP), options=options)
+
+
+def _divisible(kind: str) -> bool:
+    """What the just-in-time compiler finds aligned on real calls: pointers, and sizes that divide by 16."""
+    return kind.startswith("*") or kind == "i32"
+
+
+@cache
+def _tools() -> Path:
+    import triton.backends.nvidia
+
+    return Path(next(iter(triton.backends.nvidia.__path__))) / "bin"
+
+
+def _tool(name: str, *arguments: str) -> str:
+    command = [str(_tools() / name), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def faults(result: Compiled) -> tuple[str, ...]:
+    """Why this build must not ship; empty if it may."""
+    threads = result.warps * THREADS_PER_WARP
+    checks: Mapping[str, bool] = {
+        f"spills: {result.stack_bytes} bytes of stack": result.stack_bytes > 0,
+        "spills: local loads or stores": bool(re.search(r"\b(LDL|STL)\b", result.sass)),
+        f"{result.registers} registers of {threads} threads do not fit": result.registers * threads > REGISTERS_PER_SM
+        or result.registers > REGISTERS_PER_THREAD,
+        f"{result.shared_bytes} bytes of shared memory do not fit": result.shared_bytes
+        > SHARED_BYTES_PER_BLOCK[result.target],
+        f"no {MATRIX_INSTRUCTION[result.target]}": result.variant.matrix
+        and not re.search(MATRIX_INSTRUCTION[result.target], result.sass),
+    }
+    return tuple(text for text, wrong in checks.items() if wrong)
+
+
+MATRIX_INSTRUCTION = {80: r"HMMA\.16816|HMMA\.1684|FFMA", 90: "HGMMA|HMMA|FFMA", 100: "UTCHMMA|HMMA|FFMA"}
