@@ -17,6 +17,7 @@ from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, 
 from cascadesim.accelerators.spatten import energy, layers, timing
 from cascadesim.accelerators.spatten.layerwise import behavioural_plan
 from cascadesim.accelerators.spatten.mapping import HeadWork, head_work, mapping_lines
+from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX, units_of
 from cascadesim.accelerators.spatten.spec import SpattenSpec, read_spec
 from cascadesim.accelerators.spatten.traced import traced_work
 from cascadesim.einsum_cascades.errors import CascadeSimError
@@ -102,33 +103,29 @@ def _activities(
     size = dict(operation.extents)
     pairs = sum(count for _, count in timing.piece_pairs(work))
     used = sum(count * piece.values // piece.keys for piece, count in timing.piece_pairs(work))
+    units = units_of(operation.cascade)
+    cycles_of = dict(zip(_UNITS, busy.values, strict=False))
     found = []
-    charged: set[str] = set()
     for einsum in operation.cascade.einsums:
-        unit, points = _unit_and_points(einsum, pairs, used, work.rows, size)
+        unit = units[einsum.name]
+        points = {SCORES: pairs * size["e"], RESULTS: used * size["f"]}.get(unit) or _points(einsum, pairs, work, size)
         operations = {name: points * count for name, count in point_operations(einsum).items()}
-        cycles = dict(zip(_UNITS, busy.values, strict=False))[unit] if unit not in charged else 0
-        charged.add(unit)  # the softmax lanes are one pipeline: its Einsums share their beats
-        lanes = spec.softmax_lanes if unit == "softmax" else spec.multipliers
+        cycles = cycles_of.pop(unit, 0)  # a unit is one pipeline: its Einsums share their beats
+        lanes = spec.softmax_lanes if unit == SOFTMAX else spec.multipliers
         share = min(1.0, max(1, points) / (cycles * lanes)) if cycles else 1.0
         found.append(EinsumActivity(einsum.name, unit, cycles, operations, share))
-    if busy.top_k:
-        found.append(EinsumActivity("top-k", "top_k", busy.top_k))
+    if cycles_of.get(CHOICE):
+        found.append(EinsumActivity("top-k", CHOICE, busy.top_k))
     return (*found, EinsumActivity("gather", "dram", busy.dram))
 
 
-_UNITS = ("dram", "multiply_qk", "softmax", "top_k", "multiply_pv")  # in the order of `timing.Busy`
+_UNITS = ("dram", SCORES, SOFTMAX, CHOICE, RESULTS)  # in the order of `timing.Busy`
 
 
-def _unit_and_points(einsum: Einsum, pairs: int, used: int, rows: int, size: Mapping[str, int]) -> tuple[str, int]:
-    """Structural: products along the depth e make scores, those that leave depth f make results."""
-    read = {rank for access in einsum.inputs for rank in access.ranks}
-    if "e" in read and "mac" in point_operations(einsum):
-        return "multiply_qk", pairs * size["e"]
-    if "f" in einsum.output.ranks and "m" in read:
-        return "multiply_pv", used * size["f"]
-    per_key = "m" in read | set(einsum.output.ranks)
-    return "softmax", (pairs if per_key else rows) * (size["f"] if "f" in einsum.output.ranks else 1)
+def _points(einsum: Einsum, pairs: int, work: HeadWork, size: Mapping[str, int]) -> int:
+    """How often an Einsum between the two products computes: for each pair, or for each query."""
+    ranks = {rank for access in (einsum.output, *einsum.inputs) for rank in access.ranks}
+    return (pairs if "m" in ranks else work.rows) * (size["f"] if "f" in einsum.output.ranks else 1)
 
 
 @dataclass(frozen=True)

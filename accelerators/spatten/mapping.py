@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from cascadesim.accelerators.heads import HeadRow
+from cascadesim.accelerators.spatten.roles import units_of
 from cascadesim.accelerators.spatten.spec import SpattenSpec
-from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
 
 LOW_BITS = 4  # SpAtten, sec. III-D: the least significant plane
@@ -53,12 +53,8 @@ class HeadWork:
 
 
 def head_work(operation: Operation, spec: SpattenSpec) -> HeadWork:
-    """Raises CascadeSimError on a cascade that walks keys in tiles, or a depth that no lanes hold."""
-    if "m0" in operation.cascade.ranks:
-        raise CascadeSimError(
-            f"{operation.name}: {operation.cascade.name} walks keys in tiles; spatten holds all scores of a query, "
-            "use --attention attention-3pass"
-        )
+    """Raises CascadeSimError on a cascade that is no softmax attention, or that walks keys in tiles."""
+    units_of(operation.cascade)
     size = dict(operation.extents)
     lanes = ceil(max(size["e"], size["f"]) / spec.head_dim)
     heads, queries = size["b"] * size["h"] // size["g"], size["g"] * size["p"]

@@ -144,16 +144,31 @@ def test_pruning_makes_dropped_tokens_ask_nothing_in_prefill() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.integers(1, 4), st.integers(1, 300), st.integers(1, 6), st.sampled_from(["4", "8"]), st.sampled_from([1, 2, 16])
+    st.integers(1, 4),
+    st.integers(1, 300),
+    st.integers(1, 6),
+    st.sampled_from([4, 8]),
+    st.sampled_from([1, 2, 16]),
+    st.data(),
 )
-def test_cycles_never_fall_when_work_grows(heads: int, keys: int, queries: int, bits: str, channels: int) -> None:
-    found = machine("spatten", f"dram.channels={channels}", f"formats.key_bits={bits}")
-    least = found.plan(attention(heads, keys, queries), "physical").phases[0].analytical_cycles
-    for larger in (attention(heads + 1, keys, queries), attention(heads, keys + 1, queries),
-                   attention(heads, keys, queries + 1)):  # fmt: skip
-        assert found.plan(larger, "physical").phases[0].analytical_cycles >= least
-    fewer = machine("spatten", f"dram.channels={2 * channels}", f"formats.key_bits={bits}")
-    assert fewer.plan(attention(heads, keys, queries), "physical").phases[0].analytical_cycles <= least
+def test_cycles_never_fall_when_work_grows_or_the_machine_shrinks(
+    heads: int, keys: int, queries: int, bits: int, channels: int, data: st.DataObject
+) -> None:  # fmt: skip
+    kept = data.draw(st.integers(1, keys))
+
+    def cycles_of(work: Operation, *changes: str) -> float:
+        own = (f"dram.channels={channels}", f"formats.key_bits={bits}", *changes)
+        return machine("spatten", *own).plan(work, "physical").phases[0].analytical_cycles
+
+    work = attention(heads, keys, queries, kept=kept)
+    least = cycles_of(work)
+    for larger in (attention(heads + 1, keys, queries, kept=kept), attention(heads, keys, queries + 1, kept=kept)):
+        assert cycles_of(larger) >= least
+    unpruned = attention(heads, keys, queries)
+    assert cycles_of(attention(heads, keys + 1, queries)) >= cycles_of(unpruned)
+    assert cycles_of(work, "formats.key_bits=8") >= least
+    for smaller in ("multipliers=256", "topk_parallelism=4", f"dram.channels={channels // 2 or 1}"):
+        assert cycles_of(work, smaller) >= least
 
 
 @settings(max_examples=15, deadline=None)
