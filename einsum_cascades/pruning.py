@@ -200,7 +200,7 @@ def _outputs(outputs: ArrayLike | None, maps: Floats, schedule: Schedule) -> Flo
 
 
 def rows_of(iterations: Sequence[Iteration], schedule: Schedule, head_dim: int = 64) -> tuple[TracedHead, ...]:
-    """The trace in rows. Of several queries, one that fetches low bits makes the head fetch them."""
+    """The trace in rows. One query that needs low bits makes the head fetch them."""
     return tuple(
         row for number, each in enumerate(iterations) for row in _rows_of_iteration(number, each, schedule, head_dim)
     )
@@ -216,6 +216,7 @@ def _rows_of_iteration(number: int, iteration: Iteration, schedule: Schedule, he
                 number, index, head, iteration.length, layer.tokens.size, layer.values, schedule.key_bits,
                 schedule.value_bits, schedule.query_bits, head_dim, schedule.threshold, bool(flat.any()),
                 None if schedule.threshold is None else LOW_BITS, queries=flat.size,
+                low_bit_queries=int(flat.sum()) if flat.size > 1 else None,
             ))  # fmt: skip
         rows[-1] = replace(rows[-1], kept=fewer if index < len(after) else iteration.kept)
     return rows

@@ -1,7 +1,7 @@
 """Pruning traces: what each head fetches once pruning has decided, one query of one head a row, as a CSV file.
 
-The columns are those of SpAtten's public workload files (HPCA'21; mit-han-lab/spatten), which load as they are; one
-column, `queries`, is added. Knows no hardware: whether a design takes a row is the accelerator's to say.
+The columns are those of SpAtten's public workload files (HPCA'21; mit-han-lab/spatten), which load as they are; the
+last two are added. Knows no hardware: whether a design takes a row is the accelerator's to say.
 
 column                          field             meaning
 iteration_id                    iteration         generated token; a row with text here and nothing else is a comment
@@ -20,6 +20,7 @@ if_accumulate_importance        accumulates       its probabilities are added to
 if_rescale_previous_importance  rescales          importance from before is rescaled first
 if_topk, topk                   kept              tokens chosen after this head, for the next layers; -1: no choice
 queries                         queries           queries that stream over the same keys and values; 1 where absent
+low_bit_queries                 low_bit_queries   of them, those that use low bits; -1 or absent: all, if if_requant
 """
 
 from __future__ import annotations
@@ -59,7 +60,15 @@ class TracedHead:
     rescales: bool = False
     kept: int | None = None
     queries: int = 1
+    low_bit_queries: int | None = None  # None: all, where `low_bits`
     line: int = field(default=0, compare=False)
+
+    @property
+    def repeated_queries(self) -> int:
+        """Queries whose scores are computed again with the low bits."""
+        if self.low_bit_queries is not None:
+            return self.low_bit_queries
+        return self.queries if self.low_bits else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,10 @@ def _number(text: str) -> int:
 
 def _count_or_none(text: str) -> int | None:
     return None if _whole(text) == -1 else _count(text)
+
+
+def _number_or_none(text: str) -> int | None:
+    return None if _whole(text) == -1 else _number(text)
 
 
 def _probability_or_none(text: str) -> float | None:
@@ -140,9 +153,10 @@ _COLUMNS: Mapping[str, _Column] = {
     "if_topk": _Column("chooses", _truth, _EITHER, "False"),
     "topk": _Column("kept", _count_or_none, _FROM_1_OR_NONE, "-1"),
     "queries": _Column("queries", _count, _FROM_1, "1"),
+    "low_bit_queries": _Column("low_bit_queries", _number_or_none, "a whole number from 0, or -1", "-1"),
 }
 COLUMNS = tuple(_COLUMNS)
-PUBLISHED_COLUMNS = COLUMNS[:-1]
+PUBLISHED_COLUMNS = COLUMNS[:-2]
 
 
 def read_rows(path: Path | str) -> tuple[TracedHead, ...]:
@@ -238,16 +252,19 @@ def row_problems(row: TracedHead) -> Iterator[str]:
         yield f"value_fetch_num {row.values} is above key_fetch_num {row.keys}"
     if row.keys > row.length:
         yield f"key_fetch_num {row.keys} is above sentence_length_L {row.length}"
+    if row.repeated_queries > (row.queries if row.low_bits else 0):
+        most = f"the {row.queries} queries" if row.low_bits else "0, as if_requant is False"
+        yield f"low_bit_queries {row.low_bit_queries} is above {most}"
 
 
 def write_rows(rows: Iterable[TracedHead], path: Path | str) -> None:
-    """A file that `read_rows` reads back equal, in the published columns (and `queries` where some row has several)."""
+    """A file that `read_rows` reads back equal: the published columns, two more where a row has several queries."""
     Path(path).write_text(format_rows(rows), encoding="utf-8")
 
 
 def format_rows(rows: Iterable[TracedHead]) -> str:
     rows = tuple(rows)
-    columns = COLUMNS if any(row.queries != 1 for row in rows) else PUBLISHED_COLUMNS
+    columns = COLUMNS if any(row.queries != 1 or row.low_bit_queries is not None for row in rows) else PUBLISHED_COLUMNS
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -261,7 +278,7 @@ def _cells(row: TracedHead) -> tuple[object, ...]:
         row.iteration, row.layer, row.head, float(row.head_dim), row.length, row.keys, _or_minus(row.key_bits),
         _or_minus(row.query_bits), _or_minus(row.threshold), row.low_bits, _or_minus(row.low_bit_width), row.values,
         _or_minus(row.value_bits), row.accumulates, row.rescales, row.kept is not None, _or_minus(row.kept),
-        row.queries,
+        row.queries, _or_minus(row.low_bit_queries),
     )  # fmt: skip
 
 

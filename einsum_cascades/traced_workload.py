@@ -14,6 +14,7 @@ from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.projections import Phase
 from cascadesim.einsum_cascades.pruning_trace import PruningTrace, TracedHead, read_rows
+from cascadesim.einsum_cascades.workload import attention_cascade
 
 SUFFIX = ".csv"
 LAYER = "traced"  # the one kind of layer it has
@@ -69,7 +70,8 @@ class TracedWorkload:
                                   f"leave --seq-len and --batch out")
         if scope == "linear":
             raise CascadeSimError(f"{self.name}: a pruning trace has attention only; scope linear needs a model")
-        return (Operation(self.name, "attention", ATTENTION_3PASS, self._extents(), layer=LAYER, trace=self.trace),)
+        cascade = ATTENTION_3PASS if attention is None else attention_cascade(attention)
+        return (Operation(self.name, "attention", cascade, self._extents(), layer=LAYER, trace=self.trace),)
 
     def _extents(self) -> tuple[tuple[str, int], ...]:
         depth = max(row.head_dim for row in self.rows)

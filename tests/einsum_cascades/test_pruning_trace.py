@@ -123,7 +123,7 @@ HEADS = st.integers(1, 1024).flatmap(lambda keys: st.builds(
     key_bits=OPTIONAL_BITS, value_bits=OPTIONAL_BITS, query_bits=OPTIONAL_BITS, head_dim=st.integers(1, 256),
     threshold=st.none() | st.floats(0, 1), low_bits=st.booleans(), low_bit_width=OPTIONAL_BITS,
     accumulates=st.booleans(), rescales=st.booleans(), kept=st.none() | st.integers(1, 1024),
-    queries=st.integers(1, 4)))  # fmt: skip
+    queries=st.integers(4, 8), low_bit_queries=st.none()))  # fmt: skip
 
 
 @given(st.lists(HEADS, min_size=1, max_size=4))
@@ -137,6 +137,17 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         parse_rows(text, "rows.csv")
     except SpecError as error:
         assert str(error).startswith("rows.csv: ")  # noqa: PT017
+
+
+def test_queries_that_use_low_bits_are_some_of_them() -> None:
+    header = f"{SHORT},queries,low_bit_queries"
+    given = ("0,0,0,9,9,8,8,True,9,4", "0,0,1,9,9,8,8,True,9,-1", "0,0,2,9,9,8,8,False,9,0")
+    rows = parse_rows("\n".join([header, *given]), "rows.csv")
+    assert [row.repeated_queries for row in rows] == [4, 9, 0]
+    assert parse_rows(format_rows(rows), "rows.csv") == rows
+    assert problems(f"{header}\n0,0,0,9,9,8,8,True,9,10\n0,0,1,9,9,8,8,False,9,1\n") == [
+        "rows.csv: line 2: low_bit_queries 10 is above the 9 queries",
+        "rows.csv: line 3: low_bit_queries 1 is above 0, as if_requant is False"]
 
 
 def test_rows_are_written_to_a_file(tmp_path: Path) -> None:

@@ -72,17 +72,16 @@ def test_a_real_text_is_pruned_and_still_close() -> None:
     """Without fine-tuning: quantization and value pruning are nearly free, tokens and heads are not."""
     from pydoc_data.topics import topics
 
-    found = example.result(example.load(example.folder()), "lambda", topics["lambda"])
-    length = found.pruned.length
-    tokens = [layer.tokens.size for layer in found.pruned.layers]
-    assert tokens == [example.PRUNED.tokens(layer, length) for layer in range(6)]
-    assert [layer.heads.size for layer in found.pruned.layers] == list(example.PRUNED.heads)
-    quantized, values, pruned_tokens, pruned_heads = found.cosines.values()
-    assert quantized > 0.999
-    assert values > 0.97
-    assert min(pruned_tokens, pruned_heads) > 0.6  # far from random: other topics are at about 0.3
-    pairs = sum(kept * kept * heads for kept, heads in zip(tokens, example.PRUNED.heads, strict=True))
-    assert 1 < found.speedup < 6 * 12 * length**2 / pairs  # no more than the pairs that are gone
+    rungs = example.ladder(example.load(example.folder()), topics["lambda"])
+    iteration = rungs["+values"].iteration
+    tokens = [layer.tokens.size for layer in iteration.layers]
+    assert tokens == [example.PRUNED.tokens(layer, iteration.length) for layer in range(6)]
+    assert [layer.heads.size for layer in iteration.layers] == list(example.PRUNED.heads)
+    quantized, fewer_tokens, fewer_heads, fewer_values = rungs.values()
+    assert quantized.cosine > 0.999
+    assert min(rung.cosine for rung in rungs.values()) > 0.6  # other topics are at 0.2 to 0.35
+    assert 1 < quantized.speedup < fewer_tokens.speedup < fewer_heads.speedup
+    assert fewer_values.speedup < fewer_heads.speedup  # choosing among so few keys takes longer than using them
 
 
 @needs_model

@@ -52,6 +52,14 @@ def test_several_queries_run_over_each_load() -> None:
     assert phase.program().busy_cycles()["QK"] > 0
 
 
+def test_low_bits_cost_the_queries_that_use_them() -> None:
+    """One load of 64 keys of 8 bits: a line each, of 16 queries of which 4 score twice."""
+    row = TracedHead(0, 0, 0, 64, 64, 64, 8, 8, low_bits=True, queries=16, low_bit_queries=4)
+    (phase,) = planned(row).phases
+    assert phase.program is not None
+    assert phase.program().busy_cycles()["QK"] == 64 * (16 + 4)
+
+
 def test_what_the_design_cannot_take_is_located() -> None:
     with pytest.raises(SpecError, match=r"rows\.csv: line 2: quant_key_bit 5"):
         planned(replace(ROW, key_bits=5))
