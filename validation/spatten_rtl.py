@@ -32,6 +32,7 @@ SHARED = (
 _KEY = ("config", "topk_parallelism", "workload", "row")
 HEADS = Layout(
     (*SHARED, Column("latency", count), Column("dram_reads", whole), Column("dp_lines", whole),
+     Column("history", str, required=False),
      *(Column(name, whole, required=False) for name in ("t_report1", "t_report2", "own_reads", "own_lines"))),
     _KEY,
 )  # fmt: skip
@@ -51,10 +52,15 @@ def parse_heads(text: str, layout: Layout, source: str) -> Table:
 
 
 def _with_pairs(rows: Sequence[Row]) -> list[Row]:
-    """What a head fetched and multiplied; that of both heads of a pair on the first one's row."""
+    """What a head fetched and multiplied; that of both heads of a pair on the first one's row.
+
+    history: whether the head before is in the table, which leaves DRAM rows open and may still drain its scores.
+    """
     cumulative = [list(accumulate(row.count(name) for row in rows)) for name in ("dram_reads", "dp_lines")]
     reads, lines = (_own(counts, _second(rows)) for counts in cumulative)
-    return [with_cells(row, own_reads=reads[place], own_lines=lines[place]) for place, row in enumerate(rows)]
+    known = ["yes" if place or row.get("row") == 0 else "no" for place, row in enumerate(rows)]
+    return [with_cells(row, own_reads=reads[place], own_lines=lines[place], history=known[place])
+            for place, row in enumerate(rows)]  # fmt: skip
 
 
 def parse_streams(text: str, layout: Layout, source: str) -> Table:
