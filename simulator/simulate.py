@@ -253,6 +253,8 @@ def _notes(request: Request, sequence_length: int) -> tuple[str, ...]:
     notes = tuple(f"set {setting}" for setting in request.settings)
     notes += request.workload.notes(sequence_length=sequence_length)
     notes += _memory_notes(request)
+    machine = _machine(request)
+    notes += machine.notes if isinstance(machine, Prepares) else ()
     if request.accounting == "artifact":
         notes += ("artifact accounting: norms, activations and other elementwise work is left out, as published",)
     return notes

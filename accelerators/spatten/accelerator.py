@@ -24,6 +24,8 @@ from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Einsum
 from cascadesim.einsum_cascades.operation import Operation
 
+NO_SCHEDULE = "no pruning schedule"
+
 
 @dataclass(frozen=True)
 class Spatten:
@@ -31,7 +33,7 @@ class Spatten:
 
     name: str
     spec: SpattenSpec
-    schedule: str = "no pruning schedule"
+    schedule: str = NO_SCHEDULE
 
     @property
     def clock_hz(self) -> float:
@@ -70,6 +72,15 @@ class Spatten:
             return self, work
         spec = self.spec.model_copy(update={"formats": layers.formats(found, self.spec.formats)})
         return replace(self, spec=spec, schedule=f"pruning schedule {found.name} ({found.source})"), work
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        memory = self.spec.dram
+        gb_per_s = memory.peak_bytes_per_cycle * self.clock_hz / 1e9
+        delivered = (
+            f"DRAM mode {memory.mode}: at most {gb_per_s:g} GB/s; heads run as lanes of {self.spec.head_dim} elements"
+        )
+        return (delivered, *([] if self.schedule == NO_SCHEDULE else [self.schedule]))
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
         if accounting == "artifact":
@@ -162,6 +173,10 @@ class Behavioural:
     def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Behavioural, tuple[Operation, ...]]:
         machine, work = self.machine.prepared(operations, workload)
         return Behavioural(machine), work
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return ("published behavioural simulator: fetch, fill and drain one after another", *self.machine.notes)
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
         plan = self.machine.plan(operation, accounting)

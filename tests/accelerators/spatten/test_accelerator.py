@@ -203,3 +203,12 @@ def test_what_it_cannot_run_is_refused() -> None:
         machine("spatten", "multipliers=100")
     with pytest.raises(SpecError, match="two heads share a fetch"):
         machine("spatten", "formats.value_bits=6")
+
+
+def test_reports_say_the_bandwidth_mode_and_the_schedule() -> None:
+    """16 channels of 32 bytes every second cycle at 1 GHz: 256 GB/s; nominal 512 (HPCA 2021)."""
+    found = machine("spatten", "dram.mode=nominal")
+    assert machine("spatten").notes == ("DRAM mode rtl: at most 256 GB/s; heads run as lanes of 64 elements",)
+    prepared, _ = found.prepared((), "gpt-2-small")
+    assert prepared.notes[0].startswith("DRAM mode nominal: at most 512 GB/s")
+    assert prepared.notes[1].startswith("pruning schedule gpt-2-small")
