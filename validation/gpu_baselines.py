@@ -21,7 +21,8 @@ from cascadesim.validation.gpu_work import Floats, Shapes
 def peak_flops(name: str, dtype: str) -> float:
     """Of the vendor; FP32 on the FP32 units."""
     stated = device(name).datasheet
-    return 1e12 * (stated.fp32_tflops if dtype == "fp32" else getattr(stated.tensor_tflops, dtype, None) or stated.fp32_tflops)
+    tensor = None if dtype == "fp32" else getattr(stated.tensor_tflops, dtype)
+    return 1e12 * float(tensor or stated.fp32_tflops)
 
 
 def roofline_s(shapes: Shapes) -> Floats:

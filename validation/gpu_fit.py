@@ -19,8 +19,8 @@ Residuals: TypeAlias = Callable[[Floats], Floats]  # constants -> one residual a
 SOFT = 0.10  # residuals (of logarithms) beyond it count linearly: runs of one kernel scatter by about as much
 STEP = 1e-4  # of the free variable, for the derivatives
 STEPS = 40
-GOOD_ENOUGH = 1e-5  # relative gain of the cost below which the search ends
-STRONGEST_DAMPING = 1e8
+GOOD_ENOUGH = 2e-4  # relative gain of the cost below which the search ends
+STRONGEST_DAMPING = 1e5
 EDGE = 9.0  # the free variable at a bound: within 0.02 % of the range
 
 

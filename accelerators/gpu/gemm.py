@@ -55,68 +55,80 @@ class Product:
     element_bytes: float
 
 
+@dataclass(frozen=True)
+class Options:
+    """Tiles and splits to choose from, one a line of arrays with a column a product."""
+
+    rows: Reals
+    outputs: Reals
+    splits: Reals
+
+
 def gemm_timing(
     device: Device, constants: Constants, rows: ArrayLike, outputs: ArrayLike, depth: ArrayLike, copies: ArrayLike,
     dtype: Dtype,
 ) -> GemmTiming:  # fmt: skip
-    sizes = (np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (rows, outputs, depth, copies))
-    product = Product(*np.broadcast_arrays(*sizes), element_bytes=DTYPE_BYTES[dtype])
+    sizes = [np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (rows, outputs, depth, copies)]
+    first, second, third, fourth = np.broadcast_arrays(*sizes)
+    product = Product(first, second, third, fourth, DTYPE_BYTES[dtype])
     known = SPLITS if product.element_bytes >= 2 else SPLITS[:1]
-    options = [_option(device, constants, product, dtype, tile, splits) for tile in TILES for splits in known]
-    totals = np.stack([option.total_s for option in options])
-    choice = np.argmin(totals, axis=0)
-    picked = {
-        name: np.take_along_axis(np.stack([getattr(option, name) for option in options]), choice[None], 0)[0]
-        for name in ("tensor_s", "l2_s", "dram_s", "launch_s", "total_s", "dram_read_bytes", "dram_write_bytes")
-    }
+    every = np.array([(*tile, splits) for tile in TILES for splits in known], dtype=np.float64)
+    timed = _timed(device, constants, product, dtype, Options(*(column[:, None] for column in every.T)))
+    choice = np.argmin(timed["total_s"], axis=0)
+    picked = {name: np.take_along_axis(values, choice[None], 0)[0] for name, values in timed.items()}
     tile, splits = np.divmod(choice, len(known))
     return GemmTiming(**picked, choice=(tile * len(SPLITS) + splits).astype(np.float64))
 
 
-def _option(
-    device: Device, constants: Constants, product: Product, dtype: Dtype, tile: tuple[int, int], splits: int
-) -> GemmTiming:
+def _timed(
+    device: Device, constants: Constants, product: Product, dtype: Dtype, options: Options
+) -> dict[str, Reals]:
+    """Every option (lines) of every product (columns)."""
+    splits = options.splits
     fraction = constants.gemm_fraction if product.element_bytes >= 2 else constants.gemm_fp8_fraction
-    tile_rows, tile_outputs = tile
-    blocks = product.copies * np.ceil(product.rows / tile_rows) * np.ceil(product.outputs / tile_outputs) * splits
+    tiles = np.ceil(product.rows / options.rows) * np.ceil(product.outputs / options.outputs)
+    blocks = product.copies * tiles * splits
     depth = np.ceil(product.depth / splits / 64) * 64
-    waves = np.ceil(blocks / device.sms)
-    loaded = _loaded_elements(device, tile) * product.element_bytes
-    cycles = max(_products_cycles(device, dtype, tile, fraction), loaded / L2_PORT_BYTES_PER_CLOCK)
+    loaded = _loaded_elements(device, options) * product.element_bytes
+    cycles = np.maximum(_products_cycles(device, dtype, options, fraction), loaded / L2_PORT_BYTES_PER_CLOCK)
     block_s = depth * cycles / device.clock_hz
-    partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * (splits if splits > 1 else 0)
+    partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
     l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
-    reads, writes = _dram_bytes(device, product, tile_rows, tile_outputs)
+    reads, writes = _dram_bytes(device, product, options)
     dram_s = (reads + writes) / (constants.dram_fraction * device.dram_ceiling_bytes_per_s)
-    schedule_s = waves * block_s + (REDUCTION_S if splits > 1 else 0.0)
+    schedule_s = np.ceil(blocks / device.sms) * block_s + np.where(splits > 1, REDUCTION_S, 0.0)
     memory_s = np.maximum(l2_s, dram_s)
-    launch_s = np.full_like(block_s, device.launch_s + KERNEL_S)
+    launch_s = np.full_like(schedule_s, device.launch_s + KERNEL_S)
     total_s = launch_s + schedule_s + memory_s - constants.memory_overlap * np.minimum(schedule_s, memory_s)
-    tensor_s = blocks * block_s / device.sms
-    return GemmTiming(tensor_s, l2_s, dram_s, launch_s, total_s, reads, writes, np.zeros_like(total_s))
+    return {
+        "tensor_s": blocks * block_s / device.sms, "l2_s": l2_s, "dram_s": dram_s, "launch_s": launch_s,
+        "total_s": total_s, "dram_read_bytes": reads, "dram_write_bytes": np.broadcast_to(writes, total_s.shape),
+    }  # fmt: skip
 
 
-def _loaded_elements(device: Device, tile: tuple[int, int]) -> float:
+def _loaded_elements(device: Device, options: Options) -> Reals:
     """For one step of the depth, from L2, by one block."""
-    rows, outputs = tile
-    return float(min(rows / 2 + outputs, rows + outputs / 2) if device.generation in CLUSTERED else rows + outputs)
+    rows, outputs = options.rows, options.outputs
+    if device.generation in CLUSTERED:
+        return np.asarray(np.minimum(rows / 2 + outputs, rows + outputs / 2), dtype=np.float64)
+    return rows + outputs
 
 
-def _products_cycles(device: Device, dtype: Dtype, tile: tuple[int, int], fraction: float) -> float:
+def _products_cycles(device: Device, dtype: Dtype, options: Options, fraction: float) -> Reals:
     """Of one block for one step of the depth: tensor cores, or their operands from shared memory."""
-    rows = max(tile[0], WARP_GROUP_ROWS if device.generation in CLUSTERED else 16)
-    tensor = 2.0 * rows * tile[1] / (device.flop_per_clock_sm(dtype) * fraction)
-    shared = (rows + tile[1]) * DTYPE_BYTES[dtype] / device.sm.shared_memory_bytes_per_clock
-    return max(tensor, shared)
+    rows = np.maximum(options.rows, WARP_GROUP_ROWS if device.generation in CLUSTERED else 16)
+    tensor = 2.0 * rows * options.outputs / (device.flop_per_clock_sm(dtype) * fraction)
+    shared = (rows + options.outputs) * DTYPE_BYTES[dtype] / device.sm.shared_memory_bytes_per_clock
+    return np.asarray(np.maximum(tensor, shared), dtype=np.float64)
 
 
-def _dram_bytes(device: Device, product: Product, tile_rows: int, tile_outputs: int) -> tuple[Reals, Reals]:
+def _dram_bytes(device: Device, product: Product, options: Options) -> tuple[Reals, Reals]:
     """Each operand once; rows again for every wave of outputs that L2 does not hold."""
     rows_bytes = product.copies * product.rows * product.depth * product.element_bytes
     weight_bytes = product.copies * product.depth * product.outputs * product.element_bytes
     writes = product.copies * product.rows * product.outputs * OUTPUT_BYTES
     kept = np.clip(2 * device.l2_bytes / (rows_bytes + writes) - 1, 0, 1)
-    side = np.sqrt(device.sms * tile_rows * tile_outputs)  # a wave covers about a square of outputs
+    side = np.sqrt(device.sms * options.rows * options.outputs)  # a wave covers about a square of outputs
     again = np.clip(1 - device.l2_bytes / np.minimum(rows_bytes, weight_bytes), 0, 1)
     sweeps = np.ceil(np.maximum(product.outputs, 1) / side) - 1
     repeated = again * sweeps * np.minimum(rows_bytes, weight_bytes) * 0.5
