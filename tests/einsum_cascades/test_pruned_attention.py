@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -58,6 +58,7 @@ def test_the_kept_rows_are_the_best_ones() -> None:
     assert np.array_equal(found["GV"][0, 0], INPUTS["V"][0, np.argsort(-scores)[:2]])
 
 
+@settings(max_examples=50, deadline=None)
 @given(layers(), st.data())
 def test_tokens_are_pruned_by_what_all_heads_and_queries_of_all_layers_gave_them(
     layer: dict[str, Array], data: st.DataObject
@@ -76,6 +77,7 @@ def test_tokens_are_pruned_by_what_all_heads_and_queries_of_all_layers_gave_them
     assert np.array_equal(found["TX"], inputs["X"][kept])
 
 
+@settings(max_examples=50, deadline=None)
 @given(layers(), st.data())
 def test_heads_are_pruned_by_the_magnitude_of_their_outputs(layer: dict[str, Array], data: st.DataObject) -> None:
     heads = layer["PSH"].size
@@ -98,6 +100,7 @@ def locally_pruned(layer: dict[str, Array], keep: int) -> Array:
     return output
 
 
+@settings(max_examples=50, deadline=None)
 @given(layers(), st.data())
 def test_values_are_pruned_per_head_and_query(layer: dict[str, Array], data: st.DataObject) -> None:
     keep = data.draw(st.integers(1, layer["PS"].size))
@@ -108,6 +111,7 @@ def test_values_are_pruned_per_head_and_query(layer: dict[str, Array], data: st.
         assert np.allclose(found, locally_pruned(layer, keep)), name
 
 
+@settings(max_examples=50, deadline=None)
 @given(layers(), st.data())
 def test_a_layer_with_all_prunings_is_each_of_them(layer: dict[str, Array], data: st.DataObject) -> None:
     heads, _, _ = layer["Q"].shape
@@ -130,6 +134,7 @@ def test_bit_planes_are_the_number_and_its_lowest_four_bits() -> None:
     assert found["KL"].tolist() == [[[11, 2]]]
 
 
+@settings(max_examples=50, deadline=None)
 @given(layers(), st.integers(4, 12), st.floats(0, 1))
 def test_low_bits_are_fetched_by_the_queries_whose_distribution_is_flat(
     layer: dict[str, Array], bits: int, threshold: float

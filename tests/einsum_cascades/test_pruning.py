@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -70,6 +70,7 @@ def models(draw: st.DrawFn) -> tuple[Array, Array, Schedule]:
     return softmax(scores), random.normal(size=(layers, heads, tokens, 2)), schedule
 
 
+@settings(max_examples=100, deadline=None)
 @given(models())
 def test_the_dropped_never_return_and_survivors_keep_their_order(model: tuple[Array, Array, Schedule]) -> None:
     maps, outputs, schedule = model
@@ -86,6 +87,7 @@ def test_the_dropped_never_return_and_survivors_keep_their_order(model: tuple[Ar
         assert set(later.heads.tolist()) <= set(earlier.heads.tolist())
 
 
+@settings(max_examples=100, deadline=None)
 @given(models())
 def test_a_trace_of_maps_is_a_file(model: tuple[Array, Array, Schedule]) -> None:
     maps, outputs, schedule = model
@@ -111,6 +113,7 @@ def generated(tokens: int, first: int, layers: int = 3, heads: int = 2, seed: in
     return [softmax(random.normal(size=(layers, heads, first + each))) for each in range(tokens)]
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 6), st.integers(4, 12))
 def test_generation_prunes_from_the_second_token_on(seed: int, tokens: int, first: int) -> None:
     schedule = Schedule("any", (0.75, 0.5, 0.5), (2, 2, 2), base=12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
@@ -82,6 +82,7 @@ def test_counts_are_rounded_down_past_errors_of_the_product() -> None:
     assert (kept(0.29, 100), kept(0.299, 100), kept(0.001, 100)) == (29, 29, 1)
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 48), st.integers(1, 32), st.floats(0, 0.49), st.integers(1, 4096), st.floats(0.01, 1))
 def test_what_a_layer_keeps_never_rises(layers: int, heads: int, ratio: float, length: int, values: float) -> None:
     schedule = ramp_schedule("any", layers, heads, token_ratio=ratio, head_ratio=ratio, value_keep=values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.errors import SpecError
@@ -126,11 +126,13 @@ HEADS = st.integers(1, 1024).flatmap(lambda keys: st.builds(
     queries=st.integers(4, 8), low_bit_queries=st.none()))  # fmt: skip
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.lists(HEADS, min_size=1, max_size=4))
 def test_what_is_written_is_read_back(rows: list[TracedHead]) -> None:
     assert parse_rows(format_rows(rows), "rows.csv") == tuple(rows)
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=200) | st.text("0123456789,.-\nTrue", max_size=200).map(lambda text: f"{SHORT}\n{text}"))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.heads import GatherDesign, HeadRow
@@ -106,6 +106,7 @@ def test_other_head_sizes_and_several_queries_are_refused() -> None:
     ]
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 2048), st.sampled_from((4, 6, 8)), st.sampled_from((EIGHTH, FULL)))
 def test_buffer_lines_are_even_and_hold_the_vectors(vectors: int, bits: int, design: GatherDesign) -> None:
     lines = buffer_lines(vectors, bits, design)
@@ -118,6 +119,7 @@ def test_buffer_lines_are_even_and_hold_the_vectors(vectors: int, bits: int, des
     )
 
 
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 300))
 def test_many_draws_at_once_are_the_same_draws(count: int) -> None:
     one, other = JavaRandom(9), JavaRandom(9)
