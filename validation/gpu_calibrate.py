@@ -1,18 +1,18 @@
 """`python -m cascadesim.validation.gpu_calibrate`: fits the constants of each architecture, writes their file.
 
-Reads calibration rows only (`gpu_split`), of attention, latent attention and products, 20 us and longer. At most 12
-constants an architecture, each inside its physical range. Strata count equally; intervals are by a jackknife over
-ten groups of shapes. Deterministic: the same rows and model give the same file.
+Reads calibration rows only (`gpu_split`), 20 us and longer. In two steps: what dense products show of the device
+(tensor fractions, DRAM, L2), then, with those kept, what attention adds. At most 12 constants an architecture, each
+inside its physical range. Strata count equally; intervals are by a jackknife over ten groups of shapes. Deterministic:
+the same rows and model give the same file.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from cascadesim.validation.gpu_split import CALIBRATION
 from cascadesim.validation.gpu_suites import Scope, own_shapes
 from cascadesim.validation.gpu_work import Shapes
 
-Refit: TypeAlias = Callable[[NDArray[np.bool_]], Floats]  # rows that are kept -> constants
+OF_PRODUCTS = ("gemm_fraction", "gemm_fp8_fraction", "dram_fraction", "l2_fraction")
 SCOPES = (PREFILL, DECODE, ENCODER, MLA, GEMM)
 ARCHITECTURES = ("ampere", "ada", "hopper", "blackwell")
 LONGEST_LATENCY_S = 3e-5  # a kernel's latency is some microseconds; beyond that it is work
@@ -46,7 +46,7 @@ class Calibrated:
 
     values: Mapping[str, float]
     halves: Mapping[str, float]
-    rows: int
+    rows: Mapping[str, int]
 
     @property
     def constants(self) -> Constants:
@@ -74,14 +74,29 @@ def _usable(part: Shapes, architecture: str, without: str | None) -> NDArray[np.
 
 def calibrate(rows: Shapes, intervals: bool = True) -> Calibrated:
     """The constants that fit `rows` of one architecture best."""
-    bounds = ranges()
-    weights = weights_of(rows)
-    best = _fit(rows, weights, bounds)
-    names = [one.name for one in bounds]
-    refit = _refit(rows, weights, bounds, best)
-    half = jackknife(refit, _groups(rows), best.values) if intervals else np.zeros_like(best.values)
+    values = {one.name: one.start for one in ranges()}
+    halves = dict.fromkeys(values, 0.0)
+    counts = dict.fromkeys(values, 0)
+    products = rows.operation == "gemm"
+    for part, names in ((products, OF_PRODUCTS), (~products, tuple(set(values) - set(OF_PRODUCTS)))):
+        if part.any():
+            step = _step(rows.at(part), [one for one in ranges() if one.name in names], values, intervals)
+            values, halves = {**values, **step.values}, {**halves, **step.halves}
+            counts |= dict.fromkeys(step.values, int(part.sum()))
+    return Calibrated(values, halves, counts)
+
+
+def _step(rows: Shapes, bounds: Sequence[Range], known: Mapping[str, float], intervals: bool) -> Calibrated:
+    """Some constants, the others as they are known."""
+    weights, names = weights_of(rows), [one.name for one in bounds]
+    best = _fit(rows, weights, bounds, known)
+
+    def without(kept: NDArray[np.bool_]) -> Floats:
+        return _fit(rows.at(kept), weights[kept], bounds, known, best.values, REFIT_STEPS).values
+
+    half = jackknife(without, _groups(rows), best.values) if intervals else np.zeros_like(best.values)
     return Calibrated(dict(zip(names, best.values.tolist(), strict=True)), dict(zip(names, half.tolist(), strict=True)),
-                      len(rows))  # fmt: skip
+                      {})  # fmt: skip
 
 
 def weights_of(rows: Shapes) -> Floats:
@@ -89,24 +104,17 @@ def weights_of(rows: Shapes) -> Floats:
     return equal_weights(rows.stratum.tolist())
 
 
-def _fit(rows: Shapes, weights: Floats, bounds: Sequence[Range], start: Floats | None = None,
-         steps: int = 40) -> Fit:
+def _fit(rows: Shapes, weights: Floats, bounds: Sequence[Range], known: Mapping[str, float],
+         start: Floats | None = None, steps: int = 40) -> Fit:
     architecture = str(rows.architecture[0])
     names = [one.name for one in bounds]
 
     def residuals(values: Floats) -> Floats:
-        known = Constants.model_construct(**dict(zip(names, values.tolist(), strict=True)))
-        ratio = predicted_s(rows, of={architecture: known}) / rows.latency_s
-        return np.asarray(np.clip(np.nan_to_num(np.log(ratio)), -HOPELESS, HOPELESS), dtype=np.float64)
+        tried = Constants.model_construct(**{**known, **dict(zip(names, values.tolist(), strict=True))})
+        ratio = predicted_s(rows, of={architecture: tried}) / rows.latency_s
+        return np.asarray(np.clip(np.log(ratio), -HOPELESS, HOPELESS), dtype=np.float64)
 
     return fit(residuals, bounds, weights, start, steps)
-
-
-def _refit(rows: Shapes, weights: Floats, bounds: Sequence[Range], best: Fit) -> Refit:
-    def without(kept: NDArray[np.bool_]) -> Floats:
-        return _fit(rows.at(kept), weights[kept], bounds, best.values, REFIT_STEPS).values
-
-    return without
 
 
 def _groups(rows: Shapes) -> NDArray[np.int64]:
@@ -130,7 +138,7 @@ def _entry(name: str, value: float, one: Calibrated) -> str:
     low, high = max(value - one.halves[name], 0.0), min(value + one.halves[name], highest)
     numbers = ", ".join(f"{label}: {_number(number)}" for label, number in zip(
         ("value", "low", "high"), (value, low, high), strict=True))  # fmt: skip
-    return f"{{{numbers}, rows: {one.rows}}}"
+    return f"{{{numbers}, rows: {one.rows[name]}}}"
 
 
 def _number(value: float) -> str:
@@ -142,7 +150,7 @@ def main(path: Path = FILE) -> int:
     found = {}
     for architecture in ARCHITECTURES:
         found[architecture] = calibrate(calibration_rows(architecture))
-        print(f"{architecture}: {found[architecture].rows} rows", file=sys.stderr)
+        print(f"{architecture}: {sum(set(found[architecture].rows.values()))} rows", file=sys.stderr)
     path.write_text(text(found), encoding="utf-8")
     return 0
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cascadesim.validation.columns import Value
 from cascadesim.validation.gna_published import CannotJudge
-from cascadesim.validation.gpu_kernels import DEVICES, generation_of, kernel_of
+from cascadesim.validation.gpu_kernels import DEVICES, generation_of, kernel_of, problem
 from cascadesim.validation.gpu_layouts import NAMES, RAW, SHAPE, recognised
 from cascadesim.validation.gpu_split import SCORED, split_of
 from cascadesim.validation.table import Row, Table, parse_table
@@ -157,9 +157,9 @@ def _unified(row: Row, read: Callable[[Cells], Cells], operations: Callable[[str
     cells = {**stated, **read(stated)}
     if not operations(str(cells["operation"])):
         raise CannotJudge("an operation of another suite")
-    cells |= {"device": _device(cells)}
+    cells |= {"device": _device(cells), "dtype": DTYPES[str(cells["dtype"])]}
     cells["kernel"] = cells.get("kernel") or _kernel(cells)
-    cells |= {"dtype": DTYPES[str(cells["dtype"])], "latency_s": float(cells["latency_ms"] or 0) * 1e-3}
+    cells |= {"latency_s": float(cells["latency_ms"] or 0) * 1e-3}
     cells["kv_dtype"] = DTYPES.get(str(cells.get("kv_dtype")), str(cells["dtype"]))
     cells["head_dim_v"] = cells.get("head_dim_v") or cells.get("head_dim")
     cells |= _groups(cells)
@@ -180,6 +180,10 @@ def _kernel(cells: Cells) -> str:
     kernel = kernel_of(str(cells["impl"]), str(cells["operation"]), str(cells["device"]))
     if kernel is None:
         raise CannotJudge(f"no descriptor of {cells['impl']}")
+    name, head_dim = str(cells["operation"]), int(cells["head_dim"] or 0)
+    why = problem(kernel, name, str(cells["device"]), head_dim, str(cells["dtype"]))
+    if why is not None:
+        raise CannotJudge(why)
     return kernel
 
 
