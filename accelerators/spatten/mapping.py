@@ -16,6 +16,7 @@ from cascadesim.accelerators.spatten.spec import SpattenSpec
 from cascadesim.einsum_cascades.operation import Operation
 
 LOW_BITS = 4  # SpAtten, sec. III-D: the least significant plane
+MOST_STREAMED = 16_384  # heads of one query that run cycle by cycle (seconds); beyond, as loads at peak bandwidth
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,16 @@ class HeadWork:
 
     @property
     def streams(self) -> bool:
-        """Whether every load serves one query: what the RTL's pipeline does."""
+        """Whether every load serves one query, as in the RTL's pipeline; where there are too many, the engine runs."""
+        return self.single_queries and (bool(self.traced) or self.loads <= MOST_STREAMED)
+
+    @property
+    def single_queries(self) -> bool:
         return all(piece.queries == 1 for piece in self.pieces)
+
+    @property
+    def loads(self) -> int:
+        return sum(piece.loads for piece in self.pieces)
 
 
 def head_work(operation: Operation, spec: SpattenSpec) -> HeadWork:
@@ -99,6 +108,8 @@ def mapping_lines(work: HeadWork, spec: SpattenSpec) -> tuple[str, ...]:
     for piece in work.pieces:
         lines.append(f"{piece.loads} loads of {piece.keys} keys, {piece.queries} queries over each, "
                      f"{piece.values} values a query")  # fmt: skip
+    if work.single_queries and not work.streams:
+        lines.append(f"more than {MOST_STREAMED} single queries: loads through the engine, DRAM at its peak")
     if work.lanes > 1:
         lines.append(f"a head is {work.lanes} lanes of {spec.head_dim} elements")
     if work.cut:

@@ -212,3 +212,13 @@ def test_reports_say_the_bandwidth_mode_and_the_schedule() -> None:
     prepared, _ = found.prepared((), "gpt-2-small")
     assert prepared.notes[0].startswith("DRAM mode nominal: at most 512 GB/s")
     assert prepared.notes[1].startswith("pruning schedule gpt-2-small")
+
+
+def test_too_many_single_queries_run_as_loads() -> None:
+    """Beyond 16,384 heads the engine takes the loads at peak bandwidth: closer to the closed form than the pipeline."""
+    few, many = (machine("spatten").plan(attention(heads, 64), "physical") for heads in (64, 16_448))
+    assert few.phases[0].heads is not None
+    assert many.phases[0].heads is None
+    assert any("loads through the engine" in line for line in many.mapping)
+    assert many.phases[0].analytical_cycles <= cycles(many)
+    assert cycles(many) / 16_448 <= cycles(few) / 64
