@@ -23,6 +23,7 @@ from cascadesim.simulator.plot_style import STYLE, note_empty
 
 _DOTS_PER_INCH = 150
 _LABELS_PER_DECADE = 3
+_LONGEST_LINE = 15  # characters under a parallel axis
 _WIDE = 8.0  # ratio of values from which an axis is logarithmic
 _COLORS = "viridis"
 _REFERENCE = "#d55e00"  # Okabe and Ito, vermillion
@@ -74,6 +75,8 @@ def _front(axes: Axes, frame: Frame, across: str, up: str) -> None:
                                        (up, y, axes.set_yscale, axes.set_ylabel)):
         if _is_wide([*values, *_shown_references(frame, name)]):
             scale("log")
+        else:
+            axes.locator_params(axis="x" if name == across else "y", nbins=5)
         metric = METRICS[name]
         limit(f"{metric.meaning}{', larger is better' if metric.larger_is_better else ''}")
     axes.margins(0.12)
@@ -181,6 +184,10 @@ def _ends(column: NDArray[np.generic]) -> tuple[str, str]:
 
 
 def _short(name: str) -> str:
-    """Over two lines."""
+    """Over several lines."""
     group, _, field = name.rpartition(".")
-    return f"{group}.\n{field}" if group else name
+    lines = [""]
+    for word in field.split("_"):
+        fits = len(lines[-1]) + len(word) < _LONGEST_LINE
+        lines[-1:] = [f"{lines[-1]}{'_' if lines[-1] else ''}{word}"] if fits else [f"{lines[-1]}_", word]
+    return "\n".join([f"{group}."] * bool(group) + lines)
