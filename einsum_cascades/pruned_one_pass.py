@@ -6,7 +6,7 @@ denominator of its row, which is complete after the last key:
 * importance of tokens (`pruned-1pass`) sums probabilities over queries. Each query has its own correction, so sums over
   queries cannot be corrected later: numerators of the whole fiber are kept or computed again. Two passes over m. With
   one query, as in generation, what is kept are M numbers a head; with a tile of queries, M for each of them. The
-  second pass by itself is `token-importance`: it reads K and Q again, no V, and what it sums is an exponential a score.
+  second pass by itself is `token-importance`: it reads K and Q again, no V: an exponential and a product a score.
 * importance of whole tiles of keys (`pruned-1pass-tiles`) needs the tile sums only, which the first pass makes anyway
   and of which there are M1, not M, per query. One pass over m; what is pruned are tiles of M0 keys.
 * local value pruning (`local-value-pruning-1pass`) chooses by scores, which grow with probabilities, so keys are walked
@@ -49,9 +49,9 @@ PRUNED_1PASS = cascade("pruned-1pass", """
 TOKEN_IMPORTANCE = cascade("token-importance", """
     BK[h,m1,m0,e]   = K[h,m1*M0+m0,e]                  # the second pass by itself, scores computed again:
     QK[h,m1,m0,p]   = Q[h,p,e] * BK[h,m1,m0,e]
-    LSE[h,p]        = RM[h,p] + log(RD[h,p])           # of the first pass, so that no probability is divided
-    A[h,m1,m0,p]    = exp(QK[h,m1,m0,p] - LSE[h,p])
-    LS[m1,m0]       = A[h,m1,m0,p]
+    SN[h,m1,m0,p]   = exp(QK[h,m1,m0,p] - RM[h,p])     # with the maximum and the denominator of the first
+    W[h,p]          = 1 / RD[h,p]                      # one division a query
+    LS[m1,m0]       = SN[h,m1,m0,p] * W[h,p]
     S[m1,m0]        = PS[m1*M0+m0] + LS[m1,m0]
 """)
 
