@@ -41,6 +41,7 @@ class Loop:
     """Instructions of one iteration, those of nested loops left out."""
 
     instructions: tuple[Instruction, ...]
+    innermost: bool = True
 
     @property
     def classes(self) -> dict[str, int]:
@@ -75,7 +76,7 @@ def loops(sass: str) -> tuple[Loop, ...]:
     """In program order of their beginning."""
     code, labels = instructions(sass)
     spans = sorted(_spans(code, labels))
-    return tuple(Loop(_own(code, span, spans)) for span in spans)
+    return tuple(Loop(_own(code, span, spans), not any(_inside(other, span) for other in spans)) for span in spans)
 
 
 def _spans(code: tuple[Instruction, ...], labels: Mapping[str, int]) -> Iterator[tuple[int, int]]:
@@ -95,9 +96,13 @@ def _conditional(instruction: Instruction) -> bool:
     return instruction.predicated or bool(re.match(r"\s*!?U?P\d", instruction.operands))
 
 
+def _inside(inner: tuple[int, int], outer: tuple[int, int]) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1] and inner != outer
+
+
 def _own(
     code: tuple[Instruction, ...], span: tuple[int, int], spans: list[tuple[int, int]]
 ) -> tuple[Instruction, ...]:
-    inner = [(begin, end) for begin, end in spans if span[0] <= begin and end <= span[1] and (begin, end) != span]
+    inner = [other for other in spans if _inside(other, span)]
     places = (place for place in range(*span) if not any(begin <= place < end for begin, end in inner))
     return tuple(code[place] for place in places)

@@ -23,7 +23,7 @@ class Tiles:
 
 
 HALF = {  # (compute capability, major; largest padded head dimension) -> tiles, 2-byte elements
-    (8, 64): Tiles(128, 64, 8, 3), (8, 128): Tiles(128, 32, 8, 3), (8, 256): Tiles(64, 16, 4, 2),
+    (8, 64): Tiles(128, 64, 8, 3), (8, 128): Tiles(128, 32, 8, 3), (8, 256): Tiles(64, 32, 4, 3),
     (9, 64): Tiles(128, 64, 8, 3), (9, 128): Tiles(128, 64, 8, 3), (9, 256): Tiles(128, 32, 8, 2),
     (10, 64): Tiles(128, 64, 4, 3), (10, 128): Tiles(128, 64, 8, 3), (10, 256): Tiles(128, 32, 8, 2),
 }  # fmt: skip

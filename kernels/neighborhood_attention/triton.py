@@ -86,4 +86,4 @@ def configuration(capability: int, head_dim: int, element_bytes: int, plan: Plan
     """Tile sizes are the plan's; warps as many as have 16 rows each, so that no work is done twice."""
     dense = tiles_of(capability, head_dim, element_bytes)
     queries = math.prod(plan.query_tile)
-    return Tiles(queries, math.prod(plan.key_tile), max(1, min(dense.warps, queries // 16)), dense.stages)
+    return Tiles(queries, math.prod(plan.key_tile), min(8, max(1, queries // 16)), dense.stages)

@@ -1,0 +1,33 @@
+"""Decoding kernels as they are compiled: grouped heads in 16 rows, contiguous and paged keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cascadesim.kernels.decode_attention.triton import KEYS, STAGES, WARPS, decode_reduce, decode_split
+from cascadesim.kernels.variant import Iteration, Variant
+
+ROWS = 16
+STATE = {"RM": "*fp32", "RD": "*fp32", "RNV": "*fp32"}
+SIZES = ("heads", "group", "splits", "split_tiles", "page_stride", "row_stride", "head_stride", "table_stride")
+STRIDES = frozenset({"heads", "group", "splits", "split_tiles", "table_stride"})  # need not divide by 16
+
+
+def variants(target: int) -> Iterator[Variant]:
+    """The same tiles for every target: the tile is too small for the wide matrix instructions of Hopper and later."""
+    for D in (64, 128):
+        for page in (0, 16):
+            yield _split(D, page)
+    yield Variant(
+        "decode reduce fp16 D128", "decode_attention", decode_reduce, {**STATE, "AV": "*fp16", "splits": "i32"},
+        {"E": 128, "EP": 128, "S": 32}, WARPS, 3, unaligned=frozenset({"splits"}),
+    )  # fmt: skip
+
+
+def _split(D: int, page: int) -> Variant:
+    signature = {**{each: "*fp16" for each in ("Q", "K", "V")}, "PAGES": "*i32", "LENGTHS": "*i32", **STATE,
+                 "scale_log2": "fp32", **{each: "i32" for each in SIZES}}  # fmt: skip
+    constants = {"E": D, "EP": D, "P0": ROWS, "M0": KEYS, "PAGE": page, "PRECISION": "tf32"}
+    loop = Iteration(2 * 2 * ROWS * KEYS * D, ROWS * KEYS, ROWS)
+    name = f"decode {'paged ' * bool(page)}fp16 D{D}"
+    return Variant(name, "decode_attention", decode_split, signature, constants, WARPS, STAGES, (loop,), STRIDES)

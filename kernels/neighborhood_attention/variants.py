@@ -1,0 +1,54 @@
+"""The GNA kernels in the configurations that ship, with the work of one key tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cascadesim.kernels.attention.configurations import Tiles, precision, tiles_of
+from cascadesim.kernels.attention.variants import products
+from cascadesim.kernels.neighborhood_attention.block_sparse import block_sparse_1pass
+from cascadesim.kernels.neighborhood_attention.pattern import DIMENSIONS, SLABS
+from cascadesim.kernels.neighborhood_attention.tiled import neighborhood_1pass
+from cascadesim.kernels.variant import Iteration, Variant
+
+KEY_TILES = {"1-D": (1, 1, 64), "2-D": (1, 8, 8), "3-D": (2, 4, 8)}
+QUERIES = 128
+
+
+def variants(target: int) -> Iterator[Variant]:
+    capability = target // 10
+    yield _boxes(sparse_tiles(capability, 64), "2-D", 64, KEY_TILES["2-D"])
+    for name, key_tile in KEY_TILES.items():
+        yield _boxes(sparse_tiles(capability, 128), name, 128, key_tile)
+    for D in (64, 128):
+        dense = tiles_of(capability, D, 2)
+        yield _block_sparse(Tiles(dense.P0, dense.M0, 8, dense.stages), D)
+
+
+def sparse_tiles(capability: int, D: int) -> Tiles:
+    """128 queries by 64 keys, 16 queries per warp."""
+    return Tiles(QUERIES, 64, QUERIES // 16, tiles_of(capability, D, 2).stages)
+
+
+def _loops(tiles: Tiles, D: int) -> tuple[Iteration, Iteration]:
+    """Without masks, then with."""
+    tile = Iteration(products(tiles, D, D), tiles.P0 * tiles.M0, tiles.P0)
+    return tile, tile
+
+
+def _boxes(tiles: Tiles, name: str, D: int, key_tile: tuple[int, int, int]) -> Variant:
+    signature = {**{each: "*fp16" for each in ("Q", "K", "V", "AV")}, **{each: "*i32" for each in ("TABLE", "WINDOWS", "EXECUTED")},
+                 "scale_log2": "fp32", **{each: "i32" for each in ("query_slots", "key_slots", "g1", "g2", "heads", "group")}}  # fmt: skip
+    U0, U1, U2 = key_tile
+    constants = {"E": D, "EP": D, "P0": tiles.P0, "U0": U0, "U1": U1, "U2": U2, "SLABS": SLABS,
+                 "WIDTH": 1 + (1 + SLABS) * 2 * DIMENSIONS, "COUNT": False, "PRECISION": precision(2)}  # fmt: skip
+    return Variant(f"neighborhood {name} fp16 D{D}", "neighborhood_attention", neighborhood_1pass, signature, constants,
+                   tiles.warps, tiles.stages, _loops(tiles, D), frozenset({"g1", "g2", "heads", "group"}))  # fmt: skip
+
+
+def _block_sparse(tiles: Tiles, D: int) -> Variant:
+    signature = {**{each: "*fp16" for each in ("Q", "K", "V", "AV")}, **{each: "*i32" for each in ("ROWS", "COLUMNS", "MASK_OF")},
+                 "MASKS": "*u8", "scale_log2": "fp32", **{each: "i32" for each in ("P", "M", "heads", "group")}}  # fmt: skip
+    constants = {"E": D, "EP": D, "P0": tiles.P0, "M0": tiles.M0, "PRECISION": precision(2)}
+    return Variant(f"block-sparse fp16 D{D}", "neighborhood_attention", block_sparse_1pass, signature, constants,
+                   tiles.warps, tiles.stages, _loops(tiles, D), frozenset({"heads", "group"}))  # fmt: skip

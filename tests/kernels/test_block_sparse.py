@@ -1,0 +1,57 @@
+"""The list-of-tiles kernel in the interpreter: any mask, against masked attention in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
+pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
+
+from cascadesim.einsum_cascades.neighborhood import neighborhood  # noqa: E402
+from cascadesim.kernels.attention import reference  # noqa: E402
+from cascadesim.kernels.attention.configurations import Tiles  # noqa: E402
+from cascadesim.kernels.interpreter import repair  # noqa: E402
+from cascadesim.kernels.neighborhood_attention.block_sparse import block_sparse_attention, tile_list  # noqa: E402
+from cascadesim.simulator.neighborhood import question  # noqa: E402
+
+TILES = Tiles(32, 16, 4, 2)
+GENERATOR = np.random.default_rng()
+
+
+@pytest.fixture(autouse=True)
+def _interpreter() -> None:
+    repair()
+
+
+MASKS = {
+    "full": lambda: np.ones((64, 48), dtype=bool),
+    "causal, more keys than queries": lambda: np.tri(50, 83, 33, dtype=bool),
+    "random": lambda: GENERATOR.random((70, 90)) < 0.5,
+    "mostly empty": lambda: GENERATOR.random((70, 90)) < 0.01,
+    "empty": lambda: np.zeros((33, 20), dtype=bool),
+    "2-D neighborhood": lambda: neighborhood((8, 9), (3, 5), (1, 2), (2, 1)).attends(),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_any_mask(name: str) -> None:
+    mask = MASKS[name]()
+    q, k, v = torch.randn(1, 2, mask.shape[0], 32), *torch.randn(2, 1, 1, mask.shape[1], 32)
+    got = block_sparse_attention(q, k, v, tile_list(mask, TILES))
+    expected = reference.attention(q, k, v, mask=torch.from_numpy(mask))
+    assert not torch.isnan(got).any()
+    assert (got.double() - expected).norm() <= 5e-7 * expected.norm()
+    assert (got[0, :, ~mask.any(1)] == 0).all()
+
+
+def test_it_executes_the_flat_tiles_that_the_simulator_counts() -> None:
+    pattern = neighborhood((9, 11), (4, 5), (2, 1))
+    counted = question(pattern, (4, 8), (4, 4)).per_query_tile("flat_union")
+    assert tile_list(pattern.attends(), TILES).executed.tolist() == counted.tolist()
+
+
+def test_tiles_without_a_masked_pair_come_first_and_carry_no_mask() -> None:
+    tiles = tile_list(np.tri(64, 64, dtype=bool), TILES)
+    assert tiles.rows.tolist() == [[0, 0, 2], [2, 4, 6]]  # queries 32..63 see keys 0..31 whole, 32..63 in part
+    assert tiles.columns.tolist() == [0, 1, 0, 1, 2, 3]
