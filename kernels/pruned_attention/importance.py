@@ -1,0 +1,78 @@
+"""Importance of keys and heads (SpAtten, sections III-A and III-B), deterministic: no atomic additions.
+
+A pass of its own, stationary in the keys: the forward pass leaves log2 of the denominators (LSE), and a program that owns
+M0 keys sums exp2(score - LSE) over all queries. Half the products of the forward pass, and as many exponentials.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+from cascadesim.kernels.attention.configurations import padded, precision
+from cascadesim.kernels.attention.tile import load_rows
+
+KEYS, QUERIES, WARPS, STAGES = 128, 64, 8, 3
+
+
+@triton.jit
+def column_sums_kernel(
+    Q, K, LSE, SUMS, scale_log2, P, M, heads, group, E: tl.constexpr, EP: tl.constexpr, P0: tl.constexpr,
+    M0: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    bh = tl.program_id(1).to(tl.int64)
+    key_head = bh // heads * (heads // group) + bh % heads // group
+    m = tl.program_id(0) * M0 + tl.arange(0, M0)
+    k = load_rows(K + key_head * M * E, m, M, E, EP, True)
+    Q += bh * P * E
+    LSE += bh * P
+    sums = tl.zeros([M0], tl.float32)
+    first = 0
+    if CAUSAL:  # queries before the first one that sees a key of this tile
+        first = tl.maximum(tl.program_id(0) * M0 - (M - P), 0) // P0
+    for p1 in tl.range(first, tl.cdiv(P, P0)):
+        p = p1 * P0 + tl.arange(0, P0)
+        lse = tl.load(LSE + p, mask=p < P, other=float("inf"))
+        QK = tl.dot(k, tl.trans(load_rows(Q, p, P, E, EP, True)), input_precision=PRECISION)
+        A = tl.math.exp2(QK * scale_log2 - lse[None, :])
+        if CAUSAL:
+            A = tl.where(m[:, None] <= p[None, :] + (M - P), A, 0.0)
+        sums += tl.sum(A, 1)
+    tl.store(SUMS + bh * M + m, sums, mask=m < M)
+
+
+@triton.jit
+def head_importance_kernel(AV, SUMS, elements, BLOCK: tl.constexpr):
+    """One program per head: the sum of magnitudes, in a fixed order."""
+    head = tl.program_id(0).to(tl.int64)
+    total = tl.zeros([BLOCK], tl.float32)
+    for block in tl.range(0, tl.cdiv(elements, BLOCK)):
+        place = block * BLOCK + tl.arange(0, BLOCK)
+        value = tl.load(AV + head * elements + place, mask=place < elements, other=0.0).to(tl.float32)
+        total += tl.abs(value)
+    tl.store(SUMS + head, tl.sum(total, 0))
+
+
+def column_sums(
+    q: torch.Tensor, k: torch.Tensor, lse: torch.Tensor, *, causal: bool = False, scale: float | None = None
+) -> torch.Tensor:
+    """Importance of each key in each head, float32 [B, H, M]; over a row of heads it sums to the number of queries."""
+    B, H, P, E = q.shape
+    M = k.shape[2]
+    sums = torch.empty(B, H, M, dtype=torch.float32, device=q.device)
+    column_sums_kernel[triton.cdiv(M, KEYS), B * H](
+        q.contiguous(), k.contiguous(), lse, sums, (E**-0.5 if scale is None else scale) * math.log2(math.e), P, M, H,
+        H // k.shape[1], E=E, EP=padded(E), P0=QUERIES, M0=KEYS, CAUSAL=causal, PRECISION=precision(q.element_size()),
+        num_warps=WARPS, num_stages=STAGES,
+    )  # fmt: skip
+    return sums
+
+
+def head_importance(out: torch.Tensor) -> torch.Tensor:
+    """[B, H] float32."""
+    sums = torch.empty(out.shape[:2], dtype=torch.float32, device=out.device)
+    head_importance_kernel[(out.shape[0] * out.shape[1],)](out.contiguous(), sums, out.shape[2] * out.shape[3], BLOCK=1024)
+    return sums

@@ -1,0 +1,66 @@
+"""The pruning kernels as they are compiled, with the work of one tile where the matrix unit does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cascadesim.kernels.attention.configurations import precision, tiles_of
+from cascadesim.kernels.attention.variants import products
+from cascadesim.kernels.pruned_attention import importance, progressive, selection
+from cascadesim.kernels.pruned_attention.pruned import pruned_2pass
+from cascadesim.kernels.variant import Iteration, Variant
+
+FAMILY = "pruned_attention"
+HEADS = {"heads": "i32", "group": "i32"}
+SMALL = frozenset({"heads", "group", "kept", "splits", "split_tiles"})  # need not divide by 16
+
+
+def variants(target: int) -> Iterator[Variant]:
+    for causal in (False, True):
+        yield _column_sums(128, causal)
+    yield Variant("head importance fp16", FAMILY, importance.head_importance_kernel,
+                  {"AV": "*fp16", "SUMS": "*fp32", "elements": "i32"}, {"BLOCK": 1024}, 4, 3)  # fmt: skip
+    yield Variant("top tokens", FAMILY, selection.top_tokens_kernel,
+                  {"BITS": "*i32", "KEPT": "*i32", "tokens": "i32", "kept": "i32"}, {"BLOCK": selection.BLOCK},
+                  selection.WARPS, 3, unaligned=SMALL)  # fmt: skip
+    for prune in ("none", "tile", "element"):
+        yield _pruned(target // 10, 128, prune)
+    for fine in (False, True):
+        yield from _progressive(64, fine)
+
+
+def _column_sums(D: int, causal: bool) -> Variant:
+    P0, M0 = importance.QUERIES, importance.KEYS
+    signature = {"Q": "*fp16", "K": "*fp16", "LSE": "*fp32", "SUMS": "*fp32", "scale_log2": "fp32", "P": "i32", "M": "i32",
+                 **HEADS}  # fmt: skip
+    constants = {"E": D, "EP": D, "P0": P0, "M0": M0, "CAUSAL": causal, "PRECISION": precision(2)}
+    loop = Iteration(2 * P0 * M0 * D, P0 * M0)
+    return Variant(f"column sums fp16 D{D}{' causal' * causal}", FAMILY, importance.column_sums_kernel, signature, constants,
+                   importance.WARPS, importance.STAGES, (loop,), SMALL)  # fmt: skip
+
+
+def _pruned(capability: int, D: int, prune: str) -> Variant:
+    tiles = tiles_of(capability, D, 2, "attention-2pass")
+    signature = {**{each: "*fp16" for each in ("Q", "K", "V", "AV")}, **{each: "*i32" for each in ("TOKENS", "HEADS", "FETCHED")},
+                 "scale_log2": "fp32", "threshold": "fp32", "P": "i32", "M": "i32", "kept": "i32", **HEADS}  # fmt: skip
+    constants = {"E": D, "EP": D, "P0": tiles.P0, "M0": tiles.M0, "PRUNE": prune, "COUNT": False, "PRECISION": precision(2)}
+    scores = tiles.P0 * tiles.M0
+    loops = (Iteration(products(tiles, D), scores, tiles.P0), Iteration(products(tiles, D, D), scores))
+    return Variant(f"pruned attention fp16 D{D}, values by {prune}", FAMILY, pruned_2pass, signature, constants,
+                   tiles.warps, tiles.stages, loops, SMALL)  # fmt: skip
+
+
+def _progressive(E: int, fine: bool) -> Iterator[Variant]:
+    state = {"RM": "*fp32", "RD": "*fp32", "RNV": "*fp32"}
+    which = "all 8 bits" if fine else "upper 4 bits"
+    yield Variant(
+        f"progressive decode D{E}, {which}", FAMILY, progressive.progressive_split,
+        {"Q": "*fp16", "UPPER": "*u8", "LOWER": "*u8", "KEY_SCALE": "*fp32", "V": "*fp16", "NEED": "*i32", **state,
+         "scale_log2": "fp32", "M": "i32", **HEADS, "splits": "i32", "split_tiles": "i32"},
+        {"E": E, "M0": progressive.KEYS, "FINE": fine}, progressive.WARPS, progressive.STAGES, (), SMALL,
+    )  # fmt: skip
+    yield Variant(
+        f"progressive reduce D{E}, {which}", FAMILY, progressive.progressive_reduce,
+        {**state, "AV": "*fp16", "NEED": "*i32", "threshold": "fp32", "splits": "i32"}, {"E": E, "S": 16, "FINE": fine},
+        progressive.WARPS, 3, (), SMALL,
+    )  # fmt: skip
