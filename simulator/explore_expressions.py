@@ -143,7 +143,8 @@ def _evaluate(node: ast.expr, columns: Columns) -> _Value:
         case ast.UnaryOp():
             return _OPERATORS[type(node.op)](_evaluate(node.operand, columns))
         case ast.BinOp():
-            return _OPERATORS[type(node.op)](_evaluate(node.left, columns), _evaluate(node.right, columns))
+            left, right = (_numbers(np.asarray(_evaluate(part, columns))) for part in (node.left, node.right))
+            return _OPERATORS[type(node.op)](left, right)  # what holds counts as 1
         case ast.BoolOp():
             return reduce(_OPERATORS[type(node.op)], (_evaluate(value, columns) for value in node.values))
         case ast.Compare():

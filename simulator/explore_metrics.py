@@ -67,6 +67,11 @@ _FOLLOWING: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def metric_of(name: str) -> Metric:
+    """A metric, or a field of the space that is to be small."""
+    return METRICS.get(name) or Metric(name, name)
+
+
 def canonical(name: str) -> str:
     return ALIASES.get(name, name)
 

@@ -17,7 +17,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cascadesim.simulator.explore_metrics import METRICS, Floats
+from cascadesim.simulator.explore_metrics import Floats, metric_of
 from cascadesim.simulator.explore_results import Frame
 from cascadesim.simulator.plot_style import STYLE, note_empty
 
@@ -66,7 +66,7 @@ def _front(axes: Axes, frame: Frame, across: str, up: str) -> None:
     dots = axes.scatter(x, y, s=26, c="#0072b2" if color is None else color, cmap=None if color is None else _COLORS,
                         norm=None if color is None else _norm(color), edgecolors="white", linewidths=0.4, zorder=3)
     if color is not None and axes.figure is not None:
-        axes.figure.colorbar(dots, ax=axes, label=METRICS[others[0]].meaning)
+        axes.figure.colorbar(dots, ax=axes, label=metric_of(others[0]).meaning)
     elif len(x) > 1 and across != up:
         order = np.argsort(x)
         axes.step(x[order], y[order], where="post", color="#0072b2", linewidth=0.9, alpha=0.6)
@@ -77,7 +77,7 @@ def _front(axes: Axes, frame: Frame, across: str, up: str) -> None:
             scale("log")
         else:
             axes.locator_params(axis="x" if name == across else "y", nbins=5)
-        metric = METRICS[name]
+        metric = metric_of(name)
         limit(f"{metric.meaning}{', larger is better' if metric.larger_is_better else ''}")
     axes.margins(0.12)
     axes.grid(visible=True, which="major", axis="both")
@@ -128,7 +128,7 @@ def _parallel(axes: Axes, frame: Frame) -> None:
     for side in axes.spines.values():
         side.set_visible(False)
     if axes.figure is not None:
-        axes.figure.colorbar(colors, ax=axes, label=METRICS[frame.objectives[0]].meaning)
+        axes.figure.colorbar(colors, ax=axes, label=metric_of(frame.objectives[0]).meaning)
 
 
 def _sensitivity(axes: Axes, frame: Frame) -> None:
@@ -143,7 +143,7 @@ def _sensitivity(axes: Axes, frame: Frame) -> None:
             low, middle, high = frame.elasticities.get((field, objective), (np.nan,) * 3)
             place = row + (number - (len(frame.objectives) - 1) / 2) * height
             axes.barh(place, middle, height * 0.9, color=_BARS[number % len(_BARS)],
-                      label=METRICS[objective].meaning if row == 0 else None)
+                      label=metric_of(objective).meaning if row == 0 else None)
             axes.plot([low, high], [place, place], color="#222222", linewidth=0.9)
     axes.axvline(0, color="#222222", linewidth=0.8)
     axes.set_yticks(range(len(fields)), fields)

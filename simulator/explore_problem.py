@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.errors import SpecError, suggestion
 from cascadesim.simulator.explore_expressions import Column, Expression, parse_expression
-from cascadesim.simulator.explore_metrics import METRICS, Floats, Metric, available, canonical, with_following
+from cascadesim.simulator.explore_metrics import METRICS, Floats, Metric, available, canonical, metric_of, with_following
 from cascadesim.simulator.explore_models import Model, architecture_model
 from cascadesim.simulator.explore_space import Scalar, Space
 
@@ -99,10 +99,14 @@ class Problem:
             return Judged(allowed, np.empty((0, len(self.objectives))), 0, 0)
         columns = {name: column[allowed] for name, column in columns.items()}
         figures = with_following(self.model.quantities(columns))
-        costs = np.stack([metric.sign * figures[metric.name] for metric in self.objectives], axis=1)
+        costs = self.costs({**columns, **figures})
         possible = np.isfinite(costs).all(axis=1)
         good = possible & self._holds(self.constraints, {**columns, **figures}, allowed.size)
         return Judged(allowed[good], costs[good], allowed.size, int(possible.sum()))
+
+    def costs(self, columns: Mapping[str, Column]) -> Floats:
+        """`columns`: fields and metrics. Designs x objectives."""
+        return np.stack([metric.sign * columns[metric.name].astype(np.float64) for metric in self.objectives], axis=1)
 
     def holds_constraints(self, columns: Mapping[str, Column], size: int) -> NDArray[np.bool_]:
         """`columns`: fields and metrics."""
@@ -149,7 +153,8 @@ def problem(space: Space, source: str) -> Problem:
         for number, text in enumerate(getattr(space, kind)):
             expression = _parsed(text, known[kind], f"{source}: {kind}.{number}", errors)
             found += [] if expression is None else [expression]
-    used = {name for each in (*expressions.values(), [entry for _, entry in derived]) for e in each for name in e.names}
+    used = {metric.name for metric in objectives}
+    used |= {name for each in (*expressions.values(), [entry for _, entry in derived]) for e in each for name in e.names}
     errors += _name_errors(space, model, used, source)
     if errors:
         raise SpecError("\n".join(errors))
@@ -166,15 +171,16 @@ def _model(space: Space, source: str) -> Model:
 
 
 def _objectives(space: Space, model: Model, source: str) -> tuple[tuple[Metric, ...], list[str]]:
-    known, found, errors = available(model.given), [], []
+    numbers = [name for name, values in space.vary.items() if not isinstance(values.listed()[0], str)]
+    known, found, errors = (*available(model.given), *numbers, *space.derive), [], []
     for number, given in enumerate(space.objectives):
         name = canonical(given)
         if name not in known:
             errors.append(f"{source}: objectives.{number}: no objective '{given}'{suggestion(given, known)}")
-        elif METRICS[name] in found:
+        elif metric_of(name) in found:
             errors.append(f"{source}: objectives.{number}: '{given}' is given twice")
         else:
-            found.append(METRICS[name])
+            found.append(metric_of(name))
     return tuple(found), errors
 
 

@@ -88,8 +88,9 @@ def _simulated(
 
 def _costs(problem: Problem, digits: Digits, workers: int, engine: EngineName) -> Floats:
     figures = cycle_figures(problem, digits, workers, engine)
-    costs = np.stack([metric.sign * figures[metric.name] for metric in problem.objectives], axis=1)
-    holds = problem.holds_constraints({**problem.columns(digits), **figures}, len(digits))
+    columns = {**problem.columns(digits), **figures}
+    costs = problem.costs(columns)
+    holds = problem.holds_constraints(columns, len(digits))
     return np.where(holds[:, None] & np.isfinite(costs), costs, np.inf)
 
 

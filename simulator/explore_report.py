@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cascadesim.simulator.explore_metrics import METRICS
+from cascadesim.simulator.explore_metrics import METRICS, metric_of
 from cascadesim.simulator.explore_results import Frame
 
 MOST_ROWS = 2000  # designs that a page shows, evenly picked: keeps it far below 5 MB
@@ -48,7 +48,7 @@ def _summary(frame: Frame) -> str:
     counts = frame.counts
     text = (f"{counts.designs:,} designs; {counts.allowed:,} hold the conditions, {counts.possible:,} can run the "
             f"work, {counts.good:,} hold the constraints, {counts.on_front:,} are on the front of "
-            f"{', '.join(METRICS[name].meaning for name in frame.objectives)}.")
+            f"{', '.join(metric_of(name).meaning for name in frame.objectives)}.")
     if (largest := frame.largest_difference) is not None:
         text += f" Cycle level against closed form: at most {largest:.3%} apart."
     return text
@@ -77,7 +77,7 @@ def _table(frame: Frame, rows: list[list[object]]) -> str:
 
 def _elasticities(frame: Frame) -> str:
     heads = "".join(f'<th scope="col">{name}</th>' for name in ("field", "objective", "10 %", "median", "90 %"))
-    body = "".join(f"<tr>{_cells([field, METRICS[objective].meaning, *found])}</tr>"
+    body = "".join(f"<tr>{_cells([field, metric_of(objective).meaning, *found])}</tr>"
                    for (field, objective), found in frame.elasticities.items())
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -95,7 +95,7 @@ def _text(value: object) -> str:
 def _data(frame: Frame, rows: list[list[object]]) -> str:
     content = {
         "names": list(frame.columns), "rows": rows, "fields": list(frame.fields), "objectives": list(frame.objectives),
-        "meanings": {name: METRICS[name].meaning for name in frame.columns if name in METRICS},
+        "meanings": {name: metric_of(name).meaning for name in frame.columns if name in METRICS},
         "references": [{"name": each.name, **{name: _plain(value) for name, value in each.quantities.items()}}
                        for each in frame.references],
         "elasticities": [{"field": field, "objective": objective, "low": low, "middle": middle, "high": high}

@@ -39,10 +39,10 @@ def _slopes(problem: Problem, digits: Digits, number: int) -> Mapping[str, Float
     above[:, number] = np.minimum(above[:, number] + 1, most)
     values = problem.fields[number].column.astype(np.float64)
     run = np.log(values[above[:, number]] / values[below[:, number]])
-    figures = [problem.figures(step) for step in (below, above)]
+    figures = [{**problem.columns(step), **problem.figures(step)} for step in (below, above)]
     found = {}
     for metric in problem.objectives:
-        low, high = (each[metric.name] for each in figures)
+        low, high = (each[metric.name].astype(np.float64) for each in figures)
         with np.errstate(divide="ignore", invalid="ignore"):
             slopes = np.log(high / low) / run
         found[metric.name] = slopes[np.isfinite(slopes)]

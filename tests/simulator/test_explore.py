@@ -378,8 +378,8 @@ def test_a_space_beyond_counting_needs_evolution() -> None:
     every = {"range": [16, 100_015, 1]}
     fields = ("pe_array.rows", "pe_array.columns", "vector_array.lanes", "global_buffer.capacity_bytes")
     frame = explore({**SMALL, **EVOLUTION, "derive": {},
-                     "vary": {**dict.fromkeys(fields[:3], every), fields[3]: {"range": [10**9, 10**11, 10**6]}}, "conditions": [],
-                     "set": {"global_buffer.row_bytes": 16}}, workers=1, cycle_level=False)
+                     "vary": {**dict.fromkeys(fields[:3], every), fields[3]: {"range": [10**9, 10**11, 10**6]}},
+                     "conditions": [], "set": {"global_buffer.row_bytes": 16}}, workers=1, cycle_level=False)
     assert 0 < frame.counts.possible <= 240
 
 

@@ -30,6 +30,7 @@ def test_a_rule_of_a_published_design() -> None:
         ("1 if pe_array.rows > 100 else 2", [2, 1]),
         ("-log2(pe_array.rows) + sqrt(depth)", [4, 0]),
         ("ceil(pe_array.rows / 100) % 2", [1, 1]),
+        ("(depth > 1) + (pe_array.rows > 16)", [1, 2]),
         ("2 ** 40 * pe_array.rows * pe_array.rows", [2.0**48, 2.0**56]),
     ],
 )
