@@ -42,7 +42,8 @@ def kernel_of(impl: str, operation: str, device: str) -> str | None:
     """The descriptor of an attention implementation; None if it has none."""
     if impl in PAPERS:
         return PAPERS[impl]
-    by_generation = _implementations().get(impl, {}).get(PHASES[operation], {})
+    phases = _implementations().get(impl, {})
+    by_generation = phases.get(operation, phases.get(PHASES[operation], {}))
     return by_generation.get(generation_of(device), by_generation.get("any"))
 
 

@@ -74,6 +74,8 @@ class Kernel(Spec):
     longest_first: bool = False
     packs_group: bool = False
     splits_keys: bool = False
+    splits_windows: bool = True  # False: no splitting where a window is configured
+    most_splits: Positive = 128
     stores_scores: bool = False  # scores and weights pass by DRAM (unfused)
     extra_kernels: NonNegative = 0  # launched beside it in every call
     preference: NonNegative = 100  # `kernel: auto` takes the lowest that runs

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import Constants
+from cascadesim.accelerators.gpu.elementwise import small_kernel_s
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import Movement, movement
 from cascadesim.accelerators.gpu.shape import Reals, Shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.work import Tiles, Work, tiles_of, work_of
 
+PERSISTENT_SHARE = 0.3  # assumed: a persistent block loads the next tile's queries early, but stores its outputs late
 LANES = 128  # threads that the four schedulers of an SM issue for in a clock
 EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, degree-3 polynomial, exponent bits
 # share of the tensor peak that instructions of an earlier generation reach: FA3 paper, section 3 (mma.sync on Hopper:
@@ -78,9 +80,11 @@ def attention_timing(case: Case) -> Timing:
     dram_s = moved.dram_bytes / (constants.dram_fraction * device.dram_ceiling_bytes_per_s)
     memory_s = np.maximum(l2_s, dram_s)
     schedule_s = _makespan_cycles(case, _iteration_cycles(case, *per_tile)) / device.clock_hz
+    filled_s = constants.block_latency_s  # the first loads and the last stores, which nothing hides
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
     hidden = constants.memory_overlap * np.minimum(schedule_s, memory_s)
-    total_s = np.where(case.tiles.supported, launch_s + schedule_s + memory_s - hidden, np.nan)
+    total_s = launch_s + filled_s + schedule_s + memory_s - hidden
+    total_s = np.where(case.tiles.supported, total_s, np.nan)
     return Timing(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
 
 
@@ -122,15 +126,19 @@ def _iteration_cycles(case: Case, tensor: Reals, special: Reals, issue: Reals, s
 
 
 def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
-    """Blocks over SMs: all of the work evenly spread, plus what the last blocks leave idle; at least the longest."""
+    """Blocks over SMs: all of the work evenly spread, plus what the last blocks leave idle; at least the longest.
+
+    Every block but the first of an SM waits for its loads, unless blocks run together or the kernel is persistent.
+    """
     device, work = case.device, case.work
-    latency = case.constants.block_latency_s * device.clock_hz
     blocks = work.blocks.astype(np.float64)
     per_block = work.visited / blocks
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
-    total = work.visited * iteration + blocks * latency / together
+    exposed = PERSISTENT_SHARE if case.kernel.persistent else 1.0
+    latency = case.constants.block_latency_s * device.clock_hz * exposed / together
+    total = work.visited * iteration + np.maximum(blocks - device.sms, 0) * latency
     mean = total / blocks
-    longest = work.longest * iteration + latency
+    longest = work.longest * iteration
     unequal = np.clip(2 * (1 - per_block / work.longest), 0, 1)  # 0 for equal blocks, 1 for a causal triangle
     rest = np.ceil(blocks / device.sms) - blocks / device.sms
     tail = (1 - unequal) * rest * mean + unequal * (0.1 if case.kernel.longest_first else 0.5) * longest
@@ -139,7 +147,8 @@ def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
 
 def _extra_kernels_s(case: Case) -> Reals:
     """Kernels beside it; the one that combines splits runs only where there are any."""
-    each = case.device.launch_s + case.constants.kernel_latency_s
-    runs = np.where(case.work.splits > 1, 1, 0) if case.kernel.splits_keys else 1
-    combine = np.where(case.work.splits > 1, 1, 0) if case.kernel.splits_keys and not case.kernel.extra_kernels else 0
-    return np.asarray(each * (case.kernel.extra_kernels * runs + combine), dtype=np.float64)
+    each = small_kernel_s(case.device)
+    if not case.kernel.splits_keys:
+        return np.full(len(case.work.splits), each * case.kernel.extra_kernels)
+    combined = np.where(case.work.splits > 1, max(case.kernel.extra_kernels, 1), 0)
+    return np.asarray(each * combined, dtype=np.float64)

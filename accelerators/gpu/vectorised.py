@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu import calibration
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.elementwise import stream_seconds
+from cascadesim.accelerators.gpu.elementwise import small_kernel_s, stream_seconds
 from cascadesim.accelerators.gpu.gemm import gemm_timing
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.shape import Reals, Shape, shape
@@ -46,7 +46,7 @@ def attention_seconds(
     asked = shape(batch, heads, heads_kv, queries, keys, head_dim, value_dim, causal, window)
     known = constants or calibration.constants(device.generation)
     seconds = _seconds(device, kernel, asked, dtype, kv_dtype or dtype, before, known)
-    return seconds + launches * (device.launch_s + known.kernel_latency_s)
+    return seconds + launches * small_kernel_s(device)
 
 
 def mla_seconds(
@@ -66,12 +66,12 @@ def mla_seconds(
     """DeepSeek's latent attention: absorbed (one latent key of 576 for all heads, value 512), or unfolded and causal
     (192 and 128)."""
     known = constants or calibration.constants(device.generation)
-    if absorbed:
-        asked, cached = shape(batch, heads, 1, queries, keys, 576, 512, False, shared_key_value=True), kv_dtype or dtype
+    if absorbed or "prefill" not in kernel.phases:
+        asked, cached = shape(batch, heads, 1, queries, keys, 576, 512, not absorbed, shared_key_value=True), kv_dtype or dtype
     else:
         asked, cached = shape(batch, heads, heads, queries, keys, 192, 128, True), dtype
     seconds = _seconds(device, kernel, asked, dtype, cached, "nothing", known)
-    return seconds + launches * (device.launch_s + known.kernel_latency_s)
+    return seconds + launches * small_kernel_s(device)
 
 
 def gemm_seconds(

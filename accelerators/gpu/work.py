@@ -68,7 +68,7 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: Tiles) -> Work:
     row_tiles = -(-shape.queries * group // tiles.queries)
     span = np.minimum(tiles.queries / group, shape.queries)  # query positions of a full row tile
     walked, longest, masked = _walked(_as_walked(kernel, shape), tiles, row_tiles, span)
-    splits = _splits(kernel, device, instances * row_tiles, longest, tiles)
+    splits = _splits(kernel, device, shape, instances * row_tiles, longest, tiles)
     per_block = np.asarray(np.ceil(longest / splits))
     return Work(instances, row_tiles, splits, instances * walked, per_block, instances * masked)
 
@@ -125,10 +125,13 @@ def _rounding(span: Reals, tiles: Tiles, before: Reals) -> Reals:
     return np.where(whole, 0.0, (1 - np.where(span % 1 == 0, step, 1 / tiles.keys)) / 2)
 
 
-def _splits(kernel: Kernel, device: Device, blocks: Counts, longest: Reals, tiles: Tiles) -> Counts:
+def _splits(
+    kernel: Kernel, device: Device, shape: Shape, blocks: Counts, longest: Reals, tiles: Tiles
+) -> Counts:
     """As many blocks share the keys as the device still has room for; one where the blocks fill it already."""
     if not kernel.splits_keys:
         return np.ones_like(blocks)
+    most = np.where((shape.window > 0) & (not kernel.splits_windows), 1, kernel.most_splits)
     room = device.sms * tiles.blocks_per_sm
     wanted = np.where(blocks >= 0.8 * room, 1, room // blocks)  # FlashAttention's heuristic: 80% full is full
-    return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest, 128), 1)), dtype=np.int64)
+    return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest, most), 1)), dtype=np.int64)
