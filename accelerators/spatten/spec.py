@@ -69,6 +69,7 @@ class SpattenSpec(Spec):
     fetch_channels: Positive
     softmax_lanes: Positive
     topk_parallelism: Positive
+    topk_model: Literal["latency-model", "engine"]
     head_dim: Positive
     element_bits: Positive
     count_multiple: Positive

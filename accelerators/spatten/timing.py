@@ -14,7 +14,7 @@ from cascadesim.accelerators.heads import HeadRow, HeadStream
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.spatten.mapping import HeadWork, Piece, padded
 from cascadesim.accelerators.spatten.spec import READ_GAP, REQUEST_BYTES, SpattenSpec
-from cascadesim.accelerators.spatten.topk import expected_cycles
+from cascadesim.accelerators.spatten.topk import engine_cycles, expected_cycles
 
 TRANSACTIONS = {4: 1.0, 6: 1.5, 8: 2.0}  # RTL: 32-byte transactions of a vector; 6 bits: 3 for two heads together
 LARGEST_TABLE = 2048  # keys up to which the exact mean of the selection is computed
@@ -87,6 +87,8 @@ def selection(piece: Piece, spec: SpattenSpec) -> int:
     """Mean latency of the top-k engine; none where all values are used."""
     if piece.values >= piece.keys:
         return 0
+    if spec.topk_model == "engine" and piece.keys <= LARGEST_TABLE:  # larger ones: the closed form below
+        return round(engine_cycles(piece.keys, piece.values, spec.softmax_lanes))
     return round(selection_mean(piece.keys, piece.values, spec.topk_parallelism))
 
 

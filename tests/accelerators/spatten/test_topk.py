@@ -13,6 +13,7 @@ from cascadesim.accelerators.spatten.randomness import JavaRandom
 from cascadesim.accelerators.spatten.topk import (
     ROUND_CYCLES,
     drawn_cycles,
+    engine_cycles,
     expected_cycles,
     quick_select_cycles,
 )
@@ -78,3 +79,11 @@ def test_more_comparators_never_take_longer(size: int, data: st.DataObject, seed
 def test_the_mean_grows_with_fewer_comparators(size: int, data: st.DataObject) -> None:
     target = data.draw(st.integers(0, size))
     assert expected_cycles(size, target, 16) <= expected_cycles(size, target, 1)
+
+
+def test_the_engine_fills_selects_and_filters() -> None:
+    """16 scores, 8 lanes: a row to fill; at least one round of a row, 5 and 1; a filter pass of 2 rows and 7. Equal
+    targets need more rounds of a row each: 1 + 6 times the mean number of rounds."""
+    rounds = expected_cycles(16, 3, 10**6, 0)  # a row a round, whatever is left
+    assert engine_cycles(16, 3, 8) == pytest.approx(1 + 7 * rounds + 2 + 7)
+    assert rounds > 1
