@@ -1,6 +1,7 @@
 """FuseMax as the simulator sees it: presets in, plans out. FuseMax (MICRO'24); its +Cascade, +Architecture, +Binding.
 
-Attention runs the 1-pass cascade; linear and element-wise work is that of any spatial array.
+Attention runs the 1-pass cascade, the pruned one in two passes; linear and element-wise work is that of any spatial
+array.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from dataclasses import dataclass
 from cascadesim.accelerators import energy
 from cascadesim.accelerators.fusemax.attention import plan_attention
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, DRAM, GLOBAL_BUFFER
+from cascadesim.accelerators.fusemax.pruned import plan_pruned
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
 from cascadesim.accelerators.protocol import Accounting, Plan, Unit
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.pruned_one_pass import PRUNED_1PASS
 from cascadesim.einsum_cascades.schema import validate
 
 
@@ -50,6 +53,8 @@ class FuseMax:
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
         if operation.kind == "attention":
+            if operation.cascade == PRUNED_1PASS:
+                return plan_pruned(operation, self.spec, accounting)
             return plan_attention(operation, self.spec, accounting)
         if operation.kind == "linear":
             from cascadesim.accelerators.linear import plan_linear

@@ -33,7 +33,9 @@ def plan_attention(operation: Operation, spec: FuseMaxSpec, accounting: Accounti
     _check_mask(operation)
     placement = place(operation.cascade, spec)
     check_policy(spec.binding.policy, placement)
-    return _artifact(operation, spec, placement) if accounting == "artifact" else _physical(operation, spec, placement)
+    if accounting == "artifact":
+        return _artifact(operation, spec, placement)
+    return plan_physical(operation, spec, placement, shape_of(operation))
 
 
 def shape_of(operation: Operation) -> AttentionShape:
@@ -52,10 +54,11 @@ def resident_words(placement: Placement, depths: Mapping[str, int], rows: int) -
     return sum(prod(extents.get(rank, 1) for rank in ranks) for ranks in placement.resident.values())
 
 
-def _physical(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> Plan:
+def plan_physical(operation: Operation, spec: FuseMaxSpec, placement: Placement, shape: AttentionShape) -> Plan:
+    """A placed cascade over the tiles of a shape."""
     depths = depths_of(operation)
     words = resident_words(placement, depths, spec.pe_array.rows)
-    tiles = map_tiles(shape_of(operation), spec, words)
+    tiles = map_tiles(shape, spec, words)
     nests = Nests(placement, tiles, depths, Projections(tiles, depths))
     counted = count(nests, PHYSICAL)
     timing = Timing(spec, placement, tiles, depths)

@@ -71,7 +71,11 @@ class Placement:
 @cache
 def place(cascade: Cascade, spec: SpatialArray) -> Placement:
     """Raises CascadeSimError if the cascade does not run over key tiles in one pass, or an array lacks an operation."""
-    outer, inner = _key_partition(cascade)
+    return place_over(cascade, spec, *_key_partition(cascade))
+
+
+def place_over(cascade: Cascade, spec: SpatialArray, outer: str, inner: str) -> Placement:
+    """A cascade over the key tiles of rank `outer`, with running values or without. Raises CascadeSimError as above."""
     work = tuple(einsum for einsum in cascade.einsums if einsum.inputs and not is_copy(einsum))
     units = {einsum.name: _unit(einsum, inner, spec) for einsum in work}
     structure = _Structure(cascade, work, units, outer, inner)
