@@ -25,7 +25,10 @@ NEAREST: Mapping[Generation, Generation] = {
 
 
 class Constants(Spec):
-    """At most 12 an architecture. Fractions are of the device's peak or of its measured ceiling."""
+    """At most 12 of them are calibrated for an architecture: each has one that none of its rows speaks of.
+
+    Fractions are of the device's peak or of its measured ceiling.
+    """
 
     tensor_fraction: Share  # of the tensor peak, in the inner loop of attention
     special_fraction: Share  # of the special-function peak
@@ -34,10 +37,11 @@ class Constants(Spec):
     overlap_plain: Share  # the same, of kernels whose warps all do everything
     gemm_fraction: Share  # of the tensor peak, in the inner loop of 16-bit products of matrices
     gemm_fp8_fraction: Share  # the same for 8-bit products
-    dram_fraction: Share  # of the measured DRAM ceiling
+    gemm_dram_fraction: Share  # of the measured DRAM ceiling, in products of few rows
+    dram_fraction: Share  # of the measured DRAM ceiling, elsewhere
     l2_fraction: Share  # of the measured L2 ceiling
-    block_latency_s: NonNegativeFloat  # a thread block's first loads and its last stores, which nothing hides
-    kernel_latency_s: NonNegativeFloat  # a kernel's start and end besides the launch
+    block_latency_s: NonNegativeFloat  # from one thread block of an SM to its next: last stores, first loads
+    kernel_latency_s: NonNegativeFloat  # the first loads and the last stores of a kernel, besides the launch
     memory_overlap: Share  # of the shorter of memory and compute time that hides behind the longer
 
 

@@ -95,7 +95,7 @@ def _timed(
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
     l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     reads, writes = _dram_bytes(device, product, options)
-    dram_s = (reads + writes) / (constants.dram_fraction * device.dram_ceiling_bytes_per_s)
+    dram_s = (reads + writes) / (constants.gemm_dram_fraction * device.dram_ceiling_bytes_per_s)
     schedule_s = np.ceil(blocks / device.sms) * block_s + np.where(splits > 1, REDUCTION_S, 0.0)
     launch_s = np.full_like(schedule_s, device.launch_s + KERNEL_S)
     total_s = launch_s + np.maximum(schedule_s, np.maximum(l2_s, dram_s))  # stages of loads run ahead of the products
