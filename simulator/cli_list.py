@@ -16,13 +16,16 @@ from cascadesim.simulator.cli_options import one_of
 
 ENTRY_POINTS = "cascadesim.listings"
 Entries: TypeAlias = Sequence[tuple[str, str]]  # (name, what it is)
-SECTIONS = ("architectures", "workloads", "cascades", "kernels", "devices", "suites")
+SECTIONS = ("architectures", "workloads", "cascades", "spaces", "kernels", "devices", "suites")
 
 
 @click.command("list", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("section", type=one_of(*SECTIONS), required=False, metavar="[SECTION]")
 def list_names(section: str | None) -> None:
-    """What can be named: architectures, workloads, cascades, kernels, devices, suites; one SECTION, or all of them."""
+    """What can be named: architectures, workloads, cascades, spaces, kernels, devices, suites.
+
+    One SECTION, or all of them.
+    """
     for position, name in enumerate(SECTIONS if section is None else (section,)):
         if section is None:
             click.echo(f"{chr(10) * (position > 0)}{name}")
@@ -78,6 +81,12 @@ def _cascades() -> Entries:
             for each in cascades]
 
 
+def _spaces() -> Entries:
+    from cascadesim.simulator.explore_space import read_space, space_names
+
+    return [(name, read_space(name)[0].question) for name in space_names()]
+
+
 _OWN: Mapping[str, Callable[[], Entries]] = {
-    "architectures": _architectures, "workloads": _workloads, "cascades": _cascades,
+    "architectures": _architectures, "workloads": _workloads, "cascades": _cascades, "spaces": _spaces,
 }  # fmt: skip

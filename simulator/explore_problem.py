@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.errors import SpecError, suggestion
 from cascadesim.simulator.explore_expressions import Column, Expression, parse_expression
-from cascadesim.simulator.explore_metrics import METRICS, Floats, Metric, available, canonical, metric_of, with_following
+from cascadesim.simulator.explore_metrics import (
+    METRICS,
+    Floats,
+    Metric,
+    available,
+    canonical,
+    metric_of,
+    with_following,
+)
 from cascadesim.simulator.explore_models import Model, architecture_model
 from cascadesim.simulator.explore_space import Scalar, Space
 
@@ -135,31 +143,50 @@ def _whole(values: Column) -> Column:
     return values
 
 
+@dataclass(frozen=True)
+class _Expressions:
+    """The expressions of a space, in the order of the file."""
+
+    derived: tuple[tuple[str, Expression], ...]
+    conditions: tuple[Expression, ...]
+    constraints: tuple[Expression, ...]
+
+    @property
+    def names(self) -> set[str]:
+        everything = (*(expression for _, expression in self.derived), *self.conditions, *self.constraints)
+        return {name for expression in everything for name in expression.names}
+
+
 def problem(space: Space, source: str) -> Problem:
-    """Raises SpecError with every name that is not known, CascadeSimError if no design can be."""
+    """Raises SpecError with every name that is not known."""
     model = _model(space, source)
-    objectives, errors = _objectives(space, model, source)
     fields = tuple(Field(name, values.listed()) for name, values in space.vary.items())
-    names = [field.name for field in fields]
-    constants = [name for name, value in model.fields.items() if isinstance(value, int | float | str)]
-    derived: list[tuple[str, Expression]] = []
-    expressions: dict[str, list[Expression]] = {"conditions": [], "constraints": []}
-    for name, text in space.derive.items():
-        if (expression := _parsed(text, [*constants, *names], f"{source}: derive.{name}", errors)) is not None:
-            derived.append((name, expression))
-        names.append(name)
-    known = {"conditions": [*constants, *names], "constraints": [*constants, *names, *available(model.given)]}
-    for kind, found in expressions.items():
-        for number, text in enumerate(getattr(space, kind)):
-            expression = _parsed(text, known[kind], f"{source}: {kind}.{number}", errors)
-            found += [] if expression is None else [expression]
-    used = {metric.name for metric in objectives}
-    used |= {name for each in (*expressions.values(), [entry for _, entry in derived]) for e in each for name in e.names}
+    errors: list[str] = []
+    objectives = _objectives(space, model, source, errors)
+    parsed = _expressions(space, model, source, errors)
+    used = parsed.names | {metric.name for metric in objectives}
     errors += _name_errors(space, model, used, source)
     if errors:
         raise SpecError("\n".join(errors))
-    return Problem(space, source, model, fields, tuple(derived), tuple(expressions["conditions"]),
-                   tuple(expressions["constraints"]), objectives)
+    return Problem(space, source, model, fields, parsed.derived, parsed.conditions, parsed.constraints, objectives)
+
+
+def _expressions(space: Space, model: Model, source: str, errors: list[str]) -> _Expressions:
+    """What is derived may use what is derived before it; only constraints may use metrics."""
+    known = [name for name, value in model.fields.items() if isinstance(value, int | float | str)]
+    known += space.vary
+    derived: list[tuple[str, Expression]] = []
+    for name, text in space.derive.items():
+        found = _parsed(text, known, f"{source}: derive.{name}", errors)
+        derived += [(name, expression) for expression in found]
+        known.append(name)
+    conditions, constraints = (
+        tuple(expression for number, text in enumerate(texts)
+              for expression in _parsed(text, names, f"{source}: {kind}.{number}", errors))
+        for kind, texts, names in (("conditions", space.conditions, known),
+                                   ("constraints", space.constraints, [*known, *available(model.given)]))
+    )
+    return _Expressions(tuple(derived), conditions, constraints)
 
 
 def _model(space: Space, source: str) -> Model:
@@ -170,9 +197,10 @@ def _model(space: Space, source: str) -> Model:
     return neighborhood_model(space, source)
 
 
-def _objectives(space: Space, model: Model, source: str) -> tuple[tuple[Metric, ...], list[str]]:
+def _objectives(space: Space, model: Model, source: str, errors: list[str]) -> tuple[Metric, ...]:
+    """Metrics, and numbers among the fields, which are to be small."""
     numbers = [name for name, values in space.vary.items() if not isinstance(values.listed()[0], str)]
-    known, found, errors = (*available(model.given), *numbers, *space.derive), [], []
+    known, found = (*available(model.given), *numbers, *space.derive), []
     for number, given in enumerate(space.objectives):
         name = canonical(given)
         if name not in known:
@@ -181,15 +209,16 @@ def _objectives(space: Space, model: Model, source: str) -> tuple[tuple[Metric, 
             errors.append(f"{source}: objectives.{number}: '{given}' is given twice")
         else:
             found.append(metric_of(name))
-    return tuple(found), errors
+    return tuple(found)
 
 
-def _parsed(text: str, known: list[str], where: str, errors: list[str]) -> Expression | None:
+def _parsed(text: str, known: list[str], where: str, errors: list[str]) -> tuple[Expression, ...]:
+    """One expression; none, and an error more, where it cannot be."""
     try:
-        return parse_expression(text, known, where)
+        return (parse_expression(text, known, where),)
     except SpecError as error:
         errors.append(str(error))
-        return None
+        return ()
 
 
 def _name_errors(space: Space, model: Model, used: set[str], source: str) -> list[str]:
