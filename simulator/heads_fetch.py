@@ -31,6 +31,7 @@ from cascadesim.simulator.heads_state import (
     KEY,
     KEY_WRITE,
     KIND,
+    LANES,
     LAST_KIND,
     LOW,
     ORDERS,
@@ -210,7 +211,8 @@ def split(p: Pipeline) -> None:
         vector, part = divmod(lane + p.now[SUB_LINE] * lanes, each)
         address = -1
         if vector < valid:
-            address = p.jobs[job, BASE] + TRANSACTION_BYTES * (p.gathered[line * lanes + vector] * each + part)
+            key = p.gathered[line * lanes + _place(p, job, vector, valid)]
+            address = p.jobs[job, BASE] + TRANSACTION_BYTES * (key * each + part)
         last = (fetch.address_ends[lane, 0] + fetch.address_ends[lane, 1]) % ADDRESSES
         fetch.address[lane, last, 0], fetch.address[lane, last, 1] = address, p.now[TIME]
         fetch.address_ends[lane, 1] += 1
@@ -218,6 +220,16 @@ def split(p: Pipeline) -> None:
     if p.now[SUB_LINE] == each:
         p.now[SUB_LINE] = 0
         drop(p.splitting)
+
+
+@compiled
+def _place(p: Pipeline, job: int, vector: int, valid: int) -> int:
+    """Indexes of values are shifted into their line a beat at a time, so that the first beat ends up last."""
+    if p.jobs[job, KIND] != VALUE:
+        return vector
+    lanes = p.sizes[LANES]
+    beats = (valid + lanes - 1) // lanes
+    return (beats - 1 - vector // lanes) * lanes + vector % lanes
 
 
 @compiled

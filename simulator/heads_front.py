@@ -69,7 +69,7 @@ RETRY_CYCLES = 5  # a speculative read that found old data is issued again
 FIRST_READ_CYCLES = 9  # fork to the first dot product of a line that is there
 INDEX_CYCLES = 2  # fork to the first address line at the fetcher's arbiter: two registers
 REPORT_CYCLES = 10  # last dot product to report, besides the tree over the lanes: broadcast, product, adder tree
-AGAIN_CYCLES = 3  # report to the second pass at the fork
+AGAIN_CYCLES = 1  # report to the second pass at the fork, whose own register comes on top
 FREE_CYCLES = 3  # report to the release of key lines
 HALF_LINES = 4  # bits of a low plane
 
