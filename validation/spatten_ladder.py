@@ -1,4 +1,4 @@
-"""SpAtten's ablation ladder: one generated token, every head in one stream, one technique more on each rung.
+"""SpAtten's ablation ladder: one generated token, layer after layer, one technique more on each rung.
 
 HPCA'21, evaluation. Pruning by the published schedules; the top-k over tokens runs once a layer beside the heads and is
 left out, as in the RTL. Also a command: python -m cascadesim.validation.spatten_ladder [--plot FILE].
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,13 +76,16 @@ def _run(name: str, schedule: Schedule, parallelism: int, spec: SpattenSpec) -> 
     from cascadesim.einsum_cascades.pruning_schedules import token_rows
     from cascadesim.simulator.heads import run_heads
 
-    design = spec.design()
-    rows = head_rows(token_rows(schedule, LENGTH), design, parallelism, source=schedule.name)
-    stream = HeadStream(design, rows)
-    keys = gathered_keys(stream.longest, design.fetch_channels, design.largest_keys)
-    found = run_heads(replace(stream, gathered=keys))
+    design, trace = spec.design(), token_rows(schedule, LENGTH)
+    rows = head_rows(trace, design, parallelism, source=schedule.name)
+    cycles = reads = 0
+    for _, places in groupby(range(len(rows)), lambda place: trace[place].layer):
+        stream = HeadStream(design, tuple(rows[place] for place in places))
+        keys = gathered_keys(stream.longest, design.fetch_channels, design.largest_keys)
+        found = run_heads(replace(stream, gathered=keys))
+        cycles, reads = cycles + found.cycles, reads + int(found.dram_reads.max())
     products = sum(spec.head_dim * (row.keys + row.values) for row in rows)
-    return Rung(name, found.cycles, REQUEST_BYTES * int(found.dram_reads.max()), products)
+    return Rung(name, cycles, REQUEST_BYTES * reads, products)
 
 
 def lines(rungs: Sequence[Rung]) -> Iterator[str]:

@@ -30,7 +30,7 @@ def test_no_technique_but_a_serial_top_k_slows_it_down(model: str) -> None:
     rungs = ladder(model)
     slower = [rung.name for before, rung in pairwise(rungs) if rung.cycles > before.cycles]
     assert slower == ["+ local value pruning"]
-    assert rungs[-1].speedup(rungs[0]) > 2
+    assert rungs[-1].speedup(rungs[0]) > 1.5
 
 
 def test_reductions_are_counted_from_the_schedules() -> None:
