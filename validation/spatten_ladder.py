@@ -63,7 +63,7 @@ def _steps(full: Schedule, parallelism: int) -> Iterator[tuple[str, Schedule, in
     yield "dense", dense, parallelism
     yield "+ cascade token pruning", tokens, parallelism
     yield "+ cascade head pruning", replace(tokens, heads=full.heads), parallelism
-    yield "+ local value pruning", wide, SERIAL
+    yield "+ local value pruning, serial top-k", wide, SERIAL
     yield "+ parallel top-k engine", wide, parallelism
     yield "+ progressive quantization", full, parallelism
 
@@ -90,10 +90,10 @@ def _run(name: str, schedule: Schedule, parallelism: int, spec: SpattenSpec) -> 
 
 def lines(rungs: Sequence[Rung]) -> Iterator[str]:
     """A table: each rung against the one before and against the first."""
-    yield f"{'':28}{'cycles':>10}{'step':>8}{'total':>8}{'DRAM MB':>10}"
+    yield f"{'':36}{'cycles':>10}{'step':>8}{'total':>8}{'DRAM MB':>10}"
     for before, rung in zip((rungs[0], *rungs), rungs, strict=False):
         step, total = rung.speedup(before), rung.speedup(rungs[0])
-        yield f"{rung.name:28}{rung.cycles:10,}{step:7.2f}x{total:7.2f}x{rung.dram_bytes / 1e6:10.2f}"
+        yield f"{rung.name:36}{rung.cycles:10,}{step:7.2f}x{total:7.2f}x{rung.dram_bytes / 1e6:10.2f}"
 
 
 def draw(by_model: dict[str, tuple[Rung, ...]], path: Path) -> None:
@@ -110,6 +110,7 @@ def draw(by_model: dict[str, tuple[Rung, ...]], path: Path) -> None:
         axes.bar_label(bars, fmt="%.2f")
     axes.set_yticks([number + 0.2 for number in range(len(rungs))], [rung.name for rung in rungs])
     axes.invert_yaxis()
+    axes.margins(x=0.12)
     axes.set_xlabel(f"speedup over dense, one generated token at {LENGTH}")
     axes.legend()
     figure.savefig(path)

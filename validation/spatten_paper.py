@@ -236,7 +236,7 @@ def _dram_w() -> float:
 Figures = Mapping[tuple[str, str], Callable[[], float]]
 _FULL, _EIGHTH = "SpAtten", "SpAtten-1/8"
 _SMALL, _MEDIUM = "GPT-2-Small WikiText-2 workload", "GPT-2-Medium WikiText-2 workload"
-_STEPS = ("dense", "+ local value pruning", "+ parallel top-k engine", "+ progressive quantization")
+_STEPS = ("dense", "+ local value pruning, serial top-k", "+ parallel top-k engine", "+ progressive quantization")
 
 
 def _of(name: str = "spatten") -> Spatten:
