@@ -16,6 +16,7 @@ from cascadesim.simulator.heads_state import (
     BASE,
     BEATS,
     BUFFER_LINES,
+    CHOSEN,
     DONE_HEADS,
     FETCH_CHANNELS,
     FORKED,
@@ -71,7 +72,8 @@ INDEX_CYCLES = 2  # fork to the first address line at the fetcher's arbiter: two
 REPORT_CYCLES = 10  # last dot product to report, besides the tree over the lanes: broadcast, product, adder tree
 AGAIN_CYCLES = 1  # report to the second pass at the fork, whose own register comes on top
 FREE_CYCLES = 3  # report to the release of key lines
-HALF_LINES = 4  # bits of a low plane
+LOW_PLANE_BITS = 4
+NOBODY, NEW, RETURNED = range(3)  # whom the arbiter in front of the fork has chosen
 
 
 @compiled
@@ -153,24 +155,33 @@ def fork(p: Pipeline) -> None:
     if filled(p.frees) and first(p.frees, 1) <= p.now[TIME]:
         p.now[OCCUPIED] -= first(p.frees, 0)
         drop(p.frees)
-    if p.now[FORKED] >= 0:
+    if p.now[CHOSEN] == NOBODY:
+        p.now[CHOSEN] = _choice(p)
+    if p.now[FORKED] >= 0 or p.now[CHOSEN] == NOBODY:
         return
-    if filled(p.again) and first(p.again, 1) <= p.now[TIME]:
-        p.now[FORKED], p.now[FORKED_LOW] = first(p.again, 0), 1
+    p.now[FORKED_LOW] = p.now[CHOSEN] == RETURNED
+    if p.now[CHOSEN] == RETURNED:
+        p.now[FORKED] = first(p.again, 0)
         drop(p.again)
-    elif p.now[WAITING] >= 0 and p.now[WAITING_TIME] <= p.now[TIME]:
-        p.now[FORKED], p.now[FORKED_LOW] = p.now[WAITING], 0
-        p.now[WAITING] = -1
     else:
-        return
+        p.now[FORKED], p.now[WAITING] = p.now[WAITING], -1
+    p.now[CHOSEN] = NOBODY
     p.now[READ_LINE] = 0
     p.now[READ_TRY] = p.now[TIME] + 1 + FIRST_READ_CYCLES
     head = p.now[FORKED]
     if p.now[FORKED_LOW]:
-        job(p, LOW, head, p.heads[head, KEYS], HALF_LINES, 1, p.heads[head, LOW_BASE])
+        job(p, LOW, head, p.heads[head, KEYS], LOW_PLANE_BITS, 1, p.heads[head, LOW_BASE])
     elif p.heads[head, KEY_PART] <= 0:
         shared = 1 if p.heads[head, KEY_PART] == WHOLE else 2
         job(p, KEY, head, p.heads[head, KEYS], p.heads[head, KEY_BITS], shared, p.heads[head, KEY_BASE])
+
+
+@compiled
+def _choice(p: Pipeline) -> int:
+    """The arbiter in front of the fork prefers heads that come back, and keeps to a choice once made."""
+    if filled(p.again) and first(p.again, 1) <= p.now[TIME]:
+        return RETURNED
+    return NEW if p.now[WAITING] >= 0 and p.now[WAITING_TIME] <= p.now[TIME] else NOBODY
 
 
 @compiled
