@@ -36,7 +36,7 @@ def stream_timing(device: Device, constants: Constants, read_bytes: ArrayLike, w
     """One kernel that reads and writes so many bytes, its operands in L2 as far as they fit."""
     reads, writes = (np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (read_bytes, write_bytes))
     total = reads + writes
-    missed = 1 - np.clip(2 * device.l2_bytes / np.maximum(total, 1.0) - 1, 0, 1)
+    missed = 1 - np.clip(2 * device.l2_kept_bytes / np.maximum(total, 1.0) - 1, 0, 1)
     dram_s = total * missed / (constants.dram_fraction * device.dram_ceiling_bytes_per_s)
     l2_s = total / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     launch_s = np.full_like(total, small_kernel_s(device))

@@ -76,6 +76,7 @@ class Kernel(Spec):
     splits_keys: bool = False
     splits_windows: bool = True  # False: no splitting where a window is configured
     most_splits: Positive = 128
+    multiplies_in_cache_type: bool = False  # an 8-bit cache makes 8-bit products, whatever the queries' type
     stores_scores: bool = False  # scores and weights pass by DRAM (unfused)
     extra_kernels: NonNegative = 0  # launched beside it in every call
     preference: NonNegative = 100  # `kernel: auto` takes the lowest that runs

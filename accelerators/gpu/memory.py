@@ -66,9 +66,9 @@ def _missed(device: Device, kernel: Kernel, shape: Shape, work: Work, tiles: Til
     running = device.sms * tiles.blocks_per_sm
     in_flight = np.where(kernel.heads_first, work.instances, np.ceil(running / (work.row_tiles * work.splits)))
     heads = np.minimum(in_flight, work.instances) * shape.batch * shape.heads_kv / work.instances
-    return np.asarray(np.clip(1 - device.l2_bytes / (heads * one_head), 0, 1), dtype=np.float64)
+    return np.asarray(np.clip(1 - device.l2_kept_bytes / (heads * one_head), 0, 1), dtype=np.float64)
 
 
 def _kept(device: Device, touched: Reals) -> Reals:
     """Share of the operands that a repeated call finds in L2: all that fit, none from twice its size on."""
-    return np.asarray(np.clip(2 * device.l2_bytes / touched - 1, 0, 1), dtype=np.float64)
+    return np.asarray(np.clip(2 * device.l2_kept_bytes / touched - 1, 0, 1), dtype=np.float64)

@@ -87,6 +87,7 @@ class Device(Spec):
     max_clock_hz: PositiveFloat
     sm: Multiprocessor
     l2_bytes: Positive
+    l2_partitions: Positive = 1  # each keeps its own copy of the lines that its SMs read
     dram_bytes: Positive
     datasheet: Datasheet
     measured: Measured
@@ -110,6 +111,11 @@ class Device(Spec):
         B200, whose products outrun 35."""
         per_clock = 64.0 if self.generation == "blackwell" else 35.0
         return self.measured.l2_bytes_per_s or per_clock * self.sms * self.clock_hz
+
+    @property
+    def l2_kept_bytes(self) -> float:
+        """Distinct bytes that SMs everywhere find in L2."""
+        return self.l2_bytes / self.l2_partitions
 
     @property
     def launch_s(self) -> float:

@@ -20,6 +20,7 @@ from cascadesim.accelerators.gpu.shape import Reals, Shape, shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
 
+COPY_SHARE = 0.5  # assumed: copies by index, a row of a head at a time, reach half of the bandwidth
 Before: TypeAlias = Literal["nothing", "cache_write", "rope_and_cache_write"]
 
 
@@ -69,7 +70,7 @@ def mla_seconds(
     if absorbed or "prefill" not in kernel.phases:
         asked, cached = shape(batch, heads, 1, queries, keys, 576, 512, not absorbed, shared_key_value=True), kv_dtype or dtype
     else:
-        asked, cached = shape(batch, heads, heads, queries, keys, 192, 128, True), dtype
+        asked, cached = shape(batch, heads, heads, queries, keys, 192, 128, True), kv_dtype or dtype
     seconds = _seconds(device, kernel, asked, dtype, cached, "nothing", known)
     return seconds + launches * small_kernel_s(device)
 
@@ -121,4 +122,4 @@ def _before_seconds(
     new = tokens * asked.heads_kv * asked.key_elements
     rotated = tokens * asked.heads * asked.head_dim if before == "rope_and_cache_write" else 0.0 * tokens
     written = new * DTYPE_BYTES[kv_dtype] + rotated * DTYPE_BYTES[dtype]
-    return stream_seconds(device, constants, 2 * (new + rotated), written)
+    return stream_seconds(device, constants, 2 * (new + rotated) / COPY_SHARE, written / COPY_SHARE)
