@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.accelerators.gpu.calibration import FILE, Constants
+from cascadesim.validation import gpu_left_out
 from cascadesim.validation.claims_gpu import DECODE, ENCODER, GEMM, MLA, PREFILL
 from cascadesim.validation.gpu_errors import equal_weights
 from cascadesim.validation.gpu_fit import Fit, Floats, Range, fit, jackknife
@@ -41,6 +42,11 @@ HOPELESS = 3.0  # logarithms of ratios are cut at it: a row that far off teaches
 HEADER = """\
 # Written by `python -m cascadesim.validation.gpu_calibrate` from calibration rows alone (a fifth of all shapes, by a
 # hash); do not edit. low and high: 95 % interval, jackknife over ten groups of shapes. Fractions below 1; seconds.
+"""
+
+LEFT_OUT_HEADER = """\
+# Written by `python -m cascadesim.validation.gpu_calibrate`; do not edit. Constants of each device from the calibration
+# rows of all others of its architecture, or of the nearest one (gpu_left_out.py). Fractions below 1; seconds.
 """
 
 
@@ -151,12 +157,25 @@ def _number(value: float) -> str:
     return f"{value:.3e}" if value < 1e-3 else f"{value:.4f}"
 
 
-def main(path: Path = FILE) -> int:
+def without(device: str) -> Mapping[str, float]:
+    """Constants that have not seen `device`: of its architecture, and of the nearest where that leaves no rows."""
+    own, nearest = gpu_left_out.DEVICES[device]
+    parts = [calibrate(calibration_rows(own, device), False) if len(calibration_rows(own, device)) else None,
+             calibrate(calibration_rows(nearest), False)]  # fmt: skip
+    found, other = parts
+    if found is None or other is None:
+        return other.values if other else {}
+    return {name: value if found.rows[name] else other.values[name] for name, value in found.values.items()}
+
+
+def main(path: Path = FILE, left_out: Path = gpu_left_out.FILE) -> int:
     found = {}
     for architecture in ARCHITECTURES:
         found[architecture] = calibrate(calibration_rows(architecture))
         print(f"{architecture}: {sum(set(found[architecture].rows.values()))} rows", file=sys.stderr)
     path.write_text(text(found), encoding="utf-8")
+    unseen = {device: without(device) for device in gpu_left_out.DEVICES}
+    left_out.write_text(gpu_left_out.text(unseen, LEFT_OUT_HEADER), encoding="utf-8")
     return 0
 
 

@@ -102,6 +102,21 @@ def predict(row: Row, settings: Settings = ()) -> Prediction:
     return {"latency_s": None if math.isnan(predicted) else predicted}
 
 
+def predict_unseen(row: Row, settings: Settings = ()) -> Prediction:
+    """The time of one row with constants that have not seen its device."""
+    one = member(row)
+    predicted = float(_predicted_unseen(one.group)[one.position])
+    return {"latency_s": None if math.isnan(predicted) else predicted}
+
+
+@lru_cache(maxsize=64)
+def _predicted_unseen(group: Group) -> Floats:
+    from cascadesim.validation.gpu_left_out import predicted_unseen_s
+    from cascadesim.validation.gpu_work import shapes_of
+
+    return predicted_unseen_s(shapes_of(group.rows))
+
+
 @lru_cache(maxsize=64)
 def _predicted(group: Group, settings: tuple[str, ...]) -> Floats:
     from cascadesim.validation.gpu_model import predicted_s
