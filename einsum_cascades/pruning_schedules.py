@@ -177,24 +177,29 @@ def spans(*steps: tuple[int, float]) -> tuple[float, ...]:
 
 
 _FILES = "mit-han-lab/spatten workload file"
-SCHEDULES: Mapping[str, Schedule] = MappingProxyType({
-    "gpt-2-small": Schedule(
+_PUBLISHED = (
+    Schedule(
         "gpt-2-small", spans((1, 0.9), (1, 0.7), (4, 0.2), (6, 0.1)), (12,) * 12, 0.2, 1024, 6, 6, 16, 0.05,
         low_bit_share=323 / 4608,  # counted in the file
         rescales=True, source=f"{_FILES} small-wikitext2-per8",
     ),
-    "gpt-2-medium": Schedule(
+    Schedule(
         "gpt-2-medium", spans((2, 1.0), (1, 0.9), (2, 0.8), (6, 0.6), (13, 0.3)), (16,) * 16 + (13,) * 6 + (10,) * 2,
         0.3, 1024, 12, 8, 16, source=f"{_FILES} medium-wikitext2",
     ),
     # assumed: bits and mean ratios. SpAtten, sec. V-B: 1.9x of tokens and values, 1.1x of heads over 30 benchmarks;
     # 1.9x is kept = 1/1.9, shared evenly (its root) by tokens and values. 8 + 4 bits; 5.9 % of inputs fetch low bits.
-    "bert-base": ramp_schedule(
+    ramp_schedule(
         "bert-base", 12, 12, token_ratio=1 - 1.9**-0.5, head_ratio=1 - 1 / 1.1, value_keep=1.9**-0.5,
         key_bits=8, value_bits=8, threshold=0.1, low_bit_share=0.059,
         source="SpAtten, sec. V-A and V-B; assumed ratios",
     ),
-})  # fmt: skip
+)  # fmt: skip
+_SAME = {"bert": "bert-base"}  # FuseMax's name for it
+SCHEDULES: Mapping[str, Schedule] = MappingProxyType({
+    **(_named := {schedule.name: schedule for schedule in _PUBLISHED}),
+    **{name: _named[same] for name, same in _SAME.items()},
+})
 FIRST_LENGTH, GENERATED = 993, 32  # SpAtten, sec. V-A: GPT-2 starts from 992 tokens and generates 32
 
 

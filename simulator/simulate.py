@@ -96,7 +96,7 @@ def operations(request: Request) -> tuple[Operation, ...]:
         _refuse_endless(operation)
         _refuse_trace(operation, request.accelerator)
     if isinstance(request.accelerator, Prepares):
-        return request.accelerator.prepared(tuple(found), request.workload.name)[1]
+        found = request.accelerator.prepared(found, request.workload.name)[1]
     if request.accounting == "artifact":
         return tuple(operation for operation in found if operation.kind != "elementwise")
     return found
@@ -224,12 +224,17 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
         einsums=summary.einsum_times(works),
         operations=summary.operation_times(works),
         bound_by=summary.bound_by(units),
-        uncertainty=None if request.settings else uncertainty_of(accelerator.name),
+        uncertainty=uncertainty_of(accelerator.name) if _as_validated(request) else None,
         tokens_per_s=_tokens(request, batch, sequence_length) / latency_s if request.scope == "model" else None,
         time_to_first_token_s=latency_s if _starts_generating(request) else None,
         notes=_notes(request, sequence_length),
         mapping=summary.mapping_lines(works),
     )
+
+
+def _as_validated(request: Request) -> bool:
+    """As the validation suites run it: no setting changed, its own attention."""
+    return not request.settings and request.cascade == request.accelerator.attention
 
 
 def _layers(workload: AnyWorkload, names: str | None) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cascadesim.accelerators import energy
 from cascadesim.accelerators.fusemax.attention import plan_attention
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, DRAM, GLOBAL_BUFFER
-from cascadesim.accelerators.fusemax.pruned import plan_pruned
+from cascadesim.accelerators.fusemax.pruned import by_schedule, plan_pruned
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
 from cascadesim.accelerators.protocol import Accounting, Plan, Unit
 from cascadesim.einsum_cascades.operation import Operation
@@ -50,6 +50,14 @@ class FuseMax:
 
     def area_um2(self) -> Mapping[str, float]:
         return energy.area_um2(self.spec)
+
+    def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[FuseMax, tuple[Operation, ...]]:
+        """Pruned attention runs on the tokens that the workload's published schedule keeps."""
+        return self, tuple(part for operation in operations for part in by_schedule(operation, workload))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return ()
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
         if operation.kind == "attention":

@@ -9,8 +9,9 @@ names the combination as future work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import groupby
 from math import ceil
 
 from cascadesim.accelerators.energy import DRAM_PJ_PER_BYTE
@@ -22,7 +23,8 @@ from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, 
 from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.pruned_one_pass import TOKEN_IMPORTANCE
+from cascadesim.einsum_cascades.pruned_one_pass import PRUNED_1PASS, TOKEN_IMPORTANCE
+from cascadesim.einsum_cascades.pruning_schedules import SCHEDULES
 
 COMPARISONS_PER_KEY = 2 * (1 + 0.69)  # quick-select for the median, on average: 2 (1 + ln 2) (Knuth)
 TILES_IN_FLIGHT = 2  # assumed: the second pass overlaps the loads of a tile with the work of the one before
@@ -51,6 +53,28 @@ def _summed(*parts: Mapping[str, float]) -> dict[str, float]:
 def _statistics_bytes(operation: Operation, spec: FuseMaxSpec) -> int:
     """The last maximum and denominator of every query, which the first pass leaves to the second."""
     return 2 * operation.extent("b") * operation.extent("h") * operation.extent("p") * spec.word_bytes
+
+
+def by_schedule(operation: Operation, workload: str) -> Iterator[Operation]:
+    """A pruned operation as each kind of layer runs it under the workload's published schedule; any other as it is."""
+    schedule = SCHEDULES.get(workload)
+    if operation.cascade != PRUNED_1PASS or schedule is None or operation.count not in (1, schedule.layers):
+        yield operation
+        return
+    whole = operation.extent("m")
+    for tokens, members in groupby(range(schedule.layers), lambda layer: schedule.tokens(layer, whole)):
+        yield _kept(operation, tokens, list(members))
+
+
+def _kept(operation: Operation, tokens: int, layers: list[int]) -> Operation:
+    """On fewer tokens, which ask no queries either; of a whole model as often as there are such layers."""
+    size = dict(operation.extents)
+    size |= {"m": tokens, "p": tokens if size["p"] == size["m"] else size["p"]}
+    span = f"{layers[0]}-{layers[-1]}" if len(layers) > 1 else f"{layers[0]}"
+    return replace(
+        operation, name=f"{operation.name} {span}", layer=f"{operation.layer}:{span}", extents=tuple(size.items()),
+        count=len(layers) if operation.count > 1 else 1,
+    )  # fmt: skip
 
 
 def _importance(operation: Operation, spec: FuseMaxSpec) -> Plan:
