@@ -83,6 +83,11 @@ HBM2 = DramStandard(
     constraints=_constraints(burst=4, faw=15, rrd_short=2, rrd_long=3, ccd_long=2, rcd=7, ras=17, rc=19, rp=7, rtp=3),
 )  # fmt: skip
 
+_CORE_AT_1_6_GHZ = replace(  # 32 bytes of a pseudo-channel in 2 cycles, rows as slow in ns as those of hbm2
+    HBM2, clock_hz=1_600_000_000, read_latency=12 + 2,
+    constraints=_constraints(burst=2, faw=24, rrd_short=4, rrd_long=5, ccd_long=4, rcd=12, ras=28, rc=31, rp=12, rtp=5),
+)  # fmt: skip
+
 STANDARDS: Mapping[str, DramStandard] = {
     standard.name: standard
     for standard in (
@@ -96,20 +101,13 @@ STANDARDS: Mapping[str, DramStandard] = {
                                      rtp=3),
         ),
         replace(
-            HBM2, name="hbm2e",
-            source="JESD235D: 3.2 Gb/s a pin; core timings of hbm2 in ns scaled to 1.6 GHz (assumed: the core did not "
-                   "change)",
-            clock_hz=1_600_000_000, read_latency=12 + 2,
-            constraints=_constraints(burst=2, faw=24, rrd_short=4, rrd_long=5, ccd_long=4, rcd=12, ras=28, rc=31, rp=12,
-                                     rtp=5),
+            _CORE_AT_1_6_GHZ, name="hbm2e",
+            source="JESD235D: 3.2 Gb/s a pin; core timings of hbm2 in ns (assumed: the core did not change)",
         ),
         replace(
-            HBM2, name="hbm3",
+            _CORE_AT_1_6_GHZ, name="hbm3",
             source="JESD238: 6.4 Gb/s a pin, 32-bit pseudo-channels, burst 8 of 32 bytes; core timings of hbm2 in ns "
-                   "scaled to 1.6 GHz (assumed: the core did not change)",
-            clock_hz=1_600_000_000, read_latency=12 + 2,
-            constraints=_constraints(burst=2, faw=24, rrd_short=4, rrd_long=5, ccd_long=4, rcd=12, ras=28, rc=31, rp=12,
-                                     rtp=5),
+                   "(assumed: the core did not change)",
         ),
         DramStandard(
             "gddr6",
