@@ -73,8 +73,9 @@ class Kernel(Spec):
     persistent: bool = False
     longest_first: bool = False
     packs_group: bool = False
+    dependent_loads: NonNegative = 0  # round trips to DRAM in each iteration that nothing hides
     splits_keys: bool = False
-    splits_windows: bool = True  # False: no splitting where a window is configured
+    for_windows: bool = True  # False: a configured window takes a path that neither packs nor splits
     most_splits: Positive = 128
     multiplies_in_cache_type: bool = False  # an 8-bit cache makes 8-bit products, whatever the queries' type
     stores_scores: bool = False  # scores and weights pass by DRAM (unfused)

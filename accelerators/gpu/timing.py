@@ -19,6 +19,7 @@ from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.work import Tiles, Work, tiles_of, work_of
 
 PERSISTENT_SHARE = 0.3  # assumed: a persistent block loads the next tile's queries early, but stores its outputs late
+DRAM_LATENCY_S = 0.6e-6  # assumed: gpu-benches' latency plots read 0.5 to 0.8 us beyond L2
 LANES = 128  # threads that the four schedulers of an SM issue for in a clock
 EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, degree-3 polynomial, exponent bits
 # share of the tensor peak that instructions of an earlier generation reach: FA3 paper, section 3 (mma.sync on Hopper:
@@ -67,9 +68,9 @@ class Timing:
 def case_of(
     device: Device, kernel: Kernel, constants: Constants, shape: Shape, dtype: Dtype, kv_dtype: Dtype
 ) -> Case:
-    tiles = tiles_of(kernel, device, shape, DTYPE_BYTES[dtype])
     if kernel.multiplies_in_cache_type:
         dtype = min(dtype, kv_dtype, key=DTYPE_BYTES.__getitem__)
+    tiles = tiles_of(kernel, device, shape, DTYPE_BYTES[dtype])
     return Case(device, kernel, constants, shape, dtype, kv_dtype, tiles, work_of(kernel, device, shape, tiles))
 
 
@@ -137,9 +138,10 @@ def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
     exposed = PERSISTENT_SHARE if case.kernel.persistent else 1.0
     latency = case.constants.block_latency_s * device.clock_hz * exposed / together
-    total = work.visited * iteration + np.maximum(blocks - device.sms, 0) * latency
+    trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz
+    total = work.visited * np.maximum(iteration, trips / together) + np.maximum(blocks - device.sms, 0) * latency
     mean = total / blocks
-    longest = work.longest * iteration
+    longest = work.longest * np.maximum(iteration, trips)
     unequal = np.clip(2 * (1 - per_block / work.longest), 0, 1)  # 0 for equal blocks, 1 for a causal triangle
     rest = np.ceil(blocks / device.sms) - blocks / device.sms
     tail = (1 - unequal) * rest * mean + unequal * (0.1 if case.kernel.longest_first else 0.5) * longest

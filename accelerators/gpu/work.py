@@ -63,7 +63,8 @@ def _column(tiles: Sequence[Tile], head_dim: Counts, field: str) -> Reals:
 
 
 def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: Tiles) -> Work:
-    group = shape.group if kernel.packs_group else np.ones_like(shape.group)
+    packed = kernel.packs_group & ((shape.window == 0) | kernel.for_windows)
+    group = np.where(packed, shape.group, 1)
     instances = shape.batch * shape.heads // group
     row_tiles = -(-shape.queries * group // tiles.queries)
     span = np.minimum(tiles.queries / group, shape.queries)  # query positions of a full row tile
@@ -131,7 +132,7 @@ def _splits(
     """As many blocks share the keys as the device still has room for; one where the blocks fill it already."""
     if not kernel.splits_keys:
         return np.ones_like(blocks)
-    most = np.where((shape.window > 0) & (not kernel.splits_windows), 1, kernel.most_splits)
+    most = np.where((shape.window > 0) & (not kernel.for_windows), 1, kernel.most_splits)
     room = device.sms * tiles.blocks_per_sm
     wanted = np.where(blocks >= 0.8 * room, 1, room // blocks)  # FlashAttention's heuristic: 80% full is full
     return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest, most), 1)), dtype=np.int64)
