@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from cascadesim.einsum_cascades.traced_workload import LAYER as TRACED
 from cascadesim.simulator import quantities as say
 from cascadesim.simulator.comparison import comparison
 from cascadesim.simulator.report import EinsumTime, OperationTime, Report, UnitTime
@@ -48,8 +49,11 @@ def full(report: Report) -> RenderableType:
 
 
 def headline(report: Report) -> str:
+    where = f"{report.workload} on {report.architecture}"
+    if report.layer == TRACED:
+        return f"{where}: the heads of its rows, up to {report.sequence_length:,} tokens"
     layer = f", one {report.layer} layer's {report.scope}" if report.layer is not None else ""
-    return f"{report.workload} on {report.architecture}: {_tokens(report)}{layer}"
+    return f"{where}: {_tokens(report)}{layer}"
 
 
 def setting(report: Report) -> str:
@@ -57,7 +61,8 @@ def setting(report: Report) -> str:
     attention = () if report.attention is None else (report.attention,)
     layers = f"{report.layers} layers" if report.layers > 1 else "1 layer"
     of_model = f"{layers} in the model" if report.layer is not None else f"{layers}, {_size(report)}"
-    return " · ".join((of_model, *attention, fidelity, f"{report.accounting} accounting", say.hertz(report.clock_hz)))
+    model = () if report.layer == TRACED else (of_model,)
+    return " · ".join((*model, *attention, fidelity, f"{report.accounting} accounting", say.hertz(report.clock_hz)))
 
 
 def _size(report: Report) -> str:

@@ -44,7 +44,8 @@ def test_the_command_line_needs_no_phase_and_no_scope(trace: Path, capsys: pytes
 @pytest.mark.parametrize("format_", ["table", "csv"])
 def test_it_is_printed_in_every_form(trace: Path, format_: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(command, "simulate", ("--arch", "spatten", "--workload", str(trace), "--format", format_)) == 0
-    assert "rows" in capsys.readouterr().out
+    said = {"table": "rows.csv on spatten: the heads of its rows, up to 300 tokens\n", "csv": "spatten,rows.csv,"}
+    assert said[format_] in capsys.readouterr().out
 
 
 def test_a_bad_row_gets_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
