@@ -158,6 +158,19 @@ class ClosedForm:
 
     def estimates(self) -> tuple[Floats, ...]:
         given, word = self.given, self.spec.word_bytes
+        least, read, write, *busy, ports = self._bounds()
+        shares = [self._useful(unit) / least for unit in (ARRAY_2D, ARRAY_1D)]
+        found = (least, least / given["clock_hz"], read * word, write * word, *busy, ports, *shares)
+        return (np.where(self.fits, self.P1, 0), *(np.where(self.fits, values, np.nan) for values in found))
+
+    def cycles_and_dram_bytes(self) -> tuple[Floats, Floats]:
+        """As in `estimates`, without the rest."""
+        least, read, write, *_ = self._bounds()
+        return np.where(self.fits, least, np.nan), np.where(self.fits, (read + write) * self.spec.word_bytes, np.nan)
+
+    def _bounds(self) -> tuple[Floats, ...]:
+        """Least cycles, words read and written, cycles of each array and of the ports."""
+        given, word = self.given, self.spec.word_bytes
         cycles = {placed.name: self._cycles(placed) for placed in self.placement.einsums}
         busy = [_sum(cycles[placed.name] for placed in self.placement.on(unit)) for unit in (ARRAY_2D, ARRAY_1D)]
         read, write, buffer = self.words(lambda forms: (forms.dram_read, forms.dram_write, forms.buffer))
@@ -166,9 +179,7 @@ class ClosedForm:
         least = np.maximum(np.maximum(*busy), np.maximum(moving, ports))
         if self.spec.binding.policy == "serial":
             least = np.maximum(least, self._serial(cycles))
-        shares = [self._useful(unit) / least for unit in (ARRAY_2D, ARRAY_1D)]
-        found = (least, least / given["clock_hz"], read * word, write * word, *busy, ports, *shares)
-        return (np.where(self.fits, self.P1, 0), *(np.where(self.fits, values, np.nan) for values in found))
+        return (least, read, write, *busy, ports)
 
     @cached_property
     def fits(self) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from cascadesim.accelerators import energy
 from cascadesim.accelerators.fusemax.analytical import ClosedForm, Floats, Points, by_chunk
 from cascadesim.accelerators.fusemax.placement import ARRAY_2D, Placed, place
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
+from cascadesim.accelerators.fusemax.timing import check_policy
 from cascadesim.accelerators.spec import Operations
 from cascadesim.einsum_cascades.ir import Cascade
 
@@ -22,6 +23,13 @@ def dynamic_energy_j(points: Points, spec: FuseMaxSpec, cascade: Cascade) -> Flo
     """Of all components together; nan where the buffer holds no query tile. Physical accounting."""
     found: Floats = by_chunk(points, spec, place(cascade, spec), 1, lambda chunk: (_energy_j(chunk),))[0]
     return found
+
+
+def cycles_traffic_and_energy(points: Points, spec: FuseMaxSpec, cascade: Cascade) -> tuple[Floats, Floats, Floats]:
+    """Cycles, DRAM bytes and joules in one pass: what `evaluate` and `dynamic_energy_j` say of them."""
+    check_policy(spec.binding.policy, placement := place(cascade, spec))
+    found = by_chunk(points, spec, placement, 3, lambda chunk: (*chunk.cycles_and_dram_bytes(), _energy_j(chunk)))
+    return found[0], found[1], found[2]
 
 
 def area_um2(points: Points, spec: FuseMaxSpec) -> Floats:

@@ -14,8 +14,8 @@ import numpy as np
 
 from cascadesim.accelerators.exploration import QUANTITIES, Column, Evaluator, Floats
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.analytical import Points, evaluate
-from cascadesim.accelerators.fusemax.analytical_costs import area_um2, dynamic_energy_j
+from cascadesim.accelerators.fusemax.analytical import Points
+from cascadesim.accelerators.fusemax.analytical_costs import area_um2, cycles_traffic_and_energy
 from cascadesim.accelerators.fusemax.attention import shape_of
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
 from cascadesim.accelerators.protocol import Accelerator
@@ -72,11 +72,11 @@ class _Evaluator:
         points = None
         for operation in self.operations:
             points = _points(design, operation)
-            estimates = evaluate(points, spec, operation.cascade)
-            cycles = np.ceil(estimates.cycles - np.minimum(0.5, estimates.cycles * _ROUNDING))
+            cycles, moved, joules = cycles_traffic_and_energy(points, spec, operation.cascade)
+            cycles = np.ceil(cycles - np.minimum(0.5, cycles * _ROUNDING))
             latency_s = latency_s + operation.count * cycles / design["clock_hz"]
-            energy_j = energy_j + operation.count * dynamic_energy_j(points, spec, operation.cascade)
-            dram_bytes = dram_bytes + operation.count * estimates.dram_bytes
+            energy_j = energy_j + operation.count * joules
+            dram_bytes = dram_bytes + operation.count * moved
         assert points is not None  # a space has work
         area = area_um2(points, spec)
         energy_j = energy_j + spec.leakage_w_per_um2 * area * latency_s
