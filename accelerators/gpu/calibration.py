@@ -42,7 +42,7 @@ class Constants(Spec):
     l2_fraction: Share  # of the measured L2 ceiling
     block_latency_s: NonNegativeFloat  # from one thread block of an SM to its next: last stores, first loads
     kernel_latency_s: NonNegativeFloat  # the first loads and the last stores of a kernel, besides the launch
-    memory_overlap: Share  # of the shorter of memory and compute time that hides behind the longer
+    memory_overlap: Share  # how far memory and compute hide each other: 0 adds them, 1 takes the longer
 
 
 class Estimate(Spec):

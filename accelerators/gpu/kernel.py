@@ -73,6 +73,7 @@ class Kernel(Spec):
     persistent: bool = False
     longest_first: bool = False
     packs_group: bool = False
+    row_step: NonNegative = 0  # rows of a tile shrink to multiples of it where there are fewer; 0: never
     dependent_loads: NonNegative = 0  # round trips to DRAM in each iteration that nothing hides
     splits_keys: bool = False
     for_windows: bool = True  # False: a configured window takes a path that neither packs nor splits

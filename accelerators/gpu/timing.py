@@ -16,7 +16,7 @@ from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import Movement, movement
 from cascadesim.accelerators.gpu.shape import Reals, Shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
-from cascadesim.accelerators.gpu.work import Tiles, Work, tiles_of, work_of
+from cascadesim.accelerators.gpu.work import Tiles, Work, shrunk, tiles_of, work_of
 
 PERSISTENT_SHARE = 0.3  # assumed: a persistent block loads the next tile's queries early, but stores its outputs late
 DRAM_LATENCY_S = 0.6e-6  # assumed: gpu-benches' latency plots read 0.5 to 0.8 us beyond L2
@@ -70,7 +70,7 @@ def case_of(
 ) -> Case:
     if kernel.multiplies_in_cache_type:
         dtype = min(dtype, kv_dtype, key=DTYPE_BYTES.__getitem__)
-    tiles = tiles_of(kernel, device, shape, DTYPE_BYTES[dtype])
+    tiles = shrunk(kernel, shape, tiles_of(kernel, device, shape, DTYPE_BYTES[dtype]))
     return Case(device, kernel, constants, shape, dtype, kv_dtype, tiles, work_of(kernel, device, shape, tiles))
 
 
@@ -84,10 +84,19 @@ def attention_timing(case: Case) -> Timing:
     memory_s = np.maximum(l2_s, dram_s)
     schedule_s = _makespan_cycles(case, _iteration_cycles(case, *per_tile)) / device.clock_hz
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
-    hidden = constants.memory_overlap * np.minimum(schedule_s, memory_s)
-    total_s = launch_s + schedule_s + memory_s - hidden
+    total_s = launch_s + _together(schedule_s, memory_s, constants.memory_overlap)
     total_s = np.where(case.tiles.supported, total_s, np.nan)
     return Timing(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
+
+
+def _together(first: Reals, second: Reals, overlap: float) -> Reals:
+    """Time of two that run at once and disturb each other most where they are equal: a norm between sum and maximum.
+
+    `overlap` 0 adds them, 1 hides the shorter one.
+    """
+    order = 1 / (1 - min(overlap, 0.99))
+    longer, shorter = np.maximum(first, second), np.minimum(first, second)
+    return np.asarray(longer * (1 + (shorter / longer) ** order) ** (1 / order), dtype=np.float64)
 
 
 def _tile_cycles(case: Case) -> tuple[Reals, Reals, Reals, Reals]:

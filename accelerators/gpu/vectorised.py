@@ -72,7 +72,19 @@ def mla_seconds(
     else:
         asked, cached = shape(batch, heads, heads, queries, keys, 192, 128, True), kv_dtype or dtype
     seconds = _seconds(device, kernel, asked, dtype, cached, "nothing", known)
+    if "prefill" in kernel.phases and not absorbed:
+        seconds = seconds + _operands_seconds(device, known, asked, dtype, cached)
     return seconds + launches * small_kernel_s(device)
+
+
+def _operands_seconds(device: Device, known: Constants, asked: Shape, dtype: Dtype, cached: Dtype) -> Reals:
+    """Unfolded keys put together of two parts; for an 8-bit product, queries, keys and values converted."""
+    rows = (asked.batch * asked.heads * asked.queries).astype(np.float64)
+    width = DTYPE_BYTES[dtype]
+    if cached == dtype:
+        return stream_seconds(device, known, rows * asked.head_dim * width, rows * asked.head_dim * width)
+    elements = rows * (2 * asked.head_dim + asked.value_dim) / COPY_SHARE
+    return stream_seconds(device, known, elements * width, elements * DTYPE_BYTES[cached])
 
 
 def gemm_seconds(

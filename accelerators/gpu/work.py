@@ -62,6 +62,14 @@ def _column(tiles: Sequence[Tile], head_dim: Counts, field: str) -> Reals:
     return np.asarray([getattr(tile, field) for tile in tiles], dtype=np.float64)[np.minimum(index, len(tiles) - 1)]
 
 
+def shrunk(kernel: Kernel, shape: Shape, tiles: Tiles) -> Tiles:
+    """Tiles of fewer rows where a head has fewer, in kernels that can."""
+    if not kernel.row_step:
+        return tiles
+    rows = shape.queries * (shape.group if kernel.packs_group else 1)
+    return replace(tiles, queries=np.minimum(tiles.queries, -(-rows // kernel.row_step) * kernel.row_step))
+
+
 def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: Tiles) -> Work:
     packed = kernel.packs_group & ((shape.window == 0) | kernel.for_windows)
     group = np.where(packed, shape.group, 1)
