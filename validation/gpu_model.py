@@ -41,7 +41,7 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
         return vectorised.attention_seconds(
             on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
             queries=part.seqlen_q, keys=part.kv_len, head_dim=part.head_dim, causal=part.causal > 0,
-            window=part.window, dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype), before=before(operation, source),
+            window=part.window, dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype), before=before(operation, source, impl),
             launches=launches, constants=known,
         )  # fmt: skip
     if operation.startswith("mla"):
@@ -64,11 +64,11 @@ def _streamed(on: Device, part: Shapes, known: Constants) -> Floats:
     return vectorised.elementwise_seconds(on, read_bytes=part.bytes - result, write_bytes=result, constants=known)
 
 
-def before(operation: str, source: str) -> Before:
+def before(operation: str, source: str, impl: str = "") -> Before:
     """What the measured call runs ahead of attention (headers of the public files)."""
     if operation == "encoder" or not source.startswith("aiconfigurator"):
         return "nothing"
-    return "rope_and_cache_write" if source.endswith("trtllm") else "cache_write"
+    return "rope_and_cache_write" if source.endswith("trtllm") and "flashinfer" not in impl else "cache_write"
 
 
 def quantisations(dtype: str, source: str) -> int:
