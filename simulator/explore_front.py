@@ -55,10 +55,18 @@ def _not_beaten_by_strong(costs: Floats) -> Rows:
     rows = np.arange(len(costs))
     for weight in weights:
         pivot = costs[int(np.argmin(scaled @ weight))]
-        candidates = costs[rows]
-        beaten = (candidates >= pivot).all(axis=1) & (candidates > pivot).any(axis=1)
-        rows = rows[~beaten]
+        rows = rows[~_beaten_by(pivot, costs[rows])]
     return rows
+
+
+def _beaten_by(pivot: Floats, costs: Floats) -> NDArray[np.bool_]:
+    """Column by column, which is faster than along rows of a few objectives."""
+    no_better, equal = np.ones(len(costs), dtype=bool), np.ones(len(costs), dtype=bool)
+    for own, column in zip(pivot, costs.T, strict=True):
+        no_better &= column >= own
+        equal &= column == own
+    found: NDArray[np.bool_] = no_better & ~equal
+    return found
 
 
 def _scaled(costs: Floats, least: Floats, most: Floats) -> Floats:

@@ -5,7 +5,7 @@ A model gives a few quantities (latency, energy, ...), the rest follow from them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -82,12 +82,12 @@ def available(given: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in (*given, *following) if name in METRICS)
 
 
-def with_following(given: Quantities) -> dict[str, Floats]:
-    """The quantities of a model and all that follow from them."""
+def with_following(given: Quantities, wanted: Collection[str] | None = None) -> dict[str, Floats]:
+    """The quantities of a model and all that follow from them (or those that are wanted)."""
     found = dict(given)
     with np.errstate(divide="ignore", invalid="ignore"):
         for name in available(tuple(given)):
-            if name not in found:
+            if name not in found and (wanted is None or name in wanted):
                 found[name] = _following(name, given)
     return found
 

@@ -106,11 +106,16 @@ class Problem:
         if not allowed.size:
             return Judged(allowed, np.empty((0, len(self.objectives))), 0, 0)
         columns = {name: column[allowed] for name, column in columns.items()}
-        figures = with_following(self.model.quantities(columns))
+        figures = with_following(self.model.quantities(columns), self._judged_by)
         costs = self.costs({**columns, **figures})
-        possible = np.isfinite(costs).all(axis=1)
+        possible = np.isfinite(costs.sum(axis=1))
         good = possible & self._holds(self.constraints, {**columns, **figures}, allowed.size)
         return Judged(allowed[good], costs[good], allowed.size, int(possible.sum()))
+
+    @cached_property
+    def _judged_by(self) -> frozenset[str]:
+        names = {name for expression in self.constraints for name in expression.names}
+        return frozenset(names | {metric.name for metric in self.objectives})
 
     def costs(self, columns: Mapping[str, Column]) -> Floats:
         """`columns`: fields and metrics. Designs x objectives."""

@@ -100,7 +100,7 @@ def _sizes(spec: FuseMaxSpec, columns: Mapping[str, Column]) -> dict[str, Floats
 def _possible(design: Mapping[str, Floats]) -> Column:
     """What the spec would refuse: sizes that are no whole numbers above 0, a buffer shorter than its row."""
     whole = [name for name in design if name not in ("bandwidth_bytes_per_s", "clock_hz")]
-    possible = np.logical_and.reduce([(design[name] >= 1) & (design[name] % 1 == 0) for name in whole])
+    possible = np.logical_and.reduce([(design[name] >= 1) & (np.floor(design[name]) == design[name]) for name in whole])
     possible &= (design["bandwidth_bytes_per_s"] >= 1) & (design["clock_hz"] >= 1)
     found: Column = possible & (design["buffer_bytes"] >= design["row_bytes"])
     return found
