@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
-from itertools import accumulate
+from itertools import accumulate, groupby
 from statistics import fmean, median
 
 from cascadesim.accelerators.heads import GatherDesign, HeadRow, HeadStream
+from cascadesim.accelerators.spatten.rows import STORED_BITS, buffer_lines
+from cascadesim.einsum_cascades.errors import SpecError
 from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
 from cascadesim.validation.columns import Column, Layout, count
 from cascadesim.validation.compare import Cell, Stratum, Verdict, errors
@@ -20,6 +22,7 @@ from cascadesim.validation.grouped import Group, grouped, member, members, with_
 from cascadesim.validation.spatten_exact import whole
 from cascadesim.validation.table import Row, Table, parse_table
 
+_PAIRED = ("key_fetch_num", "value_fetch_num", "key_bit", "value_bit")  # equal in both heads of a pair
 GAP_CYCLES = 200  # between heads that run alone (own driver around the RTL)
 SHARED = (
     Column("config", str), *(Column(name, count) for name in (
@@ -46,7 +49,7 @@ STREAMS = Layout(
 
 def parse_heads(text: str, layout: Layout, source: str) -> Table:
     """Rows whose numbers follow each other are one group."""
-    table = grouped(parse_table(text, layout, source), _stream_of)
+    table = grouped(_checked(parse_table(text, layout, source)), _stream_of)
     rows = [one for _, runs in _groups(table) for run in _stretches(runs) for one in members(_with_pairs(run))]
     return replace(table, rows=tuple(rows))
 
@@ -65,7 +68,7 @@ def _with_pairs(rows: Sequence[Row]) -> list[Row]:
 
 def parse_streams(text: str, layout: Layout, source: str) -> Table:
     """The last row of a stream also carries its totals."""
-    table = parse_table(text, layout, source)
+    table = _checked(parse_table(text, layout, source))
     found: list[Row] = []
     for _, rows in _groups(grouped(table, _stream_of)):
         total = max(row.count("t_done") for row in rows)
@@ -73,6 +76,38 @@ def parse_streams(text: str, layout: Layout, source: str) -> Table:
         last = with_cells(rows[-1], total=total, total_reads=reads, total_lines=lines)
         found += members((*rows[:-1], last))
     return replace(table, rows=tuple(found))
+
+
+def _checked(table: Table) -> Table:
+    """Raises SpecError with one line for each row that the design cannot take."""
+    problems = [f"{row.place}: {problem}" for row in table.rows for problem in _problems(row)]
+    streams = groupby(table.rows, _stream_of)
+    problems = problems or [problem for _, rows in streams for problem in _unpaired(list(rows))]
+    if problems:
+        raise SpecError("\n".join(problems))
+    return table
+
+
+def _problems(row: Row) -> Iterator[str]:
+    keys, values = row.count("key_fetch_num"), row.count("value_fetch_num")
+    if values > keys:
+        yield f"value_fetch_num {values} is above key_fetch_num {keys}"
+    for name in ("key_bit", "value_bit"):
+        if row.get(name) not in STORED_BITS:
+            yield f"{name} {row.get(name)}: the RTL has {', '.join(map(str, STORED_BITS))} bits"
+    lines = buffer_lines(keys, row.count("key_bit"), _design(row))
+    if lines > row.count("buffer_lines"):
+        yield f"key_fetch_num {keys} needs {lines} buffer lines, the buffer has {row.count('buffer_lines')}"
+
+
+def _unpaired(rows: Sequence[Row]) -> Iterator[str]:
+    """Heads of 6 bits come in pairs of equal counts."""
+    second = _second(rows)
+    for place, row in enumerate(rows):
+        if second[place] and any(row.get(name) != rows[place - 1].get(name) for name in _PAIRED):
+            yield f"{row.place}: the second of two heads of 6 bits has other counts or bits than the first"
+        elif not second[place] and _paired(row) and (place + 1 == len(rows) or not second[place + 1]):
+            yield f"{row.place}: a head of 6 bits is alone; two heads share a fetch"
 
 
 def _stream_of(row: Row) -> tuple[object, ...]:
@@ -121,11 +156,15 @@ def _alone(group: Group) -> tuple[Prediction, ...]:
 
 def _second(rows: Sequence[Row]) -> list[bool]:
     """Which heads are the second of a pair."""
-    paired = [6 in (row.get("key_bit"), row.get("value_bit")) for row in rows]
+    paired = [_paired(row) for row in rows]
     found: list[bool] = []
     for place, each in enumerate(paired):
         found.append(each and place > 0 and paired[place - 1] and not found[-1])
     return found
+
+
+def _paired(row: Row) -> bool:
+    return 6 in (row.get("key_bit"), row.get("value_bit"))
 
 
 def _own(cumulative: Sequence[int], second: Sequence[bool]) -> list[int]:
@@ -160,15 +199,18 @@ def _together(group: Group) -> tuple[Prediction, ...]:
 def _stream(rows: Sequence[Row], gap: int | None) -> HeadStream:
     from cascadesim.accelerators.spatten.score_buffer import gathered_keys
 
-    count_of = rows[0].count
-    design = GatherDesign(
-        multipliers=count_of("multipliers"), buffer_lines=count_of("buffer_lines"),
-        dram_channels=count_of("dram_channels"), fetch_channels=count_of("fetch_channels"),
-        softmax_lanes=count_of("softmax_lanes"), count_multiple=count_of("pad"),
-    )  # fmt: skip
+    design = _design(rows[0])
     stream = HeadStream(design, tuple(_head(row) for row in rows), gap)
     keys = gathered_keys(stream.longest, design.fetch_channels, design.largest_keys)
     return replace(stream, gathered=keys)
+
+
+def _design(row: Row) -> GatherDesign:
+    return GatherDesign(
+        multipliers=row.count("multipliers"), buffer_lines=row.count("buffer_lines"),
+        dram_channels=row.count("dram_channels"), fetch_channels=row.count("fetch_channels"),
+        softmax_lanes=row.count("softmax_lanes"), count_multiple=row.count("pad"),
+    )  # fmt: skip
 
 
 def _head(row: Row) -> HeadRow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cascadesim.einsum_cascades.errors import SpecError
 from cascadesim.validation import spatten_rtl
 from cascadesim.validation.claims_spatten import SPATTEN_RTL_HEADS, SPATTEN_RTL_STREAMS
 from cascadesim.validation.compare import Verdict, compare
@@ -68,6 +69,20 @@ def test_the_last_row_of_a_stream_carries_its_totals() -> None:
         (None, None, None), (1300, 1024, 256),
     ]  # fmt: skip
     assert spatten_rtl.streams(table.rows[-1])["total_reads"] == 2 * 2 * 256
+
+
+@pytest.mark.parametrize(("row", "problem"), [
+    ("1,16,24,8,8,0,8,246,64,16", "value_fetch_num 24 is above key_fetch_num 16"),
+    ("1,16,16,7,8,0,8,246,64,16", "key_bit 7: the RTL has 4, 6, 8 bits"),
+    ("1,4096,16,8,8,0,8,246,64,16", "needs 4096 buffer lines, the buffer has 2048"),
+    ("1,16,16,6,6,0,8,246,64,16", "a head of 6 bits is alone"),
+])  # fmt: skip
+def test_a_bad_row_gets_one_located_line(row: str, problem: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        heads(ALONE[0], row, ALONE[2])
+    assert str(caught.value).startswith("given.csv, line 3: ")
+    assert problem in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.slow
