@@ -1,7 +1,7 @@
 """What SpAtten was compared with, as far as it is published (HPCA'21): throughputs reached, and what they must fetch.
 
 A3 and MNNFast at the size of SpAtten-1/8; TITAN Xp by its published utilization (as a roofline: the `titan-xp` preset).
-The Xeon, Jetson Nano and Raspberry Pi have published ratios only: no throughput, so no model of them here.
+Of the Xeon, Jetson Nano and Raspberry Pi only mean speedups are published: they stand in that ratio to the TITAN Xp.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.operation import Operation
 
 BANDWIDTH_BYTES_PER_S = 64e9  # HPCA 2021: SpAtten-1/8, A3 and MNNFast are compared at equal bandwidth ...
@@ -72,6 +72,24 @@ TITAN_XP = Utilized("titan-xp", MappingProxyType({
     "prefill": 0.02e12,  # HPCA 2021, roofline figure, BERT: likely, one digit
     "decode": 0.01e12,  # HPCA 2021, roofline figure, GPT-2: likely, one digit
 }))  # fmt: skip
+
+
+MEAN_SPEEDUPS: Mapping[str, float] = MappingProxyType(
+    {
+        "titan-xp": 162,  # HPCA 2021, abstract: SpAtten over each, mean of 30 benchmarks
+        "xeon-e5-2640-v4": 347,  # HPCA 2021, abstract
+        "jetson-nano": 1095,  # HPCA 2021, evaluation
+        "raspberry-pi-a53": 5071,  # HPCA 2021, evaluation
+    }
+)
+
+
+def processor(name: str) -> Utilized:
+    """assumed: the ratio of mean speedups holds for every work. Raises UnknownNameError."""
+    if name not in MEAN_SPEEDUPS:
+        raise UnknownNameError("processor", name, MEAN_SPEEDUPS)
+    slower = MEAN_SPEEDUPS[name] / MEAN_SPEEDUPS[TITAN_XP.name]
+    return Utilized(name, MappingProxyType({phase: rate / slower for phase, rate in TITAN_XP.operations_per_s.items()}))
 
 
 def dense_operations(operation: Operation) -> int:

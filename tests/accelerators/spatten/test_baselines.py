@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.accelerators.spatten.baselines import A3, MNNFAST, TITAN_XP, dense_operations
+from cascadesim.accelerators.spatten.baselines import A3, MNNFAST, TITAN_XP, dense_operations, processor
 from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.operation import Operation
 
 
@@ -42,3 +42,12 @@ def test_the_gpu_is_known_by_its_utilization() -> None:
     assert TITAN_XP.seconds(work, "decode") == pytest.approx(dense_operations(work) / 0.01e12)
     with pytest.raises(CascadeSimError, match="nothing published for training; known: prefill, decode"):
         TITAN_XP.seconds(work, "training")
+
+
+def test_processors_stand_in_the_ratio_of_their_mean_speedups() -> None:
+    """HPCA 2021: SpAtten is 162x and 347x faster than the TITAN Xp and the Xeon."""
+    work = attention(1024, 1)
+    ratio = processor("xeon-e5-2640-v4").seconds(work, "decode") / TITAN_XP.seconds(work, "decode")
+    assert ratio == pytest.approx(347 / 162)
+    with pytest.raises(UnknownNameError, match="did you mean 'jetson-nano'"):
+        processor("jetson")
