@@ -32,7 +32,6 @@ class Constants(Spec):
 
     tensor_fraction: Share  # of the tensor peak, in the inner loop of attention
     special_fraction: Share  # of the special-function peak
-    issue_fraction: Share  # of one instruction per scheduler and clock
     overlap_specialised: Share  # of the shorter of products and softmax that warp-specialised kernels hide
     overlap_plain: Share  # the same, of kernels whose warps all do everything
     gemm_fraction: Share  # of the tensor peak, in the inner loop of 16-bit products of matrices

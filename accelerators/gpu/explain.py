@@ -16,7 +16,7 @@ from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing
 
 FASTER = 1.1
-RATES = ("tensor", "special", "issue", "l2", "dram")  # units with an achieved fraction to raise
+RATES = ("tensor", "special", "l2", "dram")  # units with an achieved fraction to raise
 
 
 def attention_lines(case: Case, timing: Timing, mask: str, interval: bool) -> tuple[str, ...]:

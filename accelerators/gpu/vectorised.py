@@ -20,7 +20,7 @@ from cascadesim.accelerators.gpu.shape import Reals, Shape, shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
 
-COPY_SHARE = 0.5  # assumed: copies by index, a row of a head at a time, reach half of the bandwidth
+COPY_SHARE = 0.4  # assumed: copies by index, a row of a head at a time, reach less than half of the bandwidth
 Before: TypeAlias = Literal["nothing", "cache_write", "rope_and_cache_write"]
 
 
