@@ -8,25 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Product(NamedTuple):
+    """A matrix product of tiles: M x K times K x N."""
+
+    m: int
+    n: int
+    k: int
+
+    @property
+    def flop(self) -> int:
+        return 2 * self.m * self.n * self.k
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """What one program does per key tile, over all loops with matrix products of one kind.
+    """What one program does per turn of one loop, which is a key tile in attention.
 
-    `matrix_flop`: multiplications and additions of the matrix unit. `exponentials`: at least so many; a row's own ones
-    (PRM) are replicated over the threads that share the row, which `replicated_rows` counts.
+    `exponentials`: one per score. `replicated_rows`: rows with an exponential of their own (PRM), which every thread that
+    shares the row computes: the compiled code has a power of two of them per row.
     """
 
-    matrix_flop: int
-    exponentials: int
+    products: tuple[Product, ...]
+    exponentials: int = 0
     replicated_rows: int = 0
+
+    @property
+    def matrix_flop(self) -> int:
+        return sum(product.flop for product in self.products)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """`loops`: one entry per loop with matrix products in program order, unmasked ones first; empty: none expected."""
+    """`loops`: one entry per innermost loop with matrix products, in program order; empty: no matrix unit expected."""
 
     name: str
     family: str
@@ -37,7 +53,3 @@ class Variant:
     stages: int
     loops: tuple[Iteration, ...] = ()
     unaligned: frozenset[str] = field(default_factory=frozenset)  # integers that need not divide by 16
-
-    @property
-    def matrix(self) -> bool:
-        return bool(self.loops)

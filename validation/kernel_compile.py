@@ -85,20 +85,9 @@ def _tool(name: str, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def faults(result: Compiled) -> tuple[str, ...]:
-    """Why this build must not ship; empty if it may."""
-    threads = result.warps * THREADS_PER_WARP
-    checks: Mapping[str, bool] = {
-        f"spills: {result.stack_bytes} bytes of stack": result.stack_bytes > 0,
-        "spills: local loads or stores": bool(re.search(r"\b(LDL|STL)\b", result.sass)),
-        f"{result.registers} registers of {threads} threads do not fit": result.registers * threads > REGISTERS_PER_SM
-        or result.registers > REGISTERS_PER_THREAD,
-        f"{result.shared_bytes} bytes of shared memory do not fit": result.shared_bytes
-        > SHARED_BYTES_PER_BLOCK[result.target],
-        f"no {MATRIX_INSTRUCTION[result.target]}": result.variant.matrix
-        and not re.search(MATRIX_INSTRUCTION[result.target], result.sass),
-    }
-    return tuple(text for text, wrong in checks.items() if wrong)
+def toolchain() -> dict[str, str]:
+    """What the counts belong to: other versions give other registers and instructions."""
+    import triton
 
-
-MATRIX_INSTRUCTION = {80: r"HMMA\.16816|HMMA\.1684|FFMA", 90: "HGMMA|HMMA|FFMA", 100: "UTCHMMA|HMMA|FFMA"}
+    release = {name: re.findall(r"V(\d+\.\d+\.\d+)", _tool(name, "--version")) for name in ("ptxas", "ptxas-blackwell")}
+    return {"triton": triton.__version__, **{name: found[0] if found else "" for name, found in release.items()}}

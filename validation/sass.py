@@ -89,7 +89,11 @@ def _spans(code: tuple[Instruction, ...], labels: Mapping[str, int]) -> Iterator
             begin = labels[target[0]]
             if begin <= place:
                 ends[begin] = max(ends.get(begin, 0), place + 1)
-    yield from ends.items()
+    furthest = 0
+    for begin, end in sorted(ends.items()):
+        if not begin < furthest < end:  # a detour out of the loop before it, for a rare case, and back
+            yield begin, end
+            furthest = max(furthest, end)
 
 
 def _conditional(instruction: Instruction) -> bool:

@@ -8,7 +8,7 @@ from cascadesim.kernels.attention.configurations import Tiles, precision, tiles_
 from cascadesim.kernels.attention.one_pass import attention_1pass
 from cascadesim.kernels.attention.recomputing import attention_recomputing
 from cascadesim.kernels.attention.stored import store_numerators, store_scores, values_of_stored
-from cascadesim.kernels.variant import Iteration, Variant
+from cascadesim.kernels.variant import Iteration, Product, Variant
 
 SIZES = {"P": "i32", "M": "i32", "heads": "i32", "group": "i32"}
 UNALIGNED = frozenset({"heads", "group"})
@@ -30,9 +30,14 @@ def variants(target: int) -> Iterator[Variant]:
     yield from _stored(capability, 128)
 
 
-def products(tiles: Tiles, *extents: int) -> int:
-    """FLOP of one tile's matrix products, each over P0 x M0 and an extent."""
-    return sum(2 * tiles.P0 * tiles.M0 * extent for extent in extents)
+def scores(tiles: Tiles, E: int) -> Product:
+    """QK of one tile."""
+    return Product(tiles.P0, tiles.M0, E)
+
+
+def values(tiles: Tiles, F: int) -> Product:
+    """Numerators times V of one tile."""
+    return Product(tiles.P0, F, tiles.M0)
 
 
 def _pointers(dtype: str, *names: str) -> dict[str, str]:
@@ -44,7 +49,7 @@ def _one_pass(capability: int, D: int, causal: bool, dtype: str) -> Variant:
     signature = {**_pointers(dtype, "Q", "K", "V", "AV"), "LSE": "*fp32", "LENGTHS": "*i32", "scale_log2": "fp32", **SIZES}
     constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "M0": tiles.M0, "CAUSAL": causal, "RAGGED": False,
                  "TAIL": False, "PRECISION": precision(ELEMENT_BYTES[dtype]), "KEEP_LSE": False}  # fmt: skip
-    tile = Iteration(products(tiles, D, D), tiles.P0 * tiles.M0, tiles.P0)
+    tile = Iteration((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
     loops = () if dtype == "fp32" else (tile,) * (1 + causal)
     name = f"attention-1pass {dtype} D{D}{' causal' * causal}"
     return Variant(name, "attention", attention_1pass, signature, constants, tiles.warps, tiles.stages, loops, UNALIGNED)
@@ -57,9 +62,9 @@ def _recomputing(capability: int, D: int, passes: int, causal: bool) -> Variant:
                  "DIVIDE_FIRST": False, "CAUSAL": causal, "RAGGED": False, "TAIL": False,
                  "PRECISION": precision(2)}  # fmt: skip
     exponentials = tiles.P0 * tiles.M0
-    online = (Iteration(products(tiles, D), exponentials, tiles.P0),)
-    apart = (Iteration(products(tiles, D), 0), Iteration(products(tiles, D), exponentials))
-    each = (*(online if passes == 2 else apart), Iteration(products(tiles, D, D), exponentials))
+    online = (Iteration((scores(tiles, D),), exponentials, tiles.P0),)
+    apart = (Iteration((scores(tiles, D),)), Iteration((scores(tiles, D),), exponentials))
+    each = (*(online if passes == 2 else apart), Iteration((scores(tiles, D), values(tiles, D)), exponentials))
     loops = tuple(loop for loop in each for _ in range(1 + causal))
     name = f"attention-{passes}pass fp16 D{D}{' causal' * causal}"
     return Variant(name, "attention", attention_recomputing, signature, constants, tiles.warps, tiles.stages, loops,
@@ -73,7 +78,7 @@ def _stored(capability: int, D: int) -> Iterator[Variant]:
     yield Variant(
         f"attention-3pass-stored pass 1 fp16 D{D}", "attention", store_scores,
         {**_pointers("fp16", "Q", "K"), **_pointers("fp32", "QK", "GM"), "LENGTHS": "*i32", "scale_log2": "fp32", **SIZES},
-        {"E": D, "EP": D, **flags, **precise}, tiles.warps, tiles.stages, (Iteration(products(tiles, D), 0),), UNALIGNED,
+        {"E": D, "EP": D, **flags, **precise}, tiles.warps, tiles.stages, (Iteration((scores(tiles, D),)),), UNALIGNED,
     )  # fmt: skip
     yield Variant(
         "attention-3pass-stored pass 2", "attention", store_numerators,
@@ -83,5 +88,5 @@ def _stored(capability: int, D: int) -> Iterator[Variant]:
         f"attention-3pass-stored pass 3 fp16 D{D}", "attention", values_of_stored,
         {**_pointers("fp32", "SN", "SD"), **_pointers("fp16", "V", "AV"), "LENGTHS": "*i32", **SIZES},
         {"F": D, "FP": D, "DIVIDE_FIRST": False, **flags, **precise}, tiles.warps, tiles.stages,
-        (Iteration(products(tiles, D), 0),), UNALIGNED,
+        (Iteration((values(tiles, D),)),), UNALIGNED,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cascadesim.kernels.decode_attention.triton import KEYS, STAGES, WARPS, decode_reduce, decode_split
-from cascadesim.kernels.variant import Iteration, Variant
+from cascadesim.kernels.variant import Iteration, Product, Variant
 
 ROWS = 16
 STATE = {"RM": "*fp32", "RD": "*fp32", "RNV": "*fp32"}
@@ -28,6 +28,6 @@ def _split(D: int, page: int) -> Variant:
     signature = {**{each: "*fp16" for each in ("Q", "K", "V")}, "PAGES": "*i32", "LENGTHS": "*i32", **STATE,
                  "scale_log2": "fp32", **{each: "i32" for each in SIZES}}  # fmt: skip
     constants = {"E": D, "EP": D, "P0": ROWS, "M0": KEYS, "PAGE": page, "PRECISION": "tf32"}
-    loop = Iteration(2 * 2 * ROWS * KEYS * D, ROWS * KEYS, ROWS)
+    loop = Iteration((Product(ROWS, KEYS, D), Product(ROWS, D, KEYS)), ROWS * KEYS, ROWS)
     name = f"decode {'paged ' * bool(page)}fp16 D{D}"
     return Variant(name, "decode_attention", decode_split, signature, constants, WARPS, STAGES, (loop,), STRIDES)

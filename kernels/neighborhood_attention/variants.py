@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cascadesim.kernels.attention.configurations import Tiles, precision, tiles_of
-from cascadesim.kernels.attention.variants import products
+from cascadesim.kernels.attention.variants import scores, values
 from cascadesim.kernels.neighborhood_attention.block_sparse import block_sparse_1pass
 from cascadesim.kernels.neighborhood_attention.pattern import DIMENSIONS, SLABS
 from cascadesim.kernels.neighborhood_attention.tiled import neighborhood_1pass
@@ -32,7 +32,7 @@ def sparse_tiles(capability: int, D: int) -> Tiles:
 
 def _loops(tiles: Tiles, D: int) -> tuple[Iteration, Iteration]:
     """Without masks, then with."""
-    tile = Iteration(products(tiles, D, D), tiles.P0 * tiles.M0, tiles.P0)
+    tile = Iteration((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
     return tile, tile
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cascadesim.kernels.attention.configurations import precision, tiles_of
-from cascadesim.kernels.attention.variants import products
+from cascadesim.kernels.attention.variants import scores, values
 from cascadesim.kernels.pruned_attention import importance, progressive, selection
 from cascadesim.kernels.pruned_attention.pruned import pruned_2pass
-from cascadesim.kernels.variant import Iteration, Variant
+from cascadesim.kernels.variant import Iteration, Product, Variant
 
 FAMILY = "pruned_attention"
 HEADS = {"heads": "i32", "group": "i32"}
@@ -34,7 +34,7 @@ def _column_sums(D: int, causal: bool) -> Variant:
     signature = {"Q": "*fp16", "K": "*fp16", "LSE": "*fp32", "SUMS": "*fp32", "scale_log2": "fp32", "P": "i32", "M": "i32",
                  **HEADS}  # fmt: skip
     constants = {"E": D, "EP": D, "P0": P0, "M0": M0, "CAUSAL": causal, "PRECISION": precision(2)}
-    loop = Iteration(2 * P0 * M0 * D, P0 * M0)
+    loop = Iteration((Product(M0, P0, D),), P0 * M0)
     return Variant(f"column sums fp16 D{D}{' causal' * causal}", FAMILY, importance.column_sums_kernel, signature, constants,
                    importance.WARPS, importance.STAGES, (loop,), SMALL)  # fmt: skip
 
@@ -44,8 +44,8 @@ def _pruned(capability: int, D: int, prune: str) -> Variant:
     signature = {**{each: "*fp16" for each in ("Q", "K", "V", "AV")}, **{each: "*i32" for each in ("TOKENS", "HEADS", "FETCHED")},
                  "scale_log2": "fp32", "threshold": "fp32", "P": "i32", "M": "i32", "kept": "i32", **HEADS}  # fmt: skip
     constants = {"E": D, "EP": D, "P0": tiles.P0, "M0": tiles.M0, "PRUNE": prune, "COUNT": False, "PRECISION": precision(2)}
-    scores = tiles.P0 * tiles.M0
-    loops = (Iteration(products(tiles, D), scores, tiles.P0), Iteration(products(tiles, D, D), scores))
+    pairs = tiles.P0 * tiles.M0
+    loops = (Iteration((scores(tiles, D),), pairs, tiles.P0), Iteration((scores(tiles, D), values(tiles, D)), pairs))
     return Variant(f"pruned attention fp16 D{D}, values by {prune}", FAMILY, pruned_2pass, signature, constants,
                    tiles.warps, tiles.stages, loops, SMALL)  # fmt: skip
 

@@ -1,0 +1,80 @@
+"""Every kernel in every configuration, compiled for GPUs that are not here: resources, instructions, work."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
+pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
+
+from cascadesim.validation.kernel_compile import TARGETS  # noqa: E402
+from cascadesim.validation.kernel_static import committed  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory) -> dict:
+    """In a process of its own: here kernels are decorated for the interpreter."""
+    path = tmp_path_factory.mktemp("static") / "counts.json"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "cascadesim.validation.kernel_static", str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def by_name(counts: dict) -> dict:
+    return {(each["target"], each["name"]): each for each in counts["kernels"]}
+
+
+def test_no_kernel_spills_or_exceeds_registers_or_shared_memory(built: dict) -> None:
+    assert {key: each["faults"] for key, each in by_name(built).items() if each["faults"]} == {}
+
+
+def test_every_loop_does_exactly_the_work_of_its_tile(built: dict) -> None:
+    assert {key: each["conservation"] for key, each in by_name(built).items() if each["conservation"]} == {}
+    assert {each["target"] for each in built["kernels"]} == set(TARGETS)
+
+
+def test_one_tile_of_attention_is_four_times_its_sides(built: dict) -> None:
+    """4 * P0 * M0 * E FLOP; P0 * M0 exponentials, and PRM once per row in each of the 4 lanes that share it on Hopper."""
+    loop = by_name(built)[90, "attention-1pass fp16 D64"]["loops"][0]
+    assert loop["matrix_flop"] == 4 * 128 * 64 * 64
+    assert loop["exponentials"] == 128 * 64 + 4 * 128
+
+
+def test_recomputing_cascades_cost_more_products_and_exponentials(built: dict) -> None:
+    """2-pass: 3 products and 2 exponentials per score; 3-pass: 4 and 2; 1-pass: 2 and 1."""
+    counts = by_name(built)
+    tile = 128 * 64
+    for name, products, exponentials in (("1pass", 2, 1), ("2pass", 3, 2), ("3pass", 4, 2)):
+        loops = counts[90, f"attention-{name} fp16 D128"]["loops"]
+        assert sum(loop["matrix_flop"] for loop in loops) == products * 2 * tile * 128
+        assert sum(loop["exponentials"] for loop in loops) // tile == exponentials
+
+
+def test_masks_cost_instructions_only_where_there_is_one(built: dict) -> None:
+    for name in ("attention-1pass fp16 D128 causal", "neighborhood 2-D fp16 D128", "block-sparse fp16 D128"):
+        for target in TARGETS:
+            plain, masked = (loop["instructions_per_warp"] for loop in by_name(built)[target, name]["loops"])
+            assert plain < masked
+
+
+def test_the_counts_that_ship_are_current(built: dict) -> None:
+    """`python -m cascadesim.validation.kernel_static` writes them. Work never depends on the compiler; the rest may."""
+    shipped, now = by_name(committed()), by_name(built)
+    assert shipped.keys() == now.keys()
+    work = ("matrix_flop",)
+    for key, each in now.items():
+        assert [[loop[name] for name in work] for loop in each["loops"]] == [
+            [loop[name] for name in work] for loop in shipped[key]["loops"]
+        ]
+    if committed()["toolchain"] == built["toolchain"]:
+        assert shipped == now

@@ -1,0 +1,76 @@
+"""Loops and their instructions, from disassembly written by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from cascadesim.kernels.variant import Iteration, Product, Variant
+from cascadesim.validation.kernel_compile import Compiled
+from cascadesim.validation.kernel_gates import conservation_faults, resource_faults
+from cascadesim.validation.sass import instructions, loops
+
+
+def listing(*lines: str) -> str:
+    return "\n".join(
+        f"{line}:" if line.startswith(".L") else f"        /*{number:04x}*/     {line} ;"
+        for number, line in enumerate(lines)
+    )
+
+
+MATRIX = "HGMMA.64x64x16.F32 R24, gdesc[UR8], R24"
+TILE = listing("MOV R1, R2", ".L_x_0", *[MATRIX] * 8, *["MUFU.EX2 R1, R2"] * 34, "@P0 BRA `(.L_x_0)", "EXIT")
+
+
+def compiled(sass: str, loop: Iteration, warps: int = 8, **changes: int) -> Compiled:
+    variant = Variant("hand-made", "attention", None, {}, {}, warps, 3, (loop,))
+    resources = {"registers": 128, "stack_bytes": 0, "shared_bytes": 65536, **changes}
+    return Compiled(variant, 90, warps=warps, ptx="", sass=sass, **resources)
+
+
+def test_a_loop_is_a_branch_back_and_counts_its_own_instructions() -> None:
+    (loop,) = loops(TILE)
+    assert loop.classes == {"branch": 1, "exponential": 34, "matrix": 8}
+
+
+def test_instructions_of_a_nested_loop_are_not_counted_twice() -> None:
+    outer, inner = loops(listing(".L_x_0", "FADD R1, R1, R2", ".L_x_1", "FMUL R1, R1, R2", "@P0 BRA `(.L_x_1)",
+                                 "@P1 BRA `(.L_x_0)"))  # fmt: skip
+    assert outer.classes == {"branch": 1, "float": 1}
+    assert inner.classes == {"branch": 1, "float": 1}
+    assert (outer.innermost, inner.innermost) == (False, True)
+
+
+def test_returns_from_out_of_line_waits_are_no_loops() -> None:
+    waiting = listing(".L_x_0", "SYNCS.PHASECHK.TRANS64.TRYWAIT P5, [UR4], R0", "@!P5 BRA `(.L_x_1)", "EXIT", ".L_x_1",
+                      "BRA `(.L_x_0)")  # fmt: skip
+    assert loops(waiting) == ()
+    assert len(instructions(waiting)[0]) == 4
+
+
+def test_a_tile_that_does_the_derived_work_passes() -> None:
+    """8 instructions of 64x64x16 in each of 2 warp groups: 2,097,152 = 4 * 128 * 64 * 64 FLOP."""
+    tile = Iteration((Product(128, 64, 64), Product(128, 64, 64)), 128 * 64, 128)
+    assert conservation_faults(compiled(TILE, tile)) == ()
+
+
+def test_warps_that_repeat_each_others_work_are_found() -> None:
+    """64 queries on 8 warps: each group computes all scores, 12 instructions of 64x32x16 where 8 would do."""
+    repeated = TILE.replace("\n".join(TILE.splitlines()[2:10]), listing(*[MATRIX.replace("64x64", "64x32")] * 12))
+    faults = conservation_faults(compiled(repeated, Iteration((Product(64, 64, 64), Product(64, 64, 64)), 64 * 64, 64)))
+    assert "loop 1: 1572864 matrix FLOP, 1048576 expected" in faults
+    assert any("exponentials" in fault for fault in faults)
+
+
+def test_narrow_instructions_where_wide_ones_exist_are_found() -> None:
+    narrow = listing(".L_x_0", *["HMMA.16816.F32 R4, R8, R12, R4"] * 64, "@P0 BRA `(.L_x_0)")
+    (fault,) = conservation_faults(compiled(narrow, Iteration((Product(128, 64, 64), Product(128, 64, 64)))))
+    assert "HGMMA expected" in fault
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"stack_bytes": 24}, "spills"), ({"registers": 256}, "registers"), ({"shared_bytes": 232449}, "shared memory")],
+)
+def test_builds_beyond_the_limits_are_refused(changes: dict, message: str) -> None:
+    assert any(message in fault for fault in resource_faults(compiled(TILE, Iteration(()), **changes)))
+    assert resource_faults(compiled(TILE, Iteration(()))) == ()

@@ -1,0 +1,104 @@
+"""What a compiled kernel must satisfy: resources within limits, and exactly the work that its algorithm derives.
+
+Conservation: the FLOP of the matrix instructions of each loop equal those of the tile's products, and there is one
+exponential per score. A configuration that makes warps do the same work twice fails here without a GPU.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from cascadesim.kernels.variant import Iteration, Product
+from cascadesim.validation.kernel_compile import (
+    REGISTERS_PER_SM,
+    REGISTERS_PER_THREAD,
+    SHARED_BYTES_PER_BLOCK,
+    THREADS_PER_WARP,
+    Compiled,
+)
+from cascadesim.validation.sass import Loop, loops
+
+WARPGROUP = 4  # warps that issue one HGMMA together; PTX ISA, wgmma
+BLACKWELL_TILE = Product(128, 256, 16)  # largest 16-bit tcgen05.mma of one block; PTX ISA, tcgen05.mma shapes
+WIDE_ROWS = 64  # rows from which Hopper and Blackwell use their wide instructions; PTX ISA, wgmma
+LANES = (1, 2, 4, 8, 16, 32)  # threads that share a row of a tile
+
+
+def resource_faults(result: Compiled) -> tuple[str, ...]:
+    """Why this build must not ship; empty if it may."""
+    threads = result.warps * THREADS_PER_WARP
+    limit = SHARED_BYTES_PER_BLOCK[result.target]
+    checks: Mapping[str, bool] = {
+        f"spills: {result.stack_bytes} bytes of stack": result.stack_bytes > 0,
+        "spills: local loads or stores": bool(re.search(r"\b(LDL|STL)\b", result.sass)),
+        f"{result.registers} registers per thread do not fit": result.registers > REGISTERS_PER_THREAD,
+        f"{result.registers} registers of {threads} threads do not fit": result.registers * threads > REGISTERS_PER_SM,
+        f"{result.shared_bytes} bytes of shared memory, {limit} fit": result.shared_bytes > limit,
+    }
+    return tuple(text for text, wrong in checks.items() if wrong)
+
+
+def matrix_loops(result: Compiled) -> tuple[Loop, ...]:
+    return tuple(loop for loop in loops(result.sass) if loop.matrix and loop.innermost)
+
+
+def conservation_faults(result: Compiled) -> tuple[str, ...]:
+    """Where the compiled loops do not do the derived work."""
+    found = matrix_loops(result)
+    expected = result.variant.loops
+    if len(found) != len(expected):
+        return (f"{len(found)} loops with matrix products, {len(expected)} expected",)
+    return tuple(
+        f"loop {number}: {fault}"
+        for number, (loop, work) in enumerate(zip(found, expected, strict=True), start=1)
+        for fault in _loop_faults(loop, work, result)
+    )
+
+
+def _loop_faults(loop: Loop, work: Iteration, result: Compiled) -> Iterator[str]:
+    instruction = expected_instruction(work, result.target)
+    opcodes = {each.opcode for each in loop.matrix}
+    if not all(opcode.startswith(instruction) for opcode in opcodes):
+        yield f"matrix instructions {sorted(opcodes)}, {instruction} expected"
+    if (flop := matrix_flop(loop, work, result.warps)) != work.matrix_flop:
+        yield f"{flop} matrix FLOP, {work.matrix_flop} expected"
+    exponentials = exponentials_of(loop, result.warps)
+    allowed = [work.exponentials + lanes * work.replicated_rows for lanes in LANES]
+    if exponentials not in allowed:
+        yield f"{exponentials} exponentials, {work.exponentials} and at most {max(allowed)} expected"
+
+
+def expected_instruction(work: Iteration, target: int) -> str:
+    wide = all(product.m >= WIDE_ROWS for product in work.products)
+    return {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}[target] if wide else "HMMA"
+
+
+def exponentials_of(loop: Loop, warps: int) -> int:
+    return loop.count(r"MUFU\.EX2") * THREADS_PER_WARP * warps
+
+
+def matrix_flop(loop: Loop, work: Iteration, warps: int) -> int:
+    """Of all warps of a program, from the shapes in the opcodes.
+
+    Blackwell's opcodes name no shape: there the number of instructions is compared, at the largest tile of each.
+    """
+    if any(each.opcode.startswith("UTC") for each in loop.matrix):
+        share = len(loop.matrix) / sum(map(_blackwell_instructions, work.products))
+        return round(work.matrix_flop * share)
+    return sum(_opcode_flop(each.opcode, warps) for each in loop.matrix)
+
+
+def _blackwell_instructions(product: Product) -> int:
+    sizes: Sequence[int] = [-(-size // tile) for size, tile in zip(product, BLACKWELL_TILE, strict=True)]
+    return sizes[0] * sizes[1] * sizes[2]
+
+
+def _opcode_flop(opcode: str, warps: int) -> int:
+    if wide := re.match(r"HGMMA\.(\d+)x(\d+)x(\d+)", opcode):
+        m, n, k = map(int, wide.groups())
+        return Product(m, n, k).flop * (warps // WARPGROUP)
+    if narrow := re.match(r"HMMA\.(16)(8)(16|8)\b", opcode):
+        m, n, k = map(int, narrow.groups())
+        return Product(m, n, k).flop * warps
+    raise ValueError(f"no shape known for {opcode}")

@@ -1,0 +1,104 @@
+"""Static counts of every kernel, from the compiler alone: `python -m cascadesim.validation.kernel_static [FILE]`.
+
+Registers, shared memory, and instructions of one turn of each loop by class, for compute capabilities 8.0, 9.0 and 10.0.
+Written to kernels/static_counts.json, which models of GPUs read. Needs torch and triton, no GPU; compiles anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from importlib import resources
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from cascadesim.kernels.variant import Variant
+from cascadesim.validation.kernel_compile import TARGETS, Compiled, compiled, toolchain
+from cascadesim.validation.kernel_gates import conservation_faults, exponentials_of, matrix_flop, matrix_loops, resource_faults
+from cascadesim.validation.sass import instructions
+
+SCHEMA = "cascadesim.kernels/1"
+FILE = "static_counts.json"
+WORKERS = 2
+
+
+@cache
+def committed() -> dict[str, Any]:
+    """The counts that ship."""
+    text = resources.files("cascadesim.kernels").joinpath(FILE).read_text(encoding="utf-8")
+    counts: dict[str, Any] = json.loads(text)
+    return counts
+
+
+def built(workers: int = WORKERS) -> dict[str, Any]:
+    """Compiles everything."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        lists = list(pool.map(names, TARGETS))
+        cases = [(target, name) for target, each in zip(TARGETS, lists, strict=True) for name in each]
+        kernels = list(pool.map(partial(_row_of), cases, chunksize=4))
+    return {"schema": SCHEMA, "toolchain": toolchain(), "kernels": kernels}
+
+
+def names(target: int) -> tuple[str, ...]:
+    return tuple(_variants(target))
+
+
+@cache
+def _variants(target: int) -> dict[str, Variant]:
+    from cascadesim.kernels.catalogue import variants
+
+    return {variant.name: variant for variant in variants(target)}
+
+
+def _row_of(case: tuple[int, str]) -> dict[str, Any]:
+    target, name = case
+    return row(compiled(_variants(target)[name], target))
+
+
+def row(result: Compiled) -> dict[str, Any]:
+    """One kernel: `faults` and `conservation` are empty where it may ship."""
+    variant = result.variant
+    faults, wrong = resource_faults(result), conservation_faults(result)
+    pairs = () if wrong else zip(matrix_loops(result), variant.loops, strict=True)
+    return {
+        "name": variant.name,
+        "family": variant.family,
+        "target": result.target,
+        "constants": {key: value for key, value in variant.constants.items() if not isinstance(value, str)},
+        "warps": result.warps,
+        "stages": variant.stages,
+        "registers": result.registers,
+        "shared_bytes": result.shared_bytes,
+        "instructions": len(instructions(result.sass)[0]),
+        "loops": [
+            {
+                "matrix_flop": matrix_flop(loop, work, result.warps),
+                "exponentials": exponentials_of(loop, result.warps),
+                "instructions_per_warp": len(loop.instructions),
+                "classes": loop.classes,
+            }
+            for loop, work in pairs
+        ],
+        "faults": list(faults),
+        "conservation": list(wrong),
+    }
+
+
+def as_text(counts: dict[str, Any]) -> str:
+    """JSON, one kernel per line, so that a change of one is a change of one line."""
+    kernels = ",\n".join(json.dumps(each) for each in counts["kernels"])
+    head = {key: value for key, value in counts.items() if key != "kernels"}
+    return re.sub(r"\}$", f', "kernels": [\n{kernels}\n]}}\n', json.dumps(head))
+
+
+def main() -> None:
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(str(resources.files("cascadesim.kernels"))) / FILE
+    path.write_text(as_text(built()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
