@@ -70,6 +70,7 @@ class Kernel(Spec):
     skips_causal: bool = True  # tiles that the mask hides wholly; False: it computes them
     skips_window: bool = True
     heads_first: bool = False
+    sequence_last: bool = False  # with heads_first: of one sequence only
     persistent: bool = False
     longest_first: bool = False
     packs_group: bool = False

@@ -64,11 +64,15 @@ def _stored_scores_bytes(kernel: Kernel, shape: Shape, dtype: Dtype) -> Reals:
 def _missed(device: Device, kernel: Kernel, shape: Shape, work: Work, tiles: Tiles, one_head: Reals) -> Reals:
     """Share of repeated reads of keys and values that find them gone: the heads in flight exceed L2."""
     running = device.sms * tiles.blocks_per_sm
-    in_flight = np.where(kernel.heads_first, work.instances, np.ceil(running / (work.row_tiles * work.splits)))
+    together = work.instances // shape.batch if kernel.sequence_last else work.instances
+    in_flight = np.where(kernel.heads_first, together, np.ceil(running / (work.row_tiles * work.splits)))
     heads = np.minimum(in_flight, work.instances) * shape.batch * shape.heads_kv / work.instances
     return np.asarray(np.clip(1 - device.l2_kept_bytes / (heads * one_head), 0, 1), dtype=np.float64)
 
 
 def _kept(device: Device, touched: Reals) -> Reals:
-    """Share of the operands that a repeated call finds in L2: all that fit, none from twice its size on."""
-    return np.asarray(np.clip(2 * device.l2_kept_bytes / touched - 1, 0, 1), dtype=np.float64)
+    """Share of the operands that a repeated call finds in L2.
+
+    assumed: all where they take half of it, none from a quarter more than it on; last in, first out is not exact.
+    """
+    return np.asarray(np.clip((1.25 - touched / device.l2_kept_bytes) / 0.75, 0, 1), dtype=np.float64)
