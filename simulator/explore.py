@@ -119,8 +119,12 @@ def _refuse_nothing(made: Problem, found: Found) -> None:
 
 def _first_problem(made: Problem) -> str:
     """Why the first design that holds the conditions cannot be."""
-    points = points_of(made, made.first_allowed())
-    return (made.model.problem(points[0]) if points else None) or "not among the first designs"
+    first = made.first_allowed()
+    if not len(first):
+        return "not among the first designs"
+    figures = made.figures(first)
+    missing = [metric.name for metric in made.objectives if not np.isfinite(figures.get(metric.name, np.ones(1))[0])]
+    return made.model.problem(points_of(made, first)[0]) or f"the model has no {', '.join(missing)} for it"
 
 
 def _frame(

@@ -140,7 +140,12 @@ def _on_ray(job: Job[Context, Piece, Result], pieces: Sequence[Piece]) -> Iterat
             if not waiting:
                 return
             done, _ = ray.wait(list(waiting), num_returns=1)
-            yield waiting.pop(done[0]), ray.get(done[0])
+            try:
+                result = ray.get(done[0])
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+                raise CascadeSimError(f"Ray lost a worker {_MOST_LOSSES + 1} times on one piece (out of memory?): "
+                                      f"{next(iter(str(error).splitlines()), error)}") from None
+            yield waiting.pop(done[0]), result
     finally:
         if ours:
             ray.shutdown()

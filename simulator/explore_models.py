@@ -197,14 +197,14 @@ def architecture_model(space: Space, source: str) -> ArchitectureModel:
 
 
 def changed(content: Mapping[str, Any], point: Point) -> dict[str, Any]:
-    """`content` with each dotted field of `point` replaced."""
+    """`content` with each dotted field of `point` replaced; whole numbers as integers, which every field takes."""
     found = dict(content)
     for field, value in point.items():
         group, parts = found, field.split(".")
         for part in parts[:-1]:
             group[part] = dict(group.get(part) or {})
             group = group[part]
-        group[parts[-1]] = value
+        group[parts[-1]] = int(value) if isinstance(value, float) and value.is_integer() else value
     return found
 
 

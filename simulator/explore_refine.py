@@ -54,8 +54,11 @@ def refined(
         candidates = _open(problem, known, workers, engine)
         turn += 1
     possible = np.flatnonzero(np.isfinite(known.costs).all(axis=1))
+    if not len(possible):
+        raise CascadeSimError(f"{problem.source}: search.fidelity: cycle: no design can be simulated at cycle level "
+                              "and hold the constraints; use fidelity: analytical")
     order = possible[np.argsort(known.places[possible])]
-    kept = order[front(known.costs[order])] if len(order) else order
+    kept = order[front(known.costs[order])]
     return Found(known.digits[kept], known.costs[kept], found.designs, found.allowed, found.possible, found.good)
 
 
@@ -66,6 +69,8 @@ def _check(problem: Problem) -> None:
         if name in used:
             raise CascadeSimError(f"{problem.source}: search.fidelity: cycle cannot judge by {name}, which gets better "
                                   "the longer a run takes; leave it out, or use fidelity: analytical")
+    if not problem.model.has_cycle_level:
+        raise CascadeSimError(f"{problem.source}: search.fidelity: cycle: this model has no cycle level")
     if problem.space.search.method != "exhaustive":
         raise CascadeSimError(f"{problem.source}: search.fidelity: cycle needs method: exhaustive")
 

@@ -52,6 +52,8 @@ class _Evaluator:
     def __call__(self, columns: Mapping[str, Column]) -> dict[str, Floats]:
         size = next(iter(columns.values())).size
         found = {name: np.full(size, np.nan) for name in QUANTITIES}
+        if any(columns[name].dtype.kind not in "iuf" for name in columns if name in _POINT_FIELDS):
+            return found  # a text is no size
         groups, which = _groups({name: column for name, column in columns.items() if name not in _POINT_FIELDS}, size)
         for number, changes in enumerate(groups):
             spec = _changed(self.spec, changes)
@@ -124,7 +126,7 @@ def _changed(spec: FuseMaxSpec, changes: Mapping[str, object]) -> FuseMaxSpec | 
         group = content
         for part in above:
             group = group.setdefault(part, {})
-        group[last] = value
+        group[last] = int(value) if isinstance(value, float) and value.is_integer() else value
     try:
         return validate(FuseMaxSpec, content, "design")
     except (SpecError, CascadeSimError):

@@ -173,6 +173,15 @@ def test_cycle_level_fronts_are_exact() -> None:
     assert 0 < len(expected) < len(good) < made.size
 
 
+def test_whole_numbers_among_fractions_are_whole() -> None:
+    """64 / 1.5 rows are no array; 96 / 1.5 = 64 rows are, design by design and in one pass."""
+    changes: dict[str, Any] = {"vary": {"side": [64, 96]}, "derive": {"pe_array.rows": "side / 1.5"}, "conditions": []}
+    for workload in ("bert", "gpt-2-small"):
+        uses = [{"workload": workload, "scope": "attention", "sequence_length": 256}]
+        frame = explore({**SMALL, **changes, "workloads": uses}, workers=1)
+        assert frame["pe_array.rows"].tolist() == [64]
+
+
 def test_constraints_hold_of_every_design_found() -> None:
     frame = explore({**SMALL, "constraints": ["area_mm2 <= 40", "power_w < 5"]}, workers=1, cycle_level=False)
     assert (frame["area_mm2"].astype(float) <= 40).all()
@@ -189,6 +198,11 @@ def test_constraints_hold_of_every_design_found() -> None:
         ({"search": {"fidelity": "cycle"}, "objectives": ["power_w"]}, "gets better the longer a run takes"),
         ({"vary": {f"pe_array.{name}": {"range": [1, 100_000, 1]} for name in ("rows", "columns")}, "conditions": []},
          "too many to look at each"),
+        ({"architecture": "h100-sxm", "vary": {"sms": [100, 132]}, "conditions": [], "derive": {}},
+         "the model has no energy_j, area_um2 for it"),
+        ({"architecture": "h100-sxm", "vary": {"sms": [100, 132]}, "conditions": [], "derive": {},
+          "objectives": ["latency_s"], "search": {"fidelity": "cycle"}}, "no design can be simulated at cycle level"),
+        ({"vary": {"clock_hz": ["fast"]}, "conditions": [], "derive": {}}, "clock_hz: should be a valid number"),
     ],
 )  # fmt: skip
 def test_a_space_without_an_answer_says_why(changes: dict[str, object], message: str) -> None:
@@ -383,10 +397,50 @@ def test_a_space_beyond_counting_needs_evolution() -> None:
     assert 0 < frame.counts.possible <= 240
 
 
-def test_ray_runs_the_same_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray")
-    frame = explore(SMALL, engine="ray")
-    assert list(frame.rows()) == list(explore(SMALL, workers=1).rows())
+@pytest.mark.slow
+def test_ray_runs_the_same_chunks_on_a_cluster_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray_cluster = pytest.importorskip("ray.cluster_utils")
+    monkeypatch.setattr(explore_search, "_VECTORISED_CHUNK", 20)
+    expected = explore(SMALL, workers=1)
+    cluster = ray_cluster.Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        frame = explore(SMALL, engine="ray")
+    finally:
+        cluster.shutdown()
+    assert list(frame.rows()) == list(expected.rows())
+
+
+@pytest.mark.slow
+def test_a_killed_ray_worker_loses_nothing(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
+    found = dict(run(Job(die_once, str(tmp_path / "died")), range(8), 2, "ray"))
+    assert found == {piece: piece * piece for piece in range(8)}
+    assert (tmp_path / "died").exists()
+
+
+@pytest.mark.slow
+def test_ray_workers_that_always_die_are_one_clear_error() -> None:
+    ray = pytest.importorskip("ray")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with pytest.raises(CascadeSimError, match="Ray lost a worker"):
+        list(run(Job(always_die, ""), range(2), 2, "ray"))
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_exits_with_130_and_no_file(tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(BIG, encoding="utf-8")
+    command = [sys.executable, "-c", "from cascadesim.simulator.cli import main; main()", "explore", str(space),
+               "--output", str(tmp_path / "a.csv"), "--report", str(tmp_path / "a.html"), "--workers", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list((tmp_path / ".a.csv.partial").glob("chunk-*.npz")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "explore: interrupted\n")
+    assert sorted(os.listdir(tmp_path)) == [".a.csv.partial", "space.yaml"]
 
 
 def test_without_ray_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
