@@ -35,7 +35,13 @@ STATED: Mapping[str, Mapping[str, float]] = {  # of kernels that an architecture
 }  # fmt: skip
 SCOPES = (PREFILL, DECODE, ENCODER, MLA, GEMM)
 ARCHITECTURES = ("ampere", "ada", "hopper", "blackwell")
-LONGEST_LATENCY_S = 3e-5  # a kernel's latency is some microseconds; beyond that it is work
+LONGEST_LATENCY_S = 1e-5  # a kernel's latency is some microseconds; beyond that it is work
+START = {  # what is known of kernels in general; decides only where rows say nothing
+    "tensor_fraction": 0.85, "special_fraction": 0.85, "overlap_specialised": 0.7,
+    "overlap_plain": 0.3, "gemm_fraction": 0.75, "gemm_fp8_fraction": 0.65, "gemm_dram_fraction": 0.85,
+    "dram_fraction": 0.95, "l2_fraction": 0.65, "block_latency_s": 2e-6, "kernel_latency_s": 2e-6,
+    "memory_overlap": 0.8,
+}  # fmt: skip
 GROUPS = 10
 REFIT_STEPS = 6  # from the best constants, so that few are needed
 HOPELESS = 3.0  # logarithms of ratios are cut at it: a row that far off teaches nothing
@@ -66,7 +72,7 @@ class Calibrated:
 def ranges() -> tuple[Range, ...]:
     """The physical range of each constant of the model: a latency, or a fraction."""
     return tuple(
-        Range(name, 0.0, LONGEST_LATENCY_S, 2e-6) if name.endswith("_s") else Range(name, 0.0, 1.0, 0.7)
+        Range(name, 0.0, LONGEST_LATENCY_S if name.endswith("_s") else 1.0, START.get(name, 0.7))
         for name in Constants.model_fields
     )
 

@@ -1,7 +1,8 @@
 """Robust bounded least squares, and an interval for each constant: what calibration needs and nothing more.
 
 Every constant stays strictly inside its physical range (it is the logistic image of a free variable). Large residuals
-count with their size instead of its square. Deterministic; knows neither a GPU nor a table.
+count with their size instead of its square. A constant that no row speaks of stays where it starts. Deterministic;
+knows neither a GPU nor a table.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ STEP = 1e-4  # of the free variable, for the derivatives
 STEPS = 40
 GOOD_ENOUGH = 2e-4  # relative gain of the cost below which the search ends
 STRONGEST_DAMPING = 1e5
+PULL = 3e-4  # towards the start, in shares of the weight of all rows; it decides only what rows leave open
 EDGE = 9.0  # the free variable at a bound: within 0.02 % of the range
 
 
@@ -45,30 +47,48 @@ class Fit:
 def fit(residuals: Residuals, ranges: Sequence[Range], weights: Floats, start: Floats | None = None,
         steps: int = STEPS) -> Fit:
     """Levenberg-Marquardt on the free variables with weights that soften large residuals."""
-    free = _free(np.array([one.start for one in ranges]) if start is None else start, ranges)
+    home = _free(np.array([one.start for one in ranges]), ranges)
+    free = home if start is None else _free(start, ranges)
+    problem = Problem(residuals, ranges, weights / np.sum(weights), home)
     damping = 1e-2
     found = residuals(_bounded(free, ranges))
-    cost = _cost(found, weights)
+    cost = problem.cost(free, found)
     for _ in range(steps):
-        slopes = _slopes(residuals, free, found, ranges)
-        free, found, better, damping = _step(residuals, free, found, slopes, cost, weights, damping, ranges)
+        free, found, better, damping = _step(problem, free, found, cost, damping)
         gained, cost = cost - better, better
         if gained <= GOOD_ENOUGH * cost or damping > STRONGEST_DAMPING:
             break
     return Fit(_bounded(free, ranges), cost)
 
 
-def _step(residuals: Residuals, free: Floats, found: Floats, slopes: Floats, cost: float, weights: Floats,
-          damping: float, ranges: Sequence[Range]) -> tuple[Floats, Floats, float, float]:
+@dataclass(frozen=True)
+class Problem:
+    """What is minimised: softened residuals by weight, and a weak pull towards `home`."""
+
+    residuals: Residuals
+    ranges: Sequence[Range]
+    weights: Floats
+    home: Floats
+
+    def cost(self, free: Floats, found: Floats) -> float:
+        """Pseudo-Huber: a square near 0, the size far away."""
+        softened = SOFT**2 * (np.sqrt(1 + (found / SOFT) ** 2) - 1)
+        return float(np.sum(self.weights * softened) + PULL * SOFT**2 * np.sum((free - self.home) ** 2) / 2)
+
+
+def _step(problem: Problem, free: Floats, found: Floats, cost: float,
+          damping: float) -> tuple[Floats, Floats, float, float]:
     """The first step that lowers the cost, damped as much as that needs; the same place if none does."""
-    soft = weights / np.sqrt(1 + (found / SOFT) ** 2)
-    normal, slope = slopes.T @ (soft[:, None] * slopes), slopes.T @ (soft * found)
+    slopes = _slopes(problem.residuals, free, found, problem.ranges)
+    soft = problem.weights / np.sqrt(1 + (found / SOFT) ** 2)
+    pull = PULL * SOFT**2
+    normal = slopes.T @ (soft[:, None] * slopes) + pull * np.eye(len(free))
+    slope = slopes.T @ (soft * found) + pull * (free - problem.home)
     while damping <= STRONGEST_DAMPING:
-        scale = damping * (np.diag(normal) + 1e-9 * np.trace(normal) + 1e-12)
-        move = np.clip(np.linalg.solve(normal + np.diag(scale), -slope), -1.0, 1.0)
+        move = np.clip(np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -slope), -1.0, 1.0)
         tried = np.clip(free + move, -EDGE, EDGE)
-        there = residuals(_bounded(tried, ranges))
-        better = _cost(there, weights)
+        there = problem.residuals(_bounded(tried, problem.ranges))
+        better = problem.cost(tried, there)
         if better < cost:
             return tried, there, better, damping / 4
         damping *= 4
@@ -82,11 +102,6 @@ def _slopes(residuals: Residuals, free: Floats, found: Floats, ranges: Sequence[
         moved[place] += STEP
         columns.append((residuals(_bounded(moved, ranges)) - found) / STEP)
     return np.stack(columns, axis=1)
-
-
-def _cost(found: Floats, weights: Floats) -> float:
-    """Pseudo-Huber: a square near 0, the size far away."""
-    return float(np.sum(weights * SOFT**2 * (np.sqrt(1 + (found / SOFT) ** 2) - 1)))
 
 
 def _bounded(free: Floats, ranges: Sequence[Range]) -> Floats:

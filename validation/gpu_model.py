@@ -41,7 +41,7 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
         return vectorised.attention_seconds(
             on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
             queries=part.seqlen_q, keys=part.kv_len, head_dim=part.head_dim, causal=part.causal > 0,
-            window=part.window, dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype), before=before(operation, source, impl),
+            window=part.window, dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype), before=before(operation, source, impl, dtype),
             launches=launches, constants=known,
         )  # fmt: skip
     if operation.startswith("mla"):
@@ -50,7 +50,7 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
             absorbed=operation == "mla-generation", dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype), launches=launches,
             constants=known,
         )  # fmt: skip
-    if operation in ("gemm", "bmm"):
+    if operation in ("gemm", "bmm", "linear"):
         return vectorised.gemm_seconds(
             on, rows=part.m, outputs=part.n, depth=part.k, copies=np.maximum(part.batch, 1), dtype=_dtype(dtype),
             quantises=quantisations(dtype, source), constants=known,
@@ -64,11 +64,12 @@ def _streamed(on: Device, part: Shapes, known: Constants) -> Floats:
     return vectorised.elementwise_seconds(on, read_bytes=part.bytes - result, write_bytes=result, constants=known)
 
 
-def before(operation: str, source: str, impl: str = "") -> Before:
+def before(operation: str, source: str, impl: str = "", dtype: str = "") -> Before:
     """What the measured call runs ahead of attention (headers of the public files)."""
     if operation == "encoder" or not source.startswith("aiconfigurator"):
         return "nothing"
-    return "rope_and_cache_write" if source.endswith("trtllm") and "flashinfer" not in impl else "cache_write"
+    rotates = source.endswith("trtllm") and "flashinfer" not in impl
+    return "rope_and_cache_write" if rotates or dtype == "fp8" else "cache_write"  # 8-bit queries are written anew, too
 
 
 def quantisations(dtype: str, source: str) -> int:

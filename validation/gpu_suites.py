@@ -28,7 +28,7 @@ PUBLISHED = {
     "papers": "gpu/fa2_fa3_papers.csv", "fa1": "gpu/fa1_tables.csv", "llmcompass": "gpu/llmcompass.csv",
     "neusight": "gpu/neusight_ops.csv", "misc": "gpu/published_misc.csv",
 }  # fmt: skip
-NOT_OPERATORS = ("prefill", "decode", "encoder", "mla-context", "mla-generation")
+NOT_OPERATORS = ("prefill", "decode", "encoder", "mla-context", "mla-generation", "gemm")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Scope:
     """The layouts that a suite reads, our own files of them, and the operations that it takes from their rows."""
 
     layouts: tuple[str, ...]
-    operations: tuple[str, ...] = ()  # none: every operator that is no attention
+    operations: tuple[str, ...] = ()  # none: every operator that has no suite of its own
     dtypes: tuple[str, ...] = ()  # none: all
 
     @property
