@@ -149,9 +149,9 @@ def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
     exposed = PERSISTENT_SHARE if case.kernel.persistent else 1.0
     latency = case.constants.block_latency_s * device.clock_hz * exposed / together
     trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz
-    total = work.visited * np.maximum(iteration, trips / together) + np.maximum(blocks - device.sms, 0) * latency
+    total = work.visited * (iteration + trips / together) + np.maximum(blocks - device.sms, 0) * latency
     mean = total / blocks
-    longest = work.longest * np.maximum(iteration, trips)
+    longest = work.longest * (iteration + trips)
     unequal = np.clip(2 * (1 - per_block / work.longest), 0, 1)  # 0 for equal blocks, 1 for a causal triangle
     rest = np.ceil(blocks / device.sms) - blocks / device.sms
     tail = (1 - unequal) * rest * mean + unequal * (0.1 if case.kernel.longest_first else 0.5) * longest
