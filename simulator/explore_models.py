@@ -117,7 +117,8 @@ class ArchitectureModel:
         return found
 
     def _vectorised(self, evaluators: Sequence[Evaluator], columns: Mapping[str, Column]) -> dict[str, Floats]:
-        each = [evaluator(columns) for evaluator in evaluators]
+        with np.errstate(all="ignore"):  # sizes beyond all bounds become inf, and so no design
+            each = [evaluator(columns) for evaluator in evaluators]
         found = {
             name: sum((use.weight * part[name] for use, part in zip(self.uses, each, strict=True)), np.zeros(()))
             for name in QUANTITIES

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import count, takewhile
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -65,8 +64,8 @@ def _as_given(values: Sequence[object]) -> tuple[Scalar, ...]:
     found = tuple(value for value in values if isinstance(value, int | float | str))
     if len(found) != len(values) or not values:
         raise ValueError("values: expected a list of numbers or texts, at least one")
-    if any(isinstance(value, float) and not isfinite(value) for value in found):
-        raise ValueError("values: expected finite numbers")
+    if any(isinstance(value, int | float) and not abs(value) < 2**63 for value in found):
+        raise ValueError("values: expected numbers below 2^63")
     if len({isinstance(value, str) for value in found}) > 1:
         raise ValueError("values: numbers and texts do not mix in one field")
     doubled = sorted({str(value) for value in found if found.count(value) > 1})
@@ -77,7 +76,7 @@ def _as_given(values: Sequence[object]) -> tuple[Scalar, ...]:
 
 def _numbers(what: str, names: Sequence[str], given: Sequence[object]) -> tuple[float, ...]:
     found = tuple(value for value in given if isinstance(value, int | float) and not isinstance(value, bool))
-    if len(found) != len(names) or len(found) != len(given) or not all(map(isfinite, found)):
+    if len(found) != len(names) or len(found) != len(given) or not all(abs(each) < 2**63 for each in found):
         raise ValueError(f"{what}: expected [{', '.join(names)}], got {list(given)}")
     return found
 
