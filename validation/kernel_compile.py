@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,14 +39,18 @@ class Compiled:
 
 def compiled(variant: Variant, target: int) -> Compiled:
     kernel = _triton_compile(variant, target)
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(kernel.asm["cubin"])
-        file.flush()
-        usage = _tool("cuobjdump", "--dump-resource-usage", file.name)
-        sass = _tool("nvdisasm", "-c", file.name)
+    sass, usage = disassembled(kernel.asm["cubin"])
     registers, stack = (int(re.findall(rf"{name}:(\d+)", usage)[-1]) for name in ("REG", "STACK"))
     return Compiled(variant, target, registers, stack, kernel.metadata.shared, kernel.metadata.num_warps,
                     kernel.asm["ptx"], sass)  # fmt: skip
+
+
+def disassembled(cubin: bytes) -> tuple[str, str]:
+    """Instructions, and the resources of each function."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        return _tool("nvdisasm", "-c", file.name), _tool("cuobjdump", "--dump-resource-usage", file.name)
 
 
 def _triton_compile(variant: Variant, target: int) -> Any:

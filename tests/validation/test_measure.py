@@ -1,0 +1,114 @@
+"""Measuring without a GPU: what a record holds, that an interrupted run goes on, and that nothing runs without a device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.validation.measure import measure
+from cascadesim.validation.measure_cases import Case, Prepared, cases
+from cascadesim.validation.measure_device import slug
+from cascadesim.validation.measure_run import known, record
+from cascadesim.validation.measure_timing import Samples
+
+ABOUT = {"device": {"name": "NVIDIA Test"}, "env": {"triton": "0"}}
+
+
+class Once:
+    """Stands where a GPU's timer would: runs everything once."""
+
+    def measure(self, variants: Mapping) -> dict[str, Samples]:
+        for launch in variants.values():
+            launch()
+        return {name: Samples([2.0, 1.0, 3.0], [1.0], [], [0]) for name in variants}
+
+    def clock_mhz(self) -> dict:
+        return {"clocks.sm": "1980"}
+
+
+def case(name: str, ran: list[str], fails: bool = False) -> Case:
+    def prepare() -> Prepared:
+        def launch() -> None:
+            ran.append(name)
+            if fails:
+                raise RuntimeError("out of memory")
+
+        return Prepared({"ours": launch}, {"ours": lambda: 1e-4})
+
+    return Case("attention", name, {"L": 16}, {"flop": 1}, prepare)
+
+
+def test_each_case_is_one_line_with_every_sample(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    lines = list(record([case("a", [])], path, ABOUT, Once(), 60))
+    assert lines == ["[1/1] attention: a: ours 2.0 us"]
+    (written,) = map(json.loads, path.read_text().splitlines())
+    assert written["timing"]["ours"]["cold"] == [2.0, 1.0, 3.0]
+    assert (written["schema"], written["work"], written["check"]) == ("cascadesim.measurement/1", {"flop": 1}, {"ours": 1e-4})
+
+
+def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+    path, ran = tmp_path / "records.jsonl", []
+    first, second, third = (case(name, ran) for name in "abc")
+    list(record([first, second], path, ABOUT, Once(), 60))
+    with path.open("a") as file:
+        file.write('{"id": "cut of')
+        file.write("\n")
+    lines = list(record([first, second, third], path, ABOUT, Once(), 60))
+    assert ran == ["a", "b", "c"]
+    assert lines[0].endswith("already measured")
+    assert len(known(path)) == 3
+
+
+def test_a_case_that_fails_is_recorded_and_tried_again(tmp_path: Path) -> None:
+    path, ran = tmp_path / "records.jsonl", []
+    list(record([case("a", ran, fails=True), case("b", ran)], path, ABOUT, Once(), 60))
+    assert json.loads(path.read_text().splitlines()[0])["error"] == "RuntimeError: out of memory"
+    list(record([case("a", ran)], path, ABOUT, Once(), 60))
+    assert ran == ["a", "b", "a"]
+
+
+def test_the_time_allowed_is_kept_between_cases(tmp_path: Path) -> None:
+    ticks = iter([0.0, 0.0, 100.0])
+    lines = list(record([case("a", []), case("b", [])], tmp_path / "r.jsonl", ABOUT, Once(), 60, lambda: next(ticks)))
+    assert lines[-1] == "time is used up: 1 cases left; run again to go on"
+
+
+def test_cases_state_the_work_they_do() -> None:
+    """B4 H16 L4096 D128: 4 * 4 * 16 * 4096^2 * 128 FLOP, half of it if causal."""
+    by_name = {each.name: each for each in cases("cpu")}
+    assert len(by_name) == len(cases("cpu"))
+    full, causal = by_name["B4 H16 L4096 D128"], by_name["B4 H16 L4096 D128 causal"]
+    assert full.work["flop"] == 4 * 4 * 16 * 4096**2 * 128 == 2 * causal.work["flop"]
+
+
+def test_without_a_gpu_there_is_one_line() -> None:
+    result = CliRunner().invoke(measure, ["--output", "nowhere"])
+    assert isinstance(result.exception, CascadeSimError)
+    assert "\n" not in str(result.exception)
+    assert not Path("nowhere").exists()
+
+
+def test_an_unknown_suite_is_named() -> None:
+    result = CliRunner().invoke(measure, ["atention", "--output", "nowhere"])
+    assert "did you mean 'attention'" in str(result.exception)
+
+
+def test_devices_become_file_names() -> None:
+    assert slug("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
+def test_kernels_know_the_work_that_cases_state() -> None:
+    from cascadesim.kernels.microbenchmarks import triton
+    from cascadesim.validation import measure_prepare
+
+    M, N, K = triton.MATRIX["fp16"]
+    assert measure_prepare.matrix_flop("fp16", 3) == 3 * 2 * M * N * K
+    assert measure_prepare.exponentials(1) == triton.CHAINS * 1024

@@ -1,0 +1,47 @@
+"""`cascadesim measure`: our kernels and their baselines on the GPU of this machine, one JSON line per case.
+
+Found by the command line through the entry-point group `cascadesim.commands`. Resumable: a case that is already in the
+file for this device and code is not run again. Never touches clocks or settings. Comparing is another program.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
+
+SUITES = ("microbenchmarks", "attention", "decode", "neighborhood", "pruned")  # in the order in which they run
+
+
+@click.command()
+@click.argument("suites", nargs=-1, metavar="[SUITE]...")
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR",
+              help="Folder for the records: DIR/<device>.jsonl, appended to.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=540.0, show_default=True,
+              help="Stop before the next case once so much time is used; run again to go on.")
+def measure(suites: tuple[str, ...], output: Path, seconds: float) -> None:
+    """Measure the kernels on this machine's GPU; exit code 2 where there is none.
+
+    Suites: microbenchmarks, attention, decode, neighborhood, pruned; all of them if none is named.
+    """
+    for name in suites:
+        if name not in SUITES:
+            raise UnknownNameError("measurement suite", name, SUITES)
+    _need_gpu()
+    from cascadesim.validation.measure_run import run
+
+    for line in run(tuple(name for name in SUITES if not suites or name in suites), output, seconds):
+        click.echo(line, err=True)
+
+
+def _need_gpu() -> None:
+    """Raises CascadeSimError, in one line, where kernels cannot run."""
+    try:
+        import torch
+        import triton  # noqa: F401
+    except ImportError as error:
+        raise CascadeSimError(f"measure: needs torch and triton ({error}): pip install 'cascadesim[kernels]'") from None
+    if not torch.cuda.is_available():
+        raise CascadeSimError("measure: needs an NVIDIA GPU, and torch finds none")

@@ -1,0 +1,109 @@
+"""What `measure` runs: shapes, kernels, and the library's attention beside them in the same case.
+
+A case makes its random inputs when it is prepared, and checks each result against float32 attention of the library
+before anything is timed. Work is stated as derived: FLOP, exponentials, and the fewest bytes that must move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cascadesim.validation.measure_timing import Launch
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`checks`: name of a variant -> its error against the reference, a function because it costs time."""
+
+    variants: Mapping[str, Launch]
+    checks: Mapping[str, Callable[[], float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    suite: str
+    name: str
+    shape: Mapping[str, Any]
+    work: Mapping[str, int]
+    prepare: Callable[[], Prepared]
+
+
+ATTENTION = tuple((B, L, D) for D in (64, 128) for B, L in ((16, 1024), (4, 4096), (1, 16384)))  # batch x length fixed
+HEADS = {64: 32, 128: 16}  # 2048 model dimensions, as FlashAttention's papers measure
+DECODE = ((1, 8192), (16, 8192), (64, 4096), (16, 32768))  # batch, keys; the last holds 4 GB of cache
+GNA = (  # layout, window, stride, query tile, key tile; GNA (arXiv 2504.16922), section 4, scaled to H100 minutes
+    ((16, 48, 80), (8, 24, 24), (1, 1, 1), (2, 8, 8), (1, 8, 8)),
+    ((16, 48, 80), (8, 24, 24), (2, 8, 8), (2, 8, 8), (1, 8, 8)),
+    ((128, 128), (48, 48), (1, 1), (16, 8), (8, 8)),
+    ((128, 128), (48, 48), (16, 8), (16, 8), (8, 8)),
+    ((16384,), (2048,), (1,), (128,), (64,)),
+)
+PRUNED = ((4096, 2048), (4096, 1024), (16384, 2048))  # tokens, kept
+PEAK_TURNS = 2048
+MEMORY_ELEMENTS = 1 << 30  # of 2 bytes: 2 GiB, many times any L2 cache
+CACHED_ELEMENTS = 1 << 23  # 16 MiB: inside the L2 cache of an H100
+
+
+def cases(device: str) -> tuple[Case, ...]:
+    """In the order in which they are measured."""
+    return (*_microbenchmarks(device), *_attention(device), *_decode(device), *_neighborhood(device), *_pruned(device))
+
+
+def _microbenchmarks(device: str) -> Iterator[Case]:
+    from cascadesim.validation import measure_prepare as prepare
+
+    yield Case("microbenchmarks", "launch", {}, {}, lambda: prepare.launch(device))
+    for dtype in ("fp16", "bf16"):
+        flop = prepare.matrix_flop(dtype, PEAK_TURNS)
+        yield Case("microbenchmarks", f"matrix peak {dtype}", {"turns": PEAK_TURNS}, {"flop_per_block": flop},
+                   lambda dtype=dtype: prepare.matrix_peak(device, dtype, PEAK_TURNS))  # type: ignore[misc]  # fmt: skip
+    yield Case("microbenchmarks", "exponentials", {"turns": 1024}, {"per_block": prepare.exponentials(1024)},
+               lambda: prepare.exponential_rate(device, 1024))  # fmt: skip
+    for name, elements in (("DRAM", MEMORY_ELEMENTS), ("L2", CACHED_ELEMENTS)):
+        yield Case("microbenchmarks", f"{name} copy, read, write", {"elements": elements}, {"bytes": 2 * elements},
+                   lambda elements=elements: prepare.memory(device, elements))  # type: ignore[misc]  # fmt: skip
+
+
+def _attention(device: str) -> Iterator[Case]:
+    from cascadesim.validation import measure_prepare as prepare
+
+    for B, L, D in ATTENTION:
+        for causal in (False, True):
+            H = HEADS[D]
+            scores = B * H * L * L // (1 + causal)
+            work = {"flop": 4 * scores * D, "exponentials": scores, "bytes": 2 * 4 * B * H * L * D}
+            shape = {"B": B, "H": H, "L": L, "D": D, "causal": causal, "dtype": "fp16"}
+            yield Case("attention", f"B{B} H{H} L{L} D{D}{' causal' * causal}", shape, work,
+                       lambda B=B, H=H, L=L, D=D, causal=causal: prepare.attention(device, B, H, L, D, causal))  # type: ignore[misc]  # fmt: skip
+
+
+def _decode(device: str) -> Iterator[Case]:
+    from cascadesim.validation import measure_prepare as prepare
+
+    for B, M in DECODE:
+        shape = {"B": B, "H": 32, "G": 8, "M": M, "D": 128, "dtype": "fp16"}
+        work = {"flop": 4 * B * 32 * M * 128, "bytes": 2 * 2 * B * 8 * M * 128}
+        yield Case("decode", f"B{B} H32 G8 M{M} D128", shape, work,
+                   lambda B=B, M=M: prepare.decode(device, B, 32, 8, M, 128))  # type: ignore[misc]  # fmt: skip
+
+
+def _neighborhood(device: str) -> Iterator[Case]:
+    from cascadesim.validation import measure_prepare as prepare
+
+    for layout, window, stride, query_tile, key_tile in GNA:
+        shape = {"layout": layout, "window": window, "stride": stride, "query_tile": query_tile, "key_tile": key_tile,
+                 "H": 16, "D": 128, "dtype": "fp16"}  # fmt: skip
+        sizes = [("x".join(map(str, each))) for each in (layout, window, stride)]
+        yield Case("neighborhood", f"layout {sizes[0]} window {sizes[1]} stride {sizes[2]}", shape, {},
+                   lambda shape=shape: prepare.neighborhood(device, shape))  # type: ignore[misc]  # fmt: skip
+
+
+def _pruned(device: str) -> Iterator[Case]:
+    from cascadesim.validation import measure_prepare as prepare
+
+    for tokens, kept in PRUNED:
+        shape = {"B": 1, "H": 16, "M": tokens, "kept": kept, "D": 128, "dtype": "fp16"}
+        yield Case("pruned", f"{kept} of {tokens} tokens", shape, {},
+                   lambda tokens=tokens, kept=kept: prepare.pruned(device, tokens, kept))  # type: ignore[misc]  # fmt: skip

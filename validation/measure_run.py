@@ -1,0 +1,105 @@
+"""Runs cases and appends one JSON line for each at once: what was run, on what, all samples, and that it was right.
+
+A case that is in the file already, with the same code and device, is skipped; one that fails is recorded with its error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol
+
+from cascadesim.validation.measure_cases import Case, cases
+from cascadesim.validation.measure_device import device, environment, slug
+from cascadesim.validation.measure_timing import CudaTimer, Launch, Samples
+
+SCHEMA = "cascadesim.measurement/1"
+
+
+class Timer(Protocol):
+    def measure(self, variants: Mapping[str, Launch]) -> dict[str, Samples]: ...
+    def clock_mhz(self) -> dict[str, Any]: ...
+
+
+def run(suites: Sequence[str], output: Path, seconds: float) -> Iterator[str]:
+    """Progress, a line per case; stops before the next case when the time is used."""
+    found = device()
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / f"{slug(found['name'])}.jsonl"
+    yield f"{found['name']}: records in {path}"
+    chosen = [case for case in cases("cuda") if case.suite in suites]
+    yield from record(chosen, path, {"device": found, "env": environment()}, CudaTimer(seed=7), seconds)
+
+
+def record(chosen: Sequence[Case], path: Path, about: Mapping[str, Any], timer: Timer, seconds: float,
+           now: Callable[[], float] = time.monotonic) -> Iterator[str]:  # fmt: skip
+    done = known(path)
+    deadline = now() + seconds
+    for number, case in enumerate(chosen):
+        place = f"[{number + 1}/{len(chosen)}] {case.suite}: {case.name}"
+        identity = identity_of(case, about)
+        if identity in done:
+            yield f"{place}: already measured"
+            continue
+        if now() > deadline:
+            yield f"time is used up: {len(chosen) - number} cases left; run again to go on"
+            return
+        line = {"schema": SCHEMA, "id": identity, **about, **outcome(case, timer)}
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        yield f"{place}: {summary(line)}"
+
+
+def outcome(case: Case, timer: Timer) -> dict[str, Any]:
+    """What a record says about the case itself."""
+    described = {"suite": case.suite, "case": case.name, "shape": dict(case.shape), "work": dict(case.work),
+                 "code": source_hash(), "date": time.strftime("%Y-%m-%d")}  # fmt: skip
+    try:
+        prepared = case.prepare()
+        checks = {name: check() for name, check in prepared.checks.items()}
+        before = timer.clock_mhz()
+        samples = timer.measure(prepared.variants)
+        clocks = [before, timer.clock_mhz()]
+    except Exception as error:  # a kernel may fail in any way; the record says how, and the next case runs
+        return {**described, "error": f"{type(error).__name__}: {str(error)[:500]}"}
+    return {**described, "check": checks, "clocks": clocks, "unit": "us",
+            "timing": {name: asdict(each) for name, each in samples.items()}}  # fmt: skip
+
+
+def identity_of(case: Case, about: Mapping[str, Any]) -> str:
+    content = [case.suite, case.name, sorted(case.shape.items()), source_hash(), about["device"], about["env"]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def known(path: Path) -> set[str]:
+    """Records without an error; a line cut off by an interruption is none."""
+    found = set()
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if "error" not in entry:
+            found.add(entry["id"])
+    return found
+
+
+@cache
+def source_hash() -> str:
+    """Of all kernel sources: a changed kernel is measured again."""
+    folder = resources.files("cascadesim.kernels")
+    paths = sorted(Path(str(folder)).rglob("*.py")) + sorted(Path(str(folder)).rglob("*.cu"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+
+
+def summary(line: Mapping[str, Any]) -> str:
+    if "error" in line:
+        return str(line["error"])
+    medians = {name: sorted(each["cold"])[len(each["cold"]) // 2] for name, each in line["timing"].items() if each["cold"]}
+    return ", ".join(f"{name} {value:.1f} us" for name, value in medians.items())
