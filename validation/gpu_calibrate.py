@@ -1,6 +1,6 @@
 """`python -m cascadesim.validation.gpu_calibrate`: fits the constants of each architecture, writes their file.
 
-Reads calibration rows only (`gpu_split`), 20 us and longer. In two steps: what dense products show of the device
+Reads calibration rows only (`gpu_split`). In two steps: what dense products show of the device
 (tensor fractions, DRAM, L2), then, with those kept, what attention adds. At most 12 constants an architecture, each
 inside its physical range. Strata count equally; intervals are by a jackknife over ten groups of shapes. Deterministic:
 the same rows and model give the same file.
@@ -42,6 +42,7 @@ START = {  # what is known of kernels in general; decides only where rows say no
     "dram_fraction": 0.95, "l2_fraction": 0.65, "block_latency_s": 2e-6, "kernel_latency_s": 2e-6,
     "memory_overlap": 0.8,
 }  # fmt: skip
+WEIGHT_OF_SHORT = 0.2
 GROUPS = 10
 REFIT_STEPS = 6  # from the best constants, so that few are needed
 HOPELESS = 3.0  # logarithms of ratios are cut at it: a row that far off teaches nothing
@@ -84,8 +85,9 @@ def calibration_rows(architecture: str, without: str | None = None, scopes: Sequ
 
 
 def _usable(part: Shapes, architecture: str, without: str | None) -> NDArray[np.bool_]:
-    long = (part.split == CALIBRATION) & (part.latency_s >= SHORT_S)
-    return np.asarray(long & (part.architecture == architecture) & (part.device != (without or "")), dtype=np.bool_)
+    """Calls of attention of any length, since short ones tell latencies apart; products of 20 us and more."""
+    kept = (part.split == CALIBRATION) & ((part.latency_s >= SHORT_S) | (part.operation != "gemm"))
+    return np.asarray(kept & (part.architecture == architecture) & (part.device != (without or "")), dtype=np.bool_)
 
 
 def calibrate(rows: Shapes, intervals: bool = True) -> Calibrated:
@@ -117,8 +119,8 @@ def _step(rows: Shapes, bounds: Sequence[Range], known: Mapping[str, float], int
 
 
 def weights_of(rows: Shapes) -> Floats:
-    """Each stratum counts as much as any other."""
-    return equal_weights(rows.stratum.tolist())
+    """Each stratum counts as much as any other, those of short calls less: they are there for the latencies."""
+    return equal_weights(rows.stratum.tolist()) * np.where(rows.latency_s < SHORT_S, WEIGHT_OF_SHORT, 1.0)
 
 
 def _fit(rows: Shapes, weights: Floats, bounds: Sequence[Range], known: Mapping[str, float],
