@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from cascadesim.simulator.compilation import compiled
 from cascadesim.simulator.dram_channel import Integers
-from cascadesim.simulator.heads_queue import drop, filled, first, put, put_first
+from cascadesim.simulator.heads_queue import drop, filled, first, put, put_in_order
 from cascadesim.simulator.heads_state import (
     ACCEPT,
     BASE,
@@ -136,7 +136,7 @@ def report(p: Pipeline) -> None:
     p.times[head, LINES] = p.now[LINES_DONE]
     if low:
         p.now[LOW_DONE] += 1
-        put_first(p.scored, head, now, 0)
+        put_in_order(p.scored, head, now, 0)
     else:
         put(p.scored, head, now, p.now[LOW_ASKED])
     if p.heads[head, KEY_PART] != 0:

@@ -20,12 +20,17 @@ def put(queue: Queue, first: int, second: int = 0, third: int = 0) -> None:
 
 
 @compiled
-def put_first(queue: Queue, first: int, second: int, third: int) -> None:
-    queue.ends[0] = (queue.ends[0] - 1) % queue.entries.shape[0]
-    queue.entries[queue.ends[0], 0] = first
-    queue.entries[queue.ends[0], 1] = second
-    queue.entries[queue.ends[0], 2] = third
-    queue.ends[1] += 1
+def put_in_order(queue: Queue, first: int, second: int, third: int) -> None:
+    """Before the first entry with a larger first field; the queue is in that order already."""
+    places = queue.entries.shape[0]
+    put(queue, first, second, third)
+    for place in range(queue.ends[0] + queue.ends[1] - 1, queue.ends[0], -1):
+        if queue.entries[(place - 1) % places, 0] < first:
+            return
+        for field in range(3):
+            entry = queue.entries[place % places, field]
+            queue.entries[place % places, field] = queue.entries[(place - 1) % places, field]
+            queue.entries[(place - 1) % places, field] = entry
 
 
 @compiled
