@@ -57,12 +57,16 @@ def explore(
     cascadesim explore my-space.yaml --output front.parquet --report front.html
     """
     from cascadesim.simulator.explore import explore as searched
+    from cascadesim.simulator.explore import refuse_unwritable
     from cascadesim.simulator.output import pending_files
 
+    for target in (plot, report):
+        if target is not None:
+            refuse_unwritable(target)
+    with _progress() as watches:
+        frame = searched(space, workers=workers, engine=cast("EngineName", engine), output=output,
+                         cycle_level=cycle_level, watches=watches)
     with pending_files((plot, report)) as (picture, page):
-        with _progress() as watches:
-            frame = searched(space, workers=workers, engine=cast("EngineName", engine), output=output,
-                             cycle_level=cycle_level, watches=watches)
         if picture is not None:
             from cascadesim.simulator.explore_plot import draw
 

@@ -86,9 +86,14 @@ def _writable(output: Path) -> Path:
         raise CascadeSimError(f"{output}: give a file that ends in {' or '.join(SUFFIXES)}")
     if output.suffix.lower() == ".parquet":
         parquet_library()
-    with suppress(_OnlyTried), pending_file(output):  # says at once if it cannot be written
-        raise _OnlyTried
+    refuse_unwritable(output)
     return output
+
+
+def refuse_unwritable(target: Path) -> None:
+    """Raises CascadeSimError at once if `target` cannot be written; leaves nothing behind, even if killed later."""
+    with suppress(_OnlyTried), pending_file(target):
+        raise _OnlyTried
 
 
 class _OnlyTried(Exception):

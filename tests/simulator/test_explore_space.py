@@ -125,6 +125,13 @@ def test_every_space_that_comes_along_is_ready(name: str) -> None:
     assert text.startswith("# ")  # says what it asks and where its sizes come from
 
 
+def test_the_space_in_the_documentation_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "explore.md").read_text(encoding="utf-8")
+    made = problem(space(text.split("```yaml")[1].split("```")[0]), "docs")
+    assert made.size == 6 * 3 * 5 * 5
+    assert made.columns(made.digits_of(0, 1))["global_buffer.capacity_bytes"].tolist() == [1 * 512 * 64 * 1]
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="cannot be read"):
         read_space(tmp_path / "none.yaml")
