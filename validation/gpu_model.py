@@ -41,8 +41,8 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
         return vectorised.attention_seconds(
             on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
             queries=part.seqlen_q, keys=part.kv_len, head_dim=part.head_dim, causal=part.causal > 0,
-            window=part.window, dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype), before=before(operation, source, impl, dtype),
-            launches=launches, constants=known,
+            window=part.window, dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype),
+            before=before(operation, source, impl, dtype), launches=launches, constants=known,
         )  # fmt: skip
     if operation.startswith("mla"):
         return vectorised.mla_seconds(

@@ -11,7 +11,6 @@ from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.shape import Reals
 from cascadesim.accelerators.gpu.spec import Device
 
-
 SMALL_KERNEL_S = 1e-6  # assumed: a load and a store, two trips to DRAM of about half a microsecond
 
 

@@ -35,7 +35,7 @@ def movement(
     device: Device, kernel: Kernel, shape: Shape, tiles: Tiles, work: Work, dtype: Dtype, kv_dtype: Dtype
 ) -> Movement:
     queries, outputs = _query_bytes(shape, dtype)
-    one_head = shape.keys_in_reach * shape.key_elements * DTYPE_BYTES[kv_dtype]
+    one_head = np.asarray(shape.keys_in_reach * shape.key_elements * DTYPE_BYTES[kv_dtype], dtype=np.float64)
     cache = shape.batch * shape.heads_kv * one_head
     walked = work.visited * tiles.keys * shape.key_elements * DTYPE_BYTES[kv_dtype]
     partial = np.where(work.splits > 1, work.splits, 0) * shape.batch * shape.heads * shape.queries

@@ -103,7 +103,8 @@ def plan_linear(operation: Operation, device: Device, accounting: Accounting) ->
 def plan_elementwise(operation: Operation, device: Device, accounting: Accounting) -> Plan:
     """assumed: one kernel that reads its inputs and writes its outputs once; rows fit the registers of a block."""
     _refuse_artifact(accounting)
-    reads, writes = (_bytes(operation, names, device) for names in (operation.cascade.inputs, operation.cascade.outputs))
+    cascade = operation.cascade
+    reads, writes = (_bytes(operation, names, device) for names in (cascade.inputs, cascade.outputs))
     known = constants(device.generation)
     timing = stream_timing(device, known, reads, writes)
     traffic = Traffic(float(timing.dram_read_bytes[0]), float(timing.dram_write_bytes[0]))

@@ -67,12 +67,12 @@ def shape(
     """All sizes broadcast to one size; `value_dim` is `head_dim` where left out."""
     values = head_dim if value_dim is None else value_dim
     sizes = (batch, heads, heads_kv, queries, keys, head_dim, values, causal, window, visited_keys)
-    *counts, masks, windows, visited = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size)) for size in sizes))
-    whole = [np.asarray(count, dtype=np.int64) for count in counts]
+    found = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size)) for size in sizes))
+    b, h, g, p, m, e, f = (np.asarray(count, dtype=np.int64) for count in found[:7])
     return Shape(
-        *whole,
-        causal=np.asarray(masks, dtype=np.bool_),
-        window=np.asarray(windows, dtype=np.int64),
-        visited_keys=np.asarray(visited, dtype=np.float64),
+        b, h, g, p, m, e, f,
+        causal=np.asarray(found[7], dtype=np.bool_),
+        window=np.asarray(found[8], dtype=np.int64),
+        visited_keys=np.asarray(found[9], dtype=np.float64),
         shared_key_value=shared_key_value,
-    )
+    )  # fmt: skip

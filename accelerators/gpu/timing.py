@@ -20,7 +20,7 @@ from cascadesim.accelerators.gpu.work import Tiles, Work, shrunk, tiles_of, work
 
 PERSISTENT_SHARE = 0.3  # assumed: a persistent block loads the next tile's queries early, but stores its outputs late
 DRAM_LATENCY_S = 0.6e-6  # assumed: gpu-benches' latency plots read 0.5 to 0.8 us beyond L2
-STREAMED = 0.9  # assumed: kernels that split keys to stream them load far ahead, so the longer of both nearly hides the other
+STREAMED = 0.9  # assumed: kernels that split keys load far ahead, so memory and compute nearly hide each other
 LANES = 128  # threads that the four schedulers of an SM issue for in a clock
 EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, degree-3 polynomial, exponent bits
 # share of the tensor peak that instructions of an earlier generation reach: FA3 paper, section 3 (mma.sync on Hopper:
@@ -85,7 +85,8 @@ def attention_timing(case: Case) -> Timing:
     memory_s = np.maximum(l2_s, dram_s)
     schedule_s = _makespan_cycles(case, _iteration_cycles(case, *per_tile)) / device.clock_hz
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
-    total_s = launch_s + _together(schedule_s, memory_s, STREAMED if case.kernel.splits_keys else constants.memory_overlap)
+    overlap = STREAMED if case.kernel.splits_keys else constants.memory_overlap
+    total_s = launch_s + _together(schedule_s, memory_s, overlap)
     total_s = np.where(case.tiles.supported, total_s, np.nan)
     return Timing(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
 

@@ -1,7 +1,8 @@
 """Seconds of attention, products and element-wise work on a GPU, for arrays of shapes at once.
 
 The scalar plans call the same functions with arrays of one. `before` says what a library runs ahead of attention and
-its measurements include, `launches` how many kernels besides (`launches.py`); `constants` overrides the calibrated ones (for calibrating them).
+its measurements include, `launches` how many kernels besides (`launches.py`); `constants` overrides the calibrated
+ones (for calibrating them).
 """
 
 from __future__ import annotations
@@ -64,13 +65,13 @@ def mla_seconds(
     launches: int = 0,
     constants: Constants | None = None,
 ) -> Reals:
-    """DeepSeek's latent attention: absorbed (one latent key of 576 for all heads, value 512), or unfolded and causal
-    (192 and 128)."""
+    """DeepSeek's latent attention: absorbed (one latent key of 576, value 512), or unfolded, causal (192 and 128)."""
     known = constants or calibration.constants(device.generation)
+    cached = kv_dtype or dtype
     if absorbed or "prefill" not in kernel.phases:
-        asked, cached = shape(batch, heads, 1, queries, keys, 576, 512, not absorbed, shared_key_value=True), kv_dtype or dtype
+        asked = shape(batch, heads, 1, queries, keys, 576, 512, not absorbed, shared_key_value=True)
     else:
-        asked, cached = shape(batch, heads, heads, queries, keys, 192, 128, True), kv_dtype or dtype
+        asked = shape(batch, heads, heads, queries, keys, 192, 128, True)
     seconds = _seconds(device, kernel, asked, dtype, cached, "nothing", known)
     if "prefill" in kernel.phases and not absorbed:
         seconds = seconds + _operands_seconds(device, known, asked, dtype, cached)
@@ -107,7 +108,8 @@ def gemm_seconds(
     total = gemm_timing(device, known, rows, outputs, depth, copies, dtype).total_s
     if not quantises:
         return total
-    elements = np.asarray(rows, dtype=np.float64) * depth * copies
+    elements = np.asarray(rows, dtype=np.float64) * np.asarray(depth, dtype=np.float64)
+    elements = elements * np.asarray(copies, dtype=np.float64)
     written = DTYPE_BYTES[dtype] * elements
     casts = stream_seconds(device, known, 2 * elements, written)
     return total + casts + (quantises - 1) * stream_seconds(device, known, 2 * elements, 0 * written)

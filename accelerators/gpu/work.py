@@ -52,9 +52,15 @@ def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float)
     def column(field: str) -> Reals:
         return np.where(shape.causal, _column(causal, shape.head_dim, field), _column(plain, shape.head_dim, field))
 
-    whole = (column(field).astype(np.int64) for field in ("head_dim", "queries", "keys", "blocks_per_sm"))
-    fractions = (column(field) for field in ("emulated_exponentials", "tensor_rate"))
-    return Tiles(*whole, *fractions, supported=shape.head_dim <= column("head_dim"))
+    return Tiles(
+        head_dim=column("head_dim").astype(np.int64),
+        queries=column("queries").astype(np.int64),
+        keys=column("keys").astype(np.int64),
+        blocks_per_sm=column("blocks_per_sm").astype(np.int64),
+        emulated=column("emulated_exponentials"),
+        tensor_rate=column("tensor_rate"),
+        supported=shape.head_dim <= column("head_dim"),
+    )
 
 
 def _column(tiles: Sequence[Tile], head_dim: Counts, field: str) -> Reals:
