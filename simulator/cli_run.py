@@ -136,7 +136,12 @@ def _print_results(results: Sequence[Report], format_: str, output: Path | None)
 def _shown(requests: Sequence[Request], what: str) -> Iterator[str]:
     from cascadesim.simulator import describe
 
-    form = {"cascade": describe.cascades, "mapping": describe.mapping, "schedule": describe.schedules}[what]
+    form = {
+        "cascade": describe.cascades,
+        "mapping": describe.mapping,
+        "schedule": describe.schedules,
+        "bound": describe.bounds,
+    }[what]
     for request in requests:
         yield from form(request)
 

@@ -1,4 +1,4 @@
-"""What `--show` prints: the cascade that is computed, the mapping, the schedule of the cycle level, as text."""
+"""What `--show` prints: the cascade that is computed, the mapping, the schedule of the cycle level, what bounds it."""
 
 from __future__ import annotations
 
@@ -45,6 +45,29 @@ def schedules(request: Request) -> Iterator[str]:
                 schedule = schedule_of(work.execution.plan, time.phase)
                 yield from (f"  {line}" for line in str(schedule).splitlines())
                 yield f"  closed form: {time.phase.analytical_cycles:,.0f} cycles"
+
+
+def bounds(request: Request) -> Iterator[str]:
+    """What each unit would need alone, operation by operation, the longest operation first; then its mapping."""
+    for works in parts(request):
+        yield _title(request, works)
+        total = sum(work.cycles for work in works)
+        for work in sorted(works, key=lambda work: -work.cycles):
+            times = f" ({work.count:,} times)" if work.count > 1 else ""
+            microseconds = work.execution.cycles / request.accelerator.clock_hz * 1e6
+            yield f"\n{work.operation.name}{times}: {microseconds:,.1f} us each, {work.cycles / total:.1%} of the whole"
+            yield f"  {', '.join(_shares_alone(work)) or 'no unit is told apart'}"
+            yield from (f"  {line}" for line in work.execution.plan.mapping)
+
+
+def _shares_alone(work: Work) -> Iterator[str]:
+    """Of the operation's time, the share that each unit is busy; the longest first."""
+    busy: dict[str, int] = {}
+    for time in work.execution.phases:
+        for unit, cycles in time.busy_cycles.items():
+            busy[unit] = busy.get(unit, 0) + cycles
+    for unit, cycles in sorted(busy.items(), key=lambda pair: -pair[1]):
+        yield f"{unit} {cycles / max(work.execution.cycles, 1):.0%}"
 
 
 def _title(request: Request, works: Sequence[Work] = ()) -> str:
