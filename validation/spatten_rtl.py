@@ -1,7 +1,7 @@
 """Heads and streams of SpAtten's public RTL against the cycle-level pipeline: one group of rows, one simulation.
 
-A row's low-bit decision and top-k latency are inputs (the RTL decides on random data). Rows of one configuration and
-workload whose numbers follow each other run in one simulation: open DRAM rows and score drains carry over to the next.
+A row's low-bit decision and top-k latency are inputs (the RTL decides on random data). All rows of one configuration
+and workload run in one simulation, in order: open DRAM rows and score drains carry over to the next.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ STREAMS = Layout(
 
 
 def parse_heads(text: str, layout: Layout, source: str) -> Table:
-    """Rows whose numbers follow each other are one group."""
+    """Rows of one configuration and workload are one group, in order: what is missing between them was never seen."""
     table = grouped(_checked(parse_table(text, layout, source)), _stream_of)
-    rows = [one for _, runs in _groups(table) for run in _stretches(runs) for one in members(_with_pairs(run))]
+    rows = [one for _, run in _groups(table) for one in members(_with_pairs(run))]
     return replace(table, rows=tuple(rows))
 
 
@@ -61,9 +61,15 @@ def _with_pairs(rows: Sequence[Row]) -> list[Row]:
     """
     cumulative = [list(accumulate(row.count(name) for row in rows)) for name in ("dram_reads", "dp_lines")]
     reads, lines = (_own(counts, _second(rows)) for counts in cumulative)
-    known = ["yes" if place or row.get("row") == 0 else "no" for place, row in enumerate(rows)]
-    return [with_cells(row, own_reads=reads[place], own_lines=lines[place], history=known[place])
-            for place, row in enumerate(rows)]  # fmt: skip
+    numbers = [row.count("row") for row in rows]
+    known: list[bool] = []
+    for place, second in enumerate(_second(rows)):
+        follows = numbers[place] == (numbers[place - 1] + 1 if place else 0)
+        known.append(known[place - 1] if second else follows)
+    return [
+        with_cells(row, own_reads=reads[place], own_lines=lines[place], history="yes" if known[place] else "no")
+        for place, row in enumerate(rows)
+    ]
 
 
 def parse_streams(text: str, layout: Layout, source: str) -> Table:
@@ -117,17 +123,6 @@ def _stream_of(row: Row) -> tuple[object, ...]:
 def _groups(table: Table) -> Iterator[tuple[Group, tuple[Row, ...]]]:
     for group in dict.fromkeys(member(row).group for row in table.rows):
         yield group, group.rows
-
-
-def _stretches(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Cut where a number is left out, never between the heads of a pair."""
-    stretch: list[Row] = []
-    for row in rows:
-        if stretch and row.count("row") != stretch[-1].count("row") + 1:
-            yield stretch
-            stretch = []
-        stretch.append(row)
-    yield stretch
 
 
 def heads(row: Row, settings: Settings = ()) -> Prediction:

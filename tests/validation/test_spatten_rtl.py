@@ -37,10 +37,10 @@ def test_heads_of_the_rtl_agree() -> None:
     assert all(verdict.holds for verdict in judged(heads(*ALONE)).values())
 
 
-def test_rows_that_follow_each_other_run_together() -> None:
+def test_all_rows_run_in_order_and_say_whether_one_is_missing_before_them() -> None:
     table = heads(*ALONE[:2], *PAIR)
-    assert [member(row).position for row in table.rows] == [0, 1, 0, 1]
-    assert len({member(row).group for row in table.rows}) == 2
+    assert [member(row).position for row in table.rows] == [0, 1, 2, 3]
+    assert [row.get("history") for row in table.rows] == ["yes", "yes", "no", "no"]
 
 
 def test_both_heads_of_a_pair_count_on_the_first_row() -> None:
