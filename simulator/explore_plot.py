@@ -73,7 +73,7 @@ def _front(axes: Axes, frame: Frame, across: str, up: str) -> None:
     _references(axes, frame, across, up)
     for name, values, scale, limit in ((across, x, axes.set_xscale, axes.set_xlabel),
                                        (up, y, axes.set_yscale, axes.set_ylabel)):
-        if _is_wide([*values, *_shown_references(frame, name)]):
+        if _is_wide([*values, *_shown_references(frame, name, (across, up))]):
             scale("log")
         else:
             axes.locator_params(axis="x" if name == across else "y", nbins=5)
@@ -99,8 +99,10 @@ def _references(axes: Axes, frame: Frame, across: str, up: str) -> None:
                       color=_REFERENCE, va="bottom" if len(names) > 1 else "center")
 
 
-def _shown_references(frame: Frame, name: str) -> list[float]:
-    return [value for each in frame.references if np.isfinite(value := each.quantities.get(name, np.nan))]
+def _shown_references(frame: Frame, name: str, axes: tuple[str, str]) -> list[float]:
+    """Figures of those that have a place in the picture."""
+    return [each.quantities[name] for each in frame.references
+            if all(each.quantities.get(axis, np.nan) > 0 for axis in axes)]
 
 
 def _parallel(axes: Axes, frame: Frame) -> None:

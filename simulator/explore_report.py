@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from html import escape
 from importlib import resources
 from math import isfinite
@@ -19,6 +20,7 @@ from cascadesim.simulator.explore_metrics import METRICS, metric_of
 from cascadesim.simulator.explore_results import Frame
 
 MOST_ROWS = 2000  # designs that a page shows, evenly picked: keeps it far below 5 MB
+_DIFFERENCES = ("analytical_latency_s", "cycle_latency_s", "cycle_difference")  # beside the objectives
 _TEMPLATE = "explore_report.html"
 
 
@@ -26,7 +28,10 @@ def write_page(frame: Frame, target: Path) -> None:
     target.write_text(page(frame), encoding="utf-8")
 
 
-def page(frame: Frame) -> str:
+def page(given: Frame) -> str:
+    first = [*given.fields, *given.objectives, *(name for name in _DIFFERENCES if name in given.columns)]
+    names = dict.fromkeys((*first, *given.columns))
+    frame = replace(given, columns={name: given[name] for name in names})
     rows = _rows(frame)
     parts = {
         "TITLE": escape(frame.source), "QUESTION": escape(_question(frame)), "SUMMARY": escape(_summary(frame)),
