@@ -19,7 +19,6 @@ FASTER = 1.1
 RATES: Mapping[str, tuple[str, ...]] = {  # units with achieved fractions to raise
     "tensor": ("tensor_fraction", "gemm_fraction", "gemm_fp8_fraction"),
     "special": ("special_fraction",),
-    "dram": ("dram_fraction", "gemm_dram_fraction"),
 }
 
 
@@ -109,6 +108,8 @@ def _faster(device: Device, constants: Constants) -> Mapping[str, tuple[Device, 
     found["shared_memory"] = (device.model_copy(update={"sm": sm}), constants)
     wider = device.measured.model_copy(update={"l2_bytes_per_s": FASTER * device.l2_ceiling_bytes_per_s})
     found["l2"] = (device.model_copy(update={"measured": wider}), constants)
+    dram = device.measured.model_copy(update={"dram_bytes_per_s": FASTER * device.dram_ceiling_bytes_per_s})
+    found["dram"] = (device.model_copy(update={"measured": dram}), constants)
     quicker = device.measured.model_copy(update={"launch_graph_s": device.launch_s / FASTER})
     latency = constants.model_copy(update={"kernel_latency_s": constants.kernel_latency_s / FASTER})
     return {**found, "launch": (device.model_copy(update={"measured": quicker}), latency)}

@@ -116,9 +116,11 @@ def gemm_seconds(
 
 
 def elementwise_seconds(
-    device: Device, *, read_bytes: ArrayLike, write_bytes: ArrayLike, constants: Constants | None = None
-) -> Reals:
-    return stream_seconds(device, constants or calibration.constants(device.generation), read_bytes, write_bytes)
+    device: Device, *, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True,
+    constants: Constants | None = None,
+) -> Reals:  # fmt: skip
+    known = constants or calibration.constants(device.generation)
+    return stream_seconds(device, known, read_bytes, write_bytes, warm)
 
 
 def _seconds(
