@@ -36,7 +36,14 @@ def validate(context: click.Context, names: tuple[str, ...], data: Path | None, 
 
     Without a SUITE, all of them; `cascadesim list suites` names them. Exit code 1 if a claim does not hold.
     """
-    verdicts = verdicts_of(names, data)
+    from cascadesim.validation.records import divided, not_judged
+
+    published, recorded = divided(names)
+    verdicts = verdicts_of(published, data) if published or not names else ()
+    for name in recorded:
+        click.echo(f"validate: {not_judged(name)}", err=True)
+    if not verdicts:
+        context.exit(A_CLAIM_FAILS)  # nothing was judged: that must not look like success
     if plot is not None:
         from cascadesim.validation.scatter import draw
 
@@ -49,8 +56,9 @@ def validate(context: click.Context, names: tuple[str, ...], data: Path | None, 
 def suite_names() -> tuple[str, ...]:
     """What `list suites` prints."""
     from cascadesim.validation import suites
+    from cascadesim.validation.records import RECORD_SUITES
 
-    return suites.suite_names()
+    return (*suites.suite_names(), *RECORD_SUITES)
 
 
 def verdicts_of(names: tuple[str, ...], data: Path | None = None) -> tuple[Verdict, ...]:

@@ -1,6 +1,6 @@
 """Instructions of a GPU kernel's loops, from nvdisasm's text.
 
-A loop is a branch to a label at or before itself; what belongs to a loop nested in it is not counted. In code that waits
+A loop is a branch to a label before itself; what belongs to a loop nested in it is not counted. In code that waits
 on barriers in memory (SYNCS), unconditional branches back are returns from out-of-line waits, and no loops.
 """
 
@@ -87,7 +87,7 @@ def _spans(code: tuple[Instruction, ...], labels: Mapping[str, int]) -> Iterator
         target = TARGET.search(instruction.operands)
         if instruction.opcode.startswith("BRA") and target and (_conditional(instruction) or not waits_out_of_line):
             begin = labels[target[0]]
-            if begin <= place:
+            if begin < place:
                 ends[begin] = max(ends.get(begin, 0), place + 1)
     furthest = 0
     for begin, end in sorted(ends.items()):

@@ -1,0 +1,39 @@
+"""Suites that hold models against our own measurements. Where there are no records they say so, and have not passed.
+
+Records are JSON lines that `cascadesim measure` writes; they live under measurements/<device>/ beside this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+
+RECORD_SUITES: Mapping[str, str] = {
+    "kernels-measured": "the GPU model's times against our kernels'",
+    "gna-kernels": "the GNA simulator's speedup against our kernel's",
+    "spatten-kernels": "predicted savings of pruning against our kernels'",
+    "cascade-passes": "bytes moved by 1-, 2- and 3-pass kernels against the cascades' lower bounds",
+}
+
+
+def record_files() -> tuple[Path, ...]:
+    folder = Path(str(resources.files("cascadesim.validation"))) / "measurements"
+    return tuple(sorted(folder.rglob("*.jsonl")))
+
+
+def divided(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(suites of published figures, suites of records) among the named ones; all of the latter if none is named."""
+    if not names:
+        return (), tuple(RECORD_SUITES)
+    return tuple(name for name in names if name not in RECORD_SUITES), tuple(
+        name for name in dict.fromkeys(names) if name in RECORD_SUITES
+    )
+
+
+def not_judged(name: str) -> str:
+    """One line that says why the suite judges nothing."""
+    files = record_files()
+    if not files:
+        return f"{name}: no records, so not passed; `cascadesim measure` on a GPU writes them"
+    return f"{name}: {len(files)} files of records, which nothing compares yet, so not passed"
