@@ -32,8 +32,9 @@ class Movement:
 
 
 def movement(
-    device: Device, kernel: Kernel, shape: Shape, tiles: Tiles, work: Work, dtype: Dtype, kv_dtype: Dtype
+    device: Device, kernel: Kernel, shape: Shape, tiles: Tiles, work: Work, dtype: Dtype, kv_dtype: Dtype, cold: bool
 ) -> Movement:
+    """`cold`: keys and values come from DRAM, whatever else fits L2 (other layers ran since they were used)."""
     queries, outputs = _query_bytes(shape, dtype)
     one_head = np.asarray(shape.keys_in_reach * shape.key_elements * DTYPE_BYTES[kv_dtype], dtype=np.float64)
     cache = shape.batch * shape.heads_kv * one_head
@@ -44,7 +45,7 @@ def movement(
     missed = _missed(device, kernel, shape, work, tiles, one_head)
     again = np.maximum(walked - cache, 0) * missed
     warm = _kept(device, queries + cache + outputs)
-    reads = (queries + cache) * (1 - warm) + again + scores
+    reads = queries * (1 - warm) + cache * (1 - (0.0 if cold else warm)) + again + scores
     writes = outputs * (1 - warm) + scores
     return Movement(walked + queries + outputs + 2 * partial_bytes + 2 * scores, reads, writes)
 

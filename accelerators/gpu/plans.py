@@ -36,8 +36,9 @@ def plan_attention(operation: Operation, device: Device, accounting: Accounting)
     _refuse_artifact(accounting)
     size = dict(operation.extents)
     kernel = kernel_of(operation, device)
+    cold = operation.extent("p") == 1  # a cache of the step before: all other layers ran since
     case = case_of(device, kernel, constants(device.generation), shape_of(operation, kernel, device),
-                   device.dtype, device.dtype)  # fmt: skip
+                   device.dtype, device.dtype, cold)  # fmt: skip
     timing = attention_timing(case)
     cycles = float(timing.total_s[0]) * device.clock_hz
     traffic = Traffic(float(timing.movement.dram_read_bytes[0]), float(timing.movement.dram_write_bytes[0]))

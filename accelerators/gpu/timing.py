@@ -42,6 +42,7 @@ class Case:
     kv_dtype: Dtype
     tiles: Tiles
     work: Work
+    cold_keys: bool = False  # keys and values are not in L2 when the kernel starts
 
     @property
     def value_dim(self) -> Reals:
@@ -67,19 +68,23 @@ class Timing:
 
 
 def case_of(
-    device: Device, kernel: Kernel, constants: Constants, shape: Shape, dtype: Dtype, kv_dtype: Dtype
-) -> Case:
+    device: Device, kernel: Kernel, constants: Constants, shape: Shape, dtype: Dtype, kv_dtype: Dtype,
+    cold_keys: bool = False,
+) -> Case:  # fmt: skip
     if kernel.multiplies_in_cache_type:
         dtype = min(dtype, kv_dtype, key=DTYPE_BYTES.__getitem__)
     tiles = shrunk(kernel, shape, tiles_of(kernel, device, shape, DTYPE_BYTES[dtype]))
-    return Case(device, kernel, constants, shape, dtype, kv_dtype, tiles, work_of(kernel, device, shape, tiles))
+    work = work_of(kernel, device, shape, tiles)
+    return Case(device, kernel, constants, shape, dtype, kv_dtype, tiles, work, cold_keys)
 
 
 def attention_timing(case: Case) -> Timing:
     device, work, constants = case.device, case.work, case.constants
     per_tile = _tile_cycles(case)
     tensor, special, issue, shared = (cycles * work.visited / device.sms / device.clock_hz for cycles in per_tile)
-    moved = movement(device, case.kernel, case.shape, case.tiles, work, case.dtype, case.kv_dtype)
+    moved = movement(
+        device, case.kernel, case.shape, case.tiles, work, case.dtype, case.kv_dtype, case.cold_keys
+    )
     l2_s = moved.l2_bytes / device.l2_ceiling_bytes_per_s  # asked for ahead, evenly: what benchmarks reach
     dram_s = moved.dram_bytes / (constants.dram_fraction * device.dram_ceiling_bytes_per_s)
     memory_s = np.maximum(l2_s, dram_s)
