@@ -1,6 +1,7 @@
 """Figures of merit of predicted against measured times: of one stratum, and pooled with equal weight per stratum.
 
-Pure arithmetic on arrays. Kendall's tau is tau-b; a pooled median gives every row the weight 1 / rows of its stratum.
+Pure arithmetic on arrays. Kendall's tau is tau-b; a pooled median gives every row the weight 1 / rows of its stratum,
+or 1 / 10 in smaller ones.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from cascadesim.validation.gpu_work import Floats
 
 FEW_ROWS = 30  # issue: rank correlation is judged in strata of 30 rows and more
+FEWEST_ROWS = 10  # a stratum of fewer weighs less than one: a single row is no stratum
 SHARES = (0.10, 0.20, 0.50)
 Figures = Mapping[str, float | None]
 
@@ -24,10 +26,10 @@ def weighted_median(values: Floats, weights: Floats) -> float:
     return float(values[order][np.searchsorted(reached, reached[-1] / 2 * (1 - 1e-12))])
 
 
-def equal_weights(strata: Sequence[str]) -> Floats:
-    """1 / rows of its stratum for each row."""
+def equal_weights(strata: Sequence[str], fewest: int = FEWEST_ROWS) -> Floats:
+    """1 / rows of its stratum for each row; 1 / `fewest` in strata of fewer rows, which say little."""
     _, inverse, counts = np.unique(np.asarray(strata), return_inverse=True, return_counts=True)
-    return np.asarray(1.0 / counts[inverse], dtype=np.float64)
+    return np.asarray(1.0 / np.maximum(counts[inverse], fewest), dtype=np.float64)
 
 
 def kendall_tau(first: Floats, second: Floats) -> float | None:

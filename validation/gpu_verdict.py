@@ -81,7 +81,10 @@ def _pooled(times: Mapping[str, Floats], weights: Floats, names: Sequence[str]) 
     within = {f"within_{limit}": float(np.average(np.abs(error) <= limit / 100, weights=weights))
               for limit in (10, 20, 50)}
     return {
-        POOLED: model, RANKING: _worst_ranking(predicted, measured, np.array(names)), OF_ROOFLINE: share,
+        POOLED: model,
+        "pooled_small_strata_in_full": median_error(predicted, measured, equal_weights(names, 1)),
+        RANKING: _worst_ranking(predicted, measured, np.array(names)),
+        OF_ROOFLINE: share,
         "bias": weighted_median(error, weights) if np.isfinite(error).all() else None, **within,
         **{f"{name}_median_abs_relative_error": value for name, value in medians.items()},
     }  # fmt: skip

@@ -20,7 +20,11 @@ def test_a_median_by_weight() -> None:
 
 
 def test_each_stratum_weighs_one() -> None:
-    assert equal_weights(["a", "b", "b", "b", "b"]).tolist() == [1.0, 0.25, 0.25, 0.25, 0.25]
+    assert equal_weights(["a", "b", "b", "b", "b"], fewest=1).tolist() == [1.0, 0.25, 0.25, 0.25, 0.25]
+
+
+def test_a_row_alone_is_a_tenth_of_a_stratum() -> None:
+    assert equal_weights(["a"] + ["b"] * 20).tolist() == pytest.approx([0.1] + [0.05] * 20)
 
 
 def test_tau_counts_pairs_in_order() -> None:
@@ -57,8 +61,8 @@ def verdict(gate: str, predicted: list[float], measured: list[float], strata: li
 
 
 def test_a_large_stratum_does_not_drown_small_ones() -> None:
-    """Nine rows of one stratum are exact; one row each of two others misses by half: half of the weight misses."""
-    found = verdict(POOLED, [1.0] * 9 + [1.5, 1.5], [1.0] * 11, ["large"] * 9 + ["small", "other"])
+    """Forty rows of one stratum are exact; ten each of two others miss by half: two thirds of the weight miss."""
+    found = verdict(POOLED, [1.0] * 40 + [1.5] * 20, [1.0] * 60, ["large"] * 40 + ["small"] * 10 + ["other"] * 10)
     assert found.gated == pytest.approx(0.5)
     assert not found.holds
 
