@@ -51,7 +51,7 @@ PASS_CYCLES = 7  # report to the first beat at the value fork where nothing is s
 SELECT_CYCLES = 9  # report to the first beat in front of the top-k engine: as above, and its FIFO
 LINE_CYCLES = 2  # last beat of an address line to the fetcher's arbiter: two registers
 QUEUE_CYCLES = 2  # FIFO of the probabilities
-RESULT_CYCLES = 4  # last product to result, besides the tree over the lanes: broadcast, multiply, accumulate, register
+RESULT_CYCLES = 3  # last product to result, besides the tree over the lanes: broadcast, multiply, accumulate to output
 COLLECTED_LIMIT = 2  # complete address lines that wait for the fetcher
 
 
@@ -116,8 +116,8 @@ def stream(p: Pipeline) -> None:
     if head < 0 or now < p.now[STREAM_TIME] or filled(p.products) >= p.sizes[QUEUE_BEATS]:
         return
     fetches, begins = p.heads[head, VALUE_PART] <= 0, p.now[STREAM_BEAT] == 0
-    if begins and (p.now[MULTIPLYING] >= 0 or filled(p.reads)):
-        return  # the reader of the value buffer takes one command at a time
+    if begins and (filled(p.reads) or (fetches and p.now[MULTIPLYING] >= 0)):
+        return  # one batch at a time in the value buffer; the second head of a pair is of the same
     if fetches and p.now[COLLECTED_LINES] >= COLLECTED_LIMIT:
         return
     put(p.products, now)

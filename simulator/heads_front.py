@@ -71,6 +71,7 @@ FIRST_READ_CYCLES = 9  # fork to the first dot product of a line that is there
 INDEX_CYCLES = 2  # fork to the first address line at the fetcher's arbiter: two registers
 REPORT_CYCLES = 10  # last dot product to report, besides the tree over the lanes: broadcast, product, adder tree
 AGAIN_CYCLES = 1  # report to the second pass at the fork, whose own register comes on top
+ORDER_CYCLES = 2  # the FIFO in which heads wait for those that come back; these pass it by
 FREE_CYCLES = 3  # report to the release of key lines
 LOW_PLANE_BITS = 4
 NOBODY, NEW, RETURNED = range(3)  # whom the arbiter in front of the fork has chosen
@@ -136,7 +137,7 @@ def report(p: Pipeline) -> None:
     p.times[head, LINES] = p.now[LINES_DONE]
     if low:
         p.now[LOW_DONE] += 1
-        put_in_order(p.scored, head, now, 0)
+        put_in_order(p.scored, head, now - ORDER_CYCLES, 0)
     else:
         put(p.scored, head, now, p.now[LOW_ASKED])
     if p.heads[head, KEY_PART] != 0:
