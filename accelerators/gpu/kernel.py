@@ -13,7 +13,7 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import model_validator
 
-from cascadesim.accelerators.gpu.spec import Device, Dtype, Generation
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
 from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.schema import Fraction, NonNegative, Positive, PositiveFloat, Spec, read_yaml, validate
 
@@ -99,9 +99,8 @@ class Kernel(Spec):
                 found.setdefault(tile.head_dim, tile)
         return tuple(found.values())
 
-    @property
-    def largest_head_dim(self) -> int:
-        return self.tiles[-1].head_dim
+    def largest_head_dim(self, generation: Generation, dtype: Dtype) -> int:
+        return max((tile.head_dim for tile in self.tiles_on(generation, False, DTYPE_BYTES[dtype])), default=0)
 
     def problem(self, device: Device, phase: Phase, head_dim: int, dtype: Dtype) -> str | None:
         """Why it does not run there; None where it does."""
@@ -111,8 +110,9 @@ class Kernel(Spec):
             return f"does no {phase}; it does {', '.join(self.phases)}"
         if dtype not in self.dtypes:
             return f"takes no {dtype}; it takes {', '.join(self.dtypes)}"
-        if head_dim > self.largest_head_dim:
-            return f"takes head dimensions up to {self.largest_head_dim}, got {head_dim}"
+        largest = self.largest_head_dim(device.generation, dtype)
+        if head_dim > largest:
+            return f"takes head dimensions up to {largest}, got {head_dim}"
         return None
 
 

@@ -75,7 +75,8 @@ def shape_of(operation: Operation, kernel: Kernel, device: Device) -> Shape:
     causal = isinstance(mask, KeyInterval) and mask.causal
     window = mask.window or 0 if isinstance(mask, KeyInterval) else 0
     sizes = (size["b"], size["h"], size["h"] // size["g"], size["p"], size["m"], size["e"], size["f"])
-    plain = shape(*sizes, causal if interval else False, window if interval else 0, 0, _is_absorbed(operation))
+    plain = shape(*sizes, causal if interval else False, window if interval else 0,
+                  shared_key_value=_is_absorbed(operation))  # fmt: skip
     if interval:
         return plain
     tiles = tiles_of(kernel, device, plain, DTYPE_BYTES[device.dtype])

@@ -62,6 +62,7 @@ def shape(
     causal: ArrayLike = False,
     window: ArrayLike = 0,
     visited_keys: ArrayLike = 0,
+    *,
     shared_key_value: bool = False,
 ) -> Shape:
     """All sizes broadcast to one size; `value_dim` is `head_dim` where left out."""

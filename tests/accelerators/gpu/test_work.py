@@ -14,45 +14,47 @@ from cascadesim.accelerators.gpu.shape import shape
 from cascadesim.accelerators.gpu.work import Work, tiles_of, work_of
 from cascadesim.einsum_cascades.masks import KeyInterval
 
+SIZES = ("batch", "heads", "heads_kv", "queries", "keys", "head_dim", "value_dim", "causal", "window")
 
-def work(kernel: Kernel, name: str = "h100-sxm", **sizes: int) -> Work:
+
+def work(kernel: Kernel, name: str, sizes: dict[str, int]) -> Work:
     found = load(name)
     assert isinstance(found, Gpu)
-    asked = shape(**sizes)
+    asked = shape(*(sizes[name] for name in SIZES))
     return work_of(kernel, found.spec, asked, tiles_of(kernel, found.spec, asked, 2))
 
 
 def sizes(queries: int, keys: int, causal: int = 0, window: int = 0, heads_kv: int = 1) -> dict[str, int]:
     return {"batch": 1, "heads": 1, "heads_kv": heads_kv, "queries": queries, "keys": keys, "head_dim": 128,
-            "causal": causal, "window": window}  # fmt: skip
+            "value_dim": 128, "causal": causal, "window": window}  # fmt: skip
 
 
 def test_unmasked_blocks_walk_over_all_keys() -> None:
     """FlashAttention-2 on A100, head dimension 128: 4 blocks of 128 queries, each over 8 tiles of 64 keys."""
-    found = work(load_kernel("flash-attention-2"), "a100-sxm", **sizes(512, 512))
+    found = work(load_kernel("flash-attention-2"), "a100-sxm", sizes(512, 512))
     assert (found.blocks[0], found.visited[0], found.longest[0]) == (4, 32, 8)
 
 
 def test_causal_blocks_walk_to_their_last_query() -> None:
     """Blocks of 128 queries over tiles of 64 keys: 2 + 4 + 6 + 8 tiles; the last two of each are cut by the mask."""
-    found = work(load_kernel("flash-attention-2"), "a100-sxm", **sizes(512, 512, causal=1))
+    found = work(load_kernel("flash-attention-2"), "a100-sxm", sizes(512, 512, causal=1))
     assert (found.visited[0], found.longest[0], found.masked[0]) == (20, 8, 8)
 
 
 def test_a_kernel_that_skips_nothing_walks_over_everything() -> None:
-    found = work(load_kernel("flash-attention-2-chunked"), "a100-sxm", **sizes(512, 512, causal=1))
+    found = work(load_kernel("flash-attention-2-chunked"), "a100-sxm", sizes(512, 512, causal=1))
     assert found.visited[0] == 8 * 4  # 8 blocks of 64 queries, 4 tiles of 128 keys
 
 
 def test_grouped_heads_share_a_tile_in_decode() -> None:
-    """8 query heads of one key head are 8 rows of one block; 128 of 132 SMs take a split each."""
-    grouped = work(load_kernel("flash-attention-3-decode"), **{**sizes(1, 65536), "heads": 8})
+    """8 query heads of one key head are 8 rows of one block, split over as many SMs as the kernel uses."""
+    grouped = work(load_kernel("flash-attention-3-decode"), "h100-sxm", {**sizes(1, 65536), "heads": 8})
     assert grouped.row_tiles[0] == 1
     assert grouped.splits[0] == 128  # the most FlashAttention splits into
 
 
 def test_enough_sequences_are_not_split() -> None:
-    found = work(load_kernel("flash-attention-3-decode"), **{**sizes(1, 4096), "batch": 256})
+    found = work(load_kernel("flash-attention-3-decode"), "h100-sxm", {**sizes(1, 4096), "batch": 256})
     assert found.splits[0] == 1
 
 
@@ -61,10 +63,10 @@ def test_enough_sequences_are_not_split() -> None:
     queries=st.integers(1, 40), earlier=st.integers(0, 30), window=st.sampled_from([0, 0, 128, 1000])
 )
 def test_causal_counts_agree_with_a_count_block_by_block(queries: int, earlier: int, window: int) -> None:
-    """Exact where ends are whole tiles; a window adds what rounding both ends does on average, 5% and a tile a block."""
+    """Exact where ends are whole tiles; a window adds what rounding both ends does on average."""
     positions, keys = 64 * queries, 64 * (queries + earlier)
     window = 0 if window >= keys else window
-    found = work(load_kernel("flash-attention-2-paged"), "a100-sxm", **sizes(positions, keys, 1, window))
+    found = work(load_kernel("flash-attention-2-paged"), "a100-sxm", sizes(positions, keys, 1, window))
     first, last = KeyInterval(True, window or None).key_tiles(positions, keys, 64, 128)
     exact = int((last - first + 1).sum())
     assert found.visited[0] == pytest.approx(exact, rel=0.05, abs=0.6 * queries + 1)
@@ -77,5 +79,6 @@ def test_many_shapes_are_counted_as_one_by_one() -> None:
     assert isinstance(device, Gpu)
     asked = shape(2, 8, 2, many, many, 64, causal=True)
     together = work_of(kernel, device.spec, asked, tiles_of(kernel, device.spec, asked, 2))
-    alone = [work(kernel, **{**sizes(int(n), int(n), 1, 0, 2), "batch": 2, "heads": 8, "head_dim": 64}) for n in many]
+    alone = [work(kernel, "h100-sxm", {**sizes(n, n, 1, 0, 2), "batch": 2, "heads": 8, "head_dim": 64})
+             for n in many.tolist()]  # fmt: skip
     assert [float(one.visited[0]) for one in alone] == together.visited.tolist()

@@ -1,0 +1,209 @@
+"""Seconds of attention and products: what published figures and the bounds of the units say they must be."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import ArrayLike
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.kernel import Kernel, Phase, kernels, load_kernel
+from cascadesim.accelerators.gpu.shape import shape
+from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.timing import Timing, attention_timing, case_of
+from cascadesim.accelerators.gpu.vectorised import (
+    attention_seconds,
+    elementwise_seconds,
+    gemm_seconds,
+    mla_seconds,
+)
+
+PAPER = {"batch": 1, "heads": 16, "heads_kv": 16, "queries": 16384, "keys": 16384}  # 16 K tokens, hidden size 2048
+
+
+@cache
+def device(name: str) -> Device:
+    found = load(name)
+    assert isinstance(found, Gpu)
+    return found.spec
+
+
+def timing(name: str, kernel: str, head_dim: int, **sizes: int) -> Timing:
+    on = device(name)
+    used = {**PAPER, "causal": 0, "window": 0, **sizes}
+    asked = shape(used["batch"], used["heads"], used["heads_kv"], used["queries"], used["keys"], head_dim, None,
+                  used["causal"] > 0, used["window"])  # fmt: skip
+    return attention_timing(case_of(on, load_kernel(kernel), constants(on.generation), asked, "bf16", "bf16"))
+
+
+def tflops(name: str, kernel: str, head_dim: int, **sizes: int) -> float:
+    used = {**PAPER, **sizes}
+    seconds = timing(name, kernel, head_dim, **sizes).total_s[0]
+    return float(4 * used["heads"] * used["queries"] * used["keys"] * head_dim / seconds / 1e12)
+
+
+def test_flash_attention_2_reaches_half_to_three_quarters_of_an_a100() -> None:
+    """FlashAttention-2 paper, abstract: 50-73% of the theoretical maximum; 312 TFLOPS. Its softmax is not hidden."""
+    for head_dim, heads in ((64, 32), (128, 16)):
+        assert 0.50 <= tflops("a100-sxm", "flash-attention-2", head_dim, heads=heads, heads_kv=heads) / 312 <= 0.76
+
+
+def test_flash_attention_3_is_faster_than_2_on_an_h100() -> None:
+    """FA3 paper, figure 5, head dimension 128, 16 K: 648 against 370 TFLOPS, 1.75 times."""
+    three, two = (tflops("h100-sxm", f"flash-attention-{version}", 128) for version in (3, 2))
+    assert 1.4 <= three / two <= 2.2
+    assert 0.8 <= three / 648 <= 1.2
+    assert 0.8 <= two / 370 <= 1.25
+
+
+def test_narrow_heads_are_bound_by_exponentials_on_hopper_and_blackwell() -> None:
+    """4 * 64 / 4096 clocks of products a score against 1 / 16 of exponentials: equal on H100, twice on B200."""
+    narrow, wide = (timing("h100-sxm", "flash-attention-3", head_dim) for head_dim in (64, 128))
+    assert narrow.special_s[0] >= narrow.tensor_s[0]
+    assert wide.special_s[0] < wide.tensor_s[0]
+    assert timing("b200", "trtllm-gen", 64).special_s[0] > 1.5 * timing("b200", "trtllm-gen", 64).tensor_s[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel", "head_dim", "products", "exponentials"),
+    [
+        ("a100-sxm", "flash-attention-2", 64, 2048, 1024), ("a100-sxm", "flash-attention-2", 128, 4096, 1024),
+        ("h100-sxm", "flash-attention-3", 64, 1024, 1024), ("h100-sxm", "flash-attention-3", 128, 2048, 1024),
+        ("h100-sxm", "flash-attention-3", 256, 4096, 1024), ("b200", "trtllm-gen", 128, 1024, 1024),
+        ("l40s", "flash-attention-2", 64, 4096, 1024), ("rtx4090", "flash-attention-2", 128, 16384, 1024),
+    ],
+)  # fmt: skip
+def test_no_kernel_beats_the_units_of_its_device(
+    name: str, kernel: str, head_dim: int, products: int, exponentials: int
+) -> None:
+    """Clocks for 128 x 128 scores: 4 * 128^2 * d / FLOP a clock, 128^2 / 16 (public table of bounds)."""
+    found = timing(name, kernel, head_dim)
+    tiles = 16 * (16384 / 128) ** 2 / device(name).sms
+    at_least = max(products, exponentials * 0.74) * tiles / device(name).clock_hz  # up to 26% of them emulated
+    assert found.total_s[0] >= at_least
+    assert found.tensor_s[0] >= products * tiles / device(name).clock_hz
+    serial = (products + exponentials) * tiles / device(name).clock_hz
+    assert found.total_s[0] <= 2.2 * serial  # measured rows of the public table lie at 0.4 to 1.1 of the serial bound
+
+
+def test_stored_scores_are_bound_by_dram() -> None:
+    """3-pass attention as separate kernels moves 8 bytes a score: 16 * 16384^2 * 8 / 3.04 TB/s = 11 ms on H100."""
+    found = timing("h100-sxm", "unfused-pytorch", 64)
+    assert found.dram_s[0] > max(found.tensor_s[0], found.special_s[0])
+    assert found.dram_s[0] >= 16 * 16384**2 * 8 / 3.039e12
+    assert found.total_s[0] > 2 * timing("h100-sxm", "flash-attention-3", 64).total_s[0]
+
+
+def test_splitting_keys_pays_where_heads_do_not_fill_the_device() -> None:
+    """One sequence of 8 key heads leaves 124 of 132 SMs idle without it; 256 sequences fill them all the same."""
+    kernel = load_kernel("flash-attention-3-decode")
+    whole = kernel.model_copy(update={"most_splits": 1})
+    def seconds(using: Kernel, batch: int) -> float:
+        return float(attention_seconds(device("h100-sxm"), using, batch=batch, heads=32, heads_kv=8, queries=1,
+                                       keys=65536, head_dim=128)[0])  # fmt: skip
+
+    assert seconds(kernel, 1) < 0.4 * seconds(whole, 1)
+    assert seconds(kernel, 256) == seconds(whole, 256)
+
+
+def test_decode_reads_the_cache_at_the_measured_ceiling() -> None:
+    """64 x 8 heads x 8192 keys x 512 bytes = 2.1 GB a layer; at 3.04 TB/s 0.71 ms, at most a third more in all."""
+    seconds = attention_seconds(device("h100-sxm"), load_kernel("flash-attention-3-decode"), batch=64, heads=32,
+                                heads_kv=8, queries=1, keys=8192, head_dim=128)[0]  # fmt: skip
+    bound = 64 * 8 * 8192 * 512 / 3.039e12
+    assert bound <= seconds <= 1.35 * bound
+
+
+def test_eight_thousand_cubed_takes_what_a_large_product_reaches() -> None:
+    """Kernels note, section 6: 798 TFLOPS seen on an H100 at 8192^3, of 989."""
+    seconds = gemm_seconds(device("h100-sxm"), rows=8192, outputs=8192, depth=8192)[0]
+    assert 2 * 8192**3 / 989.4e12 < seconds < 2 * 8192**3 / 600e12
+
+
+def test_a_product_of_one_row_streams_its_weights() -> None:
+    """4096 x 14336 x 2 bytes at 3.04 TB/s: 39 us."""
+    seconds = gemm_seconds(device("h100-sxm"), rows=1, outputs=14336, depth=4096)[0]
+    assert 4096 * 14336 * 2 / 3.35e12 < seconds < 2 * 4096 * 14336 * 2 / 3.039e12
+
+
+def at_lengths(name: str, kernel: str, lengths: ArrayLike, prefill: bool) -> list[float]:
+    found = attention_seconds(device(name), load_kernel(kernel), batch=4, heads=16, heads_kv=4, keys=lengths,
+                              queries=lengths if prefill else 1, head_dim=128, causal=prefill)  # fmt: skip
+    return [float(seconds) for seconds in found]
+
+
+def test_many_shapes_at_once_are_each_shape_alone() -> None:
+    keys = np.array([512, 3000, 8192])
+    for name, kernel, prefill in (("h100-sxm", "flash-attention-3", True), ("b200", "trtllm-gen-decode", False)):
+        alone = [at_lengths(name, kernel, length, prefill)[0] for length in keys]
+        assert at_lengths(name, kernel, keys, prefill) == alone
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_shapes_have_seconds() -> None:
+    keys = np.arange(100_000) % 30_000 + 16
+    seconds = attention_seconds(device("h100-sxm"), load_kernel("flash-attention-3"), batch=2, heads=32, heads_kv=8,
+                                queries=keys, keys=keys, head_dim=128, causal=True)  # fmt: skip
+    assert seconds.shape == (100_000,)
+    assert np.isfinite(seconds).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    keys=st.integers(64, 20_000), batch=st.integers(1, 64), head_dim=st.sampled_from([64, 80, 128, 256]),
+    name=st.sampled_from(["a100-sxm", "h100-sxm", "b200", "l40s", "rtx4090"]),
+)  # fmt: skip
+def test_a_longer_or_larger_batch_never_takes_less_by_much(keys: int, batch: int, head_dim: int, name: str) -> None:
+    """assumed: 10% and 4 us; waves and what L2 keeps make steps, and splits that are not needed save a kernel."""
+    on = device(name)
+    for kernel in kernels().values():
+        phase: Phase = "decode" if "decode" in kernel.phases else "prefill"
+        if kernel.problem(on, phase, head_dim, "bf16") is not None:
+            continue
+        queries = 1 if phase == "decode" else keys
+        first, longer, larger = (
+            attention_seconds(on, kernel, batch=b, heads=8, heads_kv=2, queries=queries if phase == "decode" else m,
+                              keys=m, head_dim=head_dim, causal=phase == "prefill")[0]
+            for b, m in ((batch, keys), (batch, 2 * keys), (2 * batch, keys))
+        )  # fmt: skip
+        assert first > 0
+        assert longer >= 0.9 * first - 4e-6, kernel.name
+        assert larger >= 0.9 * first - 4e-6, kernel.name
+
+
+def test_a_head_dimension_without_a_tile_has_no_time() -> None:
+    seconds = attention_seconds(device("h100-sxm"), load_kernel("flash-attention-3"), batch=1, heads=1, heads_kv=1,
+                                queries=128, keys=128, head_dim=[256, 512])  # fmt: skip
+    assert np.isfinite(seconds).tolist() == [True, False]
+
+
+def test_windows_and_causal_masks_save_time() -> None:
+    full, causal, window = (
+        timing("h100-sxm", "flash-attention-3", 128, causal=masked, window=size).total_s[0]
+        for masked, size in ((0, 0), (1, 0), (1, 1024))
+    )
+    assert 0.45 * full < causal < 0.65 * full
+    assert window < 0.3 * causal
+
+
+def test_absorbed_latent_attention_reads_one_latent_key_for_all_heads() -> None:
+    """32 x 32768 x 576 x 2 bytes = 1.2 GB: 0.40 ms at 3.04 TB/s whether 1 or 16 heads share it."""
+    one, many = (
+        mla_seconds(device("h100-sxm"), load_kernel("mla-absorbed"), batch=32, heads=heads, queries=1, keys=32768,
+                    absorbed=True)[0]
+        for heads in (1, 16)
+    )  # fmt: skip
+    assert many < 1.1 * one
+    assert one >= 32 * 32768 * 576 * 2 / 3.35e12
+
+
+def test_streams_take_their_bytes_over_the_ceiling() -> None:
+    seconds = elementwise_seconds(device("h100-sxm"), read_bytes=[2e9, 4e9], write_bytes=0)
+    assert seconds[0] >= 2e9 / 3.35e12
+    assert 1.9 < seconds[1] / seconds[0] <= 2.0
