@@ -42,12 +42,16 @@ def attention_seconds(
     kv_dtype: Dtype | None = None,
     before: Before = "nothing",
     launches: int = 0,
+    cold: bool = False,
     constants: Constants | None = None,
 ) -> Reals:
-    """Prefill, or decode where `queries` is 1. `window`: 0 for none. One kernel and dtype, any number of shapes."""
+    """Prefill, or decode where `queries` is 1. `window`: 0 for none. One kernel and dtype, any number of shapes.
+
+    `cold`: keys and values are not in L2, as other layers ran since they were used.
+    """
     asked = shape(batch, heads, heads_kv, queries, keys, head_dim, value_dim, causal, window)
     known = constants or calibration.constants(device.generation)
-    seconds = _seconds(device, kernel, asked, dtype, kv_dtype or dtype, before, known)
+    seconds = _seconds(device, kernel, asked, dtype, kv_dtype or dtype, before, known, cold)
     return seconds + launches * small_kernel_s(device)
 
 
@@ -124,9 +128,10 @@ def elementwise_seconds(
 
 
 def _seconds(
-    device: Device, kernel: Kernel, asked: Shape, dtype: Dtype, kv_dtype: Dtype, before: Before, known: Constants
-) -> Reals:
-    total = attention_timing(case_of(device, kernel, known, asked, dtype, kv_dtype)).total_s
+    device: Device, kernel: Kernel, asked: Shape, dtype: Dtype, kv_dtype: Dtype, before: Before, known: Constants,
+    cold: bool = False,
+) -> Reals:  # fmt: skip
+    total = attention_timing(case_of(device, kernel, known, asked, dtype, kv_dtype, cold)).total_s
     return total if before == "nothing" else total + _before_seconds(device, known, asked, dtype, kv_dtype, before)
 
 
