@@ -21,6 +21,7 @@ from cascadesim.accelerators.gpu.vectorised import Before
 from cascadesim.validation.gpu_work import Floats, Shapes
 
 CONSTANT = "constants."
+COLD = ("LLMServingSim",)  # timed inside whole layers, so that other kernels empty L2 between two calls
 ConstantsOf = Mapping[str, Constants]  # generation -> its constants; of the others, the calibrated ones
 
 
@@ -42,7 +43,7 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
             on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
             queries=part.seqlen_q, keys=part.kv_len, head_dim=part.head_dim, causal=part.causal > 0,
             window=part.window, dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype),
-            before=before(operation, source, impl, dtype), launches=launches, constants=known,
+            before=before(operation, source, impl, dtype), launches=launches, cold=source in COLD, constants=known,
         )  # fmt: skip
     if operation.startswith("mla"):
         return vectorised.mla_seconds(
