@@ -1,8 +1,10 @@
 """One specialisation of a kernel as it is compiled ahead of time: types, constants, options, and the work it must do.
 
-The work of one iteration of the loop that matters is derived here from the algorithm; the compiled instructions are held
-against it. Knows no compiler: `validation.kernel_compile` compiles and `validation.sass` counts.
+The work of one iteration of the loop that matters is derived here from the algorithm; the compiled instructions are
+held against it. Knows no compiler: `validation.kernel_compile` compiles and `validation.sass` counts.
 """
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ class Product(NamedTuple):
 class Iteration:
     """What one program does per turn of one loop, which is a key tile in attention.
 
-    `exponentials`: one per score. `replicated_rows`: rows with an exponential of their own (PRM), which every thread that
-    shares the row computes: the compiled code has a power of two of them per row.
+    `exponentials`: one per score. `replicated_rows`: rows with an exponential of their own (PRM), which every thread
+    that shares the row computes: the compiled code has a power of two of them per row.
     """
 
     products: tuple[Product, ...]

@@ -1,7 +1,7 @@
 """Static counts of every kernel, from the compiler alone: `python -m cascadesim.validation.kernel_static [FILE]`.
 
-Registers, shared memory, and instructions of one turn of each loop by class, for compute capabilities 8.0, 9.0 and 10.0.
-Written to kernels/static_counts.json, which models of GPUs read. Needs torch and triton, no GPU; compiles anew.
+Registers, shared memory, and instructions of one turn of each loop by class, for compute capabilities 8.0, 9.0 and
+10.0. Written to kernels/static_counts.json, which models of GPUs read. Needs torch and triton, no GPU; compiles anew.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from typing import Any
 
 from cascadesim.kernels.variant import Variant
 from cascadesim.validation.kernel_compile import TARGETS, Compiled, compiled, toolchain
-from cascadesim.validation.kernel_gates import conservation_faults, exponentials_of, matrix_flop, matrix_loops, resource_faults
+from cascadesim.validation.kernel_gates import (
+    conservation_faults,
+    exponentials_of,
+    matrix_flop,
+    matrix_loops,
+    resource_faults,
+)
 from cascadesim.validation.sass import instructions
 
 SCHEMA = "cascadesim.kernels/1"

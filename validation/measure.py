@@ -17,10 +17,20 @@ SUITES = ("microbenchmarks", "attention", "decode", "neighborhood", "pruned")  #
 
 @click.command()
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR",
-              help="Folder for the records: DIR/<device>.jsonl, appended to.")
-@click.option("--seconds", type=click.FloatRange(min=1), default=540.0, show_default=True,
-              help="Stop before the next case once so much time is used; run again to go on.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="Folder for the records: DIR/<device>.jsonl, appended to.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=1),
+    default=540.0,
+    show_default=True,
+    help="Stop before the next case once so much time is used; run again to go on.",
+)
 def measure(suites: tuple[str, ...], output: Path, seconds: float) -> None:
     """Measure the kernels on this machine's GPU; exit code 2 where there is none.
 

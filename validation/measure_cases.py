@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from cascadesim.validation.measure_timing import Launch
@@ -58,12 +59,12 @@ def _microbenchmarks(device: str) -> Iterator[Case]:
     for dtype in ("fp16", "bf16"):
         flop = prepare.matrix_flop(dtype, PEAK_TURNS)
         yield Case("microbenchmarks", f"matrix peak {dtype}", {"turns": PEAK_TURNS}, {"flop_per_block": flop},
-                   lambda dtype=dtype: prepare.matrix_peak(device, dtype, PEAK_TURNS))  # type: ignore[misc]  # fmt: skip
+                   partial(prepare.matrix_peak, device, dtype, PEAK_TURNS))  # fmt: skip
     yield Case("microbenchmarks", "exponentials", {"turns": 1024}, {"per_block": prepare.exponentials(1024)},
                lambda: prepare.exponential_rate(device, 1024))  # fmt: skip
     for name, elements in (("DRAM", MEMORY_ELEMENTS), ("L2", CACHED_ELEMENTS)):
         yield Case("microbenchmarks", f"{name} copy, read, write", {"elements": elements}, {"bytes": 2 * elements},
-                   lambda elements=elements: prepare.memory(device, elements))  # type: ignore[misc]  # fmt: skip
+                   partial(prepare.memory, device, elements))  # fmt: skip
 
 
 def _attention(device: str) -> Iterator[Case]:
@@ -76,7 +77,7 @@ def _attention(device: str) -> Iterator[Case]:
             work = {"flop": 4 * scores * D, "exponentials": scores, "bytes": 2 * 4 * B * H * L * D}
             shape = {"B": B, "H": H, "L": L, "D": D, "causal": causal, "dtype": "fp16"}
             yield Case("attention", f"B{B} H{H} L{L} D{D}{' causal' * causal}", shape, work,
-                       lambda B=B, H=H, L=L, D=D, causal=causal: prepare.attention(device, B, H, L, D, causal))  # type: ignore[misc]  # fmt: skip
+                       partial(prepare.attention, device, B, H, L, D, causal))  # fmt: skip
 
 
 def _decode(device: str) -> Iterator[Case]:
@@ -86,7 +87,7 @@ def _decode(device: str) -> Iterator[Case]:
         shape = {"B": B, "H": 32, "G": 8, "M": M, "D": 128, "dtype": "fp16"}
         work = {"flop": 4 * B * 32 * M * 128, "bytes": 2 * 2 * B * 8 * M * 128}
         yield Case("decode", f"B{B} H32 G8 M{M} D128", shape, work,
-                   lambda B=B, M=M: prepare.decode(device, B, 32, 8, M, 128))  # type: ignore[misc]  # fmt: skip
+                   partial(prepare.decode, device, B, 32, 8, M, 128))  # fmt: skip
 
 
 def _neighborhood(device: str) -> Iterator[Case]:
@@ -97,7 +98,7 @@ def _neighborhood(device: str) -> Iterator[Case]:
                  "H": 16, "D": 128, "dtype": "fp16"}  # fmt: skip
         sizes = [("x".join(map(str, each))) for each in (layout, window, stride)]
         yield Case("neighborhood", f"layout {sizes[0]} window {sizes[1]} stride {sizes[2]}", shape, {},
-                   lambda shape=shape: prepare.neighborhood(device, shape))  # type: ignore[misc]  # fmt: skip
+                   partial(prepare.neighborhood, device, shape))  # fmt: skip
 
 
 def _pruned(device: str) -> Iterator[Case]:
@@ -106,4 +107,4 @@ def _pruned(device: str) -> Iterator[Case]:
     for tokens, kept in PRUNED:
         shape = {"B": 1, "H": 16, "M": tokens, "kept": kept, "D": 128, "dtype": "fp16"}
         yield Case("pruned", f"{kept} of {tokens} tokens", shape, {},
-                   lambda tokens=tokens, kept=kept: prepare.pruned(device, tokens, kept))  # type: ignore[misc]  # fmt: skip
+                   partial(prepare.pruned, device, tokens, kept))  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from cascadesim.validation.measure_cases import Prepared
@@ -31,6 +32,10 @@ def _error(got: Any, expected: Any) -> float:
     return float((got.float() - expected.float()).norm() / expected.float().norm())
 
 
+def _error_of(run: Callable[[], Any], expected: Callable[[], Any]) -> float:
+    return _error(run(), expected())
+
+
 def launch(device: str) -> Prepared:
     from cascadesim.kernels.microbenchmarks import triton
 
@@ -52,11 +57,13 @@ def matrix_peak(device: str, dtype: str, turns: int) -> Prepared:
     a, b = _random(device, M, K, dtype=name), _random(device, K, N, dtype=name)
     blocks = _blocks(device)
     out = _random(device, blocks, M, N, dtype="float32")
-    return Prepared({
-        f"{blocks} blocks": lambda: triton.matrix_peak[(blocks,)](
-            a, b, out, turns, M=M, N=N, K=K, num_warps=triton.WARPS, num_stages=triton.STAGES
-        )
-    })
+    return Prepared(
+        {
+            f"{blocks} blocks": lambda: triton.matrix_peak[(blocks,)](
+                a, b, out, turns, M=M, N=N, K=K, num_warps=triton.WARPS, num_stages=triton.STAGES
+            )
+        }
+    )
 
 
 def exponentials(turns: int) -> int:
@@ -68,11 +75,13 @@ def exponential_rate(device: str, turns: int) -> Prepared:
 
     blocks = 4 * _blocks(device)
     x, out = _random(device, 2, blocks * 1024, dtype="float32")
-    return Prepared({
-        f"{blocks} blocks": lambda: triton.exponential_rate[(blocks,)](
-            x, out, turns, BLOCK=1024, CHAINS=triton.CHAINS, num_warps=triton.WARPS
-        )
-    })
+    return Prepared(
+        {
+            f"{blocks} blocks": lambda: triton.exponential_rate[(blocks,)](
+                x, out, turns, BLOCK=1024, CHAINS=triton.CHAINS, num_warps=triton.WARPS
+            )
+        }
+    )
 
 
 def memory(device: str, elements: int) -> Prepared:
@@ -83,12 +92,14 @@ def memory(device: str, elements: int) -> Prepared:
     grid, size = (elements // triton.BLOCK,), {"BLOCK": triton.BLOCK, "num_warps": triton.WARPS}
     readers = max(1, min(grid[0], 8 * _blocks(device)))
     sums = _random(device, readers, dtype="float32")
-    return Prepared({
-        "copy": lambda: triton.copy[grid](x, out, elements, **size),
-        "write": lambda: triton.write[grid](out, elements, **size),
-        "read": lambda: triton.read[(readers,)](x, sums, elements, grid[0] // readers, **size),
-        "torch copy": lambda: out.copy_(x),
-    })
+    return Prepared(
+        {
+            "copy": lambda: triton.copy[grid](x, out, elements, **size),
+            "write": lambda: triton.write[grid](out, elements, **size),
+            "read": lambda: triton.read[(readers,)](x, sums, elements, grid[0] // readers, **size),
+            "torch copy": lambda: out.copy_(x),
+        }
+    )
 
 
 def attention(device: str, B: int, H: int, L: int, D: int, causal: bool) -> Prepared:
@@ -100,10 +111,10 @@ def attention(device: str, B: int, H: int, L: int, D: int, causal: bool) -> Prep
     fits = 4 * B * H * L * L <= 8 * 2**30
     names = [name for name in CASCADES if fits or name != "attention-3pass-stored"]
     variants: dict[str, Callable[[], Any]] = {
-        name: lambda name=name: ours(q, k, v, causal=causal, cascade=name) for name in names  # type: ignore[misc]
+        name: partial(ours, q, k, v, causal=causal, cascade=name) for name in names
     }
     expected = _library(q, k, v, causal, None)
-    checks = {name: lambda run=run: _error(run(), expected()) for name, run in variants.items()}  # type: ignore[misc]
+    checks = {name: partial(_error_of, run, expected) for name, run in variants.items()}
     baselines = {f"sdpa {name}": _library(q, k, v, causal, name) for name in _backends(q, k, v, causal)}
     return Prepared({**variants, **baselines}, checks)
 
@@ -143,7 +154,11 @@ def decode(device: str, B: int, H: int, G: int, M: int, D: int) -> Prepared:
     library = _library(q[:, :, None], k, v, False, None)
     out = torch.empty_like(k)
     return Prepared(
-        {"split keys": lambda: decode_attention(q, k, v, lengths), "sdpa": library, "copy of the keys": lambda: out.copy_(k)},
+        {
+            "split keys": lambda: decode_attention(q, k, v, lengths),
+            "sdpa": library,
+            "copy of the keys": lambda: out.copy_(k),
+        },
         {"split keys": lambda: _error(decode_attention(q, k, v, lengths), library()[:, :, 0])},
     )
 
@@ -155,7 +170,9 @@ def neighborhood(device: str, shape: Mapping[str, Any]) -> Prepared:
     from cascadesim.kernels.neighborhood_attention.triton import attention_in_tile_order, plan
     from cascadesim.kernels.token_rows.triton import gather_rows, scatter_rows
 
-    tiles = plan(pattern(shape["layout"], shape["window"], shape["stride"]), shape["query_tile"], shape["key_tile"], device)
+    tiles = plan(
+        pattern(shape["layout"], shape["window"], shape["stride"]), shape["query_tile"], shape["key_tile"], device
+    )
     tokens = tiles.pattern.tokens
     q, k, v = (_random(device, 1, shape["H"], tokens, shape["D"]) for _ in range(3))
 
@@ -164,13 +181,15 @@ def neighborhood(device: str, shape: Mapping[str, Any]) -> Prepared:
 
     moved = permuted()
     out = attention_in_tile_order(*moved, tiles)
-    return Prepared({
-        "permutation": permuted,
-        "attention in tile order": lambda: attention_in_tile_order(*moved, tiles),
-        "inverse permutation": lambda: scatter_rows(out, tiles.query_order, tokens),
-        "dense, ours": lambda: dense(q, k, v),
-        "dense, sdpa": _library(q, k, v, False, None),
-    })
+    return Prepared(
+        {
+            "permutation": permuted,
+            "attention in tile order": lambda: attention_in_tile_order(*moved, tiles),
+            "inverse permutation": lambda: scatter_rows(out, tiles.query_order, tokens),
+            "dense, ours": lambda: dense(q, k, v),
+            "dense, sdpa": _library(q, k, v, False, None),
+        }
+    )
 
 
 def pruned(device: str, tokens: int, kept: int) -> Prepared:
@@ -187,13 +206,15 @@ def pruned(device: str, tokens: int, kept: int) -> Prepared:
     importance = triton.column_sums(q, k, lse).sum(1)
     keep, heads = triton.top_tokens(importance, kept), torch.arange(16, device=device)
     compact = gather_rows(k, keep[0]), gather_rows(v, keep[0])
-    return Prepared({
-        "dense": lambda: dense(q, k, v),
-        "importance of tokens": lambda: triton.column_sums(q, k, lse),
-        "top-k": lambda: triton.top_tokens(importance, kept),
-        "torch top-k": lambda: torch.topk(importance, kept),
-        "compaction": lambda: gather_rows(k, keep[0]),
-        "dense after compaction": lambda: dense(q, *compact),
-        "gathered": lambda: triton.pruned_attention(q, k, v, keep, heads),
-        "gathered, values by tile": lambda: triton.pruned_attention(q, k, v, keep, heads, value_threshold=1e-3),
-    })
+    return Prepared(
+        {
+            "dense": lambda: dense(q, k, v),
+            "importance of tokens": lambda: triton.column_sums(q, k, lse),
+            "top-k": lambda: triton.top_tokens(importance, kept),
+            "torch top-k": lambda: torch.topk(importance, kept),
+            "compaction": lambda: gather_rows(k, keep[0]),
+            "dense after compaction": lambda: dense(q, *compact),
+            "gathered": lambda: triton.pruned_attention(q, k, v, keep, heads),
+            "gathered, values by tile": lambda: triton.pruned_attention(q, k, v, keep, heads, value_threshold=1e-3),
+        }
+    )

@@ -1,6 +1,7 @@
 """Runs cases and appends one JSON line for each at once: what was run, on what, all samples, and that it was right.
 
-A case that is in the file already, with the same code and device, is skipped; one that fails is recorded with its error.
+A case that is in the file already, with the same code and device, is skipped; one that fails is recorded with its
+error.
 """
 
 from __future__ import annotations
@@ -101,5 +102,7 @@ def source_hash() -> str:
 def summary(line: Mapping[str, Any]) -> str:
     if "error" in line:
         return str(line["error"])
-    medians = {name: sorted(each["cold"])[len(each["cold"]) // 2] for name, each in line["timing"].items() if each["cold"]}
+    medians = {
+        name: sorted(each["cold"])[len(each["cold"]) // 2] for name, each in line["timing"].items() if each["cold"]
+    }
     return ", ".join(f"{name} {value:.1f} us" for name, value in medians.items())

@@ -37,7 +37,7 @@ class CudaTimer:
     def __init__(self, seed: int) -> None:
         import torch
 
-        self._torch = torch
+        self._torch: Any = torch
         self._order = random.Random(seed)
         bytes_of_l2 = torch.cuda.get_device_properties(0).L2_cache_size
         self._flush = torch.empty(FLUSHES * bytes_of_l2, dtype=torch.int8, device="cuda")

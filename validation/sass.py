@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?P<predicate>@!?U?P\w+\s+)?(?P<opcode>[A-Z][\w.]*)(?P<operands>[^;]*);")
+INSTRUCTION = re.compile(
+    r"^\s*/\*[0-9a-f]{4,}\*/\s+(?P<predicate>@!?U?P\w+\s+)?(?P<opcode>[A-Z][\w.]*)(?P<operands>[^;]*);"
+)
 LABEL = re.compile(r"^(?P<label>\.L_x_\d+):")
 TARGET = re.compile(r"\.L_x_\d+")
 MATRIX = re.compile(r"^(H|I|Q|D|UTCH|UTCQ|UTCI)G?MMA")
@@ -104,9 +106,7 @@ def _inside(inner: tuple[int, int], outer: tuple[int, int]) -> bool:
     return outer[0] <= inner[0] and inner[1] <= outer[1] and inner != outer
 
 
-def _own(
-    code: tuple[Instruction, ...], span: tuple[int, int], spans: list[tuple[int, int]]
-) -> tuple[Instruction, ...]:
+def _own(code: tuple[Instruction, ...], span: tuple[int, int], spans: list[tuple[int, int]]) -> tuple[Instruction, ...]:
     inner = [other for other in spans if _inside(other, span)]
     places = (place for place in range(*span) if not any(begin <= place < end for begin, end in inner))
     return tuple(code[place] for place in places)

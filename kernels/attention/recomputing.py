@@ -3,6 +3,8 @@
 DIVIDE_FIRST: A = SN / SD before the product with V (an M by P division); otherwise AV = (SN * V) / SD (an F by P one).
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 from __future__ import annotations
 
 import triton
@@ -60,6 +62,20 @@ def weighted_values(
 
 
 @triton.jit
+def statistics_of_all(
+    q, K, p, offset, keys, GM, SD, scale_log2, whole, last, E: tl.constexpr, EP: tl.constexpr, M0: tl.constexpr,
+    STATISTIC: tl.constexpr, CHECKED: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One pass: tiles that need no mask, then those that do."""
+    GM, SD = row_statistics(q, K, p, offset, keys, GM, SD, scale_log2, 0, whole,
+                            E, EP, M0, STATISTIC, False, CAUSAL, PRECISION)  # fmt: skip
+    if CHECKED:
+        GM, SD = row_statistics(q, K, p, offset, keys, GM, SD, scale_log2, whole, last,
+                                E, EP, M0, STATISTIC, True, CAUSAL, PRECISION)  # fmt: skip
+    return GM, SD
+
+
+@triton.jit
 def attention_recomputing(
     Q, K, V, AV, LENGTHS, scale_log2, P, M, heads, group,
     E: tl.constexpr, F: tl.constexpr, EP: tl.constexpr, FP: tl.constexpr, P0: tl.constexpr, M0: tl.constexpr,
@@ -73,23 +89,22 @@ def attention_recomputing(
     q = load_rows(Q + query_row * P * E, p, P, E, EP, True)
     GM = tl.full([P0], float("-inf"), tl.float32)
     SD = tl.zeros([P0], tl.float32)
-    out = tl.zeros([P0, FP], tl.float32)
     offset = M - P
     CHECKED: tl.constexpr = CAUSAL or RAGGED or TAIL
-    whole, last = key_tiles(p_first, offset, keys, P0, M0, CAUSAL)
     FIRST: tl.constexpr = "online" if PASSES == 2 else "maximum"
-    GM, SD = row_statistics(q, K, p, offset, keys, GM, SD, scale_log2, 0, whole, E, EP, M0, FIRST, False, CAUSAL, PRECISION)
-    if CHECKED:
-        GM, SD = row_statistics(q, K, p, offset, keys, GM, SD, scale_log2, whole, last, E, EP, M0, FIRST, True, CAUSAL, PRECISION)
+    whole, last = key_tiles(p_first, offset, keys, P0, M0, CAUSAL)
+    GM, SD = statistics_of_all(q, K, p, offset, keys, GM, SD, scale_log2, whole, last,
+                               E, EP, M0, FIRST, CHECKED, CAUSAL, PRECISION)  # fmt: skip
     if PASSES == 3:
-        GM, SD = row_statistics(q, K, p, offset, keys, GM, SD, scale_log2, 0, whole, E, EP, M0, "denominator", False, CAUSAL, PRECISION)
-        if CHECKED:
-            GM, SD = row_statistics(q, K, p, offset, keys, GM, SD, scale_log2, whole, last, E, EP, M0, "denominator", True, CAUSAL, PRECISION)
-    shift = finite(GM)
-    safe = tl.where(SD == 0.0, 1.0, SD)
-    out = weighted_values(q, K, V, p, offset, keys, shift, safe, out, scale_log2, 0, whole, E, F, EP, FP, M0, DIVIDE_FIRST, False, CAUSAL, PRECISION)
+        GM, SD = statistics_of_all(q, K, p, offset, keys, GM, SD, scale_log2, whole, last,
+                                   E, EP, M0, "denominator", CHECKED, CAUSAL, PRECISION)  # fmt: skip
+    shift, safe = finite(GM), tl.where(SD == 0.0, 1.0, SD)
+    out = tl.zeros([P0, FP], tl.float32)
+    out = weighted_values(q, K, V, p, offset, keys, shift, safe, out, scale_log2, 0, whole,
+                          E, F, EP, FP, M0, DIVIDE_FIRST, False, CAUSAL, PRECISION)  # fmt: skip
     if CHECKED:
-        out = weighted_values(q, K, V, p, offset, keys, shift, safe, out, scale_log2, whole, last, E, F, EP, FP, M0, DIVIDE_FIRST, True, CAUSAL, PRECISION)
+        out = weighted_values(q, K, V, p, offset, keys, shift, safe, out, scale_log2, whole, last,
+                              E, F, EP, FP, M0, DIVIDE_FIRST, True, CAUSAL, PRECISION)  # fmt: skip
     if not DIVIDE_FIRST:
         out = divided(out, SD)
     store_rows(AV + query_row * P * F, p, P, out, F, FP)

@@ -3,12 +3,23 @@
 QK and SN share one float32 buffer [B * H, P, M]: 4 bytes written and read twice per score.
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from cascadesim.kernels.attention.tile import accumulate, divided, finite, key_tiles, load_rows, masked_scores, place, store_rows
+from cascadesim.kernels.attention.tile import (
+    accumulate,
+    divided,
+    finite,
+    key_tiles,
+    load_rows,
+    masked_scores,
+    place,
+    store_rows,
+)
 
 
 @triton.jit

@@ -4,6 +4,8 @@ Triton functions only, inlined where they are called, so that kernels differ in 
 Scores are kept in units of log2: exp(x) is exp2(x * log2(e)), and the factor is folded into the scale.
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 from __future__ import annotations
 
 import triton
@@ -47,12 +49,9 @@ def finite(maximum):
 
 @triton.jit
 def online_state(QK, RM, scale_log2, MASKED: tl.constexpr):
-    """(new RM, SLN, PRM): the tile's numerators against the new running maximum, and what the earlier ones are worth."""
+    """(new RM, SLN, PRM): numerators against the new running maximum, and what the earlier tiles are worth."""
     new = tl.maximum(RM, tl.max(QK, 1) * scale_log2)
-    if MASKED:
-        shift = finite(new)
-    else:
-        shift = new
+    shift = finite(new) if MASKED else new
     SLN = tl.math.exp2(QK * scale_log2 - shift[:, None])
     PRM = tl.math.exp2(RM - shift)
     return new, SLN, PRM

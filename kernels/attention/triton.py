@@ -45,7 +45,9 @@ def attention(
              "TAIL": k.shape[2] % tiles.M0 != 0}  # fmt: skip
     if cascade == "attention-1pass":
         kept = q if lse is None else lse
-        attention_1pass[grid](q, k, v, out, kept, lengths, *sizes, **shape, KEEP_LSE=lse is not None, **flags, **options)
+        attention_1pass[grid](
+            q, k, v, out, kept, lengths, *sizes, **shape, KEEP_LSE=lse is not None, **flags, **options
+        )
     else:
         attention_recomputing[grid](q, k, v, out, lengths, *sizes, **shape, PASSES=int(cascade[10]),
                                     DIVIDE_FIRST=divide_first, **flags, **options)  # fmt: skip

@@ -46,13 +46,21 @@ def _pointers(dtype: str, *names: str) -> dict[str, str]:
 
 def _one_pass(capability: int, D: int, causal: bool, dtype: str) -> Variant:
     tiles = tiles_of(capability, D, ELEMENT_BYTES[dtype])
-    signature = {**_pointers(dtype, "Q", "K", "V", "AV"), "LSE": "*fp32", "LENGTHS": "*i32", "scale_log2": "fp32", **SIZES}
+    signature = {
+        **_pointers(dtype, "Q", "K", "V", "AV"),
+        "LSE": "*fp32",
+        "LENGTHS": "*i32",
+        "scale_log2": "fp32",
+        **SIZES,
+    }
     constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "M0": tiles.M0, "CAUSAL": causal, "RAGGED": False,
                  "TAIL": False, "PRECISION": precision(ELEMENT_BYTES[dtype]), "KEEP_LSE": False}  # fmt: skip
     tile = Iteration((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
     loops = () if dtype == "fp32" else (tile,) * (1 + causal)
     name = f"attention-1pass {dtype} D{D}{' causal' * causal}"
-    return Variant(name, "attention", attention_1pass, signature, constants, tiles.warps, tiles.stages, loops, UNALIGNED)
+    return Variant(
+        name, "attention", attention_1pass, signature, constants, tiles.warps, tiles.stages, loops, UNALIGNED
+    )
 
 
 def _recomputing(capability: int, D: int, passes: int, causal: bool) -> Variant:
@@ -76,14 +84,33 @@ def _stored(capability: int, D: int) -> Iterator[Variant]:
     flags = {"P0": tiles.P0, "M0": tiles.M0, "CAUSAL": False, "RAGGED": False}
     precise = {"PRECISION": precision(2)}
     yield Variant(
-        f"attention-3pass-stored pass 1 fp16 D{D}", "attention", store_scores,
-        {**_pointers("fp16", "Q", "K"), **_pointers("fp32", "QK", "GM"), "LENGTHS": "*i32", "scale_log2": "fp32", **SIZES},
-        {"E": D, "EP": D, **flags, **precise}, tiles.warps, tiles.stages, (Iteration((scores(tiles, D),)),), UNALIGNED,
-    )  # fmt: skip
+        f"attention-3pass-stored pass 1 fp16 D{D}",
+        "attention",
+        store_scores,
+        {
+            **_pointers("fp16", "Q", "K"),
+            **_pointers("fp32", "QK", "GM"),
+            "LENGTHS": "*i32",
+            "scale_log2": "fp32",
+            **SIZES,
+        },
+        {"E": D, "EP": D, **flags, **precise},
+        tiles.warps,
+        tiles.stages,
+        (Iteration((scores(tiles, D),)),),
+        UNALIGNED,
+    )
     yield Variant(
-        "attention-3pass-stored pass 2", "attention", store_numerators,
-        {**_pointers("fp32", "QK", "GM", "SD"), "LENGTHS": "*i32", **SIZES}, flags, tiles.warps, tiles.stages, (), UNALIGNED,
-    )  # fmt: skip
+        "attention-3pass-stored pass 2",
+        "attention",
+        store_numerators,
+        {**_pointers("fp32", "QK", "GM", "SD"), "LENGTHS": "*i32", **SIZES},
+        flags,
+        tiles.warps,
+        tiles.stages,
+        (),
+        UNALIGNED,
+    )
     yield Variant(
         f"attention-3pass-stored pass 3 fp16 D{D}", "attention", values_of_stored,
         {**_pointers("fp32", "SN", "SD"), **_pointers("fp16", "V", "AV"), "LENGTHS": "*i32", **SIZES},

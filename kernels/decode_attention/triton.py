@@ -1,8 +1,11 @@
-"""Split keys (flash decoding): each program runs the 1-pass cascade over its share of the keys, a second kernel reduces.
+"""Split keys (flash decoding): each program runs the 1-pass cascade over its share of the keys, a second kernel
+reduces.
 
-The query heads of one key head are packed as the rows of a tile, padded to 16 for the matrix unit, so keys are read once
-per group. Partial RM, RD, RNV are float32. A program without keys writes RM = -inf and RD = 0.
+The query heads of one key head are packed as the rows of a tile, padded to 16 for the matrix unit, so keys are read
+once per group. Partial RM, RD, RNV are float32. A program without keys writes RM = -inf and RD = 0.
 """
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import triton
 import triton.language as tl
 
 from cascadesim.kernels.attention.configurations import padded, precision
-from cascadesim.kernels.attention.tile import accumulate, divided, finite, online_state, scores
+from cascadesim.kernels.attention.tile import accumulate, finite, online_state, scores
 
 KEYS, WARPS, STAGES = 64, 4, 3  # keys of one tile
 SPLIT_KEYS = 256  # assumed: fewer keys per program cost more in the reduction than they win

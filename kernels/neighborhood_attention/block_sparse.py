@@ -4,6 +4,8 @@ Slower than boxes where a box would do: the tile number is loaded before the til
 equal masks are stored once. Ragged tails are masked tiles.
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 from __future__ import annotations
 
 import math
@@ -87,7 +89,9 @@ def tile_list(mask: NDArray[np.bool_], tiles: Tiles, device: str = "cpu") -> Til
     grid = np.zeros((shape[0] * tiles.P0, shape[1] * tiles.M0), dtype=bool)
     grid[:queries, :keys] = mask
     blocks = grid.reshape(shape[0], tiles.P0, shape[1], tiles.M0).transpose(0, 2, 1, 3)
-    rows, columns, mask_of = [], [], []
+    rows: list[tuple[int, int, int]] = []
+    columns: list[int] = []
+    mask_of: list[int] = []
     kept: dict[bytes, int] = {}
     for row in range(shape[0]):
         live = max(min(queries - row * tiles.P0, tiles.P0), 0)  # queries beyond the last one see what they like

@@ -6,9 +6,10 @@ order: by dilation group, then by tile, then row by row inside a tile; groups ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,8 @@ def tile_order(pattern: Pattern, tile: Sequence[int]) -> NDArray[np.int32]:
     order = np.full((1, 1, 1), 0, dtype=np.int64)  # groups, tiles, tokens of a tile
     valid = np.ones((1, 1, 1), dtype=bool)
     for length, d, size in zip(pattern.layout, pattern.dilation, tile, strict=True):
-        place = np.arange(-(-(-(-length // d)) // size) * size)
+        longest = -(-length // d)
+        place = np.arange(-(-longest // size) * size)
         coordinate = np.arange(d)[:, None] + place * d
         one = coordinate.reshape(d, -1, size)
         order = _outer(order * length, one, np.add)
@@ -85,18 +87,20 @@ def tile_order(pattern: Pattern, tile: Sequence[int]) -> NDArray[np.int32]:
     return np.where(valid, order, -1).astype(np.int32).reshape(-1)
 
 
-def _outer(left, right, join):  # type: ignore[no-untyped-def]
+def _outer(left: NDArray[Any], right: NDArray[Any], join: Callable[[Any, Any], Any]) -> NDArray[Any]:
     """(groups, tiles, tokens) of the dimensions so far, with one more."""
     both = join(left[:, None, :, None, :, None], right[None, :, None, :, None, :])
-    return both.reshape(*(a * b for a, b in zip(left.shape, right.shape, strict=True)))
+    joined: NDArray[Any] = both.reshape(*(a * b for a, b in zip(left.shape, right.shape, strict=True)))
+    return joined
 
 
 @dataclass(frozen=True)
 class Boxes:
     """Key tiles of each query tile, in tile order (group, then tile): boxes in the grid of key tiles, three dimensions.
 
-    `table[q]`: the group's first key tile, then for each box the low corner and the size. Box 0 holds the tiles that need
-    no mask, the others those that do: two slabs per dimension around it. `starts`, `ends` [slots, 3]: window of each query.
+    `table[q]`: the group's first key tile, then for each box the low corner and the size. Box 0 holds the tiles that
+    need no mask, the others those that do: two slabs per dimension around it. `starts`, `ends` [slots, 3]: window of
+    each query.
     """
 
     table: NDArray[np.int32]
@@ -114,7 +118,8 @@ SLABS = 2 * DIMENSIONS
 def boxes(pattern: Pattern, query_tile: Sequence[int], key_tile: Sequence[int]) -> Boxes:
     axes = [_axis(pattern, axis, query_tile[axis], key_tile[axis]) for axis in range(len(pattern.layout))]
     axes = [_single()] * (DIMENSIONS - len(axes)) + axes
-    grid = tuple(axis.key_tiles for axis in axes)
+    first, second, third = (axis.key_tiles for axis in axes)
+    grid = first, second, third
     groups = [len(axis.low) for axis in axes]
     tiles = [axis.low.shape[1] for axis in axes]
     outer = [[axis.low, axis.high, axis.whole_low, axis.whole_high] for axis in axes]
@@ -131,7 +136,8 @@ def boxes(pattern: Pattern, query_tile: Sequence[int], key_tile: Sequence[int]) 
 
 @dataclass(frozen=True)
 class _Axis:
-    """One dimension, (group, query tile): [low, high) tiles with any key, [whole_low, whole_high) with no masked pair."""
+    """One dimension, (group, query tile): [low, high) tiles with any key, [whole_low, whole_high) with no masked
+    pair."""
 
     low: Integers
     high: Integers

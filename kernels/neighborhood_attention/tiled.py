@@ -1,8 +1,11 @@
 """The 1-pass cascade over the key tiles of a box: GNA on tokens in tile order, masks only in partial tiles.
 
-The first loop walks the box of tiles that every query of the tile sees whole, without any mask; the second one the slabs
-around it, with one interval test per dimension. Tile numbers are computed from the box; there is no list of tiles.
+The first loop walks the box of tiles that every query of the tile sees whole, without any mask; the second one the
+slabs around it, with one interval test per dimension. Tile numbers are computed from the box; there is no list of
+tiles.
 """
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from cascadesim.kernels.attention.tile import accumulate, divided, load_rows, on
 
 @triton.jit
 def inside(m, start, end, tile, SIZE: tl.constexpr, INNER: tl.constexpr):
-    """Whether key m of a tile lies in each query's window along one dimension. INNER: tokens of the faster dimensions."""
+    """Whether key m of a tile lies in each query's window along one dimension. INNER: tokens of the faster
+    dimensions."""
     place = tile * SIZE + m // INNER % SIZE
     return (place[None, :] >= start[:, None]) & (place[None, :] < end[:, None])
 

@@ -40,13 +40,16 @@ def plan(pattern: Pattern, query_tile: Sequence[int], key_tile: Sequence[int], d
     """Tile volumes must be powers of two, at least 16."""
     for name, tile in (("query", query_tile), ("key", key_tile)):
         if len(tile) != len(pattern.layout) or math.prod(tile) != padded(math.prod(tile)):
-            raise ValueError(f"{name} tile {tuple(tile)}: needs {len(pattern.layout)} sizes whose product is a power of "
-                             f"two, at least 16")  # fmt: skip
+            raise ValueError(
+                f"{name} tile {tuple(tile)}: needs {len(pattern.layout)} sizes whose product is a power of "
+                f"two, at least 16"
+            )
     found = boxes(pattern, query_tile, key_tile)
     windows = torch.cat([torch.from_numpy(found.starts), torch.from_numpy(found.ends)], 1)
-    tables = [torch.from_numpy(tile_order(pattern, tile)) for tile in (query_tile, key_tile)]
-    tables += [torch.from_numpy(found.table), windows.contiguous()]
-    return Plan(pattern, _three(query_tile), _three(key_tile), *(each.to(device) for each in tables), found.grid)
+    query_order, key_order = (torch.from_numpy(tile_order(pattern, tile)).to(device) for tile in (query_tile, key_tile))
+    table = torch.from_numpy(found.table).to(device)
+    return Plan(pattern, _three(query_tile), _three(key_tile), query_order, key_order, table, windows.to(device),
+                found.grid)  # fmt: skip
 
 
 def _three(tile: Sequence[int]) -> tuple[int, int, int]:

@@ -37,18 +37,46 @@ def _loops(tiles: Tiles, D: int) -> tuple[Iteration, Iteration]:
 
 
 def _boxes(tiles: Tiles, name: str, D: int, key_tile: tuple[int, int, int]) -> Variant:
-    signature = {**{each: "*fp16" for each in ("Q", "K", "V", "AV")}, **{each: "*i32" for each in ("TABLE", "WINDOWS", "EXECUTED")},
-                 "scale_log2": "fp32", **{each: "i32" for each in ("query_slots", "key_slots", "g1", "g2", "heads", "group")}}  # fmt: skip
+    signature = {
+        **{each: "*fp16" for each in ("Q", "K", "V", "AV")},
+        **{each: "*i32" for each in ("TABLE", "WINDOWS", "EXECUTED")},
+        "scale_log2": "fp32",
+        **{each: "i32" for each in ("query_slots", "key_slots", "g1", "g2", "heads", "group")},
+    }
     U0, U1, U2 = key_tile
-    constants = {"E": D, "EP": D, "P0": tiles.P0, "U0": U0, "U1": U1, "U2": U2, "SLABS": SLABS,
-                 "WIDTH": 1 + (1 + SLABS) * 2 * DIMENSIONS, "COUNT": False, "PRECISION": precision(2)}  # fmt: skip
+    constants = {
+        "E": D,
+        "EP": D,
+        "P0": tiles.P0,
+        "U0": U0,
+        "U1": U1,
+        "U2": U2,
+        "SLABS": SLABS,
+        "WIDTH": 1 + (1 + SLABS) * 2 * DIMENSIONS,
+        "COUNT": False,
+        "PRECISION": precision(2),
+    }
     return Variant(f"neighborhood {name} fp16 D{D}", "neighborhood_attention", neighborhood_1pass, signature, constants,
                    tiles.warps, tiles.stages, _loops(tiles, D), frozenset({"g1", "g2", "heads", "group"}))  # fmt: skip
 
 
 def _block_sparse(tiles: Tiles, D: int) -> Variant:
-    signature = {**{each: "*fp16" for each in ("Q", "K", "V", "AV")}, **{each: "*i32" for each in ("ROWS", "COLUMNS", "MASK_OF")},
-                 "MASKS": "*u8", "scale_log2": "fp32", **{each: "i32" for each in ("P", "M", "heads", "group")}}  # fmt: skip
+    signature = {
+        **{each: "*fp16" for each in ("Q", "K", "V", "AV")},
+        **{each: "*i32" for each in ("ROWS", "COLUMNS", "MASK_OF")},
+        "MASKS": "*u8",
+        "scale_log2": "fp32",
+        **{each: "i32" for each in ("P", "M", "heads", "group")},
+    }
     constants = {"E": D, "EP": D, "P0": tiles.P0, "M0": tiles.M0, "PRECISION": precision(2)}
-    return Variant(f"block-sparse fp16 D{D}", "neighborhood_attention", block_sparse_1pass, signature, constants,
-                   tiles.warps, tiles.stages, _loops(tiles, D), frozenset({"heads", "group"}))  # fmt: skip
+    return Variant(
+        f"block-sparse fp16 D{D}",
+        "neighborhood_attention",
+        block_sparse_1pass,
+        signature,
+        constants,
+        tiles.warps,
+        tiles.stages,
+        _loops(tiles, D),
+        frozenset({"heads", "group"}),
+    )

@@ -1,8 +1,10 @@
 """Importance of keys and heads (SpAtten, sections III-A and III-B), deterministic: no atomic additions.
 
-A pass of its own, stationary in the keys: the forward pass leaves log2 of the denominators (LSE), and a program that owns
-M0 keys sums exp2(score - LSE) over all queries. Half the products of the forward pass, and as many exponentials.
+A pass of its own, stationary in the keys: the forward pass leaves log2 of the denominators (LSE), and a program that
+owns M0 keys sums exp2(score - LSE) over all queries. Half the products of the forward pass, and as many exponentials.
 """
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
 
@@ -74,5 +76,7 @@ def column_sums(
 def head_importance(out: torch.Tensor) -> torch.Tensor:
     """[B, H] float32."""
     sums = torch.empty(out.shape[:2], dtype=torch.float32, device=out.device)
-    head_importance_kernel[(out.shape[0] * out.shape[1],)](out.contiguous(), sums, out.shape[2] * out.shape[3], BLOCK=1024)
+    head_importance_kernel[(out.shape[0] * out.shape[1],)](
+        out.contiguous(), sums, out.shape[2] * out.shape[3], BLOCK=1024
+    )
     return sums

@@ -4,6 +4,8 @@ Keys are int8, in two planes of two 4-bit codes per byte: byte j of a plane hold
 above, so a score is two half-length products and nothing is shuffled. Programs of heads that need no lower bits exit.
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 from __future__ import annotations
 
 import math
@@ -33,9 +35,8 @@ def progressive_split(
 ):  # fmt: skip
     """One query head and a share of its keys; FINE: all 8 bits, only for heads that need them."""
     split, bh = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    if FINE:
-        if tl.load(NEED + bh) == 0:
-            return
+    if FINE and tl.load(NEED + bh) == 0:
+        return
     key_head = bh // heads * (heads // group) + bh % heads // group
     half, column = tl.arange(0, E // 2), tl.arange(0, E)
     q_low = tl.load(Q + bh * E + half).to(tl.float32)
@@ -69,14 +70,11 @@ def progressive_split(
 
 
 @triton.jit
-def progressive_reduce(
-    RM, RD, RNV, AV, NEED, threshold, splits, E: tl.constexpr, S: tl.constexpr, FINE: tl.constexpr
-):
+def progressive_reduce(RM, RD, RNV, AV, NEED, threshold, splits, E: tl.constexpr, S: tl.constexpr, FINE: tl.constexpr):
     """Combines the splits; the coarse pass also decides: the largest probability is 1 / RD."""
     bh = tl.program_id(0).to(tl.int64)
-    if FINE:
-        if tl.load(NEED + bh) == 0:
-            return
+    if FINE and tl.load(NEED + bh) == 0:
+        return
     split, column = tl.arange(0, S), tl.arange(0, E)
     maximum = tl.load(RM + bh * splits + split, mask=split < splits, other=float("-inf"))
     PRM = tl.math.exp2(maximum - finite(tl.max(maximum, 0)))
@@ -85,7 +83,7 @@ def progressive_reduce(
     weighted = tl.sum(PRM[:, None] * tl.load(partial, mask=(split < splits)[:, None], other=0.0), 0)
     tl.store(AV + bh * E + column, (weighted / total).to(AV.dtype.element_ty))
     if not FINE:
-        tl.store(NEED + bh, (1.0 < threshold * total).to(tl.int32))
+        tl.store(NEED + bh, (threshold * total > 1.0).to(tl.int32))
 
 
 def planes(codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,6 +4,8 @@ Pass 1 finds RM and RD over the kept keys (gathered row by row); pass 2 computes
 values of a tile only if its largest probability reaches the threshold: local value pruning at the grain of a tile.
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 from __future__ import annotations
 
 import math
@@ -62,7 +64,7 @@ def pruned_2pass(
         QK, row = scores_of_kept(q, K, TOKENS, m, kept, E, EP, PRECISION)
         A = tl.math.exp2(QK * scale_log2 - shift[:, None]) / safe[:, None]
         if PRUNE == "element":
-            A = tl.where(A >= threshold, A, 0.0)
+            A = tl.where(threshold <= A, A, 0.0)
         if PRUNE == "tile":
             if tl.max(tl.where((p < P)[:, None], A, 0.0)) >= threshold:
                 out = accumulate(out, A, load_kept(V, row, m < kept, E, EP), PRECISION)
@@ -91,9 +93,28 @@ def pruned_attention(
     prune = "none" if value_threshold == 0 else "tile" if by_tile else "element"
     if len(heads):
         pruned_2pass[triton.cdiv(P, tiles.P0), len(heads), B](
-            q, k, v, out, tokens.to(torch.int32).contiguous(), heads.to(torch.int32), out if fetched is None else fetched,
-            (E**-0.5 if scale is None else scale) * math.log2(math.e), value_threshold, P, k.shape[2], tokens.shape[1], H,
-            H // k.shape[1], E=E, EP=padded(E), P0=tiles.P0, M0=tiles.M0, PRUNE=prune, COUNT=fetched is not None,
-            PRECISION=precision(q.element_size()), num_warps=tiles.warps, num_stages=tiles.stages,
-        )  # fmt: skip
+            q,
+            k,
+            v,
+            out,
+            tokens.to(torch.int32).contiguous(),
+            heads.to(torch.int32),
+            out if fetched is None else fetched,
+            (E**-0.5 if scale is None else scale) * math.log2(math.e),
+            value_threshold,
+            P,
+            k.shape[2],
+            tokens.shape[1],
+            H,
+            H // k.shape[1],
+            E=E,
+            EP=padded(E),
+            P0=tiles.P0,
+            M0=tiles.M0,
+            PRUNE=prune,
+            COUNT=fetched is not None,
+            PRECISION=precision(q.element_size()),
+            num_warps=tiles.warps,
+            num_stages=tiles.stages,
+        )
     return out

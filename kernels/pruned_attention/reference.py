@@ -46,8 +46,10 @@ def largest_of_tiles(A: torch.Tensor, tile: tuple[int, int]) -> torch.Tensor:
     """Each element replaced by the largest one of its tile."""
     P, M = A.shape[2:]
     padded = torch.nn.functional.pad(A, (0, -M % tile[1], 0, -P % tile[0]))
-    blocks = padded.unflatten(3, (-1, tile[1])).unflatten(2, (-1, tile[0]))
-    return blocks.amax((3, 5)).repeat_interleave(tile[0], 2).repeat_interleave(tile[1], 3)[..., :P, :M]
+    shape = padded.shape[2] // tile[0], tile[0], padded.shape[3] // tile[1], tile[1]
+    blocks = padded.reshape(*padded.shape[:2], *shape).amax((3, 5))
+    whole: torch.Tensor = blocks.repeat_interleave(tile[0], 2).repeat_interleave(tile[1], 3)
+    return whole[..., :P, :M]
 
 
 def quantized(k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,7 +65,9 @@ def progressive_decode(
     """(AV [B, H, E], need [B, H]): the upper 4 bits of the keys; all 8 where no probability reaches the threshold."""
     step = key_scale.double()[..., None, None]
     upper = (codes >> 4).double() * 16 * step
-    coarse, fine = (reference.probabilities(q[:, :, None], keys, scale=scale) for keys in (upper, codes.double() * step))
+    coarse, fine = (
+        reference.probabilities(q[:, :, None], keys, scale=scale) for keys in (upper, codes.double() * step)
+    )
     need = coarse.amax((2, 3)) < threshold
     A = torch.where(need[:, :, None, None], fine, coarse)
     return (A @ reference.expanded(v, q))[:, :, 0], need

@@ -4,6 +4,8 @@ Importance is not negative, so its bits order like itself and 31 counting passes
 their order; of equal ones the first stay (SpAtten, section IV-B). One program per batch entry.
 """
 
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 from __future__ import annotations
 
 import torch

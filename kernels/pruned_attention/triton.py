@@ -8,6 +8,11 @@ from cascadesim.kernels.pruned_attention.pruned import pruned_attention
 from cascadesim.kernels.pruned_attention.selection import top_tokens
 
 __all__ = [
-    "column_sums", "head_importance", "planes", "progressive_decode", "progressive_decode_of_planes", "pruned_attention",
+    "column_sums",
+    "head_importance",
+    "planes",
+    "progressive_decode",
+    "progressive_decode_of_planes",
+    "pruned_attention",
     "top_tokens",
-]  # fmt: skip
+]

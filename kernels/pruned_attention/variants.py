@@ -31,19 +31,52 @@ def variants(target: int) -> Iterator[Variant]:
 
 def _column_sums(D: int, causal: bool) -> Variant:
     P0, M0 = importance.QUERIES, importance.KEYS
-    signature = {"Q": "*fp16", "K": "*fp16", "LSE": "*fp32", "SUMS": "*fp32", "scale_log2": "fp32", "P": "i32", "M": "i32",
-                 **HEADS}  # fmt: skip
+    signature = {
+        "Q": "*fp16",
+        "K": "*fp16",
+        "LSE": "*fp32",
+        "SUMS": "*fp32",
+        "scale_log2": "fp32",
+        "P": "i32",
+        "M": "i32",
+        **HEADS,
+    }
     constants = {"E": D, "EP": D, "P0": P0, "M0": M0, "CAUSAL": causal, "PRECISION": precision(2)}
     loop = Iteration((Product(M0, P0, D),), P0 * M0)
-    return Variant(f"column sums fp16 D{D}{' causal' * causal}", FAMILY, importance.column_sums_kernel, signature, constants,
-                   importance.WARPS, importance.STAGES, (loop,), SMALL)  # fmt: skip
+    return Variant(
+        f"column sums fp16 D{D}{' causal' * causal}",
+        FAMILY,
+        importance.column_sums_kernel,
+        signature,
+        constants,
+        importance.WARPS,
+        importance.STAGES,
+        (loop,),
+        SMALL,
+    )
 
 
 def _pruned(capability: int, D: int, prune: str) -> Variant:
     tiles = tiles_of(capability, D, 2, "attention-2pass")
-    signature = {**{each: "*fp16" for each in ("Q", "K", "V", "AV")}, **{each: "*i32" for each in ("TOKENS", "HEADS", "FETCHED")},
-                 "scale_log2": "fp32", "threshold": "fp32", "P": "i32", "M": "i32", "kept": "i32", **HEADS}  # fmt: skip
-    constants = {"E": D, "EP": D, "P0": tiles.P0, "M0": tiles.M0, "PRUNE": prune, "COUNT": False, "PRECISION": precision(2)}
+    signature = {
+        **{each: "*fp16" for each in ("Q", "K", "V", "AV")},
+        **{each: "*i32" for each in ("TOKENS", "HEADS", "FETCHED")},
+        "scale_log2": "fp32",
+        "threshold": "fp32",
+        "P": "i32",
+        "M": "i32",
+        "kept": "i32",
+        **HEADS,
+    }
+    constants = {
+        "E": D,
+        "EP": D,
+        "P0": tiles.P0,
+        "M0": tiles.M0,
+        "PRUNE": prune,
+        "COUNT": False,
+        "PRECISION": precision(2),
+    }
     pairs = tiles.P0 * tiles.M0
     loops = (Iteration((scores(tiles, D),), pairs, tiles.P0), Iteration((scores(tiles, D), values(tiles, D)), pairs))
     return Variant(f"pruned attention fp16 D{D}, values by {prune}", FAMILY, pruned_2pass, signature, constants,

@@ -1,1 +1,2 @@
-"""Moves rows of tokens: into tile order and back, or the kept ones together. `reference` and `triton`, one signature."""
+"""Moves rows of tokens: into tile order and back, or the kept ones together. `reference` and `triton`, one
+signature."""

@@ -13,5 +13,6 @@ SIGNATURE = {"SOURCE": "*fp16", "INDEX": "*i32", "OUT": "*fp16", "source_rows": 
 def variants(target: int) -> Iterator[Variant]:
     """The same for every target."""
     for name, function in (("gather", gather_rows_kernel), ("scatter", scatter_rows_kernel)):
-        yield Variant(f"{name} rows fp16 D128", "token_rows", function, SIGNATURE, {"D": 128, "DP": 128, "R": ROWS}, WARPS,
-                      STAGES)  # fmt: skip
+        yield Variant(
+            f"{name} rows fp16 D128", "token_rows", function, SIGNATURE, {"D": 128, "DP": 128, "R": ROWS}, WARPS, STAGES
+        )

@@ -1,4 +1,5 @@
-"""Kernels run in Triton's interpreter here; without torch and triton every test of this folder is skipped, and says so."""
+"""Kernels run in Triton's interpreter here; without torch and triton every test of this folder is skipped, and says
+so."""
 
 from __future__ import annotations
 

@@ -7,8 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.kernels.attention import CASCADES  # noqa: E402
-from cascadesim.kernels.attention import reference  # noqa: E402
+from cascadesim.kernels.attention import CASCADES, reference  # noqa: E402
 from cascadesim.kernels.attention.configurations import Tiles  # noqa: E402
 from cascadesim.kernels.attention.triton import attention  # noqa: E402
 from cascadesim.kernels.interpreter import repair  # noqa: E402
@@ -82,7 +81,9 @@ def test_lengths_of_a_batch_end_anywhere_in_a_tile() -> None:
 
 def test_large_scores_do_not_overflow() -> None:
     q, k, v = 100 * random(1, 1, 64, 32), 100 * random(1, 1, 64, 32), random(1, 1, 64, 32)
-    assert error(attention(q, k, v, tiles=TILES), reference.attention(q, k, v)) < 1e-5  # scores of 1e5: 7 digits of them
+    assert (
+        error(attention(q, k, v, tiles=TILES), reference.attention(q, k, v)) < 1e-5
+    )  # scores of 1e5: 7 digits of them
 
 
 def test_denominators_are_kept_in_log2() -> None:

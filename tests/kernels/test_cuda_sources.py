@@ -6,10 +6,10 @@ import pytest
 
 pytest.importorskip("triton", reason="the disassembler comes with triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.kernels.microbenchmarks import CUDA_SOURCES  # noqa: E402
-from cascadesim.validation.cuda_source import cubin, functions  # noqa: E402
-from cascadesim.validation.kernel_compile import TARGETS, disassembled  # noqa: E402
-from cascadesim.validation.sass import Loop, loops  # noqa: E402
+from cascadesim.kernels.microbenchmarks import CUDA_SOURCES
+from cascadesim.validation.cuda_source import cubin, functions
+from cascadesim.validation.kernel_compile import TARGETS, disassembled
+from cascadesim.validation.sass import Loop, loops
 
 CHAINS = 8
 MIX = {  # function -> (multiply-adds, exponentials) of a turn

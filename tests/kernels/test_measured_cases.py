@@ -11,7 +11,15 @@ from cascadesim.kernels.interpreter import repair  # noqa: E402
 from cascadesim.validation import measure_prepare as prepare  # noqa: E402
 
 HALF = 2e-3  # two roundings to float16: the kernel's and the library's
-SMALL = {"layout": (8, 16), "window": (4, 8), "stride": (1, 1), "query_tile": (4, 4), "key_tile": (4, 8), "H": 1, "D": 32}
+SMALL = {
+    "layout": (8, 16),
+    "window": (4, 8),
+    "stride": (1, 1),
+    "query_tile": (4, 4),
+    "key_tile": (4, 8),
+    "H": 1,
+    "D": 32,
+}
 CASES = {
     "launch": lambda: prepare.launch("cpu"),
     "matrix peak": lambda: prepare.matrix_peak("cpu", "fp16", 2),

@@ -75,8 +75,13 @@ def test_an_empty_keep_set_gives_zeros() -> None:
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("by_tile", [True, False])
 def test_values_of_small_probability_are_not_fetched(by_tile: bool, dtype) -> None:
-    """Two tiles of keys far from the queries: no probability of theirs reaches 1e-3, so two of four tiles are fetched."""
-    q, k, v = torch.ones(1, 1, 32, 32).to(dtype), torch.randn(1, 1, 64, 32).to(dtype), torch.randn(1, 1, 64, 32).to(dtype)
+    """Two tiles of keys far from the queries: no probability of theirs reaches 1e-3, so two of four tiles are
+    fetched."""
+    q, k, v = (
+        torch.ones(1, 1, 32, 32).to(dtype),
+        torch.randn(1, 1, 64, 32).to(dtype),
+        torch.randn(1, 1, 64, 32).to(dtype),
+    )
     k[:, :, 16:48] -= 4
     everything = torch.arange(64)[None].int()
     fetched = torch.zeros(1, 1, 1, dtype=torch.int32)

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.validation.kernel_compile import TARGETS  # noqa: E402
-from cascadesim.validation.kernel_static import committed  # noqa: E402
+from cascadesim.validation.kernel_compile import TARGETS
+from cascadesim.validation.kernel_static import committed
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,8 @@ def test_every_loop_does_exactly_the_work_of_its_tile(built: dict) -> None:
 
 
 def test_one_tile_of_attention_is_four_times_its_sides(built: dict) -> None:
-    """4 * P0 * M0 * E FLOP; P0 * M0 exponentials, and PRM once per row in each of the 4 lanes that share it on Hopper."""
+    """4 * P0 * M0 * E FLOP; P0 * M0 exponentials, and PRM once per row in each of the 4 lanes that share it on
+    Hopper."""
     loop = by_name(built)[90, "attention-1pass fp16 D64"]["loops"][0]
     assert loop["matrix_flop"] == 4 * 128 * 64 * 64
     assert loop["exponentials"] == 128 * 64 + 4 * 128

@@ -1,4 +1,5 @@
-"""Measuring without a GPU: what a record holds, that an interrupted run goes on, and that nothing runs without a device."""
+"""Measuring without a GPU: what a record holds, that an interrupted run goes on, and that nothing runs without a
+device."""
 
 from __future__ import annotations
 
@@ -50,7 +51,11 @@ def test_each_case_is_one_line_with_every_sample(tmp_path: Path) -> None:
     assert lines == ["[1/1] attention: a: ours 2.0 us"]
     (written,) = map(json.loads, path.read_text().splitlines())
     assert written["timing"]["ours"]["cold"] == [2.0, 1.0, 3.0]
-    assert (written["schema"], written["work"], written["check"]) == ("cascadesim.measurement/1", {"flop": 1}, {"ours": 1e-4})
+    assert (written["schema"], written["work"], written["check"]) == (
+        "cascadesim.measurement/1",
+        {"flop": 1},
+        {"ours": 1e-4},
+    )
 
 
 def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
