@@ -80,6 +80,7 @@ class Kernel(Spec):
     for_windows: bool = True  # False: a configured window takes a path that neither packs nor splits
     most_splits: Positive = 128
     multiplies_in_cache_type: bool = False  # an 8-bit cache makes 8-bit products, whatever the queries' type
+    conversion_instructions: NonNegative = 0  # per element of a cache narrower than the products' type
     stores_scores: bool = False  # scores and weights pass by DRAM (unfused)
     extra_kernels: NonNegative = 0  # launched beside it in every call
     preference: NonNegative = 100  # `kernel: auto` takes the lowest that runs

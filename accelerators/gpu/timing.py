@@ -119,7 +119,9 @@ def _tile_cycles(case: Case) -> tuple[Reals, Reals, Reals, Reals]:
     masks = MASK_INSTRUCTIONS * case.work.masked / case.work.visited
     per_score = kernel.instructions_per_score + 1 + masks + tiles.emulated * EMULATION_INSTRUCTIONS
     rescale = tiles.queries * case.value_dim  # the running output, once a tile
-    issue = (scores * per_score + rescale) / LANES
+    narrow = DTYPE_BYTES[case.kv_dtype] < DTYPE_BYTES[case.dtype]
+    converted = tiles.keys * depth * (kernel.conversion_instructions if narrow else 0)
+    issue = (scores * per_score + rescale + converted) / LANES
     shared = _shared_bytes(case, depth) / device.sm.shared_memory_bytes_per_clock
     return tensor, special, issue, shared
 
