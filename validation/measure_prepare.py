@@ -173,6 +173,7 @@ def neighborhood(device: str, shape: Mapping[str, Any]) -> Prepared:
     tiles = plan(
         pattern(shape["layout"], shape["window"], shape["stride"]), shape["query_tile"], shape["key_tile"], device
     )
+    masked = plan(tiles.pattern, shape["query_tile"], shape["key_tile"], device, mask_all=True)
     tokens = tiles.pattern.tokens
     q, k, v = (_random(device, 1, shape["H"], tokens, shape["D"]) for _ in range(3))
 
@@ -185,6 +186,7 @@ def neighborhood(device: str, shape: Mapping[str, Any]) -> Prepared:
         {
             "permutation": permuted,
             "attention in tile order": lambda: attention_in_tile_order(*moved, tiles),
+            "masks in every tile": lambda: attention_in_tile_order(*moved, masked),
             "inverse permutation": lambda: scatter_rows(out, tiles.query_order, tokens),
             "dense, ours": lambda: dense(q, k, v),
             "dense, sdpa": _library(q, k, v, False, None),

@@ -115,7 +115,10 @@ DIMENSIONS = 3
 SLABS = 2 * DIMENSIONS
 
 
-def boxes(pattern: Pattern, query_tile: Sequence[int], key_tile: Sequence[int]) -> Boxes:
+def boxes(
+    pattern: Pattern, query_tile: Sequence[int], key_tile: Sequence[int], *, mask_all: bool = False
+) -> Boxes:
+    """`mask_all`: every tile is treated as one with a mask, to measure what masks cost."""
     axes = [_axis(pattern, axis, query_tile[axis], key_tile[axis]) for axis in range(len(pattern.layout))]
     axes = [_single()] * (DIMENSIONS - len(axes)) + axes
     first, second, third = (axis.key_tiles for axis in axes)
@@ -127,7 +130,7 @@ def boxes(pattern: Pattern, query_tile: Sequence[int], key_tile: Sequence[int]) 
     for number, group in enumerate(np.ndindex(*groups)):
         for tile in np.ndindex(*tiles):
             edges = [[int(edge[g, t]) for edge in axis] for axis, g, t in zip(outer, group, tile, strict=True)]
-            rows.append([number * prod(grid), *_slabs(edges)])
+            rows.append([number * prod(grid), *_slabs(edges, mask_all)])
     table = np.array(rows, dtype=np.int32)
     sizes = table[:, 1:].reshape(len(table), 1 + SLABS, 2, DIMENSIONS)[:, :, 1].astype(np.int64).prod(-1)
     starts, ends = (_per_slot([getattr(axis, name) for axis in axes]) for name in ("starts", "ends"))
@@ -174,9 +177,9 @@ def _axis(pattern: Pattern, axis: int, query_tile: int, key_tile: int) -> _Axis:
     return _Axis(first, last, inner_first, np.maximum(inner_last, inner_first), starts, ends, -(-longest // key_tile))
 
 
-def _slabs(edges: list[list[int]]) -> list[int]:
+def _slabs(edges: list[list[int]], mask_all: bool) -> list[int]:
     """Corners and sizes: the whole box, then what lies below and above it in each dimension in turn."""
-    if any(whole_high <= whole_low for _, _, whole_low, whole_high in edges):
+    if mask_all or any(whole_high <= whole_low for _, _, whole_low, whole_high in edges):
         edges = [[low, high, low, low] for low, high, _, _ in edges]
     spans = [(low, high) for low, high, _, _ in edges]
     whole = [(whole_low, whole_high) for _, _, whole_low, whole_high in edges]

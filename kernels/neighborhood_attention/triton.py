@@ -36,15 +36,17 @@ class Plan:
         return len(self.table)
 
 
-def plan(pattern: Pattern, query_tile: Sequence[int], key_tile: Sequence[int], device: str = "cpu") -> Plan:
-    """Tile volumes must be powers of two, at least 16."""
+def plan(
+    pattern: Pattern, query_tile: Sequence[int], key_tile: Sequence[int], device: str = "cpu", *, mask_all: bool = False
+) -> Plan:
+    """Tile volumes must be powers of two, at least 16. `mask_all`: masks in every tile, to measure what they cost."""
     for name, tile in (("query", query_tile), ("key", key_tile)):
         if len(tile) != len(pattern.layout) or math.prod(tile) != padded(math.prod(tile)):
             raise ValueError(
                 f"{name} tile {tuple(tile)}: needs {len(pattern.layout)} sizes whose product is a power of "
                 f"two, at least 16"
             )
-    found = boxes(pattern, query_tile, key_tile)
+    found = boxes(pattern, query_tile, key_tile, mask_all=mask_all)
     windows = torch.cat([torch.from_numpy(found.starts), torch.from_numpy(found.ends)], 1)
     query_order, key_order = (torch.from_numpy(tile_order(pattern, tile)).to(device) for tile in (query_tile, key_tile))
     table = torch.from_numpy(found.table).to(device)

@@ -64,6 +64,18 @@ def test_every_type_and_grouped_heads(dtype) -> None:
     assert error(neighborhood_attention(q, k, v, tiles), expected) < TOLERANCE[dtype]
 
 
+def test_masks_in_every_tile_change_nothing_but_the_work() -> None:
+    shape = pattern((16, 16), (8, 8), (8, 8)), (8, 8), (4, 8)
+    q, k, v = (torch.randn(1, 1, 256, 32) for _ in range(3))
+    executed = torch.zeros(2, 4, 2, dtype=torch.int32)
+    few, all_masked = (
+        neighborhood_attention(q, k, v, plan(*shape, mask_all=mask_all), executed=executed[int(mask_all)])
+        for mask_all in (False, True)
+    )
+    assert torch.allclose(few, all_masked, atol=1e-6)
+    assert executed.sum(1).tolist() == [[8, 0], [0, 8]]  # four windows of 8 x 8, two key tiles of 4 x 8 each
+
+
 def drawn() -> tuple:
     """A random pattern of one to three dimensions with random tiles."""
     axes = []
