@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.zoo import load_workload
 from cascadesim.simulator.explore_cycles import cycle_figures, points_of
-from cascadesim.simulator.explore_engine import EngineName, cores
+from cascadesim.simulator.explore_engine import EngineName, cores, session
 from cascadesim.simulator.explore_evolution import evolutionary
 from cascadesim.simulator.explore_expressions import Column
 from cascadesim.simulator.explore_metrics import with_following
@@ -52,10 +53,11 @@ def explore(
     made = problem(read, source)
     target = None if output is None else _writable(Path(output))
     partial = partial_beside(target, stamp(text, made))
-    watch = watches or {}
-    found = _searched(made, workers or cores(), engine, partial, watch)
-    _refuse_nothing(made, found)
-    frame = _frame(made, found, text, workers or cores(), engine, cycle_level, watch.get("simulating", _unwatched))
+    watch, processes = watches or {}, workers or cores()
+    with session(engine):
+        found = _searched(made, processes, engine, partial, watch)
+        _refuse_nothing(made, found)
+        frame = _frame(made, found, text, processes, engine, cycle_level, watch.get("simulating", _unwatched))
     if target is not None:
         with pending_file(target) as pending:
             write(frame, pending, target.suffix.lower())
@@ -64,8 +66,9 @@ def explore(
 
 
 def stamp(text: str, made: Problem) -> str:
-    """What chunks of an unfinished run must agree on: the space file, the version, how it is cut."""
-    parts = f"{version('cascadesim')}\n{chunk_size(made)}\n{text}"
+    """What chunks of an unfinished run must agree on: version, space, design and workloads, and how it is cut."""
+    workloads = [repr(load_workload(use.workload)) for use in made.space.workloads]
+    parts = "\n".join([version("cascadesim"), str(chunk_size(made)), text, repr(made.model.fields), *workloads])
     return hashlib.sha256(parts.encode()).hexdigest()
 
 

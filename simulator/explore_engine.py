@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
@@ -42,12 +43,30 @@ def cores() -> int:
     return len(available(0)) if available is not None else os.cpu_count() or 1
 
 
+@contextmanager
+def session(engine: EngineName) -> Iterator[None]:
+    """Several `run`s on one Ray: the one that is there, that of RAY_ADDRESS, otherwise one that ends with the block."""
+    if engine == "local":
+        yield
+        return
+    ray = _ray()
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
+    try:
+        yield
+    finally:
+        if ours:
+            ray.shutdown()
+
+
 def run(
     job: Job[Context, Piece, Result], pieces: Sequence[Piece], workers: int, engine: EngineName
 ) -> Iterator[tuple[Piece, Result]]:
     """Every piece once, in the order in which they are finished."""
     if engine == "ray":
-        yield from _on_ray(job, pieces)
+        with session(engine):
+            yield from _on_ray(job, pieces)
     elif workers == 1 or len(pieces) < 2:
         yield from ((piece, job.work(job.context, piece)) for piece in pieces)
     else:
@@ -117,35 +136,32 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
 
 
-def _on_ray(job: Job[Context, Piece, Result], pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Result]]:
-    """On the cluster that RAY_ADDRESS names, otherwise on a local one. Ray hands pieces of lost workers out again."""
+def _ray() -> Any:
     try:
-        ray: Any = import_module("ray")
+        return import_module("ray")
     except ImportError:
         raise CascadeSimError("--engine ray needs Ray: pip install 'cascadesim[ray]', or use --engine local") from None
-    ours = not ray.is_initialized()
-    if ours:
-        ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
-    try:
-        context = ray.put(job.context)
-        remote = ray.remote(max_retries=_MOST_LOSSES)(job.work)
-        ahead = 2 * int(ray.cluster_resources().get("CPU", 1))
-        waiting: dict[Any, Piece] = {}
-        rest = iter(pieces)
-        while True:
-            for piece in rest:
-                waiting[remote.remote(context, piece)] = piece
-                if len(waiting) >= ahead:
-                    break
-            if not waiting:
-                return
-            done, _ = ray.wait(list(waiting), num_returns=1)
-            try:
-                result = ray.get(done[0])
-            except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
-                raise CascadeSimError(f"Ray lost a worker {_MOST_LOSSES + 1} times on one piece (out of memory?): "
-                                      f"{next(iter(str(error).splitlines()), error)}") from None
-            yield waiting.pop(done[0]), result
-    finally:
-        if ours:
-            ray.shutdown()
+
+
+def _on_ray(job: Job[Context, Piece, Result], pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Result]]:
+    """Ray hands pieces of lost workers out again."""
+    ray = _ray()
+    context = ray.put(job.context)
+    remote = ray.remote(max_retries=_MOST_LOSSES)(job.work)
+    ahead = _WAITING_PER_WORKER * int(ray.cluster_resources().get("CPU", 1))
+    waiting: dict[Any, Piece] = {}
+    rest = iter(pieces)
+    while True:
+        for piece in rest:
+            waiting[remote.remote(context, piece)] = piece
+            if len(waiting) >= ahead:
+                break
+        if not waiting:
+            return
+        done, _ = ray.wait(list(waiting), num_returns=1)
+        try:
+            result = ray.get(done[0])
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+            raise CascadeSimError(f"Ray lost a worker {_MOST_LOSSES + 1} times on one piece (out of memory?): "
+                                  f"{next(iter(str(error).splitlines()), error)}") from None
+        yield waiting.pop(done[0]), result

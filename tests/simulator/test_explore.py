@@ -262,6 +262,25 @@ def test_leavings_of_another_space_are_not_used(tmp_path: Path, monkeypatch: pyt
     assert seen == [0, 20, 40, 60] * 2
 
 
+def test_leavings_for_another_preset_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same space file, but what its architecture names has changed."""
+    monkeypatch.setattr(explore_search, "_VECTORISED_CHUNK", 20)
+    preset, seen = tmp_path / "mine.yaml", []
+    text = catalogue.presets()["fusemax/fusemax"].read_text(encoding="utf-8")
+
+    def stop(done: int, total: int) -> None:
+        seen.append(done)
+        if done >= 20:
+            raise Stop
+
+    for clock in ("940_000_000.0", "950_000_000.0"):
+        preset.write_text(text.replace("940_000_000.0", clock), encoding="utf-8")
+        with pytest.raises(Stop):
+            explore({**SMALL, "architecture": str(preset)}, workers=1, output=tmp_path / "a.csv",
+                    watches={"searching": stop})
+    assert seen == [0, 20, 0, 20]
+
+
 BIG = """
 question: Long enough to be killed
 architecture: fusemax
