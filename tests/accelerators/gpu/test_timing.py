@@ -49,9 +49,9 @@ def tflops(name: str, kernel: str, head_dim: int, **sizes: int) -> float:
 
 
 def test_flash_attention_2_reaches_half_to_three_quarters_of_an_a100() -> None:
-    """FlashAttention-2 paper, abstract: 50-73% of the theoretical maximum; 312 TFLOPS. Its softmax is not hidden."""
+    """FlashAttention-2 paper, abstract: 50-73% of 312 TFLOPS; a tenth more or less, as the suite gpu-encoder allows."""
     for head_dim, heads in ((64, 32), (128, 16)):
-        assert 0.50 <= tflops("a100-sxm", "flash-attention-2", head_dim, heads=heads, heads_kv=heads) / 312 <= 0.76
+        assert 0.45 <= tflops("a100-sxm", "flash-attention-2", head_dim, heads=heads, heads_kv=heads) / 312 <= 0.80
 
 
 def test_flash_attention_3_is_faster_than_2_on_an_h100() -> None:
