@@ -2,7 +2,7 @@
 
 The figure of an architecture is the largest relative error of its latency over the published rows, at the fidelity
 and accounting that are the default (cycle level, physical), as the suites `fusemax-cycle` and `spatten-rtl-streams`
-find it. Architectures that nothing was published for stay without one.
+find it; of a GPU, the median error of measured calls. Architectures that nothing was published for stay without one.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from cascadesim.validation.claims import FUSEMAX_CYCLE
 from cascadesim.validation.claims_spatten import SPATTEN_RTL_STREAMS
 from cascadesim.validation.cli import verdicts_of
 from cascadesim.validation.compare import Errors
+from cascadesim.validation.gpu_uncertainty import of_gpus
 
 DIGITS = 2  # of the figure: an error estimate deserves no more
 RTL_CONFIGURATIONS = {"m512c16": "spatten", "m64c2": "spatten-1-8"}  # of the RTL's streams -> our preset
 
 
-def measured() -> dict[str, dict[str, object]]:
+def measured() -> dict[str, Mapping[str, object]]:
     """architecture -> its latency error and what that rests on."""
     found: dict[str, Errors] = {}
     for verdict in verdicts_of((FUSEMAX_CYCLE.name,)):
@@ -29,7 +30,7 @@ def measured() -> dict[str, dict[str, object]]:
             found |= {str(part.value): part.errors for part in verdict.strata if part.column == "architecture"}
     basis = f"validation suite {FUSEMAX_CYCLE.name}, attention, largest of {{rows}} published rows"
     entries = {architecture: _entry(errors, basis) for architecture, errors in found.items()}
-    return dict(sorted({**entries, **_of_streams()}.items()))
+    return dict(sorted({**entries, **_of_streams(), **of_gpus(DIGITS)}.items()))
 
 
 def _of_streams() -> dict[str, dict[str, object]]:

@@ -16,7 +16,11 @@ def test_the_simulators_copy_is_current() -> None:
 @pytest.mark.slow
 def test_each_figure_names_its_suite_and_rows() -> None:
     for entry in measured().values():
-        known = ("validation suite fusemax-cycle, attention, ", "validation suite spatten-rtl-streams, single queries, ")
+        known = (
+            "validation suite fusemax-cycle, attention, ",
+            "validation suite spatten-rtl-streams, single queries, ",
+            "validation suites gpu-*, attention and products of ",
+        )
         assert str(entry["basis"]).startswith(known)
         assert isinstance(entry["latency"], float)
-        assert 0 <= entry["latency"] < 0.06
+        assert 0 <= entry["latency"] < (0.2 if "gpu-*" in str(entry["basis"]) else 0.06)
