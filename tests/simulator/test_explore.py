@@ -21,7 +21,6 @@ from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.zoo import load_workload
 from cascadesim.simulator import explore_search
 from cascadesim.simulator.explore import explore
-from cascadesim.simulator.explore_engine import Job, run
 from cascadesim.simulator.explore_models import ArchitectureModel
 from cascadesim.simulator.explore_problem import Problem, problem
 from cascadesim.simulator.explore_space import read_space, space_from
@@ -319,30 +318,6 @@ def test_a_killed_process_leaves_no_file_and_its_chunks_are_used(tmp_path: Path)
     assert list(frame.rows()) == list(explore(space, workers=1, cycle_level=False).rows())
 
 
-def die_once(marker: str, piece: int) -> int:
-    path = Path(marker)
-    if piece == 3 and not path.exists():
-        path.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return piece * piece
-
-
-def always_die(marker: str, piece: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return piece
-
-
-def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
-    found = dict(run(Job(die_once, str(tmp_path / "died")), range(8), 2, "local"))
-    assert found == {piece: piece * piece for piece in range(8)}
-    assert (tmp_path / "died").exists()
-
-
-def test_workers_that_always_die_are_one_clear_error() -> None:
-    with pytest.raises(CascadeSimError, match=r"worker processes died 3 times .* fewer --workers"):
-        list(run(Job(always_die, ""), range(4), 2, "local"))
-
-
 def test_parquet_carries_the_space_and_the_version(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     from pyarrow import parquet
@@ -428,23 +403,6 @@ def test_ray_runs_the_same_chunks_on_a_cluster_that_is_there(monkeypatch: pytest
     finally:
         cluster.shutdown()
     assert list(frame.rows()) == list(expected.rows())
-
-
-@pytest.mark.slow
-def test_a_killed_ray_worker_loses_nothing(tmp_path: Path) -> None:
-    ray = pytest.importorskip("ray")
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
-    found = dict(run(Job(die_once, str(tmp_path / "died")), range(8), 2, "ray"))
-    assert found == {piece: piece * piece for piece in range(8)}
-    assert (tmp_path / "died").exists()
-
-
-@pytest.mark.slow
-def test_ray_workers_that_always_die_are_one_clear_error() -> None:
-    ray = pytest.importorskip("ray")
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with pytest.raises(CascadeSimError, match="Ray lost a worker"):
-        list(run(Job(always_die, ""), range(2), 2, "ray"))
 
 
 @pytest.mark.slow
