@@ -113,7 +113,8 @@ def pipeline(stream: HeadStream, heads: Integers, gathered: Integers) -> Pipelin
         channels(standard(design.dram), design.dram_channels), _fetch(channels_, design.dram_channels),
         written[0], written[1], written[2], written[3], np.zeros(SLOTS, dtype=np.int64),
         _queue(3 * count + 1, 1), _queue(count + 1, 1), _queue(3 * count + 1, 1), _queue(4, 3), _queue(64, 1),
-        _queue(64, 2), _queue(64, 3), _queue(64, 2), _queue(256, 3), _queue(256, 2), _queue(1024, 1),
+        _queue(count + 1, 2), _queue(count + 1, 3), _queue(count + 1, 2), _queue(count + 1, 3), _queue(count + 1, 2),
+        _queue(1024, 1),
     )  # fmt: skip
 
 

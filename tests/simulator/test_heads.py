@@ -164,3 +164,10 @@ def test_more_keys_never_make_a_stream_much_shorter(rows: tuple[HeadRow, ...], w
 def test_bad_rows_are_located(rows: tuple[HeadRow, ...], message: str) -> None:
     with pytest.raises(CascadeSimError, match=message):
         run_heads(HeadStream(SMALL, rows))
+
+
+def test_any_number_of_heads_may_wait_for_a_slow_selection() -> None:
+    """Keys of 64 take some 200 cycles a head, selection 2,000: most of 300 heads wait, none is lost."""
+    found = run(SMALL, *(head(number, 64, 8, selection=2000) for number in range(300)))
+    assert found.dram_reads[-1] == 300 * 2 * (64 + 8)
+    assert (np.diff(found.done) > 1900).all()  # the rest of a head, after its selection, varies with open rows
