@@ -18,6 +18,7 @@ ROUNDS = 4
 FEWEST, MOST = 5, 125  # samples of a round: 20 to 500 in all
 SHORT_US = 20.0  # below, a graph of many launches is timed too
 GRAPH_LAUNCHES = 50
+CLOCK_TURNS = 50_000  # about a millisecond
 FLUSHES = 2  # sizes of the L2 cache that are written
 
 
@@ -94,7 +95,13 @@ class CudaTimer:
         return [self._sample(graph.replay, cold=False) / GRAPH_LAUNCHES for _ in range(FEWEST * ROUNDS)]
 
     def clock_mhz(self) -> dict[str, Any]:
-        """What the driver reports, read only."""
+        """Of the multiprocessors, read in a kernel; of the rest what the driver reports. Read only."""
+        from cascadesim.kernels.microbenchmarks.triton import clock_rate
         from cascadesim.validation.measure_device import query
 
-        return query("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu", "clocks_event_reasons.active")
+        x = self._torch.full((1,), 0.5, device="cuda")
+        counters = self._torch.zeros(2, dtype=self._torch.int64, device="cuda")
+        clock_rate[(1,)](x, counters, CLOCK_TURNS, num_warps=1)
+        cycles, time_ns = counters.tolist()
+        reported = query("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu", "clocks_event_reasons.active")
+        return {"sm_mhz_in_kernel": cycles / time_ns * 1e3 if time_ns else None, **reported}

@@ -1,7 +1,7 @@
 """Microbenchmarks in Triton. Each does a known amount of work: `work` gives operations or bytes of a launch.
 
 matrix_peak: one product of tiles that stay on chip, over and over. exponential_rate: chains of exp2 in every thread.
-read, write, copy: contiguous blocks; re-reading a small buffer measures the L2 cache. empty: the cost of a launch.
+clock_rate: cycles per nanosecond. read, write, copy: contiguous blocks; re-reading a small buffer measures the L2 cache. empty: the cost of a launch.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
@@ -58,6 +58,29 @@ def read(X, OUT, elements, blocks, BLOCK: tl.constexpr):
         start = (tl.program_id(0).to(tl.int64) * blocks + block) * BLOCK % elements
         total += tl.load(X + start + tl.arange(0, BLOCK), cache_modifier=".cg").to(tl.float32)
     tl.store(OUT + tl.program_id(0), tl.sum(total, 0))
+
+
+@triton.jit
+def read_counter(zero, INSTRUCTION: tl.constexpr):
+    """A counter of the device; barriers around keep its place."""
+    return tl.inline_asm_elementwise(INSTRUCTION, "=l,r", [zero], dtype=tl.int64, is_pure=False, pack=1)
+
+
+@triton.jit
+def clock_rate(X, OUT, turns):
+    """Cycles and nanoseconds around a fixed loop: the clock that the multiprocessor really runs at. No interpreter."""
+    x = tl.load(X)
+    tl.debug_barrier()
+    cycles = read_counter(0, "mov.u64 $0, %clock64; // $1")
+    time_ns = read_counter(0, "mov.u64 $0, %globaltimer; // $1")
+    for _ in tl.range(0, turns):
+        x = tl.math.exp2(-x)
+    tl.store(X, x)
+    tl.debug_barrier()
+    end = read_counter(0, "mov.u64 $0, %clock64; // $1")
+    end_ns = read_counter(0, "mov.u64 $0, %globaltimer; // $1")
+    tl.store(OUT, end - cycles)
+    tl.store(OUT + 1, end_ns - time_ns)
 
 
 @triton.jit

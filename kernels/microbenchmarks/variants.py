@@ -22,6 +22,7 @@ def variants(target: int) -> Iterator[Variant]:
     yield _variant("copy fp16", triton.copy, memory, {"BLOCK": triton.BLOCK})
     yield _variant("write fp16", triton.write, {"OUT": "*fp16", "elements": "i32"}, {"BLOCK": triton.BLOCK})
     yield _variant("read fp16", triton.read, {**memory, "OUT": "*fp32", "blocks": "i32"}, {"BLOCK": triton.BLOCK})
+    yield _variant("clock", triton.clock_rate, {"X": "*fp32", "OUT": "*i64", "turns": "i32"}, {})
     yield _variant("empty", triton.empty, {"X": "*fp16"}, {})
 
 
