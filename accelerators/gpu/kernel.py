@@ -80,6 +80,7 @@ class Kernel(Spec):
     for_windows: bool = True  # False: a configured window takes a path that neither packs nor splits
     most_splits: Positive = 128
     multiplies_in_cache_type: bool = False  # an 8-bit cache makes 8-bit products, whatever the queries' type
+    absorbed: bool = False  # one latent key for all heads, in every phase
     conversion_instructions: NonNegative = 0  # per element of a cache narrower than the products' type
     stores_scores: bool = False  # scores and weights pass by DRAM (unfused)
     extra_kernels: NonNegative = 0  # launched beside it in every call
@@ -153,5 +154,5 @@ def _asked_for(device: Device, phase: Phase, head_dim: int, dtype: Dtype) -> Ker
 
 def _running(device: Device, phase: Phase, head_dim: int, dtype: Dtype) -> Iterator[Kernel]:
     for kernel in kernels().values():
-        if kernel.problem(device, phase, head_dim, dtype) is None:
+        if kernel.problem(device, phase, head_dim, dtype) is None and kernel.absorbed == (phase == "mla"):
             yield kernel

@@ -72,12 +72,12 @@ def mla_seconds(
     """DeepSeek's latent attention: absorbed (one latent key of 576, value 512), or unfolded, causal (192 and 128)."""
     known = constants or calibration.constants(device.generation)
     cached = kv_dtype or dtype
-    if absorbed or "prefill" not in kernel.phases:
+    if absorbed or kernel.absorbed:
         asked = shape(batch, heads, 1, queries, keys, 576, 512, not absorbed, shared_key_value=True)
     else:
         asked = shape(batch, heads, heads, queries, keys, 192, 128, True)
     seconds = _seconds(device, kernel, asked, dtype, cached, "nothing", known)
-    if "prefill" in kernel.phases and not absorbed:
+    if not absorbed and not kernel.absorbed:
         seconds = seconds + _operands_seconds(device, known, asked, dtype, cached)
     return seconds + launches * small_kernel_s(device)
 
