@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cascadesim.kernels.attention.configurations import Tiles, precision, tiles_of
 from cascadesim.kernels.attention.one_pass import attention_1pass
@@ -23,10 +24,16 @@ def variants(target: int) -> Iterator[Variant]:
             yield _one_pass(capability, D, causal, "fp16")
     yield _one_pass(capability, 128, False, "bf16")
     yield _one_pass(capability, 64, False, "fp32")
+    for causal in (False, True):
+        yield _one_pass(capability, 128, causal, "fp16", ragged=True)
     for D in (64, 128):
         for passes in (2, 3):
             yield _recomputing(capability, D, passes, False)
     yield _recomputing(capability, 128, 2, True)
+    for passes in (2, 3):
+        plain = _recomputing(capability, 128, passes, False)
+        constants = {**plain.constants, "DIVIDE_FIRST": True}
+        yield replace(plain, name=f"{plain.name} dividing first", constants=constants)
     yield from _stored(capability, 128)
 
 
@@ -44,7 +51,8 @@ def _pointers(dtype: str, *names: str) -> dict[str, str]:
     return {name: f"*{dtype}" for name in names}
 
 
-def _one_pass(capability: int, D: int, causal: bool, dtype: str) -> Variant:
+def _one_pass(capability: int, D: int, causal: bool, dtype: str, ragged: bool = False) -> Variant:
+    """`ragged`: lengths of each batch entry, any number of keys, and the denominators kept."""
     tiles = tiles_of(capability, D, ELEMENT_BYTES[dtype])
     signature = {
         **_pointers(dtype, "Q", "K", "V", "AV"),
@@ -53,11 +61,11 @@ def _one_pass(capability: int, D: int, causal: bool, dtype: str) -> Variant:
         "scale_log2": "fp32",
         **SIZES,
     }
-    constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "M0": tiles.M0, "CAUSAL": causal, "RAGGED": False,
-                 "TAIL": False, "PRECISION": precision(ELEMENT_BYTES[dtype]), "KEEP_LSE": False}  # fmt: skip
+    constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "M0": tiles.M0, "CAUSAL": causal, "RAGGED": ragged,
+                 "TAIL": ragged, "PRECISION": precision(ELEMENT_BYTES[dtype]), "KEEP_LSE": ragged}  # fmt: skip
     tile = Iteration((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
-    loops = () if dtype == "fp32" else (tile,) * (1 + causal)
-    name = f"attention-1pass {dtype} D{D}{' causal' * causal}"
+    loops = () if dtype == "fp32" else (tile,) * (1 + (causal or ragged))
+    name = f"attention-1pass {dtype} D{D}{' causal' * causal}{' ragged' * ragged}"
     return Variant(
         name, "attention", attention_1pass, signature, constants, tiles.warps, tiles.stages, loops, UNALIGNED
     )

@@ -1,7 +1,8 @@
 """Microbenchmarks in Triton. Each does a known amount of work: `work` gives operations or bytes of a launch.
 
 matrix_peak: one product of tiles that stay on chip, over and over. exponential_rate: chains of exp2 in every thread.
-clock_rate: cycles per nanosecond. read, write, copy: contiguous blocks; re-reading a small buffer measures the L2 cache. empty: the cost of a launch.
+clock_rate: cycles per nanosecond. read, write, copy: contiguous blocks; re-reading a small buffer measures the L2
+cache. empty: the cost of a launch.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
