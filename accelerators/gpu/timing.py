@@ -20,7 +20,8 @@ from cascadesim.accelerators.gpu.work import Tiles, Work, shrunk, tiles_of, work
 
 PERSISTENT_SHARE = 0.3  # assumed: a persistent block loads the next tile's queries early, but stores its outputs late
 DRAM_LATENCY_S = 0.6e-6  # assumed: gpu-benches' latency plots read 0.5 to 0.8 us beyond L2
-STREAMED = 0.9  # assumed: kernels that split keys load far ahead, so memory and compute nearly hide each other
+STREAMED = 0.95  # assumed: kernels that split keys load far ahead, so memory and compute nearly hide each other
+TURNAROUND = 0.3  # assumed: of the bandwidth, where reads and writes take turns; gpu-benches: triad 0.87 of read
 LANES = 128  # threads that the four schedulers of an SM issue for in a clock
 EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, degree-3 polynomial, exponent bits
 # share of the tensor peak that instructions of an earlier generation reach: FA3 paper, section 3 (mma.sync on Hopper:
@@ -86,7 +87,7 @@ def attention_timing(case: Case) -> Timing:
         device, case.kernel, case.shape, case.tiles, work, case.dtype, case.kv_dtype, case.cold_keys
     )
     l2_s = moved.l2_bytes / device.l2_ceiling_bytes_per_s  # asked for ahead, evenly: what benchmarks reach
-    dram_s = moved.dram_bytes / (constants.dram_fraction * device.dram_ceiling_bytes_per_s)
+    dram_s = _dram_s(device, constants, moved)
     memory_s = np.maximum(l2_s, dram_s)
     schedule_s = _makespan_cycles(case, _iteration_cycles(case, *per_tile)) / device.clock_hz
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
@@ -94,6 +95,13 @@ def attention_timing(case: Case) -> Timing:
     total_s = launch_s + _together(schedule_s, memory_s, overlap)
     total_s = np.where(case.tiles.supported, total_s, np.nan)
     return Timing(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
+
+
+def _dram_s(device: Device, constants: Constants, moved: Movement) -> Reals:
+    """The fraction that reads reach; turning round between reads and writes costs more, most where they balance."""
+    mixed = 2 * np.minimum(moved.dram_read_bytes, moved.dram_write_bytes) / np.maximum(moved.dram_bytes, 1)
+    reached = constants.dram_fraction * (1 - TURNAROUND * mixed)
+    return np.asarray(moved.dram_bytes / (reached * device.dram_ceiling_bytes_per_s), dtype=np.float64)
 
 
 def _together(first: Reals, second: Reals, overlap: float) -> Reals:

@@ -101,15 +101,16 @@ def gemm_seconds(
     copies: ArrayLike = 1,
     dtype: Dtype = "bf16",
     quantises: int = 0,
+    launches: int = 0,
     constants: Constants | None = None,
 ) -> Reals:
     """Z[rows,outputs] = A[rows,depth] W[depth,outputs], `copies` of them with weights of their own.
 
     `quantises`: kernels that turn 16-bit rows into `dtype` first: 1 for scales per row, 2 for one scale of all, whose
-    first kernel finds the largest element.
+    first kernel finds the largest element. `launches`: further small kernels of the call.
     """
     known = constants or calibration.constants(device.generation)
-    total = gemm_timing(device, known, rows, outputs, depth, copies, dtype).total_s
+    total = gemm_timing(device, known, rows, outputs, depth, copies, dtype).total_s + launches * small_kernel_s(device)
     if not quantises:
         return total
     elements = np.asarray(rows, dtype=np.float64) * np.asarray(depth, dtype=np.float64)
