@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from cascadesim.accelerators.gpu.calibration import Constants, is_extrapolated
 from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
-from cascadesim.accelerators.gpu.gemm import SPLITS, TILES, GemmTiming, gemm_timing
+from cascadesim.accelerators.gpu.gemm import FINE_TILES, SPLITS, GemmTiming, gemm_timing
 from cascadesim.accelerators.gpu.shape import Reals
 from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing
@@ -49,7 +49,7 @@ def product_lines(
     device: Device, constants: Constants, timing: GemmTiming, sizes: tuple[int, int, int, int]
 ) -> tuple[str, ...]:
     rows, outputs, depth, copies = sizes
-    tile, splits = TILES[int(timing.choice[0]) // len(SPLITS)], SPLITS[int(timing.choice[0]) % len(SPLITS)]
+    tile, splits = FINE_TILES[int(timing.choice[0]) // len(SPLITS)], SPLITS[int(timing.choice[0]) % len(SPLITS)]
     blocks = copies * -(-rows // tile[0]) * -(-outputs // tile[1]) * splits
     split = f", depth split over {splits} blocks" if splits > 1 else ""
     units = {"tensor": timing.tensor_s, "l2": timing.l2_s, "dram": timing.dram_s, "launch": timing.launch_s}

@@ -20,10 +20,16 @@ TILES = (
     (256, 128), (128, 256), (192, 128), (128, 192), (128, 128), (256, 64), (64, 256), (128, 64), (64, 128), (64, 64),
     (128, 32), (32, 128), (64, 32), (32, 64), (128, 16), (16, 128), (64, 16), (16, 64),
 )  # fmt: skip
+# cuBLAS names its 16-bit kernels of Hopper and Blackwell by such tiles (nvjet_*_192x192 and others)
+FINE_TILES = (
+    *TILES, (192, 192), (192, 208), (160, 192), (192, 160), (256, 160), (160, 256), (256, 112), (112, 256), (320, 128),
+    (128, 320), (96, 256), (256, 96), (192, 96), (96, 192), (64, 320), (320, 64), (64, 192), (192, 64),
+)  # fmt: skip
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)  # blocks that share the depth of an output tile; 8-bit products do not split it
 CLUSTERED = ("hopper", "blackwell")  # TMA multicast: two blocks of a cluster share the larger operand (CUTLASS 2x1x1)
 WARP_GROUP_ROWS = 64  # wgmma and tcgen05 take at least so many rows
 L2_PORT_BYTES_PER_CLOCK = 64.0  # of one SM (CUDA microbenchmarks: 64 B/clk on V100 to H100)
+STORED_BYTES_PER_CLOCK = 20.0  # assumed: of one SM, results converted and written at the end of a block
 KERNEL_S = 1.2e-6  # spec of public data, section 4: the smallest product takes 2.5 us in a graph, a launch 1.3 of them
 REDUCTION_S = 1.2e-6  # assumed: the last block of a tile waits for the others and adds their sums in one more round
 OUTPUT_BYTES = 2
@@ -72,7 +78,8 @@ def gemm_timing(
     first, second, third, fourth = np.broadcast_arrays(*sizes)
     product = Product(first, second, third, fourth, DTYPE_BYTES[dtype])
     known = SPLITS if product.element_bytes >= 2 else SPLITS[:1]
-    every = np.array([(*tile, splits) for tile in TILES for splits in known], dtype=np.float64)
+    tiles = FINE_TILES if product.element_bytes == 2 and device.generation in CLUSTERED else TILES
+    every = np.array([(*tile, splits) for tile in tiles for splits in known], dtype=np.float64)
     timed = _timed(device, constants, product, dtype, Options(*(column[:, None] for column in every.T)))
     choice = np.argmin(timed["total_s"], axis=0)
     picked = {name: np.take_along_axis(values, choice[None], 0)[0] for name, values in timed.items()}
@@ -91,7 +98,8 @@ def _timed(
     depth = np.ceil(product.depth / splits / 64) * 64
     loaded = _loaded_elements(device, options) * product.element_bytes
     cycles = np.maximum(_products_cycles(device, dtype, options, fraction), loaded / L2_PORT_BYTES_PER_CLOCK)
-    block_s = depth * cycles / device.clock_hz
+    stored = options.rows * options.outputs * OUTPUT_BYTES / STORED_BYTES_PER_CLOCK  # nothing multiplies meanwhile
+    block_s = (depth * cycles + stored) / device.clock_hz
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
     l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     reads, writes = _dram_bytes(device, product, options)
