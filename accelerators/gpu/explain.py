@@ -12,7 +12,7 @@ from cascadesim.accelerators.gpu.calibration import Constants, is_extrapolated
 from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
 from cascadesim.accelerators.gpu.gemm import FINE_TILES, SPLITS, GemmTiming, gemm_timing
 from cascadesim.accelerators.gpu.shape import Reals
-from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
 from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing
 
 FASTER = 1.1
@@ -49,7 +49,8 @@ def product_lines(
     device: Device, constants: Constants, timing: GemmTiming, sizes: tuple[int, int, int, int]
 ) -> tuple[str, ...]:
     rows, outputs, depth, copies = sizes
-    tile, splits = FINE_TILES[int(timing.choice[0]) // len(SPLITS)], SPLITS[int(timing.choice[0]) % len(SPLITS)]
+    choice, ways = int(timing.choice[0]), len(SPLITS) if DTYPE_BYTES[device.dtype] >= 2 else 1
+    tile, splits = FINE_TILES[choice // ways], SPLITS[choice % ways]
     blocks = copies * -(-rows // tile[0]) * -(-outputs // tile[1]) * splits
     split = f", depth split over {splits} blocks" if splits > 1 else ""
     units = {"tensor": timing.tensor_s, "l2": timing.l2_s, "dram": timing.dram_s, "launch": timing.launch_s}
