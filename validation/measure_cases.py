@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from typing import Any
 
 from cascadesim.validation.measure_timing import Launch
@@ -91,13 +92,17 @@ def _decode(device: str) -> Iterator[Case]:
 
 
 def _neighborhood(device: str) -> Iterator[Case]:
+    from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern
     from cascadesim.validation import measure_prepare as prepare
 
     for layout, window, stride, query_tile, key_tile in GNA:
         shape = {"layout": layout, "window": window, "stride": stride, "query_tile": query_tile, "key_tile": key_tile,
                  "H": 16, "D": 128, "dtype": "fp16"}  # fmt: skip
-        sizes = [("x".join(map(str, each))) for each in (layout, window, stride)]
-        yield Case("neighborhood", f"layout {sizes[0]} window {sizes[1]} stride {sizes[2]}", shape, {},
+        found = boxes(pattern(layout, window, stride), query_tile, key_tile)
+        dense = -(-prod(layout) // prod(query_tile)) * -(-prod(layout) // prod(key_tile))
+        work = {"key_tiles": int(found.visited.sum()), "without_mask": int(found.whole.sum()), "dense_key_tiles": dense}
+        sizes = ["x".join(map(str, each)) for each in (layout, window, stride)]
+        yield Case("neighborhood", f"layout {sizes[0]} window {sizes[1]} stride {sizes[2]}", shape, work,
                    partial(prepare.neighborhood, device, shape))  # fmt: skip
 
 

@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.neighborhood import neighborhood
+from cascadesim.simulator.neighborhood import question
 from cascadesim.validation.measure import measure
 from cascadesim.validation.measure_cases import Case, Prepared, cases
 from cascadesim.validation.measure_device import slug
@@ -93,7 +95,19 @@ def test_cases_state_the_work_they_do() -> None:
     assert full.work["flop"] == 4 * 4 * 16 * 4096**2 * 128 == 2 * causal.work["flop"]
 
 
-def test_without_a_gpu_there_is_one_line() -> None:
+def test_neighborhood_cases_state_the_tiles_that_the_simulator_counts() -> None:
+    for each in (case for case in cases("cpu") if case.suite == "neighborhood"):
+        counted = question(
+            neighborhood(*(each.shape[name] for name in ("layout", "window", "stride"))),
+            each.shape["query_tile"],
+            each.shape["key_tile"],
+        ).visits("multidim_static")
+        assert (each.work["key_tiles"], each.work["without_mask"]) == (counted.total, counted.full)
+
+
+def test_without_a_gpu_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_spec("torch") is not None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     result = CliRunner().invoke(measure, ["--output", "nowhere"])
     assert isinstance(result.exception, CascadeSimError)
     assert "\n" not in str(result.exception)
