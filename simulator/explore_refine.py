@@ -1,7 +1,8 @@
-"""The exact front at cycle level, without simulating every design: the closed form is a lower bound of the cycles.
+"""The front at cycle level, exact or within a tolerance, without simulating every design.
 
-Simulate the front of the closed form; look again for designs whose bound is not beaten by what was simulated; until
-there are none. What then is left unsimulated is beaten, however fast its cycles are. Knows no files but chunks.
+The closed form is a lower bound of the cycles. Simulate the front of the closed form; look again for designs whose
+bound is not beaten by what was simulated; until there are none. What then is left unsimulated is beaten, however
+fast its cycles are. Knows no files but chunks.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ class Known:
     digits: Digits
     costs: Floats
 
-    def beats(self, costs: Floats) -> NDArray[np.bool_]:
-        """Which costs some simulated design is no worse than, everywhere."""
+    def beats(self, costs: Floats, tolerance: float) -> NDArray[np.bool_]:
+        """Which costs some simulated design is no worse than, everywhere, or worse by no more than the tolerance."""
         best = self.costs[np.isfinite(self.costs).all(axis=1)]
         best = best[front(best)] if len(best) else best
         found = np.zeros(len(costs), dtype=bool)
-        for cost in best:
+        for cost in best - tolerance * np.abs(best):
             found |= (cost <= costs).all(axis=1)
         return found
 
@@ -119,6 +120,6 @@ def _open_in_chunk(context: tuple[Problem, Known], chunk: Chunk) -> Found:
     rows, costs = judged.good[new], judged.costs[new]
     if rows.size:
         kept = front(costs)
-        kept = kept[~known.beats(costs[kept])]
+        kept = kept[~known.beats(costs[kept], problem.space.search.tolerance)]
         rows, costs = rows[kept], costs[kept]
     return Found(digits[rows], costs, len(digits), judged.allowed, judged.possible, judged.good.size)

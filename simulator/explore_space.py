@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from cascadesim.einsum_cascades.errors import SpecError, UnknownNameError
 from cascadesim.einsum_cascades.projections import Phase
 from cascadesim.einsum_cascades.schema import (
+    Fraction,
     NonNegative,
     Positive,
     PositiveFloat,
@@ -144,10 +145,12 @@ class Search(Spec):
     """exhaustive: every design. evolutionary: `generations` of `population` designs each, seeded.
 
     fidelity: by which latency the front is judged; `cycle` simulates as few designs as the closed form lets it.
+    tolerance: relative gain for which that does not look further (0: the front is exact).
     """
 
     method: Literal["exhaustive", "evolutionary"] = "exhaustive"
     fidelity: Literal["analytical", "cycle"] = "analytical"
+    tolerance: Fraction = 0.0
     population: Positive = 200
     generations: Positive = 60
 

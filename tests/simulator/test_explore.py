@@ -172,6 +172,20 @@ def test_cycle_level_fronts_are_exact() -> None:
     assert 0 < len(expected) < len(good) < made.size
 
 
+def test_a_tolerance_simulates_less_and_misses_no_more_than_it_says() -> None:
+    found, simulated = [], []
+    for tolerance in (0.0, 0.1):
+        seen: list[tuple[int, int]] = []
+        search = {"fidelity": "cycle", "tolerance": tolerance}
+        frame = explore({**SMALL, "objectives": ["latency_s", "area_mm2"], "search": search}, workers=1,
+                        watches={"refining": lambda *counts, seen=seen: seen.append(counts)})  # type: ignore[misc]
+        found.append(np.stack([frame["latency_s"], frame["area_mm2"]], axis=1).astype(np.float64))
+        simulated.append(seen[-1][0])
+    exact, near = found
+    assert simulated[1] <= simulated[0] < 108  # designs that hold the conditions
+    assert all((near * 0.9 <= best).all(axis=1).any() for best in exact)
+
+
 def test_whole_numbers_among_fractions_are_whole() -> None:
     """64 / 1.5 rows are no array; 96 / 1.5 = 64 rows are, design by design and in one pass."""
     changes: dict[str, Any] = {"vary": {"side": [64, 96]}, "derive": {"pe_array.rows": "side / 1.5"}, "conditions": []}
