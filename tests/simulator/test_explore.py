@@ -178,7 +178,7 @@ def test_a_tolerance_simulates_less_and_misses_no_more_than_it_says() -> None:
         seen: list[tuple[int, int]] = []
         search = {"fidelity": "cycle", "tolerance": tolerance}
         frame = explore({**SMALL, "objectives": ["latency_s", "area_mm2"], "search": search}, workers=1,
-                        watches={"refining": lambda *counts, seen=seen: seen.append(counts)})  # type: ignore[misc]
+                        watches={"refining": lambda *counts, seen=seen: seen.append(counts)})
         found.append(np.stack([frame["latency_s"], frame["area_mm2"]], axis=1).astype(np.float64))
         simulated.append(seen[-1][0])
     exact, near = found
