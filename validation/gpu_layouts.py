@@ -22,7 +22,7 @@ RANKING: Final = "ranking"
 OF_ROOFLINE: Final = "roofline"
 UNREAD = (
     "tflops", "gbps", "frac_peak", "latency_std_ms", "kv_mbytes", "throughput", "throughput_unit", "certainty", "model",
-    "tp", "impl_version",
+    "tp", "impl_version", "dense_tflops",
 )  # fmt: skip
 
 

@@ -54,7 +54,8 @@ def other_data(suite: Suite, path: Path) -> Table:
 def calibrations(suite: Suite, table: Table) -> tuple[Calibration, ...]:
     """What the table declares, and what the suite's own does: that binds other rows of the same figures too."""
     tables = dict.fromkeys((own_data(suite), table))
-    return tuple(found for each in tables for found in declared(each, suite.layout, each.rows[0].source))
+    return tuple(found for each in tables if each.rows
+                 for found in declared(each, suite.layout, each.rows[0].source))
 
 
 def cited_source(suite: Suite, table: Table, path: Path | None) -> str:

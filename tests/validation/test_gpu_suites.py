@@ -108,3 +108,13 @@ def test_plots_are_drawn(tmp_path: Path) -> None:
 def test_a_plot_of_another_kind_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(validate, "validate", ("gpu-mla", "--plot", str(tmp_path / "mla.gif"))) == 2
     assert "expected a file ending in .png or .svg" in capsys.readouterr().err
+
+
+def test_a_file_without_a_single_known_kernel_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "none.csv"
+    file.write_text("gpu,impl,dtype,batch,heads,head_dim,seqlen,latency_ms\nL40S,some:thing,bfloat16,4,16,64,8192,3\n",
+                    encoding="utf-8")  # fmt: skip
+    assert exit_code(validate, "validate", ("gpu-encoder", "--data", str(file))) == 2
+    assert "no claim of gpu-encoder speaks of any row" in capsys.readouterr().err
