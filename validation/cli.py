@@ -36,12 +36,15 @@ def validate(context: click.Context, names: tuple[str, ...], data: Path | None, 
 
     Without a SUITE, all of them; `cascadesim list suites` names them. Exit code 1 if a claim does not hold.
     """
-    from cascadesim.validation.records import divided, not_judged
+    from cascadesim.validation.records import divided, not_judged, verdicts_of_records
 
     published, recorded = divided(names)
     verdicts = verdicts_of(published, data) if published or not names else ()
     for name in recorded:
-        click.echo(f"validate: {not_judged(name)}", err=True)
+        found = verdicts_of_records(name)
+        if not found:
+            click.echo(f"validate: {not_judged(name)}", err=True)
+        verdicts += found
     if not verdicts:
         context.exit(A_CLAIM_FAILS)  # nothing was judged: that must not look like success
     if plot is not None:

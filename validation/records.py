@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cascadesim.validation.compare import Verdict
 
 RECORD_SUITES: Mapping[str, str] = {
     "kernels-measured": "the GPU model's times against our kernels'",
@@ -31,9 +35,19 @@ def divided(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     )
 
 
+def verdicts_of_records(name: str) -> tuple[Verdict, ...]:
+    """None where there is no record, or nothing to hold it against."""
+    files = record_files()
+    if not files:
+        return ()
+    from cascadesim.validation.record_claims import judged
+
+    return judged(name, files)
+
+
 def not_judged(name: str) -> str:
     """One line that says why the suite judges nothing."""
     files = record_files()
     if not files:
         return f"{name}: no records, so not passed; `cascadesim measure` on a GPU writes them"
-    return f"{name}: {len(files)} files of records, which nothing compares yet, so not passed"
+    return f"{name}: {len(files)} files of records, but nothing to hold against them, so not passed"
