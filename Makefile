@@ -6,13 +6,16 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 	$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 
-.PHONY: demo test quick lint types readme clean
+.PHONY: demo test test-kernels quick lint types readme clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/simulate --arch fusemax --workload llama
 
 test: $(VENV)/installed-test
 	$(VENV)/bin/pytest
+
+test-kernels: $(VENV)/installed-kernels  ## the kernels' gates, which need torch and triton but no GPU
+	$(VENV)/bin/pytest tests/kernels tests/validation/test_measure.py tests/validation/test_sass.py
 
 quick: $(VENV)/installed-test
 	$(VENV)/bin/pytest -m "not slow"
@@ -37,6 +40,10 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-kernels: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test,kernels]"
+	@touch $@ $(VENV)/installed-test $(VENV)/installed
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or later with venv; give one with PYTHON=…" >&2; exit 1; }

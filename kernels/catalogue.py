@@ -16,6 +16,11 @@ FAMILIES = (
 )  # fmt: skip
 
 
+def families() -> tuple[str, ...]:
+    """What `cascadesim list kernels` prints."""
+    return FAMILIES
+
+
 def variants(target: int) -> Iterator[Variant]:
     """`target`: compute capability, 80, 90 or 100. Imports torch and triton."""
     from cascadesim.kernels.attention import variants as attention

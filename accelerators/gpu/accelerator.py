@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.protocol import Accounting, Plan, Unit
@@ -66,3 +67,9 @@ def build(name: str, content: Mapping[str, object], source: str) -> Gpu:
     if device.kernel != "auto":
         load_kernel(device.kernel)
     return Gpu(name, device)
+
+
+def device_names() -> tuple[str, ...]:
+    """What `cascadesim list devices` prints."""
+    folder = __name__.split(".")[-2]
+    return tuple(name.split("/")[1] for name in presets() if name.split("/")[0] == folder)
