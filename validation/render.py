@@ -114,12 +114,13 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     """Columns of words and columns of figures."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("#", justify="right", style="dim", header_style="dim")
     for heading in left:
         table.add_column(heading, header_style="dim", overflow="fold")
     for heading in right:
-        table.add_column(heading, header_style="dim", justify="right", no_wrap=True)
+        wide = heading == "tolerance"  # a gate's words: in two lines, so that the claim has room
+        table.add_column(heading, header_style="dim", justify="right", no_wrap=not wide, max_width=12 if wide else None)
     return table
 
 
@@ -166,8 +167,13 @@ def tolerance(verdict: Verdict) -> str:
     if gate in GATES:
         return f"{GATES[gate]} {allowed:g}, is {verdict.gated:.2f}"
     if gate in ("median", "mean", "tail"):
-        return f"{gate} {error(allowed)}"
-    return f"±{allowed:g}" if gate == "absolute" else error(allowed)
+        return f"{gate} {_limit(allowed)}"
+    return f"±{allowed:g}" if gate == "absolute" else _limit(allowed)
+
+
+def _limit(relative: float) -> str:
+    """3%, 0.6%, 1e-09, or 0: as declared, without the zeros of a measured figure."""
+    return f"{relative * 100:g}%" if relative >= 1e-4 else f"{relative:g}"
 
 
 def outcome(verdict: Verdict) -> str:

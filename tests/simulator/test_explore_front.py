@@ -38,6 +38,7 @@ def test_every_number_of_objectives_equals_brute_force(objectives: int, size: in
     assert front(costs).tolist() == brute_force(costs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objectives", [2, 3, 4])
 @pytest.mark.parametrize("below", [0.0, -3.0])
 def test_filtering_by_strong_designs_first_changes_nothing(objectives: int, below: float) -> None:

@@ -33,7 +33,7 @@ def test_an_error_is_worded_by_its_size(relative: float, words: str) -> None:
 
 def test_a_verdict_holds_fails_or_is_reported() -> None:
     assert [outcome(verdict) for verdict in (HELD, FAILED, REPORTED)] == ["yes", "NO", "reported"]
-    assert [tolerance(verdict) for verdict in (HELD, REPORTED)] == ["1.00%", "–"]
+    assert [tolerance(verdict) for verdict in (HELD, REPORTED)] == ["1%", "–"]
     assert summary([HELD, FAILED, REPORTED]) == "1 of 2 claims hold; 1 more comparisons are reported only"
 
 
@@ -41,6 +41,17 @@ def test_the_table_says_where_it_is_worst() -> None:
     stream = io.StringIO()
     print_table([HELD], stream)
     assert "fusemax 64K (latency_s, line 7)" in stream.getvalue()
+
+
+def test_claims_have_room_beside_their_figures() -> None:
+    """In 80 columns a gate of many words takes two lines, and no word of a claim is broken."""
+    long = Claim("fusemax-architecture: latency against +Architecture", "latency_s", 0.1, "a reason", gate="ranking")
+    stream = io.StringIO()
+    print_table([replace(HELD, claim=long, figures={"ranking": 0.07})], stream)
+    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert any("fusemax-architecture:" in line for line in lines)
+    assert any(line.endswith("is 0.07") for line in lines)
 
 
 def test_what_was_not_predicted_is_null_in_json() -> None:

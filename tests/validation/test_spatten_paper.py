@@ -25,6 +25,7 @@ def test_a_rung_fetches_what_its_pruning_leaves() -> None:
     assert rungs["+ cascade token pruning"].products == 2 * 64 * kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_no_technique_but_a_serial_top_k_slows_it_down(model: str) -> None:
     rungs = ladder(model)
