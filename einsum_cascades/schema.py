@@ -132,6 +132,9 @@ def _problem(model: type[BaseModel], detail: Any) -> str:
         return f"{path}: unknown field{suggestion(str(detail['loc'][-1]), _fields(model, detail['loc'][:-1]))}"
     if detail["type"] == "missing":
         return f"{path}: missing"
+    if detail["type"] in ("model_type", "dict_type"):
+        known = ", ".join(_fields(model, detail["loc"])) or "name: value"
+        return f"{path}: expected fields ({known}), got {_shown(detail['input'])}"
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     given = "" if isinstance(detail["input"], dict) else f" (got {_shown(detail['input'])})"
     hint = _number_hint(detail["input"])

@@ -91,6 +91,16 @@ def test_all_problems_come_at_once_one_line_each() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "fields"),
+    [("memory: 3", "memory: expected fields (capacity_bytes, share), got 3"),
+     ("memory: {capacity_bytes: 1}\nbanks: large", "banks: expected fields (name: value), got 'large'"),
+     ("memory: {capacity_bytes: 1}\nbanks: {left: []}", "banks.left: expected fields (capacity_bytes, share), got ()")],
+)  # fmt: skip
+def test_a_value_where_fields_belong_is_told_which(written: str, fields: str) -> None:
+    assert problems(f"clock_hz: 1.0\n{written}") == [f"machine.yaml: {fields}"]
+
+
 def test_a_missing_field_is_named_with_its_path() -> None:
     assert problems("memory: {}") == ["machine.yaml: clock_hz: missing", "machine.yaml: memory.capacity_bytes: missing"]
 
