@@ -9,47 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cascadesim.accelerators import energy
 from cascadesim.accelerators.fusemax.attention import plan_attention
-from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, DRAM, GLOBAL_BUFFER
 from cascadesim.accelerators.fusemax.pruned import by_schedule, plan_pruned
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
-from cascadesim.accelerators.protocol import Accounting, Plan, Unit
+from cascadesim.accelerators.protocol import Accounting, Plan
+from cascadesim.accelerators.spatial import SpatialMachine
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.pruned_one_pass import PRUNED_1PASS
 from cascadesim.einsum_cascades.schema import validate
 
 
 @dataclass(frozen=True)
-class FuseMax:
+class FuseMax(SpatialMachine[FuseMaxSpec]):
     """A configured design."""
-
-    name: str
-    spec: FuseMaxSpec
-
-    @property
-    def clock_hz(self) -> float:
-        return self.spec.clock_hz
-
-    @property
-    def units(self) -> tuple[Unit, ...]:
-        return (
-            Unit(ARRAY_2D, self.spec.pe_array.elements),
-            Unit(ARRAY_1D, self.spec.vector_array.lanes),
-            Unit(GLOBAL_BUFFER, self.spec.global_buffer.ports),
-            Unit(DRAM),
-        )
 
     @property
     def attention(self) -> str:
         return "attention-1pass"
-
-    @property
-    def leakage_w(self) -> float:
-        return self.spec.leakage_w_per_um2 * sum(self.area_um2().values())
-
-    def area_um2(self) -> Mapping[str, float]:
-        return energy.area_um2(self.spec)
 
     def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[FuseMax, tuple[Operation, ...]]:
         """Pruned attention runs on the tokens that the workload's published schedule keeps."""
@@ -59,18 +35,10 @@ class FuseMax:
     def notes(self) -> tuple[str, ...]:
         return ()
 
-    def plan(self, operation: Operation, accounting: Accounting) -> Plan:
-        if operation.kind == "attention":
-            if operation.cascade == PRUNED_1PASS:
-                return plan_pruned(operation, self.spec, accounting)
-            return plan_attention(operation, self.spec, accounting)
-        if operation.kind == "linear":
-            from cascadesim.accelerators.linear import plan_linear
-
-            return plan_linear(operation, self.spec, accounting)
-        from cascadesim.accelerators.elementwise import plan_elementwise
-
-        return plan_elementwise(operation, self.spec, accounting)
+    def plan_attention(self, operation: Operation, accounting: Accounting) -> Plan:
+        if operation.cascade == PRUNED_1PASS:
+            return plan_pruned(operation, self.spec, accounting)
+        return plan_attention(operation, self.spec, accounting)
 
 
 def build(name: str, content: Mapping[str, object], source: str) -> FuseMax:
