@@ -219,9 +219,10 @@ def _latency_against_area(axes: Axes, shared: Grid) -> None:
         return
     colors = series_colors(shared.architectures)
     markers = {name: _MARKERS[position % len(_MARKERS)] for position, name in enumerate(shared.columns)}
+    sizes = {name: 40 + 70 * below for below, name in enumerate(reversed(colors))}  # rings: coinciding designs show
     for report, area_um2 in shown:
-        axes.scatter(area_um2 * 1e-8, report.latency_s, s=48, color=colors[report.architecture],
-                     marker=markers[column_name(report)], edgecolors="white", linewidths=0.5)
+        axes.scatter(area_um2 * 1e-8, report.latency_s, facecolors="none", edgecolors=colors[report.architecture],
+                     s=sizes[report.architecture], marker=markers[column_name(report)], linewidths=2)  # fmt: skip
     areas = [area_um2 for _, area_um2 in shown]
     axes.set(xlabel="area (cm²)", ylabel=f"latency (s)\nat {say.length(shared.lengths[-1])} tokens", yscale="log",
              xscale="linear" if max(areas) / min(areas) < _NARROW else "log")
