@@ -56,8 +56,8 @@ ORDER_CYCLES = 3  # a register, then a FIFO
 SPLIT_CYCLES = 2  # prepare and split, a register each
 BEAT_CYCLES = 2  # a register, then the realigner
 RESPONSE_CYCLES = 2  # a register, then the conversion of bit widths
-TRANSACTION_BITS = 256
-TRANSACTION_BYTES = 32
+TRANSACTION_BYTES = 32  # of HBM, one burst of a channel
+TRANSACTION_BITS = 8 * TRANSACTION_BYTES
 
 
 @compiled

@@ -114,7 +114,7 @@ def stride_sweep(axis: Axis, query_tile: int, key_tile: int, tiling: Tiling) -> 
     for begin in range(1, axis.window + 1, step):
         strides = np.arange(begin, min(begin + step, axis.window + 1), dtype=np.int64)
         parts.append(_sweep(axis, query_tile, key_tile, tiling, strides))
-        if not axis.causal and parts[-1][0].min() <= fewest and parts[-1][1].min() <= fewest * _live(axis, query_tile):
+        if not axis.causal and parts[-1][1].min() <= fewest * _live(axis, query_tile):  # so each tile has the fewest
             break
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 

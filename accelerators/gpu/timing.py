@@ -24,9 +24,9 @@ STREAMED = 0.95  # assumed: kernels that split keys load far ahead, so memory an
 TURNAROUND = 0.3  # assumed: of the bandwidth, where reads and writes take turns; gpu-benches: triad 0.87 of read
 LANES = 128  # threads that the four schedulers of an SM issue for in a clock
 EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, degree-3 polynomial, exponent bits
-# share of the tensor peak that instructions of an earlier generation reach: FA3 paper, section 3 (mma.sync on Hopper:
-# about two thirds); assumed: on Blackwell half of Hopper's absolute rate
-LEGACY_RATE = {("mma_sync", "hopper"): 0.62, ("mma_sync", "blackwell"): 0.25, ("wgmma", "blackwell"): 0.5}
+# share of the tensor peak that instructions of an earlier generation reach: FA3 paper: mma.sync about two thirds
+# on Hopper; assumed: on Blackwell half of Hopper's absolute rate
+LEGACY_RATE = {("mma_sync", "hopper"): 2 / 3, ("mma_sync", "blackwell"): 0.25, ("wgmma", "blackwell"): 0.5}
 ROWS_PER_READ = {"mma_sync": 32, "wgmma": 64, "tcgen05": 128}  # rows that one reading of keys or values serves
 MASK_INSTRUCTIONS = 2.0  # a comparison and a select
 

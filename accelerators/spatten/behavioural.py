@@ -13,7 +13,7 @@ from cascadesim.accelerators.spatten.randomness import mersenne_twister, uniform
 
 DRAM_BYTES = 32  # a transaction, one per channel and cycle
 DRAIN_CYCLES = 11 + (7 + 21 + 23 + 29 + 7) + 1 + 1 + 3  # dot product, softmax pipeline, score times value, output
-ROUND_CYCLES = 4
+ROUND_CYCLES = 4  # of a top-k round besides its elements: the same simulator
 LARGEST_SCORE = (1 << 31) - 1
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.neighborhood import Axis, neighborhood
+from cascadesim.simulator import neighborhood_axis
 from cascadesim.simulator.neighborhood import question
 from cascadesim.simulator.neighborhood_axis import axis_tiles, stride_sweep
 from cascadesim.simulator.neighborhood_recommend import (
@@ -75,6 +76,19 @@ def test_a_sweep_is_every_stride_counted_by_itself(length: int, data: st.DataObj
     ]
     assert [tiles.largest for tiles in single] == largest.tolist()
     assert [tiles.total for tiles in single] == total.tolist()
+
+
+@pytest.mark.parametrize(("length", "window", "tile"), [(96, 64, 8), (97, 60, 7), (128, 100, 16), (60, 59, 5)])
+def test_a_sweep_in_parts_ends_only_where_no_stride_is_better(
+    length: int, window: int, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axis = Axis(length, window, 1, 1, False)
+    strided = [Axis(length, window, stride, 1, False) for stride in range(1, window + 1)]
+    fully = [axis_tiles(each, tile, tile, "static") for each in strided]
+    monkeypatch.setattr(neighborhood_axis, "SWEEP_ELEMENTS", 1)
+    largest, total = stride_sweep(axis, tile, tile, "static")
+    assert largest.min() == min(tiles.largest for tiles in fully)
+    assert total.min() == min(tiles.total for tiles in fully)
 
 
 @settings(max_examples=40, deadline=None)

@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.gemm import gemm_timing
 from cascadesim.accelerators.gpu.kernel import Kernel, Phase, kernels, load_kernel
 from cascadesim.accelerators.gpu.shape import shape
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.timing import Timing, attention_timing, case_of
+from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing, case_of
 from cascadesim.accelerators.gpu.vectorised import (
     attention_seconds,
     elementwise_seconds,
@@ -34,18 +35,58 @@ def device(name: str) -> Device:
     return found.spec
 
 
-def timing(name: str, kernel: str, head_dim: int, **sizes: int) -> Timing:
+def case_of_sizes(name: str, kernel: str, head_dim: int, **sizes: int) -> Case:
     on = device(name)
     used = {**PAPER, "causal": 0, "window": 0, **sizes}
     asked = shape(used["batch"], used["heads"], used["heads_kv"], used["queries"], used["keys"], head_dim, None,
                   used["causal"] > 0, used["window"])  # fmt: skip
-    return attention_timing(case_of(on, load_kernel(kernel), constants(on.generation), asked, "bf16", "bf16"))
+    return case_of(on, load_kernel(kernel), constants(on.generation), asked, "bf16", "bf16")
+
+
+def timing(name: str, kernel: str, head_dim: int, **sizes: int) -> Timing:
+    return attention_timing(case_of_sizes(name, kernel, head_dim, **sizes))
 
 
 def tflops(name: str, kernel: str, head_dim: int, **sizes: int) -> float:
     used = {**PAPER, **sizes}
     seconds = timing(name, kernel, head_dim, **sizes).total_s[0]
     return float(4 * used["heads"] * used["queries"] * used["keys"] * head_dim / seconds / 1e12)
+
+
+def cycles_a_tile(name: str, kernel: str, unit: str, **sizes: int) -> tuple[float, Case]:
+    """Clocks of the unit of one SM for one tile of head dimension 128, and the case."""
+    case = case_of_sizes(name, kernel, 128, **sizes)
+    seconds = getattr(attention_timing(case), unit)[0]
+    return float(seconds * case.device.clock_hz * case.device.sms / case.work.visited[0]), case
+
+
+def test_instructions_of_a_tile() -> None:
+    """Each score: the kernel's instructions and one of its sum; each output: one to rescale it; 128 lanes a clock."""
+    cycles, case = cycles_a_tile("h100-sxm", "flash-attention-3", "issue_s", keys=94 * 176)  # whole tiles: no masks
+    queries, keys = case.tiles.queries[0], case.tiles.keys[0]
+    assert cycles == pytest.approx((queries * keys * (case.kernel.instructions_per_score + 1) + queries * 128) / 128)
+    masked, causal = cycles_a_tile("h100-sxm", "flash-attention-3", "issue_s", causal=1)
+    share = causal.work.masked[0] / causal.work.visited[0]
+    queries, keys = causal.tiles.queries[0], causal.tiles.keys[0]
+    plain = (queries * keys * (case.kernel.instructions_per_score + 1) + queries * 128) / 128
+    assert share > 0
+    assert masked - plain == pytest.approx(queries * keys * 2 * share / 128)  # a comparison and a select
+
+
+def test_shared_memory_of_a_tile() -> None:
+    """FlashAttention-2 on an A100: keys and values of a tile are written once and read by every 32 rows of queries."""
+    cycles, case = cycles_a_tile("a100-sxm", "flash-attention-2", "shared_memory_s")
+    queries, keys = case.tiles.queries[0], case.tiles.keys[0]
+    assert queries >= 64
+    elements = (queries / 32 + 1) * keys * (128 + 128) + queries * 128
+    assert cycles == pytest.approx(2 * elements / 128)  # bf16; 32 banks of 4 bytes a clock
+
+
+def test_the_depth_of_a_product_is_padded_to_whole_steps() -> None:
+    """Steps of 64: a depth of 4033 multiplies as long as one of 4096, and longer than 4032."""
+    on = device("h100-sxm")
+    timed = gemm_timing(on, constants(on.generation), 8192, 8192, [4032, 4033, 4096], 1, "bf16")
+    assert timed.tensor_s[0] < timed.tensor_s[1] == timed.tensor_s[2]
 
 
 def test_flash_attention_2_reaches_half_to_three_quarters_of_an_a100() -> None:
