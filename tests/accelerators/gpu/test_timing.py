@@ -89,6 +89,33 @@ def test_the_depth_of_a_product_is_padded_to_whole_steps() -> None:
     assert timed.tensor_s[0] < timed.tensor_s[1] == timed.tensor_s[2]
 
 
+def test_a_split_depth_takes_one_more_round() -> None:
+    """1024 x 2048 over 8192: 4 x 13 tiles of 256 x 160, in two halves: 104 blocks at once, then 1.2 us to add them."""
+    on = device("h100-sxm")
+    timed = gemm_timing(on, constants(on.generation), 1024, 2048, 8192, 1, "bf16")
+    block_s = timed.tensor_s[0] * on.sms / 104
+    assert timed.total_s[0] - timed.launch_s[0] == pytest.approx(block_s + 1.2e-6)
+
+
+def test_outputs_of_8_bit_attention_have_16_bits() -> None:
+    """67 MB, more than L2 keeps: all of them written."""
+    on = device("h100-sxm")
+    asked = shape(1, 16, 16, 16384, 16384, 128)
+    case = case_of(on, load_kernel("flash-attention-3"), constants(on.generation), asked, "fp8", "fp8")
+    assert attention_timing(case).movement.dram_write_bytes[0] == 16 * 16384 * 128 * 2
+
+
+def test_partial_outputs_are_written_and_read() -> None:
+    """Split keys: each part's 128 outputs and one statistic of every query, in 4 bytes, there and back through L2."""
+    case = case_of_sizes("h100-sxm", "flash-attention-3-decode", 128, queries=1, keys=65536)
+    parts = case.work.splits[0]
+    assert parts > 1
+    walked = case.work.visited[0] * case.tiles.keys[0] * (128 + 128) * 2
+    in_and_out = 2 * 16 * 128 * 2
+    found = attention_timing(case).movement.l2_bytes[0]
+    assert found - walked - in_and_out == 2 * parts * 16 * (128 + 1) * 4
+
+
 def test_flash_attention_2_reaches_half_to_three_quarters_of_an_a100() -> None:
     """FlashAttention-2 paper, abstract: 50-73% of 312 TFLOPS; a tenth more or less, as the suite gpu-encoder allows."""
     for head_dim, heads in ((64, 32), (128, 16)):
