@@ -147,11 +147,16 @@ def beat(p: Pipeline) -> None:
 
 @compiled
 def memory(p: Pipeline) -> None:
-    """Crossbar and DRAM: per channel one request in (of the lowest fetch channel), one finished read out, one tick."""
+    """Crossbar and DRAM: per channel one request in, one finished read out, one tick.
+
+    An arbiter prefers the lowest fetch channel, and keeps to a choice once made while the controller refuses.
+    """
     fetch = p.fetch
     for channel in range(p.sizes[CHANNELS]):
-        if fetch.blocked[channel] < 0:
-            _ask(p, channel)
+        if fetch.chosen[channel] < 0:
+            fetch.chosen[channel] = _choice(p, channel)
+        if fetch.blocked[channel] < 0 and fetch.chosen[channel] >= 0:
+            _ask(p, channel, fetch.chosen[channel])
         if fetch.blocked[channel] >= 0 and push(p.dram, channel, fetch.asked[channel, 0], fetch.blocked[channel]):
             fetch.blocked[channel] = -1
         if fetch.output[channel] < 0 and pop(p.dram, channel) >= 0:
@@ -160,19 +165,25 @@ def memory(p: Pipeline) -> None:
 
 
 @compiled
-def _ask(p: Pipeline, channel: int) -> None:
+def _choice(p: Pipeline, channel: int) -> int:
+    """The lowest fetch channel with a request for this DRAM channel."""
     fetch = p.fetch
     for lane in range(p.sizes[FETCH_CHANNELS]):
         address = fetch.request[lane, 0]
-        if address < 0 or fetch.request[lane, 1] > p.now[TIME]:
-            continue
-        if (address >> 5) & (p.sizes[CHANNELS] - 1) == channel:
-            fetch.request[lane, 0] = -1
-            fetch.blocked[channel] = (address >> (5 + p.sizes[CHANNEL_BITS])) << 5
-            fetch.owner[channel, fetch.asked[channel, 0] % OWNERS] = lane
-            fetch.asked[channel, 0] += 1
-            p.now[TOTAL_READS] += 1
-            return
+        if address >= 0 and fetch.request[lane, 1] <= p.now[TIME]:
+            if (address >> 5) & (p.sizes[CHANNELS] - 1) == channel:
+                return lane
+    return -1
+
+
+@compiled
+def _ask(p: Pipeline, channel: int, lane: int) -> None:
+    fetch = p.fetch
+    fetch.blocked[channel] = (fetch.request[lane, 0] >> (5 + p.sizes[CHANNEL_BITS])) << 5
+    fetch.owner[channel, fetch.asked[channel, 0] % OWNERS] = lane
+    fetch.asked[channel, 0] += 1
+    fetch.request[lane, 0] = fetch.chosen[channel] = -1
+    p.now[TOTAL_READS] += 1
 
 
 @compiled

@@ -61,6 +61,7 @@ class Fetch(NamedTuple):
     data: Integers  # [fetch channel, place]: times
     data_ends: Integers
     blocked: Integers  # [DRAM channel]: an address the controller refused, or -1
+    chosen: Integers  # [DRAM channel]: the fetch channel whose request is next, or -1 where none has been chosen
     owner: Integers  # [DRAM channel, place]: fetch channel of each request
     asked: Integers  # [DRAM channel, (asked, returned)]: how many so far
     output: Integers  # [DRAM channel]: time from which a finished read waits, or -1
@@ -137,10 +138,10 @@ def _fetch(fetch_channels: int, dram_channels: int) -> Fetch:
     ends = [_table(fetch_channels, 2) for _ in range(3)]
     addresses = np.zeros((fetch_channels, ADDRESSES, 2), dtype=np.int64)
     orders = np.zeros((fetch_channels, 2 * ORDERS, 2), dtype=np.int64)
-    nothing = [np.full(shape, -1, dtype=np.int64) for shape in ((fetch_channels, 2), dram_channels, dram_channels)]
+    nothing = [np.full(shape, -1, dtype=np.int64) for shape in ((fetch_channels, 2), *3 * (dram_channels,))]
     return Fetch(
         addresses, ends[0], nothing[0], orders, ends[1], _table(fetch_channels, DATA), ends[2],
-        nothing[1], _table(dram_channels, OWNERS), _table(dram_channels, 2), nothing[2],
+        nothing[1], nothing[2], _table(dram_channels, OWNERS), _table(dram_channels, 2), nothing[3],
     )  # fmt: skip
 
 
