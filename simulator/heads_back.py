@@ -25,6 +25,7 @@ from cascadesim.simulator.heads_state import (
     MULTIPLYING,
     NEVER,
     QUEUE_BEATS,
+    QUEUED,
     READS,
     SCORES_GONE,
     SELECTION,
@@ -58,6 +59,7 @@ COLLECTED_LIMIT = 2  # complete address lines that wait for the fetcher
 @compiled
 def multiply(p: Pipeline) -> None:
     """A line of values and its beat of probabilities, one a cycle; a head's last line gives its result."""
+    p.now[QUEUED] = filled(p.products)
     if p.now[MULTIPLYING] < 0 and filled(p.reads):
         p.now[MULTIPLYING], p.now[VALUE_LINE] = first(p.reads, 0), 0
         p.now[VALUE_TRY] = max(first(p.reads, 1) + FIRST_READ_CYCLES, p.now[TIME])
@@ -113,7 +115,7 @@ def select(p: Pipeline) -> None:
 def stream(p: Pipeline) -> None:
     """A beat of probabilities: into the queue of the product, and into the address line it completes."""
     head, now = p.now[STREAMING], p.now[TIME]
-    if head < 0 or now < p.now[STREAM_TIME] or filled(p.products) >= p.sizes[QUEUE_BEATS]:
+    if head < 0 or now < p.now[STREAM_TIME] or p.now[QUEUED] >= p.sizes[QUEUE_BEATS]:
         return
     fetches, begins = p.heads[head, VALUE_PART] <= 0, p.now[STREAM_BEAT] == 0
     if begins and (filled(p.reads) or (fetches and p.now[MULTIPLYING] >= 0)):

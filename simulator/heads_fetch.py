@@ -235,12 +235,12 @@ def split(p: Pipeline) -> None:
 
 @compiled
 def _place(p: Pipeline, job: int, vector: int, valid: int) -> int:
-    """Indexes of values are shifted into their line a beat at a time, so that the first beat ends up last."""
+    """Of a line of values, the first beat of indexes comes last, behind the others in their order."""
     if p.jobs[job, KIND] != VALUE:
         return vector
     lanes = p.sizes[LANES]
     beats = (valid + lanes - 1) // lanes
-    return (beats - 1 - vector // lanes) * lanes + vector % lanes
+    return (vector // lanes + 1) % beats * lanes + vector % lanes
 
 
 @compiled
