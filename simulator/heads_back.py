@@ -69,7 +69,7 @@ def multiply(p: Pipeline) -> None:
         return
     part, line = p.heads[head, VALUE_PART], p.now[VALUE_LINE]
     owner = head if part <= 0 else head - 1
-    if ready(p.value, owner % SLOTS, line, part) > now:
+    if ready(p.written[VALUE], owner % SLOTS, line, part) > now:
         p.now[VALUE_TRY] = now + RETRY_CYCLES
         return
     if line < _beats(p, p.heads[head, VALUES]):
@@ -94,7 +94,7 @@ def _finish(p: Pipeline, head: int, owner: int) -> None:
     p.now[DONE_HEADS] += 1
     p.now[MULTIPLYING] = -1
     if p.heads[head, VALUE_PART] != 0:
-        p.value[owner % SLOTS, :] = NEVER
+        p.written[VALUE, :, owner % SLOTS] = NEVER
 
 
 @compiled

@@ -28,16 +28,14 @@ from cascadesim.simulator.heads_state import (
     HEAD,
     JOB,
     JOB_LINE,
-    KEY,
-    KEY_WRITE,
     KIND,
     LANES,
     LAST_KIND,
-    LOW,
+    MULTIPLIERS,
     ORDERS,
     OWNERS,
-    REALIGN_BITS,
     RESPONSES,
+    SHARED,
     SLOTS,
     SUB_LINE,
     TAKEN_BEATS,
@@ -46,7 +44,6 @@ from cascadesim.simulator.heads_state import (
     TRANSACTIONS,
     VALID,
     VALUE,
-    VALUE_WRITE,
     VECTORS,
     Pipeline,
 )
@@ -54,7 +51,6 @@ from cascadesim.simulator.heads_state import (
 FIFO_CYCLES = 2  # a FIFO of more than one place: pushed at t, popped at t + 2
 ORDER_CYCLES = 3  # a register, then a FIFO
 SPLIT_CYCLES = 2  # prepare and split, a register each
-BEAT_CYCLES = 2  # a register, then the realigner
 RESPONSE_CYCLES = 2  # a register, then the conversion of bit widths
 TRANSACTION_BYTES = 32  # of HBM, one burst of a channel
 TRANSACTION_BITS = 8 * TRANSACTION_BYTES
@@ -90,49 +86,59 @@ def _take(p: Pipeline, lane: int) -> bool:
 
 @compiled
 def regroup(p: Pipeline) -> None:
-    """Beats that have arrived become responses, one group of bits a cycle; groups beyond the last are padding."""
+    """The realigner gives one group of bits a cycle, and takes the beat before it where that has room."""
     if filled(p.granted) == p.now[CONSUMED]:
         return
-    job = p.granted.entries[p.now[CONSUMED], 0]
-    while filled(p.beats) and first(p.beats, 0) <= p.now[TIME]:
-        p.now[BITS] += TRANSACTION_BITS * p.sizes[FETCH_CHANNELS]
-        drop(p.beats)
-    if p.now[BITS] >= p.jobs[job, GROUP_BITS]:
-        p.now[BITS] -= p.jobs[job, GROUP_BITS]
-        if p.now[GROUPS] < p.jobs[job, RESPONSES]:
+    job, held = p.granted.entries[p.now[CONSUMED], 0], p.now[BITS]
+    group, bits = p.jobs[job, GROUP_BITS], TRANSACTION_BITS * p.sizes[FETCH_CHANNELS]
+    if held >= group:
+        p.now[BITS] -= group
+        if p.now[GROUPS] < p.jobs[job, RESPONSES]:  # those beyond are padding
             _respond(p, job, p.now[GROUPS])
         p.now[GROUPS] += 1
+    if filled(p.beats) and first(p.beats, 0) <= p.now[TIME] and held <= _room(p, group, bits):
+        p.now[BITS] += bits
+        drop(p.beats)
     ended = p.now[TAKEN_BEATS] == p.jobs[job, BEATS] and filled(p.beats) == 0
-    if ended and p.now[BITS] < p.jobs[job, GROUP_BITS] and p.now[GROUPS] >= p.jobs[job, RESPONSES]:
+    if ended and p.now[BITS] < group and p.now[GROUPS] >= p.jobs[job, RESPONSES]:
         p.now[CONSUMED] += 1
         p.now[TAKEN_BEATS] = p.now[BITS] = p.now[GROUPS] = 0
 
 
 @compiled
+def _room(p: Pipeline, group: int, beat: int) -> int:
+    """What the realigner may hold when a beat enters: it keeps two beats or two of the widest groups.
+
+    A beat wider than any group waits for the last group of the one before; the RTL's times say so, not its description.
+    """
+    widest = 16 * p.sizes[MULTIPLIERS]
+    return int(group if beat > widest else 2 * max(beat, widest) - beat)
+
+
+@compiled
 def _respond(p: Pipeline, job: int, number: int) -> None:
-    """A response is written into its buffer: one a cycle, both heads of a pair side by side, the second one later."""
+    """A response is two lines for two ports. Lines of one head are in two banks, those of a pair in the same one."""
     slot, kind, moment = p.jobs[job, HEAD] % SLOTS, p.jobs[job, KIND], p.now[TIME] + RESPONSE_CYCLES
-    write = VALUE_WRITE if kind == VALUE else KEY_WRITE
-    moment = max(moment, p.now[write])
-    p.now[write] = moment + 1
-    if kind == KEY:
-        p.key[slot, number] = moment
-    elif kind == LOW:
-        p.low[slot, number] = moment
+    buffer, bank = int(kind == VALUE), number % 2
+    one, other = max(moment, p.ports[buffer, 0]), max(moment, p.ports[buffer, 1])
+    if p.jobs[job, SHARED] == 2:
+        before = p.banks[buffer, bank]
+        if one == other:  # the arbiter of the bank takes turns
+            one, other = one + (before == 0), other + (before == 1)
+        p.banks[buffer, bank] = one < other
     else:
-        p.value[slot, number] = moment
+        p.banks[buffer, 0], p.banks[buffer, 1] = 0, 1
+    p.written[kind, 0, slot, number], p.written[kind, 1, slot, number] = one, other
+    p.ports[buffer, 0], p.ports[buffer, 1] = one + 1, other + 1
 
 
 @compiled
 def beat(p: Pipeline) -> None:
-    """All fetch channels have data: one beat moves on, if the realigner has room for it."""
-    if filled(p.granted) == p.now[CONSUMED]:
+    """All fetch channels have data: a beat moves to the register in front of the realigner."""
+    if filled(p.granted) == p.now[CONSUMED] or filled(p.beats):
         return
     fetch, lanes = p.fetch, p.sizes[FETCH_CHANNELS]
     if p.now[TAKEN_BEATS] == p.jobs[p.granted.entries[p.now[CONSUMED], 0], BEATS]:
-        return
-    bits = TRANSACTION_BITS * lanes
-    if p.now[BITS] + bits * (filled(p.beats) + 1) > p.sizes[REALIGN_BITS]:
         return
     for lane in range(lanes):
         arrived = fetch.data[lane, fetch.data_ends[lane, 0]] + FIFO_CYCLES
@@ -141,7 +147,7 @@ def beat(p: Pipeline) -> None:
     for lane in range(lanes):
         fetch.data_ends[lane, 0] = (fetch.data_ends[lane, 0] + 1) % DATA
         fetch.data_ends[lane, 1] -= 1
-    put(p.beats, p.now[TIME] + BEAT_CYCLES)
+    put(p.beats, p.now[TIME] + 1)
     p.now[TAKEN_BEATS] += 1
 
 

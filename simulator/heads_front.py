@@ -52,6 +52,7 @@ from cascadesim.simulator.heads_state import (
     RESPONSES,
     SCORES_GONE,
     SECOND_REPORT,
+    SHARED,
     SLOTS,
     TIME,
     TRANSACTIONS,
@@ -88,11 +89,11 @@ def lines(p: Pipeline, count: int) -> int:
 def ready(written: Integers, slot: int, line: int, part: int) -> int:
     """When a line can be read: two lines of one head, or one of each of a pair, come with one response.
 
-    `written` has, for each slot and response, when it is in the buffer.
+    `written` has, for each port, slot and response, when its line is in the buffer.
     """
     if part == WHOLE:
-        return written[slot, line // 2] + READABLE_CYCLES
-    return written[slot, line] + part + READABLE_CYCLES
+        return written[line % 2, slot, line // 2] + READABLE_CYCLES
+    return written[part, slot, line] + READABLE_CYCLES
 
 
 @compiled
@@ -104,7 +105,7 @@ def read(p: Pipeline) -> None:
     part, low = p.heads[head, KEY_PART], p.now[FORKED_LOW] == 1
     owner = head if part <= 0 else head - 1
     line = p.now[READ_LINE]
-    moment = ready(p.low, head % SLOTS, line, WHOLE) if low else ready(p.key, owner % SLOTS, line, part)
+    moment = ready(p.written[LOW], head % SLOTS, line, WHOLE) if low else ready(p.written[KEY], owner % SLOTS, line, part)
     if moment > now:
         p.now[READ_TRY] = now + RETRY_CYCLES
         return
@@ -114,9 +115,9 @@ def read(p: Pipeline) -> None:
     if p.now[READ_LINE] == lines(p, p.heads[head, KEYS]):
         put(p.reports, head, low, now + REPORT_CYCLES + p.sizes[LANE_BITS])
         if low:
-            p.low[head % SLOTS, :] = NEVER
+            p.written[LOW, :, head % SLOTS] = NEVER
         elif part != 0:
-            p.key[owner % SLOTS, :] = NEVER
+            p.written[KEY, :, owner % SLOTS] = NEVER
         p.now[FORKED] = -1
 
 
@@ -196,7 +197,7 @@ def job(p: Pipeline, kind: int, head: int, vectors: int, bits: int, shared: int,
     entry[RESPONSES] = (vectors * shared + per_response - 1) // per_response
     entry[GROUP_BITS] = 2 * bits * p.sizes[MULTIPLIERS]
     entry[BEATS] = (vectors + p.sizes[FETCH_CHANNELS] - 1) // p.sizes[FETCH_CHANNELS] * entry[TRANSACTIONS]
-    entry[VALID] = p.now[TIME] + 1 + INDEX_CYCLES
+    entry[VALID], entry[SHARED] = p.now[TIME] + 1 + INDEX_CYCLES, shared
     if kind <= LOW:
         put(p.key_jobs, number)
     else:

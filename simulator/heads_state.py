@@ -26,20 +26,19 @@ WHOLE = -1  # the part of a head that shares its fetch with no other
 
 # kinds of fetch jobs, and columns of `jobs`
 KEY, LOW, VALUE = range(3)
-KIND, HEAD, VECTORS, TRANSACTIONS, BASE, RESPONSES, GROUP_BITS, BEATS, VALID = range(9)
+KIND, HEAD, VECTORS, TRANSACTIONS, BASE, RESPONSES, GROUP_BITS, BEATS, VALID, SHARED = range(10)
 
 # columns of `times`, one row per head
 ACCEPT, REPORT, SECOND_REPORT, DONE, READS, LINES = range(6)
 
 # places of `sizes`
 (FETCH_CHANNELS, CHANNELS, CHANNEL_BITS, MULTIPLIERS, LANES, BUFFER_LINES, LANE_BITS, VECTORS_PER_LINE, BEATS_PER_LINE,
- QUEUE_BEATS, REALIGN_BITS, GAP) = range(12)  # fmt: skip
+ QUEUE_BEATS, GAP) = range(11)  # fmt: skip
 
 # places of `now`
 (TIME, NEXT, DONE_HEADS, QUIET_UNTIL, LAST_DONE, TOTAL_READS, OCCUPIED, WAITING, WAITING_TIME, FORKED, FORKED_LOW,
- READ_LINE, READ_TRY, JOBS, CONSUMED, JOB, JOB_LINE, LAST_KIND, SUB_LINE, TAKEN_BEATS, BITS, GROUPS, KEY_WRITE,
- VALUE_WRITE, SCORES_GONE, LOW_ASKED, LOW_DONE, STREAMING, STREAM_BEAT, STREAM_TIME, SELECTOR_FREE, COLLECTED,
- COLLECTED_LINES, MULTIPLYING, VALUE_LINE, VALUE_TRY, LINES_DONE, CHOSEN, QUEUED) = range(39)  # fmt: skip
+ READ_LINE, READ_TRY, JOBS, CONSUMED, JOB, JOB_LINE, LAST_KIND, SUB_LINE, TAKEN_BEATS, BITS, GROUPS, SCORES_GONE, LOW_ASKED, LOW_DONE, STREAMING, STREAM_BEAT, STREAM_TIME, SELECTOR_FREE, COLLECTED,
+ COLLECTED_LINES, MULTIPLYING, VALUE_LINE, VALUE_TRY, LINES_DONE, CHOSEN, QUEUED) = range(37)  # fmt: skip
 PLACES = QUEUED + 1
 
 
@@ -68,7 +67,7 @@ class Fetch(NamedTuple):
 
 
 class Pipeline(NamedTuple):
-    """Everything. `key`, `low`, `value`: per slot, when each response's lines are in the buffer."""
+    """Everything."""
 
     sizes: Integers
     now: Integers
@@ -78,9 +77,9 @@ class Pipeline(NamedTuple):
     jobs: Integers
     dram: Channels
     fetch: Fetch
-    key: Integers
-    low: Integers
-    value: Integers
+    written: Integers  # [kind of job, port, slot, response]: when its line of that port is in the buffer
+    ports: Integers  # [buffer of keys or values, port]: when it may write its next line
+    banks: Integers  # [buffer, bank]: the port that wrote last
     value_lines: Integers  # [slot, line]: when an address line of values is complete
     value_line_count: Integers  # [slot]
     key_jobs: Queue
@@ -108,11 +107,11 @@ def pipeline(stream: HeadStream, heads: Integers, gathered: Integers) -> Pipelin
     now[LAST_KIND] = VALUE
     times = np.full((count, 6), -1, dtype=np.int64)
     times[:, READS:] = 0
-    written = [np.full((SLOTS, places), NEVER, dtype=np.int64) for _ in range(4)]
+    written, collected = np.full((3, 2, SLOTS, places), NEVER), np.full((SLOTS, places), NEVER)
     return Pipeline(
-        _sizes(stream), now, heads, gathered, times, _table(3 * count + 1, 9),
+        _sizes(stream), now, heads, gathered, times, _table(3 * count + 1, 10),
         channels(standard(design.dram), design.dram_channels), _fetch(channels_, design.dram_channels),
-        written[0], written[1], written[2], written[3], np.zeros(SLOTS, dtype=np.int64),
+        written, _table(2, 2), _table(2, 2) + 1, collected, np.zeros(SLOTS, dtype=np.int64),
         _queue(3 * count + 1, 1), _queue(count + 1, 1), _queue(3 * count + 1, 1), _queue(4, 3), _queue(64, 1),
         _queue(count + 1, 2), _queue(count + 1, 3), _queue(count + 1, 2), _queue(count + 1, 3), _queue(count + 1, 2),
         _queue(1024, 1),
@@ -129,8 +128,7 @@ def _sizes(stream: HeadStream) -> Integers:
     return np.array([
         design.fetch_channels, design.dram_channels, design.dram_channels.bit_length() - 1, design.multipliers,
         design.softmax_lanes, design.buffer_lines, design.softmax_lanes.bit_length() - 1, design.vectors_per_line,
-        beats, 16 * beats, 2 * max(256 * design.fetch_channels, 16 * design.multipliers),
-        -1 if stream.gap_cycles is None else stream.gap_cycles,
+        beats, 16 * beats, -1 if stream.gap_cycles is None else stream.gap_cycles,
     ], dtype=np.int64)  # fmt: skip
 
 
