@@ -53,7 +53,6 @@ SELECT_CYCLES = 9  # report to the first beat in front of the top-k engine: as a
 LINE_CYCLES = 2  # last beat of an address line to the fetcher's arbiter: two registers
 QUEUE_CYCLES = 2  # FIFO of the probabilities
 RESULT_CYCLES = 3  # last product to result, besides the tree over the lanes: broadcast, multiply, accumulate to output
-COLLECTED_LIMIT = 2  # complete address lines that wait for the fetcher
 
 
 @compiled
@@ -120,14 +119,15 @@ def stream(p: Pipeline) -> None:
     fetches, begins = p.heads[head, VALUE_PART] <= 0, p.now[STREAM_BEAT] == 0
     if begins and (filled(p.reads) or (fetches and p.now[MULTIPLYING] >= 0)):
         return  # one batch at a time in the value buffer; the second head of a pair is of the same
-    if fetches and p.now[COLLECTED_LINES] >= COLLECTED_LIMIT:
-        return
+    last = p.now[STREAM_BEAT] + 1 == _beats(p, p.heads[head, VALUES])
+    completes = last or p.now[COLLECTED] + 1 == p.sizes[BEATS_PER_LINE]
+    if fetches and completes and p.now[COLLECTED_LINES]:
+        return  # one line waits for the fetcher; another is not completed before it has left
     put(p.products, now)
     if begins:
         _begin(p, head, fetches)
     p.now[STREAM_BEAT] += 1
     p.now[STREAM_TIME] = now + 1
-    last = p.now[STREAM_BEAT] == _beats(p, p.heads[head, VALUES])
     if fetches:
         _collect(p, head, last)
     if last:
