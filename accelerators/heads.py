@@ -53,13 +53,14 @@ class HeadStream:
     """Heads in order. `gap_cycles`: None sends them back to back, otherwise each (or each pair) runs alone.
 
     `gathered`: numbers of the keys that every head gathers, in order, at least as many as the longest head has;
-    empty for consecutive keys.
+    empty for consecutive keys. `rows_open`: every DRAM bank has another row open, as after other work; otherwise none.
     """
 
     design: GatherDesign
     rows: tuple[HeadRow, ...]
     gap_cycles: int | None = None
     gathered: tuple[int, ...] = ()
+    rows_open: bool = False
 
     @property
     def longest(self) -> int:

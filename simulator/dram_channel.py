@@ -37,8 +37,8 @@ NUMBER, BANK, ROW_WANTED, ARRIVAL = 0, 1, 2, 3  # of 4 words of a request
 LIST_WORDS, WORDS = 4 * MOST_REQUESTS, LISTS + 2 * 4 * MOST_REQUESTS
 
 
-def channels(standard: DramStandard, number: int) -> Channels:
-    """`number` idle channels."""
+def channels(standard: DramStandard, number: int, rows_open: bool = False) -> Channels:
+    """`number` idle channels; `rows_open`: each bank has a row open that no request wants, otherwise none."""
     groups = standard.pseudo_channels * standard.bank_groups
     sizes = (standard.pseudo_channels, groups, groups * standard.banks, standard.largest_outstanding)
     if any(
@@ -50,7 +50,7 @@ def channels(standard: DramStandard, number: int) -> Channels:
         )
     idle = np.zeros(WORDS, dtype=np.int64)
     idle[PSEUDO:RINGS] = idle[[MAY_ACT, MAY_PRE]] = PAST
-    idle[BANKS + ROW : RINGS : 8], idle[BANKS + WANTED : RINGS : 8] = -1, 0
+    idle[BANKS + ROW : RINGS : 8], idle[BANKS + WANTED : RINGS : 8] = NEVER if rows_open else -1, 0
     idle[CHANNEL_ACT_ACT : REFRESH_CYCLES + 1] = _constants(standard)
     idle[REFRESH] = idle[WAKE] = idle[REFRESH_INTERVAL]
     idle[DEPARTS] = idle[READY] = NEVER

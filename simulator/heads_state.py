@@ -110,7 +110,8 @@ def pipeline(stream: HeadStream, heads: Integers, gathered: Integers) -> Pipelin
     written, collected = np.full((3, 2, SLOTS, places), NEVER), np.full((SLOTS, places), NEVER)
     return Pipeline(
         _sizes(stream), now, heads, gathered, times, _table(3 * count + 1, 10),
-        channels(standard(design.dram), design.dram_channels), _fetch(channels_, design.dram_channels),
+        channels(standard(design.dram), design.dram_channels, stream.rows_open),
+        _fetch(channels_, design.dram_channels),
         written, _table(2, 2), _table(2, 2) + 1, collected, np.zeros(SLOTS, dtype=np.int64),
         _queue(3 * count + 1, 1), _queue(count + 1, 1), _queue(3 * count + 1, 1), _queue(4, 3), _queue(64, 1),
         _queue(count + 1, 2), _queue(count + 1, 3), _queue(count + 1, 2), _queue(count + 1, 3), _queue(count + 1, 2),
