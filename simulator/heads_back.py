@@ -43,6 +43,7 @@ from cascadesim.simulator.heads_state import (
     VALUE_PART,
     VALUE_TRY,
     VALUES,
+    VALUES_WRITTEN,
     WHOLE,
     Pipeline,
 )
@@ -117,8 +118,8 @@ def stream(p: Pipeline) -> None:
     if head < 0 or now < p.now[STREAM_TIME] or p.now[QUEUED] >= p.sizes[QUEUE_BEATS]:
         return
     fetches, begins = p.heads[head, VALUE_PART] <= 0, p.now[STREAM_BEAT] == 0
-    if begins and (filled(p.reads) or (fetches and p.now[MULTIPLYING] >= 0)):
-        return  # one batch at a time in the value buffer; the second head of a pair is of the same
+    if begins and (filled(p.reads) or (fetches and now < p.now[VALUES_WRITTEN])):
+        return  # one batch at a time is written to the value buffer, and one waits to be read
     last = p.now[STREAM_BEAT] + 1 == _beats(p, p.heads[head, VALUES])
     completes = last or p.now[COLLECTED] + 1 == p.sizes[BEATS_PER_LINE]
     if fetches and completes and p.now[COLLECTED_LINES]:
@@ -138,6 +139,7 @@ def stream(p: Pipeline) -> None:
 def _begin(p: Pipeline, head: int, fetches: bool) -> None:
     put(p.reads, head, p.now[TIME])
     if fetches:
+        p.now[VALUES_WRITTEN] = NEVER
         shared = 1 if p.heads[head, VALUE_PART] == WHOLE else 2
         p.value_line_count[head % SLOTS] = 0
         job(p, VALUE, head, p.heads[head, VALUES], p.heads[head, VALUE_BITS], shared, p.heads[head, VALUE_BASE])

@@ -44,6 +44,7 @@ from cascadesim.simulator.heads_state import (
     TRANSACTIONS,
     VALID,
     VALUE,
+    VALUES_WRITTEN,
     VECTORS,
     Pipeline,
 )
@@ -130,6 +131,8 @@ def _respond(p: Pipeline, job: int, number: int) -> None:
         p.banks[buffer, 0], p.banks[buffer, 1] = 0, 1
     p.written[kind, 0, slot, number], p.written[kind, 1, slot, number] = one, other
     p.ports[buffer, 0], p.ports[buffer, 1] = one + 1, other + 1
+    if kind == VALUE and number + 1 == p.jobs[job, RESPONSES]:
+        p.now[VALUES_WRITTEN] = max(one, other)
 
 
 @compiled
