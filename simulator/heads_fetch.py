@@ -178,10 +178,9 @@ def _choice(p: Pipeline, channel: int) -> int:
     """The lowest fetch channel with a request for this DRAM channel."""
     fetch = p.fetch
     for lane in range(p.sizes[FETCH_CHANNELS]):
-        address = fetch.request[lane, 0]
-        if address >= 0 and fetch.request[lane, 1] <= p.now[TIME]:
-            if (address >> 5) & (p.sizes[CHANNELS] - 1) == channel:
-                return lane
+        address, ready = fetch.request[lane, 0], fetch.request[lane, 1] <= p.now[TIME]
+        if ready and address >= 0 and (address >> 5) & (p.sizes[CHANNELS] - 1) == channel:
+            return lane
     return -1
 
 

@@ -105,8 +105,8 @@ def read(p: Pipeline) -> None:
     part, low = p.heads[head, KEY_PART], p.now[FORKED_LOW] == 1
     owner = head if part <= 0 else head - 1
     line = p.now[READ_LINE]
-    moment = ready(p.written[LOW], head % SLOTS, line, WHOLE) if low else ready(p.written[KEY], owner % SLOTS, line, part)
-    if moment > now:
+    slot, shared = (head, WHOLE) if low else (owner, part)
+    if ready(p.written[LOW if low else KEY], slot % SLOTS, line, shared) > now:
         p.now[READ_TRY] = now + RETRY_CYCLES
         return
     p.now[READ_LINE] += 1

@@ -63,7 +63,7 @@ SPATTEN_DRAM = Suite(
 
 PIPELINE = "registers, queues and arbiters by the description of the RTL; what it leaves open is a few cycles a stage"
 COUNTED = "whole numbers: every transaction and every line that a head asks for"
-A_FEW_CYCLES = 10  # of a head: short ones are judged by these
+A_FEW_CYCLES = 6  # of a head: short ones are judged by these
 
 SPATTEN_RTL_HEADS = Suite(
     "spatten-rtl-heads",
@@ -72,9 +72,9 @@ SPATTEN_RTL_HEADS = Suite(
     spatten_rtl.HEADS,
     spatten_rtl.heads,
     (
-        Claim("latency of a head, on average", "latency", 0.015, PIPELINE, gate="mean"),
+        Claim("latency of a head, on average", "latency", 0.005, PIPELINE, gate="mean"),
         Claim(
-            "latency of a head that misses by more than 10 cycles", "latency", 0.05, PIPELINE,
+            "latency of a head that misses by more than 6 cycles", "latency", 0.02, PIPELINE,
             where={"history": ("yes",)}, gate="tail",
         ),
         Claim(
@@ -99,8 +99,8 @@ SPATTEN_RTL_STREAMS = Suite(
     spatten_rtl.STREAMS,
     spatten_rtl.streams,
     (
-        Claim("cycles of a stream", "total", 0.03, PIPELINE),
-        Claim("completion of a head, median", "t_done", 0.05, PIPELINE, gate="median"),
+        Claim("cycles of a stream", "total", 0.01, PIPELINE),
+        Claim("completion of a head, median", "t_done", 0.02, PIPELINE, gate="median"),
         Claim("DRAM transactions of a stream", "total_reads", 0.0, COUNTED),
         Claim("lines multiplied with keys, of a stream", "total_lines", 0.0, COUNTED),
         Claim("completion of a head, reported only", "t_done", None, "few rows at the start of a stream weigh most"),

@@ -1,8 +1,8 @@
 """Heads and streams of SpAtten's public RTL against the cycle-level pipeline: one group of rows, one simulation.
 
 A row's low-bit decision and top-k latency are inputs (the RTL decides on random data). All rows of one configuration
-run in one simulation, in order: open DRAM rows and score drains carry over to the next. A stream starts with rows open, as
-its first head shows: it takes as long as the same head does behind others, not as the first one of all.
+run in one simulation, in order: open DRAM rows and score drains carry over to the next. A stream starts with rows open:
+its first head takes as long as the same head does behind others, not as the first one of all.
 """
 
 from __future__ import annotations
