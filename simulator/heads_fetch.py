@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from cascadesim.simulator.compilation import compiled
 from cascadesim.simulator.dram_channel import pop, push, tick
-from cascadesim.simulator.heads_queue import drop, filled, first, put
+from cascadesim.simulator.heads_queue import drop, filled, first, lowest, mark, put
 from cascadesim.simulator.heads_state import (
     ADDRESSES,
+    ANSWERS,
     BASE,
     BEATS,
     BITS,
@@ -23,6 +24,7 @@ from cascadesim.simulator.heads_state import (
     CONSUMED,
     DATA,
     FETCH_CHANNELS,
+    FULL_LANES,
     GROUP_BITS,
     GROUPS,
     HEAD,
@@ -30,10 +32,13 @@ from cascadesim.simulator.heads_state import (
     JOB_LINE,
     KIND,
     LANES,
+    LANES_WITH_DATA,
     LAST_KIND,
+    MARKS,
     MULTIPLIERS,
     ORDERS,
     OWNERS,
+    PADDING,
     RESPONSES,
     SHARED,
     SLOTS,
@@ -46,6 +51,7 @@ from cascadesim.simulator.heads_state import (
     VALUE,
     VALUES_WRITTEN,
     VECTORS,
+    Fetch,
     Pipeline,
 )
 
@@ -59,30 +65,40 @@ TRANSACTION_BITS = 8 * TRANSACTION_BYTES
 
 @compiled
 def returns(p: Pipeline) -> None:
-    """Each fetch channel takes one answer, from the lowest DRAM channel that has one for it, or a slot of padding."""
-    now, fetch = p.now[TIME], p.fetch
-    for lane in range(p.sizes[FETCH_CHANNELS]):
-        place = fetch.order_ends[lane, 0]
-        if fetch.order_ends[lane, 1] == 0 or fetch.order[lane, place, 1] > now or fetch.data_ends[lane, 1] == DATA:
-            continue
-        if fetch.order[lane, place, 0] or _take(p, lane):
-            fetch.order_ends[lane, 0] = (place + 1) % (2 * ORDERS)
-            fetch.order_ends[lane, 1] -= 1
-            fetch.data[lane, (fetch.data_ends[lane, 0] + fetch.data_ends[lane, 1]) % DATA] = now
-            fetch.data_ends[lane, 1] += 1
+    """Each fetch channel takes one answer, from the lowest DRAM channel that has one for it, or a slot of padding.
+
+    Answers are paired with requests in the order of the requests, whatever order DRAM served them in.
+    """
+    fetch = p.fetch
+    if p.now[ANSWERS]:
+        for channel in range(p.sizes[CHANNELS]):
+            if 0 <= fetch.output[channel] <= p.now[TIME]:
+                lane = fetch.owner[channel, fetch.asked[channel, 1] & (OWNERS - 1)]
+                if _accept(p, lane, 0):
+                    fetch.output[channel] = -1
+                    fetch.asked[channel, 1] += 1
+                    p.now[ANSWERS] -= 1
+    if p.now[PADDING]:
+        for lane in range(p.sizes[FETCH_CHANNELS]):
+            p.now[PADDING] -= _accept(p, lane, 1)
 
 
 @compiled
-def _take(p: Pipeline, lane: int) -> bool:
-    """Answers are paired with requests in the order of the requests, whatever order DRAM served them in."""
-    fetch = p.fetch
-    for channel in range(p.sizes[CHANNELS]):
-        waits = 0 <= fetch.output[channel] <= p.now[TIME]
-        if waits and fetch.owner[channel, fetch.asked[channel, 1] % OWNERS] == lane:
-            fetch.output[channel] = -1
-            fetch.asked[channel, 1] += 1
-            return True
-    return False
+def _accept(p: Pipeline, lane: int, padding: int) -> bool:
+    """The next entry of a fetch channel's order becomes data, once a cycle, if it is of this kind and there is room."""
+    fetch, now = p.fetch, p.now[TIME]
+    place = fetch.order_ends[lane, 0]
+    if fetch.order_ends[lane, 1] == 0 or fetch.order[lane, place, 0] != padding or fetch.order[lane, place, 1] > now:
+        return False
+    count = fetch.data_ends[lane, 1]
+    if count == DATA or fetch.taken[lane] == now:
+        return False
+    fetch.order_ends[lane, 0] = (place + 1) & (2 * ORDERS - 1)
+    fetch.order_ends[lane, 1] -= 1
+    fetch.data[lane, (fetch.data_ends[lane, 0] + count) & (DATA - 1)] = fetch.taken[lane] = now
+    fetch.data_ends[lane, 1] = count + 1
+    p.now[LANES_WITH_DATA] += count == 0
+    return True
 
 
 @compiled
@@ -138,18 +154,19 @@ def _respond(p: Pipeline, job: int, number: int) -> None:
 @compiled
 def beat(p: Pipeline) -> None:
     """All fetch channels have data: a beat moves to the register in front of the realigner."""
-    if filled(p.granted) == p.now[CONSUMED] or filled(p.beats):
+    lanes = p.sizes[FETCH_CHANNELS]
+    if p.now[LANES_WITH_DATA] < lanes or filled(p.beats) or filled(p.granted) == p.now[CONSUMED]:
         return
-    fetch, lanes = p.fetch, p.sizes[FETCH_CHANNELS]
+    fetch = p.fetch
     if p.now[TAKEN_BEATS] == p.jobs[p.granted.entries[p.now[CONSUMED], 0], BEATS]:
         return
     for lane in range(lanes):
-        arrived = fetch.data[lane, fetch.data_ends[lane, 0]] + FIFO_CYCLES
-        if fetch.data_ends[lane, 1] == 0 or arrived > p.now[TIME]:
+        if fetch.data[lane, fetch.data_ends[lane, 0]] + FIFO_CYCLES > p.now[TIME]:
             return
     for lane in range(lanes):
-        fetch.data_ends[lane, 0] = (fetch.data_ends[lane, 0] + 1) % DATA
+        fetch.data_ends[lane, 0] = (fetch.data_ends[lane, 0] + 1) & (DATA - 1)
         fetch.data_ends[lane, 1] -= 1
+        p.now[LANES_WITH_DATA] -= fetch.data_ends[lane, 1] == 0
     put(p.beats, p.now[TIME] + 1)
     p.now[TAKEN_BEATS] += 1
 
@@ -163,82 +180,100 @@ def memory(p: Pipeline) -> None:
     fetch = p.fetch
     for channel in range(p.sizes[CHANNELS]):
         if fetch.chosen[channel] < 0:
-            fetch.chosen[channel] = _choice(p, channel)
+            fetch.chosen[channel] = lowest(fetch.wanting[channel])
         if fetch.blocked[channel] < 0 and fetch.chosen[channel] >= 0:
             _ask(p, channel, fetch.chosen[channel])
         if fetch.blocked[channel] >= 0 and push(p.dram, channel, fetch.asked[channel, 0], fetch.blocked[channel]):
             fetch.blocked[channel] = -1
         if fetch.output[channel] < 0 and pop(p.dram, channel) >= 0:
             fetch.output[channel] = p.now[TIME] + 1
+            p.now[ANSWERS] += 1
         tick(p.dram, channel)
-
-
-@compiled
-def _choice(p: Pipeline, channel: int) -> int:
-    """The lowest fetch channel with a request for this DRAM channel."""
-    fetch = p.fetch
-    for lane in range(p.sizes[FETCH_CHANNELS]):
-        address, ready = fetch.request[lane, 0], fetch.request[lane, 1] <= p.now[TIME]
-        if ready and address >= 0 and (address >> 5) & (p.sizes[CHANNELS] - 1) == channel:
-            return lane
-    return -1
 
 
 @compiled
 def _ask(p: Pipeline, channel: int, lane: int) -> None:
     fetch = p.fetch
-    fetch.blocked[channel] = (fetch.request[lane, 0] >> (5 + p.sizes[CHANNEL_BITS])) << 5
-    fetch.owner[channel, fetch.asked[channel, 0] % OWNERS] = lane
+    fetch.blocked[channel] = (fetch.request[lane] >> (5 + p.sizes[CHANNEL_BITS])) << 5
+    fetch.owner[channel, fetch.asked[channel, 0] & (OWNERS - 1)] = lane
     fetch.asked[channel, 0] += 1
-    fetch.request[lane, 0] = fetch.chosen[channel] = -1
+    fetch.request[lane] = fetch.chosen[channel] = -1
+    mark(fetch.wanting[channel], lane, False)
+    _may_load(fetch, lane)
     p.now[TOTAL_READS] += 1
+
+
+@compiled
+def _may_load(fetch: Fetch, lane: int) -> None:
+    """Whether a fetch channel has an address, and a place for its request; padding needs none."""
+    front = fetch.address[lane, fetch.address_ends[lane, 0], 0]
+    mark(fetch.loading, lane, fetch.address_ends[lane, 1] > 0 and (front < 0 or fetch.request[lane] < 0))
 
 
 @compiled
 def load(p: Pipeline) -> None:
     """Each fetch channel turns its next address into a request and an entry of its order; padding asks for nothing."""
-    now, fetch = p.now[TIME], p.fetch
-    for lane in range(p.sizes[FETCH_CHANNELS]):
-        place = fetch.address_ends[lane, 0]
-        waits = fetch.address_ends[lane, 1] > 0 and fetch.address[lane, place, 1] + FIFO_CYCLES <= now
-        if not waits or fetch.order_ends[lane, 1] > ORDERS:
-            continue
-        address = fetch.address[lane, place, 0]
-        if address >= 0 and fetch.request[lane, 0] >= 0:
-            continue
-        if address >= 0:
-            fetch.request[lane, 0], fetch.request[lane, 1] = address, now + 1
-        last = (fetch.order_ends[lane, 0] + fetch.order_ends[lane, 1]) % (2 * ORDERS)
-        fetch.order[lane, last, 0], fetch.order[lane, last, 1] = address < 0, now + ORDER_CYCLES
-        fetch.order_ends[lane, 1] += 1
-        fetch.address_ends[lane, 0] = (place + 1) % ADDRESSES
-        fetch.address_ends[lane, 1] -= 1
+    for word in range(len(p.fetch.loading)):
+        lanes, lane = p.fetch.loading[word], word * MARKS
+        while lanes:
+            if lanes & 1:
+                _load(p, lane)
+            lanes >>= 1
+            lane += 1
+
+
+@compiled
+def _load(p: Pipeline, lane: int) -> None:
+    now, fetch, place = p.now[TIME], p.fetch, p.fetch.address_ends[lane, 0]
+    if fetch.address[lane, place, 1] + FIFO_CYCLES > now or fetch.order_ends[lane, 1] > ORDERS:
+        return
+    address = fetch.address[lane, place, 0]
+    if address >= 0:
+        fetch.request[lane] = address
+        mark(fetch.wanting[(address >> 5) & (p.sizes[CHANNELS] - 1)], lane, True)
+    else:
+        p.now[PADDING] += 1
+    last = (fetch.order_ends[lane, 0] + fetch.order_ends[lane, 1]) & (2 * ORDERS - 1)
+    fetch.order[lane, last, 0], fetch.order[lane, last, 1] = address < 0, now + ORDER_CYCLES
+    fetch.order_ends[lane, 1] += 1
+    p.now[FULL_LANES] -= fetch.address_ends[lane, 1] == ADDRESSES
+    fetch.address_ends[lane, 0] = (place + 1) & (ADDRESSES - 1)
+    fetch.address_ends[lane, 1] -= 1
+    _may_load(fetch, lane)
 
 
 @compiled
 def split(p: Pipeline) -> None:
     """A line of vectors becomes one row of transactions a cycle, when every fetch channel has room for its own."""
-    fetch, lanes = p.fetch, p.sizes[FETCH_CHANNELS]
-    if filled(p.splitting) == 0 or first(p.splitting, 2) + SPLIT_CYCLES > p.now[TIME]:
+    if filled(p.splitting) == 0 or p.now[FULL_LANES] or first(p.splitting, 2) + SPLIT_CYCLES > p.now[TIME]:
         return
+    lanes, job, line = p.sizes[FETCH_CHANNELS], first(p.splitting, 0), first(p.splitting, 1)
+    each, valid = p.jobs[job, TRANSACTIONS], min(lanes, p.jobs[job, VECTORS] - line * lanes)
+    vector, part = divmod(p.now[SUB_LINE] * lanes, each)
     for lane in range(lanes):
-        if fetch.address_ends[lane, 1] == ADDRESSES:
-            return
-    job, line, each = first(p.splitting, 0), first(p.splitting, 1), p.jobs[first(p.splitting, 0), TRANSACTIONS]
-    valid = min(lanes, p.jobs[job, VECTORS] - line * lanes)
-    for lane in range(lanes):
-        vector, part = divmod(lane + p.now[SUB_LINE] * lanes, each)
         address = -1
         if vector < valid:
             key = p.gathered[line * lanes + _place(p, job, vector, valid)]
             address = p.jobs[job, BASE] + TRANSACTION_BYTES * (key * each + part)
-        last = (fetch.address_ends[lane, 0] + fetch.address_ends[lane, 1]) % ADDRESSES
-        fetch.address[lane, last, 0], fetch.address[lane, last, 1] = address, p.now[TIME]
-        fetch.address_ends[lane, 1] += 1
+        _enter(p, lane, address)
+        part += 1
+        if part == each:
+            vector, part = vector + 1, 0
     p.now[SUB_LINE] += 1
     if p.now[SUB_LINE] == each:
         p.now[SUB_LINE] = 0
         drop(p.splitting)
+
+
+@compiled
+def _enter(p: Pipeline, lane: int, address: int) -> None:
+    fetch = p.fetch
+    last = (fetch.address_ends[lane, 0] + fetch.address_ends[lane, 1]) & (ADDRESSES - 1)
+    fetch.address[lane, last, 0], fetch.address[lane, last, 1] = address, p.now[TIME]
+    fetch.address_ends[lane, 1] += 1
+    p.now[FULL_LANES] += fetch.address_ends[lane, 1] == ADDRESSES
+    if fetch.address_ends[lane, 1] == 1:
+        _may_load(fetch, lane)
 
 
 @compiled

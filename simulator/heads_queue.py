@@ -1,11 +1,12 @@
-"""Rings of integers for compiled pipelines: put an entry at the end, look at the first, drop it."""
+"""Rings and sets of integers for compiled pipelines: put, look at the first, drop; mark, find the lowest."""
 
 # an element of an array is Any:
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
 from cascadesim.simulator.compilation import compiled
-from cascadesim.simulator.heads_state import Queue
+from cascadesim.simulator.dram_channel import Integers
+from cascadesim.simulator.heads_state import MARKS, Queue
 
 
 @compiled
@@ -47,3 +48,26 @@ def first(queue: Queue, field: int) -> int:
 def drop(queue: Queue) -> None:
     queue.ends[0] = (queue.ends[0] + 1) % queue.entries.shape[0]
     queue.ends[1] -= 1
+
+
+@compiled
+def mark(words: Integers, number: int, present: bool) -> None:
+    """A set of small numbers, MARKS of them in a word."""
+    bit = 1 << number % MARKS
+    words[number // MARKS] = words[number // MARKS] | bit if present else words[number // MARKS] & ~bit
+
+
+@compiled
+def lowest(words: Integers) -> int:
+    """The lowest number of a set, -1 where there is none."""
+    for word in range(len(words)):
+        bits, number = words[word], word * MARKS
+        if bits:
+            while bits & 255 == 0:
+                bits >>= 8
+                number += 8
+            while bits & 1 == 0:
+                bits >>= 1
+                number += 1
+            return int(number)
+    return -1

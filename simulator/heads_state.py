@@ -17,6 +17,7 @@ from cascadesim.simulator.dram_standards import standard
 NEVER = 1 << 60
 SLOTS = 32  # heads whose lines are remembered at a time; more than can be in flight
 ADDRESSES, ORDERS, DATA = 16, 64, 64  # places of a fetch channel's FIFOs (SpAtten RTL)
+MARKS = 62  # members of a set that fit a word
 OWNERS = 1 << 12  # requests of a DRAM channel remembered for their return; more than can be outstanding
 
 # columns of `heads`, one row per head
@@ -39,8 +40,9 @@ ACCEPT, REPORT, SECOND_REPORT, DONE, READS, LINES = range(6)
 (TIME, NEXT, DONE_HEADS, QUIET_UNTIL, LAST_DONE, TOTAL_READS, OCCUPIED, WAITING, WAITING_TIME, FORKED, FORKED_LOW,
  READ_LINE, READ_TRY, JOBS, CONSUMED, JOB, JOB_LINE, LAST_KIND, SUB_LINE, TAKEN_BEATS, BITS, GROUPS, SCORES_GONE,
  LOW_ASKED, LOW_DONE, STREAMING, STREAM_BEAT, STREAM_TIME, SELECTOR_FREE, COLLECTED, COLLECTED_LINES, MULTIPLYING,
- VALUE_LINE, VALUE_TRY, LINES_DONE, CHOSEN, QUEUED, VALUES_WRITTEN) = range(38)  # fmt: skip
-PLACES = VALUES_WRITTEN + 1
+ VALUE_LINE, VALUE_TRY, LINES_DONE, CHOSEN, QUEUED, VALUES_WRITTEN, ANSWERS,
+ PADDING, LANES_WITH_DATA, FULL_LANES) = range(42)  # fmt: skip
+PLACES = FULL_LANES + 1
 
 
 class Queue(NamedTuple):
@@ -55,11 +57,14 @@ class Fetch(NamedTuple):
 
     address: Integers  # [fetch channel, place, (address or -1, time)]
     address_ends: Integers  # [fetch channel, (first, count)]
-    request: Integers  # [fetch channel, (address or -1, time)]
+    loading: Integers  # the fetch channels that may turn an address into a request, as a set
+    request: Integers  # [fetch channel]: its address, or -1
     order: Integers  # [fetch channel, place, (padding, time)]
     order_ends: Integers
     data: Integers  # [fetch channel, place]: times
     data_ends: Integers
+    taken: Integers  # [fetch channel]: when it last took an answer
+    wanting: Integers  # [DRAM channel]: the fetch channels with a request for it, as a set
     blocked: Integers  # [DRAM channel]: an address the controller refused, or -1
     chosen: Integers  # [DRAM channel]: the fetch channel whose request is next, or -1 where none has been chosen
     owner: Integers  # [DRAM channel, place]: fetch channel of each request
@@ -135,13 +140,14 @@ def _sizes(stream: HeadStream) -> Integers:
 
 
 def _fetch(fetch_channels: int, dram_channels: int) -> Fetch:
-    ends = [_table(fetch_channels, 2) for _ in range(3)]
-    addresses = np.zeros((fetch_channels, ADDRESSES, 2), dtype=np.int64)
-    orders = np.zeros((fetch_channels, 2 * ORDERS, 2), dtype=np.int64)
-    nothing = [np.full(shape, -1, dtype=np.int64) for shape in ((fetch_channels, 2), *3 * (dram_channels,))]
+    words, none = -(-fetch_channels // MARKS), np.full(fetch_channels, -1)
+    nothing = [np.full(dram_channels, -1) for _ in range(3)]
     return Fetch(
-        addresses, ends[0], nothing[0], orders, ends[1], _table(fetch_channels, DATA), ends[2],
-        nothing[1], nothing[2], _table(dram_channels, OWNERS), _table(dram_channels, 2), nothing[3],
+        np.zeros((fetch_channels, ADDRESSES, 2), dtype=np.int64), _table(fetch_channels, 2),
+        np.zeros(words, dtype=np.int64), none, np.zeros((fetch_channels, 2 * ORDERS, 2), dtype=np.int64),
+        _table(fetch_channels, 2), _table(fetch_channels, DATA), _table(fetch_channels, 2), none.copy(),
+        _table(dram_channels, words), nothing[0], nothing[1], _table(dram_channels, OWNERS), _table(dram_channels, 2),
+        nothing[2],
     )  # fmt: skip
 
 
