@@ -21,6 +21,7 @@ class GatherDesign:
     count_multiple: int = 8
     head_dim: int = 64
     dram: str = "hbm2"  # name of a standard in `simulator.dram_standards`
+    softmax_cycles: int = 0  # from a head's last score to its largest probability, which decides
 
     @property
     def vectors_per_line(self) -> int:

@@ -54,6 +54,7 @@ from cascadesim.simulator.heads_state import (
     SECOND_REPORT,
     SHARED,
     SLOTS,
+    SOFTMAX,
     TIME,
     TRANSACTIONS,
     VALID,
@@ -113,7 +114,7 @@ def read(p: Pipeline) -> None:
     p.now[READ_TRY] = now + 1
     p.now[LINES_DONE] += 1
     if p.now[READ_LINE] == lines(p, p.heads[head, KEYS]):
-        put(p.reports, head, low, now + REPORT_CYCLES + p.sizes[LANE_BITS])
+        put(p.reports, head, low, now + REPORT_CYCLES + p.sizes[LANE_BITS] + p.sizes[SOFTMAX])
         if low:
             p.written[LOW, :, head % SLOTS] = NEVER
         elif part != 0:

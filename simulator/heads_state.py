@@ -34,7 +34,7 @@ ACCEPT, REPORT, SECOND_REPORT, DONE, READS, LINES = range(6)
 
 # places of `sizes`
 (FETCH_CHANNELS, CHANNELS, CHANNEL_BITS, MULTIPLIERS, LANES, BUFFER_LINES, LANE_BITS, VECTORS_PER_LINE, BEATS_PER_LINE,
- QUEUE_BEATS, GAP) = range(11)  # fmt: skip
+ QUEUE_BEATS, GAP, SOFTMAX) = range(12)  # fmt: skip
 
 # places of `now`
 (TIME, NEXT, DONE_HEADS, QUIET_UNTIL, LAST_DONE, TOTAL_READS, OCCUPIED, WAITING, WAITING_TIME, FORKED, FORKED_LOW,
@@ -135,7 +135,7 @@ def _sizes(stream: HeadStream) -> Integers:
     return np.array([
         design.fetch_channels, design.dram_channels, design.dram_channels.bit_length() - 1, design.multipliers,
         design.softmax_lanes, design.buffer_lines, design.softmax_lanes.bit_length() - 1, design.vectors_per_line,
-        beats, 16 * beats, -1 if stream.gap_cycles is None else stream.gap_cycles,
+        beats, 16 * beats, -1 if stream.gap_cycles is None else stream.gap_cycles, design.softmax_cycles,
     ], dtype=np.int64)  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 from cascadesim.accelerators.counting import point_operations
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic, Unit
 from cascadesim.accelerators.spatten import energy, layers, timing
+from cascadesim.accelerators.spatten.fused import FUSED, plan_fused
 from cascadesim.accelerators.spatten.layerwise import behavioural_plan
 from cascadesim.accelerators.spatten.mapping import HeadWork, head_work, mapping_lines
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX, units_of
@@ -94,6 +95,8 @@ class Spatten:
         return fully_connected.plan_elementwise(operation, self.spec, accounting)
 
     def _attention(self, operation: Operation, accounting: Accounting) -> Plan:
+        if operation.cascade in FUSED and operation.trace is None:
+            return plan_fused(operation, self.spec, self.schedule)
         work = head_work(operation, self.spec) if operation.trace is None else traced_work(operation.trace, self.spec)
         busy = timing.total(work, self.spec)
         read = timing.transferred_bytes(busy)

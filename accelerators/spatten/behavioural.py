@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cascadesim.accelerators.spatten.randomness import mersenne_twister, uniform_int
+from cascadesim.accelerators.spatten.spec import SOFTMAX_STAGES
 
 DRAM_BYTES = 32  # a transaction, one per channel and cycle
-DRAIN_CYCLES = 11 + (7 + 21 + 23 + 29 + 7) + 1 + 1 + 3  # dot product, softmax pipeline, score times value, output
+DRAIN_CYCLES = 11 + sum(SOFTMAX_STAGES) + 1 + 1 + 3  # dot product, softmax pipeline, score times value, output
 ROUND_CYCLES = 4  # of a top-k round besides its elements: the same simulator
 LARGEST_SCORE = (1 << 31) - 1
 

@@ -102,8 +102,9 @@ def mapping_lines(work: HeadWork, spec: SpattenSpec) -> tuple[str, ...]:
         f"DRAM mode {spec.dram.mode}: at most {delivered:g} bytes a cycle over {spec.dram.channels} channels",
         f"keys {work.key_bits} bits, {LOW_BITS} more for {work.low_bit_share:.1%} of queries; "
         f"values {work.value_bits} bits",
-        "softmax passes through in no time, as in the public RTL; top-k at "
-        + ("latencies drawn as its harness draws them" if work.traced else "its mean latency"),
+        (f"softmax takes {spec.softmax_cycles} cycles behind the last score" if spec.softmax_cycles
+         else "softmax passes through in no time, as in the public RTL")
+        + "; top-k at " + ("latencies drawn as its harness draws them" if work.traced else "its mean latency"),
     ]
     for piece in work.pieces:
         lines.append(f"{piece.loads} loads of {piece.keys} keys, {piece.queries} queries over each, "

@@ -18,8 +18,8 @@ SCORES, SOFTMAX, CHOICE, RESULTS = "multiply_qk", "softmax", "top_k", "multiply_
 def units_of(cascade: Cascade) -> Mapping[str, str]:
     """Einsum -> unit. Raises CascadeSimError on a cascade that the pipeline does not run."""
     if "m0" in cascade.ranks:
-        raise CascadeSimError(f"{cascade.name} walks keys in tiles; spatten holds all scores of a query, "
-                              "use --attention attention-3pass")  # fmt: skip
+        raise CascadeSimError(f"{cascade.name} walks keys in tiles; spatten does so in attention-1pass and "
+                              "pruned-1pass only, else use --attention attention-3pass")  # fmt: skip
     found = {einsum.name: _unit(einsum) for einsum in cascade.einsums}
     counts = [list(found.values()).count(unit) for unit in (SCORES, RESULTS)]
     if counts != [1, 1]:

@@ -16,6 +16,9 @@ from cascadesim.einsum_cascades.schema import Fraction, Positive, PositiveFloat,
 STANDARDS: Mapping[str, str] = {"rtl": "hbm2", "nominal": "hbm2-nominal"}  # mode -> simulator.dram_standards
 READ_GAP: Mapping[str, int] = {"rtl": 2, "nominal": 1}  # cycles between reads of a channel at its peak (HBM2 spec, 5)
 REQUEST_BYTES = 32  # RTL: one DRAM transaction
+# Cycles, bert.cpp (drain of a layer); assumed: to floating point, exponential of 5th order, sum, division, and the
+# quantizer back to fixed point, in the order in which HPCA 2021 draws them.
+SOFTMAX_STAGES = (7, 21, 23, 29, 7)
 
 
 class Memory(Spec):
@@ -70,6 +73,7 @@ class SpattenSpec(Spec):
     softmax_lanes: Positive
     topk_parallelism: Positive
     topk_model: Literal["latency-model", "engine"]
+    softmax_model: Literal["pass-through", "pipeline"]
     head_dim: Positive
     element_bits: Positive
     count_multiple: Positive
@@ -100,13 +104,18 @@ class SpattenSpec(Spec):
         return self.vectors_per_line * self.buffer_lines
 
     @property
+    def softmax_cycles(self) -> int:
+        """From a score to its probability, besides the scores it is summed with."""
+        return sum(SOFTMAX_STAGES) if self.softmax_model == "pipeline" else 0
+
+    @property
     def as_published(self) -> bool:
         return self.multipliers == self.published.multipliers
 
     def design(self) -> GatherDesign:
         return GatherDesign(
             self.multipliers, self.buffer_lines, self.dram.channels, self.fetch_channels, self.softmax_lanes,
-            self.count_multiple, self.head_dim, STANDARDS[self.dram.mode],
+            self.count_multiple, self.head_dim, STANDARDS[self.dram.mode], self.softmax_cycles,
         )  # fmt: skip
 
 

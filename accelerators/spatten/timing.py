@@ -147,13 +147,15 @@ def stream(work: HeadWork, spec: SpattenSpec) -> HeadStream:
 
 def program(work: HeadWork, spec: SpattenSpec) -> Program:
     """Many queries over each load: the next load comes while the other half of the buffers is used."""
+    softmax = softmax_lag(max(piece.keys for piece in work.pieces), spec)
     tasks = (
         Task("K", "dram", takes=("key halves",)),
         Task("QK", "multiply_qk", (After("K"),), gives_back=("key halves",)),
         Task("SN", "softmax", (After("QK", MULTIPLY_CYCLES, streaming=True),)),
-        Task("top-k", "top_k", (After("SN", streaming=True),)),
+        Task("top-k", "top_k", (After("SN", softmax, streaming=True),)),
         Task("V", "dram", takes=("value halves",)),
-        Task("AV", "multiply_pv", (After("SN", streaming=True), After("top-k", streaming=True), After("V")),
+        Task("AV", "multiply_pv",
+             (After("SN", softmax, streaming=True), After("top-k", streaming=True), After("V")),
              gives_back=("value halves",)),
     )  # fmt: skip
     classes = tuple(_tile(piece, work, spec) for piece in work.pieces)
@@ -161,6 +163,11 @@ def program(work: HeadWork, spec: SpattenSpec) -> Program:
     queues = (Queue("key halves", 2), Queue("value halves", 2))
     drain = MULTIPLY_CYCLES - 6 + ceil(log2(max(2, spec.softmax_lanes))) + 1
     return Program(tasks, classes, runs, queues, in_flight=3, drain_cycles=drain)
+
+
+def softmax_lag(keys: int, spec: SpattenSpec) -> int:
+    """From the first score of a query to its first probability: all scores are summed before one is divided."""
+    return spec.softmax_cycles + lines(keys, spec) if spec.softmax_model == "pipeline" else 0
 
 
 def _tile(piece: Piece, work: HeadWork, spec: SpattenSpec) -> tuple[int, ...]:

@@ -106,6 +106,16 @@ def test_low_bits_cost_one_more_pass_over_the_keys() -> None:
     assert twice.second_report[0] > twice.report[0] == once.report[0]
 
 
+def test_a_softmax_pipeline_delays_the_decision_and_what_follows() -> None:
+    """87 cycles of the published pipeline: the largest probability, the low bits it asks for, and the values wait."""
+    through, pipeline = (
+        run(replace(SMALL, softmax_cycles=cycles), head(0, 256, 256, low=True), rows_open=True) for cycles in (0, 87)
+    )
+    assert pipeline.report[0] == through.report[0] + 87
+    assert pipeline.second_report[0] - through.second_report[0] == pytest.approx(2 * 87, abs=5)
+    assert pipeline.done[0] - through.done[0] == pytest.approx(2 * 87, abs=10)
+
+
 def test_key_phases_do_not_overlap_and_value_phases_do() -> None:
     """The next head reports after its own whole key phase, long before it could if it waited for the result."""
     found = run(SMALL, head(0, 512, 512), head(1, 512, 512))

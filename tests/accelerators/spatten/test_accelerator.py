@@ -10,9 +10,10 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.protocol import Plan, Prepares
 from cascadesim.accelerators.spatten.accelerator import Spatten
 from cascadesim.accelerators.spatten.timing import selection_mean
-from cascadesim.einsum_cascades.attention import ATTENTION_1PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
 from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.pruned_one_pass import LOCAL_VALUE_PRUNING_1PASS
 from cascadesim.einsum_cascades.zoo import load_workload
 from cascadesim.simulator.engine import run
 from cascadesim.simulator.heads import run_heads
@@ -74,6 +75,17 @@ def test_many_queries_share_one_load() -> None:
     assert busy(plan) == {"dram": 64, "multiply_qk": 2048, "softmax": 2048, "multiply_pv": 2048}
     assert plan.phases[0].heads is None
     assert 2048 <= cycles(plan) <= 2048 + 64 + 64  # one load before, the pipeline's depth after
+
+
+def test_a_softmax_pipeline_delays_the_first_probabilities_of_a_load() -> None:
+    """87 cycles and the 16 lines of a query, before which no sum is complete; the units are as busy."""
+    through, pipeline = (
+        machine("spatten", f"softmax_model={model}").plan(attention(1, 128, queries=128), "physical")
+        for model in ("pass-through", "pipeline")
+    )
+    assert busy(pipeline) == busy(through)
+    assert cycles(pipeline) == cycles(through) + 87 + 16
+    assert any("softmax takes 87 cycles" in line for line in pipeline.mapping)
 
 
 def test_query_heads_that_share_keys_stream_over_one_load() -> None:
@@ -192,8 +204,8 @@ def test_published_figures_hold_for_the_published_size_only() -> None:
 
 
 def test_what_it_cannot_run_is_refused() -> None:
-    tiled = attention(1, 64).with_cascade(ATTENTION_1PASS)
-    with pytest.raises(CascadeSimError, match="walks keys in tiles; spatten holds all scores of a query"):
+    tiled = attention(1, 64).with_cascade(LOCAL_VALUE_PRUNING_1PASS)
+    with pytest.raises(CascadeSimError, match="walks keys in tiles; spatten does so in attention-1pass"):
         machine().plan(tiled, "physical")
     with pytest.raises(CascadeSimError, match="no artifact accounting"):
         machine().plan(attention(1, 64), "artifact")

@@ -55,7 +55,7 @@ def test_a_share_of_tokens_given_by_the_user() -> None:
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (("--workload", "llama", "--attention", "attention-1pass"), "walks keys in tiles"),
+    (("--workload", "llama", "--attention", "attention-2pass"), "walks keys in tiles"),
     (("--workload", "gpt2", "--phase", "decode", "--scope", "attention", "--show", "schedule"), "no schedule of tasks"),
     (("--workload", "gpt2", "--accounting", "artifact"), "no artifact accounting"),
     (("--workload", "gpt2", "--set", "pruning.schedule=gpt2"), "did you mean 'gpt-2-small'|known: "),

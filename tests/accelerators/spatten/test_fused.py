@@ -1,0 +1,100 @@
+"""Attention that walks keys in tiles on SpAtten: tiles, corrections, second pass and choice, counted by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.protocol import Phase, Plan
+from cascadesim.accelerators.spatten.timing import selection_mean
+from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.ir import Cascade
+from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.pruned_one_pass import PRUNED_1PASS
+from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.simulator.engine import run
+from cascadesim.simulator.simulate import simulate
+
+PLAIN = "formats.low_bit_share=0"
+
+
+def planned(
+    cascade: Cascade, keys: int, queries: int = 1, heads: int = 1, name: str = "spatten", settings: str = PLAIN
+) -> Plan:
+    extents = {"b": 1, "h": heads, "g": 1, "m": keys, "p": queries, "e": 64, "f": 64}
+    operation = Operation("attention", "attention", cascade, tuple(extents.items()))
+    return load(name, [settings]).plan(operation, "physical")
+
+
+def busy(phase: Phase) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for one in phase.activities:
+        found[one.unit] = found.get(one.unit, 0) + one.cycles
+    return found
+
+
+def cycles(phase: Phase) -> int:
+    assert phase.program is not None
+    return run(phase.program()).cycles
+
+
+def test_tiles_of_32_lines_with_one_correction_a_query() -> None:
+    """1024 keys on lines of 8: 4 tiles of 256 keys, 32 lines for each of 1024 queries; one more on the softmax lanes
+    and the second product. Keys and values of 8 bits once: 2 x 2 x 1024 transactions, 16 channels, each in 2 cycles."""
+    (phase,) = planned(ATTENTION_1PASS, 1024, queries=1024).phases
+    scored = 4 * 1024 * 32
+    corrected = scored + 4 * 1024
+    assert busy(phase) == {"multiply_qk": scored, "softmax": corrected, "multiply_pv": corrected, "dram": 512}
+    assert phase.analytical_cycles == corrected
+    assert corrected <= cycles(phase) <= corrected + 64 + 32 * 1024 / 16  # the first load before, a tile's lag after
+
+
+def test_all_bits_of_keys_come_at_once() -> None:
+    """8 bits and 4: 3 transactions a key instead of 2, and still one product, where the 3-pass mapping takes two."""
+    plan = planned(ATTENTION_1PASS, 1024, settings="formats.low_bit_share=1.0")
+    assert plan.traffic.read_bytes == 32 * (3 + 2) * 1024
+    assert busy(plan.phases[0])["multiply_qk"] == 1024 // 8
+
+
+def test_more_queries_than_results_fit_come_in_blocks() -> None:
+    """Half of 256 lines hold results of 128 x 8 queries: 2048 of them fetch keys and values twice."""
+    one, two = (planned(ATTENTION_1PASS, 512, queries=queries) for queries in (1024, 2048))
+    assert two.traffic.read_bytes == 2 * one.traffic.read_bytes
+    assert any("keys come 2 times" in line for line in two.mapping)
+
+
+def test_importance_scores_again_and_reads_no_values() -> None:
+    first, second, choice = planned(PRUNED_1PASS, 1024, queries=64, heads=2).phases
+    plain = planned(ATTENTION_1PASS, 1024, queries=64, heads=2).phases[0]
+    assert busy(first) == busy(plain)
+    scored = 2 * 64 * 128  # heads, queries, lines
+    assert busy(second) == {"multiply_qk": scored, "softmax": scored, "dram": 256 * 2}
+    assert second.traffic.read_bytes == 2 * 2 * 1024 * 32
+    assert busy(choice) == {"top_k": round(selection_mean(1024, 512, 16))}  # one sequence
+
+
+def test_the_scores_of_a_single_query_stay_on_chip() -> None:
+    _, second, _ = planned(PRUNED_1PASS, 1024).phases
+    assert busy(second) == {"softmax": 128}
+    assert second.traffic.read_bytes == 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 3000), st.sampled_from([1, 3, 70]), st.sampled_from([ATTENTION_1PASS, PRUNED_1PASS]))
+def test_the_cycle_level_is_never_shorter(keys: int, queries: int, cascade: Cascade) -> None:
+    for name in ("spatten", "spatten-1-8"):
+        for phase in planned(cascade, keys, queries, name=name).phases:
+            assert cycles(phase) >= phase.analytical_cycles
+
+
+@pytest.mark.parametrize("workload", ["bert", "gpt2-medium", "llama-3.1-8b"])
+def test_models_run_it(workload: str) -> None:
+    """Importance costs a pass, so the pruned text is slower than the plain one on the same kept tokens."""
+    plain, pruned = (
+        sum(report.cycles for report in simulate(load_workload(workload), load("spatten"), batch=1, scope="attention",
+                                                 attention=cascade))
+        for cascade in ("attention-1pass", "pruned-1pass")
+    )  # fmt: skip
+    assert plain < pruned < 3 * plain
