@@ -14,6 +14,7 @@ keys, unless the load serves a single query, whose scores stay on chip; then tok
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -145,7 +146,8 @@ def _first_pass(tile: Tile, spec: SpattenSpec) -> tuple[int, ...]:
 def _importance(operation: Operation, work: FusedWork, spec: SpattenSpec) -> Phase:
     """Probabilities of all pairs again, without values; a single query's scores are still there."""
     kept = work.keeps_scores
-    classes, read = [], 0
+    classes: list[tuple[int, ...]] = []
+    read = 0
     for tile, count in work.tiles:
         keys, _ = _transactions(tile, spec)
         scored = tile.scored(spec)
@@ -166,7 +168,7 @@ def _choice(work: FusedWork, spec: SpattenSpec) -> Phase:
     return Phase("choice", (activity,), Traffic(), float(activity.cycles), lambda: program)
 
 
-def _busy(classes: list[tuple[int, ...]], work: FusedWork, names: tuple[str, ...]) -> dict[str, int]:
+def _busy(classes: Sequence[tuple[int, ...]], work: FusedWork, names: tuple[str, ...]) -> dict[str, int]:
     counts = [count for _, count in work.tiles]
     found = {
         name: work.loads * sum(count * cycles[place] for count, cycles in zip(counts, classes, strict=True))
@@ -175,7 +177,7 @@ def _busy(classes: list[tuple[int, ...]], work: FusedWork, names: tuple[str, ...
     return {DRAM: found.pop("K") + found.pop("V"), **found}
 
 
-def _program(classes: list[tuple[int, ...]], work: FusedWork, spec: SpattenSpec) -> Program:
+def _program(classes: Sequence[tuple[int, ...]], work: FusedWork, spec: SpattenSpec) -> Program:
     """Tiles of a load in order, each with the block's queries; the buffers hold some tiles at a time."""
     slots = max(2, spec.buffer_lines // 2 // lines(tile_keys(spec), spec))
     softmax = spec.softmax_cycles
@@ -192,7 +194,7 @@ def _program(classes: list[tuple[int, ...]], work: FusedWork, spec: SpattenSpec)
 
 
 def _activities(
-    einsums: list[Einsum], busy: dict[str, int], work: FusedWork, spec: SpattenSpec, size: dict[str, int]
+    einsums: Sequence[Einsum], busy: dict[str, int], work: FusedWork, spec: SpattenSpec, size: dict[str, int]
 ) -> tuple[EinsumActivity, ...]:
     """Cycles of a unit stand with its first Einsum: a unit is one pipeline, whose Einsums share their beats."""
     left, found = dict(busy), []
