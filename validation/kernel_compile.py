@@ -1,6 +1,6 @@
 """Kernels compiled ahead of time for GPUs that are not here: cubin, registers, shared memory, spills.
 
-`triton.compile` needs no driver; ptxas and nvdisasm come with Triton. Functions must not be decorated for the
+`triton.compile` and NVRTC need no driver; ptxas and nvdisasm come with Triton. Functions must not be decorated for the
 interpreter: run this in a process without TRITON_INTERPRET.
 """
 
@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cascadesim.kernels.cuda.compiler import compiler_name, cubin
+from cascadesim.kernels.cuda.source import Source
 from cascadesim.kernels.variant import Variant
 
 REGISTERS_PER_SM = 65536  # CUDA C++ programming guide, table of compute capabilities: 8.0, 9.0, 10.0
@@ -33,16 +35,45 @@ class Compiled:
     stack_bytes: int
     shared_bytes: int
     warps: int
-    ptx: str
     sass: str
 
 
 def compiled(variant: Variant, target: int) -> Compiled:
+    if variant.is_cuda:
+        return _cuda_compiled(variant, target)
     kernel = _triton_compile(variant, target)
     sass, usage = disassembled(kernel.asm["cubin"])
-    registers, stack = (int(re.findall(rf"{name}:(\d+)", usage)[-1]) for name in ("REG", "STACK"))
-    return Compiled(variant, target, registers, stack, kernel.metadata.shared, kernel.metadata.num_warps,
-                    kernel.asm["ptx"], sass)  # fmt: skip
+    resources = resources_of(usage, variant.function.__name__)
+    return Compiled(variant, target, resources["REG"], resources["STACK"], kernel.metadata.shared,
+                    kernel.metadata.num_warps, sass)  # fmt: skip
+
+
+def _cuda_compiled(variant: Variant, target: int) -> Compiled:
+    function = variant.function
+    sass, usage = disassembled_source(function.source, target)
+    resources = resources_of(usage, function.name)
+    return Compiled(variant, target, resources["REG"], resources["STACK"], resources["SHARED"], variant.warps,
+                    sass_of(sass, function.name))  # fmt: skip
+
+
+@cache
+def disassembled_source(source: Source, target: int) -> tuple[str, str]:
+    """All kernels of a CUDA C++ source."""
+    code = cubin(source, target)
+    if code is None:
+        raise RuntimeError("CUDA C++ needs NVRTC (pip install nvidia-cuda-nvrtc) or nvcc")
+    return disassembled(code)
+
+
+def sass_of(sass: str, function: str) -> str:
+    """nvdisasm prints each function in a section of its own."""
+    return sass.split(f"\n.text.{function}:", 1)[1].split("//----", 1)[0]
+
+
+def resources_of(usage: str, function: str) -> dict[str, int]:
+    """cuobjdump's line of one function: registers, bytes of stack, of shared memory, and more."""
+    line = usage.split(f"Function {function}:", 1)[1].split("Function ", 1)[0]
+    return {name: int(value) for name, value in re.findall(r"(\w+):(\d+)", line)}
 
 
 def disassembled(cubin: bytes) -> tuple[str, str]:
@@ -93,4 +124,5 @@ def toolchain() -> dict[str, str]:
     import triton
 
     release = {name: re.findall(r"V(\d+\.\d+\.\d+)", _tool(name, "--version")) for name in ("ptxas", "ptxas-blackwell")}
-    return {"triton": triton.__version__, **{name: found[0] if found else "" for name, found in release.items()}}
+    versions = {name: found[0] if found else "" for name, found in release.items()}
+    return {"triton": triton.__version__, **versions, "cuda": compiler_name()}

@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from cascadesim.kernels.cuda.compiler import available
 from cascadesim.kernels.variant import Variant
 from cascadesim.validation.kernel_compile import TARGETS, Compiled, compiled, toolchain
 from cascadesim.validation.kernel_gates import (
@@ -50,7 +51,8 @@ def built(workers: int = WORKERS) -> dict[str, Any]:
 
 
 def names(target: int) -> tuple[str, ...]:
-    return tuple(_variants(target))
+    """Without those in CUDA C++ where nothing compiles it."""
+    return tuple(name for name, variant in _variants(target).items() if available() or not variant.is_cuda)
 
 
 @cache
@@ -77,6 +79,7 @@ def row(result: Compiled) -> dict[str, Any]:
         "constants": {key: value for key, value in variant.constants.items() if not isinstance(value, str)},
         "warps": result.warps,
         "stages": variant.stages,
+        **({"language": "cuda"} if variant.is_cuda else {}),
         "registers": result.registers,
         "shared_bytes": result.shared_bytes,
         "instructions": len(instructions(result.sass)[0]),
@@ -102,6 +105,8 @@ def as_text(counts: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    if len(sys.argv) == 1 and not available():
+        sys.exit("kernel_static: the counts that ship need NVRTC: pip install nvidia-cuda-nvrtc")
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(str(resources.files("cascadesim.kernels"))) / FILE
     path.write_text(as_text(built()), encoding="utf-8")
 

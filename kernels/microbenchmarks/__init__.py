@@ -4,4 +4,3 @@ measure.
 `triton` holds those that Triton can express; `cuda/*.cu` exact instruction sequences, plain extern "C" without headers.
 """
 
-CUDA_SOURCES = ("issue_mix", "memory_latency", "atomics")

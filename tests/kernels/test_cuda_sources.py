@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 pytest.importorskip("triton", reason="the disassembler comes with triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.kernels.microbenchmarks import CUDA_SOURCES
-from cascadesim.validation.cuda_source import cubin, functions
-from cascadesim.validation.kernel_compile import TARGETS, disassembled
+from cascadesim.kernels.cuda.compiler import available, cubin
+from cascadesim.kernels.cuda.source import Source, sources
+from cascadesim.validation.kernel_compile import TARGETS, disassembled_source, sass_of
 from cascadesim.validation.sass import Loop, loops
 
 CHAINS = 8
@@ -17,37 +19,53 @@ MIX = {  # function -> (multiply-adds, exponentials) of a turn
 }  # fmt: skip
 
 
-def compiled(name: str, target: int) -> str:
-    code = cubin(name, target)
-    if code is None:
-        pytest.skip("needs nvcc, or NVRTC through cuda.core: pip install cuda-core cuda-bindings nvidia-cuda-nvrtc")
-    sass, resources = disassembled(code)
-    assert "STACK:0" in resources
-    return sass
+ISSUE_MIX, LATENCY, TOP_K = Source("microbenchmarks", "issue_mix"), Source("microbenchmarks", "memory_latency"), Source(
+    "pruned_attention", "top_k"
+)
+pytestmark = pytest.mark.skipif(
+    not available(), reason="CUDA C++ needs NVRTC, pip install nvidia-cuda-nvrtc, or nvcc"
+)
 
 
-def loops_of(sass: str, function: str) -> tuple[Loop, ...]:
-    """nvdisasm prints each function in a section of its own."""
-    return loops(sass.split(f"\n.text.{function}:", 1)[1].split("//----", 1)[0])
+def loops_of(source: Source, target: int, function: str) -> tuple[Loop, ...]:
+    return loops(sass_of(disassembled_source(source, target)[0], function))
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_turn_issues_exactly_the_instructions_of_the_mix(target: int) -> None:
-    sass = compiled("issue_mix", target)
-    assert set(functions("issue_mix")) == set(MIX)
+    assert set(ISSUE_MIX.functions) == set(MIX)
     for function, mix in MIX.items():
-        found = [(loop.count("FFMA"), loop.count(r"MUFU\.EX2")) for loop in loops_of(sass, function)]
+        found = [(loop.count("FFMA"), loop.count(r"MUFU\.EX2")) for loop in loops_of(ISSUE_MIX, target, function)]
         assert mix in found, (function, found)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", CUDA_SOURCES)
-def test_every_source_compiles_without_a_stack(name: str, target: int) -> None:
-    sass = compiled(name, target)
-    assert all(f".text.{function}" in sass for function in functions(name))
+@pytest.mark.parametrize("source", sources(), ids=lambda source: source.name)
+def test_every_source_compiles_without_a_stack(source: Source, target: int) -> None:
+    sass, resources = disassembled_source(source, target)
+    assert source.functions
+    assert all(f".text.{function}:" in sass for function in source.functions)
+    assert set(re.findall(r"STACK:(\d+)", resources)) == {"0"}
+    assert not re.search(r"\b(LDL|STL)\b", sass)
 
 
 def test_a_chase_loads_one_word_per_turn() -> None:
-    sass = compiled("memory_latency", 90)
-    assert [loop.count("LDG") for loop in loops_of(sass, "pointer_chase")] == [1]
-    assert 1 in [loop.count("LDS") for loop in loops_of(sass, "shared_chase")]
+    assert [loop.count("LDG") for loop in loops_of(LATENCY, 90, "pointer_chase")] == [1]
+    assert 1 in [loop.count("LDS") for loop in loops_of(LATENCY, 90, "shared_chase")]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_equal_digits_of_a_warp_are_one_atomic_addition(target: int) -> None:
+    """The radix select counts with integers in shared memory only: a float addition would depend on the order."""
+    sass = sass_of(disassembled_source(TOP_K, target)[0], "top_k")
+    assert re.search(r"\bMATCH\.ANY\b", sass)
+    assert re.search(r"\bATOMS\b", sass)
+    assert not re.search(r"\b(RED|ATOMG|ATOM)\b", sass)
+
+
+def test_what_does_not_compile_is_said(tmp_path, monkeypatch) -> None:
+    wrong = tmp_path / "wrong.cu"
+    wrong.write_text('extern "C" __global__ void wrong(int* x) { x = y; }', encoding="utf-8")
+    monkeypatch.setattr(Source, "path", property(lambda self: wrong))
+    with pytest.raises(RuntimeError, match=r'wrong\.cu for sm_90a: (?s:.*)"y" is undefined'):
+        cubin(Source("microbenchmarks", "wrong"), 90)

@@ -24,7 +24,7 @@ TILE = listing("MOV R1, R2", ".L_x_0", *[MATRIX] * 8, *["MUFU.EX2 R1, R2"] * 34,
 def compiled(sass: str, loop: Iteration, warps: int = 8, **changes: int) -> Compiled:
     variant = Variant("hand-made", "attention", None, {}, {}, warps, 3, (loop,))
     resources = {"registers": 128, "stack_bytes": 0, "shared_bytes": 65536, **changes}
-    return Compiled(variant, 90, warps=warps, ptx="", sass=sass, **resources)
+    return Compiled(variant, 90, warps=warps, sass=sass, **resources)
 
 
 def test_a_loop_is_a_branch_back_and_counts_its_own_instructions() -> None:
