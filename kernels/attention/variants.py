@@ -137,5 +137,6 @@ def _mma(D: int, causal: bool, dtype: str) -> Variant:
     tiles = mma.TILES[D]
     tile = Iteration((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
     constants = {"E": D, "F": D, "P0": tiles.P0, "M0": tiles.M0, "CAUSAL": causal}
-    return Variant(f"mma.sync attention {dtype} D{D}{' causal' * causal}", "attention", mma.function(dtype, D, causal), {},
-                   constants, tiles.warps, tiles.stages, (tile, tile), instruction="HMMA")  # fmt: skip
+    name = f"mma.sync attention {dtype} D{D}{' causal' * causal}"
+    return Variant(name, "attention", mma.function(dtype, D, causal), {}, constants, tiles.warps, tiles.stages,
+                   (tile, tile), instruction="HMMA")  # fmt: skip
