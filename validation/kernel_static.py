@@ -10,8 +10,9 @@ import json
 import re
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache, partial
+from functools import cache
 from importlib import resources
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from cascadesim.validation.sass import instructions
 SCHEMA = "cascadesim.kernels/1"
 FILE = "static_counts.json"
 WORKERS = 2
+PART = 6
 
 
 @cache
@@ -42,17 +44,27 @@ def committed() -> dict[str, Any]:
 
 
 def built(workers: int = WORKERS) -> dict[str, Any]:
-    """Compiles everything."""
+    """Compiles everything; what takes longest first."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        lists = list(pool.map(names, TARGETS))
-        cases = [(target, name) for target, each in zip(TARGETS, lists, strict=True) for name in each]
-        kernels = list(pool.map(partial(_row_of), cases, chunksize=4))
-    return {"schema": SCHEMA, "toolchain": toolchain(), "kernels": kernels}
+        parts = [(target, part) for target, each in zip(TARGETS, pool.map(_parts, TARGETS), strict=True)
+                 for part in each]  # fmt: skip
+        rows = list(chain.from_iterable(pool.map(_rows_of, reversed(parts))))
+        order = [(target, name) for target, each in zip(TARGETS, pool.map(names, TARGETS), strict=True)
+                 for name in each]  # fmt: skip
+    by_name = {(each["target"], each["name"]): each for each in rows}
+    return {"schema": SCHEMA, "toolchain": toolchain(), "kernels": [by_name[case] for case in order]}
 
 
 def names(target: int) -> tuple[str, ...]:
     """Without those in CUDA C++ where nothing compiles it."""
     return tuple(name for name, variant in _variants(target).items() if available() or not variant.is_cuda)
+
+
+def _parts(target: int) -> list[tuple[str, ...]]:
+    """What one process compiles at a time: few of Triton's, all in CUDA C++, whose sources hold several each."""
+    cuda = tuple(name for name in names(target) if _variants(target)[name].is_cuda)
+    others = [name for name in names(target) if name not in cuda]
+    return [*(tuple(others[start : start + PART]) for start in range(0, len(others), PART)), *([cuda] if cuda else [])]
 
 
 @cache
@@ -62,9 +74,9 @@ def _variants(target: int) -> dict[str, Variant]:
     return {variant.name: variant for variant in variants(target)}
 
 
-def _row_of(case: tuple[int, str]) -> dict[str, Any]:
-    target, name = case
-    return row(compiled(_variants(target)[name], target))
+def _rows_of(part: tuple[int, tuple[str, ...]]) -> list[dict[str, Any]]:
+    target, chosen = part
+    return [row(result) for result in compiled([_variants(target)[name] for name in chosen], target)]
 
 
 def row(result: Compiled) -> dict[str, Any]:
@@ -82,7 +94,7 @@ def row(result: Compiled) -> dict[str, Any]:
         **({"language": "cuda"} if variant.is_cuda else {}),
         "registers": result.registers,
         "shared_bytes": result.shared_bytes,
-        "instructions": len(instructions(result.sass)[0]),
+        "instructions": len(instructions(result.sass)),
         "loops": [
             {
                 "matrix_flop": matrix_flop(loop, work, result.warps),

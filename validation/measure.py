@@ -12,6 +12,7 @@ import click
 
 from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
 
+COUNTED = ("attention", "decode", "neighborhood", "pruned")  # microbenchmarks count what they do themselves
 SUITES = ("microbenchmarks", "attention", "decode", "neighborhood", "pruned")  # in the order in which they run
 
 
@@ -31,18 +32,27 @@ SUITES = ("microbenchmarks", "attention", "decode", "neighborhood", "pruned")  #
     show_default=True,
     help="Stop before the next case once so much time is used; run again to go on.",
 )
-def measure(suites: tuple[str, ...], output: Path, seconds: float) -> None:
+@click.option("--counters", is_flag=True, help="Read hardware counters with ncu, in place of times.")
+def measure(suites: tuple[str, ...], output: Path, seconds: float, counters: bool) -> None:
     """Measure the kernels on this machine's GPU; exit code 2 where there is none.
 
-    Suites: microbenchmarks, attention, decode, neighborhood, pruned; all of them if none is named.
+    Suites: microbenchmarks, attention, decode, neighborhood, pruned; all of them if none is named. --counters is a
+    pass of its own, without the microbenchmarks, into DIR/<device>.counters.jsonl.
     """
     for name in suites:
         if name not in SUITES:
             raise UnknownNameError("measurement suite", name, SUITES)
-    _need_gpu()
-    from cascadesim.validation.measure_run import run
+    if counters:
+        from cascadesim.validation.measure_counters import need_ncu
 
-    for line in run(tuple(name for name in SUITES if not suites or name in suites), output, seconds):
+        need_ncu()
+    _need_gpu()
+    from cascadesim.validation.measure_run import count, run
+
+    chosen = tuple(name for name in (COUNTED if counters else SUITES) if not suites or name in suites)
+    if not chosen:
+        raise CascadeSimError(f"measure --counters: counts {', '.join(COUNTED)}; got {', '.join(suites)}")
+    for line in (count if counters else run)(chosen, output, seconds):
         click.echo(line, err=True)
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 RECORD_SUITES: Mapping[str, str] = {
     "kernels-measured": "the GPU model's times against our kernels'",
     "gna-kernels": "the GNA simulator's speedup against our kernel's",
-    "spatten-kernels": "predicted savings of pruning against our kernels'",
-    "cascade-passes": "bytes moved by 1-, 2- and 3-pass kernels against the cascades' lower bounds",
+    "spatten-kernels": "savings of pruned tokens against counters of our kernels: bytes from DRAM, matrix instructions",
+    "cascade-passes": "bytes that 1-, 2- and 3-pass kernels read, against the cascades' lower bounds",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
 from cascadesim.kernels.attention import mma
 from cascadesim.kernels.attention.configurations import Tiles, precision, tiles_of
@@ -36,10 +37,8 @@ def variants(target: int) -> Iterator[Variant]:
         constants = {**plain.constants, "DIVIDE_FIRST": True}
         yield replace(plain, name=f"{plain.name} dividing first", constants=constants)
     yield from _stored(capability, 128)
-    for D in mma.TILES:
-        for causal in (False, True):
-            yield _mma(D, causal, "fp16")
-    yield _mma(128, False, "bf16")
+    for dtype, D, causal in product(mma.TYPES.values(), mma.TILES, (False, True)):
+        yield _mma(D, causal, dtype)
 
 
 def scores(tiles: Tiles, E: int) -> Product:

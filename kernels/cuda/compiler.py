@@ -24,10 +24,14 @@ def available() -> bool:
 @cache
 def cubin(source: Source, target: int) -> bytes | None:
     """For a compute capability such as 80, 90 or 100; None where no compiler is installed. RuntimeError: its log."""
-    architecture = f"{target}{'a' if target >= WITH_OWN_FEATURES else ''}"
     if (library := _nvrtc()) is not None:
-        return _by_nvrtc(library, source, architecture)
-    return _by_nvcc(source, architecture) if shutil.which("nvcc") else None
+        return _by_nvrtc(library, source, architecture(target))
+    return _by_nvcc(source, architecture(target)) if shutil.which("nvcc") else None
+
+
+def architecture(target: int) -> str:
+    """80 -> `80`, 90 -> `90a`."""
+    return f"{target}{'a' if target >= WITH_OWN_FEATURES else ''}"
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import pytest
 
@@ -10,7 +11,7 @@ pytest.importorskip("triton", reason="the disassembler comes with triton: pip in
 
 from cascadesim.kernels.cuda.compiler import available, cubin
 from cascadesim.kernels.cuda.source import Source, sources
-from cascadesim.validation.kernel_compile import TARGETS, disassembled_source, sass_of
+from cascadesim.validation.kernel_compile import TARGETS, code_of, cubin_of, disassembled, resources_of
 from cascadesim.validation.sass import Loop, loops
 
 CHAINS = 8
@@ -27,8 +28,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@cache
+def sass_of(source: Source, target: int) -> dict[str, str]:
+    codes = code_of(cubin_of(source, target))
+    return dict(zip(codes, disassembled(list(codes.values()), target), strict=True))
+
+
 def loops_of(source: Source, target: int, function: str) -> tuple[Loop, ...]:
-    return loops(sass_of(disassembled_source(source, target)[0], function))
+    return loops(sass_of(source, target)[function])
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -42,11 +49,10 @@ def test_a_turn_issues_exactly_the_instructions_of_the_mix(target: int) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("source", sources(), ids=lambda source: source.name)
 def test_every_source_compiles_without_a_stack(source: Source, target: int) -> None:
-    sass, resources = disassembled_source(source, target)
-    assert source.functions
-    assert all(f".text.{function}:" in sass for function in source.functions)
-    assert set(re.findall(r"STACK:(\d+)", resources)) == {"0"}
-    assert not re.search(r"\b(LDL|STL)\b", sass)
+    resources = resources_of(cubin_of(source, target))
+    assert set(source.functions) == set(resources) == set(sass_of(source, target))
+    assert {each["STACK"] for each in resources.values()} == {0}
+    assert not [sass for sass in sass_of(source, target).values() if re.search(r"\b(LDL|STL)\b", sass)]
 
 
 def test_a_chase_loads_one_word_per_turn() -> None:
@@ -57,7 +63,7 @@ def test_a_chase_loads_one_word_per_turn() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_equal_digits_of_a_warp_are_one_atomic_addition(target: int) -> None:
     """The radix select counts with integers in shared memory only: a float addition would depend on the order."""
-    sass = sass_of(disassembled_source(TOP_K, target)[0], "top_k")
+    sass = sass_of(TOP_K, target)["top_k"]
     assert re.search(r"\bMATCH\.ANY\b", sass)
     assert re.search(r"\bATOMS\b", sass)
     assert not re.search(r"\b(RED|ATOMG|ATOM)\b", sass)

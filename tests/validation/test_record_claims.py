@@ -13,7 +13,7 @@ from cascadesim.validation.record_claims import judged
 def record(dense_us: float, sparse_us: float, without_mask: int = 100) -> str:
     """A case that visits 100 of 1000 tile pairs: the bound is 10."""
     return json.dumps({
-        "suite": "neighborhood", "case": "made up", "device": {"name": "none"},
+        "schema": "cascadesim.measurement/1", "suite": "neighborhood", "case": "made up", "device": {"name": "none"},
         "work": {"key_tiles": 100, "without_mask": without_mask, "dense_key_tiles": 1000},
         "timing": {"dense, ours": {"cold": [dense_us, 1.0, 1e6]}, "attention in tile order": {"cold": [sparse_us]}},
     })  # fmt: skip
