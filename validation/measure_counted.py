@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from cascadesim.validation.measure_cases import Case, cases
 
@@ -24,17 +25,18 @@ def main() -> None:
     from cascadesim.kernels.microbenchmarks import triton
 
     suite, name, path = sys.argv[1:]
+    profiler: Any = torch.cuda.profiler
     variants = case_named(suite, name, "cuda").prepare().variants
     x = torch.zeros(16, dtype=torch.float16, device="cuda")
     for launch in (lambda: triton.empty[(1,)](x), *variants.values()):
         launch()
     torch.cuda.synchronize()
-    torch.cuda.profiler.start()
+    profiler.start()
     for launch in variants.values():
         triton.empty[(1,)](x)
         launch()
         torch.cuda.synchronize()
-    torch.cuda.profiler.stop()
+    profiler.stop()
     Path(path).write_text(json.dumps(list(variants)), encoding="utf-8")
 
 
