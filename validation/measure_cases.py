@@ -85,6 +85,9 @@ def _in_cuda(device: str) -> Iterator[Case]:
     mix = {name: BLOCKS * THREADS * MIX_TURNS * prepare.CHAINS * count for name, count in prepare.MIXES.items()}
     yield Case("microbenchmarks", "issue mix", {"blocks": BLOCKS, "threads": THREADS, "turns": MIX_TURNS}, mix,
                partial(prepare.issue_mix, device, BLOCKS, THREADS, MIX_TURNS))  # fmt: skip
+    flop = BLOCKS * THREADS // 32 * MIX_TURNS * prepare.CHAINS * prepare.PRODUCT_FLOP
+    yield Case("microbenchmarks", "mma.sync peak", {"blocks": BLOCKS, "threads": THREADS, "turns": MIX_TURNS},
+               {"flop": flop}, partial(prepare.products, device, BLOCKS, THREADS, MIX_TURNS))  # fmt: skip
     for level, words in CHAINS_WORDS.items():
         yield Case("microbenchmarks", f"latency {level}", {"words": words, "turns": CHASE_TURNS},
                    {"loads": CHASE_TURNS}, partial(prepare.latency, device, words, CHASE_TURNS))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Inputs and launches of the microbenchmarks in CUDA C++: issue rates, latencies, atomic additions.
+"""Inputs and launches of the microbenchmarks in CUDA C++: issue rates, products, latencies, atomic additions.
 
 Needs torch, and a compiler for the device (`kernels.cuda.launch.available`).
 """
@@ -14,6 +14,7 @@ from cascadesim.validation.measure_cases import Prepared
 
 CHAINS = 8  # as in issue_mix.cu
 MIXES = {"fma_rate": 1, "exponential_rate": 1, "fma_and_exponential_rate": 5}  # instructions of a chain per turn
+PRODUCT_WORDS, PRODUCT_FLOP = 6, 2 * 16 * 8 * 16  # as in product_rate.cu
 LINE_WORDS = 32  # 128 bytes: a cache line
 SHARED_WORDS = 2048  # as in memory_latency.cu
 
@@ -30,6 +31,19 @@ def issue_mix(device: str, blocks: int, threads: int, turns: int) -> Prepared:
     return Prepared({
         name: partial(launch, _function("issue_mix", name), (blocks,), threads, x, out, turns, 0.5, 1.0)
         for name in MIXES
+    })  # fmt: skip
+
+
+def products(device: str, blocks: int, threads: int, turns: int) -> Prepared:
+    """`turns` x CHAINS products m16n8k16 in each warp, of PRODUCT_FLOP each; operands are random numbers of 16 bits."""
+    import torch
+
+    out = torch.empty(blocks * threads, device=device)
+    numbers = torch.randn(2, 32 * PRODUCT_WORDS * 2, device=device)
+    operands = {"fp16": numbers[0].half(), "bf16": numbers[1].bfloat16()}
+    return Prepared({
+        name: partial(launch, _function("product_rate", f"product_rate_{name}"), (blocks,), threads, each, out, turns)
+        for name, each in operands.items()
     })  # fmt: skip
 
 

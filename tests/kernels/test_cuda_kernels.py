@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
@@ -113,6 +116,49 @@ def test_arithmetic_chains_compute_what_they_issue() -> None:
         out = torch.zeros(32)
         launch(microbenchmark("issue_mix", name), (1,), 32, x, out, 2, 0.5, 1.0)
         assert torch.allclose(out, expected.sum().expand(32), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16"])
+def test_products_add_up(name: str) -> None:
+    """All operands 1: 3 turns of 16 products, in 8 chains of 4 accumulators in each lane."""
+    ones = torch.ones(32 * 6 * 2).to({"fp16": torch.float16, "bf16": torch.bfloat16}[name])
+    out = torch.zeros(64)
+    launch(microbenchmark("product_rate", f"product_rate_{name}"), (1,), 64, ones, out, 3)
+    assert (out == 3 * 16 * 8 * 4).all()
+
+
+GUARDED = """
+import ctypes, mmap, torch
+from cascadesim.kernels.attention import mma
+from cascadesim.kernels.pruned_attention import radix
+
+areas, libc = [], ctypes.CDLL(None, use_errno=True)
+
+def guarded(tensor):  # a copy that ends where a page begins that nobody may touch
+    size = tensor.numel() * tensor.element_size()
+    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    area = mmap.mmap(-1, pages + mmap.PAGESIZE)
+    begin = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    assert libc.mprotect(ctypes.c_void_p(begin + pages), mmap.PAGESIZE, 0) == 0
+    areas.append(area)
+    copy = torch.frombuffer(area, dtype=tensor.dtype, count=tensor.numel(), offset=pages - size).view(tensor.shape)
+    return copy.copy_(tensor)
+
+torch.empty_like = lambda like: guarded(torch.zeros(like.shape, dtype=like.dtype))
+torch.empty = lambda *shape, dtype, device: guarded(torch.zeros(shape, dtype=dtype))
+for D in mma.TILES:
+    q, k, v = (guarded(torch.randn(1, 1, n, D).half()) for n in (77, 83, 83))
+    for causal in (False, True):
+        mma.attention(q, k, v, causal=causal, key_lengths=guarded(torch.tensor([83], dtype=torch.int32)))
+radix.top_tokens(guarded(torch.rand(1, 700)), 123)
+print("nothing beyond")
+"""
+
+
+def test_nothing_beyond_the_tensors_is_touched() -> None:
+    """On a GPU that would be an illegal memory access; here it would end the process."""
+    done = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "nothing beyond\n"), done.stderr
 
 
 def test_chases_follow_the_chain() -> None:

@@ -21,6 +21,7 @@ MIX = {  # function -> (multiply-adds, exponentials) of a turn
 
 
 ISSUE_MIX, LATENCY = Source("microbenchmarks", "issue_mix"), Source("microbenchmarks", "memory_latency")
+PRODUCT_RATE = Source("microbenchmarks", "product_rate")
 TOP_K = Source("pruned_attention", "top_k")
 MICROBENCHMARKS = tuple(source for source in sources() if source.family == "microbenchmarks")
 pytestmark = pytest.mark.skipif(
@@ -59,6 +60,14 @@ def test_every_microbenchmark_compiles_without_a_stack(source: Source, target: i
 def test_a_chase_loads_one_word_per_turn() -> None:
     assert [loop.count("LDG") for loop in loops_of(LATENCY, 90, "pointer_chase")] == [1]
     assert 1 in [loop.count("LDS") for loop in loops_of(LATENCY, 90, "shared_chase")]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_turn_multiplies_once_per_chain(target: int) -> None:
+    for function in PRODUCT_RATE.functions:
+        (found,) = (loop for loop in loops_of(PRODUCT_RATE, target, function) if loop.matrix)
+        assert {each.opcode for each in found.matrix} <= {"HMMA.16816.F32", "HMMA.16816.F32.BF16"}
+        assert len(found.matrix) == CHAINS
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -27,6 +27,7 @@ CASES = {
     "matrix peak": lambda: prepare.matrix_peak("cpu", "fp16", 2),
     "exponentials": lambda: prepare.exponential_rate("cpu", 2),
     "issue mix": lambda: measure_cuda.issue_mix("cpu", 2, 32, 3),
+    "products": lambda: measure_cuda.products("cpu", 2, 32, 3),
     "latency": lambda: measure_cuda.latency("cpu", 1024, 5),
     "atomic additions": lambda: measure_cuda.atomics("cpu", 2, 32, 2, 3),
     "memory": lambda: prepare.memory("cpu", 8192),
@@ -37,7 +38,7 @@ CASES = {
 }
 
 
-IN_CUDA = {"issue mix", "latency", "atomic additions"}
+IN_CUDA = {"issue mix", "products", "latency", "atomic additions"}
 
 
 @pytest.mark.parametrize("name", CASES)
