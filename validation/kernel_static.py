@@ -32,7 +32,7 @@ from cascadesim.validation.sass import instructions
 SCHEMA = "cascadesim.kernels/1"
 FILE = "static_counts.json"
 WORKERS = 2
-PART = 6
+PART = 10  # kernels of one run of the disassembler
 
 
 @cache
