@@ -42,18 +42,22 @@ def measure(suites: tuple[str, ...], output: Path, seconds: float, counters: boo
     for name in suites:
         if name not in SUITES:
             raise UnknownNameError("measurement suite", name, SUITES)
+    chosen = tuple(name for name in (COUNTED if counters else SUITES) if not suites or name in suites)
     if counters:
-        from cascadesim.validation.measure_counters import need_ncu
-
-        need_ncu()
+        _need_counters(chosen)
     _need_gpu()
     from cascadesim.validation.measure_run import count, run
 
-    chosen = tuple(name for name in (COUNTED if counters else SUITES) if not suites or name in suites)
-    if not chosen:
-        raise CascadeSimError(f"measure --counters: counts {', '.join(COUNTED)}; got {', '.join(suites)}")
     for line in (count if counters else run)(chosen, output, seconds):
         click.echo(line, err=True)
+
+
+def _need_counters(chosen: tuple[str, ...]) -> None:
+    from cascadesim.validation.measure_counters import need_ncu
+
+    if not chosen:
+        raise CascadeSimError(f"--counters: microbenchmarks have none; known: {', '.join(COUNTED)}")
+    need_ncu()
 
 
 def _need_gpu() -> None:
@@ -62,6 +66,6 @@ def _need_gpu() -> None:
         import torch
         import triton  # noqa: F401
     except ImportError as error:
-        raise CascadeSimError(f"measure: needs torch and triton ({error}): pip install 'cascadesim[kernels]'") from None
+        raise CascadeSimError(f"needs torch and triton ({error}): pip install 'cascadesim[kernels]'") from None
     if not torch.cuda.is_available():
-        raise CascadeSimError("measure: needs an NVIDIA GPU, and torch finds none")
+        raise CascadeSimError("needs an NVIDIA GPU, and torch finds none")

@@ -43,7 +43,7 @@ OPTIONS = (
 def need_ncu() -> str:
     """Its path. Raises CascadeSimError, in one line, where there is none."""
     if (path := shutil.which("ncu")) is None:
-        raise CascadeSimError("measure --counters: needs NVIDIA Nsight Compute, and no ncu is on the PATH")
+        raise CascadeSimError("--counters: needs NVIDIA Nsight Compute, and no ncu is on the PATH")
     return path
 
 

@@ -86,12 +86,14 @@ def test_without_ncu_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counters.shutil, "which", lambda name: None)
     result = CliRunner().invoke(measure, ["--counters", "--output", "nowhere"])
     assert isinstance(result.exception, CascadeSimError)
-    assert str(result.exception) == "measure --counters: needs NVIDIA Nsight Compute, and no ncu is on the PATH"
+    assert str(result.exception) == "--counters: needs NVIDIA Nsight Compute, and no ncu is on the PATH"
     assert not Path("nowhere").exists()
 
 
 def test_microbenchmarks_are_not_counted() -> None:
     assert set(SUITES) - set(COUNTED) == {"microbenchmarks"}
+    result = CliRunner().invoke(measure, ["microbenchmarks", "--counters", "--output", "nowhere"])
+    assert "microbenchmarks have none; known: attention, decode" in str(result.exception)
 
 
 def program(folder: Path, text: str) -> str:
