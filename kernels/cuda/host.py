@@ -38,6 +38,11 @@ def run(library: ctypes.CDLL, name: str, grid: Sequence[int], threads: int, argu
         raise RuntimeError(f"{name}: threads of a block wait for others that never arrive")
 
 
+def bank_conflicts(source: Source) -> int:
+    """Rows of matrices that were loaded from the banks of an earlier row of the same matrix, since the last call."""
+    return int(_library(source).host_bank_conflicts())
+
+
 @cache
 def _library(source: Source) -> ctypes.CDLL:
     return compiled(f'#include "{source.path}"', source.functions)

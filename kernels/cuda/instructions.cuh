@@ -1,6 +1,8 @@
-// Instructions that CUDA C++ has no names for, as inline PTX. host_shim.h has the same names for a CPU.
+// Instructions that CUDA C++ has no names for, as inline PTX; host_instructions.h has the same names for a CPU.
 
-#ifndef HOST_SHIM
+#ifdef HOST_SHIM
+#include "host_instructions.h"
+#else
 
 #define DEVICE __device__ __forceinline__
 
@@ -10,7 +12,7 @@ DEVICE float exp2_approximate(float x) {
     return result;
 }
 
-// 16-bit element types. `product`: c (16 x 8) += a (16 x 16) * b (16 x 8). `pair`: two float32, rounded to nearest even.
+// 16-bit types. `product`: c (16 x 8) += a (16 x 16) * b (16 x 8). `pair`: two float32, rounded to nearest even.
 struct Fp16 {
     static DEVICE void product(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
         asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(
     host.compiler() is None, reason="CUDA C++ runs on a CPU through a C++ compiler: install g++ or clang++"
 )
 SOURCE = """
+#include "instructions.cuh"
 extern "C" __global__ void from_next(const int* in, int* out, int wait) {
     __shared__ int slots[64];
     slots[threadIdx.x] = in[blockIdx.x * blockDim.x + threadIdx.x];
@@ -54,6 +55,11 @@ extern "C" __global__ void matrices(const unsigned short* in, unsigned* out, int
     else load_matrices(to, in + 8 * threadIdx.x);
     for (int i = 0; i < 4; ++i) out[4 * threadIdx.x + i] = to[i];
 }
+extern "C" __global__ void strided(const unsigned short* in, unsigned* out, int stride) {
+    unsigned to[4];
+    load_matrices(to, in + stride * threadIdx.x);
+    for (int i = 0; i < 4; ++i) out[4 * threadIdx.x + i] = to[i];
+}
 extern "C" __global__ void copies(const int* in, int* out, int bytes) {
     __shared__ int slots[4];
     for (int i = 0; i < 4; ++i) slots[i] = -1;
@@ -71,15 +77,18 @@ extern "C" __global__ void values(float* out, int half) {
     out[bits] = half ? shim::fp16_value(bits) : shim::bf16_value(bits);
 }
 """
-FUNCTIONS = ("from_next", "early_exit", "stuck", "exchanges", "product_fp16", "product_bf16", "matrices", "copies",
-             "pairs", "values")  # fmt: skip
+FUNCTIONS = ("from_next", "early_exit", "stuck", "exchanges", "product_fp16", "product_bf16", "matrices", "strided",
+             "copies", "pairs", "values")  # fmt: skip
 GENERATOR = np.random.default_rng()
 
 
 @pytest.fixture(scope="module")
-def run():
-    library = host.compiled(SOURCE, FUNCTIONS)
+def library():
+    return host.compiled(SOURCE, FUNCTIONS)
 
+
+@pytest.fixture(scope="module")
+def run(library):
     def call(name: str, blocks: int, threads: int, *arguments) -> None:
         as_c = [c_int(each) if isinstance(each, int) else c_void_p(each.ctypes.data) for each in arguments]
         host.run(library, name, (blocks,), threads, as_c)
@@ -163,6 +172,15 @@ def test_matrices_are_loaded_as_documented(run, transposed: bool) -> None:
     each = given.transpose(0, 2, 1) if transposed else given
     pairs = each.astype(np.uint32)[:, :, ::2] | each.astype(np.uint32)[:, :, 1::2] << 16
     assert (got == pairs.reshape(4, 32).T).all()
+
+
+def test_rows_in_the_same_banks_are_counted(library) -> None:
+    """Rows 128 bytes apart: all 8 of each of the 4 matrices in the same banks, so 7 of them come late. Rows 16 bytes
+    apart: none."""
+    for stride, expected in ((64, 4 * 7), (8, 0)):
+        given, got = np.zeros(32 * stride, np.uint16), np.zeros(128, np.uint32)
+        host.run(library, "strided", (1,), 32, [c_void_p(given.ctypes.data), c_void_p(got.ctypes.data), c_int(stride)])
+        assert library.host_bank_conflicts() == expected
 
 
 def test_copies_arrive_when_they_are_waited_for(run) -> None:

@@ -1,9 +1,9 @@
 // The 1-pass cascade (FlashAttention-2) with mma.sync.m16n8k16: QK, LM, RM, SLN, SLD, PRM, SLNV, RD, RNV per tile of M0
 // keys; AV = RNV / RD after the last one. A block keeps P0 queries, a warp P0 / WARPS rows of them in registers.
 //
-// Q, AV [B, H, P, D], K, V [B, G, M, D], contiguous; grid (ceil(P / P0), B * H). LENGTHS [B] or null: keys of each batch
-// entry. CAUSAL: query p sees keys m <= p + M - P. Queries without a key get zeros. The values of a tile are on their
-// way while its scores are computed, the next keys while the values are added.
+// Q, AV [B, H, P, D], K, V [B, G, M, D], contiguous; grid (ceil(P / P0), B * H). LENGTHS [B] or null: keys of each
+// batch entry. CAUSAL: query p sees keys m <= p + M - P. Queries without a key get zeros. The values of a tile are on
+// their way while its scores are computed, the next keys while the values are added.
 
 #include "instructions.cuh"
 
