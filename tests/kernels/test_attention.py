@@ -80,10 +80,10 @@ def test_lengths_of_a_batch_end_anywhere_in_a_tile() -> None:
 
 
 def test_large_scores_do_not_overflow() -> None:
+    """Scores reach 4e4, and float32 knows them to 2^-24 of that: where two of a row are close, probabilities are known
+    to 4e-3."""
     q, k, v = 100 * random(1, 1, 64, 32), 100 * random(1, 1, 64, 32), random(1, 1, 64, 32)
-    assert (
-        error(attention(q, k, v, tiles=TILES), reference.attention(q, k, v)) < 1e-5
-    )  # scores of 1e5: 7 digits of them
+    assert error(attention(q, k, v, tiles=TILES), reference.attention(q, k, v)) < 4e-3
 
 
 def test_denominators_are_kept_in_log2() -> None:
