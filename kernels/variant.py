@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from cascadesim.kernels.cuda.source import CudaFunction
+
 
 class Product(NamedTuple):
     """A matrix product of tiles: M x K times K x N."""
@@ -48,10 +50,16 @@ class Variant:
 
     name: str
     family: str
-    function: Any  # the @triton.jit function
+    function: Any  # the @triton.jit function, or a CudaFunction
     signature: Mapping[str, str]
     constants: Mapping[str, Any]
     warps: int
     stages: int
     loops: tuple[Iteration, ...] = ()
     unaligned: frozenset[str] = field(default_factory=frozenset)  # integers that need not divide by 16
+    instruction: str | None = None  # the matrix instruction that the source names; None: the widest of the device
+
+    @property
+    def is_cuda(self) -> bool:
+        """CUDA C++ rather than Triton."""
+        return isinstance(self.function, CudaFunction)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SUFFIXES = {".py", ".yaml", ".csv", ".json", ".cascade", ".typed", ".cu", ".cuh", ".h"}
 FOLDERS = ("einsum_cascades", "accelerators", "simulator", "kernels", "validation")
 
 
@@ -62,7 +63,7 @@ def test_the_wheel_holds_code_and_data_under_one_name(wheel: Path) -> None:
         path.relative_to(ROOT)
         for folder in (*FOLDERS, "examples")
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.suffix in {".py", ".yaml", ".csv", ".json", ".cascade", ".typed"}
+        if path.is_file() and path.suffix in SUFFIXES
     ]
     missing = [str(path) for path in expected if f"cascadesim/{path.as_posix()}" not in names]
     assert len(expected) > 60

@@ -1,19 +1,25 @@
 """Kernels compiled ahead of time for GPUs that are not here: cubin, registers, shared memory, spills.
 
-`triton.compile` needs no driver; ptxas and nvdisasm come with Triton. Functions must not be decorated for the
+`triton.compile` and NVRTC need no driver; ptxas and nvdisasm come with Triton. Functions must not be decorated for the
 interpreter: run this in a process without TRITON_INTERPRET.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 import tempfile
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from cascadesim.kernels.cuda.compiler import architecture, compiler_name, cubin
+from cascadesim.kernels.cuda.source import Source
 from cascadesim.kernels.variant import Variant
 
 REGISTERS_PER_SM = 65536  # CUDA C++ programming guide, table of compute capabilities: 8.0, 9.0, 10.0
@@ -21,6 +27,8 @@ REGISTERS_PER_THREAD = 255  # likewise
 SHARED_BYTES_PER_BLOCK = {80: 166912, 90: 232448, 100: 232448}  # likewise: 163, 227, 227 KiB
 TARGETS = tuple(SHARED_BYTES_PER_BLOCK)
 THREADS_PER_WARP = 32
+CODE = ".text."
+ADDRESS = re.compile(r"\s*/\*([0-9a-f]+)\*/\s+\S")
 
 
 @dataclass(frozen=True)
@@ -33,24 +41,86 @@ class Compiled:
     stack_bytes: int
     shared_bytes: int
     warps: int
-    ptx: str
     sass: str
 
 
-def compiled(variant: Variant, target: int) -> Compiled:
+@dataclass(frozen=True)
+class Built:
+    """What a compiler made of a variant."""
+
+    variant: Variant
+    function: str
+    cubin: bytes
+    warps: int
+    shared_bytes: int | None  # None: as much as the cubin states
+
+
+def compiled(variants: Sequence[Variant], target: int) -> tuple[Compiled, ...]:
+    """Several at a time, because the disassembler takes longer to start than to disassemble."""
+    each = [_cuda_built(variant, target) if variant.is_cuda else _triton_built(variant, target) for variant in variants]
+    texts = disassembled([code_of(built.cubin)[built.function] for built in each], target)
+    return tuple(_compiled(built, target, sass) for built, sass in zip(each, texts, strict=True))
+
+
+def _compiled(built: Built, target: int, sass: str) -> Compiled:
+    resources = resources_of(built.cubin)[built.function]
+    shared = resources["SHARED"] if built.shared_bytes is None else built.shared_bytes
+    return Compiled(built.variant, target, resources["REG"], resources["STACK"], shared, built.warps, sass)
+
+
+def _cuda_built(variant: Variant, target: int) -> Built:
+    return Built(variant, variant.function.name, cubin_of(variant.function.source, target), variant.warps, None)
+
+
+def cubin_of(source: Source, target: int) -> bytes:
+    """Raises RuntimeError where nothing compiles CUDA C++."""
+    code = cubin(source, target)
+    if code is None:
+        raise RuntimeError("CUDA C++ needs NVRTC (pip install nvidia-cuda-nvrtc) or nvcc")
+    return code
+
+
+def _triton_built(variant: Variant, target: int) -> Built:
     kernel = _triton_compile(variant, target)
-    sass, usage = disassembled(kernel.asm["cubin"])
-    registers, stack = (int(re.findall(rf"{name}:(\d+)", usage)[-1]) for name in ("REG", "STACK"))
-    return Compiled(variant, target, registers, stack, kernel.metadata.shared, kernel.metadata.num_warps,
-                    kernel.asm["ptx"], sass)  # fmt: skip
+    return Built(variant, kernel.metadata.name, kernel.asm["cubin"], kernel.metadata.num_warps, kernel.metadata.shared)
 
 
-def disassembled(cubin: bytes) -> tuple[str, str]:
-    """Instructions, and the resources of each function."""
+def code_of(cubin: bytes) -> dict[str, bytes]:
+    """Machine code of each function: the sections .text.<function> of an ELF file of 64 bits."""
+    (table,) = struct.unpack_from("<Q", cubin, 0x28)
+    size, count, names = struct.unpack_from("<HHH", cubin, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQ", cubin, table + size * number) for number in range(count)]
+    found = {}
+    for name, _, _, _, offset, length in sections:
+        start = sections[names][4] + name
+        text = cubin[start : cubin.index(b"\0", start)].decode()
+        if text.startswith(CODE):
+            found[text.removeprefix(CODE)] = cubin[offset : offset + length]
+    return found
+
+
+def disassembled(codes: Sequence[bytes], target: int) -> list[str]:
+    """One run of nvdisasm over all of them, end to end."""
+    with tempfile.NamedTemporaryFile(suffix=".bin") as file:
+        file.write(b"".join(codes))
+        file.flush()
+        lines = _tool("nvdisasm", "--binary", f"SM{architecture(target)}", file.name).splitlines()
+    ends = list(accumulate(map(len, codes)))
+    texts: list[list[str]] = [[] for _ in codes]
+    for line in lines:
+        if found := ADDRESS.match(line):
+            texts[bisect_right(ends, int(found[1], 16))].append(line)
+    return ["\n".join(text) for text in texts]
+
+
+def resources_of(cubin: bytes) -> dict[str, dict[str, int]]:
+    """Of each function: registers, bytes of stack, of shared memory, and more."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        return _tool("nvdisasm", "-c", file.name), _tool("cuobjdump", "--dump-resource-usage", file.name)
+        usage = _tool("cuobjdump", "--dump-resource-usage", file.name)
+    return {name: {key: int(value) for key, value in re.findall(r"(\w+):(\d+)", line)}
+            for name, line in re.findall(r"Function (\w+):\n(.*)", usage)}  # fmt: skip
 
 
 def _triton_compile(variant: Variant, target: int) -> Any:
@@ -93,4 +163,5 @@ def toolchain() -> dict[str, str]:
     import triton
 
     release = {name: re.findall(r"V(\d+\.\d+\.\d+)", _tool(name, "--version")) for name in ("ptxas", "ptxas-blackwell")}
-    return {"triton": triton.__version__, **{name: found[0] if found else "" for name, found in release.items()}}
+    versions = {name: found[0] if found else "" for name, found in release.items()}
+    return {"triton": triton.__version__, **versions, "cuda": compiler_name()}

@@ -57,7 +57,7 @@ def conservation_faults(result: Compiled) -> tuple[str, ...]:
 
 
 def _loop_faults(loop: Loop, work: Iteration, result: Compiled) -> Iterator[str]:
-    instruction = expected_instruction(work, result.target)
+    instruction = result.variant.instruction or expected_instruction(work, result.target)
     opcodes = {each.opcode for each in loop.matrix}
     if not all(opcode.startswith(instruction) for opcode in opcodes):
         yield f"matrix instructions {sorted(opcodes)}, {instruction} expected"

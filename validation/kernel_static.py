@@ -10,12 +10,14 @@ import json
 import re
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache, partial
+from functools import cache
 from importlib import resources
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from cascadesim.kernels.cuda.compiler import available
 from cascadesim.kernels.variant import Variant
 from cascadesim.validation.kernel_compile import TARGETS, Compiled, compiled, toolchain
 from cascadesim.validation.kernel_gates import (
@@ -30,6 +32,7 @@ from cascadesim.validation.sass import instructions
 SCHEMA = "cascadesim.kernels/1"
 FILE = "static_counts.json"
 WORKERS = 2
+PART = 10  # kernels of one run of the disassembler
 
 
 @cache
@@ -41,16 +44,27 @@ def committed() -> dict[str, Any]:
 
 
 def built(workers: int = WORKERS) -> dict[str, Any]:
-    """Compiles everything."""
+    """Compiles everything; what takes longest first."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        lists = list(pool.map(names, TARGETS))
-        cases = [(target, name) for target, each in zip(TARGETS, lists, strict=True) for name in each]
-        kernels = list(pool.map(partial(_row_of), cases, chunksize=4))
-    return {"schema": SCHEMA, "toolchain": toolchain(), "kernels": kernels}
+        parts = [(target, part) for target, each in zip(TARGETS, pool.map(_parts, TARGETS), strict=True)
+                 for part in each]  # fmt: skip
+        rows = list(chain.from_iterable(pool.map(_rows_of, reversed(parts))))
+        order = [(target, name) for target, each in zip(TARGETS, pool.map(names, TARGETS), strict=True)
+                 for name in each]  # fmt: skip
+    by_name = {(each["target"], each["name"]): each for each in rows}
+    return {"schema": SCHEMA, "toolchain": toolchain(), "kernels": [by_name[case] for case in order]}
 
 
 def names(target: int) -> tuple[str, ...]:
-    return tuple(_variants(target))
+    """Without those in CUDA C++ where nothing compiles it."""
+    return tuple(name for name, variant in _variants(target).items() if available() or not variant.is_cuda)
+
+
+def _parts(target: int) -> list[tuple[str, ...]]:
+    """What one process compiles at a time: few of Triton's, all in CUDA C++, whose sources hold several each."""
+    cuda = tuple(name for name in names(target) if _variants(target)[name].is_cuda)
+    others = [name for name in names(target) if name not in cuda]
+    return [*(tuple(others[start : start + PART]) for start in range(0, len(others), PART)), *([cuda] if cuda else [])]
 
 
 @cache
@@ -60,9 +74,9 @@ def _variants(target: int) -> dict[str, Variant]:
     return {variant.name: variant for variant in variants(target)}
 
 
-def _row_of(case: tuple[int, str]) -> dict[str, Any]:
-    target, name = case
-    return row(compiled(_variants(target)[name], target))
+def _rows_of(part: tuple[int, tuple[str, ...]]) -> list[dict[str, Any]]:
+    target, chosen = part
+    return [row(result) for result in compiled([_variants(target)[name] for name in chosen], target)]
 
 
 def row(result: Compiled) -> dict[str, Any]:
@@ -77,9 +91,10 @@ def row(result: Compiled) -> dict[str, Any]:
         "constants": {key: value for key, value in variant.constants.items() if not isinstance(value, str)},
         "warps": result.warps,
         "stages": variant.stages,
+        **({"language": "cuda"} if variant.is_cuda else {}),
         "registers": result.registers,
         "shared_bytes": result.shared_bytes,
-        "instructions": len(instructions(result.sass)[0]),
+        "instructions": len(instructions(result.sass)),
         "loops": [
             {
                 "matrix_flop": matrix_flop(loop, work, result.warps),
@@ -102,6 +117,8 @@ def as_text(counts: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    if len(sys.argv) == 1 and not available():
+        sys.exit("kernel_static: the counts that ship need NVRTC: pip install nvidia-cuda-nvrtc")
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(str(resources.files("cascadesim.kernels"))) / FILE
     path.write_text(as_text(built()), encoding="utf-8")
 

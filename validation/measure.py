@@ -12,6 +12,7 @@ import click
 
 from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
 
+COUNTED = ("attention", "decode", "neighborhood", "pruned")  # microbenchmarks count what they do themselves
 SUITES = ("microbenchmarks", "attention", "decode", "neighborhood", "pruned")  # in the order in which they run
 
 
@@ -31,19 +32,32 @@ SUITES = ("microbenchmarks", "attention", "decode", "neighborhood", "pruned")  #
     show_default=True,
     help="Stop before the next case once so much time is used; run again to go on.",
 )
-def measure(suites: tuple[str, ...], output: Path, seconds: float) -> None:
+@click.option("--counters", is_flag=True, help="Read hardware counters with ncu, in place of times.")
+def measure(suites: tuple[str, ...], output: Path, seconds: float, counters: bool) -> None:
     """Measure the kernels on this machine's GPU; exit code 2 where there is none.
 
-    Suites: microbenchmarks, attention, decode, neighborhood, pruned; all of them if none is named.
+    Suites: microbenchmarks, attention, decode, neighborhood, pruned; all of them if none is named. --counters is a
+    pass of its own, without the microbenchmarks, into DIR/<device>.counters.jsonl.
     """
     for name in suites:
         if name not in SUITES:
             raise UnknownNameError("measurement suite", name, SUITES)
+    chosen = tuple(name for name in (COUNTED if counters else SUITES) if not suites or name in suites)
+    if counters:
+        _need_counters(chosen)
     _need_gpu()
-    from cascadesim.validation.measure_run import run
+    from cascadesim.validation.measure_run import count, run
 
-    for line in run(tuple(name for name in SUITES if not suites or name in suites), output, seconds):
+    for line in (count if counters else run)(chosen, output, seconds):
         click.echo(line, err=True)
+
+
+def _need_counters(chosen: tuple[str, ...]) -> None:
+    from cascadesim.validation.measure_counters import need_ncu
+
+    if not chosen:
+        raise CascadeSimError(f"--counters: microbenchmarks have none; known: {', '.join(COUNTED)}")
+    need_ncu()
 
 
 def _need_gpu() -> None:
@@ -52,6 +66,6 @@ def _need_gpu() -> None:
         import torch
         import triton  # noqa: F401
     except ImportError as error:
-        raise CascadeSimError(f"measure: needs torch and triton ({error}): pip install 'cascadesim[kernels]'") from None
+        raise CascadeSimError(f"needs torch and triton ({error}): pip install 'cascadesim[kernels]'") from None
     if not torch.cuda.is_available():
-        raise CascadeSimError("measure: needs an NVIDIA GPU, and torch finds none")
+        raise CascadeSimError("needs an NVIDIA GPU, and torch finds none")

@@ -46,6 +46,10 @@ PRUNED = ((4096, 2048), (4096, 1024), (16384, 2048))  # tokens, kept
 PEAK_TURNS = 2048
 MEMORY_ELEMENTS = 1 << 30  # of 2 bytes: 2 GiB, many times any L2 cache
 CACHED_ELEMENTS = 1 << 23  # 16 MiB: inside the L2 cache of an H100
+BLOCKS, THREADS = 1024, 256  # of the CUDA C++ rates: several of each on every multiprocessor
+MIX_TURNS, CHASE_TURNS, ATOMIC_TURNS = 4096, 16384, 64
+CHAINS_WORDS = {"L1": 1 << 12, "L2": 1 << 22, "DRAM": 1 << 28}  # 16 KiB, 16 MiB, 1 GiB of 4-byte words
+ATOMIC_ADDRESSES = (1, 1024, 1 << 20)
 
 
 def cases(device: str) -> tuple[Case, ...]:
@@ -66,6 +70,31 @@ def _microbenchmarks(device: str) -> Iterator[Case]:
     for name, elements in (("DRAM", MEMORY_ELEMENTS), ("L2", CACHED_ELEMENTS)):
         yield Case("microbenchmarks", f"{name} copy, read, write", {"elements": elements}, {"bytes": 2 * elements},
                    partial(prepare.memory, device, elements))  # fmt: skip
+
+
+    yield from _in_cuda(device)
+
+
+def _in_cuda(device: str) -> Iterator[Case]:
+    """None where nothing compiles CUDA C++."""
+    from cascadesim.kernels.cuda.launch import available
+    from cascadesim.validation import measure_cuda as prepare
+
+    if not available(device):
+        return
+    mix = {name: BLOCKS * THREADS * MIX_TURNS * prepare.CHAINS * count for name, count in prepare.MIXES.items()}
+    yield Case("microbenchmarks", "issue mix", {"blocks": BLOCKS, "threads": THREADS, "turns": MIX_TURNS}, mix,
+               partial(prepare.issue_mix, device, BLOCKS, THREADS, MIX_TURNS))  # fmt: skip
+    flop = BLOCKS * THREADS // 32 * MIX_TURNS * prepare.CHAINS * prepare.PRODUCT_FLOP
+    yield Case("microbenchmarks", "mma.sync peak", {"blocks": BLOCKS, "threads": THREADS, "turns": MIX_TURNS},
+               {"flop": flop}, partial(prepare.products, device, BLOCKS, THREADS, MIX_TURNS))  # fmt: skip
+    for level, words in CHAINS_WORDS.items():
+        yield Case("microbenchmarks", f"latency {level}", {"words": words, "turns": CHASE_TURNS},
+                   {"loads": CHASE_TURNS}, partial(prepare.latency, device, words, CHASE_TURNS))  # fmt: skip
+    for addresses in ATOMIC_ADDRESSES:
+        yield Case("microbenchmarks", f"atomic additions to {addresses}", {"blocks": BLOCKS, "threads": THREADS},
+                   {"additions": BLOCKS * THREADS * ATOMIC_TURNS},
+                   partial(prepare.atomics, device, BLOCKS, THREADS, ATOMIC_TURNS, addresses))  # fmt: skip
 
 
 def _attention(device: str) -> Iterator[Case]:

@@ -36,6 +36,10 @@ def _error_of(run: Callable[[], Any], expected: Callable[[], Any]) -> float:
     return _error(run(), expected())
 
 
+def _tokens_that_differ(run: Callable[[], Any], expected: Any) -> float:
+    return float((run() != expected).sum())
+
+
 def launch(device: str) -> Prepared:
     from cascadesim.kernels.microbenchmarks import triton
 
@@ -104,8 +108,9 @@ def memory(device: str, elements: int) -> Prepared:
 
 def attention(device: str, B: int, H: int, L: int, D: int, causal: bool) -> Prepared:
     """Every cascade, and the library's backends; the cascade that stores its scores only where they fit in 8 GiB."""
-    from cascadesim.kernels.attention import CASCADES
+    from cascadesim.kernels.attention import CASCADES, mma
     from cascadesim.kernels.attention.triton import attention as ours
+    from cascadesim.kernels.cuda.launch import available
 
     q, k, v = (_random(device, B, H, L, D) for _ in range(3))
     fits = 4 * B * H * L * L <= 8 * 2**30
@@ -113,6 +118,8 @@ def attention(device: str, B: int, H: int, L: int, D: int, causal: bool) -> Prep
     variants: dict[str, Callable[[], Any]] = {
         name: partial(ours, q, k, v, causal=causal, cascade=name) for name in names
     }
+    if available(device) and D in mma.TILES:
+        variants["attention-1pass, mma.sync"] = partial(mma.attention, q, k, v, causal=causal)
     expected = _library(q, k, v, causal, None)
     checks = {name: partial(_error_of, run, expected) for name, run in variants.items()}
     baselines = {f"sdpa {name}": _library(q, k, v, causal, name) for name in _backends(q, k, v, causal)}
@@ -199,7 +206,8 @@ def pruned(device: str, tokens: int, kept: int) -> Prepared:
     import torch
 
     from cascadesim.kernels.attention.triton import attention as dense
-    from cascadesim.kernels.pruned_attention import triton
+    from cascadesim.kernels.cuda.launch import available
+    from cascadesim.kernels.pruned_attention import radix, triton
     from cascadesim.kernels.token_rows.triton import gather_rows
 
     q, k, v = (_random(device, 1, 16, tokens, 128) for _ in range(3))
@@ -208,15 +216,21 @@ def pruned(device: str, tokens: int, kept: int) -> Prepared:
     importance = triton.column_sums(q, k, lse).sum(1)
     keep, heads = triton.top_tokens(importance, kept), torch.arange(16, device=device)
     compact = gather_rows(k, keep[0]), gather_rows(v, keep[0])
+    in_cuda: dict[str, Callable[[], Any]] = {}
+    if available(device):
+        in_cuda["top-k, radix select"] = lambda: radix.top_tokens(importance, kept)
+    checks = {name: partial(_tokens_that_differ, run, keep) for name, run in in_cuda.items()}
     return Prepared(
         {
             "dense": lambda: dense(q, k, v),
             "importance of tokens": lambda: triton.column_sums(q, k, lse),
             "top-k": lambda: triton.top_tokens(importance, kept),
+            **in_cuda,
             "torch top-k": lambda: torch.topk(importance, kept),
             "compaction": lambda: gather_rows(k, keep[0]),
             "dense after compaction": lambda: dense(q, *compact),
             "gathered": lambda: triton.pruned_attention(q, k, v, keep, heads),
             "gathered, values by tile": lambda: triton.pruned_attention(q, k, v, keep, heads, value_threshold=1e-3),
-        }
+        },
+        checks,
     )

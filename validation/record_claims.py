@@ -1,20 +1,26 @@
 """What our own measurements must show: claims about records, judged once there are some.
 
-So far: the GNA kernel's speedup over our dense kernel against the bound of the GNA simulator, which counts tiles.
+The GNA kernel's speedup over our dense kernel against the bound of the GNA simulator, which counts tiles, is here;
+what hardware counters must show is in `counter_claims`.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
 from cascadesim.validation.columns import Column, Layout, count, positive
 from cascadesim.validation.compare import Verdict, compare
+from cascadesim.validation.counter_claims import CASCADE_PASSES, SPATTEN_KERNELS, rows_of_passes, rows_of_pruned
+from cascadesim.validation.measure_counters import SCHEMA as COUNTERS
+from cascadesim.validation.measure_run import SCHEMA as TIMES
 from cascadesim.validation.table import Row, Table
+
+Cells: TypeAlias = dict[str, str | int | float]
 
 NEAR_BOUND = 1 / 0.9 - 1  # the bound is at most so far above what is measured
 GNA_LAYOUT = Layout(
@@ -50,21 +56,28 @@ GNA_KERNELS = Suite(
 
 def judged(name: str, files: Sequence[Path]) -> tuple[Verdict, ...]:
     """Verdicts of a suite on the records; none where it has no claims yet, or the records no case of it."""
-    if name != GNA_KERNELS.name:
+    if name not in JUDGED:
         return ()
-    rows = tuple(_rows(files))
-    return compare(GNA_KERNELS, Table(rows, ()), "our records", ()) if rows else ()
+    suite, schema, cells = JUDGED[name]
+    rows = tuple(Row(tuple(each.items()), "records", number)
+                 for number, each in enumerate(cells(_records(files, schema)), start=1))  # fmt: skip
+    return compare(suite, Table(rows, ()), "our records", ()) if rows else ()
 
 
-def _rows(files: Sequence[Path]) -> Iterator[Row]:
+def _records(files: Sequence[Path], schema: str) -> Iterator[Mapping[str, Any]]:
+    """Those of one schema; cases that failed are left out."""
     for path in files:
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for text in path.read_text(encoding="utf-8").splitlines():
             record = json.loads(text)
-            if record["suite"] == "neighborhood" and "error" not in record:
-                yield Row(tuple(_cells(record).items()), path.name, number)
+            if record["schema"] == schema and "error" not in record:
+                yield record
 
 
-def _cells(record: Mapping[str, Any]) -> dict[str, str | int | float]:
+def _rows_of_neighborhood(records: Iterable[Mapping[str, Any]]) -> Iterator[Cells]:
+    return (_cells(record) for record in records if record["suite"] == "neighborhood")
+
+
+def _cells(record: Mapping[str, Any]) -> Cells:
     work, timing = record["work"], record["timing"]
     dense, sparse = (_median_us(timing[name]) for name in ("dense, ours", "attention in tile order"))
     masks = "none" if work["without_mask"] == work["key_tiles"] else "some"
@@ -74,3 +87,10 @@ def _cells(record: Mapping[str, Any]) -> dict[str, str | int | float]:
 
 def _median_us(samples: Mapping[str, Sequence[float]]) -> float:
     return statistics.median(samples["cold"])
+
+
+JUDGED: Mapping[str, tuple[Suite, str, Callable[[Iterable[Mapping[str, Any]]], Iterator[Cells]]]] = {
+    GNA_KERNELS.name: (GNA_KERNELS, TIMES, _rows_of_neighborhood),
+    CASCADE_PASSES.name: (CASCADE_PASSES, COUNTERS, rows_of_passes),
+    SPATTEN_KERNELS.name: (SPATTEN_KERNELS, COUNTERS, rows_of_pruned),
+}

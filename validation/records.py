@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 RECORD_SUITES: Mapping[str, str] = {
     "kernels-measured": "the GPU model's times against our kernels'",
     "gna-kernels": "the GNA simulator's speedup against our kernel's",
-    "spatten-kernels": "predicted savings of pruning against our kernels'",
-    "cascade-passes": "bytes moved by 1-, 2- and 3-pass kernels against the cascades' lower bounds",
+    "spatten-kernels": "savings of pruned tokens against counters of our kernels: bytes from DRAM, matrix instructions",
+    "cascade-passes": "bytes that 1-, 2- and 3-pass kernels read, against the cascades' lower bounds",
 }
+FROM_COUNTERS = ("spatten-kernels", "cascade-passes")
 
 
 def record_files() -> tuple[Path, ...]:
@@ -49,5 +50,6 @@ def not_judged(name: str) -> str:
     """One line that says why the suite judges nothing."""
     files = record_files()
     if not files:
-        return f"{name}: no records, so not passed; `cascadesim measure` on a GPU writes them"
+        options = " --counters" * (name in FROM_COUNTERS)
+        return f"{name}: no records, so not passed; `cascadesim measure{options}` on a GPU writes them"
     return f"{name}: {len(files)} files of records, but nothing to hold against them, so not passed"

@@ -1,6 +1,6 @@
-"""Instructions of a GPU kernel's loops, from nvdisasm's text.
+"""Instructions of a GPU kernel's loops, from nvdisasm's text of machine code.
 
-A loop is a branch to a label before itself; what belongs to a loop nested in it is not counted. In code that waits
+A loop is a branch to an address before itself; what belongs to a loop nested in it is not counted. In code that waits
 on barriers in memory (SYNCS), unconditional branches back are returns from out-of-line waits, and no loops.
 """
 
@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 INSTRUCTION = re.compile(
-    r"^\s*/\*[0-9a-f]{4,}\*/\s+(?P<predicate>@!?U?P\w+\s+)?(?P<opcode>[A-Z][\w.]*)(?P<operands>[^;]*);"
+    r"^\s*/\*(?P<address>[0-9a-f]{4,})\*/\s+(?P<predicate>@!?U?P\w+\s+)?(?P<opcode>[A-Z][\w.]*)(?P<operands>[^;]*);"
 )
-LABEL = re.compile(r"^(?P<label>\.L_x_\d+):")
-TARGET = re.compile(r"\.L_x_\d+")
+TARGET = re.compile(r"\b0x([0-9a-f]+)\s*$")
 MATRIX = re.compile(r"^(H|I|Q|D|UTCH|UTCQ|UTCI)G?MMA")
 CLASSES: Mapping[str, str] = {  # class -> opcodes (regular expression over the whole opcode)
     "matrix": MATRIX.pattern,
@@ -33,6 +32,7 @@ CLASSES: Mapping[str, str] = {  # class -> opcodes (regular expression over the 
 
 @dataclass(frozen=True)
 class Instruction:
+    address: int
     opcode: str
     operands: str
     predicated: bool
@@ -62,33 +62,31 @@ def class_of(instruction: Instruction) -> str:
     return next((name for name, opcodes in CLASSES.items() if re.match(opcodes, instruction.opcode)), "integer")
 
 
-def instructions(sass: str) -> tuple[tuple[Instruction, ...], Mapping[str, int]]:
-    """All of them in order, and the position of each label."""
-    found: list[Instruction] = []
-    labels: dict[str, int] = {}
-    for line in sass.splitlines():
-        if match := LABEL.match(line):
-            labels[match["label"]] = len(found)
-        elif match := INSTRUCTION.match(line):
-            found.append(Instruction(match["opcode"], match["operands"], match["predicate"] is not None))
-    return tuple(found), labels
+def instructions(sass: str) -> tuple[Instruction, ...]:
+    """All of them in order."""
+    matches = filter(None, map(INSTRUCTION.match, sass.splitlines()))
+    return tuple(
+        Instruction(int(each["address"], 16), each["opcode"], each["operands"], each["predicate"] is not None)
+        for each in matches
+    )
 
 
 def loops(sass: str) -> tuple[Loop, ...]:
     """In program order of their beginning."""
-    code, labels = instructions(sass)
-    spans = sorted(_spans(code, labels))
+    code = instructions(sass)
+    spans = sorted(_spans(code))
     return tuple(Loop(_own(code, span, spans), not any(_inside(other, span) for other in spans)) for span in spans)
 
 
-def _spans(code: tuple[Instruction, ...], labels: Mapping[str, int]) -> Iterator[tuple[int, int]]:
-    """First and one past the last instruction; of several branches to one label the last."""
+def _spans(code: tuple[Instruction, ...]) -> Iterator[tuple[int, int]]:
+    """First and one past the last instruction; of several branches to one address the last."""
+    places = {instruction.address: place for place, instruction in enumerate(code)}
     ends: dict[int, int] = {}
     waits_out_of_line = any(instruction.opcode.startswith("SYNCS") for instruction in code)
     for place, instruction in enumerate(code):
         target = TARGET.search(instruction.operands)
         if instruction.opcode.startswith("BRA") and target and (_conditional(instruction) or not waits_out_of_line):
-            begin = labels[target[0]]
+            begin = places[int(target[1], 16)]
             if begin < place:
                 ends[begin] = max(ends.get(begin, 0), place + 1)
     furthest = 0

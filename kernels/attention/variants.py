@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
+from cascadesim.kernels.attention import mma
 from cascadesim.kernels.attention.configurations import Tiles, precision, tiles_of
 from cascadesim.kernels.attention.one_pass import attention_1pass
 from cascadesim.kernels.attention.recomputing import attention_recomputing
@@ -35,6 +37,8 @@ def variants(target: int) -> Iterator[Variant]:
         constants = {**plain.constants, "DIVIDE_FIRST": True}
         yield replace(plain, name=f"{plain.name} dividing first", constants=constants)
     yield from _stored(capability, 128)
+    for dtype, D, causal in product(mma.TYPES.values(), mma.TILES, (False, True)):
+        yield _mma(D, causal, dtype)
 
 
 def scores(tiles: Tiles, E: int) -> Product:
@@ -125,3 +129,13 @@ def _stored(capability: int, D: int) -> Iterator[Variant]:
         {"F": D, "FP": D, "DIVIDE_FIRST": False, **flags, **precise}, tiles.warps, tiles.stages,
         (Iteration((values(tiles, D),)),), UNALIGNED,
     )  # fmt: skip
+
+
+def _mma(D: int, causal: bool, dtype: str) -> Variant:
+    """CUDA C++: whole tiles, then masked ones, as lengths are known at run time only."""
+    tiles = mma.TILES[D]
+    tile = Iteration((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
+    constants = {"E": D, "F": D, "P0": tiles.P0, "M0": tiles.M0, "CAUSAL": causal}
+    name = f"mma.sync attention {dtype} D{D}{' causal' * causal}"
+    return Variant(name, "attention", mma.function(dtype, D, causal), {}, constants, tiles.warps, tiles.stages,
+                   (tile, tile), instruction="HMMA")  # fmt: skip

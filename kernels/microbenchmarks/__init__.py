@@ -1,7 +1,6 @@
 """Single rates of a GPU, one kernel each: matrix unit, exponentials, memory levels, launches. No reference: they
 measure.
 
-`triton` holds those that Triton can express; `cuda/*.cu` exact instruction sequences, plain extern "C" without headers.
+`triton` holds those that Triton can express; `cuda/*.cu` exact instruction sequences, plain extern "C".
 """
 
-CUDA_SOURCES = ("issue_mix", "memory_latency", "atomics")

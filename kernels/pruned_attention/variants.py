@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cascadesim.kernels.attention.configurations import precision, tiles_of
 from cascadesim.kernels.attention.variants import scores, values
-from cascadesim.kernels.pruned_attention import importance, progressive, selection
+from cascadesim.kernels.pruned_attention import importance, progressive, radix, selection
 from cascadesim.kernels.pruned_attention.pruned import pruned_2pass
 from cascadesim.kernels.variant import Iteration, Product, Variant
 
@@ -23,6 +23,7 @@ def variants(target: int) -> Iterator[Variant]:
     yield Variant("top tokens", FAMILY, selection.top_tokens_kernel,
                   {"BITS": "*i32", "KEPT": "*i32", "tokens": "i32", "kept": "i32"}, {"BLOCK": selection.BLOCK},
                   selection.WARPS, 3, unaligned=SMALL)  # fmt: skip
+    yield Variant("top-k, radix select", FAMILY, radix.FUNCTION, {}, {}, radix.THREADS // 32, 1)
     for prune in ("none", "tile", "element"):
         yield _pruned(target // 10, 128, prune)
     for fine in (False, True):

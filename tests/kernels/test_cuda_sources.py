@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
+
 import pytest
 
 pytest.importorskip("triton", reason="the disassembler comes with triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.kernels.microbenchmarks import CUDA_SOURCES
-from cascadesim.validation.cuda_source import cubin, functions
-from cascadesim.validation.kernel_compile import TARGETS, disassembled
+from cascadesim.kernels.cuda.compiler import available, cubin
+from cascadesim.kernels.cuda.source import Source, sources
+from cascadesim.validation.kernel_compile import TARGETS, code_of, cubin_of, disassembled, resources_of
 from cascadesim.validation.sass import Loop, loops
 
 CHAINS = 8
@@ -17,37 +20,74 @@ MIX = {  # function -> (multiply-adds, exponentials) of a turn
 }  # fmt: skip
 
 
-def compiled(name: str, target: int) -> str:
-    code = cubin(name, target)
-    if code is None:
-        pytest.skip("needs nvcc, or NVRTC through cuda.core: pip install cuda-core cuda-bindings nvidia-cuda-nvrtc")
-    sass, resources = disassembled(code)
-    assert "STACK:0" in resources
-    return sass
+ISSUE_MIX, LATENCY = Source("microbenchmarks", "issue_mix"), Source("microbenchmarks", "memory_latency")
+PRODUCT_RATE = Source("microbenchmarks", "product_rate")
+TOP_K = Source("pruned_attention", "top_k")
+MICROBENCHMARKS = tuple(source for source in sources() if source.family == "microbenchmarks")
+pytestmark = pytest.mark.skipif(
+    not available(), reason="CUDA C++ needs NVRTC, pip install nvidia-cuda-nvrtc, or nvcc"
+)
 
 
-def loops_of(sass: str, function: str) -> tuple[Loop, ...]:
-    """nvdisasm prints each function in a section of its own."""
-    return loops(sass.split(f"\n.text.{function}:", 1)[1].split("//----", 1)[0])
+@cache
+def all_sass(target: int) -> dict[tuple[Source, str], str]:
+    """Of every function, from one run of the disassembler."""
+    codes = {(source, function): code for source in (*MICROBENCHMARKS, TOP_K)
+             for function, code in code_of(cubin_of(source, target)).items()}  # fmt: skip
+    return dict(zip(codes, disassembled(list(codes.values()), target), strict=True))
+
+
+def sass_of(source: Source, target: int) -> dict[str, str]:
+    return {function: sass for (each, function), sass in all_sass(target).items() if each == source}
+
+
+def loops_of(source: Source, target: int, function: str) -> tuple[Loop, ...]:
+    return loops(all_sass(target)[source, function])
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_turn_issues_exactly_the_instructions_of_the_mix(target: int) -> None:
-    sass = compiled("issue_mix", target)
-    assert set(functions("issue_mix")) == set(MIX)
+    assert set(ISSUE_MIX.functions) == set(MIX)
     for function, mix in MIX.items():
-        found = [(loop.count("FFMA"), loop.count(r"MUFU\.EX2")) for loop in loops_of(sass, function)]
+        found = [(loop.count("FFMA"), loop.count(r"MUFU\.EX2")) for loop in loops_of(ISSUE_MIX, target, function)]
         assert mix in found, (function, found)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", CUDA_SOURCES)
-def test_every_source_compiles_without_a_stack(name: str, target: int) -> None:
-    sass = compiled(name, target)
-    assert all(f".text.{function}" in sass for function in functions(name))
+@pytest.mark.parametrize("source", MICROBENCHMARKS, ids=lambda source: source.name)
+def test_every_microbenchmark_compiles_without_a_stack(source: Source, target: int) -> None:
+    """The other sources: test_static_counts."""
+    resources = resources_of(cubin_of(source, target))
+    assert set(source.functions) == set(resources) == set(sass_of(source, target))
+    assert {each["STACK"] for each in resources.values()} == {0}
+    assert not [sass for sass in sass_of(source, target).values() if re.search(r"\b(LDL|STL)\b", sass)]
 
 
 def test_a_chase_loads_one_word_per_turn() -> None:
-    sass = compiled("memory_latency", 90)
-    assert [loop.count("LDG") for loop in loops_of(sass, "pointer_chase")] == [1]
-    assert 1 in [loop.count("LDS") for loop in loops_of(sass, "shared_chase")]
+    assert [loop.count("LDG") for loop in loops_of(LATENCY, 90, "pointer_chase")] == [1]
+    assert 1 in [loop.count("LDS") for loop in loops_of(LATENCY, 90, "shared_chase")]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_turn_multiplies_once_per_chain(target: int) -> None:
+    for function in PRODUCT_RATE.functions:
+        (found,) = (loop for loop in loops_of(PRODUCT_RATE, target, function) if loop.matrix)
+        assert {each.opcode for each in found.matrix} <= {"HMMA.16816.F32", "HMMA.16816.F32.BF16"}
+        assert len(found.matrix) == CHAINS
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_equal_digits_of_a_warp_are_one_atomic_addition(target: int) -> None:
+    """The radix select counts with integers in shared memory only: a float addition would depend on the order."""
+    sass = sass_of(TOP_K, target)["top_k"]
+    assert re.search(r"\bMATCH\.ANY\b", sass)
+    assert re.search(r"\bATOMS\b", sass)
+    assert not re.search(r"\b(RED|ATOMG|ATOM)\b", sass)
+
+
+def test_what_does_not_compile_is_said(tmp_path, monkeypatch) -> None:
+    wrong = tmp_path / "wrong.cu"
+    wrong.write_text('extern "C" __global__ void wrong(int* x) { x = y; }', encoding="utf-8")
+    monkeypatch.setattr(Source, "path", property(lambda self: wrong))
+    with pytest.raises(RuntimeError, match=r'wrong\.cu for sm_90a: (?s:.*)"y" is undefined'):
+        cubin(Source("microbenchmarks", "wrong"), 90)

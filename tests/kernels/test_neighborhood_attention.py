@@ -26,8 +26,8 @@ CASES = {  # layout, window, stride, dilation, causal, query tile, key tile
     "2-D corners": ((13, 11), (7, 5), (1, 1), (1, 1), (False, False), (4, 8), (4, 4)),
     "2-D causal in one dimension": ((12, 16), (6, 9), (2, 3), (1, 1), (True, False), (4, 4), (4, 8)),
     "2-D dilated": ((15, 18), (4, 5), (2, 1), (3, 2), (False, True), (4, 4), (2, 8)),
-    "3-D": ((6, 8, 10), (3, 4, 5), (1, 2, 1), (1, 1, 1), (False, False, False), (2, 4, 4), (2, 2, 4)),
-    "3-D causal, dilated, unequal groups": ((7, 6, 9), (3, 3, 4), (1, 1, 4), (2, 1, 2), (True, False, False), (2, 2, 4),
+    "3-D": ((6, 8, 10), (3, 4, 5), (1, 2, 1), (1, 1, 1), (False, False, False), (2, 4, 4), (2, 4, 4)),
+    "3-D causal, dilated, unequal groups": ((7, 6, 9), (3, 3, 4), (1, 1, 4), (2, 1, 2), (True, False, False), (2, 4, 4),
                                              (2, 4, 2)),
 }  # fmt: skip
 

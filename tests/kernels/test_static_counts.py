@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+from itertools import product
 
 import pytest
 
 pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
+from cascadesim.kernels.cuda.compiler import available
+from cascadesim.kernels.cuda.source import sources
 from cascadesim.validation.kernel_compile import TARGETS
 from cascadesim.validation.kernel_static import committed
 
@@ -20,14 +19,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory) -> dict:
-    """In a process of its own: here kernels are decorated for the interpreter."""
-    path = tmp_path_factory.mktemp("static") / "counts.json"
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "cascadesim.validation.kernel_static", str(path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+def built(static_build) -> dict:
+    process, folder = static_build
+    assert process.wait() == 0, (folder / "errors.txt").read_text(encoding="utf-8")
+    return json.loads((folder / "counts.json").read_text(encoding="utf-8"))
 
 
 def by_name(counts: dict) -> dict:
@@ -71,11 +66,38 @@ def test_masks_cost_instructions_only_where_there_is_one(built: dict) -> None:
 def test_the_counts_that_ship_are_current(built: dict) -> None:
     """`python -m cascadesim.validation.kernel_static` writes them. Work never depends on the compiler; the rest may."""
     shipped, now = by_name(committed()), by_name(built)
+    if not available():  # nothing compiles CUDA C++: those are skipped below
+        shipped = {key: each for key, each in shipped.items() if "language" not in each}
     assert shipped.keys() == now.keys()
-    work = ("matrix_flop",)
     for key, each in now.items():
-        assert [[loop[name] for name in work] for loop in each["loops"]] == [
-            [loop[name] for name in work] for loop in shipped[key]["loops"]
+        assert [loop["matrix_flop"] for loop in each["loops"]] == [
+            loop["matrix_flop"] for loop in shipped[key]["loops"]
         ]
-    if committed()["toolchain"] == built["toolchain"]:
-        assert shipped == now
+        if same_compiler(each, committed()["toolchain"], built["toolchain"]):
+            assert shipped[key] == each
+
+
+def same_compiler(kernel: dict, *toolchains: dict) -> bool:
+    """NVRTC makes those in CUDA C++; Triton and its ptxas the rest."""
+    relevant = ["cuda"] if "language" in kernel else ["triton", "ptxas", "ptxas-blackwell"]
+    first, second = ([each[name] for name in relevant] for each in toolchains)
+    return first == second
+
+
+@pytest.mark.skipif(not available(), reason="CUDA C++ needs NVRTC, pip install nvidia-cuda-nvrtc, or nvcc")
+def test_every_kernel_in_cuda_is_built(built: dict) -> None:
+    """The microbenchmarks are held to their instructions in test_cuda_sources."""
+    expected = sum(len(source.functions) for source in sources() if source.family != "microbenchmarks")
+    for target in TARGETS:
+        rows = [each for each in built["kernels"] if each["target"] == target and each.get("language") == "cuda"]
+        assert len(rows) == expected
+
+
+@pytest.mark.skipif(not available(), reason="CUDA C++ needs NVRTC, pip install nvidia-cuda-nvrtc, or nvcc")
+def test_mma_sync_does_the_work_of_its_tile(built: dict) -> None:
+    """128 queries by 64 keys at head dimension 128, 32 keys at 64: 4 * P0 * M0 * E FLOP, and one exponential per score
+    and one per row in each of 4 lanes, in the loop over whole tiles and in the one over masked tiles."""
+    for target, (D, M0), causal in product(TARGETS, ((64, 32), (128, 64)), ("", " causal")):
+        loops = by_name(built)[target, f"mma.sync attention fp16 D{D}{causal}"]["loops"]
+        assert [loop["matrix_flop"] for loop in loops] == [4 * 128 * M0 * D] * 2
+        assert [loop["exponentials"] for loop in loops] == [128 * M0 + 4 * 128] * 2

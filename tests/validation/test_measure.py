@@ -17,7 +17,7 @@ from cascadesim.simulator.neighborhood import question
 from cascadesim.validation.measure import measure
 from cascadesim.validation.measure_cases import Case, Prepared, cases
 from cascadesim.validation.measure_device import slug
-from cascadesim.validation.measure_run import known, record
+from cascadesim.validation.measure_run import known, record, timed
 from cascadesim.validation.measure_timing import Samples
 
 ABOUT = {"device": {"name": "NVIDIA Test"}, "env": {"triton": "0"}}
@@ -35,6 +35,10 @@ class Once:
         return {"clocks.sm": "1980"}
 
 
+def look(case: Case) -> dict:
+    return timed(case, Once())
+
+
 def case(name: str, ran: list[str], fails: bool = False) -> Case:
     def prepare() -> Prepared:
         def launch() -> None:
@@ -49,7 +53,7 @@ def case(name: str, ran: list[str], fails: bool = False) -> Case:
 
 def test_each_case_is_one_line_with_every_sample(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    lines = list(record([case("a", [])], path, ABOUT, Once(), 60))
+    lines = list(record([case("a", [])], path, ABOUT, look, 60))
     assert lines == ["[1/1] attention: a: ours 2.0 us"]
     (written,) = map(json.loads, path.read_text().splitlines())
     assert written["timing"]["ours"]["cold"] == [2.0, 1.0, 3.0]
@@ -63,11 +67,11 @@ def test_each_case_is_one_line_with_every_sample(tmp_path: Path) -> None:
 def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     path, ran = tmp_path / "records.jsonl", []
     first, second, third = (case(name, ran) for name in "abc")
-    list(record([first, second], path, ABOUT, Once(), 60))
+    list(record([first, second], path, ABOUT, look, 60))
     with path.open("a") as file:
         file.write('{"id": "cut of')
         file.write("\n")
-    lines = list(record([first, second, third], path, ABOUT, Once(), 60))
+    lines = list(record([first, second, third], path, ABOUT, look, 60))
     assert ran == ["a", "b", "c"]
     assert lines[0].endswith("already measured")
     assert len(known(path)) == 3
@@ -75,15 +79,15 @@ def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
 
 def test_a_case_that_fails_is_recorded_and_tried_again(tmp_path: Path) -> None:
     path, ran = tmp_path / "records.jsonl", []
-    list(record([case("a", ran, fails=True), case("b", ran)], path, ABOUT, Once(), 60))
+    list(record([case("a", ran, fails=True), case("b", ran)], path, ABOUT, look, 60))
     assert json.loads(path.read_text().splitlines()[0])["error"] == "RuntimeError: out of memory"
-    list(record([case("a", ran)], path, ABOUT, Once(), 60))
+    list(record([case("a", ran)], path, ABOUT, look, 60))
     assert ran == ["a", "b", "a"]
 
 
 def test_the_time_allowed_is_kept_between_cases(tmp_path: Path) -> None:
     ticks = iter([0.0, 0.0, 100.0])
-    lines = list(record([case("a", []), case("b", [])], tmp_path / "r.jsonl", ABOUT, Once(), 60, lambda: next(ticks)))
+    lines = list(record([case("a", []), case("b", [])], tmp_path / "r.jsonl", ABOUT, look, 60, lambda: next(ticks)))
     assert lines[-1] == "time is used up: 1 cases left; run again to go on"
 
 

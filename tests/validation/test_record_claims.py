@@ -13,7 +13,7 @@ from cascadesim.validation.record_claims import judged
 def record(dense_us: float, sparse_us: float, without_mask: int = 100) -> str:
     """A case that visits 100 of 1000 tile pairs: the bound is 10."""
     return json.dumps({
-        "suite": "neighborhood", "case": "made up", "device": {"name": "none"},
+        "schema": "cascadesim.measurement/1", "suite": "neighborhood", "case": "made up", "device": {"name": "none"},
         "work": {"key_tiles": 100, "without_mask": without_mask, "dense_key_tiles": 1000},
         "timing": {"dense, ours": {"cold": [dense_us, 1.0, 1e6]}, "attention in tile order": {"cold": [sparse_us]}},
     })  # fmt: skip
@@ -33,3 +33,60 @@ def test_masked_cases_and_other_suites_are_not_judged(tmp_path: Path) -> None:
     (verdict,) = judged("gna-kernels", [path])
     assert not verdict.judged
     assert judged("cascade-passes", [path]) == ()
+
+
+def kernel(read: float, products: float = 0.0) -> dict:
+    return {"kernel": "k", "values": {"dram__bytes_read.sum": read,
+                                      "sm__inst_executed_pipe_tensor_op_gmma.sum": products}}  # fmt: skip
+
+
+def counted(path: Path, suite: str, shape: dict, counters: dict) -> Path:
+    record = {"schema": "cascadesim.counters/1", "suite": suite, "case": "made up", "device": {"name": "none"},
+              "shape": shape, "counters": counters}  # fmt: skip
+    path.write_text(json.dumps(record) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("share", "holds"), [(1.0, True), (1.3, True), (0.9, False)])
+def test_a_kernel_that_reads_less_than_its_inputs_would_refute_the_bound(
+    tmp_path: Path, share: float, holds: bool
+) -> None:
+    """Q, K and V of 2 heads, 128 tokens, head dimension 64, 2 bytes: 3 * 2 * 128 * 64 * 2 = 98,304."""
+    shape = {"B": 1, "H": 2, "L": 128, "D": 64, "causal": False}
+    path = counted(tmp_path / "r.jsonl", "attention", shape, {"attention-1pass": [kernel(share * 98304)]})
+    judging, reporting = judged("cascade-passes", [path])
+    assert judging.holds is holds
+    assert not reporting.judged
+
+
+@pytest.mark.parametrize(("scores_read", "holds"), [(2, True), (1, False)])
+def test_stored_scores_are_read_again_by_each_further_pass(tmp_path: Path, scores_read: int, holds: bool) -> None:
+    """Two passes after the first one: 2 heads * 128^2 scores * 4 bytes each time."""
+    shape = {"B": 1, "H": 2, "L": 128, "D": 64, "causal": False}
+    kernels = [kernel(98304), *[kernel(2 * 128**2 * 4)] * scores_read]
+    path = counted(tmp_path / "r.jsonl", "attention", shape, {"attention-3pass-stored": kernels})
+    (judging,) = judged("cascade-passes", [path])
+    assert judging.holds is holds
+
+
+def test_causal_kernels_and_the_library_are_not_judged(tmp_path: Path) -> None:
+    shape = {"B": 1, "H": 2, "L": 128, "D": 64, "causal": False}
+    path = counted(tmp_path / "r.jsonl", "attention", shape, {"sdpa FLASH_ATTENTION": [kernel(1.0)]})
+    assert judged("cascade-passes", [path]) == ()
+
+
+@pytest.mark.parametrize(("dense_reads", "holds"), [(1.0, True), (1.5, False)])
+def test_pruned_tokens_save_what_is_counted(tmp_path: Path, dense_reads: float, holds: bool) -> None:
+    """Half of the tokens kept: 3 / (1 + 2 / 2) = 1.5 of the traffic; 2 of the products, 4/3 where scores come twice."""
+    shape = {"B": 1, "H": 16, "M": 4096, "kept": 2048, "D": 128}
+    counters = {"dense": [kernel(dense_reads * 1.5e6, 4e6)], "dense after compaction": [kernel(1e6, 2e6)],
+                "gathered": [kernel(1e6, 3e6)]}  # fmt: skip
+    traffic, work = judged("spatten-kernels", [counted(tmp_path / "r.jsonl", "pruned", shape, counters)])
+    assert traffic.holds is holds
+    assert work.holds
+
+
+def test_times_are_no_counters(tmp_path: Path) -> None:
+    path = tmp_path / "made-up.jsonl"
+    path.write_text(record(1000.0, 1000.0) + "\n")
+    assert judged("spatten-kernels", [path]) == ()

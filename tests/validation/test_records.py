@@ -23,6 +23,7 @@ def test_a_suite_without_records_has_not_passed(name: str) -> None:
     result = CliRunner().invoke(validate, [name])
     assert result.exit_code == 1
     assert f"{name}: no records, so not passed" in result.output
+    assert ("measure --counters" in result.output) == (name in ("spatten-kernels", "cascade-passes"))
 
 
 @pytest.mark.usefixtures("_no_records")

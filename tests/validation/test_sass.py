@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cascadesim.kernels.variant import Iteration, Product, Variant
@@ -11,20 +13,31 @@ from cascadesim.validation.sass import instructions, loops
 
 
 def listing(*lines: str) -> str:
-    return "\n".join(
-        f"{line}:" if line.startswith(".L") else f"        /*{number:04x}*/     {line} ;"
-        for number, line in enumerate(lines)
-    )
+    """Labels become the addresses of what follows them, as the disassembler prints them."""
+    code = [line for line in lines if not line.startswith(".L")]
+    labels = {
+        line: place - sum(other.startswith(".L") for other in lines[:place])
+        for place, line in enumerate(lines)
+        if line.startswith(".L")
+    }
+    text = "\n".join(f"        /*{16 * number:04x}*/     {line} ;" for number, line in enumerate(code))
+    return re.sub(r"\.L_x_\d+", lambda label: f"{16 * labels[label[0]]:#x}", text)
 
 
 MATRIX = "HGMMA.64x64x16.F32 R24, gdesc[UR8], R24"
-TILE = listing("MOV R1, R2", ".L_x_0", *[MATRIX] * 8, *["MUFU.EX2 R1, R2"] * 34, "@P0 BRA `(.L_x_0)", "EXIT")
+
+
+def tile_of(*products: str) -> str:
+    return listing("MOV R1, R2", ".L_x_0", *products, *["MUFU.EX2 R1, R2"] * 34, "@P0 BRA .L_x_0", "EXIT")
+
+
+TILE = tile_of(*[MATRIX] * 8)
 
 
 def compiled(sass: str, loop: Iteration, warps: int = 8, **changes: int) -> Compiled:
     variant = Variant("hand-made", "attention", None, {}, {}, warps, 3, (loop,))
     resources = {"registers": 128, "stack_bytes": 0, "shared_bytes": 65536, **changes}
-    return Compiled(variant, 90, warps=warps, ptx="", sass=sass, **resources)
+    return Compiled(variant, 90, warps=warps, sass=sass, **resources)
 
 
 def test_a_loop_is_a_branch_back_and_counts_its_own_instructions() -> None:
@@ -33,18 +46,18 @@ def test_a_loop_is_a_branch_back_and_counts_its_own_instructions() -> None:
 
 
 def test_instructions_of_a_nested_loop_are_not_counted_twice() -> None:
-    outer, inner = loops(listing(".L_x_0", "FADD R1, R1, R2", ".L_x_1", "FMUL R1, R1, R2", "@P0 BRA `(.L_x_1)",
-                                 "@P1 BRA `(.L_x_0)"))  # fmt: skip
+    outer, inner = loops(listing(".L_x_0", "FADD R1, R1, R2", ".L_x_1", "FMUL R1, R1, R2", "@P0 BRA .L_x_1",
+                                 "@P1 BRA .L_x_0"))  # fmt: skip
     assert outer.classes == {"branch": 1, "float": 1}
     assert inner.classes == {"branch": 1, "float": 1}
     assert (outer.innermost, inner.innermost) == (False, True)
 
 
 def test_returns_from_out_of_line_waits_are_no_loops() -> None:
-    waiting = listing(".L_x_0", "SYNCS.PHASECHK.TRANS64.TRYWAIT P5, [UR4], R0", "@!P5 BRA `(.L_x_1)", "EXIT", ".L_x_1",
-                      "BRA `(.L_x_0)")  # fmt: skip
+    waiting = listing(".L_x_0", "SYNCS.PHASECHK.TRANS64.TRYWAIT P5, [UR4], R0", "@!P5 BRA .L_x_1", "EXIT", ".L_x_1",
+                      "BRA .L_x_0")  # fmt: skip
     assert loops(waiting) == ()
-    assert len(instructions(waiting)[0]) == 4
+    assert len(instructions(waiting)) == 4
 
 
 def test_a_tile_that_does_the_derived_work_passes() -> None:
@@ -55,14 +68,14 @@ def test_a_tile_that_does_the_derived_work_passes() -> None:
 
 def test_warps_that_repeat_each_others_work_are_found() -> None:
     """64 queries on 8 warps: each group computes all scores, 12 instructions of 64x32x16 where 8 would do."""
-    repeated = TILE.replace("\n".join(TILE.splitlines()[2:10]), listing(*[MATRIX.replace("64x64", "64x32")] * 12))
+    repeated = tile_of(*[MATRIX.replace("64x64", "64x32")] * 12)
     faults = conservation_faults(compiled(repeated, Iteration((Product(64, 64, 64), Product(64, 64, 64)), 64 * 64, 64)))
     assert "loop 1: 1572864 matrix FLOP, 1048576 expected" in faults
     assert any("exponentials" in fault for fault in faults)
 
 
 def test_narrow_instructions_where_wide_ones_exist_are_found() -> None:
-    narrow = listing(".L_x_0", *["HMMA.16816.F32 R4, R8, R12, R4"] * 64, "@P0 BRA `(.L_x_0)")
+    narrow = listing(".L_x_0", *["HMMA.16816.F32 R4, R8, R12, R4"] * 64, "@P0 BRA .L_x_0")
     (fault,) = conservation_faults(compiled(narrow, Iteration((Product(128, 64, 64), Product(128, 64, 64)))))
     assert "HGMMA expected" in fault
 

@@ -1,0 +1,138 @@
+"""What hardware counters of our kernels must show: claims about bytes from DRAM and matrix instructions.
+
+Bounds come from the cascades: every input is read once, and once for each further pass where scores are stored.
+Records are those of `cascadesim measure --counters`, whose caches are empty before each kernel; what a kernel wrote may
+still be in the cache when it ends, so reads are compared and not writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from cascadesim.einsum_cascades.attention import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.counts import bound, tensor_size
+from cascadesim.einsum_cascades.ir import Cascade
+from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
+from cascadesim.validation.columns import Column, Layout, count, not_negative, positive
+from cascadesim.validation.measure_counters import READ, WARP_PRODUCTS, WARPGROUP_PRODUCTS
+from cascadesim.validation.table import Row
+
+HALF_BYTES, SCORE_BYTES = 2, 4  # the cases' inputs; scores that a kernel keeps in memory
+REPLAY = 0.02  # assumed: what a counter differs by between replays of a kernel, with some room
+CACHED = 0.10  # assumed: what a tenth of the rows, fetched again after eviction, adds to reads
+STORED = "attention-3pass-stored"
+CASCADES: Mapping[str, Cascade] = {
+    "attention-1pass": ATTENTION_1PASS, "attention-1pass, mma.sync": ATTENTION_1PASS,
+    "attention-2pass": ATTENTION_2PASS, "attention-3pass": ATTENTION_3PASS, STORED: ATTENTION_3PASS,
+}  # fmt: skip # variant of the suite `attention` -> its cascade
+PRUNED = ("dense after compaction", "gathered")  # variants that read kept keys only
+
+PASSES_LAYOUT = Layout(
+    (
+        Column("gpu", str), Column("case", str), Column("kernel", str), Column("masks", str), Column("heads", count),
+        Column("tokens", count), Column("head_dim", count), Column("read_bytes", positive),
+    ),
+    key=("gpu", "case", "kernel"),
+)  # fmt: skip
+PRUNED_LAYOUT = Layout(
+    (
+        Column("gpu", str), Column("case", str), Column("kernel", str), Column("tokens", count), Column("kept", count),
+        Column("head_dim", count), Column("traffic", positive), Column("work", not_negative),
+    ),
+    key=("gpu", "case", "kernel"),
+)  # fmt: skip
+
+
+@cache
+def input_bytes(cascade: Cascade, heads: int, queries: int, keys: int, head_dim: int) -> int:
+    """Every input of a cascade read once, in 16 bits."""
+    tile = next(size for size in (64, 1) if keys % size == 0)
+    extents = {"H": heads, "P": queries, "E": head_dim, "F": head_dim, "M": keys, "M1": keys // tile, "M0": tile}
+    return HALF_BYTES * sum(bound(tensor_size(cascade, name), extents) for name in cascade.inputs)
+
+
+def lower_bound(row: Row, settings: Settings = ()) -> Prediction:
+    """Bytes that the kernel cannot do without."""
+    cascade = CASCADES[row.text("kernel")]
+    heads, tokens = row.count("heads"), row.count("tokens")
+    read = input_bytes(cascade, heads, tokens, tokens, row.count("head_dim"))
+    if row.text("kernel") == STORED:
+        read += SCORE_BYTES * (cascade.passes("m") - 1) * heads * tokens**2
+    return {"read_bytes": read}
+
+
+def saved(row: Row, settings: Settings = ()) -> Prediction:
+    """How much less pruned tokens need than all: bytes read, and products, which are proportional to keys.
+
+    The gathered kernel is a 2-pass cascade, and multiplies the scores twice: 3 products where the dense one has 2.
+    """
+    tokens, kept, head_dim = row.count("tokens"), row.count("kept"), row.count("head_dim")
+    dense, pruned = (input_bytes(ATTENTION_1PASS, 1, tokens, keys, head_dim) for keys in (tokens, kept))
+    products = 3 / 2 if row.text("kernel") == "gathered" else 1
+    return {"traffic": dense / pruned, "work": tokens / kept / products}
+
+
+CASCADE_PASSES = Suite(
+    "cascade-passes",
+    "bytes that 1-, 2- and 3-pass kernels read from DRAM, against the cascades' lower bounds",
+    "measurements",
+    PASSES_LAYOUT,
+    lower_bound,
+    (
+        Claim("no kernel reads less than its cascade must", "read_bytes", REPLAY,
+              "caches are empty before each kernel", where={"masks": ("none",)}, measure="excess"),
+        Claim("kernels that keep their scores on chip, against the bound", "read_bytes", None,
+              "keys and values come again from DRAM where the L2 cache lost them",
+              where={"masks": ("none",), "kernel": tuple(name for name in CASCADES if name != STORED)}),
+    ),
+    ("gpu", "kernel"),
+)  # fmt: skip
+SPATTEN_KERNELS = Suite(
+    "spatten-kernels",
+    "traffic and work that pruned tokens save our kernels, against what the counts of kept tokens predict",
+    "measurements",
+    PRUNED_LAYOUT,
+    saved,
+    (
+        Claim("bytes from DRAM, dense over pruned", "traffic", CACHED,
+              "queries, kept keys and kept values once each; little comes twice"),
+        Claim("matrix instructions, dense over pruned", "work", REPLAY,
+              "tiles are whole: kept tokens divide by the tile"),
+    ),
+    ("gpu", "kernel"),
+)  # fmt: skip
+
+
+def rows_of_passes(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, str | int | float]]:
+    for record in records:
+        shape = record["shape"]
+        for name, kernels in record["counters"].items():
+            if record["suite"] == "attention" and name in CASCADES:
+                yield {"gpu": record["device"]["name"], "case": record["case"], "kernel": name,
+                       "masks": "causal" if shape["causal"] else "none", "heads": shape["B"] * shape["H"],
+                       "tokens": shape["L"], "head_dim": shape["D"],
+                       "read_bytes": total(kernels, READ)}  # fmt: skip
+
+
+def rows_of_pruned(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, str | int | float]]:
+    for record in records:
+        if record["suite"] != "pruned":
+            continue
+        dense, shape = record["counters"]["dense"], record["shape"]
+        for name in PRUNED:
+            kernels = record["counters"][name]
+            yield {"gpu": record["device"]["name"], "case": record["case"], "kernel": name, "tokens": shape["M"],
+                   "kept": shape["kept"], "head_dim": shape["D"], "traffic": total(dense, READ) / total(kernels, READ),
+                   "work": products(dense) / products(kernels) if products(kernels) else 0.0}  # fmt: skip
+
+
+def products(kernels: Iterable[Mapping[str, Any]]) -> float:
+    """Matrix instructions, of whichever kind the device has."""
+    each = tuple(kernels)
+    return total(each, WARPGROUP_PRODUCTS) or total(each, WARP_PRODUCTS)
+
+
+def total(kernels: Iterable[Mapping[str, Any]], metric: str) -> float:
+    return sum(float(each["values"].get(metric, 0.0)) for each in kernels)

@@ -1,0 +1,77 @@
+"""Inputs and launches of the microbenchmarks in CUDA C++: issue rates, products, latencies, atomic additions.
+
+Needs torch, and a compiler for the device (`kernels.cuda.launch.available`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from cascadesim.kernels.cuda.launch import launch
+from cascadesim.kernels.cuda.source import CudaFunction, Source
+from cascadesim.validation.measure_cases import Prepared
+
+CHAINS = 8  # as in issue_mix.cu
+MIXES = {"fma_rate": 1, "exponential_rate": 1, "fma_and_exponential_rate": 5}  # instructions of a chain per turn
+PRODUCT_WORDS, PRODUCT_FLOP = 6, 2 * 16 * 8 * 16  # as in product_rate.cu
+LINE_WORDS = 32  # 128 bytes: a cache line
+SHARED_WORDS = 2048  # as in memory_latency.cu
+
+
+def _function(source: str, name: str) -> CudaFunction:
+    return CudaFunction(Source("microbenchmarks", source), name)
+
+
+def issue_mix(device: str, blocks: int, threads: int, turns: int) -> Prepared:
+    """`turns` x CHAINS x MIXES[name] instructions in each thread."""
+    import torch
+
+    x, out = torch.rand(CHAINS, device=device), torch.empty(blocks * threads, device=device)
+    return Prepared({
+        name: partial(launch, _function("issue_mix", name), (blocks,), threads, x, out, turns, 0.5, 1.0)
+        for name in MIXES
+    })  # fmt: skip
+
+
+def products(device: str, blocks: int, threads: int, turns: int) -> Prepared:
+    """`turns` x CHAINS products m16n8k16 in each warp, of PRODUCT_FLOP each; operands are random numbers of 16 bits."""
+    import torch
+
+    out = torch.empty(blocks * threads, device=device)
+    numbers = torch.randn(2, 32 * PRODUCT_WORDS * 2, device=device)
+    operands = {"fp16": numbers[0].half(), "bf16": numbers[1].bfloat16()}
+    return Prepared({
+        name: partial(launch, _function("product_rate", f"product_rate_{name}"), (blocks,), threads, each, out, turns)
+        for name, each in operands.items()
+    })  # fmt: skip
+
+
+def chain(device: str, words: int, stride: int) -> Any:
+    """int32 [words]: one cycle in random order through every `stride`-th word, the first one included."""
+    import torch
+
+    order = stride * torch.randperm(words // stride, device=device)
+    follow = torch.zeros(words, dtype=torch.int32, device=device)
+    follow[order] = torch.roll(order, -1).int()
+    return follow
+
+
+def latency(device: str, words: int, turns: int) -> Prepared:
+    """One thread that waits for each load before the next; shared memory beside it."""
+    import torch
+
+    out = torch.empty(1, dtype=torch.int32, device=device)
+    far, near = chain(device, words, LINE_WORDS), chain(device, SHARED_WORDS, 1)
+    return Prepared({
+        "global": partial(launch, _function("memory_latency", "pointer_chase"), (1,), 1, far, out, turns),
+        "shared": partial(launch, _function("memory_latency", "shared_chase"), (1,), 1, near, out, turns),
+    })  # fmt: skip
+
+
+def atomics(device: str, blocks: int, threads: int, turns: int, addresses: int) -> Prepared:
+    import torch
+
+    sums = torch.zeros(addresses, device=device)
+    add = partial(launch, _function("atomics", "atomic_add_rate"), (blocks,), threads, sums, turns, addresses)
+    return Prepared({"atomic additions": add})
