@@ -20,7 +20,7 @@ Integers = NDArray[np.int64]
 Channels: TypeAlias = Integers  # [channel, field]: state of several equal channels, one row each
 
 PAST, NEVER = -(1 << 40), 1 << 60
-READING, ACTIVE = 0, 1  # lengths of the two lists: requests in order of arrival, and of activation
+READING, ACTIVE = 0, 1  # lengths of the two lists: runs of requests in order of arrival, requests in that of activation
 NOW, WAKE = 2, 3  # cycles ticked, and the first one in which anything may happen
 OUTSTANDING, ISSUED, ARRIVED = 4, 5, 6  # requests kept, commands issued, requests ever pushed
 DEPARTING, DEPARTED, TAKEN = 7, 8, 9  # reads ever issued, ever finished, ever popped
@@ -33,7 +33,7 @@ PSEUDO, GROUPS, BANKS, RINGS, LISTS = 40, 72, 136, 648, 744  # where the parts b
 MOST_PSEUDO, MOST_GROUPS, MOST_BANKS, MOST_REQUESTS = 4, 16, 64, 32
 ROW, RD, PRE, ACT, WANTED = 0, 1, 2, 3, 4  # of 8 words of a bank: open row or -1, when which command may be issued
 LATEST = 4  # of 8 words of a pseudo-channel: its four latest activates, oldest first
-NUMBER, BANK, ROW_WANTED, ARRIVAL = 0, 1, 2, 3  # of 4 words of a request
+BANK, ROW_WANTED, ARRIVAL, RUN = 0, 1, 2, 3  # of 4 words: what neighbours in arrival want, the first one, how many
 LIST_WORDS, WORDS = 4 * MOST_REQUESTS, LISTS + 2 * 4 * MOST_REQUESTS
 
 
@@ -72,24 +72,25 @@ def _constants(standard: DramStandard) -> list[int]:
 
 
 @compiled
-def push(channels: Channels, channel: int, number: int, address: int) -> bool:
-    """Hand a read to the controller; False where it keeps as many as it can."""
+def push(channels: Channels, channel: int, address: int) -> bool:
+    """Hand a read to the controller; False where it keeps as many as it can.
+
+    Requests for one row that arrive one after another are one run: what holds for the first holds for all.
+    """
     if channels[channel, OUTSTANDING] >= channels[channel, LIMIT]:
         return False
-    field = address >> channels[channel, COLUMN_BITS]
-    group = field & ((1 << channels[channel, PSEUDO_BITS]) - 1)
-    field >>= channels[channel, PSEUDO_BITS]
-    group = (group << channels[channel, GROUP_BITS]) + (field & ((1 << channels[channel, GROUP_BITS]) - 1))
-    field >>= channels[channel, GROUP_BITS]
-    bank = (group << channels[channel, BANK_BITS]) + (field & ((1 << channels[channel, BANK_BITS]) - 1))
-    row, request = field >> channels[channel, BANK_BITS], LISTS + 4 * channels[channel, READING]
-    channels[channel, request + NUMBER] = number
-    channels[channel, request + BANK] = bank
-    channels[channel, request + ROW_WANTED] = row
-    channels[channel, request + ARRIVAL] = channels[channel, ARRIVED]
+    bank, row = _place(channels, channel, address)
+    number, last = channels[channel, ARRIVED], LISTS + 4 * (channels[channel, READING] - 1)
     channels[channel, ARRIVED] += 1
-    channels[channel, READING] += 1
     channels[channel, OUTSTANDING] += 1
+    same = channels[channel, last + BANK] == bank and channels[channel, last + ROW_WANTED] == row
+    next_to_it = channels[channel, last + ARRIVAL] + channels[channel, last + RUN] == number
+    if channels[channel, READING] and same and next_to_it:
+        channels[channel, last + RUN] += 1
+        return True
+    channels[channel, last + 4 + BANK], channels[channel, last + 4 + ROW_WANTED] = bank, row
+    channels[channel, last + 4 + ARRIVAL], channels[channel, last + 4 + RUN] = number, 1
+    channels[channel, READING] += 1
     ready = max(_ready(channels, channel, bank, row), channels[channel, STILL])
     if ready < channels[channel, READY]:
         channels[channel, READY] = ready
@@ -98,8 +99,20 @@ def push(channels: Channels, channel: int, number: int, address: int) -> bool:
 
 
 @compiled
+def _place(channels: Channels, channel: int, address: int) -> tuple[int, int]:
+    """(bank, counted over the whole channel; row)."""
+    field = address >> channels[channel, COLUMN_BITS]
+    group = field & ((1 << channels[channel, PSEUDO_BITS]) - 1)
+    field >>= channels[channel, PSEUDO_BITS]
+    group = (group << channels[channel, GROUP_BITS]) + (field & ((1 << channels[channel, GROUP_BITS]) - 1))
+    field >>= channels[channel, GROUP_BITS]
+    bank = (group << channels[channel, BANK_BITS]) + (field & ((1 << channels[channel, BANK_BITS]) - 1))
+    return bank, field >> channels[channel, BANK_BITS]
+
+
+@compiled
 def pop(channels: Channels, channel: int) -> int:
-    """The number of the longest finished read, -1 where none is."""
+    """The longest finished read, counted in the order of pushes; -1 where none is."""
     if channels[channel, DEPARTED] == channels[channel, TAKEN]:
         return -1
     place = channels[channel, TAKEN] & (MOST_REQUESTS - 1)
@@ -234,7 +247,7 @@ def _read(channels: Channels, channel: int, which: int, place: int, now: int) ->
     channels[channel, slot] = now + channels[channel, READ_LATENCY]
     if channels[channel, DEPARTING] == channels[channel, DEPARTED]:
         channels[channel, DEPARTS] = channels[channel, slot]
-    channels[channel, slot + 1] = channels[channel, LISTS + LIST_WORDS * which + 4 * place + NUMBER]
+    channels[channel, slot + 1] = channels[channel, LISTS + LIST_WORDS * which + 4 * place + ARRIVAL]
     channels[channel, DEPARTING] += 1
     channels[channel, ISSUED] += 1
     _remove(channels, channel, which, place)
@@ -271,8 +284,9 @@ def _activate(channels: Channels, channel: int, bank: int, row: int, now: int) -
 def _promote(channels: Channels, channel: int, place: int) -> None:
     """A request whose row is being opened moves to the active ones."""
     last, waiting = LISTS + LIST_WORDS + 4 * channels[channel, ACTIVE], LISTS + 4 * place
-    for field in range(4):
+    for field in (BANK, ROW_WANTED, ARRIVAL):
         channels[channel, last + field] = channels[channel, waiting + field]
+    channels[channel, last + RUN] = 1
     channels[channel, BANKS + 8 * channels[channel, last + BANK] + WANTED] += 1
     channels[channel, ACTIVE] += 1
     _remove(channels, channel, READING, place)
@@ -280,7 +294,12 @@ def _promote(channels: Channels, channel: int, place: int) -> None:
 
 @compiled
 def _remove(channels: Channels, channel: int, which: int, place: int) -> None:
-    first, length = LISTS + LIST_WORDS * which, channels[channel, which] - 1
-    for word in range(first + 4 * place, first + 4 * length):
+    """The first request of a run."""
+    first = LISTS + LIST_WORDS * which
+    if channels[channel, first + 4 * place + RUN] > 1:
+        channels[channel, first + 4 * place + RUN] -= 1
+        channels[channel, first + 4 * place + ARRIVAL] += 1
+        return
+    channels[channel, which] -= 1
+    for word in range(first + 4 * place, first + 4 * channels[channel, which]):
         channels[channel, word] = channels[channel, word + 4]
-    channels[channel, which] = length

@@ -22,7 +22,7 @@ def _entry_point(version: int) -> Loop:
             if asked < total:
                 if wait > 0:
                     wait -= 1
-                elif push(state, 0, asked, addresses[asked]):
+                elif push(state, 0, addresses[asked]):
                     asked += 1
                     wait = gap
             number = pop(state, 0)

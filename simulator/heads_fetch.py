@@ -183,7 +183,7 @@ def memory(p: Pipeline) -> None:
             fetch.chosen[channel] = lowest(fetch.wanting[channel])
         if fetch.blocked[channel] < 0 and fetch.chosen[channel] >= 0:
             _ask(p, channel, fetch.chosen[channel])
-        if fetch.blocked[channel] >= 0 and push(p.dram, channel, fetch.asked[channel, 0], fetch.blocked[channel]):
+        if fetch.blocked[channel] >= 0 and push(p.dram, channel, fetch.blocked[channel]):
             fetch.blocked[channel] = -1
         if fetch.output[channel] < 0 and pop(p.dram, channel) >= 0:
             fetch.output[channel] = p.now[TIME] + 1
