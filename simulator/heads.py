@@ -2,7 +2,8 @@
 
 The stages run cycle by cycle (`heads_front`, `heads_fetch`, `heads_back`), each DRAM channel with its own controller
 (`dram_channel`). Constants are the latencies of registers, FIFOs and memories that each stage's module lists; what the
-RTL's times say and its description does not is in docs/spatten.md; none is fitted to a row. Knows streams and their rules (`accelerators.heads`), no accelerator.
+RTL's times say and its description does not is in docs/spatten.md; none is fitted to a row. Knows streams and their
+rules (`accelerators.heads`), no accelerator.
 """
 
 from __future__ import annotations
