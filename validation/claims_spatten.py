@@ -78,7 +78,7 @@ SPATTEN_RTL_HEADS = Suite(
             where={"history": ("yes",)}, gate="tail",
         ),
         Claim(
-            "the same where the head before is not in the table, reported only", "latency", None,
+            "the same where the head before is not known, reported only", "latency", None,
             "it leaves DRAM rows open, and its scores may still drain: up to as many cycles as it had keys",
             where={"history": ("no",)}, gate="tail",
         ),

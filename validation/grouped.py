@@ -16,7 +16,7 @@ from cascadesim.validation.table import Row, Table
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Rows in their order."""
+    """Rows in their order; they may include some that stand between members and are not compared themselves."""
 
     rows: tuple[Row, ...]
 
@@ -33,6 +33,11 @@ def members(rows: Sequence[Row]) -> tuple[Member, ...]:
     """All of them one group."""
     group = Group(tuple(rows))
     return tuple(Member(row.cells, row.source, row.line, group, place) for place, row in enumerate(rows))
+
+
+def members_among(rows: Sequence[Row], compared: Sequence[bool]) -> tuple[Member, ...]:
+    """Those of `rows` that are compared; all of them are the group."""
+    return tuple(one for one, chosen in zip(members(rows), compared, strict=True) if chosen)
 
 
 def grouped(table: Table, key: Callable[[Row], Hashable]) -> Table:

@@ -7,7 +7,7 @@ its first head takes as long as the same head does behind others, not as the fir
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from itertools import accumulate, groupby
@@ -17,18 +17,17 @@ from cascadesim.accelerators.heads import GatherDesign, HeadRow, HeadStream
 from cascadesim.accelerators.spatten.rows import STORED_BITS, buffer_lines
 from cascadesim.einsum_cascades.errors import SpecError
 from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
-from cascadesim.validation.columns import Column, Layout, count
+from cascadesim.validation.columns import Column, Layout, Value, count
 from cascadesim.validation.compare import Cell, Stratum, Verdict, errors
-from cascadesim.validation.grouped import Group, grouped, member, members, with_cells
+from cascadesim.validation.grouped import Group, grouped, member, members, members_among, with_cells
 from cascadesim.validation.spatten_exact import whole
 from cascadesim.validation.table import Row, Table, parse_table
 
 _PAIRED = ("key_fetch_num", "value_fetch_num", "key_bit", "value_bit")  # equal in both heads of a pair
 GAP_CYCLES = 200  # between heads that run alone (own driver around the RTL)
+_SIZES = ("multipliers", "buffer_lines", "dram_channels", "fetch_channels", "softmax_lanes", "pad")
 SHARED = (
-    Column("config", str), *(Column(name, count) for name in (
-        "multipliers", "buffer_lines", "dram_channels", "fetch_channels", "softmax_lanes", "topk_parallelism", "pad",
-    )),
+    Column("config", str), *(Column(name, count) for name in (*_SIZES, "topk_parallelism")),
     Column("seed", whole), Column("workload", str), Column("row", whole), Column("key_fetch_num", count),
     Column("value_fetch_num", count), Column("key_bit", count), Column("value_bit", count),
     Column("requantized", whole), Column("topk_latency", whole),
@@ -49,31 +48,60 @@ STREAMS = Layout(
 
 
 def parse_heads(text: str, layout: Layout, source: str) -> Table:
-    """Rows of one configuration are one group, in order: what is missing between them was never seen.
+    """Rows of one configuration are one group, in order, with those between them that the table leaves out.
 
-    The driver ran its workloads one after another: the first read of each but the first meets open rows (27 cycles).
+    The driver ran the same workloads on every configuration, one after another: a row that one leaves out may stand
+    with another, and leaves DRAM rows open and scores to drain for the next one.
     """
     table = grouped(_checked(parse_table(text, layout, source)), lambda row: row.get("config"))
-    rows = [one for _, run in _groups(table) for one in members(_with_pairs(run))]
+    elsewhere = _elsewhere(table.rows)
+    rows = [one for _, run in _groups(table) for one in _run(run, elsewhere)]
     return replace(table, rows=tuple(rows))
 
 
-def _with_pairs(rows: Sequence[Row]) -> list[Row]:
+def _elsewhere(rows: Sequence[Row]) -> Mapping[tuple[object, ...], Row]:
+    """(workload, top-k parallelism, number) -> a row of any configuration."""
+    return {tuple(row.get(name) for name in ("workload", "topk_parallelism", "row")): row for row in rows}
+
+
+def _run(rows: Sequence[Row], elsewhere: Mapping[tuple[object, ...], Row]) -> Iterator[Row]:
+    """The rows of a configuration as the driver ran them; those that the table has are the members.
+
+    A head may fetch low bits in one configuration and not in another: what one left behind is known unless it may.
+    """
+    undecided = {(key[0], key[2]) for key, row in elsewhere.items() if row.get("requantized")}
+    sequence: list[Row] = []
+    known: list[bool] = []
+    for (workload, parallelism), given in groupby(rows, lambda row: (row.get("workload"), row.get("topk_parallelism"))):
+        own = {row.count("row"): row for row in given}
+        last, certain = -1, True
+        for number in range(max(own) + 1):
+            row = own.get(number) or elsewhere.get((workload, parallelism, number))
+            if row is not None:
+                known.append(last == number - 1 and certain)
+                sequence.append(row if number in own else with_cells(row, **_sizes(rows[0])))
+                last, certain = number, number in own or (workload, number) not in undecided
+    listed = {id(row) for row in rows}
+    return iter(members_among(_with_pairs(sequence, known), [id(row) in listed for row in sequence]))
+
+
+def _sizes(row: Row) -> dict[str, Value]:
+    """Columns that belong to the configuration."""
+    return {name: row.get(name) for name in ("config", *_SIZES, "seed")}
+
+
+def _with_pairs(rows: Sequence[Row], known: Sequence[bool]) -> list[Row]:
     """What a head fetched and multiplied; that of both heads of a pair on the first one's row.
 
-    history: whether the head before is in the table, which leaves DRAM rows open and may still drain its scores.
+    history: whether the head before is there, which leaves DRAM rows open and may still drain its scores.
     """
     cumulative = [list(accumulate(row.count(name) for row in rows)) for name in ("dram_reads", "dp_lines")]
     reads, lines = (_own(counts, _second(rows)) for counts in cumulative)
-    numbers = [row.count("row") for row in rows]
-    known: list[bool] = []
+    found: list[Row] = []
     for place, second in enumerate(_second(rows)):
-        follows = numbers[place] == (numbers[place - 1] + 1 if place else 0)
-        known.append(known[place - 1] if second else follows)
-    return [
-        with_cells(row, own_reads=reads[place], own_lines=lines[place], history="yes" if known[place] else "no")
-        for place, row in enumerate(rows)
-    ]
+        history = found[-1].text("history") if second else "yes" if known[place] else "no"
+        found.append(with_cells(rows[place], own_reads=reads[place], own_lines=lines[place], history=history))
+    return found
 
 
 def parse_streams(text: str, layout: Layout, source: str) -> Table:

@@ -43,6 +43,20 @@ def test_all_rows_run_in_order_and_say_whether_one_is_missing_before_them() -> N
     assert [row.get("history") for row in table.rows] == ["yes", "yes", "no", "no"]
 
 
+@pytest.mark.parametrize(("low", "history"), [(0, "yes"), (1, "no")])
+def test_a_row_that_another_configuration_lists_runs_between(low: int, history: str) -> None:
+    """The driver ran the same rows on all of them; whether a head fetched low bits may differ."""
+    four = DESIGN.replace("m64c2", "m64c4").replace(",2,4,1,16", ",4,8,1,16")
+    other = ALONE[1].replace("8,8,0,8", f"8,8,{low},8")
+    lines = [f"{DESIGN},iso,{row}" for row in (ALONE[0], other)] + [f"{four},iso,{row}" for row in (ALONE[0], ALONE[2])]
+    text = "\n".join([f"{HEADER},latency,dram_reads,dp_lines", *lines])
+    table = spatten_rtl.parse_heads(text, SPATTEN_RTL_HEADS.layout, "given.csv")
+    assert [row.get("row") for row in table.rows] == [0, 1, 0, 2]
+    assert [row.get("row") for row in member(table.rows[-1]).group.rows] == [0, 1, 2]
+    assert table.rows[-1].get("history") == history
+    assert member(table.rows[-1]).group.rows[1].get("dram_channels") == 4
+
+
 def test_both_heads_of_a_pair_count_on_the_first_row() -> None:
     """6 bits: 3 transactions for a vector of both, 64 keys and 32 values: 288; 64 lines each."""
     rows = heads(*PAIR).rows
