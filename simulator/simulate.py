@@ -11,7 +11,15 @@ from functools import cached_property, lru_cache
 from itertools import groupby
 from math import prod
 
-from cascadesim.accelerators.protocol import Accelerator, Accounting, HasMemory, Plan, Prepares, TakesTraces
+from cascadesim.accelerators.protocol import (
+    Accelerator,
+    Accounting,
+    HasCalibratedClosedForm,
+    HasMemory,
+    Plan,
+    Prepares,
+    TakesTraces,
+)
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.projections import Phase
@@ -233,8 +241,10 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
 
 
 def _as_validated(request: Request) -> bool:
-    """As the validation suites run it: no setting changed, its own attention."""
-    return not request.settings and request.cascade == request.accelerator.attention
+    """As the validation suites run it: no setting changed, its own attention, the fidelity that was held against."""
+    calibrated = isinstance(request.accelerator, HasCalibratedClosedForm)
+    judged = request.fidelity == "analytical" or not calibrated
+    return judged and not request.settings and request.cascade == request.accelerator.attention
 
 
 def _layers(workload: AnyWorkload, names: str | None) -> int:

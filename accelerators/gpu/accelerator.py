@@ -19,7 +19,7 @@ SHARED = ("l2", "dram", "launch")
 
 @dataclass(frozen=True)
 class Gpu:
-    """A configured device. It has neither an energy nor an area model, and closed forms only."""
+    """A configured device. It has neither an energy nor an area model; its closed form is calibrated on measurements."""
 
     name: str
     spec: Device
@@ -45,8 +45,8 @@ class Gpu:
         return self.spec.dram_bytes
 
     @property
-    def has_cycle_level(self) -> Literal[False]:
-        return False
+    def has_calibrated_closed_form(self) -> Literal[True]:
+        return True
 
     def area_um2(self) -> Mapping[str, float] | None:
         return None

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from cascadesim.accelerators.gpu.calibration import Constants, is_extrapolated
 from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
-from cascadesim.accelerators.gpu.gemm import FINE_TILES, SPLITS, GemmTiming, gemm_timing
+from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
 from cascadesim.accelerators.gpu.shape import Reals
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
+from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing
 
 FASTER = 1.1
@@ -49,18 +49,17 @@ def product_lines(
     device: Device, constants: Constants, timing: GemmTiming, sizes: tuple[int, int, int, int]
 ) -> tuple[str, ...]:
     rows, outputs, depth, copies = sizes
-    choice, ways = int(timing.choice[0]), len(SPLITS) if DTYPE_BYTES[device.dtype] >= 2 else 1
-    tile, splits = FINE_TILES[choice // ways], SPLITS[choice % ways]
-    blocks = copies * -(-rows // tile[0]) * -(-outputs // tile[1]) * splits
-    split = f", depth split over {splits} blocks" if splits > 1 else ""
+    choice = choice_of(timing, sizes)
+    split = f", depth split over {choice.splits} blocks" if choice.splits > 1 else ""
     units = {"tensor": timing.tensor_s, "l2": timing.l2_s, "dram": timing.dram_s, "launch": timing.launch_s}
 
     def again(changed: Device, known: Constants) -> Reals:
         return gemm_timing(changed, known, rows, outputs, depth, copies, device.dtype).total_s
 
     return (
-        f"product {rows:,} x {outputs:,} over {depth:,}, {device.dtype}: tiles of {tile[0]} x {tile[1]}{split}",
-        f"{blocks:,} blocks over {device.sms} SMs: {blocks / device.sms:,.2f} waves",
+        f"product {rows:,} x {outputs:,} over {depth:,}, {device.dtype}: "
+        f"tiles of {choice.tile[0]} x {choice.tile[1]}{split}",
+        f"{choice.blocks:,} blocks over {device.sms} SMs: {choice.blocks / device.sms:,.2f} waves",
         *_unit_lines(device, units, timing.total_s),
         *_help_lines(device, constants, timing.total_s, again),
     )

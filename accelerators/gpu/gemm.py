@@ -7,6 +7,7 @@ cuBLAS and CUTLASS heuristics try to. Weights come from DRAM, activations from L
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,6 +33,7 @@ L2_PORT_BYTES_PER_CLOCK = 64.0  # of one SM (CUDA microbenchmarks: 64 B/clk on V
 STORED_BYTES_PER_CLOCK = 20.0  # assumed: of one SM, results converted and written at the end of a block
 KERNEL_S = 1.2e-6  # spec of public data, section 4: the smallest product takes 2.5 us in a graph, a launch 1.3 of them
 REDUCTION_S = 1.2e-6  # assumed: the last block of a tile waits for the others and adds their sums in one more round
+STEP = 64  # of the depth; blocks work in whole ones
 OUTPUT_BYTES = 2
 PARTIAL_BYTES = 4
 
@@ -70,6 +72,33 @@ class Options:
     splits: Reals
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What one product takes: its tile and split (arrays of one), blocks, and the depth of each in whole steps."""
+
+    options: Options
+    blocks: int
+    depth: int
+
+    @property
+    def splits(self) -> int:
+        return int(self.options.splits[0])
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        return int(self.options.rows[0]), int(self.options.outputs[0])
+
+
+def choice_of(timing: GemmTiming, sizes: tuple[int, int, int, int]) -> Choice:
+    """Of the first product of `timing`; sizes: rows, outputs, depth, copies."""
+    rows, outputs, depth, copies = sizes
+    tile, split = divmod(int(timing.choice[0]), len(SPLITS))
+    size, splits = FINE_TILES[tile], SPLITS[split]
+    options = Options(*(np.array([amount], dtype=np.float64) for amount in (*size, splits)))
+    blocks = copies * -(-rows // size[0]) * -(-outputs // size[1]) * splits
+    return Choice(options, blocks, STEP * ceil(depth / splits / STEP))
+
+
 def gemm_timing(
     device: Device, constants: Constants, rows: ArrayLike, outputs: ArrayLike, depth: ArrayLike, copies: ArrayLike,
     dtype: Dtype,
@@ -92,14 +121,12 @@ def _timed(
 ) -> dict[str, Reals]:
     """Every option (lines) of every product (columns)."""
     splits = options.splits
-    fraction = constants.gemm_fraction if product.element_bytes >= 2 else constants.gemm_fp8_fraction
     tiles = np.ceil(product.rows / options.rows) * np.ceil(product.outputs / options.outputs)
     blocks = product.copies * tiles * splits
-    depth = np.ceil(product.depth / splits / 64) * 64
-    loaded = _loaded_elements(device, options) * product.element_bytes
-    cycles = np.maximum(_products_cycles(device, dtype, options, fraction), loaded / L2_PORT_BYTES_PER_CLOCK)
-    stored = options.rows * options.outputs * OUTPUT_BYTES / STORED_BYTES_PER_CLOCK  # nothing multiplies meanwhile
-    block_s = (depth * cycles + stored) / device.clock_hz
+    depth = np.ceil(product.depth / splits / STEP) * STEP
+    loaded = loaded_bytes(device, dtype, options)
+    cycles = np.maximum(products_cycles(device, constants, dtype, options), loaded / L2_PORT_BYTES_PER_CLOCK)
+    block_s = (depth * cycles + stored_cycles(options)) / device.clock_hz
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
     l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     reads, writes = _dram_bytes(device, product, options)
@@ -113,20 +140,27 @@ def _timed(
     }  # fmt: skip
 
 
-def _loaded_elements(device: Device, options: Options) -> Reals:
-    """For one step of the depth, from L2, by one block."""
+def loaded_bytes(device: Device, dtype: Dtype, options: Options) -> Reals:
+    """For one element of the depth, from L2, by one block."""
     rows, outputs = options.rows, options.outputs
+    elements = rows + outputs
     if device.generation in CLUSTERED:
-        return np.asarray(np.minimum(rows / 2 + outputs, rows + outputs / 2), dtype=np.float64)
-    return rows + outputs
+        elements = np.minimum(rows / 2 + outputs, rows + outputs / 2)
+    return np.asarray(elements * DTYPE_BYTES[dtype], dtype=np.float64)
 
 
-def _products_cycles(device: Device, dtype: Dtype, options: Options, fraction: float) -> Reals:
-    """Of one block for one step of the depth: tensor cores, or their operands from shared memory."""
+def products_cycles(device: Device, constants: Constants, dtype: Dtype, options: Options) -> Reals:
+    """Of one block for one element of the depth: tensor cores, or their operands from shared memory."""
+    fraction = constants.gemm_fraction if DTYPE_BYTES[dtype] >= 2 else constants.gemm_fp8_fraction
     rows = np.maximum(options.rows, WARP_GROUP_ROWS if device.generation in CLUSTERED else 16)
     tensor = 2.0 * rows * options.outputs / (device.flop_per_clock_sm(dtype) * fraction)
     shared = (rows + options.outputs) * DTYPE_BYTES[dtype] / device.sm.shared_memory_bytes_per_clock
     return np.asarray(np.maximum(tensor, shared), dtype=np.float64)
+
+
+def stored_cycles(options: Options) -> Reals:
+    """Of the results of one block; nothing multiplies meanwhile."""
+    return options.rows * options.outputs * OUTPUT_BYTES / STORED_BYTES_PER_CLOCK
 
 
 def _dram_bytes(device: Device, product: Product, options: Options) -> tuple[Reals, Reals]:

@@ -81,7 +81,7 @@ def case_of(
 
 def attention_timing(case: Case) -> Timing:
     device, work, constants = case.device, case.work, case.constants
-    per_tile = _tile_cycles(case)
+    per_tile = tile_cycles(case)
     tensor, special, issue, shared = (cycles * work.visited / device.sms / device.clock_hz for cycles in per_tile)
     moved = movement(
         device, case.kernel, case.shape, case.tiles, work, case.dtype, case.kv_dtype, case.cold_keys
@@ -114,7 +114,7 @@ def _together(first: Reals, second: Reals, overlap: float) -> Reals:
     return np.asarray(longer * (1 + (shorter / longer) ** order) ** (1 / order), dtype=np.float64)
 
 
-def _tile_cycles(case: Case) -> tuple[Reals, Reals, Reals, Reals]:
+def tile_cycles(case: Case) -> tuple[Reals, Reals, Reals, Reals]:
     """Of one SM for one tile: products, exponentials, instructions issued, shared memory."""
     device, tiles, constants, kernel = case.device, case.tiles, case.constants, case.kernel
     scores = tiles.queries * tiles.keys
@@ -160,15 +160,25 @@ def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
     """
     device, work = case.device, case.work
     blocks = work.blocks.astype(np.float64)
-    per_block = work.visited / blocks
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
     exposed = PERSISTENT_SHARE if case.kernel.persistent else 1.0
     latency = case.constants.block_latency_s * device.clock_hz * exposed / together
     trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz
     total = work.visited * (iteration + trips / together) + np.maximum(blocks - device.sms, 0) * latency
+    return _of_last_sm(case, total, work.longest * (iteration + trips))
+
+
+def tiles_of_last_sm(case: Case) -> Reals:
+    """Key tiles that the SM which ends last walks over."""
+    return _of_last_sm(case, case.work.visited, case.work.longest)
+
+
+def _of_last_sm(case: Case, total: Reals, longest: Reals) -> Reals:
+    """Its share of what all blocks sum up to, where the longest has `longest`."""
+    device, work = case.device, case.work
+    blocks = work.blocks.astype(np.float64)
     mean = total / blocks
-    longest = work.longest * (iteration + trips)
-    unequal = np.clip(2 * (1 - per_block / work.longest), 0, 1)  # 0 for equal blocks, 1 for a causal triangle
+    unequal = np.clip(2 * (1 - work.visited / blocks / work.longest), 0, 1)  # 0 for equal blocks, 1 for a triangle
     rest = np.ceil(blocks / device.sms) - blocks / device.sms
     tail = (1 - unequal) * rest * mean + unequal * (0.1 if case.kernel.longest_first else 0.5) * longest
     return np.asarray(np.maximum(total / device.sms + np.where(blocks > device.sms, tail, rest * mean), longest))
