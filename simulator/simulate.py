@@ -32,6 +32,9 @@ from cascadesim.simulator.uncertainty import uncertainty_of
 from cascadesim.simulator.workloads import AnyWorkload
 
 _MOST_POINTS = 2**62  # of one operation, so that counts fit the 64 bits of arrays
+_WITHOUT_CALIBRATED_OVERLAP = (
+    "cycle level: units overlap as far as dependences allow; the closed form's overlap is calibrated on measurements"
+)
 _REMEMBERED = 4096  # plans and executions: those of a sweep over models and lengths
 
 
@@ -270,6 +273,8 @@ def _notes(request: Request, sequence_length: int) -> tuple[str, ...]:
     notes += _memory_notes(request)
     machine = _machine(request)
     notes += machine.notes if isinstance(machine, Prepares) else ()
+    if request.fidelity == "cycle" and isinstance(request.accelerator, HasCalibratedClosedForm):
+        notes += (_WITHOUT_CALIBRATED_OVERLAP,)
     if request.accounting == "artifact":
         notes += ("artifact accounting: norms, activations and other elementwise work is left out, as published",)
     return notes

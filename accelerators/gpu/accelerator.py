@@ -19,7 +19,7 @@ SHARED = ("l2", "dram", "launch")
 
 @dataclass(frozen=True)
 class Gpu:
-    """A configured device. It has neither an energy nor an area model; its closed form is calibrated on measurements."""
+    """A configured device. It has neither an energy nor an area model; its closed form is calibrated."""
 
     name: str
     spec: Device

@@ -56,7 +56,7 @@ class Residents:
     def columns(self) -> int:
         return self.together * self.groups
 
-    def rounds(self) -> Iterator[Round]:
+    def rounds(self) -> tuple[Round, ...]:
         """Blocks as equal as whole key tiles can make them, in all no fewer of these."""
         full, rest = divmod(self.blocks, self.together)
         fewest = int(self.key_tiles // self.blocks)
@@ -64,7 +64,7 @@ class Residents:
         left = self.key_tiles - (fewest * full + longer) * self.together
         found = (Round(longer, self.together, fewest + 1), Round(full - longer, self.together, fewest),
                  Round(min(rest, 1), rest, max(ceil(left / max(rest, 1)), 1)))  # fmt: skip
-        return (one for one in found if one.times)
+        return tuple(one for one in found if one.times)
 
 
 def residents(case: Case) -> Residents:
@@ -106,8 +106,8 @@ def _stream(found: Residents) -> Iterator[Repeat]:
         plain = _step(found, one.blocks, LEADS, FOLLOWS)
         if place == 0:
             yield Repeat(one.key_tiles, plain)
-        next_ = (*_step(found, one.blocks, LEADS_NEXT, FOLLOWS_NEXT), Repeat(one.key_tiles - 1, plain))
-        yield Repeat(one.times - (place == 0), next_)
+        first = _step(found, one.blocks, LEADS_NEXT, FOLLOWS_NEXT)
+        yield Repeat(one.times - (place == 0), (*first, Repeat(one.key_tiles - 1, plain)))
 
 
 def _step(found: Residents, blocks: int, lead: int, follow: int) -> tuple[TileRun, ...]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from cascadesim.accelerators.gpu.attention_pipeline import residents
 from cascadesim.accelerators.gpu.calibration import Constants, is_extrapolated
 from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
 from cascadesim.accelerators.gpu.shape import Reals
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing
+from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing, iteration_cycles, tile_cycles
 
 FASTER = 1.1
+UNITS_OF_TILE = ("tensor", "special", "issue", "shared memory")  # in the order of `tile_cycles`
 RATES: Mapping[str, tuple[str, ...]] = {  # units with achieved fractions to raise
     "tensor": ("tensor_fraction", "gemm_fraction", "gemm_fp8_fraction"),
     "special": ("special_fraction",),
@@ -40,8 +42,21 @@ def attention_lines(case: Case, timing: Timing, mask: str, interval: bool) -> tu
         f"mask {mask}: {float(work.visited[0]):,.0f} key tiles, the longest block {float(work.longest[0]):,.0f}{span}",
         f"{blocks:,} blocks{splits}, up to {together} at once on each of {device.sms} SMs: "
         f"{blocks / (device.sms * together):,.2f} waves",
+        _overlap_line(case),
         *_unit_lines(device, units, timing.total_s),
         *_help_lines(device, case.constants, timing.total_s, again),
+    )
+
+
+def _overlap_line(case: Case) -> str:
+    """What the two fidelities make of the same cycles of a key tile."""
+    found, parts = residents(case), tile_cycles(case)
+    alone = ", ".join(f"{unit} {float(cycles[0]):,.0f}" for unit, cycles in zip(UNITS_OF_TILE, parts, strict=True))
+    closed, least = float(iteration_cycles(case, *parts)[0]), max(float(cycles[0]) for cycles in parts)
+    return (
+        f"key tile on one SM: {alone} cycles; closed form {closed:,.0f}, with {case.hidden:.0%} of the shorter of "
+        f"products and softmax hidden (calibrated); cycle level {least:,.0f} or more, as the dependences of "
+        f"{found.columns} groups of warps allow"
     )
 
 

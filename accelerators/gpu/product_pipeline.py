@@ -45,7 +45,7 @@ def product_program(
         Task("launch", "launch"),
         Task("fetch", "dram", after=(launched,)),
         Task("load", "l2", after=(launched, After("fetch", streaming=True))),
-        Task(name, "tensor", after=(After("load"), After("store", tiles_back=1))),
+        Task(name, "tensor", after=(After("load"), After(name, tiles_back=1), After("store", tiles_back=1))),
         Task("store", "issue", after=(After(name),)),
     )
     launch = {"launch": _whole(float(timing.launch_s[0]) * device.clock_hz)}

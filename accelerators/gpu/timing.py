@@ -51,6 +51,12 @@ class Case:
         padded = np.where(self.shape.value_dim == self.shape.head_dim, self.tiles.head_dim, self.shape.value_dim)
         return np.asarray(padded, dtype=np.float64)
 
+    @property
+    def hidden(self) -> float:
+        """Of the shorter of products and softmax."""
+        calibrated = {"plain": self.constants.overlap_plain, "specialised": self.constants.overlap_specialised}
+        return calibrated.get(self.kernel.overlap, 0.0)
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -89,7 +95,7 @@ def attention_timing(case: Case) -> Timing:
     l2_s = moved.l2_bytes / device.l2_ceiling_bytes_per_s  # asked for ahead, evenly: what benchmarks reach
     dram_s = _dram_s(device, constants, moved)
     memory_s = np.maximum(l2_s, dram_s)
-    schedule_s = _makespan_cycles(case, _iteration_cycles(case, *per_tile)) / device.clock_hz
+    schedule_s = _makespan_cycles(case, iteration_cycles(case, *per_tile)) / device.clock_hz
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
     overlap = STREAMED if case.kernel.splits_keys else constants.memory_overlap
     total_s = launch_s + _together(schedule_s, memory_s, overlap)
@@ -142,15 +148,10 @@ def _shared_bytes(case: Case, depth: Reals) -> Reals:
     return np.asarray((reads + tiles.keys * depth) * width, dtype=np.float64)
 
 
-def _iteration_cycles(case: Case, tensor: Reals, special: Reals, issue: Reals, shared: Reals) -> Reals:
+def iteration_cycles(case: Case, tensor: Reals, special: Reals, issue: Reals, shared: Reals) -> Reals:
     """One key tile of one block on an SM of its own (or its share of blocks that run together)."""
-    hidden = {
-        "serial": 0.0,
-        "plain": case.constants.overlap_plain,
-        "specialised": case.constants.overlap_specialised,
-    }[case.kernel.overlap]
     products, softmax = np.maximum(tensor, shared), np.maximum(special, issue)
-    return products + softmax - hidden * np.minimum(products, softmax)
+    return products + softmax - case.hidden * np.minimum(products, softmax)
 
 
 def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
