@@ -161,3 +161,11 @@ class HasCalibratedClosedForm(Protocol):
 
     @property
     def has_calibrated_closed_form(self) -> Literal[True]: ...
+
+
+@runtime_checkable
+class HasPeers(Protocol):
+    """One of several devices that divide a model among them (tensor parallelism): it plans its own part."""
+
+    @property
+    def devices(self) -> int: ...

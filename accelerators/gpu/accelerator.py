@@ -15,6 +15,7 @@ from cascadesim.einsum_cascades.schema import validate
 
 PER_SM = ("tensor", "special", "issue", "shared_memory")
 SHARED = ("l2", "dram", "launch")
+BETWEEN = ("link",)  # where there are several devices
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Gpu:
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        return (*(Unit(name, self.spec.sms) for name in PER_SM), *map(Unit, SHARED))
+        between = BETWEEN if self.devices > 1 else ()
+        return (*(Unit(name, self.spec.sms) for name in PER_SM), *map(Unit, (*SHARED, *between)))
 
     @property
     def attention(self) -> str:
@@ -43,6 +45,10 @@ class Gpu:
     @property
     def memory_bytes(self) -> int:
         return self.spec.dram_bytes
+
+    @property
+    def devices(self) -> int:
+        return self.spec.parallel.tensor
 
     @property
     def has_calibrated_closed_form(self) -> Literal[True]:
@@ -58,6 +64,8 @@ class Gpu:
             return plans.plan_attention(operation, self.spec, accounting)
         if operation.kind == "linear":
             return plans.plan_linear(operation, self.spec, accounting)
+        if operation.kind == "collective":
+            return plans.plan_collective(operation, self.spec, accounting)
         return plans.plan_elementwise(operation, self.spec, accounting)
 
 

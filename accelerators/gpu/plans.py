@@ -15,6 +15,7 @@ import numpy as np
 
 from cascadesim.accelerators.gpu.attention_pipeline import attention_program
 from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.collective import ring_lines, ring_program, ring_timing
 from cascadesim.accelerators.gpu.einsums import Share, shares
 from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
 from cascadesim.accelerators.gpu.explain import attention_lines, product_lines, stream_lines
@@ -121,6 +122,21 @@ def plan_elementwise(operation: Operation, device: Device, accounting: Accountin
     program = partial(stream_program, device, timing, reads + writes)
     phase = Phase(operation.name, tuple(_memory(operation.name, timing, device)), traffic, cycles, program)
     return Plan(operation, accounting, stream_lines(device, known, timing, reads, writes), (phase,), None)
+
+
+def plan_collective(operation: Operation, device: Device, accounting: Accounting) -> Plan:
+    """assumed: what is sent and added passes by L2 meanwhile, and asks nothing of DRAM."""
+    _refuse_artifact(accounting)
+    elements, count = operation.extent("r") * operation.extent("d"), device.parallel.tensor
+    timing, name = ring_timing(device, elements), operation.cascade.einsums[-1].name
+    sums = {"add": elements * (count - 1) // count}
+    activities = (
+        EinsumActivity(name, "link", int(timing.link_s * device.clock_hz), sums),
+        EinsumActivity(name, "launch", int(timing.launch_s * device.clock_hz)),
+    )
+    program = partial(ring_program, device, timing)
+    phase = Phase(operation.name, activities, Traffic(), timing.total_s * device.clock_hz, program)
+    return Plan(operation, accounting, ring_lines(device, timing, elements), (phase,), None)
 
 
 def _bytes(operation: Operation, tensors: Iterable[str], device: Device) -> float:
