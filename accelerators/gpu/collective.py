@@ -64,10 +64,10 @@ def ring_program(device: Device, timing: RingTiming) -> Program:
 
 def ring_lines(device: Device, timing: RingTiming, elements: int) -> tuple[str, ...]:
     link, count = link_of(device), device.parallel.tensor
-    bytes_ = elements * DTYPE_BYTES[device.dtype]
+    part_bytes = elements * DTYPE_BYTES[device.dtype] / count
     return (
-        f"ring of {count} devices: {timing.steps} steps of {bytes_ / count:,.0f} bytes at "
-        f"{link.bytes_per_s / 1e9:,.0f} GB/s one way ({link.kind}, datasheet), each {timing.step_latency_s * 1e6:.1f} us later (assumed)",
+        f"ring of {count} devices: {timing.steps} steps of {part_bytes:,.0f} bytes, {timing.step_latency_s * 1e6:.1f} us "
+        f"(assumed) after each; {link.kind}, {link.bytes_per_s / 1e9:,.0f} GB/s one way (datasheet)",
         f"alone: link {timing.link_s * 1e6:,.1f} us, launch {timing.launch_s * 1e6:,.1f} us; "
         f"together {timing.total_s * 1e6:,.1f} us",
     )
