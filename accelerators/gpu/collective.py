@@ -67,7 +67,8 @@ def ring_lines(device: Device, timing: RingTiming, elements: int) -> tuple[str, 
     part_bytes = elements * DTYPE_BYTES[device.dtype] / count
     return (
         f"ring of {count} devices: {timing.steps} steps of {part_bytes:,.0f} bytes, each "
-        f"{timing.step_latency_s * 1e6:.1f} us after the last (assumed); {link.kind}, {link.bytes_per_s / 1e9:,.0f} GB/s one way (datasheet)",
+        f"{timing.step_latency_s * 1e6:.1f} us after the last (assumed); "
+        f"{link.kind}, {link.bytes_per_s / 1e9:,.0f} GB/s one way (datasheet)",
         f"alone: link {timing.link_s * 1e6:,.1f} us, launch {timing.launch_s * 1e6:,.1f} us; "
         f"together {timing.total_s * 1e6:,.1f} us",
     )

@@ -34,7 +34,7 @@ STORED_BYTES_PER_CLOCK = 20.0  # assumed: of one SM, results converted and writt
 KERNEL_S = 1.2e-6  # spec of public data, section 4: the smallest product takes 2.5 us in a graph, a launch 1.3 of them
 REDUCTION_S = 1.2e-6  # assumed: the last block of a tile waits for the others and adds their sums in one more round
 STEP = 64  # of the depth; blocks work in whole ones
-OUTPUT_BYTES = 2
+NARROWEST_OUTPUT_BYTES = 2  # results of 8-bit products are 16-bit
 PARTIAL_BYTES = 4
 
 
@@ -61,6 +61,11 @@ class Product:
     depth: Reals
     copies: Reals
     element_bytes: float
+
+    @property
+    def output_bytes(self) -> float:
+        """Of one result."""
+        return output_bytes(self.element_bytes)
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ def _timed(
     depth = np.ceil(product.depth / splits / STEP) * STEP
     loaded = loaded_bytes(device, dtype, options)
     cycles = np.maximum(products_cycles(device, constants, dtype, options), loaded / L2_PORT_BYTES_PER_CLOCK)
-    block_s = (depth * cycles + stored_cycles(options)) / device.clock_hz
+    block_s = (depth * cycles + stored_cycles(dtype, options)) / device.clock_hz
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
     l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     reads, writes = _dram_bytes(device, product, options)
@@ -165,16 +170,20 @@ def products_cycles(device: Device, constants: Constants, dtype: Dtype, options:
     return np.asarray(np.maximum(tensor, shared), dtype=np.float64)
 
 
-def stored_cycles(options: Options) -> Reals:
+def stored_cycles(dtype: Dtype, options: Options) -> Reals:
     """Of the results of one block; nothing multiplies meanwhile."""
-    return options.rows * options.outputs * OUTPUT_BYTES / STORED_BYTES_PER_CLOCK
+    return options.rows * options.outputs * output_bytes(DTYPE_BYTES[dtype]) / STORED_BYTES_PER_CLOCK
+
+
+def output_bytes(element_bytes: float) -> float:
+    return max(element_bytes, NARROWEST_OUTPUT_BYTES)
 
 
 def _dram_bytes(device: Device, product: Product, options: Options) -> tuple[Reals, Reals]:
     """Each operand once; rows again for every wave of outputs that L2 does not hold."""
     rows_bytes = product.copies * product.rows * product.depth * product.element_bytes
     weight_bytes = product.copies * product.depth * product.outputs * product.element_bytes
-    writes = product.copies * product.rows * product.outputs * OUTPUT_BYTES
+    writes = product.copies * product.rows * product.outputs * product.output_bytes
     kept = np.clip(2 * device.l2_bytes / (rows_bytes + writes) - 1, 0, 1)
     side = np.sqrt(device.sms * options.rows * options.outputs)  # a wave covers about a square of outputs
     again = np.clip(1 - device.l2_bytes / np.minimum(rows_bytes, weight_bytes), 0, 1)

@@ -49,7 +49,7 @@ def product_program(
         Task("store", "issue", after=(After(name),)),
     )
     launch = {"launch": _whole(float(timing.launch_s[0]) * device.clock_hz)}
-    return _program(tasks, (launch, step, step | {"store": _whole(float(stored_cycles(choice.options)[0]))}),
+    return _program(tasks, (launch, step, step | {"store": _whole(float(stored_cycles(dtype, choice.options)[0]))}),
                     Repeat(blocks, (TileRun(STEPS, steps - 1), TileRun(LAST, 1))), BUFFERS,
                     ceil(REDUCTION_S * device.clock_hz) if choice.splits > 1 else 0)  # fmt: skip
 
