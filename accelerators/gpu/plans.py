@@ -59,7 +59,8 @@ def kernel_of(operation: Operation, device: Device) -> Kernel:
     """A cascade of several passes over the keys stores its scores, so it takes the unfused kernels."""
     if device.kernel == "auto" and passes(operation.cascade, "m") > 1:
         return load_kernel(UNFUSED)
-    return choose_kernel(device, _phase(operation), operation.extent("e"), device.dtype)
+    group = operation.extent("g")
+    return choose_kernel(device, _phase(operation), operation.extent("e"), device.dtype, group)
 
 
 def _phase(operation: Operation) -> KernelPhase:

@@ -134,7 +134,8 @@ def tile_cycles(case: Case) -> tuple[Reals, Reals, Reals, Reals]:
     per_score = kernel.instructions_per_score + 1 + masks + tiles.emulated * EMULATION_INSTRUCTIONS
     rescale = tiles.queries * case.value_dim  # the running output, once a tile
     narrow = DTYPE_BYTES[case.kv_dtype] < DTYPE_BYTES[case.dtype]
-    converted = tiles.keys * depth * (kernel.conversion_instructions if narrow else 0)
+    each = kernel.element_instructions + (kernel.conversion_instructions if narrow else 0)
+    converted = tiles.keys * depth * each
     issue = (scores * per_score + rescale + converted) / LANES
     shared = _shared_bytes(case, depth) / device.sm.shared_memory_bytes_per_clock
     return tensor, special, issue, shared
@@ -164,9 +165,17 @@ def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
     exposed = PERSISTENT_SHARE if case.kernel.persistent else 1.0
     latency = case.constants.block_latency_s * device.clock_hz * exposed / together
+    latency = latency + case.kernel.tiles_between * iteration
     trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz
     total = work.visited * (iteration + trips / together) + np.maximum(blocks - device.sms, 0) * latency
+    total = total + work.scanned * (_scan_cycles(case) + trips / together)
     return _of_last_sm(case, total, work.longest * (iteration + trips))
+
+
+def _scan_cycles(case: Case) -> Reals:
+    """A key tile outside the window: its mask, and whether any of it is left (a maximum)."""
+    scores = case.tiles.queries * case.tiles.keys
+    return np.asarray(scores * (MASK_INSTRUCTIONS + 1) / LANES, dtype=np.float64)
 
 
 def tiles_of_last_sm(case: Case) -> Reals:

@@ -39,6 +39,7 @@ class Work:
     visited: Reals
     longest: Reals
     masked: Reals  # of `visited`, those that a mask cuts
+    scanned: Reals  # key tiles besides that are looped over and found outside the window
 
     @property
     def blocks(self) -> Counts:
@@ -70,10 +71,14 @@ def _column(tiles: Sequence[Tile], head_dim: Counts, field: str) -> Reals:
 
 def shrunk(kernel: Kernel, shape: Shape, tiles: Tiles) -> Tiles:
     """Tiles of fewer rows where a head has fewer, in kernels that can."""
-    if not kernel.row_step:
-        return tiles
     rows = shape.queries * (shape.group if kernel.packs_group else 1)
-    return replace(tiles, queries=np.minimum(tiles.queries, -(-rows // kernel.row_step) * kernel.row_step))
+    if kernel.row_step:
+        return replace(tiles, queries=np.minimum(tiles.queries, -(-rows // kernel.row_step) * kernel.row_step))
+    if kernel.row_choices:
+        choices = np.array(kernel.row_choices)
+        holds = choices[np.minimum(np.searchsorted(choices, rows), len(choices) - 1)]
+        return replace(tiles, queries=np.minimum(tiles.queries, np.where(rows > choices[-1], tiles.queries, holds)))
+    return tiles
 
 
 def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: Tiles) -> Work:
@@ -83,9 +88,13 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: Tiles) -> Work:
     row_tiles = -(-shape.queries * group // tiles.queries)
     span = np.minimum(tiles.queries / group, shape.queries)  # query positions of a full row tile
     walked, longest, masked = _walked(_as_walked(kernel, shape), tiles, row_tiles, span)
+    scanned = np.zeros_like(walked)
+    if kernel.scans_window:
+        everything = _walked(replace(_as_walked(kernel, shape), window=0 * shape.window), tiles, row_tiles, span)
+        scanned = np.maximum(everything[0] - walked, 0.0)
     splits = _splits(kernel, device, shape, instances * row_tiles, longest, tiles)
     per_block = np.asarray(np.ceil(longest / splits))
-    return Work(instances, row_tiles, splits, instances * walked, per_block, instances * masked)
+    return Work(instances, row_tiles, splits, instances * walked, per_block, instances * masked, instances * scanned)
 
 
 def _as_walked(kernel: Kernel, shape: Shape) -> Shape:
@@ -149,4 +158,7 @@ def _splits(
     most = np.where((shape.window > 0) & (not kernel.for_windows), 1, kernel.most_splits)
     room = device.sms * tiles.blocks_per_sm
     wanted = np.where(blocks >= 0.8 * room, 1, room // blocks)  # FlashAttention's heuristic: 80% full is full
-    return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest, most), 1)), dtype=np.int64)
+    if kernel.split_waves is not None:
+        wanted = device.sms * kernel.split_waves // blocks
+    parts = longest * tiles.keys / kernel.keys_per_split if kernel.keys_per_split > 1 else longest
+    return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(np.minimum(parts, longest), most), 1)), dtype=np.int64)
