@@ -6,15 +6,17 @@ cuBLAS and CUTLASS heuristics try to. Weights come from DRAM, activations from L
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.shape import Counts, Reals
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
+from cascadesim.accelerators.gpu.shape import Counts, Flags, Reals
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
 
 # (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
 TILES = (
@@ -26,9 +28,15 @@ FINE_TILES = (
     *TILES, (192, 192), (192, 208), (160, 192), (192, 160), (256, 160), (160, 256), (256, 112), (112, 256), (320, 128),
     (128, 320), (96, 256), (256, 96), (192, 96), (96, 192), (64, 320), (320, 64), (64, 192), (192, 64),
 )  # fmt: skip
+Library: TypeAlias = Literal["best", "sgl-kernel"]
+# rows up to which a library takes a tile; sgl-kernel, csrc/gemm/fp8_gemm_kernel.cu (dispatch by rows), as recalled
+FIXED_TILES: Mapping[tuple[Library, Generation], Sequence[tuple[float, tuple[int, int]]]] = {
+    ("sgl-kernel", "hopper"): ((64, (64, 64)), (256, (64, 128)), (inf, (128, 128))),
+    ("sgl-kernel", "blackwell"): ((64, (64, 64)), (256, (128, 64)), (inf, (128, 128))),  # two SMs share 128 or 256 rows
+}
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)  # blocks that share the depth of an output tile; 8-bit products do not split it
 CLUSTERED = ("hopper", "blackwell")  # TMA multicast: two blocks of a cluster share the larger operand (CUTLASS 2x1x1)
-WARP_GROUP_ROWS = 64  # wgmma and tcgen05 take at least so many rows
+FEWEST_ROWS: Mapping[Generation, int] = {"hopper": 64, "blackwell": 128}  # at full rate: of wgmma, of tcgen05 on one SM
 L2_PORT_BYTES_PER_CLOCK = 64.0  # of one SM (CUDA microbenchmarks: 64 B/clk on V100 to H100)
 STORED_BYTES_PER_CLOCK = 20.0  # assumed: of one SM, results converted and written at the end of a block
 KERNEL_S = 1.2e-6  # spec of public data, section 4: the smallest product takes 2.5 us in a graph, a launch 1.3 of them
@@ -82,6 +90,7 @@ class Choice:
     """What one product takes: its tile and split (arrays of one), blocks, and the depth of each in whole steps."""
 
     options: Options
+    rows: Reals
     blocks: int
     depth: int
 
@@ -101,13 +110,14 @@ def choice_of(timing: GemmTiming, sizes: tuple[int, int, int, int]) -> Choice:
     size, splits = FINE_TILES[tile], SPLITS[split]
     options = Options(*(np.array([amount], dtype=np.float64) for amount in (*size, splits)))
     blocks = copies * -(-rows // size[0]) * -(-outputs // size[1]) * splits
-    return Choice(options, blocks, STEP * ceil(depth / splits / STEP))
+    return Choice(options, np.array([rows], dtype=np.float64), blocks, STEP * ceil(depth / splits / STEP))
 
 
 def gemm_timing(
     device: Device, constants: Constants, rows: ArrayLike, outputs: ArrayLike, depth: ArrayLike, copies: ArrayLike,
-    dtype: Dtype,
+    dtype: Dtype, library: Library = "best",
 ) -> GemmTiming:  # fmt: skip
+    """`library`: whose choice of tiles; `best` takes the fastest."""
     sizes = [np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (rows, outputs, depth, copies)]
     first, second, third, fourth = np.broadcast_arrays(*sizes)
     product = Product(first, second, third, fourth, DTYPE_BYTES[dtype])
@@ -115,10 +125,22 @@ def gemm_timing(
     tiles = FINE_TILES if product.element_bytes == 2 and device.generation in CLUSTERED else TILES
     every = np.array([(*tile, splits) for tile in tiles for splits in known], dtype=np.float64)
     timed = _timed(device, constants, product, dtype, Options(*(column[:, None] for column in every.T)))
-    choice = _fastest(timed["total_s"], timed.pop("schedule_s"))
+    taken = _taken(product.rows, tiles, len(known), FIXED_TILES.get((library, device.generation)))
+    choice = _fastest(np.where(taken, timed["total_s"], inf), timed.pop("schedule_s"))
     picked = {name: np.take_along_axis(values, choice[None], 0)[0] for name, values in timed.items()}
     tile, splits = np.divmod(choice, len(known))
     return GemmTiming(**picked, choice=(tile * len(SPLITS) + splits).astype(np.float64))
+
+
+def _taken(
+    rows: Reals, tiles: Sequence[tuple[int, int]], ways: int, fixed: Sequence[tuple[float, tuple[int, int]]] | None
+) -> Flags:
+    """Options (lines) that the library may take for each product (columns)."""
+    if fixed is None:
+        return np.ones((len(tiles) * ways, len(rows)), dtype=np.bool_)
+    place = np.searchsorted([limit for limit, _ in fixed], rows)
+    one = np.array([[tile == fixed[index][1] for index in place] for tile in tiles])
+    return np.repeat(one, ways, axis=0)
 
 
 def _fastest(total_s: Reals, schedule_s: Reals) -> Counts:
@@ -135,7 +157,7 @@ def _timed(
     tiles = np.ceil(product.rows / options.rows) * np.ceil(product.outputs / options.outputs)
     blocks = product.copies * tiles * splits
     depth = np.ceil(product.depth / splits / STEP) * STEP
-    loaded = loaded_bytes(device, dtype, options)
+    loaded = loaded_bytes(device, dtype, options, product.rows)
     cycles = np.maximum(products_cycles(device, constants, dtype, options), loaded / L2_PORT_BYTES_PER_CLOCK)
     block_s = (depth * cycles + stored_cycles(dtype, options)) / device.clock_hz
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
@@ -152,9 +174,9 @@ def _timed(
     }  # fmt: skip
 
 
-def loaded_bytes(device: Device, dtype: Dtype, options: Options) -> Reals:
-    """For one element of the depth, from L2, by one block."""
-    rows, outputs = options.rows, options.outputs
+def loaded_bytes(device: Device, dtype: Dtype, options: Options, product_rows: Reals) -> Reals:
+    """For one element of the depth, from L2, by one block: no more rows than there are."""
+    rows, outputs = np.minimum(options.rows, product_rows), options.outputs
     elements = rows + outputs
     if device.generation in CLUSTERED:
         elements = np.minimum(rows / 2 + outputs, rows + outputs / 2)
@@ -164,7 +186,7 @@ def loaded_bytes(device: Device, dtype: Dtype, options: Options) -> Reals:
 def products_cycles(device: Device, constants: Constants, dtype: Dtype, options: Options) -> Reals:
     """Of one block for one element of the depth: tensor cores, or their operands from shared memory."""
     fraction = constants.gemm_fraction if DTYPE_BYTES[dtype] >= 2 else constants.gemm_fp8_fraction
-    rows = np.maximum(options.rows, WARP_GROUP_ROWS if device.generation in CLUSTERED else 16)
+    rows = np.maximum(options.rows, FEWEST_ROWS.get(device.generation, 16))
     tensor = 2.0 * rows * options.outputs / (device.flop_per_clock_sm(dtype) * fraction)
     shared = (rows + options.outputs) * DTYPE_BYTES[dtype] / device.sm.shared_memory_bytes_per_clock
     return np.asarray(np.maximum(tensor, shared), dtype=np.float64)
