@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.shape import Counts, Flags, Reals
+from cascadesim.accelerators.gpu.shape import Counts, Reals
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
 
 # (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
@@ -29,11 +29,26 @@ FINE_TILES = (
     (128, 320), (96, 256), (256, 96), (192, 96), (96, 192), (64, 320), (320, 64), (64, 192), (192, 64),
 )  # fmt: skip
 Library: TypeAlias = Literal["best", "sgl-kernel"]
-# rows up to which a library takes a tile; sgl-kernel, csrc/gemm/fp8_gemm_kernel.cu (dispatch by rows), as recalled
-FIXED_TILES: Mapping[tuple[Library, Generation], Sequence[tuple[float, tuple[int, int]]]] = {
-    ("sgl-kernel", "hopper"): ((64, (64, 64)), (256, (64, 128)), (inf, (128, 128))),
-    ("sgl-kernel", "blackwell"): ((64, (64, 64)), (256, (128, 64)), (inf, (128, 128))),  # two SMs share 128 or 256 rows
-}
+
+@dataclass(frozen=True)
+class Fixed:
+    """A tile that a library takes up to so many rows; blocks of a cluster that share its rows, its outputs."""
+
+    most_rows: float
+    tile: tuple[int, int]
+    share_rows: int
+    share_outputs: int
+
+
+# sgl-kernel, csrc/gemm/fp8_gemm_kernel.cu (tiles and clusters by rows), as recalled; on Blackwell of each of two SMs
+FIXED_TILES: Mapping[tuple[Library, Generation], Sequence[Fixed]] = {
+    ("sgl-kernel", "hopper"): (
+        Fixed(64, (64, 64), 4, 1), Fixed(256, (64, 128), 1, 2), Fixed(inf, (128, 128), 1, 2),
+    ),
+    ("sgl-kernel", "blackwell"): (
+        Fixed(64, (64, 64), 1, 1), Fixed(256, (128, 64), 2, 1), Fixed(inf, (128, 128), 2, 2),
+    ),
+}  # fmt: skip
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)  # blocks that share the depth of an output tile; 8-bit products do not split it
 CLUSTERED = ("hopper", "blackwell")  # TMA multicast: two blocks of a cluster share the larger operand (CUTLASS 2x1x1)
 FEWEST_ROWS: Mapping[Generation, int] = {"hopper": 64, "blackwell": 128}  # at full rate: of wgmma, of tcgen05 on one SM
@@ -48,7 +63,7 @@ PARTIAL_BYTES = 4
 
 @dataclass(frozen=True)
 class GemmTiming:
-    """Seconds of each unit alone, and of the whole; the tile that was chosen, as an index into TILES x SPLITS."""
+    """Seconds of each unit alone, and of the whole; the tile that was chosen."""
 
     tensor_s: Reals
     l2_s: Reals
@@ -57,7 +72,7 @@ class GemmTiming:
     total_s: Reals
     dram_read_bytes: Reals
     dram_write_bytes: Reals
-    choice: Reals
+    options: Options  # one of each product
 
 
 @dataclass(frozen=True)
@@ -83,11 +98,17 @@ class Options:
     rows: Reals
     outputs: Reals
     splits: Reals
+    share_rows: Reals  # blocks of a cluster that load their rows together
+    share_outputs: Reals
+
+    def picked(self, choice: Counts) -> Options:
+        """The chosen line of each column."""
+        return Options(*(np.take_along_axis(values, choice[None], 0)[0] for values in vars(self).values()))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What one product takes: its tile and split (arrays of one), blocks, and the depth of each in whole steps."""
+    """What one product takes: its tile (arrays of one), blocks, and the depth of each in whole steps."""
 
     options: Options
     rows: Reals
@@ -106,10 +127,9 @@ class Choice:
 def choice_of(timing: GemmTiming, sizes: tuple[int, int, int, int]) -> Choice:
     """Of the first product of `timing`; sizes: rows, outputs, depth, copies."""
     rows, outputs, depth, copies = sizes
-    tile, split = divmod(int(timing.choice[0]), len(SPLITS))
-    size, splits = FINE_TILES[tile], SPLITS[split]
-    options = Options(*(np.array([amount], dtype=np.float64) for amount in (*size, splits)))
-    blocks = copies * -(-rows // size[0]) * -(-outputs // size[1]) * splits
+    options = Options(*(values[:1] for values in vars(timing.options).values()))
+    tile_rows, tile_outputs, splits = (int(values[0]) for values in (options.rows, options.outputs, options.splits))
+    blocks = copies * -(-rows // tile_rows) * -(-outputs // tile_outputs) * splits
     return Choice(options, np.array([rows], dtype=np.float64), blocks, STEP * ceil(depth / splits / STEP))
 
 
@@ -121,26 +141,28 @@ def gemm_timing(
     sizes = [np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (rows, outputs, depth, copies)]
     first, second, third, fourth = np.broadcast_arrays(*sizes)
     product = Product(first, second, third, fourth, DTYPE_BYTES[dtype])
-    known = SPLITS if product.element_bytes >= 2 else SPLITS[:1]
-    tiles = FINE_TILES if product.element_bytes == 2 and device.generation in CLUSTERED else TILES
-    every = np.array([(*tile, splits) for tile in tiles for splits in known], dtype=np.float64)
-    timed = _timed(device, constants, product, dtype, Options(*(column[:, None] for column in every.T)))
-    taken = _taken(product.rows, tiles, len(known), FIXED_TILES.get((library, device.generation)))
-    choice = _fastest(np.where(taken, timed["total_s"], inf), timed.pop("schedule_s"))
+    options = _options(device, product, library)
+    timed = _timed(device, constants, product, dtype, options)
+    choice = _fastest(timed["total_s"], timed.pop("schedule_s"))
     picked = {name: np.take_along_axis(values, choice[None], 0)[0] for name, values in timed.items()}
-    tile, splits = np.divmod(choice, len(known))
-    return GemmTiming(**picked, choice=(tile * len(SPLITS) + splits).astype(np.float64))
+    return GemmTiming(**picked, options=options.picked(choice))
 
 
-def _taken(
-    rows: Reals, tiles: Sequence[tuple[int, int]], ways: int, fixed: Sequence[tuple[float, tuple[int, int]]] | None
-) -> Flags:
-    """Options (lines) that the library may take for each product (columns)."""
-    if fixed is None:
-        return np.ones((len(tiles) * ways, len(rows)), dtype=np.bool_)
-    place = np.searchsorted([limit for limit, _ in fixed], rows)
-    one = np.array([[tile == fixed[index][1] for index in place] for tile in tiles])
-    return np.repeat(one, ways, axis=0)
+def _options(device: Device, product: Product, library: Library) -> Options:
+    """Every tile and split (lines), or the one tile that the library takes, of every product (columns)."""
+    fixed = FIXED_TILES.get((library, device.generation))
+    if fixed is not None and product.element_bytes < 2:
+        place = np.searchsorted([one.most_rows for one in fixed], product.rows)
+        columns = np.array([(*one.tile, 1, one.share_rows, one.share_outputs) for one in fixed], dtype=np.float64)
+        return Options(*columns[place].T[:, None])
+    fine, clustered = product.element_bytes == 2, device.generation in CLUSTERED
+    known = SPLITS if product.element_bytes >= 2 else SPLITS[:1]
+    tiles = FINE_TILES if fine and clustered else TILES
+    every = np.array([(*tile, splits) for tile in tiles for splits in known], dtype=np.float64)
+    rows, outputs, splits = (np.repeat(column[:, None], len(product.rows), axis=1) for column in every.T)
+    more_rows = np.minimum(rows, product.rows) >= outputs
+    share = (np.where(which & clustered, 2.0, 1.0) for which in (more_rows, ~more_rows))
+    return Options(rows, outputs, splits, *share)
 
 
 def _fastest(total_s: Reals, schedule_s: Reals) -> Counts:
@@ -157,7 +179,7 @@ def _timed(
     tiles = np.ceil(product.rows / options.rows) * np.ceil(product.outputs / options.outputs)
     blocks = product.copies * tiles * splits
     depth = np.ceil(product.depth / splits / STEP) * STEP
-    loaded = loaded_bytes(device, dtype, options, product.rows)
+    loaded = loaded_bytes(dtype, options, product.rows)
     cycles = np.maximum(products_cycles(device, constants, dtype, options), loaded / L2_PORT_BYTES_PER_CLOCK)
     block_s = (depth * cycles + stored_cycles(dtype, options)) / device.clock_hz
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
@@ -174,21 +196,22 @@ def _timed(
     }  # fmt: skip
 
 
-def loaded_bytes(device: Device, dtype: Dtype, options: Options, product_rows: Reals) -> Reals:
+def loaded_bytes(dtype: Dtype, options: Options, product_rows: Reals) -> Reals:
     """For one element of the depth, from L2, by one block: no more rows than there are."""
-    rows, outputs = np.minimum(options.rows, product_rows), options.outputs
-    elements = rows + outputs
-    if device.generation in CLUSTERED:
-        elements = np.minimum(rows / 2 + outputs, rows + outputs / 2)
-    return np.asarray(elements * DTYPE_BYTES[dtype], dtype=np.float64)
+    rows = np.minimum(options.rows, product_rows) / options.share_rows
+    return np.asarray((rows + options.outputs / options.share_outputs) * DTYPE_BYTES[dtype], dtype=np.float64)
 
 
 def products_cycles(device: Device, constants: Constants, dtype: Dtype, options: Options) -> Reals:
-    """Of one block for one element of the depth: tensor cores, or their operands from shared memory."""
+    """Of one block for one element of the depth: tensor cores, or their operands from shared memory.
+
+    Either side of the tile can be the one that instructions need so many rows of.
+    """
     fraction = constants.gemm_fraction if DTYPE_BYTES[dtype] >= 2 else constants.gemm_fp8_fraction
-    rows = np.maximum(options.rows, FEWEST_ROWS.get(device.generation, 16))
-    tensor = 2.0 * rows * options.outputs / (device.flop_per_clock_sm(dtype) * fraction)
-    shared = (rows + options.outputs) * DTYPE_BYTES[dtype] / device.sm.shared_memory_bytes_per_clock
+    fewest, rows, outputs = FEWEST_ROWS.get(device.generation, 16), options.rows, options.outputs
+    area = np.minimum(np.maximum(rows, fewest) * outputs, rows * np.maximum(outputs, fewest))
+    tensor = 2.0 * area / (device.flop_per_clock_sm(dtype) * fraction)
+    shared = (rows + outputs) * DTYPE_BYTES[dtype] / device.sm.shared_memory_bytes_per_clock
     return np.asarray(np.maximum(tensor, shared), dtype=np.float64)
 
 

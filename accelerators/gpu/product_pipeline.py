@@ -33,7 +33,7 @@ def product_program(
 ) -> Program:
     """Blocks one after another; the results of one are stored before the next multiplies."""
     steps, blocks = ceil(choice.depth / STEP), ceil(choice.blocks / device.sms)
-    port = STEP * float(loaded_bytes(device, dtype, choice.options, choice.rows)[0]) / L2_PORT_BYTES_PER_CLOCK
+    port = STEP * float(loaded_bytes(dtype, choice.options, choice.rows)[0]) / L2_PORT_BYTES_PER_CLOCK
     share = device.clock_hz / (steps * blocks)
     step = {
         "fetch": _whole(float(timing.dram_s[0]) * share),

@@ -111,7 +111,8 @@ def gemm_seconds(
     first kernel finds the largest element. `launches`: further small kernels of the call.
     """
     known = constants or calibration.constants(device.generation)
-    total = gemm_timing(device, known, rows, outputs, depth, copies, dtype, library).total_s + launches * small_kernel_s(device)
+    product_s = gemm_timing(device, known, rows, outputs, depth, copies, dtype, library).total_s
+    total = product_s + launches * small_kernel_s(device)
     if not quantises:
         return total
     elements = np.asarray(rows, dtype=np.float64) * np.asarray(depth, dtype=np.float64)
