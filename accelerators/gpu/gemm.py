@@ -43,7 +43,7 @@ class Fixed:
 # sgl-kernel, csrc/gemm/fp8_gemm_kernel.cu (tiles and clusters by rows), as recalled; on Blackwell of each of two SMs
 FIXED_TILES: Mapping[tuple[Library, Generation], Sequence[Fixed]] = {
     ("sgl-kernel", "hopper"): (
-        Fixed(64, (64, 64), 4, 1), Fixed(256, (64, 128), 1, 2), Fixed(inf, (128, 128), 1, 2),
+        Fixed(64, (64, 64), 4, 1), Fixed(128, (64, 128), 1, 2), Fixed(inf, (128, 128), 1, 2),
     ),
     ("sgl-kernel", "blackwell"): (
         Fixed(64, (64, 64), 1, 1), Fixed(256, (128, 64), 2, 1), Fixed(inf, (128, 128), 2, 2),
