@@ -17,12 +17,13 @@ from cascadesim.accelerators.gpu.timing import (
     DRAM_LATENCY_S,
     LANES,
     MASK_INSTRUCTIONS,
-    PERSISTENT_SHARE,
     ROWS_PER_READ,
     Case,
     Timing,
+    iteration_cycles,
     tile_cycles,
     tiles_of_last_sm,
+    turn_cycles,
 )
 from cascadesim.accelerators.program import After, Program, Repeat, Task, TileRun
 
@@ -123,8 +124,7 @@ def _tasks(case: Case) -> tuple[Task, ...]:
     """Of one group and key tile, in the cascade's names; `K` and `V` are their reading from shared memory."""
     device, kernel = case.device, case.kernel
     trips = ceil(kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz)
-    exposed = PERSISTENT_SHARE if kernel.persistent else 1.0
-    turn = ceil(case.constants.block_latency_s * device.clock_hz * exposed)
+    turn = ceil(_one(turn_cycles(case, iteration_cycles(case, *tile_cycles(case)))))
     launched = After("launch", latest=True)
     waits = (After("SLNV", lag_cycles=trips, same_column=True),) if trips else ()
     ready = (After("load", latest=True), After("turn", lag_cycles=turn), _registers(kernel))

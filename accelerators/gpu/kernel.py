@@ -78,7 +78,6 @@ class Kernel(Spec):
     row_step: NonNegative = 0  # rows of a tile shrink to multiples of it where there are fewer; 0: never
     row_choices: tuple[Positive, ...] = ()  # smaller tiles it has: the first that holds the rows of a head
     most_group: Positive | None = None  # query heads of a key head that it takes
-    scans_window: bool = False  # key tiles outside a window are looped over: their masks are made, nothing else
     dependent_loads: NonNegative = 0  # round trips to DRAM in each iteration that nothing hides
     splits_keys: bool = False
     for_windows: bool = True  # False: a configured window takes a path that neither packs nor splits

@@ -163,19 +163,18 @@ def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
     device, work = case.device, case.work
     blocks = work.blocks.astype(np.float64)
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
-    exposed = PERSISTENT_SHARE if case.kernel.persistent else 1.0
-    latency = case.constants.block_latency_s * device.clock_hz * exposed / together
-    latency = latency + case.kernel.tiles_between * iteration
+    latency = turn_cycles(case, iteration) / together
     trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz
     total = work.visited * (iteration + trips / together) + np.maximum(blocks - device.sms, 0) * latency
-    total = total + work.scanned * (_scan_cycles(case) + trips / together)
     return _of_last_sm(case, total, work.longest * (iteration + trips))
 
 
-def _scan_cycles(case: Case) -> Reals:
-    """A key tile outside the window: its mask, and whether any of it is left (a maximum)."""
-    scores = case.tiles.queries * case.tiles.keys
-    return np.asarray(scores * (MASK_INSTRUCTIONS + 1) / LANES, dtype=np.float64)
+def turn_cycles(case: Case, iteration: Reals) -> Reals:
+    """From one block of an SM to its next: what its scheduler reckons with, or the calibrated latency."""
+    if case.kernel.tiles_between:
+        return case.kernel.tiles_between * iteration
+    exposed = PERSISTENT_SHARE if case.kernel.persistent else 1.0
+    return np.full_like(iteration, case.constants.block_latency_s * case.device.clock_hz * exposed)
 
 
 def tiles_of_last_sm(case: Case) -> Reals:

@@ -39,7 +39,6 @@ class Work:
     visited: Reals
     longest: Reals
     masked: Reals  # of `visited`, those that a mask cuts
-    scanned: Reals  # key tiles besides that are looped over and found outside the window
 
     @property
     def blocks(self) -> Counts:
@@ -88,13 +87,9 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: Tiles) -> Work:
     row_tiles = -(-shape.queries * group // tiles.queries)
     span = np.minimum(tiles.queries / group, shape.queries)  # query positions of a full row tile
     walked, longest, masked = _walked(_as_walked(kernel, shape), tiles, row_tiles, span)
-    scanned = np.zeros_like(walked)
-    if kernel.scans_window:
-        everything = _walked(replace(_as_walked(kernel, shape), window=0 * shape.window), tiles, row_tiles, span)
-        scanned = np.maximum(everything[0] - walked, 0.0)
     splits = _splits(kernel, device, shape, instances * row_tiles, longest, tiles)
     per_block = np.asarray(np.ceil(longest / splits))
-    return Work(instances, row_tiles, splits, instances * walked, per_block, instances * masked, instances * scanned)
+    return Work(instances, row_tiles, splits, instances * walked, per_block, instances * masked)
 
 
 def _as_walked(kernel: Kernel, shape: Shape) -> Shape:
@@ -160,5 +155,5 @@ def _splits(
     wanted = np.where(blocks >= 0.8 * room, 1, room // blocks)  # FlashAttention's heuristic: 80% full is full
     if kernel.split_waves is not None:
         wanted = device.sms * kernel.split_waves // blocks
-    parts = longest * tiles.keys / kernel.keys_per_split if kernel.keys_per_split > 1 else longest
-    return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(np.minimum(parts, longest), most), 1)), dtype=np.int64)
+    smallest = np.maximum(kernel.keys_per_split / tiles.keys, 1)  # in key tiles
+    return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest / smallest, most), 1)), dtype=np.int64)

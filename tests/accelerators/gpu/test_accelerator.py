@@ -62,6 +62,13 @@ def test_a_head_dimension_that_a_kernel_does_not_take_is_refused() -> None:
         choose_kernel(gpu("a100-sxm", "kernel=flash-attention-2").spec, "prefill", 512, "bf16")
 
 
+def test_a_group_that_a_kernel_does_not_take_is_refused() -> None:
+    device = gpu("h100-sxm", "kernel=trtllm-xqa").spec
+    assert choose_kernel(device, "decode", 128, "bf16", group=32).name == "trtllm-xqa"
+    with pytest.raises(CascadeSimError, match="trtllm-xqa takes up to 32 query heads of a key head, got 64"):
+        choose_kernel(device, "decode", 128, "bf16", group=64)
+
+
 def test_an_unknown_kernel_is_guessed() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'flash-attention-2'"):
         gpu("a100-sxm", "kernel=flash-attention-22")
