@@ -84,6 +84,7 @@ class Kernel(Spec):
     most_splits: Positive = 128
     split_waves: Positive | None = None  # keys are split until there are so many waves of blocks; None: one, if that
     keys_per_split: Positive = 1  # at least
+    split_doublings_of: Positive | None = None  # waves are as many as the keys are doublings of it, one at least
     multiplies_in_cache_type: bool = False  # an 8-bit cache makes 8-bit products, whatever the queries' type
     absorbed: bool = False  # one latent key for all heads, in every phase
     element_instructions: NonNegative = 0  # per element of the cache, of kernels that multiply on FP32 units

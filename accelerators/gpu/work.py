@@ -155,5 +155,8 @@ def _splits(
     wanted = np.where(blocks >= 0.8 * room, 1, room // blocks)  # FlashAttention's heuristic: 80% full is full
     if kernel.split_waves is not None:
         wanted = device.sms * kernel.split_waves // blocks
+    if kernel.split_doublings_of is not None:
+        waves = np.maximum(np.log2(shape.keys_in_reach / kernel.split_doublings_of), 1.0)
+        wanted = np.ceil(np.floor(device.sms * waves) / blocks)
     smallest = np.maximum(kernel.keys_per_split / tiles.keys, 1)  # in key tiles
     return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest / smallest, most), 1)), dtype=np.int64)
