@@ -67,6 +67,23 @@ def test_xqa_splits_keys_into_eight_waves_of_at_least_128_keys() -> None:
     assert many.splits[0] == 8 * 132 // 64
 
 
+def test_sglang_splits_keys_by_their_doublings_of_64() -> None:
+    """4096 keys are 6 doublings: 6 x 132 blocks for 128 sequences, 7 each; of 64 keys one, and 32 keys at least."""
+    kernel = load_kernel("triton-decode")
+    assert work(kernel, "h100-sxm", {**sizes(1, 4096), "batch": 128}).splits[0] == 7
+    assert work(kernel, "h100-sxm", {**sizes(1, 65536), "batch": 4}).splits[0] == kernel.most_splits == 8
+    assert work(kernel, "h100-sxm", {**sizes(1, 32), "batch": 4}).splits[0] == 1
+
+
+def test_flashinfer_splits_keys_for_two_blocks_an_sm() -> None:
+    """142 SMs, 16 sequences: 284 // 16 parts, whatever the tile; of 128 keys at least."""
+    kernel = load_kernel("flashinfer-decode")
+    for head_dim in (128, 256):
+        wide = {"head_dim": head_dim, "value_dim": head_dim, "batch": 16}
+        assert work(kernel, "l40s", {**sizes(1, 8192), **wide}).splits[0] == 17
+        assert work(kernel, "l40s", {**sizes(1, 1024), **wide}).splits[0] == 8
+
+
 def test_a_tile_holds_the_rows_of_a_group_in_steps_that_the_kernel_has() -> None:
     """FlashInfer: 16 rows for up to 16 query heads, 64 beyond, 128 beyond 64 (64 at a head dimension of 256)."""
     kernel = load_kernel("flashinfer-decode")
