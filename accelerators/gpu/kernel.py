@@ -80,6 +80,7 @@ class Kernel(Spec):
     most_group: Positive | None = None  # query heads of a key head that it takes
     dependent_loads: NonNegative = 0  # round trips to DRAM in each iteration that nothing hides
     splits_keys: bool = False
+    always_combines: bool = False  # parts of one are written and combined, too
     for_windows: bool = True  # False: a configured window takes a path that neither packs nor splits
     most_splits: Positive = 128
     split_waves: Positive | None = None  # keys are split until there are so many waves of blocks; None: one, if that

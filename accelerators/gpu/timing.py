@@ -198,5 +198,6 @@ def _extra_kernels_s(case: Case) -> Reals:
     each = small_kernel_s(case.device)
     if not case.kernel.splits_keys:
         return np.full(len(case.work.splits), each * case.kernel.extra_kernels)
-    combined = np.where(case.work.splits > 1, max(case.kernel.extra_kernels, 1), 0)
+    split = case.work.splits > (0 if case.kernel.always_combines else 1)
+    combined = np.where(split, max(case.kernel.extra_kernels, 1), 0)
     return np.asarray(each * combined, dtype=np.float64)
