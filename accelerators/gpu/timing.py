@@ -12,8 +12,9 @@ import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.elementwise import small_kernel_s
+from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
 from cascadesim.accelerators.gpu.kernel import Kernel
-from cascadesim.accelerators.gpu.memory import Movement, movement
+from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, Movement, movement
 from cascadesim.accelerators.gpu.shape import Reals, Shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.work import Tiles, Work, shrunk, tiles_of, work_of
@@ -200,4 +201,5 @@ def _extra_kernels_s(case: Case) -> Reals:
         return np.full(len(case.work.splits), each * case.kernel.extra_kernels)
     split = case.work.splits > (0 if case.kernel.always_combines else 1)
     combined = np.where(split, max(case.kernel.extra_kernels, 1), 0)
-    return np.asarray(each * combined, dtype=np.float64)
+    parts_bytes = np.where(split, case.work.splits, 0) * case.value_dim * FLOAT_BYTES  # of one row, by one block
+    return np.asarray(each * combined + parts_bytes / L2_PORT_BYTES_PER_CLOCK / case.device.clock_hz, dtype=np.float64)

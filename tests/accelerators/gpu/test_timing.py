@@ -307,6 +307,26 @@ def test_windows_and_causal_masks_save_time() -> None:
     assert window < 0.3 * causal
 
 
+def test_one_block_combines_the_parts_of_a_row() -> None:
+    """66 parts of 128 numbers of 4 bytes at 64 bytes a clock, and a kernel of 2.3 us; without parts none of it."""
+    case = case_of_sizes("h100-sxm", "flash-attention-3-decode", 128, queries=1, keys=65536, heads=2, heads_kv=2)
+    assert case.work.splits[0] == 66
+    whole = case_of_sizes("h100-sxm", "flash-attention-3-decode", 128, queries=1, keys=128, heads=2, heads_kv=2)
+    more = attention_timing(case).launch_s[0] - attention_timing(whole).launch_s[0]
+    assert more == pytest.approx(66 * 128 * 4 / 64 / 1.83e9 + 2.3e-6)
+
+
+def test_triton_combines_parts_of_one() -> None:
+    """SGLang: the second stage runs, and reads what the first wrote, where keys are not split either."""
+    kernel = load_kernel("triton-decode")
+    case = case_of_sizes("h100-sxm", "triton-decode", 128, queries=1, keys=32, heads=4, heads_kv=4)
+    without = Case(**{**vars(case), "kernel": kernel.model_copy(update={"always_combines": False})})
+    assert case.work.splits[0] == 1
+    always, only_splits = attention_timing(case), attention_timing(without)
+    assert always.launch_s[0] - only_splits.launch_s[0] == pytest.approx(128 * 4 / 64 / 1.83e9 + 2.3e-6)
+    assert always.movement.l2_bytes[0] - only_splits.movement.l2_bytes[0] == 2 * 4 * (128 + 1) * 4
+
+
 def test_a_scheduler_that_reckons_with_key_tiles_between_sequences() -> None:
     """FlashMLA: five of them. 1024 sequences of one key tile over 132 SMs: 892 turns, each of five iterations."""
     kernel = load_kernel("mla-absorbed")
