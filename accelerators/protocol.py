@@ -61,7 +61,7 @@ class Phase:
     name: str
     activities: tuple[EinsumActivity, ...]
     traffic: Traffic
-    analytical_cycles: float  # lower bound of the cycle level under physical accounting
+    analytical_cycles: float  # lower bound of the cycle level under physical accounting, unless it is calibrated
     program: Callable[[], Program] | None = None
     heads: Callable[[], HeadStream] | None = None  # in place of a program; neither: no cycle-level form
 
@@ -150,3 +150,22 @@ class HasNoCycleLevel(Protocol):
 
     @property
     def has_cycle_level(self) -> Literal[False]: ...
+
+
+@runtime_checkable
+class HasCalibratedClosedForm(Protocol):
+    """An accelerator whose closed form is fitted to measurements: an estimate, and what its error was measured with.
+
+    It is what runs unless the cycle level is asked for, and no bound of it: the cycle level may be faster.
+    """
+
+    @property
+    def has_calibrated_closed_form(self) -> Literal[True]: ...
+
+
+@runtime_checkable
+class HasPeers(Protocol):
+    """One of several devices that divide a model among them (tensor parallelism): it plans its own part."""
+
+    @property
+    def devices(self) -> int: ...

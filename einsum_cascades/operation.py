@@ -13,7 +13,7 @@ from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.masks import FULL, Mask
 from cascadesim.einsum_cascades.pruning_trace import PruningTrace
 
-Kind: TypeAlias = Literal["attention", "linear", "elementwise"]
+Kind: TypeAlias = Literal["attention", "linear", "elementwise", "collective"]
 Extents: TypeAlias = tuple[tuple[str, int], ...]
 
 
@@ -26,6 +26,7 @@ class Operation:
     linear: Z[r,n] = A[r,k] * W[k,n], extents r (rows), k, n, and x (independent copies with weights of their own:
     experts, heads).
     elementwise: extents r (rows), d (elements per row).
+    collective: the same extents; a sum over several devices, which only accelerators that have them are asked for.
     attention with a `trace`: one query of one head a row, each with keys of its own; extents are the largest of them.
     """
 

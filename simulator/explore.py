@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cascadesim.accelerators.protocol import HasCalibratedClosedForm
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.zoo import load_workload
 from cascadesim.simulator.explore_cycles import cycle_figures, points_of
@@ -175,7 +176,10 @@ def _complete(reference: Reference) -> Reference:
 
 
 def _uncertainty(made: Problem) -> float | None:
+    """Of the cycle level; a calibrated closed form has its own."""
     if not isinstance(made.model, ArchitectureModel):
+        return None
+    if isinstance(made.model.accelerator, HasCalibratedClosedForm):
         return None
     found = uncertainty_of(made.model.path.stem)
     return None if found is None else found.latency

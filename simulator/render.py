@@ -110,17 +110,20 @@ def _within(report: Report) -> str:
 
 
 def _difference(report: Report) -> Iterable[tuple[str, str, str]]:
-    """Why the cycle level is above the closed form."""
+    """Why the cycle level is above the closed form, or below one that is an estimate."""
     if report.fill_cycles is None or report.drain_cycles is None or report.waiting_cycles is None:
         return
     more = report.cycles / report.analytical_cycles - 1
     apart = report.fill_cycles + report.drain_cycles + report.waiting_cycles
     counted = apart - (report.cycles - report.analytical_cycles)  # the closed form has them already
+    where = "above" if more >= 0 else "below"
     parts = (
-        f"above a closed form of {say.whole(report.analytical_cycles)} cycles: fill {say.whole(report.fill_cycles)}, "
+        f"{where} a closed form of {say.whole(report.analytical_cycles)} cycles: fill {say.whole(report.fill_cycles)}, "
         f"drain {say.whole(report.drain_cycles)}, waiting {say.whole(report.waiting_cycles)}"
     )
-    if counted > 0:
+    if more < 0:
+        parts += f", where the closed form has {say.whole(counted)} besides the busiest units"
+    elif counted > 0:
         parts += f", of which the closed form has {say.whole(counted)}"
     elif counted < 0:
         parts += f", transfers in whole cycles {say.whole(-counted)}"

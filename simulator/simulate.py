@@ -7,16 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from math import prod
 
-from cascadesim.accelerators.protocol import Accelerator, Accounting, HasMemory, Plan, Prepares, TakesTraces
+from cascadesim.accelerators.protocol import (
+    Accelerator,
+    Accounting,
+    HasCalibratedClosedForm,
+    Plan,
+    Prepares,
+    TakesTraces,
+)
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.projections import Phase
 from cascadesim.einsum_cascades.workload import Scope
-from cascadesim.simulator import summary
+from cascadesim.simulator import division, summary
 from cascadesim.simulator.execution import Execution, Fidelity, execute
 from cascadesim.simulator.report import Report
 from cascadesim.simulator.summary import Work
@@ -24,6 +31,9 @@ from cascadesim.simulator.uncertainty import uncertainty_of
 from cascadesim.simulator.workloads import AnyWorkload
 
 _MOST_POINTS = 2**62  # of one operation, so that counts fit the 64 bits of arrays
+_WITHOUT_CALIBRATED_OVERLAP = (
+    "cycle level: units overlap as far as dependences allow; the closed form's overlap is calibrated on measurements"
+)
 _REMEMBERED = 4096  # plans and executions: those of a sweep over models and lengths
 
 
@@ -45,6 +55,14 @@ class Request:
     @property
     def cascade(self) -> str:
         return self.attention or self.accelerator.attention
+
+    @property
+    def length(self) -> int:
+        return self.workload.sequence_length if self.sequence_length is None else self.sequence_length
+
+    @property
+    def sequences(self) -> int:
+        return self.workload.batch if self.batch is None else self.batch
 
 
 def simulate(
@@ -76,7 +94,8 @@ def parts(request: Request) -> tuple[tuple[Work, ...], ...]:
     """The executed operations of each report."""
     if request.accounting == "artifact" and request.fidelity == "cycle":
         raise CascadeSimError("artifact accounting has no cycle level, only closed forms; use --fidelity analytical")
-    _refuse_what_does_not_fit(request)
+    if request.scope != "linear":
+        division.refuse_what_does_not_fit(request.workload, request.accelerator, request.length, request.sequences)
     works = [Work(operation, _executed(request, operation)) for operation in operations(request)]
     if request.scope == "model":
         return (tuple(works),)
@@ -85,12 +104,8 @@ def parts(request: Request) -> tuple[tuple[Work, ...], ...]:
 
 def operations(request: Request) -> tuple[Operation, ...]:
     """What runs, in order; without elementwise work in the published accounting, which has none."""
-    found = request.workload.operations(
-        sequence_length=request.sequence_length,
-        batch=request.batch,
-        phase=request.phase,
-        scope=request.scope,
-        attention=request.cascade,
+    found = division.own_operations(
+        request.workload, request.accelerator, request.scope, partial(_operations_of, request)
     )
     for operation in found:
         _refuse_endless(operation)
@@ -102,29 +117,14 @@ def operations(request: Request) -> tuple[Operation, ...]:
     return found
 
 
-def _refuse_what_does_not_fit(request: Request) -> None:
-    """A KV cache that exceeds the memory of the accelerator."""
-    cache, memory = _cache_bytes(request), request.accelerator
-    if isinstance(memory, HasMemory) and request.scope != "linear" and cache > memory.memory_bytes:
-        raise CascadeSimError(
-            f"{request.workload.name}: a KV cache of {cache / 1e9:,.1f} GB exceeds the "
-            f"{memory.memory_bytes / 1e9:,.0f} GB of {request.accelerator.name}; give a smaller batch or length"
-        )
-
-
-def _cache_bytes(request: Request) -> int:
-    workload = request.workload
-    length = workload.sequence_length if request.sequence_length is None else request.sequence_length
-    batch = workload.batch if request.batch is None else request.batch
-    return workload.kv_cache_bytes(length, batch) if workload.generates else 0
-
-
-def _memory_notes(request: Request) -> tuple[str, ...]:
-    """Parameters and KV cache together, two bytes a number, where they exceed the memory."""
-    memory, needed = request.accelerator, _cache_bytes(request) + 2 * (request.workload.parameters() or 0)
-    if request.scope != "model" or not isinstance(memory, HasMemory) or needed <= memory.memory_bytes:
-        return ()
-    return (f"parameters and KV cache take {needed / 1e9:,.1f} GB of {memory.memory_bytes / 1e9:,.0f} GB of memory",)
+def _operations_of(request: Request, workload: AnyWorkload) -> tuple[Operation, ...]:
+    return workload.operations(
+        sequence_length=request.sequence_length,
+        batch=request.batch,
+        phase=request.phase,
+        scope=request.scope,
+        attention=request.cascade,
+    )
 
 
 def _refuse_trace(operation: Operation, accelerator: Accelerator) -> None:
@@ -191,8 +191,7 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
     cycles = sum(work.cycles for work in works)
     latency_s = sum(work.exact_cycles for work in works) / accelerator.clock_hz
     leakage_w = 0.0 if request.accounting == "artifact" else accelerator.leakage_w  # the publication charges none
-    sequence_length = workload.sequence_length if request.sequence_length is None else request.sequence_length
-    batch = workload.batch if request.batch is None else request.batch
+    sequence_length, batch = request.length, request.sequences
     units = summary.unit_times(accelerator.units, works)
     overhead = summary.overhead(works)
     layer = works[0].operation.layer if request.scope != "model" else None
@@ -233,8 +232,10 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
 
 
 def _as_validated(request: Request) -> bool:
-    """As the validation suites run it: no setting changed, its own attention."""
-    return not request.settings and request.cascade == request.accelerator.attention
+    """As the validation suites run it: no setting changed, its own attention, the fidelity that was held against."""
+    calibrated = isinstance(request.accelerator, HasCalibratedClosedForm)
+    judged = request.fidelity == "analytical" or not calibrated
+    return judged and not request.settings and request.cascade == request.accelerator.attention
 
 
 def _layers(workload: AnyWorkload, names: str | None) -> int:
@@ -257,9 +258,13 @@ def _starts_generating(request: Request) -> bool:
 def _notes(request: Request, sequence_length: int) -> tuple[str, ...]:
     notes = tuple(f"set {setting}" for setting in request.settings)
     notes += request.workload.notes(sequence_length=sequence_length)
-    notes += _memory_notes(request)
+    notes += division.notes(
+        request.workload, request.accelerator, request.scope, sequence_length, request.sequences
+    )
     machine = _machine(request)
     notes += machine.notes if isinstance(machine, Prepares) else ()
+    if request.fidelity == "cycle" and isinstance(request.accelerator, HasCalibratedClosedForm):
+        notes += (_WITHOUT_CALIBRATED_OVERLAP,)
     if request.accounting == "artifact":
         notes += ("artifact accounting: norms, activations and other elementwise work is left out, as published",)
     return notes

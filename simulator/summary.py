@@ -57,8 +57,8 @@ def unit_times(units: Sequence[Unit], works: Sequence[Work]) -> tuple[UnitTime, 
         for phase in work.execution.phases:
             busy.update({unit: work.count * spent for unit, spent in phase.busy_cycles.items()})
             stalled.update({unit: work.count * spent for unit, spent in phase.stalled_cycles.items()})
-        for activity in work.activities:
-            unused[activity.unit] += work.count * activity.cycles * (1 - activity.occupancy)
+            for unit, share in _unused_shares(phase.phase.activities).items():
+                unused[unit] += work.count * phase.busy_cycles[unit] * share
     cycles, exact_cycles = sum(work.cycles for work in works), sum(work.exact_cycles for work in works)
     return tuple(
         UnitTime(
@@ -70,6 +70,16 @@ def unit_times(units: Sequence[Unit], works: Sequence[Work]) -> tuple[UnitTime, 
         )
         for unit in units
     )
+
+
+def _unused_shares(activities: Iterable[EinsumActivity]) -> Mapping[str, float]:
+    """Unit -> the share of its busy cycles that the average lane spends without useful work."""
+    spent: Counter[str] = Counter()
+    unused: defaultdict[str, float] = defaultdict(float)
+    for activity in activities:
+        spent[activity.unit] += activity.cycles
+        unused[activity.unit] += activity.cycles * (1 - activity.occupancy)
+    return {unit: unused[unit] / cycles for unit, cycles in spent.items() if cycles}
 
 
 def einsum_times(works: Sequence[Work]) -> tuple[EinsumTime, ...]:

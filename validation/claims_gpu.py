@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cascadesim.validation.claim import Claim, Selection, Suite
 from cascadesim.validation.gpu_layouts import OF_ROOFLINE, POOLED, RANKING, UNIFIED
-from cascadesim.validation.gpu_suites import Scope, judge, parser, predict, predict_unseen
+from cascadesim.validation.gpu_suites import Scope, judge, parser, predict, predict_cycles, predict_unseen
 
 LATENCY = "latency_s"
 SCORED: Selection = {"scored": ("scored",)}
@@ -66,6 +66,19 @@ LEFT_OUT = Suite(
     STRATA, parser(CALIBRATED), more=CALIBRATED.files[1:], judge=judge,
 )  # fmt: skip
 
+BY_DEPENDENCES = "no overlap is calibrated here: what groups of warps hide by their dependences alone"
+CYCLES = Scope(("encoder", "decode"), ("encoder", "decode"))
+CYCLE_LEVEL = Suite(
+    "gpu-cycle", "attention kernels at cycle level: one SM, its groups of warps by their dependences", CYCLES.files[0],
+    UNIFIED, predict_cycles,
+    tuple(
+        Claim(f"{operation}: time of a call, 20 us and more, reported only", LATENCY, None, BY_DEPENDENCES,
+              where={**SCORED, "operation": (operation,)}, gate=POOLED)
+        for operation in CYCLES.operations
+    ),
+    STRATA, parser(CYCLES), more=CYCLES.files[1:], judge=judge,
+)  # fmt: skip
+
 SUITES = (
     suite("gpu-prefill", "causal attention of prompts, grouped heads and windows, on A100, H100, B200, L40S, RTX 4090",
           PREFILL, 0.12),
@@ -78,4 +91,5 @@ SUITES = (
     suite("gpu-papers", "figures and tables of the FlashAttention papers, and README tables", PAPERS, None),
     suite("gpu-ops", "softmax, norms, elementwise operations, products on FP32 units, from P4 to H100", OPS, None),
     LEFT_OUT,
+    CYCLE_LEVEL,
 )  # fmt: skip

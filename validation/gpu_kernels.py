@@ -25,6 +25,7 @@ PAPERS = {
     "Triton": "triton", "triton_attention_sink": "triton", "cuDNN": "cudnn", "sdpa_cudnn": "cudnn",
     "Pytorch": "unfused-pytorch", "PyTorch_Attention": "unfused-pytorch", "Standard_attention": "unfused-pytorch",
 }  # fmt: skip # names in papers and README files
+WIDE_GROUP = 32  # `implementations.yaml`
 PHASES = {"encoder": "prefill", "prefill": "prefill", "decode": "decode", "mla-context": "prefill",
           "mla-generation": "mla"}  # fmt: skip
 
@@ -38,13 +39,16 @@ def generation_of(device: str) -> str:
 
 
 @cache
-def kernel_of(impl: str, operation: str, device: str) -> str | None:
-    """The descriptor of an attention implementation; None if it has none."""
+def kernel_of(impl: str, operation: str, device: str, group: int = 1) -> str | None:
+    """The descriptor of an attention implementation for `group` query heads a key head; None if it has none."""
     if impl in PAPERS:
         return PAPERS[impl]
     phases = _implementations().get(impl, {})
     by_generation = phases.get(operation, phases.get(PHASES[operation], {}))
-    return by_generation.get(generation_of(device), by_generation.get("any"))
+    special = "of-wide-groups" if group > WIDE_GROUP else "without-groups" if group == 1 else ""
+    by_generation = {**by_generation, **phases.get(f"{operation}-{special}", {})}
+    generation = generation_of(device)
+    return by_generation.get(generation, by_generation.get("any"))
 
 
 @cache

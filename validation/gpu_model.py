@@ -61,7 +61,8 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
     if operation in ("gemm", "bmm", "linear"):
         return vectorised.gemm_seconds(
             on, rows=part.m, outputs=part.n, depth=part.k, copies=np.maximum(part.batch, 1), dtype=_dtype(dtype),
-            quantises=quantisations(dtype, source), launches=small_kernels(dtype, source), constants=known,
+            library="sgl-kernel" if "sgl_kernel" in impl else "best", quantises=quantisations(dtype, source),
+            launches=small_kernels(dtype, source), constants=known,
         )  # fmt: skip
     return _streamed(on, part, known)
 

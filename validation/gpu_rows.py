@@ -179,7 +179,9 @@ def _device(cells: Cells) -> str:
 
 
 def _kernel(cells: Cells) -> str:
-    kernel = kernel_of(str(cells["impl"]), str(cells["operation"]), str(cells["device"]))
+    heads = int(cells["heads_q"] or 1)
+    group = heads // int(cells["heads_kv"] or heads)
+    kernel = kernel_of(str(cells["impl"]), str(cells["operation"]), str(cells["device"]), group)
     if kernel is None:
         raise CannotJudge(f"no descriptor of {cells['impl']}")
     name, head_dim = str(cells["operation"]), int(cells["head_dim"] or 0)

@@ -109,6 +109,21 @@ def predict_unseen(row: Row, settings: Settings = ()) -> Prediction:
     return {"latency_s": None if math.isnan(predicted) else predicted}
 
 
+def predict_cycles(row: Row, settings: Settings = ()) -> Prediction:
+    """The time of one row with its kernel at cycle level."""
+    one = member(row)
+    predicted = float(_predicted_cycles(one.group)[one.position])
+    return {"latency_s": None if math.isnan(predicted) else predicted}
+
+
+@lru_cache(maxsize=64)
+def _predicted_cycles(group: Group) -> Floats:
+    from cascadesim.validation.gpu_cycles import predicted_cycle_level_s
+    from cascadesim.validation.gpu_work import shapes_of
+
+    return predicted_cycle_level_s(shapes_of(group.rows))
+
+
 @lru_cache(maxsize=64)
 def _predicted_unseen(group: Group) -> Floats:
     from cascadesim.validation.gpu_left_out import predicted_unseen_s

@@ -24,6 +24,7 @@ from cascadesim.validation.gpu_errors import (
     weighted_median,
 )
 from cascadesim.validation.gpu_layouts import BASELINES, OF_ROOFLINE, POOLED, RANKING
+from cascadesim.validation.gpu_scatter import scatter, tau_ceiling, twin_key
 from cascadesim.validation.gpu_work import Floats
 
 STRATUM = "stratum"
@@ -67,9 +68,19 @@ def _strata(column: str, cells: Sequence[Cell], times: Mapping[str, Floats]) -> 
     for value in sorted(set(values), key=str):
         which = np.array([index for index, one in enumerate(values) if one == value])
         part = {name: column_[which] for name, column_ in times.items()}
-        figures = merit(part["predicted"], part["measured"], _baselines(part))
-        found.append(Stratum(column, value, errors([cells[index] for index in which], "deviation"), figures))
+        own = [cells[index] for index in which]
+        ranked = merit(part["predicted"], part["measured"], _baselines(part))
+        figures = {**ranked, "tau_ceiling": _ceiling(own, part) if column == STRATUM else None}
+        found.append(Stratum(column, value, errors(own, "deviation"), figures))
     return found
+
+
+def _ceiling(cells: Sequence[Cell], times: Mapping[str, Floats]) -> float | None:
+    """Of the rank correlation, in strata where it is judged."""
+    if len(cells) < FEW_ROWS:
+        return None
+    deviation = scatter([twin_key(cell.row) for cell in cells], times["measured"])
+    return None if deviation is None else tau_ceiling(times["measured"], deviation)
 
 
 def _pooled(times: Mapping[str, Floats], weights: Floats, names: Sequence[str]) -> Figures:

@@ -23,6 +23,7 @@ Texts: TypeAlias = NDArray[np.str_]
 # tensors read and written; vidur's gated activations read two (Llama, Qwen, InternLM, CodeLlama), the others one
 TENSORS = {"add": 3, "mul": 3, "div": 3, "pow": 3, "mlp_act": 3}
 TENSORS_OF_THE_REST = 2  # one operand, one result
+# without a norm after attention, so that vidur's `add` sums attention, feed-forward and residual: two kernels, not one
 UNGATED = ("phi-2", "falcon")
 
 
@@ -123,6 +124,8 @@ class Shapes:
 
 def tensors(operation: str, impl: str) -> int:
     """How many of the size of the result an operation between matrices reads and writes."""
+    if operation == "add" and any(model in impl for model in UNGATED):
+        return 2 * TENSORS["add"]
     if operation == "mlp_act" and any(model in impl for model in UNGATED):
         return TENSORS_OF_THE_REST
     return TENSORS.get(operation, TENSORS_OF_THE_REST)

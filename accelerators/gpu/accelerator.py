@@ -15,11 +15,12 @@ from cascadesim.einsum_cascades.schema import validate
 
 PER_SM = ("tensor", "special", "issue", "shared_memory")
 SHARED = ("l2", "dram", "launch")
+BETWEEN = ("link",)  # where there are several devices
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A configured device. It has neither an energy nor an area model, and closed forms only."""
+    """A configured device. It has neither an energy nor an area model; its closed form is calibrated."""
 
     name: str
     spec: Device
@@ -30,7 +31,8 @@ class Gpu:
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        return (*(Unit(name, self.spec.sms) for name in PER_SM), *map(Unit, SHARED))
+        between = BETWEEN if self.devices > 1 else ()
+        return (*(Unit(name, self.spec.sms) for name in PER_SM), *map(Unit, (*SHARED, *between)))
 
     @property
     def attention(self) -> str:
@@ -45,8 +47,12 @@ class Gpu:
         return self.spec.dram_bytes
 
     @property
-    def has_cycle_level(self) -> Literal[False]:
-        return False
+    def devices(self) -> int:
+        return self.spec.parallel.tensor
+
+    @property
+    def has_calibrated_closed_form(self) -> Literal[True]:
+        return True
 
     def area_um2(self) -> Mapping[str, float] | None:
         return None
@@ -58,6 +64,8 @@ class Gpu:
             return plans.plan_attention(operation, self.spec, accounting)
         if operation.kind == "linear":
             return plans.plan_linear(operation, self.spec, accounting)
+        if operation.kind == "collective":
+            return plans.plan_collective(operation, self.spec, accounting)
         return plans.plan_elementwise(operation, self.spec, accounting)
 
 

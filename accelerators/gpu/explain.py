@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from cascadesim.accelerators.gpu.attention_pipeline import residents
 from cascadesim.accelerators.gpu.calibration import Constants, is_extrapolated
 from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
-from cascadesim.accelerators.gpu.gemm import FINE_TILES, SPLITS, GemmTiming, gemm_timing
+from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
 from cascadesim.accelerators.gpu.shape import Reals
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
-from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing
+from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing, iteration_cycles, tile_cycles
 
 FASTER = 1.1
+UNITS_OF_TILE = ("tensor", "special", "issue", "shared memory")  # in the order of `tile_cycles`
 RATES: Mapping[str, tuple[str, ...]] = {  # units with achieved fractions to raise
     "tensor": ("tensor_fraction", "gemm_fraction", "gemm_fp8_fraction"),
     "special": ("special_fraction",),
@@ -40,8 +42,21 @@ def attention_lines(case: Case, timing: Timing, mask: str, interval: bool) -> tu
         f"mask {mask}: {float(work.visited[0]):,.0f} key tiles, the longest block {float(work.longest[0]):,.0f}{span}",
         f"{blocks:,} blocks{splits}, up to {together} at once on each of {device.sms} SMs: "
         f"{blocks / (device.sms * together):,.2f} waves",
+        _overlap_line(case),
         *_unit_lines(device, units, timing.total_s),
         *_help_lines(device, case.constants, timing.total_s, again),
+    )
+
+
+def _overlap_line(case: Case) -> str:
+    """What the two fidelities make of the same cycles of a key tile."""
+    found, parts = residents(case), tile_cycles(case)
+    alone = ", ".join(f"{unit} {float(cycles[0]):,.0f}" for unit, cycles in zip(UNITS_OF_TILE, parts, strict=True))
+    closed, least = float(iteration_cycles(case, *parts)[0]), max(float(cycles[0]) for cycles in parts)
+    return (
+        f"key tile on one SM: {alone} cycles; closed form {closed:,.0f}, with {case.hidden:.0%} of the shorter of "
+        f"products and softmax hidden (calibrated); cycle level {least:,.0f} or more, as the dependences of "
+        f"{found.columns} groups of warps allow"
     )
 
 
@@ -49,18 +64,17 @@ def product_lines(
     device: Device, constants: Constants, timing: GemmTiming, sizes: tuple[int, int, int, int]
 ) -> tuple[str, ...]:
     rows, outputs, depth, copies = sizes
-    choice, ways = int(timing.choice[0]), len(SPLITS) if DTYPE_BYTES[device.dtype] >= 2 else 1
-    tile, splits = FINE_TILES[choice // ways], SPLITS[choice % ways]
-    blocks = copies * -(-rows // tile[0]) * -(-outputs // tile[1]) * splits
-    split = f", depth split over {splits} blocks" if splits > 1 else ""
+    choice = choice_of(timing, sizes)
+    split = f", depth split over {choice.splits} blocks" if choice.splits > 1 else ""
     units = {"tensor": timing.tensor_s, "l2": timing.l2_s, "dram": timing.dram_s, "launch": timing.launch_s}
 
     def again(changed: Device, known: Constants) -> Reals:
         return gemm_timing(changed, known, rows, outputs, depth, copies, device.dtype).total_s
 
     return (
-        f"product {rows:,} x {outputs:,} over {depth:,}, {device.dtype}: tiles of {tile[0]} x {tile[1]}{split}",
-        f"{blocks:,} blocks over {device.sms} SMs: {blocks / device.sms:,.2f} waves",
+        f"product {rows:,} x {outputs:,} over {depth:,}, {device.dtype}: "
+        f"tiles of {choice.tile[0]} x {choice.tile[1]}{split}",
+        f"{choice.blocks:,} blocks over {device.sms} SMs: {choice.blocks / device.sms:,.2f} waves",
         *_unit_lines(device, units, timing.total_s),
         *_help_lines(device, constants, timing.total_s, again),
     )

@@ -6,14 +6,17 @@ cuBLAS and CUTLASS heuristics try to. Weights come from DRAM, activations from L
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, inf
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.shape import Reals
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
+from cascadesim.accelerators.gpu.shape import Counts, Reals
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
 
 # (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
 TILES = (
@@ -25,20 +28,42 @@ FINE_TILES = (
     *TILES, (192, 192), (192, 208), (160, 192), (192, 160), (256, 160), (160, 256), (256, 112), (112, 256), (320, 128),
     (128, 320), (96, 256), (256, 96), (192, 96), (96, 192), (64, 320), (320, 64), (64, 192), (192, 64),
 )  # fmt: skip
+Library: TypeAlias = Literal["best", "sgl-kernel"]
+
+@dataclass(frozen=True)
+class Fixed:
+    """A tile that a library takes up to so many rows; blocks of a cluster that share its rows, its outputs."""
+
+    most_rows: float
+    tile: tuple[int, int]
+    share_rows: int
+    share_outputs: int
+
+
+# sgl-kernel, csrc/gemm/fp8_gemm_kernel.cu (tiles and clusters by rows), as recalled; on Blackwell of each of two SMs
+FIXED_TILES: Mapping[tuple[Library, Generation], Sequence[Fixed]] = {
+    ("sgl-kernel", "hopper"): (
+        Fixed(64, (64, 64), 4, 1), Fixed(128, (64, 128), 1, 2), Fixed(inf, (128, 128), 1, 2),
+    ),
+    ("sgl-kernel", "blackwell"): (
+        Fixed(64, (64, 64), 1, 1), Fixed(256, (128, 64), 2, 1), Fixed(inf, (128, 128), 2, 2),
+    ),
+}  # fmt: skip
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)  # blocks that share the depth of an output tile; 8-bit products do not split it
 CLUSTERED = ("hopper", "blackwell")  # TMA multicast: two blocks of a cluster share the larger operand (CUTLASS 2x1x1)
-WARP_GROUP_ROWS = 64  # wgmma and tcgen05 take at least so many rows
+FEWEST_ROWS: Mapping[Generation, int] = {"hopper": 64, "blackwell": 128}  # at full rate: of wgmma, of tcgen05 on one SM
 L2_PORT_BYTES_PER_CLOCK = 64.0  # of one SM (CUDA microbenchmarks: 64 B/clk on V100 to H100)
 STORED_BYTES_PER_CLOCK = 20.0  # assumed: of one SM, results converted and written at the end of a block
 KERNEL_S = 1.2e-6  # spec of public data, section 4: the smallest product takes 2.5 us in a graph, a launch 1.3 of them
 REDUCTION_S = 1.2e-6  # assumed: the last block of a tile waits for the others and adds their sums in one more round
-OUTPUT_BYTES = 2
+STEP = 64  # of the depth; blocks work in whole ones
+NARROWEST_OUTPUT_BYTES = 2  # results of 8-bit products are 16-bit
 PARTIAL_BYTES = 4
 
 
 @dataclass(frozen=True)
 class GemmTiming:
-    """Seconds of each unit alone, and of the whole; the tile that was chosen, as an index into TILES x SPLITS."""
+    """Seconds of each unit alone, and of the whole; the tile that was chosen."""
 
     tensor_s: Reals
     l2_s: Reals
@@ -47,7 +72,7 @@ class GemmTiming:
     total_s: Reals
     dram_read_bytes: Reals
     dram_write_bytes: Reals
-    choice: Reals
+    options: Options  # one of each product
 
 
 @dataclass(frozen=True)
@@ -60,6 +85,11 @@ class Product:
     copies: Reals
     element_bytes: float
 
+    @property
+    def output_bytes(self) -> float:
+        """Of one result."""
+        return output_bytes(self.element_bytes)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -68,23 +98,77 @@ class Options:
     rows: Reals
     outputs: Reals
     splits: Reals
+    share_rows: Reals  # blocks of a cluster that load their rows together
+    share_outputs: Reals
+
+    def picked(self, choice: Counts) -> Options:
+        """The chosen line of each column."""
+        return Options(*(np.take_along_axis(values, choice[None], 0)[0] for values in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one product takes: its tile (arrays of one), blocks, and the depth of each in whole steps."""
+
+    options: Options
+    rows: Reals
+    blocks: int
+    depth: int
+
+    @property
+    def splits(self) -> int:
+        return int(self.options.splits[0])
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        return int(self.options.rows[0]), int(self.options.outputs[0])
+
+
+def choice_of(timing: GemmTiming, sizes: tuple[int, int, int, int]) -> Choice:
+    """Of the first product of `timing`; sizes: rows, outputs, depth, copies."""
+    rows, outputs, depth, copies = sizes
+    options = Options(*(values[:1] for values in vars(timing.options).values()))
+    tile_rows, tile_outputs, splits = (int(values[0]) for values in (options.rows, options.outputs, options.splits))
+    blocks = copies * -(-rows // tile_rows) * -(-outputs // tile_outputs) * splits
+    return Choice(options, np.array([rows], dtype=np.float64), blocks, STEP * ceil(depth / splits / STEP))
 
 
 def gemm_timing(
     device: Device, constants: Constants, rows: ArrayLike, outputs: ArrayLike, depth: ArrayLike, copies: ArrayLike,
-    dtype: Dtype,
+    dtype: Dtype, library: Library = "best",
 ) -> GemmTiming:  # fmt: skip
+    """`library`: whose choice of tiles; `best` takes the fastest."""
     sizes = [np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (rows, outputs, depth, copies)]
     first, second, third, fourth = np.broadcast_arrays(*sizes)
     product = Product(first, second, third, fourth, DTYPE_BYTES[dtype])
-    known = SPLITS if product.element_bytes >= 2 else SPLITS[:1]
-    tiles = FINE_TILES if product.element_bytes == 2 and device.generation in CLUSTERED else TILES
-    every = np.array([(*tile, splits) for tile in tiles for splits in known], dtype=np.float64)
-    timed = _timed(device, constants, product, dtype, Options(*(column[:, None] for column in every.T)))
-    choice = np.argmin(timed["total_s"], axis=0)
+    options = _options(device, product, library)
+    timed = _timed(device, constants, product, dtype, options)
+    choice = _fastest(timed["total_s"], timed.pop("schedule_s"))
     picked = {name: np.take_along_axis(values, choice[None], 0)[0] for name, values in timed.items()}
-    tile, splits = np.divmod(choice, len(known))
-    return GemmTiming(**picked, choice=(tile * len(SPLITS) + splits).astype(np.float64))
+    return GemmTiming(**picked, options=options.picked(choice))
+
+
+def _options(device: Device, product: Product, library: Library) -> Options:
+    """Every tile and split (lines), or the one tile that the library takes, of every product (columns)."""
+    fixed = FIXED_TILES.get((library, device.generation))
+    if fixed is not None and product.element_bytes < 2:
+        place = np.searchsorted([one.most_rows for one in fixed], product.rows)
+        columns = np.array([(*one.tile, 1, one.share_rows, one.share_outputs) for one in fixed], dtype=np.float64)
+        return Options(*columns[place].T[:, None])
+    fine, clustered = product.element_bytes == 2, device.generation in CLUSTERED
+    known = SPLITS if product.element_bytes >= 2 else SPLITS[:1]
+    tiles = FINE_TILES if fine and clustered else TILES
+    every = np.array([(*tile, splits) for tile in tiles for splits in known], dtype=np.float64)
+    rows, outputs, splits = (np.repeat(column[:, None], len(product.rows), axis=1) for column in every.T)
+    more_rows = np.minimum(rows, product.rows) >= outputs
+    share = (np.where(which & clustered, 2.0, 1.0) for which in (more_rows, ~more_rows))
+    return Options(rows, outputs, splits, *share)
+
+
+def _fastest(total_s: Reals, schedule_s: Reals) -> Counts:
+    """The option (line) that takes least; of equals, which memory bounds, the one whose blocks are done first."""
+    equal = total_s <= np.min(total_s, axis=0) * (1 + 1e-9)
+    return np.asarray(np.argmin(np.where(equal, schedule_s, np.inf), axis=0), dtype=np.int64)
 
 
 def _timed(
@@ -92,14 +176,12 @@ def _timed(
 ) -> dict[str, Reals]:
     """Every option (lines) of every product (columns)."""
     splits = options.splits
-    fraction = constants.gemm_fraction if product.element_bytes >= 2 else constants.gemm_fp8_fraction
     tiles = np.ceil(product.rows / options.rows) * np.ceil(product.outputs / options.outputs)
     blocks = product.copies * tiles * splits
-    depth = np.ceil(product.depth / splits / 64) * 64
-    loaded = _loaded_elements(device, options) * product.element_bytes
-    cycles = np.maximum(_products_cycles(device, dtype, options, fraction), loaded / L2_PORT_BYTES_PER_CLOCK)
-    stored = options.rows * options.outputs * OUTPUT_BYTES / STORED_BYTES_PER_CLOCK  # nothing multiplies meanwhile
-    block_s = (depth * cycles + stored) / device.clock_hz
+    depth = np.ceil(product.depth / splits / STEP) * STEP
+    loaded = loaded_bytes(dtype, options, product.rows)
+    cycles = np.maximum(products_cycles(device, constants, dtype, options), loaded / L2_PORT_BYTES_PER_CLOCK)
+    block_s = (depth * cycles + stored_cycles(dtype, options)) / device.clock_hz
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
     l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     reads, writes = _dram_bytes(device, product, options)
@@ -108,32 +190,45 @@ def _timed(
     launch_s = np.full_like(schedule_s, device.launch_s + KERNEL_S)
     total_s = launch_s + np.maximum(schedule_s, np.maximum(l2_s, dram_s))  # stages of loads run ahead of the products
     return {
-        "tensor_s": blocks * block_s / device.sms, "l2_s": l2_s, "dram_s": dram_s, "launch_s": launch_s,
-        "total_s": total_s, "dram_read_bytes": reads, "dram_write_bytes": np.broadcast_to(writes, total_s.shape),
+        "tensor_s": blocks * block_s / device.sms, "schedule_s": schedule_s, "l2_s": l2_s, "dram_s": dram_s,
+        "launch_s": launch_s, "total_s": total_s, "dram_read_bytes": reads,
+        "dram_write_bytes": np.broadcast_to(writes, total_s.shape),
     }  # fmt: skip
 
 
-def _loaded_elements(device: Device, options: Options) -> Reals:
-    """For one step of the depth, from L2, by one block."""
-    rows, outputs = options.rows, options.outputs
-    if device.generation in CLUSTERED:
-        return np.asarray(np.minimum(rows / 2 + outputs, rows + outputs / 2), dtype=np.float64)
-    return rows + outputs
+def loaded_bytes(dtype: Dtype, options: Options, product_rows: Reals) -> Reals:
+    """For one element of the depth, from L2, by one block: no more rows than there are."""
+    rows = np.minimum(options.rows, product_rows) / options.share_rows
+    return np.asarray((rows + options.outputs / options.share_outputs) * DTYPE_BYTES[dtype], dtype=np.float64)
 
 
-def _products_cycles(device: Device, dtype: Dtype, options: Options, fraction: float) -> Reals:
-    """Of one block for one step of the depth: tensor cores, or their operands from shared memory."""
-    rows = np.maximum(options.rows, WARP_GROUP_ROWS if device.generation in CLUSTERED else 16)
-    tensor = 2.0 * rows * options.outputs / (device.flop_per_clock_sm(dtype) * fraction)
-    shared = (rows + options.outputs) * DTYPE_BYTES[dtype] / device.sm.shared_memory_bytes_per_clock
+def products_cycles(device: Device, constants: Constants, dtype: Dtype, options: Options) -> Reals:
+    """Of one block for one element of the depth: tensor cores, or their operands from shared memory.
+
+    Either side of the tile can be the one that instructions need so many rows of.
+    """
+    fraction = constants.gemm_fraction if DTYPE_BYTES[dtype] >= 2 else constants.gemm_fp8_fraction
+    fewest, rows, outputs = FEWEST_ROWS.get(device.generation, 16), options.rows, options.outputs
+    area = np.minimum(np.maximum(rows, fewest) * outputs, rows * np.maximum(outputs, fewest))
+    tensor = 2.0 * area / (device.flop_per_clock_sm(dtype) * fraction)
+    shared = (rows + outputs) * DTYPE_BYTES[dtype] / device.sm.shared_memory_bytes_per_clock
     return np.asarray(np.maximum(tensor, shared), dtype=np.float64)
+
+
+def stored_cycles(dtype: Dtype, options: Options) -> Reals:
+    """Of the results of one block; nothing multiplies meanwhile."""
+    return options.rows * options.outputs * output_bytes(DTYPE_BYTES[dtype]) / STORED_BYTES_PER_CLOCK
+
+
+def output_bytes(element_bytes: float) -> float:
+    return max(element_bytes, NARROWEST_OUTPUT_BYTES)
 
 
 def _dram_bytes(device: Device, product: Product, options: Options) -> tuple[Reals, Reals]:
     """Each operand once; rows again for every wave of outputs that L2 does not hold."""
     rows_bytes = product.copies * product.rows * product.depth * product.element_bytes
     weight_bytes = product.copies * product.depth * product.outputs * product.element_bytes
-    writes = product.copies * product.rows * product.outputs * OUTPUT_BYTES
+    writes = product.copies * product.rows * product.outputs * product.output_bytes
     kept = np.clip(2 * device.l2_bytes / (rows_bytes + writes) - 1, 0, 1)
     side = np.sqrt(device.sms * options.rows * options.outputs)  # a wave covers about a square of outputs
     again = np.clip(1 - device.l2_bytes / np.minimum(rows_bytes, weight_bytes), 0, 1)

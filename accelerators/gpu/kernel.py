@@ -72,15 +72,23 @@ class Kernel(Spec):
     heads_first: bool = False
     sequence_last: bool = False  # with heads_first: of one sequence only
     persistent: bool = False
+    tiles_between: NonNegative = 0  # from one block to the next, in key tiles: its scheduler's own figure
     longest_first: bool = False
     packs_group: bool = False
     row_step: NonNegative = 0  # rows of a tile shrink to multiples of it where there are fewer; 0: never
+    row_choices: tuple[Positive, ...] = ()  # smaller tiles it has: the first that holds the rows of a head
+    most_group: Positive | None = None  # query heads of a key head that it takes
     dependent_loads: NonNegative = 0  # round trips to DRAM in each iteration that nothing hides
     splits_keys: bool = False
+    always_combines: bool = False  # parts of one are written and combined, too
     for_windows: bool = True  # False: a configured window takes a path that neither packs nor splits
     most_splits: Positive = 128
+    split_waves: Positive | None = None  # keys are split until there are so many waves of blocks; None: one, if that
+    keys_per_split: Positive = 1  # at least
+    split_doublings_of: Positive | None = None  # waves are as many as the keys are doublings of it, one at least
     multiplies_in_cache_type: bool = False  # an 8-bit cache makes 8-bit products, whatever the queries' type
     absorbed: bool = False  # one latent key for all heads, in every phase
+    element_instructions: NonNegative = 0  # per element of the cache, of kernels that multiply on FP32 units
     conversion_instructions: NonNegative = 0  # per element of a cache narrower than the products' type
     stores_scores: bool = False  # scores and weights pass by DRAM (unfused)
     extra_kernels: NonNegative = 0  # launched beside it in every call
@@ -104,7 +112,7 @@ class Kernel(Spec):
     def largest_head_dim(self, generation: Generation, dtype: Dtype) -> int:
         return max((tile.head_dim for tile in self.tiles_on(generation, False, DTYPE_BYTES[dtype])), default=0)
 
-    def problem(self, device: Device, phase: Phase, head_dim: int, dtype: Dtype) -> str | None:
+    def problem(self, device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int = 1) -> str | None:
         """Why it does not run there; None where it does."""
         if device.generation not in self.generations:
             return f"does not run on {device.device} ({device.generation}); it runs on {', '.join(self.generations)}"
@@ -115,6 +123,8 @@ class Kernel(Spec):
         largest = self.largest_head_dim(device.generation, dtype)
         if head_dim > largest:
             return f"takes head dimensions up to {largest}, got {head_dim}"
+        if self.most_group is not None and group > self.most_group:
+            return f"takes up to {self.most_group} query heads of a key head, got {group}"
         return None
 
 
@@ -131,28 +141,28 @@ def load_kernel(name: str) -> Kernel:
     return kernels()[name]
 
 
-def choose_kernel(device: Device, phase: Phase, head_dim: int, dtype: Dtype) -> Kernel:
+def choose_kernel(device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int = 1) -> Kernel:
     """The one the device asks for, or the first that runs. Raises CascadeSimError if none does."""
     if device.kernel != "auto":
-        return _asked_for(device, phase, head_dim, dtype)
-    found = list(_running(device, phase, head_dim, dtype))
+        return _asked_for(device, phase, head_dim, dtype, group)
+    found = list(_running(device, phase, head_dim, dtype, group))
     if not found:
         raise CascadeSimError(f"{device.device}: no kernel for {phase} with head dimension {head_dim} in {dtype}")
     return min(found, key=lambda kernel: kernel.preference)
 
 
-def _asked_for(device: Device, phase: Phase, head_dim: int, dtype: Dtype) -> Kernel:
+def _asked_for(device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int) -> Kernel:
     """Its sibling where the named kernel does only the other phase."""
     kernel = load_kernel(device.kernel)
     sibling = kernels().get(f"{device.kernel}-{phase}", kernel)
     chosen = sibling if phase not in kernel.phases else kernel
-    problem = chosen.problem(device, phase, head_dim, dtype)
+    problem = chosen.problem(device, phase, head_dim, dtype, group)
     if problem is not None:
         raise CascadeSimError(f"kernel {chosen.name} {problem}")
     return chosen
 
 
-def _running(device: Device, phase: Phase, head_dim: int, dtype: Dtype) -> Iterator[Kernel]:
+def _running(device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int) -> Iterator[Kernel]:
     for kernel in kernels().values():
-        if kernel.problem(device, phase, head_dim, dtype) is None and kernel.absorbed == (phase == "mla"):
+        if kernel.problem(device, phase, head_dim, dtype, group) is None and kernel.absorbed == (phase == "mla"):
             yield kernel

@@ -39,7 +39,8 @@ def movement(
     one_head = np.asarray(shape.keys_in_reach * shape.key_elements * DTYPE_BYTES[kv_dtype], dtype=np.float64)
     cache = shape.batch * shape.heads_kv * one_head
     walked = work.visited * tiles.keys * shape.key_elements * DTYPE_BYTES[kv_dtype]
-    partial = np.where(work.splits > 1, work.splits, 0) * shape.batch * shape.heads * shape.queries
+    parts = np.where((work.splits > 1) | kernel.always_combines, work.splits, 0)
+    partial = parts * shape.batch * shape.heads * shape.queries
     partial_bytes = partial * (shape.value_dim + 1) * FLOAT_BYTES
     scores = _stored_scores_bytes(kernel, shape, dtype)
     missed = _missed(device, kernel, shape, work, tiles, one_head)

@@ -1,23 +1,28 @@
 """Plans of attention, products and element-wise work on a GPU: the vectorised timing with arrays of one, as a Plan.
 
-A plan's activities say how long each unit would need alone; `analytical_cycles` is what the schedule makes of them.
+A plan's activities say how long each unit would need alone; `analytical_cycles` is what the schedule makes of them, and
+the programs (`attention_pipeline`, `product_pipeline`) are one SM for the cycle level.
 No energy: no source here gives any. The lines of the mapping say which kernel, tiles, waves and what would help.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from math import prod
 
 import numpy as np
 
+from cascadesim.accelerators.gpu.attention_pipeline import attention_program
 from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.collective import ring_lines, ring_program, ring_timing
 from cascadesim.accelerators.gpu.einsums import Share, shares
 from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
 from cascadesim.accelerators.gpu.explain import attention_lines, product_lines, stream_lines
-from cascadesim.accelerators.gpu.gemm import GemmTiming, gemm_timing
+from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
 from cascadesim.accelerators.gpu.kernel import Kernel, choose_kernel, load_kernel
 from cascadesim.accelerators.gpu.kernel import Phase as KernelPhase
+from cascadesim.accelerators.gpu.product_pipeline import product_program, stream_program
 from cascadesim.accelerators.gpu.shape import Shape, shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
 from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing, case_of
@@ -46,14 +51,16 @@ def plan_attention(operation: Operation, device: Device, accounting: Accounting)
     activities = (*_attention_activities(case, timing, parts), *_memory(operation.name, timing, device))
     name = f"attention of {size['h']} heads"
     lines = attention_lines(case, timing, str(operation.mask), isinstance(operation.mask, KeyInterval))
-    return Plan(operation, accounting, lines, (Phase(name, activities, traffic, cycles),), None)
+    phase = Phase(name, activities, traffic, cycles, partial(attention_program, case, timing))
+    return Plan(operation, accounting, lines, (phase,), None)
 
 
 def kernel_of(operation: Operation, device: Device) -> Kernel:
     """A cascade of several passes over the keys stores its scores, so it takes the unfused kernels."""
     if device.kernel == "auto" and passes(operation.cascade, "m") > 1:
         return load_kernel(UNFUSED)
-    return choose_kernel(device, _phase(operation), operation.extent("e"), device.dtype)
+    group = operation.extent("g")
+    return choose_kernel(device, _phase(operation), operation.extent("e"), device.dtype, group)
 
 
 def _phase(operation: Operation) -> KernelPhase:
@@ -96,9 +103,11 @@ def plan_linear(operation: Operation, device: Device, accounting: Accounting) ->
     rate = device.sms * device.flop_per_clock_sm(device.dtype) / 2
     products = EinsumActivity(name, "tensor", cycles, {"mac": macs}, min(1.0, macs / (max(cycles, 1) * rate)))
     traffic = Traffic(float(timing.dram_read_bytes[0]), float(timing.dram_write_bytes[0]))
+    sizes = (rows, outputs, depth, copies)
+    program = partial(product_program, device, known, device.dtype, choice_of(timing, sizes), timing, name)
     phase = Phase(name, (products, *_memory(name, timing, device)), traffic,
-                  float(timing.total_s[0]) * device.clock_hz)  # fmt: skip
-    lines = product_lines(device, known, timing, (rows, outputs, depth, copies))
+                  float(timing.total_s[0]) * device.clock_hz, program)  # fmt: skip
+    lines = product_lines(device, known, timing, sizes)
     return Plan(operation, accounting, lines, (phase,), None)
 
 
@@ -111,8 +120,24 @@ def plan_elementwise(operation: Operation, device: Device, accounting: Accountin
     timing = stream_timing(device, known, reads, writes)
     traffic = Traffic(float(timing.dram_read_bytes[0]), float(timing.dram_write_bytes[0]))
     cycles = float(timing.total_s[0]) * device.clock_hz
-    phase = Phase(operation.name, tuple(_memory(operation.name, timing, device)), traffic, cycles)
+    program = partial(stream_program, device, timing, reads + writes)
+    phase = Phase(operation.name, tuple(_memory(operation.name, timing, device)), traffic, cycles, program)
     return Plan(operation, accounting, stream_lines(device, known, timing, reads, writes), (phase,), None)
+
+
+def plan_collective(operation: Operation, device: Device, accounting: Accounting) -> Plan:
+    """assumed: what is sent and added passes by L2 meanwhile, and asks nothing of DRAM."""
+    _refuse_artifact(accounting)
+    elements, count = operation.extent("r") * operation.extent("d"), device.parallel.tensor
+    timing, name = ring_timing(device, elements), operation.cascade.einsums[-1].name
+    sums = {"add": elements * (count - 1) // count}
+    activities = (
+        EinsumActivity(name, "link", int(timing.link_s * device.clock_hz), sums),
+        EinsumActivity(name, "launch", int(timing.launch_s * device.clock_hz)),
+    )
+    program = partial(ring_program, device, timing)
+    phase = Phase(operation.name, activities, Traffic(), timing.total_s * device.clock_hz, program)
+    return Plan(operation, accounting, ring_lines(device, timing, elements), (phase,), None)
 
 
 def _bytes(operation: Operation, tensors: Iterable[str], device: Device) -> float:

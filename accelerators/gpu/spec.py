@@ -50,6 +50,19 @@ class Datasheet(Spec):
     process: str | None = None
 
 
+class Link(Spec):
+    """What joins a device to its neighbour in a ring; bytes in one direction, as the vendor states them."""
+
+    kind: Literal["nvlink", "infinity-fabric", "pcie"]
+    bytes_per_s: PositiveFloat
+
+
+class Parallel(Spec):
+    """Devices of one node that divide a model."""
+
+    tensor: Positive = 1
+
+
 class Measured(Spec):
     """Ceilings that public benchmarks reached; None where none is known to us."""
 
@@ -91,6 +104,8 @@ class Device(Spec):
     dram_bytes: Positive
     datasheet: Datasheet
     measured: Measured
+    link: Link | None = None
+    parallel: Parallel = Parallel()
     kernel: str = "auto"
     dtype: Dtype = "bf16"
 
@@ -98,6 +113,12 @@ class Device(Spec):
     def _clock_is_reachable(self) -> Self:
         if self.clock_hz > self.max_clock_hz:
             raise ValueError(f"clock_hz ({self.clock_hz:.0f}) exceeds max_clock_hz ({self.max_clock_hz:.0f})")
+        return self
+
+    @model_validator(mode="after")
+    def _peers_are_joined(self) -> Self:
+        if self.parallel.tensor > 1 and self.link is None:
+            raise ValueError(f"parallel.tensor: no link between two {self.device} is known; give 1, or a link")
         return self
 
     @property

@@ -12,8 +12,9 @@ import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.elementwise import small_kernel_s
+from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
 from cascadesim.accelerators.gpu.kernel import Kernel
-from cascadesim.accelerators.gpu.memory import Movement, movement
+from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, Movement, movement
 from cascadesim.accelerators.gpu.shape import Reals, Shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.work import Tiles, Work, shrunk, tiles_of, work_of
@@ -51,6 +52,12 @@ class Case:
         padded = np.where(self.shape.value_dim == self.shape.head_dim, self.tiles.head_dim, self.shape.value_dim)
         return np.asarray(padded, dtype=np.float64)
 
+    @property
+    def hidden(self) -> float:
+        """Of the shorter of products and softmax."""
+        calibrated = {"plain": self.constants.overlap_plain, "specialised": self.constants.overlap_specialised}
+        return calibrated.get(self.kernel.overlap, 0.0)
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -81,7 +88,7 @@ def case_of(
 
 def attention_timing(case: Case) -> Timing:
     device, work, constants = case.device, case.work, case.constants
-    per_tile = _tile_cycles(case)
+    per_tile = tile_cycles(case)
     tensor, special, issue, shared = (cycles * work.visited / device.sms / device.clock_hz for cycles in per_tile)
     moved = movement(
         device, case.kernel, case.shape, case.tiles, work, case.dtype, case.kv_dtype, case.cold_keys
@@ -89,7 +96,7 @@ def attention_timing(case: Case) -> Timing:
     l2_s = moved.l2_bytes / device.l2_ceiling_bytes_per_s  # asked for ahead, evenly: what benchmarks reach
     dram_s = _dram_s(device, constants, moved)
     memory_s = np.maximum(l2_s, dram_s)
-    schedule_s = _makespan_cycles(case, _iteration_cycles(case, *per_tile)) / device.clock_hz
+    schedule_s = _makespan_cycles(case, iteration_cycles(case, *per_tile)) / device.clock_hz
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
     overlap = STREAMED if case.kernel.splits_keys else constants.memory_overlap
     total_s = launch_s + _together(schedule_s, memory_s, overlap)
@@ -114,7 +121,7 @@ def _together(first: Reals, second: Reals, overlap: float) -> Reals:
     return np.asarray(longer * (1 + (shorter / longer) ** order) ** (1 / order), dtype=np.float64)
 
 
-def _tile_cycles(case: Case) -> tuple[Reals, Reals, Reals, Reals]:
+def tile_cycles(case: Case) -> tuple[Reals, Reals, Reals, Reals]:
     """Of one SM for one tile: products, exponentials, instructions issued, shared memory."""
     device, tiles, constants, kernel = case.device, case.tiles, case.constants, case.kernel
     scores = tiles.queries * tiles.keys
@@ -128,7 +135,8 @@ def _tile_cycles(case: Case) -> tuple[Reals, Reals, Reals, Reals]:
     per_score = kernel.instructions_per_score + 1 + masks + tiles.emulated * EMULATION_INSTRUCTIONS
     rescale = tiles.queries * case.value_dim  # the running output, once a tile
     narrow = DTYPE_BYTES[case.kv_dtype] < DTYPE_BYTES[case.dtype]
-    converted = tiles.keys * depth * (kernel.conversion_instructions if narrow else 0)
+    each = kernel.element_instructions + (kernel.conversion_instructions if narrow else 0)
+    converted = tiles.keys * depth * each
     issue = (scores * per_score + rescale + converted) / LANES
     shared = _shared_bytes(case, depth) / device.sm.shared_memory_bytes_per_clock
     return tensor, special, issue, shared
@@ -142,15 +150,10 @@ def _shared_bytes(case: Case, depth: Reals) -> Reals:
     return np.asarray((reads + tiles.keys * depth) * width, dtype=np.float64)
 
 
-def _iteration_cycles(case: Case, tensor: Reals, special: Reals, issue: Reals, shared: Reals) -> Reals:
+def iteration_cycles(case: Case, tensor: Reals, special: Reals, issue: Reals, shared: Reals) -> Reals:
     """One key tile of one block on an SM of its own (or its share of blocks that run together)."""
-    hidden = {
-        "serial": 0.0,
-        "plain": case.constants.overlap_plain,
-        "specialised": case.constants.overlap_specialised,
-    }[case.kernel.overlap]
     products, softmax = np.maximum(tensor, shared), np.maximum(special, issue)
-    return products + softmax - hidden * np.minimum(products, softmax)
+    return products + softmax - case.hidden * np.minimum(products, softmax)
 
 
 def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
@@ -160,15 +163,32 @@ def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
     """
     device, work = case.device, case.work
     blocks = work.blocks.astype(np.float64)
-    per_block = work.visited / blocks
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
-    exposed = PERSISTENT_SHARE if case.kernel.persistent else 1.0
-    latency = case.constants.block_latency_s * device.clock_hz * exposed / together
+    latency = turn_cycles(case, iteration) / together
     trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz
     total = work.visited * (iteration + trips / together) + np.maximum(blocks - device.sms, 0) * latency
+    return _of_last_sm(case, total, work.longest * (iteration + trips))
+
+
+def turn_cycles(case: Case, iteration: Reals) -> Reals:
+    """From one block of an SM to its next: what its scheduler reckons with, or the calibrated latency."""
+    if case.kernel.tiles_between:
+        return case.kernel.tiles_between * iteration
+    exposed = PERSISTENT_SHARE if case.kernel.persistent else 1.0
+    return np.full_like(iteration, case.constants.block_latency_s * case.device.clock_hz * exposed)
+
+
+def tiles_of_last_sm(case: Case) -> Reals:
+    """Key tiles that the SM which ends last walks over."""
+    return _of_last_sm(case, case.work.visited, case.work.longest)
+
+
+def _of_last_sm(case: Case, total: Reals, longest: Reals) -> Reals:
+    """Its share of what all blocks sum up to, where the longest has `longest`."""
+    device, work = case.device, case.work
+    blocks = work.blocks.astype(np.float64)
     mean = total / blocks
-    longest = work.longest * (iteration + trips)
-    unequal = np.clip(2 * (1 - per_block / work.longest), 0, 1)  # 0 for equal blocks, 1 for a causal triangle
+    unequal = np.clip(2 * (1 - work.visited / blocks / work.longest), 0, 1)  # 0 for equal blocks, 1 for a triangle
     rest = np.ceil(blocks / device.sms) - blocks / device.sms
     tail = (1 - unequal) * rest * mean + unequal * (0.1 if case.kernel.longest_first else 0.5) * longest
     return np.asarray(np.maximum(total / device.sms + np.where(blocks > device.sms, tail, rest * mean), longest))
@@ -179,5 +199,7 @@ def _extra_kernels_s(case: Case) -> Reals:
     each = small_kernel_s(case.device)
     if not case.kernel.splits_keys:
         return np.full(len(case.work.splits), each * case.kernel.extra_kernels)
-    combined = np.where(case.work.splits > 1, max(case.kernel.extra_kernels, 1), 0)
-    return np.asarray(each * combined, dtype=np.float64)
+    split = case.work.splits > (0 if case.kernel.always_combines else 1)
+    combined = np.where(split, max(case.kernel.extra_kernels, 1), 0)
+    parts_bytes = np.where(split, case.work.splits, 0) * case.value_dim * FLOAT_BYTES  # of one row, by one block
+    return np.asarray(each * combined + parts_bytes / L2_PORT_BYTES_PER_CLOCK / case.device.clock_hz, dtype=np.float64)

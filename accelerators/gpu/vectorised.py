@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from cascadesim.accelerators.gpu import calibration
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.elementwise import small_kernel_s, stream_seconds
-from cascadesim.accelerators.gpu.gemm import gemm_timing
+from cascadesim.accelerators.gpu.gemm import Library, gemm_timing
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.shape import Reals, Shape, shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
@@ -100,6 +100,7 @@ def gemm_seconds(
     depth: ArrayLike,
     copies: ArrayLike = 1,
     dtype: Dtype = "bf16",
+    library: Library = "best",
     quantises: int = 0,
     launches: int = 0,
     constants: Constants | None = None,
@@ -110,7 +111,8 @@ def gemm_seconds(
     first kernel finds the largest element. `launches`: further small kernels of the call.
     """
     known = constants or calibration.constants(device.generation)
-    total = gemm_timing(device, known, rows, outputs, depth, copies, dtype).total_s + launches * small_kernel_s(device)
+    product_s = gemm_timing(device, known, rows, outputs, depth, copies, dtype, library).total_s
+    total = product_s + launches * small_kernel_s(device)
     if not quantises:
         return total
     elements = np.asarray(rows, dtype=np.float64) * np.asarray(depth, dtype=np.float64)

@@ -70,10 +70,14 @@ def _column(tiles: Sequence[Tile], head_dim: Counts, field: str) -> Reals:
 
 def shrunk(kernel: Kernel, shape: Shape, tiles: Tiles) -> Tiles:
     """Tiles of fewer rows where a head has fewer, in kernels that can."""
-    if not kernel.row_step:
-        return tiles
     rows = shape.queries * (shape.group if kernel.packs_group else 1)
-    return replace(tiles, queries=np.minimum(tiles.queries, -(-rows // kernel.row_step) * kernel.row_step))
+    if kernel.row_step:
+        return replace(tiles, queries=np.minimum(tiles.queries, -(-rows // kernel.row_step) * kernel.row_step))
+    if kernel.row_choices:
+        choices = np.array(kernel.row_choices)
+        holds = choices[np.minimum(np.searchsorted(choices, rows), len(choices) - 1)]
+        return replace(tiles, queries=np.minimum(tiles.queries, np.where(rows > choices[-1], tiles.queries, holds)))
+    return tiles
 
 
 def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: Tiles) -> Work:
@@ -149,4 +153,10 @@ def _splits(
     most = np.where((shape.window > 0) & (not kernel.for_windows), 1, kernel.most_splits)
     room = device.sms * tiles.blocks_per_sm
     wanted = np.where(blocks >= 0.8 * room, 1, room // blocks)  # FlashAttention's heuristic: 80% full is full
-    return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest, most), 1)), dtype=np.int64)
+    if kernel.split_waves is not None:
+        wanted = device.sms * kernel.split_waves // blocks
+    if kernel.split_doublings_of is not None:
+        waves = np.maximum(np.log2(shape.keys_in_reach / kernel.split_doublings_of), 1.0)
+        wanted = np.ceil(np.floor(device.sms * waves) / blocks)
+    smallest = np.maximum(kernel.keys_per_split / tiles.keys, 1)  # in key tiles
+    return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest / smallest, most), 1)), dtype=np.int64)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 from math import isfinite, prod
 
 import pytest
 
 from cascadesim.accelerators.catalogue import load, preset_names
-from cascadesim.accelerators.protocol import Accelerator, Plan
+from cascadesim.accelerators.protocol import Accelerator, HasCalibratedClosedForm, Phase, Plan
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.catalogue import find
 from cascadesim.einsum_cascades.operation import Operation
@@ -140,6 +141,14 @@ def test_linear_and_elementwise_work_counts_all_its_operations(name: str, worklo
             assert macs == size["x"] * size["r"] * size["k"] * size["n"]
 
 
+def least_cycles(phase: Phase, calibrated: bool) -> float:
+    """The closed form; where it is an estimate, what its busiest unit needs."""
+    busy: Counter[str] = Counter()
+    for activity in phase.activities:
+        busy[activity.unit] += activity.cycles
+    return max(busy.values()) if calibrated else phase.analytical_cycles
+
+
 @every_accelerator
 def test_no_schedule_of_it_is_shorter_than_the_closed_form(name: str) -> None:
     for plan in plans(name, "llama", 1000):
@@ -147,7 +156,8 @@ def test_no_schedule_of_it_is_shorter_than_the_closed_form(name: str) -> None:
             if phase.program is None:  # no cycle-level form: nothing to compare
                 continue
             schedule = run(phase.program())
-            assert schedule.cycles >= phase.analytical_cycles * (1 - 1e-12), (plan.operation.name, phase.name)
+            least = least_cycles(phase, isinstance(accelerator(name), HasCalibratedClosedForm))
+            assert schedule.cycles >= least * (1 - 1e-12), (plan.operation.name, phase.name)
             known = {unit.name for unit in accelerator(name).units}
             assert {unit.name for unit in schedule.units} <= known
 

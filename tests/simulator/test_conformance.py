@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators import catalogue
+from cascadesim.accelerators.protocol import Accelerator, HasCalibratedClosedForm
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.workload import Workload
 from cascadesim.simulator.report import Report
@@ -33,9 +34,14 @@ def only_where_there_is_a_cycle_level() -> Iterator[None]:
             raise
 
 
-def check(cycle: Report, closed: Report) -> None:
+def check(cycle: Report, closed: Report, accelerator: Accelerator) -> None:
     """What holds of any report; that busy, stalled and idle add up is checked when it is built."""
-    assert cycle.cycles >= cycle.analytical_cycles == closed.cycles
+    assert cycle.analytical_cycles == closed.cycles
+    if isinstance(accelerator, HasCalibratedClosedForm):  # an estimate: only the busiest unit bounds
+        assert cycle.uncertainty is None
+        assert cycle.cycles >= max(unit.busy_cycles for unit in closed.units)
+    else:
+        assert cycle.cycles >= cycle.analytical_cycles
     assert cycle.cycles >= max(unit.busy_cycles for unit in cycle.units)
     assert cycle.traffic == closed.traffic
     assert cycle.energy_j == closed.energy_j
@@ -58,7 +64,7 @@ def test_the_cycle_level_is_above_the_closed_form_and_both_add_up(
     with only_where_there_is_a_cycle_level():
         cycle = simulate(two_kinds, accelerator, sequence_length=300, scope=scope, phase=phase)
         for pair in zip(cycle, closed, strict=True):
-            check(*pair)
+            check(*pair, accelerator)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -73,4 +79,4 @@ def test_any_length_and_batch_runs(preset: str, length: int, batch: int) -> None
                          fidelity="analytical")  # fmt: skip
     with only_where_there_is_a_cycle_level():
         (cycle,) = simulate(model, accelerator, sequence_length=length, batch=batch, scope="attention")
-        check(cycle, closed)
+        check(cycle, closed, accelerator)

@@ -9,7 +9,7 @@ from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.kernel import choose_kernel, kernels, load_kernel
 from cascadesim.accelerators.gpu.launches import extra_launches
 from cascadesim.accelerators.gpu.plans import kernel_of
-from cascadesim.accelerators.protocol import HasMemory, HasNoCycleLevel, Plan
+from cascadesim.accelerators.protocol import HasCalibratedClosedForm, HasMemory, Plan
 from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.zoo import load_workload
@@ -62,6 +62,13 @@ def test_a_head_dimension_that_a_kernel_does_not_take_is_refused() -> None:
         choose_kernel(gpu("a100-sxm", "kernel=flash-attention-2").spec, "prefill", 512, "bf16")
 
 
+def test_a_group_that_a_kernel_does_not_take_is_refused() -> None:
+    device = gpu("h100-sxm", "kernel=trtllm-xqa").spec
+    assert choose_kernel(device, "decode", 128, "bf16", group=32).name == "trtllm-xqa"
+    with pytest.raises(CascadeSimError, match="trtllm-xqa takes up to 32 query heads of a key head, got 64"):
+        choose_kernel(device, "decode", 128, "bf16", group=64)
+
+
 def test_an_unknown_kernel_is_guessed() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'flash-attention-2'"):
         gpu("a100-sxm", "kernel=flash-attention-22")
@@ -94,7 +101,7 @@ def test_libraries_launch_kernels_besides() -> None:
 def test_a_gpu_says_what_it_has_not() -> None:
     found = gpu("h100-sxm")
     assert isinstance(found, HasMemory)
-    assert isinstance(found, HasNoCycleLevel)
+    assert isinstance(found, HasCalibratedClosedForm)
     assert found.area_um2() is None
     assert plan("h100-sxm", attention()).dynamic_energy_j is None
     with pytest.raises(CascadeSimError, match="no artifact accounting"):

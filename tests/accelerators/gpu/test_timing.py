@@ -13,11 +13,18 @@ from numpy.typing import ArrayLike
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.calibration import constants
-from cascadesim.accelerators.gpu.gemm import gemm_timing
+from cascadesim.accelerators.gpu.gemm import Options, choice_of, gemm_timing, products_cycles
 from cascadesim.accelerators.gpu.kernel import Kernel, Phase, kernels, load_kernel
 from cascadesim.accelerators.gpu.shape import shape
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing, case_of
+from cascadesim.accelerators.gpu.timing import (
+    Case,
+    Timing,
+    attention_timing,
+    case_of,
+    iteration_cycles,
+    tile_cycles,
+)
 from cascadesim.accelerators.gpu.vectorised import (
     attention_seconds,
     elementwise_seconds,
@@ -90,11 +97,51 @@ def test_the_depth_of_a_product_is_padded_to_whole_steps() -> None:
 
 
 def test_a_split_depth_takes_one_more_round() -> None:
-    """1024 x 2048 over 8192: 4 x 13 tiles of 256 x 160, in two halves: 104 blocks at once, then 1.2 us to add them."""
+    """1024 x 2048 over 8192: 4 x 16 tiles of 256 x 128, in two halves: 128 blocks at once, then 1.2 us to add them."""
     on = device("h100-sxm")
     timed = gemm_timing(on, constants(on.generation), 1024, 2048, 8192, 1, "bf16")
-    block_s = timed.tensor_s[0] * on.sms / 104
+    chosen = choice_of(timed, (1024, 2048, 8192, 1))
+    assert (chosen.tile, chosen.splits, chosen.blocks) == ((256, 128), 2, 128)
+    block_s = timed.tensor_s[0] * on.sms / 128
     assert timed.total_s[0] - timed.launch_s[0] == pytest.approx(block_s + 1.2e-6)
+
+
+def test_results_of_fp32_products_are_fp32() -> None:
+    """24 x 2048 x 2048 results of 4 bytes, more than L2 keeps; of 16-bit products half as many bytes."""
+    on = device("a100-sxm")
+    wide, narrow = (gemm_timing(on, constants(on.generation), 2048, 2048, 64, 24, dtype) for dtype in ("fp32", "bf16"))
+    assert wide.dram_write_bytes[0] == 24 * 2048 * 2048 * 4 == 2 * narrow.dram_write_bytes[0]
+
+
+def test_a_library_with_fixed_tiles_takes_them_by_rows() -> None:
+    """sgl-kernel on Hopper: 64 x 64 up to 64 rows, 64 x 128 up to 128, 128 x 128 beyond; never a split depth."""
+    on = device("h100-sxm")
+    timed = gemm_timing(on, constants(on.generation), [1, 64, 65, 128, 129, 4096], 256, 51200, 1, "fp8", "sgl-kernel")
+    tiles = list(zip(timed.options.rows.tolist(), timed.options.outputs.tolist(), strict=True))
+    assert tiles == [(64, 64)] * 2 + [(64, 128)] * 2 + [(128, 128)] * 2
+    assert set(timed.options.splits.tolist()) == {1}
+    best = gemm_timing(on, constants(on.generation), [1, 129], 256, 51200, 1, "fp8")
+    assert (best.total_s <= timed.total_s[[0, 4]]).all()
+
+
+def test_fifth_generation_tensor_cores_need_128_rows() -> None:
+    """64 x 64 on Blackwell takes as many clocks as 128 x 64; on Hopper half as many."""
+    one = np.array([1.0])
+    for name, ratio in (("b200", 1.0), ("h100-sxm", 0.5)):
+        on = device(name)
+        half, full = (
+            products_cycles(on, constants(on.generation), "fp8", Options(rows * one, 64 * one, one, one, one))[0]
+            for rows in (64, 128)
+        )
+        assert half / full == pytest.approx(ratio)
+
+
+def test_of_equal_tiles_that_memory_bounds_the_quickest_is_taken() -> None:
+    """One row of 4096 over 4096 waits for its weights whatever the tile; no block is left that multiplies on."""
+    on = device("h100-sxm")
+    timed = gemm_timing(on, constants(on.generation), 1, 4096, 4096, 1, "bf16")
+    assert timed.total_s[0] == timed.launch_s[0] + timed.dram_s[0]
+    assert timed.options.rows[0] == 16
 
 
 def test_outputs_of_8_bit_attention_have_16_bits() -> None:
@@ -258,6 +305,39 @@ def test_windows_and_causal_masks_save_time() -> None:
     )
     assert 0.45 * full < causal < 0.65 * full
     assert window < 0.3 * causal
+
+
+def test_one_block_combines_the_parts_of_a_row() -> None:
+    """66 parts of 128 numbers of 4 bytes at 64 bytes a clock, and a kernel of 2.3 us; without parts none of it."""
+    case = case_of_sizes("h100-sxm", "flash-attention-3-decode", 128, queries=1, keys=65536, heads=2, heads_kv=2)
+    assert case.work.splits[0] == 66
+    whole = case_of_sizes("h100-sxm", "flash-attention-3-decode", 128, queries=1, keys=128, heads=2, heads_kv=2)
+    more = attention_timing(case).launch_s[0] - attention_timing(whole).launch_s[0]
+    assert more == pytest.approx(66 * 128 * 4 / 64 / 1.83e9 + 2.3e-6)
+
+
+def test_triton_combines_parts_of_one() -> None:
+    """SGLang: the second stage runs, and reads what the first wrote, where keys are not split either."""
+    kernel = load_kernel("triton-decode")
+    case = case_of_sizes("h100-sxm", "triton-decode", 128, queries=1, keys=32, heads=4, heads_kv=4)
+    without = Case(**{**vars(case), "kernel": kernel.model_copy(update={"always_combines": False})})
+    assert case.work.splits[0] == 1
+    always, only_splits = attention_timing(case), attention_timing(without)
+    assert always.launch_s[0] - only_splits.launch_s[0] == pytest.approx(128 * 4 / 64 / 1.83e9 + 2.3e-6)
+    assert always.movement.l2_bytes[0] - only_splits.movement.l2_bytes[0] == 2 * 4 * (128 + 1) * 4
+
+
+def test_a_scheduler_that_reckons_with_key_tiles_between_sequences() -> None:
+    """FlashMLA: five of them. 1024 sequences of one key tile over 132 SMs: 892 turns, each of five iterations."""
+    kernel = load_kernel("mla-absorbed")
+    without = kernel.model_copy(update={"tiles_between": 0, "persistent": False})
+    case = case_of(device("h100-sxm"), kernel, constants("hopper").model_copy(update={"block_latency_s": 0.0}),
+                   shape(1024, 16, 1, 1, 64, 576, 512, shared_key_value=True), "bf16", "bf16")  # fmt: skip
+    with_turns, bare = (attention_timing(Case(**{**vars(case), "kernel": one})) for one in (kernel, without))
+    iteration = iteration_cycles(case, *tile_cycles(case))[0] / case.device.clock_hz
+    turns = (1024 - 132) * 5 * iteration
+    rest = (8 - 1024 / 132) * turns / 1024  # the last wave is not full
+    assert with_turns.schedule_s[0] - bare.schedule_s[0] == pytest.approx(turns / 132 + rest)
 
 
 def test_absorbed_latent_attention_reads_one_latent_key_for_all_heads() -> None:

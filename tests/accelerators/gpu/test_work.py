@@ -11,7 +11,7 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.kernel import Kernel, load_kernel
 from cascadesim.accelerators.gpu.shape import shape
-from cascadesim.accelerators.gpu.work import Work, tiles_of, work_of
+from cascadesim.accelerators.gpu.work import Work, shrunk, tiles_of, work_of
 from cascadesim.einsum_cascades.masks import KeyInterval
 
 SIZES = ("batch", "heads", "heads_kv", "queries", "keys", "head_dim", "value_dim", "causal", "window")
@@ -56,6 +56,44 @@ def test_grouped_heads_share_a_tile_in_decode() -> None:
 def test_enough_sequences_are_not_split() -> None:
     found = work(load_kernel("flash-attention-3-decode"), "h100-sxm", {**sizes(1, 4096), "batch": 256})
     assert found.splits[0] == 1
+
+
+def test_xqa_splits_keys_into_eight_waves_of_at_least_128_keys() -> None:
+    """One key head of 32 K keys: 8 x 132 blocks would be 31 keys each, so 256 of 128 keys, capped at 128."""
+    kernel = load_kernel("trtllm-xqa")
+    assert work(kernel, "h100-sxm", {**sizes(1, 32768), "heads": 8}).splits[0] == kernel.most_splits == 128
+    assert work(kernel, "h100-sxm", {**sizes(1, 1024), "heads": 8}).splits[0] == 1024 // 128
+    many = work(kernel, "h100-sxm", {**sizes(1, 8192), "heads": 8, "batch": 64})
+    assert many.splits[0] == 8 * 132 // 64
+
+
+def test_sglang_splits_keys_by_their_doublings_of_64() -> None:
+    """4096 keys are 6 doublings: 6 x 132 blocks for 128 sequences, 7 each; of 64 keys one, and 32 keys at least."""
+    kernel = load_kernel("triton-decode")
+    assert work(kernel, "h100-sxm", {**sizes(1, 4096), "batch": 128}).splits[0] == 7
+    assert work(kernel, "h100-sxm", {**sizes(1, 65536), "batch": 4}).splits[0] == kernel.most_splits == 8
+    assert work(kernel, "h100-sxm", {**sizes(1, 32), "batch": 4}).splits[0] == 1
+
+
+def test_flashinfer_splits_keys_for_two_blocks_an_sm() -> None:
+    """142 SMs, 16 sequences: 284 // 16 parts, whatever the tile; of 128 keys at least."""
+    kernel = load_kernel("flashinfer-decode")
+    for head_dim in (128, 256):
+        wide = {"head_dim": head_dim, "value_dim": head_dim, "batch": 16}
+        assert work(kernel, "l40s", {**sizes(1, 8192), **wide}).splits[0] == 17
+        assert work(kernel, "l40s", {**sizes(1, 1024), **wide}).splits[0] == 8
+
+
+def test_a_tile_holds_the_rows_of_a_group_in_steps_that_the_kernel_has() -> None:
+    """FlashInfer: 16 rows for up to 16 query heads, 64 beyond, 128 beyond 64 (64 at a head dimension of 256)."""
+    kernel = load_kernel("flashinfer-decode")
+    found = load("l40s")
+    assert isinstance(found, Gpu)
+    heads = np.array([1, 16, 17, 64, 65, 128])
+    for head_dim, largest in ((128, 128), (256, 64)):
+        asked = shape(1, heads, 1, 1, 1024, head_dim)
+        tiles = shrunk(kernel, asked, tiles_of(kernel, found.spec, asked, 2))
+        assert tiles.queries.tolist() == [16, 16, 64, 64, largest, largest]
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,87 @@
+"""Products and element-wise work on one SM as programs: steps of the depth, pieces of a stream, and what they wait for.
+
+Work and ceilings are those of `gemm` and `elementwise`; loads overlap products as far as their buffers allow. Whole
+cycles, rounded up.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+from cascadesim.accelerators.gpu.calibration import Constants
+from cascadesim.accelerators.gpu.elementwise import StreamTiming
+from cascadesim.accelerators.gpu.gemm import (
+    L2_PORT_BYTES_PER_CLOCK,
+    REDUCTION_S,
+    STEP,
+    Choice,
+    GemmTiming,
+    loaded_bytes,
+    products_cycles,
+    stored_cycles,
+)
+from cascadesim.accelerators.gpu.spec import Device, Dtype
+from cascadesim.accelerators.program import After, Program, Repeat, Task, TileRun
+
+BUFFERS = 4  # assumed: steps of the depth in shared memory; CUTLASS takes 3 to 7, as fit
+PIECE_BYTES = 16_384  # assumed: of one SM, a block of 1024 threads that load 16 bytes each
+LAUNCH, STEPS, LAST = range(3)  # classes of tiles
+
+
+def product_program(
+    device: Device, constants: Constants, dtype: Dtype, choice: Choice, timing: GemmTiming, name: str
+) -> Program:
+    """Blocks one after another; the results of one are stored before the next multiplies."""
+    steps, blocks = ceil(choice.depth / STEP), ceil(choice.blocks / device.sms)
+    port = STEP * float(loaded_bytes(dtype, choice.options, choice.rows)[0]) / L2_PORT_BYTES_PER_CLOCK
+    share = device.clock_hz / (steps * blocks)
+    step = {
+        "fetch": _whole(float(timing.dram_s[0]) * share),
+        "load": _whole(max(float(timing.l2_s[0]) * share, port)),
+        name: _whole(STEP * float(products_cycles(device, constants, dtype, choice.options)[0])),
+    }
+    launched = After("launch", latest=True)
+    tasks = (
+        Task("launch", "launch"),
+        Task("fetch", "dram", after=(launched,)),
+        Task("load", "l2", after=(launched, After("fetch", streaming=True))),
+        Task(name, "tensor", after=(After("load"), After(name, tiles_back=1), After("store", tiles_back=1))),
+        Task("store", "issue", after=(After(name),)),
+    )
+    launch = {"launch": _whole(float(timing.launch_s[0]) * device.clock_hz)}
+    return _program(tasks, (launch, step, step | {"store": _whole(float(stored_cycles(dtype, choice.options)[0]))}),
+                    Repeat(blocks, (TileRun(STEPS, steps - 1), TileRun(LAST, 1))), BUFFERS,
+                    ceil(REDUCTION_S * device.clock_hz) if choice.splits > 1 else 0)  # fmt: skip
+
+
+def stream_program(device: Device, timing: StreamTiming, moved_bytes: float) -> Program:
+    """Pieces of one SM, one after another."""
+    pieces = max(ceil(moved_bytes / device.sms / PIECE_BYTES), 1)
+    share = device.clock_hz / pieces
+    launched = After("launch", latest=True)
+    tasks = (
+        Task("launch", "launch"),
+        Task("fetch", "dram", after=(launched,)),
+        Task("move", "l2", after=(launched, After("fetch", streaming=True))),
+    )
+    launch = {"launch": _whole(float(timing.launch_s[0]) * device.clock_hz)}
+    piece = {"fetch": _whole(float(timing.dram_s[0]) * share), "move": _whole(float(timing.l2_s[0]) * share)}
+    return _program(tasks, (launch, piece), TileRun(STEPS, pieces), BUFFERS)
+
+
+def _program(
+    tasks: tuple[Task, ...], classes: tuple[dict[str, int], ...], work: TileRun | Repeat, in_flight: int,
+    drain_cycles: int = 0,
+) -> Program:  # fmt: skip
+    return Program(
+        tasks=tasks,
+        tile_classes=tuple(tuple(cycles.get(task.name, 0) for task in tasks) for cycles in classes),
+        stream=(TileRun(LAUNCH, 1), work),
+        in_flight=in_flight,
+        drain_cycles=drain_cycles,
+    )
+
+
+def _whole(cycles: float) -> int:
+    """Up to the next whole cycle, not counting the rounding error of a product."""
+    return ceil(cycles * (1 - 1e-12))

@@ -1,0 +1,161 @@
+"""Attention on one SM: key tiles in order, what overlaps in which kernel, bounds on both sides."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.attention_pipeline import LEADS, Residents, attention_program, residents
+from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.kernel import kernels, load_kernel
+from cascadesim.accelerators.gpu.shape import shape
+from cascadesim.accelerators.gpu.timing import Case, attention_timing, case_of, tiles_of_last_sm
+from cascadesim.accelerators.program import Program
+from cascadesim.simulator.engine import record, run
+from cascadesim.simulator.schedule import Schedule
+
+UNITS = ("tensor_s", "special_s", "issue_s", "shared_memory_s", "l2_s", "dram_s")
+
+
+def case(name: str, kernel: str, *, heads: int = 16, queries: int = 4096, keys: int = 4096, head_dim: int = 128,
+         causal: bool = False) -> Case:  # fmt: skip
+    found = load(name)
+    assert isinstance(found, Gpu)
+    asked = shape(1, heads, heads, queries, keys, head_dim, None, causal)
+    return case_of(found.spec, load_kernel(kernel), constants(found.spec.generation), asked, "bf16", "bf16")
+
+
+def program(one: Case) -> Program:
+    return attention_program(one, attention_timing(one))
+
+
+def cycles_of(one: Program, tile_class: int = LEADS) -> dict[str, int]:
+    return {task.name: cycles for task, cycles in zip(one.tasks, one.tile_classes[tile_class], strict=True)}
+
+
+def bound_cycles(one: Case) -> float:
+    """Launch, then the busiest unit of an average SM without a pause."""
+    found = attention_timing(one)
+    return float(found.launch_s[0] + max(getattr(found, unit)[0] for unit in UNITS)) * one.device.clock_hz
+
+
+def steady_per_tile(schedule: Schedule) -> float:
+    assert schedule.steady is not None
+    return schedule.steady.cycles_per_tile
+
+
+def test_a_serial_kernel_adds_products_and_softmax() -> None:
+    """Each key tile: its loads, a trip to DRAM later, QK, maxima, exponentials (sums and rescaling meanwhile), SLNV."""
+    one = program(case("h100-sxm", "triton-extend"))
+    part = cycles_of(one)
+    assert part["K"] <= part["QK"]
+    assert part["V"] <= part["SLNV"]
+    softmax = part["LM"] + max(part["SLN"], part["SLD"] + part["SPNV"])
+    trip = ceil(0.6e-6 * 1.83e9)
+    loads = trip + max(part["fetch"], part["load"])
+    assert steady_per_tile(run(one)) == loads + part["QK"] + softmax + part["SLNV"]
+
+
+def test_two_groups_that_alternate_keep_the_tensor_cores_busy() -> None:
+    """FlashAttention-3, head dimension 128: the softmax of a group is shorter than the other's products."""
+    one = program(case("h100-sxm", "flash-attention-3"))
+    part = cycles_of(one)
+    schedule = run(one)
+    assert part["LM"] + part["SLN"] < 2 * (part["QK"] + part["SLNV"])
+    assert steady_per_tile(schedule) == part["QK"] + part["SLNV"]  # a tile here is one group's
+    assert schedule.bound_by == "tensor"
+
+
+def test_narrow_heads_are_bound_by_exponentials_or_products_whatever_the_order() -> None:
+    """FlashAttention-4 on B200, head dimension 64: exponentials take longer than products, two groups hide these."""
+    one = program(case("b200", "trtllm-gen", head_dim=64, keys=16384, queries=16384))
+    part = cycles_of(one)
+    schedule = run(one)
+    assert part["SLN"] > part["QK"] + part["SLNV"]
+    assert schedule.bound_by == "special"
+    assert steady_per_tile(schedule) <= 1.1 * part["SLN"]
+
+
+def test_an_early_product_needs_no_second_group() -> None:
+    """One group of 64 rows: the next QK runs while SLNV waits for its softmax, so a specialised kernel is faster."""
+    specialised = case("h100-sxm", "flash-attention-3-decode", queries=1, keys=65536, heads=32)
+    kernel = specialised.kernel.model_copy(update={"overlap": "plain"})
+    plain = Case(**{**vars(specialised), "kernel": kernel})
+    early, late = (run(program(one)).unit("tensor") for one in (specialised, plain))
+    assert early.busy_cycles == late.busy_cycles
+    assert early.stalled_cycles <= late.stalled_cycles
+
+
+def test_blocks_of_an_sm_take_turns_after_their_latency() -> None:
+    """16 heads x 32 query tiles over 132 SMs: 4 blocks on the SM that ends last; the closed form's tiles, no fewer."""
+    one = case("h100-sxm", "flash-attention-3")
+    found = residents(one)
+    assert (found.blocks, found.together, found.groups) == (4, 1, 2)
+    walked = sum(each.times * each.blocks * each.key_tiles for each in found.rounds())
+    assert 0 <= walked - tiles_of_last_sm(one)[0] < found.together + 1
+    assert run(program(one)).tiles == 1 + 2 * walked  # the launch, and two groups a key tile
+    latency = ceil(one.constants.block_latency_s * one.device.clock_hz * 0.3)  # persistent
+    turns = [piece for piece in record(program(one), 400) if piece.task == "turn" and piece.tile % 2 == 1]
+    first = {piece.tile: piece.start for piece in record(program(one), 400) if piece.task == "QK"}
+    assert turns
+    assert all(first[turn.tile] >= turn.finish + latency for turn in turns)
+
+
+@settings(max_examples=200, deadline=None)
+@given(blocks=st.integers(1, 40), together=st.integers(1, 4), tiles=st.floats(1, 500))
+def test_blocks_walk_over_whole_key_tiles(blocks: int, together: int, tiles: float) -> None:
+    """As many as there are, and less than one more a block."""
+    found = Residents(blocks, min(together, blocks), 1, max(tiles, blocks))
+    rounds = found.rounds()
+    assert sum(one.times * one.blocks for one in rounds) == blocks
+    walked = sum(one.times * one.blocks * one.key_tiles for one in rounds)
+    assert found.key_tiles <= walked < found.key_tiles + blocks + together
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    queries=st.integers(1, 3000), earlier=st.integers(0, 3000), heads=st.sampled_from([1, 4, 32]),
+    head_dim=st.sampled_from([64, 80, 128, 256]), name=st.sampled_from(["a100-sxm", "h100-sxm", "b200", "l40s"]),
+    causal=st.booleans(),
+)  # fmt: skip
+def test_no_schedule_beats_its_busiest_unit_nor_exceeds_one_thing_after_another(
+    queries: int, earlier: int, heads: int, head_dim: int, name: str, causal: bool
+) -> None:
+    for kernel in kernels().values():
+        one = case(name, kernel.name, heads=heads, queries=queries, keys=queries + earlier,
+                   head_dim=576 if kernel.absorbed else head_dim, causal=causal)  # fmt: skip
+        if one.device.generation not in kernel.generations or not one.tiles.supported[0]:
+            continue
+        made = program(one)
+        schedule = run(made)
+        assert bound_cycles(one) * (1 - 1e-9) <= schedule.cycles, kernel.name
+        lags = sum(edge.lag_cycles for task in made.tasks for edge in task.after)
+        assert schedule.cycles <= sum(made.busy_cycles().values()) + lags * schedule.tiles, kernel.name
+        for unit in schedule.units:
+            assert unit.busy_cycles + unit.stalled_cycles + unit.idle_cycles == schedule.cycles
+
+
+@pytest.mark.parametrize("keys", [2048, 65536])
+def test_where_dram_dominates_the_schedule_is_dram_with_its_ends(keys: int) -> None:
+    """Decode of 128 heads with keys of their own: before its first byte the launch, after its last one key tile."""
+    one = case("h100-sxm", "flash-attention-3-decode", heads=128, queries=1, keys=keys)
+    schedule = run(program(one))
+    part = cycles_of(program(one))
+    assert schedule.bound_by == "dram"
+    assert schedule.unit("dram").stalled_cycles == 0
+    assert schedule.fill_cycles == cycles_of(program(one), 0)["launch"]
+    assert schedule.drain_cycles <= sum(part.values()) * one.kernel.stages
+    ends = schedule.fill_cycles + schedule.drain_cycles
+    rounding = schedule.tiles
+    assert schedule.cycles - ends - rounding <= attention_timing(one).dram_s[0] * one.device.clock_hz
+
+
+@pytest.mark.parametrize("kernel", ["flash-attention-3", "flash-attention-2", "triton-extend"])
+def test_repeated_periods_are_what_every_tile_stepped_through_gives(kernel: str) -> None:
+    made = program(case("h100-sxm", kernel, queries=2048, keys=2048, causal=True))
+    assert max(piece.finish for piece in record(made, made.tiles)) == run(made).cycles

@@ -1,0 +1,83 @@
+"""Closed forms that are all there is, or calibrated; memory that can be too small: on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.simulator.cli_simulate import simulate
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(simulate, ["--arch", "h100-sxm", "--workload", "llama", *arguments])
+
+
+def report(*arguments: str) -> dict[str, Any]:
+    result = run("--scope", "attention", "--format", "json", *arguments)
+    found: dict[str, Any] = json.loads(result.output)["reports"][0]
+    return found
+
+
+def test_a_calibrated_device_is_simulated_in_closed_form() -> None:
+    found = report()
+    assert found["fidelity"] == "analytical"
+    assert found["energy_j"] is None
+    assert found["area_um2"] is None
+    assert found["clock_hz"] == 1.83e9
+    assert found["uncertainty"]["latency"] > 0
+
+
+def test_its_cycles_are_counted_where_asked_for_and_promise_no_error() -> None:
+    found = report("--fidelity", "cycle")
+    assert found["fidelity"] == "cycle"
+    assert found["uncertainty"] is None
+    assert found["cycles"] < found["analytical_cycles"]  # FlashAttention-3: its groups hide all of their softmax
+    assert any(note.startswith("cycle level: units overlap as far as dependences allow") for note in found["notes"])
+    table = run("--scope", "attention", "--fidelity", "cycle").output
+    assert " below a closed form of " in table
+
+
+def test_its_schedule_and_trace_are_shown_without_asking_for_cycles(tmp_path: Path) -> None:
+    assert "tensor is busiest" in run("--scope", "attention", "--show", "schedule").output
+    target = tmp_path / "trace.json"
+    assert run("--scope", "attention", "--trace", str(target)).exit_code == 0
+    tasks = {event["name"] for event in json.loads(target.read_text())["traceEvents"] if event["ph"] == "X"}
+    assert {"launch", "load", "QK", "LM", "SLN", "SLD", "SPNV", "SLNV"} < tasks
+
+
+def test_asking_a_published_model_for_cycles_is_refused() -> None:
+    arguments = ["--arch", "spatten-behavioural", "--workload", "gpt-2-small", "--fidelity", "cycle"]
+    result = CliRunner().invoke(simulate, arguments)
+    assert isinstance(result.exception, CascadeSimError)
+    assert "has no cycle-level form; use --fidelity analytical" in str(result.exception)
+
+
+def test_a_cache_beyond_the_memory_is_refused_in_one_line() -> None:
+    """64 x 131,072 tokens x 131,072 bytes = 1.1 TB."""
+    result = run("--phase", "decode", "--batch", "64", "--seq-len", "128K")
+    assert isinstance(result.exception, CascadeSimError)
+    assert str(result.exception) == (
+        "llama-3.1-8b: a KV cache of 1,099.5 GB exceeds the 80 GB of h100-sxm; give a smaller batch or length"
+    )
+
+
+def test_parameters_and_cache_together_beyond_the_memory_are_said() -> None:
+    """2 x 8.03e9 parameters and 64 x 8192 x 131,072 bytes: 16.1 and 68.7 GB."""
+    result = run("--phase", "decode", "--batch", "64", "--seq-len", "8K")
+    assert "parameters and KV cache take 84.8 GB of 80 GB of memory" in result.output
+
+
+@pytest.mark.parametrize("architecture", ["h100-sxm", "fusemax"])
+def test_show_bound_says_what_each_unit_needs_alone(architecture: str) -> None:
+    result = CliRunner().invoke(
+        simulate, ["--arch", architecture, "--workload", "bert", "--scope", "attention", "--show", "bound"]
+    )
+    lines = result.output.splitlines()
+    assert lines[2].startswith("attention: ")
+    assert lines[2].endswith("100.0% of the whole")
+    assert "%" in lines[3]
