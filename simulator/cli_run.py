@@ -141,6 +141,7 @@ def _shown(requests: Sequence[Request], what: str) -> Iterator[str]:
         "mapping": describe.mapping,
         "schedule": describe.schedules,
         "bound": describe.bounds,
+        "dram": describe.deliveries,
     }[what]
     for request in requests:
         yield from form(request)

@@ -21,7 +21,7 @@ SCOPES = ("attention", "linear", "model")
 FIDELITIES = ("analytical", "cycle")
 ACCOUNTINGS = ("physical", "artifact")
 FORMATS = ("table", "json", "csv")
-SHOWN = ("cascade", "mapping", "schedule", "bound")
+SHOWN = ("cascade", "mapping", "schedule", "bound", "dram")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,7 +50,8 @@ SHOWN = ("cascade", "mapping", "schedule", "bound")
 @click.option("--trace", type=new_file(".json"), metavar="FILE.json",
               help="Also write the schedule of the first tiles, for Perfetto or chrome://tracing.")
 @click.option("--show", type=one_of(*SHOWN), metavar=alternatives(*SHOWN),
-              help="Print what is computed, what goes where, when it runs, or what bounds it, instead of results.")
+              help="Print what is computed, what goes where, when it runs, what bounds it, or what DRAM\n"
+              "standards would deliver of its traffic, instead of results.")
 def simulate(
     architectures: tuple[str, ...],
     workloads: tuple[str, ...],

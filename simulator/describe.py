@@ -1,9 +1,10 @@
-"""What `--show` prints: the cascade that is computed, the mapping, the schedule of the cycle level, what bounds it."""
+"""What `--show` prints: cascade, mapping, schedule of the cycle level, what bounds it, what DRAM standards deliver."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from cascadesim.accelerators.protocol import Phase
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.simulator.execution import schedule_of
 from cascadesim.simulator.simulate import Request, operations, parts
@@ -45,6 +46,32 @@ def schedules(request: Request) -> Iterator[str]:
                 schedule = schedule_of(work.execution.plan, time.phase)
                 yield from (f"  {line}" for line in str(schedule).splitlines())
                 yield f"  closed form: {time.phase.analytical_cycles:,.0f} cycles"
+
+
+def deliveries(request: Request) -> Iterator[str]:
+    """What DRAM standards deliver of each phase's traffic, on as many channels as have the bandwidth it counts on."""
+    for works in parts(request):
+        yield _title(request, works)
+        for work in works:
+            for phase in work.execution.plan.phases:
+                if phase.program is not None and phase.traffic.total_bytes:
+                    yield f"\n{work.operation.name}, {phase.name}"
+                    yield from _delivered(phase, request.accelerator.clock_hz)
+    yield "\nneighbouring requests go to neighbouring channels; in each, 512 bytes (HBM) or 1 KiB lie side by side"
+
+
+def _delivered(phase: Phase, clock_hz: float) -> Iterator[str]:
+    from cascadesim.simulator.dram_delivery import carried_bytes_per_s, channels_for, delivered
+    from cascadesim.simulator.dram_standards import STANDARDS
+
+    carried = carried_bytes_per_s(phase, clock_hz)
+    yield f"  counts on {carried / 1e9:,.1f} GB/s"
+    yield "  standard       channels  peak GB/s  delivered GB/s  share  row hits"
+    for standard in STANDARDS.values():
+        found = delivered(phase, standard, channels_for(standard, carried))
+        peak, got = found.peak_bytes_per_s, found.bandwidth_bytes_per_s
+        yield (f"  {standard.name:<14} {found.channels:>8} {peak / 1e9:>10,.1f} {got / 1e9:>15,.1f} {got / peak:>6.1%} "
+               f"{found.run.row_hit_rate:>9.1%}")  # fmt: skip
 
 
 def bounds(request: Request) -> Iterator[str]:
