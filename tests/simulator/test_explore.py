@@ -67,7 +67,7 @@ def test_the_front_is_that_of_all_designs_one_by_one() -> None:
 
 def test_the_published_points_come_out_of_one_command() -> None:
     """FuseMax artifact, pareto.csv: latency and area of BERT at 256K for every side."""
-    frame = explore("fusemax-front-256k", workers=1, cycle_level=False)
+    frame = explore("fusemax-front-256k-published", workers=1)
     found = {side: [row for row in frame.rows() if row["pe_array.rows"] == side] for side in (16, 32, 64, 256, 512)}
     with PUBLISHED.open(encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(line for line in stream if not line.startswith("#"))
