@@ -42,6 +42,8 @@ def test_a_small_space() -> None:
     assert len(frame) == frame.counts.on_front > 3
     assert (np.diff(frame["latency_s"].astype(float)) >= 0).all()
     assert (frame["cycle_difference"].astype(float) >= 0).all()  # the closed form is a lower bound
+    assert (frame["cycle_fill_and_drain_s"].astype(float) > 0).all()
+    assert (frame.steady_differences < frame["cycle_difference"]).all()
     assert "pe_array.rows" in repr(frame)
 
 
