@@ -90,19 +90,23 @@ def _shared(streams: Streams) -> tuple[Floats, ...]:
 
 def _may_wait(streams: Streams) -> NDArray[np.bool_]:
     """Short rows, tight buffers, and loads that take about as long as a row: nothing else waits much."""
-    longest_wait = 2 * streams.tile_cycles + 3 * streams.rows  # of a tile in the pipeline: its work and its drains
-    short = streams.P1 * streams.tile_cycles < longest_wait
+    short = streams.P1 * streams.inner_tile_cycles < _longest_wait(streams)
     few = (streams.P1 <= MOST_RESIDENT) & (streams.key_tiles >= 2) & streams.fits
     found: NDArray[np.bool_] = few & (short | streams.is_tight | _loads_matter(streams))
     return found
 
 
+def _longest_wait(streams: Streams) -> Floats:
+    """Of a tile in the pipeline: its work and its drains."""
+    return 2 * streams.inner_tile_cycles + 3 * streams.rows
+
+
 def _loads_matter(streams: Streams) -> NDArray[np.bool_]:
     """Where a load of keys takes about as long as a row, or those of queries and stores longer than the tiles."""
-    longest_wait = 2 * streams.tile_cycles + 3 * streams.rows
-    balanced = np.abs(streams.load_cycles - streams.P1 * streams.tile_cycles) < longest_wait
-    longer = streams.last_query_cycles + streams.last_store_cycles - streams.tile_cycles  # than a tile, once in a group
-    seen = (streams.P1 <= SHORT_ROW) & (longer > _SEEN * streams.key_tiles * streams.tile_cycles)
+    tile = streams.inner_tile_cycles
+    balanced = np.abs(streams.load_cycles - streams.P1 * tile) < _longest_wait(streams)
+    longer = streams.last_query_cycles + streams.last_store_cycles - tile  # than a tile, once in a group
+    seen = (streams.P1 <= SHORT_ROW) & (longer > _SEEN * streams.key_tiles * tile)
     found: NDArray[np.bool_] = balanced | seen
     return found
 

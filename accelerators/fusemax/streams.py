@@ -6,7 +6,7 @@ of its queries are real: what the program of `simulation` has, counted by kind o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TypeAlias
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.fusemax.linearform import LinearForm
 from cascadesim.accelerators.fusemax.pipeline import LONGEST_LEAD
-from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement
+from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement
 from cascadesim.accelerators.fusemax.residency import ceil_div
 from cascadesim.accelerators.fusemax.slots import TILES_AHEAD
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
@@ -97,14 +97,23 @@ class Streams:
 
     @cached_property
     def tile_cycles(self) -> Floats:
-        """Of a tile on the busier array."""
-        return np.maximum(self._tile_cycles(ARRAY_2D, 1), self._tile_cycles(ARRAY_1D, self.turns))
+        """Of a tile that finishes its column, on the busier array."""
+        return self._busier(self.placement.einsums)
 
-    def _tile_cycles(self, unit: str, turns: Floats | int) -> Floats:
+    @cached_property
+    def inner_tile_cycles(self) -> Floats:
+        """Of a tile before the last of its column, on the busier array."""
+        return self._busier(placed for placed in self.placement.einsums if self.placement.key_outer in placed.ranks)
+
+    def _busier(self, einsums: Iterable[Placed]) -> Floats:
+        chosen = tuple(einsums)
+        return np.maximum(self._tile_cycles(chosen, ARRAY_2D, 1), self._tile_cycles(chosen, ARRAY_1D, self.turns))
+
+    def _tile_cycles(self, einsums: Iterable[Placed], unit: str, turns: Floats | int) -> Floats:
         depths = {"e": self.query_depth, "f": self.value_depth}
         keys = self.rows if unit == ARRAY_1D else np.ones(())
         found = np.zeros(())
-        for placed in self.placement.on(unit):
+        for placed in (each for each in einsums if each.unit == unit):
             cycles = placed.op_cycles * (keys if self.placement.key_inner in placed.ranks else np.ones(()))
             for rank in sorted(placed.ranks & set(depths)):
                 cycles = cycles * depths[rank]
