@@ -6,7 +6,7 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 	$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 
-.PHONY: demo test test-kernels quick lint types readme clean
+.PHONY: demo test test-kernels quick lint types speed readme clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/simulate --arch fusemax --workload llama
@@ -27,7 +27,13 @@ types: $(VENV)/installed-test
 	$(VENV)/bin/mypy -p cascadesim.einsum_cascades -p cascadesim.accelerators -p cascadesim.simulator \
 		-p cascadesim.kernels -p cascadesim.validation
 
-readme: $(VENV)/installed-test  ## rewrite the generated parts of the README from the data
+speed: $(VENV)/installed-test  ## time this and other tools (those of the extra `compare` that are installed), keep the run
+	mkdir -p build
+	$(VENV)/bin/pytest tests/benchmarks/test_other_tools.py tests/benchmarks/test_explore_benchmarks.py \
+		-k "beside or ten_million" --benchmark-json=build/speed.json
+	$(VENV)/bin/python -m cascadesim.validation.tool_speed build/speed.json
+
+readme: $(VENV)/installed-test  ## rewrite the generated parts of the README: errors from the suites, speeds from the kept run
 	$(VENV)/bin/python -m cascadesim.validation.readme README.md
 
 clean:

@@ -8,7 +8,7 @@ of cycles, in the order of the list (or, with `in_flight`, greedily), after what
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 
@@ -62,6 +62,10 @@ class Task:
     group: str | None = None
     takes: tuple[str, ...] = ()
     gives_back: tuple[str, ...] = ()
+
+    def without(self, other: str) -> Task:
+        """The same task where it need not wait for the task `other`."""
+        return replace(self, after=tuple(edge for edge in self.after if edge.task != other))
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,8 +96,12 @@ def _within(frame: Frame) -> str:
     stated = frame.uncertainty
     if stated is None:
         return ""
-    within = sum(abs(float(difference)) <= stated for difference in frame["cycle_difference"].tolist())
-    return f"; {within:,} of {len(frame):,} designs within the {stated:.3%} that its validation found"
+    within, steady = (
+        sum(float(difference) <= stated for difference in differences.tolist())
+        for differences in (frame["cycle_difference"], frame.steady_differences)
+    )
+    return (f"; {within:,} of {len(frame):,} designs within the {stated:.3%} that its validation found, "
+            f"{steady:,} not counting fill and drain")
 
 
 @contextmanager

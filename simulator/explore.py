@@ -22,7 +22,7 @@ from cascadesim.simulator.explore_engine import EngineName, cores, session
 from cascadesim.simulator.explore_evolution import evolutionary
 from cascadesim.simulator.explore_expressions import Column
 from cascadesim.simulator.explore_metrics import with_following
-from cascadesim.simulator.explore_models import ArchitectureModel, Reference
+from cascadesim.simulator.explore_models import FILL_AND_DRAIN, ArchitectureModel, Reference
 from cascadesim.simulator.explore_partial import Partial, partial_beside
 from cascadesim.simulator.explore_problem import Digits, Problem, problem
 from cascadesim.simulator.explore_refine import refined
@@ -148,6 +148,7 @@ def _frame(
         columns |= {
             "analytical_latency_s": closed_form["latency_s"], "cycle_latency_s": simulated["latency_s"],
             "cycle_difference": simulated["latency_s"] / closed_form["latency_s"] - 1,
+            f"cycle_{FILL_AND_DRAIN}": simulated[FILL_AND_DRAIN],
         }  # fmt: skip
     columns |= {metric.name: figures[metric.name] for metric in made.metrics}
     first = made.objectives[0]

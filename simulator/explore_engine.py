@@ -100,7 +100,7 @@ def _pooled(
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(job,))
     try:
         waiting: dict[Future[Any], Piece] = {}
-        ahead = iter(pieces)
+        ahead = iter(_dealt(pieces, workers))
         while True:
             for piece in ahead:
                 waiting[pool.submit(_in_worker, piece)] = piece
@@ -113,6 +113,12 @@ def _pooled(
                 yield waiting.pop(future), cast("Result", result)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _dealt(pieces: Sequence[Piece], workers: int) -> list[Piece]:
+    """In such an order that each worker gets neighbours: what it remembers of one may serve the next."""
+    share = -(-len(pieces) // workers)
+    return [pieces[start] for first in range(share) for start in range(first, len(pieces), share)]
 
 
 _JOB: list[Job[Any, Any, Any]] = []  # of this worker process

@@ -27,6 +27,7 @@ from cascadesim.simulator.report import Report
 from cascadesim.simulator.simulate import Request, operations, reports
 
 Point = Mapping[str, object]
+FILL_AND_DRAIN = "fill_and_drain_s"  # of the latency at cycle level: what no closed form has
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Model(Protocol):
     def has_cycle_level(self) -> bool: ...
 
     def cycle_quantities(self, point: Point) -> dict[str, float]:
-        """The quantities of one design at cycle level; nan where it cannot be."""
+        """The quantities of one design at cycle level, perhaps FILL_AND_DRAIN too; nan where it cannot be."""
         ...
 
     def references(self) -> tuple[Reference, ...]: ...
@@ -165,7 +166,19 @@ class ArchitectureModel:
         return self.accounting == "physical"
 
     def cycle_quantities(self, point: Point) -> dict[str, float]:
-        return {**dict(zip(QUANTITIES, self._figures(point, "cycle"), strict=True)), "tokens": self.tokens}
+        figures = dict(zip(QUANTITIES, self._figures(point, "cycle"), strict=True))
+        return {**figures, "tokens": self.tokens, FILL_AND_DRAIN: self._fill_and_drain_s(point)}
+
+    def _fill_and_drain_s(self, point: Point) -> float:
+        """What operations take before and after their bounding unit works; nan where a model does not say."""
+        try:
+            accelerator = catalogue.build(changed(self.content, point), self.path)
+            return sum(
+                use.weight * (_known(report.fill_cycles) + _known(report.drain_cycles)) / report.clock_hz
+                for use in self.uses for report in reports(_request(use, self, accelerator, "cycle"))
+            )  # fmt: skip
+        except CascadeSimError:
+            return np.nan
 
     def references(self) -> tuple[Reference, ...]:
         """Every preset of the same accelerator that can run the work."""

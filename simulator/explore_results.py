@@ -39,7 +39,8 @@ class Frame:
     """One row per design of the front, the best in the first objective first.
 
     `fields`: columns that say which design it is; `objectives`: those that it was chosen by. Further columns: all
-    metrics, `cycle_latency_s` and `cycle_difference` (of latency at cycle level over closed form, minus 1).
+    metrics, `cycle_latency_s`, `cycle_difference` (of latency at cycle level over closed form, minus 1) and
+    `cycle_fill_and_drain_s` (of `cycle_latency_s`: before and after the bounding unit of each operation works).
     """
 
     columns: Mapping[str, Column]
@@ -70,6 +71,16 @@ class Frame:
         if found is None or not np.isfinite(found.astype(np.float64)).any():
             return None
         return float(np.nanmax(np.abs(found.astype(np.float64))))
+
+    @property
+    def steady_differences(self) -> Column:
+        """As `cycle_difference`, without filling and draining the pipeline of each operation."""
+        cycle_s, ends_s, closed_s = (
+            self.columns[name].astype(np.float64)
+            for name in ("cycle_latency_s", "cycle_fill_and_drain_s", "analytical_latency_s")
+        )
+        found: Column = (cycle_s - np.nan_to_num(ends_s)) / closed_s - 1
+        return found
 
     def __repr__(self) -> str:
         return "\n".join(table_lines(self))

@@ -1,6 +1,7 @@
-"""Keeps the README's table of errors true: `python -m cascadesim.validation.readme README.md` rewrites it in place.
+"""Keeps the README's tables true: `python -m cascadesim.validation.readme README.md` rewrites them in place.
 
-The table stands between two comment lines; a test compares it with what the suites find. Prints nothing on success.
+Each stands between two comment lines: errors, which a test compares with what the suites find, and the speed of tools
+(`tool_speed`). Prints nothing on success.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.validation import tool_speed
 from cascadesim.validation.compare import Verdict
 from cascadesim.validation.render import ROUNDING, error, outcome, summary, tolerance
 
-BEGIN, END = "<!-- validation:begin -->", "<!-- validation:end -->"
+ERRORS, SPEED = "validation", "speed"  # what stands between the marks <!-- NAME:begin --> and <!-- NAME:end -->
 INTRODUCTION = (
     "Relative error of each claim that `cascadesim validate` checks, over the rows in `validation/published/`\n"
     "(sources there; why each tolerance is what it is: `validation/claims*.py`). Exact: below 1e-12."
@@ -48,24 +50,35 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def with_table(text: str, table: str) -> str:
+def marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+
+
+def with_table(text: str, table: str, name: str = ERRORS) -> str:
     """`text` with `table` between the marks. Raises CascadeSimError unless each mark is there once, in order."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in before + after:
-        raise CascadeSimError(f"expected one line {BEGIN} and below it one line {END}")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    first, last = marks(name)
+    before, begin, rest = text.partition(first)
+    _, end, after = rest.partition(last)
+    if not begin or not end or first in after or last in before + after:
+        raise CascadeSimError(f"expected one line {first} and below it one line {last}")
+    return f"{before}{first}\n{table}\n{last}{after}"
+
+
+def with_tables(text: str) -> str:
+    """`text` with all tables as the data has them."""
+    from cascadesim.validation.cli import verdicts_of
+
+    text = with_table(text, tool_speed.markdown(tool_speed.stored()), SPEED)
+    return with_table(text, markdown(verdicts_of(())))
 
 
 def main(arguments: Sequence[str]) -> int:
-    from cascadesim.validation.cli import verdicts_of
-
     try:
         (name,) = arguments
         path = Path(name)
-        path.write_text(with_table(path.read_text(encoding="utf-8"), markdown(verdicts_of(()))), encoding="utf-8")
+        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
     except (CascadeSimError, OSError, ValueError) as error:
-        print(f"readme: {error}; give one file with the two marks", file=sys.stderr)
+        print(f"readme: {error}; give one file with the marks", file=sys.stderr)
         return 2
     return 0
 

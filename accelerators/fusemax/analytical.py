@@ -1,7 +1,8 @@
 """Attention on many designs at once: arrays of array sizes, buffers, bandwidths, clocks and extents in, arrays out.
 
 The scalar plan (`attention`, physical accounting, full masks) in closed form: the same placement, stages and counts,
-counted once and evaluated for all points. Knows no cycle level. FuseMax (MICRO'24), sections V and VI.
+counted once and evaluated for all points, no shorter than what few resident query tiles wait (`recurrence`). Knows no
+cycle level. FuseMax (MICRO'24), sections V and VI.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from cascadesim.accelerators.fusemax.linearform import LinearForm
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, place
+from cascadesim.accelerators.fusemax.recurrence import least_cycles
 from cascadesim.accelerators.fusemax.residency import ceil_div, resident_tiles
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
+from cascadesim.accelerators.fusemax.streams import Streams
 from cascadesim.accelerators.fusemax.timing import STAGES, check_policy
 from cascadesim.accelerators.fusemax.wordforms import WordForms, word_forms
 from cascadesim.einsum_cascades.errors import CascadeSimError
@@ -139,10 +142,24 @@ class ClosedForm:
     @cached_property
     def buffer_tiles(self) -> Floats:
         given, word = self.given, self.spec.word_bytes
-        extents = {**self.depths, self.placement.key_inner: given["rows"]}
-        words = _sum(_product(extents, ranks) for ranks in self.placement.resident.values())
         key_bytes = given["rows"] * (self.depths["e"] + self.depths["f"]) * word
-        return np.floor((given["buffer_bytes"] - key_bytes) / (given["columns"] * words * word))
+        return np.floor((given["buffer_bytes"] - key_bytes) / (given["columns"] * self.resident_words * word))
+
+    @cached_property
+    def resident_words(self) -> Floats:
+        """In the buffer for each resident query."""
+        extents = {**self.depths, self.placement.key_inner: self.given["rows"]}
+        return _sum(_product(extents, ranks) for ranks in self.placement.resident.values())
+
+    @cached_property
+    def streams(self) -> Streams:
+        """Designs whose buffer holds no query tile pass as if it held one."""
+        given = {field.name: self.given[field.name] for field in fields(Streams) if field.name in self.given}
+        per_cycle = self.given["bandwidth_bytes_per_s"] / self.given["clock_hz"]
+        return Streams(
+            self.placement, self.spec, **given, bytes_per_cycle=per_cycle, resident_words=self.resident_words,
+            key_tiles=self.key_tiles, query_tiles=self.query_tiles, P1=self.P1,
+        )  # fmt: skip
 
     @cached_property
     def P1(self) -> Floats:
@@ -170,13 +187,12 @@ class ClosedForm:
 
     def _bounds(self) -> tuple[Floats, ...]:
         """Least cycles, words read and written, cycles of each array and of the ports."""
-        given, word = self.given, self.spec.word_bytes
         cycles = {placed.name: self._cycles(placed) for placed in self.placement.einsums}
         busy = [_sum(cycles[placed.name] for placed in self.placement.on(unit)) for unit in (ARRAY_2D, ARRAY_1D)]
-        read, write, buffer = self.words(lambda forms: (forms.dram_read, forms.dram_write, forms.buffer))
-        moving = (read + write) * word / (given["bandwidth_bytes_per_s"] / given["clock_hz"])
-        ports = buffer * word / given["row_bytes"] / self.spec.global_buffer.ports
+        read, write = self.words(lambda forms: (forms.dram_read, forms.dram_write))
+        moving, ports, waiting = least_cycles(self.streams, busy[0])
         least = np.maximum(np.maximum(*busy), np.maximum(moving, ports))
+        least = np.maximum(least, waiting)
         if self.spec.binding.policy == "serial":
             least = np.maximum(least, self._serial(cycles))
         return (least, read, write, *busy, ports)

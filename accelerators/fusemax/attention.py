@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import lcm, prod
 
+import numpy as np
+
 from cascadesim.accelerators.energy import dynamic_energy_j
 from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, actions, artifact_rules, count, traffic
 from cascadesim.accelerators.fusemax.describe import mapping_lines
@@ -16,9 +18,11 @@ from cascadesim.accelerators.fusemax.mapping import AttentionShape, map_tiles
 from cascadesim.accelerators.fusemax.nests import Nests, Projections
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement, place
 from cascadesim.accelerators.fusemax.ports import port_cycles, tile_rows
+from cascadesim.accelerators.fusemax.recurrence import least_cycles
 from cascadesim.accelerators.fusemax.simulation import Simulation
-from cascadesim.accelerators.fusemax.slots import split_buffer
+from cascadesim.accelerators.fusemax.slots import flow_of, split_buffer
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
+from cascadesim.accelerators.fusemax.streams import Streams
 from cascadesim.accelerators.fusemax.tilestream import TileStream
 from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles, check_policy, staged_cycles
 from cascadesim.accelerators.protocol import Accounting, Phase, Plan, Traffic
@@ -76,18 +80,37 @@ def simulation(timing: Timing) -> Simulation:
     query_bytes = tiles.columns * words * spec.word_bytes
     key_bytes = tiles.rows * (tiles.shape.query_depth + tiles.shape.value_depth) * spec.word_bytes
     stream = TileStream(tiles)
-    slots = split_buffer(spec.global_buffer.capacity_bytes, query_bytes, key_bytes, stream, spec.binding.in_flight)
+    capacity, in_flight = spec.global_buffer.capacity_bytes, spec.binding.in_flight
+    slots = split_buffer(capacity, query_bytes, key_bytes, flow_of(stream), in_flight)
     return Simulation(timing, stream, slots, tile_rows(timing.placement, spec, depths))
 
 
 def _least_cycles(timing: Timing, counted: tuple[Counted, ...], moved: Traffic) -> float:
-    """A lower bound of any schedule of the policy: the busiest of arrays, DRAM channel and buffer ports."""
+    """A lower bound of any schedule of the policy: the busiest of arrays, DRAM channel and buffer ports.
+
+    Under full attention also what the pipeline waits for itself, and transfers and rows of the buffer as they are.
+    """
     spec, cycles = timing.spec, timing.cycles()
     busy = [busy_cycles(timing.placement, cycles, unit) for unit in (ARRAY_2D, ARRAY_1D)]
     if spec.binding.policy == "serial":
         stall = timing.tiles.tiles * spec.pe_array.rows
         busy.append(staged_cycles("serial", timing.placement, cycles, stall))
+    if timing.tiles.shape.mask == FULL:
+        least = least_cycles(streams_of(timing), np.array([float(busy[0])]))
+        return max(*busy, *(float(found[0]) for found in least))
     return max(*busy, moved.total_bytes / spec.dram_bytes_per_cycle, port_cycles(counted, spec))
+
+
+def streams_of(timing: Timing) -> Streams:
+    """This one design as arrays of one."""
+    spec, tiles, shape = timing.spec, timing.tiles, timing.tiles.shape
+    words = resident_words(timing.placement, timing.depths, tiles.rows)
+    sizes = (
+        tiles.rows, tiles.columns, spec.vector_array.lanes, spec.global_buffer.capacity_bytes,
+        spec.global_buffer.row_bytes, spec.dram_bytes_per_cycle, shape.instances, shape.queries, shape.keys,
+        shape.query_depth, shape.value_depth, shape.group, words, tiles.key_tiles, tiles.query_tiles, tiles.P1,
+    )  # fmt: skip
+    return Streams(timing.placement, spec, *(np.array([float(size)]) for size in sizes))
 
 
 def _artifact(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> Plan:

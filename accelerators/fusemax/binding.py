@@ -55,7 +55,8 @@ def smallest_distances(cycles: Mapping[str, int], drain_cycles: int) -> Distance
 @cache
 def _smallest(sorted_cycles: tuple[tuple[str, int], ...], drain_cycles: int) -> Distances:
     cycles = dict(sorted_cycles)
-    found = [found for skew in range(_period(cycles) + 1) if (found := _at(skew, cycles, drain_cycles)) is not None]
+    latest = _times(EPOCH_2D, cycles, 0)["SLN"][0] - _times(EPOCH_1D, cycles, 0)["RM"][1]  # RM is ready for SLN
+    found = [_at(skew, cycles, drain_cycles) for skew in range(min(_period(cycles), latest) + 1)]
     return min(found, key=lambda d: (d.a, d.b, d.c)) if found else _unhidden()
 
 
@@ -65,12 +66,10 @@ def _period(cycles: Mapping[str, int]) -> int:
     return max(rows)
 
 
-def _at(skew: int, cycles: Mapping[str, int], drain: int) -> Distances | None:
-    """With the 1D array `skew` cycles behind; None where RM would come too late for SLN of its epoch."""
+def _at(skew: int, cycles: Mapping[str, int], drain: int) -> Distances:
+    """With the 1D array `skew` cycles behind."""
     times = {**_times(EPOCH_2D, cycles, 0), **_times(EPOCH_1D, cycles, skew)}
     start, finish = ({name: pair[which] for name, pair in times.items()} for which in (0, 1))
-    if finish["RM"] > start["SLN"]:
-        return None
     epoch = _period(cycles)
     c = _epochs(finish["LM"] + drain - start["RM"], epoch)
     b = c + max(1, _epochs(finish["SLN"] - start["SLNV"], epoch))
@@ -97,14 +96,14 @@ def _times(row: Sequence[Slot], cycles: Mapping[str, int], begin: int) -> dict[s
     at = begin + sum(shared)
     for position, slot in enumerate(row):
         if slot.shared:
-            times[slot.einsum] = (begin, begin + _turns(shared, position))
+            times[slot.einsum] = (begin, begin + turns(shared, position))
         else:
             times[slot.einsum] = (at, at + cycles[slot.einsum])
             at += cycles[slot.einsum]
     return times
 
 
-def _turns(shared: Sequence[int], position: int) -> int:
+def turns(shared: Sequence[int], position: int) -> int:
     """Cycles until member `position` of a group that takes turns has had all of its own."""
     own = shared[position]
     return sum(min(other, own if index <= position else own - 1) for index, other in enumerate(shared))

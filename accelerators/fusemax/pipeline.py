@@ -25,6 +25,7 @@ from cascadesim.accelerators.program import After, Task
 
 LOAD_QUERIES, LOAD_KEYS, STORE, PORTS = "load queries", "load keys and values", "store result", "buffer rows"
 QUERIES, KEYS = "queries", "keys"  # queues: slots of the buffer
+LONGEST_LEAD = 8  # epochs; assumed: more would only fill the buffer earlier
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Pipeline:
 
     def stage(self, name: str) -> int:
         return next((task.stage for task in self.tasks if task.name == name), 0)
+
+    @property
+    def last_read(self) -> int:
+        """Stage of the last task that reads the keys of its tile, which frees their slot."""
+        return max(task.stage for task in self.tasks if KEYS in task.gives_back)
 
     @property
     def spacing(self) -> int:

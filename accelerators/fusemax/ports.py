@@ -51,15 +51,19 @@ def tile_rows(placement: Placement, spec: SpatialArray, depths: Mapping[str, int
     rows, columns = spec.pe_array.rows, spec.pe_array.columns
     shape = AttentionShape(1, columns, rows, depths["e"], depths["f"])
     single = AttentionTiles(shape, rows, columns, buffer_tiles=1, P1=1, kv_slots=1)
-    counted = count(Nests(placement, single, depths, None), PHYSICAL)
+    return TileRows(spec, *tile_words(placement, count(Nests(placement, single, depths, None), PHYSICAL)))
+
+
+def tile_words(placement: Placement, counted: Iterable[Counted]) -> tuple[int, int, int, int]:
+    """The words of a TileRows, of an operation of a single tile."""
+    counted = tuple(counted)
     in_tile = [einsum for einsum in counted if placement.key_outer in einsum.placed.ranks]
     after_keys = [einsum for einsum in counted if placement.key_outer not in einsum.placed.ranks]
-    return TileRows(
-        spec,
-        always=sum(found.reads + found.updates for _, found in _buffer(in_tile)),
-        queries_fetched=sum(found.fills for of_queries, found in _buffer(in_tile) if of_queries),
-        keys_fetched=sum(found.fills for of_queries, found in _buffer(in_tile) if not of_queries),
-        finished=sum(found.reads + found.writes for _, found in _buffer(after_keys)),
+    return (
+        sum(found.reads + found.updates for _, found in _buffer(in_tile)),
+        sum(found.fills for of_queries, found in _buffer(in_tile) if of_queries),
+        sum(found.fills for of_queries, found in _buffer(in_tile) if not of_queries),
+        sum(found.reads + found.writes for _, found in _buffer(after_keys)),
     )
 
 

@@ -15,6 +15,7 @@ from cascadesim.accelerators.fusemax.pipeline import (
     KEYS,
     LOAD_KEYS,
     LOAD_QUERIES,
+    LONGEST_LEAD,
     PORTS,
     QUERIES,
     STORE,
@@ -23,12 +24,10 @@ from cascadesim.accelerators.fusemax.pipeline import (
 )
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D
 from cascadesim.accelerators.fusemax.ports import TileRows
-from cascadesim.accelerators.fusemax.slots import Slots, key_slack, query_slack
+from cascadesim.accelerators.fusemax.slots import Slots, bubbles, flow_of
 from cascadesim.accelerators.fusemax.tilestream import Kind, Row, TileStream
 from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles
 from cascadesim.accelerators.program import Program, Queue, Repeat, TileRun
-
-_LONGEST_LEAD = 8  # epochs; assumed: more would only fill the buffer earlier
 
 
 @dataclass(frozen=True)
@@ -65,15 +64,13 @@ class Simulation:
         tiles, placement = self.stream.tiles, self.timing.placement
         transfer = sum(self._transfers(Kind(tiles.columns, tiles.rows, tiles.columns)).values())
         epoch = max(busy_cycles(placement, self.cycles, unit) for unit in (ARRAY_2D, ARRAY_1D))
-        return min(_LONGEST_LEAD, 1 + ceil(transfer / epoch))
+        return min(LONGEST_LEAD, 1 + ceil(transfer / epoch))
 
     def _bubbles(self, chosen: Pipeline) -> tuple[int, int]:
         """Empty epochs that slots need: after each group of resident queries, after each row of keys."""
         if chosen.in_flight is not None:
             return 0, 0
-        of_queries, of_keys = query_slack(self.stream, self.slots), key_slack(self.stream, self.slots)
-        last_read = max(task.stage for task in chosen.tasks if KEYS in task.gives_back)
-        return max(0, chosen.stage(STORE) - of_queries), max(0, last_read + 1 - of_keys)
+        return bubbles(flow_of(self.stream), self.slots, chosen.stage(STORE), chosen.last_read)
 
     def _transfers(self, kind: Kind) -> dict[str, int]:
         """Cycles of the DRAM channel for each task."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import cast
 
 from cascadesim.accelerators.counting import Accesses, Size
@@ -16,6 +17,7 @@ from cascadesim.accelerators.fusemax.linearform import LinearForm
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles
 from cascadesim.accelerators.fusemax.nests import REGISTERS, REGISTERS_1D, Nests, single_loops, with_single_loops
 from cascadesim.accelerators.fusemax.placement import ARRAY_2D, DRAM, GLOBAL_BUFFER, Placement
+from cascadesim.accelerators.fusemax.ports import tile_words
 
 _SIDE = 2  # any size above 1 shows the same pattern
 
@@ -49,6 +51,47 @@ def word_forms(placement: Placement, key_tiles: int, P1: int, P2: int) -> WordFo
         _level(on_1d, REGISTERS) + _level(on_2d, REGISTERS_1D),
     )  # fmt: skip
     return WordForms(*(_form(words) for level in levels for words in (level.reads, level.writes)))
+
+
+@dataclass(frozen=True)
+class TileForms:
+    """Words through the buffer in one whole tile: always, and when it fetches or finishes what a Kind says."""
+
+    always: LinearForm
+    queries_fetched: LinearForm
+    keys_fetched: LinearForm
+    finished: LinearForm
+
+
+def tile_forms(placement: Placement) -> TileForms:
+    """Of a tile of any sizes: projections to m0, p0 and the depths."""
+    return _tile_forms(_Kept(placement))
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Equal where every Einsum runs on the same unit and keeps the same operands, whatever its operations cost."""
+
+    placement: Placement
+
+    @cached_property
+    def _key(self) -> tuple[object, ...]:
+        placed = ((each.name, each.unit, each.operands, each.dram_keeps, each.buffer_keeps, each.registers_1d_keeps)
+                  for each in self.placement.einsums)  # fmt: skip
+        return (self.placement.key_outer, self.placement.key_inner, *placed)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Kept) and self._key == other._key
+
+
+@cache
+def _tile_forms(kept: _Kept) -> TileForms:
+    placement, single = kept.placement, single_loops(1, 1, 1)
+    counted = count(Nests(placement, _example(1, 1, 1), {"e": _SIDE, "f": _SIDE}, _symbols(single)), PHYSICAL)
+    return TileForms(*(_form(words) for words in tile_words(placement, counted)))
 
 
 def _level(counted: Iterable[Counted], level: str) -> Accesses:

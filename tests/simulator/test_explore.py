@@ -42,6 +42,8 @@ def test_a_small_space() -> None:
     assert len(frame) == frame.counts.on_front > 3
     assert (np.diff(frame["latency_s"].astype(float)) >= 0).all()
     assert (frame["cycle_difference"].astype(float) >= 0).all()  # the closed form is a lower bound
+    assert (frame["cycle_fill_and_drain_s"].astype(float) > 0).all()
+    assert (frame.steady_differences < frame["cycle_difference"]).all()
     assert "pe_array.rows" in repr(frame)
 
 
@@ -67,7 +69,7 @@ def test_the_front_is_that_of_all_designs_one_by_one() -> None:
 
 def test_the_published_points_come_out_of_one_command() -> None:
     """FuseMax artifact, pareto.csv: latency and area of BERT at 256K for every side."""
-    frame = explore("fusemax-front-256k", workers=1, cycle_level=False)
+    frame = explore("fusemax-front-256k-published", workers=1)
     found = {side: [row for row in frame.rows() if row["pe_array.rows"] == side] for side in (16, 32, 64, 256, 512)}
     with PUBLISHED.open(encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(line for line in stream if not line.startswith("#"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.simulator.explore_engine import Job, cores, run
+from cascadesim.simulator.explore_engine import Job, _dealt, cores, run
 
 
 def square(context: int, piece: int) -> int:
@@ -63,3 +63,11 @@ def test_ray_workers_that_always_die_are_one_clear_error() -> None:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with pytest.raises(CascadeSimError, match="Ray lost a worker"):
         list(run(Job(always_die, ""), range(2), 2, "ray"))
+
+
+def test_each_worker_gets_neighbours() -> None:
+    """Of ten pieces, three workers that take turns get 0 1 2 3, 4 5 6 7, 8 9."""
+    assert _dealt(range(10), 3) == [0, 4, 8, 1, 5, 9, 2, 6, 3, 7]
+    for pieces in range(1, 20):
+        for workers in range(1, 6):
+            assert sorted(_dealt(range(pieces), workers)) == list(range(pieces))

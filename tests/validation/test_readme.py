@@ -1,4 +1,4 @@
-"""The README's table of errors is what the suites find today."""
+"""The README's tables: the errors that the suites find today, the speed of the run that is stored."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.validation import tool_speed
 from cascadesim.validation.cli import verdicts_of
-from cascadesim.validation.readme import BEGIN, END, main, markdown, with_table
+from cascadesim.validation.readme import ERRORS, SPEED, main, markdown, marks, with_table
 
 README = Path(__file__).parents[2] / "README.md"
+BEGIN, END = marks(ERRORS)
 
 
 def test_the_table_replaces_what_is_between_the_marks() -> None:
@@ -23,6 +25,18 @@ def test_the_table_replaces_what_is_between_the_marks() -> None:
 def test_a_file_without_exactly_one_pair_of_marks_is_refused(text: str) -> None:
     with pytest.raises(CascadeSimError, match="expected one line"):
         with_table(text, "new")
+
+
+def test_each_table_has_marks_of_its_own() -> None:
+    first, last = marks(SPEED)
+    text = f"{BEGIN}\nerrors\n{END}\n{first}\nold\n{last}\n"
+    assert with_table(text, "new", SPEED) == f"{BEGIN}\nerrors\n{END}\n{first}\nnew\n{last}\n"
+
+
+def test_the_readme_has_the_stored_speeds() -> None:
+    """If not: python -m cascadesim.validation.readme README.md"""
+    text = README.read_text(encoding="utf-8")
+    assert with_table(text, tool_speed.markdown(tool_speed.stored()), SPEED) == text
 
 
 @pytest.mark.slow

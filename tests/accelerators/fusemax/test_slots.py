@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles, query_tiles
-from cascadesim.accelerators.fusemax.slots import Slots, key_slack, query_slack, split_buffer
+from cascadesim.accelerators.fusemax.slots import Slots, flow_of, key_slack, query_slack, split_buffer
 from cascadesim.accelerators.fusemax.tilestream import Kind, TileStream
 from cascadesim.einsum_cascades.masks import CAUSAL, FULL, Mask
 
@@ -30,17 +30,17 @@ def kinds(tiles: TileStream) -> Iterator[Kind]:
 
 def test_long_rows_need_two_key_slots_and_a_few_query_slots_ahead() -> None:
     """64 resident query tiles: the key tile that passes by and the next one; 16 tiles may be under way."""
-    assert split_buffer(10_000, 10, 20, stream(80, 256, P1=64), None) == Slots(queries=64 + 16, keys=2)
+    assert split_buffer(10_000, 10, 20, flow_of(stream(80, 256, P1=64)), None) == Slots(queries=64 + 16, keys=2)
 
 
 def test_a_single_query_tile_leaves_the_buffer_to_its_keys() -> None:
     """20 key tiles for each query tile: one query tile ahead is enough, every tile under way needs its own keys."""
-    assert split_buffer(10_000, 10, 20, stream(80, 4, P1=1), None) == Slots(queries=2, keys=17)
+    assert split_buffer(10_000, 10, 20, flow_of(stream(80, 4, P1=1)), None) == Slots(queries=2, keys=17)
 
 
 def test_a_tight_buffer_keeps_two_key_slots() -> None:
-    assert split_buffer(70, 10, 20, stream(80, 4, P1=1), None) == Slots(queries=2, keys=2)
-    assert split_buffer(30, 10, 20, stream(80, 4, P1=1), None) == Slots(queries=1, keys=1)
+    assert split_buffer(70, 10, 20, flow_of(stream(80, 4, P1=1)), None) == Slots(queries=2, keys=2)
+    assert split_buffer(30, 10, 20, flow_of(stream(80, 4, P1=1)), None) == Slots(queries=1, keys=1)
 
 
 @settings(max_examples=150, deadline=None)
@@ -53,7 +53,7 @@ def test_no_slot_is_used_again_sooner_than_its_slack(
 ) -> None:
     """Against a walk over three instances: when each column and each key row starts and ends."""
     tiles = stream(keys, min(keys, queries), P1, group, mask, instances=3)
-    slots = Slots(tiles.tiles.P1 + more, key_slots)
+    slots, flow = Slots(tiles.tiles.P1 + more, key_slots), flow_of(tiles)
     walked = list(enumerate(list(kinds(tiles)) * 3))
     loads = [position for position, kind in walked if kind.fetched_queries]
     stores = [position for position, kind in walked if kind.finished_queries]
@@ -61,5 +61,5 @@ def test_no_slot_is_used_again_sooner_than_its_slack(
     releases = [position for position, kind in walked if kind.releases_keys]
     queries_again = [load - store for load, store in zip(loads[slots.queries :], stores, strict=False)]
     keys_again = [fetch - release for fetch, release in zip(fetches[slots.keys :], releases, strict=False)]
-    assert min(queries_again, default=query_slack(tiles, slots)) >= query_slack(tiles, slots)
-    assert min(keys_again, default=key_slack(tiles, slots)) >= key_slack(tiles, slots)
+    assert min(queries_again, default=query_slack(flow, slots)) >= query_slack(flow, slots)
+    assert min(keys_again, default=key_slack(flow, slots)) >= key_slack(flow, slots)

@@ -1,0 +1,231 @@
+"""Full attention on many designs as streams of tiles: whole cycles of the DRAM channel and of the buffer ports.
+
+A transfer and the rows of a tile take whole cycles, and a tile reads and writes whole rows of the buffer however few
+of its queries are real: what the program of `simulation` has, counted by kind of tile. Knows no schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascadesim.accelerators.fusemax.linearform import LinearForm
+from cascadesim.accelerators.fusemax.pipeline import LONGEST_LEAD
+from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement
+from cascadesim.accelerators.fusemax.residency import ceil_div
+from cascadesim.accelerators.fusemax.slots import TILES_AHEAD
+from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
+from cascadesim.accelerators.fusemax.wordforms import tile_forms
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Streams:
+    """One element of each array per design, or one for all. `resident_words`: for each query."""
+
+    placement: Placement
+    spec: FuseMaxSpec
+    rows: Floats
+    columns: Floats
+    lanes: Floats
+    buffer_bytes: Floats
+    row_bytes: Floats
+    bytes_per_cycle: Floats
+    instances: Floats
+    queries: Floats
+    keys: Floats
+    query_depth: Floats
+    value_depth: Floats
+    group: Floats
+    resident_words: Floats
+    key_tiles: Floats
+    query_tiles: Floats
+    P1: Floats
+
+    def at(self, designs: NDArray[np.intp]) -> Streams:
+        """Some of the designs."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+        chosen = {name: np.broadcast_to(array, self.P1.shape)[designs] for name, array in arrays.items()}
+        return Streams(self.placement, self.spec, **chosen)
+
+    @cached_property
+    def P2(self) -> Floats:
+        return ceil_div(self.query_tiles, self.P1)
+
+    @cached_property
+    def fits(self) -> NDArray[np.bool_]:
+        """Whether the buffer holds the resident query tiles beside a key tile and a value tile."""
+        words = self.rows * (self.query_depth + self.value_depth) + self.P1 * self.columns * self.resident_words
+        found: NDArray[np.bool_] = words * self.spec.word_bytes <= self.buffer_bytes
+        return found
+
+    @cached_property
+    def turns(self) -> Floats:
+        """Of the 1D array for all columns of a tile."""
+        return ceil_div(self.columns, self.lanes)
+
+    @cached_property
+    def rest(self) -> Floats:
+        """Query tiles of the last group of an instance where it is smaller than the others, 0 otherwise."""
+        return np.mod(self.query_tiles, self.P1)
+
+    @cached_property
+    def slots(self) -> tuple[Floats, Floats]:
+        """For queries and for keys, by the rule of `slots.split_buffer`."""
+        shortest = np.where(self.rest > 0, self.rest, self.P1)
+        query_bytes = self.columns * self.resident_words * self.spec.word_bytes
+        key_bytes = self.rows * (self.query_depth + self.value_depth) * self.spec.word_bytes
+        wanted = np.minimum(TILES_AHEAD, self.P1 * ceil_div(np.full(1, TILES_AHEAD), shortest * self.key_tiles))
+        spare = np.floor((self.buffer_bytes - self.P1 * query_bytes - 2 * key_bytes) / query_bytes)
+        queries = self.P1 + np.clip(spare, 0, wanted)
+        keys = np.floor((self.buffer_bytes - queries * query_bytes) / key_bytes)
+        return queries, np.minimum(keys, np.maximum(2, 1 + ceil_div(np.full(1, TILES_AHEAD), shortest)))
+
+    @cached_property
+    def is_tight(self) -> NDArray[np.bool_]:
+        """Whether there is no room for a second key tile and its values."""
+        depths = self.query_depth + self.value_depth
+        words = 2 * self.rows * depths + self.P1 * self.columns * self.resident_words
+        found: NDArray[np.bool_] = words * self.spec.word_bytes > self.buffer_bytes
+        return found
+
+    @cached_property
+    def tile_cycles(self) -> Floats:
+        """Of a tile that finishes its column, on the busier array."""
+        return self._busier(self.placement.einsums)
+
+    @cached_property
+    def inner_tile_cycles(self) -> Floats:
+        """Of a tile before the last of its column, on the busier array."""
+        return self._busier(placed for placed in self.placement.einsums if self.placement.key_outer in placed.ranks)
+
+    def _busier(self, einsums: Iterable[Placed]) -> Floats:
+        chosen = tuple(einsums)
+        return np.maximum(self._tile_cycles(chosen, ARRAY_2D, 1), self._tile_cycles(chosen, ARRAY_1D, self.turns))
+
+    def _tile_cycles(self, einsums: Iterable[Placed], unit: str, turns: Floats | int) -> Floats:
+        depths = {"e": self.query_depth, "f": self.value_depth}
+        keys = self.rows if unit == ARRAY_1D else np.ones(())
+        found = np.zeros(())
+        for placed in (each for each in einsums if each.unit == unit):
+            cycles = placed.op_cycles * (keys if self.placement.key_inner in placed.ranks else np.ones(()))
+            for rank in sorted(placed.ranks & set(depths)):
+                cycles = cycles * depths[rank]
+            found = found + cycles
+        return found * turns
+
+    @cached_property
+    def wanted_lead(self) -> Floats:
+        """Epochs for what one tile may load and store, as in `simulation`."""
+        transfers = self.load_cycles + sum(self._query_transfers(self.columns), np.zeros(()))
+        return np.minimum(LONGEST_LEAD, 1 + ceil_div(transfers, self.tile_cycles))
+
+    def dram_cycles(self) -> Floats:
+        """Of all loads and stores."""
+        whole, (loads, stores) = self.query_tiles - self._last_tiles, self._query_transfers(self.columns)
+        last = self._last_tiles * (self.last_query_cycles + self.last_store_cycles)
+        cycles: Floats = self._key_cycles + self.instances * (whole * (loads + stores) + last)
+        return cycles
+
+    @cached_property
+    def _key_cycles(self) -> Floats:
+        """Of all loads of keys and values: for every group of residents, unless one key tile is all there is."""
+        again = self.P2 * ((self.key_tiles - 1) * self.load_cycles + self.last_load_cycles)
+        cycles: Floats = self.instances * np.where(self.key_tiles > 1, again, self.last_load_cycles)
+        return cycles
+
+    def turn_cycles(self, busy_2d_cycles: Floats) -> Floats:
+        """Where a single slot holds keys, loading a key tile and working on it take turns; 0 elsewhere.
+
+        In the published orders the 2D array does all of a row between its load and its last read.
+        """
+        if self.spec.binding.policy == "interleave":
+            return np.zeros(())
+        return np.where(self.is_tight, self._key_cycles + busy_2d_cycles, 0)
+
+    @cached_property
+    def load_cycles(self) -> Floats:
+        """Of a whole key tile and its values."""
+        return self._transfer(self.rows * (self.query_depth + self.value_depth))
+
+    @cached_property
+    def last_load_cycles(self) -> Floats:
+        """Of the keys of the last key tile and their values."""
+        last = self.keys - (self.key_tiles - 1) * self.rows
+        return self._transfer(last * (self.query_depth + self.value_depth))
+
+    @cached_property
+    def last_query_cycles(self) -> Floats:
+        """Of the queries of a last query tile, the smallest there is."""
+        return self._query_transfers(self._last_queries)[0]
+
+    @cached_property
+    def last_store_cycles(self) -> Floats:
+        return self._query_transfers(self._last_queries)[1]
+
+    def _query_transfers(self, queries: Floats) -> tuple[Floats, Floats]:
+        return self._transfer(queries * self.query_depth), self._transfer(queries * self.value_depth)
+
+    def _transfer(self, words: Floats) -> Floats:
+        return ceil_div(words * self.spec.word_bytes, self.bytes_per_cycle)
+
+    @cached_property
+    def _packed(self) -> NDArray[np.bool_]:
+        return self.queries < self.columns
+
+    @cached_property
+    def _last_tiles(self) -> Floats:
+        """Query tiles of an instance that may be partial: of each head its last, or the last of heads side by side."""
+        return np.where(self._packed, 1.0, self.group)
+
+    @cached_property
+    def _last_queries(self) -> Floats:
+        queries = np.where(self._packed, self.group * self.queries, self.queries)
+        return queries - (ceil_div(queries, self.columns) - 1) * self.columns
+
+    def port_cycles(self) -> Floats:
+        """Of all tiles, a tile at a time."""
+        found = sum((count * self._tile_ports(*kind) for kind, count in self._kinds()), np.zeros(()))
+        cycles: Floats = self.instances * found
+        return cycles
+
+    def _kinds(self) -> Iterator[tuple[tuple[bool, bool, bool], Floats]]:
+        """(fetches queries, fetches keys, finishes queries) -> how many tiles of an instance."""
+        heads, others = self.P2, self.query_tiles - self.P2  # of a row of each group: the first tile, the others
+        single = self.key_tiles == 1
+        for fetches_keys, tiles in ((True, heads), (False, others)):
+            yield (True, fetches_keys, False), np.where(single, 0, tiles)
+            yield (False, fetches_keys, False), np.where(single, 0, (self.key_tiles - 2) * tiles)
+            yield (False, fetches_keys, True), np.where(single, 0, tiles)
+        if single.any():  # one key tile stays where it is for all groups
+            yield (True, True, True), np.where(single, 1, 0)
+            yield (True, False, True), np.where(single, self.query_tiles - 1, 0)
+
+    def _tile_ports(self, queries: bool, keys: bool, finished: bool) -> Floats:
+        always, *others = self._tile_words
+        words = always + sum((own for own, does in zip(others, (queries, keys, finished), strict=True) if does),
+                             np.zeros(()))  # fmt: skip
+        return np.ceil(words * self.spec.word_bytes / self.row_bytes / self.spec.global_buffer.ports)
+
+    @cached_property
+    def _tile_words(self) -> tuple[Floats, ...]:
+        forms = tile_forms(self.placement)
+        return tuple(self._evaluated(form) for form in (forms.always, forms.queries_fetched, forms.keys_fetched,
+                                                        forms.finished))  # fmt: skip
+
+    def _evaluated(self, form: LinearForm) -> Floats:
+        sizes = {"m0": self.rows, "p0": self.columns, "e": self.query_depth, "f": self.value_depth}
+
+        def size(loops: frozenset[str]) -> Floats:
+            found = np.ones(())
+            for loop in sorted(loops & set(sizes)):
+                found = found * sizes[loop]
+            return found
+
+        return form.evaluate(size)

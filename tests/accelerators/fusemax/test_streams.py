@@ -1,0 +1,92 @@
+"""Whole cycles of DRAM channel and buffer ports: what the program of the same operation adds up to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.accelerators.fusemax.accelerator import FuseMax
+from cascadesim.accelerators.fusemax.attention import depths_of, resident_words, shape_of, streams_of
+from cascadesim.accelerators.fusemax.mapping import map_tiles
+from cascadesim.accelerators.fusemax.placement import place
+from cascadesim.accelerators.fusemax.streams import Streams
+from cascadesim.accelerators.fusemax.timing import Timing
+from cascadesim.accelerators.program import Program
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.operation import Operation
+
+Make = Callable[..., Operation]
+Design = Callable[..., FuseMax]
+
+
+def streams(accelerator: FuseMax, operation: Operation) -> Streams:
+    spec, depths = accelerator.spec, depths_of(operation)
+    placement = place(operation.cascade, spec)
+    tiles = map_tiles(shape_of(operation), spec, resident_words(placement, depths, spec.pe_array.rows))
+    return streams_of(Timing(spec, placement, tiles, depths))
+
+
+def program(accelerator: FuseMax, operation: Operation) -> Program:
+    made = accelerator.plan(operation, "physical").phases[0].program
+    assert made is not None
+    return made()
+
+
+def test_a_row_of_the_buffer_is_a_row_however_few_of_its_queries_are_real(attention: Make, design: Design) -> None:
+    """Decode of 4 heads that share their keys, 4 of 256 columns: as many rows as for 256 queries."""
+    accelerator = design()
+    few, many = attention(4096, 1, h=4, g=4), attention(4096, 256)
+    assert streams(accelerator, few).port_cycles() == streams(accelerator, many).port_cycles()
+
+
+def test_a_transfer_takes_whole_cycles(attention: Make, design: Design) -> None:
+    """65,536 bytes of keys and values at 456.9 per cycle: 144 cycles for each of 4; queries and results 72 each."""
+    assert streams(design(), attention(1024, 256)).dram_cycles().tolist() == [4 * 144 + 2 * 72]
+
+
+def test_a_single_slot_for_keys_makes_loads_and_work_take_turns(attention: Make, design: Design) -> None:
+    """Room for one query tile (256 x 130 words) beside one key tile: 16 loads of 144 cycles, 16 tiles of 137."""
+    accelerator = design("fusemax", f"global_buffer.capacity_bytes={2 * 256 * (130 + 128)}")
+    tight = streams(accelerator, attention(4096, 256))
+    assert tight.is_tight.all()
+    assert tight.turn_cycles(np.array([16.0 * 137])).tolist() == [16 * (144 + 137)]
+    assert not streams(design(), attention(4096, 256)).is_tight.any()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    preset=st.sampled_from(["fusemax", "fusemax-architecture", "fusemax-cascade"]),
+    sides=st.tuples(*[st.sampled_from([4, 8, 16])] * 3),
+    capacity=st.sampled_from([2**11, 2**12, 2**13, 2**14, 2**18]), bandwidth=st.sampled_from([1e9, 1e10, 1e12]),
+    extents=st.tuples(st.integers(1, 200), st.integers(1, 200), st.integers(2, 40), st.integers(2, 40)),
+    heads=st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4)),
+)  # fmt: skip
+def test_the_program_is_as_busy_and_has_as_many_slots(
+    preset: str, sides: tuple[int, int, int], capacity: int, bandwidth: float, extents: tuple[int, int, int, int],
+    heads: tuple[int, int, int], attention: Make, design: Design,
+) -> None:  # fmt: skip
+    rows, columns, lanes = sides
+    accelerator = design(
+        preset, f"pe_array.rows={rows}", f"pe_array.columns={columns}", f"vector_array.lanes={lanes}",
+        f"global_buffer.capacity_bytes={capacity}", "global_buffer.row_bytes=16",
+        f"dram.bandwidth_bytes_per_s={bandwidth:.1f}",
+    )  # fmt: skip
+    queries, keys, e, f = extents
+    batch, key_heads, group = heads
+    operation = attention(keys, queries, e, f, b=batch, h=key_heads * group, g=group)
+    try:
+        own = streams(accelerator, operation)
+    except CascadeSimError as error:
+        assert "hold no query tile" in str(error)  # noqa: PT017 (what is raised depends on the example)
+        return
+    made = program(accelerator, operation)
+    if accelerator.spec.binding.in_flight is None:
+        assert [int(slots[0]) for slots in own.slots] == [queue.capacity for queue in made.queues]
+    busy = made.busy_cycles()
+    by_unit = {unit: sum(busy[task.name] for task in made.tasks if task.unit == unit) for unit in made.units}
+    assert own.dram_cycles() == pytest.approx(by_unit["dram"], rel=1e-12)
+    assert own.port_cycles() == pytest.approx(by_unit["global_buffer"], rel=1e-12)
