@@ -38,6 +38,7 @@ class Iteration:
     products: tuple[Product, ...]
     exponentials: int = 0
     replicated_rows: int = 0
+    operand_bytes: int = 2  # of an element: a matrix instruction takes 32 bytes of each row
 
     @property
     def matrix_flop(self) -> int:

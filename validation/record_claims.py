@@ -1,13 +1,12 @@
 """What our own measurements must show: claims about records, judged once there are some.
 
 The GNA kernel's speedup over our dense kernel against the bound of the GNA simulator, which counts tiles, is here;
-what hardware counters must show is in `counter_claims`.
+what hardware counters must show is in `counter_claims`, times of single kernels in `measured_claims`.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +17,7 @@ from cascadesim.validation.compare import Verdict, compare
 from cascadesim.validation.counter_claims import CASCADE_PASSES, SPATTEN_KERNELS, rows_of_passes, rows_of_pruned
 from cascadesim.validation.measure_counters import SCHEMA as COUNTERS
 from cascadesim.validation.measure_run import SCHEMA as TIMES
+from cascadesim.validation.measured_claims import KERNELS_MEASURED, median_us, rows_of_times
 from cascadesim.validation.table import Row, Table
 
 Cells: TypeAlias = dict[str, str | int | float]
@@ -79,17 +79,14 @@ def _rows_of_neighborhood(records: Iterable[Mapping[str, Any]]) -> Iterator[Cell
 
 def _cells(record: Mapping[str, Any]) -> Cells:
     work, timing = record["work"], record["timing"]
-    dense, sparse = (_median_us(timing[name]) for name in ("dense, ours", "attention in tile order"))
+    dense, sparse = (median_us(timing[name]) for name in ("dense, ours", "attention in tile order"))
     masks = "none" if work["without_mask"] == work["key_tiles"] else "some"
     return {"gpu": record["device"]["name"], "case": record["case"], "masks": masks, "key_tiles": work["key_tiles"],
             "dense_key_tiles": work["dense_key_tiles"], "speedup": dense / sparse}  # fmt: skip
 
 
-def _median_us(samples: Mapping[str, Sequence[float]]) -> float:
-    return statistics.median(samples["cold"])
-
-
 JUDGED: Mapping[str, tuple[Suite, str, Callable[[Iterable[Mapping[str, Any]]], Iterator[Cells]]]] = {
+    KERNELS_MEASURED.name: (KERNELS_MEASURED, TIMES, rows_of_times),
     GNA_KERNELS.name: (GNA_KERNELS, TIMES, _rows_of_neighborhood),
     CASCADE_PASSES.name: (CASCADE_PASSES, COUNTERS, rows_of_passes),
     SPATTEN_KERNELS.name: (SPATTEN_KERNELS, COUNTERS, rows_of_pruned),

@@ -28,10 +28,8 @@ def variants(target: int) -> Iterator[Variant]:
     yield _one_pass(capability, 64, False, "fp32")
     for causal in (False, True):
         yield _one_pass(capability, 128, causal, "fp16", ragged=True)
-    for D in (64, 128):
-        for passes in (2, 3):
-            yield _recomputing(capability, D, passes, False)
-    yield _recomputing(capability, 128, 2, True)
+    for D, passes, causal in product((64, 128), (2, 3), (False, True)):
+        yield _recomputing(capability, D, passes, causal)
     for passes in (2, 3):
         plain = _recomputing(capability, 128, passes, False)
         constants = {**plain.constants, "DIVIDE_FIRST": True}

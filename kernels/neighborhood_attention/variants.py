@@ -11,7 +11,7 @@ from cascadesim.kernels.neighborhood_attention.pattern import DIMENSIONS, SLABS
 from cascadesim.kernels.neighborhood_attention.tiled import neighborhood_1pass
 from cascadesim.kernels.variant import Iteration, Variant
 
-KEY_TILES = {"1-D": (1, 1, 64), "2-D": (1, 8, 8), "3-D": (2, 4, 8)}
+KEY_TILES = {"1-D": (1, 1, 64), "2-D": (1, 8, 8), "3-D": (1, 8, 8)}
 QUERIES = 128
 
 

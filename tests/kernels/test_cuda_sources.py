@@ -21,6 +21,7 @@ MIX = {  # function -> (multiply-adds, exponentials) of a turn
 
 
 ISSUE_MIX, LATENCY = Source("microbenchmarks", "issue_mix"), Source("microbenchmarks", "memory_latency")
+SHARED_MEMORY = Source("microbenchmarks", "shared_memory")
 PRODUCT_RATE = Source("microbenchmarks", "product_rate")
 TOP_K = Source("pruned_attention", "top_k")
 MICROBENCHMARKS = tuple(source for source in sources() if source.family == "microbenchmarks")
@@ -66,6 +67,17 @@ def test_every_microbenchmark_compiles_without_a_stack(source: Source, target: i
 def test_a_chase_loads_one_word_per_turn() -> None:
     assert [loop.count("LDG") for loop in loops_of(LATENCY, 90, "pointer_chase")] == [1]
     assert 1 in [loop.count("LDS") for loop in loops_of(LATENCY, 90, "shared_chase")]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("function", "opcode"), [("shared_read_rate", "LDS.128"), ("shared_conflict_rate", "LDS")])
+def test_a_turn_loads_eight_times_from_shared_memory(function: str, opcode: str, target: int) -> None:
+    """And nothing else but its counter: a compiler that joined or left out loads would show."""
+    loaded = [loop for loop in loops_of(SHARED_MEMORY, target, function) if loop.count("LDS")]
+    assert [[each.opcode for each in loop.instructions if each.opcode.startswith("LDS")] for loop in loaded] == [
+        [opcode] * 8
+    ]
+    assert len(loaded[0].instructions) <= 8 + 4
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -17,6 +17,7 @@ from cascadesim.simulator.neighborhood import question
 from cascadesim.validation.measure import measure
 from cascadesim.validation.measure_cases import Case, Prepared, cases
 from cascadesim.validation.measure_device import slug
+from cascadesim.validation.measure_estimate import seconds_of, timed_s
 from cascadesim.validation.measure_run import known, record, timed
 from cascadesim.validation.measure_timing import Samples
 
@@ -130,8 +131,17 @@ def test_devices_become_file_names() -> None:
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
 def test_kernels_know_the_work_that_cases_state() -> None:
     from cascadesim.kernels.microbenchmarks import triton
-    from cascadesim.validation import measure_prepare
+    from cascadesim.validation import measure_rates
 
-    M, N, K = triton.MATRIX["fp16"]
-    assert measure_prepare.matrix_flop("fp16", 3) == 3 * 2 * M * N * K
-    assert measure_prepare.exponentials(1) == triton.CHAINS * 1024
+    assert measure_rates.exponentials(1) == triton.CHAINS * 1024
+
+
+def test_a_default_run_takes_less_than_nine_minutes_by_its_own_estimate() -> None:
+    """It must fit one call of ten minutes, and leave room for the assumptions of `measure_estimate`."""
+    assert seconds_of(cases("cpu")) < 9 * 60
+
+
+def test_a_long_variant_is_timed_as_often_as_the_timer_does() -> None:
+    """20 ms: 5 samples a round, 4 rounds, cold and hot: 0.3 s of warm-up, 40 launches of 20 ms, each 60 us more; 20
+    times 2 x 50 MiB written at 3.039 TB/s."""
+    assert timed_s(20e-3, "h100-sxm") == pytest.approx(0.3 + 40 * (20e-3 + 60e-6) + 20 * 104_857_600 / 3.039e12)
