@@ -57,11 +57,22 @@ def test_the_kernel_is_masked_attention_and_runs_the_tiles_that_the_simulator_co
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-def test_every_type_and_grouped_heads(dtype) -> None:
-    tiles = plan(pattern((9, 12), (5, 6)), (8, 8), (4, 8))
-    q, k, v = (torch.randn(1, heads, 108, 64).to(dtype) for heads in (2, 1, 1))
+@pytest.mark.parametrize(("case", "tile"), [
+    ("2-D corners", (8, 8)), ("1-D unequal dilation groups", (32,)), ("3-D causal, dilated, unequal groups", (4, 8, 4)),
+])  # fmt: skip # few large tiles: the interpreter takes as long for a small one
+def test_every_type_and_grouped_heads(case: str, tile: tuple, dtype) -> None:
+    tiles = plan(pattern(*CASES[case][:5]), tile, tile)
+    q, k, v = (torch.randn(1, heads, tiles.pattern.tokens, 64).to(dtype) for heads in (2, 1, 1))
     expected = reference.neighborhood_attention(q, k, v, tiles.pattern)
     assert error(neighborhood_attention(q, k, v, tiles), expected) < TOLERANCE[dtype]
+
+
+def test_a_corner_sees_a_whole_window_and_an_early_causal_query_less() -> None:
+    """13 x 11 tokens, window 7 x 5: the corner sees the first 7 rows and 5 columns. Causal: only itself."""
+    corner = pattern((13, 11), (7, 5)).mask_of(np.array([0]))[0].reshape(13, 11)
+    assert corner[:7, :5].all()
+    assert corner.sum() == 35
+    assert pattern((13, 11), (7, 5), causal=(True, True)).mask_of(np.array([0])).sum() == 1
 
 
 def test_masks_in_every_tile_change_nothing_but_the_work() -> None:
