@@ -38,14 +38,15 @@ def issue_mix(device: str, blocks: int, threads: int, turns: int) -> Prepared:
 
 
 def products(device: str, blocks: int, threads: int, turns: int) -> Prepared:
-    """`turns` x CHAINS products m16n8k16 in each warp, of PRODUCT_FLOP each; operands are random numbers of 16 bits."""
+    """`turns` x CHAINS products m16n8k16 in each warp, of PRODUCT_FLOP each, then with an exponential in each lane."""
     import torch
 
     out = torch.empty(blocks * threads, device=device)
     numbers = torch.randn(2, 32 * PRODUCT_WORDS * 2, device=device)
-    operands = {"fp16": numbers[0].half(), "bf16": numbers[1].bfloat16()}
+    half, brain = numbers[0].half(), numbers[1].bfloat16()
+    operands = {"product_rate_fp16": half, "product_rate_bf16": brain, "product_and_exponential_rate": half}
     return Prepared({
-        name: partial(launch, _function("product_rate", f"product_rate_{name}"), (blocks,), threads, each, out, turns)
+        name: partial(launch, _function("product_rate", name), (blocks,), threads, each, out, turns)
         for name, each in operands.items()
     })  # fmt: skip
 

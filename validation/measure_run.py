@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeAlias
 from cascadesim.kernels.cuda.launch import available
 from cascadesim.validation.measure_cases import Case, cases
 from cascadesim.validation.measure_counters import counted, dram_bytes, need_ncu
-from cascadesim.validation.measure_device import device, environment, slug
+from cascadesim.validation.measure_device import SAMPLED, device, environment, sampled, slug
 from cascadesim.validation.measure_estimate import seconds_of
 from cascadesim.validation.measure_timing import CudaTimer, Launch, Samples
 
@@ -93,8 +93,9 @@ def timed(case: Case, timer: Timer) -> dict[str, Any]:
     prepared = case.prepare()
     checks = {name: check() for name, check in prepared.checks.items()}
     before = timer.clock_mhz()
-    samples = timer.measure(prepared.variants)
-    return {"check": checks, "clocks": [before, timer.clock_mhz()], "unit": "us",
+    with sampled(*SAMPLED) as meanwhile:
+        samples = timer.measure(prepared.variants)
+    return {"check": checks, "clocks": [before, timer.clock_mhz()], "sampled": meanwhile, "unit": "us",
             "timing": {name: asdict(each) for name, each in samples.items()}}  # fmt: skip
 
 

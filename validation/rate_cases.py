@@ -55,8 +55,9 @@ def _in_cuda(device: str) -> Iterator[Case]:
     yield Case(SUITE, "issue mix", {**size, "turns": MIX_TURNS},
                {name: chains * count for name, count in prepare.MIXES.items()},
                partial(prepare.issue_mix, device, BLOCKS, THREADS, MIX_TURNS), 3)  # fmt: skip
-    yield Case(SUITE, "mma.sync peak", {**size, "turns": MIX_TURNS}, {"flop": chains // 32 * prepare.PRODUCT_FLOP},
-               partial(prepare.products, device, BLOCKS, THREADS, MIX_TURNS), 2)  # fmt: skip
+    yield Case(SUITE, "mma.sync peak", {**size, "turns": MIX_TURNS},
+               {"flop": chains // 32 * prepare.PRODUCT_FLOP, "exponentials beside": chains},
+               partial(prepare.products, device, BLOCKS, THREADS, MIX_TURNS), 3)  # fmt: skip
     loads = BLOCKS * THREADS * SHARED_TURNS * prepare.SHARED_LOADS
     yield Case(SUITE, "shared memory", {**size, "turns": SHARED_TURNS},
                {"bytes, 16 a lane": 16 * loads, "bytes, 4 a lane": 4 * loads},

@@ -86,6 +86,7 @@ def test_a_turn_multiplies_once_per_chain(target: int) -> None:
         (found,) = (loop for loop in loops_of(PRODUCT_RATE, target, function) if loop.matrix)
         assert {each.opcode for each in found.matrix} <= {"HMMA.16816.F32", "HMMA.16816.F32.BF16"}
         assert len(found.matrix) == CHAINS
+        assert found.count(r"MUFU\.EX2") == (CHAINS if "exponential" in function else 0)
 
 
 @pytest.mark.parametrize("target", TARGETS)

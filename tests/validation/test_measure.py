@@ -4,6 +4,7 @@ device."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from cascadesim.einsum_cascades.neighborhood import neighborhood
 from cascadesim.simulator.neighborhood import question
 from cascadesim.validation.measure import measure
 from cascadesim.validation.measure_cases import Case, Prepared, cases
-from cascadesim.validation.measure_device import slug
+from cascadesim.validation.measure_device import sampled, slug
 from cascadesim.validation.measure_estimate import seconds_of, timed_s
 from cascadesim.validation.measure_run import known, record, timed
 from cascadesim.validation.measure_timing import Samples
@@ -122,6 +123,27 @@ def test_without_a_gpu_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_unknown_suite_is_named() -> None:
     result = CliRunner().invoke(measure, ["atention", "--output", "nowhere"])
     assert "did you mean 'attention'" in str(result.exception)
+
+
+def test_clocks_and_power_are_sampled_while_a_case_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program in place of nvidia-smi reports, and goes on until it is ended; a line cut off is none."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '1980, 650.5'\necho '1965, 690.0'\nprintf '19'\n"
+                       "echo > \"$0.started\"\nexec sleep 60\n")  # fmt: skip
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with sampled("clocks.sm", "power.draw") as found:
+        while not (tmp_path / "nvidia-smi.started").exists():
+            time.sleep(0.01)
+        assert found == []
+    assert found == [{"clocks.sm": "1980", "power.draw": "650.5"}, {"clocks.sm": "1965", "power.draw": "690.0"}]
+
+
+def test_without_the_program_nothing_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with sampled("clocks.sm") as found:
+        pass
+    assert found == []
 
 
 def test_devices_become_file_names() -> None:

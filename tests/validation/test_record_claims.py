@@ -9,13 +9,19 @@ import pytest
 
 from cascadesim.validation.record_claims import judged
 
+BOXES = {"layout": [64, 64], "window": [24, 24], "query_tile": [16, 8], "key_tile": [8, 8], "H": 16, "D": 128}
 
-def record(dense_us: float, sparse_us: float, without_mask: int = 100) -> str:
+
+def record(
+    dense_us: float, sparse_us: float, without_mask: int = 100, device: str = "none", masked_us: float = 1.0
+) -> str:
     """A case that visits 100 of 1000 tile pairs: the bound is 10."""
     return json.dumps({
-        "schema": "cascadesim.measurement/1", "suite": "neighborhood", "case": "made up", "device": {"name": "none"},
+        "schema": "cascadesim.measurement/1", "suite": "neighborhood", "case": "made up",
+        "device": {"name": device}, "shape": BOXES,
         "work": {"key_tiles": 100, "without_mask": without_mask, "dense_key_tiles": 1000},
-        "timing": {"dense, ours": {"cold": [dense_us, 1.0, 1e6]}, "attention in tile order": {"cold": [sparse_us]}},
+        "timing": {"dense, ours": {"cold": [dense_us, 1.0, 1e6]}, "attention in tile order": {"cold": [sparse_us]},
+                   "masks in every tile": {"cold": [masked_us]}},
     })  # fmt: skip
 
 
@@ -33,6 +39,17 @@ def test_masked_cases_and_other_suites_are_not_judged(tmp_path: Path) -> None:
     (verdict,) = judged("gna-kernels", [path])
     assert not verdict.judged
     assert judged("cascade-passes", [path]) == ()
+
+
+def test_masks_everywhere_are_reported_against_the_static_counts(tmp_path: Path) -> None:
+    """Of 100 tiles 50 have no mask; the masked loop has more instructions, so masks everywhere take longer."""
+    path = tmp_path / "made-up.jsonl"
+    path.write_text(record(1000.0, 100.0, 50, "NVIDIA H100 80GB HBM3", 120.0) + "\n")
+    found = {verdict.claim.metric: verdict for verdict in judged("gna-kernels", [path])}
+    (cell,) = found["masks_everywhere"].cells
+    assert cell.measured == pytest.approx(1.2)
+    assert 1.0 < cell.predicted < 2.0
+    assert not found["masks_everywhere"].judged
 
 
 def kernel(read: float, products: float = 0.0) -> dict:
