@@ -25,11 +25,15 @@ def variants(target: int) -> Iterator[Variant]:
         for causal in (False, True):
             yield _one_pass(capability, D, causal, "fp16")
     yield _one_pass(capability, 128, False, "bf16")
-    yield _one_pass(capability, 64, False, "fp32")
+    for D in (64, 128):
+        yield _one_pass(capability, D, False, "fp32")
     for causal in (False, True):
         yield _one_pass(capability, 128, causal, "fp16", ragged=True)
     for D, passes, causal in product((64, 128), (2, 3), (False, True)):
         yield _recomputing(capability, D, passes, causal)
+    for passes in (2, 3):
+        yield _recomputing(capability, 256, passes, True)
+    yield _recomputing(capability, 128, 2, True, "fp32")
     for passes in (2, 3):
         plain = _recomputing(capability, 128, passes, False)
         constants = {**plain.constants, "DIVIDE_FIRST": True}
@@ -73,18 +77,18 @@ def _one_pass(capability: int, D: int, causal: bool, dtype: str, ragged: bool = 
     )
 
 
-def _recomputing(capability: int, D: int, passes: int, causal: bool) -> Variant:
-    tiles = tiles_of(capability, D, 2, f"attention-{passes}pass")
-    signature = {**_pointers("fp16", "Q", "K", "V", "AV"), "LENGTHS": "*i32", "scale_log2": "fp32", **SIZES}
+def _recomputing(capability: int, D: int, passes: int, causal: bool, dtype: str = "fp16") -> Variant:
+    tiles = tiles_of(capability, D, ELEMENT_BYTES[dtype], f"attention-{passes}pass")
+    signature = {**_pointers(dtype, "Q", "K", "V", "AV"), "LENGTHS": "*i32", "scale_log2": "fp32", **SIZES}
     constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "M0": tiles.M0, "PASSES": passes,
                  "DIVIDE_FIRST": False, "CAUSAL": causal, "RAGGED": False, "TAIL": False,
-                 "PRECISION": precision(2)}  # fmt: skip
+                 "PRECISION": precision(ELEMENT_BYTES[dtype])}  # fmt: skip
     exponentials = tiles.P0 * tiles.M0
     online = (Iteration((scores(tiles, D),), exponentials, tiles.P0),)
     apart = (Iteration((scores(tiles, D),)), Iteration((scores(tiles, D),), exponentials))
     each = (*(online if passes == 2 else apart), Iteration((scores(tiles, D), values(tiles, D)), exponentials))
-    loops = tuple(loop for loop in each for _ in range(1 + causal))
-    name = f"attention-{passes}pass fp16 D{D}{' causal' * causal}"
+    loops = () if dtype == "fp32" else tuple(loop for loop in each for _ in range(1 + causal))
+    name = f"attention-{passes}pass {dtype} D{D}{' causal' * causal}"
     return Variant(name, "attention", attention_recomputing, signature, constants, tiles.warps, tiles.stages, loops,
                    UNALIGNED)  # fmt: skip
 

@@ -57,3 +57,9 @@ def test_tiles_without_a_masked_pair_come_first_and_carry_no_mask() -> None:
     tiles = tile_list(np.tri(64, 64, dtype=bool), TILES)
     assert tiles.rows.tolist() == [[0, 0, 2], [2, 4, 6]]  # queries 32..63 see keys 0..31 whole, 32..63 in part
     assert tiles.columns.tolist() == [0, 1, 0, 1, 2, 3]
+
+
+def test_what_the_kernel_is_not_made_for_is_said() -> None:
+    q = torch.randn(1, 1, 32, 256)
+    with pytest.raises(ValueError, match="head dimensions go up to 128, got 256"):
+        block_sparse_attention(q, q, q, tile_list(np.ones((32, 32), dtype=bool), TILES))

@@ -14,7 +14,7 @@ from cascadesim.einsum_cascades.neighborhood import neighborhood  # noqa: E402
 from cascadesim.kernels.interpreter import repair  # noqa: E402
 from cascadesim.kernels.neighborhood_attention import reference  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern, tile_order  # noqa: E402
-from cascadesim.kernels.neighborhood_attention.triton import neighborhood_attention, plan  # noqa: E402
+from cascadesim.kernels.neighborhood_attention.triton import configuration, neighborhood_attention, plan  # noqa: E402
 from cascadesim.simulator.neighborhood import question  # noqa: E402
 
 TOLERANCE = {torch.float32: 5e-7, torch.float16: 1e-3, torch.bfloat16: 5e-3}
@@ -128,3 +128,14 @@ def test_patterns_that_cannot_be_are_refused() -> None:
     for wrong in (((8,), (9,)), ((8,), (4,), (5,)), ((8,), (4,), (1,), (3,))):
         with pytest.raises(ValueError, match="needs 1 <= stride <= window"):
             pattern(*wrong)
+
+
+@pytest.mark.parametrize(("D", "element_bytes", "message"), [
+    (256, 2, "up to 128, got 256"),
+    (128, 4, "up to 32 queries and 32 keys, got 128 and 64"),
+])  # fmt: skip
+def test_tiles_for_which_a_device_has_too_few_registers_are_refused(D: int, element_bytes: int, message: str) -> None:
+    tiles = plan(pattern((32, 16), (8, 8)), (16, 8), (8, 8))
+    with pytest.raises(ValueError, match=message):
+        configuration(9, D, element_bytes, tiles)
+    assert configuration(None, D, element_bytes, tiles).P0 == 128  # the interpreter has no registers
