@@ -20,6 +20,7 @@ from cascadesim.validation.kernel_compile import (
 )
 from cascadesim.validation.sass import Loop, loops
 
+EXPONENTIAL = r"MUFU\.EX2"
 WARPGROUP = 4  # warps that issue one HGMMA together; PTX ISA, wgmma
 BLACKWELL_TILE, DEPTH_BYTES = (128, 256), 32  # largest tcgen05.mma of one block, and its depth; PTX ISA, its shapes
 WIDE_ROWS = 64  # rows from which Hopper and Blackwell use their wide instructions; PTX ISA, wgmma
@@ -40,16 +41,21 @@ def resource_faults(result: Compiled) -> tuple[str, ...]:
     return tuple(text for text, wrong in checks.items() if wrong)
 
 
-def matrix_loops(result: Compiled) -> tuple[Loop, ...]:
-    return tuple(loop for loop in loops(result.sass) if loop.matrix and loop.innermost)
+def counted_loops(result: Compiled) -> tuple[Loop, ...]:
+    """Innermost loops with matrix products; with exponentials, where the variant derives loops without products."""
+    without = any(not work.products for work in result.variant.loops)
+    return tuple(
+        loop for loop in loops(result.sass)
+        if loop.innermost and (loop.matrix or (without and loop.count(EXPONENTIAL)))
+    )  # fmt: skip
 
 
 def conservation_faults(result: Compiled) -> tuple[str, ...]:
     """Where the compiled loops do not do the derived work."""
-    found = matrix_loops(result)
+    found = counted_loops(result)
     expected = result.variant.loops
     if len(found) != len(expected):
-        return (f"{len(found)} loops with matrix products, {len(expected)} expected",)
+        return (f"{len(found)} loops with products or exponentials, {len(expected)} expected",)
     return tuple(
         f"loop {number}: {fault}"
         for number, (loop, work) in enumerate(zip(found, expected, strict=True), start=1)
@@ -76,7 +82,7 @@ def expected_instruction(work: Iteration, target: int) -> str:
 
 
 def exponentials_of(loop: Loop, warps: int) -> int:
-    return loop.count(r"MUFU\.EX2") * THREADS_PER_WARP * warps
+    return loop.count(EXPONENTIAL) * THREADS_PER_WARP * warps
 
 
 def matrix_flop(loop: Loop, work: Iteration, warps: int) -> int:

@@ -70,7 +70,9 @@ def _one_pass(capability: int, D: int, causal: bool, dtype: str, ragged: bool = 
     constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "M0": tiles.M0, "CAUSAL": causal, "RAGGED": ragged,
                  "TAIL": ragged, "PRECISION": precision(ELEMENT_BYTES[dtype]), "KEEP_LSE": ragged}  # fmt: skip
     tile = Iteration((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
-    loops = () if dtype == "fp32" else (tile,) * (1 + (causal or ragged))
+    if dtype == "fp32":  # on the FP32 units
+        tile = replace(tile, products=())
+    loops = (tile,) * (1 + (causal or ragged))
     name = f"attention-1pass {dtype} D{D}{' causal' * causal}{' ragged' * ragged}"
     return Variant(
         name, "attention", attention_1pass, signature, constants, tiles.warps, tiles.stages, loops, UNALIGNED
@@ -122,7 +124,7 @@ def _stored(capability: int, D: int) -> Iterator[Variant]:
         flags,
         tiles.warps,
         tiles.stages,
-        (),
+        (Iteration((), tiles.P0 * tiles.M0),),
         UNALIGNED,
     )
     yield Variant(

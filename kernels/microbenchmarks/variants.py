@@ -20,7 +20,7 @@ def variants(target: int) -> Iterator[Variant]:
         if kind != "fp8" or target >= FP8_SINCE:
             yield _matrix_peak(target, kind, M, N, K)
     yield _variant("exponential rate", triton.exponential_rate, {"X": "*fp32", "OUT": "*fp32", "turns": "i32"},
-                   {"BLOCK": 1024, "CHAINS": triton.CHAINS})  # fmt: skip
+                   {"BLOCK": 1024, "CHAINS": triton.CHAINS}, (Iteration((), 1024 * triton.CHAINS),))  # fmt: skip
     memory = {"X": "*fp16", "OUT": "*fp16", "elements": "i32"}
     yield _variant("copy fp16", triton.copy, memory, {"BLOCK": triton.BLOCK})
     yield _variant("write fp16", triton.write, {"OUT": "*fp16", "elements": "i32"}, {"BLOCK": triton.BLOCK})

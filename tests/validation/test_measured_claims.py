@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
+from cascadesim.validation.measure_cases import cases
 from cascadesim.validation.measured_calls import calls_of
-from cascadesim.validation.measured_claims import seconds_of
+from cascadesim.validation.measured_claims import PRESETS, seconds_of
 from cascadesim.validation.record_claims import judged
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -65,3 +67,27 @@ def test_small_caches_wrong_results_and_unknown_devices_are_left_out(tmp_path: P
     wrong = record(tmp_path, "decode", DECODE, work, {"split keys": 10.0, "copy of the keys": 9.0},
                    **{"split keys": float("nan")})  # fmt: skip
     assert judged("kernels-measured", [wrong]) == ()
+
+
+@pytest.mark.parametrize("device", PRESETS)
+def test_records_of_a_whole_run_are_compared(tmp_path: Path, device: str) -> None:
+    """Every case of a default run, with a stand-in for its timer: each predicted variant has a finite error."""
+    path = tmp_path / "made-up.jsonl"
+    lines, predicted = [], 0
+    for case in cases("cpu"):
+        names = [*calls_of(case.suite, case.shape, case.work), "sdpa FLASH_ATTENTION", "copy of the keys", "top-k"]
+        lines.append({
+            "schema": "cascadesim.measurement/1", "suite": case.suite, "case": case.name, "check": {},
+            "device": {"name": device}, "shape": case.shape, "work": case.work,
+            "timing": {name: {"cold": [100.0, 101.0, 99.0]} for name in names},
+        })  # fmt: skip
+        predicted += len(names) - 3
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    found = by_claim(path)
+    assert len(found["latency_s"].cells) == predicted > 100
+    assert all(math.isfinite(cell.error("deviation")) for cell in found["latency_s"].cells)
+    assert ("triton_flops" in found) == (PRESETS[device] == "h100-sxm")
+    assert len({cell.row.text("case") for cell in found["copy_share"].cells}) == 3  # 33 MB are too few
+    judging, masked, everywhere = judged("gna-kernels", [path])
+    assert {cell.row.text("masks") for cell in judging.cells} == {"none"}
+    assert len(everywhere.cells) == len(judging.cells) + len(masked.cells)
