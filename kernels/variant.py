@@ -47,8 +47,8 @@ class Iteration:
 
 @dataclass(frozen=True)
 class Variant:
-    """`loops`: one entry per innermost loop with matrix products, in program order, or with exponentials where the matrix
-    unit has no products; empty: neither is counted."""
+    """`loops`: one entry per innermost loop with matrix products, in program order, or with exponentials where the
+    matrix unit has no products; empty: neither is counted."""
 
     name: str
     family: str
