@@ -9,7 +9,7 @@ held against it. Knows no compiler: `validation.kernel_compile` compiles and `va
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from cascadesim.kernels.cuda.source import CudaFunction
@@ -38,6 +38,7 @@ class Iteration:
     products: tuple[Product, ...]
     exponentials: int = 0
     replicated_rows: int = 0
+    operand_bytes: int = 2  # of an element: a matrix instruction takes 32 bytes of each row
 
     @property
     def matrix_flop(self) -> int:
@@ -46,7 +47,8 @@ class Iteration:
 
 @dataclass(frozen=True)
 class Variant:
-    """`loops`: one entry per innermost loop with matrix products, in program order; empty: no matrix unit expected."""
+    """`loops`: one entry per innermost loop with matrix products, in program order, or with exponentials where the
+    matrix unit has no products; empty: neither is counted."""
 
     name: str
     family: str
@@ -63,3 +65,13 @@ class Variant:
     def is_cuda(self) -> bool:
         """CUDA C++ rather than Triton."""
         return isinstance(self.function, CudaFunction)
+
+
+def typed(variant: Variant, dtype: str) -> Variant:
+    """A variant in fp16 for operands of another type; float32 is multiplied on the FP32 units."""
+    signature = {name: f"*{dtype}" if kind == "*fp16" else kind for name, kind in variant.signature.items()}
+    name = variant.name.replace("fp16", dtype)
+    if dtype != "fp32":
+        return replace(variant, name=name, signature=signature)
+    constants = {**variant.constants, "PRECISION": "ieee"}
+    return replace(variant, name=name, signature=signature, constants=constants, loops=())

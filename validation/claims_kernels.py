@@ -5,11 +5,6 @@ The counts ship in kernels/static_counts.json; tests/kernels holds them against 
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from importlib import resources
-from typing import Any
-
 from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
 from cascadesim.validation.columns import Column, Layout, count, not_negative
 from cascadesim.validation.table import Row
@@ -27,19 +22,14 @@ LAYOUT = Layout(
 
 def compiled_counts(row: Row, settings: Settings = ()) -> Prediction:
     """Of one loop of the kernel, all warps of a program together."""
-    kernel = _kernels().get((row.text("case"), row.count("gpu")))
+    from cascadesim.validation.kernel_model import counted
+
+    kernel = counted().get((row.text("case"), row.count("gpu")))
     loops = kernel["loops"] if kernel else []
     place = row.count("loop") - 1
     if place >= len(loops):
         return {"matrix_flop": None, "exponentials": None}
     return {name: float(loops[place][name]) for name in ("matrix_flop", "exponentials")}
-
-
-@cache
-def _kernels() -> dict[tuple[str, int], dict[str, Any]]:
-    """(kernel, compute capability) -> its counts."""
-    text = resources.files("cascadesim.kernels").joinpath("static_counts.json").read_text(encoding="utf-8")
-    return {(each["name"], each["target"]): each for each in json.loads(text)["kernels"]}
 
 
 KERNELS_STATIC = Suite(

@@ -7,7 +7,7 @@ still be in the cache when it ends, so reads are compared and not writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -27,7 +27,11 @@ CASCADES: Mapping[str, Cascade] = {
     "attention-1pass": ATTENTION_1PASS, "attention-1pass, mma.sync": ATTENTION_1PASS,
     "attention-2pass": ATTENTION_2PASS, "attention-3pass": ATTENTION_3PASS, STORED: ATTENTION_3PASS,
 }  # fmt: skip # variant of the suite `attention` -> its cascade
-PRUNED = ("dense after compaction", "gathered")  # variants that read kept keys only
+WHOLE = {
+    "dense after compaction": "dense", "gathered": "dense", "kept heads": "all heads", "values by tile": "all values",
+    "upper 4 bits": "16 bits, full width", "all 8 bits": "16 bits, full width",
+}  # fmt: skip # variant of the suite `pruned` -> the one that leaves nothing out
+PLANES_BYTES = {"upper 4 bits": "upper_bytes", "all 8 bits": "all_bytes"}  # -> what a case states of it
 
 PASSES_LAYOUT = Layout(
     (
@@ -39,7 +43,9 @@ PASSES_LAYOUT = Layout(
 PRUNED_LAYOUT = Layout(
     (
         Column("gpu", str), Column("case", str), Column("kernel", str), Column("tokens", count), Column("kept", count),
-        Column("head_dim", count), Column("traffic", positive), Column("work", not_negative),
+        Column("heads", count), Column("kept_heads", count), Column("head_dim", count),
+        Column("whole_bytes", count, required=False), Column("pruned_bytes", count, required=False),
+        Column("traffic", positive), Column("work", not_negative, required=False),
     ),
     key=("gpu", "case", "kernel"),
 )  # fmt: skip
@@ -64,14 +70,29 @@ def lower_bound(row: Row, settings: Settings = ()) -> Prediction:
 
 
 def saved(row: Row, settings: Settings = ()) -> Prediction:
-    """How much less pruned tokens need than all: bytes read, and products, which are proportional to keys.
+    """How much less a pruned variant needs than the whole: bytes read, and products."""
+    kernel = row.text("kernel")
+    if kernel in PLANES_BYTES:
+        return {"traffic": row.count("whole_bytes") / row.count("pruned_bytes"), "work": None}
+    if kernel == "kept heads":
+        return dict.fromkeys(("traffic", "work"), row.count("heads") / row.count("kept_heads"))
+    if kernel == "values by tile":
+        return _half_of_the_values(row)
+    return _kept_tokens(row)
 
-    The gathered kernel is a 2-pass cascade, and multiplies the scores twice: 3 products where the dense one has 2.
-    """
+
+def _kept_tokens(row: Row) -> Prediction:
+    """Products are proportional to keys. The gathered kernel is a 2-pass cascade and multiplies the scores twice: 3
+    products where the dense one has 2."""
     tokens, kept, head_dim = row.count("tokens"), row.count("kept"), row.count("head_dim")
     dense, pruned = (input_bytes(ATTENTION_1PASS, 1, tokens, keys, head_dim) for keys in (tokens, kept))
     products = 3 / 2 if row.text("kernel") == "gathered" else 1
     return {"traffic": dense / pruned, "work": tokens / kept / products}
+
+
+def _half_of_the_values(row: Row) -> Prediction:
+    """Queries, keys and values once each, half of the values left out; scores twice and values once, likewise."""
+    return {"traffic": 3 / 2.5, "work": 3 / 2.5}
 
 
 CASCADE_PASSES = Suite(
@@ -91,13 +112,16 @@ CASCADE_PASSES = Suite(
 )  # fmt: skip
 SPATTEN_KERNELS = Suite(
     "spatten-kernels",
-    "traffic and work that pruned tokens save our kernels, against what the counts of kept tokens predict",
+    "traffic and work that pruning saves our kernels, against what the counts of what is kept predict",
     "measurements",
     PRUNED_LAYOUT,
     saved,
     (
         Claim("bytes from DRAM, dense over pruned", "traffic", CACHED,
-              "queries, kept keys and kept values once each; little comes twice"),
+              "what is kept comes once, and little comes twice", unless={"kernel": tuple(PLANES_BYTES)}),
+        Claim("bytes from DRAM, keys of 16 bits over planes of 4", "traffic", CACHED,
+              "planes hold two codes a byte; values come again where the lower plane does",
+              where={"kernel": tuple(PLANES_BYTES)}),
         Claim("matrix instructions, dense over pruned", "work", REPLAY,
               "tiles are whole: kept tokens divide by the tile"),
     ),
@@ -117,15 +141,26 @@ def rows_of_passes(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, s
 
 
 def rows_of_pruned(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, str | int | float]]:
+    """One for each variant of a case that leaves something out, where the whole was counted too."""
     for record in records:
-        if record["suite"] != "pruned":
-            continue
-        dense, shape = record["counters"]["dense"], record["shape"]
-        for name in PRUNED:
-            kernels = record["counters"][name]
-            yield {"gpu": record["device"]["name"], "case": record["case"], "kernel": name, "tokens": shape["M"],
-                   "kept": shape["kept"], "head_dim": shape["D"], "traffic": total(dense, READ) / total(kernels, READ),
-                   "work": products(dense) / products(kernels) if products(kernels) else 0.0}  # fmt: skip
+        for variant, kernels in record["counters"].items() if record["suite"] == "pruned" else ():
+            name = "kept heads" if variant == f"{record['shape'].get('kept_heads')} heads" else variant
+            if (whole := WHOLE.get(name)) in record["counters"]:
+                yield _pruned_cells(record, name, record["counters"][whole], kernels)
+
+
+def _pruned_cells(
+    record: Mapping[str, Any], name: str, whole: Sequence[Mapping[str, Any]], kernels: Sequence[Mapping[str, Any]]
+) -> dict[str, str | int | float]:
+    shape, work = record["shape"], record.get("work", {})
+    cells: dict[str, str | int | float] = {
+        "gpu": record["device"]["name"], "case": record["case"], "kernel": name, "tokens": shape["M"],
+        "kept": shape.get("kept", shape["M"]), "heads": shape["H"], "kept_heads": shape.get("kept_heads", shape["H"]),
+        "head_dim": shape["D"], "traffic": total(whole, READ) / total(kernels, READ),
+    }  # fmt: skip
+    if name in PLANES_BYTES:
+        return {**cells, "whole_bytes": work["full_width_bytes"], "pruned_bytes": work[PLANES_BYTES[name]]}
+    return {**cells, "work": products(whole) / products(kernels) if products(kernels) else 0.0}
 
 
 def products(kernels: Iterable[Mapping[str, Any]]) -> float:

@@ -7,7 +7,8 @@ exponential per score. A configuration that makes warps do the same work twice f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from math import prod
 
 from cascadesim.kernels.variant import Iteration, Product
 from cascadesim.validation.kernel_compile import (
@@ -19,8 +20,9 @@ from cascadesim.validation.kernel_compile import (
 )
 from cascadesim.validation.sass import Loop, loops
 
+EXPONENTIAL = r"MUFU\.EX2"
 WARPGROUP = 4  # warps that issue one HGMMA together; PTX ISA, wgmma
-BLACKWELL_TILE = Product(128, 256, 16)  # largest 16-bit tcgen05.mma of one block; PTX ISA, tcgen05.mma shapes
+BLACKWELL_TILE, DEPTH_BYTES = (128, 256), 32  # largest tcgen05.mma of one block, and its depth; PTX ISA, its shapes
 WIDE_ROWS = 64  # rows from which Hopper and Blackwell use their wide instructions; PTX ISA, wgmma
 LANES = (1, 2, 4, 8, 16, 32)  # threads that share a row of a tile
 
@@ -39,16 +41,21 @@ def resource_faults(result: Compiled) -> tuple[str, ...]:
     return tuple(text for text, wrong in checks.items() if wrong)
 
 
-def matrix_loops(result: Compiled) -> tuple[Loop, ...]:
-    return tuple(loop for loop in loops(result.sass) if loop.matrix and loop.innermost)
+def counted_loops(result: Compiled) -> tuple[Loop, ...]:
+    """Innermost loops with matrix products; with exponentials, where the variant derives loops without products."""
+    without = any(not work.products for work in result.variant.loops)
+    return tuple(
+        loop for loop in loops(result.sass)
+        if loop.innermost and (loop.matrix or (without and loop.count(EXPONENTIAL)))
+    )  # fmt: skip
 
 
 def conservation_faults(result: Compiled) -> tuple[str, ...]:
     """Where the compiled loops do not do the derived work."""
-    found = matrix_loops(result)
+    found = counted_loops(result)
     expected = result.variant.loops
     if len(found) != len(expected):
-        return (f"{len(found)} loops with matrix products, {len(expected)} expected",)
+        return (f"{len(found)} loops with products or exponentials, {len(expected)} expected",)
     return tuple(
         f"loop {number}: {fault}"
         for number, (loop, work) in enumerate(zip(found, expected, strict=True), start=1)
@@ -75,7 +82,7 @@ def expected_instruction(work: Iteration, target: int) -> str:
 
 
 def exponentials_of(loop: Loop, warps: int) -> int:
-    return loop.count(r"MUFU\.EX2") * THREADS_PER_WARP * warps
+    return loop.count(EXPONENTIAL) * THREADS_PER_WARP * warps
 
 
 def matrix_flop(loop: Loop, work: Iteration, warps: int) -> int:
@@ -84,18 +91,18 @@ def matrix_flop(loop: Loop, work: Iteration, warps: int) -> int:
     Blackwell's opcodes name no shape: there the number of instructions is compared, at the largest tile of each.
     """
     if any(each.opcode.startswith("UTC") for each in loop.matrix):
-        share = len(loop.matrix) / sum(map(_blackwell_instructions, work.products))
+        share = len(loop.matrix) / sum(_blackwell_instructions(each, work.operand_bytes) for each in work.products)
         return round(work.matrix_flop * share)
     return sum(_opcode_flop(each.opcode, warps) for each in loop.matrix)
 
 
-def _blackwell_instructions(product: Product) -> int:
-    sizes: Sequence[int] = [-(-size // tile) for size, tile in zip(product, BLACKWELL_TILE, strict=True)]
-    return sizes[0] * sizes[1] * sizes[2]
+def _blackwell_instructions(product: Product, operand_bytes: int) -> int:
+    tile = (*BLACKWELL_TILE, DEPTH_BYTES // operand_bytes)
+    return prod(-(-size // of) for size, of in zip(product, tile, strict=True))
 
 
 def _opcode_flop(opcode: str, warps: int) -> int:
-    if wide := re.match(r"HGMMA\.(\d+)x(\d+)x(\d+)", opcode):
+    if wide := re.match(r"[HQ]GMMA\.(\d+)x(\d+)x(\d+)", opcode):
         m, n, k = map(int, wide.groups())
         return Product(m, n, k).flop * (warps // WARPGROUP)
     if narrow := re.match(r"HMMA\.(16)(8)(16|8)\b", opcode):

@@ -22,9 +22,9 @@ from cascadesim.kernels.variant import Variant
 from cascadesim.validation.kernel_compile import TARGETS, Compiled, compiled, toolchain
 from cascadesim.validation.kernel_gates import (
     conservation_faults,
+    counted_loops,
     exponentials_of,
     matrix_flop,
-    matrix_loops,
     resource_faults,
 )
 from cascadesim.validation.sass import instructions
@@ -83,7 +83,7 @@ def row(result: Compiled) -> dict[str, Any]:
     """One kernel: `faults` and `conservation` are empty where it may ship."""
     variant = result.variant
     faults, wrong = resource_faults(result), conservation_faults(result)
-    pairs = () if wrong else zip(matrix_loops(result), variant.loops, strict=True)
+    pairs = () if wrong else zip(counted_loops(result), variant.loops, strict=True)
     return {
         "name": variant.name,
         "family": variant.family,

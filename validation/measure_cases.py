@@ -1,7 +1,8 @@
 """What `measure` runs: shapes, kernels, and the library's attention beside them in the same case.
 
-A case makes its random inputs when it is prepared, and checks each result against float32 attention of the library
-before anything is timed. Work is stated as derived: FLOP, exponentials, and the fewest bytes that must move.
+A case makes its random inputs when it is prepared, and checks each result against the library before anything is
+timed. Work is stated as derived: FLOP, exponentials, and the fewest bytes that must move. The microbenchmarks are
+in `rate_cases`.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Case:
+    """`variants`: at most so many, for the estimate of a run's time."""
+
     suite: str
     name: str
     shape: Mapping[str, Any]
     work: Mapping[str, int]
     prepare: Callable[[], Prepared]
+    variants: int = 1
 
 
 ATTENTION = tuple((B, L, D) for D in (64, 128) for B, L in ((16, 1024), (4, 4096), (1, 16384)))  # batch x length fixed
@@ -42,59 +46,23 @@ GNA = (  # layout, window, stride, query tile, key tile; GNA (arXiv 2504.16922),
     ((128, 128), (48, 48), (16, 8), (16, 8), (8, 8)),
     ((16384,), (2048,), (1,), (128,), (64,)),
 )
+LISTED = (  # small enough for a whole mask: boxes of tiles against a list of the same tiles
+    ((64, 64), (24, 24), (1, 1), (16, 8), (8, 8)),
+    ((64, 64), (24, 24), (16, 8), (16, 8), (8, 8)),
+)  # fmt: skip
 PRUNED = ((4096, 2048), (4096, 1024), (16384, 2048))  # tokens, kept
-PEAK_TURNS = 2048
-MEMORY_ELEMENTS = 1 << 30  # of 2 bytes: 2 GiB, many times any L2 cache
-CACHED_ELEMENTS = 1 << 23  # 16 MiB: inside the L2 cache of an H100
-BLOCKS, THREADS = 1024, 256  # of the CUDA C++ rates: several of each on every multiprocessor
-MIX_TURNS, CHASE_TURNS, ATOMIC_TURNS = 4096, 16384, 64
-CHAINS_WORDS = {"L1": 1 << 12, "L2": 1 << 22, "DRAM": 1 << 28}  # 16 KiB, 16 MiB, 1 GiB of 4-byte words
-ATOMIC_ADDRESSES = (1, 1024, 1 << 20)
+LONG, SHORT = 16384, 4096  # tokens of the other mechanisms
+PROGRESSIVE = (16, 16, 8192, 64)  # batch, heads, keys, head dimension: 134 MB of codes, 268 MB of values
+THRESHOLD = 1e-3  # of a value's probability, in units of the mean one
+LAUNCHES = 100
 
 
 def cases(device: str) -> tuple[Case, ...]:
     """In the order in which they are measured."""
-    return (*_microbenchmarks(device), *_attention(device), *_decode(device), *_neighborhood(device), *_pruned(device))
+    from cascadesim.validation.rate_cases import microbenchmarks
 
-
-def _microbenchmarks(device: str) -> Iterator[Case]:
-    from cascadesim.validation import measure_prepare as prepare
-
-    yield Case("microbenchmarks", "launch", {}, {}, lambda: prepare.launch(device))
-    for dtype in ("fp16", "bf16"):
-        flop = prepare.matrix_flop(dtype, PEAK_TURNS)
-        yield Case("microbenchmarks", f"matrix peak {dtype}", {"turns": PEAK_TURNS}, {"flop_per_block": flop},
-                   partial(prepare.matrix_peak, device, dtype, PEAK_TURNS))  # fmt: skip
-    yield Case("microbenchmarks", "exponentials", {"turns": 1024}, {"per_block": prepare.exponentials(1024)},
-               lambda: prepare.exponential_rate(device, 1024))  # fmt: skip
-    for name, elements in (("DRAM", MEMORY_ELEMENTS), ("L2", CACHED_ELEMENTS)):
-        yield Case("microbenchmarks", f"{name} copy, read, write", {"elements": elements}, {"bytes": 2 * elements},
-                   partial(prepare.memory, device, elements))  # fmt: skip
-
-
-    yield from _in_cuda(device)
-
-
-def _in_cuda(device: str) -> Iterator[Case]:
-    """None where nothing compiles CUDA C++."""
-    from cascadesim.kernels.cuda.launch import available
-    from cascadesim.validation import measure_cuda as prepare
-
-    if not available(device):
-        return
-    mix = {name: BLOCKS * THREADS * MIX_TURNS * prepare.CHAINS * count for name, count in prepare.MIXES.items()}
-    yield Case("microbenchmarks", "issue mix", {"blocks": BLOCKS, "threads": THREADS, "turns": MIX_TURNS}, mix,
-               partial(prepare.issue_mix, device, BLOCKS, THREADS, MIX_TURNS))  # fmt: skip
-    flop = BLOCKS * THREADS // 32 * MIX_TURNS * prepare.CHAINS * prepare.PRODUCT_FLOP
-    yield Case("microbenchmarks", "mma.sync peak", {"blocks": BLOCKS, "threads": THREADS, "turns": MIX_TURNS},
-               {"flop": flop}, partial(prepare.products, device, BLOCKS, THREADS, MIX_TURNS))  # fmt: skip
-    for level, words in CHAINS_WORDS.items():
-        yield Case("microbenchmarks", f"latency {level}", {"words": words, "turns": CHASE_TURNS},
-                   {"loads": CHASE_TURNS}, partial(prepare.latency, device, words, CHASE_TURNS))  # fmt: skip
-    for addresses in ATOMIC_ADDRESSES:
-        yield Case("microbenchmarks", f"atomic additions to {addresses}", {"blocks": BLOCKS, "threads": THREADS},
-                   {"additions": BLOCKS * THREADS * ATOMIC_TURNS},
-                   partial(prepare.atomics, device, BLOCKS, THREADS, ATOMIC_TURNS, addresses))  # fmt: skip
+    kernels = (_attention, _decode, _neighborhood, _pruned)
+    return (*microbenchmarks(device), *(case for family in kernels for case in family(device)))
 
 
 def _attention(device: str) -> Iterator[Case]:
@@ -107,7 +75,7 @@ def _attention(device: str) -> Iterator[Case]:
             work = {"flop": 4 * scores * D, "exponentials": scores, "bytes": 2 * 4 * B * H * L * D}
             shape = {"B": B, "H": H, "L": L, "D": D, "causal": causal, "dtype": "fp16"}
             yield Case("attention", f"B{B} H{H} L{L} D{D}{' causal' * causal}", shape, work,
-                       partial(prepare.attention, device, B, H, L, D, causal))  # fmt: skip
+                       partial(prepare.attention, device, B, H, L, D, causal), 7)  # fmt: skip
 
 
 def _decode(device: str) -> Iterator[Case]:
@@ -117,14 +85,15 @@ def _decode(device: str) -> Iterator[Case]:
         shape = {"B": B, "H": 32, "G": 8, "M": M, "D": 128, "dtype": "fp16"}
         work = {"flop": 4 * B * 32 * M * 128, "bytes": 2 * 2 * B * 8 * M * 128}
         yield Case("decode", f"B{B} H32 G8 M{M} D128", shape, work,
-                   partial(prepare.decode, device, B, 32, 8, M, 128))  # fmt: skip
+                   partial(prepare.decode, device, B, 32, 8, M, 128), 4)  # fmt: skip
 
 
 def _neighborhood(device: str) -> Iterator[Case]:
     from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern
-    from cascadesim.validation import measure_prepare as prepare
+    from cascadesim.validation import measure_neighborhood as prepare
 
-    for layout, window, stride, query_tile, key_tile in GNA:
+    for layout, window, stride, query_tile, key_tile in (*GNA, *LISTED):
+        listed = (layout, window, stride, query_tile, key_tile) in LISTED
         shape = {"layout": layout, "window": window, "stride": stride, "query_tile": query_tile, "key_tile": key_tile,
                  "H": 16, "D": 128, "dtype": "fp16"}  # fmt: skip
         found = boxes(pattern(layout, window, stride), query_tile, key_tile)
@@ -132,13 +101,41 @@ def _neighborhood(device: str) -> Iterator[Case]:
         work = {"key_tiles": int(found.visited.sum()), "without_mask": int(found.whole.sum()), "dense_key_tiles": dense}
         sizes = ["x".join(map(str, each)) for each in (layout, window, stride)]
         yield Case("neighborhood", f"layout {sizes[0]} window {sizes[1]} stride {sizes[2]}", shape, work,
-                   partial(prepare.neighborhood, device, shape))  # fmt: skip
+                   partial(prepare.neighborhood, device, shape, listed), 7)  # fmt: skip
 
 
 def _pruned(device: str) -> Iterator[Case]:
-    from cascadesim.validation import measure_prepare as prepare
+    """H 16 and head dimension 128, but for progressive quantization."""
+    from cascadesim.validation import measure_pruned as prepare
 
+    H, D = 16, 128
+    size = {"B": 1, "H": H, "D": D, "dtype": "fp16"}
     for tokens, kept in PRUNED:
-        shape = {"B": 1, "H": 16, "M": tokens, "kept": kept, "D": 128, "dtype": "fp16"}
-        yield Case("pruned", f"{kept} of {tokens} tokens", shape, {},
-                   partial(prepare.pruned, device, tokens, kept))  # fmt: skip
+        work = {"flop": 4 * H * tokens * kept * D, "bytes": 2 * 2 * H * (tokens + kept) * D}
+        yield Case("pruned", f"{kept} of {tokens} tokens", {**size, "M": tokens, "kept": kept}, work,
+                   partial(prepare.pruned, device, H, tokens, kept, D), 7)  # fmt: skip
+    for tokens in (SHORT, LONG):
+        work = {"flop": 2 * H * tokens**2 * D, "exponentials": H * tokens**2, "bytes": (2 * 2 * D + 4) * H * tokens}
+        yield Case("pruned", f"importance of {tokens} tokens", {**size, "M": tokens}, work,
+                   partial(prepare.importance, device, H, tokens, D), 4)  # fmt: skip
+    half = H // 2
+    yield Case("pruned", f"{half} of {H} heads", {**size, "M": SHORT, "kept_heads": half},
+               {"flop": 6 * half * SHORT**2 * D}, partial(prepare.heads, device, H, half, SHORT, D), 2)  # fmt: skip
+    scores = H * SHORT**2
+    yield Case("pruned", f"values of {SHORT // 2} of {SHORT} tokens by tile", {**size, "M": SHORT},
+               {"flop": 4 * scores * D + 2 * scores // 2 * D}, partial(prepare.values_by_tile, device, H, SHORT, D),
+               3)  # fmt: skip
+    yield _progressive(device, *PROGRESSIVE)
+
+
+def _progressive(device: str, B: int, H: int, M: int, D: int) -> Case:
+    """Bytes of one pass: a plane of the keys, and values; all 8 bits need both planes after the upper one."""
+    from cascadesim.validation import measure_pruned as prepare
+
+    keys = B * H * M * D
+    plane, values = keys // 2, 2 * keys
+    work = {"upper_bytes": plane + values, "all_bytes": plane + values + 2 * plane + values,
+            "full_width_bytes": 2 * keys + values}  # fmt: skip
+    shape = {"B": B, "H": H, "M": M, "D": D, "dtype": "fp16 values, 4+4-bit keys"}
+    return Case("pruned", f"progressive quantization B{B} H{H} M{M} D{D}", shape, work,
+                partial(prepare.progressive, device, B, H, M, D), 3)  # fmt: skip

@@ -1,10 +1,11 @@
-"""Inputs and launches of the microbenchmarks in CUDA C++: issue rates, products, latencies, atomic additions.
+"""Inputs and launches of the microbenchmarks in CUDA C++: issue rates, products, shared memory, latencies, atomics.
 
 Needs torch, and a compiler for the device (`kernels.cuda.launch.available`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,8 @@ MIXES = {"fma_rate": 1, "exponential_rate": 1, "fma_and_exponential_rate": 5}  #
 PRODUCT_WORDS, PRODUCT_FLOP = 6, 2 * 16 * 8 * 16  # as in product_rate.cu
 LINE_WORDS = 32  # 128 bytes: a cache line
 SHARED_WORDS = 2048  # as in memory_latency.cu
+BANK_WORDS, SHARED_LOADS = 8192, 8  # as in shared_memory.cu
+STRIDES = {1: "no conflict", 2: "2 lanes a bank", 8: "8 lanes a bank", 32: "32 lanes a bank"}  # words between lanes
 
 
 def _function(source: str, name: str) -> CudaFunction:
@@ -35,14 +38,15 @@ def issue_mix(device: str, blocks: int, threads: int, turns: int) -> Prepared:
 
 
 def products(device: str, blocks: int, threads: int, turns: int) -> Prepared:
-    """`turns` x CHAINS products m16n8k16 in each warp, of PRODUCT_FLOP each; operands are random numbers of 16 bits."""
+    """`turns` x CHAINS products m16n8k16 in each warp, of PRODUCT_FLOP each, then with an exponential in each lane."""
     import torch
 
     out = torch.empty(blocks * threads, device=device)
     numbers = torch.randn(2, 32 * PRODUCT_WORDS * 2, device=device)
-    operands = {"fp16": numbers[0].half(), "bf16": numbers[1].bfloat16()}
+    half, brain = numbers[0].half(), numbers[1].bfloat16()
+    operands = {"product_rate_fp16": half, "product_rate_bf16": brain, "product_and_exponential_rate": half}
     return Prepared({
-        name: partial(launch, _function("product_rate", f"product_rate_{name}"), (blocks,), threads, each, out, turns)
+        name: partial(launch, _function("product_rate", name), (blocks,), threads, each, out, turns)
         for name, each in operands.items()
     })  # fmt: skip
 
@@ -75,3 +79,36 @@ def atomics(device: str, blocks: int, threads: int, turns: int, addresses: int) 
     sums = torch.zeros(addresses, device=device)
     add = partial(launch, _function("atomics", "atomic_add_rate"), (blocks,), threads, sums, turns, addresses)
     return Prepared({"atomic additions": add})
+
+
+def shared_memory(device: str, blocks: int, threads: int, turns: int) -> Prepared:
+    """`turns` x SHARED_LOADS loads in each thread: 16 bytes a lane side by side, then 4 bytes at each of STRIDES."""
+    import torch
+
+    x, out = torch.rand(BANK_WORDS, device=device), torch.empty(blocks * threads, device=device)
+
+    def run(name: str, *stride: int) -> Any:
+        launch(_function("shared_memory", name), (blocks,), threads, x, out, turns, *stride)
+        return out
+
+    variants: dict[str, Callable[[], Any]] = {"16 bytes a lane": partial(run, "shared_read_rate")}
+    for stride, name in STRIDES.items():
+        variants[f"4 bytes a lane, {name}"] = partial(run, "shared_conflict_rate", stride)
+    thread = torch.arange(threads, device=device)
+    loaded = ((4, 4 * thread), *((1, stride * thread) for stride in STRIDES))
+    checks = {
+        name: partial(_error_of_sums, run, x, words, first)
+        for (name, run), (words, first) in zip(variants.items(), loaded, strict=True)
+    }
+    return Prepared(variants, checks)
+
+
+def _error_of_sums(run: Callable[[], Any], x: Any, words: int, first: Any) -> float:
+    """Each thread adds what its last turn loaded: SHARED_LOADS times `words` neighbours; `first`: its own place."""
+    import torch
+
+    got = run().reshape(-1, len(first))
+    load = torch.arange(SHARED_LOADS, device=x.device)[:, None] * (BANK_WORDS // SHARED_LOADS)
+    place = (first[:, None, None] + load + torch.arange(words, device=x.device)) % BANK_WORDS
+    expected = x[place].sum((1, 2))
+    return float((got - expected).norm(dim=1).max() / expected.norm())

@@ -6,7 +6,11 @@ import hashlib
 import platform
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+SAMPLED = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu")  # while a case is timed
 
 
 def device() -> dict[str, Any]:
@@ -43,6 +47,26 @@ def query(*fields: str) -> dict[str, str | None]:
         return dict.fromkeys(fields)
     values = [value.strip() for value in text.splitlines()[0].split(",")]
     return dict(zip(fields, values, strict=False))
+
+
+@contextmanager
+def sampled(*fields: str, every_ms: int = 100) -> Iterator[list[dict[str, str]]]:
+    """The list is filled when the block ends: what nvidia-smi reported meanwhile; empty where there is none."""
+    found: list[dict[str, str]] = []
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", "--id=0",
+               f"--loop-ms={every_ms}"]  # fmt: skip
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    except OSError:
+        yield found
+        return
+    try:
+        yield found
+    finally:
+        process.terminate()
+        text, _ = process.communicate(timeout=10)
+        found += [dict(zip(fields, values, strict=True)) for line in text.splitlines()
+                  if len(values := [value.strip() for value in line.split(",")]) == len(fields)]  # fmt: skip
 
 
 def slug(name: str) -> str:

@@ -21,10 +21,12 @@ from typing import Any, Protocol, TypeAlias
 from cascadesim.kernels.cuda.launch import available
 from cascadesim.validation.measure_cases import Case, cases
 from cascadesim.validation.measure_counters import counted, dram_bytes, need_ncu
-from cascadesim.validation.measure_device import device, environment, slug
+from cascadesim.validation.measure_device import SAMPLED, device, environment, sampled, slug
+from cascadesim.validation.measure_estimate import seconds_of
 from cascadesim.validation.measure_timing import CudaTimer, Launch, Samples
 
 SCHEMA = "cascadesim.measurement/1"
+TIMES = ".jsonl"  # how a file of times ends; of counters, .counters.jsonl
 Look: TypeAlias = Callable[[Case], Mapping[str, Any]]  # what is found out about a case
 
 
@@ -38,7 +40,7 @@ def run(suites: Sequence[str], output: Path, seconds: float) -> Iterator[str]:
     timer = CudaTimer(seed=7)
     if not available("cuda"):
         yield "kernels in CUDA C++ are left out: they need NVRTC (pip install nvidia-cuda-nvrtc) or nvcc"
-    yield from _recorded(suites, output, ".jsonl", lambda case: timed(case, timer), seconds)
+    yield from _recorded(suites, output, TIMES, lambda case: timed(case, timer), seconds)
 
 
 def count(suites: Sequence[str], output: Path, seconds: float) -> Iterator[str]:
@@ -53,6 +55,8 @@ def _recorded(suites: Sequence[str], output: Path, suffix: str, look: Look, seco
     path = output / f"{slug(found['name'])}{suffix}"
     yield f"{found['name']}: records in {path}"
     chosen = [case for case in cases("cuda") if case.suite in suites]
+    if suffix == TIMES:
+        yield f"{len(chosen)} cases, about {seconds_of(chosen):.0f} s on an H100"
     yield from record(chosen, path, {"device": found, "env": environment()}, look, seconds)
 
 
@@ -89,8 +93,9 @@ def timed(case: Case, timer: Timer) -> dict[str, Any]:
     prepared = case.prepare()
     checks = {name: check() for name, check in prepared.checks.items()}
     before = timer.clock_mhz()
-    samples = timer.measure(prepared.variants)
-    return {"check": checks, "clocks": [before, timer.clock_mhz()], "unit": "us",
+    with sampled(*SAMPLED) as meanwhile:
+        samples = timer.measure(prepared.variants)
+    return {"check": checks, "clocks": [before, timer.clock_mhz()], "sampled": meanwhile, "unit": "us",
             "timing": {name: asdict(each) for name, each in samples.items()}}  # fmt: skip
 
 

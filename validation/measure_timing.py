@@ -22,6 +22,11 @@ CLOCK_TURNS = 50_000  # about a millisecond
 FLUSHES = 2  # sizes of the L2 cache that are written
 
 
+def samples_of_round(estimate_us: float) -> int:
+    """Of a variant that takes so long, with a cold cache, and as many with a hot one."""
+    return int(min(max(ROUND_SAMPLES_S * 1e6 / max(estimate_us, 1.0), FEWEST), MOST))
+
+
 @dataclass
 class Samples:
     """Microseconds, and the round of each sample."""
@@ -58,7 +63,7 @@ class CudaTimer:
         return found
 
     def _round(self, number: int, launch: Launch, estimate_us: float, samples: Samples) -> None:
-        count = int(min(max(ROUND_SAMPLES_S * 1e6 / max(estimate_us, 1.0), FEWEST), MOST))
+        count = samples_of_round(estimate_us)
         samples.cold += [self._sample(launch, cold=True) for _ in range(count)]
         samples.hot += [self._sample(launch, cold=False) for _ in range(count)]
         samples.rounds += [number] * count

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RECORD_SUITES: Mapping[str, str] = {
     "kernels-measured": "the GPU model's times against our kernels'",
     "gna-kernels": "the GNA simulator's speedup against our kernel's",
-    "spatten-kernels": "savings of pruned tokens against counters of our kernels: bytes from DRAM, matrix instructions",
+    "spatten-kernels": "savings of pruning against counters of our kernels: bytes from DRAM, matrix instructions",
     "cascade-passes": "bytes that 1-, 2- and 3-pass kernels read, against the cascades' lower bounds",
 }
 FROM_COUNTERS = ("spatten-kernels", "cascade-passes")

@@ -6,7 +6,9 @@ rates, and from the constants of `calibration`. FlashAttention-3 (arXiv 2407.086
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -30,6 +32,7 @@ EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, 
 LEGACY_RATE = {("mma_sync", "hopper"): 2 / 3, ("mma_sync", "blackwell"): 0.25, ("wgmma", "blackwell"): 0.5}
 ROWS_PER_READ = {"mma_sync": 32, "wgmma": 64, "tcgen05": 128}  # rows that one reading of keys or values serves
 MASK_INSTRUCTIONS = 2.0  # a comparison and a select
+Cycles: TypeAlias = tuple[Reals, Reals, Reals, Reals]  # of one SM: products, exponentials, instructions, shared memory
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,20 @@ def case_of(
     return Case(device, kernel, constants, shape, dtype, kv_dtype, tiles, work, cold_keys)
 
 
-def attention_timing(case: Case) -> Timing:
+def attention_timing(case: Case, loops: Sequence[Cycles] = ()) -> Timing:
+    """`loops`: cycles of a key tile in each loop over the keys, of kernels whose instructions were counted."""
     device, work, constants = case.device, case.work, case.constants
-    per_tile = tile_cycles(case)
+    each = tuple(loops) or (tile_cycles(case),)
+    per_tile = (np.sum(unit, axis=0) for unit in zip(*each, strict=True))
     tensor, special, issue, shared = (cycles * work.visited / device.sms / device.clock_hz for cycles in per_tile)
+    iteration = np.sum([iteration_cycles(case, *loop) for loop in each], axis=0)
     moved = movement(
         device, case.kernel, case.shape, case.tiles, work, case.dtype, case.kv_dtype, case.cold_keys
     )
     l2_s = moved.l2_bytes / device.l2_ceiling_bytes_per_s  # asked for ahead, evenly: what benchmarks reach
     dram_s = _dram_s(device, constants, moved)
     memory_s = np.maximum(l2_s, dram_s)
-    schedule_s = _makespan_cycles(case, iteration_cycles(case, *per_tile)) / device.clock_hz
+    schedule_s = _makespan_cycles(case, iteration) / device.clock_hz
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
     overlap = STREAMED if case.kernel.splits_keys else constants.memory_overlap
     total_s = launch_s + _together(schedule_s, memory_s, overlap)
@@ -121,7 +127,7 @@ def _together(first: Reals, second: Reals, overlap: float) -> Reals:
     return np.asarray(longer * (1 + (shorter / longer) ** order) ** (1 / order), dtype=np.float64)
 
 
-def tile_cycles(case: Case) -> tuple[Reals, Reals, Reals, Reals]:
+def tile_cycles(case: Case) -> Cycles:
     """Of one SM for one tile: products, exponentials, instructions issued, shared memory."""
     device, tiles, constants, kernel = case.device, case.tiles, case.constants, case.kernel
     scores = tiles.queries * tiles.keys

@@ -27,8 +27,11 @@ HALF = {  # (compute capability, major; largest padded head dimension) -> tiles,
     (9, 64): Tiles(128, 64, 8, 3), (9, 128): Tiles(128, 64, 8, 3), (9, 256): Tiles(128, 32, 8, 2),
     (10, 64): Tiles(128, 64, 4, 3), (10, 128): Tiles(128, 64, 8, 3), (10, 256): Tiles(128, 32, 8, 2),
 }  # fmt: skip
-RECOMPUTING = {(8, 64): Tiles(128, 32, 8, 3)}  # where several passes in one kernel need more registers than one
+RECOMPUTING = {  # where several passes in one kernel need more registers than one
+    (8, 64): Tiles(128, 32, 8, 3), (8, 256): Tiles(64, 32, 4, 2),
+}  # fmt: skip
 FLOAT = {64: Tiles(64, 32, 8, 2), 128: Tiles(32, 32, 8, 1), 256: Tiles(16, 32, 8, 1)}  # 4-byte elements, no matrix unit
+FLOAT_RECOMPUTING = {128: Tiles(16, 32, 8, 1)}
 
 
 def tiles_of(capability: int, head_dim: int, element_bytes: int, cascade: str = "attention-1pass") -> Tiles:
@@ -37,7 +40,7 @@ def tiles_of(capability: int, head_dim: int, element_bytes: int, cascade: str = 
     if size is None:
         raise ValueError(f"attention: head dimensions go up to 256, got {head_dim}")
     if element_bytes > 2:
-        return FLOAT[size]
+        return FLOAT[size] if cascade == "attention-1pass" else FLOAT_RECOMPUTING.get(size, FLOAT[size])
     device = min(max(capability, 8), 10), size
     return HALF[device] if cascade == "attention-1pass" else RECOMPUTING.get(device, HALF[device])
 

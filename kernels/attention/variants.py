@@ -25,13 +25,15 @@ def variants(target: int) -> Iterator[Variant]:
         for causal in (False, True):
             yield _one_pass(capability, D, causal, "fp16")
     yield _one_pass(capability, 128, False, "bf16")
-    yield _one_pass(capability, 64, False, "fp32")
+    for D in (64, 128):
+        yield _one_pass(capability, D, False, "fp32")
     for causal in (False, True):
         yield _one_pass(capability, 128, causal, "fp16", ragged=True)
-    for D in (64, 128):
-        for passes in (2, 3):
-            yield _recomputing(capability, D, passes, False)
-    yield _recomputing(capability, 128, 2, True)
+    for D, passes, causal in product((64, 128), (2, 3), (False, True)):
+        yield _recomputing(capability, D, passes, causal)
+    for passes in (2, 3):
+        yield _recomputing(capability, 256, passes, True)
+    yield _recomputing(capability, 128, 2, True, "fp32")
     for passes in (2, 3):
         plain = _recomputing(capability, 128, passes, False)
         constants = {**plain.constants, "DIVIDE_FIRST": True}
@@ -68,25 +70,27 @@ def _one_pass(capability: int, D: int, causal: bool, dtype: str, ragged: bool = 
     constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "M0": tiles.M0, "CAUSAL": causal, "RAGGED": ragged,
                  "TAIL": ragged, "PRECISION": precision(ELEMENT_BYTES[dtype]), "KEEP_LSE": ragged}  # fmt: skip
     tile = Iteration((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
-    loops = () if dtype == "fp32" else (tile,) * (1 + (causal or ragged))
+    if dtype == "fp32":  # on the FP32 units
+        tile = replace(tile, products=())
+    loops = (tile,) * (1 + (causal or ragged))
     name = f"attention-1pass {dtype} D{D}{' causal' * causal}{' ragged' * ragged}"
     return Variant(
         name, "attention", attention_1pass, signature, constants, tiles.warps, tiles.stages, loops, UNALIGNED
     )
 
 
-def _recomputing(capability: int, D: int, passes: int, causal: bool) -> Variant:
-    tiles = tiles_of(capability, D, 2, f"attention-{passes}pass")
-    signature = {**_pointers("fp16", "Q", "K", "V", "AV"), "LENGTHS": "*i32", "scale_log2": "fp32", **SIZES}
+def _recomputing(capability: int, D: int, passes: int, causal: bool, dtype: str = "fp16") -> Variant:
+    tiles = tiles_of(capability, D, ELEMENT_BYTES[dtype], f"attention-{passes}pass")
+    signature = {**_pointers(dtype, "Q", "K", "V", "AV"), "LENGTHS": "*i32", "scale_log2": "fp32", **SIZES}
     constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "M0": tiles.M0, "PASSES": passes,
                  "DIVIDE_FIRST": False, "CAUSAL": causal, "RAGGED": False, "TAIL": False,
-                 "PRECISION": precision(2)}  # fmt: skip
+                 "PRECISION": precision(ELEMENT_BYTES[dtype])}  # fmt: skip
     exponentials = tiles.P0 * tiles.M0
     online = (Iteration((scores(tiles, D),), exponentials, tiles.P0),)
     apart = (Iteration((scores(tiles, D),)), Iteration((scores(tiles, D),), exponentials))
     each = (*(online if passes == 2 else apart), Iteration((scores(tiles, D), values(tiles, D)), exponentials))
-    loops = tuple(loop for loop in each for _ in range(1 + causal))
-    name = f"attention-{passes}pass fp16 D{D}{' causal' * causal}"
+    loops = () if dtype == "fp32" else tuple(loop for loop in each for _ in range(1 + causal))
+    name = f"attention-{passes}pass {dtype} D{D}{' causal' * causal}"
     return Variant(name, "attention", attention_recomputing, signature, constants, tiles.warps, tiles.stages, loops,
                    UNALIGNED)  # fmt: skip
 
@@ -120,7 +124,7 @@ def _stored(capability: int, D: int) -> Iterator[Variant]:
         flags,
         tiles.warps,
         tiles.stages,
-        (),
+        (Iteration((), tiles.P0 * tiles.M0),),
         UNALIGNED,
     )
     yield Variant(

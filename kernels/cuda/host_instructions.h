@@ -101,6 +101,11 @@ struct Bf16 {
 };
 DEVICE void load_matrices(unsigned (&to)[4], const void* row) { shim::load_matrices(to, row, false); }
 DEVICE void load_matrices_transposed(unsigned (&to)[4], const void* row) { shim::load_matrices(to, row, true); }
+struct float4 {
+    float x, y, z, w;
+};
+DEVICE float shared_word(const float* from) { return *from; }
+DEVICE float4 shared_words(const float* from) { return {from[0], from[1], from[2], from[3]}; }
 DEVICE void copy_async(void* to, const void* from, int bytes) { shim::self().copies.push_back({to, from, bytes}); }
 DEVICE void copies_done() {
     for (const shim::Copy& copy : shim::self().copies) {

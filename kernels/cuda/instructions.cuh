@@ -52,6 +52,20 @@ DEVICE void load_matrices_transposed(unsigned (&to)[4], const void* row) {
                  : "r"((unsigned)__cvta_generic_to_shared(row)));
 }
 
+// One word, or four that lie together, of shared memory: a load that no compiler leaves out or joins to another.
+DEVICE float shared_word(const float* from) {
+    float word;
+    asm volatile("ld.volatile.shared.f32 %0, [%1];" : "=f"(word) : "r"((unsigned)__cvta_generic_to_shared(from)));
+    return word;
+}
+DEVICE float4 shared_words(const float* from) {
+    float4 words;
+    asm volatile("ld.volatile.shared.v4.f32 {%0,%1,%2,%3}, [%4];"
+                 : "=f"(words.x), "=f"(words.y), "=f"(words.z), "=f"(words.w)
+                 : "r"((unsigned)__cvta_generic_to_shared(from)));
+    return words;
+}
+
 // 16 bytes of shared memory, zeros after the first `bytes` of the source. Done after copies_done().
 DEVICE void copy_async(void* to, const void* from, int bytes) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"

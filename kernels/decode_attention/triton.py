@@ -18,9 +18,16 @@ import triton.language as tl
 from cascadesim.kernels.attention.configurations import padded, precision
 from cascadesim.kernels.attention.tile import accumulate, finite, online_state, scores
 
-KEYS, WARPS, STAGES = 64, 4, 3  # keys of one tile
+WARPS = 4
 SPLIT_KEYS = 256  # assumed: fewer keys per program cost more in the reduction than they win
 PROGRAMS_PER_SM = 2
+
+
+def key_tile(head_dim: int, element_bytes: int) -> tuple[int, int]:
+    """Keys of one tile, and stages: what fits registers and shared memory."""
+    if element_bytes > 2:
+        return (32 if head_dim <= 64 else 16), 2
+    return 64, 3
 
 
 @triton.jit
@@ -83,16 +90,17 @@ def decode_attention(
     k, v = k.contiguous(), v.contiguous()
     G, capacity, strides = _cache(k, pages)
     splits = splits or _splits(q, B * G, capacity)
-    split_tiles = -(-capacity // (KEYS * splits))
+    keys, stages = key_tile(padded(E), q.element_size())
+    split_tiles = -(-capacity // (keys * splits))
     maxima, totals = torch.empty(2, B, H, splits, dtype=torch.float32, device=q.device)
     weighted = torch.empty(B, H, splits, padded(E), dtype=torch.float32, device=q.device)
     table = lengths.to(torch.int32) if pages is None else pages.to(torch.int32).contiguous()
     decode_split[splits, B, G](
         q.contiguous(), k, v, table, lengths.to(torch.int32), maxima, totals, weighted,
         (E**-0.5 if scale is None else scale) * math.log2(math.e), H, H // G, splits, split_tiles, *strides,
-        0 if pages is None else pages.shape[1], E=E, EP=padded(E), P0=padded(H // G), M0=KEYS,
+        0 if pages is None else pages.shape[1], E=E, EP=padded(E), P0=padded(H // G), M0=keys,
         PAGE=0 if pages is None else k.shape[1], PRECISION=precision(q.element_size()), num_warps=WARPS,
-        num_stages=STAGES,
+        num_stages=stages,
     )  # fmt: skip
     out = torch.empty(B, H, E, dtype=q.dtype, device=q.device)
     decode_reduce[(B * H,)](maxima, totals, weighted, out, splits, E=E, EP=padded(E),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cascadesim.kernels.decode_attention.triton import KEYS, STAGES, WARPS, decode_reduce, decode_split
-from cascadesim.kernels.variant import Iteration, Product, Variant
+from cascadesim.kernels.decode_attention.triton import WARPS, decode_reduce, decode_split, key_tile
+from cascadesim.kernels.variant import Iteration, Product, Variant, typed
 
 ROWS = 16
 STATE = {"RM": "*fp32", "RD": "*fp32", "RNV": "*fp32"}
@@ -18,16 +18,20 @@ def variants(target: int) -> Iterator[Variant]:
     for D in (64, 128):
         for page in (0, 16):
             yield _split(D, page)
+    yield _split(256, 0)
+    yield typed(_split(128, 0), "bf16")
+    yield typed(_split(128, 0, 4), "fp32")
     yield Variant(
         "decode reduce fp16 D128", "decode_attention", decode_reduce, {**STATE, "AV": "*fp16", "splits": "i32"},
         {"E": 128, "EP": 128, "S": 32}, WARPS, 3, unaligned=frozenset({"splits"}),
     )  # fmt: skip
 
 
-def _split(D: int, page: int) -> Variant:
+def _split(D: int, page: int, element_bytes: int = 2) -> Variant:
+    keys, stages = key_tile(D, element_bytes)
     signature = {**{each: "*fp16" for each in ("Q", "K", "V")}, "PAGES": "*i32", "LENGTHS": "*i32", **STATE,
                  "scale_log2": "fp32", **{each: "i32" for each in SIZES}}  # fmt: skip
-    constants = {"E": D, "EP": D, "P0": ROWS, "M0": KEYS, "PAGE": page, "PRECISION": "tf32"}
-    loop = Iteration((Product(ROWS, KEYS, D), Product(ROWS, D, KEYS)), ROWS * KEYS, ROWS)
+    constants = {"E": D, "EP": D, "P0": ROWS, "M0": keys, "PAGE": page, "PRECISION": "tf32"}
+    loop = Iteration((Product(ROWS, keys, D), Product(ROWS, D, keys)), ROWS * keys, ROWS)
     name = f"decode {'paged ' * bool(page)}fp16 D{D}"
-    return Variant(name, "decode_attention", decode_split, signature, constants, WARPS, STAGES, (loop,), STRIDES)
+    return Variant(name, "decode_attention", decode_split, signature, constants, WARPS, stages, (loop,), STRIDES)

@@ -12,20 +12,21 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-WARPS, STAGES = 8, 3
+STAGES = 3
 BLOCK = 4096  # elements of one program of a memory kernel
 CHAINS = 16  # exponentials in a row per loop turn
-MATRIX = {"fp16": (128, 256, 64), "bf16": (128, 256, 64), "fp32": (128, 128, 32)}  # M, N, K of a tile
 
 
 @triton.jit
-def matrix_peak(A, B, OUT, turns, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
+def matrix_peak(
+    A, B, OUT, turns, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     m, n, k = tl.arange(0, M), tl.arange(0, N), tl.arange(0, K)
     a = tl.load(A + m[:, None] * K + k[None, :])
     b = tl.load(B + k[:, None] * N + n[None, :])
     total = tl.zeros([M, N], tl.float32)
     for _ in tl.range(0, turns):
-        total = tl.dot(a, b, total)
+        total = tl.dot(a, b, total, input_precision=PRECISION)
     tl.store(OUT + tl.program_id(0) * M * N + m[:, None] * N + n[None, :], total)
 
 

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from cascadesim.kernels.attention.configurations import Tiles, padded, precision
 from cascadesim.kernels.attention.tile import accumulate, divided, load_rows, online_state, scores, store_rows
 
+MOST_HEAD_DIM = 128  # at 256 the masked loop spills on A100
+
 
 @triton.jit
 def walk_list(
@@ -113,6 +115,8 @@ def block_sparse_attention(
     if (P, k.shape[2]) != (tiles.queries, tiles.keys):
         raise ValueError(f"block-sparse attention: the list is for {tiles.queries} queries and {tiles.keys} keys, "
                          f"got {P} and {k.shape[2]}")  # fmt: skip
+    if E > MOST_HEAD_DIM:
+        raise ValueError(f"block-sparse attention: head dimensions go up to {MOST_HEAD_DIM}, got {E}")
     q, k, v = (each.contiguous() for each in (q, k, v))
     out = torch.empty_like(q)
     block_sparse_1pass[len(tiles.rows), B * H](

@@ -52,15 +52,25 @@ class Pattern:
 
     def mask(self) -> NDArray[np.bool_]:
         """All pairs, queries x keys; for references at small sizes."""
-        whole = np.ones((1, 1), dtype=bool)
-        for axis, (length, d) in enumerate(zip(self.layout, self.dilation, strict=True)):
-            one = np.zeros((length, length), dtype=bool)
-            for group in range(d):
-                members = np.arange(group, length, d)
-                for query, start, end in zip(members, *self.window_of(axis, len(members)), strict=True):
-                    one[query, members[start:end]] = True
-            whole = np.kron(whole, one)
+        return self.mask_of(np.arange(self.tokens))
+
+    def mask_of(self, queries: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+        """What these tokens attend, queries x all keys."""
+        whole = np.ones((len(queries), 1), dtype=bool)
+        for axis, coordinate in enumerate(np.unravel_index(queries, self.layout)):
+            one = self._axis_mask(axis)[coordinate]
+            whole = (whole[:, :, None] & one[:, None, :]).reshape(len(queries), -1)
         return whole
+
+    def _axis_mask(self, axis: int) -> NDArray[np.bool_]:
+        """Coordinates x coordinates of one dimension."""
+        length, d = self.layout[axis], self.dilation[axis]
+        one = np.zeros((length, length), dtype=bool)
+        for group in range(d):
+            members = np.arange(group, length, d)
+            for query, start, end in zip(members, *self.window_of(axis, len(members)), strict=True):
+                one[query, members[start:end]] = True
+        return one
 
 
 def pattern(

@@ -17,6 +17,9 @@ from cascadesim.kernels.neighborhood_attention.pattern import SLABS, Pattern, bo
 from cascadesim.kernels.neighborhood_attention.tiled import neighborhood_1pass
 from cascadesim.kernels.token_rows.triton import gather_rows, scatter_rows
 
+MOST_HEAD_DIM = 128  # at 256 no tile of 64 queries or more is free of spills on A100 and B200
+MOST_FLOAT_TILE = {64: (64, 32), 128: (32, 32)}  # queries, keys, for head dimensions up to so many, likewise
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -76,7 +79,8 @@ def attention_in_tile_order(
     """`executed` int32 [query tiles, 2] receives the key tiles run without and with a mask."""
     B, H, slots, E = q.shape
     out = torch.empty_like(q)
-    tiles = configuration(torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else 9, E, q.element_size(), plan)
+    capability = torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else None
+    tiles = configuration(capability, E, q.element_size(), plan)
     neighborhood_1pass[plan.query_tiles, B * H](
         q, k, v, out, plan.table, plan.windows, plan.table if executed is None else executed,
         (E**-0.5 if scale is None else scale) * math.log2(math.e), slots, k.shape[2], plan.grid[1], plan.grid[2], H,
@@ -87,8 +91,22 @@ def attention_in_tile_order(
     return out
 
 
-def configuration(capability: int, head_dim: int, element_bytes: int, plan: Plan) -> Tiles:
-    """Tile sizes are the plan's; warps as many as have 16 rows each, so that no work is done twice."""
-    dense = tiles_of(capability, head_dim, element_bytes)
-    queries = math.prod(plan.query_tile)
-    return Tiles(queries, math.prod(plan.key_tile), min(8, max(1, queries // 16)), dense.stages)
+def configuration(capability: int | None, head_dim: int, element_bytes: int, plan: Plan) -> Tiles:
+    """Tile sizes are the plan's; warps as many as have 16 rows each, so that no work is done twice. Raises ValueError
+    where a device (`capability`, None: the interpreter) has too few registers for them."""
+    queries, keys = math.prod(plan.query_tile), math.prod(plan.key_tile)
+    if capability is not None:
+        _refuse_spills(head_dim, element_bytes, queries, keys)
+    if element_bytes > 2:
+        return Tiles(queries, keys, 8, 1)
+    stages = tiles_of(capability or 9, head_dim, element_bytes).stages
+    return Tiles(queries, keys, min(8, max(1, queries // 16)), stages)
+
+
+def _refuse_spills(head_dim: int, element_bytes: int, queries: int, keys: int) -> None:
+    if head_dim > MOST_HEAD_DIM:
+        raise ValueError(f"neighborhood attention: head dimensions go up to {MOST_HEAD_DIM}, got {head_dim}")
+    most = MOST_FLOAT_TILE[64 if head_dim <= 64 else MOST_HEAD_DIM]
+    if element_bytes > 2 and (queries > most[0] or keys > most[1]):
+        raise ValueError(f"neighborhood attention: float32 with head dimension {head_dim} takes tiles of up to "
+                         f"{most[0]} queries and {most[1]} keys, got {queries} and {keys}")  # fmt: skip

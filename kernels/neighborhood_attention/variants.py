@@ -9,9 +9,9 @@ from cascadesim.kernels.attention.variants import scores, values
 from cascadesim.kernels.neighborhood_attention.block_sparse import block_sparse_1pass
 from cascadesim.kernels.neighborhood_attention.pattern import DIMENSIONS, SLABS
 from cascadesim.kernels.neighborhood_attention.tiled import neighborhood_1pass
-from cascadesim.kernels.variant import Iteration, Variant
+from cascadesim.kernels.variant import Iteration, Variant, typed
 
-KEY_TILES = {"1-D": (1, 1, 64), "2-D": (1, 8, 8), "3-D": (2, 4, 8)}
+KEY_TILES = {"1-D": (1, 1, 64), "2-D": (1, 8, 8), "3-D": (1, 8, 8)}
 QUERIES = 128
 
 
@@ -23,6 +23,9 @@ def variants(target: int) -> Iterator[Variant]:
     for D in (64, 128):
         dense = tiles_of(capability, D, 2)
         yield _block_sparse(Tiles(dense.P0, dense.M0, 8, dense.stages), D)
+    yield typed(_boxes(sparse_tiles(capability, 128), "2-D", 128, KEY_TILES["2-D"]), "bf16")
+    yield typed(_boxes(Tiles(32, 32, 8, 1), "2-D", 128, (1, 4, 8)), "fp32")
+    yield typed(_block_sparse(tiles_of(capability, 128, 4), 128), "fp32")
 
 
 def sparse_tiles(capability: int, D: int) -> Tiles:

@@ -17,7 +17,14 @@ import triton.language as tl
 from cascadesim.kernels.attention.configurations import padded, precision
 from cascadesim.kernels.attention.tile import load_rows
 
-KEYS, QUERIES, WARPS, STAGES = 128, 64, 8, 3
+WARPS = 8
+
+
+def tile(head_dim: int, element_bytes: int) -> tuple[int, int, int]:
+    """Keys, queries and stages: what fits registers and shared memory."""
+    if element_bytes > 2:
+        return (64 if head_dim <= 64 else 32 if head_dim <= 128 else 16), 32, 1
+    return 128, 64, 3
 
 
 @triton.jit
@@ -65,10 +72,11 @@ def column_sums(
     B, H, P, E = q.shape
     M = k.shape[2]
     sums = torch.empty(B, H, M, dtype=torch.float32, device=q.device)
-    column_sums_kernel[triton.cdiv(M, KEYS), B * H](
+    keys, queries, stages = tile(padded(E), q.element_size())
+    column_sums_kernel[triton.cdiv(M, keys), B * H](
         q.contiguous(), k.contiguous(), lse, sums, (E**-0.5 if scale is None else scale) * math.log2(math.e), P, M, H,
-        H // k.shape[1], E=E, EP=padded(E), P0=QUERIES, M0=KEYS, CAUSAL=causal, PRECISION=precision(q.element_size()),
-        num_warps=WARPS, num_stages=STAGES,
+        H // k.shape[1], E=E, EP=padded(E), P0=queries, M0=keys, CAUSAL=causal, PRECISION=precision(q.element_size()),
+        num_warps=WARPS, num_stages=stages,
     )  # fmt: skip
     return sums
 

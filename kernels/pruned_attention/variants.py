@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 from cascadesim.kernels.attention.configurations import precision, tiles_of
 from cascadesim.kernels.attention.variants import scores, values
 from cascadesim.kernels.pruned_attention import importance, progressive, radix, selection
 from cascadesim.kernels.pruned_attention.pruned import pruned_2pass
-from cascadesim.kernels.variant import Iteration, Product, Variant
+from cascadesim.kernels.variant import Iteration, Product, Variant, typed
 
 FAMILY = "pruned_attention"
 HEADS = {"heads": "i32", "group": "i32"}
@@ -18,6 +19,8 @@ SMALL = frozenset({"heads", "group", "kept", "splits", "split_tiles"})  # need n
 def variants(target: int) -> Iterator[Variant]:
     for causal in (False, True):
         yield _column_sums(128, causal)
+    yield typed(_column_sums(128, False), "bf16")
+    yield typed(_column_sums(128, False, 4), "fp32")
     yield Variant("head importance fp16", FAMILY, importance.head_importance_kernel,
                   {"AV": "*fp16", "SUMS": "*fp32", "elements": "i32"}, {"BLOCK": 1024}, 4, 3)  # fmt: skip
     yield Variant("top tokens", FAMILY, selection.top_tokens_kernel,
@@ -26,12 +29,14 @@ def variants(target: int) -> Iterator[Variant]:
     yield Variant("top-k, radix select", FAMILY, radix.FUNCTION, {}, {}, radix.THREADS // 32, 1)
     for prune in ("none", "tile", "element"):
         yield _pruned(target // 10, 128, prune)
-    for fine in (False, True):
-        yield from _progressive(64, fine)
+    yield _pruned(target // 10, 64, "tile")
+    yield typed(_pruned(target // 10, 128, "tile", 4), "fp32")
+    for E, fine in product((64, 128), (False, True)):
+        yield from _progressive(E, fine)
 
 
-def _column_sums(D: int, causal: bool) -> Variant:
-    P0, M0 = importance.QUERIES, importance.KEYS
+def _column_sums(D: int, causal: bool, element_bytes: int = 2) -> Variant:
+    M0, P0, stages = importance.tile(D, element_bytes)
     signature = {
         "Q": "*fp16",
         "K": "*fp16",
@@ -51,14 +56,14 @@ def _column_sums(D: int, causal: bool) -> Variant:
         signature,
         constants,
         importance.WARPS,
-        importance.STAGES,
+        stages,
         (loop,),
         SMALL,
     )
 
 
-def _pruned(capability: int, D: int, prune: str) -> Variant:
-    tiles = tiles_of(capability, D, 2, "attention-2pass")
+def _pruned(capability: int, D: int, prune: str, element_bytes: int = 2) -> Variant:
+    tiles = tiles_of(capability, D, element_bytes, "attention-2pass")
     signature = {
         **{each: "*fp16" for each in ("Q", "K", "V", "AV")},
         **{each: "*i32" for each in ("TOKENS", "HEADS", "FETCHED")},

@@ -45,31 +45,34 @@ def test_every_cascade_in_every_type(cascade: str, causal: bool, dtype) -> None:
     assert error(got, reference.attention(q, k, v, causal=causal)) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("cascade", CASCADES)
-def test_ragged_tails_grouped_heads_and_odd_head_dimensions(cascade: str) -> None:
-    q, k, v = random(1, 4, 77, 40), random(1, 2, 83, 40), random(1, 2, 83, 24)
+def test_ragged_tails_grouped_heads_and_odd_head_dimensions(cascade: str, dtype) -> None:
+    q, k, v = (random(*shape, dtype=dtype) for shape in ((1, 4, 77, 40), (1, 2, 83, 40), (1, 2, 83, 24)))
     for causal in (False, True):
         got = attention(q, k, v, causal=causal, cascade=cascade, tiles=TILES)
-        assert error(got, reference.attention(q, k, v, causal=causal)) < TOLERANCE[torch.float32]
+        assert error(got, reference.attention(q, k, v, causal=causal)) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("cascade", CASCADES)
-def test_queries_without_a_key_get_zeros(cascade: str) -> None:
+def test_queries_without_a_key_get_zeros(cascade: str, dtype) -> None:
     """70 queries, 40 keys, causal: the first 30 see none; the second batch entry has no keys at all."""
-    q, k, v = random(2, 2, 70, 32), random(2, 2, 40, 32), random(2, 2, 40, 32)
+    q, k, v = (random(2, 2, rows, 32, dtype=dtype) for rows in (70, 40, 40))
     lengths = torch.tensor([40, 0])
     got = attention(q, k, v, causal=True, key_lengths=lengths, cascade=cascade, tiles=TILES)
     assert (got[0, :, :30] == 0).all()
     assert (got[1] == 0).all()
     expected = reference.attention(q, k, v, causal=True, key_lengths=lengths)
-    assert error(got, expected) < TOLERANCE[torch.float32]
+    assert error(got, expected) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("cascade", CASCADES[1:])
-def test_dividing_before_the_product_with_values_changes_nothing_else(cascade: str) -> None:
-    q, k, v = (random(1, 1, 96, 32) for _ in range(3))
+def test_dividing_before_the_product_with_values_changes_nothing_else(cascade: str, dtype) -> None:
+    q, k, v = (random(1, 1, 96, 32, dtype=dtype) for _ in range(3))
     got = attention(q, k, v, causal=True, cascade=cascade, divide_first=True, tiles=TILES)
-    assert error(got, reference.attention(q, k, v, causal=True)) < TOLERANCE[torch.float32]
+    assert error(got, reference.attention(q, k, v, causal=True)) < TOLERANCE[dtype]
 
 
 def test_lengths_of_a_batch_end_anywhere_in_a_tile() -> None:

@@ -131,6 +131,14 @@ def test_products_add_up(name: str) -> None:
     assert (out == 3 * 16 * 8 * 4).all()
 
 
+def test_products_and_exponentials_side_by_side() -> None:
+    """As above, and in 8 chains 0 -> 2^-0 = 1 -> 2^-1 = 0.5 -> 2^-0.5."""
+    out = torch.zeros(64)
+    ones = torch.ones(32 * 6 * 2).half()
+    launch(microbenchmark("product_rate", "product_and_exponential_rate"), (1,), 64, ones, out, 3)
+    assert torch.allclose(out, torch.tensor(3 * 16 * 8 * 4 + 8 * 2**-0.5).expand(64))
+
+
 def guarded(tensor):
     """A copy that ends where a page begins that nobody may touch."""
     size = tensor.numel() * tensor.element_size()

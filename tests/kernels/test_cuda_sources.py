@@ -21,6 +21,7 @@ MIX = {  # function -> (multiply-adds, exponentials) of a turn
 
 
 ISSUE_MIX, LATENCY = Source("microbenchmarks", "issue_mix"), Source("microbenchmarks", "memory_latency")
+SHARED_MEMORY = Source("microbenchmarks", "shared_memory")
 PRODUCT_RATE = Source("microbenchmarks", "product_rate")
 TOP_K = Source("pruned_attention", "top_k")
 MICROBENCHMARKS = tuple(source for source in sources() if source.family == "microbenchmarks")
@@ -69,11 +70,23 @@ def test_a_chase_loads_one_word_per_turn() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("function", "opcode"), [("shared_read_rate", "LDS.128"), ("shared_conflict_rate", "LDS")])
+def test_a_turn_loads_eight_times_from_shared_memory(function: str, opcode: str, target: int) -> None:
+    """And nothing else but its counter: a compiler that joined or left out loads would show."""
+    loaded = [loop for loop in loops_of(SHARED_MEMORY, target, function) if loop.count("LDS")]
+    assert [[each.opcode for each in loop.instructions if each.opcode.startswith("LDS")] for loop in loaded] == [
+        [opcode] * 8
+    ]
+    assert len(loaded[0].instructions) <= 8 + 4
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_turn_multiplies_once_per_chain(target: int) -> None:
     for function in PRODUCT_RATE.functions:
         (found,) = (loop for loop in loops_of(PRODUCT_RATE, target, function) if loop.matrix)
         assert {each.opcode for each in found.matrix} <= {"HMMA.16816.F32", "HMMA.16816.F32.BF16"}
         assert len(found.matrix) == CHAINS
+        assert found.count(r"MUFU\.EX2") == (CHAINS if "exponential" in function else 0)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -14,7 +14,7 @@ from cascadesim.einsum_cascades.neighborhood import neighborhood  # noqa: E402
 from cascadesim.kernels.interpreter import repair  # noqa: E402
 from cascadesim.kernels.neighborhood_attention import reference  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern, tile_order  # noqa: E402
-from cascadesim.kernels.neighborhood_attention.triton import neighborhood_attention, plan  # noqa: E402
+from cascadesim.kernels.neighborhood_attention.triton import configuration, neighborhood_attention, plan  # noqa: E402
 from cascadesim.simulator.neighborhood import question  # noqa: E402
 
 TOLERANCE = {torch.float32: 5e-7, torch.float16: 1e-3, torch.bfloat16: 5e-3}
@@ -57,11 +57,22 @@ def test_the_kernel_is_masked_attention_and_runs_the_tiles_that_the_simulator_co
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-def test_every_type_and_grouped_heads(dtype) -> None:
-    tiles = plan(pattern((9, 12), (5, 6)), (8, 8), (4, 8))
-    q, k, v = (torch.randn(1, heads, 108, 64).to(dtype) for heads in (2, 1, 1))
+@pytest.mark.parametrize(("case", "tile"), [
+    ("2-D corners", (8, 8)), ("1-D unequal dilation groups", (32,)), ("3-D causal, dilated, unequal groups", (4, 8, 4)),
+])  # fmt: skip # few large tiles: the interpreter takes as long for a small one
+def test_every_type_and_grouped_heads(case: str, tile: tuple, dtype) -> None:
+    tiles = plan(pattern(*CASES[case][:5]), tile, tile)
+    q, k, v = (torch.randn(1, heads, tiles.pattern.tokens, 64).to(dtype) for heads in (2, 1, 1))
     expected = reference.neighborhood_attention(q, k, v, tiles.pattern)
     assert error(neighborhood_attention(q, k, v, tiles), expected) < TOLERANCE[dtype]
+
+
+def test_a_corner_sees_a_whole_window_and_an_early_causal_query_less() -> None:
+    """13 x 11 tokens, window 7 x 5: the corner sees the first 7 rows and 5 columns. Causal: only itself."""
+    corner = pattern((13, 11), (7, 5)).mask_of(np.array([0]))[0].reshape(13, 11)
+    assert corner[:7, :5].all()
+    assert corner.sum() == 35
+    assert pattern((13, 11), (7, 5), causal=(True, True)).mask_of(np.array([0])).sum() == 1
 
 
 def test_masks_in_every_tile_change_nothing_but_the_work() -> None:
@@ -117,3 +128,14 @@ def test_patterns_that_cannot_be_are_refused() -> None:
     for wrong in (((8,), (9,)), ((8,), (4,), (5,)), ((8,), (4,), (1,), (3,))):
         with pytest.raises(ValueError, match="needs 1 <= stride <= window"):
             pattern(*wrong)
+
+
+@pytest.mark.parametrize(("D", "element_bytes", "message"), [
+    (256, 2, "up to 128, got 256"),
+    (128, 4, "up to 32 queries and 32 keys, got 128 and 64"),
+])  # fmt: skip
+def test_tiles_for_which_a_device_has_too_few_registers_are_refused(D: int, element_bytes: int, message: str) -> None:
+    tiles = plan(pattern((32, 16), (8, 8)), (16, 8), (8, 8))
+    with pytest.raises(ValueError, match=message):
+        configuration(9, D, element_bytes, tiles)
+    assert configuration(None, D, element_bytes, tiles).P0 == 128  # the interpreter has no registers

@@ -4,6 +4,7 @@ device."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,8 @@ from cascadesim.einsum_cascades.neighborhood import neighborhood
 from cascadesim.simulator.neighborhood import question
 from cascadesim.validation.measure import measure
 from cascadesim.validation.measure_cases import Case, Prepared, cases
-from cascadesim.validation.measure_device import slug
+from cascadesim.validation.measure_device import sampled, slug
+from cascadesim.validation.measure_estimate import seconds_of, timed_s
 from cascadesim.validation.measure_run import known, record, timed
 from cascadesim.validation.measure_timing import Samples
 
@@ -123,6 +125,27 @@ def test_an_unknown_suite_is_named() -> None:
     assert "did you mean 'attention'" in str(result.exception)
 
 
+def test_clocks_and_power_are_sampled_while_a_case_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program in place of nvidia-smi reports, and goes on until it is ended; a line cut off is none."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '1980, 650.5'\necho '1965, 690.0'\nprintf '19'\n"
+                       "echo > \"$0.started\"\nexec sleep 60\n")  # fmt: skip
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with sampled("clocks.sm", "power.draw") as found:
+        while not (tmp_path / "nvidia-smi.started").exists():
+            time.sleep(0.01)
+        assert found == []
+    assert found == [{"clocks.sm": "1980", "power.draw": "650.5"}, {"clocks.sm": "1965", "power.draw": "690.0"}]
+
+
+def test_without_the_program_nothing_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with sampled("clocks.sm") as found:
+        pass
+    assert found == []
+
+
 def test_devices_become_file_names() -> None:
     assert slug("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
 
@@ -130,8 +153,17 @@ def test_devices_become_file_names() -> None:
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs triton")
 def test_kernels_know_the_work_that_cases_state() -> None:
     from cascadesim.kernels.microbenchmarks import triton
-    from cascadesim.validation import measure_prepare
+    from cascadesim.validation import measure_rates
 
-    M, N, K = triton.MATRIX["fp16"]
-    assert measure_prepare.matrix_flop("fp16", 3) == 3 * 2 * M * N * K
-    assert measure_prepare.exponentials(1) == triton.CHAINS * 1024
+    assert measure_rates.exponentials(1) == triton.CHAINS * 1024
+
+
+def test_a_default_run_takes_less_than_nine_minutes_by_its_own_estimate() -> None:
+    """It must fit one call of ten minutes, and leave room for the assumptions of `measure_estimate`."""
+    assert seconds_of(cases("cpu")) < 9 * 60
+
+
+def test_a_long_variant_is_timed_as_often_as_the_timer_does() -> None:
+    """20 ms: 5 samples a round, 4 rounds, cold and hot: 0.3 s of warm-up, 40 launches of 20 ms, each 60 us more; 20
+    times 2 x 50 MiB written at 3.039 TB/s."""
+    assert timed_s(20e-3, "h100-sxm") == pytest.approx(0.3 + 40 * (20e-3 + 60e-6) + 20 * 104_857_600 / 3.039e12)

@@ -9,13 +9,19 @@ import pytest
 
 from cascadesim.validation.record_claims import judged
 
+BOXES = {"layout": [64, 64], "window": [24, 24], "query_tile": [16, 8], "key_tile": [8, 8], "H": 16, "D": 128}
 
-def record(dense_us: float, sparse_us: float, without_mask: int = 100) -> str:
+
+def record(
+    dense_us: float, sparse_us: float, without_mask: int = 100, device: str = "none", masked_us: float = 1.0
+) -> str:
     """A case that visits 100 of 1000 tile pairs: the bound is 10."""
     return json.dumps({
-        "schema": "cascadesim.measurement/1", "suite": "neighborhood", "case": "made up", "device": {"name": "none"},
+        "schema": "cascadesim.measurement/1", "suite": "neighborhood", "case": "made up",
+        "device": {"name": device}, "shape": BOXES,
         "work": {"key_tiles": 100, "without_mask": without_mask, "dense_key_tiles": 1000},
-        "timing": {"dense, ours": {"cold": [dense_us, 1.0, 1e6]}, "attention in tile order": {"cold": [sparse_us]}},
+        "timing": {"dense, ours": {"cold": [dense_us, 1.0, 1e6]}, "attention in tile order": {"cold": [sparse_us]},
+                   "masks in every tile": {"cold": [masked_us]}},
     })  # fmt: skip
 
 
@@ -33,6 +39,17 @@ def test_masked_cases_and_other_suites_are_not_judged(tmp_path: Path) -> None:
     (verdict,) = judged("gna-kernels", [path])
     assert not verdict.judged
     assert judged("cascade-passes", [path]) == ()
+
+
+def test_masks_everywhere_are_reported_against_the_static_counts(tmp_path: Path) -> None:
+    """Of 100 tiles 50 have no mask; the masked loop has more instructions, so masks everywhere take longer."""
+    path = tmp_path / "made-up.jsonl"
+    path.write_text(record(1000.0, 100.0, 50, "NVIDIA H100 80GB HBM3", 120.0) + "\n")
+    found = {verdict.claim.metric: verdict for verdict in judged("gna-kernels", [path])}
+    (cell,) = found["masks_everywhere"].cells
+    assert cell.measured == pytest.approx(1.2)
+    assert 1.0 < cell.predicted < 2.0
+    assert not found["masks_everywhere"].judged
 
 
 def kernel(read: float, products: float = 0.0) -> dict:
@@ -84,6 +101,46 @@ def test_pruned_tokens_save_what_is_counted(tmp_path: Path, dense_reads: float, 
     traffic, work = judged("spatten-kernels", [counted(tmp_path / "r.jsonl", "pruned", shape, counters)])
     assert traffic.holds is holds
     assert work.holds
+
+
+PRUNED = {"B": 1, "H": 16, "M": 4096, "D": 128}
+
+
+def spatten(folder: Path, shape: dict, counters: dict, **work: int) -> dict:
+    path = counted(folder / "r.jsonl", "pruned", shape, counters)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "work": work}) + "\n", encoding="utf-8")
+    return {verdict.claim.name.split(",")[0]: verdict for verdict in judged("spatten-kernels", [path])}
+
+
+@pytest.mark.parametrize(("read", "holds"), [(0.5e6, True), (0.8e6, False)])
+def test_pruned_heads_save_their_share(tmp_path: Path, read: float, holds: bool) -> None:
+    """Half of 16 heads: half of the bytes and of the products."""
+    counters = {"all heads": [kernel(1e6, 3e6)], "8 heads": [kernel(read, 1.5e6)]}
+    found = spatten(tmp_path, {**PRUNED, "kept_heads": 8}, counters)
+    assert found["bytes from DRAM"].holds is holds
+    assert found["matrix instructions"].holds
+
+
+@pytest.mark.parametrize(("products", "holds"), [(2.5e6, True), (3e6, False)])
+def test_values_that_are_not_fetched_save_a_sixth(tmp_path: Path, products: float, holds: bool) -> None:
+    """Three products and three tensors, half a one less of each: 3 / 2.5 = 1.2."""
+    counters = {"all values": [kernel(1.2e6, 3e6)], "values by tile": [kernel(1e6, products)]}
+    found = spatten(tmp_path, PRUNED, counters)
+    assert found["matrix instructions"].holds is holds
+    assert found["bytes from DRAM"].holds
+
+
+def test_planes_of_keys_save_bytes_and_nothing_is_said_of_products(tmp_path: Path) -> None:
+    """D 64, per key: 16-bit keys and values 256 bytes; upper plane and values 32 + 128; then both planes and values."""
+    counters = {"16 bits, full width": [kernel(256e3)], "upper 4 bits": [kernel(160e3)], "all 8 bits": [kernel(352e3)]}
+    found = spatten(tmp_path, PRUNED, counters, full_width_bytes=256, upper_bytes=160, all_bytes=352)
+    (verdict,) = found.values()
+    assert verdict.holds
+    assert len(verdict.cells) == 2
+
+
+def test_cases_that_prune_nothing_say_nothing(tmp_path: Path) -> None:
+    assert spatten(tmp_path, PRUNED, {"forward": [kernel(1.0)], "column sums": [kernel(1.0)]}) == {}
 
 
 def test_times_are_no_counters(tmp_path: Path) -> None:

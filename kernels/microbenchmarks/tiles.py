@@ -1,0 +1,15 @@
+"""Tiles of the products whose peak is measured, without Triton: what is measured is listed where there is none."""
+
+from __future__ import annotations
+
+WARPS = 8
+MATRIX = (  # kind of product, M, N, K of its tile; tf32 and fp32 multiply float32, fp32 on the FP32 units
+    ("fp16", 128, 256, 64), ("fp16", 128, 128, 64), ("fp16", 128, 64, 64), ("bf16", 128, 256, 64),
+    ("fp8", 128, 256, 128), ("fp8", 128, 128, 128), ("tf32", 128, 128, 32), ("fp32", 64, 64, 32),
+)  # fmt: skip
+FP8_SINCE = 89  # compute capability; the type is e4m3
+
+
+def matrix_warps(M: int) -> int:
+    """16 rows each, so that no work is done twice."""
+    return min(WARPS, M // 16)
