@@ -30,7 +30,7 @@ def multiplies(device: str, kind: str) -> bool:
     import torch
 
     major, minor = torch.cuda.get_device_capability(device)
-    return 10 * major + minor >= FP8_SINCE
+    return bool(10 * major + minor >= FP8_SINCE)
 
 
 def launch(device: str) -> Prepared:
