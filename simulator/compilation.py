@@ -24,6 +24,15 @@ def compiled(function: Function) -> Function:
     return result
 
 
+def inlined(function: Function) -> Function:
+    """For compiled callers only, where it becomes part of them: a call passes each array of its arguments word by word.
+
+    For what runs every few cycles; what is rare and long stays a call.
+    """
+    result: Function = numba.njit(forceinline=True, **_options(), **_WITHOUT_WRAPPERS)(function)
+    return result
+
+
 def compiled_entry(function: Function) -> Function:
     """Callable from Python; kept on disk beside its file or in the user's cache, where either can be written."""
     try:

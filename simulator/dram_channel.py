@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.simulator.compilation import compiled
+from cascadesim.simulator.compilation import compiled, inlined
 from cascadesim.simulator.dram_standards import DramStandard
 
 Integers = NDArray[np.int64]
@@ -75,7 +75,7 @@ def _constants(standard: DramStandard) -> list[int]:
     ]  # fmt: skip
 
 
-@compiled
+@inlined
 def push(one: Channel, address: int) -> bool:
     """Hand a read to the controller; False where it keeps as many as it can.
 
@@ -110,7 +110,7 @@ def _begin(one: Channel, run: int, page: int, number: int) -> None:
     one[WAKE] = min(one[WAKE], ready)
 
 
-@compiled
+@inlined
 def pop(one: Channel, now: int) -> int:
     """The longest finished read, counted in the order of pushes; -1 where none is. Data of cycle t is there in t + 1.
 
@@ -126,14 +126,14 @@ def pop(one: Channel, now: int) -> int:
     return one[place + 1]  # type: ignore[no-any-return]
 
 
-@compiled
+@inlined
 def tick(one: Channel, now: int) -> None:
     """One cycle, in which at most one command is issued."""
     if now >= one[WAKE]:
         _work(one, now)
 
 
-@compiled
+@inlined
 def _work(one: Channel, now: int) -> None:
     """A cycle in which something may happen; notes when the next one is."""
     if now >= one[REFRESH]:
@@ -156,7 +156,7 @@ def _refresh(one: Channel, now: int) -> None:
         one[ACTIVES + 8 * place + SOONEST] = one[STILL]
 
 
-@compiled
+@inlined
 def _ready(one: Channel, run: int) -> int:
     """The first cycle in which the next command of a request may be issued, as things stand."""
     bank, page = one[run + BANK_AT], one[run + PAGE]
@@ -168,28 +168,16 @@ def _ready(one: Channel, run: int) -> int:
     return max(shared, one[bank + ACT], one[MAY_ACT])  # type: ignore[no-any-return]
 
 
-@compiled
+@inlined
 def _serve(one: Channel, now: int) -> int:
     """Issue one command if any may be; returns a cycle before which no other may be."""
-    active, best = _active(one, now)
-    if best >= 0:
-        _issue_active(one, best, now)
-        return _soonest(one)
-    waiting, best = _waiting(one, now)
-    if best >= 0:
-        _issue_waiting(one, best, now)
-        return _soonest(one)
-    return min(active, waiting)
-
-
-@compiled
-def _soonest(one: Channel) -> int:
     soonest = NEVER
-    for place in range(one[READING]):
-        soonest = min(soonest, one[LISTS + 8 * place + SOONEST])
-    for place in range(one[ACTIVE]):
-        soonest = min(soonest, one[ACTIVES + 8 * place + SOONEST])
-    return soonest
+    if one[ACTIVE]:
+        soonest, best = _active(one, now)
+        if best >= 0:
+            _issue_active(one, best, now)
+            return now
+    return min(soonest, _serve_waiting(one, now))
 
 
 @compiled
@@ -218,39 +206,50 @@ def _issue_active(one: Channel, run: int, now: int) -> None:
         _activate(one, run, now)
 
 
-@compiled
-def _waiting(one: Channel, now: int) -> tuple[int, int]:
-    """(when the first of the waiting requests is ready, the first that is, or -1).
+@inlined
+def _serve_waiting(one: Channel, now: int) -> int:
+    """Issue for the first of the waiting requests that is ready; returns when the next one may be.
 
     A ready request that may not close a row, because others wait for it, still holds up those behind it.
     """
     soonest = NEVER
     for place in range(one[READING]):
         run = LISTS + 8 * place
-        if one[run + SOONEST] <= now:
-            one[run + SOONEST] = _ready(one, run)
-            if one[run + SOONEST] <= now:
-                bank = one[run + BANK_AT]
-                held = one[bank + ROW] >= 0 and one[bank + ROW] != one[run + PAGE] and one[bank + WANTED] > 0
-                return soonest, -1 if held else run
-        soonest = min(soonest, one[run + SOONEST])
-    return soonest, -1
+        ready = one[run + SOONEST]
+        if ready <= now:
+            ready = _ready(one, run)
+            one[run + SOONEST] = ready
+            if ready <= now:
+                return min(soonest, _issue_waiting(one, run, now))
+        soonest = min(soonest, ready)
+    return soonest
 
 
-@compiled
-def _issue_waiting(one: Channel, run: int, now: int) -> None:
+@inlined
+def _issue_waiting(one: Channel, run: int, now: int) -> int:
     bank = one[run + BANK_AT]
     if one[bank + ROW] == one[run + PAGE]:
-        _read(one, run, now)
-        _advance(one, run)
-    elif one[bank + ROW] < 0:
+        return _read_waiting(one, run, now)
+    if one[bank + ROW] < 0:
         _activate(one, run, now)
         _promote(one, run)
-    else:
-        _precharge(one, bank, now)
+        return now
+    if one[bank + WANTED] > 0:
+        return NEVER
+    _precharge(one, bank, now)
+    return now
 
 
-@compiled
+@inlined
+def _read_waiting(one: Channel, run: int, now: int) -> int:
+    _read(one, run, now)
+    end, soonest = LISTS + 8 * one[READING], NEVER
+    for other in range(run + 8, end, 8):
+        soonest = min(soonest, one[other + SOONEST])
+    return min(soonest, _advance(one, run))
+
+
+@inlined
 def _read(one: Channel, run: int, now: int) -> None:
     bank, slot = one[run + BANK_AT], RINGS + 2 * (one[DEPARTING] & (MOST_REQUESTS - 1))
     one[one[run + PSEUDO_AT] + RD] = now + one[PSEUDO_RD_RD]
@@ -311,15 +310,16 @@ def _promote(one: Channel, run: int) -> None:
     _advance(one, run)
 
 
-@compiled
-def _advance(one: Channel, run: int) -> None:
-    """The first request of a run has left it."""
+@inlined
+def _advance(one: Channel, run: int) -> int:
+    """The first request of a run has left it; returns when the next one is ready."""
     if one[run + RUN] == 1:
         _remove(one, READING, run)
-    else:
-        one[run + RUN] -= 1
-        one[run + ARRIVAL] += 1
-        one[run + SOONEST] = _ready(one, run)
+        return NEVER
+    one[run + RUN] -= 1
+    one[run + ARRIVAL] += 1
+    one[run + SOONEST] = _ready(one, run)
+    return one[run + SOONEST]
 
 
 @compiled
