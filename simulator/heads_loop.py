@@ -11,12 +11,14 @@ from cascadesim.simulator import (
     heads_fetch,
     heads_front,
     heads_queue,
+    heads_return,
     heads_state,
 )
 from cascadesim.simulator.compilation import compiled_entry, version_of
 from cascadesim.simulator.heads_back import multiply, select, stream
-from cascadesim.simulator.heads_fetch import arbitrate, beat, load, memory, regroup, returns, split
+from cascadesim.simulator.heads_fetch import arbitrate, load, memory, split
 from cascadesim.simulator.heads_front import accept, fork, read, report
+from cascadesim.simulator.heads_return import beat, regroup, returns
 from cascadesim.simulator.heads_state import DONE_HEADS, TIME, Pipeline
 
 Loop: TypeAlias = Callable[[Pipeline, int], bool]
@@ -51,5 +53,5 @@ def _entry_point(version: int) -> Loop:
 
 
 run = _entry_point(
-    version_of(__file__, dram_channel, heads_back, heads_fetch, heads_front, heads_queue, heads_state)
+    version_of(__file__, dram_channel, heads_back, heads_fetch, heads_front, heads_queue, heads_return, heads_state)
 )
