@@ -8,7 +8,7 @@ indexes at a time; each beat of probabilities then meets its line of values. SpA
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from cascadesim.simulator.compilation import compiled
+from cascadesim.simulator.compilation import compiled, inlined
 from cascadesim.simulator.heads_front import FIRST_READ_CYCLES, RETRY_CYCLES, job, lines, ready
 from cascadesim.simulator.heads_queue import drop, filled, first, put
 from cascadesim.simulator.heads_state import (
@@ -56,7 +56,7 @@ QUEUE_CYCLES = 2  # FIFO of the probabilities
 RESULT_CYCLES = 3  # last product to result, besides the tree over the lanes: broadcast, multiply, accumulate to output
 
 
-@compiled
+@inlined
 def multiply(p: Pipeline) -> None:
     """A line of values and its beat of probabilities, one a cycle; a head's last line gives its result."""
     p.now[QUEUED] = filled(p.products)
@@ -82,7 +82,7 @@ def multiply(p: Pipeline) -> None:
         _finish(p, head, owner)
 
 
-@compiled
+@inlined
 def _beats(p: Pipeline, count: int) -> int:
     return int((count + p.sizes[LANES] - 1) // p.sizes[LANES])
 
@@ -97,7 +97,7 @@ def _finish(p: Pipeline, head: int, owner: int) -> None:
         p.written[VALUE, :, owner % SLOTS] = NEVER
 
 
-@compiled
+@inlined
 def select(p: Pipeline) -> None:
     """The next head whose turn it is leaves the order buffer, through the top-k engine where it keeps fewer values."""
     if p.now[STREAMING] >= 0 or filled(p.scored) == 0 or first(p.scored, 2) > p.now[LOW_DONE]:
@@ -111,7 +111,7 @@ def select(p: Pipeline) -> None:
         p.now[STREAM_TIME] = max(reported + SELECT_CYCLES, p.now[SELECTOR_FREE] + 1) + p.heads[head, SELECTION]
 
 
-@compiled
+@inlined
 def stream(p: Pipeline) -> None:
     """A beat of probabilities: into the queue of the product, and into the address line it completes."""
     head, now = p.now[STREAMING], p.now[TIME]
@@ -145,7 +145,7 @@ def _begin(p: Pipeline, head: int, fetches: bool) -> None:
         job(p, VALUE, head, p.heads[head, VALUES], p.heads[head, VALUE_BITS], shared, p.heads[head, VALUE_BASE])
 
 
-@compiled
+@inlined
 def _collect(p: Pipeline, head: int, last: bool) -> None:
     p.now[COLLECTED] += 1
     if last or p.now[COLLECTED] == p.sizes[BEATS_PER_LINE]:
