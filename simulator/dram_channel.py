@@ -6,6 +6,8 @@ notes when the next ones may follow, so a cycle before `WAKE` costs a comparison
 compiled functions take such a row.
 """
 
+# an element of an array is Any:
+# mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
 from typing import TypeAlias
@@ -22,7 +24,7 @@ Channels: TypeAlias = Integers  # [channel, field]: state of several equal chann
 Channel: TypeAlias = Integers  # [field]
 
 PAST, NEVER = -(1 << 40), 1 << 60
-READING, ACTIVE = 0, 1  # lengths of the two lists: runs of requests in order of arrival, requests in that of activation
+READING, ACTIVE = 0, 1  # lengths of the two lists: pages that requests want, requests whose row is being opened
 WAKE, READY = 2, 3  # the first cycle in which anything may happen, and in which a command may be issued
 OUTSTANDING, ISSUED, ARRIVED = 4, 5, 6  # requests kept, commands issued, requests ever pushed
 DEPARTING, TAKEN, DEPARTS = 7, 8, 9  # reads ever issued, ever popped; when the data of the next to be popped has come
@@ -30,15 +32,15 @@ REFRESH, STILL, MAY_ACT, MAY_PRE = 10, 11, 12, 13  # next refresh, its end; when
 CHANNEL_ACT_ACT, CHANNEL_ACT_PRE, PSEUDO_RD_RD, PSEUDO_ACT_ACT, FOUR_ACTIVATES = 16, 17, 18, 19, 20  # constants
 GROUP_RD_RD, GROUP_ACT_ACT, ACT_RD, ACT_PRE, ACT_ACT, PRE_ACT, RD_PRE, READ_LATENCY = 21, 22, 23, 24, 25, 26, 27, 28
 COLUMN_BITS, PSEUDO_BITS, GROUP_BITS, BANK_BITS, LIMIT, REFRESH_INTERVAL, REFRESH_CYCLES = 29, 30, 31, 32, 33, 34, 35
-PSEUDO, GROUPS, BANKS, RINGS, LISTS = 40, 72, 136, 648, 712  # where the parts begin, with the sizes below
-MOST_PSEUDO, MOST_GROUPS, MOST_BANKS, MOST_REQUESTS = 4, 16, 64, 32
+PSEUDO, GROUPS, BANKS, RINGS, LIVE, ACTIVES, WANTS = 40, 72, 136, 648, 712, 744, 1000  # where the parts begin
+MOST_PSEUDO, MOST_GROUPS, MOST_BANKS, MOST_REQUESTS = 4, 16, 64, 32  # their sizes
 ROW, RD, PRE, ACT, WANTED = 0, 1, 2, 3, 4  # of 8 words of a bank: open page or -1, when which command may be issued
 LATEST = 4  # of 8 words of a pseudo-channel: its four latest activates, oldest first
-# of 8 words of a run: what neighbours in arrival want, where its parts begin, the first one, how many; no command for
-# it may be issued before SOONEST
-PAGE, BANK_AT, GROUP_AT, PSEUDO_AT, ARRIVAL, RUN, SOONEST = range(7)
-LIST_WORDS = 8 * MOST_REQUESTS
-ACTIVES, WORDS = LISTS + LIST_WORDS, LISTS + 2 * LIST_WORDS
+# of what is wanted: a page (a row of a bank), where its parts begin, the earliest request, how many were served and
+# are left, a cycle before which no command for it may be issued; the arrivals, a ring, follow for pages
+PAGE, BANK_AT, GROUP_AT, PSEUDO_AT, FIRST, SERVED, LEFT, SOONEST, ARRIVALS = range(9)
+WANT_WORDS = ARRIVALS + MOST_REQUESTS
+WORDS = WANTS + WANT_WORDS * MOST_REQUESTS
 
 
 def channels(standard: DramStandard, number: int, rows_open: bool = False) -> Channels:
@@ -58,6 +60,7 @@ def channels(standard: DramStandard, number: int, rows_open: bool = False) -> Ch
     idle[CHANNEL_ACT_ACT : REFRESH_CYCLES + 1] = _constants(standard)
     idle[REFRESH] = idle[WAKE] = idle[REFRESH_INTERVAL]
     idle[DEPARTS] = idle[READY] = NEVER
+    idle[LIVE : LIVE + MOST_REQUESTS] = range(WANTS, WORDS, WANT_WORDS)  # the first READING of them are in use
     return np.tile(idle, (number, 1))
 
 
@@ -79,35 +82,43 @@ def _constants(standard: DramStandard) -> list[int]:
 def push(one: Channel, address: int) -> bool:
     """Hand a read to the controller; False where it keeps as many as it can.
 
-    Requests for one row that arrive one after another are one run: what holds for the first holds for all.
+    What holds for one request holds for all that want the same page.
     """
     if one[OUTSTANDING] >= one[LIMIT]:
         return False
-    page, number, last = address >> one[COLUMN_BITS], one[ARRIVED], LISTS + 8 * (one[READING] - 1)
+    want = _find(one, address >> one[COLUMN_BITS])
+    one[want + ARRIVALS + ((one[want + SERVED] + one[want + LEFT]) & (MOST_REQUESTS - 1))] = one[ARRIVED]
+    one[want + LEFT] += 1
     one[ARRIVED] += 1
     one[OUTSTANDING] += 1
-    if one[READING] and one[last + PAGE] == page and one[last + ARRIVAL] + one[last + RUN] == number:
-        one[last + RUN] += 1
-    else:
-        _begin(one, last + 8, page, number)
     return True
 
 
+@inlined
+def _find(one: Channel, page: int) -> int:
+    for place in range(one[READING]):
+        want = one[LIVE + place]
+        if one[want + PAGE] == page:
+            return want
+    return _begin(one, page)
+
+
 @compiled
-def _begin(one: Channel, run: int, page: int, number: int) -> None:
-    """A run of its own. A page is a row of a bank: its number has the fields of both."""
-    group = page & ((1 << one[PSEUDO_BITS]) - 1)
-    field = page >> one[PSEUDO_BITS]
-    one[run + PSEUDO_AT] = PSEUDO + 8 * group
+def _begin(one: Channel, page: int) -> int:
+    """A page that nobody wanted. Its number has the fields of its bank and its row."""
+    want = one[LIVE + one[READING]]
+    group, field = page & ((1 << one[PSEUDO_BITS]) - 1), page >> one[PSEUDO_BITS]
+    one[want + PSEUDO_AT] = PSEUDO + 8 * group
     group = (group << one[GROUP_BITS]) + (field & ((1 << one[GROUP_BITS]) - 1))
     bank = (group << one[BANK_BITS]) + ((field >> one[GROUP_BITS]) & ((1 << one[BANK_BITS]) - 1))
-    one[run + GROUP_AT], one[run + BANK_AT] = GROUPS + 4 * group, BANKS + 8 * bank
-    one[run + PAGE], one[run + ARRIVAL], one[run + RUN] = page, number, 1
+    one[want + GROUP_AT], one[want + BANK_AT] = GROUPS + 4 * group, BANKS + 8 * bank
+    one[want + PAGE], one[want + FIRST], one[want + SERVED], one[want + LEFT] = page, one[ARRIVED], 0, 0
+    ready = max(_ready(one, want), one[STILL])
+    one[want + SOONEST] = ready
     one[READING] += 1
-    ready = max(_ready(one, run), one[STILL])
-    one[run + SOONEST] = ready
     one[READY] = min(one[READY], ready)
     one[WAKE] = min(one[WAKE], ready)
+    return want
 
 
 @inlined
@@ -123,7 +134,7 @@ def pop(one: Channel, now: int) -> int:
     one[OUTSTANDING] -= 1
     after = RINGS + 2 * (one[TAKEN] & (MOST_REQUESTS - 1))
     one[DEPARTS] = one[after] if one[TAKEN] < one[DEPARTING] else NEVER
-    return one[place + 1]  # type: ignore[no-any-return]
+    return one[place + 1]
 
 
 @inlined
@@ -151,21 +162,21 @@ def _refresh(one: Channel, now: int) -> None:
     one[REFRESH] += one[REFRESH_INTERVAL]
     one[STILL] = one[READY] = now + one[REFRESH_CYCLES]
     for place in range(one[READING]):
-        one[LISTS + 8 * place + SOONEST] = one[STILL]
+        one[one[LIVE + place] + SOONEST] = one[STILL]
     for place in range(one[ACTIVE]):
         one[ACTIVES + 8 * place + SOONEST] = one[STILL]
 
 
 @inlined
-def _ready(one: Channel, run: int) -> int:
+def _ready(one: Channel, want: int) -> int:
     """The first cycle in which the next command of a request may be issued, as things stand."""
-    bank, page = one[run + BANK_AT], one[run + PAGE]
-    if one[bank + ROW] == page:
-        return max(one[bank + RD], one[one[run + GROUP_AT] + RD], one[one[run + PSEUDO_AT] + RD])  # type: ignore[no-any-return]
+    bank = one[want + BANK_AT]
+    if one[bank + ROW] == one[want + PAGE]:
+        return max(one[bank + RD], one[one[want + GROUP_AT] + RD], one[one[want + PSEUDO_AT] + RD])
     if one[bank + ROW] >= 0:
-        return max(one[MAY_PRE], one[bank + PRE])  # type: ignore[no-any-return]
-    shared = max(one[one[run + GROUP_AT] + ACT], one[one[run + PSEUDO_AT] + ACT])
-    return max(shared, one[bank + ACT], one[MAY_ACT])  # type: ignore[no-any-return]
+        return max(one[MAY_PRE], one[bank + PRE])
+    shared = max(one[one[want + GROUP_AT] + ACT], one[one[want + PSEUDO_AT] + ACT])
+    return max(shared, one[bank + ACT], one[MAY_ACT])
 
 
 @inlined
@@ -173,37 +184,39 @@ def _serve(one: Channel, now: int) -> int:
     """Issue one command if any may be; returns a cycle before which no other may be."""
     soonest = NEVER
     if one[ACTIVE]:
-        soonest, best = _active(one, now)
+        soonest, best = _first_active(one, now)
         if best >= 0:
             _issue_active(one, best, now)
             return now
     return min(soonest, _serve_waiting(one, now))
 
 
-@compiled
-def _active(one: Channel, now: int) -> tuple[int, int]:
+@inlined
+def _first_active(one: Channel, now: int) -> tuple[int, int]:
     """(when the first of the active requests is ready, the earliest of those that are, or -1)."""
     soonest, best, arrival = NEVER, -1, NEVER
-    for place in range(one[ACTIVE]):
-        run = ACTIVES + 8 * place
-        if one[run + SOONEST] <= now:
-            one[run + SOONEST] = _ready(one, run)
-        if one[run + SOONEST] > now:
-            soonest = min(soonest, one[run + SOONEST])
-        elif one[run + ARRIVAL] < arrival:
-            best, arrival = run, one[run + ARRIVAL]
+    for want in range(ACTIVES, ACTIVES + 8 * one[ACTIVE], 8):
+        if one[want + SOONEST] <= now:
+            one[want + SOONEST] = _ready(one, want)
+        if one[want + SOONEST] > now:
+            soonest = min(soonest, one[want + SOONEST])
+        elif one[want + FIRST] < arrival:
+            best, arrival = want, one[want + FIRST]
     return soonest, best
 
 
 @compiled
-def _issue_active(one: Channel, run: int, now: int) -> None:
-    bank = one[run + BANK_AT]
-    if one[bank + ROW] == one[run + PAGE]:
-        one[bank + WANTED] -= 1
-        _read(one, run, now)
-        _remove(one, ACTIVE, run)
-    else:
-        _activate(one, run, now)
+def _issue_active(one: Channel, want: int, now: int) -> None:
+    bank = one[want + BANK_AT]
+    if one[bank + ROW] != one[want + PAGE]:
+        _activate(one, want, now)
+        return
+    one[bank + WANTED] -= 1
+    _read(one, want, now)
+    one[ACTIVE] -= 1
+    last = ACTIVES + 8 * one[ACTIVE]
+    for word in range(8):
+        one[want + word] = one[last + word]
 
 
 @inlined
@@ -212,50 +225,61 @@ def _serve_waiting(one: Channel, now: int) -> int:
 
     A ready request that may not close a row, because others wait for it, still holds up those behind it.
     """
-    soonest = NEVER
+    soonest, best, arrival = NEVER, -1, NEVER
     for place in range(one[READING]):
-        run = LISTS + 8 * place
-        ready = one[run + SOONEST]
+        want = one[LIVE + place]
+        ready = one[want + SOONEST]
         if ready <= now:
-            ready = _ready(one, run)
-            one[run + SOONEST] = ready
-            if ready <= now:
-                return min(soonest, _issue_waiting(one, run, now))
-        soonest = min(soonest, ready)
-    return soonest
+            ready = _ready(one, want)
+            one[want + SOONEST] = ready
+        if ready > now:
+            soonest = min(soonest, ready)
+        else:
+            soonest = now if best >= 0 else soonest  # the other one may follow
+            if one[want + FIRST] < arrival:
+                best, arrival = place, one[want + FIRST]
+    return soonest if best < 0 else min(soonest, _issue_waiting(one, best, now))
 
 
 @inlined
-def _issue_waiting(one: Channel, run: int, now: int) -> int:
-    bank = one[run + BANK_AT]
-    if one[bank + ROW] == one[run + PAGE]:
-        return _read_waiting(one, run, now)
-    if one[bank + ROW] < 0:
-        _activate(one, run, now)
-        _promote(one, run)
-        return now
-    if one[bank + WANTED] > 0:
+def _issue_waiting(one: Channel, place: int, now: int) -> int:
+    want = one[LIVE + place]
+    bank = one[want + BANK_AT]
+    if one[bank + ROW] == one[want + PAGE]:
+        _read(one, want, now)
+        return _advance(one, place)
+    if one[bank + ROW] >= 0 and one[bank + WANTED] > 0:
         return NEVER
-    _precharge(one, bank, now)
+    if one[bank + ROW] >= 0:
+        _precharge(one, bank, now)
+    else:
+        _activate(one, want, now)
+        _promote(one, place)
     return now
 
 
 @inlined
-def _read_waiting(one: Channel, run: int, now: int) -> int:
-    _read(one, run, now)
-    end, soonest = LISTS + 8 * one[READING], NEVER
-    for other in range(run + 8, end, 8):
-        soonest = min(soonest, one[other + SOONEST])
-    return min(soonest, _advance(one, run))
+def _advance(one: Channel, place: int) -> int:
+    """The first request of a page has left it; returns when the next one is ready."""
+    want = one[LIVE + place]
+    one[want + SERVED] += 1
+    one[want + LEFT] -= 1
+    if one[want + LEFT]:
+        one[want + FIRST] = one[want + ARRIVALS + (one[want + SERVED] & (MOST_REQUESTS - 1))]
+        one[want + SOONEST] = _ready(one, want)
+        return one[want + SOONEST]
+    one[READING] -= 1
+    one[LIVE + place], one[LIVE + one[READING]] = one[LIVE + one[READING]], want
+    return NEVER
 
 
 @inlined
-def _read(one: Channel, run: int, now: int) -> None:
-    bank, slot = one[run + BANK_AT], RINGS + 2 * (one[DEPARTING] & (MOST_REQUESTS - 1))
-    one[one[run + PSEUDO_AT] + RD] = now + one[PSEUDO_RD_RD]
-    one[one[run + GROUP_AT] + RD] = now + one[GROUP_RD_RD]
+def _read(one: Channel, want: int, now: int) -> None:
+    bank, slot = one[want + BANK_AT], RINGS + 2 * (one[DEPARTING] & (MOST_REQUESTS - 1))
+    one[one[want + PSEUDO_AT] + RD] = now + one[PSEUDO_RD_RD]
+    one[one[want + GROUP_AT] + RD] = now + one[GROUP_RD_RD]
     one[bank + PRE] = max(one[bank + PRE], now + one[RD_PRE])
-    one[slot], one[slot + 1] = now + one[READ_LATENCY], one[run + ARRIVAL]
+    one[slot], one[slot + 1] = now + one[READ_LATENCY], one[want + FIRST]
     if one[DEPARTING] == one[TAKEN]:
         one[DEPARTS] = one[slot]
     one[DEPARTING] += 1
@@ -271,13 +295,13 @@ def _precharge(one: Channel, bank: int, now: int) -> None:
 
 
 @compiled
-def _activate(one: Channel, run: int, now: int) -> None:
-    bank, pseudo = one[run + BANK_AT], one[run + PSEUDO_AT]
-    one[bank + ROW] = one[run + PAGE]
+def _activate(one: Channel, want: int, now: int) -> None:
+    bank, pseudo = one[want + BANK_AT], one[want + PSEUDO_AT]
+    one[bank + ROW] = one[want + PAGE]
     one[bank + RD] = now + one[ACT_RD]
     one[bank + PRE] = max(one[bank + PRE], now + one[ACT_PRE])
     one[bank + ACT] = now + one[ACT_ACT]
-    one[one[run + GROUP_AT] + ACT] = now + one[GROUP_ACT_ACT]
+    one[one[want + GROUP_AT] + ACT] = now + one[GROUP_ACT_ACT]
     for latest in range(pseudo + LATEST, pseudo + LATEST + 3):
         one[latest] = one[latest + 1]
     one[pseudo + LATEST + 3] = now
@@ -291,39 +315,19 @@ def _activate(one: Channel, run: int, now: int) -> None:
 def _changed(one: Channel, bank: int) -> None:
     """Another row of a bank: what was known of the requests for it no longer holds."""
     for place in range(one[READING]):
-        if one[LISTS + 8 * place + BANK_AT] == bank:
-            one[LISTS + 8 * place + SOONEST] = _ready(one, LISTS + 8 * place)
-    for place in range(one[ACTIVE]):
-        if one[ACTIVES + 8 * place + BANK_AT] == bank:
-            one[ACTIVES + 8 * place + SOONEST] = _ready(one, ACTIVES + 8 * place)
+        if one[one[LIVE + place] + BANK_AT] == bank:
+            one[one[LIVE + place] + SOONEST] = _ready(one, one[LIVE + place])
+    for want in range(ACTIVES, ACTIVES + 8 * one[ACTIVE], 8):
+        if one[want + BANK_AT] == bank:
+            one[want + SOONEST] = _ready(one, want)
 
 
 @compiled
-def _promote(one: Channel, run: int) -> None:
+def _promote(one: Channel, place: int) -> None:
     """A request whose row is being opened moves to the active ones."""
-    last = ACTIVES + 8 * one[ACTIVE]
+    last, want = ACTIVES + 8 * one[ACTIVE], one[LIVE + place]
     for word in range(8):
-        one[last + word] = one[run + word]
-    one[last + RUN] = 1
-    one[one[run + BANK_AT] + WANTED] += 1
+        one[last + word] = one[want + word]
+    one[one[want + BANK_AT] + WANTED] += 1
     one[ACTIVE] += 1
-    _advance(one, run)
-
-
-@inlined
-def _advance(one: Channel, run: int) -> int:
-    """The first request of a run has left it; returns when the next one is ready."""
-    if one[run + RUN] == 1:
-        _remove(one, READING, run)
-        return NEVER
-    one[run + RUN] -= 1
-    one[run + ARRIVAL] += 1
-    one[run + SOONEST] = _ready(one, run)
-    return one[run + SOONEST]
-
-
-@compiled
-def _remove(one: Channel, which: int, run: int) -> None:
-    one[which] -= 1
-    for word in range(run, LISTS + LIST_WORDS * which + 8 * one[which]):
-        one[word] = one[word + 8]
+    _advance(one, place)
