@@ -34,6 +34,7 @@ class HeadSchedule:
     done: Integers
     dram_reads: Integers
     dot_product_lines: Integers
+    simulated_heads: int  # the others repeat them exactly
     stream: HeadStream = field(repr=False)
 
     @property
@@ -51,18 +52,19 @@ def run_heads(stream: HeadStream) -> HeadSchedule:
     problems = [*_problems(stream)]
     if problems:
         raise CascadeSimError("\n".join(problems))
-    from cascadesim.simulator.heads_loop import run
+    from cascadesim.simulator.heads_periods import run_to_end
     from cascadesim.simulator.heads_state import ACCEPT, DONE, LINES, READS, REPORT, SECOND_REPORT, pipeline
 
     state = pipeline(stream, _encoded(stream), _gathered(stream))
-    if not run(state, LONGEST_CYCLES_PER_HEAD * len(stream.rows)):
+    found = run_to_end(state, LONGEST_CYCLES_PER_HEAD * len(stream.rows))
+    if found is None:
         raise CascadeSimError("the stream of heads does not end; a buffer may be too small for its heads")
-    times = state.times
+    times, simulated = found
     start = times[0, ACCEPT]
     times[:, : DONE + 1][times[:, : DONE + 1] >= 0] -= start
     return HeadSchedule(
         times[:, ACCEPT], times[:, REPORT], times[:, SECOND_REPORT], times[:, DONE], times[:, READS], times[:, LINES],
-        stream,
+        simulated, stream,
     )  # fmt: skip
 
 

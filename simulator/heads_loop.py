@@ -21,15 +21,15 @@ from cascadesim.simulator.heads_front import accept, fork, read, report
 from cascadesim.simulator.heads_return import beat, regroup, returns
 from cascadesim.simulator.heads_state import DONE_HEADS, TIME, Pipeline
 
-Loop: TypeAlias = Callable[[Pipeline, int], bool]
+Loop: TypeAlias = Callable[[Pipeline, int, int], bool]
 
 
 def _entry_point(version: int) -> Loop:
-    """Until every head has its result; False where that takes more than `longest` cycles."""
+    """Until `heads` heads have their results; False where that takes more than `longest` cycles."""
 
-    def run(p: Pipeline, longest: int) -> bool:
+    def run(p: Pipeline, longest: int, heads: int) -> bool:
         p.now[TIME] += 0 * version
-        while p.now[DONE_HEADS] < len(p.heads):
+        while p.now[DONE_HEADS] < heads:
             if p.now[TIME] >= longest:
                 return False
             returns(p)

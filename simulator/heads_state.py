@@ -32,6 +32,7 @@ KIND, HEAD, VECTORS, TRANSACTIONS, BASE, RESPONSES, GROUP_BITS, BEATS, VALID, SH
 
 # columns of `times`, one row per head
 ACCEPT, REPORT, SECOND_REPORT, DONE, READS, LINES = range(6)
+UNKNOWN = -1
 
 # columns of `rows`, `lanes` and `crossbar`
 ENTRY, LOADS, ACCEPTS, COMPLETE = range(4)  # when a row entered, how many lanes loaded and accepted it, when all had
@@ -109,8 +110,7 @@ def pipeline(stream: HeadStream, heads: Integers, gathered: Integers) -> Pipelin
     for place in (SCORES_GONE, SELECTOR_FREE, VALUES_WRITTEN):
         now[place] = -NEVER
     now[BEAT_AT], now[LAST_KIND], now[TIME] = NEVER, VALUE, 1  # a head is accepted in the cycle before it is seen
-    times = np.full((count, 6), -1, dtype=np.int64)
-    times[:, READS:] = 0
+    times = np.full((count, 6), UNKNOWN, dtype=np.int64)
     written, collected = np.full((3, 2, SLOTS, places), NEVER), np.full((SLOTS, places), NEVER)
     return Pipeline(
         _sizes(stream), now, heads, gathered, times, _table(3 * count + 1, 10),
