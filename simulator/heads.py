@@ -1,9 +1,10 @@
 """When every head of a stream gets its scores and its result: gather, multiply, select, gather, multiply.
 
-The stages run cycle by cycle (`heads_front`, `heads_fetch`, `heads_back`), each DRAM channel with its own controller
-(`dram_channel`). Constants are the latencies of registers, FIFOs and memories that each stage's module lists; what the
-RTL's times say and its description does not is in docs/spatten.md; none is fitted to a row. Knows streams and their
-rules (`accelerators.heads`), no accelerator.
+The stages run cycle by cycle (`heads_front`, `heads_fetch`, `heads_return`, `heads_back`), each DRAM channel with its
+own controller (`dram_channel`); equal heads whose state returns are repeated (`heads_periods`). Constants are the
+latencies of registers, FIFOs and memories that each stage's module lists; what the RTL's times say and its description
+does not is in docs/spatten.md; none is fitted to a row. Knows streams and their rules (`accelerators.heads`), no
+accelerator.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def run_heads(stream: HeadStream) -> HeadSchedule:
     from cascadesim.simulator.heads_periods import run_to_end
     from cascadesim.simulator.heads_state import ACCEPT, DONE, LINES, READS, REPORT, SECOND_REPORT, pipeline
 
-    state = pipeline(stream, _encoded(stream), _gathered(stream))
+    state = pipeline(stream, encoded(stream), gathered(stream))
     found = run_to_end(state, LONGEST_CYCLES_PER_HEAD * len(stream.rows))
     if found is None:
         raise CascadeSimError("the stream of heads does not end; a buffer may be too small for its heads")
@@ -112,7 +113,7 @@ def rounded(count: int, design: GatherDesign) -> int:
     return -(-count // design.count_multiple) * design.count_multiple
 
 
-def _encoded(stream: HeadStream) -> Integers:
+def encoded(stream: HeadStream) -> Integers:
     """Columns as `heads_state` names them."""
     parts = zip(stream.rows, _parts(stream, "key_bits"), _parts(stream, "value_bits"), strict=True)
     rows = [
@@ -137,7 +138,7 @@ def _parts(stream: HeadStream, bits: str) -> Iterator[int]:
             yield -1
 
 
-def _gathered(stream: HeadStream) -> Integers:
+def gathered(stream: HeadStream) -> Integers:
     """Key numbers in the order in which they are gathered; the same table serves every head."""
     longest = stream.longest + stream.design.fetch_channels  # the last line may be longer than the head
     keys = stream.gathered or range(longest)

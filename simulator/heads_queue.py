@@ -1,4 +1,4 @@
-"""Rings and sets of integers for compiled pipelines: put, look at the first, drop; include, exclude, find the lowest."""
+"""Rings and sets of integers for compiled pipelines: put, first, drop; include, exclude, lowest."""
 
 # an element of an array is Any:
 # mypy: disable-error-code="no-any-return"

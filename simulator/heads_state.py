@@ -1,6 +1,7 @@
 """What the compiled pipeline of attention heads keeps between cycles: plain integer arrays, with a name for each place.
 
-The pipeline is described in `heads`; its stages are in `heads_front`, `heads_fetch` and `heads_back`.
+The pipeline is described in `heads`; its stages are in `heads_front`, `heads_fetch`, `heads_return`
+and `heads_back`.
 """
 
 from __future__ import annotations
