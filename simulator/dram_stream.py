@@ -22,7 +22,7 @@ def _entry_point(version: int) -> Loop:
             if asked < total:
                 if wait > 0:
                     wait -= 1
-                elif push(one, addresses[asked]):
+                elif push(one, addresses[asked], cycle + 1):
                     asked += 1
                     wait = gap
             number = pop(one, cycle + 1)

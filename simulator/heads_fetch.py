@@ -72,7 +72,7 @@ def memory(p: Pipeline) -> None:
             port[CHOSEN_LANE] = lowest(p.fetch.wanting[channel])
         if port[BLOCKED] < 0 and port[CHOSEN_LANE] >= 0:
             _ask(p, channel)
-        if port[BLOCKED] >= 0 and push(dram, port[BLOCKED]):
+        if port[BLOCKED] >= 0 and push(dram, port[BLOCKED], now):
             port[BLOCKED] = -1
         tick(dram, now)
 

@@ -257,9 +257,9 @@ def _crossbar(p: Pipeline, out: Integers, origin: int) -> None:
 @compiled
 def _dram(p: Pipeline, out: Integers, one: Channel, origin: int) -> None:
     page = origin >> p.sizes[CHANNEL_BITS] >> one[at.COLUMN_BITS]
-    for place in (at.READING, at.ACTIVE, at.OUTSTANDING):
+    for place in (at.READING, at.ACTIVE, at.OUTSTANDING, at.CANDIDATE):
         _note(out, one[place])
-    for place in (at.WAKE, at.READY, at.DEPARTS, at.REFRESH, at.STILL, at.MAY_ACT, at.MAY_PRE):
+    for place in (at.WAKE, at.READY, at.WAITING_AT, at.DEPARTS, at.REFRESH, at.STILL, at.MAY_ACT, at.MAY_PRE):
         _time(p, out, one[place])
     for place in range(at.PSEUDO, at.BANKS):
         _time(p, out, one[place])
@@ -273,21 +273,23 @@ def _dram(p: Pipeline, out: Integers, one: Channel, origin: int) -> None:
         _time(p, out, one[at.RINGS + 2 * (number & (at.MOST_REQUESTS - 1))])
     for place in range(one[at.READING]):
         want = one[at.LIVE + place]
-        _want(p, out, one, want, page)
+        _want(out, one, want, page)
+        _note(out, one[at.FIRSTS + place] - one[at.ARRIVED])
+        _time(p, out, one[at.SOONS + place])
         _note(out, one[want + at.LEFT])
         for number in range(one[want + at.SERVED], one[want + at.SERVED] + one[want + at.LEFT]):
             _note(out, one[want + at.ARRIVALS + (number & (at.MOST_REQUESTS - 1))] - one[at.ARRIVED])
-    for place in range(one[at.ACTIVE]):
-        _want(p, out, one, at.ACTIVES + 8 * place, page)
+    for active in range(at.ACTIVES, at.ACTIVES + 8 * one[at.ACTIVE], 8):
+        _want(out, one, active, page)
+        _note(out, one[active + at.FIRST] - one[at.ARRIVED])
+        _time(p, out, one[active + at.SOONEST])
 
 
 @compiled
-def _want(p: Pipeline, out: Integers, one: Channel, want: int, page: int) -> None:
+def _want(out: Integers, one: Channel, want: int, page: int) -> None:
     _address(out, one[want + at.PAGE], page)
     for field in (at.BANK_AT, at.GROUP_AT, at.PSEUDO_AT):
         _note(out, one[want + field])
-    _note(out, one[want + at.FIRST] - one[at.ARRIVED])
-    _time(p, out, one[want + at.SOONEST])
 
 
 def _entry_point(version: int) -> Snapshot:
