@@ -32,14 +32,17 @@ from cascadesim.simulator.heads_state import (
     SELECTOR_FREE,
     SLOTS,
     STREAM_BEAT,
+    STREAM_BEATS,
     STREAM_TIME,
     STREAMING,
     TIME,
     TOTAL_READS,
     VALUE,
     VALUE_BASE,
+    VALUE_BEATS,
     VALUE_BITS,
     VALUE_LINE,
+    VALUE_LINES,
     VALUE_PART,
     VALUE_TRY,
     VALUES,
@@ -62,6 +65,8 @@ def multiply(p: Pipeline) -> None:
     p.now[QUEUED] = filled(p.products)
     if p.now[MULTIPLYING] < 0 and filled(p.reads):
         p.now[MULTIPLYING], p.now[VALUE_LINE] = first(p.reads, 0), 0
+        values = p.heads[first(p.reads, 0), VALUES]
+        p.now[VALUE_BEATS], p.now[VALUE_LINES] = _beats(p, values), lines(p, values)
         p.now[VALUE_TRY] = max(first(p.reads, 1) + FIRST_READ_CYCLES, p.now[TIME])
         drop(p.reads)
     head, now = p.now[MULTIPLYING], p.now[TIME]
@@ -72,13 +77,13 @@ def multiply(p: Pipeline) -> None:
     if ready(p.written[VALUE], owner % SLOTS, line, part) > now:
         p.now[VALUE_TRY] = now + RETRY_CYCLES
         return
-    if line < _beats(p, p.heads[head, VALUES]):
+    if line < p.now[VALUE_BEATS]:
         if filled(p.products) == 0 or first(p.products, 0) + QUEUE_CYCLES > now:
             return
         drop(p.products)
     p.now[VALUE_LINE] += 1
     p.now[VALUE_TRY] = now + 1
-    if p.now[VALUE_LINE] == lines(p, p.heads[head, VALUES]):
+    if p.now[VALUE_LINE] == p.now[VALUE_LINES]:
         _finish(p, head, owner)
 
 
@@ -104,7 +109,7 @@ def select(p: Pipeline) -> None:
         return
     head, reported = first(p.scored, 0), first(p.scored, 1)
     drop(p.scored)
-    p.now[STREAMING], p.now[STREAM_BEAT] = head, 0
+    p.now[STREAMING], p.now[STREAM_BEAT], p.now[STREAM_BEATS] = head, 0, _beats(p, p.heads[head, VALUES])
     if p.heads[head, VALUES] >= p.heads[head, KEYS]:
         p.now[STREAM_TIME] = max(reported + PASS_CYCLES, p.now[TIME])
     else:
@@ -120,7 +125,7 @@ def stream(p: Pipeline) -> None:
     fetches, begins = p.heads[head, VALUE_PART] <= 0, p.now[STREAM_BEAT] == 0
     if begins and (filled(p.reads) or (fetches and now < p.now[VALUES_WRITTEN])):
         return  # one batch at a time is written to the value buffer, and one waits to be read
-    last = p.now[STREAM_BEAT] + 1 == _beats(p, p.heads[head, VALUES])
+    last = p.now[STREAM_BEAT] + 1 == p.now[STREAM_BEATS]
     completes = last or p.now[COLLECTED] + 1 == p.sizes[BEATS_PER_LINE]
     if fetches and completes and p.now[COLLECTED_LINES]:
         return  # one line waits for the fetcher; another is not completed before it has left

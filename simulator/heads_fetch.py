@@ -8,7 +8,7 @@ each fetch channel asks DRAM in order, through a crossbar. SpAtten RTL, stages D
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from cascadesim.simulator.compilation import compiled, inlined
+from cascadesim.simulator.compilation import compiled, inlined, lowest_bit
 from cascadesim.simulator.dram_channel import push, tick
 from cascadesim.simulator.heads_queue import drop, exclude, filled, first, include, lowest, put
 from cascadesim.simulator.heads_state import (
@@ -96,12 +96,10 @@ def _ask(p: Pipeline, channel: int) -> None:
 def load(p: Pipeline) -> None:
     """Each fetch channel turns its next address into a request and an entry of its order; padding asks for nothing."""
     for word in range(len(p.fetch.loading)):
-        bits, lane = p.fetch.loading[word], word * SET_BITS
-        while bits:
-            if bits & 1:
-                _load(p, lane)
-            bits >>= 1
-            lane += 1
+        lanes = p.fetch.loading[word]
+        while lanes:
+            _load(p, word * SET_BITS + lowest_bit(lanes))
+            lanes &= lanes - 1
 
 
 @inlined

@@ -47,6 +47,7 @@ from cascadesim.simulator.heads_state import (
     OCCUPIED,
     QUIET_UNTIL,
     READ_LINE,
+    READ_LINES,
     READ_TRY,
     REPORT,
     RESPONSES,
@@ -113,7 +114,7 @@ def read(p: Pipeline) -> None:
     p.now[READ_LINE] += 1
     p.now[READ_TRY] = now + 1
     p.now[LINES_DONE] += 1
-    if p.now[READ_LINE] == lines(p, p.heads[head, KEYS]):
+    if p.now[READ_LINE] == p.now[READ_LINES]:
         put(p.reports, head, low, now + REPORT_CYCLES + p.sizes[LANE_BITS] + p.sizes[SOFTMAX])
         if low:
             p.written[LOW, :, head % SLOTS] = NEVER
@@ -172,6 +173,7 @@ def fork(p: Pipeline) -> None:
     p.now[READ_LINE] = 0
     p.now[READ_TRY] = p.now[TIME] + 1 + FIRST_READ_CYCLES
     head = p.now[FORKED]
+    p.now[READ_LINES] = lines(p, p.heads[head, KEYS])
     if p.now[FORKED_LOW]:
         job(p, LOW, head, p.heads[head, KEYS], LOW_PLANE_BITS, 1, p.heads[head, LOW_BASE])
     elif p.heads[head, KEY_PART] <= 0:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from cascadesim.simulator import (
+    compilation,
     dram_channel,
     heads_back,
     heads_fetch,
@@ -53,5 +54,7 @@ def _entry_point(version: int) -> Loop:
 
 
 run = _entry_point(
-    version_of(__file__, dram_channel, heads_back, heads_fetch, heads_front, heads_queue, heads_return, heads_state)
+    version_of(
+        __file__, compilation, dram_channel, heads_back, heads_fetch, heads_front, heads_queue, heads_return, heads_state
+    )
 )

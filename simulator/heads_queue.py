@@ -4,7 +4,7 @@
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from cascadesim.simulator.compilation import compiled, inlined
+from cascadesim.simulator.compilation import compiled, inlined, lowest_bit
 from cascadesim.simulator.dram_channel import Integers
 from cascadesim.simulator.heads_state import SET_BITS, Queue
 
@@ -65,13 +65,6 @@ def exclude(words: Integers, number: int) -> None:
 def lowest(words: Integers) -> int:
     """The lowest number of a set, -1 where there is none."""
     for word in range(len(words)):
-        bits, number = words[word], word * SET_BITS
-        if bits:
-            while bits & 255 == 0:
-                bits >>= 8
-                number += 8
-            while bits & 1 == 0:
-                bits >>= 1
-                number += 1
-            return int(number)
+        if words[word]:
+            return word * SET_BITS + lowest_bit(words[word])
     return -1
