@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from cascadesim.simulator import dram_channel
+from cascadesim.simulator import compilation, dram_channel, dram_commands, dram_layout
 from cascadesim.simulator.compilation import compiled_entry, version_of
-from cascadesim.simulator.dram_channel import ISSUED, Channels, Integers, pop, push, tick
+from cascadesim.simulator.dram_channel import pop, push, tick
+from cascadesim.simulator.dram_layout import ISSUED, Channels, Integers
 
 Loop: TypeAlias = Callable[[Channels, Integers, int], tuple[int, int, int, int]]
 
@@ -37,4 +38,4 @@ def _entry_point(version: int) -> Loop:
     return compiled_entry(run_stream)
 
 
-run_stream = _entry_point(version_of(__file__, dram_channel))
+run_stream = _entry_point(version_of(__file__, compilation, dram_channel, dram_commands, dram_layout))

@@ -16,7 +16,7 @@ import numpy as np
 
 from cascadesim.accelerators.heads import GatherDesign, HeadRow, HeadStream
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.simulator.dram_channel import Integers
+from cascadesim.simulator.dram_layout import Integers
 
 KEYS_AT, LOW_AT, VALUES_AT, BETWEEN = 0xAB10000, 0xAB20000, 0xCD10000, 0x10000  # addresses of the RTL's test harness
 LONGEST_CYCLES_PER_HEAD = 1 << 20  # far beyond any head; a stream that takes longer has stopped

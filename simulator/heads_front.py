@@ -9,7 +9,7 @@ that key phases never overlap. A head that needs the low bits comes back after i
 from __future__ import annotations
 
 from cascadesim.simulator.compilation import compiled, inlined
-from cascadesim.simulator.dram_channel import Integers
+from cascadesim.simulator.dram_layout import Integers
 from cascadesim.simulator.heads_queue import drop, filled, first, put, put_in_order
 from cascadesim.simulator.heads_state import (
     ACCEPT,

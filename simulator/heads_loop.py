@@ -8,6 +8,8 @@ from typing import TypeAlias
 from cascadesim.simulator import (
     compilation,
     dram_channel,
+    dram_commands,
+    dram_layout,
     heads_back,
     heads_fetch,
     heads_front,
@@ -55,6 +57,7 @@ def _entry_point(version: int) -> Loop:
 
 run = _entry_point(
     version_of(
-        __file__, compilation, dram_channel, heads_back, heads_fetch, heads_front, heads_queue, heads_return, heads_state
+        __file__, compilation, dram_channel, dram_commands, dram_layout, heads_back, heads_fetch, heads_front,
+        heads_queue, heads_return, heads_state,
     )
-)
+)  # fmt: skip

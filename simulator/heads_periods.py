@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from cascadesim.simulator.dram_channel import (
+from cascadesim.simulator.dram_layout import (
     BANK_BITS,
     COLUMN_BITS,
     GROUP_BITS,

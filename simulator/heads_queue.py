@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from cascadesim.simulator.compilation import compiled, inlined, lowest_bit
-from cascadesim.simulator.dram_channel import Integers
+from cascadesim.simulator.dram_layout import Integers
 from cascadesim.simulator.heads_state import SET_BITS, Queue
 
 

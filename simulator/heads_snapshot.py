@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from cascadesim.simulator import dram_channel as at
+from cascadesim.simulator import dram_layout as at
 from cascadesim.simulator import heads_queue, heads_state
 from cascadesim.simulator.compilation import compiled, compiled_entry, version_of
-from cascadesim.simulator.dram_channel import Channel, Integers
+from cascadesim.simulator.dram_layout import Channel, Integers
 from cascadesim.simulator.heads_queue import filled
 from cascadesim.simulator.heads_state import (
     ACCEPTED,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.accelerators.heads import HeadStream
-from cascadesim.simulator.dram_channel import Channels, Integers, channels
+from cascadesim.simulator.dram_layout import Channels, Integers, channels
 from cascadesim.simulator.dram_standards import standard
 
 NEVER = 1 << 60
