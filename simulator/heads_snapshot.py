@@ -12,73 +12,12 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from cascadesim.simulator import dram_layout as at
-from cascadesim.simulator import heads_queue, heads_state
+from cascadesim.simulator import heads_queue
+from cascadesim.simulator import heads_state as state
 from cascadesim.simulator.compilation import compiled, compiled_entry, version_of
 from cascadesim.simulator.dram_layout import Channel, Integers
 from cascadesim.simulator.heads_queue import filled
-from cascadesim.simulator.heads_state import (
-    ACCEPTED,
-    ASKED,
-    BASE,
-    BEAT_AT,
-    BITS,
-    BLOCKED,
-    CHANNEL_BITS,
-    CHANNELS,
-    CHOSEN,
-    CHOSEN_LANE,
-    COLLECTED,
-    COLLECTED_LINES,
-    CONSUMED,
-    DONE_HEADS,
-    ENTERED,
-    FETCH_CHANNELS,
-    FORKED,
-    FORKED_LOW,
-    FORMED,
-    GROUPS,
-    HEAD,
-    HOLDING,
-    JOB,
-    JOB_LINE,
-    LAST_KIND,
-    LOADED,
-    LOADED_ROWS,
-    LOW_ASKED,
-    LOW_DONE,
-    MULTIPLYING,
-    NEVER,
-    NEXT,
-    OCCUPIED,
-    OWNERS,
-    OWNERS_AT,
-    PADDING,
-    READ_LINE,
-    READ_TRY,
-    REQUEST,
-    RETURNED,
-    ROWS,
-    SCORES_GONE,
-    SELECTOR_FREE,
-    SLOTS,
-    SPLIT_PART,
-    SPLIT_ROW,
-    SPLIT_VECTOR,
-    STREAM_BEAT,
-    STREAM_TIME,
-    STREAMING,
-    TAKEN_BEATS,
-    TIME,
-    TOOK,
-    VALID,
-    VALUE_LINE,
-    VALUE_TRY,
-    VALUES_WRITTEN,
-    WAITING,
-    WAITING_TIME,
-    Pipeline,
-    Queue,
-)
+from cascadesim.simulator.heads_state import NEVER, OWNERS, ROWS, SLOTS, TIME, Pipeline, Queue
 
 Snapshot: TypeAlias = Callable[[Pipeline, Integers, int], int]
 LONG_PAST = 1 << 12  # cycles; far above every constant that is added to a time and compared with the present
@@ -99,7 +38,7 @@ def _time(p: Pipeline, out: Integers, time: int) -> None:
 
 @compiled
 def _head(p: Pipeline, out: Integers, head: int) -> None:
-    _note(out, head - p.now[DONE_HEADS] if head >= 0 else -NEVER)
+    _note(out, head - p.now[state.DONE_HEADS] if head >= 0 else -NEVER)
 
 
 @compiled
@@ -113,11 +52,11 @@ def _job(p: Pipeline, out: Integers, job: int, origin: int) -> None:
         _note(out, -1)
         return
     for field in range(p.jobs.shape[1]):
-        if field not in (HEAD, BASE, VALID):
+        if field not in (state.HEAD, state.BASE, state.VALID):
             _note(out, p.jobs[job, field])
-    _head(p, out, p.jobs[job, HEAD])
-    _address(out, p.jobs[job, BASE], origin)
-    _note(out, p.jobs[job, VALID] - p.now[TIME])
+    _head(p, out, p.jobs[job, state.HEAD])
+    _address(out, p.jobs[job, state.BASE], origin)
+    _note(out, p.jobs[job, state.VALID] - p.now[TIME])
 
 
 @compiled
@@ -128,16 +67,20 @@ def _place(queue: Queue, number: int) -> int:
 @compiled
 def _scalars(p: Pipeline, out: Integers, origin: int) -> None:
     for place in (
-        OCCUPIED, FORKED_LOW, READ_LINE, JOB_LINE, LAST_KIND, SPLIT_ROW, SPLIT_VECTOR, SPLIT_PART, TAKEN_BEATS, BITS,
-        GROUPS, STREAM_BEAT, COLLECTED, COLLECTED_LINES, VALUE_LINE, CHOSEN, PADDING,
+        state.OCCUPIED, state.FORKED_LOW, state.READ_LINE, state.JOB_LINE, state.LAST_KIND, state.SPLIT_ROW,
+        state.SPLIT_VECTOR, state.SPLIT_PART, state.TAKEN_BEATS, state.BITS, state.GROUPS, state.STREAM_BEAT,
+        state.COLLECTED, state.COLLECTED_LINES, state.VALUE_LINE, state.CHOSEN, state.PADDING,
     ):  # fmt: skip
         _note(out, p.now[place])
-    for place in (WAITING_TIME, READ_TRY, SCORES_GONE, STREAM_TIME, SELECTOR_FREE, VALUE_TRY, VALUES_WRITTEN, BEAT_AT):
+    for place in (
+        state.WAITING_TIME, state.READ_TRY, state.SCORES_GONE, state.STREAM_TIME, state.SELECTOR_FREE, state.VALUE_TRY,
+        state.VALUES_WRITTEN, state.BEAT_AT,
+    ):  # fmt: skip
         _time(p, out, p.now[place])
-    for place in (WAITING, FORKED, STREAMING, MULTIPLYING, NEXT):
+    for place in (state.WAITING, state.FORKED, state.STREAMING, state.MULTIPLYING, state.NEXT):
         _head(p, out, p.now[place])
-    _note(out, p.now[LOW_ASKED] - p.now[LOW_DONE])
-    _job(p, out, p.now[JOB], origin)
+    _note(out, p.now[state.LOW_ASKED] - p.now[state.LOW_DONE])
+    _job(p, out, p.now[state.JOB], origin)
 
 
 @compiled
@@ -146,8 +89,8 @@ def _queues(p: Pipeline, out: Integers, origin: int) -> None:
         _note(out, filled(queue))
         for number in range(filled(queue)):
             _job(p, out, queue.entries[_place(queue, number), 0], origin)
-    _note(out, filled(p.granted) - p.now[CONSUMED])
-    for place in range(p.now[CONSUMED], filled(p.granted)):
+    _note(out, filled(p.granted) - p.now[state.CONSUMED])
+    for place in range(p.now[state.CONSUMED], filled(p.granted)):
         _job(p, out, p.granted.entries[place, 0], origin)
     _note(out, filled(p.splitting))
     for number in range(filled(p.splitting)):
@@ -175,7 +118,7 @@ def _queues_of_scores(p: Pipeline, out: Integers) -> None:
         entry = p.scored.entries[_place(p.scored, number)]
         _head(p, out, entry[0])
         _time(p, out, entry[1])
-        _note(out, max(entry[2] - p.now[LOW_DONE], 0))
+        _note(out, max(entry[2] - p.now[state.LOW_DONE], 0))
     _note(out, filled(p.frees))
     for number in range(filled(p.frees)):
         _note(out, p.frees.entries[_place(p.frees, number), 0])
@@ -191,7 +134,7 @@ def _buffers(p: Pipeline, out: Integers) -> None:
 
     The lines of a slot come in order: those long past are the first ones, those to come the last ones.
     """
-    for head in range(max(p.now[DONE_HEADS] - 1, 0), p.now[NEXT]):
+    for head in range(max(p.now[state.DONE_HEADS] - 1, 0), p.now[state.NEXT]):
         slot = head % SLOTS
         for kind in range(p.written.shape[0]):
             for port in range(p.written.shape[1]):
@@ -217,46 +160,46 @@ def _times_in_order(p: Pipeline, out: Integers, times: Integers) -> None:
 
 @compiled
 def _fetcher(p: Pipeline, out: Integers, origin: int) -> None:
-    fetch, formed = p.fetch, p.now[FORMED]
-    _note(out, p.now[ENTERED] - formed)
-    _note(out, p.now[LOADED_ROWS] - formed)
-    for number in range(formed, p.now[ENTERED]):
+    fetch, formed = p.fetch, p.now[state.FORMED]
+    _note(out, p.now[state.ENTERED] - formed)
+    _note(out, p.now[state.LOADED_ROWS] - formed)
+    for number in range(formed, p.now[state.ENTERED]):
         place = number & (ROWS - 1)
         entered, loads, accepts, complete = fetch.rows[place]
         _time(p, out, entered)
         _note(out, loads)
         _note(out, accepts)
         _time(p, out, complete)
-        for lane in range(p.sizes[FETCH_CHANNELS]):
+        for lane in range(p.sizes[state.FETCH_CHANNELS]):
             _address(out, fetch.address[place, lane], origin)
-            if fetch.lanes[lane, ACCEPTED] <= number < fetch.lanes[lane, LOADED]:
+            if fetch.lanes[lane, state.ACCEPTED] <= number < fetch.lanes[lane, state.LOADED]:
                 _time(p, out, fetch.order[place, lane])
-    for lane in range(p.sizes[FETCH_CHANNELS]):
-        _note(out, fetch.lanes[lane, LOADED] - formed)
-        _note(out, fetch.lanes[lane, ACCEPTED] - formed)
-        _time(p, out, fetch.lanes[lane, TOOK])
-        _address(out, fetch.lanes[lane, REQUEST], origin >> p.sizes[CHANNEL_BITS])
+    for lane in range(p.sizes[state.FETCH_CHANNELS]):
+        _note(out, fetch.lanes[lane, state.LOADED] - formed)
+        _note(out, fetch.lanes[lane, state.ACCEPTED] - formed)
+        _time(p, out, fetch.lanes[lane, state.TOOK])
+        _address(out, fetch.lanes[lane, state.REQUEST], origin >> p.sizes[state.CHANNEL_BITS])
     for word in fetch.loading:
         _note(out, word)
 
 
 @compiled
 def _crossbar(p: Pipeline, out: Integers, origin: int) -> None:
-    for channel in range(p.sizes[CHANNELS]):
+    for channel in range(p.sizes[state.CHANNELS]):
         port = p.fetch.crossbar[channel]
         for word in p.fetch.wanting[channel]:
             _note(out, word)
-        _note(out, port[CHOSEN_LANE])
-        _note(out, port[HOLDING])
-        _address(out, port[BLOCKED], origin >> p.sizes[CHANNEL_BITS])
-        _note(out, port[ASKED] - port[RETURNED])
-        for number in range(port[RETURNED], port[ASKED]):
-            _note(out, port[OWNERS_AT + (number & (OWNERS - 1))])
+        _note(out, port[state.CHOSEN_LANE])
+        _note(out, port[state.HOLDING])
+        _address(out, port[state.BLOCKED], origin >> p.sizes[state.CHANNEL_BITS])
+        _note(out, port[state.ASKED] - port[state.RETURNED])
+        for number in range(port[state.RETURNED], port[state.ASKED]):
+            _note(out, port[state.OWNERS_AT + (number & (OWNERS - 1))])
 
 
 @compiled
 def _dram(p: Pipeline, out: Integers, one: Channel, origin: int) -> None:
-    page = origin >> p.sizes[CHANNEL_BITS] >> one[at.COLUMN_BITS]
+    page = origin >> p.sizes[state.CHANNEL_BITS] >> one[at.COLUMN_BITS]
     for place in (at.READING, at.ACTIVE, at.OUTSTANDING, at.CANDIDATE):
         _note(out, one[place])
     for place in (at.WAKE, at.READY, at.WAITING_AT, at.DEPARTS, at.REFRESH, at.STILL, at.MAY_ACT, at.MAY_PRE):
@@ -304,11 +247,11 @@ def _entry_point(version: int) -> Snapshot:
         _buffers(p, out)
         _fetcher(p, out, origin)
         _crossbar(p, out, origin)
-        for channel in range(p.sizes[CHANNELS]):
+        for channel in range(p.sizes[state.CHANNELS]):
             _dram(p, out, p.dram[channel], origin)
         return out[0]
 
     return compiled_entry(snapshot)
 
 
-snapshot = _entry_point(version_of(__file__, at, heads_queue, heads_state))
+snapshot = _entry_point(version_of(__file__, at, heads_queue, state))
