@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import numba
+from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -22,6 +23,26 @@ def compiled(function: Function) -> Function:
     """For compiled callers only."""
     result: Function = numba.njit(**_options(), **_WITHOUT_WRAPPERS)(function)
     return result
+
+
+def inlined(function: Function) -> Function:
+    """For compiled callers only, where it becomes part of them: a call passes each array of its arguments word by word.
+
+    For what runs every few cycles; what is rare and long stays a call.
+    """
+    result: Function = numba.njit(forceinline=True, **_options(), **_WITHOUT_WRAPPERS)(function)
+    return result
+
+
+def _lowest_bit(_typing: Any, word: Any) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], context.get_constant(numba.types.boolean, True))
+
+    return word(word), generate
+
+
+# the number of the lowest bit that is set in a word other than 0; for compiled callers only
+lowest_bit: Callable[[int], int] = intrinsic(_lowest_bit)  # type: ignore[assignment]
 
 
 def compiled_entry(function: Function) -> Function:

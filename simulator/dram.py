@@ -16,7 +16,7 @@ from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.simulator.dram_standards import DramStandard
 
 if TYPE_CHECKING:
-    from cascadesim.simulator.dram_channel import Channels
+    from cascadesim.simulator.dram_layout import Channels
 
 Addresses = NDArray[np.int64]
 
@@ -57,7 +57,7 @@ def read_stream(standard: DramStandard, addresses: Addresses, gap: int = 0) -> D
         raise CascadeSimError("a stream of reads needs at least one address, all of them at least 0")
     if gap < 0:
         raise CascadeSimError(f"gap must be at least 0 cycles, got {gap}")
-    from cascadesim.simulator.dram_channel import channels
+    from cascadesim.simulator.dram_layout import channels
 
     state = channels(standard, 1)
     cycles, first, out_of_order, commands = _run(state, np.asarray(addresses, dtype=np.int64), gap)

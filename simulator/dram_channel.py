@@ -2,304 +2,296 @@
 
 Rules of ramulator2 v2.0's generic controller: requests whose row is being opened are served before all others; among
 the requests of a list the earliest that is ready wins; a row is not closed while a request waits for it. Every command
-notes when the next ones may follow, so a cycle before `WAKE` costs a comparison. One row of integers is a channel.
+notes when the next ones may follow, so a cycle before `WAKE` costs a comparison. One row of integers is a channel; the
+compiled functions take such a row.
 """
 
+# an element of an array is Any:
+# mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
-
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.simulator.compilation import compiled
-from cascadesim.simulator.dram_standards import DramStandard
-
-Integers = NDArray[np.int64]
-Channels: TypeAlias = Integers  # [channel, field]: state of several equal channels, one row each
-
-PAST, NEVER = -(1 << 40), 1 << 60
-READING, ACTIVE = 0, 1  # lengths of the two lists: runs of requests in order of arrival, requests in that of activation
-NOW, WAKE = 2, 3  # cycles ticked, and the first one in which anything may happen
-OUTSTANDING, ISSUED, ARRIVED = 4, 5, 6  # requests kept, commands issued, requests ever pushed
-DEPARTING, DEPARTED, TAKEN = 7, 8, 9  # reads ever issued, ever finished, ever popped
-REFRESH, STILL, MAY_ACT, MAY_PRE = 10, 11, 12, 13  # next refresh, its end; when the channel allows which command
-DEPARTS, READY = 14, 15  # when the next read departs, when a command may be issued at the earliest
-CHANNEL_ACT_ACT, CHANNEL_ACT_PRE, PSEUDO_RD_RD, PSEUDO_ACT_ACT, FOUR_ACTIVATES = 16, 17, 18, 19, 20  # constants
-GROUP_RD_RD, GROUP_ACT_ACT, ACT_RD, ACT_PRE, ACT_ACT, PRE_ACT, RD_PRE, READ_LATENCY = 21, 22, 23, 24, 25, 26, 27, 28
-COLUMN_BITS, PSEUDO_BITS, GROUP_BITS, BANK_BITS, LIMIT, REFRESH_INTERVAL, REFRESH_CYCLES = 29, 30, 31, 32, 33, 34, 35
-PSEUDO, GROUPS, BANKS, RINGS, LISTS = 40, 72, 136, 648, 744  # where the parts begin, with the sizes below
-MOST_PSEUDO, MOST_GROUPS, MOST_BANKS, MOST_REQUESTS = 4, 16, 64, 32
-ROW, RD, PRE, ACT, WANTED = 0, 1, 2, 3, 4  # of 8 words of a bank: open row or -1, when which command may be issued
-LATEST = 4  # of 8 words of a pseudo-channel: its four latest activates, oldest first
-BANK, ROW_WANTED, ARRIVAL, RUN = 0, 1, 2, 3  # of 4 words: what neighbours in arrival want, the first one, how many
-LIST_WORDS, WORDS = 4 * MOST_REQUESTS, LISTS + 2 * 4 * MOST_REQUESTS
-
-
-def channels(standard: DramStandard, number: int, rows_open: bool = False) -> Channels:
-    """`number` idle channels; `rows_open`: each bank has a row open that no request wants, otherwise none."""
-    groups = standard.pseudo_channels * standard.bank_groups
-    sizes = (standard.pseudo_channels, groups, groups * standard.banks, standard.largest_outstanding)
-    if any(
-        size > most for size, most in zip(sizes, (MOST_PSEUDO, MOST_GROUPS, MOST_BANKS, MOST_REQUESTS), strict=True)
-    ):
-        raise CascadeSimError(
-            f"{standard.name}: a channel has at most {MOST_PSEUDO} pseudo-channels, {MOST_GROUPS} bank groups, "
-            f"{MOST_BANKS} banks and {MOST_REQUESTS} outstanding requests, got {sizes}"
-        )
-    idle = np.zeros(WORDS, dtype=np.int64)
-    idle[PSEUDO:RINGS] = idle[[MAY_ACT, MAY_PRE]] = PAST
-    idle[BANKS + ROW : RINGS : 8], idle[BANKS + WANTED : RINGS : 8] = NEVER if rows_open else -1, 0
-    idle[CHANNEL_ACT_ACT : REFRESH_CYCLES + 1] = _constants(standard)
-    idle[REFRESH] = idle[WAKE] = idle[REFRESH_INTERVAL]
-    idle[DEPARTS] = idle[READY] = NEVER
-    return np.tile(idle, (number, 1))
-
-
-def _constants(standard: DramStandard) -> list[int]:
-    """From CHANNEL_ACT_ACT to REFRESH_CYCLES, in order."""
-    of = standard.timing
-    sizes = (standard.pseudo_channels, standard.bank_groups, standard.banks)
-    return [
-        of("channel", "ACT", "ACT"), of("channel", "ACT", "PRE"), of("pseudo_channel", "RD", "RD"),
-        of("pseudo_channel", "ACT", "ACT"), of("pseudo_channel", "ACT", "ACT", 4), of("bank_group", "RD", "RD"),
-        of("bank_group", "ACT", "ACT"), of("bank", "ACT", "RD"), of("bank", "ACT", "PRE"), of("bank", "ACT", "ACT"),
-        of("bank", "PRE", "ACT"), of("bank", "RD", "PRE"), standard.read_latency, standard.column_low_bit,
-        *(size.bit_length() - 1 for size in sizes), standard.largest_outstanding,
-        standard.refresh_interval or NEVER, standard.refresh_cycles,
-    ]  # fmt: skip
+from cascadesim.simulator.compilation import compiled, inlined
+from cascadesim.simulator.dram_commands import activate, precharge, read, ready, refresh, settle
+from cascadesim.simulator.dram_layout import (
+    ACTIVE,
+    ACTIVES,
+    ARRIVALS,
+    ARRIVED,
+    BANK_AT,
+    BANK_BITS,
+    BANKS,
+    CANDIDATE,
+    COLUMN_BITS,
+    DEPARTING,
+    DEPARTS,
+    FIRST,
+    FIRSTS,
+    GROUP_AT,
+    GROUP_BITS,
+    GROUPS,
+    GROUPS_READ,
+    LAST_RANK,
+    LEFT,
+    LIMIT,
+    LIVE,
+    MAY_PRE,
+    MOST_REQUESTS,
+    NEVER,
+    OUTSTANDING,
+    PAGE,
+    PAGES,
+    PRE,
+    PSEUDO,
+    PSEUDO_AT,
+    PSEUDO_BITS,
+    PSEUDOS_READ,
+    RANK_ARRIVAL,
+    RANK_DELAY,
+    RD,
+    READING,
+    READY,
+    REFRESH,
+    RINGS,
+    ROW,
+    SERVED,
+    SOONEST,
+    SOONS,
+    STILL,
+    TAKEN,
+    WAITING_AT,
+    WAKE,
+    WANTED,
+    Channel,
+)
 
 
-@compiled
-def push(channels: Channels, channel: int, address: int) -> bool:
+@inlined
+def push(one: Channel, address: int, now: int) -> bool:
     """Hand a read to the controller; False where it keeps as many as it can.
 
-    Requests for one row that arrive one after another are one run: what holds for the first holds for all.
+    What holds for one request holds for all that want the same page.
     """
-    if channels[channel, OUTSTANDING] >= channels[channel, LIMIT]:
+    if one[OUTSTANDING] >= one[LIMIT]:
         return False
-    bank, row = _place(channels, channel, address)
-    number, last = channels[channel, ARRIVED], LISTS + 4 * (channels[channel, READING] - 1)
-    channels[channel, ARRIVED] += 1
-    channels[channel, OUTSTANDING] += 1
-    same = channels[channel, last + BANK] == bank and channels[channel, last + ROW_WANTED] == row
-    next_to_it = channels[channel, last + ARRIVAL] + channels[channel, last + RUN] == number
-    if channels[channel, READING] and same and next_to_it:
-        channels[channel, last + RUN] += 1
-        return True
-    channels[channel, last + 4 + BANK], channels[channel, last + 4 + ROW_WANTED] = bank, row
-    channels[channel, last + 4 + ARRIVAL], channels[channel, last + 4 + RUN] = number, 1
-    channels[channel, READING] += 1
-    ready = max(_ready(channels, channel, bank, row), channels[channel, STILL])
-    if ready < channels[channel, READY]:
-        channels[channel, READY] = ready
-        channels[channel, WAKE] = min(channels[channel, WAKE], ready)
+    want = _find(one, address >> one[COLUMN_BITS], now)
+    one[want + ARRIVALS + ((one[want + SERVED] + one[want + LEFT]) & (MOST_REQUESTS - 1))] = one[ARRIVED]
+    one[want + LEFT] += 1
+    one[ARRIVED] += 1
+    one[OUTSTANDING] += 1
     return True
 
 
-@compiled
-def _place(channels: Channels, channel: int, address: int) -> tuple[int, int]:
-    """(bank, counted over the whole channel; row)."""
-    field = address >> channels[channel, COLUMN_BITS]
-    group = field & ((1 << channels[channel, PSEUDO_BITS]) - 1)
-    field >>= channels[channel, PSEUDO_BITS]
-    group = (group << channels[channel, GROUP_BITS]) + (field & ((1 << channels[channel, GROUP_BITS]) - 1))
-    field >>= channels[channel, GROUP_BITS]
-    bank = (group << channels[channel, BANK_BITS]) + (field & ((1 << channels[channel, BANK_BITS]) - 1))
-    return bank, field >> channels[channel, BANK_BITS]
+@inlined
+def _find(one: Channel, page: int, now: int) -> int:
+    for place in range(one[READING]):
+        if one[PAGES + place] == page:
+            return one[LIVE + place]
+    return _begin(one, page, now)
 
 
 @compiled
-def pop(channels: Channels, channel: int) -> int:
-    """The longest finished read, counted in the order of pushes; -1 where none is."""
-    if channels[channel, DEPARTED] == channels[channel, TAKEN]:
-        return -1
-    place = channels[channel, TAKEN] & (MOST_REQUESTS - 1)
-    channels[channel, TAKEN] += 1
-    channels[channel, OUTSTANDING] -= 1
-    return channels[channel, RINGS + 2 * place + 1]  # type: ignore[no-any-return]
+def _begin(one: Channel, page: int, now: int) -> int:
+    """A page that nobody wanted. Its number has the fields of its bank and its row."""
+    place = one[READING]
+    want = one[LIVE + place]
+    group, field = page & ((1 << one[PSEUDO_BITS]) - 1), page >> one[PSEUDO_BITS]
+    one[want + PSEUDO_AT] = PSEUDO + 8 * group
+    group = (group << one[GROUP_BITS]) + (field & ((1 << one[GROUP_BITS]) - 1))
+    bank = (group << one[BANK_BITS]) + ((field >> one[GROUP_BITS]) & ((1 << one[BANK_BITS]) - 1))
+    one[want + GROUP_AT], one[want + BANK_AT] = GROUPS + 4 * group, BANKS + 8 * bank
+    one[want + PAGE], one[want + SERVED], one[want + LEFT] = page, 0, 0
+    one[PAGES + place], one[FIRSTS + place] = page, one[ARRIVED]
+    one[READING] += 1
+    settle(one, place)
+    ready = max(one[SOONS + place], now)
+    if ready < one[WAITING_AT]:
+        one[WAITING_AT] = ready
+        one[CANDIDATE] = place if one[CANDIDATE] >= 0 else -1
+        one[READY] = min(one[READY], ready)
+        one[WAKE] = min(one[WAKE], ready)
+    return want
 
 
-@compiled
-def tick(channels: Channels, channel: int) -> None:
-    """One cycle: a read whose data has come is finished, then one command is issued."""
-    now = channels[channel, NOW] + 1
-    channels[channel, NOW] = now
-    if now >= channels[channel, WAKE]:
-        _work(channels, channel, now)
+@inlined
+def pop(one: Channel, now: int) -> int:
+    """The longest finished read, counted in the order of pushes; -1 where none is. Data of cycle t is there in t + 1.
 
-
-@compiled
-def _work(channels: Channels, channel: int, now: int) -> None:
-    """A cycle in which something may happen; notes when the next one is."""
-    if now >= channels[channel, DEPARTS]:
-        _finish(channels, channel, now)
-    if now >= channels[channel, REFRESH]:
-        _refresh(channels, channel, now)
-    if now >= channels[channel, READY]:
-        ready = _serve_active(channels, channel, now)
-        if ready > now:
-            ready = min(ready, _serve_waiting(channels, channel, now))
-        channels[channel, READY] = max(ready, now + 1)
-    wake = min(channels[channel, DEPARTS], channels[channel, READY])
-    channels[channel, WAKE] = min(wake, channels[channel, REFRESH])
-
-
-@compiled
-def _finish(channels: Channels, channel: int, now: int) -> None:
-    """Finish one read. Departed reads keep their place in the ring until taken."""
-    channels[channel, DEPARTED] += 1
-    if channels[channel, DEPARTED] == channels[channel, DEPARTING]:
-        channels[channel, DEPARTS] = NEVER
-    else:
-        place = channels[channel, DEPARTED] & (MOST_REQUESTS - 1)
-        channels[channel, DEPARTS] = max(channels[channel, RINGS + 2 * place], now + 1)
-
-
-@compiled
-def _refresh(channels: Channels, channel: int, now: int) -> None:
-    """Every `refresh_interval` cycles all rows close and the channel stands still for `refresh_cycles`."""
-    for bank in range(MOST_BANKS):
-        channels[channel, BANKS + 8 * bank + ROW] = -1
-    channels[channel, REFRESH] += channels[channel, REFRESH_INTERVAL]
-    channels[channel, STILL] = now + channels[channel, REFRESH_CYCLES]
-    channels[channel, READY] = channels[channel, STILL]
-
-
-@compiled
-def _ready(channels: Channels, channel: int, bank: int, row: int) -> int:
-    """The first cycle in which the next command of a request may be issued, as things stand."""
-    at = BANKS + 8 * bank
-    open_row = channels[channel, at + ROW]
-    if open_row >= 0 and open_row != row:
-        return max(channels[channel, MAY_PRE], channels[channel, at + PRE])  # type: ignore[no-any-return]
-    group = bank >> channels[channel, BANK_BITS]
-    pseudo = group >> channels[channel, GROUP_BITS]
-    command = RD if open_row == row else ACT
-    shared = max(channels[channel, GROUPS + 4 * group + command], channels[channel, PSEUDO + 8 * pseudo + command])
-    ready = max(shared, channels[channel, at + command])
-    return ready if command == RD else max(ready, channels[channel, MAY_ACT])  # type: ignore[no-any-return]
-
-
-@compiled
-def _serve_active(channels: Channels, channel: int, now: int) -> int:
-    """Issue for the earliest of the active requests that are ready; otherwise returns when the first one is."""
-    soonest, best, arrival = NEVER, -1, NEVER
-    for place in range(channels[channel, ACTIVE]):
-        request = LISTS + LIST_WORDS + 4 * place
-        ready = _ready(channels, channel, channels[channel, request + BANK], channels[channel, request + ROW_WANTED])
-        if ready > now:
-            soonest = min(soonest, ready)
-        elif channels[channel, request + ARRIVAL] < arrival:
-            best, arrival = place, channels[channel, request + ARRIVAL]
-    if best < 0:
-        return soonest
-    request = LISTS + LIST_WORDS + 4 * best
-    bank, row = channels[channel, request + BANK], channels[channel, request + ROW_WANTED]
-    if channels[channel, BANKS + 8 * bank + ROW] == row:
-        channels[channel, BANKS + 8 * bank + WANTED] -= 1
-        _read(channels, channel, ACTIVE, best, now)
-    else:
-        _activate(channels, channel, bank, row, now)
-    return now
-
-
-@compiled
-def _serve_waiting(channels: Channels, channel: int, now: int) -> int:
-    """Issue for the first of the waiting requests that is ready; otherwise returns when a command may follow.
-
-    A ready request that may not close a row, because others wait for it, still holds up those behind it.
+    Popped reads leave one a cycle, in the order in which they were issued.
     """
-    soonest, bank, row = NEVER, -1, -1
-    for place in range(channels[channel, READING]):
-        request = LISTS + 4 * place
-        if channels[channel, request + BANK] == bank and channels[channel, request + ROW_WANTED] == row:
-            continue  # as the one before, which was not ready
-        bank, row = channels[channel, request + BANK], channels[channel, request + ROW_WANTED]
-        ready = _ready(channels, channel, bank, row)
-        if ready > now:
-            soonest = min(soonest, ready)
-            continue
-        open_row = channels[channel, BANKS + 8 * bank + ROW]
-        if open_row == row:
-            _read(channels, channel, READING, place, now)
-        elif open_row < 0:
-            _activate(channels, channel, bank, row, now)
-            _promote(channels, channel, place)
-        elif channels[channel, BANKS + 8 * bank + WANTED] > 0:
-            return soonest
-        else:
-            _precharge(channels, channel, bank, now)
-        return now
+    if now <= one[DEPARTS]:
+        return -1
+    place = RINGS + 2 * (one[TAKEN] & (MOST_REQUESTS - 1))
+    one[TAKEN] += 1
+    one[OUTSTANDING] -= 1
+    after = RINGS + 2 * (one[TAKEN] & (MOST_REQUESTS - 1))
+    one[DEPARTS] = one[after] if one[TAKEN] < one[DEPARTING] else NEVER
+    return one[place + 1]
+
+
+@inlined
+def tick(one: Channel, now: int) -> None:
+    """One cycle, in which at most one command is issued."""
+    if now >= one[WAKE]:
+        _work(one, now)
+
+
+@inlined
+def _work(one: Channel, now: int) -> None:
+    """A cycle in which something may happen; notes when the next one is."""
+    if now >= one[REFRESH]:
+        refresh(one, now)
+        _rank(one, one[STILL])
+    if now >= one[READY]:
+        one[READY] = max(_serve(one, now), now + 1)
+    one[WAKE] = min(one[READY], one[REFRESH])
+
+
+@inlined
+def _serve(one: Channel, now: int) -> int:
+    """Issue one command if any may be; returns a cycle before which no other may be."""
+    active = _first_active(one, now) if one[ACTIVE] else -1
+    if active >= 0:
+        _issue_active(one, active, now)
+    elif one[WAITING_AT] <= now:
+        _serve_waiting(one, now)
+    soonest = one[WAITING_AT]
+    for want in range(ACTIVES, ACTIVES + 8 * one[ACTIVE], 8):
+        soonest = min(soonest, one[want + SOONEST])
     return soonest
 
 
-@compiled
-def _read(channels: Channels, channel: int, which: int, place: int, now: int) -> None:
-    bank = channels[channel, LISTS + LIST_WORDS * which + 4 * place + BANK]
-    group = bank >> channels[channel, BANK_BITS]
-    pseudo = group >> channels[channel, GROUP_BITS]
-    at, slot = BANKS + 8 * bank, RINGS + 2 * (channels[channel, DEPARTING] & (MOST_REQUESTS - 1))
-    channels[channel, PSEUDO + 8 * pseudo + RD] = now + channels[channel, PSEUDO_RD_RD]
-    channels[channel, GROUPS + 4 * group + RD] = now + channels[channel, GROUP_RD_RD]
-    channels[channel, at + PRE] = max(channels[channel, at + PRE], now + channels[channel, RD_PRE])
-    channels[channel, slot] = now + channels[channel, READ_LATENCY]
-    if channels[channel, DEPARTING] == channels[channel, DEPARTED]:
-        channels[channel, DEPARTS] = channels[channel, slot]
-    channels[channel, slot + 1] = channels[channel, LISTS + LIST_WORDS * which + 4 * place + ARRIVAL]
-    channels[channel, DEPARTING] += 1
-    channels[channel, ISSUED] += 1
-    _remove(channels, channel, which, place)
+@inlined
+def _first_active(one: Channel, now: int) -> int:
+    """The earliest of the active requests that are ready, or -1."""
+    best, arrival = -1, NEVER
+    for want in range(ACTIVES, ACTIVES + 8 * one[ACTIVE], 8):
+        if one[want + SOONEST] <= now:
+            one[want + SOONEST] = ready(one, want)
+            if one[want + SOONEST] <= now and one[want + FIRST] < arrival:
+                best, arrival = want, one[want + FIRST]
+    return best
 
 
 @compiled
-def _precharge(channels: Channels, channel: int, bank: int, now: int) -> None:
-    at = BANKS + 8 * bank
-    channels[channel, at + ROW] = -1
-    channels[channel, at + ACT] = max(channels[channel, at + ACT], now + channels[channel, PRE_ACT])
-    channels[channel, ISSUED] += 1
-
-
-@compiled
-def _activate(channels: Channels, channel: int, bank: int, row: int, now: int) -> None:
-    group = bank >> channels[channel, BANK_BITS]
-    at, pseudo = BANKS + 8 * bank, PSEUDO + 8 * (group >> channels[channel, GROUP_BITS])
-    channels[channel, at + ROW] = row
-    channels[channel, at + RD] = now + channels[channel, ACT_RD]
-    channels[channel, at + PRE] = max(channels[channel, at + PRE], now + channels[channel, ACT_PRE])
-    channels[channel, at + ACT] = now + channels[channel, ACT_ACT]
-    channels[channel, GROUPS + 4 * group + ACT] = now + channels[channel, GROUP_ACT_ACT]
-    for latest in range(pseudo + LATEST, pseudo + LATEST + 3):
-        channels[channel, latest] = channels[channel, latest + 1]
-    channels[channel, pseudo + LATEST + 3] = now
-    fourth = channels[channel, pseudo + LATEST] + channels[channel, FOUR_ACTIVATES]
-    channels[channel, pseudo + ACT] = max(now + channels[channel, PSEUDO_ACT_ACT], fourth)
-    channels[channel, MAY_ACT] = now + channels[channel, CHANNEL_ACT_ACT]
-    channels[channel, MAY_PRE] = now + channels[channel, CHANNEL_ACT_PRE]
-    channels[channel, ISSUED] += 1
-
-
-@compiled
-def _promote(channels: Channels, channel: int, place: int) -> None:
-    """A request whose row is being opened moves to the active ones."""
-    last, waiting = LISTS + LIST_WORDS + 4 * channels[channel, ACTIVE], LISTS + 4 * place
-    for field in (BANK, ROW_WANTED, ARRIVAL):
-        channels[channel, last + field] = channels[channel, waiting + field]
-    channels[channel, last + RUN] = 1
-    channels[channel, BANKS + 8 * channels[channel, last + BANK] + WANTED] += 1
-    channels[channel, ACTIVE] += 1
-    _remove(channels, channel, READING, place)
-
-
-@compiled
-def _remove(channels: Channels, channel: int, which: int, place: int) -> None:
-    """The first request of a run."""
-    first = LISTS + LIST_WORDS * which
-    if channels[channel, first + 4 * place + RUN] > 1:
-        channels[channel, first + 4 * place + RUN] -= 1
-        channels[channel, first + 4 * place + ARRIVAL] += 1
+def _issue_active(one: Channel, want: int, now: int) -> None:
+    bank = one[want + BANK_AT]
+    if one[bank + ROW] != one[want + PAGE]:
+        activate(one, want, now)
+        _rank(one, now + 1)
         return
-    channels[channel, which] -= 1
-    for word in range(first + 4 * place, first + 4 * channels[channel, which]):
-        channels[channel, word] = channels[channel, word + 4]
+    one[bank + WANTED] -= 1
+    read(one, want, one[want + FIRST], now)
+    _delay(one, want, now)
+    one[ACTIVE] -= 1
+    last = ACTIVES + 8 * one[ACTIVE]
+    for word in range(8):
+        one[want + word] = one[last + word]
+
+
+@inlined
+def _serve_waiting(one: Channel, now: int) -> None:
+    """Issue for the first of the waiting requests that is ready."""
+    place = one[CANDIDATE]
+    if place >= 0 and one[PSEUDOS_READ + place]:
+        want = one[LIVE + place]
+        read(one, want, one[FIRSTS + place], now)
+        _advance(one, place)
+        _delay(one, want, now)
+    else:
+        _open(one, now)
+
+
+@compiled
+def _open(one: Channel, now: int) -> None:
+    """The same where the first one may want another row than the open one.
+
+    A ready request that may not close a row, because others wait for it, still holds up those behind it.
+    """
+    _rank(one, now)
+    while one[WAITING_AT] <= now:
+        place = one[CANDIDATE]
+        want = one[LIVE + place]
+        bank = one[want + BANK_AT]
+        if one[bank + ROW] == one[want + PAGE]:
+            read(one, want, one[FIRSTS + place], now)
+            _advance(one, place)
+            _delay(one, want, now)
+        elif one[bank + ROW] < 0:
+            activate(one, want, now)
+            _promote(one, place)
+            _rank(one, now + 1)
+        elif max(one[MAY_PRE], one[bank + PRE]) > now:  # a read came in between
+            settle(one, place)
+            _rank(one, now)
+        elif one[bank + WANTED] > 0:
+            one[WAITING_AT], one[CANDIDATE] = _next_ready(one, now), -1
+        else:
+            precharge(one, bank, now)
+            _rank(one, now + 1)
+
+
+@inlined
+def _next_ready(one: Channel, now: int) -> int:
+    soonest = NEVER
+    for place in range(one[READING]):
+        if one[SOONS + place] > now:
+            soonest = min(soonest, one[SOONS + place])
+    return soonest
+
+
+@inlined
+def _rank(one: Channel, earliest: int) -> None:
+    """From `earliest` on, which waiting request is the first that is ready, and when."""
+    best = LAST_RANK
+    for place in range(one[READING]):
+        delay = max(one[SOONS + place] - earliest, 0)
+        best = min(best, (delay << RANK_DELAY) + (one[FIRSTS + place] << RANK_ARRIVAL) + place)
+    _choose(one, earliest, best)
+
+
+@inlined
+def _choose(one: Channel, earliest: int, rank: int) -> None:
+    one[CANDIDATE] = rank & (MOST_REQUESTS - 1)
+    one[WAITING_AT] = earliest + (rank >> RANK_DELAY) if one[READING] else NEVER
+
+
+@inlined
+def _delay(one: Channel, want: int, now: int) -> None:
+    """A read delays others of its pseudo-channel and of its group; then as `_rank`."""
+    pseudo, group, best = one[want + PSEUDO_AT], one[want + GROUP_AT], LAST_RANK
+    on_pseudo, on_group = one[pseudo + RD], one[group + RD]
+    for place in range(one[READING]):
+        soon = max(one[SOONS + place], on_pseudo if one[PSEUDOS_READ + place] == pseudo else 0)
+        soon = max(soon, on_group if one[GROUPS_READ + place] == group else 0)
+        one[SOONS + place] = soon
+        delay = max(soon - now - 1, 0)
+        best = min(best, (delay << RANK_DELAY) + (one[FIRSTS + place] << RANK_ARRIVAL) + place)
+    _choose(one, now + 1, best)
+
+
+@inlined
+def _advance(one: Channel, place: int) -> None:
+    """The first request of a page has left it."""
+    want = one[LIVE + place]
+    one[want + SERVED] += 1
+    one[want + LEFT] -= 1
+    if one[want + LEFT]:
+        one[FIRSTS + place] = one[want + ARRIVALS + (one[want + SERVED] & (MOST_REQUESTS - 1))]
+        return
+    one[READING] -= 1
+    last = one[READING]
+    one[LIVE + place], one[LIVE + last] = one[LIVE + last], want
+    for part in (PAGES, FIRSTS, SOONS, PSEUDOS_READ, GROUPS_READ):
+        one[part + place] = one[part + last]
+
+
+@compiled
+def _promote(one: Channel, place: int) -> None:
+    """A request whose row is being opened moves to the active ones."""
+    last, want = ACTIVES + 8 * one[ACTIVE], one[LIVE + place]
+    for word in range(FIRST):
+        one[last + word] = one[want + word]
+    one[last + FIRST], one[last + SOONEST] = one[FIRSTS + place], ready(one, want)
+    one[one[want + BANK_AT] + WANTED] += 1
+    one[ACTIVE] += 1
+    _advance(one, place)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from cascadesim.simulator import dram_channel
+from cascadesim.simulator import compilation, dram_channel, dram_commands, dram_layout
 from cascadesim.simulator.compilation import compiled_entry, version_of
-from cascadesim.simulator.dram_channel import ISSUED, Channels, Integers, pop, push, tick
+from cascadesim.simulator.dram_channel import pop, push, tick
+from cascadesim.simulator.dram_layout import ISSUED, Channels, Integers
 
 Loop: TypeAlias = Callable[[Channels, Integers, int], tuple[int, int, int, int]]
 
@@ -16,25 +17,25 @@ def _entry_point(version: int) -> Loop:
     """(cycles, cycle of the first pop, reads out of order, commands)."""
 
     def run_stream(state: Channels, addresses: Integers, gap: int) -> tuple[int, int, int, int]:
-        total = len(addresses)
+        total, one = len(addresses), state[0]
         asked, taken, wait, cycle, first, out_of_order = 0 * version, 0, 0, 0, -1, 0
         while taken < total:
             if asked < total:
                 if wait > 0:
                     wait -= 1
-                elif push(state, 0, addresses[asked]):
+                elif push(one, addresses[asked], cycle + 1):
                     asked += 1
                     wait = gap
-            number = pop(state, 0)
+            number = pop(one, cycle + 1)
             if number >= 0:
                 first = cycle if first < 0 else first
                 out_of_order += number != taken
                 taken += 1
-            tick(state, 0)
             cycle += 1
+            tick(one, cycle)
         return cycle, first, out_of_order, state[0, ISSUED]
 
     return compiled_entry(run_stream)
 
 
-run_stream = _entry_point(version_of(__file__, dram_channel))
+run_stream = _entry_point(version_of(__file__, compilation, dram_channel, dram_commands, dram_layout))

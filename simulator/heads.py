@@ -1,9 +1,10 @@
 """When every head of a stream gets its scores and its result: gather, multiply, select, gather, multiply.
 
-The stages run cycle by cycle (`heads_front`, `heads_fetch`, `heads_back`), each DRAM channel with its own controller
-(`dram_channel`). Constants are the latencies of registers, FIFOs and memories that each stage's module lists; what the
-RTL's times say and its description does not is in docs/spatten.md; none is fitted to a row. Knows streams and their
-rules (`accelerators.heads`), no accelerator.
+The stages run cycle by cycle (`heads_front`, `heads_fetch`, `heads_return`, `heads_back`), each DRAM channel with its
+own controller (`dram_channel`); equal heads whose state returns are repeated (`heads_periods`). Constants are the
+latencies of registers, FIFOs and memories that each stage's module lists; what the RTL's times say and its description
+does not is in docs/spatten.md; none is fitted to a row. Knows streams and their rules (`accelerators.heads`), no
+accelerator.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from cascadesim.accelerators.heads import GatherDesign, HeadRow, HeadStream
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.simulator.dram_channel import Integers
+from cascadesim.simulator.dram_layout import Integers
 
 KEYS_AT, LOW_AT, VALUES_AT, BETWEEN = 0xAB10000, 0xAB20000, 0xCD10000, 0x10000  # addresses of the RTL's test harness
 LONGEST_CYCLES_PER_HEAD = 1 << 20  # far beyond any head; a stream that takes longer has stopped
@@ -34,6 +35,7 @@ class HeadSchedule:
     done: Integers
     dram_reads: Integers
     dot_product_lines: Integers
+    simulated_heads: int  # the others repeat them exactly
     stream: HeadStream = field(repr=False)
 
     @property
@@ -51,18 +53,19 @@ def run_heads(stream: HeadStream) -> HeadSchedule:
     problems = [*_problems(stream)]
     if problems:
         raise CascadeSimError("\n".join(problems))
-    from cascadesim.simulator.heads_loop import run
+    from cascadesim.simulator.heads_periods import run_to_end
     from cascadesim.simulator.heads_state import ACCEPT, DONE, LINES, READS, REPORT, SECOND_REPORT, pipeline
 
-    state = pipeline(stream, _encoded(stream), _gathered(stream))
-    if not run(state, LONGEST_CYCLES_PER_HEAD * len(stream.rows)):
+    state = pipeline(stream, encoded(stream), gathered(stream))
+    found = run_to_end(state, LONGEST_CYCLES_PER_HEAD * len(stream.rows))
+    if found is None:
         raise CascadeSimError("the stream of heads does not end; a buffer may be too small for its heads")
-    times = state.times
+    times, simulated = found
     start = times[0, ACCEPT]
     times[:, : DONE + 1][times[:, : DONE + 1] >= 0] -= start
     return HeadSchedule(
         times[:, ACCEPT], times[:, REPORT], times[:, SECOND_REPORT], times[:, DONE], times[:, READS], times[:, LINES],
-        stream,
+        simulated, stream,
     )  # fmt: skip
 
 
@@ -110,7 +113,7 @@ def rounded(count: int, design: GatherDesign) -> int:
     return -(-count // design.count_multiple) * design.count_multiple
 
 
-def _encoded(stream: HeadStream) -> Integers:
+def encoded(stream: HeadStream) -> Integers:
     """Columns as `heads_state` names them."""
     parts = zip(stream.rows, _parts(stream, "key_bits"), _parts(stream, "value_bits"), strict=True)
     rows = [
@@ -135,7 +138,7 @@ def _parts(stream: HeadStream, bits: str) -> Iterator[int]:
             yield -1
 
 
-def _gathered(stream: HeadStream) -> Integers:
+def gathered(stream: HeadStream) -> Integers:
     """Key numbers in the order in which they are gathered; the same table serves every head."""
     longest = stream.longest + stream.design.fetch_channels  # the last line may be longer than the head
     keys = stream.gathered or range(longest)

@@ -8,7 +8,7 @@ indexes at a time; each beat of probabilities then meets its line of values. SpA
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from cascadesim.simulator.compilation import compiled
+from cascadesim.simulator.compilation import compiled, inlined
 from cascadesim.simulator.heads_front import FIRST_READ_CYCLES, RETRY_CYCLES, job, lines, ready
 from cascadesim.simulator.heads_queue import drop, filled, first, put
 from cascadesim.simulator.heads_state import (
@@ -32,14 +32,17 @@ from cascadesim.simulator.heads_state import (
     SELECTOR_FREE,
     SLOTS,
     STREAM_BEAT,
+    STREAM_BEATS,
     STREAM_TIME,
     STREAMING,
     TIME,
     TOTAL_READS,
     VALUE,
     VALUE_BASE,
+    VALUE_BEATS,
     VALUE_BITS,
     VALUE_LINE,
+    VALUE_LINES,
     VALUE_PART,
     VALUE_TRY,
     VALUES,
@@ -56,12 +59,14 @@ QUEUE_CYCLES = 2  # FIFO of the probabilities
 RESULT_CYCLES = 3  # last product to result, besides the tree over the lanes: broadcast, multiply, accumulate to output
 
 
-@compiled
+@inlined
 def multiply(p: Pipeline) -> None:
     """A line of values and its beat of probabilities, one a cycle; a head's last line gives its result."""
     p.now[QUEUED] = filled(p.products)
     if p.now[MULTIPLYING] < 0 and filled(p.reads):
         p.now[MULTIPLYING], p.now[VALUE_LINE] = first(p.reads, 0), 0
+        values = p.heads[first(p.reads, 0), VALUES]
+        p.now[VALUE_BEATS], p.now[VALUE_LINES] = _beats(p, values), lines(p, values)
         p.now[VALUE_TRY] = max(first(p.reads, 1) + FIRST_READ_CYCLES, p.now[TIME])
         drop(p.reads)
     head, now = p.now[MULTIPLYING], p.now[TIME]
@@ -72,17 +77,17 @@ def multiply(p: Pipeline) -> None:
     if ready(p.written[VALUE], owner % SLOTS, line, part) > now:
         p.now[VALUE_TRY] = now + RETRY_CYCLES
         return
-    if line < _beats(p, p.heads[head, VALUES]):
+    if line < p.now[VALUE_BEATS]:
         if filled(p.products) == 0 or first(p.products, 0) + QUEUE_CYCLES > now:
             return
         drop(p.products)
     p.now[VALUE_LINE] += 1
     p.now[VALUE_TRY] = now + 1
-    if p.now[VALUE_LINE] == lines(p, p.heads[head, VALUES]):
+    if p.now[VALUE_LINE] == p.now[VALUE_LINES]:
         _finish(p, head, owner)
 
 
-@compiled
+@inlined
 def _beats(p: Pipeline, count: int) -> int:
     return int((count + p.sizes[LANES] - 1) // p.sizes[LANES])
 
@@ -97,21 +102,21 @@ def _finish(p: Pipeline, head: int, owner: int) -> None:
         p.written[VALUE, :, owner % SLOTS] = NEVER
 
 
-@compiled
+@inlined
 def select(p: Pipeline) -> None:
     """The next head whose turn it is leaves the order buffer, through the top-k engine where it keeps fewer values."""
     if p.now[STREAMING] >= 0 or filled(p.scored) == 0 or first(p.scored, 2) > p.now[LOW_DONE]:
         return
     head, reported = first(p.scored, 0), first(p.scored, 1)
     drop(p.scored)
-    p.now[STREAMING], p.now[STREAM_BEAT] = head, 0
+    p.now[STREAMING], p.now[STREAM_BEAT], p.now[STREAM_BEATS] = head, 0, _beats(p, p.heads[head, VALUES])
     if p.heads[head, VALUES] >= p.heads[head, KEYS]:
         p.now[STREAM_TIME] = max(reported + PASS_CYCLES, p.now[TIME])
     else:
         p.now[STREAM_TIME] = max(reported + SELECT_CYCLES, p.now[SELECTOR_FREE] + 1) + p.heads[head, SELECTION]
 
 
-@compiled
+@inlined
 def stream(p: Pipeline) -> None:
     """A beat of probabilities: into the queue of the product, and into the address line it completes."""
     head, now = p.now[STREAMING], p.now[TIME]
@@ -120,7 +125,7 @@ def stream(p: Pipeline) -> None:
     fetches, begins = p.heads[head, VALUE_PART] <= 0, p.now[STREAM_BEAT] == 0
     if begins and (filled(p.reads) or (fetches and now < p.now[VALUES_WRITTEN])):
         return  # one batch at a time is written to the value buffer, and one waits to be read
-    last = p.now[STREAM_BEAT] + 1 == _beats(p, p.heads[head, VALUES])
+    last = p.now[STREAM_BEAT] + 1 == p.now[STREAM_BEATS]
     completes = last or p.now[COLLECTED] + 1 == p.sizes[BEATS_PER_LINE]
     if fetches and completes and p.now[COLLECTED_LINES]:
         return  # one line waits for the fetcher; another is not completed before it has left
@@ -145,7 +150,7 @@ def _begin(p: Pipeline, head: int, fetches: bool) -> None:
         job(p, VALUE, head, p.heads[head, VALUES], p.heads[head, VALUE_BITS], shared, p.heads[head, VALUE_BASE])
 
 
-@compiled
+@inlined
 def _collect(p: Pipeline, head: int, last: bool) -> None:
     p.now[COLLECTED] += 1
     if last or p.now[COLLECTED] == p.sizes[BEATS_PER_LINE]:

@@ -8,8 +8,8 @@ that key phases never overlap. A head that needs the low bits comes back after i
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from cascadesim.simulator.compilation import compiled
-from cascadesim.simulator.dram_channel import Integers
+from cascadesim.simulator.compilation import compiled, inlined
+from cascadesim.simulator.dram_layout import Integers
 from cascadesim.simulator.heads_queue import drop, filled, first, put, put_in_order
 from cascadesim.simulator.heads_state import (
     ACCEPT,
@@ -47,6 +47,7 @@ from cascadesim.simulator.heads_state import (
     OCCUPIED,
     QUIET_UNTIL,
     READ_LINE,
+    READ_LINES,
     READ_TRY,
     REPORT,
     RESPONSES,
@@ -79,14 +80,14 @@ LOW_PLANE_BITS = 4
 NOBODY, NEW, RETURNED = range(3)  # whom the arbiter in front of the fork has chosen
 
 
-@compiled
+@inlined
 def lines(p: Pipeline, count: int) -> int:
     """Buffer lines that hold `count` vectors; two are written at a time, so an even number."""
     whole = (count + p.sizes[VECTORS_PER_LINE] - 1) // p.sizes[VECTORS_PER_LINE]
     return int(2 * ((whole + 1) // 2))
 
 
-@compiled
+@inlined
 def ready(written: Integers, slot: int, line: int, part: int) -> int:
     """When a line can be read: two lines of one head, or one of each of a pair, come with one response.
 
@@ -97,7 +98,7 @@ def ready(written: Integers, slot: int, line: int, part: int) -> int:
     return written[part, slot, line] + READABLE_CYCLES
 
 
-@compiled
+@inlined
 def read(p: Pipeline) -> None:
     """Speculative reads: a line a cycle while data is there, otherwise the same line again every RETRY_CYCLES."""
     head, now = p.now[FORKED], p.now[TIME]
@@ -113,7 +114,7 @@ def read(p: Pipeline) -> None:
     p.now[READ_LINE] += 1
     p.now[READ_TRY] = now + 1
     p.now[LINES_DONE] += 1
-    if p.now[READ_LINE] == lines(p, p.heads[head, KEYS]):
+    if p.now[READ_LINE] == p.now[READ_LINES]:
         put(p.reports, head, low, now + REPORT_CYCLES + p.sizes[LANE_BITS] + p.sizes[SOFTMAX])
         if low:
             p.written[LOW, :, head % SLOTS] = NEVER
@@ -122,7 +123,7 @@ def read(p: Pipeline) -> None:
         p.now[FORKED] = -1
 
 
-@compiled
+@inlined
 def report(p: Pipeline) -> None:
     """A head's largest score is known: it comes back for its low bits, or its scores go on, a beat a cycle."""
     now = p.now[TIME]
@@ -152,7 +153,7 @@ def _size(p: Pipeline, head: int) -> int:
     return lines(p, p.heads[head, KEYS]) * (1 if p.heads[head, KEY_PART] == WHOLE else 2)
 
 
-@compiled
+@inlined
 def fork(p: Pipeline) -> None:
     """The next head, or one that comes back, starts to fetch and to read."""
     if filled(p.frees) and first(p.frees, 1) <= p.now[TIME]:
@@ -172,6 +173,7 @@ def fork(p: Pipeline) -> None:
     p.now[READ_LINE] = 0
     p.now[READ_TRY] = p.now[TIME] + 1 + FIRST_READ_CYCLES
     head = p.now[FORKED]
+    p.now[READ_LINES] = lines(p, p.heads[head, KEYS])
     if p.now[FORKED_LOW]:
         job(p, LOW, head, p.heads[head, KEYS], LOW_PLANE_BITS, 1, p.heads[head, LOW_BASE])
     elif p.heads[head, KEY_PART] <= 0:
@@ -179,7 +181,7 @@ def fork(p: Pipeline) -> None:
         job(p, KEY, head, p.heads[head, KEYS], p.heads[head, KEY_BITS], shared, p.heads[head, KEY_BASE])
 
 
-@compiled
+@inlined
 def _choice(p: Pipeline) -> int:
     """The arbiter in front of the fork prefers heads that come back, and keeps to a choice once made."""
     if filled(p.again) and first(p.again, 1) <= p.now[TIME]:
@@ -206,7 +208,7 @@ def job(p: Pipeline, kind: int, head: int, vectors: int, bits: int, shared: int,
     return int(number)
 
 
-@compiled
+@inlined
 def accept(p: Pipeline) -> None:
     """The next head of the stream, if nobody waits in front of the fork and its keys have room in the buffer."""
     head = p.now[NEXT]
@@ -221,7 +223,7 @@ def accept(p: Pipeline) -> None:
     p.now[NEXT] += 1
 
 
-@compiled
+@inlined
 def _may_come(p: Pipeline, head: int) -> bool:
     """Back to back, or alone: the gap after the last result over, both heads of a pair together."""
     if p.sizes[GAP] < 0 or p.heads[head, KEY_PART] > 0 or head == 0:

@@ -6,28 +6,33 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from cascadesim.simulator import (
+    compilation,
     dram_channel,
+    dram_commands,
+    dram_layout,
     heads_back,
     heads_fetch,
     heads_front,
     heads_queue,
+    heads_return,
     heads_state,
 )
 from cascadesim.simulator.compilation import compiled_entry, version_of
 from cascadesim.simulator.heads_back import multiply, select, stream
-from cascadesim.simulator.heads_fetch import arbitrate, beat, load, memory, regroup, returns, split
+from cascadesim.simulator.heads_fetch import arbitrate, load, memory, split
 from cascadesim.simulator.heads_front import accept, fork, read, report
+from cascadesim.simulator.heads_return import beat, regroup, returns
 from cascadesim.simulator.heads_state import DONE_HEADS, TIME, Pipeline
 
-Loop: TypeAlias = Callable[[Pipeline, int], bool]
+Loop: TypeAlias = Callable[[Pipeline, int, int], bool]
 
 
 def _entry_point(version: int) -> Loop:
-    """Until every head has its result; False where that takes more than `longest` cycles."""
+    """Until `heads` heads have their results; False where that takes more than `longest` cycles."""
 
-    def run(p: Pipeline, longest: int) -> bool:
+    def run(p: Pipeline, longest: int, heads: int) -> bool:
         p.now[TIME] += 0 * version
-        while p.now[DONE_HEADS] < len(p.heads):
+        while p.now[DONE_HEADS] < heads:
             if p.now[TIME] >= longest:
                 return False
             returns(p)
@@ -51,5 +56,8 @@ def _entry_point(version: int) -> Loop:
 
 
 run = _entry_point(
-    version_of(__file__, dram_channel, heads_back, heads_fetch, heads_front, heads_queue, heads_state)
-)
+    version_of(
+        __file__, compilation, dram_channel, dram_commands, dram_layout, heads_back, heads_fetch, heads_front,
+        heads_queue, heads_return, heads_state,
+    )
+)  # fmt: skip

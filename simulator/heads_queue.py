@@ -1,17 +1,17 @@
-"""Rings and sets of integers for compiled pipelines: put, look at the first, drop; mark, find the lowest."""
+"""Rings and sets of integers for compiled pipelines: put, first, drop; include, exclude, lowest."""
 
 # an element of an array is Any:
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from cascadesim.simulator.compilation import compiled
-from cascadesim.simulator.dram_channel import Integers
-from cascadesim.simulator.heads_state import MARKS, Queue
+from cascadesim.simulator.compilation import compiled, inlined, lowest_bit
+from cascadesim.simulator.dram_layout import Integers
+from cascadesim.simulator.heads_state import SET_BITS, Queue
 
 
-@compiled
+@inlined
 def put(queue: Queue, first: int, second: int = 0, third: int = 0) -> None:
-    place = (queue.ends[0] + queue.ends[1]) % queue.entries.shape[0]
+    place = (queue.ends[0] + queue.ends[1]) & (queue.entries.shape[0] - 1)
     queue.entries[place, 0] = first
     if queue.entries.shape[1] > 1:
         queue.entries[place, 1] = second
@@ -23,51 +23,48 @@ def put(queue: Queue, first: int, second: int = 0, third: int = 0) -> None:
 @compiled
 def put_in_order(queue: Queue, first: int, second: int, third: int) -> None:
     """Before the first entry with a larger first field; the queue is in that order already."""
-    places = queue.entries.shape[0]
+    last = queue.entries.shape[0] - 1
     put(queue, first, second, third)
     for place in range(queue.ends[0] + queue.ends[1] - 1, queue.ends[0], -1):
-        if queue.entries[(place - 1) % places, 0] < first:
+        if queue.entries[(place - 1) & last, 0] < first:
             return
         for field in range(3):
-            entry = queue.entries[place % places, field]
-            queue.entries[place % places, field] = queue.entries[(place - 1) % places, field]
-            queue.entries[(place - 1) % places, field] = entry
+            entry = queue.entries[place & last, field]
+            queue.entries[place & last, field] = queue.entries[(place - 1) & last, field]
+            queue.entries[(place - 1) & last, field] = entry
 
 
-@compiled
+@inlined
 def filled(queue: Queue) -> int:
-    return int(queue.ends[1])
+    return queue.ends[1]
 
 
-@compiled
+@inlined
 def first(queue: Queue, field: int) -> int:
-    return int(queue.entries[queue.ends[0], field])
+    return queue.entries[queue.ends[0], field]
 
 
-@compiled
+@inlined
 def drop(queue: Queue) -> None:
-    queue.ends[0] = (queue.ends[0] + 1) % queue.entries.shape[0]
+    queue.ends[0] = (queue.ends[0] + 1) & (queue.entries.shape[0] - 1)
     queue.ends[1] -= 1
 
 
-@compiled
-def mark(words: Integers, number: int, present: bool) -> None:
-    """A set of small numbers, MARKS of them in a word."""
-    bit = 1 << number % MARKS
-    words[number // MARKS] = words[number // MARKS] | bit if present else words[number // MARKS] & ~bit
+@inlined
+def include(words: Integers, number: int) -> None:
+    """A set of small numbers, SET_BITS of them in a word."""
+    words[number // SET_BITS] |= 1 << number % SET_BITS
 
 
-@compiled
+@inlined
+def exclude(words: Integers, number: int) -> None:
+    words[number // SET_BITS] &= ~(1 << number % SET_BITS)
+
+
+@inlined
 def lowest(words: Integers) -> int:
     """The lowest number of a set, -1 where there is none."""
     for word in range(len(words)):
-        bits, number = words[word], word * MARKS
-        if bits:
-            while bits & 255 == 0:
-                bits >>= 8
-                number += 8
-            while bits & 1 == 0:
-                bits >>= 1
-                number += 1
-            return int(number)
+        if words[word]:
+            return word * SET_BITS + lowest_bit(words[word])
     return -1

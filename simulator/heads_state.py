@@ -1,6 +1,7 @@
 """What the compiled pipeline of attention heads keeps between cycles: plain integer arrays, with a name for each place.
 
-The pipeline is described in `heads`; its stages are in `heads_front`, `heads_fetch` and `heads_back`.
+The pipeline is described in `heads`; its stages are in `heads_front`, `heads_fetch`, `heads_return`
+and `heads_back`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.accelerators.heads import HeadStream
-from cascadesim.simulator.dram_channel import Channels, Integers, channels
+from cascadesim.simulator.dram_layout import Channels, Integers, channels
 from cascadesim.simulator.dram_standards import standard
 
 NEVER = 1 << 60
 SLOTS = 32  # heads whose lines are remembered at a time; more than can be in flight
 ADDRESSES, ORDERS, DATA = 16, 64, 64  # places of a fetch channel's FIFOs (SpAtten RTL)
-MARKS = 62  # members of a set that fit a word
-OWNERS = 1 << 12  # requests of a DRAM channel remembered for their return; more than can be outstanding
+ROWS = 256  # rows of transactions remembered: a power of two above what the three FIFOs hold together
+SET_BITS = 32  # members of a set that are kept in a word
+OWNERS = 64  # requests of a DRAM channel remembered for their return; a power of two above what can be outstanding
 
 # columns of `heads`, one row per head
 (KEYS, VALUES, KEY_BITS, VALUE_BITS, LOW_BITS, SELECTION, KEY_BASE, VALUE_BASE, LOW_BASE, KEY_PART,
@@ -31,6 +33,13 @@ KIND, HEAD, VECTORS, TRANSACTIONS, BASE, RESPONSES, GROUP_BITS, BEATS, VALID, SH
 
 # columns of `times`, one row per head
 ACCEPT, REPORT, SECOND_REPORT, DONE, READS, LINES = range(6)
+UNKNOWN = -1
+
+# columns of `rows`, `lanes` and `crossbar`
+ENTRY, LOADS, ACCEPTS, COMPLETE = range(4)  # when a row entered, how many lanes loaded and accepted it, when all had
+LOADED, ACCEPTED, TOOK, REQUEST = range(4)  # rows so far, time of the latest answer, channel-local address or -1
+CHOSEN_LANE, BLOCKED, HOLDING, ASKED, RETURNED = range(5)  # lane or -1, address refused or -1, an answer waits; counts
+OWNERS_AT = 8
 
 # places of `sizes`
 (FETCH_CHANNELS, CHANNELS, CHANNEL_BITS, MULTIPLIERS, LANES, BUFFER_LINES, LANE_BITS, VECTORS_PER_LINE, BEATS_PER_LINE,
@@ -38,38 +47,31 @@ ACCEPT, REPORT, SECOND_REPORT, DONE, READS, LINES = range(6)
 
 # places of `now`
 (TIME, NEXT, DONE_HEADS, QUIET_UNTIL, LAST_DONE, TOTAL_READS, OCCUPIED, WAITING, WAITING_TIME, FORKED, FORKED_LOW,
- READ_LINE, READ_TRY, JOBS, CONSUMED, JOB, JOB_LINE, LAST_KIND, SUB_LINE, TAKEN_BEATS, BITS, GROUPS, SCORES_GONE,
+ READ_LINE, READ_TRY, JOBS, CONSUMED, JOB, JOB_LINE, LAST_KIND, SPLIT_ROW, TAKEN_BEATS, BITS, GROUPS, SCORES_GONE,
  LOW_ASKED, LOW_DONE, STREAMING, STREAM_BEAT, STREAM_TIME, SELECTOR_FREE, COLLECTED, COLLECTED_LINES, MULTIPLYING,
- VALUE_LINE, VALUE_TRY, LINES_DONE, CHOSEN, QUEUED, VALUES_WRITTEN, ANSWERS,
- PADDING, LANES_WITH_DATA, FULL_LANES) = range(42)  # fmt: skip
-PLACES = FULL_LANES + 1
+ VALUE_LINE, VALUE_TRY, LINES_DONE, CHOSEN, QUEUED, VALUES_WRITTEN, PADDING,
+ ENTERED, LOADED_ROWS, FORMED, BEAT_AT, SPLIT_VECTOR, SPLIT_PART, READ_LINES,
+ STREAM_BEATS, VALUE_BEATS, VALUE_LINES) = range(49)  # fmt: skip
+PLACES = VALUE_LINES + 1
 
 
 class Queue(NamedTuple):
-    """A ring: `ends` holds the place of the first entry and how many there are."""
+    """A ring of a power of two: `ends` holds the place of the first entry and how many there are."""
 
     entries: Integers  # [places, fields]
     ends: Integers
 
 
 class Fetch(NamedTuple):
-    """Per fetch channel: addresses, one request, the order of requests, data; per DRAM channel: what is under way."""
+    """Rows of transactions, a ring, one transaction per fetch channel ("lane"); what lanes and DRAM channels are at."""
 
-    address: Integers  # [fetch channel, place, (address or -1, time)]
-    address_ends: Integers  # [fetch channel, (first, count)]
-    loading: Integers  # the fetch channels that may turn an address into a request, as a set
-    request: Integers  # [fetch channel]: its address, or -1
-    order: Integers  # [fetch channel, place, (padding, time)]
-    order_ends: Integers
-    data: Integers  # [fetch channel, place]: times
-    data_ends: Integers
-    taken: Integers  # [fetch channel]: when it last took an answer
-    wanting: Integers  # [DRAM channel]: the fetch channels with a request for it, as a set
-    blocked: Integers  # [DRAM channel]: an address the controller refused, or -1
-    chosen: Integers  # [DRAM channel]: the fetch channel whose request is next, or -1 where none has been chosen
-    owner: Integers  # [DRAM channel, place]: fetch channel of each request
-    asked: Integers  # [DRAM channel, (asked, returned)]: how many so far
-    output: Integers  # [DRAM channel]: time from which a finished read waits, or -1
+    rows: Integers  # [place, (ENTRY, ...)]
+    address: Integers  # [place, lane]: the address, or -1 for padding
+    order: Integers  # [place, lane]: when its entry of the order is through its FIFO
+    lanes: Integers  # [lane, (LOADED, ...)]
+    loading: Integers  # the lanes that may turn an address into a request, as a set
+    wanting: Integers  # [DRAM channel]: the lanes with a request for it, as a set
+    crossbar: Integers  # [DRAM channel, (CHOSEN_LANE, ..., then from OWNERS_AT on lanes of requests, a ring)]
 
 
 class Pipeline(NamedTuple):
@@ -92,7 +94,6 @@ class Pipeline(NamedTuple):
     value_jobs: Queue
     granted: Queue  # jobs in the order of the fetcher
     splitting: Queue  # (job, line, time)
-    beats: Queue  # times at which popped beats reach the realigner
     again: Queue  # (head, time): heads that come back for their low bits
     reports: Queue  # (head, low, time)
     frees: Queue  # (lines, time)
@@ -110,16 +111,15 @@ def pipeline(stream: HeadStream, heads: Integers, gathered: Integers) -> Pipelin
         now[place] = -1
     for place in (SCORES_GONE, SELECTOR_FREE, VALUES_WRITTEN):
         now[place] = -NEVER
-    now[LAST_KIND], now[TIME] = VALUE, 1  # a head is accepted in the cycle before it is seen
-    times = np.full((count, 6), -1, dtype=np.int64)
-    times[:, READS:] = 0
+    now[BEAT_AT], now[LAST_KIND], now[TIME] = NEVER, VALUE, 1  # a head is accepted in the cycle before it is seen
+    times = np.full((count, 6), UNKNOWN, dtype=np.int64)
     written, collected = np.full((3, 2, SLOTS, places), NEVER), np.full((SLOTS, places), NEVER)
     return Pipeline(
         _sizes(stream), now, heads, gathered, times, _table(3 * count + 1, 10),
         channels(standard(design.dram), design.dram_channels, stream.rows_open),
         _fetch(channels_, design.dram_channels),
         written, _table(2, 2), _table(2, 2) + 1, collected, np.zeros(SLOTS, dtype=np.int64),
-        _queue(3 * count + 1, 1), _queue(count + 1, 1), _queue(3 * count + 1, 1), _queue(4, 3), _queue(64, 1),
+        _queue(3 * count + 1, 1), _queue(count + 1, 1), _queue(3 * count + 1, 1), _queue(4, 3),
         _queue(count + 1, 2), _queue(count + 1, 3), _queue(count + 1, 2), _queue(count + 1, 3), _queue(count + 1, 2),
         _queue(1024, 1),
     )  # fmt: skip
@@ -139,16 +139,16 @@ def _sizes(stream: HeadStream) -> Integers:
     ], dtype=np.int64)  # fmt: skip
 
 
-def _fetch(fetch_channels: int, dram_channels: int) -> Fetch:
-    words, none = -(-fetch_channels // MARKS), np.full(fetch_channels, -1)
-    nothing = [np.full(dram_channels, -1) for _ in range(3)]
-    return Fetch(
-        np.zeros((fetch_channels, ADDRESSES, 2), dtype=np.int64), _table(fetch_channels, 2),
-        np.zeros(words, dtype=np.int64), none, np.zeros((fetch_channels, 2 * ORDERS, 2), dtype=np.int64),
-        _table(fetch_channels, 2), _table(fetch_channels, DATA), _table(fetch_channels, 2), none.copy(),
-        _table(dram_channels, words), nothing[0], nothing[1], _table(dram_channels, OWNERS), _table(dram_channels, 2),
-        nothing[2],
+def _fetch(lanes: int, channels_: int) -> Fetch:
+    words = -(-lanes // SET_BITS)
+    fetch = Fetch(
+        _table(ROWS, 4), _table(ROWS, lanes), _table(ROWS, lanes), _table(lanes, 4), np.zeros(words, dtype=np.int64),
+        _table(channels_, words), _table(channels_, OWNERS_AT + OWNERS),
     )  # fmt: skip
+    fetch.rows[:, COMPLETE] = NEVER
+    fetch.lanes[:, REQUEST] = -1
+    fetch.crossbar[:, (CHOSEN_LANE, BLOCKED)] = -1
+    return fetch
 
 
 def _table(rows: int, columns: int) -> NDArray[np.int64]:
@@ -156,4 +156,4 @@ def _table(rows: int, columns: int) -> NDArray[np.int64]:
 
 
 def _queue(places: int, fields: int) -> Queue:
-    return Queue(_table(places, fields), np.zeros(2, dtype=np.int64))
+    return Queue(_table(1 << (places - 1).bit_length(), fields), np.zeros(2, dtype=np.int64))

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from cascadesim.accelerators.heads import GatherDesign, HeadRow, HeadStream
 from cascadesim.accelerators.spatten.score_buffer import gathered_keys
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.simulator.heads import HeadSchedule, run_heads
+from cascadesim.simulator.heads import HeadSchedule, encoded, gathered, run_heads
+from cascadesim.simulator.heads_loop import run as loop
+from cascadesim.simulator.heads_state import ACCEPT, DONE, pipeline
 
 SMALL = GatherDesign(64, 2048, 2, 4, 1)  # the RTL's run script: an eighth of the memory channels
 LARGE = GatherDesign(512, 256, 16, 32, 8, count_multiple=32)  # full size
@@ -130,6 +132,52 @@ def test_a_buffer_for_one_head_serialises_allocation() -> None:
     tight = run(replace(SMALL, buffer_lines=1024), head(0, 1000, 1000), head(1, 1000, 1000))
     assert wide.accept[1] == 1
     assert tight.accept[1] > tight.report[0]
+
+
+def stepped(stream: HeadStream) -> list[list[int]]:
+    """The same stream, every head of it simulated."""
+    state = pipeline(stream, encoded(stream), gathered(stream))
+    assert loop(state, 1 << 40, len(stream.rows))
+    times = state.times.copy()
+    times[:, : DONE + 1][times[:, : DONE + 1] >= 0] -= times[0, ACCEPT]
+    return times.T.tolist()  # type: ignore[no-any-return]
+
+
+def columns(found: HeadSchedule) -> list[list[int]]:
+    every = (found.accept, found.report, found.second_report, found.done, found.dram_reads, found.dot_product_lines)
+    return [column.tolist() for column in every]
+
+
+@pytest.mark.parametrize("design", [SMALL, LARGE])
+def test_equal_heads_are_repeated_exactly(design: GatherDesign) -> None:
+    """A few of 200 heads are simulated; more at full size, where only every fourth head begins in the same bank."""
+    found = run(design, *(head(number, 256, 64, selection=40, low=True) for number in range(200)))
+    assert found.simulated_heads < 100
+    assert columns(found) == stepped(found.stream)
+
+
+def test_unequal_heads_are_all_simulated() -> None:
+    found = run(SMALL, *(head(number, 64 + 8 * number, 64) for number in range(20)))
+    assert found.simulated_heads == 20
+
+
+layers = st.tuples(
+    st.integers(1, 200), st.sampled_from([1, 4]), st.sampled_from([4, 6, 8]), st.booleans(), st.integers(0, 400),
+    st.integers(2, 30),
+)  # fmt: skip
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(layers, min_size=1, max_size=3), st.sampled_from([SMALL, LARGE]), st.booleans())
+def test_layers_of_equal_heads_take_the_cycles_of_every_head(
+    drawn: list[tuple[int, int, int, bool, int, int]], design: GatherDesign, rows_open: bool
+) -> None:
+    rows: list[HeadRow] = []
+    for keys, share, bits, low, selection, pairs in drawn:
+        values = max(keys // share, 1)
+        rows += [head(len(rows) + place, keys, values, bits, selection, low) for place in range(2 * pairs)]
+    found = run(design, *rows, rows_open=rows_open)
+    assert columns(found) == stepped(found.stream)
 
 
 @st.composite
