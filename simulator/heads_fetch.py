@@ -116,7 +116,7 @@ def _load(p: Pipeline, lane: int) -> None:
         include(fetch.wanting[number & (p.sizes[CHANNELS] - 1)], lane)
     else:
         p.now[PADDING] += 1
-    fetch.order[place, lane] = now + ORDER_CYCLES
+        fetch.order[place, lane] = now + ORDER_CYCLES
     one[LOADED] += 1
     row[LOADS] += 1
     if row[LOADS] == p.sizes[FETCH_CHANNELS]:

@@ -81,7 +81,9 @@ def _accept(p: Pipeline, lane: int, padding: bool) -> bool:
     fetch, now, one = p.fetch, p.now[TIME], p.fetch.lanes[lane]
     number = one[ACCEPTED]
     place = number & (ROWS - 1)
-    if number == one[LOADED] or (fetch.address[place, lane] < 0) != padding or fetch.order[place, lane] > now:
+    if number == one[LOADED] or (fetch.address[place, lane] < 0) != padding:
+        return False
+    if padding and fetch.order[place, lane] > now:  # no answer comes before its entry
         return False
     if number - p.now[FORMED] == DATA or one[TOOK] == now:
         return False

@@ -172,7 +172,8 @@ def _fetcher(p: Pipeline, out: Integers, origin: int) -> None:
         _time(p, out, complete)
         for lane in range(p.sizes[state.FETCH_CHANNELS]):
             _address(out, fetch.address[place, lane], origin)
-            if fetch.lanes[lane, state.ACCEPTED] <= number < fetch.lanes[lane, state.LOADED]:
+            loaded = fetch.lanes[lane, state.ACCEPTED] <= number < fetch.lanes[lane, state.LOADED]
+            if loaded and fetch.address[place, lane] < 0:
                 _time(p, out, fetch.order[place, lane])
     for lane in range(p.sizes[state.FETCH_CHANNELS]):
         _note(out, fetch.lanes[lane, state.LOADED] - formed)

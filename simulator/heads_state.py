@@ -67,7 +67,7 @@ class Fetch(NamedTuple):
 
     rows: Integers  # [place, (ENTRY, ...)]
     address: Integers  # [place, lane]: the address, or -1 for padding
-    order: Integers  # [place, lane]: when its entry of the order is through its FIFO
+    order: Integers  # [place, lane]: of padding, when its entry of the order is through its FIFO
     lanes: Integers  # [lane, (LOADED, ...)]
     loading: Integers  # the lanes that may turn an address into a request, as a set
     wanting: Integers  # [DRAM channel]: the lanes with a request for it, as a set
