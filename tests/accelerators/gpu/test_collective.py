@@ -45,11 +45,11 @@ def test_devices_without_nvlink_send_over_pcie() -> None:
 @settings(max_examples=30, deadline=None)
 @given(count=st.integers(2, 16), elements=st.integers(1, 10**8), name=st.sampled_from(["h100-sxm", "l40s", "mi300x"]))
 def test_the_program_takes_as_long_as_the_closed_form(count: int, elements: int, name: str) -> None:
-    """Each step and each lag in whole cycles."""
+    """Each step and each lag in whole cycles; seconds are rounded to 2^-53 of themselves."""
     on = device(name, count)
     timing = ring_timing(on, elements)
     closed = timing.total_s * on.clock_hz
-    assert closed <= run(ring_program(on, timing)).cycles <= closed + 2 * timing.steps + 1
+    assert closed * (1 - 1e-12) <= run(ring_program(on, timing)).cycles <= closed + 2 * timing.steps + 1
 
 
 def test_every_device_but_one_states_its_link() -> None:
