@@ -92,11 +92,12 @@ def _pruned(capability: int, D: int, prune: str, element_bytes: int = 2) -> Vari
 def _progressive(E: int, fine: bool) -> Iterator[Variant]:
     state = {"RM": "*fp32", "RD": "*fp32", "RNV": "*fp32"}
     which = "all 8 bits" if fine else "upper 4 bits"
+    turn = Iteration((), 32 * progressive.WARPS, progressive.KEYS)  # PRM in each thread; SLN in those that share a row
     yield Variant(
         f"progressive decode D{E}, {which}", FAMILY, progressive.progressive_split,
         {"Q": "*fp16", "UPPER": "*u8", "LOWER": "*u8", "KEY_SCALE": "*fp32", "V": "*fp16", "NEED": "*i32", **state,
          "scale_log2": "fp32", "M": "i32", **HEADS, "splits": "i32", "split_tiles": "i32"},
-        {"E": E, "M0": progressive.KEYS, "FINE": fine}, progressive.WARPS, progressive.STAGES, (), SMALL,
+        {"E": E, "M0": progressive.KEYS, "FINE": fine}, progressive.WARPS, progressive.STAGES, (turn,), SMALL,
     )  # fmt: skip
     yield Variant(
         f"progressive reduce D{E}, {which}", FAMILY, progressive.progressive_reduce,
