@@ -93,6 +93,31 @@ def test_rows_left_open_cost_a_precharge() -> None:
     assert opened.report[0] - closed.report[0] in (5, 10)  # 7, seen by reads that try again every 5 cycles
 
 
+MIDDLE = GatherDesign(128, 1024, 2, 4, 2)
+FOUR = GatherDesign(64, 2048, 4, 8, 1)  # beats wider than any group of the realigner
+# The same RTL: pairs of 6-bit heads, each pair alone behind a head of 8 bits, whose two ports wrote to a bank each.
+# Keys, values, selection cycles of the first; reports and latencies of both. The last one's second result is 7 off.
+PAIRS = [
+    (MIDDLE, 64, 32, 30, [299, 339], [536, 551]),
+    (MIDDLE, 128, 128, 22, [541, 613], [1069, 1132]),
+    (MIDDLE, 256, 128, 79, [980, 1116], [1589, 1652]),
+    (LARGE, 256, 128, 79, [216, 256], [439, 454]),
+    (FOUR, 512, 256, 143, [1013, 1533], [1717]),
+]
+
+
+@pytest.mark.parametrize(("design", "keys", "values", "selection", "reports", "latencies"), PAIRS)
+def test_pairs_take_the_cycles_of_the_rtl(
+    design: GatherDesign, keys: int, values: int, selection: int, reports: list[int], latencies: list[int]
+) -> None:
+    """Which port writes first where both want one bank, and when a beat may enter the realigner, show here."""
+    rows = (head(0, 64, 64), head(1, keys, values, 6, selection), head(2, keys, values, 6))
+    stream = HeadStream(design, rows, gap_cycles=200, rows_open=True)
+    found = run_heads(replace(stream, gathered=gathered_keys(keys, design.fetch_channels, design.largest_keys)))
+    assert (found.report - found.accept)[1:].tolist() == reports
+    assert found.latency[1 : 1 + len(latencies)].tolist() == latencies
+
+
 def test_a_pair_shares_its_fetch() -> None:
     """Two heads of 6 bits: 3 transactions for each pair of vectors; the second head's dot products come after."""
     found = run(SMALL, head(0, 64, 64, 6), head(1, 64, 64, 6))
