@@ -16,11 +16,11 @@ from cascadesim.accelerators.gpu.shape import Counts, Reals
 from cascadesim.accelerators.gpu.timing import (
     DRAM_LATENCY_S,
     LANES,
-    MASK_INSTRUCTIONS,
     ROWS_PER_READ,
     Case,
     Timing,
     iteration_cycles,
+    mask_instructions,
     tile_cycles,
     tiles_of_last_sm,
     turn_cycles,
@@ -154,8 +154,7 @@ def _lead_cycles(case: Case, timing: Timing, found: Residents) -> dict[str, int]
     tensor, special, issue, shared = (_one(cycles) / found.groups for cycles in tile_cycles(case))
     keys_part = _one(case.tiles.head_dim) / (_one(case.tiles.head_dim) + _one(case.value_dim))
     scores = _one(case.tiles.queries) * _one(case.tiles.keys) / found.groups
-    masked = MASK_INSTRUCTIONS * _one(case.work.masked) / _one(case.work.visited)
-    first = scores * (COMPARISONS + masked) / LANES
+    first = scores * (COMPARISONS + _one(mask_instructions(case))) / LANES
     rescale = _one(case.tiles.queries) * _one(case.value_dim) / found.groups / LANES
     key_tiles = sum(one.times * one.blocks * one.key_tiles for one in found.rounds())
     moved = {"fetch": timing.dram_s, "load": timing.l2_s}

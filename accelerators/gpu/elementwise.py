@@ -11,6 +11,10 @@ from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.shape import Reals
 from cascadesim.accelerators.gpu.spec import Device
 
+TURNAROUND = 0.3  # assumed: of the bandwidth, where reads and writes take turns; gpu-benches: triad 0.87 of read
+# assumed: of one SM, read and written by a copy by index, a row of a head at a time; of 6, 8, 10 and 12 the one that
+# suits calibration rows best
+COPIED_BYTES_PER_CLOCK = 10.0
 SMALL_KERNEL_S = 1e-6  # assumed: a load and a store, two trips to DRAM of about half a microsecond
 
 
@@ -45,6 +49,21 @@ def stream_timing(
     l2_s = total / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     launch_s = np.full_like(total, small_kernel_s(device))
     return StreamTiming(l2_s, dram_s, launch_s, launch_s + np.maximum(dram_s, l2_s), reads * missed, writes * missed)
+
+
+def copy_seconds(device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike) -> Reals:
+    """One kernel that copies rows by index: reads and writes take turns, and an SM keeps little in flight."""
+    timing = stream_timing(device, constants, read_bytes, write_bytes)
+    moved = np.atleast_1d(np.asarray(read_bytes, dtype=np.float64) + np.asarray(write_bytes, dtype=np.float64))
+    sms_s = moved / (device.sms * device.clock_hz * COPIED_BYTES_PER_CLOCK)
+    dram_s = timing.dram_s / dram_share(timing.dram_read_bytes, timing.dram_write_bytes)
+    return timing.launch_s + np.maximum(np.maximum(dram_s, timing.l2_s), sms_s)
+
+
+def dram_share(read_bytes: Reals, write_bytes: Reals) -> Reals:
+    """Of the bandwidth of reads alone: turning round costs most where reads and writes balance."""
+    mixed = 2 * np.minimum(read_bytes, write_bytes) / np.maximum(read_bytes + write_bytes, 1.0)
+    return np.asarray(1 - TURNAROUND * mixed, dtype=np.float64)
 
 
 def stream_seconds(

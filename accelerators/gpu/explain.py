@@ -64,7 +64,7 @@ def product_lines(
     device: Device, constants: Constants, timing: GemmTiming, sizes: tuple[int, int, int, int]
 ) -> tuple[str, ...]:
     rows, outputs, depth, copies = sizes
-    choice = choice_of(timing, sizes)
+    choice = choice_of(timing, device.dtype, sizes)
     split = f", depth split over {choice.splits} blocks" if choice.splits > 1 else ""
     units = {"tensor": timing.tensor_s, "l2": timing.l2_s, "dram": timing.dram_s, "launch": timing.launch_s}
 

@@ -54,9 +54,13 @@ CLUSTERED = ("hopper", "blackwell")  # TMA multicast: two blocks of a cluster sh
 FEWEST_ROWS: Mapping[Generation, int] = {"hopper": 64, "blackwell": 128}  # at full rate: of wgmma, of tcgen05 on one SM
 L2_PORT_BYTES_PER_CLOCK = 64.0  # of one SM (CUDA microbenchmarks: 64 B/clk on V100 to H100)
 STORED_BYTES_PER_CLOCK = 20.0  # assumed: of one SM, results converted and written at the end of a block
+# assumed: threads of FP32 kernels write words of different lines, a line in two clocks: with 2.0, calibration rows of
+# P4, P100 and V100 are off by 6 to 10 %, with 1.5 or 2.5 by 8 to 24 %; those of H100 bear out no such limit
+SCATTERED_BYTES_PER_CLOCK = 2.0
+WHOLE_LINES = ("hopper", "blackwell")
 KERNEL_S = 1.2e-6  # spec of public data, section 4: the smallest product takes 2.5 us in a graph, a launch 1.3 of them
 REDUCTION_S = 1.2e-6  # assumed: the last block of a tile waits for the others and adds their sums in one more round
-STEP = 64  # of the depth; blocks work in whole ones
+STEP, FP32_STEP = 64, 8  # of the depth; blocks work in whole ones. CUTLASS: 64 of tensor cores, 8 of FP32 units (SIMT)
 NARROWEST_OUTPUT_BYTES = 2  # results of 8-bit products are 16-bit
 PARTIAL_BYTES = 4
 
@@ -124,13 +128,13 @@ class Choice:
         return int(self.options.rows[0]), int(self.options.outputs[0])
 
 
-def choice_of(timing: GemmTiming, sizes: tuple[int, int, int, int]) -> Choice:
+def choice_of(timing: GemmTiming, dtype: Dtype, sizes: tuple[int, int, int, int]) -> Choice:
     """Of the first product of `timing`; sizes: rows, outputs, depth, copies."""
-    rows, outputs, depth, copies = sizes
+    (rows, outputs, depth, copies), step = sizes, depth_step(dtype)
     options = Options(*(values[:1] for values in vars(timing.options).values()))
     tile_rows, tile_outputs, splits = (int(values[0]) for values in (options.rows, options.outputs, options.splits))
     blocks = copies * -(-rows // tile_rows) * -(-outputs // tile_outputs) * splits
-    return Choice(options, np.array([rows], dtype=np.float64), blocks, STEP * ceil(depth / splits / STEP))
+    return Choice(options, np.array([rows], dtype=np.float64), blocks, step * ceil(depth / splits / step))
 
 
 def gemm_timing(
@@ -178,10 +182,11 @@ def _timed(
     splits = options.splits
     tiles = np.ceil(product.rows / options.rows) * np.ceil(product.outputs / options.outputs)
     blocks = product.copies * tiles * splits
-    depth = np.ceil(product.depth / splits / STEP) * STEP
+    step = depth_step(dtype)
+    depth = np.ceil(product.depth / splits / step) * step
     loaded = loaded_bytes(dtype, options, product.rows)
     cycles = np.maximum(products_cycles(device, constants, dtype, options), loaded / L2_PORT_BYTES_PER_CLOCK)
-    block_s = (depth * cycles + stored_cycles(dtype, options)) / device.clock_hz
+    block_s = block_cycles(device, dtype, options, depth * cycles) / device.clock_hz
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
     l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     reads, writes = _dram_bytes(device, product, options)
@@ -215,9 +220,25 @@ def products_cycles(device: Device, constants: Constants, dtype: Dtype, options:
     return np.asarray(np.maximum(tensor, shared), dtype=np.float64)
 
 
-def stored_cycles(dtype: Dtype, options: Options) -> Reals:
-    """Of the results of one block; nothing multiplies meanwhile."""
-    return options.rows * options.outputs * output_bytes(DTYPE_BYTES[dtype]) / STORED_BYTES_PER_CLOCK
+def block_cycles(device: Device, dtype: Dtype, options: Options, products: Reals) -> Reals:
+    """Nothing multiplies while results are stored, but on FP32 units: a second block fits beside the first."""
+    stored = stored_cycles(device, dtype, options)
+    return np.maximum(products, stored) if on_fp32_units(dtype) else products + stored
+
+
+def stored_cycles(device: Device, dtype: Dtype, options: Options) -> Reals:
+    """Of the results of one block."""
+    scattered = on_fp32_units(dtype) and device.generation not in WHOLE_LINES
+    rate = SCATTERED_BYTES_PER_CLOCK if scattered else STORED_BYTES_PER_CLOCK
+    return options.rows * options.outputs * output_bytes(DTYPE_BYTES[dtype]) / rate
+
+
+def depth_step(dtype: Dtype) -> int:
+    return FP32_STEP if on_fp32_units(dtype) else STEP
+
+
+def on_fp32_units(dtype: Dtype) -> bool:
+    return dtype == "fp32"
 
 
 def output_bytes(element_bytes: float) -> float:

@@ -37,6 +37,7 @@ class Tile(Spec):
     bytes: Positive | None = None
     emulated_exponentials: Fraction = 0.0  # computed on the FP32 units instead of the special-function units
     tensor_rate: Fraction = 1.0  # of what its instructions reach elsewhere: spills, slow paths
+    window_instructions: NonNegative = 0  # per score of a tile that a window cuts, beside those of any mask
 
     def holds(self, generation: Generation, causal: bool, operand_bytes: float) -> bool:
         return (
@@ -53,7 +54,10 @@ class Kernel(Spec):
     `overlap`: `serial`: products, then softmax; `plain`: the scheduler overlaps warps as it can; `specialised`: warps
     of their own load, multiply and exponentiate, softmax of one group against products of the other.
     `heads_first`: neighbouring thread blocks work on different heads, not on the queries of one head.
-    `packs_group`: the query heads of one key head share tiles.
+    `sequences_per_scan`: its scheduler sums the tiles of so many sequences at a time to find a block's next one; 0: it
+    needs no search. `window_excludes_query`: its windows count the keys before the query, which it sees, too.
+    `packs_group`: the query heads of one key head share tiles; `packs_where_fuller`: only where their tiles are fuller
+    than those of single heads by a ninth.
     """
 
     name: str
@@ -69,12 +73,15 @@ class Kernel(Spec):
     instructions: Literal["mma_sync", "wgmma", "tcgen05"]
     skips_causal: bool = True  # tiles that the mask hides wholly; False: it computes them
     skips_window: bool = True
+    window_excludes_query: bool = False
     heads_first: bool = False
     sequence_last: bool = False  # with heads_first: of one sequence only
     persistent: bool = False
     tiles_between: NonNegative = 0  # from one block to the next, in key tiles: its scheduler's own figure
+    sequences_per_scan: NonNegative = 0
     longest_first: bool = False
     packs_group: bool = False
+    packs_where_fuller: bool = False
     row_step: NonNegative = 0  # rows of a tile shrink to multiples of it where there are fewer; 0: never
     row_choices: tuple[Positive, ...] = ()  # smaller tiles it has: the first that holds the rows of a head
     most_group: Positive | None = None  # query heads of a key head that it takes

@@ -104,7 +104,8 @@ def plan_linear(operation: Operation, device: Device, accounting: Accounting) ->
     products = EinsumActivity(name, "tensor", cycles, {"mac": macs}, min(1.0, macs / (max(cycles, 1) * rate)))
     traffic = Traffic(float(timing.dram_read_bytes[0]), float(timing.dram_write_bytes[0]))
     sizes = (rows, outputs, depth, copies)
-    program = partial(product_program, device, known, device.dtype, choice_of(timing, sizes), timing, name)
+    choice = choice_of(timing, device.dtype, sizes)
+    program = partial(product_program, device, known, device.dtype, choice, timing, name)
     phase = Phase(name, (products, *_memory(name, timing, device)), traffic,
                   float(timing.total_s[0]) * device.clock_hz, program)  # fmt: skip
     lines = product_lines(device, known, timing, sizes)

@@ -13,10 +13,11 @@ from cascadesim.accelerators.gpu.elementwise import StreamTiming
 from cascadesim.accelerators.gpu.gemm import (
     L2_PORT_BYTES_PER_CLOCK,
     REDUCTION_S,
-    STEP,
     Choice,
     GemmTiming,
+    depth_step,
     loaded_bytes,
+    on_fp32_units,
     products_cycles,
     stored_cycles,
 )
@@ -31,25 +32,28 @@ LAUNCH, STEPS, LAST = range(3)  # classes of tiles
 def product_program(
     device: Device, constants: Constants, dtype: Dtype, choice: Choice, timing: GemmTiming, name: str
 ) -> Program:
-    """Blocks one after another; the results of one are stored before the next multiplies."""
-    steps, blocks = ceil(choice.depth / STEP), ceil(choice.blocks / device.sms)
-    port = STEP * float(loaded_bytes(dtype, choice.options, choice.rows)[0]) / L2_PORT_BYTES_PER_CLOCK
+    """Blocks one after another; the results of one are stored before the next multiplies, but on FP32 units."""
+    size = depth_step(dtype)
+    steps, blocks = ceil(choice.depth / size), ceil(choice.blocks / device.sms)
+    port = size * float(loaded_bytes(dtype, choice.options, choice.rows)[0]) / L2_PORT_BYTES_PER_CLOCK
     share = device.clock_hz / (steps * blocks)
     step = {
         "fetch": _whole(float(timing.dram_s[0]) * share),
         "load": _whole(max(float(timing.l2_s[0]) * share, port)),
-        name: _whole(STEP * float(products_cycles(device, constants, dtype, choice.options)[0])),
+        name: _whole(size * float(products_cycles(device, constants, dtype, choice.options)[0])),
     }
     launched = After("launch", latest=True)
+    stored = () if on_fp32_units(dtype) else (After("store", tiles_back=1),)
     tasks = (
         Task("launch", "launch"),
         Task("fetch", "dram", after=(launched,)),
         Task("load", "l2", after=(launched, After("fetch", streaming=True))),
-        Task(name, "tensor", after=(After("load"), After(name, tiles_back=1), After("store", tiles_back=1))),
+        Task(name, "tensor", after=(After("load"), After(name, tiles_back=1), *stored)),
         Task("store", "issue", after=(After(name),)),
     )
     launch = {"launch": _whole(float(timing.launch_s[0]) * device.clock_hz)}
-    return _program(tasks, (launch, step, step | {"store": _whole(float(stored_cycles(dtype, choice.options)[0]))}),
+    last = step | {"store": _whole(float(stored_cycles(device, dtype, choice.options)[0]))}
+    return _program(tasks, (launch, step, last),
                     Repeat(blocks, (TileRun(STEPS, steps - 1), TileRun(LAST, 1))), BUFFERS,
                     ceil(REDUCTION_S * device.clock_hz) if choice.splits > 1 else 0)  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.elementwise import small_kernel_s
+from cascadesim.accelerators.gpu.elementwise import dram_share, small_kernel_s
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, Movement, movement
@@ -23,8 +23,8 @@ from cascadesim.accelerators.gpu.work import Tiles, Work, shrunk, tiles_of, work
 
 PERSISTENT_SHARE = 0.3  # assumed: a persistent block loads the next tile's queries early, but stores its outputs late
 DRAM_LATENCY_S = 0.6e-6  # assumed: gpu-benches' latency plots read 0.5 to 0.8 us beyond L2
+SCAN_S = 0.5e-6  # assumed: a load from L2, a sum over a warp, another load; calibration rows: best of 0.3 to 0.6 us
 STREAMED = 0.95  # assumed: kernels that split keys load far ahead, so memory and compute nearly hide each other
-TURNAROUND = 0.3  # assumed: of the bandwidth, where reads and writes take turns; gpu-benches: triad 0.87 of read
 LANES = 128  # threads that the four schedulers of an SM issue for in a clock
 EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, degree-3 polynomial, exponent bits
 # share of the tensor peak that instructions of an earlier generation reach: FA3 paper: mma.sync about two thirds
@@ -32,6 +32,9 @@ EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, 
 LEGACY_RATE = {("mma_sync", "hopper"): 2 / 3, ("mma_sync", "blackwell"): 0.25, ("wgmma", "blackwell"): 0.5}
 ROWS_PER_READ = {"mma_sync": 32, "wgmma": 64, "tcgen05": 128}  # rows that one reading of keys or values serves
 MASK_INSTRUCTIONS = 2.0  # a comparison and a select
+# FA3 paper, section 3.3: byte permutes and shuffles between the two products of 8-bit kernels; assumed: so many a
+# score, with a conversion at half rate
+REARRANGEMENT_INSTRUCTIONS = 2.0
 Cycles: TypeAlias = tuple[Reals, Reals, Reals, Reals]  # of one SM: products, exponentials, instructions, shared memory
 
 
@@ -111,9 +114,7 @@ def attention_timing(case: Case, loops: Sequence[Cycles] = ()) -> Timing:
 
 
 def _dram_s(device: Device, constants: Constants, moved: Movement) -> Reals:
-    """The fraction that reads reach; turning round between reads and writes costs more, most where they balance."""
-    mixed = 2 * np.minimum(moved.dram_read_bytes, moved.dram_write_bytes) / np.maximum(moved.dram_bytes, 1)
-    reached = constants.dram_fraction * (1 - TURNAROUND * mixed)
+    reached = constants.dram_fraction * dram_share(moved.dram_read_bytes, moved.dram_write_bytes)
     return np.asarray(moved.dram_bytes / (reached * device.dram_ceiling_bytes_per_s), dtype=np.float64)
 
 
@@ -137,8 +138,8 @@ def tile_cycles(case: Case) -> Cycles:
     tensor = 2.0 * scores * depth / rate
     by_unit = scores * (1 - tiles.emulated)
     special = by_unit / (device.sm.special_per_clock * constants.special_fraction)
-    masks = MASK_INSTRUCTIONS * case.work.masked / case.work.visited
-    per_score = kernel.instructions_per_score + 1 + masks + tiles.emulated * EMULATION_INSTRUCTIONS
+    per_score = kernel.instructions_per_score + 1 + mask_instructions(case) + tiles.emulated * EMULATION_INSTRUCTIONS
+    per_score = per_score + _weight_instructions(case)
     rescale = tiles.queries * case.value_dim  # the running output, once a tile
     narrow = DTYPE_BYTES[case.kv_dtype] < DTYPE_BYTES[case.dtype]
     each = kernel.element_instructions + (kernel.conversion_instructions if narrow else 0)
@@ -146,6 +147,19 @@ def tile_cycles(case: Case) -> Cycles:
     issue = (scores * per_score + rescale + converted) / LANES
     shared = _shared_bytes(case, depth) / device.sm.shared_memory_bytes_per_clock
     return tensor, special, issue, shared
+
+
+def _weight_instructions(case: Case) -> float:
+    """Per score: 8-bit weights lie otherwise in the registers than wgmma reads them."""
+    rearranged = case.kernel.instructions == "wgmma" and DTYPE_BYTES[case.dtype] < 2
+    return REARRANGEMENT_INSTRUCTIONS if rearranged else 0.0
+
+
+def mask_instructions(case: Case) -> Reals:
+    """Per score, on average over all tiles: those that no mask cuts have none."""
+    windowed = (case.shape.window > 0) & (case.shape.window < case.shape.keys)  # others take the causal kernel
+    in_a_cut_tile = MASK_INSTRUCTIONS + np.where(windowed, case.tiles.window_instructions, 0)
+    return np.asarray(in_a_cut_tile * case.work.masked / case.work.visited)
 
 
 def _shared_bytes(case: Case, depth: Reals) -> Reals:
@@ -177,11 +191,20 @@ def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
 
 
 def turn_cycles(case: Case, iteration: Reals) -> Reals:
-    """From one block of an SM to its next: what its scheduler reckons with, or the calibrated latency."""
+    """From one block of an SM to its next: what its scheduler reckons with, or the calibrated latency and a search."""
     if case.kernel.tiles_between:
         return case.kernel.tiles_between * iteration
     exposed = PERSISTENT_SHARE if case.kernel.persistent else 1.0
-    return np.full_like(iteration, case.constants.block_latency_s * case.device.clock_hz * exposed)
+    waited_s = case.constants.block_latency_s * exposed + _search_s(case)
+    return np.asarray(np.broadcast_to(waited_s * case.device.clock_hz, iteration.shape))
+
+
+def _search_s(case: Case) -> Reals:
+    """Blocks of all SMs lie between one block and the next of its SM: of so many sequences, some at a time."""
+    if not case.kernel.sequences_per_scan:
+        return np.zeros(())
+    sequences = case.device.sms * case.shape.batch / case.work.blocks
+    return np.asarray(np.ceil(sequences / case.kernel.sequences_per_scan) * SCAN_S)
 
 
 def tiles_of_last_sm(case: Case) -> Reals:

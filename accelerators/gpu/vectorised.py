@@ -14,14 +14,13 @@ from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu import calibration
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.elementwise import small_kernel_s, stream_seconds
+from cascadesim.accelerators.gpu.elementwise import copy_seconds, small_kernel_s, stream_seconds
 from cascadesim.accelerators.gpu.gemm import Library, gemm_timing
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.shape import Reals, Shape, shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
 
-COPY_SHARE = 0.4  # assumed: copies by index, a row of a head at a time, reach less than half of the bandwidth
 Before: TypeAlias = Literal["nothing", "cache_write", "rope_and_cache_write"]
 
 
@@ -88,8 +87,8 @@ def _operands_seconds(device: Device, known: Constants, asked: Shape, dtype: Dty
     width = DTYPE_BYTES[dtype]
     if cached == dtype:
         return stream_seconds(device, known, rows * asked.head_dim * width, rows * asked.head_dim * width)
-    elements = rows * (2 * asked.head_dim + asked.value_dim) / COPY_SHARE
-    return stream_seconds(device, known, elements * width, elements * DTYPE_BYTES[cached])
+    elements = rows * (2 * asked.head_dim + asked.value_dim)
+    return copy_seconds(device, known, elements * width, elements * DTYPE_BYTES[cached])
 
 
 def gemm_seconds(
@@ -146,4 +145,4 @@ def _before_seconds(
     new = tokens * asked.heads_kv * asked.key_elements
     rotated = tokens * asked.heads * asked.head_dim if before == "rope_and_cache_write" else 0.0 * tokens
     written = new * DTYPE_BYTES[kv_dtype] + rotated * DTYPE_BYTES[dtype]
-    return stream_seconds(device, constants, 2 * (new + rotated) / COPY_SHARE, written / COPY_SHARE)
+    return copy_seconds(device, constants, 2 * (new + rotated), written)

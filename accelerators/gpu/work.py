@@ -1,7 +1,7 @@
 """How many tiles of keys the thread blocks of a kernel walk over: in all, at most, and how unequal they are.
 
-Closed forms over arrays: causal blocks walk from the first key (or the start of the window) to their last query.
-`tests` hold them against a count block by block. Knows tiles; knows no time.
+Closed forms over arrays: causal blocks walk from the first key (or the start of the window) to their last query
+(`walks`). Knows tiles; knows no time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from cascadesim.accelerators.gpu.kernel import Kernel, Tile
 from cascadesim.accelerators.gpu.shape import Counts, Flags, Reals, Shape
 from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.walks import Walk
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Tiles:
     blocks_per_sm: Counts
     emulated: Reals
     tensor_rate: Reals
+    window_instructions: Reals
     supported: Flags  # the kernel has a tile for the head dimension
 
 
@@ -59,6 +61,7 @@ def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float)
         blocks_per_sm=column("blocks_per_sm").astype(np.int64),
         emulated=column("emulated_exponentials"),
         tensor_rate=column("tensor_rate"),
+        window_instructions=column("window_instructions"),
         supported=shape.head_dim <= column("head_dim"),
     )
 
@@ -81,67 +84,44 @@ def shrunk(kernel: Kernel, shape: Shape, tiles: Tiles) -> Tiles:
 
 
 def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: Tiles) -> Work:
-    packed = kernel.packs_group & ((shape.window == 0) | kernel.for_windows)
+    packed = _packs(kernel, shape, tiles) & ((shape.window == 0) | kernel.for_windows)
     group = np.where(packed, shape.group, 1)
     instances = shape.batch * shape.heads // group
     row_tiles = -(-shape.queries * group // tiles.queries)
-    span = np.minimum(tiles.queries / group, shape.queries)  # query positions of a full row tile
-    walked, longest, masked = _walked(_as_walked(kernel, shape), tiles, row_tiles, span)
+    walked, longest, masked = _walked(_as_walked(kernel, shape), tiles, group, row_tiles)
     splits = _splits(kernel, device, shape, instances * row_tiles, longest, tiles)
     per_block = np.asarray(np.ceil(longest / splits))
     return Work(instances, row_tiles, splits, instances * walked, per_block, instances * masked)
 
 
+def _packs(kernel: Kernel, shape: Shape, tiles: Tiles) -> Flags:
+    """FlashAttention, hopper/heuristics.h, should_pack_gqa: single heads fill less than 0.9 of what groups fill."""
+    if not kernel.packs_where_fuller:
+        return np.full(shape.queries.shape, kernel.packs_group)
+    return _filled(shape.queries, tiles) < 0.9 * _filled(shape.queries * shape.group, tiles)
+
+
+def _filled(rows: Counts, tiles: Tiles) -> Reals:
+    return rows / (-(-rows // tiles.queries) * tiles.queries)
+
+
 def _as_walked(kernel: Kernel, shape: Shape) -> Shape:
     """The mask as the kernel's loops see it."""
     causal = shape.causal if kernel.skips_causal else np.zeros_like(shape.causal)
-    window = shape.window if kernel.skips_window else np.zeros_like(shape.window)
+    reach = np.where(shape.window > 0, shape.window + kernel.window_excludes_query, 0)
+    window = reach if kernel.skips_window else np.zeros_like(shape.window)
     return replace(shape, causal=causal, window=window)
 
 
-def _walked(shape: Shape, tiles: Tiles, row_tiles: Counts, span: Reals) -> tuple[Reals, Reals, Reals]:
+def _walked(shape: Shape, tiles: Tiles, group: Counts, row_tiles: Counts) -> tuple[Reals, Reals, Reals]:
     """Key tiles of the row tiles of one instance: in all, of the longest, and those that the mask cuts."""
+    walk = Walk(shape.queries, shape.keys, shape.window, group, tiles.queries, tiles.keys)
+    every = shape.causal & (shape.queries > 1) | (shape.window > 0)
     special = shape.visited_keys > 0
     full = np.where(special, shape.visited_keys / tiles.keys, np.ceil(shape.keys / tiles.keys))
-    ragged = shape.keys % tiles.keys > 0
-    last = np.minimum(_sum_of_ends(shape, tiles, row_tiles, span), row_tiles * full)
-    first = np.where(shape.window > 0, _sum_of_starts(shape, tiles, row_tiles, span), 0.0)
-    every = shape.causal & (shape.queries > 1) | (shape.window > 0)
-    walked = np.where(every, np.maximum(last - first, row_tiles), row_tiles * full)
-    in_window = np.ceil((shape.window + span) / tiles.keys + 0.5)
-    longest = np.where(every & (shape.window > 0), np.minimum(in_window, full), full)
-    cut = np.ceil(span / tiles.keys) * np.where(shape.window > 0, 2, 1)
-    masked = np.where(every, np.minimum(row_tiles * cut, walked), row_tiles * ragged)
-    masked = np.where(special, walked, masked)
-    return walked, longest, masked
-
-
-def _sum_of_ends(shape: Shape, tiles: Tiles, row_tiles: Counts, span: Reals) -> Reals:
-    """Sum over row tiles of ceil((keys - queries + min((i+1) span, queries)) / tile): an arithmetic series.
-
-    A ceiling adds (1 - step) / 2 on average, where the ends move in steps of `step` of a tile.
-    """
-    before = (shape.keys - shape.queries) / tiles.keys
-    whole = row_tiles - 1
-    ends = whole * before + span * whole * (whole + 1) / 2 / tiles.keys
-    return np.asarray(ends + whole * _rounding(span, tiles, before) + np.ceil(shape.keys / tiles.keys))
-
-
-def _sum_of_starts(shape: Shape, tiles: Tiles, row_tiles: Counts, span: Reals) -> Reals:
-    """Sum over row tiles of floor(max(0, keys - queries + i span - window + 1) / tile)."""
-    offset = shape.keys - shape.queries - shape.window + 1
-    skipped = np.clip(np.ceil(np.maximum(-offset, 0) / span), 0, row_tiles)  # the first ones start at key 0
-    count = row_tiles - skipped
-    total = count * offset + span * (row_tiles * (row_tiles - 1) - skipped * (skipped - 1)) / 2
-    return np.asarray(np.maximum(total / tiles.keys - 0.5 * count, 0.0))
-
-
-def _rounding(span: Reals, tiles: Tiles, before: Reals) -> Reals:
-    """What rounding up adds on average: nothing where every end is a whole tile."""
-    steps = span / tiles.keys
-    whole = (steps % 1 == 0) & (before % 1 == 0)
-    step = np.gcd(np.maximum(span, 1).astype(np.int64), tiles.keys) / tiles.keys
-    return np.where(whole, 0.0, (1 - np.where(span % 1 == 0, step, 1 / tiles.keys)) / 2)
+    walked = np.where(every, walk.visited, row_tiles * full)
+    masked = np.where(every, walk.cut, row_tiles * (shape.keys % tiles.keys > 0))
+    return walked, np.where(every, walk.longest, full), np.where(special, walked, masked)
 
 
 def _splits(

@@ -26,7 +26,7 @@ def device(name: str = "h100-sxm") -> Device:
 def product(rows: int, outputs: int, depth: int, name: str = "h100-sxm") -> Program:
     on, sizes = device(name), (rows, outputs, depth, 1)
     timing = gemm_timing(on, constants(on.generation), *sizes, "bf16")
-    return product_program(on, constants(on.generation), "bf16", choice_of(timing, sizes), timing, "Z")
+    return product_program(on, constants(on.generation), "bf16", choice_of(timing, "bf16", sizes), timing, "Z")
 
 
 def parts(one: Program, tile_class: int) -> dict[str, int]:

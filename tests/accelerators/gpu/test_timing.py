@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.elementwise import copy_seconds, small_kernel_s
 from cascadesim.accelerators.gpu.gemm import Options, choice_of, gemm_timing, products_cycles
 from cascadesim.accelerators.gpu.kernel import Kernel, Phase, kernels, load_kernel
 from cascadesim.accelerators.gpu.shape import shape
@@ -24,6 +25,7 @@ from cascadesim.accelerators.gpu.timing import (
     case_of,
     iteration_cycles,
     tile_cycles,
+    turn_cycles,
 )
 from cascadesim.accelerators.gpu.vectorised import (
     attention_seconds,
@@ -80,6 +82,41 @@ def test_instructions_of_a_tile() -> None:
     assert masked - plain == pytest.approx(queries * keys * 2 * share / 128)  # a comparison and a select
 
 
+def test_windows_of_their_own_kernel_cost_instructions() -> None:
+    """TensorRT-LLM, 16 bits, 128 x 128: all tiles of a window of 128 are cut; each score costs 16 more than a mask's 2.
+
+    A window no shorter than the sequence takes the causal kernel.
+    """
+    sizes = {"queries": 4096, "keys": 4096, "causal": 1}
+    cycles, case = cycles_a_tile("h100-sxm", "trtllm-fmha-hopper", "issue_s", window=128, **sizes)
+    assert case.work.masked[0] == case.work.visited[0]
+    assert cycles == pytest.approx((128 * 128 * (5 + 1 + 2 + 16) + 128 * 128) / 128)
+    plain, causal = cycles_a_tile("h100-sxm", "trtllm-fmha-hopper", "issue_s", **sizes)
+    whole, _ = cycles_a_tile("h100-sxm", "trtllm-fmha-hopper", "issue_s", window=4096, **sizes)
+    assert whole == pytest.approx(plain)
+    assert causal.work.masked[0] < causal.work.visited[0]
+
+
+def test_8_bit_weights_are_rearranged_for_wgmma() -> None:
+    """Two instructions a score more than those of 16 bits, in tiles of the same size."""
+    asked, on = shape(1, 16, 16, 4096, 4096, 128), device("h100-sxm")
+    cases = [case_of(on, load_kernel("cudnn"), constants("hopper"), asked, kind, kind) for kind in ("bf16", "fp8")]
+    wide, narrow = (tile_cycles(case)[2][0] for case in cases)
+    assert narrow - wide == pytest.approx(128 * 128 * 2 / 128)
+
+
+def test_a_scheduler_searches_for_the_next_sequence() -> None:
+    """FlashAttention-3 on 132 SMs, one key head: a block's next is 132 sequences on, 5 scans of 31; of 8 heads, one."""
+    on, kernel = device("h100-sxm"), load_kernel("flash-attention-3-decode")
+    waits = []
+    for heads_kv in (1, 8):
+        asked = shape(2048, heads_kv, heads_kv, 1, 128, 128)
+        case = case_of(on, kernel, constants("hopper"), asked, "bf16", "bf16")
+        waits.append(float(turn_cycles(case, np.ones(1))[0]) / on.clock_hz)
+    assert waits[0] - waits[1] == pytest.approx(4 * 0.5e-6)
+    assert waits[1] == pytest.approx(0.3 * constants("hopper").block_latency_s + 0.5e-6)
+
+
 def test_shared_memory_of_a_tile() -> None:
     """FlashAttention-2 on an A100: keys and values of a tile are written once and read by every 32 rows of queries."""
     cycles, case = cycles_a_tile("a100-sxm", "flash-attention-2", "shared_memory_s")
@@ -100,10 +137,26 @@ def test_a_split_depth_takes_one_more_round() -> None:
     """1024 x 2048 over 8192: 4 x 16 tiles of 256 x 128, in two halves: 128 blocks at once, then 1.2 us to add them."""
     on = device("h100-sxm")
     timed = gemm_timing(on, constants(on.generation), 1024, 2048, 8192, 1, "bf16")
-    chosen = choice_of(timed, (1024, 2048, 8192, 1))
+    chosen = choice_of(timed, "bf16", (1024, 2048, 8192, 1))
     assert (chosen.tile, chosen.splits, chosen.blocks) == ((256, 128), 2, 128)
     block_s = timed.tensor_s[0] * on.sms / 128
     assert timed.total_s[0] - timed.launch_s[0] == pytest.approx(block_s + 1.2e-6)
+
+
+def test_scattered_fp32_results_bound_products_of_little_depth() -> None:
+    """P4: 24 x 2048 x 2048 results of 4 bytes through 20 SMs, 2 bytes a clock each: 9.47 ms (published: 9.27).
+
+    At a depth of 2048 the products take longer, and the results leave meanwhile. Steps of the depth are 8.
+    """
+    on = device("p4")
+    timed = gemm_timing(on, constants(on.generation), 2048, 2048, [64, 2048], 24, "fp32")
+    stored_s = 24 * 2048 * 2048 * 4 / (20 * 2.0 * on.clock_hz)
+    assert timed.total_s[0] - timed.launch_s[0] == pytest.approx(stored_s, rel=1e-3)
+    assert stored_s == pytest.approx(9.47e-3, rel=1e-3)
+    products_s = 24 * 2048**3 / (20 * 128 * on.clock_hz * constants(on.generation).gemm_fraction)
+    assert timed.total_s[1] - timed.launch_s[1] == pytest.approx(products_s, rel=0.01)
+    deep = gemm_timing(on, constants(on.generation), 2048, 2048, [800, 805, 808], 24, "fp32").tensor_s
+    assert deep[0] < deep[1] == deep[2]
 
 
 def test_results_of_fp32_products_are_fp32() -> None:
@@ -355,3 +408,12 @@ def test_streams_take_their_bytes_over_the_ceiling() -> None:
     seconds = elementwise_seconds(device("h100-sxm"), read_bytes=[2e9, 4e9], write_bytes=0)
     assert seconds[0] >= 2e9 / 3.35e12
     assert 1.9 < seconds[1] / seconds[0] <= 2.0
+
+
+def test_copies_by_index_are_bound_by_sms_or_by_turns_of_dram() -> None:
+    """2 GB each way. B200: 10 bytes a clock of each SM; L40S: 70 % of its DRAM, as reads and writes balance."""
+    b200, l40s = device("b200"), device("l40s")
+    rates = (b200.sms * 10.0 * b200.clock_hz, 0.7 * l40s.dram_ceiling_bytes_per_s)
+    for on, rate in zip((b200, l40s), rates, strict=True):
+        seconds = copy_seconds(on, constants(on.generation), 2e9, 2e9)[0]
+        assert seconds - small_kernel_s(on) == pytest.approx(4e9 / rate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,14 +99,29 @@ def test_a_tile_holds_the_rows_of_a_group_in_steps_that_the_kernel_has() -> None
 @given(
     queries=st.integers(1, 40), earlier=st.integers(0, 30), window=st.sampled_from([0, 0, 128, 1000])
 )
-def test_causal_counts_agree_with_a_count_block_by_block(queries: int, earlier: int, window: int) -> None:
-    """Exact where ends are whole tiles; a window adds what rounding both ends does on average."""
+def test_causal_counts_are_those_of_the_mask(queries: int, earlier: int, window: int) -> None:
     positions, keys = 64 * queries, 64 * (queries + earlier)
     window = 0 if window >= keys else window
     found = work(load_kernel("flash-attention-2-paged"), "a100-sxm", sizes(positions, keys, 1, window))
     first, last = KeyInterval(True, window or None).key_tiles(positions, keys, 64, 128)
-    exact = int((last - first + 1).sum())
-    assert found.visited[0] == pytest.approx(exact, rel=0.05, abs=0.6 * queries + 1)
+    assert found.visited[0] == (last - first + 1).sum()
+
+
+def test_a_group_shares_tiles_where_that_fills_them() -> None:
+    """FlashAttention-3, tiles of 128 rows: 16 queries of 8 heads fill one; 128 queries fill one a head, the same."""
+    kernel = load_kernel("flash-attention-3")
+    for queries, row_tiles in ((16, 1), (128, 8), (144, 9)):
+        found = work(kernel, "h100-sxm", {**sizes(queries, queries, 1), "heads": 8})
+        assert found.instances[0] * found.row_tiles[0] == row_tiles
+    alone = work(load_kernel("flash-attention-2"), "h100-sxm", {**sizes(16, 16, 1), "heads": 8})
+    assert alone.instances[0] * alone.row_tiles[0] == 8
+
+
+def test_a_window_that_excludes_the_query_reaches_one_key_further() -> None:
+    """The last of 512 keys, window 128: keys 384 to 511 are one tile of 128; with key 383, two."""
+    found = work(load_kernel("flash-attention-3-decode"), "h100-sxm", sizes(1, 512, window=128))
+    assert (found.visited[0], found.longest[0]) == (2, 1)  # and each of two splits has one
+    assert work(load_kernel("flash-attention-2-decode"), "h100-sxm", sizes(1, 512, window=128)).visited[0] == 1
 
 
 def test_many_shapes_are_counted_as_one_by_one() -> None:

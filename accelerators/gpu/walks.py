@@ -1,0 +1,92 @@
+"""Key tiles that the row tiles of one head walk over under a causal mask or a window: exact sums of floors.
+
+Rows of a packed group are counted one by one, `group` to a query. `tests` hold these against a count block by block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cascadesim.accelerators.gpu.shape import Counts
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Row tiles of `row_tile` rows over tiles of `key_tile` keys. Queries are the last of the keys.
+
+    `window`: keys a query sees, its own included; 0 for all before it.
+    """
+
+    queries: Counts
+    keys: Counts
+    window: Counts
+    group: Counts
+    row_tile: Counts
+    key_tile: Counts
+
+    @property
+    def row_tiles(self) -> Counts:
+        return -(-self.queries * self.group // self.row_tile)
+
+    @property
+    def visited(self) -> Counts:
+        """Of all row tiles: up to the key of the last query, from the first key that the first query sees."""
+        return self._to_last(self.keys - self.queries) - self._skipped
+
+    @property
+    def longest(self) -> Counts:
+        """Of one row tile, at most: first keys lie in a tile as far back as the steps from one to the next allow."""
+        steps = np.where(self.row_tile % self.group == 0, self.row_tile // self.group, 1)
+        step = np.gcd(steps, self.key_tile)
+        span = np.minimum(-(-self.row_tile // self.group), self.queries)
+        offset = (self.keys - self.queries - self.window + 1) % step
+        in_window = (self.key_tile - step + offset + self.window + span - 2) // self.key_tile + 1
+        full = -(-self.keys // self.key_tile)
+        found = np.where(self.window > 0, np.minimum(in_window, full), full)
+        return np.asarray(np.minimum(found, self.visited))
+
+    @property
+    def cut(self) -> Counts:
+        """Of `visited`, those with a key that some of their queries do not see."""
+        earlier = self.keys - self.queries
+        behind = self._to_first(earlier + 1 - self.key_tile)
+        diagonal = self._to_last(earlier) - behind
+        left = np.where(self.window > 0, self._to_last(earlier - self.window) - self._skipped, 0)
+        return np.asarray(np.minimum(diagonal + left, self.visited))
+
+    @property
+    def _skipped(self) -> Counts:
+        """Tiles before the window of the first query of each row tile."""
+        first = self._to_first(self.keys - self.queries - self.window + 1 - self.key_tile)
+        return np.where(self.window > 0, first, 0)
+
+    def _to_first(self, offset: Counts) -> Counts:
+        """Summed over row tiles: tiles that begin at or before `offset` plus the place of the first query."""
+        return self._tiles_to(self.row_tiles, offset * self.group)
+
+    def _to_last(self, offset: Counts) -> Counts:
+        """The same of the last query."""
+        whole = self._tiles_to(self.row_tiles - 1, offset * self.group + self.row_tile - 1)
+        last = np.maximum((offset + self.queries - 1) // self.key_tile + 1, 0)
+        return np.asarray(whole + last)
+
+    def _tiles_to(self, count: Counts, row: Counts) -> Counts:
+        """Tiles that begin at or before `row`, `row + row_tile`, …; none before row 0."""
+        negative = np.clip(-(row // self.row_tile), 0, count)
+        rest = count - negative
+        begin = row + negative * self.row_tile
+        return np.asarray(rest + floor_sum(rest, self.row_tile, begin, self.group * self.key_tile))
+
+
+def floor_sum(count: Counts, step: Counts, offset: Counts, divisor: Counts) -> Counts:
+    """Sum over i < count of (offset + i step) // divisor, element by element, by Euclid's algorithm."""
+    count, step, offset, divisor = (np.array(value) for value in np.broadcast_arrays(count, step, offset, divisor))
+    found = np.zeros_like(count)
+    while count.any():
+        found += count * (count - 1) // 2 * (step // divisor) + count * (offset // divisor)
+        step, offset = step % divisor, offset % divisor
+        top = step * count + offset
+        count, offset, step, divisor = top // divisor, top % divisor, divisor, np.maximum(step, 1)
+    return found
