@@ -92,16 +92,13 @@ def _print(frame: Frame) -> None:
 
 
 def _within(frame: Frame) -> str:
-    """How many designs stay within what the validation suite of the model found."""
-    stated = frame.uncertainty
-    if stated is None:
+    """How many designs stay where their closed form says, and how far that is from it."""
+    found = frame.as_stated
+    if found is None:
         return ""
-    within, steady = (
-        sum(float(difference) <= stated for difference in differences.tolist())
-        for differences in (frame["cycle_difference"], frame.steady_differences)
-    )
-    return (f"; {within:,} of {len(frame):,} designs within the {stated:.3%} that its validation found, "
-            f"{steady:,} not counting fill and drain")
+    below, above = frame.stated_differences
+    return (f"; {int(found.sum()):,} of {len(frame):,} designs in the range that their closed form states "
+            f"({below:+.3%} to {above:+.3%} at most)")
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from cascadesim.simulator.explore_cycles import cycle_figures, points_of
 from cascadesim.simulator.explore_engine import EngineName, cores, session
 from cascadesim.simulator.explore_evolution import evolutionary
 from cascadesim.simulator.explore_expressions import Column
-from cascadesim.simulator.explore_metrics import with_following
-from cascadesim.simulator.explore_models import FILL_AND_DRAIN, ArchitectureModel, Reference
+from cascadesim.simulator.explore_metrics import Floats, with_following
+from cascadesim.simulator.explore_models import STATED, ArchitectureModel, Reference
 from cascadesim.simulator.explore_partial import Partial, partial_beside
 from cascadesim.simulator.explore_problem import Digits, Problem, problem
 from cascadesim.simulator.explore_refine import refined
@@ -148,7 +148,7 @@ def _frame(
         columns |= {
             "analytical_latency_s": closed_form["latency_s"], "cycle_latency_s": simulated["latency_s"],
             "cycle_difference": simulated["latency_s"] / closed_form["latency_s"] - 1,
-            f"cycle_{FILL_AND_DRAIN}": simulated[FILL_AND_DRAIN],
+            **_stated(made, simulated),
         }  # fmt: skip
     columns |= {metric.name: figures[metric.name] for metric in made.metrics}
     first = made.objectives[0]
@@ -162,7 +162,6 @@ def _frame(
         source=made.source,
         version=version("cascadesim"),
         elasticities=elasticities(made, _sorted(made, found)),
-        uncertainty=_uncertainty(made),
     )
 
 
@@ -176,14 +175,18 @@ def _complete(reference: Reference) -> Reference:
     return Reference(reference.name, {name: float(values[0]) for name, values in with_following(given).items()})
 
 
-def _uncertainty(made: Problem) -> float | None:
-    """Of the cycle level; a calibrated closed form has its own."""
-    if not isinstance(made.model, ArchitectureModel):
-        return None
-    if isinstance(made.model.accelerator, HasCalibratedClosedForm):
-        return None
-    found = uncertainty_of(made.model.path.stem)
-    return None if found is None else found.latency
+def _stated(made: Problem, simulated: Mapping[str, Floats]) -> dict[str, Column]:
+    """What the closed form states, with what the validation suite of the model found on either side."""
+    return {name: simulated[name] * (1 + side * _validated(made)) for name, side in zip(STATED, (-1, 1), strict=True)}
+
+
+def _validated(made: Problem) -> float:
+    """Error of the latency; of a calibrated closed form it says nothing about the cycle level."""
+    model = made.model
+    if not isinstance(model, ArchitectureModel) or isinstance(model.accelerator, HasCalibratedClosedForm):
+        return 0.0
+    found = uncertainty_of(model.path.stem)
+    return 0.0 if found is None else found.latency
 
 
 def _unwatched(done: int, total: int) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cascadesim.accelerators import catalogue
+from cascadesim.accelerators.cycle_range import NO_CYCLES, CycleRange
 from cascadesim.accelerators.exploration import QUANTITIES, Column, Evaluator, find_evaluator
 from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
@@ -24,10 +25,10 @@ from cascadesim.simulator.execution import Fidelity
 from cascadesim.simulator.explore_metrics import Floats
 from cascadesim.simulator.explore_space import Space, Use
 from cascadesim.simulator.report import Report
-from cascadesim.simulator.simulate import Request, operations, reports
+from cascadesim.simulator.simulate import Request, operations, parts, reports
 
 Point = Mapping[str, object]
-FILL_AND_DRAIN = "fill_and_drain_s"  # of the latency at cycle level: what no closed form has
+STATED = ("stated_least_s", "stated_most_s")  # where the closed form says that the latency at cycle level lies
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Model(Protocol):
     def has_cycle_level(self) -> bool: ...
 
     def cycle_quantities(self, point: Point) -> dict[str, float]:
-        """The quantities of one design at cycle level, perhaps FILL_AND_DRAIN too; nan where it cannot be."""
+        """The quantities of one design at cycle level, perhaps STATED too; nan where it cannot be."""
         ...
 
     def references(self) -> tuple[Reference, ...]: ...
@@ -167,18 +168,23 @@ class ArchitectureModel:
 
     def cycle_quantities(self, point: Point) -> dict[str, float]:
         figures = dict(zip(QUANTITIES, self._figures(point, "cycle"), strict=True))
-        return {**figures, "tokens": self.tokens, FILL_AND_DRAIN: self._fill_and_drain_s(point)}
+        return {**figures, "tokens": self.tokens, **dict(zip(STATED, self._stated_s(point), strict=True))}
 
-    def _fill_and_drain_s(self, point: Point) -> float:
-        """What operations take before and after their bounding unit works; nan where a model does not say."""
+    def _stated_s(self, point: Point) -> tuple[float, float]:
+        """nan where the model states nothing, or the design cannot be."""
         try:
             accelerator = catalogue.build(changed(self.content, point), self.path)
-            return sum(
-                use.weight * (_known(report.fill_cycles) + _known(report.drain_cycles)) / report.clock_hz
-                for use in self.uses for report in reports(_request(use, self, accelerator, "cycle"))
-            )  # fmt: skip
+            found = [self._stated_cycles(use, accelerator).times(use.weight) for use in self.uses]
         except CascadeSimError:
-            return np.nan
+            return np.nan, np.nan
+        total = sum(found, NO_CYCLES).times(1 / accelerator.clock_hz)
+        return total.least_cycles, total.most_cycles
+
+    def _stated_cycles(self, use: Use, accelerator: Accelerator) -> CycleRange:
+        """Of all layers of one workload."""
+        works = [work for part in parts(_request(use, self, accelerator)) for work in part]
+        each = [work.execution.stated_cycles or CycleRange(np.nan, np.nan) for work in works]
+        return sum((one.times(work.count) for one, work in zip(each, works, strict=True)), NO_CYCLES)
 
     def references(self) -> tuple[Reference, ...]:
         """Every preset of the same accelerator that can run the work."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.simulator.explore_expressions import Column
@@ -39,8 +40,8 @@ class Frame:
     """One row per design of the front, the best in the first objective first.
 
     `fields`: columns that say which design it is; `objectives`: those that it was chosen by. Further columns: all
-    metrics, `cycle_latency_s`, `cycle_difference` (of latency at cycle level over closed form, minus 1) and
-    `cycle_fill_and_drain_s` (of `cycle_latency_s`: before and after the bounding unit of each operation works).
+    metrics, `cycle_latency_s`, `cycle_difference` (of latency at cycle level over closed form, minus 1),
+    `stated_least_s` and `stated_most_s` (where the closed form says that `cycle_latency_s` lies).
     """
 
     columns: Mapping[str, Column]
@@ -52,7 +53,6 @@ class Frame:
     source: str
     version: str
     elasticities: Mapping[tuple[str, str], tuple[float, float, float]]  # (field, objective): 10 %, median, 90 %
-    uncertainty: float | None = None  # of the model's latency, as its validation suite found it
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -73,14 +73,21 @@ class Frame:
         return float(np.nanmax(np.abs(found.astype(np.float64))))
 
     @property
-    def steady_differences(self) -> Column:
-        """As `cycle_difference`, without filling and draining the pipeline of each operation."""
-        cycle_s, ends_s, closed_s = (
-            self.columns[name].astype(np.float64)
-            for name in ("cycle_latency_s", "cycle_fill_and_drain_s", "analytical_latency_s")
-        )
-        found: Column = (cycle_s - np.nan_to_num(ends_s)) / closed_s - 1
-        return found
+    def as_stated(self) -> NDArray[np.bool_] | None:
+        """Which designs lie at cycle level where their closed form says; None where nothing is said or simulated."""
+        names = ("stated_least_s", "cycle_latency_s", "stated_most_s")
+        if any(name not in self.columns for name in names):
+            return None
+        least_s, found_s, most_s = (self.columns[name].astype(np.float64) for name in names)
+        known = np.isfinite(least_s) & np.isfinite(found_s)
+        return (least_s <= found_s) & (found_s <= most_s) if known.all() else None
+
+    @property
+    def stated_differences(self) -> tuple[float, float]:
+        """The most that any design may be below and above its closed form."""
+        closed_s = self.columns["analytical_latency_s"].astype(np.float64)
+        least_s, most_s = (self.columns[name].astype(np.float64) for name in ("stated_least_s", "stated_most_s"))
+        return float(np.min(least_s / closed_s)) - 1, float(np.max(most_s / closed_s)) - 1
 
     def __repr__(self) -> str:
         return "\n".join(table_lines(self))

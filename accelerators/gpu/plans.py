@@ -7,12 +7,13 @@ No energy: no source here gives any. The lines of the mapping say which kernel, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import prod
 
 import numpy as np
 
+from cascadesim.accelerators.cycle_range import in_turn
 from cascadesim.accelerators.gpu.attention_pipeline import attention_program
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.collective import ring_lines, ring_program, ring_timing
@@ -27,6 +28,7 @@ from cascadesim.accelerators.gpu.shape import Shape, shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
 from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing, case_of
 from cascadesim.accelerators.gpu.work import tiles_of
+from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.masks import KeyInterval
@@ -51,8 +53,15 @@ def plan_attention(operation: Operation, device: Device, accounting: Accounting)
     activities = (*_attention_activities(case, timing, parts), *_memory(operation.name, timing, device))
     name = f"attention of {size['h']} heads"
     lines = attention_lines(case, timing, str(operation.mask), isinstance(operation.mask, KeyInterval))
-    phase = Phase(name, activities, traffic, cycles, partial(attention_program, case, timing))
+    phase = _calibrated(name, activities, traffic, cycles, partial(attention_program, case, timing))
     return Plan(operation, accounting, lines, (phase,), None)
+
+
+def _calibrated(
+    name: str, activities: tuple[EinsumActivity, ...], traffic: Traffic, cycles: float, program: Callable[[], Program]
+) -> Phase:
+    """Its closed form is fitted to measurements, and so no bound of the cycle level."""
+    return Phase(name, activities, traffic, cycles, program, stated=lambda: in_turn(program()))
 
 
 def kernel_of(operation: Operation, device: Device) -> Kernel:
@@ -106,8 +115,8 @@ def plan_linear(operation: Operation, device: Device, accounting: Accounting) ->
     sizes = (rows, outputs, depth, copies)
     choice = choice_of(timing, device.dtype, sizes)
     program = partial(product_program, device, known, device.dtype, choice, timing, name)
-    phase = Phase(name, (products, *_memory(name, timing, device)), traffic,
-                  float(timing.total_s[0]) * device.clock_hz, program)  # fmt: skip
+    activities = (products, *_memory(name, timing, device))
+    phase = _calibrated(name, activities, traffic, float(timing.total_s[0]) * device.clock_hz, program)
     lines = product_lines(device, known, timing, sizes)
     return Plan(operation, accounting, lines, (phase,), None)
 
@@ -122,7 +131,7 @@ def plan_elementwise(operation: Operation, device: Device, accounting: Accountin
     traffic = Traffic(float(timing.dram_read_bytes[0]), float(timing.dram_write_bytes[0]))
     cycles = float(timing.total_s[0]) * device.clock_hz
     program = partial(stream_program, device, timing, reads + writes)
-    phase = Phase(operation.name, tuple(_memory(operation.name, timing, device)), traffic, cycles, program)
+    phase = _calibrated(operation.name, tuple(_memory(operation.name, timing, device)), traffic, cycles, program)
     return Plan(operation, accounting, stream_lines(device, known, timing, reads, writes), (phase,), None)
 
 
@@ -137,7 +146,7 @@ def plan_collective(operation: Operation, device: Device, accounting: Accounting
         EinsumActivity(name, "launch", int(timing.launch_s * device.clock_hz)),
     )
     program = partial(ring_program, device, timing)
-    phase = Phase(operation.name, activities, Traffic(), timing.total_s * device.clock_hz, program)
+    phase = _calibrated(operation.name, activities, Traffic(), timing.total_s * device.clock_hz, program)
     return Plan(operation, accounting, ring_lines(device, timing, elements), (phase,), None)
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from cascadesim.accelerators.cycle_range import in_turn
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.simulator.engine import record, run
@@ -316,6 +317,14 @@ def test_skipped_periods_and_the_full_run_agree(program: Program) -> None:
         moments = [op for op in reference.finish if program.tasks[op[0]].unit == unit.name]
         assert unit.first_start == min((reference.start[op] for op in moments), default=None)
         assert unit.last_finish == max((reference.finish[op] for op in moments), default=None)
+
+
+@many
+@given(programs().filter(lambda program: program.tiles < 800))
+def test_a_run_is_no_shorter_than_its_busiest_unit_and_no_longer_than_all_in_turn(program: Program) -> None:
+    schedule, stated = outcome(program), in_turn(program)
+    if schedule is not None:
+        assert stated.least_cycles <= schedule.cycles <= stated.most_cycles
 
 
 @many

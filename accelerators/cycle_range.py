@@ -1,0 +1,90 @@
+"""Between which cycles the cycle level of a program lies, as its tasks say without being run.
+
+Two statements. `streaming`: a lower bound that the closed form gives, and above it what stretches of equal tiles take
+at the pace of their busiest unit, with one tile on its way alone (fill and drain); a statement, not a theorem:
+validation and property tests say how often it holds. `in_turn`: the busiest unit, and all units one after another;
+always true, and wide.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from cascadesim.accelerators.program import After, Program, Repeat, Stream, TileRun
+
+
+@dataclass(frozen=True, slots=True)
+class CycleRange:
+    least_cycles: float
+    most_cycles: float
+
+    def __add__(self, other: CycleRange) -> CycleRange:
+        return CycleRange(self.least_cycles + other.least_cycles, self.most_cycles + other.most_cycles)
+
+    def times(self, count: float) -> CycleRange:
+        return CycleRange(count * self.least_cycles, count * self.most_cycles)
+
+
+NO_CYCLES = CycleRange(0, 0)
+
+
+def streaming(program: Program, closed_form_cycles: float) -> CycleRange:
+    """Of programs whose closed form is a bound of their cycle level."""
+    paced = sum(run.tiles * times * _pace(program, run) for run, times in _runs(program.stream))
+    return CycleRange(closed_form_cycles, max(closed_form_cycles, paced + passage_cycles(program)))
+
+
+def in_turn(program: Program) -> CycleRange:
+    """Of programs whose closed form is no bound: whatever the order, one unit works, or a lag passes, until the end."""
+    busy, by_task = Counter[str](), program.busy_cycles()
+    for task in program.tasks:
+        busy[task.unit] += by_task[task.name]
+    return CycleRange(max(busy.values(), default=0), busy.total() + _lag_cycles(program) + program.drain_cycles)
+
+
+def _lag_cycles(program: Program) -> int:
+    """All that may pass while no unit works: each as often as both of its tasks are there, twice where they stream."""
+    there: Counter[str] = Counter()
+    for run, times in _runs(program.stream):
+        cycles = program.tile_classes[run.tile_class]
+        there.update({task.name: run.tiles * times for task, own in zip(program.tasks, cycles, strict=True) if own})
+    return sum(
+        edge.lag_cycles * min(there[edge.task], there[task.name]) * (2 if edge.streaming else 1)
+        for task in program.tasks for edge in task.after
+    )  # fmt: skip
+
+
+def passage_cycles(program: Program) -> int:
+    """From the first task of a tile that is alone to the end of its last one, the longest of each task."""
+    longest = {task.name: max(cycles) for task, cycles in zip(
+        program.tasks, zip(*program.tile_classes, strict=True), strict=True)}  # fmt: skip
+    starts: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    for task in program.tasks:
+        edges = [edge for edge in task.after if edge.task in ends and not (edge.tiles_back or edge.same_column)]
+        starts[task.name] = max((_ready(edge, starts, ends) for edge in edges), default=0)
+        streamed = max((ends[edge.task] + edge.lag_cycles for edge in edges if edge.streaming), default=0)
+        ends[task.name] = max(starts[task.name] + longest[task.name], streamed)
+    return max(ends.values(), default=0) + program.drain_cycles
+
+
+def _ready(edge: After, starts: Mapping[str, int], ends: Mapping[str, int]) -> int:
+    return (starts if edge.streaming else ends)[edge.task] + edge.lag_cycles
+
+
+def _pace(program: Program, run: TileRun) -> int:
+    """Cycles of the busiest unit for one tile of the run."""
+    busy = Counter[str]()
+    for task, cycles in zip(program.tasks, program.tile_classes[run.tile_class], strict=True):
+        busy[task.unit] += cycles
+    return max(busy.values(), default=0)
+
+
+def _runs(stream: Stream, times: int = 1) -> Iterator[tuple[TileRun, int]]:
+    for item in stream:
+        if isinstance(item, Repeat):
+            yield from _runs(item.body, times * item.times)
+        else:
+            yield item, times

@@ -1,0 +1,57 @@
+"""Where the cycle level of a program lies: by hand, then against the engine for whole models."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.accelerators import catalogue
+from cascadesim.accelerators.cycle_range import CycleRange, in_turn, passage_cycles, streaming
+from cascadesim.accelerators.program import After, Program, Repeat, Task, TileRun
+from cascadesim.einsum_cascades.projections import Phase
+from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.simulator.engine import run
+from cascadesim.simulator.simulate import Request, parts
+
+LOAD_AND_WORK = (Task("load", "dram"), Task("work", "array", (After("load"),)))
+
+
+def test_a_stream_takes_the_pace_of_its_busiest_unit_and_one_passage() -> None:
+    """Loads of 3 and work of 5, four tiles: work ends at 3 + 4 x 5; stated are 20 and 8 more."""
+    program = Program(LOAD_AND_WORK, ((3, 5),), (TileRun(0, 4),), in_flight=2)
+    assert passage_cycles(program) == 8
+    assert streaming(program, 20) == CycleRange(20, 28)
+    assert run(program).cycles == 23
+
+
+def test_stretches_of_different_tiles_have_paces_of_their_own() -> None:
+    """Twice three tiles bound by loads of 9 and two bound by work of 7: 2 x (27 + 14), and 9 + 7 on the way."""
+    program = Program(LOAD_AND_WORK, ((9, 1), (2, 7)), (Repeat(2, (TileRun(0, 3), TileRun(1, 2))),), in_flight=2)
+    assert streaming(program, 62).most_cycles == 82 + 16
+    assert 62 <= run(program).cycles <= 98
+
+
+def test_units_in_turn_wait_for_lags_too() -> None:
+    """Four tiles of 3 and 5 cycles, each with a lag of 10 between."""
+    tasks = (Task("load", "dram"), Task("work", "array", (After("load", 10),)))
+    program = Program(tasks, ((3, 5),), (TileRun(0, 4),), in_flight=1)
+    assert in_turn(program) == CycleRange(20, 4 * (3 + 10 + 5))
+    assert run(program).cycles == 4 * (3 + 10 + 5)
+
+
+def test_a_range_never_ends_before_it_begins() -> None:
+    program = Program(LOAD_AND_WORK, ((3, 5),), (TileRun(0, 1),))
+    assert streaming(program, 100) == CycleRange(100, 100)
+
+
+@pytest.mark.parametrize("preset", ["fusemax", "flat", "h100-sxm", "spatten"])
+@given(length=st.integers(1, 3000), batch=st.integers(1, 3), phase=st.sampled_from(["prefill", "decode"]))
+@settings(max_examples=10, deadline=None)
+def test_linear_operations_lie_where_their_programs_say(preset: str, length: int, batch: int, phase: Phase) -> None:
+    request = Request(load_workload("llama-3.2-1b"), catalogue.load(preset), length, batch, phase, "linear")
+    for part in parts(request):
+        for work in part:
+            stated = work.execution.stated_cycles
+            assert stated is not None
+            assert stated.least_cycles <= work.execution.cycles <= stated.most_cycles + 1, work.operation.name
