@@ -45,13 +45,13 @@ def in_turn(program: Program) -> CycleRange:
 
 
 def _lag_cycles(program: Program) -> int:
-    """All that may pass while no unit works: each as often as both of its tasks are there, twice where they stream."""
+    """All that may pass while no unit works: each as often as both of its tasks are there."""
     there: Counter[str] = Counter()
     for run, times in _runs(program.stream):
         cycles = program.tile_classes[run.tile_class]
         there.update({task.name: run.tiles * times for task, own in zip(program.tasks, cycles, strict=True) if own})
     return sum(
-        edge.lag_cycles * min(there[edge.task], there[task.name]) * (2 if edge.streaming else 1)
+        edge.lag_cycles * min(there[edge.task], there[task.name])
         for task in program.tasks for edge in task.after
     )  # fmt: skip
 

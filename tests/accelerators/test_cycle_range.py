@@ -25,6 +25,13 @@ def test_a_stream_takes_the_pace_of_its_busiest_unit_and_one_passage() -> None:
     assert run(program).cycles == 23
 
 
+def test_a_stream_from_task_to_task_ends_with_the_longer_one() -> None:
+    """Work of 5 follows loads of 20, element by element, 3 later: it ends at 23; a drain of 4 comes after."""
+    tasks = (Task("load", "dram"), Task("work", "array", (After("load", 3, streaming=True),)))
+    program = Program(tasks, ((20, 5),), (TileRun(0, 1),), in_flight=2, drain_cycles=4)
+    assert passage_cycles(program) == 27 == run(program).cycles
+
+
 def test_stretches_of_different_tiles_have_paces_of_their_own() -> None:
     """Twice three tiles bound by loads of 9 and two bound by work of 7: 2 x (27 + 14), and 9 + 7 on the way."""
     program = Program(LOAD_AND_WORK, ((9, 1), (2, 7)), (Repeat(2, (TileRun(0, 3), TileRun(1, 2))),), in_flight=2)

@@ -12,7 +12,7 @@ from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.elementwise import stream_timing
 from cascadesim.accelerators.gpu.gemm import choice_of, gemm_timing
 from cascadesim.accelerators.gpu.product_pipeline import product_program, stream_program
-from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.program import Program
 from cascadesim.simulator.engine import run
 
@@ -23,10 +23,10 @@ def device(name: str = "h100-sxm") -> Device:
     return found.spec
 
 
-def product(rows: int, outputs: int, depth: int, name: str = "h100-sxm") -> Program:
+def product(rows: int, outputs: int, depth: int, name: str = "h100-sxm", dtype: Dtype = "bf16") -> Program:
     on, sizes = device(name), (rows, outputs, depth, 1)
-    timing = gemm_timing(on, constants(on.generation), *sizes, "bf16")
-    return product_program(on, constants(on.generation), "bf16", choice_of(timing, "bf16", sizes), timing, "Z")
+    timing = gemm_timing(on, constants(on.generation), *sizes, dtype)
+    return product_program(on, constants(on.generation), dtype, choice_of(timing, dtype, sizes), timing, "Z")
 
 
 def parts(one: Program, tile_class: int) -> dict[str, int]:
@@ -44,6 +44,17 @@ def test_the_blocks_of_a_large_product_multiply_and_store_in_turn() -> None:
     in_turn = blocks * (steps * step["Z"] + last["store"])
     loads = parts(one, 0)["launch"] + step["load"]
     assert schedule.cycles == loads + in_turn
+
+
+def test_fp32_units_store_one_block_while_they_multiply_the_next() -> None:
+    """P4, steps of 8 of a depth of 64: stores take longest, one block after another, after the first products."""
+    one = product(8192, 8192, 64, "p4", "fp32")
+    step, last, steps = parts(one, 1), parts(one, 2), 64 // 8
+    blocks = (one.tiles - 1) // steps
+    assert (one.tiles - 1) % steps == 0
+    assert last["store"] > steps * step["Z"]
+    first = parts(one, 0)["launch"] + step["load"] + steps * step["Z"]
+    assert run(one).cycles == first + blocks * last["store"]
 
 
 def test_the_steps_of_a_product_of_few_rows_wait_for_dram() -> None:

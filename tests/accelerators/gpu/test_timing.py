@@ -155,6 +155,9 @@ def test_scattered_fp32_results_bound_products_of_little_depth() -> None:
     assert stored_s == pytest.approx(9.47e-3, rel=1e-3)
     products_s = 24 * 2048**3 / (20 * 128 * on.clock_hz * constants(on.generation).gemm_fraction)
     assert timed.total_s[1] - timed.launch_s[1] == pytest.approx(products_s, rel=0.01)
+    h100 = device("h100-sxm")
+    whole = gemm_timing(h100, constants("hopper"), 2048, 2048, 64, 24, "fp32")
+    assert whole.total_s[0] < 24 * 2048 * 2048 * 4 / (h100.sms * 2.0 * h100.clock_hz)  # in whole lines
     deep = gemm_timing(on, constants(on.generation), 2048, 2048, [800, 805, 808], 24, "fp32").tensor_s
     assert deep[0] < deep[1] == deep[2]
 
