@@ -101,7 +101,8 @@ class Spatten:
         busy = timing.total(work, self.spec)
         read = timing.transferred_bytes(busy)
         phase = Phase(
-            operation.name, _activities(operation, work, busy, self.spec), Traffic(read), float(busy.longest),
+            operation.name, _activities(operation, work, busy, self.spec), Traffic(read),
+            float(timing.least_cycles(work, self.spec, busy)),
             None if work.streams else partial(timing.program, work, self.spec),
             partial(timing.stream, work, self.spec) if work.streams else None,
         )  # fmt: skip

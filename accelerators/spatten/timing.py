@@ -1,19 +1,22 @@
 """How long each unit of SpAtten is busy with an attention operation, and the stream or program behind it.
 
 Counts of section 2 of the RTL's description: lines of multipliers, DRAM transactions, top-k latency. The closed form
-is the busiest unit: nothing the cycle level does can be shorter.
+is the busiest unit with the way to it and from it, of heads (`stream_bound`) or of loads (`program_bound`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log2
 
 from cascadesim.accelerators.heads import HeadRow, HeadStream
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
+from cascadesim.accelerators.spatten import program_bound
 from cascadesim.accelerators.spatten.mapping import HeadWork, Piece, padded
 from cascadesim.accelerators.spatten.spec import READ_GAP, REQUEST_BYTES, SpattenSpec
+from cascadesim.accelerators.spatten.stream_bound import stream_bound
 from cascadesim.accelerators.spatten.topk import engine_cycles, expected_cycles
 
 TRANSACTIONS = {4: 1.0, 6: 1.5, 8: 2.0}  # RTL: 32-byte transactions of a vector; 6 bits: 3 for two heads together
@@ -58,8 +61,8 @@ def lines(vectors: int, spec: SpattenSpec) -> int:
 def total(work: HeadWork, spec: SpattenSpec) -> Busy:
     """Of the whole operation; DRAM cycles of all loads together, over all channels."""
     if work.streams:
-        rows = [_row_busy(row, spec) for row in head_rows(work, spec)]
-        summed = sum(rows, NOTHING)
+        shapes = Counter(replace(row, number=0) for row in head_rows(work, spec))
+        summed = sum((_row_busy(row, spec).times(count) for row, count in shapes.items()), NOTHING)
     else:
         summed = sum((piece_busy(piece, work, spec).times(piece.loads) for piece in work.pieces), NOTHING)
     return _with_dram(summed, spec)
@@ -140,9 +143,15 @@ def stream(work: HeadWork, spec: SpattenSpec) -> HeadStream:
     """What the cycle level of single queries runs: the keys that the RTL's harness gathers."""
     from cascadesim.accelerators.spatten.score_buffer import gathered_keys
 
-    rows = head_rows(work, spec)
-    longest = max(padded(row.keys, spec) for row in rows)
-    return HeadStream(spec.design(), rows, None, gathered_keys(longest, spec.fetch_channels, spec.largest_keys))
+    heads = HeadStream(spec.design(), head_rows(work, spec))
+    return replace(heads, gathered=gathered_keys(heads.longest, spec.fetch_channels, spec.largest_keys))
+
+
+def least_cycles(work: HeadWork, spec: SpattenSpec, busy: Busy) -> int:
+    """The closed form: never more than the cycle level takes."""
+    if work.streams:
+        return max(busy.longest, stream_bound(HeadStream(spec.design(), head_rows(work, spec))).cycles)
+    return max(busy.longest, program_bound.least_cycles(program(work, spec)))
 
 
 def program(work: HeadWork, spec: SpattenSpec) -> Program:
