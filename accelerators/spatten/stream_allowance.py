@@ -1,14 +1,16 @@
-"""How many cycles a stream of single queries may take beyond its bound: what the bound leaves out, taken at its worst.
+"""How many cycles a stream of single queries may take: what its bound leaves out, as if nothing of it overlapped.
 
-Nothing here is proved. Head by head, whichever of these is longest, one head after another:
+An upper estimate, not a bound. Heads pass one after another, each as long as the longest of these:
 
-* the fork, where all reads of values come between those of keys, rows of banks open one by one while nothing is read,
-  and the last line of a head comes just after it was looked for;
-* the top-k engine;
-* the buffer of values, with the same for its reads.
+* the fork: all reads of values come between those of keys, rows of banks are opened one by one while nothing is read,
+  and the last line comes just after it was looked for;
+* the top-k engine, or the buffer of values, with the same for its reads.
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
 
 from cascadesim.accelerators.spatten.fetches import Fetch, busiest
 from cascadesim.accelerators.spatten.head_latencies import (
@@ -28,33 +30,53 @@ from cascadesim.accelerators.spatten.stream_heads import Head
 
 
 def most_cycles(bound: StreamBound) -> int:
-    """An upper estimate of the cycle level."""
-    engine = sum((head.latency + head.beats) * count for head, count in bound.counts.items() if head.selects)
-    fork = bound.waits + sum(_passes(head, bound) * count for head, count in bound.counts.items())
-    values = sum(_values(head) * count for head, count in bound.counts.items() if head.value_fetch)
-    slowest = max(head.latency + head.beats + _values(head) + head.value_lines for head in bound.counts)
-    return FIRST_FORK_CYCLES + max(fork, engine, values) + bound.last.report + slowest + RETRY_CYCLES
+    """Of all heads and the way of the last one, the longest that there is."""
+    fork = bound.waits + sum(_at_fork(head) * count for head, count in bound.counts.items())
+    steps = Counter(pairwise(bound.heads)).items()
+    values = sum(max(_at_engine(after), _at_values(head)) * count for (head, after), count in steps)
+    last = max(_at_engine(head) + _at_values(head) + head.value_lines for head in bound.counts)
+    return FIRST_FORK_CYCLES + max(fork, _at_fork(bound.heads[0]) + values) + bound.last.report + last + RETRY_CYCLES
 
 
-def _passes(head: Head, bound: StreamBound) -> int:
-    again = 0
+def _at_fork(head: Head) -> int:
+    again = waited = 0
     if head.low_fetch is not None:
-        again = head.report + RETURN_CYCLES + REQUEST_CYCLES + _longest(head.low_fetch, None)
-    if head.key_fetch is None:
-        return head.first_pass() + RETRY_CYCLES + again
-    return REQUEST_CYCLES + _longest(head.key_fetch, head.value_fetch) + again
+        again = head.report + RETURN_CYCLES + REQUEST_CYCLES + _to_line(head.low_fetch)
+    if head.value_fetch is not None:
+        waited = head.rounds * _round(head)
+    if head.key_fetch is not None:
+        return REQUEST_CYCLES + _to_line(head.key_fetch, head.value_fetch) + waited + again
+    values = 0 if head.value_fetch is None else _reads(head.value_fetch)
+    return head.first_pass() + RETRY_CYCLES + values + waited + again
 
 
-def _values(head: Head) -> int:
+def _at_engine(head: Head) -> int:
+    return head.latency + head.beats if head.selects else 0
+
+
+def _at_values(head: Head) -> int:
+    """From the report to the products of all lines; each time the queue is full, a product is waited for."""
     if head.value_fetch is None:
         return head.value_lines
-    return head.entry + head.beats_of_line + VALUE_CYCLES + _longest(head.value_fetch, None)
+    asked = head.entry + head.beats_of_line + VALUE_CYCLES
+    return asked + _to_line(head.value_fetch) + head.rounds * _round(head)
 
 
-def _longest(one: Fetch, other: Fetch | None) -> int:
+def _round(head: Head) -> int:
+    """From a probability to its product."""
+    return VALUE_CYCLES + READ_CYCLES[head.design.dram] + RESPONSE_CYCLES + 2
+
+
+def _to_line(one: Fetch, other: Fetch | None = None) -> int:
+    """From the first request to the product of the last line."""
+    arrived = max(_reads(one, other) + one.left + 2, one.lines)
+    return READ_CYCLES[one.design.dram] + arrived + RESPONSE_CYCLES + RETRY_CYCLES
+
+
+def _reads(one: Fetch, other: Fetch | None = None) -> int:
+    """Of one fetch, or of two at the same time."""
     cells, opened, rows = one.cells, one.opened, one.last_row
     if other is not None:
         cells, opened, rows = cells + other.cells, opened + other.opened, rows + other.last_row
-    name = one.design.dram
-    reads = max(BURST_CYCLES[name] * busiest(cells), rows) + (OPEN_CYCLES + CLOSE_CYCLES) * opened
-    return READ_CYCLES[name] + max(reads + one.left + 2, one.lines) + RESPONSE_CYCLES + RETRY_CYCLES
+    read = max(BURST_CYCLES[one.design.dram] * busiest(cells), rows)
+    return read + (OPEN_CYCLES + CLOSE_CYCLES) * opened

@@ -5,7 +5,7 @@ No head passes a stage faster than `stream_heads` says, and these take heads one
 * the fork: a head holds it from its first key address to the product of its last line of keys, and again for low bits;
 * each pseudo-channel of DRAM: a read a burst;
 * the top-k engine: its latency, then a beat of scores a cycle;
-* the address lines of values: a beat of probabilities a cycle;
+* the address lines of values: a beat of probabilities a cycle, where their queue has room;
 * the value buffer: one batch is written at a time.
 
 Each gives a bound: the way of the first head to it, all heads in it, the way of one of them from there to its result.
@@ -14,7 +14,7 @@ Each gives a bound: the way of the first head to it, all heads in it, the way of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -51,14 +51,14 @@ class StreamBound:
         return Counter(self.heads)
 
     @cached_property
-    def batches(self) -> Counter[Batch]:
+    def batches(self) -> tuple[Batch, ...]:
         found: list[Batch] = []
         for head in self.heads:
             if head.value_part == 1:
                 found[-1] = (*found[-1], head)
             else:
                 found.append((head,))
-        return Counter(found)
+        return tuple(found)
 
     @property
     def last(self) -> Head:
@@ -84,7 +84,7 @@ class StreamBound:
     @property
     def cycles(self) -> int:
         """Never more than the cycle level takes."""
-        return max(self.fork, self.dram, self.keys_of_dram, self.selection, self.probabilities, self.value_buffer)
+        return max(self.fork, self.dram, self.keys_of_dram, self.values)
 
     @cached_property
     def fork(self) -> int:
@@ -137,24 +137,29 @@ class StreamBound:
         return self._served(reads) + min(ends)
 
     @cached_property
-    def selection(self) -> int:
-        """Beats that are not kept leave the engine one a cycle too."""
-        busy = {batch: sum(head.latency + head.beats for head in batch if head.selects) for batch in self.batches}
-        return self.first_report + self._entry + _serial(self.batches, busy.__getitem__, lambda batch: (
-            batch[0].latency + _values_pass(batch)))  # fmt: skip
+    def values(self) -> int:
+        """From the first report through engine, probabilities and value buffer."""
+        if self.comes_back:  # heads that wait for one that comes back let others pass
+            return self._values_in_any_order
+        first = self.batches[0][0]
+        steps = Counter(pairwise(self.batches)).items()
+        passed = sum(self._step(one, other) * count for (one, other), count in steps)
+        in_order = self.first_report + first.entry + first.latency + passed + _values_pass(self.batches[-1])
+        return max(in_order, self._values_in_any_order)
+
+    def _step(self, batch: Batch, after: Batch) -> int:
+        """From the first probability of a batch to that of the next one."""
+        return max(sum(_beats(one, other) for one, other in pairwise((*batch, after[0]))), self._write_pass(batch))
 
     @property
-    def _entry(self) -> int:
-        return min(head.entry for head in self.counts)
-
-    @cached_property
-    def probabilities(self) -> int:
-        busy = {batch: sum(head.kept_beats for head in batch) for batch in self.batches}
-        return self.first_report + self._entry + _serial(self.batches, busy.__getitem__, _values_pass)
-
-    @cached_property
-    def value_buffer(self) -> int:
-        return self.first_report + self._entry + _serial(self.batches, self._write_pass, _values_pass)
+    def _values_in_any_order(self) -> int:
+        """The engine, the probabilities or the buffer, each by itself."""
+        counts = Counter(self.batches)
+        engine = {batch: sum(head.latency + head.beats for head in batch if head.selects) for batch in counts}
+        streaming = {batch: sum(head.streaming for head in batch) for batch in counts}
+        written = {batch: self._write_pass(batch) for batch in counts}
+        entry = self.first_report + min(head.entry for head in self.counts)
+        return entry + max(_serial(counts, engine, 1), _serial(counts, streaming, 0), _serial(counts, written, 0))
 
     def _write_pass(self, batch: Batch) -> int:
         """From the first probability to the last line of values in the buffer; keys may come behind."""
@@ -183,10 +188,15 @@ def sum_of(fetches: Iterable[tuple[Fetch, int]]) -> Counts:
     return found
 
 
-def _serial(batches: Counter[Batch], busy: Callable[[Batch], int], end: Callable[[Batch], int]) -> int:
-    """All but the last, and the way of the last; which one that is, is not known where heads come back."""
-    total = sum(busy(batch) * count for batch, count in batches.items())
-    return total + min(end(batch) - busy(batch) for batch in batches)
+def _serial(counts: Counter[Batch], busy: Mapping[Batch, int], with_latency: int) -> int:
+    """All but the last, and the way of the last; which one that is, is not known."""
+    total = sum(busy[batch] * count for batch, count in counts.items())
+    return total + min(with_latency * batch[0].latency + _values_pass(batch) - busy[batch] for batch in counts)
+
+
+def _beats(head: Head, after: Head) -> int:
+    """From the first probability of a head to that of the next one. Beats that are not kept leave the engine too."""
+    return max(head.streaming, head.beats + after.latency if head.selects and after.selects else 0)
 
 
 def _values_pass(batch: Batch) -> int:

@@ -31,6 +31,7 @@ LOW_PLANE_BITS = 4
 BLOCK_BYTES = 1 << 16  # the RTL's harness places keys, low bits and values of successive heads so far apart
 APART_BLOCKS = 500  # values lie 544 blocks behind keys; those of so many heads do not reach the keys of later ones
 REQUEST_BYTES = 32
+QUEUE_LINES = 16  # RTL: address lines of values whose probabilities wait for their products
 PAGE_BYTES = 512  # of a row of a bank, and of a channel, that follow each other
 
 
@@ -129,6 +130,21 @@ class Head:
         return min(self.kept_beats, max(1, self.design.fetch_channels // self.design.softmax_lanes))
 
     @property
+    def rounds(self) -> int:
+        """How often the queue of probabilities is full: as often, one waits for the product of the first in it."""
+        queue = QUEUE_LINES * max(1, self.design.fetch_channels // self.design.softmax_lanes)
+        return (self.kept_beats - 1) // queue
+
+    @cached_property
+    def streaming(self) -> int:
+        """Of the probabilities, one a cycle, or as the queue lets them: a beat leaves it with its line of values."""
+        if self.design.softmax_lanes > self.design.vectors_per_line:
+            return self.kept_beats
+        queue = QUEUE_LINES * max(1, self.design.fetch_channels // self.design.softmax_lanes)
+        around = VALUE_CYCLES + 1 + READ_CYCLES[self.design.dram] + RESPONSE_CYCLES + 1
+        return self.kept_beats + self.rounds * max(0, around - queue)
+
+    @property
     def latency(self) -> int:
         """Of the top-k engine."""
         return self.row.selection_cycles if self.selects else 0
@@ -147,7 +163,7 @@ class Head:
         if self.value_fetch is None:
             return multiplied + done
         fetched = self.beats_of_line + VALUE_CYCLES + self.opening + self.value_fetch.span()
-        streamed = self.kept_beats + VALUE_CYCLES + READ_CYCLES[self.design.dram] + RESPONSE_CYCLES
+        streamed = self.streaming + VALUE_CYCLES + READ_CYCLES[self.design.dram] + RESPONSE_CYCLES
         return max(multiplied, fetched, streamed) + done
 
     @cached_property
