@@ -98,6 +98,7 @@ class Spatten:
         if operation.cascade in FUSED and operation.trace is None:
             return plan_fused(operation, self.spec, self.schedule)
         work = head_work(operation, self.spec) if operation.trace is None else traced_work(operation.trace, self.spec)
+        timing.refuse_odd_lines(work, self.spec)
         busy = timing.total(work, self.spec)
         read = timing.transferred_bytes(busy)
         phase = Phase(

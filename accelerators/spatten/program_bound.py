@@ -66,13 +66,17 @@ class Tile:
 
 def least_cycles(program: Program) -> int:
     """A lower bound of the engine's cycles."""
+    runs, window = runs_of(program), program.in_flight or 1
+    units = (_on_unit(unit, runs, window) for unit in program.units)
+    return max(max(units, default=0), _in_turn(runs, window)) + program.drain_cycles
+
+
+def runs_of(program: Program) -> list[tuple[Tile, int]]:
+    """Tiles in order, with how many of them follow each other."""
     names = [task.name for task in program.tasks]
     tiles = [Tile(program.tasks, {name: cycles for name, cycles in zip(names, one, strict=True) if cycles})
              for one in program.tile_classes]  # fmt: skip
-    runs = [(tiles[run.tile_class], run.tiles) for run in program.stream if isinstance(run, TileRun) and run.tiles]
-    window = program.in_flight or 1
-    units = (_on_unit(unit, runs, window) for unit in program.units)
-    return max(max(units, default=0), _in_turn(runs, window)) + program.drain_cycles
+    return [(tiles[run.tile_class], run.tiles) for run in program.stream if isinstance(run, TileRun) and run.tiles]
 
 
 def _on_unit(unit: str, runs: list[tuple[Tile, int]], window: int) -> int:
@@ -97,3 +101,11 @@ def _opening(runs: list[tuple[Tile, int]], window: int, unit: str) -> list[Tile]
 def _in_turn(runs: list[tuple[Tile, int]], window: int) -> int:
     """Every so manieth tile of a run begins when the one before it has ended."""
     return sum(tile.longest * (count // window) for tile, count in runs)
+
+
+def most_cycles(program: Program) -> int:
+    """An upper estimate: the bound and a window of the longest tiles more, or all tiles one after another."""
+    counted = [(tile.longest, count) for tile, count in runs_of(program)]
+    window = (program.in_flight or 1) * max((longest for longest, _ in counted), default=0)
+    in_turn = sum(longest * count for longest, count in counted) + program.drain_cycles
+    return max(least_cycles(program), min(in_turn, least_cycles(program) + window))

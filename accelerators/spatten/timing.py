@@ -18,6 +18,7 @@ from cascadesim.accelerators.spatten.mapping import HeadWork, Piece, padded
 from cascadesim.accelerators.spatten.spec import READ_GAP, REQUEST_BYTES, SpattenSpec
 from cascadesim.accelerators.spatten.stream_bound import stream_bound
 from cascadesim.accelerators.spatten.topk import engine_cycles, expected_cycles
+from cascadesim.einsum_cascades.errors import CascadeSimError
 
 TRANSACTIONS = {4: 1.0, 6: 1.5, 8: 2.0}  # RTL: 32-byte transactions of a vector; 6 bits: 3 for two heads together
 LARGEST_TABLE = 2048  # keys up to which the exact mean of the selection is computed
@@ -137,6 +138,18 @@ def _row_busy(row: HeadRow, spec: SpattenSpec) -> Busy:
     reads = TRANSACTIONS[row.key_bits] * keys + TRANSACTIONS[row.value_bits] * values + keys * row.low_bits
     latency = row.selection_cycles if row.values < row.keys else 0
     return Busy(0, scored, scored, latency, lines(values, spec), ceil(reads))
+
+
+def refuse_odd_lines(work: HeadWork, spec: SpattenSpec) -> None:
+    """Raises CascadeSimError on single queries whose last lines would never come, because lines come two by two."""
+    shapes = {(row.keys, row.values) for row in head_rows(work, spec)} if work.streams else set()
+    for count in (count for shape in sorted(shapes) for count in shape):
+        filled = ceil(padded(count, spec) / spec.vectors_per_line)
+        if filled % 2:
+            raise CascadeSimError(
+                f"{count} keys or values fill {filled} buffer lines of {spec.vectors_per_line} vectors; the pipeline of "
+                f"single queries never ends an odd number: count_multiple must be {2 * spec.vectors_per_line} here"
+            )
 
 
 def stream(work: HeadWork, spec: SpattenSpec) -> HeadStream:
