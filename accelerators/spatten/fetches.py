@@ -74,6 +74,8 @@ def busiest(cells: Counts) -> int:
 def spread(requests: int, cells: Counts, most_cells: int) -> int:
     """The fewest reads in turn of each cell that are `requests` together, where no cell has more than it has."""
     fewest, most = ceil(requests / most_cells), busiest(cells)
+    if int(cells.sum()) < requests:  # where channels are too many to tell all reads apart
+        return fewest
     while fewest < most:
         middle = (fewest + most) // 2
         if int(np.minimum(cells, middle).sum()) >= requests:

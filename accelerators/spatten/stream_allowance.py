@@ -2,15 +2,15 @@
 
 An upper estimate, not a bound. Heads pass one after another, each as long as the longest of these:
 
-* the fork: all reads of values come between those of keys, rows of banks are opened one by one while nothing is read,
-  and the last line comes just after it was looked for;
-* the top-k engine, or the buffer of values, with the same for its reads.
+* the fork: all reads of values come between those of keys, and the last line comes just after it was looked for;
+* the top-k engine, which waits for products where the queue of probabilities is full, or the buffer of values.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from math import ceil
 
 from cascadesim.accelerators.spatten.fetches import Fetch, busiest
 from cascadesim.accelerators.spatten.head_latencies import (
@@ -27,6 +27,8 @@ from cascadesim.accelerators.spatten.head_latencies import (
 )
 from cascadesim.accelerators.spatten.stream_bound import StreamBound
 from cascadesim.accelerators.spatten.stream_heads import Head
+
+ADDRESS_ROWS = 16 + 1  # RTL: places of a fetch channel's FIFO of addresses, and its register
 
 
 def most_cycles(bound: StreamBound) -> int:
@@ -51,7 +53,9 @@ def _at_fork(head: Head) -> int:
 
 
 def _at_engine(head: Head) -> int:
-    return head.latency + head.beats if head.selects else 0
+    if not head.selects:
+        return 0
+    return head.latency + head.beats + (_at_values(head) if head.rounds else 0)
 
 
 def _at_values(head: Head) -> int:
@@ -68,15 +72,20 @@ def _round(head: Head) -> int:
 
 
 def _to_line(one: Fetch, other: Fetch | None = None) -> int:
-    """From the first request to the product of the last line."""
-    arrived = max(_reads(one, other) + one.left + 2, one.lines)
+    """From the first request to the product of the last line; a line a cycle once the first row is complete.
+
+    That may take as long as all rows that the FIFOs of addresses hold, because low fetch channels ask first.
+    """
+    reads = _reads(one, other)
+    first = ceil(reads * min(1, ADDRESS_ROWS / (one.last_row + 1)))
+    arrived = max(reads + one.left + 2, first + one.lines)
     return READ_CYCLES[one.design.dram] + arrived + RESPONSE_CYCLES + RETRY_CYCLES
 
 
 def _reads(one: Fetch, other: Fetch | None = None) -> int:
-    """Of one fetch, or of two at the same time."""
-    cells, opened, rows = one.cells, one.opened, one.last_row
+    """Of one fetch, whose rows open in one pseudo-channel while the other reads; or of two, of which each row of the
+    second closes one of the first, that is opened again, while nothing is read."""
+    cells, rows, opened = one.cells, one.last_row, (one.opened + 1) // 2
     if other is not None:
-        cells, opened, rows = cells + other.cells, opened + other.opened, rows + other.last_row
-    read = max(BURST_CYCLES[one.design.dram] * busiest(cells), rows)
-    return read + (OPEN_CYCLES + CLOSE_CYCLES) * opened
+        cells, rows, opened = cells + other.cells, rows + other.last_row, opened + 2 * other.opened
+    return max(BURST_CYCLES[one.design.dram] * busiest(cells), rows) + (OPEN_CYCLES + CLOSE_CYCLES) * opened

@@ -127,22 +127,24 @@ class Head:
     @property
     def beats_of_line(self) -> int:
         """Probabilities that complete the first address line of values."""
-        return min(self.kept_beats, max(1, self.design.fetch_channels // self.design.softmax_lanes))
+        return min(self.kept_beats, self._beats_of_lines)
+
+    @property
+    def _beats_of_lines(self) -> int:
+        return max(1, self.design.fetch_channels // self.design.softmax_lanes)
 
     @property
     def rounds(self) -> int:
         """How often the queue of probabilities is full: as often, one waits for the product of the first in it."""
-        queue = QUEUE_LINES * max(1, self.design.fetch_channels // self.design.softmax_lanes)
-        return (self.kept_beats - 1) // queue
+        return (self.kept_beats - 1) // (QUEUE_LINES * self._beats_of_lines)
 
     @cached_property
     def streaming(self) -> int:
         """Of the probabilities, one a cycle, or as the queue lets them: a beat leaves it with its line of values."""
-        if self.design.softmax_lanes > self.design.vectors_per_line:
+        if self.value_fetch is None or self.design.softmax_lanes > self.design.vectors_per_line:
             return self.kept_beats
-        queue = QUEUE_LINES * max(1, self.design.fetch_channels // self.design.softmax_lanes)
         around = VALUE_CYCLES + 1 + READ_CYCLES[self.design.dram] + RESPONSE_CYCLES + 1
-        return self.kept_beats + self.rounds * max(0, around - queue)
+        return self.kept_beats + self.rounds * max(0, around - QUEUE_LINES * self._beats_of_lines)
 
     @property
     def latency(self) -> int:
@@ -157,12 +159,14 @@ class Head:
 
     @cached_property
     def value_pass(self) -> int:
-        """From the first probability to the result, where no fetch comes behind."""
+        """From the first probability to the result, where no fetch comes behind but the keys of its own pair."""
         done = RESULT_CYCLES + self.tree
         multiplied = FIRST_VALUE_CYCLES + self.value_lines - 1
         if self.value_fetch is None:
             return multiplied + done
-        fetched = self.beats_of_line + VALUE_CYCLES + self.opening + self.value_fetch.span()
+        behind = self.key_fetch.cells if self.value_part == 0 and self.key_part == -1 and self.key_fetch else None
+        opening = self.opening if behind is None else 0
+        fetched = self.beats_of_line + VALUE_CYCLES + opening + self.value_fetch.span(behind)
         streamed = self.streaming + VALUE_CYCLES + READ_CYCLES[self.design.dram] + RESPONSE_CYCLES
         return max(multiplied, fetched, streamed) + done
 
@@ -210,12 +214,10 @@ def _opens(stream: HeadStream) -> list[bool]:
     apart = max(numbers) - min(numbers) < APART_BLOCKS and len(set(numbers)) == len(numbers)
     apart &= design.dram_channels * PAGE_BYTES <= BLOCK_BYTES
     touched = {row.number + 1 for row in rows if row.low_bits}
-    own = {row.number: max(_blocks(row.key_bits, reach), _blocks(row.value_bits, reach)) for row in rows}
-    return [
-        apart and reach <= BLOCK_BYTES and own[row.number] <= 1 and row.number not in touched for row in rows
-    ]
+    apart &= reach <= BLOCK_BYTES
+    return [apart and row.number not in touched and _blocks(row, reach) <= 1 for row in rows]
 
 
-def _blocks(bits: int, reach: int) -> int:
-    """That the rows of a head, or of a pair, may reach into, beyond those between it and the next one."""
-    return ceil(reach * bits / 4 / BLOCK_BYTES)
+def _blocks(row: HeadRow, reach: int) -> int:
+    """Of the harness, that a head may reach into; a pair has those of two heads."""
+    return ceil(reach * max(row.key_bits, row.value_bits) / 4 / BLOCK_BYTES)

@@ -147,8 +147,8 @@ def refuse_odd_lines(work: HeadWork, spec: SpattenSpec) -> None:
         filled = ceil(padded(count, spec) / spec.vectors_per_line)
         if filled % 2:
             raise CascadeSimError(
-                f"{count} keys or values fill {filled} buffer lines of {spec.vectors_per_line} vectors; the pipeline of "
-                f"single queries never ends an odd number: count_multiple must be {2 * spec.vectors_per_line} here"
+                f"{count} keys or values fill {filled} buffer lines of {spec.vectors_per_line} vectors, and the "
+                f"pipeline of single queries writes two at a time: count_multiple must be {2 * spec.vectors_per_line}"
             )
 
 
