@@ -7,9 +7,10 @@ is the busiest unit with the way to it and from it, of heads (`stream_bound`) or
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, log2
+from operator import attrgetter
 
 from cascadesim.accelerators.heads import HeadRow, HeadStream
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
@@ -51,6 +52,7 @@ class Busy:
         return max(self.values[:-1])
 
 
+_SHAPE = attrgetter("keys", "values", "key_bits", "value_bits", "low_bits", "selection_cycles")
 NOTHING = Busy(0, 0, 0, 0, 0, 0)
 
 
@@ -59,11 +61,11 @@ def lines(vectors: int, spec: SpattenSpec) -> int:
     return 2 * ceil(ceil(vectors / spec.vectors_per_line) / 2)
 
 
-def total(work: HeadWork, spec: SpattenSpec) -> Busy:
-    """Of the whole operation; DRAM cycles of all loads together, over all channels."""
-    if work.streams:
-        shapes = Counter(replace(row, number=0) for row in head_rows(work, spec))
-        summed = sum((_row_busy(row, spec).times(count) for row, count in shapes.items()), NOTHING)
+def total(work: HeadWork, rows: Sequence[HeadRow], spec: SpattenSpec) -> Busy:
+    """Of the whole operation, of single queries `rows`; DRAM cycles of all loads together, over all channels."""
+    if rows:
+        shapes = Counter(map(_SHAPE, rows)).items()
+        summed = sum((_row_busy(HeadRow(0, *shape), spec).times(count) for shape, count in shapes), NOTHING)
     else:
         summed = sum((piece_busy(piece, work, spec).times(piece.loads) for piece in work.pieces), NOTHING)
     return _with_dram(summed, spec)
@@ -112,7 +114,9 @@ def _harmonic(count: int) -> float:
 
 
 def head_rows(work: HeadWork, spec: SpattenSpec) -> tuple[HeadRow, ...]:
-    """Heads of one query each; where 6 bits need pairs, a head that is left over runs at 8 bits."""
+    """Heads of one query each, none where loads serve many; of 6 bits come pairs, one that is left over runs at 8."""
+    if not work.streams:
+        return ()
     if work.traced:
         return work.traced
     rows: list[HeadRow] = []
@@ -140,9 +144,9 @@ def _row_busy(row: HeadRow, spec: SpattenSpec) -> Busy:
     return Busy(0, scored, scored, latency, lines(values, spec), ceil(reads))
 
 
-def refuse_odd_lines(work: HeadWork, spec: SpattenSpec) -> None:
+def refuse_odd_lines(rows: Sequence[HeadRow], spec: SpattenSpec) -> None:
     """Raises CascadeSimError on single queries whose last lines would never come, because lines come two by two."""
-    shapes = {(row.keys, row.values) for row in head_rows(work, spec)} if work.streams else set()
+    shapes = {(row.keys, row.values) for row in rows}
     for count in (count for shape in sorted(shapes) for count in shape):
         filled = ceil(padded(count, spec) / spec.vectors_per_line)
         if filled % 2:
@@ -160,10 +164,10 @@ def stream(work: HeadWork, spec: SpattenSpec) -> HeadStream:
     return replace(heads, gathered=gathered_keys(heads.longest, spec.fetch_channels, spec.largest_keys))
 
 
-def least_cycles(work: HeadWork, spec: SpattenSpec, busy: Busy) -> int:
+def least_cycles(work: HeadWork, rows: tuple[HeadRow, ...], spec: SpattenSpec, busy: Busy) -> int:
     """The closed form: never more than the cycle level takes."""
-    if work.streams:
-        return max(busy.longest, stream_bound(HeadStream(spec.design(), head_rows(work, spec))).cycles)
+    if rows:
+        return max(busy.longest, stream_bound(HeadStream(spec.design(), rows)).cycles)
     return max(busy.longest, program_bound.least_cycles(program(work, spec)))
 
 

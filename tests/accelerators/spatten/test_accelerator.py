@@ -206,7 +206,7 @@ def test_more_heads_of_one_query_take_longer(heads: int, keys: int, channels: in
 
 def test_an_odd_number_of_lines_is_refused() -> None:
     """2048 multipliers: a line holds 32 vectors, and 96 keys fill three."""
-    with pytest.raises(CascadeSimError, match="96 keys or values fill 3 buffer lines .* count_multiple must be 64"):
+    with pytest.raises(CascadeSimError, match=r"96 keys or values fill 3 buffer lines .* count_multiple must be 64"):
         machine("spatten", "multipliers=2048").plan(attention(1, 96), "physical")
     assert machine("spatten", "multipliers=2048").plan(attention(1, 96, queries=2), "physical").phases
 
