@@ -204,20 +204,19 @@ def _parts(rows: Sequence[HeadRow], bits: str) -> Iterator[int]:
 
 
 def _opens(stream: HeadStream) -> list[bool]:
-    """Whether no row of a head's keys and values was touched before: they overlap with those of no other head.
+    """Whether no row of a head's keys and values was touched before: those of no head before reach into them.
 
     The low bits of a head lie where the keys of the next one do.
     """
     design, rows = stream.design, stream.rows
     numbers = [row.number for row in rows]
     reach = min(_padded(stream.longest, design) + design.fetch_channels, design.largest_keys) * REQUEST_BYTES
-    apart = max(numbers) - min(numbers) < APART_BLOCKS and len(set(numbers)) == len(numbers)
-    apart &= design.dram_channels * PAGE_BYTES <= BLOCK_BYTES
-    touched = {row.number + 1 for row in rows if row.low_bits}
-    apart &= reach <= BLOCK_BYTES
-    return [apart and row.number not in touched and _blocks(row, reach) <= 1 for row in rows]
+    apart = numbers == sorted(set(numbers)) and numbers[-1] - numbers[0] < APART_BLOCKS
+    apart &= reach <= BLOCK_BYTES and design.dram_channels * PAGE_BYTES <= BLOCK_BYTES
+    touched = {row.number + block for row in rows for block in range(1, _blocks(row, reach) + row.low_bits)}
+    return [apart and row.number not in touched for row in rows]
 
 
 def _blocks(row: HeadRow, reach: int) -> int:
-    """Of the harness, that a head may reach into; a pair has those of two heads."""
+    """Of the harness, that a head reaches into; a pair has those of two heads."""
     return ceil(reach * max(row.key_bits, row.value_bits) / 4 / BLOCK_BYTES)

@@ -74,6 +74,22 @@ def test_low_bits_take_the_fork_again() -> None:
     assert twice.cycles > once.cycles
 
 
+def test_rows_that_another_head_opened_need_not_be_opened() -> None:
+    """64 KiB apart: 1000 keys of 64 bytes, gathered from up to 1003, fit; 1024 reach into those of the next head.
+
+    Low bits lie where the next head's keys do.
+    """
+    design = replace(EIGHTH, buffer_lines=4096)
+
+    def opens(*rows: HeadRow) -> list[bool]:
+        return [head.opens for head in stream_bound(stream(design, *rows)).heads]
+
+    short, long = HeadRow(0, 1000, 8, 8, 8), HeadRow(0, 1024, 8, 8, 8)
+    assert opens(short, short, short) == [True, True, True]
+    assert opens(replace(short, low_bits=True), short, short) == [True, False, True]
+    assert opens(long, long, replace(long, key_bits=4, value_bits=4)) == [True, False, False]
+
+
 def test_reads_spread_over_pseudo_channels_as_evenly_as_they_can() -> None:
     """12 of 14 reads: 5 in turn of the first two, the 2 and 1 that the others have."""
     assert spread(12, np.array([6, 5, 2, 1]), 4) == 5
