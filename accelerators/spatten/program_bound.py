@@ -7,6 +7,7 @@ within a tile only, as SpAtten's programs have them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,16 +31,31 @@ class Tile:
         """From its first task to its last."""
         return max((finish for _, finish in self._times.values()), default=0)
 
+    @property
+    def busiest(self) -> int:
+        """Cycles of the unit that has most."""
+        return max(self._work(frozenset(self.cycles)).values(), default=0)
+
     @cached_property
     def _times(self) -> Mapping[str, tuple[int, int]]:
         times: dict[str, tuple[int, int]] = {}
+        ended: dict[str, frozenset[str]] = {}
         for task in self.tasks:
             if task.name in self.cycles:
                 edges = [(edge, *times[edge.task]) for edge in task.after if edge.task in times]
-                start = max([0, *(edge.lag_cycles + (begin if edge.streaming else end) for edge, begin, end in edges)])
+                ended[task.name] = _ended(task, ended)
+                begins = [edge.lag_cycles + (begin if edge.streaming else end) for edge, begin, end in edges]
+                start = max([0, *begins, *self._work(ended[task.name]).values()])
                 ends = [edge.lag_cycles + end for edge, _, end in edges if edge.streaming]
                 times[task.name] = start, max([start + self.cycles[task.name], *ends])
         return times
+
+    def _work(self, names: frozenset[str]) -> Counter[str]:
+        """Cycles of each unit for these tasks: one after another."""
+        found: Counter[str] = Counter()
+        for task in self.tasks:
+            found[task.unit] += self.cycles[task.name] if task.name in names else 0
+        return found
 
     @cached_property
     def rests(self) -> Mapping[str, int]:
@@ -62,6 +78,15 @@ class Tile:
 
     def on(self, unit: str) -> list[str]:
         return [task.name for task in self.tasks if task.unit == unit and task.name in self.cycles]
+
+
+def _ended(task: Task, ended: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """Tasks that have ended before this one starts, by those of the tasks before it."""
+    found: frozenset[str] = frozenset()
+    for edge in task.after:
+        if edge.task in ended:
+            found |= ended[edge.task] if edge.streaming else ended[edge.task] | {edge.task}
+    return found
 
 
 def least_cycles(program: Program) -> int:
@@ -104,8 +129,11 @@ def _in_turn(runs: list[tuple[Tile, int]], window: int) -> int:
 
 
 def most_cycles(program: Program) -> int:
-    """An upper estimate: the bound and a window of the longest tiles more, or all tiles one after another."""
-    counted = [(tile.longest, count) for tile, count in runs_of(program)]
-    window = (program.in_flight or 1) * max((longest for longest, _ in counted), default=0)
-    in_turn = sum(longest * count for longest, count in counted) + program.drain_cycles
-    return max(least_cycles(program), min(in_turn, least_cycles(program) + window))
+    """An upper estimate: all tiles one after another, or the bound, a window of tiles more, and for each window once
+    more what its longest tile takes besides its busiest unit."""
+    runs, window = runs_of(program), program.in_flight or 1
+    in_turn = sum(tile.longest * count for tile, count in runs) + program.drain_cycles
+    windows = -(-sum(count for _, count in runs) // window)
+    longest = max((tile.longest for tile, _ in runs), default=0)
+    idle = max((tile.longest - tile.busiest for tile, _ in runs), default=0)
+    return max(least_cycles(program), min(in_turn, least_cycles(program) + window * longest + windows * idle))
