@@ -99,7 +99,8 @@ class Spatten:
             return plan_fused(operation, self.spec, self.schedule)
         work = head_work(operation, self.spec) if operation.trace is None else traced_work(operation.trace, self.spec)
         rows = timing.head_rows(work, self.spec)
-        timing.refuse_odd_lines(rows, self.spec)
+        if self.spec.model == "pipeline":
+            timing.refuse_odd_lines(rows, self.spec)
         busy = timing.total(work, rows, self.spec)
         read = timing.transferred_bytes(busy)
         phase = Phase(
