@@ -26,11 +26,11 @@ from cascadesim.accelerators.spatten.head_latencies import (
     SELECT_CYCLES,
     VALUE_CYCLES,
 )
+from cascadesim.accelerators.spatten.mapping import LOW_BITS
+from cascadesim.accelerators.spatten.spec import REQUEST_BYTES
 
-LOW_PLANE_BITS = 4
 BLOCK_BYTES = 1 << 16  # the RTL's harness places keys, low bits and values of successive heads so far apart
 APART_BLOCKS = 500  # values lie 544 blocks behind keys; those of so many heads do not reach the keys of later ones
-REQUEST_BYTES = 32
 QUEUE_LINES = 16  # RTL: address lines of values whose probabilities wait for their products
 PAGE_BYTES = 512  # of a row of a bank, and of a channel, that follow each other
 
@@ -69,7 +69,7 @@ class Head:
 
     @cached_property
     def low_fetch(self) -> Fetch | None:
-        return fetch(self.design, self.keys, LOW_PLANE_BITS, False, False) if self.row.low_bits else None
+        return fetch(self.design, self.keys, LOW_BITS, False, False) if self.row.low_bits else None
 
     @cached_property
     def value_fetch(self) -> Fetch | None:

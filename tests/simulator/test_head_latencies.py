@@ -6,7 +6,7 @@ import pytest
 
 from cascadesim.accelerators.spatten import fetches, stream_heads
 from cascadesim.accelerators.spatten import head_latencies as sums
-from cascadesim.accelerators.spatten.spec import STANDARDS
+from cascadesim.accelerators.spatten.spec import REQUEST_BYTES, STANDARDS
 from cascadesim.simulator import heads, heads_back, heads_fetch, heads_front, heads_return
 from cascadesim.simulator.dram_standards import standard
 
@@ -56,5 +56,5 @@ def test_of_dram(mode: str) -> None:
 
 def test_where_the_harness_places_heads() -> None:
     assert heads.BETWEEN == heads.LOW_AT - heads.KEYS_AT == stream_heads.BLOCK_BYTES
-    assert heads.BETWEEN == stream_heads.REQUEST_BYTES << fetches.SHARED_BITS
+    assert heads.BETWEEN == REQUEST_BYTES << fetches.SHARED_BITS
     assert (heads.VALUES_AT - heads.KEYS_AT) // heads.BETWEEN > stream_heads.APART_BLOCKS
