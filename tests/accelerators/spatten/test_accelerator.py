@@ -19,6 +19,8 @@ from cascadesim.einsum_cascades.zoo import load_workload
 from cascadesim.simulator.engine import run
 from cascadesim.simulator.heads import run_heads
 
+MODES = ["rtl", "nominal"]
+
 
 def machine(name: str = "spatten-1-8", *changes: str) -> Spatten:
     found = load(name, changes)
@@ -211,12 +213,20 @@ def test_an_odd_number_of_lines_is_refused() -> None:
     assert machine("spatten", "multipliers=2048").plan(attention(1, 96, queries=2), "physical").phases
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 200), st.sampled_from([1, 3]), st.data())
 def test_the_cycle_level_is_never_shorter(heads: int, keys: int, queries: int, data: st.DataObject) -> None:
     kept = data.draw(st.integers(1, keys))
+    key_bits, value_bits = data.draw(st.sampled_from([(4, 4), (6, 6), (6, 8), (8, 8)]))
+    changes = (
+        f"dram.channels={data.draw(st.sampled_from([1, 2, 16]))}", f"dram.mode={data.draw(st.sampled_from(MODES))}",
+        f"topk_parallelism={data.draw(st.sampled_from([1, 16]))}", f"formats.key_bits={key_bits}",
+        f"softmax_model={data.draw(st.sampled_from(['pass-through', 'pipeline']))}", f"formats.value_bits={value_bits}",
+        f"topk_model={data.draw(st.sampled_from(['latency-model', 'engine']))}",
+        f"formats.low_bit_share={data.draw(st.sampled_from([0, 0.3, 1]))}",
+    )  # fmt: skip
     for name in ("spatten", "spatten-1-8"):
-        plan = machine(name).plan(attention(heads, keys, queries, kept=kept), "physical")
+        plan = machine(name, *changes).plan(attention(heads, keys, queries, kept=kept), "physical")
         assert cycles(plan) >= plan.phases[0].analytical_cycles
 
 
