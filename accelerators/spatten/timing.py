@@ -140,7 +140,7 @@ def _row_busy(row: HeadRow, spec: SpattenSpec) -> Busy:
     keys, values = padded(row.keys, spec), padded(row.values, spec)
     scored = lines(keys, spec) * (2 if row.low_bits else 1)
     reads = TRANSACTIONS[row.key_bits] * keys + TRANSACTIONS[row.value_bits] * values + keys * row.low_bits
-    latency = row.selection_cycles if row.values < row.keys else 0
+    latency = row.selection_cycles if values < keys else 0  # where all are fetched, none is selected
     return Busy(0, scored, scored, latency, lines(values, spec), ceil(reads))
 
 

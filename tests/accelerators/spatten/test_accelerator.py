@@ -126,6 +126,12 @@ def test_values_are_chosen_at_the_mean_latency_of_the_engine() -> None:
     assert busy(plan)["top_k"] == 2 * round(selection_mean(100, 30, 16))
 
 
+def test_nothing_is_selected_where_all_values_are_fetched() -> None:
+    """130 keys and 129 values are both fetched as 160: the pipeline of single queries passes the engine by."""
+    assert "top_k" not in busy(machine("spatten").plan(attention(1, 130, kept=129), "physical"))
+    assert "top_k" in busy(machine("spatten").plan(attention(1, 130, kept=128), "physical"))
+
+
 def test_the_closed_form_of_long_selections_meets_the_exact_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     """Section 6 of the RTL's description: about 2n(1 + h) / T + 3.5 I; here within 5 % where both are known."""
     exact = selection_mean(2048, 500, 16)
