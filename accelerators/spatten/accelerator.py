@@ -98,10 +98,14 @@ class Spatten:
         if operation.cascade in FUSED and operation.trace is None:
             return plan_fused(operation, self.spec, self.schedule)
         work = head_work(operation, self.spec) if operation.trace is None else traced_work(operation.trace, self.spec)
-        busy = timing.total(work, self.spec)
+        rows = timing.head_rows(work, self.spec)
+        if self.spec.model == "pipeline":
+            timing.refuse_odd_lines(rows, self.spec)
+        busy = timing.total(work, rows, self.spec)
         read = timing.transferred_bytes(busy)
         phase = Phase(
-            operation.name, _activities(operation, work, busy, self.spec), Traffic(read), float(busy.longest),
+            operation.name, _activities(operation, work, busy, self.spec), Traffic(read),
+            float(timing.least_cycles(work, rows, self.spec, busy)),
             None if work.streams else partial(timing.program, work, self.spec),
             partial(timing.stream, work, self.spec) if work.streams else None,
         )  # fmt: skip

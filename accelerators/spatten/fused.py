@@ -24,6 +24,7 @@ from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spatten import energy
 from cascadesim.accelerators.spatten.mapping import LOW_BITS, padded
+from cascadesim.accelerators.spatten.program_bound import least_cycles
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX
 from cascadesim.accelerators.spatten.spec import READ_GAP, REQUEST_BYTES, SpattenSpec
 from cascadesim.accelerators.spatten.timing import MULTIPLY_CYCLES, TRANSACTIONS, lines, selection_mean
@@ -133,7 +134,7 @@ def _attention(operation: Operation, work: FusedWork, spec: SpattenSpec) -> Phas
     einsums = [einsum for einsum in operation.cascade.einsums if einsum.name not in SECOND_PASS]
     activities = _activities(einsums, busy, work, spec, dict(operation.extents))
     program = partial(_program, classes, work, spec)
-    return Phase(operation.name, activities, Traffic(read), float(max(busy.values())), program)
+    return Phase(operation.name, activities, Traffic(read), _least_cycles(program(), busy), program)
 
 
 def _first_pass(tile: Tile, spec: SpattenSpec) -> tuple[int, ...]:
@@ -157,7 +158,11 @@ def _importance(operation: Operation, work: FusedWork, spec: SpattenSpec) -> Pha
     einsums = [einsum for einsum in operation.cascade.einsums if einsum.name in SECOND_PASS]
     activities = _activities(einsums, busy, work, spec, dict(operation.extents))
     program = partial(_program, classes, work, spec)
-    return Phase("importance", activities, Traffic(read), float(max(busy.values())), program)
+    return Phase("importance", activities, Traffic(read), _least_cycles(program(), busy), program)
+
+
+def _least_cycles(program: Program, busy: dict[str, int]) -> float:
+    return float(max(*busy.values(), least_cycles(program)))
 
 
 def _choice(work: FusedWork, spec: SpattenSpec) -> Phase:

@@ -7,6 +7,8 @@ the softmax lanes. A cascade without those two products is no softmax attention,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
 from cascadesim.accelerators.counting import point_operations
 from cascadesim.einsum_cascades.errors import CascadeSimError
@@ -15,6 +17,7 @@ from cascadesim.einsum_cascades.ir import Cascade, Einsum
 SCORES, SOFTMAX, CHOICE, RESULTS = "multiply_qk", "softmax", "top_k", "multiply_pv"
 
 
+@lru_cache(maxsize=64)
 def units_of(cascade: Cascade) -> Mapping[str, str]:
     """Einsum -> unit. Raises CascadeSimError on a cascade that the pipeline does not run."""
     if "m0" in cascade.ranks:
@@ -27,7 +30,7 @@ def units_of(cascade: Cascade) -> Mapping[str, str]:
             f"{cascade.name} has {counts[0]} products of queries with keys and {counts[1]} of probabilities with "
             "values; spatten runs one of each, as in attention-3pass"
         )
-    return found
+    return MappingProxyType(found)
 
 
 def _unit(einsum: Einsum) -> str:

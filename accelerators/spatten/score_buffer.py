@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cascadesim.accelerators.spatten.randomness import JavaRandom
 
 
+@lru_cache(maxsize=256)
 def gathered_keys(keys: int, fetch_channels: int, largest_key: int, seed: int = 1) -> tuple[int, ...]:
     """The first `keys` of them, and those that fill their last line."""
     lines = index_lines(fetch_channels, largest_key, -(-keys // fetch_channels), seed)

@@ -1,20 +1,25 @@
 """How long each unit of SpAtten is busy with an attention operation, and the stream or program behind it.
 
 Counts of section 2 of the RTL's description: lines of multipliers, DRAM transactions, top-k latency. The closed form
-is the busiest unit: nothing the cycle level does can be shorter.
+is the busiest unit with the way to it and from it, of heads (`stream_bound`) or of loads (`program_bound`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import ceil, log2
+from operator import attrgetter
 
 from cascadesim.accelerators.heads import HeadRow, HeadStream
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
+from cascadesim.accelerators.spatten import program_bound
 from cascadesim.accelerators.spatten.mapping import HeadWork, Piece, padded
 from cascadesim.accelerators.spatten.spec import READ_GAP, REQUEST_BYTES, SpattenSpec
+from cascadesim.accelerators.spatten.stream_bound import stream_bound
 from cascadesim.accelerators.spatten.topk import engine_cycles, expected_cycles
+from cascadesim.einsum_cascades.errors import CascadeSimError
 
 TRANSACTIONS = {4: 1.0, 6: 1.5, 8: 2.0}  # RTL: 32-byte transactions of a vector; 6 bits: 3 for two heads together
 LARGEST_TABLE = 2048  # keys up to which the exact mean of the selection is computed
@@ -47,6 +52,7 @@ class Busy:
         return max(self.values[:-1])
 
 
+_SHAPE = attrgetter("keys", "values", "key_bits", "value_bits", "low_bits", "selection_cycles")
 NOTHING = Busy(0, 0, 0, 0, 0, 0)
 
 
@@ -55,11 +61,11 @@ def lines(vectors: int, spec: SpattenSpec) -> int:
     return 2 * ceil(ceil(vectors / spec.vectors_per_line) / 2)
 
 
-def total(work: HeadWork, spec: SpattenSpec) -> Busy:
-    """Of the whole operation; DRAM cycles of all loads together, over all channels."""
-    if work.streams:
-        rows = [_row_busy(row, spec) for row in head_rows(work, spec)]
-        summed = sum(rows, NOTHING)
+def total(work: HeadWork, rows: Sequence[HeadRow], spec: SpattenSpec) -> Busy:
+    """Of the whole operation, of single queries `rows`; DRAM cycles of all loads together, over all channels."""
+    if rows:
+        shapes = Counter(map(_SHAPE, rows)).items()
+        summed = sum((_row_busy(HeadRow(0, *shape), spec).times(count) for shape, count in shapes), NOTHING)
     else:
         summed = sum((piece_busy(piece, work, spec).times(piece.loads) for piece in work.pieces), NOTHING)
     return _with_dram(summed, spec)
@@ -108,7 +114,9 @@ def _harmonic(count: int) -> float:
 
 
 def head_rows(work: HeadWork, spec: SpattenSpec) -> tuple[HeadRow, ...]:
-    """Heads of one query each; where 6 bits need pairs, a head that is left over runs at 8 bits."""
+    """Heads of one query each, none where loads serve many; of 6 bits come pairs, one that is left over runs at 8."""
+    if not work.streams:
+        return ()
     if work.traced:
         return work.traced
     rows: list[HeadRow] = []
@@ -132,17 +140,35 @@ def _row_busy(row: HeadRow, spec: SpattenSpec) -> Busy:
     keys, values = padded(row.keys, spec), padded(row.values, spec)
     scored = lines(keys, spec) * (2 if row.low_bits else 1)
     reads = TRANSACTIONS[row.key_bits] * keys + TRANSACTIONS[row.value_bits] * values + keys * row.low_bits
-    latency = row.selection_cycles if row.values < row.keys else 0
+    latency = row.selection_cycles if values < keys else 0  # where all are fetched, none is selected
     return Busy(0, scored, scored, latency, lines(values, spec), ceil(reads))
+
+
+def refuse_odd_lines(rows: Sequence[HeadRow], spec: SpattenSpec) -> None:
+    """Raises CascadeSimError on single queries whose last lines would never come, because lines come two by two."""
+    shapes = {(row.keys, row.values) for row in rows}
+    for count in (count for shape in sorted(shapes) for count in shape):
+        filled = ceil(padded(count, spec) / spec.vectors_per_line)
+        if filled % 2:
+            raise CascadeSimError(
+                f"{count} keys or values fill {filled} buffer lines of {spec.vectors_per_line} vectors, and the "
+                f"pipeline of single queries writes two at a time: count_multiple must be {2 * spec.vectors_per_line}"
+            )
 
 
 def stream(work: HeadWork, spec: SpattenSpec) -> HeadStream:
     """What the cycle level of single queries runs: the keys that the RTL's harness gathers."""
     from cascadesim.accelerators.spatten.score_buffer import gathered_keys
 
-    rows = head_rows(work, spec)
-    longest = max(padded(row.keys, spec) for row in rows)
-    return HeadStream(spec.design(), rows, None, gathered_keys(longest, spec.fetch_channels, spec.largest_keys))
+    heads = HeadStream(spec.design(), head_rows(work, spec))
+    return replace(heads, gathered=gathered_keys(heads.longest, spec.fetch_channels, spec.largest_keys))
+
+
+def least_cycles(work: HeadWork, rows: tuple[HeadRow, ...], spec: SpattenSpec, busy: Busy) -> int:
+    """The closed form: never more than the cycle level takes."""
+    if rows:
+        return max(busy.longest, stream_bound(HeadStream(spec.design(), rows)).cycles)
+    return max(busy.longest, program_bound.least_cycles(program(work, spec)))
 
 
 def program(work: HeadWork, spec: SpattenSpec) -> Program:
