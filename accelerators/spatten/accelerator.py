@@ -20,6 +20,7 @@ from cascadesim.accelerators.spatten.layerwise import behavioural_plan
 from cascadesim.accelerators.spatten.mapping import HeadWork, head_work, mapping_lines
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX, units_of
 from cascadesim.accelerators.spatten.spec import SpattenSpec, read_spec
+from cascadesim.accelerators.spatten.stated import stating
 from cascadesim.accelerators.spatten.traced import traced_work
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Einsum
@@ -103,12 +104,12 @@ class Spatten:
             timing.refuse_odd_lines(rows, self.spec)
         busy = timing.total(work, rows, self.spec)
         read = timing.transferred_bytes(busy)
-        phase = Phase(
+        phase = stating(Phase(
             operation.name, _activities(operation, work, busy, self.spec), Traffic(read),
             float(timing.least_cycles(work, rows, self.spec, busy)),
             None if work.streams else partial(timing.program, work, self.spec),
             partial(timing.stream, work, self.spec) if work.streams else None,
-        )  # fmt: skip
+        ))  # fmt: skip
         joules = energy.dynamic_energy_j(read, busy.longest, self.spec)
         schedule = self.schedule if operation.trace is None else "pruned as the trace says"
         return Plan(operation, accounting, (schedule, *mapping_lines(work, self.spec)), (phase,), joules)

@@ -27,6 +27,7 @@ from cascadesim.accelerators.spatten.mapping import LOW_BITS, padded
 from cascadesim.accelerators.spatten.program_bound import least_cycles
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX
 from cascadesim.accelerators.spatten.spec import READ_GAP, REQUEST_BYTES, SpattenSpec
+from cascadesim.accelerators.spatten.stated import stating
 from cascadesim.accelerators.spatten.timing import MULTIPLY_CYCLES, TRANSACTIONS, lines, selection_mean
 from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
 from cascadesim.einsum_cascades.ir import Cascade, Einsum
@@ -83,7 +84,8 @@ def plan_fused(operation: Operation, spec: SpattenSpec, schedule: str) -> Plan:
         phases += [_importance(operation, work, spec), _choice(work, spec)]
     read = sum(phase.traffic.read_bytes for phase in phases)
     joules = energy.dynamic_energy_j(read, sum(phase.analytical_cycles for phase in phases), spec)
-    return Plan(operation, "physical", (schedule, *_lines(operation.cascade, work, spec)), tuple(phases), joules)
+    return Plan(operation, "physical", (schedule, *_lines(operation.cascade, work, spec)),
+                tuple(map(stating, phases)), joules)  # fmt: skip
 
 
 def fused_work(operation: Operation, spec: SpattenSpec) -> FusedWork:
