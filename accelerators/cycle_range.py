@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 
 from cascadesim.accelerators.program import After, Program, Repeat, Stream, TileRun
 
@@ -60,13 +61,15 @@ def passage_cycles(program: Program) -> int:
     """From the first task of a tile that is alone to the end of its last one, the longest of each task."""
     longest = {task.name: max(cycles) for task, cycles in zip(
         program.tasks, zip(*program.tile_classes, strict=True), strict=True)}  # fmt: skip
+    before = {task.name: [edge for edge in task.after if not (edge.tiles_back or edge.same_column)]
+              for task in program.tasks}  # fmt: skip
+    order = TopologicalSorter({name: [edge.task for edge in edges] for name, edges in before.items()}).static_order()
     starts: dict[str, int] = {}
     ends: dict[str, int] = {}
-    for task in program.tasks:
-        edges = [edge for edge in task.after if edge.task in ends and not (edge.tiles_back or edge.same_column)]
-        starts[task.name] = max((_ready(edge, starts, ends) for edge in edges), default=0)
-        streamed = max((ends[edge.task] + edge.lag_cycles for edge in edges if edge.streaming), default=0)
-        ends[task.name] = max(starts[task.name] + longest[task.name], streamed)
+    for name in order:
+        starts[name] = max((_ready(edge, starts, ends) for edge in before[name]), default=0)
+        streamed = max((ends[edge.task] + edge.lag_cycles for edge in before[name] if edge.streaming), default=0)
+        ends[name] = max(starts[name] + longest[name], streamed)
     return max(ends.values(), default=0) + program.drain_cycles
 
 

@@ -22,6 +22,7 @@ from cascadesim.accelerators.fusemax.recurrence import least_cycles
 from cascadesim.accelerators.fusemax.simulation import Simulation
 from cascadesim.accelerators.fusemax.slots import flow_of, split_buffer
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
+from cascadesim.accelerators.fusemax.stated import stated
 from cascadesim.accelerators.fusemax.streams import Streams
 from cascadesim.accelerators.fusemax.tilestream import TileStream
 from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles, check_policy, staged_cycles
@@ -68,7 +69,8 @@ def plan_physical(operation: Operation, spec: FuseMaxSpec, placement: Placement,
     timing = Timing(spec, placement, tiles, depths)
     moved = traffic(counted, spec.word_bytes)
     least = _least_cycles(timing, counted, moved)
-    phase = Phase(operation.name, timing.activities(), moved, least, lambda: simulation(timing).program())
+    phase = Phase(operation.name, timing.activities(), moved, least, lambda: simulation(timing).program(),
+                  stated=lambda: stated(simulation(timing), least))  # fmt: skip
     energy = dynamic_energy_j(actions(counted, nests, PHYSICAL), spec)
     return Plan(operation, "physical", mapping_lines(timing, words), (phase,), energy)
 

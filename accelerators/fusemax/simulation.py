@@ -72,6 +72,17 @@ class Simulation:
             return 0, 0
         return bubbles(flow_of(self.stream), self.slots, chosen.stage(STORE), chosen.last_read)
 
+    @cached_property
+    def empty_epochs(self) -> tuple[int, int]:
+        """That slots need: after each group of resident queries, after each row of keys."""
+        return self._bubbles(self.pipeline)
+
+    def missing_epochs(self, row: Row) -> int:
+        """Empty epochs after a row: for its slot of keys, and for running values that the next row takes up."""
+        _, after_row = self.empty_epochs
+        spacing = self.pipeline.spacing if self.pipeline.in_flight is None else 0
+        return max(after_row, spacing - row.spacing if row.spacing is not None else 0)
+
     def _transfers(self, kind: Kind) -> dict[str, int]:
         """Cycles of the DRAM channel for each task."""
         shape = self.stream.tiles.shape
@@ -93,25 +104,22 @@ class Simulation:
 
     def program(self) -> Program:
         chosen, classes = self.pipeline, _Classes(self)
-        stream = (Repeat(self.stream.instances, tuple(self._groups(chosen, classes))),)
+        stream = (Repeat(self.stream.instances, tuple(self._groups(classes))),)
         queues = (Queue(QUERIES, self.slots.queries), Queue(KEYS, self.slots.keys))
         table = classes.table(tuple(task.name for task in chosen.tasks))
         return Program(chosen.tasks, table, stream, queues, chosen.in_flight, keeps=classes.keeps)
 
-    def _groups(self, chosen: Pipeline, classes: _Classes) -> Iterator[Repeat]:
-        after_group, after_row = self._bubbles(chosen)
-        spacing = chosen.spacing if chosen.in_flight is None else 0
+    def _groups(self, classes: _Classes) -> Iterator[Repeat]:
         for group in self.stream.groups:
-            rows = (self._row(row, spacing, after_row, classes) for row in group.rows)
-            yield Repeat(group.times, (*rows, *classes.bubbles(after_group)))
+            rows = (self._row(row, classes) for row in group.rows)
+            yield Repeat(group.times, (*rows, *classes.bubbles(self.empty_epochs[0])))
 
-    def _row(self, row: Row, spacing: int, after_row: int, classes: _Classes) -> Repeat:
-        missing = max(after_row, spacing - row.spacing if row.spacing is not None else 0)
+    def _row(self, row: Row, classes: _Classes) -> Repeat:
         runs = (
             TileRun(classes.index(run.kind), run.tiles, run.first_column, fresh=run.kind.fetched_queries > 0)
             for run in row.runs
         )
-        return Repeat(row.times, (*runs, *classes.bubbles(missing)))
+        return Repeat(row.times, (*runs, *classes.bubbles(self.missing_epochs(row))))
 
 
 @dataclass
