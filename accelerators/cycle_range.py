@@ -1,19 +1,22 @@
 """Between which cycles the cycle level of a program lies, as its tasks say without being run.
 
-Two statements. `streaming`: a lower bound that the closed form gives, and above it what stretches of equal tiles take
-at the pace of their busiest unit, with one tile on its way alone (fill and drain); a statement, not a theorem:
-validation and property tests say how often it holds. `in_turn`: the busiest unit, and all units one after another;
-always true, and wide.
+From below the closed form, where it is a bound. From above, where a program repeats a short row of tiles, a schedule
+that repeats itself (`period`); no run takes longer. Otherwise an estimate, by `streaming` what stretches of equal tiles
+take at the pace of their busiest unit, with one tile on its way alone (in a static order one to fill and one to drain):
+no theorem, and property tests say how often it holds. `in_turn`: all units one after another; always true, and wide.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
+from cascadesim.accelerators.period import rows_of
 from cascadesim.accelerators.program import After, Program, Repeat, Stream, TileRun
+
+SHORT_ROW = 128  # epochs; assumed: of longer rows the first and the last tiles are few beside the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,19 @@ NO_CYCLES = CycleRange(0, 0)
 
 def streaming(program: Program, closed_form_cycles: float) -> CycleRange:
     """Of programs whose closed form is a bound of their cycle level."""
-    paced = sum(run.tiles * times * _pace(program, run) for run, times in _runs(program.stream))
-    return CycleRange(closed_form_cycles, max(closed_form_cycles, paced + passage_cycles(program)))
+
+    def estimate() -> float:
+        paced = sum(run.tiles * times * _pace(program, run) for run, times in _runs(program.stream))
+        return paced + (1 if program.in_flight else 2) * passage_cycles(program)
+
+    return enclosing(program, closed_form_cycles, estimate)
+
+
+def enclosing(program: Program, closed_form_cycles: float, estimate: Callable[[], float]) -> CycleRange:
+    """`estimate`: from above, for programs that repeat nothing short."""
+    known = rows_of(program, SHORT_ROW)
+    most = estimate() if known is None else known[0].most_cycles(known[1]) + program.drain_cycles
+    return CycleRange(closed_form_cycles, max(closed_form_cycles, min(most, in_turn(program).most_cycles)))
 
 
 def in_turn(program: Program) -> CycleRange:

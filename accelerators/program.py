@@ -128,6 +128,12 @@ class Program:
         }
 
 
+def turns(shared: Sequence[int], position: int) -> int:
+    """Cycles until member `position` of a group that takes turns has had all of its own."""
+    own = shared[position]
+    return sum(min(other, own if index <= position else own - 1) for index, other in enumerate(shared))
+
+
 def _tiles_by_class(stream: Stream, times: int = 1, counts: dict[int, int] | None = None) -> dict[int, int]:
     counts = {} if counts is None else counts
     for item in stream:

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Literal, TypeAlias
 
 from cascadesim.accelerators.fusemax.spec import Distances
+from cascadesim.accelerators.program import turns
 
 Letter: TypeAlias = Literal["a", "b", "c", "d"]
 
@@ -101,9 +102,3 @@ def _times(row: Sequence[Slot], cycles: Mapping[str, int], begin: int) -> dict[s
             times[slot.einsum] = (at, at + cycles[slot.einsum])
             at += cycles[slot.einsum]
     return times
-
-
-def turns(shared: Sequence[int], position: int) -> int:
-    """Cycles until member `position` of a group that takes turns has had all of its own."""
-    own = shared[position]
-    return sum(min(other, own if index <= position else own - 1) for index, other in enumerate(shared))

@@ -7,31 +7,30 @@ pipeline and one to drain it. An estimate, not a theorem: property tests say how
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeVar
+from math import inf
 
-from cascadesim.accelerators.cycle_range import CycleRange, in_turn, passage_cycles
-from cascadesim.accelerators.fusemax.period import Cycles, Rows, Tile
+from cascadesim.accelerators.cycle_range import CycleRange, enclosing, passage_cycles
 from cascadesim.accelerators.fusemax.pipeline import KEYS, LOAD_KEYS, LOAD_QUERIES, PORTS, QUERIES, STORE
 from cascadesim.accelerators.fusemax.simulation import Simulation
 from cascadesim.accelerators.fusemax.slots import flow_of, query_slack
 from cascadesim.accelerators.fusemax.tilestream import Kind, ResidentGroup, Row
-
-Repeated = TypeVar("Repeated", ResidentGroup, Row)
+from cascadesim.accelerators.period import Cycles, Rows, Tile
 
 SHORT_ROW = 16  # tiles; assumed: longer rows hide what their tiles wait for, or are long beside it
-SHORT_INSTANCE = 128  # epochs; assumed: of longer ones the first and the last row are few beside the others
 
 
 def stated(simulation: Simulation, least_cycles: float) -> CycleRange:
     """`least_cycles`: of the closed form. Where tiles are taken greedily, no period is known: one unit at a time."""
     program = simulation.program()
-    most: float = in_turn(program).most_cycles
-    if program.in_flight is None:
-        most = min(most, _Instances(simulation, passage_cycles(program)).cycles())
-    return CycleRange(least_cycles, max(least_cycles, most))
+
+    def estimate() -> float:
+        greedy = program.in_flight is not None
+        return inf if greedy else _Instances(simulation, passage_cycles(program)).cycles()
+
+    return enclosing(program, least_cycles, estimate)
 
 
 @dataclass(frozen=True)
@@ -44,37 +43,8 @@ class _Instances:
 
     def cycles(self) -> int:
         groups = self.simulation.stream.groups
-        epochs = sum(group.times * row.times * self._epochs(row) for group in groups for row in group.rows)
-        if epochs <= SHORT_INSTANCE:
-            return self._tile_by_tile()
         rows = sum(group.times * self._of_group(group) for group in groups)
         return self.passage_cycles + self.simulation.stream.instances * rows + self.passage_cycles  # to fill, to drain
-
-    def _tile_by_tile(self) -> int:
-        slots = self.simulation.slots
-        rows = Rows(self.simulation.pipeline.tasks, tuple(self._tiles()), {KEYS: slots.keys, QUERIES: slots.queries})
-        return rows.most_cycles(self.simulation.stream.instances)
-
-    def _tiles(self) -> Iterator[Tile | None]:
-        """Epoch by epoch; of each column the epochs since its tile before."""
-        seen: dict[int, int] = {}
-        for epoch, (kind, column) in enumerate(self._epochs_of_instance()):
-            if kind is None:
-                yield None
-            else:
-                first = kind.fetched_queries > 0
-                yield self._tile(kind, None if first else epoch - seen[column])
-                seen[column] = epoch
-
-    def _epochs_of_instance(self) -> Iterator[tuple[Kind | None, int]]:
-        """(what its tile does, its column); None: no tile enters."""
-        after_group, _ = self.simulation.empty_epochs
-        for group in _repeated(self.simulation.stream.groups):
-            for row in _repeated(group.rows):
-                for run in row.runs:
-                    yield from ((run.kind, run.first_column + number) for number in range(run.tiles))
-                yield from [(None, 0)] * self.simulation.missing_epochs(row)
-            yield from [(None, 0)] * after_group
 
     def _of_group(self, group: ResidentGroup) -> int:
         """Rows that fetch or finish queries do more than the others: to change between them takes a passage at most."""
@@ -168,7 +138,3 @@ class _Instances:
 
 def _is_border(row: Row) -> bool:
     return any(run.kind.fetched_queries or run.kind.finished_queries for run in row.runs)
-
-
-def _repeated(items: Iterable[Repeated]) -> Iterator[Repeated]:
-    return (item for item in items for _ in range(item.times))

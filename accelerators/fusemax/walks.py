@@ -16,8 +16,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.accelerators.fusemax.binding import turns
-from cascadesim.accelerators.program import After, Task
+from cascadesim.accelerators.program import After, Task, turns
 
 Lengths = NDArray[np.float64]  # [where the walk begins, transfers on it, of each kind], -inf where there is none
 

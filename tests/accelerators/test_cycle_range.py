@@ -33,10 +33,34 @@ def test_a_stream_from_task_to_task_ends_with_the_longer_one() -> None:
 
 
 def test_stretches_of_different_tiles_have_paces_of_their_own() -> None:
-    """Twice three tiles bound by loads of 9 and two bound by work of 7: 2 x (27 + 14), and 9 + 7 on the way."""
-    program = Program(LOAD_AND_WORK, ((9, 1), (2, 7)), (Repeat(2, (TileRun(0, 3), TileRun(1, 2))),), in_flight=2)
-    assert streaming(program, 62).most_cycles == 82 + 16
-    assert 62 <= run(program).cycles <= 98
+    """Three times three tiles bound by loads of 9 and two by work of 7: 3 x (27 + 14), and 9 + 7 on the way."""
+    program = Program(LOAD_AND_WORK, ((9, 1), (2, 7)), (Repeat(3, (TileRun(0, 3), TileRun(1, 2))),), in_flight=2)
+    assert streaming(program, 93) == CycleRange(93, 123 + 16)
+    assert 93 <= run(program).cycles <= 139
+
+
+def test_no_range_is_wider_than_all_units_in_turn() -> None:
+    program = Program(LOAD_AND_WORK, ((9, 1),), (TileRun(0, 1),), in_flight=2)
+    assert streaming(program, 9) == CycleRange(9, 10)
+
+
+@pytest.mark.parametrize("tiles", [1, 7, 128])
+def test_a_short_program_in_static_order_is_followed_tile_by_tile(tiles: int) -> None:
+    """Loads of 3 and work of 5: the last work ends 3 after all work."""
+    program = Program(LOAD_AND_WORK, ((3, 5),), (TileRun(0, tiles),), drain_cycles=2)
+    assert streaming(program, 5 * tiles).most_cycles == 3 + 5 * tiles + 2 == run(program).cycles
+
+
+def test_a_long_program_that_repeats_a_short_stretch_takes_its_period() -> None:
+    """Loads of 9 and 2 for work of 1 and 7: 11 for each pair, and the work of the last tile."""
+    program = Program(LOAD_AND_WORK, ((9, 1), (2, 7)), (Repeat(500, (TileRun(0, 1), TileRun(1, 1))),))
+    assert streaming(program, 5500) == CycleRange(5500, 5507)
+    assert run(program).cycles == 5507
+
+
+def test_a_long_program_that_repeats_nothing_short_fills_once_and_drains_once() -> None:
+    program = Program(LOAD_AND_WORK, ((9, 1), (2, 7)), (TileRun(0, 100), TileRun(1, 100)))
+    assert streaming(program, 1100).most_cycles == 900 + 700 + 2 * 16
 
 
 def test_units_in_turn_wait_for_lags_too() -> None:
@@ -52,11 +76,12 @@ def test_a_range_never_ends_before_it_begins() -> None:
     assert streaming(program, 100) == CycleRange(100, 100)
 
 
-@pytest.mark.parametrize("preset", ["fusemax", "flat", "h100-sxm", "spatten"])
+@pytest.mark.parametrize("preset", ["fusemax", "fusemax-architecture", "fusemax-cascade", "flat", "unfused", "h100-sxm",
+                                    "spatten"])  # fmt: skip
 @given(length=st.integers(1, 3000), batch=st.integers(1, 3), phase=st.sampled_from(["prefill", "decode"]))
 @settings(max_examples=10, deadline=None)
-def test_linear_operations_lie_where_their_programs_say(preset: str, length: int, batch: int, phase: Phase) -> None:
-    request = Request(load_workload("llama-3.2-1b"), catalogue.load(preset), length, batch, phase, "linear")
+def test_every_operation_of_a_model_lies_where_it_says(preset: str, length: int, batch: int, phase: Phase) -> None:
+    request = Request(load_workload("llama-3.2-1b"), catalogue.load(preset), length, batch, phase, "model")
     for part in parts(request):
         for work in part:
             stated = work.execution.stated_cycles

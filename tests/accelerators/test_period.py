@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.fusemax.period import Rows, Tile
+from cascadesim.accelerators.period import Rows, Tile
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 from cascadesim.simulator.engine import run
 

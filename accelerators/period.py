@@ -7,15 +7,14 @@ system). For programs in the static order of their stages; knows no unit by name
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from itertools import groupby, pairwise
 from typing import TypeAlias
 
-from cascadesim.accelerators.fusemax.binding import turns
-from cascadesim.accelerators.program import After, Task
+from cascadesim.accelerators.program import After, Program, Repeat, Stream, Task, TileRun, turns
 
 Cycles: TypeAlias = Mapping[str, int]  # of each task of a tile, 0 = absent
 
@@ -86,7 +85,7 @@ class Rows:
         """Raises ValueError if a task waits for one that comes later in its order."""
         if self._repeats(self.busiest_cycles):
             return self.busiest_cycles
-        short, period = self.busiest_cycles, sum(max(0, wait.cycles) for wait in self._waits)
+        short, period = self.busiest_cycles, self._longest
         while period - short > max(1, _CLOSE * short):
             middle = (short + period) // 2
             short, period = (short, middle) if self._repeats(middle) else (middle, period)
@@ -94,11 +93,17 @@ class Rows:
 
     def most_cycles(self, times: int) -> int:
         """Of so many rows and no more, from the first start to the last end, each a period after the one before."""
-        moments = self._starts(self.period_cycles)
-        while self._pass(moments, self.period_cycles):
+        period = self.period_cycles if times > 1 else self._longest
+        moments = self._starts(period)
+        while self._pass(moments, period):
             pass
-        ends = (moments[member.end] + member.rows * self.period_cycles for member in self._members.values())
-        return (times - 1) * self.period_cycles + max(ends, default=0)
+        ends = (moments[member.end] + member.rows * period for member in self._members.values())
+        return (times - 1) * period + max(ends, default=0)
+
+    @property
+    def _longest(self) -> int:
+        """A period in which no row waits for the one before."""
+        return sum(max(0, wait.cycles) for wait in self._waits)
 
     @property
     def busiest_cycles(self) -> int:
@@ -166,15 +171,30 @@ class Rows:
                     yield from _follows((earlier or holding)[-1], item, 0, int(not earlier))
 
     def _before(self, member: Member) -> Iterator[Wait]:
-        """What a task waits for, if it is there."""
-        tile = self.tiles[member.epoch]
         for edge in member.task.after:
-            epochs = tile.column_epochs if edge.same_column and tile is not None else edge.tiles_back
-            if epochs is not None:
-                rows, entered = divmod(member.epoch - epochs, len(self.tiles))
+            for epoch in self._sources(member, edge):
+                rows, entered = divmod(epoch, len(self.tiles))
                 source = self._members.get((edge.task, entered))
                 if source is not None:
                     yield from _depends(member, edge, source, -rows)
+                    break
+
+    def _sources(self, member: Member, edge: After) -> Iterable[int]:
+        """Epochs of the tiles that a task may wait for: for the first in which the other task is present."""
+        if edge.same_column:
+            return self._column(member.epoch)
+        if edge.latest:
+            return range(member.epoch, member.epoch - len(self.tiles), -1)
+        return (member.epoch - edge.tiles_back,)
+
+    def _column(self, epoch: int) -> Iterator[int]:
+        """Epochs of the tiles before in a column."""
+        for _ in self.tiles:
+            tile = self.tiles[epoch % len(self.tiles)]
+            if tile is None or tile.column_epochs is None:
+                return
+            epoch -= tile.column_epochs
+            yield epoch
 
     def _given_back(self) -> Iterator[Wait]:
         """A slot is taken once another, as many tiles before as there are slots, has been given back."""
@@ -232,6 +252,58 @@ class Rows:
             for moment in (member.item, member.end):
                 moments[moment] = max(moments[moment], -member.rows * period)
         return moments
+
+
+def rows_of(program: Program, most_tiles: int) -> tuple[Rows, int] | None:
+    """What a program repeats, and how often; None where it takes tiles greedily, or repeats nothing so short.
+
+    A program that is short itself is one row, with nothing behind it.
+    """
+    body, times = (program.stream, 1) if _length(program.stream) <= most_tiles else _repeated(program)
+    if program.in_flight is not None or _length(body) > most_tiles:
+        return None
+    behind = max(task.stage for task in program.tasks) if times == 1 else 0
+    tiles = (*_tiles(program, tuple(_entering(body))), *[None] * behind)
+    return Rows(program.tasks, tiles, {queue.name: queue.capacity for queue in program.queues}), times
+
+
+def _repeated(program: Program) -> tuple[Stream, int]:
+    """The innermost stretch that is all there is, and how often it comes."""
+    stream: Stream = program.stream
+    times = 1
+    while len(stream) == 1 and isinstance(stream[0], Repeat):
+        times, stream = times * stream[0].times, stream[0].body
+    columns = any(edge.same_column for task in program.tasks for edge in task.after)
+    if len(stream) == 1 and isinstance(stream[0], TileRun) and not columns:
+        return (replace(stream[0], tiles=1),), times * stream[0].tiles
+    return stream, times
+
+
+def _length(stream: Stream) -> int:
+    return sum(item.times * _length(item.body) if isinstance(item, Repeat) else item.tiles for item in stream)
+
+
+def _entering(stream: Stream) -> Iterator[tuple[TileRun, int]]:
+    """(the run of the tile that enters, its column), epoch by epoch."""
+    for item in stream:
+        if isinstance(item, Repeat):
+            yield from list(_entering(item.body)) * item.times
+        else:
+            yield from ((item, item.first_column + number) for number in range(item.tiles))
+
+
+def _tiles(program: Program, entering: Sequence[tuple[TileRun, int]]) -> Iterator[Tile | None]:
+    names = [task.name for task in program.tasks]
+    present = [any(program.tile_classes[run.tile_class]) for run, _ in entering]
+    latest = {column: epoch - len(entering) for epoch, (_, column) in enumerate(entering) if present[epoch]}
+    for epoch, (run, column) in enumerate(entering):
+        if not present[epoch]:
+            yield None
+            continue
+        keeps = program.keeps[run.tile_class] if program.keeps else ()
+        cycles = dict(zip(names, program.tile_classes[run.tile_class], strict=True))
+        yield Tile(cycles, None if run.fresh else epoch - latest[column], frozenset(keeps))
+        latest[column] = epoch
 
 
 def _without(items: list[Item], names: frozenset[str]) -> list[Item]:
