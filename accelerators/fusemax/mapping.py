@@ -140,8 +140,20 @@ class AttentionTiles:
     @cached_property
     def groups(self) -> tuple[Group, ...]:
         """The stream of one instance: what the cycle-level engine runs, equal neighbours joined."""
-        found = (self._group(start) for start in range(0, self.query_tiles, self.P1))
+        known = {start: self._group(start) for start in set(self.group_starts)}
+        found = (known[start] for start in self.group_starts)
         return tuple(Group(query_tiles, steps, sum(1 for _ in run)) for (query_tiles, steps), run in groupby(found))
+
+    @cached_property
+    def group_starts(self) -> tuple[int, ...]:
+        """Of each group of resident query tiles the first tile, or that of the first group that is just like it."""
+        first, last = self.key_range
+        starts: dict[tuple[bytes, ...], int] = {}
+        arrays = (first, last, self.tile_queries)
+        return tuple(
+            starts.setdefault(tuple(array[start : start + self.P1].tobytes() for array in arrays), start)
+            for start in range(0, self.query_tiles, self.P1)
+        )
 
     def _group(self, start: int) -> tuple[int, tuple[Step, ...]]:
         return min(self.P1, self.query_tiles - start), self.steps(start)

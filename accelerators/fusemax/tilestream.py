@@ -72,7 +72,8 @@ class TileStream:
 
     @cached_property
     def groups(self) -> tuple[ResidentGroup, ...]:
-        found = [rows for start in range(0, self.tiles.query_tiles, self.tiles.P1) if (rows := self._rows(start))]
+        known = {start: self._rows(start) for start in set(self.tiles.group_starts)}
+        found = [rows for start in self.tiles.group_starts if (rows := known[start])]
         if self.tiles.key_tiles == 1:
             found = [_staying(rows, group == 0, group == len(found) - 1) for group, (rows,) in enumerate(found)]
         return tuple(ResidentGroup(rows, sum(1 for _ in same)) for rows, same in groupby(found))
