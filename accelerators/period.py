@@ -18,7 +18,7 @@ from cascadesim.accelerators.program import After, Program, Repeat, Stream, Task
 
 Cycles: TypeAlias = Mapping[str, int]  # of each task of a tile, 0 = absent
 
-_MOST_PASSES = 64  # assumed: a schedule that so many passes do not find is taken for none, and the period for longer
+_MOST_PASSES = 32  # assumed: a schedule that so many passes do not find is taken for none, and the period for longer
 _CLOSE = 0.0005  # assumed: of a period, as near as it is looked for
 
 
