@@ -52,8 +52,9 @@ def product_program(
         Task("store", "issue", after=(After(name),)),
     )
     launch = {"launch": _whole(float(timing.launch_s[0]) * device.clock_hz)}
-    ahead = steps if on_fp32_units(dtype) else 0  # of the block whose results are stored
     last = step | {"store": _whole(float(stored_cycles(device, dtype, choice.options)[0]))}
+    meanwhile = min(steps, ceil(last["store"] / max(step.values())))  # steps of the next block
+    ahead = meanwhile if on_fp32_units(dtype) else 0
     return _program(tasks, (launch, step, last),
                     Repeat(blocks, (TileRun(STEPS, steps - 1), TileRun(LAST, 1))), BUFFERS + ahead,
                     ceil(REDUCTION_S * device.clock_hz) if choice.splits > 1 else 0)  # fmt: skip

@@ -16,6 +16,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 from cascadesim.simulator.engine import record, run
 
+pytestmark = pytest.mark.slow
+
 
 def attention_like(instances: int, groups: int, key_tiles: int, query_tiles: int) -> Program:
     """A pipeline of the shape of FuseMax: two arrays, a running value per query tile, keys loaded once per row."""

@@ -21,6 +21,8 @@ from cascadesim.simulator.explore_models import ArchitectureModel
 from cascadesim.simulator.explore_problem import problem
 from cascadesim.simulator.explore_space import space_from
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -28,7 +30,6 @@ LEAST_RATIO = 100  # times faster than planning designs one by one
 MOST_BYTES = 4 * 2**30  # of the largest process
 
 
-@pytest.mark.slow
 def test_ten_million_designs_three_objectives(benchmark: BenchmarkFixture, ten_million: dict[str, Any]) -> None:
     before = _cpu_s()
     frame = benchmark.pedantic(explore, (ten_million,), {"cycle_level": False}, rounds=1)
@@ -47,7 +48,6 @@ def test_ten_million_designs_three_objectives(benchmark: BenchmarkFixture, ten_m
     assert largest < MOST_BYTES
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("objectives", [2, 3])
 def test_the_front_of_twenty_million_designs(benchmark: BenchmarkFixture, objectives: int) -> None:
     """Against a loop over the front so far, on the first twenty thousand."""

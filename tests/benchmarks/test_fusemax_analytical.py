@@ -14,6 +14,8 @@ from cascadesim.accelerators.fusemax.analytical import Points, evaluate
 from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
 from cascadesim.einsum_cascades.operation import Operation
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -31,7 +33,6 @@ def designs(odd_lengths: bool) -> Points:
     return Points(side, side, side, buffer, 2 * side, bandwidth, clock, 768, length, length, 64, 64)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("odd_lengths", [False, True], ids=["powers-of-two", "any-length"])
 def test_a_million_design_points(benchmark: BenchmarkFixture, odd_lengths: bool) -> None:
     """`points_per_second` in the extra information; the ratio to scalar plans does not depend on the machine."""

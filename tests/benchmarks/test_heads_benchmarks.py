@@ -15,6 +15,8 @@ from cascadesim.simulator.dram import read_stream
 from cascadesim.simulator.dram_standards import standard
 from cascadesim.simulator.heads import run_heads
 
+pytestmark = pytest.mark.slow
+
 SMALL = GatherDesign(64, 2048, 2, 4, 1)
 LARGE = GatherDesign(512, 256, 16, 32, 8, count_multiple=32)
 HEADS = 200

@@ -18,6 +18,8 @@ from cascadesim.simulator.neighborhood import MODES, Question, question
 from cascadesim.simulator.neighborhood_recommend import stride_frontier, tile_frontier
 from cascadesim.simulator.neighborhood_shapes import BACKENDS, legal_tiles
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 

@@ -25,6 +25,8 @@ from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
 from cascadesim.simulator.explore_problem import Problem, problem
 from cascadesim.simulator.explore_space import space_from
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -149,7 +151,6 @@ def looped(made: Problem) -> Iterator[tuple[Any, ...]]:
         yield tuple(columns[name].item() for name in names)
 
 
-@pytest.mark.slow
 def test_beside_a_plain_python_loop(benchmark: BenchmarkFixture, ten_million: dict[str, Any]) -> None:
     """The same energy and area to the last bits; the same latency where nothing waits, and never a longer one."""
     made = problem(space_from(ten_million, "space"), "space")
@@ -170,7 +171,6 @@ def test_beside_a_plain_python_loop(benchmark: BenchmarkFixture, ten_million: di
     assert equal > len(found) / 20 / 2
 
 
-@pytest.mark.slow
 def test_beside_zigzag(benchmark: BenchmarkFixture, ten_million: dict[str, Any], tmp_path: Path) -> None:
     """ZigZag (pip install zigzag-dse six): its own example hardware and mapping; not the same question, but the same
     use."""
@@ -192,7 +192,6 @@ def test_beside_zigzag(benchmark: BenchmarkFixture, ten_million: dict[str, Any],
            "one product, 256 x 256 x 64, on its example gemm_l1, mapping search included")
 
 
-@pytest.mark.slow
 def test_beside_accelforge(
     benchmark: BenchmarkFixture, ten_million: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

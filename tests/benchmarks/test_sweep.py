@@ -13,6 +13,8 @@ from cascadesim.einsum_cascades.zoo import load_workload
 from cascadesim.simulator import simulate as pipeline
 from cascadesim.simulator.execution import Fidelity
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -26,7 +28,6 @@ def forget() -> None:
     pipeline._plan.cache_clear()
 
 
-@pytest.mark.slow
 def test_the_whole_evaluation(benchmark: BenchmarkFixture) -> None:
     designs = [catalogue.load(name) for name in ARCHITECTURES]
     models = [load_workload(name) for name in WORKLOADS]
@@ -43,7 +44,6 @@ def test_the_whole_evaluation(benchmark: BenchmarkFixture) -> None:
     assert benchmark.pedantic(sweep, setup=forget, rounds=1) == 480
 
 
-@pytest.mark.slow
 def test_a_million_tokens_at_cycle_level(benchmark: BenchmarkFixture) -> None:
     design, model = catalogue.load("fusemax"), load_workload("bert")
     pipeline.simulate(model, design, sequence_length=1024, scope="attention")  # the engine is compiled

@@ -139,6 +139,7 @@ EXTENTS = st.tuples(*(st.integers(1, 3) for _ in range(4)), st.integers(1, 4), s
 ROWS = ("attention-3pass", "attention-3pass-deferred", "attention-2pass", "attention-1pass")
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(EXTENTS, st.integers(0, 2**32 - 1), st.sampled_from([0.1, 1.0, 30.0, 1000.0]))
 def test_all_forms_of_attention_agree(sizes: tuple[int, ...], seed: int, magnitude: float) -> None:

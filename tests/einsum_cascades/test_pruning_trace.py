@@ -126,6 +126,7 @@ HEADS = st.integers(1, 1024).flatmap(lambda keys: st.builds(
     queries=st.integers(4, 8), low_bit_queries=st.none()))  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(HEADS, min_size=1, max_size=4))
 def test_what_is_written_is_read_back(rows: list[TracedHead]) -> None:

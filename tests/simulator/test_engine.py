@@ -319,6 +319,7 @@ def test_skipped_periods_and_the_full_run_agree(program: Program) -> None:
         assert unit.last_finish == max((reference.finish[op] for op in moments), default=None)
 
 
+@pytest.mark.slow
 @many
 @given(programs().filter(lambda program: program.tiles < 800))
 def test_a_run_is_no_shorter_than_its_busiest_unit_and_no_longer_than_all_in_turn(program: Program) -> None:
@@ -356,6 +357,7 @@ def test_every_cycle_of_every_unit_is_attributed(program: Program) -> None:
     assert sum(unit.busy_cycles for unit in schedule.units) == sum(busy.values())
 
 
+@pytest.mark.slow
 @many
 @given(programs().filter(lambda program: program.in_flight is None), st.integers(0, 4), st.integers(1, 30))
 def test_more_lag_never_shortens_a_static_schedule(program: Program, chosen: int, more: int) -> None:

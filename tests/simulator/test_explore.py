@@ -47,6 +47,7 @@ def test_a_small_space() -> None:
     assert "pe_array.rows" in repr(frame)
 
 
+@pytest.mark.slow
 def test_the_front_is_that_of_all_designs_one_by_one() -> None:
     """Planned one by one, each compared with every other one."""
     made = small()
@@ -93,6 +94,7 @@ DESIGN = st.fixed_dictionaries({
 })  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(designs=st.lists(DESIGN, min_size=1, max_size=4), scope=st.sampled_from(["prefill", "decode"]))
 def test_many_designs_at_once_have_the_figures_of_each_one(designs: list[dict[str, object]], scope: str) -> None:
@@ -158,6 +160,7 @@ def test_cycle_level_fronts_are_exact() -> None:
     assert 0 < len(expected) < len(good) < made.size
 
 
+@pytest.mark.slow
 def test_a_tolerance_simulates_less_and_misses_no_more_than_it_says() -> None:
     found, simulated = [], []
     for tolerance in (0.0, 0.1):

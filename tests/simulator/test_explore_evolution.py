@@ -34,6 +34,7 @@ def test_evolution_finds_most_of_the_exact_front() -> None:
     assert frame.counts.designs <= 20 * 12
 
 
+@pytest.mark.slow
 def test_seeds_make_evolution_repeatable_and_resumable(tmp_path: Path) -> None:
     pytest.importorskip("pymoo")
 
@@ -52,6 +53,7 @@ def test_seeds_make_evolution_repeatable_and_resumable(tmp_path: Path) -> None:
     assert once.counts != other.counts or list(once.rows()) != list(other.rows())
 
 
+@pytest.mark.slow
 def test_a_space_beyond_counting_needs_evolution() -> None:
     """10^20 designs."""
     pytest.importorskip("pymoo")

@@ -122,6 +122,7 @@ def test_the_page_lives_in_a_browser_in_both_colour_schemes(tmp_path: Path, sche
     assert f'data-ink="{ink}"' in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_equal_runs_give_equal_pictures(tmp_path: Path, suffix: str) -> None:
     first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"

@@ -20,10 +20,12 @@ from cascadesim.validation.suites import calibrations, find_suites, own_data, su
 from cascadesim.validation.table import Table
 
 CLAIMS = [pytest.param(suite, claim, id=f"{suite.name}: {claim.name}") for suite in suites() for claim in suite.claims]
+SLOW = {"fusemax-cycle", "gpu-left-out", "spatten-behavioural", "spatten-paper", "spatten-rtl-heads",
+        "spatten-rtl-streams", "spatten-topk"}  # cycle by cycle, or a calibration for each device  # fmt: skip
 SUITES = [
-    pytest.param(suite, id=suite.name, marks=[pytest.mark.slow] if suite is FUSEMAX_CYCLE else [])
+    pytest.param(suite, id=suite.name, marks=[pytest.mark.slow] if suite.name in SLOW else [])
     for suite in suites()
-]  # the cycle level of 65 rows takes seconds
+]
 
 
 def judged(suite: Suite, *settings: str, rows: slice = slice(None)) -> dict[str, Verdict]:

@@ -83,7 +83,10 @@ def test_a_file_serves_several_suites_of_its_columns(binding: Path, capsys: pyte
 CLOSED_FORMS = [suite for suite in suites() if suite.name != "fusemax-cycle" and not suite.more]  # one file each
 
 
-@pytest.mark.parametrize("suite", CLOSED_FORMS, ids=lambda suite: suite.name)
+@pytest.mark.parametrize("suite", [
+    pytest.param(suite, id=suite.name, marks=[pytest.mark.slow] if suite.name.startswith("spatten-") else [])
+    for suite in CLOSED_FORMS
+])  # fmt: skip
 def test_a_suites_own_table_is_a_valid_file_for_it(suite: Suite, tmp_path: Path) -> None:
     """In any file name: a column or a comment says what the name does not."""
     copy = tmp_path / "x.csv"

@@ -31,6 +31,7 @@ def test_about_a_fifth_calibrates() -> None:
     assert set(sides) == {CALIBRATION, SCORED}
 
 
+@pytest.mark.slow
 def test_no_row_calibrates_and_scores() -> None:
     for suite in SUITES:
         fitted = [claim for claim in suite.claims if claim.fitted]

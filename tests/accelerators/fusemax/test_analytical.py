@@ -59,6 +59,7 @@ def test_areas_of_the_two_published_architectures(design: Design) -> None:
 SIDES = st.sampled_from([4, 8, 16])
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     preset=st.sampled_from(PRESETS), rows=SIDES, columns=SIDES, lanes=SIDES,

@@ -80,6 +80,7 @@ def design_of(design: Design, sides: tuple[int, int], depth: int, buffer: tuple[
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     sides=st.tuples(SIDES, SIDES), depth=st.sampled_from([2, 16, 64]),
@@ -101,6 +102,7 @@ def test_no_schedule_is_shorter(
     assert phase.analytical_cycles <= cycles(phase)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     sides=st.tuples(SIDES, SIDES), buffer=st.tuples(st.integers(1, 4), st.integers(1, 2)),

@@ -72,6 +72,7 @@ def design_of(design: Design, name: str, sides: tuple[int, int], lanes: int, dep
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     name=st.sampled_from(["fusemax", "fusemax-architecture"]), sides=st.tuples(SIDES, SIDES),

@@ -57,6 +57,7 @@ def test_a_single_slot_for_keys_makes_loads_and_work_take_turns(attention: Make,
     assert not streams(design(), attention(4096, 256)).is_tight.any()
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     preset=st.sampled_from(["fusemax", "fusemax-architecture", "fusemax-cascade"]),

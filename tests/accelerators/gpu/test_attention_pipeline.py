@@ -117,6 +117,7 @@ def test_blocks_walk_over_whole_key_tiles(blocks: int, together: int, tiles: flo
     assert found.key_tiles <= walked < found.key_tiles + blocks + together
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     queries=st.integers(1, 3000), earlier=st.integers(0, 3000), heads=st.sampled_from([1, 4, 32]),

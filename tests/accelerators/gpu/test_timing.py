@@ -325,6 +325,7 @@ def test_a_hundred_thousand_shapes_have_seconds() -> None:
     assert np.isfinite(seconds).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     keys=st.integers(64, 20_000), batch=st.integers(1, 64), head_dim=st.sampled_from([64, 80, 128, 256]),

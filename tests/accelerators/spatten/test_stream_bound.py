@@ -144,6 +144,7 @@ def streams(draw: st.DrawFn) -> HeadStream:
     return stream(design, *rows)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(streams())
 def test_the_pipeline_is_never_faster(one: HeadStream) -> None:
