@@ -87,18 +87,8 @@ def _print(frame: Frame) -> None:
                f"{counts.on_front:,} on the front of {', '.join(frame.objectives)}")
     for line in table_lines(frame):
         click.echo(line)
-    if (largest := frame.largest_difference) is not None:
-        click.echo(f"cycle level against closed form: at most {largest:.3%} apart{_within(frame)}")
-
-
-def _within(frame: Frame) -> str:
-    """How many designs stay where their closed form says, and how far that is from it."""
-    found = frame.as_stated
-    if found is None:
-        return ""
-    below, above = frame.stated_differences
-    return (f"; {int(found.sum()):,} of {len(frame):,} designs in the range that their closed form states "
-            f"({below:+.3%} to {above:+.3%} at most)")
+    if frame.verdict is not None:
+        click.echo(frame.verdict)
 
 
 @contextmanager

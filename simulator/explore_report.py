@@ -54,9 +54,8 @@ def _summary(frame: Frame) -> str:
     text = (f"{counts.designs:,} designs; {counts.allowed:,} hold the conditions, {counts.possible:,} can run the "
             f"work, {counts.good:,} hold the constraints, {counts.on_front:,} are on the front of "
             f"{', '.join(metric_of(name).meaning for name in frame.objectives)}.")
-    if (largest := frame.largest_difference) is not None:
-        text += f" Cycle level against closed form: at most {largest:.3%} apart."
-    return text
+    verdict = frame.verdict
+    return text if verdict is None else f"{text} {verdict[0].upper()}{verdict[1:]}."
 
 
 def _rows(frame: Frame) -> list[list[object]]:

@@ -89,6 +89,18 @@ class Frame:
         least_s, most_s = (self.columns[name].astype(np.float64) for name in ("stated_least_s", "stated_most_s"))
         return float(np.min(least_s / closed_s)) - 1, float(np.max(most_s / closed_s)) - 1
 
+    @property
+    def verdict(self) -> str | None:
+        """One sentence: closed form and cycle level of all designs; None where nothing was simulated."""
+        if self.largest_difference is None:
+            return None
+        found, text = self.as_stated, f"cycle level against closed form: at most {self.largest_difference:.3%} apart"
+        if found is None:
+            return text
+        below, above = self.stated_differences
+        return (f"{text}; {int(found.sum()):,} of {len(self):,} designs in the range that their closed form states "
+                f"({below:+.3%} to {above:+.3%} at most)")
+
     def __repr__(self) -> str:
         return "\n".join(table_lines(self))
 
