@@ -51,6 +51,23 @@ def test_a_short_program_in_static_order_is_followed_tile_by_tile(tiles: int) ->
     assert streaming(program, 5 * tiles).most_cycles == 3 + 5 * tiles + 2 == run(program).cycles
 
 
+def test_what_leaves_late_in_a_short_program_is_behind_its_last_tile() -> None:
+    """Three tiles: loads of 3, work of 5; stores of 2 an epoch later, after the load of the next tile.
+
+    The third load follows the first store, which ends at 3 + 5 + 2; its work and its store end at 10 + 3 + 5 + 2.
+    """
+    tasks = (*LOAD_AND_WORK, Task("store", "dram", (After("work"),), stage=1))
+    program = Program(tasks, ((3, 5, 2),), (TileRun(0, 3),))
+    assert streaming(program, 15).most_cycles == run(program).cycles == 20
+
+
+def test_a_stretch_shares_what_its_first_tile_loads() -> None:
+    """Two stretches of a load of 9 and three works of 2, each of them after the load of its stretch."""
+    tasks = (Task("load", "dram"), Task("work", "array", (After("load", latest=True),)))
+    program = Program(tasks, ((9, 2), (0, 2)), (Repeat(2, (TileRun(0, 1), TileRun(1, 2))),))
+    assert streaming(program, 18).most_cycles == run(program).cycles == 9 + 9 + 6
+
+
 def test_a_long_program_that_repeats_a_short_stretch_takes_its_period() -> None:
     """Loads of 9 and 2 for work of 1 and 7: 11 for each pair, and the work of the last tile."""
     program = Program(LOAD_AND_WORK, ((9, 1), (2, 7)), (Repeat(500, (TileRun(0, 1), TileRun(1, 1))),))

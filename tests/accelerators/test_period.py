@@ -59,6 +59,26 @@ def test_tasks_that_take_turns_share_their_unit_and_overlap_what_streams() -> No
     assert period(tasks, {"A": 4, "B": 2, "after": 1, "back": 1}) == 6 + 3 + 1
 
 
+def test_what_streams_may_start_one_turn_after_its_source() -> None:
+    """B has the second turn: `after` starts 1 + 3 cycles after the item, works 10, and `back` 1."""
+    tasks = (Task("A", "array", group="stream"), Task("B", "array", group="stream"),
+             Task("after", "vector", (After("B", 3, streaming=True),)),
+             Task("back", "array", (After("after"),)))  # fmt: skip
+    assert period(tasks, {"A": 1, "B": 4, "after": 10, "back": 1}) == 1 + 3 + 10 + 1
+
+
+def test_an_epoch_with_something_occasional_lasts_longer() -> None:
+    """3 beside 5 cycles: no longer than 5 where the epoch itself may last 3 longer. What comes in between counts."""
+    tasks = (Task("always", "array"), Task("sometimes", "array"))
+    tile, sometimes = {"always": 5, "sometimes": 3}, frozenset({"sometimes"})
+    assert Rows(tasks, (Tile(tile),), {}, occasional=sometimes).period_cycles == 8
+    assert Rows(tasks, (Tile(tile),), {}, occasional=sometimes, longer=3).period_cycles == 5
+    between = (Task("always", "array"), Task("between", "vector", (After("always", 20),)),
+               Task("sometimes", "array", (After("between"),)))  # fmt: skip
+    tile = {**tile, "between": 1}
+    assert Rows(between, (Tile(tile),), {}, occasional=sometimes, longer=3).period_cycles == 5 + 20 + 1 + 3 - 3
+
+
 def test_what_is_rare_waits_its_turn_but_keeps_nothing_from_its_unit() -> None:
     """A store of 2, two epochs late, and a load of 7 share the channel: 9. Rare, the load still waits for the store."""
     tasks = (Task("store", "dram", (After("work"),), stage=2), *LOAD_AND_WORK)
@@ -66,6 +86,8 @@ def test_what_is_rare_waits_its_turn_but_keeps_nothing_from_its_unit() -> None:
     assert Rows(tasks, (Tile(tile),), {}).period_cycles == 9
     assert Rows(tasks, (Tile(tile),), {}, rare).period_cycles == (7 + 5 + 2) / 2
     assert Rows(tasks, (Tile(tile),), {"slots": 1}, rare).period_cycles == 7 + 5
+    first = (*LOAD_AND_WORK, Task("store", "dram", (After("work"),), stage=1))  # the next load follows the store
+    assert Rows(first, (Tile(tile),), {}, rare).period_cycles == (7 + 5 + 2) / 2
 
 
 def test_a_task_that_waits_for_a_later_one_never_repeats() -> None:
