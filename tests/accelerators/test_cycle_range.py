@@ -62,9 +62,9 @@ def test_what_leaves_late_in_a_short_program_is_behind_its_last_tile() -> None:
 
 
 def test_a_stretch_shares_what_its_first_tile_loads() -> None:
-    """Two stretches of a load of 9 and three works of 2, each of them after the load of its stretch."""
+    """Two stretches of a load of 9 and, in tiles of their own, three works of 2 after it."""
     tasks = (Task("load", "dram"), Task("work", "array", (After("load", latest=True),)))
-    program = Program(tasks, ((9, 2), (0, 2)), (Repeat(2, (TileRun(0, 1), TileRun(1, 2))),))
+    program = Program(tasks, ((9, 0), (0, 2)), (Repeat(2, (TileRun(0, 1), TileRun(1, 3))),))
     assert streaming(program, 18).most_cycles == run(program).cycles == 9 + 9 + 6
 
 
