@@ -1,0 +1,108 @@
+"""Products of matrices: tiles, steps of the depth, results, and what large and narrow ones take."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.gemm import Options, choice_of, gemm_timing, products_cycles
+from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.vectorised import gemm_seconds
+
+
+@cache
+def device(name: str) -> Device:
+    found = load(name)
+    assert isinstance(found, Gpu)
+    return found.spec
+
+
+def test_the_depth_of_a_product_is_padded_to_whole_steps() -> None:
+    """Steps of 64: a depth of 4033 multiplies as long as one of 4096, and longer than 4032."""
+    on = device("h100-sxm")
+    timed = gemm_timing(on, constants(on.generation), 8192, 8192, [4032, 4033, 4096], 1, "bf16")
+    assert timed.tensor_s[0] < timed.tensor_s[1] == timed.tensor_s[2]
+
+
+def test_a_split_depth_takes_one_more_round() -> None:
+    """1024 x 2048 over 8192: 4 x 16 tiles of 256 x 128, in two halves: 128 blocks at once, then 1.2 us to add them."""
+    on = device("h100-sxm")
+    timed = gemm_timing(on, constants(on.generation), 1024, 2048, 8192, 1, "bf16")
+    chosen = choice_of(timed, "bf16", (1024, 2048, 8192, 1))
+    assert (chosen.tile, chosen.splits, chosen.blocks) == ((256, 128), 2, 128)
+    block_s = timed.tensor_s[0] * on.sms / 128
+    assert timed.total_s[0] - timed.launch_s[0] == pytest.approx(block_s + 1.2e-6)
+
+
+def test_scattered_fp32_results_bound_products_of_little_depth() -> None:
+    """P4: 24 x 2048 x 2048 results of 4 bytes through 20 SMs, 2 bytes a clock each: 9.47 ms (published: 9.27).
+
+    At a depth of 2048 the products take longer, and the results leave meanwhile. Steps of the depth are 8.
+    """
+    on = device("p4")
+    timed = gemm_timing(on, constants(on.generation), 2048, 2048, [64, 2048], 24, "fp32")
+    stored_s = 24 * 2048 * 2048 * 4 / (20 * 2.0 * on.clock_hz)
+    assert timed.total_s[0] - timed.launch_s[0] == pytest.approx(stored_s, rel=1e-3)
+    assert stored_s == pytest.approx(9.47e-3, rel=1e-3)
+    products_s = 24 * 2048**3 / (20 * 128 * on.clock_hz * constants(on.generation).gemm_fraction)
+    assert timed.total_s[1] - timed.launch_s[1] == pytest.approx(products_s, rel=0.01)
+    h100 = device("h100-sxm")
+    whole = gemm_timing(h100, constants("hopper"), 2048, 2048, 64, 24, "fp32")
+    assert whole.total_s[0] < 24 * 2048 * 2048 * 4 / (h100.sms * 2.0 * h100.clock_hz)  # in whole lines
+    deep = gemm_timing(on, constants(on.generation), 2048, 2048, [800, 805, 808], 24, "fp32").tensor_s
+    assert deep[0] < deep[1] == deep[2]
+
+
+def test_results_of_fp32_products_are_fp32() -> None:
+    """24 x 2048 x 2048 results of 4 bytes, more than L2 keeps; of 16-bit products half as many bytes."""
+    on = device("a100-sxm")
+    wide, narrow = (gemm_timing(on, constants(on.generation), 2048, 2048, 64, 24, dtype) for dtype in ("fp32", "bf16"))
+    assert wide.dram_write_bytes[0] == 24 * 2048 * 2048 * 4 == 2 * narrow.dram_write_bytes[0]
+
+
+def test_a_library_with_fixed_tiles_takes_them_by_rows() -> None:
+    """sgl-kernel on Hopper: 64 x 64 up to 64 rows, 64 x 128 up to 128, 128 x 128 beyond; never a split depth."""
+    on = device("h100-sxm")
+    timed = gemm_timing(on, constants(on.generation), [1, 64, 65, 128, 129, 4096], 256, 51200, 1, "fp8", "sgl-kernel")
+    tiles = list(zip(timed.options.rows.tolist(), timed.options.outputs.tolist(), strict=True))
+    assert tiles == [(64, 64)] * 2 + [(64, 128)] * 2 + [(128, 128)] * 2
+    assert set(timed.options.splits.tolist()) == {1}
+    best = gemm_timing(on, constants(on.generation), [1, 129], 256, 51200, 1, "fp8")
+    assert (best.total_s <= timed.total_s[[0, 4]]).all()
+
+
+def test_fifth_generation_tensor_cores_need_128_rows() -> None:
+    """64 x 64 on Blackwell takes as many clocks as 128 x 64; on Hopper half as many."""
+    one = np.array([1.0])
+    for name, ratio in (("b200", 1.0), ("h100-sxm", 0.5)):
+        on = device(name)
+        half, full = (
+            products_cycles(on, constants(on.generation), "fp8", Options(rows * one, 64 * one, one, one, one))[0]
+            for rows in (64, 128)
+        )
+        assert half / full == pytest.approx(ratio)
+
+
+def test_of_equal_tiles_that_memory_bounds_the_quickest_is_taken() -> None:
+    """One row of 4096 over 4096 waits for its weights whatever the tile; no block is left that multiplies on."""
+    on = device("h100-sxm")
+    timed = gemm_timing(on, constants(on.generation), 1, 4096, 4096, 1, "bf16")
+    assert timed.total_s[0] == timed.launch_s[0] + timed.dram_s[0]
+    assert timed.options.rows[0] == 16
+
+
+def test_eight_thousand_cubed_takes_what_a_large_product_reaches() -> None:
+    """Kernels note, section 6: 798 TFLOPS seen on an H100 at 8192^3, of 989."""
+    seconds = gemm_seconds(device("h100-sxm"), rows=8192, outputs=8192, depth=8192)[0]
+    assert 2 * 8192**3 / 989.4e12 < seconds < 2 * 8192**3 / 600e12
+
+
+def test_a_product_of_one_row_streams_its_weights() -> None:
+    """4096 x 14336 x 2 bytes at 3.04 TB/s: 39 us."""
+    seconds = gemm_seconds(device("h100-sxm"), rows=1, outputs=14336, depth=4096)[0]
+    assert 4096 * 14336 * 2 / 3.35e12 < seconds < 2 * 4096 * 14336 * 2 / 3.039e12
