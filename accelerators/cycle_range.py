@@ -16,7 +16,7 @@ from graphlib import TopologicalSorter
 from cascadesim.accelerators.period import rows_of
 from cascadesim.accelerators.program import After, Program, Repeat, Stream, TileRun
 
-SHORT_ROW = 128  # epochs; assumed: of longer rows the first and the last tiles are few beside the others
+_FOLLOWED_EPOCHS = 128  # of a row; assumed: of longer ones the first and the last tiles are few beside the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def streaming(program: Program, closed_form_cycles: float) -> CycleRange:
 
 def enclosing(program: Program, closed_form_cycles: float, estimate: Callable[[], float]) -> CycleRange:
     """`estimate`: from above, for programs that repeat nothing short."""
-    known = rows_of(program, SHORT_ROW)
+    known = rows_of(program, _FOLLOWED_EPOCHS)
     most = estimate() if known is None else known[0].most_cycles(known[1]) + program.drain_cycles
     return CycleRange(closed_form_cycles, max(closed_form_cycles, min(most, in_turn(program).most_cycles)))
 

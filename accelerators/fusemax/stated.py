@@ -1,8 +1,9 @@
 """Where the cycle level of attention lies: from its closed form, a bound, to rows that follow each other in a period.
 
-The estimate from above lets equal rows of tiles, or whole short instances, repeat themselves (`period`), or rows wait
-for all of the row before, and adds what it may take to change from one kind of row to another, and one tile to fill the
-pipeline and one to drain it. An estimate, not a theorem: property tests say how often it holds.
+Short instances are followed tile by tile (`cycle_range.enclosing`). In longer ones equal rows repeat themselves
+(`period`), or wait for all of the row before; on top comes what it may take to change from one kind of row to another,
+and one tile to fill the pipeline and one to drain it: an estimate, no theorem, and property tests say how often it
+holds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from cascadesim.accelerators.fusemax.slots import flow_of, query_slack
 from cascadesim.accelerators.fusemax.tilestream import Kind, ResidentGroup, Row
 from cascadesim.accelerators.period import Cycles, Rows, Tile
 
-SHORT_ROW = 16  # tiles; assumed: longer rows hide what their tiles wait for, or are long beside it
+_FOLLOWED_TILES = 16  # of a row; assumed: longer ones hide what tiles wait for, or are long beside it
 
 
 def stated(simulation: Simulation, least_cycles: float) -> CycleRange:
@@ -83,7 +84,7 @@ class _Instances:
     def _row(self, row: Row) -> tuple[int, float]:
         """Rows of few tiles are followed tile by tile, others as if all of their tiles were alike."""
         empty = self._epochs(row) - row.tiles
-        if row.tiles <= SHORT_ROW and row.spacing == row.tiles:
+        if row.tiles <= _FOLLOWED_TILES and row.spacing == row.tiles:
             tiles = (self._tile(run.kind, row.spacing + empty) for run in row.runs for _ in range(run.tiles))
             slots = {KEYS: self.simulation.slots.keys}
             apart = self._period(Rows(self.simulation.pipeline.tasks, (*tiles, *[None] * empty), slots))
