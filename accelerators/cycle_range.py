@@ -3,14 +3,15 @@
 From below the closed form, where it is a bound. From above, where a program repeats a short row of tiles, a schedule
 that repeats itself (`period`); no run takes longer. Otherwise an estimate, by `streaming` what stretches of equal tiles
 take at the pace of their busiest unit, with one tile on its way alone (in a static order one to fill and one to drain):
-no theorem, and property tests say how often it holds. `in_turn`: all units one after another; always true, and wide.
+no theorem, and property tests say how often it holds. `queueing`: tiles under way at once, each behind all others.
+`in_turn`: all units one after another; always true, and wide.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 
 from cascadesim.accelerators.period import rows_of
@@ -57,6 +58,46 @@ def in_turn(program: Program) -> CycleRange:
     for task in program.tasks:
         busy[task.unit] += by_task[task.name]
     return CycleRange(max(busy.values(), default=0), busy.total() + _lag_cycles(program) + program.drain_cycles)
+
+
+def queueing(program: Program) -> CycleRange:
+    """Of programs that take tiles greedily and whose closed form is no bound."""
+    known = in_turn(program)
+    return CycleRange(known.least_cycles, min(known.most_cycles, queueing_cycles(program)))
+
+
+def queueing_cycles(program: Program) -> float:
+    """An estimate from above of programs that take tiles greedily, some at once.
+
+    With k tiles under way, each asks for what the others have asked for before it: at worst k passages take the time of
+    one, and of k - 1 tiles on the busiest unit. Asymptotic bounds of closed queueing networks (Lazowska and others,
+    Quantitative System Performance, 1984, chapter 5). Tiles that wait for a task of another unit in the tile before do
+    so alone.
+    """
+    unit = {task.name: task.unit for task in program.tasks}
+    alone = {edge.task for task in program.tasks for edge in task.after
+             if edge.tiles_back and unit[edge.task] != task.unit}  # fmt: skip
+    busy = program.busy_cycles()
+    return _queueing(program, program.stream) + sum(busy[name] for name in alone) + passage_cycles(program)
+
+
+def _queueing(program: Program, stream: Stream) -> float:
+    within = sum(item.times * _queueing(program, item.body) for item in stream if isinstance(item, Repeat))
+    runs = [item for item in stream if isinstance(item, TileRun)]
+    together = _together(program, runs)
+    for run in runs:
+        one = replace(program, tile_classes=(program.tile_classes[run.tile_class],), drain_cycles=0)
+        pace = _pace(program, run)
+        within += run.tiles * max(pace, (passage_cycles(one) + (together - 1) * pace) / together)
+    return within
+
+
+def _together(program: Program, runs: Sequence[TileRun]) -> int:
+    """Tiles of a stretch that can be under way: one of each column, where a running value ties it to the next one."""
+    most = program.in_flight or 1
+    if any(edge.same_column for task in program.tasks for edge in task.after):
+        most = min(most, len({run.first_column + number for run in runs for number in range(run.tiles)}))
+    return max(most, 1)
 
 
 def _lag_cycles(program: Program) -> int:

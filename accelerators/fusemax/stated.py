@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
 
-from cascadesim.accelerators.cycle_range import CycleRange, enclosing, passage_cycles
+from cascadesim.accelerators.cycle_range import CycleRange, enclosing, passage_cycles, queueing_cycles
 from cascadesim.accelerators.fusemax.pipeline import KEYS, LOAD_KEYS, LOAD_QUERIES, PORTS, QUERIES, STORE
 from cascadesim.accelerators.fusemax.simulation import Simulation
 from cascadesim.accelerators.fusemax.slots import flow_of, query_slack
@@ -24,14 +24,21 @@ _FOLLOWED_TILES = 16  # of a row; assumed: longer ones hide what tiles wait for,
 
 
 def stated(simulation: Simulation, least_cycles: float) -> CycleRange:
-    """`least_cycles`: of the closed form. Where tiles are taken greedily, no period is known: one unit at a time."""
+    """`least_cycles`: of the closed form. Where tiles are taken greedily, no period is known: they queue."""
     program = simulation.program()
 
     def estimate() -> float:
-        greedy = program.in_flight is not None
-        return inf if greedy else _Instances(simulation, passage_cycles(program)).cycles()
+        if program.in_flight is not None:
+            return queueing_cycles(program) if _has_room(simulation, program.in_flight) else inf
+        return _Instances(simulation, passage_cycles(program)).cycles()
 
     return enclosing(program, least_cycles, estimate)
+
+
+def _has_room(simulation: Simulation, in_flight: int) -> bool:
+    """Whether no tile waits for a slot: rows, queries ahead and keys for as many tiles as can be under way."""
+    slots, flow = simulation.slots, flow_of(simulation.stream)
+    return min(flow.shortest_row, slots.queries - flow.resident) >= in_flight and slots.keys > 1
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from cascadesim.accelerators.cycle_range import in_turn
+from cascadesim.accelerators.cycle_range import queueing
 from cascadesim.accelerators.gpu.attention_pipeline import attention_program
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.collective import ring_lines, ring_program, ring_timing
@@ -61,7 +61,7 @@ def _calibrated(
     name: str, activities: tuple[EinsumActivity, ...], traffic: Traffic, cycles: float, program: Callable[[], Program]
 ) -> Phase:
     """Its closed form is fitted to measurements, and so no bound of the cycle level."""
-    return Phase(name, activities, traffic, cycles, program, stated=lambda: in_turn(program()))
+    return Phase(name, activities, traffic, cycles, program, stated=lambda: queueing(program()))
 
 
 def kernel_of(operation: Operation, device: Device) -> Kernel:

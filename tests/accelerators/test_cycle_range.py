@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators import catalogue
-from cascadesim.accelerators.cycle_range import CycleRange, in_turn, passage_cycles, streaming
+from cascadesim.accelerators.cycle_range import CycleRange, in_turn, passage_cycles, queueing, streaming
 from cascadesim.accelerators.program import After, Program, Repeat, Task, TileRun
 from cascadesim.einsum_cascades.projections import Phase
 from cascadesim.einsum_cascades.zoo import load_workload
@@ -88,13 +88,38 @@ def test_units_in_turn_wait_for_lags_too() -> None:
     assert run(program).cycles == 4 * (3 + 10 + 5)
 
 
+def greedy(tasks: tuple[Task, ...], cycles: tuple[int, ...], in_flight: int, columns: int = 100) -> Program:
+    """A hundred tiles in rows of so many columns."""
+    return Program(tasks, (cycles,), (Repeat(100 // columns, (TileRun(0, columns),)),), in_flight=in_flight)
+
+
+@pytest.mark.parametrize(("in_flight", "a_tile"), [(1, 8.0), (2, 6.5), (4, 5.75)])
+def test_tiles_under_way_at_once_queue_behind_each_other(in_flight: int, a_tile: float) -> None:
+    """Loads of 3 and work of 5: k tiles take a passage of 8 and k - 1 times 5 at worst; no more than one by one."""
+    program = greedy(LOAD_AND_WORK, (3, 5), in_flight)
+    assert queueing(program) == CycleRange(500, min(800, 100 * a_tile + 8))
+    assert run(program).cycles <= queueing(program).most_cycles
+
+
+def test_tiles_that_a_running_value_ties_are_under_way_one_a_column() -> None:
+    tasks = (Task("load", "dram"), Task("work", "array", (After("load"), After("work", same_column=True))))
+    assert queueing(greedy(tasks, (3, 5), 4, columns=2)) == CycleRange(500, 100 * 6.5 + 8)
+
+
+def test_what_waits_for_another_unit_in_the_tile_before_does_so_alone() -> None:
+    """Work of 5 waits for the store of 1 of the tile before: 100 more."""
+    tasks = (*LOAD_AND_WORK[:1], Task("work", "array", (After("load"), After("store", tiles_back=1))),
+             Task("store", "issue", (After("work"),)))  # fmt: skip
+    assert queueing(greedy(tasks, (3, 5, 1), 4)) == CycleRange(500, 100 * (9 + 3 * 5) / 4 + 100 + 9)
+
+
 def test_a_range_never_ends_before_it_begins() -> None:
     program = Program(LOAD_AND_WORK, ((3, 5),), (TileRun(0, 1),))
     assert streaming(program, 100) == CycleRange(100, 100)
 
 
 @pytest.mark.parametrize("preset", ["fusemax", "fusemax-architecture", "fusemax-cascade", "flat", "unfused", "h100-sxm",
-                                    "spatten"])  # fmt: skip
+                                    "a100-sxm", "spatten"])  # fmt: skip
 @given(length=st.integers(1, 3000), batch=st.integers(1, 3), phase=st.sampled_from(["prefill", "decode"]))
 @settings(max_examples=10, deadline=None)
 def test_every_operation_of_a_model_lies_where_it_says(preset: str, length: int, batch: int, phase: Phase) -> None:

@@ -61,9 +61,13 @@ def test_ports_are_as_busy_as_tiles_make_them_not_as_the_first_of_a_row(model: M
     assert cycles <= stated.most_cycles < 1.001 * cycles
 
 
-def test_taken_greedily_no_more_is_known_than_one_unit_at_a_time(model: Make, design: Design) -> None:
+def test_taken_greedily_tiles_queue_or_wait_for_slots_one_by_one(model: Make, design: Design) -> None:
+    """Three tiles at a time; with room for one query tile at a time, no more is known than all units in turn."""
     stated, cycles = found(design("fusemax-cascade"), model("BERT", 1024))
-    assert stated.least_cycles <= cycles < stated.most_cycles < 2.5 * cycles
+    assert stated.least_cycles <= cycles < stated.most_cycles < 1.1 * cycles
+    narrow = design("fusemax-cascade", f"global_buffer.capacity_bytes={2 * 256 * (642 + 128)}")
+    stated, cycles = found(narrow, model("BERT", 1024))
+    assert 1.5 * cycles < stated.most_cycles < 2.5 * cycles
 
 
 SIDES = st.sampled_from([16, 32, 64, 128])
@@ -105,7 +109,7 @@ def test_each_part_of_the_estimate_is_needed_somewhere(
 @pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
-    name=st.sampled_from(["fusemax", "fusemax-architecture"]), sides=st.tuples(SIDES, SIDES),
+    name=st.sampled_from(["fusemax", "fusemax-architecture", "fusemax-cascade"]), sides=st.tuples(SIDES, SIDES),
     lanes=st.sampled_from([1, 2, 4]), depth=st.sampled_from([2, 16, 64]),
     buffer=st.tuples(st.integers(1, 40), st.integers(1, 4)), ports=st.sampled_from([2, 8, 64]),
     bandwidth=st.sampled_from([1e10, 5e10, 2e11, 1e12]), extents=st.tuples(st.integers(1, 1500), st.integers(1, 1500)),
