@@ -118,6 +118,7 @@ def test_a_range_never_ends_before_it_begins() -> None:
     assert streaming(program, 100) == CycleRange(100, 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["fusemax", "fusemax-architecture", "fusemax-cascade", "flat", "unfused", "h100-sxm",
                                     "a100-sxm", "spatten"])  # fmt: skip
 @given(length=st.integers(1, 3000), batch=st.integers(1, 3), phase=st.sampled_from(["prefill", "decode"]))

@@ -328,6 +328,7 @@ def test_a_run_is_no_shorter_than_its_busiest_unit_and_no_longer_than_all_in_tur
         assert stated.least_cycles <= schedule.cycles <= stated.most_cycles
 
 
+@pytest.mark.slow
 @many
 @given(programs().filter(lambda program: program.tiles < 200), st.integers(1, 40))
 def test_the_recorded_tiles_are_those_of_the_reference(program: Program, tiles: int) -> None:
@@ -343,6 +344,7 @@ def test_the_recorded_tiles_are_those_of_the_reference(program: Program, tiles: 
     assert found == wanted
 
 
+@pytest.mark.slow
 @many
 @given(programs())
 def test_every_cycle_of_every_unit_is_attributed(program: Program) -> None:

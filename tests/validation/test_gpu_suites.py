@@ -52,7 +52,7 @@ def test_a_device_that_calibrated_nothing_is_predicted_too() -> None:
 
 
 @pytest.mark.parametrize("name", [
-    pytest.param(name, marks=[pytest.mark.slow] if name in ("gpu-cycle", "gpu-left-out") else [])
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("gpu-cycle", "gpu-left-out", "gpu-ops") else [])
     for name in sorted(NAMED)
 ])  # fmt: skip
 def test_every_stratum_is_ranked(name: str) -> None:
@@ -61,6 +61,7 @@ def test_every_stratum_is_ranked(name: str) -> None:
     assert all(verdict.holds for verdict in ranked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["clock_hz=1000000000.0", "constants.gemm_fraction=0.3"])
 def test_a_slower_device_fails(setting: str) -> None:
     """A clock of 1 GHz, or tensor cores at 30 % of their peak."""

@@ -44,6 +44,7 @@ def test_a_head_that_fits_is_moved_once() -> None:
     assert found.costs.spilled[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("length", "causal"), [(300, False), (700, True)])
 def test_the_search_finds_the_best_of_all_dataflows(length: int, causal: bool) -> None:
     small = spec("flat-edge", "global_buffer.capacity_bytes=32768")
