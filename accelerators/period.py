@@ -259,28 +259,23 @@ def rows_of(program: Program, most_tiles: int) -> tuple[Rows, int] | None:
 
     A program that is short itself is one row, with nothing behind it.
     """
-    body, times = (program.stream, 1) if _length(program.stream) <= most_tiles else _repeated(program)
-    if program.in_flight is not None or _length(body) > most_tiles:
+    row, times = (program, 1) if program.tiles <= most_tiles else _repeated(program)
+    if program.in_flight is not None or row.tiles > most_tiles:
         return None
     behind = max(task.stage for task in program.tasks) if times == 1 else 0
-    tiles = (*_tiles(program, tuple(_entering(body))), *[None] * behind)
+    tiles = (*_tiles(program, tuple(_entering(row.stream))), *[None] * behind)
     return Rows(program.tasks, tiles, {queue.name: queue.capacity for queue in program.queues}), times
 
 
-def _repeated(program: Program) -> tuple[Stream, int]:
+def _repeated(program: Program) -> tuple[Program, int]:
     """The innermost stretch that is all there is, and how often it comes."""
-    stream: Stream = program.stream
-    times = 1
+    stream, times = program.stream, 1
     while len(stream) == 1 and isinstance(stream[0], Repeat):
         times, stream = times * stream[0].times, stream[0].body
     columns = any(edge.same_column for task in program.tasks for edge in task.after)
     if len(stream) == 1 and isinstance(stream[0], TileRun) and not columns:
-        return (replace(stream[0], tiles=1),), times * stream[0].tiles
-    return stream, times
-
-
-def _length(stream: Stream) -> int:
-    return sum(item.times * _length(item.body) if isinstance(item, Repeat) else item.tiles for item in stream)
+        times, stream = times * stream[0].tiles, (replace(stream[0], tiles=1),)
+    return replace(program, stream=stream), times
 
 
 def _entering(stream: Stream) -> Iterator[tuple[TileRun, int]]:

@@ -40,7 +40,11 @@ def test_as_published_the_range_ends_where_the_pipeline_is_filled_and_drained(mo
 def test_in_longer_instances_what_happens_at_their_ends_matters_less(
     name: str, length: int, wider: float, model: Make, design: Design
 ) -> None:
-    """Up to 2K a head is followed tile by tile; then it is rows of a kind, and what is between them is estimated."""
+    """Up to 2K a head is followed tile by tile. Then what is between rows of a kind is estimated.
+
+    A passage of 867 cycles and 12 for each tile of the first and the last row: at 4K 867 + 32 x 12 beside
+    256 x 138 + 16 x 64, 3.4 %.
+    """
     stated, cycles = found(design(name), model("BERT", length))
     assert stated.least_cycles <= cycles <= stated.most_cycles < (1 + wider) * cycles
 
@@ -85,25 +89,26 @@ def design_of(design: Design, name: str, sides: tuple[int, int], lanes: int, dep
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("machine", "extents", "mask", "wider"), [
+@pytest.mark.parametrize(("machine", "extents", "mask"), [
     # rows, columns, lanes of a column, depth, (query tiles, key tiles), ports, bandwidth; keys, queries, batch, group
-    (((64, 64), 2, 16, (1, 3), 64, 1e12), (1, 4128, 2, 3), FULL, 0.31),  # a group is one tile: slots of queries
-    (((128, 64), 1, 2, (9, 1), 2, 2e11), (6, 6366, 1, 1), FULL, 0.9),  # the same with nine tiles, bound by ports
-    (((256, 32), 1, 2, (2, 1), 64, 5e10), (3, 3103, 4, 3), FULL, 0.5),  # loads and stores bound it
-    (((128, 16), 2, 16, (17, 3), 64, 1e10), (6352, 1225, 1, 1), FULL, 0.2),  # rows wait for the only slot of keys
-    (((16, 64), 2, 2, (16, 2), 8, 1e10), (32, 5440, 1, 1), FULL, 0.2),  # stores of one group meet loads of the next
-    (((128, 32), 1, 2, (1, 1), 64, 2e11), (176, 176, 4, 2), KeyInterval(True, chunk=54), 0.7),
-    (((16, 16), 4, 2, (3, 1), 64, 1e10), (398, 398, 2, 2), CAUSAL, 0.2),  # a running value is due after a few tiles
+    (((64, 64), 2, 16, (1, 3), 64, 1e12), (1, 4128, 2, 3), FULL),  # a group is one tile: slots of queries
+    (((128, 64), 1, 2, (9, 1), 2, 2e11), (6, 6366, 1, 1), FULL),  # the same with nine tiles, bound by ports
+    (((256, 32), 1, 2, (2, 1), 64, 5e10), (3, 3103, 4, 3), FULL),  # loads and stores bound it
+    (((128, 16), 2, 16, (17, 3), 64, 1e10), (6352, 1225, 1, 1), FULL),  # rows wait for the only slot of keys
+    (((16, 64), 2, 2, (16, 2), 8, 1e10), (32, 5440, 1, 1), FULL),  # stores of one group meet loads of the next
+    (((128, 32), 1, 2, (1, 1), 64, 2e11), (176, 176, 4, 2), KeyInterval(True, chunk=54)),
+    (((16, 16), 4, 2, (3, 1), 64, 1e10), (398, 398, 2, 2), CAUSAL),  # a running value is due after a few tiles
 ])  # fmt: skip
 def test_each_part_of_the_estimate_is_needed_somewhere(
     machine: tuple[tuple[int, int], int, int, tuple[int, int], int, float], extents: tuple[int, int, int, int],
-    mask: Mask, wider: float, attention: Make, design: Design,
+    mask: Mask, attention: Make, design: Design,
 ) -> None:  # fmt: skip
+    """Without its part each is too short, or with four times the cycles; as it is, none is doubled."""
     keys, queries, batch, group = extents
     depth = machine[2]
     stated, cycles = found(design_of(design, "fusemax", *machine), attention(
         keys, queries, depth, depth, batch, 2 * group, group, mask))  # fmt: skip
-    assert stated.least_cycles <= cycles <= stated.most_cycles <= (1 + wider) * cycles
+    assert stated.least_cycles <= cycles <= stated.most_cycles < 2 * cycles
 
 
 @pytest.mark.slow
