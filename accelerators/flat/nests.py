@@ -168,7 +168,7 @@ def contraction(
     return _nest(case, outer, loops, space, kept, off_chip, Extents(case, table, spread))
 
 
-class PerSize(NDArray[np.float64]):
+class PerSize(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):  # numpy 2.5 makes NDArray an alias, no base class
     """A count for several block sizes. True where any is not zero, as `count_accesses` asks of a number."""
 
     def __bool__(self) -> bool:
