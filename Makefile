@@ -18,7 +18,7 @@ test-kernels: $(VENV)/installed-kernels  ## the kernels' gates, which need torch
 	$(VENV)/bin/pytest tests/kernels tests/validation/test_measure.py tests/validation/test_sass.py
 
 quick: $(VENV)/installed-test
-	$(VENV)/bin/pytest -m "not slow"
+	$(VENV)/bin/pytest -m "not slow and not nightly"
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
