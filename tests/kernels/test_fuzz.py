@@ -207,7 +207,7 @@ def column_sums(draw: Draw) -> None:
 def top_tokens(draw: Draw) -> None:
     """Few distinct values, of any sign: many ties, zeros of both signs, infinities."""
     draw.dtype = draw.choice([*ROUNDING, torch.float64])
-    B, M = draw.choice([1, 2, 0]), draw.choice([1, 40, 1100])
+    B, M = draw.choice([1, 2, 0]), draw.choice([1, 40, 40, 40, 1100])
     importance = draw.strided(B, M)
     if draw.random() < 0.6:
         importance = (2 * importance).round() / 2 * draw.choice([1.0, 1e-3, -1.0])
@@ -289,7 +289,7 @@ def around(q, k, v, **options):
                          + [decoded, listed, of_kept, around])  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_line(call: Callable, seed: int) -> None:
     given, message = spoiled(Draw(seed))
-    with pytest.raises(InputError, match=message if call is not decoded else "") as refused:
+    with pytest.raises(InputError, match=message if call is not decoded else ".") as refused:
         call(**given)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) <= 300
