@@ -105,6 +105,17 @@ class BoundCascade:
         return next((found for parts in self.wholes if _whole_of(parts) == rank.upper()
                      for found in [tuple(part for part in parts if part in present)] if found), ())  # fmt: skip
 
+    def coordinates(self, index: Index) -> int:
+        """How many coordinates an index of an input or output takes at least; 1 where coordinates are data."""
+        ranks = index.ranks
+        if index.gather is not None or not ranks:
+            return 1
+        reached = prod(self._extent_of(group) for group in self._groups(ranks))
+        if self.parts(KEY, ranks) and isinstance(self.mask, KeyInterval) and QUERY.upper() in self.extents:
+            first, _ = self.mask.interval(np.zeros(1, np.int64), self.extents[QUERY.upper()], reached)
+            reached -= min(max(int(first[0]), 0), reached - 1)
+        return -(-reached // int(self._value(index.divisor)))
+
     def _groups(self, ranks: Iterable[str]) -> Iterator[tuple[str, ...]]:
         """`ranks`, those of one partition together."""
         left = dict.fromkeys(ranks)
@@ -285,3 +296,23 @@ def _extent(cascade: Cascade, name: str, extents: Mapping[str, int]) -> int:
     if name not in extents:
         raise CascadeSimError(f"{cascade.name}: the extent {name} is not given{suggestion(name, extents)}")
     return extents[name]
+
+
+def least_elements(operation: Operation, splits: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Input or output of the cascade -> elements that at least pass by, batch and copies included.
+
+    Keys that no query attends are left out, and so are keys that a text reads once for each of a group of heads.
+    """
+    sizes = dict(operation.extents)
+    given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
+    bound = BoundCascade.of(operation.cascade, given, operation.mask)
+    repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
+    group = 1 if "G" in names(operation.cascade) else sizes.get("g", 1)
+    found: dict[str, int] = {}
+    for _, access in all_accesses(operation.cascade):
+        ranks = {rank for index in access.indices for rank in index.ranks}
+        shared = group if bound.parts(KEY, ranks) and not bound.parts(QUERY, ranks) else 1
+        elements = repeats * prod(bound.coordinates(index) for index in access.indices) // shared
+        found[access.tensor] = max(found.get(access.tensor, 0), elements)
+    outside = {*operation.cascade.inputs, *operation.cascade.outputs}
+    return {tensor: elements for tensor, elements in found.items() if tensor in outside}
