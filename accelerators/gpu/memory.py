@@ -50,7 +50,9 @@ def movement(
     partial = parts * shape.batch * shape.heads * shape.queries
     partial_bytes = partial * (shape.value_dim + 1) * FLOAT_BYTES
     scores = _stored_scores_bytes(kernel, shape, dtype)
-    again = walked * _rounds_share(device, kernel, shape, work, tiles) * _missed(device, kernel, shape, one_head)
+    again = walked * _rounds_share(device, kernel, shape, work, tiles) * _missed(
+        device, kernel, shape, work, tiles, DTYPE_BYTES[kv_dtype]
+    )
     again = np.minimum(again, np.maximum(walked - cache, 0))  # never more than a stream for each block
     warm = _kept(device, queries + cache + outputs)
     keys_warm = np.zeros_like(warm) if cold else warm
@@ -87,14 +89,24 @@ def _rounds_share(device: Device, kernel: Kernel, shape: Shape, work: Work, tile
     return np.asarray(1 / resident - 1 / readers, dtype=np.float64)
 
 
-def _missed(device: Device, kernel: Kernel, shape: Shape, one_head: Reals) -> Reals:
-    """Share of a later round that finds its keys gone: what is walked over between two rounds exceeds L2.
+def _missed(device: Device, kernel: Kernel, shape: Shape, work: Work, tiles: Tiles, key_bytes: float) -> Reals:
+    """Share of later rounds that finds its keys gone: what is walked over between two rounds exceeds L2.
 
-    assumed: what fits stays. Least recently used lines first, none would; hardware keeps a part, as the smooth rise of
-    measured curves beyond L2 shows (gpu-benches, gpu-l2-cache).
+    A round walks over what its blocks do: under a causal mask as evenly distributed between the shortest and the
+    longest. assumed: what fits stays, so that a round of d bytes misses d less L2; with the least recently used line
+    replaced first all of it would be gone, but measured bandwidth falls gradually beyond L2 (gpu-benches,
+    gpu-l2-cache).
     """
-    between = _key_heads_between(kernel, shape) * one_head
-    return np.asarray(np.clip(1 - device.l2_kept_bytes / between, 0, 1), dtype=np.float64)
+    tile_bytes = tiles.keys * shape.key_elements * key_bytes * _key_heads_between(kernel, shape)
+    mean = work.visited / (work.instances * work.row_tiles) * tile_bytes
+    longest = np.maximum(work.longest * work.splits * tile_bytes, mean)
+    shortest = np.maximum(2 * mean - longest, 0)
+    kept = device.l2_kept_bytes
+    over, under = np.maximum(longest - kept, 0), np.maximum(shortest - kept, 0)
+    spread = longest - shortest
+    # mean of (d - kept) over d, where it is positive, as a share of the mean of d
+    gone = np.where(spread > 0, (over**2 - under**2) / np.where(spread > 0, 2 * spread, 1), over)
+    return np.asarray(gone / mean, dtype=np.float64)
 
 
 def _key_heads_between(kernel: Kernel, shape: Shape) -> Reals:
