@@ -17,6 +17,7 @@ from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.work import Tiles, Work
 
 FLOAT_BYTES = 4  # scores, partial outputs and statistics
+ALL_KEPT, NONE_KEPT = 0.5, 1.25  # assumed: bytes that pass by, in units of L2 (`_kept`)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def movement(
         device, kernel, shape, work, tiles, DTYPE_BYTES[kv_dtype]
     )
     again = np.minimum(again, np.maximum(walked - cache, 0))  # never more than a stream for each block
-    warm = _kept(device, queries + cache + outputs)
+    warm = _kept((queries + cache + outputs) / device.l2_kept_bytes)
     keys_warm = np.zeros_like(warm) if cold else warm
     reads = queries * (1 - warm) + cache * (1 - keys_warm) + again + scores
     writes = outputs * (1 - warm) + scores
@@ -90,23 +91,26 @@ def _rounds_share(device: Device, kernel: Kernel, shape: Shape, work: Work, tile
 
 
 def _missed(device: Device, kernel: Kernel, shape: Shape, work: Work, tiles: Tiles, key_bytes: float) -> Reals:
-    """Share of later rounds that finds its keys gone: what is walked over between two rounds exceeds L2.
+    """Share of later rounds that finds its keys gone, as L2 kept them or not while a whole round was walked over.
 
     A round walks over what its blocks do: under a causal mask as evenly distributed between the shortest and the
-    longest. assumed: what fits stays, so that a round of d bytes misses d less L2; with the least recently used line
-    replaced first all of it would be gone, but measured bandwidth falls gradually beyond L2 (gpu-benches,
-    gpu-l2-cache).
+    longest.
     """
     tile_bytes = tiles.keys * shape.key_elements * key_bytes * _key_heads_between(kernel, shape)
-    mean = work.visited / (work.instances * work.row_tiles) * tile_bytes
-    longest = np.maximum(work.longest * work.splits * tile_bytes, mean)
+    mean = work.visited / (work.instances * work.row_tiles) * tile_bytes / device.l2_kept_bytes
+    longest = np.maximum(work.longest * work.splits * tile_bytes / device.l2_kept_bytes, mean)
     shortest = np.maximum(2 * mean - longest, 0)
-    kept = device.l2_kept_bytes
-    over, under = np.maximum(longest - kept, 0), np.maximum(shortest - kept, 0)
     spread = longest - shortest
-    # mean of (d - kept) over d, where it is positive, as a share of the mean of d
-    gone = np.where(spread > 0, (over**2 - under**2) / np.where(spread > 0, 2 * spread, 1), over)
-    return np.asarray(gone / mean, dtype=np.float64)
+    evenly = (_gone_up_to(longest) - _gone_up_to(shortest)) / np.where(spread > 0, spread * mean, 1)
+    return np.asarray(np.where(spread > 1e-6 * mean, evenly, 1 - _kept(mean)), dtype=np.float64)
+
+
+def _gone_up_to(touched: Reals) -> Reals:
+    """Integral of what is gone of rounds of 0 to `touched`, both in units of L2: x (1 - kept(x)) dx."""
+    ramp = np.clip(touched, ALL_KEPT, NONE_KEPT)
+    width = NONE_KEPT - ALL_KEPT
+    rising = (ramp**3 - ALL_KEPT**3) / 3 - ALL_KEPT * (ramp**2 - ALL_KEPT**2) / 2
+    return np.asarray(rising / width + (np.maximum(touched, NONE_KEPT) ** 2 - NONE_KEPT**2) / 2, dtype=np.float64)
 
 
 def _key_heads_between(kernel: Kernel, shape: Shape) -> Reals:
@@ -117,9 +121,9 @@ def _key_heads_between(kernel: Kernel, shape: Shape) -> Reals:
     return heads.astype(np.float64)
 
 
-def _kept(device: Device, touched: Reals) -> Reals:
-    """Share of the operands that a repeated call finds in L2.
+def _kept(touched: Reals) -> Reals:
+    """Share of what was read that L2 still has after so much (in units of L2) passed by, this included.
 
-    assumed: all where they take half of it, none from a quarter more than it on; last in, first out is not exact.
+    assumed: all up to half of it, none from a quarter more than it on; last in, first out is not exact.
     """
-    return np.asarray(np.clip((1.25 - touched / device.l2_kept_bytes) / 0.75, 0, 1), dtype=np.float64)
+    return np.asarray(np.clip((NONE_KEPT - touched) / (NONE_KEPT - ALL_KEPT), 0, 1), dtype=np.float64)
