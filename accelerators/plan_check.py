@@ -47,7 +47,8 @@ def problems(plan: Plan, accelerator: Accelerator) -> Iterator[str]:
         yield from _times(phase, units)
     if plan.operation.kind != "collective":  # its sum is over devices, each of which adds its share
         yield from _operations(plan)
-        yield from _traffic(plan)
+        if plan.operation.trace is None:  # a trace lists what is fetched
+            yield from _traffic(plan)
 
 
 def _structure(phase: Phase, units: Mapping[str, Unit]) -> Iterator[str]:
@@ -91,7 +92,7 @@ def _operations(plan: Plan) -> Iterator[str]:
     for phase in plan.phases:
         for activity in phase.activities:
             found[activity.name].update(activity.operations)
-    expected = {name: counts for name, counts in work_of(plan.operation, plan.splits).items() if counts}
+    expected = work_of(plan.operation, plan.splits)
     for name, counts in expected.items():
         own = {kind: count for kind, count in found.get(name, Counter()).items() if count}
         if own != counts:
