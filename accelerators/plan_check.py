@@ -36,12 +36,12 @@ def checked(plan: Plan, accelerator: Accelerator) -> Plan:
 def problems(plan: Plan, accelerator: Accelerator) -> Iterator[str]:
     """Everything that is wrong with a plan, a line each."""
     units = {unit.name: unit for unit in accelerator.units}
-    for phase in plan.phases:
-        yield from _structure(phase, units)
+    broken = [problem for phase in plan.phases for problem in _structure(phase, units)]
+    yield from broken
     for component, joules in (plan.dynamic_energy_j or {}).items():
         if not 0 <= joules < float("inf"):
             yield f"energy of {component} is {joules:g} J"
-    if plan.accounting == "artifact":
+    if plan.accounting == "artifact" or broken:
         return
     for phase in plan.phases:
         yield from _times(phase, units)

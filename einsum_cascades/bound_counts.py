@@ -82,12 +82,18 @@ def _is_value(access: Access) -> bool:
 
 def bound_work(cascade: Cascade, extents: Extents, mask: Mask = FULL) -> dict[str, dict[str, int]]:
     """Einsum -> operation class -> count at `extents` (by name, in upper case: M, M0; more than needed is no error)."""
+    work = _whole_sized(cascade, extents, mask).work
+    return {name: {kind: count.bound({}) for kind, count in counts.items()} for name, counts in work.items()}
+
+
+def _whole_sized(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
+    """With every extent. Raises CascadeSimError where one is missing."""
     sized = BoundCascade.of(cascade, extents, mask)
     inner = [rank.upper() for parts in partitions(cascade) for rank in parts[1:]]  # the outer one follows from them
     for name in (*inner, *names(cascade)):
         if name not in sized.extents:
             raise CascadeSimError(f"{cascade.name}: the extent {name} is not given")
-    return {name: {kind: count.bound({}) for kind, count in counts.items()} for name, counts in sized.work.items()}
+    return sized
 
 
 @dataclass(frozen=True)
@@ -388,7 +394,7 @@ def least_elements(operation: Operation, splits: Mapping[str, int] | None = None
     """
     sizes = dict(operation.extents)
     given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
-    sized = BoundCascade.of(operation.cascade, given, operation.mask)
+    sized = _whole_sized(operation.cascade, given, operation.mask)
     repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
     group = 1 if "G" in names(operation.cascade) else sizes.get("g", 1)
     found: dict[str, int] = {}

@@ -198,8 +198,10 @@ class Behavioural:
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
         if operation.kind == "attention" and operation.cascade in FUSED:
-            raise CascadeSimError(f"{self.name} times whole rows of scores, as its public simulator does; "
-                                  f"{operation.cascade.name} walks keys in tiles: use --attention attention-3pass")  # fmt: skip
+            raise CascadeSimError(
+                f"{self.name} times whole rows of scores, as its public simulator does; {operation.cascade.name} walks "
+                "keys in tiles: use --attention attention-3pass"
+            )
         plan = self.machine.plan(operation, accounting)
         if operation.kind == "attention":
             return behavioural_plan(plan, self.machine.spec)
