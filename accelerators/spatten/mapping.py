@@ -15,6 +15,7 @@ from cascadesim.accelerators.spatten.roles import units_of
 from cascadesim.accelerators.spatten.spec import SpattenSpec
 from cascadesim.einsum_cascades.operation import Operation
 
+KEPT = "kept:"  # begins the line that says what pruning left of a layer
 LOW_BITS = 4  # SpAtten, sec. III-D: the least significant plane
 MOST_STREAMED = 16_384  # heads of one query that run cycle by cycle (seconds); beyond, as loads at peak bandwidth
 
@@ -100,7 +101,7 @@ def kept_lines(operation: Operation) -> tuple[str, ...]:
     size = dict(operation.extents)
     if "k" not in size or operation.trace is not None:
         return ()
-    return (f"kept: {size['h']} heads, {size['m']} tokens, {size['k']} values a query",)
+    return (f"{KEPT} {size['h']} heads, {size['m']} tokens, {size['k']} values a query",)
 
 
 def stored_bytes(operation: Operation, spec: SpattenSpec) -> dict[str, float]:
