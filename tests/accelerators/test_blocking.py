@@ -121,7 +121,8 @@ def test_blocks_of_powers_of_two_are_powers_of_two() -> None:
 def test_a_buffer_too_small_for_any_tile_is_refused(array: Callable[..., SpatialArray]) -> None:
     """Slices of 256 of a row and of a column, twice, beside one output: 1025 words."""
     spec = array(256, capacity_bytes=2048)
-    with pytest.raises(CascadeSimError, match=r"capacity_bytes: 2048 bytes hold no tile of a linear layer; .* need 2050"):
+    refused = r"capacity_bytes: 2048 bytes hold no tile of a linear layer; .* need 2050"
+    with pytest.raises(CascadeSimError, match=refused):
         fastest_blocking(Product(512, 512, 512), spec)
     assert fastest_blocking(Product(512, 512, 512), array(256, capacity_bytes=2050)).tile_rows == 1
 
