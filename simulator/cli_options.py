@@ -5,15 +5,19 @@ Each reader is a function from text to value; click says which option a refusal 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from cascadesim.einsum_cascades.errors import suggestion
 
+Value = TypeVar("Value")
 LONGEST_SEQUENCE = 2**24  # assumed: beyond every published context length (10M), and still quick to count masks of
 LARGEST_BATCH = 2**16  # assumed: beyond any serving batch
+_THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
 _POWERS = {"K": 2**10, "M": 2**20}
 _LONGEST_NUMBER = 12  # digits; more is beyond both limits, and Python refuses to read thousands of them
 
@@ -35,8 +39,21 @@ def alternatives(*choices: str) -> str:
 
 
 def lengths(text: str) -> tuple[int, ...]:
-    """`4096`, `64K`, `1M` (powers of 1024), several separated by commas."""
-    return tuple(dict.fromkeys(_length(part.strip()) for part in text.split(",")))
+    """`4096`, `64K`, `1M` (powers of 1024), several separated by commas.
+
+    A comma inside one number is refused, as it would make two lengths of it: `4,096`, but not `128,256`.
+    """
+    found = tuple(dict.fromkeys(_length(part.strip()) for part in text.split(",")))
+    if _THOUSANDS.fullmatch(text.strip()) and not all(length >= 16 and length.bit_count() == 1 for length in found):
+        number = text.replace(",", "").strip()
+        several = " ".join(f"--seq-len {length}" for length in found)
+        raise click.BadParameter(f"'{text}': did you mean {number}? for {len(found)} lengths, give {several}")
+    return found
+
+
+def together(_: click.Context, _option: click.Parameter, given: Iterable[tuple[Value, ...]]) -> tuple[Value, ...]:
+    """A callback for an option of lists that may be given several times: all of its values once, in order."""
+    return tuple(dict.fromkeys(value for values in given for value in values))
 
 
 def batch_size(text: str) -> int:
