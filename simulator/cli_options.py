@@ -43,12 +43,11 @@ def lengths(text: str) -> tuple[int, ...]:
 
     A comma inside one number is refused, as it would make two lengths of it: `4,096`, but not `128,256`.
     """
-    found = tuple(dict.fromkeys(_length(part.strip()) for part in text.split(",")))
-    if _THOUSANDS.fullmatch(text.strip()) and not all(length >= 16 and length.bit_count() == 1 for length in found):
-        number = text.replace(",", "").strip()
-        several = " ".join(f"--seq-len {length}" for length in found)
-        raise click.BadParameter(f"'{text}': did you mean {number}? for {len(found)} lengths, give {several}")
-    return found
+    parts = [part.strip() for part in text.split(",")]
+    if _THOUSANDS.fullmatch(text.strip()) and not all(map(_is_power_of_two, map(int, parts))):
+        raise click.BadParameter(f"'{text}': did you mean {''.join(parts)}? for {len(parts)} lengths, give the option "
+                                 f"{len(parts)} times")
+    return tuple(dict.fromkeys(map(_length, parts)))
 
 
 def together(_: click.Context, _option: click.Parameter, given: Iterable[tuple[Value, ...]]) -> tuple[Value, ...]:
@@ -110,6 +109,11 @@ def _length(text: str) -> int:
     if len(digits) > _LONGEST_NUMBER or not 1 <= int(digits) * factor <= LONGEST_SEQUENCE:
         raise click.BadParameter(f"{text} tokens; give a length from 1 to {LONGEST_SEQUENCE // 2**20}M")
     return int(digits) * factor
+
+
+def _is_power_of_two(length: int) -> bool:
+    """From 16 on: 2 to 8 tokens are no length that anybody asks for beside others of hundreds."""
+    return length >= 16 and length.bit_count() == 1
 
 
 def _is_number(text: str) -> bool:
