@@ -142,7 +142,8 @@ def test_control_characters_of_the_users_reach_no_terminal(run: Run, tmp_path: P
              run.simulate(*CLOSED, "--attention", str(path), "--show", "cascade")]  # fmt: skip
     as_json = run.simulate(*CLOSED, "--attention", str(path), "--format", "json")
     as_csv = run.simulate(*CLOSED, "--attention", str(path), "--format", "csv")
-    for _, out, error in (*shown, as_json, as_csv):
+    passes = [run.cascadesim("passes", str(path)), run.cascadesim("passes", str(path), "--format", "json")]
+    for _, out, error in (*shown, as_json, as_csv, *passes):
         assert all(each.isprintable() or each == "\n" for each in out + error)
     assert json.loads(as_json[1])["reports"][0]["attention"] == str(path)
 
