@@ -12,18 +12,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascadesim.einsum_cascades.errors import NotationError, SpecError
+from cascadesim.einsum_cascades.errors import NotationError, SpecError, shortened
 from cascadesim.einsum_cascades.expressions import Problem, Reader
 from cascadesim.einsum_cascades.ir import Cascade, Einsum, Reduction
 from cascadesim.einsum_cascades.wellformed import Statement, check
 
 REDUCTIONS: dict[str, Reduction] = {"=": "add", "+=": "add", "max=": "max", "min=": "min"}
 LONGEST_LINE = 10_000  # no Einsum is longer; Python's parser is not asked to try
+MOST_EINSUMS = 1_000  # assumed: whole models unrolled stay below; checks look at pairs of them
+_MOST_PROBLEMS = 20  # shown with their lines; the others are counted
+_EXCERPT = 70  # characters around the place of a problem
+# Possessive quantifiers (`*+`) never give back what they took: each line is scanned once, whatever is in it.
 _STATEMENT = re.compile(
-    r"(?P<target>\s*[A-Za-z_]\w*\s*(?:\[[^\[\]=]*\])?)\s*(?P<operator>(?:[A-Za-z_]\w*|[^\w\s\[\]=<>!]+)?=(?!=))(?P<right>.*)"
+    r"(?P<target>\s*+[A-Za-z_]\w*+\s*+(?:\[[^\[\]=]*+\])?+)\s*+"
+    r"(?P<operator>(?:[A-Za-z_]\w*+|[^\w\s\[\]=<>!]++)?+=(?!=))(?P<right>.*)"
 )
-_SCALAR = re.compile(r"([A-Za-z]\w*)(\s*\[\s*\])")
-_LONE_NAME = re.compile(r"\s*([A-Za-z]\w*)\s*(?:\w*|\+)=(?!=)")
+_SCALAR = re.compile(r"\b([A-Za-z]\w*+)(\s*+\[\s*+\])")
+_LONE_NAME = re.compile(r"\s*+([A-Za-z]\w*+)\s*+(?:\w*+|\+)=(?!=)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,9 @@ def read_cascade(path: Path | str) -> Cascade:
 def parse(name: str, text: str) -> Cascade:
     """As `cascade`, with lines counted from the very first one."""
     lines = _lines(text)
-    scalars = _scalars(lines)
+    if len(lines) > MOST_EINSUMS:
+        raise NotationError(f"{shortened(name)}: {len(lines):,} Einsums; at most {MOST_EINSUMS:,}")
+    scalars = _scalars([line for line in lines if len(line.text) <= LONGEST_LINE])
     problems: list[Problem] = [] if lines else [Problem(1, 0, "no Einsum in it")]
     statements: list[Statement] = []
     for line in lines:
@@ -69,7 +76,9 @@ def parse(name: str, text: str) -> Cascade:
             problems.extend(read)
     problems.extend(check(statements, complete=not problems))
     if problems:
-        raise NotationError("\n".join(_show(name, problem, lines) for problem in sorted(set(problems))))
+        each = sorted(set(problems))
+        shown = [_show(shortened(name), problem, lines) for problem in each[:_MOST_PROBLEMS]]
+        raise NotationError("\n".join(shown), further=len(each) - len(shown))
     return Cascade(name, tuple(statement.einsum for statement in statements), textwrap.dedent(text).strip("\n"))
 
 
@@ -102,9 +111,8 @@ def _statement(line: Line, scalars: frozenset[str]) -> Statement | list[Problem]
     operator = match.group("operator")
     if operator not in REDUCTIONS:
         known = ", ".join(REDUCTIONS)
-        reader.problems.append(
-            Problem(line.number, match.start("operator"), f"unknown reduction '{operator}'; known: {known}")
-        )
+        message = f"unknown reduction '{shortened(operator)}'; known: {known}"
+        reader.problems.append(Problem(line.number, match.start("operator"), message))
     target, target_column = _stripped(match, "target")
     output = reader.read_target(target, target_column)
     expression = reader.read(*_stripped(match, "right"))
@@ -130,14 +138,11 @@ def _stripped(match: re.Match[str], group: str) -> tuple[str, int]:
 
 
 def _show(name: str, problem: Problem, lines: Sequence[Line]) -> str:
+    """The problem, and below it the part of its line where it stands with a caret under the place."""
     heading = f"{name}, line {problem.line}: {problem.message}"
     line = next((line.text for line in lines if line.number == problem.line), "")
     if not line:
         return heading
-    indent = len(line) - len(line.lstrip())
-    shown = "".join(character if character.isprintable() else " " for character in line.strip())
-    if len(shown) > 200:
-        return heading
-    return f"{heading}\n    {shown}\n    {' ' * (problem.column - indent)}^"
-
-
+    shown = "".join(character if character.isprintable() else " " for character in line)
+    start = len(line) - len(line.lstrip()) if len(line.strip()) <= _EXCERPT else max(problem.column - _EXCERPT // 2, 0)
+    return f"{heading}\n    {shown[start : start + _EXCERPT].rstrip()}\n    {' ' * (problem.column - start)}^"

@@ -173,12 +173,13 @@ def test_mistakes_are_named_and_pointed_at(text: str, message: str, pointed: str
 
 
 def test_all_mistakes_of_a_text_are_reported_at_once() -> None:
-    shown = complaint("""
-        QK[h,m,p] = Q[h,p,e] * K[h,m,e
-        GM[h,p] mean= QK[h,m,p]
-        SN[h,m,p] = exq(QK[h,m,p] - GM[h,p])
-    """)
-    assert [line for line in shown.splitlines() if line.startswith("example, line")] == [
+    with pytest.raises(NotationError) as caught:
+        cascade("example", """
+            QK[h,m,p] = Q[h,p,e] * K[h,m,e
+            GM[h,p] mean= QK[h,m,p]
+            SN[h,m,p] = exq(QK[h,m,p] - GM[h,p])
+        """)
+    assert [problem.splitlines()[0] for problem in caught.value.problems] == [
         "example, line 1: syntax: '[' was never closed",
         "example, line 2: unknown reduction 'mean='; known: =, +=, max=, min=",
         "example, line 3: unknown operator 'exq'; did you mean 'exp'?",
