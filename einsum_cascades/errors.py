@@ -12,6 +12,7 @@ from difflib import get_close_matches
 
 LONGEST_MESSAGE = 300  # characters, line ends included
 _LONGEST_SHOWN = 60  # of a value that is repeated
+_EXCERPT = 70  # of a line around the place of a problem
 _LONGEST_LIST = 120  # of the known names
 _LONGEST_NAME = 100  # of a name that is compared with known ones, which takes its length squared
 _COUNT = len("\n... and 999,999,999 more problems")
@@ -73,6 +74,13 @@ def shortened(text: str, longest: int = _LONGEST_SHOWN) -> str:
     """What a user gave as an error repeats it: its beginning, on one line, control characters as escapes."""
     shown = visible(text[: longest + 1])
     return shown if len(shown) <= longest and len(text) <= longest else f"{shown[:longest]}..."
+
+
+def excerpt(line: str, column: int) -> str:
+    """Two indented lines that follow a problem: the part of `line` around `column`, and a caret under it."""
+    shown = "".join(each if each.isprintable() else " " for each in line)
+    start = len(line) - len(line.lstrip()) if len(line.strip()) <= _EXCERPT else max(column - _EXCERPT // 2, 0)
+    return f"\n    {shown[start : start + _EXCERPT].rstrip()}\n    {' ' * (column - start)}^"
 
 
 def visible(text: str) -> str:

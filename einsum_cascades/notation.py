@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascadesim.einsum_cascades.errors import NotationError, SpecError, shortened
+from cascadesim.einsum_cascades.errors import NotationError, SpecError, excerpt, shortened
 from cascadesim.einsum_cascades.expressions import Problem, Reader
 from cascadesim.einsum_cascades.ir import Cascade, Einsum, Reduction
 from cascadesim.einsum_cascades.wellformed import Statement, check
@@ -21,7 +21,6 @@ REDUCTIONS: dict[str, Reduction] = {"=": "add", "+=": "add", "max=": "max", "min
 LONGEST_LINE = 10_000  # no Einsum is longer; Python's parser is not asked to try
 MOST_EINSUMS = 1_000  # assumed: whole models unrolled stay below; checks look at pairs of them
 _MOST_PROBLEMS = 20  # shown with their lines; the others are counted
-_EXCERPT = 70  # characters around the place of a problem
 # Possessive quantifiers (`*+`) never give back what they took: each line is scanned once, whatever is in it.
 _STATEMENT = re.compile(
     r"(?P<target>\s*+[A-Za-z_]\w*+\s*+(?:\[[^\[\]=]*+\])?+)\s*+"
@@ -138,11 +137,6 @@ def _stripped(match: re.Match[str], group: str) -> tuple[str, int]:
 
 
 def _show(name: str, problem: Problem, lines: Sequence[Line]) -> str:
-    """The problem, and below it the part of its line where it stands with a caret under the place."""
     heading = f"{name}, line {problem.line}: {problem.message}"
     line = next((line.text for line in lines if line.number == problem.line), "")
-    if not line:
-        return heading
-    shown = "".join(character if character.isprintable() else " " for character in line)
-    start = len(line) - len(line.lstrip()) if len(line.strip()) <= _EXCERPT else max(problem.column - _EXCERPT // 2, 0)
-    return f"{heading}\n    {shown[start : start + _EXCERPT].rstrip()}\n    {' ' * (problem.column - start)}^"
+    return f"{heading}{excerpt(line, problem.column)}" if line else heading

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.array_files import read_arrays
+from cascadesim.einsum_cascades.errors import CascadeSimError, listed
 
 Shares = NDArray[np.float64]
 
@@ -137,12 +138,10 @@ class BlockMask:
 
 def read_block_mask(path: Path, query_block: int, key_block: int) -> BlockMask:
     """A two-dimensional array in a `.npy` file, nonzero where a block is attended. Raises CascadeSimError."""
-    try:
-        blocks = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise CascadeSimError(f"{path}: cannot be read as a .npy array: {error}") from None
-    if not isinstance(blocks, np.ndarray) or blocks.ndim != 2 or 0 in blocks.shape or blocks.dtype.kind not in "biuf":
-        given = getattr(blocks, "shape", type(blocks).__name__)
+    arrays = read_arrays(path)
+    blocks = arrays.get("")
+    if blocks is None or blocks.ndim != 2 or 0 in blocks.shape or blocks.dtype.kind not in "biuf":
+        given = f"{blocks.shape} of {blocks.dtype}" if blocks is not None else f"a .npz of {listed(arrays)}"
         raise CascadeSimError(f"{path}: expected a two-dimensional array of numbers or truth values, got {given}")
     if min(query_block, key_block) < 1:
         raise CascadeSimError(f"{path}: blocks must be at least 1 token, got {query_block} and {key_block}")

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from cascadesim.einsum_cascades.errors import SpecError, UnknownNameError
+from cascadesim.einsum_cascades.errors import SpecError, UnknownNameError, shortened
 from cascadesim.einsum_cascades.projections import Phase
 from cascadesim.einsum_cascades.schema import (
     Fraction,
@@ -71,14 +71,14 @@ def _as_given(values: Sequence[object]) -> tuple[Scalar, ...]:
         raise ValueError("values: numbers and texts do not mix in one field")
     doubled = sorted({str(value) for value in found if found.count(value) > 1})
     if doubled:
-        raise ValueError(f"values: {', '.join(doubled)} is given more than once")
+        raise ValueError(f"values: {shortened(', '.join(doubled))} is given more than once")
     return found
 
 
 def _numbers(what: str, names: Sequence[str], given: Sequence[object]) -> tuple[float, ...]:
     found = tuple(value for value in given if isinstance(value, int | float) and not isinstance(value, bool))
     if len(found) != len(names) or len(found) != len(given) or not all(abs(each) < 2**63 for each in found):
-        raise ValueError(f"{what}: expected [{', '.join(names)}], got {list(given)}")
+        raise ValueError(f"{what}: expected [{', '.join(names)}], got {shortened(repr(list(given)))}")
     return found
 
 
@@ -213,10 +213,10 @@ def space_from(content: Mapping[str, Any], source: str) -> Space:
 
 def _values(name: object, given: object, source: str) -> object:
     if not isinstance(name, str):
-        raise SpecError(f"{source}: vary: expected names of fields, got {name!r}")
+        raise SpecError(f"{source}: vary: expected names of fields, got {shortened(repr(name))}")
     if isinstance(given, list | tuple):
         return {"values": given}
     if not isinstance(given, Mapping):
-        raise SpecError(f"{source}: vary.{name}: expected a list of values, or range, powers_of_two or log_range "
-                        f"(got {given!r})")
+        raise SpecError(f"{source}: vary.{shortened(name)}: expected a list of values, or range, powers_of_two or "
+                        f"log_range (got {shortened(repr(given))})")
     return given
