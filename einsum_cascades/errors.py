@@ -62,25 +62,35 @@ def suggestion(given: str, known: Iterable[str]) -> str:
 def listed(names: Iterable[str]) -> str:
     """Names separated by commas; of a long list the first ones, and how many more there are."""
     given = list(names)
-    shown: list[str] = []
-    while len(shown) < len(given) and len(", ".join([*shown, given[len(shown)]])) <= _LONGEST_LIST:
-        shown.append(given[len(shown)])
-    shown = shown or [shortened(name) for name in given[:1]]
-    more = len(given) - len(shown)
-    return ", ".join(shown) + (f" ... and {more:,} more" if more else "")
+    first: list[str] = []
+    while len(first) < len(given) and len(", ".join([*first, given[len(first)]])) <= _LONGEST_LIST:
+        first.append(given[len(first)])
+    first = first or [shortened(name) for name in given[:1]]
+    more = len(given) - len(first)
+    return ", ".join(first) + (f" ... and {more:,} more" if more else "")
 
 
 def shortened(text: str, longest: int = _LONGEST_SHOWN) -> str:
     """What a user gave as an error repeats it: its beginning, on one line, control characters as escapes."""
-    shown = visible(text[: longest + 1])
-    return shown if len(shown) <= longest and len(text) <= longest else f"{shown[:longest]}..."
+    start = visible(text[: longest + 1])
+    return start if len(start) <= longest and len(text) <= longest else f"{start[:longest]}..."
+
+
+def shown(value: object) -> str:
+    """A wrong value as an error repeats it: texts in quotes."""
+    if isinstance(value, str):
+        return f"'{shortened(value)}'"
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):  # Python refuses to print an integer of thousands of digits
+        return "a value too long to print"
 
 
 def excerpt(line: str, column: int) -> str:
     """Two indented lines that follow a problem: the part of `line` around `column`, and a caret under it."""
-    shown = "".join(each if each.isprintable() else " " for each in line)
+    tidy = "".join(each if each.isprintable() else " " for each in line)
     start = len(line) - len(line.lstrip()) if len(line.strip()) <= _EXCERPT else max(column - _EXCERPT // 2, 0)
-    return f"\n    {shown[start : start + _EXCERPT].rstrip()}\n    {' ' * (column - start)}^"
+    return f"\n    {tidy[start : start + _EXCERPT].rstrip()}\n    {' ' * (column - start)}^"
 
 
 def visible(text: str) -> str:
@@ -97,15 +107,15 @@ def bounded(message: str) -> str:
 
 def _summary(problems: Sequence[str], further: int) -> str:
     """The first problems, as many as go: later ones without their excerpts where that makes room."""
-    shown = [problems[0]]
+    first = [problems[0]]
     for number, problem in enumerate(problems[1:], start=2):
-        room = LONGEST_MESSAGE - (_COUNT if len(problems) - number + further else 0) - len("\n".join([*shown, ""]))
+        room = LONGEST_MESSAGE - (_COUNT if len(problems) - number + further else 0) - len("\n".join([*first, ""]))
         fitting = [form for form in (problem, problem.split("\n", 1)[0]) if len(form) <= room]
         if not fitting:
             break
-        shown.append(fitting[0])
-    more = len(problems) - len(shown) + further
-    return "\n".join([*shown, *([f"... and {more:,} more problem{'s' * (more > 1)}"] if more else [])])
+        first.append(fitting[0])
+    more = len(problems) - len(first) + further
+    return "\n".join([*first, *([f"... and {more:,} more problem{'s' * (more > 1)}"] if more else [])])
 
 
 def _problems(message: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cascadesim.einsum_cascades.errors import SpecError, listed, shortened, suggestion
+from cascadesim.einsum_cascades.errors import SpecError, listed, shortened, shown, suggestion
 
 LARGEST_WHOLE = 2**62  # fits int64 twice over; no count of anything comes near
 LARGEST_NUMBER = 1e30  # beyond every physical quantity in SI units; products of several stay finite
@@ -139,20 +139,11 @@ def _problem(model: type[BaseModel], detail: Any) -> str:
         return f"{path}: missing"
     if detail["type"] in ("model_type", "dict_type"):
         known = listed(_fields(model, detail["loc"])) or "name: value"
-        return f"{path}: expected fields ({known}), got {_shown(detail['input'])}"
+        return f"{path}: expected fields ({known}), got {shown(detail['input'])}"
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    given = "" if isinstance(detail["input"], dict) else f" (got {_shown(detail['input'])})"
+    given = "" if isinstance(detail["input"], dict) else f" (got {shown(detail['input'])})"
     hint = _number_hint(detail["input"])
     return f"{path}: {message}{given}{hint}" if path else f"{message}{given}{hint}"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, str):
-        return f"'{shortened(value)}'"
-    try:
-        return shortened(repr(value))
-    except ValueError:  # Python refuses to print an integer of thousands of digits
-        return "a number too long to print"
 
 
 def _number_hint(value: object) -> str:
