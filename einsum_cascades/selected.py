@@ -37,10 +37,11 @@ class ExpectedTiles:
 class Selected:
     """Each selector picks `kept` of the key blocks it may see, or a `share` of them.
 
-    A share counts the blocks that are seen anyway (`always`) among what it keeps. `selector`: queries that choose together (1: each query by itself, as MoBA; a tile; 0: a whole head). `always`:
-    blocks every selector sees besides (its own, the first: sinks). `alike`: 0 where neighbouring selectors choose
-    independently, 1 where they all choose the same; between them the expected union is interpolated (assumed:
-    linearly, for want of published overlaps). `choice_flops_per_query`: of scoring and choosing, per head.
+    A share counts the blocks that are seen anyway (`always`) among what it keeps. `selector`: queries that choose
+    together (1: each query by itself, as MoBA; a tile; 0: a whole head). `always`: blocks every selector sees besides
+    (its own, the first: sinks). `alike`: 0 where neighbouring selectors choose independently, 1 where they all choose
+    the same; between them the expected union is interpolated (assumed: linearly, for want of published overlaps).
+    `choice_flops_per_query`: of scoring and choosing, per head.
     """
 
     name: str
