@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cascadesim.accelerators.counting import (
     Accesses,

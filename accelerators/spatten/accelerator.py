@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal
 
 from cascadesim.accelerators.counting import point_operations
-from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic, Unit
+from cascadesim.accelerators.protocol import Accounting, Capabilities, EinsumActivity, Phase, Plan, Traffic, Unit
 from cascadesim.accelerators.spatten import energy, layers, timing
 from cascadesim.accelerators.spatten.fused import FUSED, plan_fused
 from cascadesim.accelerators.spatten.layerwise import behavioural_plan
@@ -56,8 +55,8 @@ class Spatten:
         return "attention-3pass"
 
     @property
-    def takes_traces(self) -> Literal[True]:
-        return True
+    def capabilities(self) -> Capabilities:
+        return Capabilities(traces=True)
 
     @property
     def leakage_w(self) -> float:
@@ -153,8 +152,6 @@ class Behavioural:
 
     machine: Spatten
 
-    has_cycle_level: ClassVar[Literal[False]] = False
-
     @property
     def name(self) -> str:
         return self.machine.name
@@ -166,6 +163,10 @@ class Behavioural:
     @property
     def units(self) -> tuple[Unit, ...]:
         return self.machine.units
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(cycle_level=False)
 
     @property
     def attention(self) -> str:
