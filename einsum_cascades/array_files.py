@@ -6,6 +6,7 @@ or a bomb costs nothing. Knows files; what the arrays mean is the caller's busin
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
 import zlib
@@ -19,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.errors import SpecError, shortened
+from cascadesim.einsum_cascades.text_files import LARGEST_ARRAY_BYTES, read_bytes
 
-MOST_BYTES = 2**32  # of one file, unpacked; assumed: the maps of the longest traced model stay below
+MOST_BYTES = 4 * LARGEST_ARRAY_BYTES  # of one file, unpacked; assumed: attention maps do not shrink by more
 _DEFLATED_AT_MOST = 1032  # times: what DEFLATE can shrink a run of equal bytes to (zlib, technical details)
 _HEADERS: Mapping[tuple[int, int], Callable[[IO[bytes]], tuple[Any, ...]]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -35,17 +37,14 @@ _DAMAGED = (
 
 def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     """The arrays of a `.npz` by name, or the one of a `.npy` under "". Raises SpecError."""
+    content = read_bytes(path, LARGEST_ARRAY_BYTES)
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise SpecError(f"{path}: is no file")
-        with path.open("rb") as stream:
-            if stream.read(2) != b"PK":
-                stream.seek(0)
-                return {"": _array(stream, path.stat().st_size)}
-        with zipfile.ZipFile(path) as archive:
+        if not content.startswith(b"PK"):
+            return {"": _array(io.BytesIO(content), len(content))}
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return dict(_members(archive))
     except _DAMAGED as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+        reason = str(error) or type(error).__name__
         raise SpecError(f"{path}: cannot be read as .npy or .npz: {shortened(reason, 120)}") from None
 
 

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cascadesim.einsum_cascades.errors import SpecError, listed, shortened, shown, suggestion
+from cascadesim.einsum_cascades.text_files import read_text
 
 LARGEST_WHOLE = 2**62  # fits int64 twice over; no count of anything comes near
 LARGEST_NUMBER = 1e30  # beyond every physical quantity in SI units; products of several stay finite
@@ -45,12 +46,7 @@ _LONGEST_PATH = 80  # characters of a dotted path that an error repeats
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping a YAML file holds. Raises SpecError if it cannot be read or holds something else."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SpecError(f"{path}: cannot be read: {reason}") from None
-    return parse_yaml(text, path.name)
+    return parse_yaml(read_text(path), path.name)
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import tracemalloc
 import zipfile
@@ -97,9 +96,3 @@ def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
-
-
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.npy")
-    with pytest.raises(SpecError, match="is no file"):
-        read_arrays(tmp_path / "pipe.npy")
