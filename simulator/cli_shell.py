@@ -12,7 +12,7 @@ from io import TextIOWrapper
 
 import click
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.errors import CascadeSimError, bounded
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -55,9 +55,9 @@ def _speaker(command: click.Command, program: str, arguments: Sequence[str]) -> 
 def _message(error: click.ClickException | CascadeSimError | OSError) -> str:
     if isinstance(error, click.ClickException):
         text = " ".join(error.format_message().split()).rstrip(".")
-        return text[:1].lower() + text[1:]
+        return bounded(text[:1].lower() + text[1:])
     if isinstance(error, OSError):  # a full disk, a device that went away
-        return f"{error.filename or 'output'}: {error.strerror or error}"
+        return bounded(f"{error.filename or 'output'}: {error.strerror or error}")
     return str(error)
 
 

@@ -212,7 +212,7 @@ def _evaluate(node: ast.expr, columns: Columns) -> _Value:
         case ast.Name() | ast.Attribute():
             return _numbers(columns[_name(node) or ""])
         case ast.UnaryOp():
-            return _OPERATORS[type(node.op)](_evaluate(node.operand, columns))
+            return _OPERATORS[type(node.op)](_numbers(np.asarray(_evaluate(node.operand, columns))))
         case ast.BinOp():
             left, right = (_numbers(np.asarray(_evaluate(part, columns))) for part in (node.left, node.right))
             return _OPERATORS[type(node.op)](left, right)  # what holds counts as 1
