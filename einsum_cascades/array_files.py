@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -39,13 +40,19 @@ def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
     """The arrays of a `.npz` by name, or the one of a `.npy` under "". Raises SpecError."""
     content = read_bytes(path, LARGEST_ARRAY_BYTES)
     try:
+        return _arrays(content)
+    except _DAMAGED as error:
+        reason = str(error) or type(error).__name__
+        raise SpecError(f"{path}: cannot be read as .npy or .npz: {shortened(reason, 120)}") from None
+
+
+def _arrays(content: bytes) -> dict[str, NDArray[np.generic]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Python's parser, which NumPy asks to read headers
         if not content.startswith(b"PK"):
             return {"": _array(io.BytesIO(content), len(content))}
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return dict(_members(archive))
-    except _DAMAGED as error:
-        reason = str(error) or type(error).__name__
-        raise SpecError(f"{path}: cannot be read as .npy or .npz: {shortened(reason, 120)}") from None
 
 
 def _members(archive: zipfile.ZipFile) -> Iterator[tuple[str, NDArray[np.generic]]]:

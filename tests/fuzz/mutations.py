@@ -22,8 +22,9 @@ SCALARS = (
 PIECES = (
     b"\x1b[31m", b"\x00", b"\x07", b"\r", b"\n", b"\t", b"\xe2\x80\xa8", b"\xe2\x80\xae", b"\xff\xfe", b"\xc3", b"\xf0",
     "\u0130".encode(), "e\u0301".encode(), "\U0001f600".encode(), b"\xed\xa0\x80", b"[", b"]", b"{", b"}", b"(", b")",
-    b",", b":", b"=", b"==", b"#", b"\"", b"'", b"%", b"//", b"**", b"<", b"!", b"|", b";", b"+", b"-", b" ", b"x", b".",
-    b"a: &a [x, x]\nb: *a\n", b"<<: *a\n", b"---\n", b"...\n", b"if 1 else ", b"lambda: ", b"__import__('os')", b"\\",
+    b",", b":", b"=", b"==", b"#", b"\"", b"'", b"%", b"//", b"**", b"<", b"!", b"|", b";", b"+", b"-", b" ", b"x",
+    b".", b"a: &a [x, x]\nb: *a\n", b"<<: *a\n", b"---\n", b"...\n", b"if 1 else ", b"lambda: ", b"__import__('os')",
+    b"\\",
 )  # fmt: skip
 NESTED = ((b"[", b"]"), (b"(", b")"), (b"{a: ", b"}"), (b"-", b""), (b"max(1, ", b")"), (b"A[", b"]"), (b"not ", b""))
 BOMB = b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(

@@ -99,13 +99,13 @@ def _all(folder: Path) -> Iterator[tuple[str, Callable[[bytes], object], list[by
     for suite in suites.suites():
         table = Path(str(suites.import_module("cascadesim.validation").__path__[0])) / "published" / suite.data
         yield f"data of {suite.name}", lambda content, suite=suite: suites.other_data(
-            suite, _file(content, folder / suite.data.rpartition("/")[2])), [_head(table)], 0.7
+            suite, _file(content, folder / suite.data.rpartition("/")[2])), [_head(table)], 0.4
 
 
 SETTINGS = [
     b"clock_hz=1.0e+9", b"pe_array.rows=128", b"binding.policy=serial", b"dram.bandwidth_bytes_per_s=4.0e+11",
-    b"vector_array.lanes=12", b"global_buffer.capacity_bytes=1_048_576", b"pe_array.columns=64", b"clock_hz=940000000.0",
-    b"vector_array={lanes: 12}", b"energy=[1, 2]", b"batch=3",
+    b"vector_array.lanes=12", b"global_buffer.capacity_bytes=1_048_576", b"pe_array.columns=64",
+    b"clock_hz=940000000.0", b"vector_array={lanes: 12}", b"energy=[1, 2]", b"batch=3",
 ]  # fmt: skip
 EXPRESSIONS = [
     b"4 * max(1, pe_array.rows // depth)", b"pe_array.rows >= 2 * depth and not depth == 16", b"16 <= depth < 256",
@@ -115,9 +115,10 @@ EXPRESSIONS = [
 ]  # fmt: skip
 PATTERNS = [
     b"sink-window:sinks=64,window=512", b"global-window:window=256,globals=16", b"strided:length=64", b"frame-decay",
-    b"fixed:length=64,columns=8", b"halo:block=128,halo=32", b"block-causal:block=128", b"moba:block=256,kept=2", b"nsa",
-    b"documents:lengths=256+768,causal=0", b"sliding-tile:tile=8x64,window=1x1", b"vsa:kept=3", b"pbs:share=0.2", b"sale",
-    b"xattention:share=0.25,head_dim=64", b"vertical-slash:vertical=100,slash=200", b"flash-moba:kept=1.5", b"vmoba",
+    b"fixed:length=64,columns=8", b"halo:block=128,halo=32", b"block-causal:block=128", b"moba:block=256,kept=2",
+    b"nsa", b"documents:lengths=256+768,causal=0", b"sliding-tile:tile=8x64,window=1x1", b"vsa:kept=3",
+    b"pbs:share=0.2", b"sale", b"xattention:share=0.25,head_dim=64", b"vertical-slash:vertical=100,slash=200", b"flash-moba:kept=1.5",
+    b"vmoba",
 ]  # fmt: skip
 NEIGHBORHOODS = [  # layout, window, stride, dilation, causal, query tile, key tile, extra keys
     b"30x48x80 18x24x24 16x8x8 1x1x1 0,0,0 4x8x8 2x8x8 256", b"256x256 80x80 1x1 1x2 1,0 16x16 16x8 0",
@@ -137,8 +138,9 @@ OPTIONS: dict[str, Callable[[str], object]] = {
 COMMANDS = [
     b"gna --layout 16x16 --window 4x4 --q-tile 4x4 --kv-tile 4x4 --extra-kv 5 --format json",
     b"gna --layout 256 --pattern pbs:share=0.25 --q-tile 64 --kv-tile 64", b"passes attention-1pass --rank m",
-    b"passes attention-3pass --set M=64K --mask causal --format json", b"list workloads", b"explore nothing --workers 1",
-    b"simulate --arch fusmax --workload bert", b"validate flat-dataflo --format json", b"simulate --arch flat --bath 3",
+    b"passes attention-3pass --set M=64K --mask causal --format json", b"list workloads",
+    b"explore nothing --workers 1", b"simulate --arch fusmax --workload bert", b"simulate --arch flat --bath 3",
+    b"validate flat-dataflo --format json",
 ]  # fmt: skip
 
 
@@ -155,8 +157,11 @@ def _file(content: bytes, path: Path) -> Path:
 def _round_trip(text: str) -> None:
     """What is read is written and read again as the same."""
     found = notation.parse("fuzz", text)
-    again = notation.parse("fuzz", to_text(found))
-    if [(one.output, one.expression) for one in again.einsums] != [(one.output, one.expression) for one in found.einsums]:
+    first, again = (
+        [(einsum.output, einsum.reduction, einsum.expression) for einsum in each.einsums]
+        for each in (found, notation.parse("fuzz", to_text(found)))
+    )
+    if first != again:
         raise AssertionError("written and read again, it is another cascade")
 
 
@@ -193,13 +198,14 @@ def _pattern(text: str) -> None:
 
 def _neighborhood(text: str) -> None:
     parts = text.split(" ")
-    layout, window, stride, dilation, query, key = (cli_gna.sizes(parts[place % len(parts)]) for place in (0, 1, 2, 3, 5, 6))
-    for sides in (layout, query, key):
-        cli_gna._refuse_large("--layout", sides)
+    sides = [cli_gna.sizes(parts[place % len(parts)]) for place in (0, 1, 2, 3, 5, 6)]
+    layout, window, stride, dilation, query, key = sides
+    for each in (layout, query, key):
+        cli_gna._refuse_large("--layout", each)
     pattern = neighborhood(layout, window, stride, dilation, cli_gna.flags(parts[4 % len(parts)]))
     asked = Question(pattern, Tiles(query, key), cli_gna.whole(0, 2**20)(parts[-1]))
     if max(layout) <= 4096:  # larger ones are counted as well, and take their time
-        asked.bound("multidim_static").mean
+        assert asked.bound("multidim_static").mean > 0
 
 
 def _command_line(text: str, folder: Path) -> None:
@@ -211,8 +217,8 @@ def _command_line(text: str, folder: Path) -> None:
     if code not in (0, 2):
         raise AssertionError(f"exit code {code}")
     if code == 2:
-        lines = [line.partition(": ")[2] or line for line in printed.getvalue().splitlines() if not line.startswith(" ")]
-        raise Refused("\n".join(lines))
+        lines = printed.getvalue().split("\n")
+        raise Refused("\n".join(line if line.startswith(" ") else line.partition(": ")[2] for line in lines).rstrip())
 
 
 def _traces() -> Iterator[bytes]:
