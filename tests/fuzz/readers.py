@@ -117,7 +117,8 @@ PATTERNS = [
     b"sink-window:sinks=64,window=512", b"global-window:window=256,globals=16", b"strided:length=64", b"frame-decay",
     b"fixed:length=64,columns=8", b"halo:block=128,halo=32", b"block-causal:block=128", b"moba:block=256,kept=2",
     b"nsa", b"documents:lengths=256+768,causal=0", b"sliding-tile:tile=8x64,window=1x1", b"vsa:kept=3",
-    b"pbs:share=0.2", b"sale", b"xattention:share=0.25,head_dim=64", b"vertical-slash:vertical=100,slash=200", b"flash-moba:kept=1.5",
+    b"pbs:share=0.2", b"sale", b"xattention:share=0.25,head_dim=64", b"vertical-slash:vertical=100,slash=200",
+    b"flash-moba:kept=1.5",
     b"vmoba",
 ]  # fmt: skip
 NEIGHBORHOODS = [  # layout, window, stride, dilation, causal, query tile, key tile, extra keys
