@@ -13,7 +13,7 @@ from difflib import get_close_matches
 LONGEST_MESSAGE = 300  # characters, line ends included
 _LONGEST_SHOWN = 60  # of a value that is repeated
 _EXCERPT = 70  # of a line around the place of a problem
-_LONGEST_LIST = 120  # of the known names
+_LONGEST_LIST = 160  # of the known names
 _LONGEST_NAME = 100  # of a name that is compared with known ones, which takes its length squared
 _COUNT = len("\n... and 999,999,999 more problems")
 
