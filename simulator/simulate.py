@@ -260,7 +260,7 @@ def _notes(request: Request, sequence_length: int) -> tuple[str, ...]:
         request.workload, request.accelerator, request.scope, sequence_length, request.sequences
     )
     machine = _machine(request)
-    notes += machine.notes if isinstance(machine, Prepares) else ()
+    notes += machine.notes(sequence_length) if isinstance(machine, Prepares) else ()
     if request.fidelity == "cycle" and request.accelerator.capabilities.calibrated:
         notes += (_WITHOUT_CALIBRATED_OVERLAP,)
     if request.accounting == "artifact":
