@@ -7,26 +7,31 @@ conditions of the text hold and where the mask lets the pair of query and key th
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from math import prod
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.affine import factor_parts
 from cascadesim.einsum_cascades.binding import kept_extent, names
-from cascadesim.einsum_cascades.counts import Extents, Region, charged_regions, holds
-from cascadesim.einsum_cascades.errors import CascadeSimError, suggestion
+from cascadesim.einsum_cascades.counts import Extents, Region, bound, charged_regions, holds
+from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.families import all_accesses, partition
-from cascadesim.einsum_cascades.ir import Cascade, Condition, Factor, Index, conditions
+from cascadesim.einsum_cascades.ir import Access, Cascade, Condition, Factor, Index, conditions
 from cascadesim.einsum_cascades.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.polynomial import Monomial, Polynomial, polynomial, product, symbol
 
 KEY, QUERY = "m", "p"  # the ranks that a mask pairs
+KEPT = "k"  # extent of an attention: values that a query uses of the keys it scores (local value pruning)
 _INSTANCES = ("b", "x")  # extents of an operation that repeat its cascade
+_TRACED = attrgetter("keys", "values", "queries", "head_dim")
 _MOST_POINTS = 50_000_000  # that are counted one by one
 
 Whole = NDArray[np.int64]
@@ -35,30 +40,68 @@ Whole = NDArray[np.int64]
 def work_of(operation: Operation, splits: Mapping[str, int] | None = None) -> dict[str, dict[str, int]]:
     """Einsum -> operation class -> count, of one run of the operation: batch and copies included, `count` not.
 
-    `splits`: inner extents as a plan chose them, such as M0. Raises CascadeSimError where an extent is missing.
+    `splits`: inner extents as a plan chose them, such as M0. With a trace, the sum over its heads, each with keys of
+    its own. Raises CascadeSimError where an extent is missing.
     """
+    if operation.trace is not None:
+        return _traced_work(operation, splits)
     sizes = dict(operation.extents)
     repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
     given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
     counted = bound_work(operation.cascade, given, operation.mask)
-    return {name: {kind: repeats * count for kind, count in counts.items()} for name, counts in counted.items()}
+    share = _share_of_values(operation)
+    return {
+        name: {kind: int(repeats * count * share.get(name, 1)) for kind, count in counts.items()}
+        for name, counts in counted.items()
+    }
+
+
+def _traced_work(operation: Operation, splits: Mapping[str, int] | None) -> dict[str, dict[str, int]]:
+    total: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    shapes = Counter(map(_TRACED, operation.trace.rows if operation.trace is not None else ()))
+    for (keys, values, queries, depth), heads in shapes.items():
+        sizes = {"b": heads, "h": 1, "g": 1, "m": keys, "p": queries, "e": depth, "f": depth, "k": values}
+        same = replace(operation, trace=None, extents=tuple(sizes.items()), mask=FULL)
+        for name, counts in work_of(same, splits).items():
+            total[name].update(counts)
+    return {name: dict(counts) for name, counts in total.items()}
+
+
+def _share_of_values(operation: Operation) -> dict[str, Fraction]:
+    """Einsums that read values -> the share of keys whose values a query uses, where it leaves some out."""
+    sizes = dict(operation.extents)
+    if operation.kind != "attention" or sizes.get(KEPT, sizes[KEY]) >= sizes[KEY]:
+        return {}
+    values = [einsum for einsum in operation.cascade.einsums if any(map(_is_value, einsum.inputs))]
+    return {einsum.name: Fraction(sizes[KEPT], sizes[KEY]) for einsum in values}
+
+
+def _is_value(access: Access) -> bool:
+    return {KEY, "f"} <= set(access.ranks) and QUERY not in access.ranks
 
 
 def bound_work(cascade: Cascade, extents: Extents, mask: Mask = FULL) -> dict[str, dict[str, int]]:
     """Einsum -> operation class -> count at `extents` (by name, in upper case: M, M0; more than needed is no error)."""
-    bound = BoundCascade.of(cascade, extents, mask)
-    found: dict[str, Counter[str]] = {}
-    for einsum in cascade.einsums:
-        for counts, region in charged_regions(einsum):
-            points = bound.points(region)
-            own = found.setdefault(einsum.name, Counter())
-            own.update({name: count * points for name, count in counts.items()})
-    return {name: {kind: count for kind, count in counts.items() if count} for name, counts in found.items()}
+    work = _whole_sized(cascade, extents, mask).work
+    return {name: {kind: count.bound({}) for kind, count in counts.items()} for name, counts in work.items()}
+
+
+def _whole_sized(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
+    """With every extent. Raises CascadeSimError where one is missing."""
+    sized = BoundCascade.of(cascade, extents, mask)
+    inner = [rank.upper() for parts in partitions(cascade) for rank in parts[1:]]  # the outer one follows from them
+    for name in (*inner, *names(cascade)):
+        if name not in sized.extents:
+            raise CascadeSimError(f"{cascade.name}: the extent {name} is not given")
+    return sized
 
 
 @dataclass(frozen=True)
 class BoundCascade:
-    """A cascade with its extents: `wholes` maps the parts of each partition, outermost first, to the extent split."""
+    """A cascade with some or all of its extents, and a mask.
+
+    `wholes` maps the parts of each partition, outermost first, to the extent that they split; only where it is known.
+    """
 
     cascade: Cascade
     extents: Mapping[str, int]
@@ -67,42 +110,83 @@ class BoundCascade:
 
     @classmethod
     def of(cls, cascade: Cascade, given: Extents, mask: Mask = FULL) -> BoundCascade:
-        """Raises CascadeSimError where an extent can be neither taken from `given` nor derived from a partition."""
+        """Derives what partitions and kept fibers say. Raises CascadeSimError where extents contradict each other."""
         extents, wholes = dict(given), {}
-        for parts in sorted(partitions(cascade), key=lambda parts: _whole_of(parts) not in given):
-            inner = prod(_extent(cascade, rank.upper(), extents) for rank in parts[1:])
-            outer, whole = parts[0].upper(), _whole_of(parts)
+        for parts in sorted(partitions(cascade), key=lambda parts: whole_name(parts) not in given):
+            if any(rank.upper() not in extents for rank in parts[1:]):
+                continue
+            inner = prod(extents[rank.upper()] for rank in parts[1:])
+            outer, whole = parts[0].upper(), whole_name(parts)
             if whole in given:
                 extents[outer] = _agreed(cascade, outer, -(-given[whole] // inner), given)
-            wholes[parts] = extents.setdefault(whole, inner * _extent(cascade, outer, extents))
+            if outer in extents:
+                wholes[parts] = extents.setdefault(whole, inner * extents[outer])
         for rank, keep in filter(None, map(kept_extent, cascade.einsums)):
-            extents.setdefault(rank.upper(), keep if isinstance(keep, int) else _extent(cascade, keep, extents))
-        for name in names(cascade):
-            _extent(cascade, name, extents)
+            if isinstance(keep, int) or keep in extents:
+                extents.setdefault(rank.upper(), keep if isinstance(keep, int) else extents[keep])
         return cls(cascade, extents, wholes, mask)
 
-    def points(self, region: Region) -> int:
-        """Points of a region inside all tensors, under the mask."""
+    @cached_property
+    def work(self) -> dict[str, dict[str, Polynomial]]:
+        """Einsum -> operation class -> count; a number where all extents that it takes are known."""
+        found: dict[str, dict[str, Polynomial]] = {}
+        for einsum in self.cascade.einsums:
+            own = found.setdefault(einsum.name, {})
+            for counts, region in charged_regions(einsum):
+                points = self.points(region)
+                for name, count in counts.items():
+                    own[name] = own.get(name, Polynomial()) + points * count
+        kept = {name: {kind: count for kind, count in counts.items() if count} for name, counts in found.items()}
+        return {name: counts for name, counts in kept.items() if counts}
+
+    def points(self, region: Region) -> Polynomial:
+        """Points of a region inside all tensors, under the mask; symbols stand for extents that are not known."""
         keys, queries = self.parts(KEY, region.ranks), self.parts(QUERY, region.ranks)
         masked = self.mask != FULL and bool(keys) and bool(queries)
         tested = {*region.tested, *(keys + queries if masked else ())}
         groups = list(self._groups(region.ranks))
-        free = prod(self._extent_of(group) for group in groups if tested.isdisjoint(group))
-        bound = tuple(group for group in groups if not tested.isdisjoint(group))
-        if not bound:
+        free = product(self._extent_of(group) for group in groups if tested.isdisjoint(group))
+        together = tuple(group for group in groups if not tested.isdisjoint(group))
+        if not together:
             return free
-        if set(bound) <= {keys, queries} and queries and keys:
+        if any(rank.upper() not in self.extents for group in together for rank in group):
+            if masked:
+                raise CascadeSimError(
+                    f"{self.cascade.name}: a mask needs the extents of {KEY} and {QUERY}, and of tiles"
+                )
+            return region.points
+        pairs = None
+        if queries and keys and set(together) <= {keys, queries}:
             pairs = self._pairs(keys, queries, region.conditions, masked)
-            if pairs is not None:
-                return free * pairs
-        return free * self._one_by_one(bound, region.conditions, keys, queries, masked)
+        if pairs is None:
+            pairs = self._one_by_one(together, region.conditions, keys, queries, masked)
+        return free * pairs
+
+    def of_polynomial(self, size: Polynomial) -> Polynomial:
+        """A size with the known extents in place: M0*M1 is M (a partial last tile included), M1 alone its tiles."""
+        return sum((self._of_monomial(known, coefficient) for known, coefficient in size.terms.items()), Polynomial())
+
+    def _of_monomial(self, factors: Monomial, coefficient: Fraction) -> Polynomial:
+        left, total = list(factors), polynomial(coefficient)
+        for parts, whole in self.wholes.items():
+            while all(rank.upper() in left for rank in parts):
+                total *= whole
+                for rank in parts:
+                    left.remove(rank.upper())
+        return total * product(self._of_name(name) for name in left)
+
+    def _of_name(self, name: str) -> Polynomial:
+        try:
+            return polynomial(bound(symbol(name), self.extents))
+        except CascadeSimError:
+            return symbol(name)
 
     def parts(self, rank: str, ranks: Iterable[str]) -> tuple[str, ...]:
         """Those of `ranks` that walk `rank`: itself, or parts of it, outermost first."""
         present = set(ranks)
         if rank in present:
             return (rank,)
-        return next((found for parts in self.wholes if _whole_of(parts) == rank.upper()
+        return next((found for parts in partitions(self.cascade) if whole_name(parts) == rank.upper()
                      for found in [tuple(part for part in parts if part in present)] if found), ())  # fmt: skip
 
     def coordinates(self, index: Index) -> int:
@@ -110,7 +194,7 @@ class BoundCascade:
         ranks = index.ranks
         if index.gather is not None or not ranks:
             return 1
-        reached = prod(self._extent_of(group) for group in self._groups(ranks))
+        reached = product(self._extent_of(group) for group in self._groups(ranks)).bound({})
         if self.parts(KEY, ranks) and isinstance(self.mask, KeyInterval) and QUERY.upper() in self.extents:
             first, _ = self.mask.interval(np.zeros(1, np.int64), self.extents[QUERY.upper()], reached)
             reached -= min(max(int(first[0]), 0), reached - 1)
@@ -127,22 +211,33 @@ class BoundCascade:
                     del left[part]
         yield from ((rank,) for rank in left)
 
-    def _extent_of(self, group: tuple[str, ...]) -> int:
+    def _extent_of(self, group: tuple[str, ...]) -> Polynomial:
         """Coordinates of ranks taken together: of outer parts the tiles that start, of all parts the whole."""
         for parts, whole in self.wholes.items():
             if group == parts[: len(group)]:
-                return -(-whole // self._tile(group))
-        return prod(self.extents[rank.upper()] for rank in group)
+                return polynomial(-(-whole // self._tile(group)))
+        extents = [rank.upper() for rank in group]
+        return product(self.extents[name] if name in self.extents else symbol(name) for name in extents)
 
     def _tile(self, group: tuple[str, ...]) -> int:
         """How many coordinates of the whole one point of outer parts stands for."""
         inner = next((parts[len(group) :] for parts in self.wholes if group == parts[: len(group)]), ())
         return prod(self.extents[rank.upper()] for rank in inner)
 
-    def _is_prefix(self, group: tuple[str, ...]) -> bool:
-        return len(group) == 1 or any(group == parts[: len(group)] for parts in self.wholes)
+    @cached_property
+    def _known_pairs(self) -> dict[tuple[object, ...], int | None]:
+        """Most Einsums of a cascade count the same pairs."""
+        return {}
 
     def _pairs(
+        self, keys: tuple[str, ...], queries: tuple[str, ...], tests: tuple[Condition, ...], masked: bool
+    ) -> int | None:
+        asked = (keys, queries, tests, masked)
+        if asked not in self._known_pairs:
+            self._known_pairs[asked] = self._counted_pairs(*asked)
+        return self._known_pairs[asked]
+
+    def _counted_pairs(
         self, keys: tuple[str, ...], queries: tuple[str, ...], tests: tuple[Condition, ...], masked: bool
     ) -> int | None:
         """Pairs of query and key (or tile of keys); None where they are no interval of keys for each query."""
@@ -280,7 +375,7 @@ def partitions(cascade: Cascade) -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(parts for parts in map(partition, indices) if parts is not None))
 
 
-def _whole_of(parts: tuple[str, ...]) -> str:
+def whole_name(parts: tuple[str, ...]) -> str:
     """M of m1, m0; C+P of parts with letters of their own."""
     stems = dict.fromkeys(part.rstrip("0123456789").rstrip("_") for part in parts)
     return "+".join(stems).upper()
@@ -292,12 +387,6 @@ def _agreed(cascade: Cascade, name: str, derived: int, given: Mapping[str, int])
     return derived
 
 
-def _extent(cascade: Cascade, name: str, extents: Mapping[str, int]) -> int:
-    if name not in extents:
-        raise CascadeSimError(f"{cascade.name}: the extent {name} is not given{suggestion(name, extents)}")
-    return extents[name]
-
-
 def least_elements(operation: Operation, splits: Mapping[str, int] | None = None) -> dict[str, int]:
     """Input or output of the cascade -> elements that at least pass by, batch and copies included.
 
@@ -305,14 +394,16 @@ def least_elements(operation: Operation, splits: Mapping[str, int] | None = None
     """
     sizes = dict(operation.extents)
     given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
-    bound = BoundCascade.of(operation.cascade, given, operation.mask)
+    sized = _whole_sized(operation.cascade, given, operation.mask)
     repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
     group = 1 if "G" in names(operation.cascade) else sizes.get("g", 1)
     found: dict[str, int] = {}
     for _, access in all_accesses(operation.cascade):
         ranks = {rank for index in access.indices for rank in index.ranks}
-        shared = group if bound.parts(KEY, ranks) and not bound.parts(QUERY, ranks) else 1
-        elements = repeats * prod(bound.coordinates(index) for index in access.indices) // shared
+        shared = group if sized.parts(KEY, ranks) and not sized.parts(QUERY, ranks) else 1
+        elements = repeats * prod(sized.coordinates(index) for index in access.indices) // shared
+        if _is_value(access):
+            elements = elements * sizes.get(KEPT, sizes[KEY]) // sizes[KEY]
         found[access.tensor] = max(found.get(access.tensor, 0), elements)
     outside = {*operation.cascade.inputs, *operation.cascade.outputs}
     return {tensor: elements for tensor, elements in found.items() if tensor in outside}

@@ -261,7 +261,7 @@ def _notes(request: Request, sequence_length: int, works: Sequence[Work]) -> tup
     )
     notes += tuple(dict.fromkeys(note for work in works for note in work.execution.plan.notes))
     machine = _machine(request)
-    notes += machine.notes if isinstance(machine, Prepares) else ()
+    notes += machine.notes(sequence_length) if isinstance(machine, Prepares) else ()
     if request.fidelity == "cycle" and request.accelerator.capabilities.calibrated:
         notes += (_WITHOUT_CALIBRATED_OVERLAP,)
     if request.accounting == "artifact":

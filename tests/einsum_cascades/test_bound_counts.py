@@ -115,7 +115,8 @@ def listed(text: Cascade, sizes: Mapping[str, int], mask: Mask) -> dict[str, dic
         for counts, region in charged_regions(einsum):
             points = sum(1 for _ in _points(text, region.ranks, region.conditions, sizes, mask))
             found.setdefault(einsum.name, Counter()).update({name: count * points for name, count in counts.items()})
-    return {name: {kind: count for kind, count in counts.items() if count} for name, counts in found.items()}
+    kept = {name: {kind: count for kind, count in counts.items() if count} for name, counts in found.items()}
+    return {name: counts for name, counts in kept.items() if counts}
 
 
 def _points(text, ranks, tests, sizes, mask) -> Iterator[tuple[int, ...]]:  # type: ignore[no-untyped-def]
