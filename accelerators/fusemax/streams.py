@@ -170,7 +170,14 @@ class Streams:
         return self._query_transfers(self._last_queries)[1]
 
     def _query_transfers(self, queries: Floats) -> tuple[Floats, Floats]:
-        return self._transfer(queries * self.query_depth), self._transfer(queries * self.value_depth)
+        return self._transfer(queries * self.query_depth), self._transfer(queries * self._stored_words)
+
+    @cached_property
+    def _stored_words(self) -> Floats:
+        """Of each query, as in `simulation`."""
+        depths = {"e": self.query_depth, "f": self.value_depth}
+        words = (np.prod([depths[rank] for rank in sorted(ranks)], axis=0) for ranks in self.placement.results)
+        return np.maximum(1.0, sum(words, np.zeros(())))
 
     def _transfer(self, words: Floats) -> Floats:
         return ceil_div(words * self.spec.word_bytes, self.bytes_per_cycle)
