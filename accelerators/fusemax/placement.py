@@ -154,7 +154,7 @@ class _Structure:
         uses = tuple(self._uses(einsum))
         return Placed(
             einsum, unit, tuple(operand for _, operand in uses), operations, op_cycles(operations, can),
-            dram_keeps=frozenset(operand.name for access, operand in uses if self._is_external(access.tensor)),
+            dram_keeps=frozenset(operand.name for access, operand in uses if self._passes_by_dram(einsum, access)),
             buffer_keeps=frozenset(operand.name for access, operand in uses if self._in_buffer(einsum, access)),
             registers_1d_keeps=frozenset(
                 operand.name for access, operand in uses if unit == ARRAY_2D and self._in_registers_1d(einsum, access)
@@ -195,6 +195,11 @@ class _Structure:
 
     def _is_external(self, tensor: str) -> bool:
         return tensor in self.external
+
+    def _passes_by_dram(self, einsum: Einsum, access: Access) -> bool:
+        """An output, or an input for its first reader in a tile: others find it in the buffer."""
+        first = next((reader.name for reader in self.work for read in reader.inputs if read.tensor == access.tensor), None)
+        return self._is_external(access.tensor) and (access == einsum.output or first == einsum.name)
 
     def _is_previous(self, access: Access) -> bool:
         """`RM[m1]` where the cascade writes `RM[m1+1]`: the value that the key tile before left."""
