@@ -324,7 +324,12 @@ class BoundCascade:
     def _value(self, factor: Factor) -> Fraction:
         """A number or a product of extents. M1*M0 is M, a partial last tile included: M1 counts as M/M0."""
         coefficient, factors = factor_parts(factor)
-        sizes = dict(self.extents)
+        sizes = self.extents
+        for name in factors:
+            if name not in sizes:
+                raise CascadeSimError(
+                    f"{self.cascade.name}: a condition needs the extent {name}, which nothing gives; write a number there"
+                )
         outer = {parts[0].upper(): Fraction(whole, prod(sizes[rank.upper()] for rank in parts[1:]))
                  for parts, whole in self.wholes.items()}  # fmt: skip
         return coefficient * prod((outer.get(name, Fraction(sizes[name])) for name in factors), start=Fraction(1))
