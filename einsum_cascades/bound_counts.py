@@ -328,7 +328,7 @@ class BoundCascade:
         for name in factors:
             if name not in sizes:
                 raise CascadeSimError(
-                    f"{self.cascade.name}: a condition needs the extent {name}, which nothing gives; write a number there"
+                    f"{self.cascade.name}: a condition needs the extent {name}, which nothing gives; write a number"
                 )
         outer = {parts[0].upper(): Fraction(whole, prod(sizes[rank.upper()] for rank in parts[1:]))
                  for parts, whole in self.wholes.items()}  # fmt: skip
