@@ -118,6 +118,16 @@ def _as_walked(kernel: Kernel, shape: Shape) -> Shape:
     return replace(shape, causal=causal, window=window)
 
 
+def walked_keys(kernel: Kernel, shape: Shape, tiles: Tiles) -> tuple[Reals, Reals]:
+    """Keys that a row tile walks over, at least and at most, tiles not rounded up."""
+    seen = _as_walked(kernel, shape)
+    masked = seen.causal & (shape.queries > 1)
+    reach = np.minimum(seen.window + tiles.queries, shape.keys)
+    longest = np.where(shape.visited_keys > 0, shape.visited_keys, np.where(seen.window > 0, reach, shape.keys))
+    first = np.where(masked & (seen.window == 0), shape.keys - shape.queries, longest)
+    return np.asarray(first, dtype=np.float64), np.asarray(longest, dtype=np.float64)
+
+
 def _walked(shape: Shape, tiles: Tiles, group: Counts, row_tiles: Counts) -> tuple[Reals, Reals, Reals, Reals]:
     """Key tiles of the row tiles of one instance: in all, of the longest, of the shortest; those that a mask cuts."""
     walk = Walk(shape.queries, shape.keys, shape.window, group, tiles.queries, tiles.keys)

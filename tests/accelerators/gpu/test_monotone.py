@@ -25,7 +25,7 @@ from cascadesim.accelerators.gpu.kernel import Kernel, kernels
 from cascadesim.accelerators.gpu.shape import Flags, Reals, Shape, shape
 from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.gpu.timing import Case, attention_timing, case_of
-from cascadesim.simulator.machine import run
+from cascadesim.simulator.engine import run
 
 GENERATIONS = ("v100-sxm", "a100-sxm", "l40s", "h100-sxm", "b200", "mi300x")
 HARDWARE = ("sms", "clock", "dram", "l2_bandwidth", "l2")

@@ -15,8 +15,8 @@ from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import Movement
 from cascadesim.accelerators.gpu.shape import Reals, shape
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
+from cascadesim.einsum_cascades.zoo import load_workload
 from cascadesim.simulator.simulate import simulate
-from cascadesim.simulator.workloads import load_any
 
 KEPT = 26_214_400
 KEY_BYTES = 512
@@ -46,6 +46,7 @@ def test_every_later_round_fetches_a_head_that_l2_cannot_hold() -> None:
 
 
 def test_nothing_is_fetched_again_where_a_head_takes_half_of_l2() -> None:
+    assert moved([KEPT // 2 // KEY_BYTES], causal=True).again_bytes[0] == 0.0
     assert moved([KEPT // 2 // KEY_BYTES]).again_bytes[0] == 0.0
 
 
@@ -93,7 +94,7 @@ def test_grouped_heads_share_a_fetch() -> None:
 
 def test_hunyuan_video_is_as_published() -> None:
     """800 s of attention in 50 steps of 60 layers (Sliding Tile Attention, ICML 2025): 267 ms a layer."""
-    report = simulate(load_any("hunyuanvideo"), load("h100-sxm"), scope="attention", fidelity="analytical")[0]
+    report = simulate(load_workload("hunyuanvideo"), load("h100-sxm"), scope="attention", fidelity="analytical")[0]
     assert report.latency_s == pytest.approx(0.267, rel=0.10)
     assert report.bound_by == "tensor"
     assert report.traffic.read_bytes < 16e9
