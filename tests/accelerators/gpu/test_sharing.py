@@ -39,7 +39,7 @@ def test_one_round_of_resident_blocks_fetches_keys_once() -> None:
 
 
 def test_every_later_round_fetches_a_head_that_l2_cannot_hold() -> None:
-    """4 x 16,896 queries in 4 rounds; K and V of a head are 34.6 MB, beyond a quarter more than L2 keeps: 3 refetches."""
+    """4 x 16,896 queries in 4 rounds; K and V of a head are 34.6 MB, L2 keeps nothing beyond 32.8: 3 refetches."""
     tokens = 4 * 16_896
     assert tokens * KEY_BYTES > 1.25 * KEPT
     assert moved([tokens]).again_bytes[0] == pytest.approx(3 * 24 * tokens * KEY_BYTES)
