@@ -17,7 +17,7 @@ from rich.text import Text
 from cascadesim.einsum_cascades.traced_workload import LAYER as TRACED
 from cascadesim.simulator import quantities as say
 from cascadesim.simulator.comparison import comparison
-from cascadesim.simulator.report import EinsumTime, OperationTime, Report, UnitTime
+from cascadesim.simulator.report import EinsumTime, Memory, OperationTime, Report, UnitTime
 
 _SMALLEST_SHARE = 0.005  # rows below half a percent are added up in one, where there are many
 _FEW = 16  # rows
@@ -95,6 +95,9 @@ def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
         yield "tokens/s", say.rate(report.tokens_per_s), first
     read, write = say.bytes_of(report.traffic.read_bytes), say.bytes_of(report.traffic.write_bytes)
     yield "DRAM traffic", say.bytes_of(report.traffic.total_bytes), f"{read} read, {write} written"
+    if report.memory is not None:
+        held = report.memory
+        yield "memory", say.gigabytes(held.total), f"of {say.gigabytes(held.capacity)}: {_held(held)}"
     if report.energy_j is not None and report.total_energy_j is not None:
         yield "energy", say.joules(report.total_energy_j), say.shares(report.energy_j)
     if report.area_um2 is not None and report.total_area_um2 is not None:
@@ -102,6 +105,12 @@ def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
     if report.bound_by is not None and (unit := report.unit(report.bound_by)) is not None:
         yield "bound by", unit.name, f"busy {say.percent(unit.busy_cycles / report.cycles)} of the time"
     yield from _difference(report)
+
+
+def _held(memory: Memory) -> str:
+    parts = {"weights": memory.weights, "KV cache": memory.kv, "activations": memory.activations,
+             "workspace": memory.workspace}  # fmt: skip
+    return ", ".join(f"{name} {say.gigabytes(size)}" for name, size in parts.items() if size)
 
 
 def _within(report: Report) -> str:

@@ -23,7 +23,8 @@ from cascadesim.einsum_cascades.projections import Phase
 from cascadesim.einsum_cascades.workload import Scope
 from cascadesim.simulator import division, summary
 from cascadesim.simulator.execution import Execution, Fidelity, execute
-from cascadesim.simulator.report import Report
+from cascadesim.simulator.memory import memory, refuse_what_does_not_fit
+from cascadesim.simulator.report import Memory, Report
 from cascadesim.simulator.summary import Work
 from cascadesim.simulator.uncertainty import uncertainty_of
 from cascadesim.simulator.workloads import AnyWorkload
@@ -92,8 +93,9 @@ def parts(request: Request) -> tuple[tuple[Work, ...], ...]:
     """The executed operations of each report."""
     if request.accounting == "artifact" and request.fidelity == "cycle":
         raise CascadeSimError("artifact accounting has no cycle level, only closed forms; use --fidelity analytical")
-    if request.scope != "linear":
-        division.refuse_what_does_not_fit(request.workload, request.accelerator, request.length, request.sequences)
+    refuse_what_does_not_fit(
+        request.workload, request.accelerator, request.scope, request.length, request.sequences, request.phase
+    )
     works = [Work(operation, _executed(request, operation)) for operation in operations(request)]
     if request.scope == "model":
         return (tuple(works),)
@@ -174,7 +176,7 @@ class _Job:
     @cached_property
     def _key(self) -> tuple[object, ...]:
         work, cascade = self.operation, self.operation.cascade
-        what = (work.kind, cascade.name, cascade.text, work.extents, work.mask, work.trace)
+        what = (work.kind, cascade.name, cascade.text, work.extents, work.mask, work.trace, work.operand)
         return (self.accelerator, self.accounting, *what)
 
     def __hash__(self) -> int:
@@ -201,7 +203,8 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
         layer=layer,
         layers=_layers(workload, layer),
         parameters=workload.parameters(),
-        kv_cache_bytes=workload.kv_cache_bytes(sequence_length, batch) if workload.generates else None,
+        kv_cache_bytes=_cache_bytes(request),
+        memory=_memory(request),
         phase=request.phase,
         fidelity=request.fidelity,
         accounting=request.accounting,
@@ -236,6 +239,22 @@ def _as_validated(request: Request) -> bool:
     return judged and not request.settings and request.cascade == request.accelerator.attention
 
 
+def _cache_bytes(request: Request) -> int | None:
+    """Of the whole model, however many devices divide it."""
+    width = request.accelerator.capabilities.stored.kv
+    workload = request.workload
+    return workload.kv_cache_bytes(request.length, request.sequences, width) if workload.generates else None
+
+
+def _memory(request: Request) -> Memory | None:
+    """Only a whole model is held."""
+    if request.scope != "model":
+        return None
+    return memory(
+        request.workload, request.accelerator, request.scope, request.length, request.sequences, request.phase
+    )
+
+
 def _layers(workload: AnyWorkload, names: str | None) -> int:
     """Layers of the kinds named `a+b`, or 5 to 10 of `a:5-10`; all of them for None."""
     if names is not None and ":" in names:
@@ -256,9 +275,7 @@ def _starts_generating(request: Request) -> bool:
 def _notes(request: Request, sequence_length: int) -> tuple[str, ...]:
     notes = tuple(f"set {setting}" for setting in request.settings)
     notes += request.workload.notes(sequence_length=sequence_length)
-    notes += division.notes(
-        request.workload, request.accelerator, request.scope, sequence_length, request.sequences
-    )
+    notes += division.notes(request.workload, request.accelerator)
     machine = _machine(request)
     notes += machine.notes if isinstance(machine, Prepares) else ()
     if request.fidelity == "cycle" and request.accelerator.capabilities.calibrated:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Literal, Self, TypeAlias, get_args
 
 from pydantic import model_validator
 
@@ -119,8 +119,10 @@ class Kernel(Spec):
     def largest_head_dim(self, generation: Generation, dtype: Dtype) -> int:
         return max((tile.head_dim for tile in self.tiles_on(generation, False, DTYPE_BYTES[dtype])), default=0)
 
-    def problem(self, device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int = 1) -> str | None:
-        """Why it does not run there; None where it does."""
+    def problem(
+        self, device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int = 1, cache: Dtype | None = None
+    ) -> str | None:
+        """Why it does not run there; None where it does. `cache`: type of keys and values, None: like the queries."""
         if device.generation not in self.generations:
             return f"does not run on {device.device} ({device.generation}); it runs on {', '.join(self.generations)}"
         if phase not in self.phases:
@@ -132,6 +134,15 @@ class Kernel(Spec):
             return f"takes head dimensions up to {largest}, got {head_dim}"
         if self.most_group is not None and group > self.most_group:
             return f"takes up to {self.most_group} query heads of a key head, got {group}"
+        return None if cache in (None, dtype) else self._cache_problem(device, dtype, cache)
+
+    def _cache_problem(self, device: Device, dtype: Dtype, cache: Dtype) -> str | None:
+        """8-bit floats beside 16-bit queries are what decode kernels take; each multiplies or converts them."""
+        takes = "fp8" in self.dtypes or self.conversion_instructions > 0
+        if not takes or cache != "fp8" or dtype not in ("bf16", "fp16"):
+            return f"reads no cache in {cache} beside queries in {dtype}; types.kv: {dtype}{' or fp8' * takes}"
+        if self.multiplies_in_cache_type and cache not in device.sm.tensor_flop_per_clock.known:
+            return f"multiplies a cache in {cache} as it is, which {device.device} cannot"
         return None
 
 
@@ -148,28 +159,47 @@ def load_kernel(name: str) -> Kernel:
     return kernels()[name]
 
 
-def choose_kernel(device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int = 1) -> Kernel:
+def choose_kernel(
+    device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int = 1, cache: Dtype | None = None
+) -> Kernel:
     """The one the device asks for, or the first that runs. Raises CascadeSimError if none does."""
     if device.kernel != "auto":
-        return _asked_for(device, phase, head_dim, dtype, group)
-    found = list(_running(device, phase, head_dim, dtype, group))
+        return _asked_for(device, phase, head_dim, dtype, group, cache)
+    found = list(_running(device, phase, head_dim, dtype, group, cache))
     if not found:
-        raise CascadeSimError(f"{device.device}: no kernel for {phase} with head dimension {head_dim} in {dtype}")
+        raise CascadeSimError(_no_kernel(device, phase, head_dim, dtype, group, cache))
     return min(found, key=lambda kernel: kernel.preference)
 
 
-def _asked_for(device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int) -> Kernel:
+def _no_kernel(
+    device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int, cache: Dtype | None
+) -> str:
+    """With the types that some kernel takes there."""
+    where = f"{device.device}: no kernel for {phase} with head dimension {head_dim}"
+    known = [one for one in get_args(Dtype) if any(_running(device, phase, head_dim, one, group, None))]
+    if dtype not in known:
+        allowed = f"; types.attention (and types.kv): {' or '.join(known)}" if known else ""
+        return f"{where} multiplies {dtype}{allowed}"
+    caches = [one for one in get_args(Dtype) if any(_running(device, phase, head_dim, dtype, group, one))]
+    return f"{where} reads a KV cache in {cache} beside attention in {dtype}; types.kv: {' or '.join(caches)}"
+
+
+def _asked_for(
+    device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int, cache: Dtype | None
+) -> Kernel:
     """Its sibling where the named kernel does only the other phase."""
     kernel = load_kernel(device.kernel)
     sibling = kernels().get(f"{device.kernel}-{phase}", kernel)
     chosen = sibling if phase not in kernel.phases else kernel
-    problem = chosen.problem(device, phase, head_dim, dtype, group)
+    problem = chosen.problem(device, phase, head_dim, dtype, group, cache)
     if problem is not None:
         raise CascadeSimError(f"kernel {chosen.name} {problem}")
     return chosen
 
 
-def _running(device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int) -> Iterator[Kernel]:
+def _running(
+    device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int, cache: Dtype | None
+) -> Iterator[Kernel]:
     for kernel in kernels().values():
-        if kernel.problem(device, phase, head_dim, dtype, group) is None and kernel.absorbed == (phase == "mla"):
+        if kernel.problem(device, phase, head_dim, dtype, group, cache) is None and kernel.absorbed == (phase == "mla"):
             yield kernel

@@ -23,9 +23,10 @@ from cascadesim.accelerators.gpu.explain import attention_lines, product_lines, 
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
 from cascadesim.accelerators.gpu.kernel import Kernel, choose_kernel, load_kernel
 from cascadesim.accelerators.gpu.kernel import Phase as KernelPhase
+from cascadesim.accelerators.gpu.operand_types import Operands
 from cascadesim.accelerators.gpu.product_pipeline import product_program, stream_program
 from cascadesim.accelerators.gpu.shape import Shape, shape
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing, case_of
 from cascadesim.accelerators.gpu.work import tiles_of
 from cascadesim.accelerators.program import Program
@@ -45,7 +46,7 @@ def plan_attention(operation: Operation, device: Device, accounting: Accounting)
     kernel = kernel_of(operation, device)
     cold = operation.extent("p") == 1  # a cache of the step before: all other layers ran since
     case = case_of(device, kernel, constants(device.generation), shape_of(operation, kernel, device),
-                   device.dtype, device.dtype, cold)  # fmt: skip
+                   device.type_of("attention"), _cache_type(operation, device), cold)  # fmt: skip
     timing = attention_timing(case)
     cycles = float(timing.total_s[0]) * device.clock_hz
     traffic = Traffic(float(timing.movement.dram_read_bytes[0]), float(timing.movement.dram_write_bytes[0]))
@@ -69,7 +70,13 @@ def kernel_of(operation: Operation, device: Device) -> Kernel:
     if device.kernel == "auto" and passes(operation.cascade, "m") > 1:
         return load_kernel(UNFUSED)
     group = operation.extent("g")
-    return choose_kernel(device, _phase(operation), operation.extent("e"), device.dtype, group)
+    types = device.type_of("attention"), _cache_type(operation, device)
+    return choose_kernel(device, _phase(operation), operation.extent("e"), types[0], group, cache=types[1])
+
+
+def _cache_type(operation: Operation, device: Device) -> Dtype:
+    """Of keys and values: the cache's, where they come from there; a prompt's are multiplied as they are made."""
+    return device.type_of("kv" if operation.operand == "kv" else "attention")
 
 
 def _phase(operation: Operation) -> KernelPhase:
@@ -95,7 +102,7 @@ def shape_of(operation: Operation, kernel: Kernel, device: Device) -> Shape:
                   shared_key_value=_is_absorbed(operation))  # fmt: skip
     if interval:
         return plain
-    tiles = tiles_of(kernel, device, plain, DTYPE_BYTES[device.dtype])
+    tiles = tiles_of(kernel, device, plain, DTYPE_BYTES[device.type_of("attention")])
     query_tile, key_tile = int(tiles.queries[0]), int(tiles.keys[0])
     first, last = mask.key_tiles(size["p"], size["m"], query_tile, key_tile)
     visited = float(np.maximum(last - first + 1, 0).mean()) * key_tile
@@ -106,15 +113,16 @@ def plan_linear(operation: Operation, device: Device, accounting: Accounting) ->
     _refuse_artifact(accounting)
     rows, depth, outputs, copies = (operation.extent(rank) for rank in ("r", "k", "n", "x"))
     known = constants(device.generation)
-    timing = gemm_timing(device, known, rows, outputs, depth, copies, device.dtype)
+    operands = Operands(device.type_of("activations"), device.type_of(operation.operand))
+    timing = gemm_timing(device, known, rows, outputs, depth, copies, operands.product, operands=operands)
     name, macs = operation.cascade.einsums[-1].name, rows * depth * outputs * copies
     cycles = _cycles(timing.tensor_s, device)
-    rate = device.sms * device.flop_per_clock_sm(device.dtype) / 2
+    rate = device.sms * device.flop_per_clock_sm(operands.product) / 2
     products = EinsumActivity(name, "tensor", cycles, {"mac": macs}, min(1.0, macs / (max(cycles, 1) * rate)))
     traffic = Traffic(float(timing.dram_read_bytes[0]), float(timing.dram_write_bytes[0]))
     sizes = (rows, outputs, depth, copies)
-    choice = choice_of(timing, device.dtype, sizes)
-    program = partial(product_program, device, known, device.dtype, choice, timing, name)
+    choice = choice_of(timing, operands.product, sizes)
+    program = partial(product_program, device, known, operands.product, choice, timing, name)
     activities = (products, *_memory(name, timing, device))
     phase = _calibrated(name, activities, traffic, float(timing.total_s[0]) * device.clock_hz, program)
     lines = product_lines(device, known, timing, sizes)
@@ -153,7 +161,8 @@ def plan_collective(operation: Operation, device: Device, accounting: Accounting
 def _bytes(operation: Operation, tensors: Iterable[str], device: Device) -> float:
     accesses = [access for einsum in operation.cascade.einsums for access in (einsum.output, *einsum.inputs)]
     ranks = {access.tensor: access.ranks for access in accesses}
-    return sum(prod(operation.extent(rank) for rank in ranks[tensor]) for tensor in tensors) * DTYPE_BYTES[device.dtype]
+    width = DTYPE_BYTES[device.type_of("activations")]
+    return sum(prod(operation.extent(rank) for rank in ranks[tensor]) for tensor in tensors) * width
 
 
 def _attention_activities(case: Case, timing: Timing, parts: tuple[Share, ...]) -> Iterator[EinsumActivity]:
