@@ -170,7 +170,6 @@ class Prepares(Protocol):
         """The machine and the operations in place of those given. A layer `a:5-10` is layers 5 to 10 of kind a."""
         ...
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What every report has to say of the machine as it is prepared."""
+    def notes(self, sequence_length: int) -> tuple[str, ...]:
+        """What a report of this length has to say of the machine as it is prepared."""
         ...

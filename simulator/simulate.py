@@ -277,7 +277,7 @@ def _notes(request: Request, sequence_length: int) -> tuple[str, ...]:
     notes += request.workload.notes(sequence_length=sequence_length)
     notes += division.notes(request.workload, request.accelerator)
     machine = _machine(request)
-    notes += machine.notes if isinstance(machine, Prepares) else ()
+    notes += machine.notes(sequence_length) if isinstance(machine, Prepares) else ()
     if request.fidelity == "cycle" and request.accelerator.capabilities.calibrated:
         notes += (_WITHOUT_CALIBRATED_OVERLAP,)
     if request.accounting == "artifact":

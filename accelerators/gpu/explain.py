@@ -29,6 +29,7 @@ def attention_lines(case: Case, timing: Timing, mask: str, interval: bool) -> tu
     kernel, tiles, work, device = case.kernel, case.tiles, case.work, case.device
     blocks, together = int(work.blocks[0]), int(tiles.blocks_per_sm[0])
     splits = f", keys split over {int(work.splits[0])} blocks" if work.splits[0] > 1 else ""
+    types = with_cache(case.dtype, case.kv_dtype)
     span = "" if interval else "; tiles between a query tile's first and last attended key, in token order"
     units = {"tensor": timing.tensor_s, "special": timing.special_s, "issue": timing.issue_s,
              "shared_memory": timing.shared_memory_s, "l2": timing.l2_s, "dram": timing.dram_s,
@@ -38,7 +39,7 @@ def attention_lines(case: Case, timing: Timing, mask: str, interval: bool) -> tu
         return attention_timing(replace(case, device=changed, constants=constants)).total_s
 
     return (
-        f"kernel {kernel.name}, {with_cache(case.dtype, case.kv_dtype)}: tiles of {int(tiles.queries[0])} queries x {int(tiles.keys[0])} keys, "
+        f"kernel {kernel.name}, {types}: tiles of {int(tiles.queries[0])} queries x {int(tiles.keys[0])} keys, "
         f"head dimension padded to {int(tiles.head_dim[0])}; overlap {kernel.overlap}",
         f"mask {mask}: {float(work.visited[0]):,.0f} key tiles, the longest block {float(work.longest[0]):,.0f}{span}",
         f"{blocks:,} blocks{splits}, up to {together} at once on each of {device.sms} SMs: "
@@ -127,7 +128,8 @@ def _faster(device: Device, constants: Constants) -> Mapping[str, tuple[Device, 
     found["shared_memory"] = (device.model_copy(update={"sm": sm}), constants)
     wider = device.measured.model_copy(update={"l2_bytes_per_s": FASTER * device.l2_ceiling_bytes_per_s})
     found["l2"] = (device.model_copy(update={"measured": wider}), constants)
-    dram = device.measured.model_copy(update={"dram_bytes_per_s": FASTER * device.dram_ceiling_bytes_per_s, "of_dram_bytes_per_s": None})
+    reached = {"dram_bytes_per_s": FASTER * device.dram_ceiling_bytes_per_s, "of_dram_bytes_per_s": None}
+    dram = device.measured.model_copy(update=reached)
     found["dram"] = (device.model_copy(update={"measured": dram}), constants)
     quicker = device.measured.model_copy(update={"launch_graph_s": device.launch_s / FASTER})
     latency = constants.model_copy(update={"kernel_latency_s": constants.kernel_latency_s / FASTER})

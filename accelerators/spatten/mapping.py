@@ -95,6 +95,25 @@ def padded(count: int, spec: SpattenSpec) -> int:
     return ceil(count / spec.count_multiple) * spec.count_multiple
 
 
+def kept_lines(operation: Operation) -> tuple[str, ...]:
+    """The extents that pruning left of a layer."""
+    size = dict(operation.extents)
+    if "k" not in size or operation.trace is not None:
+        return ()
+    return (f"kept: {size['h']} heads, {size['m']} tokens, {size['k']} values a query",)
+
+
+def stored_bytes(operation: Operation, spec: SpattenSpec) -> dict[str, float]:
+    """Keys and values as they lie in DRAM, of the bits that are fetched first; of a trace, each head says its own."""
+    if operation.trace is not None:
+        return {}
+    bits = {"e": spec.formats.key_bits, "f": spec.formats.value_bits}
+    inputs = {access.tensor: set(access.ranks) for einsum in operation.cascade.einsums for access in einsum.inputs
+              if access.tensor in operation.cascade.inputs}  # fmt: skip
+    return {tensor: bits[depth] / 8 for tensor, ranks in inputs.items() for depth in bits
+            if depth in ranks and "p" not in ranks}  # fmt: skip
+
+
 def mapping_lines(work: HeadWork, spec: SpattenSpec) -> tuple[str, ...]:
     """What a report prints."""
     delivered = spec.dram.peak_bytes_per_cycle
