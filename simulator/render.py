@@ -88,7 +88,8 @@ def _figures(report: Report) -> Table:
 
 
 def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
-    yield "latency", say.seconds(report.latency_s), f"{say.whole(report.cycles)} cycles{_within(report)}"
+    yield "latency", say.seconds(report.latency_s), f"{say.whole(report.cycles)} cycles"
+    yield "error", *_error(report)
     if report.tokens_per_s is not None:
         first = "" if report.time_to_first_token_s is None else (
             f"first new token after {say.seconds(report.time_to_first_token_s)}")
@@ -113,9 +114,15 @@ def _held(memory: Memory) -> str:
     return ", ".join(f"{name} {say.gigabytes(size)}" for name, size in parts.items() if size)
 
 
-def _within(report: Report) -> str:
+def _error(report: Report) -> tuple[str, str]:
+    """Half of what was published was within; then in words, with nine tenths."""
     found = report.uncertainty
-    return "" if found is None else f"; has been within {say.error(found.latency)} ({found.basis})"
+    if found is None:
+        return "unknown", f"nothing that was published is compared with such a run on {report.architecture}"
+    within = f"within {say.error(found.latency)}, nine of ten within {say.error(found.p90)}"
+    if not found.covers:
+        return "unknown", f"{found.basis}: half of {found.rows:,} were {within}"
+    return say.error(found.latency), f"half of {found.rows:,} {found.basis} were {within}"
 
 
 def _difference(report: Report) -> Iterable[tuple[str, str, str]]:

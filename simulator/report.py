@@ -82,10 +82,17 @@ class Memory:
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Relative error of the latency that the validation suite of this model measured, and on what."""
+    """Relative errors of the latency that a validation suite found for the nearest of what was published.
+
+    latency: half of the `rows` were within; p90: nine tenths. `covers`: whether the report lies inside what was
+    measured; `basis`: on what, and why not.
+    """
 
     latency: float
     basis: str
+    p90: float
+    rows: int
+    covers: bool
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from cascadesim.accelerators.gpu.explain import attention_lines, product_lines, 
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
 from cascadesim.accelerators.gpu.kernel import Kernel, choose_kernel, load_kernel
 from cascadesim.accelerators.gpu.kernel import Phase as KernelPhase
-from cascadesim.accelerators.gpu.operand_types import Operands
+from cascadesim.accelerators.gpu.operand_types import Operands, with_cache
 from cascadesim.accelerators.gpu.product_pipeline import product_program, stream_program
 from cascadesim.accelerators.gpu.shape import Shape, shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
@@ -55,7 +55,8 @@ def plan_attention(operation: Operation, device: Device, accounting: Accounting)
     name = f"attention of {size['h']} heads"
     lines = attention_lines(case, timing, str(operation.mask), isinstance(operation.mask, KeyInterval))
     phase = _calibrated(name, activities, traffic, cycles, partial(attention_program, case, timing))
-    return Plan(operation, accounting, lines, (phase,), None)
+    types = with_cache(device.type_of("attention"), case.kv_dtype)
+    return Plan(operation, accounting, lines, (phase,), None, kernel=kernel.name, types=types)
 
 
 def _calibrated(
@@ -126,7 +127,7 @@ def plan_linear(operation: Operation, device: Device, accounting: Accounting) ->
     activities = (products, *_memory(name, timing, device))
     phase = _calibrated(name, activities, traffic, float(timing.total_s[0]) * device.clock_hz, program)
     lines = product_lines(device, known, timing, sizes)
-    return Plan(operation, accounting, lines, (phase,), None)
+    return Plan(operation, accounting, lines, (phase,), None, types=operands.named)
 
 
 def plan_elementwise(operation: Operation, device: Device, accounting: Accounting) -> Plan:

@@ -156,7 +156,7 @@ def test_no_schedule_of_it_is_shorter_than_the_closed_form(name: str) -> None:
             if phase.program is None:  # no cycle-level form: nothing to compare
                 continue
             schedule = run(phase.program())
-            least = least_cycles(phase, isinstance(accelerator(name)))
+            least = least_cycles(phase, accelerator(name).capabilities.calibrated)
             assert schedule.cycles >= least * (1 - 1e-12), (plan.operation.name, phase.name)
             known = {unit.name for unit in accelerator(name).units}
             assert {unit.name for unit in schedule.units} <= known
