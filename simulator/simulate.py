@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from math import prod
 
-from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.catalogue import load, preset_names
 from cascadesim.accelerators.protocol import (
     Accelerator,
     Accounting,
@@ -264,6 +264,8 @@ def _not_validated(request: Request) -> Iterator[str]:
 @lru_cache(maxsize=_REMEMBERED)
 def _as_preset(name: str, settings: tuple[str, ...]) -> Accelerator | None:
     """The one of that name, but for settings of which each call says what they make of it."""
+    if name not in preset_names():
+        return None
     try:
         return load(name, settings)
     except CascadeSimError:

@@ -37,7 +37,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Stratum:
-    """Published figures of one kind. `what`: in words. latency, p90: half, nine tenths of `rows` were within."""
+    """Published figures of one kind. `what`: in words. latency, p90, largest: half, nine tenths, all were within."""
 
     kind: str
     what: str
@@ -45,6 +45,7 @@ class Stratum:
     rows: int
     latency: float
     p90: float
+    largest: float
     ranges: Mapping[str, Sequence[float]]  # size -> smallest, largest
     masks: Sequence[str]
     types: Sequence[str] = field(default=("",))
@@ -69,8 +70,12 @@ class Stratum:
 
 
 def _outside(name: str, size: float, least: float, most: float) -> str:
-    shown = f"{least:,.4g}" if least == most else f"{least:,.4g} to {most:,.4g}"
-    return f"{name.replace('_', ' ')} {size:,.4g} (measured: {shown})"
+    shown = _number(least) if least == most else f"{_number(least)} to {_number(most)}"
+    return f"{name.replace('_', ' ')} {_number(size)} (measured: {shown})"
+
+
+def _number(size: float) -> str:
+    return f"{size:,.0f}" if size >= 1 else f"{size:.3g}"
 
 
 def uncertainty_of(architecture: str, calls: Sequence[Call], reasons: Sequence[str] = ()) -> Uncertainty | None:
@@ -84,6 +89,11 @@ def uncertainty_of(architecture: str, calls: Sequence[Call], reasons: Sequence[s
     found = near[longest]
     basis = f"{'; '.join(why)}; nearest: {found.what}" if why else found.what
     return Uncertainty(found.latency, basis, found.p90, found.rows, not why)
+
+
+def largest_error(architecture: str) -> float:
+    """Of all that was compared with it; 0 where nothing was."""
+    return max((one.largest for one in _measured().get(architecture, ())), default=0.0)
 
 
 @dataclass(frozen=True, eq=False)
