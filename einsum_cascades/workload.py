@@ -14,7 +14,7 @@ from pydantic import model_validator
 
 from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
 from cascadesim.einsum_cascades.cache import cached_words
-from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.layers import Attention, Experts, FeedForward, Layer
 from cascadesim.einsum_cascades.lowering import Run, final_norm, layer_operations, lm_head
@@ -24,6 +24,7 @@ from cascadesim.einsum_cascades.projections import LayerSizes, Phase
 from cascadesim.einsum_cascades.schema import Spec, validate, with_settings
 from cascadesim.einsum_cascades.token_layout import Size, layout_sizes
 
+DESCRIPTION = ("kind", "source", "certainty", "not_modelled")  # fields that no operation depends on
 Scope: TypeAlias = Literal["attention", "linear", "model"]
 
 LONGEST_SEQUENCE = 2**30  # assumed: a thousand times the longest context in use; arrays over tiles stay small
@@ -245,4 +246,7 @@ def attention_cascade(name: str | None) -> Cascade:
 
 def workload_from(content: Mapping[str, object], source: str, settings: Sequence[str] = ()) -> Workload:
     """A workload from the fields of a file, `settings` replacing some. Raises SpecError with every problem."""
+    described = [name for name in (setting.partition("=")[0].strip() for setting in settings) if name in DESCRIPTION]
+    if described:
+        raise SpecError("\n".join(f"--set {name}: changes nothing: it describes the workload" for name in described))
     return validate(Workload, with_settings(content, settings), source)

@@ -61,7 +61,8 @@ def _side_by_side(reports: Sequence[Report]) -> Table:
 def _one_below_the_other(reports: Sequence[Report]) -> Table:
     names = _varying(reports) or ["tokens"]
     rated = any(report.tokens_per_s is not None for report in reports)
-    table = _table([", ".join(names), "latency", "error", *(["tokens/s"] if rated else []), "energy", "DRAM", "bound by"])
+    rate_column = ["tokens/s"] if rated else []
+    table = _table([", ".join(names), "latency", "error", *rate_column, "energy", "DRAM", "bound by"])
     for report in reports:
         rate = [] if report.tokens_per_s is None else [say.rate(report.tokens_per_s)]
         table.add_row(", ".join(_case_names(report, names)), say.seconds(report.latency_s), _error(report), *rate,

@@ -126,7 +126,8 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
 
 
 def _errors_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
-    table = _table("Relative error by claim", ("claim",), ("rows", "mean", "median", "90%", "max", "tolerance", "holds"))
+    columns = ("rows", "mean", "median", "90%", "max", "tolerance", "holds")
+    table = _table("Relative error by claim", ("claim",), columns)
     suite = None
     for number, verdict in numbered:
         if verdict.suite != suite:

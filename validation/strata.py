@@ -29,5 +29,6 @@ def stratum(
     """Of cells of one kind of work; `sizes`: of each, as a simulation names them."""
     errors, found = [cell.error("deviation") for cell in cells], [sizes(cell) for cell in cells]
     ranges = {name: (min(one[name] for one in found), max(one[name] for one in found)) for name in found[0]}
-    return Stratum(kind, what, fidelity, len(cells), within(errors, 0.5), within(errors, 0.9), within(errors, 1), ranges,
-                   tuple(sorted(set(masks))), tuple(sorted(set(types))), kernel)  # fmt: skip
+    half, most, largest = (within(errors, share) for share in (0.5, 0.9, 1.0))
+    return Stratum(kind, what, fidelity, len(cells), half, most, largest, ranges, tuple(sorted(set(masks))),
+                   tuple(sorted(set(types))), kernel)  # fmt: skip

@@ -48,6 +48,6 @@ class Operands:
         return self.rows if self.rows == self.second else f"{self.rows} x {self.second} in {self.product}"
 
 
-def with_cache(attention: Dtype, cache: Dtype) -> str:
+def with_cache(attention: str, cache: str) -> str:
     """`bf16`; `bf16, cache in fp8`."""
     return attention if attention == cache else f"{attention}, cache in {cache}"
