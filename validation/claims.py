@@ -117,12 +117,13 @@ FUSEMAX_PHYSICAL_ENERGY = Suite(
             unless=ONE_PASS,
         ),
         Claim(
-            "fusemax and fusemax-architecture below 256K: DRAM and buffer", "component_pj", 1e-6, SAME_ENERGIES, MOVEMENT,
-            where={"architecture": ("fusemax", "fusemax-architecture")}, unless=LONGEST,
+            "fusemax and fusemax-architecture below 256K: DRAM and buffer", "component_pj", 1e-6, SAME_ENERGIES,
+            MOVEMENT, where={"architecture": ("fusemax", "fusemax-architecture")}, unless=LONGEST,
         ),
         Claim(
             "the rest of DRAM and buffer, reported only", "component_pj", None,
-            "FLAT's dataflow is searched here, and of long sequences FuseMax keeps as many query tiles as fit", MOVEMENT,
+            "FLAT's dataflow is searched here, and of long sequences FuseMax keeps as many query tiles as fit",
+            MOVEMENT,
         ),
         Claim(
             "total against the published one, reported only", "energy_pj", None,

@@ -1,4 +1,4 @@
-"""A GPU as the simulator sees it: presets in, plans out. Attention runs the 1-pass cascade as one fused kernel."""
+"""A GPU as the simulator sees it: presets in, plans out. Attention runs the text that its kernel computes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from cascadesim.accelerators.catalogue import presets
-from cascadesim.accelerators.gpu.kernel import load_kernel
+from cascadesim.accelerators.gpu.kernel import load_kernel, text_on
 from cascadesim.accelerators.gpu.operand_types import Operands
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Kind
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Dtype, Kind
+from cascadesim.accelerators.gpu.texts import KERNELS
 from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Stored, Unit
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
@@ -46,12 +47,16 @@ class Gpu:
 
     @property
     def units(self) -> tuple[Unit, ...]:
+        """An SM is a lane: its tensor cores, its special-function units, its FP32 lanes taken together."""
         between = BETWEEN if self.spec.parallel.tensor > 1 else ()
-        return (*(Unit(name, self.spec.sms) for name in PER_SM), *map(Unit, (*SHARED, *between)))
+        peaks = _peaks(self.spec)
+        per_sm = (Unit(name, self.spec.sms, peaks.get(name, 0.0) / self.spec.sms) for name in PER_SM)
+        return (*per_sm, *map(Unit, (*SHARED, *between)))
 
     @property
     def attention(self) -> str:
-        return "attention-1pass"
+        """What a kernel computes there: scores are stored where no fused kernel is known, or is asked for."""
+        return KERNELS[text_on(self.spec)].name
 
     @property
     def leakage_w(self) -> float:
@@ -81,6 +86,15 @@ class Gpu:
         return plans.plan_elementwise(operation, self.spec, accounting)
 
 
+def _peaks(device: Device) -> dict[str, float]:
+    """Of each unit, in whichever type of its products it is fastest."""
+    found: dict[str, float] = {}
+    for dtype in _multiplied(device):
+        with suppress(CascadeSimError):
+            found |= {unit: max(rate, found.get(unit, 0.0)) for unit, rate in device.peaks(dtype).items()}
+    return found
+
+
 def unread(device: Device) -> Mapping[str, str]:
     """Fields and groups that no figure depends on, as the device is set up -> why."""
     found, measured = dict(DOCUMENTATION), device.measured
@@ -99,9 +113,9 @@ def unread(device: Device) -> Mapping[str, str]:
     return found
 
 
-def _multiplied(device: Device) -> set[str]:
+def _multiplied(device: Device) -> set[Dtype]:
     """Types of products, of attention with its cache too; those that cannot be are refused when they are planned."""
-    found: set[str] = {device.type_of("attention"), device.type_of("kv")}
+    found: set[Dtype] = {device.type_of("attention"), device.type_of("kv")}
     for kind in ("weights", "experts", "kv"):
         with suppress(CascadeSimError):
             found.add(Operands(device.type_of("activations"), device.type_of(kind)).product)

@@ -95,7 +95,8 @@ def test_routed_experts_are_stored_in_their_own_type() -> None:
 def test_attention_alone_is_checked_for_its_cache_alone_and_products_not_at_all() -> None:
     """80 GB hold 74 sequences of 1.0737 GB."""
     line = refusal(run("--scope", "attention"))
-    assert line == ("llama-3.1-8b: KV cache 137.44 GB exceed the 80.00 GB of h100-sxm; the largest batch that fits is 74")
+    assert line.startswith("llama-3.1-8b: KV cache 137.44 GB exceed the 80.00 GB of h100-sxm; ")
+    assert line.endswith("; the largest batch that fits is 74")
     assert run("--scope", "attention", batch=74).exit_code == 0
     assert run("--scope", "linear", batch=1024).exit_code == 0
 

@@ -91,7 +91,7 @@ def test_several_reports_are_compared_with_the_first_architecture(toy: Toy, tiny
     (fast,) = simulate(tiny, replace(toy, name="faster"), scope="attention")
     text = printed(slow, fast)
     assert line(text, "toy") == "toy 86 ns unknown 1.00x 3 J 1.00 144 B array 93%"
-    assert line(text, "faster") == "faster 43 ns 2.00x 3 J 1.00 144 B array 93%"
+    assert line(text, "faster") == "faster 43 ns unknown 2.00x 3 J 1.00 144 B array 93%"
 
 
 def test_lengths_of_one_architecture_are_rows(toy: Toy, tiny: Workload) -> None:

@@ -41,8 +41,10 @@ def on_h100(*arguments: str) -> dict[str, Any]:
 
 def stratum(**changes: Any) -> Stratum:
     sizes: dict[str, Any] = {"keys": (64, 4096), "head_dim": (64, 128)}
-    given: dict[str, Any] = {"kind": "attention", "what": "calls of toys", "fidelity": "cycle", "rows": 20,
-                             "latency": 0.1, "p90": 0.3, "largest": 0.9, "ranges": sizes, "masks": ("full",)}  # fmt: skip
+    given: dict[str, Any] = {
+        "kind": "attention", "what": "calls of toys", "fidelity": "cycle", "rows": 20, "latency": 0.1, "p90": 0.3,
+        "largest": 0.9, "ranges": sizes, "masks": ("full",),
+    }  # fmt: skip
     return Stratum(**{**given, **changes})
 
 

@@ -1,4 +1,4 @@
-"""No setting is accepted that changes nothing: every field changes some figure, or setting it is refused with the reason."""
+"""No setting is accepted that changes nothing: every field changes some figure, or is refused with the reason."""
 
 from __future__ import annotations
 
