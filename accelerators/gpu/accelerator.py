@@ -88,10 +88,10 @@ class Gpu:
 
 def _peaks(device: Device) -> dict[str, float]:
     """Of each unit, in whichever type of its products it is fastest."""
-    found: dict[str, float] = {}
+    found = device.peaks("fp32")  # which every device has
     for dtype in _multiplied(device):
         with suppress(CascadeSimError):
-            found |= {unit: max(rate, found.get(unit, 0.0)) for unit, rate in device.peaks(dtype).items()}
+            found |= {unit: max(rate, found[unit]) for unit, rate in device.peaks(dtype).items()}
     return found
 
 

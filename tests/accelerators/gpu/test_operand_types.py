@@ -8,6 +8,7 @@ from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.operand_types import Operands
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Dtype
+from cascadesim.accelerators.plan_check import problems
 from cascadesim.accelerators.protocol import Plan
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.lowering import linear
@@ -125,6 +126,22 @@ def test_attention_in_a_type_that_no_kernel_takes_is_refused_with_those_that_som
 ) -> None:
     with pytest.raises(CascadeSimError, match=line):
         attention("decode", *settings, name="b200")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("types.weights=int4", "types.kv=fp8"), ("types.weights=fp8", "types.activations=fp8"), ("types.experts=mxfp4",),
+        ("dtype=nvfp4", "types.attention=bf16", "types.kv=fp8"), ("types.weights=fp32",),
+    ],
+)  # fmt: skip
+@pytest.mark.slow
+def test_plans_of_every_type_have_no_problems(settings: tuple[str, ...]) -> None:
+    """Operations, rates, least traffic (`accelerators.plan_check`), on a device that multiplies all of them."""
+    on, model = gpu("b200", *settings), load_workload("gpt-oss-20b")
+    for phase in ("prefill", "decode"):
+        for operation in model.operations(sequence_length=512, batch=2, phase=phase, attention=on.attention):  # type: ignore[arg-type]
+            assert not list(problems(on.plan(operation, "physical"), on))
 
 
 def test_four_bits_everywhere_run_with_attention_in_more() -> None:
