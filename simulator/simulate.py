@@ -12,6 +12,7 @@ from itertools import groupby
 from math import prod
 
 from cascadesim.accelerators.catalogue import load, preset_names
+from cascadesim.accelerators.plan_check import checked
 from cascadesim.accelerators.protocol import (
     Accelerator,
     Accounting,
@@ -164,7 +165,7 @@ def _execution(job: _Job, fidelity: Fidelity) -> Execution:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _plan(job: _Job) -> Plan:
-    return job.accelerator.plan(job.operation, job.accounting)
+    return checked(job.accelerator.plan(job.operation, job.accounting), job.accelerator)
 
 
 @dataclass(frozen=True, eq=False)
