@@ -12,6 +12,8 @@ from cascadesim.einsum_cascades.errors import SpecError
 from cascadesim.einsum_cascades.schema import read_yaml
 from cascadesim.einsum_cascades.workload import Workload
 
+WIDTHS = ("word_bytes", "element_bits")  # fields of arrays that are built for one
+
 
 def split(settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Settings of fields that workloads have, and all others, which are the architectures' to know or refuse."""
@@ -27,7 +29,7 @@ def load_architecture(name: str, settings: Sequence[str]) -> Accelerator:
     try:
         return catalogue.load(name, settings)
     except SpecError as error:
-        unknown = [_field(setting) for setting in settings if f": {_field(setting)}: unknown field" in str(error)]
+        unknown = [field for field in map(_field, settings) if _is_unknown(field, str(error))]
         if not unknown:
             raise
         known = tuple(_paths(read_yaml(_file(name))))
@@ -36,6 +38,11 @@ def load_architecture(name: str, settings: Sequence[str]) -> Accelerator:
 
 def _field(setting: str) -> str:
     return ".".join(part.strip() for part in setting.partition("=")[0].split("."))
+
+
+def _is_unknown(field: str, problems: str) -> bool:
+    """The field, or the group that it would be in."""
+    return any(f": {path}: unknown field" in problems for path in (field, field.partition(".")[0]))
 
 
 def _file(name: str) -> Path:
@@ -53,6 +60,9 @@ def _paths(content: Mapping[str, object], above: str = "") -> Iterator[str]:
 
 def _meant(name: str, field: str, known: Sequence[str]) -> str:
     """Fields of the same last name first, then those that are spelt nearly so."""
+    width = next((path for path in known if path in WIDTHS), None)
+    if width is not None and field.partition(".")[0] in ("types", "dtype"):
+        return f"{name} keeps all numbers in one width, {width}, and has no types"
     last = field.rpartition(".")[2]
     all_known = (*known, *Workload.model_fields)
     same = [path for path in all_known if path.rpartition(".")[2] == last]

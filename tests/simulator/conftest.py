@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from cascadesim.accelerators.program import After, Program, Task, TileRun
-from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic, Unit
+from cascadesim.accelerators.protocol import Accounting, Capabilities, EinsumActivity, Phase, Plan, Traffic, Unit
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.workload import Workload, workload_from
 
@@ -34,6 +34,10 @@ class Toy:
     @property
     def units(self) -> tuple[Unit, ...]:
         return (Unit("array", 4), Unit("dram"))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
 
     def area_um2(self) -> Mapping[str, float] | None:
         return {"array": 3e6, "buffer": 1e6}
