@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -69,7 +70,7 @@ def batch_size(text: str) -> int:
 
 def names(text: str) -> tuple[str, ...]:
     """Names or file names, several separated by commas (a file whose name has a comma is taken as it is)."""
-    if "," in text and Path(text).is_file():
+    if "," in text and isfile(text):  # False also for what no file can be called
         return (text,)
     found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     if "" in found:

@@ -16,7 +16,7 @@ from types import FrameType
 
 import click
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.errors import CascadeSimError, bounded
 from cascadesim.simulator.terminal import printable, standard_streams
 
 BAD_INPUT = 2
@@ -92,9 +92,9 @@ def _speaker(command: click.Command, program: str, arguments: Sequence[str]) -> 
 def _message(error: click.ClickException | CascadeSimError | OSError | MemoryError) -> str:
     if isinstance(error, click.ClickException):
         text = " ".join(error.format_message().split()).rstrip(".")
-        return text[:1].lower() + text[1:]
+        return bounded(text[:1].lower() + text[1:])
     if isinstance(error, OSError):  # a device that went away
-        return f"{error.filename or 'input or output'}: {_of_system(error)}"
+        return bounded(f"{error.filename or 'input or output'}: {_of_system(error)}")
     return str(error) or "out of memory"
 
 

@@ -37,9 +37,11 @@ def _print_pattern(answer: PatternAnswer, on: Console) -> None:
     tiles = f"{answer.tokens:,} tokens, tiles of {answer.query_tile} queries and {answer.key_tile} keys"
     print_styled(Text(f"{answer.name}: {tiles}", style="bold"), on)
     table = _grid()
-    skipped = f"{1 - answer.attended_pairs / answer.tokens**2:.1%} of all pairs are skipped"
+    every = "all causal" if answer.causal else "all"
+    skipped = f"{answer.sparsity:.1%} of {every} pairs are skipped"
     table.add_row("attended pairs", say.count(answer.attended_pairs), skipped)
-    table.add_row("FLOP bound", f"{answer.tokens**2 / answer.attended_pairs:.2f}x", "dense work over attended work")
+    dense = "dense causal" if answer.causal else "dense"
+    table.add_row("FLOP bound", f"{answer.flop_bound:.2f}x", f"{dense} work over attended work")
     useful = f"{answer.efficiency:.0%} of the work in visited tiles is useful"
     table.add_row("mean bound", f"{answer.mean_bound:.2f}x", useful)
     table.add_row("worst bound", f"{answer.worst_bound:.2f}x", f"one query tile visits {answer.largest:,.1f} key tiles")
