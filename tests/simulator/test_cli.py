@@ -18,6 +18,7 @@ from cascadesim.simulator.cli import cascadesim, simulate_main
 from cascadesim.simulator.cli_shell import exit_code
 from cascadesim.simulator.cli_simulate import simulate
 
+pytestmark = pytest.mark.usefixtures("engine_is_compiled")
 BERT = ("--arch", "fusemax", "--workload", "bert", "--seq-len", "1K", "--scope", "attention")
 CLOSED = (*BERT, "--fidelity", "analytical")
 HEAVY = ("numpy", "pydantic", "numba", "rich", "matplotlib", "sympy", "networkx", "yaml")
