@@ -21,12 +21,12 @@ def split(settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def load_architecture(name: str, settings: Sequence[str]) -> Accelerator:
     """Raises SpecError for a file or a setting that cannot be used, UnknownNameError for an unknown name."""
-    accelerator = catalogue.load(name)  # a file with problems of its own says so first
-    if not settings:
-        return accelerator
     try:
         return catalogue.load(name, settings)
     except SpecError as error:
+        if not settings or Path(name).is_fifo():  # a pipe has been read, and would be waited for
+            raise
+        catalogue.load(name)  # a file with problems of its own says so first
         unknown = [_field(setting) for setting in settings if f": {_field(setting)}: unknown field" in str(error)]
         if not unknown:
             raise
