@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.einsum_cascades.errors import SpecError
 from cascadesim.einsum_cascades.schema import read_yaml
 from cascadesim.einsum_cascades.workload import Workload
+
+_NAMED = 8  # fields of each kind in an error that cannot guess which was meant
 
 
 def split(settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -59,5 +61,11 @@ def _meant(name: str, field: str, known: Sequence[str]) -> str:
     close = same or get_close_matches(field, all_known, n=1)
     if close:
         return f"no such field; did you mean {' or '.join(map(repr, close))}?"
-    of_workload = ", ".join(sorted(Workload.model_fields))
-    return f"no such field; {name} has {', '.join(known)}; a workload has {of_workload}"
+    own = dict.fromkeys(path.partition(".")[0] for path in known)
+    return f"no such field; {name} has {_first(own)}; a workload has {_first(sorted(Workload.model_fields))}"
+
+
+def _first(names: Iterable[str]) -> str:
+    """So many that both lists fit in a line."""
+    found = list(names)
+    return ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
