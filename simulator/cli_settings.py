@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from cascadesim.einsum_cascades.schema import read_yaml
 from cascadesim.einsum_cascades.workload import Workload
 
 WIDTHS = ("word_bytes", "element_bits")  # fields of arrays that are built for one
+_NAMED = 8  # fields of each kind in an error that cannot guess which was meant
 
 
 def split(settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -23,12 +24,12 @@ def split(settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def load_architecture(name: str, settings: Sequence[str]) -> Accelerator:
     """Raises SpecError for a file or a setting that cannot be used, UnknownNameError for an unknown name."""
-    accelerator = catalogue.load(name)  # a file with problems of its own says so first
-    if not settings:
-        return accelerator
     try:
         return catalogue.load(name, settings)
     except SpecError as error:
+        if not settings or Path(name).is_fifo():  # a pipe has been read, and would be waited for
+            raise
+        catalogue.load(name)  # a file with problems of its own says so first
         unknown = [field for field in map(_field, settings) if _is_unknown(field, str(error))]
         if not unknown:
             raise
@@ -69,5 +70,11 @@ def _meant(name: str, field: str, known: Sequence[str]) -> str:
     close = same or get_close_matches(field, all_known, n=1)
     if close:
         return f"no such field; did you mean {' or '.join(map(repr, close))}?"
-    of_workload = ", ".join(sorted(Workload.model_fields))
-    return f"no such field; {name} has {', '.join(known)}; a workload has {of_workload}"
+    own = dict.fromkeys(path.partition(".")[0] for path in known)
+    return f"no such field; {name} has {_first(own)}; a workload has {_first(sorted(Workload.model_fields))}"
+
+
+def _first(names: Iterable[str]) -> str:
+    """So many that both lists fit in a line."""
+    found = list(names)
+    return ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
