@@ -145,8 +145,9 @@ def rows_of_pruned(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, s
     for record in records:
         for variant, kernels in record["counters"].items() if record["suite"] == "pruned" else ():
             name = "kept heads" if variant == f"{record['shape'].get('kept_heads')} heads" else variant
-            if (whole := WHOLE.get(name)) in record["counters"]:
-                yield _pruned_cells(record, name, record["counters"][whole], kernels)
+            whole = record["counters"].get(WHOLE.get(name), [])
+            if total(whole, READ) and total(kernels, READ) and PLANES_BYTES.get(name, name) in (name, *record["work"]):
+                yield _pruned_cells(record, name, whole, kernels)
 
 
 def _pruned_cells(

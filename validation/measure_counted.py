@@ -14,9 +14,9 @@ from typing import Any
 from cascadesim.validation.measure_cases import Case, cases
 
 
-def case_named(suite: str, name: str, device: str) -> Case:
+def case_named(suite: str, name: str) -> Case:
     """Raises KeyError."""
-    return {(case.suite, case.name): case for case in cases(device)}[suite, name]
+    return {(case.suite, case.name): case for case in cases()}[suite, name]
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
 
     suite, name, path = sys.argv[1:]
     profiler: Any = torch.cuda.profiler
-    variants = case_named(suite, name, "cuda").prepare().variants
+    variants = case_named(suite, name).prepare("cuda").variants
     x = torch.zeros(16, dtype=torch.float16, device="cuda")
     for launch in (lambda: triton.empty[(1,)](x), *variants.values()):
         launch()

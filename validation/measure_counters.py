@@ -22,7 +22,6 @@ from typing import Any
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.validation.measure_cases import Case
 
-SCHEMA = "cascadesim.counters/1"
 MARKER = "empty"  # a kernel of kernels/microbenchmarks
 NAME, GRID, BLOCK = "Kernel Name", "Grid Size", "Block Size"  # columns of ncu's raw page
 CASE_SECONDS = 300.0
@@ -64,7 +63,7 @@ def counted(case: Case, ncu: str) -> dict[str, Any]:
             raise RuntimeError(problem(text) or done.stderr.strip()[-500:] or f"ncu: exit code {done.returncode}")
         units, kernels = table(text)
         variants = by_variant(kernels, json.loads(names.read_text(encoding="utf-8")))
-    return {"schema": SCHEMA, "tool": _version(ncu), "units": units, "counters": variants}
+    return {"tool": _version(ncu), "units": units, "counters": variants}
 
 
 def problem(log: str) -> str:
