@@ -1,5 +1,7 @@
 """What ran for a variant: the kernels as this machine's compilers made them, and all that ship as they make them.
 
+Looking on never costs what is looked at: what cannot be read of a kernel is said in its place.
+
 `python -m cascadesim.validation.measure_compiled TARGET FILE` writes the static counts of this machine (its Triton, its
 ptxas), in the form of kernels/static_counts.json. Needs torch and triton.
 """
@@ -23,7 +25,7 @@ def compiled_of(launch: Callable[[], object]) -> list[dict[str, Any]]:
     """Runs it once: the kernels of ours that it launched, in order, each once. None of the library's is seen."""
     with launched() as found:
         launch()
-    return list({each["cubin"]: each for each in found}.values())
+    return list({str(each): each for each in found}.values())
 
 
 @contextmanager
@@ -39,18 +41,25 @@ def launched() -> Iterator[list[dict[str, Any]]]:
     def run(self: Any, *arguments: Any, **options: Any) -> Any:
         kernel = of_triton(self, *arguments, **options)
         if kernel is not None:
-            found.append(_of_triton(kernel))
+            found.append(_seen(_of_triton, kernel))
         return kernel
 
     def launch(function: Any, grid: Any, threads: int, arguments: Any) -> None:
         of_driver(function, grid, threads, arguments)
-        found.append(_of_cuda(function, threads))
+        found.append(_seen(_of_cuda, function, threads))
 
     try:
         JITFunction.run, driver.launch = run, launch
         yield found
     finally:
         JITFunction.run, driver.launch = of_triton, of_driver
+
+
+def _seen(read: Callable[..., dict[str, Any]], *of: Any) -> dict[str, Any]:
+    try:
+        return read(*of)
+    except Exception as error:  # another version keeps it elsewhere
+        return {"unread": f"{type(error).__name__}: {error}"[:200]}
 
 
 def _of_triton(kernel: Any) -> dict[str, Any]:
@@ -73,12 +82,12 @@ def _of_cuda(function: Any, threads: int) -> dict[str, Any]:
 def resources(cubin: bytes, function: str) -> Mapping[str, Any]:
     """Hash of the machine code's file, registers of a thread, bytes that it spills to its stack; None where no tool of
     Triton's reads them."""
-    from cascadesim.validation.kernel_compile import resources_of
-
     digest = {"cubin": hashlib.sha256(cubin).hexdigest()[:16]}
     try:
+        from cascadesim.validation.kernel_compile import resources_of
+
         of = resources_of(cubin)[function]
-    except (OSError, subprocess.SubprocessError, KeyError, StopIteration):
+    except (ImportError, OSError, subprocess.SubprocessError, KeyError, StopIteration):
         return {**digest, "registers": None, "spilled_bytes": None}
     return {**digest, "registers": of.get("REG"), "spilled_bytes": of.get("STACK")}
 

@@ -96,8 +96,8 @@ class Worker:
 class Runner:
     """Runs cases, one after the other, in as many processes as it takes."""
 
-    def __init__(self, command: Sequence[str] = COMMAND, case_s: float = CASE_S) -> None:
-        self._command, self._case_s = command, case_s
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        self._command = command
         self._costly: Counter[tuple[str, str]] = Counter()
         self._worker: Worker | None = None
         self.gone: str | None = None  # why no further case can run
@@ -151,7 +151,7 @@ class Runner:
         assert self._worker is not None
         self._worker.ask({"suite": case.suite, "case": case.name, "variants": list(wanted)})
         begin = since = time.monotonic()
-        until = min(begin + self._case_s, ends)
+        until = min(begin + CASE_S, ends)
         running = PREPARING
         try:
             while True:
@@ -169,7 +169,7 @@ class Runner:
         except NoAnswer as error:
             if time.monotonic() >= ends:
                 raise TimeUsedUp from None
-            silent = f"no answer within {self._case_s:.0f} s"
+            silent = f"no answer within {CASE_S:.0f} s"
             errors.setdefault(running, silent if isinstance(error, Silent) else str(error))
             self._costly[case.suite, running] += 1
             return None

@@ -100,8 +100,9 @@ def _static_counts(about: Mapping[str, Any], path: Path) -> Iterator[str]:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=STATIC_COUNTS_S, env=environment())
         yield f"static counts of this machine's compilers: {path.name}"
     except (OSError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
-        yield f"static counts: not written: {''.join(said)[:300]}"
+        said = "".join(str(getattr(error, "stderr", None) or error).strip().splitlines()[-1:])[:300]
+        path.write_text(json.dumps({"schema": "cascadesim.kernels/1", "error": said}) + "\n", encoding="utf-8")
+        yield f"static counts: none, and not tried again for this kind: {said}"
 
 
 def recorded(

@@ -73,13 +73,23 @@ def measured(
             failed(name, error)
     sound = {name: prepared.variants[name] for name in kernels if name not in errors}
     running("")
-    before = timer.clock_mhz()
+    before = _clock(timer, healthy)
     with sampled(*SAMPLED) as meanwhile:
         samples = timer.measure(sound, prepared.only, running, failed)
     running("")
-    return {"check": checks, "kernels": kernels, "errors": errors, "clocks": [before, timer.clock_mhz()],
+    return {"check": checks, "kernels": kernels, "errors": errors, "clocks": [before, _clock(timer, healthy)],
             "sampled": meanwhile, "flush_us": timer.flush_us, "unit": "us",
             "timing": {name: asdict(each) for name, each in samples.items()}}  # fmt: skip
+
+
+def _clock(timer: Timer, healthy: Callable[[], bool]) -> dict[str, Any]:
+    """Beside the samples: that it cannot be read costs none of them."""
+    try:
+        return timer.clock_mhz()
+    except Exception as error:
+        if not healthy():
+            raise DeviceLost(one_line(error)) from None
+        return {"unread": one_line(error)}
 
 
 def one_line(error: BaseException) -> str:
