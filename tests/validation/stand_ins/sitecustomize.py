@@ -1,7 +1,7 @@
 """Python reads this at its start: cases launch stand-ins of the kernels, and some go wrong as STAND_IN says.
 
-Cases, their names, the processes, the timer and the files are the real ones. `raises`, `poisons`, `hangs`, `ends`: lists
-of [case, variant].
+Cases, their names, the processes, the timer and the files are the real ones. `raises`, `poisons`, `hangs` and `ends`
+are lists of [case, variant].
 """
 
 from __future__ import annotations

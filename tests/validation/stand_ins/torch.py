@@ -63,7 +63,7 @@ def empty(*shape: Any, **options: Any) -> Tensor:
 zeros = ones = full = empty
 
 
-def sum(tensor: Tensor, dim: int, out: Tensor) -> None:  # noqa: A001 (as torch names it)
+def sum(tensor: Tensor, dim: int, out: Tensor) -> None:
     DEVICE.launch("read", FLUSH_US)
 
 
