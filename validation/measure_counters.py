@@ -62,8 +62,9 @@ def counted(case: Case, ncu: str) -> dict[str, Any]:
         if done.returncode or not names.exists():
             raise RuntimeError(problem(text) or done.stderr.strip()[-500:] or f"ncu: exit code {done.returncode}")
         units, kernels = table(text)
-        variants = by_variant(kernels, json.loads(names.read_text(encoding="utf-8")))
-    return {"tool": _version(ncu), "units": units, "counters": variants}
+        ran = json.loads(names.read_text(encoding="utf-8"))
+        variants = by_variant(kernels, ran["variants"])
+    return {"tool": _version(ncu), "units": units, "counters": variants, "errors": ran["errors"]}
 
 
 def problem(log: str) -> str:

@@ -182,10 +182,9 @@ def _digest(paths: Iterator[Path]) -> str:
 
 
 def summary(line: Record) -> str:
-    if "counters" in line:
-        return ", ".join(f"{name} {dram_bytes(kernels) / 1e6:.1f} MB" for name, kernels in line["counters"].items())
+    parts = [f"{name} {dram_bytes(kernels) / 1e6:.1f} MB" for name, kernels in line.get("counters", {}).items()]
     times = {name: each["cold"] or each["hot"] for name, each in line.get("timing", {}).items()}
-    parts = [f"{name} {sorted(samples)[len(samples) // 2]:.1f} us" for name, samples in times.items() if samples]
+    parts += [f"{name} {sorted(samples)[len(samples) // 2]:.1f} us" for name, samples in times.items() if samples]
     parts += [f"{name}: {text[:100]}" for name, text in line.get("errors", {}).items()]
     return ", ".join((*parts, *([str(line["error"])] if "error" in line else ())))
 

@@ -129,6 +129,8 @@ class CudaTimer:
         return statistics.median(self._sample(each, "cold") for _ in range(ESTIMATES))
 
     def _round(self, number: int, each: Timed, samples: Samples, only: Caches | None) -> None:
+        """One call ahead of the samples: memory that others gave back is allocated in it."""
+        each.run()
         count = samples_of_round(each.estimate_us)
         if only != "hot":
             samples.cold += [self._sample(each, "cold") for _ in range(count)]

@@ -28,6 +28,8 @@ PER_DIMENSION = ("layout", "window", "stride", "query_tile", "key_tile")
 WORK: Mapping[str, tuple[str, ...]] = {
     "attention": ("flop",), "decode": ("bytes",), "neighborhood": ("key_tiles", "without_mask", "dense_key_tiles"),
 }  # fmt: skip # suite -> work that comparisons of its times need
+PLANES = ("upper_bytes", "all_bytes", "full_width_bytes")  # of keys in planes: all of them, or none
+NONE_POSSIBLE = "without_mask"  # tiles: all of them may have one
 Record: TypeAlias = Mapping[str, Any]
 
 
@@ -113,7 +115,7 @@ def _shown(value: Any) -> str:
 
 
 def _fault_of_sizes(suite: str, schema: str, record: Record) -> str | None:
-    shape, work = record.get("shape"), record.get("work", {})
+    shape, work = record.get("shape"), record.get("work", {} if schema == COUNTERS else None)
     if not isinstance(shape, dict) or not isinstance(work, dict):
         return "its shape or its work is no object"
     needed = WORK.get(suite, ()) if schema == TIMES else ()
@@ -135,11 +137,14 @@ def _fault_of_shape(suite: str, shape: Mapping[str, Any]) -> str | None:
 
 
 def _fault_of_work(suite: str, work: Mapping[str, Any], needed: Sequence[str]) -> str | None:
+    needed = (*needed, *(PLANES if PLANES[0] in work else ()))
     for name in dict.fromkeys((*needed, *work)):
-        if not _is_count(work.get(name)):
+        if not _is_count(work.get(name)) or (name in needed and name != NONE_POSSIBLE and not work[name]):
             return f"work: {name[:40]} is {_shown(work.get(name))}, not a count"
-    if suite == "neighborhood" and needed and not work["without_mask"] <= work["key_tiles"] <= work["dense_key_tiles"]:
-        return "work: more tiles without a mask than tiles, or more tiles than there are"
+    if WORK["neighborhood"][0] in needed:
+        whole, visited, dense = (work[name] for name in (NONE_POSSIBLE, "key_tiles", "dense_key_tiles"))
+        if not whole <= visited <= dense:
+            return "work: more tiles without a mask than tiles, or more tiles than there are"
     return None
 
 
@@ -148,7 +153,7 @@ def _is_size(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_WORK
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_WORK
 
 
 def _fault_of_layout(shape: Mapping[str, Any]) -> str | None:

@@ -187,3 +187,36 @@ def test_a_list_of_tiles_in_tile_order_holds_the_tiles_of_the_boxes() -> None:
         mask = mask_in_tile_order(of, orders.query_order.numpy(), orders.key_order.numpy())
         listed, found = tile_list(mask, Tiles(64, 16, 4, 2)), boxes(of, (8, 8), (4, 4))
         assert listed.executed.tolist() == found.visited.tolist()
+
+
+def test_a_case_is_launched_checked_and_timed_and_what_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process on a GPU does this with every case; the library's backend of GPUs is what fails here."""
+    from cascadesim.validation.measure_cases import Case
+    from cascadesim.validation.measure_timing import Samples
+    from cascadesim.validation.measure_worker import measured
+
+    class Once:
+        flush_us = 70.0
+
+        def measure(self, variants, only, running, failed):
+            for launch in variants.values():
+                launch()
+            return {name: Samples([2.0], [1.0]) for name in variants}
+
+        def clock_mhz(self):
+            raise RuntimeError("no counter")
+
+    repair()
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    stated = next(each for each in cases() if each.name == "B1 H32 G8 M8192 D128")
+    case = Case(stated.suite, "small", {}, {}, stated.variants, lambda device: prepare.decode("cpu", 1, 2, 1, 40, 32))
+    told: list = []
+    found = measured(case, [*stated.variants[:4], "copy of the keys"], Once(), told.append, lambda: True)
+    assert set(found["timing"]) == {"split keys", "split keys, paged", "copy of the keys", "sdpa FLASH_ATTENTION"} - set(
+        found["errors"]
+    )
+    assert set(found["errors"]) >= {"sdpa CUDNN_ATTENTION"}
+    assert "sdpa MATH" not in found["timing"]
+    assert max(found["check"].values()) < HALF
+    assert {message["failed"] for message in told if "failed" in message} == set(found["errors"])
+    assert found["clocks"] == [{"unread": "RuntimeError: no counter"}] * 2

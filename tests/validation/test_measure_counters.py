@@ -14,7 +14,7 @@ from cascadesim.validation import measure_counters as counters
 from cascadesim.validation.cli import measure
 from cascadesim.validation.measure import COUNTED, SUITES
 from cascadesim.validation.measure_cases import Case, Prepared
-from cascadesim.validation.measure_counted import case_named
+from cascadesim.validation.measure_counted import case_named, sound
 from cascadesim.validation.measure_run import attempted, recorded
 from cascadesim.validation.record_lines import COUNTERS, read
 
@@ -113,7 +113,7 @@ elif given == ["--version"]:
     print("NVIDIA (R) Nsight Compute Command Line Profiler\\nVersion 2025.3.1.0 (build 1)")
 else:
     open(given[given.index("--log-file") + 1], "w").write({LOG!r})
-    json.dump(["1-pass", "stored"], open(given[-1], "w"))
+    json.dump({{"variants": ["1-pass", "stored"], "errors": {{"broken": "no tile"}}}}, open(given[-1], "w"))
 """
 
 
@@ -128,7 +128,7 @@ def test_a_record_holds_every_kernel_of_every_variant(tmp_path: Path) -> None:
     """A program in place of ncu writes the table above."""
     ncu, path = program(tmp_path, STAND_IN), tmp_path / "r.counters.jsonl"
     (line,) = counted(path, ncu)
-    assert line == "[1/1] attention: made up: 1-pass 1.2 MB, stored 0.0 MB"
+    assert line == "[1/1] attention: made up: 1-pass 1.2 MB, stored 0.0 MB, broken: no tile"
     (written,) = read(path).records
     assert (written["schema"], written["tool"]) == ("cascadesim.counters/1", "ncu 2025.3.1.0")
     assert [each["kernel"] for each in written["counters"]["1-pass"]] == ["attention_1pass"]
@@ -143,6 +143,13 @@ def test_a_failure_of_ncu_is_recorded_in_its_words(tmp_path: Path) -> None:
     counted(path, ncu)
     assert counted(path, ncu) == ["[1/1] attention: made up: already there"]  # twice is enough
     assert len(read(path).records) == 2
+
+
+def test_a_variant_that_fails_is_left_out_of_the_count() -> None:
+    def breaks() -> None:
+        raise ValueError("no\ntile")
+
+    assert sound({"a": breaks, "b": lambda: None}, lambda: None) == (["b"], {"a": "ValueError: no tile"})
 
 
 def test_a_case_is_found_by_its_names() -> None:
