@@ -36,7 +36,9 @@ def plan_linear(operation: Operation, spec: SpatialArray, accounting: Accounting
     blocking = fastest_blocking(einsum.name, product, spec) if physical else published_blocking(product, spec)
     phase = (_physical_phase if physical else _published_phase)(einsum.name, blocking, spec)
     actions = linear_actions(einsum, blocking, accounting)
-    return Plan(operation, accounting, _mapping_lines(blocking), (phase,), dynamic_energy_j(actions, spec))
+    words = dict.fromkeys((*operation.cascade.inputs, *operation.cascade.outputs), spec.word_bytes)
+    energy = dynamic_energy_j(actions, spec)
+    return Plan(operation, accounting, _mapping_lines(blocking), (phase,), energy, element_bytes=words)
 
 
 def fastest_blocking(name: str, product: Product, spec: SpatialArray) -> Blocking:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from cascadesim.einsum_cascades.errors import SpecError
 from cascadesim.einsum_cascades.pruning import Iteration, prune_encoder, prune_generation
 from cascadesim.einsum_cascades.pruning_schedules import Schedule
+from cascadesim.einsum_cascades.text_files import LARGEST_ARRAY_BYTES, read_bytes
 
 Array = NDArray[np.float64]
 
@@ -50,7 +52,7 @@ def read_maps(path: Path | str) -> AttentionMaps:
     """Raises SpecError if a file cannot be read or holds other arrays."""
     path = Path(path)
     try:
-        content = np.load(path, allow_pickle=False)
+        content = np.load(BytesIO(read_bytes(path, LARGEST_ARRAY_BYTES)), allow_pickle=False)
         arrays = {"maps": content} if isinstance(content, np.ndarray) else {name: content[name] for name in content}
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise SpecError(f"{path}: cannot be read as .npy or .npz: {error}") from None

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascadesim.einsum_cascades.errors import NotationError, SpecError
+from cascadesim.einsum_cascades.errors import NotationError
 from cascadesim.einsum_cascades.expressions import Problem, Reader
 from cascadesim.einsum_cascades.ir import Cascade, Einsum, Reduction
+from cascadesim.einsum_cascades.text_files import read_text
 from cascadesim.einsum_cascades.wellformed import Statement, check
 
 REDUCTIONS: dict[str, Reduction] = {"=": "add", "+=": "add", "max=": "max", "min=": "min"}
@@ -47,12 +48,7 @@ def cascade(name: str, text: str) -> Cascade:
 def read_cascade(path: Path | str) -> Cascade:
     """The cascade in a file, named after the file. Raises SpecError if it cannot be read, NotationError as above."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # editors on Windows write a mark in front
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SpecError(f"{path}: cannot be read: {reason}") from None
-    return parse(path.stem, text)
+    return parse(path.stem, read_text(path))
 
 
 def parse(name: str, text: str) -> Cascade:

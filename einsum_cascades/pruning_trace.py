@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.einsum_cascades.text_files import LARGEST_TABLE_BYTES, read_text
 
 MOST_PROBLEMS = 20  # lines of one error message
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -162,12 +163,7 @@ PUBLISHED_COLUMNS = COLUMNS[:-2]
 def read_rows(path: Path | str) -> tuple[TracedHead, ...]:
     """The rows of a file in order. Raises SpecError with one located line for each problem."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SpecError(f"{path}: cannot be read: {reason}") from None
-    return parse_rows(text, path.name)
+    return parse_rows(read_text(path, LARGEST_TABLE_BYTES), path.name)
 
 
 def parse_rows(text: str, source: str) -> tuple[TracedHead, ...]:

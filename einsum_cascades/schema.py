@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cascadesim.einsum_cascades.errors import SpecError, suggestion
+from cascadesim.einsum_cascades.text_files import read_text
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -42,12 +43,7 @@ _LONGEST_SHOWN = 60  # characters of a wrong value that an error repeats
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping a YAML file holds. Raises SpecError if it cannot be read or holds something else."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SpecError(f"{path}: cannot be read: {reason}") from None
-    return parse_yaml(text, path.name)
+    return parse_yaml(read_text(path), path.name)
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:

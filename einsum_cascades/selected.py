@@ -9,12 +9,14 @@ PBS-Attn (2510.21270), SALE (2505.24179), MInference (2407.02490), XAttention (2
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.text_files import LARGEST_ARRAY_BYTES, read_bytes
 
 Shares = NDArray[np.float64]
 
@@ -138,7 +140,7 @@ class BlockMask:
 def read_block_mask(path: Path, query_block: int, key_block: int) -> BlockMask:
     """A two-dimensional array in a `.npy` file, nonzero where a block is attended. Raises CascadeSimError."""
     try:
-        blocks = np.load(path, allow_pickle=False)
+        blocks = np.load(BytesIO(read_bytes(path, LARGEST_ARRAY_BYTES)), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise CascadeSimError(f"{path}: cannot be read as a .npy array: {error}") from None
     if not isinstance(blocks, np.ndarray) or blocks.ndim != 2 or 0 in blocks.shape or blocks.dtype.kind not in "biuf":

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from cascadesim.einsum_cascades.errors import suggestion
+from cascadesim.einsum_cascades.errors import CascadeSimError, suggestion
+
+if TYPE_CHECKING:
+    from cascadesim.einsum_cascades.masks import KeyInterval
 
 LONGEST_SEQUENCE = 2**24  # assumed: beyond every published context length (10M), and still quick to count masks of
 LARGEST_BATCH = 2**16  # assumed: beyond any serving batch
@@ -64,6 +68,24 @@ def setting(text: str) -> str:
     if not equals or not all(part.strip() for part in field.split(".")):
         raise click.BadParameter(f"'{text}'; give dotted.field=value")
     return text
+
+
+def extent(text: str) -> tuple[str, int]:
+    """`M0=256` or `M=64K`: the name of an extent and its size."""
+    name, equals, size = (part.strip() for part in text.partition("="))
+    if not equals or not name.isidentifier():
+        raise click.BadParameter(f"'{text}'; give EXTENT=N, such as M0=256")
+    return name, _length(size)
+
+
+def mask(text: str) -> KeyInterval:
+    """Which keys a query attends."""
+    from cascadesim.einsum_cascades.masks import mask_from  # brings numpy: not for --help
+
+    try:
+        return mask_from(text)
+    except CascadeSimError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def new_file(*suffixes: str) -> Callable[[str], Path]:

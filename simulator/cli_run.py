@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from cascadesim.accelerators.protocol import Accelerator, Accounting, HasCalibratedClosedForm, HasNoCycleLevel
+from cascadesim.accelerators.protocol import Accelerator, Accounting
 from cascadesim.einsum_cascades.projections import Phase
 from cascadesim.einsum_cascades.workload import Scope
 from cascadesim.simulator import workloads
@@ -98,7 +98,8 @@ def _fidelity(sweep: Sweep, accelerator: Accelerator) -> Fidelity:
     """--trace and --show schedule are about the cycle level, and say so where there is none."""
     if sweep.fidelity is not None:
         return cast(Fidelity, sweep.fidelity)
-    return "analytical" if isinstance(accelerator, HasNoCycleLevel | HasCalibratedClosedForm) else "cycle"
+    can = accelerator.capabilities
+    return "cycle" if can.cycle_level and not can.calibrated else "analytical"
 
 
 def _simulated(requests: Sequence[Request]) -> tuple[Report, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cascadesim.accelerators.protocol import Accelerator, HasMemory, HasPeers
+from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.tensor_parallel import divided, divided_operations
@@ -19,7 +19,7 @@ WORD_BYTES = 2
 
 def devices(accelerator: Accelerator) -> int:
     """That divide a model among them."""
-    return accelerator.devices if isinstance(accelerator, HasPeers) else 1
+    return accelerator.capabilities.devices
 
 
 def own_operations(
@@ -49,10 +49,11 @@ def cache_bytes(workload: AnyWorkload, accelerator: Accelerator, length: int, ba
 def refuse_what_does_not_fit(workload: AnyWorkload, accelerator: Accelerator, length: int, batch: int) -> None:
     """A KV cache that exceeds the memory of the accelerator."""
     cache = cache_bytes(workload, accelerator, length, batch)
-    if isinstance(accelerator, HasMemory) and cache > accelerator.memory_bytes:
+    memory = accelerator.capabilities.memory_bytes
+    if memory is not None and cache > memory:
         raise CascadeSimError(
             f"{workload.name}: a KV cache of {cache / 1e9:,.1f} GB{_each(accelerator)} exceeds the "
-            f"{accelerator.memory_bytes / 1e9:,.0f} GB of {accelerator.name}; give a smaller batch or length"
+            f"{memory / 1e9:,.0f} GB of {accelerator.name}; give a smaller batch or length"
         )
 
 
@@ -68,9 +69,10 @@ def notes(
             f"has {(own.parameters() or 0) / 1e9:,.2f} G parameters and {cache / 1e9:,.2f} GB of KV cache"
         )
     needed = cache + WORD_BYTES * (own.parameters() or 0)
-    if scope == "model" and isinstance(accelerator, HasMemory) and needed > accelerator.memory_bytes:
+    memory = accelerator.capabilities.memory_bytes
+    if scope == "model" and memory is not None and needed > memory:
         found.append(
-            f"parameters and KV cache take {needed / 1e9:,.1f} GB of {accelerator.memory_bytes / 1e9:,.0f} GB of memory"
+            f"parameters and KV cache take {needed / 1e9:,.1f} GB of {memory / 1e9:,.0f} GB of memory"
             f"{_each(accelerator)}"
         )
     return tuple(found)

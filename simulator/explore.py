@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from cascadesim.accelerators.protocol import HasCalibratedClosedForm
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.zoo import load_workload
 from cascadesim.simulator.explore_cycles import cycle_figures, points_of
@@ -183,7 +182,7 @@ def _stated(made: Problem, simulated: Mapping[str, Floats]) -> dict[str, Column]
 def _validated(made: Problem) -> float:
     """Error of the latency; of a calibrated closed form it says nothing about the cycle level."""
     model = made.model
-    if not isinstance(model, ArchitectureModel) or isinstance(model.accelerator, HasCalibratedClosedForm):
+    if not isinstance(model, ArchitectureModel) or model.accelerator.capabilities.calibrated:
         return 0.0
     found = uncertainty_of(model.path.stem)
     return 0.0 if found is None else found.latency

@@ -23,9 +23,9 @@ from cascadesim.einsum_cascades.schema import (
     PositiveFloat,
     Spec,
     parse_yaml,
-    read_yaml,
     validate,
 )
+from cascadesim.einsum_cascades.text_files import read_text
 from cascadesim.einsum_cascades.workload import Scope
 
 Scalar: TypeAlias = int | float | str | bool
@@ -196,7 +196,8 @@ def read_space(name_or_path: str | Path) -> tuple[Space, str]:
     text_of = str(name_or_path)
     if text_of.lower().endswith((".yaml", ".yml")):
         path = Path(text_of)
-        return space_from(read_yaml(path), path.name), path.read_text(encoding="utf-8")
+        text = read_text(path)
+        return space_from(parse_yaml(text, path.name), path.name), text
     if text_of not in space_names():
         raise UnknownNameError("space (give a .yaml file, or one that comes along)", text_of, space_names())
     text = (_FOLDER / f"{text_of}.yaml").read_text(encoding="utf-8")

@@ -14,10 +14,8 @@ from math import prod
 from cascadesim.accelerators.protocol import (
     Accelerator,
     Accounting,
-    HasCalibratedClosedForm,
     Plan,
     Prepares,
-    TakesTraces,
 )
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
@@ -128,7 +126,7 @@ def _operations_of(request: Request, workload: AnyWorkload) -> tuple[Operation, 
 
 
 def _refuse_trace(operation: Operation, accelerator: Accelerator) -> None:
-    if operation.trace is not None and not isinstance(accelerator, TakesTraces):
+    if operation.trace is not None and not accelerator.capabilities.traces:
         raise CascadeSimError(
             f"{operation.trace.source}: {accelerator.name} runs models; pruning traces are for accelerators that run "
             "heads one by one"
@@ -233,7 +231,7 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
 
 def _as_validated(request: Request) -> bool:
     """As the validation suites run it: no setting changed, its own attention, the fidelity that was held against."""
-    calibrated = isinstance(request.accelerator, HasCalibratedClosedForm)
+    calibrated = request.accelerator.capabilities.calibrated
     judged = request.fidelity == "analytical" or not calibrated
     return judged and not request.settings and request.cascade == request.accelerator.attention
 
@@ -262,8 +260,8 @@ def _notes(request: Request, sequence_length: int) -> tuple[str, ...]:
         request.workload, request.accelerator, request.scope, sequence_length, request.sequences
     )
     machine = _machine(request)
-    notes += machine.notes if isinstance(machine, Prepares) else ()
-    if request.fidelity == "cycle" and isinstance(request.accelerator, HasCalibratedClosedForm):
+    notes += machine.notes(sequence_length) if isinstance(machine, Prepares) else ()
+    if request.fidelity == "cycle" and request.accelerator.capabilities.calibrated:
         notes += (_WITHOUT_CALIBRATED_OVERLAP,)
     if request.accounting == "artifact":
         notes += ("artifact accounting: norms, activations and other elementwise work is left out, as published",)

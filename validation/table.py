@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cascadesim.einsum_cascades.errors import SpecError, suggestion
+from cascadesim.einsum_cascades.text_files import LARGEST_TABLE_BYTES, read_text
 from cascadesim.validation.columns import Column, Layout, Value
 
 
@@ -87,13 +88,7 @@ def joined(tables: Sequence[Table]) -> Table:
 
 def read_table(path: Path, layout: Layout, parse: ParseTable | None = None) -> Table:
     """A user's file. Raises SpecError with all its problems."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, ValueError):
-        raise SpecError(f"{path}: cannot be read: not UTF-8 text") from None
-    return (parse or parse_table)(text, layout, path.name)
+    return (parse or parse_table)(read_text(path, LARGEST_TABLE_BYTES), layout, path.name)
 
 
 def parse_table(text: str, layout: Layout, source: str) -> Table:

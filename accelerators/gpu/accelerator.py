@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.protocol import Accounting, Plan, Unit
+from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Unit
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.schema import validate
 
@@ -31,7 +30,7 @@ class Gpu:
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        between = BETWEEN if self.devices > 1 else ()
+        between = BETWEEN if self.spec.parallel.tensor > 1 else ()
         return (*(Unit(name, self.spec.sms) for name in PER_SM), *map(Unit, (*SHARED, *between)))
 
     @property
@@ -43,16 +42,8 @@ class Gpu:
         return 0.0
 
     @property
-    def memory_bytes(self) -> int:
-        return self.spec.dram_bytes
-
-    @property
-    def devices(self) -> int:
-        return self.spec.parallel.tensor
-
-    @property
-    def has_calibrated_closed_form(self) -> Literal[True]:
-        return True
+    def capabilities(self) -> Capabilities:
+        return Capabilities(calibrated=True, memory_bytes=self.spec.dram_bytes, devices=self.spec.parallel.tensor)
 
     def area_um2(self) -> Mapping[str, float] | None:
         return None

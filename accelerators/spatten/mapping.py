@@ -15,6 +15,7 @@ from cascadesim.accelerators.spatten.roles import units_of
 from cascadesim.accelerators.spatten.spec import SpattenSpec
 from cascadesim.einsum_cascades.operation import Operation
 
+KEPT = "kept:"  # begins the line that says what pruning left of a layer
 LOW_BITS = 4  # SpAtten, sec. III-D: the least significant plane
 MOST_STREAMED = 16_384  # heads of one query that run cycle by cycle (seconds); beyond, as loads at peak bandwidth
 
@@ -93,6 +94,25 @@ def _cut(keys: int, spec: SpattenSpec) -> list[tuple[int, int]]:
 def padded(count: int, spec: SpattenSpec) -> int:
     """Keys or values as they are fetched."""
     return ceil(count / spec.count_multiple) * spec.count_multiple
+
+
+def kept_lines(operation: Operation) -> tuple[str, ...]:
+    """The extents that pruning left of a layer."""
+    size = dict(operation.extents)
+    if "k" not in size or operation.trace is not None:
+        return ()
+    return (f"{KEPT} {size['h']} heads, {size['m']} tokens, {size['k']} values a query",)
+
+
+def stored_bytes(operation: Operation, spec: SpattenSpec) -> dict[str, float]:
+    """Keys and values as they lie in DRAM, of the bits that are fetched first; of a trace, each head says its own."""
+    if operation.trace is not None:
+        return {}
+    bits = {"e": spec.formats.key_bits, "f": spec.formats.value_bits}
+    inputs = {access.tensor: set(access.ranks) for einsum in operation.cascade.einsums for access in einsum.inputs
+              if access.tensor in operation.cascade.inputs}  # fmt: skip
+    return {tensor: bits[depth] / 8 for tensor, ranks in inputs.items() for depth in bits
+            if depth in ranks and "p" not in ranks}  # fmt: skip
 
 
 def mapping_lines(work: HeadWork, spec: SpattenSpec) -> tuple[str, ...]:

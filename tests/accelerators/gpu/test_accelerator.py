@@ -9,7 +9,7 @@ from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.kernel import choose_kernel, kernels, load_kernel
 from cascadesim.accelerators.gpu.launches import extra_launches
 from cascadesim.accelerators.gpu.plans import kernel_of
-from cascadesim.accelerators.protocol import HasCalibratedClosedForm, HasMemory, Plan
+from cascadesim.accelerators.protocol import Plan
 from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.zoo import load_workload
@@ -100,8 +100,8 @@ def test_libraries_launch_kernels_besides() -> None:
 
 def test_a_gpu_says_what_it_has_not() -> None:
     found = gpu("h100-sxm")
-    assert isinstance(found, HasMemory)
-    assert isinstance(found, HasCalibratedClosedForm)
+    assert found.capabilities.memory_bytes == 80e9
+    assert found.capabilities.calibrated
     assert found.area_um2() is None
     assert plan("h100-sxm", attention()).dynamic_energy_j is None
     with pytest.raises(CascadeSimError, match="no artifact accounting"):
