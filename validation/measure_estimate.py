@@ -31,7 +31,8 @@ START_S = 30.0  # assumed: torch and a context, and this machine's static counts
 
 
 def seconds_of(chosen: Iterable[Case]) -> float:
-    return START_S + sum(PREPARE_S + sum(_variant_s(case, name) for name in case.variants) for case in chosen)
+    each = [PREPARE_S + sum(_variant_s(case, name) for name in case.variants) for case in chosen]
+    return START_S * bool(each) + sum(each)
 
 
 def _variant_s(case: Case, variant: str) -> float:

@@ -43,7 +43,8 @@ def run(suites: Sequence[str], output: Path, seconds: float) -> Iterator[str]:
         yield from lines
         yield from _static_counts(runner.about, path.with_name(path.name.removesuffix(TIMES_SUFFIX) + COUNTS_SUFFIX))
         chosen = [case for case in cases() if case.suite in suites]
-        yield f"{len(chosen)} cases, about {seconds_of(chosen):.0f} s on an H100"
+        left_over = [case for case, wanted in _wanted(chosen, path, TIMES, runner.about) if wanted]
+        yield f"{len(left_over)} of {len(chosen)} cases to measure, about {seconds_of(left_over):.0f} s on an H100"
         left = seconds - (time.monotonic() - begin)
         for line in recorded(chosen, path, TIMES, runner.about, runner.run, left):
             yield line
@@ -111,11 +112,8 @@ def recorded(
 ) -> Iterator[str]:  # fmt: skip
     """Measures what the file does not have, until the time is used."""
     ends = now() + seconds
-    there = by_id(read(path).records) if path.exists() else {}
-    for number, case in enumerate(chosen):
+    for number, (case, wanted) in enumerate(_wanted(chosen, path, schema, about)):
         place = f"[{number + 1}/{len(chosen)}] {case.suite}: {case.name}"
-        identity = identity_of(case, schema, about)
-        wanted = still_wanted(case, there.get(identity, ()))
         if not wanted:
             yield f"{place}: already there"
             continue
@@ -128,16 +126,19 @@ def recorded(
         except TimeUsedUp:
             yield used_up
             return
-        line = {"id": identity, **described(case, schema), **about, **found}
+        line = {"id": identity_of(case, schema, about), **described(case, schema), **about, **found}
         append(path, line)
         yield f"{place}: {summary(line)}"
 
 
-def by_id(records: Sequence[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        found.setdefault(str(record.get("id")), []).append(record)
-    return found
+def _wanted(
+    chosen: Sequence[Case], path: Path, schema: str, about: Mapping[str, Any]
+) -> list[tuple[Case, tuple[str, ...]]]:
+    """Each case with the variants that the file does not have."""
+    there: dict[str, list[Record]] = {}
+    for record in read(path).records if path.exists() else ():
+        there.setdefault(str(record.get("id")), []).append(record)
+    return [(case, still_wanted(case, there.get(identity_of(case, schema, about), ()))) for case in chosen]
 
 
 def still_wanted(case: Case, there: Sequence[Record]) -> tuple[str, ...]:

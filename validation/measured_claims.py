@@ -141,4 +141,4 @@ def _against_others(record: Record, seconds: float) -> dict[str, float]:
 
 def median_us(samples: Mapping[str, Sequence[float]]) -> float:
     """With cold caches, or with hot ones where only they were measured."""
-    return statistics.median(samples["cold"] or samples["hot"])
+    return statistics.median(samples.get("cold") or samples["hot"])

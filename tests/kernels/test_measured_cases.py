@@ -219,3 +219,15 @@ def test_a_case_is_launched_checked_and_timed_and_what_fails_is_told(monkeypatch
     assert max(found["check"].values()) < HALF
     assert {message["failed"] for message in told if "failed" in message} == set(found["errors"])
     assert found["clocks"] == [{"unread": "RuntimeError: no counter"}] * 2
+
+
+def test_an_error_that_is_no_number_is_written_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON has no NaN; what a check does not tell apart from the right result is never compared."""
+    from types import SimpleNamespace
+
+    from cascadesim.validation.measure_cases import Case, Prepared
+    from cascadesim.validation.measure_worker import measured
+
+    timer = SimpleNamespace(flush_us=1.0, clock_mhz=dict, measure=lambda *given: {})
+    case = Case("attention", "small", {}, {}, ("a",), lambda device: Prepared({"a": int}, {"a": lambda: float("nan")}))
+    assert measured(case, ["a"], timer, lambda message: None, lambda: True)["check"] == {"a": None}

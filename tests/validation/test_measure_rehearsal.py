@@ -4,13 +4,12 @@ but Python, NumPy and stand-ins for torch and triton."""
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import time
 import venv
 from collections import Counter
-from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +73,14 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def timed(records: list[dict[str, Any]], suite: str) -> Mapping[str, list[str]]:
-    return {record["case"]: list(record["timing"]) for record in records if record["suite"] == suite}
+def workers(folder: Path) -> list[str]:
+    """Processes that measure there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").resolve() == folder and b"measure_worker" in (process / "cmdline").read_bytes():
+                found.append(process.name)
+    return found
 
 
 @pytest.mark.slow
@@ -86,8 +91,12 @@ def test_a_run_that_is_killed_goes_on_on_another_card_and_validate_reads_what_re
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    assert workers(machine.folder)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    while workers(machine.folder):  # none goes on measuring when the program is gone
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     whole = machine.file.read_bytes()
     before = whole.count(b"\n")
     last = whole.rstrip(b"\n").rindex(b"\n") + 1
@@ -140,8 +149,10 @@ def test_another_kind_of_device_or_driver_has_a_file_of_its_own(machine: Machine
     _, first = machine.run("decode")
     file = machine.file
     assert first[0] == f"NVIDIA H100 80GB HBM3, 580.1, 2.11.0, 3.6.0: a new file, {Path('records') / file.name}"
+    assert sum(line.startswith("static counts: none, and not tried again") for line in first) == 1
     _, again = machine.run("decode", card="B")
     assert again[0].endswith("4 records of this kind are there")
+    assert again[1] == "0 of 4 cases to measure, about 0 s on an H100"
     assert len(machine.records()) == 4
     _, other = machine.run("decode", driver="581.0")
     assert other[0].endswith(f"of other kinds, and left as they are: {file.name}")
@@ -170,4 +181,4 @@ def test_what_hangs_or_ends_its_process_is_a_failure_of_its_variant(machine: Mac
 def test_without_a_device_nothing_is_written(machine: Machine) -> None:
     code, said = machine.run(available=False)
     assert (code, said) == (2, ["measure: needs an NVIDIA GPU, and torch finds none"])
-    assert os.listdir(machine.folder) == ["bare", "tools"] or "records" not in os.listdir(machine.folder)
+    assert not (machine.folder / "records").exists()
