@@ -95,5 +95,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def __getattr__(name: str) -> object:
+    """`measure`, which the entry point of the command line names: click is imported only there."""
+    if name == "measure":
+        from cascadesim.validation.cli import measure
+
+        return measure
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 if __name__ == "__main__":
     sys.exit(main())

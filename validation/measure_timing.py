@@ -69,6 +69,7 @@ class CudaTimer:
         self._buffer = torch.empty(words, dtype=torch.float32, device="cuda")
         self._sum = torch.zeros((), dtype=torch.float32, device="cuda")
         self.flush_us = self._time_of_a_flush()
+        self.floor_us = self._time_of_next_to_nothing()
 
     def measure(
         self, variants: Mapping[str, Launch], only: Mapping[str, Caches], running: Callable[[str], None],
@@ -161,6 +162,11 @@ class CudaTimer:
         self._torch.cuda.synchronize()
         nothing = Timed(self._flush, 1, 0.0)
         return max(statistics.median(self._sample(nothing, "hot") for _ in range(ESTIMATES)), 1.0)
+
+    def _time_of_next_to_nothing(self) -> float:
+        """What two events are apart around a graph that sets one number: in every sample, and never taken off."""
+        replay = self._captured(self._sum.zero_, 1) or self._sum.zero_
+        return self._estimate(Timed(replay, self._flushes_that_hide(0.0), 0.0))
 
     def _flushes_that_hide(self, host_us: float) -> int:
         return math.ceil(max(HIDE_US, HIDDEN_TIMES * host_us) / self.flush_us)

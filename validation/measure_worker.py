@@ -34,6 +34,7 @@ class DeviceLost(Exception):
 
 class Timer(Protocol):
     flush_us: float
+    floor_us: float
 
     def measure(
         self, variants: Mapping[str, Launch], only: Mapping[str, Caches], running: Callable[[str], None],
@@ -78,7 +79,7 @@ def measured(
         samples = timer.measure(sound, prepared.only, running, failed)
     running("")
     return {"check": checks, "kernels": kernels, "errors": errors, "clocks": [before, _clock(timer, healthy)],
-            "sampled": meanwhile, "flush_us": timer.flush_us, "unit": "us",
+            "sampled": meanwhile, "flush_us": timer.flush_us, "floor_us": timer.floor_us, "unit": "us",
             "timing": {name: asdict(each) for name, each in samples.items()}}  # fmt: skip
 
 

@@ -6,7 +6,8 @@ which commit's models made it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
 from cascadesim.validation.columns import Column, Layout, positive
@@ -18,6 +19,7 @@ from cascadesim.validation.table import Row
 
 OURS, RATES, LIBRARY = "kernels of ours", "rates", "library"
 WITHIN = 0.25
+LAUNCH = "launch"  # a case of the microbenchmarks
 LAYOUT = Layout(
     (
         Column("gpu", str), Column("suite", str), Column("case", str), Column("kernel", str), Column("kind", str),
@@ -69,4 +71,9 @@ def rows_of_predicted(records: Iterable[Record]) -> Iterator[dict[str, str | int
                 continue
             kind = RATES if suite == "microbenchmarks" else OURS if name in ours else LIBRARY
             yield {"gpu": gpu, "suite": suite, "case": record["case"], "kernel": name, "kind": kind,
-                   "commit": row.commit, "latency_s": median_us(samples) * 1e-6}  # fmt: skip
+                   "commit": row.commit, "latency_s": _measured_us(record["case"], samples) * 1e-6}  # fmt: skip
+
+
+def _measured_us(case: str, samples: Mapping[str, Sequence[float]]) -> float:
+    """A launch is told by many in a row: two events alone are farther apart."""
+    return statistics.median(samples["many"]) if case == LAUNCH and samples.get("many") else median_us(samples)

@@ -174,7 +174,7 @@ def _fault_of_times(record: Record) -> str | None:
     for name, samples in timing.items():
         if not isinstance(samples, dict):
             return f"timing: {name[:40]} is no object"
-        for caches in ("cold", "hot"):
+        for caches in ("cold", "hot", "many"):
             if not _all(_is_time, samples.get(caches, [])):
                 return f"timing: {name[:40]}, {caches}: not all are microseconds"
     wrong = [name for name, error in check.items() if error is not None and not _is_number(error)]

@@ -196,7 +196,7 @@ def test_a_case_is_launched_checked_and_timed_and_what_fails_is_told(monkeypatch
     from cascadesim.validation.measure_worker import measured
 
     class Once:
-        flush_us = 70.0
+        flush_us, floor_us = 70.0, 4.0
 
         def measure(self, variants, only, running, failed):
             for launch in variants.values():
@@ -228,6 +228,6 @@ def test_an_error_that_is_no_number_is_written_as_none(monkeypatch: pytest.Monke
     from cascadesim.validation.measure_cases import Case, Prepared
     from cascadesim.validation.measure_worker import measured
 
-    timer = SimpleNamespace(flush_us=1.0, clock_mhz=dict, measure=lambda *given: {})
+    timer = SimpleNamespace(flush_us=1.0, floor_us=1.0, clock_mhz=dict, measure=lambda *given: {})
     case = Case("attention", "small", {}, {}, ("a",), lambda device: Prepared({"a": int}, {"a": lambda: float("nan")}))
     assert measured(case, ["a"], timer, lambda message: None, lambda: True)["check"] == {"a": None}

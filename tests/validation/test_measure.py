@@ -162,6 +162,12 @@ def test_where_torch_is_missing_there_is_one_line(monkeypatch: pytest.MonkeyPatc
     assert not Path("nowhere").exists()
 
 
+def test_the_command_line_finds_its_command_in_the_program() -> None:
+    assert program.measure is measure
+    with pytest.raises(AttributeError, match="has no attribute 'count'"):
+        program.count  # noqa: B018
+
+
 @pytest.mark.slow
 def test_the_module_is_the_program() -> None:
     """`python -m`, where the package is not installed. Without a device or torch: one line, and exit code 2."""
