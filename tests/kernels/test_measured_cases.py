@@ -231,3 +231,32 @@ def test_an_error_that_is_no_number_is_written_as_none(monkeypatch: pytest.Monke
     timer = SimpleNamespace(flush_us=1.0, floor_us=1.0, clock_mhz=dict, measure=lambda *given: {})
     case = Case("attention", "small", {}, {}, ("a",), lambda device: Prepared({"a": int}, {"a": lambda: float("nan")}))
     assert measured(case, ["a"], timer, lambda message: None, lambda: True)["check"] == {"a": None}
+
+
+BARE = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"pydantic", "click", "yaml", "rich", "numba", "scipy", "matplotlib", "pyarrow"}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Missing())
+from cascadesim.validation import (
+    kernel_static, measure, measure_compiled, measure_counted, measure_cuda, measure_neighborhood, measure_prepare,
+    measure_pruned, measure_rates, measure_run, measure_worker,
+)
+from cascadesim.kernels.catalogue import variants
+assert len(list(variants(90))) > 50
+prepared = measure_prepare.decode("cpu", 1, 2, 1, 40, 32)
+prepared.variants["split keys"]()
+assert measure_run.seconds_of(measure_run.cases()) > 0
+"""
+
+
+@pytest.mark.slow
+def test_measuring_needs_python_numpy_torch_and_triton_and_no_more() -> None:
+    """All that `measure` imports on a GPU, static counts included, where other packages cannot be imported."""
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
