@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.simulator.cli_shell import complain
 from cascadesim.validation.measure import ABOUT_COUNTERS, ABOUT_OUTPUT, ABOUT_SECONDS, SECONDS, Request, measured
 
 if TYPE_CHECKING:
@@ -46,11 +47,11 @@ def validate(context: click.Context, names: tuple[str, ...], data: Path | None, 
     verdicts = verdicts_of(published, data) if published or not names else ()
     records = own_records() if data is None else records_of(data)
     for line in records.complaints if recorded else ():
-        click.echo(f"validate: {line}", err=True)
+        complain("validate", line)
     for name in recorded:
         found = records.verdicts(name)
         if not found:
-            click.echo(f"validate: {records.not_judged(name)}", err=True)
+            complain("validate", records.not_judged(name))
         verdicts += found
     if not verdicts:
         context.exit(A_CLAIM_FAILS)  # nothing was judged: that must not look like success
@@ -109,7 +110,7 @@ def _name_unread(tables: Sequence[Table], data: Path | None) -> None:
     """A column that no suite reads may be a misspelt one."""
     unread = [set(table.unread_columns) for table in tables]
     if data is not None and (names := set.intersection(*unread)):
-        click.echo(f"validate: {data.name}: no suite reads the columns {', '.join(sorted(names))}", err=True)
+        complain("validate", f"{data.name}: no suite reads the columns {', '.join(sorted(names))}")
 
 
 def _name_left_out(suite: str, table: Table) -> None:
@@ -117,7 +118,7 @@ def _name_left_out(suite: str, table: Table) -> None:
     if table.left_out:
         reasons = "; ".join(f"{rows} ({why})" for why, rows in table.left_out)
         total = sum(rows for _, rows in table.left_out)
-        click.echo(f"validate: {suite}: {total} rows left out: {reasons}", err=True)
+        complain("validate", f"{suite}: {total} rows left out: {reasons}")
 
 
 def _print(verdicts: tuple[Verdict, ...], output_format: str) -> None:
