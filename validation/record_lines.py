@@ -24,6 +24,7 @@ SHAPES: Mapping[str, tuple[str, ...]] = {
     "pruned": ("B", "H", "M", "D"), "microbenchmarks": (),
 }  # fmt: skip # suite -> sizes that each of its cases states
 OPTIONAL = ("kept", "kept_heads")
+TOKENS = ("L", "M")  # each meets each, at most
 PER_DIMENSION = ("layout", "window", "stride", "query_tile", "key_tile")
 WORK: Mapping[str, tuple[str, ...]] = {
     "attention": ("flop",), "decode": ("bytes",), "neighborhood": ("key_tiles", "without_mask", "dense_key_tiles"),
@@ -130,8 +131,8 @@ def _fault_of_shape(suite: str, shape: Mapping[str, Any]) -> str | None:
         return "shape: causal is neither true nor false"
     if suite == "neighborhood" and (wrong := _fault_of_layout(shape)) is not None:
         return wrong
-    tokens = shape.get("L") or shape.get("M") or 1
-    if math.prod(shape[name] for name in SHAPES[suite]) * tokens > LARGEST_WORK:
+    squared = [shape[name] for name in SHAPES[suite] for _ in range(1 + (name in TOKENS))]
+    if math.prod(squared) > LARGEST_WORK:
         return "shape: larger than any device"
     return None
 
