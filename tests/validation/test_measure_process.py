@@ -110,8 +110,8 @@ def test_a_case_that_cannot_be_prepared_is_one_failure(tmp_path: Path) -> None:
         assert found == {"error": "its process ended with exit code 1: no memory", "errors": {}}
 
 
-def test_what_the_device_loses_is_told_in_its_words(tmp_path: Path) -> None:
-    act = "    if name == 'b':\n        say(failed='b', error='illegal access')\n        say(lost='illegal access')"
+def test_what_the_device_was_lost_by_is_told_in_the_words_of_the_failure(tmp_path: Path) -> None:
+    act = "    if name == 'b':\n        say(failed='b', error='illegal access')\n        say(lost='no synchronisation')"
     with runner(tmp_path, act) as running:
         assert running.run(case("x", *ABC), ABC, NEVER)["errors"] == {"b": "illegal access"}
 

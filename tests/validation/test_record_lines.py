@@ -108,6 +108,13 @@ def test_all_tiles_may_have_a_mask() -> None:
     assert fault(record) is None
 
 
+def test_a_shape_that_no_device_holds_is_a_fault() -> None:
+    """2^31 tokens squared are 2^62 scores."""
+    record = a_time("attention")
+    record["shape"]["L"] = 1 << 31
+    assert fault(record) == "shape: larger than any device"
+
+
 def test_counters_are_counts() -> None:
     record = a_count("attention")
     record["counters"]["attention-1pass"] = [{"values": {"dram__bytes_read.sum": -1}}]
