@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from math import prod
 
+from cascadesim.accelerators.plan_check import checked
 from cascadesim.accelerators.protocol import (
     Accelerator,
     Accounting,
@@ -160,7 +161,7 @@ def _execution(job: _Job, fidelity: Fidelity) -> Execution:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _plan(job: _Job) -> Plan:
-    return job.accelerator.plan(job.operation, job.accounting)
+    return checked(job.accelerator.plan(job.operation, job.accounting), job.accelerator)
 
 
 @dataclass(frozen=True, eq=False)
