@@ -8,9 +8,11 @@ from pathlib import Path
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.protocol import Accelerator
-from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.einsum_cascades.errors import SpecError, listed, shortened
 from cascadesim.einsum_cascades.schema import read_yaml
 from cascadesim.einsum_cascades.workload import Workload
+
+_LONGEST_LIST = 60  # characters of the fields that an architecture, or a workload, has
 
 
 def split(settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -31,7 +33,8 @@ def load_architecture(name: str, settings: Sequence[str]) -> Accelerator:
         if not unknown:
             raise
         known = tuple(_paths(read_yaml(_file(name))))
-        raise SpecError("\n".join(f"--set {field}: {_meant(name, field, known)}" for field in unknown)) from None
+        problems = [f"--set {shortened(field)}: {_meant(name, field, known)}" for field in unknown]
+        raise SpecError("\n".join(problems)) from None
 
 
 def _field(setting: str) -> str:
@@ -59,5 +62,5 @@ def _meant(name: str, field: str, known: Sequence[str]) -> str:
     close = same or get_close_matches(field, all_known, n=1)
     if close:
         return f"no such field; did you mean {' or '.join(map(repr, close))}?"
-    of_workload = ", ".join(sorted(Workload.model_fields))
-    return f"no such field; {name} has {', '.join(known)}; a workload has {of_workload}"
+    of_workload = listed(sorted(Workload.model_fields), _LONGEST_LIST)
+    return f"no such field; {shortened(name)} has {listed(known, _LONGEST_LIST)}; a workload has {of_workload}"

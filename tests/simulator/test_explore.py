@@ -207,7 +207,7 @@ def test_constraints_hold_of_every_design_found() -> None:
         ({"vary": {"clock_hz": ["fast"]}, "conditions": [], "derive": {}}, "clock_hz: should be a valid number"),
         ({"derive": {"global_buffer.row_bytes": "pe_array.rows / (pe_array.rows - 64)"}, "conditions": []},
          "derive.global_buffer.row_bytes: is inf where pe_array.rows=64; a condition may leave such designs out"),
-        ({"derive": {"global_buffer.row_bytes": "pe_array.rows * 2 ** 99"}, "conditions": []}, r"is 2.02824e\+31 where"),
+        ({"derive": {"global_buffer.row_bytes": "pe_array.rows * 2 ** 99"}, "conditions": []}, "e.31 where pe_array"),
         ({"derive": {"name": "'a' if pe_array.rows > 64 else 'b'"}, "objectives": ["name"]}, "no objective 'name'"),
         ({"conditions": ["'text'"]}, "conditions.0: is a text; give what is true or false"),
         ({"vary": {"architecture": ["flat", "fusemax"]}}, "vary.architecture: no such field"),

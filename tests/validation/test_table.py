@@ -41,7 +41,7 @@ def test_comments_are_kept_and_unread_columns_named() -> None:
 def problems(text: str) -> list[str]:
     with pytest.raises(SpecError) as caught:
         parse_table(text, LAYOUT, "t.csv")
-    return str(caught.value).splitlines()
+    return list(caught.value.problems)
 
 
 def test_all_problems_of_a_file_come_at_once() -> None:
