@@ -99,7 +99,7 @@ def test_lengths_are_written_in_powers_of_1024(text: str, positions: int) -> Non
     assert length(text) == positions
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "K", "1G", "٣", "1" * 30])
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "K", "1G", "٣", "1" * 30, str(2**40 + 1)])
 def test_what_is_no_count_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         count(text)
