@@ -88,7 +88,7 @@ def _phase(operation: Operation, work: RowWork, stream: Stream, spec: SpatialArr
         for einsum, cycles in zip(work.einsums, stream.compute_cycles(), strict=True)
     ]
     activities += [
-        EinsumActivity(name, "global_buffer", stream.buffer_rows // spec.global_buffer.ports),
+        EinsumActivity(name, "global_buffer", stream.buffer_bytes // spec.global_buffer.bytes_per_cycle),
         EinsumActivity(name, "dram", int(traffic.total_bytes / spec.dram_bytes_per_cycle)),
     ]
     program = partial(stream_program, stream, spec)
@@ -123,9 +123,9 @@ def _actions(work: RowWork, stream: Stream, spec: SpatialArray) -> Actions:
 
 
 def _mapping_lines(work: RowWork, layout: Layout) -> tuple[str, ...]:
-    where = "r over the lanes, d in time" if layout.rows_over_lanes else "d over the lanes, r in time"
+    ranks = ("r", "d") if layout.rows_over_lanes else ("d", "r")
     again = f", read {layout.reads}x because no row fits global_buffer" if layout.reads > 1 else ""
     return (
-        f"array_1d: {where}; {work.rows:,} rows of {work.width:,}",
+        f"array_1d: {ranks[0]} over {layout.lanes:,} lanes, {ranks[1]} in time; {work.rows:,} rows of {work.width:,}",
         f"dram: inputs and outputs of each row{again}",
     )

@@ -74,6 +74,11 @@ class Buffer(Spec):
     row_bytes: Positive
     ports: Positive
 
+    @property
+    def bytes_per_cycle(self) -> int:
+        """All ports at once."""
+        return self.ports * self.row_bytes
+
     @model_validator(mode="after")
     def _holds_a_row(self) -> Self:
         if self.row_bytes > self.capacity_bytes:

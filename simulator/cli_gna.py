@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -222,7 +220,9 @@ def _refuse_large(given: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def _print(found: Answer | PatternAnswer, format_: str, output: Path | None) -> None:
-    with nullcontext(sys.stdout) if output is None else output.open("w", encoding="utf-8") as stream:
+    from cascadesim.simulator.output import written_to
+
+    with written_to(output) as stream:
         if format_ == "table":
             from cascadesim.simulator.neighborhood_render import print_answer
 

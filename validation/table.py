@@ -193,8 +193,9 @@ def _duplicates(rows: Sequence[Row], layout: Layout) -> list[str]:
     first: dict[tuple[Value, ...], Row] = {}
     problems = []
     for row in rows:
-        key = tuple(row.get(name) for name in layout.key)
-        if key in first:
+        cells = dict(row.cells)
+        key = tuple(cells.get(name) for name in layout.key)
+        if key in first and len(problems) < MOST_PROBLEMS:
             named = ", ".join(str(value) for value in key)
             problems.append(f"{row.place}: ({shortened(named)}) was given in line {first[key].line} already")
         first.setdefault(key, row)

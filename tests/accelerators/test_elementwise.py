@@ -99,13 +99,13 @@ def test_one_long_row_lies_over_all_lanes(fusemax: SpatialArray) -> None:
     plan = planned(transformer.RMS_NORM, 1, 4096, fusemax)
     assert on_lanes(plan)["SX"] == 16 + 8
     assert on_lanes(plan)["N"] == 16
-    assert plan.mapping[0] == "array_1d: d over the lanes, r in time; 1 rows of 4,096"
+    assert plan.mapping[0] == "array_1d: d over 256 lanes, r in time; 1 rows of 4,096"
 
 
 def test_many_short_rows_take_a_lane_each(fusemax: SpatialArray) -> None:
     plan = planned(transformer.SOFTMAX_ROUTER, 1000, 8, fusemax)
     assert on_lanes(plan)["GM"] == ceil(1000 / 256) * 8
-    assert plan.mapping[0] == "array_1d: r over the lanes, d in time; 1,000 rows of 8"
+    assert plan.mapping[0] == "array_1d: r over 256 lanes, d in time; 1,000 rows of 8"
 
 
 def test_rows_that_do_not_fit_are_read_in_every_pass(array: Callable[..., SpatialArray]) -> None:
