@@ -191,11 +191,11 @@ def _cell(text: str, column: Column) -> Value:
 def _duplicates(rows: Sequence[Row], layout: Layout) -> list[str]:
     """A row given twice would count twice in the means."""
     first: dict[tuple[Value, ...], Row] = {}
-    problems = []
+    problems: list[str] = []
     for row in rows:
         cells = dict(row.cells)
         key = tuple(cells.get(name) for name in layout.key)
-        if key in first and len(problems) < MOST_PROBLEMS:
+        if key in first:
             named = ", ".join(str(value) for value in key)
             problems.append(f"{row.place}: ({shortened(named)}) was given in line {first[key].line} already")
         first.setdefault(key, row)
