@@ -72,7 +72,7 @@ def choose(case: Case, parts: Roles) -> tuple[Chosen, str]:
 
 def _fused(operation: Operation, case: Case, parts: Roles, accounting: Accounting) -> Plan:
     chosen, origin = choose(case, parts)
-    spec, costs = case.spec, chosen.costs
+    case, spec, costs = chosen.case, case.spec, chosen.costs
     words = (costs.qk, costs.softmax, costs.av)
     on_1d = [(einsum, "array_1d", einsum_cycles(case, einsum)) for einsum in parts.on_1d]
     placed = [
@@ -155,7 +155,7 @@ def _instance_lines(case: Case) -> tuple[str, ...]:
     return (
         f"{shape.instances:,} key/value heads, each {case.queries:,} query rows by {shape.keys:,} keys, "
         f"mask {shape.mask}",
-        f"{case.query_tiles:,} query tiles of {array.rows} rows; key tiles of {array.columns}; softmax rows over "
+        f"{case.query_tiles:,} query tiles of {case.rows_used} rows; key tiles of {array.columns}; softmax rows over "
         f"{case.spec.vector_array.lanes} lanes",
     )
 

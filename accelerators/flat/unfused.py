@@ -78,9 +78,9 @@ def resident_tiles(case: Case, depth: int) -> int:
     """Query tiles that fit beside one tile of keys, all queries of an instance at most."""
     array = case.spec.pe_array
     left = case.spec.buffer_words - min(array.columns, case.shape.keys) * depth
-    fits = left // (min(case.tile_rows, case.queries) * depth)
+    fits = left // (min(case.rows_used, case.queries) * depth)
     if fits < 1:
-        needed = (min(array.columns, case.shape.keys) + min(case.tile_rows, case.queries)) * depth
+        needed = (min(array.columns, case.shape.keys) + min(case.rows_used, case.queries)) * depth
         raise CascadeSimError(
             f"global_buffer.capacity_bytes: {case.spec.global_buffer.capacity_bytes} bytes hold no tile of "
             f"{array.rows} queries beside one of {array.columns} keys, {depth} elements each; "
@@ -186,7 +186,7 @@ def _macs(case: Case, depth: str) -> dict[str, int]:
 def vector_operations(case: Case, einsum: Einsum) -> dict[str, int]:
     """Operations of an Einsum on the 1D array, for its energy."""
     rows = computed_rows(case) * case.shape.instances * case.shape.value_depth
-    points = computed_scores(case) if "m" in einsum.ranks else rows
+    points = case.shape.instances * case.shape.pairs if "m" in einsum.ranks else rows
     return {name: points * number for name, number in point_operations(einsum).items()}
 
 
