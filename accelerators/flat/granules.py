@@ -67,16 +67,15 @@ class Granules:
 
     @property
     def _geometry(self) -> Tiles:
-        return self.case.tiles(self.case.spec.pe_array.columns)
+        return self.case.tiles(self.case.columns_used)
 
     def contraction(self, order: LoopOrder) -> Counts:
         """Cycles of QK or AV: temporal loops of each tile."""
-        array = self.case.spec.pe_array
-        sides = {order.rows: self.case.rows_used, order.columns: array.columns}
+        sides = {order.rows: self.case.rows_used, order.columns: self.case.columns_used}
         depth = next(rank for rank in (order.temporal, *sides) if rank in "ef")
         extent = self.case.extent(depth)
         times = extent if depth == order.temporal else -(-extent // min(sides[depth], extent))
-        tiles = self.case.tiles(min(sides.get("m", array.columns), self.case.shape.keys))
+        tiles = self.case.tiles(min(sides.get("m", self.case.columns_used), self.case.shape.keys))
         keys = tiles.keys_met if order.temporal == "m" else tiles.visits
         return self._sum((tiles.rows if order.temporal == "p" else 1) * keys * times)
 

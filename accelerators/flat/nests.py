@@ -40,13 +40,14 @@ _INSTANCE = frozenset("bh")
 class Case:
     """One attention operation on one array. `exact`: rectangular, counted with the quirks of the artifact.
 
-    `tile`: rows of the array in use, where it is not all of them.
+    `tile`, `columns`: rows and columns of the array in use, where it is not all of them.
     """
 
     shape: AttentionShape
     spec: FlatArray
     exact: bool = False
     tile: int | None = None
+    columns: int | None = None
 
     @property
     def registers(self) -> Registers:
@@ -56,9 +57,13 @@ class Case:
     def rows_used(self) -> int:
         return self.tile or self.spec.pe_array.rows
 
+    @property
+    def columns_used(self) -> int:
+        return self.columns or self.spec.pe_array.columns
+
     @cached_property
     def query_tiles(self) -> int:
-        return self.tiles(self.spec.pe_array.columns).count
+        return self.tiles(self.columns_used).count
 
     @cached_property
     def queries(self) -> int:
@@ -175,12 +180,11 @@ def contraction(
     Several `sizes` at once make every count an array; they must be `alike`, because a count asks whether the loop
     over the rows of a block is longer than 1 (the other loops over queries count the same either way).
     """
-    array = case.spec.pe_array
     block_rows = case.rows(sizes[0])
     whole = {rank: case.extent(rank) for rank in "mef"} | {"p": block_rows}
     spread = {order.rows: min(case.rows_used, whole[order.rows])}
-    spread[order.columns] = min(array.columns, whole[order.columns])
-    table = block_table(case, sizes, spread.get("m", array.columns))
+    spread[order.columns] = min(case.columns_used, whole[order.columns])
+    table = block_table(case, sizes, spread.get("m", case.columns_used))
     inner = [tile_loop(rank, whole[rank], spread[rank]) for rank in (order.rows, order.columns)]
     loops = (*inner, Loop(order.temporal, RANK_NAMES[order.temporal], whole[order.temporal]))
     space = tuple(Loop(f"{rank}0", RANK_NAMES[rank], size) for rank, size in spread.items())

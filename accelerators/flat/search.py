@@ -45,7 +45,7 @@ class Chosen:
     @property
     def score_words(self) -> int:
         """Scores of the largest block."""
-        return self.case.blocks(self.tiles, self.case.spec.pe_array.columns).largest_points
+        return self.case.blocks(self.tiles, self.case.columns_used).largest_points
 
     @property
     def choice(self) -> Choices:

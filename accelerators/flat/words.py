@@ -93,7 +93,7 @@ def _accumulates(case: Case, roles: Roles, einsum: Einsum, order: LoopOrder, ten
     if case.exact or roles.tensor(tensor) != einsum.name:
         return False
     summed = einsum.reduced_ranks[0]
-    side = case.rows_used if summed == order.rows else case.spec.pe_array.columns
+    side = case.rows_used if summed == order.rows else case.columns_used
     return summed != order.temporal and case.extent(summed) > side
 
 
