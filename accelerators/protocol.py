@@ -88,6 +88,7 @@ class Plan:
     element_bytes: Mapping[str, float] = field(default_factory=dict)
     """Input or output of the cascade -> bytes of one element in DRAM. One that is missing does not pass by DRAM (it
     stays in a cache, or arrives otherwise), and a line of `mapping` says so."""
+    notes: tuple[str, ...] = ()  # what every report of it must say: for tables, where no mapping is printed
 
     @property
     def traffic(self) -> Traffic:

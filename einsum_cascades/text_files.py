@@ -9,13 +9,17 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from cascadesim.einsum_cascades.errors import SpecError
 
 LARGEST_DESCRIPTION_BYTES = 2**20  # assumed: 100 times the longest workload, space or cascade that comes along
 LARGEST_TABLE_BYTES = 2**26  # assumed: 64 MiB, half a million rows of a trace or of measurements
 LARGEST_ARRAY_BYTES = 2**29  # assumed: 512 MiB; the attention maps of 12 layers of 12 heads at 512 tokens take 302 MB
+
+_PIECE_BYTES = 2**20
 
 
 def read_text(path: Path | str, most_bytes: int = LARGEST_DESCRIPTION_BYTES) -> str:
@@ -37,7 +41,7 @@ def read_bytes(path: Path | str, most_bytes: int) -> bytes:
             found = os.fstat(file.fileno())
             if stat.S_ISREG(found.st_mode) and found.st_size > most_bytes:
                 raise _too_large(path, f"{found.st_size:,} bytes", most_bytes)
-            content = file.read(most_bytes + 1)
+            content = b"".join(_pieces(file, most_bytes + 1))
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError:  # a zero byte in the name
@@ -45,6 +49,13 @@ def read_bytes(path: Path | str, most_bytes: int) -> bytes:
     if len(content) > most_bytes:
         raise _too_large(path, f"more than {most_bytes:,} bytes", most_bytes)
     return content
+
+
+def _pieces(file: BinaryIO, most_bytes: int) -> Iterator[bytes]:
+    """As much memory as the file has bytes; asked for all at once, `read` takes all that it might need."""
+    while most_bytes > 0 and (piece := file.read(min(most_bytes, _PIECE_BYTES))):
+        most_bytes -= len(piece)
+        yield piece
 
 
 def _too_large(path: Path | str, given: str, most_bytes: int) -> SpecError:

@@ -14,7 +14,7 @@ import numpy as np
 from cascadesim.accelerators.energy import dynamic_energy_j
 from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, actions, artifact_rules, count, traffic
 from cascadesim.accelerators.fusemax.describe import mapping_lines
-from cascadesim.accelerators.fusemax.mapping import AttentionShape, map_tiles
+from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles, map_tiles
 from cascadesim.accelerators.fusemax.nests import Nests, Projections
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement, place
 from cascadesim.accelerators.fusemax.ports import port_cycles, tile_rows
@@ -27,15 +27,16 @@ from cascadesim.accelerators.fusemax.streams import Streams
 from cascadesim.accelerators.fusemax.tilestream import TileStream
 from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles, check_policy, staged_cycles
 from cascadesim.accelerators.protocol import Accounting, Phase, Plan, Traffic
+from cascadesim.einsum_cascades.bound_counts import work_of
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.ir import conditions
+from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.masks import FULL
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.text_masks import mask_of
 
 
 def plan_attention(operation: Operation, spec: FuseMaxSpec, accounting: Accounting) -> Plan:
     """Raises CascadeSimError if the cascade does not run here, nothing fits, or the artifact has no such case."""
-    _check_mask(operation)
     placement = place(operation.cascade, spec)
     check_policy(spec.binding.policy, placement)
     if accounting == "artifact":
@@ -44,9 +45,19 @@ def plan_attention(operation: Operation, spec: FuseMaxSpec, accounting: Accounti
 
 
 def shape_of(operation: Operation) -> AttentionShape:
+    """Raises CascadeSimError if the text leaves out keys that the workload attends, or has conditions that are no mask.
+
+    Its Einsums over whole key tiles (RM, RD) have no such condition, so they want tiles that the array would skip.
+    """
+    mask = mask_of(operation)
+    if mask != operation.mask:
+        raise CascadeSimError(
+            f"{operation.cascade.name} masks keys in its text ({mask}) where this workload attends more ({operation.mask}); "
+            "use attention-1pass on a workload with that mask"
+        )
     instances = operation.extent("b") * operation.extent("h") // operation.extent("g")
     p, m, e, f, g = (operation.extent(rank) for rank in "pmefg")
-    return AttentionShape(instances, p, m, e, f, g, operation.mask)
+    return AttentionShape(instances, p, m, e, f, g, mask)
 
 
 def depths_of(operation: Operation) -> dict[str, int]:
@@ -69,10 +80,23 @@ def plan_physical(operation: Operation, spec: FuseMaxSpec, placement: Placement,
     timing = Timing(spec, placement, tiles, depths)
     moved = traffic(counted, spec.word_bytes)
     least = _least_cycles(timing, counted, moved)
-    phase = Phase(operation.name, timing.activities(), moved, least, lambda: simulation(timing).program(),
+    splits = splits_of(placement, tiles)
+    activities = timing.activities(work_of(operation, splits))
+    phase = Phase(operation.name, activities, moved, least, lambda: simulation(timing).program(),
                   stated=lambda: stated(simulation(timing), least))  # fmt: skip
     energy = dynamic_energy_j(actions(counted, nests, PHYSICAL), spec)
-    return Plan(operation, "physical", mapping_lines(timing, words), (phase,), energy)
+    lines = mapping_lines(timing, words)
+    return Plan(operation, "physical", lines, (phase,), energy, splits, element_bytes(operation.cascade, spec))
+
+
+def splits_of(placement: Placement, tiles: AttentionTiles) -> dict[str, int]:
+    """Keys of a tile, by the name of their extent in the text."""
+    return {placement.key_inner.upper(): tiles.rows}
+
+
+def element_bytes(cascade: Cascade, spec: FuseMaxSpec) -> dict[str, float]:
+    """Everything that comes from outside or goes there passes by DRAM."""
+    return dict.fromkeys((*cascade.inputs, *cascade.outputs), float(spec.word_bytes))
 
 
 def simulation(timing: Timing) -> Simulation:
@@ -128,19 +152,11 @@ def _artifact(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> 
     stall = tiles.tiles * spec.pe_array.rows
     compute = staged_cycles(spec.binding.policy, placement, timing.cycles(), stall)
     cycles = max(float(compute), moved.total_bytes / spec.dram_bytes_per_cycle)
-    phase = Phase(operation.name, timing.activities(), moved, cycles)
+    splits = splits_of(placement, tiles)
+    phase = Phase(operation.name, timing.activities(work_of(operation, splits)), moved, cycles)
     energy = dynamic_energy_j(actions(counted, nests, rules), spec)
-    return Plan(operation, "artifact", mapping_lines(timing, words), (phase,), energy)
-
-
-def _check_mask(operation: Operation) -> None:
-    """Which tiles are visited is the operation's business: a text that masks must not run on one that does not."""
-    masked = any(True for einsum in operation.cascade.einsums for _ in conditions(einsum.expression))
-    if masked and operation.mask == FULL:
-        raise CascadeSimError(
-            f"{operation.cascade.name} masks keys in its text, but every query of this workload "
-            "attends every key; use attention-1pass, which takes the mask of the workload"
-        )
+    lines = mapping_lines(timing, words)
+    return Plan(operation, "artifact", lines, (phase,), energy, splits, element_bytes(operation.cascade, spec))
 
 
 def _check_published(operation: Operation, shape: AttentionShape, spec: FuseMaxSpec) -> None:

@@ -39,6 +39,7 @@ def _loop_nest(placement: Placement, tiles: AttentionTiles) -> Iterator[str]:
     queries = f"{shape.queries:,} queries in {tiles.columns:,}s{packed}"
     yield f"      for p1 in {tiles.P1:,}  # resident query tiles of {tiles.query_tiles:,}: {queries}"
     yield f"        in space: {placement.key_inner} over {tiles.rows:,} rows, p0 over {tiles.columns:,} columns"
+    yield f"splits: {placement.key_inner.upper()} = {tiles.rows:,}"
 
 
 def _array(timing: Timing, unit: str) -> str:

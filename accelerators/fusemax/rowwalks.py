@@ -273,7 +273,9 @@ class _Layout:
     def _graph(self, first: list[Place | None]) -> Graph:
         """Residents are there already unless the first row fetches them."""
         fetched = first[0] is not None and first[0].fresh
-        tasks = tuple(task.without(PORTS) for task in self.machine.pipeline(self.rows.lead).tasks if task.name != PORTS)
+        absent = {PORTS, *(name for name, cycles in self.machine.cycles.items() if cycles == 0)}
+        own = self.machine.pipeline(self.rows.lead).tasks
+        tasks = tuple(task.without(PORTS) for task in own if task.name not in absent)
         slots, counted = self.rows.slots, {LOAD_KEYS: 0}
         if self.rows.resident <= SHORT_ROW:
             counted |= {LOAD_QUERIES: 1, STORE: 1}

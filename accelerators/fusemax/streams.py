@@ -1,7 +1,8 @@
-"""Full attention on many designs as streams of tiles: whole cycles of the DRAM channel and of the buffer ports.
+"""Full attention on many designs as streams of tiles: what the DRAM channel and the buffer ports are busy.
 
-A transfer and the rows of a tile take whole cycles, and a tile reads and writes whole rows of the buffer however few
-of its queries are real: what the program of `simulation` has, counted by kind of tile. Knows no schedule.
+A tile reads and writes its words of the buffer however few of its queries are real: what the program of `simulation`
+has, counted by kind of tile. That a transfer of the program takes whole cycles is left out: a bound that grows with
+the work and falls with the bandwidth, whatever the tiles. Knows no schedule.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class Streams:
     @cached_property
     def wanted_lead(self) -> Floats:
         """Epochs for what one tile may load and store, as in `simulation`."""
-        transfers = self.load_cycles + sum(self._query_transfers(self.columns), np.zeros(()))
+        transfers = np.ceil(self.load_cycles) + sum(map(np.ceil, self._query_transfers(self.columns)), np.zeros(()))
         return np.minimum(LONGEST_LEAD, 1 + ceil_div(transfers, self.tile_cycles))
 
     def dram_cycles(self) -> Floats:
@@ -170,10 +171,18 @@ class Streams:
         return self._query_transfers(self._last_queries)[1]
 
     def _query_transfers(self, queries: Floats) -> tuple[Floats, Floats]:
-        return self._transfer(queries * self.query_depth), self._transfer(queries * self.value_depth)
+        return self._transfer(queries * self.query_depth), self._transfer(queries * self._stored_words)
+
+    @cached_property
+    def _stored_words(self) -> Floats:
+        """Of each query, as in `simulation`."""
+        depths = {"e": self.query_depth, "f": self.value_depth}
+        words = (np.prod([depths[rank] for rank in sorted(ranks)], axis=0) for ranks in self.placement.results)
+        return np.maximum(1.0, sum(words, np.zeros(())))
 
     def _transfer(self, words: Floats) -> Floats:
-        return ceil_div(words * self.spec.word_bytes, self.bytes_per_cycle)
+        cycles: Floats = words * self.spec.word_bytes / self.bytes_per_cycle
+        return cycles
 
     @cached_property
     def _packed(self) -> NDArray[np.bool_]:
@@ -211,7 +220,7 @@ class Streams:
         always, *others = self._tile_words
         words = always + sum((own for own, does in zip(others, (queries, keys, finished), strict=True) if does),
                              np.zeros(()))  # fmt: skip
-        return np.ceil(words * self.spec.word_bytes / self.row_bytes / self.spec.global_buffer.ports)
+        return words * self.spec.word_bytes / self.row_bytes / self.spec.global_buffer.ports
 
     @cached_property
     def _tile_words(self) -> tuple[Floats, ...]:

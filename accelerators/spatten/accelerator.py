@@ -19,7 +19,6 @@ from cascadesim.accelerators.spatten.layerwise import behavioural_plan
 from cascadesim.accelerators.spatten.mapping import head_work, kept_lines, mapping_lines, stored_bytes
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX, units_of
 from cascadesim.accelerators.spatten.spec import SpattenSpec, read_spec
-from cascadesim.accelerators.spatten.stated import stating
 from cascadesim.accelerators.spatten.traced import traced_work
 from cascadesim.einsum_cascades.bound_counts import work_of
 from cascadesim.einsum_cascades.errors import CascadeSimError
@@ -119,12 +118,12 @@ class Spatten:
             timing.refuse_odd_lines(rows, self.spec)
         busy = timing.total(work, rows, self.spec)
         read = timing.transferred_bytes(busy)
-        phase = stating(Phase(
+        phase = Phase(
             operation.name, _activities(operation, busy, self.spec), Traffic(read),
-            float(timing.least_cycles(work, rows, self.spec, busy)),
+            float(busy.longest),
             None if work.streams else partial(timing.program, work, self.spec),
             partial(timing.stream, work, self.spec) if work.streams else None,
-        ))  # fmt: skip
+        )  # fmt: skip
         joules = energy.dynamic_energy_j(read, busy.longest, self.spec)
         schedule = self.schedule if operation.trace is None else "pruned as the trace says"
         lines = (schedule, *kept_lines(operation), *mapping_lines(work, self.spec))

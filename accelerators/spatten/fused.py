@@ -23,10 +23,8 @@ from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spatten import energy
 from cascadesim.accelerators.spatten.mapping import LOW_BITS, kept_lines, padded, stored_bytes
-from cascadesim.accelerators.spatten.program_bound import least_cycles
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX
 from cascadesim.accelerators.spatten.spec import READ_GAP, REQUEST_BYTES, SpattenSpec
-from cascadesim.accelerators.spatten.stated import stating
 from cascadesim.accelerators.spatten.timing import MULTIPLY_CYCLES, TRANSACTIONS, lines, selection_mean
 from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
 from cascadesim.einsum_cascades.bound_counts import work_of
@@ -88,7 +86,7 @@ def plan_fused(operation: Operation, spec: SpattenSpec, schedule: str) -> Plan:
     read = sum(phase.traffic.read_bytes for phase in phases)
     joules = energy.dynamic_energy_j(read, sum(phase.analytical_cycles for phase in phases), spec)
     lines = (schedule, *kept_lines(operation), *_lines(operation.cascade, work, spec))
-    return Plan(operation, "physical", lines, tuple(map(stating, phases)), joules, splits(spec),
+    return Plan(operation, "physical", lines, tuple(phases), joules, splits(spec),
                 stored_bytes(operation, spec))  # fmt: skip
 
 
@@ -145,7 +143,7 @@ def _attention(operation: Operation, work: FusedWork, spec: SpattenSpec) -> Phas
     einsums = [einsum for einsum in operation.cascade.einsums if einsum.name not in SECOND_PASS]
     activities = _activities(einsums, busy, operation, spec)
     program = partial(_program, classes, work, spec)
-    return Phase(operation.name, activities, Traffic(read), _least_cycles(program(), busy), program)
+    return Phase(operation.name, activities, Traffic(read), float(max(busy.values())), program)
 
 
 def _first_pass(tile: Tile, spec: SpattenSpec) -> tuple[int, ...]:
@@ -169,11 +167,7 @@ def _importance(operation: Operation, work: FusedWork, spec: SpattenSpec) -> Pha
     einsums = [einsum for einsum in operation.cascade.einsums if einsum.name in SECOND_PASS]
     activities = _activities(einsums, busy, operation, spec)
     program = partial(_program, classes, work, spec)
-    return Phase("importance", activities, Traffic(read), _least_cycles(program(), busy), program)
-
-
-def _least_cycles(program: Program, busy: dict[str, int]) -> float:
-    return float(max(*busy.values(), least_cycles(program)))
+    return Phase("importance", activities, Traffic(read), float(max(busy.values())), program)
 
 
 def _choice(work: FusedWork, spec: SpattenSpec) -> Phase:

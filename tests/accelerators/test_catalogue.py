@@ -60,10 +60,12 @@ def test_a_typing_error_is_answered_with_the_nearest_name() -> None:
         load("fusmax")
 
 
-def test_an_unknown_name_is_answered_with_all_names() -> None:
+def test_an_unknown_name_is_answered_with_the_first_names_and_how_many_there_are() -> None:
     with pytest.raises(UnknownNameError) as caught:
         load("qqqqqqqq")
-    assert all(name in str(caught.value) for name in preset_names())
+    named = str(caught.value).partition("known: ")[2].partition(" ... ")[0].split(", ")
+    assert named == sorted(preset_names())[: len(named)]
+    assert str(caught.value).endswith(f" ... and {len(preset_names()) - len(named)} more")
 
 
 @pytest.mark.parametrize(
