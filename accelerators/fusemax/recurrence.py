@@ -40,12 +40,6 @@ _MANY_ROWS = 50_000  # in a stream; assumed: of so many, the first and the last 
 _LONG_GROUP = 128  # key tiles; assumed: longer than any pipeline is deep, so that more of them change no order
 
 
-def least_cycles(streams: Streams, busy_2d_cycles: Floats) -> tuple[Floats, Floats, Floats]:
-    """Of each design: what the DRAM channel and the buffer ports are busy, and what rows wait for each other."""
-    waiting = np.maximum(waiting_cycles(streams), streams.turn_cycles(busy_2d_cycles))
-    return streams.dram_cycles(), streams.port_cycles(), waiting
-
-
 def waiting_cycles(streams: Streams) -> Floats:
     """Least cycles of each design by the walks alone; 0 where nothing waits or nothing is known."""
     found = np.zeros(streams.P1.shape)

@@ -134,6 +134,13 @@ class Streams:
         cycles: Floats = self._key_cycles + self.instances * (whole * (loads + stores) + last)
         return cycles
 
+    def least_dram_cycles(self, groups: Floats) -> Floats:
+        """Of all loads and stores on any tiles, where keys and values pass by so many times."""
+        words = groups * self.keys * (self.query_depth + self.value_depth)
+        words = words + self.group * self.queries * (self.query_depth + self._stored_words)
+        cycles: Floats = self.instances * self._transfer(words)
+        return cycles
+
     @cached_property
     def _key_cycles(self) -> Floats:
         """Of all loads of keys and values: for every group of residents, unless one key tile is all there is."""
