@@ -20,6 +20,8 @@ from cascadesim.accelerators.fusemax.residency import ceil_div
 
 _MOST_WAITS = 16  # candidates of a design whose waits are looked for; assumed: the best is among the first
 _LESS = 1e-9  # by how much a tile must be better than another: more than sums of floats differ
+_SIZES_OF_ALL = [2.0**step for step in range(2, 10)]  # tried in every array that has them
+_ROOMS = [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 2), (1, 3), (2, 3), (2, 4)]  # key tiles and query tiles that fit
 SIZES = ("rows", "columns", "P1")
 Sizes = tuple[Floats, ...]  # as SIZES
 
@@ -53,12 +55,12 @@ def _is_less(cycles: Floats, than: Floats) -> NDArray[np.bool_]:
 def _searched(form: ClosedForm, rows_vary: bool) -> tuple[Floats, Sizes]:
     """Of each design the least cycles of any candidate, and its sizes.
 
-    The part of the bound that knows no waits orders the candidates; waits are looked for until none can be better.
+    Waits are looked for where they are likely to be short, until by the rest of the bound none can be better.
     """
     cycles, sizes = np.array(form.least), tuple(np.array(values) for values in _sizes(form))
-    candidates, cheap = _candidates(form, rows_vary)
+    candidates, cheap, likely = _candidates(form, rows_vary)
     for _ in range(_MOST_WAITS):
-        which = np.argmin(cheap, axis=0)
+        which = np.argmin(np.where(_is_less(cheap, cycles), likely, np.inf), axis=0)
         hopeful = np.flatnonzero(_is_less(cheap[which, np.arange(which.size)], cycles))
         if not hopeful.size:
             break
@@ -74,14 +76,17 @@ def _searched(form: ClosedForm, rows_vary: bool) -> tuple[Floats, Sizes]:
 
 def tile_sizes(form: ClosedForm, rows_vary: bool = True) -> tuple[Floats, Floats]:
     """Rows and columns of the tiles that are tried, [candidate, design]."""
-    each = _rows(form) if rows_vary else [form.given["rows"]]
-    pairs = [(rows, columns) for rows in each for columns in _columns(form, rows)]
+    whole, columns = [*_rows(form)] if rows_vary else [form.given["rows"]], [*_columns(form)]
+    pairs = [(own, other) for own in whole for other in columns]
+    if rows_vary:
+        pairs += [(own, other) for other in columns for own in _rows_that_fit(form, other)]
+    pairs += [(own, other) for own in whole for other in _columns_that_fit(form, own)]
     rows, columns = (np.array(values) for values in zip(*pairs, strict=True))
     return rows, columns
 
 
-def _candidates(form: ClosedForm, rows_vary: bool) -> tuple[Sizes, Floats]:
-    """Sizes and the cheap part of their cycles, [candidate, design]; inf where they cannot be better."""
+def _candidates(form: ClosedForm, rows_vary: bool) -> tuple[Sizes, Floats, Floats]:
+    """Sizes, the part of their cycles without waits, likely cycles: [candidate, design]; inf where hopeless."""
     rows, columns = tile_sizes(form, rows_vary)
     designs = np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
     busy = form.at(designs.ravel()).on(rows.ravel(), columns.ravel()).busy_cycles.reshape(rows.shape)
@@ -91,53 +96,61 @@ def _candidates(form: ClosedForm, rows_vary: bool) -> tuple[Sizes, Floats]:
     fewest = ceil_div(published.query_tiles, np.maximum(published.buffer_tiles, 1))
     balanced = published.on(published.given["rows"], published.given["columns"],
                             ceil_div(published.query_tiles, fewest))  # fmt: skip
-    found = [np.full((2, *rows.shape), fill) for fill in (1.0, 1.0, 1.0, np.inf)]
+    found = [np.full((2, *rows.shape), fill) for fill in (1.0, 1.0, 1.0, np.inf, np.inf)]
     for number, own in enumerate((published, balanced)):
-        for values, quantity in zip(found, (*_sizes(own), own.cheap_cycles), strict=True):
+        likely = np.maximum(own.cheap_cycles, own.streams.likely_cycles())
+        for values, quantity in zip(found, (*_sizes(own), own.cheap_cycles, likely), strict=True):
             values[number, at, design] = quantity
-    *sizes, cheap = (values.reshape(-1, rows.shape[1]) for values in found)
-    return tuple(sizes), cheap
+    *sizes, cheap, likely = (values.reshape(-1, rows.shape[1]) for values in found)
+    return tuple(sizes), cheap, likely
 
 
 def _rows(form: ClosedForm) -> Iterator[Floats]:
-    """Numbers of keys in a tile: of the fewest tiles and of some more; with which one more query tile fits."""
-    given = form.given
-    rows, keys = given["rows"], given["keys"]
+    """Keys of a tile: the fewest tiles, some more, and sizes that every array has which is large enough."""
+    rows, keys = form.given["rows"], form.given["keys"]
     fewest = ceil_div(keys, rows)
-    for tiles in (fewest, fewest + 1, fewest + 2, 2 * fewest):
+    for tiles in (fewest, fewest + 1, fewest + 2):
         yield ceil_div(keys, tiles)
-    depths = given["query_depth"] + given["value_depth"]
-    words = given["buffer_bytes"] / form.spec.word_bytes
-    yield _whole(words / (2 * depths), rows, keys)
-    for columns in (form.fewest_columns(given["columns"]), form.fewest_columns(_at_most(given["lanes"], form))):
-        resident = columns * form.resident_words
-        more = np.floor((words - ceil_div(keys, fewest) * depths) / resident) + 1
-        yield _whole((words - more * resident) / depths, rows, keys)
+    for size in _SIZES_OF_ALL:
+        yield _fewest_rows(form, np.minimum(size, rows))
 
 
-def _whole(wanted: Floats, most: Floats, extent: Floats) -> Floats:
-    """The smallest size with as few tiles as the wanted one."""
-    size = np.clip(np.floor(wanted), 1, most)
-    return ceil_div(extent, ceil_div(extent, size))
-
-
-def _columns(form: ClosedForm, rows: Floats) -> Iterator[Floats]:
-    """Numbers of queries in a tile, for so many rows."""
+def _columns(form: ClosedForm) -> Iterator[Floats]:
+    """Queries of a tile: the fewest tiles, some more, full lanes for some turns, and sizes as for rows."""
     given, most = form.given, form.given["columns"]
-    turns = ceil_div(most, given["lanes"])
-    for size in (most, given["lanes"], 2 * given["lanes"], 3 * given["lanes"], (turns - 1) * given["lanes"]):
-        yield form.fewest_columns(_at_most(size, form))
-    queries = np.minimum(given["queries"], most)
+    lanes, queries = given["lanes"], given["queries"]
+    last = (ceil_div(most, lanes) - 1) * lanes
+    for size in (most, lanes, 2 * lanes, 3 * lanes, last, *(np.full_like(most, size) for size in _SIZES_OF_ALL)):
+        yield form.fewest_columns(np.clip(size, 1, most))
     for more in (1, 2):
-        yield ceil_div(given["queries"], ceil_div(given["queries"], queries) + more)
-    room = form.on(rows, most).resident_queries
-    groups = ceil_div(given["group"] * given["queries"], np.maximum(room, 1))
-    own = ceil_div(given["group"] * given["queries"], groups)
-    yield form.fewest_columns(_at_most(ceil_div(own, ceil_div(own, np.minimum(most, given["lanes"]))), form))
-    tiles = np.floor(room / most)
-    for number in (tiles + 1, tiles + 2, 2 * tiles + 1):
-        yield form.fewest_columns(_at_most(np.floor(room / number), form))
+        yield ceil_div(queries, ceil_div(queries, np.minimum(queries, most)) + more)
+    for room in (form.on(given["rows"], most).resident_queries, form.on(np.ones_like(most), most).resident_queries):
+        groups = ceil_div(given["group"] * queries, np.maximum(room, 1))
+        own = ceil_div(given["group"] * queries, groups)
+        yield form.fewest_columns(np.clip(ceil_div(own, ceil_div(own, np.minimum(most, lanes))), 1, most))
 
 
-def _at_most(size: Floats, form: ClosedForm) -> Floats:
-    return np.clip(size, 1, form.given["columns"])
+def _rows_that_fit(form: ClosedForm, columns: Floats) -> Iterator[Floats]:
+    """Of tiles of which some fit beside some query tiles."""
+    given = form.given
+    words, depths = given["buffer_bytes"] / form.spec.word_bytes, given["query_depth"] + given["value_depth"]
+    none, one = (form.on(np.full_like(columns, rows), columns).resident_words for rows in (0.0, 1.0))
+    for tiles, residents in _ROOMS:
+        rows = (words - residents * columns * none) / (tiles * depths + residents * columns * (one - none))
+        yield _fewest_rows(form, np.clip(np.floor(rows), 1, given["rows"]))
+
+
+def _columns_that_fit(form: ClosedForm, rows: Floats) -> Iterator[Floats]:
+    """Of query tiles of which some fit beside some key tiles."""
+    given, most = form.given, form.given["columns"]
+    words, depths = given["buffer_bytes"] / form.spec.word_bytes, given["query_depth"] + given["value_depth"]
+    resident = form.on(rows, most).resident_words
+    whole = np.floor(np.maximum((words - rows * depths) / (resident * most), 0))
+    for tiles, residents in (*_ROOMS, (1, whole + 1), (1, whole + 2)):
+        columns = np.floor((words - tiles * rows * depths) / (residents * resident))
+        yield form.fewest_columns(np.clip(columns, 1, most))
+
+
+def _fewest_rows(form: ClosedForm, rows: Floats) -> Floats:
+    """The smallest tile of which there are as few as of this one."""
+    return ceil_div(form.given["keys"], ceil_div(form.given["keys"], rows))

@@ -92,7 +92,8 @@ class ClosedForm:
     @cached_property
     def streams(self) -> Streams:
         """Designs whose buffer holds no query tile pass as if it held one."""
-        given = {field.name: self.given[field.name] for field in fields(Streams) if field.name in self.given and field.name != "P1"}
+        given = {name: self.given[name] for name in (field.name for field in fields(Streams))
+                 if name in self.given and name != "P1"}  # fmt: skip
         per_cycle = self.given["bandwidth_bytes_per_s"] / self.given["clock_hz"]
         return Streams(
             self.placement, self.spec, **given, bytes_per_cycle=per_cycle, resident_words=self.resident_words,
@@ -154,7 +155,7 @@ class ClosedForm:
 
     @cached_property
     def floor(self) -> Floats:
-        """What no tile of the array can be faster than: all of it busy, keys passing by as seldom as the buffer allows."""
+        """What no tile can be faster than: all of the array busy, keys passing by as seldom as the buffer allows."""
         given, lanes = self.given, self.given["lanes"]
         least = {placed.name: self._least_cycles(placed, ceil_div(given["group"] * given["queries"], lanes))
                  for placed in self.placement.einsums}  # fmt: skip

@@ -25,6 +25,8 @@ from cascadesim.accelerators.fusemax.wordforms import tile_forms
 
 Floats: TypeAlias = NDArray[np.float64]
 
+_THROUGH = ("QK", "LM", "RM", "SLN", "SLNV")  # RM after the drain of LM
+
 
 @dataclass(frozen=True)
 class Streams:
@@ -151,11 +153,26 @@ class Streams:
     def turn_cycles(self, busy_2d_cycles: Floats) -> Floats:
         """Where a single slot holds keys, loading a key tile and working on it take turns; 0 elsewhere.
 
-        In the published orders the 2D array does all of a row between its load and its last read.
+        In the published orders the 2D array does all of a row between its load and its last read; so is the last tile
+        of the row from its first product to its last, its drain included.
         """
         if self.spec.binding.policy == "interleave":
             return np.zeros(())
-        return np.where(self.is_tight, self._key_cycles + busy_2d_cycles, 0)
+        rows = self.instances * np.where(self.key_tiles > 1, self.P2 * self.key_tiles, 1)
+        return np.where(self.is_tight, self._key_cycles + np.maximum(busy_2d_cycles, rows * self._through_cycles), 0)
+
+    def likely_cycles(self) -> Floats:
+        """No bound: what rows take where each waits for its last tile to pass through. Orders tiles to be tried."""
+        if self.spec.binding.policy == "interleave":
+            return np.zeros(())
+        row = np.maximum(self.P1 * self.inner_tile_cycles, self._through_cycles)
+        return self.instances * self.P2 * self.key_tiles * row + np.where(self.is_tight, self._key_cycles, 0)
+
+    @cached_property
+    def _through_cycles(self) -> Floats:
+        """Of one tile from QK to SLNV, each of which waits for the one before."""
+        chain = [placed for placed in self.placement.einsums if placed.name in _THROUGH]
+        return self.rows + self._tile_cycles(chain, ARRAY_2D, 1) + self._tile_cycles(chain, ARRAY_1D, self.turns)
 
     @cached_property
     def load_cycles(self) -> Floats:
