@@ -14,7 +14,7 @@ import numpy as np
 
 from cascadesim.accelerators.energy import dynamic_energy_j
 from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, actions, artifact_rules, count, traffic
-from cascadesim.accelerators.fusemax.choice import best, tile_sizes
+from cascadesim.accelerators.fusemax.choice import best, tiles_to_try
 from cascadesim.accelerators.fusemax.closedform import ClosedForm
 from cascadesim.accelerators.fusemax.describe import mapping_lines
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles, map_tiles, tiles_of
@@ -35,8 +35,6 @@ from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.masks import FULL
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.text_masks import mask_of
-
-_MASKED_TILES = 12  # whose traffic is counted; assumed: the best is among those that keep the arrays least busy
 
 
 def plan_attention(operation: Operation, spec: FuseMaxSpec, accounting: Accounting) -> Plan:
@@ -129,17 +127,17 @@ def _masked_tiles(
     form: ClosedForm, shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, depths: Mapping[str, int],
     rows_vary: bool,
 ) -> AttentionTiles:  # fmt: skip
-    """Tile by tile: what a mask leaves of each is no product. Those that keep the arrays less busy come first."""
-    rows, columns = tile_sizes(form, rows_vary)
-    pairs = np.unique(np.stack([rows[:, 0], columns[:, 0]]), axis=1)[:, ::-1]
-    tried = np.concatenate([[[spec.pe_array.rows], [spec.pe_array.columns]], pairs], axis=1)
-    forms = form.at(np.zeros(tried.shape[1], dtype=np.intp)).on(*tried)
+    """Of the published tile and those that full attention tries: what a mask leaves of each is counted."""
+    tried = np.stack([values[:, 0] for values in tiles_to_try(form, rows_vary).sizes])
+    whole = np.stack([form.given["rows"], form.given["columns"], form.P1])
+    sizes = np.concatenate([whole, np.unique(tried, axis=1)[:, ::-1]], axis=1)
+    forms = form.at(np.zeros(sizes.shape[1], dtype=np.intp)).on(*sizes)
     found = [_tiles(forms, int(point), shape, spec, placement, depths) for point in np.flatnonzero(forms.fits)]
     if not found:
         raise _nothing_fits(spec, shape, resident_words(placement, depths, 1 if rows_vary else spec.pe_array.rows))
     busy = [_busy_cycles(timing_of(spec, placement, tiles, depths)) for tiles in found]
     best_tiles, least = found[0], np.inf
-    for own, tiles in sorted(zip(busy, found, strict=True), key=lambda pair: pair[0])[:_MASKED_TILES]:
+    for own, tiles in sorted(zip(busy, found, strict=True), key=lambda pair: pair[0]):
         if own >= least:
             break
         cycles = _masked_cycles(timing_of(spec, placement, tiles, depths))

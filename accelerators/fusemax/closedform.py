@@ -145,6 +145,12 @@ class ClosedForm:
         found = np.maximum(np.maximum(self.busy_cycles, moving), self.streams.turn_cycles(self._busy[0]))
         return np.where(self.fits, found, np.inf)
 
+    def bytes_and_turns(self) -> tuple[Floats, Floats, Floats]:
+        """Bytes of DRAM; where loads and work take turns, cycles of the work and bytes of the loads, 0 elsewhere."""
+        per_cycle, work = self.streams.bytes_per_cycle, self.streams.turn_cycles(self._busy[0])
+        loads = self.streams.turned_load_cycles
+        return self.streams.dram_cycles() * per_cycle, work - loads, loads * per_cycle
+
     @cached_property
     def busy_cycles(self) -> Floats:
         """Of the busier array; under the policy `serial` of the stages."""

@@ -159,14 +159,27 @@ class Streams:
         if self.spec.binding.policy == "interleave":
             return np.zeros(())
         rows = self.instances * np.where(self.key_tiles > 1, self.P2 * self.key_tiles, 1)
-        return np.where(self.is_tight, self._key_cycles + np.maximum(busy_2d_cycles, rows * self._through_cycles), 0)
+        work = np.where(self.is_tight, np.maximum(busy_2d_cycles, rows * self._through_cycles), 0)
+        return self.turned_load_cycles + work
 
-    def likely_cycles(self) -> Floats:
-        """No bound: what rows take where each waits for its last tile to pass through. Orders tiles to be tried."""
+    @cached_property
+    def turned_load_cycles(self) -> Floats:
+        """Of loads that wait for work and are waited for."""
         if self.spec.binding.policy == "interleave":
             return np.zeros(())
-        row = np.maximum(self.P1 * self.inner_tile_cycles, self._through_cycles)
-        return self.instances * self.P2 * self.key_tiles * row + np.where(self.is_tight, self._key_cycles, 0)
+        return np.where(self.is_tight, self._key_cycles, 0)
+
+    def likely_waits(self) -> tuple[Floats, Floats, Floats]:
+        """No bounds: cycles of all rows, bytes of their loads, and cycles on top of these with few slots for keys.
+
+        Rows are likely to take as long as one of: their tiles, the passage of one tile, their loads; -inf: no such.
+        """
+        if self.spec.binding.policy == "interleave":
+            return np.zeros(()), np.zeros(()), np.full((), -np.inf)
+        rows, (_, keys) = self.instances * self.P2 * self.key_tiles, self.slots
+        alone = np.maximum(self.P1 * self.inner_tile_cycles, self._through_cycles)
+        few = np.where(keys < 2, alone, np.where(keys < 3, np.minimum(alone, self.inner_tile_cycles), -np.inf))
+        return rows * alone, rows * self.load_cycles * self.bytes_per_cycle, rows * few
 
     @cached_property
     def _through_cycles(self) -> Floats:
