@@ -36,18 +36,19 @@ def checked(plan: Plan, accelerator: Accelerator) -> Plan:
 def problems(plan: Plan, accelerator: Accelerator) -> Iterator[str]:
     """Everything that is wrong with a plan, a line each."""
     units = {unit.name: unit for unit in accelerator.units}
-    for phase in plan.phases:
-        yield from _structure(phase, units)
+    broken = [problem for phase in plan.phases for problem in _structure(phase, units)]
+    yield from broken
     for component, joules in (plan.dynamic_energy_j or {}).items():
         if not 0 <= joules < float("inf"):
             yield f"energy of {component} is {joules:g} J"
-    if plan.accounting == "artifact":
+    if plan.accounting == "artifact" or broken:
         return
     for phase in plan.phases:
         yield from _times(phase, units)
     if plan.operation.kind != "collective":  # its sum is over devices, each of which adds its share
         yield from _operations(plan)
-        yield from _traffic(plan)
+        if plan.operation.trace is None:  # a trace lists what is fetched
+            yield from _traffic(plan)
 
 
 def _structure(phase: Phase, units: Mapping[str, Unit]) -> Iterator[str]:
@@ -91,7 +92,7 @@ def _operations(plan: Plan) -> Iterator[str]:
     for phase in plan.phases:
         for activity in phase.activities:
             found[activity.name].update(activity.operations)
-    expected = {name: counts for name, counts in work_of(plan.operation, plan.splits).items() if counts}
+    expected = work_of(plan.operation, plan.splits)
     for name, counts in expected.items():
         own = {kind: count for kind, count in found.get(name, Counter()).items() if count}
         if own != counts:

@@ -88,6 +88,7 @@ class Plan:
     element_bytes: Mapping[str, float] = field(default_factory=dict)
     """Input or output of the cascade -> bytes of one element in DRAM. One that is missing does not pass by DRAM (it
     stays in a cache, or arrives otherwise), and a line of `mapping` says so."""
+    notes: tuple[str, ...] = ()  # what every report of it must say: for tables, where no mapping is printed
 
     @property
     def traffic(self) -> Traffic:
@@ -155,7 +156,6 @@ class Prepares(Protocol):
         """The machine and the operations in place of those given. A layer `a:5-10` is layers 5 to 10 of kind a."""
         ...
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What every report has to say of the machine as it is prepared."""
+    def notes(self, sequence_length: int) -> tuple[str, ...]:
+        """What a report of this length has to say of the machine as it is prepared."""
         ...

@@ -7,11 +7,13 @@ conditions of the text hold and where the mask lets the pair of query and key th
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +23,15 @@ from cascadesim.einsum_cascades.binding import kept_extent, names
 from cascadesim.einsum_cascades.counts import Extents, Region, bound, charged_regions, holds
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.families import all_accesses, partition
-from cascadesim.einsum_cascades.ir import Cascade, Condition, Factor, Index, conditions
+from cascadesim.einsum_cascades.ir import Access, Cascade, Condition, Factor, Index, conditions
 from cascadesim.einsum_cascades.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.polynomial import Monomial, Polynomial, polynomial, product, symbol
 
 KEY, QUERY = "m", "p"  # the ranks that a mask pairs
+KEPT = "k"  # extent of an attention: values that a query uses of the keys it scores (local value pruning)
 _INSTANCES = ("b", "x")  # extents of an operation that repeat its cascade
+_TRACED = attrgetter("keys", "values", "queries", "head_dim")
 _MOST_POINTS = 50_000_000  # that are counted one by one
 
 Whole = NDArray[np.int64]
@@ -36,23 +40,60 @@ Whole = NDArray[np.int64]
 def work_of(operation: Operation, splits: Mapping[str, int] | None = None) -> dict[str, dict[str, int]]:
     """Einsum -> operation class -> count, of one run of the operation: batch and copies included, `count` not.
 
-    `splits`: inner extents as a plan chose them, such as M0. Raises CascadeSimError where an extent is missing.
+    `splits`: inner extents as a plan chose them, such as M0. With a trace, the sum over its heads, each with keys of
+    its own. Raises CascadeSimError where an extent is missing.
     """
+    if operation.trace is not None:
+        return _traced_work(operation, splits)
     sizes = dict(operation.extents)
     repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
     given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
     counted = bound_work(operation.cascade, given, operation.mask)
-    return {name: {kind: repeats * count for kind, count in counts.items()} for name, counts in counted.items()}
+    share = _share_of_values(operation)
+    return {
+        name: {kind: int(repeats * count * share.get(name, 1)) for kind, count in counts.items()}
+        for name, counts in counted.items()
+    }
+
+
+def _traced_work(operation: Operation, splits: Mapping[str, int] | None) -> dict[str, dict[str, int]]:
+    total: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    shapes = Counter(map(_TRACED, operation.trace.rows if operation.trace is not None else ()))
+    for (keys, values, queries, depth), heads in shapes.items():
+        sizes = {"b": heads, "h": 1, "g": 1, "m": keys, "p": queries, "e": depth, "f": depth, "k": values}
+        same = replace(operation, trace=None, extents=tuple(sizes.items()), mask=FULL)
+        for name, counts in work_of(same, splits).items():
+            total[name].update(counts)
+    return {name: dict(counts) for name, counts in total.items()}
+
+
+def _share_of_values(operation: Operation) -> dict[str, Fraction]:
+    """Einsums that read values -> the share of keys whose values a query uses, where it leaves some out."""
+    sizes = dict(operation.extents)
+    if operation.kind != "attention" or sizes.get(KEPT, sizes[KEY]) >= sizes[KEY]:
+        return {}
+    values = [einsum for einsum in operation.cascade.einsums if any(map(_is_value, einsum.inputs))]
+    return {einsum.name: Fraction(sizes[KEPT], sizes[KEY]) for einsum in values}
+
+
+def _is_value(access: Access) -> bool:
+    return {KEY, "f"} <= set(access.ranks) and QUERY not in access.ranks
 
 
 def bound_work(cascade: Cascade, extents: Extents, mask: Mask = FULL) -> dict[str, dict[str, int]]:
     """Einsum -> operation class -> count at `extents` (by name, in upper case: M, M0; more than needed is no error)."""
+    work = _whole_sized(cascade, extents, mask).work
+    return {name: {kind: count.bound({}) for kind, count in counts.items()} for name, counts in work.items()}
+
+
+def _whole_sized(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
+    """With every extent. Raises CascadeSimError where one is missing."""
     sized = BoundCascade.of(cascade, extents, mask)
     inner = [rank.upper() for parts in partitions(cascade) for rank in parts[1:]]  # the outer one follows from them
     for name in (*inner, *names(cascade)):
         if name not in sized.extents:
             raise CascadeSimError(f"{cascade.name}: the extent {name} is not given")
-    return {name: {kind: count.bound({}) for kind, count in counts.items()} for name, counts in sized.work.items()}
+    return sized
 
 
 @dataclass(frozen=True)
@@ -86,6 +127,10 @@ class BoundCascade:
         return cls(cascade, extents, wholes, mask)
 
     @cached_property
+    def _partitions(self) -> tuple[tuple[str, ...], ...]:
+        return partitions(self.cascade)
+
+    @cached_property
     def work(self) -> dict[str, dict[str, Polynomial]]:
         """Einsum -> operation class -> count; a number where all extents that it takes are known."""
         found: dict[str, dict[str, Polynomial]] = {}
@@ -104,7 +149,7 @@ class BoundCascade:
         masked = self.mask != FULL and bool(keys) and bool(queries)
         tested = {*region.tested, *(keys + queries if masked else ())}
         groups = list(self._groups(region.ranks))
-        free = product(self._extent_of(group) for group in groups if tested.isdisjoint(group))
+        free = self._extent_of(group for group in groups if tested.isdisjoint(group))
         together = tuple(group for group in groups if not tested.isdisjoint(group))
         if not together:
             return free
@@ -145,7 +190,7 @@ class BoundCascade:
         present = set(ranks)
         if rank in present:
             return (rank,)
-        return next((found for parts in partitions(self.cascade) if whole_name(parts) == rank.upper()
+        return next((found for parts in self._partitions if whole_name(parts) == rank.upper()
                      for found in [tuple(part for part in parts if part in present)] if found), ())  # fmt: skip
 
     def coordinates(self, index: Index) -> int:
@@ -153,7 +198,7 @@ class BoundCascade:
         ranks = index.ranks
         if index.gather is not None or not ranks:
             return 1
-        reached = product(self._extent_of(group) for group in self._groups(ranks)).bound({})
+        reached = self._extent_of(self._groups(ranks)).bound({})
         if self.parts(KEY, ranks) and isinstance(self.mask, KeyInterval) and QUERY.upper() in self.extents:
             first, _ = self.mask.interval(np.zeros(1, np.int64), self.extents[QUERY.upper()], reached)
             reached -= min(max(int(first[0]), 0), reached - 1)
@@ -170,13 +215,18 @@ class BoundCascade:
                     del left[part]
         yield from ((rank,) for rank in left)
 
-    def _extent_of(self, group: tuple[str, ...]) -> Polynomial:
+    def _extent_of(self, groups: Iterable[tuple[str, ...]]) -> Polynomial:
         """Coordinates of ranks taken together: of outer parts the tiles that start, of all parts the whole."""
-        for parts, whole in self.wholes.items():
-            if group == parts[: len(group)]:
-                return polynomial(-(-whole // self._tile(group)))
-        extents = [rank.upper() for rank in group]
-        return product(self.extents[name] if name in self.extents else symbol(name) for name in extents)
+        number, unknown = 1, []
+        for group in groups:
+            split = next((parts for parts in self.wholes if group == parts[: len(group)]), None)
+            if split is not None:
+                number *= -(-self.wholes[split] // self._tile(group))
+                continue
+            for name in (rank.upper() for rank in group):
+                number *= self.extents.get(name, 1)
+                unknown += [] if name in self.extents else [name]
+        return Polynomial({tuple(sorted(unknown)): Fraction(number)})
 
     def _tile(self, group: tuple[str, ...]) -> int:
         """How many coordinates of the whole one point of outer parts stands for."""
@@ -274,7 +324,12 @@ class BoundCascade:
     def _value(self, factor: Factor) -> Fraction:
         """A number or a product of extents. M1*M0 is M, a partial last tile included: M1 counts as M/M0."""
         coefficient, factors = factor_parts(factor)
-        sizes = dict(self.extents)
+        sizes = self.extents
+        for name in factors:
+            if name not in sizes:
+                raise CascadeSimError(
+                    f"{self.cascade.name}: a condition needs the extent {name}, which nothing gives; write a number"
+                )
         outer = {parts[0].upper(): Fraction(whole, prod(sizes[rank.upper()] for rank in parts[1:]))
                  for parts, whole in self.wholes.items()}  # fmt: skip
         return coefficient * prod((outer.get(name, Fraction(sizes[name])) for name in factors), start=Fraction(1))
@@ -326,6 +381,7 @@ class BoundCascade:
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
 
 
+@cache
 def partitions(cascade: Cascade) -> tuple[tuple[str, ...], ...]:
     """The parts of every rank that the text splits, outermost first: (m1, m0) of `K[h,m1*M0+m0,e]`."""
     indices = [index for _, access in all_accesses(cascade) for index in access.indices]
@@ -353,14 +409,16 @@ def least_elements(operation: Operation, splits: Mapping[str, int] | None = None
     """
     sizes = dict(operation.extents)
     given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
-    sized = BoundCascade.of(operation.cascade, given, operation.mask)
+    sized = _whole_sized(operation.cascade, given, operation.mask)
     repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
     group = 1 if "G" in names(operation.cascade) else sizes.get("g", 1)
     found: dict[str, int] = {}
-    for _, access in all_accesses(operation.cascade):
+    outside = {*operation.cascade.inputs, *operation.cascade.outputs}
+    for access in dict.fromkeys(access for _, access in all_accesses(operation.cascade) if access.tensor in outside):
         ranks = {rank for index in access.indices for rank in index.ranks}
         shared = group if sized.parts(KEY, ranks) and not sized.parts(QUERY, ranks) else 1
         elements = repeats * prod(sized.coordinates(index) for index in access.indices) // shared
+        if _is_value(access):
+            elements = elements * sizes.get(KEPT, sizes[KEY]) // sizes[KEY]
         found[access.tensor] = max(found.get(access.tensor, 0), elements)
-    outside = {*operation.cascade.inputs, *operation.cascade.outputs}
-    return {tensor: elements for tensor, elements in found.items() if tensor in outside}
+    return found

@@ -22,7 +22,7 @@ class Operation:
     """`cascade` run `count` times on ranks of the sizes in `extents`.
 
     attention: extents b, h (query heads), g (query heads per key/value head; h is a multiple of g), m (keys),
-    p (queries), e (query/key depth), f (value depth).
+    p (queries), e (query/key depth), f (value depth); k (values that a query uses, m where it is missing).
     linear: Z[r,n] = A[r,k] * W[k,n], extents r (rows), k, n, and x (independent copies with weights of their own:
     experts, heads).
     elementwise: extents r (rows), d (elements per row).

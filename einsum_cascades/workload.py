@@ -21,7 +21,7 @@ from cascadesim.einsum_cascades.lowering import Run, final_norm, layer_operation
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.parameters import Norm, layer_parameters, norm_parameters
 from cascadesim.einsum_cascades.projections import LayerSizes, Phase
-from cascadesim.einsum_cascades.schema import Spec, validate, with_settings
+from cascadesim.einsum_cascades.schema import NonNegative, Spec, validate, with_settings
 from cascadesim.einsum_cascades.token_layout import Size, layout_sizes
 
 Scope: TypeAlias = Literal["attention", "linear", "model"]
@@ -56,7 +56,7 @@ class Workload(Spec):
     ffn: FeedForward | None = None
     experts: Experts | None = None
     layers: Mapping[str, Layer]
-    other_parameters: Mapping[str, int] = {}
+    other_parameters: Mapping[str, NonNegative] = {}
     not_modelled: tuple[str, ...] = ()
 
     @model_validator(mode="after")

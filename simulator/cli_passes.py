@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascadesim.simulator.cli_options import alternatives, extent, mask, one_of
+from cascadesim.simulator.terminal import json_text, printable
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.analysis import Analysis
@@ -37,12 +38,7 @@ def passes(
     from cascadesim.einsum_cascades.masks import FULL
 
     found = analyse(find(cascade), rank, dict(sizes), FULL if mask is None else mask)
-    if format_ == "json":
-        import json
-
-        click.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
-    else:
-        click.echo("\n".join(table(found)))
+    click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(table(found))))
 
 
 def table(found: Analysis) -> Iterator[str]:

@@ -47,7 +47,8 @@ def explore(
     """The front of `space`: a Space, its fields as a mapping, a file, or the name of one that comes along.
 
     `workers`: processes (None: one per core). `output`: also write it there (.parquet, .csv); a run that was killed
-    then goes on from what it had. Raises CascadeSimError on whatever is wrong with the space.
+    then goes on from what it had. Raises CascadeSimError on whatever is wrong with the space, UnwrittenFrontError
+    if the front is found and cannot be written.
     """
     read, text, source = _read(space)
     made = problem(read, source)
@@ -59,10 +60,25 @@ def explore(
         _refuse_nothing(made, found)
         frame = _frame(made, found, text, processes, engine, cycle_level, watch.get("simulating", _unwatched))
     if target is not None:
-        with pending_file(target) as pending:
-            write(frame, pending, target.suffix.lower())
+        _written(frame, target)
     partial.remove()
     return frame
+
+
+class UnwrittenFrontError(CascadeSimError):
+    """The answer is there, its file is not: what was worked out is kept beside it for another run, and here."""
+
+    def __init__(self, problem: CascadeSimError, frame: Frame) -> None:
+        super().__init__(str(problem))
+        self.frame = frame
+
+
+def _written(frame: Frame, target: Path) -> None:
+    try:
+        with pending_file(target) as pending:
+            write(frame, pending, target.suffix.lower())
+    except CascadeSimError as problem:
+        raise UnwrittenFrontError(problem, frame) from None
 
 
 def stamp(text: str, made: Problem) -> str:

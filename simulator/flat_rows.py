@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO, TypeAlias
 
 from cascadesim.simulator.report import Report
+from cascadesim.simulator.terminal import cell
 
 Cell: TypeAlias = str | int | float | None
 
@@ -15,9 +16,9 @@ def write_csv(reports: Sequence[Report], stream: TextIO) -> None:
     """A header with every column that any of the reports has; a figure that a report lacks is an empty cell."""
     rows = [flat_row(report) for report in reports]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(cell(column) for column in columns)
+    writer.writerows([cell(row.get(column)) for column in columns] for row in rows)
 
 
 def flat_row(report: Report) -> dict[str, Cell]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TextIO, TypeVar
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +18,7 @@ from cascadesim.einsum_cascades.traced_workload import LAYER as TRACED
 from cascadesim.simulator import quantities as say
 from cascadesim.simulator.comparison import comparison
 from cascadesim.simulator.report import EinsumTime, OperationTime, Report, UnitTime
+from cascadesim.simulator.terminal import console, print_styled
 
 _SMALLEST_SHARE = 0.005  # rows below half a percent are added up in one, where there are many
 _FEW = 16  # rows
@@ -29,12 +30,12 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 def print_reports(reports: Sequence[Report], stream: TextIO) -> None:
     """One report in full; several as a comparison."""
     content = full(reports[0]) if len(reports) == 1 else comparison(reports)
-    console = Console(file=stream, highlight=False)
-    if console.is_terminal:
-        console.print(content)
+    on = console(stream)
+    if on.is_terminal:
+        print_styled(content, on)
         return
-    with console.capture() as text:
-        console.print(content)
+    with on.capture() as text:
+        print_styled(content, on)
     stream.write("\n".join(line.rstrip() for line in text.get().splitlines()) + "\n")
 
 

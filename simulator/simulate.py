@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from math import prod
 
+from cascadesim.accelerators.plan_check import checked
 from cascadesim.accelerators.protocol import (
     Accelerator,
     Accounting,
@@ -160,7 +161,7 @@ def _execution(job: _Job, fidelity: Fidelity) -> Execution:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _plan(job: _Job) -> Plan:
-    return job.accelerator.plan(job.operation, job.accounting)
+    return checked(job.accelerator.plan(job.operation, job.accounting), job.accelerator)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +225,7 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
         uncertainty=uncertainty_of(accelerator.name) if _as_validated(request) else None,
         tokens_per_s=_tokens(request, batch, sequence_length) / latency_s if request.scope == "model" else None,
         time_to_first_token_s=latency_s if _starts_generating(request) else None,
-        notes=_notes(request, sequence_length),
+        notes=_notes(request, sequence_length, works),
         mapping=summary.mapping_lines(works),
     )
 
@@ -253,14 +254,15 @@ def _starts_generating(request: Request) -> bool:
     return request.scope == "model" and request.phase == "prefill" and request.workload.generates
 
 
-def _notes(request: Request, sequence_length: int) -> tuple[str, ...]:
+def _notes(request: Request, sequence_length: int, works: Sequence[Work]) -> tuple[str, ...]:
     notes = tuple(f"set {setting}" for setting in request.settings)
     notes += request.workload.notes(sequence_length=sequence_length)
     notes += division.notes(
         request.workload, request.accelerator, request.scope, sequence_length, request.sequences
     )
+    notes += tuple(dict.fromkeys(note for work in works for note in work.execution.plan.notes))
     machine = _machine(request)
-    notes += machine.notes if isinstance(machine, Prepares) else ()
+    notes += machine.notes(sequence_length) if isinstance(machine, Prepares) else ()
     if request.fidelity == "cycle" and request.accelerator.capabilities.calibrated:
         notes += (_WITHOUT_CALIBRATED_OVERLAP,)
     if request.accounting == "artifact":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.simulator.cli_shell import complain
 
 if TYPE_CHECKING:
     from cascadesim.validation.compare import Verdict
@@ -43,7 +44,7 @@ def validate(context: click.Context, names: tuple[str, ...], data: Path | None, 
     for name in recorded:
         found = verdicts_of_records(name)
         if not found:
-            click.echo(f"validate: {not_judged(name)}", err=True)
+            complain("validate", not_judged(name))
         verdicts += found
     if not verdicts:
         context.exit(A_CLAIM_FAILS)  # nothing was judged: that must not look like success
@@ -86,7 +87,7 @@ def _name_unread(tables: Sequence[Table], data: Path | None) -> None:
     """A column that no suite reads may be a misspelt one."""
     unread = [set(table.unread_columns) for table in tables]
     if data is not None and (names := set.intersection(*unread)):
-        click.echo(f"validate: {data.name}: no suite reads the columns {', '.join(sorted(names))}", err=True)
+        complain("validate", f"{data.name}: no suite reads the columns {', '.join(sorted(names))}")
 
 
 def _name_left_out(suite: str, table: Table) -> None:
@@ -94,7 +95,7 @@ def _name_left_out(suite: str, table: Table) -> None:
     if table.left_out:
         reasons = "; ".join(f"{rows} ({why})" for why, rows in table.left_out)
         total = sum(rows for _, rows in table.left_out)
-        click.echo(f"validate: {suite}: {total} rows left out: {reasons}", err=True)
+        complain("validate", f"{suite}: {total} rows left out: {reasons}")
 
 
 def _print(verdicts: tuple[Verdict, ...], output_format: str) -> None:

@@ -12,8 +12,10 @@ import subprocess
 import tempfile
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from io import StringIO
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,14 @@ SHARED_BYTES_PER_BLOCK = {80: 166912, 90: 232448, 100: 232448}  # likewise: 163,
 TARGETS = tuple(SHARED_BYTES_PER_BLOCK)
 THREADS_PER_WARP = 32
 CODE = ".text."
+ADVICE = re.compile(r"\(?C75\d\d\)?.*")
 ADDRESS = re.compile(r"\s*/\*([0-9a-f]+)\*/\s+\S")
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """`sass`: the disassembly. `warps`: as compiled, which warp specialisation may raise."""
+    """`sass`: the disassembly. `warps`: as compiled, which warp specialisation may raise. `messages`: what ptxas
+    advises of performance, C75xx."""
 
     variant: Variant
     target: int
@@ -42,6 +46,7 @@ class Compiled:
     shared_bytes: int
     warps: int
     sass: str
+    messages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class Built:
     cubin: bytes
     warps: int
     shared_bytes: int | None  # None: as much as the cubin states
+    messages: tuple[str, ...] = ()
 
 
 def compiled(variants: Sequence[Variant], target: int) -> tuple[Compiled, ...]:
@@ -65,7 +71,8 @@ def compiled(variants: Sequence[Variant], target: int) -> tuple[Compiled, ...]:
 def _compiled(built: Built, target: int, sass: str) -> Compiled:
     resources = resources_of(built.cubin)[built.function]
     shared = resources["SHARED"] if built.shared_bytes is None else built.shared_bytes
-    return Compiled(built.variant, target, resources["REG"], resources["STACK"], shared, built.warps, sass)
+    return Compiled(built.variant, target, resources["REG"], resources["STACK"], shared, built.warps, sass,
+                    built.messages)  # fmt: skip
 
 
 def _cuda_built(variant: Variant, target: int) -> Built:
@@ -81,8 +88,9 @@ def cubin_of(source: Source, target: int) -> bytes:
 
 
 def _triton_built(variant: Variant, target: int) -> Built:
-    kernel = _triton_compile(variant, target)
-    return Built(variant, kernel.metadata.name, kernel.asm["cubin"], kernel.metadata.num_warps, kernel.metadata.shared)
+    kernel, log = _triton_compile(variant, target)
+    return Built(variant, kernel.metadata.name, kernel.asm["cubin"], kernel.metadata.num_warps, kernel.metadata.shared,
+                 tuple(ADVICE.findall(log)))  # fmt: skip
 
 
 def code_of(cubin: bytes) -> dict[str, bytes]:
@@ -123,7 +131,8 @@ def resources_of(cubin: bytes) -> dict[str, dict[str, int]]:
             for name, line in re.findall(r"Function (\w+):\n(.*)", usage)}  # fmt: skip
 
 
-def _triton_compile(variant: Variant, target: int) -> Any:
+def _triton_compile(variant: Variant, target: int) -> tuple[Any, str]:
+    """(the kernel, what ptxas printed). Compiles anew, because a kernel that was kept has no messages."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -138,7 +147,11 @@ def _triton_compile(variant: Variant, target: int) -> Any:
         attrs={(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
     )
     options = {"num_warps": variant.warps, "num_stages": variant.stages, "enable_fp_fusion": True}
-    return triton.compile(source, target=GPUTarget("cuda", target, THREADS_PER_WARP), options=options)
+    log = StringIO()
+    with triton.knobs.nvidia.scope(), triton.knobs.compilation.scope(), redirect_stdout(log):
+        triton.knobs.nvidia.dump_ptxas_log = triton.knobs.compilation.always_compile = True
+        kernel = triton.compile(source, target=GPUTarget("cuda", target, THREADS_PER_WARP), options=options)
+    return kernel, log.getvalue()
 
 
 def _divisible(kind: str) -> bool:

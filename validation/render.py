@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from cascadesim.simulator import quantities
+from cascadesim.simulator.terminal import console, print_styled
 from cascadesim.validation.columns import Value
 from cascadesim.validation.compare import Cell, Errors, Stratum, Verdict
 from cascadesim.validation.gpu_render import print_strata
@@ -96,18 +97,16 @@ def _finite(value: float) -> float | None:
 
 def print_table(verdicts: Sequence[Verdict], stream: TextIO) -> None:
     """Two tables that fit 80 columns: the errors of each claim, and its worst row."""
-    from rich.console import Console
-
     numbered = list(enumerate(verdicts, start=1))
-    console = Console(file=stream, highlight=False)
-    console.print(_errors_table(numbered))
-    console.print(_worst_table(numbered))
+    on = console(stream)
+    print_styled(_errors_table(numbered), on)
+    print_styled(_worst_table(numbered), on)
     for verdict in verdicts:
         if verdict.figures and verdict.claim.gate == "pooled":
-            print_strata(verdict, console)
+            print_strata(verdict, on)
     if any(any(verdict.reasons) for verdict in verdicts):
-        console.print(_reasons_table(numbered))
-    console.print(summary(verdicts))
+        print_styled(_reasons_table(numbered), on)
+    print_styled(summary(verdicts), on)
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:

@@ -14,18 +14,22 @@ import numpy as np
 
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles, Counts
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.text_masks import mask_of
 
 Table: TypeAlias = tuple[tuple[int, int, int], ...]
 
 
 def shape_of(operation: Operation) -> AttentionShape:
-    """One instance per sequence and key/value head; the query heads that share it are `group`."""
+    """One instance per sequence and key/value head; the query heads that share it are `group`.
+
+    Raises CascadeSimError where the conditions of the text are no mask of intervals.
+    """
     extent = dict(operation.extents)
     group = extent.get("g", 1)
     return AttentionShape(
         instances=extent["b"] * (extent["h"] // group),
         queries=extent["p"], keys=extent["m"], query_depth=extent["e"], value_depth=extent["f"],
-        group=group, mask=operation.mask,
+        group=group, mask=mask_of(operation),
     )  # fmt: skip
 
 

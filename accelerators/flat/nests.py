@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import cast
 
 import numpy as np
@@ -152,8 +153,8 @@ def contraction(
 ) -> Nest:
     """QK or AV for blocks of so many query tiles; `kept` in the buffer, `off_chip` in DRAM.
 
-    Several `sizes` at once make every count an array. Loops over queries then have no bound of their own: a count
-    asks only whether a loop is longer than 1, and one of length 1 counts the same either way.
+    Several `sizes` at once make every count an array; they must be `alike`, because a count asks whether the loop
+    over the rows of a block is longer than 1 (the other loops over queries count the same either way).
     """
     array = case.spec.pe_array
     block_rows = case.rows(sizes[0])
@@ -165,6 +166,13 @@ def contraction(
     space = tuple(Loop(f"{rank}0", RANK_NAMES[rank], size) for rank, size in spread.items())
     outer = (instances(case), Loop("p2", RANK_NAMES["p"], -(-case.query_tiles // sizes[0])))
     return _nest(case, outer, loops, space, kept, off_chip, Extents(case, table, spread))
+
+
+def alike(case: Case, sizes: Sequence[int]) -> list[Sequence[int]]:
+    """`sizes` in runs that one nest counts: blocks of a single row apart, each alone where nests are rectangular."""
+    if case.exact:
+        return [[size] for size in sizes]
+    return [list(run) for _, run in groupby(sizes, key=lambda size: case.rows(size) == 1)]
 
 
 class PerSize(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):  # numpy 2.5 makes NDArray an alias, no base class

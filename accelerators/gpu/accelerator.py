@@ -1,4 +1,4 @@
-"""A GPU as the simulator sees it: presets in, plans out. Attention runs the 1-pass cascade as one fused kernel."""
+"""A GPU as the simulator sees it: presets in, plans out. Attention runs the text that its kernel computes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cascadesim.accelerators.catalogue import presets
-from cascadesim.accelerators.gpu.kernel import load_kernel
+from cascadesim.accelerators.gpu.kernel import load_kernel, text_on
 from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.texts import KERNELS
 from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Unit
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.schema import validate
@@ -30,12 +31,16 @@ class Gpu:
 
     @property
     def units(self) -> tuple[Unit, ...]:
+        """An SM is a lane: its tensor cores, its special-function units, its FP32 lanes taken together."""
         between = BETWEEN if self.spec.parallel.tensor > 1 else ()
-        return (*(Unit(name, self.spec.sms) for name in PER_SM), *map(Unit, (*SHARED, *between)))
+        peaks = self.spec.peaks(self.spec.dtype)
+        per_sm = (Unit(name, self.spec.sms, peaks.get(name, 0.0) / self.spec.sms) for name in PER_SM)
+        return (*per_sm, *map(Unit, (*SHARED, *between)))
 
     @property
     def attention(self) -> str:
-        return "attention-1pass"
+        """What a kernel computes there: scores are stored where no fused kernel is known, or is asked for."""
+        return KERNELS[text_on(self.spec)].name
 
     @property
     def leakage_w(self) -> float:

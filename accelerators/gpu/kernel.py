@@ -14,6 +14,7 @@ from typing import Literal, Self, TypeAlias
 from pydantic import model_validator
 
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
+from cascadesim.accelerators.gpu.texts import KERNELS, Text
 from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.schema import Fraction, NonNegative, Positive, PositiveFloat, Spec, read_yaml, validate
 
@@ -148,17 +149,44 @@ def load_kernel(name: str) -> Kernel:
     return kernels()[name]
 
 
-def choose_kernel(device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int = 1) -> Kernel:
-    """The one the device asks for, or the first that runs. Raises CascadeSimError if none does."""
+def text_on(device: Device) -> Text:
+    """What its attention kernels compute: `unfused` where the one that is asked for stores scores, or all known do."""
+    asked = [load_kernel(device.kernel)] if device.kernel != "auto" else kernels().values()
+    fused = any(device.generation in kernel.generations and not kernel.stores_scores for kernel in asked)
+    return "fused" if fused else "unfused"
+
+
+def choose_kernel(
+    device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int = 1, stores_scores: bool = False
+) -> Kernel:
+    """The one the device asks for, or the first that runs. Raises CascadeSimError if none does.
+
+    `stores_scores`: what the text does; a kernel that does otherwise computes another text.
+    """
     if device.kernel != "auto":
-        return _asked_for(device, phase, head_dim, dtype, group)
-    found = list(_running(device, phase, head_dim, dtype, group))
+        return _asked_for(device, phase, head_dim, dtype, group, stores_scores)
+    running = _running(device, phase, head_dim, dtype, group)
+    found = [kernel for kernel in running if kernel.stores_scores == stores_scores]
     if not found:
-        raise CascadeSimError(f"{device.device}: no kernel for {phase} with head dimension {head_dim} in {dtype}")
+        raise CascadeSimError(_none_runs(device, phase, head_dim, dtype, group, stores_scores))
     return min(found, key=lambda kernel: kernel.preference)
 
 
-def _asked_for(device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int) -> Kernel:
+def _none_runs(
+    device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int, stores_scores: bool
+) -> str:
+    where = f"{device.device}: no kernel for {phase} with head dimension {head_dim} in {dtype}"
+    others = sorted(kernel.name for kernel in _running(device, phase, head_dim, dtype, group))
+    if not others:
+        return where
+    text = KERNELS["fused" if stores_scores else "unfused"].name
+    way = "stores scores" if stores_scores else "keeps scores on the chip (none of its libraries' is known to us)"
+    return f"{where} that {way}; {others[0]} computes {text}"
+
+
+def _asked_for(
+    device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int, stores_scores: bool
+) -> Kernel:
     """Its sibling where the named kernel does only the other phase."""
     kernel = load_kernel(device.kernel)
     sibling = kernels().get(f"{device.kernel}-{phase}", kernel)
@@ -166,10 +194,15 @@ def _asked_for(device: Device, phase: Phase, head_dim: int, dtype: Dtype, group:
     problem = chosen.problem(device, phase, head_dim, dtype, group)
     if problem is not None:
         raise CascadeSimError(f"kernel {chosen.name} {problem}")
+    if chosen.stores_scores != stores_scores:
+        texts = [KERNELS["unfused" if stored else "fused"].name for stored in (chosen.stores_scores, stores_scores)]
+        raise CascadeSimError(f"kernel {chosen.name} computes {texts[0]}, the text does the work of {texts[1]}")
     return chosen
 
 
 def _running(device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int) -> Iterator[Kernel]:
+    """`absorbed` kernels share one latent key; an unfused one does any phase."""
     for kernel in kernels().values():
-        if kernel.problem(device, phase, head_dim, dtype, group) is None and kernel.absorbed == (phase == "mla"):
+        fits = kernel.absorbed == (phase == "mla") or kernel.stores_scores
+        if fits and kernel.problem(device, phase, head_dim, dtype, group) is None:
             yield kernel

@@ -157,3 +157,12 @@ class Device(Spec):
     def tensor_flops(self, dtype: Dtype) -> float:
         """FLOP per second of the whole device at `clock_hz`."""
         return self.sms * self.clock_hz * self.flop_per_clock_sm(dtype)
+
+    def peaks(self, dtype: Dtype) -> dict[str, float]:
+        """Operations of one class that all SMs finish in a cycle: multiply-accumulates of `dtype`, functions, lanes."""
+        each = {
+            "tensor": self.flop_per_clock_sm(dtype) / 2,
+            "special": self.sm.special_per_clock,
+            "issue": self.sm.fp32_fma_per_clock,
+        }
+        return {unit: float(self.sms * rate) for unit, rate in each.items()}

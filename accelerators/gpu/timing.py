@@ -26,6 +26,7 @@ DRAM_LATENCY_S = 0.6e-6  # assumed: gpu-benches' latency plots read 0.5 to 0.8 u
 SCAN_S = 0.5e-6  # assumed: a load from L2, a sum over a warp, another load; calibration rows: best of 0.3 to 0.6 us
 STREAMED = 0.95  # assumed: kernels that split keys load far ahead, so memory and compute nearly hide each other
 LANES = 128  # threads that the four schedulers of an SM issue for in a clock
+FP32_PER_SCORE = 2.0  # of the instructions: the scaled difference and the sum, on lanes that A100 has 64 of, not 128
 EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, degree-3 polynomial, exponent bits
 # share of the tensor peak that instructions of an earlier generation reach: FA3 paper: mma.sync about two thirds
 # on Hopper; assumed: on Blackwell half of Hopper's absolute rate
@@ -144,7 +145,8 @@ def tile_cycles(case: Case) -> Cycles:
     narrow = DTYPE_BYTES[case.kv_dtype] < DTYPE_BYTES[case.dtype]
     each = kernel.element_instructions + (kernel.conversion_instructions if narrow else 0)
     converted = tiles.keys * depth * each
-    issue = (scores * per_score + rescale + converted) / LANES
+    issued = (scores * per_score + rescale + converted) / LANES
+    issue = np.maximum(issued, (scores * FP32_PER_SCORE + rescale) / device.sm.fp32_fma_per_clock)
     shared = _shared_bytes(case, depth) / device.sm.shared_memory_bytes_per_clock
     return tensor, special, issue, shared
 

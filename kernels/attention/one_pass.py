@@ -29,7 +29,7 @@ def stream_1pass(
         m = m1 * M0 + tl.arange(0, M0)
         BK = load_rows(K, m, keys, E, EP, MASKED)
         QK = masked_scores(q, BK, p, m, offset, keys, MASKED, CAUSAL, PRECISION)
-        RM, SLN, PRM = online_state(QK, RM, scale_log2, MASKED)
+        RM, SLN, PRM = online_state(QK, RM, scale_log2)
         RD = RD * PRM + tl.sum(SLN, 1)
         BV = load_rows(V, m, keys, F, FP, MASKED)
         RNV = accumulate(RNV * PRM[:, None], SLN, BV, PRECISION)
@@ -42,7 +42,7 @@ def attention_1pass(
     E: tl.constexpr, F: tl.constexpr, EP: tl.constexpr, FP: tl.constexpr, P0: tl.constexpr, M0: tl.constexpr,
     CAUSAL: tl.constexpr, RAGGED: tl.constexpr, TAIL: tl.constexpr, PRECISION: tl.constexpr, KEEP_LSE: tl.constexpr,
 ):  # fmt: skip
-    p_first, query_row, key_row, keys = place(LENGTHS, M, heads, group, P0, CAUSAL, RAGGED)
+    p_first, query_row, key_row, keys = place(LENGTHS, P, M, heads, group, P0, CAUSAL, RAGGED)
     p = p_first + tl.arange(0, P0)
     K += key_row * M * E
     V += key_row * M * F

@@ -38,7 +38,7 @@ def row_statistics(
         elif STATISTIC == "denominator":
             SD += tl.sum(tl.math.exp2(QK * scale_log2 - finite(GM)[:, None]), 1)
         else:
-            GM, SLN, PRM = online_state(QK, GM, scale_log2, MASKED)
+            GM, SLN, PRM = online_state(QK, GM, scale_log2)
             SD = SD * PRM + tl.sum(SLN, 1)
     return GM, SD
 
@@ -82,7 +82,7 @@ def attention_recomputing(
     PASSES: tl.constexpr, DIVIDE_FIRST: tl.constexpr, CAUSAL: tl.constexpr, RAGGED: tl.constexpr,
     TAIL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    p_first, query_row, key_row, keys = place(LENGTHS, M, heads, group, P0, CAUSAL, RAGGED)
+    p_first, query_row, key_row, keys = place(LENGTHS, P, M, heads, group, P0, CAUSAL, RAGGED)
     p = p_first + tl.arange(0, P0)
     K += key_row * M * E
     V += key_row * M * F

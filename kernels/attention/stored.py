@@ -28,7 +28,7 @@ def store_scores(
     M0: tl.constexpr, CAUSAL: tl.constexpr, RAGGED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Pass 1: QK (in units of log2) to memory, and its row maximum GM."""
-    p_first, query_row, key_row, keys = place(LENGTHS, M, heads, group, P0, CAUSAL, RAGGED)
+    p_first, query_row, key_row, keys = place(LENGTHS, P, M, heads, group, P0, CAUSAL, RAGGED)
     p = p_first + tl.arange(0, P0)
     q = load_rows(Q + query_row * P * E, p, P, E, EP, True)
     K += key_row * M * E
@@ -50,7 +50,7 @@ def store_numerators(
     RAGGED: tl.constexpr,
 ):  # fmt: skip
     """Pass 2: SN = exp(QK - GM) in place, and its row sum SD."""
-    p_first, query_row, _, keys = place(LENGTHS, M, heads, group, P0, CAUSAL, RAGGED)
+    p_first, query_row, _, keys = place(LENGTHS, P, M, heads, group, P0, CAUSAL, RAGGED)
     p = p_first + tl.arange(0, P0)
     QK += query_row * P * M
     shift = finite(tl.load(GM + query_row * P + p, mask=p < P, other=0.0))
@@ -72,7 +72,7 @@ def values_of_stored(
     M0: tl.constexpr, DIVIDE_FIRST: tl.constexpr, CAUSAL: tl.constexpr, RAGGED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Pass 3: A = SN / SD, AV = A * V."""
-    p_first, query_row, key_row, keys = place(LENGTHS, M, heads, group, P0, CAUSAL, RAGGED)
+    p_first, query_row, key_row, keys = place(LENGTHS, P, M, heads, group, P0, CAUSAL, RAGGED)
     p = p_first + tl.arange(0, P0)
     SN += query_row * P * M
     V += key_row * M * F

@@ -48,10 +48,13 @@ def finite(maximum):
 
 
 @triton.jit
-def online_state(QK, RM, scale_log2, MASKED: tl.constexpr):
-    """(new RM, SLN, PRM): numerators against the new running maximum, and what the earlier tiles are worth."""
+def online_state(QK, RM, scale_log2):
+    """(new RM, SLN, PRM): numerators against the new running maximum, and what the earlier tiles are worth.
+
+    Scores may be -inf in any tile, masked or not: a key of -inf is one that nobody sees.
+    """
     new = tl.maximum(RM, tl.max(QK, 1) * scale_log2)
-    shift = finite(new) if MASKED else new
+    shift = finite(new)
     SLN = tl.math.exp2(QK * scale_log2 - shift[:, None])
     PRM = tl.math.exp2(RM - shift)
     return new, SLN, PRM
@@ -93,14 +96,26 @@ def masked_scores(q, BK, p, m, offset, keys, MASKED: tl.constexpr, CAUSAL: tl.co
 
 
 @triton.jit
-def place(LENGTHS, M, heads, group, P0: tl.constexpr, CAUSAL: tl.constexpr, RAGGED: tl.constexpr):
+def tile_and_head(tiles):
+    """Programs are numbered tile by tile of a head, then head by head: one dimension of the grid holds 2^31 - 1."""
+    program = tl.program_id(0)
+    return program % tiles, (program // tiles).to(tl.int64)
+
+
+@triton.jit
+def key_head_of(bh, heads, group):
+    """Row of the key head that query head `bh` (batch and head in one) reads."""
+    return bh // heads * (heads // group) + bh % heads // group
+
+
+@triton.jit
+def place(LENGTHS, P, M, heads, group, P0: tl.constexpr, CAUSAL: tl.constexpr, RAGGED: tl.constexpr):
     """(first query, row of the query head, row of the key head, keys); long causal tiles start first."""
-    p1 = tl.program_id(0)
+    tiles = tl.cdiv(P, P0)
+    p1, bh = tile_and_head(tiles)
     if CAUSAL:
-        p1 = tl.num_programs(0) - 1 - p1
-    bh = tl.program_id(1).to(tl.int64)
-    batch = bh // heads
+        p1 = tiles - 1 - p1
     keys = M
-    if RAGGED:
-        keys = tl.load(LENGTHS + batch)
-    return p1 * P0, bh, batch * (heads // group) + bh % heads // group, keys
+    if RAGGED:  # no length reaches beyond the keys, whatever it says
+        keys = tl.minimum(tl.maximum(tl.load(LENGTHS + bh // heads), 0), M)
+    return p1 * P0, bh, key_head_of(bh, heads, group), keys

@@ -4,12 +4,13 @@
 2-pass:  RM and RD first; then QK again, SN = exp(QK - RM), AV += SN * V: 3 products where 1-pass has 2.
 3-pass:  GM; QK again for SD; QK again, A = SN / SD, AV += A * V: 4 products. A GPU recomputes rather than spill.
 3-pass, stored: QK goes to memory, is read for SN, which goes to memory, is read for A: the cascade as it is written.
-Causal and ragged tiles only are masked: the loop over whole tiles comes first and checks nothing.
+Causal and ragged tiles only are masked: the loop over whole tiles comes first and checks nothing. Queries that attend
+nothing, because no key is visible or all their scores are -inf, get zeros; NaN and +inf give NaN.
 """
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 import triton
@@ -19,6 +20,9 @@ from cascadesim.kernels.attention.configurations import Tiles, padded, precision
 from cascadesim.kernels.attention.one_pass import attention_1pass
 from cascadesim.kernels.attention.recomputing import attention_recomputing
 from cascadesim.kernels.attention.stored import store_numerators, store_scores, values_of_stored
+from cascadesim.kernels.inputs import InputError, Operands, buffer, indices, launch, operands, together
+
+NAME = "attention"
 
 
 def attention(
@@ -26,64 +30,62 @@ def attention(
     key_lengths: torch.Tensor | None = None, cascade: str = "attention-1pass", divide_first: bool = False,
     tiles: Tiles | None = None, lse: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """AV [B, H, P, F] in the type of q. `lse` [B, H, P] float32 receives log2 of the denominators (1-pass only)."""
-    q, k, v = _checked(q, k, v, cascade, scale)
-    tiles = tiles or tiles_for(q, v, cascade)
-    B, H, P, E = q.shape
-    sizes = (_scale_log2(E, scale), P, k.shape[2], H, H // k.shape[1])
-    out = torch.empty(B, H, P, v.shape[-1], dtype=q.dtype, device=q.device)
-    if out.numel() == 0:
+    """AV [B, H, P, F] in the type of q. `lse` [B, H, P] float32 receives log2 of the denominators (1-pass only).
+
+    `key_lengths` [B], integers, 0 to M; on a GPU, where they are not looked at, longer ones count as M. `tiles` of
+    one's own are not among those that are checked for spills. Raises InputError.
+    """
+    given = operands(NAME, q, k, v, scale)
+    _check_options(given, cascade, key_lengths, lse)
+    tiles = tiles or tiles_for(given.q, given.v, cascade)
+    P, M, E, F, programs = given.sizes
+    lengths = given.q if key_lengths is None else indices(NAME, "key_lengths", key_lengths, q.shape[:1], 0, M)
+    out = given.output()
+    if not out.numel():
         return out
-    lengths = q if key_lengths is None else key_lengths.to(torch.int32)
     flags = {"CAUSAL": causal, "RAGGED": key_lengths is not None, "PRECISION": precision(q.element_size())}
     options = {"num_warps": tiles.warps, "num_stages": tiles.stages}
-    grid = (triton.cdiv(P, tiles.P0), B * H)
+    programs *= triton.cdiv(P, tiles.P0)
     if cascade == "attention-3pass-stored":
-        _stored(q, k, v, out, lengths, sizes, grid, tiles, divide_first, flags, options)
+        _stored(given, out, lengths, programs, tiles, divide_first, flags, options)
         return out
-    shape = {"E": E, "F": v.shape[-1], "EP": padded(E), "FP": padded(v.shape[-1]), "P0": tiles.P0, "M0": tiles.M0,
-             "TAIL": k.shape[2] % tiles.M0 != 0}  # fmt: skip
+    sizes = (given.scale_log2, P, M, *given.heads)
+    shape = {"E": E, "F": F, "EP": padded(E), "FP": padded(F), "P0": tiles.P0, "M0": tiles.M0,
+             "TAIL": M % tiles.M0 != 0}  # fmt: skip
     if cascade == "attention-1pass":
-        kept = q if lse is None else lse
-        attention_1pass[grid](
-            q, k, v, out, kept, lengths, *sizes, **shape, KEEP_LSE=lse is not None, **flags, **options
-        )
+        launch(NAME, attention_1pass, programs, given.q, given.k, given.v, out, given.q if lse is None else lse,
+               lengths, *sizes, **shape, KEEP_LSE=lse is not None, **flags, **options)  # fmt: skip
     else:
-        attention_recomputing[grid](q, k, v, out, lengths, *sizes, **shape, PASSES=int(cascade[10]),
-                                    DIVIDE_FIRST=divide_first, **flags, **options)  # fmt: skip
+        launch(NAME, attention_recomputing, programs, given.q, given.k, given.v, out, lengths, *sizes, **shape,
+               PASSES=int(cascade[10]), DIVIDE_FIRST=divide_first, **flags, **options)  # fmt: skip
     return out
 
 
-def _stored(q, k, v, out, lengths, sizes, grid, tiles, divide_first, flags, options) -> None:  # type: ignore[no-untyped-def]
+def _stored(
+    given: Operands, out: torch.Tensor, lengths: torch.Tensor, programs: int, tiles: Tiles, divide_first: bool,
+    flags: dict[str, Any], options: dict[str, Any],
+) -> None:  # fmt: skip
     """Three launches over one float32 buffer of scores."""
-    B, H, P, E = q.shape
-    F = v.shape[-1]
-    scores = torch.empty(B, H, P, k.shape[2], dtype=torch.float32, device=q.device)
-    maxima, sums = torch.empty(2, B, H, P, dtype=torch.float32, device=q.device)
+    P, M, E, F, _ = given.sizes
+    sizes = (P, M, *given.heads)
+    scores = torch.empty(*out.shape[:3], M, dtype=torch.float32, device=out.device)
+    maxima, sums = torch.empty(2, *out.shape[:3], dtype=torch.float32, device=out.device)
     tile = {"P0": tiles.P0, "M0": tiles.M0}
     place = {name: flags[name] for name in ("CAUSAL", "RAGGED")}
-    store_scores[grid](q, k, scores, maxima, lengths, *sizes, E=E, EP=padded(E), **tile, **flags, **options)
-    store_numerators[grid](scores, maxima, sums, lengths, *sizes[1:], **tile, **place, **options)
-    values_of_stored[grid](scores, sums, v, out, lengths, *sizes[1:], F=F, FP=padded(F), DIVIDE_FIRST=divide_first,
-                           **tile, **flags, **options)  # fmt: skip
+    launch(NAME, store_scores, programs, given.q, given.k, scores, maxima, lengths, given.scale_log2, *sizes, E=E,
+           EP=padded(E), **tile, **flags, **options)  # fmt: skip
+    launch(NAME, store_numerators, programs, scores, maxima, sums, lengths, *sizes, **tile, **place, **options)
+    launch(NAME, values_of_stored, programs, scores, sums, given.v, out, lengths, *sizes, F=F, FP=padded(F),
+           DIVIDE_FIRST=divide_first, **tile, **flags, **options)  # fmt: skip
 
 
-def _scale_log2(E: int, scale: float | None) -> float:
-    return (E**-0.5 if scale is None else scale) * math.log2(math.e)
-
-
-def _checked(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cascade: str, scale: float | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Contiguous inputs of one kind. Raises ValueError that says what does not fit."""
+def _check_options(given: Operands, cascade: str, key_lengths: torch.Tensor | None, lse: torch.Tensor | None) -> None:
     if cascade not in CASCADES:
-        raise ValueError(f"attention: no cascade {cascade!r}; known: {', '.join(CASCADES)}")
-    if q.shape[0] != k.shape[0] or q.shape[-1] != k.shape[-1] or k.shape[:3] != v.shape[:3]:
-        raise ValueError(f"attention: shapes do not fit: q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}")
-    if q.shape[1] % k.shape[1]:
-        raise ValueError(f"attention: {q.shape[1]} query heads are no multiple of {k.shape[1]} key heads")
-    if scale is not None and scale <= 0:
-        raise ValueError(f"attention: scale must be above 0, got {scale}")
-    if not q.dtype == k.dtype == v.dtype:
-        raise ValueError(f"attention: types differ: q {q.dtype}, k {k.dtype}, v {v.dtype}")
-    return q.contiguous(), k.contiguous(), v.contiguous()
+        raise InputError(f"attention: no cascade {str(cascade)[:60]!r}; known: {', '.join(CASCADES)}")
+    if key_lengths is not None:
+        together(NAME, q=given.q, key_lengths=key_lengths)
+    if lse is not None:
+        if cascade != "attention-1pass":
+            raise InputError(f"attention: only attention-1pass keeps denominators (lse), not {cascade}")
+        together(NAME, q=given.q, lse=lse)
+        buffer(NAME, "lse", lse, given.q.shape[:3], torch.float32)

@@ -9,18 +9,32 @@ once per group. Partial RM, RD, RNV are float32. A program without keys writes R
 
 from __future__ import annotations
 
-import math
-
 import torch
 import triton
 import triton.language as tl
 
 from cascadesim.kernels.attention.configurations import padded, precision
-from cascadesim.kernels.attention.tile import accumulate, finite, online_state, scores
+from cascadesim.kernels.attention.tile import accumulate, finite, online_state, scores, tile_and_head
+from cascadesim.kernels.inputs import (
+    MOST_ELEMENTS,
+    InputError,
+    check_heads,
+    indices,
+    launch,
+    number,
+    plain,
+    scaled,
+    shaped,
+    together,
+)
 
+NAME = "decode"
 WARPS = 4
 SPLIT_KEYS = 256  # assumed: fewer keys per program cost more in the reduction than they win
 PROGRAMS_PER_SM = 2
+MOST_SPLITS = 256  # more spill in the reduction
+MOST_GROUP = 64  # query heads of one key head: more rows spill
+MOST_HEAD_DIM = {2: 256, 4: 128}  # bytes of an element -> what is compiled without spills
 
 
 def key_tile(head_dim: int, element_bytes: int) -> tuple[int, int]:
@@ -31,91 +45,146 @@ def key_tile(head_dim: int, element_bytes: int) -> tuple[int, int]:
 
 
 @triton.jit
+def load_keys(base, offset, inside, E: tl.constexpr, EP: tl.constexpr):
+    """Rows at these offsets; zeros past the last key, where memory may hold anything."""
+    column = tl.arange(0, EP)
+    return tl.load(base + offset[:, None] + column[None, :], mask=inside[:, None] & (column < E)[None, :], other=0.0)
+
+
+@triton.jit
 def decode_split(
-    Q, K, V, PAGES, LENGTHS, RM, RD, RNV, scale_log2, heads, group, splits, split_tiles, page_stride, row_stride,
-    head_stride, table_stride, E: tl.constexpr, EP: tl.constexpr, P0: tl.constexpr, M0: tl.constexpr,
+    Q, K, V, PAGES, LENGTHS, RM, RD, RNV, scale_log2, heads, group, capacity, splits, split_tiles, page_stride,
+    row_stride, head_stride, value_page_stride, value_row_stride, value_head_stride, table_stride,
+    E: tl.constexpr, F: tl.constexpr, EP: tl.constexpr, FP: tl.constexpr, P0: tl.constexpr, M0: tl.constexpr,
     PAGE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """PAGE: keys of a page, 0 for contiguous keys; row, head and page strides in elements."""
-    split, batch, key_head = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    keys = tl.load(LENGTHS + batch)
-    row, column = tl.arange(0, P0), tl.arange(0, EP)
-    head = batch.to(tl.int64) * heads + key_head * group + row
-    q = tl.load(Q + head[:, None] * E + column[None, :], mask=(row < group)[:, None] & (column < E)[None, :], other=0.0)
+    """PAGE: keys of a page, 0 for keys in one piece; page, row and head strides in elements, offsets in 64 bits."""
+    split, place = tile_and_head(splits)
+    batch, key_head = place // (heads // group), place % (heads // group)
+    keys = tl.minimum(tl.maximum(tl.load(LENGTHS + batch), 0), capacity)
+    row, column = tl.arange(0, P0), tl.arange(0, FP)
+    head = batch * heads + key_head * group + row
+    q = load_keys(Q, head * E, row < group, E, EP)
+    K += key_head * head_stride
+    V += key_head * value_head_stride
+    if PAGE == 0:
+        K += batch * page_stride
+        V += batch * value_page_stride
     maximum = tl.full([P0], float("-inf"), tl.float32)
     total = tl.zeros([P0], tl.float32)
-    weighted = tl.zeros([P0, EP], tl.float32)
+    weighted = tl.zeros([P0, FP], tl.float32)
     last = tl.minimum(tl.cdiv(keys, M0), (split + 1) * split_tiles)
     for m1 in tl.range(split * split_tiles, last):
         m = m1 * M0 + tl.arange(0, M0)
-        inside = (m < keys)[:, None] & (column < E)[None, :]
         if PAGE > 0:
+            slot = (m % PAGE).to(tl.int64)
             page = tl.load(PAGES + batch * table_stride + m // PAGE, mask=m < keys, other=0).to(tl.int64)
-            offset = page * page_stride + m % PAGE * row_stride
+            key_offset = page * page_stride + slot * row_stride
+            value_offset = page * value_page_stride + slot * value_row_stride
         else:
-            offset = batch.to(tl.int64) * page_stride + m * row_stride
-        place = (offset + key_head * head_stride)[:, None] + column[None, :]
-        BK = tl.load(K + place, mask=inside, other=0.0)
-        QK = tl.where((m < keys)[None, :], scores(q, BK, PRECISION), float("-inf"))
-        maximum, SLN, PRM = online_state(QK, maximum, scale_log2, True)
+            key_offset = m.to(tl.int64) * row_stride
+            value_offset = m.to(tl.int64) * value_row_stride
+        QK = scores(q, load_keys(K, key_offset, m < keys, E, EP), PRECISION)
+        QK = tl.where((m < keys)[None, :], QK, float("-inf"))
+        maximum, SLN, PRM = online_state(QK, maximum, scale_log2)
         total = total * PRM + tl.sum(SLN, 1)
-        BV = tl.load(V + place, mask=inside, other=0.0)
+        BV = load_keys(V, value_offset, m < keys, F, FP)
         weighted = accumulate(weighted * PRM[:, None], SLN, BV, PRECISION)
     partial = head * splits + split
     tl.store(RM + partial, maximum, mask=row < group)
     tl.store(RD + partial, total, mask=row < group)
-    tl.store(RNV + partial[:, None] * EP + column[None, :], weighted, mask=(row < group)[:, None])
+    tl.store(RNV + partial[:, None] * FP + column[None, :], weighted, mask=(row < group)[:, None])
 
 
 @triton.jit
-def decode_reduce(RM, RD, RNV, AV, splits, E: tl.constexpr, EP: tl.constexpr, S: tl.constexpr):
+def decode_reduce(RM, RD, RNV, AV, splits, F: tl.constexpr, FP: tl.constexpr, S: tl.constexpr):
     """One program per query head: the partial states of all splits, rescaled to their common maximum."""
     head = tl.program_id(0).to(tl.int64)
-    split, column = tl.arange(0, S), tl.arange(0, EP)
+    split, column = tl.arange(0, S), tl.arange(0, FP)
     maximum = tl.load(RM + head * splits + split, mask=split < splits, other=float("-inf"))
     PRM = tl.math.exp2(maximum - finite(tl.max(maximum, 0)))
     total = tl.sum(PRM * tl.load(RD + head * splits + split, mask=split < splits, other=0.0), 0)
-    partial = RNV + (head * splits + split)[:, None] * EP + column[None, :]
+    partial = RNV + (head * splits + split)[:, None] * FP + column[None, :]
     weighted = tl.sum(PRM[:, None] * tl.load(partial, mask=(split < splits)[:, None], other=0.0), 0)
-    AV += head * E
-    tl.store(AV + column, (weighted / tl.where(total == 0.0, 1.0, total)).to(AV.dtype.element_ty), mask=column < E)
+    AV += head * F
+    tl.store(AV + column, (weighted / tl.where(total == 0.0, 1.0, total)).to(AV.dtype.element_ty), mask=column < F)
 
 
 def decode_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: torch.Tensor, *, pages: torch.Tensor | None = None,
     scale: float | None = None, splits: int | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """AV [B, H, E]. `lengths` int [B]: keys of each entry, which may be 0."""
+    """AV [B, H, F]; q [B, H, E], k [B, G, M, E], v [B, G, M, F], or their pages [pages, keys of one, G, E or F].
+
+    `lengths` [B], integers: keys of each entry, 0 to M; on a GPU, where they are not looked at, longer ones count as M.
+    `pages` [B, n], integers: entries past the last key are not read. Raises InputError.
+    """
+    k, v, capacity, strides = _cache(q, k, v, pages)
     B, H, E = q.shape
-    k, v = k.contiguous(), v.contiguous()
-    G, capacity, strides = _cache(k, pages)
-    splits = splits or _splits(q, B * G, capacity)
-    keys, stages = key_tile(padded(E), q.element_size())
-    split_tiles = -(-capacity // (keys * splits))
+    F, G = v.shape[-1], k.shape[1 if pages is None else 2]
+    lengths = indices(NAME, "lengths", lengths, (B,), 0, capacity)
+    table = lengths if pages is None else _table(pages, lengths, k)
+    together(NAME, q=q, lengths=lengths, pages=table)
+    splits = _splits(q, max(B * G, 1), capacity) if splits is None else splits
+    number(NAME, "splits", splits, 1, MOST_SPLITS)
+    q, scale_log2 = scaled(NAME, q, scale)
+    out = q.new_empty(B, H, F)
+    if not out.numel():
+        return out
+    keys, stages = key_tile(padded(max(E, F)), q.element_size())
     maxima, totals = torch.empty(2, B, H, splits, dtype=torch.float32, device=q.device)
-    weighted = torch.empty(B, H, splits, padded(E), dtype=torch.float32, device=q.device)
-    table = lengths.to(torch.int32) if pages is None else pages.to(torch.int32).contiguous()
-    decode_split[splits, B, G](
-        q.contiguous(), k, v, table, lengths.to(torch.int32), maxima, totals, weighted,
-        (E**-0.5 if scale is None else scale) * math.log2(math.e), H, H // G, splits, split_tiles, *strides,
-        0 if pages is None else pages.shape[1], E=E, EP=padded(E), P0=padded(H // G), M0=keys,
-        PAGE=0 if pages is None else k.shape[1], PRECISION=precision(q.element_size()), num_warps=WARPS,
-        num_stages=stages,
+    weighted = torch.empty(B, H, splits, padded(F), dtype=torch.float32, device=q.device)
+    launch(
+        NAME, decode_split, splits * B * G, plain(q), k, v, table, lengths, maxima, totals, weighted, scale_log2,
+        H, H // G, capacity, splits, -(-capacity // (keys * splits)), *strides, 0 if pages is None else table.shape[1],
+        E=E, F=F, EP=padded(E), FP=padded(F), P0=padded(H // G), M0=keys, PAGE=0 if pages is None else k.shape[1],
+        PRECISION=precision(q.element_size()), num_warps=WARPS, num_stages=stages,
     )  # fmt: skip
-    out = torch.empty(B, H, E, dtype=q.dtype, device=q.device)
-    decode_reduce[(B * H,)](maxima, totals, weighted, out, splits, E=E, EP=padded(E),
-                            S=triton.next_power_of_2(splits), num_warps=WARPS)  # fmt: skip
+    launch(NAME, decode_reduce, B * H, maxima, totals, weighted, out, splits, F=F, FP=padded(F),
+           S=triton.next_power_of_2(splits), num_warps=WARPS)  # fmt: skip
     return out
 
 
-def _cache(k: torch.Tensor, pages: torch.Tensor | None) -> tuple[int, int, tuple[int, int, int]]:
-    """Key heads, keys that fit, and the strides of a page (or batch entry), a key and a head."""
+def _cache(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, pages: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, int, tuple[int, ...]]:
+    """(k, v, keys that fit, strides of a page or batch entry, a key and a head: of k, then of v)."""
+    together(NAME, q=q, k=k, v=v)
+    if q.dim() != 3 or not k.dim() == v.dim() == 4:
+        raise InputError(f"{NAME}: q [B, H, E] has 3 dimensions, k and v have 4; got q {[*q.shape]}, k {[*k.shape]}, "
+                         f"v {[*v.shape]}")  # fmt: skip
+    row, head = (2, 1) if pages is None else (1, 2)
     if pages is None:
-        return k.shape[1], k.shape[2], (k.stride(0), k.stride(2), k.stride(1))
-    return k.shape[2], pages.shape[1] * k.shape[1], (k.stride(0), k.stride(1), k.stride(2))
+        check_heads(NAME, q[:, :, None], k, v)
+    else:  # a page is no batch entry: none of them, so that everything else is compared
+        check_heads(NAME, q[:0, :, None], k[:0].transpose(1, 2), v[:0].transpose(1, 2))
+    number(NAME, "head dimension", max(q.shape[2], v.shape[3]), 1, MOST_HEAD_DIM[q.element_size()])
+    number(NAME, "query heads of one key head", q.shape[1] // max(k.shape[head], 1), 0, MOST_GROUP)
+    capacity = k.shape[2] if pages is None else _in_pages(q, k, v, pages)
+    k, v = (each if each.stride(3) == 1 and not each.is_neg() else plain(each) for each in (k, v))
+    return k, v, capacity, tuple(each.stride(at) for each in (k, v) for at in (0, row, head))
+
+
+def _in_pages(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, pages: torch.Tensor) -> int:
+    """Keys that fit the table."""
+    shaped(NAME, "v", v, (*k.shape[:3], v.shape[3]))
+    if not isinstance(pages, torch.Tensor) or pages.dim() != 2:
+        raise InputError(f"{NAME}: pages must be a tensor of 2 dimensions [B, pages of one]")
+    number(NAME, "keys of a page", k.shape[1], 1, MOST_ELEMENTS)
+    number(NAME, "keys of the table", pages.shape[1] * k.shape[1], 0, MOST_ELEMENTS)
+    return pages.shape[1] * k.shape[1]
+
+
+def _table(pages: torch.Tensor, lengths: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """int32 [B, pages of one]; on the host, entries up to the last key name pages that there are."""
+    table = indices(NAME, "pages", pages, (len(lengths), pages.shape[1]), -(2**31), MOST_ELEMENTS)
+    used = torch.arange(pages.shape[1], device=lengths.device) * k.shape[1] < lengths[:, None]
+    if not table.is_cuda and bool(((table < 0) | (table >= k.shape[0]))[used].any()):
+        raise InputError(f"{NAME}: pages of keys within the lengths must be from 0 to {k.shape[0] - 1}")
+    return table
 
 
 def _splits(q: torch.Tensor, programs: int, keys: int) -> int:
     """Enough programs for two on every multiprocessor, none with fewer than SPLIT_KEYS keys."""
     processors = torch.cuda.get_device_properties(q.device).multi_processor_count if q.is_cuda else 4
-    return max(1, min(-(-PROGRAMS_PER_SM * processors // programs), keys // SPLIT_KEYS))
+    return max(1, min(-(-PROGRAMS_PER_SM * processors // programs), keys // SPLIT_KEYS, MOST_SPLITS))

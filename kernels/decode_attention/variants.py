@@ -9,8 +9,8 @@ from cascadesim.kernels.variant import Iteration, Product, Variant, typed
 
 ROWS = 16
 STATE = {"RM": "*fp32", "RD": "*fp32", "RNV": "*fp32"}
-SIZES = ("heads", "group", "splits", "split_tiles", "page_stride", "row_stride", "head_stride", "table_stride")
-STRIDES = frozenset({"heads", "group", "splits", "split_tiles", "table_stride"})  # need not divide by 16
+STRIDES = tuple(f"{of}{each}_stride" for of in ("", "value_") for each in ("page", "row", "head"))
+UNALIGNED = ("heads", "group", "capacity", "splits", "split_tiles", "table_stride")  # need not divide by 16
 
 
 def variants(target: int) -> Iterator[Variant]:
@@ -23,15 +23,16 @@ def variants(target: int) -> Iterator[Variant]:
     yield typed(_split(128, 0, 4), "fp32")
     yield Variant(
         "decode reduce fp16 D128", "decode_attention", decode_reduce, {**STATE, "AV": "*fp16", "splits": "i32"},
-        {"E": 128, "EP": 128, "S": 32}, WARPS, 3, unaligned=frozenset({"splits"}),
+        {"F": 128, "FP": 128, "S": 32}, WARPS, 3, unaligned=frozenset({"splits"}),
     )  # fmt: skip
 
 
 def _split(D: int, page: int, element_bytes: int = 2) -> Variant:
     keys, stages = key_tile(D, element_bytes)
     signature = {**{each: "*fp16" for each in ("Q", "K", "V")}, "PAGES": "*i32", "LENGTHS": "*i32", **STATE,
-                 "scale_log2": "fp32", **{each: "i32" for each in SIZES}}  # fmt: skip
-    constants = {"E": D, "EP": D, "P0": ROWS, "M0": keys, "PAGE": page, "PRECISION": "tf32"}
+                 "scale_log2": "fp32", **{each: "i32" for each in (*STRIDES, *UNALIGNED)}}  # fmt: skip
+    constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": ROWS, "M0": keys, "PAGE": page, "PRECISION": "tf32"}
     loop = Iteration((Product(ROWS, keys, D), Product(ROWS, D, keys)), ROWS * keys, ROWS)
     name = f"decode {'paged ' * bool(page)}fp16 D{D}"
-    return Variant(name, "decode_attention", decode_split, signature, constants, WARPS, stages, (loop,), STRIDES)
+    return Variant(name, "decode_attention", decode_split, signature, constants, WARPS, stages, (loop,),
+                   frozenset(UNALIGNED))  # fmt: skip

@@ -8,7 +8,6 @@ equal masks are stored once. Ragged tails are masked tiles.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,15 +17,27 @@ import triton.language as tl
 from numpy.typing import NDArray
 
 from cascadesim.kernels.attention.configurations import Tiles, padded, precision
-from cascadesim.kernels.attention.tile import accumulate, divided, load_rows, online_state, scores, store_rows
+from cascadesim.kernels.attention.tile import (
+    accumulate,
+    divided,
+    key_head_of,
+    load_rows,
+    online_state,
+    scores,
+    store_rows,
+    tile_and_head,
+)
+from cascadesim.kernels.inputs import InputError, launch, operands, together
 
+NAME = "block-sparse attention"
 MOST_HEAD_DIM = 128  # at 256 the masked loop spills on A100
 
 
 @triton.jit
 def walk_list(
-    q, K, V, COLUMNS, MASK_OF, MASKS, RM, RD, RNV, scale_log2, M, first, last, E: tl.constexpr, EP: tl.constexpr,
-    P0: tl.constexpr, M0: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
+    q, K, V, COLUMNS, MASK_OF, MASKS, RM, RD, RNV, scale_log2, M, first, last,
+    E: tl.constexpr, F: tl.constexpr, EP: tl.constexpr, FP: tl.constexpr, P0: tl.constexpr, M0: tl.constexpr,
+    MASKED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     for t in tl.range(first, last):
         m = tl.load(COLUMNS + t) * M0 + tl.arange(0, M0)
@@ -35,34 +46,34 @@ def walk_list(
             mask = MASKS + tl.load(MASK_OF + t).to(tl.int64) * P0 * M0
             visible = tl.load(mask + tl.arange(0, P0)[:, None] * M0 + tl.arange(0, M0)[None, :])
             QK = tl.where(visible != 0, QK, float("-inf"))
-        RM, SLN, PRM = online_state(QK, RM, scale_log2, MASKED)
+        RM, SLN, PRM = online_state(QK, RM, scale_log2)
         RD = RD * PRM + tl.sum(SLN, 1)
-        RNV = accumulate(RNV * PRM[:, None], SLN, load_rows(V, m, M, E, EP, MASKED), PRECISION)
+        RNV = accumulate(RNV * PRM[:, None], SLN, load_rows(V, m, M, F, FP, MASKED), PRECISION)
     return RM, RD, RNV
 
 
 @triton.jit
 def block_sparse_1pass(
     Q, K, V, AV, ROWS, COLUMNS, MASK_OF, MASKS, scale_log2, P, M, heads, group,
-    E: tl.constexpr, EP: tl.constexpr, P0: tl.constexpr, M0: tl.constexpr, PRECISION: tl.constexpr,
+    E: tl.constexpr, F: tl.constexpr, EP: tl.constexpr, FP: tl.constexpr, P0: tl.constexpr, M0: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """ROWS[tile]: first entry, first entry with a mask, one past the last."""
-    tile = tl.program_id(0)
-    bh = tl.program_id(1).to(tl.int64)
-    key_head = bh // heads * (heads // group) + bh % heads // group
+    tile, bh = tile_and_head(tl.cdiv(P, P0))
+    key_head = key_head_of(bh, heads, group)
     p = tile * P0 + tl.arange(0, P0)
     K += key_head * M * E
-    V += key_head * M * E
+    V += key_head * M * F
     q = load_rows(Q + bh * P * E, p, P, E, EP, True)
     RM = tl.full([P0], float("-inf"), tl.float32)
     RD = tl.zeros([P0], tl.float32)
-    RNV = tl.zeros([P0, EP], tl.float32)
+    RNV = tl.zeros([P0, FP], tl.float32)
     first, partial, last = tl.load(ROWS + 3 * tile), tl.load(ROWS + 3 * tile + 1), tl.load(ROWS + 3 * tile + 2)
-    RM, RD, RNV = walk_list(q, K, V, COLUMNS, MASK_OF, MASKS, RM, RD, RNV, scale_log2, M, first, partial, E, EP, P0, M0,
-                            False, PRECISION)  # fmt: skip
-    RM, RD, RNV = walk_list(q, K, V, COLUMNS, MASK_OF, MASKS, RM, RD, RNV, scale_log2, M, partial, last, E, EP, P0, M0,
-                            True, PRECISION)  # fmt: skip
-    store_rows(AV + bh * P * E, p, P, divided(RNV, RD), E, EP)
+    RM, RD, RNV = walk_list(q, K, V, COLUMNS, MASK_OF, MASKS, RM, RD, RNV, scale_log2, M, first, partial, E, F, EP, FP,
+                            P0, M0, False, PRECISION)  # fmt: skip
+    RM, RD, RNV = walk_list(q, K, V, COLUMNS, MASK_OF, MASKS, RM, RD, RNV, scale_log2, M, partial, last, E, F, EP, FP,
+                            P0, M0, True, PRECISION)  # fmt: skip
+    store_rows(AV + bh * P * F, p, P, divided(RNV, RD), F, FP)
 
 
 @dataclass(frozen=True)
@@ -111,18 +122,18 @@ def tile_list(mask: NDArray[np.bool_], tiles: Tiles, device: str = "cpu") -> Til
 def block_sparse_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tiles: TileList, *, scale: float | None = None
 ) -> torch.Tensor:
-    B, H, P, E = q.shape
-    if (P, k.shape[2]) != (tiles.queries, tiles.keys):
-        raise ValueError(f"block-sparse attention: the list is for {tiles.queries} queries and {tiles.keys} keys, "
-                         f"got {P} and {k.shape[2]}")  # fmt: skip
-    if E > MOST_HEAD_DIM:
-        raise ValueError(f"block-sparse attention: head dimensions go up to {MOST_HEAD_DIM}, got {E}")
-    q, k, v = (each.contiguous() for each in (q, k, v))
-    out = torch.empty_like(q)
-    block_sparse_1pass[len(tiles.rows), B * H](
-        q, k, v, out, tiles.rows, tiles.columns, tiles.mask_of, tiles.masks,
-        (E**-0.5 if scale is None else scale) * math.log2(math.e), P, k.shape[2], H, H // k.shape[1], E=E, EP=padded(E),
-        P0=tiles.tiles.P0, M0=tiles.tiles.M0, PRECISION=precision(q.element_size()), num_warps=tiles.tiles.warps,
-        num_stages=tiles.tiles.stages,
-    )  # fmt: skip
+    """AV [B, H, P, F], zeros for queries that attend nothing. Raises InputError."""
+    given = operands(NAME, q, k, v, scale, most_head_dim=MOST_HEAD_DIM)
+    P, M, E, F, programs = given.sizes
+    if (tiles.queries, tiles.keys) != (P, M):
+        raise InputError(f"{NAME}: the list is for {tiles.queries} queries and {tiles.keys} keys, got {P} and {M}")
+    together(NAME, q=q, tiles=tiles.rows)
+    out = given.output()
+    if out.numel():
+        launch(
+            NAME, block_sparse_1pass, programs * len(tiles.rows), given.q, given.k, given.v, out, tiles.rows,
+            tiles.columns, tiles.mask_of, tiles.masks, given.scale_log2, P, M, *given.heads, E=E, F=F, EP=padded(E),
+            FP=padded(F), P0=tiles.tiles.P0, M0=tiles.tiles.M0, PRECISION=precision(q.element_size()),
+            num_warps=tiles.tiles.warps, num_stages=tiles.tiles.stages,
+        )  # fmt: skip
     return out

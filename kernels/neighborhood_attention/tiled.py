@@ -1,8 +1,8 @@
 """The 1-pass cascade over the key tiles of a box: GNA on tokens in tile order, masks only in partial tiles.
 
-The first loop walks the box of tiles that every query of the tile sees whole, without any mask; the second one the
-slabs around it, with one interval test per dimension. Tile numbers are computed from the box; there is no list of
-tiles.
+The first loop walks the box of tiles that every query of the tile sees whole, without any mask; one loop more for each
+slab around it, with one interval test per dimension. Tile numbers count through the box; there is no list of tiles.
+The loops over slabs are unrolled: around a loop with wgmma no other loop may run, or ptxas waits for every product.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
@@ -12,7 +12,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from cascadesim.kernels.attention.tile import accumulate, divided, load_rows, online_state, scores, store_rows
+from cascadesim.kernels.attention.tile import (
+    accumulate,
+    divided,
+    key_head_of,
+    load_rows,
+    online_state,
+    scores,
+    store_rows,
+    tile_and_head,
+)
 
 
 @triton.jit
@@ -36,53 +45,67 @@ def masked_by_window(QK, WINDOWS, i, t0, t1, t2, U0: tl.constexpr, U1: tl.conste
 
 
 @triton.jit
+def next_tile(t0, t1, t2, low1, low2, high1, high2):
+    """Row by row through a box, counting: three divisions of a tile's number would cost a quarter of its
+    instructions."""
+    t2 += 1
+    row_ends = t2 == high2
+    t2 = tl.where(row_ends, low2, t2)
+    t1 += row_ends.to(tl.int32)
+    plane_ends = t1 == high1
+    return t0 + plane_ends.to(tl.int32), tl.where(plane_ends, low1, t1), t2
+
+
+@triton.jit
 def walk_box(
-    q, K, V, WINDOWS, i, box, first, g1, g2, RM, RD, RNV, scale_log2, E: tl.constexpr, EP: tl.constexpr,
+    q, K, V, WINDOWS, i, box, first, g1, g2, RM, RD, RNV, scale_log2,
+    E: tl.constexpr, F: tl.constexpr, EP: tl.constexpr, FP: tl.constexpr,
     U0: tl.constexpr, U1: tl.constexpr, U2: tl.constexpr, MASKED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """All key tiles of one box (low corner, size); grid of key tiles: ? x g1 x g2."""
     low0, low1, low2 = tl.load(box), tl.load(box + 1), tl.load(box + 2)
     n0, n1, n2 = tl.load(box + 3), tl.load(box + 4), tl.load(box + 5)
     M0: tl.constexpr = U0 * U1 * U2
-    for t in tl.range(0, n0 * n1 * n2):
-        t0, t1, t2 = low0 + t // (n1 * n2), low1 + t // n2 % n1, low2 + t % n2
+    t0, t1, t2 = low0, low1, low2
+    for _ in tl.range(0, n0 * n1 * n2):
         m = (first + (t0 * g1 + t1) * g2 + t2) * M0 + tl.arange(0, M0)
         QK = scores(q, load_rows(K, m, 0, E, EP, False), PRECISION)
         if MASKED:
             QK = masked_by_window(QK, WINDOWS, i, t0, t1, t2, U0, U1, U2)
-        RM, SLN, PRM = online_state(QK, RM, scale_log2, MASKED)
+        RM, SLN, PRM = online_state(QK, RM, scale_log2)
         RD = RD * PRM + tl.sum(SLN, 1)
-        RNV = accumulate(RNV * PRM[:, None], SLN, load_rows(V, m, 0, E, EP, False), PRECISION)
+        RNV = accumulate(RNV * PRM[:, None], SLN, load_rows(V, m, 0, F, FP, False), PRECISION)
+        t0, t1, t2 = next_tile(t0, t1, t2, low1, low2, low1 + n1, low2 + n2)
     return RM, RD, RNV, n0 * n1 * n2
 
 
 @triton.jit
 def neighborhood_1pass(
     Q, K, V, AV, TABLE, WINDOWS, EXECUTED, scale_log2, query_slots, key_slots, g1, g2, heads, group,
-    E: tl.constexpr, EP: tl.constexpr, P0: tl.constexpr, U0: tl.constexpr, U1: tl.constexpr, U2: tl.constexpr,
-    SLABS: tl.constexpr, WIDTH: tl.constexpr, COUNT: tl.constexpr, PRECISION: tl.constexpr,
+    E: tl.constexpr, F: tl.constexpr, EP: tl.constexpr, FP: tl.constexpr, P0: tl.constexpr,
+    U0: tl.constexpr, U1: tl.constexpr, U2: tl.constexpr, SLABS: tl.constexpr,
+    WIDTH: tl.constexpr, COUNT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """SLABS: boxes with masks. COUNT: write how many tiles were executed, without and with a mask (head 0)."""
-    tile = tl.program_id(0)
-    bh = tl.program_id(1).to(tl.int64)
-    key_head = bh // heads * (heads // group) + bh % heads // group
+    tile, bh = tile_and_head(query_slots // P0)
+    key_head = key_head_of(bh, heads, group)
     i = tile * P0 + tl.arange(0, P0)
     K += key_head * key_slots * E
-    V += key_head * key_slots * E
+    V += key_head * key_slots * F
     q = load_rows(Q + bh * query_slots * E, i, 0, E, EP, False)
     RM = tl.full([P0], float("-inf"), tl.float32)
     RD = tl.zeros([P0], tl.float32)
-    RNV = tl.zeros([P0, EP], tl.float32)
+    RNV = tl.zeros([P0, FP], tl.float32)
     row = TABLE + tile * WIDTH
     first = tl.load(row)
-    RM, RD, RNV, whole = walk_box(q, K, V, WINDOWS, i, row + 1, first, g1, g2, RM, RD, RNV, scale_log2, E, EP,
+    RM, RD, RNV, whole = walk_box(q, K, V, WINDOWS, i, row + 1, first, g1, g2, RM, RD, RNV, scale_log2, E, F, EP, FP,
                                   U0, U1, U2, False, PRECISION)  # fmt: skip
     partial = 0
-    for slab in range(SLABS):
+    for slab in tl.static_range(SLABS):
         RM, RD, RNV, tiles = walk_box(q, K, V, WINDOWS, i, row + 7 + 6 * slab, first, g1, g2, RM, RD, RNV, scale_log2,
-                                      E, EP, U0, U1, U2, True, PRECISION)  # fmt: skip
+                                      E, F, EP, FP, U0, U1, U2, True, PRECISION)  # fmt: skip
         partial += tiles
-    store_rows(AV + bh * query_slots * E, i, query_slots, divided(RNV, RD), E, EP)
+    store_rows(AV + bh * query_slots * F, i, query_slots, divided(RNV, RD), F, FP)
     if COUNT and bh == 0:
         tl.store(EXECUTED + 2 * tile, whole)
         tl.store(EXECUTED + 2 * tile + 1, partial)

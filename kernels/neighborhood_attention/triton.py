@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import torch
 
 from cascadesim.kernels.attention.configurations import Tiles, padded, precision, tiles_of
+from cascadesim.kernels.inputs import InputError, buffer, check_heads, launch, operands, together
 from cascadesim.kernels.neighborhood_attention.pattern import SLABS, Pattern, boxes, tile_order
 from cascadesim.kernels.neighborhood_attention.tiled import neighborhood_1pass
 from cascadesim.kernels.token_rows.triton import gather_rows, scatter_rows
 
+NAME = "neighborhood attention"
 MOST_HEAD_DIM = 128  # at 256 no tile of 64 queries or more is free of spills on A100 and B200
 MOST_FLOAT_TILE = {64: (64, 32), 128: (32, 32)}  # queries, keys, for head dimensions up to so many, likewise
 
@@ -45,7 +47,7 @@ def plan(
     """Tile volumes must be powers of two, at least 16. `mask_all`: masks in every tile, to measure what they cost."""
     for name, tile in (("query", query_tile), ("key", key_tile)):
         if len(tile) != len(pattern.layout) or math.prod(tile) != padded(math.prod(tile)):
-            raise ValueError(
+            raise InputError(
                 f"{name} tile {tuple(tile)}: needs {len(pattern.layout)} sizes whose product is a power of "
                 f"two, at least 16"
             )
@@ -66,7 +68,9 @@ def neighborhood_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: Plan, *, scale: float | None = None,
     executed: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """[B, H, N, D] in the order of the layout, in and out."""
+    """AV [B, H, N, F] in the order of the layout, as are q, k, v. Raises InputError."""
+    check_heads(NAME, q, k, v)
+    _check_tokens(q, k, plan.pattern.tokens, plan.pattern.tokens, plan)
     permuted = (gather_rows(q, plan.query_order), gather_rows(k, plan.key_order), gather_rows(v, plan.key_order))
     out = attention_in_tile_order(*permuted, plan, scale=scale, executed=executed)
     return scatter_rows(out, plan.query_order, plan.pattern.tokens)
@@ -76,19 +80,32 @@ def attention_in_tile_order(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: Plan, *, scale: float | None = None,
     executed: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """`executed` int32 [query tiles, 2] receives the key tiles run without and with a mask."""
-    B, H, slots, E = q.shape
-    out = torch.empty_like(q)
+    """`executed` int32 [query tiles, 2] receives the key tiles run without and with a mask. Padding is finite."""
+    given = operands(NAME, q, k, v, scale)
+    slots, key_slots, E, F, programs = given.sizes
+    _check_tokens(q, k, len(plan.query_order), len(plan.key_order), plan)
     capability = torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else None
-    tiles = configuration(capability, E, q.element_size(), plan)
-    neighborhood_1pass[plan.query_tiles, B * H](
-        q, k, v, out, plan.table, plan.windows, plan.table if executed is None else executed,
-        (E**-0.5 if scale is None else scale) * math.log2(math.e), slots, k.shape[2], plan.grid[1], plan.grid[2], H,
-        H // k.shape[1], E=E, EP=padded(E), P0=tiles.P0, U0=plan.key_tile[0], U1=plan.key_tile[1], U2=plan.key_tile[2],
-        SLABS=SLABS, WIDTH=plan.table.shape[1], COUNT=executed is not None, PRECISION=precision(q.element_size()),
-        num_warps=tiles.warps, num_stages=tiles.stages,
-    )  # fmt: skip
+    tiles = configuration(capability, max(E, F), q.element_size(), plan)
+    if executed is not None:
+        together(NAME, q=q, executed=executed)
+        buffer(NAME, "executed", executed, (plan.query_tiles, 2), torch.int32)
+    out = given.output()
+    if out.numel():
+        launch(
+            NAME, neighborhood_1pass, programs * plan.query_tiles, given.q, given.k, given.v, out, plan.table,
+            plan.windows, plan.table if executed is None else executed, given.scale_log2, slots, key_slots,
+            plan.grid[1], plan.grid[2], *given.heads, E=E, F=F, EP=padded(E), FP=padded(F), P0=tiles.P0,
+            U0=plan.key_tile[0], U1=plan.key_tile[1], U2=plan.key_tile[2], SLABS=SLABS, WIDTH=plan.table.shape[1],
+            COUNT=executed is not None, PRECISION=precision(q.element_size()), num_warps=tiles.warps,
+            num_stages=tiles.stages,
+        )  # fmt: skip
     return out
+
+
+def _check_tokens(q: torch.Tensor, k: torch.Tensor, queries: int, keys: int, plan: Plan) -> None:
+    together(NAME, q=q, plan=plan.table)
+    if (q.shape[2], k.shape[2]) != (queries, keys):
+        raise InputError(f"{NAME}: the plan has {queries} queries and {keys} keys, got {q.shape[2]} and {k.shape[2]}")
 
 
 def configuration(capability: int | None, head_dim: int, element_bytes: int, plan: Plan) -> Tiles:
@@ -105,8 +122,8 @@ def configuration(capability: int | None, head_dim: int, element_bytes: int, pla
 
 def _refuse_spills(head_dim: int, element_bytes: int, queries: int, keys: int) -> None:
     if head_dim > MOST_HEAD_DIM:
-        raise ValueError(f"neighborhood attention: head dimensions go up to {MOST_HEAD_DIM}, got {head_dim}")
+        raise InputError(f"neighborhood attention: head dimensions go up to {MOST_HEAD_DIM}, got {head_dim}")
     most = MOST_FLOAT_TILE[64 if head_dim <= 64 else MOST_HEAD_DIM]
     if element_bytes > 2 and (queries > most[0] or keys > most[1]):
-        raise ValueError(f"neighborhood attention: float32 with head dimension {head_dim} takes tiles of up to "
+        raise InputError(f"neighborhood attention: float32 with head dimension {head_dim} takes tiles of up to "
                          f"{most[0]} queries and {most[1]} keys, got {queries} and {keys}")  # fmt: skip

@@ -49,7 +49,9 @@ def _boxes(tiles: Tiles, name: str, D: int, key_tile: tuple[int, int, int]) -> V
     U0, U1, U2 = key_tile
     constants = {
         "E": D,
+        "F": D,
         "EP": D,
+        "FP": D,
         "P0": tiles.P0,
         "U0": U0,
         "U1": U1,
@@ -71,7 +73,7 @@ def _block_sparse(tiles: Tiles, D: int) -> Variant:
         "scale_log2": "fp32",
         **{each: "i32" for each in ("P", "M", "heads", "group")},
     }
-    constants = {"E": D, "EP": D, "P0": tiles.P0, "M0": tiles.M0, "PRECISION": precision(2)}
+    constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "M0": tiles.M0, "PRECISION": precision(2)}
     return Variant(
         f"block-sparse fp16 D{D}",
         "neighborhood_attention",

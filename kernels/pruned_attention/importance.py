@@ -8,16 +8,27 @@ owns M0 keys sums exp2(score - LSE) over all queries. Half the products of the f
 
 from __future__ import annotations
 
-import math
-
 import torch
 import triton
 import triton.language as tl
 
 from cascadesim.kernels.attention.configurations import padded, precision
-from cascadesim.kernels.attention.tile import load_rows
+from cascadesim.kernels.attention.tile import key_head_of, load_rows, tile_and_head
+from cascadesim.kernels.inputs import (
+    FLOATS,
+    MOST_ELEMENTS,
+    InputError,
+    buffer,
+    launch,
+    number,
+    one_type,
+    operands,
+    plain,
+    together,
+)
 
-WARPS = 8
+NAME, HEADS = "column sums", "head importance"
+WARPS, BLOCK = 8, 1024
 
 
 def tile(head_dim: int, element_bytes: int) -> tuple[int, int, int]:
@@ -32,16 +43,16 @@ def column_sums_kernel(
     Q, K, LSE, SUMS, scale_log2, P, M, heads, group, E: tl.constexpr, EP: tl.constexpr, P0: tl.constexpr,
     M0: tl.constexpr, CAUSAL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    bh = tl.program_id(1).to(tl.int64)
-    key_head = bh // heads * (heads // group) + bh % heads // group
-    m = tl.program_id(0) * M0 + tl.arange(0, M0)
+    m1, bh = tile_and_head(tl.cdiv(M, M0))
+    key_head = key_head_of(bh, heads, group)
+    m = m1 * M0 + tl.arange(0, M0)
     k = load_rows(K + key_head * M * E, m, M, E, EP, True)
     Q += bh * P * E
     LSE += bh * P
     sums = tl.zeros([M0], tl.float32)
     first = 0
     if CAUSAL:  # queries before the first one that sees a key of this tile
-        first = tl.maximum(tl.program_id(0) * M0 - (M - P), 0) // P0
+        first = tl.maximum(m1 * M0 - (M - P), 0) // P0
     for p1 in tl.range(first, tl.cdiv(P, P0)):
         p = p1 * P0 + tl.arange(0, P0)
         lse = tl.load(LSE + p, mask=p < P, other=float("inf"))
@@ -68,23 +79,31 @@ def head_importance_kernel(AV, SUMS, elements, BLOCK: tl.constexpr):
 def column_sums(
     q: torch.Tensor, k: torch.Tensor, lse: torch.Tensor, *, causal: bool = False, scale: float | None = None
 ) -> torch.Tensor:
-    """Importance of each key in each head, float32 [B, H, M]; over a row of heads it sums to the number of queries."""
-    B, H, P, E = q.shape
-    M = k.shape[2]
-    sums = torch.empty(B, H, M, dtype=torch.float32, device=q.device)
-    keys, queries, stages = tile(padded(E), q.element_size())
-    column_sums_kernel[triton.cdiv(M, keys), B * H](
-        q.contiguous(), k.contiguous(), lse, sums, (E**-0.5 if scale is None else scale) * math.log2(math.e), P, M, H,
-        H // k.shape[1], E=E, EP=padded(E), P0=queries, M0=keys, CAUSAL=causal, PRECISION=precision(q.element_size()),
-        num_warps=WARPS, num_stages=stages,
-    )  # fmt: skip
+    """Importance of each key in each head, float32 [B, H, M]; over a row of heads it sums to the number of queries.
+
+    `lse` [B, H, P] float32 as `attention` leaves it at the same scale. Raises InputError.
+    """
+    given = operands(NAME, q, k, k, scale)
+    P, M, E, _, programs = given.sizes
+    together(NAME, q=q, lse=lse)
+    buffer(NAME, "lse", lse, q.shape[:3], torch.float32)
+    sums = torch.zeros(*q.shape[:2], M, dtype=torch.float32, device=q.device)
+    if sums.numel() and P:
+        keys, queries, stages = tile(padded(E), q.element_size())
+        launch(NAME, column_sums_kernel, programs * triton.cdiv(M, keys), given.q, given.k, lse, sums,
+               given.scale_log2, P, M, *given.heads, E=E, EP=padded(E), P0=queries, M0=keys, CAUSAL=causal,
+               PRECISION=precision(q.element_size()), num_warps=WARPS, num_stages=stages)  # fmt: skip
     return sums
 
 
 def head_importance(out: torch.Tensor) -> torch.Tensor:
-    """[B, H] float32."""
+    """[B, H] float32, of [B, H, P, F]. Raises InputError."""
+    together(HEADS, out=out)
+    one_type(HEADS, FLOATS, out=out)
+    if out.dim() != 4:
+        raise InputError(f"{HEADS}: the output of attention has 4 dimensions [B, H, P, F], got {[*out.shape]}")
+    elements = out.shape[2] * out.shape[3]
+    number(HEADS, "elements of one head", elements, 0, MOST_ELEMENTS - BLOCK)
     sums = torch.empty(out.shape[:2], dtype=torch.float32, device=out.device)
-    head_importance_kernel[(out.shape[0] * out.shape[1],)](
-        out.contiguous(), sums, out.shape[2] * out.shape[3], BLOCK=1024
-    )
+    launch(HEADS, head_importance_kernel, sums.numel(), plain(out), sums, elements, BLOCK=BLOCK)
     return sums

@@ -6,17 +6,19 @@ import torch
 
 from cascadesim.kernels.cuda.launch import launch
 from cascadesim.kernels.cuda.source import CudaFunction, Source
+from cascadesim.kernels.inputs import FLOATS, rankable
 
+NAME = "top-k"
 FUNCTION = CudaFunction(Source("pruned_attention", "top_k"), "top_k")
 THREADS = 512  # as in the source
 
 
 def top_tokens(importance: torch.Tensor, kept: int) -> torch.Tensor:
-    """Indices int32 [B, kept] in ascending order of importance float32 [B, M], of any sign but not NaN."""
+    """Indices int32 [B, kept], ascending, of the largest of importance [B, M] of at most 32 bits; of equal ones the
+    first. As `selection.top_tokens`; raises InputError."""
+    importance = rankable(NAME, importance, kept, FLOATS)
     B, tokens = importance.shape
-    if not 0 <= kept <= tokens:
-        raise ValueError(f"top tokens: keeps 0 to {tokens}, got {kept}")
     out = torch.empty(B, kept, dtype=torch.int32, device=importance.device)
     if out.numel():
-        launch(FUNCTION, (B,), THREADS, importance.float().contiguous(), out, tokens, kept)
+        launch(FUNCTION, (B,), THREADS, importance.float(), out, tokens, kept)
     return out

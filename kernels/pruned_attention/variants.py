@@ -13,7 +13,7 @@ from cascadesim.kernels.variant import Iteration, Product, Variant, typed
 
 FAMILY = "pruned_attention"
 HEADS = {"heads": "i32", "group": "i32"}
-SMALL = frozenset({"heads", "group", "kept", "splits", "split_tiles"})  # need not divide by 16
+SMALL = frozenset({"heads", "kept_heads", "group", "kept", "splits", "split_tiles"})  # need not divide by 16
 
 
 def variants(target: int) -> Iterator[Variant]:
@@ -24,7 +24,8 @@ def variants(target: int) -> Iterator[Variant]:
     yield Variant("head importance fp16", FAMILY, importance.head_importance_kernel,
                   {"AV": "*fp16", "SUMS": "*fp32", "elements": "i32"}, {"BLOCK": 1024}, 4, 3)  # fmt: skip
     yield Variant("top tokens", FAMILY, selection.top_tokens_kernel,
-                  {"BITS": "*i32", "KEPT": "*i32", "tokens": "i32", "kept": "i32"}, {"BLOCK": selection.BLOCK},
+                  {"IMPORTANCE": "*fp32", "KEPT": "*i32", "tokens": "i32", "kept": "i32"},
+                  {"BLOCK": selection.BLOCK, "BITS": 32},
                   selection.WARPS, 3, unaligned=SMALL)  # fmt: skip
     yield Variant("top-k, radix select", FAMILY, radix.FUNCTION, {}, {}, radix.THREADS // 32, 1)
     for prune in ("none", "tile", "element"):
@@ -72,11 +73,14 @@ def _pruned(capability: int, D: int, prune: str, element_bytes: int = 2) -> Vari
         "P": "i32",
         "M": "i32",
         "kept": "i32",
+        "kept_heads": "i32",
         **HEADS,
     }
     constants = {
         "E": D,
+        "F": D,
         "EP": D,
+        "FP": D,
         "P0": tiles.P0,
         "M0": tiles.M0,
         "PRUNE": prune,
@@ -97,10 +101,12 @@ def _progressive(E: int, fine: bool) -> Iterator[Variant]:
         f"progressive decode D{E}, {which}", FAMILY, progressive.progressive_split,
         {"Q": "*fp16", "UPPER": "*u8", "LOWER": "*u8", "KEY_SCALE": "*fp32", "V": "*fp16", "NEED": "*i32", **state,
          "scale_log2": "fp32", "M": "i32", **HEADS, "splits": "i32", "split_tiles": "i32"},
-        {"E": E, "M0": progressive.KEYS, "FINE": fine}, progressive.WARPS, progressive.STAGES, (turn,), SMALL,
+        {"E": E, "F": E, "FP": E, "M0": progressive.KEYS, "FINE": fine}, progressive.WARPS,
+        progressive.STAGES, (turn,), SMALL,
     )  # fmt: skip
     yield Variant(
         f"progressive reduce D{E}, {which}", FAMILY, progressive.progressive_reduce,
-        {**state, "AV": "*fp16", "NEED": "*i32", "threshold": "fp32", "splits": "i32"}, {"E": E, "S": 16, "FINE": fine},
+        {**state, "AV": "*fp16", "NEED": "*i32", "threshold": "fp32", "splits": "i32"},
+        {"F": E, "FP": E, "S": progressive.MOST_SPLITS, "FINE": fine},
         progressive.WARPS, 3, (), SMALL,
     )  # fmt: skip

@@ -12,52 +12,93 @@ import torch
 import triton
 import triton.language as tl
 
-ROWS, WARPS, STAGES = 64, 4, 1  # rows of one program
+from cascadesim.kernels.attention.tile import tile_and_head
+from cascadesim.kernels.inputs import (
+    FLOATS,
+    INTEGERS,
+    MOST_ELEMENTS,
+    InputError,
+    indices,
+    launch,
+    number,
+    one_type,
+    plain,
+    shaped,
+    together,
+)
+
+NAME = "token rows"
+ROWS, WARPS, STAGES = 64, 4, 1  # rows of one program, at most
+PROGRAM_BYTES = 16384  # rows of one program, which registers hold: 64 of 256 bytes
+TYPES = (*FLOATS, torch.float64, *INTEGERS)
 
 
 @triton.jit
 def gather_rows_kernel(SOURCE, INDEX, OUT, source_rows, out_rows, D: tl.constexpr, DP: tl.constexpr, R: tl.constexpr):
-    i = tl.program_id(0) * R + tl.arange(0, R)
-    head = tl.program_id(1).to(tl.int64)
+    block, head = tile_and_head(tl.cdiv(out_rows, R))
+    i = block * R + tl.arange(0, R)
     column = tl.arange(0, DP)
     row = tl.load(INDEX + i, mask=i < out_rows, other=-1)
     inside = column < D
     pointer = SOURCE + head * source_rows * D + row[:, None].to(tl.int64) * D + column[None, :]
-    tile = tl.load(pointer, mask=(row >= 0)[:, None] & inside[None, :], other=0.0)
+    tile = tl.load(pointer, mask=((row >= 0) & (row < source_rows))[:, None] & inside[None, :], other=0.0)
     out = OUT + head * out_rows * D + i[:, None].to(tl.int64) * D + column[None, :]
     tl.store(out, tile, mask=(i < out_rows)[:, None] & inside[None, :])
 
 
 @triton.jit
 def scatter_rows_kernel(SOURCE, INDEX, OUT, source_rows, out_rows, D: tl.constexpr, DP: tl.constexpr, R: tl.constexpr):
-    i = tl.program_id(0) * R + tl.arange(0, R)
-    head = tl.program_id(1).to(tl.int64)
+    block, head = tile_and_head(tl.cdiv(source_rows, R))
+    i = block * R + tl.arange(0, R)
     column = tl.arange(0, DP)
     row = tl.load(INDEX + i, mask=i < source_rows, other=-1)
-    inside = (row >= 0)[:, None] & (column < D)[None, :]
+    inside = ((row >= 0) & (row < out_rows))[:, None] & (column < D)[None, :]
     tile = tl.load(SOURCE + head * source_rows * D + i[:, None].to(tl.int64) * D + column[None, :], mask=inside)
     tl.store(OUT + head * out_rows * D + row[:, None].to(tl.int64) * D + column[None, :], tile, mask=inside)
 
 
 def gather_rows(source: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """out[..., i, :] = source[..., index[i], :]; zeros where index[i] < 0. `index` int32 [rows]."""
+    """out[..., i, :] = source[..., index[i], :]; zeros where index[i] < 0. `index` integers [n]. Raises InputError."""
+    index = _checked(source, index, source.shape[-2] if isinstance(source, torch.Tensor) and source.dim() > 1 else 0)
     out = torch.empty(*source.shape[:-2], len(index), source.shape[-1], dtype=source.dtype, device=source.device)
-    _launch(gather_rows_kernel, source, index, out, len(index))
+    _launch(gather_rows_kernel, source, index, out)
     return out
 
 
 def scatter_rows(source: torch.Tensor, index: torch.Tensor, rows: int) -> torch.Tensor:
-    """out[..., index[i], :] = source[..., i, :], for index[i] >= 0; every row is written at most once, others are 0."""
+    """out[..., index[i], :] = source[..., i, :], for index[i] >= 0; every row is written at most once, others are 0.
+
+    `index` integers [rows of the source]. Raises InputError.
+    """
+    number(NAME, "rows", rows, 0, MOST_ELEMENTS - ROWS)
+    index = _checked(source, index, rows)
+    shaped(NAME, "index", index, (source.shape[-2],))
+    if not index.is_cuda and (index >= 0).sum() > index[index >= 0].unique().numel():
+        raise InputError(f"{NAME}: a row is written at most once, but an index occurs twice")
     out = torch.zeros(*source.shape[:-2], rows, source.shape[-1], dtype=source.dtype, device=source.device)
-    _launch(scatter_rows_kernel, source, index, out, len(index))
+    _launch(scatter_rows_kernel, source, index, out)
     return out
 
 
-def _launch(kernel, source: torch.Tensor, index: torch.Tensor, out: torch.Tensor, rows: int) -> None:
+def _checked(source: torch.Tensor, index: torch.Tensor, rows: int) -> torch.Tensor:
+    """int32; on a GPU, where it is not looked at, an index beyond the last row counts as none."""
+    together(NAME, source=source, index=index)
+    one_type(NAME, TYPES, source=source)
+    if source.dim() < 2 or index.dim() != 1:
+        raise InputError(f"{NAME}: source [..., rows, D] and index [rows]; got {[*source.shape]} and {[*index.shape]}")
+    number(NAME, "bytes of a row", triton.next_power_of_2(source.shape[-1]) * source.element_size(), 0, PROGRAM_BYTES)
+    number(NAME, "rows", max(source.shape[-2], len(index)), 0, MOST_ELEMENTS - ROWS)
+    return indices(NAME, "index", index, index.shape, -(2**31), rows - 1)
+
+
+def _launch(kernel, source: torch.Tensor, index: torch.Tensor, out: torch.Tensor) -> None:
+    """As many rows in a program as PROGRAM_BYTES hold."""
     D = source.shape[-1]
-    heads = source.shape[:-2].numel()
-    if rows and heads:
-        kernel[triton.cdiv(rows, ROWS), heads](
-            source.contiguous(), index.to(torch.int32), out, source.shape[-2], out.shape[-2], D=D,
-            DP=triton.next_power_of_2(D), R=ROWS, num_warps=WARPS, num_stages=STAGES,
-        )  # fmt: skip
+    DP = triton.next_power_of_2(D)
+    if out.numel() and source.numel():
+        R = min(ROWS, PROGRAM_BYTES // (DP * source.element_size()))
+        programs = source.shape[:-2].numel() * triton.cdiv(len(index), R)
+        launch(NAME, kernel, programs, plain(source), index, out, source.shape[-2], out.shape[-2], D=D, DP=DP, R=R,
+               num_warps=WARPS, num_stages=STAGES)  # fmt: skip
+    else:
+        out.zero_()

@@ -99,7 +99,7 @@ def test_denominators_are_kept_in_log2() -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"cascade": "attention-4pass"}, "no cascade"), ({"scale": 0.0}, "scale must be above 0")],
+    [({"cascade": "attention-4pass"}, "no cascade"), ({"scale": float("nan")}, "scale must be a number from")],
 )
 def test_what_does_not_fit_is_said(change: dict, message: str) -> None:
     q = random(1, 1, 16, 16)

@@ -16,6 +16,7 @@ from cascadesim.kernels.attention import reference as attention_reference  # noq
 from cascadesim.kernels.cuda import host  # noqa: E402
 from cascadesim.kernels.cuda.launch import launch  # noqa: E402
 from cascadesim.kernels.cuda.source import CudaFunction, Source  # noqa: E402
+from cascadesim.kernels.inputs import InputError  # noqa: E402
 from cascadesim.kernels.pruned_attention import radix, reference  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
@@ -69,13 +70,14 @@ def test_large_scores_do_not_overflow() -> None:
 
 
 def test_what_the_mma_kernel_is_not_made_for_is_said() -> None:
-    for dtype, D in ((torch.float32, 64), (torch.float16, 32)):
-        q, k, v = inputs(dtype, 1, 1, 16, 16, D)
-        with pytest.raises(ValueError, match="head dimension 64 or 128"):
+    for dtype, heads, D, message in (
+        (torch.float32, 1, 64, "float16, bfloat16; got q float32"),
+        (torch.float16, 1, 32, "64 or 128; got 32 and 32"),
+        (torch.float16, 3, 64, "3 query heads are no multiple of 2"),
+    ):
+        q, k, v = inputs(dtype, heads, 2 if heads == 3 else 1, 16, 16, D)
+        with pytest.raises(InputError, match=message):
             mma.attention(q, k, v)
-    q, k, v = inputs(torch.float16, 3, 2, 16, 16, 64)
-    with pytest.raises(ValueError, match="shapes do not fit"):
-        mma.attention(q, k, v)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 511, 512, 1499, 1500])
@@ -101,7 +103,7 @@ def test_values_that_differ_in_their_last_bit_are_told_apart() -> None:
 
 
 def test_more_tokens_than_there_are_cannot_be_kept() -> None:
-    with pytest.raises(ValueError, match="keeps 0 to 5, got 6"):
+    with pytest.raises(ValueError, match="from 0 to 5, got 6"):
         radix.top_tokens(torch.rand(1, 5), 6)
 
 

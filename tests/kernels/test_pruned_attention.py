@@ -73,7 +73,7 @@ def test_an_empty_keep_set_gives_zeros(dtype) -> None:
     q, k, v = (torch.randn(1, 2, 20, 16).to(dtype) for _ in range(3))
     none = torch.empty(1, 0, dtype=torch.int32)
     assert (triton.pruned_attention(q, k, v, none, torch.tensor([0, 1]), tiles=TILES) == 0).all()
-    assert (triton.pruned_attention(q, k, v, torch.zeros(1, 1), torch.empty(0), tiles=TILES) == 0).all()
+    assert (triton.pruned_attention(q, k, v, torch.zeros(1, 1).int(), torch.empty(0).int(), tiles=TILES) == 0).all()
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)

@@ -186,6 +186,9 @@ def test_extra_keys_are_columns_of_the_mask_that_everyone_attends(asked: Questio
     further = -(-extra // asked.tiles.keys)
     visited = visited_by_enumeration(asked)
     bound = more.bound("multidim_static")
+    assert more.attended_pairs == mask.sum()
+    assert (bound.total, bound.largest) == (sum(visited) + bound.visits.query_tiles * further, max(visited) + further)
+    assert bound.efficiency == mask.sum() / (bound.total * asked.tiles.queries * asked.tiles.keys)
     assert bound.worst == dense / (max(visited) + further)
     launched = bound.visits.query_tiles
     dense_query_tiles = -(-asked.pattern.tokens // asked.tiles.queries)
@@ -260,6 +263,19 @@ def test_backward_by_hand() -> None:
     backward = question(neighborhood((12,), (5,)), (4,), (4,)).backward()
     assert (backward.total, backward.largest) == (7, 3)
     assert backward.worst == 1.0
+
+
+def test_seven_by_eleven_tokens_and_five_further_keys() -> None:
+    """77 windows of 3 x 5 keys, and 77 x 5 pairs more; each of 24 query tiles visits ceil(5 / 4) further tiles."""
+    asked = question(neighborhood((7, 11), (3, 5)), (2, 2), (2, 2))
+    more = question(neighborhood((7, 11), (3, 5)), (2, 2), (2, 2), extra_keys=5)
+    assert (asked.attended_pairs, more.attended_pairs) == (77 * 15, 77 * 15 + 77 * 5)
+    for mode in MODES:
+        query_tiles = 20 if mode.startswith("flat") else 24  # 77 tokens in fours; 4 x 6 tiles
+        assert more.bound(mode).total == asked.bound(mode).total + 2 * query_tiles
+        assert more.bound(mode).largest == asked.bound(mode).largest + 2
+    assert more.backward().total == asked.backward().total + 2 * 24
+    assert more.backward().largest == 24  # an extra key tile is visited by every query tile
 
 
 def test_extra_keys_count_for_dense_and_sparse_alike() -> None:

@@ -60,6 +60,16 @@ def test_what_cannot_be_predicted_is_left_out_with_its_reason(line: str, reason:
     assert count == 1
 
 
+@pytest.mark.parametrize(("line", "problem"), [
+    ("H100-SXM5-80GB,sglang:fa3,bf17,fp8,8,4096,32,8,128,0,0.05", "column 'dtype': no type 'bf17'; known: bfloat16"),
+    ("H100-SXM5-80GB,sglang:fa3,bfloat16,fp7,8,4096,32,8,128,0,0.05", "column 'kv_dtype': no type 'fp7'; did you mean"),
+])  # fmt: skip
+def test_an_unknown_type_is_refused_where_it_stands(line: str, problem: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        read(DECODE + line + "\n")
+    assert str(caught.value).startswith(f"test.csv, line 2, {problem}")
+
+
 def test_a_short_call_is_not_scored_and_a_long_one_is() -> None:
     """19 and 21 us; of four lengths at least one is not among the calibration fifth."""
     lines = [f"H100-SXM5-80GB,sglang:fa3,bfloat16,fp8,8,{length},32,8,128,0,{ms}\n"

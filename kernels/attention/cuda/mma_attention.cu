@@ -1,8 +1,8 @@
 // The 1-pass cascade (FlashAttention-2) with mma.sync.m16n8k16: QK, LM, RM, SLN, SLD, PRM, SLNV, RD, RNV per tile of M0
 // keys; AV = RNV / RD after the last one. A block keeps P0 queries, a warp P0 / WARPS rows of them in registers.
 //
-// Q, AV [B, H, P, D], K, V [B, G, M, D], contiguous; grid (ceil(P / P0), B * H). LENGTHS [B] or null: keys of each
-// batch entry. CAUSAL: query p sees keys m <= p + M - P. Queries without a key get zeros. The values of a tile are on
+// Q, AV [B, H, P, D], K, V [B, G, M, D], contiguous; one block per tile of P0 queries, tile by tile of a head.
+// LENGTHS [B] or null: keys of each batch entry, at most M. CAUSAL: query p sees keys m <= p + M - P. Queries without a key get zeros. The values of a tile are on
 // their way while its scores are computed, the next keys while the values are added.
 
 #include "instructions.cuh"
@@ -78,7 +78,6 @@ struct Rows {
     }
 
     // QK becomes SLN; earlier tiles are worth PRM. RD holds the sum of this lane's columns only.
-    template <bool MASKED>
     DEVICE void rescale(float (&QK)[TILES][M0 / 8][4], float scale_log2) {
 #pragma unroll
         for (int tile = 0; tile < TILES; ++tile) {
@@ -90,7 +89,7 @@ struct Rows {
                 LM = fmaxf(LM, __shfl_xor_sync(0xffffffff, LM, 1));
                 LM = fmaxf(LM, __shfl_xor_sync(0xffffffff, LM, 2));
                 float maximum = fmaxf(RM[tile][half], LM * scale_log2);
-                float shift = MASKED && maximum == MINUS_INFINITY ? 0.0f : maximum;
+                float shift = maximum == MINUS_INFINITY ? 0.0f : maximum;  // nothing seen yet
                 float PRM = exp2_approximate(RM[tile][half] - shift);
 #pragma unroll
                 for (int i = 0; i < M0 / 8 * 2; ++i) {
@@ -169,13 +168,13 @@ DEVICE void attention(const unsigned short* Q, const unsigned short* K, const un
                       const int* LENGTHS, float scale_log2, int P, int M, int heads, int group) {
     __shared__ __align__(16) unsigned short BK[M0 * D], BV[M0 * D];
     using State = Rows<D, M0, WARPS, Type>;
-    int p1 = CAUSAL ? gridDim.x - 1 - blockIdx.x : blockIdx.x;  // long rows of tiles start first
-    int head = blockIdx.y, batch = head / heads, offset = M - P;
+    int tiles = (P + P0 - 1) / P0, head = blockIdx.x / tiles, batch = head / heads, offset = M - P;
+    int p1 = CAUSAL ? tiles - 1 - blockIdx.x % tiles : blockIdx.x % tiles;  // long rows of tiles start first
     int p = p1 * P0 + threadIdx.x / 32 * (P0 / WARPS) + threadIdx.x % 32 / QUAD, column = threadIdx.x % QUAD * 2;
     long long key_head = (long long)batch * (heads / group) + head % heads / group;
     K += key_head * M * D;
     V += key_head * M * D;
-    int keys = LENGTHS ? LENGTHS[batch] : M;
+    int keys = LENGTHS ? min(max(LENGTHS[batch], 0), M) : M;
     int last_key = CAUSAL ? min(keys, max(p1 * P0 + P0 + offset, 0)) : keys;
     int whole = (CAUSAL ? min(keys, max(p1 * P0 + offset + 1, 0)) : keys) / M0, last = (last_key + M0 - 1) / M0;
 
@@ -190,7 +189,7 @@ DEVICE void attention(const unsigned short* Q, const unsigned short* K, const un
         float QK[State::TILES][M0 / 8][4] = {};
         rows.score(QK, BK);
         if (masked.value) mask<M0, CAUSAL, State::TILES>(QK, p, m1 * M0 + column, offset, keys);
-        rows.template rescale<masked.value>(QK, scale_log2);
+        rows.rescale(QK, scale_log2);
         copies_done();
         __syncthreads();  // the values are there, and nobody reads the keys any more
         if (m1 + 1 < last) fetch_tile<D, M0, 32 * WARPS>(BK, K, (m1 + 1) * M0, keys);
