@@ -1,5 +1,6 @@
 # Two commands: `make demo` runs the main job, `make test` runs all tests. Each sets up the environment it needs.
-# Needs Python 3.11 or later (with venv) and make; PYTHON=… and VENV=… choose others.
+# Needs Python 3.11 or later (with venv) and make; PYTHON=… and VENV=… choose others. `make test-kernels` takes the newest
+# Triton; TRITON='3.6.*' with a VENV of its own takes another.
 
 VENV ?= .venv
 PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -15,6 +16,7 @@ test: $(VENV)/installed-test
 	$(VENV)/bin/pytest
 
 test-kernels: $(VENV)/installed-kernels  ## the kernels' gates, which need torch and triton but no GPU
+	$(VENV)/bin/python -c "import torch, triton; print('torch', torch.__version__, 'triton', triton.__version__)"
 	$(VENV)/bin/pytest tests/kernels tests/validation/test_measure.py tests/validation/test_sass.py
 
 quick: $(VENV)/installed-test
@@ -48,7 +50,8 @@ $(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-kernels: pyproject.toml | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test,kernels]"
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test,kernels]" \
+		$(if $(TRITON),"triton==$(TRITON)")
 	@touch $@ $(VENV)/installed-test $(VENV)/installed
 
 $(VENV)/bin/python:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import isqrt, prod
 from typing import Literal, TypeAlias
 
 from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.accelerators.tile_sizes import tile_sizes
 from cascadesim.einsum_cascades.errors import CascadeSimError
 
 Resident: TypeAlias = Literal["weights", "rows", "outputs"]
-SLICES = 2  # of k in the buffer where outputs are resident: one is computed while the other arrives
+STREAMED = 2  # tiles beside what is resident (slices of k beside outputs): one is computed while the other arrives
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Product:
 
 @dataclass(frozen=True)
 class Blocking:
-    """Tiles of `tile_rows` x `tile_columns` outputs, and how many of them make a block along each rank.
+    """Tiles of `tile_rows` x `tile_columns` outputs, no larger than the array or the product, the rest of the array
+    idle; and how many of them make a block along each rank.
 
     `slots`: streamed tiles (slices of k, where outputs are resident) that the buffer holds beside the resident part.
     """
@@ -81,10 +82,6 @@ class Blocking:
         return self.product.copies * self.row_tiles * self.column_tiles * self.product.depth
 
     @property
-    def occupancy(self) -> float:
-        return self.product.macs / (self.steps * self.tile_rows * self.tile_columns)
-
-    @property
     def reads_of_rows(self) -> int:
         """How often A passes by DRAM: once, or once per column block where A does not stay between them."""
         return self.column_blocks if self.resident == "outputs" else 1
@@ -96,6 +93,12 @@ class Blocking:
         return 1 if stays else self.row_blocks
 
     @property
+    def partial_sums(self) -> int:
+        """Words of outputs that the buffer reads and writes between slices of k."""
+        visits = self.depth_blocks if self.resident == "outputs" else 0
+        return 2 * self.product.copies * self.product.rows * self.product.columns * visits
+
+    @property
     def dram_words(self) -> int:
         product = self.product
         return product.copies * (
@@ -105,22 +108,10 @@ class Blocking:
         )
 
 
-def blockings(product: Product, spec: SpatialArray) -> tuple[Blocking, ...]:
-    """What fits: the published ways first, then outputs resident, unless everything passes by DRAM only once.
-
-    Raises CascadeSimError where nothing fits.
-    """
-    sides = _sides(product, spec)
-    found = list(_published_ways(product, *sides, spec.buffer_words))
-    if not any(blocking.dram_words == product.least_words for blocking in found):
-        found += sorted(_outputs_resident(product, *sides, spec), key=lambda blocking: blocking.dram_words)[:1]
-    if not found:
-        least = prod(sides) + SLICES * sum(sides)
-        raise CascadeSimError(
-            f"global_buffer.capacity_bytes: {spec.global_buffer.capacity_bytes} bytes hold no tile of a linear layer; "
-            f"{sides[0]} x {sides[1]} outputs and slices of their operands need {least * spec.word_bytes}"
-        )
-    return tuple(found)
+def published_ways(product: Product, spec: SpatialArray) -> tuple[Blocking, ...]:
+    """Weights resident, or blocks of rows, on the largest tiles: those of these that fit, as published."""
+    rows, columns = _sides(product, spec)
+    return tuple(_published_ways(product, rows, columns, spec.buffer_words))
 
 
 def published_blocking(product: Product, spec: SpatialArray) -> Blocking:
@@ -152,23 +143,32 @@ def _powers_of_two(limit: int) -> Iterator[int]:
 
 def _sides(product: Product, spec: SpatialArray) -> tuple[int, int]:
     """Rows over the rows of the array and columns over its columns, or the other way round where that takes less."""
-    upright, turned = (spec.pe_array.rows, spec.pe_array.columns), (spec.pe_array.columns, spec.pe_array.rows)
+    array = spec.pe_array
+    upright, turned = (
+        (tile_sizes(rows, product.rows)[0], tile_sizes(columns, product.columns)[0])
+        for rows, columns in ((array.rows, array.columns), (array.columns, array.rows))
+    )
     return min(upright, turned, key=lambda side: -(-product.rows // side[0]) * -(-product.columns // side[1]))
 
 
 def _published_ways(product: Product, rows: int, columns: int, capacity_words: int) -> Iterator[Blocking]:
     """Weights resident, or blocks of rows: beside them two tiles of what is streamed, so that loads overlap."""
     row_tiles, column_tiles = -(-product.rows // rows), -(-product.columns // columns)
-    row_tile, column_tile = (product.depth * min(side) for side in ((rows, product.rows), (columns, product.columns)))
-    slots = (capacity_words - product.depth * product.columns) // row_tile
-    if slots >= 2:
+    slots = (capacity_words - product.depth * product.columns) // (product.depth * rows)
+    if slots >= STREAMED:
         yield Blocking(product, rows, columns, "weights", 1, column_tiles, product.depth, slots)
         return
-    fits = (capacity_words - 2 * column_tile) // row_tile
+    fits = (capacity_words - STREAMED * product.depth * columns) // (product.depth * rows)
     if fits >= 1 and (column_tiles > 1 or row_tiles <= fits):
-        per_block = -(-row_tiles // even_blocks(row_tiles, fits))
-        slots = (capacity_words - min(per_block * rows, product.rows) * product.depth) // column_tile
-        yield Blocking(product, rows, columns, "rows", per_block, 1, product.depth, slots)
+        yield rows_resident(product, rows, columns, even_blocks(row_tiles, fits), capacity_words)
+
+
+def rows_resident(product: Product, rows: int, columns: int, blocks: int, capacity_words: int) -> Blocking:
+    """At most `blocks` blocks of rows, all weights past each."""
+    row_tiles = -(-product.rows // rows)
+    per_block = -(-row_tiles // blocks)
+    slots = (capacity_words - min(per_block * rows, product.rows) * product.depth) // (product.depth * columns)
+    return Blocking(product, rows, columns, "rows", per_block, 1, product.depth, slots)
 
 
 def even_blocks(tiles: int, fits: int) -> int:
@@ -177,24 +177,7 @@ def even_blocks(tiles: int, fits: int) -> int:
     return next((blocks for blocks in range(least, 2 * least) if tiles % blocks == 0), least)
 
 
-def block_heights(tiles: int) -> list[int]:
-    """The least tiles per block for each number of blocks: ceil(tiles / blocks), about 2 sqrt(tiles) values."""
-    few = range(1, isqrt(tiles) + 2)
-    return sorted({-(-tiles // blocks) for blocks in few} | {-(-tiles // -(-tiles // height)) for height in few})
-
-
-def _outputs_resident(product: Product, rows: int, columns: int, spec: SpatialArray) -> Iterator[Blocking]:
-    """Blocks of outputs with two slices of their operands, for every number of row blocks."""
-    capacity = spec.buffer_words
-    # assumed: slices twice as deep as a buffer row is wide, so that partial sums keep the ports busy half of the time
-    depth = min(2 * max(1, spec.global_buffer.row_bytes // spec.word_bytes), -(-product.depth // 2))
-    if depth == product.depth:
-        return
-    row_tiles, column_tiles = -(-product.rows // rows), -(-product.columns // columns)
-    for tall in block_heights(row_tiles):
-        beside = capacity - SLICES * depth * tall * rows
-        wide = min(column_tiles, beside // (tall * rows + SLICES * depth) // columns)
-        if wide >= 1:
-            height, width = min(tall * rows, product.rows), min(wide * columns, product.columns)
-            slots = (capacity - height * width) // (depth * (height + width))
-            yield Blocking(product, rows, columns, "outputs", tall, wide, depth, slots)
+def operand_rows(tile_rows: int, tile_columns: int, spec: SpatialArray) -> int:
+    """Buffer rows that one depth step of a tile reads."""
+    word, row = spec.word_bytes, spec.global_buffer.row_bytes
+    return -(-tile_rows * word // row) + -(-tile_columns * word // row)

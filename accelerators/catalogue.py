@@ -6,17 +6,18 @@ file. Nothing is registered. Knows no accelerator.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from cascadesim.accelerators.protocol import Accelerator
+from cascadesim.accelerators.protocol import Accelerator, Capabilities
 from cascadesim.einsum_cascades.errors import SpecError, UnknownNameError, suggestion
 from cascadesim.einsum_cascades.schema import read_yaml, with_settings
 
 ROOT = Path(__file__).parent
+_CONTRACT = ("name", "clock_hz", "units", "capabilities", "attention", "leakage_w", "area_um2", "plan")
 
 
 @cache
@@ -42,7 +43,18 @@ def load(name: str, settings: Sequence[str] = ()) -> Accelerator:
     Raises UnknownNameError for an unknown name, SpecError for a file or a setting that cannot be used.
     """
     path = find_file(name)
-    return build(with_settings(read_yaml(path), settings), path)
+    found = build(with_settings(read_yaml(path), settings), path)
+    if problems := unread(found, [setting.partition("=")[0].strip() for setting in settings]):
+        raise SpecError("\n".join(f"--set {field}: changes nothing: {why}" for field, why in problems.items()))
+    return found
+
+
+def unread(accelerator: Accelerator, fields: Iterable[str]) -> Mapping[str, str]:
+    """Of some dotted fields, those that no figure of this accelerator depends on -> why."""
+    reasons = accelerator.capabilities.unread
+    found = {field: next((why for name, why in reasons.items() if f"{field}.".startswith(f"{name}.")), None)
+             for field in fields}  # fmt: skip
+    return {field: why for field, why in found.items() if why is not None}
 
 
 def build(content: Mapping[str, object], path: Path) -> Accelerator:
@@ -50,9 +62,30 @@ def build(content: Mapping[str, object], path: Path) -> Accelerator:
     folder = content.get("architecture")
     if not isinstance(folder, str) or folder not in folders():
         raise SpecError(f"{path.name}: architecture: {_wrong_folder(folder)}")
-    module = import_module(f"{__package__}.{folder}.accelerator")
     label = path.stem if path in presets().values() else path.name
-    return cast(Accelerator, module.build(label, content, path.name))
+    found = _builder(folder)(label, content, path.name)
+    missing = [name for name in _CONTRACT if not hasattr(found, name)]
+    if missing or not isinstance(found.capabilities, Capabilities):
+        lacks = f"no {', '.join(missing)}" if missing else "capabilities that are none (protocol.Capabilities)"
+        raise SpecError(f"accelerators/{folder}/accelerator.py: build returns a {type(found).__name__} with {lacks}")
+    return cast(Accelerator, found)
+
+
+def _builder(folder: str) -> Callable[[str, Mapping[str, object], str], Any]:
+    """`build` of the folder's `accelerator.py`. Raises SpecError where the one or the other is missing."""
+    name = f"{__package__}.{folder}.accelerator"
+    try:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name not in (name, name.rpartition(".")[0]):  # something that the module imports
+            raise
+        raise SpecError(
+            f"accelerators/{folder}: needs a module accelerator.py with build(name, content, source)"
+        ) from None
+    builder = getattr(module, "build", None)
+    if not callable(builder):
+        raise SpecError(f"accelerators/{folder}/accelerator.py: needs a function build(name, content, source)")
+    return cast("Callable[[str, Mapping[str, object], str], Any]", builder)
 
 
 def find_file(name: str) -> Path:

@@ -210,8 +210,15 @@ def point_operations(einsum: Einsum) -> Counter[str]:
     """Operations per point in the classes that arrays do: a product alone takes a MAC, a minimum a comparison."""
     counts: Counter[str] = Counter()
     for charge in charges(einsum):
-        for name, count in charge.operations.items():
-            counts[_ON_ARRAYS.get(name, name)] += count
+        counts.update(on_arrays(charge.operations))
+    return counts
+
+
+def on_arrays(operations: Mapping[str, int]) -> Counter[str]:
+    """Operations in the classes of `passes`, in those that arrays do."""
+    counts: Counter[str] = Counter()
+    for name, count in operations.items():
+        counts[_ON_ARRAYS.get(name, name)] += count
     return counts
 
 

@@ -19,6 +19,7 @@ from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, 
 from cascadesim.accelerators.rows import RowEinsum, RowWork
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.accelerators.streaming import Stream, lower_bound_cycles, stream_program
+from cascadesim.einsum_cascades.bound_counts import work_of
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Apply, Einsum, Expression, Select
 from cascadesim.einsum_cascades.operation import Operation
@@ -37,8 +38,9 @@ def plan_elementwise(operation: Operation, spec: SpatialArray, accounting: Accou
     names = tuple(einsum.name for einsum in work.einsums)
     stream = Stream("array_1d", names, layout_steps(work, layout, spec), STEPS_AT_ONCE, leaves=work.passes == 1)
     energy = dynamic_energy_j(_actions(work, stream, spec), spec)
-    phase = _phase(operation.name, work, stream, spec)
-    return Plan(operation, accounting, _mapping_lines(work, layout), (phase,), energy)
+    phase = _phase(operation, work, stream, spec)
+    words = dict.fromkeys((*operation.cascade.inputs, *operation.cascade.outputs), spec.word_bytes)
+    return Plan(operation, accounting, _mapping_lines(work, layout), (phase,), energy, element_bytes=words)
 
 
 def row_work(operation: Operation, spec: SpatialArray) -> RowWork:
@@ -78,25 +80,26 @@ def _fused_subtractions(expression: Expression) -> int:
     return 0
 
 
-def _phase(name: str, work: RowWork, stream: Stream, spec: SpatialArray) -> Phase:
+def _phase(operation: Operation, work: RowWork, stream: Stream, spec: SpatialArray) -> Phase:
+    name, useful = operation.name, work_of(operation)
     traffic = Traffic(stream.load_bytes, stream.store_bytes)
     activities = [
-        _activity(einsum, cycles, work, spec)
+        _activity(einsum, cycles, useful[einsum.name], work, spec)
         for einsum, cycles in zip(work.einsums, stream.compute_cycles(), strict=True)
     ]
     activities += [
-        EinsumActivity(name, "global_buffer", stream.buffer_rows // spec.global_buffer.ports),
+        EinsumActivity(name, "global_buffer", stream.buffer_bytes // spec.global_buffer.bytes_per_cycle),
         EinsumActivity(name, "dram", int(traffic.total_bytes / spec.dram_bytes_per_cycle)),
     ]
     program = partial(stream_program, stream, spec)
     return Phase(name, tuple(activities), traffic, lower_bound_cycles(stream, spec), program)
 
 
-def _activity(einsum: RowEinsum, cycles: int, work: RowWork, spec: SpatialArray) -> EinsumActivity:
-    points = work.points(einsum)
-    operations = {name: count * points for name, count in einsum.operations.items()}
-    occupancy = points * einsum.cycles_per_point / (cycles * spec.vector_array.lanes)
-    return EinsumActivity(einsum.name, "array_1d", cycles, operations, occupancy)
+def _activity(
+    einsum: RowEinsum, cycles: int, useful: Mapping[str, int], work: RowWork, spec: SpatialArray
+) -> EinsumActivity:
+    occupancy = work.points(einsum) * einsum.cycles_per_point / (cycles * spec.vector_array.lanes)
+    return EinsumActivity(einsum.name, "array_1d", cycles, useful, occupancy)
 
 
 def _actions(work: RowWork, stream: Stream, spec: SpatialArray) -> Actions:
@@ -120,9 +123,9 @@ def _actions(work: RowWork, stream: Stream, spec: SpatialArray) -> Actions:
 
 
 def _mapping_lines(work: RowWork, layout: Layout) -> tuple[str, ...]:
-    where = "r over the lanes, d in time" if layout.rows_over_lanes else "d over the lanes, r in time"
+    ranks = ("r", "d") if layout.rows_over_lanes else ("d", "r")
     again = f", read {layout.reads}x because no row fits global_buffer" if layout.reads > 1 else ""
     return (
-        f"array_1d: {where}; {work.rows:,} rows of {work.width:,}",
+        f"array_1d: {ranks[0]} over {layout.lanes:,} lanes, {ranks[1]} in time; {work.rows:,} rows of {work.width:,}",
         f"dram: inputs and outputs of each row{again}",
     )

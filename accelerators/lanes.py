@@ -5,12 +5,14 @@ Knows sizes and cycles per point; knows no cascade.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, log2
 
 from cascadesim.accelerators.rows import RowEinsum, RowWork
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.accelerators.streaming import Rounds, Step, Steps, grouped, steps_per_group
+from cascadesim.accelerators.tile_sizes import tile_sizes
 from cascadesim.einsum_cascades.errors import CascadeSimError
 
 PIECES = 3  # in the buffer at once: one arrives, one is worked on, one leaves
@@ -19,58 +21,88 @@ STEPS_AT_ONCE = 2  # of them, those that are not yet done
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`group` rows at a time, `chunk` elements of each; `reads`: how often inputs pass by DRAM."""
+    """A row on each of `lanes` lanes, or one row over all of them, `chunk` elements of each row at a time; the other
+    lanes are idle. `reads`: how often inputs pass by DRAM."""
 
     rows_over_lanes: bool
-    group: int
+    lanes: int
     chunk: int
     reads: int
 
+    @property
+    def group(self) -> int:
+        """Rows at a time."""
+        return self.lanes if self.rows_over_lanes else 1
+
 
 def choose_layout(work: RowWork, spec: SpatialArray) -> Layout:
-    """The one that reads least from DRAM, then the one that keeps the lanes busy for the fewest cycles.
+    """The one that is done first; of equal ones that which reads least, then the one with the most lanes at work.
 
     Raises CascadeSimError where the buffer does not even hold an element of each tensor.
     """
-    layouts = [_layout(work, spec, rows_over_lanes) for rows_over_lanes in (True, False)]
-    fitting = [layout for layout in layouts if layout is not None]
-    if not fitting:
+    ways = [list(_layouts(work, spec, rows_over_lanes)) for rows_over_lanes in (True, False)]
+    if not any(ways):
         raise CascadeSimError(
             f"global_buffer.capacity_bytes: {spec.global_buffer.capacity_bytes} bytes hold no element-wise work; "
             f"{work.row_tensors} tensors need {PIECES * work.row_tensors * spec.word_bytes}"
         )
-    return min(fitting, key=lambda layout: (layout.reads, _cycles(work, layout, spec)))
+    least_cycles = _moving_cycles(work, 1, spec)
+    found = min((way[0] for way in ways if way), key=lambda layout: _bound(work, layout, spec))
+    if _bound(work, found, spec)[0] <= least_cycles:
+        return found
+    return min((layout for way in ways for layout in way), key=lambda layout: _bound(work, layout, spec))
 
 
-def _layout(work: RowWork, spec: SpatialArray, rows_over_lanes: bool) -> Layout | None:
-    """Rows walked once may pass in chunks; rows walked again stay whole if `PIECES` groups of them fit."""
-    group = min(spec.vector_array.lanes, work.rows) if rows_over_lanes else 1
-    fits = spec.buffer_words // (PIECES * group * max(1, work.row_tensors))
-    if fits >= work.width:
-        return Layout(rows_over_lanes, group, work.width, 1)
-    return Layout(rows_over_lanes, group, fits, work.passes) if fits else None
+def _layouts(work: RowWork, spec: SpatialArray, rows_over_lanes: bool) -> Iterator[Layout]:
+    """Rows walked once may pass in chunks; rows walked again stay whole if `PIECES` groups of them fit.
+
+    Chunks of a row over the lanes fill them all.
+    """
+    for lanes in tile_sizes(spec.vector_array.lanes, work.rows if rows_over_lanes else work.width):
+        fits = spec.buffer_words // (PIECES * (lanes if rows_over_lanes else 1) * max(1, work.row_tensors))
+        if fits >= work.width:
+            yield Layout(rows_over_lanes, lanes, work.width, 1)
+        elif chunk := fits if rows_over_lanes else fits // lanes * lanes:
+            yield Layout(rows_over_lanes, lanes, chunk, work.passes)
 
 
-def _cycles(work: RowWork, layout: Layout, spec: SpatialArray) -> int:
+def _bound(work: RowWork, layout: Layout, spec: SpatialArray) -> tuple[float, int, int]:
+    """Cycles of the busiest of lanes, DRAM channel and ports; then what decides between equal ones."""
+    cycles = _cycles(work, layout)
+    return max(cycles, _moving_cycles(work, layout.reads, spec)), layout.reads, cycles
+
+
+def _moving_cycles(work: RowWork, reads: int, spec: SpatialArray) -> float:
+    shared = work.width * (work.shared_inputs + work.shared_outputs)
+    moved = reads * (work.loaded_words - work.width * work.shared_inputs) + work.stored_words
+    moved -= work.width * work.shared_outputs
+    buffered = moved + sum(einsum.row_operands * work.points(einsum) for einsum in work.einsums)
+    return max(
+        (moved + shared) * spec.word_bytes / spec.dram_bytes_per_cycle,
+        buffered * spec.word_bytes / spec.global_buffer.bytes_per_cycle,
+    )
+
+
+def _cycles(work: RowWork, layout: Layout) -> int:
     """Of the lanes, all rows."""
     chunks, last = divmod(work.width, layout.chunk)
-    per_group = chunks * sum(_chunk_cycles(work, layout, layout.chunk, spec))
-    per_group += sum(_chunk_cycles(work, layout, last, spec)) if last else 0
+    per_group = chunks * sum(_chunk_cycles(work, layout, layout.chunk))
+    per_group += sum(_chunk_cycles(work, layout, last)) if last else 0
     return ceil(work.rows / layout.group) * per_group
 
 
-def _chunk_cycles(work: RowWork, layout: Layout, elements: int, spec: SpatialArray) -> tuple[int, ...]:
-    return tuple(_einsum_cycles(einsum, layout, elements, spec.vector_array.lanes) for einsum in work.einsums)
+def _chunk_cycles(work: RowWork, layout: Layout, elements: int) -> tuple[int, ...]:
+    return tuple(_einsum_cycles(einsum, layout, elements) for einsum in work.einsums)
 
 
-def _einsum_cycles(einsum: RowEinsum, layout: Layout, elements: int, lanes: int) -> int:
+def _einsum_cycles(einsum: RowEinsum, layout: Layout, elements: int) -> int:
     """assumed: across lanes a reduction ends in a tree of log2(lanes) steps; what is once per row takes one lane."""
     if not einsum.spans_row:
         return einsum.cycles_per_point
     if layout.rows_over_lanes:
         return elements * einsum.cycles_per_point
-    tree = ceil(log2(min(lanes, elements))) if einsum.reduces_row else 0
-    return ceil(elements / lanes) * einsum.cycles_per_point + tree
+    tree = ceil(log2(min(layout.lanes, elements))) if einsum.reduces_row else 0
+    return ceil(elements / layout.lanes) * einsum.cycles_per_point + tree
 
 
 def layout_steps(work: RowWork, layout: Layout, spec: SpatialArray) -> Steps:
@@ -106,10 +138,10 @@ def _group_steps(work: RowWork, layout: Layout, rows: int, spec: SpatialArray) -
 
 
 def _chunk_step(work: RowWork, layout: Layout, rows: int, elements: int, first: bool, spec: SpatialArray) -> Step:
-    word, row_bytes = spec.word_bytes, spec.global_buffer.row_bytes
+    word = spec.word_bytes
     loaded = layout.reads * rows * (work.row_inputs * elements + work.scalar_inputs * first)
     stored = rows * (work.row_outputs * elements + work.scalar_outputs * first)
     moved = sum(einsum.row_operands * rows * elements for einsum in work.einsums) + loaded + stored
-    cycles = _chunk_cycles(work, layout, elements, spec)
+    cycles = _chunk_cycles(work, layout, elements)
     arrives = work.passes == 1  # element by element; otherwise a row must be there whole
-    return Step(loaded * word, cycles, stored * word, ceil(moved * word / row_bytes), arrives)
+    return Step(loaded * word, cycles, stored * word, moved * word, arrives)

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from cascadesim.accelerators.blocking import Blocking, Product, blockings, published_blocking
+from cascadesim.accelerators.blocking import Blocking, Product, published_blocking
 from cascadesim.accelerators.counting import Accesses, Level, Loop, Nest, Operand, count_accesses, ragged
 from cascadesim.accelerators.energy import Actions, dynamic_energy_j
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.accelerators.streaming import Stream, lower_bound_cycles, stream_program
 from cascadesim.accelerators.sweeps import product_moves
+from cascadesim.accelerators.tilings import fastest_blocking
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Einsum
 from cascadesim.einsum_cascades.operation import Operation
@@ -33,15 +34,12 @@ def plan_linear(operation: Operation, spec: SpatialArray, accounting: Accounting
     einsum = _product_einsum(operation, spec)
     product = Product(*(operation.extent(rank) for rank in ("r", "k", "n", "x")))
     physical = accounting == "physical"
-    blocking = fastest_blocking(einsum.name, product, spec) if physical else published_blocking(product, spec)
+    blocking = fastest_blocking(product, spec) if physical else published_blocking(product, spec)
     phase = (_physical_phase if physical else _published_phase)(einsum.name, blocking, spec)
     actions = linear_actions(einsum, blocking, accounting)
-    return Plan(operation, accounting, _mapping_lines(blocking), (phase,), dynamic_energy_j(actions, spec))
-
-
-def fastest_blocking(name: str, product: Product, spec: SpatialArray) -> Blocking:
-    """Of those that fit, the one with the lowest bound on its cycles; the published one where they are equal."""
-    return min(blockings(product, spec), key=lambda found: lower_bound_cycles(_stream(name, found, spec), spec))
+    words = dict.fromkeys((*operation.cascade.inputs, *operation.cascade.outputs), spec.word_bytes)
+    energy = dynamic_energy_j(actions, spec)
+    return Plan(operation, accounting, _mapping_lines(blocking), (phase,), energy, element_bytes=words)
 
 
 def linear_actions(einsum: Einsum, blocking: Blocking, accounting: Accounting) -> Actions:
@@ -80,8 +78,8 @@ def _product_einsum(operation: Operation, spec: SpatialArray) -> Einsum:
 def _physical_phase(name: str, blocking: Blocking, spec: SpatialArray) -> Phase:
     stream = _stream(name, blocking, spec)
     activities = (
-        _array_activity(name, sum(stream.compute_cycles()), blocking),
-        EinsumActivity(name, "global_buffer", stream.buffer_rows // spec.global_buffer.ports),
+        _array_activity(name, sum(stream.compute_cycles()), blocking, spec),
+        EinsumActivity(name, "global_buffer", stream.buffer_bytes // spec.global_buffer.bytes_per_cycle),
         _dram_activity(name, blocking, spec),
     )
     program = partial(stream_program, stream, spec)
@@ -97,12 +95,13 @@ def _published_phase(name: str, blocking: Blocking, spec: SpatialArray) -> Phase
     """max(compute, DRAM), whatever the pipeline does."""
     cycles = blocking.steps * (spec.pe_array.operations.mac or 1)
     traffic = _traffic(blocking, spec)
-    activities = (_array_activity(name, cycles, blocking), _dram_activity(name, blocking, spec))
+    activities = (_array_activity(name, cycles, blocking, spec), _dram_activity(name, blocking, spec))
     return Phase(name, activities, traffic, max(cycles, traffic.total_bytes / spec.dram_bytes_per_cycle))
 
 
-def _array_activity(name: str, cycles: int, blocking: Blocking) -> EinsumActivity:
-    return EinsumActivity(name, "array_2d", cycles, {"mac": blocking.product.macs}, blocking.occupancy)
+def _array_activity(name: str, cycles: int, blocking: Blocking, spec: SpatialArray) -> EinsumActivity:
+    macs = blocking.product.macs
+    return EinsumActivity(name, "array_2d", cycles, {"mac": macs}, macs / (blocking.steps * spec.pe_array.elements))
 
 
 def _dram_activity(name: str, blocking: Blocking, spec: SpatialArray) -> EinsumActivity:

@@ -20,17 +20,24 @@ Accounting: TypeAlias = Literal["physical", "artifact"]
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A resource that runs one task at a time on `lanes` parallel lanes."""
+    """A resource that runs one task at a time on `lanes` parallel lanes.
+
+    `operations_per_cycle`: of one class, what a lane finishes in a cycle at most (a lane with a multiplier and an
+    adder finishes one of each). A plan that claims more is refused (`plan_check`).
+    """
 
     name: str
     lanes: int = 1
+    operations_per_cycle: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class EinsumActivity:
     """What one Einsum asks of one unit, summed over the operation.
 
-    `occupancy` is the share of the unit's lanes that do useful work while it is busy with this Einsum.
+    `operations`: useful ones, in the classes of `passes`; of all activities of an Einsum together, those of the
+    cascade at the operation's extents under its mask (`einsum_cascades.bound_counts.work_of`), however the unit makes
+    them. `occupancy` is the share of the unit's lanes that do useful work while it is busy with this Einsum.
     """
 
     name: str
@@ -77,10 +84,49 @@ class Plan:
     mapping: tuple[str, ...]  # printable lines: loop nest, tiles, residency, chosen dataflow
     phases: tuple[Phase, ...]
     dynamic_energy_j: Mapping[str, float] | None  # component -> joules, None where the model has no energy
+    splits: Mapping[str, int] = field(default_factory=dict)  # inner extents that the plan chose, such as M0: 256
+    element_bytes: Mapping[str, float] = field(default_factory=dict)
+    """Input or output of the cascade -> bytes of one element in DRAM. One that is missing does not pass by DRAM (it
+    stays in a cache, or arrives otherwise), and a line of `mapping` says so."""
+    notes: tuple[str, ...] = ()  # what every report of it must say: for tables, where no mapping is printed
+    kernel: str = ""  # the one that runs, where the machine has several
+    types: str = ""  # of its operands, where the machine has several
 
     @property
     def traffic(self) -> Traffic:
         return sum((phase.traffic for phase in self.phases), Traffic())
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Bytes of one number in memory, its share of the scales of a group included. experts: weights of routed ones."""
+
+    weights: float = 2
+    experts: float = 2
+    activations: float = 2
+    kv: float = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an accelerator can be asked for, beyond planning an operation.
+
+    `calibrated`: its closed form is fitted to measurements: an estimate, which runs unless the cycle level is asked
+    for, and no bound of it. `memory_bytes`: of one device, where a model and its KV cache may not fit. `devices`
+    divide a model among them (tensor parallelism); each plans its own part. `traces`: it runs the heads of a pruning
+    trace, each with keys of its own. `stored`: how wide it keeps the numbers of a model;
+    `chosen_types`: of which kinds the type was given beside that of all. `unread`: fields and groups
+    of its file that no figure depends on, as it is set up -> why; to set them is refused.
+    """
+
+    cycle_level: bool = True
+    calibrated: bool = False
+    traces: bool = False
+    memory_bytes: int | None = None
+    devices: int = 1
+    stored: Stored = Stored()
+    chosen_types: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 class Accelerator(Protocol):
@@ -96,6 +142,9 @@ class Accelerator(Protocol):
     def units(self) -> tuple[Unit, ...]:
         """Every unit a report lists, DRAM included."""
         ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
 
     @property
     def attention(self) -> str:
@@ -124,50 +173,6 @@ class Prepares(Protocol):
         """The machine and the operations in place of those given. A layer `a:5-10` is layers 5 to 10 of kind a."""
         ...
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What every report has to say of the machine as it is prepared."""
+    def notes(self, sequence_length: int) -> tuple[str, ...]:
+        """What a report of this length has to say of the machine as it is prepared."""
         ...
-
-
-@runtime_checkable
-class TakesTraces(Protocol):
-    """An accelerator that runs the heads of a pruning trace, each with keys of its own."""
-
-    @property
-    def takes_traces(self) -> Literal[True]: ...
-
-
-@runtime_checkable
-class HasMemory(Protocol):
-    """An accelerator whose memory can be too small for a model and its KV cache."""
-
-    @property
-    def memory_bytes(self) -> int: ...
-
-
-@runtime_checkable
-class HasNoCycleLevel(Protocol):
-    """An accelerator that has closed forms only."""
-
-    @property
-    def has_cycle_level(self) -> Literal[False]: ...
-
-
-@runtime_checkable
-class HasCalibratedClosedForm(Protocol):
-    """An accelerator whose closed form is fitted to measurements: an estimate, and what its error was measured with.
-
-    It is what runs unless the cycle level is asked for, and no bound of it: the cycle level may be faster.
-    """
-
-    @property
-    def has_calibrated_closed_form(self) -> Literal[True]: ...
-
-
-@runtime_checkable
-class HasPeers(Protocol):
-    """One of several devices that divide a model among them (tensor parallelism): it plans its own part."""
-
-    @property
-    def devices(self) -> int: ...

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from cascadesim.accelerators import energy
-from cascadesim.accelerators.protocol import Accounting, Plan, Unit
+from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Stored, Unit
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.operation import Operation
 
@@ -46,6 +46,11 @@ class SpatialMachine(ABC, Generic[SpecType]):
             Unit("global_buffer", self.spec.global_buffer.ports),
             Unit("dram"),
         )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        word = self.spec.word_bytes
+        return Capabilities(stored=Stored(word, word, word, word))
 
     @property
     def leakage_w(self) -> float:

@@ -15,6 +15,7 @@ from cascadesim.einsum_cascades.schema import NonNegativeFloat, Positive, Spec
 # assumed: no silicon is slower or faster by far; beyond, counts of cycles lose their meaning in floating point
 ClockHz = Annotated[float, Field(ge=1e6, le=1e11)]
 BandwidthBytesPerS = Annotated[float, Field(ge=1e6, le=1e16)]
+OperationCycles = Annotated[int, Field(gt=0, le=2**16)]  # assumed: a division in microcode takes hundreds
 
 
 class Operations(Spec):
@@ -24,11 +25,11 @@ class Operations(Spec):
     `exp_subtracts`: the exponential takes `x - y`, so that the subtraction costs no cycle of its own.
     """
 
-    mac: Positive | None = None
-    add: Positive | None = None
-    max: Positive | None = None
-    exp: Positive | None = None
-    divide: Positive | None = None
+    mac: OperationCycles | None = None
+    add: OperationCycles | None = None
+    max: OperationCycles | None = None
+    exp: OperationCycles | None = None
+    divide: OperationCycles | None = None
     exp_by: Literal["mac", "unit"] = "unit"
     exp_subtracts: bool = False
 
@@ -42,6 +43,8 @@ class Operations(Spec):
     def _exponentials_need_macs(self) -> Self:
         if self.exp is not None and self.exp_by == "mac" and self.mac is None:
             raise ValueError("exp_by: mac needs the operation mac")
+        if self.exp_subtracts and self.exp is None:
+            raise ValueError("exp_subtracts needs the operation exp")
         return self
 
 
@@ -72,6 +75,11 @@ class Buffer(Spec):
     capacity_bytes: Positive
     row_bytes: Positive
     ports: Positive
+
+    @property
+    def bytes_per_cycle(self) -> int:
+        """All ports at once."""
+        return self.ports * self.row_bytes
 
     @model_validator(mode="after")
     def _holds_a_row(self) -> Self:

@@ -1,6 +1,6 @@
 """A stream of work through one array as a program: load a step, compute it, store it, the three of them overlapped.
 
-Knows bytes, cycles of the array and rows of the buffer per step, and how a DRAM channel and buffer ports turn them
+Knows bytes and cycles of the array per step, and how a DRAM channel and buffer ports turn them
 into whole cycles. Does not know what is computed: linear layers and element-wise work are both such streams.
 """
 
@@ -22,13 +22,15 @@ ENOUGH_DRAM_CYCLES = 2 / LARGEST_ROUNDING  # of a step: its load and its store r
 class Step:
     """What one step moves and computes; `compute_cycles` has one entry per Einsum.
 
+    `buffer_bytes`: what passes the ports, whole rows for operands of the array, the rest packed.
+
     `arrives`: operands are used once, in the order in which they arrive, so the step may start while it is loaded.
     """
 
     load_bytes: int
     compute_cycles: tuple[int, ...]
     store_bytes: int
-    buffer_rows: int
+    buffer_bytes: int
     arrives: bool = False
 
     def plus(self, other: Step, times: int = 1) -> Step:
@@ -38,7 +40,7 @@ class Step:
             self.load_bytes + times * other.load_bytes,
             tuple(own + times * more for own, more in pairs),
             self.store_bytes + times * other.store_bytes,
-            self.buffer_rows + times * other.buffer_rows,
+            self.buffer_bytes + times * other.buffer_bytes,
             self.arrives and other.arrives,
         )
 
@@ -81,8 +83,8 @@ class Stream:
         return sum(times * step.store_bytes for step, times in self)
 
     @property
-    def buffer_rows(self) -> int:
-        return sum(times * step.buffer_rows for step, times in self)
+    def buffer_bytes(self) -> int:
+        return sum(times * step.buffer_bytes for step, times in self)
 
     def compute_cycles(self) -> tuple[int, ...]:
         """Cycles of each Einsum in all."""
@@ -102,7 +104,7 @@ def _counted(steps: Steps, times: int) -> Iterator[tuple[Step, int]]:
 def lower_bound_cycles(stream: Stream, spec: SpatialArray) -> float:
     """No schedule of the stream is shorter: the busiest of array, DRAM channel and buffer ports."""
     dram = (stream.load_bytes + stream.store_bytes) / spec.dram_bytes_per_cycle
-    return max(sum(stream.compute_cycles()), dram, stream.buffer_rows / spec.global_buffer.ports)
+    return max(sum(stream.compute_cycles()), dram, stream.buffer_bytes / spec.global_buffer.bytes_per_cycle)
 
 
 def steps_per_group(step: Step, spec: SpatialArray, most: int) -> int:
@@ -176,7 +178,7 @@ def _cycles(step: Step, spec: SpatialArray) -> tuple[int, ...]:
     load = ceil(step.load_bytes / bytes_per_cycle)
     return (
         *((0, load) if step.arrives else (load, 0)),
-        ceil(step.buffer_rows / spec.global_buffer.ports),
+        -(-step.buffer_bytes // spec.global_buffer.bytes_per_cycle),
         *step.compute_cycles,
         ceil(step.store_bytes / bytes_per_cycle),
     )

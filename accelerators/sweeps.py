@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil
 
-from cascadesim.accelerators.blocking import Blocking
+from cascadesim.accelerators.blocking import Blocking, operand_rows
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.accelerators.streaming import (
     LARGEST_ROUNDING,
@@ -137,13 +136,11 @@ class _Maker:
 
         A single tile uses its operands along k as they arrive; several of them need them again.
         """
-        depth_steps = tiles * depth
-        word, row = self.spec.word_bytes, self.spec.global_buffer.row_bytes
-        sides = (self.blocking.tile_rows, self.blocking.tile_columns)
-        operands = depth_steps * sum(ceil(side * word / row) for side in sides)
-        rows = operands + ceil(loaded * word / row) + ceil(partial_sums * word / row)
+        depth_steps, word = tiles * depth, self.spec.word_bytes
+        rows = depth_steps * operand_rows(self.blocking.tile_rows, self.blocking.tile_columns, self.spec)
+        moved = rows * self.spec.global_buffer.row_bytes + (loaded + partial_sums) * word
         cycles = depth_steps * (self.spec.pe_array.operations.mac or 1)
-        return Step(loaded * word, (cycles,), stored * word, rows, arrives=tiles == 1)
+        return Step(loaded * word, (cycles,), stored * word, moved, arrives=tiles == 1)
 
     def equal(self, step: Step, count: int) -> Steps:
         return grouped(step, count, min(count, self.group)) if count >= 1 else ()

@@ -5,18 +5,23 @@ Gathers what `passes`, `footprint` and `counts` compute into one value, and writ
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
-from cascadesim.einsum_cascades.counts import Extents, bound, bound_operations, operations
+from cascadesim.einsum_cascades.binding import names
+from cascadesim.einsum_cascades.bound_counts import KEY, QUERY, BoundCascade, partitions, whole_name
+from cascadesim.einsum_cascades.counts import Extents
+from cascadesim.einsum_cascades.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.families import Family, families, family
 from cascadesim.einsum_cascades.footprint import Footprint, live_footprint, minimum_words
 from cascadesim.einsum_cascades.ir import Cascade
+from cascadesim.einsum_cascades.masks import FULL, Mask
 from cascadesim.einsum_cascades.passes import Traversal, traversal
 from cascadesim.einsum_cascades.polynomial import Polynomial
 
 SCHEMA = "cascadesim.passes/1"
+_NO_EXTENTS: Extents = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +53,16 @@ class Analysis:
                 each.rank: {"elements": str(each.elements), "constant_in_rank": each.constant_in_rank}
                 for each in self.footprints
             },
-            "operations": {name: {kind: str(count) for kind, count in counts.items()}
+            "operations": {name: {kind: _number_or_text(count) for kind, count in counts.items()}
                            for name, counts in self.operations},
-            "minimum_traffic_words": str(self.minimum_words),
+            "minimum_traffic_words": _number_or_text(self.minimum_words),
             "einsums": [{"name": einsum.name, "pass": self.main.pass_of(number)}
                         for number, einsum in enumerate(self.cascade.einsums)],
         }
 
-    def bound(self, extents: Extents) -> dict[str, object]:
-        """The counts as whole numbers, extents by name. Raises CascadeSimError where one is not given."""
-        operations: dict[str, Counter[str]] = {name: Counter() for name, _ in self.operations}
-        for einsum in self.cascade.einsums:
-            if einsum.name in operations:
-                operations[einsum.name].update(bound_operations(einsum, extents))
-        return {
-            "live_footprint": {each.rank: each.bound(extents) for each in self.footprints},
-            "operations": {name: dict(counts) for name, counts in operations.items()},
-            "minimum_traffic_words": bound(self.minimum_words, extents),
-        }
+
+def _number_or_text(count: Polynomial) -> int | str:
+    return str(count) if count.names else count.bound({})
 
 
 def _over_nothing(cascade: Cascade) -> Traversal:
@@ -73,18 +70,34 @@ def _over_nothing(cascade: Cascade) -> Traversal:
     return Traversal(Family("", frozenset(), (), frozenset()), times, times)
 
 
-def analyse(cascade: Cascade, rank: str | None = None) -> Analysis:
-    """Over one rank, or over all of them. Raises UnknownNameError, or CascadeSimError for a state without order."""
+def analyse(
+    cascade: Cascade, rank: str | None = None, extents: Extents = _NO_EXTENTS, mask: Mask = FULL
+) -> Analysis:
+    """Over one rank, or over all of them; sizes and counts with `extents` in place, counts under `mask`.
+
+    Without P, a mask has as many queries as keys. Raises UnknownNameError, or CascadeSimError for a state without
+    order, an extent that the cascade does not have, extents that contradict each other.
+    """
     over = families(cascade) if rank is None else (family(cascade, rank),)
-    counted: dict[str, dict[str, Polynomial]] = {}
-    for einsum in cascade.einsums:
-        own = counted.setdefault(einsum.name, {})
-        for kind, count in operations(einsum).items():
-            own[kind] = own.get(kind, Polynomial()) + count
+    sized = _sized(cascade, extents, mask)
+    footprints = (live_footprint(cascade, rank or each.name) for each in over)
     return Analysis(
         cascade,
         tuple(traversal(cascade, each) for each in over),
-        tuple(live_footprint(cascade, rank or each.name) for each in over),
-        tuple((name, counts) for name, counts in counted.items() if counts),
-        minimum_words(cascade),
+        tuple(replace(each, elements=sized.of_polynomial(each.elements)) for each in footprints),
+        tuple((name, counts) for name, counts in sized.work.items() if counts),
+        sized.of_polynomial(minimum_words(cascade)),
     )
+
+
+def _sized(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
+    known = {*names(cascade), *(whole_name(parts) for parts in partitions(cascade))}
+    given = {name.upper(): size for name, size in extents.items()}
+    for name in given:
+        if name not in known:
+            raise CascadeSimError(f"{cascade.name}: no extent '{name}'{suggestion(name, known)}")
+    if mask != FULL and QUERY.upper() not in given:
+        if KEY.upper() not in given:
+            raise CascadeSimError(f"{cascade.name}: a mask needs the number of keys: give {KEY.upper()}=N")
+        given[QUERY.upper()] = given[KEY.upper()]
+    return BoundCascade.of(cascade, given, mask)

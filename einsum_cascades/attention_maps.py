@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.einsum_cascades.array_files import read_arrays
+from cascadesim.einsum_cascades.errors import SpecError, listed, shortened
 from cascadesim.einsum_cascades.pruning import Iteration, prune_encoder, prune_generation
 from cascadesim.einsum_cascades.pruning_schedules import Schedule
 
@@ -49,24 +49,20 @@ class AttentionMaps:
 def read_maps(path: Path | str) -> AttentionMaps:
     """Raises SpecError if a file cannot be read or holds other arrays."""
     path = Path(path)
-    try:
-        content = np.load(path, allow_pickle=False)
-        arrays = {"maps": content} if isinstance(content, np.ndarray) else {name: content[name] for name in content}
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
-        raise SpecError(f"{path}: cannot be read as .npy or .npz: {error}") from None
-    return _maps_of(arrays, path.name)
+    return _maps_of({name or "maps": array for name, array in read_arrays(path).items()}, path.name)
 
 
 def _maps_of(arrays: Mapping[str, NDArray[np.generic]], source: str) -> AttentionMaps:
-    wrong = [name for name, array in arrays.items() if array.dtype.kind not in "fiu" or array.ndim < 2]
-    if wrong:
-        raise SpecError(f"{source}: {wrong[0]}: expected numbers in several dimensions, got shape "
-                        f"{arrays[wrong[0]].shape} of {arrays[wrong[0]].dtype}")
     encoder = "maps" in arrays
+    dimensions = 4 if encoder else 3
+    wrong = [name for name, array in arrays.items() if array.dtype.kind not in "fiu" or array.ndim != dimensions]
+    if wrong:
+        raise SpecError(f"{source}: {shortened(wrong[0])}: expected numbers in {dimensions} dimensions, got shape "
+                        f"{arrays[wrong[0]].shape} of {arrays[wrong[0]].dtype}")
     names = [""] if encoder else [f"_{number}" for number in range(len(arrays)) if f"maps_{number}" in arrays]
     expected = {f"{what}{name}" for what in ("maps", "outputs") for name in names}
     if not names or set(arrays) - expected:
-        raise SpecError(f"{source}: holds {', '.join(sorted(arrays)) or 'nothing'}; expected maps and outputs, or "
+        raise SpecError(f"{source}: holds {listed(sorted(arrays)) or 'nothing'}; expected maps and outputs, or "
                         f"maps_0, maps_1, ... and outputs_0, outputs_1, ...")
     outputs = [f"outputs{name}" for name in names if f"outputs{name}" in arrays]
     if outputs and len(outputs) != len(names):

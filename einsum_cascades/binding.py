@@ -119,7 +119,7 @@ class _Solver:
 
     def check(self) -> None:
         """Every input is read to its end, and no further; choices have the length they say."""
-        for rank, keep in filter(None, map(_kept, self.cascade.einsums)):
+        for rank, keep in filter(None, map(kept_extent, self.cascade.einsums)):
             size, said = self.known[rank.upper()], keep if isinstance(keep, int) else self.known[keep]
             if size != said:
                 raise CascadeSimError(f"{self.cascade.name}: {rank.upper()} is {size}, but {said} are kept")
@@ -177,7 +177,7 @@ class _Solver:
     def _from_fibers(self) -> bool:
         """`I[p,j] = top(S[p,m], KEEP)`: J is KEEP."""
         for einsum in self.cascade.einsums:
-            pair = _kept(einsum)
+            pair = kept_extent(einsum)
             if pair is None:
                 continue
             rank, keep = pair[0].upper(), pair[1]
@@ -190,7 +190,7 @@ class _Solver:
         return False
 
 
-def _kept(einsum: Einsum) -> tuple[str, int | str] | None:
+def kept_extent(einsum: Einsum) -> tuple[str, int | str] | None:
     """The rank that a whole-fiber operator makes, and how long it says it is."""
     rank = kept_rank(einsum)
     if fiber_operator(einsum) is None or rank is None or not isinstance(einsum.expression, Apply):

@@ -115,5 +115,15 @@ def _windowed(length: int, window: int | None) -> int:
     return ramp * (ramp + 1) // 2 + (length - ramp) * ramp
 
 
+def mask_from(text: str) -> KeyInterval:
+    """`full`, `causal`, `window:4096` (a causal sliding window) or `chunk:8192`. Raises CascadeSimError."""
+    name, colon, size = text.strip().partition(":")
+    if not colon and name in ("full", "causal"):
+        return KeyInterval(causal=name == "causal")
+    if name in ("window", "chunk") and size.isascii() and size.isdigit() and len(size) < 19:
+        return KeyInterval(True, **{name: int(size)})
+    raise CascadeSimError(f"mask '{text[:40]}': give full, causal, window:N or chunk:N")
+
+
 FULL = KeyInterval()
 CAUSAL = KeyInterval(causal=True)

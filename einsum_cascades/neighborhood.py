@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cascadesim.einsum_cascades.errors import CascadeSimError
 
 Positions = NDArray[np.int64]
+LONGEST_AXIS = 2**24  # assumed: beyond every published layout; counts take arrays over it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Axis:
         sizes = {"layout": self.length, "window": self.window, "stride": self.stride, "dilation": self.dilation}
         small = [f"{name} must be at least 1, got {size}" for name, size in sizes.items() if size < 1]
         yield from small
+        if self.length > LONGEST_AXIS:
+            yield f"layout must be at most {LONGEST_AXIS:,}, got {self.length}"
         if small:
             return
         if self.window > self.length:

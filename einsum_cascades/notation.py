@@ -12,18 +12,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascadesim.einsum_cascades.errors import NotationError, SpecError
+from cascadesim.einsum_cascades.errors import NotationError, excerpt, shortened
 from cascadesim.einsum_cascades.expressions import Problem, Reader
 from cascadesim.einsum_cascades.ir import Cascade, Einsum, Reduction
+from cascadesim.einsum_cascades.text_files import read_text
 from cascadesim.einsum_cascades.wellformed import Statement, check
 
 REDUCTIONS: dict[str, Reduction] = {"=": "add", "+=": "add", "max=": "max", "min=": "min"}
 LONGEST_LINE = 10_000  # no Einsum is longer; Python's parser is not asked to try
+MOST_EINSUMS = 1_000  # assumed: whole models unrolled stay below; checks look at pairs of them
+_MOST_PROBLEMS = 20  # shown with their lines; the others are counted
+# Possessive quantifiers (`*+`) never give back what they took: each line is scanned once, whatever is in it.
 _STATEMENT = re.compile(
-    r"(?P<target>\s*[A-Za-z_]\w*\s*(?:\[[^\[\]=]*\])?)\s*(?P<operator>(?:[A-Za-z_]\w*|[^\w\s\[\]=<>!]+)?=(?!=))(?P<right>.*)"
+    r"(?P<target>\s*+[A-Za-z_]\w*+\s*+(?:\[[^\[\]=]*+\])?+)\s*+"
+    r"(?P<operator>(?:[A-Za-z_]\w*+|[^\w\s\[\]=<>!]++)?+=(?!=))(?P<right>.*)"
 )
-_SCALAR = re.compile(r"([A-Za-z]\w*)(\s*\[\s*\])")
-_LONE_NAME = re.compile(r"\s*([A-Za-z]\w*)\s*(?:\w*|\+)=(?!=)")
+_SCALAR = re.compile(r"\b([A-Za-z]\w*+)(\s*+\[\s*+\])")
+_LONE_NAME = re.compile(r"\s*+([A-Za-z]\w*+)\s*+(?:\w*+|\+)=(?!=)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +52,15 @@ def cascade(name: str, text: str) -> Cascade:
 def read_cascade(path: Path | str) -> Cascade:
     """The cascade in a file, named after the file. Raises SpecError if it cannot be read, NotationError as above."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # editors on Windows write a mark in front
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SpecError(f"{path}: cannot be read: {reason}") from None
-    return parse(path.stem, text)
+    return parse(path.stem, read_text(path))
 
 
 def parse(name: str, text: str) -> Cascade:
     """As `cascade`, with lines counted from the very first one."""
     lines = _lines(text)
-    scalars = _scalars(lines)
+    if len(lines) > MOST_EINSUMS:
+        raise NotationError(f"{shortened(name)}: {len(lines):,} Einsums; at most {MOST_EINSUMS:,}")
+    scalars = _scalars([line for line in lines if len(line.text) <= LONGEST_LINE])
     problems: list[Problem] = [] if lines else [Problem(1, 0, "no Einsum in it")]
     statements: list[Statement] = []
     for line in lines:
@@ -69,7 +71,9 @@ def parse(name: str, text: str) -> Cascade:
             problems.extend(read)
     problems.extend(check(statements, complete=not problems))
     if problems:
-        raise NotationError("\n".join(_show(name, problem, lines) for problem in sorted(set(problems))))
+        each = sorted(set(problems))
+        shown = [_show(shortened(name), problem, lines) for problem in each[:_MOST_PROBLEMS]]
+        raise NotationError("\n".join(shown), further=len(each) - len(shown))
     return Cascade(name, tuple(statement.einsum for statement in statements), textwrap.dedent(text).strip("\n"))
 
 
@@ -102,9 +106,8 @@ def _statement(line: Line, scalars: frozenset[str]) -> Statement | list[Problem]
     operator = match.group("operator")
     if operator not in REDUCTIONS:
         known = ", ".join(REDUCTIONS)
-        reader.problems.append(
-            Problem(line.number, match.start("operator"), f"unknown reduction '{operator}'; known: {known}")
-        )
+        message = f"unknown reduction '{shortened(operator)}'; known: {known}"
+        reader.problems.append(Problem(line.number, match.start("operator"), message))
     target, target_column = _stripped(match, "target")
     output = reader.read_target(target, target_column)
     expression = reader.read(*_stripped(match, "right"))
@@ -132,12 +135,4 @@ def _stripped(match: re.Match[str], group: str) -> tuple[str, int]:
 def _show(name: str, problem: Problem, lines: Sequence[Line]) -> str:
     heading = f"{name}, line {problem.line}: {problem.message}"
     line = next((line.text for line in lines if line.number == problem.line), "")
-    if not line:
-        return heading
-    indent = len(line) - len(line.lstrip())
-    shown = "".join(character if character.isprintable() else " " for character in line.strip())
-    if len(shown) > 200:
-        return heading
-    return f"{heading}\n    {shown}\n    {' ' * (problem.column - indent)}^"
-
-
+    return f"{heading}{excerpt(line, problem.column)}" if line else heading

@@ -19,6 +19,7 @@ from cascadesim.einsum_cascades.errors import CascadeSimError
 
 Counts = NDArray[np.int64]
 LARGEST_BATCH = 1 << 22  # (query, tile edge) pairs counted at a time: tens of MB
+MOST_EVALUATIONS = 1 << 35  # assumed: some minutes; a million tokens in key tiles of 32
 
 
 class Pattern(Protocol):
@@ -51,29 +52,51 @@ class TilePairs:
 
 
 def tile_pairs(pattern: Pattern, query_tile: int, key_tile: int) -> TilePairs:
-    """Exact counts, from (tokens x key tiles) evaluations of `before`, a batch of query tiles at a time."""
-    edges = np.append(np.arange(0, pattern.tokens, key_tile), pattern.tokens)
-    starts = np.arange(0, pattern.tokens, query_tile)
-    rows = [
-        np.add.reduceat(np.diff(pattern.before(queries[:, None], edges), axis=1), tiles, axis=0)
-        for queries, tiles in _batches(pattern.tokens, query_tile, len(edges))
-    ]
-    sizes = np.diff(np.append(starts, pattern.tokens))
-    return TilePairs(np.concatenate(rows), sizes[:, None] * np.diff(edges))
+    """Exact counts of all tiles, for sizes whose tile pairs fit in memory."""
+    parts = list(tile_rows(pattern, query_tile, key_tile))
+    return TilePairs(np.concatenate([part.pairs for part in parts]), np.concatenate([part.possible for part in parts]))
 
 
-def _batches(tokens: int, query_tile: int, edges: int) -> Iterator[tuple[Counts, Counts]]:
-    """Queries of whole query tiles, and where each tile starts among them."""
-    step = query_tile * max(1, LARGEST_BATCH // (edges * query_tile))
+def tile_rows(pattern: Pattern, query_tile: int, key_tile: int) -> Iterator[TilePairs]:
+    """Exact counts, some query tiles at a time, from (tokens x key tiles) evaluations of `before`.
+
+    Memory holds LARGEST_BATCH of those, however large a tile is: what is counted of a tile that a batch cuts is kept
+    for the next one. Raises CascadeSimError where they would take very long.
+    """
+    tokens = pattern.tokens
+    edges = np.append(np.arange(0, tokens, key_tile), tokens)
+    if tokens * len(edges) > MOST_EVALUATIONS:
+        raise CascadeSimError(f"pattern: {tokens:,} queries against {len(edges) - 1:,} key tiles take too long to "
+                              f"count; at most {MOST_EVALUATIONS:.1e} pairs of them: give larger key tiles")
+    step = max(1, LARGEST_BATCH // len(edges))
+    step = step // query_tile * query_tile or step
+    begun: Counts | int = 0
     for begin in range(0, tokens, step):
         queries = np.arange(begin, min(begin + step, tokens), dtype=np.int64)
-        yield queries, np.arange(0, len(queries), query_tile)
+        counts = np.diff(pattern.before(queries[:, None], edges), axis=1)
+        tiles = np.arange(begin // query_tile, -(-(int(queries[-1]) + 1) // query_tile))
+        rows = np.add.reduceat(counts, np.maximum(tiles * query_tile - begin, 0), axis=0)
+        rows[0] += begun
+        ends = np.minimum((tiles + 1) * query_tile, tokens)
+        whole = ends <= queries[-1] + 1
+        begun = 0 if whole[-1] else rows[-1]
+        yield TilePairs(rows[whole], (ends - tiles * query_tile)[whole, None] * np.diff(edges))
 
 
 def attended_pairs(pattern: Pattern) -> int:
     """Exact number of (query, key) pairs."""
     queries = np.arange(pattern.tokens, dtype=np.int64)
-    return int(pattern.before(queries, np.full_like(queries, pattern.tokens)).sum())
+    return int(pattern.before(queries, _ends(queries)).sum())
+
+
+def is_causal(pattern: Pattern) -> bool:
+    """Whether no query attends a key after its own position."""
+    queries = np.arange(pattern.tokens, dtype=np.int64)
+    return bool(np.array_equal(pattern.before(queries, queries + 1), pattern.before(queries, _ends(queries))))
+
+
+def _ends(queries: Counts) -> Counts:
+    return np.full_like(queries, len(queries))
 
 
 def mask(pattern: Pattern) -> NDArray[np.bool_]:

@@ -22,7 +22,8 @@ LOW_BITS = 4  # SpAtten, sec. III-D: the least significant plane
 
 @dataclass(frozen=True)
 class Schedule:
-    """What each layer keeps. `token_keep`: shares of `base` tokens; None: of the tokens there are.
+    """What each layer keeps. `token_keep`: shares of `base` tokens; None, and beyond `base`: of the
+    tokens there are.
 
     `value_keep`: share of the kept keys whose values are fetched. `low_bit_share`: of the heads, how many fetch low
     bits, spread evenly where no maps decide; `threshold` decides where there are maps.
@@ -69,13 +70,17 @@ class Schedule:
     def tokens(self, layer: int, length: int) -> int:
         """Tokens that a layer sees of `length`."""
         share = self.token_keep[layer]
-        return length if share == 1 else min(length, kept(share, self.base or length))
+        return length if share == 1 else min(length, kept(share, self._whole(length)))
 
     def values(self, layer: int, length: int) -> int:
         """Rows of V that a query fetches; where all tokens are kept, a share of `base`."""
         tokens = self.tokens(layer, length)
         whole = self.token_keep[layer] == 1
-        return min(tokens, kept(self.value_keep, (self.base or length) if whole else tokens))
+        return min(tokens, kept(self.value_keep, self._whole(length) if whole else tokens))
+
+    def _whole(self, length: int) -> int:
+        """What shares are of; assumed: beyond the context that a schedule was made for, of the tokens there are."""
+        return max(self.base or length, length)
 
     def unpruned(self) -> Schedule:
         """The same model and formats without any pruning: the first rung of the ladder."""

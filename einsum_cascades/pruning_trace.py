@@ -33,9 +33,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.einsum_cascades.errors import SpecError, shortened
+from cascadesim.einsum_cascades.text_files import LARGEST_TABLE_BYTES, read_text
 
-MOST_PROBLEMS = 20  # lines of one error message
+MOST_PROBLEMS = 20  # of one file that are described; the others are counted
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -162,12 +163,7 @@ PUBLISHED_COLUMNS = COLUMNS[:-2]
 def read_rows(path: Path | str) -> tuple[TracedHead, ...]:
     """The rows of a file in order. Raises SpecError with one located line for each problem."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SpecError(f"{path}: cannot be read: {reason}") from None
-    return parse_rows(text, path.name)
+    return parse_rows(read_text(path, LARGEST_TABLE_BYTES), path.name)
 
 
 def parse_rows(text: str, source: str) -> tuple[TracedHead, ...]:
@@ -193,23 +189,22 @@ def parse_rows(text: str, source: str) -> tuple[TracedHead, ...]:
 
 
 def raise_all(source: str, problems: Sequence[str]) -> None:
-    """SpecError with all problems, if there are any; the first MOST_PROBLEMS are shown."""
+    """SpecError with all problems, if there are any; the first MOST_PROBLEMS are kept."""
     if problems:
-        shown = [f"{source}: {problem}" for problem in problems[:MOST_PROBLEMS]]
-        more = len(problems) - len(shown)
-        raise SpecError("\n".join(shown + [f"{source}: {more} more problems"] * bool(more)))
+        kept = [f"{shortened(source)}: {problem}" for problem in problems[:MOST_PROBLEMS]]
+        raise SpecError("\n".join(kept), further=len(problems) - len(kept))
 
 
 def _header_problems(header: Sequence[str]) -> Iterator[str]:
     """Columns that must be there, and columns whose names are nearly those of missing ones; others are not read."""
     for name in sorted({name for name in header if name and header.count(name) > 1}):
-        yield f"line 1: column '{name}' stands twice"
+        yield f"line 1: column '{shortened(name)}' stands twice"
     for name in COLUMNS:
         if name in header:
             continue
         near = get_close_matches(name, [given for given in header if given not in _COLUMNS], n=1, cutoff=0.8)
         if near:
-            yield f"line 1: unknown column '{near[0]}'; did you mean '{name}'?"
+            yield f"line 1: unknown column '{shortened(near[0])}'; did you mean '{name}'?"
         elif _COLUMNS[name].otherwise is None:
             yield f"line 1: no column '{name}'"
 
@@ -228,12 +223,8 @@ def _row(cells: Mapping[str, str], line: int, surplus: int) -> TracedHead | list
         try:
             fields[column.field] = column.read(text)
         except (ValueError, KeyError, OverflowError):
-            problems.append(f"{name}: expected {column.allowed}, got '{_short(text)}'")
+            problems.append(f"{name}: expected {column.allowed}, got '{shortened(text, 40)}'")
     return problems or _checked(fields)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def _checked(fields: dict[str, Any]) -> TracedHead | list[str]:

@@ -14,12 +14,15 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cascadesim.einsum_cascades.errors import SpecError, suggestion
+from cascadesim.einsum_cascades.errors import SpecError, listed, shortened, shown, suggestion
+from cascadesim.einsum_cascades.text_files import read_text
 
-Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[int, Field(ge=0)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+LARGEST_WHOLE = 2**62  # fits int64 twice over; no count of anything comes near
+LARGEST_NUMBER = 1e30  # beyond every physical quantity in SI units; products of several stay finite
+Positive = Annotated[int, Field(gt=0, le=LARGEST_WHOLE)]
+PositiveFloat = Annotated[float, Field(gt=0, le=LARGEST_NUMBER, allow_inf_nan=False)]
+NonNegative = Annotated[int, Field(ge=0, le=LARGEST_WHOLE)]
+NonNegativeFloat = Annotated[float, Field(ge=0, le=LARGEST_NUMBER, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -37,17 +40,13 @@ _YAML_ERRORS = (
     yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
 )  # fmt: skip
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML has it
-_LONGEST_SHOWN = 60  # characters of a wrong value that an error repeats
+_MOST_PROBLEMS = 20  # of one file that are described; the others are counted
+_LONGEST_PATH = 80  # characters of a dotted path that an error repeats
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping a YAML file holds. Raises SpecError if it cannot be read or holds something else."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SpecError(f"{path}: cannot be read: {reason}") from None
-    return parse_yaml(text, path.name)
+    return parse_yaml(read_text(path), path.name)
 
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
@@ -97,7 +96,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
         if not isinstance(key, yaml.ScalarNode):
             continue
         if key.value in lines:
-            problem = f"'{key.value}' is given twice, first in line {lines[key.value]}"
+            problem = f"'{shortened(key.value)}' is given twice, first in line {lines[key.value]}"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
         lines[key.value] = key.start_mark.line + 1
 
@@ -105,6 +104,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
 def _yaml_problem(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
+    problem = shortened(problem, 160)
     return f"line {mark.line + 1}: {problem}" if mark is not None else problem
 
 
@@ -113,8 +113,9 @@ def validate(model: type[SpecType], content: Mapping[str, Any], source: str) -> 
     try:
         return model.model_validate(_frozen(dict(content)))
     except ValidationError as error:
-        lines = [f"{source}: {_problem(model, detail)}" for detail in error.errors(include_url=False)]
-        raise SpecError("\n".join(dict.fromkeys(lines))) from None
+        details = error.errors(include_url=False)
+        lines = [f"{shortened(source)}: {_problem(model, detail)}" for detail in details[:_MOST_PROBLEMS]]
+        raise SpecError("\n".join(dict.fromkeys(lines)), further=len(details[_MOST_PROBLEMS:])) from None
     except RecursionError:
         raise SpecError(f"{source}: nested too deeply") from None
 
@@ -127,26 +128,18 @@ def _frozen(value: Any) -> Any:
 
 
 def _problem(model: type[BaseModel], detail: Any) -> str:
-    path = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    path = shortened(".".join(str(part) for part in detail["loc"] if part != "[key]"), _LONGEST_PATH)
     if detail["type"] == "extra_forbidden":
         return f"{path}: unknown field{suggestion(str(detail['loc'][-1]), _fields(model, detail['loc'][:-1]))}"
     if detail["type"] == "missing":
         return f"{path}: missing"
     if detail["type"] in ("model_type", "dict_type"):
-        known = ", ".join(_fields(model, detail["loc"])) or "name: value"
-        return f"{path}: expected fields ({known}), got {_shown(detail['input'])}"
+        known = listed(_fields(model, detail["loc"])) or "name: value"
+        return f"{path}: expected fields ({known}), got {shown(detail['input'])}"
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    given = "" if isinstance(detail["input"], dict) else f" (got {_shown(detail['input'])})"
+    given = "" if isinstance(detail["input"], dict) else f" (got {shown(detail['input'])})"
     hint = _number_hint(detail["input"])
     return f"{path}: {message}{given}{hint}" if path else f"{message}{given}{hint}"
-
-
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # Python refuses to print an integer of thousands of digits
-        return "a number too long to print"
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _number_hint(value: object) -> str:
@@ -203,7 +196,7 @@ def with_settings(content: Mapping[str, Any], settings: Sequence[str]) -> dict[s
         path, equals, value = setting.partition("=")
         parts = [part.strip() for part in path.split(".")]
         if not equals or not all(parts):
-            raise SpecError(f"--set {setting}: expected dotted.field=value")
+            raise SpecError(f"--set {shortened(setting)}: expected dotted.field=value")
         changed = _replace(changed, parts, _value(value, setting), setting)
     return changed
 
@@ -212,7 +205,7 @@ def _value(text: str, setting: str) -> Any:
     try:
         return _load(text)
     except _YAML_ERRORS:
-        raise SpecError(f"--set {setting}: '{text}' is not a value") from None
+        raise SpecError(f"--set {shortened(setting)}: '{shortened(text)}' is not a value") from None
 
 
 def _replace(content: Mapping[str, Any], path: Sequence[str], value: Any, setting: str) -> dict[str, Any]:
@@ -221,5 +214,5 @@ def _replace(content: Mapping[str, Any], path: Sequence[str], value: Any, settin
         return {**content, head: value}
     inner = content.get(head)
     if inner is not None and not isinstance(inner, Mapping):
-        raise SpecError(f"--set {setting}: '{head}' is a value, not a group of fields")
+        raise SpecError(f"--set {shortened(setting)}: '{shortened(head)}' is a value, not a group of fields")
     return {**content, head: _replace(inner or {}, rest, value, setting)}

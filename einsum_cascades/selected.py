@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.array_files import read_arrays
+from cascadesim.einsum_cascades.errors import CascadeSimError, listed
 
 Shares = NDArray[np.float64]
+LARGEST_BATCH = 1 << 20  # queries counted at a time
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,13 @@ class ExpectedTiles:
 
 @dataclass(frozen=True)
 class Selected:
-    """Each selector picks `kept` of the key blocks it may see.
+    """Each selector picks `kept` of the key blocks it may see, or a `share` of them.
 
-    `selector`: queries that choose together (1: each query by itself, as MoBA; a tile; 0: a whole head). `always`:
-    blocks every selector sees besides (its own, the first: sinks). `alike`: 0 where neighbouring selectors choose
-    independently, 1 where they all choose the same; between them the expected union is interpolated (assumed:
-    linearly, for want of published overlaps). `choice_flops_per_query`: of scoring and choosing, per head.
+    A share counts the blocks that are seen anyway (`always`) among what it keeps. `selector`: queries that choose
+    together (1: each query by itself, as MoBA; a tile; 0: a whole head). `always`: blocks every selector sees besides
+    (its own, the first: sinks). `alike`: 0 where neighbouring selectors choose independently, 1 where they all choose
+    the same; between them the expected union is interpolated (assumed: linearly, for want of published overlaps).
+    `choice_flops_per_query`: of scoring and choosing, per head.
     """
 
     name: str
@@ -51,13 +54,15 @@ class Selected:
     always: int = 0
     alike: float = 0.0
     choice_flops_per_query: float = 0.0
+    share: float = 0.0
 
     def __post_init__(self) -> None:
         problems = [f"{name} must be at least 1, got {size}" for name, size in self._sizes() if size < 1]
         if self.kept < 0 or self.kept > -(-self.tokens // max(self.block, 1)):
             problems.append(f"kept must be 0 to the {-(-self.tokens // max(self.block, 1))} blocks, got {self.kept:g}")
-        if not 0 <= self.alike <= 1:
-            problems.append(f"alike must be a share from 0 to 1, got {self.alike:g}")
+        for name, share in (("alike", self.alike), ("share", self.share)):
+            if not 0 <= share <= 1:
+                problems.append(f"{name} must be a share from 0 to 1, got {share:g}")
         if self.selector < 0 or self.always < 0:
             problems.append(f"selector and always must be at least 0, got {self.selector} and {self.always}")
         if problems:
@@ -74,8 +79,12 @@ class Selected:
     @property
     def attended_pairs(self) -> float:
         """On average: blocks seen by each query, the own block up to the query itself where causal."""
-        queries = np.arange(self.tokens)
-        blocks = np.minimum(self.kept + self.always, self._candidates(queries))
+        return sum(self._pairs_of(np.arange(first, min(first + LARGEST_BATCH, self.tokens)))
+                   for first in range(0, self.tokens, LARGEST_BATCH))
+
+    def _pairs_of(self, queries: NDArray[np.int64]) -> float:
+        candidates = self._candidates(queries)
+        blocks = np.minimum(self._chosen(candidates) + self.always, candidates)
         pairs = blocks * self.block
         if self.causal and self.always:
             pairs = pairs - (self.block - 1 - queries % self.block)
@@ -85,6 +94,10 @@ class Selected:
         """Blocks that a query may see."""
         every = -(-self.tokens // self.block)
         return query // self.block + 1 if self.causal else np.full_like(query, every)
+
+    def _chosen(self, candidates: NDArray[np.int64] | Shares) -> Shares:
+        """Blocks that a selector picks besides those that it always sees."""
+        return np.maximum(self.share * candidates - self.always, self.kept)
 
     def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
         """Expected tiles: those that some selector of the query tile sees; masked unless all of its queries see all.
@@ -96,19 +109,33 @@ class Selected:
         candidates = self._candidates(last).astype(np.float64)
         own = (last // self.block - first // self.block + 1.0) if self.always else np.zeros_like(candidates)
         fixed = np.minimum(self.always + np.maximum(own - 1, 0), candidates)
-        some, every = self._seen(candidates - fixed, last - first + 1)
-        masked_own = np.minimum(own, fixed) if self.causal else np.zeros_like(fixed)
-        per_tile = max(1.0, key_tile / self.block)
-        tiles_per_block = max(1.0, self.block / key_tile)
-        free = (candidates - fixed) / per_tile
-        visited = free * (1 - (1 - some) ** per_tile) + fixed / per_tile
-        full = free * every**per_tile + (fixed - masked_own) / per_tile
-        return ExpectedTiles(visited * tiles_per_block, np.maximum(visited - full, 0.0) * tiles_per_block)
+        some, every = self._seen(self._chosen(candidates), candidates - fixed, last - first + 1)
+        per_tile, per_block = max(1.0, key_tile / self.block), max(1.0, self.block / key_tile)
+        free = (candidates - fixed) / per_tile * per_block
+        chosen, full = free * (1 - (1 - some) ** per_tile), free * every**per_tile
+        diagonal, later = self._own(first, last, np.minimum(own, fixed) / per_tile, key_tile)
+        visited = chosen + fixed / per_tile * per_block - later
+        return ExpectedTiles(visited, np.maximum(chosen - full, 0.0) + diagonal)
 
-    def _seen(self, free: Shares, queries: NDArray[np.int64]) -> tuple[Shares, Shares]:
+    def _own(
+        self, first: NDArray[np.int64], last: NDArray[np.int64], own: Shares, key_tile: int
+    ) -> tuple[Shares, Shares]:
+        """Key tiles of a causal query tile's own blocks: on its diagonal, and wholly after it, which none visits.
+
+        `own`: its own blocks, in key tiles where those are no smaller.
+        """
+        if not (self.causal and self.always):
+            return np.zeros_like(own), np.zeros_like(own)
+        if self.block <= key_tile:
+            return own, np.zeros_like(own)
+        end = -(-(last + 1) // key_tile)
+        later = (last // self.block + 1) * self.block / key_tile - end
+        return (end - (first + 1) // key_tile).astype(np.float64), np.maximum(later, 0.0)
+
+    def _seen(self, chosen: Shares, free: Shares, queries: NDArray[np.int64]) -> tuple[Shares, Shares]:
         """Chance that some, and that every, selector of a query tile chooses a given one of its `free` blocks."""
         selectors = 1.0 if self.selector == 0 else np.maximum(queries / self.selector, 1.0)
-        share = np.minimum(np.divide(self.kept, free, out=np.zeros_like(free), where=free > 0), 1.0)
+        share = np.minimum(np.divide(chosen, free, out=np.zeros_like(free), where=free > 0), 1.0)
         some = self.alike * share + (1 - self.alike) * (1 - (1 - share) ** selectors)
         every = self.alike * share + (1 - self.alike) * share**selectors
         return some, every
@@ -126,6 +153,17 @@ class BlockMask:
     def density(self) -> float:
         return float(self.blocks.mean())
 
+    @property
+    def is_causal(self) -> bool:
+        """Whether it chooses among earlier blocks: some below the diagonal of tokens, and none wholly above it.
+
+        Blocks on the diagonal alone are those of windows and documents, causal or not: they say nothing.
+        """
+        queries, keys = (np.arange(size) for size in self.blocks.shape)
+        after = keys * self.key_block >= (queries[:, None] + 1) * self.query_block
+        before = (keys + 1) * self.key_block <= queries[:, None] * self.query_block
+        return bool(self.blocks[before].any() and not self.blocks[after].any())
+
     def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
         """Exact: tiles that meet a chosen block; masked where they also meet one that was not chosen."""
         rows = _edges(self.blocks.shape[0], self.query_block, query_tile)
@@ -137,12 +175,10 @@ class BlockMask:
 
 def read_block_mask(path: Path, query_block: int, key_block: int) -> BlockMask:
     """A two-dimensional array in a `.npy` file, nonzero where a block is attended. Raises CascadeSimError."""
-    try:
-        blocks = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise CascadeSimError(f"{path}: cannot be read as a .npy array: {error}") from None
-    if not isinstance(blocks, np.ndarray) or blocks.ndim != 2 or 0 in blocks.shape or blocks.dtype.kind not in "biuf":
-        given = getattr(blocks, "shape", type(blocks).__name__)
+    arrays = read_arrays(path)
+    blocks = arrays.get("")
+    if blocks is None or blocks.ndim != 2 or 0 in blocks.shape or blocks.dtype.kind not in "biuf":
+        given = f"{blocks.shape} of {blocks.dtype}" if blocks is not None else f"a .npz of {listed(arrays)}"
         raise CascadeSimError(f"{path}: expected a two-dimensional array of numbers or truth values, got {given}")
     if min(query_block, key_block) < 1:
         raise CascadeSimError(f"{path}: blocks must be at least 1 token, got {query_block} and {key_block}")

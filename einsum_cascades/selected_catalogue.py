@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError, shortened
 from cascadesim.einsum_cascades.selected import Selected
 
 
@@ -34,7 +34,7 @@ def vmoba(tokens: int, head_dim: int = 128, block: int = 256, share: float = 0.2
     `share` of the blocks is kept (assumed: it depends on the threshold and the head).
     """
     gate = 2 * head_dim * tokens / block
-    return Selected("vmoba", tokens, block, share * tokens / block, 0, False, head_dim, choice_flops_per_query=gate)
+    return Selected("vmoba", tokens, block, 0, 0, False, head_dim, choice_flops_per_query=gate, share=share)
 
 
 def nsa(tokens: int, head_dim: int = 128, block: int = 64, kept: float = 13) -> Selected:
@@ -67,26 +67,26 @@ def vertical_slash(tokens: int, head_dim: int = 128, vertical: int = 1000, slash
 
 def pbs(tokens: int, head_dim: int = 128, block: int = 128, share: float = 0.3) -> Selected:
     """PBS-Attn (arXiv 2510.21270): keys sorted by importance inside segments, then blocks of 128 chosen per query
-    block; `share` kept (assumed: it depends on the threshold)."""
+    block; `share` kept of the causal blocks, as table 5 counts (assumed: it depends on the threshold)."""
     estimate = 2 * head_dim * tokens / block / block
-    return Selected("pbs", tokens, block, share * tokens / block, block, True, head_dim, always=1,
-                    choice_flops_per_query=estimate)
+    return Selected("pbs", tokens, block, 0, block, True, head_dim, always=1,
+                    choice_flops_per_query=estimate, share=share)
 
 
 def sale(tokens: int, head_dim: int = 128, block: int = 64, share: float = 0.15) -> Selected:
     """SALE (arXiv 2505.24179): 4-bit products of all pairs estimate which blocks matter; the estimate takes about 11%
     of dense attention. `share` of the blocks kept (assumed)."""
     estimate = 0.11 * 4 * head_dim * tokens / 2
-    return Selected("sale", tokens, block, share * tokens / block, block, True, head_dim, always=1,
-                    choice_flops_per_query=estimate)
+    return Selected("sale", tokens, block, 0, block, True, head_dim, always=1,
+                    choice_flops_per_query=estimate, share=share)
 
 
 def xattention(tokens: int, head_dim: int = 128, block: int = 128, share: float = 0.25) -> Selected:
     """XAttention (arXiv 2503.16428): sums along antidiagonals with stride 8 score blocks of 128; `share` kept
     (assumed: it depends on the threshold)."""
     estimate = 2 * head_dim * tokens / 8 / 2
-    return Selected("xattention", tokens, block, share * tokens / block, block, True, head_dim, always=1,
-                    choice_flops_per_query=estimate)
+    return Selected("xattention", tokens, block, 0, block, True, head_dim, always=1,
+                    choice_flops_per_query=estimate, share=share)
 
 
 SELECTED: Mapping[str, Callable[..., Selected]] = {
@@ -101,6 +101,11 @@ SELECTED: Mapping[str, Callable[..., Selected]] = {
     "xattention": xattention,
 }
 
+_RANGES: Mapping[str, tuple[int, int, bool]] = {  # least, most, whole
+    "head_dim": (1, 2**16, True), "block": (1, 2**30, True), "vertical": (0, 2**30, True), "slash": (0, 2**30, True),
+    "kept": (0, 2**30, False), "share": (0, 1, False),
+}  # fmt: skip
+
 
 def selected(name: str, tokens: int, **settings: float) -> Selected:
     """A published pattern with some settings changed. Raises CascadeSimError naming what it knows."""
@@ -110,5 +115,10 @@ def selected(name: str, tokens: int, **settings: float) -> Selected:
     known = build.__code__.co_varnames[1 : build.__code__.co_argcount]
     wrong = sorted(set(settings) - set(known))
     if wrong:
-        raise CascadeSimError(f"pattern {name}: no setting '{wrong[0]}'; known: {', '.join(known)}")
+        raise CascadeSimError(f"pattern {name}: no setting '{shortened(wrong[0])}'; known: {', '.join(known)}")
+    for field, value in settings.items():
+        least, most, whole = _RANGES[field]
+        if not least <= value <= most or (whole and value != int(value)):
+            kind = "a whole number" if whole else "a number"
+            raise CascadeSimError(f"pattern {name}: {field} must be {kind} from {least} to {most}, got {value:g}")
     return build(tokens, **settings)

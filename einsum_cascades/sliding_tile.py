@@ -17,6 +17,8 @@ from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.neighborhood import times
 from cascadesim.einsum_cascades.selected import BlockMask
 
+MOST_TILES = 1 << 13  # of a layout; assumed: published videos have hundreds, and the mask is their square
+
 
 def sliding_tile(layout: Sequence[int], tile: Sequence[int], window: Sequence[int]) -> BlockMask:
     """`window` counts tiles: those around the query's own, shifted inwards at the borders. Raises CascadeSimError."""
@@ -30,6 +32,9 @@ def sliding_tile(layout: Sequence[int], tile: Sequence[int], window: Sequence[in
     ]
     if problems:
         raise CascadeSimError("\n".join(problems))
+    tiles = prod(layout) // prod(tile)
+    if tiles > MOST_TILES:
+        raise CascadeSimError(f"pattern sliding-tile: {tiles:,} tiles of {times(tile)}; at most {MOST_TILES:,}")
     bands = [_band(length // size, tiles) for length, size, tiles in zip(layout, tile, window, strict=True)]
     return BlockMask(reduce(np.kron, bands), prod(tile), prod(tile))
 

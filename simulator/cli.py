@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from cascadesim.einsum_cascades.errors import CascadeSimError, suggestion
-from cascadesim.simulator.cli_shell import exit_code
+from cascadesim.simulator.cli_shell import program_exit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,11 +76,11 @@ def cascadesim(context: click.Context) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program `cascadesim`."""
-    sys.exit(exit_code(cascadesim, "cascadesim", sys.argv[1:] if arguments is None else arguments))
+    sys.exit(program_exit(cascadesim, "cascadesim", sys.argv[1:] if arguments is None else arguments))
 
 
 def simulate_main(arguments: Sequence[str] | None = None) -> None:
     """The program `simulate`, which is `cascadesim simulate`."""
     from cascadesim.simulator.cli_simulate import simulate
 
-    sys.exit(exit_code(simulate, "simulate", sys.argv[1:] if arguments is None else arguments))
+    sys.exit(program_exit(simulate, "simulate", sys.argv[1:] if arguments is None else arguments))

@@ -56,16 +56,26 @@ def explore(
     cascadesim explore fusemax-front-256k --plot front.png
     cascadesim explore my-space.yaml --output front.parquet --report front.html
     """
+    from cascadesim.simulator.explore import UnwrittenFrontError, refuse_unwritable
     from cascadesim.simulator.explore import explore as searched
-    from cascadesim.simulator.explore import refuse_unwritable
-    from cascadesim.simulator.output import pending_files
 
     for target in (plot, report):
         if target is not None:
             refuse_unwritable(target)
-    with _progress() as watches:
-        frame = searched(space, workers=workers, engine=cast("EngineName", engine), output=output,
-                         cycle_level=cycle_level, watches=watches)
+    try:
+        with _progress() as watches:
+            frame = searched(space, workers=workers, engine=cast("EngineName", engine), output=output,
+                             cycle_level=cycle_level, watches=watches)
+    except UnwrittenFrontError as unwritten:
+        _print(unwritten.frame)  # it may have taken hours
+        raise
+    _print(frame)
+    _draw(frame, plot, report)
+
+
+def _draw(frame: Frame, plot: Path | None, report: Path | None) -> None:
+    from cascadesim.simulator.output import pending_files
+
     with pending_files((plot, report)) as (picture, page):
         if picture is not None:
             from cascadesim.simulator.explore_plot import draw
@@ -75,18 +85,18 @@ def explore(
             from cascadesim.simulator.explore_report import write_page
 
             write_page(frame, page)
-    _print(frame)
 
 
 def _print(frame: Frame) -> None:
     from cascadesim.simulator.explore_results import table_lines
+    from cascadesim.simulator.terminal import printable
 
     counts = frame.counts
-    click.echo(f"{frame.source}: {counts.designs:,} designs; {counts.allowed:,} hold the conditions, "
+    click.echo(f"{printable(frame.source)}: {counts.designs:,} designs; {counts.allowed:,} hold the conditions, "
                f"{counts.possible:,} can run the work, {counts.good:,} hold the constraints; "
                f"{counts.on_front:,} on the front of {', '.join(frame.objectives)}")
     for line in table_lines(frame):
-        click.echo(line)
+        click.echo(printable(line))
     if frame.verdict is not None:
         click.echo(frame.verdict)
 

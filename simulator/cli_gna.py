@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cascadesim.einsum_cascades.errors import shortened
 from cascadesim.simulator.cli_options import alternatives, new_file, one_of
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cascadesim.simulator.pattern_report import PatternAnswer
 
 FORMATS = ("table", "json")
-LARGEST_LAYOUT = 2**26  # tokens; assumed: beyond every published layout
+LARGEST_LAYOUT = 2**24  # tokens, also of a tile; assumed: beyond every published layout
 _LARGEST_SIZE = 2**40  # keeps wrong input short of numbers too long to print
 
 
@@ -29,7 +29,7 @@ def sizes(text: str) -> tuple[int, ...]:
         try:
             found.append(whole(1, _LARGEST_SIZE)(part))
         except click.BadParameter as problem:
-            raise click.BadParameter(f"dimension {dimension} of '{text}': {problem.message}") from None
+            raise click.BadParameter(f"dimension {dimension} of '{shortened(text)}': {problem.message}") from None
     return tuple(found)
 
 
@@ -37,7 +37,7 @@ def flags(text: str) -> tuple[bool, ...]:
     """`1,0,0`: one per dimension."""
     parts = [part.strip() for part in text.split(",")]
     if not set(parts) <= {"0", "1"}:
-        raise click.BadParameter(f"'{text}'; give 0 or 1 for each dimension, such as 1,0,0")
+        raise click.BadParameter(f"'{shortened(text)}'; give 0 or 1 for each dimension, such as 1,0,0")
     return tuple(part == "1" for part in parts)
 
 
@@ -47,7 +47,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     def number(text: str) -> int:
         tidy = text.strip()
         if not (tidy.isascii() and tidy.removeprefix("-").isdigit() and len(tidy) < 20):
-            raise click.BadParameter(f"'{text}' is not a whole number")
+            raise click.BadParameter(f"'{shortened(text)}' is not a whole number")
         if not least <= int(tidy) <= most:
             raise click.BadParameter(f"{tidy}; give {least} to {most}")
         return int(tidy)
@@ -59,9 +59,9 @@ def share(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise click.BadParameter(f"'{text}' is not a number") from None
+        raise click.BadParameter(f"'{shortened(text)}' is not a number") from None
     if not 0 <= value <= 1:
-        raise click.BadParameter(f"{text}; give a share from 0 to 1")
+        raise click.BadParameter(f"{shortened(text)}; give a share from 0 to 1")
     return value
 
 
@@ -69,7 +69,7 @@ def steps(text: str) -> tuple[int, int]:
     """`19/28`: steps with the pattern, of all steps."""
     sparse, slash, every = text.partition("/")
     if not slash:
-        raise click.BadParameter(f"'{text}'; give sparse/all, such as 19/28")
+        raise click.BadParameter(f"'{shortened(text)}'; give sparse/all, such as 19/28")
     total = whole(1, 2**20)(every)
     return whole(0, total)(sparse), total
 
@@ -143,7 +143,7 @@ def gna(
     cascadesim gna --layout 30x48x80 --window 18x24x24 --q-tile 4x8x8 --kv-tile 2x8x8 --recommend
     cascadesim gna --layout 32768 --pattern moba --q-tile 128 --kv-tile 128
     """
-    _refuse_large(layout)
+    _refuse_large({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile})
     if sum(given is not None for given in (window, pattern, block_mask)) != 1:
         raise click.UsageError("give one of --window, --pattern and --block-mask")
     if window is None:
@@ -178,12 +178,13 @@ def _also(text: str, question: Question) -> tuple[Question, int]:
     layers, _, fields = text.partition(":")
     given = dict(field.partition("=")[::2] for field in fields.split(","))
     if "window" not in given or not set(given) <= {"window", "stride", "dilation"}:
-        raise click.UsageError(f"--also {text}: give N:window=…[,stride=…][,dilation=…], such as 12:window=12x24x24")
+        raise click.UsageError(f"--also {shortened(text)}: give N:window=…[,stride=…][,dilation=…], such as "
+                               "12:window=12x24x24")
     try:
         read = {name: sizes(value) for name, value in given.items()}
         count = whole(1, 2**20)(layers)
     except click.BadParameter as problem:
-        raise click.UsageError(f"--also {text}: {problem.message}") from None
+        raise click.UsageError(f"--also {shortened(text)}: {problem.message}") from None
     pattern = neighborhood(question.pattern.layout, causal=question.pattern.causal, **read)
     return replace(question, pattern=pattern), count
 
@@ -210,17 +211,18 @@ def _write(found: PatternAnswer, format_: str, output: Path | None) -> None:
         _print(found, format_, target)
 
 
-def _refuse_large(layout: tuple[int, ...]) -> None:
-    tokens = 1
-    for size in layout:
-        tokens *= size
-    if len(layout) > 3 or tokens > LARGEST_LAYOUT:
-        given = f"{len(layout)} dimensions" if len(layout) > 3 else f"{tokens:,} tokens"
-        raise click.UsageError(f"--layout: {given}; give one to three dimensions of {LARGEST_LAYOUT:,} tokens at most")
+def _refuse_large(given: Mapping[str, tuple[int, ...]]) -> None:
+    for option, sides in given.items():
+        if len(sides) > 3 or prod(sides) > LARGEST_LAYOUT:
+            what = f"{len(sides)} dimensions" if len(sides) > 3 else f"{prod(sides):,} tokens"
+            raise click.UsageError(f"{option}: {what}; give one to three dimensions of {LARGEST_LAYOUT:,} tokens at "
+                                   "most")
 
 
 def _print(found: Answer | PatternAnswer, format_: str, output: Path | None) -> None:
-    with nullcontext(sys.stdout) if output is None else output.open("w", encoding="utf-8") as stream:
+    from cascadesim.simulator.output import written_to
+
+    with written_to(output) as stream:
         if format_ == "table":
             from cascadesim.simulator.neighborhood_render import print_answer
 

@@ -5,15 +5,23 @@ Each reader is a function from text to value; click says which option a refusal 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from os.path import isfile
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from cascadesim.einsum_cascades.errors import suggestion
+from cascadesim.einsum_cascades.errors import CascadeSimError, suggestion
 
+if TYPE_CHECKING:
+    from cascadesim.einsum_cascades.masks import KeyInterval
+
+Value = TypeVar("Value")
 LONGEST_SEQUENCE = 2**24  # assumed: beyond every published context length (10M), and still quick to count masks of
 LARGEST_BATCH = 2**16  # assumed: beyond any serving batch
+_THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
 _POWERS = {"K": 2**10, "M": 2**20}
 _LONGEST_NUMBER = 12  # digits; more is beyond both limits, and Python refuses to read thousands of them
 
@@ -35,8 +43,20 @@ def alternatives(*choices: str) -> str:
 
 
 def lengths(text: str) -> tuple[int, ...]:
-    """`4096`, `64K`, `1M` (powers of 1024), several separated by commas."""
-    return tuple(dict.fromkeys(_length(part.strip()) for part in text.split(",")))
+    """`4096`, `64K`, `1M` (powers of 1024), several separated by commas.
+
+    A comma inside one number is refused, as it would make two lengths of it: `4,096`, but not `128,256`.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if _THOUSANDS.fullmatch(text.strip()) and not all(map(_is_power_of_two, map(int, parts))):
+        raise click.BadParameter(f"'{text}': did you mean {''.join(parts)}? for {len(parts)} lengths, give the option "
+                                 f"{len(parts)} times")
+    return tuple(dict.fromkeys(map(_length, parts)))
+
+
+def together(_: click.Context, _option: click.Parameter, given: Iterable[tuple[Value, ...]]) -> tuple[Value, ...]:
+    """A callback for an option of lists that may be given several times: all of its values once, in order."""
+    return tuple(dict.fromkeys(value for values in given for value in values))
 
 
 def batch_size(text: str) -> int:
@@ -50,7 +70,7 @@ def batch_size(text: str) -> int:
 
 def names(text: str) -> tuple[str, ...]:
     """Names or file names, several separated by commas (a file whose name has a comma is taken as it is)."""
-    if "," in text and Path(text).is_file():
+    if "," in text and isfile(text):  # False also for what no file can be called
         return (text,)
     found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     if "" in found:
@@ -64,6 +84,24 @@ def setting(text: str) -> str:
     if not equals or not all(part.strip() for part in field.split(".")):
         raise click.BadParameter(f"'{text}'; give dotted.field=value")
     return text
+
+
+def extent(text: str) -> tuple[str, int]:
+    """`M0=256` or `M=64K`: the name of an extent and its size."""
+    name, equals, size = (part.strip() for part in text.partition("="))
+    if not equals or not name.isidentifier():
+        raise click.BadParameter(f"'{text}'; give EXTENT=N, such as M0=256")
+    return name, _length(size)
+
+
+def mask(text: str) -> KeyInterval:
+    """Which keys a query attends."""
+    from cascadesim.einsum_cascades.masks import mask_from  # brings numpy: not for --help
+
+    try:
+        return mask_from(text)
+    except CascadeSimError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def new_file(*suffixes: str) -> Callable[[str], Path]:
@@ -93,6 +131,11 @@ def _length(text: str) -> int:
     if len(digits) > _LONGEST_NUMBER or not 1 <= int(digits) * factor <= LONGEST_SEQUENCE:
         raise click.BadParameter(f"{text} tokens; give a length from 1 to {LONGEST_SEQUENCE // 2**20}M")
     return int(digits) * factor
+
+
+def _is_power_of_two(length: int) -> bool:
+    """From 16 on: 2 to 8 tokens are no length that anybody asks for beside others of hundreds."""
+    return length >= 16 and length.bit_count() == 1
 
 
 def _is_number(text: str) -> bool:

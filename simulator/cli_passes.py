@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cascadesim.simulator.cli_options import alternatives, one_of
+from cascadesim.simulator.cli_options import alternatives, extent, mask, one_of
+from cascadesim.simulator.terminal import json_text, printable
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.analysis import Analysis
+    from cascadesim.einsum_cascades.masks import KeyInterval
 
 FORMATS = ("table", "json")
 
@@ -18,23 +20,25 @@ FORMATS = ("table", "json")
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("cascade", metavar="CASCADE|FILE.cascade")
 @click.option("--rank", metavar="RANK", help="Only this rank; a partitioned one goes by the name of the whole.")
+@click.option("--set", "sizes", type=extent, multiple=True, metavar="EXTENT=N",
+              help="Bind an extent, such as M0=256 (lengths may be 64K); several times. Counts become numbers.")
+@click.option("--mask", type=mask, metavar="MASK",
+              help="Count under a mask: full, causal, window:N or chunk:N. Without P, as many queries as keys.")
 @click.option("--format", "format_", type=one_of(*FORMATS), default="table", metavar=alternatives(*FORMATS),
               show_default=True, help="How the result is printed.")
-def passes(cascade: str, rank: str | None, format_: str) -> None:
+def passes(
+    cascade: str, rank: str | None, sizes: tuple[tuple[str, int], ...], mask: KeyInterval | None, format_: str
+) -> None:
     """Passes over each rank, live footprint, operations and least traffic of a cascade.
 
     `cascadesim list cascades` names those that come along.
     """
     from cascadesim.einsum_cascades.analysis import analyse
     from cascadesim.einsum_cascades.catalogue import find
+    from cascadesim.einsum_cascades.masks import FULL
 
-    found = analyse(find(cascade), rank)
-    if format_ == "json":
-        import json
-
-        click.echo(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
-    else:
-        click.echo("\n".join(table(found)))
+    found = analyse(find(cascade), rank, dict(sizes), FULL if mask is None else mask)
+    click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(table(found))))
 
 
 def table(found: Analysis) -> Iterator[str]:

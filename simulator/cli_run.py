@@ -6,26 +6,30 @@ Files are opened before the work starts and appear when all of it is done.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import product
+from functools import partial
+from itertools import chain, product
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from cascadesim.accelerators.protocol import Accelerator, Accounting, HasCalibratedClosedForm, HasNoCycleLevel
+from cascadesim.accelerators.protocol import Accelerator, Accounting
+from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.projections import Phase
 from cascadesim.einsum_cascades.workload import Scope
 from cascadesim.simulator import workloads
 from cascadesim.simulator.cli_settings import load_architecture, split
 from cascadesim.simulator.execution import Fidelity
-from cascadesim.simulator.output import pending_files
+from cascadesim.simulator.output import pending_files, written_to
 from cascadesim.simulator.report import Report
 from cascadesim.simulator.simulate import Request, reports
+from cascadesim.simulator.terminal import json_text, printable
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+Answer = TypeVar("Answer")
 _LONG_SWEEP = 24  # requests from which a progress bar is worth its import
 
 
@@ -36,7 +40,7 @@ class Sweep:
     architectures: tuple[str, ...]
     workloads: tuple[str, ...]
     attention: str | None
-    sequence_lengths: tuple[int, ...] | None
+    sequence_lengths: tuple[int, ...]  # none: the workload's own
     batch: int | None
     phase: str
     scope: str
@@ -57,11 +61,17 @@ class Outputs:
 
 
 def run(sweep: Sweep, outputs: Outputs) -> None:
+    """A request that cannot be answered does not keep the others from it: raises CascadeSimError at the end."""
     with pending_files((outputs.output, outputs.plot, outputs.trace)) as (output, plot, trace):
         requests = tuple(_requests(sweep))
-        results = _simulated(requests) if outputs.show is None or plot is not None else ()
+        problems: tuple[str, ...] = ()
+        results: tuple[Report, ...] = ()
+        if outputs.show is None or plot is not None:
+            requests, results, problems = _answered(requests, reports)
         if outputs.show is not None:
-            _print("".join(f"{text}\n" for text in _shown(requests, outputs.show)), output)
+            requests, texts, further = _answered(requests, partial(_shown, outputs.show))
+            problems += further
+            _print("".join(f"{printable(text)}\n" for text in texts), output)
         else:
             _print_results(results, outputs.format, output)
         if plot is not None:
@@ -72,6 +82,8 @@ def run(sweep: Sweep, outputs: Outputs) -> None:
             from cascadesim.simulator.trace import write_trace
 
             write_trace(requests, trace)
+    if problems:
+        raise CascadeSimError("\n".join(problems))
 
 
 def _requests(sweep: Sweep) -> Iterator[Request]:
@@ -98,12 +110,35 @@ def _fidelity(sweep: Sweep, accelerator: Accelerator) -> Fidelity:
     """--trace and --show schedule are about the cycle level, and say so where there is none."""
     if sweep.fidelity is not None:
         return cast(Fidelity, sweep.fidelity)
-    return "analytical" if isinstance(accelerator, HasNoCycleLevel | HasCalibratedClosedForm) else "cycle"
+    can = accelerator.capabilities
+    return "cycle" if can.cycle_level and not can.calibrated else "analytical"
 
 
-def _simulated(requests: Sequence[Request]) -> tuple[Report, ...]:
+def _answered(
+    requests: Sequence[Request], answer: Callable[[Request], Iterable[Answer]]
+) -> tuple[tuple[Request, ...], tuple[Answer, ...], tuple[str, ...]]:
+    """The requests that could be answered, their answers, and why the others could not.
+
+    Raises CascadeSimError where none could.
+    """
+    answers: dict[int, tuple[Answer, ...]] = {}
+    problems: dict[int, str] = {}
     with _progress(requests) as watched:
-        return tuple(report for request in watched for report in reports(request))
+        for number, request in enumerate(watched):
+            try:
+                answers[number] = tuple(answer(request))
+            except CascadeSimError as error:
+                problems[number] = str(error)
+    if not answers and len(set(problems.values())) == 1:
+        raise CascadeSimError(problems[0])
+    lines = tuple(f"{_named(requests[number])}: {problem}" for number, problem in problems.items())
+    if not answers:
+        raise CascadeSimError("\n".join(lines))
+    return tuple(requests[number] for number in answers), tuple(chain.from_iterable(answers.values())), lines
+
+
+def _named(request: Request) -> str:
+    return f"{request.workload.name}, {request.length:,} tokens, on {request.accelerator.name}"
 
 
 def _progress(requests: Sequence[Request]) -> AbstractContextManager[Iterable[Request]]:
@@ -116,24 +151,22 @@ def _progress(requests: Sequence[Request]) -> AbstractContextManager[Iterable[Re
 
 
 def _print_results(results: Sequence[Report], format_: str, output: Path | None) -> None:
-    with _target(output) as stream:
+    with written_to(output) as stream:
         if format_ == "table":
             from cascadesim.simulator.render import print_reports
 
             print_reports(results, stream)
         elif format_ == "json":
-            import json
-
             from cascadesim.simulator.report import document
 
-            stream.write(json.dumps(document(results), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+            stream.write(json_text(document(results)))
         else:
             from cascadesim.simulator.flat_rows import write_csv
 
             write_csv(results, stream)
 
 
-def _shown(requests: Sequence[Request], what: str) -> Iterator[str]:
+def _shown(what: str, request: Request) -> Iterator[str]:
     from cascadesim.simulator import describe
 
     form = {
@@ -143,14 +176,9 @@ def _shown(requests: Sequence[Request], what: str) -> Iterator[str]:
         "bound": describe.bounds,
         "dram": describe.deliveries,
     }[what]
-    for request in requests:
-        yield from form(request)
+    return iter(form(request))
 
 
 def _print(text: str, output: Path | None) -> None:
-    with _target(output) as stream:
+    with written_to(output) as stream:
         stream.write(text)
-
-
-def _target(output: Path | None) -> AbstractContextManager[TextIO]:
-    return nullcontext(sys.stdout) if output is None else output.open("w", encoding="utf-8")

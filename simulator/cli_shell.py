@@ -1,47 +1,84 @@
 """Where a command meets the shell: errors become one line on standard error and an exit code, never a traceback.
 
-0 good, 1 a claim does not hold, 2 bad input, 130 interrupted. Anything else is a bug and keeps its traceback.
+0 good, 1 a claim does not hold, 2 bad input or a result that cannot be written, 130 interrupted, 143 terminated.
+Anything else is a bug: it keeps its traceback, and the program ends with 70, so that nobody takes it for a claim.
 """
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
-from collections.abc import Sequence
-from io import TextIOWrapper
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import click
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.errors import CascadeSimError, bounded
+from cascadesim.simulator.terminal import printable, standard_streams
 
 BAD_INPUT = 2
+A_BUG = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130
 
 
+class TerminatedError(KeyboardInterrupt):
+    """The process was asked to end: everything unwinds as on Ctrl-C, so that no half-written file stays."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def program_exit(command: click.Command, program: str, arguments: Sequence[str]) -> int:
+    """`exit_code` for a whole process: a bug is a traceback and an exit code of its own."""
+    try:
+        return exit_code(command, program, arguments)
+    except Exception:
+        with standard_streams():
+            traceback.print_exc()
+        return A_BUG
+
+
 def exit_code(command: click.Command, program: str, arguments: Sequence[str]) -> int:
-    """Run `command` on `arguments`; what the process should exit with."""
-    _replace_what_cannot_be_encoded()
+    """Run `command` on `arguments`; what the process should exit with.
+
+    A reader of standard output that goes away (`| head`) is no error: it has what it wanted.
+    """
+    with standard_streams() as output, _unwinding_when_terminated():
+        code = _outcome(command, program, arguments)
+        if output.failure is None or isinstance(output.failure, BrokenPipeError):
+            return code
+        complain(_speaker(command, program, arguments), f"standard output: {_of_system(output.failure)}")
+        return max(code, BAD_INPUT)
+
+
+def _outcome(command: click.Command, program: str, arguments: Sequence[str]) -> int:
     try:
         with command.make_context(program, list(arguments)) as context:
             command.invoke(context)
         sys.stdout.flush()
         return 0
     except click.exceptions.Exit as request:
+        sys.stdout.flush()
         return request.exit_code
-    except BrokenPipeError:
-        _silence_standard_output()
-        return 0
+    except TerminatedError as asked:
+        complain(_speaker(command, program, arguments), "terminated")
+        return 128 + asked.number
     except (KeyboardInterrupt, click.Abort):
         complain(_speaker(command, program, arguments), "interrupted")
         return INTERRUPTED
-    except (click.ClickException, CascadeSimError, OSError) as error:
+    except (click.ClickException, CascadeSimError, OSError, MemoryError) as error:
+        sys.stdout.flush()  # what was printed comes before what went wrong
         complain(_speaker(command, program, arguments), _message(error))
         return BAD_INPUT
 
 
 def complain(speaker: str, message: str) -> None:
     """One line per problem. The lines of an excerpt (indented) follow theirs as they are, so that carets point."""
-    for line in message.splitlines():
+    for line in printable(message).splitlines():
         print(line if line.startswith(" ") else f"{speaker}: {line}", file=sys.stderr)
 
 
@@ -52,22 +89,34 @@ def _speaker(command: click.Command, program: str, arguments: Sequence[str]) -> 
     return arguments[0] if arguments[0] in command.list_commands(click.Context(command)) else program
 
 
-def _message(error: click.ClickException | CascadeSimError | OSError) -> str:
+def _message(error: click.ClickException | CascadeSimError | OSError | MemoryError) -> str:
     if isinstance(error, click.ClickException):
         text = " ".join(error.format_message().split()).rstrip(".")
-        return text[:1].lower() + text[1:]
-    if isinstance(error, OSError):  # a full disk, a device that went away
-        return f"{error.filename or 'output'}: {error.strerror or error}"
-    return str(error)
+        return bounded(text[:1].lower() + text[1:])
+    if isinstance(error, OSError):  # a device that went away
+        return bounded(f"{error.filename or 'input or output'}: {_of_system(error)}")
+    return str(error) or "out of memory"
 
 
-def _replace_what_cannot_be_encoded() -> None:
-    """A terminal that knows no µ shows a question mark instead of ending the program."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
+def _of_system(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
-def _silence_standard_output() -> None:
-    """The reader has gone (`| head`): let the interpreter's own last flush go nowhere instead of complaining."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+@contextmanager
+def _unwinding_when_terminated() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that is closed, raise in the main thread; a second one ends at once."""
+    own = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        own = []  # only the main thread may handle signals
+    for number in own:
+        signal.signal(number, _terminate)
+    try:
+        yield
+    finally:
+        for number in own:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise TerminatedError(number)

@@ -14,6 +14,7 @@ from cascadesim.simulator.cli_options import (
     new_file,
     one_of,
     setting,
+    together,
 )
 
 PHASES = ("prefill", "decode")
@@ -26,12 +27,14 @@ SHOWN = ("cascade", "mapping", "schedule", "bound", "dram")
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--arch", "architectures", type=names, required=True, metavar="NAME[,NAME…]",
-              help="Architectures: names as `cascadesim list architectures` prints them, or YAML files.")
+              help="Architectures: names as `cascadesim list architectures` prints them, or YAML files; repeatable.",
+              multiple=True, callback=together)
 @click.option("--workload", "workloads", type=names, required=True, metavar="NAME[,NAME…]",
-              help="Workloads: names as `cascadesim list workloads` prints them, or YAML files.")
+              help="Workloads: names as `cascadesim list workloads` prints them, or YAML files; repeatable.",
+              multiple=True, callback=together)
 @click.option("--attention", metavar="CASCADE", help="Attention cascade, or a .cascade file.  [the architecture's]")
-@click.option("--seq-len", "sequence_lengths", type=lengths, metavar="N[,N…]",
-              help="Tokens per sequence, such as 4096, 64K or 1M (powers of 1024).  [the workload's]")
+@click.option("--seq-len", "sequence_lengths", type=lengths, metavar="N[,N…]", multiple=True, callback=together,
+              help="Tokens per sequence, such as 4096, 64K or 1M (powers of 1024); repeatable.  [the workload's]")
 @click.option("--batch", type=batch_size, metavar="B", help="Sequences at once.  [the workload's]")
 @click.option("--phase", type=one_of(*PHASES), default="prefill", metavar=alternatives(*PHASES), show_default=True,
               help="All tokens of a prompt at once, or one more token after --seq-len of them.")
@@ -56,7 +59,7 @@ def simulate(
     architectures: tuple[str, ...],
     workloads: tuple[str, ...],
     attention: str | None,
-    sequence_lengths: tuple[int, ...] | None,
+    sequence_lengths: tuple[int, ...],
     batch: int | None,
     phase: str,
     scope: str,

@@ -35,7 +35,7 @@ def _entry_point(version: int) -> Loop:
             tick(one, cycle)
         return cycle, first, out_of_order, state[0, ISSUED]
 
-    return compiled_entry(run_stream)
+    return compiled_entry("the DRAM channel", about_s=5)(run_stream)
 
 
 run_stream = _entry_point(version_of(__file__, compilation, dram_channel, dram_commands, dram_layout))

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from cascadesim.accelerators.protocol import HasCalibratedClosedForm
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.zoo import load_workload
 from cascadesim.simulator.explore_cycles import cycle_figures, points_of
@@ -31,7 +30,7 @@ from cascadesim.simulator.explore_search import Found, Watch, chunk_size, exhaus
 from cascadesim.simulator.explore_sensitivity import elasticities
 from cascadesim.simulator.explore_space import Space, read_space, space_from
 from cascadesim.simulator.output import pending_file
-from cascadesim.simulator.uncertainty import uncertainty_of
+from cascadesim.simulator.uncertainty import largest_error
 
 Watches = Mapping[str, Watch]  # of "searching", "refining" and "simulating"
 
@@ -48,7 +47,8 @@ def explore(
     """The front of `space`: a Space, its fields as a mapping, a file, or the name of one that comes along.
 
     `workers`: processes (None: one per core). `output`: also write it there (.parquet, .csv); a run that was killed
-    then goes on from what it had. Raises CascadeSimError on whatever is wrong with the space.
+    then goes on from what it had. Raises CascadeSimError on whatever is wrong with the space, UnwrittenFrontError
+    if the front is found and cannot be written.
     """
     read, text, source = _read(space)
     made = problem(read, source)
@@ -60,10 +60,25 @@ def explore(
         _refuse_nothing(made, found)
         frame = _frame(made, found, text, processes, engine, cycle_level, watch.get("simulating", _unwatched))
     if target is not None:
-        with pending_file(target) as pending:
-            write(frame, pending, target.suffix.lower())
+        _written(frame, target)
     partial.remove()
     return frame
+
+
+class UnwrittenFrontError(CascadeSimError):
+    """The answer is there, its file is not: what was worked out is kept beside it for another run, and here."""
+
+    def __init__(self, problem: CascadeSimError, frame: Frame) -> None:
+        super().__init__(str(problem))
+        self.frame = frame
+
+
+def _written(frame: Frame, target: Path) -> None:
+    try:
+        with pending_file(target) as pending:
+            write(frame, pending, target.suffix.lower())
+    except CascadeSimError as problem:
+        raise UnwrittenFrontError(problem, frame) from None
 
 
 def stamp(text: str, made: Problem) -> str:
@@ -183,10 +198,9 @@ def _stated(made: Problem, simulated: Mapping[str, Floats]) -> dict[str, Column]
 def _validated(made: Problem) -> float:
     """Error of the latency; of a calibrated closed form it says nothing about the cycle level."""
     model = made.model
-    if not isinstance(model, ArchitectureModel) or isinstance(model.accelerator, HasCalibratedClosedForm):
+    if not isinstance(model, ArchitectureModel) or model.accelerator.capabilities.calibrated:
         return 0.0
-    found = uncertainty_of(model.path.stem)
-    return 0.0 if found is None else found.latency
+    return largest_error(model.path.stem)
 
 
 def _unwatched(done: int, total: int) -> None:

@@ -6,6 +6,7 @@ Knows designs and the model; no search, no files.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -21,8 +22,10 @@ def cycle_figures(
 ) -> dict[str, Floats]:
     """Every metric of the designs at cycle level; nan where one cannot be."""
     points = points_of(problem, digits)
+    job = Job(_quantities, (problem, points))
     found: dict[int, Mapping[str, float]] = {}
-    for row, quantities in run(Job(_quantities, (problem, points)), range(len(points)), workers, engine):
+    here = range(min(len(points), 1))  # one, in this process: what it compiles, processes forked from it need not
+    for row, quantities in chain(run(job, here, 1, "local"), run(job, range(len(here), len(points)), workers, engine)):
         found[row] = quantities
         if watch is not None:
             watch(len(found), len(points))

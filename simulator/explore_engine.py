@@ -127,6 +127,8 @@ _JOB: list[Job[Any, Any, Any]] = []  # of this worker process
 def _begin(job: Job[Any, Any, Any]) -> None:
     """Interrupts are the parent's to handle; a worker does not outlive a killed parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_DFL)
     _die_with_parent()
     _JOB[:] = [job]
 

@@ -7,13 +7,14 @@ against the front found so far.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from cascadesim.simulator.compilation import compiled_entry
 
 Floats = NDArray[np.float64]
 
 
-@njit(cache=True)
+@compiled_entry("the front of three objectives", about_s=2, allocates=True)
 def three(costs: Floats) -> NDArray[np.bool_]:
     """`steps`: (second, third) costs that nothing before beats; second costs rise along them, third ones fall."""
     size = costs.shape[0]
@@ -43,7 +44,7 @@ def three(costs: Floats) -> NDArray[np.bool_]:
     return kept
 
 
-@njit(cache=True)
+@compiled_entry("the front of many objectives", about_s=2, allocates=True)
 def many(costs: Floats) -> NDArray[np.bool_]:
     """A design goes if one before it is no worse anywhere; such a one is then tried first on the next design."""
     size, objectives = costs.shape

@@ -7,6 +7,7 @@ design by design. Knows no space file and no search. The neighborhood model is `
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.cycle_range import NO_CYCLES, CycleRange
 from cascadesim.accelerators.exploration import QUANTITIES, Column, Evaluator, find_evaluator
 from cascadesim.accelerators.protocol import Accelerator
-from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
+from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError, shortened, suggestion
 from cascadesim.einsum_cascades.schema import read_yaml
 from cascadesim.einsum_cascades.zoo import load_workload
 from cascadesim.simulator.execution import Fidelity
@@ -82,7 +83,8 @@ class ArchitectureModel:
 
     @property
     def fields(self) -> Mapping[str, object]:
-        return dict(_paths(self.content))
+        """All but which architecture it is: that is the space's to say, once."""
+        return {name: value for name, value in _paths(self.content) if name != "architecture"}
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -205,15 +207,26 @@ def architecture_model(space: Space, source: str) -> ArchitectureModel:
     name = space.architecture or ""
     path = catalogue.find_file(name)
     content = read_yaml(path)
-    unknown = [field for field in space.set if field not in dict(_paths(content))]
+    known = ArchitectureModel(name, path, content, space.workloads, space.accounting).fields
+    unknown = [field for field in space.set if field not in known]
     if unknown:
-        from cascadesim.einsum_cascades.errors import suggestion
-
-        raise SpecError("\n".join(f"{source}: set.{field}: no such field of {name}"
-                                  f"{suggestion(field, dict(_paths(content)))}" for field in unknown))
+        raise SpecError("\n".join(f"{source}: set.{shortened(field)}: no such field of {name}"
+                                  f"{suggestion(field, known)}" for field in unknown))
     for use in space.workloads:
         load_workload(use.workload)
     return ArchitectureModel(name, path, changed(content, space.set), space.workloads, space.accounting)
+
+
+def refuse_unread(model: ArchitectureModel, fields: Sequence[str], points: Sequence[Point], source: str) -> None:
+    """Fields that no figure depends on in any of these designs. Raises SpecError with all of them."""
+    reasons: dict[str, str] = dict.fromkeys(fields, "")
+    for point in points:
+        with suppress(CascadeSimError):  # a design that cannot be: the others speak
+            unread = catalogue.unread(catalogue.build(changed(model.content, point), model.path), fields)
+            reasons = {field: unread[field] for field in reasons if field in unread}
+    lines = [f"{source}: {field}: changes nothing: {why}" for field, why in reasons.items() if why]
+    if lines:
+        raise SpecError("\n".join(lines))
 
 
 def changed(content: Mapping[str, Any], point: Point) -> dict[str, Any]:

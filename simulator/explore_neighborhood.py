@@ -12,10 +12,11 @@ from math import prod
 
 import numpy as np
 
-from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
+from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError, listed, shortened, shown
 from cascadesim.einsum_cascades.neighborhood import neighborhood
 from cascadesim.einsum_cascades.token_layout import layout_sizes
 from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.simulator.cli_gna import LARGEST_LAYOUT
 from cascadesim.simulator.explore_expressions import Column
 from cascadesim.simulator.explore_metrics import Floats
 from cascadesim.simulator.explore_models import Point, Reference
@@ -92,11 +93,18 @@ class NeighborhoodModel:
     def _question(self, point: Point) -> Question:
         values = {**self.fields, **point}
         sizes = {
-            name: tuple(int(str(values[f"{name}_{axis}"])) for axis in range(1, len(self.layout) + 1))
+            name: tuple(_whole(f"{name}_{axis}", values[f"{name}_{axis}"]) for axis in range(1, len(self.layout) + 1))
             for name in ("window", "stride", "dilation")
         }
         pattern = neighborhood(self.layout, sizes["window"], sizes["stride"], sizes["dilation"])
         return Question(pattern, tiles_of(str(values["tiles"])), self.extra_keys)
+
+
+def _whole(name: str, value: object) -> int:
+    """Raises CascadeSimError where a size is none."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value):
+        return int(value)
+    raise CascadeSimError(f"{name}: expected a whole number, got {shown(value)}")
 
 
 def tiles_of(text: str) -> Tiles:
@@ -105,7 +113,8 @@ def tiles_of(text: str) -> Tiles:
     try:
         query, key = (tuple(int(size) for size in part.split("x")) for part in parts)
     except ValueError:
-        raise CascadeSimError(f"tiles: give a query tile and a key tile such as '8x4x8 4x4x8', not '{text}'") from None
+        raise CascadeSimError("tiles: give a query tile and a key tile such as '8x4x8 4x4x8', not "
+                              f"'{shortened(text)}'") from None
     return Tiles(query, key)
 
 
@@ -114,6 +123,9 @@ def neighborhood_model(space: Space, source: str) -> NeighborhoodModel:
     asked = _with_workload(space.neighborhood or Pattern(window="1"), source)
     on = None if asked.device is None else device(asked.device)
     layout, window = layout_sizes(asked.layout or ""), layout_sizes(asked.window)
+    if len(window) != len(layout) or prod(layout) > LARGEST_LAYOUT:
+        raise SpecError(f"{source}: neighborhood: layout {asked.layout} and window {asked.window}: give both the same "
+                        f"number of dimensions, and at most {LARGEST_LAYOUT:,} tokens")
     backend = "blackwell-fna" if on is None else on.backend
     first = legal_tiles(backend, len(layout), asked.head_dim)[0]
     tiles = " ".join("x".join(map(str, shape)) for shape in (first.query, first.key))
@@ -122,15 +134,16 @@ def neighborhood_model(space: Space, source: str) -> NeighborhoodModel:
         tiles_of(text)
     fixed = {field: value for field, value in space.set.items() if field in made.fields}
     if len(fixed) < len(space.set):
-        raise SpecError(f"{source}: set: known here: {', '.join(made.fields)}")
+        raise SpecError(f"{source}: set: known here: {listed(made.fields)}")
     return _fixed(made, fixed, source)
 
 
 def _fixed(made: NeighborhoodModel, values: Mapping[str, object], source: str) -> NeighborhoodModel:
     strange = [field for field in values if not field.startswith("window_") and field != "tiles"]
     if strange:
-        raise SpecError(f"{source}: set.{strange[0]}: give it in `vary`, with one value")
-    window = tuple(int(str(values.get(f"window_{axis}", size))) for axis, size in enumerate(made.window, start=1))
+        raise SpecError(f"{source}: set.{shortened(strange[0])}: give it in `vary`, with one value")
+    given = {f"window_{axis}": size for axis, size in enumerate(made.window, start=1)}
+    window = tuple(_whole(name, values.get(name, size)) for name, size in given.items())
     return replace(made, window=window, tiles=str(values.get("tiles", made.tiles)))
 
 

@@ -14,8 +14,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.errors import SpecError, suggestion
-from cascadesim.simulator.explore_expressions import Column, Expression, parse_expression
+from cascadesim.einsum_cascades.errors import SpecError, listed, shortened, suggestion
+from cascadesim.einsum_cascades.schema import LARGEST_NUMBER
+from cascadesim.simulator.explore_expressions import Column, Expression, Kind, kind_of, parse_expression
 from cascadesim.simulator.explore_metrics import (
     METRICS,
     Floats,
@@ -25,7 +26,7 @@ from cascadesim.simulator.explore_metrics import (
     metric_of,
     with_following,
 )
-from cascadesim.simulator.explore_models import Model, architecture_model
+from cascadesim.simulator.explore_models import ArchitectureModel, Model, architecture_model, refuse_unread
 from cascadesim.simulator.explore_space import Scalar, Space
 
 Digits: TypeAlias = NDArray[np.int32]  # designs x varied fields
@@ -96,6 +97,13 @@ class Problem:
             found[name] = _whole(np.broadcast_to(values, (len(digits),)))
         return found
 
+    def corners(self) -> tuple[dict[str, object], ...]:
+        """The designs with the first and with the last value of every field."""
+        last = np.array([[len(field.values) - 1 for field in self.fields]], dtype=np.int32)
+        columns = self.columns(np.concatenate([np.zeros_like(last), last]))
+        return tuple({name: column[row].item() for name, column in columns.items() if name in self.model.fields}
+                     for row in range(2))  # fmt: skip
+
     def figures(self, digits: Digits) -> dict[str, Floats]:
         """Every metric of designs, conditions or not."""
         return with_following(self.model.quantities(self.columns(digits)))
@@ -106,11 +114,24 @@ class Problem:
         if not allowed.size:
             return Judged(allowed, np.empty((0, len(self.objectives))), 0, 0)
         columns = {name: column[allowed] for name, column in columns.items()}
+        self._check_derived(columns)
         figures = with_following(self.model.quantities(columns), self._judged_by)
         costs = self.costs({**columns, **figures})
         possible = np.isfinite(costs.sum(axis=1))
         good = possible & self._holds(self.constraints, {**columns, **figures}, allowed.size)
         return Judged(allowed[good], costs[good], allowed.size, int(possible.sum()))
+
+    def _check_derived(self, columns: Mapping[str, Column]) -> None:
+        """Raises SpecError where a field follows from others and has no value, such as a quotient by zero."""
+        for name, expression in self.derived:
+            values = columns[name]
+            if name not in self.model.fields or values.dtype.kind != "f":
+                continue
+            wrong = np.flatnonzero(~(np.abs(values) <= LARGEST_NUMBER))
+            if wrong.size:
+                design = listed(f"{used}={columns[used][wrong[0]]}" for used in sorted(expression.names & set(columns)))
+                raise SpecError(f"{expression.where}: is {values[wrong[0]]:g} where {design}; a condition may leave "
+                                f"such designs out")
 
     @cached_property
     def _judged_by(self) -> frozenset[str]:
@@ -133,7 +154,7 @@ class Problem:
     def _holds(self, expressions: Iterable[Expression], columns: Mapping[str, Column], size: int) -> NDArray[np.bool_]:
         holds = np.ones(size, dtype=bool)
         for expression in expressions:
-            holds &= expression.evaluate(self._with_constants(columns, expression)).astype(bool)
+            holds &= expression.holds(self._with_constants(columns, expression))
         return holds
 
     def _with_constants(self, columns: Mapping[str, Column], expression: Expression) -> dict[str, Column]:
@@ -143,7 +164,7 @@ class Problem:
 
 def _whole(values: Column) -> Column:
     """Whole numbers as integers, which is what most fields want."""
-    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.floor(values)).all():
+    if values.dtype.kind == "f" and (np.abs(values) < 2**53).all() and (values == np.floor(values)).all():
         return values.astype(np.int64)
     return values
 
@@ -167,29 +188,33 @@ def problem(space: Space, source: str) -> Problem:
     model = _model(space, source)
     fields = tuple(Field(name, values.listed()) for name, values in space.vary.items())
     errors: list[str] = []
-    objectives = _objectives(space, model, source, errors)
     parsed = _expressions(space, model, source, errors)
+    objectives = _objectives(space, model, parsed, source, errors)
     used = parsed.names | {metric.name for metric in objectives}
     errors += _name_errors(space, model, used, source)
     if errors:
         raise SpecError("\n".join(errors))
-    return Problem(space, source, model, fields, parsed.derived, parsed.conditions, parsed.constraints, objectives)
+    found = Problem(space, source, model, fields, parsed.derived, parsed.conditions, parsed.constraints, objectives)
+    if isinstance(model, ArchitectureModel):
+        refuse_unread(model, [*space.set, *space.vary, *space.derive], found.corners(), source)
+    return found
 
 
 def _expressions(space: Space, model: Model, source: str, errors: list[str]) -> _Expressions:
     """What is derived may use what is derived before it; only constraints may use metrics."""
-    known = [name for name, value in model.fields.items() if isinstance(value, int | float | str)]
-    known += space.vary
+    known = {name: kind_of(value) for name, value in model.fields.items() if isinstance(value, int | float | str)}
+    known |= {name: kind_of(values.listed()[0]) for name, values in space.vary.items()}
     derived: list[tuple[str, Expression]] = []
     for name, text in space.derive.items():
-        found = _parsed(text, known, f"{source}: derive.{name}", errors)
+        found = _parsed(text, known, f"{source}: derive.{shortened(name)}", errors)
         derived += [(name, expression) for expression in found]
-        known.append(name)
+        known[name] = found[0].kind if found else "number"
+    metrics: dict[str, Kind] = dict.fromkeys(available(model.given), "number")
     conditions, constraints = (
         tuple(expression for number, text in enumerate(texts)
-              for expression in _parsed(text, names, f"{source}: {kind}.{number}", errors))
+              for expression in _judging(text, names, f"{source}: {kind}.{number}", errors))
         for kind, texts, names in (("conditions", space.conditions, known),
-                                   ("constraints", space.constraints, [*known, *available(model.given)]))
+                                   ("constraints", space.constraints, {**known, **metrics}))
     )
     return _Expressions(tuple(derived), conditions, constraints)
 
@@ -202,14 +227,17 @@ def _model(space: Space, source: str) -> Model:
     return neighborhood_model(space, source)
 
 
-def _objectives(space: Space, model: Model, source: str, errors: list[str]) -> tuple[Metric, ...]:
+def _objectives(
+    space: Space, model: Model, parsed: _Expressions, source: str, errors: list[str]
+) -> tuple[Metric, ...]:
     """Metrics, and numbers among the fields, which are to be small."""
-    numbers = [name for name, values in space.vary.items() if not isinstance(values.listed()[0], str)]
-    known, found = (*available(model.given), *numbers, *space.derive), []
+    numbers = [name for name, values in space.vary.items() if kind_of(values.listed()[0]) == "number"]
+    derived = [name for name, expression in parsed.derived if expression.kind == "number"]
+    known, found = (*available(model.given), *numbers, *derived), []
     for number, given in enumerate(space.objectives):
         name = canonical(given)
         if name not in known:
-            errors.append(f"{source}: objectives.{number}: no objective '{given}'{suggestion(given, known)}")
+            errors.append(f"{source}: objectives.{number}: no objective '{shortened(given)}'{suggestion(given, known)}")
         elif metric_of(name) in found:
             errors.append(f"{source}: objectives.{number}: '{given}' is given twice")
         else:
@@ -217,7 +245,7 @@ def _objectives(space: Space, model: Model, source: str, errors: list[str]) -> t
     return tuple(found)
 
 
-def _parsed(text: str, known: list[str], where: str, errors: list[str]) -> tuple[Expression, ...]:
+def _parsed(text: str, known: Mapping[str, Kind], where: str, errors: list[str]) -> tuple[Expression, ...]:
     """One expression; none, and an error more, where it cannot be."""
     try:
         return (parse_expression(text, known, where),)
@@ -226,13 +254,21 @@ def _parsed(text: str, known: list[str], where: str, errors: list[str]) -> tuple
         return ()
 
 
+def _judging(text: str, known: Mapping[str, Kind], where: str, errors: list[str]) -> tuple[Expression, ...]:
+    """Likewise, of one that is true or false."""
+    found = _parsed(text, known, where, errors)
+    errors += [f"{where}: is a text; give what is true or false, such as a comparison" for each in found
+               if each.kind == "text"]
+    return found
+
+
 def _name_errors(space: Space, model: Model, used: set[str], source: str) -> list[str]:
     """A name that is no field serves expressions only; one that serves none is a misspelt field."""
     errors = []
     for section in ("vary", "derive"):
         for name in getattr(space, section):
             if name not in model.fields and ("." in name or name not in used):
-                errors.append(f"{source}: {section}.{name}: no such field, and no expression uses it"
+                errors.append(f"{source}: {section}.{shortened(name)}: no such field, and no expression uses it"
                               f"{suggestion(name, model.fields)}")
     doubled = set(space.vary) & set(space.derive)
     errors += [f"{source}: derive.{name}: varied already" for name in sorted(doubled)]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.simulator.explore_expressions import Column
 from cascadesim.simulator.explore_models import Reference
+from cascadesim.simulator.terminal import cell, printable
 
 SUFFIXES = (".parquet", ".csv")
 _SHOWN_ROWS = 12
@@ -140,11 +141,11 @@ def write(frame: Frame, target: Path, suffix: str) -> None:
 def write_csv(frame: Frame, stream: TextIO) -> None:
     """Comment lines first (`#`): version, counts, the space file; then a header and the rows."""
     for line in _remarks(frame):
-        stream.write(f"# {line}\n" if line else "#\n")
+        stream.write(f"# {printable(line)}\n" if line else "#\n")
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(frame.columns)
+    writer.writerow(map(cell, frame.columns))
     for row in frame.rows():
-        writer.writerow("" if isinstance(value, float) and np.isnan(value) else value for value in row.values())
+        writer.writerow("" if isinstance(value, float) and np.isnan(value) else cell(value) for value in row.values())
 
 
 def _remarks(frame: Frame) -> Iterator[str]:

@@ -55,7 +55,7 @@ class Chunk:
 
     @property
     def name(self) -> str:
-        return f"chunk-{self.number:06}"
+        return f"chunk-{self.number:06}-{self.start}-{self.stop}"
 
 
 def chunk_size(problem: Problem) -> int:

@@ -6,6 +6,7 @@ A space is a question: the designs that its fields span, and the objectives that
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from itertools import count, takewhile
@@ -14,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from cascadesim.einsum_cascades.errors import SpecError, UnknownNameError
+from cascadesim.einsum_cascades.errors import SpecError, UnknownNameError, listed, shortened, shown
 from cascadesim.einsum_cascades.projections import Phase
 from cascadesim.einsum_cascades.schema import (
     Fraction,
@@ -23,9 +24,9 @@ from cascadesim.einsum_cascades.schema import (
     PositiveFloat,
     Spec,
     parse_yaml,
-    read_yaml,
     validate,
 )
+from cascadesim.einsum_cascades.text_files import read_text
 from cascadesim.einsum_cascades.workload import Scope
 
 Scalar: TypeAlias = int | float | str | bool
@@ -63,22 +64,22 @@ class Values(Spec):
 
 def _as_given(values: Sequence[object]) -> tuple[Scalar, ...]:
     found = tuple(value for value in values if isinstance(value, int | float | str))
-    if len(found) != len(values) or not values:
-        raise ValueError("values: expected a list of numbers or texts, at least one")
+    if len(found) != len(values) or not 1 <= len(values) <= MOST_VALUES:
+        raise ValueError(f"values: expected a list of 1 to {MOST_VALUES:,} numbers or texts")
     if any(isinstance(value, int | float) and not abs(value) < 2**63 for value in found):
         raise ValueError("values: expected numbers below 2^63")
     if len({isinstance(value, str) for value in found}) > 1:
         raise ValueError("values: numbers and texts do not mix in one field")
-    doubled = sorted({str(value) for value in found if found.count(value) > 1})
+    doubled = sorted({str(value) for value, times in Counter(found).items() if times > 1})
     if doubled:
-        raise ValueError(f"values: {', '.join(doubled)} is given more than once")
+        raise ValueError(f"values: {listed(doubled)} is given more than once")
     return found
 
 
 def _numbers(what: str, names: Sequence[str], given: Sequence[object]) -> tuple[float, ...]:
     found = tuple(value for value in given if isinstance(value, int | float) and not isinstance(value, bool))
     if len(found) != len(names) or len(found) != len(given) or not all(abs(each) < 2**63 for each in found):
-        raise ValueError(f"{what}: expected [{', '.join(names)}], got {list(given)}")
+        raise ValueError(f"{what}: expected [{', '.join(names)}], got {shown(list(given))}")
     return found
 
 
@@ -196,7 +197,8 @@ def read_space(name_or_path: str | Path) -> tuple[Space, str]:
     text_of = str(name_or_path)
     if text_of.lower().endswith((".yaml", ".yml")):
         path = Path(text_of)
-        return space_from(read_yaml(path), path.name), path.read_text(encoding="utf-8")
+        text = read_text(path)
+        return space_from(parse_yaml(text, path.name), path.name), text
     if text_of not in space_names():
         raise UnknownNameError("space (give a .yaml file, or one that comes along)", text_of, space_names())
     text = (_FOLDER / f"{text_of}.yaml").read_text(encoding="utf-8")
@@ -213,10 +215,10 @@ def space_from(content: Mapping[str, Any], source: str) -> Space:
 
 def _values(name: object, given: object, source: str) -> object:
     if not isinstance(name, str):
-        raise SpecError(f"{source}: vary: expected names of fields, got {name!r}")
+        raise SpecError(f"{source}: vary: expected names of fields, got {shown(name)}")
     if isinstance(given, list | tuple):
         return {"values": given}
     if not isinstance(given, Mapping):
-        raise SpecError(f"{source}: vary.{name}: expected a list of values, or range, powers_of_two or log_range "
-                        f"(got {given!r})")
+        raise SpecError(f"{source}: vary.{shortened(name)}: expected a list of values, or range, powers_of_two or "
+                        f"log_range (got {shown(given)})")
     return given

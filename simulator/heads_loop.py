@@ -52,7 +52,7 @@ def _entry_point(version: int) -> Loop:
             p.now[TIME] += 1
         return True
 
-    return compiled_entry(run)
+    return compiled_entry("the engine for streams of heads", about_s=20)(run)
 
 
 run = _entry_point(

@@ -252,7 +252,7 @@ def _entry_point(version: int) -> Snapshot:
             _dram(p, out, p.dram[channel], origin)
         return out[0]
 
-    return compiled_entry(snapshot)
+    return compiled_entry("the states of streams of heads", about_s=7)(snapshot)
 
 
 snapshot = _entry_point(version_of(__file__, at, heads_queue, state))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.neighborhood import Neighborhood, Positions, times
+from cascadesim.einsum_cascades.neighborhood import LONGEST_AXIS, Neighborhood, Positions, times
 from cascadesim.simulator.neighborhood_axis import (
     AxisTiles,
     DeadTiles,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Mode: TypeAlias = Literal["multidim_static", "multidim_dynamic", "flat_union", "flat_span"]
 MODES: tuple[Mode, ...] = ("multidim_static", "multidim_dynamic", "flat_union", "flat_span")
+_TILE_SIDE = f"1 to {LONGEST_AXIS:,}"
 TILINGS: Mapping[Mode, Tiling] = {"multidim_static": "static", "multidim_dynamic": "dynamic"}
 
 
@@ -43,10 +44,10 @@ class Tiles:
 
     def __post_init__(self) -> None:
         problems = [
-            f"{name} tile, dimension {number}: must be at least 1, got {size}"
+            f"{name} tile, dimension {number}: must be {_TILE_SIDE}, got {size}"
             for name, shape in (("query", self.query), ("key/value", self.key))
             for number, size in enumerate(shape, start=1)
-            if size < 1
+            if not 1 <= size <= LONGEST_AXIS
         ]
         if problems:
             raise CascadeSimError("\n".join(problems))
@@ -97,21 +98,17 @@ class Question:
 
     @property
     def attended_pairs(self) -> int:
-        """(query, key) pairs inside the layout; the extra keys come on top."""
-        return self.pattern.pairs
+        """(query, key) pairs: those inside the layout, and every query with every extra key."""
+        return self.pattern.pairs + self.pattern.tokens * self.extra_keys
 
     @property
     def sparsity(self) -> float:
-        return 1 - self._attended / self._dense
+        return 1 - self.attended_pairs / self._dense
 
     @property
     def flop_bound(self) -> float:
         """Speedup if every attended pair cost the same and no other was computed."""
-        return self._dense / self._attended
-
-    @property
-    def _attended(self) -> int:
-        return self.attended_pairs + self.pattern.tokens * self.extra_keys
+        return self._dense / self.attended_pairs
 
     @property
     def _dense(self) -> int:
@@ -187,7 +184,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Bound:
-    """The speedup over dense attention on the same tiles that the visited tiles allow."""
+    """The speedup over dense attention on the same tiles that the visited tiles allow.
+
+    `visits` are those inside the layout. The extra keys fill further key tiles, and every query tile visits each.
+    """
 
     question: Question
     visits: Visits
@@ -195,26 +195,27 @@ class Bound:
 
     @property
     def total(self) -> int:
-        return self.visits.total
+        """Visited tile pairs, those of the extra keys among them."""
+        return self.visits.total + self.visits.query_tiles * self.question.extra_key_tiles
 
     @property
     def largest(self) -> int:
-        return self.visits.largest
+        """Key tiles that the busiest query tile visits; backward: query tiles that visit the busiest key tile."""
+        extra = self.question.extra_key_tiles
+        if self.backward:
+            return max(self.visits.largest, self.visits.query_tiles if extra else 0)
+        return self.visits.largest + extra
 
     @property
     def worst(self) -> float:
         """Dense key tiles over the most that one query tile visits: what GNA's tables print."""
-        question = self.question
-        if self.backward:
-            return question.dense_query_tiles / self.largest
-        return question.dense_key_tiles / (self.largest + question.extra_key_tiles)
+        dense = self.question.dense_query_tiles if self.backward else self.question.dense_key_tiles
+        return dense / self.largest
 
     @property
     def mean(self) -> float:
         """Dense tile pairs over visited ones, padding of the query tiles included."""
-        question = self.question
-        extra = self.visits.query_tiles * question.extra_key_tiles
-        return question.dense_query_tiles * question.dense_key_tiles / (self.total + extra)
+        return self.question.dense_query_tiles * self.question.dense_key_tiles / self.total
 
     @property
     def efficiency(self) -> float:

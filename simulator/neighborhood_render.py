@@ -15,6 +15,7 @@ from cascadesim.simulator.neighborhood import Mode
 from cascadesim.simulator.neighborhood_recommend import Recommendation
 from cascadesim.simulator.neighborhood_report import Answer, Run
 from cascadesim.simulator.pattern_report import PatternAnswer
+from cascadesim.simulator.terminal import console, print_styled
 
 _MODES: Mapping[Mode, str] = {
     "multidim_static": "multi-dimensional, fixed grid",
@@ -25,20 +26,22 @@ _MODES: Mapping[Mode, str] = {
 
 
 def print_answer(answer: Answer | PatternAnswer, stream: TextIO) -> None:
-    console = Console(file=stream, highlight=False, soft_wrap=False)
+    on = console(stream)
     if isinstance(answer, PatternAnswer):
-        _print_pattern(answer, console)
+        _print_pattern(answer, on)
     else:
-        _print_neighborhood(answer, console)
+        _print_neighborhood(answer, on)
 
 
-def _print_pattern(answer: PatternAnswer, console: Console) -> None:
+def _print_pattern(answer: PatternAnswer, on: Console) -> None:
     tiles = f"{answer.tokens:,} tokens, tiles of {answer.query_tile} queries and {answer.key_tile} keys"
-    console.print(Text(f"{answer.name}: {tiles}", style="bold"))
+    print_styled(Text(f"{answer.name}: {tiles}", style="bold"), on)
     table = _grid()
-    skipped = f"{1 - answer.attended_pairs / answer.tokens**2:.1%} of all pairs are skipped"
+    every = "all causal" if answer.causal else "all"
+    skipped = f"{answer.sparsity:.1%} of {every} pairs are skipped"
     table.add_row("attended pairs", say.count(answer.attended_pairs), skipped)
-    table.add_row("FLOP bound", f"{answer.tokens**2 / answer.attended_pairs:.2f}x", "dense work over attended work")
+    dense = "dense causal" if answer.causal else "dense"
+    table.add_row("FLOP bound", f"{answer.flop_bound:.2f}x", f"{dense} work over attended work")
     useful = f"{answer.efficiency:.0%} of the work in visited tiles is useful"
     table.add_row("mean bound", f"{answer.mean_bound:.2f}x", useful)
     table.add_row("worst bound", f"{answer.worst_bound:.2f}x", f"one query tile visits {answer.largest:,.1f} key tiles")
@@ -46,24 +49,24 @@ def _print_pattern(answer: PatternAnswer, console: Console) -> None:
     if answer.choice_flops:
         chosen = f"choosing takes {say.count(answer.choice_flops)}FLOP a head"
         table.add_row("with the choice", f"{answer.bound_with_choice:.2f}x", chosen)
-    console.print(table)
+    print_styled(table, on)
 
 
-def _print_neighborhood(answer: Answer, console: Console) -> None:
+def _print_neighborhood(answer: Answer, on: Console) -> None:
     question = answer.question
-    console.print(Text(f"{str(question.pattern).capitalize()}; tiles {question.tiles}", style="bold"))
-    console.print(_figures(answer))
-    console.print()
-    console.print(_modes(answer))
+    print_styled(Text(f"{str(question.pattern).capitalize()}; tiles {question.tiles}", style="bold"), on)
+    print_styled(_figures(answer), on)
+    on.print()
+    print_styled(_modes(answer), on)
     if answer.recommendations:
-        console.print()
+        on.print()
         title = "Strides on these tiles: finest first, each faster than all before"
-        console.print(_options(title, answer.recommendations, answer.run))
+        print_styled(_options(title, answer.recommendations, answer.run), on)
     for name, options in answer.alternatives.items():
-        console.print()
-        console.print(_options(f"Other {name}: nearest first", options, answer.run))
+        on.print()
+        print_styled(_options(f"Other {name}: nearest first", options, answer.run), on)
     for line in answer.advice:
-        console.print(Text(f"! {line}", style="yellow"))
+        print_styled(Text(f"! {line}", style="yellow"), on)
 
 
 def _grid() -> Table:

@@ -1,33 +1,67 @@
-"""Files appear whole or not at all: written beside the target and renamed over it when the work has succeeded."""
+"""Files appear whole or not at all: written beside the target and renamed over it when the work has succeeded.
+
+What ends the work, a signal included, takes the half-written file away; what the disk refuses names the target.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def pending_file(target: Path) -> Iterator[Path]:
     """A path to write to, which becomes `target` when the block ends well and vanishes when it does not.
 
-    Raises CascadeSimError at once, before any work, if `target` cannot be written. What is no regular file (a
-    pipe, /dev/null) is written in place.
+    Raises CascadeSimError at once, before any work, if `target` cannot be written, and later if it turns out that it
+    cannot. What is no regular file (a pipe, /dev/null) is written in place.
     """
     given, target = target, Path(os.path.realpath(target))  # a link keeps pointing at its file
     if target.exists() and not target.is_file() and not target.is_dir():
-        yield target
+        with _named(given, target):
+            yield target
         return
-    pending = _beside(target, given)
+    pending: Path | None = None
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)  # until whoever is interrupted knows of the file
     try:
-        yield pending
-        os.replace(pending, target)
+        pending = _beside(target, given)
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+        with _named(given, pending):
+            yield pending
+            os.replace(pending, target)
     finally:
-        pending.unlink(missing_ok=True)
+        if pending is not None:
+            pending.unlink(missing_ok=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+
+
+@contextmanager
+def _named(given: Path, written: Path) -> Iterator[None]:
+    """What fails in writing, as a full disk does without naming its file, is said of the file that was asked for."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename not in (None, str(written)):
+            raise
+        raise CascadeSimError(f"{given}: cannot be written: {error.strerror or error}") from None
+
+
+def written_to(pending: Path | None) -> AbstractContextManager[TextIO]:
+    """A pending file to write text to; standard output for None."""
+    return nullcontext(sys.stdout) if pending is None else pending.open("w", encoding="utf-8")
 
 
 @contextmanager

@@ -355,7 +355,7 @@ def _entry_point(version: int) -> Callable[[Machine], int]:
             position += 1
         return drain(m)
 
-    return compiled_entry(simulate)
+    return compiled_entry("the simulation engine", about_s=10)(simulate)
 
 
 simulate = _entry_point(version_of(__file__, stepping, at))

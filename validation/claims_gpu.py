@@ -19,6 +19,7 @@ STRATA = ("stratum", "device", "kernel", "size_class")
 LIBRARIES = "libraries differ by 5 to 23 % on the same shape (medians), and a row is one run"
 RANKS = "where the model orders shapes wrongly it misses a mechanism: tau of 0.85 in the worst stratum"
 HALF = "a model of the kernel must be worth twice what peak and bandwidth alone say"
+TWO_PASSES = "engines of that time read rows element by element, twice; the model takes one kernel at memory's speed"
 APART = "launch and framework, not the kernel, decide below 20 us"
 
 
@@ -35,10 +36,22 @@ def claims(tolerance: float | None, because: str) -> tuple[Claim, ...]:
     )  # fmt: skip
 
 
-def suite(name: str, about: str, scope: Scope, tolerance: float | None, because: str = LIBRARIES) -> Suite:
+def engine_claims() -> tuple[Claim, ...]:
+    """What a pool of all element-wise work would hide."""
+    return tuple(
+        Claim(f"{what} of a serving engine (vidur), 20 us and more, reported only", LATENCY, None, TWO_PASSES,
+              where={**SCORED, "source": ("vidur",), "operation": (operation,)}, gate=POOLED)
+        for what, operation in (("norms", "layernorm"), ("gated activations", "mlp_act"), ("residual sums", "add"))
+    )  # fmt: skip
+
+
+def suite(
+    name: str, about: str, scope: Scope, tolerance: float | None, because: str = LIBRARIES,
+    more_claims: tuple[Claim, ...] = (),
+) -> Suite:  # fmt: skip
     data, *more = scope.files
-    return Suite(name, about, data, UNIFIED, predict, claims(tolerance, because), STRATA, parser(scope),
-                 more=tuple(more), judge=judge)  # fmt: skip
+    return Suite(name, about, data, UNIFIED, predict, (*claims(tolerance, because), *more_claims), STRATA,
+                 parser(scope), more=tuple(more), judge=judge)  # fmt: skip
 
 
 PREFILL = Scope(("prefill", "vidur-attention", "servingsim"), ("prefill",))
@@ -89,7 +102,8 @@ SUITES = (
     suite("gpu-mla", "DeepSeek's latent attention, prompt and absorbed generation, on H100 and B200", MLA, 0.15),
     suite("gpu-gemm", "dense layers in bf16, fp16 and fp8 on A100, A40, H100, H200, B200, L40S", GEMM, 0.10),
     suite("gpu-papers", "figures and tables of the FlashAttention papers, and README tables", PAPERS, None),
-    suite("gpu-ops", "softmax, norms, elementwise operations, products on FP32 units, from P4 to H100", OPS, None),
+    suite("gpu-ops", "softmax, norms, elementwise operations, products on FP32 units, from P4 to H100", OPS, None,
+          more_claims=engine_claims()),
     LEFT_OUT,
     CYCLE_LEVEL,
 )  # fmt: skip

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from cascadesim.einsum_cascades.errors import suggestion
+from cascadesim.einsum_cascades.errors import shortened, suggestion
 
 Value: TypeAlias = str | int | float | None
 Parse: TypeAlias = Callable[[str], str | int | float]
 
+LARGEST_COUNT = 2**40  # no count of a published figure comes near; products of several stay honest numbers
 LENGTH_SUFFIXES = {"K": 1024, "M": 1024**2}  # FuseMax artifact: 1K = 1024
 
 
@@ -27,8 +28,10 @@ def length(text: str) -> int:
 
 
 def count(text: str, expected: str = "a positive whole number", given: str | None = None) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) == 0:
-        raise ValueError(f"expected {expected}, got '{given or text}'")
+    if not (text.isascii() and text.isdigit()) or text.strip("0") == "":
+        raise ValueError(f"expected {expected}, got '{shortened(given or text)}'")
+    if len(text) > 18 or int(text) > LARGEST_COUNT:
+        raise ValueError(f"expected {expected}, of at most 2^40, got '{shortened(given or text)}'")
     return int(text)
 
 
@@ -43,9 +46,9 @@ def not_negative(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise ValueError(f"expected a number, got '{text}'") from None
+        raise ValueError(f"expected a number, got '{shortened(text)}'") from None
     if not math.isfinite(value) or value < 0:
-        raise ValueError(f"expected a finite number of at least 0, got '{text}'")
+        raise ValueError(f"expected a finite number of at least 0, got '{shortened(text)}'")
     return value
 
 
@@ -53,7 +56,7 @@ def fraction(text: str) -> float:
     """Between 0 and 1; published shares exceed 1 by a last bit."""
     value = not_negative(text)
     if value > 1 + 1e-9:
-        raise ValueError(f"expected a share between 0 and 1, got '{text}'")
+        raise ValueError(f"expected a share between 0 and 1, got '{shortened(text)}'")
     return value
 
 
@@ -63,7 +66,7 @@ def one_of(what: str, known: Mapping[str, str]) -> Parse:
     def parse(text: str) -> str:
         name = known.get(text.lower().removeprefix("+"))
         if name is None:
-            raise ValueError(f"no {what} '{text}'{suggestion(text.lower(), known)}")
+            raise ValueError(f"no {what} '{shortened(text)}'{suggestion(text.lower(), known)}")
         return name
 
     return parse

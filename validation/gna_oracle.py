@@ -8,15 +8,15 @@ derived (`simulator.neighborhood`; GNA, arXiv 2504.16922, section 3).
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.einsum_cascades.errors import SpecError, shown
+from cascadesim.einsum_cascades.schema import LARGEST_NUMBER
 from cascadesim.validation.claim import Prediction, Settings
-from cascadesim.validation.columns import Column, Layout, Value, not_negative
+from cascadesim.validation.columns import LARGEST_COUNT, Column, Layout, Value, not_negative
 from cascadesim.validation.table import Row, Table
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _document(text: str, source: str) -> tuple[str, list[object]]:
     """What the file cites, and its cases."""
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SpecError(f"{source}: not JSON: {error}; expected an oracle's file: {{\"cases\": [...]}}") from None
     document = {"cases": found} if isinstance(found, list) else found
     cases = document.get("cases") if isinstance(document, dict) else None
@@ -108,21 +108,21 @@ def _member(owner: object, name: str) -> Mapping[str, object]:
 def _sizes(owner: Mapping[str, object], name: str) -> str:
     """A list of whole numbers (flags: 0 and 1) as text, so that a row stays a row of cells."""
     found = owner.get(name)
-    if not isinstance(found, list) or not all(isinstance(size, int) and size >= 0 for size in found):
-        raise ValueError(f"'{name}' must be a list of whole numbers, got {found!r}")
+    if not isinstance(found, list) or not all(isinstance(size, int) and 0 <= size <= LARGEST_COUNT for size in found):
+        raise ValueError(f"'{name}' must be a list of whole numbers up to 2^40, got {shown(found)}")
     return " ".join(str(int(size)) for size in found)
 
 
 def _figure(owner: Mapping[str, object], name: str) -> float:
     found = owner[name]
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found) or found < 0:
-        raise ValueError(f"'{name}' must be a number of at least 0, got {found!r}")
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= LARGEST_NUMBER:
+        raise ValueError(f"'{name}' must be a number from 0 to {LARGEST_NUMBER:g}, got {shown(found)}")
     return found
 
 
 def _flag(found: object, name: str) -> bool:
     if not isinstance(found, bool):
-        raise ValueError(f"'{name}' must be true or false, got {found!r}")
+        raise ValueError(f"'{name}' must be true or false, got {shown(found)}")
     return found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cascadesim.simulator.terminal import print_styled
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,7 +17,7 @@ WIDTH = 120  # one line a stratum
 SHARES = ("within_10", "within_20", "within_50")
 
 
-def print_strata(verdict: Verdict, console: Console) -> None:
+def print_strata(verdict: Verdict, on: Console) -> None:
     """One line a stratum, and the pooled one; errors in per cent."""
     from rich.table import Table
 
@@ -28,7 +30,7 @@ def print_strata(verdict: Verdict, console: Console) -> None:
         if stratum.column == "stratum":
             table.add_row(str(stratum.value), *_cells(stratum))
     table.add_row("all, equal weight per stratum", *_pooled(verdict), style="bold")
-    console.print(table, width=max(console.width, WIDTH))
+    print_styled(table, on, width=max(on.width, WIDTH))
 
 
 def _cells(stratum: Stratum) -> list[str]:

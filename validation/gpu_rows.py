@@ -10,18 +10,20 @@ import csv
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from cascadesim.einsum_cascades.errors import SpecError, shortened, suggestion
 from cascadesim.validation.columns import Value
 from cascadesim.validation.gna_published import CannotJudge
 from cascadesim.validation.gpu_kernels import DEVICES, generation_of, kernel_of, problem
 from cascadesim.validation.gpu_layouts import NAMES, RAW, SHAPE, recognised
 from cascadesim.validation.gpu_split import SCORED, split_of
-from cascadesim.validation.table import Row, Table, parse_table
+from cascadesim.validation.table import MOST_PROBLEMS, Row, Table, parse_table
 
 Cells = dict[str, Value]
 SHORT_S = 20e-6  # issue: rows below are reported apart
 # wide enough that the order of a class's rows says more than the scatter of single runs
 CLASSES = ((SHORT_S, "below 20 us"), (1e-3, "20 us to 1 ms"), (float("inf"), "1 ms and more"))
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "fp16/bf16": "fp16", "fp8": "fp8", "fp16": "fp16", "fp32": "fp32"}
+_NEVER_0 = ("batch", "seqlen_q", "kv_len", "heads_q", "heads_kv", "head_dim", "m")  # n, k: 0 where there is none
 DTYPE_BYTES = {"fp8": 1, "fp16": 2, "bf16": 2, "fp32": 4}
 
 
@@ -140,18 +142,25 @@ def read_rows(text: str, source: str, layouts: Sequence[str], operations: Callab
     name = recognised(_header(text), layouts)
     raw = parse_table(text, RAW[name], source)
     left_out: Counter[str] = Counter()
-    rows = []
+    rows, problems = [], []
     for row in raw.rows:
         try:
             rows.append(_unified(row, READERS[name], operations))
         except CannotJudge as reason:
             left_out[str(reason)] += 1
+        except ValueError as error:
+            problems.append(f"{row.place}, {error}")
+    if problems:
+        raise SpecError("\n".join(problems[:MOST_PROBLEMS]), further=len(problems[MOST_PROBLEMS:]))
     return Table(tuple(rows), raw.comments, raw.unread_columns, tuple(left_out.items()))
 
 
 def _header(text: str) -> Sequence[str]:
     lines = (line for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    return next(csv.reader([next(lines, "")]))
+    try:
+        return next(csv.reader([next(lines, "")]))
+    except csv.Error:
+        return ()  # `parse_table` says what is wrong with it
 
 
 def _unified(row: Row, read: Callable[[Cells], Cells], operations: Callable[[str], bool]) -> Row:
@@ -159,11 +168,12 @@ def _unified(row: Row, read: Callable[[Cells], Cells], operations: Callable[[str
     cells = {**stated, **read(stated)}
     if not operations(str(cells["operation"])):
         raise CannotJudge("an operation of another suite")
-    cells |= {"device": _device(cells), "dtype": DTYPES[str(cells["dtype"])]}
+    cells |= {"device": _device(cells), "dtype": _dtype(cells, "dtype"), "kv_dtype": _kv_dtype(cells)}
     cells["kernel"] = cells.get("kernel") or _kernel(cells)
     cells |= {"latency_s": float(cells["latency_ms"] or 0) * 1e-3}
-    cells["kv_dtype"] = DTYPES.get(str(cells.get("kv_dtype")), str(cells["dtype"]))
     cells["head_dim_v"] = cells.get("head_dim_v") or cells.get("head_dim")
+    if empty := [name for name in _NEVER_0 if cells.get(name) == 0]:
+        raise CannotJudge(f"{empty[0]} is 0")
     cells |= _groups(cells)
     return Row(tuple((name, cells.get(name)) for name in UNIFIED_NAMES), row.source, row.line)
 
@@ -176,6 +186,21 @@ def _device(cells: Cells) -> str:
     if device is None:
         raise CannotJudge(f"no device {cells['gpu']}")
     return device
+
+
+def _dtype(cells: Cells, column: str) -> str:
+    """Our name of a type. Raises ValueError for one that nobody has."""
+    given = cells.get(column)
+    if given is None:
+        raise CannotJudge("its type is not stated")
+    found = DTYPES.get(str(given))
+    if found is None:
+        raise ValueError(f"column '{column}': no type '{shortened(str(given))}'{suggestion(str(given), DTYPES)}")
+    return found
+
+
+def _kv_dtype(cells: Cells) -> str:
+    return _dtype(cells, "dtype" if cells.get("kv_dtype") is None else "kv_dtype")
 
 
 def _kernel(cells: Cells) -> str:

@@ -6,7 +6,7 @@ nothing of claims; the simulator is imported when the first row is predicted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -99,7 +99,15 @@ def linear(row: Row, settings: Settings = ()) -> Prediction:
 
 
 def energy(row: Row, settings: Settings = ()) -> Prediction:
-    found = report(point_of(row, settings))
+    return _by_component(report(point_of(row, settings)))
+
+
+def physical_energy(row: Row, settings: Settings = ()) -> Prediction:
+    """What hardware would burn, where the artifact leaves things out."""
+    return _by_component(report(replace(point_of(row, settings), accounting="physical")))
+
+
+def _by_component(found: Report) -> Prediction:
     by_component = found.energy_j or {}
     parts = {f"{ours}_pj": by_component.get(ours, 0.0) * PICOJOULES_PER_JOULE for ours in ENERGY_COMPONENTS}
     return {**parts, "energy_pj": totals(found)["energy_pj"]}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from cascadesim.simulator import quantities
+from cascadesim.simulator.terminal import console, print_styled
 from cascadesim.validation.columns import Value
 from cascadesim.validation.compare import Cell, Errors, Stratum, Verdict
 from cascadesim.validation.gpu_render import print_strata
@@ -69,6 +70,7 @@ def _errors(errors: Errors) -> dict[str, float | None]:
     return {
         "mean_abs_relative_error": _finite(errors.mean),
         "median_abs_relative_error": _finite(errors.median),
+        "p90_abs_relative_error": _finite(errors.p90),
         "max_abs_relative_error": _finite(errors.maximum),
     }
 
@@ -96,18 +98,16 @@ def _finite(value: float) -> float | None:
 
 def print_table(verdicts: Sequence[Verdict], stream: TextIO) -> None:
     """Two tables that fit 80 columns: the errors of each claim, and its worst row."""
-    from rich.console import Console
-
     numbered = list(enumerate(verdicts, start=1))
-    console = Console(file=stream, highlight=False)
-    console.print(_errors_table(numbered))
-    console.print(_worst_table(numbered))
+    on = console(stream)
+    print_styled(_errors_table(numbered), on)
+    print_styled(_worst_table(numbered), on)
     for verdict in verdicts:
         if verdict.figures and verdict.claim.gate == "pooled":
-            print_strata(verdict, console)
+            print_strata(verdict, on)
     if any(any(verdict.reasons) for verdict in verdicts):
-        console.print(_reasons_table(numbered))
-    console.print(summary(verdicts))
+        print_styled(_reasons_table(numbered), on)
+    print_styled(summary(verdicts), on)
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
@@ -125,7 +125,8 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
 
 
 def _errors_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
-    table = _table("Relative error by claim", ("claim",), ("rows", "mean", "median", "max", "tolerance", "holds"))
+    columns = ("rows", "mean", "median", "90%", "max", "tolerance", "holds")
+    table = _table("Relative error by claim", ("claim",), columns)
     suite = None
     for number, verdict in numbered:
         if verdict.suite != suite:
@@ -133,7 +134,7 @@ def _errors_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
             table.add_row("", f"[cyan]{suite}[/cyan]")
         errors = verdict.errors
         table.add_row(str(number), verdict.claim.name, f"{errors.rows:,}", error(errors.mean), error(errors.median),
-                      error(errors.maximum), tolerance(verdict), outcome(verdict),
+                      error(errors.p90), error(errors.maximum), tolerance(verdict), outcome(verdict),
                       style=None if verdict.holds else "bold red")  # fmt: skip
     return table
 

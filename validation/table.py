@@ -13,7 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeAlias
 
-from cascadesim.einsum_cascades.errors import SpecError, suggestion
+from cascadesim.einsum_cascades.errors import SpecError, listed, shortened, suggestion
+from cascadesim.einsum_cascades.text_files import LARGEST_TABLE_BYTES, read_text
 from cascadesim.validation.columns import Column, Layout, Value
 
 
@@ -69,6 +70,7 @@ class Table:
     left_out: tuple[tuple[str, int], ...] = ()  # (why, how many rows)
 
 
+MOST_PROBLEMS = 20  # of one file that are described; the others are counted
 ParseTable: TypeAlias = Callable[[str, Layout, str], Table]  # text, layout and name of a file
 
 
@@ -87,13 +89,7 @@ def joined(tables: Sequence[Table]) -> Table:
 
 def read_table(path: Path, layout: Layout, parse: ParseTable | None = None) -> Table:
     """A user's file. Raises SpecError with all its problems."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, ValueError):
-        raise SpecError(f"{path}: cannot be read: not UTF-8 text") from None
-    return (parse or parse_table)(text, layout, path.name)
+    return (parse or parse_table)(read_text(path, LARGEST_TABLE_BYTES), layout, path.name)
 
 
 def parse_table(text: str, layout: Layout, source: str) -> Table:
@@ -112,7 +108,7 @@ def parse_table(text: str, layout: Layout, source: str) -> Table:
     if not rows:
         problems.append(f"{source}: holds a header and no rows")
     if problems:
-        raise SpecError("\n".join(problems))
+        raise SpecError("\n".join(problems[:MOST_PROBLEMS]), further=len(problems[MOST_PROBLEMS:]))
     unread = [name for name, column in zip(header, columns, strict=True) if column is None and name.strip()]
     return Table(rows, comments, tuple(unread))
 
@@ -149,7 +145,7 @@ def _misspelt(name: str, unknown: Sequence[str]) -> str:
 
 def _expected(layout: Layout) -> str:
     names = [column.name if column.required else f"[{column.name}]" for column in layout.columns]
-    return f"the columns {', '.join(names)}"
+    return f"the columns {listed(names)}"
 
 
 def _implied(columns: Sequence[Column | None], layout: Layout, source: str, comments: Sequence[str],
@@ -177,6 +173,9 @@ def _row(record: Sequence[str], columns: Sequence[Column | None], implied: dict[
         if column is None:
             continue
         text = record[position].strip() if position < len(record) else ""
+        if not text and not column.required:
+            cells[column.name] = None
+            continue
         try:
             cells[column.name] = _cell(text, column)
         except ValueError as error:
@@ -186,20 +185,22 @@ def _row(record: Sequence[str], columns: Sequence[Column | None], implied: dict[
 
 def _cell(text: str, column: Column) -> Value:
     if not text:
-        if column.required:
-            raise ValueError("empty")
-        return None
+        raise ValueError("empty")
     return column.parse(text)
 
 
 def _duplicates(rows: Sequence[Row], layout: Layout) -> list[str]:
     """A row given twice would count twice in the means."""
     first: dict[tuple[Value, ...], Row] = {}
-    problems = []
+    twice: list[tuple[Row, tuple[Value, ...]]] = []
+    names = [name for name, _ in rows[0].cells] if rows else []
+    places = [names.index(name) for name in layout.key if name in names]  # of all rows alike
     for row in rows:
-        key = tuple(row.get(name) for name in layout.key)
-        if key in first:
-            named = ", ".join(str(value) for value in key)
-            problems.append(f"{row.place}: ({named}) was given in line {first[key].line} already")
-        first.setdefault(key, row)
-    return problems
+        key = tuple([row.cells[place][1] for place in places])
+        if first.setdefault(key, row) is not row:
+            twice.append((row, key))
+    return [f"{row.place}: ({_named(key)}) was given in line {first[key].line} already" for row, key in twice]
+
+
+def _named(key: Sequence[Value]) -> str:
+    return shortened(", ".join(map(str, key)))

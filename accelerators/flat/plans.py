@@ -7,10 +7,9 @@ Nothing here decides when a task runs (`pipeline` says what waits for what). FLA
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
-from cascadesim.accelerators.counting import point_operations
 from cascadesim.accelerators.energy import Actions, dynamic_energy_j
 from cascadesim.accelerators.flat.fused import Words
 from cascadesim.accelerators.flat.geometry import shape_of
@@ -30,6 +29,7 @@ from cascadesim.accelerators.flat.unfused import (
 )
 from cascadesim.accelerators.flat.words import einsum_cycles
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
+from cascadesim.einsum_cascades.bound_counts import work_of
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Einsum
 from cascadesim.einsum_cascades.operation import Operation
@@ -72,14 +72,17 @@ def choose(case: Case, parts: Roles) -> tuple[Chosen, str]:
 
 def _fused(operation: Operation, case: Case, parts: Roles, accounting: Accounting) -> Plan:
     chosen, origin = choose(case, parts)
-    spec, costs = case.spec, chosen.costs
+    case, spec, costs = chosen.case, case.spec, chosen.costs
     words = (costs.qk, costs.softmax, costs.av)
-    activities = (
-        _activity(case, parts.scores, "array_2d", int(costs.qk_cycles[0])),
-        *(_activity(case, einsum, "array_1d", einsum_cycles(case, einsum)) for einsum in parts.softmax),
-        _activity(case, parts.output, "array_2d", int(costs.av_cycles[0])),
-        *(_activity(case, einsum, "array_1d", einsum_cycles(case, einsum)) for einsum in parts.epilogue),
-    )
+    on_1d = [(einsum, "array_1d", einsum_cycles(case, einsum)) for einsum in parts.on_1d]
+    placed = [
+        (parts.scores, "array_2d", int(costs.qk_cycles[0])),
+        *on_1d[: len(parts.softmax)],
+        (parts.output, "array_2d", int(costs.av_cycles[0])),
+        *on_1d[len(parts.softmax) :],
+    ]
+    useful = work_of(operation)
+    activities = tuple(_activity(case, einsum, unit, cycles, useful[einsum.name]) for einsum, unit, cycles in placed)
     bound = costs.unported_cycles(spec) if case.exact else costs.bound_cycles(spec)  # the publication knows no ports
     traffic = _traffic(
         spec, (float(part.dram_read[0]) for part in words), (float(part.dram_write[0]) for part in words)
@@ -88,10 +91,18 @@ def _fused(operation: Operation, case: Case, parts: Roles, accounting: Accountin
     name = f"{parts.scores.name}, softmax, {operation.cascade.einsums[-1].name}"
     phase = Phase(name, activities, traffic, float(bound[0]), program)
     actions = _fused_actions(case, parts, words)
-    return Plan(operation, accounting, _fused_lines(chosen, origin), (phase,), dynamic_energy_j(actions, spec))
+    energy = dynamic_energy_j(actions, spec)
+    return Plan(
+        operation, accounting, _fused_lines(chosen, origin), (phase,), energy, element_bytes=_words(operation, spec)
+    )
 
 
-def _activity(case: Case, einsum: Einsum, unit: str, cycles: int) -> EinsumActivity:
+def _words(operation: Operation, spec: FlatArray) -> dict[str, float]:
+    """Bytes of each element that passes by DRAM: inputs and outputs, a word each."""
+    return dict.fromkeys((*operation.cascade.inputs, *operation.cascade.outputs), float(spec.word_bytes))
+
+
+def _activity(case: Case, einsum: Einsum, unit: str, cycles: int, useful: Mapping[str, int]) -> EinsumActivity:
     """Useful work is what the mask lets through; what else the array computes is lost occupancy."""
     shape = case.shape
     array_2d = unit == "array_2d"
@@ -100,9 +111,8 @@ def _activity(case: Case, einsum: Einsum, unit: str, cycles: int) -> EinsumActiv
     points = shape.instances * rows * next((depth[rank] for rank in einsum.ranks if rank in depth), 1)
     lanes = case.spec.pe_array.elements if array_2d else case.spec.vector_array.lanes
     op_cycles = 1 if array_2d else case.point_cycles(einsum)
-    operations = {name: points * count for name, count in point_operations(einsum).items()}
     occupancy = points * op_cycles / (cycles * lanes) if cycles else 1.0
-    return EinsumActivity(einsum.name, unit, cycles, operations, occupancy)
+    return EinsumActivity(einsum.name, unit, cycles, useful, occupancy)
 
 
 def _traffic(spec: FlatArray, reads: Iterable[float], writes: Iterable[float]) -> Traffic:
@@ -133,39 +143,49 @@ def _fused_lines(chosen: Chosen, origin: str) -> tuple[str, ...]:
     case, costs = chosen.case, chosen.costs
     footprint, capacity = float(costs.footprint_words[0]), case.spec.buffer_words
     return (
-        *_instance_lines(case),
+        _instance_line(case),
+        f"{case.query_tiles:,} query tiles of {case.rows_used} rows; key tiles of {case.columns_used}",
         f"dataflow, {origin}: {chosen.dataflow}",
         f"buffer: {footprint / capacity:.1%} of {case.spec.global_buffer.capacity_bytes:,} bytes asked for, "
         f"{float(costs.spilled[0]):.2%} of what is kept spills to DRAM",
     )
 
 
-def _instance_lines(case: Case) -> tuple[str, ...]:
-    shape, array = case.shape, case.spec.pe_array
+def _instance_line(case: Case) -> str:
+    shape = case.shape
     return (
         f"{shape.instances:,} key/value heads, each {case.queries:,} query rows by {shape.keys:,} keys, "
-        f"mask {shape.mask}",
-        f"{case.query_tiles:,} query tiles of {array.rows} rows; key tiles of {array.columns}; softmax rows over "
-        f"{case.spec.vector_array.lanes} lanes",
+        f"mask {shape.mask}; softmax rows over {case.spec.vector_array.lanes} lanes"
     )
 
 
 def _unfused(operation: Operation, case: Case, parts: Roles, accounting: Accounting) -> Plan:
     found = stretches(case, parts)
-    refetched = (refetches(case, case.shape.query_depth), refetches(case, case.shape.value_depth))
-    phases = tuple(_phase(case, stretch) for stretch in found)
+    useful = work_of(operation)
+    phases = tuple(_phase(stretch, useful) for stretch in found)
     energy = dynamic_energy_j(sum((stretch.actions for stretch in found), Actions()), case.spec)
     lines = (
-        *_instance_lines(case),
+        _instance_line(case),
         "one phase after another, scores and weights through DRAM",
-        f"keys fetched {refetched[0]} times, values {refetched[1]} times",
+        *(_tile_line(stretch) for stretch in found if stretch.unit == "array_2d"),
     )
-    return Plan(operation, accounting, lines, phases, energy)
+    return Plan(operation, accounting, lines, phases, energy, element_bytes=_words(operation, case.spec))
 
 
-def _phase(case: Case, stretch: Stretch) -> Phase:
-    spec = case.spec
-    activities = tuple(_activity(case, einsum, stretch.unit, cycles) for einsum, cycles in stretch.cycles)
+def _tile_line(stretch: Stretch) -> str:
+    case, einsum = stretch.case, stretch.cycles[0][0]
+    depth, streamed = ("e", "keys") if "e" in einsum.ranks else ("f", "values")
+    return (
+        f"{einsum.name}: {case.query_tiles:,} query tiles of {case.rows_used} rows; key tiles of {case.columns_used}; "
+        f"{streamed} fetched {refetches(case, case.extent(depth))} times"
+    )
+
+
+def _phase(stretch: Stretch, useful: Mapping[str, Mapping[str, int]]) -> Phase:
+    case, spec = stretch.case, stretch.case.spec
+    activities = tuple(
+        _activity(case, einsum, stretch.unit, cycles, useful[einsum.name]) for einsum, cycles in stretch.cycles
+    )
     traffic = _traffic(spec, [stretch.dram_read_words], [stretch.dram_write_words])
     bound = max(float(stretch.busy_cycles), traffic.total_bytes / spec.dram_bytes_per_cycle)
     if not case.exact:

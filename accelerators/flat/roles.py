@@ -35,7 +35,10 @@ class Roles:
 
 
 def roles(cascade: Cascade) -> Roles:
-    """Raises CascadeSimError for a cascade of another form (one that partitions or iterates over the keys)."""
+    """Raises CascadeSimError for a cascade of another form (one that partitions or iterates over the keys).
+
+    So it does for one with operands or results that the dataflows have no place for.
+    """
     einsums = cascade.einsums
     end = next((index for index, einsum in enumerate(einsums) if _contracts(einsum, "m")), None)
     if end is None or not _fits(einsums[0], einsums[1:end], einsums[end + 1 :]):
@@ -48,7 +51,18 @@ def roles(cascade: Cascade) -> Roles:
     weights, value = _by_rank(last, "p"), _by_rank(last, "f")
     found = {"Q": query, "K": key, "QK": first.output, "A": weights, "V": value, "AV": last.output}
     tensors = tuple((name, access.tensor) for name, access in found.items())
+    _check_outside(cascade, {query.tensor, key.tensor, value.tensor})
     return Roles(first, einsums[1:end], last, einsums[end + 1 :], tensors)
+
+
+def _check_outside(cascade: Cascade, operands: set[str]) -> None:
+    """Nothing but queries, keys and values comes in, nothing but the last result goes out."""
+    more = sorted({*cascade.inputs} - operands) + sorted({*cascade.outputs} - {cascade.einsums[-1].name})
+    if more:
+        raise CascadeSimError(
+            f"{cascade.name}: this machine loads queries, keys and values and stores one result; "
+            f"it has no place for {', '.join(more)} (a bias, statistics); leave it out or take another architecture"
+        )
 
 
 def _contracts(einsum: Einsum, rank: str) -> bool:

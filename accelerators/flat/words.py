@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.counting import Accesses, Operand
 from cascadesim.accelerators.flat.dataflow import AV_LOOPS, QK_LOOPS, LoopOrder
-from cascadesim.accelerators.flat.nests import Case, Moved, contraction, count, elided, moved, row_by_row
+from cascadesim.accelerators.flat.nests import Case, Moved, alike, contraction, count, elided, moved, row_by_row
 from cascadesim.accelerators.flat.roles import Roles, reads_of_scores
 from cascadesim.accelerators.flat.spec import TENSORS, Stationarity
 from cascadesim.einsum_cascades.ir import Einsum
@@ -31,8 +31,9 @@ def contraction_table(case: Case, roles: Roles, einsum: Einsum, sizes: Sequence[
     """Words by block size, stationarity, tensor, location and column."""
     scores = einsum is roles.scores
     orders, tensors = (QK_LOOPS, QK_TENSORS) if scores else (AV_LOOPS, AV_TENSORS)
-    if case.exact and len(sizes) > 1:  # rectangular nests count one size at a time
-        return np.concatenate([contraction_table(case, roles, einsum, [size]) for size in sizes])
+    runs = alike(case, sizes)
+    if len(runs) > 1:
+        return np.concatenate([contraction_table(case, roles, einsum, run) for run in runs])
     rows = [_both_locations(case, roles, einsum, tensors, orders[name], sizes) for name in STATIONARITIES]
     table = np.zeros((len(sizes), len(STATIONARITIES), len(tensors), 2, _COLUMNS))
     for stationarity, by_tensor in enumerate(rows):
@@ -40,6 +41,8 @@ def contraction_table(case: Case, roles: Roles, einsum: Einsum, sizes: Sequence[
             for location, words in enumerate(by_location):
                 for column, amount in enumerate(words):
                     table[:, stationarity, tensor, location, column] = amount
+    if not case.exact:
+        table[:, :, tensors.index("QK" if scores else "A"), :, : SPILL_WRITE + 1] *= case.attended_share
     return table
 
 
@@ -90,7 +93,7 @@ def _accumulates(case: Case, roles: Roles, einsum: Einsum, order: LoopOrder, ten
     if case.exact or roles.tensor(tensor) != einsum.name:
         return False
     summed = einsum.reduced_ranks[0]
-    side = case.spec.pe_array.rows if summed == order.rows else case.spec.pe_array.columns
+    side = case.rows_used if summed == order.rows else case.columns_used
     return summed != order.temporal and case.extent(summed) > side
 
 
@@ -99,16 +102,17 @@ def contraction_cycles(case: Case, roles: Roles, einsum: Einsum, sizes: Sequence
     orders = QK_LOOPS if einsum is roles.scores else AV_LOOPS
     table = np.zeros((len(sizes), len(STATIONARITIES)))
     for index, name in enumerate(STATIONARITIES):
-        nest = contraction(case, orders[name], sizes, (), ())
-        table[:, index] = nest.points(nest.temporal) if len(sizes) == 1 or not case.exact else _one_by_one(
-            case, orders[name], sizes
-        )
+        counted = 0
+        for run in alike(case, sizes):
+            nest = contraction(case, orders[name], run, (), ())
+            table[counted : counted + len(run), index] = nest.points(nest.temporal)
+            counted += len(run)
     return table
 
 
-def _one_by_one(case: Case, order: LoopOrder, sizes: Sequence[int]) -> list[int]:
-    nests = [contraction(case, order, [size], (), ()) for size in sizes]
-    return [nest.points(nest.temporal) for nest in nests]
+def contraction_least(case: Case, roles: Roles) -> float:
+    """Cycles of the 2D array with the best stationarities."""
+    return sum(float(contraction_cycles(case, roles, einsum, (1,)).min()) for einsum in (roles.scores, roles.output))
 
 
 def words_of(accesses: Moved, exact: bool, passes_by: bool = False) -> Row:

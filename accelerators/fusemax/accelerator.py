@@ -31,8 +31,7 @@ class FuseMax(SpatialMachine[FuseMaxSpec]):
         """Pruned attention runs on the tokens that the workload's published schedule keeps."""
         return self, tuple(part for operation in operations for part in by_schedule(operation, workload))
 
-    @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self, sequence_length: int) -> tuple[str, ...]:
         return ()
 
     def plan_attention(self, operation: Operation, accounting: Accounting) -> Plan:

@@ -22,7 +22,9 @@ from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
 from cascadesim.einsum_cascades.masks import FULL
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.pruned_one_pass import PRUNED_1PASS
 from cascadesim.einsum_cascades.schema import validate
+from cascadesim.einsum_cascades.text_masks import mask_of
 
 _POINT_FIELDS: Mapping[str, str] = {
     "pe_array.rows": "rows",
@@ -38,10 +40,19 @@ _ROUNDING = 1e-12  # of sums of float cycles: a run ends with a whole cycle, as 
 
 def evaluator(accelerator: Accelerator, operations: Sequence[Operation]) -> Evaluator | None:
     """None for work that is not full attention, which the closed form does not cover."""
-    covered = all(operation.kind == "attention" and operation.mask == FULL for operation in operations)
-    if not covered or not isinstance(accelerator, FuseMax):
+    if not isinstance(accelerator, FuseMax) or not all(map(_is_covered, operations)):
         return None
     return _Evaluator(accelerator.spec, tuple(operations))
+
+
+def _is_covered(operation: Operation) -> bool:
+    """A pruned text has a second pass; a text that is refused is left to the plan, which says why."""
+    if operation.kind != "attention" or operation.cascade == PRUNED_1PASS:
+        return False
+    try:
+        return mask_of(operation) == FULL
+    except CascadeSimError:
+        return False
 
 
 @dataclass(frozen=True)

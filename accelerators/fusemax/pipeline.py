@@ -97,7 +97,7 @@ def _loaded(placed: Placed, in_order: bool) -> Iterator[After]:
 
 def _epochs(placement: Placement, spec: FuseMaxSpec, steps: Distances, lead: int) -> Iterator[Task]:
     depends = Dependences(placement, drained(spec.pe_array.rows))
-    yield from _memory(lead, steps.a + 1, "AV")
+    yield from _memory(lead, steps.a + 1, _last_computed(placement))
     for unit, row in ((ARRAY_2D, EPOCH_2D), (ARRAY_1D, EPOCH_1D)):
         for slot in row:
             stage = lead + getattr(steps, slot.letter)
@@ -127,7 +127,7 @@ def _serial(placement: Placement, spec: FuseMaxSpec, lead: int) -> Iterator[Task
         "SLNV": (After("SPD"),),
         "SPNV": (After("SLD"),),
     }
-    yield from _memory(lead, 1, "AV")
+    yield from _memory(lead, 1, _last_computed(placement))
     for name in ("QK", "LM", "SLN", "SLD", "SLNV", "RD", "AV", "RM", "PRM", "SPD", "SPNV", "RNV"):
         placed = _find(placement, Slot(name, "d"))
         late = 1 if name in ("RD", "AV") else 0
@@ -136,7 +136,7 @@ def _serial(placement: Placement, spec: FuseMaxSpec, lead: int) -> Iterator[Task
 
 def _greedy(placement: Placement, spec: FuseMaxSpec) -> Iterator[Task]:
     depends = Dependences(placement, drained(spec.pe_array.rows))
-    yield from _memory(0, 0, placement.einsums[-1].name)
+    yield from _memory(0, 0, _last_computed(placement))
     for placed in placement.einsums:
         yield _task(placed, depends, placement, 0, None, in_order=False)
 
@@ -151,6 +151,11 @@ def _task(
         after.append(After(PORTS))
     gives = (KEYS,) if placed.name == _last_reader(placement) else ()
     return Task(placed.name, placed.unit, tuple(dict.fromkeys(after)), stage, group, gives_back=gives)
+
+
+def _last_computed(placement: Placement) -> str:
+    """A copy takes no time: its value is there with its producer."""
+    return [placed.name for placed in placement.einsums if placed.op_cycles][-1]
 
 
 def _last_reader(placement: Placement) -> str:

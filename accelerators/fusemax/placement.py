@@ -21,6 +21,7 @@ from cascadesim.einsum_cascades.passes import pass_class
 
 ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
 QUERY_RANK = "p"
+_INSTANCE_RANKS, _DEPTHS = frozenset({"b", "h", "g"}), frozenset({"e", "f"})
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,14 @@ class Placement:
         return found
 
 
+    @cached_property
+    def results(self) -> tuple[frozenset[str], ...]:
+        """The ranks that each output has for each query: what its store moves."""
+        operands = (operand for placed in self.einsums for operand in placed.operands if operand.is_output)
+        return tuple(operand.ranks & _DEPTHS for operand in operands
+                     if operand.name in self.cascade.outputs and QUERY_RANK in operand.ranks)  # fmt: skip
+
+
 @cache
 def place(cascade: Cascade, spec: SpatialArray) -> Placement:
     """Raises CascadeSimError if the cascade does not run over key tiles in one pass, or an array lacks an operation."""
@@ -75,11 +84,20 @@ def place(cascade: Cascade, spec: SpatialArray) -> Placement:
 
 
 def place_over(cascade: Cascade, spec: SpatialArray, outer: str, inner: str) -> Placement:
-    """A cascade over the key tiles of rank `outer`, with running values or without. Raises CascadeSimError as above."""
-    work = tuple(einsum for einsum in cascade.einsums if einsum.inputs and not is_copy(einsum))
+    """A cascade over the key tiles of rank `outer`, with running values or without. Raises CascadeSimError as above.
+
+    A copy moves nothing by itself, but for one that is an output: the running value that it names goes to DRAM.
+    """
+    work = tuple(einsum for einsum in cascade.einsums if einsum.inputs and _is_done(einsum, cascade))
     units = {einsum.name: _unit(einsum, inner, spec) for einsum in work}
     structure = _Structure(cascade, work, units, outer, inner)
+    for einsum in work:
+        structure.check(einsum)
     return Placement(cascade, outer, inner, tuple(structure.placed(einsum, spec) for einsum in work))
+
+
+def _is_done(einsum: Einsum, cascade: Cascade) -> bool:
+    return not is_copy(einsum) or einsum.name in cascade.outputs
 
 
 def _key_partition(cascade: Cascade) -> tuple[str, str]:
@@ -136,7 +154,7 @@ class _Structure:
         uses = tuple(self._uses(einsum))
         return Placed(
             einsum, unit, tuple(operand for _, operand in uses), operations, op_cycles(operations, can),
-            dram_keeps=frozenset(operand.name for access, operand in uses if self._is_external(access.tensor)),
+            dram_keeps=frozenset(operand.name for access, operand in uses if self._passes_by_dram(einsum, access)),
             buffer_keeps=frozenset(operand.name for access, operand in uses if self._in_buffer(einsum, access)),
             registers_1d_keeps=frozenset(
                 operand.name for access, operand in uses if unit == ARRAY_2D and self._in_registers_1d(einsum, access)
@@ -149,6 +167,21 @@ class _Structure:
             yield access, Operand(name, frozenset(access.ranks))
         yield einsum.output, Operand(einsum.name, frozenset(einsum.output.ranks), is_output=True)
 
+    def check(self, einsum: Einsum) -> None:
+        """Whether the loop nest of one walk over the keys can have this Einsum. Raises CascadeSimError if not."""
+        known = _INSTANCE_RANKS | _DEPTHS | {QUERY_RANK, self.outer, self.inner}
+        strange = sorted(set(einsum.ranks) - known)
+        finished = sorted({access.tensor for access in einsum.inputs if self._is_final(access)})
+        if strange:
+            reason = f"it walks {', '.join(strange)}; the loop nest has {', '.join(sorted(known))}"
+        elif finished and self.outer in einsum.ranks:
+            reason = f"it needs {', '.join(finished)} of all keys for each key tile, which is a second walk over them"
+        elif is_copy(einsum) and einsum.inputs[0].tensor not in self.states:
+            reason = f"it is {einsum.inputs[0].tensor} by another name; leave that out"
+        else:
+            return
+        raise CascadeSimError(f"fusemax does not run {self.cascade.name}: {einsum.name}: {reason}")
+
     @cached_property
     def states(self) -> frozenset[str]:
         """Running values: tensors that iterate over key tiles."""
@@ -157,11 +190,17 @@ class _Structure:
     @cached_property
     def external(self) -> frozenset[str]:
         """Inputs, copies of inputs, and outputs of the cascade."""
-        copies = {einsum.name for einsum in self.cascade.einsums if is_copy(einsum)}
+        copies = {einsum.name for einsum in self.cascade.einsums if is_copy(einsum)}  # of results: outputs, as checked
         return frozenset({*self.cascade.inputs, *self.cascade.outputs, *copies})
 
     def _is_external(self, tensor: str) -> bool:
         return tensor in self.external
+
+    def _passes_by_dram(self, einsum: Einsum, access: Access) -> bool:
+        """An output, or an input for its first reader in a tile: others find it in the buffer."""
+        readers = (reader.name for reader in self.work for read in reader.inputs if read.tensor == access.tensor)
+        first = access == einsum.output or next(readers, None) == einsum.name
+        return self._is_external(access.tensor) and first
 
     def _is_previous(self, access: Access) -> bool:
         """`RM[m1]` where the cascade writes `RM[m1+1]`: the value that the key tile before left."""

@@ -1,10 +1,10 @@
 """SpAtten's token pruning on FuseMax: 1-pass attention over the kept keys, then a second pass for their importance.
 
-What the mapping assumes, none of it published: the kept keys and values lie side by side in memory; the last maximum
-and denominator of every query go to DRAM and come back; the second pass computes scores again (it keeps no numerators:
-they would be as many as scores) and adds probabilities over the columns as the 2D array drains, for one
-multiply-accumulate a score; tokens are chosen on the 1D array, one comparison a lane and cycle. FuseMax (MICRO'24)
-names the combination as future work.
+What the mapping assumes, none of it published: the kept keys and values lie side by side in memory; the maximum after
+every key tile and the denominator of every query go to DRAM and come back; the second pass computes scores and
+numerators again (as many as scores would be kept otherwise), which counts as time and energy but not as operations of
+the text, and adds probabilities over the columns as the 2D array drains, for one multiply-accumulate a score; tokens
+are chosen on the 1D array, one comparison a lane and cycle. FuseMax (MICRO'24) names the combination as future work.
 """
 
 from __future__ import annotations
@@ -15,16 +15,27 @@ from itertools import groupby
 from math import ceil
 
 from cascadesim.accelerators.energy import DRAM_PJ_PER_BYTE
-from cascadesim.accelerators.fusemax.attention import plan_attention, plan_physical, shape_of
+from cascadesim.accelerators.fusemax.attention import element_bytes, plan_attention, plan_physical, shape_of
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, place_over
 from cascadesim.accelerators.fusemax.spec import Binding, FuseMaxSpec
 from cascadesim.accelerators.program import Program, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation import cascade
 from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.pruned_one_pass import PRUNED_1PASS, TOKEN_IMPORTANCE
+from cascadesim.einsum_cascades.pruned_one_pass import PRUNED_1PASS
 from cascadesim.einsum_cascades.pruning_schedules import SCHEDULES
+
+SECOND_PASS = cascade("pruned-1pass, second pass", """
+    BK[h,m1,m0,e]   = K[h,m1*M0+m0,e]
+    QK[h,m1,m0,p]   = Q[h,p,e] * BK[h,m1,m0,e]         # again
+    SLN[h,m1,m0,p]  = exp(QK[h,m1,m0,p] - RM[h,m1,p])  # again, with the maximum as it was after this tile
+    CM[h,m1,p]      = exp(RM[h,m1,p] - GM[h,p]) / RD[h,p]
+    LS[m1,m0]       = SLN[h,m1,m0,p] * CM[h,m1,p]
+    S[m1,m0]        = PS[m1*M0+m0] + LS[m1,m0]
+""")
+_AGAIN = ("QK", "SLN")
 
 COMPARISONS_PER_KEY = 2 * (1 + 0.69)  # quick-select for the median, on average: 2 (1 + ln 2) (Knuth)
 TILES_IN_FLIGHT = 2  # assumed: the second pass overlaps the loads of a tile with the work of the one before
@@ -35,14 +46,19 @@ def plan_pruned(operation: Operation, spec: FuseMaxSpec, accounting: Accounting)
     if accounting == "artifact":
         raise CascadeSimError(f"{operation.name}: no publication prunes on fusemax; use --accounting physical")
     first = plan_attention(operation.with_cascade(ATTENTION_1PASS), spec, accounting)
-    second = _importance(operation.with_cascade(TOKEN_IMPORTANCE), spec)
-    stored = _statistics_bytes(operation, spec)
+    (keys_per_tile,) = first.splits.values()
+    second = _importance(operation.with_cascade(SECOND_PASS), spec, keys_per_tile)
+    stored = _statistics_bytes(operation, spec, keys_per_tile)
     (pass_two,) = second.phases
-    importance = replace(pass_two, name="importance", traffic=pass_two.traffic + Traffic(write_bytes=stored))
+    activities = tuple(replace(each, operations={}) if each.name in _AGAIN else each for each in pass_two.activities)
+    importance = replace(
+        pass_two, name="importance", activities=activities, traffic=pass_two.traffic + Traffic(write_bytes=stored)
+    )
     stored_j = {"dram": stored * DRAM_PJ_PER_BYTE * 1e-12}
     phases = (*first.phases, importance, _choice(operation, spec))
     joules = _summed(first.dynamic_energy_j or {}, second.dynamic_energy_j or {}, stored_j)
-    return Plan(operation, accounting, _mapping(first, second), phases, joules)
+    bytes_of = element_bytes(operation.cascade, spec)
+    return Plan(operation, accounting, _mapping(operation, first, second), phases, joules, first.splits, bytes_of)
 
 
 def _summed(*parts: Mapping[str, float]) -> dict[str, float]:
@@ -50,9 +66,10 @@ def _summed(*parts: Mapping[str, float]) -> dict[str, float]:
     return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
 
 
-def _statistics_bytes(operation: Operation, spec: FuseMaxSpec) -> int:
-    """The last maximum and denominator of every query, which the first pass leaves to the second."""
-    return 2 * operation.extent("b") * operation.extent("h") * operation.extent("p") * spec.word_bytes
+def _statistics_bytes(operation: Operation, spec: FuseMaxSpec, keys_per_tile: int) -> int:
+    """Of every query the maximum after each key tile and the denominator, which the first pass leaves to the second."""
+    key_tiles = -(-operation.extent("m") // keys_per_tile)
+    return (key_tiles + 1) * operation.extent("b") * operation.extent("h") * operation.extent("p") * spec.word_bytes
 
 
 def by_schedule(operation: Operation, workload: str) -> Iterator[Operation]:
@@ -77,24 +94,28 @@ def _kept(operation: Operation, tokens: int, layers: list[int]) -> Operation:
     )  # fmt: skip
 
 
-def _importance(operation: Operation, spec: FuseMaxSpec) -> Plan:
-    """A pass over queries and keys without values; tiles hand nothing to each other."""
-    overlapped = spec.model_copy(update={"binding": Binding(policy="interleave", in_flight=TILES_IN_FLIGHT)})
+def _importance(operation: Operation, spec: FuseMaxSpec, keys_per_tile: int) -> Plan:
+    """A pass over queries and keys without values, in the key tiles of the first; tiles hand nothing to each other."""
+    overlapped = spec.model_copy(update={
+        "binding": Binding(policy="interleave", in_flight=TILES_IN_FLIGHT),
+        "pe_array": spec.pe_array.model_copy(update={"rows": keys_per_tile}),
+    })  # fmt: skip
     shape = replace(shape_of(operation), value_depth=1)  # no values; a result of one word a query frees its slot
-    return plan_physical(operation, overlapped, place_over(TOKEN_IMPORTANCE, spec, "m1", "m0"), shape)
+    return plan_physical(operation, overlapped, place_over(SECOND_PASS, spec, "m1", "m0"), shape, rows_vary=False)
 
 
 def _choice(operation: Operation, spec: FuseMaxSpec) -> Phase:
-    """The tokens of each sequence, after all of its heads."""
+    """The tokens that the next layer keeps, of each sequence after all of its heads: no part of the text."""
     sequences, keys = operation.extent("b"), operation.extent("m")
     cycles = ceil(COMPARISONS_PER_KEY * keys / spec.vector_array.lanes)
-    activity = EinsumActivity("I", ARRAY_1D, sequences * cycles, {"compare": sequences * keys})
+    activity = EinsumActivity("I", ARRAY_1D, sequences * cycles)
     program = Program((Task("I", ARRAY_1D),), ((cycles,),), (TileRun(0, sequences),))
     return Phase("choice", (activity,), Traffic(), float(sequences * cycles), lambda: program)
 
 
-def _mapping(first: Plan, second: Plan) -> tuple[str, ...]:
+def _mapping(operation: Operation, first: Plan, second: Plan) -> tuple[str, ...]:
     return (
-        *first.mapping, "importance of tokens: a second pass, scores computed again; kept keys lie side by side",
-        *second.mapping, "tokens are chosen on array_1d, after all heads of a sequence",
+        f"tokens kept: {operation.extent('m'):,} keys, {operation.extent('p'):,} queries",
+        *first.mapping, "importance of tokens: a second pass, QK and SLN computed again; kept keys lie side by side",
+        *second.mapping, "tokens are chosen on array_1d, after all heads of a sequence; no operation of the text",
     )  # fmt: skip

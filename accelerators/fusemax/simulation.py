@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import ceil
+from math import ceil, prod
 
 from cascadesim.accelerators.fusemax.pipeline import (
     KEYS,
@@ -22,12 +22,17 @@ from cascadesim.accelerators.fusemax.pipeline import (
     Pipeline,
     pipeline,
 )
-from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D
+from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement
 from cascadesim.accelerators.fusemax.ports import TileRows
 from cascadesim.accelerators.fusemax.slots import Slots, bubbles, flow_of
 from cascadesim.accelerators.fusemax.tilestream import Kind, Row, TileStream
 from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles
 from cascadesim.accelerators.program import Program, Queue, Repeat, TileRun
+
+
+def stored_words(placement: Placement, depths: Mapping[str, int]) -> int:
+    """For each query. At least one, which frees its slot."""
+    return max(1, sum(prod(depths[rank] for rank in ranks) for ranks in placement.results))
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Simulation:
         """Cycles of the DRAM channel for each task."""
         shape = self.stream.tiles.shape
         words = {
-            STORE: kind.finished_queries * shape.value_depth,
+            STORE: kind.finished_queries * stored_words(self.timing.placement, self.timing.depths),
             LOAD_QUERIES: kind.fetched_queries * shape.query_depth,
             LOAD_KEYS: kind.fetched_keys * (shape.query_depth + shape.value_depth),
         }

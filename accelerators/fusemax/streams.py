@@ -1,7 +1,8 @@
-"""Full attention on many designs as streams of tiles: whole cycles of the DRAM channel and of the buffer ports.
+"""Full attention on many designs as streams of tiles: what the DRAM channel and the buffer ports are busy.
 
-A transfer and the rows of a tile take whole cycles, and a tile reads and writes whole rows of the buffer however few
-of its queries are real: what the program of `simulation` has, counted by kind of tile. Knows no schedule.
+A tile reads and writes its words of the buffer however few of its queries are real: what the program of `simulation`
+has, counted by kind of tile. That a transfer of the program takes whole cycles is left out: a bound that grows with
+the work and falls with the bandwidth, whatever the tiles. Knows no schedule.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
 from cascadesim.accelerators.fusemax.wordforms import tile_forms
 
 Floats: TypeAlias = NDArray[np.float64]
+
+_THROUGH = ("QK", "LM", "RM", "SLN", "SLNV")  # RM after the drain of LM
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Streams:
     @cached_property
     def wanted_lead(self) -> Floats:
         """Epochs for what one tile may load and store, as in `simulation`."""
-        transfers = self.load_cycles + sum(self._query_transfers(self.columns), np.zeros(()))
+        transfers = np.ceil(self.load_cycles) + sum(map(np.ceil, self._query_transfers(self.columns)), np.zeros(()))
         return np.minimum(LONGEST_LEAD, 1 + ceil_div(transfers, self.tile_cycles))
 
     def dram_cycles(self) -> Floats:
@@ -131,6 +134,13 @@ class Streams:
         whole, (loads, stores) = self.query_tiles - self._last_tiles, self._query_transfers(self.columns)
         last = self._last_tiles * (self.last_query_cycles + self.last_store_cycles)
         cycles: Floats = self._key_cycles + self.instances * (whole * (loads + stores) + last)
+        return cycles
+
+    def least_dram_cycles(self, groups: Floats) -> Floats:
+        """Of all loads and stores on any tiles, where keys and values pass by so many times."""
+        words = groups * self.keys * (self.query_depth + self.value_depth)
+        words = words + self.group * self.queries * (self.query_depth + self._stored_words)
+        cycles: Floats = self.instances * self._transfer(words)
         return cycles
 
     @cached_property
@@ -143,11 +153,39 @@ class Streams:
     def turn_cycles(self, busy_2d_cycles: Floats) -> Floats:
         """Where a single slot holds keys, loading a key tile and working on it take turns; 0 elsewhere.
 
-        In the published orders the 2D array does all of a row between its load and its last read.
+        In the published orders the 2D array does all of a row between its load and its last read; so is the last tile
+        of the row from its first product to its last, its drain included.
         """
         if self.spec.binding.policy == "interleave":
             return np.zeros(())
-        return np.where(self.is_tight, self._key_cycles + busy_2d_cycles, 0)
+        rows = self.instances * np.where(self.key_tiles > 1, self.P2 * self.key_tiles, 1)
+        work = np.where(self.is_tight, np.maximum(busy_2d_cycles, rows * self._through_cycles), 0)
+        return self.turned_load_cycles + work
+
+    @cached_property
+    def turned_load_cycles(self) -> Floats:
+        """Of loads that wait for work and are waited for."""
+        if self.spec.binding.policy == "interleave":
+            return np.zeros(())
+        return np.where(self.is_tight, self._key_cycles, 0)
+
+    def likely_waits(self) -> tuple[Floats, Floats, Floats]:
+        """No bounds: cycles of all rows, bytes of their loads, and cycles on top of these with few slots for keys.
+
+        Rows are likely to take as long as one of: their tiles, the passage of one tile, their loads; -inf: no such.
+        """
+        if self.spec.binding.policy == "interleave":
+            return np.zeros(()), np.zeros(()), np.full((), -np.inf)
+        rows, (_, keys) = self.instances * self.P2 * self.key_tiles, self.slots
+        alone = np.maximum(self.P1 * self.inner_tile_cycles, self._through_cycles)
+        few = np.where(keys < 2, alone, np.where(keys < 3, np.minimum(alone, self.inner_tile_cycles), -np.inf))
+        return rows * alone, rows * self.load_cycles * self.bytes_per_cycle, rows * few
+
+    @cached_property
+    def _through_cycles(self) -> Floats:
+        """Of one tile from QK to SLNV, each of which waits for the one before."""
+        chain = [placed for placed in self.placement.einsums if placed.name in _THROUGH]
+        return self.rows + self._tile_cycles(chain, ARRAY_2D, 1) + self._tile_cycles(chain, ARRAY_1D, self.turns)
 
     @cached_property
     def load_cycles(self) -> Floats:
@@ -170,10 +208,18 @@ class Streams:
         return self._query_transfers(self._last_queries)[1]
 
     def _query_transfers(self, queries: Floats) -> tuple[Floats, Floats]:
-        return self._transfer(queries * self.query_depth), self._transfer(queries * self.value_depth)
+        return self._transfer(queries * self.query_depth), self._transfer(queries * self._stored_words)
+
+    @cached_property
+    def _stored_words(self) -> Floats:
+        """Of each query, as in `simulation`."""
+        depths = {"e": self.query_depth, "f": self.value_depth}
+        words = (np.prod([depths[rank] for rank in sorted(ranks)], axis=0) for ranks in self.placement.results)
+        return np.maximum(1.0, sum(words, np.zeros(())))
 
     def _transfer(self, words: Floats) -> Floats:
-        return ceil_div(words * self.spec.word_bytes, self.bytes_per_cycle)
+        cycles: Floats = words * self.spec.word_bytes / self.bytes_per_cycle
+        return cycles
 
     @cached_property
     def _packed(self) -> NDArray[np.bool_]:
@@ -211,7 +257,7 @@ class Streams:
         always, *others = self._tile_words
         words = always + sum((own for own, does in zip(others, (queries, keys, finished), strict=True) if does),
                              np.zeros(()))  # fmt: skip
-        return np.ceil(words * self.spec.word_bytes / self.row_bytes / self.spec.global_buffer.ports)
+        return words * self.spec.word_bytes / self.row_bytes / self.spec.global_buffer.ports
 
     @cached_property
     def _tile_words(self) -> tuple[Floats, ...]:

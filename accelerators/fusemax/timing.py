@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+from cascadesim.accelerators.counting import on_arrays
 from cascadesim.accelerators.fusemax.mapping import AttentionTiles
-from cascadesim.accelerators.fusemax.nests import Projections
-from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement
+from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, op_cycles
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec, Policy
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.einsum_cascades.errors import CascadeSimError
@@ -37,9 +37,10 @@ STAGES: Mapping[Policy, tuple[tuple[frozenset[str], frozenset[str]], ...]] = {
 
 @dataclass(frozen=True)
 class Timing:
-    """Cycles and useful work of each Einsum."""
+    """Cycles and useful work of each Einsum. `spec`: with the rows and columns of the tile, of `elements` there are."""
 
     spec: FuseMaxSpec
+    elements: int
     placement: Placement
     tiles: AttentionTiles
     depths: Mapping[str, int]
@@ -62,25 +63,18 @@ class Timing:
         """Busy cycles of each Einsum."""
         return {placed.name: self.tile_cycles(placed) * self.times(placed) for placed in self.placement.einsums}
 
-    def points(self, placed: Placed) -> int:
-        """Useful points: attended pairs, queries of each score tile, or queries, times the depth."""
-        depth = prod(self.depths[rank] for rank in placed.ranks & set(self.depths))
-        shape = self.tiles.shape
-        if self.placement.key_inner in placed.ranks:
-            return shape.instances * shape.pairs * depth
-        outer = {"m1"} if self.placement.key_outer in placed.ranks else set()
-        loops = frozenset({"instance", "p2", "p1", "p0"} | outer)
-        return depth * Projections(self.tiles, self.depths)(loops)
+    def activity(self, placed: Placed, operations: Mapping[str, int]) -> EinsumActivity:
+        """`operations`: those of the cascade, which a part of the tiles' cycles is useful for."""
+        on_2d = placed.unit == ARRAY_2D
+        lanes = self.elements if on_2d else self.spec.vector_array.lanes
+        can = self.spec.pe_array.operations if on_2d else self.spec.vector_array.operations
+        cycles, useful = self.tile_cycles(placed) * self.times(placed), op_cycles(on_arrays(operations), can)
+        return EinsumActivity(placed.name, placed.unit, cycles, operations, useful / (cycles * lanes))
 
-    def activity(self, placed: Placed) -> EinsumActivity:
-        cycles, points = self.tile_cycles(placed) * self.times(placed), self.points(placed)
-        lanes = self.spec.pe_array.elements if placed.unit == ARRAY_2D else self.spec.vector_array.lanes
-        operations = {name: count * points for name, count in placed.operations.items()}
-        occupancy = points * placed.op_cycles / (cycles * lanes) if cycles else 1.0
-        return EinsumActivity(placed.name, placed.unit, cycles, operations, occupancy)
-
-    def activities(self) -> tuple[EinsumActivity, ...]:
-        return tuple(self.activity(placed) for placed in self.placement.einsums)
+    def activities(self, work: Mapping[str, Mapping[str, int]]) -> tuple[EinsumActivity, ...]:
+        """`work`: operations of each Einsum. A copy keeps no array busy."""
+        computed = (placed for placed in self.placement.einsums if placed.op_cycles)
+        return tuple(self.activity(placed, work[placed.name]) for placed in computed)
 
 
 def busy_cycles(placement: Placement, cycles: Mapping[str, int], unit: str) -> int:

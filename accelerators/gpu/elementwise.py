@@ -1,4 +1,4 @@
-"""Work that only streams: norms, activations, residuals, copies into a cache. Bound by DRAM or L2, after a launch."""
+"""Work that streams: norms, activations, residuals, copies into a cache. Bound by DRAM, L2 or its instructions."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class StreamTiming:
     total_s: Reals
     dram_read_bytes: Reals
     dram_write_bytes: Reals
+    issue_s: Reals
+    special_s: Reals
 
 
 def small_kernel_s(device: Device) -> float:
@@ -36,11 +38,12 @@ def small_kernel_s(device: Device) -> float:
 
 
 def stream_timing(
-    device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True
-) -> StreamTiming:
+    device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True,
+    instructions: tuple[float, float] = (0.0, 0.0),
+) -> StreamTiming:  # fmt: skip
     """One kernel that reads and writes so many bytes; `warm`: its operands are in L2 as far as they fit.
 
-    DRAM gives what benchmarks reached, which were such kernels.
+    DRAM gives what benchmarks reached, which were such kernels. `instructions`: of FP32 lanes, of special functions.
     """
     reads, writes = (np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (read_bytes, write_bytes))
     total = reads + writes
@@ -48,7 +51,11 @@ def stream_timing(
     dram_s = total * missed / device.dram_ceiling_bytes_per_s
     l2_s = total / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     launch_s = np.full_like(total, small_kernel_s(device))
-    return StreamTiming(l2_s, dram_s, launch_s, launch_s + np.maximum(dram_s, l2_s), reads * missed, writes * missed)
+    rates = device.sm.fp32_fma_per_clock, device.sm.special_per_clock
+    issue_s, special_s = (np.full_like(total, count / (device.sms * rate * device.clock_hz))
+                          for count, rate in zip(instructions, rates, strict=True))  # fmt: skip
+    total_s = launch_s + np.max([dram_s, l2_s, issue_s, special_s], axis=0)
+    return StreamTiming(l2_s, dram_s, launch_s, total_s, reads * missed, writes * missed, issue_s, special_s)
 
 
 def copy_seconds(device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike) -> Reals:

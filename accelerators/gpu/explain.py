@@ -8,15 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from cascadesim.accelerators.counting import point_operations
 from cascadesim.accelerators.gpu.attention_pipeline import residents
 from cascadesim.accelerators.gpu.calibration import Constants, is_extrapolated
+from cascadesim.accelerators.gpu.einsums import FUNCTIONS
 from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
+from cascadesim.accelerators.gpu.kernel import text_on
+from cascadesim.accelerators.gpu.operand_types import with_cache
 from cascadesim.accelerators.gpu.shape import Reals
-from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
 from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing, iteration_cycles, tile_cycles
+from cascadesim.einsum_cascades.operation import Operation
 
 FASTER = 1.1
+# measured over predicted, median of vidur's scored rows on A100, A40 and H100 (suite gpu-ops; a test holds them to it)
+ENGINE_OVER_MODEL: Mapping[str, float] = {"layernorm": 1.8, "mlp_act": 1.5}
 UNITS_OF_TILE = ("tensor", "special", "issue", "shared memory")  # in the order of `tile_cycles`
 RATES: Mapping[str, tuple[str, ...]] = {  # units with achieved fractions to raise
     "tensor": ("tensor_fraction", "gemm_fraction", "gemm_fp8_fraction"),
@@ -24,10 +31,14 @@ RATES: Mapping[str, tuple[str, ...]] = {  # units with achieved fractions to rai
 }
 
 
-def attention_lines(case: Case, timing: Timing, mask: str, interval: bool) -> tuple[str, ...]:
+def attention_lines(
+    case: Case, timing: Timing, mask: str, interval: bool, inner: Mapping[str, int]
+) -> tuple[str, ...]:
+    """`inner`: extents of the text that the kernel's tile decides."""
     kernel, tiles, work, device = case.kernel, case.tiles, case.work, case.device
     blocks, together = int(work.blocks[0]), int(tiles.blocks_per_sm[0])
     splits = f", keys split over {int(work.splits[0])} blocks" if work.splits[0] > 1 else ""
+    types = with_cache(case.dtype, case.kv_dtype)
     span = "" if interval else "; tiles between a query tile's first and last attended key, in token order"
     units = {"tensor": timing.tensor_s, "special": timing.special_s, "issue": timing.issue_s,
              "shared_memory": timing.shared_memory_s, "l2": timing.l2_s, "dram": timing.dram_s,
@@ -37,14 +48,41 @@ def attention_lines(case: Case, timing: Timing, mask: str, interval: bool) -> tu
         return attention_timing(replace(case, device=changed, constants=constants)).total_s
 
     return (
-        f"kernel {kernel.name}, {case.dtype}: tiles of {int(tiles.queries[0])} queries x {int(tiles.keys[0])} keys, "
-        f"head dimension padded to {int(tiles.head_dim[0])}; overlap {kernel.overlap}",
+        f"kernel {kernel.name}, {types}: tiles of {int(tiles.queries[0])} queries x {int(tiles.keys[0])} keys, "
+        f"head dimension padded to {int(tiles.head_dim[0])}; overlap {kernel.overlap}"
+        + "".join(f"; {name} = {size}" for name, size in inner.items()),
         f"mask {mask}: {float(work.visited[0]):,.0f} key tiles, the longest block {float(work.longest[0]):,.0f}{span}",
         f"{blocks:,} blocks{splits}, up to {together} at once on each of {device.sms} SMs: "
         f"{blocks / (device.sms * together):,.2f} waves",
+        *_rules(case),
+        _sharing_line(case, timing),
         _overlap_line(case),
         *_unit_lines(device, units, timing.total_s),
         *_help_lines(device, case.constants, timing.total_s, again),
+    )
+
+
+def _rules(case: Case) -> Iterator[str]:
+    """What the library decides by sizes: where it switches, more SMs can be slower and more work faster."""
+    kernel, work, shape = case.kernel, case.work, case.shape
+    if kernel.splits_keys:
+        yield f"rule: keys split over {int(work.splits[0])} blocks, as many as its SMs have room for"
+    if kernel.packs_where_fuller or kernel.packs_group:
+        packed = int(shape.heads[0] * shape.batch[0] // work.instances[0])
+        yield f"rule: {packed} query heads of a key head share a tile"
+    if kernel.row_step or kernel.row_choices:
+        yield f"rule: tiles shrink to {int(case.tiles.queries[0])} rows where a head has fewer"
+    if work.masked[0]:
+        yield f"rule: {float(work.masked[0] / work.visited[0]):.1%} of the key tiles compare with the edge of a mask"
+
+
+def _sharing_line(case: Case, timing: Timing) -> str:
+    """Where keys and values come from, again and again."""
+    walked = float(case.work.visited[0] * case.tiles.keys[0] * case.shape.key_elements[0])
+    again = float(timing.movement.again_bytes[0])
+    return (
+        f"keys and values: blocks walk over {walked * DTYPE_BYTES[case.kv_dtype]:,.0f} bytes; those that are resident "
+        f"together share what DRAM gives (assumed), later rounds fetch {again:,.0f} bytes again"
     )
 
 
@@ -64,15 +102,18 @@ def product_lines(
     device: Device, constants: Constants, timing: GemmTiming, sizes: tuple[int, int, int, int]
 ) -> tuple[str, ...]:
     rows, outputs, depth, copies = sizes
-    choice = choice_of(timing, device.dtype, sizes)
+    dtype = timing.operands.product
+    choice = choice_of(timing, dtype, sizes)
     split = f", depth split over {choice.splits} blocks" if choice.splits > 1 else ""
     units = {"tensor": timing.tensor_s, "l2": timing.l2_s, "dram": timing.dram_s, "launch": timing.launch_s}
 
     def again(changed: Device, known: Constants) -> Reals:
-        return gemm_timing(changed, known, rows, outputs, depth, copies, device.dtype).total_s
+        return gemm_timing(
+            changed, known, rows, outputs, depth, copies, dtype, operands=timing.operands
+        ).total_s
 
     return (
-        f"product {rows:,} x {outputs:,} over {depth:,}, {device.dtype}: "
+        f"product {rows:,} x {outputs:,} over {depth:,}, {timing.operands.named}: "
         f"tiles of {choice.tile[0]} x {choice.tile[1]}{split}",
         f"{choice.blocks:,} blocks over {device.sms} SMs: {choice.blocks / device.sms:,.2f} waves",
         *_unit_lines(device, units, timing.total_s),
@@ -81,12 +122,14 @@ def product_lines(
 
 
 def stream_lines(
-    device: Device, constants: Constants, timing: StreamTiming, reads: float, writes: float
-) -> tuple[str, ...]:
-    units = {"l2": timing.l2_s, "dram": timing.dram_s, "launch": timing.launch_s}
+    device: Device, constants: Constants, timing: StreamTiming, reads: float, writes: float,
+    instructions: tuple[float, float],
+) -> tuple[str, ...]:  # fmt: skip
+    units = {"special": timing.special_s, "issue": timing.issue_s, "l2": timing.l2_s, "dram": timing.dram_s,
+             "launch": timing.launch_s}  # fmt: skip
 
     def again(changed: Device, known: Constants) -> Reals:
-        return stream_timing(changed, known, reads, writes).total_s
+        return stream_timing(changed, known, reads, writes, instructions=instructions).total_s
 
     return (
         f"one kernel: {reads:,.0f} bytes read, {writes:,.0f} written",
@@ -123,8 +166,31 @@ def _faster(device: Device, constants: Constants) -> Mapping[str, tuple[Device, 
     found["shared_memory"] = (device.model_copy(update={"sm": sm}), constants)
     wider = device.measured.model_copy(update={"l2_bytes_per_s": FASTER * device.l2_ceiling_bytes_per_s})
     found["l2"] = (device.model_copy(update={"measured": wider}), constants)
-    dram = device.measured.model_copy(update={"dram_bytes_per_s": FASTER * device.dram_ceiling_bytes_per_s})
+    reached = {"dram_bytes_per_s": FASTER * device.dram_ceiling_bytes_per_s, "of_dram_bytes_per_s": None}
+    dram = device.measured.model_copy(update=reached)
     found["dram"] = (device.model_copy(update={"measured": dram}), constants)
     quicker = device.measured.model_copy(update={"launch_graph_s": device.launch_s / FASTER})
     latency = constants.model_copy(update={"kernel_latency_s": constants.kernel_latency_s / FASTER})
     return {**found, "launch": (device.model_copy(update={"measured": quicker}), latency)}
+
+
+def attention_notes(case: Case) -> tuple[str, ...]:
+    """What a reader who compares devices must know of this kernel."""
+    if not case.kernel.stores_scores or text_on(case.device.model_copy(update={"kernel": "auto"})) == "fused":
+        return ()
+    return (
+        f"{case.device.device}: no fused attention kernel of its libraries is known here: attention is priced as "
+        f"{case.kernel.name}, scores through DRAM, and says nothing of what the device can do",
+    )
+
+
+def norm_notes(operation: Operation) -> tuple[str, ...]:
+    """Statistics of rows, and functions of elements; sums and rotations are as fast as memory (suite gpu-ops)."""
+    einsums = operation.cascade.einsums
+    if not any(einsum.reduced_ranks or set(point_operations(einsum)) & set(FUNCTIONS) for einsum in einsums):
+        return ()
+    return (
+        "norms and activations are priced as one kernel at the speed of memory; those of a serving engine (vidur) took "
+        f"{ENGINE_OVER_MODEL['layernorm']:.1f} and {ENGINE_OVER_MODEL['mlp_act']:.1f} times as long in the median, on "
+        "A100 2.6 and 1.8 times (suite gpu-ops)",
+    )

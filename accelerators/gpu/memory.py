@@ -1,7 +1,8 @@
 """Bytes that attention moves through L2 and DRAM, and what L2 keeps between thread blocks.
 
-Blocks of one head share its keys and values: they come from DRAM once if the heads that run at the same time fit L2.
-Warm caches (a call repeated) keep what fits. Knows sizes and the order of blocks; knows no time.
+Blocks that are resident together and read the same keys share every tile of them that is fetched. Where more blocks
+read a head than are resident, its keys are walked over again, round by round, as far as L2 has lost them. Warm caches
+(a call repeated) keep what fits. Knows sizes and the order of blocks; knows no time.
 """
 
 from __future__ import annotations
@@ -13,18 +14,25 @@ import numpy as np
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.shape import Reals, Shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
-from cascadesim.accelerators.gpu.work import Tiles, Work
+from cascadesim.accelerators.gpu.work import Tiles, Work, walked_keys
 
 FLOAT_BYTES = 4  # scores, partial outputs and statistics
+ALL_KEPT, NONE_KEPT = 0.5, 1.25  # assumed: bytes that pass by, in units of L2 (`_kept`)
 
 
 @dataclass(frozen=True)
 class Movement:
-    """Bytes of one call."""
+    """Bytes of one call. `again_bytes`: keys and values that DRAM gives more than once, among those read.
+
+    `warm`, `keys_warm`: share of queries and outputs, of keys and values, that L2 has from the call before.
+    """
 
     l2_bytes: Reals
     dram_read_bytes: Reals
     dram_write_bytes: Reals
+    again_bytes: Reals
+    warm: Reals
+    keys_warm: Reals
 
     @property
     def dram_bytes(self) -> Reals:
@@ -43,12 +51,16 @@ def movement(
     partial = parts * shape.batch * shape.heads * shape.queries
     partial_bytes = partial * (shape.value_dim + 1) * FLOAT_BYTES
     scores = _stored_scores_bytes(kernel, shape, dtype)
-    missed = _missed(device, kernel, shape, work, tiles, one_head)
-    again = np.maximum(walked - cache, 0) * missed
-    warm = _kept(device, queries + cache + outputs)
-    reads = queries * (1 - warm) + cache * (1 - (0.0 if cold else warm)) + again + scores
+    again = walked * _rounds_share(device, kernel, shape, work, tiles) * _missed(
+        device, kernel, shape, tiles, DTYPE_BYTES[kv_dtype]
+    )
+    again = np.minimum(again, np.maximum(walked - cache, 0))  # never more than a stream for each block
+    warm = _kept((queries + cache + outputs) / device.l2_kept_bytes)
+    keys_warm = np.zeros_like(warm) if cold else warm
+    reads = queries * (1 - warm) + cache * (1 - keys_warm) + again + scores
     writes = outputs * (1 - warm) + scores
-    return Movement(walked + queries + outputs + 2 * partial_bytes + 2 * scores, reads, writes)
+    l2_bytes = walked + queries + outputs + 2 * partial_bytes + 2 * scores
+    return Movement(l2_bytes, reads, writes, again, warm, keys_warm)
 
 
 def _query_bytes(shape: Shape, dtype: Dtype) -> tuple[Reals, Reals]:
@@ -63,18 +75,53 @@ def _stored_scores_bytes(kernel: Kernel, shape: Shape, dtype: Dtype) -> Reals:
     return np.asarray(pairs * 2 * DTYPE_BYTES[dtype] * kernel.stores_scores, dtype=np.float64)
 
 
-def _missed(device: Device, kernel: Kernel, shape: Shape, work: Work, tiles: Tiles, one_head: Reals) -> Reals:
-    """Share of repeated reads of keys and values that find them gone: the heads in flight exceed L2."""
-    running = device.sms * tiles.blocks_per_sm
-    together = work.instances // shape.batch if kernel.sequence_last else work.instances
-    in_flight = np.where(kernel.heads_first, together, np.ceil(running / (work.row_tiles * work.splits)))
-    heads = np.minimum(in_flight, work.instances) * shape.batch * shape.heads_kv / work.instances
-    return np.asarray(np.clip(1 - device.l2_kept_bytes / (heads * one_head), 0, 1), dtype=np.float64)
+def _rounds_share(device: Device, kernel: Kernel, shape: Shape, work: Work, tiles: Tiles) -> Reals:
+    """What rounds of resident blocks after the first read again, as a share of what all blocks walk over.
 
-
-def _kept(device: Device, touched: Reals) -> Reals:
-    """Share of the operands that a repeated call finds in L2.
-
-    assumed: all where they take half of it, none from a quarter more than it on; last in, first out is not exact.
+    Of `readers` blocks of the same keys, `resident` run at once; a round fetches what its mean block walks over, and
+    the first round of each head is the compulsory one.
+    assumed: the blocks of a round stay within an L2 of one another: whoever is ahead waits for DRAM, those behind only
+    for L2, so that they catch up. Evidence: FlashAttention-2 and -3 report no fall of throughput at 16K, where a
+    stream for each block would exceed DRAM, and 115K tokens take 267 ms (Sliding Tile Attention, ICML 2025), not 341.
     """
-    return np.asarray(np.clip((1.25 - touched / device.l2_kept_bytes) / 0.75, 0, 1), dtype=np.float64)
+    readers = work.blocks / (shape.batch * shape.heads_kv * work.splits)
+    running = device.sms * tiles.blocks_per_sm / work.splits
+    resident = np.clip(running / _key_heads_between(kernel, shape), 1, readers)
+    return np.asarray(1 / resident - 1 / readers, dtype=np.float64)
+
+
+def _missed(device: Device, kernel: Kernel, shape: Shape, tiles: Tiles, key_bytes: float) -> Reals:
+    """Share of later rounds that finds its keys gone, as L2 kept them or not while a whole round was walked over.
+
+    A round walks over what its blocks do: under a causal mask as evenly distributed between those of the first query
+    and of the last.
+    """
+    each = shape.key_elements * key_bytes * _key_heads_between(kernel, shape) / device.l2_kept_bytes
+    shortest, longest = (keys * each for keys in walked_keys(kernel, shape, tiles))
+    spread, mean = longest - shortest, (longest + shortest) / 2
+    evenly = (_gone_up_to(longest) - _gone_up_to(shortest)) / np.where(spread > 0, spread * mean, 1)
+    return np.asarray(np.where(spread > 1e-6 * mean, evenly, 1 - _kept(mean)), dtype=np.float64)
+
+
+def _gone_up_to(touched: Reals) -> Reals:
+    """Integral of what is gone of rounds of 0 to `touched`, both in units of L2: x (1 - kept(x)) dx."""
+    ramp = np.clip(touched, ALL_KEPT, NONE_KEPT)
+    width = NONE_KEPT - ALL_KEPT
+    rising = (ramp**3 - ALL_KEPT**3) / 3 - ALL_KEPT * (ramp**2 - ALL_KEPT**2) / 2
+    return np.asarray(rising / width + (np.maximum(touched, NONE_KEPT) ** 2 - NONE_KEPT**2) / 2, dtype=np.float64)
+
+
+def _key_heads_between(kernel: Kernel, shape: Shape) -> Reals:
+    """Key heads that blocks walk over between two rounds of one: itself, or all where neighbours differ in the head."""
+    if not kernel.heads_first:
+        return np.ones(shape.batch.shape)
+    heads = shape.heads_kv if kernel.sequence_last else shape.heads_kv * shape.batch
+    return heads.astype(np.float64)
+
+
+def _kept(touched: Reals) -> Reals:
+    """Share of what was read that L2 still has after so much (in units of L2) passed by, this included.
+
+    assumed: all up to half of it, none from a quarter more than it on; last in, first out is not exact.
+    """
+    return np.asarray(np.clip((NONE_KEPT - touched) / (NONE_KEPT - ALL_KEPT), 0, 1), dtype=np.float64)

@@ -7,9 +7,8 @@ No energy: no source here gives any. The lines of the mapping say which kernel, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from math import prod
 
 import numpy as np
 
@@ -17,59 +16,82 @@ from cascadesim.accelerators.cycle_range import queueing
 from cascadesim.accelerators.gpu.attention_pipeline import attention_program
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.collective import ring_lines, ring_program, ring_timing
-from cascadesim.accelerators.gpu.einsums import Share, shares
+from cascadesim.accelerators.gpu.einsums import ISSUE, SPECIAL, TENSOR, Share, activities, instructions, shares
 from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
-from cascadesim.accelerators.gpu.explain import attention_lines, product_lines, stream_lines
+from cascadesim.accelerators.gpu.explain import (
+    attention_lines,
+    attention_notes,
+    norm_notes,
+    product_lines,
+    stream_lines,
+)
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
-from cascadesim.accelerators.gpu.kernel import Kernel, choose_kernel, load_kernel
+from cascadesim.accelerators.gpu.kernel import Asked, Kernel, choose_kernel
 from cascadesim.accelerators.gpu.kernel import Phase as KernelPhase
+from cascadesim.accelerators.gpu.operand_types import Operands, with_cache
 from cascadesim.accelerators.gpu.product_pipeline import product_program, stream_program
 from cascadesim.accelerators.gpu.shape import Shape, shape
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
-from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing, case_of
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
+from cascadesim.accelerators.gpu.stored import (
+    attention_bytes,
+    attention_widths,
+    product_bytes,
+    product_widths,
+    resident_lines,
+)
+from cascadesim.accelerators.gpu.texts import kernel_text, key_tiles
+from cascadesim.accelerators.gpu.timing import Timing, attention_timing, case_of
 from cascadesim.accelerators.gpu.work import tiles_of
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
+from cascadesim.einsum_cascades.bound_counts import least_elements
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.masks import KeyInterval
+from cascadesim.einsum_cascades.masks import KeyInterval, Mask
 from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.passes import passes
-
-UNFUSED = "unfused-pytorch"
+from cascadesim.einsum_cascades.text_masks import mask_of
 
 
 def plan_attention(operation: Operation, device: Device, accounting: Accounting) -> Plan:
-    """Raises CascadeSimError where the kernel does not run on the device or takes no such head dimension."""
+    """Raises CascadeSimError for a text that no kernel computes, where its kernel does not run on the device or takes
+    no such head dimension."""
     _refuse_artifact(accounting)
-    size = dict(operation.extents)
-    kernel = kernel_of(operation, device)
+    kernel, mask = kernel_of(operation, device), mask_of(operation)
     cold = operation.extent("p") == 1  # a cache of the step before: all other layers ran since
-    case = case_of(device, kernel, constants(device.generation), shape_of(operation, kernel, device),
-                   device.dtype, device.dtype, cold)  # fmt: skip
+    case = case_of(device, kernel, constants(device.generation), shape_of(operation, mask, kernel, device),
+                   device.type_of("attention"), _cache_type(operation, device), cold)  # fmt: skip
     timing = attention_timing(case)
     cycles = float(timing.total_s[0]) * device.clock_hz
     traffic = Traffic(float(timing.movement.dram_read_bytes[0]), float(timing.movement.dram_write_bytes[0]))
-    parts = shares(operation, int(case.tiles.keys[0]))
-    activities = (*_attention_activities(case, timing, parts), *_memory(operation.name, timing, device))
-    name = f"attention of {size['h']} heads"
-    lines = attention_lines(case, timing, str(operation.mask), isinstance(operation.mask, KeyInterval))
-    phase = _calibrated(name, activities, traffic, cycles, partial(attention_program, case, timing))
-    return Plan(operation, accounting, lines, (phase,), None)
+    splits = {rank.upper(): int(case.tiles.keys[0]) for rank in key_tiles(operation.cascade)[1:]}
+    busy = {unit: float(getattr(timing, f"{unit}_s")[0]) * device.clock_hz for unit in (TENSOR, SPECIAL, ISSUE)}
+    parts = shares(operation, splits, float(case.tiles.emulated[0]))
+    spent = (*activities(parts, busy, device.peaks(case.dtype)), *_memory(operation.name, timing, device))
+    stored = attention_bytes(operation, splits, case, timing.movement)
+    lines = (*attention_lines(case, timing, str(mask), isinstance(mask, KeyInterval), splits),
+             *resident_lines(stored, attention_widths(operation, case)))  # fmt: skip
+    phase = _calibrated(f"attention of {operation.extent('h')} heads", spent, traffic, cycles,
+                        partial(attention_program, case, timing))  # fmt: skip
+    return Plan(operation, accounting, lines, (phase,), None, splits, stored, attention_notes(case), kernel.name,
+                with_cache(device.type_of("attention"), case.kv_dtype))  # fmt: skip
 
 
 def _calibrated(
-    name: str, activities: tuple[EinsumActivity, ...], traffic: Traffic, cycles: float, program: Callable[[], Program]
+    name: str, spent: tuple[EinsumActivity, ...], traffic: Traffic, cycles: float, program: Callable[[], Program]
 ) -> Phase:
     """Its closed form is fitted to measurements, and so no bound of the cycle level."""
-    return Phase(name, activities, traffic, cycles, program, stated=lambda: queueing(program()))
+    return Phase(name, spent, traffic, cycles, program, stated=lambda: queueing(program()))
 
 
 def kernel_of(operation: Operation, device: Device) -> Kernel:
-    """A cascade of several passes over the keys stores its scores, so it takes the unfused kernels."""
-    if device.kernel == "auto" and passes(operation.cascade, "m") > 1:
-        return load_kernel(UNFUSED)
-    group = operation.extent("g")
-    return choose_kernel(device, _phase(operation), operation.extent("e"), device.dtype, group)
+    """The kernel that computes the operation's text there. Raises CascadeSimError for a text that none computes."""
+    asked = Asked(_phase(operation), operation.extent("e"), device.type_of("attention"), operation.extent("g"),
+                  kernel_text(operation.cascade) == "unfused", _cache_type(operation, device))  # fmt: skip
+    return choose_kernel(device, asked)
+
+
+def _cache_type(operation: Operation, device: Device) -> Dtype:
+    """Of keys and values: the cache's, where they come from there; a prompt's are multiplied as they are made."""
+    return device.type_of("kv" if operation.operand == "kv" else "attention")
 
 
 def _phase(operation: Operation) -> KernelPhase:
@@ -84,9 +106,9 @@ def _is_absorbed(operation: Operation) -> bool:
     return size["g"] == size["h"] > 1 and size["f"] < size["e"] and size["p"] == 1 and size["f"] >= 256
 
 
-def shape_of(operation: Operation, kernel: Kernel, device: Device) -> Shape:
+def shape_of(operation: Operation, mask: Mask, kernel: Kernel, device: Device) -> Shape:
     """Masks that are no causal interval are walked as spans of tiles, counted by the mask itself."""
-    size, mask = dict(operation.extents), operation.mask
+    size = dict(operation.extents)
     interval = isinstance(mask, KeyInterval) and mask.chunk is None
     causal = isinstance(mask, KeyInterval) and mask.causal
     window = mask.window or 0 if isinstance(mask, KeyInterval) else 0
@@ -95,7 +117,7 @@ def shape_of(operation: Operation, kernel: Kernel, device: Device) -> Shape:
                   shared_key_value=_is_absorbed(operation))  # fmt: skip
     if interval:
         return plain
-    tiles = tiles_of(kernel, device, plain, DTYPE_BYTES[device.dtype])
+    tiles = tiles_of(kernel, device, plain, DTYPE_BYTES[device.type_of("attention")])
     query_tile, key_tile = int(tiles.queries[0]), int(tiles.keys[0])
     first, last = mask.key_tiles(size["p"], size["m"], query_tile, key_tile)
     visited = float(np.maximum(last - first + 1, 0).mean()) * key_tile
@@ -106,33 +128,41 @@ def plan_linear(operation: Operation, device: Device, accounting: Accounting) ->
     _refuse_artifact(accounting)
     rows, depth, outputs, copies = (operation.extent(rank) for rank in ("r", "k", "n", "x"))
     known = constants(device.generation)
-    timing = gemm_timing(device, known, rows, outputs, depth, copies, device.dtype)
-    name, macs = operation.cascade.einsums[-1].name, rows * depth * outputs * copies
-    cycles = _cycles(timing.tensor_s, device)
-    rate = device.sms * device.flop_per_clock_sm(device.dtype) / 2
-    products = EinsumActivity(name, "tensor", cycles, {"mac": macs}, min(1.0, macs / (max(cycles, 1) * rate)))
+    operands = Operands(device.type_of("activations"), device.type_of(operation.operand))
+    timing = gemm_timing(device, known, rows, outputs, depth, copies, operands.product, operands=operands)
+    name, sizes = operation.cascade.einsums[-1].name, (rows, outputs, depth, copies)
+    products = activities(shares(operation, {}), {TENSOR: float(timing.tensor_s[0]) * device.clock_hz},
+                          device.peaks(operands.product))  # fmt: skip
     traffic = Traffic(float(timing.dram_read_bytes[0]), float(timing.dram_write_bytes[0]))
-    sizes = (rows, outputs, depth, copies)
-    choice = choice_of(timing, device.dtype, sizes)
-    program = partial(product_program, device, known, device.dtype, choice, timing, name)
-    activities = (products, *_memory(name, timing, device))
-    phase = _calibrated(name, activities, traffic, float(timing.total_s[0]) * device.clock_hz, program)
-    lines = product_lines(device, known, timing, sizes)
-    return Plan(operation, accounting, lines, (phase,), None)
+    choice = choice_of(timing, operands.product, sizes)
+    program = partial(product_program, device, known, operands.product, choice, timing, name)
+    spent = (*products, *_memory(name, timing, device))
+    phase = _calibrated(name, spent, traffic, float(timing.total_s[0]) * device.clock_hz, program)
+    stored = product_bytes(operation, timing)
+    lines = (*product_lines(device, known, timing, sizes), *resident_lines(stored, product_widths(operation, operands)))
+    return Plan(operation, accounting, lines, (phase,), None, {}, stored, types=operands.named)
 
 
 def plan_elementwise(operation: Operation, device: Device, accounting: Accounting) -> Plan:
     """assumed: one kernel that reads its inputs and writes its outputs once; rows fit the registers of a block."""
     _refuse_artifact(accounting)
+    width, parts = DTYPE_BYTES[device.type_of("activations")], shares(operation, {})
     cascade = operation.cascade
-    reads, writes = (_bytes(operation, names, device) for names in (cascade.inputs, cascade.outputs))
+    elements = least_elements(operation)
+    reads, writes = (width * sum(elements[name] for name in names) for names in (cascade.inputs, cascade.outputs))
     known = constants(device.generation)
-    timing = stream_timing(device, known, reads, writes)
+    timing = stream_timing(device, known, reads, writes, instructions=instructions(parts))
     traffic = Traffic(float(timing.dram_read_bytes[0]), float(timing.dram_write_bytes[0]))
     cycles = float(timing.total_s[0]) * device.clock_hz
+    busy = {unit: float(getattr(timing, f"{unit}_s")[0]) * device.clock_hz for unit in (SPECIAL, ISSUE)}
+    spent = (*activities(parts, busy, device.peaks("fp32")), *_memory(operation.name, timing, device))
     program = partial(stream_program, device, timing, reads + writes)
-    phase = _calibrated(operation.name, tuple(_memory(operation.name, timing, device)), traffic, cycles, program)
-    return Plan(operation, accounting, stream_lines(device, known, timing, reads, writes), (phase,), None)
+    phase = _calibrated(operation.name, spent, traffic, cycles, program)
+    missed = traffic.total_bytes / (reads + writes)
+    stored = dict.fromkeys((*cascade.inputs, *cascade.outputs), width * missed)
+    lines = (*stream_lines(device, known, timing, reads, writes, instructions(parts)),
+             *resident_lines(stored, dict.fromkeys(stored, width)))  # fmt: skip
+    return Plan(operation, accounting, lines, (phase,), None, {}, stored, norm_notes(operation))
 
 
 def plan_collective(operation: Operation, device: Device, accounting: Accounting) -> Plan:
@@ -140,37 +170,16 @@ def plan_collective(operation: Operation, device: Device, accounting: Accounting
     _refuse_artifact(accounting)
     elements, count = operation.extent("r") * operation.extent("d"), device.parallel.tensor
     timing, name = ring_timing(device, elements), operation.cascade.einsums[-1].name
-    sums = {"add": elements * (count - 1) // count}
-    activities = (
-        EinsumActivity(name, "link", int(timing.link_s * device.clock_hz), sums),
+    sums = Share(name, ISSUE, {"add": max(elements * (count - 1) // count, 1)})
+    lanes = device.peaks("fp32")
+    spent = (
+        EinsumActivity(name, "link", int(timing.link_s * device.clock_hz)),
         EinsumActivity(name, "launch", int(timing.launch_s * device.clock_hz)),
+        *activities((sums,), {ISSUE: sums.total / lanes[ISSUE]}, lanes),
     )
     program = partial(ring_program, device, timing)
-    phase = _calibrated(operation.name, activities, Traffic(), timing.total_s * device.clock_hz, program)
+    phase = _calibrated(operation.name, spent, Traffic(), timing.total_s * device.clock_hz, program)
     return Plan(operation, accounting, ring_lines(device, timing, elements), (phase,), None)
-
-
-def _bytes(operation: Operation, tensors: Iterable[str], device: Device) -> float:
-    accesses = [access for einsum in operation.cascade.einsums for access in (einsum.output, *einsum.inputs)]
-    ranks = {access.tensor: access.ranks for access in accesses}
-    return sum(prod(operation.extent(rank) for rank in ranks[tensor]) for tensor in tensors) * DTYPE_BYTES[device.dtype]
-
-
-def _attention_activities(case: Case, timing: Timing, parts: tuple[Share, ...]) -> Iterator[EinsumActivity]:
-    """Each unit's time goes to its Einsums in proportion to their points."""
-    device = case.device
-    peak = {
-        "tensor": device.sms * device.flop_per_clock_sm(case.dtype) / 2,
-        "special": float(device.sms * device.sm.special_per_clock),
-        "issue": float(device.sms * 128),
-    }
-    spent = {"tensor": timing.tensor_s, "special": timing.special_s, "issue": timing.issue_s}
-    totals = {unit: sum(part.points for part in parts if part.unit == unit) for unit in spent}
-    for part in parts:
-        cycles = int(float(spent[part.unit][0]) * device.clock_hz * part.points / totals[part.unit])
-        operations = {name: count * part.points for name, count in part.operations.items()}
-        useful = min(1.0, part.points / (max(cycles, 1) * peak[part.unit]))
-        yield EinsumActivity(part.name, part.unit, cycles, operations, useful)
 
 
 def _memory(name: str, timing: Timing | GemmTiming | StreamTiming, device: Device) -> Iterator[EinsumActivity]:

@@ -35,7 +35,7 @@ def product_program(
     """Blocks one after another; the results of one are stored before the next multiplies, but on FP32 units."""
     size = depth_step(dtype)
     steps, blocks = ceil(choice.depth / size), ceil(choice.blocks / device.sms)
-    port = size * float(loaded_bytes(dtype, choice.options, choice.rows)[0]) / L2_PORT_BYTES_PER_CLOCK
+    port = size * float(loaded_bytes(timing.operands, choice.options, choice.rows)[0]) / L2_PORT_BYTES_PER_CLOCK
     share = device.clock_hz / (steps * blocks)
     step = {
         "fetch": _whole(float(timing.dram_s[0]) * share),
@@ -69,9 +69,12 @@ def stream_program(device: Device, timing: StreamTiming, moved_bytes: float) -> 
         Task("launch", "launch"),
         Task("fetch", "dram", after=(launched,)),
         Task("move", "l2", after=(launched, After("fetch", streaming=True))),
+        Task("functions", "special", after=(After("move", streaming=True),)),
+        Task("lanes", "issue", after=(After("move", streaming=True),)),
     )
     launch = {"launch": _whole(float(timing.launch_s[0]) * device.clock_hz)}
-    piece = {"fetch": _whole(float(timing.dram_s[0]) * share), "move": _whole(float(timing.l2_s[0]) * share)}
+    each = {"fetch": timing.dram_s, "move": timing.l2_s, "functions": timing.special_s, "lanes": timing.issue_s}
+    piece = {name: _whole(float(seconds[0]) * share) for name, seconds in each.items()}
     return _program(tasks, (launch, piece), TileRun(STEPS, pieces), BUFFERS)
 
 

@@ -10,32 +10,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal
+from math import inf
 
-from cascadesim.accelerators.counting import point_operations
-from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic, Unit
+from cascadesim.accelerators.protocol import (
+    Accounting,
+    Capabilities,
+    EinsumActivity,
+    Phase,
+    Plan,
+    Stored,
+    Traffic,
+    Unit,
+)
 from cascadesim.accelerators.spatten import energy, layers, timing
 from cascadesim.accelerators.spatten.fused import FUSED, plan_fused
 from cascadesim.accelerators.spatten.layerwise import behavioural_plan
-from cascadesim.accelerators.spatten.mapping import HeadWork, head_work, mapping_lines
+from cascadesim.accelerators.spatten.mapping import head_work, kept_lines, mapping_lines, stored_bytes
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX, units_of
 from cascadesim.accelerators.spatten.spec import SpattenSpec, read_spec
-from cascadesim.accelerators.spatten.stated import stating
 from cascadesim.accelerators.spatten.traced import traced_work
+from cascadesim.einsum_cascades.bound_counts import work_of
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.ir import Einsum
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.text_masks import mask_of
 
+SHARES = ("token_keep", "head_keep", "value_keep", "low_bit_share")  # of `Pruning`: they replace the schedule's
 NO_SCHEDULE = "no pruning schedule"
+EXPONENTIAL_ORDER = 5  # HPCA 2021: a lane's exponential is a Taylor expansion of order 5, so many multiply-adds a cycle
 
 
 @dataclass(frozen=True)
 class Spatten:
-    """A configured machine; `schedule` says in words what it prunes."""
+    """A configured machine; `schedule` says in words what it prunes, `context` up to which length it was published."""
 
     name: str
     spec: SpattenSpec
     schedule: str = NO_SCHEDULE
+    context: int | None = None
 
     @property
     def clock_hz(self) -> float:
@@ -45,7 +56,7 @@ class Spatten:
     def units(self) -> tuple[Unit, ...]:
         return (
             Unit("multiply_qk", self.spec.multipliers),
-            Unit("softmax", self.spec.softmax_lanes),
+            Unit("softmax", self.spec.softmax_lanes, EXPONENTIAL_ORDER),
             Unit("top_k", self.spec.topk_parallelism),
             Unit("multiply_pv", self.spec.multipliers),
             Unit("dram", self.spec.dram.channels),
@@ -56,8 +67,9 @@ class Spatten:
         return "attention-3pass"
 
     @property
-    def takes_traces(self) -> Literal[True]:
-        return True
+    def capabilities(self) -> Capabilities:
+        word = self.spec.element_bits / 8
+        return Capabilities(traces=True, stored=Stored(word, word, word, word))
 
     @property
     def leakage_w(self) -> float:
@@ -73,16 +85,27 @@ class Spatten:
         if found is None:
             return self, work
         spec = self.spec.model_copy(update={"formats": layers.formats(found, self.spec.formats)})
-        return replace(self, spec=spec, schedule=f"pruning schedule {found.name} ({found.source})"), work
+        own = self.spec.pruning
+        given = [f"{name} {share:g}" for name in SHARES if (share := getattr(own, name)) is not None]
+        words = f"pruning schedule {found.name} ({found.source})"
+        if given:
+            words += f", with {', '.join(given)} in place of its own"
+        context = found.base if own.token_keep is None else None
+        return replace(self, spec=spec, schedule=words, context=context), work
 
-    @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self, sequence_length: int) -> tuple[str, ...]:
         memory = self.spec.dram
         gb_per_s = memory.peak_bytes_per_cycle * self.clock_hz / 1e9
         delivered = (
             f"DRAM mode {memory.mode}: at most {gb_per_s:g} GB/s; heads run as lanes of {self.spec.head_dim} elements"
         )
-        return (delivered, *([] if self.schedule == NO_SCHEDULE else [self.schedule]))
+        pruned: tuple[str, ...] = () if self.schedule == NO_SCHEDULE else (self.schedule,)
+        if self.context is not None and sequence_length > self.context:
+            pruned += (
+                f"the schedule is for contexts of {self.context:,} tokens: of {sequence_length:,} each layer keeps the "
+                "same shares (assumed)",
+            )
+        return (delivered, *pruned)
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
         if accounting == "artifact":
@@ -96,6 +119,7 @@ class Spatten:
         return fully_connected.plan_elementwise(operation, self.spec, accounting)
 
     def _attention(self, operation: Operation, accounting: Accounting) -> Plan:
+        operation = replace(operation, mask=mask_of(operation))
         if operation.cascade in FUSED and operation.trace is None:
             return plan_fused(operation, self.spec, self.schedule)
         work = head_work(operation, self.spec) if operation.trace is None else traced_work(operation.trace, self.spec)
@@ -104,34 +128,31 @@ class Spatten:
             timing.refuse_odd_lines(rows, self.spec)
         busy = timing.total(work, rows, self.spec)
         read = timing.transferred_bytes(busy)
-        phase = stating(Phase(
-            operation.name, _activities(operation, work, busy, self.spec), Traffic(read),
-            float(timing.least_cycles(work, rows, self.spec, busy)),
+        phase = Phase(
+            operation.name, _activities(operation, busy, self.spec), Traffic(read),
+            float(busy.longest),
             None if work.streams else partial(timing.program, work, self.spec),
             partial(timing.stream, work, self.spec) if work.streams else None,
-        ))  # fmt: skip
+        )  # fmt: skip
         joules = energy.dynamic_energy_j(read, busy.longest, self.spec)
         schedule = self.schedule if operation.trace is None else "pruned as the trace says"
-        return Plan(operation, accounting, (schedule, *mapping_lines(work, self.spec)), (phase,), joules)
+        lines = (schedule, *kept_lines(operation), *mapping_lines(work, self.spec))
+        return Plan(operation, accounting, lines, (phase,), joules, element_bytes=stored_bytes(operation, self.spec))
 
 
 def _activities(
-    operation: Operation, work: HeadWork, busy: timing.Busy, spec: SpattenSpec
+    operation: Operation, busy: timing.Busy, spec: SpattenSpec
 ) -> tuple[EinsumActivity, ...]:
     """Multiplications of scores and values on their arrays, everything between them on the softmax lanes."""
-    size = dict(operation.extents)
-    pairs = sum(count for _, count in timing.piece_pairs(work))
-    used = sum(count * piece.values // piece.keys for piece, count in timing.piece_pairs(work))
-    units = units_of(operation.cascade)
+    units, counted = units_of(operation.cascade), work_of(operation)
     cycles_of = dict(zip(_UNITS, busy.values, strict=False))
     found = []
     for einsum in operation.cascade.einsums:
-        unit = units[einsum.name]
-        points = {SCORES: pairs * size["e"], RESULTS: used * size["f"]}.get(unit) or _points(einsum, pairs, work, size)
-        operations = {name: points * count for name, count in point_operations(einsum).items()}
+        unit, operations = units[einsum.name], counted.get(einsum.name, {})
         cycles = cycles_of.pop(unit, 0)  # a unit is one pipeline: its Einsums share their beats
         lanes = spec.softmax_lanes if unit == SOFTMAX else spec.multipliers
-        share = min(1.0, max(1, points) / (cycles * lanes)) if cycles else 1.0
+        points = max(operations.values(), default=1)
+        share = min(1.0, points / (cycles * lanes)) if cycles else 1.0
         found.append(EinsumActivity(einsum.name, unit, cycles, operations, share))
     if cycles_of.get(CHOICE):
         found.append(EinsumActivity("top-k", CHOICE, busy.top_k))
@@ -141,19 +162,11 @@ def _activities(
 _UNITS = ("dram", SCORES, SOFTMAX, CHOICE, RESULTS)  # in the order of `timing.Busy`
 
 
-def _points(einsum: Einsum, pairs: int, work: HeadWork, size: Mapping[str, int]) -> int:
-    """How often an Einsum between the two products computes: for each pair, or for each query."""
-    ranks = {rank for access in (einsum.output, *einsum.inputs) for rank in access.ranks}
-    return (pairs if "m" in ranks else work.rows) * (size["f"] if "f" in einsum.output.ranks else 1)
-
-
 @dataclass(frozen=True)
 class Behavioural:
     """The public behavioural simulator as an architecture: closed forms, attention layer by layer."""
 
     machine: Spatten
-
-    has_cycle_level: ClassVar[Literal[False]] = False
 
     @property
     def name(self) -> str:
@@ -165,7 +178,13 @@ class Behavioural:
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        return self.machine.units
+        """Its fill and drain stand with the first product; it gives no time to the other units, whatever they do."""
+        return tuple(replace(unit, operations_per_cycle=inf) if unit.name in (SOFTMAX, RESULTS) else unit
+                     for unit in self.machine.units)  # fmt: skip
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(cycle_level=False)
 
     @property
     def attention(self) -> str:
@@ -182,11 +201,16 @@ class Behavioural:
         machine, work = self.machine.prepared(operations, workload)
         return Behavioural(machine), work
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return ("published behavioural simulator: fetch, fill and drain one after another", *self.machine.notes)
+    def notes(self, sequence_length: int) -> tuple[str, ...]:
+        behaviour = "published behavioural simulator: fetch, fill and drain one after another"
+        return (behaviour, *self.machine.notes(sequence_length))
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
+        if operation.kind == "attention" and operation.cascade in FUSED:
+            raise CascadeSimError(
+                f"{self.name} times whole rows of scores, as its public simulator does; {operation.cascade.name} walks "
+                "keys in tiles: use --attention attention-3pass"
+            )
         plan = self.machine.plan(operation, accounting)
         if operation.kind == "attention":
             return behavioural_plan(plan, self.machine.spec)

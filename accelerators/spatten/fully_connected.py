@@ -10,11 +10,11 @@ from __future__ import annotations
 from functools import partial
 from math import ceil, prod
 
-from cascadesim.accelerators.counting import point_operations
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spatten.energy import dynamic_energy_j
 from cascadesim.accelerators.spatten.spec import SpattenSpec
+from cascadesim.einsum_cascades.bound_counts import work_of
 from cascadesim.einsum_cascades.operation import Operation
 
 TILES = 64  # assumed: weights arrive in so many pieces, the multiplication one piece behind
@@ -36,8 +36,11 @@ def plan_linear(operation: Operation, spec: SpattenSpec, accounting: Accounting)
     cycles = float(max(load, half) * tiles)
     phase = Phase(operation.name, (first, second, memory), Traffic(weights_bytes), cycles,
                   partial(_linear_program, load, half, tiles))  # fmt: skip
-    lines = (f"weights of {spec.fully_connected.weight_bits} bits once from DRAM; products on both multiplier arrays",)
-    return Plan(operation, accounting, lines, (phase,), dynamic_energy_j(weights_bytes, cycles, spec))
+    lines = (f"weights of {spec.fully_connected.weight_bits} bits once from DRAM, activations stay on chip; "
+             "products on both multiplier arrays",)  # fmt: skip
+    weights = {operation.cascade.einsums[0].inputs[1].tensor: spec.fully_connected.weight_bits / 8}
+    return Plan(operation, accounting, lines, (phase,), dynamic_energy_j(weights_bytes, cycles, spec),
+                element_bytes=weights)  # fmt: skip
 
 
 def _linear_program(load: int, half: int, tiles: int) -> Program:
@@ -50,14 +53,13 @@ def _linear_program(load: int, half: int, tiles: int) -> Program:
 
 
 def plan_elementwise(operation: Operation, spec: SpattenSpec, accounting: Accounting) -> Plan:
-    size, cascade = dict(operation.extents), operation.cascade
+    size, cascade, counted = dict(operation.extents), operation.cascade, work_of(operation)
     activities = []
     for einsum in cascade.einsums:
         ranks = {rank for access in (einsum.output, *einsum.inputs) for rank in access.ranks}
         points = prod(size[rank] for rank in ranks if rank in size)
-        operations = {name: points * count for name, count in point_operations(einsum).items()}
         cycles = ceil(points / spec.softmax_lanes)
-        activities.append(EinsumActivity(einsum.name, "softmax", cycles, operations,
+        activities.append(EinsumActivity(einsum.name, "softmax", cycles, counted.get(einsum.name, {}),
                                          points / (cycles * spec.softmax_lanes)))  # fmt: skip
     accesses = {access.tensor: access.ranks for einsum in cascade.einsums for access in (einsum.output, *einsum.inputs)}
     reads, writes = (
@@ -70,7 +72,9 @@ def plan_elementwise(operation: Operation, spec: SpattenSpec, accounting: Accoun
     phase = Phase(operation.name, tuple(activities), Traffic(reads, writes), cycles_bound,
                   partial(_row_program, memory, busy))  # fmt: skip
     energy = dynamic_energy_j(reads + writes, cycles_bound, spec)
-    return Plan(operation, accounting, ("one element a softmax lane and cycle; rows by DRAM",), (phase,), energy)
+    stored = dict.fromkeys((*cascade.inputs, *cascade.outputs), spec.element_bits / 8)
+    return Plan(operation, accounting, ("one element a softmax lane and cycle; rows by DRAM",), (phase,), energy,
+                element_bytes=stored)  # fmt: skip
 
 
 def _row_program(memory: int, busy: int) -> Program:

@@ -15,23 +15,22 @@ keys, unless the load serves a single query, whose scores stay on chip; then tok
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 
-from cascadesim.accelerators.counting import point_operations
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spatten import energy
-from cascadesim.accelerators.spatten.mapping import LOW_BITS, padded
-from cascadesim.accelerators.spatten.program_bound import least_cycles
+from cascadesim.accelerators.spatten.mapping import LOW_BITS, kept_lines, padded, stored_bytes
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX
 from cascadesim.accelerators.spatten.spec import READ_GAP, REQUEST_BYTES, SpattenSpec
-from cascadesim.accelerators.spatten.stated import stating
 from cascadesim.accelerators.spatten.timing import MULTIPLY_CYCLES, TRANSACTIONS, lines, selection_mean
 from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.bound_counts import work_of
 from cascadesim.einsum_cascades.ir import Cascade, Einsum
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.operations import charges
 from cascadesim.einsum_cascades.pruned_one_pass import PRUNED_1PASS
 
 FUSED = (ATTENTION_1PASS, PRUNED_1PASS)
@@ -77,15 +76,18 @@ class FusedWork:
 
 
 def plan_fused(operation: Operation, spec: SpattenSpec, schedule: str) -> Plan:
-    """Attention, and token importance where the cascade asks for it."""
+    """Attention, and token importance where the cascade asks for it; all values of the kept keys are used."""
+    sizes = dict(operation.extents)
+    operation = replace(operation, extents=tuple({**sizes, "k": sizes["m"]}.items()))
     work = fused_work(operation, spec)
     phases = [_attention(operation, work, spec)]
     if operation.cascade == PRUNED_1PASS:
         phases += [_importance(operation, work, spec), _choice(work, spec)]
     read = sum(phase.traffic.read_bytes for phase in phases)
     joules = energy.dynamic_energy_j(read, sum(phase.analytical_cycles for phase in phases), spec)
-    return Plan(operation, "physical", (schedule, *_lines(operation.cascade, work, spec)),
-                tuple(map(stating, phases)), joules)  # fmt: skip
+    lines = (schedule, *kept_lines(operation), *_lines(operation.cascade, work, spec))
+    return Plan(operation, "physical", lines, tuple(phases), joules, splits(spec),
+                stored_bytes(operation, spec))  # fmt: skip
 
 
 def fused_work(operation: Operation, spec: SpattenSpec) -> FusedWork:
@@ -106,6 +108,11 @@ def tile_keys(spec: SpattenSpec) -> int:
     """Keys of a whole tile: four of them fit half of a buffer."""
     keys = min(TILE_LINES, spec.buffer_lines // 8) * spec.vectors_per_line
     return max(spec.count_multiple, keys // spec.count_multiple * spec.count_multiple)
+
+
+def splits(spec: SpattenSpec) -> dict[str, int]:
+    """Keys are cut into tiles of so many."""
+    return {"M0": tile_keys(spec)}
 
 
 def _block(queries: int, spec: SpattenSpec) -> int:
@@ -134,9 +141,9 @@ def _attention(operation: Operation, work: FusedWork, spec: SpattenSpec) -> Phas
     busy = _busy(classes, work, ("K", SCORES, SOFTMAX, "V", RESULTS))
     read = REQUEST_BYTES * work.loads * sum(count * sum(_transactions(tile, spec)) for tile, count in work.tiles)
     einsums = [einsum for einsum in operation.cascade.einsums if einsum.name not in SECOND_PASS]
-    activities = _activities(einsums, busy, work, spec, dict(operation.extents))
+    activities = _activities(einsums, busy, operation, spec)
     program = partial(_program, classes, work, spec)
-    return Phase(operation.name, activities, Traffic(read), _least_cycles(program(), busy), program)
+    return Phase(operation.name, activities, Traffic(read), float(max(busy.values())), program)
 
 
 def _first_pass(tile: Tile, spec: SpattenSpec) -> tuple[int, ...]:
@@ -158,20 +165,16 @@ def _importance(operation: Operation, work: FusedWork, spec: SpattenSpec) -> Pha
         read += 0 if kept else REQUEST_BYTES * work.loads * count * keys
     busy = _busy(classes, work, ("K", SCORES, SOFTMAX, "V", RESULTS))
     einsums = [einsum for einsum in operation.cascade.einsums if einsum.name in SECOND_PASS]
-    activities = _activities(einsums, busy, work, spec, dict(operation.extents))
+    activities = _activities(einsums, busy, operation, spec)
     program = partial(_program, classes, work, spec)
-    return Phase("importance", activities, Traffic(read), _least_cycles(program(), busy), program)
-
-
-def _least_cycles(program: Program, busy: dict[str, int]) -> float:
-    return float(max(*busy.values(), least_cycles(program)))
+    return Phase("importance", activities, Traffic(read), float(max(busy.values())), program)
 
 
 def _choice(work: FusedWork, spec: SpattenSpec) -> Phase:
     """The tokens of each sequence after all heads; assumed: half are kept, for which the engine takes longest."""
     cycles = round(selection_mean(work.keys, max(1, work.keys // 2), spec.topk_parallelism))
-    program = Program((Task("I", CHOICE),), ((max(1, cycles),),), (TileRun(0, work.sequences),))
-    activity = EinsumActivity("I", CHOICE, work.sequences * max(1, cycles), {"compare": work.sequences * work.keys})
+    program = Program((Task("choice", CHOICE),), ((max(1, cycles),),), (TileRun(0, work.sequences),))
+    activity = EinsumActivity("choice", CHOICE, work.sequences * max(1, cycles))  # no Einsum of the text
     return Phase("choice", (activity,), Traffic(), float(activity.cycles), lambda: program)
 
 
@@ -201,24 +204,18 @@ def _program(classes: Sequence[tuple[int, ...]], work: FusedWork, spec: SpattenS
 
 
 def _activities(
-    einsums: Sequence[Einsum], busy: dict[str, int], work: FusedWork, spec: SpattenSpec, size: dict[str, int]
+    einsums: Sequence[Einsum], busy: dict[str, int], operation: Operation, spec: SpattenSpec
 ) -> tuple[EinsumActivity, ...]:
     """Cycles of a unit stand with its first Einsum: a unit is one pipeline, whose Einsums share their beats."""
-    left, found = dict(busy), []
+    left, found, counted = dict(busy), [], work_of(operation, splits(spec))
     lanes = {SCORES: spec.multipliers, RESULTS: spec.multipliers, SOFTMAX: spec.softmax_lanes}
-    pairs = sum(ceil(tile.share * tile.queries * tile.keys) * count for tile, count in work.tiles) * work.loads
-    visits = sum(tile.visits * count for tile, count in work.tiles) * work.loads
     for einsum in einsums:
-        operations = point_operations(einsum)
-        if not operations:  # a tile of keys, or a state before the first one
+        if not charges(einsum):  # a tile of keys, or a state before the first one
             continue
-        unit, ranks = _unit(einsum), {rank for access in (einsum.output, *einsum.inputs) for rank in access.ranks}
-        points = pairs // work.lanes if "m0" in ranks else visits // work.lanes if "m1" in ranks else work.rows
-        points *= size["e"] if "e" in ranks else size["f"] if "f" in ranks else 1
+        operations, unit = counted[einsum.name], _unit(einsum)
         cycles = left.pop(unit, 0)
-        share = min(1.0, points / (cycles * lanes[unit])) if cycles else 1.0
-        counts = {name: points * count for name, count in operations.items()}
-        found.append(EinsumActivity(einsum.name, unit, cycles, counts, share))
+        share = min(1.0, max(operations.values()) / (cycles * lanes[unit])) if cycles else 1.0
+        found.append(EinsumActivity(einsum.name, unit, cycles, operations, share))
     rest = (("QK again", SCORES), ("gather", DRAM))  # scores of the second pass are no Einsum of the text
     return (*found, *(EinsumActivity(name, unit, left[unit]) for name, unit in rest if left.get(unit)))
 

@@ -10,8 +10,10 @@ from dataclasses import replace
 
 from cascadesim.accelerators.protocol import EinsumActivity, Plan, Traffic
 from cascadesim.accelerators.spatten.behavioural import DRAM_BYTES, BehaviouralDesign, Head, layer_cycles
+from cascadesim.accelerators.spatten.mapping import KEPT
 from cascadesim.accelerators.spatten.spec import SpattenSpec
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.masks import FULL
 
 
 def behavioural_plan(plan: Plan, spec: SpattenSpec) -> Plan:
@@ -33,10 +35,13 @@ def behavioural_plan(plan: Plan, spec: SpattenSpec) -> Plan:
         phase, activities=(*activities, EinsumActivity("fetch", "dram", found.dram)), traffic=Traffic(fetched),
         analytical_cycles=float(found.total or 0), program=None, heads=None,
     )  # fmt: skip
-    lines = (
+    lines: tuple[str, ...] = (
         f"behavioural simulator: fetch {found.dram}, fill {found.fill}, drain {found.drain} cycles, nothing overlaps",
         f"{len(heads)} heads of {spec.head_dim} elements, each with keys of its own; no softmax, no selection",
     )
+    if operation.mask != FULL:
+        lines += ("it knows no masks: pairs that are masked are computed all the same",)
+    lines = (*(line for line in plan.mapping if line.startswith(KEPT)), *lines)
     return replace(plan, mapping=lines, phases=(timed,), dynamic_energy_j=None)
 
 

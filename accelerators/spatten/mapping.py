@@ -7,14 +7,16 @@ Query heads that share keys stream over the same load. Knows no cycles.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil, lcm
 
 from cascadesim.accelerators.heads import HeadRow
 from cascadesim.accelerators.spatten.roles import units_of
 from cascadesim.accelerators.spatten.spec import SpattenSpec
 from cascadesim.einsum_cascades.operation import Operation
 
+KEPT = "kept:"  # begins the line that says what pruning left of a layer
 LOW_BITS = 4  # SpAtten, sec. III-D: the least significant plane
 MOST_STREAMED = 16_384  # heads of one query that run cycle by cycle (seconds); beyond, as loads at peak bandwidth
 
@@ -38,6 +40,7 @@ class HeadWork:
     """One attention operation. `low_bit_share`: of the queries, how many make the low bits of keys be fetched."""
 
     pieces: tuple[Piece, ...]
+    whole: Piece | None  # the heads uncut, which the closed form counts; None where a trace lists heads of many shapes
     lanes: int
     key_bits: int
     value_bits: int
@@ -68,24 +71,31 @@ def head_work(operation: Operation, spec: SpattenSpec) -> HeadWork:
     lanes = ceil(max(size["e"], size["f"]) / spec.head_dim)
     heads, queries = size["b"] * size["h"] // size["g"], size["g"] * size["p"]
     share = spec.formats.low_bit_share if spec.pruning.low_bit_share is None else spec.pruning.low_bit_share
-    keep = size.get("k", size["m"]) / size["m"]
+    keep = Fraction(size.get("k", size["m"]), size["m"])
     attended = operation.mask.attended_pairs(size["p"], size["m"]) / (size["p"] * size["m"])
+    whole = Piece(size["m"], size.get("k", size["m"]), queries, max(1, ceil(attended * queries * size["m"])),
+                  heads * lanes)  # fmt: skip
     pieces = tuple(
-        Piece(keys, max(1, min(keys, round(keep * keys))), queries, max(1, ceil(attended * queries * keys)),
-              count * heads * lanes)
+        replace(whole, keys=keys, values=ceil(keep * keys), pairs=max(1, ceil(attended * queries * keys)),
+                loads=count * heads * lanes)
         for keys, count in _cut(size["m"], spec)
     )  # fmt: skip
     rows = size["b"] * size["h"] * size["p"]
     bits = spec.formats
-    return HeadWork(pieces, lanes, bits.key_bits, bits.value_bits, share, rows, keep < 1, pieces[0].keys < size["m"])
+    cut = pieces[0].keys < size["m"]
+    return HeadWork(pieces, whole, lanes, bits.key_bits, bits.value_bits, share, rows, keep < 1, cut)
 
 
 def _cut(keys: int, spec: SpattenSpec) -> list[tuple[int, int]]:
-    """(keys, how many such pieces): whole halves of the buffer, so that one loads while the other is used."""
+    """(keys, how many such pieces): whole halves of the buffer, so that one loads while the other is used.
+
+    A half holds an even number of lines, which are filled in pairs, and whole multiples of the count.
+    """
     pair = 2 if spec.formats.key_bits == 6 else 1
     if padded(keys, spec) * pair <= spec.largest_keys:
         return [(keys, 1)]
-    half = max(spec.count_multiple, spec.largest_keys // (2 * pair) // spec.count_multiple * spec.count_multiple)
+    step = lcm(spec.count_multiple, 2 * spec.vectors_per_line)
+    half = max(spec.count_multiple, spec.largest_keys // (2 * pair) // step * step)
     whole, rest = divmod(keys, half)
     return [(half, whole)] * (whole > 0) + [(rest, 1)] * (rest > 0)
 
@@ -93,6 +103,25 @@ def _cut(keys: int, spec: SpattenSpec) -> list[tuple[int, int]]:
 def padded(count: int, spec: SpattenSpec) -> int:
     """Keys or values as they are fetched."""
     return ceil(count / spec.count_multiple) * spec.count_multiple
+
+
+def kept_lines(operation: Operation) -> tuple[str, ...]:
+    """The extents that pruning left of a layer."""
+    size = dict(operation.extents)
+    if "k" not in size or operation.trace is not None:
+        return ()
+    return (f"{KEPT} {size['h']} heads, {size['m']} tokens, {size['k']} values a query",)
+
+
+def stored_bytes(operation: Operation, spec: SpattenSpec) -> dict[str, float]:
+    """Keys and values as they lie in DRAM, of the bits that are fetched first; of a trace, each head says its own."""
+    if operation.trace is not None:
+        return {}
+    bits = {"e": spec.formats.key_bits, "f": spec.formats.value_bits}
+    inputs = {access.tensor: set(access.ranks) for einsum in operation.cascade.einsums for access in einsum.inputs
+              if access.tensor in operation.cascade.inputs}  # fmt: skip
+    return {tensor: bits[depth] / 8 for tensor, ranks in inputs.items() for depth in bits
+            if depth in ranks and "p" not in ranks}  # fmt: skip
 
 
 def mapping_lines(work: HeadWork, spec: SpattenSpec) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
 """Which unit of SpAtten an Einsum of an attention cascade runs on, by its structure; names mean nothing.
 
-Products of queries with keys and of probabilities with values have an array each, choices the top-k engine, all else
-the softmax lanes. A cascade without those two products is no softmax attention, and is refused.
+Products of queries with keys and of probabilities with values have an array each, all else the softmax lanes, which
+are made for the exponentials, their sum and the division. The top-k engine chooses by the machine's schedule, not by
+the text. Another cascade is refused: the pipeline would not compute it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -13,8 +15,10 @@ from types import MappingProxyType
 from cascadesim.accelerators.counting import point_operations
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Cascade, Einsum
+from cascadesim.einsum_cascades.operations import fiber_operator
 
 SCORES, SOFTMAX, CHOICE, RESULTS = "multiply_qk", "softmax", "top_k", "multiply_pv"
+SOFTMAX_OF_A_SCORE = Counter({"max": 1, "exp": 1, "add": 2, "divide": 1})  # HPCA 2021: exponential, sum, division
 
 
 @lru_cache(maxsize=64)
@@ -23,6 +27,9 @@ def units_of(cascade: Cascade) -> Mapping[str, str]:
     if "m0" in cascade.ranks:
         raise CascadeSimError(f"{cascade.name} walks keys in tiles; spatten does so in attention-1pass and "
                               "pruned-1pass only, else use --attention attention-3pass")  # fmt: skip
+    if any(fiber_operator(einsum) is not None for einsum in cascade.einsums):
+        raise CascadeSimError(f"{cascade.name} chooses in its text; spatten prunes by its own schedule: use "
+                              "--attention attention-3pass with --set pruning.value_keep=…")  # fmt: skip
     found = {einsum.name: _unit(einsum) for einsum in cascade.einsums}
     counts = [list(found.values()).count(unit) for unit in (SCORES, RESULTS)]
     if counts != [1, 1]:
@@ -30,7 +37,25 @@ def units_of(cascade: Cascade) -> Mapping[str, str]:
             f"{cascade.name} has {counts[0]} products of queries with keys and {counts[1]} of probabilities with "
             "values; spatten runs one of each, as in attention-3pass"
         )
+    _refuse_other_softmax(cascade, found)
     return MappingProxyType(found)
+
+
+def _refuse_other_softmax(cascade: Cascade, units: Mapping[str, str]) -> None:
+    """The lanes evaluate max, exp(x - max), sum and division for each score, and nothing else."""
+    lanes: Counter[str] = Counter()
+    for einsum in cascade.einsums:
+        if units[einsum.name] != SOFTMAX:
+            continue
+        if not {"m", "p"} <= set(einsum.ranks) or "f" in einsum.ranks:
+            raise CascadeSimError(f"{cascade.name}: {einsum.name} is no work on scores; spatten divides probabilities "
+                                  "before it multiplies values, as in attention-3pass")  # fmt: skip
+        lanes.update(point_operations(einsum))
+    if lanes != SOFTMAX_OF_A_SCORE:
+        does, has = (" + ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "nothing"
+                     for counts in (SOFTMAX_OF_A_SCORE, lanes))  # fmt: skip
+        raise CascadeSimError(f"{cascade.name}: the softmax lanes of spatten do {does} for each score, the cascade has "
+                              f"{has}; use --attention attention-3pass")  # fmt: skip
 
 
 def _unit(einsum: Einsum) -> str:
@@ -40,4 +65,4 @@ def _unit(einsum: Einsum) -> str:
         return SCORES
     if "mac" in operations and "e" not in read and {"p", "f"} <= written:
         return RESULTS
-    return CHOICE if set(operations) == {"max"} and not written <= read else SOFTMAX
+    return SOFTMAX

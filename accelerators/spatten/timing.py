@@ -1,7 +1,7 @@
 """How long each unit of SpAtten is busy with an attention operation, and the stream or program behind it.
 
 Counts of section 2 of the RTL's description: lines of multipliers, DRAM transactions, top-k latency. The closed form
-is the busiest unit with the way to it and from it, of heads (`stream_bound`) or of loads (`program_bound`).
+is the busiest unit.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import ceil, log2
 from operator import attrgetter
 
 from cascadesim.accelerators.heads import HeadRow, HeadStream
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
-from cascadesim.accelerators.spatten import program_bound
 from cascadesim.accelerators.spatten.mapping import HeadWork, Piece, padded
 from cascadesim.accelerators.spatten.spec import READ_GAP, REQUEST_BYTES, SpattenSpec
-from cascadesim.accelerators.spatten.stream_bound import stream_bound
 from cascadesim.accelerators.spatten.topk import engine_cycles, expected_cycles
 from cascadesim.einsum_cascades.errors import CascadeSimError
 
@@ -62,7 +61,13 @@ def lines(vectors: int, spec: SpattenSpec) -> int:
 
 
 def total(work: HeadWork, rows: Sequence[HeadRow], spec: SpattenSpec) -> Busy:
-    """Of the whole operation, of single queries `rows`; DRAM cycles of all loads together, over all channels."""
+    """Of the whole operation, of single queries `rows`; DRAM cycles of all loads together, over all channels.
+
+    Heads that are cut count as if they were whole: never more than their pieces take, however large the buffer is.
+    """
+    if work.cut and work.whole is not None:
+        work = replace(work, pieces=(work.whole,), cut=False)
+        rows = head_rows(work, spec)
     if rows:
         shapes = Counter(map(_SHAPE, rows)).items()
         summed = sum((_row_busy(HeadRow(0, *shape), spec).times(count) for shape, count in shapes), NOTHING)
@@ -85,12 +90,18 @@ def piece_busy(piece: Piece, work: HeadWork, spec: SpattenSpec) -> Busy:
     again = ceil(work.low_bit_share * scored)
     per_vector = TRANSACTIONS[work.key_bits] + TRANSACTIONS[work.value_bits] + (work.low_bit_share > 0)
     one = _with_dram(Busy(0, scored + again, 0, 0, ceil(used * scored), ceil(per_vector * keys)), spec)
-    select = selection(piece, spec) * piece.queries if work.selects else 0
+    select = selection(piece, work, spec) * piece.queries if work.selects else 0
     return Busy(one.dram, one.multiply_qk, one.multiply_qk, select, one.multiply_pv, one.transactions)
 
 
-def selection(piece: Piece, spec: SpattenSpec) -> int:
-    """Mean latency of the top-k engine; none where all values are used."""
+def selection(piece: Piece, work: HeadWork, spec: SpattenSpec) -> int:
+    """Mean latency of the top-k engine; of a piece, its part of the head's, which chooses among all its keys."""
+    whole = work.whole or piece
+    return ceil(_selection(whole, spec) * Fraction(piece.keys, whole.keys))
+
+
+def _selection(piece: Piece, spec: SpattenSpec) -> int:
+    """None where all values are used."""
     if piece.values >= piece.keys:
         return 0
     if spec.topk_model == "engine" and piece.keys <= LARGEST_TABLE:  # larger ones: the closed form below
@@ -121,7 +132,7 @@ def head_rows(work: HeadWork, spec: SpattenSpec) -> tuple[HeadRow, ...]:
         return work.traced
     rows: list[HeadRow] = []
     for piece in work.pieces:
-        latency = selection(piece, spec)
+        latency = selection(piece, work, spec)
         for place in range(piece.loads):
             alone = 6 in (work.key_bits, work.value_bits) and place == piece.loads - 1 and piece.loads % 2 == 1
             key_bits, value_bits = (8, 8) if alone else (work.key_bits, work.value_bits)
@@ -162,13 +173,6 @@ def stream(work: HeadWork, spec: SpattenSpec) -> HeadStream:
 
     heads = HeadStream(spec.design(), head_rows(work, spec))
     return replace(heads, gathered=gathered_keys(heads.longest, spec.fetch_channels, spec.largest_keys))
-
-
-def least_cycles(work: HeadWork, rows: tuple[HeadRow, ...], spec: SpattenSpec, busy: Busy) -> int:
-    """The closed form: never more than the cycle level takes."""
-    if rows:
-        return max(busy.longest, stream_bound(HeadStream(spec.design(), rows)).cycles)
-    return max(busy.longest, program_bound.least_cycles(program(work, spec)))
 
 
 def program(work: HeadWork, spec: SpattenSpec) -> Program:

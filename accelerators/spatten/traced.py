@@ -48,7 +48,8 @@ def _work(
     queries = sum(row.queries for row in trace)
     share = sum(_repeated(row, own) for row, own in zip(trace, fetched, strict=True)) / queries
     selects = any(row.values < row.keys for row in trace)
-    return HeadWork(pieces, lanes, fetched[0].key or 8, fetched[0].value or 8, share, queries, selects, False, rows)
+    bits = (fetched[0].key or 8, fetched[0].value or 8)
+    return HeadWork(pieces, None, lanes, *bits, share, queries, selects, False, rows)
 
 
 def _repeated(row: TracedHead, own: Bits) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascadesim import accelerators
+from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.catalogue import folders, load, preset_names, presets
 from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.schema import read_yaml
@@ -57,10 +60,12 @@ def test_a_typing_error_is_answered_with_the_nearest_name() -> None:
         load("fusmax")
 
 
-def test_an_unknown_name_is_answered_with_all_names() -> None:
+def test_an_unknown_name_is_answered_with_the_first_names_and_how_many_there_are() -> None:
     with pytest.raises(UnknownNameError) as caught:
         load("qqqqqqqq")
-    assert all(name in str(caught.value) for name in preset_names())
+    named = str(caught.value).partition("known: ")[2].partition(" ... ")[0].split(", ")
+    assert named == sorted(preset_names())[: len(named)]
+    assert str(caught.value).endswith(f" ... and {len(preset_names()) - len(named)} more")
 
 
 @pytest.mark.parametrize(
@@ -141,3 +146,33 @@ def test_a_file_that_is_not_there_is_named(name: str) -> None:
 def test_every_error_is_of_the_one_family() -> None:
     assert issubclass(SpecError, CascadeSimError)
     assert issubclass(UnknownNameError, CascadeSimError)
+
+
+@pytest.mark.parametrize(("code", "problem"), [
+    (None, "accelerators/toy: needs a module accelerator.py"),
+    ("x = 1", "needs a function build"),
+    ("build = 3", "needs a function build"),
+    ("def build(name, content, source): return 7", "build returns a int with no name, clock_hz"),
+    ("from types import SimpleNamespace\n"
+     "def build(name, content, source): return SimpleNamespace(name=name, clock_hz=1, units=(), attention='', "
+     "leakage_w=0, area_um2=None, plan=None, capabilities=True)", "capabilities that are none"),
+])  # fmt: skip
+def test_a_folder_that_is_no_accelerator_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str | None, problem: str
+) -> None:
+    folder = tmp_path / "toy"
+    (folder / "presets").mkdir(parents=True)
+    (folder / "presets" / "tiny.yaml").write_text("architecture: toy\n")
+    (folder / "__init__.py").write_text("")
+    if code is not None:
+        (folder / "accelerator.py").write_text(code)
+    monkeypatch.setattr(catalogue, "ROOT", tmp_path)
+    monkeypatch.setattr(accelerators, "__path__", [*accelerators.__path__, str(tmp_path)])
+    catalogue.presets.cache_clear()
+    try:
+        with pytest.raises(SpecError, match=problem):
+            catalogue.load("tiny")
+    finally:
+        catalogue.presets.cache_clear()
+        for name in [name for name in sys.modules if name.startswith("cascadesim.accelerators.toy")]:
+            del sys.modules[name]

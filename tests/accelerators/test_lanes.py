@@ -25,7 +25,7 @@ def work_of(text: Cascade, rows: int, width: int, spec: SpatialArray) -> RowWork
 
 def test_as_many_rows_as_lanes_take_one_lane_each(fusemax: SpatialArray) -> None:
     work = work_of(transformer.RESIDUAL_ADD, 512, 40, fusemax)
-    assert choose_layout(work, fusemax) == Layout(rows_over_lanes=True, group=256, chunk=40, reads=1)
+    assert choose_layout(work, fusemax) == Layout(rows_over_lanes=True, lanes=256, chunk=40, reads=1)
 
 
 def test_work_knows_its_tensors_by_their_ranks(fusemax: SpatialArray) -> None:
@@ -47,10 +47,10 @@ def test_rows_over_lanes_by_hand(array: Callable[..., SpatialArray]) -> None:
     """Y = X + A, 4 lanes, 6 rows of 3: a group of 4 rows, a group of 2, each 3 cycles."""
     spec = array(4)
     work = work_of(transformer.RESIDUAL_ADD, 6, 3, spec)
-    rows = {4: 3 * 4 * 3 + 2 * 12 + 12, 2: 3 * 2 * 3 + 2 * 6 + 6}  # operands, loaded and stored words
+    words = {4: 3 * 4 * 3 + 2 * 12 + 12, 2: 3 * 2 * 3 + 2 * 6 + 6}  # operands, loaded and stored words
     assert layout_steps(work, Layout(True, 4, 3, 1), spec) == (
-        Step(2 * 2 * 12, (3,), 2 * 12, rows[4] * 2 // 8, arrives=True),
-        Step(2 * 2 * 6, (3,), 2 * 6, rows[2] * 2 // 8, arrives=True),
+        Step(2 * 2 * 12, (3,), 2 * 12, words[4] * 2, arrives=True),
+        Step(2 * 2 * 6, (3,), 2 * 6, words[2] * 2, arrives=True),
     )
 
 
@@ -79,7 +79,7 @@ def test_steps_move_what_the_work_asks_for(
 ) -> None:
     spec = array(16)
     work = work_of(text, rows, width, spec)
-    layout = Layout(rows_over_lanes, min(16, rows) if rows_over_lanes else 1, min(chunk, width), reads)
+    layout = Layout(rows_over_lanes, min(16, rows if rows_over_lanes else width), min(chunk, width), reads)
     total = merged(layout_steps(work, layout, spec))
     shared = work.shared_inputs * width
     assert total.load_bytes == 2 * (reads * (work.loaded_words - shared) + shared)

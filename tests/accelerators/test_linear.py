@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.blocking import Product
-from cascadesim.accelerators.linear import fastest_blocking, plan_linear
+from cascadesim.accelerators.linear import plan_linear
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import Accounting, Phase, Plan
 from cascadesim.accelerators.spec import Operations, SpatialArray
+from cascadesim.accelerators.tilings import fastest_blocking
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.lowering import linear
 from cascadesim.einsum_cascades.operation import Operation
@@ -211,8 +212,8 @@ def test_what_does_not_bound_is_left_as_published(fusemax: SpatialArray, array: 
     That is 12.3 million cycles at 400 GiB/s, so they stay, as published; 24.7 million at 200 GiB/s: outputs do.
     """
     down = Product(65536, 8192, 2048)
-    assert fastest_blocking("Z", down, fusemax).resident == "rows"
-    assert fastest_blocking("Z", down, array(bandwidth_bytes_per_s=200.0 * 2**30)).resident == "outputs"
+    assert fastest_blocking(down, fusemax).resident == "rows"
+    assert fastest_blocking(down, array(bandwidth_bytes_per_s=200.0 * 2**30)).resident == "outputs"
 
 
 def test_artifact_accounting_has_no_cycle_level_form(fusemax: SpatialArray) -> None:

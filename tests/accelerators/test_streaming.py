@@ -58,8 +58,8 @@ def test_a_third_load_waits_for_room(ten: SpatialArray) -> None:
 
 
 def test_ports_that_feed_too_slowly_hold_the_array_back(ten: SpatialArray) -> None:
-    """80 rows at 4 per cycle take 20 cycles for 7 of compute: 10 + 20 + 4."""
-    assert run(stream_program(stream(Step(100, (7,), 40, 80)), ten)).cycles == 34
+    """80 rows of 32 bytes at 4 per cycle take 20 cycles for 7 of compute: 10 + 20 + 4."""
+    assert run(stream_program(stream(Step(100, (7,), 40, 80 * 32)), ten)).cycles == 34
 
 
 def test_groups_keep_what_they_move() -> None:
@@ -81,7 +81,7 @@ steps = st.builds(
     load_bytes=st.integers(1, 5000),
     compute_cycles=st.tuples(st.integers(1, 300)),
     store_bytes=st.integers(0, 3000),
-    buffer_rows=st.integers(1, 500),
+    buffer_bytes=st.integers(1, 16_000),
     arrives=st.booleans(),
 )
 bodies = st.lists(steps, min_size=1, max_size=3).map(tuple)

@@ -7,8 +7,10 @@ import json
 import pytest
 
 from cascadesim.einsum_cascades.analysis import analyse
+from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
 from cascadesim.einsum_cascades.catalogue import cascade_names, find
-from cascadesim.einsum_cascades.errors import UnknownNameError
+from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.masks import CAUSAL
 from cascadesim.einsum_cascades.notation import cascade
 
 
@@ -48,12 +50,36 @@ def test_the_update_of_a_state_is_counted_once_under_its_name() -> None:
 
 def test_counts_are_whole_numbers_where_extents_are_bound() -> None:
     """2 rows of 3: one maximum, one exponential, one difference, one addition and one division per element."""
-    found = analyse(find("softmax")).bound({"R": 2, "D": 3})
-    assert found == {
-        "live_footprint": {"r": 1, "d": 3},
-        "operations": {"GM": {"max": 6}, "SN": {"exp": 6, "add": 6}, "SD": {"add": 6}, "Y": {"divide": 6}},
-        "minimum_traffic_words": 12,
-    }
+    found = analyse(find("softmax"), extents={"R": 2, "d": 3}).to_dict()
+    assert found["operations"] == {
+        "GM": {"max": 6}, "SN": {"exp": 6, "add": 6}, "SD": {"add": 6}, "Y": {"divide": 6}
+    }  # fmt: skip
+    assert found["minimum_traffic_words"] == 12
+    assert found["live_footprint"]["d"] == {"elements": "3", "constant_in_rank": False}  # type: ignore[index]
+
+
+def test_extents_that_are_not_given_stay_letters_and_a_partial_tile_counts_what_it_holds() -> None:
+    """1,000 keys in tiles of 256 are four tiles of 1,000 keys together, not 1,024."""
+    found = analyse(ATTENTION_1PASS, extents={"M": 1000, "M0": 256}).to_dict()
+    operations = dict(found["operations"])  # type: ignore[call-overload]
+    assert operations["QK"] == {"mac": "1000*E*H*P"}
+    assert operations["RM"] == {"max": "4*H*P"}
+    assert found["minimum_traffic_words"] == "E*H*P + F*H*P + 1000*E*H + 1000*F*H"
+
+
+def test_a_mask_takes_as_many_queries_as_keys() -> None:
+    operations = dict(analyse(ATTENTION_1PASS, extents={"M": 1000, "M0": 256}, mask=CAUSAL).operations)
+    assert str(operations["QK"]["mac"]) == "500500*E*H"
+
+
+@pytest.mark.parametrize(("extents", "message"), [
+    ({"N0": 4}, "attention-1pass: no extent 'N0'"),
+    ({"M0": 4}, "a mask needs the number of keys: give M=N"),
+    ({"M": 4}, "a mask needs the extents of m and p, and of tiles"),
+])
+def test_what_cannot_be_counted_is_said(extents: dict[str, int], message: str) -> None:
+    with pytest.raises(CascadeSimError, match=message):
+        analyse(ATTENTION_1PASS, extents=extents, mask=CAUSAL)
 
 
 def test_a_cascade_of_single_numbers_has_one_pass_over_nothing() -> None:

@@ -33,9 +33,10 @@ def test_generated_tokens_are_an_array_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("arrays", "message"), [
-    ({"map": MAPS}, "holds map; expected maps and outputs, or maps_0"),
+    ({"map": MAPS[0]}, "holds map; expected maps and outputs, or maps_0"),
+    ({"maps_0": MAPS[:, :, 0], "outputs_0": MAPS[:, 0, 0]}, r"outputs_0: expected numbers in 3 dimensions"),
     ({"maps_1": MAPS[:, :, 0]}, "holds maps_1; expected"),
-    ({"maps": np.array("text")}, "maps: expected numbers in several dimensions"),
+    ({"maps": np.array("text")}, "maps: expected numbers in 4 dimensions"),
     ({"maps_0": MAPS[:, :, 0], "maps_1": MAPS[:, :, 0], "outputs_0": MAPS[:, :, 0]}, "outputs are there for 1 of 2"),
 ])  # fmt: skip
 def test_other_arrays_are_refused(arrays: dict[str, np.ndarray], message: str, tmp_path: Path) -> None:

@@ -62,5 +62,5 @@ def test_all_typos_of_a_file_are_reported(tmp_path: Path) -> None:
     path.write_text("GM[r] mean= X[r,d]\nSN[r,d] = exp(X[r,d] - GM[r)\nY[r] = sume(SN[r,d])\n")
     with pytest.raises(NotationError) as caught:
         find(path)
-    assert [line.split(":")[0] for line in str(caught.value).splitlines() if line.startswith("mine, ")] == [
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
         "mine, line 1", "mine, line 2", "mine, line 3"]

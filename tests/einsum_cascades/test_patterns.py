@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascadesim.einsum_cascades import patterns
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.patterns import (
     BlockCausal,
@@ -21,6 +22,7 @@ from cascadesim.einsum_cascades.patterns import (
     SinkWindow,
     Strided,
     attended_pairs,
+    is_causal,
     mask,
     tile_pairs,
 )
@@ -63,6 +65,28 @@ def test_tiles_are_those_of_the_mask(pattern: Pattern, query_tile: int, key_tile
             assert found.pairs[row, column] == part.sum()
             assert found.possible[row, column] == part.size
     assert (found.full <= found.visited).all()
+
+
+@settings(deadline=None)
+@given(st.sampled_from(PATTERNS), st.integers(1, 30), st.integers(1, 30), st.integers(1, 200))
+def test_batches_change_no_count(pattern: Pattern, query_tile: int, key_tile: int, batch: int) -> None:
+    """A query tile that several batches cut is counted once, with all of its pairs."""
+    whole = tile_pairs(pattern, query_tile, key_tile)
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(patterns, "LARGEST_BATCH", batch)
+        cut = tile_pairs(pattern, query_tile, key_tile)
+    assert np.array_equal(cut.pairs, whole.pairs)
+    assert np.array_equal(cut.possible, whole.possible)
+
+
+def test_what_would_take_an_hour_is_refused() -> None:
+    with pytest.raises(CascadeSimError, match="give larger key tiles"):
+        tile_pairs(SinkWindow(1 << 20, 4, 4096), 128, 1)
+
+
+@pytest.mark.parametrize(("pattern", "attends"), [*DEFINITIONS, (BlockCausal(24, 1), lambda i, k: k <= i)])
+def test_causal_is_what_attends_nothing_later(pattern: Pattern, attends: Callable[[int, int], bool]) -> None:
+    assert is_causal(pattern) == (not any(attends(i, k) for i in range(24) for k in range(i + 1, 24)))
 
 
 def test_frames_see_less_of_frames_further_away() -> None:

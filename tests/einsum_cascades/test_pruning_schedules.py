@@ -107,7 +107,7 @@ def test_every_published_schedule_says_where_it_is_from(name: str) -> None:
 def test_wrong_schedules_say_everything_at_once() -> None:
     with pytest.raises(CascadeSimError) as caught:
         Schedule("mine", (0.5, 0.7), (0, 1, 2), value_keep=0, low_bit_share=2)
-    assert str(caught.value).splitlines() == [
+    assert list(caught.value.problems) == [
         "pruning schedule mine: token_keep has 2 layers and heads 3; both need every layer",
         "pruning schedule mine: value_keep must be above 0 and at most 1, got 0",
         "pruning schedule mine: heads must be at least 1, got 0",

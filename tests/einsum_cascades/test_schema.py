@@ -56,7 +56,7 @@ def machine(text: str) -> Machine:
 def problems(text: str) -> list[str]:
     with pytest.raises(SpecError) as error:
         machine(text)
-    return str(error.value).splitlines()
+    return list(error.value.problems)
 
 
 def test_a_good_file_becomes_a_frozen_value() -> None:

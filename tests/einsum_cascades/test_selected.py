@@ -43,6 +43,59 @@ def test_causal_queries_choose_among_the_past() -> None:
     assert (found.partial >= 1.0 - 1e-12).all()  # the diagonal
 
 
+@pytest.mark.parametrize(("thousands", "share", "published"), [
+    (8, 0.579, 1205), (16, 0.485, 4005), (32, 0.405, 13_337), (64, 0.287, 37_632), (128, 0.219, 114_931),
+])  # fmt: skip
+def test_a_share_is_of_the_blocks_that_a_causal_query_may_see(thousands: int, share: float, published: int) -> None:
+    """PBS-Attn, table 5: densities of causal blocks of 128, in percent with one decimal, so within 0.05 / 20 of it.
+
+    n blocks a side are n (n + 1) / 2 causal ones: 2,080, 8,256, 32,896, 131,328 and 524,800.
+    """
+    found = selected("pbs", thousands * 1024, share=share).tiles(128, 128)
+    blocks = thousands * 8
+    assert found.total == pytest.approx(share * blocks * (blocks + 1) / 2, rel=1e-3)  # the first rows see their own
+    assert found.total == pytest.approx(published, rel=0.0025)
+
+
+def test_a_share_counts_the_own_block_and_never_less() -> None:
+    """Half of 1, 2, ... 8 blocks: 1 (the own one), 1, 1.5, 2, ... 4."""
+    found = selected("pbs", 1024, share=0.5).tiles(128, 128)
+    assert found.visited.tolist() == pytest.approx([1, 1, 1.5, 2, 2.5, 3, 3.5, 4])
+
+
+def test_tiles_of_the_own_block_after_the_query_are_not_visited() -> None:
+    """Own block of 4 tiles only: 1, 2, 3, 4 of them, again in every block, one on the diagonal each time."""
+    found = Selected("own", 1024, 256, 0, 0, True, 128, always=1).tiles(64, 64)
+    assert found.visited.tolist() == [1, 2, 3, 4] * 4
+    assert found.partial.tolist() == [1.0] * 16
+
+
+def test_all_of_the_causal_blocks_are_causal_attention() -> None:
+    found = selected("pbs", 1024, share=1.0)
+    assert found.attended_pairs == 1024 * 1025 / 2
+    assert found.tiles(128, 128).total == 8 * 9 / 2
+
+
+@pytest.mark.parametrize(("rows", "causal"), [
+    ([[1, 0, 0], [1, 1, 0], [0, 1, 1]], True), ([[1, 0, 0], [1, 1, 1], [0, 1, 1]], False),
+    ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], False), ([[0, 0, 0], [0, 0, 0], [1, 0, 0]], True),
+])  # fmt: skip
+def test_a_block_mask_is_causal_where_it_chooses_among_earlier_blocks(rows: list[list[int]], causal: bool) -> None:
+    assert BlockMask(np.array(rows, dtype=bool), 64, 64).is_causal == causal
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"block": 0}, "block must be a whole number from 1 to 1073741824, got 0"),
+    ({"block": 2.5}, "block must be a whole number"),
+    ({"head_dim": 0}, "head_dim must be a whole number"),
+])  # fmt: skip
+def test_settings_have_ranges(settings: dict[str, float], message: str) -> None:
+    for name in SELECTED:
+        if name != "vertical-slash" or "head_dim" in settings:
+            with pytest.raises(CascadeSimError, match=f"pattern {name}: {message}"):
+                selected(name, 4096, **settings)
+
+
 def test_key_tiles_of_several_blocks_are_visited_for_one_of_them() -> None:
     """4 blocks in a tile, each seen with chance 1/4: the tile with 1 - (3/4)^4."""
     found = Selected("small", 4096, 16, 64, 0, False, 128).tiles(64, 64)

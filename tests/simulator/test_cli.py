@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -18,6 +20,7 @@ from cascadesim.simulator.cli import cascadesim, simulate_main
 from cascadesim.simulator.cli_shell import exit_code
 from cascadesim.simulator.cli_simulate import simulate
 
+pytestmark = pytest.mark.usefixtures("engine_is_compiled")
 BERT = ("--arch", "fusemax", "--workload", "bert", "--seq-len", "1K", "--scope", "attention")
 CLOSED = (*BERT, "--fidelity", "analytical")
 HEAVY = ("numpy", "pydantic", "numba", "rich", "matplotlib", "sympy", "networkx", "yaml")
@@ -89,6 +92,91 @@ def test_a_sweep_is_one_table_against_the_first_architecture(run: Run) -> None:
     assert "against fusemax-architecture" in out
 
 
+def test_an_option_of_lists_may_be_given_again_and_adds_up(run: Run) -> None:
+    _, once, _ = run.simulate("--arch", "flat,fusemax", "--workload", "bert,t5", "--seq-len", "1K,4K",
+                              "--scope", "attention", "--fidelity", "analytical", "--format", "csv")  # fmt: skip
+    _, again, _ = run.simulate("--arch", "flat", "--arch", "fusemax", "--workload", "bert", "--workload", "t5",
+                               "--seq-len", "1K", "--seq-len", "4K,1K",
+                               "--scope", "attention", "--fidelity", "analytical", "--format", "csv")  # fmt: skip
+    assert again == once
+    assert len(once.splitlines()) == 1 + 2 * 2 * 2
+
+
+# 64 sequences of 16K keys: 68.7 GB of keys and values, more than the 80 GB of an H100 less the 16 GB of weights
+FULL = ("--workload", "llama", "--phase", "decode", "--batch", "128", "--seq-len", "8K", "--fidelity", "analytical")
+
+
+def test_a_sweep_goes_on_where_one_architecture_cannot(run: Run) -> None:
+    code, out, error = run.simulate("--arch", "flat,h100-sxm,fusemax", *FULL, "--format", "json")
+    assert code == 2
+    assert [report["architecture"] for report in json.loads(out)["reports"]] == ["flat", "fusemax"]
+    assert error.startswith("simulate: llama-3.1-8b, 8,192 tokens, on h100-sxm: ")
+    assert error.count("\n") == 1
+
+
+def test_files_of_a_sweep_hold_what_could_be_answered(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "sweep.csv"
+    code, out, _ = run.simulate("--arch", "h100-sxm,flat", *FULL, "--format", "csv", "--output", str(target))
+    assert (code, out) == (2, "")
+    assert [row["architecture"] for row in csv.DictReader(target.open())] == ["flat"]
+
+
+def test_a_sweep_in_which_nothing_can_be_answered_writes_nothing(run: Run, tmp_path: Path) -> None:
+    target = tmp_path / "sweep.csv"
+    code, out, error = run.simulate("--arch", "h100-sxm,a100-sxm", *FULL, "--output", str(target))
+    assert (code, out) == (2, "")
+    assert [line.split(":")[1] for line in error.splitlines()] == [
+        " llama-3.1-8b, 8,192 tokens, on h100-sxm", " llama-3.1-8b, 8,192 tokens, on a100-sxm",
+    ]  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_with_every_run_of_a_sweep_is_said_once(run: Run) -> None:
+    assert "did you mean 'attention-1pass'" in run.refused("--arch", "flat,fusemax", "--workload", "bert",
+                                                           "--attention", "attention-1pas")  # fmt: skip
+
+
+def test_control_characters_of_the_users_reach_no_terminal(run: Run, tmp_path: Path) -> None:
+    """In errors, tables, text, JSON and CSV; JSON and its readers get the very characters, as escapes."""
+    name = "x\x1b]0;title\x07\x9b31m\u202ey"
+    path = tmp_path / f"{name}.cascade"
+    path.write_text(cascade_text("attention-1pass"))
+    shown = [run.simulate(*CLOSED, "--set", f"note{name}=1"), run.simulate(*CLOSED, "--attention", str(path)),
+             run.simulate(*CLOSED, "--attention", str(path), "--show", "cascade")]  # fmt: skip
+    as_json = run.simulate(*CLOSED, "--attention", str(path), "--format", "json")
+    as_csv = run.simulate(*CLOSED, "--attention", str(path), "--format", "csv")
+    passes = [run.cascadesim("passes", str(path)), run.cascadesim("passes", str(path), "--format", "json")]
+    for _, out, error in (*shown, as_json, as_csv, *passes):
+        assert all(each.isprintable() or each == "\n" for each in out + error)
+    assert json.loads(as_json[1])["reports"][0]["attention"] == str(path)
+
+
+def test_text_that_a_spreadsheet_would_run_is_quoted_in_csv(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("@SUM(A1).cascade").write_text(cascade_text("attention-1pass"))
+    _, out, _ = run.simulate(*CLOSED, "--attention", "@SUM(A1).cascade", "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert row["attention"] == "'@SUM(A1).cascade"
+    assert float(row["latency_s"]) > 0
+
+
+def cascade_text(name: str) -> str:
+    from cascadesim.einsum_cascades.catalogue import find
+
+    return find(name).text
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "wide", "-5", ""])
+def test_a_table_needs_no_sensible_width(run: Run, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    _, usual, _ = run.simulate("--arch", "flat,fusemax", *CLOSED[2:])
+    monkeypatch.setenv("COLUMNS", columns)
+    assert run.simulate("--arch", "flat,fusemax", *CLOSED[2:]) == (0, usual, "")
+    assert "1,892,352 cycles" in run.simulate(*CLOSED)[1]
+
+
 def test_both_programs_are_the_same_command(run: Run) -> None:
     assert run.cascadesim("simulate", *CLOSED) == run.simulate(*CLOSED)
 
@@ -116,7 +204,7 @@ def test_settings_reach_the_architecture_and_the_workload(run: Run) -> None:
     ((*CLOSED, "--seq-len", "4096x"), "'4096x' is not a length"),
     ((*CLOSED, "--batch", "0"), "0 sequences"),
     ((*CLOSED, "--batch", "64K"), "not a whole number"),
-    ((*CLOSED, "--batch", "65536", "--seq-len", "16M"), "at most 2^62 count"),
+    (("--arch", "fusemax", "--workload", "bert", "--batch", "65536", "--seq-len", "16M"), "at most 2^62 count"),
     ((*CLOSED, "--batch", "many"), "'many' is not a whole number"),
     ((*CLOSED, "--phase", "prefil"), "did you mean 'prefill'"),
     ((*CLOSED, "--phase", "decode"), "needs a model that generates"),
@@ -137,7 +225,7 @@ def test_settings_reach_the_architecture_and_the_workload(run: Run) -> None:
     ((*CLOSED, "--show", "schedule"), "--show schedule needs --fidelity cycle"),
     ((*CLOSED, "--show", "mapping", "--format", "json"), "leave out --format json"),
     ((*BERT, "--accounting", "artifact", "--fidelity", "cycle"), "artifact accounting has no cycle level"),
-    ((*CLOSED, "--accounting", "artifact", "--seq-len", "1000"), "1000"),
+    (("--arch", "fusemax", "--workload", "bert", "--seq-len", "1000", "--accounting", "artifact"), "1000"),
     (("--arch", "fusemax", "--workload", "llama", "--accounting", "artifact"), "artifact accounting"),
     (("--arch", "fusemax"), "missing option '--workload'"),
     ((*CLOSED, "--fidelty", "cycle"), "did you mean '--fidelity'?"),
@@ -160,7 +248,7 @@ def test_a_bad_file_gets_its_name_and_exit_code_2(run: Run, tmp_path: Path, text
         code, out, error = run.simulate(*arguments)
         assert (code, out) == (2, "")
         assert "Traceback" not in error
-        assert all("mine.yaml" in line for line in error.splitlines())
+        assert all("mine.yaml" in line or " more problem" in line for line in error.splitlines())
 
 
 def test_a_file_that_is_missing_or_no_text_is_refused(run: Run, tmp_path: Path) -> None:
@@ -177,6 +265,18 @@ def test_a_preset_of_the_users_own_runs(run: Run, tmp_path: Path) -> None:
     code, out, _ = run.simulate("--arch", str(path), *CLOSED[2:], "--format", "json")
     assert code == 0
     assert json.loads(out)["reports"][0]["architecture"] == "mine.yaml"
+
+
+@pytest.mark.parametrize("settings", [(), ("--set", "clock_hz=470_000_000.0"), ("--set", "clock=1")])
+def test_a_preset_through_a_pipe_is_read_once(run: Run, tmp_path: Path, settings: tuple[str, ...]) -> None:
+    """Opened again, a pipe whose writer has gone would be waited for without end."""
+    from cascadesim.accelerators.catalogue import presets
+
+    pipe = tmp_path / "mine.yaml"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_text, args=(presets()["fusemax/fusemax"].read_text(),), daemon=True).start()
+    code, _, error = run.simulate("--arch", str(pipe), *CLOSED[2:], *settings)
+    assert code == (2 if "clock=1" in settings else 0), error
 
 
 def test_output_goes_to_a_file_and_only_there(run: Run, tmp_path: Path) -> None:
@@ -215,6 +315,30 @@ def test_passes_of_attention(run: Run, passes: int) -> None:
     assert found["live_footprint"]["m"]["constant_in_rank"] is (passes == 1)
     _, out, _ = run.cascadesim("passes", cascade)
     assert f"{passes}-pass" in out.splitlines()[0]
+
+
+def test_passes_prints_numbers_for_the_extents_it_is_given(run: Run) -> None:
+    """1,000 causal queries and keys: 1000 * 1001 / 2 pairs; 256 see one tile, 256 two, 256 three and 232 four."""
+    arguments = ("passes", "attention-1pass", "--set", "M0=256", "--set", "M=1000", "--mask", "causal")
+    _, out, _ = run.cascadesim(*arguments)
+    assert "QK     1     500500*E*H mac" in out
+    _, out, _ = run.cascadesim(*arguments, "--set", "H=1", "--set", "E=64", "--set", "F=64", "--format", "json")
+    operations = json.loads(out)["operations"]
+    assert operations["QK"] == {"mac": 500_500 * 64}
+    assert operations["RM"] == {"max": 256 * (1 + 2 + 3) + 232 * 4}
+
+
+@pytest.mark.parametrize(("option", "message"), [
+    (("--set", "M0"), "give EXTENT=N, such as M0=256"),
+    (("--set", "M0=x"), "is not a length"),
+    (("--set", "N7=2"), "attention-1pass: no extent 'N7'"),
+    (("--mask", "casual"), "give full, causal, window:N or chunk:N"),
+    (("--mask", "window:0"), "window must be at least 1"),
+])
+def test_passes_says_which_extent_or_mask_it_cannot_use(run: Run, option: tuple[str, str], message: str) -> None:
+    code, out, error = run.cascadesim("passes", "attention-1pass", *option)
+    assert (code, out) == (2, "")
+    assert message in error
 
 
 def test_a_typo_in_a_cascade_is_shown_in_its_place(run: Run, tmp_path: Path) -> None:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 
 from cascadesim.simulator.cli import cascadesim
 from cascadesim.simulator.cli_shell import exit_code
+from cascadesim.simulator.explore_results import write
 
+pytestmark = pytest.mark.usefixtures("engine_is_compiled")
 SPACE = """
 question: Which rows?
 architecture: fusemax
@@ -68,6 +74,53 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert out == ""
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_front_that_cannot_be_written_is_printed_all_the_same(
+    space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And kept in pieces beside its file, so that the next run only has to write it."""
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cascadesim.simulator.explore.write", full)
+    assert run("explore", space, "--output", str(tmp_path / "front.csv")) == 2
+    out, err = capsys.readouterr()
+    assert "on the front of latency_s" in out
+    assert "0.00201314" in out
+    assert err == f"explore: {tmp_path}/front.csv: cannot be written: No space left on device\n"
+    assert sorted(os.listdir(tmp_path)) == [".front.csv.partial", "space.yaml"]
+
+
+def test_a_picture_that_cannot_be_written_does_not_cost_the_front(
+    space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cascadesim.simulator.explore_plot.draw", full)
+    assert run("explore", space, "--plot", str(tmp_path / "front.svg")) == 2
+    out, err = capsys.readouterr()
+    assert "0.00201314" in out
+    assert "front.svg: cannot be written: No space left on device" in err
+
+
+def test_a_space_through_a_pipe_is_searched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tmp_path / "space.yaml"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_text, args=(SPACE,), daemon=True).start()
+    assert run("explore", str(pipe)) == 0
+    assert "2 designs" in capsys.readouterr().out
+
+
+def test_fields_of_text_are_quoted_in_csv_and_numbers_are_not(tmp_path: Path) -> None:
+    from cascadesim.simulator.explore import explore
+
+    frame = explore(yaml.safe_load(SPACE), cycle_level=False)
+    text = replace(frame, columns={"=name": np.array(["=1+1", "-x\x1b"]), "worse": np.array([-1.5, 2.0])})
+    write(text, tmp_path / "front.csv", ".csv")
+    rows = [line for line in (tmp_path / "front.csv").read_text().splitlines() if not line.startswith("#")]
+    assert rows == ["'=name,worse", "'=1+1,-1.5", "'-x\\x1b,2.0"]
 
 
 def test_a_wrong_expression_is_shown_with_a_caret(space: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,17 @@ def test_what_is_no_length_is_refused(text: str) -> None:
         lengths(text)
 
 
+@pytest.mark.parametrize("number", [1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576, 1000])
+def test_a_number_with_a_comma_in_it_is_not_two_lengths(number: int) -> None:
+    with pytest.raises(click.BadParameter, match=f"did you mean {number}\\?"):
+        lengths(f"{number:,}")
+
+
+@pytest.mark.parametrize("text", ["128,256", "64,128,256,512", "16,512", "4,96", "128,2048", "4, 096", "1K,512"])
+def test_lists_of_lengths_are_lists(text: str) -> None:
+    assert len(lengths(text)) == text.count(",") + 1
+
+
 @given(st.integers(min_value=1, max_value=LONGEST_SEQUENCE))
 def test_a_length_reads_back_as_it_is_spelt(tokens: int) -> None:
     assert lengths(spelt(tokens)) == (tokens,)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators import catalogue
-from cascadesim.accelerators.protocol import Accelerator, HasCalibratedClosedForm
+from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.workload import Workload
 from cascadesim.simulator.report import Report
@@ -37,7 +37,7 @@ def only_where_there_is_a_cycle_level() -> Iterator[None]:
 def check(cycle: Report, closed: Report, accelerator: Accelerator) -> None:
     """What holds of any report; that busy, stalled and idle add up is checked when it is built."""
     assert cycle.analytical_cycles == closed.cycles
-    if isinstance(accelerator, HasCalibratedClosedForm):  # an estimate: only the busiest unit bounds
+    if accelerator.capabilities.calibrated:  # an estimate: only the busiest unit bounds
         assert cycle.uncertainty is None
         assert cycle.cycles >= max(unit.busy_cycles for unit in closed.units)
     else:

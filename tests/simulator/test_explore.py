@@ -205,6 +205,15 @@ def test_constraints_hold_of_every_design_found() -> None:
         ({"architecture": "spatten-behavioural", "vary": {"clock_hz": [1e9, 2e9]}, "conditions": [], "derive": {},
           "objectives": ["latency_s"], "search": {"fidelity": "cycle"}}, "no design can be simulated at cycle level"),
         ({"vary": {"clock_hz": ["fast"]}, "conditions": [], "derive": {}}, "clock_hz: should be a valid number"),
+        ({"derive": {"global_buffer.row_bytes": "pe_array.rows / (pe_array.rows - 64)"}, "conditions": []},
+         "derive.global_buffer.row_bytes: is inf where pe_array.rows=64; a condition may leave such designs out"),
+        ({"derive": {"global_buffer.row_bytes": "pe_array.rows * 2 ** 99"}, "conditions": []},
+         r"is 2.02824e\+31 where"),
+        ({"derive": {"name": "'a' if pe_array.rows > 64 else 'b'"}, "objectives": ["name"]}, "no objective 'name'"),
+        ({"conditions": ["'text'"]}, "conditions.0: is a text; give what is true or false"),
+        ({"vary": {"architecture": ["flat", "fusemax"]}}, "vary.architecture: no such field"),
+        ({"set": {"architecture": "flat"}}, "set.architecture: no such field of fusemax"),
+        ({"set": {"pe_array.rows": 10**320}}, "pe_array.rows: should be less than or equal to 4611686018427387904"),
     ],
 )  # fmt: skip
 def test_a_space_without_an_answer_says_why(changes: dict[str, object], message: str) -> None:

@@ -55,7 +55,7 @@ def test_what_a_field_may_be(text: str, expected: object) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "at least one"),
+        ("[]", "a list of 1 to 100,000 numbers or texts"),
         ("[1, 1]", "1 is given more than once"),
         ("[1, two]", "do not mix"),
         ("[.nan]", "numbers below 2^63"),

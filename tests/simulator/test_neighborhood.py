@@ -186,6 +186,9 @@ def test_extra_keys_are_columns_of_the_mask_that_everyone_attends(asked: Questio
     further = -(-extra // asked.tiles.keys)
     visited = visited_by_enumeration(asked)
     bound = more.bound("multidim_static")
+    assert more.attended_pairs == mask.sum()
+    assert (bound.total, bound.largest) == (sum(visited) + bound.visits.query_tiles * further, max(visited) + further)
+    assert bound.efficiency == mask.sum() / (bound.total * asked.tiles.queries * asked.tiles.keys)
     assert bound.worst == dense / (max(visited) + further)
     launched = bound.visits.query_tiles
     dense_query_tiles = -(-asked.pattern.tokens // asked.tiles.queries)
@@ -262,6 +265,19 @@ def test_backward_by_hand() -> None:
     assert backward.worst == 1.0
 
 
+def test_seven_by_eleven_tokens_and_five_further_keys() -> None:
+    """77 windows of 3 x 5 keys, and 77 x 5 pairs more; each of 24 query tiles visits ceil(5 / 4) further tiles."""
+    asked = question(neighborhood((7, 11), (3, 5)), (2, 2), (2, 2))
+    more = question(neighborhood((7, 11), (3, 5)), (2, 2), (2, 2), extra_keys=5)
+    assert (asked.attended_pairs, more.attended_pairs) == (77 * 15, 77 * 15 + 77 * 5)
+    for mode in MODES:
+        query_tiles = 20 if mode.startswith("flat") else 24  # 77 tokens in fours; 4 x 6 tiles
+        assert more.bound(mode).total == asked.bound(mode).total + 2 * query_tiles
+        assert more.bound(mode).largest == asked.bound(mode).largest + 2
+    assert more.backward().total == asked.backward().total + 2 * 24
+    assert more.backward().largest == 24  # an extra key tile is visited by every query tile
+
+
 def test_extra_keys_count_for_dense_and_sparse_alike() -> None:
     """FLUX: 512 text tokens are 4 more tiles for everyone: (512 + 4) / (50 + 4) instead of 512 / 50."""
     asked = question(neighborhood((256, 256), (80, 80), (16, 16)), (16, 16), (16, 8), extra_keys=512)
@@ -296,8 +312,9 @@ def test_a_million_tokens_are_counted_without_enumerating_them() -> None:
     ("query_tile", "key_tile", "message"),
     [
         ((4,), (2, 8), "the layout has 2 dimensions, but query tile has 1"),
-        ((4, 0), (2, 8), "query tile, dimension 2: must be at least 1, got 0"),
-        ((4, 4), (2, -8), "key/value tile, dimension 2: must be at least 1, got -8"),
+        ((4, 10**19), (2, 8), "query tile, dimension 2: must be 1 to 16,777,216, got 10000000000000000000"),
+        ((4, 0), (2, 8), "query tile, dimension 2: must be 1 to 16,777,216, got 0"),
+        ((4, 4), (2, -8), "key/value tile, dimension 2: must be 1 to 16,777,216, got -8"),
     ],
 )
 def test_impossible_tiles_name_dimension_value_and_limit(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.simulator.output import pending_file, pending_files
+from cascadesim.simulator.output import pending_file, pending_files, written_to
 
 
 def test_a_file_appears_when_the_work_is_done(tmp_path: Path) -> None:
@@ -83,3 +84,38 @@ def test_one_file_asked_for_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "a")
     with pytest.raises(CascadeSimError, match="asked for twice"), pending_files((tmp_path / "a", tmp_path / "link")):
         pass
+
+
+def test_a_disk_that_is_full_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    """The system names no file when a write fails, and would name a pending one when a rename does."""
+    def full() -> None:
+        with pending_file(tmp_path / "report.json"):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(CascadeSimError, match=r"/report\.json: cannot be written: No space left on device"):
+        full()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_that_is_full_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(CascadeSimError, match=r"/dev/full: cannot be written: No space left on device"),
+        pending_file(Path("/dev/full")) as pending, written_to(pending) as stream,
+    ):  # fmt: skip
+        stream.write("text")
+
+
+def test_what_another_file_did_is_not_said_of_this_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), pending_file(tmp_path / "report.json"):
+        (tmp_path / "other").read_text()
+
+
+def test_interrupts_are_held_back_only_while_the_file_is_made(tmp_path: Path) -> None:
+    def held_back() -> set[int]:
+        return signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+    with pending_file(tmp_path / "a"):
+        assert not held_back()
+    with pytest.raises(CascadeSimError), pending_file(tmp_path / "missing" / "a"):
+        pass
+    assert not held_back()

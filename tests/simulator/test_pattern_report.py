@@ -10,6 +10,7 @@ import pytest
 
 from cascadesim.simulator.cli import cascadesim
 from cascadesim.simulator.cli_shell import exit_code
+from cascadesim.simulator.pattern_report import pattern_answer
 
 TILES = ("--q-tile", "128", "--kv-tile", "128")
 
@@ -27,6 +28,44 @@ def test_block_causal_is_half_of_dense(capsys: pytest.CaptureFixture[str]) -> No
     assert found["modes"]["flat_union"]["mean_bound"] == pytest.approx(1024 / 528)
     assert found["modes"]["flat_union"]["efficiency"] == 1.0
     assert found["block_sparse"] is True
+
+
+@pytest.mark.parametrize(("query_tile", "key_tile", "tiles"), [
+    (128, 128, 32 * 33 / 2),
+    (256, 128, 2 * 16 * 17 / 2),  # query tile t of 16 sees key tiles up to 2 (t + 1)
+    (128, 256, 2 * 16 * 17 / 2),  # two query tiles end in the same key tile: 2 (1 + 2 + ... + 16)
+    (96, 64, sum(-(-min(96 * (tile + 1), 4096) // 64) for tile in range(43))),
+])  # fmt: skip
+def test_causal_patterns_are_judged_against_causal_attention(query_tile: int, key_tile: int, tiles: float) -> None:
+    """All of a causal sequence is the baseline itself, on whatever tiles."""
+    found = pattern_answer((4096,), "sink-window:sinks=0,window=4096", None, (query_tile,), (key_tile,), 128)
+    assert found.causal
+    assert found.dense_tiles == found.visited == tiles
+    assert (found.mean_bound, found.worst_bound, found.flop_bound, found.sparsity) == (1.0, 1.0, 1.0, 0.0)
+
+
+def test_a_share_of_the_causal_blocks_gives_its_inverse() -> None:
+    """PBS-Attn at 128K: 21.9 % of 524,800 causal tiles are 114,931, so 4.57x, not 8.3x."""
+    found = pattern_answer((131072,), "pbs:share=0.219", None, (128,), (128,), 128)
+    assert found.dense_tiles == 1024 * 1025 // 2
+    assert found.visited == pytest.approx(114_931, rel=1e-4)
+    assert found.mean_bound == pytest.approx(1 / 0.219, rel=1e-4)
+    assert found.worst_bound == pytest.approx(1 / 0.219, rel=1e-4)
+    assert found.flop_bound == pytest.approx(1 / 0.219, rel=0.005)
+
+
+@pytest.mark.parametrize(("pattern", "causal"), [
+    ("moba", True), ("nsa", True), ("sale", True), ("vsa", False), ("vmoba", False), ("strided:length=64", True),
+    ("fixed:length=64,columns=8", True), ("halo:block=128,halo=32", False), ("block-causal:block=128", False),
+    ("documents:lengths=1024+3072", True), ("documents:lengths=1024+3072,causal=0", False), ("frame-decay", False),
+    ("global-window:window=256,globals=16", False), ("sliding-tile:tile=64,window=3", False),
+])  # fmt: skip
+def test_the_baseline_has_the_mask_of_the_pattern(pattern: str, causal: bool) -> None:
+    found = pattern_answer((4096,), pattern, None, (64,), (64,), 128)
+    assert found.causal == causal
+    assert found.dense_tiles == (64 * 65 // 2 if causal else 64 * 64)
+    assert found.mean_bound >= 1.0
+    assert found.sparsity == pytest.approx(1 - 1 / found.flop_bound)
 
 
 def test_choosing_costs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,6 +117,13 @@ def test_every_pattern_prints_a_table(pattern: str, capsys: pytest.CaptureFixtur
         (("--pattern", "moba", "--window", "128"), "give one of"),
         ((), "give one of"),
         (("--block-mask", "missing.npy"), "missing.npy"),
+        (("--pattern", "moba:block=0"), "block must be a whole number from 1"),
+        (("--pattern", "vmoba:share=0"), "no query attends any key"),
+        (("--pattern", "strided:length=2.5"), "length: 2.5; give a whole number"),
+        (("--pattern", "strided:length=2,length=3"), "gives a field twice"),
+        (("--pattern", "documents:lengths=4096,causal=no"), "causal: 'no'; give 0 or 1"),
+        (("--pattern", "frame-decay:frames=3"), "knows the fields (none); got frames"),
+        (("--pattern", "sliding-tile:tile=1,window=1", "--layout", "16384"), "16,384 tiles of 1; at most 8,192"),
     ],
 )
 def test_bad_patterns_are_one_line(
@@ -87,3 +133,11 @@ def test_bad_patterns_are_one_line(
     printed = capsys.readouterr()
     assert len(printed.err.splitlines()) == 1
     assert message in printed.err
+
+
+def test_a_broken_block_mask_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, content in enumerate((b"PK\x03\x04broken", b"", b"\x93NUMPY\x01\x00")):
+        path = tmp_path / f"{number}.npy"
+        path.write_bytes(content)
+        assert gna("--layout", "4096", "--block-mask", str(path)) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1

@@ -14,6 +14,7 @@ from cascadesim.validation.claims import (
     FUSEMAX_HEADLINES,
     FUSEMAX_LINEAR,
     FUSEMAX_PARETO,
+    FUSEMAX_PHYSICAL_ENERGY,
 )
 from cascadesim.validation.compare import Verdict, compare
 from cascadesim.validation.suites import calibrations, find_suites, own_data, suite_names, suites
@@ -102,6 +103,13 @@ def test_registers_fail_energy_and_area() -> None:
     setting = "vector_array.register_words_per_lane=128"
     assert "area" in failing(FUSEMAX_AREA, setting)
     assert "energy by component" in failing(FUSEMAX_ENERGY, setting)
+
+
+def test_registers_alone_explain_what_physical_energy_adds_to_fusemax() -> None:
+    """Operations, DRAM and buffer equal the published ones; a larger buffer costs more an access."""
+    assert failing(FUSEMAX_PHYSICAL_ENERGY) == set()
+    larger = failing(FUSEMAX_PHYSICAL_ENERGY, "global_buffer.capacity_bytes=33554432")
+    assert larger == {"fusemax and fusemax-architecture below 256K: DRAM and buffer"}
 
 
 def test_a_pareto_point_is_not_blind_to_bandwidth() -> None:

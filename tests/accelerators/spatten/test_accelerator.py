@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.plan_check import problems
 from cascadesim.accelerators.protocol import Plan, Prepares
 from cascadesim.accelerators.spatten.accelerator import Spatten
-from cascadesim.accelerators.spatten.stream_bound import stream_bound
 from cascadesim.accelerators.spatten.timing import selection_mean
 from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.catalogue import find
 from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.pruned_one_pass import LOCAL_VALUE_PRUNING_1PASS
@@ -50,18 +53,13 @@ def cycles(plan: Plan) -> int:
 
 def test_one_query_of_six_heads() -> None:
     """512 keys and values of 64 bytes: 2 x 512 x 2 transactions a head, 2 channels, each one in 2 cycles: 2048 cycles.
-    A vector a line: 512 lines for each product; no top-k, because all values are used. The closed form adds the way to
-    DRAM and from it: 2 + 8 cycles to the first request, 7 to open its row, 13 + 14 from the last answer to its product,
-    3 to the result; of a read every 2 cycles the last answer is 2 short, and what is uneven between pseudo-channels
-    comes on top."""
+    A vector a line: 512 lines for each product; no top-k, because all values are used. DRAM bounds."""
     plan = machine("spatten-1-8", "formats.low_bit_share=0").plan(attention(6, 512), "physical")
     assert busy(plan) == {"dram": 6 * 2048, "multiply_qk": 6 * 512, "softmax": 6 * 512, "multiply_pv": 6 * 512}
     assert plan.traffic.read_bytes == 6 * 2048 * 32
-    evenly = 6 * 2048 + 2 + 8 + 7 + 13 + 14 + 3 - 4
     (phase,) = plan.phases
     assert phase.heads is not None
-    reads = sum(one.cells for head in stream_bound(phase.heads()).heads for one in head.fetches)
-    assert phase.analytical_cycles == evenly + 4 * (int(reads.max()) - 6 * 2048 // 4)
+    assert phase.analytical_cycles == 6 * 2048 < cycles(plan)
 
 
 def test_low_bits_are_one_more_transaction_and_one_more_pass() -> None:
@@ -264,10 +262,38 @@ def test_what_it_cannot_run_is_refused() -> None:
 def test_reports_say_the_bandwidth_mode_and_the_schedule() -> None:
     """16 channels of 32 bytes every second cycle at 1 GHz: 256 GB/s; nominal 512 (HPCA 2021)."""
     found = machine("spatten", "dram.mode=nominal")
-    assert machine("spatten").notes == ("DRAM mode rtl: at most 256 GB/s; heads run as lanes of 64 elements",)
+    assert machine("spatten").notes(1024) == ("DRAM mode rtl: at most 256 GB/s; heads run as lanes of 64 elements",)
     prepared, _ = found.prepared((), "gpt-2-small")
-    assert prepared.notes[0].startswith("DRAM mode nominal: at most 512 GB/s")
-    assert prepared.notes[1].startswith("pruning schedule gpt-2-small")
+    assert prepared.notes(1024)[0].startswith("DRAM mode nominal: at most 512 GB/s")
+    assert prepared.notes(1024)[1].startswith("pruning schedule gpt-2-small")
+
+
+def test_beyond_its_context_a_schedule_keeps_shares_and_says_so() -> None:
+    """gpt-2-small keeps 20 % of 1,024 tokens in layer 2; of 4,096 tokens that is 819, not 204."""
+    prepared, work = machine("spatten").prepared((replace(attention(12, 4096), count=12),), "gpt-2-small")
+    assert dict(work[2].extents)["m"] == 819
+    assert "for contexts of 1,024 tokens: of 4,096 each layer keeps the same shares" in prepared.notes(4096)[-1]
+    assert len(prepared.notes(1024)) == len(prepared.notes(4096)) - 1
+
+
+def test_what_replaces_a_schedule_is_named_beside_it() -> None:
+    prepared, _ = machine("spatten", "pruning.token_keep=0.5").prepared((), "gpt-2-small")
+    assert prepared.notes(4096)[1].endswith("with token_keep 0.5 in place of its own")
+    assert len(prepared.notes(4096)) == 2
+
+
+@pytest.mark.parametrize("schedule", ["published", "none"])
+@pytest.mark.parametrize("cascade", ["attention-3pass", "attention-1pass", "pruned-1pass"])
+def test_operations_are_those_of_the_cascade_with_what_each_layer_keeps(schedule: str, cascade: str) -> None:
+    found = machine("spatten", f"pruning.schedule={schedule}")
+    given = replace(attention(12, 200), cascade=find(cascade), count=12)
+    prepared, work = found.prepared((given,), "bert-base")
+    for operation in work:
+        plan = prepared.plan(operation, "physical")
+        assert list(problems(plan, prepared)) == []
+        size = dict(operation.extents)
+        assert f"kept: {size['h']} heads, {size['m']} tokens" in plan.mapping[1]
+    assert schedule == "published" or dict(work[0].extents)["m"] == 200
 
 
 def test_too_many_single_queries_run_as_loads() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.protocol import HasNoCycleLevel, Prepares
+from cascadesim.accelerators.protocol import Prepares
 from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
 from cascadesim.einsum_cascades.operation import Operation
 
@@ -26,7 +26,7 @@ def test_a_head_takes_the_cycles_of_the_original(keys: int, queries: int, cycles
 
 def test_it_has_closed_forms_only_and_no_energy() -> None:
     machine = load("spatten-behavioural")
-    assert isinstance(machine, HasNoCycleLevel)
+    assert not machine.capabilities.cycle_level
     assert isinstance(machine, Prepares)
     plan = machine.plan(attention(2, 64, 64), "physical")
     assert plan.dynamic_energy_j is None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX, units_of
+from cascadesim.accelerators.spatten.roles import RESULTS, SCORES, SOFTMAX, units_of
 from cascadesim.einsum_cascades.catalogue import find
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation import cascade
 
 
 def test_attention_in_three_passes() -> None:
@@ -15,22 +16,22 @@ def test_attention_in_three_passes() -> None:
     }  # fmt: skip
 
 
-def test_a_deferred_division_is_no_product() -> None:
-    units = units_of(find("attention-3pass-deferred"))
-    assert (units["SNV"], units["AV"]) == (RESULTS, SOFTMAX)
-
-
-@pytest.mark.parametrize(("cascade", "choices"), [
-    ("local-value-pruning", {"I"}), ("attention-pruned", {"IV", "I", "O", "IH", "OH"}), ("attention-top-k", {"I"}),
-])  # fmt: skip
-def test_choices_run_on_the_top_k_engine(cascade: str, choices: set[str]) -> None:
-    assert {name for name, unit in units_of(find(cascade)).items() if unit == CHOICE} == choices
-
-
 @pytest.mark.parametrize(("cascade", "why"), [
     ("attention-1pass", "walks keys in tiles"), ("pruned-1pass", "walks keys in tiles"),
-    ("linear-attention", "0 products of queries with keys"), ("top-k-gather", "0 of probabilities with values"),
+    ("linear-attention", "0 products of queries with keys"), ("top-k-gather", "chooses in its text"),
+    ("local-value-pruning", "chooses in its text"), ("attention-pruned", "chooses in its text"),
+    ("attention-3pass-deferred", "divides probabilities before"),
 ])  # fmt: skip
 def test_what_is_no_softmax_attention_is_refused(cascade: str, why: str) -> None:
     with pytest.raises(CascadeSimError, match=why):
         units_of(find(cascade))
+
+
+def test_another_function_of_scores_is_no_softmax() -> None:
+    sigmoid = cascade("sigmoid-attention", """
+        QK[h,m,p] = Q[h,p,e] * K[h,m,e]
+        A[h,m,p]  = 1 / (1 + exp(-QK[h,m,p]))
+        AV[h,p,f] = A[h,m,p] * V[h,m,f]
+    """)
+    with pytest.raises(CascadeSimError, match=r"1 divide \+ 1 exp \+ 1 max for each score, the cascade has 1 add"):
+        units_of(sigmoid)

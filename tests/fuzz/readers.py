@@ -1,0 +1,297 @@
+"""Every reader of what a user gives, with a corpus of good inputs and its share of a campaign.
+
+A reader takes bytes and returns, or raises what the command line would print: `Refused` with that message. Shares are
+by cost: what takes a millisecond gets fewer inputs than what takes ten microseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+
+from cascadesim.accelerators import catalogue
+from cascadesim.einsum_cascades import notation, token_layout, zoo
+from cascadesim.einsum_cascades.analysis import analyse
+from cascadesim.einsum_cascades.attention_maps import read_maps
+from cascadesim.einsum_cascades.catalogue import cascade_names, find
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.masks import mask_from
+from cascadesim.einsum_cascades.neighborhood import neighborhood
+from cascadesim.einsum_cascades.pruning_schedules import ramp_schedule
+from cascadesim.einsum_cascades.pruning_trace import TracedHead, format_rows, parse_rows
+from cascadesim.einsum_cascades.schema import parse_yaml, with_settings
+from cascadesim.einsum_cascades.selected import read_block_mask
+from cascadesim.einsum_cascades.workload import workload_from
+from cascadesim.einsum_cascades.writing import to_text
+from cascadesim.simulator import cli_explore, cli_gna, cli_options, explore_problem, explore_space
+from cascadesim.simulator.cli import cascadesim
+from cascadesim.simulator.cli_shell import exit_code
+from cascadesim.simulator.explore_expressions import Kind, parse_expression
+from cascadesim.simulator.explore_partial import Partial
+from cascadesim.simulator.neighborhood import Question, Tiles
+from cascadesim.simulator.pattern_report import pattern_answer
+from cascadesim.validation import record_lines, suites
+from cascadesim.validation.measure_cases import cases
+from cascadesim.validation.record_claims import JUDGED, judged
+
+
+class Refused(Exception):
+    """What a user would read."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    name: str
+    read: Callable[[bytes], object]
+    corpus: tuple[bytes, ...]
+    weight: float
+
+
+def readers(folder: Path) -> Iterator[Reader]:
+    """`folder`: for readers of files."""
+    for name, read, corpus, weight in _all(folder):
+        yield Reader(name, _refusing(read), tuple(corpus), weight)
+
+
+def _refusing(read: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    """Errors of ours, and those of the command line's options, as they would be printed."""
+
+    def refusing(content: bytes) -> object:
+        try:
+            return read(content)
+        except (CascadeSimError, click.ClickException) as error:
+            from cascadesim.simulator.cli_shell import _message
+
+            raise Refused(_message(error)) from None
+
+    return refusing
+
+
+def _all(folder: Path) -> Iterator[tuple[str, Callable[[bytes], object], list[bytes], float]]:
+    cascades = [to_text(find(name)).encode() for name in cascade_names()]
+    short = sorted(cascades, key=len)[:12]
+    yield "cascade", lambda content: _round_trip(_text(content)), short, 12
+    yield "passes", lambda content: analyse(notation.parse("fuzz", _text(content))), sorted(cascades, key=len)[:25], 1.5
+    models = [path.read_bytes() for path in sorted(Path(str(zoo._FOLDER)).glob("*.yaml"))[::4]]
+    yield "workload", lambda content: workload_from(parse_yaml(_text(content), "w.yaml"), "w.yaml"), models, 6
+    yield "operations", lambda content: _operations(_text(content)), models, 1
+    presets = [path.read_bytes() for path in catalogue.presets().values()]
+    yield "preset", lambda content: catalogue.build(parse_yaml(_text(content), "p.yaml"), Path("p.yaml")), presets, 6
+    yield "setting", lambda content: _set(_text(content)), SETTINGS, 8
+    spaces = [path.read_bytes() for path in sorted(Path(str(explore_space._FOLDER)).glob("*.yaml"))]
+    yield "space", lambda content: _space(_text(content)), spaces, 3
+    yield "expression", lambda content: _expression(_text(content)), EXPRESSIONS, 16
+    yield "pattern", lambda content: _pattern(_text(content)), PATTERNS, 5
+    yield "neighborhood", lambda content: _neighborhood(_text(content)), NEIGHBORHOODS, 4
+    yield "layout", lambda content: token_layout.layout_sizes(_text(content)), [b"30x48x80", b"256x256", b"32768"], 8
+    yield "mask", lambda content: mask_from(_text(content)), [b"causal", b"full", b"window:4096", b"chunk:8192"], 6
+    for name, option in OPTIONS.items():
+        yield f"option {name}", lambda content, option=option: option(_text(content)), VALUES, 1.5
+    yield "command line", lambda content: _command_line(_text(content), folder), COMMANDS, 0.6
+    yield "trace", lambda content: parse_rows(_text(content), "rows.csv"), list(_traces()), 10
+    yield "attention maps", lambda content: _maps(_file(content, folder / "maps.npz")), list(_arrays(folder)), 4
+    yield "block mask", lambda content: read_block_mask(_file(content, folder / "b.npy"), 64, 64), [*_arrays(folder)], 4
+    yield "partial result", lambda content: _partial(content, folder), [_chunk(folder)], 3
+    yield "records", lambda content: _records(_file(content, folder / "records.jsonl")), list(_measured()), 1
+    for suite in suites.suites():
+        table = Path(str(suites.import_module("cascadesim.validation").__path__[0])) / "published" / suite.data
+        yield f"data of {suite.name}", lambda content, suite=suite: suites.other_data(
+            suite, _file(content, folder / suite.data.rpartition("/")[2])), [_head(table)], 0.4
+
+
+SETTINGS = [
+    b"clock_hz=1.0e+9", b"pe_array.rows=128", b"binding.policy=serial", b"dram.bandwidth_bytes_per_s=4.0e+11",
+    b"vector_array.lanes=12", b"global_buffer.capacity_bytes=1_048_576", b"pe_array.columns=64",
+    b"clock_hz=940000000.0", b"vector_array={lanes: 12}", b"energy=[1, 2]", b"batch=3",
+]  # fmt: skip
+EXPRESSIONS = [
+    b"4 * max(1, pe_array.rows // depth)", b"pe_array.rows >= 2 * depth and not depth == 16", b"16 <= depth < 256",
+    b"policy == 'serial' or depth > 64", b"1 if pe_array.rows > 100 else 2", b"-log2(depth) + sqrt(depth) % 3",
+    b"ceil(pe_array.rows / 100) % 2", b"(depth > 1) + (pe_array.rows > 16)", b"2 ** 40 * pe_array.rows",
+    b"'small' if depth < 64 else policy", b"abs(depth - 1e3) < round(floor(2.5), 1)", b"min(1, 2, 3, depth)",
+]  # fmt: skip
+PATTERNS = [
+    b"sink-window:sinks=64,window=512", b"global-window:window=256,globals=16", b"strided:length=64", b"frame-decay",
+    b"fixed:length=64,columns=8", b"halo:block=128,halo=32", b"block-causal:block=128", b"moba:block=256,kept=2",
+    b"nsa", b"documents:lengths=256+768,causal=0", b"sliding-tile:tile=8x64,window=1x1", b"vsa:kept=3",
+    b"pbs:share=0.2", b"sale", b"xattention:share=0.25,head_dim=64", b"vertical-slash:vertical=100,slash=200",
+    b"flash-moba:kept=1.5",
+    b"vmoba",
+]  # fmt: skip
+NEIGHBORHOODS = [  # layout, window, stride, dilation, causal, query tile, key tile, extra keys
+    b"30x48x80 18x24x24 16x8x8 1x1x1 0,0,0 4x8x8 2x8x8 256", b"256x256 80x80 1x1 1x2 1,0 16x16 16x8 0",
+    b"32768 2048 256 1 1 128 128 512", b"7x11 3x5 1x2 2x1 0,1 2x2 2x2 5",
+]  # fmt: skip
+VALUES = [
+    b"4096", b"64K,1M", b"12/28", b"0.25", b"8", b"M0=256", b"M=64K", b"a.b=c", b"fusemax,flat", b"table", b"out.png",
+    b"x.parquet", b"18x24x24", b"1,0,0", b"causal", b"results.csv", b"12:window=3x3,stride=1x1", b"window:512",
+]  # fmt: skip
+OPTIONS: dict[str, Callable[[str], object]] = {
+    "--seq-len": cli_options.lengths, "--batch": cli_options.batch_size, "--arch": cli_options.names,
+    "--set": cli_options.setting, "--set of passes": cli_options.extent, "--mask": cli_options.mask,
+    "--format": cli_options.one_of("table", "json", "csv"), "--plot": cli_options.new_file(".png", ".svg"),
+    "--workers": cli_explore.worker_count, "--window": cli_gna.sizes, "--causal": cli_gna.flags,
+    "--steps": cli_gna.steps, "--attention-share": cli_gna.share, "--heads": cli_gna.whole(1, 2**20),
+}  # fmt: skip
+COMMANDS = [
+    b"gna --layout 16x16 --window 4x4 --q-tile 4x4 --kv-tile 4x4 --extra-kv 5 --format json",
+    b"gna --layout 256 --pattern pbs:share=0.25 --q-tile 64 --kv-tile 64", b"passes attention-1pass --rank m",
+    b"passes attention-3pass --set M=64K --mask causal --format json", b"list workloads",
+    b"explore nothing --workers 1", b"simulate --arch fusmax --workload bert", b"simulate --arch flat --bath 3",
+    b"validate flat-dataflo --format json",
+]  # fmt: skip
+
+
+def _text(content: bytes) -> str:
+    """As files and command lines give it."""
+    return content.decode("utf-8", errors="surrogateescape")
+
+
+def _file(content: bytes, path: Path) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def _round_trip(text: str) -> None:
+    """What is read is written and read again as the same."""
+    found = notation.parse("fuzz", text)
+    first, again = (
+        [(einsum.output, einsum.reduction, einsum.expression) for einsum in each.einsums]
+        for each in (found, notation.parse("fuzz", to_text(found)))
+    )
+    if first != again:
+        raise AssertionError("written and read again, it is another cascade")
+
+
+def _operations(text: str) -> None:
+    workload = workload_from(parse_yaml(text, "w.yaml"), "w.yaml")
+    workload.operations(sequence_length=256, batch=1)
+    workload.parameters()
+
+
+def _set(text: str) -> None:
+    content = parse_yaml((catalogue.ROOT / "fusemax" / "presets" / "fusemax.yaml").read_text(), "fusemax.yaml")
+    catalogue.build(with_settings(content, (text,)), Path("fusemax.yaml"))
+
+
+def _space(text: str) -> None:
+    made = explore_problem.problem(explore_space.space_from(parse_yaml(text, "space.yaml"), "space.yaml"), "space.yaml")
+    made.first_allowed()
+
+
+_COLUMNS = {"pe_array.rows": np.array([16, 256]), "depth": np.array([64, 0]), "policy": np.array(["serial", "epochs"])}
+_KINDS: dict[str, Kind] = {"pe_array.rows": "number", "depth": "number", "policy": "text"}
+
+
+def _expression(text: str) -> None:
+    found = parse_expression(text, _KINDS, "space.yaml: derive.x").evaluate(_COLUMNS)
+    if found.shape not in ((), (2,)):
+        raise AssertionError(f"values of shape {found.shape}")
+
+
+def _pattern(text: str) -> None:
+    found = pattern_answer((16, 64), text, None, (64,), (64,), 64)
+    found.to_dict()
+
+
+def _neighborhood(text: str) -> None:
+    parts = text.split(" ")
+    sides = [cli_gna.sizes(parts[place % len(parts)]) for place in (0, 1, 2, 3, 5, 6)]
+    layout, window, stride, dilation, query, key = sides
+    cli_gna._refuse_large({"--layout": layout, "--q-tile": query, "--kv-tile": key})
+    pattern = neighborhood(layout, window, stride, dilation, cli_gna.flags(parts[4 % len(parts)]))
+    asked = Question(pattern, Tiles(query, key), cli_gna.whole(0, 2**20)(parts[-1]))
+    if max(layout) <= 4096:  # larger ones are counted as well, and take their time
+        assert asked.bound("multidim_static").mean > 0
+
+
+def _command_line(text: str, folder: Path) -> None:
+    """Through the shell's own function: an exit code, and what was printed as the error."""
+    arguments = [part for part in text.replace("--output", "--outptu").split(" ") if "\0" not in part][:40]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(printed):
+        code = exit_code(cascadesim, "cascadesim", arguments)
+    if code not in (0, 2):
+        raise AssertionError(f"exit code {code}")
+    if code == 2:
+        lines = printed.getvalue().split("\n")
+        raise Refused("\n".join(line if line.startswith(" ") else line.partition(": ")[2] for line in lines).rstrip())
+
+
+def _traces() -> Iterator[bytes]:
+    rows = [TracedHead(0, layer, head, 100, 90, 80, 8, 8, head_dim=64) for layer in range(2) for head in range(3)]
+    yield format_rows(rows).encode()
+    yield format_rows([TracedHead(0, 0, 0, 64, 64, 32, 6, 8, 16, 64, 0.1, True, 4, kept=32, queries=64,
+                                  low_bit_queries=3)]).encode()  # fmt: skip
+
+
+def _arrays(folder: Path) -> Iterator[bytes]:
+    maps, path = np.full((3, 2, 4, 4), 0.25, dtype=np.float32), folder / "good.npz"
+    np.savez(path, maps=maps, outputs=maps)
+    yield path.read_bytes()
+    np.savez_compressed(path, maps_0=maps[:, :, 0], maps_1=np.full((3, 2, 5), 0.2))
+    yield path.read_bytes()
+    for array in (maps, np.eye(4), np.eye(3, dtype=bool)):
+        np.save(folder / "good.npy", array)
+        yield (folder / "good.npy").read_bytes()
+
+
+def _maps(path: Path) -> None:
+    read_maps(path).pruned(_SCHEDULE)
+
+
+_SCHEDULE = ramp_schedule("fuzz", 3, 2, token_ratio=0.25)
+_NAME = "chunk-000000-0-3"
+
+
+def _chunk(folder: Path) -> bytes:
+    partial = Partial(folder, "stamp")
+    partial.save(_NAME, {"digits": np.arange(6, dtype=np.int32).reshape(3, 2), "costs": np.ones((3, 1))})
+    return (folder / f"{_NAME}.npz").read_bytes()
+
+
+def _partial(content: bytes, folder: Path) -> None:
+    """A chunk that is believed is the one that was written; all others are said to be damaged and computed again."""
+    _file(content, folder / f"{_NAME}.npz")
+    with contextlib.redirect_stderr(io.StringIO()):
+        found = Partial(folder, "stamp").load(_NAME)
+    if found is not None and (found["digits"].tolist() != [[0, 1], [2, 3], [4, 5]] or found["costs"].sum() != 3.0):
+        raise AssertionError("a damaged chunk is believed")
+
+
+def _measured() -> Iterator[bytes]:
+    """A record of each suite, as measuring writes it."""
+    for case in {case.suite: case for case in cases()}.values():
+        about = {"suite": case.suite, "case": case.name, "device": {"name": "NVIDIA H100 80GB HBM3"},
+                 "shape": dict(case.shape), "work": dict(case.work)}  # fmt: skip
+        samples = {name: {"cold": [10.0], "hot": [9.0]} for name in case.variants[:3]}
+        kernels = {name: [{"kernel": "k", "values": {"dram__bytes_read.sum": 1e6}}] for name in case.variants[:3]}
+        yield json.dumps({"schema": record_lines.TIMES, **about, "timing": samples,
+                          "check": dict.fromkeys(samples, 1e-4)}).encode()  # fmt: skip
+        yield json.dumps({"schema": record_lines.COUNTERS, **about, "counters": kernels}).encode()
+
+
+def _records(path: Path) -> None:
+    """Damaged lines are said to be; what is left is compared."""
+    lines = record_lines.read(path)
+    if len(lines.complaint or "") > 300:
+        raise AssertionError("a complaint of more than 300 characters")
+    for name in JUDGED:
+        judged(name, lines.records)
+
+
+def _head(path: Path) -> bytes:
+    """The comments, the header and a few rows of a table; a whole small document in JSON."""
+    if path.suffix == ".json":
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return json.dumps({**found, "cases": sorted(found["cases"], key=lambda case: len(str(case)))[:2]}).encode()
+    lines = path.read_bytes().splitlines(keepends=True)
+    comments = [line for line in lines if line.startswith(b"#")][:3]
+    return b"".join([*comments, *[line for line in lines if not line.startswith(b"#")][:5]])
