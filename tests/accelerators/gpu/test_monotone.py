@@ -17,7 +17,7 @@ import pytest
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu import timing
 from cascadesim.accelerators.gpu.accelerator import Gpu
-from cascadesim.accelerators.gpu.attention_pipeline import attention_program
+from cascadesim.accelerators.gpu.attention_pipeline import attention_program, residents
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.elementwise import stream_timing
 from cascadesim.accelerators.gpu.gemm import gemm_timing
@@ -25,6 +25,7 @@ from cascadesim.accelerators.gpu.kernel import Kernel, kernels
 from cascadesim.accelerators.gpu.shape import Flags, Reals, Shape, shape
 from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.gpu.timing import Case, attention_timing, case_of
+from cascadesim.einsum_cascades.zoo import load_workload
 from cascadesim.simulator.engine import run
 
 GENERATIONS = ("v100-sxm", "a100-sxm", "l40s", "h100-sxm", "b200", "mi300x")
@@ -179,7 +180,10 @@ def cycle_level(spec: Device, kernel: Kernel, asked: Shape, decode: bool) -> tup
 
 
 def assert_cycle_level_is_monotone(count: int, seed: int) -> None:
-    """Within a hundredth, or one pipeline depth (a key tile, its loads and one turn), whichever is larger."""
+    """Within a hundredth, or one pipeline depth (a key tile, its loads and one turn), whichever is larger.
+
+    With as many blocks together on an SM: one alone hides less of its loads than two do.
+    """
     draw = Random(np.random.default_rng(seed), 1)
     kinds = [(name, *kind) for name in GENERATIONS for kind in cases(name)]
     for _ in range(count):
@@ -191,7 +195,7 @@ def assert_cycle_level_is_monotone(count: int, seed: int) -> None:
         better = improved(spec, what, draw.generator.uniform(1.05, 2))
         before, cycles = cycle_level(spec, kernel, asked, decode)
         after, fewer = cycle_level(better, kernel, asked, decode)
-        if alike(before, after).all():
+        if alike(before, after).all() and residents(before).together == residents(after).together:
             seconds, faster = cycles / spec.clock_hz, fewer / better.clock_hz
             depth_s = 2 * float(timing.iteration_cycles(before, *timing.tile_cycles(before))[0]) / spec.clock_hz + 5e-6
             assert faster <= seconds + max(0.01 * seconds, depth_s), (name, kernel.name, what, asked)
@@ -209,8 +213,6 @@ def test_the_cycle_level_is_monotone_in_hardware_at_length() -> None:
 
 def test_the_report_names_the_rules_that_can_make_more_slower() -> None:
     """Decoding on 132 SMs: FlashAttention-3 splits keys and packs groups of 4; 5,000 keys do not fill their 40th tile."""
-    from cascadesim.einsum_cascades.zoo import load_workload
-
     asked = load_workload("llama-3.2-1b").operations(
         sequence_length=5000, batch=1, phase="decode", scope="attention", attention="attention-1pass"
     )[0]
