@@ -131,8 +131,8 @@ def test_attention_in_a_type_that_no_kernel_takes_is_refused_with_those_that_som
 @pytest.mark.parametrize(
     "settings",
     [
-        ("types.weights=int4", "types.kv=fp8"), ("types.weights=fp8", "types.activations=fp8"), ("types.experts=mxfp4",),
-        ("dtype=nvfp4", "types.attention=bf16", "types.kv=fp8"), ("types.weights=fp32",),
+        ("types.weights=int4", "types.kv=fp8"), ("types.weights=fp8", "types.activations=fp8"),
+        ("dtype=nvfp4", "types.attention=bf16", "types.kv=fp8"), ("types.weights=fp32",), ("types.experts=mxfp4",),
     ],
 )  # fmt: skip
 @pytest.mark.slow
