@@ -54,11 +54,26 @@ def attention_lines(
         f"mask {mask}: {float(work.visited[0]):,.0f} key tiles, the longest block {float(work.longest[0]):,.0f}{span}",
         f"{blocks:,} blocks{splits}, up to {together} at once on each of {device.sms} SMs: "
         f"{blocks / (device.sms * together):,.2f} waves",
+        *_rules(case),
         _sharing_line(case, timing),
         _overlap_line(case),
         *_unit_lines(device, units, timing.total_s),
         *_help_lines(device, case.constants, timing.total_s, again),
     )
+
+
+def _rules(case: Case) -> Iterator[str]:
+    """What the library decides by sizes: where it switches, more SMs can be slower and more work faster."""
+    kernel, work, shape = case.kernel, case.work, case.shape
+    if kernel.splits_keys:
+        yield f"rule: keys split over {int(work.splits[0])} blocks, as many as its SMs have room for"
+    if kernel.packs_where_fuller or kernel.packs_group:
+        packed = int(shape.heads[0] * shape.batch[0] // work.instances[0])
+        yield f"rule: {packed} query heads of a key head share a tile"
+    if kernel.row_step or kernel.row_choices:
+        yield f"rule: tiles shrink to {int(case.tiles.queries[0])} rows where a head has fewer"
+    if work.masked[0]:
+        yield f"rule: {float(work.masked[0] / work.visited[0]):.1%} of the key tiles compare with the edge of a mask"
 
 
 def _sharing_line(case: Case, timing: Timing) -> str:

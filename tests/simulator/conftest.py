@@ -11,6 +11,7 @@ from cascadesim.accelerators.program import After, Program, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, Capabilities, EinsumActivity, Phase, Plan, Traffic, Unit
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.workload import Workload, workload_from
+from cascadesim.simulator.engine import run
 
 TILES = 4
 LOAD_CYCLES = 3
@@ -82,3 +83,9 @@ def two_kinds() -> Workload:
     """A model with a sliding and a global layer: one report for each in scope attention."""
     layers = {"sliding": {"count": 3, "mask": "causal", "window": 4}, "global": {"count": 1, "mask": "causal"}}
     return tiny_workload(name="two-kinds", layers=layers)
+
+
+@pytest.fixture(scope="session")
+def engine_is_compiled() -> None:
+    """For tests that compare standard error, on which the first run of a checkout says that it compiles."""
+    run(program())
