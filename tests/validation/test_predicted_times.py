@@ -112,6 +112,13 @@ def test_the_library_has_no_kernel_for_some_devices() -> None:
     assert seconds(dense, "h100-sxm") is not None
 
 
+def test_predictions_are_of_cold_caches() -> None:
+    """16.8 MB of keys and values an entry, of which L2 would keep the first: from DRAM every entry takes as long."""
+    times = [seconds(Library("flash-attention-2-decode", batch, 32, 8, 1, 4096, 128), "h100-sxm") or 0.0
+             for batch in (1, 2, 4)]  # fmt: skip
+    assert times[1] - times[0] == pytest.approx((times[2] - times[1]) / 2, rel=0.05)
+
+
 def test_a_case_of_its_own_has_reasons_for_everything() -> None:
     made_up = Case("microbenchmarks", "made up", {}, {}, ("a", "b"), lambda device: Prepared({}))
     assert predicted_of(made_up) == {"a": OTHERS, "b": OTHERS}
