@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 from operator import attrgetter
 
@@ -127,6 +127,10 @@ class BoundCascade:
         return cls(cascade, extents, wholes, mask)
 
     @cached_property
+    def _partitions(self) -> tuple[tuple[str, ...], ...]:
+        return partitions(self.cascade)
+
+    @cached_property
     def work(self) -> dict[str, dict[str, Polynomial]]:
         """Einsum -> operation class -> count; a number where all extents that it takes are known."""
         found: dict[str, dict[str, Polynomial]] = {}
@@ -145,7 +149,7 @@ class BoundCascade:
         masked = self.mask != FULL and bool(keys) and bool(queries)
         tested = {*region.tested, *(keys + queries if masked else ())}
         groups = list(self._groups(region.ranks))
-        free = product(self._extent_of(group) for group in groups if tested.isdisjoint(group))
+        free = self._extent_of(group for group in groups if tested.isdisjoint(group))
         together = tuple(group for group in groups if not tested.isdisjoint(group))
         if not together:
             return free
@@ -186,7 +190,7 @@ class BoundCascade:
         present = set(ranks)
         if rank in present:
             return (rank,)
-        return next((found for parts in partitions(self.cascade) if whole_name(parts) == rank.upper()
+        return next((found for parts in self._partitions if whole_name(parts) == rank.upper()
                      for found in [tuple(part for part in parts if part in present)] if found), ())  # fmt: skip
 
     def coordinates(self, index: Index) -> int:
@@ -194,7 +198,7 @@ class BoundCascade:
         ranks = index.ranks
         if index.gather is not None or not ranks:
             return 1
-        reached = product(self._extent_of(group) for group in self._groups(ranks)).bound({})
+        reached = self._extent_of(self._groups(ranks)).bound({})
         if self.parts(KEY, ranks) and isinstance(self.mask, KeyInterval) and QUERY.upper() in self.extents:
             first, _ = self.mask.interval(np.zeros(1, np.int64), self.extents[QUERY.upper()], reached)
             reached -= min(max(int(first[0]), 0), reached - 1)
@@ -211,13 +215,18 @@ class BoundCascade:
                     del left[part]
         yield from ((rank,) for rank in left)
 
-    def _extent_of(self, group: tuple[str, ...]) -> Polynomial:
+    def _extent_of(self, groups: Iterable[tuple[str, ...]]) -> Polynomial:
         """Coordinates of ranks taken together: of outer parts the tiles that start, of all parts the whole."""
-        for parts, whole in self.wholes.items():
-            if group == parts[: len(group)]:
-                return polynomial(-(-whole // self._tile(group)))
-        extents = [rank.upper() for rank in group]
-        return product(self.extents[name] if name in self.extents else symbol(name) for name in extents)
+        number, unknown = 1, []
+        for group in groups:
+            split = next((parts for parts in self.wholes if group == parts[: len(group)]), None)
+            if split is not None:
+                number *= -(-self.wholes[split] // self._tile(group))
+                continue
+            for name in (rank.upper() for rank in group):
+                number *= self.extents.get(name, 1)
+                unknown += [] if name in self.extents else [name]
+        return Polynomial({tuple(sorted(unknown)): Fraction(number)})
 
     def _tile(self, group: tuple[str, ...]) -> int:
         """How many coordinates of the whole one point of outer parts stands for."""
@@ -315,7 +324,12 @@ class BoundCascade:
     def _value(self, factor: Factor) -> Fraction:
         """A number or a product of extents. M1*M0 is M, a partial last tile included: M1 counts as M/M0."""
         coefficient, factors = factor_parts(factor)
-        sizes = dict(self.extents)
+        sizes = self.extents
+        for name in factors:
+            if name not in sizes:
+                raise CascadeSimError(
+                    f"{self.cascade.name}: a condition needs the extent {name}, which nothing gives; write a number"
+                )
         outer = {parts[0].upper(): Fraction(whole, prod(sizes[rank.upper()] for rank in parts[1:]))
                  for parts, whole in self.wholes.items()}  # fmt: skip
         return coefficient * prod((outer.get(name, Fraction(sizes[name])) for name in factors), start=Fraction(1))
@@ -367,6 +381,7 @@ class BoundCascade:
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
 
 
+@cache
 def partitions(cascade: Cascade) -> tuple[tuple[str, ...], ...]:
     """The parts of every rank that the text splits, outermost first: (m1, m0) of `K[h,m1*M0+m0,e]`."""
     indices = [index for _, access in all_accesses(cascade) for index in access.indices]
@@ -398,12 +413,12 @@ def least_elements(operation: Operation, splits: Mapping[str, int] | None = None
     repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
     group = 1 if "G" in names(operation.cascade) else sizes.get("g", 1)
     found: dict[str, int] = {}
-    for _, access in all_accesses(operation.cascade):
+    outside = {*operation.cascade.inputs, *operation.cascade.outputs}
+    for access in dict.fromkeys(access for _, access in all_accesses(operation.cascade) if access.tensor in outside):
         ranks = {rank for index in access.indices for rank in index.ranks}
         shared = group if sized.parts(KEY, ranks) and not sized.parts(QUERY, ranks) else 1
         elements = repeats * prod(sized.coordinates(index) for index in access.indices) // shared
         if _is_value(access):
             elements = elements * sizes.get(KEPT, sizes[KEY]) // sizes[KEY]
         found[access.tensor] = max(found.get(access.tensor, 0), elements)
-    outside = {*operation.cascade.inputs, *operation.cascade.outputs}
-    return {tensor: elements for tensor, elements in found.items() if tensor in outside}
+    return found

@@ -234,14 +234,17 @@ class Blockings:
     def _kept(self, tensor: str) -> Floats:
         """Words of a tensor that stays, by block size; of the largest block where blocks differ."""
         if tensor in ("QK", "A"):
-            blocks = [self.case.blocks(size, self.case.spec.pe_array.columns) for size in self.sizes]
+            blocks = [self.case.blocks(size, self.case.columns_used) for size in self.sizes]
             return np.array([float(block.largest_points) for block in blocks])
         return np.array([float(kept_words(self.case, tensor, self.rows(i))) for i in range(len(self.sizes))])
 
     def _staged(self, tensor: str, choices: Choices) -> Floats:
         """Words of a tensor on its way, a row per dataflow."""
+        einsum = self.roles.scores if tensor in QK_TENSORS else self.roles.output
+        waits = accumulates_by_stationarity(self.case, self.roles, einsum, tensor)
         words = np.array([
-            [float(staged_words(self.case, tensor, name, self.rows(i))) for name in STATIONARITIES]
+            [float(staged_words(self.case, tensor, name, self.rows(i), bool(wait)))
+             for name, wait in zip(STATIONARITIES, waits, strict=True)]
             for i in range(len(self.sizes))
         ])  # fmt: skip
         found: Floats = words[choices.size, choices.stationarity(tensor)]

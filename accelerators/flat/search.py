@@ -7,7 +7,7 @@ Locations, stationarities, granularity and rows, all at once per block size; pin
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
@@ -18,8 +18,11 @@ from cascadesim.accelerators.flat.fused import Bits, Blockings, Choices, Costs
 from cascadesim.accelerators.flat.nests import Case
 from cascadesim.accelerators.flat.roles import Roles
 from cascadesim.accelerators.flat.spec import TENSORS, Pins, Stationarity
-from cascadesim.accelerators.flat.words import STATIONARITIES
+from cascadesim.accelerators.flat.words import STATIONARITIES, contraction_least, vector_cycles
+from cascadesim.accelerators.tile_sizes import coarse_sizes, tile_sizes
 from cascadesim.einsum_cascades.errors import CascadeSimError
+
+_ROUNDING = 1e-12  # relative, of sums of floats: below it two dataflows are equally fast
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Chosen:
     @property
     def score_words(self) -> int:
         """Scores of the largest block."""
-        return self.case.blocks(self.tiles, self.case.spec.pe_array.columns).largest_points
+        return self.case.blocks(self.tiles, self.case.columns_used).largest_points
 
     @property
     def choice(self) -> Choices:
@@ -59,7 +62,40 @@ def evaluate(case: Case, roles: Roles, dataflow: Dataflow, spilled: float | None
 
 @lru_cache(maxsize=256)
 def search(case: Case, roles: Roles, pins: Pins) -> Chosen:
-    """Raises CascadeSimError if no dataflow satisfies the pins, or if not even the tiles on their way fit."""
+    """On the largest tiles, and on smaller ones (rows of the array idle) where these could take fewer cycles.
+
+    Raises CascadeSimError if no dataflow satisfies the pins, or if not even what is on its way fits.
+    """
+    if case.exact or pins.rows is not None:
+        return _search(case, roles, pins)
+    longest = max(case.queries, case.shape.keys)
+    largest = tile_sizes(case.spec.pe_array.rows, longest)[0]
+    sizes = dict.fromkeys((largest, *coarse_sizes(largest, longest), *coarse_sizes(largest, case.queries)))
+    cases = [replace(case, tile=size) for size in sorted(sizes, reverse=True)]
+    best, least = _search(cases[0], roles, pins), _least_cycles(cases[0], roles)
+    for smaller in cases[1:]:
+        cycles = _bound(best)
+        if cycles > max(least, contraction_least(smaller, roles)) * (1 + _ROUNDING):
+            found = _search(smaller, roles, pins)
+            best = found if _bound(found) < cycles * (1 - _ROUNDING) else best
+    return best
+
+
+def _bound(chosen: Chosen) -> float:
+    return float(chosen.costs.bound_cycles(chosen.case.spec)[0])
+
+
+def _least_cycles(case: Case, roles: Roles) -> float:
+    """Of any tiles: the 1D array, and every operand once; and the 2D array, which is fastest on the largest tiles
+    where nothing is masked."""
+    shape, spec = case.shape, case.spec
+    keys = case.tiles(1).combinations[0][2]
+    words = shape.instances * (case.queries + keys) * (shape.query_depth + shape.value_depth)
+    least = max(vector_cycles(case, roles), words * spec.word_bytes / spec.dram_bytes_per_cycle)
+    return max(least, contraction_least(case, roles)) if case.full else least
+
+
+def _search(case: Case, roles: Roles, pins: Pins) -> Chosen:
     blocks = Blockings(case, roles, tuple(_sizes(case, pins)))
     choices = _choices(pins, len(blocks.sizes))
     fits = np.flatnonzero(blocks.least_words(choices) <= case.spec.buffer_words)
@@ -109,12 +145,12 @@ def _sizes(case: Case, pins: Pins) -> Iterator[int]:
 def _tiles(case: Case, rows: int) -> int:
     if rows >= case.queries:
         return case.query_tiles
-    if rows % case.tile_rows:
+    if rows % case.rows_used:
         raise CascadeSimError(
-            f"dataflow.rows: {rows} query rows do not fill tiles of {case.tile_rows} (pe_array.rows); "
+            f"dataflow.rows: {rows} query rows do not fill tiles of {case.rows_used} (pe_array.rows); "
             f"give a multiple of it, or at least the {case.queries} rows there are"
         )
-    return rows // case.tile_rows
+    return rows // case.rows_used
 
 
 def _dataflow(blocks: Blockings, choices: Choices, index: int) -> Dataflow:
@@ -132,6 +168,6 @@ def _nothing_fits(case: Case, pins: Pins) -> str:
     pinned = "" if pins.empty else " with the dataflow pinned as it is"
     capacity = case.spec.global_buffer.capacity_bytes
     return (
-        f"global_buffer.capacity_bytes: {capacity} bytes do not hold two tiles of each tensor on its way to the "
-        f"{case.spec.pe_array.rows} x {case.spec.pe_array.columns} array{pinned}; give more, or a smaller pe_array"
+        f"global_buffer.capacity_bytes: {capacity} bytes do not hold two rows of {case.spec.global_buffer.row_bytes} "
+        f"bytes of each tensor on its way{pinned}; give more, or narrower rows"
     )

@@ -27,6 +27,9 @@ from cascadesim.einsum_cascades.catalogue import cascade_names, find
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.masks import CAUSAL, FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.simulator import simulate as simulate_module
+from cascadesim.simulator.simulate import simulate
 
 LANES, WORD_BYTES, BYTES_PER_CYCLE = 64, 2, 32
 TILE = 16  # of every rank that a cascade splits
@@ -166,6 +169,18 @@ def test_a_wrong_plan_is_refused_with_what_is_wrong(fault: str) -> None:
         checked(machine.plan(ATTENTION, "physical"), machine)
 
 
+@pytest.mark.parametrize("fault", ["ignores the mask", "names no unit", "gives energy back"])
+def test_a_wrong_accelerator_gives_no_report(fault: str) -> None:
+    change, _ = FAULTS[fault]
+    with pytest.raises(PlanError, match="internal error: toy, "):
+        simulate(load_workload("llama-3.2-1b"), Toy(fault=change), sequence_length=64, fidelity="analytical")
+
+
+def test_a_right_accelerator_gives_one() -> None:
+    (report,) = simulate(load_workload("llama-3.2-1b"), Toy(), sequence_length=64, fidelity="analytical")
+    assert report.cycles > 0
+
+
 @pytest.mark.parametrize("mask", [FULL, CAUSAL, KeyInterval(True, window=5)])
 @pytest.mark.parametrize("name", [name for name in cascade_names() if "attention" in name])
 def test_every_attention_that_can_be_counted_has_a_right_plan(name: str, mask: Mask) -> None:
@@ -189,3 +204,7 @@ def test_traffic_of_what_stays_in_a_cache_is_not_compulsory() -> None:
     plan = change(right_plan(ATTENTION, "physical"))
     stays = {tensor: size for tensor, size in plan.element_bytes.items() if tensor != "AV"}
     assert list(problems(replace(plan, element_bytes=stays), Toy())) == []
+
+
+def test_the_simulator_checks_every_plan_that_it_makes() -> None:
+    assert simulate_module.checked is checked

@@ -66,3 +66,12 @@ def test_a_text_without_pairs_cannot_be_masked_but_one_query_sees_all_keys_anywa
         mask_of(linear)
     decode = tuple((rank, 1 if rank == "p" else size) for rank, size in SIZES)
     assert mask_of(replace(linear, extents=decode)) == CAUSAL
+
+
+def test_an_extent_that_only_a_condition_names_has_to_be_a_number() -> None:
+    text = cascade("windowed", """
+        QK[h,m,p] = Q[h,p,e] * K[h,m,e] if m > p + M - P - W else 0
+        AV[h,p,f] = QK[h,m,p] * V[h,m,f] if m > p + M - P - W else 0
+    """)
+    with pytest.raises(CascadeSimError, match="windowed: a condition needs the extent W"):
+        mask_of(replace(PLAIN, cascade=text))
