@@ -22,13 +22,15 @@ from cascadesim.accelerators.fusemax.rowwalks import Family, family_of
 
 _SIZES_OF_ALL = [2.0**step for step in range(2, 10)]  # tried in every array that has them
 _ROOMS = [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 2), (1, 3), (2, 3), (2, 4)]  # key tiles and query tiles that fit
+_GROUPS_OF_RESIDENTS = (1, 2, 3, 4, 6)  # that one wants the rows for
 _KEY_TILES = (1, 2, 3)  # that have room beside the residents; assumed: more hide nothing
-_CHANNELS = (4.0, 16.0, 64.0, 256.0, 1024.0, 16384.0)  # bytes a cycle; assumed: what is best in between is best at one
-_EACH = 2  # tiles that are remembered for each channel
-_LIKELY = 1.1  # of the least known cycles; assumed: what is likely to take longer does so
+_CHANNELS = [2.0 ** (step / 2) for step in range(3, 25)]  # bytes a cycle; assumed: what is best in between is at one
+_EACH = 4  # tiles that are remembered for each channel
+_LIKELY = 1.2  # of the least known cycles; assumed: what is likely to take longer does so
 _LESS = 1e-9  # by how much a tile must be better than another: more than sums of floats differ
 _GROUPS = 64  # of designs at a time: their candidates stay in the cache
 _REMEMBERED = 1 << 16
+_FIGURES = 10  # of Tried
 _ALIKE = ("rows", "columns", "lanes", "buffer_bytes", "row_bytes", "instances", "queries", "keys", "query_depth",
           "value_depth", "group")  # fmt: skip
 SIZES = ("rows", "columns", "P1")
@@ -123,8 +125,13 @@ def tiles_to_try(form: ClosedForm, rows_vary: bool = True) -> Tried:
     for start in range(0, len(missing), _GROUPS):
         part = missing[start : start + _GROUPS]
         found = _frontier(form.at(first[part]), rows_vary)
-        known.update((keys[number], found[:, own]) for own, number in enumerate(part))
-    return Tried(np.stack([known[key] for key in keys], axis=1)[:, which])
+        known.update((keys[number], found[np.isfinite(found[:, own, 3]), own]) for own, number in enumerate(part))
+    own = [known[key] for key in keys]
+    most = max(map(len, own))
+    figures = np.full((most, len(own), _FIGURES), np.inf)
+    for number, values in enumerate(own):
+        figures[: len(values), number] = values
+    return Tried(figures[:, which])
 
 
 @lru_cache(maxsize=64)
@@ -139,11 +146,8 @@ def _frontier(form: ClosedForm, rows_vary: bool) -> Floats:
     kept = []
     for per_cycle in _CHANNELS:
         likely = every.likely(np.array(per_cycle))
-        for _ in range(_EACH):
-            which = np.argmin(likely, axis=0)
-            at = which, np.arange(which.size)
-            kept.append(every.figures[at])
-            likely[at] = np.inf
+        for which in np.argpartition(likely, _EACH, axis=0)[:_EACH]:
+            kept.append(every.figures[which, np.arange(which.size)])
     found = np.array(kept)
     for number in range(1, len(found)):  # each tile once
         again = (found[:number, :, :3] == found[number, :, :3]).all(axis=2).any(axis=0)
@@ -220,7 +224,9 @@ def _rows_that_fit(form: ClosedForm, columns: Floats) -> Iterator[Floats]:
     none, one = (form.on(np.full_like(columns, rows), columns).resident_words for rows in (0.0, 1.0))
     resident = columns * form.on(given["rows"], columns).resident_words
     whole = np.floor(np.maximum((words - given["rows"] * depths) / resident, 0))
-    for tiles, residents in (*_ROOMS, (1, whole + 1), (1, whole + 2)):
+    tiles_of_queries = form.on(given["rows"], columns).query_tiles
+    groups = [(1, ceil_div(tiles_of_queries, np.full_like(columns, number))) for number in _GROUPS_OF_RESIDENTS]
+    for tiles, residents in (*_ROOMS, (1, whole + 1), (1, whole + 2), *groups):
         rows = (words - residents * columns * none) / (tiles * depths + residents * columns * (one - none))
         yield _fewest_rows(form, np.clip(np.floor(rows), 1, given["rows"]))
 
