@@ -1,7 +1,6 @@
 """Which tiles a design works on: never worse than a smaller design's, the published ones where nothing is better.
 
-More rows, columns, lanes, buffer, bandwidth and clock are never slower, more work is never faster; `SLACK` says by how
-much bounds of different tiles differ in their looseness.
+More rows, columns, lanes, buffer, bandwidth and clock are never slower, more work is never faster.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cascadesim.accelerators.cycle_range import passage_cycles
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.analytical import Estimates, Points, evaluate
 from cascadesim.accelerators.plan_check import problems
@@ -172,6 +172,49 @@ every_resource = pytest.mark.parametrize("name", [*HARDWARE, *WORK])
 @every_resource
 def test_more_of_a_resource_is_never_slower_and_more_work_never_faster(name: str, design: Design) -> None:
     assert violations(12, 30, name, ROOMY, design) == []
+
+
+def run_case(case: Case, attention: Make, design: Design) -> tuple[int, int]:
+    """Cycles at cycle level, and those of one tile on its way through the pipeline."""
+    size = {name: int(value) for name, value in case.sizes.items()}
+    accelerator = design(
+        case.preset, f"pe_array.rows={size['rows']}", f"pe_array.columns={size['columns']}",
+        f"vector_array.lanes={size['lanes']}", f"global_buffer.capacity_bytes={size['buffer_bytes']}",
+        f"global_buffer.row_bytes={size['row_bytes']}", f"clock_hz={case.sizes['clock_hz']:.3f}",
+        f"dram.bandwidth_bytes_per_s={case.sizes['bandwidth_bytes_per_s']:.3f}",
+    )  # fmt: skip
+    depth, group = size["query_depth"], size["group"]
+    operation = attention(size["keys"], size["queries"], depth, depth, b=size["instances"], h=group, g=group)
+    program = plan(accelerator, operation).phases[0].program
+    assert program is not None
+    return run(made := program()).cycles, passage_cycles(made)
+
+
+def cycle_level_violations(seed: int, count: int, name: str, attention: Make, design: Design) -> list[float]:
+    """As `violations`, beyond one per cent or one pipeline depth."""
+    chance, found = random.Random(seed), []
+    for case in cases(seed, count, ROOMY):
+        larger = more(case, name, chance)
+        (first, depth), (second, other) = (run_case(each, attention, design) for each in (case, larger))
+        before, after = first / case.sizes["clock_hz"], second / larger.sizes["clock_hz"]
+        wrong = after - before if name in HARDWARE else before - after
+        if wrong > max(0.01 * before, max(depth, other) / case.sizes["clock_hz"]):
+            found.append(wrong / before)
+    return found
+
+
+@pytest.mark.slow
+@every_resource
+def test_at_cycle_level_the_order_is_kept_within_a_pipeline_depth(
+    name: str, attention: Make, design: Design
+) -> None:
+    assert cycle_level_violations(5, 2, name, attention, design) == []
+
+
+@pytest.mark.nightly
+@every_resource
+def test_two_hundred_designs_keep_the_order_at_cycle_level(name: str, attention: Make, design: Design) -> None:
+    assert cycle_level_violations(6, 20, name, attention, design) == []
 
 
 @pytest.mark.nightly

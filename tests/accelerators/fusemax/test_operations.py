@@ -1,4 +1,4 @@
-"""Operations of a plan are those of its text: counted by hand, and without problems for every mask, shape and preset."""
+"""Operations of a plan are those of its text: counted by hand, and without problems for every mask and shape."""
 
 from __future__ import annotations
 
@@ -102,14 +102,15 @@ MASKS = st.one_of(st.just(FULL), st.just(CAUSAL), st.builds(KeyInterval, st.just
 @settings(max_examples=60, deadline=None)
 @given(
     preset=st.sampled_from(PRESETS), text=st.sampled_from([ATTENTION_1PASS, PRUNED_1PASS, UNDIVIDED]), mask=MASKS,
-    keys=st.integers(1, 300), queries=st.integers(1, 300), heads=st.tuples(st.integers(1, 3), st.sampled_from([1, 2, 4])),
-    sides=st.tuples(st.integers(2, 20), st.integers(2, 20), st.integers(2, 20)), capacity=st.sampled_from([2**12, 2**16]),
+    keys=st.integers(1, 300), queries=st.integers(1, 300),
+    heads=st.tuples(st.integers(1, 3), st.sampled_from([1, 2, 4])),
+    sides=st.tuples(*[st.integers(2, 20)] * 3), capacity=st.sampled_from([2**12, 2**16]),
 )  # fmt: skip
 def test_no_plan_has_problems(
     preset: str, text: Cascade, mask: Mask, keys: int, queries: int, heads: tuple[int, int],
     sides: tuple[int, int, int], capacity: int, attention: Make, design: Design,
 ) -> None:  # fmt: skip
-    """Partial tiles, windows and chunks, heads that share keys, cross attention, decode, tiles smaller than the array."""
+    """Partial tiles, windows and chunks, shared keys, cross attention, decode, tiles smaller than the array."""
     rows, columns, lanes = sides
     accelerator = design(
         preset, f"pe_array.rows={rows}", f"pe_array.columns={columns}", f"vector_array.lanes={lanes}",
@@ -147,7 +148,7 @@ def test_a_text_that_masks_runs_where_the_workload_masks_as_much(attention: Make
 
 @pytest.mark.parametrize("preset", ["fusemax", "fusemax-cascade"])
 def test_a_result_that_copies_a_running_value_is_stored(preset: str, model: Make, design: Design) -> None:
-    """BERT 1K x 64: 64 x 12 x 1024 x 64 words of two bytes, as with the division; the array has nothing to do for it."""
+    """BERT 1K x 64: 64 x 12 x 1024 x 64 words of two bytes, as with the division; no array has work for it."""
     operation = model("BERT", 1024)
     found = plan(design(preset), operation.with_cascade(UNDIVIDED))
     assert found.traffic.write_bytes == 100_663_296
