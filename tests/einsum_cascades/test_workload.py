@@ -100,7 +100,7 @@ def test_the_head_scores_only_the_newest_token_of_each_sequence() -> None:
 
 
 def test_an_encoder_ends_with_its_norm_and_has_no_decode() -> None:
-    encoder = tiny("layers.decoder.mask=full", "kind=encoder")
+    encoder = tiny("layers.decoder.mask=full")
     assert encoder.operations()[-1].name == "final_norm"
     with pytest.raises(CascadeSimError, match=r"tiny: phase decode needs a model that generates; no layer"):
         encoder.operations(phase="decode")
