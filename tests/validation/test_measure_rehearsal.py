@@ -139,6 +139,21 @@ def test_a_run_that_is_killed_goes_on_on_another_card_and_validate_reads_what_re
     assert not ours["holds"]  # every stand-in takes as long as every other
 
 
+@pytest.mark.slow
+def test_a_process_ends_with_the_program_also_in_the_middle_of_a_launch(machine: Machine) -> None:
+    process = machine.start("decode", hangs=[["B1 H32 G8 M8192 D128", "split keys"]])
+    deadline = time.monotonic() + 60
+    while not workers(machine.folder) or not (machine.folder / "records").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    while workers(machine.folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def by_name(name: str) -> Any:
     return next(case for case in cases() if case.name == name)
 
