@@ -183,8 +183,9 @@ def test_what_hangs_or_ends_its_process_is_a_failure_of_its_variant(machine: Mac
         assert code == 0
     records = machine.records()
     assert [each["errors"] for each in records if each["errors"]] == [
-        {"split keys": "no answer within 1 s"}, {"sdpa MATH": "its process ended with exit code 9: a compiler that prints"},
-    ] * 2  # fmt: skip
+        {"split keys": "no answer within 1 s"},
+        {"sdpa MATH": "its process ended with exit code 9: a compiler that prints"},
+    ] * 2
     assert len(records) == 4 + 2
     assert all(len(each["timing"]) == 5 for each in records[:2])
     _, said = machine.run("decode", case_s=1.0, **wrong)
