@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -97,13 +100,25 @@ def _static_counts(about: Mapping[str, Any], path: Path) -> Iterator[str]:
         yield f"static counts: none for compute capability {about['device']['compute_capability']}"
         return
     command = [sys.executable, "-m", "cascadesim.validation.measure_compiled", str(target), str(path)]
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=STATIC_COUNTS_S, env=environment())
+    if (problem := _problem_of(command, STATIC_COUNTS_S)) is None:
         yield f"static counts of this machine's compilers: {path.name}"
-    except (OSError, subprocess.SubprocessError) as error:
-        said = "".join(str(getattr(error, "stderr", None) or error).strip().splitlines()[-1:])[:300]
-        path.write_text(json.dumps({"schema": "cascadesim.kernels/1", "error": said}) + "\n", encoding="utf-8")
-        yield f"static counts: none, and not tried again for this kind: {said}"
+        return
+    path.write_text(json.dumps({"schema": "cascadesim.kernels/1", "error": problem}) + "\n", encoding="utf-8")
+    yield f"static counts: none, and not tried again for this kind: {problem}"
+
+
+def _problem_of(command: Sequence[str], within_s: float) -> str | None:
+    """None where the program ends well in time; none of its processes outlives this."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                               env=environment(), start_new_session=True)  # fmt: skip
+    try:
+        _, said = process.communicate(timeout=within_s)
+    except subprocess.TimeoutExpired:
+        return f"not done within {within_s:.0f} s"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return None if process.returncode == 0 else "".join(said.strip().splitlines()[-1:])[:300] or "no reason given"
 
 
 def recorded(

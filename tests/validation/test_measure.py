@@ -23,7 +23,7 @@ from cascadesim.validation.measure_cases import Case, Prepared, cases
 from cascadesim.validation.measure_device import file_stem, kind_of, query, sampled, slug
 from cascadesim.validation.measure_estimate import seconds_of, timed_s
 from cascadesim.validation.measure_process import TimeUsedUp
-from cascadesim.validation.measure_run import identity_of, recorded
+from cascadesim.validation.measure_run import _problem_of, identity_of, recorded
 from cascadesim.validation.record_lines import TIMES, append, read
 
 ABOUT: Mapping[str, Any] = {
@@ -127,6 +127,24 @@ def test_a_case_that_the_end_of_the_time_cuts_off_leaves_no_record(tmp_path: Pat
 def test_a_full_disk_is_one_line() -> None:
     with pytest.raises(CascadeSimError, match=r"/dev/full: cannot be written: No space left"):
         append(Path("/dev/full"), {"a": 1})
+
+
+@pytest.mark.parametrize(("text", "problem"), [
+    ("pass", None),
+    ("import sys; sys.exit('one\\ntwo')", "two"),
+    ("import sys; sys.exit(3)", "no reason given"),
+])  # fmt: skip
+def test_a_program_beside_the_measuring_ends_well_or_says_why(text: str, problem: str | None) -> None:
+    assert _problem_of([sys.executable, "-c", text], 60) == problem
+
+
+def test_none_of_its_processes_outlives_its_time(tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    text = f"import subprocess; subprocess.run(['sh', '-c', 'while true; do touch {alive}; sleep 0.05; done'])"
+    assert _problem_of([sys.executable, "-c", text], 0.5) == "not done within 0 s"
+    alive.unlink(missing_ok=True)
+    time.sleep(0.2)
+    assert not alive.exists()
 
 
 def test_cases_state_the_work_they_do() -> None:

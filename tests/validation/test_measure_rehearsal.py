@@ -139,6 +139,21 @@ def test_a_run_that_is_killed_goes_on_on_another_card_and_validate_reads_what_re
     assert not ours["holds"]  # every stand-in takes as long as every other
 
 
+@pytest.mark.slow
+def test_a_process_ends_with_the_program_also_in_the_middle_of_a_launch(machine: Machine) -> None:
+    process = machine.start("decode", hangs=[["B1 H32 G8 M8192 D128", "split keys"]])
+    deadline = time.monotonic() + 60
+    while not workers(machine.folder) or not (machine.folder / "records").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    while workers(machine.folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def by_name(name: str) -> Any:
     return next(case for case in cases() if case.name == name)
 
@@ -168,8 +183,9 @@ def test_what_hangs_or_ends_its_process_is_a_failure_of_its_variant(machine: Mac
         assert code == 0
     records = machine.records()
     assert [each["errors"] for each in records if each["errors"]] == [
-        {"split keys": "no answer within 1 s"}, {"sdpa MATH": "its process ended with exit code 9"},
-    ] * 2  # fmt: skip
+        {"split keys": "no answer within 1 s"},
+        {"sdpa MATH": "its process ended with exit code 9: a compiler that prints"},
+    ] * 2
     assert len(records) == 4 + 2
     assert all(len(each["timing"]) == 5 for each in records[:2])
     _, said = machine.run("decode", case_s=1.0, **wrong)
