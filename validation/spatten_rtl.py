@@ -133,7 +133,11 @@ def _problems(row: Row) -> Iterator[str]:
     for name in ("key_bit", "value_bit"):
         if row.get(name) not in STORED_BITS:
             yield f"{name} {row.get(name)}: the RTL has {', '.join(map(str, STORED_BITS))} bits"
-    lines = buffer_lines(keys, row.count("key_bit"), _design(row))
+    design = _design(row)
+    if not design.vectors_per_line:
+        yield f"multipliers {row.get('multipliers')}: fewer than the elements of one key"
+        return
+    lines = buffer_lines(keys, row.count("key_bit"), design)
     if lines > row.count("buffer_lines"):
         yield f"key_fetch_num {keys} needs {lines} buffer lines, the buffer has {row.count('buffer_lines')}"
 

@@ -85,6 +85,13 @@ def test_the_last_row_of_a_stream_carries_its_totals() -> None:
     assert spatten_rtl.streams(table.rows[-1])["total_reads"] == 2 * 2 * 256
 
 
+def test_fewer_multipliers_than_a_key_has_elements_are_refused() -> None:
+    text = "\n".join([f"{HEADER},t_accept,t_done,dram_reads,dp_lines",
+                      f"{DESIGN.replace(',64,', ',24,', 1)},st,0,128,128,8,8,0,47,0,705,512,128"])  # fmt: skip
+    with pytest.raises(SpecError, match=r"given\.csv, line 2: multipliers 24: fewer than the elements of one key"):
+        spatten_rtl.parse_streams(text, SPATTEN_RTL_STREAMS.layout, "given.csv")
+
+
 @pytest.mark.parametrize(("row", "problem"), [
     ("1,16,24,8,8,0,8,246,64,16", "value_fetch_num 24 is above key_fetch_num 16"),
     ("1,16,16,7,8,0,8,246,64,16", "key_bit 7: the RTL has 4, 6, 8 bits"),
