@@ -8,12 +8,12 @@ from pathlib import Path
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.protocol import Accelerator
-from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.einsum_cascades.errors import SpecError, listed, shortened
 from cascadesim.einsum_cascades.schema import read_yaml
 from cascadesim.einsum_cascades.workload import Workload
 
 WIDTHS = ("word_bytes", "element_bits")  # fields of arrays that are built for one
-_NAMED = 8  # fields of each kind in an error that cannot guess which was meant
+_LONGEST_LIST = 60  # characters of the fields that an architecture, or a workload, has
 
 
 def split(settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -34,7 +34,8 @@ def load_architecture(name: str, settings: Sequence[str]) -> Accelerator:
         if not unknown:
             raise
         known = tuple(_paths(read_yaml(_file(name))))
-        raise SpecError("\n".join(f"--set {field}: {_meant(name, field, known)}" for field in unknown)) from None
+        problems = [f"--set {shortened(field)}: {_meant(name, field, known)}" for field in unknown]
+        raise SpecError("\n".join(problems)) from None
 
 
 def _field(setting: str) -> str:
@@ -70,11 +71,6 @@ def _meant(name: str, field: str, known: Sequence[str]) -> str:
     close = same or get_close_matches(field, all_known, n=1)
     if close:
         return f"no such field; did you mean {' or '.join(map(repr, close))}?"
-    own = dict.fromkeys(path.partition(".")[0] for path in known)
-    return f"no such field; {name} has {_first(own)}; a workload has {_first(sorted(Workload.model_fields))}"
-
-
-def _first(names: Iterable[str]) -> str:
-    """So many that both lists fit in a line."""
-    found = list(names)
-    return ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
+    own = listed(dict.fromkeys(path.partition(".")[0] for path in known), _LONGEST_LIST)
+    of_workload = listed(sorted(Workload.model_fields), _LONGEST_LIST)
+    return f"no such field; {shortened(name)} has {own}; a workload has {of_workload}"

@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib import resources
-from itertools import chain
+from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from cascadesim.kernels.cuda.compiler import available
-from cascadesim.kernels.variant import Variant
+from cascadesim.kernels.variant import Iteration, Variant
 from cascadesim.validation.kernel_compile import TARGETS, Compiled, compiled, toolchain
 from cascadesim.validation.kernel_gates import (
     conservation_faults,
@@ -26,8 +27,9 @@ from cascadesim.validation.kernel_gates import (
     exponentials_of,
     matrix_flop,
     resource_faults,
+    serial_faults,
 )
-from cascadesim.validation.sass import instructions
+from cascadesim.validation.sass import Loop, instructions
 
 SCHEMA = "cascadesim.kernels/1"
 FILE = "static_counts.json"
@@ -82,8 +84,7 @@ def _rows_of(part: tuple[int, tuple[str, ...]]) -> list[dict[str, Any]]:
 def row(result: Compiled) -> dict[str, Any]:
     """One kernel: `faults` and `conservation` are empty where it may ship."""
     variant = result.variant
-    faults, wrong = resource_faults(result), conservation_faults(result)
-    pairs = () if wrong else zip(counted_loops(result), variant.loops, strict=True)
+    faults, wrong = (*resource_faults(result), *serial_faults(result)), conservation_faults(result)
     return {
         "name": variant.name,
         "family": variant.family,
@@ -102,11 +103,18 @@ def row(result: Compiled) -> dict[str, Any]:
                 "instructions_per_warp": len(loop.instructions),
                 "classes": loop.classes,
             }
-            for loop, work in pairs
+            for loop, work in (() if wrong else _one_of_each(result))
         ],
         "faults": list(faults),
         "conservation": list(wrong),
     }
+
+
+def _one_of_each(result: Compiled) -> Iterator[tuple[Loop, Iteration]]:
+    """A loop with its work; of several copies the longest."""
+    found = iter(counted_loops(result))
+    for work in result.variant.loops:
+        yield max(islice(found, work.copies), key=lambda loop: len(loop.instructions)), work
 
 
 def as_text(counts: dict[str, Any]) -> str:

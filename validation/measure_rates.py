@@ -59,7 +59,7 @@ def matrix_peak(device: str, kind: str, M: int, N: int, K: int, turns: int) -> P
     def run(turns: int = turns) -> Any:
         triton.matrix_peak[(blocks,)](
             a, b, out, turns, M=M, N=N, K=K, PRECISION="ieee" if kind == "fp32" else "tf32",
-            num_warps=matrix_warps(M), num_stages=triton.STAGES,
+            num_warps=matrix_warps(M, N), num_stages=triton.STAGES,
         )  # fmt: skip
         return out
 

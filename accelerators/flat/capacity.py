@@ -34,7 +34,7 @@ def staged_words(case: Case, tensor: str, stationarity: Stationarity, block_rows
 
 
 def _side(case: Case, order: LoopOrder, rank: str) -> int:
-    return case.spec.pe_array.rows if rank == order.rows else case.spec.pe_array.columns
+    return case.rows_used if rank == order.rows else case.columns_used
 
 
 def kept_words(case: Case, tensor: str, block_rows: int) -> int:

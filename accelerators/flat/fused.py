@@ -234,7 +234,7 @@ class Blockings:
     def _kept(self, tensor: str) -> Floats:
         """Words of a tensor that stays, by block size; of the largest block where blocks differ."""
         if tensor in ("QK", "A"):
-            blocks = [self.case.blocks(size, self.case.spec.pe_array.columns) for size in self.sizes]
+            blocks = [self.case.blocks(size, self.case.columns_used) for size in self.sizes]
             return np.array([float(block.largest_points) for block in blocks])
         return np.array([float(kept_words(self.case, tensor, self.rows(i))) for i in range(len(self.sizes))])
 

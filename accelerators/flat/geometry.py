@@ -6,7 +6,7 @@ Knows extents and the size of the array; no dataflow, no cycles.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -35,12 +35,14 @@ def shape_of(operation: Operation) -> AttentionShape:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Query tiles of one instance in order, each with the key tiles it meets (first to last, both included)."""
+    """Query tiles of one instance in order, each with the keys it meets (first to last, both included).
+
+    Key tiles of a query tile begin at the first key that it meets, so that larger ones are never more.
+    """
 
     rows: Counts
     first: Counts
     last: Counts
-    keys: int
     key_tile: int
 
     @property
@@ -50,16 +52,15 @@ class Tiles:
     @cached_property
     def visits(self) -> Counts:
         """Key tiles that each query tile meets."""
-        visits: Counts = np.maximum(self.last - self.first + 1, 0)
-        return visits
+        return self.tiles_of(self.keys_met)
 
     @cached_property
     def keys_met(self) -> Counts:
-        return self._keys(self.first, self.last)
+        met: Counts = np.maximum(self.last - self.first + 1, 0)
+        return met
 
-    def _keys(self, first: Counts, last: Counts) -> Counts:
-        met = np.minimum((last + 1) * self.key_tile, self.keys) - first * self.key_tile
-        return np.where(last >= first, met, 0)
+    def tiles_of(self, keys: Counts) -> Counts:
+        return -(-keys // self.key_tile)
 
     @cached_property
     def points(self) -> Counts:
@@ -75,9 +76,9 @@ class Tiles:
         met = self.visits > 0
         first = int(self.first[met].min()) if met.any() else 0
         last = int(self.last[met].max()) if met.any() else -1
-        whole = self._keys(np.array([first]), np.array([last]))
+        whole = last - first + 1
         return (
-            (1, last - first + 1, int(whole[0])),
+            (1, -(-whole // self.key_tile), whole),
             (int(met.sum()), int(self.visits.sum()), int(self.keys_met.sum())),
             (int(self.rows[met].sum()), int((self.rows * self.visits).sum()), int(self.points.sum())),
         )
@@ -94,7 +95,7 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Query tiles grouped into blocks, each with the key tiles that some of its queries meet."""
+    """Query tiles grouped into blocks, each with the keys that some of its queries meet."""
 
     tiles: Tiles
     first: Counts
@@ -105,13 +106,18 @@ class Blocks:
     def table(self) -> Table:
         """Distinct combinations of (no, blocks of, tiles of, single) queries with (no, tiles of, single) keys."""
         none, tiles, single = self.tiles.combinations
-        visits = np.maximum(self.last - self.first + 1, 0)
-        keys = self.tiles._keys(self.first, self.last)
+        keys = np.maximum(self.last - self.first + 1, 0)
+        visits = self.tiles.tiles_of(keys)
         return none, (int((visits > 0).sum()), int(visits.sum()), int(keys.sum())), tiles, single
 
 
 def query_tiles(shape: AttentionShape, tile_rows: int, key_tile: int) -> Tiles:
     """Heads of a group lie position by position, packed into one tile where they are short (decode)."""
-    tiles = AttentionTiles(shape, rows=key_tile, columns=tile_rows, buffer_tiles=1, P1=1, kv_slots=1)
+    tiles = AttentionTiles(shape, rows=1, columns=tile_rows, buffer_tiles=1, P1=1, kv_slots=1)
     first, last = tiles.key_range
-    return Tiles(tiles.tile_queries, first, last, shape.keys, key_tile)
+    return Tiles(tiles.tile_queries, first, last, key_tile)
+
+
+def row_tiles(shape: AttentionShape, key_tile: int) -> Tiles:
+    """Query positions one by one: what the 1D array walks, once for each head of the group."""
+    return query_tiles(replace(shape, group=1), 1, key_tile)

@@ -67,16 +67,15 @@ class Granules:
 
     @property
     def _geometry(self) -> Tiles:
-        return self.case.tiles(self.case.spec.pe_array.columns)
+        return self.case.tiles(self.case.columns_used)
 
     def contraction(self, order: LoopOrder) -> Counts:
         """Cycles of QK or AV: temporal loops of each tile."""
-        array = self.case.spec.pe_array
-        sides = {order.rows: array.rows, order.columns: array.columns}
+        sides = {order.rows: self.case.rows_used, order.columns: self.case.columns_used}
         depth = next(rank for rank in (order.temporal, *sides) if rank in "ef")
         extent = self.case.extent(depth)
         times = extent if depth == order.temporal else -(-extent // min(sides[depth], extent))
-        tiles = self.case.tiles(min(sides.get("m", array.columns), self.case.shape.keys))
+        tiles = self.case.tiles(min(sides.get("m", self.case.columns_used), self.case.shape.keys))
         keys = tiles.keys_met if order.temporal == "m" else tiles.visits
         return self._sum((tiles.rows if order.temporal == "p" else 1) * keys * times)
 
@@ -85,8 +84,18 @@ class Granules:
         return self.rows * vectors * sum(self.case.point_cycles(einsum) for einsum in einsums)
 
     def softmax(self, einsums: Iterable[Einsum]) -> Counts:
-        tiles = self.case.tiles(min(self.case.spec.vector_array.lanes, self.case.shape.keys))
-        return self._sum(tiles.rows * tiles.visits) * sum(self.case.point_cycles(einsum) for einsum in einsums)
+        return self._sum(self._vectors) * sum(self.case.point_cycles(einsum) for einsum in einsums)
+
+    @cached_property
+    def _vectors(self) -> Counts:
+        """Vectors of keys of the rows of each query tile, each row with its own; shared alike by packed heads."""
+        shape = self.case.shape
+        visits = self.case.vectors(min(self.case.spec.vector_array.lanes, shape.keys)).visits
+        if shape.queries < self.case.rows_used:
+            done = np.cumsum(self._geometry.rows) * int(visits.sum()) // shape.queries
+            return np.diff(done, prepend=0)
+        starts = np.arange(0, shape.queries, self.case.rows_used)
+        return np.repeat(np.add.reduceat(visits, starts), shape.group)
 
     def words(self, total: float, weights: Counts) -> Floats:
         """`total`, of all instances, spread by `weights` over the granules of one."""

@@ -25,7 +25,7 @@ from cascadesim.accelerators.counting import (
     point_operations,
 )
 from cascadesim.accelerators.flat.dataflow import LoopOrder
-from cascadesim.accelerators.flat.geometry import Blocks, Table, Tiles, query_tiles
+from cascadesim.accelerators.flat.geometry import Blocks, Table, Tiles, query_tiles, row_tiles
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.fusemax.mapping import AttentionShape
 from cascadesim.einsum_cascades.errors import CascadeSimError
@@ -38,23 +38,36 @@ _INSTANCE = frozenset("bh")
 
 @dataclass(frozen=True)
 class Case:
-    """One attention operation on one array. `exact`: rectangular, counted with the quirks of the artifact."""
+    """One attention operation on one array. `exact`: rectangular, counted with the quirks of the artifact.
+
+    `tile`, `columns`: rows and columns of the array in use, where it is not all of them.
+    """
 
     shape: AttentionShape
     spec: FlatArray
     exact: bool = False
+    tile: int | None = None
+    columns: int | None = None
 
     @property
     def registers(self) -> Registers:
         return "one" if self.exact else "all"
 
     @property
-    def tile_rows(self) -> int:
-        return self.spec.pe_array.rows
+    def rows_used(self) -> int:
+        return self.tile or self.spec.pe_array.rows
+
+    @property
+    def columns_used(self) -> int:
+        return self.columns or self.spec.pe_array.columns
+
+    @property
+    def elements_used(self) -> int:
+        return self.rows_used * self.columns_used
 
     @cached_property
     def query_tiles(self) -> int:
-        return self.tiles(self.spec.pe_array.columns).count
+        return self.tiles(self.columns_used).count
 
     @cached_property
     def queries(self) -> int:
@@ -63,7 +76,7 @@ class Case:
 
     def rows(self, tiles: int) -> int:
         """Query rows of a block of `tiles` query tiles."""
-        return self.queries if tiles >= self.query_tiles else tiles * self.tile_rows
+        return self.queries if tiles >= self.query_tiles else tiles * self.rows_used
 
     @cached_property
     def full(self) -> bool:
@@ -80,8 +93,23 @@ class Case:
     def tiles(self, key_tile: int) -> Tiles:
         """Query tiles, with keys counted in tiles of `key_tile`."""
         if key_tile not in self._tiles:
-            self._tiles[key_tile] = query_tiles(self.shape, self.tile_rows, key_tile)
+            self._tiles[key_tile] = query_tiles(self.shape, self.rows_used, key_tile)
         return self._tiles[key_tile]
+
+    @cached_property
+    def attended_share(self) -> float:
+        """Of the scores of the tiles, those that the mask lets through: no others leave the chip or come back."""
+        return self.shape.pairs / int(self.tiles(1).points.sum())
+
+    def vectors(self, lanes: int) -> Tiles:
+        """Query positions with their keys in vectors."""
+        if lanes not in self._vectors:
+            self._vectors[lanes] = row_tiles(self.shape, lanes)
+        return self._vectors[lanes]
+
+    @cached_property
+    def _vectors(self) -> dict[int, Tiles]:
+        return {}
 
     def blocks(self, tiles: int, key_tile: int) -> Blocks:
         """Blocks of `tiles` query tiles."""
@@ -156,11 +184,11 @@ def contraction(
     Several `sizes` at once make every count an array; they must be `alike`, because a count asks whether the loop
     over the rows of a block is longer than 1 (the other loops over queries count the same either way).
     """
-    array = case.spec.pe_array
     block_rows = case.rows(sizes[0])
     whole = {rank: case.extent(rank) for rank in "mef"} | {"p": block_rows}
-    spread = {order.rows: min(array.rows, whole[order.rows]), order.columns: min(array.columns, whole[order.columns])}
-    table = block_table(case, sizes, spread.get("m", array.columns))
+    spread = {order.rows: min(case.rows_used, whole[order.rows])}
+    spread[order.columns] = min(case.columns_used, whole[order.columns])
+    table = block_table(case, sizes, spread.get("m", case.columns_used))
     inner = [tile_loop(rank, whole[rank], spread[rank]) for rank in (order.rows, order.columns)]
     loops = (*inner, Loop(order.temporal, RANK_NAMES[order.temporal], whole[order.temporal]))
     space = tuple(Loop(f"{rank}0", RANK_NAMES[rank], size) for rank, size in spread.items())
@@ -191,11 +219,19 @@ def block_table(case: Case, sizes: Sequence[int], key_tile: int) -> Table:
     return cast(Table, stacked)
 
 
+def row_table(case: Case, lanes: int) -> Table:
+    """Combinations of queries one by one, those of all heads of the group, with keys in vectors."""
+    none, _, (rows, vectors, keys) = case.vectors(lanes).combinations
+    group = case.shape.group
+    each = group * rows, group * vectors, group * keys
+    return none, each, each, each
+
+
 def row_by_row(case: Case, einsum: Einsum, kept: Iterable[str], off_chip: Iterable[str]) -> Nest:
     """An Einsum on the 1D array: one query row after another, its keys (or output elements) over the lanes."""
     rank = "m" if "m" in einsum.ranks else "f"
     lanes = min(case.spec.vector_array.lanes, case.extent(rank))
-    table = block_table(case, (case.query_tiles,), min(case.spec.vector_array.lanes, case.shape.keys))
+    table = row_table(case, min(case.spec.vector_array.lanes, case.shape.keys))
     outer = (instances(case), Loop("p", RANK_NAMES["p"], case.queries))
     space = (Loop(f"{rank}0", RANK_NAMES[rank], lanes),)
     loops = (tile_loop(rank, case.extent(rank), lanes),)

@@ -137,7 +137,7 @@ def phase_program(case: Case, stretch: Stretch) -> Program:
 
 def _skew(case: Case) -> int:
     """An operand enters at a corner of the array and moves one element per cycle: until the far corner has worked."""
-    return case.spec.pe_array.rows + case.spec.pe_array.columns - 2
+    return case.rows_used + case.columns_used - 2
 
 
 def _tiles_per_granule(case: Case) -> int:

@@ -72,7 +72,7 @@ def choose(case: Case, parts: Roles) -> tuple[Chosen, str]:
 
 def _fused(operation: Operation, case: Case, parts: Roles, accounting: Accounting) -> Plan:
     chosen, origin = choose(case, parts)
-    spec, costs = case.spec, chosen.costs
+    case, spec, costs = chosen.case, case.spec, chosen.costs
     words = (costs.qk, costs.softmax, costs.av)
     on_1d = [(einsum, "array_1d", einsum_cycles(case, einsum)) for einsum in parts.on_1d]
     placed = [
@@ -143,39 +143,46 @@ def _fused_lines(chosen: Chosen, origin: str) -> tuple[str, ...]:
     case, costs = chosen.case, chosen.costs
     footprint, capacity = float(costs.footprint_words[0]), case.spec.buffer_words
     return (
-        *_instance_lines(case),
+        _instance_line(case),
+        f"{case.query_tiles:,} query tiles of {case.rows_used} rows; key tiles of {case.columns_used}",
         f"dataflow, {origin}: {chosen.dataflow}",
         f"buffer: {footprint / capacity:.1%} of {case.spec.global_buffer.capacity_bytes:,} bytes asked for, "
         f"{float(costs.spilled[0]):.2%} of what is kept spills to DRAM",
     )
 
 
-def _instance_lines(case: Case) -> tuple[str, ...]:
-    shape, array = case.shape, case.spec.pe_array
+def _instance_line(case: Case) -> str:
+    shape = case.shape
     return (
         f"{shape.instances:,} key/value heads, each {case.queries:,} query rows by {shape.keys:,} keys, "
-        f"mask {shape.mask}",
-        f"{case.query_tiles:,} query tiles of {array.rows} rows; key tiles of {array.columns}; softmax rows over "
-        f"{case.spec.vector_array.lanes} lanes",
+        f"mask {shape.mask}; softmax rows over {case.spec.vector_array.lanes} lanes"
     )
 
 
 def _unfused(operation: Operation, case: Case, parts: Roles, accounting: Accounting) -> Plan:
     found = stretches(case, parts)
-    refetched = (refetches(case, case.shape.query_depth), refetches(case, case.shape.value_depth))
     useful = work_of(operation)
-    phases = tuple(_phase(case, stretch, useful) for stretch in found)
+    phases = tuple(_phase(stretch, useful) for stretch in found)
     energy = dynamic_energy_j(sum((stretch.actions for stretch in found), Actions()), case.spec)
     lines = (
-        *_instance_lines(case),
+        _instance_line(case),
         "one phase after another, scores and weights through DRAM",
-        f"keys fetched {refetched[0]} times, values {refetched[1]} times",
+        *(_tile_line(stretch) for stretch in found if stretch.unit == "array_2d"),
     )
     return Plan(operation, accounting, lines, phases, energy, element_bytes=_words(operation, case.spec))
 
 
-def _phase(case: Case, stretch: Stretch, useful: Mapping[str, Mapping[str, int]]) -> Phase:
-    spec = case.spec
+def _tile_line(stretch: Stretch) -> str:
+    case, einsum = stretch.case, stretch.cycles[0][0]
+    depth, streamed = ("e", "keys") if "e" in einsum.ranks else ("f", "values")
+    return (
+        f"{einsum.name}: {case.query_tiles:,} query tiles of {case.rows_used} rows; key tiles of {case.columns_used}; "
+        f"{streamed} fetched {refetches(case, case.extent(depth))} times"
+    )
+
+
+def _phase(stretch: Stretch, useful: Mapping[str, Mapping[str, int]]) -> Phase:
+    case, spec = stretch.case, stretch.case.spec
     activities = tuple(
         _activity(case, einsum, stretch.unit, cycles, useful[einsum.name]) for einsum, cycles in stretch.cycles
     )

@@ -27,6 +27,7 @@ from cascadesim.accelerators.flat.nests import (
     row_by_row,
     tile_loop,
 )  # fmt: skip
+from cascadesim.accelerators.flat.resident import fastest_tiles, resident_tiles
 from cascadesim.accelerators.flat.roles import Roles
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.flat.words import einsum_cycles, softmax_table, spilled
@@ -38,8 +39,9 @@ _REFETCH = {64: 8, 128: 16}  # calibration: fitted to attn-unfused.csv at 256K a
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """One phase: its Einsums with their cycles, and what they move."""
+    """One phase: its Einsums with their cycles, what they move, and the part of the array that it uses."""
 
+    case: Case
     name: str
     unit: str
     cycles: tuple[tuple[Einsum, int], ...]
@@ -63,7 +65,8 @@ def refetches(case: Case, depth: int) -> int:
     queries and keys of a head fit, else fitted.
     """
     if not case.exact:
-        return -(-case.query_tiles // resident_tiles(case, depth))
+        resident = int(resident_tiles(case, case.rows_used, np.array(case.columns_used), depth, case.query_tiles))
+        return -(-case.query_tiles // resident)
     if 2 * case.shape.keys * depth <= case.spec.buffer_words:
         return 1
     if depth not in _REFETCH:
@@ -72,21 +75,6 @@ def refetches(case: Case, depth: int) -> int:
             f"elements, got {depth}; use physical accounting"
         )
     return _REFETCH[depth]
-
-
-def resident_tiles(case: Case, depth: int) -> int:
-    """Query tiles that fit beside one tile of keys, all queries of an instance at most."""
-    array = case.spec.pe_array
-    left = case.spec.buffer_words - min(array.columns, case.shape.keys) * depth
-    fits = left // (min(case.tile_rows, case.queries) * depth)
-    if fits < 1:
-        needed = (min(array.columns, case.shape.keys) + min(case.tile_rows, case.queries)) * depth
-        raise CascadeSimError(
-            f"global_buffer.capacity_bytes: {case.spec.global_buffer.capacity_bytes} bytes hold no tile of "
-            f"{array.rows} queries beside one of {array.columns} keys, {depth} elements each; "
-            f"give at least {needed * case.spec.word_bytes}"
-        )
-    return min(fits, case.query_tiles)
 
 
 def stretches(case: Case, roles: Roles) -> tuple[Stretch, ...]:
@@ -99,17 +87,31 @@ def stretches(case: Case, roles: Roles) -> tuple[Stretch, ...]:
 
 
 def _contraction(case: Case, einsum: Einsum, depth: str, kept: Sequence[str]) -> Stretch:
+    if not case.exact:
+        case = fastest_tiles(case, case.extent(depth), accumulates=depth == "f")
     nest = contraction_nest(case, einsum, depth, kept)
-    counts = moved(case, einsum, nest)
+    scores = {access.tensor for access in (*einsum.inputs, einsum.output) if {"m", "p"} <= set(access.ranks)}
+    counts = {
+        name: _attended(case, moves) if name in scores else moves for name, moves in moved(case, einsum, nest).items()
+    }
     actions = _actions(case, "array_2d", counts, _macs(case, depth))
     reads, writes = _dram(case, counts)
-    return Stretch(einsum.name, "array_2d", ((einsum, nest.points(nest.temporal)),), reads, writes, actions)
+    cycles = ((einsum, nest.points(nest.temporal)),)
+    return Stretch(case, einsum.name, "array_2d", cycles, reads, writes, actions)
+
+
+def _attended(case: Case, moves: Moved) -> Moved:
+    """Only scores that the mask lets through leave the chip and come back."""
+    if case.exact:
+        return moves
+    pairs, dram = case.shape.instances * case.shape.pairs, moves.dram
+    return replace(moves, dram=Accesses(pairs * bool(dram.reads), dram.fills, pairs * bool(dram.updates)))
 
 
 def contraction_nest(case: Case, einsum: Einsum, depth: str, kept: Sequence[str]) -> Nest:
     """DRAM: instances, groups of resident query tiles, key tiles; buffer: query tiles, the depth in time."""
-    array, refetch = case.spec.pe_array, refetches(case, case.extent(depth))
-    space = {"m": min(array.columns, case.shape.keys), "p": min(array.rows, case.queries)}
+    refetch = refetches(case, case.extent(depth))
+    space = {"m": min(case.columns_used, case.shape.keys), "p": min(case.rows_used, case.queries)}
     tiles = -(-case.query_tiles // refetch)
     keys, groups = tile_loop("m", case.shape.keys, space["m"]), Loop("p2", RANK_NAMES["p"], refetch)
     queries = Loop("p1", RANK_NAMES["p"], tiles)
@@ -142,7 +144,7 @@ def _softmax(case: Case, roles: Roles) -> Stretch:
         register_writes_1d=register_writes, operations_1d=operations,
     )  # fmt: skip
     cycles = tuple((einsum, einsum_cycles(case, einsum)) for einsum in roles.softmax)
-    return Stretch("softmax", "array_1d", cycles, reads, writes, actions)
+    return Stretch(case, "softmax", "array_1d", cycles, reads, writes, actions)
 
 
 def _epilogue(case: Case, einsum: Einsum) -> Stretch:
@@ -152,7 +154,7 @@ def _epilogue(case: Case, einsum: Einsum) -> Stretch:
     counts = moved(case, einsum, row_by_row(case, einsum, kept, off_chip))
     reads, writes = _dram(case, counts)
     actions = _actions(case, "array_1d", counts, vector_operations(case, einsum))
-    return Stretch(einsum.name, "array_1d", ((einsum, einsum_cycles(case, einsum)),), reads, writes, actions)
+    return Stretch(case, einsum.name, "array_1d", ((einsum, einsum_cycles(case, einsum)),), reads, writes, actions)
 
 
 def _actions(case: Case, unit: str, counts: dict[str, Moved], operations: dict[str, int]) -> Actions:
@@ -186,7 +188,7 @@ def _macs(case: Case, depth: str) -> dict[str, int]:
 def vector_operations(case: Case, einsum: Einsum) -> dict[str, int]:
     """Operations of an Einsum on the 1D array, for its energy."""
     rows = computed_rows(case) * case.shape.instances * case.shape.value_depth
-    points = computed_scores(case) if "m" in einsum.ranks else rows
+    points = case.shape.instances * case.shape.pairs if "m" in einsum.ranks else rows
     return {name: points * number for name, number in point_operations(einsum).items()}
 
 
@@ -202,4 +204,4 @@ def computed_scores(case: Case) -> int:
 
 def _points(case: Case) -> tuple[int, int, int]:
     """Query rows alone, with key tiles, with keys."""
-    return case.blocks(case.query_tiles, min(case.spec.pe_array.columns, case.shape.keys)).table[3]
+    return case.blocks(case.query_tiles, min(case.columns_used, case.shape.keys)).table[3]

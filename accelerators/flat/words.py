@@ -41,6 +41,8 @@ def contraction_table(case: Case, roles: Roles, einsum: Einsum, sizes: Sequence[
             for location, words in enumerate(by_location):
                 for column, amount in enumerate(words):
                     table[:, stationarity, tensor, location, column] = amount
+    if not case.exact:
+        table[:, :, tensors.index("QK" if scores else "A"), :, : SPILL_WRITE + 1] *= case.attended_share
     return table
 
 
@@ -91,7 +93,7 @@ def _accumulates(case: Case, roles: Roles, einsum: Einsum, order: LoopOrder, ten
     if case.exact or roles.tensor(tensor) != einsum.name:
         return False
     summed = einsum.reduced_ranks[0]
-    side = case.spec.pe_array.rows if summed == order.rows else case.spec.pe_array.columns
+    side = case.rows_used if summed == order.rows else case.columns_used
     return summed != order.temporal and case.extent(summed) > side
 
 
@@ -106,6 +108,11 @@ def contraction_cycles(case: Case, roles: Roles, einsum: Einsum, sizes: Sequence
             table[counted : counted + len(run), index] = nest.points(nest.temporal)
             counted += len(run)
     return table
+
+
+def contraction_least(case: Case, roles: Roles) -> float:
+    """Cycles of the 2D array with the best stationarities."""
+    return sum(float(contraction_cycles(case, roles, einsum, (1,)).min()) for einsum in (roles.scores, roles.output))
 
 
 def words_of(accesses: Moved, exact: bool, passes_by: bool = False) -> Row:

@@ -205,8 +205,7 @@ def _neighborhood(text: str) -> None:
     parts = text.split(" ")
     sides = [cli_gna.sizes(parts[place % len(parts)]) for place in (0, 1, 2, 3, 5, 6)]
     layout, window, stride, dilation, query, key = sides
-    for each in (layout, query, key):
-        cli_gna._refuse_large("--layout", each)
+    cli_gna._refuse_large({"--layout": layout, "--q-tile": query, "--kv-tile": key})
     pattern = neighborhood(layout, window, stride, dilation, cli_gna.flags(parts[4 % len(parts)]))
     asked = Question(pattern, Tiles(query, key), cli_gna.whole(0, 2**20)(parts[-1]))
     if max(layout) <= 4096:  # larger ones are counted as well, and take their time
@@ -282,8 +281,8 @@ def _measured() -> Iterator[bytes]:
 def _records(path: Path) -> None:
     """Damaged lines are said to be; what is left is compared."""
     lines = record_lines.read(path)
-    if len(lines.complaint or "") > 300:
-        raise AssertionError("a complaint of more than 300 characters")
+    if len(lines.complaint or "") > 300 or not (lines.complaint or "").isprintable():
+        raise AssertionError("a complaint of more than 300 characters, or of several lines")
     for name in JUDGED:
         judged(name, lines.records)
 
