@@ -24,11 +24,11 @@ KEY_BYTES = 512
 
 def moved(
     lengths: list[int], kernel: str = "flash-attention-3", heads: int = 24, heads_kv: int = 24, causal: bool = False,
-    device: str = "h100-sxm", cold: bool = False,
+    device: str = "h100-sxm", cold: bool = False, batch: int = 1,
 ) -> Movement:  # fmt: skip
     machine = load(device)
     assert isinstance(machine, Gpu)
-    asked = shape(1, heads, heads_kv, lengths, lengths, 128, causal=causal)
+    asked = shape(batch, heads, heads_kv, lengths, lengths, 128, causal=causal)
     case = case_of(machine.spec, load_kernel(kernel), constants(machine.spec.generation), asked, "bf16", "bf16", cold)
     return attention_timing(case).movement
 
@@ -82,6 +82,20 @@ def test_heads_that_alternate_keep_less_of_each_in_l2() -> None:
     """SGLang's Triton kernel runs the same tile of all heads before the next tile: 24 heads of 4,096 keys are 50 MB."""
     assert moved([4096], "triton-extend", causal=True).again_bytes[0] > 0
     assert moved([4096], "flash-attention-2", causal=True).again_bytes[0] == 0
+
+
+def test_heads_of_all_sequences_alternate() -> None:
+    one, several = (moved([4096], "triton-extend", heads // batch, heads // batch, True, batch=batch)
+                    for heads, batch in ((24, 1), (24, 4)))  # fmt: skip
+    assert several.again_bytes == one.again_bytes
+
+
+def test_blocks_that_share_nothing_stream_once_each_and_no_more() -> None:
+    """600 heads in turn on 132 SMs, causal: a block alone with its head, whose first stream is the compulsory one."""
+    found = moved([8192], "triton-extend", 600, 600, causal=True)
+    keys = 600 * 8192 * KEY_BYTES
+    walked = found.l2_bytes[0] - keys  # queries in, outputs out: as many bytes as the keys and values
+    assert found.again_bytes[0] == pytest.approx(walked - keys)
 
 
 def test_grouped_heads_share_a_fetch() -> None:

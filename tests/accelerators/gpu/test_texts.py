@@ -128,6 +128,29 @@ def test_linear_attention_is_refused_whatever_kernel_is_asked_for(settings: tupl
         plan(attention(find("linear-attention"), queries), "h100-sxm", *settings)
 
 
+def test_the_work_of_a_kernel_in_more_passes_is_another_text() -> None:
+    """Exponentials that wait for the maximum of all tiles: the same operations, the keys passed over twice."""
+    after_all_tiles = cascade("after-all-tiles", """
+        RM[h,0,p]       = -inf
+        RD[h,0,p]       = 0
+        RNV[h,0,p,f]    = 0
+        QK[h,m1,m0,p]   = Q[h,p,e] * K[h,m1*M0+m0,e]
+        LM[h,m1,p]      max= QK[h,m1,m0,p]
+        RM[h,m1+1,p]    = max(RM[h,m1,p], LM[h,m1,p])
+        SLN[h,m1,m0,p]  = exp(QK[h,m1,m0,p] - RM[h,M1,p])
+        SLD[h,m1,p]     = SLN[h,m1,m0,p]
+        SLNV[h,m1,p,f]  = SLN[h,m1,m0,p] * V[h,m1*M0+m0,f]
+        PRM[h,m1,p]     = exp(RM[h,m1,p] - RM[h,m1+1,p])
+        SPD[h,m1,p]     = PRM[h,m1,p] * RD[h,m1,p]
+        RD[h,m1+1,p]    = SPD[h,m1,p] + SLD[h,m1,p]
+        SPNV[h,m1,p,f]  = PRM[h,m1,p] * RNV[h,m1,p,f]
+        RNV[h,m1+1,p,f] = SPNV[h,m1,p,f] + SLNV[h,m1,p,f]
+        AV[h,p,f]       = RNV[h,M1,p,f] / RD[h,M1,p]
+    """)
+    with pytest.raises(CascadeSimError, match="per score in 2 passes"):
+        kernel_text(after_all_tiles)
+
+
 def test_the_refusal_says_what_a_score_costs() -> None:
     with pytest.raises(CascadeSimError, match=r"has 1 mac per e, 1 mac per f, 1 add, 1 divide, 1 exp per score$"):
         kernel_text(SIGMOID)
