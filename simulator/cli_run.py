@@ -60,6 +60,13 @@ class Outputs:
     show: str | None
 
 
+class UnansweredError(CascadeSimError):
+    """Runs of a sweep that cannot be: each is named, however many there are."""
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
 def run(sweep: Sweep, outputs: Outputs) -> None:
     """A request that cannot be answered does not keep the others from it: raises CascadeSimError at the end."""
     with pending_files((outputs.output, outputs.plot, outputs.trace)) as (output, plot, trace):
@@ -83,7 +90,7 @@ def run(sweep: Sweep, outputs: Outputs) -> None:
 
             write_trace(requests, trace)
     if problems:
-        raise CascadeSimError("\n".join(problems))
+        raise UnansweredError("\n".join(problems))
 
 
 def _requests(sweep: Sweep) -> Iterator[Request]:
@@ -133,7 +140,7 @@ def _answered(
         raise CascadeSimError(problems[0])
     lines = tuple(f"{_named(requests[number])}: {problem}" for number, problem in problems.items())
     if not answers:
-        raise CascadeSimError("\n".join(lines))
+        raise UnansweredError("\n".join(lines))
     return tuple(requests[number] for number in answers), tuple(chain.from_iterable(answers.values())), lines
 
 
