@@ -115,11 +115,21 @@ class _Streaming:
     @property
     def _fetched_keys(self) -> Counts:
         """Keys of all groups of resident query tiles together; a single key tile stays for all of them."""
-        groups = -(-self.tiles.count // np.maximum(self._resident, 1))
-        together = -(-self.tiles.count // groups)
-        known = {size: self.tiles.blocks(size).table[1][2] for size in set(together.tolist())}
-        fetched = np.array([known[size] for size in together.tolist()])
+        residents = np.maximum(self._resident, 1).tolist()
+        known = {resident: self._fetched_beside(resident) for resident in set(residents)}
+        fetched = np.array([known[resident] for resident in residents])
         return np.where(self.columns < self.case.shape.keys, fetched, self.case.shape.keys)
+
+    def _fetched_beside(self, resident: int) -> int:
+        return self.tiles.fetched_keys(tiles_per_group(self.tiles, resident, self.case.full))
+
+
+def tiles_per_group(tiles: Tiles, resident: int, full: bool) -> int:
+    """Query tiles that keys pass by together: the fewest groups, alike; under a mask those that fetch fewest keys."""
+    even = -(-tiles.count // -(-tiles.count // resident))
+    if full:
+        return even
+    return min((even, *coarse_sizes(resident, tiles.count)), key=tiles.fetched_keys)
 
 
 def resident_tiles(case: Case, rows: int, columns: Counts, depth: int, tiles: int) -> Counts:
