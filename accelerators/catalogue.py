@@ -6,7 +6,7 @@ file. Nothing is registered. Knows no accelerator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -43,7 +43,18 @@ def load(name: str, settings: Sequence[str] = ()) -> Accelerator:
     Raises UnknownNameError for an unknown name, SpecError for a file or a setting that cannot be used.
     """
     path = find_file(name)
-    return build(with_settings(read_yaml(path), settings), path)
+    found = build(with_settings(read_yaml(path), settings), path)
+    if problems := unread(found, [setting.partition("=")[0].strip() for setting in settings]):
+        raise SpecError("\n".join(f"--set {field}: changes nothing: {why}" for field, why in problems.items()))
+    return found
+
+
+def unread(accelerator: Accelerator, fields: Iterable[str]) -> Mapping[str, str]:
+    """Of some dotted fields, those that no figure of this accelerator depends on -> why."""
+    reasons = accelerator.capabilities.unread
+    found = {field: next((why for name, why in reasons.items() if f"{field}.".startswith(f"{name}.")), None)
+             for field in fields}  # fmt: skip
+    return {field: why for field, why in found.items() if why is not None}
 
 
 def build(content: Mapping[str, object], path: Path) -> Accelerator:

@@ -89,10 +89,22 @@ class Plan:
     """Input or output of the cascade -> bytes of one element in DRAM. One that is missing does not pass by DRAM (it
     stays in a cache, or arrives otherwise), and a line of `mapping` says so."""
     notes: tuple[str, ...] = ()  # what every report of it must say: for tables, where no mapping is printed
+    kernel: str = ""  # the one that runs, where the machine has several
+    types: str = ""  # of its operands, where the machine has several
 
     @property
     def traffic(self) -> Traffic:
         return sum((phase.traffic for phase in self.phases), Traffic())
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Bytes of one number in memory, its share of the scales of a group included. experts: weights of routed ones."""
+
+    weights: float = 2
+    experts: float = 2
+    activations: float = 2
+    kv: float = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +114,9 @@ class Capabilities:
     `calibrated`: its closed form is fitted to measurements: an estimate, which runs unless the cycle level is asked
     for, and no bound of it. `memory_bytes`: of one device, where a model and its KV cache may not fit. `devices`
     divide a model among them (tensor parallelism); each plans its own part. `traces`: it runs the heads of a pruning
-    trace, each with keys of its own.
+    trace, each with keys of its own. `stored`: how wide it keeps the numbers of a model;
+    `chosen_types`: of which kinds the type was given beside that of all. `unread`: fields and groups
+    of its file that no figure depends on, as it is set up -> why; to set them is refused.
     """
 
     cycle_level: bool = True
@@ -110,6 +124,9 @@ class Capabilities:
     traces: bool = False
     memory_bytes: int | None = None
     devices: int = 1
+    stored: Stored = Stored()
+    chosen_types: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 class Accelerator(Protocol):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from cascadesim.accelerators import energy
-from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Unit
+from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Stored, Unit
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.operation import Operation
 
@@ -49,7 +49,8 @@ class SpatialMachine(ABC, Generic[SpecType]):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities()
+        word = self.spec.word_bytes
+        return Capabilities(stored=Stored(word, word, word, word))
 
     @property
     def leakage_w(self) -> float:

@@ -43,6 +43,8 @@ class Operations(Spec):
     def _exponentials_need_macs(self) -> Self:
         if self.exp is not None and self.exp_by == "mac" and self.mac is None:
             raise ValueError("exp_by: mac needs the operation mac")
+        if self.exp_subtracts and self.exp is None:
+            raise ValueError("exp_subtracts needs the operation exp")
         return self
 
 

@@ -74,6 +74,6 @@ def _array(stream: IO[bytes], size: int) -> NDArray[np.generic]:
         raise ValueError(f"version {version[0]}.{version[1]} of the format")
     shape, by_columns, dtype = _HEADERS[version](stream)
     promised, held = prod(shape) * dtype.itemsize, size - stream.tell()
-    if dtype.hasobject or any(side < 0 for side in shape) or promised != held or held > MOST_BYTES:
+    if any(side < 0 for side in shape) or promised != held or held > MOST_BYTES:
         raise ValueError(f"{promised:,} bytes of {dtype} promised, {held:,} in it")
     return np.frombuffer(stream.read(held), dtype).reshape(shape, order="F" if by_columns else "C")

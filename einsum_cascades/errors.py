@@ -59,11 +59,11 @@ def suggestion(given: str, known: Iterable[str]) -> str:
     return f"; known: {listed(names)}" if names else ""
 
 
-def listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str], longest: int = _LONGEST_LIST) -> str:
     """Names separated by commas; of a long list the first ones, and how many more there are."""
     given = list(names)
     first: list[str] = []
-    while len(first) < len(given) and len(", ".join([*first, given[len(first)]])) <= _LONGEST_LIST:
+    while len(first) < len(given) and len(", ".join([*first, given[len(first)]])) <= longest:
         first.append(given[len(first)])
     first = first or [shortened(name) for name in given[:1]]
     more = len(given) - len(first)

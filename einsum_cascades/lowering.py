@@ -15,7 +15,7 @@ from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.layers import Activation, Experts, Latent
 from cascadesim.einsum_cascades.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.neighborhood import ExtraKeys
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.operation import Operand, Operation
 from cascadesim.einsum_cascades.parameters import Norm
 from cascadesim.einsum_cascades.projections import (
     LayerSizes,
@@ -78,9 +78,11 @@ def final_norm(run: Run, rows: int, hidden: int) -> Operation:
     return elementwise("final_norm", _norm_cascade(run.norm), rows, hidden)
 
 
-def linear(name: str, rows: int, inputs: int, outputs: int, copies: int = 1) -> Operation:
+def linear(
+    name: str, rows: int, inputs: int, outputs: int, copies: int = 1, operand: Operand = "weights"
+) -> Operation:
     extents = (("r", rows), ("k", inputs), ("n", outputs), ("x", copies))
-    return Operation(name, "linear", transformer.LINEAR, extents)
+    return Operation(name, "linear", transformer.LINEAR, extents, operand=operand)
 
 
 def elementwise(name: str, cascade: Cascade, rows: int, width: int) -> Operation:
@@ -98,7 +100,7 @@ def _linears(matrices: Iterable[Matrix], sizes: LayerSizes, run: Run) -> Iterato
         if run.phase == "decode" and matrix.rows in ("text", "encoder"):
             continue  # their keys and values are in the cache
         rows, copies = _rows_and_copies(matrix, sizes, run)
-        yield linear(matrix.name, rows, matrix.inputs, matrix.outputs, copies)
+        yield linear(matrix.name, rows, matrix.inputs, matrix.outputs, copies, matrix.operand)
 
 
 def _rows_and_copies(matrix: Matrix, sizes: LayerSizes, run: Run) -> tuple[int, int]:
@@ -157,7 +159,7 @@ def _attention(name: str, sizes: LayerSizes, run: Run, queries: int, keys: int, 
         ("b", run.batch), ("h", attention.heads), ("g", attention.heads // attention.key_heads),
         ("m", keys), ("p", queries), ("e", attention.head_dim), ("f", attention.values),
     )  # fmt: skip
-    return Operation(name, "attention", run.attention, extents, mask=mask)
+    return Operation(name, "attention", run.attention, extents, mask=mask, operand=_keys_from(run))
 
 
 def _absorbed_attention(heads: int, latent: Latent, keys: int, run: Run) -> Operation:
@@ -166,7 +168,12 @@ def _absorbed_attention(heads: int, latent: Latent, keys: int, run: Run) -> Oper
         ("b", run.batch), ("h", heads), ("g", heads), ("m", keys), ("p", 1),
         ("e", latent.kv_rank + latent.rope_dim), ("f", latent.kv_rank),
     )  # fmt: skip
-    return Operation("attention", "attention", run.attention, extents)
+    return Operation("attention", "attention", run.attention, extents, operand=_keys_from(run))
+
+
+def _keys_from(run: Run) -> Operand:
+    """Of attention: a prompt's keys and values are multiplied as they are made, a new token's come from the cache."""
+    return "kv" if run.phase == "decode" else "activations"
 
 
 def _keys_and_mask(sizes: LayerSizes, run: Run) -> tuple[int, Mask]:
@@ -214,7 +221,7 @@ def _indexer_scores(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
     latent = sizes.attention.latent
     if latent is not None and (indexer := latent.indexer) is not None:
         rows = run.queries * indexer.heads
-        yield linear("index_scores", rows, indexer.head_dim, run.sequence_length, run.batch)
+        yield linear("index_scores", rows, indexer.head_dim, run.sequence_length, run.batch, _keys_from(run))
 
 
 def _feed_forward(sizes: LayerSizes, run: Run) -> Iterator[Operation]:

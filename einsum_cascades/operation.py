@@ -14,6 +14,7 @@ from cascadesim.einsum_cascades.masks import FULL, Mask
 from cascadesim.einsum_cascades.pruning_trace import PruningTrace
 
 Kind: TypeAlias = Literal["attention", "linear", "elementwise", "collective"]
+Operand: TypeAlias = Literal["weights", "experts", "activations", "kv"]
 Extents: TypeAlias = tuple[tuple[str, int], ...]
 
 
@@ -38,6 +39,7 @@ class Operation:
     mask: Mask = FULL
     layer: str = ""  # the kind of layer it belongs to, where a model has several
     trace: PruningTrace | None = None
+    operand: Operand = "activations"  # what W of linear is, and K and V of attention: they may have a type of their own
 
     def __post_init__(self) -> None:
         small = [f"{rank}={size}" for rank, size in (*self.extents, ("count", self.count)) if size < 1]

@@ -20,6 +20,11 @@ def layer_parameters(sizes: LayerSizes, norm: Norm, norms_per_layer: int) -> int
     return matrices + _layer_norms(sizes, norm, norms_per_layer) + _head_norms(sizes) + _balance(sizes)
 
 
+def routed_parameters(sizes: LayerSizes) -> int:
+    """Of one layer's experts that tokens choose; shared ones count among the other weights."""
+    return sum(matrix.parameters for matrix in all_matrices(sizes) if matrix.operand == "experts")
+
+
 def _layer_norms(sizes: LayerSizes, norm: Norm, norms_per_layer: int) -> int:
     if sizes.layer.joint == "two-stream":
         norms_per_layer *= 2

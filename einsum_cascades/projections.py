@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from cascadesim.einsum_cascades.layers import Attention, Experts, FeedForward, Latent, Layer
+from cascadesim.einsum_cascades.operation import Operand
 
 Phase: TypeAlias = Literal["prefill", "decode"]
 
@@ -31,6 +32,10 @@ class Matrix:
     bias: bool = False
     is_weight: bool = True  # False: the second operand is computed, or stored as part of another matrix
     after_activation: bool = False  # the second half of a feed-forward part
+
+    @property
+    def operand(self) -> Operand:
+        return "experts" if self.rows == "choices" else "weights"
 
     @property
     def parameters(self) -> int:

@@ -83,7 +83,7 @@ class TracedWorkload:
         """Unknown: a trace says nothing of weights."""
         return None
 
-    def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: int = 2) -> int:
+    def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: float = 2) -> int:
         """A trace says what is fetched, not what is held: none that it knows of."""
         return 0
 

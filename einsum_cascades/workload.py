@@ -7,23 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import lcm
+from math import ceil, lcm
 from typing import Literal, TypeAlias, get_args
 
 from pydantic import model_validator
 
 from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
 from cascadesim.einsum_cascades.cache import cached_words
-from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.layers import Attention, Experts, FeedForward, Layer
 from cascadesim.einsum_cascades.lowering import Run, final_norm, layer_operations, lm_head
 from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.parameters import Norm, layer_parameters, norm_parameters
+from cascadesim.einsum_cascades.parameters import Norm, layer_parameters, norm_parameters, routed_parameters
 from cascadesim.einsum_cascades.projections import LayerSizes, Phase
 from cascadesim.einsum_cascades.schema import NonNegative, Spec, validate, with_settings
 from cascadesim.einsum_cascades.token_layout import Size, layout_sizes
 
+DESCRIPTION = ("kind", "source", "certainty", "not_modelled")  # fields that no operation depends on
 Scope: TypeAlias = Literal["attention", "linear", "model"]
 
 LONGEST_SEQUENCE = 2**30  # assumed: a thousand times the longest context in use; arrays over tiles stay small
@@ -125,14 +126,21 @@ class Workload(Spec):
         final = self.final_norms * norm_parameters(self.norm, self._last_hidden)
         return layers + embeddings + final + sum(self.other_parameters.values())
 
-    def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: int = 2) -> int:
-        """Bytes the KV cache holds when every sequence has `sequence_length` keys; 0 for a model that keeps none."""
+    def expert_parameters(self) -> int:
+        """Of `parameters`, those of routed experts."""
+        return sum(layer.count * routed_parameters(self.sizes(layer)) for layer in self.layers.values())
+
+    def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: float = 2) -> int:
+        """Bytes the KV cache holds when every sequence has `sequence_length` keys; 0 for a model that keeps none.
+
+        `word_bytes` of a number, its share of the scales of a group included.
+        """
         length = self._length(sequence_length)
         words = sum(
             layer.count * cached_words(self.sizes(layer), length, self.text_length or 0)
             for layer in self.layers.values()
         )
-        return words * _positive("batch", batch) * _positive("word_bytes", word_bytes)
+        return ceil(words * _positive("batch", batch) * word_bytes)
 
     def notes(self, *, sequence_length: int | None = None) -> tuple[str, ...]:
         """What a reader of a result should know: a length beyond the model's context, doubts, what is not modelled."""
@@ -238,4 +246,7 @@ def attention_cascade(name: str | None) -> Cascade:
 
 def workload_from(content: Mapping[str, object], source: str, settings: Sequence[str] = ()) -> Workload:
     """A workload from the fields of a file, `settings` replacing some. Raises SpecError with every problem."""
+    described = [name for name in (setting.partition("=")[0].strip() for setting in settings) if name in DESCRIPTION]
+    if described:
+        raise SpecError("\n".join(f"--set {name}: changes nothing: it describes the workload" for name in described))
     return validate(Workload, with_settings(content, settings), source)

@@ -132,9 +132,9 @@ def scaled(name: str, q: torch.Tensor, scale: float | None) -> tuple[torch.Tenso
         scale = q.shape[-1] ** -0.5
     number(name, "scale", scale, -FLOAT32.max / math.log2(math.e), FLOAT32.max / math.log2(math.e), whole=False)
     scale_log2 = float(scale) * math.log2(math.e)
-    if abs(scale_log2) < FLOAT32.tiny:  # float32 knows it as 0 on a GPU; what is infinite becomes NaN, as it should
-        return q * 0, 1.0
-    return (q, scale_log2) if scale_log2 > 0 else (-q, -scale_log2)
+    if not scale_log2:
+        return q * 0, 1.0  # infinite scores become NaN, as they should
+    return q if scale_log2 > 0 else -q, max(abs(scale_log2), FLOAT32.tiny)  # below, GPUs take it as 0
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:
@@ -155,7 +155,7 @@ def indices(
         for each in (int(tensor.min()), int(tensor.max())):
             if not low <= each <= high:
                 raise InputError(f"{name}: {what} must be from {low} to {high}, got {each}")
-        if distinct and tensor.unique().numel() < tensor.numel():
+        if distinct and len(set(tensor.flatten().tolist())) < tensor.numel():
             raise InputError(f"{name}: {what} must be distinct")
     return plain(tensor.to(torch.int32))
 

@@ -32,12 +32,14 @@ class Iteration:
     """What one program does per turn of one loop, which is a key tile in attention.
 
     `exponentials`: one per score. `replicated_rows`: rows with an exponential of their own (PRM), which every thread
-    that shares the row computes: the compiled code has a power of two of them per row.
+    that shares the row computes: the compiled code has a power of two of them per row. `copies`: loops that do this
+    work, one after another, because the source unrolls what is around them.
     """
 
     products: tuple[Product, ...]
     exponentials: int = 0
     replicated_rows: int = 0
+    copies: int = 1
     operand_bytes: int = 2  # of an element: a matrix instruction takes 32 bytes of each row
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,8 +143,7 @@ def gna(
     cascadesim gna --layout 30x48x80 --window 18x24x24 --q-tile 4x8x8 --kv-tile 2x8x8 --recommend
     cascadesim gna --layout 32768 --pattern moba --q-tile 128 --kv-tile 128
     """
-    for option, given in (("--layout", layout), ("--q-tile", query_tile), ("--kv-tile", key_tile)):
-        _refuse_large(option, given)
+    _refuse_large({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile})
     if sum(given is not None for given in (window, pattern, block_mask)) != 1:
         raise click.UsageError("give one of --window, --pattern and --block-mask")
     if window is None:
@@ -212,11 +211,12 @@ def _write(found: PatternAnswer, format_: str, output: Path | None) -> None:
         _print(found, format_, target)
 
 
-def _refuse_large(option: str, sides: tuple[int, ...]) -> None:
-    tokens = prod(sides)
-    if len(sides) > 3 or tokens > LARGEST_LAYOUT:
-        given = f"{len(sides)} dimensions" if len(sides) > 3 else f"{tokens:,} tokens"
-        raise click.UsageError(f"{option}: {given}; give one to three dimensions of {LARGEST_LAYOUT:,} tokens at most")
+def _refuse_large(given: Mapping[str, tuple[int, ...]]) -> None:
+    for option, sides in given.items():
+        if len(sides) > 3 or prod(sides) > LARGEST_LAYOUT:
+            what = f"{len(sides)} dimensions" if len(sides) > 3 else f"{prod(sides):,} tokens"
+            raise click.UsageError(f"{option}: {what}; give one to three dimensions of {LARGEST_LAYOUT:,} tokens at "
+                                   "most")
 
 
 def _print(found: Answer | PatternAnswer, format_: str, output: Path | None) -> None:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.protocol import Accelerator
-from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.einsum_cascades.errors import SpecError, listed, shortened
 from cascadesim.einsum_cascades.schema import read_yaml
 from cascadesim.einsum_cascades.workload import Workload
+
+WIDTHS = ("word_bytes", "element_bits")  # fields of arrays that are built for one
+_LONGEST_LIST = 60  # characters of the fields that an architecture, or a workload, has
 
 
 def split(settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -21,21 +24,27 @@ def split(settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def load_architecture(name: str, settings: Sequence[str]) -> Accelerator:
     """Raises SpecError for a file or a setting that cannot be used, UnknownNameError for an unknown name."""
-    accelerator = catalogue.load(name)  # a file with problems of its own says so first
-    if not settings:
-        return accelerator
     try:
         return catalogue.load(name, settings)
     except SpecError as error:
-        unknown = [_field(setting) for setting in settings if f": {_field(setting)}: unknown field" in str(error)]
+        if not settings or Path(name).is_fifo():  # a pipe has been read, and would be waited for
+            raise
+        catalogue.load(name)  # a file with problems of its own says so first
+        unknown = [field for field in map(_field, settings) if _is_unknown(field, str(error))]
         if not unknown:
             raise
         known = tuple(_paths(read_yaml(_file(name))))
-        raise SpecError("\n".join(f"--set {field}: {_meant(name, field, known)}" for field in unknown)) from None
+        problems = [f"--set {shortened(field)}: {_meant(name, field, known)}" for field in unknown]
+        raise SpecError("\n".join(problems)) from None
 
 
 def _field(setting: str) -> str:
     return ".".join(part.strip() for part in setting.partition("=")[0].split("."))
+
+
+def _is_unknown(field: str, problems: str) -> bool:
+    """The field, or the group that it would be in."""
+    return any(f": {path}: unknown field" in problems for path in (field, field.partition(".")[0]))
 
 
 def _file(name: str) -> Path:
@@ -53,11 +62,15 @@ def _paths(content: Mapping[str, object], above: str = "") -> Iterator[str]:
 
 def _meant(name: str, field: str, known: Sequence[str]) -> str:
     """Fields of the same last name first, then those that are spelt nearly so."""
+    width = next((path for path in known if path in WIDTHS), None)
+    if width is not None and field.partition(".")[0] in ("types", "dtype"):
+        return f"{name} keeps all numbers in one width, {width}, and has no types"
     last = field.rpartition(".")[2]
     all_known = (*known, *Workload.model_fields)
     same = [path for path in all_known if path.rpartition(".")[2] == last]
     close = same or get_close_matches(field, all_known, n=1)
     if close:
         return f"no such field; did you mean {' or '.join(map(repr, close))}?"
-    of_workload = ", ".join(sorted(Workload.model_fields))
-    return f"no such field; {name} has {', '.join(known)}; a workload has {of_workload}"
+    own = listed(dict.fromkeys(path.partition(".")[0] for path in known), _LONGEST_LIST)
+    of_workload = listed(sorted(Workload.model_fields), _LONGEST_LIST)
+    return f"no such field; {shortened(name)} has {own}; a workload has {of_workload}"

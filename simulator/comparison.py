@@ -15,6 +15,8 @@ from rich.text import Text
 from cascadesim.simulator import quantities as say
 from cascadesim.simulator.report import Report
 
+ERRORS = ("error: half, nine tenths of published calls of that kind were within; unknown: a whole model, or a run "
+          "outside what was measured")
 Case: TypeAlias = tuple[str, str | None, int, int]
 
 
@@ -34,12 +36,13 @@ def comparison(reports: Sequence[Report]) -> RenderableType:
     notes = dict.fromkeys(note for report in reports for note in report.notes)
     remarks = [Text(f"speedup, energy ratio: against {reports[0].architecture}", style="dim")] if several else []
     remarks += [Text(f"note: {note}", style="yellow") for note in notes]
+    remarks += [Text(ERRORS, style="dim")]
     return Group(Text(_shared(reports), style="bold"), Text(), table, Text(), *remarks)
 
 
 def _side_by_side(reports: Sequence[Report]) -> Table:
     """The architectures of each case under a line that names the case."""
-    table = _table(["architecture", "latency", "speedup", "energy", "ratio", "DRAM", "bound by"])
+    table = _table(["architecture", "latency", "error", "speedup", "energy", "ratio", "DRAM", "bound by"])
     against = baselines(reports, reports[0].architecture)
     names = _varying(reports)
     for which in dict.fromkeys(map(case, reports)):
@@ -50,7 +53,7 @@ def _side_by_side(reports: Sequence[Report]) -> Table:
         for report in rows:
             first = against.get(which)
             table.add_row(f"  {report.architecture}" if heading else report.architecture, say.seconds(report.latency_s),
-                          _speedup(report, first), _energy(report), _energy_ratio(report, first),
+                          _error(report), _speedup(report, first), _energy(report), _energy_ratio(report, first),
                           say.bytes_of(report.traffic.total_bytes), _bound(report))
     return table
 
@@ -58,11 +61,12 @@ def _side_by_side(reports: Sequence[Report]) -> Table:
 def _one_below_the_other(reports: Sequence[Report]) -> Table:
     names = _varying(reports) or ["tokens"]
     rated = any(report.tokens_per_s is not None for report in reports)
-    table = _table([", ".join(names), "latency", *(["tokens/s"] if rated else []), "energy", "DRAM", "bound by"])
+    rate_column = ["tokens/s"] if rated else []
+    table = _table([", ".join(names), "latency", "error", *rate_column, "energy", "DRAM", "bound by"])
     for report in reports:
         rate = [] if report.tokens_per_s is None else [say.rate(report.tokens_per_s)]
-        table.add_row(", ".join(_case_names(report, names)), say.seconds(report.latency_s), *rate, _energy(report),
-                      say.bytes_of(report.traffic.total_bytes), _bound(report))
+        table.add_row(", ".join(_case_names(report, names)), say.seconds(report.latency_s), _error(report), *rate,
+                      _energy(report), say.bytes_of(report.traffic.total_bytes), _bound(report))
     return table
 
 
@@ -102,6 +106,11 @@ def _case_names(report: Report, names: Sequence[str]) -> Iterator[str]:
 
 def _speedup(report: Report, first: Report | None) -> str:
     return "–" if first is None else f"{first.latency_s / report.latency_s:.2f}x"
+
+
+def _error(report: Report) -> str:
+    found = report.uncertainty
+    return f"{say.error(found.latency)}, {say.error(found.p90)}" if found is not None and found.covers else "unknown"
 
 
 def _energy(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""A model that several devices divide: what one of them runs, and what it must hold in its memory.
+"""A model that several devices divide: what one of them runs and stores.
 
 With one device, everything. Knows accelerators and workloads; executes nothing.
 """
@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cascadesim.accelerators.protocol import Accelerator
-from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.tensor_parallel import divided, divided_operations
 from cascadesim.einsum_cascades.workload import Scope, Workload
 from cascadesim.simulator.workloads import AnyWorkload
-
-WORD_BYTES = 2
 
 
 def devices(accelerator: Accelerator) -> int:
@@ -40,43 +37,12 @@ def own_workload(workload: AnyWorkload, accelerator: Accelerator) -> AnyWorkload
     return divided(workload, devices(accelerator)) if isinstance(workload, Workload) else workload
 
 
-def cache_bytes(workload: AnyWorkload, accelerator: Accelerator, length: int, batch: int) -> int:
-    """KV cache of one device."""
-    own = own_workload(workload, accelerator)
-    return own.kv_cache_bytes(length, batch) if own.generates else 0
-
-
-def refuse_what_does_not_fit(workload: AnyWorkload, accelerator: Accelerator, length: int, batch: int) -> None:
-    """A KV cache that exceeds the memory of the accelerator."""
-    cache = cache_bytes(workload, accelerator, length, batch)
-    memory = accelerator.capabilities.memory_bytes
-    if memory is not None and cache > memory:
-        raise CascadeSimError(
-            f"{workload.name}: a KV cache of {cache / 1e9:,.1f} GB{_each(accelerator)} exceeds the "
-            f"{memory / 1e9:,.0f} GB of {accelerator.name}; give a smaller batch or length"
-        )
-
-
-def notes(
-    workload: AnyWorkload, accelerator: Accelerator, scope: Scope, length: int, batch: int
-) -> tuple[str, ...]:
-    """Whose figures a report shows; parameters and KV cache together where they exceed the memory."""
-    own, cache = own_workload(workload, accelerator), cache_bytes(workload, accelerator, length, batch)
-    found: list[str] = []
-    if devices(accelerator) > 1:
-        found.append(
-            f"tensor parallelism over {devices(accelerator)} devices: time, units and traffic are those of each; it "
-            f"has {(own.parameters() or 0) / 1e9:,.2f} G parameters and {cache / 1e9:,.2f} GB of KV cache"
-        )
-    needed = cache + WORD_BYTES * (own.parameters() or 0)
-    memory = accelerator.capabilities.memory_bytes
-    if scope == "model" and memory is not None and needed > memory:
-        found.append(
-            f"parameters and KV cache take {needed / 1e9:,.1f} GB of {memory / 1e9:,.0f} GB of memory"
-            f"{_each(accelerator)}"
-        )
-    return tuple(found)
-
-
-def _each(accelerator: Accelerator) -> str:
-    return " on each device" if devices(accelerator) > 1 else ""
+def notes(workload: AnyWorkload, accelerator: Accelerator) -> tuple[str, ...]:
+    """Whose figures a report shows."""
+    if devices(accelerator) == 1:
+        return ()
+    parameters = own_workload(workload, accelerator).parameters() or 0
+    return (
+        f"tensor parallelism over {devices(accelerator)} devices: time, units, traffic and memory are those of each; "
+        f"it has {parameters / 1e9:,.2f} G parameters",
+    )

@@ -30,7 +30,7 @@ from cascadesim.simulator.explore_search import Found, Watch, chunk_size, exhaus
 from cascadesim.simulator.explore_sensitivity import elasticities
 from cascadesim.simulator.explore_space import Space, read_space, space_from
 from cascadesim.simulator.output import pending_file
-from cascadesim.simulator.uncertainty import uncertainty_of
+from cascadesim.simulator.uncertainty import largest_error
 
 Watches = Mapping[str, Watch]  # of "searching", "refining" and "simulating"
 
@@ -200,8 +200,7 @@ def _validated(made: Problem) -> float:
     model = made.model
     if not isinstance(model, ArchitectureModel) or model.accelerator.capabilities.calibrated:
         return 0.0
-    found = uncertainty_of(model.path.stem)
-    return 0.0 if found is None else found.latency
+    return largest_error(model.path.stem)
 
 
 def _unwatched(done: int, total: int) -> None:

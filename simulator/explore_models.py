@@ -7,6 +7,7 @@ design by design. Knows no space file and no search. The neighborhood model is `
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -214,6 +215,18 @@ def architecture_model(space: Space, source: str) -> ArchitectureModel:
     for use in space.workloads:
         load_workload(use.workload)
     return ArchitectureModel(name, path, changed(content, space.set), space.workloads, space.accounting)
+
+
+def refuse_unread(model: ArchitectureModel, fields: Sequence[str], points: Sequence[Point], source: str) -> None:
+    """Fields that no figure depends on in any of these designs. Raises SpecError with all of them."""
+    reasons: dict[str, str] = dict.fromkeys(fields, "")
+    for point in points:
+        with suppress(CascadeSimError):  # a design that cannot be: the others speak
+            unread = catalogue.unread(catalogue.build(changed(model.content, point), model.path), fields)
+            reasons = {field: unread[field] for field in reasons if field in unread}
+    lines = [f"{source}: {field}: changes nothing: {why}" for field, why in reasons.items() if why]
+    if lines:
+        raise SpecError("\n".join(lines))
 
 
 def changed(content: Mapping[str, Any], point: Point) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from cascadesim.simulator.explore_metrics import (
     metric_of,
     with_following,
 )
-from cascadesim.simulator.explore_models import Model, architecture_model
+from cascadesim.simulator.explore_models import ArchitectureModel, Model, architecture_model, refuse_unread
 from cascadesim.simulator.explore_space import Scalar, Space
 
 Digits: TypeAlias = NDArray[np.int32]  # designs x varied fields
@@ -96,6 +96,13 @@ class Problem:
             values = expression.evaluate(self._with_constants(found, expression))
             found[name] = _whole(np.broadcast_to(values, (len(digits),)))
         return found
+
+    def corners(self) -> tuple[dict[str, object], ...]:
+        """The designs with the first and with the last value of every field."""
+        last = np.array([[len(field.values) - 1 for field in self.fields]], dtype=np.int32)
+        columns = self.columns(np.concatenate([np.zeros_like(last), last]))
+        return tuple({name: column[row].item() for name, column in columns.items() if name in self.model.fields}
+                     for row in range(2))  # fmt: skip
 
     def figures(self, digits: Digits) -> dict[str, Floats]:
         """Every metric of designs, conditions or not."""
@@ -187,7 +194,10 @@ def problem(space: Space, source: str) -> Problem:
     errors += _name_errors(space, model, used, source)
     if errors:
         raise SpecError("\n".join(errors))
-    return Problem(space, source, model, fields, parsed.derived, parsed.conditions, parsed.constraints, objectives)
+    found = Problem(space, source, model, fields, parsed.derived, parsed.conditions, parsed.constraints, objectives)
+    if isinstance(model, ArchitectureModel):
+        refuse_unread(model, [*space.set, *space.vary, *space.derive], found.corners(), source)
+    return found
 
 
 def _expressions(space: Space, model: Model, source: str, errors: list[str]) -> _Expressions:

@@ -33,11 +33,13 @@ def flat_row(report: Report) -> dict[str, Cell]:
     for unit in report.units:
         row |= {f"{unit.name}_busy_cycles": unit.busy_cycles, f"{unit.name}_stalled_cycles": unit.stalled_cycles,
                 f"{unit.name}_idle_cycles": unit.idle_cycles, f"{unit.name}_utilization": unit.utilization}  # fmt: skip
-    row["uncertainty_latency"] = None if report.uncertainty is None else report.uncertainty.latency
-    return row
+    found, held = report.uncertainty, report.memory
+    row |= {f"uncertainty_{name}": None if found is None else getattr(found, name) for name in _OF_UNCERTAINTY}
+    return row | ({} if held is None else {f"memory_{kind}_bytes": size for kind, size in vars(held).items()})
 
 
-_NESTED = ("energy_j", "area_um2", "uncertainty")  # objects that may be null
+_OF_UNCERTAINTY = ("latency", "p90", "rows", "covers")
+_NESTED = ("energy_j", "area_um2", "memory_bytes", "uncertainty")  # objects that may be null
 
 
 def _columns(what: str, by_component: Mapping[str, float] | None, unit: str) -> dict[str, Cell]:

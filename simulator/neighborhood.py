@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.neighborhood import Neighborhood, Positions, times
+from cascadesim.einsum_cascades.neighborhood import LONGEST_AXIS, Neighborhood, Positions, times
 from cascadesim.simulator.neighborhood_axis import (
     AxisTiles,
     DeadTiles,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Mode: TypeAlias = Literal["multidim_static", "multidim_dynamic", "flat_union", "flat_span"]
 MODES: tuple[Mode, ...] = ("multidim_static", "multidim_dynamic", "flat_union", "flat_span")
+_TILE_SIDE = f"1 to {LONGEST_AXIS:,}"
 TILINGS: Mapping[Mode, Tiling] = {"multidim_static": "static", "multidim_dynamic": "dynamic"}
 
 
@@ -43,10 +44,10 @@ class Tiles:
 
     def __post_init__(self) -> None:
         problems = [
-            f"{name} tile, dimension {number}: must be at least 1, got {size}"
+            f"{name} tile, dimension {number}: must be {_TILE_SIDE}, got {size}"
             for name, shape in (("query", self.query), ("key/value", self.key))
             for number, size in enumerate(shape, start=1)
-            if size < 1
+            if not 1 <= size <= LONGEST_AXIS
         ]
         if problems:
             raise CascadeSimError("\n".join(problems))

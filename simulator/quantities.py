@@ -27,6 +27,11 @@ def bytes_of(amount_bytes: float) -> str:
     return _scaled(amount_bytes, _BYTES)
 
 
+def gigabytes(amount_bytes: float) -> str:
+    """As capacities of memory are sold: 10^9 bytes."""
+    return f"{amount_bytes / 1e9:,.2f} GB"
+
+
 def hertz(clock_hz: float) -> str:
     return _scaled(clock_hz, _HERTZ)
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from cascadesim.einsum_cascades.traced_workload import LAYER as TRACED
 from cascadesim.simulator import quantities as say
 from cascadesim.simulator.comparison import comparison
-from cascadesim.simulator.report import EinsumTime, OperationTime, Report, UnitTime
+from cascadesim.simulator.report import EinsumTime, Memory, OperationTime, Report, UnitTime
 from cascadesim.simulator.terminal import console, print_styled
 
 _SMALLEST_SHARE = 0.005  # rows below half a percent are added up in one, where there are many
@@ -89,13 +89,17 @@ def _figures(report: Report) -> Table:
 
 
 def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
-    yield "latency", say.seconds(report.latency_s), f"{say.whole(report.cycles)} cycles{_within(report)}"
+    yield "latency", say.seconds(report.latency_s), f"{say.whole(report.cycles)} cycles"
+    yield "error", *_error(report)
     if report.tokens_per_s is not None:
         first = "" if report.time_to_first_token_s is None else (
             f"first new token after {say.seconds(report.time_to_first_token_s)}")
         yield "tokens/s", say.rate(report.tokens_per_s), first
     read, write = say.bytes_of(report.traffic.read_bytes), say.bytes_of(report.traffic.write_bytes)
     yield "DRAM traffic", say.bytes_of(report.traffic.total_bytes), f"{read} read, {write} written"
+    if report.memory is not None:
+        held = report.memory
+        yield "memory", say.gigabytes(held.total), f"of {say.gigabytes(held.capacity)}: {_held(held)}"
     if report.energy_j is not None and report.total_energy_j is not None:
         yield "energy", say.joules(report.total_energy_j), say.shares(report.energy_j)
     if report.area_um2 is not None and report.total_area_um2 is not None:
@@ -105,9 +109,21 @@ def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
     yield from _difference(report)
 
 
-def _within(report: Report) -> str:
+def _held(memory: Memory) -> str:
+    parts = {"weights": memory.weights, "KV cache": memory.kv, "activations": memory.activations,
+             "workspace": memory.workspace}  # fmt: skip
+    return ", ".join(f"{name} {say.gigabytes(size)}" for name, size in parts.items() if size)
+
+
+def _error(report: Report) -> tuple[str, str]:
+    """Half of what was published was within; then in words, with nine tenths."""
     found = report.uncertainty
-    return "" if found is None else f"; has been within {say.error(found.latency)} ({found.basis})"
+    if found is None:
+        return "unknown", f"nothing that was published is compared with such a run on {report.architecture}"
+    within = f"within {say.error(found.latency)}, nine of ten within {say.error(found.p90)}"
+    if not found.covers:
+        return "unknown", f"{found.basis}: half of {found.rows:,} were {within}"
+    return say.error(found.latency), f"half of {found.rows:,} {found.basis} were {within}"
 
 
 def _difference(report: Report) -> Iterable[tuple[str, str, str]]:

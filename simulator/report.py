@@ -62,11 +62,37 @@ class OperationTime:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Bytes that one device must hold, and has room for. `activations` is a bound (`memory`)."""
+
+    weights: int
+    kv: int
+    activations: int
+    workspace: int
+    capacity: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv + self.activations + self.workspace
+
+    @property
+    def fits(self) -> bool:
+        return self.total <= self.capacity
+
+
+@dataclass(frozen=True)
 class Uncertainty:
-    """Relative error of the latency that the validation suite of this model measured, and on what."""
+    """Relative errors of the latency that a validation suite found for the nearest of what was published.
+
+    latency: half of the `rows` were within; p90: nine tenths. `covers`: whether the report lies inside what was
+    measured; `basis`: on what, and why not.
+    """
 
     latency: float
     basis: str
+    p90: float
+    rows: int
+    covers: bool
 
 
 @dataclass(frozen=True)
@@ -80,7 +106,8 @@ class Report:
     layer: str | None  # which kind of layer, where the scope is one layer
     layers: int  # how many such layers the model has; in scope model: all of them
     parameters: int | None  # of the whole model, whatever the scope
-    kv_cache_bytes: int | None  # after the run, two bytes a number; None for a model that keeps none
+    kv_cache_bytes: int | None  # of the whole model after the run, in its type; None for a model that keeps none
+    memory: Memory | None  # on one device; None in a scope that is no whole model, or where no capacity is stated
     phase: str
     fidelity: str
     accounting: str
@@ -126,6 +153,7 @@ class Report:
         """The JSON object of the contract (design, section 5)."""
         return {
             **{name: getattr(self, name) for name in _PLAIN_FIELDS},
+            "memory_bytes": _memory(self.memory),
             "dram_bytes": _traffic(self.traffic),
             "energy_j": _energy(self.energy_j),
             "area_um2": _with_total(self.area_um2),
@@ -144,6 +172,7 @@ class Report:
         read = cast("Mapping[str, Any]", content)
         return cls(
             **{name: read[name] for name in _PLAIN_FIELDS},
+            memory=read["memory_bytes"] and _memory_from(read["memory_bytes"]),
             traffic=Traffic(read["dram_bytes"]["read"], read["dram_bytes"]["write"]),
             energy_j=read["energy_j"] and dict(read["energy_j"]["by_component"]),
             area_um2=read["area_um2"] and {name: um2 for name, um2 in read["area_um2"].items() if name != "total"},
@@ -179,6 +208,14 @@ def from_document(content: Mapping[str, object]) -> tuple[Report, ...]:
 def _traffic(traffic: Traffic) -> dict[str, float]:
     amounts = {"read": traffic.read_bytes, "write": traffic.write_bytes, "total": traffic.total_bytes}
     return {name: int(amount) if amount == int(amount) else amount for name, amount in amounts.items()}
+
+
+def _memory(held: Memory | None) -> dict[str, int] | None:
+    return None if held is None else {**vars(held), "total": held.total}
+
+
+def _memory_from(written: Mapping[str, int]) -> Memory:
+    return Memory(**{kind: size for kind, size in written.items() if kind != "total"})
 
 
 def _energy(by_component: Mapping[str, float] | None) -> dict[str, object] | None:

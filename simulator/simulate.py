@@ -5,12 +5,13 @@ Reads top to bottom. Which unit an Einsum runs on is the accelerator's business,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from math import prod
 
+from cascadesim.accelerators.catalogue import load, preset_names
 from cascadesim.accelerators.plan_check import checked
 from cascadesim.accelerators.protocol import (
     Accelerator,
@@ -24,15 +25,17 @@ from cascadesim.einsum_cascades.projections import Phase
 from cascadesim.einsum_cascades.workload import Scope
 from cascadesim.simulator import division, summary
 from cascadesim.simulator.execution import Execution, Fidelity, execute
-from cascadesim.simulator.report import Report
+from cascadesim.simulator.memory import memory, refuse_what_does_not_fit
+from cascadesim.simulator.report import Memory, Report
 from cascadesim.simulator.summary import Work
-from cascadesim.simulator.uncertainty import uncertainty_of
+from cascadesim.simulator.uncertainty import WHOLE_MODELS, Call, mask_name, sizes_of, uncertainty_of
 from cascadesim.simulator.workloads import AnyWorkload
 
 _MOST_POINTS = 2**62  # of one operation, so that counts fit the 64 bits of arrays
 _WITHOUT_CALIBRATED_OVERLAP = (
     "cycle level: units overlap as far as dependences allow; the closed form's overlap is calibrated on measurements"
 )
+_OF_THE_CALL = ("dtype", "types", "kernel", "parallel")  # settings that show in sizes, types and kernel of a call
 _REMEMBERED = 4096  # plans and executions: those of a sweep over models and lengths
 
 
@@ -93,8 +96,9 @@ def parts(request: Request) -> tuple[tuple[Work, ...], ...]:
     """The executed operations of each report."""
     if request.accounting == "artifact" and request.fidelity == "cycle":
         raise CascadeSimError("artifact accounting has no cycle level, only closed forms; use --fidelity analytical")
-    if request.scope != "linear":
-        division.refuse_what_does_not_fit(request.workload, request.accelerator, request.length, request.sequences)
+    refuse_what_does_not_fit(
+        request.workload, request.accelerator, request.scope, request.length, request.sequences, request.phase
+    )
     works = [Work(operation, _executed(request, operation)) for operation in operations(request)]
     if request.scope == "model":
         return (tuple(works),)
@@ -175,7 +179,7 @@ class _Job:
     @cached_property
     def _key(self) -> tuple[object, ...]:
         work, cascade = self.operation, self.operation.cascade
-        what = (work.kind, cascade.name, cascade.text, work.extents, work.mask, work.trace)
+        what = (work.kind, cascade.name, cascade.text, work.extents, work.mask, work.trace, work.operand)
         return (self.accelerator, self.accounting, *what)
 
     def __hash__(self) -> int:
@@ -202,7 +206,8 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
         layer=layer,
         layers=_layers(workload, layer),
         parameters=workload.parameters(),
-        kv_cache_bytes=workload.kv_cache_bytes(sequence_length, batch) if workload.generates else None,
+        kv_cache_bytes=_cache_bytes(request),
+        memory=_memory(request),
         phase=request.phase,
         fidelity=request.fidelity,
         accounting=request.accounting,
@@ -222,7 +227,7 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
         einsums=summary.einsum_times(works),
         operations=summary.operation_times(works),
         bound_by=summary.bound_by(units),
-        uncertainty=uncertainty_of(accelerator.name) if _as_validated(request) else None,
+        uncertainty=uncertainty_of(accelerator.name, _calls(request, works), tuple(_not_validated(request))),
         tokens_per_s=_tokens(request, batch, sequence_length) / latency_s if request.scope == "model" else None,
         time_to_first_token_s=latency_s if _starts_generating(request) else None,
         notes=_notes(request, sequence_length, works),
@@ -230,11 +235,58 @@ def _report(request: Request, works: Sequence[Work]) -> Report:
     )
 
 
-def _as_validated(request: Request) -> bool:
-    """As the validation suites run it: no setting changed, its own attention, the fidelity that was held against."""
-    calibrated = request.accelerator.capabilities.calibrated
-    judged = request.fidelity == "analytical" or not calibrated
-    return judged and not request.settings and request.cascade == request.accelerator.attention
+def _calls(request: Request, works: Sequence[Work]) -> tuple[Call, ...]:
+    """What suites may have compared."""
+    total, clock_hz = sum(work.exact_cycles for work in works), request.accelerator.clock_hz
+    return tuple(
+        Call(
+            work.operation.kind, sizes_of(work.operation, work.execution.exact_cycles / clock_hz),
+            mask_name(work.operation.mask), work.execution.plan.kernel, work.execution.plan.types, request.fidelity,
+            work.exact_cycles / total,
+        )
+        for work in works if work.operation.kind in ("attention", "linear")
+    )  # fmt: skip
+
+
+def _not_validated(request: Request) -> Iterator[str]:
+    """What the suites do not run, whatever its shape."""
+    accelerator = request.accelerator
+    if request.scope == "model":
+        yield WHOLE_MODELS
+    if request.accounting == "artifact":
+        yield "artifact accounting has suites of its own"
+    if request.scope != "linear" and request.cascade != accelerator.attention:
+        yield f"no run of {request.cascade} was measured"
+    typed = tuple(setting for setting in request.settings if setting.split(".")[0].split("=")[0] in _OF_THE_CALL)
+    if accelerator != _as_preset(accelerator.name, typed):
+        yield f"measured without {', '.join(request.settings) or 'what was changed'}"
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _as_preset(name: str, settings: tuple[str, ...]) -> Accelerator | None:
+    """The one of that name, but for settings of which each call says what they make of it."""
+    if name not in preset_names():
+        return None
+    try:
+        return load(name, settings)
+    except CascadeSimError:
+        return None
+
+
+def _cache_bytes(request: Request) -> int | None:
+    """Of the whole model, however many devices divide it."""
+    width = request.accelerator.capabilities.stored.kv
+    workload = request.workload
+    return workload.kv_cache_bytes(request.length, request.sequences, width) if workload.generates else None
+
+
+def _memory(request: Request) -> Memory | None:
+    """Only a whole model is held."""
+    if request.scope != "model":
+        return None
+    return memory(
+        request.workload, request.accelerator, request.scope, request.length, request.sequences, request.phase
+    )
 
 
 def _layers(workload: AnyWorkload, names: str | None) -> int:
@@ -257,9 +309,7 @@ def _starts_generating(request: Request) -> bool:
 def _notes(request: Request, sequence_length: int, works: Sequence[Work]) -> tuple[str, ...]:
     notes = tuple(f"set {setting}" for setting in request.settings)
     notes += request.workload.notes(sequence_length=sequence_length)
-    notes += division.notes(
-        request.workload, request.accelerator, request.scope, sequence_length, request.sequences
-    )
+    notes += division.notes(request.workload, request.accelerator)
     notes += tuple(dict.fromkeys(note for work in works for note in work.execution.plan.notes))
     machine = _machine(request)
     notes += machine.notes(sequence_length) if isinstance(machine, Prepares) else ()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-LONGEST_S = 300  # of one command; the first one of an architecture may compile an engine
+LONGEST_S = 600  # of one command; the first one of an architecture may compile an engine
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""`cascadesim validate`: every claim with its error; exit code 1 if one does not hold.
+"""`cascadesim validate`: every claim with its error; exit code 1 if one does not hold. And `cascadesim measure`.
 
 Found by the simulator's command line through the entry-point group `cascadesim.commands`. Importing it is cheap:
-models and tables are read when the command runs.
+models and tables are read when a command runs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import click
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.simulator.cli_shell import complain
+from cascadesim.validation.measure import ABOUT_COUNTERS, ABOUT_OUTPUT, ABOUT_SECONDS, SECONDS, Request, measured
 
 if TYPE_CHECKING:
     from cascadesim.validation.compare import Verdict
@@ -26,7 +27,8 @@ A_CLAIM_FAILS = 1
 @click.command()
 @click.argument("names", nargs=-1, metavar="[SUITE]...")
 @click.option("--data", type=click.Path(path_type=Path), metavar="FILE",
-              help="Compare with the rows of this CSV file instead of the suite's own.")
+              help="Compare with the rows of this CSV file instead of the suite's own; a suite of measurements takes "
+                   "records, FILE.jsonl or a folder of them.")
 @click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png|.svg",
               help="Draw predicted against measured, suite by suite.")
@@ -37,14 +39,19 @@ def validate(context: click.Context, names: tuple[str, ...], data: Path | None, 
 
     Without a SUITE, all of them; `cascadesim list suites` names them. Exit code 1 if a claim does not hold.
     """
-    from cascadesim.validation.records import divided, not_judged, verdicts_of_records
+    from cascadesim.validation.records import divided, own_records, records_of
 
     published, recorded = divided(names)
+    if data is not None and published and recorded:
+        raise CascadeSimError(f"--data: {published[0]} compares a table and {recorded[0]} records: name one kind")
     verdicts = verdicts_of(published, data) if published or not names else ()
+    records = own_records() if data is None else records_of(data)
+    for line in records.complaints if recorded else ():
+        complain("validate", line)
     for name in recorded:
-        found = verdicts_of_records(name)
+        found = records.verdicts(name)
         if not found:
-            complain("validate", not_judged(name))
+            complain("validate", records.not_judged(name))
         verdicts += found
     if not verdicts:
         context.exit(A_CLAIM_FAILS)  # nothing was judged: that must not look like success
@@ -55,6 +62,22 @@ def validate(context: click.Context, names: tuple[str, ...], data: Path | None, 
     _print(verdicts, output_format)
     if not all(verdict.holds for verdict in verdicts):
         context.exit(A_CLAIM_FAILS)
+
+
+@click.command()
+@click.argument("suites", nargs=-1, metavar="[SUITE]...")
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR",
+              help=ABOUT_OUTPUT)
+@click.option("--seconds", type=click.FloatRange(min=1), default=SECONDS, show_default=True, help=ABOUT_SECONDS)
+@click.option("--counters", is_flag=True, help=ABOUT_COUNTERS)
+def measure(suites: tuple[str, ...], output: Path, seconds: float, counters: bool) -> None:
+    """Measure the kernels on this machine's GPU; exit code 2 where there is none.
+
+    Suites: microbenchmarks, attention, decode, neighborhood, pruned; all of them if none is named. --counters is a
+    pass of its own, without the microbenchmarks, into DIR/<device>-<kind>.counters.jsonl.
+    """
+    for line in measured(Request(suites, output, seconds, counters)):
+        click.echo(line, err=True)
 
 
 def suite_names() -> tuple[str, ...]:

@@ -28,8 +28,10 @@ def length(text: str) -> int:
 
 
 def count(text: str, expected: str = "a positive whole number", given: str | None = None) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 18 or not 1 <= int(text) <= LARGEST_COUNT:
-        raise ValueError(f"expected {expected} up to 2^40, got '{shortened(given or text)}'")
+    if not (text.isascii() and text.isdigit()) or text.strip("0") == "":
+        raise ValueError(f"expected {expected}, got '{shortened(given or text)}'")
+    if len(text) > 18 or int(text) > LARGEST_COUNT:
+        raise ValueError(f"expected {expected}, of at most 2^40, got '{shortened(given or text)}'")
     return int(text)
 
 

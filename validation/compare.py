@@ -54,6 +54,7 @@ class Errors:
     cells: int
     mean: float
     median: float
+    p90: float  # nine tenths of the cells are within
     maximum: float
 
 
@@ -159,7 +160,8 @@ def _strata(column: str, cells: Sequence[Cell], measure: Measure) -> list[Stratu
 
 
 def errors(cells: Sequence[Cell], measure: Measure) -> Errors:
-    """Mean, median and largest error of at least one cell."""
+    """Mean, median, 90th percentile and largest error of at least one cell."""
     found = [cell.error(measure) for cell in cells]
     rows = {id(cell.row) for cell in cells}
-    return Errors(len(rows), len(cells), statistics.fmean(found), statistics.median(found), max(found))
+    p90 = sorted(found)[math.ceil(0.9 * len(found) - 1e-9) - 1]
+    return Errors(len(rows), len(cells), statistics.fmean(found), statistics.median(found), p90, max(found))

@@ -31,6 +31,7 @@ WHOLE = {
     "dense after compaction": "dense", "gathered": "dense", "kept heads": "all heads", "values by tile": "all values",
     "upper 4 bits": "16 bits, full width", "all 8 bits": "16 bits, full width",
 }  # fmt: skip # variant of the suite `pruned` -> the one that leaves nothing out
+FULL_BYTES = "full_width_bytes"
 PLANES_BYTES = {"upper 4 bits": "upper_bytes", "all 8 bits": "all_bytes"}  # -> what a case states of it
 
 PASSES_LAYOUT = Layout(
@@ -145,8 +146,14 @@ def rows_of_pruned(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, s
     for record in records:
         for variant, kernels in record["counters"].items() if record["suite"] == "pruned" else ():
             name = "kept heads" if variant == f"{record['shape'].get('kept_heads')} heads" else variant
-            if (whole := WHOLE.get(name)) in record["counters"]:
-                yield _pruned_cells(record, name, record["counters"][whole], kernels)
+            whole = record["counters"].get(WHOLE.get(name), [])
+            if total(whole, READ) and total(kernels, READ) and _states_its_bytes(name, record):
+                yield _pruned_cells(record, name, whole, kernels)
+
+
+def _states_its_bytes(name: str, record: Mapping[str, Any]) -> bool:
+    """Of a variant whose savings are the planes that it leaves out."""
+    return name not in PLANES_BYTES or {PLANES_BYTES[name], FULL_BYTES} <= set(record.get("work", {}))
 
 
 def _pruned_cells(
@@ -159,7 +166,7 @@ def _pruned_cells(
         "head_dim": shape["D"], "traffic": total(whole, READ) / total(kernels, READ),
     }  # fmt: skip
     if name in PLANES_BYTES:
-        return {**cells, "whole_bytes": work["full_width_bytes"], "pruned_bytes": work[PLANES_BYTES[name]]}
+        return {**cells, "whole_bytes": work[FULL_BYTES], "pruned_bytes": work[PLANES_BYTES[name]]}
     return {**cells, "work": products(whole) / products(kernels) if products(kernels) else 0.0}
 
 

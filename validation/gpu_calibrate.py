@@ -1,9 +1,9 @@
 """`python -m cascadesim.validation.gpu_calibrate`: fits the constants of each architecture, writes their file.
 
 Reads calibration rows only (`gpu_split`). In two steps: what dense products show of the device
-(tensor fractions, DRAM, L2), then, with those kept, what attention adds. At most 12 constants an architecture, each
-inside its physical range. Strata count equally; intervals are by a jackknife over ten groups of shapes. Deterministic:
-the same rows and model give the same file.
+(tensor fractions, DRAM, L2), then, with those kept, what attention adds. At most 12 constants an architecture are
+fitted here, each inside its physical range. Strata count equally; intervals are by a jackknife over ten groups of
+shapes. Deterministic: the same rows and model give the same file.
 """
 
 from __future__ import annotations

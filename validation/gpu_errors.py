@@ -20,10 +20,14 @@ Figures = Mapping[str, float | None]
 
 
 def weighted_median(values: Floats, weights: Floats) -> float:
-    """The smallest value that at least half of the weight does not exceed."""
+    return weighted_quantile(values, weights, 0.5)
+
+
+def weighted_quantile(values: Floats, weights: Floats, share: float) -> float:
+    """The smallest value that at least such a share of the weight does not exceed."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(reached, reached[-1] / 2 * (1 - 1e-12))])
+    return float(values[order][np.searchsorted(reached, reached[-1] * share * (1 - 1e-12))])
 
 
 def equal_weights(strata: Sequence[str], fewest: int = FEWEST_ROWS) -> Floats:

@@ -23,6 +23,7 @@ SHORT_S = 20e-6  # issue: rows below are reported apart
 # wide enough that the order of a class's rows says more than the scatter of single runs
 CLASSES = ((SHORT_S, "below 20 us"), (1e-3, "20 us to 1 ms"), (float("inf"), "1 ms and more"))
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "fp16/bf16": "fp16", "fp8": "fp8", "fp16": "fp16", "fp32": "fp32"}
+_NEVER_0 = ("batch", "seqlen_q", "kv_len", "heads_q", "heads_kv", "head_dim", "m")  # n, k: 0 where there is none
 DTYPE_BYTES = {"fp8": 1, "fp16": 2, "bf16": 2, "fp32": 4}
 
 
@@ -171,6 +172,8 @@ def _unified(row: Row, read: Callable[[Cells], Cells], operations: Callable[[str
     cells["kernel"] = cells.get("kernel") or _kernel(cells)
     cells |= {"latency_s": float(cells["latency_ms"] or 0) * 1e-3}
     cells["head_dim_v"] = cells.get("head_dim_v") or cells.get("head_dim")
+    if empty := [name for name in _NEVER_0 if cells.get(name) == 0]:
+        raise CannotJudge(f"{empty[0]} is 0")
     cells |= _groups(cells)
     return Row(tuple((name, cells.get(name)) for name in UNIFIED_NAMES), row.source, row.line)
 

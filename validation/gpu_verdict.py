@@ -22,6 +22,7 @@ from cascadesim.validation.gpu_errors import (
     merit,
     relative,
     weighted_median,
+    weighted_quantile,
 )
 from cascadesim.validation.gpu_layouts import BASELINES, OF_ROOFLINE, POOLED, RANKING
 from cascadesim.validation.gpu_scatter import scatter, tau_ceiling, twin_key
@@ -54,12 +55,12 @@ def _baselines(times: Mapping[str, Floats]) -> dict[str, Floats]:
 
 
 def _errors(cells: Sequence[Cell], times: Mapping[str, Floats], weights: Floats) -> Errors:
-    """Mean and median with equal weight per stratum."""
+    """Mean, median and 90th percentile with equal weight per stratum."""
     found = np.abs(relative(times["predicted"], times["measured"]))
     found = np.where(np.isfinite(found), found, math.inf)
     rows = len({id(cell.row) for cell in cells})
     return Errors(rows, len(cells), float(np.average(found, weights=weights)), weighted_median(found, weights),
-                  float(found.max()))  # fmt: skip
+                  weighted_quantile(found, weights, 0.9), float(found.max()))  # fmt: skip
 
 
 def _strata(column: str, cells: Sequence[Cell], times: Mapping[str, Floats]) -> list[Stratum]:

@@ -1,13 +1,16 @@
 """What a compiled kernel must satisfy: resources within limits, and exactly the work that its algorithm derives.
 
 Conservation: the FLOP of the matrix instructions of each loop equal those of the tile's products, and there is one
-exponential per score. A configuration that makes warps do the same work twice fails here without a GPU.
+exponential per score. A configuration that makes warps do the same work twice fails here without a GPU, and so do
+products of Hopper that wait for one another.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from math import prod
 
 from cascadesim.kernels.variant import Iteration, Product
@@ -23,6 +26,7 @@ from cascadesim.validation.sass import Loop, loops
 EXPONENTIAL = r"MUFU\.EX2"
 WARPGROUP = 4  # warps that issue one HGMMA together; PTX ISA, wgmma
 BLACKWELL_TILE, DEPTH_BYTES = (128, 256), 32  # largest tcgen05.mma of one block, and its depth; PTX ISA, its shapes
+MOST_WAITS = 2  # in a turn: one for the scores, one for the values of the turn before
 WIDE_ROWS = 64  # rows from which Hopper and Blackwell use their wide instructions; PTX ISA, wgmma
 LANES = (1, 2, 4, 8, 16, 32)  # threads that share a row of a tile
 
@@ -41,19 +45,45 @@ def resource_faults(result: Compiled) -> tuple[str, ...]:
     return tuple(text for text, wrong in checks.items() if wrong)
 
 
+def serial_faults(result: Compiled) -> tuple[str, ...]:
+    """Where products of warp groups (wgmma) wait for one another instead of for their operands."""
+    waits = [(loop.count(r"WARPGROUP\.DEPBAR"), len(loop.matrix)) for loop in counted_loops(result) if _wide(loop)]
+    return (
+        *(f"{count} waits for {products} products in a loop, {MOST_WAITS} allowed" for count, products in waits
+          if count > MOST_WAITS),
+        *(f"ptxas: {message}" for message in result.messages),
+    )  # fmt: skip
+
+
+def _wide(loop: Loop) -> bool:
+    return any(re.match("[HQ]GMMA", each.opcode) for each in loop.matrix)
+
+
 def counted_loops(result: Compiled) -> tuple[Loop, ...]:
-    """Innermost loops with matrix products; with exponentials, where the variant derives loops without products."""
+    """Innermost loops with matrix products; with exponentials, where the variant derives loops without products.
+
+    Of a loop that the compiler unrolled, the one over the turns that remain, one at a time.
+    """
     without = any(not work.products for work in result.variant.loops)
-    return tuple(
+    found = [
         loop for loop in loops(result.sass)
         if loop.innermost and (loop.matrix or (without and loop.count(EXPONENTIAL)))
-    )  # fmt: skip
+    ]  # fmt: skip
+    return tuple(loop for loop, after in zip_longest(found, found[1:]) if after is None or not _unrolled(loop, after))
+
+
+def _unrolled(loop: Loop, after: Loop) -> bool:
+    """Whether it does several turns of the loop after it at a time, and nothing else."""
+    work, one = (Counter([each.opcode for each in of.matrix] + ["exponential"] * of.count(EXPONENTIAL))
+                 for of in (loop, after))  # fmt: skip
+    turns = work.total() // max(one.total(), 1)
+    return turns > 1 and work == Counter({opcode: turns * count for opcode, count in one.items()})
 
 
 def conservation_faults(result: Compiled) -> tuple[str, ...]:
     """Where the compiled loops do not do the derived work."""
     found = counted_loops(result)
-    expected = result.variant.loops
+    expected = [work for work in result.variant.loops for _ in range(work.copies)]
     if len(found) != len(expected):
         return (f"{len(found)} loops with products or exponentials, {len(expected)} expected",)
     return tuple(

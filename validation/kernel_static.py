@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib import resources
-from itertools import chain
+from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from cascadesim.kernels.cuda.compiler import available
-from cascadesim.kernels.variant import Variant
+from cascadesim.kernels.variant import Iteration, Variant
 from cascadesim.validation.kernel_compile import TARGETS, Compiled, compiled, toolchain
 from cascadesim.validation.kernel_gates import (
     conservation_faults,
@@ -26,8 +27,9 @@ from cascadesim.validation.kernel_gates import (
     exponentials_of,
     matrix_flop,
     resource_faults,
+    serial_faults,
 )
-from cascadesim.validation.sass import instructions
+from cascadesim.validation.sass import Loop, instructions
 
 SCHEMA = "cascadesim.kernels/1"
 FILE = "static_counts.json"
@@ -43,13 +45,13 @@ def committed() -> dict[str, Any]:
     return counts
 
 
-def built(workers: int = WORKERS) -> dict[str, Any]:
-    """Compiles everything; what takes longest first."""
+def built(workers: int = WORKERS, targets: tuple[int, ...] = TARGETS) -> dict[str, Any]:
+    """Compiles everything for these compute capabilities; what takes longest first."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        parts = [(target, part) for target, each in zip(TARGETS, pool.map(_parts, TARGETS), strict=True)
+        parts = [(target, part) for target, each in zip(targets, pool.map(_parts, targets), strict=True)
                  for part in each]  # fmt: skip
         rows = list(chain.from_iterable(pool.map(_rows_of, reversed(parts))))
-        order = [(target, name) for target, each in zip(TARGETS, pool.map(names, TARGETS), strict=True)
+        order = [(target, name) for target, each in zip(targets, pool.map(names, targets), strict=True)
                  for name in each]  # fmt: skip
     by_name = {(each["target"], each["name"]): each for each in rows}
     return {"schema": SCHEMA, "toolchain": toolchain(), "kernels": [by_name[case] for case in order]}
@@ -82,8 +84,7 @@ def _rows_of(part: tuple[int, tuple[str, ...]]) -> list[dict[str, Any]]:
 def row(result: Compiled) -> dict[str, Any]:
     """One kernel: `faults` and `conservation` are empty where it may ship."""
     variant = result.variant
-    faults, wrong = resource_faults(result), conservation_faults(result)
-    pairs = () if wrong else zip(counted_loops(result), variant.loops, strict=True)
+    faults, wrong = (*resource_faults(result), *serial_faults(result)), conservation_faults(result)
     return {
         "name": variant.name,
         "family": variant.family,
@@ -102,11 +103,18 @@ def row(result: Compiled) -> dict[str, Any]:
                 "instructions_per_warp": len(loop.instructions),
                 "classes": loop.classes,
             }
-            for loop, work in pairs
+            for loop, work in (() if wrong else _one_of_each(result))
         ],
         "faults": list(faults),
         "conservation": list(wrong),
     }
+
+
+def _one_of_each(result: Compiled) -> Iterator[tuple[Loop, Iteration]]:
+    """A loop with its work; of several copies the longest."""
+    found = iter(counted_loops(result))
+    for work in result.variant.loops:
+        yield max(islice(found, work.copies), key=lambda loop: len(loop.instructions)), work
 
 
 def as_text(counts: dict[str, Any]) -> str:

@@ -1,43 +1,46 @@
 """What `measure` runs: shapes, kernels, and the library's attention beside them in the same case.
 
-A case makes its random inputs when it is prepared, and checks each result against the library before anything is
-timed. Work is stated as derived: FLOP, exponentials, and the fewest bytes that must move. The microbenchmarks are
-in `rate_cases`.
+The list is the same on every machine and needs no torch: what a machine cannot run fails there, variant by variant. A
+case makes its random inputs when it is prepared, on a device of torch's. Work is stated as derived: FLOP, exponentials,
+and the fewest bytes that must move. The microbenchmarks are in `rate_cases`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache
 from math import prod
 from typing import Any
 
-from cascadesim.validation.measure_timing import Launch
+from cascadesim.validation.measure_timing import Caches, Launch
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """`checks`: name of a variant -> its error against the reference, a function because it costs time."""
+    """`checks`: name of a variant -> its error against the reference, a function because it costs time. `only`:
+    variants of which one state of the caches says something."""
 
     variants: Mapping[str, Launch]
     checks: Mapping[str, Callable[[], float]] = field(default_factory=dict)
+    only: Mapping[str, Caches] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Case:
-    """`variants`: at most so many, for the estimate of a run's time."""
+    """`variants`: the names of what `prepare` makes, in its order."""
 
     suite: str
     name: str
     shape: Mapping[str, Any]
     work: Mapping[str, int]
-    prepare: Callable[[], Prepared]
-    variants: int = 1
+    variants: tuple[str, ...]
+    prepare: Callable[[str], Prepared]
 
 
 ATTENTION = tuple((B, L, D) for D in (64, 128) for B, L in ((16, 1024), (4, 4096), (1, 16384)))  # batch x length fixed
 HEADS = {64: 32, 128: 16}  # 2048 model dimensions, as FlashAttention's papers measure
+COMPILED = {(1, 16384, 128)}  # where flex_attention is compiled too, which takes longest
 DECODE = ((1, 8192), (16, 8192), (64, 4096), (16, 32768))  # batch, keys; the last holds 4 GB of cache
 GNA = (  # layout, window, stride, query tile, key tile; GNA (arXiv 2504.16922), section 4, scaled to H100 minutes
     ((16, 48, 80), (8, 24, 24), (1, 1, 1), (2, 8, 8), (1, 8, 8)),
@@ -46,7 +49,7 @@ GNA = (  # layout, window, stride, query tile, key tile; GNA (arXiv 2504.16922),
     ((128, 128), (48, 48), (16, 8), (16, 8), (8, 8)),
     ((16384,), (2048,), (1,), (128,), (64,)),
 )
-LISTED = (  # small enough for a whole mask: boxes of tiles against a list of the same tiles
+LISTED = (  # small enough for a whole mask: boxes of tiles against a list of the same tiles, ours and flex_attention's
     ((64, 64), (24, 24), (1, 1), (16, 8), (8, 8)),
     ((64, 64), (24, 24), (16, 8), (16, 8), (8, 8)),
 )  # fmt: skip
@@ -55,40 +58,62 @@ LONG, SHORT = 16384, 4096  # tokens of the other mechanisms
 PROGRESSIVE = (16, 16, 8192, 64)  # batch, heads, keys, head dimension: 134 MB of codes, 268 MB of values
 THRESHOLD = 1e-3  # of a value's probability, in units of the mean one
 LAUNCHES = 100
+STORED_BYTES = 8 * 2**30  # most that stored scores may take
+CASCADES = ("attention-1pass", "attention-2pass", "attention-3pass", "attention-3pass-stored")
+STORED = "attention-3pass-stored"
+MMA = "attention-1pass, mma.sync"
+BACKENDS = ("FLASH_ATTENTION", "CUDNN_ATTENTION", "MATH")  # torch.nn.attention.SDPBackend, pinned
+FLEX, FLEX_TILES = "flex_attention", "flex_attention, block mask"
+DENSE_LIBRARY = "dense, sdpa FLASH_ATTENTION"
 
 
-def cases(device: str) -> tuple[Case, ...]:
+@cache
+def cases() -> tuple[Case, ...]:
     """In the order in which they are measured."""
     from cascadesim.validation.rate_cases import microbenchmarks
 
     kernels = (_attention, _decode, _neighborhood, _pruned)
-    return (*microbenchmarks(device), *(case for family in kernels for case in family(device)))
+    return (*microbenchmarks(), *(case for family in kernels for case in family()))
 
 
-def _attention(device: str) -> Iterator[Case]:
+def sdpa(backend: str) -> str:
+    return f"sdpa {backend}"
+
+
+def _attention() -> Iterator[Case]:
+    """Scores that are stored, by us or by the library, only where they fit."""
     from cascadesim.validation import measure_prepare as prepare
 
     for B, L, D in ATTENTION:
         for causal in (False, True):
             H = HEADS[D]
             scores = B * H * L * L // (1 + causal)
+            fits = 4 * B * H * L * L <= STORED_BYTES
             work = {"flop": 4 * scores * D, "exponentials": scores, "bytes": 2 * 4 * B * H * L * D}
             shape = {"B": B, "H": H, "L": L, "D": D, "causal": causal, "dtype": "fp16"}
-            yield Case("attention", f"B{B} H{H} L{L} D{D}{' causal' * causal}", shape, work,
-                       partial(prepare.attention, device, B, H, L, D, causal), 7)  # fmt: skip
+            ours = (*(name for name in CASCADES if fits or name != STORED), MMA)
+            library = tuple(sdpa(backend) for backend in BACKENDS if fits or backend != "MATH")
+            names = (*ours, *library, *((FLEX,) if (B, L, D) in COMPILED else ()))
+            yield Case("attention", f"B{B} H{H} L{L} D{D}{' causal' * causal}", shape, work, names,
+                       _prepared(prepare.attention, B, H, L, D, causal, names))  # fmt: skip
 
 
-def _decode(device: str) -> Iterator[Case]:
+def _prepared(function: Callable[..., Prepared], *sizes: Any) -> Callable[[str], Prepared]:
+    return lambda device: function(device, *sizes)
+
+
+def _decode() -> Iterator[Case]:
     from cascadesim.validation import measure_prepare as prepare
 
+    names = ("split keys", "split keys, paged", *map(sdpa, BACKENDS), "copy of the keys")
     for B, M in DECODE:
         shape = {"B": B, "H": 32, "G": 8, "M": M, "D": 128, "dtype": "fp16"}
         work = {"flop": 4 * B * 32 * M * 128, "bytes": 2 * 2 * B * 8 * M * 128}
-        yield Case("decode", f"B{B} H32 G8 M{M} D128", shape, work,
-                   partial(prepare.decode, device, B, 32, 8, M, 128), 4)  # fmt: skip
+        yield Case("decode", f"B{B} H32 G8 M{M} D128", shape, work, names,
+                   _prepared(prepare.decode, B, 32, 8, M, 128))  # fmt: skip
 
 
-def _neighborhood(device: str) -> Iterator[Case]:
+def _neighborhood() -> Iterator[Case]:
     from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern
     from cascadesim.validation import measure_neighborhood as prepare
 
@@ -100,11 +125,14 @@ def _neighborhood(device: str) -> Iterator[Case]:
         dense = -(-prod(layout) // prod(query_tile)) * -(-prod(layout) // prod(key_tile))
         work = {"key_tiles": int(found.visited.sum()), "without_mask": int(found.whole.sum()), "dense_key_tiles": dense}
         sizes = ["x".join(map(str, each)) for each in (layout, window, stride)]
-        yield Case("neighborhood", f"layout {sizes[0]} window {sizes[1]} stride {sizes[2]}", shape, work,
-                   partial(prepare.neighborhood, device, shape, listed), 7)  # fmt: skip
+        names = ("permutation", "attention in tile order", "masks in every tile",
+                 *(("list of tiles", FLEX_TILES) if listed else ()), "inverse permutation", "dense, ours",
+                 DENSE_LIBRARY)  # fmt: skip
+        yield Case("neighborhood", f"layout {sizes[0]} window {sizes[1]} stride {sizes[2]}", shape, work, names,
+                   _prepared(prepare.neighborhood, shape, listed))  # fmt: skip
 
 
-def _pruned(device: str) -> Iterator[Case]:
+def _pruned() -> Iterator[Case]:
     """H 16 and head dimension 128, but for progressive quantization."""
     from cascadesim.validation import measure_pruned as prepare
 
@@ -112,23 +140,27 @@ def _pruned(device: str) -> Iterator[Case]:
     size = {"B": 1, "H": H, "D": D, "dtype": "fp16"}
     for tokens, kept in PRUNED:
         work = {"flop": 4 * H * tokens * kept * D, "bytes": 2 * 2 * H * (tokens + kept) * D}
-        yield Case("pruned", f"{kept} of {tokens} tokens", {**size, "M": tokens, "kept": kept}, work,
-                   partial(prepare.pruned, device, H, tokens, kept, D), 7)  # fmt: skip
+        names = ("dense", "top-k", "top-k, radix select", "torch top-k", "compaction", "dense after compaction",
+                 "gathered")  # fmt: skip
+        yield Case("pruned", f"{kept} of {tokens} tokens", {**size, "M": tokens, "kept": kept}, work, names,
+                   _prepared(prepare.pruned, H, tokens, kept, D))  # fmt: skip
     for tokens in (SHORT, LONG):
         work = {"flop": 2 * H * tokens**2 * D, "exponentials": H * tokens**2, "bytes": (2 * 2 * D + 4) * H * tokens}
         yield Case("pruned", f"importance of {tokens} tokens", {**size, "M": tokens}, work,
-                   partial(prepare.importance, device, H, tokens, D), 4)  # fmt: skip
+                   ("forward", "forward, denominators kept", "column sums", "importance of heads"),
+                   _prepared(prepare.importance, H, tokens, D))  # fmt: skip
     half = H // 2
     yield Case("pruned", f"{half} of {H} heads", {**size, "M": SHORT, "kept_heads": half},
-               {"flop": 6 * half * SHORT**2 * D}, partial(prepare.heads, device, H, half, SHORT, D), 2)  # fmt: skip
+               {"flop": 6 * half * SHORT**2 * D}, ("all heads", f"{half} heads"),
+               _prepared(prepare.heads, H, half, SHORT, D))  # fmt: skip
     scores = H * SHORT**2
     yield Case("pruned", f"values of {SHORT // 2} of {SHORT} tokens by tile", {**size, "M": SHORT},
-               {"flop": 4 * scores * D + 2 * scores // 2 * D}, partial(prepare.values_by_tile, device, H, SHORT, D),
-               3)  # fmt: skip
-    yield _progressive(device, *PROGRESSIVE)
+               {"flop": 4 * scores * D + 2 * scores // 2 * D}, ("all values", "values by tile", "values masked"),
+               _prepared(prepare.values_by_tile, H, SHORT, D))  # fmt: skip
+    yield _progressive(*PROGRESSIVE)
 
 
-def _progressive(device: str, B: int, H: int, M: int, D: int) -> Case:
+def _progressive(B: int, H: int, M: int, D: int) -> Case:
     """Bytes of one pass: a plane of the keys, and values; all 8 bits need both planes after the upper one."""
     from cascadesim.validation import measure_pruned as prepare
 
@@ -138,4 +170,5 @@ def _progressive(device: str, B: int, H: int, M: int, D: int) -> Case:
             "full_width_bytes": 2 * keys + values}  # fmt: skip
     shape = {"B": B, "H": H, "M": M, "D": D, "dtype": "fp16 values, 4+4-bit keys"}
     return Case("pruned", f"progressive quantization B{B} H{H} M{M} D{D}", shape, work,
-                partial(prepare.progressive, device, B, H, M, D), 3)  # fmt: skip
+                ("upper 4 bits", "all 8 bits", "16 bits, full width"),
+                _prepared(prepare.progressive, B, H, M, D))  # fmt: skip

@@ -22,7 +22,6 @@ from typing import Any
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.validation.measure_cases import Case
 
-SCHEMA = "cascadesim.counters/1"
 MARKER = "empty"  # a kernel of kernels/microbenchmarks
 NAME, GRID, BLOCK = "Kernel Name", "Grid Size", "Block Size"  # columns of ncu's raw page
 CASE_SECONDS = 300.0
@@ -63,8 +62,9 @@ def counted(case: Case, ncu: str) -> dict[str, Any]:
         if done.returncode or not names.exists():
             raise RuntimeError(problem(text) or done.stderr.strip()[-500:] or f"ncu: exit code {done.returncode}")
         units, kernels = table(text)
-        variants = by_variant(kernels, json.loads(names.read_text(encoding="utf-8")))
-    return {"schema": SCHEMA, "tool": _version(ncu), "units": units, "counters": variants}
+        ran = json.loads(names.read_text(encoding="utf-8"))
+        variants = by_variant(kernels, ran["variants"])
+    return {"tool": _version(ncu), "units": units, "counters": variants, "errors": ran["errors"]}
 
 
 def problem(log: str) -> str:

@@ -22,6 +22,11 @@ BANK_WORDS, SHARED_LOADS = 8192, 8  # as in shared_memory.cu
 STRIDES = {1: "no conflict", 2: "2 lanes a bank", 8: "8 lanes a bank", 32: "32 lanes a bank"}  # words between lanes
 
 
+PRODUCTS = ("product_rate_fp16", "product_rate_bf16", "product_and_exponential_rate")
+SHARED = ("16 bytes a lane", *(f"4 bytes a lane, {name}" for name in STRIDES.values()))
+BEYOND_L2 = 4  # sizes of the L2 cache that a chain through DRAM needs at least
+
+
 def _function(source: str, name: str) -> CudaFunction:
     return CudaFunction(Source("microbenchmarks", source), name)
 
@@ -44,7 +49,7 @@ def products(device: str, blocks: int, threads: int, turns: int) -> Prepared:
     out = torch.empty(blocks * threads, device=device)
     numbers = torch.randn(2, 32 * PRODUCT_WORDS * 2, device=device)
     half, brain = numbers[0].half(), numbers[1].bfloat16()
-    operands = {"product_rate_fp16": half, "product_rate_bf16": brain, "product_and_exponential_rate": half}
+    operands = dict(zip(PRODUCTS, (half, brain, half), strict=True))
     return Prepared({
         name: partial(launch, _function("product_rate", name), (blocks,), threads, each, out, turns)
         for name, each in operands.items()
@@ -61,16 +66,24 @@ def chain(device: str, words: int, stride: int) -> Any:
     return follow
 
 
-def latency(device: str, words: int, turns: int) -> Prepared:
-    """One thread that waits for each load before the next; shared memory beside it."""
+def latency(device: str, words: int, turns: int, beyond_l2: bool = False) -> Prepared:
+    """One thread that waits for each load before the next; shared memory beside it. `beyond_l2`: no line is met twice
+    in a launch, and only cold caches tell of DRAM, since what one launch loads is in the L2 cache for the next."""
     import torch
 
+    if beyond_l2 and device != "cpu":
+        l2_bytes = torch.cuda.get_device_properties(device).L2_cache_size
+        if 4 * words < BEYOND_L2 * l2_bytes or turns > words // LINE_WORDS:
+            raise RuntimeError(f"a chain of {4 * words} bytes does not exceed an L2 cache of {l2_bytes} far enough")
     out = torch.empty(1, dtype=torch.int32, device=device)
     far, near = chain(device, words, LINE_WORDS), chain(device, SHARED_WORDS, 1)
-    return Prepared({
-        "global": partial(launch, _function("memory_latency", "pointer_chase"), (1,), 1, far, out, turns),
-        "shared": partial(launch, _function("memory_latency", "shared_chase"), (1,), 1, near, out, turns),
-    })  # fmt: skip
+    return Prepared(
+        {
+            "global": partial(launch, _function("memory_latency", "pointer_chase"), (1,), 1, far, out, turns),
+            "shared": partial(launch, _function("memory_latency", "shared_chase"), (1,), 1, near, out, turns),
+        },
+        only={"global": "cold" if beyond_l2 else "hot"},
+    )
 
 
 def atomics(device: str, blocks: int, threads: int, turns: int, addresses: int) -> Prepared:
@@ -91,9 +104,8 @@ def shared_memory(device: str, blocks: int, threads: int, turns: int) -> Prepare
         launch(_function("shared_memory", name), (blocks,), threads, x, out, turns, *stride)
         return out
 
-    variants: dict[str, Callable[[], Any]] = {"16 bytes a lane": partial(run, "shared_read_rate")}
-    for stride, name in STRIDES.items():
-        variants[f"4 bytes a lane, {name}"] = partial(run, "shared_conflict_rate", stride)
+    runs = (partial(run, "shared_read_rate"), *(partial(run, "shared_conflict_rate", stride) for stride in STRIDES))
+    variants: dict[str, Callable[[], Any]] = dict(zip(SHARED, runs, strict=True))
     thread = torch.arange(threads, device=device)
     loaded = ((4, 4 * thread), *((1, stride * thread) for stride in STRIDES))
     checks = {

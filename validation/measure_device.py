@@ -1,16 +1,21 @@
-"""Which device, driver and libraries a measurement belongs to. Reads, never sets; a serial number is hashed."""
+"""Which device, driver and libraries a measurement belongs to. Reads, never sets; a serial number is hashed.
+
+`kind` is what a record must share to belong to the same file: the card itself may be another one of its kind.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 SAMPLED = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu")  # while a case is timed
+KIND = ("name", "compute_capability", "driver_version", "torch", "triton", "cuda")
 
 
 def device() -> dict[str, Any]:
@@ -38,15 +43,29 @@ def environment() -> dict[str, Any]:
             "cuda": torch.version.cuda}  # fmt: skip
 
 
+def kind_of(about: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Of a record's `device` and `env`; None where one says nothing of it."""
+    known = {**about["env"], **about["device"]}
+    return {name: known.get(name) for name in KIND}
+
+
+def file_stem(kind: Mapping[str, Any]) -> str:
+    """One file a kind: `nvidia-h100-80gb-hbm3-1a2b3c4d`."""
+    digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{slug(str(kind['name']))}-{digest}"
+
+
 def query(*fields: str) -> dict[str, str | None]:
-    """Values of nvidia-smi, None where it has none."""
+    """Values of nvidia-smi, None where it has none; a field that its version does not know costs no other."""
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     try:
         text = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
+    except subprocess.CalledProcessError:
+        return dict.fromkeys(fields) if len(fields) == 1 else {k: v for each in fields for k, v in query(each).items()}
     except (OSError, subprocess.SubprocessError):
         return dict.fromkeys(fields)
-    values = [value.strip() for value in text.splitlines()[0].split(",")]
-    return dict(zip(fields, values, strict=False))
+    values = [value.strip() for value in text.partition("\n")[0].split(",")]
+    return {**dict.fromkeys(fields), **dict(zip(fields, values, strict=False))}
 
 
 @contextmanager
@@ -64,7 +83,11 @@ def sampled(*fields: str, every_ms: int = 100) -> Iterator[list[dict[str, str]]]
         yield found
     finally:
         process.terminate()
-        text, _ = process.communicate(timeout=10)
+        try:
+            text, _ = process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:  # it need not answer; what it said until then is lost
+            process.kill()
+            text, _ = process.communicate()
         found += [dict(zip(fields, values, strict=True)) for line in text.splitlines()
                   if len(values := [value.strip() for value in line.split(",")]) == len(fields)]  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Which compiled kernels a variant of a measured case launches, and on what: the calls that the GPU model then times.
 
 Names are those of `measure_cases` and of kernels/static_counts.json. What depends on the data (values by tile, top-k)
-and the library's own kernels have no calls: nothing is predicted of them.
+has no calls: nothing is predicted of it, for a stated reason. Rates and the library's kernels are in `measured_rates`.
 """
 
 from __future__ import annotations
@@ -50,6 +50,14 @@ def calls_of(suite: str, shape: Sizes, work: Sizes) -> Mapping[str, Sequence[Cal
     """Variant -> its kernels; none for a suite without predictions."""
     of = {"attention": _attention, "decode": _decode, "neighborhood": _neighborhood, "pruned": _pruned}
     return of[suite](shape, work) if suite in of else {}
+
+
+DATA = "what it fetches depends on the data"
+SELECTS = "no model of selecting: the time depends on the data"
+UNPREDICTED: Mapping[str, str] = {
+    "top-k": SELECTS, "top-k, radix select": SELECTS, "torch top-k": SELECTS, "values by tile": DATA,
+    "values masked": "the kernel that masks single values is not described",
+}  # fmt: skip # variant of ours -> why nothing is predicted of it
 
 
 def _attention(shape: Sizes, work: Sizes) -> Mapping[str, Sequence[Call]]:

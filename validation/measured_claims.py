@@ -14,6 +14,7 @@ from typing import Any
 from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
 from cascadesim.validation.columns import Column, Layout, positive
 from cascadesim.validation.measured_calls import Attended, Call, Streamed, calls_of
+from cascadesim.validation.record_lines import Record
 from cascadesim.validation.table import Row
 
 PRESETS = {
@@ -22,7 +23,7 @@ PRESETS = {
     "NVIDIA A100 80GB PCIe": "a100-sxm", "NVIDIA A40": "a40", "NVIDIA L40S": "l40s", "NVIDIA L4": "l4",
     "NVIDIA GeForce RTX 4090": "rtx4090",
 }  # fmt: skip # names as the driver reports them -> presets; a PCIe part without its own is taken as the SXM one
-FLASH = "sdpa FLASH_ATTENTION"
+FLASH, COPY = "sdpa FLASH_ATTENTION", "copy of the keys"
 LONG = {"L": 16384, "D": 128, "causal": False}  # the shape that is held against published figures
 BEST_TRITON_FLOPS = 395e12  # FlashAttention-3 paper, figure of H100, head dimension 128, 16K, full: Triton
 NEAR = 0.9  # of that figure: another version of Triton, another clock
@@ -97,18 +98,24 @@ KERNELS_MEASURED = Suite(
 )  # fmt: skip
 
 
-def rows_of_times(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, str | int | float]]:
+def rows_of_times(records: Iterable[Record]) -> Iterator[dict[str, str | int | float]]:
     """One for each variant that is predicted and right; devices without a preset are left out."""
     for record in records:
         if record["device"]["name"] not in PRESETS:
             continue
         calls = calls_of(record["suite"], record["shape"], record["work"])
-        for name, timing in record["timing"].items():
-            if name in calls and timing["cold"] and record.get("check", {}).get(name, 0.0) < WRONG:
+        for name in record["timing"]:
+            if name in calls and is_right(record, name):
                 yield _cells(record, name)
 
 
-def _cells(record: Mapping[str, Any], name: str) -> dict[str, str | int | float]:
+def is_right(record: Record, name: str) -> bool:
+    """Timed, and checked with an error that leaves its time as evidence."""
+    error = record.get("check", {}).get(name)
+    return bool(record["timing"].get(name, {}).get("cold")) and error is not None and 0 <= error < WRONG
+
+
+def _cells(record: Record, name: str) -> dict[str, str | int | float]:
     shape, timing = record["shape"], record["timing"]
     seconds = median_us(timing[name]) * 1e-6
     cells: dict[str, str | int | float] = {
@@ -117,14 +124,15 @@ def _cells(record: Mapping[str, Any], name: str) -> dict[str, str | int | float]
     }  # fmt: skip
     if name == "attention-1pass" and LONG.items() <= shape.items():
         cells |= _against_others(record, seconds)
-    if name.startswith("split keys") and record["work"]["bytes"] >= LARGE_BYTES:
-        cells["copy_share"] = median_us(timing["copy of the keys"]) * 1e-6 / seconds  # it moves as many bytes
+    copied = timing.get(COPY, {}).get("cold")
+    if name.startswith("split keys") and copied and record["work"]["bytes"] >= LARGE_BYTES:
+        cells["copy_share"] = median_us(timing[COPY]) * 1e-6 / seconds  # it moves as many bytes
     return cells
 
 
-def _against_others(record: Mapping[str, Any], seconds: float) -> dict[str, float]:
+def _against_others(record: Record, seconds: float) -> dict[str, float]:
     found = {}
-    if FLASH in record["timing"]:
+    if record["timing"].get(FLASH, {}).get("cold"):
         found["against_flash"] = median_us(record["timing"][FLASH]) * 1e-6 / seconds
     if PRESETS[record["device"]["name"]] == "h100-sxm":
         found["triton_flops"] = record["work"]["flop"] / seconds
@@ -132,5 +140,5 @@ def _against_others(record: Mapping[str, Any], seconds: float) -> dict[str, floa
 
 
 def median_us(samples: Mapping[str, Sequence[float]]) -> float:
-    """With cold caches."""
-    return statistics.median(samples["cold"])
+    """With cold caches, or with hot ones where only they were measured."""
+    return statistics.median(samples.get("cold") or samples["hot"])

@@ -7,23 +7,29 @@ what hardware counters must show is in `counter_claims`, times of single kernels
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
 from cascadesim.validation.columns import Column, Layout, count, positive
 from cascadesim.validation.compare import Verdict, compare
 from cascadesim.validation.counter_claims import CASCADE_PASSES, SPATTEN_KERNELS, rows_of_passes, rows_of_pruned
-from cascadesim.validation.measure_counters import SCHEMA as COUNTERS
-from cascadesim.validation.measure_run import SCHEMA as TIMES
 from cascadesim.validation.measured_calls import calls_of
-from cascadesim.validation.measured_claims import KERNELS_MEASURED, PRESETS, median_us, rows_of_times, seconds_of
+from cascadesim.validation.measured_claims import (
+    KERNELS_MEASURED,
+    PRESETS,
+    is_right,
+    median_us,
+    rows_of_times,
+    seconds_of,
+)
+from cascadesim.validation.predicted_claims import KERNELS_PREDICTED, rows_of_predicted
+from cascadesim.validation.record_lines import COUNTERS, TIMES, Record
 from cascadesim.validation.table import Row, Table
 
 Cells: TypeAlias = dict[str, str | int | float]
 
-BOXES, MASKED = "attention in tile order", "masks in every tile"  # variants
+BOXES, MASKED, DENSE = "attention in tile order", "masks in every tile", "dense, ours"  # variants
 NEAR_BOUND = 1 / 0.9 - 1  # the bound is at most so far above what is measured
 GNA_LAYOUT = Layout(
     (
@@ -65,44 +71,37 @@ GNA_KERNELS = Suite(
 )  # fmt: skip
 
 
-def judged(name: str, files: Sequence[Path]) -> tuple[Verdict, ...]:
-    """Verdicts of a suite on the records; none where it has no claims yet, or the records no case of it."""
-    if name not in JUDGED:
-        return ()
+def judged(name: str, records: Iterable[Record]) -> tuple[Verdict, ...]:
+    """Verdicts of a suite on the records; none where they have no case of it."""
     suite, schema, cells = JUDGED[name]
-    rows = tuple(Row(tuple(each.items()), "records", number)
-                 for number, each in enumerate(cells(_records(files, schema)), start=1))  # fmt: skip
+    own = (record for record in records if record["schema"] == schema and RESULTS[schema] in record)
+    rows = tuple(Row(tuple(each.items()), "records", number) for number, each in enumerate(cells(own), start=1))
     return compare(suite, Table(rows, ()), "our records", ()) if rows else ()
 
 
-def _records(files: Sequence[Path], schema: str) -> Iterator[Mapping[str, Any]]:
-    """Those of one schema; cases that failed are left out."""
-    for path in files:
-        for text in path.read_text(encoding="utf-8").splitlines():
-            record = json.loads(text)
-            if record["schema"] == schema and "error" not in record:
-                yield record
+def _rows_of_neighborhood(records: Iterable[Record]) -> Iterator[Cells]:
+    """Where both results are right: a wrong one is no evidence of speed."""
+    return (_cells(record) for record in records
+            if record["suite"] == "neighborhood" and is_right(record, BOXES) and is_right(record, DENSE))  # fmt: skip
 
 
-def _rows_of_neighborhood(records: Iterable[Mapping[str, Any]]) -> Iterator[Cells]:
-    return (_cells(record) for record in records if record["suite"] == "neighborhood")
-
-
-def _cells(record: Mapping[str, Any]) -> Cells:
+def _cells(record: Record) -> Cells:
     work, timing = record["work"], record["timing"]
-    dense, sparse = (median_us(timing[name]) for name in ("dense, ours", BOXES))
+    dense, sparse = (median_us(timing[name]) for name in (DENSE, BOXES))
     masks = "none" if work["without_mask"] == work["key_tiles"] else "some"
     cells: Cells = {
         "gpu": record["device"]["name"], "case": record["case"], "masks": masks, "key_tiles": work["key_tiles"],
         "dense_key_tiles": work["dense_key_tiles"], "speedup": dense / sparse, "shape": json.dumps(record["shape"]),
         "work": json.dumps(work),
     }  # fmt: skip
-    if MASKED in timing and cells["gpu"] in PRESETS:
+    if cells["gpu"] in PRESETS and is_right(record, MASKED):
         cells["masks_everywhere"] = median_us(timing[MASKED]) / sparse
     return cells
 
 
-JUDGED: Mapping[str, tuple[Suite, str, Callable[[Iterable[Mapping[str, Any]]], Iterator[Cells]]]] = {
+RESULTS = {TIMES: "timing", COUNTERS: "counters"}  # schema -> what a case that did not fail has
+JUDGED: Mapping[str, tuple[Suite, str, Callable[[Iterable[Record]], Iterator[Cells]]]] = {
+    KERNELS_PREDICTED.name: (KERNELS_PREDICTED, TIMES, rows_of_predicted),
     KERNELS_MEASURED.name: (KERNELS_MEASURED, TIMES, rows_of_times),
     GNA_KERNELS.name: (GNA_KERNELS, TIMES, _rows_of_neighborhood),
     CASCADE_PASSES.name: (CASCADE_PASSES, COUNTERS, rows_of_passes),

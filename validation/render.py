@@ -70,6 +70,7 @@ def _errors(errors: Errors) -> dict[str, float | None]:
     return {
         "mean_abs_relative_error": _finite(errors.mean),
         "median_abs_relative_error": _finite(errors.median),
+        "p90_abs_relative_error": _finite(errors.p90),
         "max_abs_relative_error": _finite(errors.maximum),
     }
 
@@ -124,7 +125,8 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
 
 
 def _errors_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
-    table = _table("Relative error by claim", ("claim",), ("rows", "mean", "median", "max", "tolerance", "holds"))
+    columns = ("rows", "mean", "median", "90%", "max", "tolerance", "holds")
+    table = _table("Relative error by claim", ("claim",), columns)
     suite = None
     for number, verdict in numbered:
         if verdict.suite != suite:
@@ -132,7 +134,7 @@ def _errors_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
             table.add_row("", f"[cyan]{suite}[/cyan]")
         errors = verdict.errors
         table.add_row(str(number), verdict.claim.name, f"{errors.rows:,}", error(errors.mean), error(errors.median),
-                      error(errors.maximum), tolerance(verdict), outcome(verdict),
+                      error(errors.p90), error(errors.maximum), tolerance(verdict), outcome(verdict),
                       style=None if verdict.holds else "bold red")  # fmt: skip
     return table
 

@@ -173,6 +173,9 @@ def _row(record: Sequence[str], columns: Sequence[Column | None], implied: dict[
         if column is None:
             continue
         text = record[position].strip() if position < len(record) else ""
+        if not text and not column.required:
+            cells[column.name] = None
+            continue
         try:
             cells[column.name] = _cell(text, column)
         except ValueError as error:
@@ -182,20 +185,22 @@ def _row(record: Sequence[str], columns: Sequence[Column | None], implied: dict[
 
 def _cell(text: str, column: Column) -> Value:
     if not text:
-        if column.required:
-            raise ValueError("empty")
-        return None
+        raise ValueError("empty")
     return column.parse(text)
 
 
 def _duplicates(rows: Sequence[Row], layout: Layout) -> list[str]:
     """A row given twice would count twice in the means."""
     first: dict[tuple[Value, ...], Row] = {}
-    problems = []
+    twice: list[tuple[Row, tuple[Value, ...]]] = []
+    names = [name for name, _ in rows[0].cells] if rows else []
+    places = [names.index(name) for name in layout.key if name in names]  # of all rows alike
     for row in rows:
-        key = tuple(row.get(name) for name in layout.key)
-        if key in first:
-            named = ", ".join(str(value) for value in key)
-            problems.append(f"{row.place}: ({shortened(named)}) was given in line {first[key].line} already")
-        first.setdefault(key, row)
-    return problems
+        key = tuple([row.cells[place][1] for place in places])
+        if first.setdefault(key, row) is not row:
+            twice.append((row, key))
+    return [f"{row.place}: ({_named(key)}) was given in line {first[key].line} already" for row, key in twice]
+
+
+def _named(key: Sequence[Value]) -> str:
+    return shortened(", ".join(map(str, key)))

@@ -1,55 +1,92 @@
 """What a report may say of its own error: `python -m cascadesim.validation.uncertainty` writes it for the simulator.
 
-The figure of an architecture is the largest relative error of its latency over the published rows, at the fidelity
-and accounting that are the default (cycle level, physical), as the suites `fusemax-cycle` and `spatten-rtl-streams`
-find it; of a GPU, the median error of measured calls. Architectures that nothing was published for stay without one.
+Strata: one for each kind of work that was published for an architecture, with half and nine tenths of the errors of
+its latency, at the fidelity and accounting that are the default. Arrays: the suites `fusemax-cycle` (attention of the
+published models) and `spatten-rtl-streams` (single queries). GPUs: `gpu_uncertainty`. Of others nothing is known.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.simulator.uncertainty import Stratum, attention_sizes, mask_name, sizes_of
 from cascadesim.validation.claims import FUSEMAX_CYCLE
 from cascadesim.validation.claims_spatten import SPATTEN_RTL_STREAMS
 from cascadesim.validation.cli import verdicts_of
-from cascadesim.validation.compare import Errors
+from cascadesim.validation.compare import Cell
 from cascadesim.validation.gpu_uncertainty import of_gpus
+from cascadesim.validation.grouped import member
+from cascadesim.validation.strata import Sizes, stratum
 
-DIGITS = 2  # of the figure: an error estimate deserves no more
 RTL_CONFIGURATIONS = {"m512c16": "spatten", "m64c2": "spatten-1-8"}  # of the RTL's streams -> our preset
+RTL_HEAD_DIM = 64
 
 
-def measured() -> dict[str, Mapping[str, object]]:
-    """architecture -> its latency error and what that rests on."""
-    found: dict[str, Errors] = {}
+def measured() -> dict[str, list[Stratum]]:
+    """architecture -> what was compared with it."""
+    return dict(sorted({**_of_arrays(), **_of_streams(), **of_gpus()}.items()))
+
+
+def _of_arrays() -> dict[str, list[Stratum]]:
+    """Attention of one layer of BERT, TrXL, T5 and XLM, as published."""
+    by_architecture: dict[str, list[Cell]] = {}
     for verdict in verdicts_of((FUSEMAX_CYCLE.name,)):
         if verdict.claim.metric == "latency_s" and verdict.claim.measure == "deviation":
-            found |= {str(part.value): part.errors for part in verdict.strata if part.column == "architecture"}
-    basis = f"validation suite {FUSEMAX_CYCLE.name}, attention, largest of {{rows}} published rows"
-    entries = {architecture: _entry(errors, basis) for architecture, errors in found.items()}
-    return dict(sorted({**entries, **_of_streams(), **of_gpus(DIGITS)}.items()))
-
-
-def _of_streams() -> dict[str, dict[str, object]]:
-    """Total cycles of streams of single queries; where many share their keys nothing was measured."""
-    basis = f"validation suite {SPATTEN_RTL_STREAMS.name}, single queries, largest of {{rows}} streams"
-    (verdict,) = (one for one in verdicts_of((SPATTEN_RTL_STREAMS.name,)) if one.claim.metric == "total")
+            for cell in verdict.cells:
+                by_architecture.setdefault(cell.row.text("architecture"), []).append(cell)
+    what = "published figures of attention on {} (validation suite fusemax-cycle)"
     return {
-        RTL_CONFIGURATIONS[str(part.value)]: _entry(part.errors, basis)
-        for part in verdict.strata if part.column == "config" and part.value in RTL_CONFIGURATIONS
-    }  # fmt: skip
+        name: [stratum("attention", what.format(name), "cycle", _once(cells), _sizes_of_model, map(_mask, cells))]
+        for name, cells in by_architecture.items()
+    }
 
 
-def _entry(errors: Errors, basis: str) -> dict[str, object]:
-    basis = basis.format(rows=errors.rows)
-    return {"latency": float(f"{errors.maximum:.{DIGITS}g}"), "basis": basis}
+def _once(cells: Sequence[Cell]) -> list[Cell]:
+    """Several claims may speak of a row."""
+    return list({(cell.row.place, cell.column): cell for cell in cells}.values())
 
 
-def text(entries: Mapping[str, Mapping[str, object]]) -> str:
-    return json.dumps(entries, indent=1) + "\n"
+def _mask(cell: Cell) -> str:
+    (operation, *_) = load_workload(cell.row.text("workload")).operations(scope="attention")
+    return mask_name(operation.mask)
+
+
+def _sizes_of_model(cell: Cell) -> Sizes:
+    length = cell.row.count("sequence_length")
+    (operation, *_) = load_workload(cell.row.text("workload")).operations(sequence_length=length, scope="attention")
+    return {name: size for name, size in sizes_of(operation, 0.0).items() if name != "call_s"}
+
+
+def _of_streams() -> dict[str, list[Stratum]]:
+    """Total cycles of streams of single queries; where many share their keys nothing was measured."""
+    (verdict,) = (one for one in verdicts_of((SPATTEN_RTL_STREAMS.name,)) if one.claim.metric == "total")
+    what = "streams of single queries through the RTL of {} (validation suite spatten-rtl-streams)"
+    return {
+        name: [stratum("attention", what.format(name), "cycle", cells, _sizes_of_stream, ("full",))]
+        for config, name in RTL_CONFIGURATIONS.items()
+        if (cells := [cell for cell in verdict.cells if cell.row.get("config") == config])
+    }
+
+
+def _sizes_of_stream(cell: Cell) -> Sizes:
+    """One head after another, each with keys of its own."""
+    keys = max(row.count("key_fetch_num") for row in member(cell.row).group.rows)
+    sizes = attention_sizes(1, 1, 1, 1, keys, RTL_HEAD_DIM, RTL_HEAD_DIM, 0.0)
+    return {name: sizes[name] for name in ("group", "queries", "keys", "head_dim", "value_dim")}
+
+
+def text(entries: Mapping[str, Sequence[Stratum]]) -> str:
+    """A line for each stratum."""
+    parts = [
+        f" {json.dumps(name)}: [\n" + ",\n".join(f"  {json.dumps(asdict(one))}" for one in strata) + "\n ]"
+        for name, strata in entries.items()
+    ]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def file() -> Path:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from cascadesim.accelerators import energy
-from cascadesim.accelerators.fusemax.analytical import ClosedForm, Floats, Points, by_chunk
+from cascadesim.accelerators.fusemax.analytical import Points, by_chunk
+from cascadesim.accelerators.fusemax.closedform import ClosedForm, Floats
 from cascadesim.accelerators.fusemax.placement import ARRAY_2D, Placed, place
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
 from cascadesim.accelerators.fusemax.timing import check_policy

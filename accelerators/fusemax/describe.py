@@ -18,14 +18,14 @@ from cascadesim.einsum_cascades.masks import FULL
 
 def mapping_lines(timing: Timing, resident_words: int) -> tuple[str, ...]:
     return (
-        *_loop_nest(timing.placement, timing.tiles),
+        *_loop_nest(timing.placement, timing.tiles, timing.elements),
         *(_array(timing, unit) for unit in (ARRAY_2D, ARRAY_1D)),
         _buffer(timing, resident_words),
         *_binding(timing),
     )
 
 
-def _loop_nest(placement: Placement, tiles: AttentionTiles) -> Iterator[str]:
+def _loop_nest(placement: Placement, tiles: AttentionTiles, elements: int) -> Iterator[str]:
     shape = tiles.shape
     heads = f", {shape.group} query heads each" if shape.group > 1 else ""
     packed = f", {shape.group} heads side by side" if tiles.packed and shape.group > 1 else ""
@@ -39,6 +39,8 @@ def _loop_nest(placement: Placement, tiles: AttentionTiles) -> Iterator[str]:
     queries = f"{shape.queries:,} queries in {tiles.columns:,}s{packed}"
     yield f"      for p1 in {tiles.P1:,}  # resident query tiles of {tiles.query_tiles:,}: {queries}"
     yield f"        in space: {placement.key_inner} over {tiles.rows:,} rows, p0 over {tiles.columns:,} columns"
+    if tiles.rows * tiles.columns < elements:
+        yield f"        {tiles.rows * tiles.columns:,} of {elements:,} elements: more would be no faster"
     yield f"splits: {placement.key_inner.upper()} = {tiles.rows:,}"
 
 

@@ -202,6 +202,15 @@ def largest_divisor(number: int, limit: int) -> int:
     return max(divisor for divisor in divisors if divisor <= limit)
 
 
+def tiles_of(
+    shape: AttentionShape, capacity_bytes: int, tile_bytes: int, kv_bytes: int, sizes: tuple[int, int, int]
+) -> AttentionTiles:
+    """Tiles of known `sizes`: rows, columns and residents (P1)."""
+    rows, columns, residents = sizes
+    fits, slots = (capacity_bytes - kv_bytes) // tile_bytes, (capacity_bytes - residents * tile_bytes) // kv_bytes
+    return AttentionTiles(shape, rows, columns, fits, residents, slots)
+
+
 def map_tiles(
     shape: AttentionShape,
     spec: SpatialArray,
@@ -227,4 +236,4 @@ def map_tiles(
         )
     tiles = query_tiles(shape.queries, shape.group, columns)
     p1 = largest_divisor(tiles, min(tiles, fits)) if whole_groups else resident_tiles(tiles, fits)
-    return AttentionTiles(shape, rows, columns, fits, p1, (capacity - p1 * tile_bytes) // kv_bytes)
+    return tiles_of(shape, capacity, tile_bytes, kv_bytes, (rows, columns, p1))

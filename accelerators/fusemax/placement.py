@@ -198,8 +198,9 @@ class _Structure:
 
     def _passes_by_dram(self, einsum: Einsum, access: Access) -> bool:
         """An output, or an input for its first reader in a tile: others find it in the buffer."""
-        first = next((reader.name for reader in self.work for read in reader.inputs if read.tensor == access.tensor), None)
-        return self._is_external(access.tensor) and (access == einsum.output or first == einsum.name)
+        readers = (reader.name for reader in self.work for read in reader.inputs if read.tensor == access.tensor)
+        first = access == einsum.output or next(readers, None) == einsum.name
+        return self._is_external(access.tensor) and first
 
     def _is_previous(self, access: Access) -> bool:
         """`RM[m1]` where the cascade writes `RM[m1+1]`: the value that the key tile before left."""

@@ -101,7 +101,7 @@ def _importance(operation: Operation, spec: FuseMaxSpec, keys_per_tile: int) -> 
         "pe_array": spec.pe_array.model_copy(update={"rows": keys_per_tile}),
     })  # fmt: skip
     shape = replace(shape_of(operation), value_depth=1)  # no values; a result of one word a query frees its slot
-    return plan_physical(operation, overlapped, place_over(SECOND_PASS, spec, "m1", "m0"), shape)
+    return plan_physical(operation, overlapped, place_over(SECOND_PASS, spec, "m1", "m0"), shape, rows_vary=False)
 
 
 def _choice(operation: Operation, spec: FuseMaxSpec) -> Phase:

@@ -24,6 +24,7 @@ from cascadesim.accelerators.fusemax.rowwalks import (
     depth_of,
     ends,
     family_of,
+    few_groups,
     group_by_group,
     groups_ahead,
     inside,
@@ -38,12 +39,6 @@ MOST_RESIDENT = 16  # query tiles; assumed: with more, a row is so long that har
 _SEEN = 0.001  # of the cycles of a group; assumed: what makes less of a difference is not looked for
 _MANY_ROWS = 50_000  # in a stream; assumed: of so many, the first and the last few are not seen
 _LONG_GROUP = 128  # key tiles; assumed: longer than any pipeline is deep, so that more of them change no order
-
-
-def least_cycles(streams: Streams, busy_2d_cycles: Floats) -> tuple[Floats, Floats, Floats]:
-    """Of each design: what the DRAM channel and the buffer ports are busy, and what rows wait for each other."""
-    waiting = np.maximum(waiting_cycles(streams), streams.turn_cycles(busy_2d_cycles))
-    return streams.dram_cycles(), streams.port_cycles(), waiting
 
 
 def waiting_cycles(streams: Streams) -> Floats:
@@ -167,30 +162,34 @@ class _Bound:
 
     def _long_groups(self, rows: Rows, groups: Floats, closed: bool) -> Floats:
         """Row by row, [entrance, design]."""
-        found, between = inside(self.machine, rows), self._best(across(self.machine, rows))
+        found, between = inside(self.machine, rows), self._best(across(self.machine, rows), lasts=1)
         key_tiles = self.streams.key_tiles[self.designs]
         steps = key_tiles - 1 - 2 * depth_of(self.machine, rows)
-        within = np.mod(steps, found.rows) * self._best(found.one, whole=True)
-        within = within + np.floor(steps / found.rows) * self._best(found.several, whole=True)
+        within = np.mod(steps, found.rows) * self._best(found.one)
+        within = within + np.floor(steps / found.rows) * self._best(found.several)
         total = within + (groups - 1) * (between + within)
         few = groups * key_tiles < _MANY_ROWS
         if not np.any(few):
             return total
         at_ends = ends(self.machine, rows)
-        closing = np.minimum(self._best(at_ends.closing), between) if closed else 0
-        return total + np.where(few, self._best(at_ends.opening) + closing, 0)
+        closing = np.minimum(self._best(at_ends.closing, lasts=1), between) if closed else 0
+        return total + np.where(few, self._best(at_ends.opening, lasts=1) + closing, 0)
 
     def _short_groups(self, rows: Rows, groups: Floats, closed: bool) -> Floats:
-        """Group by group, [entrance, design]; nothing is known of a few groups."""
+        """Group by group, [entrance, design]; a few groups one after another, if nothing follows them."""
         key_tiles = self.shape.key_tiles
         lines, at_ends = group_by_group(self.machine, rows, key_tiles)
-        ahead, following = groups_ahead(self.machine, rows, key_tiles), self._best(lines)
-        closing = np.minimum(self._best(at_ends.closing), (1 + ahead) * following) if closed else 0
-        total = self._best(at_ends.opening) + (groups - 2 - ahead) * following + closing
-        return np.where(groups >= 2 + ahead, total, 0)
+        ahead, following = groups_ahead(self.machine, rows, key_tiles), self._best(lines, lasts=2)
+        closing = np.minimum(self._best(at_ends.closing, lasts=2 + ahead), (1 + ahead) * following) if closed else 0
+        total = self._best(at_ends.opening, lasts=2) + (groups - 2 - ahead) * following + closing
+        total = np.where(groups >= 2 + ahead, total, 0)
+        for few in np.unique(groups[groups < 2 + ahead]).astype(int).tolist() if closed else ():
+            own = self._best(few_groups(self.machine, rows, key_tiles, few), lasts=few)
+            total = np.where(groups == few, own.max(axis=0), total)
+        return total
 
-    def _best(self, lines: Lines, whole: bool = False) -> Floats:
-        """The longest, [entrance, design], at the cycles of each transfer; the last key tile unless `whole`."""
-        loads = self.streams.load_cycles if whole else self.streams.last_load_cycles
+    def _best(self, lines: Lines, lasts: int = 0) -> Floats:
+        """The longest, [entrance, design], at the cycles of each transfer; `lasts` of them for a last key tile."""
         queries = np.minimum(self.streams.last_query_cycles, self.streams.last_store_cycles)
-        return lines.longest(loads[self.designs], queries[self.designs])
+        whole, last = self.streams.load_cycles, self.streams.last_load_cycles
+        return lines.longest(whole[self.designs], last[self.designs], lasts, queries[self.designs])

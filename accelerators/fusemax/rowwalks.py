@@ -133,11 +133,13 @@ class Lines:
     loads: Floats
     moves: Floats
 
-    def longest(self, load_cycles: Floats, move_cycles: Floats) -> Floats:
-        """[entrance, design]"""
+    def longest(self, load_cycles: Floats, last_load_cycles: Floats, lasts: int, move_cycles: Floats) -> Floats:
+        """[entrance, design]. Of the loads on a walk at most `lasts` are those of a last key tile."""
         found = np.full((self.cycles.shape[1], load_cycles.size), -np.inf)
         for cycles, loads, moves in zip(self.cycles, self.loads, self.moves, strict=True):
-            np.maximum(found, cycles[:, None] + loads[:, None] * load_cycles + moves[:, None] * move_cycles, out=found)
+            few = np.minimum(loads, lasts)[:, None]
+            loading = few * last_load_cycles + (loads[:, None] - few) * load_cycles
+            np.maximum(found, cycles[:, None] + loading + moves[:, None] * move_cycles, out=found)
         return found
 
 
@@ -201,6 +203,12 @@ def group_by_group(machine: Machine, rows: Rows, key_tiles: int) -> tuple[Lines,
     return _Layout(machine, rows).group_by_group(key_tiles)
 
 
+@lru_cache(maxsize=_REMEMBERED)
+def few_groups(machine: Machine, rows: Rows, key_tiles: int, groups: int) -> Lines:
+    """From the first row of all to the end of a stream of so many short groups."""
+    return _Layout(machine, rows).few_groups(key_tiles, groups)
+
+
 def groups_ahead(machine: Machine, rows: Rows, key_tiles: int) -> int:
     """Of which tasks may be between those of another."""
     return -(-depth_of(machine, rows) // key_tiles)
@@ -241,8 +249,14 @@ class _Layout:
         _, closing = self._walks([*several, *several, self._row(last=True)], len(several), ())
         return Ends(opening, closing)
 
+    def few_groups(self, key_tiles: int, groups: int) -> Lines:
+        return self._walks(self._group(key_tiles) * groups, 0, ())[1]
+
+    def _group(self, key_tiles: int) -> list[list[Place | None]]:
+        return [self._row(first=row == 0, last=row == key_tiles - 1) for row in range(key_tiles)]
+
     def group_by_group(self, key_tiles: int) -> tuple[Lines, Ends]:
-        group = [self._row(first=row == 0, last=row == key_tiles - 1) for row in range(key_tiles)]
+        group = self._group(key_tiles)
         ahead = groups_ahead(self.machine, self.rows, key_tiles)
         (opening,), _ = self._walks(group * (2 + ahead), 0, (key_tiles,))
         (following,), _ = self._walks(group * (2 + 2 * ahead), ahead * key_tiles, (key_tiles,))

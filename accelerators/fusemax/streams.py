@@ -25,6 +25,8 @@ from cascadesim.accelerators.fusemax.wordforms import tile_forms
 
 Floats: TypeAlias = NDArray[np.float64]
 
+_THROUGH = ("QK", "LM", "RM", "SLN", "SLNV")  # RM after the drain of LM
+
 
 @dataclass(frozen=True)
 class Streams:
@@ -134,6 +136,13 @@ class Streams:
         cycles: Floats = self._key_cycles + self.instances * (whole * (loads + stores) + last)
         return cycles
 
+    def least_dram_cycles(self, groups: Floats) -> Floats:
+        """Of all loads and stores on any tiles, where keys and values pass by so many times."""
+        words = groups * self.keys * (self.query_depth + self.value_depth)
+        words = words + self.group * self.queries * (self.query_depth + self._stored_words)
+        cycles: Floats = self.instances * self._transfer(words)
+        return cycles
+
     @cached_property
     def _key_cycles(self) -> Floats:
         """Of all loads of keys and values: for every group of residents, unless one key tile is all there is."""
@@ -144,11 +153,41 @@ class Streams:
     def turn_cycles(self, busy_2d_cycles: Floats) -> Floats:
         """Where a single slot holds keys, loading a key tile and working on it take turns; 0 elsewhere.
 
-        In the published orders the 2D array does all of a row between its load and its last read.
+        In the published orders the 2D array does all of a row between its load and its last read; so is the last tile
+        of the row from its first product to its last, its drain included.
         """
         if self.spec.binding.policy == "interleave":
             return np.zeros(())
-        return np.where(self.is_tight, self._key_cycles + busy_2d_cycles, 0)
+        rows = self.instances * np.where(self.key_tiles > 1, self.P2 * self.key_tiles, 1)
+        work = np.where(self.is_tight, np.maximum(busy_2d_cycles, rows * self._through_cycles), 0)
+        return self.turned_load_cycles + work
+
+    @cached_property
+    def turned_load_cycles(self) -> Floats:
+        """Of loads that wait for work and are waited for."""
+        if self.spec.binding.policy == "interleave":
+            return np.zeros(())
+        return np.where(self.is_tight, self._key_cycles, 0)
+
+    def likely_waits(self) -> tuple[Floats, Floats, Floats]:
+        """No bounds: cycles of all rows, bytes of their loads, and cycles on top of these with few slots for keys.
+
+        Rows are likely to take as long as one of: their tiles, the passage of one tile, their loads; -inf: no such.
+        """
+        if self.spec.binding.policy == "interleave":
+            return np.zeros(()), np.zeros(()), np.full((), -np.inf)
+        rows, (_, keys) = self.instances * self.P2 * self.key_tiles, self.slots
+        tiles, through = self.P1 * self.inner_tile_cycles, self._through_cycles
+        through = np.where(self.key_tiles > 1, through - np.where(keys < 3, 0, self.value_depth), 0)
+        alone = np.maximum(tiles, through)  # SLNV of a tile shares its turns with QK of the next
+        few = np.where(keys < 2, alone, np.where(keys < 3, np.minimum(alone, self.inner_tile_cycles), -np.inf))
+        return rows * alone, rows * self.load_cycles * self.bytes_per_cycle, rows * few
+
+    @cached_property
+    def _through_cycles(self) -> Floats:
+        """Of one tile from QK to SLNV, each of which waits for the one before."""
+        chain = [placed for placed in self.placement.einsums if placed.name in _THROUGH]
+        return self.rows + self._tile_cycles(chain, ARRAY_2D, 1) + self._tile_cycles(chain, ARRAY_1D, self.turns)
 
     @cached_property
     def load_cycles(self) -> Floats:

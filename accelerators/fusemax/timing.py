@@ -37,9 +37,10 @@ STAGES: Mapping[Policy, tuple[tuple[frozenset[str], frozenset[str]], ...]] = {
 
 @dataclass(frozen=True)
 class Timing:
-    """Cycles and useful work of each Einsum."""
+    """Cycles and useful work of each Einsum. `spec`: with the rows and columns of the tile, of `elements` there are."""
 
     spec: FuseMaxSpec
+    elements: int
     placement: Placement
     tiles: AttentionTiles
     depths: Mapping[str, int]
@@ -65,7 +66,7 @@ class Timing:
     def activity(self, placed: Placed, operations: Mapping[str, int]) -> EinsumActivity:
         """`operations`: those of the cascade, which a part of the tiles' cycles is useful for."""
         on_2d = placed.unit == ARRAY_2D
-        lanes = self.spec.pe_array.elements if on_2d else self.spec.vector_array.lanes
+        lanes = self.elements if on_2d else self.spec.vector_array.lanes
         can = self.spec.pe_array.operations if on_2d else self.spec.vector_array.operations
         cycles, useful = self.tile_cycles(placed) * self.times(placed), op_cycles(on_arrays(operations), can)
         return EinsumActivity(placed.name, placed.unit, cycles, operations, useful / (cycles * lanes))

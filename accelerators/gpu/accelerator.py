@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu.kernel import load_kernel, text_on
-from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.operand_types import Operands
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Dtype, Kind
 from cascadesim.accelerators.gpu.texts import KERNELS
-from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Unit
+from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Stored, Unit
+from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.schema import validate
 
 PER_SM = ("tensor", "special", "issue", "shared_memory")
 SHARED = ("l2", "dram", "launch")
 BETWEEN = ("link",)  # where there are several devices
+
+
+DOCUMENTATION: Mapping[str, str] = {  # fields that say what a device is, and that no model reads
+    "device": "a name", "compute_capability": "a name", "datasheet.process": "a name",
+    "max_clock_hz": "cycles are counted at clock_hz",
+    "sm.shared_memory_bytes": "kernels have their tiles whatever it is",
+    "sm.l1_bytes": "kernels go past it", "sm.register_file_bytes": "kernels have their tiles whatever it is",
+    "sm.tensor_memory_bytes": "kernels have their tiles whatever it is",
+    "datasheet.tensor_tflops": "peaks are sms x clock_hz x sm.tensor_flop_per_clock",
+    "datasheet.fp32_tflops": "peaks are sms x clock_hz x 2 x sm.fp32_fma_per_clock",
+    "datasheet.power_w": "GPUs have no energy model", "datasheet.die_mm2": "GPUs have no area model",
+    "measured.launch_stream_s": "kernels are launched from graphs: measured.launch_graph_s",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,7 +49,7 @@ class Gpu:
     def units(self) -> tuple[Unit, ...]:
         """An SM is a lane: its tensor cores, its special-function units, its FP32 lanes taken together."""
         between = BETWEEN if self.spec.parallel.tensor > 1 else ()
-        peaks = self.spec.peaks(self.spec.dtype)
+        peaks = _peaks(self.spec)
         per_sm = (Unit(name, self.spec.sms, peaks.get(name, 0.0) / self.spec.sms) for name in PER_SM)
         return (*per_sm, *map(Unit, (*SHARED, *between)))
 
@@ -48,7 +64,12 @@ class Gpu:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(calibrated=True, memory_bytes=self.spec.dram_bytes, devices=self.spec.parallel.tensor)
+        kinds: tuple[Kind, ...] = ("weights", "experts", "activations", "kv")
+        stored = Stored(*(DTYPE_BYTES[self.spec.type_of(kind)] for kind in kinds))
+        return Capabilities(
+            calibrated=True, memory_bytes=self.spec.dram_bytes, devices=self.spec.parallel.tensor, stored=stored,
+            chosen_types=tuple(name for name, dtype in self.spec.types if dtype is not None), unread=unread(self.spec),
+        )  # fmt: skip
 
     def area_um2(self) -> Mapping[str, float] | None:
         return None
@@ -63,6 +84,42 @@ class Gpu:
         if operation.kind == "collective":
             return plans.plan_collective(operation, self.spec, accounting)
         return plans.plan_elementwise(operation, self.spec, accounting)
+
+
+def _peaks(device: Device) -> dict[str, float]:
+    """Of each unit, in whichever type of its products it is fastest."""
+    found = device.peaks("fp32")  # which every device has
+    for dtype in _multiplied(device):
+        with suppress(CascadeSimError):
+            found |= {unit: max(rate, found[unit]) for unit, rate in device.peaks(dtype).items()}
+    return found
+
+
+def unread(device: Device) -> Mapping[str, str]:
+    """Fields and groups that no figure depends on, as the device is set up -> why."""
+    found, measured = dict(DOCUMENTATION), device.measured
+    if device.parallel.tensor == 1:
+        found["link"] = "nothing is sent where parallel.tensor is 1"
+    if measured.dram_bytes_per_s is None:
+        found["measured.of_dram_bytes_per_s"] = "measured.dram_bytes_per_s is not given"
+    elif measured.of_dram_bytes_per_s is None:
+        found["datasheet.dram_bytes_per_s"] = "measured.dram_bytes_per_s stands in its place, as it is"
+    multiplied, known = _multiplied(device), device.sm.tensor_flop_per_clock.known
+    for dtype in ByDtype.model_fields:
+        if dtype not in multiplied:
+            found[f"sm.tensor_flop_per_clock.{dtype}"] = f"nothing is multiplied in {dtype}; set dtype or types, too"
+    if multiplied <= set(known):
+        found["sm.fp32_fma_per_clock"] = "tensor cores make all products; dtype=fp32 takes the FP32 units"
+    return found
+
+
+def _multiplied(device: Device) -> set[Dtype]:
+    """Types of products, of attention with its cache too; those that cannot be are refused when they are planned."""
+    found: set[Dtype] = {device.type_of("attention"), device.type_of("kv")}
+    for kind in ("weights", "experts", "kv"):
+        with suppress(CascadeSimError):
+            found.add(Operands(device.type_of("activations"), device.type_of(kind)).product)
+    return found
 
 
 def build(name: str, content: Mapping[str, object], source: str) -> Gpu:

@@ -1,7 +1,8 @@
 """The few constants of an architecture that no document gives: achieved fractions, overlap, latencies.
 
 Read from `calibration.yaml`, which `cascadesim.validation.gpu_calibrate` writes from rows set aside for it, with their
-intervals; `rows: 0` marks a stated guess. Devices share the constants of their generation. Nothing else is fitted.
+intervals; `rows: 0` marks a stated guess. Devices share the constants of their generation. They are what a script
+fits; other numbers of the model were chosen with data in view, too (docs/gpu.md).
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def link_of(device: Device) -> Link:
 def ring_timing(device: Device, elements: int) -> RingTiming:
     """Of the sum of so many elements over all devices. Raises CascadeSimError for a device without a link."""
     count, link = device.parallel.tensor, link_of(device)
-    part_bytes = ceil(elements / count) * DTYPE_BYTES[device.dtype]
+    part_bytes = ceil(elements / count) * DTYPE_BYTES[device.type_of("activations")]
     steps = 2 * (count - 1)
     return RingTiming(steps, small_kernel_s(device), part_bytes / link.bytes_per_s, STEP_LATENCY_S[link.kind])
 
@@ -64,7 +64,7 @@ def ring_program(device: Device, timing: RingTiming) -> Program:
 
 def ring_lines(device: Device, timing: RingTiming, elements: int) -> tuple[str, ...]:
     link, count = link_of(device), device.parallel.tensor
-    part_bytes = elements * DTYPE_BYTES[device.dtype] / count
+    part_bytes = elements * DTYPE_BYTES[device.type_of("activations")] / count
     return (
         f"ring of {count} devices: {timing.steps} steps of {part_bytes:,.0f} bytes, each "
         f"{timing.step_latency_s * 1e6:.1f} us after the last (assumed); "

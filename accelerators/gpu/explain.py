@@ -15,6 +15,7 @@ from cascadesim.accelerators.gpu.einsums import FUNCTIONS
 from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
 from cascadesim.accelerators.gpu.kernel import text_on
+from cascadesim.accelerators.gpu.operand_types import with_cache
 from cascadesim.accelerators.gpu.shape import Reals
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
 from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing, iteration_cycles, tile_cycles
@@ -37,6 +38,7 @@ def attention_lines(
     kernel, tiles, work, device = case.kernel, case.tiles, case.work, case.device
     blocks, together = int(work.blocks[0]), int(tiles.blocks_per_sm[0])
     splits = f", keys split over {int(work.splits[0])} blocks" if work.splits[0] > 1 else ""
+    types = with_cache(case.dtype, case.kv_dtype)
     span = "" if interval else "; tiles between a query tile's first and last attended key, in token order"
     units = {"tensor": timing.tensor_s, "special": timing.special_s, "issue": timing.issue_s,
              "shared_memory": timing.shared_memory_s, "l2": timing.l2_s, "dram": timing.dram_s,
@@ -46,17 +48,32 @@ def attention_lines(
         return attention_timing(replace(case, device=changed, constants=constants)).total_s
 
     return (
-        f"kernel {kernel.name}, {case.dtype}: tiles of {int(tiles.queries[0])} queries x {int(tiles.keys[0])} keys, "
+        f"kernel {kernel.name}, {types}: tiles of {int(tiles.queries[0])} queries x {int(tiles.keys[0])} keys, "
         f"head dimension padded to {int(tiles.head_dim[0])}; overlap {kernel.overlap}"
         + "".join(f"; {name} = {size}" for name, size in inner.items()),
         f"mask {mask}: {float(work.visited[0]):,.0f} key tiles, the longest block {float(work.longest[0]):,.0f}{span}",
         f"{blocks:,} blocks{splits}, up to {together} at once on each of {device.sms} SMs: "
         f"{blocks / (device.sms * together):,.2f} waves",
+        *_rules(case),
         _sharing_line(case, timing),
         _overlap_line(case),
         *_unit_lines(device, units, timing.total_s),
         *_help_lines(device, case.constants, timing.total_s, again),
     )
+
+
+def _rules(case: Case) -> Iterator[str]:
+    """What the library decides by sizes: where it switches, more SMs can be slower and more work faster."""
+    kernel, work, shape = case.kernel, case.work, case.shape
+    if kernel.splits_keys:
+        yield f"rule: keys split over {int(work.splits[0])} blocks, as many as its SMs have room for"
+    if kernel.packs_where_fuller or kernel.packs_group:
+        packed = int(shape.heads[0] * shape.batch[0] // work.instances[0])
+        yield f"rule: {packed} query heads of a key head share a tile"
+    if kernel.row_step or kernel.row_choices:
+        yield f"rule: tiles shrink to {int(case.tiles.queries[0])} rows where a head has fewer"
+    if work.masked[0]:
+        yield f"rule: {float(work.masked[0] / work.visited[0]):.1%} of the key tiles compare with the edge of a mask"
 
 
 def _sharing_line(case: Case, timing: Timing) -> str:
@@ -85,15 +102,18 @@ def product_lines(
     device: Device, constants: Constants, timing: GemmTiming, sizes: tuple[int, int, int, int]
 ) -> tuple[str, ...]:
     rows, outputs, depth, copies = sizes
-    choice = choice_of(timing, device.dtype, sizes)
+    dtype = timing.operands.product
+    choice = choice_of(timing, dtype, sizes)
     split = f", depth split over {choice.splits} blocks" if choice.splits > 1 else ""
     units = {"tensor": timing.tensor_s, "l2": timing.l2_s, "dram": timing.dram_s, "launch": timing.launch_s}
 
     def again(changed: Device, known: Constants) -> Reals:
-        return gemm_timing(changed, known, rows, outputs, depth, copies, device.dtype).total_s
+        return gemm_timing(
+            changed, known, rows, outputs, depth, copies, dtype, operands=timing.operands
+        ).total_s
 
     return (
-        f"product {rows:,} x {outputs:,} over {depth:,}, {device.dtype}: "
+        f"product {rows:,} x {outputs:,} over {depth:,}, {timing.operands.named}: "
         f"tiles of {choice.tile[0]} x {choice.tile[1]}{split}",
         f"{choice.blocks:,} blocks over {device.sms} SMs: {choice.blocks / device.sms:,.2f} waves",
         *_unit_lines(device, units, timing.total_s),
@@ -146,7 +166,8 @@ def _faster(device: Device, constants: Constants) -> Mapping[str, tuple[Device, 
     found["shared_memory"] = (device.model_copy(update={"sm": sm}), constants)
     wider = device.measured.model_copy(update={"l2_bytes_per_s": FASTER * device.l2_ceiling_bytes_per_s})
     found["l2"] = (device.model_copy(update={"measured": wider}), constants)
-    dram = device.measured.model_copy(update={"dram_bytes_per_s": FASTER * device.dram_ceiling_bytes_per_s})
+    reached = {"dram_bytes_per_s": FASTER * device.dram_ceiling_bytes_per_s, "of_dram_bytes_per_s": None}
+    dram = device.measured.model_copy(update=reached)
     found["dram"] = (device.model_copy(update={"measured": dram}), constants)
     quicker = device.measured.model_copy(update={"launch_graph_s": device.launch_s / FASTER})
     latency = constants.model_copy(update={"kernel_latency_s": constants.kernel_latency_s / FASTER})

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.calibration import Constants
+from cascadesim.accelerators.gpu.operand_types import Operands
 from cascadesim.accelerators.gpu.shape import Counts, Reals
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
 
@@ -77,6 +78,7 @@ class GemmTiming:
     dram_read_bytes: Reals
     dram_write_bytes: Reals
     options: Options  # one of each product
+    operands: Operands
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class Product:
     outputs: Reals
     depth: Reals
     copies: Reals
-    element_bytes: float
+    element_bytes: float  # of the type that is multiplied
+    row_bytes: float
+    weight_bytes: float
 
     @property
     def output_bytes(self) -> float:
@@ -139,17 +143,22 @@ def choice_of(timing: GemmTiming, dtype: Dtype, sizes: tuple[int, int, int, int]
 
 def gemm_timing(
     device: Device, constants: Constants, rows: ArrayLike, outputs: ArrayLike, depth: ArrayLike, copies: ArrayLike,
-    dtype: Dtype, library: Library = "best",
+    dtype: Dtype, library: Library = "best", operands: Operands | None = None,
 ) -> GemmTiming:  # fmt: skip
-    """`library`: whose choice of tiles; `best` takes the fastest."""
+    """`dtype`: of the products; `library`: whose choice of tiles; `best` takes the fastest.
+
+    `operands`: the types in which they are stored, where these differ.
+    """
+    stored = operands or Operands(dtype, dtype)
     sizes = [np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (rows, outputs, depth, copies)]
     first, second, third, fourth = np.broadcast_arrays(*sizes)
-    product = Product(first, second, third, fourth, DTYPE_BYTES[dtype])
+    widths = (DTYPE_BYTES[kind] for kind in (dtype, stored.rows, stored.second))
+    product = Product(first, second, third, fourth, *widths)
     options = _options(device, product, library)
-    timed = _timed(device, constants, product, dtype, options)
+    timed = _timed(device, constants, product, dtype, options, stored)
     choice = _fastest(timed["total_s"], timed.pop("schedule_s"))
     picked = {name: np.take_along_axis(values, choice[None], 0)[0] for name, values in timed.items()}
-    return GemmTiming(**picked, options=options.picked(choice))
+    return GemmTiming(**picked, options=options.picked(choice), operands=stored)
 
 
 def _options(device: Device, product: Product, library: Library) -> Options:
@@ -176,7 +185,7 @@ def _fastest(total_s: Reals, schedule_s: Reals) -> Counts:
 
 
 def _timed(
-    device: Device, constants: Constants, product: Product, dtype: Dtype, options: Options
+    device: Device, constants: Constants, product: Product, dtype: Dtype, options: Options, operands: Operands
 ) -> dict[str, Reals]:
     """Every option (lines) of every product (columns)."""
     splits = options.splits
@@ -184,7 +193,7 @@ def _timed(
     blocks = product.copies * tiles * splits
     step = depth_step(dtype)
     depth = np.ceil(product.depth / splits / step) * step
-    loaded = loaded_bytes(dtype, options, product.rows)
+    loaded = loaded_bytes(operands, options, product.rows)
     cycles = np.maximum(products_cycles(device, constants, dtype, options), loaded / L2_PORT_BYTES_PER_CLOCK)
     block_s = block_cycles(device, dtype, options, depth * cycles) / device.clock_hz
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
@@ -201,10 +210,11 @@ def _timed(
     }  # fmt: skip
 
 
-def loaded_bytes(dtype: Dtype, options: Options, product_rows: Reals) -> Reals:
+def loaded_bytes(operands: Operands, options: Options, product_rows: Reals) -> Reals:
     """For one element of the depth, from L2, by one block: no more rows than there are."""
     rows = np.minimum(options.rows, product_rows) / options.share_rows
-    return np.asarray((rows + options.outputs / options.share_outputs) * DTYPE_BYTES[dtype], dtype=np.float64)
+    outputs = options.outputs / options.share_outputs
+    return np.asarray(rows * DTYPE_BYTES[operands.rows] + outputs * DTYPE_BYTES[operands.second], dtype=np.float64)
 
 
 def products_cycles(device: Device, constants: Constants, dtype: Dtype, options: Options) -> Reals:
@@ -247,8 +257,8 @@ def output_bytes(element_bytes: float) -> float:
 
 def _dram_bytes(device: Device, product: Product, options: Options) -> tuple[Reals, Reals]:
     """Each operand once; rows again for every wave of outputs that L2 does not hold."""
-    rows_bytes = product.copies * product.rows * product.depth * product.element_bytes
-    weight_bytes = product.copies * product.depth * product.outputs * product.element_bytes
+    rows_bytes = product.copies * product.rows * product.depth * product.row_bytes
+    weight_bytes = product.copies * product.depth * product.outputs * product.weight_bytes
     writes = product.copies * product.rows * product.outputs * product.output_bytes
     kept = np.clip(2 * device.l2_bytes / (rows_bytes + writes) - 1, 0, 1)
     side = np.sqrt(device.sms * options.rows * options.outputs)  # a wave covers about a square of outputs

@@ -7,9 +7,10 @@ Facts with their source, or `assumed:`. Knows no device rate and no time; which 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Literal, Self, TypeAlias, get_args
 
 from pydantic import model_validator
 
@@ -120,8 +121,10 @@ class Kernel(Spec):
     def largest_head_dim(self, generation: Generation, dtype: Dtype) -> int:
         return max((tile.head_dim for tile in self.tiles_on(generation, False, DTYPE_BYTES[dtype])), default=0)
 
-    def problem(self, device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int = 1) -> str | None:
-        """Why it does not run there; None where it does."""
+    def problem(
+        self, device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int = 1, cache: Dtype | None = None
+    ) -> str | None:
+        """Why it does not run there; None where it does. `cache`: type of keys and values, None: like the queries."""
         if device.generation not in self.generations:
             return f"does not run on {device.device} ({device.generation}); it runs on {', '.join(self.generations)}"
         if phase not in self.phases:
@@ -133,6 +136,15 @@ class Kernel(Spec):
             return f"takes head dimensions up to {largest}, got {head_dim}"
         if self.most_group is not None and group > self.most_group:
             return f"takes up to {self.most_group} query heads of a key head, got {group}"
+        return None if cache in (None, dtype) else self._cache_problem(device, dtype, cache)
+
+    def _cache_problem(self, device: Device, dtype: Dtype, cache: Dtype) -> str | None:
+        """8-bit floats beside 16-bit queries are what decode kernels take; each multiplies or converts them."""
+        takes = "fp8" in self.dtypes or self.conversion_instructions > 0
+        if not takes or cache != "fp8" or dtype not in ("bf16", "fp16"):
+            return f"reads no cache in {cache} beside queries in {dtype}; types.kv: {dtype}{' or fp8' * takes}"
+        if self.multiplies_in_cache_type and cache not in device.sm.tensor_flop_per_clock.known:
+            return f"multiplies a cache in {cache} as it is, which {device.device} cannot"
         return None
 
 
@@ -156,53 +168,71 @@ def text_on(device: Device) -> Text:
     return "fused" if fused else "unfused"
 
 
-def choose_kernel(
-    device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int = 1, stores_scores: bool = False
-) -> Kernel:
+@dataclass(frozen=True)
+class Asked:
+    """What a kernel must take. `cache`: type of keys and values; `stores_scores`: what the text does."""
+
+    phase: Phase
+    head_dim: int
+    dtype: Dtype
+    group: int = 1
+    stores_scores: bool = False
+    cache: Dtype | None = None
+
+    def with_types(self, dtype: Dtype, cache: Dtype | None) -> Asked:
+        return replace(self, dtype=dtype, cache=cache)
+
+
+def choose_kernel(device: Device, asked: Asked) -> Kernel:
     """The one the device asks for, or the first that runs. Raises CascadeSimError if none does.
 
-    `stores_scores`: what the text does; a kernel that does otherwise computes another text.
+    A kernel that stores scores where the text does not, or the other way round, computes another text.
     """
     if device.kernel != "auto":
-        return _asked_for(device, phase, head_dim, dtype, group, stores_scores)
-    running = _running(device, phase, head_dim, dtype, group)
-    found = [kernel for kernel in running if kernel.stores_scores == stores_scores]
+        return _named(device, asked)
+    found = [kernel for kernel in _running(device, asked) if kernel.stores_scores == asked.stores_scores]
     if not found:
-        raise CascadeSimError(_none_runs(device, phase, head_dim, dtype, group, stores_scores))
+        raise CascadeSimError(_none_runs(device, asked))
     return min(found, key=lambda kernel: kernel.preference)
 
 
-def _none_runs(
-    device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int, stores_scores: bool
-) -> str:
-    where = f"{device.device}: no kernel for {phase} with head dimension {head_dim} in {dtype}"
-    others = sorted(kernel.name for kernel in _running(device, phase, head_dim, dtype, group))
-    if not others:
-        return where
-    text = KERNELS["fused" if stores_scores else "unfused"].name
-    way = "stores scores" if stores_scores else "keeps scores on the chip (none of its libraries' is known to us)"
-    return f"{where} that {way}; {others[0]} computes {text}"
+def _none_runs(device: Device, asked: Asked) -> str:
+    """Why: the text, the type of attention, or that of its cache; with what some kernel takes."""
+    where = f"{device.device}: no kernel for {asked.phase} with head dimension {asked.head_dim}"
+    others = sorted(kernel.name for kernel in _running(device, asked))
+    if others:
+        text = KERNELS["fused" if asked.stores_scores else "unfused"].name
+        kept = "keeps scores on the chip (none of its libraries' is known to us)"
+        way = "stores scores" if asked.stores_scores else kept
+        return f"{where} in {asked.dtype} that {way}; {others[0]} computes {text}"
+    known = [one for one in get_args(Dtype) if any(_running(device, asked.with_types(one, None)))]
+    if asked.dtype not in known:
+        allowed = f"; types.attention (and types.kv): {' or '.join(known)}" if known else ""
+        return f"{where} multiplies {asked.dtype}{allowed}"
+    caches = [one for one in get_args(Dtype) if any(_running(device, asked.with_types(asked.dtype, one)))]
+    return (f"{where} reads a KV cache in {asked.cache} beside attention in {asked.dtype}; "
+            f"types.kv: {' or '.join(caches)}")  # fmt: skip
 
 
-def _asked_for(
-    device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int, stores_scores: bool
-) -> Kernel:
+def _named(device: Device, asked: Asked) -> Kernel:
     """Its sibling where the named kernel does only the other phase."""
     kernel = load_kernel(device.kernel)
-    sibling = kernels().get(f"{device.kernel}-{phase}", kernel)
-    chosen = sibling if phase not in kernel.phases else kernel
-    problem = chosen.problem(device, phase, head_dim, dtype, group)
+    sibling = kernels().get(f"{device.kernel}-{asked.phase}", kernel)
+    chosen = sibling if asked.phase not in kernel.phases else kernel
+    problem = chosen.problem(device, asked.phase, asked.head_dim, asked.dtype, asked.group, asked.cache)
     if problem is not None:
         raise CascadeSimError(f"kernel {chosen.name} {problem}")
-    if chosen.stores_scores != stores_scores:
-        texts = [KERNELS["unfused" if stored else "fused"].name for stored in (chosen.stores_scores, stores_scores)]
+    if chosen.stores_scores != asked.stores_scores:
+        stored = (chosen.stores_scores, asked.stores_scores)
+        texts = [KERNELS["unfused" if one else "fused"].name for one in stored]
         raise CascadeSimError(f"kernel {chosen.name} computes {texts[0]}, the text does the work of {texts[1]}")
     return chosen
 
 
-def _running(device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int) -> Iterator[Kernel]:
+def _running(device: Device, asked: Asked) -> Iterator[Kernel]:
     """`absorbed` kernels share one latent key; an unfused one does any phase."""
     for kernel in kernels().values():
-        fits = kernel.absorbed == (phase == "mla") or kernel.stores_scores
-        if fits and kernel.problem(device, phase, head_dim, dtype, group) is None:
+        fits = kernel.absorbed == (asked.phase == "mla") or kernel.stores_scores
+        problem = kernel.problem(device, asked.phase, asked.head_dim, asked.dtype, asked.group, asked.cache)
+        if fits and problem is None:
             yield kernel

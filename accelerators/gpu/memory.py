@@ -14,7 +14,7 @@ import numpy as np
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.shape import Reals, Shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
-from cascadesim.accelerators.gpu.work import Tiles, Work
+from cascadesim.accelerators.gpu.work import Tiles, Work, walked_keys
 
 FLOAT_BYTES = 4  # scores, partial outputs and statistics
 ALL_KEPT, NONE_KEPT = 0.5, 1.25  # assumed: bytes that pass by, in units of L2 (`_kept`)
@@ -52,7 +52,7 @@ def movement(
     partial_bytes = partial * (shape.value_dim + 1) * FLOAT_BYTES
     scores = _stored_scores_bytes(kernel, shape, dtype)
     again = walked * _rounds_share(device, kernel, shape, work, tiles) * _missed(
-        device, kernel, shape, work, tiles, DTYPE_BYTES[kv_dtype]
+        device, kernel, shape, tiles, DTYPE_BYTES[kv_dtype]
     )
     again = np.minimum(again, np.maximum(walked - cache, 0))  # never more than a stream for each block
     warm = _kept((queries + cache + outputs) / device.l2_kept_bytes)
@@ -90,17 +90,15 @@ def _rounds_share(device: Device, kernel: Kernel, shape: Shape, work: Work, tile
     return np.asarray(1 / resident - 1 / readers, dtype=np.float64)
 
 
-def _missed(device: Device, kernel: Kernel, shape: Shape, work: Work, tiles: Tiles, key_bytes: float) -> Reals:
+def _missed(device: Device, kernel: Kernel, shape: Shape, tiles: Tiles, key_bytes: float) -> Reals:
     """Share of later rounds that finds its keys gone, as L2 kept them or not while a whole round was walked over.
 
-    A round walks over what its blocks do: under a causal mask as evenly distributed between the shortest and the
-    longest.
+    A round walks over what its blocks do: under a causal mask as evenly distributed between those of the first query
+    and of the last.
     """
-    tile_bytes = tiles.keys * shape.key_elements * key_bytes * _key_heads_between(kernel, shape)
-    mean = work.visited / (work.instances * work.row_tiles) * tile_bytes / device.l2_kept_bytes
-    longest = np.maximum(work.longest * work.splits * tile_bytes / device.l2_kept_bytes, mean)
-    shortest = np.maximum(2 * mean - longest, 0)
-    spread = longest - shortest
+    each = shape.key_elements * key_bytes * _key_heads_between(kernel, shape) / device.l2_kept_bytes
+    shortest, longest = (keys * each for keys in walked_keys(kernel, shape, tiles))
+    spread, mean = longest - shortest, (longest + shortest) / 2
     evenly = (_gone_up_to(longest) - _gone_up_to(shortest)) / np.where(spread > 0, spread * mean, 1)
     return np.asarray(np.where(spread > 1e-6 * mean, evenly, 1 - _kept(mean)), dtype=np.float64)
 

@@ -26,12 +26,19 @@ from cascadesim.accelerators.gpu.explain import (
     stream_lines,
 )
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
-from cascadesim.accelerators.gpu.kernel import Kernel, choose_kernel
+from cascadesim.accelerators.gpu.kernel import Asked, Kernel, choose_kernel
 from cascadesim.accelerators.gpu.kernel import Phase as KernelPhase
+from cascadesim.accelerators.gpu.operand_types import Operands, with_cache
 from cascadesim.accelerators.gpu.product_pipeline import product_program, stream_program
 from cascadesim.accelerators.gpu.shape import Shape, shape
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
-from cascadesim.accelerators.gpu.stored import attention_bytes, product_bytes, resident_lines
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
+from cascadesim.accelerators.gpu.stored import (
+    attention_bytes,
+    attention_widths,
+    product_bytes,
+    product_widths,
+    resident_lines,
+)
 from cascadesim.accelerators.gpu.texts import kernel_text, key_tiles
 from cascadesim.accelerators.gpu.timing import Timing, attention_timing, case_of
 from cascadesim.accelerators.gpu.work import tiles_of
@@ -51,7 +58,7 @@ def plan_attention(operation: Operation, device: Device, accounting: Accounting)
     kernel, mask = kernel_of(operation, device), mask_of(operation)
     cold = operation.extent("p") == 1  # a cache of the step before: all other layers ran since
     case = case_of(device, kernel, constants(device.generation), shape_of(operation, mask, kernel, device),
-                   device.dtype, device.dtype, cold)  # fmt: skip
+                   device.type_of("attention"), _cache_type(operation, device), cold)  # fmt: skip
     timing = attention_timing(case)
     cycles = float(timing.total_s[0]) * device.clock_hz
     traffic = Traffic(float(timing.movement.dram_read_bytes[0]), float(timing.movement.dram_write_bytes[0]))
@@ -61,10 +68,11 @@ def plan_attention(operation: Operation, device: Device, accounting: Accounting)
     spent = (*activities(parts, busy, device.peaks(case.dtype)), *_memory(operation.name, timing, device))
     stored = attention_bytes(operation, splits, case, timing.movement)
     lines = (*attention_lines(case, timing, str(mask), isinstance(mask, KeyInterval), splits),
-             *resident_lines(stored, operation, DTYPE_BYTES[case.dtype]))  # fmt: skip
+             *resident_lines(stored, attention_widths(operation, case)))  # fmt: skip
     phase = _calibrated(f"attention of {operation.extent('h')} heads", spent, traffic, cycles,
                         partial(attention_program, case, timing))  # fmt: skip
-    return Plan(operation, accounting, lines, (phase,), None, splits, stored, attention_notes(case))
+    return Plan(operation, accounting, lines, (phase,), None, splits, stored, attention_notes(case), kernel.name,
+                with_cache(device.type_of("attention"), case.kv_dtype))  # fmt: skip
 
 
 def _calibrated(
@@ -76,9 +84,14 @@ def _calibrated(
 
 def kernel_of(operation: Operation, device: Device) -> Kernel:
     """The kernel that computes the operation's text there. Raises CascadeSimError for a text that none computes."""
-    stores_scores = kernel_text(operation.cascade) == "unfused"
-    sizes = _phase(operation), operation.extent("e"), device.dtype, operation.extent("g")
-    return choose_kernel(device, *sizes, stores_scores=stores_scores)
+    asked = Asked(_phase(operation), operation.extent("e"), device.type_of("attention"), operation.extent("g"),
+                  kernel_text(operation.cascade) == "unfused", _cache_type(operation, device))  # fmt: skip
+    return choose_kernel(device, asked)
+
+
+def _cache_type(operation: Operation, device: Device) -> Dtype:
+    """Of keys and values: the cache's, where they come from there; a prompt's are multiplied as they are made."""
+    return device.type_of("kv" if operation.operand == "kv" else "attention")
 
 
 def _phase(operation: Operation) -> KernelPhase:
@@ -104,7 +117,7 @@ def shape_of(operation: Operation, mask: Mask, kernel: Kernel, device: Device) -
                   shared_key_value=_is_absorbed(operation))  # fmt: skip
     if interval:
         return plain
-    tiles = tiles_of(kernel, device, plain, DTYPE_BYTES[device.dtype])
+    tiles = tiles_of(kernel, device, plain, DTYPE_BYTES[device.type_of("attention")])
     query_tile, key_tile = int(tiles.queries[0]), int(tiles.keys[0])
     first, last = mask.key_tiles(size["p"], size["m"], query_tile, key_tile)
     visited = float(np.maximum(last - first + 1, 0).mean()) * key_tile
@@ -115,25 +128,26 @@ def plan_linear(operation: Operation, device: Device, accounting: Accounting) ->
     _refuse_artifact(accounting)
     rows, depth, outputs, copies = (operation.extent(rank) for rank in ("r", "k", "n", "x"))
     known = constants(device.generation)
-    timing = gemm_timing(device, known, rows, outputs, depth, copies, device.dtype)
+    operands = Operands(device.type_of("activations"), device.type_of(operation.operand))
+    timing = gemm_timing(device, known, rows, outputs, depth, copies, operands.product, operands=operands)
     name, sizes = operation.cascade.einsums[-1].name, (rows, outputs, depth, copies)
     products = activities(shares(operation, {}), {TENSOR: float(timing.tensor_s[0]) * device.clock_hz},
-                          device.peaks(device.dtype))  # fmt: skip
+                          device.peaks(operands.product))  # fmt: skip
     traffic = Traffic(float(timing.dram_read_bytes[0]), float(timing.dram_write_bytes[0]))
-    choice = choice_of(timing, device.dtype, sizes)
-    program = partial(product_program, device, known, device.dtype, choice, timing, name)
+    choice = choice_of(timing, operands.product, sizes)
+    program = partial(product_program, device, known, operands.product, choice, timing, name)
     spent = (*products, *_memory(name, timing, device))
     phase = _calibrated(name, spent, traffic, float(timing.total_s[0]) * device.clock_hz, program)
-    width = DTYPE_BYTES[device.dtype]
-    stored = product_bytes(operation, timing, width)
-    lines = (*product_lines(device, known, timing, sizes), *resident_lines(stored, operation, width))
-    return Plan(operation, accounting, lines, (phase,), None, {}, stored)
+    stored = product_bytes(operation, timing)
+    lines = (*product_lines(device, known, timing, sizes), *resident_lines(stored, product_widths(operation, operands)))
+    return Plan(operation, accounting, lines, (phase,), None, {}, stored, types=operands.named)
 
 
 def plan_elementwise(operation: Operation, device: Device, accounting: Accounting) -> Plan:
     """assumed: one kernel that reads its inputs and writes its outputs once; rows fit the registers of a block."""
     _refuse_artifact(accounting)
-    cascade, width, parts = operation.cascade, DTYPE_BYTES[device.dtype], shares(operation, {})
+    width, parts = DTYPE_BYTES[device.type_of("activations")], shares(operation, {})
+    cascade = operation.cascade
     elements = least_elements(operation)
     reads, writes = (width * sum(elements[name] for name in names) for names in (cascade.inputs, cascade.outputs))
     known = constants(device.generation)
@@ -141,13 +155,13 @@ def plan_elementwise(operation: Operation, device: Device, accounting: Accountin
     traffic = Traffic(float(timing.dram_read_bytes[0]), float(timing.dram_write_bytes[0]))
     cycles = float(timing.total_s[0]) * device.clock_hz
     busy = {unit: float(getattr(timing, f"{unit}_s")[0]) * device.clock_hz for unit in (SPECIAL, ISSUE)}
-    spent = (*activities(parts, busy, device.peaks(device.dtype)), *_memory(operation.name, timing, device))
+    spent = (*activities(parts, busy, device.peaks("fp32")), *_memory(operation.name, timing, device))
     program = partial(stream_program, device, timing, reads + writes)
     phase = _calibrated(operation.name, spent, traffic, cycles, program)
     missed = traffic.total_bytes / (reads + writes)
     stored = dict.fromkeys((*cascade.inputs, *cascade.outputs), width * missed)
     lines = (*stream_lines(device, known, timing, reads, writes, instructions(parts)),
-             *resident_lines(stored, operation, width))  # fmt: skip
+             *resident_lines(stored, dict.fromkeys(stored, width)))  # fmt: skip
     return Plan(operation, accounting, lines, (phase,), None, {}, stored, norm_notes(operation))
 
 
@@ -157,7 +171,7 @@ def plan_collective(operation: Operation, device: Device, accounting: Accounting
     elements, count = operation.extent("r") * operation.extent("d"), device.parallel.tensor
     timing, name = ring_timing(device, elements), operation.cascade.einsums[-1].name
     sums = Share(name, ISSUE, {"add": max(elements * (count - 1) // count, 1)})
-    lanes = device.peaks(device.dtype)
+    lanes = device.peaks("fp32")
     spent = (
         EinsumActivity(name, "link", int(timing.link_s * device.clock_hz)),
         EinsumActivity(name, "launch", int(timing.launch_s * device.clock_hz)),

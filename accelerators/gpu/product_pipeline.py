@@ -35,7 +35,7 @@ def product_program(
     """Blocks one after another; the results of one are stored before the next multiplies, but on FP32 units."""
     size = depth_step(dtype)
     steps, blocks = ceil(choice.depth / size), ceil(choice.blocks / device.sms)
-    port = size * float(loaded_bytes(dtype, choice.options, choice.rows)[0]) / L2_PORT_BYTES_PER_CLOCK
+    port = size * float(loaded_bytes(timing.operands, choice.options, choice.rows)[0]) / L2_PORT_BYTES_PER_CLOCK
     share = device.clock_hz / (steps * blocks)
     step = {
         "fetch": _whole(float(timing.dram_s[0]) * share),

@@ -14,13 +14,18 @@ from pydantic import model_validator
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.schema import NonNegative, Positive, PositiveFloat, Spec
 
-Dtype: TypeAlias = Literal["fp4", "fp8", "int8", "fp16", "bf16", "tf32", "fp32"]
+Dtype: TypeAlias = Literal["int4", "fp4", "mxfp4", "nvfp4", "fp8", "int8", "fp16", "bf16", "tf32", "fp32"]
+Kind: TypeAlias = Literal["weights", "experts", "activations", "kv", "attention"]
 Generation: TypeAlias = Literal[
     "maxwell", "pascal", "volta", "turing", "ampere", "ada", "hopper", "blackwell", "blackwell-consumer", "cdna2",
     "cdna3",
 ]  # fmt: skip
-DTYPE_BYTES: Mapping[Dtype, float] = {
-    "fp4": 0.5, "fp8": 1, "int8": 1, "fp16": 2, "bf16": 2, "tf32": 4, "fp32": 4,
+DTYPE_BYTES: Mapping[Dtype, float] = {  # with the scales of their groups
+    "fp4": 0.5,  # bare: the type of the products, no scales counted
+    "int4": 4.25 / 8,  # a scale and a zero of 16 bits for 128 numbers (GPTQ, AWQ)
+    "mxfp4": 4.25 / 8,  # OCP microscaling: a scale of 8 bits for 32 numbers
+    "nvfp4": 4.5 / 8,  # NVIDIA: a scale of 8 bits for 16 numbers
+    "fp8": 1, "int8": 1, "fp16": 2, "bf16": 2, "tf32": 4, "fp32": 4,
 }  # fmt: skip
 
 
@@ -63,10 +68,29 @@ class Parallel(Spec):
     tensor: Positive = 1
 
 
+class Types(Spec):
+    """Types of what is stored and moved; None: the device's `dtype`, of `experts` that of the weights.
+
+    attention: of queries, and of what attention multiplies. kv: of the cache that decoding reads. experts: weights of
+    routed experts.
+    """
+
+    weights: Dtype | None = None
+    experts: Dtype | None = None
+    activations: Dtype | None = None
+    kv: Dtype | None = None
+    attention: Dtype | None = None
+
+
 class Measured(Spec):
-    """Ceilings that public benchmarks reached; None where none is known to us."""
+    """Ceilings that public benchmarks reached; None where none is known to us.
+
+    of_dram_bytes_per_s: the datasheet's rate of the device that they ran on. A device of another rate reaches the same
+    share of its own; None: `dram_bytes_per_s` is what this very device reaches, whatever its datasheet says.
+    """
 
     dram_bytes_per_s: PositiveFloat | None = None
+    of_dram_bytes_per_s: PositiveFloat | None = None
     l2_bytes_per_s: PositiveFloat | None = None
     launch_stream_s: PositiveFloat | None = None
     launch_graph_s: PositiveFloat | None = None
@@ -103,11 +127,12 @@ class Device(Spec):
     l2_partitions: Positive = 1  # each keeps its own copy of the lines that its SMs read
     dram_bytes: Positive
     datasheet: Datasheet
-    measured: Measured
+    measured: Measured = Measured()
     link: Link | None = None
     parallel: Parallel = Parallel()
     kernel: str = "auto"
     dtype: Dtype = "bf16"
+    types: Types = Types()
 
     @model_validator(mode="after")
     def _clock_is_reachable(self) -> Self:
@@ -124,7 +149,10 @@ class Device(Spec):
     @property
     def dram_ceiling_bytes_per_s(self) -> float:
         """What benchmarks reached; where nobody measured, the share of the datasheet that others reach."""
-        return self.measured.dram_bytes_per_s or 0.90 * self.datasheet.dram_bytes_per_s  # devices.csv: 0.87 to 0.98
+        reached, stated = self.measured.dram_bytes_per_s, self.datasheet.dram_bytes_per_s
+        if reached is None:
+            return 0.90 * stated  # devices.csv: 0.87 to 0.98
+        return reached * (stated / (self.measured.of_dram_bytes_per_s or stated))
 
     @property
     def l2_ceiling_bytes_per_s(self) -> float:
@@ -144,6 +172,12 @@ class Device(Spec):
     def launch_s(self) -> float:
         """A kernel in a CUDA graph."""
         return self.measured.launch_graph_s or 1.5e-6  # devices.csv: 1.0 to 1.7 us
+
+    def type_of(self, kind: Kind) -> Dtype:
+        own: Dtype | None = getattr(self.types, kind)
+        if own is None and kind == "experts":
+            own = self.types.weights
+        return own or self.dtype
 
     def flop_per_clock_sm(self, dtype: Dtype) -> float:
         """Of products: tensor cores where they take `dtype`, otherwise the FP32 units (half precision converts)."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from cascadesim.accelerators.gpu.gemm import GemmTiming, output_bytes
 from cascadesim.accelerators.gpu.memory import Movement
+from cascadesim.accelerators.gpu.operand_types import Operands
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES
 from cascadesim.accelerators.gpu.texts import key_tiles
 from cascadesim.accelerators.gpu.timing import Case
@@ -36,20 +37,37 @@ def attention_bytes(
     return found | dict.fromkeys(cascade.outputs, max(width, 2) * passing)
 
 
-def product_bytes(operation: Operation, timing: GemmTiming, width: float) -> Mapping[str, float]:
+def attention_widths(operation: Operation, case: Case) -> Mapping[str, float]:
+    """Bytes of an element, wherever it is."""
+    cascade, ranks = operation.cascade, _ranks(operation.cascade)
+    width, kv_width = DTYPE_BYTES[case.dtype], DTYPE_BYTES[case.kv_dtype]
+    keyed = {KEY, *key_tiles(cascade)}
+    inputs = {name: kv_width if ranks[name] & keyed else width for name in cascade.inputs}
+    return inputs | dict.fromkeys(cascade.outputs, width)
+
+
+def product_widths(operation: Operation, operands: Operands) -> Mapping[str, float]:
+    """Rows, and the second operand, which has none; results are as wide as products."""
+    cascade, ranks = operation.cascade, _ranks(operation.cascade)
+    rows, second = DTYPE_BYTES[operands.rows], DTYPE_BYTES[operands.second]
+    inputs = {name: rows if "r" in ranks[name] else second for name in cascade.inputs}
+    return inputs | dict.fromkeys(cascade.outputs, output_bytes(DTYPE_BYTES[operands.product]))
+
+
+def product_bytes(operation: Operation, timing: GemmTiming) -> Mapping[str, float]:
     """Weights pass by; rows and results as far as L2 does not have them."""
     cascade, ranks = operation.cascade, _ranks(operation.cascade)
-    result_width = output_bytes(width)
+    widths = product_widths(operation, timing.operands)
+    result_width = output_bytes(DTYPE_BYTES[timing.operands.product])
     results = result_width * sum(least_elements(operation)[name] for name in cascade.outputs)
     passing = float(timing.dram_write_bytes[0]) / results
-    inputs = {name: width * (passing if "r" in ranks[name] else 1.0) for name in cascade.inputs}
+    inputs = {name: widths[name] * (passing if "r" in ranks[name] else 1.0) for name in cascade.inputs}
     return inputs | dict.fromkeys(cascade.outputs, result_width * passing)
 
 
-def resident_lines(stored: Mapping[str, float], operation: Operation, width: float) -> Iterator[str]:
-    """Which inputs and outputs pass by DRAM in part or not at all."""
-    names = (*operation.cascade.inputs, *operation.cascade.outputs)
-    kept = {name: 1 - stored.get(name, 0.0) / width for name in names}
+def resident_lines(stored: Mapping[str, float], widths: Mapping[str, float]) -> Iterator[str]:
+    """Which inputs and outputs, of so many bytes an element, pass by DRAM in part or not at all."""
+    kept = {name: 1 - stored.get(name, 0.0) / width for name, width in widths.items()}
     shown = ", ".join(f"{name} {share:.0%}" for name, share in kept.items() if share > 0.0005)
     if shown:
         yield f"not by DRAM (in L2 from before, left there, or part of another tensor): {shown}"

@@ -26,7 +26,7 @@ Work: TypeAlias = Mapping[tuple[Place, str], int]  # operations of a point: (pla
 TILE = "tile of keys"
 KERNELS: Mapping[Text, Cascade] = {"fused": ATTENTION_1PASS, "unfused": ATTENTION_3PASS}
 _ELEMENTS = ("e", "f")
-_LONGEST = 100  # characters of a description
+_LONGEST = 75  # characters of a description
 
 
 def kernel_text(cascade: Cascade) -> Text:
@@ -37,7 +37,7 @@ def kernel_text(cascade: Cascade) -> Text:
             return text
     raise CascadeSimError(
         "not yet: GPUs run texts whose work per score is that of a kernel (attention-1pass, attention-3pass, causal "
-        f"and grouped forms); {cascade.name} has {_described(cascade)}; it would have to be priced unit by unit"
+        f"and grouped forms), no text unit by unit; {cascade.name} has {_described(cascade)}"
     )
 
 

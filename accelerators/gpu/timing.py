@@ -186,10 +186,13 @@ def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
     device, work = case.device, case.work
     blocks = work.blocks.astype(np.float64)
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
-    latency = turn_cycles(case, iteration) / together
-    trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz
-    total = work.visited * (iteration + trips / together) + np.maximum(blocks - device.sms, 0) * latency
-    return _of_last_sm(case, total, work.longest * (iteration + trips))
+    waits = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration) / together
+    total = work.visited * iteration + waits
+    shortest = work.shortest * iteration + waits / blocks
+    busy = _of_last_sm(case, total, work.longest * iteration, shortest, work.spread * iteration)
+    trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz  # blocks of an SM wait for theirs together
+    rounds = np.maximum(work.visited / (device.sms * case.tiles.blocks_per_sm), work.longest)
+    return np.asarray(busy + trips * rounds, dtype=np.float64)
 
 
 def turn_cycles(case: Case, iteration: Reals) -> Reals:
@@ -211,18 +214,20 @@ def _search_s(case: Case) -> Reals:
 
 def tiles_of_last_sm(case: Case) -> Reals:
     """Key tiles that the SM which ends last walks over."""
-    return _of_last_sm(case, case.work.visited, case.work.longest)
+    work = case.work
+    return _of_last_sm(case, work.visited, work.longest, work.shortest, work.spread)
 
 
-def _of_last_sm(case: Case, total: Reals, longest: Reals) -> Reals:
-    """Its share of what all blocks sum up to, where the longest has `longest`."""
-    device, work = case.device, case.work
-    blocks = work.blocks.astype(np.float64)
-    mean = total / blocks
-    unequal = np.clip(2 * (1 - work.visited / blocks / work.longest), 0, 1)  # 0 for equal blocks, 1 for a triangle
-    rest = np.ceil(blocks / device.sms) - blocks / device.sms
-    tail = (1 - unequal) * rest * mean + unequal * (0.1 if case.kernel.longest_first else 0.5) * longest
-    return np.asarray(np.maximum(total / device.sms + np.where(blocks > device.sms, tail, rest * mean), longest))
+def _of_last_sm(case: Case, total: Reals, longest: Reals, shortest: Reals, spread: Reals) -> Reals:
+    """Its share of what all blocks sum up to: every block is as long as the shortest, and SMs that have one fewer wait.
+
+    What blocks have beyond that is spread evenly, but for a part of the last one's: assumed: a half, or a tenth where
+    the longest come first.
+    """
+    device, blocks = case.device, case.work.blocks.astype(np.float64)
+    idle = (np.ceil(blocks / device.sms) - blocks / device.sms) * shortest
+    late = (0.1 if case.kernel.longest_first else 0.5) * spread
+    return np.asarray(np.maximum(total / device.sms + np.where(blocks > device.sms, idle + late, 0), longest))
 
 
 def _extra_kernels_s(case: Case) -> Reals:

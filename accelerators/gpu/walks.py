@@ -48,6 +48,14 @@ class Walk:
         return np.asarray(np.minimum(found, self.visited))
 
     @property
+    def shortest(self) -> Counts:
+        """Of the first row tile, which reaches the fewest keys; a later one in a window may skip a key tile more."""
+        earlier = self.keys - self.queries
+        last = earlier + np.minimum((self.row_tile - 1) // self.group, self.queries - 1)
+        first = np.where(self.window > 0, np.maximum(earlier - self.window + 1, 0), 0)
+        return np.asarray(np.maximum(last // self.key_tile - first // self.key_tile + 1, 0))
+
+    @property
     def cut(self) -> Counts:
         """Of `visited`, those with a key that some of their queries do not see."""
         earlier = self.keys - self.queries

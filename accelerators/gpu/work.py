@@ -33,13 +33,15 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Work:
-    """Thread blocks of one call. `visited`: key tiles of all blocks before splitting; `longest`: of one block."""
+    """Thread blocks of one call. `visited`: key tiles of all blocks before splitting; the others: of one block."""
 
     instances: Counts  # (sequence, head) pairs that blocks do not share
     row_tiles: Counts  # of one instance
     splits: Counts  # blocks that share the keys of a row tile
     visited: Reals
     longest: Reals
+    shortest: Reals
+    spread: Reals  # what the longest has more than blocks have in any case
     masked: Reals  # of `visited`, those that a mask cuts
 
     @property
@@ -88,10 +90,13 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: Tiles) -> Work:
     group = np.where(packed, shape.group, 1)
     instances = shape.batch * shape.heads // group
     row_tiles = -(-shape.queries * group // tiles.queries)
-    walked, longest, masked = _walked(_as_walked(kernel, shape), tiles, group, row_tiles)
+    walked, longest, shortest, masked = _walked(_as_walked(kernel, shape), tiles, group, row_tiles)
     splits = _splits(kernel, device, shape, instances * row_tiles, longest, tiles)
-    per_block = np.asarray(np.ceil(longest / splits))
-    return Work(instances, row_tiles, splits, instances * walked, per_block, instances * masked)
+    most, mean = np.ceil(longest / splits), walked / row_tiles / splits
+    evenly = np.maximum(2 * mean - most, 0) * mean / most  # assumed, of parts of the keys: as many short as long ones
+    shortest = np.where(splits > 1, evenly, np.minimum(shortest, mean))
+    spread = np.where(splits > 1, np.minimum(2 * (most - mean), most), most - shortest)
+    return Work(instances, row_tiles, splits, instances * walked, most, shortest, spread, instances * masked)
 
 
 def _packs(kernel: Kernel, shape: Shape, tiles: Tiles) -> Flags:
@@ -113,15 +118,26 @@ def _as_walked(kernel: Kernel, shape: Shape) -> Shape:
     return replace(shape, causal=causal, window=window)
 
 
-def _walked(shape: Shape, tiles: Tiles, group: Counts, row_tiles: Counts) -> tuple[Reals, Reals, Reals]:
-    """Key tiles of the row tiles of one instance: in all, of the longest, and those that the mask cuts."""
+def walked_keys(kernel: Kernel, shape: Shape, tiles: Tiles) -> tuple[Reals, Reals]:
+    """Keys that a row tile walks over, at least and at most, tiles not rounded up."""
+    seen = _as_walked(kernel, shape)
+    masked = seen.causal & (shape.queries > 1)
+    reach = np.minimum(seen.window + tiles.queries, shape.keys)
+    longest = np.where(shape.visited_keys > 0, shape.visited_keys, np.where(seen.window > 0, reach, shape.keys))
+    first = np.where(masked & (seen.window == 0), shape.keys - shape.queries, longest)
+    return np.asarray(first, dtype=np.float64), np.asarray(longest, dtype=np.float64)
+
+
+def _walked(shape: Shape, tiles: Tiles, group: Counts, row_tiles: Counts) -> tuple[Reals, Reals, Reals, Reals]:
+    """Key tiles of the row tiles of one instance: in all, of the longest, of the shortest; those that a mask cuts."""
     walk = Walk(shape.queries, shape.keys, shape.window, group, tiles.queries, tiles.keys)
     every = shape.causal & (shape.queries > 1) | (shape.window > 0)
     special = shape.visited_keys > 0
     full = np.where(special, shape.visited_keys / tiles.keys, np.ceil(shape.keys / tiles.keys))
     walked = np.where(every, walk.visited, row_tiles * full)
     masked = np.where(every, walk.cut, row_tiles * (shape.keys % tiles.keys > 0))
-    return walked, np.where(every, walk.longest, full), np.where(special, walked, masked)
+    longest, shortest = (np.where(every, one, full) for one in (walk.longest, walk.shortest))
+    return walked, longest, shortest, np.where(special, walked, masked)
 
 
 def _splits(

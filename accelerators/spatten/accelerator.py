@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 
-from cascadesim.accelerators.protocol import Accounting, Capabilities, EinsumActivity, Phase, Plan, Traffic, Unit
+from cascadesim.accelerators.protocol import (
+    Accounting,
+    Capabilities,
+    EinsumActivity,
+    Phase,
+    Plan,
+    Stored,
+    Traffic,
+    Unit,
+)
 from cascadesim.accelerators.spatten import energy, layers, timing
 from cascadesim.accelerators.spatten.fused import FUSED, plan_fused
 from cascadesim.accelerators.spatten.layerwise import behavioural_plan
@@ -59,7 +68,8 @@ class Spatten:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(traces=True)
+        word = self.spec.element_bits / 8
+        return Capabilities(traces=True, stored=Stored(word, word, word, word))
 
     @property
     def leakage_w(self) -> float:

@@ -1,6 +1,7 @@
 """Tile sizes, warps and stages of the attention kernels: one explicit table, so that a measurement is reproducible.
 
-Chosen from ahead-of-time compilation: no spills, and the matrix instruction of the device. No autotuning.
+Chosen from ahead-of-time compilation with the newest Triton and with 3.6: no spills, the matrix instruction of the
+device, products that do not wait for one another. No autotuning.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ class Tiles:
 
 
 HALF = {  # (compute capability, major; largest padded head dimension) -> tiles, 2-byte elements
-    (8, 64): Tiles(128, 64, 8, 3), (8, 128): Tiles(128, 32, 8, 3), (8, 256): Tiles(64, 32, 4, 3),
+    (8, 64): Tiles(128, 64, 8, 3), (8, 128): Tiles(128, 32, 8, 3), (8, 256): Tiles(32, 32, 4, 3),
     (9, 64): Tiles(128, 64, 8, 3), (9, 128): Tiles(128, 64, 8, 3), (9, 256): Tiles(128, 32, 8, 2),
     (10, 64): Tiles(128, 64, 4, 3), (10, 128): Tiles(128, 64, 8, 3), (10, 256): Tiles(128, 32, 8, 2),
 }  # fmt: skip
 RECOMPUTING = {  # where several passes in one kernel need more registers than one
-    (8, 64): Tiles(128, 32, 8, 3), (8, 256): Tiles(64, 32, 4, 2),
+    (8, 64): Tiles(64, 32, 4, 3), (8, 128): Tiles(64, 32, 4, 3), (8, 256): Tiles(32, 32, 4, 2),
+    (10, 64): Tiles(128, 64, 8, 3),
+}  # fmt: skip
+STORED = {  # where scores come from memory: Triton 3.6 waits for products once per 16 keys, and twice is allowed
+    (9, 64): Tiles(128, 32, 8, 3), (9, 128): Tiles(128, 32, 8, 3),
 }  # fmt: skip
 FLOAT = {64: Tiles(64, 32, 8, 2), 128: Tiles(32, 32, 8, 1), 256: Tiles(16, 32, 8, 1)}  # 4-byte elements, no matrix unit
 FLOAT_RECOMPUTING = {128: Tiles(16, 32, 8, 1)}
@@ -42,7 +47,10 @@ def tiles_of(capability: int, head_dim: int, element_bytes: int, cascade: str = 
     if element_bytes > 2:
         return FLOAT[size] if cascade == "attention-1pass" else FLOAT_RECOMPUTING.get(size, FLOAT[size])
     device = min(max(capability, 8), 10), size
-    return HALF[device] if cascade == "attention-1pass" else RECOMPUTING.get(device, HALF[device])
+    if cascade == "attention-1pass":
+        return HALF[device]
+    stored = STORED if cascade == "attention-3pass-stored" else {}
+    return (HALF | RECOMPUTING | stored)[device]
 
 
 def tiles_for(q: torch.Tensor, v: torch.Tensor, cascade: str = "attention-1pass") -> Tiles:

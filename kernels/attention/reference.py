@@ -1,4 +1,7 @@
-"""Attention in float64, straight from its definition. A query without any key gets zeros."""
+"""Attention in float64, straight from its definition.
+
+A query that attends nothing, because no key is visible or every score is -inf, gets zeros; NaN and +inf give NaN.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ def probabilities(
     q: torch.Tensor, k: torch.Tensor, *, causal: bool = False, scale: float | None = None,
     key_lengths: torch.Tensor | None = None, mask: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
-    """A[b, h, p, m]: rows sum to 1, or to 0 where a query has no key."""
+    """A[b, h, p, m]: rows sum to 1, or to 0 where a query attends nothing."""
     qk = q.double() @ expanded(k, q).transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
     keys = torch.arange(k.shape[2], device=q.device)
     visible = torch.ones(qk.shape, dtype=torch.bool, device=q.device)
@@ -27,7 +30,8 @@ def probabilities(
         visible &= keys < key_lengths[:, None, None, None]
     if mask is not None:
         visible &= mask
-    return torch.nan_to_num(torch.softmax(qk.masked_fill(~visible, -torch.inf), -1))
+    qk = qk.masked_fill(~visible, -torch.inf)
+    return torch.softmax(qk, -1).masked_fill((qk == -torch.inf).all(-1, keepdim=True), 0.0)
 
 
 def expanded(tensor: torch.Tensor, q: torch.Tensor) -> torch.Tensor:

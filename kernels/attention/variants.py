@@ -25,7 +25,7 @@ def variants(target: int) -> Iterator[Variant]:
         for causal in (False, True):
             yield _one_pass(capability, D, causal, "fp16")
     yield _one_pass(capability, 128, False, "bf16")
-    for D in (64, 128):
+    for D in (64, 128, 256):
         yield _one_pass(capability, D, False, "fp32")
     for causal in (False, True):
         yield _one_pass(capability, 128, causal, "fp16", ragged=True)

@@ -32,8 +32,9 @@ NAME = "decode"
 WARPS = 4
 SPLIT_KEYS = 256  # assumed: fewer keys per program cost more in the reduction than they win
 PROGRAMS_PER_SM = 2
-MOST_SPLITS = 256  # more spill in the reduction
-MOST_GROUP = 64  # query heads of one key head: more rows spill
+MOST_SPLITS, CHUNK = 256, 16  # partial states of a head, and how many of them are added at a time
+MOST_GROUP = 64  # query heads of one key head, where 16 bits and a head dimension of 128 leave registers for them
+ROWS = 16  # elsewhere, and of every smaller group: what the matrix unit takes
 MOST_HEAD_DIM = {2: 256, 4: 128}  # bytes of an element -> what is compiled without spills
 
 
@@ -97,15 +98,20 @@ def decode_split(
 
 
 @triton.jit
-def decode_reduce(RM, RD, RNV, AV, splits, F: tl.constexpr, FP: tl.constexpr, S: tl.constexpr):
+def decode_reduce(RM, RD, RNV, AV, splits, F: tl.constexpr, FP: tl.constexpr, MOST: tl.constexpr, CHUNK: tl.constexpr):
     """One program per query head: the partial states of all splits, rescaled to their common maximum."""
     head = tl.program_id(0).to(tl.int64)
-    split, column = tl.arange(0, S), tl.arange(0, FP)
+    split, column = tl.arange(0, MOST), tl.arange(0, FP)
     maximum = tl.load(RM + head * splits + split, mask=split < splits, other=float("-inf"))
-    PRM = tl.math.exp2(maximum - finite(tl.max(maximum, 0)))
-    total = tl.sum(PRM * tl.load(RD + head * splits + split, mask=split < splits, other=0.0), 0)
-    partial = RNV + (head * splits + split)[:, None] * FP + column[None, :]
-    weighted = tl.sum(PRM[:, None] * tl.load(partial, mask=(split < splits)[:, None], other=0.0), 0)
+    shift = finite(tl.max(maximum, 0))
+    RD = tl.load(RD + head * splits + split, mask=split < splits, other=0.0)
+    total = tl.sum(tl.math.exp2(maximum - shift) * RD, 0)
+    weighted = tl.zeros([FP], tl.float32)
+    for first in tl.range(0, splits, CHUNK):
+        chunk = first + tl.arange(0, CHUNK)
+        PRM = tl.math.exp2(tl.load(RM + head * splits + chunk, mask=chunk < splits, other=float("-inf")) - shift)
+        partial = RNV + (head * splits + chunk)[:, None] * FP + column[None, :]
+        weighted += tl.sum(PRM[:, None] * tl.load(partial, mask=(chunk < splits)[:, None], other=0.0), 0)
     AV += head * F
     tl.store(AV + column, (weighted / tl.where(total == 0.0, 1.0, total)).to(AV.dtype.element_ty), mask=column < F)
 
@@ -141,7 +147,7 @@ def decode_attention(
         PRECISION=precision(q.element_size()), num_warps=WARPS, num_stages=stages,
     )  # fmt: skip
     launch(NAME, decode_reduce, B * H, maxima, totals, weighted, out, splits, F=F, FP=padded(F),
-           S=triton.next_power_of_2(splits), num_warps=WARPS)  # fmt: skip
+           MOST=MOST_SPLITS, CHUNK=CHUNK, num_warps=WARPS)  # fmt: skip
     return out
 
 
@@ -159,7 +165,8 @@ def _cache(
     else:  # a page is no batch entry: none of them, so that everything else is compared
         check_heads(NAME, q[:0, :, None], k[:0].transpose(1, 2), v[:0].transpose(1, 2))
     number(NAME, "head dimension", max(q.shape[2], v.shape[3]), 1, MOST_HEAD_DIM[q.element_size()])
-    number(NAME, "query heads of one key head", q.shape[1] // max(k.shape[head], 1), 0, MOST_GROUP)
+    most = MOST_GROUP if q.element_size() == 2 and max(q.shape[2], v.shape[3]) <= 128 else ROWS
+    number(NAME, "query heads of one key head", q.shape[1] // max(k.shape[head], 1), 0, most)
     capacity = k.shape[2] if pages is None else _in_pages(q, k, v, pages)
     k, v = (each if each.stride(3) == 1 and not each.is_neg() else plain(each) for each in (k, v))
     return k, v, capacity, tuple(each.stride(at) for each in (k, v) for at in (0, row, head))

@@ -10,6 +10,7 @@ MATRIX = (  # kind of product, M, N, K of its tile; tf32 and fp32 multiply float
 FP8_SINCE = 89  # compute capability; the type is e4m3
 
 
-def matrix_warps(M: int) -> int:
-    """16 rows each, so that no work is done twice."""
-    return min(WARPS, M // 16)
+def matrix_warps(M: int, N: int) -> int:
+    """16 rows each, so that no work is done twice, and half of them at 128 columns: with 8, Triton 3.6's ptxas
+    serialises the products of Hopper."""
+    return min(WARPS // 2 if N == 128 else WARPS, M // 16)

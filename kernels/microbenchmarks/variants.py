@@ -35,7 +35,7 @@ def _matrix_peak(target: int, kind: str, M: int, N: int, K: int) -> Variant:
     constants = {"M": M, "N": N, "K": K, "PRECISION": "ieee" if kind == "fp32" else "tf32"}
     loops = () if kind == "fp32" else (Iteration((Product(M, N, K),), operand_bytes=BYTES.get(kind, 2)),)
     return Variant(f"matrix peak {kind} {M}x{N}x{K}", FAMILY, triton.matrix_peak, signature, constants,
-                   matrix_warps(M), triton.STAGES, loops,
+                   matrix_warps(M, N), triton.STAGES, loops,
                    instruction=EIGHT_BITS.get(target) if kind == "fp8" else None)  # fmt: skip
 
 

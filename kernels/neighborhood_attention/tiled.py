@@ -2,7 +2,8 @@
 
 The first loop walks the box of tiles that every query of the tile sees whole, without any mask; one loop more for each
 slab around it, with one interval test per dimension. Tile numbers count through the box; there is no list of tiles.
-The loops over slabs are unrolled: around a loop with wgmma no other loop may run, or ptxas waits for every product.
+UNROLLED, on Hopper: around a loop with wgmma no other loop may run, or ptxas waits for every product. Elsewhere nothing
+is won, and Triton takes minutes over seven loops for Blackwell.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
@@ -84,7 +85,7 @@ def neighborhood_1pass(
     Q, K, V, AV, TABLE, WINDOWS, EXECUTED, scale_log2, query_slots, key_slots, g1, g2, heads, group,
     E: tl.constexpr, F: tl.constexpr, EP: tl.constexpr, FP: tl.constexpr, P0: tl.constexpr,
     U0: tl.constexpr, U1: tl.constexpr, U2: tl.constexpr, SLABS: tl.constexpr,
-    WIDTH: tl.constexpr, COUNT: tl.constexpr, PRECISION: tl.constexpr,
+    UNROLLED: tl.constexpr, WIDTH: tl.constexpr, COUNT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """SLABS: boxes with masks. COUNT: write how many tiles were executed, without and with a mask (head 0)."""
     tile, bh = tile_and_head(query_slots // P0)
@@ -101,10 +102,16 @@ def neighborhood_1pass(
     RM, RD, RNV, whole = walk_box(q, K, V, WINDOWS, i, row + 1, first, g1, g2, RM, RD, RNV, scale_log2, E, F, EP, FP,
                                   U0, U1, U2, False, PRECISION)  # fmt: skip
     partial = 0
-    for slab in tl.static_range(SLABS):
-        RM, RD, RNV, tiles = walk_box(q, K, V, WINDOWS, i, row + 7 + 6 * slab, first, g1, g2, RM, RD, RNV, scale_log2,
-                                      E, F, EP, FP, U0, U1, U2, True, PRECISION)  # fmt: skip
-        partial += tiles
+    if UNROLLED:
+        for slab in tl.static_range(SLABS):
+            RM, RD, RNV, tiles = walk_box(q, K, V, WINDOWS, i, row + 7 + 6 * slab, first, g1, g2, RM, RD, RNV,
+                                          scale_log2, E, F, EP, FP, U0, U1, U2, True, PRECISION)  # fmt: skip
+            partial += tiles
+    else:
+        for slab in range(SLABS):
+            RM, RD, RNV, tiles = walk_box(q, K, V, WINDOWS, i, row + 7 + 6 * slab, first, g1, g2, RM, RD, RNV,
+                                          scale_log2, E, F, EP, FP, U0, U1, U2, True, PRECISION)  # fmt: skip
+            partial += tiles
     store_rows(AV + bh * query_slots * F, i, query_slots, divided(RNV, RD), F, FP)
     if COUNT and bh == 0:
         tl.store(EXECUTED + 2 * tile, whole)

@@ -19,8 +19,10 @@ from cascadesim.kernels.neighborhood_attention.tiled import neighborhood_1pass
 from cascadesim.kernels.token_rows.triton import gather_rows, scatter_rows
 
 NAME = "neighborhood attention"
+HOPPER = 9  # compute capability, major
 MOST_HEAD_DIM = 128  # at 256 no tile of 64 queries or more is free of spills on A100 and B200
-MOST_FLOAT_TILE = {64: (64, 32), 128: (32, 32)}  # queries, keys, for head dimensions up to so many, likewise
+MOST_TILE = {(2, 64): (128, 64), (2, 128): (128, 64), (4, 64): (64, 32), (4, 128): (32, 32)}  # bytes of an element,
+# head dimensions up to so many -> queries, keys: what is compiled, and larger ones spill
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def attention_in_tile_order(
             NAME, neighborhood_1pass, programs * plan.query_tiles, given.q, given.k, given.v, out, plan.table,
             plan.windows, plan.table if executed is None else executed, given.scale_log2, slots, key_slots,
             plan.grid[1], plan.grid[2], *given.heads, E=E, F=F, EP=padded(E), FP=padded(F), P0=tiles.P0,
-            U0=plan.key_tile[0], U1=plan.key_tile[1], U2=plan.key_tile[2], SLABS=SLABS, WIDTH=plan.table.shape[1],
+            U0=plan.key_tile[0], U1=plan.key_tile[1], U2=plan.key_tile[2], SLABS=SLABS, UNROLLED=unrolled(capability),
+            WIDTH=plan.table.shape[1],
             COUNT=executed is not None, PRECISION=precision(q.element_size()), num_warps=tiles.warps,
             num_stages=tiles.stages,
         )  # fmt: skip
@@ -120,10 +123,15 @@ def configuration(capability: int | None, head_dim: int, element_bytes: int, pla
     return Tiles(queries, keys, min(8, max(1, queries // 16)), stages)
 
 
+def unrolled(capability: int | None) -> bool:
+    """Whether the loops over slabs are: on Hopper, for its wgmma."""
+    return capability == HOPPER
+
+
 def _refuse_spills(head_dim: int, element_bytes: int, queries: int, keys: int) -> None:
     if head_dim > MOST_HEAD_DIM:
         raise InputError(f"neighborhood attention: head dimensions go up to {MOST_HEAD_DIM}, got {head_dim}")
-    most = MOST_FLOAT_TILE[64 if head_dim <= 64 else MOST_HEAD_DIM]
-    if element_bytes > 2 and (queries > most[0] or keys > most[1]):
-        raise InputError(f"neighborhood attention: float32 with head dimension {head_dim} takes tiles of up to "
-                         f"{most[0]} queries and {most[1]} keys, got {queries} and {keys}")  # fmt: skip
+    most = MOST_TILE[element_bytes, 64 if head_dim <= 64 else MOST_HEAD_DIM]
+    if queries > most[0] or keys > most[1]:
+        raise InputError(f"neighborhood attention: {8 * element_bytes} bits with head dimension {head_dim} take tiles "
+                         f"of up to {most[0]} queries and {most[1]} keys, got {queries} and {keys}")  # fmt: skip

@@ -29,6 +29,7 @@ from cascadesim.kernels.inputs import (
 
 NAME, HEADS = "column sums", "head importance"
 WARPS, BLOCK = 8, 1024
+MOST_HEAD_DIM = 128  # what is compiled
 
 
 def tile(head_dim: int, element_bytes: int) -> tuple[int, int, int]:
@@ -83,7 +84,7 @@ def column_sums(
 
     `lse` [B, H, P] float32 as `attention` leaves it at the same scale. Raises InputError.
     """
-    given = operands(NAME, q, k, k, scale)
+    given = operands(NAME, q, k, k, scale, most_head_dim=MOST_HEAD_DIM)
     P, M, E, _, programs = given.sizes
     together(NAME, q=q, lse=lse)
     buffer(NAME, "lse", lse, q.shape[:3], torch.float32)

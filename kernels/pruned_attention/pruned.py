@@ -25,6 +25,7 @@ from cascadesim.kernels.attention.tile import (
 from cascadesim.kernels.inputs import FLOAT32, InputError, buffer, indices, launch, number, operands, together
 
 NAME = "pruned attention"
+MOST_HEAD_DIM = 128  # what is compiled
 
 
 @triton.jit
@@ -97,7 +98,7 @@ def pruned_attention(
 
     `fetched` int32 [B, H, query tiles] receives the tiles of values that were fetched. Raises InputError.
     """
-    given = operands(NAME, q, k, v, scale)
+    given = operands(NAME, q, k, v, scale, most_head_dim=MOST_HEAD_DIM)
     number(NAME, "value_threshold", value_threshold, 0, FLOAT32.max, whole=False)
     P, M, E, F, _ = given.sizes
     B, H = q.shape[:2]

@@ -68,6 +68,6 @@ def progressive_decode(
     coarse, fine = (
         reference.probabilities(q[:, :, None], keys, scale=scale) for keys in (upper, codes.double() * step)
     )
-    need = coarse.amax((2, 3)) < threshold
+    need = (coarse < threshold).flatten(2).all(-1)
     A = torch.where(need[:, :, None, None], fine, coarse)
     return (A @ reference.expanded(v, q))[:, :, 0], need

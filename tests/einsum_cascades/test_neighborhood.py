@@ -127,6 +127,7 @@ def test_without_a_dilation_every_query_of_a_plain_window_sees_equally_many_keys
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (((2**24 + 1,), (31,)), "dimension 1: layout must be at most 16,777,216, got 16777217"),
         (((30,), (31,)), "dimension 1: window 31 is larger than the layout 30"),
         (((30, 8), (4, 4), (1, 5)), "dimension 2: stride 5 is larger than the window 4"),
         (((30,), (10,), (1,), (4,)), "window 10 x dilation 4 = 40 is larger than the layout 30; .* can be at most 3"),

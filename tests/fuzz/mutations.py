@@ -30,7 +30,7 @@ NESTED = ((b"[", b"]"), (b"(", b")"), (b"{a: ", b"}"), (b"-", b""), (b"max(1, ",
 BOMB = b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (98 + level, 98 + level, b", ".join([b"*%c" % (97 + level)] * 9)) for level in range(8)
 )
-LONG = 100_000  # characters in a row, now and then
+LONG = 100_000  # bytes of a run of the same piece, now and then
 
 _NUMBER = re.compile(rb"-?\d[\d_.]*(?:e[+-]?\d+)?")
 _VALUE = re.compile(rb"(?<=[:=,]) ?[^\s,:=\]\[(){}]+")
@@ -113,7 +113,8 @@ def bomb(text: bytes, corpus: Corpus, draw: random.Random) -> bytes:
     if draw.random() < 0.5:
         return BOMB + text
     place = draw.randint(0, len(text))
-    return text[:place] + draw.choice((b"a", b" ", b"9", b"[", b"x1", b",", b"\n", b"a:\n")) * LONG + text[place:]
+    piece = draw.choice((b"a", b" ", b"9", b"[", b"x1", b",", b"\n", b"a:\n"))
+    return text[:place] + piece * (LONG // len(piece)) + text[place:]
 
 
 MUTATIONS: tuple[Mutation, ...] = (flip, cut, remove, double, splice, number, scalar, borrow, insert, lines, nest)

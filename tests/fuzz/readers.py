@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,9 @@ from cascadesim.simulator.explore_expressions import Kind, parse_expression
 from cascadesim.simulator.explore_partial import Partial
 from cascadesim.simulator.neighborhood import Question, Tiles
 from cascadesim.simulator.pattern_report import pattern_answer
-from cascadesim.validation import suites
+from cascadesim.validation import record_lines, suites
+from cascadesim.validation.measure_cases import cases
+from cascadesim.validation.record_claims import JUDGED, judged
 
 
 class Refused(Exception):
@@ -96,6 +99,7 @@ def _all(folder: Path) -> Iterator[tuple[str, Callable[[bytes], object], list[by
     yield "attention maps", lambda content: _maps(_file(content, folder / "maps.npz")), list(_arrays(folder)), 4
     yield "block mask", lambda content: read_block_mask(_file(content, folder / "b.npy"), 64, 64), [*_arrays(folder)], 4
     yield "partial result", lambda content: _partial(content, folder), [_chunk(folder)], 3
+    yield "records", lambda content: _records(_file(content, folder / "records.jsonl")), list(_measured()), 1
     for suite in suites.suites():
         table = Path(str(suites.import_module("cascadesim.validation").__path__[0])) / "published" / suite.data
         yield f"data of {suite.name}", lambda content, suite=suite: suites.other_data(
@@ -201,8 +205,7 @@ def _neighborhood(text: str) -> None:
     parts = text.split(" ")
     sides = [cli_gna.sizes(parts[place % len(parts)]) for place in (0, 1, 2, 3, 5, 6)]
     layout, window, stride, dilation, query, key = sides
-    for each in (layout, query, key):
-        cli_gna._refuse_large("--layout", each)
+    cli_gna._refuse_large({"--layout": layout, "--q-tile": query, "--kv-tile": key})
     pattern = neighborhood(layout, window, stride, dilation, cli_gna.flags(parts[4 % len(parts)]))
     asked = Question(pattern, Tiles(query, key), cli_gna.whole(0, 2**20)(parts[-1]))
     if max(layout) <= 4096:  # larger ones are counted as well, and take their time
@@ -263,11 +266,30 @@ def _partial(content: bytes, folder: Path) -> None:
         raise AssertionError("a damaged chunk is believed")
 
 
+def _measured() -> Iterator[bytes]:
+    """A record of each suite, as measuring writes it."""
+    for case in {case.suite: case for case in cases()}.values():
+        about = {"suite": case.suite, "case": case.name, "device": {"name": "NVIDIA H100 80GB HBM3"},
+                 "shape": dict(case.shape), "work": dict(case.work)}  # fmt: skip
+        samples = {name: {"cold": [10.0], "hot": [9.0]} for name in case.variants[:3]}
+        kernels = {name: [{"kernel": "k", "values": {"dram__bytes_read.sum": 1e6}}] for name in case.variants[:3]}
+        yield json.dumps({"schema": record_lines.TIMES, **about, "timing": samples,
+                          "check": dict.fromkeys(samples, 1e-4)}).encode()  # fmt: skip
+        yield json.dumps({"schema": record_lines.COUNTERS, **about, "counters": kernels}).encode()
+
+
+def _records(path: Path) -> None:
+    """Damaged lines are said to be; what is left is compared."""
+    lines = record_lines.read(path)
+    if len(lines.complaint or "") > 300 or not (lines.complaint or "").isprintable():
+        raise AssertionError("a complaint of more than 300 characters, or of several lines")
+    for name in JUDGED:
+        judged(name, lines.records)
+
+
 def _head(path: Path) -> bytes:
     """The comments, the header and a few rows of a table; a whole small document in JSON."""
     if path.suffix == ".json":
-        import json
-
         found = json.loads(path.read_text(encoding="utf-8"))
         return json.dumps({**found, "cases": sorted(found["cases"], key=lambda case: len(str(case)))[:2]}).encode()
     lines = path.read_bytes().splitlines(keepends=True)

@@ -14,7 +14,7 @@ from cascadesim.kernels.interpreter import repair  # noqa: E402
 from cascadesim.validation import measure_cuda, measure_neighborhood, measure_pruned  # noqa: E402
 from cascadesim.validation import measure_prepare as prepare  # noqa: E402
 from cascadesim.validation import measure_rates as rates  # noqa: E402
-from cascadesim.validation.measure_cases import cases  # noqa: E402
+from cascadesim.validation.measure_cases import BACKENDS, CASCADES, FLEX, MMA, cases, sdpa  # noqa: E402
 from cascadesim.validation.measured_calls import calls_of  # noqa: E402
 
 HALF = 2e-3  # two roundings to float16: the kernel's and the library's
@@ -27,6 +27,7 @@ SMALL = {
     "H": 1,
     "D": 32,
 }
+ATTENTION = (*CASCADES, MMA, *map(sdpa, BACKENDS), FLEX)
 PATTERN = ("layout", "window", "stride", "query_tile", "key_tile")
 CASES = {
     "launch": lambda: rates.launch("cpu"),
@@ -38,8 +39,9 @@ CASES = {
     "shared memory": lambda: measure_cuda.shared_memory("cpu", 2, 64, 3),
     "latency": lambda: measure_cuda.latency("cpu", 1024, 5),
     "atomic additions": lambda: measure_cuda.atomics("cpu", 2, 32, 2, 3),
-    "memory": lambda: rates.memory("cpu", 8192),
-    "attention": lambda: prepare.attention("cpu", 1, 1, 128, 64, True),
+    "memory": lambda: rates.memory("cpu", 8192, 1),
+    "memory in the cache": lambda: rates.memory("cpu", 8192, 3),
+    "attention": lambda: prepare.attention("cpu", 1, 1, 128, 64, True, ATTENTION),
     "decode": lambda: prepare.decode("cpu", 2, 4, 2, 300, 64),
     "neighborhood": lambda: measure_neighborhood.neighborhood("cpu", SMALL, True),
     "pruned": lambda: measure_pruned.pruned("cpu", 2, 64, 20, 64),
@@ -50,7 +52,7 @@ CASES = {
 }  # fmt: skip
 
 
-OPTIONAL = {"attention-1pass, mma.sync"}  # where CUDA C++ can be compiled
+GPU_ONLY = {"sdpa CUDNN_ATTENTION", "sdpa FLASH_ATTENTION", "dense, sdpa FLASH_ATTENTION"}  # refused on a CPU
 IN_CUDA = {"issue mix", "products", "shared memory", "latency", "atomic additions"}
 
 
@@ -60,8 +62,9 @@ def test_every_case_runs_and_agrees_with_the_library(name: str) -> None:
     if name in IN_CUDA and host.compiler() is None:
         pytest.skip("CUDA C++ runs on a CPU through a C++ compiler: install g++ or clang++")
     prepared = CASES[name]()
-    for launch in prepared.variants.values():
-        launch()
+    for variant, launch in prepared.variants.items():
+        if variant not in GPU_ONLY:
+            launch()
     assert all(check() < HALF for check in prepared.checks.values())
 
 
@@ -88,24 +91,87 @@ def test_a_copy_copies_and_a_read_reads_everything_once() -> None:
     assert (out == 1).all()
 
 
-def test_predicted_variants_are_variants_that_run() -> None:
-    """A name that no case has would predict nothing."""
-    families = {"attention": ("attention",), "decode": ("decode",), "neighborhood": ("neighborhood",),
-                "pruned": ("pruned", "importance", "heads", "values by tile", "progressive")}  # fmt: skip
-    small = {suite: {name for each in names for name in CASES[each]().variants} for suite, names in families.items()}
-    for case in cases("cpu"):
-        if case.suite in families:
-            predicted = calls_of(case.suite, case.shape, case.work)
-            assert {name for name in predicted if not name.endswith(" heads")} <= small[case.suite] | OPTIONAL
+# small case -> one that is measured
+FAMILIES = {"launch": "launch", "exponentials": "exponentials", "issue mix": "issue mix", "products": "mma.sync peak",
+            "shared memory": "shared memory", "latency": "latency DRAM", "atomic additions": "atomic additions to 1",
+            "memory": "DRAM copy, read, write", "matrix peak fp16": "matrix peak fp16 128x64x64",
+            "decode": "B1 H32 G8 M8192 D128", "neighborhood": "layout 64x64 window 24x24 stride 1x1",
+            "pruned": "2048 of 4096 tokens", "importance": "importance of 4096 tokens",
+            "values by tile": "values of 2048 of 4096 tokens by tile",
+            "progressive": "progressive quantization B16 H16 M8192 D64"}  # fmt: skip
 
 
-def test_no_case_has_more_variants_than_its_estimate_counts() -> None:
-    """Small cases have those of the large ones, but for the library's two backends of attention."""
-    most = {each.suite: each.variants for each in sorted(cases("cpu"), key=lambda case: case.variants)}
-    for name, prepare_case in CASES.items():
-        suite = name if name in ("attention", "decode", "neighborhood") else "pruned"
-        if name in ("attention", "decode", "neighborhood", "pruned", "importance", "heads", "values by tile"):
-            assert len(prepare_case().variants) <= most[suite], name
+@pytest.mark.parametrize(("small", "name"), FAMILIES.items())
+def test_cases_state_the_variants_that_they_prepare(small: str, name: str) -> None:
+    """In their order, so that predictions can be written for each before any runs."""
+    stated = next(case for case in cases() if case.name == name).variants
+    assert tuple(CASES[small]().variants) == stated
+
+
+def test_every_predicted_kernel_of_ours_is_a_variant_with_a_check() -> None:
+    """A name that no case has would predict nothing; a result that nothing checks is never compared."""
+    for case in cases():
+        assert set(calls_of(case.suite, case.shape, case.work)) & set(case.variants) or case.suite == "microbenchmarks"
+    for small, suite in (("attention", "attention"), ("decode", "decode"), ("neighborhood", "neighborhood"),
+                         ("pruned", "pruned"), ("importance", "pruned"), ("progressive", "pruned")):  # fmt: skip
+        prepared = CASES[small]()
+        case = next(case for case in cases() if case.suite == suite and set(case.variants) & set(prepared.variants))
+        ours = set(calls_of(suite, case.shape, case.work)) & set(prepared.variants)
+        assert ours <= set(prepared.checks), small
+
+
+def test_nothing_of_ours_runs_while_a_case_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that fails there would cost every variant of the case."""
+    import triton.runtime.interpreter as interpreter
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("launched")
+
+    monkeypatch.setattr(interpreter.InterpretedFunction, "run", refuse)
+    monkeypatch.setattr(host, "launch", refuse)
+    for name in CASES:
+        CASES[name]()
+
+
+def test_what_the_library_walks_over_are_the_tiles_of_the_list() -> None:
+    """Block mask of flex_attention: tiles with a mask and without one, and the mask of single pairs."""
+    from cascadesim.kernels.neighborhood_attention.pattern import pattern
+    from cascadesim.kernels.neighborhood_attention.triton import plan
+
+    for layout, window, stride in (((16, 16), (6, 6), (1, 1)), ((16, 24), (8, 8), (8, 8))):
+        tiles = plan(pattern(layout, window, stride), (8, 8), (4, 4))
+        listed = measure_neighborhood._tile_list(tiles, 64, "cpu")
+        blocks = measure_neighborhood.block_mask(listed, tiles)
+        assert (blocks.kv_num_blocks + blocks.full_kv_num_blocks)[0, 0].tolist() == listed.executed.tolist()
+        assert blocks.full_kv_num_blocks[0, 0].tolist() == (listed.rows[:, 1] - listed.rows[:, 0]).tolist()
+        mask = measure_neighborhood.mask_in_tile_order(
+            tiles.pattern, tiles.query_order.numpy(), tiles.key_order.numpy()
+        )
+        tokens = torch.arange(len(mask))
+        assert (blocks.mask_mod(0, 0, tokens[:, None], tokens[None, :]).numpy() == mask).all()
+        dense = blocks.to_dense()[0, 0].bool()
+        assert (dense.numpy() == mask.reshape(len(dense), 64, -1, 16).any((1, 3))).all()
+
+
+def test_a_buffer_must_fit_its_cache_and_a_chain_must_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    l2_bytes = 50 * 2**20
+    rates._need_cache(l2_bytes, 2**24)
+    with pytest.raises(RuntimeError, match="does not stay in an L2 cache"):
+        rates._need_cache(l2_bytes, 2**25)
+    properties = type("Properties", (), {"L2_cache_size": l2_bytes})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    with pytest.raises(RuntimeError, match="does not exceed an L2 cache"):
+        measure_cuda.latency("cuda", 2**25, 16384, True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    with pytest.raises(RuntimeError, match=r"8-bit products need compute capability 8\.9, this device has 8\.0"):
+        rates.matrix_peak("cuda", "fp8", 32, 16, 32, 3)
+
+
+def test_a_latency_of_dram_is_one_with_cold_caches() -> None:
+    assert measure_cuda.latency("cpu", 1024, 5, True).only == {"global": "cold"}
+    assert measure_cuda.latency("cpu", 1024, 5).only == {"global": "hot"}
+    assert rates.memory("cpu", 8192, 3).only == {"read": "hot"}
+    assert rates.memory("cpu", 8192, 1).only == {}
 
 
 def test_a_list_of_tiles_in_tile_order_holds_the_tiles_of_the_boxes() -> None:
@@ -121,3 +187,76 @@ def test_a_list_of_tiles_in_tile_order_holds_the_tiles_of_the_boxes() -> None:
         mask = mask_in_tile_order(of, orders.query_order.numpy(), orders.key_order.numpy())
         listed, found = tile_list(mask, Tiles(64, 16, 4, 2)), boxes(of, (8, 8), (4, 4))
         assert listed.executed.tolist() == found.visited.tolist()
+
+
+def test_a_case_is_launched_checked_and_timed_and_what_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process on a GPU does this with every case; the library's backend of GPUs is what fails here."""
+    from cascadesim.validation.measure_cases import Case
+    from cascadesim.validation.measure_timing import Samples
+    from cascadesim.validation.measure_worker import measured
+
+    class Once:
+        flush_us, floor_us = 70.0, 4.0
+
+        def measure(self, variants, only, running, failed):
+            for launch in variants.values():
+                launch()
+            return {name: Samples([2.0], [1.0]) for name in variants}
+
+        def clock_mhz(self):
+            raise RuntimeError("no counter")
+
+    repair()
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    stated = next(each for each in cases() if each.name == "B1 H32 G8 M8192 D128")
+    case = Case(stated.suite, "small", {}, {}, stated.variants, lambda device: prepare.decode("cpu", 1, 2, 1, 40, 32))
+    told: list = []
+    found = measured(case, [*stated.variants[:4], "copy of the keys"], Once(), told.append, lambda: True)
+    asked = {"split keys", "split keys, paged", "copy of the keys", "sdpa FLASH_ATTENTION"}
+    assert set(found["timing"]) == asked - set(found["errors"])
+    assert set(found["errors"]) >= {"sdpa CUDNN_ATTENTION"}
+    assert "sdpa MATH" not in found["timing"]
+    assert max(found["check"].values()) < HALF
+    assert {message["failed"] for message in told if "failed" in message} == set(found["errors"])
+    assert found["clocks"] == [{"unread": "RuntimeError: no counter"}] * 2
+
+
+def test_an_error_that_is_no_number_is_written_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON has no NaN; what a check does not tell apart from the right result is never compared."""
+    from types import SimpleNamespace
+
+    from cascadesim.validation.measure_cases import Case, Prepared
+    from cascadesim.validation.measure_worker import measured
+
+    timer = SimpleNamespace(flush_us=1.0, floor_us=1.0, clock_mhz=dict, measure=lambda *given: {})
+    case = Case("attention", "small", {}, {}, ("a",), lambda device: Prepared({"a": int}, {"a": lambda: float("nan")}))
+    assert measured(case, ["a"], timer, lambda message: None, lambda: True)["check"] == {"a": None}
+
+
+BARE = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"pydantic", "click", "yaml", "rich", "numba", "scipy", "matplotlib", "pyarrow"}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Missing())
+from cascadesim.validation import (
+    kernel_static, measure, measure_compiled, measure_counted, measure_cuda, measure_neighborhood, measure_prepare,
+    measure_pruned, measure_rates, measure_run, measure_worker,
+)
+from cascadesim.kernels.catalogue import variants
+assert len(list(variants(90))) > 50
+prepared = measure_prepare.decode("cpu", 1, 2, 1, 40, 32)
+prepared.variants["split keys"]()
+assert measure_run.seconds_of(measure_run.cases()) > 0
+"""
+
+
+@pytest.mark.slow
+def test_measuring_needs_python_numpy_torch_and_triton_and_no_more() -> None:
+    """All that `measure` imports on a GPU, static counts included, where other packages cannot be imported."""
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

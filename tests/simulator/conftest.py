@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import pytest
 
 from cascadesim.accelerators.program import After, Program, Task, TileRun
-from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic, Unit
+from cascadesim.accelerators.protocol import Accounting, Capabilities, EinsumActivity, Phase, Plan, Traffic, Unit
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.workload import Workload, workload_from
+from cascadesim.simulator.engine import run
 
 TILES = 4
 LOAD_CYCLES = 3
@@ -34,6 +35,10 @@ class Toy:
     @property
     def units(self) -> tuple[Unit, ...]:
         return (Unit("array", 4), Unit("dram"))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
 
     def area_um2(self) -> Mapping[str, float] | None:
         return {"array": 3e6, "buffer": 1e6}
@@ -78,3 +83,9 @@ def two_kinds() -> Workload:
     """A model with a sliding and a global layer: one report for each in scope attention."""
     layers = {"sliding": {"count": 3, "mask": "causal", "window": 4}, "global": {"count": 1, "mask": "causal"}}
     return tiny_workload(name="two-kinds", layers=layers)
+
+
+@pytest.fixture(scope="session")
+def engine_is_compiled() -> None:
+    """For tests that compare standard error, on which the first run of a checkout says that it compiles."""
+    run(program())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -18,6 +20,7 @@ from cascadesim.simulator.cli import cascadesim, simulate_main
 from cascadesim.simulator.cli_shell import exit_code
 from cascadesim.simulator.cli_simulate import simulate
 
+pytestmark = pytest.mark.usefixtures("engine_is_compiled")
 BERT = ("--arch", "fusemax", "--workload", "bert", "--seq-len", "1K", "--scope", "attention")
 CLOSED = (*BERT, "--fidelity", "analytical")
 HEAVY = ("numpy", "pydantic", "numba", "rich", "matplotlib", "sympy", "networkx", "yaml")
@@ -245,7 +248,7 @@ def test_a_bad_file_gets_its_name_and_exit_code_2(run: Run, tmp_path: Path, text
         code, out, error = run.simulate(*arguments)
         assert (code, out) == (2, "")
         assert "Traceback" not in error
-        assert all("mine.yaml" in line for line in error.splitlines())
+        assert all("mine.yaml" in line or " more problem" in line for line in error.splitlines())
 
 
 def test_a_file_that_is_missing_or_no_text_is_refused(run: Run, tmp_path: Path) -> None:
@@ -262,6 +265,18 @@ def test_a_preset_of_the_users_own_runs(run: Run, tmp_path: Path) -> None:
     code, out, _ = run.simulate("--arch", str(path), *CLOSED[2:], "--format", "json")
     assert code == 0
     assert json.loads(out)["reports"][0]["architecture"] == "mine.yaml"
+
+
+@pytest.mark.parametrize("settings", [(), ("--set", "clock_hz=470_000_000.0"), ("--set", "clock=1")])
+def test_a_preset_through_a_pipe_is_read_once(run: Run, tmp_path: Path, settings: tuple[str, ...]) -> None:
+    """Opened again, a pipe whose writer has gone would be waited for without end."""
+    from cascadesim.accelerators.catalogue import presets
+
+    pipe = tmp_path / "mine.yaml"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_text, args=(presets()["fusemax/fusemax"].read_text(),), daemon=True).start()
+    code, _, error = run.simulate("--arch", str(pipe), *CLOSED[2:], *settings)
+    assert code == (2 if "clock=1" in settings else 0), error
 
 
 def test_output_goes_to_a_file_and_only_there(run: Run, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from cascadesim.simulator.cli import cascadesim
 from cascadesim.simulator.cli_shell import exit_code
 from cascadesim.simulator.explore_results import write
 
+pytestmark = pytest.mark.usefixtures("engine_is_compiled")
 SPACE = """
 question: Which rows?
 architecture: fusemax

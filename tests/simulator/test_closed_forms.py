@@ -32,10 +32,12 @@ def test_a_calibrated_device_is_simulated_in_closed_form() -> None:
     assert found["uncertainty"]["latency"] > 0
 
 
-def test_its_cycles_are_counted_where_asked_for_and_promise_no_error() -> None:
+def test_its_cycles_are_counted_where_asked_for_and_have_errors_of_their_own() -> None:
+    """Of prompts with a causal mask none was compared; the nearest are full attention and decoding."""
     found = report("--fidelity", "cycle")
     assert found["fidelity"] == "cycle"
-    assert found["uncertainty"] is None
+    assert found["uncertainty"]["covers"] is False
+    assert found["uncertainty"]["basis"].endswith("(validation suite gpu-cycle)")
     assert found["cycles"] < found["analytical_cycles"]  # FlashAttention-3: its groups hide all of their softmax
     assert any(note.startswith("cycle level: units overlap as far as dependences allow") for note in found["notes"])
     table = run("--scope", "attention", "--fidelity", "cycle").output
@@ -55,21 +57,6 @@ def test_asking_a_published_model_for_cycles_is_refused() -> None:
     result = CliRunner().invoke(simulate, arguments)
     assert isinstance(result.exception, CascadeSimError)
     assert "has no cycle-level form; use --fidelity analytical" in str(result.exception)
-
-
-def test_a_cache_beyond_the_memory_is_refused_in_one_line() -> None:
-    """64 x 131,072 tokens x 131,072 bytes = 1.1 TB."""
-    result = run("--phase", "decode", "--batch", "64", "--seq-len", "128K")
-    assert isinstance(result.exception, CascadeSimError)
-    assert str(result.exception) == (
-        "llama-3.1-8b: a KV cache of 1,099.5 GB exceeds the 80 GB of h100-sxm; give a smaller batch or length"
-    )
-
-
-def test_parameters_and_cache_together_beyond_the_memory_are_said() -> None:
-    """2 x 8.03e9 parameters and 64 x 8192 x 131,072 bytes: 16.1 and 68.7 GB."""
-    result = run("--phase", "decode", "--batch", "64", "--seq-len", "8K")
-    assert "parameters and KV cache take 84.8 GB of 80 GB of memory" in result.output
 
 
 @pytest.mark.parametrize("architecture", ["h100-sxm", "fusemax"])

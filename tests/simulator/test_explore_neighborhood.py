@@ -59,6 +59,10 @@ def test_without_a_device_there_are_bounds_but_no_times() -> None:
         ({"vary": {"tiles": ["8x4x8"]}}, "give a query tile and a key tile"),
         ({"vary": {"stride_4": [1]}}, "vary.stride_4: no such field"),
         ({"set": {"stride_1": 2}}, "give it in `vary`"),
+        ({"set": {"window_1": "a"}}, "window_1: expected a whole number, got 'a'"),
+        ({"vary": {"window_1": [2.5]}}, "window_1: expected a whole number, got 2.5"),
+        ({"neighborhood": {"layout": "16x16", "window": "8x8x8"}}, "give both the same number of dimensions"),
+        ({"neighborhood": {"layout": "65536x65536", "window": "8x8"}}, "at most 16,777,216 tokens"),
         ({"search": {"fidelity": "cycle"}}, "this model has no cycle level"),
     ],
 )

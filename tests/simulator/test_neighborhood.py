@@ -312,8 +312,9 @@ def test_a_million_tokens_are_counted_without_enumerating_them() -> None:
     ("query_tile", "key_tile", "message"),
     [
         ((4,), (2, 8), "the layout has 2 dimensions, but query tile has 1"),
-        ((4, 0), (2, 8), "query tile, dimension 2: must be at least 1, got 0"),
-        ((4, 4), (2, -8), "key/value tile, dimension 2: must be at least 1, got -8"),
+        ((4, 10**19), (2, 8), "query tile, dimension 2: must be 1 to 16,777,216, got 10000000000000000000"),
+        ((4, 0), (2, 8), "query tile, dimension 2: must be 1 to 16,777,216, got 0"),
+        ((4, 4), (2, -8), "key/value tile, dimension 2: must be 1 to 16,777,216, got -8"),
     ],
 )
 def test_impossible_tiles_name_dimension_value_and_limit(

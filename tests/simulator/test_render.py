@@ -56,9 +56,28 @@ def test_a_model_lists_its_operations_and_tokens_per_second(toy: Toy, tiny: Work
 
 def test_known_uncertainty_and_notes_are_shown(toy: Toy, tiny: Workload) -> None:
     (report,) = simulate(tiny, toy, scope="attention")
-    text = printed(replace(report, uncertainty=Uncertainty(0.03, "13 rows"), notes=("read this",)))
-    assert "has been within 3% (13 rows)" in " ".join(text.split())
+    known = Uncertainty(0.03, "published calls of toys", 0.2, 13, True)
+    text = " ".join(printed(replace(report, uncertainty=known, notes=("read this",))).split())
+    assert "error 3% half of 13 published calls of toys were within 3%, nine of ten within 20%" in text
     assert "note: read this" in text
+
+
+def test_an_error_that_does_not_hold_for_the_run_is_no_figure(toy: Toy, tiny: Workload) -> None:
+    (report,) = simulate(tiny, toy, scope="attention")
+    outside = Uncertainty(0.03, "whole models are not validated; nearest: calls of toys", 0.2, 13, False)
+    text = " ".join(printed(replace(report, uncertainty=outside)).split())
+    assert "error unknown whole models are not validated; nearest: calls of toys: half of 13 were within 3%" in text
+    assert "error unknown nothing that was published is compared" in " ".join(printed(report).split())
+
+
+def test_tables_of_several_runs_have_a_column_of_errors(toy: Toy, tiny: Workload) -> None:
+    (report,) = simulate(tiny, toy, scope="attention")
+    known = replace(report, sequence_length=32, uncertainty=Uncertainty(0.03, "calls", 0.2, 13, True))
+    outside = replace(report, sequence_length=64, uncertainty=Uncertainty(0.03, "calls", 0.2, 13, False))
+    text = printed(report, known, outside)
+    assert line(text, "32 tokens").split()[4:6] == ["3%,", "20%"]
+    assert line(text, "64 tokens").split()[4] == line(text, "16 tokens").split()[4] == "unknown"
+    assert "half, nine tenths of published calls" in text
 
 
 def test_what_a_model_lacks_is_left_out(toy: Toy, tiny: Workload) -> None:
@@ -71,8 +90,8 @@ def test_several_reports_are_compared_with_the_first_architecture(toy: Toy, tiny
     (slow,) = simulate(tiny, replace(toy, clock_hz=5e8), scope="attention")
     (fast,) = simulate(tiny, replace(toy, name="faster"), scope="attention")
     text = printed(slow, fast)
-    assert line(text, "toy") == "toy 86 ns 1.00x 3 J 1.00 144 B array 93%"
-    assert line(text, "faster") == "faster 43 ns 2.00x 3 J 1.00 144 B array 93%"
+    assert line(text, "toy") == "toy 86 ns unknown 1.00x 3 J 1.00 144 B array 93%"
+    assert line(text, "faster") == "faster 43 ns unknown 2.00x 3 J 1.00 144 B array 93%"
 
 
 def test_lengths_of_one_architecture_are_rows(toy: Toy, tiny: Workload) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.workload import Workload
-from cascadesim.simulator.report import SCHEMA, Report, Uncertainty, document, from_document
+from cascadesim.simulator.report import SCHEMA, Memory, Report, Uncertainty, document, from_document
 from cascadesim.simulator.simulate import simulate
 
 if TYPE_CHECKING:
@@ -48,8 +48,16 @@ def test_whole_numbers_stay_whole_and_absent_ones_are_null(report: Report) -> No
 
 
 def test_what_is_written_reads_back_equal(report: Report) -> None:
-    known = replace(report, uncertainty=Uncertainty(0.03, "13 rows"), notes=("a note",))
+    error, held = Uncertainty(0.03, "13 rows", 0.2, 13, True), Memory(4, 3, 2, 1, 12)
+    known = replace(report, uncertainty=error, memory=held, notes=("a note",))
     assert from_document(json.loads(json.dumps(document([report, known])))) == (report, known)
+
+
+def test_memory_is_written_with_its_sum(report: Report) -> None:
+    (written,) = document([replace(report, memory=Memory(4, 3, 2, 1, 12))])["reports"]  # type: ignore[misc]
+    assert written["memory_bytes"] == {
+        "weights": 4, "kv": 3, "activations": 2, "workspace": 1, "total": 10, "capacity": 12,
+    }  # fmt: skip
 
 
 def test_another_schema_is_refused() -> None:
@@ -64,5 +72,5 @@ def test_a_unit_whose_cycles_do_not_add_up_is_refused(lost: int) -> None:
 
     unit = UnitTime("array", busy_cycles=60 + lost, stalled_cycles=10, idle_cycles=30, utilization=None)
     with pytest.raises(ValueError, match="does not account for 100 cycles"):
-        Report("a", "w", None, "model", None, 1, 1, None, "prefill", "cycle", "physical", 1, 1, 1e9, 100, 1e-7, 100,
-               0, 0, 0, Traffic(), None, None, (unit,), (), (), "array", None, None, None)  # fmt: skip
+        Report("a", "w", None, "model", None, 1, 1, None, None, "prefill", "cycle", "physical", 1, 1, 1e9, 100, 1e-7,
+               100, 0, 0, 0, Traffic(), None, None, (unit,), (), (), "array", None, None, None)  # fmt: skip

@@ -11,6 +11,8 @@ from cascadesim.validation.table import Row, Table
 
 DECODE = "gpu,impl,dtype,kv_dtype,batch,kv_len,heads_q,heads_kv,head_dim,window,latency_ms\n"
 VIDUR = "gpu,impl,dtype,phase,batch,seqlen_q,kv_cache,heads_q,heads_kv,head_dim,latency_ms\n"
+SERVING = ("gpu,impl,dtype,phase,heads_q,heads_kv,head_dim,prefill_q,prefill_kv_cache,n_decode,kv_decode,"
+           "latency_ms\n")
 PAPERS = "paper,gpu,impl,dtype,pass,batch,heads,seqlen,head_dim,causal,latency_ms\n"
 MISC = "kind,gpu,impl,dtype,pass,batch,seqlen_q,seqlen_k,heads_q,heads_kv,head_dim,causal,m,n,k,value,unit,source\n"
 
@@ -68,6 +70,16 @@ def test_an_unknown_type_is_refused_where_it_stands(line: str, problem: str) -> 
     with pytest.raises(SpecError) as caught:
         read(DECODE + line + "\n")
     assert str(caught.value).startswith(f"test.csv, line 2, {problem}")
+
+
+def test_a_call_of_nothing_is_not_judged() -> None:
+    table = read(SERVING + "RTX4090,vllm-0.19.0:flash_attn,bfloat16,decode,32,8,128,0,0,4,0,0.4\n")
+    assert table.left_out == (("kv_len is 0", 1),)
+
+
+def test_a_call_without_a_type_is_not_judged() -> None:
+    table = read(MISC + "attention,A100,flash_attn_2,,fwd,2,1024,1024,16,16,128,1,,,,100,TFLOPS,somewhere\n")
+    assert table.left_out == (("its type is not stated", 1),)
 
 
 def test_a_short_call_is_not_scored_and_a_long_one_is() -> None:

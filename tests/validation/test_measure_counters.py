@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 import sys
 from pathlib import Path
@@ -12,10 +11,12 @@ from click.testing import CliRunner
 
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.validation import measure_counters as counters
-from cascadesim.validation.measure import COUNTED, SUITES, measure
+from cascadesim.validation.cli import measure
+from cascadesim.validation.measure import COUNTED, SUITES
 from cascadesim.validation.measure_cases import Case, Prepared
-from cascadesim.validation.measure_counted import case_named
-from cascadesim.validation.measure_run import record
+from cascadesim.validation.measure_counted import case_named, sound
+from cascadesim.validation.measure_run import attempted, recorded
+from cascadesim.validation.record_lines import COUNTERS, read
 
 LOG = """\
 ==PROF== Connected to process 4711 (python)
@@ -112,29 +113,44 @@ elif given == ["--version"]:
     print("NVIDIA (R) Nsight Compute Command Line Profiler\\nVersion 2025.3.1.0 (build 1)")
 else:
     open(given[given.index("--log-file") + 1], "w").write({LOG!r})
-    json.dump(["1-pass", "stored"], open(given[-1], "w"))
+    json.dump({{"variants": ["1-pass", "stored"], "errors": {{"broken": "no tile"}}}}, open(given[-1], "w"))
 """
+
+
+def counted(path: Path, ncu: str) -> list[str]:
+    shape = {"B": 1, "H": 1, "L": 16, "D": 64, "causal": False}
+    case = Case("attention", "made up", shape, {}, ("1-pass", "stored"), lambda device: Prepared({}))
+    about = {"device": {"name": "none"}, "env": {}}
+    return list(recorded([case], path, COUNTERS, about, lambda each, *_: attempted(each, ncu), 60))
 
 
 def test_a_record_holds_every_kernel_of_every_variant(tmp_path: Path) -> None:
     """A program in place of ncu writes the table above."""
     ncu, path = program(tmp_path, STAND_IN), tmp_path / "r.counters.jsonl"
-    case = Case("attention", "made up", {"L": 16}, {}, lambda: Prepared({}))
-    about = {"device": {"name": "none"}, "env": {}}
-    (line,) = record([case], path, about, lambda each: counters.counted(each, ncu), 60)
-    assert line == "[1/1] attention: made up: 1-pass 1.2 MB, stored 0.0 MB"
-    (written,) = map(json.loads, path.read_text().splitlines())
+    (line,) = counted(path, ncu)
+    assert line == "[1/1] attention: made up: 1-pass 1.2 MB, stored 0.0 MB, broken: no tile"
+    (written,) = read(path).records
     assert (written["schema"], written["tool"]) == ("cascadesim.counters/1", "ncu 2025.3.1.0")
     assert [each["kernel"] for each in written["counters"]["1-pass"]] == ["attention_1pass"]
+    assert counted(path, ncu) == ["[1/1] attention: made up: already there"]
 
 
 def test_a_failure_of_ncu_is_recorded_in_its_words(tmp_path: Path) -> None:
     ncu = program(tmp_path, STAND_IN.replace(repr(LOG), repr("==ERROR== ERR_NVGPUCTRPERM - no permission\n")))
     path = tmp_path / "r.counters.jsonl"
-    case = Case("attention", "made up", {"L": 16}, {}, lambda: Prepared({}))
-    list(record([case], path, {"device": {}, "env": {}}, lambda each: counters.counted(each, ncu), 60))
-    assert "ERR_NVGPUCTRPERM" in json.loads(path.read_text())["error"]
+    counted(path, ncu)
+    assert "ERR_NVGPUCTRPERM" in read(path).records[0]["error"]
+    counted(path, ncu)
+    assert counted(path, ncu) == ["[1/1] attention: made up: already there"]  # twice is enough
+    assert len(read(path).records) == 2
+
+
+def test_a_variant_that_fails_is_left_out_of_the_count() -> None:
+    def breaks() -> None:
+        raise ValueError("no\ntile")
+
+    assert sound({"a": breaks, "b": lambda: None}, lambda: None) == (["b"], {"a": "ValueError: no tile"})
 
 
 def test_a_case_is_found_by_its_names() -> None:
-    assert case_named("attention", "B4 H16 L4096 D128", "cpu").shape["D"] == 128
+    assert case_named("attention", "B4 H16 L4096 D128").shape["D"] == 128

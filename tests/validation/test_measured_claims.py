@@ -11,17 +11,27 @@ import pytest
 from cascadesim.validation.measure_cases import cases
 from cascadesim.validation.measured_calls import calls_of
 from cascadesim.validation.measured_claims import PRESETS, seconds_of
-from cascadesim.validation.record_claims import judged
+from cascadesim.validation.record_claims import judged as judged_records
+from cascadesim.validation.record_lines import read
 
 H100 = "NVIDIA H100 80GB HBM3"
 LONG = {"B": 1, "H": 16, "L": 16384, "D": 128, "causal": False}
 DECODE = {"B": 16, "H": 32, "G": 8, "M": 8192, "D": 128}
 
 
-def record(folder: Path, suite: str, shape: dict, work: dict, us: dict, device: str = H100, **check: float) -> Path:
+def judged(name: str, paths: list[Path]) -> tuple:
+    """Of files without a damaged line."""
+    lines = [read(path) for path in paths]
+    assert not any(each.damaged for each in lines)
+    return judged_records(name, [record for each in lines for record in each.records])
+
+
+def record(
+    folder: Path, suite: str, shape: dict, work: dict, us: dict, device: str = H100, **check: float | None
+) -> Path:
     path = folder / "made-up.jsonl"
-    line = {"schema": "cascadesim.measurement/1", "suite": suite, "case": "made up", "device": {"name": device},
-            "shape": shape, "work": work, "check": check,
+    line = {"schema": "cascadesim.measurement/2", "suite": suite, "case": "made up", "device": {"name": device},
+            "shape": shape, "work": work, "check": {**dict.fromkeys(us, 1e-3), **check},
             "timing": {name: {"cold": [time]} for name, time in us.items()}}  # fmt: skip
     path.write_text(json.dumps(line) + "\n", encoding="utf-8")
     return path
@@ -60,12 +70,13 @@ def test_decoding_reaches_eight_tenths_of_a_copy(tmp_path: Path, ours_us: float,
     assert by_claim(path)["copy_share"].holds is holds
 
 
-def test_small_caches_wrong_results_and_unknown_devices_are_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [None, 0.02])
+def test_small_caches_wrong_results_and_unknown_devices_are_left_out(tmp_path: Path, error: float | None) -> None:
     work, times = {"bytes": 33_554_432}, {"split keys": 10.0, "copy of the keys": 10.0}
     assert set(by_claim(record(tmp_path, "decode", {**DECODE, "B": 1}, work, times))) == {"latency_s"}
     assert judged("kernels-measured", [record(tmp_path, "decode", DECODE, work, times, "Other GPU")]) == ()
     wrong = record(tmp_path, "decode", DECODE, work, {"split keys": 10.0, "copy of the keys": 9.0},
-                   **{"split keys": float("nan")})  # fmt: skip
+                   **{"split keys": error})  # fmt: skip
     assert judged("kernels-measured", [wrong]) == ()
 
 
@@ -74,10 +85,11 @@ def test_records_of_a_whole_run_are_compared(tmp_path: Path, device: str) -> Non
     """Every case of a default run, with a stand-in for its timer: each predicted variant has a finite error."""
     path = tmp_path / "made-up.jsonl"
     lines, predicted = [], 0
-    for case in cases("cpu"):
+    for case in cases():
         names = [*calls_of(case.suite, case.shape, case.work), "sdpa FLASH_ATTENTION", "copy of the keys", "top-k"]
         lines.append({
-            "schema": "cascadesim.measurement/1", "suite": case.suite, "case": case.name, "check": {},
+            "schema": "cascadesim.measurement/2", "suite": case.suite, "case": case.name,
+            "check": dict.fromkeys(names, 1e-4),
             "device": {"name": device}, "shape": case.shape, "work": case.work,
             "timing": {name: {"cold": [100.0, 101.0, 99.0]} for name in names},
         })  # fmt: skip

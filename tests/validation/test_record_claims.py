@@ -7,21 +7,32 @@ from pathlib import Path
 
 import pytest
 
-from cascadesim.validation.record_claims import judged
+from cascadesim.validation.record_claims import judged as judged_records
+from cascadesim.validation.record_lines import read
 
-BOXES = {"layout": [64, 64], "window": [24, 24], "query_tile": [16, 8], "key_tile": [8, 8], "H": 16, "D": 128}
+BOXES = {"layout": [64, 64], "window": [24, 24], "stride": [1, 1], "query_tile": [16, 8], "key_tile": [8, 8],
+         "H": 16, "D": 128}  # fmt: skip
+
+
+def judged(name: str, paths: list[Path]) -> tuple:
+    """Of files without a damaged line."""
+    lines = [read(path) for path in paths]
+    assert not any(each.damaged for each in lines)
+    return judged_records(name, [record for each in lines for record in each.records])
 
 
 def record(
-    dense_us: float, sparse_us: float, without_mask: int = 100, device: str = "none", masked_us: float = 1.0
-) -> str:
+    dense_us: float, sparse_us: float, without_mask: int = 100, device: str = "none", masked_us: float = 1.0,
+    **check: float | None,
+) -> str:  # fmt: skip
     """A case that visits 100 of 1000 tile pairs: the bound is 10."""
     return json.dumps({
-        "schema": "cascadesim.measurement/1", "suite": "neighborhood", "case": "made up",
+        "schema": "cascadesim.measurement/2", "suite": "neighborhood", "case": "made up",
         "device": {"name": device}, "shape": BOXES,
         "work": {"key_tiles": 100, "without_mask": without_mask, "dense_key_tiles": 1000},
         "timing": {"dense, ours": {"cold": [dense_us, 1.0, 1e6]}, "attention in tile order": {"cold": [sparse_us]},
                    "masks in every tile": {"cold": [masked_us]}},
+        "check": {**dict.fromkeys(("dense, ours", "attention in tile order", "masks in every tile"), 1e-3), **check},
     })  # fmt: skip
 
 
@@ -31,6 +42,14 @@ def test_nine_tenths_of_the_bound_is_asked_where_nothing_is_masked(tmp_path: Pat
     path.write_text(record(1000 * speedup, 1000.0) + "\n")
     (verdict,) = judged("gna-kernels", [path])
     assert verdict.holds is holds
+
+
+@pytest.mark.parametrize("error", [0.5, None])
+@pytest.mark.parametrize("wrong", ["attention in tile order", "dense, ours"])
+def test_wrong_results_are_no_evidence_of_speed(tmp_path: Path, wrong: str, error: float | None) -> None:
+    path = tmp_path / "made-up.jsonl"
+    path.write_text(record(10_000.0, 1000.0, **{wrong: error}) + "\n")
+    assert judged("gna-kernels", [path]) == ()
 
 
 def test_masked_cases_and_other_suites_are_not_judged(tmp_path: Path) -> None:

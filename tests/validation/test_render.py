@@ -16,10 +16,11 @@ from cascadesim.validation.table import Row
 
 ROW = Row((("architecture", "fusemax"), ("sequence_length", 65536)), "rows.csv", 7)
 HELD = Verdict(
-    "toy", Claim("latency", "latency_s", 0.01, "a reason"), "rows.csv", Errors(1, 1, 0.002, 0.002, 0.002),
+    "toy", Claim("latency", "latency_s", 0.01, "a reason"), "rows.csv", Errors(1, 1, 0.002, 0.002, 0.002, 0.002),
     Cell(ROW, "latency_s", 1.0, 1.002), (), (Cell(ROW, "latency_s", 1.0, 1.002),),
 )  # fmt: skip
-FAILED = replace(HELD, errors=Errors(1, 1, math.inf, math.inf, math.inf), worst=Cell(ROW, "latency_s", 1.0, None))
+UNKNOWN = Errors(1, 1, math.inf, math.inf, math.inf, math.inf)
+FAILED = replace(HELD, errors=UNKNOWN, worst=Cell(ROW, "latency_s", 1.0, None))
 REPORTED = replace(HELD, claim=replace(HELD.claim, tolerance=None))
 
 

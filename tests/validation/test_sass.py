@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from cascadesim.kernels.variant import Iteration, Product, Variant
-from cascadesim.validation.kernel_compile import Compiled
-from cascadesim.validation.kernel_gates import conservation_faults, resource_faults
+from cascadesim.validation.kernel_compile import ADVICE, Compiled
+from cascadesim.validation.kernel_gates import conservation_faults, counted_loops, resource_faults, serial_faults
 from cascadesim.validation.sass import instructions, loops
 
 
@@ -87,3 +88,47 @@ def test_narrow_instructions_where_wide_ones_exist_are_found() -> None:
 def test_builds_beyond_the_limits_are_refused(changes: dict, message: str) -> None:
     assert any(message in fault for fault in resource_faults(compiled(TILE, Iteration(()), **changes)))
     assert resource_faults(compiled(TILE, Iteration(()))) == ()
+
+
+WAIT = "WARPGROUP.DEPBAR.LE gsb0, 0x0"
+
+
+@pytest.mark.parametrize(("waits", "fault"), [(1, ()), (2, ()), (3, ("3 waits for 8 products in a loop, 2 allowed",))])
+def test_products_of_a_loop_wait_twice_at_most(waits: int, fault: tuple) -> None:
+    """Once for the scores, once for the values; once per product is what ptxas does when it serialises them."""
+    assert serial_faults(compiled(tile_of(*[MATRIX] * 8, *[WAIT] * waits), Iteration(()))) == fault
+
+
+def test_waits_of_narrow_instructions_are_not_counted() -> None:
+    narrow = listing(".L_x_0", *["HMMA.16816.F32 R4, R8, R12, R4"] * 64, *[WAIT] * 9, "@P0 BRA .L_x_0")
+    assert serial_faults(compiled(narrow, Iteration(()))) == ()
+
+
+def test_what_ptxas_says_of_serialised_products_is_a_fault() -> None:
+    told = replace(compiled(TILE, Iteration(())), messages=("(C7515) Potential Performance Loss: wgmma serialized",))
+    assert serial_faults(told) == ("ptxas: (C7515) Potential Performance Loss: wgmma serialized",)
+    log = "ptxas info    : 0 bytes gmem\nptxas info    : (C7515) Potential Performance Loss: x\nptxas info : Used 9"
+    assert ADVICE.findall(log) == ["(C7515) Potential Performance Loss: x"]
+
+
+def test_a_loop_that_the_source_unrolls_is_held_to_its_work_in_every_copy() -> None:
+    """Three loops of one turn each; with one of them at half the products, that one is named."""
+    work = Iteration((Product(128, 64, 64), Product(128, 64, 64)), 128 * 64, 128, copies=3)
+    one = [".L_x_{}", *[MATRIX] * 8, *["MUFU.EX2 R1, R2"] * 34, "@P0 BRA .L_x_{}"]
+    code = [line.format(number) for number in range(3) for line in one]
+    assert conservation_faults(compiled(listing(*code), work)) == ()
+    code[len(one) + 1 : len(one) + 5] = ["MOV R1, R2"] * 4
+    assert conservation_faults(compiled(listing(*code), work)) == ("loop 2: 1048576 matrix FLOP, 2097152 expected",)
+    (fault,) = conservation_faults(compiled(listing(*code), replace(work, copies=2)))
+    assert fault == "3 loops with products or exponentials, 2 expected"
+
+
+def test_of_a_loop_that_ptxas_unrolls_the_turns_that_remain_are_counted() -> None:
+    """Four turns at a time, then one at a time; a loop that does other work in between is no unrolled one."""
+    four = [".L_x_0", *[MATRIX] * 16, "@P0 BRA .L_x_0"]
+    one = [".L_x_1", *[MATRIX] * 4, "@P0 BRA .L_x_1"]
+    work = Iteration((Product(128, 64, 64),))
+    assert conservation_faults(compiled(listing(*four, *one), work)) == ()
+    assert len(counted_loops(compiled(listing(*four, *one), work))[0].matrix) == 4
+    other = [line.replace("64x64", "64x32") for line in one]
+    assert "2 loops" in conservation_faults(compiled(listing(*four, *other), work))[0]

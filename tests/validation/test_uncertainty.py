@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cascadesim.validation.claims_gpu import CYCLE_LEVEL
+from cascadesim.validation.strata import within
 from cascadesim.validation.uncertainty import file, measured, text
 
 
@@ -13,14 +17,28 @@ def test_the_simulators_copy_is_current() -> None:
     assert file().read_text(encoding="utf-8") == text(measured())
 
 
+@given(st.lists(st.floats(min_value=1e-7, max_value=5.0), min_size=1, max_size=40), st.sampled_from([0.5, 0.9, 1.0]))
+def test_what_is_said_of_a_share_of_the_rows_is_true_of_them(errors: list[float], share: float) -> None:
+    said = within(errors, share)
+    assert sum(error <= said * (1 + 1e-9) for error in errors) >= share * len(errors) - 1e-9
+    assert said == float(f"{said:.2g}")
+    assert said <= 1.1 * sorted(errors)[-1]
+
+
+def test_half_and_nine_tenths_of_ten_errors() -> None:
+    errors = [0.01 * number for number in range(1, 11)]
+    assert (within(errors, 0.5), within(errors, 0.9), within(errors, 1.0)) == (0.05, 0.09, 0.1)
+    assert within([0.0, 0.1234], 0.5) == 0.0
+    assert within([0.1234], 0.9) == 0.13  # up, so that it stays true
+
+
 @pytest.mark.slow
-def test_each_figure_names_its_suite_and_rows() -> None:
-    for entry in measured().values():
-        known = (
-            "validation suite fusemax-cycle, attention, ",
-            "validation suite spatten-rtl-streams, single queries, ",
-            "validation suites gpu-*, attention and products of ",
-        )
-        assert str(entry["basis"]).startswith(known)
-        assert isinstance(entry["latency"], float)
-        assert 0 <= entry["latency"] < (0.2 if "gpu-*" in str(entry["basis"]) else 0.06)
+def test_strata_are_of_calls_and_say_what_they_span() -> None:
+    for architecture, strata in measured().items():
+        for one in strata:
+            assert architecture in one.what
+            assert one.rows >= (9 if one.fidelity == "cycle" and CYCLE_LEVEL.name not in one.what else 10)
+            assert 0 <= one.latency <= one.p90 <= one.largest
+            assert all(least <= most for least, most in one.ranges.values())
+            assert one.masks
+            assert one.types

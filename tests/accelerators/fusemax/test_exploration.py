@@ -47,7 +47,7 @@ def test_fields_without_a_column_form_are_taken_in_groups(evaluator: Evaluator) 
     [
         ("pe_array.rows", [256.0, 85.5]),
         ("global_buffer.capacity_bytes", [2**24, 256]),  # shorter than a row
-        ("global_buffer.capacity_bytes", [2**24, 4096]),  # holds no query tile
+        ("global_buffer.capacity_bytes", [2**24, 514]),  # holds no query tile
         ("global_buffer.ports", [4, 0]),
         ("binding.policy", ["epochs", "interleave"]),  # which needs in_flight
     ],

@@ -77,9 +77,9 @@ def test_few_queries_of_several_heads_lie_side_by_side() -> None:
 
 
 def test_a_buffer_too_small_for_one_query_tile_says_what_is_needed(attention: Make, design: Design) -> None:
-    """256 keys and values of 128 words beside 256 queries of 130 words, 2 bytes each."""
-    needed = 2 * 256 * (128 + 130)
-    with pytest.raises(CascadeSimError, match=f"hold no query tile; .* need at least {needed}"):
+    """A key and a value of 128 words beside a query of 130 words, 2 bytes each: the smallest tile there is."""
+    needed = 2 * (128 + 130)
+    with pytest.raises(CascadeSimError, match=f"hold no query tile: .* needs {needed}"):
         design("fusemax", f"global_buffer.capacity_bytes={needed - 1}").plan(attention(1024), "physical")
     assert design("fusemax", f"global_buffer.capacity_bytes={needed}").plan(attention(1024), "physical").phases
 

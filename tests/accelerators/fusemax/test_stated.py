@@ -57,12 +57,15 @@ def test_a_few_resident_query_tiles_are_followed_tile_by_tile(attention: Make, d
 
 
 def test_ports_are_as_busy_as_tiles_make_them_not_as_the_first_of_a_row(model: Make, design: Design) -> None:
-    """64 x 16 PEs at 256K tokens, bound by ports: a tile that fetches keys moves 1.7 times as much as the others."""
+    """64 x 16 PEs at 256K tokens, bound by ports: a tile that fetches keys moves 1.7 times as much as the others.
+
+    Each tile takes whole cycles of the ports, which the closed form leaves out: 1 %.
+    """
     stated, cycles = found(design(
         "fusemax", "pe_array.rows=64", "pe_array.columns=16", "vector_array.lanes=16", "global_buffer.row_bytes=32",
         "global_buffer.capacity_bytes=1246974", "dram.bandwidth_bytes_per_s=5.0e+10", "clock_hz=2.0e+9",
     ), model("BERT", 262_144))  # fmt: skip
-    assert cycles <= stated.most_cycles < 1.001 * cycles
+    assert cycles <= stated.most_cycles < 1.01 * cycles
 
 
 def test_taken_greedily_tiles_queue_or_wait_for_slots_one_by_one(model: Make, design: Design) -> None:

@@ -1,4 +1,4 @@
-"""Whole cycles of DRAM channel and buffer ports: what the program of the same operation adds up to."""
+"""Cycles of DRAM channel and buffer ports: what the program of the same operation adds up to, but for its rounding."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.attention import depths_of, resident_words, shape_of, streams_of
-from cascadesim.accelerators.fusemax.mapping import map_tiles
+from cascadesim.accelerators.fusemax.attention import chosen_tiles, depths_of, shape_of, single_form
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.accelerators.fusemax.streams import Streams
-from cascadesim.accelerators.fusemax.timing import Timing
 from cascadesim.accelerators.program import Program
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
@@ -24,10 +22,11 @@ Design = Callable[..., FuseMax]
 
 
 def streams(accelerator: FuseMax, operation: Operation) -> Streams:
-    spec, depths = accelerator.spec, depths_of(operation)
-    placement = place(operation.cascade, spec)
-    tiles = map_tiles(shape_of(operation), spec, resident_words(placement, depths, spec.pe_array.rows))
-    return streams_of(Timing(spec, placement, tiles, depths))
+    """On the tiles that the plan has chosen."""
+    spec, placement, shape = accelerator.spec, place(operation.cascade, accelerator.spec), shape_of(operation)
+    tiles = chosen_tiles(shape, spec, placement, depths_of(operation))
+    sizes = (np.array([float(size)]) for size in (tiles.rows, tiles.columns, tiles.P1))
+    return single_form(shape, spec, placement).on(*sizes).streams
 
 
 def program(accelerator: FuseMax, operation: Operation) -> Program:
@@ -37,23 +36,29 @@ def program(accelerator: FuseMax, operation: Operation) -> Program:
 
 
 def test_a_row_of_the_buffer_is_a_row_however_few_of_its_queries_are_real(attention: Make, design: Design) -> None:
-    """Decode of 4 heads that share their keys, 4 of 256 columns: as many rows as for 256 queries."""
+    """200 and 256 queries of one tile of 256 columns: as many rows."""
     accelerator = design()
-    few, many = attention(4096, 1, h=4, g=4), attention(4096, 256)
+    few, many = attention(4096, 200), attention(4096, 256)
     assert streams(accelerator, few).port_cycles() == streams(accelerator, many).port_cycles()
 
 
-def test_a_transfer_takes_whole_cycles(attention: Make, design: Design) -> None:
-    """65,536 bytes of keys and values at 456.9 per cycle: 144 cycles for each of 4; queries and results 72 each."""
-    assert streams(design(), attention(1024, 256)).dram_cycles().tolist() == [4 * 144 + 2 * 72]
+def test_bytes_take_their_share_of_the_channel(attention: Make, design: Design) -> None:
+    """65,536 bytes of keys and values for each of 4 key tiles, half as many of queries and of results."""
+    per_cycle = 400 * 2**30 / 940e6
+    assert streams(design(), attention(1024, 256)).dram_cycles()[0] == pytest.approx((4 + 1) * 65_536 / per_cycle)
 
 
 def test_a_single_slot_for_keys_makes_loads_and_work_take_turns(attention: Make, design: Design) -> None:
-    """Room for one query tile (256 x 130 words) beside one key tile: 16 loads of 144 cycles, 16 tiles of 137."""
+    """Room for one query tile (256 x 130 words) beside one key tile: each of 16 tiles is loaded, then passes through.
+
+    QK, LM, the drain of 256 rows, RM, SLN, SLNV.
+    """
     accelerator = design("fusemax", f"global_buffer.capacity_bytes={2 * 256 * (130 + 128)}")
-    tight = streams(accelerator, attention(4096, 256))
-    assert tight.is_tight.all()
-    assert tight.turn_cycles(np.array([16.0 * 137])).tolist() == [16 * (144 + 137)]
+    found = single_form(shape_of(operation := attention(4096, 256)), accelerator.spec,
+                        place(operation.cascade, accelerator.spec)).streams  # fmt: skip
+    load = 65_536 / (400 * 2**30 / 940e6)
+    assert found.is_tight.all()
+    assert found.turn_cycles(np.array([16.0 * 137])) == pytest.approx(16 * (load + 64 + 1 + 256 + 1 + 7 + 64))
     assert not streams(design(), attention(4096, 256)).is_tight.any()
 
 
@@ -89,5 +94,6 @@ def test_the_program_is_as_busy_and_has_as_many_slots(
         assert [int(slots[0]) for slots in own.slots] == [queue.capacity for queue in made.queues]
     busy = made.busy_cycles()
     by_unit = {unit: sum(busy[task.name] for task in made.tasks if task.unit == unit) for unit in made.units}
-    assert own.dram_cycles() == pytest.approx(by_unit["dram"], rel=1e-12)
-    assert own.port_cycles() == pytest.approx(by_unit["global_buffer"], rel=1e-12)
+    classes = made.tiles  # each tile has at most three transfers, and one stretch of the ports
+    assert 0 <= by_unit["dram"] - own.dram_cycles()[0] <= 3 * classes
+    assert 0 <= by_unit["global_buffer"] - own.port_cycles()[0] <= classes

@@ -6,7 +6,7 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
-from cascadesim.accelerators.gpu.kernel import choose_kernel, kernels, load_kernel
+from cascadesim.accelerators.gpu.kernel import Asked, choose_kernel, kernels, load_kernel
 from cascadesim.accelerators.gpu.launches import extra_launches
 from cascadesim.accelerators.gpu.plans import kernel_of
 from cascadesim.accelerators.protocol import Plan
@@ -59,14 +59,14 @@ def test_a_kernel_that_does_not_run_on_a_device_is_refused_in_one_line() -> None
 
 def test_a_head_dimension_that_a_kernel_does_not_take_is_refused() -> None:
     with pytest.raises(CascadeSimError, match="flash-attention-2 takes head dimensions up to 256, got 512"):
-        choose_kernel(gpu("a100-sxm", "kernel=flash-attention-2").spec, "prefill", 512, "bf16")
+        choose_kernel(gpu("a100-sxm", "kernel=flash-attention-2").spec, Asked("prefill", 512, "bf16"))
 
 
 def test_a_group_that_a_kernel_does_not_take_is_refused() -> None:
     device = gpu("h100-sxm", "kernel=trtllm-xqa").spec
-    assert choose_kernel(device, "decode", 128, "bf16", group=32).name == "trtllm-xqa"
+    assert choose_kernel(device, Asked("decode", 128, "bf16", 32)).name == "trtllm-xqa"
     with pytest.raises(CascadeSimError, match="trtllm-xqa takes up to 32 query heads of a key head, got 64"):
-        choose_kernel(device, "decode", 128, "bf16", group=64)
+        choose_kernel(device, Asked("decode", 128, "bf16", 64))
 
 
 def test_an_unknown_kernel_is_guessed() -> None:
@@ -76,7 +76,7 @@ def test_an_unknown_kernel_is_guessed() -> None:
 
 def test_the_decode_kernel_of_a_named_one_is_its_sibling() -> None:
     device = gpu("h100-sxm", "kernel=flash-attention-2").spec
-    assert choose_kernel(device, "decode", 128, "bf16").name == "flash-attention-2-decode"
+    assert choose_kernel(device, Asked("decode", 128, "bf16")).name == "flash-attention-2-decode"
 
 
 def test_a_neighborhood_is_walked_over_as_spans() -> None:

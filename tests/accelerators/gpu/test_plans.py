@@ -1,0 +1,123 @@
+"""Plans of every kind on GPUs: what is counted is the cascade's, on units that can do it, with traffic that must be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.gpu.accelerator import Gpu, device_names
+from cascadesim.accelerators.plan_check import problems
+from cascadesim.accelerators.protocol import Plan
+from cascadesim.einsum_cascades.catalogue import find
+from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.zoo import load_workload
+
+USUAL = ("a100-sxm", "h100-sxm", "b200", "mi300x")
+DEVICES = [*USUAL, *(pytest.param(name, marks=pytest.mark.nightly) for name in device_names() if name not in USUAL)]
+CASES = (("llama-3.2-1b", "prefill", 300, 3), ("llama-3.2-1b", "decode", 5000, 2), ("bert", "prefill", 129, 2),
+         ("deepseek-v3", "decode", 1000, 1), ("nat-tiny", "prefill", 3136, 1))  # fmt: skip
+
+
+def operations(workload: str, phase: str, length: int, batch: int, attention: str) -> tuple[Operation, ...]:
+    return load_workload(workload).operations(
+        sequence_length=length, batch=batch, phase=phase, scope="model", attention=attention  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DEVICES)
+def test_every_operation_of_a_model_is_planned_without_a_problem(name: str) -> None:
+    machine = load(name)
+    for case in CASES:
+        for one in {each.cascade.name: each for each in operations(*case, machine.attention)}.values():
+            assert not list(problems(machine.plan(one, "physical"), machine)), (case, one.name)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("text", ["attention-1pass", "attention-1pass-gqa", "attention-1pass-causal",
+                                  "attention-3pass", "attention-3pass-gqa", "attention-3pass-causal"])  # fmt: skip
+def test_attention_texts_run_rightly_or_not_at_all(name: str, text: str) -> None:
+    machine = load(name)
+    for phase, length, batch in (("prefill", 1, 1), ("prefill", 1000, 2), ("decode", 4096, 3)):
+        asked = load_workload("llama-3.2-1b").operations(
+            sequence_length=length, batch=batch, phase=phase, scope="attention", attention=text  # type: ignore[arg-type]
+        )[0]
+        if machine.attention == "attention-3pass" and "1pass" in text:
+            with pytest.raises(CascadeSimError, match="keeps scores on the chip"):
+                machine.plan(asked, "physical")
+        else:
+            assert not list(problems(machine.plan(asked, "physical"), machine))
+
+
+@pytest.mark.parametrize("name", ["b200", "h100-sxm"])
+def test_exponentials_that_fp32_lanes_compute_are_counted_there(name: str) -> None:
+    """FlashAttention-4 on Blackwell computes a quarter of the scores' exponentials on FP32 lanes."""
+    machine = load(name, ("kernel=flash-attention-4",))
+    asked = operations("bert", "prefill", 1024, 1, "attention-1pass")
+    plan = machine.plan(next(one for one in asked if one.kind == "attention"), "physical")
+    scores = 12 * 1024 * 1024
+    by_unit = {activity.unit: activity.operations.get("exp", 0) for activity in plan.phases[0].activities
+               if activity.name == "SLN"}  # fmt: skip
+    emulated = scores // 4 if name == "b200" else 0
+    assert by_unit == {"special": scores - emulated, "issue": emulated}
+    assert not list(problems(plan, machine))
+
+
+def test_a_plan_names_the_key_tile_that_its_counts_go_by() -> None:
+    """Running maxima: 12 heads of 1,000 queries over ceil(1000 / 192) = 6 tiles of keys."""
+    plan = attention_plan("h100-sxm", 1000)
+    assert plan.splits == {"M0": 192}
+    assert "M0 = 192" in plan.mapping[0]
+    found = {activity.name: activity.operations for activity in plan.phases[0].activities}
+    assert found["RM"] == {"max": 12 * 1000 * 6}
+
+
+def attention_plan(name: str, length: int) -> Plan:
+    asked = operations("bert", "prefill", length, 1, "attention-1pass")
+    return load(name).plan(next(one for one in asked if one.kind == "attention"), "physical")
+
+
+def test_what_l2_keeps_is_said_and_no_longer_compulsory() -> None:
+    """1,000 tokens of 12 heads are 6 MB, all in 26 MB; 64K of them are 403 MB, none of it."""
+    small, large = attention_plan("h100-sxm", 1000), attention_plan("h100-sxm", 65536)
+    assert small.traffic.read_bytes == 0
+    assert any(line.startswith("not by DRAM") and "Q 100%" in line for line in small.mapping)
+    assert set(large.element_bytes.values()) == {2.0}
+    assert not any(line.startswith("not by DRAM") for line in large.mapping)
+
+
+def test_a_latent_value_passes_by_with_its_key() -> None:
+    asked = operations("deepseek-v3", "decode", 4096, 1, "attention-1pass")
+    plan = load("h100-sxm").plan(next(one for one in asked if one.kind == "attention"), "physical")
+    assert "V" not in plan.element_bytes
+    assert plan.element_bytes["K"] == 2.0
+
+
+def test_norms_are_bound_by_memory_or_by_their_instructions() -> None:
+    """Layer norm of 768 elements: on one FP32 lane an SM instead of 128 it takes as long as its instructions."""
+    norm = Operation("norm", "elementwise", find("layer-norm"), (("r", 65536), ("d", 768)))
+    machine = load("h100-sxm")
+    assert isinstance(machine, Gpu)
+    activities = machine.plan(norm, "physical").phases[0].activities
+    issue = sum(one.cycles for one in activities if one.unit == "issue")
+    counts = {name: sum(one.operations.get(name, 0) for one in activities) for name in ("add", "mac", "sqrt")}
+    assert counts == {"add": 65536 * (3 * 768 + 1), "mac": 65536 * 768, "sqrt": 65536}
+    one_lane = machine.spec.sm.model_copy(update={"fp32_fma_per_clock": 1})
+    slow = replace(machine, spec=machine.spec.model_copy(update={"sm": one_lane}))
+    bound = slow.plan(norm, "physical").phases[0]
+    busy = sum(one.cycles for one in bound.activities if one.unit == "issue")
+    assert busy == pytest.approx(128 * issue, rel=1e-3)
+    assert busy > 0.99 * bound.analytical_cycles - 10_000  # the launch besides
+    assert not list(problems(slow.plan(norm, "physical"), slow))
+
+
+def test_sums_of_an_all_reduce_are_done_by_lanes() -> None:
+    machine = load("h100-sxm", ("parallel.tensor=8",))
+    asked = Operation("sum", "collective", find("all-reduce"), (("r", 4096), ("d", 8192)))
+    plan = machine.plan(asked, "physical")
+    counted = {one.unit: dict(one.operations) for one in plan.phases[0].activities}
+    assert counted["issue"] == {"add": 4096 * 8192 * 7 // 8}
+    assert not list(problems(plan, machine))

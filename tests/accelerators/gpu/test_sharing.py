@@ -1,0 +1,111 @@
+"""Keys and values beyond L2: resident blocks share what is fetched, later rounds fetch again what L2 has lost.
+
+H100: 132 SMs, a block of 128 queries on each, 26,214,400 bytes kept by L2. A key with its value: 2 x 128 x 2 bytes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.kernel import load_kernel
+from cascadesim.accelerators.gpu.memory import Movement
+from cascadesim.accelerators.gpu.shape import Reals, shape
+from cascadesim.accelerators.gpu.timing import attention_timing, case_of
+from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.simulator.simulate import simulate
+
+KEPT = 26_214_400
+KEY_BYTES = 512
+
+
+def moved(
+    lengths: list[int], kernel: str = "flash-attention-3", heads: int = 24, heads_kv: int = 24, causal: bool = False,
+    device: str = "h100-sxm", cold: bool = False,
+) -> Movement:  # fmt: skip
+    machine = load(device)
+    assert isinstance(machine, Gpu)
+    asked = shape(1, heads, heads_kv, lengths, lengths, 128, causal=causal)
+    case = case_of(machine.spec, load_kernel(kernel), constants(machine.spec.generation), asked, "bf16", "bf16", cold)
+    return attention_timing(case).movement
+
+
+def test_one_round_of_resident_blocks_fetches_keys_once() -> None:
+    """16,896 queries are 132 blocks of 128: each key of a head is read by all of them, from one fetch."""
+    assert moved([16_896]).again_bytes.tolist() == [0.0]
+
+
+def test_every_later_round_fetches_a_head_that_l2_cannot_hold() -> None:
+    """4 x 16,896 queries in 4 rounds; K and V of a head are 34.6 MB, L2 keeps nothing beyond 32.8: 3 refetches."""
+    tokens = 4 * 16_896
+    assert tokens * KEY_BYTES > 1.25 * KEPT
+    assert moved([tokens]).again_bytes[0] == pytest.approx(3 * 24 * tokens * KEY_BYTES)
+
+
+def test_nothing_is_fetched_again_where_a_head_takes_half_of_l2() -> None:
+    assert moved([KEPT // 2 // KEY_BYTES], causal=True).again_bytes[0] == 0.0
+    assert moved([KEPT // 2 // KEY_BYTES]).again_bytes[0] == 0.0
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("heads_kv", [24, 6])
+def test_traffic_rises_with_length_and_jumps_nowhere(causal: bool, heads_kv: int) -> None:
+    """Every 1,024 tokens from 8K to 160K, where one head's keys are 0.16 to 3.2 times what L2 keeps."""
+    lengths = list(range(8192, 160 * 1024, 1024))
+    read = moved(lengths, heads_kv=heads_kv, causal=causal).dram_read_bytes
+    steps = read[1:] / read[:-1]
+    assert (steps >= 1).all()
+    assert steps.max() < 1.25
+
+
+@pytest.mark.parametrize("kernel", ["flash-attention-3", "flash-attention-2", "triton-extend"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_traffic_lies_between_what_is_compulsory_and_a_stream_for_each_block(kernel: str, causal: bool) -> None:
+    lengths = [1024, 20_000, 60_000, 120_000, 250_000]
+    found = moved(lengths, kernel, causal=causal, cold=True)
+    keys = 24.0 * np.array(lengths) * KEY_BYTES
+    assert (found.dram_read_bytes >= keys).all()
+    queries = keys / 2
+    assert (found.dram_read_bytes <= np.maximum(found.l2_bytes, keys + queries)).all()
+
+
+def test_a_causal_round_refetches_half_of_a_full_one() -> None:
+    """Far beyond L2: rounds of n queries walk over n, 2n, 3n, 4n keys, 10 n for 16 n; the first n of each anew."""
+    full, causal = (moved([16 * 16_896], causal=causal).again_bytes[0] for causal in (False, True))
+    assert causal / full == pytest.approx(0.5, rel=0.05)
+
+
+def test_heads_that_alternate_keep_less_of_each_in_l2() -> None:
+    """SGLang's Triton kernel runs the same tile of all heads before the next tile: 24 heads of 4,096 keys are 50 MB."""
+    assert moved([4096], "triton-extend", causal=True).again_bytes[0] > 0
+    assert moved([4096], "flash-attention-2", causal=True).again_bytes[0] == 0
+
+
+def test_grouped_heads_share_a_fetch() -> None:
+    """8 query heads of a key head: as many rounds a head as without, but over one head's keys."""
+    single, grouped = (moved([60_000], heads_kv=heads).again_bytes[0] for heads in (24, 3))
+    readers = 24 * np.ceil(60_000 / 128)
+    rounds_single, rounds_grouped = readers / 24 / 132 - 1, readers / 3 / 132 - 1
+    assert grouped / single == pytest.approx(3 * rounds_grouped / (24 * rounds_single), rel=1e-6)
+
+
+def test_hunyuan_video_is_as_published() -> None:
+    """800 s of attention in 50 steps of 60 layers (Sliding Tile Attention, ICML 2025): 267 ms a layer."""
+    report = simulate(load_workload("hunyuanvideo"), load("h100-sxm"), scope="attention", fidelity="analytical")[0]
+    assert report.latency_s == pytest.approx(0.267, rel=0.10)
+    assert report.bound_by == "tensor"
+    assert report.traffic.read_bytes < 16e9
+
+
+def test_flash_attention_2_does_not_fall_off_at_128k() -> None:
+    """Seconds a pair of query and key, 2 sequences of 16 heads: within 2 % from 16K to 128K."""
+    machine = load("a100-sxm")
+    assert isinstance(machine, Gpu)
+    lengths = np.array([16_384, 32_768, 65_536, 131_072])
+    asked = shape(2, 16, 16, lengths, lengths, 128)
+    case = case_of(machine.spec, load_kernel("flash-attention-2"), constants("ampere"), asked, "bf16", "bf16")
+    each: Reals = attention_timing(case).total_s / lengths.astype(float) ** 2
+    assert each.max() / each[1:].min() < 1.05
