@@ -89,9 +89,36 @@ def attention(row: Row, settings: Settings = ()) -> Prediction:
 
 def attention_cycles(row: Row, settings: Settings = ()) -> Prediction:
     """At cycle level, in physical accounting; only what the publication can be compared with."""
-    architecture, workload = row.text("architecture"), row.text("workload")
-    return totals(report(Point(architecture, workload, row.count("sequence_length"), "attention", "cycle", "physical",
-                               tuple(settings))))  # fmt: skip
+    architecture, workload, length = row.text("architecture"), row.text("workload"), row.count("sequence_length")
+    pinned = _published_dataflow(workload, length) if architecture == "flat" else ()
+    return totals(report(Point(architecture, workload, length, "attention", "cycle", "physical",
+                               (*pinned, *settings))))  # fmt: skip
+
+
+def _published_dataflow(workload: str, length: int) -> tuple[str, ...]:
+    """Settings of the FLAT machine that take the dataflow that FLAT's own search published, nothing if it has none."""
+    from cascadesim.accelerators.flat.accelerator import Flat
+    from cascadesim.accelerators.flat.geometry import shape_of
+    from cascadesim.accelerators.flat.nests import Case
+    from cascadesim.accelerators.flat.published import published_dataflow
+    from cascadesim.accelerators.flat.spec import TENSORS
+
+    flat = machine("flat", ())
+    assert isinstance(flat, Flat)
+    (operation,) = model(workload).operations(
+        sequence_length=length, batch=BATCH, scope="attention", attention=flat.attention
+    )
+    found = published_dataflow(Case(shape_of(operation), flat.spec, exact=True))
+    if found is None:
+        return ()
+    places = {tensor: "on_chip" if tensor in found.on_chip else "off_chip" for tensor in TENSORS}
+    return (
+        *(f"dataflow.location.{tensor}={place}" for tensor, place in places.items()),
+        f"dataflow.qk_stationarity={found.qk_stationarity}",
+        f"dataflow.av_stationarity={found.av_stationarity}",
+        f"dataflow.granularity={found.granularity}",
+        *([f"dataflow.rows={found.rows}"] if found.granularity == "row" else []),
+    )
 
 
 def linear(row: Row, settings: Settings = ()) -> Prediction:

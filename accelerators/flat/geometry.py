@@ -16,7 +16,7 @@ from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTil
 from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.text_masks import mask_of
 
-Table: TypeAlias = tuple[tuple[int, int, int], ...]
+Table: TypeAlias = tuple[tuple[int, int, int, int], ...]
 
 
 def shape_of(operation: Operation) -> AttentionShape:
@@ -69,7 +69,7 @@ class Tiles:
 
     @cached_property
     def combinations(self) -> Table:
-        """Distinct combinations of no, tiles of, single queries with no, tiles of, single keys.
+        """Distinct combinations of no, tiles of, single queries with no, tiles of, single keys, and those of one tile.
 
         Query tiles without an attended key are left out: nothing is computed for them.
         """
@@ -78,10 +78,26 @@ class Tiles:
         last = int(self.last[met].max()) if met.any() else -1
         whole = last - first + 1
         return (
-            (1, -(-whole // self.key_tile), whole),
-            (int(met.sum()), int(self.visits.sum()), int(self.keys_met.sum())),
-            (int(self.rows[met].sum()), int((self.rows * self.visits).sum()), int(self.points.sum())),
+            (1, -(-whole // self.key_tile), whole, min(whole, self.key_tile)),
+            self._with_keys(np.ones_like(self.rows), self.keys_met),
+            self._with_keys(self.rows, self.keys_met),
         )
+
+    def _with_keys(self, queries: Counts, keys: Counts) -> tuple[int, int, int, int]:
+        """Queries that meet any, each with the tiles that hold its keys, with its keys, with those of a single tile."""
+        each = ((keys > 0), self.tiles_of(keys), keys, np.minimum(keys, self.key_tile))
+        alone, tiles, single, of_one = (int((queries * amount).sum()) for amount in each)
+        return alone, tiles, single, of_one
+
+    def fetched_keys(self, tiles: int) -> int:
+        """Keys that blocks of so many query tiles meet, each block for itself."""
+        if tiles not in self._fetched_keys:
+            self._fetched_keys[tiles] = self.blocks(tiles).table[1][2]
+        return self._fetched_keys[tiles]
+
+    @cached_property
+    def _fetched_keys(self) -> dict[int, int]:
+        return {}
 
     def blocks(self, tiles: int) -> Blocks:
         """Consecutive blocks of `tiles` query tiles; the last one may be smaller."""
@@ -104,11 +120,10 @@ class Blocks:
 
     @cached_property
     def table(self) -> Table:
-        """Distinct combinations of (no, blocks of, tiles of, single) queries with (no, tiles of, single) keys."""
+        """Distinct combinations of (no, blocks of, tiles of, single) queries with keys as in `Tiles.combinations`."""
         none, tiles, single = self.tiles.combinations
         keys = np.maximum(self.last - self.first + 1, 0)
-        visits = self.tiles.tiles_of(keys)
-        return none, (int((visits > 0).sum()), int(visits.sum()), int(keys.sum())), tiles, single
+        return none, self.tiles._with_keys(np.ones_like(keys), keys), tiles, single
 
 
 def query_tiles(shape: AttentionShape, tile_rows: int, key_tile: int) -> Tiles:

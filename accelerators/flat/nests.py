@@ -154,8 +154,7 @@ class Extents:
     def _points(self, names: frozenset[str]) -> int:
         instances = self.case.shape.instances if "b" in names else 1
         joint = self.table[self._queries(names)][self._keys(names)]
-        alone = self.spread["m"] if names & {"m0", "m1", "m"} == {"m0"} else 1
-        return instances * joint * alone * self._depth("e", names) * self._depth("f", names)
+        return instances * joint * self._depth("e", names) * self._depth("f", names)
 
     def _queries(self, names: frozenset[str]) -> int:
         if names & {"p", "p0"}:
@@ -165,7 +164,7 @@ class Extents:
     def _keys(self, names: frozenset[str]) -> int:
         if "m" in names or {"m0", "m1"} <= names:
             return 2
-        return int("m1" in names)
+        return 3 if "m0" in names else int("m1" in names)
 
     def _depth(self, rank: str, names: frozenset[str]) -> int:
         extent, spread = self.case.extent(rank), self.spread.get(rank, 1)
@@ -221,9 +220,9 @@ def block_table(case: Case, sizes: Sequence[int], key_tile: int) -> Table:
 
 def row_table(case: Case, lanes: int) -> Table:
     """Combinations of queries one by one, those of all heads of the group, with keys in vectors."""
-    none, _, (rows, vectors, keys) = case.vectors(lanes).combinations
+    none, _, (rows, vectors, keys, of_one) = case.vectors(lanes).combinations
     group = case.shape.group
-    each = group * rows, group * vectors, group * keys
+    each = group * rows, group * vectors, group * keys, group * of_one
     return none, each, each, each
 
 

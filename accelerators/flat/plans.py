@@ -40,6 +40,13 @@ def plan_attention(operation: Operation, spec: FlatArray, accounting: Accounting
     parts = roles(operation.cascade)
     case = Case(shape_of(operation), spec, exact=accounting == "artifact")
     _check_artifact(case, parts)
+    positions = case.vectors(min(spec.vector_array.lanes, case.shape.keys))
+    idle = case.queries - case.shape.group * int((positions.keys_met > 0).sum())
+    if idle:
+        raise CascadeSimError(
+            f"{operation.name}: the first {idle} of {case.queries} queries attend no key under the mask "
+            f"{case.shape.mask}; give as many keys as queries, or leave them out"
+        )
     if spec.fusion == "none":
         return _unfused(operation, case, parts, accounting)
     return _fused(operation, case, parts, accounting)

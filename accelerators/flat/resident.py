@@ -29,7 +29,10 @@ def fastest_tiles(case: Case, depth: int, accumulates: bool) -> Case:
     Raises CascadeSimError where not even one query and one key fit.
     """
     best: tuple[float, int, int] | None = None
+    macs = case.shape.instances * case.shape.pairs * depth
     for rows in _row_sizes(case):
+        if best is not None and macs / (rows * case.spec.pe_array.columns) >= best[0]:
+            continue  # however they lie
         found = _Streaming(case, rows, depth, accumulates)
         if best is not None and found.fewest_cycles >= best[0] * (1 - _ROUNDING):
             continue
@@ -74,6 +77,10 @@ class _Streaming:
     @cached_property
     def _alike(self) -> tuple[Counts, Counts, Counts]:
         """Rows and keys of query tiles, and how many there are of each."""
+        if self.case.full:
+            counts = np.bincount(self.tiles.rows)
+            rows = np.flatnonzero(counts)
+            return rows, np.full(len(rows), self.case.shape.keys), counts[rows]
         pairs = np.stack([self.tiles.rows, self.tiles.keys_met])
         different, times = np.unique(pairs[:, pairs[1] > 0], axis=1, return_counts=True)
         return different[0], different[1], times
@@ -115,11 +122,21 @@ class _Streaming:
     @property
     def _fetched_keys(self) -> Counts:
         """Keys of all groups of resident query tiles together; a single key tile stays for all of them."""
-        groups = -(-self.tiles.count // np.maximum(self._resident, 1))
-        together = -(-self.tiles.count // groups)
-        known = {size: self.tiles.blocks(size).table[1][2] for size in set(together.tolist())}
-        fetched = np.array([known[size] for size in together.tolist()])
+        residents = np.maximum(self._resident, 1).tolist()
+        known = {resident: self._fetched_beside(resident) for resident in set(residents)}
+        fetched = np.array([known[resident] for resident in residents])
         return np.where(self.columns < self.case.shape.keys, fetched, self.case.shape.keys)
+
+    def _fetched_beside(self, resident: int) -> int:
+        return self.tiles.fetched_keys(tiles_per_group(self.tiles, resident, self.case.full))
+
+
+def tiles_per_group(tiles: Tiles, resident: int, full: bool) -> int:
+    """Query tiles that keys pass by together: the fewest groups, alike; under a mask those that fetch fewest keys."""
+    even = -(-tiles.count // -(-tiles.count // resident))
+    if full:
+        return even
+    return min((even, *coarse_sizes(resident, tiles.count)), key=tiles.fetched_keys)
 
 
 def resident_tiles(case: Case, rows: int, columns: Counts, depth: int, tiles: int) -> Counts:

@@ -27,7 +27,7 @@ from cascadesim.accelerators.flat.nests import (
     row_by_row,
     tile_loop,
 )  # fmt: skip
-from cascadesim.accelerators.flat.resident import fastest_tiles, resident_tiles
+from cascadesim.accelerators.flat.resident import fastest_tiles, resident_tiles, tiles_per_group
 from cascadesim.accelerators.flat.roles import Roles
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.flat.words import einsum_cycles, softmax_table, spilled
@@ -65,8 +65,7 @@ def refetches(case: Case, depth: int) -> int:
     queries and keys of a head fit, else fitted.
     """
     if not case.exact:
-        resident = int(resident_tiles(case, case.rows_used, np.array(case.columns_used), depth, case.query_tiles))
-        return -(-case.query_tiles // resident)
+        return -(-case.query_tiles // _tiles_per_group(case, depth))
     if 2 * case.shape.keys * depth <= case.spec.buffer_words:
         return 1
     if depth not in _REFETCH:
@@ -75,6 +74,11 @@ def refetches(case: Case, depth: int) -> int:
             f"elements, got {depth}; use physical accounting"
         )
     return _REFETCH[depth]
+
+
+def _tiles_per_group(case: Case, depth: int) -> int:
+    resident = int(resident_tiles(case, case.rows_used, np.array(case.columns_used), depth, case.query_tiles))
+    return tiles_per_group(case.tiles(1), resident, case.full)
 
 
 def stretches(case: Case, roles: Roles) -> tuple[Stretch, ...]:
@@ -112,7 +116,7 @@ def contraction_nest(case: Case, einsum: Einsum, depth: str, kept: Sequence[str]
     """DRAM: instances, groups of resident query tiles, key tiles; buffer: query tiles, the depth in time."""
     refetch = refetches(case, case.extent(depth))
     space = {"m": min(case.columns_used, case.shape.keys), "p": min(case.rows_used, case.queries)}
-    tiles = -(-case.query_tiles // refetch)
+    tiles = -(-case.query_tiles // refetch) if case.exact else _tiles_per_group(case, case.extent(depth))
     keys, groups = tile_loop("m", case.shape.keys, space["m"]), Loop("p2", RANK_NAMES["p"], refetch)
     queries = Loop("p1", RANK_NAMES["p"], tiles)
     inner: tuple[Loop, ...] = (queries, Loop(depth, RANK_NAMES[depth], case.extent(depth)))
@@ -202,6 +206,6 @@ def computed_scores(case: Case) -> int:
     return case.shape.instances * _points(case)[2]
 
 
-def _points(case: Case) -> tuple[int, int, int]:
-    """Query rows alone, with key tiles, with keys."""
+def _points(case: Case) -> tuple[int, int, int, int]:
+    """Query rows alone, with key tiles, with keys, with those of one tile."""
     return case.blocks(case.query_tiles, min(case.columns_used, case.shape.keys)).table[3]

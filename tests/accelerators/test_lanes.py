@@ -84,3 +84,10 @@ def test_steps_move_what_the_work_asks_for(
     shared = work.shared_inputs * width
     assert total.load_bytes == 2 * (reads * (work.loaded_words - shared) + shared)
     assert total.store_bytes == 2 * work.stored_words
+
+
+def test_lanes_stay_idle_where_rows_then_stay_in_the_buffer(array: Callable[..., SpatialArray]) -> None:
+    """5 rows of 3, walked three times, 128 words: 3 groups of 3 rows of 4 tensors have 108, groups of 4 have 144."""
+    spec = array(4, capacity_bytes=256, bandwidth_bytes_per_s=1e13)
+    layout = choose_layout(work_of(transformer.LAYER_NORM, 5, 3, spec), spec)
+    assert layout == Layout(rows_over_lanes=True, lanes=3, chunk=3, reads=1)

@@ -20,9 +20,9 @@ def test_causal_tiles_meet_the_keys_up_to_their_last_query() -> None:
 def test_a_block_meets_what_any_of_its_queries_meets() -> None:
     blocks = query_tiles(AttentionShape(1, 5, 5, 8, 8, mask=CAUSAL), 2, 2).blocks(2)
     # the first two tiles together, then the last: 2 blocks; key tiles 2 + 3; keys 4 + 5
-    assert blocks.table[1] == (2, 5, 9)
-    assert blocks.table[2] == (3, 6, 11)  # tile by tile
-    assert blocks.table[3] == (5, 2 * 1 + 2 * 2 + 1 * 3, 2 * 2 + 2 * 4 + 1 * 5)  # query by query
+    assert blocks.table[1] == (2, 5, 9, 2 + 2)  # and of a single key tile of each
+    assert blocks.table[2] == (3, 6, 11, 3 * 2)  # tile by tile
+    assert blocks.table[3] == (5, 2 * 1 + 2 * 2 + 1 * 3, 2 * 2 + 2 * 4 + 1 * 5, 5 * 2)  # query by query
     assert blocks.largest_points == 2 * 2 + 2 * 4  # scores of the first block
 
 

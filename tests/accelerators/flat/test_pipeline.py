@@ -91,13 +91,6 @@ def test_the_bound_is_never_above_the_cycle_level(
             assert busy >= wanted
 
 
-def test_queries_that_attend_nothing_cost_nothing() -> None:
-    # 96 causal queries on 32 keys, tiles of 32 rows: the first two tiles lie before the first key
-    nothing, alone = (plan("flat-edge", 32, queries=queries, mask=CAUSAL).phases[0] for queries in (96, 32))
-    assert nothing.traffic == alone.traffic
-    assert schedule(nothing).cycles == schedule(alone).cycles
-
-
 def test_short_heads_follow_each_other_while_results_leave_the_array() -> None:
     # 2048 heads of 4 queries and 4 keys: each works for 16 cycles on the 1D array, and takes 510 to leave the 2D array
     (phase,) = plan("flat", 4, batch=64, heads=32).phases

@@ -23,6 +23,11 @@ TINY = (
 )  # fmt: skip
 
 
+def narrow(capacity_bytes: int) -> tuple[str, str]:
+    """A buffer of rows of one word."""
+    return "global_buffer.row_bytes=2", f"global_buffer.capacity_bytes={capacity_bytes}"
+
+
 def attention(
     queries: int, keys: int, *, batch: int = 1, heads: int = 1, group: int = 1, query_depth: int = 2,
     value_depth: int | None = None, mask: Mask = FULL, cascade: Cascade = ATTENTION_3PASS,
@@ -158,11 +163,10 @@ def test_any_shape_moves_every_operand_at_least_once(
     queries: int, keys: int, depth: int, heads: int, group: int, causal: bool, name: str
 ) -> None:
     mask = CAUSAL if causal else FULL
+    keys = max(keys, queries) if causal else keys  # otherwise some queries attend nothing
     operation = attention(queries, keys, heads=heads * group, group=group, query_depth=depth, mask=mask)
     found = plan(name, operation)
-    if causal and queries > keys:  # some queries attend nothing
-        return
-    used = min(keys, queries) if causal else keys
+    used = keys
     least = 2 * depth * heads * (2 * group * queries + 2 * used)
     assert found.traffic.total_bytes >= least * (1 - 1e-12)
     for phase in found.phases:
@@ -178,8 +182,9 @@ def test_any_shape_moves_every_operand_at_least_once(
         ("flat", attention(1000, 1024, query_depth=64), "artifact", (), "use physical accounting"),
         ("unfused", attention(256, 256, query_depth=64, mask=CAUSAL), "artifact", (), "causal"),
         ("unfused", attention(2**20, 2**20, query_depth=32), "artifact", (), "64 and 128"),
-        ("flat", attention(256, 256), "physical", ("global_buffer.capacity_bytes=512",), "do not hold two tiles"),
-        ("unfused", attention(256, 256), "physical", ("global_buffer.capacity_bytes=512",), "hold no tile"),
+        ("flat", attention(256, 256), "physical", narrow(16), "do not hold two tiles"),
+        ("unfused", attention(256, 256), "physical", narrow(6), "hold no tile"),
+        ("flat", attention(9, 4, mask=CAUSAL), "physical", (), "first 5 of 9 queries attend no key"),
         ("flat", attention(512, 512), "physical", ("dataflow.rows=100",), "multiple"),
         ("flat", attention(512, 512), "physical", ("dataflow.rows=256", "dataflow.granularity=head"), "leave out"),
         ("unfused", attention(512, 512), "physical", ("dataflow.rows=256",), "no dataflow to pin"),

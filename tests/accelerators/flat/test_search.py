@@ -108,3 +108,12 @@ def test_more_buffer_never_costs_cycles(length: int, depth: int, kib: int) -> No
     arrays = [spec("flat-edge", f"global_buffer.capacity_bytes={size * 1024}") for size in (kib, 2 * kib)]
     small, large = (search(Case(shape, array), ROLES, Pins()) for array in arrays)
     assert cost(large)[0] <= cost(small)[0] * (1 + 1e-9)
+
+
+def test_rows_stay_idle_where_that_is_faster() -> None:
+    """64 KiB, 1024 queries and keys of 64: 32 rows at a time ask for more than there is, 24 do not."""
+    shape, small = AttentionShape(1, 1024, 1024, 64, 64), "global_buffer.capacity_bytes=65536"
+    whole, fewer = (search(Case(shape, spec("flat-edge", small, f"pe_array.rows={rows}")), ROLES, Pins())
+                    for rows in (32, 24))  # fmt: skip
+    assert whole.case.rows_used == 24
+    assert cost(whole) == cost(fewer)
