@@ -155,7 +155,7 @@ def indices(
         for each in (int(tensor.min()), int(tensor.max())):
             if not low <= each <= high:
                 raise InputError(f"{name}: {what} must be from {low} to {high}, got {each}")
-        if distinct and tensor.unique().numel() < tensor.numel():
+        if distinct and len(set(tensor.flatten().tolist())) < tensor.numel():
             raise InputError(f"{name}: {what} must be distinct")
     return plain(tensor.to(torch.int32))
 
