@@ -73,7 +73,8 @@ def scatter_rows(source: torch.Tensor, index: torch.Tensor, rows: int) -> torch.
     number(NAME, "rows", rows, 0, MOST_ELEMENTS - ROWS)
     index = _checked(source, index, rows)
     shaped(NAME, "index", index, (source.shape[-2],))
-    if not index.is_cuda and int((index >= 0).sum()) > len(set(index[index >= 0].tolist())):
+    kept = [] if index.is_cuda else index[index >= 0].tolist()
+    if len(set(kept)) < len(kept):
         raise InputError(f"{NAME}: a row is written at most once, but an index occurs twice")
     out = torch.zeros(*source.shape[:-2], rows, source.shape[-1], dtype=source.dtype, device=source.device)
     _launch(scatter_rows_kernel, source, index, out)
