@@ -418,6 +418,10 @@ def least_elements(operation: Operation, splits: Mapping[str, int] | None = None
         ranks = {rank for index in access.indices for rank in index.ranks}
         shared = group if sized.parts(KEY, ranks) and not sized.parts(QUERY, ranks) else 1
         elements = repeats * prod(sized.coordinates(index) for index in access.indices) // shared
+        apart = {index.rank for index in access.indices}
+        for parts, whole in sized.wholes.items():
+            if apart.issuperset(parts):  # S[m1,m0]: a partial last tile has what it holds
+                elements = elements * whole // prod(sized.extents[rank.upper()] for rank in parts)
         if _is_value(access):
             elements = elements * sizes.get(KEPT, sizes[KEY]) // sizes[KEY]
         found[access.tensor] = max(found.get(access.tensor, 0), elements)

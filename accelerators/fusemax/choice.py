@@ -215,7 +215,9 @@ def _columns(form: ClosedForm) -> Iterator[Floats]:
     for room in (form.on(given["rows"], most).resident_queries, form.on(np.ones_like(most), most).resident_queries):
         groups = ceil_div(given["group"] * queries, np.maximum(room, 1))
         own = ceil_div(given["group"] * queries, groups)
-        yield form.fewest_columns(np.clip(ceil_div(own, ceil_div(own, np.minimum(most, lanes))), 1, most))
+        for further in (0, 1, 2):
+            tiles = ceil_div(own, np.minimum(most, lanes)) + further
+            yield form.fewest_columns(np.clip(ceil_div(own, tiles), 1, most))
 
 
 def _rows_that_fit(form: ClosedForm, columns: Floats) -> Iterator[Floats]:

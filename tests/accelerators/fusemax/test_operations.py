@@ -211,6 +211,12 @@ def test_pruned_attention_does_what_its_text_says(attention: Make, design: Desig
     assert pruned.mapping[0] == "tokens kept: 1,000 keys, 1,000 queries"
 
 
+def test_importance_of_few_tokens_is_stored_for_those_there_are(attention: Make, design: Design) -> None:
+    """204 keys in one tile of 256: S[m1,m0] has 204 elements, beside 12 x 64 of AV, a maximum and a denominator."""
+    found = plan(design(), attention(204, 1, h=12, cascade=PRUNED_1PASS))
+    assert found.traffic.write_bytes == 2 * (204 + 12 * 64 + 12 * 2)
+
+
 def test_both_passes_have_the_same_key_tiles(attention: Make, design: Design) -> None:
     """CM has a value for each tile of the first pass, however the second would rather split the keys."""
     found = plan(design("fusemax", "global_buffer.capacity_bytes=100_000"), attention(1000, h=2, cascade=PRUNED_1PASS))

@@ -53,7 +53,8 @@ def test_a_few_resident_query_tiles_are_followed_tile_by_tile(attention: Make, d
     """One query tile and one key tile: another row costs as much as the engine takes for it, load and all."""
     accelerator = design("fusemax", f"global_buffer.capacity_bytes={2 * 256 * (130 + 128)}")
     (shorter, few), (longer, many) = (found(accelerator, attention(256 * tiles, 256)) for tiles in (140, 190))
-    assert longer.most_cycles - shorter.most_cycles == many - few > 50 * 2 * 138
+    assert longer.most_cycles - shorter.most_cycles == pytest.approx(many - few, rel=0.002)
+    assert many - few > 50 * 2 * 138
 
 
 def test_ports_are_as_busy_as_tiles_make_them_not_as_the_first_of_a_row(model: Make, design: Design) -> None:
