@@ -26,7 +26,7 @@ from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., object])
 _DIGEST_BYTES = sha256().digest_size
-_SECONDS_BETWEEN_LINES = 10  # where no display can move
+_FIRST_LINE_S = 10  # of progress where no display can move; the next ones after 20, 40, ... s
 
 
 def compiled(function: Function) -> Function:
@@ -163,13 +163,14 @@ class _Waiting(event.Listener):  # type: ignore[misc]  # numba has no types
             self.display.join()
 
     def _show(self) -> None:
-        moving = sys.stderr is not None and sys.stderr.isatty()
+        moving, due_s = sys.stderr is not None and sys.stderr.isatty(), _FIRST_LINE_S
         while not self.done.wait(1):
             self.seconds += 1
             state = f"{self.seconds} s, {self.functions} functions"
             if moving:
                 _say(f"compiling {self.what}: {state}", end="\r")
-            elif self.seconds % _SECONDS_BETWEEN_LINES == 0:
+            elif self.seconds == due_s:
+                due_s *= 2
                 _say(f"compiling {self.what}: {state}")
         if moving and self.seconds:
             _say(f"compiled {self.what}: {self.seconds} s, {self.functions} functions")

@@ -130,6 +130,11 @@ class _Reading:
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 self._numbers(depth, test)
                 return self._alike(depth, body, orelse)
+            case ast.BinOp(left=left, right=right):
+                self._numbers(depth, left)
+                before = len(self.names)
+                self._numbers(depth, right)
+                self._check_divisor(node, before)
             case ast.Call(args=operands):
                 self._numbers(depth, *operands)
             case _:
@@ -148,8 +153,14 @@ class _Reading:
                 raise self.error(part, f"a {kind} beside a {kinds[0]}")
         return kinds[0]
 
+    def _check_divisor(self, node: ast.BinOp, before: int) -> None:
+        """Whatever the fields are, nothing is divided by 0. `before`: names read before the divisor."""
+        constant = isinstance(node.op, ast.Div | ast.FloorDiv | ast.Mod) and len(self.names) == before
+        if constant and np.asarray(_evaluate(node.right, {})) == 0:
+            raise self.error(node.right, "divides by 0")
+
     def _check_constant(self, node: ast.expr) -> None:
-        """What holds no name has one value, which must be one: no 1/0, no 9**9**9."""
+        """What holds no name has one value, which must be one: no log2(0), no 9**9**9."""
         with np.errstate(all="ignore"):
             value = np.asarray(_evaluate(node, {}))
         if value.dtype.kind == "f" and not abs(value) <= LARGEST_NUMBER:

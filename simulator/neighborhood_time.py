@@ -3,17 +3,23 @@
     time = waves x mean over query tiles of (full + masked x masked_cost + overhead) x time of one full tile per SM
 
 Three constants per device, derived from three published kernel times each (below; `validate` scores the others).
-The counts come from `neighborhood`; a device without constants has no prediction.
+The counts come from `neighborhood`, dense attention from the model of the device; one without constants has no
+prediction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, prod
 
+from cascadesim.accelerators import catalogue
+from cascadesim.accelerators.plan_check import checked
+from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
 from cascadesim.einsum_cascades.errors import UnknownNameError
 from cascadesim.einsum_cascades.neighborhood import Neighborhood
+from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.simulator.neighborhood import Question
 from cascadesim.simulator.neighborhood_shapes import BACKENDS, Backend
 
@@ -26,8 +32,7 @@ class Device:
 
     `tile_flops_per_s`: rate of the tensor cores over full tiles, all SMs together. `overhead_tiles`: start and end of
     a query tile (its queries in, the first keys' latency, its output) in units of a full tile. `masked_cost`: time of
-    a masked tile over that of a full one. `dense_flops_per_s`: dense attention by the vendor's library, the baseline
-    of the published speedups. `copy_bytes_per_s`: token permutation by the framework's copies.
+    a masked tile over that of a full one. `copy_bytes_per_s`: token permutation by the framework's copies.
     """
 
     name: str
@@ -36,7 +41,6 @@ class Device:
     tile_flops_per_s: float
     overhead_tiles: float
     masked_cost: float
-    dense_flops_per_s: float
     copy_bytes_per_s: float
 
     @property
@@ -48,20 +52,19 @@ class Device:
 # dimension 128, fp16: rate and overhead from FLUX 256x256, window 80x80, stride 16x16 and from one-dimensional
 # 32K, window 2048, stride 256 (nothing masked: two equations); masked_cost from FLUX at stride 1x1 (all masked).
 # H100: 7.914 ms, 62.687 us, 16.201 ms. B200: 4.114 ms, 37.888 us, 8.692 ms. `tests/simulator` repeats the derivation.
-# dense_flops_per_s: median of cuDNN's 1-D 32K, FLUX and HunyuanVideo (0.70, 0.54, 0.58 and 1.29, 1.22, 1.21 PFLOP/s).
 # copy_bytes_per_s: FLUX and HunyuanVideo permutations of the same source, 1.0-1.3 and 1.06-1.42 TB/s, middle.
 DEVICES: Mapping[str, Device] = {
     device.name: device
     for device in (
-        Device("h100-sxm", "hopper-fna", 132, 712.4e12, 4.165, 1.566, 0.58e15, 1.15e12),
-        Device("b200", "blackwell-fna", 148, 1405.5e12, 5.447, 1.540, 1.22e15, 1.24e12),
+        Device("h100-sxm", "hopper-fna", 132, 712.4e12, 4.165, 1.566, 1.15e12),
+        Device("b200", "blackwell-fna", 148, 1405.5e12, 5.447, 1.540, 1.24e12),
     )
 }
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Times of one attention operation, forward. `dense_s` is measured dense attention's rate on all pairs."""
+    """Times of one attention operation, forward. `dense_s`: dense attention on the device, as `simulate` has it."""
 
     device: str
     kernel_s: float
@@ -99,14 +102,23 @@ def predict(
     must share tiles and dilation and treat tokens alike; positions in rotary embeddings are permuted once, too.
     """
     permute_bytes = permuted_bytes(question, heads, head_dim, batch, element_bytes)
-    pairs = question.pattern.tokens * (question.pattern.tokens + question.extra_keys)
-    dense_flops = FLOPS_PER_PAIR * batch * heads * head_dim * pairs
+    tokens = question.pattern.tokens
     return Prediction(
         on.name,
         kernel_s(question, on, heads, head_dim, batch),
         permute_bytes / on.copy_bytes_per_s / layers_per_permutation if on.kernels.permutes else 0.0,
-        dense_flops / on.dense_flops_per_s,
+        dense_s(on.name, tokens, tokens + question.extra_keys, heads, head_dim, batch),
     )
+
+
+@lru_cache(maxsize=4096)
+def dense_s(device_name: str, queries: int, keys: int, heads: int, head_dim: int, batch: int) -> float:
+    """Dense attention by the kernel that the model of the device takes: the closed form of `simulate`, 16 bits."""
+    accelerator = catalogue.load(device_name)
+    sizes = {"b": batch, "h": heads, "g": 1, "m": keys, "p": queries, "e": head_dim, "f": head_dim}
+    operation = Operation("dense attention", "attention", ATTENTION_1PASS, tuple(sizes.items()))
+    plan = checked(accelerator.plan(operation, "physical"), accelerator)
+    return sum(phase.analytical_cycles for phase in plan.phases) / accelerator.clock_hz
 
 
 def kernel_s(question: Question, on: Device, heads: int, head_dim: int, batch: int) -> float:

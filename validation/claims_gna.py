@@ -88,7 +88,7 @@ GNA_MEASURED = Suite(
         ),
         Claim(
             "kernel speedup, dense time predicted too, reported only", "kernel_speedup_own_dense", None,
-            "one dense rate per device, where measured ones spread over 0.54-0.70 and 1.21-1.29 PFLOP/s",
+            "dense attention by the model of the device; measured rates spread over 0.54-0.70 and 1.21-1.29 PFLOP/s",
             where={"kind": (gna_measured.KERNEL,)}, unless=FITTED,
         ),
         Claim(

@@ -1,6 +1,6 @@
 """Published kernel times of neighborhood attention against the time model of `simulator.neighborhood_time`.
 
-A speedup needs a dense time: measured in the same file, else in ours, else from the device's dense rate; each row says
+A speedup needs a dense time: measured in the same file, else in ours, else from the model of the device; each row says
 which. Tiles that a row leaves open are the fastest legal ones. What the model's constants came from is marked from the
 `# calibration:` lines of our table, in a user's file too.
 """
@@ -167,7 +167,7 @@ def _baseline(row: Row, device: str, operation: Operation, dense: Dense, asked: 
     for times, where in ((dense, "same file"), (_packaged_dense(), "packaged data")):
         if key in times:
             return times[key], where
-    return _times_of(asked, device, operation).dense_s, "dense rate"
+    return _times_of(asked, device, operation).dense_s, "dense model"
 
 
 @cache
@@ -230,7 +230,7 @@ def why(row: Row) -> str:
     reason = _reason(row.text("kind"), row.text("dimensions"), row.text("kernel"))
     if not reason:
         return ""
-    return f"{reason}; dense time from the device's median rate" if row.text("dense_time") == "dense rate" else reason
+    return f"{reason}; dense time from the device's median rate" if row.text("dense_time") == "dense model" else reason
 
 
 def _reason(kind: str, dimensions: str, kernel: str) -> str:

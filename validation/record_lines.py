@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.errors import CascadeSimError, bounded
 
 TIMES, COUNTERS = "cascadesim.measurement/2", "cascadesim.counters/1"
 LARGEST_FILE_BYTES = 1 << 28  # assumed: a run writes a few megabytes
@@ -49,7 +49,7 @@ class Lines:
             return None
         first, fault = next(iter(self.damaged.items()))
         more = f", and {len(self.damaged) - 1} more" * (len(self.damaged) > 1)
-        return f"{self.path.name}: line {first}{more} left out: {fault}"
+        return bounded(f"{self.path.name}: line {first}{more} left out: {fault}")
 
 
 def append(path: Path, record: Record) -> None:

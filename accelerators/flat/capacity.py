@@ -17,16 +17,12 @@ _READ_BY_QK = ("Q", "K", "QK")
 _COPIES = 2  # one at work, one on its way from or to DRAM
 
 
-def staged_words(case: Case, tensor: str, stationarity: Stationarity, block_rows: int, waits: bool = False) -> int:
-    """A tensor that passes the buffer by.
+def staged_words(case: Case, tensor: str, stationarity: Stationarity, block_rows: int) -> int:
+    """A tensor that passes the buffer by: two tiles of it on their way.
 
-    `assumed:` two rows of the buffer, one filled while the other is read, whatever the array asks for at once. FLAT,
-    and here where partial sums wait: two tiles of it. A rank that runs in time and is not summed over is there in
-    full, because a tile of results is; FLAT itself counts one tile of AV rows for a whole head.
+    A rank that runs in time and is not summed over is there in full, because a tile of results is; FLAT itself
+    counts one tile of AV rows for a whole head.
     """
-    if not (case.exact or waits):
-        row = case.spec.global_buffer.row_bytes // case.spec.word_bytes
-        return min(kept_words(case, tensor, block_rows), _COPIES * row)
     order = (QK_LOOPS if tensor in _READ_BY_QK else AV_LOOPS)[stationarity]
     summed = "e" if tensor in _READ_BY_QK else "m"
     in_full = order.temporal != summed and not (case.exact and tensor == "AV" and block_rows == case.queries)

@@ -240,11 +240,8 @@ class Blockings:
 
     def _staged(self, tensor: str, choices: Choices) -> Floats:
         """Words of a tensor on its way, a row per dataflow."""
-        einsum = self.roles.scores if tensor in QK_TENSORS else self.roles.output
-        waits = accumulates_by_stationarity(self.case, self.roles, einsum, tensor)
         words = np.array([
-            [float(staged_words(self.case, tensor, name, self.rows(i), bool(wait)))
-             for name, wait in zip(STATIONARITIES, waits, strict=True)]
+            [float(staged_words(self.case, tensor, name, self.rows(i))) for name in STATIONARITIES]
             for i in range(len(self.sizes))
         ])  # fmt: skip
         found: Floats = words[choices.size, choices.stationarity(tensor)]

@@ -61,6 +61,10 @@ class Case:
     def columns_used(self) -> int:
         return self.columns or self.spec.pe_array.columns
 
+    @property
+    def elements_used(self) -> int:
+        return self.rows_used * self.columns_used
+
     @cached_property
     def query_tiles(self) -> int:
         return self.tiles(self.columns_used).count

@@ -23,6 +23,7 @@ from cascadesim.accelerators.tile_sizes import coarse_sizes, tile_sizes
 from cascadesim.einsum_cascades.errors import CascadeSimError
 
 _ROUNDING = 1e-12  # relative, of sums of floats: below it two dataflows are equally fast
+_ROOMY = 8  # times the tiles on their way: from there on rows and columns do not compete for the buffer
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,50 @@ def search(case: Case, roles: Roles, pins: Pins) -> Chosen:
     Raises CascadeSimError if no dataflow satisfies the pins, or if not even what is on its way fits.
     """
     if case.exact or pins.rows is not None:
-        return _search(case, roles, pins)
-    longest = max(case.queries, case.shape.keys)
-    largest = tile_sizes(case.spec.pe_array.rows, longest)[0]
-    sizes = dict.fromkeys((largest, *coarse_sizes(largest, longest), *coarse_sizes(largest, case.queries)))
-    cases = [replace(case, tile=size) for size in sorted(sizes, reverse=True)]
-    best, least = _search(cases[0], roles, pins), _least_cycles(cases[0], roles)
-    for smaller in cases[1:]:
-        cycles = _bound(best)
-        if cycles > max(least, contraction_least(smaller, roles)) * (1 + _ROUNDING):
-            found = _search(smaller, roles, pins)
-            best = found if _bound(found) < cycles * (1 - _ROUNDING) else best
+        found = _search(case, roles, pins)
+        if found is None:
+            raise CascadeSimError(_nothing_fits(case, pins))
+        return found
+    largest = _largest(case)
+    best, least = _search(largest, roles, pins), _least_cycles(largest, roles)
+    for part in _smaller(largest, roles, pins):
+        if best is not None and _bound(best) <= max(least, _macs(part) / part.elements_used) * (1 + _ROUNDING):
+            continue  # whatever it does, it is not faster
+        found = _search(part, roles, pins)
+        if found is not None and (best is None or _bound(found) < _bound(best) * (1 - _ROUNDING)):
+            best = found
+    if best is None:
+        raise CascadeSimError(_nothing_fits(case, pins))
     return best
+
+
+def _largest(case: Case) -> Case:
+    """As much of the array as there is work for."""
+    array = case.spec.pe_array
+    along_rows, along_columns = max(case.queries, case.shape.keys), max(case.extent(rank) for rank in "mef")
+    return replace(
+        case, tile=tile_sizes(array.rows, along_rows)[0], columns=tile_sizes(array.columns, along_columns)[0]
+    )
+
+
+def _smaller(largest: Case, roles: Roles, pins: Pins) -> list[Case]:
+    """Fewer rows, or fewer columns; fewer of both where tiles on their way are no small part of the buffer."""
+    shape = largest.shape
+    rows = {*coarse_sizes(largest.rows_used, max(largest.queries, shape.keys))}
+    rows |= {*coarse_sizes(largest.rows_used, largest.queries), largest.rows_used}
+    columns = {*coarse_sizes(largest.columns_used, max(largest.extent(rank) for rank in "mef")), largest.columns_used}
+    staged = Blockings(largest, roles, (1,)).least_words(_choices(pins, 1)).min()
+    tight = staged > largest.spec.buffer_words / _ROOMY
+    return [
+        replace(largest, tile=tile, columns=used)
+        for tile, used in sorted(product(rows, columns), reverse=True)
+        if tight or tile == largest.rows_used or used == largest.columns_used
+    ]
+
+
+def _macs(case: Case) -> int:
+    shape = case.shape
+    return shape.instances * shape.pairs * (shape.query_depth + shape.value_depth)
 
 
 def _bound(chosen: Chosen) -> float:
@@ -95,12 +128,13 @@ def _least_cycles(case: Case, roles: Roles) -> float:
     return max(least, contraction_least(case, roles)) if case.full else least
 
 
-def _search(case: Case, roles: Roles, pins: Pins) -> Chosen:
+def _search(case: Case, roles: Roles, pins: Pins) -> Chosen | None:
+    """On tiles of one size; None where not even those on their way fit."""
     blocks = Blockings(case, roles, tuple(_sizes(case, pins)))
     choices = _choices(pins, len(blocks.sizes))
     fits = np.flatnonzero(blocks.least_words(choices) <= case.spec.buffer_words)
     if not len(fits):
-        raise CascadeSimError(_nothing_fits(case, pins))
+        return None
     costs = blocks.costs(choices)
     objectives = (costs.bound_cycles(case.spec), costs.dram_words, costs.movement_energy_j(case.spec))
     best = fits[np.lexsort([objective[fits] for objective in reversed(objectives)])[0]]
@@ -168,6 +202,6 @@ def _nothing_fits(case: Case, pins: Pins) -> str:
     pinned = "" if pins.empty else " with the dataflow pinned as it is"
     capacity = case.spec.global_buffer.capacity_bytes
     return (
-        f"global_buffer.capacity_bytes: {capacity} bytes do not hold two rows of {case.spec.global_buffer.row_bytes} "
-        f"bytes of each tensor on its way{pinned}; give more, or narrower rows"
+        f"global_buffer.capacity_bytes: {capacity} bytes do not hold two tiles of each tensor on its way to the "
+        f"{case.spec.pe_array.rows} x {case.spec.pe_array.columns} array{pinned} or to a part of it; give more"
     )

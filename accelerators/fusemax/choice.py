@@ -21,14 +21,17 @@ from cascadesim.accelerators.fusemax.residency import ceil_div, resident_tiles
 from cascadesim.accelerators.fusemax.rowwalks import Family, family_of
 
 _SIZES_OF_ALL = [2.0**step for step in range(2, 10)]  # tried in every array that has them
-_ROOMS = [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2), (3, 2), (1, 3), (2, 3), (2, 4)]  # key tiles and query tiles that fit
+_ROOMS = [(1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (1.0, 2.0), (2.0, 2.0), (3.0, 2.0), (1.0, 3.0), (2.0, 3.0), (2.0, 4.0)]
+_GROUPS_OF_RESIDENTS = (1, 2, 3, 4, 6)  # that one wants the rows for
+# _ROOMS: key tiles and query tiles that are to fit side by side
 _KEY_TILES = (1, 2, 3)  # that have room beside the residents; assumed: more hide nothing
-_CHANNELS = (4.0, 16.0, 64.0, 256.0, 1024.0, 16384.0)  # bytes a cycle; assumed: what is best in between is best at one
-_EACH = 2  # tiles that are remembered for each channel
-_LIKELY = 1.1  # of the least known cycles; assumed: what is likely to take longer does so
+_CHANNELS = [2.0 ** (step / 2) for step in range(3, 25)]  # bytes a cycle; assumed: what is best in between is at one
+_EACH = 4  # tiles that are remembered for each channel
+_LIKELY = 1.2  # of the least known cycles; assumed: what is likely to take longer does so
 _LESS = 1e-9  # by how much a tile must be better than another: more than sums of floats differ
 _GROUPS = 64  # of designs at a time: their candidates stay in the cache
 _REMEMBERED = 1 << 16
+_FIGURES = 10  # of Tried
 _ALIKE = ("rows", "columns", "lanes", "buffer_bytes", "row_bytes", "instances", "queries", "keys", "query_depth",
           "value_depth", "group")  # fmt: skip
 SIZES = ("rows", "columns", "P1")
@@ -50,12 +53,14 @@ class Tried:
     def bound(self, bytes_per_cycle: Floats) -> Floats:
         """Cycles without waits."""
         busy, moved, turns, turned = (self.figures[..., figure] for figure in range(3, 7))
-        return np.maximum(np.maximum(busy, moved / bytes_per_cycle), turns + turned / bytes_per_cycle)
+        found: Floats = np.maximum(np.maximum(busy, moved / bytes_per_cycle), turns + turned / bytes_per_cycle)
+        return found
 
     def likely(self, bytes_per_cycle: Floats) -> Floats:
         rows, loads, few = (self.figures[..., figure] for figure in range(7, 10))
         waits = np.maximum(rows, loads / bytes_per_cycle + np.maximum(few, 0.0) * np.isfinite(few))
-        return np.maximum(self.bound(bytes_per_cycle), waits)
+        found: Floats = np.maximum(self.bound(bytes_per_cycle), waits)
+        return found
 
 
 def best(form: ClosedForm, rows_vary: bool = True) -> ClosedForm:
@@ -123,8 +128,12 @@ def tiles_to_try(form: ClosedForm, rows_vary: bool = True) -> Tried:
     for start in range(0, len(missing), _GROUPS):
         part = missing[start : start + _GROUPS]
         found = _frontier(form.at(first[part]), rows_vary)
-        known.update((keys[number], found[:, own]) for own, number in enumerate(part))
-    return Tried(np.stack([known[key] for key in keys], axis=1)[:, which])
+        known.update((keys[number], found[np.isfinite(found[:, own, 3]), own]) for own, number in enumerate(part))
+    each = [known[key] for key in keys]
+    figures = np.full((max(map(len, each)), len(each), _FIGURES), np.inf)
+    for number, tiles in enumerate(each):
+        figures[: len(tiles), number] = tiles
+    return Tried(figures[:, which])
 
 
 @lru_cache(maxsize=64)
@@ -139,11 +148,8 @@ def _frontier(form: ClosedForm, rows_vary: bool) -> Floats:
     kept = []
     for per_cycle in _CHANNELS:
         likely = every.likely(np.array(per_cycle))
-        for _ in range(_EACH):
-            which = np.argmin(likely, axis=0)
-            at = which, np.arange(which.size)
-            kept.append(every.figures[at])
-            likely[at] = np.inf
+        for which in np.argpartition(likely, _EACH, axis=0)[:_EACH]:
+            kept.append(every.figures[which, np.arange(which.size)])
     found = np.array(kept)
     for number in range(1, len(found)):  # each tile once
         again = (found[:number, :, :3] == found[number, :, :3]).all(axis=2).any(axis=0)
@@ -175,8 +181,7 @@ def _tile_sizes(form: ClosedForm, rows_vary: bool) -> tuple[Floats, Floats]:
     if rows_vary:
         pairs += [(own, other) for other in columns for own in _rows_that_fit(form, other)]
     pairs += [(own, other) for own in whole for other in _columns_that_fit(form, own)]
-    rows, columns = (np.array(values) for values in zip(*pairs, strict=True))
-    return rows, columns
+    return np.array([own for own, _ in pairs]), np.array([own for _, own in pairs])
 
 
 def _residents(form: ClosedForm, key_tiles: int) -> tuple[Floats, Floats]:
@@ -220,7 +225,10 @@ def _rows_that_fit(form: ClosedForm, columns: Floats) -> Iterator[Floats]:
     none, one = (form.on(np.full_like(columns, rows), columns).resident_words for rows in (0.0, 1.0))
     resident = columns * form.on(given["rows"], columns).resident_words
     whole = np.floor(np.maximum((words - given["rows"] * depths) / resident, 0))
-    for tiles, residents in (*_ROOMS, (1, whole + 1), (1, whole + 2)):
+    tiles_of_queries = form.on(given["rows"], columns).query_tiles
+    groups = [(1.0, ceil_div(tiles_of_queries, np.full_like(columns, number))) for number in _GROUPS_OF_RESIDENTS]
+    rooms: list[tuple[float, Floats | float]] = [*_ROOMS, (1.0, whole + 1), (1.0, whole + 2), *groups]
+    for tiles, residents in rooms:
         rows = (words - residents * columns * none) / (tiles * depths + residents * columns * (one - none))
         yield _fewest_rows(form, np.clip(np.floor(rows), 1, given["rows"]))
 
@@ -231,7 +239,8 @@ def _columns_that_fit(form: ClosedForm, rows: Floats) -> Iterator[Floats]:
     words, depths = given["buffer_bytes"] / form.spec.word_bytes, given["query_depth"] + given["value_depth"]
     resident = form.on(rows, most).resident_words
     whole = np.floor(np.maximum((words - rows * depths) / (resident * most), 0))
-    for tiles, residents in (*_ROOMS, (1, whole + 1), (1, whole + 2)):
+    rooms: list[tuple[float, Floats | float]] = [*_ROOMS, (1.0, whole + 1), (1.0, whole + 2)]
+    for tiles, residents in rooms:
         columns = np.floor((words - tiles * rows * depths) / (residents * resident))
         yield form.fewest_columns(np.clip(columns, 1, most))
 

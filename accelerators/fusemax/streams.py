@@ -177,7 +177,9 @@ class Streams:
         if self.spec.binding.policy == "interleave":
             return np.zeros(()), np.zeros(()), np.full((), -np.inf)
         rows, (_, keys) = self.instances * self.P2 * self.key_tiles, self.slots
-        alone = np.maximum(self.P1 * self.inner_tile_cycles, self._through_cycles)
+        tiles, through = self.P1 * self.inner_tile_cycles, self._through_cycles
+        through = np.where(self.key_tiles > 1, through - np.where(keys < 3, 0, self.value_depth), 0)
+        alone = np.maximum(tiles, through)  # SLNV of a tile shares its turns with QK of the next
         few = np.where(keys < 2, alone, np.where(keys < 3, np.minimum(alone, self.inner_tile_cycles), -np.inf))
         return rows * alone, rows * self.load_cycles * self.bytes_per_cycle, rows * few
 

@@ -84,7 +84,9 @@ def test_what_would_take_an_hour_is_refused() -> None:
         tile_pairs(SinkWindow(1 << 20, 4, 4096), 128, 1)
 
 
-@pytest.mark.parametrize(("pattern", "attends"), [*DEFINITIONS, (BlockCausal(24, 1), lambda i, k: k <= i)])
+@pytest.mark.parametrize(("pattern", "attends"), [
+    *DEFINITIONS, (BlockCausal(24, 1), lambda i, k: k <= i), (GlobalWindow(24, 3, 0), lambda i, k: abs(i - k) <= 1),
+])  # fmt: skip
 def test_causal_is_what_attends_nothing_later(pattern: Pattern, attends: Callable[[int, int], bool]) -> None:
     assert is_causal(pattern) == (not any(attends(i, k) for i in range(24) for k in range(i + 1, 24)))
 

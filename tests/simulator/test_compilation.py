@@ -23,7 +23,7 @@ def twice(number):
 def toy(number):
     return twice(number) + 1
 """
-PROGRESS = re.compile(r"cascadesim: compiling the toy: \d+ s, \d+ functions\n")  # every 10 s, on a slow machine
+PROGRESS = re.compile(r"cascadesim: compiling the toy: \d+ s, \d+ functions\n")  # after 10, 20, 40 s, on a slow machine
 ANNOUNCED = "cascadesim: compiling the toy (about 1 s) "
 
 

@@ -14,6 +14,7 @@ from cascadesim.einsum_cascades.zoo import load_workload
 from cascadesim.simulator.cli_simulate import simulate
 from cascadesim.simulator.memory import WORKSPACE_BYTES, memory
 from cascadesim.simulator.report import Memory
+from cascadesim.simulator.simulate import Request, parts
 
 LLAMA = 8_030_261_248  # parameters
 PER_TOKEN = 32 * 8 * (128 + 128)  # numbers of the KV cache: layers, key heads, key and value
@@ -104,6 +105,18 @@ def test_attention_alone_is_checked_for_its_cache_alone_and_products_not_at_all(
 def test_weights_that_never_fit_are_said_so() -> None:
     result = CliRunner().invoke(simulate, ["--arch", "h100-sxm", "--workload", "llama-3.1-70b"])
     assert refusal(result).endswith("not even a batch of 1 fits")
+
+
+def test_the_same_sizes_from_the_cache_and_as_they_are_made_are_two_plans() -> None:
+    """Cross-attention of a prompt of one token, then of one token of decoding: in the types of each."""
+    on, model = catalogue.load("h100-sxm", ["types.kv=fp8"]), load_workload("t5-small")
+    types = [
+        work.execution.plan.types
+        for phase in ("prefill", "decode")
+        for part in parts(Request(model, on, 1, 1, phase, "attention", "analytical"))  # type: ignore[arg-type]
+        for work in part if work.operation.name == "cross_attention"
+    ]  # fmt: skip
+    assert types == ["bf16", "bf16, cache in fp8"]
 
 
 def test_accelerators_that_state_no_memory_hold_anything() -> None:

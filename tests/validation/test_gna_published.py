@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from cascadesim.einsum_cascades.errors import SpecError
-from cascadesim.simulator.neighborhood_time import DEVICES
+from cascadesim.simulator.neighborhood_time import dense_s
 from cascadesim.validation.calibration import declared
 from cascadesim.validation.claims_gna import GNA_MEASURED, GNA_PAPER
 from cascadesim.validation.compare import Verdict, compare
@@ -111,7 +111,7 @@ def test_the_known_exceptions_are_reported_and_not_judged() -> None:
     assert [verdict.judged for verdict in verdicts] == [False]
 
 
-def test_the_dense_time_comes_from_the_file_before_ours_and_from_the_rate_last() -> None:
+def test_the_dense_time_comes_from_the_file_before_ours_and_from_the_model_last() -> None:
     def dense_time(*rows: dict[str, str]) -> tuple[object, object]:
         (row,) = measured(*rows).rows
         return row.get("dense_time"), row.get("baseline_s")
@@ -119,8 +119,7 @@ def test_the_dense_time_comes_from_the_file_before_ours_and_from_the_rate_last()
     assert dense_time(HUNYUAN, {**DENSE, "value": "100"}) == ("same file", 0.1)
     assert dense_time(HUNYUAN) == ("packaged data", 0.135265)
     other = {**HUNYUAN, "use_case": "HunyuanVideo; b=1 h=12 d=128; blackwell-fna"}
-    flops = 4 * 12 * 128 * 115200**2
-    assert dense_time(other) == ("dense rate", pytest.approx(flops / DEVICES["b200"].dense_flops_per_s))
+    assert dense_time(other) == ("dense model", dense_s("b200", 115200, 115200, 12, 128, 1))
 
 
 def test_a_kernel_on_another_device_or_backend_is_left_out() -> None:

@@ -12,7 +12,7 @@ import pytest
 from cascadesim.validation import predicted_times
 from cascadesim.validation.measure_cases import Case, Prepared, cases
 from cascadesim.validation.measured_rates import OTHERS, Library, Rated, predicted_of, seconds
-from cascadesim.validation.predicted_times import GPUS, as_text, committed, made
+from cascadesim.validation.predicted_times import GPUS, NO_KERNEL, as_text, committed, made
 
 
 def rated(unit: str, operations: float, **more: object) -> float:
@@ -53,9 +53,17 @@ def test_the_file_is_made_from_the_models(monkeypatch: pytest.MonkeyPatch) -> No
     assert {row["commit"] for row in rows} == {"0123456789ab"}
 
 
-def test_once_there_are_records_the_file_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_device_without_the_kernel_has_a_reason_in_place_of_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuDNN's kernel is described for Hopper and later."""
+    some = [case for case in cases() if case.name == "B16 H32 L1024 D64"]
+    monkeypatch.setattr(predicted_times, "cases", lambda: some)
+    monkeypatch.setattr(predicted_times, "GPUS", {"NVIDIA A100-SXM4-80GB": "a100-sxm"})
+    found = {row.variant: row for row in made("0123456789ab")}
+    assert (found["sdpa CUDNN_ATTENTION"].seconds, found["sdpa CUDNN_ATTENTION"].why) == (None, NO_KERNEL)
+    assert found["attention-1pass"].why == ""
+
+
+def test_once_there_are_records_the_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "measurements" / "h100").mkdir(parents=True)
     (tmp_path / "measurements" / "h100" / "a.jsonl").write_text("{}\n")
     (tmp_path / "measurements" / "predictions.csv").write_text("as it was")
@@ -102,6 +110,13 @@ def test_the_library_has_no_kernel_for_some_devices() -> None:
     dense = Library("cudnn", 1, 1, 1, 1024, 1024, 128)
     assert seconds(dense, "a100-sxm") is None
     assert seconds(dense, "h100-sxm") is not None
+
+
+def test_predictions_are_of_cold_caches() -> None:
+    """16.8 MB of keys and values an entry, of which L2 would keep the first: from DRAM every entry takes as long."""
+    times = [seconds(Library("flash-attention-2-decode", batch, 32, 8, 1, 4096, 128), "h100-sxm") or 0.0
+             for batch in (1, 2, 4)]  # fmt: skip
+    assert times[1] - times[0] == pytest.approx((times[2] - times[1]) / 2, rel=0.05)
 
 
 def test_a_case_of_its_own_has_reasons_for_everything() -> None:

@@ -178,7 +178,7 @@ def test_any_shape_moves_every_operand_at_least_once(
         ("flat", attention(1000, 1024, query_depth=64), "artifact", (), "use physical accounting"),
         ("unfused", attention(256, 256, query_depth=64, mask=CAUSAL), "artifact", (), "causal"),
         ("unfused", attention(2**20, 2**20, query_depth=32), "artifact", (), "64 and 128"),
-        ("flat", attention(256, 256), "physical", ("global_buffer.capacity_bytes=512",), "do not hold two rows"),
+        ("flat", attention(256, 256), "physical", ("global_buffer.capacity_bytes=512",), "do not hold two tiles"),
         ("unfused", attention(256, 256), "physical", ("global_buffer.capacity_bytes=512",), "hold no tile"),
         ("flat", attention(512, 512), "physical", ("dataflow.rows=100",), "multiple"),
         ("flat", attention(512, 512), "physical", ("dataflow.rows=256", "dataflow.granularity=head"), "leave out"),

@@ -34,7 +34,7 @@ def test_attention_comes_first_then_importance_then_the_choice() -> None:
 
 
 def test_the_second_pass_reads_no_values() -> None:
-    """Keys of 64 elements once an instance, two bytes each; with each query Q, 4 maxima, the last again, a denominator."""
+    """Keys of 64 elements once an instance, two bytes each; with each query Q, 4 maxima, the last, a denominator."""
     _, importance, _ = planned("pruned-1pass").phases
     vectors, queries = 768 * 1024 * 64 * 2, 768 * 1024 * 2
     least = 2 * vectors + (4 + 1 + 1) * queries

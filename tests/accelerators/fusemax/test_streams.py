@@ -43,7 +43,7 @@ def test_a_row_of_the_buffer_is_a_row_however_few_of_its_queries_are_real(attent
 
 
 def test_bytes_take_their_share_of_the_channel(attention: Make, design: Design) -> None:
-    """65,536 bytes of keys and values for each of 4 key tiles, half as many of queries and of results: 456.9 a cycle."""
+    """65,536 bytes of keys and values for each of 4 key tiles, half as many of queries and of results."""
     per_cycle = 400 * 2**30 / 940e6
     assert streams(design(), attention(1024, 256)).dram_cycles()[0] == pytest.approx((4 + 1) * 65_536 / per_cycle)
 

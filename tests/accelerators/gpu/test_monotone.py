@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu import timing
 from cascadesim.accelerators.gpu.accelerator import Gpu
-from cascadesim.accelerators.gpu.attention_pipeline import attention_program
+from cascadesim.accelerators.gpu.attention_pipeline import attention_program, residents
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.elementwise import stream_timing
 from cascadesim.accelerators.gpu.gemm import gemm_timing
@@ -25,6 +26,7 @@ from cascadesim.accelerators.gpu.kernel import Kernel, kernels
 from cascadesim.accelerators.gpu.shape import Flags, Reals, Shape, shape
 from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.gpu.timing import Case, attention_timing, case_of
+from cascadesim.einsum_cascades.zoo import load_workload
 from cascadesim.simulator.engine import run
 
 GENERATIONS = ("v100-sxm", "a100-sxm", "l40s", "h100-sxm", "b200", "mi300x")
@@ -59,7 +61,7 @@ class Random:
     generator: np.random.Generator
     count: int = CONFIGURATIONS
 
-    def lengths(self, most: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def lengths(self, most: int) -> NDArray[np.int64]:
         return np.exp(self.generator.uniform(0, np.log(most), self.count)).astype(np.int64) + 1
 
     def shapes(self, decode: bool) -> Shape:
@@ -159,16 +161,20 @@ def test_products_and_streams_are_monotone(name: str) -> None:
     sizes = {"rows": draw.lengths(50_000), "outputs": draw.lengths(20_000), "depth": draw.lengths(20_000),
              "copies": draw.generator.choice([1, 2, 8, 64], CONFIGURATIONS)}  # fmt: skip
     reads, writes = (draw.lengths(10**9) for _ in range(2))
-    product_s = gemm_timing(spec, known, **sizes, dtype=spec.dtype).total_s
+
+    def product(on: Device, of: dict[str, NDArray[np.int64]]) -> Reals:
+        return gemm_timing(on, known, of["rows"], of["outputs"], of["depth"], of["copies"], on.dtype).total_s
+
+    product_s = product(spec, sizes)
     stream_s = stream_timing(spec, known, reads, writes, instructions=(1e9, 1e7)).total_s
     for what in HARDWARE:
         better = improved(spec, what, draw.generator.uniform(1.01, 2))
-        assert (gemm_timing(better, known, **sizes, dtype=spec.dtype).total_s <= product_s * (1 + 1e-9)).all(), what
+        assert (product(better, sizes) <= product_s * (1 + 1e-9)).all(), what
         faster = stream_timing(better, known, reads, writes, instructions=(1e9, 1e7)).total_s
         assert (faster <= stream_s * (1 + 1e-9)).all(), what
     for what in sizes:
         larger = sizes | {what: sizes[what] + draw.lengths(100)}
-        assert (gemm_timing(spec, known, **larger, dtype=spec.dtype).total_s >= product_s * (1 - 1e-9)).all(), what
+        assert (product(spec, larger) >= product_s * (1 - 1e-9)).all(), what
     more = stream_timing(spec, known, reads + draw.lengths(10**6), writes, instructions=(1e9, 1e7))
     assert (more.total_s >= stream_s * (1 - 1e-9)).all()
 
@@ -179,7 +185,10 @@ def cycle_level(spec: Device, kernel: Kernel, asked: Shape, decode: bool) -> tup
 
 
 def assert_cycle_level_is_monotone(count: int, seed: int) -> None:
-    """Within a hundredth, or one pipeline depth (a key tile, its loads and one turn), whichever is larger."""
+    """Within a hundredth, or one pipeline depth (a key tile, its loads and one turn), whichever is larger.
+
+    With as many blocks together on an SM: one alone hides less of its loads than two do.
+    """
     draw = Random(np.random.default_rng(seed), 1)
     kinds = [(name, *kind) for name in GENERATIONS for kind in cases(name)]
     for _ in range(count):
@@ -191,7 +200,7 @@ def assert_cycle_level_is_monotone(count: int, seed: int) -> None:
         better = improved(spec, what, draw.generator.uniform(1.05, 2))
         before, cycles = cycle_level(spec, kernel, asked, decode)
         after, fewer = cycle_level(better, kernel, asked, decode)
-        if alike(before, after).all():
+        if alike(before, after).all() and residents(before).together == residents(after).together:
             seconds, faster = cycles / spec.clock_hz, fewer / better.clock_hz
             depth_s = 2 * float(timing.iteration_cycles(before, *timing.tile_cycles(before))[0]) / spec.clock_hz + 5e-6
             assert faster <= seconds + max(0.01 * seconds, depth_s), (name, kernel.name, what, asked)
@@ -208,9 +217,7 @@ def test_the_cycle_level_is_monotone_in_hardware_at_length() -> None:
 
 
 def test_the_report_names_the_rules_that_can_make_more_slower() -> None:
-    """Decoding on 132 SMs: FlashAttention-3 splits keys and packs groups of 4; 5,000 keys do not fill their 40th tile."""
-    from cascadesim.einsum_cascades.zoo import load_workload
-
+    """Decoding on 132 SMs: FlashAttention-3 splits keys, packs groups of 4; 5,000 keys leave a tile partly empty."""
     asked = load_workload("llama-3.2-1b").operations(
         sequence_length=5000, batch=1, phase="decode", scope="attention", attention="attention-1pass"
     )[0]

@@ -70,6 +70,18 @@ def test_weights_move_at_their_own_width(dtype: Dtype) -> None:
     assert product(1).traffic.read_bytes == 8192 * 8192 * 2
 
 
+def test_rows_move_at_their_own_width() -> None:
+    """2^20 rows of 1024, far more than L2 holds; 1024 x 128 weights of two bytes."""
+    tall = linear("up", 2**20, 1024, 128)
+    for setting, width in (("types.activations=bf16", 2), ("types.activations=fp8", 1)):
+        plan = gpu("h100-sxm", setting).plan(tall, "physical")
+        assert plan.traffic.read_bytes == 2**30 * width + 1024 * 128 * 2
+
+
+def test_narrow_weights_pass_by_l2_at_their_own_width_too() -> None:
+    assert busy(product(1, "types.weights=int4"), "l2") < 0.5 * busy(product(1), "l2")
+
+
 def test_narrow_weights_beside_wide_activations_gain_bandwidth_and_no_rate() -> None:
     wide, narrow = product(8192), product(8192, "types.weights=fp8")
     assert busy(narrow, "tensor") == pytest.approx(busy(wide, "tensor"), rel=0.01)  # the tile may be another
@@ -131,8 +143,8 @@ def test_attention_in_a_type_that_no_kernel_takes_is_refused_with_those_that_som
 @pytest.mark.parametrize(
     "settings",
     [
-        ("types.weights=int4", "types.kv=fp8"), ("types.weights=fp8", "types.activations=fp8"), ("types.experts=mxfp4",),
-        ("dtype=nvfp4", "types.attention=bf16", "types.kv=fp8"), ("types.weights=fp32",),
+        ("types.weights=int4", "types.kv=fp8"), ("types.weights=fp8", "types.activations=fp8"),
+        ("dtype=nvfp4", "types.attention=bf16", "types.kv=fp8"), ("types.weights=fp32",), ("types.experts=mxfp4",),
     ],
 )  # fmt: skip
 @pytest.mark.slow
