@@ -125,10 +125,10 @@ def test_a_sweep_in_which_nothing_can_be_answered_writes_nothing(run: Run, tmp_p
     target = tmp_path / "sweep.csv"
     code, out, error = run.simulate("--arch", "h100-sxm,a100-sxm", *FULL, "--output", str(target))
     assert (code, out) == (2, "")
-    first, second = error.splitlines()  # a message ends after 300 characters
+    first, second = error.splitlines()
     assert first.startswith("simulate: llama-3.1-8b, 8,192 tokens, on h100-sxm: ")
     assert first.endswith("the largest batch that fits is 58")
-    assert second == "simulate: ... and 1 more problem"
+    assert second.startswith("simulate: llama-3.1-8b, 8,192 tokens, on a100-sxm: ")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -218,7 +218,7 @@ def test_settings_reach_the_architecture_and_the_workload(run: Run) -> None:
     ((*CLOSED, "--set", "clock_hz=fast"), "clock_hz: "),
     ((*CLOSED, "--set", "clock_hz=-1.0"), "clock_hz: "),
     ((*CLOSED, "--set", "attention.heads=0"), "attention.heads: "),
-    ((*CLOSED, "--set", "global_buffer.capacity_bytes=1024"), "buffer"),
+    ((*CLOSED, "--set", "global_buffer.capacity_bytes=256"), "buffer"),
     ((*CLOSED, "--output", "missing/report.json"), "no folder 'missing'"),
     ((*CLOSED, "--output", "."), "is a folder"),
     ((*CLOSED, "--plot", "figure.pdf"), "ends in .png or .svg"),
@@ -289,7 +289,7 @@ def test_output_goes_to_a_file_and_only_there(run: Run, tmp_path: Path) -> None:
 def test_a_refused_run_leaves_earlier_output_alone(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "report.json"
     target.write_text("earlier")
-    run.refused(*CLOSED, "--set", "global_buffer.capacity_bytes=1024", "--output", str(target))
+    run.refused(*CLOSED, "--set", "global_buffer.capacity_bytes=256", "--output", str(target))
     assert target.read_text() == "earlier"
     assert list(tmp_path.iterdir()) == [target]
 
