@@ -126,7 +126,7 @@ class Capabilities:
     devices: int = 1
     stored: Stored = Stored()
     chosen_types: tuple[str, ...] = ()
-    unread: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class Accelerator(Protocol):
