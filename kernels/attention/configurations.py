@@ -35,12 +35,16 @@ RECOMPUTING = {  # where several passes in one kernel need more registers than o
 STORED = {  # where scores come from memory: Triton 3.6 waits for products once per 16 keys, and twice is allowed
     (9, 64): Tiles(128, 32, 8, 3), (9, 128): Tiles(128, 32, 8, 3),
 }  # fmt: skip
+PRUNED = {  # where rows come from a list: these spill least
+    (8, 128): Tiles(128, 32, 8, 3), (10, 128): Tiles(128, 32, 8, 3),
+}  # fmt: skip
 FLOAT = {64: Tiles(64, 32, 8, 2), 128: Tiles(32, 32, 8, 1), 256: Tiles(16, 32, 8, 1)}  # 4-byte elements, no matrix unit
 FLOAT_RECOMPUTING = {128: Tiles(16, 32, 8, 1)}
 
 
 def tiles_of(capability: int, head_dim: int, element_bytes: int, cascade: str = "attention-1pass") -> Tiles:
-    """For a device of this major compute capability; older or unknown ones as the nearest that is known."""
+    """For a device of this major compute capability; older or unknown ones as the nearest that is known. `pruned` is
+    the 2-pass cascade over listed rows."""
     size = next((size for size in (64, 128, 256) if head_dim <= size), None)
     if size is None:
         raise ValueError(f"attention: head dimensions go up to 256, got {head_dim}")
@@ -49,8 +53,8 @@ def tiles_of(capability: int, head_dim: int, element_bytes: int, cascade: str = 
     device = min(max(capability, 8), 10), size
     if cascade == "attention-1pass":
         return HALF[device]
-    stored = STORED if cascade == "attention-3pass-stored" else {}
-    return (HALF | RECOMPUTING | stored)[device]
+    special = {"attention-3pass-stored": STORED, "pruned": PRUNED}.get(cascade, {})
+    return (HALF | RECOMPUTING | special)[device]
 
 
 def tiles_for(q: torch.Tensor, v: torch.Tensor, cascade: str = "attention-1pass") -> Tiles:

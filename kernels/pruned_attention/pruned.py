@@ -102,7 +102,7 @@ def pruned_attention(
     number(NAME, "value_threshold", value_threshold, 0, FLOAT32.max, whole=False)
     P, M, E, F, _ = given.sizes
     B, H = q.shape[:2]
-    tiles = tiles or tiles_for(given.q, given.v, "attention-2pass")
+    tiles = tiles or tiles_for(given.q, given.v, "pruned")
     together(NAME, q=q, tokens=tokens, heads=heads)
     if tokens.dim() != 2 or heads.dim() != 1:
         raise InputError(f"{NAME}: tokens [B, kept] and heads [n]; got {[*tokens.shape]} and {[*heads.shape]}")

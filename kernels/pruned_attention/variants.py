@@ -64,7 +64,7 @@ def _column_sums(D: int, causal: bool, element_bytes: int = 2) -> Variant:
 
 
 def _pruned(capability: int, D: int, prune: str, element_bytes: int = 2) -> Variant:
-    tiles = tiles_of(capability, D, element_bytes, "attention-2pass")
+    tiles = tiles_of(capability, D, element_bytes, "pruned")
     signature = {
         **{each: "*fp16" for each in ("Q", "K", "V", "AV")},
         **{each: "*i32" for each in ("TOKENS", "HEADS", "FETCHED")},
