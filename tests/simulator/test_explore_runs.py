@@ -89,11 +89,11 @@ BIG = """
 question: Long enough to be killed
 architecture: fusemax
 vary:
-  pe_array.rows: {powers_of_two: [16, 512]}
-  pe_array.columns: {powers_of_two: [16, 512]}
-  vector_array.lanes: {powers_of_two: [16, 512]}
-  global_buffer.capacity_bytes: {log_range: [262144, 134217728, 40]}
-  dram.bandwidth_bytes_per_s: {log_range: [5.0e+10, 4.0e+12, 400]}
+  pe_array.rows: {powers_of_two: [64, 256]}
+  pe_array.columns: {powers_of_two: [64, 256]}
+  vector_array.lanes: {powers_of_two: [64, 256]}
+  global_buffer.capacity_bytes: {powers_of_two: [262144, 33554432]}
+  dram.bandwidth_bytes_per_s: {log_range: [5.0e+10, 4.0e+12, 8000]}
 workloads: [{workload: bert, scope: attention, sequence_length: 16K}]
 objectives: [latency_s, energy_j, area_um2]
 """
@@ -114,7 +114,7 @@ def test_a_killed_process_leaves_no_file_and_its_chunks_are_used(tmp_path: Path)
     process.wait()
     assert not target.exists()
     known = {path.name: path.stat().st_mtime_ns for path in partial.glob("chunk-*.npz")}
-    assert 3 <= len(known) < 27
+    assert 3 <= len(known) < 14
     seen: list[int] = []
     frame = explore(space, output=target, workers=2, cycle_level=False,
                     watches={"searching": lambda done, total: seen.append(done)})
