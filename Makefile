@@ -32,7 +32,7 @@ types: $(VENV)/installed-test
 speed: $(VENV)/installed-test  ## time this and other tools (those of the extra `compare` that are installed), keep the run
 	mkdir -p build
 	$(VENV)/bin/pytest tests/benchmarks/test_other_tools.py tests/benchmarks/test_explore_benchmarks.py \
-		-k "beside or ten_million" --benchmark-json=build/speed.json
+		-k "beside or ten_million" -m "nightly or not nightly" --benchmark-json=build/speed.json
 	$(VENV)/bin/python -m cascadesim.validation.tool_speed build/speed.json
 
 readme: $(VENV)/installed-test  ## rewrite the generated parts of the README: errors from the suites, speeds from the kept run

@@ -19,10 +19,10 @@ from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, 
 from cascadesim.accelerators.rows import RowEinsum, RowWork
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.accelerators.streaming import Stream, lower_bound_cycles, stream_program
-from cascadesim.einsum_cascades.bound_counts import work_of
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Apply, Einsum, Expression, Select
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.operation_work import work_of
 
 NOT_PUBLISHED = "not part of the published accounting"
 # assumed: registers that one operation reads; each writes one

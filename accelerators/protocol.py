@@ -36,7 +36,7 @@ class EinsumActivity:
     """What one Einsum asks of one unit, summed over the operation.
 
     `operations`: useful ones, in the classes of `passes`; of all activities of an Einsum together, those of the
-    cascade at the operation's extents under its mask (`einsum_cascades.bound_counts.work_of`), however the unit makes
+    cascade at the operation's extents under its mask (`einsum_cascades.operation_work.work_of`), however the unit makes
     them. `occupancy` is the share of the unit's lanes that do useful work while it is busy with this Einsum.
     """
 
@@ -126,7 +126,7 @@ class Capabilities:
     devices: int = 1
     stored: Stored = Stored()
     chosen_types: tuple[str, ...] = ()
-    unread: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class Accelerator(Protocol):

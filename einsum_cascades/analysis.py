@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from cascadesim.einsum_cascades.binding import names
-from cascadesim.einsum_cascades.bound_counts import KEY, QUERY, BoundCascade, partitions, whole_name
+from cascadesim.einsum_cascades.bound_counts import KEY, QUERY, BoundCascade
 from cascadesim.einsum_cascades.counts import Extents
 from cascadesim.einsum_cascades.errors import CascadeSimError, suggestion
-from cascadesim.einsum_cascades.families import Family, families, family
+from cascadesim.einsum_cascades.families import Family, families, family, partitions, whole_extent
 from cascadesim.einsum_cascades.footprint import Footprint, live_footprint, minimum_words
 from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.masks import FULL, Mask
@@ -91,7 +91,7 @@ def analyse(
 
 
 def _sized(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
-    known = {*names(cascade), *(whole_name(parts) for parts in partitions(cascade))}
+    known = {*names(cascade), *(whole_extent(parts) for parts in partitions(cascade))}
     given = {name.upper(): size for name, size in extents.items()}
     for name in given:
         if name not in known:

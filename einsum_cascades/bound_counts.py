@@ -7,13 +7,11 @@ conditions of the text hold and where the mask lets the pair of query and key th
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cached_property
 from math import prod
-from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,71 +20,24 @@ from cascadesim.einsum_cascades.affine import factor_parts
 from cascadesim.einsum_cascades.binding import kept_extent, names
 from cascadesim.einsum_cascades.counts import Extents, Region, bound, charged_regions, holds
 from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.families import all_accesses, partition
-from cascadesim.einsum_cascades.ir import Access, Cascade, Condition, Factor, Index, conditions
+from cascadesim.einsum_cascades.families import partitions, whole_extent
+from cascadesim.einsum_cascades.ir import Cascade, Condition, Factor, Index
 from cascadesim.einsum_cascades.masks import FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.operation import Operation
 from cascadesim.einsum_cascades.polynomial import Monomial, Polynomial, polynomial, product, symbol
 
 KEY, QUERY = "m", "p"  # the ranks that a mask pairs
-KEPT = "k"  # extent of an attention: values that a query uses of the keys it scores (local value pruning)
-_INSTANCES = ("b", "x")  # extents of an operation that repeat its cascade
-_TRACED = attrgetter("keys", "values", "queries", "head_dim")
 _MOST_POINTS = 50_000_000  # that are counted one by one
 
 Whole = NDArray[np.int64]
 
 
-def work_of(operation: Operation, splits: Mapping[str, int] | None = None) -> dict[str, dict[str, int]]:
-    """Einsum -> operation class -> count, of one run of the operation: batch and copies included, `count` not.
-
-    `splits`: inner extents as a plan chose them, such as M0. With a trace, the sum over its heads, each with keys of
-    its own. Raises CascadeSimError where an extent is missing.
-    """
-    if operation.trace is not None:
-        return _traced_work(operation, splits)
-    sizes = dict(operation.extents)
-    repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
-    given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
-    counted = bound_work(operation.cascade, given, operation.mask)
-    share = _share_of_values(operation)
-    return {
-        name: {kind: int(repeats * count * share.get(name, 1)) for kind, count in counts.items()}
-        for name, counts in counted.items()
-    }
-
-
-def _traced_work(operation: Operation, splits: Mapping[str, int] | None) -> dict[str, dict[str, int]]:
-    total: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    shapes = Counter(map(_TRACED, operation.trace.rows if operation.trace is not None else ()))
-    for (keys, values, queries, depth), heads in shapes.items():
-        sizes = {"b": heads, "h": 1, "g": 1, "m": keys, "p": queries, "e": depth, "f": depth, "k": values}
-        same = replace(operation, trace=None, extents=tuple(sizes.items()), mask=FULL)
-        for name, counts in work_of(same, splits).items():
-            total[name].update(counts)
-    return {name: dict(counts) for name, counts in total.items()}
-
-
-def _share_of_values(operation: Operation) -> dict[str, Fraction]:
-    """Einsums that read values -> the share of keys whose values a query uses, where it leaves some out."""
-    sizes = dict(operation.extents)
-    if operation.kind != "attention" or sizes.get(KEPT, sizes[KEY]) >= sizes[KEY]:
-        return {}
-    values = [einsum for einsum in operation.cascade.einsums if any(map(_is_value, einsum.inputs))]
-    return {einsum.name: Fraction(sizes[KEPT], sizes[KEY]) for einsum in values}
-
-
-def _is_value(access: Access) -> bool:
-    return {KEY, "f"} <= set(access.ranks) and QUERY not in access.ranks
-
-
 def bound_work(cascade: Cascade, extents: Extents, mask: Mask = FULL) -> dict[str, dict[str, int]]:
     """Einsum -> operation class -> count at `extents` (by name, in upper case: M, M0; more than needed is no error)."""
-    work = _whole_sized(cascade, extents, mask).work
+    work = wholly_bound(cascade, extents, mask).work
     return {name: {kind: count.bound({}) for kind, count in counts.items()} for name, counts in work.items()}
 
 
-def _whole_sized(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
+def wholly_bound(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
     """With every extent. Raises CascadeSimError where one is missing."""
     sized = BoundCascade.of(cascade, extents, mask)
     inner = [rank.upper() for parts in partitions(cascade) for rank in parts[1:]]  # the outer one follows from them
@@ -112,11 +63,11 @@ class BoundCascade:
     def of(cls, cascade: Cascade, given: Extents, mask: Mask = FULL) -> BoundCascade:
         """Derives what partitions and kept fibers say. Raises CascadeSimError where extents contradict each other."""
         extents, wholes = dict(given), {}
-        for parts in sorted(partitions(cascade), key=lambda parts: whole_name(parts) not in given):
+        for parts in sorted(partitions(cascade), key=lambda parts: whole_extent(parts) not in given):
             if any(rank.upper() not in extents for rank in parts[1:]):
                 continue
             inner = prod(extents[rank.upper()] for rank in parts[1:])
-            outer, whole = parts[0].upper(), whole_name(parts)
+            outer, whole = parts[0].upper(), whole_extent(parts)
             if whole in given:
                 extents[outer] = _agreed(cascade, outer, -(-given[whole] // inner), given)
             if outer in extents:
@@ -190,7 +141,7 @@ class BoundCascade:
         present = set(ranks)
         if rank in present:
             return (rank,)
-        return next((found for parts in self._partitions if whole_name(parts) == rank.upper()
+        return next((found for parts in self._partitions if whole_extent(parts) == rank.upper()
                      for found in [tuple(part for part in parts if part in present)] if found), ())  # fmt: skip
 
     def coordinates(self, index: Index) -> int:
@@ -381,48 +332,7 @@ class BoundCascade:
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
 
 
-@cache
-def partitions(cascade: Cascade) -> tuple[tuple[str, ...], ...]:
-    """The parts of every rank that the text splits, outermost first: (m1, m0) of `K[h,m1*M0+m0,e]`."""
-    indices = [index for _, access in all_accesses(cascade) for index in access.indices]
-    indices += [side for einsum in cascade.einsums for each in conditions(einsum.expression)
-                for side in (each.left, each.right)]  # fmt: skip
-    return tuple(dict.fromkeys(parts for parts in map(partition, indices) if parts is not None))
-
-
-def whole_name(parts: tuple[str, ...]) -> str:
-    """M of m1, m0; C+P of parts with letters of their own."""
-    stems = dict.fromkeys(part.rstrip("0123456789").rstrip("_") for part in parts)
-    return "+".join(stems).upper()
-
-
 def _agreed(cascade: Cascade, name: str, derived: int, given: Mapping[str, int]) -> int:
     if given.get(name, derived) != derived:
         raise CascadeSimError(f"{cascade.name}: {name} is {derived} with the other extents given, got {given[name]}")
     return derived
-
-
-def least_elements(operation: Operation, splits: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Input or output of the cascade -> elements that at least pass by, batch and copies included.
-
-    Keys that no query attends are left out, and so are keys that a text reads once for each of a group of heads.
-    """
-    sizes = dict(operation.extents)
-    given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
-    sized = _whole_sized(operation.cascade, given, operation.mask)
-    repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
-    group = 1 if "G" in names(operation.cascade) else sizes.get("g", 1)
-    found: dict[str, int] = {}
-    outside = {*operation.cascade.inputs, *operation.cascade.outputs}
-    for access in dict.fromkeys(access for _, access in all_accesses(operation.cascade) if access.tensor in outside):
-        ranks = {rank for index in access.indices for rank in index.ranks}
-        shared = group if sized.parts(KEY, ranks) and not sized.parts(QUERY, ranks) else 1
-        elements = repeats * prod(sized.coordinates(index) for index in access.indices) // shared
-        apart = {index.rank for index in access.indices}
-        for parts, whole in sized.wholes.items():
-            if apart.issuperset(parts):  # S[m1,m0]: a partial last tile has what it holds
-                elements = elements * whole // prod(sized.extents[rank.upper()] for rank in parts)
-        if _is_value(access):
-            elements = elements * sizes.get(KEPT, sizes[KEY]) // sizes[KEY]
-        found[access.tensor] = max(found.get(access.tensor, 0), elements)
-    return found

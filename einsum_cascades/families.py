@@ -82,6 +82,21 @@ def partition(index: Index) -> Parts | None:
     return tuple(found) if len(found) == len(index.terms) else None
 
 
+@cache
+def partitions(cascade: Cascade) -> tuple[tuple[str, ...], ...]:
+    """The parts of every rank that the text splits, outermost first: (m1, m0) of `K[h,m1*M0+m0,e]`."""
+    indices = [index for _, access in all_accesses(cascade) for index in access.indices]
+    indices += [side for einsum in cascade.einsums for each in conditions(einsum.expression)
+                for side in (each.left, each.right)]  # fmt: skip
+    return tuple(dict.fromkeys(parts for parts in map(partition, indices) if parts is not None))
+
+
+def whole_extent(parts: tuple[str, ...]) -> str:
+    """M of m1, m0; C+P of parts with letters of their own."""
+    stems = dict.fromkeys(part.rstrip("0123456789").rstrip("_") for part in parts)
+    return "+".join(stems).upper()
+
+
 def _numbered_partition(index: Index) -> Parts | None:
     """`m1*4+m0`: a number stands for the inner extent where both ranks have the same letters."""
     ordered = sorted(index.terms, key=lambda term: -term[1] if isinstance(term[1], int) else 0)

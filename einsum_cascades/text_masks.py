@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cascadesim.einsum_cascades.bound_counts import KEY, QUERY, BoundCascade, partitions
+from cascadesim.einsum_cascades.bound_counts import KEY, QUERY, BoundCascade
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.families import partitions
 from cascadesim.einsum_cascades.ir import Condition, Einsum, conditions
 from cascadesim.einsum_cascades.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.operation import Operation

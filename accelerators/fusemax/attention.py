@@ -29,11 +29,11 @@ from cascadesim.accelerators.fusemax.tilestream import TileStream
 from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles, check_policy, staged_cycles
 from cascadesim.accelerators.fusemax.wordforms import word_forms
 from cascadesim.accelerators.protocol import Accounting, Phase, Plan, Traffic
-from cascadesim.einsum_cascades.bound_counts import work_of
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.masks import FULL
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.operation_work import work_of
 from cascadesim.einsum_cascades.text_masks import mask_of
 
 

@@ -45,6 +45,7 @@ def plan_pruned(operation: Operation, spec: FuseMaxSpec, accounting: Accounting)
     """Raises CascadeSimError in published accounting, which has no such case."""
     if accounting == "artifact":
         raise CascadeSimError(f"{operation.name}: no publication prunes on fusemax; use --accounting physical")
+    _refuse_keys_that_nothing_attends(operation)
     first = plan_attention(operation.with_cascade(ATTENTION_1PASS), spec, accounting)
     (keys_per_tile,) = first.splits.values()
     second = _importance(operation.with_cascade(SECOND_PASS), spec, keys_per_tile)
@@ -59,6 +60,17 @@ def plan_pruned(operation: Operation, spec: FuseMaxSpec, accounting: Accounting)
     joules = _summed(first.dynamic_energy_j or {}, second.dynamic_energy_j or {}, stored_j)
     bytes_of = element_bytes(operation.cascade, spec)
     return Plan(operation, accounting, _mapping(operation, first, second), phases, joules, first.splits, bytes_of)
+
+
+def _refuse_keys_that_nothing_attends(operation: Operation) -> None:
+    """The second pass walks the keys that queries attend, and the text adds up the importance of every key."""
+    queries, keys = operation.extent("p"), operation.extent("m")
+    first, last = operation.mask.key_tiles(queries, keys, queries, 1)
+    if int(first[0]) > 0 or int(last[0]) < keys - 1:
+        raise CascadeSimError(
+            f"{operation.cascade.name} adds up the importance of {keys:,} keys, of which the mask ({operation.mask}) "
+            f"leaves {keys - int(last[0]) + int(first[0]) - 1:,} to no query; fusemax needs every key attended"
+        )
 
 
 def _summed(*parts: Mapping[str, float]) -> dict[str, float]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from cascadesim.accelerators.gpu.texts import key_tiles
 from cascadesim.accelerators.protocol import EinsumActivity
-from cascadesim.einsum_cascades.bound_counts import KEY, work_of
+from cascadesim.einsum_cascades.bound_counts import KEY
 from cascadesim.einsum_cascades.ir import Einsum
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.operation_work import work_of
 
 TENSOR, SPECIAL, ISSUE = "tensor", "special", "issue"
 FUNCTIONS = ("exp", "log", "sqrt", "tanh", "erf", "sin", "cos")  # in the names of `passes`

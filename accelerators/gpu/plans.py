@@ -44,10 +44,10 @@ from cascadesim.accelerators.gpu.timing import Timing, attention_timing, case_of
 from cascadesim.accelerators.gpu.work import tiles_of
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
-from cascadesim.einsum_cascades.bound_counts import least_elements
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.masks import KeyInterval, Mask
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.operation_work import least_elements
 from cascadesim.einsum_cascades.text_masks import mask_of
 
 

@@ -14,9 +14,10 @@ from functools import cache
 from typing import Literal, TypeAlias
 
 from cascadesim.einsum_cascades.attention import ATTENTION_1PASS, ATTENTION_3PASS
-from cascadesim.einsum_cascades.bound_counts import KEY, QUERY, partitions
+from cascadesim.einsum_cascades.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.counts import charged_regions
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.families import partitions
 from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.passes import all_passes
 

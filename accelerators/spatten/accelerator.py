@@ -29,9 +29,9 @@ from cascadesim.accelerators.spatten.mapping import head_work, kept_lines, mappi
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX, units_of
 from cascadesim.accelerators.spatten.spec import SpattenSpec, read_spec
 from cascadesim.accelerators.spatten.traced import traced_work
-from cascadesim.einsum_cascades.bound_counts import work_of
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.operation_work import work_of
 from cascadesim.einsum_cascades.text_masks import mask_of
 
 SHARES = ("token_keep", "head_keep", "value_keep", "low_bit_share")  # of `Pruning`: they replace the schedule's

@@ -27,9 +27,9 @@ from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTM
 from cascadesim.accelerators.spatten.spec import READ_GAP, REQUEST_BYTES, SpattenSpec
 from cascadesim.accelerators.spatten.timing import MULTIPLY_CYCLES, TRANSACTIONS, lines, selection_mean
 from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
-from cascadesim.einsum_cascades.bound_counts import work_of
 from cascadesim.einsum_cascades.ir import Cascade, Einsum
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.operation_work import work_of
 from cascadesim.einsum_cascades.operations import charges
 from cascadesim.einsum_cascades.pruned_one_pass import PRUNED_1PASS
 

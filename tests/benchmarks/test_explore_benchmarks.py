@@ -30,6 +30,7 @@ LEAST_RATIO = 100  # times faster than planning designs one by one
 MOST_BYTES = 4 * 2**30  # of the largest process
 
 
+@pytest.mark.nightly
 def test_ten_million_designs_three_objectives(benchmark: BenchmarkFixture, ten_million: dict[str, Any]) -> None:
     before = _cpu_s()
     frame = benchmark.pedantic(explore, (ten_million,), {"cycle_level": False}, rounds=1)

@@ -19,26 +19,23 @@ pytestmark = pytest.mark.slow
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
-COUNT = 1_000_000
-SCALAR_PLANS = 100
+COUNT = 300_000
+SCALAR_PLANS = 20
 
 
-def designs(odd_lengths: bool) -> Points:
+def designs() -> Points:
     """Sides of 16 to 512, buffers of 1 to 128 MiB, 50 to 4000 GB/s, 0.5 to 2 GHz; BERT's heads."""
     random = np.random.default_rng(0)
-    side = 2 ** random.integers(4, 10, COUNT)
-    length = random.integers(1000, 300_000, COUNT) if odd_lengths else 2 ** random.integers(10, 19, COUNT)
+    side, length = 2 ** random.integers(4, 10, COUNT), 2 ** random.integers(10, 19, COUNT)
     buffer = 2 ** random.integers(20, 26, COUNT) * random.integers(1, 3, COUNT)
     bandwidth, clock = random.uniform(5e10, 4e12, COUNT), random.uniform(5e8, 2e9, COUNT)
     return Points(side, side, side, buffer, 2 * side, bandwidth, clock, 768, length, length, 64, 64)
 
 
-@pytest.mark.parametrize("odd_lengths", [False, True], ids=["powers-of-two", "any-length"])
-def test_a_million_design_points(benchmark: BenchmarkFixture, odd_lengths: bool) -> None:
+def test_hundreds_of_thousands_of_design_points(benchmark: BenchmarkFixture) -> None:
     """`points_per_second` in the extra information; the ratio to scalar plans does not depend on the machine."""
-    accelerator = cast(FuseMax, catalogue.load("fusemax"))
-    points = designs(odd_lengths)
-    found = benchmark.pedantic(evaluate, (points, accelerator.spec, ATTENTION_1PASS), rounds=3, warmup_rounds=1)
+    accelerator, points = cast(FuseMax, catalogue.load("fusemax")), designs()
+    found = benchmark.pedantic(evaluate, (points, accelerator.spec, ATTENTION_1PASS), rounds=2)
     assert np.isfinite(found.cycles).all()
     vectorised_s = benchmark.stats.stats.min / COUNT
     ratio = scalar_seconds_per_plan(accelerator) / vectorised_s

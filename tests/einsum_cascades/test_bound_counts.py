@@ -12,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.attention import ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL, ATTENTION_3PASS_CAUSAL
-from cascadesim.einsum_cascades.bound_counts import bound_work, partitions, work_of
+from cascadesim.einsum_cascades.bound_counts import bound_work
 from cascadesim.einsum_cascades.catalogue import cascade_names, find
 from cascadesim.einsum_cascades.counts import charged_regions, holds
 from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.families import partitions
 from cascadesim.einsum_cascades.ir import Cascade
 from cascadesim.einsum_cascades.masks import CAUSAL, FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.neighborhood import neighborhood
 from cascadesim.einsum_cascades.notation import cascade
 from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.operation_work import work_of
 from cascadesim.einsum_cascades.transformer import LINEAR
 
 BERT = {"h": 12, "m": 1024, "p": 1024, "e": 64, "f": 64, "g": 1, "b": 2}

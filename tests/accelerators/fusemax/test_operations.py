@@ -119,6 +119,10 @@ def test_no_plan_has_problems(
     queries = queries if mask == FULL else min(queries, keys)
     key_heads, group = heads
     operation = attention(keys, queries, 8, 8, b=2, h=key_heads * group, g=group, mask=mask, cascade=text)
+    if text == PRUNED_1PASS and mask.key_tiles(queries, keys, queries, 1)[0][0] > 0:
+        with pytest.raises(CascadeSimError, match="adds up the importance of"):
+            accelerator.plan(operation, "physical")
+        return
     found = plan(accelerator, operation)
     for phase in found.phases:
         assert phase.program is not None

@@ -129,7 +129,8 @@ def test_the_steady_state_is_that_of_the_cycle_level(
 ) -> None:  # fmt: skip
     """Whole groups: four heads more take as long in both, however little of a head is full pipeline.
 
-    But for the rounding of each transfer, which the closed form leaves out.
+    But for the rounding of each transfer, which the closed form leaves out; beside a single key slot the loads of a row
+    wait for its last tile, which it does not know: it is then up to a tenth short, and never long.
     """
     accelerator = design_of(design, sides, 64, buffer, bandwidth)
     (rows, columns), (key_tiles, groups) = sides, tiles
@@ -137,6 +138,7 @@ def test_the_steady_state_is_that_of_the_cycle_level(
     few, many = (phase_of(accelerator, attention(rows * key_tiles, queries, b=b)) for b in (6, 10))
     waiting = few.analytical_cycles > 6 * groups * buffer[0] * key_tiles * 138 * 1.1
     assume(waiting)
-    assert many.analytical_cycles - few.analytical_cycles == pytest.approx(
-        cycles(many) - cycles(few), rel=0.002, abs=4 * groups * (key_tiles + 2 * buffer[0])
-    )
+    closed, simulated = many.analytical_cycles - few.analytical_cycles, cycles(many) - cycles(few)
+    rounding = 4 * groups * (key_tiles + 2 * buffer[0])
+    assert closed <= simulated + rounding
+    assert closed >= simulated * (0.9 if buffer[1] == 1 else 0.998) - rounding
