@@ -33,7 +33,7 @@ RECOMPUTING = {  # where several passes in one kernel need more registers than o
     (10, 64): Tiles(128, 64, 8, 3),
 }  # fmt: skip
 STORED = {  # where scores come from memory: Triton 3.6 waits for products once per 16 keys, and twice is allowed
-    (9, 64): Tiles(128, 32, 8, 3), (9, 128): Tiles(128, 32, 8, 3),
+    (8, 128): Tiles(128, 32, 8, 3), (9, 64): Tiles(128, 32, 8, 3), (9, 128): Tiles(128, 32, 8, 3),
 }  # fmt: skip
 PRUNED = {  # where rows come from a list: these spill least
     (8, 128): Tiles(128, 32, 8, 3), (10, 128): Tiles(128, 32, 8, 3),

@@ -83,7 +83,7 @@ def test_blocks_of_an_sm_share_its_registers_and_shared_memory() -> None:
 @pytest.mark.parametrize("preset", ["a100-sxm", "h100-sxm", "h200-sxm", "b200"])
 def test_every_measured_family_has_counts_for_every_device(preset: str) -> None:
     found = set()
-    for case in cases("cpu"):
+    for case in cases():
         for calls in calls_of(case.suite, case.shape, case.work).values():
             for call in calls:
                 if isinstance(call, Attended):
