@@ -99,10 +99,11 @@ def flex_compiled(device: str) -> Callable[..., Any]:
     import torch
     from torch.nn.attention.flex_attention import flex_attention
 
-    if device == "cpu":
-        return flex_attention
-    torch.compiler.reset()
-    return torch.compile(flex_attention, dynamic=False)
+    found: Callable[..., Any] = flex_attention
+    if device != "cpu":
+        torch.compiler.reset()
+        found = torch.compile(flex_attention, dynamic=False)
+    return found
 
 
 def decode(device: str, B: int, H: int, G: int, M: int, D: int) -> Prepared:

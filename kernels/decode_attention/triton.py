@@ -178,8 +178,9 @@ def _in_pages(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, pages: torch.Te
     if not isinstance(pages, torch.Tensor) or pages.dim() != 2:
         raise InputError(f"{NAME}: pages must be a tensor of 2 dimensions [B, pages of one]")
     number(NAME, "keys of a page", k.shape[1], 1, MOST_ELEMENTS)
-    number(NAME, "keys of the table", pages.shape[1] * k.shape[1], 0, MOST_ELEMENTS)
-    return pages.shape[1] * k.shape[1]
+    keys: int = pages.shape[1] * k.shape[1]
+    number(NAME, "keys of the table", keys, 0, MOST_ELEMENTS)
+    return keys
 
 
 def _table(pages: torch.Tensor, lengths: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
