@@ -58,7 +58,7 @@ class Tried:
 
     def likely(self, bytes_per_cycle: Floats) -> Floats:
         rows, loads, few = (self.figures[..., figure] for figure in range(7, 10))
-        waits = np.maximum(rows, loads / bytes_per_cycle + np.maximum(few, 0.0) * np.isfinite(few))
+        waits = np.maximum(rows, loads / bytes_per_cycle + np.where(np.isfinite(few), np.maximum(few, 0.0), 0.0))
         found: Floats = np.maximum(self.bound(bytes_per_cycle), waits)
         return found
 
