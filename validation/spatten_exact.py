@@ -12,7 +12,7 @@ from functools import cache
 from itertools import islice
 from math import sqrt
 
-from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.einsum_cascades.errors import SpecError, shortened
 from cascadesim.validation.claim import Prediction, Settings
 from cascadesim.validation.columns import Column, Layout, count, not_negative
 from cascadesim.validation.grouped import Group, Member, grouped, member, members, with_cells
@@ -63,6 +63,9 @@ DRAM = Layout(
 )  # fmt: skip
 
 
+_LONGEST = 18  # digits of a number of cycles: within 64 bits
+
+
 def parse_behavioural(text: str, layout: Layout, source: str) -> Table:
     table = parse_table(text, layout, source)
     return replace(table, rows=tuple(part for run in table.rows for part in _layers(run)))
@@ -77,9 +80,17 @@ def _layers(run: Row) -> Iterator[Member]:
     group = Group((run,))
     for place, found in enumerate(cycles):
         part = "total" if place == len(cycles) - 1 else "layer"
-        defined = None if found == "NA" else int(found)
+        defined = _defined(run, found)
         cells = with_cells(run, part=part, cycles=defined, undefined=int(defined is None)).cells
         yield Member(cells, run.source, run.line, group, place)
+
+
+def _defined(run: Row, cycles: str) -> int | None:
+    if cycles == "NA":
+        return None
+    if not (cycles.isascii() and cycles.isdigit() and len(cycles) <= _LONGEST):
+        raise SpecError(f"{run.place}: cycles must be whole numbers or NA, got {shortened(cycles)!r}")
+    return int(cycles)
 
 
 def behavioural(row: Row, settings: Settings = ()) -> Prediction:

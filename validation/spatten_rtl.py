@@ -75,7 +75,8 @@ def _run(rows: Sequence[Row], elsewhere: Mapping[tuple[object, ...], Row]) -> It
     for (workload, parallelism), given in groupby(rows, lambda row: (row.get("workload"), row.get("topk_parallelism"))):
         own = {row.count("row"): row for row in given}
         last, certain = -1, True
-        for number in range(max(own) + 1):
+        others = {key[2] for key in elsewhere if key[:2] == (workload, parallelism)}
+        for number in sorted({*own, *(one for one in others if isinstance(one, int) and one <= max(own))}):
             row = own.get(number) or elsewhere.get((workload, parallelism, number))
             if row is not None:
                 known.append(last == number - 1 and certain)

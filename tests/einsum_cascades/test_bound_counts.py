@@ -98,6 +98,7 @@ COUNTABLE = [*(find(name) for name in cascade_names() if name.startswith("attent
                and name != "attention-top-k"), find("linear-attention"), WINDOWED]  # fmt: skip
 
 
+@pytest.mark.slow
 @given(
     text=st.sampled_from(COUNTABLE), mask=st.sampled_from(MASKS), keys=st.integers(1, 11),
     queries=st.integers(1, 11), tile=st.integers(1, 5), heads=st.integers(1, 2),

@@ -35,6 +35,7 @@ def model(made: Problem) -> ArchitectureModel:
     return made.model
 
 
+@pytest.mark.slow
 def test_a_small_space() -> None:
     frame = explore(SMALL, workers=1)
     assert frame.counts.designs == 3 * 2 * 2 * 3 * 4

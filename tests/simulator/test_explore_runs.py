@@ -32,6 +32,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explore_search, "_VECTORISED_CHUNK", 20)
     target = tmp_path / "front.csv"

@@ -54,6 +54,7 @@ def test_a_share_of_the_causal_blocks_gives_its_inverse() -> None:
     assert found.flop_bound == pytest.approx(1 / 0.219, rel=0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pattern", "causal"), [
     ("moba", True), ("nsa", True), ("sale", True), ("vsa", False), ("vmoba", False), ("strided:length=64", True),
     ("fixed:length=64,columns=8", True), ("halo:block=128,halo=32", False), ("block-causal:block=128", False),

@@ -21,8 +21,8 @@ from cascadesim.validation.suites import calibrations, find_suites, own_data, su
 from cascadesim.validation.table import Table
 
 CLAIMS = [pytest.param(suite, claim, id=f"{suite.name}: {claim.name}") for suite in suites() for claim in suite.claims]
-SLOW = {"fusemax-cycle", "gpu-left-out", "spatten-behavioural", "spatten-paper", "spatten-rtl-heads",
-        "spatten-rtl-streams", "spatten-topk"}  # cycle by cycle, or a calibration for each device  # fmt: skip
+SLOW = {"flat-search", "fusemax-cycle", "fusemax-energy-physical", "gpu-left-out", "spatten-behavioural",
+        "spatten-paper", "spatten-rtl-heads", "spatten-rtl-streams", "spatten-topk"}  # cycle by cycle, or a calibration for each device  # fmt: skip
 SUITES = [
     pytest.param(suite, id=suite.name, marks=[pytest.mark.slow] if suite.name in SLOW else [])
     for suite in suites()
@@ -116,6 +116,7 @@ def test_a_pareto_point_is_not_blind_to_bandwidth() -> None:
     assert "each bound alone" in failing(FUSEMAX_PARETO, "dram.bandwidth_bytes_per_s=400000000000.0")
 
 
+@pytest.mark.slow
 def test_a_headline_moves_with_the_clock() -> None:
     assert "means over the 24 points, free of calibration" in failing(FUSEMAX_HEADLINES, "clock_hz=930000000.0")
 

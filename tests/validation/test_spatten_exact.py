@@ -52,6 +52,12 @@ def test_lists_of_unequal_length_are_refused() -> None:
         spatten_exact.parse_behavioural(RUN.format(selecting="126;126", total=240), SPATTEN_BEHAVIOURAL.layout, "x.csv")
 
 
+@pytest.mark.parametrize("cycles", ["1x7", "-3", "", "9" * 5000])
+def test_cycles_that_are_no_number_are_refused_in_place(cycles: str) -> None:
+    with pytest.raises(SpecError, match=r"given.csv, line 2.* whole number"):
+        judged(SPATTEN_BEHAVIOURAL, RUN.format(selecting=cycles, total=240))
+
+
 def test_an_unknown_pattern_is_refused() -> None:
     with pytest.raises(SpecError, match="no pattern 'zigzag'; known: burst, rand, seq"):
         judged(SPATTEN_DRAM, STREAM.format(cycles=1).replace("burst", "zigzag"))

@@ -57,6 +57,13 @@ def test_a_row_that_another_configuration_lists_runs_between(low: int, history: 
     assert member(table.rows[-1]).group.rows[1].get("dram_channels") == 4
 
 
+def test_rows_of_any_number_are_read_as_fast() -> None:
+    """Only rows that some configuration lists are looked for, not every number before the last."""
+    far = ALONE[1].replace(ALONE[1].split(",")[0], "1000000000", 1)
+    table = heads(ALONE[0], far)
+    assert [row.get("history") for row in table.rows] == ["yes", "no"]
+
+
 def test_both_heads_of_a_pair_count_on_the_first_row() -> None:
     """6 bits: 3 transactions for a vector of both, 64 keys and 32 values: 288; 64 lines each."""
     rows = heads(*PAIR).rows

@@ -48,6 +48,7 @@ def test_unfused_phases_run_one_after_another() -> None:
     assert ratio(found) < 1.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flat", "unfused"])
 @pytest.mark.parametrize("length", [1024, 4096, 16384, 65536, 262144, 1048576])
 def test_the_cycle_level_stays_within_one_percent_of_the_bound(name: str, length: int) -> None:
@@ -61,6 +62,7 @@ def test_decode_is_cut_into_parts_so_that_fill_stays_small(name: str) -> None:
     assert 1 <= ratio(plan(name, 4096, heads=32, group=4, queries=1, depth=128)) < 1.06
 
 
+@pytest.mark.slow
 def test_a_long_causal_sequence_takes_few_tiles() -> None:
     (phase,) = plan("flat", 2**20, mask=CAUSAL).phases
     assert phase.program is not None

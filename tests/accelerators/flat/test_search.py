@@ -59,6 +59,7 @@ def test_the_search_finds_the_best_of_all_dataflows(length: int, causal: bool) -
                 assert best <= tuple(value * (1 + 1e-9) for value in cost(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flat", "flat-edge"])
 def test_the_search_is_never_worse_than_what_flat_published(name: str) -> None:
     rows = compare_with_published(spec(name), ROLES)

@@ -130,6 +130,7 @@ def test_a_mapping_reads_as_the_published_loop_nest(model: Make, design: Design)
 LENGTHS = st.integers(1, 400)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(keys=LENGTHS, more=st.integers(0, 100), queries=LENGTHS, group=st.sampled_from([1, 2, 4]), causal=st.booleans())
 def test_more_keys_never_take_fewer_cycles_and_traffic_never_falls_below_one_pass(

@@ -99,6 +99,7 @@ MASKS = st.one_of(st.just(FULL), st.just(CAUSAL), st.builds(KeyInterval, st.just
                   st.builds(KeyInterval, st.just(True), st.none(), st.integers(1, 60)))  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     preset=st.sampled_from(PRESETS), text=st.sampled_from([ATTENTION_1PASS, PRUNED_1PASS, UNDIVIDED]), mask=MASKS,

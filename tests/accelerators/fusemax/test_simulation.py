@@ -148,6 +148,7 @@ MASKS = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     preset=st.sampled_from(["fusemax", "fusemax-architecture", "fusemax-cascade"]),
