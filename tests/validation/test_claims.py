@@ -21,8 +21,9 @@ from cascadesim.validation.suites import calibrations, find_suites, own_data, su
 from cascadesim.validation.table import Table
 
 CLAIMS = [pytest.param(suite, claim, id=f"{suite.name}: {claim.name}") for suite in suites() for claim in suite.claims]
+# cycle by cycle, a search, or a calibration for each device
 SLOW = {"flat-search", "fusemax-cycle", "fusemax-energy-physical", "gpu-left-out", "spatten-behavioural",
-        "spatten-paper", "spatten-rtl-heads", "spatten-rtl-streams", "spatten-topk"}  # cycle by cycle, or a calibration for each device  # fmt: skip
+        "spatten-paper", "spatten-rtl-heads", "spatten-rtl-streams", "spatten-topk"}  # fmt: skip
 SUITES = [
     pytest.param(suite, id=suite.name, marks=[pytest.mark.slow] if suite.name in SLOW else [])
     for suite in suites()
