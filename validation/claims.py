@@ -127,8 +127,8 @@ FUSEMAX_PHYSICAL_ENERGY = Suite(
         ),
         Claim(
             "total against the published one, reported only", "energy_pj", None,
-            "the artifact counts the register accesses of one element of 65,536, here all are charged: 52 % more in the "
-            "mean, 65 % at most",
+            "the artifact counts the register accesses of one element of 65,536, here all are charged: 52 % more in "
+            "the mean, 65 % at most",
         ),
     ),
     KEY,
