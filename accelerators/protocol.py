@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from cascadesim.accelerators.cycle_range import CycleRange
 from cascadesim.accelerators.heads import HeadStream
 from cascadesim.accelerators.program import Program
 from cascadesim.einsum_cascades.operation import Operation
@@ -72,7 +71,6 @@ class Phase:
     analytical_cycles: float  # lower bound of the cycle level under physical accounting, unless it is calibrated
     program: Callable[[], Program] | None = None
     heads: Callable[[], HeadStream] | None = None  # in place of a program; neither: no cycle-level form
-    stated: Callable[[], CycleRange] | None = None  # where the cycle level lies; None: as `cycle_range.streaming` says
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from functools import cache, lru_cache
 from math import ceil
 from typing import Literal, TypeAlias
 
-from cascadesim.accelerators.cycle_range import NO_CYCLES, CycleRange, streaming
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import Phase, Plan
 from cascadesim.einsum_cascades.errors import CascadeSimError
@@ -66,23 +65,10 @@ class Execution:
     def analytical_cycles(self) -> int:
         return sum(whole_cycles(phase.phase.analytical_cycles) for phase in self.phases)
 
-    @property
-    def stated_cycles(self) -> CycleRange | None:
-        """Where the cycle level lies, as it can be said without running it; None where a phase says nothing."""
-        found = [_stated(phase.phase) for phase in self.phases]
-        known = [one for one in found if one is not None]
-        return sum(known, NO_CYCLES) if len(known) == len(found) else None
-
 
 def whole_cycles(cycles: float) -> int:
     """The cycle in which the work has ended: up to the next whole one, not counting rounding errors of sums."""
     return ceil(cycles - min(0.5, cycles * _ROUNDING))  # of long runs too, less than a cycle
-
-
-def _stated(phase: Phase) -> CycleRange | None:
-    if phase.stated is not None:
-        return phase.stated()
-    return None if phase.program is None else streaming(_built(phase.program), phase.analytical_cycles)
 
 
 def execute(plan: Plan, fidelity: Fidelity) -> Execution:

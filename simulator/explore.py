@@ -20,8 +20,8 @@ from cascadesim.simulator.explore_cycles import cycle_figures, points_of
 from cascadesim.simulator.explore_engine import EngineName, cores, session
 from cascadesim.simulator.explore_evolution import evolutionary
 from cascadesim.simulator.explore_expressions import Column
-from cascadesim.simulator.explore_metrics import Floats, with_following
-from cascadesim.simulator.explore_models import STATED, ArchitectureModel, Reference
+from cascadesim.simulator.explore_metrics import with_following
+from cascadesim.simulator.explore_models import Reference
 from cascadesim.simulator.explore_partial import Partial, partial_beside
 from cascadesim.simulator.explore_problem import Digits, Problem, problem
 from cascadesim.simulator.explore_refine import refined
@@ -30,7 +30,6 @@ from cascadesim.simulator.explore_search import Found, Watch, chunk_size, exhaus
 from cascadesim.simulator.explore_sensitivity import elasticities
 from cascadesim.simulator.explore_space import Space, read_space, space_from
 from cascadesim.simulator.output import pending_file
-from cascadesim.simulator.uncertainty import largest_error
 
 Watches = Mapping[str, Watch]  # of "searching", "refining" and "simulating"
 
@@ -163,7 +162,6 @@ def _frame(
         columns |= {
             "analytical_latency_s": closed_form["latency_s"], "cycle_latency_s": simulated["latency_s"],
             "cycle_difference": simulated["latency_s"] / closed_form["latency_s"] - 1,
-            **_stated(made, simulated),
         }  # fmt: skip
     columns |= {metric.name: figures[metric.name] for metric in made.metrics}
     first = made.objectives[0]
@@ -188,19 +186,6 @@ def _complete(reference: Reference) -> Reference:
     """With the metrics that follow."""
     given = {name: np.array([value]) for name, value in reference.quantities.items()}
     return Reference(reference.name, {name: float(values[0]) for name, values in with_following(given).items()})
-
-
-def _stated(made: Problem, simulated: Mapping[str, Floats]) -> dict[str, Column]:
-    """What the closed form states, with what the validation suite of the model found on either side."""
-    return {name: simulated[name] * (1 + side * _validated(made)) for name, side in zip(STATED, (-1, 1), strict=True)}
-
-
-def _validated(made: Problem) -> float:
-    """Error of the latency; of a calibrated closed form it says nothing about the cycle level."""
-    model = made.model
-    if not isinstance(model, ArchitectureModel) or model.accelerator.capabilities.calibrated:
-        return 0.0
-    return largest_error(model.path.stem)
 
 
 def _unwatched(done: int, total: int) -> None:

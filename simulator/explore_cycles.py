@@ -12,7 +12,7 @@ import numpy as np
 
 from cascadesim.simulator.explore_engine import EngineName, Job, run
 from cascadesim.simulator.explore_metrics import Floats, with_following
-from cascadesim.simulator.explore_models import STATED, Point
+from cascadesim.simulator.explore_models import Point
 from cascadesim.simulator.explore_problem import Digits, Problem
 from cascadesim.simulator.explore_search import Watch
 
@@ -29,7 +29,7 @@ def cycle_figures(
         found[row] = quantities
         if watch is not None:
             watch(len(found), len(points))
-    names = (*problem.model.given, *STATED)
+    names = problem.model.given
     columns = {name: np.array([found[row].get(name, np.nan) for row in range(len(points))]) for name in names}
     return with_following(columns)
 

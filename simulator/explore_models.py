@@ -16,7 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from cascadesim.accelerators import catalogue
-from cascadesim.accelerators.cycle_range import NO_CYCLES, CycleRange
 from cascadesim.accelerators.exploration import QUANTITIES, Column, Evaluator, find_evaluator
 from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError, shortened, suggestion
@@ -26,10 +25,9 @@ from cascadesim.simulator.execution import Fidelity
 from cascadesim.simulator.explore_metrics import Floats
 from cascadesim.simulator.explore_space import Space, Use
 from cascadesim.simulator.report import Report
-from cascadesim.simulator.simulate import Request, operations, parts, reports
+from cascadesim.simulator.simulate import Request, operations, reports
 
 Point = Mapping[str, object]
-STATED = ("stated_least_s", "stated_most_s")  # where the closed form says that the latency at cycle level lies
 
 
 @dataclass(frozen=True)
@@ -170,23 +168,7 @@ class ArchitectureModel:
 
     def cycle_quantities(self, point: Point) -> dict[str, float]:
         figures = dict(zip(QUANTITIES, self._figures(point, "cycle"), strict=True))
-        return {**figures, "tokens": self.tokens, **dict(zip(STATED, self._stated_s(point), strict=True))}
-
-    def _stated_s(self, point: Point) -> tuple[float, float]:
-        """nan where the model states nothing, or the design cannot be."""
-        try:
-            accelerator = catalogue.build(changed(self.content, point), self.path)
-            found = [self._stated_cycles(use, accelerator).times(use.weight) for use in self.uses]
-        except CascadeSimError:
-            return np.nan, np.nan
-        total = sum(found, NO_CYCLES).times(1 / accelerator.clock_hz)
-        return total.least_cycles, total.most_cycles
-
-    def _stated_cycles(self, use: Use, accelerator: Accelerator) -> CycleRange:
-        """Of all layers of one workload."""
-        works = [work for part in parts(_request(use, self, accelerator)) for work in part]
-        each = [work.execution.stated_cycles or CycleRange(np.nan, np.nan) for work in works]
-        return sum((one.times(work.count) for one, work in zip(each, works, strict=True)), NO_CYCLES)
+        return {**figures, "tokens": self.tokens}
 
     def references(self) -> tuple[Reference, ...]:
         """Every preset of the same accelerator that can run the work."""

@@ -91,11 +91,6 @@ def uncertainty_of(architecture: str, calls: Sequence[Call], reasons: Sequence[s
     return Uncertainty(found.latency, basis, found.p90, found.rows, not why)
 
 
-def largest_error(architecture: str) -> float:
-    """Of all that was compared with it; 0 where nothing was."""
-    return max((one.largest for one in _measured().get(architecture, ())), default=0.0)
-
-
 @dataclass(frozen=True, eq=False)
 class _Key:
     """A call by its identity: its sizes have no hash."""

@@ -24,7 +24,6 @@ from cascadesim.accelerators.fusemax.ports import port_cycles, tile_rows
 from cascadesim.accelerators.fusemax.simulation import Simulation
 from cascadesim.accelerators.fusemax.slots import flow_of, split_buffer
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
-from cascadesim.accelerators.fusemax.stated import stated
 from cascadesim.accelerators.fusemax.tilestream import TileStream
 from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles, check_policy, staged_cycles
 from cascadesim.accelerators.fusemax.wordforms import word_forms
@@ -86,8 +85,7 @@ def plan_physical(
     least = _least_cycles(timing, counted, moved)
     splits = splits_of(placement, tiles)
     activities = timing.activities(work_of(operation, splits))
-    phase = Phase(operation.name, activities, moved, least, lambda: simulation(timing).program(),
-                  stated=lambda: stated(simulation(timing), least))  # fmt: skip
+    phase = Phase(operation.name, activities, moved, least, lambda: simulation(timing).program())
     energy = dynamic_energy_j(actions(counted, nests, PHYSICAL), spec)
     lines = mapping_lines(timing, words)
     return Plan(operation, "physical", lines, (phase,), energy, splits, element_bytes(operation.cascade, spec))

@@ -7,12 +7,11 @@ No energy: no source here gives any. The lines of the mapping say which kernel, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 
-from cascadesim.accelerators.cycle_range import queueing
 from cascadesim.accelerators.gpu.attention_pipeline import attention_program
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.collective import ring_lines, ring_program, ring_timing
@@ -42,7 +41,6 @@ from cascadesim.accelerators.gpu.stored import (
 from cascadesim.accelerators.gpu.texts import kernel_text, key_tiles
 from cascadesim.accelerators.gpu.timing import Timing, attention_timing, case_of
 from cascadesim.accelerators.gpu.work import tiles_of
-from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.errors import CascadeSimError
 from cascadesim.einsum_cascades.masks import KeyInterval, Mask
@@ -69,17 +67,10 @@ def plan_attention(operation: Operation, device: Device, accounting: Accounting)
     stored = attention_bytes(operation, splits, case, timing.movement)
     lines = (*attention_lines(case, timing, str(mask), isinstance(mask, KeyInterval), splits),
              *resident_lines(stored, attention_widths(operation, case)))  # fmt: skip
-    phase = _calibrated(f"attention of {operation.extent('h')} heads", spent, traffic, cycles,
+    phase = Phase(f"attention of {operation.extent('h')} heads", spent, traffic, cycles,
                         partial(attention_program, case, timing))  # fmt: skip
     return Plan(operation, accounting, lines, (phase,), None, splits, stored, attention_notes(case), kernel.name,
                 with_cache(device.type_of("attention"), case.kv_dtype))  # fmt: skip
-
-
-def _calibrated(
-    name: str, spent: tuple[EinsumActivity, ...], traffic: Traffic, cycles: float, program: Callable[[], Program]
-) -> Phase:
-    """Its closed form is fitted to measurements, and so no bound of the cycle level."""
-    return Phase(name, spent, traffic, cycles, program, stated=lambda: queueing(program()))
 
 
 def kernel_of(operation: Operation, device: Device) -> Kernel:
@@ -137,7 +128,7 @@ def plan_linear(operation: Operation, device: Device, accounting: Accounting) ->
     choice = choice_of(timing, operands.product, sizes)
     program = partial(product_program, device, known, operands.product, choice, timing, name)
     spent = (*products, *_memory(name, timing, device))
-    phase = _calibrated(name, spent, traffic, float(timing.total_s[0]) * device.clock_hz, program)
+    phase = Phase(name, spent, traffic, float(timing.total_s[0]) * device.clock_hz, program)
     stored = product_bytes(operation, timing)
     lines = (*product_lines(device, known, timing, sizes), *resident_lines(stored, product_widths(operation, operands)))
     return Plan(operation, accounting, lines, (phase,), None, {}, stored, types=operands.named)
@@ -157,7 +148,7 @@ def plan_elementwise(operation: Operation, device: Device, accounting: Accountin
     busy = {unit: float(getattr(timing, f"{unit}_s")[0]) * device.clock_hz for unit in (SPECIAL, ISSUE)}
     spent = (*activities(parts, busy, device.peaks("fp32")), *_memory(operation.name, timing, device))
     program = partial(stream_program, device, timing, reads + writes)
-    phase = _calibrated(operation.name, spent, traffic, cycles, program)
+    phase = Phase(operation.name, spent, traffic, cycles, program)
     missed = traffic.total_bytes / (reads + writes)
     stored = dict.fromkeys((*cascade.inputs, *cascade.outputs), width * missed)
     lines = (*stream_lines(device, known, timing, reads, writes, instructions(parts)),
@@ -178,7 +169,7 @@ def plan_collective(operation: Operation, device: Device, accounting: Accounting
         *activities((sums,), {ISSUE: sums.total / lanes[ISSUE]}, lanes),
     )
     program = partial(ring_program, device, timing)
-    phase = _calibrated(operation.name, spent, Traffic(), timing.total_s * device.clock_hz, program)
+    phase = Phase(operation.name, spent, Traffic(), timing.total_s * device.clock_hz, program)
     return Plan(operation, accounting, ring_lines(device, timing, elements), (phase,), None)
 
 

@@ -17,7 +17,6 @@ from cascadesim.simulator.uncertainty import (
     _measured,
     _nearest,
     attention_sizes,
-    largest_error,
     mask_name,
     uncertainty_of,
 )
@@ -196,4 +195,3 @@ def _inside() -> Call:
 
 def test_only_architectures_that_exist_are_in_the_file() -> None:
     assert set(_measured()) <= set(catalogue.preset_names())
-    assert largest_error("mine.yaml") == 0 < largest_error("fusemax")
