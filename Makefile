@@ -17,7 +17,7 @@ test: $(VENV)/installed-test
 
 test-kernels: $(VENV)/installed-kernels  ## the kernels' gates, which need torch and triton but no GPU
 	$(VENV)/bin/python -c "import torch, triton; print('torch', torch.__version__, 'triton', triton.__version__)"
-	$(VENV)/bin/pytest tests/kernels tests/validation/test_measure.py tests/validation/test_sass.py
+	$(VENV)/bin/pytest tests/kernels tests/validation/measure/test_command.py tests/validation/kernels/test_sass.py
 
 quick: $(VENV)/installed-test
 	$(VENV)/bin/pytest -m "not slow and not nightly"

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from cascadesim.accelerators.protocol import Accelerator, Capabilities
-from cascadesim.einsum_cascades.errors import SpecError, UnknownNameError, suggestion
-from cascadesim.einsum_cascades.schema import read_yaml, with_settings
+from cascadesim.einsum_cascades.notation.errors import SpecError, UnknownNameError, suggestion
+from cascadesim.einsum_cascades.notation.schema import read_yaml, with_settings
 
 ROOT = Path(__file__).parent
 _CONTRACT = ("name", "clock_hz", "units", "capabilities", "attention", "leakage_w", "area_um2", "plan")

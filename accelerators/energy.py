@@ -13,7 +13,7 @@ from math import ceil, exp, log, log2
 from types import MappingProxyType
 
 from cascadesim.accelerators.spec import Operations, SpatialArray
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 DRAM_PJ_PER_BYTE = 249.6 / 8  # HBM2, 3.9 pJ per bit: FuseMax artifact, ERT, 249.6 pJ per 64 bits
 OPERATION_PJ: Mapping[str, float] = MappingProxyType({

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.accelerators.protocol import Accelerator
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
 
 Column: TypeAlias = NDArray[np.generic]
 Floats: TypeAlias = NDArray[np.float64]

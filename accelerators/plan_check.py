@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import ceil, isfinite
 
 from cascadesim.accelerators.protocol import Accelerator, Phase, Plan, Unit
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.operation_work import least_elements, work_of
+from cascadesim.einsum_cascades.models.operation_work import least_elements, work_of
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 _ROUNDING = 1e-9  # of sums of floats: relative, far below one operation, byte or cycle of any plan that is wrong
 _ROUNDED_CYCLES = 1  # activities of a phase are whole cycles, its closed form is not

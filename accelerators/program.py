@@ -2,7 +2,7 @@
 
 A program is a stream of tiles. Each tile runs the same list of tasks; a task occupies one unit for a whole number
 of cycles, in the order of the list (or, with `in_flight`, greedily), after what it waits for. The engine
-(`simulator.engine`) decides when; nothing here does. The epochs of FuseMax, section V, are one such program.
+(`simulator.engine.engine`) decides when; nothing here does. The epochs of FuseMax, section V, are one such program.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class After:
     `tiles_back`: of the tile so many before this one in the stream. `same_column`: of the latest earlier tile of
     this tile's column in which `task` is present (a running value that one query tile hands to its next key tile).
     `latest`: of the latest tile, this one included, in which `task` is present (a value that a stretch of tiles
-    shares). `streaming`: element k of this task needs element k of the other, so the two overlap:
+    shares). `double_buffering`: element k of this task needs element k of the other, so the two overlap:
     start >= start + lag and finish >= finish + lag.
     At most one of `tiles_back`, `same_column`, `latest`.
     """

@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from cascadesim.accelerators.heads import HeadStream
 from cascadesim.accelerators.program import Program
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
 
 Accounting: TypeAlias = Literal["physical", "artifact"]
 
@@ -61,6 +60,13 @@ class Traffic:
         return Traffic(self.read_bytes + other.read_bytes, self.write_bytes + other.write_bytes)
 
 
+class CycleModel(Protocol):
+    """A cycle-level model of an accelerator's own, where tasks on units cannot say what its hardware does."""
+
+    def run(self) -> int:
+        """Cycles from the first request to the last result."""
+
+
 @dataclass(frozen=True, slots=True)
 class Phase:
     """A stretch of work that overlaps with itself only: the phases of a plan run one after another."""
@@ -70,7 +76,7 @@ class Phase:
     traffic: Traffic
     analytical_cycles: float  # lower bound of the cycle level under physical accounting, unless it is calibrated
     program: Callable[[], Program] | None = None
-    heads: Callable[[], HeadStream] | None = None  # in place of a program; neither: no cycle-level form
+    model: Callable[[], CycleModel] | None = None  # in place of a program; neither: no cycle-level form
 
 
 @dataclass(frozen=True, slots=True)

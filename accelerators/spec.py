@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cascadesim.einsum_cascades.schema import NonNegativeFloat, Positive, Spec
+from cascadesim.einsum_cascades.notation.schema import NonNegativeFloat, Positive, Spec
 
 # assumed: no silicon is slower or faster by far; beyond, counts of cycles lose their meaning in floating point
 ClockHz = Annotated[float, Field(ge=1e6, le=1e11)]

@@ -3,7 +3,7 @@
 python examples/explore_designs.py
 """
 
-from cascadesim.simulator.explore import explore
+from cascadesim.simulator.explore.explore import explore
 
 SPACE = {
     "question": "Which array and buffer run XLM's attention at 16K tokens fastest?",

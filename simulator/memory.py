@@ -11,12 +11,12 @@ from collections.abc import Callable
 from math import ceil, prod
 
 from cascadesim.accelerators.protocol import Accelerator, Stored
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.projections import Phase
-from cascadesim.einsum_cascades.workload import Scope, Workload
-from cascadesim.simulator.division import devices, own_workload
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.projections import Phase
+from cascadesim.einsum_cascades.models.workload import Scope, Workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.report import Memory
+from cascadesim.simulator.sharding import devices, own_workload
 from cascadesim.simulator.workloads import AnyWorkload
 
 # assumed: a CUDA context takes about half of it, work space of libraries and buffers of communication the rest; engines

@@ -19,11 +19,12 @@ from cascadesim.accelerators.protocol import (
     Plan,
     Prepares,
 )
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.projections import Phase
-from cascadesim.einsum_cascades.workload import Scope
-from cascadesim.simulator import division, summary
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.projections import Phase
+from cascadesim.einsum_cascades.models.workload import Scope
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator import sharding as division
+from cascadesim.simulator import summary
 from cascadesim.simulator.execution import Execution, Fidelity, execute
 from cascadesim.simulator.memory import memory, refuse_what_does_not_fit
 from cascadesim.simulator.report import Memory, Report

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cascadesim.accelerators.protocol import EinsumActivity, Traffic, Unit
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.simulator.execution import Execution, Overhead
 from cascadesim.simulator.report import EinsumTime, OperationTime, UnitTime
 

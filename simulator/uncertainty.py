@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cascadesim.einsum_cascades.masks import FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.simulator.report import Uncertainty
 
 _FILE = Path(__file__).parent / "uncertainty.json"

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from cascadesim.einsum_cascades.errors import SpecError
-from cascadesim.einsum_cascades.projections import Phase
-from cascadesim.einsum_cascades.traced_workload import TracedWorkload, is_trace, workload_from_rows
-from cascadesim.einsum_cascades.workload import Scope, Workload
-from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.einsum_cascades.models.projections import Phase
+from cascadesim.einsum_cascades.models.traced_workload import TracedWorkload, is_trace, workload_from_rows
+from cascadesim.einsum_cascades.models.workload import Scope, Workload
+from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.notation.errors import SpecError
 
 AnyWorkload: TypeAlias = Workload | TracedWorkload
 

@@ -85,5 +85,5 @@ def test_the_installed_wheel_runs_the_main_job(wheel: Path, tmp_path: Path) -> N
     code = "import cascadesim.simulator as s; print(s.__path__[0]); "
     assert str(tmp_path) in isolated(code, str(python))
     run = "import sys; sys.argv = ['simulate', '--arch', 'fusemax', '--workload', 'llama', '--format', 'csv']; "
-    output = isolated(run + "from cascadesim.simulator.cli import simulate_main; simulate_main()", str(python))
+    output = isolated(run + "from cascadesim.simulator.cli.commands import simulate_main; simulate_main()", str(python))
     assert "llama-3.1-8b" in output

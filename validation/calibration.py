@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.columns import Layout, Value
 from cascadesim.validation.table import Row, Table
 

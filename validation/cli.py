@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.simulator.cli_shell import complain
-from cascadesim.validation.measure import ABOUT_COUNTERS, ABOUT_OUTPUT, ABOUT_SECONDS, SECONDS, Request, measured
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.cli.shell import complain
+from cascadesim.validation.measure.command import (
+    ABOUT_COUNTERS,
+    ABOUT_OUTPUT,
+    ABOUT_SECONDS,
+    SECONDS,
+    Request,
+    measured,
+)
 
 if TYPE_CHECKING:
     from cascadesim.validation.compare import Verdict
@@ -39,7 +46,7 @@ def validate(context: click.Context, names: tuple[str, ...], data: Path | None, 
 
     Without a SUITE, all of them; `cascadesim list suites` names them. Exit code 1 if a claim does not hold.
     """
-    from cascadesim.validation.records import divided, own_records, records_of
+    from cascadesim.validation.kernels.records import divided, own_records, records_of
 
     published, recorded = divided(names)
     if data is not None and published and recorded:
@@ -83,7 +90,7 @@ def measure(suites: tuple[str, ...], output: Path, seconds: float, counters: boo
 def suite_names() -> tuple[str, ...]:
     """What `list suites` prints."""
     from cascadesim.validation import suites
-    from cascadesim.validation.records import RECORD_SUITES
+    from cascadesim.validation.kernels.records import RECORD_SUITES
 
     return (*suites.suite_names(), *RECORD_SUITES)
 

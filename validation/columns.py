@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from cascadesim.einsum_cascades.errors import shortened, suggestion
+from cascadesim.einsum_cascades.notation.errors import shortened, suggestion
 
 Value: TypeAlias = str | int | float | None
 Parse: TypeAlias = Callable[[str], str | int | float]

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.validation.calibration import Calibration, refuse_overlap
 from cascadesim.validation.claim import Claim, Measure, Prediction, Settings, Suite
 from cascadesim.validation.columns import Value

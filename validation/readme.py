@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.validation import tool_speed
 from cascadesim.validation.compare import Verdict
 from cascadesim.validation.render import ROUNDING, error, outcome, summary, tolerance

@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from cascadesim.simulator import quantities
-from cascadesim.simulator.terminal import console, print_styled
+from cascadesim.simulator.views import formatting as quantities
+from cascadesim.simulator.views.terminal import console, print_styled
 from cascadesim.validation.columns import Value
 from cascadesim.validation.compare import Cell, Errors, Stratum, Verdict
-from cascadesim.validation.gpu_render import print_strata
+from cascadesim.validation.gpu.render import print_strata
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.validation.compare import Cell, Verdict
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Finds suites: every module beside this one called `claims` or `claims_*` lists its own in `SUITES`.
+"""Finds suites: every module of `claims/` lists its own in `SUITES`.
 
 A new family of claims is a new module; nothing is registered.
 """
@@ -11,20 +11,19 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from cascadesim.einsum_cascades.errors import UnknownNameError
+from cascadesim.einsum_cascades.notation.errors import UnknownNameError
 from cascadesim.validation.calibration import Calibration, declared
 from cascadesim.validation.claim import Suite
 from cascadesim.validation.table import Table, joined, published, read_table
 
-_HERE = "cascadesim.validation"
+_CLAIMS = "cascadesim.validation.claims"
 
 
 @cache
 def suites() -> tuple[Suite, ...]:
-    """Every suite, `claims` first."""
-    modules = sorted(module.name for module in pkgutil.iter_modules(import_module(_HERE).__path__))
-    tables = [import_module(f"{_HERE}.{name}") for name in modules if name == "claims" or name.startswith("claims_")]
-    return tuple(suite for table in tables for suite in table.SUITES)
+    """Every suite, in order of the modules' names."""
+    names = sorted(module.name for module in pkgutil.iter_modules(import_module(_CLAIMS).__path__))
+    return tuple(suite for name in names for suite in import_module(f"{_CLAIMS}.{name}").SUITES)
 
 
 def suite_names() -> tuple[str, ...]:

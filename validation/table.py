@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeAlias
 
-from cascadesim.einsum_cascades.errors import SpecError, listed, shortened, suggestion
-from cascadesim.einsum_cascades.text_files import LARGEST_TABLE_BYTES, read_text
+from cascadesim.einsum_cascades.notation.errors import SpecError, listed, shortened, suggestion
+from cascadesim.einsum_cascades.notation.text_files import LARGEST_TABLE_BYTES, read_text
 from cascadesim.validation.columns import Column, Layout, Value
 
 

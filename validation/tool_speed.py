@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 FILE = Path(__file__).with_name("tool-speed.json")
 INTRODUCTION = (

@@ -2,7 +2,7 @@
 
 Strata: one for each kind of work that was published for an architecture, with half and nine tenths of the errors of
 its latency, at the fidelity and accounting that are the default. Arrays: the suites `fusemax-cycle` (attention of the
-published models) and `spatten-rtl-streams` (single queries). GPUs: `gpu_uncertainty`. Of others nothing is known.
+published models) and `spatten-rtl-streams` (single queries). GPUs: `uncertainty`. Of others nothing is known.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.simulator.uncertainty import Stratum, attention_sizes, mask_name, sizes_of
-from cascadesim.validation.claims import FUSEMAX_CYCLE
-from cascadesim.validation.claims_spatten import SPATTEN_RTL_STREAMS
+from cascadesim.validation.claims.fusemax import FUSEMAX_CYCLE
+from cascadesim.validation.claims.spatten import SPATTEN_RTL_STREAMS
 from cascadesim.validation.cli import verdicts_of
 from cascadesim.validation.compare import Cell
-from cascadesim.validation.gpu_uncertainty import of_gpus
+from cascadesim.validation.gpu.uncertainty import of_gpus
 from cascadesim.validation.grouped import member
 from cascadesim.validation.strata import Sizes, stratum
 

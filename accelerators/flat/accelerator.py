@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from cascadesim.accelerators.flat.plans import plan_attention
 from cascadesim.accelerators.flat.spec import FlatArray, read_spec
 from cascadesim.accelerators.protocol import Accounting, Plan
-from cascadesim.accelerators.spatial import SpatialMachine
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.accelerators.spatial.array import SpatialMachine
+from cascadesim.einsum_cascades.models.operation import Operation
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from cascadesim.accelerators.flat.words import (
     spilled,
     vector_cycles,
 )
-from cascadesim.einsum_cascades.ir import Einsum
+from cascadesim.einsum_cascades.notation.ir import Einsum
 
 Bits = NDArray[np.bool_]
 Index = NDArray[np.int64]

@@ -18,7 +18,7 @@ from cascadesim.accelerators.flat.geometry import Tiles
 from cascadesim.accelerators.flat.nests import Case
 from cascadesim.accelerators.flat.words import Floats
 from cascadesim.accelerators.fusemax.mapping import Counts
-from cascadesim.einsum_cascades.ir import Einsum
+from cascadesim.einsum_cascades.notation.ir import Einsum
 
 _ROUNDING = 1e-9  # of a cycle: sums of shares carry rounding errors that must not cost a whole one
 

@@ -1,7 +1,7 @@
 """Loop nests of the Einsums of FLAT, and the words each tensor moves at each level under them.
 
 DRAM loops over instances and blocks of query rows; the buffer loops over tiles of a block; the array spreads two
-ranks. `accelerators.counting` counts. FuseMax artifact, mappings of FLAT and of the unfused softmax (spec 6.2).
+ranks. `accelerators.access_counts` counts. FuseMax artifact, mappings of FLAT and of the unfused softmax (spec 6.2).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import cast
 
 import numpy as np
 
-from cascadesim.accelerators.counting import (
+from cascadesim.accelerators.access_counts import (
     Accesses,
     Level,
     Loop,
@@ -28,9 +28,9 @@ from cascadesim.accelerators.flat.dataflow import LoopOrder
 from cascadesim.accelerators.flat.geometry import Blocks, Table, Tiles, query_tiles, row_tiles
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.fusemax.mapping import AttentionShape
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.ir import Einsum
-from cascadesim.einsum_cascades.masks import FULL
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Einsum
+from cascadesim.einsum_cascades.sparsity.masks import FULL
 
 RANK_NAMES = {rank: frozenset(rank) for rank in "pmef"}
 _INSTANCE = frozenset("bh")

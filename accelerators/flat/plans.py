@@ -29,10 +29,10 @@ from cascadesim.accelerators.flat.unfused import (
 )
 from cascadesim.accelerators.flat.words import einsum_cycles
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.ir import Einsum
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.operation_work import work_of
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation_work import work_of
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Einsum
 
 
 def plan_attention(operation: Operation, spec: FlatArray, accounting: Accounting) -> Plan:

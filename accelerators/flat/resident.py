@@ -16,8 +16,8 @@ from cascadesim.accelerators.flat.geometry import Tiles, query_tiles
 from cascadesim.accelerators.flat.nests import Case
 from cascadesim.accelerators.flat.words import Floats
 from cascadesim.accelerators.fusemax.mapping import Counts
-from cascadesim.accelerators.tile_sizes import coarse_sizes, tile_sizes
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.accelerators.spatial.tile_sizes import coarse_sizes, tile_sizes
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 _ROUNDING = 1e-12  # relative, of sums of floats: below it two tiles are equally fast
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cascadesim.accelerators.counting import point_operations
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.ir import Access, Cascade, Einsum
+from cascadesim.accelerators.access_counts import point_operations
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from cascadesim.accelerators.flat.nests import Case
 from cascadesim.accelerators.flat.roles import Roles
 from cascadesim.accelerators.flat.spec import TENSORS, Pins, Stationarity
 from cascadesim.accelerators.flat.words import STATIONARITIES, contraction_least, vector_cycles
-from cascadesim.accelerators.tile_sizes import coarse_sizes, tile_sizes
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.accelerators.spatial.tile_sizes import coarse_sizes, tile_sizes
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 _ROUNDING = 1e-12  # relative, of sums of floats: below it two dataflows are equally fast
 _ROOMY = 8  # times the tiles on their way: from there on rows and columns do not compete for the buffer

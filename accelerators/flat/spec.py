@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeAlias
 from pydantic import model_validator
 
 from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.einsum_cascades.schema import Positive, Spec, validate
+from cascadesim.einsum_cascades.notation.schema import Positive, Spec, validate
 
 Location: TypeAlias = Literal["on_chip", "off_chip"]
 Stationarity: TypeAlias = Literal["output", "weight", "input"]

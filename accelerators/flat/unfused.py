@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cascadesim.accelerators.counting import Accesses, Level, Loop, Nest, point_operations
+from cascadesim.accelerators.access_counts import Accesses, Level, Loop, Nest, point_operations
 from cascadesim.accelerators.energy import Actions
 from cascadesim.accelerators.flat.nests import (
     EVERYTHING,
@@ -31,8 +31,8 @@ from cascadesim.accelerators.flat.resident import fastest_tiles, resident_tiles,
 from cascadesim.accelerators.flat.roles import Roles
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.flat.words import einsum_cycles, softmax_table, spilled
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.ir import Einsum
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Einsum
 
 _REFETCH = {64: 8, 128: 16}  # calibration: fitted to attn-unfused.csv at 256K and 1M (what Timeloop's mapper chose)
 

@@ -11,12 +11,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.accelerators.counting import Accesses, Operand
+from cascadesim.accelerators.access_counts import Accesses, Operand
 from cascadesim.accelerators.flat.dataflow import AV_LOOPS, QK_LOOPS, LoopOrder
 from cascadesim.accelerators.flat.nests import Case, Moved, alike, contraction, count, elided, moved, row_by_row
 from cascadesim.accelerators.flat.roles import Roles, reads_of_scores
 from cascadesim.accelerators.flat.spec import TENSORS, Stationarity
-from cascadesim.einsum_cascades.ir import Einsum
+from cascadesim.einsum_cascades.notation.ir import Einsum
 
 Floats = NDArray[np.float64]
 Row = tuple[float, ...]

@@ -13,10 +13,10 @@ from cascadesim.accelerators.fusemax.attention import plan_attention
 from cascadesim.accelerators.fusemax.pruned import by_schedule, plan_pruned
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
 from cascadesim.accelerators.protocol import Accounting, Plan
-from cascadesim.accelerators.spatial import SpatialMachine
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.pruned_one_pass import PRUNED_1PASS
-from cascadesim.einsum_cascades.schema import validate
+from cascadesim.accelerators.spatial.array import SpatialMachine
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.schema import validate
+from cascadesim.einsum_cascades.texts.pruned_one_pass import PRUNED_1PASS
 
 
 @dataclass(frozen=True)

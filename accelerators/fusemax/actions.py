@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from cascadesim.accelerators.counting import Accesses, Registers, count_accesses
+from cascadesim.accelerators.access_counts import Accesses, Registers, count_accesses
 from cascadesim.accelerators.energy import Actions
 from cascadesim.accelerators.fusemax.nests import REGISTERS, REGISTERS_1D, Nests, Projections
 from cascadesim.accelerators.fusemax.placement import ARRAY_2D, DRAM, GLOBAL_BUFFER, Placed

@@ -19,8 +19,8 @@ from cascadesim.accelerators.fusemax.placement import Placement, place
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
 from cascadesim.accelerators.fusemax.timing import check_policy
 from cascadesim.accelerators.fusemax.wordforms import WordForms, word_forms
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.ir import Cascade
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade
 
 _CHUNK = 1 << 15  # points at a time: their intermediate arrays stay in the cache
 

@@ -17,7 +17,7 @@ from cascadesim.accelerators.fusemax.placement import ARRAY_2D, Placed, place
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
 from cascadesim.accelerators.fusemax.timing import check_policy
 from cascadesim.accelerators.spec import Operations
-from cascadesim.einsum_cascades.ir import Cascade
+from cascadesim.einsum_cascades.notation.ir import Cascade
 
 
 def dynamic_energy_j(points: Points, spec: FuseMaxSpec, cascade: Cascade) -> Floats:

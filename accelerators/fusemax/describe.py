@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
-from cascadesim.accelerators.fusemax.binding import EPOCH_1D, EPOCH_2D, Slot
 from cascadesim.accelerators.fusemax.mapping import AttentionTiles
 from cascadesim.accelerators.fusemax.pipeline import distances
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement
+from cascadesim.accelerators.fusemax.software_pipeline import EPOCH_1D, EPOCH_2D, Slot
 from cascadesim.accelerators.fusemax.timing import Timing
-from cascadesim.einsum_cascades.masks import FULL
+from cascadesim.einsum_cascades.sparsity.masks import FULL
 
 
 def mapping_lines(timing: Timing, resident_words: int) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.masks import FULL, Mask
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
 
 Counts = NDArray[np.int64]
 

@@ -14,7 +14,7 @@ from math import prod
 
 import numpy as np
 
-from cascadesim.accelerators.counting import Level, Loop, Nest, Size
+from cascadesim.accelerators.access_counts import Level, Loop, Nest, Size
 from cascadesim.accelerators.fusemax.mapping import AttentionTiles, Counts
 from cascadesim.accelerators.fusemax.placement import ARRAY_2D, DRAM, GLOBAL_BUFFER, QUERY_RANK, Placed, Placement
 

@@ -10,9 +10,9 @@ from cascadesim.accelerators.energy import area_um2
 from cascadesim.accelerators.fusemax.attention import plan_attention
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.schema import validate
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.schema import validate
 
 _BUFFER_ROWS_PER_DEPTH = 8  # artifact: the buffer starts with 16 D E bytes: 8 rows of D words for each of E
 _LARGEST_BUFFER_BYTES = 1 << 40  # assumed: beyond this no doubling helps, the channel itself is too slow

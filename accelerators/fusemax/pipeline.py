@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from cascadesim.accelerators.fusemax.binding import EPOCH_1D, EPOCH_2D, Slot, smallest_distances
 from cascadesim.accelerators.fusemax.dependences import Dependences, drained, drained_once
 from cascadesim.accelerators.fusemax.placement import (
     ARRAY_1D,
@@ -20,6 +19,7 @@ from cascadesim.accelerators.fusemax.placement import (
     Placed,
     Placement,
 )
+from cascadesim.accelerators.fusemax.software_pipeline import EPOCH_1D, EPOCH_2D, Slot, smallest_distances
 from cascadesim.accelerators.fusemax.spec import Distances, FuseMaxSpec
 from cascadesim.accelerators.program import After, Task
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from cascadesim.accelerators.counting import Operand, point_operations
+from cascadesim.accelerators.access_counts import Operand, point_operations
 from cascadesim.accelerators.spec import Operations, SpatialArray
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.ir import Access, Cascade, Einsum
-from cascadesim.einsum_cascades.operations import is_copy
-from cascadesim.einsum_cascades.passes import pass_class
+from cascadesim.einsum_cascades.analysis.passes import pass_class
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum
+from cascadesim.einsum_cascades.notation.operators import is_copy
 
 ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
 QUERY_RANK = "p"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
-from cascadesim.accelerators.counting import Accesses
+from cascadesim.accelerators.access_counts import Accesses
 from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, count
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles
 from cascadesim.accelerators.fusemax.nests import Nests

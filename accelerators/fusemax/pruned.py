@@ -20,12 +20,12 @@ from cascadesim.accelerators.fusemax.placement import ARRAY_1D, place_over
 from cascadesim.accelerators.fusemax.spec import Binding, FuseMaxSpec
 from cascadesim.accelerators.program import Program, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
-from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation import cascade
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.pruned_one_pass import PRUNED_1PASS
-from cascadesim.einsum_cascades.pruning_schedules import SCHEDULES
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import SCHEDULES
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.texts.pruned_one_pass import PRUNED_1PASS
 
 SECOND_PASS = cascade("pruned-1pass, second pass", """
     BK[h,m1,m0,e]   = K[h,m1*M0+m0,e]

@@ -26,7 +26,7 @@ from cascadesim.accelerators.fusemax.placement import ARRAY_2D, Placement, place
 from cascadesim.accelerators.fusemax.slots import Flow, Slots, bubbles
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
 from cascadesim.accelerators.fusemax.walks import Graph, Lengths, Place, walks
-from cascadesim.einsum_cascades.ir import Cascade
+from cascadesim.einsum_cascades.notation.ir import Cascade
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from typing import Literal, Self, TypeAlias
 from pydantic import model_validator
 
 from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.einsum_cascades.schema import NonNegative, Positive, Spec
+from cascadesim.einsum_cascades.notation.schema import NonNegative, Positive, Spec
 
 Policy: TypeAlias = Literal["epochs", "serial", "interleave"]
 

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from cascadesim.accelerators.counting import on_arrays
+from cascadesim.accelerators.access_counts import on_arrays
 from cascadesim.accelerators.fusemax.mapping import AttentionTiles
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, op_cycles
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec, Policy
 from cascadesim.accelerators.protocol import EinsumActivity
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 # Stages of a tile: what the 2D array and the 1D array do meanwhile (artifact; spec of the two published schedules).
 STAGES: Mapping[Policy, tuple[tuple[frozenset[str], frozenset[str]], ...]] = {

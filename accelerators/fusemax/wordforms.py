@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import cast
 
-from cascadesim.accelerators.counting import Accesses, Size
+from cascadesim.accelerators.access_counts import Accesses, Size
 from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, count
 from cascadesim.accelerators.fusemax.linearform import LinearForm
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles

@@ -12,9 +12,9 @@ from cascadesim.accelerators.gpu.operand_types import Operands
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Dtype, Kind
 from cascadesim.accelerators.gpu.texts import KERNELS
 from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Stored, Unit
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.schema import validate
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.schema import validate
 
 PER_SM = ("tensor", "special", "issue", "shared_memory")
 SHARED = ("l2", "dram", "launch")

@@ -1,6 +1,6 @@
 """The few constants of an architecture that no document gives: achieved fractions, overlap, latencies.
 
-Read from `calibration.yaml`, which `cascadesim.validation.gpu_calibrate` writes from rows set aside for it, with their
+Read from `calibration.yaml`, which `cascadesim.validation.gpu.calibrate` writes from rows set aside for it, with their
 intervals; `rows: 0` marks a stated guess. Devices share the constants of their generation. They are what a script
 fits; other numbers of the model were chosen with data in view, too (docs/gpu.md).
 """
@@ -15,7 +15,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from cascadesim.accelerators.gpu.spec import Generation
-from cascadesim.einsum_cascades.schema import NonNegative, NonNegativeFloat, Spec, read_yaml, validate
+from cascadesim.einsum_cascades.notation.schema import NonNegative, NonNegativeFloat, Spec, read_yaml, validate
 
 FILE = Path(__file__).parent / "calibration.yaml"
 Share = Annotated[float, Field(gt=0, lt=1)]  # an achieved fraction: below 1

@@ -12,7 +12,7 @@ from math import ceil
 from cascadesim.accelerators.gpu.elementwise import small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Link
 from cascadesim.accelerators.program import After, Program, Task, TileRun
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 # assumed: from the last byte sent to the neighbour's first: NCCL's tuning model (graph/tuning.cc, hwLat of a ring with
 # low-latency lines), as recalled

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from cascadesim.accelerators.counting import point_operations
+from cascadesim.accelerators.access_counts import point_operations
 from cascadesim.accelerators.gpu.attention_pipeline import residents
+from cascadesim.accelerators.gpu.binding import FUNCTIONS
 from cascadesim.accelerators.gpu.calibration import Constants, is_extrapolated
-from cascadesim.accelerators.gpu.einsums import FUNCTIONS
 from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
 from cascadesim.accelerators.gpu.kernel import text_on
@@ -19,7 +19,7 @@ from cascadesim.accelerators.gpu.operand_types import with_cache
 from cascadesim.accelerators.gpu.shape import Reals
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
 from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing, iteration_cycles, tile_cycles
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
 
 FASTER = 1.1
 # measured over predicted, median of vidur's scored rows on A100, A40 and H100 (suite gpu-ops; a test holds them to it)

@@ -16,8 +16,16 @@ from pydantic import model_validator
 
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
 from cascadesim.accelerators.gpu.texts import KERNELS, Text
-from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
-from cascadesim.einsum_cascades.schema import Fraction, NonNegative, Positive, PositiveFloat, Spec, read_yaml, validate
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.notation.schema import (
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveFloat,
+    Spec,
+    read_yaml,
+    validate,
+)
 
 FOLDER = Path(__file__).parent / "kernels"
 LIBRARIES = ("implementations", "launches")  # files about what calls kernels

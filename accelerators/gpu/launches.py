@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from cascadesim.accelerators.gpu.spec import Generation
-from cascadesim.einsum_cascades.schema import NonNegative, Spec, read_yaml, validate
+from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, read_yaml, validate
 
 FILE = Path(__file__).parent / "kernels" / "launches.yaml"
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cascadesim.accelerators.gpu.grid import Tiles, Work, walked_keys
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.shape import Reals, Shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
-from cascadesim.accelerators.gpu.work import Tiles, Work, walked_keys
 
 FLOAT_BYTES = 4  # scores, partial outputs and statistics
 ALL_KEPT, NONE_KEPT = 0.5, 1.25  # assumed: bytes that pass by, in units of L2 (`_kept`)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Dtype
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 MULTIPLIED_AS: Mapping[Dtype, Dtype] = {"mxfp4": "fp4", "nvfp4": "fp4"}  # with their scales, by the same unit
 _FLOATS = ("fp32", "tf32", "bf16", "fp16")  # what every narrower type converts to

@@ -13,9 +13,9 @@ from functools import partial
 import numpy as np
 
 from cascadesim.accelerators.gpu.attention_pipeline import attention_program
+from cascadesim.accelerators.gpu.binding import ISSUE, SPECIAL, TENSOR, Share, activities, instructions, shares
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.collective import ring_lines, ring_program, ring_timing
-from cascadesim.accelerators.gpu.einsums import ISSUE, SPECIAL, TENSOR, Share, activities, instructions, shares
 from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
 from cascadesim.accelerators.gpu.explain import (
     attention_lines,
@@ -25,6 +25,7 @@ from cascadesim.accelerators.gpu.explain import (
     stream_lines,
 )
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
+from cascadesim.accelerators.gpu.grid import tiles_of
 from cascadesim.accelerators.gpu.kernel import Asked, Kernel, choose_kernel
 from cascadesim.accelerators.gpu.kernel import Phase as KernelPhase
 from cascadesim.accelerators.gpu.operand_types import Operands, with_cache
@@ -40,13 +41,12 @@ from cascadesim.accelerators.gpu.stored import (
 )
 from cascadesim.accelerators.gpu.texts import kernel_text, key_tiles
 from cascadesim.accelerators.gpu.timing import Timing, attention_timing, case_of
-from cascadesim.accelerators.gpu.work import tiles_of
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.masks import KeyInterval, Mask
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.operation_work import least_elements
-from cascadesim.einsum_cascades.text_masks import mask_of
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation_work import least_elements
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import KeyInterval, Mask
+from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
 
 
 def plan_attention(operation: Operation, device: Device, accounting: Accounting) -> Plan:

@@ -11,8 +11,8 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import model_validator
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.schema import NonNegative, Positive, PositiveFloat, Spec
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.schema import NonNegative, Positive, PositiveFloat, Spec
 
 Dtype: TypeAlias = Literal["int4", "fp4", "mxfp4", "nvfp4", "fp8", "int8", "fp16", "bf16", "tf32", "fp32"]
 Kind: TypeAlias = Literal["weights", "experts", "activations", "kv", "attention"]

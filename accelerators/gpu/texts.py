@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Literal, TypeAlias
 
-from cascadesim.einsum_cascades.attention import ATTENTION_1PASS, ATTENTION_3PASS
-from cascadesim.einsum_cascades.bound_counts import KEY, QUERY
-from cascadesim.einsum_cascades.counts import charged_regions
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.families import partitions
-from cascadesim.einsum_cascades.ir import Cascade
-from cascadesim.einsum_cascades.passes import all_passes
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
+from cascadesim.einsum_cascades.analysis.counts import charged_regions
+from cascadesim.einsum_cascades.analysis.passes import all_passes
+from cascadesim.einsum_cascades.analysis.rank_groups import partitions
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
 
 Text: TypeAlias = Literal["fused", "unfused"]
 Place: TypeAlias = frozenset[str]  # ranks of an Einsum: keys, or tiles of them, queries, elements

@@ -24,15 +24,16 @@ from cascadesim.accelerators.protocol import (
 )
 from cascadesim.accelerators.spatten import energy, layers, timing
 from cascadesim.accelerators.spatten.fused import FUSED, plan_fused
+from cascadesim.accelerators.spatten.head_stream import HeadStream
 from cascadesim.accelerators.spatten.layerwise import behavioural_plan
-from cascadesim.accelerators.spatten.mapping import head_work, kept_lines, mapping_lines, stored_bytes
+from cascadesim.accelerators.spatten.mapping import HeadWork, head_work, kept_lines, mapping_lines, stored_bytes
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX, units_of
 from cascadesim.accelerators.spatten.spec import SpattenSpec, read_spec
 from cascadesim.accelerators.spatten.traced import traced_work
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.operation_work import work_of
-from cascadesim.einsum_cascades.text_masks import mask_of
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation_work import work_of
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
 
 SHARES = ("token_keep", "head_keep", "value_keep", "low_bit_share")  # of `Pruning`: they replace the schedule's
 NO_SCHEDULE = "no pruning schedule"
@@ -132,12 +133,28 @@ class Spatten:
             operation.name, _activities(operation, busy, self.spec), Traffic(read),
             float(busy.longest),
             None if work.streams else partial(timing.program, work, self.spec),
-            partial(timing.stream, work, self.spec) if work.streams else None,
+            partial(_heads, work, self.spec) if work.streams else None,
         )  # fmt: skip
         joules = energy.dynamic_energy_j(read, busy.longest, self.spec)
         schedule = self.schedule if operation.trace is None else "pruned as the trace says"
         lines = (schedule, *kept_lines(operation), *mapping_lines(work, self.spec))
         return Plan(operation, accounting, lines, (phase,), joules, element_bytes=stored_bytes(operation, self.spec))
+
+
+@dataclass(frozen=True)
+class Heads:
+    """A stream of heads, to be run as the RTL runs it."""
+
+    stream: HeadStream
+
+    def run(self) -> int:
+        from cascadesim.accelerators.spatten.rtl.run import run_heads  # compiles, as the engine does
+
+        return run_heads(self.stream).cycles
+
+
+def _heads(work: HeadWork, spec: SpattenSpec) -> Heads:
+    return Heads(timing.stream(work, spec))
 
 
 def _activities(

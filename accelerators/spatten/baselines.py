@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 
 BANDWIDTH_BYTES_PER_S = 64e9  # HPCA 2021: SpAtten-1/8, A3 and MNNFast are compared at equal bandwidth ...
 MULTIPLIERS = 128  # ... and equal multipliers (64 x 2)

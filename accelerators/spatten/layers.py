@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from cascadesim.accelerators.spatten.spec import Formats, Pruning, SpattenSpec
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.pruning_schedules import SCHEDULES, Schedule, kept, published_schedule
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import SCHEDULES, Schedule, kept, published_schedule
 
 STORED = (4, 6, 8)  # bits that the format has; wider keys run as 8 bits and 4 more (TestSpAtten)
 

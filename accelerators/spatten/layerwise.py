@@ -12,8 +12,8 @@ from cascadesim.accelerators.protocol import EinsumActivity, Plan, Traffic
 from cascadesim.accelerators.spatten.behavioural import DRAM_BYTES, BehaviouralDesign, Head, layer_cycles
 from cascadesim.accelerators.spatten.mapping import KEPT
 from cascadesim.accelerators.spatten.spec import SpattenSpec
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.masks import FULL
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import FULL
 
 
 def behavioural_plan(plan: Plan, spec: SpattenSpec) -> Plan:
@@ -33,7 +33,7 @@ def behavioural_plan(plan: Plan, spec: SpattenSpec) -> Plan:
     )  # fmt: skip
     timed = replace(
         phase, activities=(*activities, EinsumActivity("fetch", "dram", found.dram)), traffic=Traffic(fetched),
-        analytical_cycles=float(found.total or 0), program=None, heads=None,
+        analytical_cycles=float(found.total or 0), program=None, model=None,
     )  # fmt: skip
     lines: tuple[str, ...] = (
         f"behavioural simulator: fetch {found.dram}, fill {found.fill}, drain {found.drain} cycles, nothing overlaps",

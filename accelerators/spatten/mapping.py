@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, lcm
 
-from cascadesim.accelerators.heads import HeadRow
+from cascadesim.accelerators.spatten.head_stream import HeadRow
 from cascadesim.accelerators.spatten.roles import units_of
 from cascadesim.accelerators.spatten.spec import SpattenSpec
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
 
 KEPT = "kept:"  # begins the line that says what pruning left of a layer
 LOW_BITS = 4  # SpAtten, sec. III-D: the least significant plane

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from cascadesim.accelerators.counting import point_operations
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.ir import Cascade, Einsum
-from cascadesim.einsum_cascades.operations import fiber_operator
+from cascadesim.accelerators.access_counts import point_operations
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade, Einsum
+from cascadesim.einsum_cascades.notation.operators import fiber_operator
 
 SCORES, SOFTMAX, CHOICE, RESULTS = "multiply_qk", "softmax", "top_k", "multiply_pv"
 SOFTMAX_OF_A_SCORE = Counter({"max": 1, "exp": 1, "add": 2, "divide": 1})  # HPCA 2021: exponential, sum, division

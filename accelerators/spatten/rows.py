@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from cascadesim.accelerators.heads import GatherDesign, HeadRow, HeadStream
+from cascadesim.accelerators.spatten.head_stream import GatherDesign, HeadRow, HeadStream
 from cascadesim.accelerators.spatten.randomness import JavaRandom
 from cascadesim.accelerators.spatten.score_buffer import gathered_keys
 from cascadesim.accelerators.spatten.topk import drawn_cycles
-from cascadesim.einsum_cascades.errors import UnknownNameError
-from cascadesim.einsum_cascades.pruning_trace import TracedHead, raise_all
+from cascadesim.einsum_cascades.notation.errors import UnknownNameError
+from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead, raise_all
 
 STORED_BITS = (4, 6, 8)  # SpAtten RTL: widths that a key or value profile has
 WIDE = (None, 10, 12)  # TestSpAtten: not quantized, 6+4 and 8+4 run at 8 bits

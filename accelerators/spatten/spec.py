@@ -10,8 +10,8 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from cascadesim.accelerators.heads import GatherDesign
-from cascadesim.einsum_cascades.schema import Fraction, Positive, PositiveFloat, Spec, validate
+from cascadesim.accelerators.spatten.head_stream import GatherDesign
+from cascadesim.einsum_cascades.notation.schema import Fraction, Positive, PositiveFloat, Spec, validate
 
 STANDARDS: Mapping[str, str] = {"rtl": "hbm2", "nominal": "hbm2-nominal"}  # mode -> simulator.dram_standards
 READ_GAP: Mapping[str, int] = {"rtl": 2, "nominal": 1}  # cycles between reads of a channel at its peak (HBM2 spec, 5)

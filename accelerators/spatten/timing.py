@@ -13,12 +13,12 @@ from fractions import Fraction
 from math import ceil, log2
 from operator import attrgetter
 
-from cascadesim.accelerators.heads import HeadRow, HeadStream
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
+from cascadesim.accelerators.spatten.head_stream import HeadRow, HeadStream
 from cascadesim.accelerators.spatten.mapping import HeadWork, Piece, padded
 from cascadesim.accelerators.spatten.spec import READ_GAP, REQUEST_BYTES, SpattenSpec
 from cascadesim.accelerators.spatten.topk import engine_cycles, expected_cycles
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 TRANSACTIONS = {4: 1.0, 6: 1.5, 8: 2.0}  # RTL: 32-byte transactions of a vector; 6 bits: 3 for two heads together
 LARGEST_TABLE = 2048  # keys up to which the exact mean of the selection is computed

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import ceil
 
-from cascadesim.accelerators.heads import HeadRow
+from cascadesim.accelerators.spatten.head_stream import HeadRow
 from cascadesim.accelerators.spatten.mapping import HeadWork, Piece
 from cascadesim.accelerators.spatten.rows import Bits, harness_bits, head_rows
 from cascadesim.accelerators.spatten.spec import SpattenSpec
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.pruning_trace import PruningTrace, TracedHead, raise_all
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead, raise_all
 
 
 def traced_work(trace: PruningTrace, spec: SpattenSpec) -> HeadWork:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from cascadesim import accelerators
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.catalogue import folders, load, preset_names, presets
-from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError, UnknownNameError
-from cascadesim.einsum_cascades.schema import read_yaml
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
+from cascadesim.einsum_cascades.notation.schema import read_yaml
 
 
 def test_a_preset_is_loaded_by_its_name() -> None:

@@ -14,11 +14,11 @@ from cascadesim.accelerators.catalogue import load, preset_names
 from cascadesim.accelerators.plan_check import PlanError, problems
 from cascadesim.accelerators.protocol import Accelerator, Phase, Plan, Prepares
 from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.einsum_cascades.catalogue import cascade_names, find
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.zoo import load_workload
-from cascadesim.simulator.engine import run
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
+from cascadesim.simulator.engine.engine import run
 
 KINDS = ("attention", "linear", "elementwise")
 every_accelerator = pytest.mark.parametrize("name", preset_names())

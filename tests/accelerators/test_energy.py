@@ -18,7 +18,7 @@ from cascadesim.accelerators.energy import (
     sram_row_energy_pj,
 )
 from cascadesim.accelerators.spec import Operations, SpatialArray
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 EXACT = 1e-9  # published areas are sums of table entries: equal but for the order of the sum
 MIB = 2**20

@@ -17,10 +17,10 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.flat.accelerator import Flat
 from cascadesim.accelerators.plan_check import problems
 from cascadesim.accelerators.protocol import Phase, Plan
-from cascadesim.einsum_cascades.catalogue import find
-from cascadesim.einsum_cascades.masks import FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.operation import Kind, Operation
-from cascadesim.simulator.engine import run
+from cascadesim.einsum_cascades.models.operation import Kind, Operation
+from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
+from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.simulator.engine.engine import run
 
 DESIGN = ("rows", "columns", "lanes", "capacity", "ports", "bandwidth", "clock")
 ELEMENTWISE = ("layer-norm", "rms-norm", "gelu", "gated-silu", "rotary", "residual-add", "softmax-router", "scaled-add")

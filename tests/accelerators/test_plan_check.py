@@ -22,13 +22,13 @@ from cascadesim.accelerators.protocol import (
     Traffic,
     Unit,
 )
-from cascadesim.einsum_cascades.catalogue import cascade_names, find
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.families import partitions
-from cascadesim.einsum_cascades.masks import CAUSAL, FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.operation_work import least_elements, work_of
-from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.einsum_cascades.analysis.rank_groups import partitions
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation_work import least_elements, work_of
+from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
+from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
 from cascadesim.simulator import simulate as simulate_module
 from cascadesim.simulator.simulate import simulate
 

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from cascadesim.accelerators.spec import Buffer, Dram, Operations, SpatialArray
-from cascadesim.einsum_cascades.errors import SpecError
-from cascadesim.einsum_cascades.schema import parse_yaml, validate
+from cascadesim.einsum_cascades.notation.errors import SpecError
+from cascadesim.einsum_cascades.notation.schema import parse_yaml, validate
 
 YAML = """
 architecture: some

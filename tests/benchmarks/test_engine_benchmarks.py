@@ -14,7 +14,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
-from cascadesim.simulator.engine import record, run
+from cascadesim.simulator.engine.engine import record, run
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ def attention_like(instances: int, groups: int, key_tiles: int, query_tiles: int
 
 
 def _reference() -> ModuleType:
-    path = Path(__file__).parents[1] / "simulator" / "reference_engine.py"
+    path = Path(__file__).parents[1] / "simulator" / "engine" / "reference_engine.py"
     spec = importlib.util.spec_from_file_location("reference_engine_of_benchmarks", path)
     assert spec is not None
     assert spec.loader is not None

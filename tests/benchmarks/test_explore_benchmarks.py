@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from cascadesim.simulator.explore import explore
-from cascadesim.simulator.explore_engine import cores
-from cascadesim.simulator.explore_front import front
-from cascadesim.simulator.explore_models import ArchitectureModel
-from cascadesim.simulator.explore_problem import problem
-from cascadesim.simulator.explore_space import space_from
+from cascadesim.simulator.explore.explore import explore
+from cascadesim.simulator.explore.front import front
+from cascadesim.simulator.explore.models import ArchitectureModel
+from cascadesim.simulator.explore.problem import problem
+from cascadesim.simulator.explore.space import space_from
+from cascadesim.simulator.explore.workers import cores
 
 pytestmark = pytest.mark.slow
 

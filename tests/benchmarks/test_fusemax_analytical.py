@@ -11,8 +11,8 @@ import pytest
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.analytical import Points, evaluate
-from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
 
 pytestmark = pytest.mark.slow
 

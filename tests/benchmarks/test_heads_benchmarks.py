@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from cascadesim.accelerators.heads import GatherDesign, HeadRow, HeadStream
+from cascadesim.accelerators.dram.reads import read_stream
+from cascadesim.accelerators.dram.standards import standard
+from cascadesim.accelerators.spatten.head_stream import GatherDesign, HeadRow, HeadStream
+from cascadesim.accelerators.spatten.rtl.run import run_heads
 from cascadesim.accelerators.spatten.score_buffer import gathered_keys
-from cascadesim.simulator.dram import read_stream
-from cascadesim.simulator.dram_standards import standard
-from cascadesim.simulator.heads import run_heads
 
 pytestmark = pytest.mark.slow
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cascadesim.einsum_cascades import neighborhood as patterns
-from cascadesim.simulator import neighborhood_axis
-from cascadesim.simulator.neighborhood import MODES, Question, question
-from cascadesim.simulator.neighborhood_recommend import stride_frontier, tile_frontier
-from cascadesim.simulator.neighborhood_shapes import BACKENDS, legal_tiles
+from cascadesim.einsum_cascades.sparsity import neighborhood as patterns
+from cascadesim.simulator.gna import axis as neighborhood_axis
+from cascadesim.simulator.gna.neighborhood import MODES, Question, question
+from cascadesim.simulator.gna.recommend import stride_frontier, tile_frontier
+from cascadesim.simulator.gna.shapes import BACKENDS, legal_tiles
 
 pytestmark = pytest.mark.slow
 

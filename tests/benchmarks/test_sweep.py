@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from cascadesim.accelerators import catalogue
-from cascadesim.einsum_cascades.workload import Scope
-from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import Scope
+from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.simulator import simulate as pipeline
 from cascadesim.simulator.execution import Fidelity
 

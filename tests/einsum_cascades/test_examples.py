@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascadesim.einsum_cascades.analysis import analyse
-from cascadesim.einsum_cascades.catalogue import find
-from cascadesim.einsum_cascades.evaluate import evaluate
+from cascadesim.einsum_cascades.analysis.analysis import analyse
+from cascadesim.einsum_cascades.analysis.evaluate import evaluate
+from cascadesim.einsum_cascades.texts.catalogue import find
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted(EXAMPLES.glob("*.cascade"))

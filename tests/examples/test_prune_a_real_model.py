@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from cascadesim.einsum_cascades.pruning_trace import format_rows, parse_rows
+from cascadesim.einsum_cascades.sparsity.pruning_trace import format_rows, parse_rows
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "prune_a_real_model.py"
 

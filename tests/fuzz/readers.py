@@ -17,29 +17,36 @@ import click
 import numpy as np
 
 from cascadesim.accelerators import catalogue
-from cascadesim.einsum_cascades import notation, token_layout, zoo
-from cascadesim.einsum_cascades.analysis import analyse
-from cascadesim.einsum_cascades.attention_maps import read_maps
-from cascadesim.einsum_cascades.catalogue import cascade_names, find
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.masks import mask_from
-from cascadesim.einsum_cascades.neighborhood import neighborhood
-from cascadesim.einsum_cascades.pruning_schedules import ramp_schedule
-from cascadesim.einsum_cascades.pruning_trace import TracedHead, format_rows, parse_rows
-from cascadesim.einsum_cascades.schema import parse_yaml, with_settings
-from cascadesim.einsum_cascades.selected import read_block_mask
-from cascadesim.einsum_cascades.workload import workload_from
-from cascadesim.einsum_cascades.writing import to_text
-from cascadesim.simulator import cli_explore, cli_gna, cli_options, explore_problem, explore_space
-from cascadesim.simulator.cli import cascadesim
-from cascadesim.simulator.cli_shell import exit_code
-from cascadesim.simulator.explore_expressions import Kind, parse_expression
-from cascadesim.simulator.explore_partial import Partial
-from cascadesim.simulator.neighborhood import Question, Tiles
-from cascadesim.simulator.pattern_report import pattern_answer
-from cascadesim.validation import record_lines, suites
-from cascadesim.validation.measure_cases import cases
-from cascadesim.validation.record_claims import JUDGED, judged
+from cascadesim.einsum_cascades.analysis.analysis import analyse
+from cascadesim.einsum_cascades.models import zoo
+from cascadesim.einsum_cascades.models.workload import workload_from
+from cascadesim.einsum_cascades.notation import notation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.printer import to_text
+from cascadesim.einsum_cascades.notation.schema import parse_yaml, with_settings
+from cascadesim.einsum_cascades.sparsity import token_layout
+from cascadesim.einsum_cascades.sparsity.attention_maps import read_maps
+from cascadesim.einsum_cascades.sparsity.block_selection import read_block_mask
+from cascadesim.einsum_cascades.sparsity.masks import mask_from
+from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import ramp_schedule
+from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead, format_rows, parse_rows
+from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
+from cascadesim.simulator.cli import explore as cli_explore
+from cascadesim.simulator.cli import gna as cli_gna
+from cascadesim.simulator.cli import options as cli_options
+from cascadesim.simulator.cli.commands import cascadesim
+from cascadesim.simulator.cli.shell import exit_code
+from cascadesim.simulator.explore import problem as explore_problem
+from cascadesim.simulator.explore import space as explore_space
+from cascadesim.simulator.explore.expressions import Kind, parse_expression
+from cascadesim.simulator.explore.partial import Partial
+from cascadesim.simulator.gna.neighborhood import Question, Tiles
+from cascadesim.simulator.gna.pattern_report import pattern_answer
+from cascadesim.validation import suites
+from cascadesim.validation.kernels import record_lines
+from cascadesim.validation.kernels.record_claims import JUDGED, judged
+from cascadesim.validation.measure.cases import cases
 
 
 class Refused(Exception):
@@ -67,7 +74,7 @@ def _refusing(read: Callable[[bytes], object]) -> Callable[[bytes], object]:
         try:
             return read(content)
         except (CascadeSimError, click.ClickException) as error:
-            from cascadesim.simulator.cli_shell import _message
+            from cascadesim.simulator.cli.shell import _message
 
             raise Refused(_message(error)) from None
 

@@ -27,7 +27,7 @@ def static_build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         return
     folder = tmp_path_factory.mktemp("static")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "cascadesim.validation.kernel_static", str(folder / "counts.json")]
+    command = [sys.executable, "-m", "cascadesim.validation.kernels.static_counts", str(folder / "counts.json")]
     with (folder / "errors.txt").open("w") as errors:
         build = subprocess.Popen(command, env=environment, stderr=errors)
         yield build, folder

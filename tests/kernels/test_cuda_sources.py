@@ -11,8 +11,8 @@ pytest.importorskip("triton", reason="the disassembler comes with triton: pip in
 
 from cascadesim.kernels.cuda.compiler import available, cubin
 from cascadesim.kernels.cuda.source import Source, sources
-from cascadesim.validation.kernel_compile import TARGETS, code_of, cubin_of, disassembled, resources_of
-from cascadesim.validation.sass import Loop, loops
+from cascadesim.validation.kernels.compile import TARGETS, code_of, cubin_of, disassembled, resources_of
+from cascadesim.validation.kernels.sass import Loop, loops
 
 CHAINS = 8
 MIX = {  # function -> (multiply-adds, exponentials) of a turn

@@ -11,11 +11,12 @@ pytest.importorskip("triton", reason="kernels need torch and triton: pip install
 
 from cascadesim.kernels.cuda import host  # noqa: E402
 from cascadesim.kernels.interpreter import repair  # noqa: E402
-from cascadesim.validation import measure_cuda, measure_neighborhood, measure_pruned  # noqa: E402
-from cascadesim.validation import measure_prepare as prepare  # noqa: E402
-from cascadesim.validation import measure_rates as rates  # noqa: E402
-from cascadesim.validation.measure_cases import BACKENDS, CASCADES, FLEX, MMA, cases, sdpa  # noqa: E402
-from cascadesim.validation.measured_calls import calls_of  # noqa: E402
+from cascadesim.validation.kernels.measured_calls import calls_of  # noqa: E402
+from cascadesim.validation.measure import cuda as measure_cuda  # noqa: E402
+from cascadesim.validation.measure import neighborhood as measure_neighborhood  # noqa: E402
+from cascadesim.validation.measure import prepare, rates  # noqa: E402
+from cascadesim.validation.measure import pruned as measure_pruned  # noqa: E402
+from cascadesim.validation.measure.cases import BACKENDS, CASCADES, FLEX, MMA, cases, sdpa  # noqa: E402
 
 HALF = 2e-3  # two roundings to float16: the kernel's and the library's
 SMALL = {
@@ -179,7 +180,7 @@ def test_a_list_of_tiles_in_tile_order_holds_the_tiles_of_the_boxes() -> None:
     from cascadesim.kernels.neighborhood_attention.block_sparse import tile_list
     from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern
     from cascadesim.kernels.neighborhood_attention.triton import plan
-    from cascadesim.validation.measure_neighborhood import mask_in_tile_order
+    from cascadesim.validation.measure.neighborhood import mask_in_tile_order
 
     for layout, window, stride in (((16, 16), (6, 6), (1, 1)), ((16, 24), (8, 8), (8, 8)), ((13, 11), (5, 4), (2, 1))):
         of = pattern(layout, window, stride)
@@ -191,9 +192,9 @@ def test_a_list_of_tiles_in_tile_order_holds_the_tiles_of_the_boxes() -> None:
 
 def test_a_case_is_launched_checked_and_timed_and_what_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process on a GPU does this with every case; the library's backend of GPUs is what fails here."""
-    from cascadesim.validation.measure_cases import Case
-    from cascadesim.validation.measure_timing import Samples
-    from cascadesim.validation.measure_worker import measured
+    from cascadesim.validation.measure.cases import Case
+    from cascadesim.validation.measure.timing import Samples
+    from cascadesim.validation.measure.worker import measured
 
     class Once:
         flush_us, floor_us = 70.0, 4.0
@@ -225,8 +226,8 @@ def test_an_error_that_is_no_number_is_written_as_none(monkeypatch: pytest.Monke
     """JSON has no NaN; what a check does not tell apart from the right result is never compared."""
     from types import SimpleNamespace
 
-    from cascadesim.validation.measure_cases import Case, Prepared
-    from cascadesim.validation.measure_worker import measured
+    from cascadesim.validation.measure.cases import Case, Prepared
+    from cascadesim.validation.measure.worker import measured
 
     timer = SimpleNamespace(flush_us=1.0, floor_us=1.0, clock_mhz=dict, measure=lambda *given: {})
     case = Case("attention", "small", {}, {}, ("a",), lambda device: Prepared({"a": int}, {"a": lambda: float("nan")}))
@@ -240,10 +241,17 @@ class Missing:
         if name.partition(".")[0] in {"pydantic", "click", "yaml", "rich", "numba", "scipy", "matplotlib", "pyarrow"}:
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Missing())
-from cascadesim.validation import (
-    kernel_static, measure, measure_compiled, measure_counted, measure_cuda, measure_neighborhood, measure_prepare,
-    measure_pruned, measure_rates, measure_run, measure_worker,
-)
+from cascadesim.validation.kernels import static_counts as kernel_static
+from cascadesim.validation.measure import command as measure
+from cascadesim.validation.measure import compiled as measure_compiled
+from cascadesim.validation.measure import counted as measure_counted
+from cascadesim.validation.measure import cuda as measure_cuda
+from cascadesim.validation.measure import neighborhood as measure_neighborhood
+from cascadesim.validation.measure import prepare as measure_prepare
+from cascadesim.validation.measure import pruned as measure_pruned
+from cascadesim.validation.measure import rates as measure_rates
+from cascadesim.validation.measure import run as measure_run
+from cascadesim.validation.measure import worker as measure_worker
 from cascadesim.kernels.catalogue import variants
 assert len(list(variants(90))) > 50
 from cascadesim.kernels.interpreter import repair

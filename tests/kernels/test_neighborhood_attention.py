@@ -10,12 +10,12 @@ import pytest
 torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.einsum_cascades.neighborhood import neighborhood  # noqa: E402
+from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood  # noqa: E402
 from cascadesim.kernels.interpreter import repair  # noqa: E402
 from cascadesim.kernels.neighborhood_attention import reference  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern, tile_order  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.triton import configuration, neighborhood_attention, plan  # noqa: E402
-from cascadesim.simulator.neighborhood import question  # noqa: E402
+from cascadesim.simulator.gna.neighborhood import question  # noqa: E402
 
 TOLERANCE = {torch.float32: 5e-7, torch.float16: 1e-3, torch.bfloat16: 5e-3}
 CASES = {  # layout, window, stride, dilation, causal, query tile, key tile

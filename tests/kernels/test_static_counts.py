@@ -12,9 +12,9 @@ pytest.importorskip("triton", reason="kernels need torch and triton: pip install
 
 from cascadesim.kernels.cuda.compiler import available
 from cascadesim.kernels.cuda.source import sources
-from cascadesim.validation.claims_kernels import TRITON
-from cascadesim.validation.kernel_compile import TARGETS
-from cascadesim.validation.kernel_static import committed
+from cascadesim.validation.claims.kernels import TRITON
+from cascadesim.validation.kernels.compile import TARGETS
+from cascadesim.validation.kernels.static_counts import committed
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ def test_masks_cost_instructions_only_where_there_is_one(built: dict) -> None:
 
 
 def test_the_counts_that_ship_are_current(built: dict) -> None:
-    """`python -m cascadesim.validation.kernel_static` writes them. Work never depends on the compiler; the rest may."""
+    """`validation.kernels.static_counts` writes them. Work never depends on the compiler; the rest may."""
     shipped, now = by_name(committed()), by_name(built)
     if not available():  # nothing compiles CUDA C++: those are skipped below
         shipped = {key: each for key, each in shipped.items() if "language" not in each}

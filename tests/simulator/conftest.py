@@ -9,10 +9,10 @@ import pytest
 
 from cascadesim.accelerators.program import After, Program, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, Capabilities, EinsumActivity, Phase, Plan, Traffic, Unit
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.workload import Workload, workload_from
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.workload import Workload, workload_from
 from cascadesim.simulator import simulate
-from cascadesim.simulator.engine import run
+from cascadesim.simulator.engine.engine import run
 
 TILES = 4
 LOAD_CYCLES = 3

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.simulator.cli_simulate import simulate
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.cli.simulate import simulate
 
 
 def run(*arguments: str) -> Result:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.protocol import Accelerator
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.workload import Workload
+from cascadesim.einsum_cascades.models.workload import Workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.report import Report
 from cascadesim.simulator.simulate import simulate
 
 if TYPE_CHECKING:
-    from cascadesim.einsum_cascades.projections import Phase
-    from cascadesim.einsum_cascades.workload import Scope
+    from cascadesim.einsum_cascades.models.projections import Phase
+    from cascadesim.einsum_cascades.models.workload import Scope
 
 PRESETS = [pytest.param(name, id=name) for name in catalogue.preset_names()]
 
@@ -70,7 +70,7 @@ def test_the_cycle_level_is_above_the_closed_form_and_both_add_up(
 @given(length=st.integers(min_value=1, max_value=3000), batch=st.integers(min_value=1, max_value=5))
 @settings(max_examples=8, deadline=None)
 def test_any_length_and_batch_runs(preset: str, length: int, batch: int) -> None:
-    from cascadesim.einsum_cascades.zoo import load_workload
+    from cascadesim.einsum_cascades.models.zoo import load_workload
 
     accelerator = catalogue.load(preset)
     model = load_workload("llama-3.2-1b")  # grouped queries, causal

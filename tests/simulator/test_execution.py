@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.program import Program, Task, TileRun
 from cascadesim.accelerators.protocol import Plan
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.workload import Workload
+from cascadesim.einsum_cascades.models.workload import Workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.execution import Overhead, execute, whole_cycles
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cascadesim.accelerators import catalogue
-from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
-from cascadesim.einsum_cascades.zoo import load_workload
-from cascadesim.simulator.cli_simulate import simulate
+from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
+from cascadesim.simulator.cli.simulate import simulate
 from cascadesim.simulator.memory import WORKSPACE_BYTES, memory
 from cascadesim.simulator.report import Memory
 from cascadesim.simulator.simulate import Request, parts

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from cascadesim.simulator.cli_gna import gna
+from cascadesim.simulator.cli.gna import gna
 
 README = Path(__file__).parents[2] / "README.md"
 

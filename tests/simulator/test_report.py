@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadesim.einsum_cascades.workload import Workload
+from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.simulator.report import SCHEMA, Memory, Report, Uncertainty, document, from_document
 from cascadesim.simulator.simulate import simulate
 

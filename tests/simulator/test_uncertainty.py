@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from cascadesim.accelerators import catalogue
-from cascadesim.einsum_cascades.masks import FULL, KeyInterval, Mask
-from cascadesim.simulator.cli_simulate import simulate
+from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
+from cascadesim.simulator.cli.simulate import simulate
 from cascadesim.simulator.uncertainty import (
     Call,
     Stratum,

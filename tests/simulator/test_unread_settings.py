@@ -12,13 +12,13 @@ from pydantic import BaseModel
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.gpu.accelerator import DOCUMENTATION, Gpu
 from cascadesim.accelerators.protocol import Accelerator
-from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
-from cascadesim.einsum_cascades.schema import read_yaml
-from cascadesim.einsum_cascades.workload import Workload
-from cascadesim.einsum_cascades.zoo import load_workload
-from cascadesim.simulator.explore_models import changed
-from cascadesim.simulator.explore_problem import problem
-from cascadesim.simulator.explore_space import Space, space_from
+from cascadesim.einsum_cascades.models.workload import Workload
+from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
+from cascadesim.einsum_cascades.notation.schema import read_yaml
+from cascadesim.simulator.explore.models import changed
+from cascadesim.simulator.explore.problem import problem
+from cascadesim.simulator.explore.space import Space, space_from
 from cascadesim.simulator.simulate import Request, reports
 
 GPUS = tuple(name.split("/")[1] for name in catalogue.presets() if name.startswith("gpu/"))

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from cascadesim.accelerators.catalogue import load as accelerator
-from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
-from cascadesim.einsum_cascades.pruning_trace import TracedHead, write_rows
-from cascadesim.einsum_cascades.workload import Workload
-from cascadesim.simulator.cli_shell import exit_code
-from cascadesim.simulator.cli_simulate import simulate as command
+from cascadesim.einsum_cascades.models.workload import Workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
+from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead, write_rows
+from cascadesim.simulator.cli.shell import exit_code
+from cascadesim.simulator.cli.simulate import simulate as command
 from cascadesim.simulator.simulate import simulate
 from cascadesim.simulator.workloads import load
 

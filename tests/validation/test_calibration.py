@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.einsum_cascades.errors import SpecError
+from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.calibration import declared, refuse_overlap
-from cascadesim.validation.claims import FUSEMAX_ATTENTION
+from cascadesim.validation.claims.fusemax import FUSEMAX_ATTENTION
 from cascadesim.validation.columns import Column, Layout, length, positive
 from cascadesim.validation.suites import calibrations, own_data
 from cascadesim.validation.table import Table, parse_table

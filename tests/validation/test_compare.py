@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
 from cascadesim.validation.columns import Column, Layout, length, positive
 from cascadesim.validation.compare import Cell, compare, errors

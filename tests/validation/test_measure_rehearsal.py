@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from cascadesim.validation.cli import validate
-from cascadesim.validation.measure_cases import cases
+from cascadesim.validation.measure.cases import cases
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_INS = Path(__file__).parent / "stand_ins"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.validation import tool_speed
 from cascadesim.validation.cli import verdicts_of
 from cascadesim.validation.readme import ERRORS, SPEED, main, markdown, marks, with_table

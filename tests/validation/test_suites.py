@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.einsum_cascades.errors import UnknownNameError
-from cascadesim.validation.claims import FUSEMAX_LINEAR, SUITES
+from cascadesim.einsum_cascades.notation.errors import UnknownNameError
+from cascadesim.validation.claims.fusemax import FUSEMAX_LINEAR, SUITES
 from cascadesim.validation.suites import calibrations, cited_source, find_suites, own_data, suites
 
 

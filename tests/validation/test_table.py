@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.validation.columns import Column, Layout, count, fraction, length, positive
-from cascadesim.validation.layouts import ATTENTION
+from cascadesim.validation.fusemax.layouts import ATTENTION
 from cascadesim.validation.table import parse_table, read_table
 
 LAYOUT = Layout(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cascadesim.einsum_cascades.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.validation import tool_speed
 
 RUN: dict[str, Any] = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadesim.validation.claims_gpu import CYCLE_LEVEL
+from cascadesim.validation.claims.gpu import CYCLE_LEVEL
 from cascadesim.validation.strata import within
 from cascadesim.validation.uncertainty import file, measured, text
 

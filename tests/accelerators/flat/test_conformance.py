@@ -10,11 +10,11 @@ import pytest
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.plan_check import problems
 from cascadesim.accelerators.protocol import Plan
-from cascadesim.einsum_cascades.catalogue import find
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.masks import FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.notation import cascade
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
+from cascadesim.einsum_cascades.texts.catalogue import find
 
 ARRAYS = [(1, 1, 1), (1, 256, 256), (3, 1, 2), (5, 3, 7)]
 CAPACITIES = [256, 4096]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cascadesim.accelerators.flat.geometry import query_tiles, shape_of
 from cascadesim.accelerators.fusemax.mapping import AttentionShape
-from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
-from cascadesim.einsum_cascades.masks import CAUSAL
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 
 
 def test_causal_tiles_meet_the_keys_up_to_their_last_query() -> None:

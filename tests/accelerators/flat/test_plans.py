@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.protocol import Accounting, Plan
-from cascadesim.einsum_cascades.attention import ATTENTION_1PASS, ATTENTION_3PASS, ATTENTION_3PASS_DEFERRED
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.ir import Cascade
-from cascadesim.einsum_cascades.masks import CAUSAL, FULL, Mask
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, Mask
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS, ATTENTION_3PASS_DEFERRED
 
 # A 2 x 2 array, 2 lanes, a buffer of 128 words in rows of 2 words, 1 byte of DRAM per cycle.
 TINY = (

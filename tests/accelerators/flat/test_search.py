@@ -19,8 +19,8 @@ from cascadesim.accelerators.flat.search import Chosen, evaluate, search
 from cascadesim.accelerators.flat.spec import TENSORS, FlatArray, Pins
 from cascadesim.accelerators.flat.words import STATIONARITIES
 from cascadesim.accelerators.fusemax.mapping import AttentionShape
-from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
-from cascadesim.einsum_cascades.masks import CAUSAL, FULL
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 
 ROLES = roles(ATTENTION_3PASS)
 

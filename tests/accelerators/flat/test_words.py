@@ -18,8 +18,8 @@ from cascadesim.accelerators.flat.search import evaluate
 from cascadesim.accelerators.flat.spec import FlatArray, Stationarity
 from cascadesim.accelerators.flat.words import contraction_cycles, contraction_table
 from cascadesim.accelerators.fusemax.mapping import AttentionShape
-from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
-from cascadesim.einsum_cascades.masks import CAUSAL, FULL
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 
 ROLES = roles(ATTENTION_3PASS)
 S, E, SIDE = 1024, 64, 256  # one head on the cloud array: 4 x 4 score tiles

@@ -17,7 +17,7 @@ from cascadesim.accelerators.fusemax.attention import depths_of, resident_words,
 from cascadesim.accelerators.fusemax.mapping import map_tiles
 from cascadesim.accelerators.fusemax.nests import Nests
 from cascadesim.accelerators.fusemax.placement import place
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.analytical import Points, evaluate
 from cascadesim.accelerators.fusemax.analytical_costs import area_um2, dynamic_energy_j
-from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.protocol import Plan
-from cascadesim.einsum_cascades.masks import CAUSAL, KeyInterval
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, KeyInterval
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]

@@ -18,10 +18,10 @@ from cascadesim.accelerators.fusemax.analytical import Estimates, Points, evalua
 from cascadesim.accelerators.plan_check import problems
 from cascadesim.accelerators.program import TileRun
 from cascadesim.accelerators.protocol import Plan
-from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
-from cascadesim.einsum_cascades.masks import CAUSAL
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.simulator.engine import run
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.simulator.engine.engine import run
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]

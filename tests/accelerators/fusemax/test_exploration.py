@@ -9,8 +9,8 @@ import pytest
 
 from cascadesim.accelerators.exploration import QUANTITIES, Evaluator, find_evaluator
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.einsum_cascades.masks import CAUSAL
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]

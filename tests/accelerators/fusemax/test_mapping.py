@@ -20,10 +20,10 @@ from cascadesim.accelerators.fusemax.mapping import (
 )
 from cascadesim.accelerators.fusemax.residency import resident_tiles as resident_tiles_of_many
 from cascadesim.accelerators.fusemax.tilestream import Kind, TileStream
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.masks import CAUSAL, FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.neighborhood import neighborhood
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
+from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]

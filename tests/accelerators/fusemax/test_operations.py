@@ -14,15 +14,15 @@ from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.accelerators.plan_check import problems
 from cascadesim.accelerators.protocol import Plan
-from cascadesim.einsum_cascades.attention import ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL
-from cascadesim.einsum_cascades.catalogue import cascade_names, find
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.ir import Cascade
-from cascadesim.einsum_cascades.masks import CAUSAL, FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.notation import cascade
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.pruned_one_pass import PRUNED_1PASS
-from cascadesim.simulator.engine import run
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL
+from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
+from cascadesim.einsum_cascades.texts.pruned_one_pass import PRUNED_1PASS
+from cascadesim.simulator.engine.engine import run
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]
@@ -233,7 +233,7 @@ def test_both_passes_have_the_same_key_tiles(attention: Make, design: Design) ->
 
 def test_the_second_pass_of_pruned_attention_gives_the_importance_of_the_text() -> None:
     from cascadesim.accelerators.fusemax.pruned import SECOND_PASS
-    from cascadesim.einsum_cascades.evaluate import evaluate
+    from cascadesim.einsum_cascades.analysis.evaluate import evaluate
 
     chance = np.random.default_rng(0)
     q, k, v = (chance.normal(size=(2, 12, 4)) for _ in "qkv")

@@ -10,7 +10,7 @@ from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.dependences import Dependences, drained
 from cascadesim.accelerators.fusemax.pipeline import Pipeline, pipeline
 from cascadesim.accelerators.fusemax.placement import place
-from cascadesim.einsum_cascades.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
 
 Design = Callable[..., FuseMax]
 

@@ -8,17 +8,17 @@ import pytest
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.placement import Placement, place
-from cascadesim.einsum_cascades.attention import (
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
+from cascadesim.einsum_cascades.texts.attention import (
     ATTENTION_1PASS,
     ATTENTION_1PASS_CAUSAL,
     ATTENTION_2PASS,
     ATTENTION_3PASS,
 )
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.ir import Cascade
-from cascadesim.einsum_cascades.masks import CAUSAL
-from cascadesim.einsum_cascades.notation import cascade
-from cascadesim.einsum_cascades.operation import Operation
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]

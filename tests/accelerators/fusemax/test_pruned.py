@@ -7,10 +7,10 @@ import pytest
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.protocol import Plan
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.projections import Phase
-from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.projections import Phase
+from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.simulate import simulate
 
 TILES = 64 * 12 * 4 * 4  # sequences, heads, and 1024 queries and keys in tiles of 256

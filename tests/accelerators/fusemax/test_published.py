@@ -14,9 +14,9 @@ from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.attention import plan_attention
 from cascadesim.accelerators.fusemax.pareto import square_spec, total_area_um2
 from cascadesim.accelerators.protocol import Plan
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.masks import CAUSAL
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]

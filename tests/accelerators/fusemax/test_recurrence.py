@@ -14,9 +14,9 @@ from cascadesim.accelerators.fusemax.attention import depths_of, shape_of, simul
 from cascadesim.accelerators.fusemax.mapping import tiles_of
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.accelerators.protocol import Phase
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.simulator.engine import run
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.engine.engine import run
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]

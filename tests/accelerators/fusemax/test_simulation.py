@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.protocol import Phase
-from cascadesim.einsum_cascades.masks import CAUSAL, FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.simulator.engine import run
-from cascadesim.simulator.schedule import Schedule
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
+from cascadesim.simulator.engine.engine import run
+from cascadesim.simulator.engine.schedule import Schedule
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]

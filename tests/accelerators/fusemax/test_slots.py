@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles, query_tiles
 from cascadesim.accelerators.fusemax.slots import Slots, flow_of, key_slack, query_slack, split_buffer
 from cascadesim.accelerators.fusemax.tilestream import Kind, TileStream
-from cascadesim.einsum_cascades.masks import CAUSAL, FULL, Mask
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, Mask
 
 
 def stream(keys: int, queries: int, P1: int, group: int = 1, mask: Mask = FULL, instances: int = 1) -> TileStream:

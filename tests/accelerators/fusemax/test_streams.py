@@ -14,8 +14,8 @@ from cascadesim.accelerators.fusemax.attention import chosen_tiles, depths_of, s
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.accelerators.fusemax.streams import Streams
 from cascadesim.accelerators.program import Program
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]

@@ -10,9 +10,9 @@ from cascadesim.accelerators.gpu.kernel import Asked, choose_kernel, kernels, lo
 from cascadesim.accelerators.gpu.launches import extra_launches
 from cascadesim.accelerators.gpu.plans import kernel_of
 from cascadesim.accelerators.protocol import Plan
-from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 
 
 def gpu(name: str, *settings: str) -> Gpu:

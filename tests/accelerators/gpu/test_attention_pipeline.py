@@ -16,8 +16,8 @@ from cascadesim.accelerators.gpu.kernel import kernels, load_kernel
 from cascadesim.accelerators.gpu.shape import shape
 from cascadesim.accelerators.gpu.timing import Case, attention_timing, case_of, tiles_of_last_sm
 from cascadesim.accelerators.program import Program
-from cascadesim.simulator.engine import record, run
-from cascadesim.simulator.schedule import Schedule
+from cascadesim.simulator.engine.engine import record, run
+from cascadesim.simulator.engine.schedule import Schedule
 
 UNITS = ("tensor_s", "special_s", "issue_s", "shared_memory_s", "l2_s", "dram_s")
 

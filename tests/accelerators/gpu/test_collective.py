@@ -10,8 +10,8 @@ from cascadesim.accelerators.catalogue import load, presets
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.collective import ring_program, ring_timing
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.einsum_cascades.errors import SpecError
-from cascadesim.simulator.engine import run
+from cascadesim.einsum_cascades.notation.errors import SpecError
+from cascadesim.simulator.engine.engine import run
 
 
 def device(name: str, count: int) -> Device:

@@ -9,10 +9,10 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.batch import gemm_seconds
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.gemm import Options, choice_of, gemm_timing, products_cycles
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.vectorised import gemm_seconds
 
 
 @cache

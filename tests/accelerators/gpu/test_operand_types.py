@@ -10,11 +10,11 @@ from cascadesim.accelerators.gpu.operand_types import Operands
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Dtype
 from cascadesim.accelerators.plan_check import problems
 from cascadesim.accelerators.protocol import Plan
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.lowering import linear
-from cascadesim.einsum_cascades.operation import Operand
-from cascadesim.einsum_cascades.projections import Phase
-from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.einsum_cascades.models.lowering import linear
+from cascadesim.einsum_cascades.models.operation import Operand
+from cascadesim.einsum_cascades.models.projections import Phase
+from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 
 def gpu(name: str, *settings: str) -> Gpu:

@@ -10,10 +10,10 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu, device_names
 from cascadesim.accelerators.plan_check import problems
 from cascadesim.accelerators.protocol import Plan
-from cascadesim.einsum_cascades.catalogue import find
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.zoo import load_workload
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.texts.catalogue import find
 
 USUAL = ("a100-sxm", "h100-sxm", "b200", "mi300x")
 DEVICES = [*USUAL, *(pytest.param(name, marks=pytest.mark.nightly) for name in device_names() if name not in USUAL)]

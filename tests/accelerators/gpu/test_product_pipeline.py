@@ -14,7 +14,7 @@ from cascadesim.accelerators.gpu.gemm import choice_of, gemm_timing
 from cascadesim.accelerators.gpu.product_pipeline import product_program, stream_program
 from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.program import Program
-from cascadesim.simulator.engine import run
+from cascadesim.simulator.engine.engine import run
 
 
 def device(name: str = "h100-sxm") -> Device:

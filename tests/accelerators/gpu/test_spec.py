@@ -7,7 +7,7 @@ import pytest
 from cascadesim.accelerators.catalogue import load, presets
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 
 NAMES = tuple(name for name in presets() if name.startswith("gpu/"))
 every_device = pytest.mark.parametrize("name", NAMES)

@@ -10,13 +10,13 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.texts import kernel_text
 from cascadesim.accelerators.protocol import Plan
-from cascadesim.einsum_cascades.attention import ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL, ATTENTION_3PASS
-from cascadesim.einsum_cascades.catalogue import find
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.ir import Cascade
-from cascadesim.einsum_cascades.masks import FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.notation import cascade
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL, ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.catalogue import find
 
 FUSED = ("attention-1pass", "attention-1pass-gqa", "attention-1pass-causal")
 UNFUSED = ("attention-3pass", "attention-3pass-gqa", "attention-3pass-causal",

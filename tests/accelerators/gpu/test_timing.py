@@ -12,6 +12,11 @@ from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.batch import (
+    attention_seconds,
+    elementwise_seconds,
+    mla_seconds,
+)
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.elementwise import copy_seconds, small_kernel_s
 from cascadesim.accelerators.gpu.kernel import Kernel, Phase, kernels, load_kernel
@@ -25,11 +30,6 @@ from cascadesim.accelerators.gpu.timing import (
     iteration_cycles,
     tile_cycles,
     turn_cycles,
-)
-from cascadesim.accelerators.gpu.vectorised import (
-    attention_seconds,
-    elementwise_seconds,
-    mla_seconds,
 )
 
 PAPER = {"batch": 1, "heads": 16, "heads_kv": 16, "queries": 16384, "keys": 16384}  # 16 K tokens, hidden size 2048

@@ -13,14 +13,13 @@ from cascadesim.accelerators.plan_check import problems
 from cascadesim.accelerators.protocol import Plan, Prepares
 from cascadesim.accelerators.spatten.accelerator import Spatten
 from cascadesim.accelerators.spatten.timing import selection_mean
-from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
-from cascadesim.einsum_cascades.catalogue import find
-from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError, UnknownNameError
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.pruned_one_pass import LOCAL_VALUE_PRUNING_1PASS
-from cascadesim.einsum_cascades.zoo import load_workload
-from cascadesim.simulator.engine import run
-from cascadesim.simulator.heads import run_heads
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts.pruned_one_pass import LOCAL_VALUE_PRUNING_1PASS
+from cascadesim.simulator.engine.engine import run
 
 MODES = ["rtl", "nominal"]
 
@@ -45,8 +44,8 @@ def busy(plan: Plan) -> dict[str, int]:
 
 def cycles(plan: Plan) -> int:
     (phase,) = plan.phases
-    if phase.heads is not None:
-        return run_heads(phase.heads()).cycles
+    if phase.model is not None:
+        return phase.model().run()
     assert phase.program is not None
     return run(phase.program()).cycles
 
@@ -58,7 +57,7 @@ def test_one_query_of_six_heads() -> None:
     assert busy(plan) == {"dram": 6 * 2048, "multiply_qk": 6 * 512, "softmax": 6 * 512, "multiply_pv": 6 * 512}
     assert plan.traffic.read_bytes == 6 * 2048 * 32
     (phase,) = plan.phases
-    assert phase.heads is not None
+    assert phase.model is not None
     assert phase.analytical_cycles == 6 * 2048 < cycles(plan)
 
 
@@ -81,7 +80,7 @@ def test_many_queries_share_one_load() -> None:
     of 8 + 8 bits once: 128 x 4 transactions on 16 channels, each one in 2 cycles."""
     plan = machine("spatten", "formats.low_bit_share=0").plan(attention(1, 128, queries=128), "physical")
     assert busy(plan) == {"dram": 64, "multiply_qk": 2048, "softmax": 2048, "multiply_pv": 2048}
-    assert plan.phases[0].heads is None
+    assert plan.phases[0].model is None
     assert 2048 <= cycles(plan) <= 2048 + 64 + 64  # one load before, the pipeline's depth after
 
 
@@ -299,8 +298,8 @@ def test_operations_are_those_of_the_cascade_with_what_each_layer_keeps(schedule
 def test_too_many_single_queries_run_as_loads() -> None:
     """Beyond 16,384 heads the engine takes the loads at peak bandwidth: closer to the closed form than the pipeline."""
     few, many = (machine("spatten").plan(attention(heads, 64), "physical") for heads in (64, 16_448))
-    assert few.phases[0].heads is not None
-    assert many.phases[0].heads is None
+    assert few.phases[0].model is not None
+    assert many.phases[0].model is None
     assert any("loads through the engine" in line for line in many.mapping)
     assert many.phases[0].analytical_cycles <= cycles(many)
     assert cycles(many) / 16_448 <= cycles(few) / 64

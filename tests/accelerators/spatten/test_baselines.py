@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cascadesim.accelerators.spatten.baselines import A3, MNNFAST, TITAN_XP, dense_operations, processor
-from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
-from cascadesim.einsum_cascades.errors import CascadeSimError, UnknownNameError
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 
 
 def attention(keys: int, queries: int) -> Operation:

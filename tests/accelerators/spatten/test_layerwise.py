@@ -6,8 +6,8 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.protocol import Prepares
-from cascadesim.einsum_cascades.attention import ATTENTION_3PASS
-from cascadesim.einsum_cascades.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 
 
 def attention(heads: int, keys: int, queries: int, depth: int = 64) -> Operation:
@@ -30,7 +30,7 @@ def test_it_has_closed_forms_only_and_no_energy() -> None:
     assert isinstance(machine, Prepares)
     plan = machine.plan(attention(2, 64, 64), "physical")
     assert plan.dynamic_energy_j is None
-    assert plan.phases[0].program is plan.phases[0].heads is None
+    assert plan.phases[0].program is plan.phases[0].model is None
     assert machine.area_um2() is None
 
 

@@ -15,11 +15,11 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.protocol import Accelerator, Plan
-from cascadesim.einsum_cascades.catalogue import find
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.masks import CAUSAL, FULL
-from cascadesim.einsum_cascades.operation import Operation
-from cascadesim.einsum_cascades.transformer import LINEAR, RMS_NORM
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
+from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts.transformer import LINEAR, RMS_NORM
 from cascadesim.simulator.execution import execute
 
 HARDWARE = ("multipliers", "buffer_lines", "dram.channels", "softmax_lanes", "topk_parallelism", "clock_hz")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cascadesim.accelerators.spatten.roles import RESULTS, SCORES, SOFTMAX, units_of
-from cascadesim.einsum_cascades.catalogue import find
-from cascadesim.einsum_cascades.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation import cascade
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts.catalogue import find
 
 
 def test_attention_in_three_passes() -> None:

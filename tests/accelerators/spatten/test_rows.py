@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.heads import GatherDesign, HeadRow
+from cascadesim.accelerators.spatten.head_stream import GatherDesign, HeadRow
 from cascadesim.accelerators.spatten.randomness import JavaRandom
 from cascadesim.accelerators.spatten.rows import buffer_lines, head_rows, head_stream
 from cascadesim.accelerators.spatten.topk import drawn_cycles
-from cascadesim.einsum_cascades.errors import SpecError, UnknownNameError
-from cascadesim.einsum_cascades.pruning_trace import TracedHead
+from cascadesim.einsum_cascades.notation.errors import SpecError, UnknownNameError
+from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead
 
 EIGHTH = GatherDesign(64, 2048, 2, 4, 1)
 FULL = GatherDesign(512, 256, 16, 32, 8, count_multiple=32)

@@ -8,12 +8,12 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.protocol import Plan
-from cascadesim.accelerators.spatten.accelerator import Spatten
-from cascadesim.einsum_cascades.errors import CascadeSimError, SpecError
-from cascadesim.einsum_cascades.pruning_schedules import encoder_rows, published_schedule, token_rows
-from cascadesim.einsum_cascades.pruning_trace import PruningTrace, TracedHead
-from cascadesim.einsum_cascades.traced_workload import TracedWorkload
-from cascadesim.simulator.heads import run_heads
+from cascadesim.accelerators.spatten.accelerator import Heads, Spatten
+from cascadesim.accelerators.spatten.rtl.run import run_heads
+from cascadesim.einsum_cascades.models.traced_workload import TracedWorkload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import encoder_rows, published_schedule, token_rows
+from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead
 
 ROW = TracedHead(0, 0, 0, length=100, keys=80, values=24, key_bits=8, value_bits=8, line=2)
 
@@ -30,8 +30,10 @@ def planned(*rows: TracedHead, settings: tuple[str, ...] = ()) -> Plan:
 def test_single_queries_run_as_the_rows_say() -> None:
     """64 transactions of 8 bits: 2 reads a key and value, in multiples of 8."""
     (phase,) = planned(ROW, replace(ROW, low_bits=True)).phases
-    assert phase.heads is not None
-    stream = phase.heads()
+    assert phase.model is not None
+    model = phase.model()
+    assert isinstance(model, Heads)
+    stream = model.stream
     assert [(row.keys, row.values, row.key_bits, row.low_bits) for row in stream.rows] == [
         (80, 24, 8, False), (80, 24, 8, True)]
     assert phase.traffic.read_bytes == 32 * (2 * (2 * 80 + 2 * 24) + 80)
@@ -41,8 +43,10 @@ def test_single_queries_run_as_the_rows_say() -> None:
 def test_a_published_iteration_is_planned_whole() -> None:
     rows = token_rows(published_schedule("gpt-2-small"), 994)
     plan = planned(*rows)
-    assert plan.phases[0].heads is not None
-    assert len(plan.phases[0].heads().rows) == 144
+    assert plan.phases[0].model is not None
+    model = plan.phases[0].model()
+    assert isinstance(model, Heads)
+    assert len(model.stream.rows) == 144
     assert plan.mapping[0] == "pruned as the trace says"
 
 

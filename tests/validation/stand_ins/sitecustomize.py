@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from triton.runtime.jit import JITFunction
 
-from cascadesim.validation import measure_cases, measure_process, measure_timing
+from cascadesim.validation.measure import cases as measure_cases
+from cascadesim.validation.measure import process as measure_process
+from cascadesim.validation.measure import timing as measure_timing
 
 SHORT_US, LONG_US = 40.0, 20e3
 measure_timing.WARM_UP_S = 0.0  # nothing here gets warm

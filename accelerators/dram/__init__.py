@@ -1,0 +1,1 @@
+"""DRAM channels, command by command: standards, controller, delivery of traffic."""

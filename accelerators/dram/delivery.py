@@ -1,0 +1,112 @@
+"""What a DRAM standard delivers of an accelerator's traffic, command by command: tiles become streams of requests.
+
+Every task on the unit `reads` reads a region of its own from front to back, as many bytes a tile as its cycles carry;
+tasks follow in the order of the program, and requests go round the channels. Writes run as reads (assumed: bursts of
+writes take the data bus as long; the turnaround between them is not modelled).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from cascadesim.accelerators.dram.reads import Addresses, DramRun, read_stream
+from cascadesim.accelerators.dram.standards import DramStandard
+from cascadesim.accelerators.program import Program, Repeat, TileRun
+from cascadesim.accelerators.protocol import Phase
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+
+UNIT = "dram"
+REGION_BYTES = 1 << 36  # between the regions of two tasks: they share no row
+FIRST_BYTES = 1 << 18  # of each channel, after which the rest is taken to be alike
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Of the first tiles of a phase. `run`: the slowest channel, in whose time all have finished."""
+
+    standard: DramStandard
+    channels: int
+    bytes: int
+    run: DramRun
+
+    @property
+    def peak_bytes_per_s(self) -> float:
+        return self.channels * self.standard.peak_bytes_per_s
+
+    @property
+    def bandwidth_bytes_per_s(self) -> float:
+        return self.bytes / (self.run.cycles / self.standard.clock_hz)
+
+
+def delivered(phase: Phase, standard: DramStandard, channels: int) -> Delivery:
+    """Raises CascadeSimError where the phase has no program with DRAM tasks, or for less than one channel."""
+    if channels < 1:
+        raise CascadeSimError(f"DRAM needs at least one channel, got {channels}")
+    if phase.program is None:
+        raise CascadeSimError(f"{phase.name}: no tiles whose traffic could run through DRAM")
+    program = phase.program()
+    carried = _bytes_per_cycle(program, phase)
+    requests = _requests(program, carried, standard.request_bytes, FIRST_BYTES * channels)
+    total = len(requests) * standard.request_bytes
+    runs = [read_stream(standard, of_channel(requests, channel, channels, standard.request_bytes))
+            for channel in range(min(channels, len(requests)))]  # fmt: skip
+    return Delivery(standard, channels, total, max(runs, key=lambda run: run.cycles))
+
+
+def channels_for(standard: DramStandard, bandwidth_bytes_per_s: float) -> int:
+    """The fewest whose peak is at least that."""
+    return max(1, ceil(bandwidth_bytes_per_s / standard.peak_bytes_per_s - 1e-9))
+
+
+def carried_bytes_per_s(phase: Phase, clock_hz: float) -> float:
+    """What the program takes its DRAM unit to deliver while it is busy."""
+    if phase.program is None:
+        raise CascadeSimError(f"{phase.name}: no tiles whose traffic could run through DRAM")
+    return _bytes_per_cycle(phase.program(), phase) * clock_hz
+
+
+def of_channel(requests: Addresses, channel: int, channels: int, request_bytes: int) -> Addresses:
+    """Channel-local addresses of the requests that a channel serves, in order."""
+    number = requests // request_bytes
+    own: Addresses = number[number % channels == channel] // channels
+    return own * request_bytes
+
+
+def _bytes_per_cycle(program: Program, phase: Phase) -> float:
+    busy = program.busy_cycles()
+    cycles = sum(busy[task.name] for task in program.tasks if task.unit == UNIT)
+    if cycles == 0:
+        raise CascadeSimError(f"{phase.name}: no task moves anything to or from DRAM")
+    return phase.traffic.total_bytes / cycles
+
+
+def _requests(program: Program, bytes_per_cycle: float, request_bytes: int, most_bytes: int) -> Addresses:
+    """Byte addresses of the first tiles' requests."""
+    places = [place for place, task in enumerate(program.tasks) if task.unit == UNIT]
+    done = dict.fromkeys(places, 0)  # requests of each task so far
+    parts: list[Addresses] = []
+    total = 0
+    for tile_class in _classes(program.stream):
+        for place in places:
+            cycles = program.tile_classes[tile_class][place]
+            count = ceil(cycles * bytes_per_cycle / request_bytes)
+            parts.append(REGION_BYTES * place + request_bytes * np.arange(done[place], done[place] + count))
+            done[place] += count
+            total += count * request_bytes
+        if total >= most_bytes:
+            break
+    return np.concatenate(parts)
+
+
+def _classes(stream: Sequence[TileRun | Repeat]) -> Iterator[int]:
+    """The class of every tile in order."""
+    for item in stream:
+        if isinstance(item, TileRun):
+            yield from (item.tile_class for _ in range(item.tiles))
+        else:
+            for _ in range(item.times):
+                yield from _classes(item.body)

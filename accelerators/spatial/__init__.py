@@ -1,0 +1,1 @@
+"""What every spatial array shares: products, element-wise work, double buffering."""

@@ -1,0 +1,183 @@
+"""Which part of a matrix product stays in the buffer, and what that makes pass by DRAM.
+
+Z[r,n] = A[r,k] * W[k,n], tile by tile on a 2D array: r over one side, n over the other, k in time. Published rule:
+weights resident, otherwise blocks of rows resident and all weights once per block (FuseMax artifact, linear layers).
+Where a row tile of full depth does not fit, or DRAM would bound it, outputs may stay instead, k cut in slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+from cascadesim.accelerators.spatial.tile_sizes import tile_sizes
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+
+Resident: TypeAlias = Literal["weights", "rows", "outputs"]
+STREAMED = 2  # tiles beside what is resident (slices of k beside outputs): one is computed while the other arrives
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Extents of Z[r,n] = A[r,k] * W[k,n], `copies` of it with operands of their own."""
+
+    rows: int
+    depth: int
+    columns: int
+    copies: int = 1
+
+    @property
+    def macs(self) -> int:
+        return self.copies * self.rows * self.depth * self.columns
+
+    @property
+    def least_words(self) -> int:
+        """Every operand once."""
+        return self.copies * (self.rows * self.depth + self.depth * self.columns + self.rows * self.columns)
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """Tiles of `tile_rows` x `tile_columns` outputs, no larger than the array or the product, the rest of the array
+    idle; and how many of them make a block along each rank.
+
+    `slots`: streamed tiles (slices of k, where outputs are resident) that the buffer holds beside the resident part.
+    """
+
+    product: Product
+    tile_rows: int
+    tile_columns: int
+    resident: Resident
+    rows_per_block: int  # in tiles
+    columns_per_block: int  # in tiles
+    depth_per_block: int
+    slots: int
+
+    @cached_property
+    def row_tiles(self) -> int:
+        return -(-self.product.rows // self.tile_rows)
+
+    @cached_property
+    def column_tiles(self) -> int:
+        return -(-self.product.columns // self.tile_columns)
+
+    @property
+    def row_blocks(self) -> int:
+        return -(-self.row_tiles // self.rows_per_block)
+
+    @property
+    def column_blocks(self) -> int:
+        return -(-self.column_tiles // self.columns_per_block)
+
+    @property
+    def depth_blocks(self) -> int:
+        return -(-self.product.depth // self.depth_per_block)
+
+    @property
+    def steps(self) -> int:
+        """Depth steps of all tiles: cycles of an array that does one MAC per element and cycle."""
+        return self.product.copies * self.row_tiles * self.column_tiles * self.product.depth
+
+    @property
+    def reads_of_rows(self) -> int:
+        """How often A passes by DRAM: once, or once per column block where A does not stay between them."""
+        return self.column_blocks if self.resident == "outputs" else 1
+
+    @property
+    def reads_of_weights(self) -> int:
+        """R: how often W passes by DRAM (a single column tile of it, or what is resident, stays)."""
+        stays = self.resident == "weights" or self.column_blocks * self.depth_blocks == 1
+        return 1 if stays else self.row_blocks
+
+    @property
+    def partial_sums(self) -> int:
+        """Words of outputs that the buffer reads and writes between slices of k."""
+        visits = self.depth_blocks if self.resident == "outputs" else 0
+        return 2 * self.product.copies * self.product.rows * self.product.columns * visits
+
+    @property
+    def dram_words(self) -> int:
+        product = self.product
+        return product.copies * (
+            self.reads_of_rows * product.rows * product.depth
+            + self.reads_of_weights * product.depth * product.columns
+            + product.rows * product.columns
+        )
+
+
+def published_ways(product: Product, spec: SpatialArray) -> tuple[Blocking, ...]:
+    """Weights resident, or blocks of rows, on the largest tiles: those of these that fit, as published."""
+    rows, columns = _sides(product, spec)
+    return tuple(_published_ways(product, rows, columns, spec.buffer_words))
+
+
+def published_blocking(product: Product, spec: SpatialArray) -> Blocking:
+    """The published rule: R is the smallest power of two whose row blocks fit beside one streamed tile."""
+    rows, columns, capacity = spec.pe_array.rows, spec.pe_array.columns, spec.buffer_words
+    uneven = [name for name, size, side in (("r", product.rows, rows), ("n", product.columns, columns)) if size % side]
+    if uneven:
+        raise CascadeSimError(
+            f"artifact accounting: {' and '.join(uneven)} of a linear layer must be a multiple of the array "
+            f"({rows} x {columns}), got r={product.rows}, n={product.columns}; use --accounting physical"
+        )
+    whole = Blocking(product, rows, columns, "weights", 1, product.columns // columns, product.depth, slots=1)
+    if product.depth * product.columns + rows * product.depth <= capacity:
+        return whole
+    block_rows = capacity // product.depth - columns  # rows of full depth beside one streamed tile
+    fits = [R for R in _powers_of_two(whole.row_tiles) if product.rows // R <= block_rows]
+    if not fits:
+        raise CascadeSimError(f"artifact accounting: no block of rows of depth k={product.depth} fits the buffer")
+    return Blocking(product, rows, columns, "rows", whole.row_tiles // fits[0], 1, product.depth, slots=1)
+
+
+def _powers_of_two(limit: int) -> Iterator[int]:
+    """Those that divide `limit`."""
+    power = 1
+    while limit % power == 0:
+        yield power
+        power *= 2
+
+
+def _sides(product: Product, spec: SpatialArray) -> tuple[int, int]:
+    """Rows over the rows of the array and columns over its columns, or the other way round where that takes less."""
+    array = spec.pe_array
+    upright, turned = (
+        (tile_sizes(rows, product.rows)[0], tile_sizes(columns, product.columns)[0])
+        for rows, columns in ((array.rows, array.columns), (array.columns, array.rows))
+    )
+    return min(upright, turned, key=lambda side: -(-product.rows // side[0]) * -(-product.columns // side[1]))
+
+
+def _published_ways(product: Product, rows: int, columns: int, capacity_words: int) -> Iterator[Blocking]:
+    """Weights resident, or blocks of rows: beside them two tiles of what is streamed, so that loads overlap."""
+    row_tiles, column_tiles = -(-product.rows // rows), -(-product.columns // columns)
+    slots = (capacity_words - product.depth * product.columns) // (product.depth * rows)
+    if slots >= STREAMED:
+        yield Blocking(product, rows, columns, "weights", 1, column_tiles, product.depth, slots)
+        return
+    fits = (capacity_words - STREAMED * product.depth * columns) // (product.depth * rows)
+    if fits >= 1 and (column_tiles > 1 or row_tiles <= fits):
+        yield rows_resident(product, rows, columns, even_blocks(row_tiles, fits), capacity_words)
+
+
+def rows_resident(product: Product, rows: int, columns: int, blocks: int, capacity_words: int) -> Blocking:
+    """At most `blocks` blocks of rows, all weights past each."""
+    row_tiles = -(-product.rows // rows)
+    per_block = -(-row_tiles // blocks)
+    slots = (capacity_words - min(per_block * rows, product.rows) * product.depth) // (product.depth * columns)
+    return Blocking(product, rows, columns, "rows", per_block, 1, product.depth, slots)
+
+
+def even_blocks(tiles: int, fits: int) -> int:
+    """Blocks of at most `fits` tiles: equal ones, as published, where fewer than twice the least number gives them."""
+    least = -(-tiles // fits)
+    return next((blocks for blocks in range(least, 2 * least) if tiles % blocks == 0), least)
+
+
+def operand_rows(tile_rows: int, tile_columns: int, spec: SpatialArray) -> int:
+    """Buffer rows that one depth step of a tile reads."""
+    word, row = spec.word_bytes, spec.global_buffer.row_bytes
+    return -(-tile_rows * word // row) + -(-tile_columns * word // row)

@@ -1,0 +1,192 @@
+"""The exact shortcut through a stream of equal heads: a state that returns repeats until the heads change.
+
+After each head of such a stretch the state is compared with earlier ones (`snapshot`). Where two are equal and so
+are the heads to come, whole periods are cut out of the stream, and put back into its times. Knows no stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from cascadesim.accelerators.dram.state import (
+    BANK_BITS,
+    COLUMN_BITS,
+    GROUP_BITS,
+    PSEUDO_BITS,
+    Integers,
+)
+from cascadesim.accelerators.spatten.rtl.loop import run
+from cascadesim.accelerators.spatten.rtl.snapshot import snapshot
+from cascadesim.accelerators.spatten.rtl.state import (
+    CHANNEL_BITS,
+    DONE_HEADS,
+    GAP,
+    KEY_BASE,
+    LINES_DONE,
+    LOW_BASE,
+    NEXT,
+    READS,
+    ROWS,
+    SLOTS,
+    TIME,
+    TOTAL_READS,
+    UNKNOWN,
+    VALUE_BASE,
+    Pipeline,
+    Queue,
+)
+
+BASES = [KEY_BASE, VALUE_BASE, LOW_BASE]
+PATIENCE = 6  # equal heads in front of the pipeline below which no state is compared
+MOST_IN_FLIGHT = SLOTS // 2  # more heads that wait are not compared
+MOST_SNAPSHOTS = 64  # of one stretch, which ends without a cut when none of them returns
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """Where a stream is when a head is done."""
+
+    head: int
+    next_head: int
+    origin: int  # address of its keys
+    counts: Integers  # the cycle, reads or lines so far, for each column of the times
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """`periods` periods of `heads` heads, left out while `head` was the first one not done and `next_head` to come."""
+
+    head: int
+    next_head: int
+    heads: int
+    periods: int
+    shift: int  # of the addresses, from one period to the next
+    added: Integers  # by a period to each column of the times
+    times: Integers  # of the heads in front of `next_head`, as far as they were known
+
+
+def run_to_end(state: Pipeline, longest: int) -> tuple[Integers, int] | None:
+    """(times of all heads, heads that were simulated); None where that takes more than `longest` cycles."""
+    cuts: list[_Cut] = []
+    while state.now[DONE_HEADS] < len(state.heads):
+        stretch = _stretch(state)
+        if not run(state, longest, stretch):
+            return None
+        cut = _cut(state, longest) if stretch < len(state.heads) else None
+        if cut is not None:
+            cuts.append(cut)
+            state = state._replace(heads=_without(state.heads, cut))
+    times = state.times[: len(state.heads)]
+    for cut in reversed(cuts):
+        times = _put_back(times, cut)
+    return times, len(state.heads)
+
+
+def _stretch(state: Pipeline) -> int:
+    """How many heads to finish until the next PATIENCE heads are alike; all of them where heads run alone."""
+    if state.sizes[GAP] >= 0:
+        return len(state.heads)
+    alike = _alike(state.heads)[state.now[NEXT] :]
+    if len(alike) < PATIENCE:
+        return len(state.heads)
+    places = np.flatnonzero(sliding_window_view(alike, PATIENCE).all(axis=1))
+    return int(state.now[DONE_HEADS] + 1 + places[0]) if len(places) else len(state.heads)
+
+
+def _alike(heads: Integers) -> NDArray[np.bool_]:
+    """Whether a head equals the one before it, or before that, but for its addresses."""
+    what = np.delete(heads, BASES, axis=1)
+    found = np.zeros(len(heads), dtype=np.bool_)
+    for before in (1, 2):
+        found[before:] |= (what[before:] == what[:-before]).all(axis=1)
+    return found
+
+
+def _cut(state: Pipeline, longest: int) -> _Cut | None:
+    """Runs on, head by head, until a state returns and the heads to come allow to leave out a period."""
+    seen: dict[bytes, _Moment] = {}
+    out = np.empty(_most_words(state), dtype=np.int64)
+    alike = _alike(state.heads)
+    while len(seen) < MOST_SNAPSHOTS:
+        moment = _moment(state)
+        to_come = alike[moment.next_head : moment.next_head + PATIENCE]
+        if len(to_come) < PATIENCE or not to_come.all() or moment.next_head - moment.head > MOST_IN_FLIGHT:
+            return None
+        words = snapshot(state, out, moment.origin)
+        key = out[1 : words + 1].tobytes() + (moment.origin % _span(state)).to_bytes(8)
+        cut = _between(state, seen[key], moment) if key in seen else None
+        if cut is not None:
+            return cut
+        seen.setdefault(key, moment)
+        if not run(state, longest, moment.head + 1):
+            return None
+    return None
+
+
+def _most_words(state: Pipeline) -> int:
+    """More than any snapshot has."""
+    lines = state.written[:, :, 0].size + state.value_lines.shape[1]
+    queues = sum(queue.entries.size for queue in state if isinstance(queue, Queue))
+    return int(
+        (MOST_IN_FLIGHT + 1) * (lines + 8) + 12 * queues + 2 * ROWS * (state.fetch.lanes.size + 4)
+        + 2 * state.dram.size + 2 * state.fetch.crossbar.size + 4096
+    )  # fmt: skip
+
+
+def _moment(state: Pipeline) -> _Moment:
+    now = state.now
+    head = int(now[DONE_HEADS])
+    counts = np.array([*[now[TIME]] * READS, now[TOTAL_READS], now[LINES_DONE]])
+    return _Moment(head, int(now[NEXT]), int(state.heads[min(head, len(state.heads) - 1), KEY_BASE]), counts)
+
+
+def _span(state: Pipeline) -> int:
+    """Addresses this far apart are in the same place of the same bank, in another row."""
+    one = state.dram[0]
+    return 1 << int(state.sizes[CHANNEL_BITS] + one[[COLUMN_BITS, PSEUDO_BITS, GROUP_BITS, BANK_BITS]].sum())
+
+
+def _between(state: Pipeline, first: _Moment, second: _Moment) -> _Cut | None:
+    """What may be left out after two moments of equal state: heads up to the last one that a period allows."""
+    period, shift, begin = second.head - first.head, second.origin - first.origin, max(first.head - 1, 0)
+    heads = state.heads
+    moved = heads[begin : len(heads) - period].copy()
+    moved[:, BASES] += shift
+    differ = np.flatnonzero((moved != heads[begin + period :]).any(axis=1))
+    last = begin + period + int(differ[0]) - 1 if len(differ) else len(heads) - 1
+    periods = (last - second.next_head) // period
+    if periods < 1:
+        return None
+    added = second.counts - first.counts
+    times = state.times[: second.next_head].copy()
+    return _Cut(second.head, second.next_head, period, periods, shift, added, times)
+
+
+def _without(heads: Integers, cut: _Cut) -> Integers:
+    rest = heads[cut.next_head + cut.periods * cut.heads :].copy()
+    rest[:, BASES] -= cut.periods * cut.shift
+    return np.concatenate([heads[: cut.next_head], rest])
+
+
+def _put_back(times: Integers, cut: _Cut) -> Integers:
+    """What happened before the cut is known; what happens after it happened a period earlier to the head before."""
+    left_out = cut.periods * cut.heads
+    found = np.concatenate([cut.times, np.full((left_out, times.shape[1]), UNKNOWN)])
+    for head in range(cut.head, len(found)):
+        found[head] = np.where(_known(found[head]), found[head], _later(found[head - cut.heads], cut.added))
+    rest = _later(times[cut.head :], cut.periods * cut.added)
+    before = cut.next_head - cut.head  # of these, some times were known at the cut
+    rest[:before] = np.where(_known(cut.times[cut.head :]), found[cut.head + left_out :], rest[:before])
+    return np.concatenate([found[: cut.head + left_out], rest])
+
+
+def _known(times: Integers) -> NDArray[np.bool_]:
+    return times > UNKNOWN
+
+
+def _later(times: Integers, cycles: Integers) -> Integers:
+    return np.where(_known(times), times + cycles, times)

@@ -1,0 +1,1 @@
+"""What follows from a text alone: order, passes, counts, footprint, values, rewrites."""

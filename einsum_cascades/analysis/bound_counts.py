@@ -1,0 +1,338 @@
+"""Operations of a cascade with every extent bound: what a machine has to compute, under a mask, to the last point.
+
+A point counts where all its indices are inside their tensors (a partial last tile counts what it holds), where the
+conditions of the text hold and where the mask lets the pair of query and key through. An Einsum over tiles of keys
+(`RM[h,m1+1,p]`) counts the tiles in which a query attends something. Classes are those of `passes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascadesim.einsum_cascades.analysis.counts import Extents, Region, bound, charged_regions, holds
+from cascadesim.einsum_cascades.analysis.extents import kept_extent, names
+from cascadesim.einsum_cascades.analysis.rank_groups import partitions, whole_extent
+from cascadesim.einsum_cascades.notation.affine import factor_parts
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade, Condition, Factor, Index
+from cascadesim.einsum_cascades.notation.polynomial import Monomial, Polynomial, polynomial, product, symbol
+from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
+
+KEY, QUERY = "m", "p"  # the ranks that a mask pairs
+_MOST_POINTS = 50_000_000  # that are counted one by one
+
+Whole = NDArray[np.int64]
+
+
+def bound_work(cascade: Cascade, extents: Extents, mask: Mask = FULL) -> dict[str, dict[str, int]]:
+    """Einsum -> operation class -> count at `extents` (by name, in upper case: M, M0; more than needed is no error)."""
+    work = wholly_bound(cascade, extents, mask).work
+    return {name: {kind: count.bound({}) for kind, count in counts.items()} for name, counts in work.items()}
+
+
+def wholly_bound(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
+    """With every extent. Raises CascadeSimError where one is missing."""
+    sized = BoundCascade.of(cascade, extents, mask)
+    inner = [rank.upper() for parts in partitions(cascade) for rank in parts[1:]]  # the outer one follows from them
+    for name in (*inner, *names(cascade)):
+        if name not in sized.extents:
+            raise CascadeSimError(f"{cascade.name}: the extent {name} is not given")
+    return sized
+
+
+@dataclass(frozen=True)
+class BoundCascade:
+    """A cascade with some or all of its extents, and a mask.
+
+    `wholes` maps the parts of each partition, outermost first, to the extent that they split; only where it is known.
+    """
+
+    cascade: Cascade
+    extents: Mapping[str, int]
+    wholes: Mapping[tuple[str, ...], int]
+    mask: Mask
+
+    @classmethod
+    def of(cls, cascade: Cascade, given: Extents, mask: Mask = FULL) -> BoundCascade:
+        """Derives what partitions and kept fibers say. Raises CascadeSimError where extents contradict each other."""
+        extents, wholes = dict(given), {}
+        for parts in sorted(partitions(cascade), key=lambda parts: whole_extent(parts) not in given):
+            if any(rank.upper() not in extents for rank in parts[1:]):
+                continue
+            inner = prod(extents[rank.upper()] for rank in parts[1:])
+            outer, whole = parts[0].upper(), whole_extent(parts)
+            if whole in given:
+                extents[outer] = _agreed(cascade, outer, -(-given[whole] // inner), given)
+            if outer in extents:
+                wholes[parts] = extents.setdefault(whole, inner * extents[outer])
+        for rank, keep in filter(None, map(kept_extent, cascade.einsums)):
+            if isinstance(keep, int) or keep in extents:
+                extents.setdefault(rank.upper(), keep if isinstance(keep, int) else extents[keep])
+        return cls(cascade, extents, wholes, mask)
+
+    @cached_property
+    def _partitions(self) -> tuple[tuple[str, ...], ...]:
+        return partitions(self.cascade)
+
+    @cached_property
+    def work(self) -> dict[str, dict[str, Polynomial]]:
+        """Einsum -> operation class -> count; a number where all extents that it takes are known."""
+        found: dict[str, dict[str, Polynomial]] = {}
+        for einsum in self.cascade.einsums:
+            own = found.setdefault(einsum.name, {})
+            for counts, region in charged_regions(einsum):
+                points = self.points(region)
+                for name, count in counts.items():
+                    own[name] = own.get(name, Polynomial()) + points * count
+        kept = {name: {kind: count for kind, count in counts.items() if count} for name, counts in found.items()}
+        return {name: counts for name, counts in kept.items() if counts}
+
+    def points(self, region: Region) -> Polynomial:
+        """Points of a region inside all tensors, under the mask; symbols stand for extents that are not known."""
+        keys, queries = self.parts(KEY, region.ranks), self.parts(QUERY, region.ranks)
+        masked = self.mask != FULL and bool(keys) and bool(queries)
+        tested = {*region.tested, *(keys + queries if masked else ())}
+        groups = list(self._groups(region.ranks))
+        free = self._extent_of(group for group in groups if tested.isdisjoint(group))
+        together = tuple(group for group in groups if not tested.isdisjoint(group))
+        if not together:
+            return free
+        if any(rank.upper() not in self.extents for group in together for rank in group):
+            if masked:
+                raise CascadeSimError(
+                    f"{self.cascade.name}: a mask needs the extents of {KEY} and {QUERY}, and of tiles"
+                )
+            return region.points
+        pairs = None
+        if queries and keys and set(together) <= {keys, queries}:
+            pairs = self._pairs(keys, queries, region.conditions, masked)
+        if pairs is None:
+            pairs = self._one_by_one(together, region.conditions, keys, queries, masked)
+        return free * pairs
+
+    def of_polynomial(self, size: Polynomial) -> Polynomial:
+        """A size with the known extents in place: M0*M1 is M (a partial last tile included), M1 alone its tiles."""
+        return sum((self._of_monomial(known, coefficient) for known, coefficient in size.terms.items()), Polynomial())
+
+    def _of_monomial(self, factors: Monomial, coefficient: Fraction) -> Polynomial:
+        left, total = list(factors), polynomial(coefficient)
+        for parts, whole in self.wholes.items():
+            while all(rank.upper() in left for rank in parts):
+                total *= whole
+                for rank in parts:
+                    left.remove(rank.upper())
+        return total * product(self._of_name(name) for name in left)
+
+    def _of_name(self, name: str) -> Polynomial:
+        try:
+            return polynomial(bound(symbol(name), self.extents))
+        except CascadeSimError:
+            return symbol(name)
+
+    def parts(self, rank: str, ranks: Iterable[str]) -> tuple[str, ...]:
+        """Those of `ranks` that walk `rank`: itself, or parts of it, outermost first."""
+        present = set(ranks)
+        if rank in present:
+            return (rank,)
+        return next((found for parts in self._partitions if whole_extent(parts) == rank.upper()
+                     for found in [tuple(part for part in parts if part in present)] if found), ())  # fmt: skip
+
+    def coordinates(self, index: Index) -> int:
+        """How many coordinates an index of an input or output takes at least; 1 where coordinates are data."""
+        ranks = index.ranks
+        if index.gather is not None or not ranks:
+            return 1
+        reached = self._extent_of(self._groups(ranks)).bound({})
+        if self.parts(KEY, ranks) and isinstance(self.mask, KeyInterval) and QUERY.upper() in self.extents:
+            first, _ = self.mask.interval(np.zeros(1, np.int64), self.extents[QUERY.upper()], reached)
+            reached -= min(max(int(first[0]), 0), reached - 1)
+        return -(-reached // int(self._value(index.divisor)))
+
+    def _groups(self, ranks: Iterable[str]) -> Iterator[tuple[str, ...]]:
+        """`ranks`, those of one partition together."""
+        left = dict.fromkeys(ranks)
+        for parts in self.wholes:
+            found = tuple(part for part in parts if part in left)
+            if found:
+                yield found
+                for part in found:
+                    del left[part]
+        yield from ((rank,) for rank in left)
+
+    def _extent_of(self, groups: Iterable[tuple[str, ...]]) -> Polynomial:
+        """Coordinates of ranks taken together: of outer parts the tiles that start, of all parts the whole."""
+        number, unknown = 1, []
+        for group in groups:
+            split = next((parts for parts in self.wholes if group == parts[: len(group)]), None)
+            if split is not None:
+                number *= -(-self.wholes[split] // self._tile(group))
+                continue
+            for name in (rank.upper() for rank in group):
+                number *= self.extents.get(name, 1)
+                unknown += [] if name in self.extents else [name]
+        return Polynomial({tuple(sorted(unknown)): Fraction(number)})
+
+    def _tile(self, group: tuple[str, ...]) -> int:
+        """How many coordinates of the whole one point of outer parts stands for."""
+        inner = next((parts[len(group) :] for parts in self.wholes if group == parts[: len(group)]), ())
+        return prod(self.extents[rank.upper()] for rank in inner)
+
+    @cached_property
+    def _known_pairs(self) -> dict[tuple[object, ...], int | None]:
+        """Most Einsums of a cascade count the same pairs."""
+        return {}
+
+    def _pairs(
+        self, keys: tuple[str, ...], queries: tuple[str, ...], tests: tuple[Condition, ...], masked: bool
+    ) -> int | None:
+        asked = (keys, queries, tests, masked)
+        if asked not in self._known_pairs:
+            self._known_pairs[asked] = self._counted_pairs(*asked)
+        return self._known_pairs[asked]
+
+    def _counted_pairs(
+        self, keys: tuple[str, ...], queries: tuple[str, ...], tests: tuple[Condition, ...], masked: bool
+    ) -> int | None:
+        """Pairs of query and key (or tile of keys); None where they are no interval of keys for each query."""
+        rows, columns = self._whole(QUERY, queries), self._whole(KEY, keys)
+        if rows is None or columns is None or self._tile(queries) != 1:
+            return None
+        tile = self._tile(keys)
+        if masked and not tests:
+            return self._masked_pairs(rows, columns, tile)
+        interval = isinstance(self.mask, KeyInterval) or not masked
+        limits = [self.limits(test, keys, queries, rows) for test in tests]
+        if not interval or None in limits or (tests and tile != 1):
+            return None
+        first, last = np.zeros(rows, np.int64), np.full(rows, columns - 1, np.int64)
+        if masked:
+            first, last = self.mask.interval(np.arange(rows), rows, columns)
+        for low, high in (limit for limit in limits if limit is not None):
+            first, last = np.maximum(first, low), np.minimum(last, high)
+        return int(np.maximum(last - first + 1, 0).sum())
+
+    def _whole(self, rank: str, group: tuple[str, ...]) -> int | None:
+        """The extent that outer parts (or the rank itself) walk; None for parts without the outermost."""
+        if group == (rank,):
+            return self.extents[rank.upper()]
+        return next((whole for parts, whole in self.wholes.items() if group == parts[: len(group)]), None)
+
+    def _masked_pairs(self, rows: int, columns: int, tile: int) -> int:
+        if tile == 1:
+            return self.mask.attended_pairs(rows, columns)
+        first, last = self.mask.key_tiles(rows, columns, 1, tile)
+        return int(np.maximum(last - first + 1, 0).sum())
+
+    def limits(
+        self, test: Condition, keys: tuple[str, ...], queries: tuple[str, ...], rows: int
+    ) -> tuple[Whole, Whole] | None:
+        """First and last key (inclusive) of each query under one condition; None for other conditions."""
+        left, right = (self._line(side, keys, queries) for side in (test.left, test.right))
+        if left is None or right is None or test.comparison == "!=":
+            return None
+        key, query, offset = (one - other for one, other in zip(left, right, strict=True))
+        if abs(key) != 1 or query.denominator != 1 or offset.denominator != 1:
+            return None
+        edge = -(np.arange(rows, dtype=np.int64) * int(query) + int(offset)) * int(key)  # key == edge at equality
+        comparison = test.comparison if key > 0 else _MIRRORED[test.comparison]
+        low, high = np.full(rows, np.iinfo(np.int64).min), np.full(rows, np.iinfo(np.int64).max)
+        if comparison in ("<", "<=", "=="):
+            high = edge - (comparison == "<")
+        if comparison in (">", ">=", "=="):
+            low = edge + (comparison == ">")
+        return low, high
+
+    def _line(
+        self, index: Index, keys: tuple[str, ...], queries: tuple[str, ...]
+    ) -> tuple[Fraction, Fraction, Fraction] | None:
+        """Coefficients of key and query, and the offset, of an affine index over these ranks; None for others."""
+        if index.gather is not None or index.divisor != 1:
+            return None
+        key = self._coefficient(index, keys)
+        query = self._coefficient(index, queries)
+        if key is None or query is None or not set(index.ranks) <= {*keys, *queries}:
+            return None
+        return key, query, sum((self._value(offset) for offset in index.offsets), Fraction(0))
+
+    def _coefficient(self, index: Index, group: tuple[str, ...]) -> Fraction | None:
+        """Of the coordinate that the ranks of a group make together, such as m1*M0+m0."""
+        factors = dict(index.terms)
+        found = [factors.get(rank) for rank in group]
+        if all(factor is None for factor in found):
+            return Fraction(0)
+        steps = [self._tile(group[: number + 1]) for number in range(len(group))] if len(group) > 1 else [1]
+        ratios = {None if factor is None else self._value(factor) / step
+                  for factor, step in zip(found, steps, strict=True)}  # fmt: skip
+        return ratios.pop() if len(ratios) == 1 else None
+
+    def _value(self, factor: Factor) -> Fraction:
+        """A number or a product of extents. M1*M0 is M, a partial last tile included: M1 counts as M/M0."""
+        coefficient, factors = factor_parts(factor)
+        sizes = self.extents
+        for name in factors:
+            if name not in sizes:
+                raise CascadeSimError(
+                    f"{self.cascade.name}: a condition needs the extent {name}, which nothing gives; write a number"
+                )
+        outer = {parts[0].upper(): Fraction(whole, prod(sizes[rank.upper()] for rank in parts[1:]))
+                 for parts, whole in self.wholes.items()}  # fmt: skip
+        return coefficient * prod((outer.get(name, Fraction(sizes[name])) for name in factors), start=Fraction(1))
+
+    def _one_by_one(
+        self, groups: tuple[tuple[str, ...], ...], tests: tuple[Condition, ...],
+        keys: tuple[str, ...], queries: tuple[str, ...], masked: bool,
+    ) -> int:  # fmt: skip
+        ranks = tuple(rank for group in groups for rank in group)
+        sizes = [self.extents[rank.upper()] for rank in ranks]
+        if prod(sizes) > _MOST_POINTS:
+            raise CascadeSimError(
+                f"{self.cascade.name}: too many points to count under its conditions: "
+                f"{' x '.join(f'{rank}={size}' for rank, size in zip(ranks, sizes, strict=True))}, "
+                f"at most {_MOST_POINTS:,}"
+            )
+        grid = dict(zip(ranks, np.ogrid[tuple(slice(size) for size in sizes)], strict=True))
+        inside = holds(tests, grid, self.extents)
+        for group in groups:
+            inside = inside & self._inside(group, grid)
+        if masked:
+            inside = inside & self._attended(keys, queries, grid)
+        return int(np.count_nonzero(np.broadcast_to(inside, sizes)))
+
+    def _inside(self, group: tuple[str, ...], grid: Mapping[str, Whole]) -> NDArray[np.bool_]:
+        whole = next((whole for parts, whole in self.wholes.items() if group == parts), None)
+        return np.asarray(True) if whole is None else np.asarray(self._coordinate(group, grid) < whole)
+
+    def _coordinate(self, group: tuple[str, ...], grid: Mapping[str, Whole]) -> Whole:
+        steps = (self._tile(group[: number + 1]) for number in range(len(group)))
+        total: Whole = np.asarray(sum(grid[rank] * step for rank, step in zip(group, steps, strict=True)), np.int64)
+        return total
+
+    def _attended(
+        self, keys: tuple[str, ...], queries: tuple[str, ...], grid: Mapping[str, Whole]
+    ) -> NDArray[np.bool_]:
+        rows, columns = self._whole(QUERY, queries), self._whole(KEY, keys)
+        if rows is None or columns is None or not isinstance(self.mask, KeyInterval):
+            raise CascadeSimError(
+                f"{self.cascade.name}: its own conditions beside the mask {self.mask} cannot be counted; "
+                "give a workload without that mask"
+            )
+        first, last = self.mask.interval(self._coordinate(queries, grid), rows, columns)
+        tile = self._tile(keys)
+        place = self._coordinate(keys, grid) // tile
+        return np.asarray((place >= first // tile) & (place <= last // tile) & (first <= last))
+
+
+_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
+
+
+def _agreed(cascade: Cascade, name: str, derived: int, given: Mapping[str, int]) -> int:
+    if given.get(name, derived) != derived:
+        raise CascadeSimError(f"{cascade.name}: {name} is {derived} with the other extents given, got {given[name]}")
+    return derived

@@ -1,0 +1,250 @@
+"""What a cascade computes: arrays in, arrays out, in NumPy float64. Every other view is checked against it.
+
+Each Einsum is computed whole, on a grid of its ranks; only Einsums that iterate run step by step. Reads outside a
+tensor are an error, unless a condition excludes them. Knows no hardware and no order of additions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cascadesim.einsum_cascades.analysis.counts import coordinates, holds, reach
+from cascadesim.einsum_cascades.analysis.extents import bind_extents
+from cascadesim.einsum_cascades.analysis.ordering import Step, steps
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
+from cascadesim.einsum_cascades.notation.ir import (
+    Access,
+    Apply,
+    Cascade,
+    Condition,
+    Constant,
+    Einsum,
+    Expression,
+    Extent,
+    Index,
+    Select,
+)
+from cascadesim.einsum_cascades.notation.operators import (
+    ELEMENTWISE,
+    REDUCTIONS,
+    Values,
+    fiber_operator,
+    fiber_rank,
+    kept_rank,
+)
+
+Where = NDArray[np.bool_]
+_EVERYWHERE: Where = np.asarray(True)
+
+
+def evaluate(
+    cascade: Cascade, inputs: Mapping[str, ArrayLike], extents: Mapping[str, int] | None = None
+) -> dict[str, Values]:
+    """Every tensor that the cascade produces. `extents`: sizes that no input tells, such as M0.
+
+    A state has one element more than its rank: its first value and one after each step.
+    """
+    arrays = _arrays(cascade, inputs)
+    sizes = bind_extents(cascade, {name: array.shape for name, array in arrays.items()}, dict(extents or {}))
+    results = {name: np.full(_shape(cascade, name, sizes), np.nan) for name in cascade.produced}
+    run = _Run(cascade, arrays | results, sizes)
+    with np.errstate(all="ignore"):  # -inf - -inf of a row that attends nothing is NaN, as on hardware
+        run.steps(steps(cascade), {})
+    return results
+
+
+def _arrays(cascade: Cascade, inputs: Mapping[str, ArrayLike]) -> dict[str, Values]:
+    missing = [name for name in cascade.inputs if name not in inputs]
+    if missing:
+        raise CascadeSimError(f"{cascade.name}: no array for {', '.join(missing)}; "
+                              f"its inputs are {', '.join(cascade.inputs)}")
+    for name in inputs:
+        if name not in cascade.inputs:
+            raise CascadeSimError(f"{cascade.name}: no input '{name}'{suggestion(name, cascade.inputs)}")
+    try:
+        arrays = {name: np.asarray(inputs[name], dtype=np.float64) for name in cascade.inputs}
+    except (TypeError, ValueError) as error:
+        raise CascadeSimError(f"{cascade.name}: inputs must be arrays of numbers: {error}") from None
+    empty = [name for name, array in arrays.items() if not array.size]
+    if empty:
+        raise CascadeSimError(f"{cascade.name}: {empty[0]} has no elements, shape {arrays[empty[0]].shape}")
+    return arrays
+
+
+def _shape(cascade: Cascade, tensor: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    outputs = [einsum.output for einsum in cascade.einsums if einsum.name == tensor]
+    return tuple(max(reach(output.indices[place]).bound(sizes) for output in outputs)
+                 for place, _ in enumerate(outputs[0].indices))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    cascade: Cascade
+    arrays: Mapping[str, Values]  # results are written in place
+    sizes: Mapping[str, int]
+
+    def steps(self, order: Sequence[Step], at: Mapping[str, int]) -> None:
+        """Run in order; `at` holds the coordinates of the loops around."""
+        for step in order:
+            if isinstance(step, int):
+                self._einsum(self.cascade.einsums[step], at)
+            else:
+                for coordinate in range(self.sizes[step.rank.upper()]):
+                    self.steps(step.body, {**at, step.rank: coordinate})
+
+    def _einsum(self, einsum: Einsum, at: Mapping[str, int]) -> None:
+        kept = kept_rank(einsum)
+        point = _Grid(self, einsum, tuple(rank for rank in einsum.ranks if rank != kept), at)
+        if kept is None:
+            self._write(point, einsum.output, point.reduced(einsum.expression))
+        else:
+            whole = _Grid(self, einsum, einsum.ranks, at)
+            self._write(whole, einsum.output, point.fibers(einsum.expression, whole))
+
+    def _write(self, grid: _Grid, output: Access, values: Values) -> None:
+        target = self.arrays[output.tensor]
+        if not output.indices:
+            target[...] = values.reshape(())
+            return
+        places = np.broadcast_arrays(*(coordinates(index, grid.axes, self.sizes) for index in output.indices))
+        target[tuple(np.broadcast_to(place, grid.output_shape) for place in places)] = np.broadcast_to(
+            values, grid.output_shape)
+
+
+class _Grid:
+    """The iteration space of one Einsum: an axis a rank, of length 1 along ranks that a loop holds fixed."""
+
+    def __init__(self, run: _Run, einsum: Einsum, ranks: tuple[str, ...], at: Mapping[str, int]) -> None:
+        self.run, self.einsum, self.ranks = run, einsum, ranks
+        self.axes: dict[str, NDArray[np.int64]] = {}
+        for axis, rank in enumerate(ranks):
+            along = np.asarray([at[rank]]) if rank in at else np.arange(run.sizes[rank.upper()])
+            self.axes[rank] = along.reshape([-1 if place == axis else 1 for place, _ in enumerate(ranks)])
+        self.shape = tuple(self.axes[rank].size for rank in ranks)
+        self.reduced_axes = tuple(axis for axis, rank in enumerate(ranks) if rank in einsum.reduced_ranks)
+        self.output_shape = tuple(1 if axis in self.reduced_axes else size for axis, size in enumerate(self.shape))
+
+    def reduced(self, expression: Expression, where: Where = _EVERYWHERE) -> Values:
+        """The expression, reduced over the ranks missing on the left; all axes stay, at length 1 where reduced."""
+        if isinstance(expression, Select) and not _tested(expression) & set(self.einsum.reduced_ranks):
+            inside = self._holds(expression.conditions)
+            chosen = self.reduced(expression.value, where & inside)
+            return np.where(inside, chosen, self.reduced(expression.otherwise, where & ~inside))
+        products = self._products(expression, where) if self.einsum.reduction == "add" and self.reduced_axes else []
+        if len(products) > 1:
+            return self._contracted(products)
+        values = self.value(expression, where)
+        if not self.reduced_axes:
+            return values
+        operator, _ = REDUCTIONS[self.einsum.reduction]
+        return np.asarray(operator.reduce(np.broadcast_to(values, self.shape), axis=self.reduced_axes, keepdims=True))
+
+    def _products(self, expression: Expression, where: Where) -> list[Values]:
+        """Factors of a sum of products, 0 where a condition excludes them; none where that would not be the same."""
+        if not isinstance(expression, Select):
+            return [self.value(factor, where) for factor in _factors(expression)]
+        if expression.otherwise != Constant(0.0) or len(_factors(expression.value)) == 1:
+            return []
+        inside = self._holds(expression.conditions)
+        first, *others = (self.value(factor, where & inside) for factor in _factors(expression.value))
+        finite = all(np.isfinite(other).all() for other in others)  # 0 * inf would be NaN
+        return [np.where(inside, first, 0.0), *others] if finite else []
+
+    def _contracted(self, factors: Sequence[Values]) -> Values:
+        """A sum of products by np.einsum; an axis of length 1 in a factor does not take part in it."""
+        operands: list[object] = []
+        present: set[int] = set()
+        for factor in factors:
+            shape = tuple(factor.shape) if factor.ndim else (1,) * len(self.shape)
+            axes = [axis for axis, size in enumerate(shape) if size > 1]
+            present.update(axes)
+            operands += [factor.reshape([shape[axis] for axis in axes]), axes]
+        kept = [axis for axis in sorted(present) if axis not in self.reduced_axes]
+        total = np.asarray(np.einsum(*operands, kept, optimize=len(factors) > 2))  # type: ignore[call-overload]
+        repeats = [self.shape[axis] for axis in self.reduced_axes if axis not in present]
+        result = tuple(size if axis in kept else 1 for axis, size in enumerate(self.shape))
+        return total.reshape(result) * float(np.prod(repeats))
+
+    def fibers(self, expression: Expression, whole: _Grid) -> Values:
+        """A whole-fiber operator: coordinates along the rank it makes, on the axes of `whole`."""
+        operator, rank = fiber_operator(self.einsum), fiber_rank(self.einsum)
+        if operator is None or rank is None or not isinstance(expression, Apply):
+            raise TypeError(f"{self.einsum.name} applies no operator to whole fibers")
+        keep = int(self.value(expression.operands[1], _EVERYWHERE))
+        axis = self.ranks.index(rank)
+        if keep > self.shape[axis]:
+            raise self._wrong(f"{operator.name} keeps {keep} of {self.shape[axis]} elements along '{rank}'")
+        fibers = np.moveaxis(np.broadcast_to(self.value(expression.operands[0], _EVERYWHERE), self.shape), axis, -1)
+        kept = np.asarray(operator.function(fibers, keep), dtype=np.float64)
+        labels = [label for label in self.ranks if label != rank] + [str(kept_rank(self.einsum))]
+        order = [labels.index(label) for label in whole.ranks if label in labels]
+        return kept.transpose(order).reshape(whole.output_shape)
+
+    def value(self, expression: Expression, where: Where) -> Values:
+        """An expression on the grid, of length 1 along axes it does not depend on."""
+        match expression:
+            case Constant(value=number):
+                return np.asarray(number, dtype=np.float64)
+            case Extent(name=name):
+                return np.asarray(self.run.sizes[name], dtype=np.float64)
+            case Access():
+                return self._read(expression, where)
+            case Select(conditions=conditions, value=value, otherwise=otherwise):
+                inside = self._holds(conditions)
+                return np.where(inside, self.value(value, where & inside), self.value(otherwise, where & ~inside))
+            case Apply(operator=name, operands=operands):
+                return _applied(name, [self.value(operand, where) for operand in operands])
+
+    def _read(self, access: Access, where: Where) -> Values:
+        array = self.run.arrays[access.tensor]
+        if not access.indices:
+            return array
+        places = [self._place(access, place, array.shape[place], where) for place, _ in enumerate(access.indices)]
+        return np.asarray(array[tuple(np.broadcast_arrays(*places))])
+
+    def _place(self, access: Access, place: int, size: int, where: Where) -> NDArray[np.int64]:
+        index = access.indices[place]
+        found = self._gathered(index.gather, where) if index.gather else coordinates(index, self.axes, self.run.sizes)
+        outside = ((found < 0) | (found >= size)) & where
+        if outside.any():
+            wrong = np.broadcast_to(found, outside.shape)[outside].flat[0]
+            raise self._wrong(f"{access.tensor} is read at {wrong} in dimension {place + 1}, which has {size} elements")
+        return self._on_axes(index, np.clip(found, 0, size - 1))
+
+    def _holds(self, conditions: Sequence[Condition]) -> Where:
+        return holds(conditions, self.axes, self.run.sizes, lambda held: self._gathered(held, _EVERYWHERE))
+
+    def _on_axes(self, index: Index, found: NDArray[np.int64]) -> NDArray[np.int64]:
+        return found if index.ranks else found.reshape((1,) * len(self.ranks))
+
+    def _gathered(self, access: Access, where: Where) -> NDArray[np.int64]:
+        values = self._read(access, where)
+        if (where & (values != np.rint(values))).any():
+            raise self._wrong(f"{access.tensor} holds coordinates and must hold whole numbers")
+        return np.nan_to_num(values).astype(np.int64)
+
+    def _wrong(self, message: str) -> CascadeSimError:
+        return CascadeSimError(f"{self.run.cascade.name}, line {self.einsum.line}: {message}")
+
+
+def _applied(name: str, operands: list[Values]) -> Values:
+    operator = ELEMENTWISE[name]
+    if operator.operands is None:
+        return reduce(operator.function, operands)
+    return np.asarray(operator.function(*operands))
+
+
+def _factors(expression: Expression) -> list[Expression]:
+    if isinstance(expression, Apply) and expression.operator == "multiply":
+        return [factor for operand in expression.operands for factor in _factors(operand)]
+    return [expression]
+
+
+def _tested(select: Select) -> set[str]:
+    sides: Iterable[Condition] = select.conditions
+    return {rank for each in sides for rank in each.left.ranks + each.right.ranks}

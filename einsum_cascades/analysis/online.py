@@ -1,0 +1,248 @@
+"""The iterative construction: sums of exp(x - max x) become running sums that follow a running maximum.
+
+FuseMax (MICRO'24), section III-C2; online softmax (Milakov and Gimelshein, 2018). `make_iterative` needs a maximum
+over the rank, exponentials of differences to it, and sums that are linear in those. What needs the exponentials one
+by one (softmax itself) keeps a second pass.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from cascadesim.einsum_cascades.analysis.rank_groups import family
+from cascadesim.einsum_cascades.analysis.rewrites import NOTHING, fresh_name, rewritten
+from cascadesim.einsum_cascades.notation import affine
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import (
+    Access,
+    Apply,
+    Cascade,
+    Condition,
+    Constant,
+    Einsum,
+    Expression,
+    Index,
+    Select,
+    accesses,
+    conditions,
+)
+from cascadesim.einsum_cascades.notation.substitution import rebuilt
+
+LOWEST = Constant(float("-inf"))
+LOWEST_NUMBER = Constant(-sys.float_info.max)  # where a first tile may be empty: exp(-inf - -inf) would be NaN
+
+
+def make_iterative(cascade: Cascade, rank: str) -> Cascade:
+    """Each maximum over the rank, and the sums that wait for it, in one pass. A split rank iterates over its tiles.
+
+    Raises CascadeSimError where there is no such chain.
+    """
+    over = family(cascade, rank)
+    inner = set(over.inner)
+    along = next((each for each in cascade.ranks if each in over.outer and each not in inner), rank)
+    result = cascade
+    for maximum in _maxima(cascade, along):
+        chain = _Chain(result, along, result.einsum(maximum))
+        if chain.sums:
+            result = rewritten(result, f"{cascade.name}-iterative", chain.einsums())
+    if result is cascade:
+        raise CascadeSimError(f"{cascade.name}: nothing to make iterative along '{rank}': it takes a maximum over "
+                              f"'{along}' (GM max= X), exponentials exp(X - GM), and sums of them over '{along}'")
+    return result
+
+
+def _maxima(cascade: Cascade, rank: str) -> list[str]:
+    return [einsum.name for einsum in cascade.einsums if einsum.reduction == "max" and rank in einsum.reduced_ranks]
+
+
+def _coordinate_tensors(cascade: Cascade) -> set[str]:
+    """Tensors whose values are used as coordinates, in indices or conditions."""
+    indices = [index for einsum in cascade.einsums for access in einsum.inputs for index in access.indices]
+    for einsum in cascade.einsums:
+        indices += [side for each in conditions(einsum.expression) for side in (each.left, each.right)]
+    return {index.gather.tensor for index in indices if index.gather is not None}
+
+
+@dataclass(slots=True)
+class _Chain:
+    """A maximum over `rank`, the tensors that are scaled by exp(-maximum), and their sums over the rank."""
+
+    cascade: Cascade
+    rank: str
+    maximum: Einsum
+    scaled: dict[str, Access] = field(default_factory=dict)  # as they are written
+    sums: list[str] = field(default_factory=list)
+    late: set[str] = field(default_factory=set)  # what has its value only after the pass
+
+    names: dict[tuple[str, str], str] = field(default_factory=dict)  # of (tensor, form)
+
+    def __post_init__(self) -> None:
+        self.late.add(self.maximum.name)
+        for einsum in self.cascade.einsums:
+            linear = self._degree(einsum.expression) == 1 and einsum.reduction == "add"
+            own = set(self.maximum.output.ranks) <= set(einsum.output.ranks)  # each row keeps its own maximum
+            if linear and own and self.rank in einsum.output.ranks:
+                self.scaled[einsum.name] = einsum.output
+            elif linear and own and self.rank in einsum.reduced_ranks:
+                self.sums.append(einsum.name)
+                self.late.add(einsum.name)
+            elif any(each.tensor in self.late or each.tensor in self.scaled for each in einsum.inputs):
+                self.late.add(einsum.name)
+        if any(tensor in self.late or tensor in self.scaled for tensor in _coordinate_tensors(self.cascade)):
+            self.sums.clear()  # coordinates that wait for the pass cannot run with it
+
+    def _degree(self, expression: Expression, where: frozenset[Condition] = frozenset()) -> int | None:
+        """How many factors exp(-maximum) an expression has under conditions; None where it is not so simple."""
+        match expression:
+            case Access(tensor=tensor):
+                if tensor in self.scaled:
+                    return 1 if self.scaled[tensor] == expression else None
+                return None if tensor in self.late else 0
+            case Apply(operator="exp", operands=(Apply(operator="subtract", operands=(value, below)),)):
+                if below == self.maximum.output and self._is_below(value, where):
+                    return 1
+            case Apply(operator="multiply", operands=(left, right)):
+                first, second = self._degree(left, where), self._degree(right, where)
+                return None if first is None or second is None else first + second
+            case Apply(operator="divide", operands=(above, below)):
+                return self._degree(above, where) if self._degree(below, where) == 0 else None
+            case Apply(operator="negate", operands=(operand,)):
+                return self._degree(operand, where)
+            case Apply(operator="add" | "subtract", operands=(left, right)):
+                degree = self._degree(left, where)
+                return degree if degree == self._degree(right, where) else None
+            case Select(conditions=own, value=value, otherwise=otherwise):
+                degree = self._degree(value, where | set(own))
+                return degree if otherwise == NOTHING or degree == self._degree(otherwise, where) else None
+        return None if any(self._degree(each) != 0 for each in accesses(expression)) else 0
+
+    def _is_below(self, value: Expression, where: frozenset[Condition]) -> bool:
+        """Whether a value is one of those the maximum is taken of: then no exponential so far exceeds 1."""
+        largest = self.maximum.expression
+        return value == largest or (
+            isinstance(largest, Select) and value == largest.value and where >= set(largest.conditions))
+
+    def einsums(self) -> Iterator[Einsum]:
+        """Initial states, one pass, and what comes after it."""
+        conditional = any(True for einsum in self.cascade.einsums for _ in conditions(einsum.expression))
+        yield self._initial(self.maximum, LOWEST_NUMBER if conditional else LOWEST)
+        for name in self.sums:
+            yield self._initial(self.cascade.einsum(name), NOTHING)
+        inside, after = self._parts()
+        for einsum in inside:
+            yield from self._running(einsum)
+        yield from self._corrections()
+        for name in self.sums:
+            if name in self.cascade.outputs:
+                result = self.cascade.einsum(name).output
+                yield Einsum(result, "add", self._final(result))
+        for einsum in after:
+            yield replace(einsum, expression=rebuilt(einsum.expression, self._final))
+
+    def _parts(self) -> tuple[list[Einsum], list[Einsum]]:
+        """Einsums inside the pass, and those that wait for its end."""
+        inside, after = [], []
+        for einsum in self.cascade.einsums:
+            running = einsum is self.maximum or einsum.name in self.sums
+            if running or self._summed(einsum.name) or not (einsum.name in self.late or einsum.name in self.scaled):
+                inside.append(einsum)
+            if not running and (einsum.name in self.late or self._needed_whole(einsum.name)):
+                after.append(einsum)
+        return inside, after
+
+    def _readers(self, tensor: str) -> list[Einsum]:
+        return [einsum for einsum in self.cascade.einsums if any(each.tensor == tensor for each in einsum.inputs)]
+
+    def _summed(self, tensor: str) -> bool:
+        """Whether exponentials go into a running sum."""
+        return tensor in self.scaled and any(
+            reader.name in self.sums or self._summed(reader.name) for reader in self._readers(tensor))
+
+    def _needed_whole(self, tensor: str) -> bool:
+        """Whether someone needs exponentials one by one: a reader that is no running sum, or the user."""
+        readers = self._readers(tensor)
+        return tensor in self.scaled and (not readers or any(
+            self._needed_whole(reader.name) if reader.name in self.scaled else reader.name not in self.sums
+            for reader in readers))
+
+    def _running(self, einsum: Einsum) -> Iterator[Einsum]:
+        """The Einsum of one step of the pass."""
+        expression = rebuilt(einsum.expression, self._local)
+        if einsum.name in self.scaled:
+            yield Einsum(replace(einsum.output, tensor=self._name(einsum, "local")), "add", expression)
+        elif einsum is self.maximum or einsum.name in self.sums:
+            if self._has_tiles(einsum):
+                yield Einsum(self._at(einsum, "local", 0), einsum.reduction, expression)
+            if einsum is self.maximum:
+                yield Einsum(self._at(einsum, "running", 1), "add",
+                             Apply("max", (self._at(einsum, "running", 0), self._step(einsum, expression))))
+        else:
+            yield einsum
+
+    def _corrections(self) -> Iterator[Einsum]:
+        """What the earlier steps are now worth, and the running sums."""
+        worth = self._at(self.maximum, "worth", 0)
+        before, now = self._at(self.maximum, "running", 0), self._at(self.maximum, "running", 1)
+        yield Einsum(worth, "add", Apply("exp", (Apply("subtract", (before, now)),)))
+        for name in self.sums:
+            einsum = self.cascade.einsum(name)
+            corrected = self._at(einsum, "corrected", 0)
+            step = self._step(einsum, rebuilt(einsum.expression, self._local))
+            yield Einsum(corrected, "add", Apply("multiply", (worth, self._at(einsum, "running", 0))))
+            yield Einsum(self._at(einsum, "running", 1), "add", Apply("add", (corrected, step)))
+
+    def _step(self, einsum: Einsum, expression: Expression) -> Expression:
+        return self._at(einsum, "local", 0) if self._has_tiles(einsum) else expression
+
+    def _has_tiles(self, einsum: Einsum) -> bool:
+        return len(einsum.reduced_ranks) > 1
+
+    def _initial(self, einsum: Einsum, value: Constant) -> Einsum:
+        return Einsum(self._placed(einsum, "running", affine.number(0).index()), "add", value)
+
+    def _local(self, access: Access) -> Expression:
+        """A read inside the pass: exponentials so far, the maximum so far."""
+        if access.tensor == self.maximum.name:
+            return self._at(self.maximum, "running", 1)
+        if access.tensor in self.scaled:
+            return replace(access, tensor=self._name(self.cascade.einsum(access.tensor), "local"))
+        return access
+
+    def _final(self, access: Access) -> Access:
+        """A read after the pass: the state after the last step."""
+        if access.tensor == self.maximum.name or access.tensor in self.sums:
+            maker = self.cascade.einsum(access.tensor)
+            place = self._place(maker)
+            indices = list(access.indices)
+            indices.insert(place, affine.extent(self.rank.upper()).index())
+            return Access(self._name(maker, "running"), tuple(indices))
+        return access
+
+    def _at(self, einsum: Einsum, form: str, offset: int) -> Access:
+        return self._placed(einsum, form, (affine.rank(self.rank) + affine.number(offset)).index())
+
+    def _placed(self, einsum: Einsum, form: str, index: Index) -> Access:
+        indices = list(einsum.output.indices)
+        indices.insert(self._place(einsum), index)
+        return Access(self._name(einsum, form), tuple(indices))
+
+    def _place(self, einsum: Einsum) -> int:
+        """Where the rank stands among the indices of a result: behind those it follows in what is reduced."""
+        source = next(access.ranks for access in einsum.inputs if self.rank in access.ranks)
+        before = source[: source.index(self.rank)]
+        return max((place + 1 for place, index in enumerate(einsum.output.indices) if set(index.ranks) & set(before)),
+                   default=0)
+
+    def _name(self, einsum: Einsum, form: str) -> str:
+        """The paper's letters: GM -> LM, RM, PRM; SD -> SLD, RD, SPD; others get theirs in front."""
+        name = einsum.name
+        known = len(name) > 1 and name[0] in "GS"
+        rest = name[1:] if known else name
+        sum_letter = "S" if known and name[0] == "S" else ""
+        wanted = {"local": f"{sum_letter}L{rest}", "running": f"R{rest}", "worth": f"PR{rest}",
+                  "corrected": f"{sum_letter}P{rest}"}[form]
+        if (name, form) not in self.names:
+            self.names[name, form] = fresh_name(wanted, self.cascade, self.names.values())
+        return self.names[name, form]

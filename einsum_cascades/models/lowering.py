@@ -1,0 +1,290 @@
+"""One layer of a model as operations with their extents bound, in an order in which they can run.
+
+Knows how many rows each matrix sees, which keys each query attends, which statistics and activations come between.
+Does not know how often a layer occurs (`workload`) or on what it runs. Left out because they are not arithmetic:
+embedding look-ups, reshapes, writes to the KV cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from cascadesim.einsum_cascades.models.layers import Activation, Experts, Latent
+from cascadesim.einsum_cascades.models.model_size import Norm
+from cascadesim.einsum_cascades.models.operation import Operand, Operation
+from cascadesim.einsum_cascades.models.projections import (
+    LayerSizes,
+    Matrix,
+    Phase,
+    attention_matrices,
+    cross_matrices,
+    cross_output,
+    feed_forward_matrices,
+    modulation_matrices,
+    output_matrices,
+    router_matrices,
+)
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
+from cascadesim.einsum_cascades.sparsity.neighborhood import ExtraKeys
+from cascadesim.einsum_cascades.sparsity.token_layout import neighborhood_of
+from cascadesim.einsum_cascades.texts import transformer
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How one kind of layer is asked to run; lengths are tokens of that layer, per sequence."""
+
+    batch: int
+    sequence_length: int
+    text_length: int
+    phase: Phase
+    attention: Cascade
+    norm: Norm
+    norms_per_layer: int
+    layout: tuple[int, ...] | None = None  # of the model's tokens
+
+    @property
+    def queries(self) -> int:
+        return 1 if self.phase == "decode" else self.sequence_length
+
+    @property
+    def rows(self) -> int:
+        return self.batch * self.queries
+
+
+def layer_operations(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+    """One layer, top to bottom."""
+    yield from _linears(modulation_matrices(sizes), sizes, run)
+    yield from _norms("attn_norm", sizes, run)
+    yield from _linears(attention_matrices(sizes, run.phase), sizes, run)
+    yield from _before_attention(sizes, run)
+    yield from _self_attention(sizes, run)
+    yield from _linears(output_matrices(sizes, run.phase), sizes, run)
+    yield from _residuals("attn", sizes, run)
+    yield from _cross_attention(sizes, run)
+    if sizes.layer.feed_forward != "none":
+        yield from _feed_forward(sizes, run)
+
+
+def lm_head(hidden: int, vocabulary: int, run: Run) -> Iterator[Operation]:
+    """The last norm and the scores of the vocabulary, for the newest position of each sequence only."""
+    yield final_norm(run, run.batch, hidden)
+    yield linear("lm_head", run.batch, hidden, vocabulary)
+
+
+def final_norm(run: Run, rows: int, hidden: int) -> Operation:
+    return elementwise("final_norm", _norm_cascade(run.norm), rows, hidden)
+
+
+def linear(
+    name: str, rows: int, inputs: int, outputs: int, copies: int = 1, operand: Operand = "weights"
+) -> Operation:
+    extents = (("r", rows), ("k", inputs), ("n", outputs), ("x", copies))
+    return Operation(name, "linear", transformer.LINEAR, extents, operand=operand)
+
+
+def elementwise(name: str, cascade: Cascade, rows: int, width: int) -> Operation:
+    return Operation(name, "elementwise", cascade, (("r", rows), ("d", width)))
+
+
+def expected_experts(experts: Experts, tokens: int) -> int:
+    """Distinct experts that `tokens` tokens reach when each picks `chosen` at random: E (1 - (1 - k/E)^T), rounded."""
+    missed = (1 - experts.chosen / experts.experts) ** tokens
+    return max(experts.chosen, round(experts.experts * (1 - missed)))
+
+
+def _linears(matrices: Iterable[Matrix], sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+    for matrix in matrices:
+        if run.phase == "decode" and matrix.rows in ("text", "encoder"):
+            continue  # their keys and values are in the cache
+        rows, copies = _rows_and_copies(matrix, sizes, run)
+        yield linear(matrix.name, rows, matrix.inputs, matrix.outputs, copies, matrix.operand)
+
+
+def _rows_and_copies(matrix: Matrix, sizes: LayerSizes, run: Run) -> tuple[int, int]:
+    """Rows of each copy. Experts: those expected to be hit share the (token, choice) pairs evenly, rounded up."""
+    match matrix.rows:
+        case "choices" if sizes.experts is not None:
+            hit = expected_experts(sizes.experts, run.rows)
+            return -(-run.rows * sizes.experts.chosen // hit), hit
+        case "keys" if run.phase == "prefill":
+            return run.batch * (run.sequence_length + sizes.layer.memory), matrix.copies
+        case "text":
+            return run.batch * run.text_length, matrix.copies
+        case "encoder":
+            return run.batch * run.sequence_length, matrix.copies
+        case "sequence":
+            return run.batch, matrix.copies
+    return run.rows + _joined_rows(sizes, run), matrix.copies
+
+
+def _joined_rows(sizes: LayerSizes, run: Run) -> int:
+    """Rows of text that go through the same matrices as the tokens."""
+    return run.batch * run.text_length if sizes.layer.joint == "one-stream" else 0
+
+
+def _self_attention(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+    """Decode: one query per sequence attends every key that its layer still sees, so the mask is full."""
+    joined = run.text_length if sizes.layer.joint is not None else 0
+    if sizes.layer.window_sizes is not None:
+        yield from _neighborhood_attention(sizes, run, joined)
+        return
+    keys, mask = _keys_and_mask(sizes, run)
+    if run.phase == "decode" and sizes.attention.latent is not None:
+        yield _absorbed_attention(sizes.attention.heads, sizes.attention.latent, keys, run)
+    else:
+        yield _attention("attention", sizes, run, run.queries + joined, keys + joined, mask)
+
+
+def _neighborhood_attention(sizes: LayerSizes, run: Run, joined: int) -> Iterator[Operation]:
+    """Tokens attend their windows and all text that is joined to them; the text attends everything.
+
+    Softmax is per query, so the queries of the text are an operation of their own.
+    """
+    if (window := sizes.layer.window_sizes) is None:
+        return
+    tokens = run.sequence_length
+    pattern = neighborhood_of(tokens, run.layout, window)
+    mask: Mask = ExtraKeys(pattern, joined) if joined else pattern
+    yield _attention("attention", sizes, run, tokens, tokens + joined, mask)
+    if joined:
+        yield _attention("text_attention", sizes, run, joined, tokens + joined, FULL)
+
+
+def _attention(name: str, sizes: LayerSizes, run: Run, queries: int, keys: int, mask: Mask) -> Operation:
+    attention = sizes.attention
+    extents = (
+        ("b", run.batch), ("h", attention.heads), ("g", attention.heads // attention.key_heads),
+        ("m", keys), ("p", queries), ("e", attention.head_dim), ("f", attention.values),
+    )  # fmt: skip
+    return Operation(name, "attention", run.attention, extents, mask=mask, operand=_keys_from(run))
+
+
+def _absorbed_attention(heads: int, latent: Latent, keys: int, run: Run) -> Operation:
+    """MLA as decoding runs it: all heads share one latent key, whose first kv_rank elements are the value."""
+    extents = (
+        ("b", run.batch), ("h", heads), ("g", heads), ("m", keys), ("p", 1),
+        ("e", latent.kv_rank + latent.rope_dim), ("f", latent.kv_rank),
+    )  # fmt: skip
+    return Operation("attention", "attention", run.attention, extents, operand=_keys_from(run))
+
+
+def _keys_from(run: Run) -> Operand:
+    """Of attention: a prompt's keys and values are multiplied as they are made, a new token's come from the cache."""
+    return "kv" if run.phase == "decode" else "activations"
+
+
+def _keys_and_mask(sizes: LayerSizes, run: Run) -> tuple[int, Mask]:
+    layer, latent = sizes.layer, sizes.attention.latent
+    selected = latent.indexer.keys if latent is not None and latent.indexer is not None else None
+    if run.phase == "decode":
+        keys = layer.cached_keys(run.sequence_length) + layer.memory
+        return min(keys, selected or keys), FULL
+    if selected is not None:  # as many pairs as a window of so many keys: min(p + 1, selected) for query p
+        return run.sequence_length, KeyInterval(causal=True, window=selected).within(run.sequence_length)
+    keys = run.sequence_length + layer.memory
+    return keys, layer.interval.within(keys)
+
+
+def _cross_attention(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+    if sizes.layer.cross is None:
+        return
+    keys = run.text_length if sizes.layer.cross == "text" else run.sequence_length
+    yield elementwise("cross_norm", _norm_cascade(run.norm), run.rows, sizes.hidden)
+    yield from _linears(cross_matrices(sizes), sizes, run)
+    yield _attention("cross_attention", sizes, run, run.queries, keys, FULL)
+    yield from _linears([cross_output(sizes)], sizes, run)
+    yield elementwise("cross_residual", transformer.RESIDUAL_ADD, run.rows, sizes.hidden)
+
+
+def _before_attention(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+    """What happens to queries and keys between their projections and the scores."""
+    attention, latent = sizes.attention, sizes.attention.latent
+    rows = run.rows + (run.batch * run.text_length if sizes.layer.joint is not None else 0)
+    if latent is not None:
+        yield elementwise("latent_q_norm", transformer.RMS_NORM, rows, latent.q_rank)
+        yield elementwise("latent_kv_norm", transformer.RMS_NORM, rows, latent.kv_rank)
+        yield from _indexer_scores(sizes, run)
+    heads = (("q", attention.heads), ("k", 1 if latent is not None else attention.key_heads))
+    width = latent.rope_dim if latent is not None else attention.head_dim
+    for name, count in heads:
+        if attention.qk_norm:
+            yield elementwise(f"{name}_norm", transformer.RMS_NORM, rows * count, attention.head_dim)
+        if attention.rotary:
+            yield elementwise(f"{name}_rotary", transformer.ROTARY, rows * count, -(-width // 2))
+
+
+def _indexer_scores(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+    """Scores of every key for every query and head of the indexer: one key tensor per sequence, as a product."""
+    latent = sizes.attention.latent
+    if latent is not None and (indexer := latent.indexer) is not None:
+        rows = run.queries * indexer.heads
+        yield linear("index_scores", rows, indexer.head_dim, run.sequence_length, run.batch, _keys_from(run))
+
+
+def _feed_forward(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+    matrices = tuple(feed_forward_matrices(sizes))
+    if sizes.layer.joint != "one-stream":  # there, attention's norm and residual serve both
+        yield from _norms("ffn_norm", sizes, run)
+    yield from _routing(sizes, run)
+    yield from _linears((matrix for matrix in matrices if not matrix.after_activation), sizes, run)
+    yield from _activations(sizes, run)
+    yield from _linears((matrix for matrix in matrices if matrix.after_activation), sizes, run)
+    if sizes.layer.feed_forward == "experts" and sizes.experts is not None:
+        yield elementwise("expert_sum", transformer.SCALED_ADD, run.rows * sizes.experts.chosen, sizes.hidden)
+    if sizes.layer.joint != "one-stream":
+        yield from _residuals("ffn", sizes, run)
+
+
+def _routing(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+    yield from _linears(router_matrices(sizes), sizes, run)
+    if sizes.layer.feed_forward == "experts" and sizes.experts is not None:
+        yield elementwise("router_softmax", transformer.SOFTMAX_ROUTER, run.rows, sizes.experts.experts)
+
+
+def _activations(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+    ffn, experts = sizes.ffn, sizes.experts
+    if sizes.layer.feed_forward == "dense" and ffn is not None:
+        for prefix, rows in _streams(sizes, run):
+            yield elementwise(f"{prefix}ffn_activation", activation(ffn.activation, ffn.gated), rows, ffn.width)
+    if sizes.layer.feed_forward == "experts" and experts is not None:
+        cascade = activation(experts.activation, experts.gated)
+        yield elementwise("expert_activation", cascade, run.rows * experts.chosen, experts.width)
+        if experts.shared:
+            yield elementwise("shared_activation", cascade, run.rows, experts.shared * experts.width)
+
+
+def activation(name: Activation, gated: bool) -> Cascade:
+    return (transformer.GATED if gated else transformer.ACTIVATIONS)[name]
+
+
+def _norms(name: str, sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+    for prefix, rows in _streams(sizes, run):
+        yield elementwise(f"{prefix}{name}", _norm_cascade(run.norm), rows, sizes.hidden)
+
+
+def _residuals(name: str, sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+    """The sum with the stream; before it, a second norm where the model has four per layer."""
+    if run.norms_per_layer == 4:
+        yield from _norms(f"{name}_post_norm", sizes, run)
+    gated = bool(sizes.layer.modulation)
+    for prefix, rows in _streams(sizes, run):
+        cascade = transformer.GATED_RESIDUAL if gated else transformer.RESIDUAL_ADD
+        yield elementwise(f"{prefix}{name}_residual", cascade, rows, sizes.hidden)
+
+
+def _streams(sizes: LayerSizes, run: Run) -> tuple[tuple[str, int], ...]:
+    """Prefix and rows of each stream of tokens that a layer keeps."""
+    text = run.batch * run.text_length
+    match sizes.layer.joint:
+        case "two-stream":
+            return (("", run.rows), ("text_", text))
+        case "one-stream":
+            return (("", run.rows + text),)
+    return (("", run.rows),)
+
+
+def _norm_cascade(norm: Norm) -> Cascade:
+    return transformer.RMS_NORM if norm == "rms" else transformer.LAYER_NORM

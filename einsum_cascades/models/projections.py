@@ -1,0 +1,170 @@
+"""Every weight matrix of a layer: what is multiplied by what, and how many rows go through it.
+
+The same list gives the linear operations of a run and the parameter count, so a published parameter count tests the
+shapes of the operations. Attention itself, norms and activations have no matrix and are in `lowering`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Latent, Layer
+from cascadesim.einsum_cascades.models.operation import Operand
+
+Phase: TypeAlias = Literal["prefill", "decode"]
+
+# What one row of a matrix's input is: a token of the run; a token or a remembered state; a text token; a token of
+# the encoder; one sequence of the batch; one (token, chosen expert) pair.
+Rows: TypeAlias = Literal["tokens", "keys", "text", "encoder", "sequence", "choices"]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Z[rows, outputs] = A[rows, inputs] * W, `copies` times with weights of their own."""
+
+    name: str
+    inputs: int
+    outputs: int
+    rows: Rows = "tokens"
+    copies: int = 1
+    bias: bool = False
+    is_weight: bool = True  # False: the second operand is computed, or stored as part of another matrix
+    after_activation: bool = False  # the second half of a feed-forward part
+
+    @property
+    def operand(self) -> Operand:
+        return "experts" if self.rows == "choices" else "weights"
+
+    @property
+    def parameters(self) -> int:
+        return self.copies * (self.inputs + self.bias) * self.outputs if self.is_weight else 0
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSizes:
+    """The sections that hold for one kind of layer, after the model's defaults."""
+
+    layer: Layer
+    hidden: int
+    text_hidden: int
+    attention: Attention
+    ffn: FeedForward | None
+    experts: Experts | None
+
+
+def attention_matrices(sizes: LayerSizes, phase: Phase) -> Iterator[Matrix]:
+    """Before the attention itself: queries, keys and values of self-attention, then of joined text."""
+    attention, layer = sizes.attention, sizes.layer
+    if attention.latent is not None:
+        yield from _latent_matrices(attention, attention.latent, sizes.hidden, phase)
+        return
+    keys: Rows = "keys" if layer.memory else "tokens"
+    yield from _query_key_value(attention, sizes.hidden, sizes.hidden, keys)
+    if layer.joint == "two-stream":
+        yield from _query_key_value(attention, sizes.hidden, sizes.hidden, "text", "text_", "text")
+
+
+def output_matrices(sizes: LayerSizes, phase: Phase) -> Iterator[Matrix]:
+    """After the attention itself."""
+    attention, latent = sizes.attention, sizes.attention.latent
+    if latent is not None and phase == "decode":  # the value half of kv_up_proj, one slice per head
+        yield Matrix("v_absorb", latent.kv_rank, attention.values, copies=attention.heads, is_weight=False)
+    yield _output(attention, sizes.hidden)
+    if sizes.layer.joint == "two-stream":
+        yield _output(attention, sizes.hidden, "text_", "text")
+
+
+def cross_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
+    """Cross-attention, but for its output projection."""
+    if sizes.layer.cross is not None:
+        source_hidden = sizes.text_hidden if sizes.layer.cross == "text" else sizes.hidden
+        yield from _query_key_value(sizes.attention, sizes.hidden, source_hidden, sizes.layer.cross, "cross_")
+
+
+def cross_output(sizes: LayerSizes) -> Matrix:
+    return _output(sizes.attention, sizes.hidden, "cross_")
+
+
+def feed_forward_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
+    """The feed-forward part: dense, for joined text too, or a mixture of experts but for its router."""
+    if sizes.layer.feed_forward == "dense" and sizes.ffn is not None:
+        yield from _feed_forward(sizes.ffn, sizes.hidden, "ffn_", "tokens")
+        if sizes.layer.joint == "two-stream":
+            yield from _feed_forward(sizes.ffn, sizes.hidden, "text_ffn_", "text")
+    if sizes.layer.feed_forward == "experts" and sizes.experts is not None:
+        yield from _expert_matrices(sizes.experts, sizes.hidden)
+
+
+def router_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
+    if sizes.layer.feed_forward == "experts" and (experts := sizes.experts) is not None:
+        yield Matrix("router", sizes.hidden, experts.experts, bias=experts.bias)
+
+
+def modulation_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
+    """Shift, scale and gate vectors made from the conditioning of each sequence (adaLN, DiT, arXiv 2212.09748)."""
+    if sizes.layer.modulation:
+        streams = 2 if sizes.layer.joint == "two-stream" else 1
+        width = sizes.layer.modulation * sizes.hidden
+        yield Matrix("modulation_proj", sizes.hidden, width, "sequence", copies=streams, bias=True)
+
+
+def all_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
+    """Everything a layer stores."""
+    yield from modulation_matrices(sizes)
+    yield from attention_matrices(sizes, "prefill")
+    yield from output_matrices(sizes, "prefill")
+    yield from cross_matrices(sizes)
+    if sizes.layer.cross is not None:
+        yield cross_output(sizes)
+    yield from router_matrices(sizes)
+    yield from feed_forward_matrices(sizes)
+
+
+def _query_key_value(
+    attention: Attention, hidden: int, source_hidden: int, keys: Rows, prefix: str = "", queries: Rows = "tokens"
+) -> Iterator[Matrix]:
+    bias = attention.bias != "none"
+    yield Matrix(f"{prefix}q_proj", hidden, attention.heads * attention.head_dim, queries, bias=bias)
+    yield Matrix(f"{prefix}k_proj", source_hidden, attention.key_heads * attention.head_dim, keys, bias=bias)
+    yield Matrix(f"{prefix}v_proj", source_hidden, attention.key_heads * attention.values, keys, bias=bias)
+
+
+def _output(attention: Attention, hidden: int, prefix: str = "", rows: Rows = "tokens") -> Matrix:
+    return Matrix(f"{prefix}out_proj", attention.heads * attention.values, hidden, rows, bias=attention.bias == "all")
+
+
+def _latent_matrices(attention: Attention, latent: Latent, hidden: int, phase: Phase) -> Iterator[Matrix]:
+    """Prefill unfolds keys and values; decode folds the unfolding into the queries instead (the absorbed form)."""
+    plain = attention.head_dim - latent.rope_dim
+    yield Matrix("q_down_proj", hidden, latent.q_rank)
+    yield Matrix("q_proj", latent.q_rank, attention.heads * attention.head_dim)
+    yield Matrix("kv_down_proj", hidden, latent.kv_rank + latent.rope_dim)
+    if phase == "prefill":
+        yield Matrix("kv_up_proj", latent.kv_rank, attention.heads * (plain + attention.values))
+    else:  # the key half of kv_up_proj, one slice per head
+        yield Matrix("q_absorb", plain, latent.kv_rank, copies=attention.heads, is_weight=False)
+    if latent.indexer is not None:
+        yield Matrix("index_q_proj", latent.q_rank, latent.indexer.heads * latent.indexer.head_dim)
+        yield Matrix("index_k_proj", hidden, latent.indexer.head_dim)
+        yield Matrix("index_weight_proj", hidden, latent.indexer.heads)
+
+
+def _feed_forward(ffn: FeedForward, hidden: int, prefix: str, rows: Rows) -> Iterator[Matrix]:
+    yield Matrix(f"{prefix}up", hidden, ffn.width, rows, bias=ffn.bias)
+    if ffn.gated:
+        yield Matrix(f"{prefix}gate", hidden, ffn.width, rows, bias=ffn.bias)
+    yield Matrix(f"{prefix}down", ffn.width, hidden, rows, bias=ffn.bias, after_activation=True)
+
+
+def _expert_matrices(experts: Experts, hidden: int) -> Iterator[Matrix]:
+    names = ("up", "gate") if experts.gated else ("up",)
+    for name in names:
+        yield Matrix(f"expert_{name}", hidden, experts.width, "choices", experts.experts, experts.bias)
+    yield Matrix("expert_down", experts.width, hidden, "choices", experts.experts, experts.bias, after_activation=True)
+    if experts.shared:
+        shared = FeedForward(
+            width=experts.shared * experts.width, activation=experts.activation, gated=experts.gated, bias=experts.bias
+        )
+        yield from _feed_forward(shared, hidden, "shared_", "tokens")

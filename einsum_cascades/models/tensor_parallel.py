@@ -1,0 +1,104 @@
+"""A model divided among devices that each hold a part of every matrix, and the sums that this takes.
+
+Heads, widths of feed-forward parts and the vocabulary are divided (Megatron-LM, arXiv 1909.08053); a product over a
+divided depth leaves a part of its sum on every device, which an all-reduce adds up. Norms and latent vectors are
+computed everywhere. Knows no hardware. Not modelled: the sum of embeddings, and bringing scores of the vocabulary
+together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Layer
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.workload import Workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts import transformer
+
+ALL_REDUCE = cascade("all-reduce", """
+    Y[r,d] = X[x,r,d]                                # the sum over the devices x, on every one of them
+""")
+
+
+def divided(workload: Workload, devices: int) -> Workload:
+    """What each of `devices` computes and stores. Raises CascadeSimError where heads or widths do not divide.
+
+    Key heads are repeated on several devices where there are fewer than devices. The vocabulary is padded.
+    """
+    if devices == 1:
+        return workload
+    problems = tuple(dict.fromkeys(_problems(workload, devices)))
+    if problems:
+        raise CascadeSimError(f"{workload.name}: no tensor parallelism over {devices} devices: {'; '.join(problems)}")
+    changes: dict[str, Any] = {
+        **_sections(workload, devices),
+        "experts": workload.experts and _narrower(workload.experts, devices),
+        "vocabulary": workload.vocabulary and -(-workload.vocabulary // devices),
+        "layers": {name: layer.model_copy(update=_sections(layer, devices)) for name, layer in workload.layers.items()},
+    }
+    return workload.model_copy(update=changes)
+
+
+def divided_operations(
+    workload: Workload, whole: Sequence[Operation], parts: Sequence[Operation]
+) -> Iterator[Operation]:
+    """`parts` are `whole` on one device of several; with an all-reduce after what leaves parts of sums.
+
+    The parts of experts are weighted and added first, with those of shared ones, so that one all-reduce serves all.
+    """
+    waiting: list[Operation] = []
+    for one, part in zip(whole, parts, strict=True):
+        if part.cascade == transformer.SCALED_ADD and workload.experts is not None:
+            waiting = [_all_reduce(part, part.extent("r") // workload.experts.chosen, part.extent("d"))]
+        elif part.kind == "linear" and part.extent("k") < one.extent("k") and part.extent("x") == 1:
+            waiting.append(_all_reduce(part, part.extent("r"), part.extent("n")))
+        elif part.kind != "linear":
+            yield from waiting
+            waiting = []
+        yield part
+    yield from waiting
+
+
+def _all_reduce(after: Operation, rows: int, width: int) -> Operation:
+    return replace(after, name=f"{after.name}_all_reduce", kind="collective", cascade=ALL_REDUCE,
+                   extents=(("r", rows), ("d", width)))  # fmt: skip
+
+
+def _sections(part: Workload | Layer, devices: int) -> dict[str, Any]:
+    return {
+        "attention": part.attention and _fewer_heads(part.attention, devices),
+        "ffn": part.ffn and _narrower(part.ffn, devices),
+    }
+
+
+def _fewer_heads(attention: Attention, devices: int) -> Attention:
+    keys = None if attention.kv_heads is None else max(attention.kv_heads // devices, 1)
+    return attention.model_copy(update={"heads": attention.heads // devices, "kv_heads": keys})
+
+
+def _narrower(part: FeedForward | Experts, devices: int) -> FeedForward | Experts:
+    return part.model_copy(update={"width": part.width // devices})
+
+
+def _problems(workload: Workload, devices: int) -> Iterator[str]:
+    """Of the model's sections, and of those that a kind of layer has of its own."""
+    sections: tuple[Workload | Layer, ...] = (workload, *workload.layers.values())
+    for part in sections:
+        if part.attention is not None:
+            yield from _problems_of_heads(part.attention, devices)
+        if part.ffn is not None and part.ffn.width % devices:
+            yield f"a feed-forward width of {part.ffn.width} does not divide"
+    if workload.experts is not None and workload.experts.width % devices:
+        yield f"experts of width {workload.experts.width} do not divide"
+
+
+def _problems_of_heads(attention: Attention, devices: int) -> Iterator[str]:
+    if attention.heads % devices:
+        allowed = [count for count in range(2, attention.heads + 1) if not attention.heads % count]
+        yield f"{attention.heads} heads divide over {', '.join(map(str, allowed)) or 'none'}"
+    elif attention.key_heads % devices and devices % attention.key_heads:
+        yield f"{attention.key_heads} key heads neither divide nor repeat evenly"

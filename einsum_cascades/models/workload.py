@@ -1,0 +1,252 @@
+"""Real models as lists of operations: sizes come from one YAML file per model, each with its source.
+
+Knows layers, phases and scopes; knows no hardware. `load_workload("llama-3.1-8b").operations(...)` is the way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import ceil, lcm
+from typing import Literal, TypeAlias, get_args
+
+from pydantic import model_validator
+
+from cascadesim.einsum_cascades.models.kv_cache import cached_words
+from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Layer
+from cascadesim.einsum_cascades.models.lowering import Run, final_norm, layer_operations, lm_head
+from cascadesim.einsum_cascades.models.model_size import Norm, layer_parameters, norm_parameters, routed_parameters
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.projections import LayerSizes, Phase
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, validate, with_settings
+from cascadesim.einsum_cascades.sparsity.token_layout import Size, layout_sizes
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
+
+DESCRIPTION = ("kind", "source", "certainty", "not_modelled")  # fields that no operation depends on
+Scope: TypeAlias = Literal["attention", "linear", "model"]
+
+LONGEST_SEQUENCE = 2**30  # assumed: a thousand times the longest context in use; arrays over tiles stay small
+
+
+class Workload(Spec):
+    """A model: its layers by kind, the sizes they share, and the batch and length it runs with by default.
+
+    `sequence_length` counts tokens of the main stream (image or video tokens in diffusion; of the encoder and of the
+    decoder alike in an encoder-decoder). Text that is attended besides has `text_length`.
+    """
+
+    name: str
+    kind: Literal["encoder", "decoder", "encoder-decoder", "vision", "diffusion"]
+    source: str
+    certainty: str
+    batch: Size
+    sequence_length: Size
+    max_context: Size | None = None
+    text_length: Size | None = None
+    text_hidden: Size | None = None  # None: text is projected to hidden beforehand
+    hidden: Size
+    vocabulary: Size | None = None
+    tied_embeddings: bool = False
+    norm: Norm
+    norms_per_layer: Literal[2, 4] = 2  # 4: also after attention and feed-forward
+    final_norms: Literal[0, 1, 2] = 1
+    layout: str | None = None  # of the tokens, such as 30x48x80 (time x height x width)
+    attention: Attention | None = None
+    ffn: FeedForward | None = None
+    experts: Experts | None = None
+    layers: Mapping[str, Layer]
+    other_parameters: Mapping[str, NonNegative] = {}
+    not_modelled: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> Workload:
+        problems = [problem for name, layer in self.layers.items() for problem in self._missing(name, layer)]
+        if not self.layers:
+            problems.append("layers: at least one kind of layer is needed")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _missing(self, name: str, layer: Layer) -> Iterator[str]:
+        """What a layer uses and the file does not give."""
+        if (layer.attention or self.attention) is None:
+            yield f"layers.{name}: needs an attention section, of its own or of the model"
+        if layer.feed_forward == "dense" and (layer.ffn or self.ffn) is None:
+            yield f"layers.{name}: needs an ffn section, of its own or of the model"
+        if layer.feed_forward == "experts" and self.experts is None:
+            yield f"layers.{name}: needs an experts section of the model"
+        if (layer.joint or layer.cross == "text") and self.text_length is None:
+            yield f"layers.{name}: attends text, so text_length is needed"
+        attention = layer.attention or self.attention
+        if attention is not None and attention.latent is not None and layer.mask == "full":
+            yield f"layers.{name}: latent attention needs mask: causal"
+
+    @property
+    def generates(self) -> bool:
+        """Whether it produces one token at a time (some layer is causal), so that it has a decode phase."""
+        return any(layer.mask == "causal" for layer in self.layers.values())
+
+    def operations(
+        self,
+        *,
+        sequence_length: int | None = None,
+        batch: int | None = None,
+        phase: Phase = "prefill",
+        scope: Scope = "model",
+        attention: str | None = None,
+    ) -> tuple[Operation, ...]:
+        """What runs. `attention`, `linear`: one layer of each kind that differs there; `model`: everything, counted.
+
+        Decode runs the layers that generate, one query per sequence, `sequence_length` keys in the cache.
+        `attention` names a cascade; without it attention is written in its 3-pass form, and an accelerator re-binds it.
+        """
+        if scope not in get_args(Scope):
+            raise UnknownNameError("scope", scope, get_args(Scope))
+        run = self._run(sequence_length, batch, phase, attention)
+        per_layer = {
+            name: tuple(
+                replace(operation, layer=name)
+                for operation in layer_operations(self.sizes(layer), _on_layer(layer, run))
+            )
+            for name, layer in self.layers.items()
+            if phase == "prefill" or layer.mask == "causal"
+        }
+        return (*self._counted(per_layer), *self._head(run)) if scope == "model" else one_of_each(per_layer, scope)
+
+    def parameters(self) -> int:
+        """Numbers the model stores: everything in its file, `other_parameters` included."""
+        layers = sum(
+            layer.count * layer_parameters(self.sizes(layer), self.norm, self.norms_per_layer)
+            for layer in self.layers.values()
+        )
+        heads = 0 if self.vocabulary is None else 2 if self.generates and not self.tied_embeddings else 1
+        embeddings = heads * (self.vocabulary or 0) * self.hidden
+        final = self.final_norms * norm_parameters(self.norm, self._last_hidden)
+        return layers + embeddings + final + sum(self.other_parameters.values())
+
+    def expert_parameters(self) -> int:
+        """Of `model_size`, those of routed experts."""
+        return sum(layer.count * routed_parameters(self.sizes(layer)) for layer in self.layers.values())
+
+    def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: float = 2) -> int:
+        """Bytes the KV cache holds when every sequence has `sequence_length` keys; 0 for a model that keeps none.
+
+        `word_bytes` of a number, its share of the scales of a group included.
+        """
+        length = self._length(sequence_length)
+        words = sum(
+            layer.count * cached_words(self.sizes(layer), length, self.text_length or 0)
+            for layer in self.layers.values()
+        )
+        return ceil(words * _positive("batch", batch) * word_bytes)
+
+    def notes(self, *, sequence_length: int | None = None) -> tuple[str, ...]:
+        """What a reader of a result should know: a length beyond the model's context, doubts, what is not modelled."""
+        length, notes = self._length(sequence_length), []
+        if self.max_context is not None and length > self.max_context:
+            notes.append(f"{self.name}: {length:,} tokens exceed the model's context of {self.max_context:,}")
+        if self.certainty.startswith("uncertain"):
+            notes.append(f"{self.name}: its sizes are uncertain; source: {self.source}")
+        joined = [name for name, layer in self.layers.items() if layer.neighborhood is not None and layer.joint]
+        if joined:
+            rule = "tokens attend their neighborhood and all text, text attends everything"
+            notes.append(f"{self.name}: {', '.join(joined)}: {rule}")
+        return (*notes, *(f"{self.name}: not modelled: {gap}" for gap in self.not_modelled))
+
+    def sizes(self, layer: Layer) -> LayerSizes:
+        """The sections that hold for a layer: its own, otherwise the model's."""
+        hidden = layer.hidden or self.hidden
+        attention = layer.attention or self.attention
+        if attention is None:  # refused when the file is read
+            raise CascadeSimError(f"{self.name}: a layer has no attention section")
+        return LayerSizes(layer, hidden, self.text_hidden or hidden, attention, layer.ffn or self.ffn, self.experts)
+
+    @property
+    def _last_hidden(self) -> int:
+        return list(self.layers.values())[-1].hidden or self.hidden
+
+    def _run(self, sequence_length: int | None, batch: int | None, phase: Phase, attention: str | None) -> Run:
+        if phase not in get_args(Phase):
+            raise UnknownNameError("phase", phase, get_args(Phase))
+        if phase == "decode" and not self.generates:
+            raise CascadeSimError(f"{self.name}: phase decode needs a model that generates; no layer of it is causal")
+        return Run(
+            batch=_positive("batch", self.batch if batch is None else batch),
+            sequence_length=self._divisible(self._length(sequence_length)),
+            text_length=self.text_length or 0,
+            phase=phase,
+            attention=attention_cascade(attention),
+            norm=self.norm,
+            norms_per_layer=self.norms_per_layer,
+            layout=None if self.layout is None else layout_sizes(self.layout),
+        )
+
+    def _divisible(self, length: int) -> int:
+        merged = lcm(*(layer.merge for layer in self.layers.values()))
+        if length % merged:
+            raise CascadeSimError(
+                f"{self.name}: sequence length: must be a multiple of {merged}, the tokens that its layers merge into "
+                f"one, got {length}"
+            )
+        return length
+
+    def _length(self, given: int | None) -> int:
+        length = self.sequence_length if given is None else given
+        if not 1 <= length <= LONGEST_SEQUENCE:
+            raise CascadeSimError(f"sequence length: must be 1 to {LONGEST_SEQUENCE:,}, got {length}")
+        return length
+
+    def _counted(self, per_layer: Mapping[str, Sequence[Operation]]) -> Iterator[Operation]:
+        for name, operations in per_layer.items():
+            for operation in operations:
+                yield replace(operation, count=operation.count * self.layers[name].count)
+
+    def _head(self, run: Run) -> Iterator[Operation]:
+        """After the last layer: scores of the vocabulary where the model generates, otherwise its last norm."""
+        if self.generates and self.vocabulary is not None:
+            yield from lm_head(self.hidden, self.vocabulary, run)
+        elif self.final_norms:
+            last = _on_layer(list(self.layers.values())[-1], run)
+            yield final_norm(last, last.rows, self._last_hidden)
+
+
+def one_of_each(per_layer: Mapping[str, Sequence[Operation]], kind: Scope) -> tuple[Operation, ...]:
+    """One layer of each kind that differs in operations of `kind`; kinds that do not are named together."""
+    kinds: dict[tuple[Operation, ...], list[str]] = {}
+    for name, operations in per_layer.items():
+        chosen = tuple(replace(operation, layer="") for operation in operations if operation.kind == kind)
+        kinds.setdefault(chosen, []).append(name)
+    return tuple(replace(operation, layer="+".join(names)) for chosen, names in kinds.items() for operation in chosen)
+
+
+def _on_layer(layer: Layer, run: Run) -> Run:
+    """The run as a layer sees it that merges several tokens of the input into one."""
+    return replace(run, sequence_length=run.sequence_length // layer.merge)
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise CascadeSimError(f"{name}: must be at least 1, got {value}")
+    return value
+
+
+def attention_cascade(name: str | None) -> Cascade:
+    if name is None:
+        return ATTENTION_3PASS
+    from cascadesim.einsum_cascades.texts.catalogue import find  # parses the cascades it lists
+
+    found = find(name)
+    missing = [tensor for tensor in ("Q", "K", "V") if tensor not in found.inputs]
+    if missing:
+        raise CascadeSimError(f"'{name}' is no attention: it does not read {', '.join(missing)}")
+    return found
+
+
+def workload_from(content: Mapping[str, object], source: str, settings: Sequence[str] = ()) -> Workload:
+    """A workload from the fields of a file, `settings` replacing some. Raises SpecError with every problem."""
+    described = [name for name in (setting.partition("=")[0].strip() for setting in settings) if name in DESCRIPTION]
+    if described:
+        raise SpecError("\n".join(f"--set {name}: changes nothing: it describes the workload" for name in described))
+    return validate(Workload, with_settings(content, settings), source)

@@ -1,0 +1,218 @@
+"""The operators of the notation: name -> what it computes (NumPy) and which operations one application costs.
+
+Adding an operator is adding a row. Operation classes are those an accelerator prices: mac, add, multiply, max, min,
+exp, divide, compare, sqrt, log, erf, ... What an operation costs on a unit is the accelerator's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascadesim.einsum_cascades.notation.ir import (
+    Apply,
+    Condition,
+    Einsum,
+    Expression,
+    Select,
+    accesses,
+)
+
+Values = NDArray[np.float64]
+Coordinates = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """An element-wise operator; `costs` is what one application costs (per pair, where it takes any number)."""
+
+    name: str
+    function: Callable[..., Values]
+    costs: tuple[tuple[str, int], ...]
+    operands: int | None = 1  # None: two or more
+
+
+@dataclass(frozen=True, slots=True)
+class FiberOperator:
+    """An operator on a whole fiber: it names `keep` coordinates of the fiber. Costs are per element of the fiber."""
+
+    name: str
+    function: Callable[[Values, int], Coordinates]
+    costs: tuple[tuple[str, int], ...]
+
+
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def _erf_values(x: Values) -> Values:
+    return np.asarray(_erf(x), dtype=np.float64)
+
+
+def _sigmoid(x: Values) -> Values:
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def _silu(x: Values) -> Values:
+    return x * _sigmoid(x)
+
+
+def _gelu(x: Values) -> Values:
+    return 0.5 * x * (1.0 + _erf_values(x / math.sqrt(2.0)))
+
+
+def _largest(fibers: Values, keep: int) -> Coordinates:
+    """Coordinates of the `keep` largest along the last axis, largest first, the lower coordinate where equal."""
+    return np.argsort(-fibers, axis=-1, kind="stable")[..., :keep]
+
+
+def _smallest(fibers: Values, keep: int) -> Coordinates:
+    return np.argsort(fibers, axis=-1, kind="stable")[..., :keep]
+
+
+ELEMENTWISE: Mapping[str, Operator] = MappingProxyType({
+    row.name: row
+    for row in (
+        Operator("add", np.add, (("add", 1),), 2),
+        Operator("subtract", np.subtract, (("add", 1),), 2),  # an adder with one sign flipped
+        Operator("multiply", np.multiply, (("multiply", 1),), 2),
+        Operator("divide", np.divide, (("divide", 1),), 2),
+        Operator("negate", np.negative, ()),  # a sign bit
+        Operator("max", np.maximum, (("max", 1),), None),
+        Operator("min", np.minimum, (("min", 1),), None),
+        Operator("abs", np.abs, ()),  # a sign bit
+        Operator("floor", np.floor, (("round", 1),)),
+        Operator("round", np.rint, (("round", 1),)),  # halves to the even neighbour
+        Operator("less", lambda x, y: np.where(np.less(x, y), 1.0, 0.0), (("compare", 1),), 2),  # 1 where true, else 0
+        Operator("relu", lambda x: np.maximum(x, 0.0), (("max", 1),)),
+        Operator("exp", np.exp, (("exp", 1),)),
+        Operator("log", np.log, (("log", 1),)),
+        Operator("sqrt", np.sqrt, (("sqrt", 1),)),
+        Operator("rsqrt", lambda x: 1.0 / np.sqrt(x), (("sqrt", 1), ("divide", 1))),
+        Operator("square", np.square, (("multiply", 1),)),
+        Operator("tanh", np.tanh, (("tanh", 1),)),
+        Operator("erf", _erf_values, (("erf", 1),)),
+        Operator("sin", np.sin, (("sin", 1),)),
+        Operator("cos", np.cos, (("cos", 1),)),
+        Operator("sigmoid", _sigmoid, (("exp", 1), ("add", 1), ("divide", 1))),  # 1 / (1 + exp(-x))
+        Operator("silu", _silu, (("exp", 1), ("add", 1), ("divide", 1))),  # x / (1 + exp(-x))
+        Operator("gelu", _gelu, (("erf", 1), ("add", 1), ("multiply", 3))),  # 0.5 x (1 + erf(x * 0.7071...))
+    )
+})
+
+FIBER: Mapping[str, FiberOperator] = MappingProxyType({
+    row.name: row
+    for row in (
+        FiberOperator("top", _largest, (("compare", 1),)),  # assumed: a streaming selector, one compare per element
+        FiberOperator("bottom", _smallest, (("compare", 1),)),  # assumed: as top
+    )
+})
+
+SYMBOLS: Mapping[str, str] = MappingProxyType({"add": "+", "subtract": "-", "multiply": "*", "divide": "/"})
+
+# what the rank a reduction removes collapses to when it is empty, and how two results combine
+REDUCTIONS: Mapping[str, tuple[np.ufunc, float]] = MappingProxyType({
+    "add": (np.add, 0.0),
+    "max": (np.maximum, -math.inf),
+    "min": (np.minimum, math.inf),
+})
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Operations charged at every point of the iteration space where all `conditions` hold.
+
+    A negative count takes back what a wider charge counted too much (`x if condition else y` charges y everywhere,
+    less y where the condition holds).
+    """
+
+    conditions: tuple[Condition, ...]
+    operations: Mapping[str, int]
+
+
+def charges(einsum: Einsum) -> tuple[Charge, ...]:
+    """What the Einsum computes per point: map operators, then one reduction step per point.
+
+    A product under a sum is one `mac`; a copy, a sign and whatever is the same at all points (`sqrt(E)`) are free.
+    """
+    found: list[Charge] = []
+    _charge(einsum.expression, (), 1, einsum, found)
+    return tuple(charge for charge in found if any(charge.operations.values()))
+
+
+def _charge(
+    expression: Expression, where: tuple[Condition, ...], sign: int, einsum: Einsum, found: list[Charge]
+) -> None:
+    """Charges of the alternatives of a conditional at the root; of the whole expression anywhere else."""
+    if isinstance(expression, Select):
+        inside = where + expression.conditions
+        _charge(expression.value, inside, sign, einsum, found)
+        if any(True for _ in accesses(expression.otherwise)):
+            _charge(expression.otherwise, where, sign, einsum, found)
+            _charge(expression.otherwise, inside, -sign, einsum, found)
+        return
+    counts = map_operations(expression)
+    if einsum.reduced_ranks and fiber_operator(einsum) is None:
+        counts = _with_reduction(expression, counts, einsum.reduction)
+    found.append(Charge(where, {name: sign * count for name, count in counts.items()}))
+
+
+def _with_reduction(expression: Expression, counts: Counter[str], reduction: str) -> Counter[str]:
+    while isinstance(expression, Apply) and expression.operator == "negate":
+        expression = expression.operands[0]
+    product = isinstance(expression, Apply) and expression.operator == "multiply"
+    if reduction == "add" and product and counts["multiply"]:
+        return counts + Counter({"mac": 1}) - Counter({"multiply": 1})
+    return counts + Counter({reduction: 1})
+
+
+def map_operations(expression: Expression) -> Counter[str]:
+    """Operations of one evaluation of an expression; both alternatives of a conditional inside an expression."""
+    counts: Counter[str] = Counter()
+    match expression:
+        case Apply(operator=name, operands=operands):
+            if any(True for _ in accesses(expression)):
+                counts.update(_own_operations(name, len(operands)))
+            for operand in operands:
+                counts.update(map_operations(operand))
+        case Select(value=value, otherwise=otherwise):
+            counts.update(map_operations(value))
+            counts.update(map_operations(otherwise))
+    return counts
+
+
+def _own_operations(name: str, operands: int) -> dict[str, int]:
+    if name in FIBER:
+        return dict(FIBER[name].costs)
+    operator = ELEMENTWISE[name]
+    times = operands - 1 if operator.operands is None else 1
+    return {operation: times * count for operation, count in operator.costs}
+
+
+def fiber_operator(einsum: Einsum) -> FiberOperator | None:
+    """The whole-fiber operator that an Einsum applies, if it does."""
+    expression = einsum.expression
+    return FIBER.get(expression.operator) if isinstance(expression, Apply) else None
+
+
+def fiber_rank(einsum: Einsum) -> str | None:
+    """The rank whose fibers a whole-fiber operator consumes (`m` of `I[p,j] = top(S[p,m], KEEP)`)."""
+    return einsum.reduced_ranks[0] if fiber_operator(einsum) is not None else None
+
+
+def kept_rank(einsum: Einsum) -> str | None:
+    """The rank that a whole-fiber operator introduces (`j` of `I[p,j] = top(S[p,m], KEEP)`)."""
+    if fiber_operator(einsum) is None:
+        return None
+    given = {rank for access in einsum.inputs for rank in access.ranks}
+    return next(rank for rank in einsum.output.ranks if rank not in given)
+
+
+def is_copy(einsum: Einsum) -> bool:
+    """Whether the Einsum only renames or partitions: `BK[m1,m0,e] = K[m1*M0+m0,e]` moves no data by itself."""
+    return not charges(einsum) and len(einsum.inputs) == 1 and einsum.expression == einsum.inputs[0]

@@ -1,0 +1,1 @@
+"""Which pairs are attended: masks, neighborhoods, patterns, pruning."""

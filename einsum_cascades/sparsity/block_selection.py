@@ -1,0 +1,195 @@
+"""Sparse attention whose blocks the data chooses: expected tiles per query tile, share masked, cost of choosing.
+
+Which blocks are chosen is not known without the data, so a pattern states how many, by whom (a query, a tile of
+queries, a head) and how alike neighbouring choices are; or a file states the blocks themselves (`BlockMask`).
+Sources: MoBA (arXiv 2502.13189), FlashMoBA (2511.11571), VMoBA (2506.23858), NSA (2502.11089), VSA (2505.13389),
+PBS-Attn (2510.21270), SALE (2505.24179), MInference (2407.02490), XAttention (2503.16428).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascadesim.einsum_cascades.notation.array_files import read_arrays
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, listed
+
+Shares = NDArray[np.float64]
+LARGEST_BATCH = 1 << 20  # queries counted at a time
+
+
+@dataclass(frozen=True)
+class ExpectedTiles:
+    """Per query tile: key tiles visited on average, and those of them that need a mask."""
+
+    visited: Shares
+    partial: Shares
+
+    @property
+    def total(self) -> float:
+        return float(self.visited.sum())
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Each selector picks `kept` of the key blocks it may see, or a `share` of them.
+
+    A share counts the blocks that are seen anyway (`always`) among what it keeps. `selector`: queries that choose
+    together (1: each query by itself, as MoBA; a tile; 0: a whole head). `always`: blocks every selector sees besides
+    (its own, the first: sinks). `alike`: 0 where neighbouring selectors choose independently, 1 where they all choose
+    the same; between them the expected union is interpolated (assumed: linearly, for want of published overlaps).
+    `choice_flops_per_query`: of scoring and choosing, per head.
+    """
+
+    name: str
+    tokens: int
+    block: int
+    kept: float
+    selector: int
+    causal: bool
+    head_dim: int
+    always: int = 0
+    alike: float = 0.0
+    choice_flops_per_query: float = 0.0
+    share: float = 0.0
+
+    def __post_init__(self) -> None:
+        problems = [f"{name} must be at least 1, got {size}" for name, size in self._sizes() if size < 1]
+        if self.kept < 0 or self.kept > -(-self.tokens // max(self.block, 1)):
+            problems.append(f"kept must be 0 to the {-(-self.tokens // max(self.block, 1))} blocks, got {self.kept:g}")
+        for name, share in (("alike", self.alike), ("share", self.share)):
+            if not 0 <= share <= 1:
+                problems.append(f"{name} must be a share from 0 to 1, got {share:g}")
+        if self.selector < 0 or self.always < 0:
+            problems.append(f"selector and always must be at least 0, got {self.selector} and {self.always}")
+        if problems:
+            raise CascadeSimError("\n".join(f"pattern {self.name}: {problem}" for problem in problems))
+
+    def _sizes(self) -> tuple[tuple[str, int], ...]:
+        return (("tokens", self.tokens), ("block", self.block), ("head_dim", self.head_dim))
+
+    @property
+    def choice_flops(self) -> float:
+        """Of one head."""
+        return self.choice_flops_per_query * self.tokens
+
+    @property
+    def attended_pairs(self) -> float:
+        """On average: blocks seen by each query, the own block up to the query itself where causal."""
+        return sum(self._pairs_of(np.arange(first, min(first + LARGEST_BATCH, self.tokens)))
+                   for first in range(0, self.tokens, LARGEST_BATCH))
+
+    def _pairs_of(self, queries: NDArray[np.int64]) -> float:
+        candidates = self._candidates(queries)
+        blocks = np.minimum(self._chosen(candidates) + self.always, candidates)
+        pairs = blocks * self.block
+        if self.causal and self.always:
+            pairs = pairs - (self.block - 1 - queries % self.block)
+        return float(np.minimum(pairs, self.tokens).sum())
+
+    def _candidates(self, query: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Blocks that a query may see."""
+        every = -(-self.tokens // self.block)
+        return query // self.block + 1 if self.causal else np.full_like(query, every)
+
+    def _chosen(self, candidates: NDArray[np.int64] | Shares) -> Shares:
+        """Blocks that a selector picks besides those that it always sees."""
+        return np.maximum(self.share * candidates - self.always, self.kept)
+
+    def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
+        """Expected tiles: those that some selector of the query tile sees; masked unless all of its queries see all.
+
+        A key tile of several blocks needs one of them to be visited, and all of them to be full.
+        """
+        first = np.arange(0, self.tokens, query_tile)
+        last = np.minimum(first + query_tile, self.tokens) - 1
+        candidates = self._candidates(last).astype(np.float64)
+        own = (last // self.block - first // self.block + 1.0) if self.always else np.zeros_like(candidates)
+        fixed = np.minimum(self.always + np.maximum(own - 1, 0), candidates)
+        some, every = self._seen(self._chosen(candidates), candidates - fixed, last - first + 1)
+        per_tile, per_block = max(1.0, key_tile / self.block), max(1.0, self.block / key_tile)
+        free = (candidates - fixed) / per_tile * per_block
+        chosen, full = free * (1 - (1 - some) ** per_tile), free * every**per_tile
+        diagonal, later = self._own(first, last, np.minimum(own, fixed) / per_tile, key_tile)
+        visited = chosen + fixed / per_tile * per_block - later
+        return ExpectedTiles(visited, np.maximum(chosen - full, 0.0) + diagonal)
+
+    def _own(
+        self, first: NDArray[np.int64], last: NDArray[np.int64], own: Shares, key_tile: int
+    ) -> tuple[Shares, Shares]:
+        """Key tiles of a causal query tile's own blocks: on its diagonal, and wholly after it, which none visits.
+
+        `own`: its own blocks, in key tiles where those are no smaller.
+        """
+        if not (self.causal and self.always):
+            return np.zeros_like(own), np.zeros_like(own)
+        if self.block <= key_tile:
+            return own, np.zeros_like(own)
+        end = -(-(last + 1) // key_tile)
+        later = (last // self.block + 1) * self.block / key_tile - end
+        return (end - (first + 1) // key_tile).astype(np.float64), np.maximum(later, 0.0)
+
+    def _seen(self, chosen: Shares, free: Shares, queries: NDArray[np.int64]) -> tuple[Shares, Shares]:
+        """Chance that some, and that every, selector of a query tile chooses a given one of its `free` blocks."""
+        selectors = 1.0 if self.selector == 0 else np.maximum(queries / self.selector, 1.0)
+        share = np.minimum(np.divide(chosen, free, out=np.zeros_like(free), where=free > 0), 1.0)
+        some = self.alike * share + (1 - self.alike) * (1 - (1 - share) ** selectors)
+        every = self.alike * share + (1 - self.alike) * share**selectors
+        return some, every
+
+
+@dataclass(frozen=True)
+class BlockMask:
+    """Blocks as a file or a program chose them: `blocks[i, j]` says that query block i attends key block j whole."""
+
+    blocks: NDArray[np.bool_]
+    query_block: int
+    key_block: int
+
+    @property
+    def density(self) -> float:
+        return float(self.blocks.mean())
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether it chooses among earlier blocks: some below the diagonal of tokens, and none wholly above it.
+
+        Blocks on the diagonal alone are those of windows and documents, causal or not: they say nothing.
+        """
+        queries, keys = (np.arange(size) for size in self.blocks.shape)
+        after = keys * self.key_block >= (queries[:, None] + 1) * self.query_block
+        before = (keys + 1) * self.key_block <= queries[:, None] * self.query_block
+        return bool(self.blocks[before].any() and not self.blocks[after].any())
+
+    def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
+        """Exact: tiles that meet a chosen block; masked where they also meet one that was not chosen."""
+        rows = _edges(self.blocks.shape[0], self.query_block, query_tile)
+        columns = _edges(self.blocks.shape[1], self.key_block, key_tile)
+        some = _pooled(_pooled(self.blocks, rows, np.logical_or).T, columns, np.logical_or).T
+        every = _pooled(_pooled(self.blocks, rows, np.logical_and).T, columns, np.logical_and).T
+        return ExpectedTiles(some.sum(axis=1).astype(float), (some & ~every).sum(axis=1).astype(float))
+
+
+def read_block_mask(path: Path, query_block: int, key_block: int) -> BlockMask:
+    """A two-dimensional array in a `.npy` file, nonzero where a block is attended. Raises CascadeSimError."""
+    arrays = read_arrays(path)
+    blocks = arrays.get("")
+    if blocks is None or blocks.ndim != 2 or 0 in blocks.shape or blocks.dtype.kind not in "biuf":
+        given = f"{blocks.shape} of {blocks.dtype}" if blocks is not None else f"a .npz of {listed(arrays)}"
+        raise CascadeSimError(f"{path}: expected a two-dimensional array of numbers or truth values, got {given}")
+    if min(query_block, key_block) < 1:
+        raise CascadeSimError(f"{path}: blocks must be at least 1 token, got {query_block} and {key_block}")
+    return BlockMask(blocks != 0, query_block, key_block)
+
+
+def _edges(blocks: int, block: int, tile: int) -> list[tuple[int, int]]:
+    """Blocks first .. end that each tile meets."""
+    tokens = blocks * block
+    return [(start // block, -(-min(start + tile, tokens) // block)) for start in range(0, tokens, tile)]
+
+
+def _pooled(blocks: NDArray[np.bool_], edges: list[tuple[int, int]], how: np.ufunc) -> NDArray[np.bool_]:
+    return np.stack([how.reduce(blocks[first:end], axis=0) for first, end in edges])

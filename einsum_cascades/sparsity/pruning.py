@@ -1,0 +1,222 @@
+"""From attention maps to a pruning trace: which tokens and heads each layer keeps, which queries fetch low bits.
+
+SpAtten (HPCA'21), section III: importance of a token is the sum of its probabilities over heads, queries, layers and
+generated tokens; importance of a head the magnitude of its output over queries, layers and generated tokens. The most
+important stay, in their own order, the lower index of equal ones; within an iteration what is dropped never returns,
+and what the first layer has dropped never does. How many stay is the schedule's business. Knows no hardware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import LOW_BITS, Schedule, kept
+from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead
+
+Floats = NDArray[np.float64]
+Whole = NDArray[np.int64]
+_ONE = 1e-2  # how far rows of probabilities may be from summing to one: those of half-precision maps are
+
+
+@dataclass(frozen=True)
+class LayerPruning:
+    """What one layer of one iteration ran on. `flat[head, query]`: no probability reached the threshold."""
+
+    tokens: Whole
+    heads: Whole
+    values: int  # rows of V fetched by each query of each head
+    flat: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """All layers over `length` tokens; `kept`: tokens chosen after the last layer for the next iteration's first."""
+
+    length: int
+    layers: tuple[LayerPruning, ...]
+    kept: int | None = None
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Of every token and head so far, dropped ones included."""
+
+    tokens: Floats
+    heads: Floats
+
+    @staticmethod
+    def none(tokens: int, heads: int) -> Importance:
+        return Importance(np.zeros(tokens), np.zeros(heads))
+
+    def grown(self, tokens: int) -> Importance:
+        """With tokens that nobody has attended yet."""
+        return replace(self, tokens=np.concatenate([self.tokens, np.zeros(tokens - self.tokens.size)]))
+
+    def after(self, probabilities: Floats, outputs: Floats | None, tokens: Whole, heads: Whole) -> Importance:
+        """After a layer: probabilities[head, query, key] and outputs[head, query, f] of the kept tokens and heads."""
+        of_tokens, of_heads = self.tokens.copy(), self.heads.copy()
+        of_tokens[tokens] += probabilities.sum(axis=(0, 1))
+        if outputs is not None:
+            of_heads[heads] += np.abs(outputs).sum(axis=(1, 2))
+        return Importance(of_tokens, of_heads)
+
+
+def survivors(importance: Floats, candidates: Whole, keep: int) -> Whole:
+    """The `keep` most important candidates, ascending; of equal ones the lower."""
+    order = np.argsort(-importance[candidates], kind="stable")[:keep]
+    return np.sort(candidates[order])
+
+
+def kept_values(probabilities: Floats, keep: int) -> Whole:
+    """Local value pruning: the `keep` most probable keys of each head and query, ascending, as [head, query, key]."""
+    order = np.argsort(-probabilities, axis=-1, kind="stable")[..., :keep]
+    return np.sort(order, axis=-1)
+
+
+def flat_queries(probabilities: Floats, threshold: float | None) -> NDArray[np.bool_]:
+    """Progressive quantization: queries whose largest probability, from the first bits, is below the threshold."""
+    largest = probabilities.max(axis=-1)
+    return np.zeros(largest.shape, dtype=np.bool_) if threshold is None else largest < threshold
+
+
+def prune_encoder(maps: ArrayLike, schedule: Schedule, outputs: ArrayLike | None = None) -> Iteration:
+    """From maps P[layer, head, query, key] of the unpruned model: dropped tokens are neither keys nor queries.
+
+    Rows are normalised again over the kept keys, which is softmax over them. Outputs O[layer, head, query, f] are
+    needed where the schedule prunes heads. Raises CascadeSimError for arrays that are no such maps.
+    """
+    given = _maps(maps, schedule, 4)
+    if given.shape[2] != given.shape[3]:
+        raise CascadeSimError(f"maps of an encoder need as many queries as keys, got {given.shape[2:]}")
+    if schedule.token_keep[0] < 1:
+        raise CascadeSimError(f"pruning schedule {schedule.name} drops tokens before the first layer of an encoder, "
+                              f"which has nothing to choose by")
+    found = _iteration(
+        given, _outputs(outputs, given, schedule), schedule, np.arange(given.shape[3]),
+        Importance.none(given.shape[3], given.shape[1]), first=False,
+    )  # fmt: skip
+    return found[0]
+
+
+def prune_generation(
+    maps: Sequence[ArrayLike], schedule: Schedule, outputs: Sequence[ArrayLike] | None = None
+) -> tuple[Iteration, ...]:
+    """From one map P[layer, head, key] (and output O[layer, head, f]) per generated token, each a key longer.
+
+    The first token sees all keys. What is chosen after its last layer is what the next one's first layer sees.
+    """
+    if not maps:
+        raise CascadeSimError("no maps: one P[layer, head, key] is needed for each generated token")
+    found: list[Iteration] = []
+    importance: Importance | None = None
+    candidates: Whole = np.arange(0)
+    for number, each in enumerate(maps):
+        given = _maps(each, schedule, 3)[:, :, None, :]
+        length = given.shape[3]
+        importance = Importance.none(length, given.shape[1]) if importance is None else importance.grown(length)
+        known = found[-1].length if found else 0
+        if length <= known:
+            raise CascadeSimError(f"map {number} has {length} keys, no more than the {known} of the one before")
+        own = None if outputs is None else np.asarray(outputs[number], dtype=np.float64)[:, :, None, :]
+        candidates = np.concatenate([candidates, np.arange(known, length)])
+        iteration, importance, candidates = _iteration(
+            given, _outputs(own, given, schedule), schedule, candidates, importance, first=not found
+        )
+        found.append(iteration)
+    return tuple(found)
+
+
+def _iteration(
+    maps: Floats, outputs: Floats | None, schedule: Schedule, tokens: Whole, importance: Importance, first: bool
+) -> tuple[Iteration, Importance, Whole]:
+    """One walk over the layers; also the importance after it and the tokens that the next one's first layer sees."""
+    length, candidates = maps.shape[3], tokens
+    heads: Whole = np.arange(maps.shape[1])
+    layers: list[LayerPruning] = []
+    for layer in range(schedule.layers):
+        if not first:
+            tokens = survivors(importance.tokens, tokens, schedule.tokens(layer, length))
+        heads = survivors(importance.heads, heads, schedule.heads[layer])
+        probabilities = _restricted(maps[layer], tokens, heads)
+        values = _values(schedule, tokens.size) if first else schedule.values(layer, length)
+        layers.append(LayerPruning(tokens, heads, values, flat_queries(probabilities, schedule.threshold)))
+        importance = importance.after(probabilities, _rows(outputs, layer, heads, tokens), tokens, heads)
+    chosen = survivors(importance.tokens, candidates, schedule.tokens(0, length))
+    pruned = schedule.token_keep[0] < 1
+    return Iteration(length, tuple(layers), chosen.size if pruned else None), importance, chosen
+
+
+def _values(schedule: Schedule, tokens: int) -> int:
+    """Where all tokens are kept."""
+    return min(tokens, kept(schedule.value_keep, schedule.base or tokens))
+
+
+def _restricted(probabilities: Floats, tokens: Whole, heads: Whole) -> Floats:
+    """Kept heads and keys, and kept queries where queries are tokens; rows sum to one again."""
+    queries = tokens if probabilities.shape[1] > 1 else np.arange(probabilities.shape[1])
+    chosen = probabilities[np.ix_(heads, queries, tokens)]
+    total = chosen.sum(axis=-1, keepdims=True)
+    return np.asarray(np.divide(chosen, total, out=np.full_like(chosen, 1 / tokens.size), where=total > 0))
+
+
+def _rows(outputs: Floats | None, layer: int, heads: Whole, tokens: Whole) -> Floats | None:
+    if outputs is None:
+        return None
+    queries = tokens if outputs.shape[2] > 1 else np.arange(outputs.shape[2])
+    return np.asarray(outputs[layer][np.ix_(heads, queries)])
+
+
+def _maps(maps: ArrayLike, schedule: Schedule, dimensions: int) -> Floats:
+    given = np.asarray(maps, dtype=np.float64)
+    if given.ndim != dimensions or 0 in given.shape:
+        raise CascadeSimError(f"maps need {dimensions} dimensions, none of them empty, got shape {given.shape}")
+    if given.shape[0] != schedule.layers:
+        raise CascadeSimError(f"maps of {given.shape[0]} layers, pruning schedule {schedule.name} has "
+                              f"{schedule.layers}")
+    if given.shape[1] != schedule.heads[0]:
+        raise CascadeSimError(f"maps of {given.shape[1]} heads, pruning schedule {schedule.name} begins with "
+                              f"{schedule.heads[0]}")
+    sums = given.sum(axis=-1)
+    if not (np.all(given >= 0) and np.all(np.abs(sums - 1) < _ONE)):
+        raise CascadeSimError("maps hold probabilities: none below 0, each row sums to 1")
+    return given
+
+
+def _outputs(outputs: ArrayLike | None, maps: Floats, schedule: Schedule) -> Floats | None:
+    if outputs is None:
+        if schedule.heads[-1] < maps.shape[1]:
+            raise CascadeSimError(f"pruning schedule {schedule.name} prunes heads by their outputs: none are given")
+        return None
+    given = np.asarray(outputs, dtype=np.float64)
+    if given.ndim != 4 or given.shape[:3] != maps.shape[:3]:
+        raise CascadeSimError(f"outputs need the layers, heads and queries of the maps, {maps.shape[:3]}, and a depth; "
+                              f"got shape {given.shape}")
+    return given
+
+
+def rows_of(iterations: Sequence[Iteration], schedule: Schedule, head_dim: int = 64) -> tuple[TracedHead, ...]:
+    """The trace in rows. One query that needs low bits makes the head fetch them."""
+    return tuple(
+        row for number, each in enumerate(iterations) for row in _rows_of_iteration(number, each, schedule, head_dim)
+    )
+
+
+def _rows_of_iteration(number: int, iteration: Iteration, schedule: Schedule, head_dim: int) -> list[TracedHead]:
+    rows: list[TracedHead] = []
+    after = [layer.tokens.size for layer in iteration.layers[1:]]
+    for index, layer in enumerate(iteration.layers):
+        fewer = after[index] if index < len(after) and after[index] < layer.tokens.size else None
+        for head, flat in zip(layer.heads.tolist(), layer.flat, strict=True):
+            rows.append(TracedHead(
+                number, index, head, iteration.length, layer.tokens.size, layer.values, schedule.key_bits,
+                schedule.value_bits, schedule.query_bits, head_dim, schedule.threshold, bool(flat.any()),
+                None if schedule.threshold is None else LOW_BITS, queries=flat.size,
+                low_bit_queries=int(flat.sum()) if flat.size > 1 else None,
+            ))  # fmt: skip
+        rows[-1] = replace(rows[-1], kept=fewer if index < len(after) else iteration.kept)
+    return rows

@@ -1,0 +1,282 @@
+"""Pruning traces: what each head fetches once pruning has decided, one query of one head a row, as a CSV file.
+
+The columns are those of SpAtten's public workload files (HPCA'21; mit-han-lab/spatten), which load as they are; the
+last two are added. Knows no hardware: whether a design takes a row is the accelerator's to say.
+
+column                          field             meaning
+iteration_id                    iteration         generated token; a row with text here and nothing else is a comment
+layer_id, head_id               layer, head
+embedding_length_D              head_dim
+sentence_length_L               length            tokens so far, before any pruning
+key_fetch_num                   keys              keys fetched: those that token pruning has kept
+quant_key_bit                   key_bits          bits fetched first; -1: not quantized
+quant_query_bit                 query_bits        -1: not quantized
+auto_requant_thres              threshold         low bits are fetched below this largest probability; -1: never
+if_requant                      low_bits          this head did fetch the low bits of its keys
+auto_requant_incre              low_bit_width     how many; -1: none
+value_fetch_num                 values            rows of V fetched: those that local value pruning has kept
+quant_value_bit                 value_bits        -1: not quantized
+if_accumulate_importance        accumulates       its probabilities are added to the importance of tokens
+if_rescale_previous_importance  rescales          importance from before is rescaled first
+if_topk, topk                   kept              tokens chosen after this head, for the next layers; -1: no choice
+queries                         queries           queries that stream over the same keys and values; 1 where absent
+low_bit_queries                 low_bit_queries   of them, those that use low bits; -1 or absent: all, if if_requant
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from cascadesim.einsum_cascades.notation.errors import SpecError, shortened
+from cascadesim.einsum_cascades.notation.text_files import LARGEST_TABLE_BYTES, read_text
+
+MOST_PROBLEMS = 20  # of one file that are described; the others are counted
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class TracedHead:
+    """One query of one head. Bits are None where a tensor is not quantized; `line` is where it stood in a file."""
+
+    iteration: int
+    layer: int
+    head: int
+    length: int
+    keys: int
+    values: int
+    key_bits: int | None = None
+    value_bits: int | None = None
+    query_bits: int | None = None
+    head_dim: int = 64
+    threshold: float | None = None
+    low_bits: bool = False
+    low_bit_width: int | None = None
+    accumulates: bool = True
+    rescales: bool = False
+    kept: int | None = None
+    queries: int = 1
+    low_bit_queries: int | None = None  # None: all, where `low_bits`
+    line: int = field(default=0, compare=False)
+
+    @property
+    def repeated_queries(self) -> int:
+        """Queries whose scores are computed again with the low bits."""
+        if self.low_bit_queries is not None:
+            return self.low_bit_queries
+        return self.queries if self.low_bits else 0
+
+
+@dataclass(frozen=True, slots=True)
+class PruningTrace:
+    """Rows in order; `source` names them in errors."""
+
+    source: str
+    rows: tuple[TracedHead, ...] = field(repr=False)
+
+
+def _whole(text: str) -> int:
+    """993 and 993.0."""
+    value = int(float(text)) if "." in text else int(text)
+    if "." in text and float(text) != value:
+        raise ValueError
+    return value
+
+
+def _count(text: str) -> int:
+    value = _whole(text)
+    if not 1 <= value <= 2**30:
+        raise ValueError
+    return value
+
+
+def _number(text: str) -> int:
+    value = _whole(text)
+    if not 0 <= value <= 2**30:
+        raise ValueError
+    return value
+
+
+def _count_or_none(text: str) -> int | None:
+    return None if _whole(text) == -1 else _count(text)
+
+
+def _number_or_none(text: str) -> int | None:
+    return None if _whole(text) == -1 else _number(text)
+
+
+def _probability_or_none(text: str) -> float | None:
+    value = float(text)
+    if value == -1:
+        return None
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
+def _truth(text: str) -> bool:
+    return _TRUTH[text.lower()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """How a cell becomes a field; `otherwise`: its text in a file without the column, None where it must be there."""
+
+    field: str
+    read: Callable[[str], object]
+    allowed: str
+    otherwise: str | None = None
+
+
+_FROM_0, _FROM_1, _FROM_1_OR_NONE = "a whole number from 0", "a whole number from 1", "a whole number from 1, or -1"
+_EITHER = "True or False"
+_COLUMNS: Mapping[str, _Column] = {
+    "iteration_id": _Column("iteration", _number, _FROM_0),
+    "layer_id": _Column("layer", _number, _FROM_0),
+    "head_id": _Column("head", _number, _FROM_0),
+    "embedding_length_D": _Column("head_dim", _count, _FROM_1, "64"),
+    "sentence_length_L": _Column("length", _count_or_none, _FROM_1, "-1"),
+    "key_fetch_num": _Column("keys", _count, _FROM_1),
+    "quant_key_bit": _Column("key_bits", _count_or_none, _FROM_1_OR_NONE),
+    "quant_query_bit": _Column("query_bits", _count_or_none, _FROM_1_OR_NONE, "-1"),
+    "auto_requant_thres": _Column("threshold", _probability_or_none, "0 to 1, or -1", "-1"),
+    "if_requant": _Column("low_bits", _truth, _EITHER),
+    "auto_requant_incre": _Column("low_bit_width", _count_or_none, _FROM_1_OR_NONE, "-1"),
+    "value_fetch_num": _Column("values", _count, _FROM_1),
+    "quant_value_bit": _Column("value_bits", _count_or_none, _FROM_1_OR_NONE),
+    "if_accumulate_importance": _Column("accumulates", _truth, _EITHER, "True"),
+    "if_rescale_previous_importance": _Column("rescales", _truth, _EITHER, "False"),
+    "if_topk": _Column("chooses", _truth, _EITHER, "False"),
+    "topk": _Column("kept", _count_or_none, _FROM_1_OR_NONE, "-1"),
+    "queries": _Column("queries", _count, _FROM_1, "1"),
+    "low_bit_queries": _Column("low_bit_queries", _number_or_none, "a whole number from 0, or -1", "-1"),
+}
+COLUMNS = tuple(_COLUMNS)
+PUBLISHED_COLUMNS = COLUMNS[:-2]
+
+
+def read_rows(path: Path | str) -> tuple[TracedHead, ...]:
+    """The rows of a file in order. Raises SpecError with one located line for each problem."""
+    path = Path(path)
+    return parse_rows(read_text(path, LARGEST_TABLE_BYTES), path.name)
+
+
+def parse_rows(text: str, source: str) -> tuple[TracedHead, ...]:
+    """As `read_rows`; `source` names the text in errors."""
+    reader = csv.reader(io.StringIO(text))
+    problems: list[str] = []
+    rows: list[TracedHead] = []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        problems += _header_problems(header)
+        for cells in reader if not problems else ():
+            read = _row(dict(zip(header, cells, strict=False)), reader.line_num, len(cells) - len(header))
+            if isinstance(read, TracedHead):
+                rows.append(read)
+            else:
+                problems.extend(f"line {reader.line_num}: {problem}" for problem in read)
+    except csv.Error as error:
+        problems.append(f"line {reader.line_num}: not CSV: {error}")
+    if not rows and not problems:
+        problems.append("no rows in it")
+    raise_all(source, problems)
+    return tuple(rows)
+
+
+def raise_all(source: str, problems: Sequence[str]) -> None:
+    """SpecError with all problems, if there are any; the first MOST_PROBLEMS are kept."""
+    if problems:
+        kept = [f"{shortened(source)}: {problem}" for problem in problems[:MOST_PROBLEMS]]
+        raise SpecError("\n".join(kept), further=len(problems) - len(kept))
+
+
+def _header_problems(header: Sequence[str]) -> Iterator[str]:
+    """Columns that must be there, and columns whose names are nearly those of missing ones; others are not read."""
+    for name in sorted({name for name in header if name and header.count(name) > 1}):
+        yield f"line 1: column '{shortened(name)}' stands twice"
+    for name in COLUMNS:
+        if name in header:
+            continue
+        near = get_close_matches(name, [given for given in header if given not in _COLUMNS], n=1, cutoff=0.8)
+        if near:
+            yield f"line 1: unknown column '{shortened(near[0])}'; did you mean '{name}'?"
+        elif _COLUMNS[name].otherwise is None:
+            yield f"line 1: no column '{name}'"
+
+
+def _row(cells: Mapping[str, str], line: int, surplus: int) -> TracedHead | list[str]:
+    """A row, or what is wrong with it; no problem and no row for comments and empty lines."""
+    filled = [name for name, cell in cells.items() if cell.strip()]
+    if not filled or (filled == ["iteration_id"] and not cells["iteration_id"].strip().isdigit()):
+        return []
+    if surplus:
+        return [f"{abs(surplus)} {'more' if surplus > 0 else 'fewer'} cells than columns"]
+    fields: dict[str, Any] = {"line": line}
+    problems: list[str] = []
+    for name, column in _COLUMNS.items():
+        text = cells[name].strip() if name in cells else column.otherwise or ""
+        try:
+            fields[column.field] = column.read(text)
+        except (ValueError, KeyError, OverflowError):
+            problems.append(f"{name}: expected {column.allowed}, got '{shortened(text, 40)}'")
+    return problems or _checked(fields)
+
+
+def _checked(fields: dict[str, Any]) -> TracedHead | list[str]:
+    chooses = fields.pop("chooses")
+    unknown = chooses and fields["kept"] is None
+    fields["kept"] = fields["kept"] if chooses else None
+    fields["length"] = fields["length"] or fields["keys"]
+    row = TracedHead(**fields)
+    problems = ["if_topk is True, but topk does not say how many tokens to keep"] if unknown else []
+    return [*problems, *row_problems(row)] or row
+
+
+def row_problems(row: TracedHead) -> Iterator[str]:
+    """What no design can do."""
+    if row.values > row.keys:
+        yield f"value_fetch_num {row.values} is above key_fetch_num {row.keys}"
+    if row.keys > row.length:
+        yield f"key_fetch_num {row.keys} is above sentence_length_L {row.length}"
+    if row.repeated_queries > (row.queries if row.low_bits else 0):
+        most = f"the {row.queries} queries" if row.low_bits else "0, as if_requant is False"
+        yield f"low_bit_queries {row.low_bit_queries} is above {most}"
+
+
+def write_rows(rows: Iterable[TracedHead], path: Path | str) -> None:
+    """A file that `read_rows` reads back equal: the published columns, two more where a row has several queries."""
+    Path(path).write_text(format_rows(rows), encoding="utf-8")
+
+
+def format_rows(rows: Iterable[TracedHead]) -> str:
+    rows = tuple(rows)
+    columns = COLUMNS if any(row.queries != 1 or row.low_bit_queries is not None for row in rows) else PUBLISHED_COLUMNS
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(_cells(row)[: len(columns)] for row in rows)
+    return text.getvalue()
+
+
+def _cells(row: TracedHead) -> tuple[object, ...]:
+    """In the order of COLUMNS."""
+    return (
+        row.iteration, row.layer, row.head, float(row.head_dim), row.length, row.keys, _or_minus(row.key_bits),
+        _or_minus(row.query_bits), _or_minus(row.threshold), row.low_bits, _or_minus(row.low_bit_width), row.values,
+        _or_minus(row.value_bits), row.accumulates, row.rescales, row.kept is not None, _or_minus(row.kept),
+        row.queries, _or_minus(row.low_bit_queries),
+    )  # fmt: skip
+
+
+def _or_minus(value: float | None) -> float:
+    return -1 if value is None else value
+
+
+def of_iteration(rows: Iterable[TracedHead], iteration: int) -> tuple[TracedHead, ...]:
+    """The rows of one generated token."""
+    return tuple(row for row in rows if row.iteration == iteration)

@@ -1,0 +1,1 @@
+"""The cascades themselves, as text, and their catalogue."""

@@ -1,0 +1,125 @@
+"""The command `explore`: what its options mean. The work is in `explore`, imported once the options are read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from cascadesim.simulator.cli.options import alternatives, new_file, one_of
+
+if TYPE_CHECKING:
+    from cascadesim.simulator.explore.results import Frame
+    from cascadesim.simulator.explore.workers import EngineName
+
+ENGINES = ("local", "ray")
+
+
+def worker_count(text: str) -> int:
+    tidy = text.strip()
+    if not (tidy.isascii() and tidy.isdigit() and 1 <= len(tidy) <= 4 and 1 <= int(tidy) <= 1024):
+        raise click.BadParameter(f"'{text}'; give 1 to 1024 processes")
+    return int(tidy)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("space", metavar="SPACE.yaml")
+@click.option("--workers", type=worker_count, metavar="N", help="Processes.  [one per core]")
+@click.option("--engine", type=one_of(*ENGINES), default="local", metavar=alternatives(*ENGINES), show_default=True,
+              help="This machine, or a Ray cluster (RAY_ADDRESS; otherwise a local one).")
+@click.option("--output", type=new_file(".parquet", ".csv"), metavar="FILE.parquet|.csv",
+              help="Write the front; a run that was killed goes on from what it had.")
+@click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
+              help="Also draw the front, its designs, and which field moves which objective.")
+@click.option("--report", type=new_file(".html"), metavar="FILE.html",
+              help="Also write one page with the same pictures to explore, and the table to sort.")
+@click.option("--cycle-level/--no-cycle-level", default=True, show_default=True,
+              help="Simulate every design of the front at cycle level and show the difference.")
+def explore(
+    space: str,
+    workers: int | None,
+    engine: str,
+    output: Path | None,
+    plot: Path | None,
+    report: Path | None,
+    cycle_level: bool,
+) -> None:
+    """Which design: all designs of a space file judged, those that none beats printed.
+
+    SPACE.yaml may be the name of a space that comes along: `cascadesim list spaces`.
+
+    \b
+    cascadesim explore fusemax-front-256k --plot front.png
+    cascadesim explore my-space.yaml --output front.parquet --report front.html
+    """
+    from cascadesim.simulator.explore.explore import UnwrittenFrontError, refuse_unwritable
+    from cascadesim.simulator.explore.explore import explore as searched
+
+    for target in (plot, report):
+        if target is not None:
+            refuse_unwritable(target)
+    try:
+        with _progress() as watches:
+            frame = searched(space, workers=workers, engine=cast("EngineName", engine), output=output,
+                             cycle_level=cycle_level, watches=watches)
+    except UnwrittenFrontError as unwritten:
+        _print(unwritten.frame)  # it may have taken hours
+        raise
+    _print(frame)
+    _draw(frame, plot, report)
+
+
+def _draw(frame: Frame, plot: Path | None, report: Path | None) -> None:
+    from cascadesim.simulator.views.output import pending_files
+
+    with pending_files((plot, report)) as (picture, page):
+        if picture is not None:
+            from cascadesim.simulator.explore.plot import draw
+
+            draw(frame, picture)
+        if page is not None:
+            from cascadesim.simulator.explore.page import write_page
+
+            write_page(frame, page)
+
+
+def _print(frame: Frame) -> None:
+    from cascadesim.simulator.explore.results import table_lines
+    from cascadesim.simulator.views.terminal import printable
+
+    counts = frame.counts
+    click.echo(f"{printable(frame.source)}: {counts.designs:,} designs; {counts.allowed:,} hold the conditions, "
+               f"{counts.possible:,} can run the work, {counts.good:,} hold the constraints; "
+               f"{counts.on_front:,} on the front of {', '.join(frame.objectives)}")
+    for line in table_lines(frame):
+        click.echo(printable(line))
+    if frame.verdict is not None:
+        click.echo(frame.verdict)
+
+
+@contextmanager
+def _progress() -> Iterator[dict[str, Callable[[int, int], None]]]:
+    """A bar for each stage, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield {}
+        return
+    bars: dict[str, Any] = {}
+
+    def watch(stage: str) -> Callable[[int, int], None]:
+        def step(done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = click.progressbar(length=total, label=stage, file=sys.stderr)
+                bars[stage].__enter__()
+            bars[stage].update(done - bars[stage].pos)
+
+        return step
+
+    try:
+        yield {stage: watch(stage) for stage in ("searching", "refining", "simulating")}
+    finally:
+        for bar in bars.values():
+            bar.__exit__(None, None, None)

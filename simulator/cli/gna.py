@@ -1,0 +1,233 @@
+"""The command `gna`: what its options mean. The work is in `report`, imported once they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cascadesim.einsum_cascades.notation.errors import shortened
+from cascadesim.simulator.cli.options import alternatives, new_file, one_of
+
+if TYPE_CHECKING:
+    from cascadesim.simulator.gna.neighborhood import Question
+    from cascadesim.simulator.gna.pattern_report import PatternAnswer
+    from cascadesim.simulator.gna.report import Answer, Run
+
+FORMATS = ("table", "json")
+LARGEST_LAYOUT = 2**24  # tokens, also of a tile; assumed: beyond every published layout
+_LARGEST_SIZE = 2**40  # keeps wrong input short of numbers too long to print
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """`30x48x80`, one to three dimensions."""
+    found = []
+    for dimension, part in enumerate(text.lower().split("x"), start=1):
+        try:
+            found.append(whole(1, _LARGEST_SIZE)(part))
+        except click.BadParameter as problem:
+            raise click.BadParameter(f"dimension {dimension} of '{shortened(text)}': {problem.message}") from None
+    return tuple(found)
+
+
+def flags(text: str) -> tuple[bool, ...]:
+    """`1,0,0`: one per dimension."""
+    parts = [part.strip() for part in text.split(",")]
+    if not set(parts) <= {"0", "1"}:
+        raise click.BadParameter(f"'{shortened(text)}'; give 0 or 1 for each dimension, such as 1,0,0")
+    return tuple(part == "1" for part in parts)
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A whole number within limits."""
+
+    def number(text: str) -> int:
+        tidy = text.strip()
+        if not (tidy.isascii() and tidy.removeprefix("-").isdigit() and len(tidy) < 20):
+            raise click.BadParameter(f"'{shortened(text)}' is not a whole number")
+        if not least <= int(tidy) <= most:
+            raise click.BadParameter(f"{tidy}; give {least} to {most}")
+        return int(tidy)
+
+    return number
+
+
+def share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise click.BadParameter(f"'{shortened(text)}' is not a number") from None
+    if not 0 <= value <= 1:
+        raise click.BadParameter(f"{shortened(text)}; give a share from 0 to 1")
+    return value
+
+
+def steps(text: str) -> tuple[int, int]:
+    """`19/28`: steps with the pattern, of all steps."""
+    sparse, slash, every = text.partition("/")
+    if not slash:
+        raise click.BadParameter(f"'{shortened(text)}'; give sparse/all, such as 19/28")
+    total = whole(1, 2**20)(every)
+    return whole(0, total)(sparse), total
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--layout", type=sizes, required=True, metavar="AxBxC",
+              help="Tokens, such as 30x48x80 (time x height x width).")
+@click.option("--window", type=sizes, metavar="AxBxC", help="Keys each query sees along each dimension.")
+@click.option("--stride", type=sizes, metavar="AxBxC", help="Queries that share one window.  [1]")
+@click.option("--dilation", type=sizes, metavar="AxBxC", help="Distance between neighbouring keys.  [1]")
+@click.option("--causal", type=flags, metavar="0,0,0",
+              help="Dimensions in which a query sees only what came before it.")
+@click.option("--q-tile", "query_tile", type=sizes, required=True, metavar="AxBxC", help="Queries of a kernel's tile.")
+@click.option("--kv-tile", "key_tile", type=sizes, required=True, metavar="AxBxC", help="Keys of a kernel's tile.")
+@click.option("--extra-kv", "extra_keys", type=whole(0, LARGEST_LAYOUT), default="0", metavar="N",
+              help="Further keys that every query sees, such as text tokens.")
+@click.option("--dead-tiles", type=one_of("skip", "walk"), default="skip", metavar=alternatives("skip", "walk"),
+              show_default=True, help="Query tiles of nothing but padding: not run, or run over a full window.")
+@click.option("--pattern", metavar="NAME[:FIELD=VALUE,…]",
+              help="Another pattern instead of a window, such as sink-window:sinks=64,window=4096 or moba:kept=2.")
+@click.option("--block-mask", type=click.Path(path_type=Path), metavar="FILE.npy",
+              help="Attended blocks as a two-dimensional array instead of a window.")
+@click.option("--device", metavar="NAME", help="Predict times on this GPU, such as h100-sxm.")
+@click.option("--heads", type=whole(1, 2**20), default="24", show_default=True, help="Heads, for times.")
+@click.option("--head-dim", type=whole(1, 1024), default="128", show_default=True, help="Size of a head, for times.")
+@click.option("--batch", type=whole(1, 2**20), default="1", show_default=True, help="Sequences at once, for times.")
+@click.option("--attention-share", type=share, metavar="F",
+              help="Attention's share of the whole run: adds end-to-end figures.")
+@click.option("--steps", type=steps, default="1/1", metavar="SPARSE/ALL", help="Denoising steps that use the pattern.")
+@click.option("--layers", type=whole(1, 2**20), default="1", metavar="N",
+              help="Layers that have this pattern, beside those of --also.")
+@click.option("--permute-every", type=whole(1, 2**20), default="1", metavar="N", show_default=True,
+              help="Layers between one permutation of the tokens and the next, for times.")
+@click.option("--also", "also_texts", multiple=True, metavar="N:window=AxBxC[,…]",
+              help="N further layers with another window, stride, dilation (several times).")
+@click.option("--recommend", is_flag=True, help="Also search strides, windows, dilations and tile shapes.")
+@click.option("--format", "format_", type=one_of(*FORMATS), default="table", metavar=alternatives(*FORMATS),
+              show_default=True, help="How the answer is printed.")
+@click.option("--output", type=new_file(), metavar="FILE", help="Print to a file instead.")
+@click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
+              help="Also draw the mask with its tiles, the useful share per tile, and the bound against the stride.")
+def gna(
+    layout: tuple[int, ...],
+    window: tuple[int, ...] | None,
+    stride: tuple[int, ...] | None,
+    dilation: tuple[int, ...] | None,
+    causal: tuple[bool, ...] | None,
+    query_tile: tuple[int, ...],
+    key_tile: tuple[int, ...],
+    extra_keys: int,
+    dead_tiles: str,
+    pattern: str | None,
+    block_mask: Path | None,
+    device: str | None,
+    heads: int,
+    head_dim: int,
+    batch: int,
+    attention_share: float | None,
+    steps: tuple[int, int],
+    layers: int,
+    permute_every: int,
+    also_texts: tuple[str, ...],
+    recommend: bool,
+    format_: str,
+    output: Path | None,
+    plot: Path | None,
+) -> None:
+    """The speedup that a neighborhood attention pattern can reach on given tiles, and why not more.
+
+    \b
+    cascadesim gna --layout 30x48x80 --window 18x24x24 --q-tile 4x8x8 --kv-tile 2x8x8 --recommend
+    cascadesim gna --layout 32768 --pattern moba --q-tile 128 --kv-tile 128
+    """
+    _refuse_large({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile})
+    if sum(given is not None for given in (window, pattern, block_mask)) != 1:
+        raise click.UsageError("give one of --window, --pattern and --block-mask")
+    if window is None:
+        _only_a_window_has(stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)
+        from cascadesim.simulator.gna.pattern_report import pattern_answer
+
+        _write(pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim), format_, output)
+        return
+    from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+    from cascadesim.simulator.gna.neighborhood import Question, Tiles
+    from cascadesim.simulator.gna.report import Run
+
+    asked = neighborhood(layout, window, stride, dilation, causal)
+    question = Question(asked, Tiles(query_tile, key_tile), extra_keys, "walk" if dead_tiles == "walk" else "skip")
+    also = tuple(_also(text, question) for text in also_texts)
+    run = Run(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
+    _answer(question, run, recommend, format_, output, plot)
+
+
+def _only_a_window_has(*given: object) -> None:
+    """Options that patterns without a window do not take."""
+    if any(given):
+        raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
+
+
+def _also(text: str, question: Question) -> tuple[Question, int]:
+    """`12:window=12x24x24,stride=1x8x8`: another pattern on the same layout and tiles, and its layers."""
+    from dataclasses import replace
+
+    from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+
+    layers, _, fields = text.partition(":")
+    given = dict(field.partition("=")[::2] for field in fields.split(","))
+    if "window" not in given or not set(given) <= {"window", "stride", "dilation"}:
+        raise click.UsageError(f"--also {shortened(text)}: give N:window=…[,stride=…][,dilation=…], such as "
+                               "12:window=12x24x24")
+    try:
+        read = {name: sizes(value) for name, value in given.items()}
+        count = whole(1, 2**20)(layers)
+    except click.BadParameter as problem:
+        raise click.UsageError(f"--also {shortened(text)}: {problem.message}") from None
+    pattern = neighborhood(question.pattern.layout, causal=question.pattern.causal, **read)
+    return replace(question, pattern=pattern), count
+
+
+def _answer(
+    question: Question, run: Run, recommend: bool, format_: str, output: Path | None, plot: Path | None
+) -> None:
+    from cascadesim.simulator.gna.report import answer
+    from cascadesim.simulator.views.output import pending_files
+
+    with pending_files((output, plot)) as (target, picture):
+        found = answer(question, run, recommend)
+        _print(found, format_, target)
+        if picture is not None:
+            from cascadesim.simulator.gna.plot import draw
+
+            draw(found, picture)
+
+
+def _write(found: PatternAnswer, format_: str, output: Path | None) -> None:
+    from cascadesim.simulator.views.output import pending_files
+
+    with pending_files((output,)) as (target,):
+        _print(found, format_, target)
+
+
+def _refuse_large(given: Mapping[str, tuple[int, ...]]) -> None:
+    for option, sides in given.items():
+        if len(sides) > 3 or prod(sides) > LARGEST_LAYOUT:
+            what = f"{len(sides)} dimensions" if len(sides) > 3 else f"{prod(sides):,} tokens"
+            raise click.UsageError(f"{option}: {what}; give one to three dimensions of {LARGEST_LAYOUT:,} tokens at "
+                                   "most")
+
+
+def _print(found: Answer | PatternAnswer, format_: str, output: Path | None) -> None:
+    from cascadesim.simulator.views.output import written_to
+
+    with written_to(output) as stream:
+        if format_ == "table":
+            from cascadesim.simulator.gna.render import print_answer
+
+            print_answer(found, stream)
+        else:
+            import json
+
+            stream.write(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")

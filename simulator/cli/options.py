@@ -1,0 +1,142 @@
+"""Command-line text becomes typed values here, once: lists, lengths, choices, settings, file names.
+
+Each reader is a function from text to value; click says which option a refusal belongs to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from os.path import isfile
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
+
+if TYPE_CHECKING:
+    from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
+
+Value = TypeVar("Value")
+LONGEST_SEQUENCE = 2**24  # assumed: beyond every published context length (10M), and still quick to count masks of
+LARGEST_BATCH = 2**16  # assumed: beyond any serving batch
+_THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
+_POWERS = {"K": 2**10, "M": 2**20}
+_LONGEST_NUMBER = 12  # digits; more is beyond both limits, and Python refuses to read thousands of them
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """One of `choices`, guessing what was meant where it is none."""
+
+    def choice(text: str) -> str:
+        if text not in choices:
+            raise click.BadParameter(f"no '{text}'{_guess(text, choices)}")
+        return text
+
+    return choice
+
+
+def alternatives(*choices: str) -> str:
+    """How help shows a choice."""
+    return f"[{'|'.join(choices)}]"
+
+
+def lengths(text: str) -> tuple[int, ...]:
+    """`4096`, `64K`, `1M` (powers of 1024), several separated by commas.
+
+    A comma inside one number is refused, as it would make two lengths of it: `4,096`, but not `128,256`.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if _THOUSANDS.fullmatch(text.strip()) and not all(map(_is_power_of_two, map(int, parts))):
+        raise click.BadParameter(f"'{text}': did you mean {''.join(parts)}? for {len(parts)} lengths, give the option "
+                                 f"{len(parts)} times")
+    return tuple(dict.fromkeys(map(_length, parts)))
+
+
+def together(_: click.Context, _option: click.Parameter, given: Iterable[tuple[Value, ...]]) -> tuple[Value, ...]:
+    """A callback for an option of lists that may be given several times: all of its values once, in order."""
+    return tuple(dict.fromkeys(value for values in given for value in values))
+
+
+def batch_size(text: str) -> int:
+    tidy = text.strip()
+    if not _is_number(tidy):
+        raise click.BadParameter(f"'{text}' is not a whole number")
+    if len(tidy) > _LONGEST_NUMBER or not 1 <= int(tidy) <= LARGEST_BATCH:
+        raise click.BadParameter(f"{tidy} sequences; give 1 to {LARGEST_BATCH}")
+    return int(tidy)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names or file names, several separated by commas (a file whose name has a comma is taken as it is)."""
+    if "," in text and isfile(text):  # False also for what no file can be called
+        return (text,)
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if "" in found:
+        raise click.BadParameter(f"'{text}' has an empty name")
+    return found
+
+
+def setting(text: str) -> str:
+    """`dotted.field=value`."""
+    field, equals, _ = text.partition("=")
+    if not equals or not all(part.strip() for part in field.split(".")):
+        raise click.BadParameter(f"'{text}'; give dotted.field=value")
+    return text
+
+
+def extent(text: str) -> tuple[str, int]:
+    """`M0=256` or `M=64K`: the name of an extent and its size."""
+    name, equals, size = (part.strip() for part in text.partition("="))
+    if not equals or not name.isidentifier():
+        raise click.BadParameter(f"'{text}'; give EXTENT=N, such as M0=256")
+    return name, _length(size)
+
+
+def mask(text: str) -> KeyInterval:
+    """Which keys a query attends."""
+    from cascadesim.einsum_cascades.sparsity.masks import mask_from  # brings numpy: not for --help
+
+    try:
+        return mask_from(text)
+    except CascadeSimError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def new_file(*suffixes: str) -> Callable[[str], Path]:
+    """A file to write, in a format that its suffix names."""
+
+    def target(text: str) -> Path:
+        path = Path(text)
+        if not text.strip() or "\0" in text:
+            raise click.BadParameter("give a file name")
+        if suffixes and path.suffix.lower() not in suffixes:
+            raise click.BadParameter(f"'{text}'; give a file that ends in {' or '.join(suffixes)}")
+        return path
+
+    return target
+
+
+def _guess(given: str, known: Sequence[str]) -> str:
+    guess = suggestion(given, known)
+    return guess if "did you mean" in guess else f"; give one of: {', '.join(known)}"
+
+
+def _length(text: str) -> int:
+    factor = _POWERS.get(text[-1:].upper(), 1)
+    digits = text[:-1] if factor > 1 else text
+    if not _is_number(digits):
+        raise click.BadParameter(f"'{text}' is not a length; give one such as 4096, 64K or 1M")
+    if len(digits) > _LONGEST_NUMBER or not 1 <= int(digits) * factor <= LONGEST_SEQUENCE:
+        raise click.BadParameter(f"{text} tokens; give a length from 1 to {LONGEST_SEQUENCE // 2**20}M")
+    return int(digits) * factor
+
+
+def _is_power_of_two(length: int) -> bool:
+    """From 16 on: 2 to 8 tokens are no length that anybody asks for beside others of hundreds."""
+    return length >= 16 and length.bit_count() == 1
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.removeprefix("-").isdigit()

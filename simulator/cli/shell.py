@@ -1,0 +1,122 @@
+"""Where a command meets the shell: errors become one line on standard error and an exit code, never a traceback.
+
+0 good, 1 a claim does not hold, 2 bad input or a result that cannot be written, 130 interrupted, 143 terminated.
+Anything else is a bug: it keeps its traceback, and the program ends with 70, so that nobody takes it for a claim.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, bounded
+from cascadesim.simulator.views.terminal import printable, standard_streams
+
+BAD_INPUT = 2
+A_BUG = 70  # EX_SOFTWARE of sysexits.h
+INTERRUPTED = 130
+
+
+class TerminatedError(KeyboardInterrupt):
+    """The process was asked to end: everything unwinds as on Ctrl-C, so that no half-written file stays."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def program_exit(command: click.Command, program: str, arguments: Sequence[str]) -> int:
+    """`exit_code` for a whole process: a bug is a traceback and an exit code of its own."""
+    try:
+        return exit_code(command, program, arguments)
+    except Exception:
+        with standard_streams():
+            traceback.print_exc()
+        return A_BUG
+
+
+def exit_code(command: click.Command, program: str, arguments: Sequence[str]) -> int:
+    """Run `command` on `arguments`; what the process should exit with.
+
+    A reader of standard output that goes away (`| head`) is no error: it has what it wanted.
+    """
+    with standard_streams() as output, _unwinding_when_terminated():
+        code = _outcome(command, program, arguments)
+        if output.failure is None or isinstance(output.failure, BrokenPipeError):
+            return code
+        complain(_speaker(command, program, arguments), f"standard output: {_of_system(output.failure)}")
+        return max(code, BAD_INPUT)
+
+
+def _outcome(command: click.Command, program: str, arguments: Sequence[str]) -> int:
+    try:
+        with command.make_context(program, list(arguments)) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except click.exceptions.Exit as request:
+        sys.stdout.flush()
+        return request.exit_code
+    except TerminatedError as asked:
+        complain(_speaker(command, program, arguments), "terminated")
+        return 128 + asked.number
+    except (KeyboardInterrupt, click.Abort):
+        complain(_speaker(command, program, arguments), "interrupted")
+        return INTERRUPTED
+    except (click.ClickException, CascadeSimError, OSError, MemoryError) as error:
+        sys.stdout.flush()  # what was printed comes before what went wrong
+        complain(_speaker(command, program, arguments), _message(error))
+        return BAD_INPUT
+
+
+def complain(speaker: str, message: str) -> None:
+    """One line per problem. The lines of an excerpt (indented) follow theirs as they are, so that carets point."""
+    for line in printable(message).splitlines():
+        print(line if line.startswith(" ") else f"{speaker}: {line}", file=sys.stderr)
+
+
+def _speaker(command: click.Command, program: str, arguments: Sequence[str]) -> str:
+    """The name errors start with: the sub-command where there is one."""
+    if not isinstance(command, click.Group) or not arguments:
+        return program
+    return arguments[0] if arguments[0] in command.list_commands(click.Context(command)) else program
+
+
+def _message(error: click.ClickException | CascadeSimError | OSError | MemoryError) -> str:
+    if isinstance(error, click.ClickException):
+        text = " ".join(error.format_message().split()).rstrip(".")
+        return bounded(text[:1].lower() + text[1:])
+    if isinstance(error, OSError):  # a device that went away
+        return bounded(f"{error.filename or 'input or output'}: {_of_system(error)}")
+    return str(error) or "out of memory"
+
+
+def _of_system(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+@contextmanager
+def _unwinding_when_terminated() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that is closed, raise in the main thread; a second one ends at once."""
+    own = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        own = []  # only the main thread may handle signals
+    for number in own:
+        signal.signal(number, _terminate)
+    try:
+        yield
+    finally:
+        for number in own:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise TerminatedError(number)

@@ -1,0 +1,1 @@
+"""The cycle-level engine: tasks on units, exact to the cycle."""

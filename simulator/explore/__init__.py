@@ -1,0 +1,1 @@
+"""Design-space exploration: spaces, search, fronts, their pages and plots."""

@@ -1,0 +1,1 @@
+"""The GNA simulator: what a neighborhood pattern can give on given tiles."""

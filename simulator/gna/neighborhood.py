@@ -1,0 +1,245 @@
+"""What a neighborhood pattern can give on given tiles, and why not more: the GNA simulator.
+
+Counts the key tiles that each query tile visits, exactly, in four tilings; bounds the speedup over dense attention on
+the same tiles. GNA (arXiv 2504.16922), section 3; the paper's figure is the worst bound: dense key tiles over the
+LARGEST number of visited key tiles. Knows no device: times are in `time`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from math import prod
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.neighborhood import LONGEST_AXIS, Neighborhood, Positions, times
+from cascadesim.simulator.gna.axis import (
+    AxisTiles,
+    DeadTiles,
+    Tiling,
+    axis_tiles,
+    backward_tiles,
+    tiles_in_order,
+)
+
+if TYPE_CHECKING:
+    from cascadesim.simulator.gna.flattened import FlatTiles
+
+Mode: TypeAlias = Literal["multidim_static", "multidim_dynamic", "flat_union", "flat_span"]
+MODES: tuple[Mode, ...] = ("multidim_static", "multidim_dynamic", "flat_union", "flat_span")
+_TILE_SIDE = f"1 to {LONGEST_AXIS:,}"
+TILINGS: Mapping[Mode, Tiling] = {"multidim_static": "static", "multidim_dynamic": "dynamic"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Tile shapes in tokens of one dilation group, one size per dimension of the layout."""
+
+    query: tuple[int, ...]
+    key: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} tile, dimension {number}: must be {_TILE_SIDE}, got {size}"
+            for name, shape in (("query", self.query), ("key/value", self.key))
+            for number, size in enumerate(shape, start=1)
+            if not 1 <= size <= LONGEST_AXIS
+        ]
+        if problems:
+            raise CascadeSimError("\n".join(problems))
+
+    @property
+    def queries(self) -> int:
+        """Queries of a query tile."""
+        return prod(self.query)
+
+    @property
+    def keys(self) -> int:
+        return prod(self.key)
+
+    def __str__(self) -> str:
+        return f"q {times(self.query)}, kv {times(self.key)}"
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Tile pairs of one mode. `full`: those without a masked element (0 where a mode cannot tell)."""
+
+    total: int
+    largest: int
+    full: int
+    query_tiles: int  # launched, padding included
+
+    @property
+    def partial(self) -> int:
+        return self.total - self.full
+
+
+@dataclass(frozen=True)
+class Question:
+    """A pattern, the tiles it runs on, and `extra_keys` further keys that every query attends (text tokens)."""
+
+    pattern: Neighborhood
+    tiles: Tiles
+    extra_keys: int = 0
+    dead_tiles: DeadTiles = "skip"
+
+    def __post_init__(self) -> None:
+        ranks = {"query tile": len(self.tiles.query), "key/value tile": len(self.tiles.key)}
+        wrong = [f"{name} has {rank}" for name, rank in ranks.items() if rank != len(self.pattern.layout)]
+        if wrong:
+            raise CascadeSimError(f"the layout has {len(self.pattern.layout)} dimensions, but {', '.join(wrong)}")
+        if self.extra_keys < 0:
+            raise CascadeSimError(f"extra key/value tokens must be at least 0, got {self.extra_keys}")
+
+    @property
+    def attended_pairs(self) -> int:
+        """(query, key) pairs: those inside the layout, and every query with every extra key."""
+        return self.pattern.pairs + self.pattern.tokens * self.extra_keys
+
+    @property
+    def sparsity(self) -> float:
+        return 1 - self.attended_pairs / self._dense
+
+    @property
+    def flop_bound(self) -> float:
+        """Speedup if every attended pair cost the same and no other was computed."""
+        return self._dense / self.attended_pairs
+
+    @property
+    def _dense(self) -> int:
+        return self.pattern.tokens * (self.pattern.tokens + self.extra_keys)
+
+    @property
+    def dense_key_tiles(self) -> int:
+        """Key tiles a query tile of dense attention visits, on one-dimensional tiles of the same size."""
+        return -(-(self.pattern.tokens + self.extra_keys) // self.tiles.keys)
+
+    @property
+    def dense_query_tiles(self) -> int:
+        return -(-self.pattern.tokens // self.tiles.queries)
+
+    @property
+    def extra_key_tiles(self) -> int:
+        return -(-self.extra_keys // self.tiles.keys)
+
+    @cached_property
+    def axes(self) -> tuple[AxisTiles, ...]:
+        """Static tiling, dimension by dimension."""
+        return self._axes("static")
+
+    @property
+    def block_sparse(self) -> bool:
+        """Whether no visited tile pair needs a mask (multi-dimensional static tiling)."""
+        return all(axis.block_sparse for axis in self.axes)
+
+    def _axes(self, tiling: Tiling) -> tuple[AxisTiles, ...]:
+        return tuple(
+            axis_tiles(axis, query, key, tiling, self.dead_tiles)
+            for axis, query, key in zip(self.pattern.axes, self.tiles.query, self.tiles.key, strict=True)
+        )
+
+    def visits(self, mode: Mode) -> Visits:
+        """Inside the layout; the extra keys come on top."""
+        if mode in TILINGS:
+            return _product(self._axes(TILINGS[mode]))
+        counts = self.per_query_tile(mode)
+        return Visits(int(counts.sum()), int(counts.max()), 0, len(counts))
+
+    def per_query_tile(self, mode: Mode) -> Positions:
+        """Visited key tiles of each query tile; multi-dimensional: by dilation group, then row by row."""
+        if mode not in TILINGS:
+            return self._flat.union if mode == "flat_union" else self._flat.span
+        parts = [
+            tiles_in_order(axis, query, key, TILINGS[mode])
+            for axis, query, key in zip(self.pattern.axes, self.tiles.query, self.tiles.key, strict=True)
+        ]
+        return reduce(_outer, parts).reshape(-1)
+
+    @cached_property
+    def _flat(self) -> FlatTiles:
+        """Both flattened modes: the enumeration is the only work here that grows with the layout."""
+        from cascadesim.simulator.gna.flattened import flat_tiles
+
+        return flat_tiles(self.pattern, self.tiles.queries, self.tiles.keys)
+
+    def bound(self, mode: Mode) -> Bound:
+        return Bound(self, self.visits(mode))
+
+    def backward(self) -> Bound:
+        """The backward pass with these tiles: key tiles outside, query tiles inside (static tiling).
+
+        The extra keys are further key tiles, each visited by every query tile.
+        """
+        axes = [
+            backward_tiles(axis, query, key)
+            for axis, query, key in zip(self.pattern.axes, self.tiles.query, self.tiles.key, strict=True)
+        ]
+        return Bound(self, _product(axes), backward=True)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The speedup over dense attention on the same tiles that the visited tiles allow.
+
+    `visits` are those inside the layout. The extra keys fill further key tiles, and every query tile visits each.
+    """
+
+    question: Question
+    visits: Visits
+    backward: bool = False
+
+    @property
+    def total(self) -> int:
+        """Visited tile pairs, those of the extra keys among them."""
+        return self.visits.total + self.visits.query_tiles * self.question.extra_key_tiles
+
+    @property
+    def largest(self) -> int:
+        """Key tiles that the busiest query tile visits; backward: query tiles that visit the busiest key tile."""
+        extra = self.question.extra_key_tiles
+        if self.backward:
+            return max(self.visits.largest, self.visits.query_tiles if extra else 0)
+        return self.visits.largest + extra
+
+    @property
+    def worst(self) -> float:
+        """Dense key tiles over the most that one query tile visits: what GNA's tables print."""
+        dense = self.question.dense_query_tiles if self.backward else self.question.dense_key_tiles
+        return dense / self.largest
+
+    @property
+    def mean(self) -> float:
+        """Dense tile pairs over visited ones, padding of the query tiles included."""
+        return self.question.dense_query_tiles * self.question.dense_key_tiles / self.total
+
+    @property
+    def efficiency(self) -> float:
+        """Share of the work in visited tiles that is attended: 1 means no multiply-add is wasted."""
+        return self.question.attended_pairs / (self.total * self.question.tiles.queries * self.question.tiles.keys)
+
+
+def question(
+    pattern: Neighborhood, query_tile: Sequence[int], key_tile: Sequence[int], extra_keys: int = 0,
+    dead_tiles: DeadTiles = "skip",
+) -> Question:  # fmt: skip
+    return Question(pattern, Tiles(tuple(query_tile), tuple(key_tile)), extra_keys, dead_tiles)
+
+
+def _product(axes: Sequence[AxisTiles]) -> Visits:
+    return Visits(
+        prod(axis.total for axis in axes),
+        prod(axis.largest for axis in axes),
+        prod(axis.full for axis in axes),
+        prod(axis.query_tiles for axis in axes),
+    )
+
+
+def _outer(left: Positions, right: Positions) -> Positions:
+    """Groups by tiles of two dimensions together: all pairs of groups, then all pairs of tiles."""
+    both = left[:, None, :, None] * right[None, :, None, :]
+    return np.asarray(both.reshape(len(left) * len(right), -1))

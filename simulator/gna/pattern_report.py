@@ -1,0 +1,231 @@
+"""Bounds of patterns that are no neighborhood, on flattened one-dimensional tiles, in the same JSON as neighborhoods.
+
+Static patterns count exactly, block masks too; patterns whose blocks the data chooses give expectations and the cost
+of choosing. Patterns are named on the command line: `sink-window:sinks=64,window=4096`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
+from cascadesim.einsum_cascades.sparsity import sparse_patterns as patterns
+from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Selected, read_block_mask
+from cascadesim.einsum_cascades.sparsity.block_selection_catalogue import SELECTED, selected
+from cascadesim.einsum_cascades.sparsity.sliding_tile import sliding_tile
+from cascadesim.einsum_cascades.sparsity.sparse_patterns import Pattern
+from cascadesim.simulator.gna.report import SCHEMA
+
+# name -> (constructor, fields it takes besides the tokens)
+STATIC: Mapping[str, tuple[Callable[..., Pattern], tuple[str, ...]]] = {
+    "sink-window": (patterns.SinkWindow, ("sinks", "window")),
+    "global-window": (patterns.GlobalWindow, ("window", "globals")),
+    "strided": (patterns.Strided, ("length",)),
+    "fixed": (patterns.Fixed, ("length", "columns")),
+    "halo": (patterns.Halo, ("block", "halo")),
+    "block-causal": (patterns.BlockCausal, ("block",)),
+}
+_SHAPED: Mapping[str, tuple[str, ...]] = {  # fields of patterns that follow the layout
+    "documents": ("lengths", "causal"), "frame-decay": (), "sliding-tile": ("tile", "window"),
+}  # fmt: skip
+FLOPS_PER_PAIR = 4  # two products, a multiply and an add each
+
+
+@dataclass(frozen=True)
+class PatternAnswer:
+    """Visited tiles (exact or expected) of one head, and what they bound.
+
+    Bounds are against dense attention under the same mask: where the pattern is causal, dense causal attention.
+    """
+
+    name: str
+    tokens: int
+    query_tile: int
+    key_tile: int
+    head_dim: int
+    causal: bool
+    attended_pairs: float
+    visited: float
+    largest: float
+    partial: float
+    choice_flops: float  # of selecting blocks, where data does
+
+    def __post_init__(self) -> None:
+        if not (self.attended_pairs > 0 and self.visited > 0):
+            raise CascadeSimError(f"pattern {shortened(self.name)}: no query attends any key")
+
+    @property
+    def dense_tiles(self) -> int:
+        """Tile pairs; causal: key tiles up to the last query of each query tile."""
+        ends = np.minimum(np.arange(self.query_tile, self.tokens + self.query_tile, self.query_tile), self.tokens)
+        seen = ends if self.causal else np.full_like(ends, self.tokens)
+        return int((-(-seen // self.key_tile)).sum())
+
+    @property
+    def dense_pairs(self) -> int:
+        return self.tokens * (self.tokens + 1) // 2 if self.causal else self.tokens**2
+
+    @property
+    def flop_bound(self) -> float:
+        return self.dense_pairs / self.attended_pairs
+
+    @property
+    def sparsity(self) -> float:
+        return 1 - self.attended_pairs / self.dense_pairs
+
+    @property
+    def mean_bound(self) -> float:
+        return self.dense_tiles / self.visited
+
+    @property
+    def worst_bound(self) -> float:
+        return -(-self.tokens // self.key_tile) / self.largest
+
+    @property
+    def efficiency(self) -> float:
+        return self.attended_pairs / (self.visited * self.query_tile * self.key_tile)
+
+    @property
+    def bound_with_choice(self) -> float:
+        """The mean bound when choosing costs what it computes, at the rate of the attention itself."""
+        tile_flops = FLOPS_PER_PAIR * self.query_tile * self.key_tile * self.head_dim
+        return self.dense_tiles * tile_flops / (self.visited * tile_flops + self.choice_flops)
+
+    def to_dict(self) -> dict[str, object]:
+        mode = {
+            "total": self.visited, "max": self.largest, "mean_bound": self.mean_bound,
+            "worst_bound": self.worst_bound, "efficiency": self.efficiency,
+        }  # fmt: skip
+        return {
+            "schema": SCHEMA,
+            "pattern": self.name,
+            "tokens": self.tokens,
+            "attended_pairs": self.attended_pairs,
+            "causal": self.causal,
+            "flop_bound": self.flop_bound,
+            "sparsity": self.sparsity,
+            "block_sparse": self.partial == 0,
+            "masked_tiles": self.partial,
+            "modes": {"flat_union": mode},
+            "choice_flops": self.choice_flops,
+            "mean_bound_with_choice": self.bound_with_choice,
+            "predicted": None,
+            "recommendations": [],
+        }
+
+
+def pattern_answer(
+    layout: tuple[int, ...], pattern: str | None, block_mask: Path | None, query_tile: tuple[int, ...],
+    key_tile: tuple[int, ...], head_dim: int,
+) -> PatternAnswer:  # fmt: skip
+    """One of `pattern` (`name:field=value,…`) and `block_mask` (a .npy file whose blocks are the tiles)."""
+    tokens, queries, keys = prod(layout), prod(query_tile), prod(key_tile)
+    if block_mask is not None:
+        return _of_blocks(read_block_mask(block_mask, queries, keys), str(block_mask), tokens, queries, keys, head_dim)
+    found = named(pattern or "", layout)
+    if isinstance(found, Selected):
+        tiles = found.tiles(queries, keys)
+        return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, found.causal, found.attended_pairs,
+                             tiles.total, float(tiles.visited.max()), float(tiles.partial.sum()), found.choice_flops)
+    if isinstance(found, BlockMask):
+        tiles, pairs = found.tiles(queries, keys), int(found.blocks.sum()) * found.query_block * found.key_block
+        return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, False, pairs, tiles.total,
+                             float(tiles.visited.max()), float(tiles.partial.sum()), 0.0)
+    counts = np.array([
+        (part.pairs.sum(), part.visited.sum(), part.visited.max(initial=0), (part.visited - part.full).sum())
+        for part in patterns.tile_rows(found, queries, keys)
+    ])
+    pairs, visited, _, partial = counts.sum(axis=0).tolist()
+    return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, patterns.is_causal(found), pairs, visited,
+                         int(counts[:, 2].max()), partial, 0.0)
+
+
+def named(text: str, layout: tuple[int, ...]) -> Pattern | Selected | BlockMask:
+    """`moba:kept=2`, `documents:lengths=5+12+7`, `sliding-tile:tile=6x8x8,window=3x3x3` (in tile order), `frame-decay`
+    (frames are the layout's first dimension)."""
+    name, _, rest = text.partition(":")
+    settings = _settings(name, rest)
+    tokens = prod(layout)
+    if name in _SHAPED and not set(settings) <= set(_SHAPED[name]):
+        raise CascadeSimError(f"pattern {name}: knows the fields {listed(_SHAPED[name]) or '(none)'}; "
+                              f"got {listed(settings)}")
+    if name == "documents":
+        return patterns.Documents(_documents(settings, tokens), _flag(settings.get("causal", "1")))
+    if name == "frame-decay":
+        return patterns.FrameDecay(layout[0], tokens // layout[0])
+    if name == "sliding-tile":
+        return sliding_tile(layout, *(_sizes(settings.get(field, ""), field) for field in ("tile", "window")))
+    if name in SELECTED:
+        return selected(name, tokens, **{field: _number(name, field, value) for field, value in settings.items()})
+    if name not in STATIC:
+        raise UnknownNameError("pattern", name, (*STATIC, *_SHAPED, *SELECTED))
+    build, fields = STATIC[name]
+    if set(settings) != set(fields):
+        raise CascadeSimError(f"pattern {name}: needs the fields {', '.join(fields)}; got "
+                              f"{listed(settings) or 'none'}")
+    return build(tokens, *(_whole(name, field, settings[field]) for field in fields))
+
+
+def _settings(name: str, text: str) -> dict[str, str]:
+    parts = [part.partition("=") for part in text.split(",") if part]
+    if any(not equals or not value for _, equals, value in parts):
+        raise CascadeSimError(f"pattern {shortened(name)}: '{shortened(text)}'; give field=value, several separated "
+                              "by commas")
+    settings = {field.strip(): value.strip() for field, _, value in parts}
+    if len(settings) < len(parts):
+        raise CascadeSimError(f"pattern {shortened(name)}: '{shortened(text)}' gives a field twice")
+    return settings
+
+
+def _number(name: str, field: str, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        raise CascadeSimError(f"pattern {name}: {field}: '{shortened(value)}' is not a number") from None
+    if not 0 <= number < 2**53:
+        raise CascadeSimError(f"pattern {name}: {field}: {shortened(value)}; give a number from 0 to 2^53")
+    return int(number) if number.is_integer() else number
+
+
+def _whole(name: str, field: str, value: str) -> int:
+    number = _number(name, field, value)
+    if not isinstance(number, int):
+        raise CascadeSimError(f"pattern {name}: {field}: {shortened(value)}; give a whole number")
+    return number
+
+
+def _flag(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise CascadeSimError(f"pattern documents: causal: '{shortened(text)}'; give 0 or 1")
+    return text == "1"
+
+
+def _sizes(text: str, field: str) -> tuple[int, ...]:
+    parts = text.split("x")
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise CascadeSimError(f"pattern sliding-tile: {field}: '{shortened(text)}'; give sizes such as {field}=6x8x8")
+    return tuple(map(int, parts))
+
+
+def _documents(settings: Mapping[str, str], tokens: int) -> tuple[int, ...]:
+    lengths = tuple(_whole("documents", "lengths", part) for part in settings.get("lengths", "").split("+"))
+    if sum(lengths) != tokens:
+        raise CascadeSimError(f"pattern documents: lengths add up to {sum(lengths)}, the layout has {tokens} tokens")
+    return lengths
+
+
+def _of_blocks(
+    mask: BlockMask, name: str, tokens: int, queries: int, keys: int, head_dim: int
+) -> PatternAnswer:
+    expected = (-(-tokens // queries), -(-tokens // keys))
+    if mask.blocks.shape != expected:
+        raise CascadeSimError(f"{name}: {mask.blocks.shape} blocks; the layout has {expected} tiles")
+    visited = mask.blocks.sum(axis=1)
+    pairs = int(visited.sum()) * queries * keys
+    return PatternAnswer(name, tokens, queries, keys, head_dim, mask.is_causal, min(pairs, tokens**2),
+                         int(visited.sum()), int(visited.max()), 0, 0.0)

@@ -1,0 +1,238 @@
+"""Pictures of a neighborhood on its tiles: one query tile and its key tiles, useful work per tile, bounds by stride.
+
+Drawn in the places of one dilation group (the first), where windows and tiles are boxes. Useful shares factorise into
+dimensions like everything else: the picture of a million tokens costs no more than that of a thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial, reduce
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, times
+from cascadesim.simulator.gna.neighborhood import Question
+from cascadesim.simulator.gna.report import Answer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure, SubFigure
+
+Shares = NDArray[np.float64]
+MOST_SLICES = 6
+MOST_GRID_LINES = 4000  # tiles of a slice; more would blacken it
+_QUERY, _WINDOW = "#d62728", "#111111"
+
+
+def draw(answer: Answer, target: Path) -> None:
+    """Write the picture; the suffix chooses the format."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    size, place_parts = _ARRANGEMENTS[len(answer.question.pattern.layout)]
+    figure = pyplot.figure(figsize=size, layout="constrained")
+    figure.suptitle(f"{str(answer.question.pattern).capitalize()}; {answer.question.tiles}", fontsize=11)
+    tiles, shares, bounds = place_parts(figure)
+    _query_tile(tiles, answer.question)
+    _useful_share(shares, answer)
+    _bounds_by_stride(bounds, answer.question)
+    figure.savefig(target, dpi=130)
+    pyplot.close(figure)
+
+
+def _in_a_row(figure: Figure) -> tuple[SubFigure, SubFigure, SubFigure]:
+    parts = figure.subfigures(1, 3, width_ratios=(1, 1, 1.25), squeeze=False)
+    return parts[0, 0], parts[0, 1], parts[0, 2]
+
+
+def _above(figure: Figure, height: float) -> tuple[SubFigure, SubFigure, SubFigure]:
+    rows = figure.subfigures(2, 1, height_ratios=(height, 1), squeeze=False)
+    lower = rows[1, 0].subfigures(1, 2, width_ratios=(1, 1.25), squeeze=False)
+    return rows[0, 0], lower[0, 0], lower[0, 1]
+
+
+# dimensions -> size in inches, where the three parts go
+_ARRANGEMENTS: Mapping[int, tuple[tuple[float, float], Callable[[Figure], tuple[SubFigure, SubFigure, SubFigure]]]] = {
+    1: ((12, 6.5), partial(_above, height=0.45)),
+    2: ((16, 4.9), _in_a_row),
+    3: ((12, 10), partial(_above, height=1.4)),
+}
+
+
+def axis_pairs(axis: Axis, query_tile: int, key_tile: int) -> NDArray[np.int64]:
+    """Attended pairs of each (query tile, key tile) of the first dilation group, along one dimension."""
+    members = axis.groups[0][0]
+    start, end = axis.spans(members)
+    edges = np.arange(0, members + key_tile, key_tile)
+    inside = np.clip(end[:, None], edges[:-1], edges[1:]) - np.clip(start[:, None], edges[:-1], edges[1:])
+    pairs: NDArray[np.int64] = np.add.reduceat(inside, np.arange(0, members, query_tile), axis=0)
+    return pairs[:, (edges[:-1] < members)]
+
+
+def key_tile_shares(question: Question, query_tile: Sequence[int]) -> Shares:
+    """Useful share of every key tile for one query tile (its place in the grid): one array dimension per dimension."""
+    parts = [pairs[place] for pairs, place in zip(_pairs(question), query_tile, strict=True)]
+    return _outer(parts) / (question.tiles.queries * question.tiles.keys)
+
+
+def query_tile_shares(question: Question) -> Shares:
+    """Useful share of the visited key tiles of every query tile."""
+    pairs = _outer([each.sum(axis=1) for each in _pairs(question)])
+    visited = _outer([(each > 0).sum(axis=1) for each in _pairs(question)])
+    return pairs / (visited * (question.tiles.queries * question.tiles.keys))
+
+
+def _pairs(question: Question) -> list[NDArray[np.int64]]:
+    axes = zip(question.pattern.axes, question.tiles.query, question.tiles.key, strict=True)
+    return [axis_pairs(axis, query, key) for axis, query, key in axes]
+
+
+def _outer(parts: Sequence[NDArray[np.int64]]) -> Shares:
+    return reduce(np.multiply.outer, [part.astype(np.float64) for part in parts])
+
+
+def _central(question: Question) -> tuple[int, ...]:
+    """The query tile in the middle of the grid."""
+    axes = zip(question.pattern.axes, question.tiles.query, strict=True)
+    return tuple(-(-axis.groups[0][0] // size) // 2 for axis, size in axes)
+
+
+def _query_tile(figure: SubFigure, question: Question) -> None:
+    """Key tiles of the central query tile: slices along the first dimension where there are three."""
+    place = _central(question)
+    shares = key_tile_shares(question, place)
+    rank = len(place)
+    slices = _slices(shares) if rank == 3 else [0]
+    shares = shares.reshape((1,) * (3 - rank) + shares.shape)
+    rows = 2 if len(slices) > 3 else 1
+    panels = list(figure.subplots(rows, -(-len(slices) // rows), squeeze=False).flat)
+    for panel in panels[len(slices) :]:
+        panel.remove()
+    for panel, index in zip(panels, slices, strict=False):
+        image = _key_map(panel, shares[index], question)
+        _outline(panel, question, place, index)
+        if rank == 3:
+            size = question.tiles.key[0]
+            last = min((index + 1) * size, question.pattern.axes[0].groups[0][0]) - 1
+            panel.set_title(f"{index * size}–{last} of dimension 1", fontsize=9)
+    count = int((shares > 0).sum())
+    figure.suptitle(
+        f"One query tile (red) visits {count:,} key tiles\nto attend the keys in the dashed box", fontsize=10
+    )
+    figure.colorbar(image, ax=panels[: len(slices)], label="useful share", shrink=0.8)
+
+
+def _slices(shares: Shares) -> list[int]:
+    """Evenly spaced slices that have a visited tile."""
+    visited = np.flatnonzero(shares.sum(axis=(1, 2)))
+    chosen = np.linspace(0, len(visited) - 1, min(MOST_SLICES, len(visited))).round().astype(int)
+    return [int(index) for index in visited[chosen]]
+
+
+def _key_map(panel: Axes, shares: Shares, question: Question) -> QuadMesh:
+    """Tiles in places of the group: x is the last dimension, y the one before."""
+    *_, height, width = (1, *(axis.groups[0][0] for axis in question.pattern.axes))
+    *_, tile_height, tile_width = (1, *question.tiles.key)
+    x = np.minimum(np.arange(shares.shape[1] + 1) * tile_width, width)
+    y = np.minimum(np.arange(shares.shape[0] + 1) * tile_height, height)
+    shown = np.ma.masked_equal(shares, 0)
+    image = panel.pcolormesh(x, y, shown, vmin=0, vmax=1, cmap="viridis_r", edgecolors="#bbbbbb",
+                             linewidth=0.4 if shares.size <= MOST_GRID_LINES else 0)
+    panel.set_xlim(0, width)
+    panel.set_ylim(height, 0)
+    panel.set_xlabel(f"dimension {len(question.pattern.axes)}", fontsize=8)
+    if len(question.pattern.axes) > 1:
+        panel.set_ylabel(f"dimension {len(question.pattern.axes) - 1}", fontsize=8)
+        panel.set_aspect("equal", adjustable="box")
+    else:
+        panel.set_yticks([])
+    panel.tick_params(labelsize=7)
+    return image
+
+
+def _outline(panel: Axes, question: Question, place: tuple[int, ...], index: int) -> None:
+    """The query tile and the union of its windows, where they meet this slice."""
+    from matplotlib.patches import Rectangle
+
+    axes = zip(question.pattern.axes, question.tiles.query, place, strict=True)
+    boxes = [_box(axis, size, at) for axis, size, at in axes]
+    *outer, height, width = [((0, 1), (0, 1))] * (2 - len(boxes)) + boxes
+    for which, (color, style) in enumerate(((_QUERY, "-"), (_WINDOW, "--"))):
+        if outer and not _meets(outer[0][which], index, question.tiles.key[0]):
+            continue
+        (x0, x1), (y0, y1) = width[which], height[which]
+        outline = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linestyle=style, linewidth=1.6)
+        panel.add_patch(outline)
+
+
+def _box(axis: Axis, size: int, place: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(query tile, its keys) along one dimension, as half-open ranges of places."""
+    members = axis.groups[0][0]
+    start, end = axis.spans(members)
+    first, last = place * size, min((place + 1) * size, members) - 1
+    return (first, last + 1), (int(start[first]), int(end[last]))
+
+
+def _meets(range_: tuple[int, int], index: int, size: int) -> bool:
+    return range_[0] < (index + 1) * size and range_[1] > index * size
+
+
+def _useful_share(figure: SubFigure, answer: Answer) -> None:
+    """Useful share of the work of every query tile, the middle slice of three dimensions."""
+    question = answer.question
+    shares = query_tile_shares(question)
+    where = ""
+    if shares.ndim == 3:
+        where = f", slice {shares.shape[0] // 2 + 1} of {shares.shape[0]} along dimension 1"
+        shares = shares[shares.shape[0] // 2]
+    shares = np.atleast_2d(shares)
+    panel = figure.subplots()
+    image = panel.imshow(shares, vmin=0, vmax=1, cmap="viridis_r", aspect="auto", interpolation="nearest")
+    overall = answer.modes["multidim_static"].efficiency
+    panel.set_title(f"Useful share per query tile{where}\n{overall:.0%} overall", fontsize=10)
+    panel.set_xlabel(f"query tile along dimension {len(question.pattern.layout)}", fontsize=9)
+    if len(question.pattern.layout) > 1:
+        panel.set_ylabel(f"query tile along dimension {len(question.pattern.layout) - 1}", fontsize=9)
+    else:
+        panel.set_yticks([])
+    figure.colorbar(image, ax=panel, label="useful share")
+
+
+def _bounds_by_stride(figure: SubFigure, question: Question) -> None:
+    """The bound against the stride of each dimension, the others as asked."""
+    panel = figure.subplots()
+    for number, axis in enumerate(question.pattern.axes):
+        strides = range(1, axis.window + 1) if axis.window <= 512 else sorted({*_powers(axis.window), axis.window})
+        bounds = [_with(question, number, stride).bound("multidim_static") for stride in strides]
+        line, = panel.plot(strides, [bound.worst for bound in bounds], drawstyle="steps-post",
+                           label=f"dimension {number + 1}, worst bound")
+        panel.plot(strides, [bound.mean for bound in bounds], drawstyle="steps-post", linestyle=":",
+                   color=line.get_color(), label=f"dimension {number + 1}, mean bound")
+    panel.axhline(question.flop_bound, color="#555555", linewidth=1, linestyle="--", label="FLOP bound")
+    panel.set_ylim(0)
+    panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_formatter("{x:.0f}")
+    panel.set_xlabel(f"stride in one dimension (others {times(question.pattern.stride)})", fontsize=9)
+    panel.set_ylabel("speedup over dense", fontsize=9)
+    panel.set_title("Bound against the stride", fontsize=10)
+    panel.legend(fontsize=7, loc="best", ncols=2)
+    panel.grid(alpha=0.3)
+
+
+def _powers(limit: int) -> list[int]:
+    return [1 << exponent for exponent in range(limit.bit_length()) if 1 << exponent <= limit]
+
+
+def _with(question: Question, number: int, stride: int) -> Question:
+    strides = tuple(stride if index == number else each for index, each in enumerate(question.pattern.stride))
+    return replace(question, pattern=replace(question.pattern, stride=strides))
+
+

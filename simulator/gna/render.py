@@ -1,0 +1,151 @@
+"""The answer about a neighborhood as tables that a person reads; plain text where the stream is no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cascadesim.einsum_cascades.sparsity.neighborhood import times
+from cascadesim.simulator.gna.neighborhood import Mode
+from cascadesim.simulator.gna.pattern_report import PatternAnswer
+from cascadesim.simulator.gna.recommend import Recommendation
+from cascadesim.simulator.gna.report import Answer, Run
+from cascadesim.simulator.views import formatting as say
+from cascadesim.simulator.views.terminal import console, print_styled
+
+_MODES: Mapping[Mode, str] = {
+    "multidim_static": "multi-dimensional, fixed grid",
+    "multidim_dynamic": "multi-dimensional, from first key",
+    "flat_union": "flattened, tiles with a key",
+    "flat_span": "flattened, first to last key",
+}
+
+
+def print_answer(answer: Answer | PatternAnswer, stream: TextIO) -> None:
+    on = console(stream)
+    if isinstance(answer, PatternAnswer):
+        _print_pattern(answer, on)
+    else:
+        _print_neighborhood(answer, on)
+
+
+def _print_pattern(answer: PatternAnswer, on: Console) -> None:
+    tiles = f"{answer.tokens:,} tokens, tiles of {answer.query_tile} queries and {answer.key_tile} keys"
+    print_styled(Text(f"{answer.name}: {tiles}", style="bold"), on)
+    table = _grid()
+    every = "all causal" if answer.causal else "all"
+    skipped = f"{answer.sparsity:.1%} of {every} pairs are skipped"
+    table.add_row("attended pairs", say.count(answer.attended_pairs), skipped)
+    dense = "dense causal" if answer.causal else "dense"
+    table.add_row("FLOP bound", f"{answer.flop_bound:.2f}x", f"{dense} work over attended work")
+    useful = f"{answer.efficiency:.0%} of the work in visited tiles is useful"
+    table.add_row("mean bound", f"{answer.mean_bound:.2f}x", useful)
+    table.add_row("worst bound", f"{answer.worst_bound:.2f}x", f"one query tile visits {answer.largest:,.1f} key tiles")
+    table.add_row("masked tiles", f"{answer.partial / answer.visited:.1%}", f"of {answer.visited:,.0f} visited")
+    if answer.choice_flops:
+        chosen = f"choosing takes {say.count(answer.choice_flops)}FLOP a head"
+        table.add_row("with the choice", f"{answer.bound_with_choice:.2f}x", chosen)
+    print_styled(table, on)
+
+
+def _print_neighborhood(answer: Answer, on: Console) -> None:
+    question = answer.question
+    print_styled(Text(f"{str(question.pattern).capitalize()}; tiles {question.tiles}", style="bold"), on)
+    print_styled(_figures(answer), on)
+    on.print()
+    print_styled(_modes(answer), on)
+    if answer.recommendations:
+        on.print()
+        title = "Strides on these tiles: finest first, each faster than all before"
+        print_styled(_options(title, answer.recommendations, answer.run), on)
+    for name, options in answer.alternatives.items():
+        on.print()
+        print_styled(_options(f"Other {name}: nearest first", options, answer.run), on)
+    for line in answer.advice:
+        print_styled(Text(f"! {line}", style="yellow"), on)
+
+
+def _grid() -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold", style="dim")
+    return table
+
+
+def _figures(answer: Answer) -> Table:
+    table = _grid()
+    for row in _figure_rows(answer):
+        table.add_row(*row)
+    return table
+
+
+def _figure_rows(answer: Answer) -> Iterator[tuple[str, str, str]]:
+    question = answer.question
+    extra = f", each query sees {question.extra_keys:,} further keys" if question.extra_keys else ""
+    skipped = f"{question.sparsity:.1%} of all pairs are skipped{extra}"
+    yield "attended pairs", say.count(question.attended_pairs), skipped
+    yield "FLOP bound", f"{question.flop_bound:.2f}x", "dense work over attended work"
+    yield "block-sparse", "yes" if question.block_sparse else "no", (
+        "no visited tile needs a mask" if question.block_sparse else "some visited tiles are partly masked")
+    prediction = answer.prediction
+    if prediction is not None:
+        yield f"on {prediction.device}", say.seconds(prediction.total_s).strip(), (
+            f"predicted: kernel {say.seconds(prediction.kernel_s)}, token permutation "
+            f"{say.seconds(prediction.permute_s)}, dense {say.seconds(prediction.dense_s)}: "
+            f"{prediction.speedup:.2f}x ({prediction.kernel_speedup:.2f}x without permutation)")
+    if answer.end_to_end is not None:
+        figures = ", ".join(f"{value:.2f}x {name.replace('_', ' ')}" for name, value in answer.end_to_end.items())
+        patterns = len(answer.run.also) + 1
+        yield "end to end", "", figures if patterns == 1 else f"{figures}, over the layers of {patterns} patterns"
+
+
+def _modes(answer: Answer) -> Table:
+    title = "Speedup over dense attention on the same tiles"
+    table = _table(title, "tiling", "bound", "mean", "tiles", "most", "useful")
+    for mode, bound in answer.modes.items():
+        table.add_row(_MODES[mode], f"{bound.worst:.2f}x", f"{bound.mean:.2f}x", say.whole(bound.total),
+                      say.whole(bound.largest), f"{bound.efficiency:.0%}")
+    backward = answer.backward
+    table.add_row("backward: query tiles per key tile", f"{backward.worst:.2f}x", f"{backward.mean:.2f}x",
+                  say.whole(backward.total), say.whole(backward.largest), f"{backward.efficiency:.0%}")
+    return table
+
+
+def _options(title: str, options: Sequence[Recommendation], run: Run) -> Table:
+    columns = ["stride", "bound", "mean", "useful", "mask-free", f"on {run.device}", "window", "dilation",
+               "query tile", "key tile"]  # fmt: skip
+    kept = [True] * 5 + [run.device is not None] + [_differs(options, column) for column in columns[6:]]
+    table = _table(title, *(column for column, keep in zip(columns, kept, strict=True) if keep))
+    for option in options:
+        cells = _cells(option, run)
+        table.add_row(*(cell for cell, keep in zip(cells, kept, strict=True) if keep))
+    return table
+
+
+def _differs(options: Sequence[Recommendation], column: str) -> bool:
+    """Whether a column says anything: strides leave tiles alone, other directions show what they change."""
+    shown = {"stride": (), "window": ("window",), "dilation": ("dilation",), "tiles": ("query tile", "key tile")}
+    return column in shown[options[0].change]
+
+
+def _cells(option: Recommendation, run: Run) -> tuple[str, ...]:
+    pattern, bound, prediction = option.question.pattern, option.bound, run.predict(option.question)
+    return (
+        times(pattern.stride), f"{bound.worst:.2f}x", f"{bound.mean:.2f}x", f"{bound.efficiency:.0%}",
+        "yes" if option.block_sparse else "no", "" if prediction is None else f"{prediction.speedup:.2f}x",
+        times(pattern.window), times(pattern.dilation),
+        times(option.question.tiles.query), times(option.question.tiles.key),
+    )  # fmt: skip
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="left" if position == 0 else "right", style="cyan" if position == 0 else None,
+                         header_style="dim", no_wrap=True)
+    return table

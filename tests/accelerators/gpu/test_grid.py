@@ -1,0 +1,139 @@
+"""Thread blocks and the key tiles they walk over, against a count block by block."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.grid import Work, shrunk, tiles_of, work_of
+from cascadesim.accelerators.gpu.kernel import Kernel, load_kernel
+from cascadesim.accelerators.gpu.shape import shape
+from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
+
+SIZES = ("batch", "heads", "heads_kv", "queries", "keys", "head_dim", "value_dim", "causal", "window")
+
+
+def work(kernel: Kernel, name: str, sizes: dict[str, int]) -> Work:
+    found = load(name)
+    assert isinstance(found, Gpu)
+    asked = shape(*(sizes[name] for name in SIZES))
+    return work_of(kernel, found.spec, asked, tiles_of(kernel, found.spec, asked, 2))
+
+
+def sizes(queries: int, keys: int, causal: int = 0, window: int = 0, heads_kv: int = 1) -> dict[str, int]:
+    return {"batch": 1, "heads": 1, "heads_kv": heads_kv, "queries": queries, "keys": keys, "head_dim": 128,
+            "value_dim": 128, "causal": causal, "window": window}  # fmt: skip
+
+
+def test_unmasked_blocks_walk_over_all_keys() -> None:
+    """FlashAttention-2 on A100, head dimension 128: 4 blocks of 128 queries, each over 8 tiles of 64 keys."""
+    found = work(load_kernel("flash-attention-2"), "a100-sxm", sizes(512, 512))
+    assert (found.blocks[0], found.visited[0], found.longest[0]) == (4, 32, 8)
+
+
+def test_causal_blocks_walk_to_their_last_query() -> None:
+    """Blocks of 128 queries over tiles of 64 keys: 2 + 4 + 6 + 8 tiles; the last two of each are cut by the mask."""
+    found = work(load_kernel("flash-attention-2"), "a100-sxm", sizes(512, 512, causal=1))
+    assert (found.visited[0], found.longest[0], found.masked[0]) == (20, 8, 8)
+
+
+def test_a_kernel_that_skips_nothing_walks_over_everything() -> None:
+    found = work(load_kernel("flash-attention-2-chunked"), "a100-sxm", sizes(512, 512, causal=1))
+    assert found.visited[0] == 8 * 4  # 8 blocks of 64 queries, 4 tiles of 128 keys
+
+
+def test_grouped_heads_share_a_tile_in_decode() -> None:
+    """8 query heads of one key head are 8 rows of one block, split over as many SMs as the kernel uses."""
+    grouped = work(load_kernel("flash-attention-3-decode"), "h100-sxm", {**sizes(1, 65536), "heads": 8})
+    assert grouped.row_tiles[0] == 1
+    assert grouped.splits[0] == 128  # the most FlashAttention splits into
+
+
+def test_enough_sequences_are_not_split() -> None:
+    found = work(load_kernel("flash-attention-3-decode"), "h100-sxm", {**sizes(1, 4096), "batch": 256})
+    assert found.splits[0] == 1
+
+
+def test_xqa_splits_keys_into_eight_waves_of_at_least_128_keys() -> None:
+    """One key head of 32 K keys: 8 x 132 blocks would be 31 keys each, so 256 of 128 keys, capped at 128."""
+    kernel = load_kernel("trtllm-xqa")
+    assert work(kernel, "h100-sxm", {**sizes(1, 32768), "heads": 8}).splits[0] == kernel.most_splits == 128
+    assert work(kernel, "h100-sxm", {**sizes(1, 1024), "heads": 8}).splits[0] == 1024 // 128
+    many = work(kernel, "h100-sxm", {**sizes(1, 8192), "heads": 8, "batch": 64})
+    assert many.splits[0] == 8 * 132 // 64
+
+
+def test_sglang_splits_keys_by_their_doublings_of_64() -> None:
+    """4096 keys are 6 doublings: 6 x 132 blocks for 128 sequences, 7 each; of 64 keys one, and 32 keys at least."""
+    kernel = load_kernel("triton-decode")
+    assert work(kernel, "h100-sxm", {**sizes(1, 4096), "batch": 128}).splits[0] == 7
+    assert work(kernel, "h100-sxm", {**sizes(1, 65536), "batch": 4}).splits[0] == kernel.most_splits == 8
+    assert work(kernel, "h100-sxm", {**sizes(1, 32), "batch": 4}).splits[0] == 1
+
+
+def test_flashinfer_splits_keys_for_two_blocks_an_sm() -> None:
+    """142 SMs, 16 sequences: 284 // 16 parts, whatever the tile; of 128 keys at least."""
+    kernel = load_kernel("flashinfer-decode")
+    for head_dim in (128, 256):
+        wide = {"head_dim": head_dim, "value_dim": head_dim, "batch": 16}
+        assert work(kernel, "l40s", {**sizes(1, 8192), **wide}).splits[0] == 17
+        assert work(kernel, "l40s", {**sizes(1, 1024), **wide}).splits[0] == 8
+
+
+def test_a_tile_holds_the_rows_of_a_group_in_steps_that_the_kernel_has() -> None:
+    """FlashInfer: 16 rows for up to 16 query heads, 64 beyond, 128 beyond 64 (64 at a head dimension of 256)."""
+    kernel = load_kernel("flashinfer-decode")
+    found = load("l40s")
+    assert isinstance(found, Gpu)
+    heads = np.array([1, 16, 17, 64, 65, 128])
+    for head_dim, largest in ((128, 128), (256, 64)):
+        asked = shape(1, heads, 1, 1, 1024, head_dim)
+        tiles = shrunk(kernel, asked, tiles_of(kernel, found.spec, asked, 2))
+        assert tiles.queries.tolist() == [16, 16, 64, 64, largest, largest]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    queries=st.integers(1, 40), earlier=st.integers(0, 30), window=st.sampled_from([0, 0, 128, 1000])
+)
+def test_causal_counts_are_those_of_the_mask(queries: int, earlier: int, window: int) -> None:
+    positions, keys = 64 * queries, 64 * (queries + earlier)
+    window = 0 if window >= keys else window
+    found = work(load_kernel("flash-attention-2-paged"), "a100-sxm", sizes(positions, keys, 1, window))
+    first, last = KeyInterval(True, window or None).key_tiles(positions, keys, 64, 128)
+    assert found.visited[0] == (last - first + 1).sum()
+
+
+def test_a_group_shares_tiles_where_that_fills_them() -> None:
+    """FlashAttention-3, tiles of 128 rows: 16 queries of 8 heads fill one; 128 queries fill one a head, the same.
+
+    112 queries fill 7/8 of one a head, less than 0.9 of the 7 that they fill together; 120 fill more than that.
+    """
+    kernel = load_kernel("flash-attention-3")
+    for queries, row_tiles in ((16, 1), (112, 7), (120, 8), (128, 8), (144, 9)):
+        found = work(kernel, "h100-sxm", {**sizes(queries, queries, 1), "heads": 8})
+        assert found.instances[0] * found.row_tiles[0] == row_tiles
+    alone = work(load_kernel("flash-attention-2"), "h100-sxm", {**sizes(16, 16, 1), "heads": 8})
+    assert alone.instances[0] * alone.row_tiles[0] == 8
+
+
+def test_a_window_that_excludes_the_query_reaches_one_key_further() -> None:
+    """The last of 512 keys, window 128: keys 384 to 511 are one tile of 128; with key 383, two."""
+    found = work(load_kernel("flash-attention-3-decode"), "h100-sxm", sizes(1, 512, window=128))
+    assert (found.visited[0], found.longest[0]) == (2, 1)  # and each of two splits has one
+    assert work(load_kernel("flash-attention-2-decode"), "h100-sxm", sizes(1, 512, window=128)).visited[0] == 1
+
+
+def test_many_shapes_are_counted_as_one_by_one() -> None:
+    kernel = load_kernel("flash-attention-3")
+    many = np.array([128, 1000, 4096])
+    device = load("h100-sxm")
+    assert isinstance(device, Gpu)
+    asked = shape(2, 8, 2, many, many, 64, causal=True)
+    together = work_of(kernel, device.spec, asked, tiles_of(kernel, device.spec, asked, 2))
+    alone = [work(kernel, "h100-sxm", {**sizes(n, n, 1, 0, 2), "batch": 2, "heads": 8, "head_dim": 64})
+             for n in many.tolist()]  # fmt: skip
+    assert [float(one.visited[0]) for one in alone] == together.visited.tolist()

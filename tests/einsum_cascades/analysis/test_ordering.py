@@ -1,0 +1,53 @@
+"""Which Einsums run step by step, and along which rank."""
+
+from __future__ import annotations
+
+import pytest
+
+from cascadesim.einsum_cascades.analysis.ordering import Step, steps
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
+
+
+def shown(whole: Cascade) -> list[str]:
+    def show(step: Step) -> str:
+        if isinstance(step, int):
+            return whole.einsums[step].name
+        return f"{step.rank}({' '.join(map(show, step.body))})"
+
+    return [show(step) for step in steps(whole)]
+
+
+def order(text: str) -> list[str]:
+    return shown(cascade("example", text))
+
+
+def test_without_states_einsums_run_in_their_order() -> None:
+    assert shown(ATTENTION_3PASS) == ["QK", "GM", "SN", "SD", "A", "AV"]
+
+
+def test_only_what_needs_its_own_past_is_stepped() -> None:
+    found = shown(ATTENTION_1PASS)
+    assert [step for step in found if "(" in step] == ["m1(RM)", "m1(SPD RD)", "m1(SPNV RNV)"]
+    assert found.index("SLN") > found.index("m1(RM)")
+
+
+def test_states_that_need_each_other_share_a_loop() -> None:
+    assert order("A[0] = 0\nB[0] = 1\nS[i] = A[i] + B[i]\nA[i+1] = B[i]\nB[i+1] = S[i]") == ["A", "B", "i(S A B)"]
+
+
+def test_loops_nest_where_two_ranks_carry() -> None:
+    text = "T[0,0] = 0\nT[0,j+1] = 0\nT[i+1,0] = 0\nT[i+1,j+1] = max(T[i,j+1], T[i+1,j]) + X[i,j]"
+    assert order(text)[-1] == "j(i(T))"  # or i(j(T)): j stands first in the text
+
+
+def test_a_sum_inside_an_iteration_runs_once_a_step() -> None:
+    text = "X[0,d] = T[d]\nS[l] = X[l,d] * X[l,d]\nX[l+1,d] = X[l,d] / S[l]\nY[d] = X[L,d]"
+    assert order(text) == ["X", "l(S X)", "Y"]
+
+
+def test_a_sum_over_its_own_future_is_refused() -> None:
+    with pytest.raises(CascadeSimError, match="example, line 2: S, T need values of each other that do not exist yet"):
+        order("T[0] = 1\nS = T[i] * X[i]\nT[i+1] = T[i] + S")

@@ -1,0 +1,324 @@
+"""The notation, read as its grammar: what each construct means, and how each mistake is shown."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.einsum_cascades.analysis.analysis import analyse
+from cascadesim.einsum_cascades.analysis.ordering import steps
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, NotationError, SpecError
+from cascadesim.einsum_cascades.notation.ir import (
+    Access,
+    Apply,
+    Cascade,
+    Condition,
+    Constant,
+    Expression,
+    Extent,
+    Index,
+    Select,
+)
+from cascadesim.einsum_cascades.notation.notation import cascade, parse, read_cascade
+from cascadesim.einsum_cascades.notation.printer import to_text
+from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
+
+
+def expression(text: str) -> Expression:
+    """The right-hand side of `Y[i] = text`."""
+    return parse("example", f"Y[i] = {text}").einsums[0].expression
+
+
+def index(text: str) -> Index:
+    access = expression(f"X[{text}] + U[i,h,m1,m0,d]")
+    assert isinstance(access, Apply)
+    first = access.operands[0]
+    assert isinstance(first, Access)
+    return first.indices[0]
+
+
+def complaint(text: str, name: str = "example") -> str:
+    with pytest.raises(NotationError) as caught:
+        cascade(name, text)
+    return str(caught.value)
+
+
+ROW = Index((("i", 1),))
+X = Access("X", (ROW,))
+
+
+def test_a_product_sums_over_what_the_left_side_lacks() -> None:
+    (einsum,) = cascade("product", "Z[m,n] = A[m,k] * B[k,n]").einsums
+    assert einsum.name == "Z"
+    assert einsum.ranks == ("m", "n", "k")
+    assert einsum.reduced_ranks == ("k",)
+    assert einsum.reduction == "add"
+
+
+@pytest.mark.parametrize(("symbol", "reduction"), [("=", "add"), ("+=", "add"), ("max=", "max"), ("min=", "min")])
+def test_the_operator_says_how_it_reduces(symbol: str, reduction: str) -> None:
+    assert parse("example", f"Y[i] {symbol} X[i,j]").einsums[0].reduction == reduction
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("m", Index((("m", 1),))),
+        ("m1+1", Index((("m1", 1),), (1,))),
+        ("m1*M0+m0", Index((("m1", "M0"), ("m0", 1)))),
+        ("h//G", Index((("h", 1),), (), "G")),
+        ("0", Index()),
+        ("M1-1", Index((), ("M1", -1))),
+        ("2*i+1", Index((("i", 2),), (1,))),
+        ("m1*(2*M0)", Index((("m1", (2, "M0")),))),
+        ("i - 1", Index((("i", 1),), (-1,))),
+        ("J[i]", Index(gather=Access("J", (ROW,)))),
+    ],
+)
+def test_indices(text: str, meaning: Index) -> None:
+    assert index(text) == meaning
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("X[i]", X),
+        ("X[i] + 2", Apply("add", (X, Constant(2.0)))),
+        ("X[i] - X[i] - X[i]", Apply("subtract", (Apply("subtract", (X, X)), X))),
+        ("X[i] * X[i] / X[i]", Apply("divide", (Apply("multiply", (X, X)), X))),
+        ("-X[i]", Apply("negate", (X,))),
+        ("max(X[i], 0)", Apply("max", (X, Constant(0.0)))),
+        ("exp(X[i])", Apply("exp", (X,))),
+        ("X[i] / E", Apply("divide", (X, Extent("E")))),
+        ("X[i] if i <= 3 else -inf", Select((Condition(ROW, "<=", Index((), (3,))),), X, Constant(float("-inf")))),
+        ("X[i] if 1 <= i < I else 0", Select(
+            (Condition(Index((), (1,)), "<=", ROW), Condition(ROW, "<", Index((), ("I",)))), X, Constant(0.0))),
+    ],
+)
+def test_expressions(text: str, meaning: Expression) -> None:
+    assert expression(text) == meaning
+
+
+def test_inputs_and_outputs_are_inferred() -> None:
+    chain = cascade("chain", """
+        B[i] = A[i] * W[i]
+        C[i] = B[i] + A[i]
+    """)
+    assert chain.inputs == ("A", "W")
+    assert chain.outputs == ("C",)
+    assert chain.produced == ("B", "C")
+
+
+def test_a_state_has_a_first_value_a_next_value_and_a_last_one() -> None:
+    total = cascade("running", """
+        S[0]   = 0
+        S[i+1] = S[i] + X[i]       # comment
+        Y      = S[I]
+    """)
+    assert total.iterative_ranks == ("i",)
+    assert total.einsums[1].iterates == ("i",)
+    assert total.einsums[1].comment == "comment"
+    assert total.outputs == ("Y",)
+
+
+def test_a_scalar_input_is_written_with_empty_brackets() -> None:
+    scaled = cascade("scaled", "Y[i] = X[i] * S[]")
+    assert scaled.inputs == ("X", "S")
+
+
+def test_an_unknown_reduction_is_shown_where_it_stands() -> None:
+    """The text of the design page, to the letter."""
+    assert complaint("""
+    QK[h,m,p] = Q[h,p,e] * K[h,m,e]
+    GM[h,p] mean= QK[h,m,p]
+    """, "attention-3pass") == (
+        "attention-3pass, line 2: unknown reduction 'mean='; known: =, +=, max=, min=\n"
+        "    GM[h,p] mean= QK[h,m,p]\n"
+        "            ^"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "pointed"),
+    [
+        ("Y[i] = expp(X[i])", "unknown operator 'expp'; did you mean 'exp'?", "expp"),
+        ("Y[i] = X[i] ** 2", "'pow' is not an operator of the notation; known: + - * /", "X[i] **"),
+        ("Y[i] = X[i", "syntax: '[' was never closed", "[i"),
+        ("Y[i] = x + X[i]", "'x' is neither a tensor", "x +"),
+        ("Y[i] = X[i*j]", "'i*j' multiplies two ranks", "i*j"),
+        ("Y[i] = X[iI]", "index 'iI' is neither a rank (lower case) nor an extent (upper case)", "iI"),
+        ("Y[i] = exp(X[i], 2)", "exp takes 1, got 2", "exp("),
+        ("Y[i] = X[j]", "rank 'i' of Y does not stand on the right side", "Y["),
+        ("Y[i] + X[i]", "expected Tensor[index,...] = expression", "Y["),
+        ("Y[i,i] = X[i]", "rank 'i' stands twice on the left side", "Y["),
+        ("Y[i] = Y[i] + X[i]", "Y is read here by the line that produces it", "Y[i] +"),
+        ("Y[i+1] = Y[i] + X[i]", "Y has no value at 0 to start from", "Y[i+1]"),
+        ("Y[i] = X[i] if i else 0", "a condition compares coordinates, such as m <= p", "i else"),
+        ("Y[i] = 2 * top(X[m], 3)", "top works on whole fibers", "top("),
+        ("Y[i//2] = X[i]", "the left side takes ranks", "Y["),
+        ("Y[i] = X[i] and X[i]", "'bool op' is not part of the notation", "X[i] and"),
+        ("Y[i] = 'text'", "str is not a number of the notation", "'text'"),
+    ],
+)
+def test_mistakes_are_named_and_pointed_at(text: str, message: str, pointed: str) -> None:
+    shown = complaint(text)
+    first, *rest = shown.splitlines()
+    assert first.startswith("example, line 1: ")
+    assert message in first
+    line, caret = rest
+    assert line[caret.index("^"):].startswith(pointed)
+
+
+def test_all_mistakes_of_a_text_are_reported_at_once() -> None:
+    with pytest.raises(NotationError) as caught:
+        cascade("example", """
+            QK[h,m,p] = Q[h,p,e] * K[h,m,e
+            GM[h,p] mean= QK[h,m,p]
+            SN[h,m,p] = exq(QK[h,m,p] - GM[h,p])
+        """)
+    assert [problem.splitlines()[0] for problem in caught.value.problems] == [
+        "example, line 1: syntax: '[' was never closed",
+        "example, line 2: unknown reduction 'mean='; known: =, +=, max=, min=",
+        "example, line 3: unknown operator 'exq'; did you mean 'exp'?",
+    ]
+
+
+def test_a_tensor_keeps_its_number_of_indices() -> None:
+    assert "X has 2 indices here and 1 on line 1" in complaint("A[i] = X[i]\nB[i] = X[i,i]")
+
+
+def test_a_tensor_is_defined_once() -> None:
+    assert "Y is already defined on line 1" in complaint("Y[i] = X[i]\nY[i] = W[i]")
+
+
+def test_a_tensor_is_read_after_its_line() -> None:
+    assert "B is read here and produced on line 2" in complaint("A[i] = B[i]\nB[i] = X[i]")
+
+
+def test_the_extent_is_no_element() -> None:
+    assert "'I' is an extent, one past the last element of A; did you mean 'i'?" in complaint("A[i] = X[i]\nY = A[I]")
+
+
+def test_an_empty_text_is_no_cascade() -> None:
+    assert complaint("   # nothing\n") == "example, line 1: no Einsum in it"
+
+
+def test_a_file_is_named_after_itself_and_reports_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "mine.cascade"
+    path.write_text("# my cascade\n\nY[i] = X[i] *\nZ[i] mean= Y[i]\n", encoding="utf-8")
+    with pytest.raises(NotationError) as caught:
+        read_cascade(path)
+    assert "mine, line 3: syntax" in str(caught.value)
+    assert "mine, line 4: unknown reduction" in str(caught.value)
+
+
+@pytest.mark.parametrize("line", [
+    "a" * 100_000, "a" * 9_990, "A" + " " * 9_980 + "=", "A[" * 4_990, "A" + "[ ]" * 3_000, "a_" * 4_990 + "== 1",
+    "A" + "+" * 9_900, "Y " + "m" * 9_900 + " = X",
+])  # fmt: skip
+def test_a_line_is_scanned_once(line: str) -> None:
+    """Not done in 11 s of CPU, and 2.7 s for 9,990 characters, when each part could begin anywhere."""
+    began = time.process_time()
+    with pytest.raises(NotationError):
+        cascade("long", line)
+    assert time.process_time() - began < 0.3
+
+
+def test_more_einsums_than_a_model_has_are_refused() -> None:
+    with pytest.raises(NotationError, match=r"long: 1,001 Einsums; at most 1,000"):
+        cascade("long", "Y[i] = X[i]\n" * 1001)
+
+
+def test_a_long_line_is_shown_around_the_mistake() -> None:
+    heading, line, caret = complaint("Y[i] = " + "X[i] + " * 50 + "squar(X[i])").splitlines()
+    assert heading == "example, line 1: unknown operator 'squar'; did you mean 'square'?"
+    assert line[caret.index("^"):].startswith("squar(X[i])")
+
+
+def test_files_of_windows_editors_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.cascade"
+    path.write_bytes(b"\xef\xbb\xbfY[i] = X[i]\r\n\tZ[i] = Y[i] * Y[i]  # squares\r\n")
+    assert read_cascade(path).einsum("Z").comment == "squares"
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="cannot be read: Is a directory"):
+        read_cascade(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", None])
+def test_a_file_that_cannot_be_read_gets_one_line(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "mine.cascade"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SpecError, match=r"mine\.cascade: cannot be read: ") as caught:
+        read_cascade(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def shape(read: Cascade) -> list[tuple[object, ...]]:
+    return [(einsum.output, einsum.reduction, einsum.expression) for einsum in read.einsums]
+
+
+def read_or_refused(text: str) -> None:
+    """Either a cascade, which can be written back and analysed, or our errors: any other exception fails the test."""
+    try:
+        read = parse("fuzzed", text)
+        assert shape(parse("fuzzed", to_text(read))) == shape(read)
+        analyse(read).to_dict()
+        steps(read)
+    except CascadeSimError:
+        pass
+
+
+ALPHABET = "XYZxyzijkMN0123456789[](),.+-*/%=<>!#'\"\\ \t\n{}:@^&|~eE_"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    read_or_refused(text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet=ALPHABET, max_size=60), st.sampled_from(["Y[i] = ", "Y[i] max= ", "", "S[0] = 0\nS[i+1] = "]))
+def test_any_right_hand_side_is_read_or_refused(text: str, start: str) -> None:
+    read_or_refused(start + text)
+
+
+TEXTS = [find(name).text for name in cascade_names()]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(TEXTS), st.data())
+def test_any_near_miss_of_a_real_cascade_is_read_or_refused(text: str, data: st.DataObject) -> None:
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(text)))
+        length = data.draw(st.integers(0, 3))
+        text = text[:place] + data.draw(st.text(alphabet=ALPHABET, max_size=2)) + text[place + length:]
+    read_or_refused(text)
+
+
+TOKENS = ["X[i]", "Y[i,j]", "exp(", "max(", "top(", ")", "+", "-", "*", "/", "if", "else", "and", "i", "I", "<=", "==",
+          "0", "1e999", "inf", ",", "[", "]", "=", "max=", "\n", "S[0]", "S[i+1]", "S[I]", "X[J[i]]", "3", "not"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(TOKENS), max_size=30).map(" ".join))
+def test_any_run_of_tokens_is_read_or_refused(text: str) -> None:
+    read_or_refused(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Y[i] = " + "(" * 5000, "Y[i] = " + "-" * 3000 + "X[i]", "Y[i] = X[" + "J[" * 3000,
+     "Y[i] = " + "X[i]+" * 2000 + "0", "Y[i] = " + "X[i]+" * 50 + "0",
+     "Y = 1" + "0" * 5000, "Y[i] = X[i*" + "9" * 4000 + "]", "Y[" + "i," * 4000 + "] = 0", "\0", "Y[i]\x0c= X[i]",
+     "Y[i] = X[i] if " + "i < 3 and " * 800 + "i < 2 else 0"],
+)
+def test_monstrous_texts_are_read_or_refused(text: str) -> None:
+    read_or_refused(text)

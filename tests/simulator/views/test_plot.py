@@ -1,0 +1,81 @@
+"""Figures: a panel for each question, every label in it, equal runs give equal files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cascadesim.einsum_cascades.models.workload import Workload
+from cascadesim.simulator.report import Report
+from cascadesim.simulator.simulate import simulate
+from cascadesim.simulator.views.plot import draw
+from cascadesim.simulator.views.plot_comparison import comparison_figure, grid
+from cascadesim.simulator.views.plot_single import single_figure
+
+if TYPE_CHECKING:
+    from conftest import Toy
+
+
+@pytest.fixture
+def sweep(toy: Toy, tiny: Workload, two_kinds: Workload) -> list[Report]:
+    """Two architectures, two models (one with two kinds of layer), two lengths."""
+    return [
+        report
+        for workload in (tiny, two_kinds)
+        for length in (16, 1024)
+        for name in ("toy", "other")
+        for report in simulate(workload, replace(toy, name=name), sequence_length=length, scope="attention")
+    ]
+
+
+def test_one_report_shows_units_einsums_and_energy(toy: Toy, tiny: Workload) -> None:
+    figure = single_figure(simulate(tiny, toy, scope="attention")[0])
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["Where every cycle of each unit went", "Activity by Einsum", "Energy by component: 3 J"]
+    units = figure.axes[0]
+    assert [text.get_text() for text in units.get_yticklabels()] == ["array", "dram"]
+    assert units.patches[0].get_width() == 40 / 43  # type: ignore[attr-defined]
+
+
+def test_a_sweep_has_a_column_for_each_model_and_kind_of_layer(sweep: list[Report]) -> None:
+    figure = comparison_figure(sweep)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == ["tiny, decoder layer", "two-kinds, sliding layer", "two-kinds, global layer"]
+    assert len(figure.axes) == 3 * 6 + 1  # utilisation and activity of two units, speedup, energy; latency/area
+    (legend, einsums) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["toy", "other"]
+    assert [text.get_text() for text in einsums.get_texts()] == ["QK", "load"]
+
+
+def test_the_baseline_is_unfused_where_there_is_one(toy: Toy, tiny: Workload) -> None:
+    reports = [simulate(tiny, replace(toy, name=name))[0] for name in ("toy", "unfused")]
+    assert grid(reports).baseline == "unfused"
+    assert grid(reports[:1]).baseline == "toy"
+    labels = [axes.get_ylabel() for axes in comparison_figure(reports).axes]
+    assert "speedup over\nunfused" in labels
+
+
+def test_one_architecture_is_compared_over_lengths(toy: Toy, tiny: Workload) -> None:
+    reports = [simulate(tiny, toy, sequence_length=length)[0] for length in (16, 1024)]
+    labels = [axes.get_ylabel() for axes in comparison_figure(reports).axes]
+    assert labels[-2:] == ["latency (s)", "energy (J)"]
+
+
+def test_figures_without_energy_or_area_say_so(sweep: list[Report]) -> None:
+    bare = [replace(report, energy_j=None, area_um2=None) for report in sweep]
+    comparison_figure(bare)
+    figure = single_figure(bare[0])
+    assert figure.axes[2].texts[0].get_text() == "no energy model"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_equal_runs_give_equal_files(sweep: list[Report], tmp_path: Path, suffix: str) -> None:
+    for name in ("a", "b"):
+        draw(sweep, tmp_path / f"{name}{suffix}")
+    first = (tmp_path / f"a{suffix}").read_bytes()
+    assert first == (tmp_path / f"b{suffix}").read_bytes()
+    assert first.startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")

@@ -1,0 +1,80 @@
+"""Work of a row, the roofline and the nearest measured neighbour, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from cascadesim.validation.columns import Value
+from cascadesim.validation.gpu.baselines import neighbour_s, roofline_s
+from cascadesim.validation.gpu.work import Shapes, shapes_of
+from cascadesim.validation.table import Row
+
+COMMON: dict[str, Value] = {
+    "source": "aiconfigurator sglang", "device": "h100-sxm", "impl": "sglang:fa3", "kernel": "flash-attention-3",
+    "dtype": "bf16", "kv_dtype": "bf16", "architecture": "hopper", "split": "calibration", "latency_s": 1e-3,
+}  # fmt: skip
+
+
+def shapes(*rows: dict[str, Value]) -> Shapes:
+    return shapes_of([Row(tuple({**COMMON, **row}.items()), "test", line) for line, row in enumerate(rows)])
+
+
+def attention(**cells: Value) -> dict[str, Value]:
+    return {"operation": "encoder", "batch": 1, "heads_q": 2, "heads_kv": 1, "head_dim": 64, "head_dim_v": 64,
+            "seqlen_q": 8, "kv_len": 8, **cells}  # fmt: skip
+
+
+def gemm(m: int, n: int, k: int, **cells: Value) -> dict[str, Value]:
+    return {"operation": "gemm", "kernel": "gemm", "m": m, "n": n, "k": k, **cells}
+
+
+@pytest.mark.parametrize(
+    ("cells", "pairs"),
+    [
+        ({}, 64),  # 8 x 8
+        ({"causal": 1}, 36),  # 1 + 2 + ... + 8
+        ({"causal": 1, "window": 3}, 21),  # 1 + 2 + 6 x 3
+        ({"causal": 1, "seqlen_q": 2}, 15),  # the last two of 8: 7 + 8
+        ({"causal": 1, "seqlen_q": 2, "window": 3}, 6),
+        ({"seqlen_q": 1, "window": 3}, 3),  # one new token
+        ({"seqlen_q": 1, "window": 100}, 8),  # a window beyond the cache masks nothing
+    ],
+)
+def test_unmasked_pairs_are_exact(cells: dict[str, Value], pairs: int) -> None:
+    assert shapes(attention(**cells)).pairs == pytest.approx([pairs])
+
+
+def test_attention_reads_keys_of_each_key_head_once() -> None:
+    """FLOPs 2 heads x 64 pairs x 2 products x 2 x 64; bytes: Q and O of 2 heads, K and V of one: 3 x 2 x 8 x 64 x 2."""
+    row = shapes(attention())
+    assert row.flops == pytest.approx([2 * 64 * 2 * 2 * 64])
+    assert row.bytes == pytest.approx([3 * 2 * 8 * 64 * 2])
+
+
+def test_a_latent_cache_is_read_once_for_keys_and_values() -> None:
+    row = shapes(attention(operation="mla-generation", head_dim=576, head_dim_v=512, seqlen_q=1, kv_len=1000))
+    assert row.bytes == pytest.approx([2 * (576 + 512) * 2 + 1000 * 576 * 2])
+
+
+def test_a_large_product_is_bound_by_the_peak_and_a_thin_one_by_dram() -> None:
+    """989.4 TFLOP/s and 3350 GB/s (H100 datasheet)."""
+    large, thin = gemm(8192, 8192, 8192), gemm(1, 8192, 8192)
+    weights = 8192 * 8192 * 2
+    assert roofline_s(shapes(large, thin)) == pytest.approx(
+        [2 * 8192**3 / 989.4e12, (weights + 2 * 8192 * 2) / 3350e9], rel=1e-6
+    )
+
+
+def test_the_neighbour_is_the_nearest_of_its_kind_scaled_by_the_roofline() -> None:
+    """Twice the rows of the nearest, both bound by the peak: twice its time."""
+    measured = shapes(gemm(4096, 4096, 4096), gemm(8, 4096, 4096, latency_s=5e-5),
+                      gemm(4096, 4096, 4096, device="b200"))  # fmt: skip
+    asked = shapes(gemm(8192, 4096, 4096))
+    assert neighbour_s(asked, measured) == pytest.approx([2e-3])
+
+
+def test_scored_rows_are_nobodys_neighbour() -> None:
+    measured = shapes(gemm(4096, 4096, 4096, split="scored"))
+    assert math.isnan(neighbour_s(shapes(gemm(8192, 4096, 4096)), measured)[0])

@@ -1,0 +1,99 @@
+"""Rows of the public files become rows of one kind; what cannot be predicted is counted with its reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from cascadesim.einsum_cascades.notation.errors import SpecError
+from cascadesim.validation.gpu.layouts import RAW
+from cascadesim.validation.gpu.rows import read_rows
+from cascadesim.validation.table import Row, Table
+
+DECODE = "gpu,impl,dtype,kv_dtype,batch,kv_len,heads_q,heads_kv,head_dim,window,latency_ms\n"
+VIDUR = "gpu,impl,dtype,phase,batch,seqlen_q,kv_cache,heads_q,heads_kv,head_dim,latency_ms\n"
+SERVING = ("gpu,impl,dtype,phase,heads_q,heads_kv,head_dim,prefill_q,prefill_kv_cache,n_decode,kv_decode,"
+           "latency_ms\n")
+PAPERS = "paper,gpu,impl,dtype,pass,batch,heads,seqlen,head_dim,causal,latency_ms\n"
+MISC = "kind,gpu,impl,dtype,pass,batch,seqlen_q,seqlen_k,heads_q,heads_kv,head_dim,causal,m,n,k,value,unit,source\n"
+
+
+def read(text: str) -> Table:
+    return read_rows(text, "test.csv", tuple(RAW), lambda operation: True)
+
+
+def only(text: str) -> Row:
+    (row,) = read(text).rows
+    return row
+
+
+def test_a_decoding_step_is_one_query_over_its_cache() -> None:
+    row = only(DECODE + "H100-SXM5-80GB,sglang:fa3,bfloat16,fp8,8,4096,32,8,128,0,0.05\n")
+    assert (row.get("operation"), row.get("seqlen_q"), row.get("kv_len"), row.get("causal")) == ("decode", 1, 4096, 0)
+    assert (row.get("dtype"), row.get("kv_dtype"), row.get("latency_s")) == ("bf16", "fp8", pytest.approx(5e-5))
+    assert (row.get("device"), row.get("architecture")) == ("h100-sxm", "hopper")
+    assert row.text("stratum").startswith("aiconfigurator sglang / h100-sxm / flash-attention-3-decode / 20 us to 1 ms")
+
+
+def test_a_chunk_of_a_prompt_sees_what_was_cached_and_itself() -> None:
+    row = only(VIDUR + "A100-80GB,sarathi:flash_attn_paged,float16,prefill,1,512,1024,32,4,128,0.4\n")
+    assert (row.get("seqlen_q"), row.get("kv_len"), row.get("causal")) == (512, 1536, 1)
+
+
+def test_a_table_of_tflops_gives_seconds_by_its_own_convention() -> None:
+    """4 x 16 heads x 1024 x 1024 x 128 x batch 2, halved when causal, at 100 TFLOPS."""
+    row = only(MISC + "attention,A100,flash_attn_2,float16,fwd,2,1024,1024,16,16,128,1,,,,100,TFLOPS,somewhere\n")
+    assert row.get("latency_s") == pytest.approx(2 * 16 * 4 * 1024 * 1024 * 128 / 2 / 100e12)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("FA2,A100-SXM4-80GB,FlashAttention-2,fp16/bf16,bwd,1,16,16384,128,1,30", "it has a backward pass"),
+        ("FA2,A100-SXM4-80GB,xformers,fp16/bf16,fwd,1,16,16384,128,1,30", "no descriptor of xformers"),
+        ("FA3,A100-SXM4-80GB,FlashAttention-3,fp16/bf16,fwd,1,16,16384,128,1,30", "flash-attention-3 does not run on"),
+        ("FA2,Abacus,FlashAttention-2,fp16/bf16,fwd,1,16,16384,128,1,30", "no device Abacus"),
+    ],
+)
+def test_what_cannot_be_predicted_is_left_out_with_its_reason(line: str, reason: str) -> None:
+    table = read(PAPERS + line + "\n")
+    ((why, count),) = table.left_out
+    assert not table.rows
+    assert why.startswith(reason)
+    assert count == 1
+
+
+@pytest.mark.parametrize(("line", "problem"), [
+    ("H100-SXM5-80GB,sglang:fa3,bf17,fp8,8,4096,32,8,128,0,0.05", "column 'dtype': no type 'bf17'; known: bfloat16"),
+    ("H100-SXM5-80GB,sglang:fa3,bfloat16,fp7,8,4096,32,8,128,0,0.05", "column 'kv_dtype': no type 'fp7'; did you mean"),
+])  # fmt: skip
+def test_an_unknown_type_is_refused_where_it_stands(line: str, problem: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        read(DECODE + line + "\n")
+    assert str(caught.value).startswith(f"test.csv, line 2, {problem}")
+
+
+def test_a_call_of_nothing_is_not_judged() -> None:
+    table = read(SERVING + "RTX4090,vllm-0.19.0:flash_attn,bfloat16,decode,32,8,128,0,0,4,0,0.4\n")
+    assert table.left_out == (("kv_len is 0", 1),)
+
+
+def test_a_call_without_a_type_is_not_judged() -> None:
+    table = read(MISC + "attention,A100,flash_attn_2,,fwd,2,1024,1024,16,16,128,1,,,,100,TFLOPS,somewhere\n")
+    assert table.left_out == (("its type is not stated", 1),)
+
+
+def test_a_short_call_is_not_scored_and_a_long_one_is() -> None:
+    """19 and 21 us; of four lengths at least one is not among the calibration fifth."""
+    lines = [f"H100-SXM5-80GB,sglang:fa3,bfloat16,fp8,8,{length},32,8,128,0,{ms}\n"
+             for length in (128, 256, 384, 512) for ms in (0.019,)]  # fmt: skip
+    lines += [line.replace("0.019", "0.021").replace(",8,128,0", ",4,128,0") for line in lines]
+    rows = read(DECODE + "".join(lines)).rows
+    scored = {(row.get("scored"), row.get("latency_s") == pytest.approx(2.1e-5)) for row in rows}
+    assert ("short", False) in scored
+    assert ("scored", True) in scored
+    assert not {("short", True), ("scored", False)} & scored
+
+
+def test_a_file_without_a_needed_column_names_it() -> None:
+    with pytest.raises(SpecError, match="no column 'latency_ms'"):
+        read_rows("gpu,impl,dtype,m,n,k\nB200-SXM,trtllm:torch_flow,fp8,1,2,3\n", "test.csv", ("gemm",), lambda _: True)

@@ -1,0 +1,1 @@
+"""The tables of claims, one module for each model: `suites` finds them here."""

@@ -1,0 +1,1 @@
+"""FuseMax and FLAT against their publications."""

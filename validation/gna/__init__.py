@@ -1,0 +1,1 @@
+"""Neighborhood attention against an oracle, its paper and published times."""

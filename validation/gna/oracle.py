@@ -1,0 +1,172 @@
+"""Tile counts of neighborhood patterns against an oracle that enumerates every (query, key) pair.
+
+Reads the oracle's JSON: cases of a configuration and its counts, in up to four tiling modes. A case is a row; lists of
+counts per query tile become the number of query tiles that differ, which must be 0. Knows nothing of how counts are
+derived (`simulator.gna.neighborhood`; GNA, arXiv 2504.16922, section 3).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from cascadesim.einsum_cascades.notation.errors import SpecError, shown
+from cascadesim.einsum_cascades.notation.schema import LARGEST_NUMBER
+from cascadesim.validation.claim import Prediction, Settings
+from cascadesim.validation.columns import LARGEST_COUNT, Column, Layout, Value, not_negative
+from cascadesim.validation.table import Row, Table
+
+if TYPE_CHECKING:
+    from cascadesim.simulator.gna.neighborhood import Mode, Question
+
+MODES: tuple[Mode, ...] = ("multidim_static", "multidim_dynamic", "flat_union", "flat_span")
+CONFIGURATION = ("layout", "window", "stride", "dilation", "causal", "q_tile", "kv_tile")
+WHOLE = ("tokens", "attended_pairs", "dense_tile_pairs", "dense_kv_tiles")
+RATIOS = ("density", "flop_bound")
+MODE_WHOLE, MODE_RATIOS = ("total", "max"), ("bound", "worst_bound", "efficiency")
+TILE_LIST, DIFFERING = "per_q_tile", "differing_q_tiles"
+
+COUNTS = (*WHOLE, *(f"{mode}_{field}" for mode in MODES for field in MODE_WHOLE))
+BOUNDS = (*RATIOS, *(f"{mode}_{field}" for mode in MODES for field in MODE_RATIOS))
+LISTS = tuple(f"{mode}_{DIFFERING}" for mode in MODES)
+_FIGURES = (*COUNTS, *BOUNDS, *LISTS, "block_sparse")
+_TILE_TEXTS = tuple(f"{mode}_{TILE_LIST}" for mode in MODES)
+LAYOUT = Layout(
+    (
+        Column("case", str), Column("dimensions", str),
+        *(Column(name, str) for name in CONFIGURATION),
+        *(Column(name, str, required=False) for name in _TILE_TEXTS),
+        *(Column(name, not_negative, required=False) for name in _FIGURES),
+    ),
+    key=("case",),
+)  # fmt: skip
+
+
+def parse_oracle(text: str, layout: Layout, source: str) -> Table:
+    """Raises SpecError with every malformed case. Fields that a case leaves out are not judged."""
+    cited, cases = _document(text, source)
+    lines = [text.count("\n", 0, found.start()) + 1 for found in re.finditer(r'"config"\s*:', text)]
+    problems: list[str] = []
+    rows = []
+    for number, case in enumerate(cases):
+        try:
+            line = lines[number] if len(lines) == len(cases) else number + 1
+            rows.append(Row(tuple(_cells(case, number).items()), source, line))
+        except ValueError as error:
+            problems.append(f"{source}: case {number}: {error}")
+    if problems:
+        raise SpecError("\n".join(problems))
+    return Table(tuple(rows), (f"Source: {cited}",) if cited else ())
+
+
+def _document(text: str, source: str) -> tuple[str, list[object]]:
+    """What the file cites, and its cases."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{source}: not JSON: {error}; expected an oracle's file: {{\"cases\": [...]}}") from None
+    document = {"cases": found} if isinstance(found, list) else found
+    cases = document.get("cases") if isinstance(document, dict) else None
+    if not isinstance(cases, list) or not cases:
+        raise SpecError(f"{source}: holds no list of cases under 'cases'")
+    return str(document.get("source") or document.get("generator") or ""), cases
+
+
+def _cells(case: object, number: int) -> dict[str, Value]:
+    config, result = _member(case, "config"), _member(case, "result")
+    cells: dict[str, Value] = {"case": str(case.get("id", number)) if isinstance(case, dict) else str(number)}
+    cells |= {name: _sizes(config, name) for name in CONFIGURATION}
+    cells["dimensions"] = str(len(str(cells["layout"]).split()))
+    cells |= {name: _figure(result, name) for name in (*WHOLE, *RATIOS) if name in result}
+    if "block_sparse" in result:
+        cells["block_sparse"] = float(_flag(result["block_sparse"], "block_sparse"))
+    for mode in MODES:
+        if mode in result:
+            cells |= _mode_cells(mode, _member(result, mode))
+    return cells
+
+
+def _mode_cells(mode: str, counts: Mapping[str, object]) -> dict[str, Value]:
+    cells: dict[str, Value] = {
+        f"{mode}_{name}": _figure(counts, name) for name in (*MODE_WHOLE, *MODE_RATIOS) if name in counts
+    }
+    if TILE_LIST in counts:
+        cells |= {f"{mode}_{TILE_LIST}": _sizes(counts, TILE_LIST), f"{mode}_{DIFFERING}": 0.0}
+    return cells
+
+
+def _member(owner: object, name: str) -> Mapping[str, object]:
+    found = owner.get(name) if isinstance(owner, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError(f"no object '{name}'")
+    return found
+
+
+def _sizes(owner: Mapping[str, object], name: str) -> str:
+    """A list of whole numbers (flags: 0 and 1) as text, so that a row stays a row of cells."""
+    found = owner.get(name)
+    if not isinstance(found, list) or not all(isinstance(size, int) and 0 <= size <= LARGEST_COUNT for size in found):
+        raise ValueError(f"'{name}' must be a list of whole numbers up to 2^40, got {shown(found)}")
+    return " ".join(str(int(size)) for size in found)
+
+
+def _figure(owner: Mapping[str, object], name: str) -> float:
+    found = owner[name]
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= LARGEST_NUMBER:
+        raise ValueError(f"'{name}' must be a number from 0 to {LARGEST_NUMBER:g}, got {shown(found)}")
+    return found
+
+
+def _flag(found: object, name: str) -> bool:
+    if not isinstance(found, bool):
+        raise ValueError(f"'{name}' must be true or false, got {shown(found)}")
+    return found
+
+
+def counts(row: Row, settings: Settings = ()) -> Prediction:
+    """Everything the oracle knows, from the closed forms. `settings` change no count."""
+    asked = _question(*(row.text(name) for name in CONFIGURATION))
+    found: dict[str, float | None] = {
+        "tokens": asked.pattern.tokens,
+        "attended_pairs": asked.attended_pairs,
+        "density": 1 / asked.flop_bound,
+        "flop_bound": asked.flop_bound,
+        "dense_tile_pairs": asked.dense_query_tiles * asked.dense_key_tiles,
+        "dense_kv_tiles": asked.dense_key_tiles,
+        "block_sparse": float(asked.block_sparse),
+    }
+    for mode in MODES:
+        if any(name.startswith(mode) for name, _ in row.cells):
+            found |= _mode_counts(asked, mode, row)
+    return found
+
+
+def _mode_counts(asked: Question, mode: Mode, row: Row) -> Mapping[str, float | None]:
+    bound = asked.bound(mode)
+    found: dict[str, float | None] = {
+        f"{mode}_total": bound.total, f"{mode}_max": bound.largest, f"{mode}_bound": bound.mean,
+        f"{mode}_worst_bound": bound.worst, f"{mode}_efficiency": bound.efficiency,
+    }  # fmt: skip
+    if row.get(f"{mode}_{TILE_LIST}") is not None:
+        expected = [int(count) for count in row.text(f"{mode}_{TILE_LIST}").split()]
+        found[f"{mode}_{DIFFERING}"] = _differing(asked.per_query_tile(mode).tolist(), expected)
+    return found
+
+
+def _differing(ours: Sequence[int], theirs: Sequence[int]) -> int:
+    """Query tiles with another count, those that only one list has included."""
+    return sum(a != b for a, b in zip(ours, theirs, strict=False)) + abs(len(ours) - len(theirs))
+
+
+@cache
+def _question(layout: str, window: str, stride: str, dilation: str, causal: str, q_tile: str, kv_tile: str) -> Question:
+    from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+    from cascadesim.simulator.gna.neighborhood import question
+
+    sizes: Callable[[str], list[int]] = lambda text: [int(size) for size in text.split()]  # noqa: E731
+    causal_flags = [flag != 0 for flag in sizes(causal)]
+    pattern = neighborhood(sizes(layout), sizes(window), sizes(stride), sizes(dilation), causal_flags)
+    return question(pattern, sizes(q_tile), sizes(kv_tile))

@@ -1,0 +1,1 @@
+"""The GPU model against public measurements, and its calibration."""

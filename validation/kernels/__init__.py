@@ -1,0 +1,1 @@
+"""Our kernels: static counts, gates, records, and what the model says of them."""

@@ -1,0 +1,130 @@
+"""Hardware counters of the cases that `measure` times, read by Nsight Compute (`ncu`) in a pass of its own.
+
+Each case runs in a process under ncu (`counted`), every variant once, with a marker kernel before each, so that
+rows of ncu's table belong to a variant by their order. Times under ncu are not used. ncu is called here only; its
+command line and its table are data, and both are tested without it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.validation.measure.cases import Case
+
+MARKER = "empty"  # a kernel of kernels/microbenchmarks
+NAME, GRID, BLOCK = "Kernel Name", "Grid Size", "Block Size"  # columns of ncu's raw page
+CASE_SECONDS = 300.0
+READ, WRITTEN = "dram__bytes_read.sum", "dram__bytes_write.sum"
+WARPGROUP_PRODUCTS = "sm__inst_executed_pipe_tensor_op_gmma.sum"  # wgmma
+WARP_PRODUCTS = "sm__inst_executed_pipe_tensor_op_hmma.sum"  # mma.sync
+METRICS = (  # names of Hopper: Nsight Compute documentation, metrics; `known` leaves out what a device lacks
+    READ, WRITTEN, "lts__t_sectors_op_read.sum", "lts__t_sectors_op_write.sum", "sm__inst_executed.sum",
+    "sm__inst_executed_pipe_xu.sum", WARPGROUP_PRODUCTS, WARP_PRODUCTS, "sm__cycles_elapsed.max",
+    "gpu__time_duration.sum",
+)  # fmt: skip
+OPTIONS = (
+    "--csv", "--page", "raw", "--print-units", "base", "--clock-control", "none", "--cache-control", "all",
+    "--replay-mode", "kernel", "--profile-from-start", "off",
+)  # fmt: skip # clocks are left as they are; caches are empty before each kernel
+
+
+def need_ncu() -> str:
+    """Its path. Raises CascadeSimError, in one line, where there is none."""
+    if (path := shutil.which("ncu")) is None:
+        raise CascadeSimError("--counters: needs NVIDIA Nsight Compute, and no ncu is on the PATH")
+    return path
+
+
+def command(ncu: str, metrics: Sequence[str], log: Path, names: Path, suite: str, case: str) -> list[str]:
+    """The process that runs one case under ncu, which writes its table to `log`."""
+    counted = [sys.executable, "-m", "cascadesim.validation.measure.counted", suite, case, str(names)]
+    return [ncu, *OPTIONS, "--log-file", str(log), "--metrics", ",".join(metrics), *counted]
+
+
+def counted(case: Case, ncu: str) -> dict[str, Any]:
+    """What a record says about the counters of a case: variant -> its kernels in order. Raises RuntimeError."""
+    with tempfile.TemporaryDirectory() as folder:
+        log, names = Path(folder) / "ncu.csv", Path(folder) / "variants.json"
+        arguments = command(ncu, _metrics(ncu), log, names, case.suite, case.name)
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=CASE_SECONDS, check=False)
+        text = log.read_text(encoding="utf-8") if log.exists() else ""
+        if done.returncode or not names.exists():
+            raise RuntimeError(problem(text) or done.stderr.strip()[-500:] or f"ncu: exit code {done.returncode}")
+        units, kernels = table(text)
+        ran = json.loads(names.read_text(encoding="utf-8"))
+        variants = by_variant(kernels, ran["variants"])
+    return {"tool": _version(ncu), "units": units, "counters": variants, "errors": ran["errors"]}
+
+
+def problem(log: str) -> str:
+    """The first error that ncu reports, such as a missing permission; empty if none."""
+    found = re.search(r"^==ERROR== (.*)$", log, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def table(log: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """(units, kernels) of `--csv --page raw`: names, then units, then a line per kernel; ncu's own lines start ==."""
+    lines = [line for line in log.splitlines() if line and not line.startswith("==")]
+    if len(lines) < 2:
+        raise RuntimeError(problem(log) or "ncu wrote no table")
+    rows = csv.DictReader(lines)
+    units = next(rows)
+    kernels = [{"kernel": row[NAME], "grid": row[GRID], "block": row[BLOCK], "values": _values(row)} for row in rows]
+    return {metric: units[metric] for metric in METRICS if metric in units}, kernels
+
+
+def _values(row: Mapping[str, str]) -> dict[str, float]:
+    """Thousands are separated; what was not counted is left out."""
+    cells = {metric: row[metric].replace(",", "") for metric in METRICS if row.get(metric)}
+    return {metric: float(cell) for metric, cell in cells.items() if re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", cell)}
+
+
+def by_variant(kernels: Iterable[dict[str, Any]], variants: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Kernels between markers; a marker stands before each variant. Raises RuntimeError where some are missing."""
+    groups: list[list[dict[str, Any]]] = []
+    for each in kernels:
+        if each["kernel"] == MARKER:
+            groups.append([])
+        elif groups:
+            groups[-1].append(each)
+    if len(groups) != len(variants):
+        raise RuntimeError(f"ncu counted {len(groups)} variants, {len(variants)} ran")
+    return dict(zip(variants, groups, strict=True))
+
+
+def dram_bytes(kernels: Iterable[Mapping[str, Any]]) -> float:
+    """Read and written, of all kernels of a variant."""
+    return sum(float(each["values"].get(metric, 0.0)) for each in kernels for metric in (READ, WRITTEN))
+
+
+@cache
+def _metrics(ncu: str) -> tuple[str, ...]:
+    done = subprocess.run([ncu, "--query-metrics"], capture_output=True, text=True, timeout=60, check=False)
+    return known(done.stdout)
+
+
+def known(listing: str) -> tuple[str, ...]:
+    """Those of METRICS whose base names `ncu --query-metrics` lists. Raises RuntimeError without DRAM bytes."""
+    names = {line.split()[0] for line in listing.splitlines() if line.strip()}
+    found = tuple(metric for metric in METRICS if metric.split(".")[0] in names)
+    if not {READ, WRITTEN} <= set(found):
+        raise RuntimeError(f"ncu lists no {READ} for this device")
+    return found
+
+
+@cache
+def _version(ncu: str) -> str:
+    text = subprocess.run([ncu, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    found = re.search(r"Version (\S+)", text)
+    return f"ncu {found[1] if found else ''}".strip()

@@ -1,0 +1,161 @@
+"""Inputs and launches of SpAtten's mechanisms, each by itself: importance, top-k, kept tokens and heads, values by
+tile, progressive quantization.
+
+Checks are errors against the library, or how many entries differ where a result is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+from cascadesim.validation.measure.cases import THRESHOLD, Prepared
+from cascadesim.validation.measure.prepare import differing, error, error_of, library, random_tensor
+
+
+def pruned(device: str, H: int, tokens: int, kept: int, D: int) -> Prepared:
+    """Selecting tokens, and attention over the kept ones, beside dense attention over all."""
+    import torch
+
+    from cascadesim.kernels.attention.triton import attention as dense
+    from cascadesim.kernels.pruned_attention import radix, triton
+    from cascadesim.kernels.token_rows.triton import gather_rows
+
+    q, k, v = (random_tensor(device, 1, H, tokens, D) for _ in range(3))
+    importance = torch.rand(1, tokens, device=device)
+    keep, heads = torch.topk(importance, kept).indices.sort().values.int(), torch.arange(H, device=device)
+    compact = k[:, :, keep[0].long()], v[:, :, keep[0].long()]
+    whole: dict[str, Callable[[], Any]] = {"dense": lambda: dense(q, k, v)}
+    attended: dict[str, Callable[[], Any]] = {
+        "dense after compaction": lambda: dense(q, *compact),
+        "gathered": lambda: triton.pruned_attention(q, k, v, keep, heads),
+    }
+    selected: dict[str, Callable[[], Any]] = {
+        "top-k": lambda: triton.top_tokens(importance, kept),
+        "top-k, radix select": lambda: radix.top_tokens(importance, kept),
+    }
+    compaction = {"compaction": lambda: gather_rows(k, keep[0])}
+    return Prepared(
+        {**whole, **selected, "torch top-k": lambda: torch.topk(importance, kept), **compaction, **attended},
+        {
+            **{name: partial(error_of, run, library(q, k, v, False, None)) for name, run in whole.items()},
+            **{name: partial(differing, run, lambda: keep) for name, run in selected.items()},
+            **{name: partial(differing, run, lambda: compact[0]) for name, run in compaction.items()},
+            **{name: partial(error_of, run, library(q, *compact, False, None)) for name, run in attended.items()},
+        },
+    )
+
+
+def importance(device: str, H: int, tokens: int, D: int) -> Prepared:
+    """What importance costs beside the forward pass that leaves its denominators."""
+    import torch
+
+    from cascadesim.kernels.attention.triton import attention as dense
+    from cascadesim.kernels.pruned_attention import triton
+
+    q, k, v, out = (random_tensor(device, 1, H, tokens, D) for _ in range(4))
+    lse = torch.empty(1, H, tokens, device=device)
+
+    @cache
+    def denominators() -> Any:
+        """log2 of the sums, from the kernel that leaves them: once, before what reads them is timed."""
+        dense(q, k, v, lse=lse)
+        return lse
+
+    def of_first_head() -> Any:
+        return torch.softmax(q[0, 0].float() @ k[0, 0].float().T * D**-0.5, -1).sum(0)
+
+    forward: dict[str, Callable[[], Any]] = {
+        "forward": lambda: dense(q, k, v),
+        "forward, denominators kept": lambda: dense(q, k, v, lse=lse),
+    }
+    return Prepared(
+        {
+            **forward,
+            "column sums": lambda: triton.column_sums(q, k, denominators()),
+            "importance of heads": lambda: triton.head_importance(out),
+        },
+        {
+            **{name: partial(error_of, run, library(q, k, v, False, None)) for name, run in forward.items()},
+            "column sums": lambda: error(triton.column_sums(q, k, denominators())[0, 0], of_first_head()),
+            "importance of heads": lambda: error(triton.head_importance(out), out.float().abs().sum((2, 3))),
+        },
+    )
+
+
+def heads(device: str, H: int, kept: int, tokens: int, D: int) -> Prepared:
+    """Every second head and more left out: the kernel starts programs of kept heads only."""
+    import torch
+
+    from cascadesim.kernels.pruned_attention import triton
+
+    q, k, v = (random_tensor(device, 1, H, tokens, D) for _ in range(3))
+    everything = torch.arange(tokens, device=device, dtype=torch.int32)[None]
+    chosen = torch.arange(H, device=device)[:: H // kept][:kept]
+    some = partial(triton.pruned_attention, q, k, v, everything, chosen)
+    dense = library(q, k, v, False, None)
+
+    def expected() -> Any:
+        mask = torch.zeros(H, 1, 1, device=device)
+        mask[chosen] = 1
+        return dense() * mask
+
+    every = partial(triton.pruned_attention, q, k, v, everything, torch.arange(H, device=device))
+    return Prepared(
+        {"all heads": every, f"{kept} heads": some},
+        {"all heads": partial(error_of, every, dense), f"{kept} heads": partial(error_of, some, expected)},
+    )
+
+
+def values_by_tile(device: str, H: int, tokens: int, D: int) -> Prepared:
+    """Keys of the second half are far from every query, so values of half of the tiles are not fetched."""
+    import torch
+
+    from cascadesim.kernels.pruned_attention import triton
+
+    q, k, v = 1 + 0.1 * random_tensor(device, 1, H, tokens, D), *(random_tensor(device, 1, H, tokens, D) for _ in "kv")
+    k[:, :, tokens // 2 :] -= 2  # scores are lower by 2 sqrt(D): exp(-16) of the others at D = 64
+    everything = torch.arange(tokens, device=device, dtype=torch.int32)[None]
+    run = partial(triton.pruned_attention, q, k, v, everything, torch.arange(H, device=device))
+    expected = library(q, k[:, :, : tokens // 2], v[:, :, : tokens // 2], False, None)
+    ours = {
+        "all values": run,
+        "values by tile": partial(run, value_threshold=THRESHOLD / tokens),
+        "values masked": partial(run, value_threshold=THRESHOLD / tokens, by_tile=False),
+    }
+    return Prepared(ours, {name: partial(error_of, each, expected) for name, each in ours.items()})
+
+
+def progressive(device: str, B: int, H: int, M: int, D: int) -> Prepared:
+    """Upper 4 bits only, all 8, and 16-bit keys in full width, of one cache."""
+    import torch
+
+    from cascadesim.kernels.decode_attention.triton import decode_attention
+    from cascadesim.kernels.pruned_attention import reference, triton
+
+    q, k, v = random_tensor(device, B, H, D), random_tensor(device, B, H, M, D), random_tensor(device, B, H, M, D)
+    codes, key_scale = reference.quantized(k)
+    upper, lower = triton.planes(codes)
+    lengths = torch.full((B,), M, device=device, dtype=torch.int32)
+
+    def decoded(threshold: float) -> Any:
+        return triton.progressive_decode_of_planes(q, upper, lower, key_scale, v, threshold)[0]
+
+    def exact(codes: Any) -> Any:
+        keys = (codes.float() * key_scale[..., None, None]).to(torch.float32)
+        return library(q[:, :, None].float(), keys, v.float(), False, None)()[:, :, 0]
+
+    return Prepared(
+        {
+            "upper 4 bits": lambda: decoded(0.0),
+            "all 8 bits": lambda: decoded(2.0),
+            "16 bits, full width": lambda: decode_attention(q, k, v, lengths),
+        },
+        {
+            "upper 4 bits": lambda: error(decoded(0.0), exact((codes >> 4) * 16)),
+            "all 8 bits": lambda: error(decoded(2.0), exact(codes)),
+            "16 bits, full width": lambda: error(decode_attention(q, k, v, lengths),
+                                                 library(q[:, :, None], k, v, False, None)()[:, :, 0]),
+        },
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""SpAtten against its simulators, its RTL and its paper."""
