@@ -6,34 +6,50 @@ Artifact: the published formulas, for full attention over whole tiles only. Fuse
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import lcm, prod
+from typing import NamedTuple
 
 import numpy as np
 
 from cascadesim.accelerators.energy import dynamic_energy_j
-from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, actions, artifact_rules, count, traffic
-from cascadesim.accelerators.fusemax.choice import best, tiles_to_try
-from cascadesim.accelerators.fusemax.closedform import ClosedForm
-from cascadesim.accelerators.fusemax.describe import mapping_lines
+from cascadesim.accelerators.fusemax.actions import (
+    PHYSICAL,
+    Nests,
+    Projections,
+    actions,
+    artifact_rules,
+    count,
+    port_cycles,
+    tile_rows,
+    traffic,
+)
+from cascadesim.accelerators.fusemax.closed_form import best_tiles
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles, map_tiles, tiles_of
-from cascadesim.accelerators.fusemax.nests import Nests, Projections
+from cascadesim.accelerators.fusemax.pipeline import distances
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement, place
-from cascadesim.accelerators.fusemax.ports import port_cycles, tile_rows
 from cascadesim.accelerators.fusemax.simulation import Simulation
-from cascadesim.accelerators.fusemax.slots import flow_of, split_buffer
-from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
-from cascadesim.accelerators.fusemax.tilestream import TileStream
-from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles, check_policy, staged_cycles
-from cascadesim.accelerators.fusemax.wordforms import word_forms
-from cascadesim.accelerators.protocol import Accounting, Phase, Plan, Traffic
+from cascadesim.accelerators.fusemax.spec import Distances, FuseMaxSpec
+from cascadesim.accelerators.fusemax.tile_choice import FIGURES
+from cascadesim.accelerators.fusemax.tile_order import TILES_AHEAD, Slots, TileStream, flow_of, split_buffer, used
+from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles, check_policy, mapping_lines, staged_cycles
+from cascadesim.accelerators.protocol import Accounting, Phase, Plan
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.operation_work import work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import FULL
 from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
+
+
+class Chosen(NamedTuple):
+    """What a plan works on. None: the buffer is split, and a maximum is worked on, by the published rules."""
+
+    tiles: AttentionTiles
+    slots: Slots | None
+    maximum_age: int | None
+    least_cycles: float
 
 
 def plan_attention(operation: Operation, spec: FuseMaxSpec, accounting: Accounting) -> Plan:
@@ -76,16 +92,15 @@ def plan_physical(
 ) -> Plan:
     """A placed cascade over the best tiles of a shape. `rows_vary` False: tiles have all rows of the array."""
     depths = depths_of(operation)
-    tiles = chosen_tiles(shape, spec, placement, depths, rows_vary)
+    tiles, slots, maximum_age, least = chosen_tiles(shape, spec, placement, depths, rows_vary)
     words = resident_words(placement, depths, tiles.rows)
     nests = Nests(placement, tiles, depths, Projections(tiles, depths))
     counted = count(nests, PHYSICAL)
-    timing = timing_of(spec, placement, tiles, depths)
+    timing = _with_distances(timing_of(spec, placement, tiles, depths), maximum_age)
     moved = traffic(counted, spec.word_bytes)
-    least = _least_cycles(timing, counted, moved)
     splits = splits_of(placement, tiles)
     activities = timing.activities(work_of(operation, splits))
-    phase = Phase(operation.name, activities, moved, least, lambda: simulation(timing).program())
+    phase = Phase(operation.name, activities, moved, least, lambda: simulation(timing, slots).program())
     energy = dynamic_energy_j(actions(counted, nests, PHYSICAL), spec)
     lines = mapping_lines(timing, words)
     return Plan(operation, "physical", lines, (phase,), energy, splits, element_bytes(operation.cascade, spec))
@@ -98,50 +113,81 @@ def timing_of(spec: FuseMaxSpec, placement: Placement, tiles: AttentionTiles, de
     return Timing(used, spec.pe_array.elements, placement, tiles, depths)
 
 
+def _with_distances(timing: Timing, maximum_age: int | None) -> Timing:
+    """With the distances of the published order, no longer than the rows and key slots of the tiles bear.
+
+    RNV comes at most one row after the maximum of its tile, where the next row would wait for it in empty epochs.
+    """
+    spec = timing.spec
+    if spec.binding.policy != "epochs" or spec.binding.distances is not None or maximum_age is None:
+        return timing
+    hiding = distances(spec, {placed.name: timing.tile_cycles(placed) for placed in timing.placement.einsums})
+    c = min(hiding.c, maximum_age)
+    b = hiding.b if c == hiding.c else c + 1
+    steps = Distances(a=max(b, c + min(hiding.a - hiding.c, timing.tiles.P1)), b=b, c=c)
+    binding = spec.binding.model_copy(update={"distances": steps})
+    return replace(timing, spec=spec.model_copy(update={"binding": binding}))
+
+
 def chosen_tiles(
     shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, depths: Mapping[str, int], rows_vary: bool = True
-) -> AttentionTiles:
-    """Those of the least closed form. Raises CascadeSimError if not even one query fits beside one key."""
-    form = single_form(shape, spec, placement)
-    if shape.mask != FULL:
-        return _masked_tiles(form, shape, spec, placement, depths, rows_vary)
-    found = best(form, rows_vary)
-    if not found.fits[0]:
+) -> Chosen:
+    """The tiles of the least closed form. Raises CascadeSimError if not even one query fits beside one key."""
+    found = _best_on_arrays(shape, spec, placement, [(spec.pe_array.rows, spec.pe_array.columns)], rows_vary)
+    if not found:
         raise _nothing_fits(spec, shape, resident_words(placement, depths, 1 if rows_vary else spec.pe_array.rows))
-    return _tiles(found, 0, shape, spec, placement, depths)
+    if shape.mask == FULL:
+        return found[0]
+    return _masked_tiles(shape, spec, placement, depths, rows_vary)
 
 
-def _tiles(
-    form: ClosedForm, point: int, shape: AttentionShape, spec: FuseMaxSpec, placement: Placement,
-    depths: Mapping[str, int],
-) -> AttentionTiles:  # fmt: skip
-    rows, columns, residents = (int(values[point]) for values in (form.given["rows"], form.given["columns"], form.P1))
-    tile_bytes = columns * resident_words(placement, depths, rows) * spec.word_bytes
-    kv_bytes = rows * (shape.query_depth + shape.value_depth) * spec.word_bytes
-    return tiles_of(shape, spec.global_buffer.capacity_bytes, tile_bytes, kv_bytes, (rows, columns, residents))
+def _best_on_arrays(
+    shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, arrays: Sequence[tuple[int, int]], rows_vary: bool
+) -> list[Chosen]:
+    """The best tiles under full attention on each array of so many rows and columns, where one fits."""
+    rows, columns = np.array(arrays, dtype=np.float64).T
+    sizes = {
+        "rows": rows, "columns": columns, "lanes": spec.vector_array.lanes,
+        "buffer_bytes": spec.global_buffer.capacity_bytes, "row_bytes": spec.global_buffer.row_bytes,
+        "bandwidth_bytes_per_s": spec.dram.bandwidth_bytes_per_s, "clock_hz": spec.clock_hz,
+        "instances": shape.instances, "queries": shape.queries, "keys": shape.keys,
+        "query_depth": shape.query_depth, "value_depth": shape.value_depth, "group": shape.group,
+    }  # fmt: skip
+    given = {name: np.broadcast_to(np.asarray(size, dtype=np.float64), rows.shape) for name, size in sizes.items()}
+    best = best_tiles(spec, placement, given, rows_vary)
+    fitting = np.flatnonzero(np.isfinite(best["rows"])).tolist()
+    depths = {"e": shape.query_depth, "f": shape.value_depth}
+    chosen = []
+    for own in fitting:
+        rows, columns, residents, *slots, maximum_age = (int(best[name][own]) for name in FIGURES[:6])
+        tile_bytes = columns * resident_words(placement, depths, rows) * spec.word_bytes
+        kv_bytes = rows * (shape.query_depth + shape.value_depth) * spec.word_bytes
+        tiles = tiles_of(shape, spec.global_buffer.capacity_bytes, tile_bytes, kv_bytes, (rows, columns, residents))
+        chosen.append(Chosen(tiles, Slots(*slots), maximum_age, max(float(best[name][own]) for name in FIGURES[6:])))
+    return chosen
 
 
 def _masked_tiles(
-    form: ClosedForm, shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, depths: Mapping[str, int],
-    rows_vary: bool,
-) -> AttentionTiles:  # fmt: skip
-    """Of the published tile and those that full attention tries: what a mask leaves of each is counted."""
-    tried = np.stack([values[:, 0] for values in tiles_to_try(form, rows_vary).sizes])
-    whole = np.stack([form.given["rows"], form.given["columns"], form.P1])
-    sizes = np.concatenate([whole, np.unique(tried, axis=1)[:, ::-1]], axis=1)
-    forms = form.at(np.zeros(sizes.shape[1], dtype=np.intp)).on(*sizes)
-    found = [_tiles(forms, int(point), shape, spec, placement, depths) for point in np.flatnonzero(forms.fits)]
-    if not found:
-        raise _nothing_fits(spec, shape, resident_words(placement, depths, 1 if rows_vary else spec.pe_array.rows))
-    busy = [_busy_cycles(timing_of(spec, placement, tiles, depths)) for tiles in found]
-    best_tiles, least = found[0], np.inf
-    for own, tiles in sorted(zip(busy, found, strict=True), key=lambda pair: pair[0]):
-        if own >= least:
+    shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, depths: Mapping[str, int], rows_vary: bool
+) -> Chosen:
+    """The best tiles of the array and of its halves, quarters and so on: what a mask leaves of each is counted."""
+    rows, columns = spec.pe_array.rows, spec.pe_array.columns
+    arrays = [(size, width) for size in (_halves(rows) if rows_vary else [rows]) for width in _halves(columns)]
+    found = list(dict.fromkeys(tiles for tiles, *_ in _best_on_arrays(shape, spec, placement, arrays, rows_vary)))
+    timings = [timing_of(spec, placement, tiles, depths) for tiles in found]
+    busy = [_busy_cycles(timing) for timing in timings]
+    best, least = found[0], np.inf
+    for own in sorted(range(len(found)), key=lambda number: busy[number]):
+        if busy[own] >= least:
             break
-        cycles = _masked_cycles(timing_of(spec, placement, tiles, depths))
+        cycles = _masked_cycles(timings[own])
         if cycles < least * (1 - 1e-9):
-            best_tiles, least = tiles, cycles
-    return best_tiles
+            best, least = found[own], cycles
+    return Chosen(best, None, None, least)
+
+
+def _halves(size: int) -> list[int]:
+    return [size >> step for step in range(size.bit_length())]
 
 
 def _nothing_fits(spec: FuseMaxSpec, shape: AttentionShape, words: int) -> CascadeSimError:
@@ -150,19 +196,6 @@ def _nothing_fits(spec: FuseMaxSpec, shape: AttentionShape, words: int) -> Casca
         f"global_buffer.capacity_bytes: {spec.global_buffer.capacity_bytes} bytes hold no query tile: one query of "
         f"{words} words beside a key and a value needs {least}"
     )
-
-
-def single_form(shape: AttentionShape, spec: FuseMaxSpec, placement: Placement) -> ClosedForm:
-    """This one design on its whole array, as arrays of one."""
-    sizes = {
-        "rows": spec.pe_array.rows, "columns": spec.pe_array.columns, "elements": spec.pe_array.elements,
-        "lanes": spec.vector_array.lanes, "buffer_bytes": spec.global_buffer.capacity_bytes,
-        "row_bytes": spec.global_buffer.row_bytes, "bandwidth_bytes_per_s": spec.dram.bandwidth_bytes_per_s,
-        "clock_hz": spec.clock_hz, "instances": shape.instances, "queries": shape.queries, "keys": shape.keys,
-        "query_depth": shape.query_depth, "value_depth": shape.value_depth, "group": shape.group,
-    }  # fmt: skip
-    given = {name: np.array([float(size)]) for name, size in sizes.items()}
-    return ClosedForm(spec, placement, partial(word_forms, placement), given)
 
 
 def splits_of(placement: Placement, tiles: AttentionTiles) -> dict[str, int]:
@@ -175,29 +208,16 @@ def element_bytes(cascade: Cascade, spec: FuseMaxSpec) -> dict[str, float]:
     return dict.fromkeys((*cascade.inputs, *cascade.outputs), float(spec.word_bytes))
 
 
-def simulation(timing: Timing) -> Simulation:
-    """What the engine runs."""
-    spec, tiles, depths = timing.spec, timing.tiles, timing.depths
-    words = resident_words(timing.placement, depths, tiles.rows)
-    query_bytes = tiles.columns * words * spec.word_bytes
-    key_bytes = tiles.rows * (tiles.shape.query_depth + tiles.shape.value_depth) * spec.word_bytes
-    stream = TileStream(tiles)
-    capacity, in_flight = spec.global_buffer.capacity_bytes, spec.binding.in_flight
-    slots = split_buffer(capacity, query_bytes, key_bytes, flow_of(stream), in_flight)
-    return Simulation(timing, stream, slots, tile_rows(timing.placement, spec, depths))
-
-
-def _least_cycles(timing: Timing, counted: tuple[Counted, ...], moved: Traffic) -> float:
-    """A lower bound of any schedule of the policy: the busiest of arrays, DRAM channel and buffer ports.
-
-    Under full attention also what the pipeline waits for itself.
-    """
-    if timing.tiles.shape.mask == FULL:
-        tiles = timing.tiles
-        sizes = (np.array([float(size)]) for size in (tiles.rows, tiles.columns, tiles.P1))
-        return float(single_form(tiles.shape, timing.spec, timing.placement).on(*sizes).least[0])
-    spec = timing.spec
-    return max(_busy_cycles(timing), moved.total_bytes / spec.dram_bytes_per_cycle, port_cycles(counted, spec))
+def simulation(timing: Timing, slots: Slots | None) -> Simulation:
+    """What the engine runs; `slots` None: the buffer split by the published rule."""
+    spec, tiles, stream = timing.spec, timing.tiles, TileStream(timing.tiles)
+    flow, ahead = flow_of(stream), max(TILES_AHEAD, spec.binding.in_flight or 0)
+    if slots is None:
+        words = resident_words(timing.placement, timing.depths, tiles.rows)
+        key_words = tiles.rows * (tiles.shape.query_depth + tiles.shape.value_depth)
+        sizes = (tiles.columns * words * spec.word_bytes, key_words * spec.word_bytes)
+        slots = split_buffer(spec.global_buffer.capacity_bytes, *sizes, flow, ahead)
+    return Simulation(timing, stream, used(slots, flow, ahead), tile_rows(timing.placement, spec, timing.depths))
 
 
 def _busy_cycles(timing: Timing) -> float:
@@ -210,9 +230,12 @@ def _busy_cycles(timing: Timing) -> float:
 
 
 def _masked_cycles(timing: Timing) -> float:
+    """A lower bound of any schedule under a mask: the busiest of arrays, DRAM channel and buffer ports."""
+    spec = timing.spec
     nests = Nests(timing.placement, timing.tiles, timing.depths, Projections(timing.tiles, timing.depths))
     counted = count(nests, PHYSICAL)
-    return _least_cycles(timing, counted, traffic(counted, timing.spec.word_bytes))
+    moved = traffic(counted, spec.word_bytes).total_bytes / spec.dram_bytes_per_cycle
+    return max(_busy_cycles(timing), moved, port_cycles(counted, spec))
 
 
 def _artifact(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> Plan:

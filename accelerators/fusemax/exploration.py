@@ -1,4 +1,4 @@
-"""FuseMax designs by the million: the closed form of `analytical` for full attention, design by design elsewhere.
+"""FuseMax designs by the million: the closed form of `closed_form` for full attention, design by design elsewhere.
 
 Fields that `Points` has are columns; designs that differ in others (registers, ports, operations, policy) are taken
 group by group. Figures equal those of the scalar plan in physical accounting.
@@ -6,21 +6,25 @@ group by group. Figures equal those of the scalar plan in physical accounting.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from cascadesim.accelerators import energy
 from cascadesim.accelerators.exploration import QUANTITIES, Column, Evaluator, Floats
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.analytical import Points
-from cascadesim.accelerators.fusemax.analytical_costs import area_um2, cycles_traffic_and_energy
-from cascadesim.accelerators.fusemax.attention import shape_of
+from cascadesim.accelerators.fusemax.attention import plan_attention, shape_of
+from cascadesim.accelerators.fusemax.closed_form import ClosedForm, Points, by_chunk
+from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, place
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
+from cascadesim.accelerators.fusemax.timing import check_policy
 from cascadesim.accelerators.protocol import Accelerator
+from cascadesim.accelerators.spec import Operations
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
+from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.schema import validate
 from cascadesim.einsum_cascades.sparsity.masks import FULL
 from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
@@ -148,3 +152,113 @@ def _at(content: Mapping[str, Any], field: str) -> object:
     for part in field.split("."):
         content = content[part]
     return content
+
+
+def cycles_traffic_and_energy(points: Points, spec: FuseMaxSpec, cascade: Cascade) -> tuple[Floats, Floats, Floats]:
+    """Cycles, DRAM bytes and joules of all components, in one pass; nan where the buffer holds no query tile."""
+    check_policy(spec.binding.policy, placement := place(cascade, spec))
+    found = by_chunk(points, spec, placement, 3, _cycles_traffic_and_energy)
+    return found[0], found[1], found[2]
+
+
+def _cycles_traffic_and_energy(chunk: ClosedForm) -> tuple[Floats, Floats, Floats]:
+    (words,) = chunk.words(lambda forms: (forms.dram_read + forms.dram_write,))
+    return chunk.least_cycles, np.where(chunk.fits, words * chunk.spec.word_bytes, np.nan), _energy_j(chunk)
+
+
+def area_um2(points: Points, spec: FuseMaxSpec) -> Floats:
+    """Of both arrays and the buffer: arrays grow with their elements, columns and lanes."""
+    arrays = {name: array.astype(np.float64) for name, array in points.arrays().items()}
+    rows, columns, lanes = (arrays[name] for name in ("rows", "columns", "lanes"))
+    one, two_rows = _array_area(spec, 1, 1), _array_area(spec, 2, 1)
+    element, column = two_rows["array_2d"] - one["array_2d"], 2 * one["array_2d"] - two_rows["array_2d"]
+    lane = _array_area(spec, 1, 2)["array_1d"] - one["array_1d"]
+    buffer = _of_buffers(arrays["buffer_bytes"], arrays["row_bytes"], lambda *sizes: (energy.sram_area_um2(*sizes),))[0]
+    area: Floats = rows * columns * element + columns * column + lanes * lane + (one["array_1d"] - lane) + buffer
+    return area
+
+
+def _array_area(spec: FuseMaxSpec, rows: int, lanes: int) -> Mapping[str, float]:
+    array = spec.pe_array.model_copy(update={"rows": rows, "columns": 1})
+    vector = spec.vector_array.model_copy(update={"lanes": lanes})
+    return energy.area_um2(spec.model_copy(update={"pe_array": array, "vector_array": vector}))
+
+
+def _energy_j(chunk: ClosedForm) -> Floats:
+    spec, given = chunk.spec, chunk.given
+    words = chunk.words(
+        lambda forms: (
+            forms.dram_read + forms.dram_write, forms.buffer_read, forms.buffer_write, forms.registers_2d_read,
+            forms.registers_2d_write, forms.registers_1d_read, forms.registers_1d_write,
+        )
+    )  # fmt: skip
+    rows = _of_buffers(given["buffer_bytes"], given["row_bytes"], energy.sram_row_energy_pj)
+    words_per_row = given["row_bytes"] / spec.word_bytes
+    prices = (
+        spec.word_bytes * energy.DRAM_PJ_PER_BYTE, rows[0] / words_per_row, rows[1] / words_per_row,
+        *energy.register_energy_pj(spec.pe_array.register_words_per_pe),
+        *energy.register_energy_pj(spec.vector_array.register_words_per_lane),
+    )  # fmt: skip
+    moved = sum((count * price for count, price in zip(words, prices, strict=True)), np.zeros(()))
+    computed = sum((chunk.points(placed) * _point_pj(placed, spec) for placed in chunk.placement.einsums), np.zeros(()))
+    return np.where(chunk.fits, (moved + computed) * 1e-12, np.nan)
+
+
+def _point_pj(placed: Placed, spec: FuseMaxSpec) -> float:
+    can: Operations = spec.pe_array.operations if placed.unit == ARRAY_2D else spec.vector_array.operations
+    price = dict(energy.OPERATION_PJ)
+    if can.exp_by == "mac" and can.exp is not None:
+        price["exp"] = can.exp * price["mac"]
+    return sum(count * price[name] for name, count in placed.operations.items())
+
+
+def _of_buffers(
+    capacity_bytes: Floats, row_bytes: Floats,
+    price: Callable[[int, int], tuple[float, ...]],
+) -> Floats:  # fmt: skip
+    """Prices of each point's buffer, one row for each price, worked out once for each distinct buffer."""
+    buffers, which = np.unique(capacity_bytes + 1j * row_bytes, return_inverse=True)  # pairs that sort fast
+    prices = np.array([price(int(buffer.real), int(buffer.imag)) for buffer in buffers.tolist()])
+    found: Floats = prices.T[:, which]
+    return found
+
+
+_BUFFER_ROWS_PER_DEPTH = 8  # artifact: the buffer starts with 16 D E bytes: 8 rows of D words for each of E
+_LARGEST_BUFFER_BYTES = 1 << 40  # assumed: beyond this no doubling helps, the channel itself is too slow
+
+
+def square_spec(spec: FuseMaxSpec, side: int, operation: Operation) -> FuseMaxSpec:
+    """`spec` with a `side` x `side` array, its registers, and the first buffer that does not bind `operation`.
+
+    Raises CascadeSimError if no buffer makes the channel fast enough.
+    """
+    depth = operation.extent("e")
+    capacity = _BUFFER_ROWS_PER_DEPTH * side * depth * spec.word_bytes
+    while capacity <= _LARGEST_BUFFER_BYTES:
+        sized = _sized(spec, side, depth, capacity)
+        if not _is_memory_bound(sized, operation):
+            return sized
+        capacity *= 2
+    raise CascadeSimError(
+        f"pe_array: with {side} x {side} elements no buffer up to {_LARGEST_BUFFER_BYTES} bytes keeps "
+        f"{spec.dram.bandwidth_bytes_per_s:g} bytes/s from being the bound"
+    )
+
+
+def total_area_um2(spec: FuseMaxSpec) -> float:
+    return sum(energy.area_um2(spec).values())
+
+
+def _sized(spec: FuseMaxSpec, side: int, depth: int, capacity_bytes: int) -> FuseMaxSpec:
+    tokens = 2 * max(1, side // depth)  # artifact: tiles whose values a PE holds at once
+    content = spec.model_dump()
+    content["pe_array"] |= {"rows": side, "columns": side, "register_words_per_pe": 2 * tokens}  # artifact
+    content["vector_array"] |= {"lanes": side, "register_words_per_lane": 8 * tokens}  # artifact
+    content["global_buffer"] |= {"capacity_bytes": capacity_bytes, "row_bytes": side * spec.word_bytes}
+    return validate(FuseMaxSpec, content, f"square {side}")
+
+
+def _is_memory_bound(spec: FuseMaxSpec, operation: Operation) -> bool:
+    phase = plan_attention(operation, spec, "artifact").phases[0]
+    busy_1d = sum(activity.cycles for activity in phase.activities if activity.unit == ARRAY_1D)
+    return phase.traffic.total_bytes / spec.dram_bytes_per_cycle > busy_1d

@@ -6,10 +6,11 @@ and VI: epochs as published, one tile at a time (+Architecture), or a window of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal, TypeAlias
 
-from cascadesim.accelerators.fusemax.dependences import Dependences, drained, drained_once
 from cascadesim.accelerators.fusemax.placement import (
     ARRAY_1D,
     ARRAY_2D,
@@ -19,9 +20,8 @@ from cascadesim.accelerators.fusemax.placement import (
     Placed,
     Placement,
 )
-from cascadesim.accelerators.fusemax.software_pipeline import EPOCH_1D, EPOCH_2D, Slot, smallest_distances
 from cascadesim.accelerators.fusemax.spec import Distances, FuseMaxSpec
-from cascadesim.accelerators.program import After, Task
+from cascadesim.accelerators.program import After, Task, turns
 
 LOAD_QUERIES, LOAD_KEYS, STORE, PORTS = "load queries", "load keys and values", "store result", "buffer rows"
 QUERIES, KEYS = "queries", "keys"  # queues: slots of the buffer
@@ -168,3 +168,141 @@ def _last_in_tile(placement: Placement) -> str:
 
 def _find(placement: Placement, slot: Slot) -> Placed:
     return next(placed for placed in placement.einsums if placed.name == slot.einsum)
+
+
+Lag = Callable[[Placed, Placed], int]  # from a producer to a consumer
+
+
+@dataclass(frozen=True)
+class Dependences:
+    """`lag_cycles` of an edge is the business of the policy."""
+
+    placement: Placement
+    lag_cycles: Lag
+
+    def of(self, placed: Placed) -> tuple[After, ...]:
+        return tuple(dict.fromkeys(self._edges(placed)))
+
+    def _edges(self, consumer: Placed) -> Iterator[After]:
+        """An output that iterates was written by its own Einsum one key tile before, as `X0` says."""
+        producers = {placed.name: placed for placed in self.placement.einsums}
+        for operand in consumer.operands:
+            producer = producers.get(operand.name.removesuffix("0"))
+            if producer is None or operand.is_output:
+                continue
+            previous = operand.name not in producers
+            yield After(
+                producer.name,
+                self.lag_cycles(producer, consumer),
+                same_column=previous,
+                streaming=self._streams(producer, consumer),
+            )
+
+    def _streams(self, producer: Placed, consumer: Placed) -> bool:
+        """Element by element: both walk a rank of the intermediate one element after another."""
+        return bool(self._serial(producer) & self._serial(consumer) & producer.operands[-1].ranks)
+
+    def _serial(self, placed: Placed) -> frozenset[str]:
+        keys = {self.placement.key_inner} if placed.unit == ARRAY_2D else set()
+        return placed.ranks - {"b", "h", "p", self.placement.key_outer} - keys
+
+
+def drained(drain_cycles: int) -> Lag:
+    """Every result that the 2D array hands to the 1D array has to leave its columns first."""
+    return lambda producer, consumer: drain_cycles if (producer.unit, consumer.unit) == (ARRAY_2D, ARRAY_1D) else 0
+
+
+def drained_once(drain_cycles: int) -> Lag:
+    """+Architecture: one drain per tile is exposed, that of LM, which stops both arrays (artifact)."""
+    return lambda producer, consumer: drain_cycles if (producer.name, consumer.name) == ("LM", "RM") else 0
+
+
+Letter: TypeAlias = Literal["a", "b", "c", "d"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An Einsum's place in the epoch: of the tile `letter`; interleaved with its neighbours where `shared`."""
+
+    einsum: str
+    letter: Letter
+    shared: bool = False
+
+
+EPOCH_2D = (  # ( SLNV[b] | BQK[d] ) -> LM[d] -> SLN[c] -> SLD[c]
+    Slot("SLNV", "b", shared=True),
+    Slot("QK", "d", shared=True),
+    Slot("LM", "d"),
+    Slot("SLN", "c"),
+    Slot("SLD", "c"),
+)
+EPOCH_1D = (  # ( SPNV[a] | RNV[a] | RM[c] ) -> RD[a] -> PRM[c] -> SPD[c]; AV[a] once per query tile
+    Slot("SPNV", "a", shared=True),
+    Slot("RNV", "a", shared=True),
+    Slot("RM", "c", shared=True),
+    Slot("RD", "a"),
+    Slot("PRM", "c"),
+    Slot("SPD", "c"),
+    Slot("AV", "a"),
+)
+
+
+def smallest_distances(cycles: Mapping[str, int], drain_cycles: int) -> Distances:
+    """Distances for which an epoch lasts as long as its busier array, no result waited for.
+
+    The 1D array starts its part of the epoch a fixed time after the 2D array (figure 4): of all such times that
+    let RM be ready for SLN, the one with the shortest pipeline.
+    """
+    return _smallest(tuple(sorted(cycles.items())), drain_cycles)
+
+
+@cache
+def _smallest(sorted_cycles: tuple[tuple[str, int], ...], drain_cycles: int) -> Distances:
+    cycles = dict(sorted_cycles)
+    latest = _times(EPOCH_2D, cycles, 0)["SLN"][0] - _times(EPOCH_1D, cycles, 0)["RM"][1]  # RM is ready for SLN
+    found = [_at(skew, cycles, drain_cycles) for skew in range(min(_period(cycles), latest) + 1)]
+    return min(found, key=lambda d: (d.a, d.b, d.c)) if found else _unhidden()
+
+
+def _period(cycles: Mapping[str, int]) -> int:
+    """AV is no part of it: it comes once per query tile."""
+    rows = (sum(cycles[slot.einsum] for slot in row if slot.einsum != "AV") for row in (EPOCH_2D, EPOCH_1D))
+    return max(rows)
+
+
+def _at(skew: int, cycles: Mapping[str, int], drain: int) -> Distances:
+    """With the 1D array `skew` cycles behind."""
+    times = {**_times(EPOCH_2D, cycles, 0), **_times(EPOCH_1D, cycles, skew)}
+    start, finish = ({name: pair[which] for name, pair in times.items()} for which in (0, 1))
+    epoch = _period(cycles)
+    c = _whole_epochs(finish["LM"] + drain - start["RM"], epoch)
+    b = c + max(1, _whole_epochs(finish["SLN"] - start["SLNV"], epoch))
+    streams = max(start["SLNV"] + drain - start["RNV"], finish["SLNV"] + drain - finish["RNV"])
+    denominator = max(finish["SLD"] + drain, finish["SPD"]) - start["RD"]
+    sums = max(denominator, finish["PRM"] - start["SPNV"])
+    a = max(b + _whole_epochs(streams, epoch), c + _whole_epochs(sums, epoch))
+    return Distances(a=max(a, b), b=b, c=c)
+
+
+def _whole_epochs(wait_cycles: int, epoch: int) -> int:
+    """Whole epochs that cover a wait."""
+    return max(0, -(-wait_cycles // epoch))
+
+
+def _unhidden() -> Distances:
+    """Where RM always comes too late: the shortest pipeline, whose waits the schedule shows."""
+    return Distances(a=3, b=2, c=1)
+
+
+def _times(row: Sequence[Slot], cycles: Mapping[str, int], begin: int) -> dict[str, tuple[int, int]]:
+    """Start and finish of each slot of a row without waits: shared slots take turns, the others follow."""
+    shared = [cycles[slot.einsum] for slot in row if slot.shared]
+    times: dict[str, tuple[int, int]] = {}
+    at = begin + sum(shared)
+    for position, slot in enumerate(row):
+        if slot.shared:
+            times[slot.einsum] = (begin, begin + turns(shared, position))
+        else:
+            times[slot.einsum] = (at, at + cycles[slot.einsum])
+            at += cycles[slot.einsum]
+    return times

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil, prod
 
+from cascadesim.accelerators.fusemax.actions import TileRows
 from cascadesim.accelerators.fusemax.pipeline import (
     KEYS,
     LOAD_KEYS,
@@ -23,9 +24,7 @@ from cascadesim.accelerators.fusemax.pipeline import (
     pipeline,
 )
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement
-from cascadesim.accelerators.fusemax.ports import TileRows
-from cascadesim.accelerators.fusemax.slots import Slots, bubbles, flow_of
-from cascadesim.accelerators.fusemax.tilestream import Kind, Row, TileStream
+from cascadesim.accelerators.fusemax.tile_order import Kind, Row, Slots, TileStream, bubbles, flow_of
 from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles
 from cascadesim.accelerators.program import Program, Queue, Repeat, TileRun
 

@@ -40,7 +40,7 @@ def pareto(row: Row, settings: Settings = ()) -> Prediction:
 
 def _square(workload: str, side: int, settings: Settings) -> FuseMax:
     from cascadesim.accelerators.fusemax.accelerator import FuseMax
-    from cascadesim.accelerators.fusemax.pareto import square_spec
+    from cascadesim.accelerators.fusemax.exploration import square_spec
 
     accelerator = machine(ARCHITECTURE, tuple(settings))
     if not isinstance(accelerator, FuseMax):

@@ -12,10 +12,9 @@ import pytest
 
 from cascadesim.accelerators.energy import dynamic_energy_j
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.actions import PHYSICAL, Rules, actions, artifact_rules, count
+from cascadesim.accelerators.fusemax.actions import PHYSICAL, Nests, Rules, actions, artifact_rules, count
 from cascadesim.accelerators.fusemax.attention import depths_of, resident_words, shape_of
 from cascadesim.accelerators.fusemax.mapping import map_tiles
-from cascadesim.accelerators.fusemax.nests import Nests
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.einsum_cascades.models.operation import Operation
 

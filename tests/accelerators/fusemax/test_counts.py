@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.access_counts import Accesses
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, Rules, count
+from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, Nests, Projections, Rules, count
 from cascadesim.accelerators.fusemax.attention import depths_of, resident_words, shape_of
 from cascadesim.accelerators.fusemax.mapping import AttentionTiles, map_tiles
-from cascadesim.accelerators.fusemax.nests import Nests, Projections
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,8 +17,7 @@ from cascadesim.accelerators.fusemax.mapping import (
     query_tiles,
     resident_tiles,
 )
-from cascadesim.accelerators.fusemax.residency import resident_tiles as resident_tiles_of_many
-from cascadesim.accelerators.fusemax.tilestream import Kind, TileStream
+from cascadesim.accelerators.fusemax.tile_order import Kind, TileStream
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
@@ -53,12 +51,6 @@ def tiled(keys: int, queries: int, P1: int, group: int = 1, mask: Mask = FULL, s
 )
 def test_residents_divide_the_query_tiles_or_split_them_evenly(tiles: int, fits: int, residents: int) -> None:
     assert resident_tiles(tiles, fits) == residents
-
-
-@given(st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), min_size=1, max_size=30))
-def test_residents_of_many_designs_are_those_of_each(pairs: list[tuple[int, int]]) -> None:
-    tiles, fits = np.array(pairs, dtype=np.float64).T
-    assert resident_tiles_of_many(tiles, fits).tolist() == [resident_tiles(*pair) for pair in pairs]
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000))

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.dependences import Dependences, drained
-from cascadesim.accelerators.fusemax.pipeline import Pipeline, pipeline
+from cascadesim.accelerators.fusemax.pipeline import Dependences, Pipeline, drained, pipeline
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
 

@@ -12,7 +12,7 @@ import pytest
 from cascadesim.accelerators.energy import area_um2
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.attention import plan_attention
-from cascadesim.accelerators.fusemax.pareto import square_spec, total_area_um2
+from cascadesim.accelerators.fusemax.exploration import square_spec, total_area_um2
 from cascadesim.accelerators.protocol import Plan
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.software_pipeline import smallest_distances
+from cascadesim.accelerators.fusemax.pipeline import smallest_distances
 from cascadesim.accelerators.fusemax.spec import Distances
 from cascadesim.einsum_cascades.notation.errors import SpecError
 

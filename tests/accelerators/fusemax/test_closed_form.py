@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.analytical import Points, evaluate
-from cascadesim.accelerators.fusemax.analytical_costs import area_um2, dynamic_energy_j
+from cascadesim.accelerators.fusemax.closed_form import Points, evaluate
+from cascadesim.accelerators.fusemax.exploration import area_um2, cycles_traffic_and_energy
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
@@ -103,7 +103,8 @@ def test_arrays_of_points_equal_the_scalar_plan(
         assert used[0] == same(useful / phase.analytical_cycles)
     assert plan.dynamic_energy_j is not None
     made = points(accelerator, **sizes, group=group)
-    energy_j = dynamic_energy_j(made, accelerator.spec, ATTENTION_1PASS)
+    _, moved, energy_j = cycles_traffic_and_energy(made, accelerator.spec, ATTENTION_1PASS)
+    assert moved[0] == same(plan.traffic.total_bytes)
     assert energy_j[0] == same(sum(plan.dynamic_energy_j.values()))
     assert area_um2(made, accelerator.spec)[0] == same(sum(accelerator.area_um2().values()))
 

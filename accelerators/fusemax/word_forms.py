@@ -6,18 +6,29 @@ each such pattern. Knows no extents. Full attention only: projections of masked 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cascadesim.accelerators.access_counts import Accesses, Size
-from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, count
-from cascadesim.accelerators.fusemax.linearform import LinearForm
+from cascadesim.accelerators.fusemax.actions import (
+    PHYSICAL,
+    REGISTERS,
+    REGISTERS_1D,
+    Counted,
+    Nests,
+    count,
+    single_loops,
+    tile_words,
+    with_single_loops,
+)
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles
-from cascadesim.accelerators.fusemax.nests import REGISTERS, REGISTERS_1D, Nests, single_loops, with_single_loops
 from cascadesim.accelerators.fusemax.placement import ARRAY_2D, DRAM, GLOBAL_BUFFER, Placement
-from cascadesim.accelerators.fusemax.ports import tile_words
 
 _SIDE = 2  # any size above 1 shows the same pattern
 
@@ -114,3 +125,40 @@ def _form(words: object) -> LinearForm:
 def _example(key_tiles: int, P1: int, P2: int) -> AttentionTiles:
     shape = AttentionShape(_SIDE, _SIDE * min(P1, 2) * min(P2, 2), _SIDE * min(key_tiles, 2), _SIDE, _SIDE)
     return AttentionTiles(shape, _SIDE, _SIDE, buffer_tiles=min(P1, 2), P1=min(P1, 2), kv_slots=1)
+
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LinearForm:
+    """Whole multiples of the sizes of projections, each named by its loops."""
+
+    terms: Mapping[frozenset[str], int] = field(default_factory=dict)
+
+    def __add__(self, other: LinearForm | int) -> LinearForm:
+        return self._combined(other, 1)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: LinearForm | int) -> LinearForm:
+        return self._combined(other, -1)
+
+    def __bool__(self) -> bool:
+        return bool(self.terms)
+
+    def _combined(self, other: LinearForm | int, sign: int) -> LinearForm:
+        if isinstance(other, int):
+            if other != 0:
+                raise TypeError(f"a sum of projections and the number {other} do not add up")
+            return self
+        sums = Counter(dict(self.terms))
+        for loops, times in other.terms.items():
+            sums[loops] += sign * times
+        return LinearForm({loops: times for loops, times in sums.items() if times})
+
+    def evaluate(self, size: Callable[[frozenset[str]], Floats]) -> Floats:
+        total = np.zeros(())
+        for loops, times in self.terms.items():
+            total = total + times * size(loops)
+        return total

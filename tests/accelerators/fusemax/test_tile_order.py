@@ -8,8 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles, query_tiles
-from cascadesim.accelerators.fusemax.slots import Slots, flow_of, key_slack, query_slack, split_buffer
-from cascadesim.accelerators.fusemax.tilestream import Kind, TileStream
+from cascadesim.accelerators.fusemax.tile_order import (
+    TILES_AHEAD,
+    Flow,
+    Kind,
+    Slots,
+    TileStream,
+    flow_of,
+    key_slack,
+    query_slack,
+    split_buffer,
+    used,
+)
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, Mask
 
 
@@ -28,19 +38,24 @@ def kinds(tiles: TileStream) -> Iterator[Kind]:
                     yield from (run.kind for run in row.runs for _ in range(run.tiles))
 
 
+def split(capacity_bytes: int, query_bytes: int, key_bytes: int, flow: Flow) -> Slots:
+    """As much of the buffer as static orders use."""
+    return used(split_buffer(capacity_bytes, query_bytes, key_bytes, flow, TILES_AHEAD), flow, TILES_AHEAD)
+
+
 def test_long_rows_need_two_key_slots_and_a_few_query_slots_ahead() -> None:
     """64 resident query tiles: the key tile that passes by and the next one; 16 tiles may be under way."""
-    assert split_buffer(10_000, 10, 20, flow_of(stream(80, 256, P1=64)), None) == Slots(queries=64 + 16, keys=2)
+    assert split(10_000, 10, 20, flow_of(stream(80, 256, P1=64))) == Slots(queries=64 + 16, keys=2)
 
 
 def test_a_single_query_tile_leaves_the_buffer_to_its_keys() -> None:
     """20 key tiles for each query tile: one query tile ahead is enough, every tile under way needs its own keys."""
-    assert split_buffer(10_000, 10, 20, flow_of(stream(80, 4, P1=1)), None) == Slots(queries=2, keys=17)
+    assert split(10_000, 10, 20, flow_of(stream(80, 4, P1=1))) == Slots(queries=2, keys=17)
 
 
 def test_a_tight_buffer_keeps_two_key_slots() -> None:
-    assert split_buffer(70, 10, 20, flow_of(stream(80, 4, P1=1)), None) == Slots(queries=2, keys=2)
-    assert split_buffer(30, 10, 20, flow_of(stream(80, 4, P1=1)), None) == Slots(queries=1, keys=1)
+    assert split(70, 10, 20, flow_of(stream(80, 4, P1=1))) == Slots(queries=2, keys=2)
+    assert split(30, 10, 20, flow_of(stream(80, 4, P1=1))) == Slots(queries=1, keys=1)
 
 
 @settings(max_examples=150, deadline=None)

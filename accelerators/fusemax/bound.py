@@ -1,0 +1,265 @@
+"""The least cycles of attention on tiles of given sizes: what no schedule of the published orders can beat.
+
+The larger of ResMII and RecMII (Rau, MICRO'94), times the tiles: the busier array, the stages of `serial`, the DRAM
+channel and the buffer ports on one side; on the other the circuits that slots of the buffer close. A key slot is taken
+from the load of a key tile to its last product, a query slot from the load of a query tile to the store of its result,
+so all these times together are at most the slots times the cycles of the run. Every term falls with the hardware and
+grows with the work. Knows one tile at a time, compiled; which one is the business of `tile_choice`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascadesim.accelerators.compiled import compiled
+from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement
+from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
+from cascadesim.accelerators.fusemax.tile_order import TILES_AHEAD
+from cascadesim.accelerators.fusemax.timing import STAGES
+from cascadesim.accelerators.fusemax.word_forms import tile_forms
+
+Floats = NDArray[np.float64]
+
+_FRONT, _THROUGH = ("QK", "LM"), ("QK", "LM", "RM", "SLN", "SLD", "SLNV")  # one after another in a tile
+
+
+class Work(NamedTuple):
+    """Cycles and words of one tile, for one placement and one pair of depths.
+
+    Cycles of the 1D array are for one turn of its lanes: a constant part, and a part for each row of the tile.
+    """
+
+    array_2d: float
+    array_1d: float
+    array_1d_row: float
+    finish_1d: float  # of a tile that finishes its queries, besides
+    front_2d: float  # of the products that follow the load of a key tile
+    through_2d: float  # from the load of a key tile to its last product: parts of a chain on either array
+    through_1d: float
+    through_1d_row: float
+    epochs: bool  # the order of the published software pipeline
+    products_2d: tuple[float, float]  # of QK and of SLNV, which take turns
+    weights_2d: float  # of SLN and SLD
+    maximum_1d: float  # of RM
+    stages: Floats  # (stage, side, 2D | 1D | 1D for each row | 1D of a finished tile), cycles; none but under `serial`
+    window: float  # tiles that may be out of order: `in_flight` of a greedy policy, none of a static one
+    key_words: float  # of a key and its value
+    query_words: float
+    result_words: float  # of each query
+    resident_words: float  # for each resident query: a constant part, and a part for each row
+    resident_words_row: float
+    slots_ahead: float  # query slots beside the residents that tiles under way can use
+    port_words: Floats  # (always | queries fetched | keys fetched | finished, 1 | rows | columns | rows x columns)
+    word_bytes: float
+
+
+class Design(NamedTuple):
+    """One design and its work, as numbers."""
+
+    rows: float
+    columns: float
+    lanes: float
+    buffer_bytes: float
+    port_bytes: float  # that all ports of the buffer move in a cycle
+    dram_bytes_per_cycle: float
+    instances: float
+    queries: float
+    keys: float
+    group: float
+
+
+class Cycles(NamedTuple):
+    """Cycles that each resource needs; the most of them is the bound."""
+
+    array_2d: float
+    array_1d: float
+    stages: float
+    dram: float
+    ports: float
+    key_waits: float
+    query_waits: float
+    recurrence: float  # of rows under `epochs`
+
+
+def tile_work(placement: Placement, spec: FuseMaxSpec, query_depth: int, value_depth: int) -> Work:
+    """Whatever the sizes of `spec`: only its operations, policy and word are read."""
+    depths = {"e": query_depth, "f": value_depth}
+
+    def cycles(einsums: Iterable[Placed], unit: str, per_row: bool = False, finishes: bool = False) -> float:
+        """Of one tile on one element, or for each row of it; `finishes`: what comes once the last key has passed."""
+        chosen = (each for each in einsums if each.unit == unit and (placement.key_outer not in each.ranks) == finishes)
+        return float(sum(
+            each.op_cycles * np.prod([depths[rank] for rank in each.ranks & set(depths)])
+            for each in chosen if unit == ARRAY_2D or (placement.key_inner in each.ranks) == per_row
+        ))  # fmt: skip
+
+    def named(names: Iterable[str]) -> list[Placed]:
+        return [each for each in placement.einsums if each.name in names]
+
+    every, through, policy = placement.einsums, named(_THROUGH), spec.binding.policy
+    stages = [
+        [(cycles(side, ARRAY_2D), cycles(side, ARRAY_1D), cycles(side, ARRAY_1D, per_row=True),
+          cycles(side, ARRAY_1D, finishes=True)) for side in map(named, stage)]
+        for stage in (STAGES["serial"] if policy == "serial" else ())
+    ]  # fmt: skip
+    kept = [[depths.get(rank, 1) for rank in ranks] for ranks in placement.resident.values()]
+    with_row = [placement.key_inner in ranks for ranks in placement.resident.values()]
+    results = sum(float(np.prod([depths[rank] for rank in ranks])) for ranks in placement.results)
+    forms = tile_forms(placement)
+    corners = [[form.evaluate(_sizes({"m0": rows, "p0": columns, **depths})) for columns in (0, 1) for rows in (0, 1)]
+               for form in (forms.always, forms.queries_fetched, forms.keys_fetched, forms.finished)]  # fmt: skip
+    return Work(
+        cycles(every, ARRAY_2D), cycles(every, ARRAY_1D), cycles(every, ARRAY_1D, per_row=True),
+        cycles(every, ARRAY_1D, finishes=True), cycles(named(_FRONT), ARRAY_2D), cycles(through, ARRAY_2D),
+        cycles([each for each in through if each.name != "SLD"], ARRAY_1D),
+        cycles([each for each in through if each.name != "SLD"], ARRAY_1D, per_row=True),
+        policy == "epochs", (cycles(named(["QK"]), ARRAY_2D), cycles(named(["SLNV"]), ARRAY_2D)),
+        cycles(named(["SLN", "SLD"]), ARRAY_2D), cycles(named(["RM"]), ARRAY_1D),
+        np.array(stages, dtype=np.float64).reshape(-1, 2, 4), float(spec.binding.in_flight or 0),
+        float(query_depth + value_depth), float(query_depth),
+        max(1.0, results), float(sum(np.prod(own) for own, row in zip(kept, with_row, strict=True) if not row)),
+        float(sum(np.prod(own) for own, row in zip(kept, with_row, strict=True) if row)),
+        float(max(TILES_AHEAD, spec.binding.in_flight or 0)),
+        np.array([[a, b - a, c - a, d - b - c + a] for a, b, c, d in corners], dtype=np.float64),
+        float(spec.word_bytes),
+    )  # fmt: skip
+
+
+def _sizes(sizes: Mapping[str, int]) -> Callable[[frozenset[str]], Floats]:
+    """Size of a projection of one tile."""
+    return lambda loops: np.array(float(np.prod([sizes[loop] for loop in loops & set(sizes)])))
+
+
+@compiled
+def query_tiles(d: Design, columns: float) -> float:
+    """Of one instance: heads apart where each fills the columns, side by side otherwise."""
+    if d.queries >= columns:
+        return float(d.group * np.ceil(d.queries / columns))
+    return float(np.ceil(d.group * d.queries / columns))
+
+
+@compiled
+def _port_words(w: Work, kind: int, rows: float, columns: float) -> float:
+    own = w.port_words[kind]
+    return float(own[0] + own[1] * rows + own[2] * columns + own[3] * rows * columns)
+
+
+@compiled
+def _staged_cycles(w: Work, score_tiles: float, query_tiles: float, rows: float, turns: float) -> float:
+    """Under `serial`: stages as long as their slower side, and the drain of LM of every tile; 0 under others."""
+    staged = 0.0
+    for stage in range(len(w.stages)):
+        longest = 0.0
+        for side in range(2):
+            own = w.stages[stage, side]
+            per_tile = own[0] + turns * (own[1] + own[2] * rows)
+            longest = max(longest, score_tiles * per_tile + query_tiles * turns * own[3])
+        staged += longest
+    return staged + score_tiles * rows if len(w.stages) else 0.0
+
+
+@compiled
+def _scores(w: Work, rows: float, turns: float) -> float:
+    """From QK, which takes turns with SLNV of an older tile, to the next QK: LM, its drain, RM, SLN and SLD."""
+    qk, slnv = w.products_2d
+    return w.front_2d + min(qk, slnv) + rows + turns * w.maximum_1d + w.weights_2d
+
+
+@compiled
+def oldest_maximum(w: Work, d: Design, rows: float, columns: float) -> float:
+    """The age of a maximum, in epochs, from which on no drain of LM is waited for; 0 but under `epochs`."""
+    turns = np.ceil(columns / d.lanes)
+    busiest = max(w.array_2d, turns * (w.array_1d + w.array_1d_row * rows))
+    return float(np.ceil(_scores(w, rows, turns) / busiest)) if w.epochs else 0.0
+
+
+@compiled
+def _row_cycles(
+    w: Work, rows: float, turns: float, residents: float, load: float, key_slots: float, maximum_age: float
+) -> float:
+    """Of a row of resident query tiles past a key tile, by the circuits of the published order.
+
+    `maximum_age`: epochs from QK of a tile to its maximum (c of the binding); its SLNV follows one epoch later, and its
+    RNV at most a row after its maximum, whose place in the group of the 1D array the next row takes.
+    """
+    qk, slnv = w.products_2d
+    before = slnv + min(slnv - 1, qk)  # SLNV takes turns with QK of a later tile
+    found = w.weights_2d + turns * w.maximum_1d + rows  # RM, SLN, SLD, the drain of SLNV, RM of the next row
+    if key_slots < 2:
+        return found  # empty epochs between load and last read: a row at a time
+    if maximum_age > 0 and (key_slots - 1) * residents <= maximum_age:
+        return float(np.inf)  # empty epochs, which a younger maximum does not need
+    found = max(found, residents * _scores(w, rows, turns) / (maximum_age + 1))
+    until_read = (residents + maximum_age) * w.array_2d  # from QK of the first tile of a row to SLNV of its last
+    found = max(found, (until_read + before + load) / key_slots)
+    between = key_slots - 1 - np.floor(maximum_age / residents)  # SLNV takes turns with QK of a later row
+    if between > 0:
+        found = max(found, (maximum_age % residents * w.array_2d + before + load) / between)
+    return found
+
+
+@compiled
+def cycles_on(
+    w: Work, d: Design, rows: float, columns: float, residents: float, query_slots: float, key_slots: float,
+    maximum_age: float,
+) -> Cycles:  # fmt: skip
+    """Of the whole operation on tiles of `rows` keys and `columns` queries, `maximum_age` as in `_row_cycles`."""
+    key_tiles, tiles = np.ceil(d.keys / rows), query_tiles(d, columns)
+    turns, score_tiles = np.ceil(columns / d.lanes), d.instances * tiles * key_tiles
+    tile_1d, finish_1d = turns * (w.array_1d + w.array_1d_row * rows), turns * w.finish_1d
+    passes = np.ceil(tiles / residents) if key_tiles > 1 else 1.0  # of all keys, for each instance
+    word_cycles = w.word_bytes / d.dram_bytes_per_cycle
+    loaded = d.instances * passes * d.keys * w.key_words * word_cycles
+    moved = d.instances * d.group * d.queries * (w.query_words + w.result_words) * word_cycles
+    words = (
+        _port_words(w, 0, rows, columns) * tiles * key_tiles + _port_words(w, 2, rows, columns) * passes * key_tiles
+        + (_port_words(w, 1, rows, columns) + _port_words(w, 3, rows, columns)) * tiles
+    )  # fmt: skip
+    ports = d.instances * words * w.word_bytes / d.port_bytes
+    chain_1d = turns * (w.through_1d + w.through_1d_row * rows)
+    through = rows + w.through_2d + chain_1d
+    front = w.front_2d if w.window == 0 else 0.0
+    row = max(tiles * w.array_2d, tiles * chain_1d, passes * through + (tiles - passes) * front)  # of all groups
+    held_keys = loaded + d.instances * key_tiles * row
+    load, busiest = rows * w.key_words * word_cycles, max(w.array_2d, tile_1d)
+    packed = d.queries < columns
+    smallest = d.group * d.queries - (tiles - 1) * columns if packed else d.queries - (tiles / d.group - 1) * columns
+    fetch, ordered = smallest * w.query_words * word_cycles, w.window == 0 and key_tiles > 1
+    again = rows + w.weights_2d + turns * w.maximum_1d if w.epochs else 0.0
+    filled = w.front_2d + rows if w.window == 0 else 0.0
+    published = again
+    if w.epochs and key_tiles > 1:
+        published = _row_cycles(w, rows, turns, residents, load, key_slots, maximum_age)
+    whole, held_queries, recurring = np.floor(tiles / residents), 0.0, 0.0
+    ahead = query_slots - residents if query_slots < 2 * residents else 0.0
+    for group in range(2):  # all whole groups of residents, and the smaller last one
+        times, size = (whole, residents) if group == 0 else (1.0, tiles - whole * residents)
+        if size == 0:
+            continue
+        held = (load + max(size * w.array_2d, size * chain_1d, through + (size - 1) * front)) / key_slots
+        row = max(held, load, published if group == 0 else again)
+        recurring += times * max(row, size * busiest)
+        between = max(1.0, (key_tiles - 1) * size + 1 - ahead - w.window)  # tiles of a column, first to last
+        rows_between = max((key_tiles - 1 - min(ahead, 1.0)) * again, max(0.0, key_tiles - key_slots - 1) * row)
+        last = through + (rows if w.epochs else 0.0)
+        held = max(between * w.array_2d, between * tile_1d + filled, rows_between + last) + finish_1d
+        if query_slots < 2 * residents:  # a column is fetched once the one `ahead` before it is stored, a group back
+            behind = max(0.0, size - ahead - 1) * fetch + (load if ahead == 0 else 0.0) if ordered else 0.0
+            held_queries += times * (held + behind + fetch + smallest * w.result_words * word_cycles)
+        else:
+            held_queries += times * size * (held + ((size - 1) / 2 * fetch + load / size if ordered else 0.0))
+    held_queries *= d.instances
+    if query_slots >= 2 * residents:
+        held_queries = (moved + held_queries) / query_slots
+    settled = d.instances * key_tiles - oldest_maximum(w, d, rows, columns) - 3  # rows once the pipeline is full
+    recurring *= max(0.0, settled) if w.epochs and key_tiles > 1 else 0.0
+    busy_1d = score_tiles * tile_1d + d.instances * tiles * finish_1d
+    staged = _staged_cycles(w, score_tiles, d.instances * tiles, rows, turns)
+    return Cycles(
+        score_tiles * w.array_2d, busy_1d, staged, loaded + moved, ports, held_keys / key_slots,
+        held_queries, recurring,
+    )  # fmt: skip

@@ -1,0 +1,229 @@
+"""Attention on many designs at once: arrays of array sizes, buffers, bandwidths, clocks and extents in, arrays out.
+
+The placement and counts of the scalar plan (`attention`, physical accounting, full masks), counted once and evaluated
+for all points, each on the tiles that it works on (`tile_choice`). Knows no cycle level. FuseMax (MICRO'24),
+sections V and VI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache, cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cascadesim.accelerators.fusemax.bound import Design, tile_work
+from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, place
+from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
+from cascadesim.accelerators.fusemax.tile_choice import FIGURES, chosen_tiles
+from cascadesim.accelerators.fusemax.timing import check_policy
+from cascadesim.accelerators.fusemax.word_forms import LinearForm, WordForms, word_forms
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade
+
+Floats = NDArray[np.float64]  # whole numbers too: exact up to 2^53, and faster than integers
+
+_CHUNK = 1 << 15  # points at a time: their intermediate arrays stay in the cache
+
+
+@dataclass(frozen=True)
+class Points:
+    """One design and one attention operation per element; a scalar holds for all of them.
+
+    `instances`: batch x key/value heads; `group`: query heads of each.
+    """
+
+    rows: ArrayLike
+    columns: ArrayLike
+    lanes: ArrayLike
+    buffer_bytes: ArrayLike
+    row_bytes: ArrayLike
+    bandwidth_bytes_per_s: ArrayLike
+    clock_hz: ArrayLike
+    instances: ArrayLike
+    queries: ArrayLike
+    keys: ArrayLike
+    query_depth: ArrayLike
+    value_depth: ArrayLike
+    group: ArrayLike = 1
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """All columns in one length and dimension, scalars repeated without a copy.
+
+        Raises CascadeSimError on sizes below 1, and on depths below 2.
+        """
+        names = [entry.name for entry in fields(self)]
+        given = [np.asarray(getattr(self, name)) for name in names]
+        for name, array in zip(names, given, strict=True):
+            least = 2 if name.endswith("depth") else 1
+            if not np.all(array >= least):
+                raise CascadeSimError(f"{name}: must be at least {least}, got {array.min():g}")
+        shape = (np.broadcast(*given).size,)
+        flat = (array.ravel() if array.ndim > 1 else array for array in np.broadcast_arrays(*given))
+        return {name: np.broadcast_to(array, shape) for name, array in zip(names, flat, strict=True)}
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """One element per point; nan where the buffer holds no query tile (`resident_tiles` is 0 there)."""
+
+    resident_tiles: Floats  # P1
+    cycles: Floats
+    latency_s: Floats
+    dram_read_bytes: Floats
+    dram_write_bytes: Floats
+    busy_2d_cycles: Floats
+    busy_1d_cycles: Floats
+    port_cycles: Floats
+    utilization_2d: Floats
+    utilization_1d: Floats
+
+    @property
+    def dram_bytes(self) -> Floats:
+        return self.dram_read_bytes + self.dram_write_bytes
+
+
+def evaluate(points: Points, spec: FuseMaxSpec, cascade: Cascade) -> Estimates:
+    """Every point on a design like `spec` (operations, word, ports, policy) of the sizes that the point gives."""
+    placement = place(cascade, spec)
+    check_policy(spec.binding.policy, placement)
+    return Estimates(*by_chunk(points, spec, placement, len(fields(Estimates)), ClosedForm.estimates))
+
+
+def by_chunk(
+    points: Points, spec: FuseMaxSpec, placement: Placement, rows: int,
+    quantities: Callable[[ClosedForm], tuple[Floats, ...]],
+) -> Floats:  # fmt: skip
+    """`rows` quantities of every point on its best tile, one in each row."""
+    arrays = points.arrays()
+
+    @cache
+    def forms(key_tiles: int, P1: int, P2: int) -> WordForms:
+        return word_forms(placement, key_tiles, P1, P2)
+
+    found = np.empty((rows, arrays["rows"].size))
+    for start in range(0, found.shape[1], _CHUNK):
+        part = slice(start, start + _CHUNK)
+        given = {name: array[part].astype(np.float64) for name, array in arrays.items()}
+        chunk = ClosedForm(spec, placement, forms, given, best_tiles(spec, placement, given))
+        for row, values in zip(found, quantities(chunk), strict=True):
+            row[part] = values
+    return found
+
+
+def best_tiles(
+    spec: FuseMaxSpec, placement: Placement, given: Mapping[str, Floats], rows_vary: bool = True
+) -> dict[str, Floats]:
+    """FIGURES of each point on its best tile, nan where nothing fits; `rows_vary` False: tiles have all rows."""
+    found = {name: np.full(given["rows"].size, np.nan) for name in FIGURES}
+    depths = np.stack([given["query_depth"], given["value_depth"]], axis=1)
+    for pair in np.unique(depths, axis=0).tolist():
+        own = np.flatnonzero((depths == pair).all(axis=1))
+        size = {name: array[own] for name, array in given.items()}
+        size["port_bytes"] = size["row_bytes"] * spec.global_buffer.ports
+        size["dram_bytes_per_cycle"] = size["bandwidth_bytes_per_s"] / size["clock_hz"]
+        designs = np.stack([size[name] for name in Design._fields], axis=1)
+        for name, values in chosen_tiles(tile_work(placement, spec, *map(int, pair)), designs, rows_vary).items():
+            found[name][own] = values
+    return found
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """Every quantity of some points, one element per point. `given`: the columns of Points; `found`: FIGURES."""
+
+    spec: FuseMaxSpec
+    placement: Placement
+    forms: Callable[[int, int, int], WordForms]
+    given: Mapping[str, Floats]
+    found: Mapping[str, Floats]
+
+    @cached_property
+    def fits(self) -> NDArray[np.bool_]:
+        """Whether the buffer holds a query beside a key."""
+        return np.isfinite(self.found["rows"])
+
+    @cached_property
+    def tile(self) -> tuple[Floats, Floats, Floats]:
+        """Rows, columns and resident query tiles; 1 where nothing fits."""
+        rows, columns, residents = (np.where(self.fits, self.found[name], 1.0) for name in FIGURES[:3])
+        return rows, columns, residents
+
+    @cached_property
+    def key_tiles(self) -> Floats:
+        return np.ceil(self.given["keys"] / self.tile[0])
+
+    @cached_property
+    def query_tiles(self) -> Floats:
+        queries, group, columns = self.given["queries"], self.given["group"], self.tile[1]
+        apart = group * np.ceil(queries / columns)
+        return np.where(queries >= columns, apart, np.ceil(group * queries / columns))
+
+    @cached_property
+    def groups(self) -> Floats:
+        """P2: groups of resident query tiles."""
+        return np.ceil(self.query_tiles / self.tile[2])
+
+    @cached_property
+    def least_cycles(self) -> Floats:
+        """Cycles of the busiest resource; nan where nothing fits."""
+        most: Floats = np.max([self.found[name] for name in FIGURES[6:]], axis=0)
+        return most
+
+    def estimates(self) -> tuple[Floats, ...]:
+        """The fields of Estimates."""
+        least, word = self.least_cycles, self.spec.word_bytes
+        read, write = self.words(lambda forms: (forms.dram_read, forms.dram_write))
+        lanes = {ARRAY_2D: self.given["rows"] * self.given["columns"], ARRAY_1D: self.given["lanes"]}
+        useful = [sum((self.points(placed) * placed.op_cycles for placed in self.placement.on(unit)), np.zeros(()))
+                  for unit in lanes]  # fmt: skip
+        shares = [cycles / own / least for cycles, own in zip(useful, lanes.values(), strict=True)]
+        busy = [self.found[name] for name in ("array_2d", "array_1d", "ports")]
+        found = (least, least / self.given["clock_hz"], read * word, write * word, *busy, *shares)
+        return (np.where(self.fits, self.tile[2], 0), *(np.where(self.fits, values, np.nan) for values in found))
+
+    def points(self, placed: Placed) -> Floats:
+        """Useful points of an Einsum, all of them where nothing is masked."""
+        queries = self.given["instances"] * self.given["group"] * self.given["queries"]
+        points = queries * self._product(placed.ranks)
+        if self.placement.key_inner in placed.ranks:
+            return points * self.given["keys"]
+        return points * self.key_tiles if self.placement.key_outer in placed.ranks else points
+
+    def words(self, chosen: Callable[[WordForms], tuple[LinearForm, ...]]) -> tuple[Floats, ...]:
+        """Words of the chosen forms, by pattern of loops of a single iteration."""
+        single = [bound == 1 for bound in (self.key_tiles, self.tile[2], self.groups)]
+        pattern = single[0] + 2 * single[1] + 4 * single[2]
+        found: list[Floats] = []
+        for code in np.unique(pattern).tolist():
+            forms = chosen(self.forms(*(1 if code & bit else 2 for bit in (1, 2, 4))))
+            found = found or [np.empty(pattern.size) for _ in forms]
+            for row, form in zip(found, forms, strict=True):
+                np.copyto(row, form.evaluate(self.size), where=pattern == code)
+        return tuple(found)
+
+    @cached_property
+    def size(self) -> Callable[[frozenset[str]], Floats]:
+        """Size of a projection, as `nests.Projections` has it for masked spaces."""
+
+        @cache
+        def size(loops: frozenset[str]) -> Floats:
+            given, (rows, columns, _) = self.given, self.tile
+            keys, in_tile = (given["keys"], rows) if "m0" in loops else (self.key_tiles, np.ones(()))
+            if "p1" in loops:
+                over = given["group"] * given["queries"] if "p0" in loops else self.query_tiles
+            else:
+                over = (columns if "p0" in loops else np.ones(())) * (self.groups if "p2" in loops else np.ones(()))
+            points = over * (keys if "m1" in loops else in_tile) * self._product(loops)
+            return points * given["instances"] if "instance" in loops else points
+
+        return size
+
+    def _product(self, ranks: Iterable[str]) -> Floats:
+        depths = {"e": self.given["query_depth"], "f": self.given["value_depth"]}
+        found = np.ones(())
+        for rank in sorted(set(ranks) & set(depths)):
+            found = found * depths[rank]
+        return found

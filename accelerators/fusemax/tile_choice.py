@@ -1,0 +1,215 @@
+"""Which tiles a design works on: rows, columns, residents and slots, of all that fit those of the least cycles.
+
+An array may leave rows and columns idle and a buffer room, so a larger design can always run the plan of a smaller one,
+and the search is exact: it leaves out only what cannot be better than what it has found. Where no tile is better than
+the published one (the whole array, as many residents as `residency` says), that one stays. Full attention, many
+designs at once. FuseMax (MICRO'24), section V.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascadesim.accelerators.compiled import compiled, compiled_entry, version_of
+from cascadesim.accelerators.fusemax import bound
+from cascadesim.accelerators.fusemax.bound import Cycles, Design, Work, cycles_on, oldest_maximum, query_tiles
+
+Floats = NDArray[np.float64]
+
+_CYCLES_AT = 6  # in FIGURES
+_LESS = 1e-9  # by how much a tile must be better than another: more than sums of floats differ
+# of a tile, then cycles
+FIGURES = ("rows", "columns", "residents", "query_slots", "key_slots", "maximum_age", *Cycles._fields)
+
+
+@compiled
+def _most(cycles: Cycles) -> float:
+    found = 0.0
+    for own in cycles:
+        found = max(found, own)
+    return found
+
+
+@compiled
+def _fewest(extent: float, size: float) -> float:
+    """The smallest tile of which there are as few as of `size`."""
+    return float(np.ceil(extent / np.ceil(extent / size)))
+
+
+@compiled
+def _fewest_columns(d: Design, columns: float) -> float:
+    if d.queries >= columns:
+        return _fewest(d.queries, columns)
+    return _fewest(d.group * d.queries, columns)
+
+
+@compiled
+def _tile_bytes(w: Work, rows: float, columns: float) -> tuple[float, float]:
+    """Of a query tile with its running values, and of a key tile and its values."""
+    resident = columns * (w.resident_words + w.resident_words_row * rows) * w.word_bytes
+    return resident, rows * w.key_words * w.word_bytes
+
+
+@compiled
+def _on_best_slots(
+    w: Work, d: Design, rows: float, columns: float, residents: float, out: Floats
+) -> float:
+    """The least cycles of a tile over all splits of the buffer, whose figures are written to `out`; inf: no room.
+
+    More query slots leave fewer key slots. The first split is that of the published rule: as many query slots as tiles
+    under way can use, where two key slots remain; others only matter where tiles wait for slots.
+    """
+    query_bytes, key_bytes = _tile_bytes(w, rows, columns)
+    if residents < 1 or residents * query_bytes + key_bytes > d.buffer_bytes:
+        return float(np.inf)
+    tiles, key_tiles = query_tiles(d, columns), np.ceil(d.keys / rows)
+    smallest = tiles - np.floor(tiles / residents) * residents
+    smallest = residents if smallest == 0 else smallest
+    wanted = min(w.slots_ahead, residents * np.ceil(w.slots_ahead / (smallest * key_tiles)))
+    spare = np.floor((d.buffer_bytes - residents * query_bytes - 2 * key_bytes) / query_bytes)
+    most = np.floor((d.buffer_bytes - residents * query_bytes - key_bytes) / query_bytes)
+    best, ahead, tried = np.inf, max(0.0, min(wanted, spare)), False
+    while True:
+        key_slots = np.floor((d.buffer_bytes - (residents + ahead) * query_bytes) / key_bytes)
+        waits, age = False, oldest_maximum(w, d, rows, columns)
+        while age >= 0:
+            cycles = cycles_on(w, d, rows, columns, residents, residents + ahead, key_slots, age)
+            found = _most(cycles)
+            if found < best * (1 - _LESS):
+                best = found
+                out[0], out[1], out[2] = rows, columns, residents
+                out[3], out[4], out[5] = residents + ahead, key_slots, age
+                for number in range(len(cycles)):
+                    out[_CYCLES_AT + number] = cycles[number]
+            waits |= max(cycles.key_waits, cycles.query_waits, cycles.recurrence) >= found
+            if max(cycles.query_waits, cycles.recurrence) < found:
+                break  # a younger maximum only helps where rows wait
+            age -= 1
+        if not waits or (tried and ahead == 0):
+            return best
+        ahead, tried = (ahead - 1 if tried else min(w.slots_ahead, most)), True
+
+
+@compiled
+def _least_of(
+    w: Work, d: Design, rows: float, columns: float, own: Floats, out: Floats, best: float
+) -> float:
+    """The least cycles of all residents that fit beside a key tile, where less than `best`; figures to `out`."""
+    query_bytes, key_bytes = _tile_bytes(w, rows, columns)
+    tiles = query_tiles(d, columns)
+    most = min(tiles, np.floor((d.buffer_bytes - key_bytes) / query_bytes))
+    residents = np.ceil(tiles / np.ceil(tiles / most)) if most >= 1 else 0.0  # groups of equal size first
+    balanced, oldest = True, oldest_maximum(w, d, rows, columns)
+    while residents >= 1:
+        roomy = cycles_on(w, d, rows, columns, residents, np.inf, np.inf, oldest)
+        floor = _most(roomy)
+        if floor >= best * (1 - _LESS):
+            return best  # fewer residents load keys more often
+        found = _on_best_slots(w, d, rows, columns, residents, own)
+        if found < best * (1 - _LESS):
+            best = found
+            for number in range(len(out)):
+                out[number] = own[number]
+        if found <= floor:
+            return best
+        residents, balanced = (most if balanced else residents - 1), False
+    return best
+
+
+@compiled
+def _floor(w: Work, d: Design, rows: float, columns: float, tiles: float, turns: float) -> float:
+    """What no residents and no slots are faster than: so many query tiles, so many turns of the 1D array."""
+    query_bytes, key_bytes = _tile_bytes(w, rows, columns)
+    key_tiles, room = np.ceil(d.keys / rows), np.floor((d.buffer_bytes - key_bytes) / (query_bytes / columns))
+    if room < 1:
+        return float(np.inf)
+    passes = np.ceil(d.group * d.queries / room) if key_tiles > 1 else 1.0
+    score_tiles, words = d.instances * tiles * key_tiles, passes * d.keys * w.key_words
+    words += d.group * d.queries * (w.query_words + w.result_words)
+    busy = max(score_tiles * w.array_2d, d.instances * key_tiles * turns * (w.array_1d + w.array_1d_row * rows))
+    return float(max(busy, d.instances * words * w.word_bytes / d.dram_bytes_per_cycle))
+
+
+@compiled
+def _published_residents(w: Work, d: Design, rows: float, columns: float) -> float:
+    """P1 by the published rule, 0 where no query tile fits: `mapping.resident_tiles`.
+
+    The largest divisor of the query tiles that fits, or the balanced split where that is below half of what fits.
+    """
+    query_bytes, key_bytes = _tile_bytes(w, rows, columns)
+    tiles = query_tiles(d, columns)
+    fits = min(tiles, np.floor((d.buffer_bytes - key_bytes) / query_bytes))
+    if fits < 1:
+        return 0.0
+    groups = np.ceil(tiles / fits)
+    divisor = groups
+    while 2 * tiles >= fits * divisor:
+        if tiles % divisor == 0:
+            return float(tiles / divisor)
+        divisor += 1
+    return float(np.ceil(tiles / groups))
+
+
+@compiled
+def _search(w: Work, d: Design, rows_vary: bool, scratch: Floats, out: Floats) -> None:
+    """All rows, those with the lowest floor first; of each all columns, the widest first."""
+    floors, own = scratch[:2], scratch[2]
+    rows = _fewest(d.keys, d.rows) if rows_vary else d.rows
+    columns = _fewest_columns(d, d.columns)
+    best = _on_best_slots(w, d, rows, columns, _published_residents(w, d, rows, columns), out)
+    full_turns = np.ceil(d.group * d.queries / d.lanes)
+    sizes, rows = 0, d.rows
+    while rows >= 1:
+        rows = _fewest(d.keys, rows) if rows_vary else rows
+        floors[0, sizes] = rows
+        floors[1, sizes] = _floor(w, d, rows, d.columns, query_tiles(d, d.columns), full_turns)
+        sizes += 1
+        if not rows_vary:
+            break
+        rows -= 1
+    while True:
+        place = 0
+        for other in range(1, sizes):
+            place = other if floors[1, other] < floors[1, place] else place
+        if floors[1, place] >= best * (1 - _LESS):
+            return
+        rows = floors[0, place]
+        floors[1, place] = np.inf
+        columns = min(d.columns, d.group * d.queries)
+        while columns >= 1:
+            columns = _fewest_columns(d, columns)
+            tiles = query_tiles(d, columns)
+            if d.instances * tiles * np.ceil(d.keys / rows) * w.array_2d >= best * (1 - _LESS):
+                break  # narrower tiles are more
+            if _floor(w, d, rows, columns, tiles, tiles * np.ceil(columns / d.lanes)) < best * (1 - _LESS):
+                best = _least_of(w, d, rows, columns, own, out, best)
+            columns -= 1
+
+
+Choose = Callable[[Work, Floats, bool, Floats, Floats], None]
+
+
+def _entry_point(version: int) -> Choose:
+    """Numba keys its cache with what a function closes over: `version` rebuilds it when any of the files changes."""
+
+    def choose(w: Work, designs: Floats, rows_vary: bool, scratch: Floats, found: Floats) -> None:
+        for number in range(len(designs) + 0 * version):
+            own = designs[number]
+            d = Design(own[0], own[1], own[2], own[3], own[4], own[5], own[6], own[7], own[8], own[9])
+            _search(w, d, rows_vary, scratch, found[number])
+
+    return compiled_entry("the choice of tiles", about_s=5)(choose)
+
+
+_choose = _entry_point(version_of(__file__, bound))
+
+
+def chosen_tiles(w: Work, designs: Floats, rows_vary: bool = True) -> dict[str, Floats]:
+    """FIGURES of each design on its best tile, nan where nothing fits. `designs`: (designs, fields of Design)."""
+    found = np.full((len(designs), len(FIGURES)), np.nan)
+    scratch = np.empty((3, max(int(designs[:, 0].max(initial=0)) + 1, len(FIGURES))))
+    _choose(w, np.ascontiguousarray(designs), rows_vary, scratch, found)
+    return dict(zip(FIGURES, found.T, strict=True))
