@@ -84,12 +84,6 @@ class Schedule:
     def utilization(self, name: str) -> float:
         return self.unit(name).busy_cycles / self.cycles if self.cycles else 0.0
 
-    def slices(self, first_tiles: int) -> tuple[Slice, ...]:
-        """Every task of the first tiles, in order of start, unit by unit as the program lists them."""
-        from cascadesim.simulator.engine.engine import record
-
-        return record(self.program, first_tiles, self.steady)
-
     def __str__(self) -> str:
         rows = [("unit", "busy", "stalled", "idle", "busy share")]
         rows += [

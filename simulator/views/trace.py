@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cascadesim.accelerators.protocol import Phase
+from cascadesim.simulator.engine.engine import record
 from cascadesim.simulator.engine.schedule import Schedule, Slice, SteadyState
 from cascadesim.simulator.execution import schedule_of
 from cascadesim.simulator.simulate import Request, parts
@@ -85,9 +86,8 @@ def _process_name(request: Request, works: Sequence[Work]) -> str:
 def _drawn(schedule: Schedule) -> tuple[Slice, ...]:
     """The tasks of the first tiles, and of the first steady ones."""
     begin = schedule.steady.first_tile if schedule.steady is not None else 0
-    if begin + FIRST_TILES > _FARTHEST_TILE:
-        return schedule.slices(FIRST_TILES)
-    slices = schedule.slices(begin + FIRST_TILES)
+    begin = begin if begin + FIRST_TILES <= _FARTHEST_TILE else 0
+    slices = record(schedule.program, begin + FIRST_TILES, schedule.steady)
     return tuple(row for row in slices if row.tile < FIRST_TILES or row.tile >= begin)
 
 
