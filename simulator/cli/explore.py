@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from cascadesim.simulator.cli.options import alternatives, new_file, one_of
+from cascadesim.simulator.views.output import pending_files, printable, progress
 
 if TYPE_CHECKING:
     from cascadesim.simulator.explore.results import Frame
@@ -63,7 +61,7 @@ def explore(
         if target is not None:
             refuse_unwritable(target)
     try:
-        with _progress() as watches:
+        with progress(("searching", "refining", "simulating")) as watches:
             frame = searched(space, workers=workers, engine=cast("EngineName", engine), output=output,
                              cycle_level=cycle_level, watches=watches)
     except UnwrittenFrontError as unwritten:
@@ -74,8 +72,6 @@ def explore(
 
 
 def _draw(frame: Frame, plot: Path | None, report: Path | None) -> None:
-    from cascadesim.simulator.views.output import pending_files
-
     with pending_files((plot, report)) as (picture, page):
         if picture is not None:
             from cascadesim.simulator.explore.plot import draw
@@ -89,7 +85,6 @@ def _draw(frame: Frame, plot: Path | None, report: Path | None) -> None:
 
 def _print(frame: Frame) -> None:
     from cascadesim.simulator.explore.results import table_lines
-    from cascadesim.simulator.views.terminal import printable
 
     counts = frame.counts
     click.echo(f"{printable(frame.source)}: {counts.designs:,} designs; {counts.allowed:,} hold the conditions, "
@@ -99,27 +94,3 @@ def _print(frame: Frame) -> None:
         click.echo(printable(line))
     if frame.verdict is not None:
         click.echo(frame.verdict)
-
-
-@contextmanager
-def _progress() -> Iterator[dict[str, Callable[[int, int], None]]]:
-    """A bar for each stage, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield {}
-        return
-    bars: dict[str, Any] = {}
-
-    def watch(stage: str) -> Callable[[int, int], None]:
-        def step(done: int, total: int) -> None:
-            if stage not in bars:
-                bars[stage] = click.progressbar(length=total, label=stage, file=sys.stderr)
-                bars[stage].__enter__()
-            bars[stage].update(done - bars[stage].pos)
-
-        return step
-
-    try:
-        yield {stage: watch(stage) for stage in ("searching", "refining", "simulating")}
-    finally:
-        for bar in bars.values():
-            bar.__exit__(None, None, None)

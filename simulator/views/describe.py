@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from cascadesim.accelerators.protocol import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.simulator.execution import schedule_of
-from cascadesim.simulator.simulate import Request, operations, parts
-from cascadesim.simulator.summary import Work
+from cascadesim.simulator.request import Request
+from cascadesim.simulator.simulate import operations, parts
+from cascadesim.simulator.summary import OperationRun
 
 
 def cascades(request: Request) -> Iterator[str]:
@@ -26,7 +27,7 @@ def mapping(request: Request) -> Iterator[str]:
     """What goes where; operations that are mapped alike share their lines."""
     for works in parts(request):
         yield _title(request, works)
-        same: dict[tuple[str, ...], list[Work]] = {}
+        same: dict[tuple[str, ...], list[OperationRun]] = {}
         for work in works:
             same.setdefault(work.execution.plan.mapping, []).append(work)
         for lines, rows in same.items():
@@ -87,7 +88,7 @@ def bounds(request: Request) -> Iterator[str]:
             yield from (f"  {line}" for line in work.execution.plan.mapping)
 
 
-def _shares_alone(work: Work) -> Iterator[str]:
+def _shares_alone(work: OperationRun) -> Iterator[str]:
     """Of the operation's time, the share that each unit is busy; the longest first."""
     busy: dict[str, int] = {}
     for time in work.execution.phases:
@@ -97,7 +98,7 @@ def _shares_alone(work: Work) -> Iterator[str]:
         yield f"{unit} {cycles / max(work.execution.cycles, 1):.0%}"
 
 
-def _title(request: Request, works: Sequence[Work] = ()) -> str:
+def _title(request: Request, works: Sequence[OperationRun] = ()) -> str:
     layer = works[0].operation.layer if works and request.scope != "model" else ""
     of_layer = f", one {layer} layer" if layer else ""
     return f"{request.workload.name} on {request.accelerator.name}, {request.scope}{of_layer}, {request.phase}"

@@ -1,25 +1,111 @@
-"""Files appear whole or not at all: written beside the target and renamed over it when the work has succeeded.
+"""Where results leave the program: standard streams, files that appear whole or not at all, tables, progress.
 
-What ends the work, a signal included, takes the half-written file away; what the disk refuses names the target.
+A closed stream is occupied, so that no file which is opened later gets its number. What cannot be written to standard
+output is remembered and told at the end, not raised in the middle of the work: files asked for beside it are still
+written. What cannot be written to standard error is lost: nobody is there to be told. Files are written beside the
+target and renamed over it when the work has succeeded; what ends the work, a signal included, takes the half-written
+file away, and what the disk refuses names the target.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+if TYPE_CHECKING:  # rich is not for --help
+    from rich.console import Console, RenderableType
+    from rich.table import Table
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_OUTSIDE_ASCII = re.compile(r"[^\n -~]")
+_FORMULA = ("=", "+", "-", "@", "\t")  # what spreadsheets take for the start of a formula (OWASP, CSV injection)
+FEWEST_COLUMNS = 80  # what every table fits in; below it figures would lose digits, so that lines wrap instead
+
+
+class Outlet(io.FileIO):
+    """A descriptor whose first failure is kept; what is written after it goes nowhere."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.failure: OSError | None = None
+
+    def write(self, data: object) -> int | None:  # type: ignore[override]  # any buffer, as in FileIO
+        if self.failure is None:
+            try:
+                return super().write(data)  # type: ignore[arg-type]
+            except OSError as error:
+                self.failure = error
+        return memoryview(data).nbytes  # type: ignore[arg-type]
+
+
+@contextmanager
+def standard_streams() -> Iterator[Outlet]:
+    """Standard output and error that never fail, for the block; yields where standard output goes.
+
+    Streams that somebody else has put in place (a test, a notebook) stay as they are.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:  # occupies a closed one; writing to it goes on failing
+        pass
+    os.close(descriptor)
+    output, error = Outlet(1), Outlet(2)
+    before = sys.stdout, sys.stderr
+    sys.stdout = _over(output, sys.stdout, sys.__stdout__)
+    sys.stderr = _over(error, sys.stderr, sys.__stderr__)
+    try:
+        yield output
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _over(outlet: Outlet, current: TextIO | None, own: TextIO | None) -> TextIO:
+    """A character that the terminal's encoding lacks becomes a question mark."""
+    if current is not own or not (own is None or isinstance(own, io.TextIOWrapper)):
+        return current if current is not None else io.StringIO()
+    if own is not None:
+        own.flush()
+    encoding = own.encoding if own is not None else "utf-8"
+    lines = outlet.fileno() == 2 or outlet.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(outlet), encoding, errors="replace", line_buffering=lines)
+
+
+def printable(text: str) -> str:
+    """`text` with everything that could move a cursor, ring, recolour or reverse a line written as an escape.
+
+    Line ends and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for each in text
+    )
+
+
+def cell(value: object) -> object:
+    """A cell of a CSV file. A spreadsheet takes text that begins like a formula for one and runs it, unless quoted."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def json_text(content: object) -> str:
+    """A document with every control character in a string as JSON's own escape."""
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    return _OUTSIDE_ASCII.sub(lambda each: each[0] if each[0].isprintable() else json.dumps(each[0])[1:-1], text) + "\n"
 
 
 @contextmanager
@@ -87,13 +173,77 @@ def _beside(target: Path, given: Path) -> Path:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".pending-", suffix=target.suffix)
     except OSError as error:
         raise CascadeSimError(f"{given}: cannot be written: {error.strerror}") from None
-    os.fchmod(handle, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+    umask = os.umask(0o022)  # which can only be read by setting it
+    os.umask(umask)
+    os.fchmod(handle, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~umask)
     os.close(handle)
     return Path(name)
 
 
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+def console(stream: TextIO) -> Console:
+    """For tables, as wide as the terminal or COLUMNS says, and never narrower than a table is (COLUMNS=0)."""
+    from rich.console import Console
+
+    found = Console(file=stream, highlight=False)
+    found.width = max(found.width, FEWEST_COLUMNS)
+    return found
+
+
+def print_styled(content: RenderableType, on: Console, width: int | None = None) -> None:
+    """`content` on a console, control characters of what it shows written as escapes; no blanks at ends of lines."""
+    from rich.segment import Segment, Segments
+
+    options = on.options if width is None else on.options.update_width(width)
+    shown = [Segment(printable(each.text), each.style) for each in on.render(content, options)]
+    on.print(Segments(shown), end="", soft_wrap=True)
+
+
+def table(title: str | None, columns: Sequence[str], names: int = 1) -> Table:
+    """Columns of numbers, the first `names` of them of names."""
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for position, column in enumerate(columns):
+        is_name = position < names
+        made.add_column(column, justify="left" if is_name else "right", style="cyan" if is_name else None,
+                        header_style="dim", no_wrap=True)  # fmt: skip
+    return made
+
+
+def figures_table(rows: Iterable[tuple[str, str, str]]) -> Table:
+    """A name, a figure and a remark in each row."""
+    from rich.table import Table
+
+    made = Table.grid(padding=(0, 2, 0, 0))
+    made.add_column(style="cyan", no_wrap=True)
+    made.add_column(justify="right", no_wrap=True)
+    made.add_column(style="dim", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+@contextmanager
+def progress(stages: Sequence[str], shown: bool = True) -> Iterator[dict[str, Callable[[int, int], None]]]:
+    """A bar on standard error for each stage once it begins: stage -> what to call with how much of what is done.
+
+    Empty where nobody looks, which is where standard error is no terminal. No thread, so that processes may fork.
+    """
+    if not shown or not sys.stderr.isatty():
+        yield {}
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    bars, begun = Progress(console=Console(file=sys.stderr), auto_refresh=False), dict[str, TaskID]()
+
+    def watch(stage: str) -> Callable[[int, int], None]:
+        def step(done: int, total: int) -> None:
+            if stage not in begun:
+                begun[stage] = bars.add_task(stage, total=total)
+            bars.update(begun[stage], completed=done, total=total, refresh=True)
+
+        return step
+
+    with bars:
+        yield {stage: watch(stage) for stage in stages}

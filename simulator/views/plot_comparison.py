@@ -17,7 +17,6 @@ from matplotlib.patches import Patch
 
 from cascadesim.simulator.report import Report
 from cascadesim.simulator.views import formatting as say
-from cascadesim.simulator.views.comparison import Case, baselines, case
 from cascadesim.simulator.views.plot_style import activity, einsum_colors, note_empty, series_colors
 
 BASELINE = "unfused"  # what the FuseMax evaluation normalises to, where it was simulated
@@ -35,7 +34,7 @@ class Grid:
     architectures: tuple[str, ...]
     lengths: tuple[int, ...]
     columns: tuple[str, ...]
-    against: Mapping[Case, Report]
+    against: Mapping[tuple[object, ...], Report]  # by case
     baseline: str
 
     def column(self, name: str) -> list[Report]:
@@ -54,7 +53,7 @@ def grid(reports: Sequence[Report]) -> Grid:
         architectures=architectures,
         lengths=tuple(sorted({report.sequence_length for report in reports})),
         columns=tuple(dict.fromkeys(map(column_name, reports))),
-        against=baselines(reports, baseline),
+        against={report.case: report for report in reports if report.architecture == baseline},
         baseline=baseline,
     )
 
@@ -120,7 +119,7 @@ def _utilization(report: Report, name: str) -> float | None:
 
 def _speedup(axes: Axes, shared: Grid, reports: list[Report]) -> None:
     def value(report: Report) -> float | None:
-        first = shared.against.get(case(report))
+        first = shared.against.get(report.case)
         return None if first is None else first.latency_s / report.latency_s
 
     _grouped_bars(axes, shared, reports, value)
@@ -130,7 +129,7 @@ def _speedup(axes: Axes, shared: Grid, reports: list[Report]) -> None:
 
 def _relative_energy(axes: Axes, shared: Grid, reports: list[Report]) -> None:
     def value(report: Report) -> float | None:
-        first = shared.against.get(case(report))
+        first = shared.against.get(report.case)
         if first is None or not first.total_energy_j or report.total_energy_j is None:
             return None
         return report.total_energy_j / first.total_energy_j

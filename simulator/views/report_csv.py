@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TextIO, TypeAlias
 
 from cascadesim.simulator.report import Report
-from cascadesim.simulator.views.terminal import cell
+from cascadesim.simulator.views.output import cell
 
 Cell: TypeAlias = str | int | float | None
 

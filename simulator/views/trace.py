@@ -16,8 +16,9 @@ from cascadesim.accelerators.protocol import Phase
 from cascadesim.simulator.engine.engine import record
 from cascadesim.simulator.engine.schedule import Schedule, Slice, SteadyState
 from cascadesim.simulator.execution import schedule_of
-from cascadesim.simulator.simulate import Request, parts
-from cascadesim.simulator.summary import Work
+from cascadesim.simulator.request import Request
+from cascadesim.simulator.simulate import parts
+from cascadesim.simulator.summary import OperationRun
 
 FIRST_TILES = 48  # drawn task by task, at the start and again where the steady state begins
 _FARTHEST_TILE = 4096  # a steady state that begins later is announced at the end of what is drawn
@@ -60,7 +61,7 @@ def trace(requests: Sequence[Request]) -> dict[str, object]:
     return {"displayTimeUnit": "ns", "traceEvents": events}
 
 
-def _process(number: int, request: Request, works: Sequence[Work]) -> Iterator[Event]:
+def _process(number: int, request: Request, works: Sequence[OperationRun]) -> Iterator[Event]:
     runs = [(work, time.phase, schedule_of(work.execution.plan, time.phase))
             for work in works for time in work.execution.phases]
     recorded = [_drawn(schedule) for _, _, schedule in runs]
@@ -76,7 +77,7 @@ def _process(number: int, request: Request, works: Sequence[Work]) -> Iterator[E
         offset += schedule.cycles
 
 
-def _process_name(request: Request, works: Sequence[Work]) -> str:
+def _process_name(request: Request, works: Sequence[OperationRun]) -> str:
     layer = works[0].operation.layer
     of_layer = f", one {layer} layer" if layer and request.scope != "model" else ""
     length = request.sequence_length or request.workload.sequence_length
@@ -123,7 +124,7 @@ def _slice(tracks: Tracks, track: str, clock: Clock, name: str, start: int, fini
     return {"ph": "X", **tracks.of(track), "name": name, "ts": begin, "dur": clock.us(finish) - begin, "args": args}
 
 
-def _phase_slice(tracks: Tracks, clock: Clock, work: Work, phase: Phase, schedule: Schedule) -> Event:
+def _phase_slice(tracks: Tracks, clock: Clock, work: OperationRun, phase: Phase, schedule: Schedule) -> Event:
     several = len(work.execution.phases) > 1
     name = f"{work.operation.name}: {phase.name}" if several else work.operation.name
     args: Event = {"cycles": schedule.cycles, "tiles": schedule.tiles, "times in the report": work.count,

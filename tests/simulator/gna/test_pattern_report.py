@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascadesim.simulator.cli.commands import cascadesim
-from cascadesim.simulator.cli.shell import exit_code
+from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.gna.pattern_report import pattern_answer
 
 TILES = ("--q-tile", "128", "--kv-tile", "128")
