@@ -1,4 +1,4 @@
-"""What is installed: five folders under one namespace, nothing generic at the top level, data files included."""
+"""What is installed: five folders in one package, nothing generic at the top level, data files included."""
 
 from __future__ import annotations
 
@@ -29,11 +29,46 @@ def test_no_generic_name_is_importable_once_installed() -> None:
     assert isolated(code) == "[]"
 
 
-def test_the_namespace_has_no_init_and_every_folder_is_typed() -> None:
-    assert not (ROOT / ".src" / "cascadesim" / "__init__.py").exists()
+def test_every_folder_is_typed_and_linked_for_editable_installs() -> None:
+    assert (ROOT / ".src" / "cascadesim" / "py.typed").is_file()
     for folder in FOLDERS:
         assert (ROOT / folder / "py.typed").is_file()
         assert (ROOT / ".src" / "cascadesim" / folder).resolve() == ROOT / folder
+
+
+def test_public_names_are_imported_when_they_are_used() -> None:
+    code = (
+        "import sys, cascadesim, cascadesim.simulator as s; "
+        "print([name for name in sys.modules if name.startswith('cascadesim.')]); "
+        "print([callable(getattr(of, name)) for of in (cascadesim, s) for name in of.__all__])"
+    )
+    before, found = isolated(code).splitlines()
+    assert before == "['cascadesim.simulator']"
+    assert found == str([True] * 12)
+
+
+def test_the_public_functions_are_those_of_their_modules() -> None:
+    """Also where a module of the same name has been imported."""
+    code = (
+        "import cascadesim, cascadesim.simulator.explore.explore, cascadesim.simulator.simulate as module; "
+        "print(cascadesim.simulate is module.simulate, "
+        "cascadesim.explore is cascadesim.simulator.explore.explore.explore, cascadesim.nothing)"
+    )
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        isolated(code)
+    assert "module 'cascadesim' has no attribute 'nothing'" in refused.value.stderr
+    assert isolated(code.replace(", cascadesim.nothing", "")) == "True True"
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    code = "import cascadesim, importlib.metadata as m; print(cascadesim.__version__ == m.version('cascadesim'))"
+    assert isolated(code) == "True"
+
+
+def test_the_package_runs_as_the_command() -> None:
+    found = subprocess.run([sys.executable, "-I", "-m", "cascadesim", "list", "devices"], cwd=ROOT.anchor,
+                           capture_output=True, text=True, check=True)  # fmt: skip
+    assert "h100-sxm" in found.stdout
 
 
 def test_kernels_init_is_inert() -> None:
