@@ -10,6 +10,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+import click
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +95,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_code_and_data_under_one_name(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {entry.split("/")[0] for entry in names} == {"cascadesim", "cascadesim-0.1.0.dist-info"}
+    assert {f"cascadesim/{name}" for name in ("__init__.py", "__main__.py", "py.typed")} <= set(names)
     expected = [
         path.relative_to(ROOT)
         for folder in (*FOLDERS, "examples")
@@ -106,13 +108,24 @@ def test_the_wheel_holds_code_and_data_under_one_name(wheel: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_editable_install_leaves_the_package_beside_the_links(tmp_path: Path) -> None:
+    """A copy of `__init__.py` in site-packages would hide the folders."""
+    code = "import sys; from hatchling.build import build_editable; print(build_editable(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    (made,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(made).namelist()
+    assert "_cascadesim.pth" in names
+    assert not [name for name in names if name.startswith("cascadesim/")]
+
+
+@pytest.mark.slow
 def test_the_installed_wheel_runs_the_main_job(wheel: Path, tmp_path: Path) -> None:
     """Its own environment holds the wheel alone; the dependencies come from the one that runs the tests."""
     venv.create(tmp_path / "env", with_pip=False, symlinks=True)
     python = tmp_path / "env" / "bin" / "python"
     site = Path(isolated("import sysconfig; print(sysconfig.get_path('purelib'))", str(python)))
     zipfile.ZipFile(wheel).extractall(site)
-    borrowed = Path(next(path for path in sys.path if path.endswith("site-packages")))
+    borrowed = Path(click.__file__).parents[1]
     links = [entry for entry in borrowed.iterdir() if not entry.name.startswith(("_cascadesim", "cascadesim"))]
     for entry in links:
         if not (site / entry.name).exists() and entry.suffix != ".pth":
