@@ -1,4 +1,4 @@
-"""What a simulation found: frozen values in SI units that turn into JSON (`cascadesim.report/1`).
+"""What a simulation found: frozen values in SI units that turn into JSON (`cascadesim.report/1`) and rows.
 
 Knows the meaning of every figure and the one conservation law: each unit's busy + stalled + idle cycles are the
 cycles of the run. It does not compute any of them (`summary`), nor print them (`render`).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from cascadesim.accelerators.protocol import Traffic
 
@@ -178,8 +179,29 @@ class Report:
             "mapping": list(self.mapping),
         }
 
+    def to_row(self) -> dict[str, Cell]:
+        """One flat row, the unit in every column's name; tables within the report are left out."""
+        content = {name: value for name, value in self.to_dict().items() if name not in _NESTED}
+        row: dict[str, Cell] = {
+            name: value for name, value in content.items() if isinstance(value, str | int | float | None)
+        }
+        row |= {"dram_read_bytes": self.traffic.read_bytes, "dram_write_bytes": self.traffic.write_bytes,
+                "energy_total_j": self.total_energy_j, "area_total_um2": self.total_area_um2}  # fmt: skip
+        row |= {f"energy_{component}_j": joules for component, joules in (self.energy_j or {}).items()}
+        row |= {f"area_{component}_um2": um2 for component, um2 in (self.area_um2 or {}).items()}
+        for unit in self.units:
+            row |= {f"{unit.name}_busy_cycles": unit.busy_cycles, f"{unit.name}_stalled_cycles": unit.stalled_cycles,
+                    f"{unit.name}_idle_cycles": unit.idle_cycles,
+                    f"{unit.name}_utilization": unit.utilization}  # fmt: skip
+        found = self.uncertainty
+        row |= {f"uncertainty_{name}": None if found is None else getattr(found, name) for name in _OF_UNCERTAINTY}
+        return row | {f"memory_{kind}_bytes": size for kind, size in (vars(self.memory) if self.memory else {}).items()}
 
 
+
+Cell: TypeAlias = str | int | float | None
+_OF_UNCERTAINTY = ("latency", "p90", "rows", "covers")  # in a flat row
+_NESTED = ("energy_j", "area_um2", "memory_bytes", "uncertainty")  # objects that may be null
 _PLAIN_FIELDS = (
     "architecture", "workload", "attention", "scope", "layer", "layers", "parameters", "kv_cache_bytes",
     "phase", "fidelity", "accounting", "batch",

@@ -49,8 +49,7 @@ class Commands(click.Group):
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name in OWN:
-            module, _, attribute = OWN[name].partition(":")
-            return cast("click.Command", getattr(import_module(module), attribute))
+            return _own(name)
         point = _registered().get(name)
         try:
             return None if point is None else cast("click.Command", point.load())
@@ -64,6 +63,11 @@ class Commands(click.Group):
         if name not in OWN and not name.startswith("-") and name not in _registered():
             raise click.UsageError(f"no command '{name}'{suggestion(name, self.list_commands(context))}", context)
         return super().resolve_command(context, arguments)
+
+
+def _own(name: str) -> click.Command:
+    module, _, attribute = OWN[name].partition(":")
+    return cast("click.Command", getattr(import_module(module), attribute))
 
 
 @cache
@@ -182,6 +186,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def simulate_main(arguments: Sequence[str] | None = None) -> None:
     """The program `simulate`, which is `cascadesim simulate`."""
-    from cascadesim.simulator.cli.simulate import simulate
-
-    sys.exit(program_exit(simulate, "simulate", sys.argv[1:] if arguments is None else arguments))
+    sys.exit(program_exit(_own("simulate"), "simulate", sys.argv[1:] if arguments is None else arguments))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -54,43 +55,35 @@ def explore(
     cascadesim explore fusemax-front-256k --plot front.png
     cascadesim explore my-space.yaml --output front.parquet --report front.html
     """
-    from cascadesim.simulator.explore.explore import UnwrittenFrontError, refuse_unwritable
-    from cascadesim.simulator.explore.explore import explore as searched
+    from cascadesim.simulator.explore import explore as search
+    from cascadesim.simulator.explore import page, results
 
     for target in (plot, report):
         if target is not None:
-            refuse_unwritable(target)
+            search.refuse_unwritable(target)
     try:
         with progress(("searching", "refining", "simulating")) as watches:
-            frame = searched(space, workers=workers, engine=cast("EngineName", engine), output=output,
-                             cycle_level=cycle_level, watches=watches)
-    except UnwrittenFrontError as unwritten:
-        _print(unwritten.frame)  # it may have taken hours
+            frame = search.explore(space, workers=workers, engine=cast("EngineName", engine), output=output,
+                                   cycle_level=cycle_level, watches=watches)  # fmt: skip
+    except search.UnwrittenFrontError as unwritten:
+        _print(unwritten.frame, results.table_lines(unwritten.frame))  # it may have taken hours
         raise
-    _print(frame)
-    _draw(frame, plot, report)
-
-
-def _draw(frame: Frame, plot: Path | None, report: Path | None) -> None:
-    with pending_files((plot, report)) as (picture, page):
+    _print(frame, results.table_lines(frame))
+    with pending_files((plot, report)) as (picture, written):
         if picture is not None:
             from cascadesim.simulator.explore.plot import draw
 
             draw(frame, picture)
-        if page is not None:
-            from cascadesim.simulator.explore.page import write_page
-
-            write_page(frame, page)
+        if written is not None:
+            page.write_page(frame, written)
 
 
-def _print(frame: Frame) -> None:
-    from cascadesim.simulator.explore.results import table_lines
-
+def _print(frame: Frame, lines: Iterable[str]) -> None:
     counts = frame.counts
     click.echo(f"{printable(frame.source)}: {counts.designs:,} designs; {counts.allowed:,} hold the conditions, "
                f"{counts.possible:,} can run the work, {counts.good:,} hold the constraints; "
                f"{counts.on_front:,} on the front of {', '.join(frame.objectives)}")
-    for line in table_lines(frame):
+    for line in lines:
         click.echo(printable(line))
     if frame.verdict is not None:
         click.echo(frame.verdict)

@@ -6,6 +6,7 @@ are opened before the work starts and appear when all of it is done.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import chain, product
@@ -22,7 +23,7 @@ from cascadesim.einsum_cascades.notation.schema import read_yaml
 from cascadesim.simulator.report import Report, document
 from cascadesim.simulator.request import Fidelity, Request, load_any_workload
 from cascadesim.simulator.simulate import reports
-from cascadesim.simulator.views.output import json_text, pending_files, printable, progress, written_to
+from cascadesim.simulator.views.output import cell, json_text, pending_files, printable, progress, written_to
 
 Answer = TypeVar("Answer")
 WIDTHS = ("word_bytes", "element_bits")  # fields of arrays that are built for one
@@ -134,10 +135,12 @@ def _print_results(results: Sequence[Report], format_: str, output: Path | None)
             print_reports(results, stream)
         elif format_ == "json":
             stream.write(json_text(document(results)))
-        else:
-            from cascadesim.simulator.views.report_csv import write_csv
-
-            write_csv(results, stream)
+        else:  # every column that any of the reports has; a figure that a report lacks is an empty cell
+            rows = [report.to_row() for report in results]
+            columns = list(dict.fromkeys(column for row in rows for column in row))
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(cell(column) for column in columns)
+            writer.writerows([cell(row.get(column)) for column in columns] for row in rows)
 
 
 def _view(what: str) -> Callable[[Request], Iterable[str]]:
