@@ -116,5 +116,6 @@ def _report(request: Request, runs: Sequence[OperationRun]) -> Report:
         tokens_per_s=tokens / latency_s if whole_model else None,
         time_to_first_token_s=latency_s if whole_model and prompt and workload.generates else None,
         notes=summary.notes(request, runs),
-        mapping=summary.mapping_lines(runs),
+        mapping=tuple(line for rows, names in summary.mapped_alike(runs).items()
+                      for line in (", ".join(names), *(f"  {row}" for row in rows))),
     )  # fmt: skip

@@ -156,16 +156,12 @@ def overhead(runs: Sequence[OperationRun]) -> Overhead | None:
     )
 
 
-def mapping_lines(runs: Sequence[OperationRun]) -> tuple[str, ...]:
-    """What goes where, operation by operation; operations that are mapped alike are said once."""
-    lines: dict[tuple[str, ...], list[str]] = {}
+def mapped_alike(runs: Sequence[OperationRun]) -> Mapping[tuple[str, ...], Sequence[str]]:
+    """The lines of each mapping -> the names of the operations that have it, each once."""
+    names: dict[tuple[str, ...], dict[str, None]] = {}
     for run in runs:
-        lines.setdefault(run.execution.plan.mapping, []).append(run.operation.name)
-    return tuple(
-        line
-        for mapping, names in lines.items()
-        for line in (", ".join(dict.fromkeys(names)), *(f"  {row}" for row in mapping))
-    )
+        names.setdefault(run.execution.plan.mapping, {})[run.operation.name] = None
+    return {lines: tuple(found) for lines, found in names.items()}
 
 
 def notes(request: Request, runs: Sequence[OperationRun]) -> tuple[str, ...]:
