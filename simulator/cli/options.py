@@ -6,7 +6,7 @@ Each reader is a function from text to value; click says which option a refusal 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -31,7 +31,9 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
     def choice(text: str) -> str:
         if text not in choices:
-            raise click.BadParameter(f"no '{text}'{_guess(text, choices)}")
+            guess = suggestion(text, choices)
+            meant = guess if "did you mean" in guess else f"; give one of: {', '.join(choices)}"
+            raise click.BadParameter(f"no '{text}'{meant}")
         return text
 
     return choice
@@ -45,10 +47,11 @@ def alternatives(*choices: str) -> str:
 def lengths(text: str) -> tuple[int, ...]:
     """`4096`, `64K`, `1M` (powers of 1024), several separated by commas.
 
-    A comma inside one number is refused, as it would make two lengths of it: `4,096`, but not `128,256`.
+    A comma inside one number is refused, as it would make two lengths of it: `4,096`, but not `128,256`. 2 to 8 tokens
+    are no length that anybody asks for beside others of hundreds.
     """
     parts = [part.strip() for part in text.split(",")]
-    if _THOUSANDS.fullmatch(text.strip()) and not all(map(_is_power_of_two, map(int, parts))):
+    if _THOUSANDS.fullmatch(text.strip()) and any(int(part) < 16 or int(part).bit_count() > 1 for part in parts):
         raise click.BadParameter(f"'{text}': did you mean {''.join(parts)}? for {len(parts)} lengths, give the option "
                                  f"{len(parts)} times")
     return tuple(dict.fromkeys(map(_length, parts)))
@@ -118,11 +121,6 @@ def new_file(*suffixes: str) -> Callable[[str], Path]:
     return target
 
 
-def _guess(given: str, known: Sequence[str]) -> str:
-    guess = suggestion(given, known)
-    return guess if "did you mean" in guess else f"; give one of: {', '.join(known)}"
-
-
 def _length(text: str) -> int:
     factor = _POWERS.get(text[-1:].upper(), 1)
     digits = text[:-1] if factor > 1 else text
@@ -131,11 +129,6 @@ def _length(text: str) -> int:
     if len(digits) > _LONGEST_NUMBER or not 1 <= int(digits) * factor <= LONGEST_SEQUENCE:
         raise click.BadParameter(f"{text} tokens; give a length from 1 to {LONGEST_SEQUENCE // 2**20}M")
     return int(digits) * factor
-
-
-def _is_power_of_two(length: int) -> bool:
-    """From 16 on: 2 to 8 tokens are no length that anybody asks for beside others of hundreds."""
-    return length >= 16 and length.bit_count() == 1
 
 
 def _is_number(text: str) -> bool:
