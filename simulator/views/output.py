@@ -213,13 +213,14 @@ def table(title: str | None, columns: Sequence[str], names: int = 1) -> Table:
 def figures_table(rows: Iterable[tuple[str, str, str]]) -> Table:
     """A name, a figure and a remark in each row."""
     from rich.table import Table
+    from rich.text import Text
 
     made = Table.grid(padding=(0, 2, 0, 0))
     made.add_column(style="cyan", no_wrap=True)
     made.add_column(justify="right", no_wrap=True)
-    made.add_column(style="dim", overflow="fold")
-    for row in rows:
-        made.add_row(*row)
+    made.add_column(overflow="fold")
+    for name, figure, remark in rows:
+        made.add_row(name, figure, Text(remark, style="dim"))  # what it says of a user's settings is no markup
     return made
 
 
