@@ -86,6 +86,14 @@ def test_csv_has_a_row_for_each_report_and_units_in_its_header(run: Run) -> None
     assert {"latency_s", "dram_read_bytes", "energy_total_j", "area_total_um2", "array_2d_busy_cycles"} <= set(rows[0])
 
 
+def test_csv_says_what_a_device_holds(run: Run) -> None:
+    """16-bit weights of 8.03 G parameters; 1 GiB of cache."""
+    _, out, _ = run.simulate("--arch", "h100-sxm", "--workload", "llama", "--seq-len", "8K", "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert int(row["memory_weights_bytes"]) == 2 * int(row["parameters"])
+    assert (row["memory_kv_bytes"], row["memory_capacity_bytes"]) == (str(2**30), "80000000000")
+
+
 def test_a_sweep_is_one_table_against_the_first_architecture(run: Run) -> None:
     _, out, _ = run.simulate("--arch", "fusemax-architecture,fusemax", "--workload", "bert", "--seq-len", "1K",
                              "--scope", "attention", "--fidelity", "analytical")  # fmt: skip
