@@ -25,7 +25,7 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> object:
-    """A public name, imported now."""
+    """Import a public name when it is first used."""
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_WHERE[name]), name)

@@ -27,7 +27,7 @@ _ROUNDING = 1e-12  # relative error of sums of float cycles, far below one cycle
 
 @dataclass(frozen=True)
 class Overhead:
-    """Cycles of the bounding unit that are not busy: before its first task, after its last, and between them."""
+    """Cycles in which the bounding unit is not busy: before its first task, after its last, and between them."""
 
     fill_cycles: int
     drain_cycles: int
@@ -36,7 +36,7 @@ class Overhead:
 
 @dataclass(frozen=True)
 class PhaseTime:
-    """A phase executed. `exact_cycles` keeps the fraction of a published closed form, which has no overhead."""
+    """What a phase took. `exact_cycles` keeps the fraction of a published closed form, which has no overhead."""
 
     phase: Phase
     cycles: int
@@ -48,7 +48,7 @@ class PhaseTime:
 
 @dataclass(frozen=True)
 class Execution:
-    """A plan and its phases, one after another."""
+    """A plan and what its phases took, which run one after another; all figures are cycles."""
 
     plan: Plan
     phases: tuple[PhaseTime, ...]
@@ -67,13 +67,13 @@ class Execution:
 
 
 def whole_cycles(cycles: float) -> int:
-    """The cycle in which the work has ended: up to the next whole one, not counting rounding errors of sums."""
+    """Round up to the cycle in which the work has ended, without counting the rounding errors of sums."""
     return ceil(cycles - min(0.5, cycles * _ROUNDING))  # of long runs too, less than a cycle
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """Equal to every other job that asks the same accelerator for the same work, whatever its name."""
+    """A job equals every other one that asks the same accelerator for the same work, whatever its name."""
 
     accelerator: Accelerator
     operation: Operation
@@ -95,7 +95,7 @@ class _Job:
 def planned_and_executed(
     operation: Operation, accelerator: Accelerator, accounting: Accounting, fidelity: Fidelity
 ) -> Execution:
-    """Done once, under the cascade's name, for all operations that differ in name, layer and count.
+    """Plan and execute once, under the cascade's name, for all operations that differ in name, layer and count.
 
     Raises CascadeSimError for what the accelerator does not map, and as `execute` does.
     """
@@ -114,13 +114,13 @@ def _plan(job: _Job) -> Plan:
 
 
 def execute(plan: Plan, fidelity: Fidelity) -> Execution:
-    """Raises CascadeSimError if the plan has no cycle-level form and one is asked for."""
+    """Run the phases of a plan. Raises CascadeSimError if it has no cycle-level form and one is asked for."""
     execute_phase = _closed_form if fidelity == "analytical" else _cycle_level
     return Execution(plan, tuple(execute_phase(plan, phase) for phase in plan.phases))
 
 
 def _closed_form(plan: Plan, phase: Phase) -> PhaseTime:
-    """A unit that only the program uses is as busy as its tasks, whose whole cycles may exceed the closed form's."""
+    """Take the plan's formula. A unit that only the program uses is as busy as its tasks, at most the whole phase."""
     cycles = whole_cycles(phase.analytical_cycles)
     exact = phase.analytical_cycles if plan.accounting == "artifact" else cycles
     of_program: Counter[str] = Counter()
@@ -134,7 +134,7 @@ def _closed_form(plan: Plan, phase: Phase) -> PhaseTime:
 
 
 def _cycle_level(plan: Plan, phase: Phase) -> PhaseTime:
-    """Units that the program leaves out (it is bounded by others) are as busy as the plan says."""
+    """Run the program or the model. Units that the program leaves out are as busy as the plan says."""
     if phase.model is not None:
         cycles = phase.model().run()
         return PhaseTime(phase, cycles, cycles, _planned_busy(phase), {})
@@ -159,7 +159,7 @@ def _planned_busy(phase: Phase) -> Counter[str]:
 
 
 def schedule_of(plan: Plan, phase: Phase) -> Schedule:
-    """When each task of the phase runs. Raises CascadeSimError where the phase has no program of tasks."""
+    """Say when each task of the phase runs. Raises CascadeSimError where the phase has no program of tasks."""
     if phase.model is not None:
         raise CascadeSimError(f"{plan.operation.name}: its cycle-level model has no schedule of tasks to show")
     if phase.program is None:
@@ -172,13 +172,13 @@ def schedule_of(plan: Plan, phase: Phase) -> Schedule:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _built(program: Callable[[], Program]) -> Program:
-    """Built once for both fidelities, and for the trace."""
+    """A program is built once for both fidelities, and for the trace."""
     return program()
 
 
 @cache
 def _run(program: Program) -> Schedule:
-    """Equal programs run once: the same layer is often asked for again."""
+    """Equal programs run once, since the same layer is often asked for again."""
     from cascadesim.simulator.engine.engine import run  # brings the compiler: not for those who want the closed form
 
     return run(program)

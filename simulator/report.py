@@ -17,7 +17,7 @@ SCHEMA = "cascadesim.report/1"
 
 @dataclass(frozen=True)
 class UnitTime:
-    """Where every cycle of one unit went.
+    """This is where every cycle of one unit went.
 
     stalled: work was ready in its queue and waited for another unit; idle: there was nothing to do yet, or any
     more. `utilization` counts busy cycles weighted by the share of lanes that did useful work; it is None where the
@@ -37,7 +37,7 @@ class UnitTime:
 
 @dataclass(frozen=True)
 class EinsumTime:
-    """One Einsum on one unit. `share` is its part of the whole run, `occupancy` the useful lanes while it runs."""
+    """One Einsum on one unit: `share` is its part of the whole run, `occupancy` the useful part of the lanes."""
 
     name: str
     operation: str
@@ -50,7 +50,7 @@ class EinsumTime:
 
 @dataclass(frozen=True)
 class OperationTime:
-    """One operation of the model, all its `count` repetitions together."""
+    """One operation of the model; the figures add up all its `count` repetitions."""
 
     name: str
     kind: str
@@ -63,7 +63,7 @@ class OperationTime:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Bytes that one device must hold, and has room for. `activations` is a bound (`sharding`)."""
+    """Bytes that one device must hold, and `capacity` bytes that it has; `activations` is a bound (`sharding`)."""
 
     weights: int
     kv: int
@@ -77,7 +77,7 @@ class MemoryUse:
 
     @property
     def parts(self) -> dict[str, int]:
-        """What is held, in words."""
+        """Name what is held in words: bytes by kind."""
         return {"weights": self.weights, "KV cache": self.kv, "activations": self.activations,
                 "workspace": self.workspace}  # fmt: skip
 
@@ -154,14 +154,14 @@ class Report:
 
     @property
     def case(self) -> tuple[str, str | None, int, int]:
-        """What two reports must share for their ratio to mean something."""
+        """Two reports must share this for their ratio to mean something."""
         return (self.workload, self.layer, self.sequence_length, self.batch)
 
     def unit(self, name: str) -> UnitTime | None:
         return next((unit for unit in self.units if unit.name == name), None)
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON object of the contract (design, section 5)."""
+        """Write the JSON object of the contract (design, section 5)."""
         held, energy_j, area_um2 = self.memory, self.energy_j, self.area_um2
         moved = {"read": self.traffic.read_bytes, "write": self.traffic.write_bytes, "total": self.traffic.total_bytes}
         return {
@@ -180,7 +180,7 @@ class Report:
         }
 
     def to_row(self) -> dict[str, Cell]:
-        """One flat row, the unit in every column's name; tables within the report are left out."""
+        """Write one flat row with the unit in every column's name; tables within the report are left out."""
         content = {name: value for name, value in self.to_dict().items() if name not in _NESTED}
         row: dict[str, Cell] = {
             name: value for name, value in content.items() if isinstance(value, str | int | float | None)
@@ -211,5 +211,5 @@ _PLAIN_FIELDS = (
 
 
 def document(reports: Sequence[Report]) -> dict[str, object]:
-    """What `--format json` prints."""
+    """Write several reports as `--format json` prints them."""
     return {"schema": SCHEMA, "reports": [report.to_dict() for report in reports]}

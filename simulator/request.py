@@ -26,7 +26,7 @@ _MOST_POINTS = 2**62  # of one operation, so that counts fit the 64 bits of arra
 
 @dataclass(frozen=True)
 class Request:
-    """What to simulate. None: the workload's own length or batch, the accelerator's own attention."""
+    """One simulation. None stands for the workload's own length or batch, and the accelerator's own attention."""
 
     workload: AnyWorkload
     accelerator: Accelerator
@@ -53,13 +53,13 @@ class Request:
 
     @property
     def machine(self) -> Accelerator:
-        """The accelerator, prepared for the workload where it runs known ones in its own way."""
+        """Prepare the accelerator for the workload, where it runs known ones in its own way."""
         if isinstance(self.accelerator, Prepares):
             return self.accelerator.prepared((), self.workload.name)[0]
         return self.accelerator
 
     def layers(self, kinds: str | None) -> int:
-        """How many layers the kinds named `a+b` have, or 5 to 10 of `a:5-10`; all of the model for None."""
+        """Count the layers of the kinds `a+b`, 5 to 10 of `a:5-10`, or all of the model for None."""
         if kinds is not None and ":" in kinds:
             first, _, last = kinds.rpartition(":")[2].partition("-")
             return int(last or first) - int(first) + 1
@@ -68,7 +68,7 @@ class Request:
 
 
 def load_any_workload(name_or_path: str, settings: Sequence[str] = ()) -> AnyWorkload:
-    """A model by name or file, or a pruning trace. Raises SpecError or UnknownNameError for what cannot be read."""
+    """Read a model by name or file, or a pruning trace. Raises SpecError or UnknownNameError where it cannot."""
     if not is_trace(name_or_path):
         return load_workload(name_or_path, settings)
     if settings:

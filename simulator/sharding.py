@@ -26,7 +26,7 @@ RESULT_BYTES = 2  # of one number that a product writes, at least: narrower prod
 
 
 def own_operations(request: Request) -> tuple[Operation, ...]:
-    """What one device runs; of a whole model with the sums over all devices."""
+    """List what one device runs; a whole model has the sums over all devices beside it."""
 
     def lowered(workload: AnyWorkload) -> tuple[Operation, ...]:
         return workload.operations(sequence_length=request.sequence_length, batch=request.batch, phase=request.phase,
@@ -41,13 +41,13 @@ def own_operations(request: Request) -> tuple[Operation, ...]:
 
 
 def _own_workload(request: Request) -> AnyWorkload:
-    """What one device computes and stores of the model. Raises CascadeSimError where it does not divide."""
+    """Divide the model among the devices. Raises CascadeSimError where it does not divide."""
     workload = request.workload
     return divided(workload, request.accelerator.capabilities.devices) if isinstance(workload, Workload) else workload
 
 
 def notes(request: Request) -> tuple[str, ...]:
-    """Whose figures a report shows."""
+    """Say whose figures a report shows."""
     devices = request.accelerator.capabilities.devices
     if devices == 1:
         return ()
@@ -59,9 +59,9 @@ def notes(request: Request) -> tuple[str, ...]:
 
 
 def memory(request: Request) -> MemoryUse | None:
-    """Of the whole model, or the KV cache alone for attention alone.
+    """Add up what a device holds of the whole model; attention alone holds its KV cache alone.
 
-    None where the accelerator states no memory, or the workload nothing of what it holds.
+    Returns None where the accelerator states no memory, or the workload nothing of what it holds.
     """
     capacity = request.accelerator.capabilities.memory_bytes
     own, stored = _own_workload(request) if capacity is not None else None, request.accelerator.capabilities.stored
@@ -81,7 +81,7 @@ def memory(request: Request) -> MemoryUse | None:
 
 
 def _operand_bytes(operation: Operation, stored: Stored) -> float:
-    """What one operation reads and writes besides weights and cache."""
+    """Count the bytes that one operation reads and writes besides weights and cache."""
     size = dict(operation.extents)
     results = max(stored.activations, RESULT_BYTES)
     if operation.kind == "linear":
@@ -97,7 +97,7 @@ def _operand_bytes(operation: Operation, stored: Stored) -> float:
 
 
 def refuse_what_does_not_fit(request: Request) -> None:
-    """A whole model with all it holds, attention alone with its KV cache; the products of one layer are not checked.
+    """Check a whole model with all it holds, and attention with its KV cache; products of one layer are not checked.
 
     Raises CascadeSimError, also for a type that was chosen for what the model does not have: it would change nothing.
     """

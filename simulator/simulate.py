@@ -32,7 +32,7 @@ def simulate(
     accounting: Accounting = "physical",
     attention: str | None = None,
 ) -> tuple[Report, ...]:
-    """One report for the scope `model`, one for each kind of layer otherwise.
+    """Simulate a workload: one report for the scope `model`, one for each kind of layer otherwise.
 
     Raises CascadeSimError for what cannot be: a length below 1, a mask this accelerator does not map, ...
     """
@@ -42,11 +42,12 @@ def simulate(
 
 
 def reports(request: Request) -> tuple[Report, ...]:
+    """Answer a request: as `simulate`, whose arguments it holds."""
     return tuple(_report(request, part) for part in parts(request))
 
 
 def parts(request: Request) -> tuple[tuple[OperationRun, ...], ...]:
-    """The executed operations of each report."""
+    """Execute the operations of each report. Raises CascadeSimError for what does not fit or has no cycle level."""
     if request.accounting == "artifact" and request.fidelity == "cycle":
         raise CascadeSimError("artifact accounting has no cycle level, only closed forms; use --fidelity analytical")
     sharding.refuse_what_does_not_fit(request)
@@ -61,7 +62,7 @@ def parts(request: Request) -> tuple[tuple[OperationRun, ...], ...]:
 
 
 def operations(request: Request) -> tuple[Operation, ...]:
-    """What runs, in order; without elementwise work in the published accounting, which has none."""
+    """List what runs, in order; the published accounting has no elementwise work."""
     found = sharding.own_operations(request)
     for operation in found:
         refuse_impossible(operation, request.accelerator)

@@ -23,7 +23,7 @@ _WITHOUT_CALIBRATED_OVERLAP = (
 
 @dataclass(frozen=True)
 class OperationRun:
-    """One operation of a report, executed; it runs `operation.count` times."""
+    """One operation of a report and its execution; it runs `operation.count` times."""
 
     operation: Operation
     execution: Execution
@@ -51,7 +51,7 @@ def traffic(runs: Iterable[OperationRun]) -> Traffic:
 
 
 def unit_times(units: Sequence[Unit], runs: Sequence[OperationRun]) -> tuple[UnitTime, ...]:
-    """Every cycle of every unit attributed."""
+    """Attribute every cycle of every unit: busy, stalled or idle."""
     busy: Counter[str] = Counter()
     stalled: Counter[str] = Counter()
     unused: defaultdict[str, float] = defaultdict(float)  # busy cycles times the share of lanes without useful work
@@ -75,7 +75,7 @@ def unit_times(units: Sequence[Unit], runs: Sequence[OperationRun]) -> tuple[Uni
 
 
 def _unused_shares(activities: Iterable[EinsumActivity]) -> Mapping[str, float]:
-    """Unit -> the share of its busy cycles that the average lane spends without useful work."""
+    """Map each unit to the share of its busy cycles that the average lane spends without useful work."""
     spent: Counter[str] = Counter()
     unused: defaultdict[str, float] = defaultdict(float)
     for activity in activities:
@@ -85,7 +85,7 @@ def _unused_shares(activities: Iterable[EinsumActivity]) -> Mapping[str, float]:
 
 
 def einsum_times(runs: Sequence[OperationRun]) -> tuple[EinsumTime, ...]:
-    """One row per operation, Einsum and unit, in order of first appearance; phases and layers that share one add up."""
+    """Make a row per operation, Einsum and unit, in order of appearance; phases and layers that share one add up."""
     exact_cycles = sum(run.exact_cycles for run in runs)
     rows: defaultdict[tuple[str, str, str], list[tuple[int, EinsumActivity]]] = defaultdict(list)
     for run in runs:
@@ -124,7 +124,7 @@ def operation_times(runs: Sequence[OperationRun]) -> tuple[OperationTime, ...]:
 
 
 def energy_j(runs: Sequence[OperationRun], leakage_w: float, latency_s: float) -> Mapping[str, float] | None:
-    """By component; None if any operation has no energy model. Leakage only where the accelerator states one."""
+    """Add up joules by component; None if an operation has no energy model. Leakage is power times latency."""
     total: defaultdict[str, float] = defaultdict(float)
     for run in runs:
         spent = run.execution.plan.dynamic_energy_j
@@ -138,13 +138,13 @@ def energy_j(runs: Sequence[OperationRun], leakage_w: float, latency_s: float) -
 
 
 def bound_by(units: Sequence[UnitTime]) -> str | None:
-    """The unit with the largest busy share."""
+    """Name the unit with the most busy cycles, None if none is busy."""
     busiest = max(units, key=lambda unit: unit.busy_cycles, default=None)
     return busiest.name if busiest is not None and busiest.busy_cycles > 0 else None
 
 
 def overhead(runs: Sequence[OperationRun]) -> Overhead | None:
-    """Fill, drain and waiting summed over all phases; None in the closed form, which has none of them."""
+    """Add up fill, drain and waiting over all phases; the closed form has none of them and gives None."""
     parts = [(run.count, phase.overhead) for run in runs for phase in run.execution.phases]
     found = [(count, part) for count, part in parts if part is not None]
     if len(found) < len(parts):
@@ -157,7 +157,7 @@ def overhead(runs: Sequence[OperationRun]) -> Overhead | None:
 
 
 def mapped_alike(runs: Sequence[OperationRun]) -> Mapping[tuple[str, ...], Sequence[str]]:
-    """The lines of each mapping -> the names of the operations that have it, each once."""
+    """Map the lines of each mapping to the names of the operations that have it, each once."""
     names: dict[tuple[str, ...], dict[str, None]] = {}
     for run in runs:
         names.setdefault(run.execution.plan.mapping, {})[run.operation.name] = None
@@ -165,7 +165,7 @@ def mapped_alike(runs: Sequence[OperationRun]) -> Mapping[tuple[str, ...], Seque
 
 
 def notes(request: Request, runs: Sequence[OperationRun]) -> tuple[str, ...]:
-    """What a reader must know beside the figures."""
+    """Collect what a reader must know beside the figures."""
     machine = request.machine
     found = [
         *(f"set {setting}" for setting in request.settings),

@@ -30,7 +30,7 @@ _OF_THE_CALL = ("dtype", "types", "kernel", "parallel")  # settings that show in
 
 @dataclass(frozen=True)
 class Call:
-    """One operation of a report. `kernel`, `types`: as its plan names them. `share`: of the report's time."""
+    """One operation of a report: its plan names `kernel` and `types`, `share` is its part of the report's time."""
 
     kind: str
     sizes: Mapping[str, float]
@@ -43,7 +43,9 @@ class Call:
 
 @dataclass(frozen=True)
 class MeasuredStratum:
-    """Published figures of one kind. `what`: in words. latency, p90, largest: half, nine tenths, all were within."""
+    """Published figures of one kind: half of their errors were within `latency`, nine tenths within `p90`, all within
+    `largest`; `what` says in words which figures they are.
+    """
 
     kind: str
     what: str
@@ -58,7 +60,7 @@ class MeasuredStratum:
     kernel: str = ""
 
     def problems(self, call: Call) -> tuple[str, ...]:
-        """In what the call lies outside, the gravest first."""
+        """Say in what the call lies outside, the gravest first."""
         found = []
         if call.fidelity != self.fidelity:
             found.append({"cycle": "the cycle level", "analytical": "the closed form"}[call.fidelity])
@@ -70,7 +72,7 @@ class MeasuredStratum:
                           if not bounds[0] <= call.sizes[name] <= bounds[1]))  # fmt: skip
 
     def distance(self, call: Call) -> tuple[bool, bool, int, int]:
-        """To order strata by: another fidelity is further than another kernel, than another shape."""
+        """Order strata by this: another fidelity is further than another kernel, that further than another shape."""
         other_kernel = bool(self.kernel) and call.kernel != self.kernel
         return call.fidelity != self.fidelity, other_kernel, len(self.problems(call)), -self.rows
 
@@ -85,7 +87,7 @@ def _number(size: float) -> str:
 
 
 def of_report(request: Request, runs: Sequence[OperationRun]) -> Uncertainty | None:
-    """For the calls that suites may have compared; None where no call of their kind was."""
+    """Find the uncertainty of the calls that suites may have compared; None where no call of their kind was."""
     total, clock_hz = sum(run.exact_cycles for run in runs), request.accelerator.clock_hz
     calls = [
         Call(
@@ -99,7 +101,7 @@ def of_report(request: Request, runs: Sequence[OperationRun]) -> Uncertainty | N
 
 
 def _never_measured(request: Request) -> Iterator[str]:
-    """What the suites do not run, whatever its shape."""
+    """Say why the suites do not run such a report, whatever its shape."""
     accelerator = request.accelerator
     if request.scope == "model":
         yield "whole models are not validated"
@@ -114,7 +116,7 @@ def _never_measured(request: Request) -> Iterator[str]:
 
 @lru_cache(maxsize=4096)
 def _as_preset(name: str, settings: tuple[str, ...]) -> Accelerator | None:
-    """The one of that name, but for settings of which each call says what they make of it."""
+    """Load the preset of that name with the settings of which each call says what they make of it."""
     if name not in preset_names():
         return None
     try:
@@ -124,7 +126,10 @@ def _as_preset(name: str, settings: tuple[str, ...]) -> Accelerator | None:
 
 
 def uncertainty_of(architecture: str, calls: Sequence[Call], reasons: Sequence[str] = ()) -> Uncertainty | None:
-    """`reasons`: why nothing of the report was measured, beyond its shapes. None where no call of the kind was."""
+    """Take the stratum nearest to the longest call; None where no call of its kind was measured.
+
+    `reasons` say why nothing of the report was measured, beyond its shapes.
+    """
     strata = _measured().get(architecture, ())
     nearest = [(call, _nearest(strata, call)) for call in calls]
     near = [(call, stratum) for call, stratum in nearest if stratum is not None]
@@ -143,7 +148,7 @@ def _nearest(strata: Sequence[MeasuredStratum], call: Call) -> MeasuredStratum |
 
 
 def sizes_of(operation: Operation, call_s: float) -> dict[str, float]:
-    """What strata are told apart by."""
+    """List the sizes that strata are told apart by; `call_s` is how long one call takes."""
     size = dict(operation.extents)
     if operation.kind == "linear":
         return {"rows": size["r"], "outputs": size["n"], "depth": size["k"], "copies": size["x"], "call_s": call_s}
@@ -155,7 +160,7 @@ def attention_sizes(
     batch: float, heads: float, key_heads: float, queries: float, keys: float, head_dim: float, value_dim: float,
     call_s: float,
 ) -> dict[str, float]:  # fmt: skip
-    """scores: of all sequences and heads together, unmasked."""
+    """Name the sizes of an attention; `scores` counts those of all sequences and heads together, unmasked."""
     return {
         "batch": batch, "heads": heads, "group": heads / key_heads, "queries": queries, "keys": keys,
         "head_dim": head_dim, "value_dim": value_dim, "scores": batch * heads * queries * keys, "call_s": call_s,
@@ -163,7 +168,7 @@ def attention_sizes(
 
 
 def mask_name(mask: Mask) -> str:
-    """full, causal, window, or the name of a pattern's kind."""
+    """Name a mask: full, causal, window, or the kind of a pattern."""
     if mask == FULL:
         return "full"
     if isinstance(mask, KeyInterval) and mask.chunk is None:

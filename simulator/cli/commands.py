@@ -42,7 +42,7 @@ INTERRUPTED = 130
 
 
 class Commands(click.Group):
-    """Sub-commands of this layer and those that installed packages register."""
+    """This group has the sub-commands of this layer and those that installed packages register."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return [*OWN, *sorted(set(_registered()) - set(OWN))]
@@ -94,7 +94,7 @@ class TerminatedError(KeyboardInterrupt):
 
 
 def program_exit(command: click.Command, program: str, arguments: Sequence[str]) -> int:
-    """`exit_code` for a whole process: a bug is a traceback and an exit code of its own."""
+    """Return `exit_code` for a whole process, where a bug is a traceback and an exit code of its own."""
     try:
         return exit_code(command, program, arguments)
     except Exception:
@@ -104,7 +104,7 @@ def program_exit(command: click.Command, program: str, arguments: Sequence[str])
 
 
 def exit_code(command: click.Command, program: str, arguments: Sequence[str]) -> int:
-    """Run `command` on `arguments`; what the process should exit with.
+    """Run `command` on `arguments` and return what the process should exit with.
 
     A reader of standard output that goes away (`| head`) is no error: it has what it wanted.
     """
@@ -138,13 +138,13 @@ def _outcome(command: click.Command, program: str, arguments: Sequence[str]) -> 
 
 
 def complain(speaker: str, message: str) -> None:
-    """One line per problem. The lines of an excerpt (indented) follow theirs as they are, so that carets point."""
+    """Print one line per problem. Lines of an excerpt (indented) follow theirs as they are, so that carets point."""
     for line in printable(message).splitlines():
         print(line if line.startswith(" ") else f"{speaker}: {line}", file=sys.stderr)
 
 
 def _speaker(command: click.Command, program: str, arguments: Sequence[str]) -> str:
-    """The name errors start with: the sub-command where there is one."""
+    """Choose the name that errors start with: the sub-command where there is one."""
     if not isinstance(command, click.Group) or not arguments:
         return program
     return arguments[0] if arguments[0] in command.list_commands(click.Context(command)) else program
@@ -180,10 +180,10 @@ def _terminate(number: int, _: FrameType | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The program `cascadesim`."""
+    """Run the program `cascadesim`."""
     sys.exit(program_exit(cascadesim, "cascadesim", sys.argv[1:] if arguments is None else arguments))
 
 
 def simulate_main(arguments: Sequence[str] | None = None) -> None:
-    """The program `simulate`, which is `cascadesim simulate`."""
+    """Run the program `simulate`, which is `cascadesim simulate`."""
     sys.exit(program_exit(_own("simulate"), "simulate", sys.argv[1:] if arguments is None else arguments))

@@ -25,7 +25,7 @@ _LARGEST_SIZE = 2**40  # keeps wrong input short of numbers too long to print
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    """`30x48x80`, one to three dimensions."""
+    """Read `30x48x80`, one to three dimensions."""
     found = []
     for dimension, part in enumerate(text.lower().split("x"), start=1):
         try:
@@ -36,7 +36,7 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def flags(text: str) -> tuple[bool, ...]:
-    """`1,0,0`: one per dimension."""
+    """Read `1,0,0`, one per dimension."""
     parts = [part.strip() for part in text.split(",")]
     if not set(parts) <= {"0", "1"}:
         raise click.BadParameter(f"'{shortened(text)}'; give 0 or 1 for each dimension, such as 1,0,0")
@@ -44,7 +44,7 @@ def flags(text: str) -> tuple[bool, ...]:
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
-    """A whole number within limits."""
+    """Make a reader of whole numbers within limits."""
 
     def number(text: str) -> int:
         tidy = text.strip()
@@ -68,7 +68,7 @@ def share(text: str) -> float:
 
 
 def steps(text: str) -> tuple[int, int]:
-    """`19/28`: steps with the pattern, of all steps."""
+    """Read `19/28`: steps with the pattern, of all steps."""
     sparse, slash, every = text.partition("/")
     if not slash:
         raise click.BadParameter(f"'{shortened(text)}'; give sparse/all, such as 19/28")
@@ -189,7 +189,7 @@ def _answer_pattern(
 
 
 def also_pattern(text: str) -> tuple[dict[str, tuple[int, ...]], int]:
-    """`12:window=12x24x24,stride=1x8x8`: another pattern on the same layout and tiles, and its layers."""
+    """Read `12:window=12x24x24,stride=1x8x8`: another pattern on the same layout and tiles, and its layers."""
     layers, _, fields = text.partition(":")
     given = dict(field.partition("=")[::2] for field in fields.split(","))
     if "window" not in given or not set(given) <= {"window", "stride", "dilation"}:

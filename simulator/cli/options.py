@@ -27,7 +27,7 @@ _LONGEST_NUMBER = 12  # digits; more is beyond both limits, and Python refuses t
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """One of `choices`, guessing what was meant where it is none."""
+    """Make a reader of one of `choices` that guesses what was meant where it is none."""
 
     def choice(text: str) -> str:
         if text not in choices:
@@ -40,12 +40,12 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def alternatives(*choices: str) -> str:
-    """How help shows a choice."""
+    """Write a choice as help shows it."""
     return f"[{'|'.join(choices)}]"
 
 
 def lengths(text: str) -> tuple[int, ...]:
-    """`4096`, `64K`, `1M` (powers of 1024), several separated by commas.
+    """Read `4096`, `64K`, `1M` (powers of 1024), several separated by commas.
 
     A comma inside one number is refused, as it would make two lengths of it: `4,096`, but not `128,256`. 2 to 8 tokens
     are no length that anybody asks for beside others of hundreds.
@@ -58,7 +58,7 @@ def lengths(text: str) -> tuple[int, ...]:
 
 
 def together(_: click.Context, _option: click.Parameter, given: Iterable[tuple[Value, ...]]) -> tuple[Value, ...]:
-    """A callback for an option of lists that may be given several times: all of its values once, in order."""
+    """Gather the lists of an option that may be given several times: all of its values once, in order."""
     return tuple(dict.fromkeys(value for values in given for value in values))
 
 
@@ -72,7 +72,7 @@ def batch_size(text: str) -> int:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Names or file names, several separated by commas (a file whose name has a comma is taken as it is)."""
+    """Read names or file names separated by commas (a file whose name has a comma is taken as it is)."""
     if "," in text and isfile(text):  # False also for what no file can be called
         return (text,)
     found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
@@ -82,7 +82,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def setting(text: str) -> str:
-    """`dotted.field=value`."""
+    """Read `dotted.field=value`."""
     field, equals, _ = text.partition("=")
     if not equals or not all(part.strip() for part in field.split(".")):
         raise click.BadParameter(f"'{text}'; give dotted.field=value")
@@ -90,7 +90,7 @@ def setting(text: str) -> str:
 
 
 def extent(text: str) -> tuple[str, int]:
-    """`M0=256` or `M=64K`: the name of an extent and its size."""
+    """Read `M0=256` or `M=64K`: the name of an extent and its size."""
     name, equals, size = (part.strip() for part in text.partition("="))
     if not equals or not name.isidentifier():
         raise click.BadParameter(f"'{text}'; give EXTENT=N, such as M0=256")
@@ -98,7 +98,7 @@ def extent(text: str) -> tuple[str, int]:
 
 
 def mask(text: str) -> KeyInterval:
-    """Which keys a query attends."""
+    """Read which keys a query attends."""
     from cascadesim.einsum_cascades.sparsity.masks import mask_from  # brings numpy: not for --help
 
     try:
@@ -108,7 +108,7 @@ def mask(text: str) -> KeyInterval:
 
 
 def new_file(*suffixes: str) -> Callable[[str], Path]:
-    """A file to write, in a format that its suffix names."""
+    """Make a reader of a file to write, in a format that its suffix names."""
 
     def target(text: str) -> Path:
         path = Path(text)

@@ -32,7 +32,7 @@ _LONGEST_LIST = 60  # characters of the fields that an architecture, or a worklo
 
 
 class UnansweredError(CascadeSimError):
-    """Runs of a sweep that cannot be: each is named, however many there are."""
+    """Some runs of a sweep cannot be: each is named, however many there are."""
 
     def __str__(self) -> str:
         return "\n".join(self.problems)
@@ -41,7 +41,7 @@ class UnansweredError(CascadeSimError):
 def run(
     asked: Iterable[Request], format_: str, output: Path | None, plot: Path | None, trace: Path | None, show: str | None
 ) -> None:
-    """Answer every request, which are made once the files are open.
+    """Answer every request; they are made once the files are open.
 
     A request that cannot be answered does not keep the others from it: raises CascadeSimError at the end.
     """
@@ -74,7 +74,7 @@ def requests_of(
     architectures: Sequence[str], workloads: Sequence[str], attention: str | None, lengths: Sequence[int],
     batch: int | None, phase: str, scope: str, fidelity: str | None, accounting: str, settings: tuple[str, ...],
 ) -> Iterator[Request]:  # fmt: skip
-    """Every architecture with every workload at every length; no length: the workload's own.
+    """Combine every architecture with every workload at every length, or at the workload's own.
 
     `fidelity` None: the cycle level where the architecture has one.
     """
@@ -102,7 +102,7 @@ def requests_of(
 def _answered(
     requests: Sequence[Request], answer: Callable[[Request], Iterable[Answer]]
 ) -> tuple[tuple[Request, ...], tuple[Answer, ...], tuple[str, ...]]:
-    """The requests that could be answered, their answers, and why the others could not.
+    """Return the requests that could be answered, their answers, and why the others could not.
 
     Raises CascadeSimError where none could.
     """
@@ -144,7 +144,7 @@ def _print_results(results: Sequence[Report], format_: str, output: Path | None)
 
 
 def _view(what: str) -> Callable[[Request], Iterable[str]]:
-    """What `--show` prints of a request."""
+    """Find the view that `--show` prints of a request."""
     from cascadesim.simulator.views import describe
 
     return {"cascade": describe.cascades, "mapping": describe.mapping, "schedule": describe.schedules,
@@ -152,7 +152,10 @@ def _view(what: str) -> Callable[[Request], Iterable[str]]:
 
 
 def load_architecture(name: str, settings: Sequence[str]) -> Accelerator:
-    """Raises SpecError for a file or a setting that cannot be used, UnknownNameError for an unknown name."""
+    """Load an architecture by name or file.
+
+    Raises SpecError for a file or a setting that cannot be used, UnknownNameError for an unknown name.
+    """
     try:
         return catalogue.load(name, settings)
     except SpecError as error:
@@ -176,7 +179,7 @@ def _field(setting: str) -> str:
 
 
 def _paths(content: Mapping[str, object], above: str = "") -> Iterator[str]:
-    """Every field of a file, dotted."""
+    """List every field of a file, dotted."""
     for name, value in content.items():
         if isinstance(value, Mapping):
             yield from _paths(value, f"{above}{name}.")
@@ -185,7 +188,7 @@ def _paths(content: Mapping[str, object], above: str = "") -> Iterator[str]:
 
 
 def _meant(name: str, field: str, known: Sequence[str]) -> str:
-    """Fields of the same last name first, then those that are spelt nearly so."""
+    """Guess the field that was meant: of the same last name, or else spelt nearly so."""
     width = next((path for path in known if path in WIDTHS), None)
     if width is not None and field.partition(".")[0] in ("types", "dtype"):
         return f"{name} keeps all numbers in one width, {width}, and has no types"

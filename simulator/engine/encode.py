@@ -18,7 +18,7 @@ Instruction = tuple[int, int, int, int]
 
 
 def encode(program: Program, ring: int, log_tiles: int = 0) -> EngineState:
-    """Memory for a ring of `ring` tiles (a power of two). Only without `log_tiles` may the engine skip periods."""
+    """Make the state for a ring of `ring` tiles (a power of two). With `log_tiles`, the engine skips no periods."""
     tasks, queues = program.tasks, program.queues
     carriers = _carriers(program)
     columnwise = any(by_column for _, by_column in carriers)
@@ -145,7 +145,7 @@ def _classes(program: Program) -> Ints:
 
 
 def _items(program: Program, unit: str) -> Iterator[list[int]]:
-    """Tasks of the unit that are issued together, in list order: neighbours of one group."""
+    """Group the tasks of the unit that are issued together: neighbours of one group, in list order."""
 
     def sharing(index: int) -> str:
         group = None if program.in_flight else program.tasks[index].group
@@ -156,7 +156,7 @@ def _items(program: Program, unit: str) -> Iterator[list[int]]:
 
 
 def _readers(program: Program, source: Task) -> dict[str, int]:
-    """Unit -> the longest lag with which one of its tasks waits for `source`."""
+    """Map each unit to the longest lag with which one of its tasks waits for `source`, in cycles."""
     lags: dict[str, int] = {}
     for task in program.tasks:
         for edge in task.after:
@@ -166,19 +166,19 @@ def _readers(program: Program, source: Task) -> dict[str, int]:
 
 
 def _carriers(program: Program) -> list[tuple[int, int]]:
-    """(task, by column): whose value a later tile may wait for, however much later it comes."""
+    """List the (task, by column) whose value a later tile may wait for, however much later it comes."""
     number = {task.name: index for index, task in enumerate(program.tasks)}
     edges = [edge for task in program.tasks for edge in task.after]
     return sorted({(number[edge.task], int(edge.same_column)) for edge in edges if edge.same_column or edge.latest})
 
 
 def _side(program: Program, side: str, queue: str) -> str:
-    """The unit that takes from or gives back to `queue`; the first unit where none does."""
+    """Name the unit that takes from or gives back to `queue`; the first unit where none does."""
     return next((task.unit for task in program.tasks if queue in getattr(task, side)), program.units[0])
 
 
 def _code(stream: Stream, position: int, tile_by_tile: bool) -> Iterator[Instruction]:
-    """`tile_by_tile`: no column matters, so a run is a loop over one tile."""
+    """Write the stream as instructions. `tile_by_tile`: no column matters, so a run is a loop over one tile."""
     for item in stream:
         if isinstance(item, Repeat):
             body = list(_code(item.body, position + 1, tile_by_tile)) if item.times else []

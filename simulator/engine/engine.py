@@ -24,13 +24,13 @@ LONGEST_QUEUE = 2**20
 
 
 def run(program: Program) -> Schedule:
-    """Raises CascadeSimError if the program is malformed, if its units wait for each other, or if it is too long."""
+    """Simulate a program. Raises CascadeSimError if it is malformed, too long, or its units wait for each other."""
     _check(program)
     return _schedule(program, _simulated(program) if program.tiles and program.tasks else None)
 
 
 def record(program: Program, first_tiles: int, steady: SteadyState | None = None) -> tuple[Slice, ...]:
-    """Every task of the first tiles, in order of start, unit by unit as the program lists them."""
+    """List every task of the first tiles, in order of start, unit by unit as the program lists them."""
     _check(program)
     tiles = min(first_tiles, program.tiles)
     if tiles <= 0 or not program.tasks:
@@ -47,7 +47,7 @@ def record(program: Program, first_tiles: int, steady: SteadyState | None = None
 
 
 def _simulated(program: Program, log_tiles: int = 0) -> EngineState:
-    """The state after the last tile, or after the first `log_tiles`; the ring grows until the slowest unit fits."""
+    """Run to the last tile, or through the first `log_tiles`; the ring grows until the slowest unit fits."""
     stage = max(task.stage for task in program.tasks)
     back = max((edge.tiles_back for task in program.tasks for edge in task.after), default=0)
     under_way = 2 * (stage + back + (program.in_flight or 0) + 8)  # unless a unit falls far behind another
@@ -67,7 +67,7 @@ def _simulated(program: Program, log_tiles: int = 0) -> EngineState:
 
 
 def _waits_for(state: EngineState, unit: int) -> int | None:
-    """The unit that `unit` waits for, None if it waits for nothing."""
+    """Find the unit that `unit` waits for, None if it waits for nothing."""
     rows = state.rows
     if not rows[at.SIZE, at.IN_FLIGHT] and rows[at.EPOCH, unit] >= rows[at.PROGRESS, at.TILE]:
         return None
@@ -78,7 +78,7 @@ def _waits_for(state: EngineState, unit: int) -> int | None:
 
 
 def _circular(state: EngineState) -> bool:
-    """Whether some units wait for each other, so that nothing that is still to come can free them."""
+    """Tell whether some units wait for each other, so that nothing that is still to come can free them."""
     units = int(state.rows[at.SIZE, at.UNITS])
     for first in range(units):
         unit: int | None = first
@@ -107,7 +107,7 @@ def _deadlock(program: Program, state: EngineState) -> str:
 
 
 def _schedule(program: Program, state: EngineState | None) -> Schedule:
-    """The final state in words; None: nothing ran."""
+    """Read the schedule off the final state, None where nothing ran."""
     busy = program.busy_cycles()
     last, stepped, steady = 0, 0, None
     if state is not None:

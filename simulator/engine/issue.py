@@ -37,7 +37,7 @@ def source_time(m: EngineState, edge: int, tile: int, which: int) -> int:
 
 @compiled
 def earliest(m: EngineState, task: int, tile: int, bound: int) -> int:
-    """When the task may start, not before `bound`; takes its slots. PENDING if something has yet to happen."""
+    """Find the cycle, not before `bound`, in which the task may start; take its slots. PENDING if that is not known."""
     now = m.rows[at.PROGRESS, at.TILE]
     for edge in range(m.rows[at.EDGES_OF, task], m.rows[at.EDGES_OF, task + 1]):
         moment = source_time(m, edge, tile, m.rows[at.STREAMS, edge])
@@ -178,7 +178,7 @@ def occupy(m: EngineState, item: int, epoch: int, start: int) -> None:
 
 @compiled
 def last_slot(m: EngineState, item: int, own: int, epoch: int) -> int:
-    """Slots until the member at `own` has had all of its own: earlier members go first in each round."""
+    """Count the slots until the member at `own` has had all of its own: earlier members go first in each round."""
     task = m.rows[at.MEMBER, own]
     cycles = cycles_of(m, task, epoch - m.rows[at.STAGE, task])
     slots = cycles
@@ -244,7 +244,7 @@ def enter(m: EngineState, tile: int, tile_class: int, column: int, fresh: bool) 
 
 @compiled
 def carry(m: EngineState, slot: int, carrier: int, column: int) -> None:
-    """What the tile in `slot` will wait for: a moment already known, or the tile that will bring it."""
+    """Note what the tile in `slot` will wait for: a moment already known, or the tile that will bring it."""
     if to_come(m, carrier, column):
         m.ring[at.CARRIED_TILE, slot, carrier] = m.columns[at.FROM, carrier, column]
     else:
@@ -263,7 +263,7 @@ def to_come(m: EngineState, carrier: int, column: int) -> bool:
 
 @compiled
 def slowest(m: EngineState) -> int:
-    """The epoch that some unit has not finished yet."""
+    """Find the first epoch that some unit has not finished yet."""
     epoch = m.rows[at.EPOCH, 0]
     for unit in range(1, m.rows[at.SIZE, at.UNITS]):
         epoch = min(epoch, m.rows[at.EPOCH, unit])
@@ -289,7 +289,7 @@ def push(m: EngineState, tile_class: int, column: int, fresh: bool) -> int:
 
 @compiled
 def fill_window(m: EngineState, last: int) -> int:
-    """Greedily, until every tile up to `last` is complete."""
+    """Dispatch greedily until every tile up to `last` is complete."""
     mask = m.ring.shape[1] - 1
     while m.rows[at.PROGRESS, at.OLDEST] <= last:
         slot = m.rows[at.PROGRESS, at.OLDEST] & mask

@@ -31,7 +31,7 @@ def latest(m: EngineState) -> int:
 
 @compiled
 def period_cycles(m: EngineState, depth: int) -> int:
-    """What has been added to the latest clock since the saved iteration."""
+    """Count the cycles that were added to the latest clock since the saved iteration."""
     saved = m.loops[depth, at.CLOCKS]
     for unit in range(1, m.rows[at.SIZE, at.UNITS]):
         saved = max(saved, m.loops[depth, at.CLOCKS + unit])
@@ -48,13 +48,13 @@ def floor(m: EngineState) -> int:
 
 @compiled
 def origin(m: EngineState, unit: int) -> int:
-    """Where the time of a unit is counted from; greedy order compares the times of all units with each other."""
+    """Choose where the time of a unit is counted from; greedy order compares the times of all units."""
     return latest(m) if m.rows[at.SIZE, at.IN_FLIGHT] else m.rows[at.CLOCK, unit]
 
 
 @compiled
 def relative(m: EngineState, task: int, moment: int) -> int:
-    """A start or finish of `task` as its readers see it: ABSENT once none of them can be held up by it."""
+    """See a start or finish of `task` as its readers do: ABSENT once none of them can be held up by it."""
     if moment <= PENDING:
         return moment
     lowest = floor(m)
@@ -74,7 +74,7 @@ def relative_gift(m: EngineState, queue: int, moment: int) -> int:
 
 @compiled
 def snapshot(m: EngineState) -> int:
-    """Write the state, relative to the clocks, into `scratch`; return its length."""
+    """Write the state, relative to the clocks, into the last row of `saved`; return its length."""
     out, size, tile = m.saved[-1], int64(0), m.rows[at.PROGRESS, at.TILE]
     for unit in range(m.rows[at.SIZE, at.UNITS]):
         out[size] = tile - m.rows[at.EPOCH, unit]
@@ -130,7 +130,7 @@ def snapshot_carried(m: EngineState, slot: int, carrier: int, size: int) -> int:
 
 @compiled
 def snapshot_queue(m: EngineState, queue: int, size: int) -> int:
-    """How many slots are free, and since when."""
+    """Write how many slots are free, and since when."""
     first = m.rows[at.TAKEN, queue] - m.rows[at.CAPACITY, queue]
     m.saved[-1, size] = m.rows[at.GIVEN, queue] - first
     size += 1
@@ -183,7 +183,7 @@ def equal(one: Ints, other: Ints, size: int) -> bool:
 
 @compiled
 def lasting(m: EngineState, depth: int) -> bool:
-    """Whether the clocks may go on at the speed of the last period: sets `shift`, the cycles it added to each."""
+    """Tell whether the clocks may go on at the speed of the last period; set SHIFT, the cycles it added to each."""
     period = period_cycles(m, depth)
     for unit in range(m.rows[at.SIZE, at.UNITS]):
         shift = m.rows[at.CLOCK, unit] - m.loops[depth, at.CLOCKS + unit]
@@ -217,7 +217,7 @@ def edge_lasts(m: EngineState, depth: int, edge: int, reader: int) -> bool:
 
 @compiled
 def has_passed(m: EngineState, edge: int, reader: int) -> bool:
-    """Whether `edge` could see a moment that is over for the reader, while later ones will not be."""
+    """Tell whether `edge` could see a moment that is over for the reader, while later ones will not be."""
     task, carrier = m.rows[at.SOURCE, edge], m.rows[at.CARRIER, edge]
     limit = m.rows[at.CLOCK, reader] - m.rows[at.LAG, edge]
     depth = m.rows[at.PROGRESS, at.TILE] - m.rows[at.PROGRESS, at.OLDEST] + m.rows[at.SIZE, at.LONGEST_BACK]
@@ -297,7 +297,7 @@ def run_tiles(m: EngineState, position: int) -> int:
 
 @compiled
 def repeat(m: EngineState, depth: int, times: int) -> bool:
-    """At the end of a loop's body: whether it runs again."""
+    """Tell at the end of a loop's body whether it runs again."""
     loop = m.loops[depth]
     loop[at.ITERATION] += 1
     again = loop[at.ITERATION] < times
@@ -308,7 +308,7 @@ def repeat(m: EngineState, depth: int, times: int) -> bool:
 
 @compiled
 def drain(m: EngineState) -> int:
-    """After the stream: whatever is still under way."""
+    """Finish whatever is still under way after the stream."""
     if m.rows[at.SIZE, at.IN_FLIGHT]:
         return fill_window(m, m.rows[at.PROGRESS, at.TILE] - 1)
     for _ in range(m.rows[at.SIZE, at.LAST_STAGE]):

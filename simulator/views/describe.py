@@ -14,7 +14,7 @@ from cascadesim.simulator.summary import OperationRun, mapped_alike
 
 
 def cascades(request: Request) -> Iterator[str]:
-    """Each cascade once, under the operations that run it and their extents."""
+    """List each cascade once, under the operations that run it and their extents."""
     found = operations(request)
     yield f"{_title(request)}: {len(found)} operations"
     for cascade in dict.fromkeys(operation.cascade.text for operation in found):
@@ -25,7 +25,7 @@ def cascades(request: Request) -> Iterator[str]:
 
 
 def mapping(request: Request) -> Iterator[str]:
-    """What goes where; operations that are mapped alike share their lines."""
+    """Say what goes where; operations that are mapped alike share their lines."""
     for runs in parts(request):
         yield _title(request, runs)
         for lines, names in mapped_alike(runs).items():
@@ -34,7 +34,7 @@ def mapping(request: Request) -> Iterator[str]:
 
 
 def schedules(request: Request) -> Iterator[str]:
-    """Each phase of each operation: its cycles, its steady state, and where the cycles of each unit went."""
+    """Show each phase of each operation: its cycles, its steady state, and where the cycles of each unit went."""
     for runs in parts(request):
         yield _title(request, runs)
         for run in runs:
@@ -47,7 +47,7 @@ def schedules(request: Request) -> Iterator[str]:
 
 
 def deliveries(request: Request) -> Iterator[str]:
-    """What DRAM standards deliver of each phase's traffic, on as many channels as have the bandwidth it counts on."""
+    """Compare what DRAM standards deliver of each phase's traffic, on channels enough for its bandwidth."""
     for runs in parts(request):
         yield _title(request, runs)
         for run in runs:
@@ -72,7 +72,7 @@ def _delivered(phase: Phase, clock_hz: float) -> Iterator[str]:
 
 
 def bounds(request: Request) -> Iterator[str]:
-    """The share of its time that each unit is busy, operation by operation, the longest first; then its mapping."""
+    """Show how busy each unit is, operation by operation, the longest first; then its mapping."""
     for runs in parts(request):
         yield _title(request, runs)
         total = sum(run.cycles for run in runs)

@@ -34,7 +34,7 @@ FEWEST_COLUMNS = 80  # what every table fits in; below it figures would lose dig
 
 
 class Outlet(io.FileIO):
-    """A descriptor whose first failure is kept; what is written after it goes nowhere."""
+    """This descriptor keeps its first failure; what is written after it goes nowhere."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "w", closefd=False)
@@ -51,7 +51,7 @@ class Outlet(io.FileIO):
 
 @contextmanager
 def standard_streams() -> Iterator[Outlet]:
-    """Standard output and error that never fail, for the block; yields where standard output goes.
+    """Keep standard output and error from failing during the block; yield where standard output goes.
 
     Streams that somebody else has put in place (a test, a notebook) stay as they are.
     """
@@ -71,7 +71,7 @@ def standard_streams() -> Iterator[Outlet]:
 
 
 def _over(outlet: Outlet, current: TextIO | None, own: TextIO | None) -> TextIO:
-    """A character that the terminal's encoding lacks becomes a question mark."""
+    """Wrap an outlet; a character that the terminal's encoding lacks becomes a question mark."""
     if current is not own or not (own is None or isinstance(own, io.TextIOWrapper)):
         return current if current is not None else io.StringIO()
     if own is not None:
@@ -82,7 +82,7 @@ def _over(outlet: Outlet, current: TextIO | None, own: TextIO | None) -> TextIO:
 
 
 def printable(text: str) -> str:
-    """`text` with everything that could move a cursor, ring, recolour or reverse a line written as an escape.
+    """Write everything in `text` that could move a cursor, ring, recolour or reverse a line as an escape.
 
     Line ends and tabs stay.
     """
@@ -95,7 +95,7 @@ def printable(text: str) -> str:
 
 
 def cell(value: object) -> object:
-    """A cell of a CSV file. A spreadsheet takes text that begins like a formula for one and runs it, unless quoted."""
+    """Make a cell of a CSV file. A spreadsheet runs text that begins like a formula, unless it is quoted."""
     if not isinstance(value, str):
         return value
     text = printable(value)
@@ -103,14 +103,14 @@ def cell(value: object) -> object:
 
 
 def json_text(content: object) -> str:
-    """A document with every control character in a string as JSON's own escape."""
+    """Write a document with every control character in a string as JSON's own escape."""
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
     return _OUTSIDE_ASCII.sub(lambda each: each[0] if each[0].isprintable() else json.dumps(each[0])[1:-1], text) + "\n"
 
 
 @contextmanager
 def pending_file(target: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `target` when the block ends well and vanishes when it does not.
+    """Yield a path to write to, which becomes `target` when the block ends well and vanishes when it does not.
 
     Raises CascadeSimError at once, before any work, if `target` cannot be written, and later if it turns out that it
     cannot. What is no regular file (a pipe, /dev/null) is written in place.
@@ -136,7 +136,7 @@ def pending_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _named(given: Path, written: Path) -> Iterator[None]:
-    """What fails in writing, as a full disk does without naming its file, is said of the file that was asked for."""
+    """Say what fails in writing of the file that was asked for: a full disk does not name its file."""
     try:
         yield
     except OSError as error:
@@ -146,13 +146,13 @@ def _named(given: Path, written: Path) -> Iterator[None]:
 
 
 def written_to(pending: Path | None) -> AbstractContextManager[TextIO]:
-    """A pending file to write text to; standard output for None."""
+    """Open a pending file to write text to; None is standard output."""
     return nullcontext(sys.stdout) if pending is None else pending.open("w", encoding="utf-8")
 
 
 @contextmanager
 def pending_files(targets: Sequence[Path | None]) -> Iterator[tuple[Path | None, ...]]:
-    """`pending_file` of several targets; None stays None. All of them appear, or none."""
+    """Yield a `pending_file` for each target; None stays None. All of them appear, or none."""
     given = [os.path.realpath(target) for target in targets if target is not None]
     for target in given:
         if given.count(target) > 1:
@@ -162,7 +162,7 @@ def pending_files(targets: Sequence[Path | None]) -> Iterator[tuple[Path | None,
 
 
 def _beside(target: Path, given: Path) -> Path:
-    """A new empty file in `target`'s folder with the permissions the target has or would get."""
+    """Make an empty file in `target`'s folder with the permissions that the target has or would get."""
     if target.is_dir():
         raise CascadeSimError(f"{given}: is a folder, give a file")
     if not target.parent.is_dir():
@@ -181,7 +181,7 @@ def _beside(target: Path, given: Path) -> Path:
 
 
 def console(stream: TextIO) -> Console:
-    """For tables, as wide as the terminal or COLUMNS says, and never narrower than a table is (COLUMNS=0)."""
+    """Make a console as wide as the terminal or COLUMNS says, and never narrower than a table is (COLUMNS=0)."""
     from rich.console import Console
 
     found = Console(file=stream, highlight=False)
@@ -190,7 +190,7 @@ def console(stream: TextIO) -> Console:
 
 
 def print_styled(content: RenderableType, on: Console, width: int | None = None) -> None:
-    """`content` on a console, control characters of what it shows written as escapes; no blanks at ends of lines."""
+    """Print `content` with control characters of what it shows as escapes, and no blanks at ends of lines."""
     from rich.segment import Segment, Segments
 
     options = on.options if width is None else on.options.update_width(width)
@@ -199,7 +199,7 @@ def print_styled(content: RenderableType, on: Console, width: int | None = None)
 
 
 def table(title: str | None, columns: Sequence[str], names: int = 1) -> Table:
-    """Columns of numbers, the first `names` of them of names."""
+    """Make a table of columns of numbers; the first `names` of them hold names."""
     from rich.table import Table
 
     made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
@@ -211,7 +211,7 @@ def table(title: str | None, columns: Sequence[str], names: int = 1) -> Table:
 
 
 def figures_table(rows: Iterable[tuple[str, str, str]]) -> Table:
-    """A name, a figure and a remark in each row."""
+    """Make a table with a name, a figure and a remark in each row."""
     from rich.table import Table
     from rich.text import Text
 
@@ -226,9 +226,10 @@ def figures_table(rows: Iterable[tuple[str, str, str]]) -> Table:
 
 @contextmanager
 def progress(stages: Sequence[str], shown: bool = True) -> Iterator[dict[str, Callable[[int, int], None]]]:
-    """A bar on standard error for each stage once it begins: stage -> what to call with how much of what is done.
+    """Show a bar on standard error for each stage that has begun; yield what each stage calls with (done, total).
 
-    Empty where nobody looks, which is where standard error is no terminal. No thread, so that processes may fork.
+    Nothing is yielded where nobody looks, which is where standard error is no terminal. No thread runs, so that
+    processes may fork.
     """
     if not shown or not sys.stderr.isatty():
         yield {}

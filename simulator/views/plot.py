@@ -24,7 +24,7 @@ _LETTER = 0.0135  # share of the time that one letter of a segment's name takes 
 
 
 def draw(reports: Sequence[Report], target: Path) -> None:
-    """A figure in the format that the suffix of `target` names: .png or .svg."""
+    """Draw a figure in the format that the suffix of `target` names: .png or .svg."""
     write_figure(lambda: single_figure(reports[0]) if len(reports) == 1 else comparison_figure(reports), target)
 
 

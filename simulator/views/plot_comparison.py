@@ -43,7 +43,7 @@ class Grid:
         return min(0.84 / len(self.architectures), 0.3)
 
     def position(self, report: Report) -> float:
-        """Where the report's bar stands in each panel."""
+        """Place the report's bar in its panels."""
         from_middle = self.architectures.index(report.architecture) - (len(self.architectures) - 1) / 2
         return self.lengths.index(report.sequence_length) + from_middle * self.bar_width
 
@@ -142,14 +142,14 @@ def _energy(axes: Axes, shared: Grid, reports: list[Report]) -> None:
 
 
 def _wide_axis(axes: Axes, label: str, values: Sequence[float]) -> None:
-    """Logarithmic from a whole decade on, where the bars differ by more than one."""
+    """Make the axis logarithmic, from a whole decade on, where the bars differ by more than one."""
     axes.set_ylabel(label)
     if values and max(values) / min(values) >= 10:
         axes.set(yscale="log", ylim=(10 ** floor(log10(min(values)) - 0.3), 10 ** ceil(log10(max(values)))))
 
 
 def _grouped_bars(axes: Axes, shared: Grid, heights: Iterable[tuple[Report, float | None]]) -> None:
-    """One group for each length, one bar for each architecture; None: no bar."""
+    """Draw a group for each length and a bar for each architecture; None is no bar."""
     colors = series_colors(shared.architectures)
     for report, height in heights:
         if height is not None:
@@ -163,7 +163,7 @@ def _length_axis(axes: Axes, shared: Grid) -> None:
 
 
 def _activity(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> None:
-    """Bars where the other panels have them; under each, a strip in the colour of its architecture."""
+    """Stack the Einsums where the other panels have bars; a strip under each has the colour of its architecture."""
     colors, series = einsum_colors(_labels(shared)), series_colors(shared.architectures)
     width = 0.9 * shared.bar_width
     for report in reports:
@@ -179,14 +179,14 @@ def _activity(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> Non
 
 
 def _labels(shared: Grid) -> list[str]:
-    """Einsums of all panels, so that a colour means one Einsum in the whole figure."""
+    """List the Einsums of all panels, so that a colour means one Einsum in the whole figure."""
     units = [unit.name for report in shared.reports for unit in report.units[:2]]
     found = (label for unit in dict.fromkeys(units) for report in shared.reports for label in activity(report, unit))
     return list(dict.fromkeys(found))
 
 
 def _latency_against_area(axes: Axes, shared: Grid) -> None:
-    """Figure 12 of the evaluation, at the longest length: one colour per architecture, one marker per workload."""
+    """Draw figure 12 of the evaluation at the longest length: a colour per architecture, a marker per workload."""
     longest = [report for report in shared.reports if report.sequence_length == shared.lengths[-1]]
     shown = [(report, area) for report in longest if (area := report.total_area_um2) is not None]
     if not shown:

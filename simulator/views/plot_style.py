@@ -42,7 +42,7 @@ def einsum_colors(names: Sequence[str]) -> dict[str, str]:
 
 
 def activity(report: Report, unit: str) -> dict[str, float]:
-    """Share of the time x useful lanes by Einsum of attention, and by kind for the rest of a model, on one unit.
+    """Split a unit's utilization by Einsum of attention, and by kind of all other operations of a model.
 
     As FuseMax (MICRO'24), figure 7, stacks it: the parts add up to the utilization of the unit.
     """
@@ -63,7 +63,7 @@ def note_empty(axes: Axes, text: str) -> None:
 
 
 def write_figure(figure_of: Callable[[], Figure], target: Path) -> None:
-    """The figure, made in this style, in the format that the suffix of `target` names: .png or .svg."""
+    """Write the figure, made in this style, in the format that the suffix of `target` names: .png or .svg."""
     is_svg = target.suffix.lower() == ".svg"
     with matplotlib.rc_context(cast(Any, STYLE)):
         undated = {"Date": None} if is_svg else {"Software": None}

@@ -29,7 +29,7 @@ ERRORS = ("error: half, nine tenths of published calls of that kind were within;
 
 
 def print_reports(reports: Sequence[Report], stream: TextIO) -> None:
-    """One report in full; several as a comparison."""
+    """Print one report in full, several as a comparison."""
     content = full(reports[0]) if len(reports) == 1 else comparison(reports)
     on = console(stream)
     if on.is_terminal:
@@ -41,7 +41,7 @@ def print_reports(reports: Sequence[Report], stream: TextIO) -> None:
 
 
 def full(report: Report) -> RenderableType:
-    """Everything a reader asks of one run: how long, what it costs, what bounds it, where the time goes."""
+    """Answer what a reader asks of one run: how long, what it costs, what bounds it, where the time goes."""
     parts: list[RenderableType] = [Text(headline(report), style="bold"), Text(setting(report), style="dim"), Text()]
     parts += [figures_table(_figure_rows(report)), Text(), _units(report), Text()]
     if len(report.operations) > 1:
@@ -97,7 +97,7 @@ def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
 
 
 def _error(report: Report) -> tuple[str, str]:
-    """Half of what was published was within; then in words, with nine tenths."""
+    """Give what half of the published errors were within; then the same in words, with nine tenths."""
     found = report.uncertainty
     if found is None:
         return "unknown", f"nothing that was published is compared with such a run on {report.architecture}"
@@ -108,7 +108,7 @@ def _error(report: Report) -> tuple[str, str]:
 
 
 def _difference(report: Report) -> Iterable[tuple[str, str, str]]:
-    """Why the cycle level is above the closed form, or below one that is an estimate."""
+    """Explain why the cycle level is above the closed form, or below one that is an estimate."""
     if report.fill_cycles is None or report.drain_cycles is None or report.waiting_cycles is None:
         return
     more = report.cycles / report.analytical_cycles - 1
@@ -172,7 +172,7 @@ def _einsums(report: Report) -> Table:
 
 
 def work(einsum: EinsumTime) -> str:
-    """`805 G mac`; `805 M exp, add` where classes have equal counts."""
+    """Write `805 G mac`, or `805 M exp, add` where classes have equal counts."""
     classes: dict[int, list[str]] = {}
     for name, amount in einsum.operations.items():
         classes.setdefault(amount, []).append(name)
@@ -192,7 +192,7 @@ def _bar(share: float) -> Text:
 
 
 def comparison(reports: Sequence[Report]) -> RenderableType:
-    """What the reports share above a table, what differs in its rows."""
+    """Show what the reports share above a table, and what differs in its rows."""
     first = reports[0]
     several = len({report.architecture for report in reports}) > 1
     differing = [name for name in ("workload", "layer", "tokens") if len({_case(each)[name] for each in reports}) > 1]
@@ -209,7 +209,7 @@ def comparison(reports: Sequence[Report]) -> RenderableType:
 
 
 def _case(report: Report) -> Mapping[str, str]:
-    """Names of what tells cases apart; the layer of a whole model has none."""
+    """Name what tells cases apart; the layer of a whole model has no name."""
     layer = "" if report.layer is None else f"{report.layer} layer"
     return {"workload": report.workload, "layer": layer, "tokens": f"{say.length(report.sequence_length)} tokens"}
 
@@ -219,14 +219,14 @@ def _case_name(report: Report, differing: Sequence[str]) -> str:
 
 
 def _comparison_table(columns: Sequence[str]) -> Table:
-    """A column of names, then numbers, and in the last, which may wrap, what bounds the row."""
+    """Make a table of a column of names, then numbers; the last column, which may wrap, says what bounds the row."""
     shown = table(None, columns)
     shown.columns[-1].justify, shown.columns[-1].no_wrap = "left", False
     return shown
 
 
 def _side_by_side(reports: Sequence[Report], differing: Sequence[str]) -> Table:
-    """The architectures of each case under a line that names the case."""
+    """List the architectures of each case under a line that names the case."""
     shown = _comparison_table(["architecture", "latency", "error", "speedup", "energy", "ratio", "DRAM", "bound by"])
     baseline = reports[0].architecture
     for case in dict.fromkeys(report.case for report in reports):
@@ -259,7 +259,7 @@ def _one_below_the_other(reports: Sequence[Report], differing: Sequence[str]) ->
 
 
 def _summary(report: Report) -> Iterator[str]:
-    """Latency, error, energy, DRAM traffic and bound, in a few characters each."""
+    """Write latency, error, energy, DRAM traffic and bound in a few characters each."""
     found = report.uncertainty
     unit = None if report.bound_by is None else report.unit(report.bound_by)
     yield say.seconds(report.latency_s)

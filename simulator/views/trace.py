@@ -30,7 +30,7 @@ Event: TypeAlias = dict[str, object]
 
 @dataclass(frozen=True)
 class Tracks:
-    """The tracks of one process: a track's number is its place; cycles since `offset_cycles` become microseconds."""
+    """The tracks of one process: a track's number is its place; cycles after `offset_cycles` become microseconds."""
 
     process: int
     names: tuple[str, ...]
@@ -80,7 +80,7 @@ def _process(number: int, request: Request, runs: Sequence[OperationRun]) -> Ite
 
 
 def _first_slices(schedule: Schedule) -> tuple[Slice, ...]:
-    """The tasks of the first tiles, and of the first steady ones."""
+    """Record the tasks of the first tiles, and of the first steady ones."""
     begin = schedule.steady.first_tile if schedule.steady is not None else 0
     begin = begin if begin + FIRST_TILES <= _FARTHEST_TILE else 0
     slices = record(schedule.program, begin + FIRST_TILES, schedule.steady)
@@ -88,7 +88,7 @@ def _first_slices(schedule: Schedule) -> tuple[Slice, ...]:
 
 
 def _lanes(slices: Sequence[Slice]) -> list[str]:
-    """A track for each slice: its unit, or a further track of it where tasks share issue slots and so overlap."""
+    """Choose a track for each slice: its unit, or a further one where tasks share issue slots and so overlap."""
     free: dict[str, list[int]] = {}  # unit -> when each of its tracks is free again
     found = []
     for row in slices:
@@ -120,7 +120,7 @@ def _phase_slice(tracks: Tracks, run: OperationRun, phase: Phase, schedule: Sche
 
 
 def _steady(tracks: Tracks, schedule: Schedule, state: SteadyState, slices: Sequence[Slice]) -> Iterator[Event]:
-    """From the first steady task on: what repeats, for as long as it does."""
+    """Draw what repeats as one slice, from the first steady task on, for as long as it does."""
     starts = [row.start for row in slices if row.tile >= state.first_tile] or [max(row.finish for row in slices)]
     begin = min(starts)
     end = min(begin + (state.last_tile - state.first_tile) * state.cycles // state.tiles, schedule.cycles)
