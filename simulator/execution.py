@@ -12,14 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from math import ceil
+from typing import TYPE_CHECKING
 
 from cascadesim.accelerators.plan_check import checked
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import Accelerator, Accounting, Phase, Plan
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.engine.schedule import Schedule
 from cascadesim.simulator.request import Fidelity
+
+if TYPE_CHECKING:  # the closed form needs none of the engine
+    from cascadesim.simulator.engine.schedule import Schedule
 
 _REMEMBERED = 4096  # plans, executions, programs: those of a sweep over models and lengths
 _ROUNDING = 1e-12  # relative error of sums of float cycles, far below one cycle of any run

@@ -241,11 +241,16 @@ def progress(stages: Sequence[str], shown: bool = True) -> Iterator[dict[str, Ca
 
     def watch(stage: str) -> Callable[[int, int], None]:
         def step(done: int, total: int) -> None:
+            if not begun:
+                bars.start()
             if stage not in begun:
                 begun[stage] = bars.add_task(stage, total=total)
             bars.update(begun[stage], completed=done, total=total, refresh=True)
 
         return step
 
-    with bars:
+    try:
         yield {stage: watch(stage) for stage in stages}
+    finally:
+        if begun:
+            bars.stop()

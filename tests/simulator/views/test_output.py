@@ -236,5 +236,9 @@ def test_progress_is_shown_stage_by_stage_on_a_terminal_only(monkeypatch: pytest
     *_, last = shown.split("searching")  # one bar that grows
     assert "100%" in last
     assert shown.count("searching") == shown.count("\r")
+    monkeypatch.setattr(sys, "stderr", quiet := Terminal())
     with progress(("searching",), shown=False) as short:
         assert short == {}
+    with progress(("searching",)):
+        pass  # over before it began
+    assert quiet.getvalue() == ""
