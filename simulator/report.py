@@ -1,4 +1,4 @@
-"""What a simulation found: frozen values in SI units that turn into JSON and back (`cascadesim.report/1`).
+"""What a simulation found: frozen values in SI units that turn into JSON (`cascadesim.report/1`) and rows.
 
 Knows the meaning of every figure and the one conservation law: each unit's busy + stalled + idle cycles are the
 cycles of the run. It does not compute any of them (`summary`), nor print them (`render`).
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TypeAlias
 
 from cascadesim.accelerators.protocol import Traffic
 
@@ -17,7 +17,7 @@ SCHEMA = "cascadesim.report/1"
 
 @dataclass(frozen=True)
 class UnitTime:
-    """Where every cycle of one unit went.
+    """This is where every cycle of one unit went.
 
     stalled: work was ready in its queue and waited for another unit; idle: there was nothing to do yet, or any
     more. `utilization` counts busy cycles weighted by the share of lanes that did useful work; it is None where the
@@ -37,7 +37,7 @@ class UnitTime:
 
 @dataclass(frozen=True)
 class EinsumTime:
-    """One Einsum on one unit. `share` is its part of the whole run, `occupancy` the useful lanes while it runs."""
+    """One Einsum on one unit: `share` is its part of the whole run, `occupancy` the useful part of the lanes."""
 
     name: str
     operation: str
@@ -50,7 +50,7 @@ class EinsumTime:
 
 @dataclass(frozen=True)
 class OperationTime:
-    """One operation of the model, all its `count` repetitions together."""
+    """One operation of the model; the figures add up all its `count` repetitions."""
 
     name: str
     kind: str
@@ -62,8 +62,8 @@ class OperationTime:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Bytes that one device must hold, and has room for. `activations` is a bound (`memory`)."""
+class MemoryUse:
+    """Bytes that one device must hold, and `capacity` bytes that it has; `activations` is a bound (`sharding`)."""
 
     weights: int
     kv: int
@@ -74,6 +74,12 @@ class Memory:
     @property
     def total(self) -> int:
         return self.weights + self.kv + self.activations + self.workspace
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Name what is held in words: bytes by kind."""
+        return {"weights": self.weights, "KV cache": self.kv, "activations": self.activations,
+                "workspace": self.workspace}  # fmt: skip
 
     @property
     def fits(self) -> bool:
@@ -107,7 +113,7 @@ class Report:
     layers: int  # how many such layers the model has; in scope model: all of them
     parameters: int | None  # of the whole model, whatever the scope
     kv_cache_bytes: int | None  # of the whole model after the run, in its type; None for a model that keeps none
-    memory: Memory | None  # on one device; None in a scope that is no whole model, or where no capacity is stated
+    memory: MemoryUse | None  # on one device; None in a scope that is no whole model, or where no capacity is stated
     phase: str
     fidelity: str
     accounting: str
@@ -146,19 +152,26 @@ class Report:
     def total_area_um2(self) -> float | None:
         return None if self.area_um2 is None else sum(self.area_um2.values())
 
+    @property
+    def case(self) -> tuple[str, str | None, int, int]:
+        """Two reports must share this for their ratio to mean something."""
+        return (self.workload, self.layer, self.sequence_length, self.batch)
+
     def unit(self, name: str) -> UnitTime | None:
         return next((unit for unit in self.units if unit.name == name), None)
 
     def to_dict(self) -> dict[str, object]:
-        """The JSON object of the contract (design, section 5)."""
+        """Write the JSON object of the contract (design, section 5)."""
+        held, energy_j, area_um2 = self.memory, self.energy_j, self.area_um2
+        moved = {"read": self.traffic.read_bytes, "write": self.traffic.write_bytes, "total": self.traffic.total_bytes}
         return {
             **{name: getattr(self, name) for name in _PLAIN_FIELDS},
-            "memory_bytes": _memory(self.memory),
-            "dram_bytes": _traffic(self.traffic),
-            "energy_j": _energy(self.energy_j),
-            "area_um2": _with_total(self.area_um2),
+            "memory_bytes": None if held is None else {**vars(held), "total": held.total},
+            "dram_bytes": {name: int(amount) if amount == int(amount) else amount for name, amount in moved.items()},
+            "energy_j": None if energy_j is None else {"total": self.total_energy_j, "by_component": dict(energy_j)},
+            "area_um2": None if area_um2 is None else {"total": self.total_area_um2, **area_um2},
             "utilization": {unit.name: unit.utilization for unit in self.units},
-            "units": [_unit(unit) for unit in self.units],
+            "units": [{key: value for key, value in vars(unit).items() if key != "utilization"} for unit in self.units],
             "einsums": [{**vars(einsum), "operations": dict(einsum.operations)} for einsum in self.einsums],
             "operations": [dict(vars(operation)) for operation in self.operations],
             "uncertainty": None if self.uncertainty is None else dict(vars(self.uncertainty)),
@@ -166,25 +179,29 @@ class Report:
             "mapping": list(self.mapping),
         }
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, object]) -> Report:
-        """The report that `to_dict` wrote."""
-        read = cast("Mapping[str, Any]", content)
-        return cls(
-            **{name: read[name] for name in _PLAIN_FIELDS},
-            memory=read["memory_bytes"] and _memory_from(read["memory_bytes"]),
-            traffic=Traffic(read["dram_bytes"]["read"], read["dram_bytes"]["write"]),
-            energy_j=read["energy_j"] and dict(read["energy_j"]["by_component"]),
-            area_um2=read["area_um2"] and {name: um2 for name, um2 in read["area_um2"].items() if name != "total"},
-            units=tuple(UnitTime(**unit, utilization=read["utilization"][unit["name"]]) for unit in read["units"]),
-            einsums=tuple(EinsumTime(**einsum) for einsum in read["einsums"]),
-            operations=tuple(OperationTime(**operation) for operation in read["operations"]),
-            uncertainty=read["uncertainty"] and Uncertainty(**read["uncertainty"]),
-            notes=tuple(read["notes"]),
-            mapping=tuple(read["mapping"]),
-        )
+    def to_row(self) -> dict[str, Cell]:
+        """Write one flat row with the unit in every column's name; tables within the report are left out."""
+        content = {name: value for name, value in self.to_dict().items() if name not in _NESTED}
+        row: dict[str, Cell] = {
+            name: value for name, value in content.items() if isinstance(value, str | int | float | None)
+        }
+        row |= {"dram_read_bytes": self.traffic.read_bytes, "dram_write_bytes": self.traffic.write_bytes,
+                "energy_total_j": self.total_energy_j, "area_total_um2": self.total_area_um2}  # fmt: skip
+        row |= {f"energy_{component}_j": joules for component, joules in (self.energy_j or {}).items()}
+        row |= {f"area_{component}_um2": um2 for component, um2 in (self.area_um2 or {}).items()}
+        for unit in self.units:
+            row |= {f"{unit.name}_busy_cycles": unit.busy_cycles, f"{unit.name}_stalled_cycles": unit.stalled_cycles,
+                    f"{unit.name}_idle_cycles": unit.idle_cycles,
+                    f"{unit.name}_utilization": unit.utilization}  # fmt: skip
+        found = self.uncertainty
+        row |= {f"uncertainty_{name}": None if found is None else getattr(found, name) for name in _OF_UNCERTAINTY}
+        return row | {f"memory_{kind}_bytes": size for kind, size in (vars(self.memory) if self.memory else {}).items()}
 
 
+
+Cell: TypeAlias = str | int | float | None
+_OF_UNCERTAINTY = ("latency", "p90", "rows", "covers")  # in a flat row
+_NESTED = ("energy_j", "area_um2", "memory_bytes", "uncertainty")  # objects that may be null
 _PLAIN_FIELDS = (
     "architecture", "workload", "attention", "scope", "layer", "layers", "parameters", "kv_cache_bytes",
     "phase", "fidelity", "accounting", "batch",
@@ -194,39 +211,5 @@ _PLAIN_FIELDS = (
 
 
 def document(reports: Sequence[Report]) -> dict[str, object]:
-    """What `--format json` prints."""
+    """Write several reports as `--format json` prints them."""
     return {"schema": SCHEMA, "reports": [report.to_dict() for report in reports]}
-
-
-def from_document(content: Mapping[str, object]) -> tuple[Report, ...]:
-    """The reports of a document. Raises ValueError on another schema."""
-    if content.get("schema") != SCHEMA:
-        raise ValueError(f"schema is {content.get('schema')!r}, expected {SCHEMA!r}")
-    return tuple(Report.from_dict(report) for report in cast("list[dict[str, object]]", content["reports"]))
-
-
-def _traffic(traffic: Traffic) -> dict[str, float]:
-    amounts = {"read": traffic.read_bytes, "write": traffic.write_bytes, "total": traffic.total_bytes}
-    return {name: int(amount) if amount == int(amount) else amount for name, amount in amounts.items()}
-
-
-def _memory(held: Memory | None) -> dict[str, int] | None:
-    return None if held is None else {**vars(held), "total": held.total}
-
-
-def _memory_from(written: Mapping[str, int]) -> Memory:
-    return Memory(**{kind: size for kind, size in written.items() if kind != "total"})
-
-
-def _energy(by_component: Mapping[str, float] | None) -> dict[str, object] | None:
-    if by_component is None:
-        return None
-    return {"total": sum(by_component.values()), "by_component": dict(by_component)}
-
-
-def _with_total(by_component: Mapping[str, float] | None) -> dict[str, float] | None:
-    return None if by_component is None else {"total": sum(by_component.values()), **by_component}
-
-
-def _unit(unit: UnitTime) -> dict[str, object]:
-    return {name: value for name, value in vars(unit).items() if name != "utilization"}

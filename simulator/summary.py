@@ -9,15 +9,21 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cascadesim.accelerators.protocol import EinsumActivity, Traffic, Unit
+from cascadesim.accelerators.protocol import EinsumActivity, Prepares, Traffic, Unit
 from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.simulator import sharding
 from cascadesim.simulator.execution import Execution, Overhead
 from cascadesim.simulator.report import EinsumTime, OperationTime, UnitTime
+from cascadesim.simulator.request import Request
+
+_WITHOUT_CALIBRATED_OVERLAP = (
+    "cycle level: units overlap as far as dependences allow; the closed form's overlap is calibrated on measurements"
+)
 
 
 @dataclass(frozen=True)
-class Work:
-    """One operation of a report, executed; it runs `operation.count` times."""
+class OperationRun:
+    """One operation of a report and its execution; it runs `operation.count` times."""
 
     operation: Operation
     execution: Execution
@@ -25,10 +31,6 @@ class Work:
     @property
     def count(self) -> int:
         return self.operation.count
-
-    @property
-    def activities(self) -> tuple[EinsumActivity, ...]:
-        return tuple(activity for phase in self.execution.phases for activity in phase.phase.activities)
 
     @property
     def cycles(self) -> int:
@@ -44,22 +46,22 @@ class Work:
         return Traffic(self.count * traffic.read_bytes, self.count * traffic.write_bytes)
 
 
-def traffic(works: Iterable[Work]) -> Traffic:
-    return sum((work.traffic for work in works), Traffic())
+def traffic(runs: Iterable[OperationRun]) -> Traffic:
+    return sum((run.traffic for run in runs), Traffic())
 
 
-def unit_times(units: Sequence[Unit], works: Sequence[Work]) -> tuple[UnitTime, ...]:
-    """Every cycle of every unit attributed."""
+def unit_times(units: Sequence[Unit], runs: Sequence[OperationRun]) -> tuple[UnitTime, ...]:
+    """Attribute every cycle of every unit: busy, stalled or idle."""
     busy: Counter[str] = Counter()
     stalled: Counter[str] = Counter()
     unused: defaultdict[str, float] = defaultdict(float)  # busy cycles times the share of lanes without useful work
-    for work in works:
-        for phase in work.execution.phases:
-            busy.update({unit: work.count * spent for unit, spent in phase.busy_cycles.items()})
-            stalled.update({unit: work.count * spent for unit, spent in phase.stalled_cycles.items()})
+    for run in runs:
+        for phase in run.execution.phases:
+            busy.update({unit: run.count * spent for unit, spent in phase.busy_cycles.items()})
+            stalled.update({unit: run.count * spent for unit, spent in phase.stalled_cycles.items()})
             for unit, share in _unused_shares(phase.phase.activities).items():
-                unused[unit] += work.count * phase.busy_cycles[unit] * share
-    cycles, exact_cycles = sum(work.cycles for work in works), sum(work.exact_cycles for work in works)
+                unused[unit] += run.count * phase.busy_cycles[unit] * share
+    cycles, exact_cycles = sum(run.cycles for run in runs), sum(run.exact_cycles for run in runs)
     return tuple(
         UnitTime(
             name=unit.name,
@@ -73,7 +75,7 @@ def unit_times(units: Sequence[Unit], works: Sequence[Work]) -> tuple[UnitTime, 
 
 
 def _unused_shares(activities: Iterable[EinsumActivity]) -> Mapping[str, float]:
-    """Unit -> the share of its busy cycles that the average lane spends without useful work."""
+    """Map each unit to the share of its busy cycles that the average lane spends without useful work."""
     spent: Counter[str] = Counter()
     unused: defaultdict[str, float] = defaultdict(float)
     for activity in activities:
@@ -82,13 +84,14 @@ def _unused_shares(activities: Iterable[EinsumActivity]) -> Mapping[str, float]:
     return {unit: unused[unit] / cycles for unit, cycles in spent.items() if cycles}
 
 
-def einsum_times(works: Sequence[Work]) -> tuple[EinsumTime, ...]:
-    """One row per operation, Einsum and unit, in order of first appearance; phases and layers that share one add up."""
-    exact_cycles = sum(work.exact_cycles for work in works)
+def einsum_times(runs: Sequence[OperationRun]) -> tuple[EinsumTime, ...]:
+    """Make a row per operation, Einsum and unit, in order of appearance; phases and layers that share one add up."""
+    exact_cycles = sum(run.exact_cycles for run in runs)
     rows: defaultdict[tuple[str, str, str], list[tuple[int, EinsumActivity]]] = defaultdict(list)
-    for work in works:
-        for activity in work.activities:
-            rows[work.operation.name, activity.name, activity.unit].append((work.count, activity))
+    for run in runs:
+        for phase in run.execution.phases:
+            for activity in phase.phase.activities:
+                rows[run.operation.name, activity.name, activity.unit].append((run.count, activity))
     return tuple(_einsum_time(*key, parts, exact_cycles) for key, parts in rows.items())
 
 
@@ -104,45 +107,45 @@ def _einsum_time(
     return EinsumTime(einsum, operation, unit, dict(operations), spent, spent / cycles, occupancy)
 
 
-def operation_times(works: Sequence[Work]) -> tuple[OperationTime, ...]:
-    cycles = sum(work.cycles for work in works)
+def operation_times(runs: Sequence[OperationRun]) -> tuple[OperationTime, ...]:
+    cycles = sum(run.cycles for run in runs)
     return tuple(
         OperationTime(
-            name=work.operation.name,
-            kind=work.operation.kind,
-            layer=work.operation.layer,
-            count=work.count,
-            cycles=work.cycles,
-            share=work.cycles / cycles,
-            dram_bytes=work.traffic.total_bytes,
+            name=run.operation.name,
+            kind=run.operation.kind,
+            layer=run.operation.layer,
+            count=run.count,
+            cycles=run.cycles,
+            share=run.cycles / cycles,
+            dram_bytes=run.traffic.total_bytes,
         )
-        for work in works
+        for run in runs
     )
 
 
-def energy_j(works: Sequence[Work], leakage_w: float, latency_s: float) -> Mapping[str, float] | None:
-    """By component; None if any operation has no energy model. Leakage only where the accelerator states one."""
+def energy_j(runs: Sequence[OperationRun], leakage_w: float, latency_s: float) -> Mapping[str, float] | None:
+    """Add up joules by component; None if an operation has no energy model. Leakage is power times latency."""
     total: defaultdict[str, float] = defaultdict(float)
-    for work in works:
-        spent = work.execution.plan.dynamic_energy_j
+    for run in runs:
+        spent = run.execution.plan.dynamic_energy_j
         if spent is None:
             return None
         for component, joules in spent.items():
-            total[component] += work.count * joules
+            total[component] += run.count * joules
     if leakage_w > 0:
         total["leakage"] = leakage_w * latency_s
     return dict(total)
 
 
 def bound_by(units: Sequence[UnitTime]) -> str | None:
-    """The unit with the largest busy share."""
+    """Name the unit with the most busy cycles, None if none is busy."""
     busiest = max(units, key=lambda unit: unit.busy_cycles, default=None)
     return busiest.name if busiest is not None and busiest.busy_cycles > 0 else None
 
 
-def overhead(works: Sequence[Work]) -> Overhead | None:
-    """Fill, drain and waiting summed over all phases; None in the closed form, which has none of them."""
-    parts = [(work.count, phase.overhead) for work in works for phase in work.execution.phases]
+def overhead(runs: Sequence[OperationRun]) -> Overhead | None:
+    """Add up fill, drain and waiting over all phases; the closed form has none of them and gives None."""
+    parts = [(run.count, phase.overhead) for run in runs for phase in run.execution.phases]
     found = [(count, part) for count, part in parts if part is not None]
     if len(found) < len(parts):
         return None
@@ -153,13 +156,26 @@ def overhead(works: Sequence[Work]) -> Overhead | None:
     )
 
 
-def mapping_lines(works: Sequence[Work]) -> tuple[str, ...]:
-    """What goes where, operation by operation; operations that are mapped alike are said once."""
-    lines: dict[tuple[str, ...], list[str]] = {}
-    for work in works:
-        lines.setdefault(work.execution.plan.mapping, []).append(work.operation.name)
-    return tuple(
-        line
-        for mapping, names in lines.items()
-        for line in (", ".join(dict.fromkeys(names)), *(f"  {row}" for row in mapping))
-    )
+def mapped_alike(runs: Sequence[OperationRun]) -> Mapping[tuple[str, ...], Sequence[str]]:
+    """Map the lines of each mapping to the names of the operations that have it, each once."""
+    names: dict[tuple[str, ...], dict[str, None]] = {}
+    for run in runs:
+        names.setdefault(run.execution.plan.mapping, {})[run.operation.name] = None
+    return {lines: tuple(found) for lines, found in names.items()}
+
+
+def notes(request: Request, runs: Sequence[OperationRun]) -> tuple[str, ...]:
+    """Collect what a reader must know beside the figures."""
+    machine = request.machine
+    found = [
+        *(f"set {setting}" for setting in request.settings),
+        *request.workload.notes(sequence_length=request.length),
+        *sharding.notes(request),
+        *dict.fromkeys(note for run in runs for note in run.execution.plan.notes),
+        *(machine.notes(request.length) if isinstance(machine, Prepares) else ()),
+    ]
+    if request.fidelity == "cycle" and request.accelerator.capabilities.calibrated:
+        found.append(_WITHOUT_CALIBRATED_OVERLAP)
+    if request.accounting == "artifact":
+        found.append("artifact accounting: norms, activations and other elementwise work is left out, as published")
+    return tuple(found)

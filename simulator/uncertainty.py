@@ -7,24 +7,30 @@ whether all of its calls lie inside what was measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from cascadesim.accelerators.catalogue import load, preset_names
+from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.simulator.report import Uncertainty
+from cascadesim.simulator.request import Request
+from cascadesim.simulator.summary import OperationRun
 
 _FILE = Path(__file__).parent / "uncertainty.json"
 _SMALL_SHARE = 0.05  # of the time: calls below decide nothing
-WHOLE_MODELS = "whole models are not validated"
+_OF_THE_CALL = ("dtype", "types", "kernel", "parallel")  # settings that show in sizes, types and kernel of a call
 
 
 @dataclass(frozen=True)
 class Call:
-    """One operation of a report. `kernel`, `types`: as its plan names them. `share`: of the report's time."""
+    """One operation of a report: its plan names `kernel` and `types`, `share` is its part of the report's time."""
 
     kind: str
     sizes: Mapping[str, float]
@@ -36,8 +42,10 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Stratum:
-    """Published figures of one kind. `what`: in words. latency, p90, largest: half, nine tenths, all were within."""
+class MeasuredStratum:
+    """Published figures of one kind: half of their errors were within `latency`, nine tenths within `p90`, all within
+    `largest`; `what` says in words which figures they are.
+    """
 
     kind: str
     what: str
@@ -52,7 +60,7 @@ class Stratum:
     kernel: str = ""
 
     def problems(self, call: Call) -> tuple[str, ...]:
-        """In what the call lies outside, the gravest first."""
+        """Say in what the call lies outside, the gravest first."""
         found = []
         if call.fidelity != self.fidelity:
             found.append({"cycle": "the cycle level", "analytical": "the closed form"}[call.fidelity])
@@ -64,7 +72,7 @@ class Stratum:
                           if not bounds[0] <= call.sizes[name] <= bounds[1]))  # fmt: skip
 
     def distance(self, call: Call) -> tuple[bool, bool, int, int]:
-        """To order strata by: another fidelity is further than another kernel, than another shape."""
+        """Order strata by this: another fidelity is further than another kernel, that further than another shape."""
         other_kernel = bool(self.kernel) and call.kernel != self.kernel
         return call.fidelity != self.fidelity, other_kernel, len(self.problems(call)), -self.rows
 
@@ -78,40 +86,69 @@ def _number(size: float) -> str:
     return f"{size:,.0f}" if size >= 1 else f"{size:.3g}"
 
 
+def of_report(request: Request, runs: Sequence[OperationRun]) -> Uncertainty | None:
+    """Find the uncertainty of the calls that suites may have compared; None where no call of their kind was."""
+    total, clock_hz = sum(run.exact_cycles for run in runs), request.accelerator.clock_hz
+    calls = [
+        Call(
+            run.operation.kind, sizes_of(run.operation, run.execution.exact_cycles / clock_hz),
+            mask_name(run.operation.mask), run.execution.plan.kernel, run.execution.plan.types, request.fidelity,
+            run.exact_cycles / total,
+        )
+        for run in runs if run.operation.kind in ("attention", "linear")
+    ]  # fmt: skip
+    return uncertainty_of(request.accelerator.name, calls, tuple(_never_measured(request)))
+
+
+def _never_measured(request: Request) -> Iterator[str]:
+    """Say why the suites do not run such a report, whatever its shape."""
+    accelerator = request.accelerator
+    if request.scope == "model":
+        yield "whole models are not validated"
+    if request.accounting == "artifact":
+        yield "artifact accounting has suites of its own"
+    if request.scope != "linear" and request.cascade != accelerator.attention:
+        yield f"no run of {request.cascade} was measured"
+    typed = tuple(setting for setting in request.settings if setting.split(".")[0].split("=")[0] in _OF_THE_CALL)
+    if accelerator != _as_preset(accelerator.name, typed):
+        yield f"measured without {', '.join(request.settings) or 'what was changed'}"
+
+
+@lru_cache(maxsize=4096)
+def _as_preset(name: str, settings: tuple[str, ...]) -> Accelerator | None:
+    """Load the preset of that name with the settings of which each call says what they make of it."""
+    if name not in preset_names():
+        return None
+    try:
+        return load(name, settings)
+    except CascadeSimError:
+        return None
+
+
 def uncertainty_of(architecture: str, calls: Sequence[Call], reasons: Sequence[str] = ()) -> Uncertainty | None:
-    """`reasons`: why nothing of the report was measured, beyond its shapes. None where no call of the kind was."""
+    """Take the stratum nearest to the longest call; None where no call of its kind was measured.
+
+    `reasons` say why nothing of the report was measured, beyond its shapes.
+    """
     strata = _measured().get(architecture, ())
-    near = {call: stratum for call in map(_Key, calls) if (stratum := _nearest(strata, call.call)) is not None}
+    nearest = [(call, _nearest(strata, call)) for call in calls]
+    near = [(call, stratum) for call, stratum in nearest if stratum is not None]
     if not near:
         return None
-    longest = max(near, key=lambda key: key.call.share)
-    why = list(reasons) or [f"outside what was measured: {problem}" for problem in _problems(near, calls)[:1]]
-    found = near[longest]
+    _, found = max(near, key=lambda pair: pair[0].share)
+    outside = [problem for call, stratum in near if call.share >= _SMALL_SHARE for problem in stratum.problems(call)]
+    outside += [call.kind for call, stratum in nearest if stratum is None and call.share >= _SMALL_SHARE]
+    why = list(reasons) or [f"outside what was measured: {problem}" for problem in outside[:1]]
     basis = f"{'; '.join(why)}; nearest: {found.what}" if why else found.what
     return Uncertainty(found.latency, basis, found.p90, found.rows, not why)
 
 
-@dataclass(frozen=True, eq=False)
-class _Key:
-    """A call by its identity: its sizes have no hash."""
-
-    call: Call
-
-
-def _nearest(strata: Sequence[Stratum], call: Call) -> Stratum | None:
+def _nearest(strata: Sequence[MeasuredStratum], call: Call) -> MeasuredStratum | None:
     return min((one for one in strata if one.kind == call.kind), key=lambda one: one.distance(call), default=None)
 
 
-def _problems(near: Mapping[_Key, Stratum], calls: Sequence[Call]) -> list[str]:
-    """Of all calls that matter; a kind of work that was never measured is one."""
-    known = {id(key.call) for key in near}
-    found = [problem for key, stratum in near.items() if key.call.share >= _SMALL_SHARE
-             for problem in stratum.problems(key.call)]  # fmt: skip
-    return [*found, *(call.kind for call in calls if id(call) not in known and call.share >= _SMALL_SHARE)]
-
-
 def sizes_of(operation: Operation, call_s: float) -> dict[str, float]:
-    """What strata are told apart by."""
+    """List the sizes that strata are told apart by; `call_s` is how long one call takes."""
     size = dict(operation.extents)
     if operation.kind == "linear":
         return {"rows": size["r"], "outputs": size["n"], "depth": size["k"], "copies": size["x"], "call_s": call_s}
@@ -123,7 +160,7 @@ def attention_sizes(
     batch: float, heads: float, key_heads: float, queries: float, keys: float, head_dim: float, value_dim: float,
     call_s: float,
 ) -> dict[str, float]:  # fmt: skip
-    """scores: of all sequences and heads together, unmasked."""
+    """Name the sizes of an attention; `scores` counts those of all sequences and heads together, unmasked."""
     return {
         "batch": batch, "heads": heads, "group": heads / key_heads, "queries": queries, "keys": keys,
         "head_dim": head_dim, "value_dim": value_dim, "scores": batch * heads * queries * keys, "call_s": call_s,
@@ -131,7 +168,7 @@ def attention_sizes(
 
 
 def mask_name(mask: Mask) -> str:
-    """full, causal, window, or the name of a pattern's kind."""
+    """Name a mask: full, causal, window, or the kind of a pattern."""
     if mask == FULL:
         return "full"
     if isinstance(mask, KeyInterval) and mask.chunk is None:
@@ -140,8 +177,6 @@ def mask_name(mask: Mask) -> str:
 
 
 @cache
-def _measured() -> Mapping[str, tuple[Stratum, ...]]:
-    import json
-
+def _measured() -> Mapping[str, tuple[MeasuredStratum, ...]]:
     written: Mapping[str, list[dict[str, Any]]] = json.loads(_FILE.read_text(encoding="utf-8"))
-    return {architecture: tuple(Stratum(**stratum) for stratum in strata) for architecture, strata in written.items()}
+    return {name: tuple(MeasuredStratum(**stratum) for stratum in strata) for name, strata in written.items()}

@@ -1,4 +1,4 @@
-"""What is installed: five folders under one namespace, nothing generic at the top level, data files included."""
+"""What is installed: five folders in one package, nothing generic at the top level, data files included."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+import click
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -29,11 +30,46 @@ def test_no_generic_name_is_importable_once_installed() -> None:
     assert isolated(code) == "[]"
 
 
-def test_the_namespace_has_no_init_and_every_folder_is_typed() -> None:
-    assert not (ROOT / ".src" / "cascadesim" / "__init__.py").exists()
+def test_every_folder_is_typed_and_linked_for_editable_installs() -> None:
+    assert (ROOT / ".src" / "cascadesim" / "py.typed").is_file()
     for folder in FOLDERS:
         assert (ROOT / folder / "py.typed").is_file()
         assert (ROOT / ".src" / "cascadesim" / folder).resolve() == ROOT / folder
+
+
+def test_public_names_are_imported_when_they_are_used() -> None:
+    code = (
+        "import sys, cascadesim, cascadesim.simulator as s; "
+        "print([name for name in sys.modules if name.startswith('cascadesim.')]); "
+        "print([callable(getattr(of, name)) for of in (cascadesim, s) for name in of.__all__])"
+    )
+    before, found = isolated(code).splitlines()
+    assert before == "['cascadesim.simulator']"
+    assert found == str([True] * 12)
+
+
+def test_the_public_functions_are_those_of_their_modules() -> None:
+    """Also where a module of the same name has been imported."""
+    code = (
+        "import cascadesim, cascadesim.simulator.explore.explore, cascadesim.simulator.simulate as module; "
+        "print(cascadesim.simulate is module.simulate, "
+        "cascadesim.explore is cascadesim.simulator.explore.explore.explore, cascadesim.nothing)"
+    )
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        isolated(code)
+    assert "module 'cascadesim' has no attribute 'nothing'" in refused.value.stderr
+    assert isolated(code.replace(", cascadesim.nothing", "")) == "True True"
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    code = "import cascadesim, importlib.metadata as m; print(cascadesim.__version__ == m.version('cascadesim'))"
+    assert isolated(code) == "True"
+
+
+def test_the_package_runs_as_the_command() -> None:
+    found = subprocess.run([sys.executable, "-I", "-m", "cascadesim", "list", "devices"], cwd=ROOT.anchor,
+                           capture_output=True, text=True, check=True)  # fmt: skip
+    assert "h100-sxm" in found.stdout
 
 
 def test_kernels_init_is_inert() -> None:
@@ -59,6 +95,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_code_and_data_under_one_name(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {entry.split("/")[0] for entry in names} == {"cascadesim", "cascadesim-0.1.0.dist-info"}
+    assert {f"cascadesim/{name}" for name in ("__init__.py", "__main__.py", "py.typed")} <= set(names)
     expected = [
         path.relative_to(ROOT)
         for folder in (*FOLDERS, "examples")
@@ -71,13 +108,24 @@ def test_the_wheel_holds_code_and_data_under_one_name(wheel: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_editable_install_leaves_the_package_beside_the_links(tmp_path: Path) -> None:
+    """A copy of `__init__.py` in site-packages would hide the folders."""
+    code = "import sys; from hatchling.build import build_editable; print(build_editable(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    (made,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(made).namelist()
+    assert "_cascadesim.pth" in names
+    assert not [name for name in names if name.startswith("cascadesim/")]
+
+
+@pytest.mark.slow
 def test_the_installed_wheel_runs_the_main_job(wheel: Path, tmp_path: Path) -> None:
     """Its own environment holds the wheel alone; the dependencies come from the one that runs the tests."""
     venv.create(tmp_path / "env", with_pip=False, symlinks=True)
     python = tmp_path / "env" / "bin" / "python"
     site = Path(isolated("import sysconfig; print(sysconfig.get_path('purelib'))", str(python)))
     zipfile.ZipFile(wheel).extractall(site)
-    borrowed = Path(next(path for path in sys.path if path.endswith("site-packages")))
+    borrowed = Path(click.__file__).parents[1]
     links = [entry for entry in borrowed.iterdir() if not entry.name.startswith(("_cascadesim", "cascadesim"))]
     for entry in links:
         if not (site / entry.name).exists() and entry.suffix != ".pth":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.cli.shell import complain
+from cascadesim.simulator.cli.commands import complain
 from cascadesim.validation.measure.command import (
     ABOUT_COUNTERS,
     ABOUT_OUTPUT,

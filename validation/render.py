@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from cascadesim.simulator.views import formatting as quantities
-from cascadesim.simulator.views.terminal import console, print_styled
+from cascadesim.simulator.views.output import console, print_styled
 from cascadesim.validation.columns import Value
 from cascadesim.validation.compare import Cell, Errors, Stratum, Verdict
 from cascadesim.validation.gpu.render import print_strata

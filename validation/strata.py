@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil, floor, log10
 from typing import TypeAlias
 
-from cascadesim.simulator.uncertainty import Stratum
+from cascadesim.simulator.uncertainty import MeasuredStratum
 from cascadesim.validation.compare import Cell
 
 Sizes: TypeAlias = Mapping[str, float]
@@ -25,10 +25,10 @@ def within(errors: Iterable[float], share: float) -> float:
 def stratum(
     kind: str, what: str, fidelity: str, cells: Sequence[Cell], sizes: Callable[[Cell], Sizes],
     masks: Iterable[str], types: Iterable[str] = ("",), kernel: str = "",
-) -> Stratum:  # fmt: skip
+) -> MeasuredStratum:  # fmt: skip
     """Of cells of one kind of work; `sizes`: of each, as a simulation names them."""
     errors, found = [cell.error("deviation") for cell in cells], [sizes(cell) for cell in cells]
     ranges = {name: (min(one[name] for one in found), max(one[name] for one in found)) for name in found[0]}
     half, most, largest = (within(errors, share) for share in (0.5, 0.9, 1.0))
-    return Stratum(kind, what, fidelity, len(cells), half, most, largest, ranges, tuple(sorted(set(masks))),
+    return MeasuredStratum(kind, what, fidelity, len(cells), half, most, largest, ranges, tuple(sorted(set(masks))),
                    tuple(sorted(set(types))), kernel)  # fmt: skip

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cascadesim.einsum_cascades.models.zoo import load_workload
-from cascadesim.simulator.uncertainty import Stratum, attention_sizes, mask_name, sizes_of
+from cascadesim.simulator.uncertainty import MeasuredStratum, attention_sizes, mask_name, sizes_of
 from cascadesim.validation.claims.fusemax import FUSEMAX_CYCLE
 from cascadesim.validation.claims.spatten import SPATTEN_RTL_STREAMS
 from cascadesim.validation.cli import verdicts_of
@@ -27,12 +27,12 @@ RTL_CONFIGURATIONS = {"m512c16": "spatten", "m64c2": "spatten-1-8"}  # of the RT
 RTL_HEAD_DIM = 64
 
 
-def measured() -> dict[str, list[Stratum]]:
+def measured() -> dict[str, list[MeasuredStratum]]:
     """architecture -> what was compared with it."""
     return dict(sorted({**_of_arrays(), **_of_streams(), **of_gpus()}.items()))
 
 
-def _of_arrays() -> dict[str, list[Stratum]]:
+def _of_arrays() -> dict[str, list[MeasuredStratum]]:
     """Attention of one layer of BERT, TrXL, T5 and XLM, as published."""
     by_architecture: dict[str, list[Cell]] = {}
     for verdict in verdicts_of((FUSEMAX_CYCLE.name,)):
@@ -62,7 +62,7 @@ def _sizes_of_model(cell: Cell) -> Sizes:
     return {name: size for name, size in sizes_of(operation, 0.0).items() if name != "call_s"}
 
 
-def _of_streams() -> dict[str, list[Stratum]]:
+def _of_streams() -> dict[str, list[MeasuredStratum]]:
     """Total cycles of streams of single queries; where many share their keys nothing was measured."""
     (verdict,) = (one for one in verdicts_of((SPATTEN_RTL_STREAMS.name,)) if one.claim.metric == "total")
     what = "streams of single queries through the RTL of {} (validation suite spatten-rtl-streams)"
@@ -80,7 +80,7 @@ def _sizes_of_stream(cell: Cell) -> Sizes:
     return {name: sizes[name] for name in ("group", "queries", "keys", "head_dim", "value_dim")}
 
 
-def text(entries: Mapping[str, Sequence[Stratum]]) -> str:
+def text(entries: Mapping[str, Sequence[MeasuredStratum]]) -> str:
     """A line for each stratum."""
     parts = [
         f" {json.dumps(name)}: [\n" + ",\n".join(f"  {json.dumps(asdict(one))}" for one in strata) + "\n ]"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from cascadesim.simulator.cli.options import alternatives, new_file, one_of
+from cascadesim.simulator.views.output import pending_files, printable, progress
 
 if TYPE_CHECKING:
     from cascadesim.simulator.explore.results import Frame
@@ -56,70 +55,35 @@ def explore(
     cascadesim explore fusemax-front-256k --plot front.png
     cascadesim explore my-space.yaml --output front.parquet --report front.html
     """
-    from cascadesim.simulator.explore.explore import UnwrittenFrontError, refuse_unwritable
-    from cascadesim.simulator.explore.explore import explore as searched
+    from cascadesim.simulator.explore import explore as search
+    from cascadesim.simulator.explore import page, results
 
     for target in (plot, report):
         if target is not None:
-            refuse_unwritable(target)
+            search.refuse_unwritable(target)
     try:
-        with _progress() as watches:
-            frame = searched(space, workers=workers, engine=cast("EngineName", engine), output=output,
-                             cycle_level=cycle_level, watches=watches)
-    except UnwrittenFrontError as unwritten:
-        _print(unwritten.frame)  # it may have taken hours
+        with progress(("searching", "refining", "simulating")) as watches:
+            frame = search.explore(space, workers=workers, engine=cast("EngineName", engine), output=output,
+                                   cycle_level=cycle_level, watches=watches)  # fmt: skip
+    except search.UnwrittenFrontError as unwritten:
+        _print(unwritten.frame, results.table_lines(unwritten.frame))  # it may have taken hours
         raise
-    _print(frame)
-    _draw(frame, plot, report)
-
-
-def _draw(frame: Frame, plot: Path | None, report: Path | None) -> None:
-    from cascadesim.simulator.views.output import pending_files
-
-    with pending_files((plot, report)) as (picture, page):
+    _print(frame, results.table_lines(frame))
+    with pending_files((plot, report)) as (picture, written):
         if picture is not None:
             from cascadesim.simulator.explore.plot import draw
 
             draw(frame, picture)
-        if page is not None:
-            from cascadesim.simulator.explore.page import write_page
-
-            write_page(frame, page)
+        if written is not None:
+            page.write_page(frame, written)
 
 
-def _print(frame: Frame) -> None:
-    from cascadesim.simulator.explore.results import table_lines
-    from cascadesim.simulator.views.terminal import printable
-
+def _print(frame: Frame, lines: Iterable[str]) -> None:
     counts = frame.counts
     click.echo(f"{printable(frame.source)}: {counts.designs:,} designs; {counts.allowed:,} hold the conditions, "
                f"{counts.possible:,} can run the work, {counts.good:,} hold the constraints; "
                f"{counts.on_front:,} on the front of {', '.join(frame.objectives)}")
-    for line in table_lines(frame):
+    for line in lines:
         click.echo(printable(line))
     if frame.verdict is not None:
         click.echo(frame.verdict)
-
-
-@contextmanager
-def _progress() -> Iterator[dict[str, Callable[[int, int], None]]]:
-    """A bar for each stage, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield {}
-        return
-    bars: dict[str, Any] = {}
-
-    def watch(stage: str) -> Callable[[int, int], None]:
-        def step(done: int, total: int) -> None:
-            if stage not in bars:
-                bars[stage] = click.progressbar(length=total, label=stage, file=sys.stderr)
-                bars[stage].__enter__()
-            bars[stage].update(done - bars[stage].pos)
-
-        return step
-
-    try:
-        yield {stage: watch(stage) for stage in ("searching", "refining", "simulating")}
-    finally:
-        for bar in bars.values():
-            bar.__exit__(None, None, None)

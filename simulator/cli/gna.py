@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +13,11 @@ import click
 
 from cascadesim.einsum_cascades.notation.errors import shortened
 from cascadesim.simulator.cli.options import alternatives, new_file, one_of
+from cascadesim.simulator.views.output import pending_files, written_to
 
 if TYPE_CHECKING:
-    from cascadesim.simulator.gna.neighborhood import Question
     from cascadesim.simulator.gna.pattern_report import PatternAnswer
-    from cascadesim.simulator.gna.report import Answer, Run
+    from cascadesim.simulator.gna.report import Answer
 
 FORMATS = ("table", "json")
 LARGEST_LAYOUT = 2**24  # tokens, also of a tile; assumed: beyond every published layout
@@ -23,7 +25,7 @@ _LARGEST_SIZE = 2**40  # keeps wrong input short of numbers too long to print
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    """`30x48x80`, one to three dimensions."""
+    """Read `30x48x80`, one to three dimensions."""
     found = []
     for dimension, part in enumerate(text.lower().split("x"), start=1):
         try:
@@ -34,7 +36,7 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def flags(text: str) -> tuple[bool, ...]:
-    """`1,0,0`: one per dimension."""
+    """Read `1,0,0`, one per dimension."""
     parts = [part.strip() for part in text.split(",")]
     if not set(parts) <= {"0", "1"}:
         raise click.BadParameter(f"'{shortened(text)}'; give 0 or 1 for each dimension, such as 1,0,0")
@@ -42,7 +44,7 @@ def flags(text: str) -> tuple[bool, ...]:
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
-    """A whole number within limits."""
+    """Make a reader of whole numbers within limits."""
 
     def number(text: str) -> int:
         tidy = text.strip()
@@ -66,7 +68,7 @@ def share(text: str) -> float:
 
 
 def steps(text: str) -> tuple[int, int]:
-    """`19/28`: steps with the pattern, of all steps."""
+    """Read `19/28`: steps with the pattern, of all steps."""
     sparse, slash, every = text.partition("/")
     if not slash:
         raise click.BadParameter(f"'{shortened(text)}'; give sparse/all, such as 19/28")
@@ -148,67 +150,55 @@ def gna(
         raise click.UsageError("give one of --window, --pattern and --block-mask")
     if window is None:
         _only_a_window_has(stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)
-        from cascadesim.simulator.gna.pattern_report import pattern_answer
-
-        _write(pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim), format_, output)
+        _answer_pattern(layout, pattern, block_mask, query_tile, key_tile, head_dim, format_, output)
         return
     from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
     from cascadesim.simulator.gna.neighborhood import Question, Tiles
-    from cascadesim.simulator.gna.report import Run
+    from cascadesim.simulator.gna.report import Run, answer
 
-    asked = neighborhood(layout, window, stride, dilation, causal)
-    question = Question(asked, Tiles(query_tile, key_tile), extra_keys, "walk" if dead_tiles == "walk" else "skip")
-    also = tuple(_also(text, question) for text in also_texts)
+    question = Question(neighborhood(layout, window, stride, dilation, causal), Tiles(query_tile, key_tile), extra_keys,
+                        "walk" if dead_tiles == "walk" else "skip")  # fmt: skip
+    also = tuple((replace(question, pattern=neighborhood(layout, causal=causal, **given)), count)
+                 for given, count in map(also_pattern, also_texts))  # fmt: skip
     run = Run(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
-    _answer(question, run, recommend, format_, output, plot)
+    with pending_files((output, plot)) as (text_file, picture):
+        _write(answer(question, run, recommend), format_, text_file, picture)
 
 
 def _only_a_window_has(*given: object) -> None:
-    """Options that patterns without a window do not take."""
     if any(given):
         raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
 
 
-def _also(text: str, question: Question) -> tuple[Question, int]:
-    """`12:window=12x24x24,stride=1x8x8`: another pattern on the same layout and tiles, and its layers."""
-    from dataclasses import replace
+def _write(found: Answer, format_: str, text_file: Path | None, picture: Path | None) -> None:
+    _print(found, format_, text_file)
+    if picture is not None:
+        from cascadesim.simulator.gna.plot import draw
 
-    from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+        draw(found, picture)
 
+
+def _answer_pattern(
+    layout: tuple[int, ...], pattern: str | None, block_mask: Path | None, query_tile: tuple[int, ...],
+    key_tile: tuple[int, ...], head_dim: int, format_: str, output: Path | None,
+) -> None:  # fmt: skip
+    from cascadesim.simulator.gna.pattern_report import pattern_answer
+
+    with pending_files((output,)) as (text_file,):
+        _print(pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim), format_, text_file)
+
+
+def also_pattern(text: str) -> tuple[dict[str, tuple[int, ...]], int]:
+    """Read `12:window=12x24x24,stride=1x8x8`: another pattern on the same layout and tiles, and its layers."""
     layers, _, fields = text.partition(":")
     given = dict(field.partition("=")[::2] for field in fields.split(","))
     if "window" not in given or not set(given) <= {"window", "stride", "dilation"}:
         raise click.UsageError(f"--also {shortened(text)}: give N:window=…[,stride=…][,dilation=…], such as "
                                "12:window=12x24x24")
     try:
-        read = {name: sizes(value) for name, value in given.items()}
-        count = whole(1, 2**20)(layers)
+        return {name: sizes(value) for name, value in given.items()}, whole(1, 2**20)(layers)
     except click.BadParameter as problem:
         raise click.UsageError(f"--also {shortened(text)}: {problem.message}") from None
-    pattern = neighborhood(question.pattern.layout, causal=question.pattern.causal, **read)
-    return replace(question, pattern=pattern), count
-
-
-def _answer(
-    question: Question, run: Run, recommend: bool, format_: str, output: Path | None, plot: Path | None
-) -> None:
-    from cascadesim.simulator.gna.report import answer
-    from cascadesim.simulator.views.output import pending_files
-
-    with pending_files((output, plot)) as (target, picture):
-        found = answer(question, run, recommend)
-        _print(found, format_, target)
-        if picture is not None:
-            from cascadesim.simulator.gna.plot import draw
-
-            draw(found, picture)
-
-
-def _write(found: PatternAnswer, format_: str, output: Path | None) -> None:
-    from cascadesim.simulator.views.output import pending_files
-
-    with pending_files((output,)) as (target,):
-        _print(found, format_, target)
 
 
 def _refuse_large(given: Mapping[str, tuple[int, ...]]) -> None:
@@ -220,14 +210,10 @@ def _refuse_large(given: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def _print(found: Answer | PatternAnswer, format_: str, output: Path | None) -> None:
-    from cascadesim.simulator.views.output import written_to
+    from cascadesim.simulator.gna.render import print_answer
 
     with written_to(output) as stream:
         if format_ == "table":
-            from cascadesim.simulator.gna.render import print_answer
-
             print_answer(found, stream)
         else:
-            import json
-
             stream.write(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")

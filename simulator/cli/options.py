@@ -6,7 +6,7 @@ Each reader is a function from text to value; click says which option a refusal 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -27,35 +27,38 @@ _LONGEST_NUMBER = 12  # digits; more is beyond both limits, and Python refuses t
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """One of `choices`, guessing what was meant where it is none."""
+    """Make a reader of one of `choices` that guesses what was meant where it is none."""
 
     def choice(text: str) -> str:
         if text not in choices:
-            raise click.BadParameter(f"no '{text}'{_guess(text, choices)}")
+            guess = suggestion(text, choices)
+            meant = guess if "did you mean" in guess else f"; give one of: {', '.join(choices)}"
+            raise click.BadParameter(f"no '{text}'{meant}")
         return text
 
     return choice
 
 
 def alternatives(*choices: str) -> str:
-    """How help shows a choice."""
+    """Write a choice as help shows it."""
     return f"[{'|'.join(choices)}]"
 
 
 def lengths(text: str) -> tuple[int, ...]:
-    """`4096`, `64K`, `1M` (powers of 1024), several separated by commas.
+    """Read `4096`, `64K`, `1M` (powers of 1024), several separated by commas.
 
-    A comma inside one number is refused, as it would make two lengths of it: `4,096`, but not `128,256`.
+    A comma inside one number is refused, as it would make two lengths of it: `4,096`, but not `128,256`. 2 to 8 tokens
+    are no length that anybody asks for beside others of hundreds.
     """
     parts = [part.strip() for part in text.split(",")]
-    if _THOUSANDS.fullmatch(text.strip()) and not all(map(_is_power_of_two, map(int, parts))):
+    if _THOUSANDS.fullmatch(text.strip()) and any(int(part) < 16 or int(part).bit_count() > 1 for part in parts):
         raise click.BadParameter(f"'{text}': did you mean {''.join(parts)}? for {len(parts)} lengths, give the option "
                                  f"{len(parts)} times")
     return tuple(dict.fromkeys(map(_length, parts)))
 
 
 def together(_: click.Context, _option: click.Parameter, given: Iterable[tuple[Value, ...]]) -> tuple[Value, ...]:
-    """A callback for an option of lists that may be given several times: all of its values once, in order."""
+    """Gather the lists of an option that may be given several times: all of its values once, in order."""
     return tuple(dict.fromkeys(value for values in given for value in values))
 
 
@@ -69,7 +72,7 @@ def batch_size(text: str) -> int:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Names or file names, several separated by commas (a file whose name has a comma is taken as it is)."""
+    """Read names or file names separated by commas (a file whose name has a comma is taken as it is)."""
     if "," in text and isfile(text):  # False also for what no file can be called
         return (text,)
     found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
@@ -79,7 +82,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def setting(text: str) -> str:
-    """`dotted.field=value`."""
+    """Read `dotted.field=value`."""
     field, equals, _ = text.partition("=")
     if not equals or not all(part.strip() for part in field.split(".")):
         raise click.BadParameter(f"'{text}'; give dotted.field=value")
@@ -87,7 +90,7 @@ def setting(text: str) -> str:
 
 
 def extent(text: str) -> tuple[str, int]:
-    """`M0=256` or `M=64K`: the name of an extent and its size."""
+    """Read `M0=256` or `M=64K`: the name of an extent and its size."""
     name, equals, size = (part.strip() for part in text.partition("="))
     if not equals or not name.isidentifier():
         raise click.BadParameter(f"'{text}'; give EXTENT=N, such as M0=256")
@@ -95,7 +98,7 @@ def extent(text: str) -> tuple[str, int]:
 
 
 def mask(text: str) -> KeyInterval:
-    """Which keys a query attends."""
+    """Read which keys a query attends."""
     from cascadesim.einsum_cascades.sparsity.masks import mask_from  # brings numpy: not for --help
 
     try:
@@ -105,7 +108,7 @@ def mask(text: str) -> KeyInterval:
 
 
 def new_file(*suffixes: str) -> Callable[[str], Path]:
-    """A file to write, in a format that its suffix names."""
+    """Make a reader of a file to write, in a format that its suffix names."""
 
     def target(text: str) -> Path:
         path = Path(text)
@@ -118,11 +121,6 @@ def new_file(*suffixes: str) -> Callable[[str], Path]:
     return target
 
 
-def _guess(given: str, known: Sequence[str]) -> str:
-    guess = suggestion(given, known)
-    return guess if "did you mean" in guess else f"; give one of: {', '.join(known)}"
-
-
 def _length(text: str) -> int:
     factor = _POWERS.get(text[-1:].upper(), 1)
     digits = text[:-1] if factor > 1 else text
@@ -131,11 +129,6 @@ def _length(text: str) -> int:
     if len(digits) > _LONGEST_NUMBER or not 1 <= int(digits) * factor <= LONGEST_SEQUENCE:
         raise click.BadParameter(f"{text} tokens; give a length from 1 to {LONGEST_SEQUENCE // 2**20}M")
     return int(digits) * factor
-
-
-def _is_power_of_two(length: int) -> bool:
-    """From 16 on: 2 to 8 tokens are no length that anybody asks for beside others of hundreds."""
-    return length >= 16 and length.bit_count() == 1
 
 
 def _is_number(text: str) -> bool:

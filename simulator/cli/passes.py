@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascadesim.simulator.cli.options import alternatives, extent, mask, one_of
-from cascadesim.simulator.views.terminal import json_text, printable
+from cascadesim.simulator.views.output import json_text, printable
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.analysis.analysis import Analysis

@@ -1,160 +1,130 @@
 """What `simulate` does once its options are read: names become values, each combination a request, results text.
 
-Files are opened before the work starts and appear when all of it is done.
+`--set field=value` is the workload's or the architecture's, and says what was meant where nobody has the field. Files
+are opened before the work starts and appear when all of it is done.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import partial
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import chain, product
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
+from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.protocol import Accelerator, Accounting
 from cascadesim.einsum_cascades.models.projections import Phase
-from cascadesim.einsum_cascades.models.workload import Scope
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator import workloads
-from cascadesim.simulator.cli.settings import load_architecture, split
-from cascadesim.simulator.execution import Fidelity
-from cascadesim.simulator.report import Report
-from cascadesim.simulator.simulate import Request, reports
-from cascadesim.simulator.views.output import pending_files, written_to
-from cascadesim.simulator.views.terminal import json_text, printable
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+from cascadesim.einsum_cascades.models.traced_workload import TracedWorkload
+from cascadesim.einsum_cascades.models.workload import Scope, Workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened
+from cascadesim.einsum_cascades.notation.schema import read_yaml
+from cascadesim.simulator.report import Report, document
+from cascadesim.simulator.request import Fidelity, Request, load_any_workload
+from cascadesim.simulator.simulate import reports
+from cascadesim.simulator.views.output import cell, json_text, pending_files, printable, progress, written_to
 
 Answer = TypeVar("Answer")
+WIDTHS = ("word_bytes", "element_bits")  # fields of arrays that are built for one
 _LONG_SWEEP = 24  # requests from which a progress bar is worth its import
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Every architecture with every workload at every length."""
-
-    architectures: tuple[str, ...]
-    workloads: tuple[str, ...]
-    attention: str | None
-    sequence_lengths: tuple[int, ...]  # none: the workload's own
-    batch: int | None
-    phase: str
-    scope: str
-    fidelity: str | None  # None: the cycle level where the architecture has one
-    accounting: str
-    settings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Where results go, in which form."""
-
-    format: str
-    output: Path | None
-    plot: Path | None
-    trace: Path | None
-    show: str | None
+_LONGEST_LIST = 60  # characters of the fields that an architecture, or a workload, has
 
 
 class UnansweredError(CascadeSimError):
-    """Runs of a sweep that cannot be: each is named, however many there are."""
+    """Some runs of a sweep cannot be: each is named, however many there are."""
 
     def __str__(self) -> str:
         return "\n".join(self.problems)
 
 
-def run(sweep: Sweep, outputs: Outputs) -> None:
-    """A request that cannot be answered does not keep the others from it: raises CascadeSimError at the end."""
-    with pending_files((outputs.output, outputs.plot, outputs.trace)) as (output, plot, trace):
-        requests = tuple(_requests(sweep))
+def run(
+    asked: Iterable[Request], format_: str, output: Path | None, plot: Path | None, trace: Path | None, show: str | None
+) -> None:
+    """Answer every request; they are made once the files are open.
+
+    A request that cannot be answered does not keep the others from it: raises CascadeSimError at the end.
+    """
+    with pending_files((output, plot, trace)) as (text_file, plot_file, trace_file):
+        requests = tuple(asked)
         problems: tuple[str, ...] = ()
         results: tuple[Report, ...] = ()
-        if outputs.show is None or plot is not None:
+        if show is None or plot_file is not None:
             requests, results, problems = _answered(requests, reports)
-        if outputs.show is not None:
-            requests, texts, further = _answered(requests, partial(_shown, outputs.show))
-            problems += further
-            _print("".join(f"{printable(text)}\n" for text in texts), output)
+        if show is None:
+            _print_results(results, format_, text_file)
         else:
-            _print_results(results, outputs.format, output)
-        if plot is not None:
+            requests, texts, further = _answered(requests, _view(show))
+            problems += further
+            with written_to(text_file) as stream:
+                stream.write("".join(f"{printable(text)}\n" for text in texts))
+        if plot_file is not None:
             from cascadesim.simulator.views.plot import draw
 
-            draw(results, plot)
-        if trace is not None:
+            draw(results, plot_file)
+        if trace_file is not None:
             from cascadesim.simulator.views.trace import write_trace
 
-            write_trace(requests, trace)
+            write_trace(requests, trace_file)
     if problems:
         raise UnansweredError("\n".join(problems))
 
 
-def _requests(sweep: Sweep) -> Iterator[Request]:
-    of_workload, of_architecture = split(sweep.settings)
-    accelerators = [load_architecture(name, of_architecture) for name in sweep.architectures]
-    loaded = [workloads.load(name, of_workload) for name in sweep.workloads]
-    lengths = sweep.sequence_lengths or (None,)
-    for workload, length, accelerator in product(loaded, lengths, accelerators):
+def requests_of(
+    architectures: Sequence[str], workloads: Sequence[str], attention: str | None, lengths: Sequence[int],
+    batch: int | None, phase: str, scope: str, fidelity: str | None, accounting: str, settings: tuple[str, ...],
+) -> Iterator[Request]:  # fmt: skip
+    """Combine every architecture with every workload at every length, or at the workload's own.
+
+    `fidelity` None: the cycle level where the architecture has one.
+    """
+    of_workload = tuple(setting for setting in settings if _field(setting).split(".")[0] in Workload.model_fields)
+    of_architecture = tuple(setting for setting in settings if setting not in of_workload)
+    accelerators = [load_architecture(name, of_architecture) for name in architectures]
+    loaded = [load_any_workload(name, of_workload) for name in workloads]
+    for workload, length, accelerator in product(loaded, lengths or (None,), accelerators):
+        traced = workload if isinstance(workload, TracedWorkload) else None  # its phase is that of its rows
+        can = accelerator.capabilities
         yield Request(
             workload,
             accelerator,
             length,
-            sweep.batch,
-            workloads.phase_of(workload, cast(Phase, sweep.phase)),
-            workloads.scope_of(workload, cast(Scope, sweep.scope)),
-            _fidelity(sweep, accelerator),
-            cast(Accounting, sweep.accounting),
-            sweep.attention,
-            sweep.settings,
+            batch,
+            cast(Phase, phase) if traced is None else traced.phase,
+            cast(Scope, scope) if traced is None or scope != "model" else "attention",
+            cast(Fidelity, fidelity or ("cycle" if can.cycle_level and not can.calibrated else "analytical")),
+            cast(Accounting, accounting),
+            attention,
+            settings,
         )
-
-
-def _fidelity(sweep: Sweep, accelerator: Accelerator) -> Fidelity:
-    """--trace and --show schedule are about the cycle level, and say so where there is none."""
-    if sweep.fidelity is not None:
-        return cast(Fidelity, sweep.fidelity)
-    can = accelerator.capabilities
-    return "cycle" if can.cycle_level and not can.calibrated else "analytical"
 
 
 def _answered(
     requests: Sequence[Request], answer: Callable[[Request], Iterable[Answer]]
 ) -> tuple[tuple[Request, ...], tuple[Answer, ...], tuple[str, ...]]:
-    """The requests that could be answered, their answers, and why the others could not.
+    """Return the requests that could be answered, their answers, and why the others could not.
 
     Raises CascadeSimError where none could.
     """
     answers: dict[int, tuple[Answer, ...]] = {}
     problems: dict[int, str] = {}
-    with _progress(requests) as watched:
-        for number, request in enumerate(watched):
+    with progress(("simulating",), shown=len(requests) >= _LONG_SWEEP) as watches:
+        for number, request in enumerate(requests):
             try:
                 answers[number] = tuple(answer(request))
             except CascadeSimError as error:
                 problems[number] = str(error)
+            for watch in watches.values():
+                watch(number + 1, len(requests))
     if not answers and len(set(problems.values())) == 1:
         raise CascadeSimError(problems[0])
-    lines = tuple(f"{_named(requests[number])}: {problem}" for number, problem in problems.items())
+    lines = tuple(
+        f"{asked.workload.name}, {asked.length:,} tokens, on {asked.accelerator.name}: {problems[number]}"
+        for number, asked in enumerate(requests) if number in problems
+    )  # fmt: skip
     if not answers:
         raise UnansweredError("\n".join(lines))
     return tuple(requests[number] for number in answers), tuple(chain.from_iterable(answers.values())), lines
-
-
-def _named(request: Request) -> str:
-    return f"{request.workload.name}, {request.length:,} tokens, on {request.accelerator.name}"
-
-
-def _progress(requests: Sequence[Request]) -> AbstractContextManager[Iterable[Request]]:
-    """The requests, counted on a terminal's standard error where they are many."""
-    if len(requests) < _LONG_SWEEP or not sys.stderr.isatty():
-        return nullcontext(requests)
-    import click
-
-    return click.progressbar(requests, label="simulating", file=sys.stderr)
 
 
 def _print_results(results: Sequence[Report], format_: str, output: Path | None) -> None:
@@ -164,28 +134,70 @@ def _print_results(results: Sequence[Report], format_: str, output: Path | None)
 
             print_reports(results, stream)
         elif format_ == "json":
-            from cascadesim.simulator.report import document
-
             stream.write(json_text(document(results)))
-        else:
-            from cascadesim.simulator.views.report_csv import write_csv
+        else:  # every column that any of the reports has; a figure that a report lacks is an empty cell
+            rows = [report.to_row() for report in results]
+            columns = list(dict.fromkeys(column for row in rows for column in row))
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(cell(column) for column in columns)
+            writer.writerows([cell(row.get(column)) for column in columns] for row in rows)
 
-            write_csv(results, stream)
 
-
-def _shown(what: str, request: Request) -> Iterator[str]:
+def _view(what: str) -> Callable[[Request], Iterable[str]]:
+    """Find the view that `--show` prints of a request."""
     from cascadesim.simulator.views import describe
 
-    form = {
-        "cascade": describe.cascades,
-        "mapping": describe.mapping,
-        "schedule": describe.schedules,
-        "bound": describe.bounds,
-        "dram": describe.deliveries,
-    }[what]
-    return iter(form(request))
+    return {"cascade": describe.cascades, "mapping": describe.mapping, "schedule": describe.schedules,
+            "bound": describe.bounds, "dram": describe.deliveries}[what]  # fmt: skip
 
 
-def _print(text: str, output: Path | None) -> None:
-    with written_to(output) as stream:
-        stream.write(text)
+def load_architecture(name: str, settings: Sequence[str]) -> Accelerator:
+    """Load an architecture by name or file.
+
+    Raises SpecError for a file or a setting that cannot be used, UnknownNameError for an unknown name.
+    """
+    try:
+        return catalogue.load(name, settings)
+    except SpecError as error:
+        if not settings or Path(name).is_fifo():  # a pipe has been read, and would be waited for
+            raise
+        catalogue.load(name)  # a file with problems of its own says so first
+        unknown = [  # the field, or the group that it would be in
+            field for field in map(_field, settings)
+            if any(f": {path}: unknown field" in str(error) for path in (field, field.partition(".")[0]))
+        ]  # fmt: skip
+        if not unknown:
+            raise
+        file = next((path for full, path in catalogue.presets().items() if name in (full, path.stem)), Path(name))
+        known = tuple(_paths(read_yaml(file)))
+        problems = [f"--set {shortened(field)}: {_meant(name, field, known)}" for field in unknown]
+        raise SpecError("\n".join(problems)) from None
+
+
+def _field(setting: str) -> str:
+    return ".".join(part.strip() for part in setting.partition("=")[0].split("."))
+
+
+def _paths(content: Mapping[str, object], above: str = "") -> Iterator[str]:
+    """List every field of a file, dotted."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}"
+
+
+def _meant(name: str, field: str, known: Sequence[str]) -> str:
+    """Guess the field that was meant: of the same last name, or else spelt nearly so."""
+    width = next((path for path in known if path in WIDTHS), None)
+    if width is not None and field.partition(".")[0] in ("types", "dtype"):
+        return f"{name} keeps all numbers in one width, {width}, and has no types"
+    last = field.rpartition(".")[2]
+    all_known = (*known, *Workload.model_fields)
+    same = [path for path in all_known if path.rpartition(".")[2] == last]
+    close = same or get_close_matches(field, all_known, n=1)
+    if close:
+        return f"no such field; did you mean {' or '.join(map(repr, close))}?"
+    own = listed(dict.fromkeys(path.partition(".")[0] for path in known), _LONGEST_LIST)
+    of_workload = listed(sorted(Workload.model_fields), _LONGEST_LIST)
+    return f"no such field; {shortened(name)} has {own}; a workload has {of_workload}"

@@ -80,19 +80,14 @@ def simulate(
     """
     if fidelity is None and accounting == "artifact":
         fidelity = "analytical"
-    _refuse_contradictions(fidelity, format_, trace, show)
-    from cascadesim.simulator.cli.run import Outputs, Sweep, run
-
-    sweep = Sweep(
-        architectures, workloads, attention, sequence_lengths, batch, phase, scope, fidelity, accounting, settings
-    )
-    run(sweep, Outputs(format_, output, plot, trace, show))
-
-
-def _refuse_contradictions(fidelity: str | None, format_: str, trace: Path | None, show: str | None) -> None:
     if fidelity == "analytical" and trace is not None:
         raise click.UsageError("--trace shows the cycle-level schedule; it needs --fidelity cycle")
     if fidelity == "analytical" and show == "schedule":
         raise click.UsageError("--show schedule needs --fidelity cycle")
     if show is not None and format_ != "table":
         raise click.UsageError(f"--show {show} prints text; leave out --format {format_}")
+    from cascadesim.simulator.cli.run import requests_of, run
+
+    asked = requests_of(architectures, workloads, attention, sequence_lengths, batch, phase, scope, fidelity,
+                        accounting, settings)  # fmt: skip
+    run(asked, format_, output, plot, trace, show)

@@ -1,4 +1,4 @@
-"""A program in numbers: fills the memory of the compiled engine (`machine`).
+"""A program in numbers: fills the memory of the compiled engine (`state`).
 
 Knows names, numbering and shapes; nothing of time.
 """
@@ -6,29 +6,30 @@ Knows names, numbering and shapes; nothing of time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import numpy as np
 
-from cascadesim.accelerators.program import After, Program, Repeat, Stream, Task, TileRun
+from cascadesim.accelerators.program import Program, Repeat, Stream, Task
 from cascadesim.simulator.engine import state as at
-from cascadesim.simulator.engine.state import ABSENT, Ints, Machine
+from cascadesim.simulator.engine.state import ABSENT, EngineState, Ints
 
 Instruction = tuple[int, int, int, int]
 
 
-def encode(program: Program, ring: int, log_tiles: int = 0) -> Machine:
-    """Memory for a ring of `ring` tiles (a power of two). Only without `log_tiles` may the engine skip periods."""
+def encode(program: Program, ring: int, log_tiles: int = 0) -> EngineState:
+    """Make the state for a ring of `ring` tiles (a power of two). With `log_tiles`, the engine skips no periods."""
     tasks, queues = program.tasks, program.queues
     carriers = _carriers(program)
-    code = list(_code(program.stream, 0, not any(by_column for _, by_column in carriers)))
-    columns = max([1, *(place // 2 + tiles for kind, _, place, tiles in code if kind == at.RUN)])
-    columns = columns if any(by_column for _, by_column in carriers) else 1
+    columnwise = any(by_column for _, by_column in carriers)
+    code = list(_code(program.stream, 0, not columnwise))
+    columns = max([1, *(place // 2 + tiles for kind, _, place, tiles in code if kind == at.RUN)]) if columnwise else 1
     gifts = max((queue.capacity for queue in queues), default=0) + ring * max(sum(len(t.gives_back) for t in tasks), 1)
     snapshot = 16 + 2 * len(program.units) + ring * (2 * len(tasks) + 3 * len(carriers) + 4)
     snapshot += len(queues) * (gifts + 1) + 2 * len(carriers) * columns
-    depth = _depth(code)
-    machine = Machine(
+    levels = [(kind == at.BEGIN) - (kind == at.REPEAT) for kind, *_ in code]
+    depth = max([1, *accumulate(levels)])
+    state = EngineState(
         rows=_rows(program, carriers),
         ring=_full(ABSENT, 5, ring, max(len(tasks), len(carriers))),
         tiles=_full(0, 5, ring),
@@ -40,20 +41,32 @@ def encode(program: Program, ring: int, log_tiles: int = 0) -> Machine:
         saved=np.empty((depth + 1, snapshot), np.int64),
         log=_full(ABSENT, 2, log_tiles, len(tasks)),
     )
-    machine.tiles[at.CLASS] = len(program.tile_classes)
-    machine.ring[at.CARRIED_TILE] = machine.columns[at.FROM] = -1
-    machine.rows[at.SIZE, at.EXTRAPOLATE] = log_tiles == 0
-    machine.rows[at.SIZE, at.COLUMNWISE] = any(by_column for _, by_column in carriers)
-    return machine
+    state.tiles[at.CLASS] = len(program.tile_classes)
+    state.ring[at.CARRIED_TILE] = state.columns[at.FROM] = -1
+    state.rows[at.SIZE, at.EXTRAPOLATE] = log_tiles == 0
+    state.rows[at.SIZE, at.COLUMNWISE] = columnwise
+    return state
 
 
 def _rows(program: Program, carriers: list[tuple[int, int]]) -> Ints:
+    edges = [edge for task in program.tasks for edge in task.after]
+    sizes = {
+        at.TASKS: len(program.tasks),
+        at.UNITS: len(program.units),
+        at.EDGES: len(edges),
+        at.CARRIERS: len(carriers),
+        at.QUEUES: len(program.queues),
+        at.CLASSES: len(program.tile_classes),
+        at.IN_FLIGHT: program.in_flight or 0,
+        at.LAST_STAGE: 0 if program.in_flight else max(task.stage for task in program.tasks),
+        at.LONGEST_BACK: max((edge.tiles_back for edge in edges), default=0),
+    }
     fields = {
         **_unit_rows(program),
         **_task_rows(program, carriers),
         **_edge_rows(program, carriers),
         **_queue_rows(program),
-        at.SIZE: _sizes(program, len(carriers)),
+        at.SIZE: [sizes.get(field, 0) for field in range(at.SIZES)],
         at.PROGRESS: [0] * at.SIZES,
     }
     rows = _full(0, at.ROWS, max(len(values) for values in fields.values()))
@@ -63,24 +76,8 @@ def _rows(program: Program, carriers: list[tuple[int, int]]) -> Ints:
     return rows
 
 
-def _sizes(program: Program, carriers: int) -> list[int]:
-    edges = [edge for task in program.tasks for edge in task.after]
-    sizes = {
-        at.TASKS: len(program.tasks),
-        at.UNITS: len(program.units),
-        at.EDGES: len(edges),
-        at.CARRIERS: carriers,
-        at.QUEUES: len(program.queues),
-        at.CLASSES: len(program.tile_classes),
-        at.IN_FLIGHT: program.in_flight or 0,
-        at.LAST_STAGE: 0 if program.in_flight else max(task.stage for task in program.tasks),
-        at.LONGEST_BACK: max((edge.tiles_back for edge in edges), default=0),
-    }
-    return [sizes.get(field, 0) for field in range(at.SIZES)]
-
-
 def _unit_rows(program: Program) -> dict[int, list[int]]:
-    items = list(_items(program))
+    items = [item for unit in program.units for item in _items(program, unit)]
     first_items = _firsts([sum(program.tasks[item[0]].unit == unit for item in items) for unit in program.units])
     return {
         at.ITEMS_OF: first_items,
@@ -111,12 +108,16 @@ def _task_rows(program: Program, carriers: list[tuple[int, int]]) -> dict[int, l
 def _edge_rows(program: Program, carriers: list[tuple[int, int]]) -> dict[int, list[int]]:
     number = {task.name: index for index, task in enumerate(program.tasks)}
     edges = [edge for task in program.tasks for edge in task.after]
+    carrier = [  # -1: the edge looks at a tile at a fixed distance
+        carriers.index((number[edge.task], int(edge.same_column))) if edge.same_column or edge.latest else -1
+        for edge in edges
+    ]
     return {
         at.SOURCE: [number[edge.task] for edge in edges],
         at.LAG: [edge.lag_cycles for edge in edges],
         at.BACK: [edge.tiles_back for edge in edges],
         at.STREAMS: [int(edge.streaming) for edge in edges],
-        at.CARRIER: [_carrier(edge, number, carriers) for edge in edges],
+        at.CARRIER: carrier,
         at.USED: [-1] * (len(edges) + len(program.queues)),
     }
 
@@ -143,21 +144,19 @@ def _classes(program: Program) -> Ints:
     return classes
 
 
-def _items(program: Program) -> Iterator[list[int]]:
-    """Tasks that are issued together, unit by unit in list order."""
-    for unit in program.units:
-        own = [index for index, task in enumerate(program.tasks) if task.unit == unit]
-        for _, members in groupby(own, key=lambda index: _sharing(program, index)):
-            yield list(members)
+def _items(program: Program, unit: str) -> Iterator[list[int]]:
+    """Group the tasks of the unit that are issued together: neighbours of one group, in list order."""
 
+    def sharing(index: int) -> str:
+        group = None if program.in_flight else program.tasks[index].group
+        return f"task {index}" if group is None else f"group {group}"
 
-def _sharing(program: Program, index: int) -> str:
-    group = None if program.in_flight else program.tasks[index].group
-    return f"task {index}" if group is None else f"group {group}"
+    own = (index for index, task in enumerate(program.tasks) if task.unit == unit)
+    return (list(members) for _, members in groupby(own, key=sharing))
 
 
 def _readers(program: Program, source: Task) -> dict[str, int]:
-    """Unit -> the longest lag with which one of its tasks waits for `source`."""
+    """Map each unit to the longest lag with which one of its tasks waits for `source`, in cycles."""
     lags: dict[str, int] = {}
     for task in program.tasks:
         for edge in task.after:
@@ -167,53 +166,35 @@ def _readers(program: Program, source: Task) -> dict[str, int]:
 
 
 def _carriers(program: Program) -> list[tuple[int, int]]:
-    """(task, by column): whose value a later tile may wait for, however much later it comes."""
+    """List the (task, by column) whose value a later tile may wait for, however much later it comes."""
     number = {task.name: index for index, task in enumerate(program.tasks)}
     edges = [edge for task in program.tasks for edge in task.after]
     return sorted({(number[edge.task], int(edge.same_column)) for edge in edges if edge.same_column or edge.latest})
 
 
-def _carrier(edge: After, number: dict[str, int], carriers: list[tuple[int, int]]) -> int:
-    """-1: the edge looks at a tile at a fixed distance."""
-    if not (edge.same_column or edge.latest):
-        return -1
-    return carriers.index((number[edge.task], int(edge.same_column)))
-
-
 def _side(program: Program, side: str, queue: str) -> str:
-    """The unit that takes from or gives back to `queue`; the first unit where none does."""
+    """Name the unit that takes from or gives back to `queue`; the first unit where none does."""
     return next((task.unit for task in program.tasks if queue in getattr(task, side)), program.units[0])
 
 
 def _code(stream: Stream, position: int, tile_by_tile: bool) -> Iterator[Instruction]:
-    """`tile_by_tile`: no column matters, so a run is a loop over one tile."""
+    """Write the stream as instructions. `tile_by_tile`: no column matters, so a run is a loop over one tile."""
     for item in stream:
         if isinstance(item, Repeat):
             body = list(_code(item.body, position + 1, tile_by_tile)) if item.times else []
             repeated = _loop(body, item.times, position) if body else []
         else:
-            repeated = _run(item, position, tile_by_tile)
+            place = 2 * item.first_column + item.fresh
+            if tile_by_tile and item.tiles >= at.SHORTEST_LOOP:
+                repeated = _loop([(at.RUN, item.tile_class, place, 1)], item.tiles, position)
+            else:
+                repeated = [(at.RUN, item.tile_class, place, item.tiles)] if item.tiles else []
         yield from repeated
         position += len(repeated)
 
 
-def _run(run: TileRun, position: int, tile_by_tile: bool) -> list[Instruction]:
-    place = 2 * run.first_column + run.fresh
-    if tile_by_tile and run.tiles >= at.SHORTEST_LOOP:
-        return _loop([(at.RUN, run.tile_class, place, 1)], run.tiles, position)
-    return [(at.RUN, run.tile_class, place, run.tiles)] if run.tiles else []
-
-
 def _loop(body: list[Instruction], times: int, position: int) -> list[Instruction]:
     return [(at.BEGIN, 0, 0, 0), *body, (at.REPEAT, times, position + 1, 0)]
-
-
-def _depth(code: list[Instruction]) -> int:
-    depth = deepest = 0
-    for kind, *_ in code:
-        depth += (kind == at.BEGIN) - (kind == at.REPEAT)
-        deepest = max(deepest, depth)
-    return max(deepest, 1)
 
 
 def _firsts(counts: Sequence[int]) -> list[int]:

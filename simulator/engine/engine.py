@@ -7,80 +7,68 @@ a deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
-from cascadesim.accelerators.program import Program, Queue
+from cascadesim.accelerators.program import Program, Stream, Task, TileRun
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.engine import state as at
-from cascadesim.simulator.engine.checks import check
 from cascadesim.simulator.engine.encode import encode
+from cascadesim.simulator.engine.issue import DEADLOCK, DONE, GIVEN_UNTAKEN, RING_FULL
 from cascadesim.simulator.engine.schedule import Schedule, Slice, SteadyState, TaskUse, UnitUse
-from cascadesim.simulator.engine.state import Machine
+from cascadesim.simulator.engine.state import EngineState
+from cascadesim.simulator.engine.steady_state import simulate
 
 LARGEST_RING = 2**17  # tiles that a unit may fall behind another
+LONGEST_CYCLES = 2**60  # of a whole schedule: the engine counts in 64-bit integers
+LONGEST_QUEUE = 2**20
 
 
 def run(program: Program) -> Schedule:
-    """Raises CascadeSimError if the program is malformed, if its units wait for each other, or if it is too long."""
-    check(program)
-    if not program.tiles or not program.tasks:
-        return _schedule(program, None)
-    return _schedule(program, _simulate(program))
+    """Simulate a program. Raises CascadeSimError if it is malformed, too long, or its units wait for each other."""
+    _check(program)
+    return _schedule(program, _simulated(program) if program.tiles and program.tasks else None)
 
 
 def record(program: Program, first_tiles: int, steady: SteadyState | None = None) -> tuple[Slice, ...]:
-    """Every task of the first tiles, in order of start, unit by unit as the program lists them."""
-    check(program)
+    """List every task of the first tiles, in order of start, unit by unit as the program lists them."""
+    _check(program)
     tiles = min(first_tiles, program.tiles)
     if tiles <= 0 or not program.tasks:
         return ()
-    log = _simulate(program, tiles).log
-    unit = {name: index for index, name in enumerate(program.units)}
+    log = _simulated(program, tiles).log
+    steady_tiles = range(0) if steady is None else range(steady.first_tile, steady.last_tile)
     slices = [
-        Slice(task.unit, task.name, tile, start, finish, _is_steady(tile, steady))
+        Slice(task.unit, task.name, tile, start, finish, tile in steady_tiles)
         for index, task in enumerate(program.tasks)
         for tile, (start, finish) in enumerate(log[:, :, index].T.tolist())
         if start >= 0
     ]
-    return tuple(sorted(slices, key=lambda piece: (unit[piece.unit], piece.start, piece.finish)))
+    return tuple(sorted(slices, key=lambda piece: (program.units.index(piece.unit), piece.start, piece.finish)))
 
 
-def _is_steady(tile: int, steady: SteadyState | None) -> bool:
-    return steady is not None and steady.first_tile <= tile < steady.last_tile
-
-
-def _simulate(program: Program, log_tiles: int = 0) -> Machine:
-    from cascadesim.simulator.engine.issue import DEADLOCK, DONE, GIVEN_UNTAKEN, RING_FULL
-    from cascadesim.simulator.engine.steady_state import simulate
-
-    ring = 1 << _reach(program).bit_length()
+def _simulated(program: Program, log_tiles: int = 0) -> EngineState:
+    """Run to the last tile, or through the first `log_tiles`; the ring grows until the slowest unit fits."""
+    stage = max(task.stage for task in program.tasks)
+    back = max((edge.tiles_back for task in program.tasks for edge in task.after), default=0)
+    under_way = 2 * (stage + back + (program.in_flight or 0) + 8)  # unless a unit falls far behind another
+    ring = 1 << under_way.bit_length()
     while True:
-        machine = encode(program, ring, log_tiles)
-        status = simulate(machine)
+        state = encode(program, ring, log_tiles)
+        status = simulate(state)
         if status == DONE:
-            return machine
+            return state
         if status == GIVEN_UNTAKEN:
-            raise CascadeSimError(f"a queue gets back more slots than are taken from it: {_names(program.queues)}")
-        if status == DEADLOCK or _circular(machine) or ring >= LARGEST_RING:
-            raise CascadeSimError(_deadlock(program, machine))
+            queues = ", ".join(f"'{queue.name}'" for queue in program.queues)
+            raise CascadeSimError(f"a queue gets back more slots than are taken from it: {queues}")
+        if status == DEADLOCK or _circular(state) or ring >= LARGEST_RING:
+            raise CascadeSimError(_deadlock(program, state))
         assert status == RING_FULL
         ring *= 4
 
 
-def _reach(program: Program) -> int:
-    """Tiles under way at once, unless a unit falls far behind another."""
-    stage = max(task.stage for task in program.tasks)
-    back = max((edge.tiles_back for task in program.tasks for edge in task.after), default=0)
-    return 2 * (stage + back + (program.in_flight or 0) + 8)
-
-
-def _names(named: Iterable[Queue]) -> str:
-    return ", ".join(f"'{entry.name}'" for entry in named)
-
-
-def _waits_for(machine: Machine, unit: int) -> int | None:
-    """The unit that `unit` waits for, None if it waits for nothing."""
-    rows = machine.rows
+def _waits_for(state: EngineState, unit: int) -> int | None:
+    """Find the unit that `unit` waits for, None if it waits for nothing."""
+    rows = state.rows
     if not rows[at.SIZE, at.IN_FLIGHT] and rows[at.EPOCH, unit] >= rows[at.PROGRESS, at.TILE]:
         return None
     edge, edges = int(rows[at.BLOCKED, unit]), int(rows[at.SIZE, at.EDGES])
@@ -89,24 +77,24 @@ def _waits_for(machine: Machine, unit: int) -> int | None:
     return int(rows[at.UNIT, rows[at.SOURCE, edge]] if edge < edges else rows[at.GIVER_UNIT, edge - edges])
 
 
-def _circular(machine: Machine) -> bool:
-    """Whether some units wait for each other, so that nothing that is still to come can free them."""
-    units = int(machine.rows[at.SIZE, at.UNITS])
+def _circular(state: EngineState) -> bool:
+    """Tell whether some units wait for each other, so that nothing that is still to come can free them."""
+    units = int(state.rows[at.SIZE, at.UNITS])
     for first in range(units):
         unit: int | None = first
         for _ in range(units):
-            unit = None if unit is None else _waits_for(machine, unit)
+            unit = None if unit is None else _waits_for(state, unit)
         if unit is not None:
             return True
     return False
 
 
-def _deadlock(program: Program, machine: Machine) -> str:
+def _deadlock(program: Program, state: EngineState) -> str:
     edges = [(task, edge.task) for task in program.tasks for edge in task.after]
     waits = []
     for unit, name in enumerate(program.units):
-        blocked = int(machine.rows[at.BLOCKED, unit])
-        if _waits_for(machine, unit) is None:
+        blocked = int(state.rows[at.BLOCKED, unit])
+        if _waits_for(state, unit) is None:
             continue
         if blocked < len(edges):
             task, source = edges[blocked]
@@ -115,15 +103,23 @@ def _deadlock(program: Program, machine: Machine) -> str:
             queue = program.queues[blocked - len(edges)]
             takers = " or ".join(f"'{task.name}'" for task in program.tasks if queue.name in task.takes)
             waits.append(f"{takers} on {name} waits for a slot of queue '{queue.name}' (capacity {queue.capacity})")
-    return f"deadlock after {int(machine.rows[at.PROGRESS, at.ENTERED]):,} tiles: {'; '.join(waits)}"
+    return f"deadlock after {int(state.rows[at.PROGRESS, at.ENTERED]):,} tiles: {'; '.join(waits)}"
 
 
-def _schedule(program: Program, machine: Machine | None) -> Schedule:
+def _schedule(program: Program, state: EngineState | None) -> Schedule:
+    """Read the schedule off the final state, None where nothing ran."""
     busy = program.busy_cycles()
-    tasks = tuple(TaskUse(task.name, task.unit, busy[task.name]) for task in program.tasks)
-    last = int(machine.rows[at.CLOCK].max()) if machine is not None else 0
+    last, stepped, steady = 0, 0, None
+    if state is not None:
+        last = int(state.rows[at.CLOCK].max())
+        stepped = int(state.rows[at.PROGRESS, at.TILE])
+        if not program.in_flight:  # the empty epochs after the stream
+            stepped -= max(task.stage for task in program.tasks)
+        first, tiles, period, repeated = (int(value) for value in state.rows[at.STEADY, :4])
+        steady = SteadyState(first, tiles, period, first + tiles + repeated) if repeated else None
     cycles = last + program.drain_cycles if last else 0
-    units = tuple(_unit_use(name, index, cycles, tasks, machine) for index, name in enumerate(program.units))
+    tasks = tuple(TaskUse(task.name, task.unit, busy[task.name]) for task in program.tasks)
+    units = tuple(_unit_use(name, index, cycles, tasks, state) for index, name in enumerate(program.units))
     bound = max(units, key=lambda unit: unit.busy_cycles, default=None)
     return Schedule(
         cycles=cycles,
@@ -133,33 +129,89 @@ def _schedule(program: Program, machine: Machine | None) -> Schedule:
         bound_by=bound.name if bound else "",
         fill_cycles=(bound.first_start or 0) if bound else 0,
         drain_cycles=cycles - (bound.last_finish or 0) if bound else 0,
-        steady=_steady(machine),
-        simulated_tiles=_stepped(program, machine),
+        steady=steady,
+        simulated_tiles=stepped,
         program=program,
     )
 
 
-def _unit_use(name: str, index: int, cycles: int, tasks: tuple[TaskUse, ...], machine: Machine | None) -> UnitUse:
-    busy = sum(task.busy_cycles for task in tasks if task.unit == name)
-    first = int(machine.rows[at.FIRST_START, index]) if machine is not None else -1
-    if first < 0 or machine is None:
+def _unit_use(name: str, index: int, cycles: int, tasks: tuple[TaskUse, ...], state: EngineState | None) -> UnitUse:
+    first = int(state.rows[at.FIRST_START, index]) if state is not None else -1
+    if state is None or first < 0:
         return UnitUse(name, 0, 0, cycles, None, None)
-    last = int(machine.rows[at.CLOCK, index])
+    busy = sum(task.busy_cycles for task in tasks if task.unit == name)
+    last = int(state.rows[at.CLOCK, index])
     stalled = last - first - busy
     if stalled < 0:
         raise AssertionError(f"{name}: busy {busy} cycles between {first} and {last}")
     return UnitUse(name, busy, stalled, cycles - (last - first), first, last)
 
 
-def _steady(machine: Machine | None) -> SteadyState | None:
-    if machine is None or not machine.rows[at.STEADY, at.REPEATED_TILES]:
-        return None
-    first, tiles, cycles, repeated = (int(value) for value in machine.rows[at.STEADY, :4])
-    return SteadyState(first, tiles, cycles, first + tiles + repeated)
+def _check(program: Program) -> None:
+    """Raises one CascadeSimError with everything that is wrong: names, sizes, times that do not fit."""
+    problems = [*_names(program), *_classes(program), *_queues(program), *_runs(program, program.stream)]
+    lags = sum(edge.lag_cycles for task in program.tasks for edge in task.after)
+    if not problems:  # no schedule lasts longer than every task after the other, every lag waited for
+        longest = sum(program.busy_cycles().values()) + lags * program.tiles + program.drain_cycles
+        if longest > LONGEST_CYCLES:
+            problems = [f"the schedule may last more than {LONGEST_CYCLES:,} cycles"]
+    if problems:
+        raise CascadeSimError(f"program: {'; '.join(problems)}")
 
 
-def _stepped(program: Program, machine: Machine | None) -> int:
-    if machine is None:
-        return 0
-    flushed = 0 if program.in_flight else max(task.stage for task in program.tasks)
-    return int(machine.rows[at.PROGRESS, at.TILE]) - flushed
+def _names(program: Program) -> Iterator[str]:
+    known = {task.name for task in program.tasks}
+    if len(known) < len(program.tasks):
+        yield "two tasks have the same name"
+    for task in program.tasks:
+        yield from _edges(task, known)
+        if task.stage < 0:
+            yield f"task '{task.name}': stage {task.stage} is negative"
+
+
+def _edges(task: Task, known: set[str]) -> Iterator[str]:
+    for edge in task.after:
+        if edge.task not in known:
+            yield f"task '{task.name}' is after '{edge.task}', which is no task"
+        if edge.lag_cycles < 0 or edge.tiles_back < 0:
+            yield f"task '{task.name}' after '{edge.task}': a negative distance"
+        if bool(edge.tiles_back) + edge.same_column + edge.latest > 1:
+            yield f"task '{task.name}' after '{edge.task}': one of tiles_back, same_column, latest"
+
+
+def _classes(program: Program) -> Iterator[str]:
+    for index, cycles in enumerate(program.tile_classes):
+        if len(cycles) != len(program.tasks):
+            yield f"tile class {index} has {len(cycles)} lengths for {len(program.tasks)} tasks"
+        if any(value < 0 for value in cycles):
+            yield f"tile class {index} has a negative length"
+    if program.keeps and len(program.keeps) != len(program.tile_classes):
+        yield f"keeps names {len(program.keeps)} classes of {len(program.tile_classes)}"
+    if program.in_flight is not None and program.in_flight < 1:
+        yield f"in_flight {program.in_flight} is not positive"
+
+
+def _queues(program: Program) -> Iterator[str]:
+    capacity = {queue.name: queue.capacity for queue in program.queues}
+    for name, slots in capacity.items():
+        if not 1 <= slots <= LONGEST_QUEUE:
+            yield f"queue '{name}': capacity {slots} is not in 1..{LONGEST_QUEUE}"
+        for side in ("takes", "gives_back"):
+            units = {task.unit for task in program.tasks if name in getattr(task, side)}
+            if len(units) > 1:
+                yield f"queue '{name}': several units ({', '.join(sorted(units))}) {side.replace('_', ' ')}"
+    used = {name for task in program.tasks for name in (*task.takes, *task.gives_back)}
+    for name in sorted((used | {name for kept in program.keeps for name in kept}) - set(capacity)):
+        yield f"'{name}' is no queue"
+
+
+def _runs(program: Program, stream: Stream) -> Iterator[str]:
+    for item in stream:
+        if not isinstance(item, TileRun):
+            if item.times < 0:
+                yield f"{item.times} repetitions"
+            yield from _runs(program, item.body)
+        elif not 0 <= item.tile_class < len(program.tile_classes):
+            yield f"tile class {item.tile_class} of {len(program.tile_classes)}"
+        elif item.tiles < 0 or item.first_column < 0:
+            yield f"{item.tiles} tiles from column {item.first_column}"

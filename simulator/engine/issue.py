@@ -16,7 +16,7 @@ import numpy as np
 
 from cascadesim.accelerators.compiled import compiled
 from cascadesim.simulator.engine import state as at
-from cascadesim.simulator.engine.state import ABSENT, PENDING, Machine
+from cascadesim.simulator.engine.state import ABSENT, PENDING, EngineState
 
 DONE, RING_FULL, DEADLOCK, GIVEN_UNTAKEN = range(4)
 NEVER = 2**61
@@ -24,7 +24,7 @@ int64 = cast(Callable[[int], int], np.int64)  # unlike a literal, no reason to c
 
 
 @compiled
-def source_time(m: Machine, edge: int, tile: int, which: int) -> int:
+def source_time(m: EngineState, edge: int, tile: int, which: int) -> int:
     mask = m.ring.shape[1] - 1
     carrier = m.rows[at.CARRIER, edge]
     if carrier < 0:
@@ -36,8 +36,8 @@ def source_time(m: Machine, edge: int, tile: int, which: int) -> int:
 
 
 @compiled
-def earliest(m: Machine, task: int, tile: int, bound: int) -> int:
-    """When the task may start, not before `bound`; takes its slots. PENDING if something has yet to happen."""
+def earliest(m: EngineState, task: int, tile: int, bound: int) -> int:
+    """Find the cycle, not before `bound`, in which the task may start; take its slots. PENDING if that is not known."""
     now = m.rows[at.PROGRESS, at.TILE]
     for edge in range(m.rows[at.EDGES_OF, task], m.rows[at.EDGES_OF, task + 1]):
         moment = source_time(m, edge, tile, m.rows[at.STREAMS, edge])
@@ -60,7 +60,7 @@ def earliest(m: Machine, task: int, tile: int, bound: int) -> int:
 
 
 @compiled
-def take_slot(m: Machine, queue: int, bound: int) -> int:
+def take_slot(m: EngineState, queue: int, bound: int) -> int:
     index = m.rows[at.TAKEN, queue] - m.rows[at.CAPACITY, queue]
     if index >= m.rows[at.GIVEN, queue]:
         return PENDING
@@ -77,13 +77,13 @@ def take_slot(m: Machine, queue: int, bound: int) -> int:
 
 
 @compiled
-def return_slots(m: Machine, first: int, last: int) -> None:
+def return_slots(m: EngineState, first: int, last: int) -> None:
     for place in range(first, last):
         m.rows[at.TAKEN, m.rows[at.TAKE, place]] -= 1
 
 
 @compiled
-def streamed_finish(m: Machine, task: int, tile: int, finish: int) -> int:
+def streamed_finish(m: EngineState, task: int, tile: int, finish: int) -> int:
     for edge in range(m.rows[at.EDGES_OF, task], m.rows[at.EDGES_OF, task + 1]):
         if m.rows[at.STREAMS, edge]:
             moment = source_time(m, edge, tile, at.FINISH)
@@ -94,12 +94,12 @@ def streamed_finish(m: Machine, task: int, tile: int, finish: int) -> int:
 
 
 @compiled
-def cycles_of(m: Machine, task: int, tile: int) -> int:
+def cycles_of(m: EngineState, task: int, tile: int) -> int:
     return m.classes[at.CYCLES, m.tiles[at.CLASS, tile & (m.ring.shape[1] - 1)], task]
 
 
 @compiled
-def complete(m: Machine, task: int, tile: int, start: int, finish: int) -> None:
+def complete(m: EngineState, task: int, tile: int, start: int, finish: int) -> None:
     """The task of the tile ran from start to finish: everyone who waits for it learns so."""
     slot = tile & (m.ring.shape[1] - 1)
     m.ring[at.START, slot, task] = start
@@ -122,7 +122,7 @@ def complete(m: Machine, task: int, tile: int, start: int, finish: int) -> None:
 
 
 @compiled
-def give_slot(m: Machine, queue: int, finish: int) -> None:
+def give_slot(m: EngineState, queue: int, finish: int) -> None:
     length = m.gifts.shape[1]
     if m.rows[at.GIVEN, queue] - (m.rows[at.TAKEN, queue] - m.rows[at.CAPACITY, queue]) >= length:
         m.rows[at.PROGRESS, at.FAULT] = GIVEN_UNTAKEN
@@ -131,7 +131,7 @@ def give_slot(m: Machine, queue: int, finish: int) -> None:
 
 
 @compiled
-def issue(m: Machine, unit: int, item: int, epoch: int) -> bool:
+def issue(m: EngineState, unit: int, item: int, epoch: int) -> bool:
     """The members of an item start together, once each of them may; False if one of them must wait for news."""
     start = m.rows[at.CLOCK, unit]
     slots = 0
@@ -153,7 +153,7 @@ def issue(m: Machine, unit: int, item: int, epoch: int) -> bool:
 
 
 @compiled
-def return_members(m: Machine, first: int, last: int, epoch: int) -> None:
+def return_members(m: EngineState, first: int, last: int, epoch: int) -> None:
     for place in range(first, last):
         task = m.rows[at.MEMBER, place]
         if cycles_of(m, task, epoch - m.rows[at.STAGE, task]):
@@ -161,7 +161,7 @@ def return_members(m: Machine, first: int, last: int, epoch: int) -> None:
 
 
 @compiled
-def occupy(m: Machine, item: int, epoch: int, start: int) -> None:
+def occupy(m: EngineState, item: int, epoch: int, start: int) -> None:
     """Slots go round the members cycle by cycle; each finishes at its own last slot."""
     free, before = start, 0
     for place in range(m.rows[at.MEMBERS_OF, item], m.rows[at.MEMBERS_OF, item + 1]):
@@ -177,8 +177,8 @@ def occupy(m: Machine, item: int, epoch: int, start: int) -> None:
 
 
 @compiled
-def last_slot(m: Machine, item: int, own: int, epoch: int) -> int:
-    """Slots until the member at `own` has had all of its own: earlier members go first in each round."""
+def last_slot(m: EngineState, item: int, own: int, epoch: int) -> int:
+    """Count the slots until the member at `own` has had all of its own: earlier members go first in each round."""
     task = m.rows[at.MEMBER, own]
     cycles = cycles_of(m, task, epoch - m.rows[at.STAGE, task])
     slots = cycles
@@ -191,7 +191,7 @@ def last_slot(m: Machine, item: int, own: int, epoch: int) -> int:
 
 
 @compiled
-def advance(m: Machine, unit: int, target: int) -> bool:
+def advance(m: EngineState, unit: int, target: int) -> bool:
     """The unit goes on, in its own order, up to the end of epoch `target`; True if it issued anything."""
     moved = False
     while m.rows[at.EPOCH, unit] <= target:
@@ -206,7 +206,7 @@ def advance(m: Machine, unit: int, target: int) -> bool:
 
 
 @compiled
-def advance_all(m: Machine, target: int) -> None:
+def advance_all(m: EngineState, target: int) -> None:
     moved, waiting = True, True
     while moved and waiting:
         moved, waiting = False, False
@@ -217,7 +217,7 @@ def advance_all(m: Machine, target: int) -> None:
 
 
 @compiled
-def enter(m: Machine, tile: int, tile_class: int, column: int, fresh: bool) -> None:
+def enter(m: EngineState, tile: int, tile_class: int, column: int, fresh: bool) -> None:
     slot = tile & (m.ring.shape[1] - 1)
     m.tiles[at.CLASS, slot] = tile_class
     m.tiles[at.COLUMN, slot] = column
@@ -243,8 +243,8 @@ def enter(m: Machine, tile: int, tile_class: int, column: int, fresh: bool) -> N
 
 
 @compiled
-def carry(m: Machine, slot: int, carrier: int, column: int) -> None:
-    """What the tile in `slot` will wait for: a moment already known, or the tile that will bring it."""
+def carry(m: EngineState, slot: int, carrier: int, column: int) -> None:
+    """Note what the tile in `slot` will wait for: a moment already known, or the tile that will bring it."""
     if to_come(m, carrier, column):
         m.ring[at.CARRIED_TILE, slot, carrier] = m.columns[at.FROM, carrier, column]
     else:
@@ -254,7 +254,7 @@ def carry(m: Machine, slot: int, carrier: int, column: int) -> None:
 
 
 @compiled
-def to_come(m: Machine, carrier: int, column: int) -> bool:
+def to_come(m: EngineState, carrier: int, column: int) -> bool:
     tile, ring = m.columns[at.FROM, carrier, column], m.ring.shape[1]
     if tile < 0 or m.rows[at.PROGRESS, at.TILE] - tile >= ring:
         return False
@@ -262,8 +262,8 @@ def to_come(m: Machine, carrier: int, column: int) -> bool:
 
 
 @compiled
-def slowest(m: Machine) -> int:
-    """The epoch that some unit has not finished yet."""
+def slowest(m: EngineState) -> int:
+    """Find the first epoch that some unit has not finished yet."""
     epoch = m.rows[at.EPOCH, 0]
     for unit in range(1, m.rows[at.SIZE, at.UNITS]):
         epoch = min(epoch, m.rows[at.EPOCH, unit])
@@ -271,7 +271,7 @@ def slowest(m: Machine) -> int:
 
 
 @compiled
-def push(m: Machine, tile_class: int, column: int, fresh: bool) -> int:
+def push(m: EngineState, tile_class: int, column: int, fresh: bool) -> int:
     """One tile (or, after the stream, an empty epoch) enters, and everything that may follow from it happens."""
     tile, ring = m.rows[at.PROGRESS, at.TILE], m.ring.shape[1]
     if tile - m.rows[at.PROGRESS, at.OLDEST] + m.rows[at.SIZE, at.LONGEST_BACK] >= ring // 2:
@@ -288,8 +288,8 @@ def push(m: Machine, tile_class: int, column: int, fresh: bool) -> int:
 
 
 @compiled
-def fill_window(m: Machine, last: int) -> int:
-    """Greedily, until every tile up to `last` is complete."""
+def fill_window(m: EngineState, last: int) -> int:
+    """Dispatch greedily until every tile up to `last` is complete."""
     mask = m.ring.shape[1] - 1
     while m.rows[at.PROGRESS, at.OLDEST] <= last:
         slot = m.rows[at.PROGRESS, at.OLDEST] & mask
@@ -302,7 +302,7 @@ def fill_window(m: Machine, last: int) -> int:
 
 
 @compiled
-def dispatch(m: Machine) -> bool:
+def dispatch(m: EngineState) -> bool:
     """Run the task of the window that can start first (then: of the oldest tile, first in the list)."""
     mask = m.ring.shape[1] - 1
     best, best_tile, best_task = int64(NEVER), int64(-1), int64(-1)

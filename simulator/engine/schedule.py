@@ -14,7 +14,7 @@ from cascadesim.accelerators.program import Program
 class UnitUse:
     """Every cycle of one unit: busy_cycles + stalled_cycles + idle_cycles = cycles of the schedule.
 
-    Stalled: between its first start and its last finish, while its next task waits. Idle: before and after.
+    It is stalled while its next task waits between its first start and its last finish, and idle before and after.
     """
 
     name: str
@@ -36,9 +36,9 @@ class TaskUse:
 
 @dataclass(frozen=True, slots=True)
 class SteadyState:
-    """From tile `first_tile` to before `last_tile`, every `tiles` tiles take exactly `cycles` cycles.
+    """The longest stretch found in which every `tiles` tiles take exactly `cycles` cycles.
 
-    The longest such stretch found.
+    It goes from tile `first_tile` to before `last_tile`.
     """
 
     first_tile: int
@@ -83,12 +83,6 @@ class Schedule:
 
     def utilization(self, name: str) -> float:
         return self.unit(name).busy_cycles / self.cycles if self.cycles else 0.0
-
-    def slices(self, first_tiles: int) -> tuple[Slice, ...]:
-        """Every task of the first tiles, in order of start, unit by unit as the program lists them."""
-        from cascadesim.simulator.engine.engine import record
-
-        return record(self.program, first_tiles, self.steady)
 
     def __str__(self) -> str:
         rows = [("unit", "busy", "stalled", "idle", "busy share")]

@@ -17,7 +17,7 @@ ABSENT = -(2**62)  # a moment that constrains nothing: the task is not in that t
 PENDING = ABSENT + 1  # a moment not yet known: the task is in that tile and has not run
 
 
-class Machine(NamedTuple):
+class EngineState(NamedTuple):
     """`rows` [field, number], and what has more dimensions. Tiles live in a ring of a power of two."""
 
     rows: Ints

@@ -13,24 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cascadesim.accelerators.compiled import compiled, compiled_entry, version_of
-from cascadesim.simulator.engine import issue as stepping
+from cascadesim.simulator.engine import issue
 from cascadesim.simulator.engine import state as at
-from cascadesim.simulator.engine.issue import (
-    DEADLOCK,
-    DONE,
-    fill_window,
-    int64,
-    push,
-    slowest,
-    to_come,
-)
-from cascadesim.simulator.engine.state import ABSENT, PENDING, Ints, Machine
+from cascadesim.simulator.engine.issue import DEADLOCK, DONE, fill_window, int64, push, slowest, to_come
+from cascadesim.simulator.engine.state import ABSENT, PENDING, EngineState, Ints
 
 TO_COME = 2**61  # in a snapshot, added to how many tiles ago the awaited tile entered
 
 
 @compiled
-def latest(m: Machine) -> int:
+def latest(m: EngineState) -> int:
     clock = m.rows[at.CLOCK, 0]
     for unit in range(1, m.rows[at.SIZE, at.UNITS]):
         clock = max(clock, m.rows[at.CLOCK, unit])
@@ -38,8 +30,8 @@ def latest(m: Machine) -> int:
 
 
 @compiled
-def period_cycles(m: Machine, depth: int) -> int:
-    """What has been added to the latest clock since the saved iteration."""
+def period_cycles(m: EngineState, depth: int) -> int:
+    """Count the cycles that were added to the latest clock since the saved iteration."""
     saved = m.loops[depth, at.CLOCKS]
     for unit in range(1, m.rows[at.SIZE, at.UNITS]):
         saved = max(saved, m.loops[depth, at.CLOCKS + unit])
@@ -47,7 +39,7 @@ def period_cycles(m: Machine, depth: int) -> int:
 
 
 @compiled
-def floor(m: Machine) -> int:
+def floor(m: EngineState) -> int:
     """No task still to run starts before this cycle."""
     if not m.rows[at.SIZE, at.IN_FLIGHT]:
         return 0
@@ -55,14 +47,14 @@ def floor(m: Machine) -> int:
 
 
 @compiled
-def origin(m: Machine, unit: int) -> int:
-    """Where the time of a unit is counted from; greedy order compares the times of all units with each other."""
+def origin(m: EngineState, unit: int) -> int:
+    """Choose where the time of a unit is counted from; greedy order compares the times of all units."""
     return latest(m) if m.rows[at.SIZE, at.IN_FLIGHT] else m.rows[at.CLOCK, unit]
 
 
 @compiled
-def relative(m: Machine, task: int, moment: int) -> int:
-    """A start or finish of `task` as its readers see it: ABSENT once none of them can be held up by it."""
+def relative(m: EngineState, task: int, moment: int) -> int:
+    """See a start or finish of `task` as its readers do: ABSENT once none of them can be held up by it."""
     if moment <= PENDING:
         return moment
     lowest = floor(m)
@@ -74,15 +66,15 @@ def relative(m: Machine, task: int, moment: int) -> int:
 
 
 @compiled
-def relative_gift(m: Machine, queue: int, moment: int) -> int:
+def relative_gift(m: EngineState, queue: int, moment: int) -> int:
     if moment <= max(m.rows[at.CLOCK, m.rows[at.TAKER_UNIT, queue]], floor(m)):
         return ABSENT
     return moment - origin(m, m.rows[at.GIVER_UNIT, queue])
 
 
 @compiled
-def snapshot(m: Machine) -> int:
-    """Write the state, relative to the clocks, into `scratch`; return its length."""
+def snapshot(m: EngineState) -> int:
+    """Write the state, relative to the clocks, into the last row of `saved`; return its length."""
     out, size, tile = m.saved[-1], int64(0), m.rows[at.PROGRESS, at.TILE]
     for unit in range(m.rows[at.SIZE, at.UNITS]):
         out[size] = tile - m.rows[at.EPOCH, unit]
@@ -104,7 +96,7 @@ def snapshot(m: Machine) -> int:
 
 
 @compiled
-def snapshot_tile(m: Machine, tile: int, in_flight: bool, size: int) -> int:
+def snapshot_tile(m: EngineState, tile: int, in_flight: bool, size: int) -> int:
     out, slot = m.saved[-1], tile & (m.ring.shape[1] - 1)
     for task in range(m.rows[at.SIZE, at.TASKS]):
         out[size] = relative(m, task, m.ring[at.FINISH, slot, task])
@@ -124,7 +116,7 @@ def snapshot_tile(m: Machine, tile: int, in_flight: bool, size: int) -> int:
 
 
 @compiled
-def snapshot_carried(m: Machine, slot: int, carrier: int, size: int) -> int:
+def snapshot_carried(m: EngineState, slot: int, carrier: int, size: int) -> int:
     task, last = m.rows[at.CARRIER_TASK, carrier], m.ring[at.CARRIED_TILE, slot, carrier]
     for which in (at.FINISH, at.START):
         moment = m.ring[at.CARRIED + which, slot, carrier]
@@ -137,8 +129,8 @@ def snapshot_carried(m: Machine, slot: int, carrier: int, size: int) -> int:
 
 
 @compiled
-def snapshot_queue(m: Machine, queue: int, size: int) -> int:
-    """How many slots are free, and since when."""
+def snapshot_queue(m: EngineState, queue: int, size: int) -> int:
+    """Write how many slots are free, and since when."""
     first = m.rows[at.TAKEN, queue] - m.rows[at.CAPACITY, queue]
     m.saved[-1, size] = m.rows[at.GIVEN, queue] - first
     size += 1
@@ -150,7 +142,7 @@ def snapshot_queue(m: Machine, queue: int, size: int) -> int:
 
 
 @compiled
-def snapshot_column(m: Machine, carrier: int, column: int, size: int) -> int:
+def snapshot_column(m: EngineState, carrier: int, column: int, size: int) -> int:
     for which in (at.FINISH, at.START):
         if to_come(m, carrier, column):
             m.saved[-1, size] = TO_COME + m.rows[at.PROGRESS, at.TILE] - m.columns[at.FROM, carrier, column]
@@ -162,7 +154,7 @@ def snapshot_column(m: Machine, carrier: int, column: int, size: int) -> int:
 
 
 @compiled
-def detect(m: Machine, depth: int, times: int) -> None:
+def detect(m: EngineState, depth: int, times: int) -> None:
     """Skip whole periods if the state of the saved iteration is back; save another one now and then."""
     loop, size = m.loops[depth], snapshot(m)
     loop[at.SINCE] += 1
@@ -190,8 +182,8 @@ def equal(one: Ints, other: Ints, size: int) -> bool:
 
 
 @compiled
-def lasting(m: Machine, depth: int) -> bool:
-    """Whether the clocks may go on at the speed of the last period: sets `shift`, the cycles it added to each."""
+def lasting(m: EngineState, depth: int) -> bool:
+    """Tell whether the clocks may go on at the speed of the last period; set SHIFT, the cycles it added to each."""
     period = period_cycles(m, depth)
     for unit in range(m.rows[at.SIZE, at.UNITS]):
         shift = m.rows[at.CLOCK, unit] - m.loops[depth, at.CLOCKS + unit]
@@ -215,7 +207,7 @@ def lasting(m: Machine, depth: int) -> bool:
 
 
 @compiled
-def edge_lasts(m: Machine, depth: int, edge: int, reader: int) -> bool:
+def edge_lasts(m: EngineState, depth: int, edge: int, reader: int) -> bool:
     since = m.loops[depth, at.SAVED_TILE]
     ahead = m.rows[at.SHIFT, m.rows[at.UNIT, m.rows[at.SOURCE, edge]]] - m.rows[at.SHIFT, reader]
     if ahead > 0:  # unused so far, and not only because what there is to wait for lies in the past
@@ -224,8 +216,8 @@ def edge_lasts(m: Machine, depth: int, edge: int, reader: int) -> bool:
 
 
 @compiled
-def has_passed(m: Machine, edge: int, reader: int) -> bool:
-    """Whether `edge` could see a moment that is over for the reader, while later ones will not be."""
+def has_passed(m: EngineState, edge: int, reader: int) -> bool:
+    """Tell whether `edge` could see a moment that is over for the reader, while later ones will not be."""
     task, carrier = m.rows[at.SOURCE, edge], m.rows[at.CARRIER, edge]
     limit = m.rows[at.CLOCK, reader] - m.rows[at.LAG, edge]
     depth = m.rows[at.PROGRESS, at.TILE] - m.rows[at.PROGRESS, at.OLDEST] + m.rows[at.SIZE, at.LONGEST_BACK]
@@ -245,7 +237,7 @@ def has_passed(m: Machine, edge: int, reader: int) -> bool:
 
 
 @compiled
-def skip(m: Machine, depth: int, periods: int) -> None:
+def skip(m: EngineState, depth: int, periods: int) -> None:
     """Add whole periods: every moment that can still matter moves by as much as its unit did."""
     loop, period = m.loops[depth], period_cycles(m, depth)
     for task in range(m.rows[at.SIZE, at.TASKS]):
@@ -276,7 +268,7 @@ def skip(m: Machine, depth: int, periods: int) -> None:
 
 
 @compiled
-def shift_moments(m: Machine, task: int, moments: Ints, added: int) -> None:
+def shift_moments(m: EngineState, task: int, moments: Ints, added: int) -> None:
     for which in range(moments.shape[0]):
         for place in range(moments.shape[1]):
             moment = relative(m, task, moments[which, place])
@@ -284,14 +276,14 @@ def shift_moments(m: Machine, task: int, moments: Ints, added: int) -> None:
 
 
 @compiled
-def shift_gifts(m: Machine, queue: int, added: int) -> None:
+def shift_gifts(m: EngineState, queue: int, added: int) -> None:
     for place in range(m.gifts.shape[1]):
         moment = relative_gift(m, queue, m.gifts[queue, place])
         m.gifts[queue, place] = ABSENT if moment == ABSENT else m.gifts[queue, place] + added
 
 
 @compiled
-def run_tiles(m: Machine, position: int) -> int:
+def run_tiles(m: EngineState, position: int) -> int:
     place = m.code[position, 2]
     for step in range(m.code[position, 3]):
         m.rows[at.PROGRESS, at.ENTERED] += 1
@@ -304,15 +296,8 @@ def run_tiles(m: Machine, position: int) -> int:
 
 
 @compiled
-def open_loop(m: Machine, depth: int) -> None:
-    for field in range(at.CLOCKS):
-        m.loops[depth, field] = 0
-    m.loops[depth, at.POWER] = 1
-
-
-@compiled
-def repeat(m: Machine, depth: int, times: int) -> bool:
-    """At the end of a loop's body: whether it runs again."""
+def repeat(m: EngineState, depth: int, times: int) -> bool:
+    """Tell at the end of a loop's body whether it runs again."""
     loop = m.loops[depth]
     loop[at.ITERATION] += 1
     again = loop[at.ITERATION] < times
@@ -322,8 +307,8 @@ def repeat(m: Machine, depth: int, times: int) -> bool:
 
 
 @compiled
-def drain(m: Machine) -> int:
-    """After the stream: whatever is still under way."""
+def drain(m: EngineState) -> int:
+    """Finish whatever is still under way after the stream."""
     if m.rows[at.SIZE, at.IN_FLIGHT]:
         return fill_window(m, m.rows[at.PROGRESS, at.TILE] - 1)
     for _ in range(m.rows[at.SIZE, at.LAST_STAGE]):
@@ -333,10 +318,10 @@ def drain(m: Machine) -> int:
     return DONE if slowest(m) >= m.rows[at.PROGRESS, at.TILE] else DEADLOCK
 
 
-def _entry_point(version: int) -> Callable[[Machine], int]:
+def _entry_point(version: int) -> Callable[[EngineState], int]:
     """Numba keys its cache with what a function closes over: `version` rebuilds it when any of the files changes."""
 
-    def simulate(m: Machine) -> int:
+    def simulate(m: EngineState) -> int:
         position, depth = 0 * version, int64(-1)
         while position < len(m.code):
             if 0 < m.log.shape[1] <= m.rows[at.PROGRESS, at.OLDEST]:
@@ -347,7 +332,8 @@ def _entry_point(version: int) -> Callable[[Machine], int]:
                     return status
             elif m.code[position, 0] == at.BEGIN:
                 depth += 1
-                open_loop(m, depth)
+                m.loops[depth, : at.CLOCKS] = 0
+                m.loops[depth, at.POWER] = 1
             elif repeat(m, depth, m.code[position, 1]):
                 position = m.code[position, 2] - 1
             else:
@@ -358,4 +344,4 @@ def _entry_point(version: int) -> Callable[[Machine], int]:
     return compiled_entry("the simulation engine", about_s=10)(simulate)
 
 
-simulate = _entry_point(version_of(__file__, stepping, at))
+simulate = _entry_point(version_of(__file__, issue, at))

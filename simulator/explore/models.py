@@ -21,11 +21,11 @@ from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, shortened, suggestion
 from cascadesim.einsum_cascades.notation.schema import read_yaml
-from cascadesim.simulator.execution import Fidelity
 from cascadesim.simulator.explore.metrics import Floats
 from cascadesim.simulator.explore.space import Space, Use
 from cascadesim.simulator.report import Report
-from cascadesim.simulator.simulate import Request, operations, reports
+from cascadesim.simulator.request import Fidelity, Request
+from cascadesim.simulator.simulate import operations, reports
 
 Point = Mapping[str, object]
 

@@ -18,7 +18,7 @@ import numpy as np
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.expressions import Column
 from cascadesim.simulator.explore.models import Reference
-from cascadesim.simulator.views.terminal import cell, printable
+from cascadesim.simulator.views.output import cell, printable
 
 SUFFIXES = (".parquet", ".csv")
 _SHOWN_ROWS = 12

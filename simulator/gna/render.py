@@ -15,7 +15,7 @@ from cascadesim.simulator.gna.pattern_report import PatternAnswer
 from cascadesim.simulator.gna.recommend import Recommendation
 from cascadesim.simulator.gna.report import Answer, Run
 from cascadesim.simulator.views import formatting as say
-from cascadesim.simulator.views.terminal import console, print_styled
+from cascadesim.simulator.views.output import console, print_styled
 
 _MODES: Mapping[Mode, str] = {
     "multidim_static": "multi-dimensional, fixed grid",

@@ -28,7 +28,7 @@ def bytes_of(amount_bytes: float) -> str:
 
 
 def gigabytes(amount_bytes: float) -> str:
-    """As capacities of memory are sold: 10^9 bytes."""
+    """Count 10^9 bytes each, as capacities of memory are sold."""
     return f"{amount_bytes / 1e9:,.2f} GB"
 
 
@@ -41,7 +41,7 @@ def square_millimetres(area_um2: float) -> str:
 
 
 def count(amount: float) -> str:
-    """Three significant digits and a metric prefix: 805 G."""
+    """Write a metric prefix: 805 G."""
     return _scaled(amount, _COUNTS).strip()
 
 
@@ -50,12 +50,12 @@ def whole(amount: float) -> str:
 
 
 def rate(per_second: float) -> str:
-    """A rate below 100 keeps one decimal: 0.4 tokens/s is not 0."""
+    """Keep three significant digits of a rate below 100: 0.4 tokens/s is not 0."""
     return f"{per_second:,.0f}" if per_second >= 100 else f"{per_second:.3g}"
 
 
 def shares(by_component: Mapping[str, float], most: int = 3) -> str:
-    """The largest components and their part of the sum: 61% mac_2d, 20% dram, 9% registers_2d."""
+    """Name the largest components with their part of the sum: 61% mac_2d, 20% dram, 9% registers_2d."""
     total = sum(by_component.values())
     largest = sorted(by_component.items(), key=lambda item: -item[1])[:most]
     return ", ".join(f"{amount / total:.0%} {name}" for name, amount in largest if amount > 0)
@@ -66,12 +66,12 @@ def percent(share: float | None) -> str:
 
 
 def error(relative: float) -> str:
-    """Two significant digits: an error of 0.045% is not 0.0%."""
+    """Keep two significant digits: an error of 0.045% is not 0.0%."""
     return f"{100 * relative:.2g}%"
 
 
 def length(tokens: int) -> str:
-    """The form `--seq-len` takes: 4096 is 4K, powers of 1024."""
+    """Write a length as `--seq-len` takes it: 4096 is 4K, powers of 1024."""
     for factor, suffix in ((2**20, "M"), (2**10, "K")):
         if tokens >= factor and tokens % factor == 0:
             return f"{tokens // factor}{suffix}"
@@ -79,7 +79,7 @@ def length(tokens: int) -> str:
 
 
 def _scaled(amount: float, scale: Scale) -> str:
-    """`amount` in the largest unit in which it is at least 1, with four significant digits."""
+    """Write `amount` in the largest unit in which it is at least 1, with four significant digits."""
     size, name = next((unit for unit in scale if abs(amount) >= unit[0]), scale[-1])
     value = amount / size
     digits = max(0, 3 - len(str(int(abs(value)))) + 1) if value != int(value) else 0

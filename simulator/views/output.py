@@ -1,30 +1,116 @@
-"""Files appear whole or not at all: written beside the target and renamed over it when the work has succeeded.
+"""Where results leave the program: standard streams, files that appear whole or not at all, tables, progress.
 
-What ends the work, a signal included, takes the half-written file away; what the disk refuses names the target.
+A closed stream is occupied, so that no file which is opened later gets its number. What cannot be written to standard
+output is remembered and told at the end, not raised in the middle of the work: files asked for beside it are still
+written. What cannot be written to standard error is lost: nobody is there to be told. Files are written beside the
+target and renamed over it when the work has succeeded; what ends the work, a signal included, takes the half-written
+file away, and what the disk refuses names the target.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+if TYPE_CHECKING:  # rich is not for --help
+    from rich.console import Console, RenderableType
+    from rich.table import Table
 
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_OUTSIDE_ASCII = re.compile(r"[^\n -~]")
+_FORMULA = ("=", "+", "-", "@", "\t")  # what spreadsheets take for the start of a formula (OWASP, CSV injection)
+FEWEST_COLUMNS = 80  # what every table fits in; below it figures would lose digits, so that lines wrap instead
+
+
+class Outlet(io.FileIO):
+    """This descriptor keeps its first failure; what is written after it goes nowhere."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.failure: OSError | None = None
+
+    def write(self, data: object) -> int | None:  # type: ignore[override]  # any buffer, as in FileIO
+        if self.failure is None:
+            try:
+                return super().write(data)  # type: ignore[arg-type]
+            except OSError as error:
+                self.failure = error
+        return memoryview(data).nbytes  # type: ignore[arg-type]
+
+
+@contextmanager
+def standard_streams() -> Iterator[Outlet]:
+    """Keep standard output and error from failing during the block; yield where standard output goes.
+
+    Streams that somebody else has put in place (a test, a notebook) stay as they are.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:  # occupies a closed one; writing to it goes on failing
+        pass
+    os.close(descriptor)
+    output, error = Outlet(1), Outlet(2)
+    before = sys.stdout, sys.stderr
+    sys.stdout = _over(output, sys.stdout, sys.__stdout__)
+    sys.stderr = _over(error, sys.stderr, sys.__stderr__)
+    try:
+        yield output
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _over(outlet: Outlet, current: TextIO | None, own: TextIO | None) -> TextIO:
+    """Wrap an outlet; a character that the terminal's encoding lacks becomes a question mark."""
+    if current is not own or not (own is None or isinstance(own, io.TextIOWrapper)):
+        return current if current is not None else io.StringIO()
+    if own is not None:
+        own.flush()
+    encoding = own.encoding if own is not None else "utf-8"
+    lines = outlet.fileno() == 2 or outlet.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(outlet), encoding, errors="replace", line_buffering=lines)
+
+
+def printable(text: str) -> str:
+    """Write everything in `text` that could move a cursor, ring, recolour or reverse a line as an escape.
+
+    Line ends and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for each in text
+    )
+
+
+def cell(value: object) -> object:
+    """Make a cell of a CSV file. A spreadsheet runs text that begins like a formula, unless it is quoted."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def json_text(content: object) -> str:
+    """Write a document with every control character in a string as JSON's own escape."""
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    return _OUTSIDE_ASCII.sub(lambda each: each[0] if each[0].isprintable() else json.dumps(each[0])[1:-1], text) + "\n"
 
 
 @contextmanager
 def pending_file(target: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `target` when the block ends well and vanishes when it does not.
+    """Yield a path to write to, which becomes `target` when the block ends well and vanishes when it does not.
 
     Raises CascadeSimError at once, before any work, if `target` cannot be written, and later if it turns out that it
     cannot. What is no regular file (a pipe, /dev/null) is written in place.
@@ -50,7 +136,7 @@ def pending_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _named(given: Path, written: Path) -> Iterator[None]:
-    """What fails in writing, as a full disk does without naming its file, is said of the file that was asked for."""
+    """Say what fails in writing of the file that was asked for: a full disk does not name its file."""
     try:
         yield
     except OSError as error:
@@ -60,13 +146,13 @@ def _named(given: Path, written: Path) -> Iterator[None]:
 
 
 def written_to(pending: Path | None) -> AbstractContextManager[TextIO]:
-    """A pending file to write text to; standard output for None."""
+    """Open a pending file to write text to; None is standard output."""
     return nullcontext(sys.stdout) if pending is None else pending.open("w", encoding="utf-8")
 
 
 @contextmanager
 def pending_files(targets: Sequence[Path | None]) -> Iterator[tuple[Path | None, ...]]:
-    """`pending_file` of several targets; None stays None. All of them appear, or none."""
+    """Yield a `pending_file` for each target; None stays None. All of them appear, or none."""
     given = [os.path.realpath(target) for target in targets if target is not None]
     for target in given:
         if given.count(target) > 1:
@@ -76,7 +162,7 @@ def pending_files(targets: Sequence[Path | None]) -> Iterator[tuple[Path | None,
 
 
 def _beside(target: Path, given: Path) -> Path:
-    """A new empty file in `target`'s folder with the permissions the target has or would get."""
+    """Make an empty file in `target`'s folder with the permissions that the target has or would get."""
     if target.is_dir():
         raise CascadeSimError(f"{given}: is a folder, give a file")
     if not target.parent.is_dir():
@@ -87,13 +173,84 @@ def _beside(target: Path, given: Path) -> Path:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".pending-", suffix=target.suffix)
     except OSError as error:
         raise CascadeSimError(f"{given}: cannot be written: {error.strerror}") from None
-    os.fchmod(handle, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+    umask = os.umask(0o022)  # which can only be read by setting it
+    os.umask(umask)
+    os.fchmod(handle, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~umask)
     os.close(handle)
     return Path(name)
 
 
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+def console(stream: TextIO) -> Console:
+    """Make a console as wide as the terminal or COLUMNS says, and never narrower than a table is (COLUMNS=0)."""
+    from rich.console import Console
+
+    found = Console(file=stream, highlight=False)
+    found.width = max(found.width, FEWEST_COLUMNS)
+    return found
+
+
+def print_styled(content: RenderableType, on: Console, width: int | None = None) -> None:
+    """Print `content` with control characters of what it shows as escapes, and no blanks at ends of lines."""
+    from rich.segment import Segment, Segments
+
+    options = on.options if width is None else on.options.update_width(width)
+    shown = [Segment(printable(each.text), each.style) for each in on.render(content, options)]
+    on.print(Segments(shown), end="", soft_wrap=True)
+
+
+def table(title: str | None, columns: Sequence[str], names: int = 1) -> Table:
+    """Make a table of columns of numbers; the first `names` of them hold names."""
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for position, column in enumerate(columns):
+        is_name = position < names
+        made.add_column(column, justify="left" if is_name else "right", style="cyan" if is_name else None,
+                        header_style="dim", no_wrap=True)  # fmt: skip
+    return made
+
+
+def figures_table(rows: Iterable[tuple[str, str, str]]) -> Table:
+    """Make a table with a name, a figure and a remark in each row."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table.grid(padding=(0, 2, 0, 0))
+    made.add_column(style="cyan", no_wrap=True)
+    made.add_column(justify="right", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, figure, remark in rows:
+        made.add_row(name, figure, Text(remark, style="dim"))  # what it says of a user's settings is no markup
+    return made
+
+
+@contextmanager
+def progress(stages: Sequence[str], shown: bool = True) -> Iterator[dict[str, Callable[[int, int], None]]]:
+    """Show a bar on standard error for each stage that has begun; yield what each stage calls with (done, total).
+
+    Nothing is yielded where nobody looks, which is where standard error is no terminal. No thread runs, so that
+    processes may fork.
+    """
+    if not shown or not sys.stderr.isatty():
+        yield {}
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    bars, begun = Progress(console=Console(file=sys.stderr), auto_refresh=False), dict[str, TaskID]()
+
+    def watch(stage: str) -> Callable[[int, int], None]:
+        def step(done: int, total: int) -> None:
+            if not begun:
+                bars.start()
+            if stage not in begun:
+                begun[stage] = bars.add_task(stage, total=total)
+            bars.update(begun[stage], completed=done, total=total, refresh=True)
+
+        return step
+
+    try:
+        yield {stage: watch(stage) for stage in stages}
+    finally:
+        if begun:
+            bars.stop()

@@ -6,8 +6,9 @@ area. The baseline is the architecture called `unfused`, otherwise the first; th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, floor, log10
 
 from matplotlib.axes import Axes
@@ -17,7 +18,6 @@ from matplotlib.patches import Patch
 
 from cascadesim.simulator.report import Report
 from cascadesim.simulator.views import formatting as say
-from cascadesim.simulator.views.comparison import Case, baselines, case
 from cascadesim.simulator.views.plot_style import activity, einsum_colors, note_empty, series_colors
 
 BASELINE = "unfused"  # what the FuseMax evaluation normalises to, where it was simulated
@@ -35,11 +35,17 @@ class Grid:
     architectures: tuple[str, ...]
     lengths: tuple[int, ...]
     columns: tuple[str, ...]
-    against: Mapping[Case, Report]
+    against: Mapping[tuple[object, ...], Report]  # by case
     baseline: str
 
-    def column(self, name: str) -> list[Report]:
-        return [report for report in self.reports if column_name(report) == name]
+    @property
+    def bar_width(self) -> float:
+        return min(0.84 / len(self.architectures), 0.3)
+
+    def position(self, report: Report) -> float:
+        """Place the report's bar in its panels."""
+        from_middle = self.architectures.index(report.architecture) - (len(self.architectures) - 1) / 2
+        return self.lengths.index(report.sequence_length) + from_middle * self.bar_width
 
 
 def column_name(report: Report) -> str:
@@ -54,7 +60,7 @@ def grid(reports: Sequence[Report]) -> Grid:
         architectures=architectures,
         lengths=tuple(sorted({report.sequence_length for report in reports})),
         columns=tuple(dict.fromkeys(map(column_name, reports))),
-        against=baselines(reports, baseline),
+        against={report.case: report for report in reports if report.architecture == baseline},
         baseline=baseline,
     )
 
@@ -64,7 +70,12 @@ Row = Callable[[Axes, Grid, list[Report]], None]
 
 def comparison_figure(reports: Sequence[Report]) -> Figure:
     shared = grid(reports)
-    cells = _cells(shared)
+    rows = _rows(shared)
+    if len(shared.columns) > 1:
+        cells = [[(name, row) for name in shared.columns] for row in rows]
+    else:  # the questions about a single workload in pairs
+        named = [(shared.columns[0], row) for row in rows]
+        cells = [named[start : start + 2] for start in range(0, len(named), 2)]
     width, height = _PANEL_INCHES
     below = 1.2 if len(shared.architectures) > 1 else 0  # one area is no comparison
     size = (max(width * len(cells[0]), 6) + 1.8, height * (len(cells) + below) + 0.9)
@@ -74,7 +85,7 @@ def comparison_figure(reports: Sequence[Report]) -> Figure:
     for row, line in enumerate(cells):
         for column, (name, draw_cell) in enumerate(line):
             axes = panels[row][column]
-            draw_cell(axes, shared, shared.column(name))
+            draw_cell(axes, shared, [report for report in shared.reports if column_name(report) == name])
             if row == 0 and len(shared.columns) > 1:
                 axes.set_title(name, fontweight="bold")
             if column > 0 and len(shared.columns) > 1:
@@ -87,95 +98,63 @@ def comparison_figure(reports: Sequence[Report]) -> Figure:
     return figure
 
 
-def _cells(shared: Grid) -> list[list[tuple[str, Row]]]:
-    """What each panel shows: workloads side by side; the questions about a single one in pairs."""
-    rows = _rows(shared)
-    if len(shared.columns) > 1:
-        return [[(name, row) for name in shared.columns] for row in rows]
-    named = [(shared.columns[0], row) for row in rows]
-    return [named[start : start + 2] for start in range(0, len(named), 2)]
-
-
 def _rows(shared: Grid) -> list[Row]:
     units = list(dict.fromkeys(unit.name for report in shared.reports for unit in report.units[:2]))[:2]
-    rows: list[Row] = [_utilization_of(unit) for unit in units]
-    rows += [_activity_of(unit) for unit in units]
+    rows = [partial(_utilization, unit=unit) for unit in units] + [partial(_activity, unit=unit) for unit in units]
     if len(shared.architectures) > 1:
         return [*rows, _speedup, _relative_energy]
     return [*rows, _latency, _energy]
 
 
-def _utilization_of(unit: str) -> Row:
-    def draw(axes: Axes, shared: Grid, reports: list[Report]) -> None:
-        _grouped_bars(axes, shared, reports, lambda report: _utilization(report, unit))
-        axes.set(ylabel=f"utilisation of\n{unit}", ylim=(0, 1.05))
-
-    return draw
-
-
-def _utilization(report: Report, name: str) -> float | None:
-    unit = report.unit(name)
-    return None if unit is None else unit.utilization
+def _utilization(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> None:
+    shown = ((report, found.utilization) for report in reports if (found := report.unit(unit)) is not None)
+    _grouped_bars(axes, shared, shown)
+    axes.set(ylabel=f"utilisation of\n{unit}", ylim=(0, 1.05))
 
 
 def _speedup(axes: Axes, shared: Grid, reports: list[Report]) -> None:
-    def value(report: Report) -> float | None:
-        first = shared.against.get(case(report))
-        return None if first is None else first.latency_s / report.latency_s
-
-    _grouped_bars(axes, shared, reports, value)
+    _grouped_bars(axes, shared, ((report, first.latency_s / report.latency_s)
+                                 for report, first in _with_baseline(shared, reports)))  # fmt: skip
     axes.axhline(1, color="#444444", linewidth=0.8)
     axes.set_ylabel(f"speedup over\n{shared.baseline}")
 
 
 def _relative_energy(axes: Axes, shared: Grid, reports: list[Report]) -> None:
-    def value(report: Report) -> float | None:
-        first = shared.against.get(case(report))
-        if first is None or not first.total_energy_j or report.total_energy_j is None:
-            return None
-        return report.total_energy_j / first.total_energy_j
-
-    _grouped_bars(axes, shared, reports, value)
+    _grouped_bars(axes, shared, ((report, report.total_energy_j / first.total_energy_j)
+                                 for report, first in _with_baseline(shared, reports)
+                                 if first.total_energy_j and report.total_energy_j is not None))  # fmt: skip
     axes.axhline(1, color="#444444", linewidth=0.8)
     axes.set_ylabel(f"energy relative\nto {shared.baseline}")
 
 
+def _with_baseline(shared: Grid, reports: list[Report]) -> Iterator[tuple[Report, Report]]:
+    return ((report, shared.against[report.case]) for report in reports if report.case in shared.against)
+
+
 def _latency(axes: Axes, shared: Grid, reports: list[Report]) -> None:
-    _grouped_bars(axes, shared, reports, lambda report: report.latency_s)
+    _grouped_bars(axes, shared, ((report, report.latency_s) for report in reports))
     _wide_axis(axes, "latency (s)", [report.latency_s for report in reports])
 
 
 def _energy(axes: Axes, shared: Grid, reports: list[Report]) -> None:
-    _grouped_bars(axes, shared, reports, lambda report: report.total_energy_j)
+    _grouped_bars(axes, shared, ((report, report.total_energy_j) for report in reports))
     _wide_axis(axes, "energy (J)", [energy for report in reports if (energy := report.total_energy_j)])
 
 
 def _wide_axis(axes: Axes, label: str, values: Sequence[float]) -> None:
-    """Logarithmic from a whole decade on, where the bars differ by more than one."""
+    """Make the axis logarithmic, from a whole decade on, where the bars differ by more than one."""
     axes.set_ylabel(label)
     if values and max(values) / min(values) >= 10:
         axes.set(yscale="log", ylim=(10 ** floor(log10(min(values)) - 0.3), 10 ** ceil(log10(max(values)))))
 
 
-def _grouped_bars(
-    axes: Axes, shared: Grid, reports: list[Report], value: Callable[[Report], float | None]
-) -> None:
-    """One group for each length, one bar for each architecture."""
+def _grouped_bars(axes: Axes, shared: Grid, heights: Iterable[tuple[Report, float | None]]) -> None:
+    """Draw a group for each length and a bar for each architecture; None is no bar."""
     colors = series_colors(shared.architectures)
-    for report in reports:
-        height = value(report)
+    for report, height in heights:
         if height is not None:
-            axes.bar(_position(shared, report), height, _bar_width(shared), color=colors[report.architecture])
+            axes.bar(shared.position(report), height, shared.bar_width, color=colors[report.architecture])
     _length_axis(axes, shared)
-
-
-def _bar_width(shared: Grid) -> float:
-    return min(0.84 / len(shared.architectures), 0.3)
-
-
-def _position(shared: Grid, report: Report) -> float:
-    from_middle = shared.architectures.index(report.architecture) - (len(shared.architectures) - 1) / 2
-    return shared.lengths.index(report.sequence_length) + from_middle * _bar_width(shared)
 
 
 def _length_axis(axes: Axes, shared: Grid) -> None:
@@ -183,35 +162,31 @@ def _length_axis(axes: Axes, shared: Grid) -> None:
     axes.set_xlim(-0.6, len(shared.lengths) - 0.4)
 
 
-def _activity_of(unit: str) -> Row:
-    """Bars where the other panels have them; under each, a strip in the colour of its architecture."""
-
-    def draw(axes: Axes, shared: Grid, reports: list[Report]) -> None:
-        colors, series = einsum_colors(_labels(shared)), series_colors(shared.architectures)
-        width = _bar_width(shared)
-        for report in reports:
-            position, bottom = _position(shared, report), 0.0
-            for label, share in activity(report, unit).items():
-                axes.bar(position, share, 0.9 * width, bottom, color=colors[label])
-                bottom += share
-            axes.bar(position, _STRIP, 0.9 * width, -1.5 * _STRIP, color=series[report.architecture])
-        _length_axis(axes, shared)
-        axes.set(ylabel=f"activity of\n{unit}", ylim=(-2 * _STRIP, 1.05))
-        axes.spines["bottom"].set_visible(False)
-        axes.axhline(0, color="black", linewidth=0.8)
-
-    return draw
+def _activity(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> None:
+    """Stack the Einsums where the other panels have bars; a strip under each has the colour of its architecture."""
+    colors, series = einsum_colors(_labels(shared)), series_colors(shared.architectures)
+    width = 0.9 * shared.bar_width
+    for report in reports:
+        position, bottom = shared.position(report), 0.0
+        for label, share in activity(report, unit).items():
+            axes.bar(position, share, width, bottom, color=colors[label])
+            bottom += share
+        axes.bar(position, _STRIP, width, -1.5 * _STRIP, color=series[report.architecture])
+    _length_axis(axes, shared)
+    axes.set(ylabel=f"activity of\n{unit}", ylim=(-2 * _STRIP, 1.05))
+    axes.spines["bottom"].set_visible(False)
+    axes.axhline(0, color="black", linewidth=0.8)
 
 
 def _labels(shared: Grid) -> list[str]:
-    """Einsums of all panels, so that a colour means one Einsum in the whole figure."""
+    """List the Einsums of all panels, so that a colour means one Einsum in the whole figure."""
     units = [unit.name for report in shared.reports for unit in report.units[:2]]
     found = (label for unit in dict.fromkeys(units) for report in shared.reports for label in activity(report, unit))
     return list(dict.fromkeys(found))
 
 
 def _latency_against_area(axes: Axes, shared: Grid) -> None:
-    """Figure 12 of the evaluation, at the longest length: one colour per architecture, one marker per workload."""
+    """Draw figure 12 of the evaluation at the longest length: a colour per architecture, a marker per workload."""
     longest = [report for report in shared.reports if report.sequence_length == shared.lengths[-1]]
     shown = [(report, area) for report in longest if (area := report.total_area_um2) is not None]
     if not shown:

@@ -1,13 +1,22 @@
-"""How figures look: type sizes, colours that stay apart for colour-blind readers, the words on axes."""
+"""How figures look and are written: type sizes, colours that stay apart for colour-blind readers, files without a date.
+
+Equal runs give equal files.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
 
+import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from cascadesim.simulator.report import EinsumTime, Report
+from cascadesim.simulator.report import Report
 
+DOTS_PER_INCH = 150
 STYLE: dict[str, object] = {
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
     "legend.fontsize": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
@@ -33,7 +42,7 @@ def einsum_colors(names: Sequence[str]) -> dict[str, str]:
 
 
 def activity(report: Report, unit: str) -> dict[str, float]:
-    """Share of the time x useful lanes by Einsum of attention, and by kind for the rest of a model, on one unit.
+    """Split a unit's utilization by Einsum of attention, and by kind of all other operations of a model.
 
     As FuseMax (MICRO'24), figure 7, stacks it: the parts add up to the utilization of the unit.
     """
@@ -41,17 +50,26 @@ def activity(report: Report, unit: str) -> dict[str, float]:
     kinds = {operation.name: operation.kind for operation in report.operations}
     for einsum in report.einsums:
         if einsum.unit == unit:
-            label = einsum_label(einsum, kinds)
+            kind = kinds.get(einsum.operation, "attention")
+            label = einsum.name if kind == "attention" or len(kinds) == 1 else kind
             shares[label] = shares.get(label, 0.0) + einsum.share * einsum.occupancy
     return {label: share for label, share in shares.items() if share > 0}
-
-
-def einsum_label(einsum: EinsumTime, kinds: Mapping[str, str]) -> str:
-    kind = kinds.get(einsum.operation, "attention")
-    return einsum.name if kind == "attention" or len(kinds) == 1 else kind
 
 
 def note_empty(axes: Axes, text: str) -> None:
     """Say in an empty panel why it is empty."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#666666")
+
+
+def write_figure(figure_of: Callable[[], Figure], target: Path) -> None:
+    """Write the figure, made in this style, in the format that the suffix of `target` names: .png or .svg."""
+    is_svg = target.suffix.lower() == ".svg"
+    with matplotlib.rc_context(cast(Any, STYLE)):
+        undated = {"Date": None} if is_svg else {"Software": None}
+        figure_of().savefig(target, dpi=DOTS_PER_INCH, metadata=undated)
+    if is_svg:  # clip paths are named after addresses in memory; numbers in order of appearance are the same every time
+        names: dict[str, str] = {}
+        svg = target.read_text(encoding="utf-8")
+        numbered = re.sub(r"\bp[0-9a-f]{10}\b", lambda found: names.setdefault(found[0], f"clip{len(names)}"), svg)
+        target.write_text(numbered, encoding="utf-8")

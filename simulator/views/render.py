@@ -1,34 +1,35 @@
 """Reports as tables that a person reads: one in full, several side by side against the first architecture.
 
-Knows what to show and in which words; numbers are worded by `formatting`. Fits any width from 80 columns on, and
+Knows what to show and in which words; numbers are worded by `formatting`. A ratio compares a report with the first
+architecture's report of the same case (workload, kind of layer, length, batch). Fits any width from 80 columns on, and
 prints plain text where the stream is no terminal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TextIO, TypeVar
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from cascadesim.einsum_cascades.models.traced_workload import LAYER as TRACED
-from cascadesim.simulator.report import EinsumTime, Memory, OperationTime, Report, UnitTime
+from cascadesim.simulator.report import EinsumTime, OperationTime, Report
 from cascadesim.simulator.views import formatting as say
-from cascadesim.simulator.views.comparison import comparison
-from cascadesim.simulator.views.terminal import console, print_styled
+from cascadesim.simulator.views.output import console, figures_table, print_styled, table
 
 _SMALLEST_SHARE = 0.005  # rows below half a percent are added up in one, where there are many
 _FEW = 16  # rows
 _BAR = 10  # characters
 Row = TypeVar("Row", EinsumTime, OperationTime)
 _EIGHTHS = " ▏▎▍▌▋▊▉"
+ERRORS = ("error: half, nine tenths of published calls of that kind were within; unknown: a whole model, or a run "
+          "outside what was measured")
 
 
 def print_reports(reports: Sequence[Report], stream: TextIO) -> None:
-    """One report in full; several as a comparison."""
+    """Print one report in full, several as a comparison."""
     content = full(reports[0]) if len(reports) == 1 else comparison(reports)
     on = console(stream)
     if on.is_terminal:
@@ -40,12 +41,14 @@ def print_reports(reports: Sequence[Report], stream: TextIO) -> None:
 
 
 def full(report: Report) -> RenderableType:
-    """Everything a reader asks of one run: how long, what it costs, what bounds it, where the time goes."""
+    """Answer what a reader asks of one run: how long, what it costs, what bounds it, where the time goes."""
     parts: list[RenderableType] = [Text(headline(report), style="bold"), Text(setting(report), style="dim"), Text()]
-    parts += [_figures(report), Text(), _units(report), Text()]
+    parts += [figures_table(_figure_rows(report)), Text(), _units(report), Text()]
     if len(report.operations) > 1:
         parts += [_operations(report), Text()]
-    parts += [_einsums(report), *_notes(report)]
+    parts.append(_einsums(report))
+    if report.notes:
+        parts += [Text(), *(Text(f"note: {note}", style="yellow") for note in report.notes)]
     return Group(*parts)
 
 
@@ -53,39 +56,22 @@ def headline(report: Report) -> str:
     where = f"{report.workload} on {report.architecture}"
     if report.layer == TRACED:
         return f"{where}: the heads of its rows, up to {report.sequence_length:,} tokens"
+    sequences = f" x {report.batch:,} sequences" if report.batch > 1 else ""
     layer = f", one {report.layer} layer's {report.scope}" if report.layer is not None else ""
-    return f"{where}: {_tokens(report)}{layer}"
+    if report.phase == "decode":
+        return f"{where}: decode, one token after {report.sequence_length:,}{sequences}{layer}"
+    return f"{where}: {report.phase} of {report.sequence_length:,} tokens{sequences}{layer}"
 
 
 def setting(report: Report) -> str:
     fidelity = "cycle level" if report.fidelity == "cycle" else "closed form"
     attention = () if report.attention is None else (report.attention,)
     layers = f"{report.layers} layers" if report.layers > 1 else "1 layer"
-    of_model = f"{layers} in the model" if report.layer is not None else f"{layers}, {_size(report)}"
+    cache = "" if report.kv_cache_bytes is None else f", KV cache {say.bytes_of(report.kv_cache_bytes)}"
+    size = f"{'unknown' if report.parameters is None else say.count(report.parameters)} parameters{cache}"
+    of_model = f"{layers} in the model" if report.layer is not None else f"{layers}, {size}"
     model = () if report.layer == TRACED else (of_model,)
     return " · ".join((*model, *attention, fidelity, f"{report.accounting} accounting", say.hertz(report.clock_hz)))
-
-
-def _size(report: Report) -> str:
-    cache = "" if report.kv_cache_bytes is None else f", KV cache {say.bytes_of(report.kv_cache_bytes)}"
-    return f"{'unknown' if report.parameters is None else say.count(report.parameters)} parameters{cache}"
-
-
-def _tokens(report: Report) -> str:
-    sequences = f" x {report.batch:,} sequences" if report.batch > 1 else ""
-    if report.phase == "decode":
-        return f"decode, one token after {report.sequence_length:,}{sequences}"
-    return f"{report.phase} of {report.sequence_length:,} tokens{sequences}"
-
-
-def _figures(report: Report) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, figure, remark in _figure_rows(report):
-        table.add_row(name, figure, Text(remark, style="dim"))
-    return table
 
 
 def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
@@ -99,7 +85,8 @@ def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
     yield "DRAM traffic", say.bytes_of(report.traffic.total_bytes), f"{read} read, {write} written"
     if report.memory is not None:
         held = report.memory
-        yield "memory", say.gigabytes(held.total), f"of {say.gigabytes(held.capacity)}: {_held(held)}"
+        parts = [f"{name} {say.gigabytes(size)}" for name, size in held.parts.items() if size]
+        yield "memory", say.gigabytes(held.total), f"of {say.gigabytes(held.capacity)}: {', '.join(parts)}"
     if report.energy_j is not None and report.total_energy_j is not None:
         yield "energy", say.joules(report.total_energy_j), say.shares(report.energy_j)
     if report.area_um2 is not None and report.total_area_um2 is not None:
@@ -109,14 +96,8 @@ def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
     yield from _difference(report)
 
 
-def _held(memory: Memory) -> str:
-    parts = {"weights": memory.weights, "KV cache": memory.kv, "activations": memory.activations,
-             "workspace": memory.workspace}  # fmt: skip
-    return ", ".join(f"{name} {say.gigabytes(size)}" for name, size in parts.items() if size)
-
-
 def _error(report: Report) -> tuple[str, str]:
-    """Half of what was published was within; then in words, with nine tenths."""
+    """Give what half of the published errors were within; then the same in words, with nine tenths."""
     found = report.uncertainty
     if found is None:
         return "unknown", f"nothing that was published is compared with such a run on {report.architecture}"
@@ -127,7 +108,7 @@ def _error(report: Report) -> tuple[str, str]:
 
 
 def _difference(report: Report) -> Iterable[tuple[str, str, str]]:
-    """Why the cycle level is above the closed form, or below one that is an estimate."""
+    """Explain why the cycle level is above the closed form, or below one that is an estimate."""
     if report.fill_cycles is None or report.drain_cycles is None or report.waiting_cycles is None:
         return
     more = report.cycles / report.analytical_cycles - 1
@@ -147,67 +128,51 @@ def _difference(report: Report) -> Iterable[tuple[str, str, str]]:
     yield "cycle level", f"{more:+.2%}", parts
 
 
-def _table(title: str, *columns: str, left: int = 1) -> Table:
-    """Columns of numbers, the first `left` of them of names."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for position, column in enumerate(columns):
-        is_name = position < left
-        table.add_column(column, justify="left" if is_name else "right", style="cyan" if is_name else None,
-                         header_style="dim", no_wrap=True)
-    return table
-
-
 def _units(report: Report) -> Table:
-    table = _table("Units: share of the time", "unit", "busy", "stalled", "idle", "useful")
-    table.add_column("")
+    shown = table("Units: share of the time", ("unit", "busy", "stalled", "idle", "useful"))
+    shown.add_column("")
     for unit in report.units:
-        table.add_row(*_unit_row(unit, report.cycles), Text(_bar(unit.busy_cycles / report.cycles), style="green"))
-    return table
-
-
-def _unit_row(unit: UnitTime, cycles: int) -> tuple[str, ...]:
-    if unit.utilization is None:
-        return (unit.name, "–", "–", "–", "–")
-    shares = (unit.busy_cycles / cycles, unit.stalled_cycles / cycles, unit.idle_cycles / cycles)
-    return (unit.name, *map(say.percent, shares), say.percent(unit.utilization))
+        shares = (unit.busy_cycles / report.cycles, unit.stalled_cycles / report.cycles,
+                  unit.idle_cycles / report.cycles, unit.utilization)  # fmt: skip
+        known = map(say.percent, shares) if unit.utilization is not None else ["–"] * 4
+        shown.add_row(unit.name, *known, _bar(shares[0]))
+    return shown
 
 
 def _operations(report: Report) -> Table:
     several = len({operation.layer for operation in report.operations}) > 2
-    table = _table("Operations", "operation", "times", "cycles", "share", "DRAM")
-    table.add_column("")
+    shown = table("Operations", ("operation", "times", "cycles", "share", "DRAM"))
+    shown.add_column("")
     large, small = _by_size(report.operations)
     for operation in large:
         name = f"{operation.layer}: {operation.name}" if several and operation.layer else operation.name
-        table.add_row(name, say.whole(operation.count), say.whole(operation.cycles), say.percent(operation.share),
-                      say.bytes_of(operation.dram_bytes), Text(_bar(operation.share), style="green"))
+        shown.add_row(name, say.whole(operation.count), say.whole(operation.cycles), say.percent(operation.share),
+                      say.bytes_of(operation.dram_bytes), _bar(operation.share))  # fmt: skip
     if small:
         cycles, share = sum(row.cycles for row in small), sum(row.share for row in small)
         moved = say.bytes_of(sum(row.dram_bytes for row in small))
-        table.add_row(Text(f"{len(small)} others"), "", say.whole(cycles), say.percent(share), moved)
-    return table
+        shown.add_row(Text(f"{len(small)} others"), "", say.whole(cycles), say.percent(share), moved)
+    return shown
 
 
 def _einsums(report: Report) -> Table:
     several = len(report.operations) > 1
     names = ("operation", "einsum", "unit") if several else ("einsum", "unit")
-    table = _table("Einsums: share of the time on their unit", *names, "work", "cycles", "share", left=len(names))
-    table.add_column("")
-    computing = [einsum for einsum in report.einsums if einsum.operations or not several]
-    large, small = _by_size(computing)
+    shown = table("Einsums: share of the time on their unit", (*names, "work", "cycles", "share"), len(names))
+    shown.add_column("")
+    large, small = _by_size([einsum for einsum in report.einsums if einsum.operations or not several])
     for einsum in large:
         own = (einsum.operation,) if several else ()
-        table.add_row(*own, einsum.name, einsum.unit, work(einsum), say.whole(einsum.cycles),
-                      say.percent(einsum.share), Text(_bar(einsum.share), style="green"))
+        shown.add_row(*own, einsum.name, einsum.unit, work(einsum), say.whole(einsum.cycles),
+                      say.percent(einsum.share), _bar(einsum.share))  # fmt: skip
     if small:
-        blanks = [""] * (len(names) + 1)
-        blanks[0] = f"{len(small)} others"
-        table.add_row(*blanks, say.whole(sum(row.cycles for row in small)), "")
-    return table
+        blanks = [""] * len(names)
+        shown.add_row(f"{len(small)} others", *blanks, say.whole(sum(row.cycles for row in small)), "")
+    return shown
 
 
 def work(einsum: EinsumTime) -> str:
-    """`805 G mac`; `805 M exp, add` where classes have equal counts."""
+    """Write `805 G mac`, or `805 M exp, add` where classes have equal counts."""
     classes: dict[int, list[str]] = {}
     for name, amount in einsum.operations.items():
         classes.setdefault(amount, []).append(name)
@@ -221,12 +186,84 @@ def _by_size(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     return large, [row for row in rows if row.share < _SMALLEST_SHARE]
 
 
-def _notes(report: Report) -> Iterable[RenderableType]:
-    if report.notes:
-        yield Text()
-        yield from (Padding(Text(f"note: {note}", style="yellow"), (0, 0)) for note in report.notes)
-
-
-def _bar(share: float) -> str:
+def _bar(share: float) -> Text:
     eighths = round(min(max(share, 0.0), 1.0) * _BAR * 8)
-    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
+    return Text(("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip(), style="green")
+
+
+def comparison(reports: Sequence[Report]) -> RenderableType:
+    """Show what the reports share above a table, and what differs in its rows."""
+    first = reports[0]
+    several = len({report.architecture for report in reports}) > 1
+    differing = [name for name in ("workload", "layer", "tokens") if len({_case(each)[name] for each in reports}) > 1]
+    shown = _side_by_side(reports, differing) if several else _one_below_the_other(reports, differing)
+    shared = [_case(first)[name] for name in ("workload", "layer", "tokens") if name not in differing]
+    where = "" if several else f"on {first.architecture}"
+    fidelity = "cycle level" if first.fidelity == "cycle" else "closed form"
+    title = (*shared, where, f"{first.phase}, {first.scope}", fidelity, f"{first.accounting} accounting")
+    remarks = [Text(f"speedup, energy ratio: against {first.architecture}", style="dim")] if several else []
+    notes = dict.fromkeys(note for report in reports for note in report.notes)
+    remarks += [Text(f"note: {note}", style="yellow") for note in notes]
+    remarks.append(Text(ERRORS, style="dim"))
+    return Group(Text(" · ".join(filter(None, title)), style="bold"), Text(), shown, Text(), *remarks)
+
+
+def _case(report: Report) -> Mapping[str, str]:
+    """Name what tells cases apart; the layer of a whole model has no name."""
+    layer = "" if report.layer is None else f"{report.layer} layer"
+    return {"workload": report.workload, "layer": layer, "tokens": f"{say.length(report.sequence_length)} tokens"}
+
+
+def _case_name(report: Report, differing: Sequence[str]) -> str:
+    return ", ".join(part for name in differing if (part := _case(report)[name]))
+
+
+def _comparison_table(columns: Sequence[str]) -> Table:
+    """Make a table of a column of names, then numbers; the last column, which may wrap, says what bounds the row."""
+    shown = table(None, columns)
+    shown.columns[-1].justify, shown.columns[-1].no_wrap = "left", False
+    return shown
+
+
+def _side_by_side(reports: Sequence[Report], differing: Sequence[str]) -> Table:
+    """List the architectures of each case under a line that names the case."""
+    shown = _comparison_table(["architecture", "latency", "error", "speedup", "energy", "ratio", "DRAM", "bound by"])
+    baseline = reports[0].architecture
+    for case in dict.fromkeys(report.case for report in reports):
+        rows = [report for report in reports if report.case == case]
+        first = next((report for report in reversed(rows) if report.architecture == baseline), None)
+        heading = _case_name(rows[0], differing)
+        if heading:
+            shown.add_row(Text(heading, style="bold"))
+        for report in rows:
+            speedup, energy_ratio = "–", "–"
+            if first is not None:
+                speedup = f"{first.latency_s / report.latency_s:.2f}x"
+                if first.total_energy_j and report.total_energy_j is not None:
+                    energy_ratio = f"{report.total_energy_j / first.total_energy_j:.2f}"
+            latency, error, energy, moved, bound = _summary(report)
+            shown.add_row(f"  {report.architecture}" if heading else report.architecture, latency, error, speedup,
+                          energy, energy_ratio, moved, bound)  # fmt: skip
+    return shown
+
+
+def _one_below_the_other(reports: Sequence[Report], differing: Sequence[str]) -> Table:
+    names = differing or ["tokens"]
+    rate_column = ["tokens/s"] if any(report.tokens_per_s is not None for report in reports) else []
+    shown = _comparison_table([", ".join(names), "latency", "error", *rate_column, "energy", "DRAM", "bound by"])
+    for report in reports:
+        latency, error, *others = _summary(report)
+        rate = [] if report.tokens_per_s is None else [say.rate(report.tokens_per_s)]
+        shown.add_row(_case_name(report, names), latency, error, *rate, *others)
+    return shown
+
+
+def _summary(report: Report) -> Iterator[str]:
+    """Write latency, error, energy, DRAM traffic and bound in a few characters each."""
+    found = report.uncertainty
+    unit = None if report.bound_by is None else report.unit(report.bound_by)
+    yield say.seconds(report.latency_s)
+    yield f"{say.error(found.latency)}, {say.error(found.p90)}" if found is not None and found.covers else "unknown"
+    yield "–" if report.total_energy_j is None else say.joules(report.total_energy_j)
+    yield say.bytes_of(report.traffic.total_bytes)
+    yield "–" if unit is None else f"{unit.name} {unit.busy_cycles / report.cycles:.0%}"

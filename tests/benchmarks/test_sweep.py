@@ -11,7 +11,7 @@ from cascadesim.accelerators import catalogue
 from cascadesim.einsum_cascades.models.workload import Scope
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.simulator import simulate as pipeline
-from cascadesim.simulator.execution import Fidelity
+from cascadesim.simulator.request import Fidelity
 
 pytestmark = pytest.mark.slow
 

@@ -35,8 +35,7 @@ from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
 from cascadesim.simulator.cli import explore as cli_explore
 from cascadesim.simulator.cli import gna as cli_gna
 from cascadesim.simulator.cli import options as cli_options
-from cascadesim.simulator.cli.commands import cascadesim
-from cascadesim.simulator.cli.shell import exit_code
+from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.explore import problem as explore_problem
 from cascadesim.simulator.explore import space as explore_space
 from cascadesim.simulator.explore.expressions import Kind, parse_expression
@@ -74,7 +73,7 @@ def _refusing(read: Callable[[bytes], object]) -> Callable[[bytes], object]:
         try:
             return read(content)
         except (CascadeSimError, click.ClickException) as error:
-            from cascadesim.simulator.cli.shell import _message
+            from cascadesim.simulator.cli.commands import _message
 
             raise Refused(_message(error)) from None
 

@@ -11,7 +11,7 @@ from cascadesim.accelerators.program import After, Program, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, Capabilities, EinsumActivity, Phase, Plan, Traffic, Unit
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import Workload, workload_from
-from cascadesim.simulator import simulate
+from cascadesim.simulator import execution
 from cascadesim.simulator.engine.engine import run
 
 TILES = 4
@@ -72,7 +72,7 @@ def tiny_workload(**changes: object) -> Workload:
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
     """Its figures are made up, so that its plans are no plans of the operations they are given for: not checked."""
-    monkeypatch.setattr(simulate, "checked", lambda plan, _: plan)
+    monkeypatch.setattr(execution, "checked", lambda plan, _: plan)
     return Toy()
 
 

@@ -13,7 +13,7 @@ from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.simulator.cli.simulate import simulate
 from cascadesim.simulator.uncertainty import (
     Call,
-    Stratum,
+    MeasuredStratum,
     _measured,
     _nearest,
     attention_sizes,
@@ -38,13 +38,13 @@ def on_h100(*arguments: str) -> dict[str, Any]:
     return error("--arch", "h100-sxm", "--workload", "llama", "--scope", "attention", *decode, *arguments)
 
 
-def stratum(**changes: Any) -> Stratum:
+def stratum(**changes: Any) -> MeasuredStratum:
     sizes: dict[str, Any] = {"keys": (64, 4096), "head_dim": (64, 128)}
     given: dict[str, Any] = {
         "kind": "attention", "what": "calls of toys", "fidelity": "cycle", "rows": 20, "latency": 0.1, "p90": 0.3,
         "largest": 0.9, "ranges": sizes, "masks": ("full",),
     }  # fmt: skip
-    return Stratum(**{**given, **changes})
+    return MeasuredStratum(**{**given, **changes})
 
 
 def call(keys: float = 128, **changes: Any) -> Call:

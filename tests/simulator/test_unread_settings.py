@@ -19,7 +19,8 @@ from cascadesim.einsum_cascades.notation.schema import read_yaml
 from cascadesim.simulator.explore.models import changed
 from cascadesim.simulator.explore.problem import problem
 from cascadesim.simulator.explore.space import Space, space_from
-from cascadesim.simulator.simulate import Request, reports
+from cascadesim.simulator.request import Request
+from cascadesim.simulator.simulate import reports
 
 GPUS = tuple(name.split("/")[1] for name in catalogue.presets() if name.startswith("gpu/"))
 TEXTS = {  # what has no double: names, choices and what is absent; other tests read them

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cascadesim.simulator.cli.shell import exit_code
+from cascadesim.simulator.cli.commands import exit_code
 from cascadesim.validation.claim import Suite
 from cascadesim.validation.cli import suite_names, validate, verdicts_of
 from cascadesim.validation.suites import suites

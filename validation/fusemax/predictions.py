@@ -17,8 +17,8 @@ from cascadesim.validation.table import Row
 if TYPE_CHECKING:
     from cascadesim.accelerators.protocol import Accelerator, Accounting
     from cascadesim.einsum_cascades.models.workload import Scope, Workload
-    from cascadesim.simulator.execution import Fidelity
     from cascadesim.simulator.report import Report
+    from cascadesim.simulator.request import Fidelity
 
 PICOJOULES_PER_JOULE = 1e12
 BATCH = 64  # FuseMax, section VI: every evaluation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cascadesim.simulator.views.terminal import print_styled
+from cascadesim.simulator.views.output import print_styled
 
 if TYPE_CHECKING:
     from rich.console import Console

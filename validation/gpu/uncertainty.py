@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cascadesim.accelerators.gpu.operand_types import with_cache
-from cascadesim.simulator.uncertainty import Stratum, attention_sizes
+from cascadesim.simulator.uncertainty import MeasuredStratum, attention_sizes
 from cascadesim.validation.claims.gpu import CYCLE_LEVEL, LATENCY, SCORED
 from cascadesim.validation.cli import verdicts_of
 from cascadesim.validation.compare import Cell
@@ -27,7 +27,7 @@ LATENT_KEY, LATENT_VALUE = 576, 512  # of DeepSeek's absorbed form, which all he
 Kind = tuple[str, str, str, str]  # suite, device, operation, kernel
 
 
-def of_gpus() -> dict[str, list[Stratum]]:
+def of_gpus() -> dict[str, list[MeasuredStratum]]:
     """Device -> its strata of ten calls and more."""
     kinds: dict[Kind, list[Cell]] = {}
     for verdict in verdicts_of(SUITES):
@@ -39,14 +39,14 @@ def of_gpus() -> dict[str, list[Stratum]]:
                 row = cell.row
                 kind = (verdict.suite, row.text("device"), row.text("operation"), row.text("kernel"))
                 kinds.setdefault(kind, []).append(cell)
-    found: dict[str, list[Stratum]] = {}
+    found: dict[str, list[MeasuredStratum]] = {}
     for kind, cells in sorted(kinds.items()):
         if len(cells) >= FEWEST_ROWS:
             found.setdefault(kind[1], []).append(_stratum(kind, cells))
     return found
 
 
-def _stratum(kind: Kind, cells: Sequence[Cell]) -> Stratum:
+def _stratum(kind: Kind, cells: Sequence[Cell]) -> MeasuredStratum:
     suite, device, operation, kernel = kind
     fidelity = "cycle" if suite == CYCLE_LEVEL.name else "analytical"
     by = "" if operation == "gemm" else f" by {kernel}"

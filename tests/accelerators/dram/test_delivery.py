@@ -17,8 +17,7 @@ from cascadesim.accelerators.program import Program, Queue, Repeat, Task, TileRu
 from cascadesim.accelerators.protocol import Phase, Traffic
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.cli.commands import cascadesim
-from cascadesim.simulator.cli.shell import exit_code
+from cascadesim.simulator.cli.commands import cascadesim, exit_code
 
 
 def phase(*cycles: int, tiles: int, bytes_per_cycle: int = 64) -> Phase:

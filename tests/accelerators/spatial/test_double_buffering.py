@@ -20,7 +20,7 @@ from cascadesim.accelerators.spatial.double_buffering import (
     stream_program,
 )
 from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.simulator.engine.engine import run
+from cascadesim.simulator.engine.engine import record, run
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_two_steps_overlap(ten: SpatialArray) -> None:
 def test_a_third_load_waits_for_room(ten: SpatialArray) -> None:
     """Loads of 10 with room for two steps of 100 cycles: the third starts when the first is done, at 110."""
     program = stream_program(stream(Rounds((Step(100, (100,), 0, 4),), 3)), ten)
-    loads = [part.start for part in run(program).slices(3) if part.task == "load"]
+    loads = [part.start for part in record(program, 3) if part.task == "load"]
     assert loads == [0, 10, 110]
 
 

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cascadesim.simulator.cli.commands import cascadesim
-from cascadesim.simulator.cli.shell import exit_code
+from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.explore.results import write
 
 pytestmark = pytest.mark.usefixtures("engine_is_compiled")
@@ -147,7 +146,7 @@ def test_a_failing_picture_leaves_no_file(
 
 
 def test_help_imports_nothing_heavy() -> None:
-    program = ("import sys; from cascadesim.simulator.cli.shell import exit_code; "
+    program = ("import sys; from cascadesim.simulator.cli.commands import exit_code; "
                "from cascadesim.simulator.cli.commands import cascadesim; "
                "exit_code(cascadesim, 'cascadesim', ['explore', '--help']); "
                "print([name for name in ('numpy', 'pydantic', 'yaml', 'pymoo', 'ray') if name in sys.modules])")

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.simulator.cli.commands import cascadesim
-from cascadesim.simulator.cli.shell import exit_code
+from cascadesim.simulator.cli.commands import cascadesim, exit_code
 
 HUNYUAN = ("--layout", "30x48x80", "--window", "18x24x24", "--q-tile", "4x8x8", "--kv-tile", "2x8x8")
 

@@ -190,6 +190,11 @@ def test_a_steady_pipeline_takes_as_long_as_its_slower_unit() -> None:
     assert schedule.simulated_tiles < 100
 
 
+def test_tiles_that_are_stepped_through_are_counted_without_the_epochs_after_the_last() -> None:
+    tasks = (Task("load", "dram"), Task("QK", "array", (After("load"),), stage=2))
+    assert run(program(*tasks, cycles=(3, 5), tiles=3)).simulated_tiles == 3
+
+
 def test_unthrottled_loads_may_run_ahead_for_ever() -> None:
     """Without a queue the loads take 3 cycles per tile, the array 5: both steady, each at its own pace."""
     tasks = (Task("load", "dram"), Task("QK", "array", (After("load"),)))

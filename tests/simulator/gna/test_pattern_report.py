@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cascadesim.simulator.cli.commands import cascadesim
-from cascadesim.simulator.cli.shell import exit_code
+from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.gna.pattern_report import pattern_answer
 
 TILES = ("--q-tile", "128", "--kv-tile", "128")
@@ -115,6 +114,7 @@ def test_every_pattern_prints_a_table(pattern: str, capsys: pytest.CaptureFixtur
         (("--pattern", "strided:length=x"), "'x' is not a number"),
         (("--pattern", "documents:lengths=5+6"), "add up to 11"),
         (("--pattern", "moba", "--recommend"), "--pattern and --block-mask go with"),
+        (("--pattern", "moba", "--causal", "1"), "--pattern and --block-mask go with"),
         (("--pattern", "moba", "--window", "128"), "give one of"),
         ((), "give one of"),
         (("--block-mask", "missing.npy"), "missing.npy"),

@@ -70,6 +70,12 @@ def test_an_error_that_does_not_hold_for_the_run_is_no_figure(toy: Toy, tiny: Wo
     assert "error unknown nothing that was published is compared" in " ".join(printed(report).split())
 
 
+def test_brackets_of_a_setting_are_no_markup(toy: Toy, tiny: Workload) -> None:
+    (report,) = simulate(tiny, toy, scope="attention")
+    outside = Uncertainty(0.03, "measured without layers=[bold]", 0.2, 13, False)
+    assert "measured without layers=[bold]" in " ".join(printed(replace(report, uncertainty=outside)).split())
+
+
 def test_tables_of_several_runs_have_a_column_of_errors(toy: Toy, tiny: Workload) -> None:
     (report,) = simulate(tiny, toy, scope="attention")
     known = replace(report, sequence_length=32, uncertainty=Uncertainty(0.03, "calls", 0.2, 13, True))

@@ -13,7 +13,7 @@ import pytest
 from cascadesim.accelerators import catalogue
 from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.einsum_cascades.models.zoo import load_workload
-from cascadesim.simulator.simulate import Request
+from cascadesim.simulator.request import Request
 from cascadesim.simulator.views.trace import FIRST_TILES, trace, write_trace
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cascadesim.simulator.cli.shell import exit_code
+from cascadesim.simulator.cli.commands import exit_code
 from cascadesim.validation.claims.gpu import SUITES
 from cascadesim.validation.cli import validate, verdicts_of
 from cascadesim.validation.compare import Verdict, compare

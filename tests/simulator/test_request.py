@@ -11,10 +11,10 @@ from cascadesim.accelerators.catalogue import load as accelerator
 from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead, write_rows
-from cascadesim.simulator.cli.shell import exit_code
+from cascadesim.simulator.cli.commands import exit_code
 from cascadesim.simulator.cli.simulate import simulate as command
+from cascadesim.simulator.request import load_any_workload
 from cascadesim.simulator.simulate import simulate
-from cascadesim.simulator.workloads import load
 
 ROWS = tuple(TracedHead(0, 0, head, 300, 200, 60, 8, 8) for head in range(4))
 
@@ -26,7 +26,7 @@ def trace(tmp_path: Path) -> Path:
 
 
 def test_a_trace_is_simulated_as_its_rows_say(trace: Path) -> None:
-    (report,) = simulate(load(str(trace)), accelerator("spatten-1-8"), scope="attention", phase="decode")
+    (report,) = simulate(load_any_workload(str(trace)), accelerator("spatten-1-8"), scope="attention", phase="decode")
     assert (report.workload, report.scope, report.phase) == ("rows.csv", "attention", "decode")
     assert report.sequence_length == 300
     assert report.parameters is None
@@ -56,19 +56,19 @@ def test_a_bad_row_gets_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert error == "simulate: rows.csv: line 3: key_fetch_num 3000 needs 376 buffer lines, the buffer has 256\n"
     path.write_text(path.read_text().replace(",60,", ",300,"))
     with pytest.raises(SpecError, match=r"rows\.csv: line 2: value_fetch_num 300 is above key_fetch_num 200"):
-        load(str(path))
+        load_any_workload(str(path))
 
 
 @pytest.mark.parametrize("name", ["fusemax", "flat", "unfused"])
 def test_other_machines_refuse_a_trace(trace: Path, name: str) -> None:
     with pytest.raises(CascadeSimError, match=rf"rows\.csv: {name} runs models; pruning traces are for accelerators"):
-        simulate(load(str(trace)), accelerator(name), scope="attention")
+        simulate(load_any_workload(str(trace)), accelerator(name), scope="attention")
 
 
 def test_a_trace_has_no_fields_to_set(trace: Path) -> None:
     with pytest.raises(SpecError, match="--set hidden=4: a pruning trace has no such field"):
-        load(str(trace), ("hidden=4",))
+        load_any_workload(str(trace), ("hidden=4",))
 
 
 def test_models_are_loaded_as_ever() -> None:
-    assert isinstance(load("bert"), Workload)
+    assert isinstance(load_any_workload("bert"), Workload)
