@@ -18,9 +18,8 @@ import pytest
 
 from cascadesim.accelerators import catalogue, energy
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.word_forms import LinearForm
 from cascadesim.accelerators.fusemax.placement import place
-from cascadesim.accelerators.fusemax.word_forms import WordForms, tile_forms, word_forms
+from cascadesim.accelerators.fusemax.word_forms import LinearForm, WordForms, tile_forms, word_forms
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
 from cascadesim.simulator.explore.problem import Problem, problem
 from cascadesim.simulator.explore.space import space_from

@@ -181,7 +181,7 @@ def test_the_steady_state_is_that_of_the_cycle_level(
     sides: tuple[int, int], buffer: tuple[int, int], bandwidth: float, tiles: tuple[int, int],
     attention: Make, design: Design,
 ) -> None:  # fmt: skip
-    """Whole groups: four heads more take as long in both, to a fifth, however little of a head is full pipeline.
+    """Whole groups: four heads more take as long in both, to three tenths, however little of a head is full pipeline.
 
     But for the rounding of each transfer, which the bound leaves out; it is never long. Beside a single key slot the
     loads of a row wait for its last tile, which it does not know.
@@ -195,4 +195,4 @@ def test_the_steady_state_is_that_of_the_cycle_level(
     closed, simulated = many.analytical_cycles - few.analytical_cycles, cycles(many) - cycles(few)
     rounding = 4 * groups * (key_tiles + 2 * buffer[0])
     assert closed <= simulated + rounding
-    assert buffer[1] == 1 or closed >= 0.8 * simulated - rounding
+    assert buffer[1] == 1 or closed >= 0.7 * simulated - rounding
