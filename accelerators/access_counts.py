@@ -8,16 +8,13 @@ ragged ones (masks, partial tiles). Knows no cascade, no accelerator, no energy.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Literal, TypeAlias
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation.ir import Einsum
-from cascadesim.einsum_cascades.notation.operators import charges
 
 Size: TypeAlias = Callable[[frozenset[str]], int]
 Registers: TypeAlias = Literal["all", "one"]
@@ -37,13 +34,18 @@ class Loop:
         return not self.ranks.isdisjoint(ranks)
 
 
+def loop_over(name: str, bound: int) -> Loop:
+    """The loop over a rank or its tiles: `m1` walks over the tensors that have m."""
+    return Loop(name, frozenset(name[0]), bound)
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A memory, its temporal loops from outer to inner, and the operands it keeps (the others pass it by)."""
+    """A memory, its temporal loops from outer to inner, and the operands it keeps, None for all (others pass it by)."""
 
     name: str
     loops: tuple[Loop, ...]
-    keeps: frozenset[str]
+    keeps: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,8 @@ class _Counter:
 
     def homes(self, operand: Operand) -> list[int]:
         """Indices of the levels that keep the operand, outer to inner."""
-        return [index for index, level in enumerate(self.nest.levels) if operand.name in level.keeps]
+        levels = enumerate(self.nest.levels)
+        return [index for index, level in levels if level.keeps is None or operand.name in level.keeps]
 
     def accesses(self, operand: Operand, index: int) -> Accesses:
         homes = self.homes(operand)
@@ -204,22 +207,3 @@ class _Counter:
             divisor = inner * spread
             first = first * size % _WORD64 // divisor
         return first
-
-
-def point_operations(einsum: Einsum) -> Counter[str]:
-    """Operations per point in the classes that arrays do: a product alone takes a MAC, a minimum a comparison."""
-    counts: Counter[str] = Counter()
-    for charge in charges(einsum):
-        counts.update(on_arrays(charge.operations))
-    return counts
-
-
-def on_arrays(operations: Mapping[str, int]) -> Counter[str]:
-    """Operations in the classes of `passes`, in those that arrays do."""
-    counts: Counter[str] = Counter()
-    for name, count in operations.items():
-        counts[_ON_ARRAYS.get(name, name)] += count
-    return counts
-
-
-_ON_ARRAYS: Mapping[str, str] = {"multiply": "mac", "min": "max", "compare": "max"}

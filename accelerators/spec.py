@@ -6,6 +6,7 @@ no energy and no cascade. FuseMax (MICRO'24), section V; FLAT (ASPLOS'23).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -38,6 +39,17 @@ class Operations(Spec):
         """Operation class -> cycles, of the classes that the element can do."""
         found = {"mac": self.mac, "add": self.add, "max": self.max, "exp": self.exp, "divide": self.divide}
         return {name: cycles for name, cycles in found.items() if cycles is not None}
+
+    def charged(self, operations: Mapping[str, int]) -> dict[str, int]:
+        """The operations that cost cycles: the subtraction before an exponential may be part of it."""
+        counts = dict(operations)
+        if self.exp_subtracts and counts.get("exp"):
+            counts["add"] = counts.get("add", 0) - counts["exp"]
+        return {name: count for name, count in counts.items() if count > 0}
+
+    def cycles_of(self, operations: Mapping[str, int]) -> int:
+        """Cycles of one element for the operations of one point, all of which it can do."""
+        return sum(count * self.cycles[name] for name, count in self.charged(operations).items())
 
     @model_validator(mode="after")
     def _exponentials_need_macs(self) -> Self:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from cascadesim.accelerators.access_counts import on_arrays
+from cascadesim.accelerators.binding import on_arrays
 from cascadesim.accelerators.fusemax.mapping import AttentionTiles
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, op_cycles
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec, Policy

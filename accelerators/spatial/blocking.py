@@ -9,15 +9,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal, TypeAlias
 
-from cascadesim.accelerators.spatial.tile_sizes import tile_sizes
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 Resident: TypeAlias = Literal["weights", "rows", "outputs"]
 STREAMED = 2  # tiles beside what is resident (slices of k beside outputs): one is computed while the other arrives
+_FINE = 64  # every size up to it, then 32 to the octave: what lies between wastes at most a 33rd
+_FEWEST_TILES = 64  # every size that cuts the extent into as many equal tiles or fewer
+_FEWEST_COARSE_TILES = 4
+
+
+@lru_cache(maxsize=4096)
+def tile_sizes(side: int, extent: int) -> tuple[int, ...]:
+    """Sizes worth trying for tiles of `extent` coordinates over at most `side` elements, largest first.
+
+    An array may leave rows, columns and lanes idle. The sizes do not depend on the array, which only says how large
+    they may be: whatever a small array can do, a larger one can. No tile is longer than the extent.
+    """
+    most = min(side, extent)
+    few = {-(-extent // tiles) for tiles in range(1, _FEWEST_TILES + 1)}
+    shifts = range(max(0, most.bit_length() - _FINE.bit_length() + 1) + 1)
+    fine = {step << shift for shift in shifts for step in range(1, _FINE + 1)}
+    return tuple(sorted((size for size in few | fine if size <= most), reverse=True))
+
+
+@lru_cache(maxsize=4096)
+def coarse_sizes(side: int, extent: int) -> tuple[int, ...]:
+    """Some of `tile_sizes`, where trying one is not cheap: two to the octave, and few equal tiles."""
+    most = min(side, extent)
+    few = {-(-extent // tiles) for tiles in range(1, _FEWEST_COARSE_TILES + 1)}
+    octaves = {start << power for start in (1, 2, 3) for power in range(most.bit_length() + 1)}
+    return tuple(sorted((size for size in few | octaves if size <= most), reverse=True))
 
 
 @dataclass(frozen=True, slots=True)

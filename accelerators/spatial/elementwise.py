@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 
-from cascadesim.accelerators.access_counts import point_operations
+from cascadesim.accelerators.binding import point_operations
 from cascadesim.accelerators.energy import Actions, dynamic_energy_j
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spatial.double_buffering import Stream, lower_bound_cycles, stream_program

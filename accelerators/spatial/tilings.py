@@ -17,11 +17,12 @@ from cascadesim.accelerators.spatial.blocking import (
     STREAMED,
     Blocking,
     Product,
+    coarse_sizes,
     operand_rows,
     published_ways,
     rows_resident,
+    tile_sizes,
 )
-from cascadesim.accelerators.spatial.tile_sizes import coarse_sizes, tile_sizes
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 

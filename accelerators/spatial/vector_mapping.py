@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, log2
 
+from cascadesim.accelerators.spatial.blocking import tile_sizes
 from cascadesim.accelerators.spatial.double_buffering import Rounds, Step, Steps, grouped, steps_per_group
 from cascadesim.accelerators.spatial.row_work import RowEinsum, RowWork
-from cascadesim.accelerators.spatial.tile_sizes import tile_sizes
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 

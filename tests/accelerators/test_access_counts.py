@@ -8,16 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.access_counts import (
-    Accesses,
-    Level,
-    Loop,
-    Nest,
-    Operand,
-    count_accesses,
-    point_operations,
-    ragged,
-)
+from cascadesim.accelerators.access_counts import Accesses, Level, Loop, Nest, Operand, count_accesses, ragged
+from cascadesim.accelerators.binding import point_operations
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
 

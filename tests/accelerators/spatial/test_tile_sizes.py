@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.spatial.tile_sizes import coarse_sizes, tile_sizes
+from cascadesim.accelerators.spatial.blocking import coarse_sizes, tile_sizes
 
 sides, extents = st.integers(1, 3000), st.integers(1, 100_000)
 
