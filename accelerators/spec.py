@@ -72,6 +72,11 @@ class PeArray(Spec):
     def elements(self) -> int:
         return self.rows * self.columns
 
+    @property
+    def mac_cycles(self) -> int:
+        """Cycles of one multiply-accumulate."""
+        return self.operations.mac or 1
+
 
 class VectorArray(Spec):
     """A row of lanes that works on one vector at a time."""

@@ -12,6 +12,8 @@ from typing import Generic, TypeVar
 
 from cascadesim.accelerators import energy
 from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Stored, Unit
+from cascadesim.accelerators.spatial.elementwise import plan_elementwise
+from cascadesim.accelerators.spatial.linear import plan_linear
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.models.operation import Operation
 
@@ -62,10 +64,4 @@ class SpatialMachine(ABC, Generic[SpecType]):
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
         if operation.kind == "attention":
             return self.plan_attention(operation, accounting)
-        if operation.kind == "linear":
-            from cascadesim.accelerators.spatial.linear import plan_linear
-
-            return plan_linear(operation, self.spec, accounting)
-        from cascadesim.accelerators.spatial.elementwise import plan_elementwise
-
-        return plan_elementwise(operation, self.spec, accounting)
+        return (plan_linear if operation.kind == "linear" else plan_elementwise)(operation, self.spec, accounting)

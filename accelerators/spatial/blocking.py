@@ -1,4 +1,4 @@
-"""Which part of a matrix product stays in the buffer, and what that makes pass by DRAM.
+"""How a matrix product is cut into tiles, which part of it stays in the buffer, and what then passes by DRAM.
 
 Z[r,n] = A[r,k] * W[k,n], tile by tile on a 2D array: r over one side, n over the other, k in time. Published rule:
 weights resident, otherwise blocks of rows resident and all weights once per block (FuseMax artifact, linear layers).
@@ -7,7 +7,6 @@ Where a row tile of full depth does not fit, or DRAM would bound it, outputs may
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal, TypeAlias
@@ -46,7 +45,7 @@ def coarse_sizes(side: int, extent: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class MatrixProduct:
     """Extents of Z[r,n] = A[r,k] * W[k,n], `copies` of it with operands of their own."""
 
     rows: int
@@ -72,7 +71,7 @@ class Blocking:
     `slots`: streamed tiles (slices of k, where outputs are resident) that the buffer holds beside the resident part.
     """
 
-    product: Product
+    product: MatrixProduct
     tile_rows: int
     tile_columns: int
     resident: Resident
@@ -119,9 +118,9 @@ class Blocking:
 
     @property
     def partial_sums(self) -> int:
-        """Words of outputs that the buffer reads and writes between slices of k."""
+        """Words of the outputs of one copy that the buffer reads and writes between slices of k."""
         visits = self.depth_blocks if self.resident == "outputs" else 0
-        return 2 * self.product.copies * self.product.rows * self.product.columns * visits
+        return 2 * self.product.rows * self.product.columns * visits
 
     @property
     def dram_words(self) -> int:
@@ -133,13 +132,7 @@ class Blocking:
         )
 
 
-def published_ways(product: Product, spec: SpatialArray) -> tuple[Blocking, ...]:
-    """Weights resident, or blocks of rows, on the largest tiles: those of these that fit, as published."""
-    rows, columns = _sides(product, spec)
-    return tuple(_published_ways(product, rows, columns, spec.buffer_words))
-
-
-def published_blocking(product: Product, spec: SpatialArray) -> Blocking:
+def published_blocking(product: MatrixProduct, spec: SpatialArray) -> Blocking:
     """The published rule: R is the smallest power of two whose row blocks fit beside one streamed tile."""
     rows, columns, capacity = spec.pe_array.rows, spec.pe_array.columns, spec.buffer_words
     uneven = [name for name, size, side in (("r", product.rows, rows), ("n", product.columns, columns)) if size % side]
@@ -152,43 +145,38 @@ def published_blocking(product: Product, spec: SpatialArray) -> Blocking:
     if product.depth * product.columns + rows * product.depth <= capacity:
         return whole
     block_rows = capacity // product.depth - columns  # rows of full depth beside one streamed tile
-    fits = [R for R in _powers_of_two(whole.row_tiles) if product.rows // R <= block_rows]
-    if not fits:
+    powers = (1 << power for power in range(whole.row_tiles.bit_length()))
+    fits = (R for R in powers if whole.row_tiles % R == 0 and product.rows // R <= block_rows)
+    if (blocks := next(fits, None)) is None:
         raise CascadeSimError(f"artifact accounting: no block of rows of depth k={product.depth} fits the buffer")
-    return Blocking(product, rows, columns, "rows", whole.row_tiles // fits[0], 1, product.depth, slots=1)
+    return Blocking(product, rows, columns, "rows", whole.row_tiles // blocks, 1, product.depth, slots=1)
 
 
-def _powers_of_two(limit: int) -> Iterator[int]:
-    """Those that divide `limit`."""
-    power = 1
-    while limit % power == 0:
-        yield power
-        power *= 2
+def published_way(product: MatrixProduct, spec: SpatialArray) -> Blocking | None:
+    """Weights resident, or blocks of rows, on the largest tiles, as published; None where neither fits.
 
-
-def _sides(product: Product, spec: SpatialArray) -> tuple[int, int]:
-    """Rows over the rows of the array and columns over its columns, or the other way round where that takes less."""
-    array = spec.pe_array
+    Rows lie over the rows of the array and columns over its columns, or the other way round where that takes less.
+    Beside what is resident there are two tiles of what is streamed, so that loads overlap.
+    """
+    array, capacity = spec.pe_array, spec.buffer_words
     upright, turned = (
-        (tile_sizes(rows, product.rows)[0], tile_sizes(columns, product.columns)[0])
-        for rows, columns in ((array.rows, array.columns), (array.columns, array.rows))
+        (tile_sizes(height, product.rows)[0], tile_sizes(width, product.columns)[0])
+        for height, width in ((array.rows, array.columns), (array.columns, array.rows))
     )
-    return min(upright, turned, key=lambda side: -(-product.rows // side[0]) * -(-product.columns // side[1]))
-
-
-def _published_ways(product: Product, rows: int, columns: int, capacity_words: int) -> Iterator[Blocking]:
-    """Weights resident, or blocks of rows: beside them two tiles of what is streamed, so that loads overlap."""
+    rows, columns = min(
+        upright, turned, key=lambda side: -(-product.rows // side[0]) * -(-product.columns // side[1])
+    )
     row_tiles, column_tiles = -(-product.rows // rows), -(-product.columns // columns)
-    slots = (capacity_words - product.depth * product.columns) // (product.depth * rows)
+    slots = (capacity - product.depth * product.columns) // (product.depth * rows)
     if slots >= STREAMED:
-        yield Blocking(product, rows, columns, "weights", 1, column_tiles, product.depth, slots)
-        return
-    fits = (capacity_words - STREAMED * product.depth * columns) // (product.depth * rows)
-    if fits >= 1 and (column_tiles > 1 or row_tiles <= fits):
-        yield rows_resident(product, rows, columns, even_blocks(row_tiles, fits), capacity_words)
+        return Blocking(product, rows, columns, "weights", 1, column_tiles, product.depth, slots)
+    fits = (capacity - STREAMED * product.depth * columns) // (product.depth * rows)
+    if fits < 1 or (column_tiles == 1 and row_tiles > fits):
+        return None
+    return rows_resident(product, rows, columns, even_blocks(row_tiles, fits), capacity)
 
 
-def rows_resident(product: Product, rows: int, columns: int, blocks: int, capacity_words: int) -> Blocking:
+def rows_resident(product: MatrixProduct, rows: int, columns: int, blocks: int, capacity_words: int) -> Blocking:
     """At most `blocks` blocks of rows, all weights past each."""
     row_tiles = -(-product.rows // rows)
     per_block = -(-row_tiles // blocks)
