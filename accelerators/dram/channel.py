@@ -11,8 +11,7 @@ compiled functions take such a row.
 from __future__ import annotations
 
 from cascadesim.accelerators.compiled import compiled, inlined
-from cascadesim.accelerators.dram.commands import activate, precharge, read, ready, refresh, settle
-from cascadesim.accelerators.dram.state import (
+from cascadesim.accelerators.dram.commands import (
     ACTIVE,
     ACTIVES,
     ARRIVALS,
@@ -62,6 +61,12 @@ from cascadesim.accelerators.dram.state import (
     WAKE,
     WANTED,
     Channel,
+    activate,
+    precharge,
+    read,
+    ready,
+    refresh,
+    settle,
 )
 
 
@@ -130,14 +135,9 @@ def pop(one: Channel, now: int) -> int:
 
 @inlined
 def tick(one: Channel, now: int) -> None:
-    """One cycle, in which at most one command is issued."""
-    if now >= one[WAKE]:
-        _work(one, now)
-
-
-@inlined
-def _work(one: Channel, now: int) -> None:
-    """A cycle in which something may happen; notes when the next one is."""
+    """One cycle, in which at most one command is issued; notes in which cycle the next one may be."""
+    if now < one[WAKE]:
+        return
     if now >= one[REFRESH]:
         refresh(one, now)
         _rank(one, one[STILL])

@@ -13,7 +13,8 @@ from math import ceil
 
 import numpy as np
 
-from cascadesim.accelerators.dram.reads import Addresses, DramRun, read_stream
+from cascadesim.accelerators.dram.commands import Integers
+from cascadesim.accelerators.dram.reads import DramRun, read_stream
 from cascadesim.accelerators.dram.standards import DramStandard
 from cascadesim.accelerators.program import Program, Repeat, TileRun
 from cascadesim.accelerators.protocol import Phase
@@ -46,10 +47,7 @@ def delivered(phase: Phase, standard: DramStandard, channels: int) -> Delivery:
     """Raises CascadeSimError where the phase has no program with DRAM tasks, or for less than one channel."""
     if channels < 1:
         raise CascadeSimError(f"DRAM needs at least one channel, got {channels}")
-    if phase.program is None:
-        raise CascadeSimError(f"{phase.name}: no tiles whose traffic could run through DRAM")
-    program = phase.program()
-    carried = _bytes_per_cycle(program, phase)
+    program, carried = _carried(phase)
     requests = _requests(program, carried, standard.request_bytes, FIRST_BYTES * channels)
     total = len(requests) * standard.request_bytes
     runs = [read_stream(standard, of_channel(requests, channel, channels, standard.request_bytes))
@@ -64,31 +62,33 @@ def channels_for(standard: DramStandard, bandwidth_bytes_per_s: float) -> int:
 
 def carried_bytes_per_s(phase: Phase, clock_hz: float) -> float:
     """What the program takes its DRAM unit to deliver while it is busy."""
-    if phase.program is None:
-        raise CascadeSimError(f"{phase.name}: no tiles whose traffic could run through DRAM")
-    return _bytes_per_cycle(phase.program(), phase) * clock_hz
+    return _carried(phase)[1] * clock_hz
 
 
-def of_channel(requests: Addresses, channel: int, channels: int, request_bytes: int) -> Addresses:
+def of_channel(requests: Integers, channel: int, channels: int, request_bytes: int) -> Integers:
     """Channel-local addresses of the requests that a channel serves, in order."""
     number = requests // request_bytes
-    own: Addresses = number[number % channels == channel] // channels
+    own: Integers = number[number % channels == channel] // channels
     return own * request_bytes
 
 
-def _bytes_per_cycle(program: Program, phase: Phase) -> float:
+def _carried(phase: Phase) -> tuple[Program, float]:
+    """The program of the phase, and the bytes that its DRAM unit moves in a busy cycle."""
+    if phase.program is None:
+        raise CascadeSimError(f"{phase.name}: no tiles whose traffic could run through DRAM")
+    program = phase.program()
     busy = program.busy_cycles()
     cycles = sum(busy[task.name] for task in program.tasks if task.unit == UNIT)
     if cycles == 0:
         raise CascadeSimError(f"{phase.name}: no task moves anything to or from DRAM")
-    return phase.traffic.total_bytes / cycles
+    return program, phase.traffic.total_bytes / cycles
 
 
-def _requests(program: Program, bytes_per_cycle: float, request_bytes: int, most_bytes: int) -> Addresses:
+def _requests(program: Program, bytes_per_cycle: float, request_bytes: int, most_bytes: int) -> Integers:
     """Byte addresses of the first tiles' requests."""
     places = [place for place, task in enumerate(program.tasks) if task.unit == UNIT]
     done = dict.fromkeys(places, 0)  # requests of each task so far
-    parts: list[Addresses] = []
+    parts: list[Integers] = []
     total = 0
     for tile_class in _classes(program.stream):
         for place in places:
