@@ -7,6 +7,7 @@ of cycles, in the order of the list (or, with `in_flight`, greedily), after what
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -19,7 +20,7 @@ class After:
     `tiles_back`: of the tile so many before this one in the stream. `same_column`: of the latest earlier tile of
     this tile's column in which `task` is present (a running value that one query tile hands to its next key tile).
     `latest`: of the latest tile, this one included, in which `task` is present (a value that a stretch of tiles
-    shares). `double_buffering`: element k of this task needs element k of the other, so the two overlap:
+    shares). `streaming`: element k of this task needs element k of the other, so the two overlap:
     start >= start + lag and finish >= finish + lag.
     At most one of `tiles_back`, `same_column`, `latest`.
     """
@@ -89,7 +90,7 @@ class Repeat:
     body: tuple[TileRun | Repeat, ...]
 
 
-Stream: TypeAlias = Sequence[TileRun | Repeat]
+TileOrder: TypeAlias = Sequence[TileRun | Repeat]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +135,11 @@ def turns(shared: Sequence[int], position: int) -> int:
     return sum(min(other, own if index <= position else own - 1) for index, other in enumerate(shared))
 
 
-def _tiles_by_class(stream: Stream, times: int = 1, counts: dict[int, int] | None = None) -> dict[int, int]:
-    counts = {} if counts is None else counts
-    for item in stream:
-        if isinstance(item, Repeat):
-            _tiles_by_class(item.body, times * item.times, counts)
+def _tiles_by_class(order: TileOrder) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for item in order:
+        if isinstance(item, TileRun):
+            counts[item.tile_class] += item.tiles
         else:
-            counts[item.tile_class] = counts.get(item.tile_class, 0) + times * item.tiles
+            counts.update({index: item.times * tiles for index, tiles in _tiles_by_class(item.body).items()})
     return counts

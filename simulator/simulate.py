@@ -12,12 +12,12 @@ from itertools import groupby
 from math import prod
 
 from cascadesim.accelerators.catalogue import load, preset_names
-from cascadesim.accelerators.plan_check import checked
 from cascadesim.accelerators.protocol import (
     Accelerator,
     Accounting,
     Plan,
     Prepares,
+    checked,
 )
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.projections import Phase

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cascadesim.accelerators.exploration import QUANTITIES, Column, Evaluator, Floats
+from cascadesim.accelerators.catalogue import QUANTITIES, Column, Evaluator, Floats
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.analytical import Points
 from cascadesim.accelerators.fusemax.analytical_costs import area_um2, cycles_traffic_and_energy

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from cascadesim.accelerators import energy
+from cascadesim.accelerators.energy import area_um2
 from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Stored, Unit
 from cascadesim.accelerators.spatial.elementwise import plan_elementwise
 from cascadesim.accelerators.spatial.linear import plan_linear
@@ -59,7 +59,7 @@ class SpatialMachine(ABC, Generic[SpecType]):
         return self.spec.leakage_w_per_um2 * sum(self.area_um2().values())
 
     def area_um2(self) -> Mapping[str, float]:
-        return energy.area_um2(self.spec)
+        return area_um2(self.spec)
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
         if operation.kind == "attention":

@@ -10,7 +10,7 @@ from itertools import groupby
 
 import numpy as np
 
-from cascadesim.accelerators.program import After, Program, Repeat, Stream, Task, TileRun
+from cascadesim.accelerators.program import After, Program, Repeat, Task, TileOrder, TileRun
 from cascadesim.simulator.engine import state as at
 from cascadesim.simulator.engine.state import ABSENT, Ints, Machine
 
@@ -185,7 +185,7 @@ def _side(program: Program, side: str, queue: str) -> str:
     return next((task.unit for task in program.tasks if queue in getattr(task, side)), program.units[0])
 
 
-def _code(stream: Stream, position: int, tile_by_tile: bool) -> Iterator[Instruction]:
+def _code(stream: TileOrder, position: int, tile_by_tile: bool) -> Iterator[Instruction]:
     """`tile_by_tile`: no column matters, so a run is a loop over one tile."""
     for item in stream:
         if isinstance(item, Repeat):

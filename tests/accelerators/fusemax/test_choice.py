@@ -15,9 +15,8 @@ import pytest
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.analytical import Estimates, Points, evaluate
-from cascadesim.accelerators.plan_check import problems
 from cascadesim.accelerators.program import TileRun
-from cascadesim.accelerators.protocol import Plan
+from cascadesim.accelerators.protocol import Plan, problems
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS

@@ -8,8 +8,7 @@ from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.operand_types import Operands
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Dtype
-from cascadesim.accelerators.plan_check import problems
-from cascadesim.accelerators.protocol import Plan
+from cascadesim.accelerators.protocol import Plan, problems
 from cascadesim.einsum_cascades.models.lowering import linear
 from cascadesim.einsum_cascades.models.operation import Operand
 from cascadesim.einsum_cascades.models.projections import Phase
