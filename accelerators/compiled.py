@@ -26,12 +26,15 @@ from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., object])
 _DIGEST_BYTES = sha256().digest_size
+_INNER: dict[str, Any] = {
+    "error_model": "numpy", "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True,
+}  # fmt: skip
 _FIRST_LINE_S = 10  # of progress where no display can move; the next ones after 20, 40, ... s
 
 
 def compiled(function: Function) -> Function:
     """For compiled callers only."""
-    result: Function = numba.njit(**_options(), **_WITHOUT_WRAPPERS)(function)
+    result: Function = numba.njit(**_INNER)(function)
     return result
 
 
@@ -40,7 +43,7 @@ def inlined(function: Function) -> Function:
 
     For what runs every few cycles; what is rare and long stays a call.
     """
-    result: Function = numba.njit(forceinline=True, **_options(), **_WITHOUT_WRAPPERS)(function)
+    result: Function = numba.njit(forceinline=True, **_INNER)(function)
     return result
 
 
@@ -62,7 +65,8 @@ def compiled_entry(what: str, about_s: int, *, allocates: bool = False) -> Calla
     """
 
     def entry(function: Function) -> Function:
-        result = numba.njit(**_options(allocates))(function)
+        options: dict[str, Any] = {"error_model": "numpy", "_nrt": allocates}
+        result = numba.njit(**options)(function)
         waiting = _Waiting(what, about_s)
         try:
             result._cache = _Kept(function, waiting)
@@ -187,10 +191,3 @@ def version_of(*sources: str | ModuleType) -> int:
     """A number that differs whenever one of the files or modules does."""
     files = (source if isinstance(source, str) else str(source.__file__) for source in sources)
     return int.from_bytes(sha256(b"".join(Path(file).read_bytes() for file in files)).digest()[:7])
-
-
-_WITHOUT_WRAPPERS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
-
-def _options(allocates: bool = False) -> dict[str, Any]:
-    return {"error_model": "numpy", "_nrt": allocates}

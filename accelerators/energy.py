@@ -140,7 +140,10 @@ def sram_area_um2(capacity_bytes: int, row_bytes: int) -> float:
     assumed: between capacities and between row widths log-log; beyond the measured capacities of a row width the
     area per byte stays that of the nearest one, and beyond the measured widths that of the nearest width.
     """
-    um2_per_byte = {width: _between(_per_byte(points), capacity_bytes) for width, points in _SRAM_MM2.items()}
+    um2_per_byte = {
+        width: _between({capacity: mm2 * 1e6 / capacity for capacity, mm2 in points.items()}, capacity_bytes)
+        for width, points in _SRAM_MM2.items()
+    }
     address_um2 = _ADDRESS_BIT_UM2 * _address_bits(-(-capacity_bytes // row_bytes))
     return _between(um2_per_byte, row_bytes) * capacity_bytes + address_um2
 
@@ -156,16 +159,13 @@ def _operations_pj(operations: Mapping[str, int], can: Operations, array: str) -
 
 
 def _operations_um2(can: Operations) -> float:
-    shared_with_macs = {"exp"} if can.exp_by == "mac" else set()
-    return sum(area for name, area in OPERATION_UM2.items() if name in can.cycles and name not in shared_with_macs)
+    """Area of the units of one element; an exponential that is made of multiply-accumulates has none of its own."""
+    own = set(can.cycles) - ({"exp"} if can.exp_by == "mac" else set())
+    return sum(area for name, area in OPERATION_UM2.items() if name in own)
 
 
 def _address_bits(rows: int) -> int:
     return ceil(log2(rows))
-
-
-def _per_byte(areas_mm2: Mapping[int, float]) -> dict[int, float]:
-    return {capacity: area * 1e6 / capacity for capacity, area in areas_mm2.items()}
 
 
 def _between(points: Mapping[int, float], at: int) -> float:

@@ -98,27 +98,16 @@ class Costs:
     def dram_words(self) -> Floats:
         return self.qk.dram + self.softmax.dram + self.av.dram
 
-    @property
-    def array_cycles(self) -> Floats:
-        """The arrays work at the same time."""
-        longest: Floats = np.maximum(self.qk_cycles + self.av_cycles, self.vector_cycles)
-        return longest
-
-    def memory_cycles(self, spec: FlatArray) -> Floats:
-        return self.dram_words * spec.word_bytes / spec.dram_bytes_per_cycle
-
-    def port_cycles(self, spec: FlatArray) -> Floats:
-        words = [part.buffer_read + part.buffer_write for part in (self.qk, self.softmax, self.av)]
-        cycles: Floats = np.sum(words, axis=0) / spec.port_words_per_cycle
-        return cycles
-
     def unported_cycles(self, spec: FlatArray) -> Floats:
-        """The published latency: ports of the buffer are no limit there."""
-        return np.maximum(self.memory_cycles(spec), self.array_cycles)
+        """The published latency: the arrays work at the same time, ports of the buffer are no limit."""
+        memory = self.dram_words * spec.word_bytes / spec.dram_bytes_per_cycle
+        return np.maximum(memory, np.maximum(self.qk_cycles + self.av_cycles, self.vector_cycles))
 
     def bound_cycles(self, spec: FlatArray) -> Floats:
         """Neither array, nor the DRAM channel, nor the ports of the buffer can do it in less."""
-        return np.maximum(self.unported_cycles(spec), self.port_cycles(spec))
+        words = [part.buffer_read + part.buffer_write for part in (self.qk, self.softmax, self.av)]
+        port_cycles: Floats = np.sum(words, axis=0) / spec.port_words_per_cycle
+        return np.maximum(self.unported_cycles(spec), port_cycles)
 
     def movement_energy_j(self, spec: FlatArray) -> Floats:
         """Energy of moving words; what the arrays compute is the same in every dataflow."""

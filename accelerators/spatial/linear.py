@@ -34,7 +34,7 @@ def plan_linear(operation: Operation, spec: SpatialArray, accounting: Accounting
     product = MatrixProduct(*(operation.extent(rank) for rank in ("r", "k", "n", "x")))
     physical = accounting == "physical"
     blocking = fastest_blocking(product, spec) if physical else published_blocking(product, spec)
-    phase = (_physical_phase if physical else _published_phase)(einsum.name, blocking, spec)
+    phase = _phase(einsum.name, blocking, spec, physical)
     energy = dynamic_energy_j(linear_actions(einsum, blocking, accounting), spec)
     words = dict.fromkeys((*operation.cascade.inputs, *operation.cascade.outputs), spec.word_bytes)
     return Plan(operation, accounting, _mapping_lines(blocking), (phase,), energy, element_bytes=words)
@@ -103,37 +103,22 @@ def _nest(einsum: Einsum, blocking: Blocking, uneven: bool) -> Nest:
     return Nest(levels, (r0, n0), ragged(*chains) if uneven else None)
 
 
-def _physical_phase(name: str, blocking: Blocking, spec: SpatialArray) -> Phase:
-    steps, slots = product_steps(blocking, spec)
-    stream = BufferedStream("array_2d", (name,), steps, slots, blocking.tile_rows + blocking.tile_columns)
-    traffic, buffer_cycles = _traffic(blocking, spec), stream.total.buffer_bytes // spec.global_buffer.bytes_per_cycle
-    activities = (
-        _array_activity(name, sum(stream.total.compute_cycles), blocking, spec),
-        EinsumActivity(name, "global_buffer", buffer_cycles),
-        EinsumActivity(name, "dram", int(traffic.total_bytes / spec.dram_bytes_per_cycle)),
-    )
-    return Phase(name, activities, traffic, stream.lower_bound_cycles(spec), partial(stream_program, stream, spec))
-
-
-def _published_phase(name: str, blocking: Blocking, spec: SpatialArray) -> Phase:
-    """max(compute, DRAM), whatever the pipeline does."""
-    cycles, traffic = blocking.steps * spec.pe_array.mac_cycles, _traffic(blocking, spec)
-    dram_cycles = traffic.total_bytes / spec.dram_bytes_per_cycle
-    activities = (
-        _array_activity(name, cycles, blocking, spec), EinsumActivity(name, "dram", int(dram_cycles)),
-    )  # fmt: skip
-    return Phase(name, activities, traffic, max(cycles, dram_cycles))
-
-
-def _array_activity(name: str, cycles: int, blocking: Blocking, spec: SpatialArray) -> EinsumActivity:
-    macs = blocking.product.macs
-    return EinsumActivity(name, "array_2d", cycles, {"mac": macs}, macs / (blocking.steps * spec.pe_array.elements))
-
-
-def _traffic(blocking: Blocking, spec: SpatialArray) -> Traffic:
-    product = blocking.product
+def _phase(name: str, blocking: Blocking, spec: SpatialArray, physical: bool) -> Phase:
+    """Published: the longer of compute and DRAM, whatever the pipeline does. Cycles of DRAM are rounded down."""
+    product, steps = blocking.product, blocking.steps
     written = product.copies * product.rows * product.columns
-    return Traffic((blocking.dram_words - written) * spec.word_bytes, written * spec.word_bytes)
+    traffic = Traffic((blocking.dram_words - written) * spec.word_bytes, written * spec.word_bytes)
+    cycles, dram_cycles = steps * spec.pe_array.mac_cycles, traffic.total_bytes / spec.dram_bytes_per_cycle
+    occupancy = product.macs / (steps * spec.pe_array.elements)
+    on_array = EinsumActivity(name, "array_2d", cycles, {"mac": product.macs}, occupancy)
+    on_dram = EinsumActivity(name, "dram", int(dram_cycles))
+    if not physical:
+        return Phase(name, (on_array, on_dram), traffic, max(cycles, dram_cycles))
+    drain_cycles = blocking.tile_rows + blocking.tile_columns
+    stream = BufferedStream("array_2d", (name,), *product_steps(blocking, spec), drain_cycles)
+    on_ports = EinsumActivity(name, "global_buffer", stream.total.buffer_bytes // spec.global_buffer.bytes_per_cycle)
+    bound, program = stream.lower_bound_cycles(spec), partial(stream_program, stream, spec)
+    return Phase(name, (on_array, on_ports, on_dram), traffic, bound, program)
 
 
 def _mapping_lines(blocking: Blocking) -> tuple[str, ...]:
