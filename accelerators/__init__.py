@@ -38,7 +38,7 @@ _PROGRAM = ("After", "Program", "Queue", "Repeat", "Task", "TileRun")
 
 
 def __getattr__(name: str) -> object:
-    """The public name, from the module that defines it. Raises AttributeError for another one."""
+    """Import the public name from the module that defines it. Raises AttributeError for another one."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = "catalogue" if name in _CATALOGUE else "program" if name in _PROGRAM else "protocol"

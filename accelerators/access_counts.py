@@ -41,7 +41,7 @@ def loop_over(name: str, bound: int) -> Loop:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A memory, its temporal loops from outer to inner, and the operands it keeps, None for all (others pass it by)."""
+    """A memory with temporal loops from outer to inner; it `keeps` these operands, None for all (others pass it by)."""
 
     name: str
     loops: tuple[Loop, ...]
@@ -50,7 +50,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Nest:
-    """Levels from outer to inner, the last one the registers of one element; `spatial` spreads over the elements.
+    """Levels stand from outer to inner, the last one being the registers of one element; `spatial` is over elements.
 
     `size`: points of the iteration space projected to the named loops; None for the product of their bounds.
     """
@@ -64,19 +64,19 @@ class Nest:
         return tuple(loop for level in self.levels for loop in level.loops)
 
     def homes(self, operand: str) -> list[int]:
-        """Indices of the levels that keep the operand, outer to inner."""
+        """Find the levels that keep the operand, as indices from outer to inner."""
         levels = enumerate(self.levels)
         return [index for index, level in levels if level.keeps is None or operand in level.keeps]
 
     def points(self, loops: Iterable[Loop]) -> int:
-        """Distinct iterations of `loops` taken together."""
+        """Count the distinct iterations of `loops` taken together."""
         if self.size is None:
             return prod(loop.bound for loop in set(loops))
         return self.size(frozenset(loop.name for loop in loops))
 
 
 def ragged(*ranks: tuple[int, tuple[Loop, ...]]) -> Size:
-    """The `size` of ranks that are split unevenly: (extent, its loops from outer to inner) per rank.
+    """Make the `size` of ranks that are split unevenly, each given as (extent, its loops from outer to inner).
 
     Projected to the outer loops of a rank there are as many points as tiles start, the last one a partial one.
     """
@@ -100,7 +100,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Accesses:
-    """Words read, filled from further out, and updated by the level inwards."""
+    """Words that are read, filled from further out, and updated by the level inwards."""
 
     reads: int = 0
     fills: int = 0
@@ -117,7 +117,7 @@ class Accesses:
 def count_accesses(
     operands: Iterable[Operand], nest: Nest, registers: Registers = "all", wrap64: bool = False
 ) -> dict[tuple[str, str], Accesses]:
-    """(level, operand) -> accesses, of every level that keeps the operand.
+    """Count the accesses of every operand at every level that keeps it: (level, operand) -> accesses.
 
     `registers`: count the register files of all elements, or of one element only (as the artifact reports them).
     `wrap64`: elide first writes with Timeloop's 64-bit products, which wrap for long sequences. Raises CascadeSimError
@@ -136,14 +136,14 @@ def count_accesses(
 
 @dataclass(frozen=True)
 class _Counter:
-    """The rules, for one nest. `homes`: the levels that keep an operand, outer to inner; `index`: one of them."""
+    """The rules apply to one nest. `homes`: the levels that keep an operand, outer to inner; `index`: one of them."""
 
     nest: Nest
     registers: Registers
     wrap64: bool
 
     def accesses(self, operand: Operand, homes: list[int], index: int) -> Accesses:
-        """Words that the level hands inwards (or takes from there), and receives from its next outer home."""
+        """Count the words that the level hands inwards (or takes from there), and receives from its next outer home."""
         points, elements = self.nest.points, self._elements(operand, index)
         inner = next((home for home in homes if home > index), None)
         loops = self.nest.temporal if inner is None else self._events(operand, inner) + self._tile(operand, inner)
@@ -157,7 +157,7 @@ class _Counter:
         return Accesses(reads=moved - first, fills=filled - first if filled else 0, updates=moved)
 
     def _elements(self, operand: Operand, index: int) -> tuple[Loop, ...]:
-        """The spatial loops that count at a level: registers belong to one element each.
+        """Select the spatial loops that count at a level: registers belong to one element each.
 
         Further out, only those over the operand: along the others it is multicast, or reduced on its way.
         """
@@ -166,19 +166,19 @@ class _Counter:
         return tuple(loop for loop in self.nest.spatial if loop.walks(operand.ranks))
 
     def _events(self, operand: Operand, index: int) -> tuple[Loop, ...]:
-        """Loops outside the level, but for the innermost run of them that leaves the operand where it is."""
+        """Drop the innermost loops outside the level that leave the operand where it is; others make it come again."""
         outside = [loop for level in self.nest.levels[:index] for loop in level.loops]
         while outside and (outside[-1].bound == 1 or not outside[-1].walks(operand.ranks)):
             outside.pop()
         return tuple(outside)
 
     def _tile(self, operand: Operand, index: int) -> tuple[Loop, ...]:
-        """Temporal loops from the level inwards that walk over the operand."""
+        """Select the temporal loops from the level inwards that walk over the operand."""
         inside = (loop for level in self.nest.levels[index:] for loop in level.loops)
         return tuple(loop for loop in inside if loop.walks(operand.ranks))
 
     def _first_writes(self, operand: Operand, index: int) -> int:
-        """Updates that need no read before them, because nothing has been written there yet.
+        """Count the updates that need no read before them, because nothing has been written there yet.
 
         With `wrap64`: the whole tensor at the outermost level, scaled level by level as `x * size / size` in 64 bits.
         Every level takes part, whether or not it keeps the operand; at the registers the divisor is that of all

@@ -23,7 +23,7 @@ _ON_ARRAYS: Mapping[str, str] = {"multiply": "mac", "min": "max", "compare": "ma
 
 
 def point_operations(einsum: Einsum) -> Counter[str]:
-    """Operations per point in the classes that arrays do: a product alone takes a MAC, a minimum a comparison."""
+    """Count operations per point in the classes that arrays do: a product alone takes a MAC, a minimum a comparison."""
     counts: Counter[str] = Counter()
     for charge in charges(einsum):
         counts.update(on_arrays(charge.operations))
@@ -39,12 +39,12 @@ def on_arrays(operations: Mapping[str, int]) -> Counter[str]:
 
 
 def contracts(einsum: Einsum) -> bool:
-    """Whether the Einsum multiplies along a depth and sums: work for an array of multiply-accumulate units."""
+    """Tell whether the Einsum multiplies along a depth and sums: work for an array of multiply-accumulate units."""
     return bool(DEPTHS & set(einsum.ranks) and einsum.reduced_ranks) and "mac" in point_operations(einsum)
 
 
 def part_of(einsum: Einsum) -> Part:
-    """The part that the Einsum plays in attention.
+    """Tell which part the Einsum plays in attention.
 
     `scores`: queries meet keys over the depth e. `output`: weights meet values over the keys. `statistics`: work on
     scores or rows of them, without a depth. `update`: other work along a depth, such as a correction of results.
@@ -80,7 +80,7 @@ class AttentionBinding:
 
 
 def bind_attention(cascade: Cascade) -> AttentionBinding:
-    """The parts of a cascade that is a contraction over e, statistics of whole rows of scores, a contraction over m.
+    """Split a cascade that is a contraction over e, statistics of whole rows of scores, a contraction over m.
 
     Raises CascadeSimError for a cascade of another form (one that partitions or iterates over the keys), and for one
     with operands or results beside queries, keys, values and the output.
@@ -112,7 +112,7 @@ def bind_attention(cascade: Cascade) -> AttentionBinding:
 
 
 def _is_product(einsum: Einsum, rank: str) -> bool:
-    """Whether the Einsum is a plain product of two tensors, summed over `rank`."""
+    """Tell whether the Einsum is a plain product of two tensors, summed over `rank`."""
     return point_operations(einsum) == {"mac": 1} and len(einsum.inputs) == 2 and einsum.reduced_ranks == (rank,)
 
 

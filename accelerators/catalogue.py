@@ -36,23 +36,23 @@ _CONTRACT = ("name", "clock_hz", "units", "capabilities", "attention", "leakage_
 
 @cache
 def presets() -> Mapping[str, Path]:
-    """`folder/preset` -> its file, in order of folder and name."""
+    """Find the presets: `folder/preset` -> its file, in order of folder and name."""
     return {f"{path.parent.parent.name}/{path.stem}": path for path in sorted(ROOT.glob("*/presets/*.yaml"))}
 
 
 def folders() -> tuple[str, ...]:
-    """The accelerators, one folder each."""
+    """List the accelerators, one folder each."""
     return tuple(dict.fromkeys(name.split("/")[0] for name in presets()))
 
 
 def preset_names() -> tuple[str, ...]:
-    """The short names, as `--arch` takes them. Two folders must not share one: then only `folder/preset` works."""
+    """List the short names, as `--arch` takes them. Where two folders share one, only `folder/preset` works."""
     short = [name.split("/")[1] for name in presets()]
     return tuple(sorted(name for name in set(short) if short.count(name) == 1))
 
 
 def load(name: str, settings: Sequence[str] = ()) -> Accelerator:
-    """The accelerator called `name` (preset, folder/preset, or path of a YAML file), with `dotted.field=value` changes.
+    """Load the accelerator called `name` (preset, folder/preset, or YAML file), with `dotted.field=value` changes.
 
     Raises UnknownNameError for an unknown name, SpecError for a file or a setting that cannot be used.
     """
@@ -64,7 +64,7 @@ def load(name: str, settings: Sequence[str] = ()) -> Accelerator:
 
 
 def unread(accelerator: Accelerator, fields: Iterable[str]) -> Mapping[str, str]:
-    """The dotted fields among `fields` that no figure of this accelerator depends on -> why."""
+    """Find the dotted fields among `fields` that no figure of this accelerator depends on -> why."""
     found: dict[str, str] = {}
     for field in fields:
         for name, why in accelerator.capabilities.unread.items():
@@ -74,7 +74,7 @@ def unread(accelerator: Accelerator, fields: Iterable[str]) -> Mapping[str, str]
 
 
 def build(content: Mapping[str, object], path: Path) -> Accelerator:
-    """The accelerator that `content`, read from `path` and perhaps changed, describes. Raises SpecError."""
+    """Build the accelerator that `content`, read from `path` and perhaps changed, describes. Raises SpecError."""
     folder = content.get("architecture")
     if folder is None:
         raise SpecError(f"{path.name}: architecture: missing; known: {', '.join(folders())}")
@@ -90,7 +90,7 @@ def build(content: Mapping[str, object], path: Path) -> Accelerator:
 
 
 def _builder(folder: str) -> Callable[[str, Mapping[str, object], str], Any]:
-    """`build` of the folder's `accelerator.py`. Raises SpecError where the one or the other is missing."""
+    """Import `build` of the folder's `accelerator.py`. Raises SpecError where the one or the other is missing."""
     name = f"{__package__}.{folder}.accelerator"
     try:
         module = import_module(name)
@@ -107,7 +107,7 @@ def _builder(folder: str) -> Callable[[str, Mapping[str, object], str], Any]:
 
 
 def find_file(name: str) -> Path:
-    """The file behind a preset, a folder/preset or a path. Raises UnknownNameError."""
+    """Find the file behind a preset, a folder/preset or a path. Raises UnknownNameError."""
     if name.lower().endswith((".yaml", ".yml")):
         return Path(name)
     matches = [path for full, path in presets().items() if name in (full, full.split("/")[1])]
@@ -117,7 +117,7 @@ def find_file(name: str) -> Path:
 
 
 def find_evaluator(folder: str, accelerator: Accelerator, operations: Sequence[Operation]) -> Evaluator | None:
-    """The evaluator of designs like `accelerator`, whose fields the columns replace; None where there is none."""
+    """Find the evaluator of designs like `accelerator`, whose fields the columns replace; None where there is none."""
     module = f"{__package__}.{folder}.exploration"
     if find_spec(module) is None:
         return None

@@ -17,9 +17,9 @@ from typing import TypeAlias
 class After:
     """A dependence: the task may start `lag_cycles` after `task` has finished.
 
-    `tiles_back`: of the tile so many before this one in the stream. `same_column`: of the latest earlier tile of
+    `tiles_back`: `task` is that of the k-th tile before this one. `same_column`: that of the latest earlier tile of
     this tile's column in which `task` is present (a running value that one query tile hands to its next key tile).
-    `latest`: of the latest tile, this one included, in which `task` is present (a value that a stretch of tiles
+    `latest`: that of the latest tile, this one included, in which `task` is present (a value that a stretch of tiles
     shares). `streaming`: element k of this task needs element k of the other, so the two overlap:
     start >= start + lag and finish >= finish + lag.
     At most one of `tiles_back`, `same_column`, `latest`.
@@ -65,7 +65,7 @@ class Task:
     gives_back: tuple[str, ...] = ()
 
     def without(self, other: str) -> Task:
-        """The same task where it need not wait for the task `other`."""
+        """Drop the dependence on the task `other`."""
         return replace(self, after=tuple(edge for edge in self.after if edge.task != other))
 
 
@@ -117,11 +117,11 @@ class Program:
 
     @property
     def tiles(self) -> int:
-        """Tiles of the whole stream, bubbles included."""
+        """Count the tiles of the whole stream, bubbles included."""
         return sum(_tiles_by_class(self.stream).values())
 
     def busy_cycles(self) -> dict[str, int]:
-        """Cycles each task occupies its unit over the whole stream, whatever the schedule."""
+        """Count the cycles each task occupies its unit over the whole stream, whatever the schedule."""
         counts = _tiles_by_class(self.stream)
         return {
             task.name: sum(count * self.tile_classes[index][position] for index, count in counts.items())
@@ -130,7 +130,7 @@ class Program:
 
 
 def turns(shared: Sequence[int], position: int) -> int:
-    """Cycles until member `position` of a group that takes turns has had all of its own."""
+    """Count the cycles until member `position` of a group that shares issue slots round-robin is done."""
     own = shared[position]
     return sum(min(other, own if index <= position else own - 1) for index, other in enumerate(shared))
 

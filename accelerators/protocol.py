@@ -71,7 +71,7 @@ class CycleModel(Protocol):
     """A cycle-level model of an accelerator's own, where tasks on units cannot say what its hardware does."""
 
     def run(self) -> int:
-        """Cycles from the first request to the last result."""
+        """Count the cycles from the first request to the last result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +181,11 @@ class Prepares(Protocol):
     """An accelerator that runs the layers of a known model in its own way: pruned by the model's schedule."""
 
     def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Accelerator, tuple[Operation, ...]]:
-        """The machine and the operations in place of those given. A layer `a:5-10` is layers 5 to 10 of kind a."""
+        """Replace the machine and the operations. A layer `a:5-10` is layers 5 to 10 of kind a."""
         ...
 
     def notes(self, sequence_length: int) -> tuple[str, ...]:
-        """What a report of this length has to say of the machine as it is prepared."""
+        """Say what a report of this length has to say of the machine as it is prepared."""
         ...
 
 
@@ -194,7 +194,7 @@ class PlanError(CascadeSimError):
 
 
 def checked(plan: Plan, accelerator: Accelerator) -> Plan:
-    """The plan. Raises PlanError with the accelerator, the operation and the first quantity that is wrong."""
+    """Return the plan. Raises PlanError with the accelerator, the operation and the first quantity that is wrong."""
     for problem in problems(plan, accelerator):
         raise PlanError(
             f"internal error: {accelerator.name}, {plan.operation.name} ({plan.operation.cascade.name}): {problem}; "
@@ -204,7 +204,7 @@ def checked(plan: Plan, accelerator: Accelerator) -> Plan:
 
 
 def problems(plan: Plan, accelerator: Accelerator) -> Iterator[str]:
-    """Everything that is wrong with a plan, a line each.
+    """Find everything that is wrong with a plan, a line each.
 
     Operations are those of the cascade, rates are possible on the units that exist, traffic is at least compulsory,
     time covers the busiest unit, nothing is negative. Published accounting is reproduced with its quirks, so that only
@@ -243,7 +243,7 @@ def _structure(phase: Phase, units: Mapping[str, Unit]) -> Iterator[str]:
 
 
 def _times(phase: Phase, units: Mapping[str, Unit]) -> Iterator[str]:
-    """Busy at most as long as the phase; useful rate at most the peak of the unit."""
+    """A unit is busy at most as long as the phase, and its useful rate is at most its peak."""
     busy: Counter[str] = Counter()
     done: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for activity in phase.activities:
@@ -282,7 +282,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _traffic(plan: Plan) -> Iterator[str]:
-    """Every input and output that passes by DRAM, once."""
+    """Every input and output that passes by DRAM does so at least once."""
     least = least_elements(plan.operation, plan.splits)
     for way, tensors, moved in (
         ("reads", plan.operation.cascade.inputs, plan.traffic.read_bytes),

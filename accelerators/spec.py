@@ -36,19 +36,19 @@ class Operations(Spec):
 
     @property
     def cycles(self) -> dict[str, int]:
-        """Operation class -> cycles, of the classes that the element can do."""
+        """The classes that the element can do -> cycles."""
         found = {"mac": self.mac, "add": self.add, "max": self.max, "exp": self.exp, "divide": self.divide}
         return {name: cycles for name, cycles in found.items() if cycles is not None}
 
     def charged(self, operations: Mapping[str, int]) -> dict[str, int]:
-        """The operations that cost cycles: the subtraction before an exponential may be part of it."""
+        """Drop what costs no cycle: the subtraction before an exponential may be part of it."""
         counts = dict(operations)
         if self.exp_subtracts and counts.get("exp"):
             counts["add"] = counts.get("add", 0) - counts["exp"]
         return {name: count for name, count in counts.items() if count > 0}
 
     def cycles_of(self, operations: Mapping[str, int]) -> int:
-        """Cycles of one element for the operations of one point, all of which it can do."""
+        """Count the cycles of one element for the operations of one point, all of which it can do."""
         return sum(count * self.cycles[name] for name, count in self.charged(operations).items())
 
     @model_validator(mode="after")
@@ -95,7 +95,7 @@ class Buffer(Spec):
 
     @property
     def bytes_per_cycle(self) -> int:
-        """All ports at once."""
+        """Bytes that all ports move at once."""
         return self.ports * self.row_bytes
 
     @model_validator(mode="after")

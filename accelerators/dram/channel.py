@@ -41,7 +41,7 @@ def _find(one: Channel, page: int, now: int) -> int:
 
 @compiled
 def _begin(one: Channel, page: int, now: int) -> int:
-    """A page that nobody wanted. Its number has the fields of its bank and its row."""
+    """Begin a page that nobody wanted. Its number has the fields of its bank and its row."""
     place = one[at.READING]
     want = one[at.LIVE + place]
     group, field = page & ((1 << one[at.PSEUDO_BITS]) - 1), page >> one[at.PSEUDO_BITS]
@@ -64,7 +64,9 @@ def _begin(one: Channel, page: int, now: int) -> int:
 
 @inlined
 def pop(one: Channel, now: int) -> int:
-    """The longest finished read, counted in the order of pushes; -1 where none is. Data of cycle t is there in t + 1.
+    """Take the longest finished read, counted in the order of pushes; -1 where none is.
+
+    Data of cycle t is there in t + 1.
 
     Popped reads leave one a cycle, in the order in which they were issued.
     """
@@ -80,7 +82,7 @@ def pop(one: Channel, now: int) -> int:
 
 @inlined
 def tick(one: Channel, now: int) -> None:
-    """One cycle, in which at most one command is issued; notes in which cycle the next one may be."""
+    """Run one cycle, in which at most one command is issued; note in which cycle the next one may be."""
     if now < one[at.WAKE]:
         return
     if now >= one[at.REFRESH]:
@@ -93,7 +95,7 @@ def tick(one: Channel, now: int) -> None:
 
 @inlined
 def _serve(one: Channel, now: int) -> int:
-    """Issue one command if any may be; returns a cycle before which no other may be."""
+    """Issue one command if any may be; return a cycle before which no other may be."""
     active = _first_active(one, now) if one[at.ACTIVE] else -1
     if active >= 0:
         _issue_active(one, active, now)
@@ -107,7 +109,7 @@ def _serve(one: Channel, now: int) -> int:
 
 @inlined
 def _first_active(one: Channel, now: int) -> int:
-    """The earliest of the active requests that are ready, or -1."""
+    """Find the earliest of the active requests that are ready, or -1."""
     best, arrival = -1, at.NEVER
     for want in range(at.ACTIVES, at.ACTIVES + 8 * one[at.ACTIVE], 8):
         if one[want + at.SOONEST] <= now:
@@ -148,7 +150,7 @@ def _serve_waiting(one: Channel, now: int) -> None:
 
 @compiled
 def _open(one: Channel, now: int) -> None:
-    """The same where the first one may want another row than the open one.
+    """Issue where the first one may want another row than the open one.
 
     A ready request that may not close a row, because others wait for it, still holds up those behind it.
     """
@@ -186,7 +188,7 @@ def _next_ready(one: Channel, now: int) -> int:
 
 @inlined
 def _rank(one: Channel, earliest: int) -> None:
-    """From `earliest` on, which waiting request is the first that is ready, and when."""
+    """Find which waiting request is the first that is ready from `earliest` on, and when."""
     best = at.LAST_RANK
     for place in range(one[at.READING]):
         delay = max(one[at.SOONS + place] - earliest, 0)

@@ -49,7 +49,10 @@ RANK_ARRIVAL, RANK_DELAY, LAST_RANK = 5, 45, 1 << 62  # first bits of a rank's f
 
 
 def channels(standard: DramStandard, number: int, rows_open: bool = False) -> Channels:
-    """`number` idle channels; `rows_open`: each bank has a row open that no request wants, otherwise none."""
+    """Make `number` idle channels; with `rows_open` each bank has a row open that no request wants, otherwise none.
+
+    Raises CascadeSimError for a standard whose channel is larger than the layout.
+    """
     of, groups = standard.timing, standard.pseudo_channels * standard.bank_groups
     sizes = (standard.pseudo_channels, groups, groups * standard.banks, standard.largest_outstanding)
     if any(
@@ -78,7 +81,7 @@ def channels(standard: DramStandard, number: int, rows_open: bool = False) -> Ch
 
 @inlined
 def ready(one: Channel, want: int) -> int:
-    """The first cycle in which the next command of a request may be issued, as things stand."""
+    """Find the first cycle in which the next command of a request may be issued, as things stand."""
     bank = one[want + BANK_AT]
     if one[bank + ROW] == one[want + PAGE]:
         return max(one[bank + RD], one[one[want + GROUP_AT] + RD], one[one[want + PSEUDO_AT] + RD])
@@ -90,7 +93,7 @@ def ready(one: Channel, want: int) -> int:
 
 @compiled
 def settle(one: Channel, place: int) -> None:
-    """When the next command for a page may be issued, as things stand."""
+    """Note when the next command for a page may be issued, as things stand."""
     want = one[LIVE + place]
     reads = one[one[want + BANK_AT] + ROW] == one[want + PAGE]
     one[SOONS + place] = max(ready(one, want), one[STILL])
@@ -100,7 +103,7 @@ def settle(one: Channel, place: int) -> None:
 
 @compiled
 def changed(one: Channel, bank: int) -> None:
-    """Another row of a bank: what was known of the requests no longer holds."""
+    """Note another row of a bank: what was known of the requests no longer holds."""
     for place in range(one[READING]):
         settle(one, place)
     for want in range(ACTIVES, ACTIVES + 8 * one[ACTIVE], 8):

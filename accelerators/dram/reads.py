@@ -21,12 +21,12 @@ from cascadesim.accelerators.dram.commands import ISSUED, Channels, Integers, ch
 from cascadesim.accelerators.dram.standards import DramStandard
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
-Loop: TypeAlias = Callable[[Channels, Integers, int], tuple[int, int, int, int]]
+StreamLoop: TypeAlias = Callable[[Channels, Integers, int], tuple[int, int, int, int]]
 
 
 @dataclass(frozen=True)
 class DramRun:
-    """Reads of one channel, all done. Cycles count from the first push."""
+    """The reads of one channel are all done. Cycles count from the first push."""
 
     standard: DramStandard
     cycles: int
@@ -41,7 +41,7 @@ class DramRun:
 
     @property
     def row_hit_rate(self) -> float:
-        """Share of reads that found their row open: every other one cost an activate."""
+        """The share of reads that found their row open: every other one cost an activate."""
         return 1 - self.activates / self.reads
 
     @property
@@ -51,7 +51,10 @@ class DramRun:
 
 
 def read_stream(standard: DramStandard, addresses: Integers, gap: int = 0) -> DramRun:
-    """Channel-local byte `addresses` in order, with `gap` idle cycles after each accepted push."""
+    """Read channel-local byte `addresses`, (reads,) int64, in order, with `gap` idle cycles after each accepted push.
+
+    Raises CascadeSimError for no address, a negative one, or a negative gap.
+    """
     if len(addresses) == 0 or int(np.min(addresses)) < 0:
         raise CascadeSimError("a stream of reads needs at least one address, all of them at least 0")
     if gap < 0:
@@ -61,8 +64,8 @@ def read_stream(standard: DramStandard, addresses: Integers, gap: int = 0) -> Dr
     return DramRun(standard, cycles, first, out_of_order, len(addresses), commands)
 
 
-def _entry_point(version: int) -> Loop:
-    """The loop over cycles: (cycles, cycle of the first pop, reads out of order, commands)."""
+def _entry_point(version: int) -> StreamLoop:
+    """Compile the loop over cycles: (cycles, cycle of the first pop, reads out of order, commands)."""
 
     def run_stream(state: Channels, addresses: Integers, gap: int) -> tuple[int, int, int, int]:
         total, one = len(addresses), state[0]

@@ -45,7 +45,10 @@ class Flat(SpatialMachine[FlatArray]):
         return "attention-3pass"
 
     def plan_attention(self, operation: Operation, accounting: Accounting) -> Plan:
-        """Raises CascadeSimError on a cascade of another form, a buffer too small, pins that contradict each other."""
+        """Plan attention, fused or not.
+
+        Raises CascadeSimError on a cascade of another form, a buffer too small, pins that contradict each other.
+        """
         binding, spec = bind_attention(operation.cascade), self.spec
         case = FlatCase(shape_of(operation), spec, exact=accounting == "artifact")
         if case.exact:
@@ -61,7 +64,7 @@ class Flat(SpatialMachine[FlatArray]):
 
 
 def build(name: str, content: Mapping[str, object], source: str) -> Flat:
-    """Raises SpecError with every problem of `content`."""
+    """Build the machine. Raises SpecError with every problem of `content`."""
     return Flat(name, validate(FlatArray, content, source))
 
 
@@ -104,7 +107,7 @@ def _fused(operation: Operation, case: FlatCase, binding: AttentionBinding, acco
 
 
 def _choose(case: FlatCase, binding: AttentionBinding) -> tuple[Chosen, str]:
-    """The dataflow, and where it comes from."""
+    """Choose the dataflow, and say where it comes from."""
     pins = case.spec.dataflow
     published = published_dataflow(case) if case.exact and pins.empty else None
     if published is not None:
@@ -113,7 +116,7 @@ def _choose(case: FlatCase, binding: AttentionBinding) -> tuple[Chosen, str]:
 
 
 def _words(operation: Operation, spec: FlatArray) -> dict[str, float]:
-    """Bytes of each element that passes by DRAM: inputs and outputs, a word each."""
+    """Each element of an input or output that passes by DRAM takes a word."""
     return dict.fromkeys((*operation.cascade.inputs, *operation.cascade.outputs), float(spec.word_bytes))
 
 

@@ -30,26 +30,26 @@ from cascadesim.accelerators.flat.traffic import (
     spilled,
     vector_cycles,
 )
+from cascadesim.accelerators.fusemax.mapping import Counts
 from cascadesim.einsum_cascades.notation.ir import Einsum
 
 Bits: TypeAlias = NDArray[np.bool_]
-Index: TypeAlias = NDArray[np.int64]
 _RANKS = {"Q": "pe", "K": "me", "QK": "mp", "A": "mp", "V": "mf", "AV": "pf"}
 _COPIES = 2  # of what the buffer holds: one at work, one on its way from or to DRAM
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Dataflows: index of the block size, locations (rows x TENSORS), indices into STATIONARITIES."""
+    """Many dataflows: index of the block size, locations (dataflows, TENSORS) bool, indices into STATIONARITIES."""
 
-    size: Index
+    size: Counts
     on_chip: Bits
-    qk: Index
-    av: Index
+    qk: Counts
+    av: Counts
 
     @classmethod
     def of(cls, dataflow: Dataflow) -> Choices:
-        """One dataflow, of the only block size."""
+        """Wrap one dataflow, of the only block size."""
         return cls(
             np.array([0]),
             np.array([[tensor in dataflow.on_chip for tensor in TENSORS]]),
@@ -57,7 +57,7 @@ class Choices:
             np.array([STATIONARITIES.index(dataflow.av_stationarity)]),
         )
 
-    def stationarity(self, tensor: str) -> Index:
+    def stationarity(self, tensor: str) -> Counts:
         return self.qk if tensor in QK_TENSORS else self.av
 
     def kept(self, tensor: str) -> Bits:
@@ -110,7 +110,7 @@ class Costs:
         return np.maximum(self.unported_cycles(spec), port_cycles)
 
     def movement_energy_j(self, spec: FlatArray) -> Floats:
-        """Energy of moving words; what the arrays compute is the same in every dataflow."""
+        """Price the words that move; what the arrays compute is the same in every dataflow."""
 
         def price(actions: Actions) -> float:
             return sum(dynamic_energy_j(actions, spec).values())
@@ -127,19 +127,19 @@ class Costs:
 
 @dataclass(frozen=True)
 class Blockings:
-    """One case cut into blocks of `sizes` query tiles: costs of any dataflow with one of these sizes."""
+    """One case is cut into blocks of `sizes` query tiles; knows the costs of any dataflow with one of these sizes."""
 
     case: FlatCase
     binding: AttentionBinding
     sizes: tuple[int, ...]
 
     def costs(self, choices: Choices, share: Floats | None = None) -> Costs:
-        """`share`: the published share that spills instead of the one that the capacity implies."""
+        """Add up the costs; `share` is the published share that spills instead of the one that the capacity implies."""
         case, binding, capacity = self.case, self.binding, self.case.spec.buffer_words
         footprint = self.footprint_words(choices)
         if share is None:
             share = 1 - np.minimum(1.0, capacity / footprint)
-        # where scores are not kept, one row of them is, between the passes: what does not fit beside the rest
+        # where scores are not kept, one row of them is, between the passes: what does not fit beside the footprint
         row_share = 1 - np.clip((capacity - footprint) / case.shape.keys, 0.0, 1.0)
         qk, av = (
             Words(*np.sum(list(self._by_tensor(einsum, tensors, choices, share)), axis=0).T)
@@ -155,7 +155,7 @@ class Blockings:
     def _by_tensor(
         self, einsum: Einsum, tensors: tuple[str, ...], choices: Choices, share: Floats
     ) -> Iterator[Floats]:
-        """Words of each tensor, a row per dataflow. What is in the buffer spills, waiting partial sums included."""
+        """Yield the words of each tensor, (dataflows, columns). All that is in the buffer spills, partial sums too."""
         case, binding = self.case, self.binding
         orders = QK_LOOPS if einsum is binding.scores else AV_LOOPS
         table = contraction_table(case, binding, einsum, self.sizes)
@@ -173,7 +173,7 @@ class Blockings:
         return Words(*(spilled(spilling, share) + spilled(staying, np.zeros_like(share))).T)
 
     def dram_words(self, choices: Choices, costs: Costs) -> dict[str, tuple[float, float]]:
-        """Tensor -> words read and written by the contractions, of the first of `choices`."""
+        """Split the words that contractions read and write by tensor, for the first of `choices`."""
         found = {}
         for einsum, tensors in ((self.binding.scores, QK_TENSORS), (self.binding.output, AV_TENSORS)):
             by_tensor = self._by_tensor(einsum, tensors, choices, costs.spilled)
@@ -182,7 +182,7 @@ class Blockings:
         return found
 
     def footprint_words(self, choices: Choices) -> Floats:
-        """What a dataflow asks of the buffer: the block of scores (weights take its place), what stays, what passes.
+        """Add up what a dataflow asks of the buffer: the block of scores (or weights), what stays, what passes.
 
         Inferred: the rule reproduces every `proportion_spilled` that FLAT's own search published (FuseMax artifact,
         flat_validation.csv, 13 rows that spill and 83 that do not). Scores and weights share one block in place.
@@ -194,7 +194,7 @@ class Blockings:
         return total
 
     def least_words(self, choices: Choices) -> Floats:
-        """What it cannot do without, however much spills: tiles on their way, or less where all of it is less."""
+        """Add up what must fit however much spills: tiles on their way, or the whole tensor where that is less."""
         total = np.zeros(len(choices.qk))
         for tensor in TENSORS:
             staged = self._staged(tensor, choices)
@@ -203,7 +203,7 @@ class Blockings:
         return total
 
     def _kept(self, tensor: str) -> Floats:
-        """Words by block size of a tensor that stays for a block or a head, together with that of the next.
+        """Count the words, (block sizes,), of a tensor that stays for a block or a head, with those of the next one.
 
         The scores of the largest block stand for all; their weights take their place, so there is one copy.
         """
@@ -218,7 +218,7 @@ class Blockings:
         return _COPIES * first * second
 
     def _staged(self, tensor: str, choices: Choices) -> Floats:
-        """Words of a tensor that passes the buffer by, a row per dataflow: two tiles of it on their way.
+        """Count the words, (dataflows,), of a tensor that passes the buffer by: two tiles of it are on their way.
 
         A rank that runs in time and is not summed over is there in full, because a tile of results is; FLAT itself
         counts one tile of AV rows for a whole head.

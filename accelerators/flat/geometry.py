@@ -22,11 +22,11 @@ from cascadesim.einsum_cascades.sparsity.masks import FULL
 from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
 
 # [no, blocks of, tiles of, single queries][no, tiles of, single keys, keys of one tile] -> distinct combinations
-Table: TypeAlias = tuple[tuple[int, int, int, int], ...]
+PointTable: TypeAlias = tuple[tuple[int, int, int, int], ...]
 
 
 def shape_of(operation: Operation) -> AttentionShape:
-    """The shape of an attention operation: an instance is a sequence and a key/value head, shared by `group` heads.
+    """Read the shape of an operation: an instance is a sequence and a key/value head, shared by `group` heads.
 
     Raises CascadeSimError where the conditions of the text are no mask of intervals.
     """
@@ -41,15 +41,15 @@ def shape_of(operation: Operation) -> AttentionShape:
 
 @dataclass(frozen=True)
 class QueryBlocks:
-    """Query tiles grouped into blocks, counted: `largest_points` are the scores of the largest block."""
+    """Query tiles are grouped into blocks and counted: `largest_points` are the scores of the largest block."""
 
-    table: Table
+    table: PointTable
     largest_points: int
 
 
 @dataclass(frozen=True)
 class QueryTiles:
-    """Query tiles of one instance in order, each with the keys it meets (first to last, both included).
+    """The query tiles of one instance stand in order, each with the keys it meets (first to last, both included).
 
     Key tiles of a query tile begin at the first key that it meets, so that larger ones are never more. Arrays are
     (query tiles,) int64.
@@ -75,7 +75,7 @@ class QueryTiles:
         return -(-self.keys_met // self.key_tile)
 
     @cached_property
-    def combinations(self) -> Table:
+    def combinations(self) -> PointTable:
         """The table of `QueryBlocks` without its row of blocks.
 
         Query tiles without an attended key are left out: nothing is computed for them.
@@ -89,17 +89,17 @@ class QueryTiles:
         )
 
     def _with_keys(self, queries: Counts, keys: Counts) -> tuple[int, int, int, int]:
-        """Queries that meet any key: alone, each with its key tiles, with its keys, with the keys of one tile."""
+        """Count queries that meet any key: alone, each with its key tiles, with its keys, with the keys of one tile."""
         each = ((keys > 0), -(-keys // self.key_tile), keys, np.minimum(keys, self.key_tile))
         alone, tiles, single, of_one = (int((queries * amount).sum()) for amount in each)
         return alone, tiles, single, of_one
 
     def fetched_keys(self, tiles: int) -> int:
-        """Keys that blocks of so many query tiles meet, each block for itself."""
+        """Count the keys that blocks of `tiles` query tiles meet, each block for itself."""
         return self.blocks(tiles).table[1][2]
 
     def blocks(self, tiles: int) -> QueryBlocks:
-        """Consecutive blocks of `tiles` query tiles; the last one may be smaller."""
+        """Count consecutive blocks of `tiles` query tiles; the last one may be smaller."""
         if tiles not in self._blocks:
             starts, empty = np.arange(0, self.count, tiles), self.visits == 0
             first = np.minimum.reduceat(np.where(empty, np.iinfo(np.int64).max, self.first), starts)
@@ -118,7 +118,7 @@ class QueryTiles:
 
 @lru_cache(maxsize=16)
 def query_tiles(shape: AttentionShape, tile_rows: int, key_tile: int) -> QueryTiles:
-    """Heads of a group lie position by position, packed into one tile where they are short (decode)."""
+    """Cut the queries into tiles; heads of a group are packed into one tile where they are short (decode)."""
     tiles = AttentionTiles(shape, rows=1, columns=tile_rows, buffer_tiles=1, P1=1, kv_slots=1)
     first, last = tiles.key_range
     return QueryTiles(tiles.tile_queries, first, last, key_tile)
@@ -126,7 +126,7 @@ def query_tiles(shape: AttentionShape, tile_rows: int, key_tile: int) -> QueryTi
 
 @dataclass(frozen=True)
 class FlatCase:
-    """One attention operation on one array. `exact`: rectangular, counted with the quirks of the artifact.
+    """One attention operation runs on one array. `exact`: rectangular, counted with the quirks of the artifact.
 
     `tile`, `columns`: rows and columns of the array in use, where it is not all of them.
     """
@@ -151,7 +151,7 @@ class FlatCase:
 
     @cached_property
     def queries(self) -> int:
-        """Query rows of one instance: those of all heads of the group."""
+        """The query rows of one instance, those of all heads of the group."""
         return self.shape.group * self.shape.queries
 
     @cached_property
@@ -164,7 +164,7 @@ class FlatCase:
         return self.shape.pairs / self.tiles(1).combinations[2][2]
 
     def rows(self, tiles: int) -> int:
-        """Query rows of a block of `tiles` query tiles."""
+        """Count the query rows of a block of `tiles` query tiles."""
         return self.queries if tiles >= self.query_tiles else tiles * self.rows_used
 
     def extent(self, rank: str) -> int:
@@ -172,15 +172,15 @@ class FlatCase:
         return {"p": self.queries, "m": shape.keys, "e": shape.query_depth, "f": shape.value_depth}[rank]
 
     def tiles(self, key_tile: int) -> QueryTiles:
-        """Query tiles, with keys counted in tiles of `key_tile`."""
+        """Cut the queries into tiles; keys are counted in tiles of `key_tile`."""
         return query_tiles(self.shape, self.rows_used, key_tile)
 
     def vectors(self, lanes: int) -> QueryTiles:
-        """Query positions one by one, as the 1D array works on them for each head of the group; keys in vectors."""
+        """Take query positions one by one, as the 1D array does for each head of the group; keys in vectors."""
         return query_tiles(replace(self.shape, group=1), 1, lanes)
 
     def point_cycles(self, einsum: Einsum) -> int:
-        """Cycles of one lane at one point of an Einsum on the 1D array. Raises CascadeSimError where it cannot."""
+        """Count the cycles of a lane at a point. Raises CascadeSimError where the 1D array cannot do the Einsum."""
         can = self.spec.vector_array.operations
         if missing := sorted(set(can.charged(point_operations(einsum))) - set(can.cycles)):
             raise CascadeSimError(

@@ -15,17 +15,17 @@ from typing import cast
 import numpy as np
 
 from cascadesim.accelerators.access_counts import Accesses, Level, Loop, Nest, Operand, count_accesses, loop_over
-from cascadesim.accelerators.flat.geometry import FlatCase, Table
+from cascadesim.accelerators.flat.geometry import FlatCase, PointTable
 from cascadesim.accelerators.flat.spec import LoopOrder
 from cascadesim.einsum_cascades.notation.ir import Einsum
 
 
 @dataclass(frozen=True)
-class Extents:
-    """Sizes of the iteration space projected to loops: `r` in full, `r1` its tiles, `r0` one tile of it."""
+class NestSize:
+    """The iteration space projected to loops is counted: `r` is a rank in full, `r1` its tiles, `r0` one tile."""
 
     case: FlatCase
-    table: Table
+    table: PointTable
     spread: Mapping[str, int]  # rank on the array -> how many of it
 
     def __call__(self, names: frozenset[str]) -> int:
@@ -53,7 +53,7 @@ class Extents:
 def contraction(
     case: FlatCase, order: LoopOrder, sizes: Sequence[int], kept: Iterable[str], off_chip: Iterable[str]
 ) -> Nest:
-    """QK or AV for blocks of so many query tiles; `kept` in the buffer, `off_chip` in DRAM.
+    """Nest QK or AV for blocks of `sizes` query tiles; `kept` is in the buffer, `off_chip` in DRAM.
 
     Several `sizes` at once make every count an array; they must be `alike`, because a count asks whether the loop
     over the rows of a block is longer than 1 (the other loops over queries count the same either way).
@@ -69,7 +69,7 @@ def contraction(
 
 
 def row_by_row(case: FlatCase, einsum: Einsum, kept: Iterable[str], off_chip: Iterable[str]) -> Nest:
-    """An Einsum on the 1D array: one query row after another, its keys (or output elements) over the lanes."""
+    """Nest an Einsum on the 1D array: one query row after another, its keys (or output elements) over the lanes."""
     rank, most = "m" if "m" in einsum.ranks else "f", case.spec.vector_array.lanes
     lanes = min(most, case.extent(rank))
     none, _, positions = case.vectors(min(most, case.shape.keys)).combinations
@@ -82,20 +82,20 @@ def row_by_row(case: FlatCase, einsum: Einsum, kept: Iterable[str], off_chip: It
 
 def nest_of(
     case: FlatCase, outer: tuple[Loop, ...], inner: tuple[Loop, ...], spread: Mapping[str, int],
-    kept: Iterable[str], off_chip: Iterable[str], table: Table,
+    kept: Iterable[str], off_chip: Iterable[str], table: PointTable,
 ) -> Nest:  # fmt: skip
-    """Loops around the buffer and inside it, ranks spread over the array; the registers keep every operand."""
+    """Nest loops around the buffer and inside it, ranks spread over the array; the registers keep every operand."""
     levels = (
         Level("dram", (loop_over("b", case.shape.instances), *outer), frozenset(off_chip)),
         Level("global_buffer", inner, frozenset(kept)),
         Level("registers", ()),
     )
     spatial = tuple(loop_over(f"{rank}0", size) for rank, size in spread.items())
-    return Nest(levels, spatial, None if case.exact else Extents(case, table, spread))
+    return Nest(levels, spatial, None if case.exact else NestSize(case, table, spread))
 
 
 def alike(case: FlatCase, sizes: Sequence[int]) -> list[Sequence[int]]:
-    """`sizes` in runs that one nest counts: blocks of a single row apart, each alone where nests are rectangular."""
+    """Split `sizes` into runs that one nest counts: a single row apart, each alone where nests are rectangular."""
     if case.exact:
         return [[size] for size in sizes]
     return [list(run) for _, run in groupby(sizes, key=lambda size: case.rows(size) == 1)]
@@ -108,12 +108,12 @@ class PerSize(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):  # numpy 2.5 m
         return bool(np.count_nonzero(np.asarray(self)))
 
 
-def block_table(case: FlatCase, sizes: Sequence[int], key_tile: int) -> Table:
-    """The table of one block size, or the tables of several, entry by entry."""
+def block_table(case: FlatCase, sizes: Sequence[int], key_tile: int) -> PointTable:
+    """Look up the table of one block size, or stack the tables of several, entry by entry."""
     tables = [case.tiles(key_tile).blocks(size).table for size in sizes]
     if len(tables) == 1:
         return tables[0]
-    return cast(Table, np.moveaxis(np.array(tables, dtype=np.float64), 0, -1).view(PerSize))
+    return cast(PointTable, np.moveaxis(np.array(tables, dtype=np.float64), 0, -1).view(PerSize))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Moved:
 
 
 def moved(case: FlatCase, einsum: Einsum, nest: Nest) -> dict[str, Moved]:
-    """Tensor -> accesses under `nest`, of every tensor of the Einsum."""
+    """Count the accesses of every tensor of the Einsum under `nest`."""
     operands = [
         Operand(access.tensor, frozenset(access.ranks) | {"b"}, is_output=access == einsum.output)
         for access in (*einsum.inputs, einsum.output)
@@ -135,7 +135,7 @@ def moved(case: FlatCase, einsum: Einsum, nest: Nest) -> dict[str, Moved]:
 
 
 def count(case: FlatCase, operands: Sequence[Operand], nest: Nest) -> dict[str, Moved]:
-    """Operand -> accesses under `nest`; the artifact counts the registers of one element only."""
+    """Count the accesses of each operand under `nest`; the artifact counts the registers of one element only."""
     counts = count_accesses(operands, nest, "one" if case.exact else "all", wrap64=case.exact)
     return {
         operand.name: Moved(*(counts.get((level.name, operand.name), Accesses()) for level in nest.levels))
@@ -144,5 +144,5 @@ def count(case: FlatCase, operands: Sequence[Operand], nest: Nest) -> dict[str, 
 
 
 def elided(accesses: Accesses) -> Accesses:
-    """Reads that equal the updates are dropped: the artifact's workaround for first writes it cannot elide."""
+    """Drop reads that equal the updates: the artifact's workaround for first writes it cannot elide."""
     return Accesses(0, accesses.fills, accesses.updates) if accesses.reads == accesses.updates else accesses

@@ -38,7 +38,7 @@ _ROUNDING = 1e-9  # of a cycle: sums of shares carry rounding errors that must n
 
 @dataclass(frozen=True)
 class Granules:
-    """The work of one instance in granules of `tiles` query tiles; arrays are (granules,), cycles int64.
+    """The work of one instance is cut into granules of `tiles` query tiles; arrays are (granules,), cycles int64.
 
     Granules without an attended key are left out; what they would load belongs to the others.
     """
@@ -71,7 +71,7 @@ class Granules:
 
     @cached_property
     def keys(self) -> Counts:
-        """Keys that pass by, tile by tile."""
+        """The keys that pass by, tile by tile."""
         return self._sum(self._geometry.keys_met)
 
     @cached_property
@@ -84,7 +84,7 @@ class Granules:
         return first
 
     def contraction(self, order: LoopOrder) -> Counts:
-        """Cycles of QK or AV: temporal loops of each tile."""
+        """Count the cycles of QK or AV: the temporal loops of each tile."""
         case = self.case
         sides = {order.rows: case.rows_used, order.columns: case.columns_used}
         depth = next(rank for rank in (order.temporal, *sides) if rank in "ef")
@@ -95,7 +95,7 @@ class Granules:
         return self._sum((tiles.rows if order.temporal == "p" else 1) * keys * times)
 
     def on_1d(self, einsums: Iterable[Einsum]) -> Counts:
-        """Cycles of the softmax or of the epilogue: vectors of keys, or of elements of the output."""
+        """Count the cycles of the softmax (over vectors of keys) or of the epilogue (over elements of the output)."""
         case, einsums = self.case, tuple(einsums)
         cycles = sum(case.point_cycles(einsum) for einsum in einsums)
         if all("m" in einsum.ranks for einsum in einsums):
@@ -103,7 +103,7 @@ class Granules:
         return self.rows * -(-case.shape.value_depth // case.spec.vector_array.lanes) * cycles
 
     def _vectors(self) -> Counts:
-        """Vectors of keys of the rows of each query tile, each row with its own; shared alike by packed heads."""
+        """Count the vectors of keys of the rows of each query tile; packed heads share them alike."""
         case, shape = self.case, self.case.shape
         visits = case.vectors(min(case.spec.vector_array.lanes, shape.keys)).visits
         if shape.queries < case.rows_used:
@@ -113,19 +113,22 @@ class Granules:
         return np.repeat(np.add.reduceat(visits, starts), shape.group)
 
     def spread(self, total: float, weights: Counts) -> Floats:
-        """`total`, of all instances, by `weights` over the granules of one."""
+        """Spread `total`, of all instances, by `weights` over the granules of one."""
         shares: Floats = weights / weights.sum() * (total / self.case.shape.instances)
         return shares
 
 
 def _whole(cycles: Floats) -> Counts:
-    """Whole cycles, never fewer than `cycles`."""
+    """Round up to whole cycles."""
     rounded: Counts = np.ceil(cycles - _ROUNDING * np.maximum(cycles, 1)).astype(np.int64)
     return rounded
 
 
 def fused_program(chosen: Chosen, binding: AttentionBinding) -> Program:
-    """`assumed:` rows of a block leave and enter one by one, so a block kept on chip works in parts (as FLAT does)."""
+    """Overlap QK, softmax and AV of successive granules.
+
+    `assumed:` rows of a block leave and enter one by one, so a block kept on chip works in parts (as FLAT does).
+    """
     case, dataflow = chosen.case, chosen.dataflow
     kept = bool(dataflow.on_chip & {"QK", "A"})
     streams_rows = "weight" in (dataflow.qk_stationarity, dataflow.av_stationarity)
@@ -143,7 +146,7 @@ def fused_program(chosen: Chosen, binding: AttentionBinding) -> Program:
 
 
 def _fused_cycles(chosen: Chosen, binding: AttentionBinding, granules: Granules) -> dict[str, Counts]:
-    """Task -> cycles per granule of one instance; DRAM moves the words of a tensor when they are needed."""
+    """Count the cycles of each task per granule of one instance; DRAM moves the words of a tensor when needed."""
     spec, dataflow, costs, spread = chosen.case.spec, chosen.dataflow, chosen.costs, granules.spread
     port_words = sum(float((part.buffer_read + part.buffer_write)[0]) for part in (costs.qk, costs.softmax, costs.av))
     moved = chosen.blocks.dram_words(chosen.choice, costs)
@@ -170,7 +173,7 @@ def _fused_cycles(chosen: Chosen, binding: AttentionBinding, granules: Granules)
 
 
 def _fused_tasks(skew: int, wait: int, kept: bool) -> tuple[Task, ...]:
-    """`wait`: epochs until a result that takes `skew` cycles to leave the 2D array is used."""
+    """List the tasks; a result that takes `skew` cycles to leave the 2D array is used `wait` epochs later."""
     scores = ("scores",) if kept else ()
     softmax, av, epilogue = wait, wait + 1, 2 * wait + 1
     return (
@@ -192,7 +195,7 @@ def _fused_tasks(skew: int, wait: int, kept: bool) -> tuple[Task, ...]:
 
 
 def phase_program(case: FlatCase, stretch: Stretch) -> Program:
-    """One phase of the unfused baseline: operands arrive, one array works, results leave."""
+    """Run one phase of the unfused baseline: operands arrive, one array works, results leave."""
     granules, spec = Granules(case, _tiles_per_granule(case)), case.spec
     cycles_per_word = spec.word_bytes / spec.dram_bytes_per_cycle
     einsums = [einsum for einsum, _ in stretch.cycles]
@@ -224,26 +227,26 @@ def _skew(case: FlatCase) -> int:
 
 
 def _tiles_per_granule(case: FlatCase) -> int:
-    """One, but for long masked sequences, where all granules differ: then few enough to step through each."""
+    """A granule is one tile, but for long masked sequences, where all granules differ and each is stepped through."""
     return 1 if case.full else -(-case.query_tiles // _MOST_DIFFERENT)
 
 
 def _staging(case: FlatCase, loads: Counts, parts: int, left_words: float) -> Queue:
-    """How far loads run ahead: a double buffer, and what fits into the free part of the buffer."""
+    """Loads run ahead by a double buffer, and by what fits into the free part of the buffer."""
     words = int(loads.max()) / parts * case.spec.dram_bytes_per_cycle / case.spec.word_bytes
     more = int(left_words // words) if words else 0
     return Queue("staging", min(_MOST_SLOTS, _STAGING_SLOTS + more))
 
 
 def _parts(granules: Granules, cycles: Mapping[str, Counts]) -> int:
-    """Into how many equal parts a granule is cut, so that the phase does not consist of a few large steps."""
+    """Cut a granule into equal parts, so that the phase does not consist of a few large steps."""
     wanted = -(-_LEAST_GRANULES // (granules.case.shape.instances * granules.count))
     longest = max(int(work.max()) for work in cycles.values())
     return max(1, min(wanted, longest // _LEAST_CYCLES))
 
 
 def _wait(case: FlatCase, cycles: Mapping[str, Counts], parts: int) -> int:
-    """Parts that the busiest unit works on while a result leaves the array, so that no unit has to wait for it."""
+    """Count the parts that the busiest unit works on while a result leaves the array, so that no unit waits for it."""
     longest = max(int(work.max()) for work in cycles.values())
     return min(_LONGEST_WAIT, -(-_skew(case) * parts // longest))
 
@@ -251,7 +254,7 @@ def _wait(case: FlatCase, cycles: Mapping[str, Counts], parts: int) -> int:
 def _program(
     case: FlatCase, tasks: Sequence[Task], cycles: Mapping[str, Counts], parts: int, queues: Sequence[Queue]
 ) -> Program:
-    """The tasks that some granule has, waiting for each other only; equal neighbours are one run of tiles."""
+    """Keep the tasks that some granule has, waiting for each other only; equal neighbours are one run of tiles."""
     present = [task for task in tasks if cycles[task.name].any()]
     names = {task.name for task in present}
     linked = (replace(task, after=tuple(edge for edge in task.after if edge.task in names)) for task in present)

@@ -25,7 +25,7 @@ from cascadesim.accelerators.flat.traffic import contraction_cycles, vector_cycl
 from cascadesim.accelerators.spatial.blocking import coarse_sizes, tile_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
-Sizes: TypeAlias = tuple[int, int, int, int]  # array side, buffer bytes, head size, length
+PublishedSizes: TypeAlias = tuple[int, int, int, int]  # array side, buffer bytes, head size, length
 
 _ROUNDING = 1e-12  # relative, of sums of floats: below it two dataflows are equally fast
 _ROOMY = 8  # times the tiles on their way: from there on rows and columns do not compete for the buffer
@@ -54,8 +54,8 @@ class Chosen:
 
 
 @cache
-def published_dataflows() -> Mapping[Sizes, tuple[Dataflow, float]]:
-    """Each published dataflow, and the share of what it keeps that does not fit."""
+def published_dataflows() -> Mapping[PublishedSizes, tuple[Dataflow, float]]:
+    """Read each published dataflow, and the share of what it keeps that does not fit."""
     text = files("cascadesim.accelerators.flat").joinpath("published_dataflows.csv").read_text(encoding="utf-8")
     found = {}
     for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#")):
@@ -72,7 +72,7 @@ def published_dataflows() -> Mapping[Sizes, tuple[Dataflow, float]]:
 
 
 def published_dataflow(case: FlatCase) -> Dataflow | None:
-    """The published choice for these very sizes, if there is one (the batch and the number of heads do not matter)."""
+    """Find the published choice for these very sizes, if there is one (batch and number of heads do not matter)."""
     array, shape = case.spec.pe_array, case.shape
     square = array.rows == array.columns and shape.query_depth == shape.value_depth and shape.queries == shape.keys
     sizes = (array.rows, case.spec.global_buffer.capacity_bytes, shape.query_depth, shape.keys)
@@ -82,7 +82,10 @@ def published_dataflow(case: FlatCase) -> Dataflow | None:
 
 
 def evaluate(case: FlatCase, binding: AttentionBinding, dataflow: Dataflow, spilled: float | None = None) -> Chosen:
-    """A given dataflow; `spilled`: its published share instead of the one the capacity implies."""
+    """Cost a given dataflow; `spilled` is its published share instead of the one the capacity implies.
+
+    Raises CascadeSimError where its rows fill no tiles.
+    """
     tiles = case.query_tiles if dataflow.granularity == "head" else _tiles(case, dataflow.rows)
     blocks = Blockings(case, binding, (tiles,))
     share = None if spilled is None else np.array([spilled])
@@ -91,7 +94,7 @@ def evaluate(case: FlatCase, binding: AttentionBinding, dataflow: Dataflow, spil
 
 @lru_cache(maxsize=256)
 def search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Chosen:
-    """The best dataflow on the largest tiles, and on smaller ones (rows idle) where these could take fewer cycles.
+    """Find the best dataflow on the largest tiles, and on smaller ones (rows idle) where these could be faster.
 
     Raises CascadeSimError if no dataflow satisfies the pins, or if not even what is on its way fits.
     """
@@ -119,7 +122,7 @@ def search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Chosen:
 
 
 def _largest(case: FlatCase) -> FlatCase:
-    """As much of the array as there is work for."""
+    """Use as much of the array as there is work for."""
     array = case.spec.pe_array
     along_rows, along_columns = max(case.queries, case.shape.keys), max(case.extent(rank) for rank in "mef")
     return replace(
@@ -128,7 +131,7 @@ def _largest(case: FlatCase) -> FlatCase:
 
 
 def _smaller(largest: FlatCase, binding: AttentionBinding, pins: Pins) -> list[FlatCase]:
-    """Fewer rows, or fewer columns; fewer of both where tiles on their way are no small part of the buffer."""
+    """Use fewer rows, or fewer columns; fewer of both where tiles on their way are no small part of the buffer."""
     rows = {*coarse_sizes(largest.rows_used, max(largest.queries, largest.shape.keys))}
     rows |= {*coarse_sizes(largest.rows_used, largest.queries), largest.rows_used}
     columns = {*coarse_sizes(largest.columns_used, max(largest.extent(rank) for rank in "mef")), largest.columns_used}
@@ -142,7 +145,7 @@ def _smaller(largest: FlatCase, binding: AttentionBinding, pins: Pins) -> list[F
 
 
 def _least_cycles(case: FlatCase, binding: AttentionBinding) -> float:
-    """Fewer no tiles take: the 1D array, every operand once, and, where nothing is masked, the largest tiles."""
+    """No tiles take fewer: the 1D array, every operand once, and, where nothing is masked, the largest tiles."""
     shape, spec = case.shape, case.spec
     keys = case.tiles(1).combinations[0][2]
     words = shape.instances * (case.queries + keys) * (shape.query_depth + shape.value_depth)
@@ -155,7 +158,7 @@ def _least_cycles(case: FlatCase, binding: AttentionBinding) -> float:
 
 
 def _search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> tuple[float, Dataflow] | None:
-    """The fewest cycles on tiles of one size, and their dataflow; None where not even tiles on their way fit."""
+    """Find the fewest cycles on tiles of one size, and their dataflow; None where not even tiles on their way fit."""
     blocks = Blockings(case, binding, tuple(_sizes(case, pins)))
     choices = _choices(pins, len(blocks.sizes))
     fits = np.flatnonzero(blocks.least_words(choices) <= case.spec.buffer_words)
@@ -176,7 +179,7 @@ def _search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> tuple[floa
 
 @lru_cache(maxsize=64)
 def _choices(pins: Pins, sizes: int) -> Choices:
-    """Every combination that the pins leave open."""
+    """Combine everything that the pins leave open."""
     locations = [getattr(pins.location, tensor) for tensor in TENSORS]
     on_chip = product(*((False, True) if place is None else (place == "on_chip",) for place in locations))
     qk, av = (
@@ -188,7 +191,10 @@ def _choices(pins: Pins, sizes: int) -> Choices:
 
 
 def _sizes(case: FlatCase, pins: Pins) -> Iterator[int]:
-    """Query tiles of a block: those of a whole head, or powers of two."""
+    """Yield sizes of a block in query tiles: powers of two, or a whole head.
+
+    Raises CascadeSimError for pins that contradict each other.
+    """
     if pins.granularity == "head" and pins.rows is not None:
         raise CascadeSimError("dataflow: granularity head works on all rows of a head; leave out dataflow.rows")
     if pins.rows is not None:
@@ -203,7 +209,7 @@ def _sizes(case: FlatCase, pins: Pins) -> Iterator[int]:
 
 
 def _tiles(case: FlatCase, rows: int) -> int:
-    """Query tiles of a block of `rows` query rows. Raises CascadeSimError where they fill no tiles."""
+    """Count the query tiles of a block of `rows` query rows. Raises CascadeSimError where they fill no tiles."""
     if rows >= case.queries:
         return case.query_tiles
     if rows % case.rows_used:

@@ -27,7 +27,7 @@ _COLUMNS = 8
 
 
 def contraction_table(case: FlatCase, binding: AttentionBinding, einsum: Einsum, sizes: Sequence[int]) -> Floats:
-    """Words moved, (block sizes, stationarities, tensors, locations off and on chip, columns) float64."""
+    """Count words moved, (block sizes, stationarities, tensors, locations off and on chip, columns) float64."""
     scores = einsum is binding.scores
     orders, tensors = (QK_LOOPS, QK_TENSORS) if scores else (AV_LOOPS, AV_TENSORS)
     runs = alike(case, sizes)
@@ -48,7 +48,7 @@ def _both_locations(
     case: FlatCase, binding: AttentionBinding, einsum: Einsum, tensors: Sequence[str], order: LoopOrder,
     sizes: Sequence[int],
 ) -> Iterator[tuple[Row, Row]]:  # fmt: skip
-    """Words by tensor and location: each tensor counted off and on chip in one nest (counts are independent)."""
+    """Count each tensor off and on chip in one nest (counts are independent)."""
     buffered = {tensor for tensor in tensors if accumulates(case, binding, einsum, order, tensor)}
     kept = {f"{name} on chip" for name in tensors} | {f"{name} off chip" for name in buffered}
     in_dram = {f"{name} off chip" for name in tensors}
@@ -69,7 +69,7 @@ def _both_locations(
 
 
 def accumulates(case: FlatCase, binding: AttentionBinding, einsum: Einsum, order: LoopOrder, tensor: str) -> bool:
-    """Whether partial sums of an output wait in the buffer, so that only finished ones leave the chip.
+    """Tell whether partial sums of an output wait in the buffer, so that only finished ones leave the chip.
 
     The artifact sends them off chip and back; FLAT's own figures do not (its edge rows show it).
     """
@@ -81,7 +81,7 @@ def accumulates(case: FlatCase, binding: AttentionBinding, einsum: Einsum, order
 
 
 def contraction_cycles(case: FlatCase, binding: AttentionBinding, einsum: Einsum, sizes: Sequence[int]) -> Floats:
-    """Cycles, (block sizes, stationarities) float64."""
+    """Count cycles, (block sizes, stationarities) float64."""
     orders = QK_LOOPS if einsum is binding.scores else AV_LOOPS
     table = np.zeros((len(sizes), len(STATIONARITIES)))
     for index, name in enumerate(STATIONARITIES):
@@ -94,7 +94,7 @@ def contraction_cycles(case: FlatCase, binding: AttentionBinding, einsum: Einsum
 
 
 def words_of(accesses: Moved, exact: bool, passes_by: bool = False) -> Row:
-    """A row of the tables; the artifact drops some reads (`elided`).
+    """Make a row of the tables; the artifact drops some reads (`elided`).
 
     `passes_by`: the tensor is not kept, but its tiles cross the buffer on their way (FLAT's capacity rule has room
     for them), written and read once; the artifact charges nothing for it.
@@ -110,7 +110,7 @@ def words_of(accesses: Moved, exact: bool, passes_by: bool = False) -> Row:
 
 
 def spilled(words: Floats, share: Floats) -> Floats:
-    """`share` of the buffer's accesses go to DRAM instead, and the tensor's own DRAM accesses shrink by it.
+    """Send `share` of the buffer's accesses to DRAM instead; the tensor's own DRAM accesses shrink by it.
 
     `words`: (dataflows, columns) float64; the result has two columns fewer, those of spilling.
     """
@@ -121,14 +121,14 @@ def spilled(words: Floats, share: Floats) -> Floats:
 
 
 def vector_cycles(case: FlatCase, einsum: Einsum) -> int:
-    """Cycles of one Einsum on the 1D array: what an operation costs, once per vector."""
+    """Count the cycles of one Einsum on the 1D array: what an operation costs, once per vector."""
     nest = row_by_row(case, einsum, (), ())
     return nest.points(nest.temporal) * case.point_cycles(einsum)
 
 
 @lru_cache(maxsize=64)
 def softmax_table(case: FlatCase, binding: AttentionBinding) -> Floats:
-    """Words, (staying and spilling, scores off and on chip, weights off and on chip, columns) float64.
+    """Count words, (staying and spilling, scores off and on chip, weights off and on chip, columns) float64.
 
     Those of the epilogue are with them: rows of the output pass the 1D array on their way to DRAM (counted with AV),
     their statistics are kept.
@@ -149,7 +149,7 @@ def softmax_table(case: FlatCase, binding: AttentionBinding) -> Floats:
 def _softmax_words(
     case: FlatCase, binding: AttentionBinding, einsum: Einsum, before: Einsum | None, kept: tuple[bool, bool]
 ) -> Iterator[tuple[bool, Row]]:
-    """Whether a tensor of the Einsum spills, and its words. `kept`: whether the scores, the weights stay on chip.
+    """Tell whether each tensor spills, and count its words. `kept`: whether scores and weights stay on chip.
 
     The buffer holds all operands but a row that the Einsum just `before` hands over as it makes it. Scores enter
     through DRAM once (in the first Einsum that reads them), weights leave once, where they are not kept.

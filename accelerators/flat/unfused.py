@@ -1,4 +1,4 @@
-"""Without fusion: QK, then the softmax, then AV, each a phase of its own with the scores going through DRAM.
+"""The unfused baseline: QK, then the softmax, then AV, each a phase of its own; scores go through DRAM.
 
 Scores leave the array finished (the depth runs in time), keys or values stream past query tiles that stay in the
 buffer, R times over. The tiles are the fastest of all that the array and the buffer hold; ties go to the largest.
@@ -52,7 +52,7 @@ class Stretch:
 
 
 def stretches(case: FlatCase, binding: AttentionBinding) -> tuple[Stretch, ...]:
-    """The phases in order: QK, the softmax, AV, and each Einsum of the epilogue."""
+    """List the phases in order: QK, the softmax, AV, and each Einsum of the epilogue."""
     return (
         _contraction(case, binding.scores, "e", (binding.tensor("Q"), binding.tensor("K"))),
         _softmax(case, binding),
@@ -78,7 +78,7 @@ def _contraction(case: FlatCase, einsum: Einsum, depth: str, kept: Sequence[str]
 
 
 def contraction_nest(case: FlatCase, einsum: Einsum, depth: str, kept: Sequence[str]) -> Nest:
-    """DRAM: instances, groups of resident query tiles, key tiles; buffer: query tiles, the depth in time."""
+    """DRAM loops over instances, groups of resident query tiles, key tiles; the buffer over query tiles and depth."""
     refetch = refetches(case, case.extent(depth))
     spread = {"m": min(case.columns_used, case.shape.keys), "p": min(case.rows_used, case.queries)}
     tiles = -(-case.query_tiles // refetch) if case.exact else _tiles_beside(case, case.extent(depth))
@@ -89,7 +89,7 @@ def contraction_nest(case: FlatCase, einsum: Einsum, depth: str, kept: Sequence[
 
 
 def refetches(case: FlatCase, depth: int) -> int:
-    """R: how often keys (or values) are fetched.
+    """Count R, how often keys (or values) are fetched.
 
     Physical: query tiles stay beside one tile of keys, as many as fit. Artifact: the published rule, R = 1 where all
     queries and keys of a head fit, else fitted. Raises CascadeSimError where nothing is published.
@@ -107,7 +107,7 @@ def refetches(case: FlatCase, depth: int) -> int:
 
 
 def _tiles_beside(case: FlatCase, depth: int) -> int:
-    """Query tiles that keys pass by together."""
+    """Count the query tiles that keys pass by together."""
     resident = int(_resident_tiles(case, case.rows_used, np.array(case.columns_used), depth, case.query_tiles))
     return _tiles_per_group(case.tiles(1), resident, case.full)
 
@@ -145,7 +145,7 @@ def _stretch(
     case: FlatCase, unit: str, cycles: tuple[tuple[Einsum, int], ...], counts: dict[str, Moved],
     operations: dict[str, int],
 ) -> Stretch:  # fmt: skip
-    """A phase of one Einsum. Words that the buffer does not keep cross it on their way, written and read once."""
+    """Make a phase of one Einsum. Words that the buffer does not keep cross it, written and read once."""
     dram = [elided(moves.dram) if case.exact else moves.dram for moves in counts.values()]
     reads, writes = float(sum(moves.reads for moves in dram)), float(sum(moves.updates for moves in dram))
     unbuffered = [moves.dram for moves in counts.values() if moves.buffer == Accesses() and not case.exact]
@@ -164,25 +164,25 @@ def _stretch(
 
 
 def vector_operations(case: FlatCase, einsum: Einsum) -> dict[str, int]:
-    """Operations of an Einsum on the 1D array, for its energy."""
+    """Count the operations of an Einsum on the 1D array, for its energy."""
     rows = computed_rows(case) * case.shape.instances * case.shape.value_depth
     points = case.shape.instances * case.shape.pairs if "m" in einsum.ranks else rows
     return {name: points * number for name, number in point_operations(einsum).items()}
 
 
 def computed_rows(case: FlatCase) -> int:
-    """Query rows of an instance that attend something."""
+    """Count the query rows of an instance that attend something."""
     return case.tiles(min(case.columns_used, case.shape.keys)).combinations[2][0]
 
 
 def computed_scores(case: FlatCase) -> int:
-    """Scores of the key tiles that are visited, masked ones included."""
+    """Count the scores of the key tiles that are visited, masked ones included."""
     return case.shape.instances * case.tiles(min(case.columns_used, case.shape.keys)).combinations[2][2]
 
 
 @lru_cache(maxsize=256)
 def fastest_tiles(case: FlatCase, depth: int, accumulates: bool) -> FlatCase:
-    """The array as far as it is used. `accumulates`: results stay beside their queries (AV), else they leave (QK).
+    """Find the part of the array to use. `accumulates`: results stay beside their queries (AV), else they leave (QK).
 
     Raises CascadeSimError where not even one query and one key fit.
     """
@@ -210,7 +210,7 @@ def fastest_tiles(case: FlatCase, depth: int, accumulates: bool) -> FlatCase:
 
 @dataclass(frozen=True)
 class _Streaming:
-    """Query tiles of `rows` rows, against key tiles of every size of `columns`: formulas of what `nests` counts."""
+    """Query tiles of `rows` rows meet key tiles of every size of `columns`: formulas of what `nests` counts."""
 
     case: FlatCase
     rows: int
@@ -228,7 +228,7 @@ class _Streaming:
 
     @cached_property
     def _alike(self) -> tuple[Counts, Counts, Counts]:
-        """Rows and keys of query tiles, and how many there are of each."""
+        """Rows and keys of different query tiles, and how many there are of each."""
         if self.case.full:
             counts = np.bincount(self.tiles.rows)
             rows = np.flatnonzero(counts)
@@ -252,7 +252,7 @@ class _Streaming:
         return shape.instances * max(busy, least * spec.word_bytes / spec.dram_bytes_per_cycle)
 
     def cycles(self) -> Floats:
-        """Cycles, (sizes of a key tile,) float64; infinite where nothing fits beside one."""
+        """Count cycles, (sizes of a key tile,) float64; infinite where nothing fits beside one."""
         case, (rows, keys, times), depth = self.case, self._alike, self.depth
         queries, row_visits = int((rows * times).sum()), (rows[:, None] * times[:, None] * self.visits).sum(axis=0)
         resident = _resident_tiles(case, self.rows, self.columns, depth, self.tiles.count)
@@ -268,7 +268,7 @@ class _Streaming:
         return fitting
 
     def _fetched_keys(self, residents: Sequence[int]) -> Counts:
-        """Keys of all groups of resident query tiles together; a single key tile stays for all of them."""
+        """Count the keys of all groups of resident query tiles; a single key tile stays for all of them."""
         known = {
             resident: self.tiles.fetched_keys(_tiles_per_group(self.tiles, resident, self.case.full))
             for resident in set(residents)
@@ -278,7 +278,7 @@ class _Streaming:
 
 
 def _tiles_per_group(tiles: QueryTiles, resident: int, full: bool) -> int:
-    """Query tiles that keys pass by together: the fewest groups, alike; under a mask those that fetch fewest keys."""
+    """Group query tiles that keys pass by: the fewest groups, alike; under a mask those that fetch fewest keys."""
     even = -(-tiles.count // -(-tiles.count // resident))
     if full:
         return even
@@ -286,7 +286,7 @@ def _tiles_per_group(tiles: QueryTiles, resident: int, full: bool) -> int:
 
 
 def _resident_tiles(case: FlatCase, rows: int, columns: Counts, depth: int, tiles: int) -> Counts:
-    """Query tiles that fit beside one tile of keys, all of them at most; below 1 where not even one does."""
+    """Count query tiles that fit beside one tile of keys, all of them at most; below 1 where not even one does."""
     left = case.spec.buffer_words - np.minimum(columns, case.shape.keys) * depth
     fits: Counts = np.minimum(left // (min(rows, case.queries) * depth), tiles)
     return fits

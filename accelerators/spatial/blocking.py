@@ -23,7 +23,7 @@ _FEWEST_COARSE_TILES = 4
 
 @lru_cache(maxsize=4096)
 def tile_sizes(side: int, extent: int) -> tuple[int, ...]:
-    """Sizes worth trying for tiles of `extent` coordinates over at most `side` elements, largest first.
+    """List sizes worth trying for tiles of `extent` coordinates over at most `side` elements, largest first.
 
     An array may leave rows, columns and lanes idle. The sizes do not depend on the array, which only says how large
     they may be: whatever a small array can do, a larger one can. No tile is longer than the extent.
@@ -37,7 +37,7 @@ def tile_sizes(side: int, extent: int) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4096)
 def coarse_sizes(side: int, extent: int) -> tuple[int, ...]:
-    """Some of `tile_sizes`, where trying one is not cheap: two to the octave, and few equal tiles."""
+    """List fewer sizes, where trying one is not cheap: two to the octave, and few equal tiles."""
     most = min(side, extent)
     few = {-(-extent // tiles) for tiles in range(1, _FEWEST_COARSE_TILES + 1)}
     octaves = {start << power for start in (1, 2, 3) for power in range(most.bit_length() + 1)}
@@ -59,14 +59,14 @@ class MatrixProduct:
 
     @property
     def least_words(self) -> int:
-        """Every operand once."""
+        """Words of every operand, once."""
         return self.copies * (self.rows * self.depth + self.depth * self.columns + self.rows * self.columns)
 
 
 @dataclass(frozen=True)
 class Blocking:
-    """Tiles of `tile_rows` x `tile_columns` outputs, no larger than the array or the product, the rest of the array
-    idle; and how many of them make a block along each rank.
+    """Tiles have `tile_rows` x `tile_columns` outputs, no more than the array or the product; other elements are idle.
+    Several tiles make a block along each rank.
 
     `slots`: streamed tiles (slices of k, where outputs are resident) that the buffer holds beside the resident part.
     """
@@ -133,7 +133,10 @@ class Blocking:
 
 
 def published_blocking(product: MatrixProduct, spec: SpatialArray) -> Blocking:
-    """The published rule: R is the smallest power of two whose row blocks fit beside one streamed tile."""
+    """Follow the published rule: R is the smallest power of two whose row blocks fit beside one streamed tile.
+
+    Raises CascadeSimError where the rule does not cover the product, or nothing fits.
+    """
     rows, columns, capacity = spec.pe_array.rows, spec.pe_array.columns, spec.buffer_words
     uneven = [name for name, size, side in (("r", product.rows, rows), ("n", product.columns, columns)) if size % side]
     if uneven:
@@ -153,7 +156,7 @@ def published_blocking(product: MatrixProduct, spec: SpatialArray) -> Blocking:
 
 
 def published_way(product: MatrixProduct, spec: SpatialArray) -> Blocking | None:
-    """Weights resident, or blocks of rows, on the largest tiles, as published; None where neither fits.
+    """Keep the weights, or blocks of rows, on the largest tiles, as published; None where neither fits.
 
     Rows lie over the rows of the array and columns over its columns, or the other way round where that takes less.
     Beside what is resident there are two tiles of what is streamed, so that loads overlap.
@@ -177,7 +180,7 @@ def published_way(product: MatrixProduct, spec: SpatialArray) -> Blocking | None
 
 
 def rows_resident(product: MatrixProduct, rows: int, columns: int, blocks: int, capacity_words: int) -> Blocking:
-    """At most `blocks` blocks of rows, all weights past each."""
+    """Keep at most `blocks` blocks of rows one after another, all weights passing each."""
     row_tiles = -(-product.rows // rows)
     per_block = -(-row_tiles // blocks)
     slots = (capacity_words - min(per_block * rows, product.rows) * product.depth) // (product.depth * columns)
@@ -185,12 +188,12 @@ def rows_resident(product: MatrixProduct, rows: int, columns: int, blocks: int, 
 
 
 def even_blocks(tiles: int, fits: int) -> int:
-    """Blocks of at most `fits` tiles: equal ones, as published, where fewer than twice the least number gives them."""
+    """Count blocks of at most `fits` tiles: equal ones, as published, where fewer than twice the least number are."""
     least = -(-tiles // fits)
     return next((blocks for blocks in range(least, 2 * least) if tiles % blocks == 0), least)
 
 
 def operand_rows(tile_rows: int, tile_columns: int, spec: SpatialArray) -> int:
-    """Buffer rows that one depth step of a tile reads."""
+    """Count the buffer rows that one depth step of a tile reads."""
     word, row = spec.word_bytes, spec.global_buffer.row_bytes
     return -(-tile_rows * word // row) + -(-tile_columns * word // row)

@@ -25,13 +25,13 @@ from cascadesim.accelerators.spatial.blocking import (
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
-Grid: TypeAlias = NDArray[np.float64]
+Floats: TypeAlias = NDArray[np.float64]
 _ROUNDING = 1e-12  # relative, of sums of floats: below it two blockings are equally fast
 
 
 @lru_cache(maxsize=1024)
 def fastest_blocking(product: MatrixProduct, spec: SpatialArray) -> Blocking:
-    """The one that is done first; the published one where they are equal. Raises CascadeSimError if none fits."""
+    """Find the blocking that is done first; a published one wins a tie. Raises CascadeSimError if none fits."""
     published = published_way(product, spec)
     if published is not None and bound_cycles(published, spec) <= _least_cycles(product, spec) * (1 + _ROUNDING):
         return published
@@ -55,7 +55,7 @@ def bound_cycles(blocking: Blocking, spec: SpatialArray) -> float:
 
 
 def _least_cycles(product: MatrixProduct, spec: SpatialArray) -> float:
-    """Below it no tile comes: the whole array at work, every operand once."""
+    """No tile takes fewer: the whole array is at work, every operand moves once."""
     array = spec.pe_array
     tiles = min(
         -(-product.rows // rows) * -(-product.columns // columns)
@@ -71,8 +71,8 @@ class _TileGrid:
 
     product: MatrixProduct
     spec: SpatialArray
-    rows: Grid
-    columns: Grid
+    rows: Floats
+    columns: Floats
 
     @classmethod
     def of(cls, product: MatrixProduct, spec: SpatialArray, coarse: bool = False) -> _TileGrid:
@@ -82,17 +82,17 @@ class _TileGrid:
         return cls(product, spec, rows[:, None, None], columns[None, :, None])
 
     @property
-    def row_tiles(self) -> Grid:
+    def row_tiles(self) -> Floats:
         return np.ceil(self.product.rows / self.rows)
 
     @property
-    def column_tiles(self) -> Grid:
+    def column_tiles(self) -> Floats:
         return np.ceil(self.product.columns / self.columns)
 
     def cycles(
-        self, reads_of_rows: Grid | float, reads_of_weights: Grid | float, partial_sums: Grid | float = 0.0
-    ) -> Grid:
-        """Cycles of the busiest of array, DRAM channel and buffer ports, by how often the operands pass by DRAM.
+        self, reads_of_rows: Floats | float, reads_of_weights: Floats | float, partial_sums: Floats | float = 0.0
+    ) -> Floats:
+        """Count the cycles of the busiest of array, DRAM channel and ports, given how often operands pass by DRAM.
 
         The ports move rows of operands at each depth step; what is loaded and `partial_sums` (words of one copy that
         are read and written between slices), packed.
@@ -106,11 +106,11 @@ class _TileGrid:
         moving = np.maximum(
             (loaded + outputs) * word / spec.dram_bytes_per_cycle, ports / spec.global_buffer.bytes_per_cycle
         )
-        cycles: Grid = product.copies * np.maximum(steps * spec.pe_array.mac_cycles, moving)
+        cycles: Floats = product.copies * np.maximum(steps * spec.pe_array.mac_cycles, moving)
         return cycles
 
-    def fastest(self, fits: NDArray[np.bool_], cycles: Grid) -> tuple[tuple[int, ...], int, int] | None:
-        """Where the fewest cycles are, and the tile: of equal ones the first, which has the largest tiles.
+    def fastest(self, fits: NDArray[np.bool_], cycles: Floats) -> tuple[tuple[int, ...], int, int] | None:
+        """Find where the fewest cycles are, and the tile; among equal ones the first has the largest tiles.
 
         A tile lies upright on the array, or turned.
         """
@@ -135,7 +135,7 @@ def _weights_resident(product: MatrixProduct, spec: SpatialArray) -> Blocking | 
 
 
 def _rows_resident(product: MatrixProduct, spec: SpatialArray) -> Blocking | None:
-    """The fewest blocks of rows that fit, all weights past each."""
+    """Keep the fewest blocks of rows that fit; all weights pass each."""
     tiles = _TileGrid.of(product, spec)
     fits = (spec.buffer_words - STREAMED * product.depth * tiles.columns) // (product.depth * tiles.rows)
     blocks = np.ceil(tiles.row_tiles / np.maximum(fits, 1))
@@ -147,7 +147,7 @@ def _rows_resident(product: MatrixProduct, spec: SpatialArray) -> Blocking | Non
 
 
 def _outputs_resident(product: MatrixProduct, spec: SpatialArray) -> Blocking | None:
-    """Blocks of outputs with two slices of their operands, for several numbers of row blocks (the third axis)."""
+    """Keep blocks of outputs with two slices of their operands; the third axis is the number of row blocks."""
     depth = _slice_depth(product, spec)
     if depth == product.depth:
         return None

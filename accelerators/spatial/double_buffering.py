@@ -34,7 +34,7 @@ class BufferedStep:
     arrives: bool = False
 
     def plus(self, other: BufferedStep, times: int = 1) -> BufferedStep:
-        """Both as one step, the other one `times` times."""
+        """Merge both into one step, the other one `times` times."""
         pairs = zip(self.compute_cycles, other.compute_cycles, strict=True)
         return BufferedStep(
             self.load_bytes + times * other.load_bytes,
@@ -58,7 +58,7 @@ Steps: TypeAlias = tuple[BufferedStep | Rounds, ...]
 
 @dataclass(frozen=True)
 class BufferedStream:
-    """Steps through one array. `slots` steps are in the buffer at once; results leave the array `drain_cycles` late.
+    """Steps pass one array. `slots` steps are in the buffer at once; results leave the array `drain_cycles` late.
 
     `leaves`: results leave in the order in which operands are used, while the step goes on.
     """
@@ -83,7 +83,7 @@ class BufferedStream:
 
 
 def counted(steps: Steps, times: int = 1) -> Iterator[tuple[BufferedStep, int]]:
-    """Each step and how often it runs in all."""
+    """Yield each step and how often it runs in all."""
     for item in steps:
         if isinstance(item, Rounds):
             yield from counted(item.body, times * item.times)
@@ -92,7 +92,7 @@ def counted(steps: Steps, times: int = 1) -> Iterator[tuple[BufferedStep, int]]:
 
 
 def merged(steps: Steps) -> BufferedStep:
-    """Everything as one step."""
+    """Merge everything into one step."""
     (first, times), *others = counted(steps)
     total = first.plus(first, times - 1)
     for step, count in others:
@@ -101,14 +101,14 @@ def merged(steps: Steps) -> BufferedStep:
 
 
 def grouped(step: BufferedStep, count: int, group: int) -> Steps:
-    """`count` equal steps, `group` of them moved as one, and what is left over."""
+    """Move `count` equal steps in groups of `group`, and what is left over as one."""
     whole, left = divmod(count, group)
     parts = (Rounds((step.plus(step, group - 1),), whole),) if whole else ()
     return (*parts, step.plus(step, left - 1)) if left else parts
 
 
 def steps_per_group(step: BufferedStep, spec: SpatialArray, most: int) -> int:
-    """The fewest equal steps to move as one whose whole cycles on the DRAM channel are 0.1 % too many or less.
+    """Find the fewest equal steps to move as one whose whole cycles on the DRAM channel are at most 0.1 % too many.
 
     From ENOUGH_DRAM_CYCLES on they always are. At most `most`, if so few cannot be had.
     """
@@ -119,7 +119,7 @@ def steps_per_group(step: BufferedStep, spec: SpatialArray, most: int) -> int:
 
 
 def rounding(steps: Steps, spec: SpatialArray) -> float:
-    """Whole cycles of loads and stores on the DRAM channel over exact ones, less 1."""
+    """Compare whole cycles of loads and stores on the DRAM channel with exact ones: their ratio, less 1."""
     parts = [(times, part) for step, times in counted(steps) for part in (step.load_bytes, step.store_bytes)]
     exact = sum(times * part for times, part in parts) / spec.dram_bytes_per_cycle
     return sum(times * ceil(part / spec.dram_bytes_per_cycle) for times, part in parts) / exact - 1 if exact else 0.0

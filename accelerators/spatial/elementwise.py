@@ -52,7 +52,10 @@ MADE_OF: Mapping[str, Mapping[str, int]] = MappingProxyType({
 
 
 def plan_elementwise(operation: Operation, spec: SpatialArray, accounting: Accounting) -> Plan:
-    """In artifact accounting an empty plan that says so. Raises CascadeSimError on work that the 1D array cannot do."""
+    """Plan the work; in artifact accounting the plan is empty and says so.
+
+    Raises CascadeSimError on work that the 1D array cannot do.
+    """
     if accounting == "artifact":
         return Plan(operation, accounting, (NOT_PUBLISHED,), (), {})
     work = row_work(operation, spec)
@@ -66,7 +69,7 @@ def plan_elementwise(operation: Operation, spec: SpatialArray, accounting: Accou
 
 
 def row_work(operation: Operation, spec: SpatialArray) -> RowWork:
-    """The cascade of an element-wise operation, row by row."""
+    """Read the cascade of an element-wise operation row by row. Raises CascadeSimError where it has other ranks."""
     cascade, array = operation.cascade, spec.vector_array.operations
     foreign = sorted(set(cascade.ranks) - {"r", "d"})
     if foreign:
@@ -92,7 +95,7 @@ def _row_einsum(einsum: Einsum, array: Operations, where: str) -> RowEinsum:
 
 
 def _fused_subtractions(expression: Expression) -> int:
-    """Differences that go straight into an exponential."""
+    """Count the differences that go straight into an exponential."""
     match expression:
         case Apply(operator=name, operands=operands):
             own = name == "exp" and isinstance(operands[0], Apply) and operands[0].operator == "subtract"
@@ -103,7 +106,7 @@ def _fused_subtractions(expression: Expression) -> int:
 
 
 def in_classes_of(array: Operations, operations: Mapping[str, int], where: str) -> Counter[str]:
-    """`operations` in the classes that the array does. Raises CascadeSimError on one it cannot do at all."""
+    """Count `operations` in the classes that the array does. Raises CascadeSimError on one it cannot do at all."""
     counts: Counter[str] = Counter()
     for name, count in operations.items():
         if name in array.cycles:

@@ -27,7 +27,7 @@ MOST_SLOTS = 8  # assumed: loads that run further ahead hide nothing more
 
 
 def product_steps(blocking: Blocking, spec: SpatialArray) -> tuple[Steps, int]:
-    """The steps of all copies of the product, and how many of them the buffer holds beside what is resident.
+    """List the steps of all copies of the product, and say how many the buffer holds beside what is resident.
 
     Copies so small that rounding would show are moved whole, several at a time.
     """
@@ -73,7 +73,7 @@ class _GemmLoops:
         return Side(self.blocking.product.columns, self.blocking.tile_columns)
 
     def copy(self) -> Steps:
-        """One copy of the product, block of rows after block of rows."""
+        """List the steps of one copy of the product, block of rows after block of rows."""
         blocking = self.blocking
         if blocking.resident == "weights":
             return self.sweep(resident=self.columns, streamed=self.rows)
@@ -81,7 +81,7 @@ class _GemmLoops:
         return self.each(self.sweep_of_rows if blocking.resident == "rows" else self.output_blocks, blocks)
 
     def each(self, block: Callable[[int], Steps], blocks: Side) -> Steps:
-        """The steps of every block, the last one of another size."""
+        """List the steps of every block; the last one may be smaller."""
         whole = (Rounds(block(blocks.tile), blocks.tiles - 1),) if blocks.tiles > 1 else ()
         return (*whole, *block(blocks.last))
 
@@ -89,7 +89,7 @@ class _GemmLoops:
         return self.sweep(resident=Side(rows, self.blocking.tile_rows), streamed=self.columns)
 
     def sweep(self, resident: Side, streamed: Side) -> Steps:
-        """The first streamed tile against each resident tile as it arrives, then the others against all of them."""
+        """The first streamed tile meets each resident tile as it arrives, then the others meet all of them."""
         first = min(streamed.tile, streamed.extent)
         steps: Steps = (self.step(resident.tile if resident.tiles > 1 else resident.last, first, 1, first),)
         if resident.tiles > 1:
@@ -101,17 +101,17 @@ class _GemmLoops:
         return steps
 
     def passing(self, resident: Side, streamed: int) -> BufferedStep:
-        """One streamed tile against all resident ones."""
+        """One streamed tile meets all resident ones."""
         return self.step(0, streamed, resident.tiles, streamed, resident.extent * streamed)
 
     def step(self, arriving: int, streamed: int, tiles: int, loaded: int, outputs: int | None = None) -> BufferedStep:
-        """`arriving` and `loaded`: rows of A (columns of W) of full depth that come from DRAM in this step."""
+        """`arriving` and `loaded` rows of A (columns of W) of full depth come from DRAM in this step."""
         depth = self.blocking.product.depth
         stored = arriving * streamed if outputs is None else outputs
         return self.of_words(depth * (arriving + loaded), tiles, depth, stored)
 
     def output_blocks(self, rows: int) -> Steps:
-        """Blocks of outputs of so many rows, one after another along n.
+        """Blocks of outputs of `rows` rows follow one after another along n.
 
         Slices of k pass by; partial sums are read and written in the buffer, the last slice sends them to DRAM.
         """
@@ -144,7 +144,7 @@ class _GemmLoops:
 
     @cached_property
     def group(self) -> int:
-        """Streamed tiles (slices) moved as one: as few as rounding allows, and never more than half of what fits."""
+        """Streamed tiles (slices) are moved as one: as few as rounding allows, and at most half of what fits."""
         most = max(1, self.blocking.slots // 2)
         return max(steps_per_group(step, self.spec, most) for step in self.typical_steps())
 

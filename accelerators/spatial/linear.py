@@ -29,7 +29,10 @@ _RESIDENT_TEXT = {
 
 
 def plan_linear(operation: Operation, spec: SpatialArray, accounting: Accounting) -> Plan:
-    """Raises CascadeSimError if nothing of it fits the buffer, or the published rule does not cover it."""
+    """Plan a linear layer.
+
+    Raises CascadeSimError if nothing of it fits the buffer, or the published rule does not cover it.
+    """
     einsum = _product_einsum(operation, spec)
     product = MatrixProduct(*(operation.extent(rank) for rank in ("r", "k", "n", "x")))
     physical = accounting == "physical"
@@ -41,7 +44,7 @@ def plan_linear(operation: Operation, spec: SpatialArray, accounting: Accounting
 
 
 def _product_einsum(operation: Operation, spec: SpatialArray) -> Einsum:
-    """The one Einsum of a linear operation, checked to be a product over k."""
+    """Find the one Einsum of a linear operation. Raises CascadeSimError where it is no product over k."""
     einsum = operation.cascade.einsums[-1]
     ranks = [set(access.ranks) for access in (einsum.output, *einsum.inputs)]
     if len(operation.cascade.einsums) != 1 or ranks != [{"r", "n"}, {"r", "k"}, {"k", "n"}]:
@@ -54,7 +57,7 @@ def _product_einsum(operation: Operation, spec: SpatialArray) -> Einsum:
 
 
 def linear_actions(einsum: Einsum, blocking: Blocking, accounting: Accounting) -> Actions:
-    """Everything the product does, for its energy; every copy has operands of its own."""
+    """Count everything the product does, for its energy; every copy has operands of its own."""
     physical = accounting == "physical"
     operands = [
         Operand(access.tensor, frozenset((*access.ranks, "x")), is_output=access == einsum.output)
@@ -77,7 +80,7 @@ def linear_actions(einsum: Einsum, blocking: Blocking, accounting: Accounting) -
 
 
 def _nest(einsum: Einsum, blocking: Blocking, uneven: bool) -> Nest:
-    """x, r2, n2, k2 around the buffer; r1, n1, k1 around the array; r0 and n0 in space."""
+    """Loops x, r2, n2, k2 run around the buffer; r1, n1, k1 around the array; r0 and n0 in space."""
     product = blocking.product
     bounds = {
         "x": product.copies,
@@ -104,7 +107,7 @@ def _nest(einsum: Einsum, blocking: Blocking, uneven: bool) -> Nest:
 
 
 def _phase(name: str, blocking: Blocking, spec: SpatialArray, physical: bool) -> Phase:
-    """Published: the longer of compute and DRAM, whatever the pipeline does. Cycles of DRAM are rounded down."""
+    """A published phase takes the longer of compute and DRAM, whatever the pipeline does."""
     product, steps = blocking.product, blocking.steps
     written = product.copies * product.rows * product.columns
     traffic = Traffic((blocking.dram_words - written) * spec.word_bytes, written * spec.word_bytes)

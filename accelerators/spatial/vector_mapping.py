@@ -75,7 +75,7 @@ class RowWork:
 
     @property
     def loaded_words(self) -> int:
-        """Every input once."""
+        """Words of every input, once."""
         return self.rows * (self.row_inputs * self.width + self.scalar_inputs) + self.shared_inputs * self.width
 
     @property
@@ -85,8 +85,8 @@ class RowWork:
 
 @dataclass(frozen=True, slots=True)
 class VectorLayout:
-    """A row on each of `lanes` lanes, or one row over all of them, `chunk` elements of each row at a time; the other
-    lanes are idle. `reads`: how often inputs pass by DRAM."""
+    """A row lies on each of `lanes` lanes, or one row over all of them, `chunk` elements of each row at a time; the
+    other lanes are idle. `reads`: how often inputs pass by DRAM."""
 
     rows_over_lanes: bool
     lanes: int
@@ -100,7 +100,7 @@ class VectorLayout:
 
 
 def choose_layout(work: RowWork, spec: SpatialArray) -> VectorLayout:
-    """The one that is done first; of equal ones that which reads least, then the one with the most lanes at work.
+    """Choose what is done first; among equal ones what reads least, then what has the most lanes at work.
 
     Raises CascadeSimError where the buffer does not even hold an element of each tensor.
     """
@@ -146,7 +146,7 @@ def _moving_cycles(work: RowWork, reads: int, spec: SpatialArray) -> float:
 
 
 def _lane_cycles(work: RowWork, layout: VectorLayout) -> int:
-    """Cycles of the lanes for all rows."""
+    """Count the cycles of the lanes for all rows."""
     chunks, last = divmod(work.width, layout.chunk)
     per_group = chunks * sum(_chunk_cycles(work, layout, layout.chunk))
     per_group += sum(_chunk_cycles(work, layout, last)) if last else 0
@@ -154,7 +154,7 @@ def _lane_cycles(work: RowWork, layout: VectorLayout) -> int:
 
 
 def _chunk_cycles(work: RowWork, layout: VectorLayout, elements: int) -> tuple[int, ...]:
-    """Cycles of each Einsum on `elements` elements of a group of rows.
+    """Count the cycles of each Einsum on `elements` elements of a group of rows.
 
     assumed: across lanes a reduction ends in a tree of log2(lanes) steps; what is once per row takes one lane.
     """
@@ -168,7 +168,7 @@ def _chunk_cycles(work: RowWork, layout: VectorLayout, elements: int) -> tuple[i
 
 
 def layout_steps(work: RowWork, layout: VectorLayout, spec: SpatialArray) -> Steps:
-    """Group after group; what all rows share comes with the first."""
+    """List the steps group after group; what all rows share comes with the first."""
     groups, last_rows = divmod(work.rows, layout.group)
     width_bytes, nothing = work.width * spec.word_bytes, (0,) * len(work.einsums)
     shared = BufferedStep(work.shared_inputs * width_bytes, nothing, work.shared_outputs * width_bytes, 0, arrives=True)
@@ -186,7 +186,7 @@ def layout_steps(work: RowWork, layout: VectorLayout, spec: SpatialArray) -> Ste
 
 
 def _group_steps(work: RowWork, layout: VectorLayout, rows: int, spec: SpatialArray) -> tuple[BufferedStep, Steps]:
-    """The chunks of a group of rows: the first one, and the others."""
+    """List the chunks of a group of rows: the first one, and the others."""
     whole, last = divmod(work.width, layout.chunk)
     chunk = _chunk_step(work, layout, rows, layout.chunk, False, spec)
     between: Steps = (Rounds((chunk,), whole - 1),) if whole > 1 else ()
