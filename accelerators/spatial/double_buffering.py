@@ -44,6 +44,11 @@ class BufferedStep:
             self.arrives and other.arrives,
         )
 
+    def bound_cycles(self, spec: SpatialArray) -> float:
+        """No schedule is shorter: the busiest of array, DRAM channel and buffer ports."""
+        dram = (self.load_bytes + self.store_bytes) / spec.dram_bytes_per_cycle
+        return max(sum(self.compute_cycles), dram, self.buffer_bytes / spec.global_buffer.bytes_per_cycle)
+
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
@@ -74,12 +79,6 @@ class BufferedStream:
     def total(self) -> BufferedStep:
         """Everything that the stream moves and computes."""
         return merged(self.steps)
-
-    def lower_bound_cycles(self, spec: SpatialArray) -> float:
-        """No schedule of the stream is shorter: the busiest of array, DRAM channel and buffer ports."""
-        total = self.total
-        dram = (total.load_bytes + total.store_bytes) / spec.dram_bytes_per_cycle
-        return max(sum(total.compute_cycles), dram, total.buffer_bytes / spec.global_buffer.bytes_per_cycle)
 
 
 def counted(steps: Steps, times: int = 1) -> Iterator[tuple[BufferedStep, int]]:

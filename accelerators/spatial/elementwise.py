@@ -134,7 +134,7 @@ def _phase(operation: Operation, work: RowWork, stream: BufferedStream, spec: Sp
         EinsumActivity(name, "dram", int(traffic.total_bytes / spec.dram_bytes_per_cycle)),
     ]
     program = partial(stream_program, stream, spec)
-    return Phase(name, tuple(activities), traffic, stream.lower_bound_cycles(spec), program)
+    return Phase(name, tuple(activities), traffic, stream.total.bound_cycles(spec), program)
 
 
 def _actions(work: RowWork, stream: BufferedStream, spec: SpatialArray) -> Actions:

@@ -120,7 +120,7 @@ def _phase(name: str, blocking: Blocking, spec: SpatialArray, physical: bool) ->
     drain_cycles = blocking.tile_rows + blocking.tile_columns
     stream = BufferedStream("array_2d", (name,), *product_steps(blocking, spec), drain_cycles)
     on_ports = EinsumActivity(name, "global_buffer", stream.total.buffer_bytes // spec.global_buffer.bytes_per_cycle)
-    bound, program = stream.lower_bound_cycles(spec), partial(stream_program, stream, spec)
+    bound, program = stream.total.bound_cycles(spec), partial(stream_program, stream, spec)
     return Phase(name, (on_array, on_ports, on_dram), traffic, bound, program)
 
 

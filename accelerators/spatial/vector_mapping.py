@@ -7,11 +7,18 @@ cycles per point; knows no operator and no energy.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log2
 
 from cascadesim.accelerators.spatial.blocking import tile_sizes
-from cascadesim.accelerators.spatial.double_buffering import BufferedStep, Rounds, Steps, grouped, steps_per_group
+from cascadesim.accelerators.spatial.double_buffering import (
+    BufferedStep,
+    Rounds,
+    Steps,
+    grouped,
+    merged,
+    steps_per_group,
+)
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.passes import passes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -73,15 +80,6 @@ class RowWork:
     def points(self, einsum: RowEinsum) -> int:
         return self.rows * (self.width if einsum.spans_row else 1)
 
-    @property
-    def loaded_words(self) -> int:
-        """Words of every input, once."""
-        return self.rows * (self.row_inputs * self.width + self.scalar_inputs) + self.shared_inputs * self.width
-
-    @property
-    def stored_words(self) -> int:
-        return self.rows * (self.row_outputs * self.width + self.scalar_outputs) + self.shared_outputs * self.width
-
 
 @dataclass(frozen=True, slots=True)
 class VectorLayout:
@@ -112,11 +110,12 @@ def choose_layout(work: RowWork, spec: SpatialArray) -> VectorLayout:
         )
 
     def bound(layout: VectorLayout) -> tuple[float, int, int]:
-        cycles = _lane_cycles(work, layout)
-        return max(cycles, _moving_cycles(work, layout.reads, spec)), layout.reads, cycles
+        total = layout_total(work, layout, spec)
+        return total.bound_cycles(spec), layout.reads, sum(total.compute_cycles)
 
     found = min((way[0] for way in ways if way), key=bound)
-    if bound(found)[0] <= _moving_cycles(work, 1, spec):
+    read_once = layout_total(work, replace(found, reads=1), spec)
+    if bound(found)[0] <= replace(read_once, compute_cycles=()).bound_cycles(spec):
         return found
     return min((layout for way in ways for layout in way), key=bound)
 
@@ -134,25 +133,6 @@ def _layouts(work: RowWork, spec: SpatialArray, rows_over_lanes: bool) -> Iterat
             yield VectorLayout(rows_over_lanes, lanes, chunk, work.passes)
 
 
-def _moving_cycles(work: RowWork, reads: int, spec: SpatialArray) -> float:
-    shared = work.width * (work.shared_inputs + work.shared_outputs)
-    moved = reads * (work.loaded_words - work.width * work.shared_inputs) + work.stored_words
-    moved -= work.width * work.shared_outputs
-    buffered = moved + sum(einsum.row_operands * work.points(einsum) for einsum in work.einsums)
-    return max(
-        (moved + shared) * spec.word_bytes / spec.dram_bytes_per_cycle,
-        buffered * spec.word_bytes / spec.global_buffer.bytes_per_cycle,
-    )
-
-
-def _lane_cycles(work: RowWork, layout: VectorLayout) -> int:
-    """Count the cycles of the lanes for all rows."""
-    chunks, last = divmod(work.width, layout.chunk)
-    per_group = chunks * sum(_chunk_cycles(work, layout, layout.chunk))
-    per_group += sum(_chunk_cycles(work, layout, last)) if last else 0
-    return ceil(work.rows / layout.group) * per_group
-
-
 def _chunk_cycles(work: RowWork, layout: VectorLayout, elements: int) -> tuple[int, ...]:
     """Count the cycles of each Einsum on `elements` elements of a group of rows.
 
@@ -167,13 +147,22 @@ def _chunk_cycles(work: RowWork, layout: VectorLayout, elements: int) -> tuple[i
     return tuple(found)
 
 
+def layout_total(work: RowWork, layout: VectorLayout, spec: SpatialArray) -> BufferedStep:
+    """Merge all steps of the layout into one."""
+    groups, last_rows = divmod(work.rows, layout.group)
+    total = _shared_step(work, spec)
+    for rows, times in ((layout.group, groups), (last_rows, min(1, last_rows))):
+        if times:
+            first, others = _group_steps(work, layout, rows, spec)
+            total = total.plus(merged((first, *others)), times)
+    return total
+
+
 def layout_steps(work: RowWork, layout: VectorLayout, spec: SpatialArray) -> Steps:
     """List the steps group after group; what all rows share comes with the first."""
     groups, last_rows = divmod(work.rows, layout.group)
-    width_bytes, nothing = work.width * spec.word_bytes, (0,) * len(work.einsums)
-    shared = BufferedStep(work.shared_inputs * width_bytes, nothing, work.shared_outputs * width_bytes, 0, arrives=True)
     first, others = _group_steps(work, layout, layout.group if groups else last_rows, spec)
-    steps: Steps = (first.plus(shared), *others)
+    steps: Steps = (first.plus(_shared_step(work, spec)), *others)
     if groups > 1 and others:
         steps += (Rounds((first, *others), groups - 1),)
     elif groups > 1:
@@ -185,8 +174,13 @@ def layout_steps(work: RowWork, layout: VectorLayout, spec: SpatialArray) -> Ste
     return steps
 
 
+def _shared_step(work: RowWork, spec: SpatialArray) -> BufferedStep:
+    width_bytes, nothing = work.width * spec.word_bytes, (0,) * len(work.einsums)
+    return BufferedStep(work.shared_inputs * width_bytes, nothing, work.shared_outputs * width_bytes, 0, arrives=True)
+
+
 def _group_steps(work: RowWork, layout: VectorLayout, rows: int, spec: SpatialArray) -> tuple[BufferedStep, Steps]:
-    """List the chunks of a group of rows: the first one, and the others."""
+    """List the chunks of a group of rows: the first one, with what is once per row, and the others."""
     whole, last = divmod(work.width, layout.chunk)
     chunk = _chunk_step(work, layout, rows, layout.chunk, False, spec)
     between: Steps = (Rounds((chunk,), whole - 1),) if whole > 1 else ()

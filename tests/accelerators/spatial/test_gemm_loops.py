@@ -99,4 +99,4 @@ def test_steps_move_and_compute_what_the_blocking_says(
         assert all(loaded >= 1 and cycles >= 1 for loaded, cycles, _ in steps)
         assert slots >= 2
         stream = BufferedStream("array_2d", ("Z",), body, slots)
-        assert stream.lower_bound_cycles(spec) == pytest.approx(bound_cycles(blocking, spec), rel=1e-12)
+        assert stream.total.bound_cycles(spec) == pytest.approx(bound_cycles(blocking, spec), rel=1e-12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,13 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.spatial.double_buffering import BufferedStep, merged
 from cascadesim.accelerators.spatial.elementwise import row_work
-from cascadesim.accelerators.spatial.vector_mapping import RowWork, VectorLayout, choose_layout, layout_steps
+from cascadesim.accelerators.spatial.vector_mapping import (
+    RowWork,
+    VectorLayout,
+    choose_layout,
+    layout_steps,
+    layout_total,
+)
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.models.lowering import elementwise
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -33,13 +40,14 @@ def test_work_knows_its_tensors_by_their_ranks(fusemax: SpatialArray) -> None:
     assert (work.row_inputs, work.row_outputs, work.shared_inputs, work.scalar_inputs) == (1, 1, 2, 0)
     assert work.row_tensors == 4
     assert work.passes == 3
-    assert work.loaded_words == 10 * 20 + 2 * 20
-    assert work.stored_words == 10 * 20
+    total = layout_total(work, VectorLayout(True, 10, 20, 1), fusemax)
+    assert (total.load_bytes, total.store_bytes) == (2 * (10 * 20 + 2 * 20), 2 * 10 * 20)
 
 
 def test_a_weight_per_row_is_one_word_of_it(fusemax: SpatialArray) -> None:
     """ACC and X whole, W[r] once per row."""
-    assert work_of(transformer.SCALED_ADD, 10, 20, fusemax).loaded_words == 2 * 10 * 20 + 10
+    work = work_of(transformer.SCALED_ADD, 10, 20, fusemax)
+    assert layout_total(work, VectorLayout(True, 10, 20, 1), fusemax).load_bytes == 2 * (2 * 10 * 20 + 10)
 
 
 def test_rows_over_lanes_by_hand(array: Callable[..., SpatialArray]) -> None:
@@ -80,9 +88,11 @@ def test_steps_move_what_the_work_asks_for(
     work = work_of(text, rows, width, spec)
     layout = VectorLayout(rows_over_lanes, min(16, rows if rows_over_lanes else width), min(chunk, width), reads)
     total = merged(layout_steps(work, layout, spec))
-    shared = work.shared_inputs * width
-    assert total.load_bytes == 2 * (reads * (work.loaded_words - shared) + shared)
-    assert total.store_bytes == 2 * work.stored_words
+    loaded = rows * (work.row_inputs * width + work.scalar_inputs)
+    assert total.load_bytes == 2 * (reads * loaded + work.shared_inputs * width)
+    assert total.store_bytes == 2 * (rows * (work.row_outputs * width + work.scalar_outputs))
+    assert work.shared_outputs == 0
+    assert replace(layout_total(work, layout, spec), arrives=total.arrives) == total
 
 
 def test_lanes_stay_idle_where_rows_then_stay_in_the_buffer(array: Callable[..., SpatialArray]) -> None:
