@@ -21,7 +21,6 @@ from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.flat.traffic import vector_cycles
 from cascadesim.accelerators.flat.unfused import (
     Stretch,
-    computed_rows,
     computed_scores,
     refetches,
     stretches,
@@ -126,7 +125,7 @@ def _activity(
     """Useful work is what the mask lets through; what else the array computes is lost occupancy."""
     shape = case.shape
     depth = {"e": shape.query_depth, "f": shape.value_depth}
-    rows = shape.pairs if "m" in einsum.ranks else computed_rows(case)
+    rows = shape.pairs if "m" in einsum.ranks else case.queries
     points = shape.instances * rows * next((depth[rank] for rank in einsum.ranks if rank in depth), 1)
     lanes, op_cycles = (
         (case.spec.pe_array.elements, 1)

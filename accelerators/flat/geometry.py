@@ -76,12 +76,8 @@ class QueryTiles:
 
     @cached_property
     def combinations(self) -> PointTable:
-        """The table of `QueryBlocks` without its row of blocks.
-
-        Query tiles without an attended key are left out: nothing is computed for them.
-        """
-        met = self.visits > 0
-        whole = int(self.last[met].max() - self.first[met].min()) + 1 if met.any() else 0
+        """The table of `QueryBlocks` without its row of blocks."""
+        whole = int(self.last.max() - self.first.min()) + 1
         return (
             (1, -(-whole // self.key_tile), whole, min(whole, self.key_tile)),
             self._with_keys(np.ones_like(self.rows), self.keys_met),
@@ -101,10 +97,9 @@ class QueryTiles:
     def blocks(self, tiles: int) -> QueryBlocks:
         """Count consecutive blocks of `tiles` query tiles; the last one may be smaller."""
         if tiles not in self._blocks:
-            starts, empty = np.arange(0, self.count, tiles), self.visits == 0
-            first = np.minimum.reduceat(np.where(empty, np.iinfo(np.int64).max, self.first), starts)
-            last = np.maximum.reduceat(np.where(empty, -1, self.last), starts)
-            keys = np.where(last < 0, 0, last - first + 1)  # that some query of the block meets
+            starts = np.arange(0, self.count, tiles)
+            first, last = np.minimum.reduceat(self.first, starts), np.maximum.reduceat(self.last, starts)
+            keys = np.maximum(last - first + 1, 0)  # that some query of the block meets
             none, by_tile, single = self.combinations
             largest = int(np.add.reduceat(self.rows * self.keys_met, starts).max())
             table = none, self._with_keys(np.ones_like(keys), keys), by_tile, single

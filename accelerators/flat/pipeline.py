@@ -15,7 +15,6 @@ from itertools import groupby
 import numpy as np
 
 from cascadesim.accelerators.binding import AttentionBinding
-from cascadesim.accelerators.flat.fused import Bits
 from cascadesim.accelerators.flat.geometry import FlatCase, QueryTiles
 from cascadesim.accelerators.flat.search import Chosen
 from cascadesim.accelerators.flat.spec import AV_LOOPS, QK_LOOPS, LoopOrder
@@ -38,10 +37,7 @@ _ROUNDING = 1e-9  # of a cycle: sums of shares carry rounding errors that must n
 
 @dataclass(frozen=True)
 class Granules:
-    """The work of one instance is cut into granules of `tiles` query tiles; arrays are (granules,), cycles int64.
-
-    Granules without an attended key are left out; what they would load belongs to the others.
-    """
+    """The work of one instance is cut into granules of `tiles` query tiles; arrays are (granules,), cycles int64."""
 
     case: FlatCase
     tiles: int
@@ -50,19 +46,12 @@ class Granules:
     def _geometry(self) -> QueryTiles:
         return self.case.tiles(self.case.columns_used)
 
-    @cached_property
-    def _present(self) -> Bits:
-        starts = np.arange(0, self._geometry.count, self.tiles)
-        visited: Bits = np.add.reduceat(self._geometry.visits, starts) > 0
-        return visited
-
     @property
     def count(self) -> int:
-        return int(self._present.sum())
+        return -(-self._geometry.count // self.tiles)
 
     def _sum(self, per_tile: Counts) -> Counts:
-        starts = np.arange(0, self._geometry.count, self.tiles)
-        total: Counts = np.add.reduceat(per_tile, starts)[self._present]
+        total: Counts = np.add.reduceat(per_tile, np.arange(0, self._geometry.count, self.tiles))
         return total
 
     @cached_property

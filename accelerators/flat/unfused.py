@@ -165,14 +165,9 @@ def _stretch(
 
 def vector_operations(case: FlatCase, einsum: Einsum) -> dict[str, int]:
     """Count the operations of an Einsum on the 1D array, for its energy."""
-    rows = computed_rows(case) * case.shape.instances * case.shape.value_depth
+    rows = case.queries * case.shape.instances * case.shape.value_depth
     points = case.shape.instances * case.shape.pairs if "m" in einsum.ranks else rows
     return {name: points * number for name, number in point_operations(einsum).items()}
-
-
-def computed_rows(case: FlatCase) -> int:
-    """Count the query rows of an instance that attend something."""
-    return case.tiles(min(case.columns_used, case.shape.keys)).combinations[2][0]
 
 
 def computed_scores(case: FlatCase) -> int:
@@ -234,8 +229,8 @@ class _Streaming:
             rows = np.flatnonzero(counts)
             return rows, np.full(len(rows), self.case.shape.keys), counts[rows]
         pairs = np.stack([self.tiles.rows, self.tiles.keys_met])
-        different, times = np.unique(pairs[:, pairs[1] > 0], axis=1, return_counts=True)
-        return different[0], different[1], times
+        (rows, keys), times = np.unique(pairs, axis=1, return_counts=True)
+        return rows, keys, times
 
     @cached_property
     def visits(self) -> Counts:
