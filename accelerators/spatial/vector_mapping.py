@@ -182,8 +182,9 @@ def _shared_step(work: RowWork, spec: SpatialArray) -> BufferedStep:
 def _group_steps(work: RowWork, layout: VectorLayout, rows: int, spec: SpatialArray) -> tuple[BufferedStep, Steps]:
     """List the chunks of a group of rows: the first one, with what is once per row, and the others."""
     whole, last = divmod(work.width, layout.chunk)
-    chunk = _chunk_step(work, layout, rows, layout.chunk, False, spec)
-    between: Steps = (Rounds((chunk,), whole - 1),) if whole > 1 else ()
+    between: Steps = ()
+    if whole > 1:
+        between = (Rounds((_chunk_step(work, layout, rows, layout.chunk, False, spec),), whole - 1),)
     closing: Steps = (_chunk_step(work, layout, rows, last, False, spec),) if last else ()
     return _chunk_step(work, layout, rows, layout.chunk, True, spec), (*between, *closing)
 
