@@ -8,16 +8,13 @@ ragged ones (masks, partial tiles). Knows no cascade, no accelerator, no energy.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Literal, TypeAlias
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation.ir import Einsum
-from cascadesim.einsum_cascades.notation.operators import charges
 
 Size: TypeAlias = Callable[[frozenset[str]], int]
 Registers: TypeAlias = Literal["all", "one"]
@@ -37,18 +34,23 @@ class Loop:
         return not self.ranks.isdisjoint(ranks)
 
 
+def loop_over(name: str, bound: int) -> Loop:
+    """The loop over a rank or its tiles: `m1` walks over the tensors that have m."""
+    return Loop(name, frozenset(name[0]), bound)
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A memory, its temporal loops from outer to inner, and the operands it keeps (the others pass it by)."""
+    """A memory with temporal loops from outer to inner; it `keeps` these operands, None for all (others pass it by)."""
 
     name: str
     loops: tuple[Loop, ...]
-    keeps: frozenset[str]
+    keeps: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
 class Nest:
-    """Levels from outer to inner, the last one the registers of one element; `spatial` spreads over the elements.
+    """Levels stand from outer to inner, the last one being the registers of one element; `spatial` is over elements.
 
     `size`: points of the iteration space projected to the named loops; None for the product of their bounds.
     """
@@ -61,25 +63,30 @@ class Nest:
     def temporal(self) -> tuple[Loop, ...]:
         return tuple(loop for level in self.levels for loop in level.loops)
 
+    def homes(self, operand: str) -> list[int]:
+        """Find the levels that keep the operand, as indices from outer to inner."""
+        levels = enumerate(self.levels)
+        return [index for index, level in levels if level.keeps is None or operand in level.keeps]
+
     def points(self, loops: Iterable[Loop]) -> int:
-        """Distinct iterations of `loops` taken together."""
+        """Count the distinct iterations of `loops` taken together."""
         if self.size is None:
             return prod(loop.bound for loop in set(loops))
         return self.size(frozenset(loop.name for loop in loops))
 
 
 def ragged(*ranks: tuple[int, tuple[Loop, ...]]) -> Size:
-    """The `size` of ranks that are split unevenly: (extent, its loops from outer to inner) per rank.
+    """Make the `size` of ranks that are split unevenly, each given as (extent, its loops from outer to inner).
 
     Projected to the outer loops of a rank there are as many points as tiles start, the last one a partial one.
     """
-    return lambda names: prod(_projected(extent, loops, names) for extent, loops in ranks)
 
+    def projected(extent: int, loops: tuple[Loop, ...], names: frozenset[str]) -> int:
+        taken = [index for index, loop in enumerate(loops) if loop.name in names]
+        inside = prod(loop.bound for loop in loops[taken[-1] + 1 :]) if taken else extent
+        return min(prod(loops[index].bound for index in taken), -(-extent // inside))
 
-def _projected(extent: int, loops: tuple[Loop, ...], names: frozenset[str]) -> int:
-    taken = [index for index, loop in enumerate(loops) if loop.name in names]
-    inside = prod(loop.bound for loop in loops[taken[-1] + 1 :]) if taken else extent
-    return min(prod(loops[index].bound for index in taken), -(-extent // inside))
+    return lambda names: prod(projected(extent, loops, names) for extent, loops in ranks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Accesses:
-    """Words read, filled from further out, and updated by the level inwards."""
+    """Words that are read, filled from further out, and updated by the level inwards."""
 
     reads: int = 0
     fills: int = 0
@@ -110,116 +117,79 @@ class Accesses:
 def count_accesses(
     operands: Iterable[Operand], nest: Nest, registers: Registers = "all", wrap64: bool = False
 ) -> dict[tuple[str, str], Accesses]:
-    """(level, operand) -> accesses, of every level that keeps the operand.
+    """Count the accesses of every operand at every level that keeps it: (level, operand) -> accesses.
 
     `registers`: count the register files of all elements, or of one element only (as the artifact reports them).
-    `wrap64`: elide first writes with Timeloop's 64-bit products, which wrap for long sequences (rectangular nests).
+    `wrap64`: elide first writes with Timeloop's 64-bit products, which wrap for long sequences. Raises CascadeSimError
+    for that of a nest that is not rectangular.
     """
     if wrap64 and nest.size is not None:
         raise CascadeSimError("64-bit wrap is defined for rectangular loop nests only")
     counter = _Counter(nest, registers, wrap64)
     return {
-        (nest.levels[index].name, operand.name): counter.accesses(operand, index)
+        (nest.levels[index].name, operand.name): counter.accesses(operand, homes, index)
         for operand in operands
-        for index in counter.homes(operand)
+        for homes in (nest.homes(operand.name),)
+        for index in homes
     }
 
 
 @dataclass(frozen=True)
 class _Counter:
-    """The rules, for one nest."""
+    """The rules apply to one nest. `homes`: the levels that keep an operand, outer to inner; `index`: one of them."""
 
     nest: Nest
     registers: Registers
     wrap64: bool
 
-    @property
-    def innermost(self) -> int:
-        return len(self.nest.levels) - 1
-
-    def homes(self, operand: Operand) -> list[int]:
-        """Indices of the levels that keep the operand, outer to inner."""
-        return [index for index, level in enumerate(self.nest.levels) if operand.name in level.keeps]
-
-    def accesses(self, operand: Operand, index: int) -> Accesses:
-        homes = self.homes(operand)
-        moved = self._served(operand, index, homes)
-        filled = self._filled(operand, index) if index != homes[0] else 0  # the outermost home is filled by nobody
+    def accesses(self, operand: Operand, homes: list[int], index: int) -> Accesses:
+        """Count the words that the level hands inwards (or takes from there), and receives from its next outer home."""
+        points, elements = self.nest.points, self._elements(operand, index)
+        inner = next((home for home in homes if home > index), None)
+        loops = self.nest.temporal if inner is None else self._events(operand, inner) + self._tile(operand, inner)
+        moved = points(loops + elements)
+        filled = 0  # the outermost home is filled by nobody
+        if index != homes[0]:
+            filled = points(self._events(operand, index) + self._tile(operand, index) + elements)
         if not operand.is_output:
             return Accesses(reads=moved, fills=filled)
         first = self._first_writes(operand, index)
         return Accesses(reads=moved - first, fills=filled - first if filled else 0, updates=moved)
 
-    def _served(self, operand: Operand, index: int, homes: list[int]) -> int:
-        """Words that the level hands inwards (or takes from there)."""
-        inner = next((home for home in homes if home > index), None)
-        if inner is not None:
-            return self.nest.points(self._events(operand, inner) + self._tile(operand, inner) + self._spread(operand))
-        across = self._across() if index == self.innermost else self._spread(operand)
-        return self.nest.points(self.nest.temporal + across)
+    def _elements(self, operand: Operand, index: int) -> tuple[Loop, ...]:
+        """Select the spatial loops that count at a level: registers belong to one element each.
 
-    def _filled(self, operand: Operand, index: int) -> int:
-        """Words that the level receives from its next outer home."""
-        loops = self._events(operand, index) + self._tile(operand, index)
-        return self.nest.points(loops + (self._across() if index == self.innermost else self._spread(operand)))
+        Further out, only those over the operand: along the others it is multicast, or reduced on its way.
+        """
+        if index == len(self.nest.levels) - 1:
+            return self.nest.spatial if self.registers == "all" else ()
+        return tuple(loop for loop in self.nest.spatial if loop.walks(operand.ranks))
 
     def _events(self, operand: Operand, index: int) -> tuple[Loop, ...]:
-        """Loops outside the level, but for the innermost run of them that leaves the operand where it is."""
+        """Drop the innermost loops outside the level that leave the operand where it is; others make it come again."""
         outside = [loop for level in self.nest.levels[:index] for loop in level.loops]
         while outside and (outside[-1].bound == 1 or not outside[-1].walks(operand.ranks)):
             outside.pop()
         return tuple(outside)
 
     def _tile(self, operand: Operand, index: int) -> tuple[Loop, ...]:
-        """Temporal loops from the level inwards that walk over the operand."""
+        """Select the temporal loops from the level inwards that walk over the operand."""
         inside = (loop for level in self.nest.levels[index:] for loop in level.loops)
         return tuple(loop for loop in inside if loop.walks(operand.ranks))
 
-    def _spread(self, operand: Operand) -> tuple[Loop, ...]:
-        """Spatial loops over the operand; along the others it is multicast, or reduced on its way."""
-        return tuple(loop for loop in self.nest.spatial if loop.walks(operand.ranks))
-
-    def _across(self) -> tuple[Loop, ...]:
-        """Every element has registers of its own."""
-        return self.nest.spatial if self.registers == "all" else ()
-
     def _first_writes(self, operand: Operand, index: int) -> int:
-        """Updates that need no read before them, because nothing has been written there yet."""
-        if self.wrap64:
-            return self._first_writes_wrapped(operand, index)
-        whole = tuple(loop for loop in self.nest.temporal if loop.walks(operand.ranks))
-        return self.nest.points(whole + (self._across() if index == self.innermost else self._spread(operand)))
+        """Count the updates that need no read before them, because nothing has been written there yet.
 
-    def _first_writes_wrapped(self, operand: Operand, index: int) -> int:
-        """The whole tensor at the outermost level, scaled level by level as `x * size / size` in 64 bits.
-
+        With `wrap64`: the whole tensor at the outermost level, scaled level by level as `x * size / size` in 64 bits.
         Every level takes part, whether or not it keeps the operand; at the registers the divisor is that of all
         elements. Where the product wraps, too few reads are elided: a quirk of the published energies.
         """
-        spread = self.nest.points(self._spread(operand))
-        first = self.nest.points([loop for loop in self.nest.temporal if loop.walks(operand.ranks)]) * spread % _WORD64
+        if not self.wrap64:
+            return self.nest.points(self._tile(operand, 0) + self._elements(operand, index))
+        spread = self.nest.points(loop for loop in self.nest.spatial if loop.walks(operand.ranks))
+        first = self.nest.points(self._tile(operand, 0)) * spread % _WORD64
         for level in range(1, index + 1):
             inner = self.nest.points(self._tile(operand, level))
-            size = inner if level == self.innermost else inner * spread
-            divisor = inner * spread
-            first = first * size % _WORD64 // divisor
+            size = inner if level == len(self.nest.levels) - 1 else inner * spread
+            first = first * size % _WORD64 // (inner * spread)
         return first
-
-
-def point_operations(einsum: Einsum) -> Counter[str]:
-    """Operations per point in the classes that arrays do: a product alone takes a MAC, a minimum a comparison."""
-    counts: Counter[str] = Counter()
-    for charge in charges(einsum):
-        counts.update(on_arrays(charge.operations))
-    return counts
-
-
-def on_arrays(operations: Mapping[str, int]) -> Counter[str]:
-    """Operations in the classes of `passes`, in those that arrays do."""
-    counts: Counter[str] = Counter()
-    for name, count in operations.items():
-        counts[_ON_ARRAYS.get(name, name)] += count
-    return counts
-
-
-_ON_ARRAYS: Mapping[str, str] = {"multiply": "mac", "min": "max", "compare": "max"}

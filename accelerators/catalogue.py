@@ -1,20 +1,34 @@
 """Finds accelerators: every folder beside this file with a `presets/` folder, every YAML file in it a name.
 
 A new accelerator is a new folder with `accelerator.py: build(name, content, source)`; a new configuration is one YAML
-file. Nothing is registered. Knows no accelerator.
+file. Nothing is registered. A folder that judges many designs at once has `exploration.py: evaluator(accelerator,
+operations) -> Evaluator | None`; None, or no such file, and designs are planned one by one, with the same figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cascadesim.accelerators.protocol import Accelerator, Capabilities
+from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import SpecError, UnknownNameError, suggestion
 from cascadesim.einsum_cascades.notation.schema import read_yaml, with_settings
+
+Column: TypeAlias = NDArray[np.generic]
+Floats: TypeAlias = NDArray[np.float64]
+
+# Dotted field -> one value per design, in; latency_s, energy_j, dram_bytes and area_um2 of all operations together,
+# out: nan for a design that cannot be or cannot run them. Physical accounting, closed form. Arrays are (designs,).
+Evaluator: TypeAlias = Callable[[Mapping[str, Column]], Mapping[str, Floats]]
+QUANTITIES = ("latency_s", "energy_j", "dram_bytes", "area_um2")
 
 ROOT = Path(__file__).parent
 _CONTRACT = ("name", "clock_hz", "units", "capabilities", "attention", "leakage_w", "area_um2", "plan")
@@ -22,23 +36,23 @@ _CONTRACT = ("name", "clock_hz", "units", "capabilities", "attention", "leakage_
 
 @cache
 def presets() -> Mapping[str, Path]:
-    """`folder/preset` -> its file, in order of folder and name."""
+    """Find the presets: `folder/preset` -> its file, in order of folder and name."""
     return {f"{path.parent.parent.name}/{path.stem}": path for path in sorted(ROOT.glob("*/presets/*.yaml"))}
 
 
 def folders() -> tuple[str, ...]:
-    """The accelerators, one folder each."""
+    """List the accelerators, one folder each."""
     return tuple(dict.fromkeys(name.split("/")[0] for name in presets()))
 
 
 def preset_names() -> tuple[str, ...]:
-    """The short names, as `--arch` takes them. Two folders must not share one: then only `folder/preset` works."""
+    """List the short names, as `--arch` takes them. Where two folders share one, only `folder/preset` works."""
     short = [name.split("/")[1] for name in presets()]
     return tuple(sorted(name for name in set(short) if short.count(name) == 1))
 
 
 def load(name: str, settings: Sequence[str] = ()) -> Accelerator:
-    """The accelerator called `name` (preset, folder/preset, or path of a YAML file), with `dotted.field=value` changes.
+    """Load the accelerator called `name` (preset, folder/preset, or YAML file), with `dotted.field=value` changes.
 
     Raises UnknownNameError for an unknown name, SpecError for a file or a setting that cannot be used.
     """
@@ -50,18 +64,22 @@ def load(name: str, settings: Sequence[str] = ()) -> Accelerator:
 
 
 def unread(accelerator: Accelerator, fields: Iterable[str]) -> Mapping[str, str]:
-    """Of some dotted fields, those that no figure of this accelerator depends on -> why."""
-    reasons = accelerator.capabilities.unread
-    found = {field: next((why for name, why in reasons.items() if f"{field}.".startswith(f"{name}.")), None)
-             for field in fields}  # fmt: skip
-    return {field: why for field, why in found.items() if why is not None}
+    """Find the dotted fields among `fields` that no figure of this accelerator depends on -> why."""
+    found: dict[str, str] = {}
+    for field in fields:
+        for name, why in accelerator.capabilities.unread.items():
+            if f"{field}.".startswith(f"{name}."):
+                found.setdefault(field, why)
+    return found
 
 
 def build(content: Mapping[str, object], path: Path) -> Accelerator:
-    """The accelerator that `content`, read from `path` and perhaps changed, describes. Raises SpecError."""
+    """Build the accelerator that `content`, read from `path` and perhaps changed, describes. Raises SpecError."""
     folder = content.get("architecture")
+    if folder is None:
+        raise SpecError(f"{path.name}: architecture: missing; known: {', '.join(folders())}")
     if not isinstance(folder, str) or folder not in folders():
-        raise SpecError(f"{path.name}: architecture: {_wrong_folder(folder)}")
+        raise SpecError(f"{path.name}: architecture: no accelerator {folder!r}{suggestion(str(folder), folders())}")
     label = path.stem if path in presets().values() else path.name
     found = _builder(folder)(label, content, path.name)
     missing = [name for name in _CONTRACT if not hasattr(found, name)]
@@ -72,7 +90,7 @@ def build(content: Mapping[str, object], path: Path) -> Accelerator:
 
 
 def _builder(folder: str) -> Callable[[str, Mapping[str, object], str], Any]:
-    """`build` of the folder's `accelerator.py`. Raises SpecError where the one or the other is missing."""
+    """Import `build` of the folder's `accelerator.py`. Raises SpecError where the one or the other is missing."""
     name = f"{__package__}.{folder}.accelerator"
     try:
         module = import_module(name)
@@ -89,22 +107,18 @@ def _builder(folder: str) -> Callable[[str, Mapping[str, object], str], Any]:
 
 
 def find_file(name: str) -> Path:
-    """The file behind a preset, a folder/preset or a path. Raises UnknownNameError."""
+    """Find the file behind a preset, a folder/preset or a path. Raises UnknownNameError."""
     if name.lower().endswith((".yaml", ".yml")):
         return Path(name)
-    matches = list(_matches(name))
+    matches = [path for full, path in presets().items() if name in (full, full.split("/")[1])]
     if len(matches) != 1:
         raise UnknownNameError("architecture", name, preset_names() if not matches else presets())
     return matches[0]
 
 
-def _matches(name: str) -> Iterator[Path]:
-    for full, path in presets().items():
-        if name == full or name == full.split("/")[1]:
-            yield path
-
-
-def _wrong_folder(given: object) -> str:
-    if given is None:
-        return f"missing; known: {', '.join(folders())}"
-    return f"no accelerator {given!r}{suggestion(str(given), folders())}"
+def find_evaluator(folder: str, accelerator: Accelerator, operations: Sequence[Operation]) -> Evaluator | None:
+    """Find the evaluator of designs like `accelerator`, whose fields the columns replace; None where there is none."""
+    module = f"{__package__}.{folder}.exploration"
+    if find_spec(module) is None:
+        return None
+    return cast("Evaluator | None", import_module(module).evaluator(accelerator, operations))

@@ -26,21 +26,24 @@ from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., object])
 _DIGEST_BYTES = sha256().digest_size
+_INNER: dict[str, Any] = {
+    "error_model": "numpy", "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True,
+}  # fmt: skip
 _FIRST_LINE_S = 10  # of progress where no display can move; the next ones after 20, 40, ... s
 
 
 def compiled(function: Function) -> Function:
-    """For compiled callers only."""
-    result: Function = numba.njit(**_options(), **_WITHOUT_WRAPPERS)(function)
+    """Compile a function that only compiled functions call."""
+    result: Function = numba.njit(**_INNER)(function)
     return result
 
 
 def inlined(function: Function) -> Function:
-    """For compiled callers only, where it becomes part of them: a call passes each array of its arguments word by word.
+    """Compile a function that becomes part of its compiled callers: a call passes each array word by word.
 
     For what runs every few cycles; what is rare and long stays a call.
     """
-    result: Function = numba.njit(forceinline=True, **_options(), **_WITHOUT_WRAPPERS)(function)
+    result: Function = numba.njit(forceinline=True, **_INNER)(function)
     return result
 
 
@@ -56,16 +59,17 @@ lowest_bit: Callable[[int], int] = intrinsic(_lowest_bit)
 
 
 def compiled_entry(what: str, about_s: int, *, allocates: bool = False) -> Callable[[Function], Function]:
-    """Callable from Python; kept on disk beside its file or in the user's cache, where either can be written.
+    """Compile a function that Python calls; it is kept beside its file or in the user's cache, if that can be written.
 
     `what` a person who waits `about_s` seconds for it is told that it is. `allocates`: makes arrays of its own.
     """
 
     def entry(function: Function) -> Function:
-        result = numba.njit(**_options(allocates))(function)
+        options: dict[str, Any] = {"error_model": "numpy", "_nrt": allocates}
+        result = numba.njit(**options)(function)
         waiting = _Waiting(what, about_s)
         try:
-            result._cache = _Kept(function, waiting)
+            result._cache = _KeptCode(function, waiting)
         except RuntimeError:  # numba knows no folder that can be written
             result._cache = _NotKept(waiting)
         return result  # type: ignore[no-any-return]
@@ -73,7 +77,7 @@ def compiled_entry(what: str, about_s: int, *, allocates: bool = False) -> Calla
     return entry
 
 
-class _Kept(FunctionCache):  # type: ignore[misc]  # numba has no types
+class _KeptCode(FunctionCache):  # type: ignore[misc]  # numba has no types
     """Numba's cache of one entry, whose files may be missing or broken, and which says when there is work to do."""
 
     def __init__(self, function: Callable[..., object], waiting: _Waiting) -> None:
@@ -103,7 +107,7 @@ class _Kept(FunctionCache):  # type: ignore[misc]  # numba has no types
 
 
 class _NotKept(NullCache):  # type: ignore[misc]  # numba has no types
-    """In place of a cache where there is nowhere to keep one."""
+    """It stands in for the cache where there is nowhere to keep one."""
 
     def __init__(self, waiting: _Waiting) -> None:
         self._waiting = waiting
@@ -116,7 +120,7 @@ class _CheckedFile(IndexDataCacheFile):  # type: ignore[misc]  # numba has no ty
     """Machine code with a checksum before it: a byte that changed on disk must not be run."""
 
     def holds_any(self) -> bool:
-        """Whether there is code for some arguments; cheap, unlike loading it."""
+        """Tell whether there is code for some arguments; that is cheap, unlike loading it."""
         return bool(self._load_index())
 
     def remove(self) -> None:
@@ -177,20 +181,13 @@ class _Waiting(event.Listener):  # type: ignore[misc]  # numba has no types
 
 
 def _say(text: str, end: str = "\n") -> None:
-    """On standard error, whether anybody listens or not."""
+    """Print on standard error, whether anybody listens or not."""
     if sys.stderr is not None:  # where `print` would take standard output
         with suppress(OSError, ValueError):
             print(f"cascadesim: {text}", end=end, file=sys.stderr, flush=True)
 
 
 def version_of(*sources: str | ModuleType) -> int:
-    """A number that differs whenever one of the files or modules does."""
+    """Compute a number that differs whenever one of the files or modules does."""
     files = (source if isinstance(source, str) else str(source.__file__) for source in sources)
     return int.from_bytes(sha256(b"".join(Path(file).read_bytes() for file in files)).digest()[:7])
-
-
-_WITHOUT_WRAPPERS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-
-
-def _options(allocates: bool = False) -> dict[str, Any]:
-    return {"error_model": "numpy", "_nrt": allocates}

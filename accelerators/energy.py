@@ -81,7 +81,10 @@ class Actions:
 
 
 def dynamic_energy_j(actions: Actions, spec: SpatialArray) -> dict[str, float]:
-    """Component -> joules; operations that never happen are left out. Raises CascadeSimError on one without a price."""
+    """Price the actions: component -> joules; operations that never happen are left out.
+
+    Raises CascadeSimError on an operation without a price.
+    """
     buffer = spec.global_buffer
     read_row_pj, write_row_pj = sram_row_energy_pj(buffer.capacity_bytes, buffer.row_bytes)
     words_per_row = buffer.row_bytes / spec.word_bytes
@@ -100,7 +103,7 @@ def dynamic_energy_j(actions: Actions, spec: SpatialArray) -> dict[str, float]:
 
 
 def area_um2(spec: SpatialArray) -> dict[str, float]:
-    """Component -> area; their sum is the published total (adders, DRAM and wires are not in it)."""
+    """Add up areas: component -> area; their sum is the published total (adders, DRAM and wires are not in it)."""
     array, lanes = spec.pe_array, spec.vector_array
     element_um2 = register_area_um2(array.register_words_per_pe) + _operations_um2(array.operations)
     lane_um2 = register_area_um2(lanes.register_words_per_lane) + _operations_um2(lanes.operations)
@@ -112,7 +115,7 @@ def area_um2(spec: SpatialArray) -> dict[str, float]:
 
 
 def register_energy_pj(words: int) -> tuple[float, float]:
-    """One read, one write of a register file of `words` entries."""
+    """Price one read and one write of a register file of `words` entries."""
     # assumed: beyond 64 entries the comparators grow with the entries, as their number does below (64, a minimum)
     shared = _COMPARATOR_PJ * max(_LEAST_REGISTER_WORDS, words) + _ADDRESS_BIT_PJ * max(1, _address_bits(words))
     return _REGISTER_READ_PJ + shared, shared
@@ -123,7 +126,7 @@ def register_area_um2(words: int) -> float:
 
 
 def sram_row_energy_pj(capacity_bytes: int, row_bytes: int) -> tuple[float, float]:
-    """Reading, writing one row of a buffer: exact at the CACTI points (16 and 32 MiB, rows of 512 bytes).
+    """Price reading and writing a row of a buffer; exact at the CACTI points (16 and 32 MiB, rows of 512 bytes).
 
     assumed: in between, and beyond along the same line, log-log in the capacity; in proportion to the width of the
     row, because bit lines and sense amplifiers, one set per bit of it, take the energy.
@@ -135,12 +138,15 @@ def sram_row_energy_pj(capacity_bytes: int, row_bytes: int) -> tuple[float, floa
 
 
 def sram_area_um2(capacity_bytes: int, row_bytes: int) -> float:
-    """A buffer: exact at the CACTI points.
+    """Compute the area of a buffer, exact at the CACTI points.
 
     assumed: between capacities and between row widths log-log; beyond the measured capacities of a row width the
     area per byte stays that of the nearest one, and beyond the measured widths that of the nearest width.
     """
-    um2_per_byte = {width: _between(_per_byte(points), capacity_bytes) for width, points in _SRAM_MM2.items()}
+    um2_per_byte = {
+        width: _between({capacity: mm2 * 1e6 / capacity for capacity, mm2 in points.items()}, capacity_bytes)
+        for width, points in _SRAM_MM2.items()
+    }
     address_um2 = _ADDRESS_BIT_UM2 * _address_bits(-(-capacity_bytes // row_bytes))
     return _between(um2_per_byte, row_bytes) * capacity_bytes + address_um2
 
@@ -156,20 +162,17 @@ def _operations_pj(operations: Mapping[str, int], can: Operations, array: str) -
 
 
 def _operations_um2(can: Operations) -> float:
-    shared_with_macs = {"exp"} if can.exp_by == "mac" else set()
-    return sum(area for name, area in OPERATION_UM2.items() if name in can.cycles and name not in shared_with_macs)
+    """Add up the units of one element; an exponential that is made of multiply-accumulates has none of its own."""
+    own = set(can.cycles) - ({"exp"} if can.exp_by == "mac" else set())
+    return sum(area for name, area in OPERATION_UM2.items() if name in own)
 
 
 def _address_bits(rows: int) -> int:
     return ceil(log2(rows))
 
 
-def _per_byte(areas_mm2: Mapping[int, float]) -> dict[int, float]:
-    return {capacity: area * 1e6 / capacity for capacity, area in areas_mm2.items()}
-
-
 def _between(points: Mapping[int, float], at: int) -> float:
-    """Log-log between neighbours, the nearest point's value outside them."""
+    """Interpolate log-log between neighbours; outside them, the nearest point's value holds."""
     if at in points:
         return points[at]
     below, above = [x for x in points if x < at], [x for x in points if x > at]
@@ -180,7 +183,7 @@ def _between(points: Mapping[int, float], at: int) -> float:
 
 
 def _along_line(points: Mapping[int, float], at: int) -> float:
-    """The log-log line through two points, exact at both."""
+    """Follow the log-log line through two points, exact at both."""
     if at in points:
         return points[at]
     (left, low), (right, high) = sorted(points.items())

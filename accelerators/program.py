@@ -7,6 +7,7 @@ of cycles, in the order of the list (or, with `in_flight`, greedily), after what
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -16,10 +17,10 @@ from typing import TypeAlias
 class After:
     """A dependence: the task may start `lag_cycles` after `task` has finished.
 
-    `tiles_back`: of the tile so many before this one in the stream. `same_column`: of the latest earlier tile of
+    `tiles_back`: `task` is that of the k-th tile before this one. `same_column`: that of the latest earlier tile of
     this tile's column in which `task` is present (a running value that one query tile hands to its next key tile).
-    `latest`: of the latest tile, this one included, in which `task` is present (a value that a stretch of tiles
-    shares). `double_buffering`: element k of this task needs element k of the other, so the two overlap:
+    `latest`: that of the latest tile, this one included, in which `task` is present (a value that a stretch of tiles
+    shares). `streaming`: element k of this task needs element k of the other, so the two overlap:
     start >= start + lag and finish >= finish + lag.
     At most one of `tiles_back`, `same_column`, `latest`.
     """
@@ -64,7 +65,7 @@ class Task:
     gives_back: tuple[str, ...] = ()
 
     def without(self, other: str) -> Task:
-        """The same task where it need not wait for the task `other`."""
+        """Drop the dependence on the task `other`."""
         return replace(self, after=tuple(edge for edge in self.after if edge.task != other))
 
 
@@ -89,7 +90,7 @@ class Repeat:
     body: tuple[TileRun | Repeat, ...]
 
 
-Stream: TypeAlias = Sequence[TileRun | Repeat]
+TileOrder: TypeAlias = Sequence[TileRun | Repeat]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +117,11 @@ class Program:
 
     @property
     def tiles(self) -> int:
-        """Tiles of the whole stream, bubbles included."""
+        """Count the tiles of the whole stream, bubbles included."""
         return sum(_tiles_by_class(self.stream).values())
 
     def busy_cycles(self) -> dict[str, int]:
-        """Cycles each task occupies its unit over the whole stream, whatever the schedule."""
+        """Count the cycles each task occupies its unit over the whole stream, whatever the schedule."""
         counts = _tiles_by_class(self.stream)
         return {
             task.name: sum(count * self.tile_classes[index][position] for index, count in counts.items())
@@ -129,16 +130,16 @@ class Program:
 
 
 def turns(shared: Sequence[int], position: int) -> int:
-    """Cycles until member `position` of a group that takes turns has had all of its own."""
+    """Count the cycles until member `position` of a group that shares issue slots round-robin is done."""
     own = shared[position]
     return sum(min(other, own if index <= position else own - 1) for index, other in enumerate(shared))
 
 
-def _tiles_by_class(stream: Stream, times: int = 1, counts: dict[int, int] | None = None) -> dict[int, int]:
-    counts = {} if counts is None else counts
-    for item in stream:
-        if isinstance(item, Repeat):
-            _tiles_by_class(item.body, times * item.times, counts)
+def _tiles_by_class(order: TileOrder) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for item in order:
+        if isinstance(item, TileRun):
+            counts[item.tile_class] += item.tiles
         else:
-            counts[item.tile_class] = counts.get(item.tile_class, 0) + times * item.tiles
+            counts.update({index: item.times * tiles for index, tiles in _tiles_by_class(item.body).items()})
     return counts

@@ -1,19 +1,26 @@
-"""The contract between accelerators and the simulator.
+"""The contract between accelerators and the simulator, and what every plan must satisfy.
 
 An accelerator turns one Operation into a Plan: what goes where (`mapping`), how long each piece takes
-(`activities`, `analytical_cycles`), and the program that the cycle-level engine runs. It never decides when.
+(`activities`, `analytical_cycles`), and the program that the cycle-level engine runs. It never decides when. A plan is
+`checked` when it is made: a machine whose plan is refused has a fault of ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import ceil, isfinite
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from cascadesim.accelerators.program import Program
 from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation_work import least_elements, work_of
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 Accounting: TypeAlias = Literal["physical", "artifact"]
+_ROUNDING = 1e-9  # of sums of floats: relative, far below one operation, byte or cycle of any plan that is wrong
+_ROUNDED_CYCLES = 1  # activities of a phase are whole cycles, its closed form is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +28,7 @@ class Unit:
     """A resource that runs one task at a time on `lanes` parallel lanes.
 
     `operations_per_cycle`: of one class, what a lane finishes in a cycle at most (a lane with a multiplier and an
-    adder finishes one of each). A plan that claims more is refused (`plan_check`).
+    adder finishes one of each). A plan that claims more is refused (`checked`).
     """
 
     name: str
@@ -64,7 +71,7 @@ class CycleModel(Protocol):
     """A cycle-level model of an accelerator's own, where tasks on units cannot say what its hardware does."""
 
     def run(self) -> int:
-        """Cycles from the first request to the last result."""
+        """Count the cycles from the first request to the last result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +181,113 @@ class Prepares(Protocol):
     """An accelerator that runs the layers of a known model in its own way: pruned by the model's schedule."""
 
     def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Accelerator, tuple[Operation, ...]]:
-        """The machine and the operations in place of those given. A layer `a:5-10` is layers 5 to 10 of kind a."""
+        """Replace the machine and the operations. A layer `a:5-10` is layers 5 to 10 of kind a."""
         ...
 
     def notes(self, sequence_length: int) -> tuple[str, ...]:
-        """What a report of this length has to say of the machine as it is prepared."""
+        """Say what a report of this length has to say of the machine as it is prepared."""
         ...
+
+
+class PlanError(CascadeSimError):
+    """A plan that cannot be: an error of the accelerator, not of the user."""
+
+
+def checked(plan: Plan, accelerator: Accelerator) -> Plan:
+    """Return the plan. Raises PlanError with the accelerator, the operation and the first quantity that is wrong."""
+    for problem in problems(plan, accelerator):
+        raise PlanError(
+            f"internal error: {accelerator.name}, {plan.operation.name} ({plan.operation.cascade.name}): {problem}; "
+            "please report it"
+        )
+    return plan
+
+
+def problems(plan: Plan, accelerator: Accelerator) -> Iterator[str]:
+    """Find everything that is wrong with a plan, a line each.
+
+    Operations are those of the cascade, rates are possible on the units that exist, traffic is at least compulsory,
+    time covers the busiest unit, nothing is negative. Published accounting is reproduced with its quirks, so that only
+    its structure is checked.
+    """
+    units = {unit.name: unit for unit in accelerator.units}
+    broken = [problem for phase in plan.phases for problem in _structure(phase, units)]
+    yield from broken
+    for component, joules in (plan.dynamic_energy_j or {}).items():
+        if not 0 <= joules < float("inf"):
+            yield f"energy of {component} is {joules:g} J"
+    if plan.accounting == "artifact" or broken:
+        return
+    for phase in plan.phases:
+        yield from _times(phase, units)
+    if plan.operation.kind != "collective":  # its sum is over devices, each of which adds its share
+        yield from _operations(plan)
+        if plan.operation.trace is None:  # a trace lists what is fetched
+            yield from _traffic(plan)
+
+
+def _structure(phase: Phase, units: Mapping[str, Unit]) -> Iterator[str]:
+    if not 0 < phase.analytical_cycles < float("inf"):
+        yield f"phase {phase.name} takes {phase.analytical_cycles:g} cycles"
+    for way, amount in (("reads", phase.traffic.read_bytes), ("writes", phase.traffic.write_bytes)):
+        if not (isfinite(amount) and amount >= 0):
+            yield f"phase {phase.name} {way} {amount:g} bytes of DRAM"
+    for activity in phase.activities:
+        where = f"{activity.name} on {activity.unit}"
+        if activity.unit not in units:
+            yield f"{where}: there is no such unit; there are {', '.join(units)}"
+        if activity.cycles < 0 or any(count < 0 for count in activity.operations.values()):
+            yield f"{where}: {activity.cycles} cycles, operations {dict(activity.operations)}"
+        if not 0 < activity.occupancy <= 1 + _ROUNDING:
+            yield f"{where}: occupancy {activity.occupancy:g}, not above 0 and at most 1"
+
+
+def _times(phase: Phase, units: Mapping[str, Unit]) -> Iterator[str]:
+    """A unit is busy at most as long as the phase, and its useful rate is at most its peak."""
+    busy: Counter[str] = Counter()
+    done: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for activity in phase.activities:
+        busy[activity.unit] += activity.cycles
+        done[activity.unit].update(activity.operations)
+    cycles = ceil(phase.analytical_cycles * (1 + _ROUNDING))
+    for unit, spent in busy.items():
+        if spent > cycles:
+            yield f"phase {phase.name}: {unit} is busy for {spent} of {phase.analytical_cycles:g} cycles"
+        if unit in units:
+            peak = units[unit].lanes * units[unit].operations_per_cycle * (spent + _ROUNDED_CYCLES)
+            for kind, count in done[unit].items():
+                if count > peak * (1 + _ROUNDING):
+                    yield (
+                        f"phase {phase.name}: {unit} does {count:,} {kind} in {spent:,} cycles, at most {peak:,.0f}"
+                    )
+
+
+def _operations(plan: Plan) -> Iterator[str]:
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for phase in plan.phases:
+        for activity in phase.activities:
+            found[activity.name].update(activity.operations)
+    expected = work_of(plan.operation, plan.splits)
+    for name, counts in expected.items():
+        own = {kind: count for kind, count in found.get(name, Counter()).items() if count}
+        if own != counts:
+            yield f"{name} does {_counts(own)}, the cascade has {_counts(counts)}"
+    for name in set(found) - set(expected):
+        if any(found[name].values()):
+            yield f"{name} does {_counts(found[name])}, the cascade has nothing there"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return " + ".join(f"{count:,} {kind}" for kind, count in sorted(counts.items())) or "nothing"
+
+
+def _traffic(plan: Plan) -> Iterator[str]:
+    """Every input and output that passes by DRAM does so at least once."""
+    least = least_elements(plan.operation, plan.splits)
+    for way, tensors, moved in (
+        ("reads", plan.operation.cascade.inputs, plan.traffic.read_bytes),
+        ("writes", plan.operation.cascade.outputs, plan.traffic.write_bytes),
+    ):
+        needed = sum(least[tensor] * plan.element_bytes.get(tensor, 0.0) for tensor in tensors)
+        if moved < needed * (1 - _ROUNDING):
+            yield f"it {way} {moved:,.0f} bytes of DRAM, at least {needed:,.0f} are compulsory"

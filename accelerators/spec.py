@@ -6,6 +6,7 @@ no energy and no cascade. FuseMax (MICRO'24), section V; FLAT (ASPLOS'23).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -35,9 +36,20 @@ class Operations(Spec):
 
     @property
     def cycles(self) -> dict[str, int]:
-        """Operation class -> cycles, of the classes that the element can do."""
+        """The classes that the element can do -> cycles."""
         found = {"mac": self.mac, "add": self.add, "max": self.max, "exp": self.exp, "divide": self.divide}
         return {name: cycles for name, cycles in found.items() if cycles is not None}
+
+    def charged(self, operations: Mapping[str, int]) -> dict[str, int]:
+        """Drop what costs no cycle: the subtraction before an exponential may be part of it."""
+        counts = dict(operations)
+        if self.exp_subtracts and counts.get("exp"):
+            counts["add"] = counts.get("add", 0) - counts["exp"]
+        return {name: count for name, count in counts.items() if count > 0}
+
+    def cycles_of(self, operations: Mapping[str, int]) -> int:
+        """Count the cycles of one element for the operations of one point, all of which it can do."""
+        return sum(count * self.cycles[name] for name, count in self.charged(operations).items())
 
     @model_validator(mode="after")
     def _exponentials_need_macs(self) -> Self:
@@ -60,6 +72,11 @@ class PeArray(Spec):
     def elements(self) -> int:
         return self.rows * self.columns
 
+    @property
+    def mac_cycles(self) -> int:
+        """Cycles of one multiply-accumulate."""
+        return self.operations.mac or 1
+
 
 class VectorArray(Spec):
     """A row of lanes that works on one vector at a time."""
@@ -78,7 +95,7 @@ class Buffer(Spec):
 
     @property
     def bytes_per_cycle(self) -> int:
-        """All ports at once."""
+        """Bytes that all ports move at once."""
         return self.ports * self.row_bytes
 
     @model_validator(mode="after")

@@ -14,9 +14,8 @@ from functools import cache, cached_property, lru_cache
 from math import ceil
 from typing import TYPE_CHECKING
 
-from cascadesim.accelerators.plan_check import checked
 from cascadesim.accelerators.program import Program
-from cascadesim.accelerators.protocol import Accelerator, Accounting, Phase, Plan
+from cascadesim.accelerators.protocol import Accelerator, Accounting, Phase, Plan, checked
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.request import Fidelity

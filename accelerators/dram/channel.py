@@ -11,58 +11,8 @@ compiled functions take such a row.
 from __future__ import annotations
 
 from cascadesim.accelerators.compiled import compiled, inlined
-from cascadesim.accelerators.dram.commands import activate, precharge, read, ready, refresh, settle
-from cascadesim.accelerators.dram.state import (
-    ACTIVE,
-    ACTIVES,
-    ARRIVALS,
-    ARRIVED,
-    BANK_AT,
-    BANK_BITS,
-    BANKS,
-    CANDIDATE,
-    COLUMN_BITS,
-    DEPARTING,
-    DEPARTS,
-    FIRST,
-    FIRSTS,
-    GROUP_AT,
-    GROUP_BITS,
-    GROUPS,
-    GROUPS_READ,
-    LAST_RANK,
-    LEFT,
-    LIMIT,
-    LIVE,
-    MAY_PRE,
-    MOST_REQUESTS,
-    NEVER,
-    OUTSTANDING,
-    PAGE,
-    PAGES,
-    PRE,
-    PSEUDO,
-    PSEUDO_AT,
-    PSEUDO_BITS,
-    PSEUDOS_READ,
-    RANK_ARRIVAL,
-    RANK_DELAY,
-    RD,
-    READING,
-    READY,
-    REFRESH,
-    RINGS,
-    ROW,
-    SERVED,
-    SOONEST,
-    SOONS,
-    STILL,
-    TAKEN,
-    WAITING_AT,
-    WAKE,
-    WANTED,
-    Channel,
-)
+from cascadesim.accelerators.dram import commands as at
+from cascadesim.accelerators.dram.commands import Channel, activate, precharge, read, ready, refresh, settle
 
 
 @inlined
@@ -71,119 +21,116 @@ def push(one: Channel, address: int, now: int) -> bool:
 
     What holds for one request holds for all that want the same page.
     """
-    if one[OUTSTANDING] >= one[LIMIT]:
+    if one[at.OUTSTANDING] >= one[at.LIMIT]:
         return False
-    want = _find(one, address >> one[COLUMN_BITS], now)
-    one[want + ARRIVALS + ((one[want + SERVED] + one[want + LEFT]) & (MOST_REQUESTS - 1))] = one[ARRIVED]
-    one[want + LEFT] += 1
-    one[ARRIVED] += 1
-    one[OUTSTANDING] += 1
+    want = _find(one, address >> one[at.COLUMN_BITS], now)
+    one[want + at.ARRIVALS + ((one[want + at.SERVED] + one[want + at.LEFT]) & (at.MOST_REQUESTS - 1))] = one[at.ARRIVED]
+    one[want + at.LEFT] += 1
+    one[at.ARRIVED] += 1
+    one[at.OUTSTANDING] += 1
     return True
 
 
 @inlined
 def _find(one: Channel, page: int, now: int) -> int:
-    for place in range(one[READING]):
-        if one[PAGES + place] == page:
-            return one[LIVE + place]
+    for place in range(one[at.READING]):
+        if one[at.PAGES + place] == page:
+            return one[at.LIVE + place]
     return _begin(one, page, now)
 
 
 @compiled
 def _begin(one: Channel, page: int, now: int) -> int:
-    """A page that nobody wanted. Its number has the fields of its bank and its row."""
-    place = one[READING]
-    want = one[LIVE + place]
-    group, field = page & ((1 << one[PSEUDO_BITS]) - 1), page >> one[PSEUDO_BITS]
-    one[want + PSEUDO_AT] = PSEUDO + 8 * group
-    group = (group << one[GROUP_BITS]) + (field & ((1 << one[GROUP_BITS]) - 1))
-    bank = (group << one[BANK_BITS]) + ((field >> one[GROUP_BITS]) & ((1 << one[BANK_BITS]) - 1))
-    one[want + GROUP_AT], one[want + BANK_AT] = GROUPS + 4 * group, BANKS + 8 * bank
-    one[want + PAGE], one[want + SERVED], one[want + LEFT] = page, 0, 0
-    one[PAGES + place], one[FIRSTS + place] = page, one[ARRIVED]
-    one[READING] += 1
+    """Begin a page that nobody wanted. Its number has the fields of its bank and its row."""
+    place = one[at.READING]
+    want = one[at.LIVE + place]
+    group, field = page & ((1 << one[at.PSEUDO_BITS]) - 1), page >> one[at.PSEUDO_BITS]
+    one[want + at.PSEUDO_AT] = at.PSEUDO + 8 * group
+    group = (group << one[at.GROUP_BITS]) + (field & ((1 << one[at.GROUP_BITS]) - 1))
+    bank = (group << one[at.BANK_BITS]) + ((field >> one[at.GROUP_BITS]) & ((1 << one[at.BANK_BITS]) - 1))
+    one[want + at.GROUP_AT], one[want + at.BANK_AT] = at.GROUPS + 4 * group, at.BANKS + 8 * bank
+    one[want + at.PAGE], one[want + at.SERVED], one[want + at.LEFT] = page, 0, 0
+    one[at.PAGES + place], one[at.FIRSTS + place] = page, one[at.ARRIVED]
+    one[at.READING] += 1
     settle(one, place)
-    ready = max(one[SOONS + place], now)
-    if ready < one[WAITING_AT]:
-        one[WAITING_AT] = ready
-        one[CANDIDATE] = place if one[CANDIDATE] >= 0 else -1
-        one[READY] = min(one[READY], ready)
-        one[WAKE] = min(one[WAKE], ready)
+    ready = max(one[at.SOONS + place], now)
+    if ready < one[at.WAITING_AT]:
+        one[at.WAITING_AT] = ready
+        one[at.CANDIDATE] = place if one[at.CANDIDATE] >= 0 else -1
+        one[at.READY] = min(one[at.READY], ready)
+        one[at.WAKE] = min(one[at.WAKE], ready)
     return want
 
 
 @inlined
 def pop(one: Channel, now: int) -> int:
-    """The longest finished read, counted in the order of pushes; -1 where none is. Data of cycle t is there in t + 1.
+    """Take the longest finished read, counted in the order of pushes; -1 where none is.
+
+    Data of cycle t is there in t + 1.
 
     Popped reads leave one a cycle, in the order in which they were issued.
     """
-    if now <= one[DEPARTS]:
+    if now <= one[at.DEPARTS]:
         return -1
-    place = RINGS + 2 * (one[TAKEN] & (MOST_REQUESTS - 1))
-    one[TAKEN] += 1
-    one[OUTSTANDING] -= 1
-    after = RINGS + 2 * (one[TAKEN] & (MOST_REQUESTS - 1))
-    one[DEPARTS] = one[after] if one[TAKEN] < one[DEPARTING] else NEVER
+    place = at.RINGS + 2 * (one[at.TAKEN] & (at.MOST_REQUESTS - 1))
+    one[at.TAKEN] += 1
+    one[at.OUTSTANDING] -= 1
+    after = at.RINGS + 2 * (one[at.TAKEN] & (at.MOST_REQUESTS - 1))
+    one[at.DEPARTS] = one[after] if one[at.TAKEN] < one[at.DEPARTING] else at.NEVER
     return one[place + 1]
 
 
 @inlined
 def tick(one: Channel, now: int) -> None:
-    """One cycle, in which at most one command is issued."""
-    if now >= one[WAKE]:
-        _work(one, now)
-
-
-@inlined
-def _work(one: Channel, now: int) -> None:
-    """A cycle in which something may happen; notes when the next one is."""
-    if now >= one[REFRESH]:
+    """Run one cycle, in which at most one command is issued; note in which cycle the next one may be."""
+    if now < one[at.WAKE]:
+        return
+    if now >= one[at.REFRESH]:
         refresh(one, now)
-        _rank(one, one[STILL])
-    if now >= one[READY]:
-        one[READY] = max(_serve(one, now), now + 1)
-    one[WAKE] = min(one[READY], one[REFRESH])
+        _rank(one, one[at.STILL])
+    if now >= one[at.READY]:
+        one[at.READY] = max(_serve(one, now), now + 1)
+    one[at.WAKE] = min(one[at.READY], one[at.REFRESH])
 
 
 @inlined
 def _serve(one: Channel, now: int) -> int:
-    """Issue one command if any may be; returns a cycle before which no other may be."""
-    active = _first_active(one, now) if one[ACTIVE] else -1
+    """Issue one command if any may be; return a cycle before which no other may be."""
+    active = _first_active(one, now) if one[at.ACTIVE] else -1
     if active >= 0:
         _issue_active(one, active, now)
-    elif one[WAITING_AT] <= now:
+    elif one[at.WAITING_AT] <= now:
         _serve_waiting(one, now)
-    soonest = one[WAITING_AT]
-    for want in range(ACTIVES, ACTIVES + 8 * one[ACTIVE], 8):
-        soonest = min(soonest, one[want + SOONEST])
+    soonest = one[at.WAITING_AT]
+    for want in range(at.ACTIVES, at.ACTIVES + 8 * one[at.ACTIVE], 8):
+        soonest = min(soonest, one[want + at.SOONEST])
     return soonest
 
 
 @inlined
 def _first_active(one: Channel, now: int) -> int:
-    """The earliest of the active requests that are ready, or -1."""
-    best, arrival = -1, NEVER
-    for want in range(ACTIVES, ACTIVES + 8 * one[ACTIVE], 8):
-        if one[want + SOONEST] <= now:
-            one[want + SOONEST] = ready(one, want)
-            if one[want + SOONEST] <= now and one[want + FIRST] < arrival:
-                best, arrival = want, one[want + FIRST]
+    """Find the earliest of the active requests that are ready, or -1."""
+    best, arrival = -1, at.NEVER
+    for want in range(at.ACTIVES, at.ACTIVES + 8 * one[at.ACTIVE], 8):
+        if one[want + at.SOONEST] <= now:
+            one[want + at.SOONEST] = ready(one, want)
+            if one[want + at.SOONEST] <= now and one[want + at.FIRST] < arrival:
+                best, arrival = want, one[want + at.FIRST]
     return best
 
 
 @compiled
 def _issue_active(one: Channel, want: int, now: int) -> None:
-    bank = one[want + BANK_AT]
-    if one[bank + ROW] != one[want + PAGE]:
+    bank = one[want + at.BANK_AT]
+    if one[bank + at.ROW] != one[want + at.PAGE]:
         activate(one, want, now)
         _rank(one, now + 1)
         return
-    one[bank + WANTED] -= 1
-    read(one, want, one[want + FIRST], now)
+    one[bank + at.WANTED] -= 1
+    read(one, want, one[want + at.FIRST], now)
     _delay(one, want, now)
-    one[ACTIVE] -= 1
-    last = ACTIVES + 8 * one[ACTIVE]
+    one[at.ACTIVE] -= 1
+    last = at.ACTIVES + 8 * one[at.ACTIVE]
     for word in range(8):
         one[want + word] = one[last + word]
 
@@ -191,10 +138,10 @@ def _issue_active(one: Channel, want: int, now: int) -> None:
 @inlined
 def _serve_waiting(one: Channel, now: int) -> None:
     """Issue for the first of the waiting requests that is ready."""
-    place = one[CANDIDATE]
-    if place >= 0 and one[PSEUDOS_READ + place]:
-        want = one[LIVE + place]
-        read(one, want, one[FIRSTS + place], now)
+    place = one[at.CANDIDATE]
+    if place >= 0 and one[at.PSEUDOS_READ + place]:
+        want = one[at.LIVE + place]
+        read(one, want, one[at.FIRSTS + place], now)
         _advance(one, place)
         _delay(one, want, now)
     else:
@@ -203,28 +150,28 @@ def _serve_waiting(one: Channel, now: int) -> None:
 
 @compiled
 def _open(one: Channel, now: int) -> None:
-    """The same where the first one may want another row than the open one.
+    """Issue where the first one may want another row than the open one.
 
     A ready request that may not close a row, because others wait for it, still holds up those behind it.
     """
     _rank(one, now)
-    while one[WAITING_AT] <= now:
-        place = one[CANDIDATE]
-        want = one[LIVE + place]
-        bank = one[want + BANK_AT]
-        if one[bank + ROW] == one[want + PAGE]:
-            read(one, want, one[FIRSTS + place], now)
+    while one[at.WAITING_AT] <= now:
+        place = one[at.CANDIDATE]
+        want = one[at.LIVE + place]
+        bank = one[want + at.BANK_AT]
+        if one[bank + at.ROW] == one[want + at.PAGE]:
+            read(one, want, one[at.FIRSTS + place], now)
             _advance(one, place)
             _delay(one, want, now)
-        elif one[bank + ROW] < 0:
+        elif one[bank + at.ROW] < 0:
             activate(one, want, now)
             _promote(one, place)
             _rank(one, now + 1)
-        elif max(one[MAY_PRE], one[bank + PRE]) > now:  # a read came in between
+        elif max(one[at.MAY_PRE], one[bank + at.PRE]) > now:  # a read came in between
             settle(one, place)
             _rank(one, now)
-        elif one[bank + WANTED] > 0:
-            one[WAITING_AT], one[CANDIDATE] = _next_ready(one, now), -1
+        elif one[bank + at.WANTED] > 0:
+            one[at.WAITING_AT], one[at.CANDIDATE] = _next_ready(one, now), -1
         else:
             precharge(one, bank, now)
             _rank(one, now + 1)
@@ -232,66 +179,66 @@ def _open(one: Channel, now: int) -> None:
 
 @inlined
 def _next_ready(one: Channel, now: int) -> int:
-    soonest = NEVER
-    for place in range(one[READING]):
-        if one[SOONS + place] > now:
-            soonest = min(soonest, one[SOONS + place])
+    soonest = at.NEVER
+    for place in range(one[at.READING]):
+        if one[at.SOONS + place] > now:
+            soonest = min(soonest, one[at.SOONS + place])
     return soonest
 
 
 @inlined
 def _rank(one: Channel, earliest: int) -> None:
-    """From `earliest` on, which waiting request is the first that is ready, and when."""
-    best = LAST_RANK
-    for place in range(one[READING]):
-        delay = max(one[SOONS + place] - earliest, 0)
-        best = min(best, (delay << RANK_DELAY) + (one[FIRSTS + place] << RANK_ARRIVAL) + place)
+    """Find which waiting request is the first that is ready from `earliest` on, and when."""
+    best = at.LAST_RANK
+    for place in range(one[at.READING]):
+        delay = max(one[at.SOONS + place] - earliest, 0)
+        best = min(best, (delay << at.RANK_DELAY) + (one[at.FIRSTS + place] << at.RANK_ARRIVAL) + place)
     _choose(one, earliest, best)
 
 
 @inlined
 def _choose(one: Channel, earliest: int, rank: int) -> None:
-    one[CANDIDATE] = rank & (MOST_REQUESTS - 1)
-    one[WAITING_AT] = earliest + (rank >> RANK_DELAY) if one[READING] else NEVER
+    one[at.CANDIDATE] = rank & (at.MOST_REQUESTS - 1)
+    one[at.WAITING_AT] = earliest + (rank >> at.RANK_DELAY) if one[at.READING] else at.NEVER
 
 
 @inlined
 def _delay(one: Channel, want: int, now: int) -> None:
     """A read delays others of its pseudo-channel and of its group; then as `_rank`."""
-    pseudo, group, best = one[want + PSEUDO_AT], one[want + GROUP_AT], LAST_RANK
-    on_pseudo, on_group = one[pseudo + RD], one[group + RD]
-    for place in range(one[READING]):
-        soon = max(one[SOONS + place], on_pseudo if one[PSEUDOS_READ + place] == pseudo else 0)
-        soon = max(soon, on_group if one[GROUPS_READ + place] == group else 0)
-        one[SOONS + place] = soon
+    pseudo, group, best = one[want + at.PSEUDO_AT], one[want + at.GROUP_AT], at.LAST_RANK
+    on_pseudo, on_group = one[pseudo + at.RD], one[group + at.RD]
+    for place in range(one[at.READING]):
+        soon = max(one[at.SOONS + place], on_pseudo if one[at.PSEUDOS_READ + place] == pseudo else 0)
+        soon = max(soon, on_group if one[at.GROUPS_READ + place] == group else 0)
+        one[at.SOONS + place] = soon
         delay = max(soon - now - 1, 0)
-        best = min(best, (delay << RANK_DELAY) + (one[FIRSTS + place] << RANK_ARRIVAL) + place)
+        best = min(best, (delay << at.RANK_DELAY) + (one[at.FIRSTS + place] << at.RANK_ARRIVAL) + place)
     _choose(one, now + 1, best)
 
 
 @inlined
 def _advance(one: Channel, place: int) -> None:
     """The first request of a page has left it."""
-    want = one[LIVE + place]
-    one[want + SERVED] += 1
-    one[want + LEFT] -= 1
-    if one[want + LEFT]:
-        one[FIRSTS + place] = one[want + ARRIVALS + (one[want + SERVED] & (MOST_REQUESTS - 1))]
+    want = one[at.LIVE + place]
+    one[want + at.SERVED] += 1
+    one[want + at.LEFT] -= 1
+    if one[want + at.LEFT]:
+        one[at.FIRSTS + place] = one[want + at.ARRIVALS + (one[want + at.SERVED] & (at.MOST_REQUESTS - 1))]
         return
-    one[READING] -= 1
-    last = one[READING]
-    one[LIVE + place], one[LIVE + last] = one[LIVE + last], want
-    for part in (PAGES, FIRSTS, SOONS, PSEUDOS_READ, GROUPS_READ):
+    one[at.READING] -= 1
+    last = one[at.READING]
+    one[at.LIVE + place], one[at.LIVE + last] = one[at.LIVE + last], want
+    for part in (at.PAGES, at.FIRSTS, at.SOONS, at.PSEUDOS_READ, at.GROUPS_READ):
         one[part + place] = one[part + last]
 
 
 @compiled
 def _promote(one: Channel, place: int) -> None:
     """A request whose row is being opened moves to the active ones."""
-    last, want = ACTIVES + 8 * one[ACTIVE], one[LIVE + place]
-    for word in range(FIRST):
+    last, want = at.ACTIVES + 8 * one[at.ACTIVE], one[at.LIVE + place]
+    for word in range(at.FIRST):
         one[last + word] = one[want + word]
-    one[last + FIRST], one[last + SOONEST] = one[FIRSTS + place], ready(one, want)
-    one[one[want + BANK_AT] + WANTED] += 1
-    one[ACTIVE] += 1
+    one[last + at.FIRST], one[last + at.SOONEST] = one[at.FIRSTS + place], ready(one, want)
+    one[one[want + at.BANK_AT] + at.WANTED] += 1
+    one[at.ACTIVE] += 1
     _advance(one, place)

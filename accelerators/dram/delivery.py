@@ -13,7 +13,8 @@ from math import ceil
 
 import numpy as np
 
-from cascadesim.accelerators.dram.reads import Addresses, DramRun, read_stream
+from cascadesim.accelerators.dram.commands import Integers
+from cascadesim.accelerators.dram.reads import DramRun, read_stream
 from cascadesim.accelerators.dram.standards import DramStandard
 from cascadesim.accelerators.program import Program, Repeat, TileRun
 from cascadesim.accelerators.protocol import Phase
@@ -26,7 +27,7 @@ FIRST_BYTES = 1 << 18  # of each channel, after which the rest is taken to be al
 
 @dataclass(frozen=True)
 class Delivery:
-    """Of the first tiles of a phase. `run`: the slowest channel, in whose time all have finished."""
+    """What the first tiles of a phase took. `run`: the slowest channel, in whose time all have finished."""
 
     standard: DramStandard
     channels: int
@@ -43,13 +44,13 @@ class Delivery:
 
 
 def delivered(phase: Phase, standard: DramStandard, channels: int) -> Delivery:
-    """Raises CascadeSimError where the phase has no program with DRAM tasks, or for less than one channel."""
+    """Run the first tiles of a phase through `channels` channels.
+
+    Raises CascadeSimError where the phase has no program with DRAM tasks, or for less than one channel.
+    """
     if channels < 1:
         raise CascadeSimError(f"DRAM needs at least one channel, got {channels}")
-    if phase.program is None:
-        raise CascadeSimError(f"{phase.name}: no tiles whose traffic could run through DRAM")
-    program = phase.program()
-    carried = _bytes_per_cycle(program, phase)
+    program, carried = _carried(phase)
     requests = _requests(program, carried, standard.request_bytes, FIRST_BYTES * channels)
     total = len(requests) * standard.request_bytes
     runs = [read_stream(standard, of_channel(requests, channel, channels, standard.request_bytes))
@@ -58,37 +59,39 @@ def delivered(phase: Phase, standard: DramStandard, channels: int) -> Delivery:
 
 
 def channels_for(standard: DramStandard, bandwidth_bytes_per_s: float) -> int:
-    """The fewest whose peak is at least that."""
+    """Find the fewest channels whose peak is at least that."""
     return max(1, ceil(bandwidth_bytes_per_s / standard.peak_bytes_per_s - 1e-9))
 
 
 def carried_bytes_per_s(phase: Phase, clock_hz: float) -> float:
-    """What the program takes its DRAM unit to deliver while it is busy."""
-    if phase.program is None:
-        raise CascadeSimError(f"{phase.name}: no tiles whose traffic could run through DRAM")
-    return _bytes_per_cycle(phase.program(), phase) * clock_hz
+    """Tell what the program takes its DRAM unit to deliver while it is busy."""
+    return _carried(phase)[1] * clock_hz
 
 
-def of_channel(requests: Addresses, channel: int, channels: int, request_bytes: int) -> Addresses:
-    """Channel-local addresses of the requests that a channel serves, in order."""
+def of_channel(requests: Integers, channel: int, channels: int, request_bytes: int) -> Integers:
+    """Select the requests that a channel serves, in order, as channel-local addresses."""
     number = requests // request_bytes
-    own: Addresses = number[number % channels == channel] // channels
+    own: Integers = number[number % channels == channel] // channels
     return own * request_bytes
 
 
-def _bytes_per_cycle(program: Program, phase: Phase) -> float:
+def _carried(phase: Phase) -> tuple[Program, float]:
+    """Make the program of the phase, and divide its bytes by the busy cycles of its DRAM unit."""
+    if phase.program is None:
+        raise CascadeSimError(f"{phase.name}: no tiles whose traffic could run through DRAM")
+    program = phase.program()
     busy = program.busy_cycles()
     cycles = sum(busy[task.name] for task in program.tasks if task.unit == UNIT)
     if cycles == 0:
         raise CascadeSimError(f"{phase.name}: no task moves anything to or from DRAM")
-    return phase.traffic.total_bytes / cycles
+    return program, phase.traffic.total_bytes / cycles
 
 
-def _requests(program: Program, bytes_per_cycle: float, request_bytes: int, most_bytes: int) -> Addresses:
-    """Byte addresses of the first tiles' requests."""
+def _requests(program: Program, bytes_per_cycle: float, request_bytes: int, most_bytes: int) -> Integers:
+    """List the byte addresses of the first tiles' requests."""
     places = [place for place, task in enumerate(program.tasks) if task.unit == UNIT]
     done = dict.fromkeys(places, 0)  # requests of each task so far
-    parts: list[Addresses] = []
+    parts: list[Integers] = []
     total = 0
     for tile_class in _classes(program.stream):
         for place in places:
@@ -103,7 +106,7 @@ def _requests(program: Program, bytes_per_cycle: float, request_bytes: int, most
 
 
 def _classes(stream: Sequence[TileRun | Repeat]) -> Iterator[int]:
-    """The class of every tile in order."""
+    """Yield the class of every tile in order."""
     for item in stream:
         if isinstance(item, TileRun):
             yield from (item.tile_class for _ in range(item.tiles))

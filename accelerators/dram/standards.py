@@ -13,12 +13,12 @@ from typing import Literal, TypeAlias
 from cascadesim.einsum_cascades.notation.errors import UnknownNameError
 
 Command: TypeAlias = Literal["ACT", "PRE", "RD"]
-Scope: TypeAlias = Literal["channel", "pseudo_channel", "bank_group", "bank"]
+ConstraintScope: TypeAlias = Literal["channel", "pseudo_channel", "bank_group", "bank"]
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    scope: Scope
+    scope: ConstraintScope
     before: Command
     after: Command
     cycles: int
@@ -28,7 +28,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class DramStandard:
-    """One channel: pseudo-channels x bank groups x banks, address fields from the least significant bit up."""
+    """A channel has pseudo-channels x bank groups x banks, in address fields from the least significant bit up."""
 
     name: str
     source: str
@@ -46,12 +46,12 @@ class DramStandard:
 
     @property
     def peak_bytes_per_s(self) -> float:
-        """Of one channel: every pseudo-channel reads as often as its data bus allows."""
+        """The peak of one channel: every pseudo-channel reads as often as its data bus allows."""
         gap = self.timing("pseudo_channel", "RD", "RD")
         return min(self.pseudo_channels / gap, 1.0) * self.request_bytes * self.clock_hz
 
-    def timing(self, scope: Scope, before: Command, after: Command, window: int = 1) -> int:
-        """Cycles of a constraint, 0 where there is none."""
+    def timing(self, scope: ConstraintScope, before: Command, after: Command, window: int = 1) -> int:
+        """Look up the cycles of a constraint, 0 where there is none."""
         found = [one.cycles for one in self.constraints
                  if (one.scope, one.before, one.after, one.window) == (scope, before, after, window)]
         return max(found, default=0)

@@ -1,55 +1,55 @@
 """What the fused schedule costs: traffic, cycles, buffer and energy of many dataflows at once.
 
-One row per dataflow in every array. The words behind them come from `words`; nothing here chooses. FLAT (ASPLOS'23);
-composition of traffic and latency as the FuseMax artifact has it (spec 5.5).
+One row per dataflow in every array. The words behind them come from `traffic`; nothing here chooses. FLAT
+(ASPLOS'23); composition of traffic and latency as the FuseMax artifact has it (spec 5.5).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cascadesim.accelerators.binding import AttentionBinding
 from cascadesim.accelerators.energy import Actions, dynamic_energy_j
-from cascadesim.accelerators.flat.capacity import kept_words, staged_words
-from cascadesim.accelerators.flat.dataflow import Dataflow
-from cascadesim.accelerators.flat.nests import Case
-from cascadesim.accelerators.flat.roles import Roles
-from cascadesim.accelerators.flat.spec import TENSORS, FlatArray
-from cascadesim.accelerators.flat.words import (
+from cascadesim.accelerators.flat.geometry import FlatCase
+from cascadesim.accelerators.flat.spec import AV_LOOPS, QK_LOOPS, STATIONARITIES, TENSORS, Dataflow, FlatArray
+from cascadesim.accelerators.flat.traffic import (
     AV_TENSORS,
     DRAM_READ,
     DRAM_WRITE,
     QK_TENSORS,
-    STATIONARITIES,
     Floats,
-    accumulates_by_stationarity,
+    accumulates,
     contraction_cycles,
     contraction_table,
     softmax_table,
     spilled,
     vector_cycles,
 )
+from cascadesim.accelerators.fusemax.mapping import Counts
 from cascadesim.einsum_cascades.notation.ir import Einsum
 
-Bits = NDArray[np.bool_]
-Index = NDArray[np.int64]
+Bits: TypeAlias = NDArray[np.bool_]
+_RANKS = {"Q": "pe", "K": "me", "QK": "mp", "A": "mp", "V": "mf", "AV": "pf"}
+_COPIES = 2  # of what the buffer holds: one at work, one on its way from or to DRAM
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Dataflows: index of the block size, locations (rows x TENSORS), indices into STATIONARITIES."""
+    """Many dataflows: index of the block size, locations (dataflows, TENSORS) bool, indices into STATIONARITIES."""
 
-    size: Index
+    size: Counts
     on_chip: Bits
-    qk: Index
-    av: Index
+    qk: Counts
+    av: Counts
 
     @classmethod
     def of(cls, dataflow: Dataflow) -> Choices:
-        """One dataflow, of the only block size."""
+        """Wrap one dataflow, of the only block size."""
         return cls(
             np.array([0]),
             np.array([[tensor in dataflow.on_chip for tensor in TENSORS]]),
@@ -57,7 +57,7 @@ class Choices:
             np.array([STATIONARITIES.index(dataflow.av_stationarity)]),
         )
 
-    def stationarity(self, tensor: str) -> Index:
+    def stationarity(self, tensor: str) -> Counts:
         return self.qk if tensor in QK_TENSORS else self.av
 
     def kept(self, tensor: str) -> Bits:
@@ -67,7 +67,7 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Words of one stretch (QK, softmax with epilogue, or AV), a row per dataflow."""
+    """Words of one stretch (QK, softmax with epilogue, or AV), (dataflows,) float64."""
 
     dram_read: Floats
     dram_write: Floats
@@ -76,9 +76,6 @@ class Words:
     register_read: Floats
     register_write: Floats
 
-    def of(self, rows: slice) -> Words:
-        return Words(*(getattr(self, field.name)[rows] for field in fields(self)))
-
     @property
     def dram(self) -> Floats:
         return self.dram_read + self.dram_write
@@ -86,7 +83,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Costs:
-    """Everything the choice needs, a row per dataflow; cycles are those of the arrays, without waiting."""
+    """Everything the choice needs, (dataflows,) float64; cycles are those of the arrays, without waiting."""
 
     footprint_words: Floats
     spilled: Floats
@@ -97,125 +94,99 @@ class Costs:
     av_cycles: Floats
     vector_cycles: int
 
-    def of(self, row: int) -> Costs:
-        """Those of one dataflow."""
-        one = slice(row, row + 1)
-        return Costs(
-            self.footprint_words[one], self.spilled[one], self.qk.of(one), self.softmax.of(one), self.av.of(one),
-            self.qk_cycles[one], self.av_cycles[one], self.vector_cycles,
-        )  # fmt: skip
-
     @property
     def dram_words(self) -> Floats:
         return self.qk.dram + self.softmax.dram + self.av.dram
 
+    def unported_cycles(self, spec: FlatArray) -> Floats:
+        """The published latency: the arrays work at the same time, ports of the buffer are no limit."""
+        memory = self.dram_words * spec.word_bytes / spec.dram_bytes_per_cycle
+        return np.maximum(memory, np.maximum(self.qk_cycles + self.av_cycles, self.vector_cycles))
+
     def bound_cycles(self, spec: FlatArray) -> Floats:
         """Neither array, nor the DRAM channel, nor the ports of the buffer can do it in less."""
-        return np.maximum(self.unported_cycles(spec), self.port_cycles(spec))
-
-    @property
-    def array_cycles(self) -> Floats:
-        """The arrays work at the same time."""
-        longest: Floats = np.maximum(self.qk_cycles + self.av_cycles, self.vector_cycles)
-        return longest
-
-    def unported_cycles(self, spec: FlatArray) -> Floats:
-        """The published latency: ports of the buffer are no limit there."""
-        return np.maximum(self.memory_cycles(spec), self.array_cycles)
-
-    def memory_cycles(self, spec: FlatArray) -> Floats:
-        return self.dram_words * spec.word_bytes / spec.dram_bytes_per_cycle
-
-    def port_cycles(self, spec: FlatArray) -> Floats:
         words = [part.buffer_read + part.buffer_write for part in (self.qk, self.softmax, self.av)]
-        cycles: Floats = np.sum(words, axis=0) / spec.port_words_per_cycle
-        return cycles
+        port_cycles: Floats = np.sum(words, axis=0) / spec.port_words_per_cycle
+        return np.maximum(self.unported_cycles(spec), port_cycles)
 
     def movement_energy_j(self, spec: FlatArray) -> Floats:
-        """Energy of moving words; what the arrays compute is the same in every dataflow."""
-        price = _prices(spec)
-        total = self.dram_words * price["dram"]
-        for words, unit in ((self.qk, "2d"), (self.softmax, "1d"), (self.av, "2d")):
-            total = total + words.buffer_read * price["read"] + words.buffer_write * price["write"]
-            total = total + words.register_read * price[f"read_{unit}"] + words.register_write * price[f"write_{unit}"]
+        """Price the words that move; what the arrays compute is the same in every dataflow."""
+
+        def price(actions: Actions) -> float:
+            return sum(dynamic_energy_j(actions, spec).values())
+
+        total = self.dram_words * price(Actions(dram_words=1))
+        read, write = price(Actions(global_buffer_read_words=1)), price(Actions(global_buffer_write_words=1))
+        of_2d = price(Actions(register_reads_2d=1)), price(Actions(register_writes_2d=1))
+        of_1d = price(Actions(register_reads_1d=1)), price(Actions(register_writes_1d=1))
+        for words, (register_read, register_write) in ((self.qk, of_2d), (self.softmax, of_1d), (self.av, of_2d)):
+            total = total + words.buffer_read * read + words.buffer_write * write
+            total = total + words.register_read * register_read + words.register_write * register_write
         return total
-
-
-def _prices(spec: FlatArray) -> dict[str, float]:
-    units = {
-        "dram": Actions(dram_words=1),
-        "read": Actions(global_buffer_read_words=1), "write": Actions(global_buffer_write_words=1),
-        "read_2d": Actions(register_reads_2d=1), "write_2d": Actions(register_writes_2d=1),
-        "read_1d": Actions(register_reads_1d=1), "write_1d": Actions(register_writes_1d=1),
-    }  # fmt: skip
-    return {name: sum(dynamic_energy_j(actions, spec).values()) for name, actions in units.items()}
 
 
 @dataclass(frozen=True)
 class Blockings:
-    """One case cut into blocks of `sizes` query tiles: costs of any dataflow with one of these sizes."""
+    """One case is cut into blocks of `sizes` query tiles; knows the costs of any dataflow with one of these sizes."""
 
-    case: Case
-    roles: Roles
+    case: FlatCase
+    binding: AttentionBinding
     sizes: tuple[int, ...]
 
-    def rows(self, size: int) -> int:
-        return self.case.rows(self.sizes[size])
-
     def costs(self, choices: Choices, share: Floats | None = None) -> Costs:
-        """`share`: the published share that spills instead of the one that the capacity implies."""
+        """Add up the costs; `share` is the published share that spills instead of the one that the capacity implies."""
+        case, binding, capacity = self.case, self.binding, self.case.spec.buffer_words
         footprint = self.footprint_words(choices)
         if share is None:
-            share = 1 - np.minimum(1.0, self.case.spec.buffer_words / footprint)
-        scores, output = self.roles.scores, self.roles.output
+            share = 1 - np.minimum(1.0, capacity / footprint)
+        # where scores are not kept, one row of them is, between the passes: what does not fit beside the footprint
+        row_share = 1 - np.clip((capacity - footprint) / case.shape.keys, 0.0, 1.0)
+        qk, av = (
+            Words(*np.sum(list(self._by_tensor(einsum, tensors, choices, share)), axis=0).T)
+            for einsum, tensors in ((binding.scores, QK_TENSORS), (binding.output, AV_TENSORS))
+        )
         return Costs(
-            footprint, share,
-            self._contraction(scores, QK_TENSORS, choices, share),
-            self._softmax(choices, np.where(choices.kept("QK"), share, self._row_share(footprint))),
-            self._contraction(output, AV_TENSORS, choices, share),
-            contraction_cycles(self.case, self.roles, scores, self.sizes)[choices.size, choices.qk],
-            contraction_cycles(self.case, self.roles, output, self.sizes)[choices.size, choices.av],
-            vector_cycles(self.case, self.roles),
+            footprint, share, qk, self._softmax(choices, np.where(choices.kept("QK"), share, row_share)), av,
+            contraction_cycles(case, binding, binding.scores, self.sizes)[choices.size, choices.qk],
+            contraction_cycles(case, binding, binding.output, self.sizes)[choices.size, choices.av],
+            sum(vector_cycles(case, einsum) for einsum in binding.on_1d),
         )  # fmt: skip
-
-    def _row_share(self, footprint: Floats) -> Floats:
-        """Where scores are not kept, one row of them is, between the passes: what does not fit beside the rest."""
-        left = (self.case.spec.buffer_words - footprint) / self.case.shape.keys
-        share: Floats = 1 - np.clip(left, 0.0, 1.0)
-        return share
-
-    def _contraction(self, einsum: Einsum, tensors: tuple[str, ...], choices: Choices, share: Floats) -> Words:
-        return Words(*np.sum(list(self._by_tensor(einsum, tensors, choices, share)), axis=0).T)
 
     def _by_tensor(
         self, einsum: Einsum, tensors: tuple[str, ...], choices: Choices, share: Floats
     ) -> Iterator[Floats]:
-        """Words of each tensor, a row per dataflow. What is in the buffer spills, waiting partial sums included."""
-        table = contraction_table(self.case, self.roles, einsum, self.sizes)
+        """Yield the words of each tensor, (dataflows, columns). All that is in the buffer spills, partial sums too."""
+        case, binding = self.case, self.binding
+        orders = QK_LOOPS if einsum is binding.scores else AV_LOOPS
+        table = contraction_table(case, binding, einsum, self.sizes)
         for position, tensor in enumerate(tensors):
             kept, stationarity = choices.kept(tensor), choices.stationarity(tensor)
             words = table[choices.size, stationarity, position, kept.astype(int)]
-            waits = accumulates_by_stationarity(self.case, self.roles, einsum, tensor)[stationarity]
-            yield spilled(words, share * (kept | waits))
+            waits = np.array([accumulates(case, binding, einsum, orders[name], tensor) for name in STATIONARITIES])
+            yield spilled(words, share * (kept | waits[stationarity]))
 
     def _softmax(self, choices: Choices, share: Floats) -> Words:
         """Scores spill in proportion where they are kept; where they are not, they pass through DRAM whole."""
-        table = softmax_table(self.case, self.roles)
+        table = softmax_table(self.case, self.binding)
         qk, a = choices.kept("QK").astype(int), choices.kept("A").astype(int)
         staying, spilling = table[0, qk, a], table[1, qk, a]
         return Words(*(spilled(spilling, share) + spilled(staying, np.zeros_like(share))).T)
 
     def dram_words(self, choices: Choices, costs: Costs) -> dict[str, tuple[float, float]]:
-        """Tensor -> words read and written by the contractions, of the first of `choices`."""
+        """Split the words that contractions read and write by tensor, for the first of `choices`."""
         found = {}
-        for einsum, tensors in ((self.roles.scores, QK_TENSORS), (self.roles.output, AV_TENSORS)):
+        for einsum, tensors in ((self.binding.scores, QK_TENSORS), (self.binding.output, AV_TENSORS)):
             by_tensor = self._by_tensor(einsum, tensors, choices, costs.spilled)
             for tensor, words in zip(tensors, by_tensor, strict=True):
                 found[tensor] = (float(words[0, DRAM_READ]), float(words[0, DRAM_WRITE]))
         return found
 
     def footprint_words(self, choices: Choices) -> Floats:
-        """What a dataflow asks of the buffer: the block of scores (weights take its place), what stays, what passes."""
+        """Add up what a dataflow asks of the buffer: the block of scores (or weights), what stays, what passes.
+
+        Inferred: the rule reproduces every `proportion_spilled` that FLAT's own search published (FuseMax artifact,
+        flat_validation.csv, 13 rows that spill and 83 that do not). Scores and weights share one block in place.
+        """
         total = np.where(choices.kept("QK") | choices.kept("A"), self._kept("QK")[choices.size], 0.0)
         for tensor in TENSORS:
             kept = 0.0 if tensor in ("QK", "A") else self._kept(tensor)[choices.size]
@@ -223,7 +194,7 @@ class Blockings:
         return total
 
     def least_words(self, choices: Choices) -> Floats:
-        """What it cannot do without, however much spills: tiles on their way, or less where all of it is less."""
+        """Add up what must fit however much spills: tiles on their way, or the whole tensor where that is less."""
         total = np.zeros(len(choices.qk))
         for tensor in TENSORS:
             staged = self._staged(tensor, choices)
@@ -232,17 +203,37 @@ class Blockings:
         return total
 
     def _kept(self, tensor: str) -> Floats:
-        """Words of a tensor that stays, by block size; of the largest block where blocks differ."""
+        """Count the words, (block sizes,), of a tensor that stays for a block or a head, with those of the next one.
+
+        The scores of the largest block stand for all; their weights take their place, so there is one copy.
+        """
+        case = self.case
         if tensor in ("QK", "A"):
-            blocks = [self.case.blocks(size, self.case.columns_used) for size in self.sizes]
-            return np.array([float(block.largest_points) for block in blocks])
-        return np.array([float(kept_words(self.case, tensor, self.rows(i))) for i in range(len(self.sizes))])
+            tiles = case.tiles(case.columns_used)
+            return np.array([float(tiles.blocks(size).largest_points) for size in self.sizes])
+        first, second = (
+            np.array([case.rows(size) if rank == "p" else case.extent(rank) for size in self.sizes], np.float64)
+            for rank in _RANKS[tensor]
+        )
+        return _COPIES * first * second
 
     def _staged(self, tensor: str, choices: Choices) -> Floats:
-        """Words of a tensor on its way, a row per dataflow."""
-        words = np.array([
-            [float(staged_words(self.case, tensor, name, self.rows(i))) for name in STATIONARITIES]
-            for i in range(len(self.sizes))
-        ])  # fmt: skip
+        """Count the words, (dataflows,), of a tensor that passes the buffer by: two tiles of it are on their way.
+
+        A rank that runs in time and is not summed over is there in full, because a tile of results is; FLAT itself
+        counts one tile of AV rows for a whole head.
+        """
+        case, summed = self.case, "e" if tensor in QK_TENSORS else "m"
+        words = np.full((len(self.sizes), len(STATIONARITIES)), float(_COPIES))
+        for index, size in enumerate(self.sizes):
+            block_rows = case.rows(size)
+            one_tile = case.exact and tensor == "AV" and block_rows == case.queries
+            for order_index, name in enumerate(STATIONARITIES):
+                order = (QK_LOOPS if tensor in QK_TENSORS else AV_LOOPS)[name]
+                for rank in _RANKS[tensor]:
+                    whole = block_rows if rank == "p" else case.extent(rank)
+                    side = case.rows_used if rank == order.rows else case.columns_used
+                    in_full = rank == order.temporal != summed and not one_tile
+                    words[index, order_index] *= whole if in_full else min(side, whole)
         found: Floats = words[choices.size, choices.stationarity(tensor)]
         return found

@@ -1,26 +1,32 @@
-"""The rectangle of scores an operation needs: query tiles, the keys each meets, blocks of query rows.
+"""The rectangle of scores of one attention operation on one array: query tiles, the keys each meets, blocks of rows.
 
 Partial tiles count as rows and keys that exist; masks leave out whole key tiles that no query of a tile attends.
-Knows extents and the size of the array; no dataflow, no cycles.
+Knows extents and the size of the array; no dataflow, and no cycles but those of one point.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 import numpy as np
 
+from cascadesim.accelerators.binding import point_operations
+from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles, Counts
 from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Einsum
+from cascadesim.einsum_cascades.sparsity.masks import FULL
 from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
 
-Table: TypeAlias = tuple[tuple[int, int, int, int], ...]
+# [no, blocks of, tiles of, single queries][no, tiles of, single keys, keys of one tile] -> distinct combinations
+PointTable: TypeAlias = tuple[tuple[int, int, int, int], ...]
 
 
 def shape_of(operation: Operation) -> AttentionShape:
-    """One instance per sequence and key/value head; the query heads that share it are `group`.
+    """Read the shape of an operation: an instance is a sequence and a key/value head, shared by `group` heads.
 
     Raises CascadeSimError where the conditions of the text are no mask of intervals.
     """
@@ -34,10 +40,19 @@ def shape_of(operation: Operation) -> AttentionShape:
 
 
 @dataclass(frozen=True)
-class Tiles:
-    """Query tiles of one instance in order, each with the keys it meets (first to last, both included).
+class QueryBlocks:
+    """Query tiles are grouped into blocks and counted: `largest_points` are the scores of the largest block."""
 
-    Key tiles of a query tile begin at the first key that it meets, so that larger ones are never more.
+    table: PointTable
+    largest_points: int
+
+
+@dataclass(frozen=True)
+class QueryTiles:
+    """The query tiles of one instance stand in order, each with the keys it meets (first to last, both included).
+
+    Key tiles of a query tile begin at the first key that it meets, so that larger ones are never more. Arrays are
+    (query tiles,) int64.
     """
 
     rows: Counts
@@ -50,33 +65,19 @@ class Tiles:
         return len(self.rows)
 
     @cached_property
-    def visits(self) -> Counts:
-        """Key tiles that each query tile meets."""
-        return self.tiles_of(self.keys_met)
-
-    @cached_property
     def keys_met(self) -> Counts:
         met: Counts = np.maximum(self.last - self.first + 1, 0)
         return met
 
-    def tiles_of(self, keys: Counts) -> Counts:
-        return -(-keys // self.key_tile)
+    @cached_property
+    def visits(self) -> Counts:
+        """Key tiles that each query tile meets."""
+        return -(-self.keys_met // self.key_tile)
 
     @cached_property
-    def points(self) -> Counts:
-        """Scores of each query tile."""
-        return self.rows * self.keys_met
-
-    @cached_property
-    def combinations(self) -> Table:
-        """Distinct combinations of no, tiles of, single queries with no, tiles of, single keys, and those of one tile.
-
-        Query tiles without an attended key are left out: nothing is computed for them.
-        """
-        met = self.visits > 0
-        first = int(self.first[met].min()) if met.any() else 0
-        last = int(self.last[met].max()) if met.any() else -1
-        whole = last - first + 1
+    def combinations(self) -> PointTable:
+        """The table of `QueryBlocks` without its row of blocks."""
+        whole = int(self.last.max() - self.first.min()) + 1
         return (
             (1, -(-whole // self.key_tile), whole, min(whole, self.key_tile)),
             self._with_keys(np.ones_like(self.rows), self.keys_met),
@@ -84,55 +85,100 @@ class Tiles:
         )
 
     def _with_keys(self, queries: Counts, keys: Counts) -> tuple[int, int, int, int]:
-        """Queries that meet any, each with the tiles that hold its keys, with its keys, with those of a single tile."""
-        each = ((keys > 0), self.tiles_of(keys), keys, np.minimum(keys, self.key_tile))
+        """Count queries that meet any key: alone, each with its key tiles, with its keys, with the keys of one tile."""
+        each = ((keys > 0), -(-keys // self.key_tile), keys, np.minimum(keys, self.key_tile))
         alone, tiles, single, of_one = (int((queries * amount).sum()) for amount in each)
         return alone, tiles, single, of_one
 
     def fetched_keys(self, tiles: int) -> int:
-        """Keys that blocks of so many query tiles meet, each block for itself."""
-        if tiles not in self._fetched_keys:
-            self._fetched_keys[tiles] = self.blocks(tiles).table[1][2]
-        return self._fetched_keys[tiles]
+        """Count the keys that blocks of `tiles` query tiles meet, each block for itself."""
+        return self.blocks(tiles).table[1][2]
+
+    def blocks(self, tiles: int) -> QueryBlocks:
+        """Count consecutive blocks of `tiles` query tiles; the last one may be smaller."""
+        if tiles not in self._blocks:
+            starts = np.arange(0, self.count, tiles)
+            first, last = np.minimum.reduceat(self.first, starts), np.maximum.reduceat(self.last, starts)
+            keys = np.maximum(last - first + 1, 0)  # that some query of the block meets
+            none, by_tile, single = self.combinations
+            largest = int(np.add.reduceat(self.rows * self.keys_met, starts).max())
+            table = none, self._with_keys(np.ones_like(keys), keys), by_tile, single
+            self._blocks[tiles] = QueryBlocks(table, largest)
+        return self._blocks[tiles]
 
     @cached_property
-    def _fetched_keys(self) -> dict[int, int]:
+    def _blocks(self) -> dict[int, QueryBlocks]:
         return {}
 
-    def blocks(self, tiles: int) -> Blocks:
-        """Consecutive blocks of `tiles` query tiles; the last one may be smaller."""
-        starts = np.arange(0, self.count, tiles)
-        empty = self.visits == 0
-        first = np.minimum.reduceat(np.where(empty, np.iinfo(np.int64).max, self.first), starts)
-        last = np.maximum.reduceat(np.where(empty, -1, self.last), starts)
-        first = np.where(last < 0, 0, first)
-        return Blocks(self, first, last, int(np.add.reduceat(self.points, starts).max()))
+
+@lru_cache(maxsize=16)
+def query_tiles(shape: AttentionShape, tile_rows: int, key_tile: int) -> QueryTiles:
+    """Cut the queries into tiles; heads of a group are packed into one tile where they are short (decode)."""
+    tiles = AttentionTiles(shape, rows=1, columns=tile_rows, buffer_tiles=1, P1=1, kv_slots=1)
+    first, last = tiles.key_range
+    return QueryTiles(tiles.tile_queries, first, last, key_tile)
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """Query tiles grouped into blocks, each with the keys that some of its queries meet."""
+class FlatCase:
+    """One attention operation runs on one array. `exact`: rectangular, counted with the quirks of the artifact.
 
-    tiles: Tiles
-    first: Counts
-    last: Counts
-    largest_points: int  # scores of the largest block
+    `tile`, `columns`: rows and columns of the array in use, where it is not all of them.
+    """
+
+    shape: AttentionShape
+    spec: FlatArray
+    exact: bool = False
+    tile: int | None = None
+    columns: int | None = None
+
+    @property
+    def rows_used(self) -> int:
+        return self.tile or self.spec.pe_array.rows
+
+    @property
+    def columns_used(self) -> int:
+        return self.columns or self.spec.pe_array.columns
 
     @cached_property
-    def table(self) -> Table:
-        """Distinct combinations of (no, blocks of, tiles of, single) queries with keys as in `Tiles.combinations`."""
-        none, tiles, single = self.tiles.combinations
-        keys = np.maximum(self.last - self.first + 1, 0)
-        return none, self.tiles._with_keys(np.ones_like(keys), keys), tiles, single
+    def query_tiles(self) -> int:
+        return self.tiles(self.columns_used).count
 
+    @cached_property
+    def queries(self) -> int:
+        """The query rows of one instance, those of all heads of the group."""
+        return self.shape.group * self.shape.queries
 
-def query_tiles(shape: AttentionShape, tile_rows: int, key_tile: int) -> Tiles:
-    """Heads of a group lie position by position, packed into one tile where they are short (decode)."""
-    tiles = AttentionTiles(shape, rows=1, columns=tile_rows, buffer_tiles=1, P1=1, kv_slots=1)
-    first, last = tiles.key_range
-    return Tiles(tiles.tile_queries, first, last, key_tile)
+    @cached_property
+    def full(self) -> bool:
+        return self.shape.mask == FULL
 
+    @cached_property
+    def attended_share(self) -> float:
+        """The share of the scores of all tiles that the mask lets through: no others leave the chip or come back."""
+        return self.shape.pairs / self.tiles(1).combinations[2][2]
 
-def row_tiles(shape: AttentionShape, key_tile: int) -> Tiles:
-    """Query positions one by one: what the 1D array walks, once for each head of the group."""
-    return query_tiles(replace(shape, group=1), 1, key_tile)
+    def rows(self, tiles: int) -> int:
+        """Count the query rows of a block of `tiles` query tiles."""
+        return self.queries if tiles >= self.query_tiles else tiles * self.rows_used
+
+    def extent(self, rank: str) -> int:
+        shape = self.shape
+        return {"p": self.queries, "m": shape.keys, "e": shape.query_depth, "f": shape.value_depth}[rank]
+
+    def tiles(self, key_tile: int) -> QueryTiles:
+        """Cut the queries into tiles; keys are counted in tiles of `key_tile`."""
+        return query_tiles(self.shape, self.rows_used, key_tile)
+
+    def vectors(self, lanes: int) -> QueryTiles:
+        """Take query positions one by one, as the 1D array does for each head of the group; keys in vectors."""
+        return query_tiles(replace(self.shape, group=1), 1, lanes)
+
+    def point_cycles(self, einsum: Einsum) -> int:
+        """Count the cycles of a lane at a point. Raises CascadeSimError where the 1D array cannot do the Einsum."""
+        can = self.spec.vector_array.operations
+        if missing := sorted(set(can.charged(point_operations(einsum))) - set(can.cycles)):
+            raise CascadeSimError(
+                f"{einsum.name}: the 1D array cannot {', '.join(missing)}; it can {', '.join(can.cycles)}"
+            )
+        return can.cycles_of(point_operations(einsum))

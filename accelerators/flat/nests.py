@@ -14,157 +14,32 @@ from typing import cast
 
 import numpy as np
 
-from cascadesim.accelerators.access_counts import (
-    Accesses,
-    Level,
-    Loop,
-    Nest,
-    Operand,
-    Registers,
-    count_accesses,
-    point_operations,
-)
-from cascadesim.accelerators.flat.dataflow import LoopOrder
-from cascadesim.accelerators.flat.geometry import Blocks, Table, Tiles, query_tiles, row_tiles
-from cascadesim.accelerators.flat.spec import FlatArray
-from cascadesim.accelerators.fusemax.mapping import AttentionShape
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.accelerators.access_counts import Accesses, Level, Loop, Nest, Operand, count_accesses, loop_over
+from cascadesim.accelerators.flat.geometry import FlatCase, PointTable
+from cascadesim.accelerators.flat.spec import LoopOrder
 from cascadesim.einsum_cascades.notation.ir import Einsum
-from cascadesim.einsum_cascades.sparsity.masks import FULL
-
-RANK_NAMES = {rank: frozenset(rank) for rank in "pmef"}
-_INSTANCE = frozenset("bh")
 
 
 @dataclass(frozen=True)
-class Case:
-    """One attention operation on one array. `exact`: rectangular, counted with the quirks of the artifact.
+class NestSize:
+    """The iteration space projected to loops is counted: `r` is a rank in full, `r1` its tiles, `r0` one tile."""
 
-    `tile`, `columns`: rows and columns of the array in use, where it is not all of them.
-    """
-
-    shape: AttentionShape
-    spec: FlatArray
-    exact: bool = False
-    tile: int | None = None
-    columns: int | None = None
-
-    @property
-    def registers(self) -> Registers:
-        return "one" if self.exact else "all"
-
-    @property
-    def rows_used(self) -> int:
-        return self.tile or self.spec.pe_array.rows
-
-    @property
-    def columns_used(self) -> int:
-        return self.columns or self.spec.pe_array.columns
-
-    @property
-    def elements_used(self) -> int:
-        return self.rows_used * self.columns_used
-
-    @cached_property
-    def query_tiles(self) -> int:
-        return self.tiles(self.columns_used).count
-
-    @cached_property
-    def queries(self) -> int:
-        """Query rows of one instance: those of all heads of the group."""
-        return self.shape.group * self.shape.queries
-
-    def rows(self, tiles: int) -> int:
-        """Query rows of a block of `tiles` query tiles."""
-        return self.queries if tiles >= self.query_tiles else tiles * self.rows_used
-
-    @cached_property
-    def full(self) -> bool:
-        return self.shape.mask == FULL
-
-    @cached_property
-    def _tiles(self) -> dict[int, Tiles]:
-        return {}
-
-    @cached_property
-    def _blocks(self) -> dict[tuple[int, int], Blocks]:
-        return {}
-
-    def tiles(self, key_tile: int) -> Tiles:
-        """Query tiles, with keys counted in tiles of `key_tile`."""
-        if key_tile not in self._tiles:
-            self._tiles[key_tile] = query_tiles(self.shape, self.rows_used, key_tile)
-        return self._tiles[key_tile]
-
-    @cached_property
-    def attended_share(self) -> float:
-        """Of the scores of the tiles, those that the mask lets through: no others leave the chip or come back."""
-        return self.shape.pairs / int(self.tiles(1).points.sum())
-
-    def vectors(self, lanes: int) -> Tiles:
-        """Query positions with their keys in vectors."""
-        if lanes not in self._vectors:
-            self._vectors[lanes] = row_tiles(self.shape, lanes)
-        return self._vectors[lanes]
-
-    @cached_property
-    def _vectors(self) -> dict[int, Tiles]:
-        return {}
-
-    def blocks(self, tiles: int, key_tile: int) -> Blocks:
-        """Blocks of `tiles` query tiles."""
-        if (tiles, key_tile) not in self._blocks:
-            self._blocks[tiles, key_tile] = self.tiles(key_tile).blocks(tiles)
-        return self._blocks[tiles, key_tile]
-
-    def point_cycles(self, einsum: Einsum) -> int:
-        """Cycles of one lane at one point of an Einsum on the 1D array."""
-        operations, costs = self.spec.vector_array.operations, self.spec.vector_array.operations.cycles
-        counts = point_operations(einsum)
-        if operations.exp_subtracts and counts["exp"]:
-            counts["add"] -= counts["exp"]  # the argument's subtraction is part of it
-        missing = sorted(name for name, count in counts.items() if count > 0 and name not in costs)
-        if missing:
-            raise CascadeSimError(f"{einsum.name}: the 1D array cannot {', '.join(missing)}; it can {', '.join(costs)}")
-        return sum(costs[name] * count for name, count in counts.items() if count > 0)
-
-    def extent(self, rank: str) -> int:
-        shape = self.shape
-        return {"p": self.queries, "m": shape.keys, "e": shape.query_depth, "f": shape.value_depth}[rank]
-
-
-@dataclass(frozen=True)
-class Extents:
-    """Sizes of the iteration space projected to loops: `r` in full, `r1` its tiles, `r0` one tile of it."""
-
-    case: Case
-    table: Table
+    case: FlatCase
+    table: PointTable
     spread: Mapping[str, int]  # rank on the array -> how many of it
 
     def __call__(self, names: frozenset[str]) -> int:
-        found = self._known.get(names)
-        if found is None:
-            found = self._known[names] = self._points(names)
-        return found
+        if names not in self._known:
+            queries = 3 if names & {"p", "p0"} else 2 if "p1" in names else int("p2" in names)
+            keys = 2 if "m" in names or {"m0", "m1"} <= names else 3 if "m0" in names else int("m1" in names)
+            instances = self.case.shape.instances if "b" in names else 1
+            points = instances * self.table[queries][keys]
+            self._known[names] = points * self._depth("e", names) * self._depth("f", names)
+        return self._known[names]
 
     @cached_property
     def _known(self) -> dict[frozenset[str], int]:
         return {}
-
-    def _points(self, names: frozenset[str]) -> int:
-        instances = self.case.shape.instances if "b" in names else 1
-        joint = self.table[self._queries(names)][self._keys(names)]
-        return instances * joint * self._depth("e", names) * self._depth("f", names)
-
-    def _queries(self, names: frozenset[str]) -> int:
-        if names & {"p", "p0"}:
-            return 3
-        return 2 if "p1" in names else int("p2" in names)
-
-    def _keys(self, names: frozenset[str]) -> int:
-        if "m" in names or {"m0", "m1"} <= names:
-            return 2
-        return 3 if "m0" in names else int("m1" in names)
 
     def _depth(self, rank: str, names: frozenset[str]) -> int:
         extent, spread = self.case.extent(rank), self.spread.get(rank, 1)
@@ -176,27 +51,51 @@ class Extents:
 
 
 def contraction(
-    case: Case, order: LoopOrder, sizes: Sequence[int], kept: Iterable[str], off_chip: Iterable[str]
+    case: FlatCase, order: LoopOrder, sizes: Sequence[int], kept: Iterable[str], off_chip: Iterable[str]
 ) -> Nest:
-    """QK or AV for blocks of so many query tiles; `kept` in the buffer, `off_chip` in DRAM.
+    """Nest QK or AV for blocks of `sizes` query tiles; `kept` is in the buffer, `off_chip` in DRAM.
 
     Several `sizes` at once make every count an array; they must be `alike`, because a count asks whether the loop
     over the rows of a block is longer than 1 (the other loops over queries count the same either way).
     """
-    block_rows = case.rows(sizes[0])
-    whole = {rank: case.extent(rank) for rank in "mef"} | {"p": block_rows}
+    whole = {rank: case.extent(rank) for rank in "mef"} | {"p": case.rows(sizes[0])}
     spread = {order.rows: min(case.rows_used, whole[order.rows])}
     spread[order.columns] = min(case.columns_used, whole[order.columns])
+    tiles = [loop_over(f"{rank}1", -(-whole[rank] // size)) for rank, size in spread.items()]
+    loops = (*tiles, loop_over(order.temporal, whole[order.temporal]))
+    blocks = (loop_over("p2", -(-case.query_tiles // sizes[0])),)
     table = block_table(case, sizes, spread.get("m", case.columns_used))
-    inner = [tile_loop(rank, whole[rank], spread[rank]) for rank in (order.rows, order.columns)]
-    loops = (*inner, Loop(order.temporal, RANK_NAMES[order.temporal], whole[order.temporal]))
-    space = tuple(Loop(f"{rank}0", RANK_NAMES[rank], size) for rank, size in spread.items())
-    outer = (instances(case), Loop("p2", RANK_NAMES["p"], -(-case.query_tiles // sizes[0])))
-    return _nest(case, outer, loops, space, kept, off_chip, Extents(case, table, spread))
+    return nest_of(case, blocks, loops, spread, kept, off_chip, table)
 
 
-def alike(case: Case, sizes: Sequence[int]) -> list[Sequence[int]]:
-    """`sizes` in runs that one nest counts: blocks of a single row apart, each alone where nests are rectangular."""
+def row_by_row(case: FlatCase, einsum: Einsum, kept: Iterable[str], off_chip: Iterable[str]) -> Nest:
+    """Nest an Einsum on the 1D array: one query row after another, its keys (or output elements) over the lanes."""
+    rank, most = "m" if "m" in einsum.ranks else "f", case.spec.vector_array.lanes
+    lanes = min(most, case.extent(rank))
+    none, _, positions = case.vectors(min(most, case.shape.keys)).combinations
+    rows, vectors, keys, of_one = (case.shape.group * count for count in positions)  # those of all heads of the group
+    each = (rows, vectors, keys, of_one)
+    loops = (loop_over(f"{rank}1", -(-case.extent(rank) // lanes)),)
+    rows_loop = (loop_over("p", case.queries),)
+    return nest_of(case, rows_loop, loops, {rank: lanes}, kept, off_chip, (none, each, each, each))
+
+
+def nest_of(
+    case: FlatCase, outer: tuple[Loop, ...], inner: tuple[Loop, ...], spread: Mapping[str, int],
+    kept: Iterable[str], off_chip: Iterable[str], table: PointTable,
+) -> Nest:  # fmt: skip
+    """Nest loops around the buffer and inside it, ranks spread over the array; the registers keep every operand."""
+    levels = (
+        Level("dram", (loop_over("b", case.shape.instances), *outer), frozenset(off_chip)),
+        Level("global_buffer", inner, frozenset(kept)),
+        Level("registers", ()),
+    )
+    spatial = tuple(loop_over(f"{rank}0", size) for rank, size in spread.items())
+    return Nest(levels, spatial, None if case.exact else NestSize(case, table, spread))
+
+
+def alike(case: FlatCase, sizes: Sequence[int]) -> list[Sequence[int]]:
+    """Split `sizes` into runs that one nest counts: a single row apart, each alone where nests are rectangular."""
     if case.exact:
         return [[size] for size in sizes]
     return [list(run) for _, run in groupby(sizes, key=lambda size: case.rows(size) == 1)]
@@ -209,62 +108,12 @@ class PerSize(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):  # numpy 2.5 m
         return bool(np.count_nonzero(np.asarray(self)))
 
 
-def block_table(case: Case, sizes: Sequence[int], key_tile: int) -> Table:
-    """The table of one block size, or the tables of several, entry by entry."""
-    tables = [case.blocks(size, key_tile).table for size in sizes]
+def block_table(case: FlatCase, sizes: Sequence[int], key_tile: int) -> PointTable:
+    """Look up the table of one block size, or stack the tables of several, entry by entry."""
+    tables = [case.tiles(key_tile).blocks(size).table for size in sizes]
     if len(tables) == 1:
         return tables[0]
-    stacked = np.moveaxis(np.array(tables, dtype=np.float64), 0, -1).view(PerSize)
-    return cast(Table, stacked)
-
-
-def row_table(case: Case, lanes: int) -> Table:
-    """Combinations of queries one by one, those of all heads of the group, with keys in vectors."""
-    none, _, (rows, vectors, keys, of_one) = case.vectors(lanes).combinations
-    group = case.shape.group
-    each = group * rows, group * vectors, group * keys, group * of_one
-    return none, each, each, each
-
-
-def row_by_row(case: Case, einsum: Einsum, kept: Iterable[str], off_chip: Iterable[str]) -> Nest:
-    """An Einsum on the 1D array: one query row after another, its keys (or output elements) over the lanes."""
-    rank = "m" if "m" in einsum.ranks else "f"
-    lanes = min(case.spec.vector_array.lanes, case.extent(rank))
-    table = row_table(case, min(case.spec.vector_array.lanes, case.shape.keys))
-    outer = (instances(case), Loop("p", RANK_NAMES["p"], case.queries))
-    space = (Loop(f"{rank}0", RANK_NAMES[rank], lanes),)
-    loops = (tile_loop(rank, case.extent(rank), lanes),)
-    return _nest(case, outer, loops, space, kept, off_chip, Extents(case, table, {rank: lanes}))
-
-
-def _nest(
-    case: Case, outer: tuple[Loop, ...], inner: tuple[Loop, ...], space: tuple[Loop, ...],
-    kept: Iterable[str], off_chip: Iterable[str], extents: Extents,
-) -> Nest:  # fmt: skip
-    levels = (
-        Level("dram", outer, frozenset(off_chip)),
-        Level("global_buffer", inner, frozenset(kept)),
-        Level("registers", (), EVERYTHING),
-    )
-    return Nest(levels, space, None if case.exact else extents)
-
-
-class _Everything(frozenset[str]):
-    """The registers keep every operand."""
-
-    def __contains__(self, item: object) -> bool:
-        return True
-
-
-EVERYTHING = _Everything()
-
-
-def instances(case: Case) -> Loop:
-    return Loop("b", _INSTANCE, case.shape.instances)
-
-
-def tile_loop(rank: str, extent: int, spread: int) -> Loop:
-    return Loop(f"{rank}1", RANK_NAMES[rank], -(-extent // spread))
+    return cast(PointTable, np.moveaxis(np.array(tables, dtype=np.float64), 0, -1).view(PerSize))
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,8 +125,8 @@ class Moved:
     registers: Accesses
 
 
-def moved(case: Case, einsum: Einsum, nest: Nest) -> dict[str, Moved]:
-    """Tensor -> accesses under `nest`, of every tensor of the Einsum."""
+def moved(case: FlatCase, einsum: Einsum, nest: Nest) -> dict[str, Moved]:
+    """Count the accesses of every tensor of the Einsum under `nest`."""
     operands = [
         Operand(access.tensor, frozenset(access.ranks) | {"b"}, is_output=access == einsum.output)
         for access in (*einsum.inputs, einsum.output)
@@ -285,16 +134,15 @@ def moved(case: Case, einsum: Einsum, nest: Nest) -> dict[str, Moved]:
     return count(case, operands, nest)
 
 
-def count(case: Case, operands: Sequence[Operand], nest: Nest) -> dict[str, Moved]:
-    """Operand -> accesses under `nest`."""
-    counts = count_accesses(operands, nest, case.registers, wrap64=case.exact)
-    none = Accesses()
+def count(case: FlatCase, operands: Sequence[Operand], nest: Nest) -> dict[str, Moved]:
+    """Count the accesses of each operand under `nest`; the artifact counts the registers of one element only."""
+    counts = count_accesses(operands, nest, "one" if case.exact else "all", wrap64=case.exact)
     return {
-        operand.name: Moved(*(counts.get((level.name, operand.name), none) for level in nest.levels))
+        operand.name: Moved(*(counts.get((level.name, operand.name), Accesses()) for level in nest.levels))
         for operand in operands
     }
 
 
 def elided(accesses: Accesses) -> Accesses:
-    """Reads that equal the updates are dropped: the artifact's workaround for first writes it cannot elide."""
+    """Drop reads that equal the updates: the artifact's workaround for first writes it cannot elide."""
     return Accesses(0, accesses.fills, accesses.updates) if accesses.reads == accesses.updates else accesses

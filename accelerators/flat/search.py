@@ -1,26 +1,31 @@
 """FLAT's choice of a dataflow: the least latency, then the least traffic, then the least energy.
 
-Locations, stationarities, granularity and rows, all at once per block size; pins take choices away. FLAT
-(ASPLOS'23), section 5; the objective is ours.
+Locations, stationarities, granularity and rows, all at once per block size; pins take choices away. The dataflows
+that FLAT's own search published are in `published_dataflows.csv`: the artifact accounting takes one where there is
+one, the physical accounting never does. FLAT (ASPLOS'23), section 5; the objective is ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.resources import files
 from itertools import product
+from typing import TypeAlias, cast
 
 import numpy as np
 
-from cascadesim.accelerators.flat.dataflow import Dataflow
-from cascadesim.accelerators.flat.fused import Bits, Blockings, Choices, Costs
-from cascadesim.accelerators.flat.nests import Case
-from cascadesim.accelerators.flat.roles import Roles
-from cascadesim.accelerators.flat.spec import TENSORS, Pins, Stationarity
-from cascadesim.accelerators.flat.words import STATIONARITIES, contraction_least, vector_cycles
-from cascadesim.accelerators.spatial.tile_sizes import coarse_sizes, tile_sizes
+from cascadesim.accelerators.binding import AttentionBinding
+from cascadesim.accelerators.flat.fused import Blockings, Choices, Costs
+from cascadesim.accelerators.flat.geometry import FlatCase
+from cascadesim.accelerators.flat.spec import STATIONARITIES, TENSORS, Dataflow, Granularity, Pins, Stationarity
+from cascadesim.accelerators.flat.traffic import contraction_cycles, vector_cycles
+from cascadesim.accelerators.spatial.blocking import coarse_sizes, tile_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+
+PublishedSizes: TypeAlias = tuple[int, int, int, int]  # array side, buffer bytes, head size, length
 
 _ROUNDING = 1e-12  # relative, of sums of floats: below it two dataflows are equally fast
 _ROOMY = 8  # times the tiles on their way: from there on rows and columns do not compete for the buffer
@@ -35,7 +40,7 @@ class Chosen:
     costs: Costs
 
     @property
-    def case(self) -> Case:
+    def case(self) -> FlatCase:
         return self.blocks.case
 
     @property
@@ -44,49 +49,80 @@ class Chosen:
         return self.blocks.sizes[0]
 
     @property
-    def score_words(self) -> int:
-        """Scores of the largest block."""
-        return self.case.blocks(self.tiles, self.case.columns_used).largest_points
-
-    @property
     def choice(self) -> Choices:
         return Choices.of(self.dataflow)
 
 
-def evaluate(case: Case, roles: Roles, dataflow: Dataflow, spilled: float | None = None) -> Chosen:
-    """A given dataflow; `spilled`: its published share instead of the one the capacity implies."""
+@cache
+def published_dataflows() -> Mapping[PublishedSizes, tuple[Dataflow, float]]:
+    """Read each published dataflow, and the share of what it keeps that does not fit."""
+    text = files("cascadesim.accelerators.flat").joinpath("published_dataflows.csv").read_text(encoding="utf-8")
+    found = {}
+    for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#")):
+        dataflow = Dataflow(
+            frozenset(row["on_chip"].split()),
+            cast(Stationarity, row["qk_stationarity"]),
+            cast(Stationarity, row["av_stationarity"]),
+            cast(Granularity, row["granularity"]),
+            int(row["rows"]),
+        )
+        sizes = int(row["array_side"]), int(row["buffer_bytes"]), int(row["head_size"]), int(row["length"])
+        found[sizes] = dataflow, float(row["spilled_share"])
+    return found
+
+
+def published_dataflow(case: FlatCase) -> Dataflow | None:
+    """Find the published choice for these very sizes, if there is one (batch and number of heads do not matter)."""
+    array, shape = case.spec.pe_array, case.shape
+    square = array.rows == array.columns and shape.query_depth == shape.value_depth and shape.queries == shape.keys
+    sizes = (array.rows, case.spec.global_buffer.capacity_bytes, shape.query_depth, shape.keys)
+    if not square or shape.group > 1 or not case.full or sizes not in published_dataflows():
+        return None
+    return published_dataflows()[sizes][0]
+
+
+def evaluate(case: FlatCase, binding: AttentionBinding, dataflow: Dataflow, spilled: float | None = None) -> Chosen:
+    """Cost a given dataflow; `spilled` is its published share instead of the one the capacity implies.
+
+    Raises CascadeSimError where its rows fill no tiles.
+    """
     tiles = case.query_tiles if dataflow.granularity == "head" else _tiles(case, dataflow.rows)
-    blocks = Blockings(case, roles, (tiles,))
+    blocks = Blockings(case, binding, (tiles,))
     share = None if spilled is None else np.array([spilled])
     return Chosen(dataflow, blocks, blocks.costs(Choices.of(dataflow), share))
 
 
 @lru_cache(maxsize=256)
-def search(case: Case, roles: Roles, pins: Pins) -> Chosen:
-    """On the largest tiles, and on smaller ones (rows of the array idle) where these could take fewer cycles.
+def search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Chosen:
+    """Find the best dataflow on the largest tiles, and on smaller ones (rows idle) where these could be faster.
 
     Raises CascadeSimError if no dataflow satisfies the pins, or if not even what is on its way fits.
     """
-    if case.exact or pins.rows is not None:
-        found = _search(case, roles, pins)
-        if found is None:
-            raise CascadeSimError(_nothing_fits(case, pins))
-        return found
-    largest = _largest(case)
-    best, least = _search(largest, roles, pins), _least_cycles(largest, roles)
-    for part in _smaller(largest, roles, pins):
-        if best is not None and _bound(best) <= max(least, _macs(part) / part.elements_used) * (1 + _ROUNDING):
+    parts, least = [case], 0.0
+    if not case.exact and pins.rows is None:
+        largest = _largest(case)
+        parts, least = [largest, *_smaller(largest, binding, pins)], _least_cycles(largest, binding)
+    best: tuple[float, FlatCase, Dataflow] | None = None
+    for part in parts:
+        macs = part.shape.instances * part.shape.pairs * (part.shape.query_depth + part.shape.value_depth)
+        fewest = max(least, macs / (part.rows_used * part.columns_used))
+        if best is not None and best[0] <= fewest * (1 + _ROUNDING):
             continue  # whatever it does, it is not faster
-        found = _search(part, roles, pins)
-        if found is not None and (best is None or _bound(found) < _bound(best) * (1 - _ROUNDING)):
-            best = found
+        found = _search(part, binding, pins)
+        if found is not None and (best is None or found[0] < best[0] * (1 - _ROUNDING)):
+            best = found[0], part, found[1]
     if best is None:
-        raise CascadeSimError(_nothing_fits(case, pins))
-    return best
+        pinned = "" if pins.empty else " with the dataflow pinned as it is"
+        raise CascadeSimError(
+            f"global_buffer.capacity_bytes: {case.spec.global_buffer.capacity_bytes} bytes do not hold two tiles of "
+            f"each tensor on its way to the {case.spec.pe_array.rows} x {case.spec.pe_array.columns} array{pinned} or "
+            "to a part of it; give more"
+        )
+    return evaluate(best[1], binding, best[2])
 
 
-def _largest(case: Case) -> Case:
-    """As much of the array as there is work for."""
+def _largest(case: FlatCase) -> FlatCase:
+    """Use as much of the array as there is work for."""
     array = case.spec.pe_array
     along_rows, along_columns = max(case.queries, case.shape.keys), max(case.extent(rank) for rank in "mef")
     return replace(
@@ -94,13 +130,12 @@ def _largest(case: Case) -> Case:
     )
 
 
-def _smaller(largest: Case, roles: Roles, pins: Pins) -> list[Case]:
-    """Fewer rows, or fewer columns; fewer of both where tiles on their way are no small part of the buffer."""
-    shape = largest.shape
-    rows = {*coarse_sizes(largest.rows_used, max(largest.queries, shape.keys))}
+def _smaller(largest: FlatCase, binding: AttentionBinding, pins: Pins) -> list[FlatCase]:
+    """Use fewer rows, or fewer columns; fewer of both where tiles on their way are no small part of the buffer."""
+    rows = {*coarse_sizes(largest.rows_used, max(largest.queries, largest.shape.keys))}
     rows |= {*coarse_sizes(largest.rows_used, largest.queries), largest.rows_used}
     columns = {*coarse_sizes(largest.columns_used, max(largest.extent(rank) for rank in "mef")), largest.columns_used}
-    staged = Blockings(largest, roles, (1,)).least_words(_choices(pins, 1)).min()
+    staged = Blockings(largest, binding, (1,)).least_words(_choices(pins, 1)).min()
     tight = staged > largest.spec.buffer_words / _ROOMY
     return [
         replace(largest, tile=tile, columns=used)
@@ -109,60 +144,57 @@ def _smaller(largest: Case, roles: Roles, pins: Pins) -> list[Case]:
     ]
 
 
-def _macs(case: Case) -> int:
-    shape = case.shape
-    return shape.instances * shape.pairs * (shape.query_depth + shape.value_depth)
-
-
-def _bound(chosen: Chosen) -> float:
-    return float(chosen.costs.bound_cycles(chosen.case.spec)[0])
-
-
-def _least_cycles(case: Case, roles: Roles) -> float:
-    """Of any tiles: the 1D array, and every operand once; and the 2D array, which is fastest on the largest tiles
-    where nothing is masked."""
+def _least_cycles(case: FlatCase, binding: AttentionBinding) -> float:
+    """No tiles take fewer: the 1D array, every operand once, and, where nothing is masked, the largest tiles."""
     shape, spec = case.shape, case.spec
     keys = case.tiles(1).combinations[0][2]
     words = shape.instances * (case.queries + keys) * (shape.query_depth + shape.value_depth)
-    least = max(vector_cycles(case, roles), words * spec.word_bytes / spec.dram_bytes_per_cycle)
-    return max(least, contraction_least(case, roles)) if case.full else least
+    least = words * spec.word_bytes / spec.dram_bytes_per_cycle
+    least = max(sum(vector_cycles(case, einsum) for einsum in binding.on_1d), least)
+    if not case.full:
+        return least
+    contractions = (contraction_cycles(case, binding, einsum, (1,)) for einsum in (binding.scores, binding.output))
+    return max(least, sum(float(cycles.min()) for cycles in contractions))
 
 
-def _search(case: Case, roles: Roles, pins: Pins) -> Chosen | None:
-    """On tiles of one size; None where not even those on their way fit."""
-    blocks = Blockings(case, roles, tuple(_sizes(case, pins)))
+def _search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> tuple[float, Dataflow] | None:
+    """Find the fewest cycles on tiles of one size, and their dataflow; None where not even tiles on their way fit."""
+    blocks = Blockings(case, binding, tuple(_sizes(case, pins)))
     choices = _choices(pins, len(blocks.sizes))
     fits = np.flatnonzero(blocks.least_words(choices) <= case.spec.buffer_words)
     if not len(fits):
         return None
     costs = blocks.costs(choices)
     objectives = (costs.bound_cycles(case.spec), costs.dram_words, costs.movement_energy_j(case.spec))
-    best = fits[np.lexsort([objective[fits] for objective in reversed(objectives)])[0]]
-    dataflow, size = _dataflow(blocks, choices, int(best)), blocks.sizes[choices.size[best]]
-    return Chosen(dataflow, Blockings(case, roles, (size,)), costs.of(int(best)))
+    best = int(fits[np.lexsort([objective[fits] for objective in reversed(objectives)])[0]])
+    size = blocks.sizes[choices.size[best]]
+    return float(objectives[0][best]), Dataflow(
+        frozenset(tensor for tensor in TENSORS if choices.kept(tensor)[best]),
+        STATIONARITIES[choices.qk[best]],
+        STATIONARITIES[choices.av[best]],
+        "head" if size >= case.query_tiles else "row",
+        case.rows(size),
+    )
 
 
 @lru_cache(maxsize=64)
 def _choices(pins: Pins, sizes: int) -> Choices:
-    """Every combination that the pins leave open."""
-    location = [_options(getattr(pins.location, tensor)) for tensor in TENSORS]
-    qk, av = _stationarities(pins.qk_stationarity), _stationarities(pins.av_stationarity)
-    rows = list(product(range(sizes), product(*location), qk, av))
-    on_chip: Bits = np.array([row[1] for row in rows], dtype=np.bool_)
-    size, qk_index, av_index = (np.array([row[column] for row in rows]) for column in (0, 2, 3))
-    return Choices(size, on_chip, qk_index, av_index)
+    """Combine everything that the pins leave open."""
+    locations = [getattr(pins.location, tensor) for tensor in TENSORS]
+    on_chip = product(*((False, True) if place is None else (place == "on_chip",) for place in locations))
+    qk, av = (
+        range(len(STATIONARITIES)) if pinned is None else (STATIONARITIES.index(pinned),)
+        for pinned in (pins.qk_stationarity, pins.av_stationarity)
+    )
+    size, kept, qk_index, av_index = zip(*product(range(sizes), on_chip, qk, av), strict=True)
+    return Choices(np.array(size), np.array(kept, dtype=np.bool_), np.array(qk_index), np.array(av_index))
 
 
-def _options(location: str | None) -> tuple[bool, ...]:
-    return (False, True) if location is None else (location == "on_chip",)
+def _sizes(case: FlatCase, pins: Pins) -> Iterator[int]:
+    """Yield sizes of a block in query tiles: powers of two, or a whole head.
 
-
-def _stationarities(pinned: Stationarity | None) -> tuple[int, ...]:
-    return tuple(range(len(STATIONARITIES))) if pinned is None else (STATIONARITIES.index(pinned),)
-
-
-def _sizes(case: Case, pins: Pins) -> Iterator[int]:
-    """Query tiles of a block: those of a whole head, or powers of two."""
+    Raises CascadeSimError for pins that contradict each other.
+    """
     if pins.granularity == "head" and pins.rows is not None:
         raise CascadeSimError("dataflow: granularity head works on all rows of a head; leave out dataflow.rows")
     if pins.rows is not None:
@@ -176,7 +208,8 @@ def _sizes(case: Case, pins: Pins) -> Iterator[int]:
         yield case.query_tiles
 
 
-def _tiles(case: Case, rows: int) -> int:
+def _tiles(case: FlatCase, rows: int) -> int:
+    """Count the query tiles of a block of `rows` query rows. Raises CascadeSimError where they fill no tiles."""
     if rows >= case.queries:
         return case.query_tiles
     if rows % case.rows_used:
@@ -185,23 +218,3 @@ def _tiles(case: Case, rows: int) -> int:
             f"give a multiple of it, or at least the {case.queries} rows there are"
         )
     return rows // case.rows_used
-
-
-def _dataflow(blocks: Blockings, choices: Choices, index: int) -> Dataflow:
-    size = int(choices.size[index])
-    return Dataflow(
-        frozenset(tensor for tensor in TENSORS if choices.kept(tensor)[index]),
-        STATIONARITIES[choices.qk[index]],
-        STATIONARITIES[choices.av[index]],
-        "head" if blocks.sizes[size] >= blocks.case.query_tiles else "row",
-        blocks.rows(size),
-    )
-
-
-def _nothing_fits(case: Case, pins: Pins) -> str:
-    pinned = "" if pins.empty else " with the dataflow pinned as it is"
-    capacity = case.spec.global_buffer.capacity_bytes
-    return (
-        f"global_buffer.capacity_bytes: {capacity} bytes do not hold two tiles of each tensor on its way to the "
-        f"{case.spec.pe_array.rows} x {case.spec.pe_array.columns} array{pinned} or to a part of it; give more"
-    )

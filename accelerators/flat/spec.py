@@ -1,17 +1,19 @@
-"""What a FLAT machine is: a spatial array, whether it fuses, and which dataflow choices are pinned.
+"""What a FLAT machine is, and what a dataflow on it is: where tensors live, loop orders, rows worked on together.
 
-Knows fields and their allowed values; the choice itself is made in `search`. FLAT (ASPLOS'23), section 4.
+Knows fields, their allowed values and their wording; the choice itself is made in `search`. FLAT (ASPLOS'23),
+section 4; the loop order of each stationarity is that of the FuseMax artifact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self, TypeAlias
+from dataclasses import dataclass
+from typing import Literal, Self, TypeAlias
 
 from pydantic import model_validator
 
 from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.einsum_cascades.notation.schema import Positive, Spec, validate
+from cascadesim.einsum_cascades.notation.schema import Positive, Spec
 
 Location: TypeAlias = Literal["on_chip", "off_chip"]
 Stationarity: TypeAlias = Literal["output", "weight", "input"]
@@ -46,7 +48,7 @@ class Pins(Spec):
 
 
 class FlatArray(SpatialArray):
-    """`fusion: row` keeps QK, softmax and AV together, a block of query rows at a time; `none` runs them in turn."""
+    """`fusion: row` keeps QK, softmax and AV together, a block of query rows at a time; `none` runs them serially."""
 
     fusion: Literal["none", "row"]
     dataflow: Pins = Pins()
@@ -65,6 +67,42 @@ class FlatArray(SpatialArray):
         return self
 
 
-def read_spec(content: Mapping[str, Any], source: str) -> FlatArray:
-    """Raises SpecError naming every wrong field."""
-    return validate(FlatArray, content, source)
+@dataclass(frozen=True, slots=True)
+class Dataflow:
+    """Tensors `on_chip` stay in the global buffer, the others pass it by; a block has `rows` query rows."""
+
+    on_chip: frozenset[str]
+    qk_stationarity: Stationarity
+    av_stationarity: Stationarity
+    granularity: Granularity
+    rows: int
+
+    def __str__(self) -> str:
+        kept = ", ".join(tensor for tensor in TENSORS if tensor in self.on_chip) or "nothing"
+        block = "a head at a time" if self.granularity == "head" else f"{self.rows:,} query rows at a time"
+        return f"{block}; on chip {kept}; QK {self.qk_stationarity}-stationary, AV {self.av_stationarity}-stationary"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopOrder:
+    """The ranks of a contraction: `temporal` runs in full and innermost, `columns` and `rows` spread over the array.
+
+    The loops are, outer to inner: tiles of the rank on the rows, tiles of the rank on the columns, `temporal`.
+    """
+
+    temporal: str
+    columns: str
+    rows: str
+
+
+QK_LOOPS: Mapping[Stationarity, LoopOrder] = {
+    "output": LoopOrder("e", "m", "p"),
+    "weight": LoopOrder("p", "e", "m"),
+    "input": LoopOrder("m", "e", "p"),
+}
+AV_LOOPS: Mapping[Stationarity, LoopOrder] = {
+    "output": LoopOrder("m", "f", "p"),
+    "weight": LoopOrder("p", "f", "m"),
+    "input": LoopOrder("f", "m", "p"),
+}
+STATIONARITIES: tuple[Stationarity, ...] = tuple(QK_LOOPS)

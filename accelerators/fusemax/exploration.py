@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cascadesim.accelerators import energy
-from cascadesim.accelerators.exploration import QUANTITIES, Column, Evaluator, Floats
+from cascadesim.accelerators.catalogue import QUANTITIES, Column, Evaluator, Floats
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.attention import plan_attention, shape_of
 from cascadesim.accelerators.fusemax.closed_form import ClosedForm, Points, by_chunk

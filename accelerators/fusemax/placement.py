@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from cascadesim.accelerators.access_counts import Operand, point_operations
+from cascadesim.accelerators.access_counts import Operand
+from cascadesim.accelerators.binding import point_operations
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.analysis.passes import pass_class
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import prod
 
-from cascadesim.accelerators.access_counts import on_arrays
+from cascadesim.accelerators.binding import on_arrays
 from cascadesim.accelerators.fusemax.mapping import AttentionTiles
 from cascadesim.accelerators.fusemax.pipeline import EPOCH_1D, EPOCH_2D, Slot, distances
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, op_cycles

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from cascadesim.accelerators.access_counts import point_operations
+from cascadesim.accelerators.binding import point_operations
 from cascadesim.accelerators.gpu.attention_pipeline import residents
 from cascadesim.accelerators.gpu.binding import FUNCTIONS
 from cascadesim.accelerators.gpu.calibration import Constants, is_extrapolated

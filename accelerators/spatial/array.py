@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from cascadesim.accelerators import energy
+from cascadesim.accelerators.energy import area_um2
 from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Stored, Unit
+from cascadesim.accelerators.spatial.elementwise import plan_elementwise
+from cascadesim.accelerators.spatial.linear import plan_linear
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.models.operation import Operation
 
@@ -57,15 +59,9 @@ class SpatialMachine(ABC, Generic[SpecType]):
         return self.spec.leakage_w_per_um2 * sum(self.area_um2().values())
 
     def area_um2(self) -> Mapping[str, float]:
-        return energy.area_um2(self.spec)
+        return area_um2(self.spec)
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
         if operation.kind == "attention":
             return self.plan_attention(operation, accounting)
-        if operation.kind == "linear":
-            from cascadesim.accelerators.spatial.linear import plan_linear
-
-            return plan_linear(operation, self.spec, accounting)
-        from cascadesim.accelerators.spatial.elementwise import plan_elementwise
-
-        return plan_elementwise(operation, self.spec, accounting)
+        return (plan_linear if operation.kind == "linear" else plan_elementwise)(operation, self.spec, accounting)

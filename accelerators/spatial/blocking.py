@@ -1,4 +1,4 @@
-"""Which part of a matrix product stays in the buffer, and what that makes pass by DRAM.
+"""How a matrix product is cut into tiles, which part of it stays in the buffer, and what then passes by DRAM.
 
 Z[r,n] = A[r,k] * W[k,n], tile by tile on a 2D array: r over one side, n over the other, k in time. Published rule:
 weights resident, otherwise blocks of rows resident and all weights once per block (FuseMax artifact, linear layers).
@@ -7,21 +7,45 @@ Where a row tile of full depth does not fit, or DRAM would bound it, outputs may
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal, TypeAlias
 
-from cascadesim.accelerators.spatial.tile_sizes import tile_sizes
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 Resident: TypeAlias = Literal["weights", "rows", "outputs"]
 STREAMED = 2  # tiles beside what is resident (slices of k beside outputs): one is computed while the other arrives
+_FINE = 64  # every size up to it, then 32 to the octave: what lies between wastes at most a 33rd
+_FEWEST_TILES = 64  # every size that cuts the extent into as many equal tiles or fewer
+_FEWEST_COARSE_TILES = 4
+
+
+@lru_cache(maxsize=4096)
+def tile_sizes(side: int, extent: int) -> tuple[int, ...]:
+    """List sizes worth trying for tiles of `extent` coordinates over at most `side` elements, largest first.
+
+    An array may leave rows, columns and lanes idle. The sizes do not depend on the array, which only says how large
+    they may be: whatever a small array can do, a larger one can. No tile is longer than the extent.
+    """
+    most = min(side, extent)
+    few = {-(-extent // tiles) for tiles in range(1, _FEWEST_TILES + 1)}
+    shifts = range(max(0, most.bit_length() - _FINE.bit_length() + 1) + 1)
+    fine = {step << shift for shift in shifts for step in range(1, _FINE + 1)}
+    return tuple(sorted((size for size in few | fine if size <= most), reverse=True))
+
+
+@lru_cache(maxsize=4096)
+def coarse_sizes(side: int, extent: int) -> tuple[int, ...]:
+    """List fewer sizes, where trying one is not cheap: two to the octave, and few equal tiles."""
+    most = min(side, extent)
+    few = {-(-extent // tiles) for tiles in range(1, _FEWEST_COARSE_TILES + 1)}
+    octaves = {start << power for start in (1, 2, 3) for power in range(most.bit_length() + 1)}
+    return tuple(sorted((size for size in few | octaves if size <= most), reverse=True))
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class MatrixProduct:
     """Extents of Z[r,n] = A[r,k] * W[k,n], `copies` of it with operands of their own."""
 
     rows: int
@@ -35,19 +59,19 @@ class Product:
 
     @property
     def least_words(self) -> int:
-        """Every operand once."""
+        """Words of every operand, once."""
         return self.copies * (self.rows * self.depth + self.depth * self.columns + self.rows * self.columns)
 
 
 @dataclass(frozen=True)
 class Blocking:
-    """Tiles of `tile_rows` x `tile_columns` outputs, no larger than the array or the product, the rest of the array
-    idle; and how many of them make a block along each rank.
+    """Tiles have `tile_rows` x `tile_columns` outputs, no more than the array or the product; other elements are idle.
+    Several tiles make a block along each rank.
 
     `slots`: streamed tiles (slices of k, where outputs are resident) that the buffer holds beside the resident part.
     """
 
-    product: Product
+    product: MatrixProduct
     tile_rows: int
     tile_columns: int
     resident: Resident
@@ -94,9 +118,9 @@ class Blocking:
 
     @property
     def partial_sums(self) -> int:
-        """Words of outputs that the buffer reads and writes between slices of k."""
+        """Words of the outputs of one copy that the buffer reads and writes between slices of k."""
         visits = self.depth_blocks if self.resident == "outputs" else 0
-        return 2 * self.product.copies * self.product.rows * self.product.columns * visits
+        return 2 * self.product.rows * self.product.columns * visits
 
     @property
     def dram_words(self) -> int:
@@ -108,14 +132,11 @@ class Blocking:
         )
 
 
-def published_ways(product: Product, spec: SpatialArray) -> tuple[Blocking, ...]:
-    """Weights resident, or blocks of rows, on the largest tiles: those of these that fit, as published."""
-    rows, columns = _sides(product, spec)
-    return tuple(_published_ways(product, rows, columns, spec.buffer_words))
+def published_blocking(product: MatrixProduct, spec: SpatialArray) -> Blocking:
+    """Follow the published rule: R is the smallest power of two whose row blocks fit beside one streamed tile.
 
-
-def published_blocking(product: Product, spec: SpatialArray) -> Blocking:
-    """The published rule: R is the smallest power of two whose row blocks fit beside one streamed tile."""
+    Raises CascadeSimError where the rule does not cover the product, or nothing fits.
+    """
     rows, columns, capacity = spec.pe_array.rows, spec.pe_array.columns, spec.buffer_words
     uneven = [name for name, size, side in (("r", product.rows, rows), ("n", product.columns, columns)) if size % side]
     if uneven:
@@ -127,44 +148,39 @@ def published_blocking(product: Product, spec: SpatialArray) -> Blocking:
     if product.depth * product.columns + rows * product.depth <= capacity:
         return whole
     block_rows = capacity // product.depth - columns  # rows of full depth beside one streamed tile
-    fits = [R for R in _powers_of_two(whole.row_tiles) if product.rows // R <= block_rows]
-    if not fits:
+    powers = (1 << power for power in range(whole.row_tiles.bit_length()))
+    fits = (R for R in powers if whole.row_tiles % R == 0 and product.rows // R <= block_rows)
+    if (blocks := next(fits, None)) is None:
         raise CascadeSimError(f"artifact accounting: no block of rows of depth k={product.depth} fits the buffer")
-    return Blocking(product, rows, columns, "rows", whole.row_tiles // fits[0], 1, product.depth, slots=1)
+    return Blocking(product, rows, columns, "rows", whole.row_tiles // blocks, 1, product.depth, slots=1)
 
 
-def _powers_of_two(limit: int) -> Iterator[int]:
-    """Those that divide `limit`."""
-    power = 1
-    while limit % power == 0:
-        yield power
-        power *= 2
+def published_way(product: MatrixProduct, spec: SpatialArray) -> Blocking | None:
+    """Keep the weights, or blocks of rows, on the largest tiles, as published; None where neither fits.
 
-
-def _sides(product: Product, spec: SpatialArray) -> tuple[int, int]:
-    """Rows over the rows of the array and columns over its columns, or the other way round where that takes less."""
-    array = spec.pe_array
+    Rows lie over the rows of the array and columns over its columns, or the other way round where that takes less.
+    Beside what is resident there are two tiles of what is streamed, so that loads overlap.
+    """
+    array, capacity = spec.pe_array, spec.buffer_words
     upright, turned = (
-        (tile_sizes(rows, product.rows)[0], tile_sizes(columns, product.columns)[0])
-        for rows, columns in ((array.rows, array.columns), (array.columns, array.rows))
+        (tile_sizes(height, product.rows)[0], tile_sizes(width, product.columns)[0])
+        for height, width in ((array.rows, array.columns), (array.columns, array.rows))
     )
-    return min(upright, turned, key=lambda side: -(-product.rows // side[0]) * -(-product.columns // side[1]))
-
-
-def _published_ways(product: Product, rows: int, columns: int, capacity_words: int) -> Iterator[Blocking]:
-    """Weights resident, or blocks of rows: beside them two tiles of what is streamed, so that loads overlap."""
+    rows, columns = min(
+        upright, turned, key=lambda side: -(-product.rows // side[0]) * -(-product.columns // side[1])
+    )
     row_tiles, column_tiles = -(-product.rows // rows), -(-product.columns // columns)
-    slots = (capacity_words - product.depth * product.columns) // (product.depth * rows)
+    slots = (capacity - product.depth * product.columns) // (product.depth * rows)
     if slots >= STREAMED:
-        yield Blocking(product, rows, columns, "weights", 1, column_tiles, product.depth, slots)
-        return
-    fits = (capacity_words - STREAMED * product.depth * columns) // (product.depth * rows)
-    if fits >= 1 and (column_tiles > 1 or row_tiles <= fits):
-        yield rows_resident(product, rows, columns, even_blocks(row_tiles, fits), capacity_words)
+        return Blocking(product, rows, columns, "weights", 1, column_tiles, product.depth, slots)
+    fits = (capacity - STREAMED * product.depth * columns) // (product.depth * rows)
+    if fits < 1 or (column_tiles == 1 and row_tiles > fits):
+        return None
+    return rows_resident(product, rows, columns, even_blocks(row_tiles, fits), capacity)
 
 
-def rows_resident(product: Product, rows: int, columns: int, blocks: int, capacity_words: int) -> Blocking:
-    """At most `blocks` blocks of rows, all weights past each."""
+def rows_resident(product: MatrixProduct, rows: int, columns: int, blocks: int, capacity_words: int) -> Blocking:
+    """Keep at most `blocks` blocks of rows one after another, all weights passing each."""
     row_tiles = -(-product.rows // rows)
     per_block = -(-row_tiles // blocks)
     slots = (capacity_words - min(per_block * rows, product.rows) * product.depth) // (product.depth * columns)
@@ -172,12 +188,12 @@ def rows_resident(product: Product, rows: int, columns: int, blocks: int, capaci
 
 
 def even_blocks(tiles: int, fits: int) -> int:
-    """Blocks of at most `fits` tiles: equal ones, as published, where fewer than twice the least number gives them."""
+    """Count blocks of at most `fits` tiles: equal ones, as published, where fewer than twice the least number are."""
     least = -(-tiles // fits)
     return next((blocks for blocks in range(least, 2 * least) if tiles % blocks == 0), least)
 
 
 def operand_rows(tile_rows: int, tile_columns: int, spec: SpatialArray) -> int:
-    """Buffer rows that one depth step of a tile reads."""
+    """Count the buffer rows that one depth step of a tile reads."""
     word, row = spec.word_bytes, spec.global_buffer.row_bytes
     return -(-tile_rows * word // row) + -(-tile_columns * word // row)

@@ -1,13 +1,14 @@
 """A stream of work through one array as a program: load a step, compute it, store it, the three of them overlapped.
 
-Knows bytes and cycles of the array per step, and how a DRAM channel and buffer ports turn them
-into whole cycles. Does not know what is computed: linear layers and element-wise work are both such streams.
+Knows bytes and cycles of the array per step, and how a DRAM channel and buffer ports turn them into whole cycles.
+Does not know what is computed: linear layers and element-wise work are both such streams.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 from typing import TypeAlias
 
@@ -19,11 +20,10 @@ ENOUGH_DRAM_CYCLES = 2 / LARGEST_ROUNDING  # of a step: its load and its store r
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BufferedStep:
     """What one step moves and computes; `compute_cycles` has one entry per Einsum.
 
-    `buffer_bytes`: what passes the ports, whole rows for operands of the array, the rest packed.
-
+    `buffer_bytes`: what passes the ports, whole rows for operands of the array, everything else packed.
     `arrives`: operands are used once, in the order in which they arrive, so the step may start while it is loaded.
     """
 
@@ -33,10 +33,10 @@ class Step:
     buffer_bytes: int
     arrives: bool = False
 
-    def plus(self, other: Step, times: int = 1) -> Step:
-        """Both as one step, the other one `times` times."""
+    def plus(self, other: BufferedStep, times: int = 1) -> BufferedStep:
+        """Merge both into one step, the other one `times` times."""
         pairs = zip(self.compute_cycles, other.compute_cycles, strict=True)
-        return Step(
+        return BufferedStep(
             self.load_bytes + times * other.load_bytes,
             tuple(own + times * more for own, more in pairs),
             self.store_bytes + times * other.store_bytes,
@@ -44,21 +44,26 @@ class Step:
             self.arrives and other.arrives,
         )
 
+    def bound_cycles(self, spec: SpatialArray) -> float:
+        """No schedule is shorter: the busiest of array, DRAM channel and buffer ports."""
+        dram = (self.load_bytes + self.store_bytes) / spec.dram_bytes_per_cycle
+        return max(sum(self.compute_cycles), dram, self.buffer_bytes / spec.global_buffer.bytes_per_cycle)
+
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
     """`body` in order, `times` times over."""
 
-    body: tuple[Step | Rounds, ...]
+    body: tuple[BufferedStep | Rounds, ...]
     times: int
 
 
-Steps: TypeAlias = tuple[Step | Rounds, ...]
+Steps: TypeAlias = tuple[BufferedStep | Rounds, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """Steps through one array. `slots` steps are in the buffer at once; results leave the array `drain_cycles` late.
+@dataclass(frozen=True)
+class BufferedStream:
+    """Steps pass one array. `slots` steps are in the buffer at once; results leave the array `drain_cycles` late.
 
     `leaves`: results leave in the order in which operands are used, while the step goes on.
     """
@@ -70,45 +75,39 @@ class Stream:
     drain_cycles: int = 0
     leaves: bool = False
 
-    def __iter__(self) -> Iterator[tuple[Step, int]]:
-        """Each step and how often it runs in all."""
-        yield from _counted(self.steps, 1)
-
-    @property
-    def load_bytes(self) -> int:
-        return sum(times * step.load_bytes for step, times in self)
-
-    @property
-    def store_bytes(self) -> int:
-        return sum(times * step.store_bytes for step, times in self)
-
-    @property
-    def buffer_bytes(self) -> int:
-        return sum(times * step.buffer_bytes for step, times in self)
-
-    def compute_cycles(self) -> tuple[int, ...]:
-        """Cycles of each Einsum in all."""
-        return tuple(
-            sum(times * step.compute_cycles[index] for step, times in self) for index in range(len(self.einsums))
-        )
+    @cached_property
+    def total(self) -> BufferedStep:
+        """Everything that the stream moves and computes."""
+        return merged(self.steps)
 
 
-def _counted(steps: Steps, times: int) -> Iterator[tuple[Step, int]]:
+def counted(steps: Steps, times: int = 1) -> Iterator[tuple[BufferedStep, int]]:
+    """Yield each step and how often it runs in all."""
     for item in steps:
         if isinstance(item, Rounds):
-            yield from _counted(item.body, times * item.times)
+            yield from counted(item.body, times * item.times)
         else:
             yield item, times
 
 
-def lower_bound_cycles(stream: Stream, spec: SpatialArray) -> float:
-    """No schedule of the stream is shorter: the busiest of array, DRAM channel and buffer ports."""
-    dram = (stream.load_bytes + stream.store_bytes) / spec.dram_bytes_per_cycle
-    return max(sum(stream.compute_cycles()), dram, stream.buffer_bytes / spec.global_buffer.bytes_per_cycle)
+def merged(steps: Steps) -> BufferedStep:
+    """Merge everything into one step."""
+    (first, times), *others = counted(steps)
+    total = first.plus(first, times - 1)
+    for step, count in others:
+        total = total.plus(step, count)
+    return total
 
 
-def steps_per_group(step: Step, spec: SpatialArray, most: int) -> int:
-    """The fewest equal steps to move as one whose whole cycles on the DRAM channel are 0.1 % too many or less.
+def grouped(step: BufferedStep, count: int, group: int) -> Steps:
+    """Move `count` equal steps in groups of `group`, and what is left over as one."""
+    whole, left = divmod(count, group)
+    parts = (Rounds((step.plus(step, group - 1),), whole),) if whole else ()
+    return (*parts, step.plus(step, left - 1)) if left else parts
+
+
+def steps_per_group(step: BufferedStep, spec: SpatialArray, most: int) -> int:
+    """Find the fewest equal steps to move as one whose whole cycles on the DRAM channel are at most 0.1 % too many.
 
     From ENOUGH_DRAM_CYCLES on they always are. At most `most`, if so few cannot be had.
     """
@@ -119,80 +118,54 @@ def steps_per_group(step: Step, spec: SpatialArray, most: int) -> int:
 
 
 def rounding(steps: Steps, spec: SpatialArray) -> float:
-    """Whole cycles of loads and stores on the DRAM channel over exact ones, less 1."""
-    parts = [(times, part) for step, times in _counted(steps, 1) for part in (step.load_bytes, step.store_bytes)]
+    """Compare whole cycles of loads and stores on the DRAM channel with exact ones: their ratio, less 1."""
+    parts = [(times, part) for step, times in counted(steps) for part in (step.load_bytes, step.store_bytes)]
     exact = sum(times * part for times, part in parts) / spec.dram_bytes_per_cycle
     return sum(times * ceil(part / spec.dram_bytes_per_cycle) for times, part in parts) / exact - 1 if exact else 0.0
 
 
-def merged(steps: Steps) -> Step:
-    """Everything as one step."""
-    (first, times), *others = _counted(steps, 1)
-    total = first.plus(first, times - 1)
-    for step, count in others:
-        total = total.plus(step, count)
-    return total
+def stream_program(stream: BufferedStream, spec: SpatialArray) -> Program:
+    """Loads run ahead of the array by up to `slots` steps; each store waits until its results have left the array.
 
-
-def grouped(step: Step, count: int, group: int) -> Steps:
-    """`count` equal steps, `group` of them moved as one, and what is left over."""
-    whole, rest = divmod(count, group)
-    parts = (Rounds((step.plus(step, group - 1),), whole),) if whole else ()
-    return (*parts, step.plus(step, rest - 1)) if rest else parts
-
-
-def stream_program(stream: Stream, spec: SpatialArray) -> Program:
-    """Loads run ahead of the array by up to `slots` steps; each store waits until its results have left the array."""
-    classes = tuple(dict.fromkeys(_cycles(step, spec) for step, _ in stream))
-    return Program(
-        tasks=_tasks(stream, _store_stage(stream)),
-        tile_classes=classes,
-        stream=_runs(stream.steps, {cycles: index for index, cycles in enumerate(classes)}, spec),
-        queues=(Queue("steps", stream.slots),),
-    )
-
-
-def _tasks(stream: Stream, store_stage: int) -> tuple[Task, ...]:
-    """The buffer feeds the array while it computes; the last Einsum frees the step's place in the buffer.
-
-    A step is either loaded whole (`load`) or used as it arrives (`arrive`).
+    The buffer feeds the array while it computes; the last Einsum frees the step's place in the buffer. A step is
+    either loaded whole (`load`) or used as it arrives (`arrive`). Stores come so late that what the array computes
+    meanwhile hides the drain: the DRAM channel serves in this order.
     """
+    classes = tuple(dict.fromkeys(_cycles(step, spec) for step, _ in counted(stream.steps)))
+    shortest = min(sum(step.compute_cycles) for step, _ in counted(stream.steps))
     loaded = (After("load"), After("arrive", streaming=True))
-    load, arrive = (Task(name, "dram", takes=("steps",)) for name in ("load", "arrive"))
-    feed = Task("feed", "global_buffer", after=loaded, stage=1)
     einsums = [Task(name, stream.unit, stage=1) for name in stream.einsums]
     einsums[0] = replace(einsums[0], after=loaded)
-    last = replace(einsums[-1], after=(*einsums[-1].after, After("feed", streaming=True)), gives_back=("steps",))
-    stored = After(last.name, lag_cycles=stream.drain_cycles, streaming=stream.leaves)
-    return (load, arrive, feed, *einsums[:-1], last, Task("store", "dram", after=(stored,), stage=store_stage))
+    fed = (*einsums[-1].after, After("feed", streaming=True))
+    einsums[-1] = replace(einsums[-1], after=fed, gives_back=("steps",))
+    stored = After(einsums[-1].name, lag_cycles=stream.drain_cycles, streaming=stream.leaves)
+    tasks = (
+        Task("load", "dram", takes=("steps",)),
+        Task("arrive", "dram", takes=("steps",)),
+        Task("feed", "global_buffer", after=loaded, stage=1),
+        *einsums,
+        Task("store", "dram", after=(stored,), stage=2 + ceil(stream.drain_cycles / max(1, shortest))),
+    )
+    runs = _runs(stream.steps, {cycles: index for index, cycles in enumerate(classes)}, spec)
+    return Program(tasks, classes, runs, (Queue("steps", stream.slots),))
 
 
-def _store_stage(stream: Stream) -> int:
-    """So late that what the array computes meanwhile hides the drain: the DRAM channel serves in this order."""
-    shortest = min(sum(step.compute_cycles) for step, _ in stream)
-    return 2 + ceil(stream.drain_cycles / max(1, shortest))
-
-
-def _cycles(step: Step, spec: SpatialArray) -> tuple[int, ...]:
-    bytes_per_cycle = spec.dram_bytes_per_cycle
-    load = ceil(step.load_bytes / bytes_per_cycle)
+def _cycles(step: BufferedStep, spec: SpatialArray) -> tuple[int, ...]:
+    load = ceil(step.load_bytes / spec.dram_bytes_per_cycle)
     return (
         *((0, load) if step.arrives else (load, 0)),
         -(-step.buffer_bytes // spec.global_buffer.bytes_per_cycle),
         *step.compute_cycles,
-        ceil(step.store_bytes / bytes_per_cycle),
+        ceil(step.store_bytes / spec.dram_bytes_per_cycle),
     )
 
 
 def _runs(steps: Steps, classes: dict[tuple[int, ...], int], spec: SpatialArray) -> tuple[TileRun | Repeat, ...]:
-    return tuple(
-        _round(item, classes, spec) if isinstance(item, Rounds) else TileRun(classes[_cycles(item, spec)], 1)
-        for item in steps
-    )
-
-
-def _round(rounds: Rounds, classes: dict[tuple[int, ...], int], spec: SpatialArray) -> TileRun | Repeat:
-    body = rounds.body
-    if len(body) == 1 and isinstance(body[0], Step):
-        return TileRun(classes[_cycles(body[0], spec)], rounds.times)
-    return Repeat(rounds.times, _runs(body, classes, spec))
+    found: list[TileRun | Repeat] = []
+    for item in steps:
+        body, times = (item.body, item.times) if isinstance(item, Rounds) else ((item,), 1)
+        if len(body) == 1 and isinstance(body[0], BufferedStep):
+            found.append(TileRun(classes[_cycles(body[0], spec)], times))
+        else:
+            found.append(Repeat(times, _runs(body, classes, spec)))
+    return tuple(found)

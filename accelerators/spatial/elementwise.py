@@ -1,5 +1,7 @@
 """Element-wise work (norms, activations, residuals, rotation, routers) on the 1D array, counted from its cascade.
 
+Operations that the array has no unit for are made of those that it has: one table, a reason beside each row, good to
+half precision (11 bits), the width of the words; the exponential itself is the accelerator's business.
 assumed: not fused with its neighbours, so inputs and outputs pass by DRAM; every Einsum takes its operands from the
 buffer and puts its result there; rows that a cascade walks several times stay in the buffer if they fit. No
 publication times this work on these arrays: there is no artifact accounting of it.
@@ -10,14 +12,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 
-from cascadesim.accelerators.access_counts import point_operations
+from cascadesim.accelerators.binding import point_operations
 from cascadesim.accelerators.energy import Actions, dynamic_energy_j
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
-from cascadesim.accelerators.spatial.double_buffering import Stream, lower_bound_cycles, stream_program
-from cascadesim.accelerators.spatial.emulated_operations import in_classes_of
-from cascadesim.accelerators.spatial.row_work import RowEinsum, RowWork
-from cascadesim.accelerators.spatial.vector_mapping import STEPS_AT_ONCE, Layout, choose_layout, layout_steps
+from cascadesim.accelerators.spatial.double_buffering import BufferedStream, stream_program
+from cascadesim.accelerators.spatial.vector_mapping import (
+    STEPS_AT_ONCE,
+    RowEinsum,
+    RowWork,
+    VectorLayout,
+    choose_layout,
+    layout_steps,
+)
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.operation_work import work_of
@@ -26,17 +34,34 @@ from cascadesim.einsum_cascades.notation.ir import Apply, Einsum, Expression, Se
 
 NOT_PUBLISHED = "not part of the published accounting"
 # assumed: registers that one operation reads; each writes one
-REGISTERS_READ: Mapping[str, int] = {"mac": 3, "add": 2, "max": 2, "exp": 1, "divide": 2}
+_REGISTERS_READ: Mapping[str, int] = {"mac": 3, "add": 2, "max": 2, "exp": 1, "divide": 2}
+MADE_OF: Mapping[str, Mapping[str, int]] = MappingProxyType({
+    # assumed: linear seed on the mantissa (error < 4 %), two Newton steps (y + x/y) / 2 (each squares the error)
+    "sqrt": {"mac": 3, "divide": 2},
+    # assumed: exponent plus a polynomial of the mantissa, of degree 5 as FuseMax's exponential (section V)
+    "log": {"mac": 6, "add": 1},
+    # assumed: 1 - 2 / (exp(2x) + 1), exact
+    "tanh": {"exp": 1, "add": 1, "mac": 2, "divide": 1},
+    # assumed: Abramowitz and Stegun 7.1.25 (error < 2.5e-5): 1 - (a1 t + a2 t^2 + a3 t^3) exp(-x^2), t = 1 / (1 + p x)
+    "erf": {"mac": 6, "divide": 1, "exp": 1},
+    # assumed: range reduction in two multiply-accumulates, odd polynomial of degree 5
+    "sin": {"mac": 6},
+    # assumed: range reduction in two multiply-accumulates, even polynomial of degree 6
+    "cos": {"mac": 6},
+})
 
 
 def plan_elementwise(operation: Operation, spec: SpatialArray, accounting: Accounting) -> Plan:
-    """In artifact accounting an empty plan that says so. Raises CascadeSimError on work that the 1D array cannot do."""
+    """Plan the work; in artifact accounting the plan is empty and says so.
+
+    Raises CascadeSimError on work that the 1D array cannot do.
+    """
     if accounting == "artifact":
         return Plan(operation, accounting, (NOT_PUBLISHED,), (), {})
     work = row_work(operation, spec)
     layout = choose_layout(work, spec)
-    names = tuple(einsum.name for einsum in work.einsums)
-    stream = Stream("array_1d", names, layout_steps(work, layout, spec), STEPS_AT_ONCE, leaves=work.passes == 1)
+    steps, names = layout_steps(work, layout, spec), tuple(einsum.name for einsum in work.einsums)
+    stream = BufferedStream("array_1d", names, steps, STEPS_AT_ONCE, leaves=work.passes == 1)
     energy = dynamic_energy_j(_actions(work, stream, spec), spec)
     phase = _phase(operation, work, stream, spec)
     words = dict.fromkeys((*operation.cascade.inputs, *operation.cascade.outputs), spec.word_bytes)
@@ -44,7 +69,7 @@ def plan_elementwise(operation: Operation, spec: SpatialArray, accounting: Accou
 
 
 def row_work(operation: Operation, spec: SpatialArray) -> RowWork:
-    """The cascade of an element-wise operation, row by row."""
+    """Read the cascade of an element-wise operation row by row. Raises CascadeSimError where it has other ranks."""
     cascade, array = operation.cascade, spec.vector_array.operations
     foreign = sorted(set(cascade.ranks) - {"r", "d"})
     if foreign:
@@ -70,7 +95,7 @@ def _row_einsum(einsum: Einsum, array: Operations, where: str) -> RowEinsum:
 
 
 def _fused_subtractions(expression: Expression) -> int:
-    """Differences that go straight into an exponential."""
+    """Count the differences that go straight into an exponential."""
     match expression:
         case Apply(operator=name, operands=operands):
             own = name == "exp" and isinstance(operands[0], Apply) and operands[0].operator == "subtract"
@@ -80,38 +105,48 @@ def _fused_subtractions(expression: Expression) -> int:
     return 0
 
 
-def _phase(operation: Operation, work: RowWork, stream: Stream, spec: SpatialArray) -> Phase:
-    name, useful = operation.name, work_of(operation)
-    traffic = Traffic(stream.load_bytes, stream.store_bytes)
+def in_classes_of(array: Operations, operations: Mapping[str, int], where: str) -> Counter[str]:
+    """Count `operations` in the classes that the array does. Raises CascadeSimError on one it cannot do at all."""
+    counts: Counter[str] = Counter()
+    for name, count in operations.items():
+        if name in array.cycles:
+            counts[name] += count
+        elif name in MADE_OF:
+            for part, times in in_classes_of(array, MADE_OF[name], where).items():
+                counts[part] += times * count
+        else:
+            raise CascadeSimError(f"{where}: no unit does '{name}'; it does {', '.join(array.cycles)}")
+    return counts
+
+
+def _phase(operation: Operation, work: RowWork, stream: BufferedStream, spec: SpatialArray) -> Phase:
+    name, useful, total = operation.name, work_of(operation), stream.total
+    traffic = Traffic(total.load_bytes, total.store_bytes)
     activities = [
-        _activity(einsum, cycles, useful[einsum.name], work, spec)
-        for einsum, cycles in zip(work.einsums, stream.compute_cycles(), strict=True)
-    ]
+        EinsumActivity(
+            einsum.name, "array_1d", cycles, useful[einsum.name],
+            work.points(einsum) * einsum.cycles_per_point / (cycles * spec.vector_array.lanes),
+        )
+        for einsum, cycles in zip(work.einsums, total.compute_cycles, strict=True)
+    ]  # fmt: skip
     activities += [
-        EinsumActivity(name, "global_buffer", stream.buffer_bytes // spec.global_buffer.bytes_per_cycle),
+        EinsumActivity(name, "global_buffer", total.buffer_bytes // spec.global_buffer.bytes_per_cycle),
         EinsumActivity(name, "dram", int(traffic.total_bytes / spec.dram_bytes_per_cycle)),
     ]
     program = partial(stream_program, stream, spec)
-    return Phase(name, tuple(activities), traffic, lower_bound_cycles(stream, spec), program)
+    return Phase(name, tuple(activities), traffic, stream.total.bound_cycles(spec), program)
 
 
-def _activity(
-    einsum: RowEinsum, cycles: int, useful: Mapping[str, int], work: RowWork, spec: SpatialArray
-) -> EinsumActivity:
-    occupancy = work.points(einsum) * einsum.cycles_per_point / (cycles * spec.vector_array.lanes)
-    return EinsumActivity(einsum.name, "array_1d", cycles, useful, occupancy)
-
-
-def _actions(work: RowWork, stream: Stream, spec: SpatialArray) -> Actions:
+def _actions(work: RowWork, stream: BufferedStream, spec: SpatialArray) -> Actions:
     array = spec.vector_array.operations
     operations: Counter[str] = Counter()
     for einsum in work.einsums:
         operations.update({name: count * work.points(einsum) for name, count in einsum.operations.items()})
     sequential = {"exp": array.exp or 1} if array.exp_by == "mac" else {}  # each multiply-accumulate of an exponential
-    reads = {**REGISTERS_READ, **({"exp": REGISTERS_READ["mac"]} if sequential else {})}
+    reads = {**_REGISTERS_READ, **({"exp": _REGISTERS_READ["mac"]} if sequential else {})}
     row_reads = sum(einsum.row_reads * work.points(einsum) for einsum in work.einsums)
     row_writes = sum((einsum.row_operands - einsum.row_reads) * work.points(einsum) for einsum in work.einsums)
-    loaded, stored = stream.load_bytes / spec.word_bytes, stream.store_bytes / spec.word_bytes
+    loaded, stored = stream.total.load_bytes / spec.word_bytes, stream.total.store_bytes / spec.word_bytes
     return Actions(
         dram_words=loaded + stored,
         global_buffer_read_words=row_reads + stored,
@@ -122,7 +157,7 @@ def _actions(work: RowWork, stream: Stream, spec: SpatialArray) -> Actions:
     )
 
 
-def _mapping_lines(work: RowWork, layout: Layout) -> tuple[str, ...]:
+def _mapping_lines(work: RowWork, layout: VectorLayout) -> tuple[str, ...]:
     ranks = ("r", "d") if layout.rows_over_lanes else ("d", "r")
     again = f", read {layout.reads}x because no row fits global_buffer" if layout.reads > 1 else ""
     return (

@@ -6,14 +6,15 @@ all of it. Bytes add up to the traffic of the blocking exactly. Knows no time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 from cascadesim.accelerators.spatial.blocking import Blocking, operand_rows
 from cascadesim.accelerators.spatial.double_buffering import (
     LARGEST_ROUNDING,
+    BufferedStep,
     Rounds,
-    Step,
     Steps,
     grouped,
     merged,
@@ -23,6 +24,23 @@ from cascadesim.accelerators.spatial.double_buffering import (
 from cascadesim.accelerators.spec import SpatialArray
 
 MOST_SLOTS = 8  # assumed: loads that run further ahead hide nothing more
+
+
+def product_steps(blocking: Blocking, spec: SpatialArray) -> tuple[Steps, int]:
+    """List the steps of all copies of the product, and say how many the buffer holds beside what is resident.
+
+    Copies so small that rounding would show are moved whole, several at a time.
+    """
+    loops = _GemmLoops(blocking, spec)
+    body, copies = loops.copy(), blocking.product.copies
+    slots = max(2, min(MOST_SLOTS, blocking.slots // loops.group))
+    if copies == 1:
+        return body, slots
+    whole = merged(body)
+    fitting = spec.global_buffer.capacity_bytes // (2 * (whole.load_bytes + whole.store_bytes))
+    if fitting and rounding(body, spec) > LARGEST_ROUNDING:
+        return grouped(whole, copies, steps_per_group(whole, spec, min(copies, fitting))), 2
+    return (Rounds(body, copies),), slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,97 +59,76 @@ class Side:
         return self.extent - (self.tiles - 1) * self.tile
 
 
-@dataclass(frozen=True, slots=True)
-class Moves:
-    """The steps of all copies, and how many of them the buffer holds beside what is resident."""
-
-    steps: Steps
-    slots: int
-
-
-def product_moves(blocking: Blocking, spec: SpatialArray) -> Moves:
-    """All copies of the product; copies so small that rounding would show are moved whole, several at a time."""
-    maker = _Maker(blocking, spec)
-    body, copies = maker.copy(), blocking.product.copies
-    if copies == 1:
-        return Moves(body, maker.slots)
-    whole = merged(body)
-    fitting = spec.global_buffer.capacity_bytes // (2 * (whole.load_bytes + whole.store_bytes))
-    if fitting and rounding(body, spec) > LARGEST_ROUNDING:
-        return Moves(grouped(whole, copies, steps_per_group(whole, spec, min(copies, fitting))), slots=2)
-    return Moves((Rounds(body, copies),), maker.slots)
-
-
 @dataclass(frozen=True)
-class _Maker:
+class _GemmLoops:
     blocking: Blocking
     spec: SpatialArray
 
+    @property
+    def rows(self) -> Side:
+        return Side(self.blocking.product.rows, self.blocking.tile_rows)
+
+    @property
+    def columns(self) -> Side:
+        return Side(self.blocking.product.columns, self.blocking.tile_columns)
+
     def copy(self) -> Steps:
-        """One copy of the product."""
-        blocking, product = self.blocking, self.blocking.product
-        rows, columns = Side(product.rows, blocking.tile_rows), Side(product.columns, blocking.tile_columns)
+        """List the steps of one copy of the product, block of rows after block of rows."""
+        blocking = self.blocking
         if blocking.resident == "weights":
-            return self.sweep(resident=columns, streamed=rows)
-        per_block = blocking.rows_per_block * blocking.tile_rows
-        blocks = Side(product.rows, per_block)
-        one_block = self.sweep_of_rows if blocking.resident == "rows" else self.output_blocks
-        whole = (Rounds(one_block(per_block), blocks.tiles - 1),) if blocks.tiles > 1 else ()
-        return (*whole, *one_block(blocks.last))
+            return self.sweep(resident=self.columns, streamed=self.rows)
+        blocks = Side(blocking.product.rows, blocking.rows_per_block * blocking.tile_rows)
+        return self.each(self.sweep_of_rows if blocking.resident == "rows" else self.output_blocks, blocks)
+
+    def each(self, block: Callable[[int], Steps], blocks: Side) -> Steps:
+        """List the steps of every block; the last one may be smaller."""
+        whole = (Rounds(block(blocks.tile), blocks.tiles - 1),) if blocks.tiles > 1 else ()
+        return (*whole, *block(blocks.last))
 
     def sweep_of_rows(self, rows: int) -> Steps:
-        blocking = self.blocking
-        columns = Side(blocking.product.columns, blocking.tile_columns)
-        return self.sweep(resident=Side(rows, blocking.tile_rows), streamed=columns)
+        return self.sweep(resident=Side(rows, self.blocking.tile_rows), streamed=self.columns)
 
     def sweep(self, resident: Side, streamed: Side) -> Steps:
-        """The first streamed tile against each resident tile as it arrives, then the others against all of them."""
+        """The first streamed tile meets each resident tile as it arrives, then the others meet all of them."""
         first = min(streamed.tile, streamed.extent)
-        steps = self.arrivals(resident, first)
-        if streamed.tiles == 1:
-            return steps
-        later = self.passing(resident, streamed.tile)
-        steps += self.equal(later, streamed.tiles - 2)
-        return (*steps, self.passing(resident, streamed.last))
+        steps: Steps = (self.step(resident.tile if resident.tiles > 1 else resident.last, first, 1, first),)
+        if resident.tiles > 1:
+            middle, closing = self.step(resident.tile, first, 1, 0), self.step(resident.last, first, 1, 0)
+            steps += (*self.equal(middle, resident.tiles - 2), closing)
+        if streamed.tiles > 1:
+            later = self.passing(resident, streamed.tile)
+            steps += (*self.equal(later, streamed.tiles - 2), self.passing(resident, streamed.last))
+        return steps
 
-    def arrivals(self, resident: Side, streamed: int) -> Steps:
-        opening = self.step(resident.tile if resident.tiles > 1 else resident.last, streamed, 1, streamed)
-        if resident.tiles == 1:
-            return (opening,)
-        middle = self.step(resident.tile, streamed, 1, 0)
-        closing = self.step(resident.last, streamed, 1, 0)
-        return (opening, *self.equal(middle, resident.tiles - 2), closing)
-
-    def passing(self, resident: Side, streamed: int) -> Step:
-        """One streamed tile against all resident ones."""
+    def passing(self, resident: Side, streamed: int) -> BufferedStep:
+        """One streamed tile meets all resident ones."""
         return self.step(0, streamed, resident.tiles, streamed, resident.extent * streamed)
 
-    def step(self, arriving: int, streamed: int, tiles: int, loaded: int, outputs: int | None = None) -> Step:
-        """`arriving` and `loaded`: rows of A (columns of W) of full depth that come from DRAM in this step."""
+    def step(self, arriving: int, streamed: int, tiles: int, loaded: int, outputs: int | None = None) -> BufferedStep:
+        """`arriving` and `loaded` rows of A (columns of W) of full depth come from DRAM in this step."""
         depth = self.blocking.product.depth
         stored = arriving * streamed if outputs is None else outputs
         return self.of_words(depth * (arriving + loaded), tiles, depth, stored)
 
     def output_blocks(self, rows: int) -> Steps:
-        """Blocks of outputs of so many rows, one after another along n."""
+        """Blocks of outputs of `rows` rows follow one after another along n.
+
+        Slices of k pass by; partial sums are read and written in the buffer, the last slice sends them to DRAM.
+        """
         blocking = self.blocking
-        per_block = blocking.columns_per_block * blocking.tile_columns
-        blocks = Side(blocking.product.columns, per_block)
-        whole = (Rounds(self.output_block(rows, per_block), blocks.tiles - 1),) if blocks.tiles > 1 else ()
-        return (*whole, *self.output_block(rows, blocks.last))
+        slices = Side(blocking.product.depth, blocking.depth_per_block)
 
-    def output_block(self, rows: int, columns: int) -> Steps:
-        """Slices of k pass by; partial sums are read and written in the buffer, the last slice sends them to DRAM."""
-        slices = Side(self.blocking.product.depth, self.blocking.depth_per_block)
-        slice_step = self.slice_step(rows, columns, slices.tile, 0)
-        last = self.slice_step(rows, columns, slices.last, rows * columns)
-        return (*self.equal(slice_step, slices.tiles - 1), last)
+        def block(columns: int) -> Steps:
+            last = self.slice_step(rows, columns, slices.last, rows * columns)
+            return (*self.equal(self.slice_step(rows, columns, slices.tile, 0), slices.tiles - 1), last)
 
-    def slice_step(self, rows: int, columns: int, depth: int, stored: int) -> Step:
+        return self.each(block, Side(blocking.product.columns, blocking.columns_per_block * blocking.tile_columns))
+
+    def slice_step(self, rows: int, columns: int, depth: int, stored: int) -> BufferedStep:
         tiles = Side(rows, self.blocking.tile_rows).tiles * Side(columns, self.blocking.tile_columns).tiles
         return self.of_words(depth * (rows + columns), tiles, depth, stored, 2 * rows * columns)
 
-    def of_words(self, loaded: int, tiles: int, depth: int, stored: int, partial_sums: int = 0) -> Step:
+    def of_words(self, loaded: int, tiles: int, depth: int, stored: int, partial_sums: int = 0) -> BufferedStep:
         """Each depth step reads one row of operands per side of the array from the buffer.
 
         A single tile uses its operands along k as they arrive; several of them need them again.
@@ -139,33 +136,27 @@ class _Maker:
         depth_steps, word = tiles * depth, self.spec.word_bytes
         rows = depth_steps * operand_rows(self.blocking.tile_rows, self.blocking.tile_columns, self.spec)
         moved = rows * self.spec.global_buffer.row_bytes + (loaded + partial_sums) * word
-        cycles = depth_steps * (self.spec.pe_array.operations.mac or 1)
-        return Step(loaded * word, (cycles,), stored * word, moved, arrives=tiles == 1)
+        cycles = depth_steps * self.spec.pe_array.mac_cycles
+        return BufferedStep(loaded * word, (cycles,), stored * word, moved, arrives=tiles == 1)
 
-    def equal(self, step: Step, count: int) -> Steps:
+    def equal(self, step: BufferedStep, count: int) -> Steps:
         return grouped(step, count, min(count, self.group)) if count >= 1 else ()
 
     @cached_property
     def group(self) -> int:
-        """Streamed tiles (slices) moved as one: as few as rounding allows, and never more than half of what fits."""
+        """Streamed tiles (slices) are moved as one: as few as rounding allows, and at most half of what fits."""
         most = max(1, self.blocking.slots // 2)
         return max(steps_per_group(step, self.spec, most) for step in self.typical_steps())
 
-    @property
-    def slots(self) -> int:
-        """Of such groups."""
-        return max(2, min(MOST_SLOTS, self.blocking.slots // self.group))
-
-    def typical_steps(self) -> tuple[Step, ...]:
-        """Those that a product has many of."""
-        blocking, product = self.blocking, self.blocking.product
-        rows, columns = Side(product.rows, blocking.tile_rows), Side(product.columns, blocking.tile_columns)
+    def typical_steps(self) -> tuple[BufferedStep, ...]:
+        """The steps that a product has many of."""
+        blocking, rows, columns = self.blocking, self.rows, self.columns
+        height = min(blocking.rows_per_block * rows.tile, rows.extent)
         match blocking.resident:
             case "weights":
                 return self.step(columns.tile, rows.tile, 1, 0), self.passing(columns, min(rows.tile, rows.extent))
             case "rows":
-                resident = Side(min(blocking.rows_per_block * rows.tile, rows.extent), rows.tile)
+                resident = Side(height, rows.tile)
                 return self.step(rows.tile, columns.tile, 1, 0), self.passing(resident, columns.tile)
-        height = min(blocking.rows_per_block * rows.tile, rows.extent)
         width = min(blocking.columns_per_block * columns.tile, columns.extent)
         return (self.slice_step(height, width, blocking.depth_per_block, 0),)

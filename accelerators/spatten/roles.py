@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from cascadesim.accelerators.access_counts import point_operations
+from cascadesim.accelerators.binding import point_operations
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, Einsum
 from cascadesim.einsum_cascades.notation.operators import fiber_operator

@@ -1,6 +1,6 @@
 """What an operation asks of any machine: its useful work by Einsum, and the elements that at least pass by memory.
 
-A plan is held against both (`accelerators.plan_check`). With a trace, each head has keys of its own; where values are
+A plan is held against both (`accelerators.protocol`). With a trace, each head has keys of its own; where values are
 pruned, an Einsum that reads them counts those that a query uses. Knows no machine.
 """
 

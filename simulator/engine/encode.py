@@ -10,7 +10,7 @@ from itertools import accumulate, groupby
 
 import numpy as np
 
-from cascadesim.accelerators.program import Program, Repeat, Stream, Task
+from cascadesim.accelerators.program import Program, Repeat, Task, TileOrder
 from cascadesim.simulator.engine import state as at
 from cascadesim.simulator.engine.state import ABSENT, EngineState, Ints
 
@@ -177,7 +177,7 @@ def _side(program: Program, side: str, queue: str) -> str:
     return next((task.unit for task in program.tasks if queue in getattr(task, side)), program.units[0])
 
 
-def _code(stream: Stream, position: int, tile_by_tile: bool) -> Iterator[Instruction]:
+def _code(stream: TileOrder, position: int, tile_by_tile: bool) -> Iterator[Instruction]:
     """Write the stream as instructions. `tile_by_tile`: no column matters, so a run is a loop over one tile."""
     for item in stream:
         if isinstance(item, Repeat):

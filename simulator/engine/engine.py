@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cascadesim.accelerators.program import Program, Stream, Task, TileRun
+from cascadesim.accelerators.program import Program, Task, TileOrder, TileRun
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.engine import state as at
 from cascadesim.simulator.engine.encode import encode
@@ -205,7 +205,7 @@ def _queues(program: Program) -> Iterator[str]:
         yield f"'{name}' is no queue"
 
 
-def _runs(program: Program, stream: Stream) -> Iterator[str]:
+def _runs(program: Program, stream: TileOrder) -> Iterator[str]:
     for item in stream:
         if not isinstance(item, TileRun):
             if item.times < 0:

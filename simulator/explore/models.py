@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cascadesim.accelerators import catalogue
-from cascadesim.accelerators.exploration import QUANTITIES, Column, Evaluator, find_evaluator
+from cascadesim.accelerators.catalogue import QUANTITIES, Column, Evaluator, find_evaluator
 from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, shortened, suggestion

@@ -15,7 +15,7 @@ from functools import lru_cache
 from math import ceil, prod
 
 from cascadesim.accelerators import catalogue
-from cascadesim.accelerators.plan_check import checked
+from cascadesim.accelerators.protocol import checked
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import UnknownNameError
 from cascadesim.einsum_cascades.sparsity.neighborhood import Neighborhood

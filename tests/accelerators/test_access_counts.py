@@ -8,18 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.access_counts import (
-    Accesses,
-    Level,
-    Loop,
-    Nest,
-    Operand,
-    count_accesses,
-    point_operations,
-    ragged,
-)
+from cascadesim.accelerators.access_counts import Accesses, Level, Loop, Nest, Operand, count_accesses, ragged
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation.notation import cascade
 
 
 def operand(text: str, is_output: bool = False) -> Operand:
@@ -269,8 +259,3 @@ def test_wrapping_is_for_rectangular_nests() -> None:
     )
     with pytest.raises(CascadeSimError, match="rectangular loop nests only"):
         count_accesses(PRODUCT, nest, wrap64=True)
-
-
-def test_operations_per_point_are_in_classes_of_arrays() -> None:
-    einsums = cascade("some", "C[r,d] = A[r,d] * B[r,d]\nS[r] = C[r,d] * C[r,d]\nM[r] min= C[r,d]\n").einsums
-    assert [dict(point_operations(einsum)) for einsum in einsums] == [{"mac": 1}, {"mac": 1}, {"max": 1}]

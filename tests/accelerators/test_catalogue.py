@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim import accelerators
-from cascadesim.accelerators import catalogue
+from cascadesim.accelerators import catalogue, program, protocol
 from cascadesim.accelerators.catalogue import folders, load, preset_names, presets
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.notation.schema import read_yaml
@@ -176,3 +177,13 @@ def test_a_folder_that_is_no_accelerator_says_what_it_lacks(
         catalogue.presets.cache_clear()
         for name in [name for name in sys.modules if name.startswith("cascadesim.accelerators.toy")]:
             del sys.modules[name]
+
+
+def test_the_package_exports_what_an_accelerator_needs_and_imports_it_when_used() -> None:
+    for public in accelerators.__all__:
+        found = getattr(accelerators, public)
+        assert any(getattr(home, public, None) is found for home in (catalogue, program, protocol)), public
+    with pytest.raises(AttributeError, match="has no attribute 'Machine'"):
+        accelerators.Machine  # noqa: B018
+    script = "import sys, cascadesim.accelerators; print([name for name in sys.modules if 'accelerators.' in name])"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"

@@ -11,8 +11,7 @@ from typing import Literal
 import pytest
 
 from cascadesim.accelerators.catalogue import load, preset_names
-from cascadesim.accelerators.plan_check import PlanError, problems
-from cascadesim.accelerators.protocol import Accelerator, Phase, Plan, Prepares
+from cascadesim.accelerators.protocol import Accelerator, Phase, Plan, PlanError, Prepares, problems
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.zoo import load_workload

@@ -15,8 +15,7 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.flat.accelerator import Flat
-from cascadesim.accelerators.plan_check import problems
-from cascadesim.accelerators.protocol import Phase, Plan
+from cascadesim.accelerators.protocol import Phase, Plan, problems
 from cascadesim.einsum_cascades.models.operation import Kind, Operation
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.texts.catalogue import find

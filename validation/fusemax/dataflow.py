@@ -20,12 +20,11 @@ from cascadesim.validation.fusemax.predictions import BATCH, machine, model
 from cascadesim.validation.table import Row, published
 
 if TYPE_CHECKING:
+    from cascadesim.accelerators.binding import AttentionBinding
     from cascadesim.accelerators.flat.accelerator import Flat
-    from cascadesim.accelerators.flat.dataflow import Dataflow
     from cascadesim.accelerators.flat.fused import Costs
-    from cascadesim.accelerators.flat.nests import Case
-    from cascadesim.accelerators.flat.roles import Roles
-    from cascadesim.accelerators.flat.spec import FlatArray, Granularity, Stationarity
+    from cascadesim.accelerators.flat.geometry import FlatCase
+    from cascadesim.accelerators.flat.spec import Dataflow, FlatArray, Granularity, Stationarity
 
 ARCHITECTURES: Mapping[str, str] = {"cloud": "flat", "edge": "flat-edge"}
 ENERGY_PJ_PER_BYTE = 32  # FLAT's simulator: energy / traffic of all of its rows
@@ -36,8 +35,8 @@ TENSORS = ("Q", "K", "QK", "A", "V", "AV")
 class Work:
     """The attention of one row on FLAT's array, any dataflow."""
 
-    case: Case
-    roles: Roles
+    case: FlatCase
+    binding: AttentionBinding
 
     @property
     def spec(self) -> FlatArray:
@@ -54,7 +53,7 @@ def chosen(row: Row, settings: Settings = ()) -> Prediction:
     from cascadesim.accelerators.flat.search import evaluate
 
     work, published_choice = work_of(row, settings), choice(row)
-    costs = evaluate(work.case, work.roles, dataflow_of(published_choice),
+    costs = evaluate(work.case, work.binding, dataflow_of(published_choice),
                      published_choice.number("spilled_fraction")).costs  # fmt: skip
     spec = work.spec
     traffic_bytes = float(costs.qk.dram[0] + costs.av.dram[0]) * spec.word_bytes
@@ -76,8 +75,8 @@ def searched(row: Row, settings: Settings = ()) -> Prediction:
     from cascadesim.accelerators.flat.spec import Pins
 
     work = work_of(row, settings)
-    theirs = evaluate(work.case, work.roles, dataflow_of(choice(row))).costs
-    ours = search(work.case, work.roles, Pins()).costs
+    theirs = evaluate(work.case, work.binding, dataflow_of(choice(row))).costs
+    ours = search(work.case, work.binding, Pins()).costs
     return {
         "latency_s": _scaled(row.number("latency_s"), _cycles(ours, work), _cycles(theirs, work)),
         "traffic_bytes": _scaled(row.number("traffic_bytes"), float(ours.dram_words[0]), float(theirs.dram_words[0])),
@@ -93,15 +92,14 @@ def _scaled(figure: float | None, ours: float, theirs: float) -> float | None:
 
 
 def work_of(row: Row, settings: Settings) -> Work:
-    from cascadesim.accelerators.flat.geometry import shape_of
-    from cascadesim.accelerators.flat.nests import Case
-    from cascadesim.accelerators.flat.roles import roles
+    from cascadesim.accelerators.binding import bind_attention
+    from cascadesim.accelerators.flat.geometry import FlatCase, shape_of
 
     flat = _flat(ARCHITECTURES[row.text("platform")], settings)
     (operation,) = model(row.text("workload")).operations(
         sequence_length=row.count("sequence_length"), batch=BATCH, scope="attention", attention=flat.attention
     )
-    return Work(Case(shape_of(operation), flat.spec), roles(operation.cascade))
+    return Work(FlatCase(shape_of(operation), flat.spec), bind_attention(operation.cascade))
 
 
 def _flat(name: str, settings: Settings) -> Flat:
@@ -133,7 +131,7 @@ def _key(row: Row) -> tuple[Value, ...]:
 
 
 def dataflow_of(chosen: Row) -> Dataflow:
-    from cascadesim.accelerators.flat.dataflow import Dataflow
+    from cascadesim.accelerators.flat.spec import Dataflow
 
     return Dataflow(
         frozenset(tensor for tensor in TENSORS if chosen.text(f"{tensor.lower()}_location") == "onchip"),

@@ -98,9 +98,8 @@ def attention_cycles(row: Row, settings: Settings = ()) -> Prediction:
 def _published_dataflow(workload: str, length: int) -> tuple[str, ...]:
     """Settings of the FLAT machine that take the dataflow that FLAT's own search published, nothing if it has none."""
     from cascadesim.accelerators.flat.accelerator import Flat
-    from cascadesim.accelerators.flat.geometry import shape_of
-    from cascadesim.accelerators.flat.nests import Case
-    from cascadesim.accelerators.flat.published import published_dataflow
+    from cascadesim.accelerators.flat.geometry import FlatCase, shape_of
+    from cascadesim.accelerators.flat.search import published_dataflow
     from cascadesim.accelerators.flat.spec import TENSORS
 
     flat = machine("flat", ())
@@ -108,7 +107,7 @@ def _published_dataflow(workload: str, length: int) -> tuple[str, ...]:
     (operation,) = model(workload).operations(
         sequence_length=length, batch=BATCH, scope="attention", attention=flat.attention
     )
-    found = published_dataflow(Case(shape_of(operation), flat.spec, exact=True))
+    found = published_dataflow(FlatCase(shape_of(operation), flat.spec, exact=True))
     if found is None:
         return ()
     places = {tensor: "on_chip" if tensor in found.on_chip else "off_chip" for tensor in TENSORS}

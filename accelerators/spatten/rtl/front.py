@@ -9,7 +9,7 @@ that key phases never overlap. A head that needs the low bits comes back after i
 from __future__ import annotations
 
 from cascadesim.accelerators.compiled import compiled, inlined
-from cascadesim.accelerators.dram.state import Integers
+from cascadesim.accelerators.dram.commands import Integers
 from cascadesim.accelerators.spatten.rtl.queue import drop, filled, first, put, put_in_order
 from cascadesim.accelerators.spatten.rtl.state import (
     ACCEPT,

@@ -9,7 +9,7 @@ from cascadesim.accelerators import compiled as compilation
 from cascadesim.accelerators.compiled import compiled_entry, version_of
 from cascadesim.accelerators.dram import channel as dram_channel
 from cascadesim.accelerators.dram import commands as dram_commands
-from cascadesim.accelerators.dram import state as dram_layout
+from cascadesim.accelerators.dram import commands as dram_layout
 from cascadesim.accelerators.spatten.rtl import back as heads_back
 from cascadesim.accelerators.spatten.rtl import fetch as heads_fetch
 from cascadesim.accelerators.spatten.rtl import front as heads_front

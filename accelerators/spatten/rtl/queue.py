@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from cascadesim.accelerators.compiled import compiled, inlined, lowest_bit
-from cascadesim.accelerators.dram.state import Integers
+from cascadesim.accelerators.dram.commands import Integers
 from cascadesim.accelerators.spatten.rtl.state import SET_BITS, Queue
 
 

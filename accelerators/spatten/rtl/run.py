@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cascadesim.accelerators.dram.state import Integers
+from cascadesim.accelerators.dram.commands import Integers
 from cascadesim.accelerators.spatten.head_stream import GatherDesign, HeadRow, HeadStream
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 

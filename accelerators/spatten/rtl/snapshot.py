@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from cascadesim.accelerators.compiled import compiled, compiled_entry, version_of
-from cascadesim.accelerators.dram import state as at
-from cascadesim.accelerators.dram.state import Channel, Integers
+from cascadesim.accelerators.dram import commands as at
+from cascadesim.accelerators.dram.commands import Channel, Integers
 from cascadesim.accelerators.spatten.rtl import queue as heads_queue
 from cascadesim.accelerators.spatten.rtl import state
 from cascadesim.accelerators.spatten.rtl.queue import filled

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cascadesim.accelerators.dram.commands import Channels, Integers, channels
 from cascadesim.accelerators.dram.standards import standard
-from cascadesim.accelerators.dram.state import Channels, Integers, channels
 from cascadesim.accelerators.spatten.head_stream import HeadStream
 
 NEVER = 1 << 60

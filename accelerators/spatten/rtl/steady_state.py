@@ -12,13 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from cascadesim.accelerators.dram.state import (
-    BANK_BITS,
-    COLUMN_BITS,
-    GROUP_BITS,
-    PSEUDO_BITS,
-    Integers,
-)
+from cascadesim.accelerators.dram.commands import BANK_BITS, COLUMN_BITS, GROUP_BITS, PSEUDO_BITS, Integers
 from cascadesim.accelerators.spatten.rtl.loop import run
 from cascadesim.accelerators.spatten.rtl.snapshot import snapshot
 from cascadesim.accelerators.spatten.rtl.state import (

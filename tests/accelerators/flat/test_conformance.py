@@ -8,8 +8,7 @@ from itertools import product
 import pytest
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.plan_check import problems
-from cascadesim.accelerators.protocol import Plan
+from cascadesim.accelerators.protocol import Plan, problems
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade

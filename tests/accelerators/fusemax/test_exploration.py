@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from cascadesim.accelerators.exploration import QUANTITIES, Evaluator, find_evaluator
+from cascadesim.accelerators.catalogue import QUANTITIES, Evaluator, find_evaluator
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.placement import place
-from cascadesim.accelerators.plan_check import problems
-from cascadesim.accelerators.protocol import Plan
+from cascadesim.accelerators.protocol import Plan, problems
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade

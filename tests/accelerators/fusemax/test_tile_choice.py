@@ -22,9 +22,8 @@ from cascadesim.accelerators.fusemax.bound import Work, cycles_on, oldest_maximu
 from cascadesim.accelerators.fusemax.closed_form import Estimates, Points, evaluate
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.accelerators.fusemax.tile_choice import FIGURES, chosen_tiles
-from cascadesim.accelerators.plan_check import problems
 from cascadesim.accelerators.program import TileRun
-from cascadesim.accelerators.protocol import Plan
+from cascadesim.accelerators.protocol import Plan, problems
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS

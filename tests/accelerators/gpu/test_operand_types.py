@@ -8,8 +8,7 @@ from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.operand_types import Operands
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Dtype
-from cascadesim.accelerators.plan_check import problems
-from cascadesim.accelerators.protocol import Plan
+from cascadesim.accelerators.protocol import Plan, problems
 from cascadesim.einsum_cascades.models.lowering import linear
 from cascadesim.einsum_cascades.models.operation import Operand
 from cascadesim.einsum_cascades.models.projections import Phase
@@ -149,7 +148,7 @@ def test_attention_in_a_type_that_no_kernel_takes_is_refused_with_those_that_som
 )  # fmt: skip
 @pytest.mark.slow
 def test_plans_of_every_type_have_no_problems(settings: tuple[str, ...]) -> None:
-    """Operations, rates, least traffic (`accelerators.plan_check`), on a device that multiplies all of them."""
+    """Operations, rates, least traffic (`accelerators.protocol`), on a device that multiplies all of them."""
     on, model = gpu("b200", *settings), load_workload("gpt-oss-20b")
     for phase in ("prefill", "decode"):
         for operation in model.operations(sequence_length=512, batch=2, phase=phase, attention=on.attention):  # type: ignore[arg-type]

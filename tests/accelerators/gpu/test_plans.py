@@ -8,8 +8,7 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu, device_names
-from cascadesim.accelerators.plan_check import problems
-from cascadesim.accelerators.protocol import Plan
+from cascadesim.accelerators.protocol import Plan, problems
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError

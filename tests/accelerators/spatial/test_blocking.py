@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.spatial.blocking import (
     Blocking,
-    Product,
+    MatrixProduct,
+    coarse_sizes,
     even_blocks,
     published_blocking,
-    published_ways,
+    published_way,
+    tile_sizes,
 )
+from cascadesim.accelerators.spatial.blocking_search import fastest_blocking
 from cascadesim.accelerators.spatial.linear import linear_actions
-from cascadesim.accelerators.spatial.tilings import fastest_blocking
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts.transformer import LINEAR
@@ -39,7 +41,7 @@ def resident_words(blocking: Blocking) -> int:
 
 def test_weights_that_fit_stay_and_everything_passes_once(fusemax: SpatialArray) -> None:
     """BERT, up: 768 x 3072 weights in 2^23 words; 65536 rows are 256 tiles, 3072 columns are 12."""
-    blocking = fastest_blocking(Product(65536, 768, 3072), fusemax)
+    blocking = fastest_blocking(MatrixProduct(65536, 768, 3072), fusemax)
     assert blocking.resident == "weights"
     assert (blocking.row_tiles, blocking.column_tiles) == (256, 12)
     assert blocking.steps == 256 * 12 * 768
@@ -51,30 +53,30 @@ def test_refetches_follow_from_the_buffer(fusemax: SpatialArray, flat: SpatialAr
 
     65536 rows in a power of two of blocks of at most 768: R = 128 blocks of 512. In 2^24 words (1792): R = 64.
     """
-    down = Product(rows=65536, depth=8192, columns=2048)
+    down = MatrixProduct(rows=65536, depth=8192, columns=2048)
     assert published_blocking(down, fusemax).reads_of_weights == 128
     assert published_blocking(down, flat).reads_of_weights == 64
-    assert published_blocking(Product(65536, 768, 3072), fusemax).reads_of_weights == 1
+    assert published_blocking(MatrixProduct(65536, 768, 3072), fusemax).reads_of_weights == 1
 
 
 def test_a_few_rows_stay_and_weights_pass_once(fusemax: SpatialArray) -> None:
     """Decode: 8 rows of 14336, however large the weights."""
-    blocking = fastest_blocking(Product(8, 14336, 4096), fusemax)
+    blocking = fastest_blocking(MatrixProduct(8, 14336, 4096), fusemax)
     assert blocking.resident == "rows"
     assert blocking.dram_words == blocking.product.least_words
 
 
 def test_a_long_product_lies_along_the_long_side(array: Callable[..., SpatialArray]) -> None:
     """32 x 256 outputs on 256 rows x 32 columns: turned they are one tile, upright they would be eight."""
-    blocking = fastest_blocking(Product(32, 100, 256), array(256, 32))
+    blocking = fastest_blocking(MatrixProduct(32, 100, 256), array(256, 32))
     assert (blocking.tile_rows, blocking.tile_columns, blocking.steps) == (32, 256, 100)
 
 
 def test_outputs_stay_where_rows_of_full_depth_do_not_fit(array: Callable[..., SpatialArray]) -> None:
     """32 x 32 array, 2^18 words: three tiles of depth 14336 have 1.4 million."""
     edge = array(32, capacity_bytes=2**19)
-    assert not published_ways(Product(4096, 14336, 4096), edge)
-    blocking = fastest_blocking(Product(4096, 14336, 4096), edge)
+    assert published_way(MatrixProduct(4096, 14336, 4096), edge) is None
+    blocking = fastest_blocking(MatrixProduct(4096, 14336, 4096), edge)
     assert blocking.resident == "outputs"
     assert blocking.depth_per_block == 64  # twice a row of the buffer
     assert resident_words(blocking) <= 2**18
@@ -83,20 +85,21 @@ def test_outputs_stay_where_rows_of_full_depth_do_not_fit(array: Callable[..., S
 
 
 products = st.builds(
-    Product, rows=st.integers(1, 700), depth=st.integers(1, 900), columns=st.integers(1, 700), copies=st.integers(1, 5)
-)
+    MatrixProduct, rows=st.integers(1, 700), depth=st.integers(1, 900),
+    columns=st.integers(1, 700), copies=st.integers(1, 5),
+)  # fmt: skip
 
 
 @settings(deadline=None)
 @given(products, st.sampled_from((2**13, 2**15, 2**17, 2**21)))
 def test_a_blocking_fits_and_moves_what_the_counting_engine_says(
-    array: Callable[..., SpatialArray], product: Product, capacity_bytes: int
+    array: Callable[..., SpatialArray], product: MatrixProduct, capacity_bytes: int
 ) -> None:
     spec = array(32, 16, capacity_bytes=capacity_bytes)
-    found = list(published_ways(product, spec))
+    found = [published_way(product, spec)]
     with suppress(CascadeSimError):
         found.append(fastest_blocking(product, spec))
-    for blocking in found:
+    for blocking in filter(None, found):
         assert resident_words(blocking) <= spec.buffer_words
         assert blocking.dram_words >= product.least_words
         actions = linear_actions(LINEAR.einsums[0], blocking, "physical")
@@ -123,15 +126,47 @@ def test_a_buffer_too_small_for_any_tile_is_refused(array: Callable[..., Spatial
     spec = array(256, capacity_bytes=2048)
     refused = r"capacity_bytes: 2048 bytes hold no tile of a linear layer; .* need 2050"
     with pytest.raises(CascadeSimError, match=refused):
-        fastest_blocking(Product(512, 512, 512), spec)
-    assert fastest_blocking(Product(512, 512, 512), array(256, capacity_bytes=2050)).tile_rows == 1
+        fastest_blocking(MatrixProduct(512, 512, 512), spec)
+    assert fastest_blocking(MatrixProduct(512, 512, 512), array(256, capacity_bytes=2050)).tile_rows == 1
 
 
 def test_the_published_rule_is_for_whole_tiles(fusemax: SpatialArray) -> None:
     with pytest.raises(CascadeSimError, match=r"r of a linear layer must be a multiple .* got r=100, n=256; use --acc"):
-        published_blocking(Product(100, 512, 256), fusemax)
+        published_blocking(MatrixProduct(100, 512, 256), fusemax)
 
 
 def test_the_published_rule_needs_a_row_tile_to_fit(array: Callable[..., SpatialArray]) -> None:
     with pytest.raises(CascadeSimError, match="no block of rows of depth k=14336 fits the buffer"):
-        published_blocking(Product(64, 14336, 4096), array(32, capacity_bytes=2**19))
+        published_blocking(MatrixProduct(64, 14336, 4096), array(32, capacity_bytes=2**19))
+
+
+sides, extents = st.integers(1, 3000), st.integers(1, 100_000)
+
+
+def test_every_size_up_to_64_and_then_32_to_the_octave() -> None:
+    assert tile_sizes(70, 10**6)[:4] == (70, 68, 66, 64)
+    assert tile_sizes(256, 10**6)[:3] == (256, 252, 248)
+    assert tile_sizes(257, 10**6)[0] == 256
+    assert coarse_sizes(20, 10**6) == (16, 12, 8, 6, 4, 3, 2, 1)
+
+
+def test_no_tile_is_longer_than_the_extent() -> None:
+    """300 on 512: as one tile, two of 150, three of 100, four of 75."""
+    assert tile_sizes(512, 300)[0] == 300
+    assert {150, 100, 75} <= set(coarse_sizes(512, 300))
+
+
+@given(sides, sides, extents)
+def test_a_larger_side_has_every_size_of_a_smaller_one(one: int, other: int, extent: int) -> None:
+    small, large = sorted((one, other))
+    for sizes in (tile_sizes, coarse_sizes):
+        assert set(sizes(small, extent)) <= set(sizes(large, extent))
+        assert sizes(small, extent)[-1] == 1
+        assert sizes(small, extent)[0] <= small
+
+
+@given(sides, extents)
+def test_up_to_64_tiles_none_cuts_the_extent_into_fewer(side: int, extent: int) -> None:
+    fewest = -(-extent // side)
+    found = -(-extent // tile_sizes(side, extent)[0])
+    assert found == fewest if fewest <= 64 else found <= fewest * 33 / 32 + 1

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.plan_check import problems
-from cascadesim.accelerators.protocol import Plan, Prepares
+from cascadesim.accelerators.protocol import Plan, Prepares, problems
 from cascadesim.accelerators.spatten.accelerator import Spatten
 from cascadesim.accelerators.spatten.timing import selection_mean
 from cascadesim.einsum_cascades.models.operation import Operation

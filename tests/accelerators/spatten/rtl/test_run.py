@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cascadesim.accelerators.dram.state import BANKS, RINGS, ROW
+from cascadesim.accelerators.dram.commands import BANKS, RINGS, ROW
 from cascadesim.accelerators.spatten.head_stream import GatherDesign, HeadRow, HeadStream
 from cascadesim.accelerators.spatten.rtl.loop import run as loop
 from cascadesim.accelerators.spatten.rtl.run import HeadSchedule, encoded, gathered, run_heads

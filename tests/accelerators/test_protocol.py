@@ -12,15 +12,17 @@ from math import ceil
 
 import pytest
 
-from cascadesim.accelerators.plan_check import PlanError, checked, problems
 from cascadesim.accelerators.protocol import (
     Accounting,
     Capabilities,
     EinsumActivity,
     Phase,
     Plan,
+    PlanError,
     Traffic,
     Unit,
+    checked,
+    problems,
 )
 from cascadesim.einsum_cascades.analysis.rank_groups import partitions
 from cascadesim.einsum_cascades.models.operation import Operation

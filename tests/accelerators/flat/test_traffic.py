@@ -9,19 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascadesim.accelerators.binding import bind_attention
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.flat.accelerator import Flat
-from cascadesim.accelerators.flat.dataflow import Dataflow
-from cascadesim.accelerators.flat.nests import Case
-from cascadesim.accelerators.flat.roles import roles
+from cascadesim.accelerators.flat.geometry import FlatCase
 from cascadesim.accelerators.flat.search import evaluate
-from cascadesim.accelerators.flat.spec import FlatArray, Stationarity
-from cascadesim.accelerators.flat.words import contraction_cycles, contraction_table
+from cascadesim.accelerators.flat.spec import Dataflow, FlatArray, Stationarity
+from cascadesim.accelerators.flat.traffic import contraction_cycles, contraction_table
 from cascadesim.accelerators.fusemax.mapping import AttentionShape
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 
-ROLES = roles(ATTENTION_3PASS)
+BINDING = bind_attention(ATTENTION_3PASS)
 S, E, SIDE = 1024, 64, 256  # one head on the cloud array: 4 x 4 score tiles
 
 
@@ -30,8 +29,8 @@ def spec(name: str = "flat") -> FlatArray:
 
 
 def dram(on_chip: str, qk: Stationarity, av: Stationarity, *, exact: bool, rows: int = S) -> tuple[float, float]:
-    case = Case(AttentionShape(1, S, S, E, E), spec(), exact)
-    costs = evaluate(case, ROLES, Dataflow(frozenset(on_chip.split()), qk, av, "row", rows)).costs
+    case = FlatCase(AttentionShape(1, S, S, E, E), spec(), exact)
+    costs = evaluate(case, BINDING, Dataflow(frozenset(on_chip.split()), qk, av, "row", rows)).costs
     return float(costs.qk.dram[0]), float(costs.av.dram[0])
 
 
@@ -60,15 +59,15 @@ def test_scores_off_chip_leave_once_and_come_back(exact: bool) -> None:
 def test_edge_rows_follow_the_closed_form_of_flats_own_simulator(length: int, head: int) -> None:
     # words of a head with QK off chip, weight-stationary, P1 = 128 rows on a 32 x 32 array: scores leave once and
     # weights come once per 32 columns of V; K and V once per block; Q and AV once. Matches FLAT's rows to 3e-7.
-    case = Case(AttentionShape(1, length, length, head, head), spec("flat-edge"))
-    costs = evaluate(case, ROLES, Dataflow(frozenset({"Q"}), "weight", "weight", "row", 128)).costs
+    case = FlatCase(AttentionShape(1, length, length, head, head), spec("flat-edge"))
+    costs = evaluate(case, BINDING, Dataflow(frozenset({"Q"}), "weight", "weight", "row", 128)).costs
     expected = (1 + head / 32) * length**2 + 2 * length * head * (length / 128) + 2 * length * head
     assert costs.qk.dram[0] + costs.av.dram[0] == expected
 
 
 def test_softmax_reads_scores_from_dram_once_and_leaves_weights_there() -> None:
-    case = Case(AttentionShape(1, S, S, E, E), spec())
-    costs = evaluate(case, ROLES, Dataflow(frozenset(), "output", "output", "row", 256)).costs
+    case = FlatCase(AttentionShape(1, S, S, E, E), spec())
+    costs = evaluate(case, BINDING, Dataflow(frozenset(), "output", "output", "row", 256)).costs
     assert (costs.softmax.dram_read[0], costs.softmax.dram_write[0]) == (S * S, S * S)
 
 
@@ -81,14 +80,14 @@ def test_many_block_sizes_at_once_count_like_each_alone(
     queries: int, keys: int, depth: int, group: int, causal: bool
 ) -> None:
     shape = AttentionShape(2, queries, keys, depth, depth, group, CAUSAL if causal else FULL)
-    case = Case(shape, spec("flat-edge"))
+    case = FlatCase(shape, spec("flat-edge"))
     sizes = tuple(sorted({1, min(2, case.query_tiles), case.query_tiles}))
-    for einsum in (ROLES.scores, ROLES.output):
-        together = contraction_table(case, ROLES, einsum, sizes)
-        alone = [contraction_table(case, ROLES, einsum, [size])[0] for size in sizes]
+    for einsum in (BINDING.scores, BINDING.output):
+        together = contraction_table(case, BINDING, einsum, sizes)
+        alone = [contraction_table(case, BINDING, einsum, [size])[0] for size in sizes]
         assert np.array_equal(together, np.array(alone))
-        cycles = [contraction_cycles(case, ROLES, einsum, [size])[0] for size in sizes]
-        assert np.array_equal(contraction_cycles(case, ROLES, einsum, sizes), np.array(cycles))
+        cycles = [contraction_cycles(case, BINDING, einsum, [size])[0] for size in sizes]
+        assert np.array_equal(contraction_cycles(case, BINDING, einsum, sizes), np.array(cycles))
 
 
 @settings(max_examples=20, deadline=None)
@@ -96,7 +95,7 @@ def test_many_block_sizes_at_once_count_like_each_alone(
 def test_ragged_counts_equal_rectangular_ones_where_nothing_is_ragged(tiles: int, stationarity: Stationarity) -> None:
     shape = AttentionShape(3, S, S, E, E)
     dataflow = Dataflow(frozenset({"Q", "QK"}), stationarity, "output", "row", tiles * SIDE)
-    ragged, exact = (evaluate(Case(shape, spec(), quirks), ROLES, dataflow).costs for quirks in (False, True))
+    ragged, exact = (evaluate(FlatCase(shape, spec(), quirks), BINDING, dataflow).costs for quirks in (False, True))
     assert ragged.qk.dram[0] == exact.qk.dram[0]
     assert ragged.qk_cycles[0] == exact.qk_cycles[0]
     assert ragged.vector_cycles == exact.vector_cycles == 4 * 3 * S * (S // SIDE)

@@ -139,6 +139,14 @@ def test_a_causal_mask_skips_key_tiles_beyond_the_diagonal() -> None:
     assert gm.occupancy == 36 / (2 * gm.cycles)
 
 
+def test_only_scores_that_the_mask_lets_through_pass_by_dram() -> None:
+    """8 causal queries and keys: 36 of the 40 scores of the key tiles met leave, and come back as weights."""
+    qk, softmax, av = plan("unfused", attention(8, 8, mask=CAUSAL), changes=TINY).phases
+    assert qk.traffic.write_bytes == 2 * 36
+    assert softmax.traffic.read_bytes == softmax.traffic.write_bytes == 2 * 36
+    assert av.traffic.read_bytes == 2 * (36 + 8 * 2)
+
+
 def test_query_heads_of_a_group_share_their_keys() -> None:
     # decode: 4 query heads attend the same 8 keys of 2 elements; K and V come once for all four
     grouped = plan("flat", attention(1, 8, heads=4, group=4), changes=TINY)
