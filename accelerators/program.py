@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 
@@ -63,10 +63,6 @@ class Task:
     group: str | None = None
     takes: tuple[str, ...] = ()
     gives_back: tuple[str, ...] = ()
-
-    def without(self, other: str) -> Task:
-        """Drop the dependence on the task `other`."""
-        return replace(self, after=tuple(edge for edge in self.after if edge.task != other))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The size and the order of the house: `python tests/house.py` prints it, `test_architecture` holds it to its limits."""
+"""The size and the order of the house: `python tests/house.py` prints it, `test_architecture` holds the limits."""
 
 from __future__ import annotations
 
@@ -109,15 +109,12 @@ def local_imports() -> list[str]:
 def circles() -> list[list[str]]:
     """Groups of modules that import each other, directly or not."""
     names = {"cascadesim." + ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in modules()}
-    edges = {name: {target for target in map(_module_of(names), imported(path, local=False)) if target and target != name}
+    edges = {name: {module for target in imported(path, local=False)
+                    for module in (target, target.rpartition(".")[0]) if module in names and module != name}
              for name, path in names.items()}  # fmt: skip
     reached = {name: _reachable(name, edges) for name in edges}
     groups = {frozenset(other for other in reached[name] if name in reached[other]) for name in edges}
     return sorted(sorted(group) for group in groups if len(group) > 1)
-
-
-def _module_of(names: Mapping[str, Path]):  # type: ignore[no-untyped-def]
-    return lambda target: target if target in names else target.rpartition(".")[0] if target.rpartition(".")[0] in names else None
 
 
 def _reachable(start: str, edges: Mapping[str, set[str]]) -> set[str]:
@@ -149,7 +146,8 @@ def main() -> None:
     print("circles:", circles())
     print("imports in functions:", len(local_imports()), *local_imports(), sep="\n  ")
     for architecture in RUNS:
-        print(architecture, "imports %d modules of ours, calls into %d" % after_a_run(architecture))
+        loaded, called = after_a_run(architecture)
+        print(f"{architecture}: imports {loaded} modules of ours, calls into {called}")
 
 
 if __name__ == "__main__":

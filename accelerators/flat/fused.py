@@ -30,7 +30,7 @@ from cascadesim.accelerators.flat.traffic import (
     spilled,
     vector_cycles,
 )
-from cascadesim.accelerators.fusemax.mapping import Counts
+from cascadesim.accelerators.spatial.attention_tiles import Counts
 from cascadesim.einsum_cascades.notation.ir import Einsum
 
 Bits: TypeAlias = NDArray[np.bool_]

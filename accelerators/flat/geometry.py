@@ -14,7 +14,7 @@ import numpy as np
 
 from cascadesim.accelerators.binding import point_operations
 from cascadesim.accelerators.flat.spec import FlatArray
-from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles, Counts
+from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, Counts
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Einsum

@@ -20,8 +20,8 @@ from cascadesim.accelerators.flat.search import Chosen
 from cascadesim.accelerators.flat.spec import AV_LOOPS, QK_LOOPS, LoopOrder
 from cascadesim.accelerators.flat.traffic import Floats
 from cascadesim.accelerators.flat.unfused import Stretch
-from cascadesim.accelerators.fusemax.mapping import Counts
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
+from cascadesim.accelerators.spatial.attention_tiles import Counts
 from cascadesim.einsum_cascades.notation.ir import Einsum
 
 _STAGING_SLOTS = 2  # one granule's operands at work, the next one's arriving: the double buffer of `fused`

@@ -21,7 +21,7 @@ from cascadesim.accelerators.flat.geometry import FlatCase, QueryTiles, query_ti
 from cascadesim.accelerators.flat.nests import Moved, block_table, elided, moved, nest_of, row_by_row
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.flat.traffic import Floats, softmax_table, spilled, vector_cycles
-from cascadesim.accelerators.fusemax.mapping import Counts
+from cascadesim.accelerators.spatial.attention_tiles import Counts
 from cascadesim.accelerators.spatial.blocking import coarse_sizes, tile_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Einsum

@@ -17,11 +17,11 @@ import numpy as np
 
 from cascadesim.accelerators.access_counts import Accesses, Level, Loop, Nest, Registers, Size, count_accesses
 from cascadesim.accelerators.energy import Actions
-from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles, Counts
 from cascadesim.accelerators.fusemax.placement import ARRAY_2D, DRAM, GLOBAL_BUFFER, QUERY_RANK, Placed, Placement
 from cascadesim.accelerators.fusemax.spec import Published
 from cascadesim.accelerators.fusemax.tile_order import Kind
 from cascadesim.accelerators.protocol import Traffic
+from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, Counts
 from cascadesim.accelerators.spec import SpatialArray
 
 LevelAccesses = Mapping[tuple[str, str], Accesses]  # (level, operand)

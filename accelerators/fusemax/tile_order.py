@@ -14,7 +14,7 @@ from itertools import groupby, pairwise
 
 import numpy as np
 
-from cascadesim.accelerators.fusemax.mapping import AttentionTiles, Counts, Step
+from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles, Counts, Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from itertools import groupby
 from math import prod
 
 from cascadesim.accelerators.binding import on_arrays
-from cascadesim.accelerators.fusemax.mapping import AttentionTiles
 from cascadesim.accelerators.fusemax.pipeline import EPOCH_1D, EPOCH_2D, Slot, distances
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, op_cycles
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec, Policy
 from cascadesim.accelerators.protocol import EinsumActivity
+from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import FULL
 

@@ -27,8 +27,8 @@ from cascadesim.accelerators.fusemax.actions import (
     tile_words,
     with_single_loops,
 )
-from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles
 from cascadesim.accelerators.fusemax.placement import ARRAY_2D, DRAM, GLOBAL_BUFFER, Placement
+from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles
 
 _SIDE = 2  # any size above 1 shows the same pattern
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cascadesim.accelerators.flat.geometry import query_tiles, shape_of
-from cascadesim.accelerators.fusemax.mapping import AttentionShape
+from cascadesim.accelerators.spatial.attention_tiles import AttentionShape
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS

@@ -15,7 +15,7 @@ from cascadesim.accelerators.flat.accelerator import Flat
 from cascadesim.accelerators.flat.geometry import FlatCase
 from cascadesim.accelerators.flat.search import Chosen, evaluate, published_dataflow, published_dataflows, search
 from cascadesim.accelerators.flat.spec import STATIONARITIES, TENSORS, Dataflow, FlatArray, Pins
-from cascadesim.accelerators.fusemax.mapping import AttentionShape
+from cascadesim.accelerators.spatial.attention_tiles import AttentionShape
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 

@@ -16,7 +16,7 @@ from cascadesim.accelerators.flat.geometry import FlatCase
 from cascadesim.accelerators.flat.search import evaluate
 from cascadesim.accelerators.flat.spec import Dataflow, FlatArray, Stationarity
 from cascadesim.accelerators.flat.traffic import contraction_cycles, contraction_table
-from cascadesim.accelerators.fusemax.mapping import AttentionShape
+from cascadesim.accelerators.spatial.attention_tiles import AttentionShape
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 

@@ -14,10 +14,10 @@ from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.attention import depths_of, shape_of, simulation, timing_of
 from cascadesim.accelerators.fusemax.bound import Cycles, Work, cycles_on, tile_work
 from cascadesim.accelerators.fusemax.bound import Design as TileDesign
-from cascadesim.accelerators.fusemax.mapping import tiles_of
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.accelerators.fusemax.tile_order import Slots
 from cascadesim.accelerators.protocol import Phase
+from cascadesim.accelerators.spatial.attention_tiles import tiles_of
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.engine.engine import run

@@ -12,8 +12,8 @@ from cascadesim.accelerators.access_counts import Accesses
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, Nests, Projections, Rules, count
 from cascadesim.accelerators.fusemax.attention import depths_of, resident_words, shape_of
-from cascadesim.accelerators.fusemax.mapping import AttentionTiles, map_tiles
 from cascadesim.accelerators.fusemax.placement import place
+from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles, map_tiles
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
 
