@@ -62,7 +62,7 @@ def artifact_rules(published: Published) -> Rules:
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedAccesses:
     """One Einsum's accesses under some rules."""
 
     placed: Placed
@@ -72,8 +72,8 @@ class Counted:
         return sum((found for (where, _), found in self.accesses.items() if where == level), Accesses())
 
 
-def count(nests: Nests, rules: Rules) -> tuple[Counted, ...]:
-    return tuple(Counted(placed, _accesses(placed, nests, rules)) for placed in nests.placement.einsums)
+def count(nests: Nests, rules: Rules) -> tuple[CountedAccesses, ...]:
+    return tuple(CountedAccesses(placed, _accesses(placed, nests, rules)) for placed in nests.placement.einsums)
 
 
 def _accesses(placed: Placed, nests: Nests, rules: Rules) -> LevelAccesses:
@@ -97,16 +97,16 @@ def _elided(level: str, accesses: Accesses, rules: Rules) -> Accesses:
     return replace(accesses, reads=0) if elided else accesses
 
 
-def traffic(counted: tuple[Counted, ...], word_bytes: int) -> Traffic:
+def traffic(counted: tuple[CountedAccesses, ...], word_bytes: int) -> Traffic:
     dram = sum((einsum.level(DRAM) for einsum in counted), Accesses())
     return Traffic(dram.reads * word_bytes, dram.writes * word_bytes)
 
 
-def actions(counted: tuple[Counted, ...], nests: Nests, rules: Rules) -> Actions:
+def actions(counted: tuple[CountedAccesses, ...], nests: Nests, rules: Rules) -> Actions:
     return sum((_actions(einsum, nests, rules) for einsum in counted), Actions())
 
 
-def _actions(counted: Counted, nests: Nests, rules: Rules) -> Actions:
+def _actions(counted: CountedAccesses, nests: Nests, rules: Rules) -> Actions:
     dram, buffer, own = (counted.level(name) for name in (DRAM, GLOBAL_BUFFER, REGISTERS))
     words = Actions(dram.reads + dram.writes, buffer.reads, buffer.writes)
     operations = _operations(counted.placed, nests, rules)
@@ -247,7 +247,7 @@ class Projections:
         return whole - missing * sum(1 for furthest in groups if furthest == tiles.key_tiles - 1)
 
 
-def port_cycles(counted: tuple[Counted, ...], spec: SpatialArray) -> float:
+def port_cycles(counted: tuple[CountedAccesses, ...], spec: SpatialArray) -> float:
     """Cycles that all accesses of an operation take at least, however they are spread."""
     buffer = sum((einsum.level(GLOBAL_BUFFER) for einsum in counted), Accesses())
     return _rows(buffer.reads + buffer.writes, spec) / spec.global_buffer.ports
@@ -283,7 +283,7 @@ def tile_rows(placement: Placement, spec: SpatialArray, depths: Mapping[str, int
     return TileRows(spec, *tile_words(placement, count(Nests(placement, single, depths, None), PHYSICAL)))
 
 
-def tile_words(placement: Placement, counted: Iterable[Counted]) -> tuple[int, int, int, int]:
+def tile_words(placement: Placement, counted: Iterable[CountedAccesses]) -> tuple[int, int, int, int]:
     """The words of a TileRows, of an operation of a single tile."""
     counted = tuple(counted)
     in_tile = [einsum for einsum in counted if placement.key_outer in einsum.placed.ranks]
@@ -296,7 +296,7 @@ def tile_words(placement: Placement, counted: Iterable[Counted]) -> tuple[int, i
     )
 
 
-def _buffer(counted: Iterable[Counted]) -> Iterable[tuple[bool, Accesses]]:
+def _buffer(counted: Iterable[CountedAccesses]) -> Iterable[tuple[bool, Accesses]]:
     """(whether the operand has a query rank, its accesses) at the buffer."""
     for einsum in counted:
         ranks = {operand.name: operand.ranks for operand in einsum.placed.operands}

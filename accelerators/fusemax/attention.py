@@ -32,7 +32,7 @@ from cascadesim.accelerators.fusemax.simulation import Simulation
 from cascadesim.accelerators.fusemax.spec import Distances, FuseMaxSpec
 from cascadesim.accelerators.fusemax.tile_choice import FIGURES
 from cascadesim.accelerators.fusemax.tile_order import TILES_AHEAD, Slots, TileStream, flow_of, split_buffer, used
-from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles, check_policy, mapping_lines, staged_cycles
+from cascadesim.accelerators.fusemax.timing import ArrayTiming, busy_cycles, check_policy, mapping_lines, staged_cycles
 from cascadesim.accelerators.protocol import Accounting, Phase, Plan
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, map_tiles, tiles_of
 from cascadesim.einsum_cascades.models.operation import Operation
@@ -43,7 +43,7 @@ from cascadesim.einsum_cascades.sparsity.masks import FULL
 from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
 
 
-class Chosen(NamedTuple):
+class ChosenTiles(NamedTuple):
     """What a plan works on. None: the buffer is split, and a maximum is worked on, by the published rules."""
 
     tiles: AttentionTiles
@@ -106,14 +106,14 @@ def plan_physical(
     return Plan(operation, "physical", lines, (phase,), energy, splits, element_bytes(operation.cascade, spec))
 
 
-def timing_of(spec: FuseMaxSpec, placement: Placement, tiles: AttentionTiles, depths: Mapping[str, int]) -> Timing:
+def timing_of(spec: FuseMaxSpec, placement: Placement, tiles: AttentionTiles, depths: Mapping[str, int]) -> ArrayTiming:
     """On the part of the array that the tiles use."""
     sizes = {"rows": tiles.rows, "columns": tiles.columns}
     used = spec.model_copy(update={"pe_array": spec.pe_array.model_copy(update=sizes)})
-    return Timing(used, spec.pe_array.elements, placement, tiles, depths)
+    return ArrayTiming(used, spec.pe_array.elements, placement, tiles, depths)
 
 
-def _with_distances(timing: Timing, maximum_age: int | None) -> Timing:
+def _with_distances(timing: ArrayTiming, maximum_age: int | None) -> ArrayTiming:
     """With the distances of the published order, no longer than the rows and key slots of the tiles bear.
 
     RNV comes at most one row after the maximum of its tile, where the next row would wait for it in empty epochs.
@@ -131,7 +131,7 @@ def _with_distances(timing: Timing, maximum_age: int | None) -> Timing:
 
 def chosen_tiles(
     shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, depths: Mapping[str, int], rows_vary: bool = True
-) -> Chosen:
+) -> ChosenTiles:
     """The tiles of the least closed form. Raises CascadeSimError if not even one query fits beside one key."""
     found = _best_on_arrays(shape, spec, placement, [(spec.pe_array.rows, spec.pe_array.columns)], rows_vary)
     if not found:
@@ -143,7 +143,7 @@ def chosen_tiles(
 
 def _best_on_arrays(
     shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, arrays: Sequence[tuple[int, int]], rows_vary: bool
-) -> list[Chosen]:
+) -> list[ChosenTiles]:
     """The best tiles under full attention on each array of so many rows and columns, where one fits."""
     rows, columns = np.array(arrays, dtype=np.float64).T
     sizes = {
@@ -163,13 +163,14 @@ def _best_on_arrays(
         tile_bytes = columns * resident_words(placement, depths, rows) * spec.word_bytes
         kv_bytes = rows * (shape.query_depth + shape.value_depth) * spec.word_bytes
         tiles = tiles_of(shape, spec.global_buffer.capacity_bytes, tile_bytes, kv_bytes, (rows, columns, residents))
-        chosen.append(Chosen(tiles, Slots(*slots), maximum_age, max(float(best[name][own]) for name in FIGURES[6:])))
+        least = max(float(best[name][own]) for name in FIGURES[6:])
+        chosen.append(ChosenTiles(tiles, Slots(*slots), maximum_age, least))
     return chosen
 
 
 def _masked_tiles(
     shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, depths: Mapping[str, int], rows_vary: bool
-) -> Chosen:
+) -> ChosenTiles:
     """The best tiles of the array and of its halves, quarters and so on: what a mask leaves of each is counted."""
     rows, columns = spec.pe_array.rows, spec.pe_array.columns
     arrays = [(size, width) for size in (_halves(rows) if rows_vary else [rows]) for width in _halves(columns)]
@@ -183,7 +184,7 @@ def _masked_tiles(
         cycles = _masked_cycles(timings[own])
         if cycles < least * (1 - 1e-9):
             best, least = found[own], cycles
-    return Chosen(best, None, None, least)
+    return ChosenTiles(best, None, None, least)
 
 
 def _halves(size: int) -> list[int]:
@@ -208,7 +209,7 @@ def element_bytes(cascade: Cascade, spec: FuseMaxSpec) -> dict[str, float]:
     return dict.fromkeys((*cascade.inputs, *cascade.outputs), float(spec.word_bytes))
 
 
-def simulation(timing: Timing, slots: Slots | None) -> Simulation:
+def simulation(timing: ArrayTiming, slots: Slots | None) -> Simulation:
     """What the engine runs; `slots` None: the buffer split by the published rule."""
     spec, tiles, stream = timing.spec, timing.tiles, TileStream(timing.tiles)
     flow, ahead = flow_of(stream), max(TILES_AHEAD, spec.binding.in_flight or 0)
@@ -220,7 +221,7 @@ def simulation(timing: Timing, slots: Slots | None) -> Simulation:
     return Simulation(timing, stream, used(slots, flow, ahead), tile_rows(timing.placement, spec, timing.depths))
 
 
-def _busy_cycles(timing: Timing) -> float:
+def _busy_cycles(timing: ArrayTiming) -> float:
     """Of the busier array; under the policy `serial` of its stages."""
     cycles = timing.cycles()
     busy = [busy_cycles(timing.placement, cycles, unit) for unit in (ARRAY_2D, ARRAY_1D)]
@@ -229,7 +230,7 @@ def _busy_cycles(timing: Timing) -> float:
     return float(max(busy))
 
 
-def _masked_cycles(timing: Timing) -> float:
+def _masked_cycles(timing: ArrayTiming) -> float:
     """A lower bound of any schedule under a mask: the busiest of arrays, DRAM channel and buffer ports."""
     spec = timing.spec
     nests = Nests(timing.placement, timing.tiles, timing.depths, Projections(timing.tiles, timing.depths))

@@ -27,10 +27,10 @@ Floats = NDArray[np.float64]
 _FRONT, _THROUGH = ("QK", "LM"), ("QK", "LM", "RM", "SLN", "SLD", "SLNV")  # one after another in a tile
 
 
-class Work(NamedTuple):
+class TileWork(NamedTuple):
     """Cycles and words of one tile, for one placement and one pair of depths.
 
-    Cycles of the 1D array are for one turn of its lanes: a constant part, and a part for each row of the tile.
+    TileCycles of the 1D array are for one turn of its lanes: a constant part, and a part for each row of the tile.
     """
 
     array_2d: float
@@ -57,7 +57,7 @@ class Work(NamedTuple):
     word_bytes: float
 
 
-class Design(NamedTuple):
+class DesignPoint(NamedTuple):
     """One design and its work, as numbers."""
 
     rows: float
@@ -72,7 +72,7 @@ class Design(NamedTuple):
     group: float
 
 
-class Cycles(NamedTuple):
+class TileCycles(NamedTuple):
     """Cycles that each resource needs; the most of them is the bound."""
 
     array_2d: float
@@ -85,7 +85,7 @@ class Cycles(NamedTuple):
     recurrence: float  # of rows under `epochs`
 
 
-def tile_work(placement: Placement, spec: FuseMaxSpec, query_depth: int, value_depth: int) -> Work:
+def tile_work(placement: Placement, spec: FuseMaxSpec, query_depth: int, value_depth: int) -> TileWork:
     """Whatever the sizes of `spec`: only its operations, policy and word are read."""
     depths = {"e": query_depth, "f": value_depth}
 
@@ -112,7 +112,7 @@ def tile_work(placement: Placement, spec: FuseMaxSpec, query_depth: int, value_d
     forms = tile_forms(placement)
     corners = [[form.evaluate(_sizes({"m0": rows, "p0": columns, **depths})) for columns in (0, 1) for rows in (0, 1)]
                for form in (forms.always, forms.queries_fetched, forms.keys_fetched, forms.finished)]  # fmt: skip
-    return Work(
+    return TileWork(
         cycles(every, ARRAY_2D), cycles(every, ARRAY_1D), cycles(every, ARRAY_1D, per_row=True),
         cycles(every, ARRAY_1D, finishes=True), cycles(named(_FRONT), ARRAY_2D), cycles(through, ARRAY_2D),
         cycles([each for each in through if each.name != "SLD"], ARRAY_1D),
@@ -135,7 +135,7 @@ def _sizes(sizes: Mapping[str, int]) -> Callable[[frozenset[str]], Floats]:
 
 
 @compiled
-def query_tiles(d: Design, columns: float) -> float:
+def query_tiles(d: DesignPoint, columns: float) -> float:
     """Of one instance: heads apart where each fills the columns, side by side otherwise."""
     if d.queries >= columns:
         return float(d.group * np.ceil(d.queries / columns))
@@ -143,13 +143,13 @@ def query_tiles(d: Design, columns: float) -> float:
 
 
 @compiled
-def _port_words(w: Work, kind: int, rows: float, columns: float) -> float:
+def _port_words(w: TileWork, kind: int, rows: float, columns: float) -> float:
     own = w.port_words[kind]
     return float(own[0] + own[1] * rows + own[2] * columns + own[3] * rows * columns)
 
 
 @compiled
-def _staged_cycles(w: Work, score_tiles: float, query_tiles: float, rows: float, turns: float) -> float:
+def _staged_cycles(w: TileWork, score_tiles: float, query_tiles: float, rows: float, turns: float) -> float:
     """Under `serial`: stages as long as their slower side, and the drain of LM of every tile; 0 under others."""
     staged = 0.0
     for stage in range(len(w.stages)):
@@ -163,14 +163,14 @@ def _staged_cycles(w: Work, score_tiles: float, query_tiles: float, rows: float,
 
 
 @compiled
-def _scores(w: Work, rows: float, turns: float) -> float:
+def _scores(w: TileWork, rows: float, turns: float) -> float:
     """From QK, which takes turns with SLNV of an older tile, to the next QK: LM, its drain, RM, SLN and SLD."""
     qk, slnv = w.products_2d
     return w.front_2d + min(qk, slnv) + rows + turns * w.maximum_1d + w.weights_2d
 
 
 @compiled
-def oldest_maximum(w: Work, d: Design, rows: float, columns: float) -> float:
+def oldest_maximum(w: TileWork, d: DesignPoint, rows: float, columns: float) -> float:
     """The age of a maximum, in epochs, from which on no drain of LM is waited for; 0 but under `epochs`."""
     turns = np.ceil(columns / d.lanes)
     busiest = max(w.array_2d, turns * (w.array_1d + w.array_1d_row * rows))
@@ -179,7 +179,7 @@ def oldest_maximum(w: Work, d: Design, rows: float, columns: float) -> float:
 
 @compiled
 def _row_cycles(
-    w: Work, rows: float, turns: float, residents: float, load: float, key_slots: float, maximum_age: float
+    w: TileWork, rows: float, turns: float, residents: float, load: float, key_slots: float, maximum_age: float
 ) -> float:
     """Of a row of resident query tiles past a key tile, by the circuits of the published order.
 
@@ -204,9 +204,9 @@ def _row_cycles(
 
 @compiled
 def cycles_on(
-    w: Work, d: Design, rows: float, columns: float, residents: float, query_slots: float, key_slots: float,
+    w: TileWork, d: DesignPoint, rows: float, columns: float, residents: float, query_slots: float, key_slots: float,
     maximum_age: float,
-) -> Cycles:  # fmt: skip
+) -> TileCycles:  # fmt: skip
     """Of the whole operation on tiles of `rows` keys and `columns` queries, `maximum_age` as in `_row_cycles`."""
     key_tiles, tiles = np.ceil(d.keys / rows), query_tiles(d, columns)
     turns, score_tiles = np.ceil(columns / d.lanes), d.instances * tiles * key_tiles
@@ -259,7 +259,7 @@ def cycles_on(
     recurring *= max(0.0, settled) if w.epochs and key_tiles > 1 else 0.0
     busy_1d = score_tiles * tile_1d + d.instances * tiles * finish_1d
     staged = _staged_cycles(w, score_tiles, d.instances * tiles, rows, turns)
-    return Cycles(
+    return TileCycles(
         score_tiles * w.array_2d, busy_1d, staged, loaded + moved, ports, held_keys / key_slots,
         held_queries, recurring,
     )  # fmt: skip

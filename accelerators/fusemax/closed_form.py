@@ -14,7 +14,7 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cascadesim.accelerators.fusemax.bound import Design, tile_work
+from cascadesim.accelerators.fusemax.bound import DesignPoint, tile_work
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, place
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
 from cascadesim.accelerators.fusemax.tile_choice import FIGURES, chosen_tiles
@@ -124,7 +124,7 @@ def best_tiles(
         size = {name: array[own] for name, array in given.items()}
         size["port_bytes"] = size["row_bytes"] * spec.global_buffer.ports
         size["dram_bytes_per_cycle"] = size["bandwidth_bytes_per_s"] / size["clock_hz"]
-        designs = np.stack([size[name] for name in Design._fields], axis=1)
+        designs = np.stack([size[name] for name in DesignPoint._fields], axis=1)
         for name, values in chosen_tiles(tile_work(placement, spec, *map(int, pair)), designs, rows_vary).items():
             found[name][own] = values
     return found

@@ -29,7 +29,7 @@ LONGEST_LEAD = 8  # epochs; assumed: more would only fill the buffer earlier
 
 
 @dataclass(frozen=True)
-class Pipeline:
+class TilePipeline:
     """Tasks in list order. `in_flight` as in Program; None: static order by stage."""
 
     tasks: tuple[Task, ...]
@@ -56,14 +56,14 @@ class Pipeline:
         return max(waits)
 
 
-def pipeline(placement: Placement, spec: FuseMaxSpec, cycles: Mapping[str, int], lead: int) -> Pipeline:
+def pipeline(placement: Placement, spec: FuseMaxSpec, cycles: Mapping[str, int], lead: int) -> TilePipeline:
     """Tasks under the policy of `spec`, the arrays `lead` epochs behind the loads. `cycles`: of a tile, by Einsum."""
     policy = spec.binding.policy
     if policy == "interleave":
-        return Pipeline(tuple(_greedy(placement, spec)), spec.binding.in_flight)
+        return TilePipeline(tuple(_greedy(placement, spec)), spec.binding.in_flight)
     if policy == "serial":
-        return Pipeline(tuple(_serial(placement, spec, lead)))
-    return Pipeline(tuple(_epochs(placement, spec, distances(spec, cycles), lead)))
+        return TilePipeline(tuple(_serial(placement, spec, lead)))
+    return TilePipeline(tuple(_epochs(placement, spec, distances(spec, cycles), lead)))
 
 
 def distances(spec: FuseMaxSpec, cycles: Mapping[str, int]) -> Distances:

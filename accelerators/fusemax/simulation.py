@@ -20,12 +20,12 @@ from cascadesim.accelerators.fusemax.pipeline import (
     PORTS,
     QUERIES,
     STORE,
-    Pipeline,
+    TilePipeline,
     pipeline,
 )
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement
-from cascadesim.accelerators.fusemax.tile_order import Kind, Row, Slots, TileStream, bubbles, flow_of
-from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles
+from cascadesim.accelerators.fusemax.tile_order import KeyRow, Kind, Slots, TileStream, bubbles, flow_of
+from cascadesim.accelerators.fusemax.timing import ArrayTiming, busy_cycles
 from cascadesim.accelerators.program import Program, Queue, Repeat, TileRun
 
 
@@ -38,7 +38,7 @@ def stored_words(placement: Placement, depths: Mapping[str, int]) -> int:
 class Simulation:
     """Everything the program is made of."""
 
-    timing: Timing
+    timing: ArrayTiming
     stream: TileStream
     slots: Slots
     rows: TileRows
@@ -49,7 +49,7 @@ class Simulation:
         return {placed.name: self.timing.tile_cycles(placed) for placed in self.timing.placement.einsums}
 
     @cached_property
-    def pipeline(self) -> Pipeline:
+    def pipeline(self) -> TilePipeline:
         """With the longest lead that the buffer has room for."""
         chosen = self._pipeline(0)
         if chosen.in_flight is None:
@@ -60,7 +60,7 @@ class Simulation:
                 chosen = longer
         return chosen
 
-    def _pipeline(self, lead: int) -> Pipeline:
+    def _pipeline(self, lead: int) -> TilePipeline:
         return pipeline(self.timing.placement, self.timing.spec, self.cycles, lead)
 
     def _wanted_lead(self) -> int:
@@ -70,7 +70,7 @@ class Simulation:
         epoch = max(busy_cycles(placement, self.cycles, unit) for unit in (ARRAY_2D, ARRAY_1D))
         return min(LONGEST_LEAD, 1 + ceil(transfer / epoch))
 
-    def _bubbles(self, chosen: Pipeline) -> tuple[int, int]:
+    def _bubbles(self, chosen: TilePipeline) -> tuple[int, int]:
         """Empty epochs that slots need: after each group of resident queries, after each row of keys."""
         if chosen.in_flight is not None:
             return 0, 0
@@ -81,7 +81,7 @@ class Simulation:
         """That slots need: after each group of resident queries, after each row of keys."""
         return self._bubbles(self.pipeline)
 
-    def missing_epochs(self, row: Row) -> int:
+    def missing_epochs(self, row: KeyRow) -> int:
         """Empty epochs after a row: for its slot of keys, and for running values that the next row takes up."""
         _, after_row = self.empty_epochs
         spacing = self.pipeline.spacing if self.pipeline.in_flight is None else 0
@@ -118,7 +118,7 @@ class Simulation:
             rows = (self._row(row, classes) for row in group.rows)
             yield Repeat(group.times, (*rows, *classes.bubbles(self.empty_epochs[0])))
 
-    def _row(self, row: Row, classes: _Classes) -> Repeat:
+    def _row(self, row: KeyRow, classes: _Classes) -> Repeat:
         runs = (
             TileRun(classes.index(run.kind), run.tiles, run.first_column, fresh=run.kind.fetched_queries > 0)
             for run in row.runs

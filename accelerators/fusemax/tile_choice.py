@@ -15,18 +15,25 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.compiled import compiled, compiled_entry, version_of
 from cascadesim.accelerators.fusemax import bound
-from cascadesim.accelerators.fusemax.bound import Cycles, Design, Work, cycles_on, oldest_maximum, query_tiles
+from cascadesim.accelerators.fusemax.bound import (
+    DesignPoint,
+    TileCycles,
+    TileWork,
+    cycles_on,
+    oldest_maximum,
+    query_tiles,
+)
 
 Floats = NDArray[np.float64]
 
 _CYCLES_AT = 6  # in FIGURES
 _LESS = 1e-9  # by how much a tile must be better than another: more than sums of floats differ
 # of a tile, then cycles
-FIGURES = ("rows", "columns", "residents", "query_slots", "key_slots", "maximum_age", *Cycles._fields)
+FIGURES = ("rows", "columns", "residents", "query_slots", "key_slots", "maximum_age", *TileCycles._fields)
 
 
 @compiled
-def _most(cycles: Cycles) -> float:
+def _most(cycles: TileCycles) -> float:
     found = 0.0
     for own in cycles:
         found = max(found, own)
@@ -40,14 +47,14 @@ def _fewest(extent: float, size: float) -> float:
 
 
 @compiled
-def _fewest_columns(d: Design, columns: float) -> float:
+def _fewest_columns(d: DesignPoint, columns: float) -> float:
     if d.queries >= columns:
         return _fewest(d.queries, columns)
     return _fewest(d.group * d.queries, columns)
 
 
 @compiled
-def _tile_bytes(w: Work, rows: float, columns: float) -> tuple[float, float]:
+def _tile_bytes(w: TileWork, rows: float, columns: float) -> tuple[float, float]:
     """Of a query tile with its running values, and of a key tile and its values."""
     resident = columns * (w.resident_words + w.resident_words_row * rows) * w.word_bytes
     return resident, rows * w.key_words * w.word_bytes
@@ -55,7 +62,7 @@ def _tile_bytes(w: Work, rows: float, columns: float) -> tuple[float, float]:
 
 @compiled
 def _on_best_slots(
-    w: Work, d: Design, rows: float, columns: float, residents: float, out: Floats
+    w: TileWork, d: DesignPoint, rows: float, columns: float, residents: float, out: Floats
 ) -> float:
     """The least cycles of a tile over all splits of the buffer, whose figures are written to `out`; inf: no room.
 
@@ -95,7 +102,7 @@ def _on_best_slots(
 
 @compiled
 def _least_of(
-    w: Work, d: Design, rows: float, columns: float, own: Floats, out: Floats, best: float
+    w: TileWork, d: DesignPoint, rows: float, columns: float, own: Floats, out: Floats, best: float
 ) -> float:
     """The least cycles of all residents that fit beside a key tile, where less than `best`; figures to `out`."""
     query_bytes, key_bytes = _tile_bytes(w, rows, columns)
@@ -120,7 +127,7 @@ def _least_of(
 
 
 @compiled
-def _floor(w: Work, d: Design, rows: float, columns: float, tiles: float, turns: float) -> float:
+def _floor(w: TileWork, d: DesignPoint, rows: float, columns: float, tiles: float, turns: float) -> float:
     """What no residents and no slots are faster than: so many query tiles, so many turns of the 1D array."""
     query_bytes, key_bytes = _tile_bytes(w, rows, columns)
     key_tiles, room = np.ceil(d.keys / rows), np.floor((d.buffer_bytes - key_bytes) / (query_bytes / columns))
@@ -134,7 +141,7 @@ def _floor(w: Work, d: Design, rows: float, columns: float, tiles: float, turns:
 
 
 @compiled
-def _published_residents(w: Work, d: Design, rows: float, columns: float) -> float:
+def _published_residents(w: TileWork, d: DesignPoint, rows: float, columns: float) -> float:
     """P1 by the published rule, 0 where no query tile fits: `mapping.resident_tiles`.
 
     The largest divisor of the query tiles that fits, or the balanced split where that is below half of what fits.
@@ -154,7 +161,7 @@ def _published_residents(w: Work, d: Design, rows: float, columns: float) -> flo
 
 
 @compiled
-def _search(w: Work, d: Design, rows_vary: bool, scratch: Floats, out: Floats) -> None:
+def _search(w: TileWork, d: DesignPoint, rows_vary: bool, scratch: Floats, out: Floats) -> None:
     """All rows, those with the lowest floor first; of each all columns, the widest first."""
     floors, own = scratch[:2], scratch[2]
     rows = _fewest(d.keys, d.rows) if rows_vary else d.rows
@@ -189,16 +196,16 @@ def _search(w: Work, d: Design, rows_vary: bool, scratch: Floats, out: Floats) -
             columns -= 1
 
 
-Choose = Callable[[Work, Floats, bool, Floats, Floats], None]
+Choose = Callable[[TileWork, Floats, bool, Floats, Floats], None]
 
 
 def _entry_point(version: int) -> Choose:
     """Numba keys its cache with what a function closes over: `version` rebuilds it when any of the files changes."""
 
-    def choose(w: Work, designs: Floats, rows_vary: bool, scratch: Floats, found: Floats) -> None:
+    def choose(w: TileWork, designs: Floats, rows_vary: bool, scratch: Floats, found: Floats) -> None:
         for number in range(len(designs) + 0 * version):
             own = designs[number]
-            d = Design(own[0], own[1], own[2], own[3], own[4], own[5], own[6], own[7], own[8], own[9])
+            d = DesignPoint(own[0], own[1], own[2], own[3], own[4], own[5], own[6], own[7], own[8], own[9])
             _search(w, d, rows_vary, scratch, found[number])
 
     return compiled_entry("the choice of tiles", about_s=5)(choose)
@@ -207,8 +214,8 @@ def _entry_point(version: int) -> Choose:
 _choose = _entry_point(version_of(__file__, bound))
 
 
-def chosen_tiles(w: Work, designs: Floats, rows_vary: bool = True) -> dict[str, Floats]:
-    """FIGURES of each design on its best tile, nan where nothing fits. `designs`: (designs, fields of Design)."""
+def chosen_tiles(w: TileWork, designs: Floats, rows_vary: bool = True) -> dict[str, Floats]:
+    """FIGURES of each design on its best tile, nan where nothing fits. `designs`: (designs, fields of DesignPoint)."""
     found = np.full((len(designs), len(FIGURES)), np.nan)
     scratch = np.empty((3, max(int(designs[:, 0].max(initial=0)) + 1, len(FIGURES))))
     _choose(w, np.ascontiguousarray(designs), rows_vary, scratch, found)

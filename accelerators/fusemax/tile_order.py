@@ -14,7 +14,7 @@ from itertools import groupby, pairwise
 
 import numpy as np
 
-from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles, Counts, Step
+from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles, Counts, KeyStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class KindRun:
     """`tiles` neighbours of one kind, columns in order from `first_column`."""
 
     kind: Kind
@@ -37,13 +37,13 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class KeyRow:
     """One key tile met by resident query tiles from left to right; `times` such rows in a row.
 
     `spacing`: tiles from a query tile of this row to the same query tile of the next; None where they share none.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[KindRun, ...]
     spacing: int | None
     times: int = 1
 
@@ -56,7 +56,7 @@ class Row:
 class ResidentGroup:
     """All rows of query tiles that are resident together; `times` such groups one after another."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[KeyRow, ...]
     times: int = 1
 
 
@@ -78,7 +78,7 @@ class TileStream:
             found = [_staying(rows, group == 0, group == len(found) - 1) for group, (rows,) in enumerate(found)]
         return tuple(ResidentGroup(rows, sum(1 for _ in same)) for rows, same in groupby(found))
 
-    def _rows(self, start: int) -> tuple[Row, ...]:
+    def _rows(self, start: int) -> tuple[KeyRow, ...]:
         group = slice(start, start + self.tiles.P1)
         first, last = (bound[group] for bound in self.tiles.key_range)
         columns = self.tiles.tile_queries[group]
@@ -87,7 +87,7 @@ class TileStream:
         return tuple(replace(row, times=sum(same.times for same in alike)) for row, alike in _alike(spaced))
 
 
-def _staying(row: Row, first: bool, last: bool) -> tuple[Row]:
+def _staying(row: KeyRow, first: bool, last: bool) -> tuple[KeyRow]:
     """The only key tile of an instance stays where it is for all groups."""
     kinds = [
         replace(
@@ -104,13 +104,13 @@ def _staying(row: Row, first: bool, last: bool) -> tuple[Row]:
 class _Stretch:
     """Key tiles met by the same query tiles: only its first row fetches queries, only its last row finishes them."""
 
-    step: Step
+    step: KeyStep
     first: Counts
     last: Counts
     columns: Counts
     tiles: AttentionTiles
 
-    def rows(self) -> Iterator[tuple[tuple[Run, ...], int]]:
+    def rows(self) -> Iterator[tuple[tuple[KindRun, ...], int]]:
         """(runs of a row, how often)."""
         begin, end = self.step.first_key_tile, self.step.first_key_tile + self.step.key_tiles
         at = begin
@@ -120,7 +120,7 @@ class _Stretch:
             yield self._row(key_tile), 1
             at = key_tile + 1
 
-    def _row(self, key_tile: int) -> tuple[Run, ...]:
+    def _row(self, key_tile: int) -> tuple[KindRun, ...]:
         here = range(self.step.first_query_tile, self.step.first_query_tile + self.step.query_tiles)
         fetched, finished = self.first == key_tile, self.last == key_tile
         edges = {here.start, here.start + 1, here.stop - 1, here.stop}
@@ -129,7 +129,7 @@ class _Stretch:
             edges.update((changes + here.start + 1).tolist())
         return tuple(self._run(key_tile, fetched, finished, *pair) for pair in pairwise(sorted(edges)))
 
-    def _run(self, key_tile: int, fetched: Counts, finished: Counts, begin: int, end: int) -> Run:
+    def _run(self, key_tile: int, fetched: Counts, finished: Counts, begin: int, end: int) -> KindRun:
         columns = int(self.columns[begin])
         at_start = begin == self.step.first_query_tile
         at_end = end == self.step.first_query_tile + self.step.query_tiles
@@ -139,25 +139,25 @@ class _Stretch:
             finished_queries=columns if finished[begin] else 0,
             releases_keys=at_end,
         )
-        return Run(kind, end - begin, begin)
+        return KindRun(kind, end - begin, begin)
 
     def _keys(self, key_tile: int) -> int:
         return min(self.tiles.rows, self.tiles.shape.keys - key_tile * self.tiles.rows)
 
 
-def _alike(rows: Iterable[Row]) -> Iterator[tuple[Row, Iterable[Row]]]:
+def _alike(rows: Iterable[KeyRow]) -> Iterator[tuple[KeyRow, Iterable[KeyRow]]]:
     return groupby(rows, key=lambda row: replace(row, times=1))
 
 
-def _spaced(rows: list[tuple[tuple[Run, ...], int]]) -> Iterator[Row]:
+def _spaced(rows: list[tuple[tuple[KindRun, ...], int]]) -> Iterator[KeyRow]:
     """Rows with the distance to the same query tile of the next row; equal rows keep their own."""
     for position, (runs, times) in enumerate(rows):
         length = sum(run.tiles for run in runs)
         if times > 1:
-            yield Row(runs, length, times - 1)
+            yield KeyRow(runs, length, times - 1)
         end = runs[0].first_column + length
         following = rows[position + 1][0][0].first_column if position + 1 < len(rows) else end
-        yield Row(runs, end - following if following < end else None)
+        yield KeyRow(runs, end - following if following < end else None)
 
 
 TILES_AHEAD = 16  # assumed: more than any pipeline of tiles is deep; further slots would change no cycle

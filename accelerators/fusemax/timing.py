@@ -39,7 +39,7 @@ STAGES: Mapping[Policy, tuple[tuple[frozenset[str], frozenset[str]], ...]] = {
 
 
 @dataclass(frozen=True)
-class Timing:
+class ArrayTiming:
     """Cycles and useful work of each Einsum. `spec`: with the rows and columns of the tile, of `elements` there are."""
 
     spec: FuseMaxSpec
@@ -108,7 +108,7 @@ def check_policy(policy: Policy, placement: Placement) -> None:
         )
 
 
-def mapping_lines(timing: Timing, resident_words: int) -> tuple[str, ...]:
+def mapping_lines(timing: ArrayTiming, resident_words: int) -> tuple[str, ...]:
     return (
         *_loop_nest(timing.placement, timing.tiles, timing.elements),
         *(_array(timing, unit) for unit in (ARRAY_2D, ARRAY_1D)),
@@ -136,7 +136,7 @@ def _loop_nest(placement: Placement, tiles: AttentionTiles, elements: int) -> It
     yield f"splits: {placement.key_inner.upper()} = {tiles.rows:,}"
 
 
-def _array(timing: Timing, unit: str) -> str:
+def _array(timing: ArrayTiming, unit: str) -> str:
     parts = []
     for placed in timing.placement.on(unit):
         per_query_tile = timing.placement.key_outer not in placed.ranks
@@ -144,7 +144,7 @@ def _array(timing: Timing, unit: str) -> str:
     return f"{unit}, cycles per score tile: {', '.join(parts)}"
 
 
-def _buffer(timing: Timing, resident_words: int) -> str:
+def _buffer(timing: ArrayTiming, resident_words: int) -> str:
     tiles, word = timing.tiles, timing.spec.word_bytes
     resident = ", ".join(timing.placement.resident)
     query_bytes = tiles.columns * resident_words * word
@@ -155,7 +155,7 @@ def _buffer(timing: Timing, resident_words: int) -> str:
     )
 
 
-def _binding(timing: Timing) -> Iterator[str]:
+def _binding(timing: ArrayTiming) -> Iterator[str]:
     binding = timing.spec.binding
     if binding.policy == "interleave":
         yield f"binding: interleave, up to {binding.in_flight} tiles at once, each unit takes what can start first"

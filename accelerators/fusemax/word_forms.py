@@ -20,7 +20,7 @@ from cascadesim.accelerators.fusemax.actions import (
     PHYSICAL,
     REGISTERS,
     REGISTERS_1D,
-    Counted,
+    CountedAccesses,
     Nests,
     count,
     single_loops,
@@ -105,7 +105,7 @@ def _tile_forms(kept: _Kept) -> TileForms:
     return TileForms(*(_form(words) for words in tile_words(placement, counted)))
 
 
-def _level(counted: Iterable[Counted], level: str) -> Accesses:
+def _level(counted: Iterable[CountedAccesses], level: str) -> Accesses:
     return sum((einsum.level(level) for einsum in counted), Accesses())
 
 

@@ -23,7 +23,7 @@ Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class KeyStep:
     """`key_tiles` key tiles in a row, each meeting `query_tiles` resident query tiles from `first_query_tile` on."""
 
     key_tiles: int
@@ -37,11 +37,11 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class QueryGroup:
     """Query tiles that are resident together, and what passes by them; `times` such groups in a row."""
 
     query_tiles: int
-    steps: tuple[Step, ...]
+    steps: tuple[KeyStep, ...]
     times: int = 1
 
     @property
@@ -138,11 +138,11 @@ class AttentionTiles:
         return self.shape.instances * int(self.visits.sum())
 
     @cached_property
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self) -> tuple[QueryGroup, ...]:
         """The stream of one instance: what the cycle-level engine runs, equal neighbours joined."""
         known = {start: self._group(start) for start in set(self.group_starts)}
         found = (known[start] for start in self.group_starts)
-        return tuple(Group(query_tiles, steps, sum(1 for _ in run)) for (query_tiles, steps), run in groupby(found))
+        return tuple(QueryGroup(*alike, sum(1 for _ in run)) for alike, run in groupby(found))
 
     @cached_property
     def group_starts(self) -> tuple[int, ...]:
@@ -155,10 +155,10 @@ class AttentionTiles:
             for start in range(0, self.query_tiles, self.P1)
         )
 
-    def _group(self, start: int) -> tuple[int, tuple[Step, ...]]:
+    def _group(self, start: int) -> tuple[int, tuple[KeyStep, ...]]:
         return min(self.P1, self.query_tiles - start), self.steps(start)
 
-    def steps(self, start: int) -> tuple[Step, ...]:
+    def steps(self, start: int) -> tuple[KeyStep, ...]:
         """What passes by the resident query tiles from `start` on."""
         first, last = (bound[start : start + self.P1] for bound in self.key_range)
         return tuple(_steps(first, last))
@@ -170,14 +170,14 @@ def _never_falling(bound: Counts, further: np.ufunc = np.maximum) -> Counts:
     return widened
 
 
-def _steps(first: Counts, last: Counts) -> Iterator[Step]:
+def _steps(first: Counts, last: Counts) -> Iterator[KeyStep]:
     """Key tiles in order, joined while the same query tiles meet them (both ends of the ranges only move forwards)."""
     edges = np.unique(np.concatenate([first, last + 1]))
     for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         from_query = int(np.searchsorted(last, begin, side="left"))
         to_query = int(np.searchsorted(first, begin, side="right"))
         if to_query > from_query:
-            yield Step(end - begin, to_query - from_query, from_query, begin)
+            yield KeyStep(end - begin, to_query - from_query, from_query, begin)
 
 
 def query_tiles(queries: int, group: int, columns: int) -> int:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.attention import depths_of, shape_of, simulation, timing_of
-from cascadesim.accelerators.fusemax.bound import Cycles, Work, cycles_on, tile_work
-from cascadesim.accelerators.fusemax.bound import Design as TileDesign
+from cascadesim.accelerators.fusemax.bound import DesignPoint as TileDesign
+from cascadesim.accelerators.fusemax.bound import TileCycles, TileWork, cycles_on, tile_work
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.accelerators.fusemax.tile_order import Slots
 from cascadesim.accelerators.protocol import Phase
@@ -42,14 +42,14 @@ def with_buffer(design: Design, query_tiles: int, key_tiles: int) -> FuseMax:
     return design("fusemax", f"global_buffer.capacity_bytes={query_tiles * QUERY_BYTES + key_tiles * KEY_BYTES}")
 
 
-@numba.njit  # type: ignore[untyped-decorator]
+@numba.njit
 def _cycles_on(
-    w: Work, d: TileDesign, rows: float, columns: float, residents: float, queries: float, keys: float, age: float
-) -> Cycles:  # fmt: skip
+    w: TileWork, d: TileDesign, rows: float, columns: float, residents: float, queries: float, keys: float, age: float
+) -> TileCycles:  # fmt: skip
     return cycles_on(w, d, rows, columns, residents, queries, keys, age)  # compiled: for compiled callers only
 
 
-def bound(accelerator: FuseMax, operation: Operation, residents: int, query_slots: int, key_slots: int) -> Cycles:
+def bound(accelerator: FuseMax, operation: Operation, residents: int, query_slots: int, key_slots: int) -> TileCycles:
     """What each resource needs on the whole array, every drain of LM hidden where slots allow it."""
     spec, shape = accelerator.spec, shape_of(operation)
     work = tile_work(place(operation.cascade, spec), spec, shape.query_depth, shape.value_depth)
@@ -59,7 +59,7 @@ def bound(accelerator: FuseMax, operation: Operation, residents: int, query_slot
         spec.global_buffer.row_bytes * spec.global_buffer.ports, spec.dram_bytes_per_cycle,
         shape.instances, shape.queries, shape.keys, shape.group,
     )  # fmt: skip
-    found: Cycles = Cycles(*_cycles_on(work, design, rows, columns, residents, query_slots, key_slots, 3))
+    found: TileCycles = TileCycles(*_cycles_on(work, design, rows, columns, residents, query_slots, key_slots, 3))
     return found
 
 

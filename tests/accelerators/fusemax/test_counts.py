@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.access_counts import Accesses
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.actions import PHYSICAL, Counted, Nests, Projections, Rules, count
+from cascadesim.accelerators.fusemax.actions import PHYSICAL, CountedAccesses, Nests, Projections, Rules, count
 from cascadesim.accelerators.fusemax.attention import depths_of, resident_words, shape_of
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles, map_tiles
@@ -28,7 +28,7 @@ def nests(accelerator: FuseMax, operation: Operation, exact: bool) -> Nests:
     return Nests(placement, tiles, depths, Projections(tiles, depths) if exact else None)
 
 
-def level(counted: tuple[Counted, ...], name: str) -> Accesses:
+def level(counted: tuple[CountedAccesses, ...], name: str) -> Accesses:
     return sum((einsum.level(name) for einsum in counted), Accesses())
 
 

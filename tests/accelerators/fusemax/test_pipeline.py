@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.pipeline import Dependences, Pipeline, drained, pipeline
+from cascadesim.accelerators.fusemax.pipeline import Dependences, TilePipeline, drained, pipeline
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
 
@@ -49,11 +49,11 @@ def test_einsums_wait_for_what_they_read_and_drains_lead_from_the_2d_to_the_1d_a
     assert found == {name: set(edges.split()) for name, edges in EDGES.items()}
 
 
-def made(accelerator: FuseMax, lead: int = 0) -> Pipeline:
+def made(accelerator: FuseMax, lead: int = 0) -> TilePipeline:
     return pipeline(place(ATTENTION_1PASS, accelerator.spec), accelerator.spec, BERT_TILE, lead)
 
 
-def order(chosen: Pipeline, unit: str) -> list[tuple[str, int]]:
+def order(chosen: TilePipeline, unit: str) -> list[tuple[str, int]]:
     return [(task.name, task.stage) for task in chosen.tasks if task.unit == unit]
 
 

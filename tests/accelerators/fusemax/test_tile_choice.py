@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.bound import Design as TileDesign
-from cascadesim.accelerators.fusemax.bound import Work, cycles_on, oldest_maximum, query_tiles, tile_work
+from cascadesim.accelerators.fusemax.bound import DesignPoint as TileDesign
+from cascadesim.accelerators.fusemax.bound import TileWork, cycles_on, oldest_maximum, query_tiles, tile_work
 from cascadesim.accelerators.fusemax.closed_form import Estimates, Points, evaluate
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.accelerators.fusemax.tile_choice import FIGURES, chosen_tiles
@@ -232,8 +232,8 @@ def test_two_thousand_designs_keep_the_order(name: str, buffers: tuple[float, ..
     assert violations(7, 200, name, buffers, design) == []
 
 
-@numba.njit  # type: ignore[untyped-decorator]
-def _least_of_all(w: Work, d: TileDesign) -> float:
+@numba.njit
+def _least_of_all(w: TileWork, d: TileDesign) -> float:
     """Every tile, every number of residents, every split of the buffer and every age, one after another."""
     least = np.inf
     for rows in range(1, int(d.rows) + 1):
