@@ -15,7 +15,7 @@ from cascadesim.simulator.cli.options import alternatives, new_file, one_of
 if TYPE_CHECKING:
     from cascadesim.simulator.gna.neighborhood import Question
     from cascadesim.simulator.gna.pattern_report import PatternAnswer
-    from cascadesim.simulator.gna.report import Answer, Run
+    from cascadesim.simulator.gna.report import Answer, Scenario
 
 FORMATS = ("table", "json")
 LARGEST_LAYOUT = 2**24  # tokens, also of a tile; assumed: beyond every published layout
@@ -152,14 +152,15 @@ def gna(
 
         _write(pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim), format_, output)
         return
+    from cascadesim.accelerators.neighborhood_kernels import TileShapes
     from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
-    from cascadesim.simulator.gna.neighborhood import Question, Tiles
-    from cascadesim.simulator.gna.report import Run
+    from cascadesim.simulator.gna.neighborhood import Question
+    from cascadesim.simulator.gna.report import Scenario
 
     asked = neighborhood(layout, window, stride, dilation, causal)
-    question = Question(asked, Tiles(query_tile, key_tile), extra_keys, "walk" if dead_tiles == "walk" else "skip")
+    question = Question(asked, TileShapes(query_tile, key_tile), extra_keys, "walk" if dead_tiles == "walk" else "skip")
     also = tuple(_also(text, question) for text in also_texts)
-    run = Run(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
+    run = Scenario(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
     _answer(question, run, recommend, format_, output, plot)
 
 
@@ -190,7 +191,7 @@ def _also(text: str, question: Question) -> tuple[Question, int]:
 
 
 def _answer(
-    question: Question, run: Run, recommend: bool, format_: str, output: Path | None, plot: Path | None
+    question: Question, run: Scenario, recommend: bool, format_: str, output: Path | None, plot: Path | None
 ) -> None:
     from cascadesim.simulator.gna.report import answer
     from cascadesim.simulator.views.output import pending_files

@@ -12,6 +12,7 @@ from math import prod
 
 import numpy as np
 
+from cascadesim.accelerators.neighborhood_kernels import KernelConstants, TileShapes, device, legal_tiles
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, shown
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
@@ -21,9 +22,8 @@ from cascadesim.simulator.explore.expressions import Column
 from cascadesim.simulator.explore.metrics import Floats
 from cascadesim.simulator.explore.models import Point, Reference
 from cascadesim.simulator.explore.space import Pattern, Space
-from cascadesim.simulator.gna.neighborhood import Mode, Question, Tiles
-from cascadesim.simulator.gna.shapes import legal_tiles
-from cascadesim.simulator.gna.time import Device, device, predict
+from cascadesim.simulator.gna.neighborhood import Mode, Question
+from cascadesim.simulator.gna.time import predict
 
 _COUNTED = ("worst_bound", "mean_bound", "queries_per_window", "attended_pairs")
 _TIMED = ("latency_s", "kernel_s", "permute_s", "speedup")
@@ -39,7 +39,7 @@ class NeighborhoodModel:
     extra_keys: int
     heads: int
     head_dim: int
-    device: Device | None
+    device: KernelConstants | None
 
     @property
     def fields(self) -> Mapping[str, object]:
@@ -107,7 +107,7 @@ def _whole(name: str, value: object) -> int:
     raise CascadeSimError(f"{name}: expected a whole number, got {shown(value)}")
 
 
-def tiles_of(text: str) -> Tiles:
+def tiles_of(text: str) -> TileShapes:
     """`8x4x8 4x4x8`: query tile, key tile."""
     parts = text.split()
     try:
@@ -115,7 +115,7 @@ def tiles_of(text: str) -> Tiles:
     except ValueError:
         raise CascadeSimError("tiles: give a query tile and a key tile such as '8x4x8 4x4x8', not "
                               f"'{shortened(text)}'") from None
-    return Tiles(query, key)
+    return TileShapes(query, key)
 
 
 def neighborhood_model(space: Space, source: str) -> NeighborhoodModel:

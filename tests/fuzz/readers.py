@@ -17,6 +17,7 @@ import click
 import numpy as np
 
 from cascadesim.accelerators import catalogue
+from cascadesim.accelerators.neighborhood_kernels import TileShapes
 from cascadesim.einsum_cascades.analysis.analysis import analyse
 from cascadesim.einsum_cascades.models import zoo
 from cascadesim.einsum_cascades.models.workload import workload_from
@@ -41,7 +42,7 @@ from cascadesim.simulator.explore import problem as explore_problem
 from cascadesim.simulator.explore import space as explore_space
 from cascadesim.simulator.explore.expressions import Kind, parse_expression
 from cascadesim.simulator.explore.partial import Partial
-from cascadesim.simulator.gna.neighborhood import Question, Tiles
+from cascadesim.simulator.gna.neighborhood import Question
 from cascadesim.simulator.gna.pattern_report import pattern_answer
 from cascadesim.validation import suites
 from cascadesim.validation.kernels import record_lines
@@ -214,7 +215,7 @@ def _neighborhood(text: str) -> None:
     layout, window, stride, dilation, query, key = sides
     cli_gna._refuse_large({"--layout": layout, "--q-tile": query, "--kv-tile": key})
     pattern = neighborhood(layout, window, stride, dilation, cli_gna.flags(parts[4 % len(parts)]))
-    asked = Question(pattern, Tiles(query, key), cli_gna.whole(0, 2**20)(parts[-1]))
+    asked = Question(pattern, TileShapes(query, key), cli_gna.whole(0, 2**20)(parts[-1]))
     if max(layout) <= 4096:  # larger ones are counted as well, and take their time
         assert asked.bound("multidim_static").mean > 0
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cascadesim.accelerators.gpu.natten import BACKENDS
+from cascadesim.accelerators.neighborhood_kernels import TileShapes, legal_tiles
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.gna.neighborhood import Tiles
-from cascadesim.simulator.gna.shapes import BACKENDS, legal_tiles
 
 
 def test_blackwell_runs_four_shapes_in_two_dimensions() -> None:
@@ -20,7 +20,7 @@ def test_cutlass_has_as_many_shapes_as_its_list(dimensions: int, shapes: int) ->
     found = legal_tiles("cutlass-fna", dimensions)
     assert len(found) == len(set(found)) == shapes
     assert {(tiles.queries, tiles.keys) for tiles in found} == {(32, 128), (64, 64), (64, 128)}
-    assert Tiles((2, 8, 4), (2, 8, 8)) in legal_tiles("cutlass-fna", 3)  # NATTEN's optimised A100 example
+    assert TileShapes((2, 8, 4), (2, 8, 8)) in legal_tiles("cutlass-fna", 3)  # NATTEN's optimised A100 example
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
