@@ -82,7 +82,7 @@ def _draw(frame: Frame, plot: Path | None, report: Path | None) -> None:
 
             draw(frame, picture)
         if page is not None:
-            from cascadesim.simulator.explore.page import write_page
+            from cascadesim.simulator.explore.results import write_page
 
             write_page(frame, page)
 

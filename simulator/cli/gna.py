@@ -152,13 +152,12 @@ def gna(
 
         _write(pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim), format_, output)
         return
-    from cascadesim.accelerators.neighborhood_kernels import TileShapes
     from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
-    from cascadesim.simulator.gna.neighborhood import Question
+    from cascadesim.simulator.gna.neighborhood import question as asked_on
     from cascadesim.simulator.gna.report import Scenario
 
     asked = neighborhood(layout, window, stride, dilation, causal)
-    question = Question(asked, TileShapes(query_tile, key_tile), extra_keys, "walk" if dead_tiles == "walk" else "skip")
+    question = asked_on(asked, query_tile, key_tile, extra_keys, "walk" if dead_tiles == "walk" else "skip")
     also = tuple(_also(text, question) for text in also_texts)
     run = Scenario(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
     _answer(question, run, recommend, format_, output, plot)

@@ -18,10 +18,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cascadesim.accelerators.exploration import Column
 from cascadesim.einsum_cascades.notation.errors import SpecError, excerpt, shortened, suggestion
 from cascadesim.einsum_cascades.notation.schema import LARGEST_NUMBER
 
-Column: TypeAlias = NDArray[np.generic]
 Columns: TypeAlias = Mapping[str, Column]
 
 Kind: TypeAlias = Literal["number", "text"]

@@ -12,16 +12,15 @@ from math import prod
 
 import numpy as np
 
+from cascadesim.accelerators.exploration import Column, Floats
 from cascadesim.accelerators.neighborhood_kernels import KernelConstants, TileShapes, device, legal_tiles
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, shown
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
 from cascadesim.einsum_cascades.sparsity.token_layout import layout_sizes
 from cascadesim.simulator.cli.gna import LARGEST_LAYOUT
-from cascadesim.simulator.explore.expressions import Column
-from cascadesim.simulator.explore.metrics import Floats
-from cascadesim.simulator.explore.models import Point, Reference
-from cascadesim.simulator.explore.space import Pattern, Space
+from cascadesim.simulator.explore.models import Point, Reference, points_of
+from cascadesim.simulator.explore.space import NeighborhoodSpec, Space
 from cascadesim.simulator.gna.neighborhood import Mode, Question
 from cascadesim.simulator.gna.time import predict
 
@@ -52,10 +51,8 @@ class NeighborhoodModel:
         return _COUNTED if self.device is None else (*_TIMED, *_COUNTED)
 
     def quantities(self, columns: Mapping[str, Column]) -> dict[str, Floats]:
-        columns = {name: column for name, column in columns.items() if name in self.fields}
-        rows = [dict(zip(columns, values, strict=True))
-                for values in zip(*(column.tolist() for column in columns.values()), strict=True)]
-        figures = np.array([self._figures(row) for row in rows]).reshape(len(rows), len(self.given))
+        points = points_of({name: column for name, column in columns.items() if name in self.fields})
+        figures = np.array([self._figures(point) for point in points]).reshape(len(points), len(self.given))
         return dict(zip(self.given, figures.T.copy(), strict=True))
 
     def problem(self, point: Point) -> str | None:
@@ -120,7 +117,7 @@ def tiles_of(text: str) -> TileShapes:
 
 def neighborhood_model(space: Space, source: str) -> NeighborhoodModel:
     """Raises CascadeSimError on an unknown workload or device, or a layout that is not given anywhere."""
-    asked = _with_workload(space.neighborhood or Pattern(window="1"), source)
+    asked = _with_workload(space.neighborhood or NeighborhoodSpec(window="1"), source)
     on = None if asked.device is None else device(asked.device)
     layout, window = layout_sizes(asked.layout or ""), layout_sizes(asked.window)
     if len(window) != len(layout) or prod(layout) > LARGEST_LAYOUT:
@@ -151,7 +148,7 @@ def _texts(space: Space, field: str) -> list[str]:
     return [str(value) for value in space.vary[field].listed()] if field in space.vary else []
 
 
-def _with_workload(asked: Pattern, source: str) -> Pattern:
+def _with_workload(asked: NeighborhoodSpec, source: str) -> NeighborhoodSpec:
     """Layout, text and heads of the workload where it is named; what the space gives itself goes first."""
     if asked.workload is None:
         if asked.layout is None:

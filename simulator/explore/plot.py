@@ -17,8 +17,9 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cascadesim.simulator.explore.metrics import Floats, metric_of
-from cascadesim.simulator.explore.results import Frame
+from cascadesim.accelerators.exploration import Floats
+from cascadesim.simulator.explore.models import metric_of
+from cascadesim.simulator.explore.results import Frame, evenly_picked
 from cascadesim.simulator.views.plot_style import STYLE, note_empty
 
 _DOTS_PER_INCH = 150
@@ -111,7 +112,7 @@ def _parallel(axes: Axes, frame: Frame) -> None:
     if len(names) < 2 or len(frame) < 2:
         note_empty(axes, "a single design: nothing to compare")
         return
-    rows = np.unique(np.linspace(0, len(frame) - 1, min(len(frame), _MOST_LINES)).astype(int))
+    rows = evenly_picked(len(frame), _MOST_LINES)
     places = np.stack([_placed(frame[name])[rows] for name in names], axis=1)
     first = _floats(frame, frame.objectives[0])
     colors = ScalarMappable(_norm(first), _COLORS)

@@ -18,7 +18,7 @@ from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.explore import explore
 from cascadesim.simulator.explore.models import ArchitectureModel
-from cascadesim.simulator.explore.problem import Problem, problem
+from cascadesim.simulator.explore.problem import SearchProblem, problem
 from cascadesim.simulator.explore.space import read_space, space_from
 from cascadesim.simulator.simulate import simulate
 
@@ -26,11 +26,11 @@ PUBLISHED = Path(__file__).parents[3] / "validation" / "published" / "fusemax-pa
 SMALL: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("small_space.yaml").read_text(encoding="utf-8"))
 
 
-def small(**changes: object) -> Problem:
+def small(**changes: object) -> SearchProblem:
     return problem(space_from({**SMALL, **changes}, "space"), "space")
 
 
-def model(made: Problem) -> ArchitectureModel:
+def model(made: SearchProblem) -> ArchitectureModel:
     assert isinstance(made.model, ArchitectureModel)
     return made.model
 

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from cascadesim.simulator.explore.explore import explore
-from cascadesim.simulator.explore.page import page
 from cascadesim.simulator.explore.plot import draw
-from cascadesim.simulator.explore.results import Frame
+from cascadesim.simulator.explore.results import Frame, page
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SPACE: dict[str, Any] = {
