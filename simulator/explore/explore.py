@@ -19,7 +19,7 @@ from cascadesim.accelerators.exploration import Column, Floats
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.models import Reference, with_following
-from cascadesim.simulator.explore.partial import Partial, partial_beside
+from cascadesim.simulator.explore.partial import partial_beside
 from cascadesim.simulator.explore.problem import Digits, SearchProblem, problem
 from cascadesim.simulator.explore.refine import cycle_figures, refined
 from cascadesim.simulator.explore.results import SUFFIXES, Counts, Frame, evenly_picked, parquet_library, write
@@ -49,11 +49,20 @@ def explore(
     """
     read, text, source = _read(space)
     made = problem(read, source)
-    target = None if output is None else _writable(Path(output))
+    target = None if output is None else Path(output)
+    if target is not None:
+        if target.suffix.lower() not in SUFFIXES:
+            raise CascadeSimError(f"{target}: give a file that ends in {' or '.join(SUFFIXES)}")
+        if target.suffix.lower() == ".parquet":
+            parquet_library()
+        refuse_unwritable(target)
     partial = partial_beside(target, _stamp(text, made))
     watch, processes = watches or {}, workers or cores()
     with session(engine):
-        found = _searched(made, processes, engine, partial, watch)
+        search = evolutionary if made.space.search.method == "evolutionary" else exhaustive
+        found = search(made, processes, engine, partial, watch.get("searching", _unwatched))
+        if made.space.search.fidelity == "cycle" and found.good:
+            found = refined(made, found, processes, engine, partial, watch.get("refining", _unwatched))
         _refuse_nothing(made, found)
         frame = _frame(made, found, text, processes, engine, cycle_level, watch.get("simulating", _unwatched))
     if target is not None:
@@ -91,15 +100,6 @@ def _read(space: Space | Mapping[str, Any] | str | Path) -> tuple[Space, str, st
     return read, yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "space"
 
 
-def _writable(output: Path) -> Path:
-    if output.suffix.lower() not in SUFFIXES:
-        raise CascadeSimError(f"{output}: give a file that ends in {' or '.join(SUFFIXES)}")
-    if output.suffix.lower() == ".parquet":
-        parquet_library()
-    refuse_unwritable(output)
-    return output
-
-
 def refuse_unwritable(target: Path) -> None:
     """Raises CascadeSimError at once if `target` cannot be written; leaves nothing behind, even if killed later."""
     with suppress(_OnlyTried), pending_file(target):
@@ -110,15 +110,6 @@ class _OnlyTried(Exception):
     """Nothing has been written, so nothing shall appear."""
 
 
-def _searched(made: SearchProblem, workers: int, engine: EngineName, partial: Partial, watches: Watches) -> Found:
-    asked = made.space.search
-    search = evolutionary if asked.method == "evolutionary" else exhaustive
-    found = search(made, workers, engine, partial, watches.get("searching", _unwatched))
-    if asked.fidelity == "cycle" and found.good:
-        return refined(made, found, workers, engine, partial, watches.get("refining", _unwatched))
-    return found
-
-
 def _refuse_nothing(made: SearchProblem, found: Found) -> None:
     """An empty front is an error that says at which hurdle the designs fell."""
     if found.good:
@@ -126,20 +117,15 @@ def _refuse_nothing(made: SearchProblem, found: Found) -> None:
     if not found.allowed:
         raise CascadeSimError(f"{made.source}: none of {found.designs:,} designs holds the conditions")
     if not found.possible:
-        raise CascadeSimError(f"{made.source}: none of {found.allowed:,} designs can run the work; the first: "
-                              f"{_first_problem(made)}")
+        why, first = "not among the first designs", made.first_allowed()
+        if len(first):
+            figures = made.figures(first)
+            missing = [metric.name for metric in made.objectives
+                       if not np.isfinite(figures.get(metric.name, np.ones(1))[0])]
+            why = made.model.problem(made.points(first)[0]) or f"the model has no {', '.join(missing)} for it"
+        raise CascadeSimError(f"{made.source}: none of {found.allowed:,} designs can run the work; the first: {why}")
     raise CascadeSimError(f"{made.source}: none of {found.possible:,} designs that can run the work holds the "
                           "constraints")
-
-
-def _first_problem(made: SearchProblem) -> str:
-    """Why the first design that holds the conditions cannot be."""
-    first = made.first_allowed()
-    if not len(first):
-        return "not among the first designs"
-    figures = made.figures(first)
-    missing = [metric.name for metric in made.objectives if not np.isfinite(figures.get(metric.name, np.ones(1))[0])]
-    return made.model.problem(made.points(first)[0]) or f"the model has no {', '.join(missing)} for it"
 
 
 def _frame(
@@ -156,6 +142,11 @@ def _frame(
             "cycle_difference": simulated["latency_s"] / closed_form["latency_s"] - 1,
         }  # fmt: skip
     columns |= {metric.name: figures[metric.name] for metric in made.metrics}
+    references = []
+    for reference in made.model.references():
+        given = {name: np.array([value]) for name, value in reference.quantities.items()}
+        complete = {name: float(values[0]) for name, values in with_following(given).items()}
+        references.append(Reference(reference.name, complete))
     first = made.objectives[0]
     order = np.argsort(columns[first.name] * (-1 if first.larger_is_better else 1), kind="stable")
     return Frame(
@@ -163,18 +154,12 @@ def _frame(
         fields=tuple(field.name for field in made.fields),
         objectives=tuple(metric.name for metric in made.objectives),
         counts=Counts(found.designs, found.allowed, found.possible, found.good, len(found.digits)),
-        references=tuple(_complete(reference) for reference in made.model.references()),
+        references=tuple(references),
         space_text=text,
         source=made.source,
         version=version("cascadesim"),
         elasticities=elasticities(made, found.digits[np.argsort(found.costs[:, 0], kind="stable")]),
     )
-
-
-def _complete(reference: Reference) -> Reference:
-    """The reference and the metrics that follow from its quantities."""
-    given = {name: np.array([value]) for name, value in reference.quantities.items()}
-    return Reference(reference.name, {name: float(values[0]) for name, values in with_following(given).items()})
 
 
 def elasticities(made: SearchProblem, digits: Digits) -> dict[tuple[str, str], tuple[float, float, float]]:

@@ -16,7 +16,7 @@ from cascadesim.accelerators.exploration import Column, Floats
 from cascadesim.accelerators.neighborhood_kernels import KernelConstants, TileShapes, device, legal_tiles
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, shown
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood, times
 from cascadesim.einsum_cascades.sparsity.token_layout import layout_sizes
 from cascadesim.simulator.cli.gna import LARGEST_LAYOUT
 from cascadesim.simulator.explore.models import Point, Reference, points_of
@@ -125,27 +125,18 @@ def neighborhood_model(space: Space, source: str) -> NeighborhoodModel:
                         f"number of dimensions, and at most {LARGEST_LAYOUT:,} tokens")
     backend = "blackwell-fna" if on is None else on.backend
     first = legal_tiles(backend, len(layout), asked.head_dim)[0]
-    tiles = " ".join("x".join(map(str, shape)) for shape in (first.query, first.key))
+    tiles = f"{times(first.query)} {times(first.key)}"
     made = NeighborhoodModel(layout, window, tiles, asked.extra_keys, asked.heads, asked.head_dim, on)
-    for text in _texts(space, "tiles"):
-        tiles_of(text)
-    fixed = {field: value for field, value in space.set.items() if field in made.fields}
-    if len(fixed) < len(space.set):
+    for value in space.vary["tiles"].listed() if "tiles" in space.vary else ():
+        tiles_of(str(value))
+    if not set(space.set) <= set(made.fields):
         raise SpecError(f"{source}: set: known here: {listed(made.fields)}")
-    return _fixed(made, fixed, source)
-
-
-def _fixed(made: NeighborhoodModel, values: Mapping[str, object], source: str) -> NeighborhoodModel:
-    strange = [field for field in values if not field.startswith("window_") and field != "tiles"]
+    strange = [field for field in space.set if not field.startswith("window_") and field != "tiles"]
     if strange:
         raise SpecError(f"{source}: set.{shortened(strange[0])}: give it in `vary`, with one value")
-    given = {f"window_{axis}": size for axis, size in enumerate(made.window, start=1)}
-    window = tuple(_whole(name, values.get(name, size)) for name, size in given.items())
-    return replace(made, window=window, tiles=str(values.get("tiles", made.tiles)))
-
-
-def _texts(space: Space, field: str) -> list[str]:
-    return [str(value) for value in space.vary[field].listed()] if field in space.vary else []
+    names = [f"window_{axis}" for axis in range(1, len(window) + 1)]
+    window = tuple(_whole(name, space.set.get(name, size)) for name, size in zip(names, window, strict=True))
+    return replace(made, window=window, tiles=str(space.set.get("tiles", tiles)))
 
 
 def _with_workload(asked: NeighborhoodSpec, source: str) -> NeighborhoodSpec:
@@ -155,12 +146,11 @@ def _with_workload(asked: NeighborhoodSpec, source: str) -> NeighborhoodSpec:
             raise SpecError(f"{source}: neighborhood: give a layout, or a workload that has one")
         return asked
     workload = load_workload(asked.workload)
-    given = asked.model_fields_set
     layout = asked.layout or workload.layout
     if layout is None:
         raise SpecError(f"{source}: neighborhood.workload: {workload.name} has no layout; give neighborhood.layout")
-    changes: dict[str, object] = {"layout": layout}
+    changes: dict[str, object] = {"extra_keys": workload.text_length or 0}
     if workload.attention is not None:
         changes |= {"heads": workload.attention.heads, "head_dim": workload.attention.head_dim}
-    changes["extra_keys"] = workload.text_length or 0
-    return asked.model_copy(update={"layout": layout, **{k: v for k, v in changes.items() if k not in given}})
+    own = {name: value for name, value in changes.items() if name not in asked.model_fields_set}
+    return asked.model_copy(update={"layout": layout, **own})

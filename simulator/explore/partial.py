@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,10 +108,7 @@ def _known_stamp(folder: Path) -> str:
 
 
 def _clear(folder: Path) -> None:
-    for path in _written(folder):
-        path.unlink(missing_ok=True)
-
-
-def _written(folder: Path) -> Iterator[Path]:
-    """Chunks in it, finished and unfinished."""
-    return (path for path in list(folder.iterdir()) if _OURS.fullmatch(path.name))
+    """Removes the chunks in it, finished and unfinished."""
+    for path in list(folder.iterdir()):
+        if _OURS.fullmatch(path.name):
+            path.unlink(missing_ok=True)

@@ -42,7 +42,8 @@ def draw(frame: Frame, target: Path) -> None:
 
 
 def figure(frame: Frame) -> Figure:
-    pairs = _pairs(frame.objectives)
+    first, *others = frame.objectives
+    pairs = [(other, first) for other in others[:3]] or [(first, first)]  # across, up
     made = Figure(figsize=(max(9.0, 4.6 * len(pairs)), 11.5), layout="constrained")
     counts = frame.counts
     made.suptitle(f"{frame.source}: {counts.on_front:,} of {counts.designs:,} designs on the front", fontsize=11,
@@ -53,11 +54,6 @@ def figure(frame: Frame) -> Figure:
     _parallel(middle.subplots(1, 1), frame)
     _sensitivity(bottom.subplots(1, 1), frame)
     return made
-
-
-def _pairs(objectives: Sequence[str]) -> list[tuple[str, str]]:
-    """Which objective across, which up: every other one against the first, at most three pictures."""
-    return [(other, objectives[0]) for other in objectives[1:4]] or [(objectives[0], objectives[0])]
 
 
 def _front(axes: Axes, frame: Frame, across: str, up: str) -> None:
@@ -71,15 +67,17 @@ def _front(axes: Axes, frame: Frame, across: str, up: str) -> None:
     elif len(x) > 1 and across != up:
         order = np.argsort(x)
         axes.step(x[order], y[order], where="post", color="#0072b2", linewidth=0.9, alpha=0.6)
+    shown = [each.quantities for each in frame.references
+             if all(each.quantities.get(axis, np.nan) > 0 for axis in (across, up))]  # not nan
     _references(axes, frame, across, up)
-    for name, values, scale, limit in ((across, x, axes.set_xscale, axes.set_xlabel),
+    for name, values, scale, label in ((across, x, axes.set_xscale, axes.set_xlabel),
                                        (up, y, axes.set_yscale, axes.set_ylabel)):
-        if _is_wide([*values, *_shown_references(frame, name, (across, up))]):
+        if _is_wide([*values, *(quantities[name] for quantities in shown)]):
             scale("log")
         else:
             axes.locator_params(axis="x" if name == across else "y", nbins=5)
         metric = metric_of(name)
-        limit(f"{metric.meaning}{', larger is better' if metric.larger_is_better else ''}")
+        label(f"{metric.meaning}{', larger is better' if metric.larger_is_better else ''}")
     axes.margins(0.12)
     axes.grid(visible=True, which="major", axis="both")
 
@@ -98,12 +96,6 @@ def _references(axes: Axes, frame: Frame, across: str, up: str) -> None:
     for near, names in together.items():
         axes.annotate("\n".join(names), places[near], xytext=(6, 0), textcoords="offset points", fontsize=7,
                       color=_REFERENCE, va="bottom" if len(names) > 1 else "center")
-
-
-def _shown_references(frame: Frame, name: str, axes: tuple[str, str]) -> list[float]:
-    """Figures of those that have a place in the picture."""
-    return [each.quantities[name] for each in frame.references
-            if all(each.quantities.get(axis, np.nan) > 0 for axis in axes)]
 
 
 def _parallel(axes: Axes, frame: Frame) -> None:

@@ -6,6 +6,7 @@ here. Knows pieces and results, no designs.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -100,9 +101,9 @@ def _pooled(
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(job,))
     try:
         waiting: dict[Future[Any], Piece] = {}
-        ahead = iter(_dealt(pieces, workers))
+        unsent = iter(_dealt(pieces, workers))
         while True:
-            for piece in ahead:
+            for piece in unsent:
                 waiting[pool.submit(_in_worker, piece)] = piece
                 if len(waiting) >= workers * _WAITING_PER_WORKER:
                     break
@@ -129,19 +130,13 @@ def _begin(job: Job[Any, Any, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_DFL)
-    _die_with_parent()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
     _JOB[:] = [job]
 
 
 def _in_worker(piece: object) -> object:
     return _JOB[0].work(_JOB[0].context, piece)
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
 
 
 def _ray() -> Any:
@@ -158,9 +153,9 @@ def _on_ray(job: Job[Context, Piece, Result], pieces: Sequence[Piece]) -> Iterat
     remote = ray.remote(max_retries=_MOST_LOSSES)(job.work)
     ahead = _WAITING_PER_WORKER * int(ray.cluster_resources().get("CPU", 1))
     waiting: dict[Any, Piece] = {}
-    rest = iter(pieces)
+    unsent = iter(pieces)
     while True:
-        for piece in rest:
+        for piece in unsent:
             waiting[remote.remote(context, piece)] = piece
             if len(waiting) >= ahead:
                 break
