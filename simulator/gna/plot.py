@@ -6,8 +6,8 @@ dimensions like everything else: the picture of a million tokens costs no more t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial, reduce
+from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Shares = NDArray[np.float64]
 MOST_SLICES = 6
 MOST_GRID_LINES = 4000  # tiles of a slice; more would blacken it
+_INCHES = {1: (12, 6.5), 2: (16, 4.9), 3: (12, 10)}  # of the picture, by dimensions of the layout
 _QUERY, _WINDOW = "#d62728", "#111111"
 
 
@@ -37,10 +38,10 @@ def draw(answer: Answer, target: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    size, place_parts = _ARRANGEMENTS[len(answer.question.pattern.layout)]
-    figure = pyplot.figure(figsize=size, layout="constrained")
+    dimensions = len(answer.question.pattern.layout)
+    figure = pyplot.figure(figsize=_INCHES[dimensions], layout="constrained")
     figure.suptitle(f"{str(answer.question.pattern).capitalize()}; {answer.question.tiles}", fontsize=11)
-    tiles, shares, bounds = place_parts(figure)
+    tiles, shares, bounds = _parts(figure, dimensions)
     _query_tile(tiles, answer.question)
     _useful_share(shares, answer)
     _bounds_by_stride(bounds, answer.question)
@@ -48,23 +49,14 @@ def draw(answer: Answer, target: Path) -> None:
     pyplot.close(figure)
 
 
-def _in_a_row(figure: Figure) -> tuple[SubFigure, SubFigure, SubFigure]:
-    parts = figure.subfigures(1, 3, width_ratios=(1, 1, 1.25), squeeze=False)
-    return parts[0, 0], parts[0, 1], parts[0, 2]
-
-
-def _above(figure: Figure, height: float) -> tuple[SubFigure, SubFigure, SubFigure]:
-    rows = figure.subfigures(2, 1, height_ratios=(height, 1), squeeze=False)
+def _parts(figure: Figure, dimensions: int) -> tuple[SubFigure, SubFigure, SubFigure]:
+    """Three parts in a row where the layout is a plane, otherwise the first one above the two others."""
+    if dimensions == 2:
+        parts = figure.subfigures(1, 3, width_ratios=(1, 1, 1.25), squeeze=False)
+        return parts[0, 0], parts[0, 1], parts[0, 2]
+    rows = figure.subfigures(2, 1, height_ratios=(0.45 if dimensions == 1 else 1.4, 1), squeeze=False)
     lower = rows[1, 0].subfigures(1, 2, width_ratios=(1, 1.25), squeeze=False)
     return rows[0, 0], lower[0, 0], lower[0, 1]
-
-
-# dimensions -> size in inches, where the three parts go
-_ARRANGEMENTS: Mapping[int, tuple[tuple[float, float], Callable[[Figure], tuple[SubFigure, SubFigure, SubFigure]]]] = {
-    1: ((12, 6.5), partial(_above, height=0.45)),
-    2: ((16, 4.9), _in_a_row),
-    3: ((12, 10), partial(_above, height=1.4)),
-}
 
 
 def _pairs(question: Question) -> list[NDArray[np.int64]]:
