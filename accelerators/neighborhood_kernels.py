@@ -65,7 +65,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class KernelConstants:
-    """What the time model needs to know of a device that runs the kernels of one backend.
+    """The constants of a device that runs the kernels of one backend, for the time model.
 
     `tile_flops_per_s`: rate of the tensor cores over full tiles, all SMs together. `overhead_tiles`: start and end of
     a query tile (its queries in, the first keys' latency, its output) in units of a full tile. `masked_cost`: time of

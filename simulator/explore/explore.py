@@ -84,14 +84,14 @@ class UnwrittenFrontError(CascadeSimError):
 
 
 def _stamp(text: str, made: SearchProblem) -> str:
-    """What chunks of an unfinished run must agree on: version, space, design and workloads, and how it is cut."""
+    """A digest of what chunks of an unfinished run must agree on: version, space, design, workloads, size of chunks."""
     workloads = [repr(load_workload(use.workload)) for use in made.space.workloads]
     parts = "\n".join([version("cascadesim"), str(chunk_size(made)), text, repr(made.model.fields), *workloads])
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
 def _read(space: Space | Mapping[str, Any] | str | Path) -> tuple[Space, str, str]:
-    """The space, its text, and what errors call it."""
+    """Returns the space, its text, and the name that errors give it."""
     if isinstance(space, str | Path):
         read, text = read_space(space)
         return read, text, Path(space).name

@@ -59,13 +59,13 @@ class Expression:
     where: str
 
     def evaluate(self, columns: Columns) -> Column:
-        """One value per row; nan and inf where arithmetic has no answer (a division by zero)."""
+        """Returns one value per row; nan and inf where arithmetic has no answer (a division by zero)."""
         with np.errstate(all="ignore"):
             found: Column = np.asarray(_evaluate(_tree(self.text), columns))
         return found
 
     def holds(self, columns: Columns) -> NDArray[np.bool_]:
-        """Whether it is true, row by row; what has no answer is not."""
+        """Says row by row whether it is true; what has no answer is not. (rows,) bool."""
         found = self.evaluate(columns).astype(np.float64)
         held: NDArray[np.bool_] = (found != 0) & ~np.isnan(found)
         return held
@@ -164,7 +164,7 @@ class _Reading:
 
 
 def _problem(node: ast.expr, known: Collection[str], text: str) -> str | None:
-    """What is wrong with a node by itself, whatever its parts are."""
+    """Says what is wrong with a node by itself, whatever its parts are; None if nothing is."""
     if not isinstance(node, _PARTS):
         return f"{type(node).__name__} is not used here; give arithmetic, comparisons, and, or, not"
     match node:

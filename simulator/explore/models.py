@@ -30,7 +30,7 @@ Point: TypeAlias = Mapping[str, object]  # the fields that a design changes
 
 @dataclass(frozen=True)
 class Metric:
-    """What designs are compared by. `name` carries the unit; `meaning` is how a figure or a table says it."""
+    """A figure by which designs are compared. `name` carries the unit; `meaning` is how pictures and tables say it."""
 
     name: str
     meaning: str
@@ -38,7 +38,7 @@ class Metric:
 
     @property
     def sign(self) -> float:
-        """Times which the figure becomes a cost."""
+        """The factor that makes a cost of the figure: costs are better when smaller."""
         return -1.0 if self.larger_is_better else 1.0
 
 
@@ -83,7 +83,7 @@ _FOLLOWING: Mapping[str, tuple[tuple[str, ...], Callable[..., Floats]]] = {
 
 
 def metric_of(name: str) -> Metric:
-    """A metric, or a field of the space that is to be small."""
+    """The metric of that name, or a field of the space that is to be small."""
     return METRICS.get(name) or Metric(name, name)
 
 
@@ -105,7 +105,7 @@ def with_following(given: Mapping[str, Floats], wanted: Collection[str] | None =
 
 
 def points_of(columns: Mapping[str, Column]) -> list[Point]:
-    """Columns of fields, design by design."""
+    """Turns columns of fields into designs, one after the other."""
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
@@ -119,7 +119,7 @@ class Reference:
 
 
 class Model(Protocol):
-    """What the search may ask."""
+    """The questions that a search may ask of what a space is about."""
 
     @property
     def fields(self) -> Mapping[str, object]:
@@ -132,11 +132,11 @@ class Model(Protocol):
         ...
 
     def quantities(self, columns: Mapping[str, Column]) -> dict[str, Floats]:
-        """nan where a design cannot be."""
+        """Returns a column for each of `given`, (designs,) float64; nan where a design cannot be."""
         ...
 
     def problem(self, point: Point) -> str | None:
-        """Why one design cannot be; None if it can."""
+        """Says why one design cannot be; None if it can."""
         ...
 
     @property
@@ -161,7 +161,7 @@ class ArchitectureModel:
 
     @cached_property
     def fields(self) -> Mapping[str, object]:
-        """All but which architecture it is: that is the space's to say, once."""
+        """Every dotted field but `architecture`, which the space names once."""
         return {name: value for name, value in _paths(self.content) if name != "architecture"}
 
     @property
@@ -170,6 +170,7 @@ class ArchitectureModel:
 
     @cached_property
     def tokens(self) -> float:
+        """Tokens that all workloads give together, each counted as often as its weight says."""
         total = 0.0
         for use in self.uses:
             workload = load_workload(use.workload)

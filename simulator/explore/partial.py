@@ -36,7 +36,7 @@ class Partial:
     stamp: str = ""
 
     def load(self, name: str) -> dict[str, NDArray[np.generic]] | None:
-        """None if this chunk is not finished; nor if its file is not what this run wrote, which is said."""
+        """Returns a finished chunk, or None; of a file that is not what this run wrote it says so."""
         path = None if self.folder is None else self.folder / f"{name}.npz"
         if path is None or not path.exists():
             return None
@@ -75,7 +75,7 @@ class Partial:
 
 
 def partial_beside(output: Path | None, stamp: str) -> Partial:
-    """What an earlier run of the same stamp left beside `output`; leavings of other runs of ours are removed.
+    """Opens what an earlier run of the same stamp left beside `output`; chunks of other runs of ours are removed.
 
     Raises CascadeSimError where a folder of that name is not of a run, or cannot be written.
     """

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -33,27 +34,21 @@ _MOST_LINES = 400  # of parallel coordinates, evenly picked
 
 
 def draw(frame: Frame, target: Path) -> None:
-    """In the format that the suffix of `target` names: .png or .svg."""
-    import matplotlib
-
-    with matplotlib.rc_context(cast(Any, STYLE)):
-        undated = {"Date": None} if target.suffix.lower() == ".svg" else {"Software": None}
-        figure(frame).savefig(target, dpi=_DOTS_PER_INCH, metadata=undated)
-
-
-def figure(frame: Frame) -> Figure:
+    """Draws the figure in the format that the suffix of `target` names: .png or .svg."""
     first, *others = frame.objectives
     pairs = [(other, first) for other in others[:3]] or [(first, first)]  # across, up
-    made = Figure(figsize=(max(9.0, 4.6 * len(pairs)), 11.5), layout="constrained")
-    counts = frame.counts
-    made.suptitle(f"{frame.source}: {counts.on_front:,} of {counts.designs:,} designs on the front", fontsize=11,
-                  fontweight="bold")
-    top, middle, bottom = np.ravel(made.subfigures(3, 1, squeeze=False, height_ratios=[4, 3.6, 3]))
-    for axes, (across, up) in zip(np.ravel(top.subplots(1, len(pairs), squeeze=False)), pairs, strict=True):
-        _front(axes, frame, across, up)
-    _parallel(middle.subplots(1, 1), frame)
-    _sensitivity(bottom.subplots(1, 1), frame)
-    return made
+    with matplotlib.rc_context(cast(Any, STYLE)):
+        figure = Figure(figsize=(max(9.0, 4.6 * len(pairs)), 11.5), layout="constrained")
+        counts = frame.counts
+        figure.suptitle(f"{frame.source}: {counts.on_front:,} of {counts.designs:,} designs on the front", fontsize=11,
+                        fontweight="bold")
+        top, middle, bottom = np.ravel(figure.subfigures(3, 1, squeeze=False, height_ratios=[4, 3.6, 3]))
+        for axes, (across, up) in zip(np.ravel(top.subplots(1, len(pairs), squeeze=False)), pairs, strict=True):
+            _front(axes, frame, across, up)
+        _parallel(middle.subplots(1, 1), frame)
+        _sensitivity(bottom.subplots(1, 1), frame)
+        undated = {"Date": None} if target.suffix.lower() == ".svg" else {"Software": None}
+        figure.savefig(target, dpi=_DOTS_PER_INCH, metadata=undated)
 
 
 def _front(axes: Axes, frame: Frame, across: str, up: str) -> None:
@@ -105,14 +100,14 @@ def _parallel(axes: Axes, frame: Frame) -> None:
         note_empty(axes, "a single design: nothing to compare")
         return
     rows = evenly_picked(len(frame), _MOST_LINES)
-    places = np.stack([_placed(frame[name])[rows] for name in names], axis=1)
+    columns = {name: _along_axis(frame[name]) for name in names}
+    lines = np.stack([places[rows] for places, _, _ in columns.values()], axis=1)
     first = _floats(frame, frame.objectives[0])
     colors = ScalarMappable(_norm(first), _COLORS)
-    for line, value in zip(places, first[rows], strict=True):
+    for line, value in zip(lines, first[rows], strict=True):
         axes.plot(range(len(names)), line, color=colors.to_rgba(value), linewidth=0.9, alpha=0.75)
-    for position, name in enumerate(names):
+    for position, (_, low, high) in enumerate(columns.values()):
         axes.axvline(position, color="#444444", linewidth=0.8)
-        low, high = _ends(frame[name])
         for height, text, anchor in ((-0.03, low, "top"), (1.03, high, "bottom")):
             axes.text(position, height, text, ha="center", va=anchor, fontsize=7,
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
@@ -161,25 +156,20 @@ def _norm(values: Floats) -> Normalize:
     return (LogNorm if _is_wide(values.tolist()) else Normalize)(values.min(), values.max())
 
 
-def _placed(column: NDArray[np.generic]) -> Floats:
-    """0 to 1 along an axis, logarithmic where the values are wide; texts in order of appearance."""
+def _along_axis(column: NDArray[np.generic]) -> tuple[Floats, str, str]:
+    """Places from 0 to 1, logarithmic where values are wide, texts in order of appearance; and both ends as text."""
     if column.dtype.kind not in "iuf":
         order = {value: place for place, value in enumerate(dict.fromkeys(column.tolist()))}
-        return np.array([order[value] / (len(order) - 1) for value in column.tolist()])
+        first, *_, last = order
+        return np.array([order[value] / (len(order) - 1) for value in column.tolist()]), str(first), str(last)
     values = column.astype(np.float64)
     values = np.log(values) if _is_wide(values.tolist()) else values
-    return np.asarray((values - values.min()) / (values.max() - values.min()))
-
-
-def _ends(column: NDArray[np.generic]) -> tuple[str, str]:
-    if column.dtype.kind not in "iuf":
-        found = list(dict.fromkeys(column.tolist()))
-        return str(found[0]), str(found[-1])
-    return f"{column.min():.4g}", f"{column.max():.4g}"
+    places = np.asarray((values - values.min()) / (values.max() - values.min()))
+    return places, f"{column.min():.4g}", f"{column.max():.4g}"
 
 
 def _short(name: str) -> str:
-    """Over several lines."""
+    """Breaks a dotted name into lines of at most _LONGEST_LINE characters."""
     group, _, field = name.rpartition(".")
     lines = [""]
     for word in field.split("_"):

@@ -35,7 +35,7 @@ from cascadesim.simulator.explore.models import (
 from cascadesim.simulator.explore.neighborhood import neighborhood_model
 from cascadesim.simulator.explore.space import Scalar, Space
 
-Digits: TypeAlias = NDArray[np.int32]  # designs x varied fields
+Digits: TypeAlias = NDArray[np.int32]  # (designs, varied fields): the position of each value
 _LOOKED_THROUGH = 100_000
 
 
@@ -53,10 +53,10 @@ class Field:
 
 @dataclass(frozen=True)
 class Judged:
-    """What became of some designs. `good`: rows of those that hold every condition and constraint, with their costs."""
+    """Some designs after judging. `good`: rows of those that hold every condition and constraint, with their costs."""
 
     good: NDArray[np.intp]
-    costs: Floats  # good designs x objectives, smaller is better
+    costs: Floats  # (good designs, objectives) float64, smaller is better
     allowed: int  # designs that hold the conditions
     possible: int  # of these, designs that the model can build and run
 
@@ -149,7 +149,7 @@ class SearchProblem:
         return frozenset(names | {metric.name for metric in self.objectives})
 
     def costs(self, columns: Mapping[str, Column]) -> Floats:
-        """`columns`: fields and metrics. Designs x objectives."""
+        """Takes columns of fields and metrics, returns costs: (designs, objectives) float64."""
         return np.stack([metric.sign * columns[metric.name].astype(np.float64) for metric in self.objectives], axis=1)
 
     def holds(self, expressions: Iterable[Expression], columns: Mapping[str, Column], size: int) -> NDArray[np.bool_]:

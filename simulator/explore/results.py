@@ -33,7 +33,7 @@ _DIFFERENCES = ("analytical_latency_s", "cycle_latency_s", "cycle_difference")  
 
 @dataclass(frozen=True)
 class Counts:
-    """How many designs the search met, and what became of them."""
+    """Counts the designs that the search met, by how far they came."""
 
     designs: int  # looked at
     allowed: int  # that hold the conditions
@@ -83,7 +83,7 @@ class Frame:
 
 
 def evenly_picked(size: int, most: int) -> list[int]:
-    """At most so many rows of `size`, the first and the last among them."""
+    """Picks at most `most` of `size` rows, the first and the last among them."""
     found: list[int] = np.unique(np.linspace(0, size - 1, min(size, most)).astype(int)).tolist()
     return found
 
@@ -109,7 +109,7 @@ def _cell(name: str, value: object) -> str:
 
 
 def write(frame: Frame, target: Path, suffix: str) -> None:
-    """As Parquet or CSV, by `suffix`; the file `target` is what the caller made for it."""
+    """Writes Parquet or CSV, by `suffix`, to the file `target` that the caller made for it."""
     if suffix == ".parquet":
         _write_parquet(frame, target)
     else:
@@ -189,7 +189,7 @@ def _summary(frame: Frame) -> str:
 
 
 def _plain(value: object) -> object:
-    """What JSON can say: nan becomes null."""
+    """Turns nan and inf into null, which JSON can say."""
     return None if isinstance(value, float) and not isfinite(value) else value
 
 

@@ -37,7 +37,7 @@ _FOLDER = resources.files("cascadesim.simulator.explore") / "spaces"
 
 
 class Values(Spec):
-    """What a field may be: exactly one of these. Ends are included."""
+    """The values that a field may have, given in exactly one of these ways. Ends are included."""
 
     values: tuple[object, ...] | None = None
     range: tuple[object, ...] | None = None  # from, to, step

@@ -1,4 +1,4 @@
-"""What a neighborhood pattern can give on given tiles, and why not more: the GNA simulator.
+"""The GNA simulator: what a neighborhood pattern can give on given tiles, and why not more.
 
 Counts the key tiles that each query tile visits, exactly, in four tilings; bounds the speedup over dense attention on
 the same tiles. GNA (arXiv 2504.16922), section 3; the paper's figure is the worst bound: dense key tiles over the
@@ -81,18 +81,21 @@ class Question:
 
     @cached_property
     def block_sparse(self) -> bool:
-        """Whether no visited tile pair needs a mask (multi-dimensional static tiling)."""
+        """Says whether no visited tile pair needs a mask (multi-dimensional static tiling)."""
         return all(axis_tiles(*side).partial == 0 for side in self.sides)
 
     def visits(self, mode: Mode) -> Visits:
-        """Inside the layout; the extra keys come on top."""
+        """Counts visited tile pairs inside the layout; the extra keys come on top."""
         if mode in TILINGS:
             return _product(axis_tiles(*side, TILINGS[mode], self.dead_tiles) for side in self.sides)
         counts = self._flat[mode]
         return Visits(int(counts.sum()), int(counts.max()), 0, len(counts))
 
     def per_query_tile(self, mode: Mode) -> Positions:
-        """Visited key tiles of each query tile; multi-dimensional: by dilation group, then row by row."""
+        """Counts the key tiles that each query tile visits: (query tiles,) int64.
+
+        Multi-dimensional tilings are ordered by dilation group, then row by row.
+        """
         if mode not in TILINGS:
             return self._flat[mode]
         parts = [

@@ -1,4 +1,4 @@
-"""What to ask for instead: strides, windows, dilations and tile shapes that reach more of the bound.
+"""Finds what to ask for instead: strides, windows, dilations and tile shapes that reach more of the bound.
 
 Every list is a frontier: from the smallest change of what was asked to the largest, each entry strictly faster than
 all before it. The stride search is the one behind the published recommendations (GNA, arXiv 2504.16922, tables 2-5).
@@ -130,7 +130,7 @@ def dilation_frontier(question: Question, mode: Mode = "multidim_static") -> tup
 
 
 def tile_frontier(question: Question, shapes: Iterable[TileShapes], mode: Mode) -> tuple[Recommendation, ...]:
-    """All strides on all the given tile shapes: the finest stride first, each entry faster than all before it."""
+    """Tries all strides on all given tile shapes: the finest stride first, each entry faster than all before it."""
     options = [
         replace(option, change="tiles")
         for shape in shapes

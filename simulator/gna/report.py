@@ -30,7 +30,7 @@ _TIMES = ("device", "kernel_s", "permute_s", "total_s", "dense_s", "kernel_speed
 
 @dataclass(frozen=True)
 class Scenario:
-    """What the attention runs on and how often: for times, end-to-end figures and the tile shapes to search.
+    """The device, the heads and how often the attention runs: for times, end-to-end figures and tile shapes to search.
 
     `layers`: how many have the pattern asked about; `also`: other patterns of the same model and their layers.
     """
@@ -123,7 +123,7 @@ class Answer:
 
 
 def answer(question: Question, scenario: Scenario | None = None, recommend: bool = False) -> Answer:
-    """All modes, advice, the time where a device is named, and with `recommend` what to ask for instead."""
+    """Answers in all modes, with advice, times on a named device, and with `recommend` what to ask for instead."""
     scenario = scenario or Scenario()
     prediction = scenario.predict(question)
     modes = {mode: question.bound(mode) for mode in MODES}
@@ -149,7 +149,7 @@ def _alternatives(question: Question, scenario: Scenario) -> dict[str, tuple[Rec
 
 
 def _advice(question: Question, bound: Bound, prediction: Prediction | None) -> Iterator[str]:
-    """Why the pattern does not reach its bound in static tiling: warnings, the most important first."""
+    """Says why the pattern does not reach its bound in static tiling: warnings, the most important first."""
     causal = [str(number) for number, axis in enumerate(question.pattern.causal, start=1) if axis]
     if causal and not question.block_sparse:
         hope = ", expect no gain" if bound.mean < HOPELESS else ""

@@ -1,4 +1,4 @@
-"""How long a neighborhood kernel takes on a device: visited tiles, full and masked ones priced apart, in CTA waves.
+"""Predicts the time of a neighborhood kernel on a device: visited tiles, full and masked priced apart, in CTA waves.
 
     time = waves x mean over query tiles of (full + masked x masked_cost + overhead) x time of one full tile per SM
 
@@ -40,7 +40,7 @@ class Prediction:
 
     @property
     def speedup(self) -> float:
-        """With the token permutation before and after."""
+        """Speedup over dense attention, the token permutation before and after included."""
         return self.dense_s / self.total_s
 
 
@@ -74,6 +74,7 @@ def dense_s(device_name: str, queries: int, keys: int, heads: int, head_dim: int
 
 
 def kernel_s(question: Question, on: KernelConstants, heads: int, head_dim: int, batch: int) -> float:
+    """Seconds of the kernel alone. A backend that masks all does so as soon as one visited tile needs a mask."""
     visits = question.visits(on.kernels.mode)
     masked = visits.total if on.kernels.masks_all and not question.block_sparse else visits.partial
     return on.kernel_s(question.tiles, visits.total - masked, masked, question.extra_key_tiles, visits.query_tiles,
