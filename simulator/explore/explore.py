@@ -18,7 +18,7 @@ import yaml
 from cascadesim.accelerators.exploration import Column, Floats
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.explore.models import Reference, with_following
+from cascadesim.simulator.explore.models import Reference, available, with_following
 from cascadesim.simulator.explore.partial import partial_beside
 from cascadesim.simulator.explore.problem import Digits, SearchProblem, problem
 from cascadesim.simulator.explore.refine import cycle_figures, refined
@@ -141,7 +141,7 @@ def _frame(
             "analytical_latency_s": closed_form["latency_s"], "cycle_latency_s": simulated["latency_s"],
             "cycle_difference": simulated["latency_s"] / closed_form["latency_s"] - 1,
         }  # fmt: skip
-    columns |= {metric.name: figures[metric.name] for metric in made.metrics}
+    columns |= {name: figures[name] for name in available(made.model.given)}
     references = []
     for reference in made.model.references():
         given = {name: np.array([value]) for name, value in reference.quantities.items()}

@@ -20,7 +20,6 @@ from cascadesim.einsum_cascades.notation.schema import LARGEST_NUMBER
 from cascadesim.simulator.explore.expressions import Expression, Kind, kind_of, parse_expression
 from cascadesim.simulator.explore.models import (
     ALIASES,
-    METRICS,
     ArchitectureModel,
     Metric,
     Model,
@@ -83,10 +82,6 @@ class SearchProblem:
     def shape(self) -> tuple[int, ...]:
         return tuple(len(field.values) for field in self.fields)
 
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        return tuple(METRICS[name] for name in available(self.model.given))
-
     def digits_of(self, start: int, stop: int) -> Digits:
         """Designs `start` to `stop` in order; the last field varies fastest."""
         found = np.empty((stop - start, len(self.fields)), dtype=np.int32)
@@ -108,11 +103,6 @@ class SearchProblem:
         own = self.model.fields
         return points_of({name: column for name, column in self.columns(digits).items() if name in own})
 
-    def corners(self) -> list[Point]:
-        """The designs with the first and with the last value of every field."""
-        return self.points(np.stack([np.zeros(len(self.fields), dtype=np.int32),
-                                     np.array(self.shape, dtype=np.int32) - 1]))  # fmt: skip
-
     def figures(self, digits: Digits) -> dict[str, Floats]:
         """Every metric of designs, conditions or not."""
         return with_following(self.model.quantities(self.columns(digits)))
@@ -125,7 +115,8 @@ class SearchProblem:
             return Judged(allowed, np.empty((0, len(self.objectives))), 0, 0)
         columns = {name: column[allowed] for name, column in columns.items()}
         self._check_derived(columns)
-        columns |= with_following(self.model.quantities(columns), self._judged_by)
+        wanted = {metric.name for metric in self.objectives}.union(*(each.names for each in self.constraints))
+        columns |= with_following(self.model.quantities(columns), wanted)
         costs = self.costs(columns)
         possible = np.isfinite(costs.sum(axis=1))
         good = possible & self.holds(self.constraints, columns, allowed.size)
@@ -142,11 +133,6 @@ class SearchProblem:
                 design = listed(f"{used}={columns[used][wrong[0]]}" for used in sorted(expression.names & set(columns)))
                 raise SpecError(f"{expression.where}: is {values[wrong[0]]:g} where {design}; a condition may leave "
                                 f"such designs out")
-
-    @cached_property
-    def _judged_by(self) -> frozenset[str]:
-        names = {name for expression in self.constraints for name in expression.names}
-        return frozenset(names | {metric.name for metric in self.objectives})
 
     def costs(self, columns: Mapping[str, Column]) -> Floats:
         """Takes columns of fields and metrics, returns costs: (designs, objectives) float64."""
@@ -205,7 +191,9 @@ def problem(space: Space, source: str) -> SearchProblem:
         raise SpecError("\n".join(errors))
     made = SearchProblem(space, source, model, fields, tuple(derived), conditions, constraints, objectives)
     if isinstance(model, ArchitectureModel):
-        refuse_unread(model, [*space.set, *space.vary, *space.derive], made.corners(), source)
+        last = np.array(made.shape, dtype=np.int32) - 1
+        corners = made.points(np.stack([np.zeros_like(last), last]))  # the first and the last value of every field
+        refuse_unread(model, [*space.set, *space.vary, *space.derive], corners, source)
     return made
 
 

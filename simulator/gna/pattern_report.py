@@ -157,17 +157,22 @@ def named(text: str, layout: tuple[int, ...]) -> Pattern | Selected | BlockMask:
 
     `sliding-tile:tile=6x8x8,window=3x3x3` is in tile order; frames of `frame-decay` are the layout's first dimension.
     """
-    name, _, rest = text.partition(":")
-    settings = _settings(name, rest)
+    name, _, given = text.partition(":")
+    settings = _settings(name, given)
     tokens = prod(layout)
     if name in _SHAPED and not set(settings) <= set(_SHAPED[name]):
         raise CascadeSimError(f"pattern {name}: knows the fields {listed(_SHAPED[name]) or '(none)'}; "
                               f"got {listed(settings)}")
     if name == "documents":
+        lengths = tuple(_whole(name, "lengths", part) for part in settings.get("lengths", "").split("+"))
+        if sum(lengths) != tokens:
+            raise CascadeSimError(
+                f"pattern documents: lengths add up to {sum(lengths)}, the layout has {tokens} tokens"
+            )
         flag = settings.get("causal", "1")
         if flag not in ("0", "1"):
             raise CascadeSimError(f"pattern documents: causal: '{shortened(flag)}'; give 0 or 1")
-        return patterns.Documents(_documents(settings, tokens), flag == "1")
+        return patterns.Documents(lengths, flag == "1")
     if name == "frame-decay":
         return patterns.FrameDecay(layout[0], tokens // layout[0])
     if name == "sliding-tile":
@@ -216,10 +221,3 @@ def _sizes(text: str, field: str) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
         raise CascadeSimError(f"pattern sliding-tile: {field}: '{shortened(text)}'; give sizes such as {field}=6x8x8")
     return tuple(map(int, parts))
-
-
-def _documents(settings: Mapping[str, str], tokens: int) -> tuple[int, ...]:
-    lengths = tuple(_whole("documents", "lengths", part) for part in settings.get("lengths", "").split("+"))
-    if sum(lengths) != tokens:
-        raise CascadeSimError(f"pattern documents: lengths add up to {sum(lengths)}, the layout has {tokens} tokens")
-    return lengths
