@@ -18,8 +18,8 @@ import yaml
 from cascadesim.accelerators.exploration import Column, Floats
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.explore.checkpoint import checkpoint_beside
 from cascadesim.simulator.explore.models import Reference, available, with_following
-from cascadesim.simulator.explore.partial import partial_beside
 from cascadesim.simulator.explore.problem import Digits, SearchProblem, problem
 from cascadesim.simulator.explore.refine import cycle_figures, refined
 from cascadesim.simulator.explore.results import SUFFIXES, Counts, Frame, evenly_picked, parquet_library, write
@@ -56,13 +56,13 @@ def explore(
         if target.suffix.lower() == ".parquet":
             parquet_library()
         refuse_unwritable(target)
-    partial = partial_beside(target, _stamp(text, made))
+    checkpoint = checkpoint_beside(target, _stamp(text, made))
     watch, processes = watches or {}, workers or cores()
     with session(engine):
         search = evolutionary if made.space.search.method == "evolutionary" else exhaustive
-        found = search(made, processes, engine, partial, watch.get("searching", _unwatched))
+        found = search(made, processes, engine, checkpoint, watch.get("searching", _unwatched))
         if made.space.search.fidelity == "cycle" and found.good:
-            found = refined(made, found, processes, engine, partial, watch.get("refining", _unwatched))
+            found = refined(made, found, processes, engine, checkpoint, watch.get("refining", _unwatched))
         _refuse_nothing(made, found)
         frame = _frame(made, found, text, processes, engine, cycle_level, watch.get("simulating", _unwatched))
     if target is not None:
@@ -71,7 +71,7 @@ def explore(
                 write(frame, pending, target.suffix.lower())
         except CascadeSimError as error:
             raise UnwrittenFrontError(error, frame) from None
-    partial.remove()
+    checkpoint.remove()
     return frame
 
 

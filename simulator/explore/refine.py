@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.exploration import Floats
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.explore.checkpoint import Checkpoint
 from cascadesim.simulator.explore.front import front
 from cascadesim.simulator.explore.models import Point, with_following
-from cascadesim.simulator.explore.partial import Partial
 from cascadesim.simulator.explore.problem import Digits, SearchProblem
 from cascadesim.simulator.explore.search import Chunk, Found, Watch, chunks_of, merged
 from cascadesim.simulator.explore.workers import EngineName, Job, run
@@ -66,7 +66,7 @@ class Known:
 
 
 def refined(
-    problem: SearchProblem, found: Found, workers: int, engine: EngineName, partial: Partial, watch: Watch
+    problem: SearchProblem, found: Found, workers: int, engine: EngineName, checkpoint: Checkpoint, watch: Watch
 ) -> Found:
     """The front at cycle level. Raises CascadeSimError on objectives that no bound on cycles bounds."""
     _refuse_unbounded(problem)
@@ -74,12 +74,12 @@ def refined(
     candidates, iteration = found.digits, 0
     while len(candidates):
         name = f"round-{iteration:03}"
-        saved = partial.load(name)
+        saved = checkpoint.load(name)
         if saved is not None and np.array_equal(saved["digits"], candidates):
             costs = saved["costs"].astype(np.float64)
         else:
             costs = _simulated_costs(problem, candidates, workers, engine)
-            partial.save(name, {"digits": candidates, "costs": costs})
+            checkpoint.save(name, {"digits": candidates, "costs": costs})
         places = np.ravel_multi_index(tuple(candidates.T), problem.shape)
         known = Known(np.concatenate([known.places, places]), np.concatenate([known.digits, candidates]),
                       np.concatenate([known.costs, costs]))

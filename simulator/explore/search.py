@@ -2,7 +2,7 @@
 
 Exhaustive: the front of each chunk, then the front of those fronts; memory holds one chunk per worker and the fronts.
 Evolutionary, for spaces too large for that: NSGA-II over the positions of values, by pymoo, seeded and repeatable; the
-front is that of all designs seen. Knows no files beyond finished chunks (`partial`).
+front is that of all designs seen. Knows no files beyond finished chunks (`checkpoint`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.exploration import Floats
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.explore.checkpoint import Checkpoint
 from cascadesim.simulator.explore.front import Rows, front
 from cascadesim.simulator.explore.models import ArchitectureModel
-from cascadesim.simulator.explore.partial import Partial
 from cascadesim.simulator.explore.problem import Digits, Judged, SearchProblem
 from cascadesim.simulator.explore.workers import EngineName, Job, run
 
@@ -83,7 +83,7 @@ def chunks_of(problem: SearchProblem) -> list[Chunk]:
             for number, start in enumerate(range(0, problem.size, size))]
 
 
-def exhaustive(problem: SearchProblem, workers: int, engine: EngineName, partial: Partial, watch: Watch) -> Found:
+def exhaustive(problem: SearchProblem, workers: int, engine: EngineName, checkpoint: Checkpoint, watch: Watch) -> Found:
     """The front of every design. Raises CascadeSimError on a space too large for it."""
     if problem.size > MOST_DESIGNS:
         raise CascadeSimError(
@@ -91,12 +91,12 @@ def exhaustive(problem: SearchProblem, workers: int, engine: EngineName, partial
             "use search: {method: evolutionary}, or coarser steps"
         )
     chunks = chunks_of(problem)
-    found = {chunk.number: Found.of(arrays) for chunk in chunks if (arrays := partial.load(chunk.name)) is not None}
+    found = {chunk.number: Found.of(arrays) for chunk in chunks if (arrays := checkpoint.load(chunk.name)) is not None}
     done = sum(part.designs for part in found.values())
     watch(done, problem.size)
     left = [chunk for chunk in chunks if chunk.number not in found]
     for chunk, part in run(Job(_search_chunk, problem), left, workers, engine):
-        partial.save(chunk.name, part.arrays())
+        checkpoint.save(chunk.name, part.arrays())
         found[chunk.number] = part
         done += part.designs
         watch(done, problem.size)
@@ -120,7 +120,9 @@ def merged(parts: list[Found]) -> Found:
     return Found(digits[kept], costs[kept], *sums)
 
 
-def evolutionary(problem: SearchProblem, workers: int, engine: EngineName, partial: Partial, watch: Watch) -> Found:
+def evolutionary(
+    problem: SearchProblem, workers: int, engine: EngineName, checkpoint: Checkpoint, watch: Watch
+) -> Found:
     """The front of all designs of an evolution. A resumed run replays the generations that are known, and goes on."""
     search = problem.space.search
     algorithm = _algorithm(problem)
@@ -131,13 +133,13 @@ def evolutionary(problem: SearchProblem, workers: int, engine: EngineName, parti
         if not len(digits):
             break
         name = f"generation-{generation:06}"
-        known = partial.load(name)
+        known = checkpoint.load(name)
         if known is not None and np.array_equal(known["asked"], digits):
             good, found = known["good"].astype(np.intp), Found.of(known)
             costs_of_good = known["costs_of_good"].astype(np.float64)
         else:
             good, costs_of_good, found = _judged(problem, digits, workers, engine)
-            partial.save(name, {**found.arrays(), "asked": digits, "good": good, "costs_of_good": costs_of_good})
+            checkpoint.save(name, {**found.arrays(), "asked": digits, "good": good, "costs_of_good": costs_of_good})
         costs = np.full((len(digits), len(problem.objectives)), _WORST)
         costs[good] = costs_of_good
         violated = np.ones((len(digits), 1))

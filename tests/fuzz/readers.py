@@ -40,8 +40,8 @@ from cascadesim.simulator.cli.commands import cascadesim
 from cascadesim.simulator.cli.shell import exit_code
 from cascadesim.simulator.explore import problem as explore_problem
 from cascadesim.simulator.explore import space as explore_space
+from cascadesim.simulator.explore.checkpoint import Checkpoint
 from cascadesim.simulator.explore.expressions import Kind, parse_expression
-from cascadesim.simulator.explore.partial import Partial
 from cascadesim.simulator.gna.neighborhood import Question
 from cascadesim.simulator.gna.pattern_report import pattern_answer
 from cascadesim.validation import suites
@@ -260,7 +260,7 @@ _NAME = "chunk-000000-0-3"
 
 
 def _chunk(folder: Path) -> bytes:
-    partial = Partial(folder, "stamp")
+    partial = Checkpoint(folder, "stamp")
     partial.save(_NAME, {"digits": np.arange(6, dtype=np.int32).reshape(3, 2), "costs": np.ones((3, 1))})
     return (folder / f"{_NAME}.npz").read_bytes()
 
@@ -269,7 +269,7 @@ def _partial(content: bytes, folder: Path) -> None:
     """A chunk that is believed is the one that was written; all others are said to be damaged and computed again."""
     _file(content, folder / f"{_NAME}.npz")
     with contextlib.redirect_stderr(io.StringIO()):
-        found = Partial(folder, "stamp").load(_NAME)
+        found = Checkpoint(folder, "stamp").load(_NAME)
     if found is not None and (found["digits"].tolist() != [[0, 1], [2, 3], [4, 5]] or found["costs"].sum() != 3.0):
         raise AssertionError("a damaged chunk is believed")
 

@@ -1,4 +1,4 @@
-"""Finished chunks of a run, kept beside its output so that a killed run goes on where it was.
+"""A checkpoint: finished chunks of a run, kept beside its output so that a killed run goes on where it was.
 
 One small file per chunk, written whole or not at all, with a checksum that binds it to its name and to the stamp of
 the run (space, version, how the space is cut); what does not fit is computed again. Gone when the run has succeeded.
@@ -29,8 +29,8 @@ _OURS = re.compile(r"\.?(chunk|generation|round)-[0-9-]+(\.pending)?\.npz")
 
 
 @dataclass(frozen=True)
-class Partial:
-    """`folder` None: nothing is kept. `stamp`: what all chunks of the run agree on."""
+class Checkpoint:
+    """Finished chunks in a folder (None: nothing is kept). `stamp`: what all chunks of the run agree on."""
 
     folder: Path | None
     stamp: str = ""
@@ -74,16 +74,16 @@ class Partial:
                 self.folder.rmdir()
 
 
-def partial_beside(output: Path | None, stamp: str) -> Partial:
+def checkpoint_beside(output: Path | None, stamp: str) -> Checkpoint:
     """Opens what an earlier run of the same stamp left beside `output`; chunks of other runs of ours are removed.
 
     Raises CascadeSimError where a folder of that name is not of a run, or cannot be written.
     """
     if output is None:
-        return Partial(None)
+        return Checkpoint(None)
     target = Path(os.path.realpath(output))
     if target.exists() and not target.is_file():
-        return Partial(None)  # a pipe or /dev/null has no beside
+        return Checkpoint(None)  # a pipe or /dev/null has no beside
     folder = target.parent / f".{target.name}.partial"
     try:
         folder.mkdir(exist_ok=True)
@@ -92,7 +92,7 @@ def partial_beside(output: Path | None, stamp: str) -> Partial:
             (folder / _STAMP).write_text(stamp, encoding="utf-8")
     except OSError as error:
         raise CascadeSimError(f"{output}: cannot be written: {folder}: {error.strerror}") from None
-    return Partial(folder, stamp)
+    return Checkpoint(folder, stamp)
 
 
 def _known_stamp(folder: Path) -> str:
