@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.sparsity.neighborhood import times
 from cascadesim.simulator.gna.neighborhood import Question
 from cascadesim.simulator.gna.recommend import with_stride
 from cascadesim.simulator.gna.report import Answer
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.collections import QuadMesh
-    from matplotlib.figure import Figure, SubFigure
 
 Shares = NDArray[np.float64]
 MOST_SLICES = 6
@@ -33,20 +31,14 @@ _QUERY, _WINDOW = "#d62728", "#111111"
 
 def draw(answer: Answer, target: Path) -> None:
     """Write the picture; the suffix chooses the format."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     dimensions = len(answer.question.pattern.layout)
-    figure = pyplot.figure(figsize=_INCHES[dimensions], layout="constrained")
+    figure = Figure(figsize=_INCHES[dimensions], layout="constrained")
     figure.suptitle(f"{str(answer.question.pattern).capitalize()}; {answer.question.tiles}", fontsize=11)
     tiles, shares, bounds = _parts(figure, dimensions)
     _query_tile(tiles, answer.question)
     _useful_share(shares, answer)
     _bounds_by_stride(bounds, answer.question)
     figure.savefig(target, dpi=130)
-    pyplot.close(figure)
 
 
 def _parts(figure: Figure, dimensions: int) -> tuple[SubFigure, SubFigure, SubFigure]:
@@ -132,8 +124,6 @@ def _key_map(panel: Axes, shares: Shares, question: Question) -> QuadMesh:
 
 def _outline(panel: Axes, question: Question, place: tuple[int, ...], index: int) -> None:
     """The query tile and the union of its windows, where they meet this slice."""
-    from matplotlib.patches import Rectangle
-
     boxes = []  # of each dimension: the query tile and its keys, as half-open ranges of places
     for (axis, size, _), along in zip(question.sides, place, strict=True):
         members = axis.groups[0][0]
