@@ -3,14 +3,15 @@
 python examples/neighborhood_stride.py
 """
 
+from cascadesim.accelerators.neighborhood_kernels import TileShapes, device
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
-from cascadesim.simulator.gna.neighborhood import Question, Tiles
+from cascadesim.simulator.gna.neighborhood import Question
 from cascadesim.simulator.gna.recommend import stride_frontier
-from cascadesim.simulator.gna.time import device, predict
+from cascadesim.simulator.gna.time import predict
 
 
 def main() -> None:
-    tiles = Tiles(query=(8, 4, 8), key=(2, 8, 8))
+    tiles = TileShapes(query=(8, 4, 8), key=(2, 8, 8))
     question = Question(neighborhood((30, 48, 80), window=(18, 24, 24)), tiles, extra_keys=256)
     print(f"{question.flop_bound:.2f}x is the most that {question.sparsity:.1%} fewer pairs allow")
     for option in stride_frontier(question):

@@ -56,7 +56,7 @@ def explore(
     cascadesim explore my-space.yaml --output front.parquet --report front.html
     """
     from cascadesim.simulator.explore import explore as search
-    from cascadesim.simulator.explore import page, results
+    from cascadesim.simulator.explore import results
 
     for target in (plot, report):
         if target is not None:
@@ -75,7 +75,7 @@ def explore(
 
             draw(frame, picture)
         if written is not None:
-            page.write_page(frame, written)
+            results.write_page(frame, written)
 
 
 def _print(frame: Frame, lines: Iterable[str]) -> None:

@@ -153,14 +153,14 @@ def gna(
         _answer_pattern(layout, pattern, block_mask, query_tile, key_tile, head_dim, format_, output)
         return
     from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
-    from cascadesim.simulator.gna.neighborhood import Question, Tiles
-    from cascadesim.simulator.gna.report import Run, answer
+    from cascadesim.simulator.gna.neighborhood import question as asked_on
+    from cascadesim.simulator.gna.report import Scenario, answer
 
-    question = Question(neighborhood(layout, window, stride, dilation, causal), Tiles(query_tile, key_tile), extra_keys,
-                        "walk" if dead_tiles == "walk" else "skip")  # fmt: skip
+    asked = neighborhood(layout, window, stride, dilation, causal)
+    question = asked_on(asked, query_tile, key_tile, extra_keys, "walk" if dead_tiles == "walk" else "skip")
     also = tuple((replace(question, pattern=neighborhood(layout, causal=causal, **given)), count)
                  for given, count in map(also_pattern, also_texts))  # fmt: skip
-    run = Run(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
+    run = Scenario(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
     with pending_files((output, plot)) as (text_file, picture):
         _write(answer(question, run, recommend), format_, text_file, picture)
 

@@ -10,28 +10,26 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import yaml
 
+from cascadesim.accelerators.catalogue import Column, Floats
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.explore.cycles import cycle_figures, points_of
-from cascadesim.simulator.explore.evolution import evolutionary
-from cascadesim.simulator.explore.expressions import Column
-from cascadesim.simulator.explore.metrics import with_following
-from cascadesim.simulator.explore.models import Reference
-from cascadesim.simulator.explore.partial import Partial, partial_beside
-from cascadesim.simulator.explore.problem import Digits, Problem, problem
-from cascadesim.simulator.explore.refine import refined
-from cascadesim.simulator.explore.results import SUFFIXES, Counts, Frame, ordered, parquet_library, write
-from cascadesim.simulator.explore.search import Found, Watch, chunk_size, exhaustive
-from cascadesim.simulator.explore.sensitivity import elasticities
+from cascadesim.simulator.explore.checkpoint import checkpoint_beside
+from cascadesim.simulator.explore.models import Reference, available, with_following
+from cascadesim.simulator.explore.problem import Digits, SearchProblem, problem
+from cascadesim.simulator.explore.refine import cycle_figures, refined
+from cascadesim.simulator.explore.results import SUFFIXES, Counts, Frame, evenly_picked, parquet_library, write
+from cascadesim.simulator.explore.search import Found, Watch, chunk_size, evolutionary, exhaustive
 from cascadesim.simulator.explore.space import Space, read_space, space_from
 from cascadesim.simulator.explore.workers import EngineName, cores, session
 from cascadesim.simulator.views.output import pending_file
 
-Watches = Mapping[str, Watch]  # of "searching", "refining" and "simulating"
+Watches: TypeAlias = Mapping[str, Watch]  # of "searching", "refining" and "simulating"
+_MOST_ELASTICITIES = 256  # designs of the front around which they are taken, evenly picked
 
 
 def explore(
@@ -51,16 +49,29 @@ def explore(
     """
     read, text, source = _read(space)
     made = problem(read, source)
-    target = None if output is None else _writable(Path(output))
-    partial = partial_beside(target, stamp(text, made))
+    target = None if output is None else Path(output)
+    if target is not None:
+        if target.suffix.lower() not in SUFFIXES:
+            raise CascadeSimError(f"{target}: give a file that ends in {' or '.join(SUFFIXES)}")
+        if target.suffix.lower() == ".parquet":
+            parquet_library()
+        refuse_unwritable(target)
+    checkpoint = checkpoint_beside(target, _stamp(text, made))
     watch, processes = watches or {}, workers or cores()
     with session(engine):
-        found = _searched(made, processes, engine, partial, watch)
+        search = evolutionary if made.space.search.method == "evolutionary" else exhaustive
+        found = search(made, processes, engine, checkpoint, watch.get("searching", _unwatched))
+        if made.space.search.fidelity == "cycle" and found.good:
+            found = refined(made, found, processes, engine, checkpoint, watch.get("refining", _unwatched))
         _refuse_nothing(made, found)
         frame = _frame(made, found, text, processes, engine, cycle_level, watch.get("simulating", _unwatched))
     if target is not None:
-        _written(frame, target)
-    partial.remove()
+        try:
+            with pending_file(target) as pending:
+                write(frame, pending, target.suffix.lower())
+        except CascadeSimError as error:
+            raise UnwrittenFrontError(error, frame) from None
+    checkpoint.remove()
     return frame
 
 
@@ -72,40 +83,21 @@ class UnwrittenFrontError(CascadeSimError):
         self.frame = frame
 
 
-def _written(frame: Frame, target: Path) -> None:
-    try:
-        with pending_file(target) as pending:
-            write(frame, pending, target.suffix.lower())
-    except CascadeSimError as problem:
-        raise UnwrittenFrontError(problem, frame) from None
-
-
-def stamp(text: str, made: Problem) -> str:
-    """What chunks of an unfinished run must agree on: version, space, design and workloads, and how it is cut."""
+def _stamp(text: str, made: SearchProblem) -> str:
+    """A digest of what chunks of an unfinished run must agree on: version, space, design, workloads, size of chunks."""
     workloads = [repr(load_workload(use.workload)) for use in made.space.workloads]
     parts = "\n".join([version("cascadesim"), str(chunk_size(made)), text, repr(made.model.fields), *workloads])
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
 def _read(space: Space | Mapping[str, Any] | str | Path) -> tuple[Space, str, str]:
-    """The space, its text, and what errors call it."""
+    """Returns the space, its text, and the name that errors give it."""
     if isinstance(space, str | Path):
         read, text = read_space(space)
         return read, text, Path(space).name
-    import yaml
-
     read = space if isinstance(space, Space) else space_from(space, "space")
     content = read.model_dump(exclude_defaults=True, mode="json")
     return read, yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "space"
-
-
-def _writable(output: Path) -> Path:
-    if output.suffix.lower() not in SUFFIXES:
-        raise CascadeSimError(f"{output}: give a file that ends in {' or '.join(SUFFIXES)}")
-    if output.suffix.lower() == ".parquet":
-        parquet_library()
-    refuse_unwritable(output)
-    return output
 
 
 def refuse_unwritable(target: Path) -> None:
@@ -118,40 +110,26 @@ class _OnlyTried(Exception):
     """Nothing has been written, so nothing shall appear."""
 
 
-def _searched(made: Problem, workers: int, engine: EngineName, partial: Partial, watches: Watches) -> Found:
-    asked = made.space.search
-    search = evolutionary if asked.method == "evolutionary" else exhaustive
-    found = search(made, workers, engine, partial, watches.get("searching", _unwatched))
-    if asked.fidelity == "cycle" and found.good:
-        return refined(made, found, workers, engine, partial, watches.get("refining", _unwatched))
-    return found
-
-
-def _refuse_nothing(made: Problem, found: Found) -> None:
+def _refuse_nothing(made: SearchProblem, found: Found) -> None:
     """An empty front is an error that says at which hurdle the designs fell."""
     if found.good:
         return
     if not found.allowed:
         raise CascadeSimError(f"{made.source}: none of {found.designs:,} designs holds the conditions")
     if not found.possible:
-        raise CascadeSimError(f"{made.source}: none of {found.allowed:,} designs can run the work; the first: "
-                              f"{_first_problem(made)}")
+        why, first = "not among the first designs", made.first_allowed()
+        if len(first):
+            figures = made.figures(first)
+            missing = [metric.name for metric in made.objectives
+                       if not np.isfinite(figures.get(metric.name, np.ones(1))[0])]
+            why = made.model.problem(made.points(first)[0]) or f"the model has no {', '.join(missing)} for it"
+        raise CascadeSimError(f"{made.source}: none of {found.allowed:,} designs can run the work; the first: {why}")
     raise CascadeSimError(f"{made.source}: none of {found.possible:,} designs that can run the work holds the "
                           "constraints")
 
 
-def _first_problem(made: Problem) -> str:
-    """Why the first design that holds the conditions cannot be."""
-    first = made.first_allowed()
-    if not len(first):
-        return "not among the first designs"
-    figures = made.figures(first)
-    missing = [metric.name for metric in made.objectives if not np.isfinite(figures.get(metric.name, np.ones(1))[0])]
-    return made.model.problem(points_of(made, first)[0]) or f"the model has no {', '.join(missing)} for it"
-
-
 def _frame(
-    made: Problem, found: Found, text: str, workers: int, engine: EngineName, cycle_level: bool, watch: Watch
+    made: SearchProblem, found: Found, text: str, workers: int, engine: EngineName, cycle_level: bool, watch: Watch
 ) -> Frame:
     columns: dict[str, Column] = {**made.columns(found.digits)}
     closed_form = figures = made.figures(found.digits)
@@ -163,29 +141,59 @@ def _frame(
             "analytical_latency_s": closed_form["latency_s"], "cycle_latency_s": simulated["latency_s"],
             "cycle_difference": simulated["latency_s"] / closed_form["latency_s"] - 1,
         }  # fmt: skip
-    columns |= {metric.name: figures[metric.name] for metric in made.metrics}
+    columns |= {name: figures[name] for name in available(made.model.given)}
+    references = []
+    for reference in made.model.references():
+        given = {name: np.array([value]) for name, value in reference.quantities.items()}
+        complete = {name: float(values[0]) for name, values in with_following(given).items()}
+        references.append(Reference(reference.name, complete))
     first = made.objectives[0]
+    order = np.argsort(columns[first.name] * (-1 if first.larger_is_better else 1), kind="stable")
     return Frame(
-        columns=ordered(columns, first.name, first.larger_is_better),
+        columns={name: column[order] for name, column in columns.items()},
         fields=tuple(field.name for field in made.fields),
         objectives=tuple(metric.name for metric in made.objectives),
         counts=Counts(found.designs, found.allowed, found.possible, found.good, len(found.digits)),
-        references=tuple(_complete(reference) for reference in made.model.references()),
+        references=tuple(references),
         space_text=text,
         source=made.source,
         version=version("cascadesim"),
-        elasticities=elasticities(made, _sorted(made, found)),
+        elasticities=elasticities(made, found.digits[np.argsort(found.costs[:, 0], kind="stable")]),
     )
 
 
-def _sorted(made: Problem, found: Found) -> Digits:
-    return found.digits[np.argsort(found.costs[:, 0], kind="stable")]
+def elasticities(made: SearchProblem, digits: Digits) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """Which field moves which objective: (field, objective) -> 10th percentile, median, 90th over the front.
+
+    Elasticity e: one percent more of the field changes the objective by e percent. Fields that are derived follow;
+    conditions and constraints do not hold a step back. Fields of numbers only.
+    """
+    chosen = digits[evenly_picked(len(digits), _MOST_ELASTICITIES)]
+    found: dict[tuple[str, str], tuple[float, float, float]] = {}
+    for number, field in enumerate(made.fields):
+        if len(field.values) > 1 and field.column.dtype.kind in "iuf" and field.column.min() > 0:
+            for name, slopes in _slopes(made, chosen, number).items():
+                if slopes.size:
+                    low, middle, high = np.percentile(slopes, [10, 50, 90]).tolist()
+                    found[field.name, name] = (low, middle, high)
+    return found
 
 
-def _complete(reference: Reference) -> Reference:
-    """With the metrics that follow."""
-    given = {name: np.array([value]) for name, value in reference.quantities.items()}
-    return Reference(reference.name, {name: float(values[0]) for name, values in with_following(given).items()})
+def _slopes(made: SearchProblem, digits: Digits, number: int) -> dict[str, Floats]:
+    """The slopes of each objective at every design, over the widest step that the field has around it."""
+    below, above = digits.copy(), digits.copy()
+    below[:, number] = np.maximum(below[:, number] - 1, 0)
+    above[:, number] = np.minimum(above[:, number] + 1, len(made.fields[number].values) - 1)
+    values = made.fields[number].column.astype(np.float64)
+    step = np.log(values[above[:, number]] / values[below[:, number]])
+    figures = [{**made.columns(digits), **made.figures(digits)} for digits in (below, above)]
+    found = {}
+    for metric in made.objectives:
+        low, high = (each[metric.name].astype(np.float64) for each in figures)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slopes = np.log(high / low) / step
+        found[metric.name] = slopes[np.isfinite(slopes)]
+    return found
 
 
 def _unwatched(done: int, total: int) -> None:

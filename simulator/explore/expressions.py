@@ -18,10 +18,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cascadesim.accelerators.catalogue import Column
 from cascadesim.einsum_cascades.notation.errors import SpecError, excerpt, shortened, suggestion
 from cascadesim.einsum_cascades.notation.schema import LARGEST_NUMBER
 
-Column: TypeAlias = NDArray[np.generic]
 Columns: TypeAlias = Mapping[str, Column]
 
 Kind: TypeAlias = Literal["number", "text"]
@@ -59,13 +59,13 @@ class Expression:
     where: str
 
     def evaluate(self, columns: Columns) -> Column:
-        """One value per row; nan and inf where arithmetic has no answer (a division by zero)."""
+        """Returns one value per row; nan and inf where arithmetic has no answer (a division by zero)."""
         with np.errstate(all="ignore"):
             found: Column = np.asarray(_evaluate(_tree(self.text), columns))
         return found
 
     def holds(self, columns: Columns) -> NDArray[np.bool_]:
-        """Whether it is true, row by row; what has no answer is not."""
+        """Says row by row whether it is true; what has no answer is not. (rows,) bool."""
         found = self.evaluate(columns).astype(np.float64)
         held: NDArray[np.bool_] = (found != 0) & ~np.isnan(found)
         return held
@@ -106,7 +106,7 @@ class _Reading:
     names: list[str]
 
     def kind(self, node: ast.expr, depth: int) -> Kind:
-        """Of a node whose parts fit together. Raises SpecError at the part that does not."""
+        """The kind of a node whose parts fit together. Raises SpecError at the part that does not."""
         problem = _problem(node, self.known, self.text) if depth <= DEEPEST_NESTING else "nested too deeply"
         if problem is not None:
             raise self.error(node, problem)
@@ -118,8 +118,11 @@ class _Reading:
             return kind_of(node.value)
         before = len(self.names)
         found = self._fitting(node, depth)
-        if len(self.names) == before:
-            self._check_constant(node)
+        if len(self.names) == before:  # what holds no name has one value, which must be one: no log2(0), no 9**9**9
+            with np.errstate(all="ignore"):
+                value = np.asarray(_evaluate(node, {}))
+            if value.dtype.kind == "f" and not abs(value) <= LARGEST_NUMBER:
+                raise self.error(node, f"is {float(value):g}; numbers go up to {LARGEST_NUMBER:g}")
         return found
 
     def _fitting(self, node: ast.expr, depth: int) -> Kind:
@@ -130,11 +133,13 @@ class _Reading:
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 self._numbers(depth, test)
                 return self._alike(depth, body, orelse)
-            case ast.BinOp(left=left, right=right):
+            case ast.BinOp(left=left, op=operation, right=right):
                 self._numbers(depth, left)
                 before = len(self.names)
                 self._numbers(depth, right)
-                self._check_divisor(node, before)
+                constant = isinstance(operation, ast.Div | ast.FloorDiv | ast.Mod) and len(self.names) == before
+                if constant and np.asarray(_evaluate(right, {})) == 0:  # whatever the fields are
+                    raise self.error(right, "divides by 0")
             case ast.Call(args=operands):
                 self._numbers(depth, *operands)
             case _:
@@ -153,57 +158,34 @@ class _Reading:
                 raise self.error(part, f"a {kind} beside a {kinds[0]}")
         return kinds[0]
 
-    def _check_divisor(self, node: ast.BinOp, before: int) -> None:
-        """Whatever the fields are, nothing is divided by 0. `before`: names read before the divisor."""
-        constant = isinstance(node.op, ast.Div | ast.FloorDiv | ast.Mod) and len(self.names) == before
-        if constant and np.asarray(_evaluate(node.right, {})) == 0:
-            raise self.error(node.right, "divides by 0")
-
-    def _check_constant(self, node: ast.expr) -> None:
-        """What holds no name has one value, which must be one: no log2(0), no 9**9**9."""
-        with np.errstate(all="ignore"):
-            value = np.asarray(_evaluate(node, {}))
-        if value.dtype.kind == "f" and not abs(value) <= LARGEST_NUMBER:
-            raise self.error(node, f"is {float(value):g}; numbers go up to {LARGEST_NUMBER:g}")
-
     def error(self, node: ast.expr, problem: str) -> SpecError:
         column = len(self.text.encode()[: node.col_offset].decode(errors="ignore"))
         return SpecError(f"{self.where}: {problem}{excerpt(self.text, column)}")
 
 
 def _problem(node: ast.expr, known: Collection[str], text: str) -> str | None:
+    """Says what is wrong with a node by itself, whatever its parts are; None if nothing is."""
     if not isinstance(node, _PARTS):
         return f"{type(node).__name__} is not used here; give arithmetic, comparisons, and, or, not"
-    if isinstance(node, ast.Call):
-        return _call_problem(node, text)
-    if isinstance(node, ast.Constant):
-        return _constant_problem(node.value)
+    match node:
+        case ast.Call(func=function):
+            name = function.id if isinstance(function, ast.Name) else ast.get_source_segment(text, function) or ""
+            if name not in _FUNCTIONS:
+                return f"no function '{shortened(name)}'{suggestion(name, _FUNCTIONS)}"
+            _, least, most = _FUNCTIONS[name]
+            if node.keywords or not least <= len(node.args) <= most:
+                return f"{name} takes {least if least == most else f'{least} to {most}'} operands"
+        case ast.Constant(value=value):
+            if type(value) not in (int, float, str):
+                return f"{shortened(repr(value))} is not used here; give numbers or 'text'"
+            if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
+                return f"a number beyond {LARGEST_NUMBER:g}"
+        case ast.Name() | ast.Attribute():
+            name = _name(node) or ast.get_source_segment(text, node) or ""
+            return None if name in known else f"no field or name '{shortened(name)}'{suggestion(name, known)}"
     used = [*getattr(node, "ops", ()), *([node.op] if isinstance(node, ast.BinOp | ast.UnaryOp) else ())]
     foreign = [type(each).__name__ for each in used if type(each) not in _OPERATORS]
-    if foreign:
-        return f"operator {foreign[0]} is not used here; known: + - * / // % ** < <= > >= == !="
-    if isinstance(node, ast.Name | ast.Attribute):
-        name = _name(node) or ast.get_source_segment(text, node) or ""
-        return None if name in known else f"no field or name '{shortened(name)}'{suggestion(name, known)}"
-    return None
-
-
-def _constant_problem(value: object) -> str | None:
-    if type(value) not in (int, float, str):
-        return f"{shortened(repr(value))} is not used here; give numbers or 'text'"
-    if isinstance(value, int | float) and not abs(value) <= LARGEST_NUMBER:
-        return f"a number beyond {LARGEST_NUMBER:g}"
-    return None
-
-
-def _call_problem(node: ast.Call, text: str) -> str | None:
-    name = node.func.id if isinstance(node.func, ast.Name) else ast.get_source_segment(text, node.func) or ""
-    if name not in _FUNCTIONS:
-        return f"no function '{shortened(name)}'{suggestion(name, _FUNCTIONS)}"
-    _, least, most = _FUNCTIONS[name]
-    if node.keywords or not least <= len(node.args) <= most:
-        return f"{name} takes {least if least == most else f'{least} to {most}'} operands"
-    return None
+    return f"operator {foreign[0]} is not used here; known: + - * / // % ** < <= > >= == !=" if foreign else None
 
 
 def _name(node: ast.AST) -> str | None:
@@ -230,18 +212,14 @@ def _evaluate(node: ast.expr, columns: Columns) -> _Value:
         case ast.BoolOp():
             return reduce(_OPERATORS[type(node.op)], (_evaluate(value, columns) for value in node.values))
         case ast.Compare():
-            return _compared(node, columns)
+            values = [_evaluate(part, columns) for part in (node.left, *node.comparators)]
+            pairs = zip(node.ops, values[:-1], values[1:], strict=True)
+            return reduce(np.logical_and, (_OPERATORS[type(each)](left, right) for each, left, right in pairs))
         case ast.IfExp():
             return np.where(*(_evaluate(part, columns) for part in (node.test, node.body, node.orelse)))
         case ast.Call(func=ast.Name(id=name)):
             return _FUNCTIONS[name][0](*(_evaluate(argument, columns) for argument in node.args))
     raise AssertionError(node)  # `parse_expression` lets nothing else pass
-
-
-def _compared(node: ast.Compare, columns: Columns) -> _Value:
-    values = [_evaluate(part, columns) for part in (node.left, *node.comparators)]
-    pairs = zip(node.ops, values[:-1], values[1:], strict=True)
-    return reduce(np.logical_and, (_OPERATORS[type(each)](left, right) for each, left, right in pairs))
 
 
 def _numbers(column: Column) -> Column:

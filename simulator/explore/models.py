@@ -1,33 +1,113 @@
-"""What a space is about: a model that turns columns of fields into columns of figures.
+"""What a space is about: a model that turns columns of fields into figures, and the metrics that follow from them.
 
 `ArchitectureModel`: any accelerator, by its vectorised evaluator where it has one for the work, otherwise planned
-design by design. Knows no space file and no search. The neighborhood model is `neighborhood`.
+design by design. The neighborhood model is `neighborhood`. Knows no space file and no search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from cascadesim.accelerators import catalogue
-from cascadesim.accelerators.catalogue import QUANTITIES, Column, Evaluator, find_evaluator
+from cascadesim.accelerators.catalogue import QUANTITIES, Column, Evaluator, Floats, find_evaluator
 from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, shortened, suggestion
 from cascadesim.einsum_cascades.notation.schema import read_yaml
-from cascadesim.simulator.explore.metrics import Floats
 from cascadesim.simulator.explore.space import Space, Use
-from cascadesim.simulator.report import Report
 from cascadesim.simulator.request import Fidelity, Request
 from cascadesim.simulator.simulate import operations, reports
 
-Point = Mapping[str, object]
+Point: TypeAlias = Mapping[str, object]  # the fields that a design changes
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure by which designs are compared. `name` carries the unit; `meaning` is how pictures and tables say it."""
+
+    name: str
+    meaning: str
+    larger_is_better: bool = False
+
+    @property
+    def sign(self) -> float:
+        """The factor that makes a cost of the figure: costs are better when smaller."""
+        return -1.0 if self.larger_is_better else 1.0
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("latency_s", "latency (s)"),
+        Metric("energy_j", "energy (J)"),
+        Metric("energy_delay_j_s", "energy-delay product (J s)"),
+        Metric("power_w", "average power (W)"),
+        Metric("area_um2", "area (um2)"),
+        Metric("area_mm2", "area (mm2)"),
+        Metric("dram_bytes", "DRAM traffic (bytes)"),
+        Metric("tokens_per_s", "tokens per second", True),
+        Metric("tokens_per_s_per_mm2", "tokens per second and mm2", True),
+        Metric("tokens_per_j", "tokens per joule", True),
+        Metric("kernel_s", "time of the kernel (s)"),
+        Metric("permute_s", "time of the token permutation (s)"),
+        Metric("speedup", "speedup over dense attention", True),
+        Metric("worst_bound", "bound by the busiest tile", True),
+        Metric("mean_bound", "bound by the mean tile", True),
+        Metric("queries_per_window", "queries that share a window"),
+        Metric("attended_pairs", "attended pairs", True),
+    )
+}
+ALIASES: Mapping[str, str] = {
+    "latency": "latency_s", "energy": "energy_j", "area": "area_um2", "energy_delay": "energy_delay_j_s",
+    "power": "power_w",
+}  # fmt: skip
+# what follows from the quantities of a model: name -> (those it needs, how)
+_FOLLOWING: Mapping[str, tuple[tuple[str, ...], Callable[..., Floats]]] = {
+    "energy_delay_j_s": (("energy_j", "latency_s"), lambda energy_j, latency_s: energy_j * latency_s),
+    "power_w": (("energy_j", "latency_s"), lambda energy_j, latency_s: energy_j / latency_s),
+    "area_mm2": (("area_um2",), lambda area_um2: area_um2 * 1e-6),
+    "tokens_per_s": (("tokens", "latency_s"), lambda tokens, latency_s: tokens / latency_s),
+    "tokens_per_s_per_mm2": (
+        ("tokens", "latency_s", "area_um2"),
+        lambda tokens, latency_s, area_um2: tokens / latency_s / (area_um2 * 1e-6),
+    ),
+    "tokens_per_j": (("tokens", "energy_j"), lambda tokens, energy_j: tokens / energy_j),
+}
+
+
+def metric_of(name: str) -> Metric:
+    """The metric of that name, or a field of the space that is to be small."""
+    return METRICS.get(name) or Metric(name, name)
+
+
+def available(given: Collection[str]) -> tuple[str, ...]:
+    """Names of all metrics that a model of these quantities has."""
+    following = (name for name, (needs, _) in _FOLLOWING.items() if set(needs) <= set(given))
+    return tuple(name for name in (*given, *following) if name in METRICS)
+
+
+def with_following(given: Mapping[str, Floats], wanted: Collection[str] | None = None) -> dict[str, Floats]:
+    """The quantities of a model and all that follow from them (or those that are wanted)."""
+    found = dict(given)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for name in available(given):
+            if name not in found and (wanted is None or name in wanted):
+                needs, follow = _FOLLOWING[name]
+                found[name] = follow(*(given[need] for need in needs))
+    return found
+
+
+def points_of(columns: Mapping[str, Column]) -> list[Point]:
+    """Turns columns of fields into designs, one after the other."""
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -39,7 +119,7 @@ class Reference:
 
 
 class Model(Protocol):
-    """What the search may ask."""
+    """The questions that a search may ask of what a space is about."""
 
     @property
     def fields(self) -> Mapping[str, object]:
@@ -52,18 +132,18 @@ class Model(Protocol):
         ...
 
     def quantities(self, columns: Mapping[str, Column]) -> dict[str, Floats]:
-        """nan where a design cannot be."""
+        """Returns a column for each of `given`, (designs,) float64; nan where a design cannot be."""
         ...
 
     def problem(self, point: Point) -> str | None:
-        """Why one design cannot be; None if it can."""
+        """Says why one design cannot be; None if it can."""
         ...
 
     @property
     def has_cycle_level(self) -> bool: ...
 
     def cycle_quantities(self, point: Point) -> dict[str, float]:
-        """The quantities of one design at cycle level, perhaps STATED too; nan where it cannot be."""
+        """The quantities of one design at cycle level; nan where it cannot be."""
         ...
 
     def references(self) -> tuple[Reference, ...]: ...
@@ -79,9 +159,9 @@ class ArchitectureModel:
     uses: tuple[Use, ...]
     accounting: str
 
-    @property
+    @cached_property
     def fields(self) -> Mapping[str, object]:
-        """All but which architecture it is: that is the space's to say, once."""
+        """Every dotted field but `architecture`, which the space names once."""
         return {name: value for name, value in _paths(self.content) if name != "architecture"}
 
     @property
@@ -89,22 +169,22 @@ class ArchitectureModel:
         return (*QUANTITIES, "tokens")
 
     @cached_property
-    def accelerator(self) -> Accelerator:
-        return catalogue.build(self.content, self.path)
-
-    @cached_property
     def tokens(self) -> float:
-        return sum(use.weight * _tokens(use) for use in self.uses)
+        """Tokens that all workloads give together, each counted as often as its weight says."""
+        total = 0.0
+        for use in self.uses:
+            workload = load_workload(use.workload)
+            length = 1 if use.phase == "decode" else int(use.sequence_length or workload.sequence_length)
+            total += use.weight * ((use.batch or workload.batch) * length)
+        return total
 
     @cached_property
     def _evaluators(self) -> tuple[Evaluator, ...] | None:
         """One for each workload; None if one of them has to be planned design by design."""
         if self.accounting != "physical":
             return None
-        found = [
-            find_evaluator(str(self.content["architecture"]), self.accelerator, operations(_request(use, self)))
-            for use in self.uses
-        ]
+        folder, accelerator = str(self.content["architecture"]), catalogue.build(self.content, self.path)
+        found = [find_evaluator(folder, accelerator, operations(self._request(use, accelerator))) for use in self.uses]
         ready = tuple(evaluator for evaluator in found if evaluator is not None)
         return ready if len(ready) == len(found) else None
 
@@ -128,36 +208,44 @@ class ArchitectureModel:
         return {**found, "area_um2": each[0]["area_um2"]}  # of the design, whatever it runs
 
     def _planned(self, columns: Mapping[str, Column]) -> dict[str, Floats]:
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*(c.tolist() for c in columns.values()),
-                                                                          strict=True)]
         known: dict[tuple[object, ...], tuple[float, ...]] = {}
-        figures = np.empty((len(rows), len(QUANTITIES)))
-        for number, row in enumerate(rows):
-            key = tuple(row.values())
+        points = points_of(columns)
+        figures = np.empty((len(points), len(QUANTITIES)))
+        for number, point in enumerate(points):
+            key = tuple(point.values())
             if key not in known:
-                known[key] = self._figures(row)
+                known[key] = self._figures(point)
             figures[number] = known[key]
         return dict(zip(QUANTITIES, figures.T.copy(), strict=True))
 
     def _figures(self, point: Point, fidelity: Fidelity = "analytical") -> tuple[float, ...]:
         try:
-            return self._sums(catalogue.build(changed(self.content, point), self.path), fidelity)
+            return self._sums(point, fidelity)
         except CascadeSimError:
             return (np.nan,) * len(QUANTITIES)
 
-    def _sums(self, accelerator: Accelerator, fidelity: Fidelity) -> tuple[float, ...]:
+    def _sums(self, point: Point, fidelity: Fidelity) -> tuple[float, ...]:
+        """QUANTITIES of one design over all workloads. Raises CascadeSimError where it cannot be."""
+        accelerator = catalogue.build(changed(self.content, point), self.path)
         latency_s = energy_j = dram_bytes = 0.0
         area = accelerator.area_um2()
         for use in self.uses:
-            for report in reports(_request(use, self, accelerator, fidelity)):
+            for report in reports(self._request(use, accelerator, fidelity)):
                 latency_s += use.weight * report.latency_s
-                energy_j += use.weight * _known(report.total_energy_j)
+                energy_j += use.weight * (np.nan if report.total_energy_j is None else report.total_energy_j)
                 dram_bytes += use.weight * report.traffic.total_bytes
         return latency_s, energy_j, dram_bytes, np.nan if area is None else sum(area.values())
 
+    def _request(self, use: Use, accelerator: Accelerator, fidelity: Fidelity = "analytical") -> Request:
+        return Request(
+            load_workload(use.workload), accelerator,
+            None if use.sequence_length is None else int(use.sequence_length), use.batch, use.phase, use.scope,
+            fidelity, "artifact" if self.accounting == "artifact" else "physical", use.attention,
+        )  # fmt: skip
+
     def problem(self, point: Point) -> str | None:
         try:
-            self._sums(catalogue.build(changed(self.content, point), self.path), "analytical")
+            self._sums(point, "analytical")
         except CascadeSimError as error:
             return str(error)
         return None
@@ -167,20 +255,17 @@ class ArchitectureModel:
         return self.accounting == "physical"
 
     def cycle_quantities(self, point: Point) -> dict[str, float]:
-        figures = dict(zip(QUANTITIES, self._figures(point, "cycle"), strict=True))
-        return {**figures, "tokens": self.tokens}
+        return {**dict(zip(QUANTITIES, self._figures(point, "cycle"), strict=True)), "tokens": self.tokens}
 
     def references(self) -> tuple[Reference, ...]:
         """Every preset of the same accelerator that can run the work."""
-        folder, found = str(self.content["architecture"]), []
+        found = []
         for name, path in catalogue.presets().items():
-            if name.split("/")[0] == folder:
-                content = read_yaml(path)
-                model = ArchitectureModel(path.stem, path, content, self.uses, self.accounting)
-                figures = model._figures({})
-                if np.isfinite(figures[0]):
-                    named = dict(zip(QUANTITIES, figures, strict=True))
-                    found.append(Reference(path.stem, {**named, "tokens": self.tokens}))
+            if name.split("/")[0] == self.content["architecture"]:
+                model = ArchitectureModel(path.stem, path, read_yaml(path), self.uses, self.accounting)
+                figures = dict(zip(QUANTITIES, model._figures({}), strict=True))
+                if np.isfinite(figures["latency_s"]):
+                    found.append(Reference(path.stem, {**figures, "tokens": self.tokens}))
         return tuple(found)
 
 
@@ -200,7 +285,7 @@ def architecture_model(space: Space, source: str) -> ArchitectureModel:
 
 
 def refuse_unread(model: ArchitectureModel, fields: Sequence[str], points: Sequence[Point], source: str) -> None:
-    """Fields that no figure depends on in any of these designs. Raises SpecError with all of them."""
+    """Refuses fields that no figure depends on in any of these designs. Raises SpecError with all of them."""
     reasons: dict[str, str] = dict.fromkeys(fields, "")
     for point in points:
         with suppress(CascadeSimError):  # a design that cannot be: the others speak
@@ -223,24 +308,6 @@ def changed(content: Mapping[str, Any], point: Point) -> dict[str, Any]:
     return found
 
 
-def _request(use: Use, model: ArchitectureModel, accelerator: Accelerator | None = None,
-             fidelity: Fidelity = "analytical") -> Request:
-    return Request(
-        load_workload(use.workload), accelerator or model.accelerator, _length(use), use.batch, use.phase, use.scope,
-        fidelity, "artifact" if model.accounting == "artifact" else "physical", use.attention,
-    )  # fmt: skip
-
-
-def _length(use: Use) -> int | None:
-    return None if use.sequence_length is None else int(use.sequence_length)
-
-
-def _tokens(use: Use) -> int:
-    workload = load_workload(use.workload)
-    per_sequence = 1 if use.phase == "decode" else _length(use) or workload.sequence_length
-    return (use.batch or workload.batch) * per_sequence
-
-
 def _paths(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, object]]:
     """Every field of a file, dotted."""
     for name, value in content.items():
@@ -248,13 +315,3 @@ def _paths(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, o
             yield from _paths(value, f"{above}{name}.")
         else:
             yield f"{above}{name}", value
-
-
-def _known(value: float | None) -> float:
-    return np.nan if value is None else value
-
-
-def simulated(model: ArchitectureModel, point: Point, fidelity: Fidelity = "cycle") -> tuple[Report, ...]:
-    """The reports of one design, for a closer look."""
-    accelerator = catalogue.build(changed(model.content, point), model.path)
-    return tuple(report for use in model.uses for report in reports(_request(use, model, accelerator, fidelity)))

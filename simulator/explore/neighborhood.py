@@ -12,18 +12,17 @@ from math import prod
 
 import numpy as np
 
+from cascadesim.accelerators.catalogue import Column, Floats
+from cascadesim.accelerators.neighborhood_kernels import KernelConstants, TileShapes, device, legal_tiles
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, shown
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood, times
 from cascadesim.einsum_cascades.sparsity.token_layout import layout_sizes
 from cascadesim.simulator.cli.gna import LARGEST_LAYOUT
-from cascadesim.simulator.explore.expressions import Column
-from cascadesim.simulator.explore.metrics import Floats
-from cascadesim.simulator.explore.models import Point, Reference
-from cascadesim.simulator.explore.space import Pattern, Space
-from cascadesim.simulator.gna.neighborhood import Mode, Question, Tiles
-from cascadesim.simulator.gna.shapes import legal_tiles
-from cascadesim.simulator.gna.time import Device, device, predict
+from cascadesim.simulator.explore.models import Point, Reference, points_of
+from cascadesim.simulator.explore.space import NeighborhoodSpec, Space
+from cascadesim.simulator.gna.neighborhood import Mode, Question
+from cascadesim.simulator.gna.time import predict
 
 _COUNTED = ("worst_bound", "mean_bound", "queries_per_window", "attended_pairs")
 _TIMED = ("latency_s", "kernel_s", "permute_s", "speedup")
@@ -39,7 +38,7 @@ class NeighborhoodModel:
     extra_keys: int
     heads: int
     head_dim: int
-    device: Device | None
+    device: KernelConstants | None
 
     @property
     def fields(self) -> Mapping[str, object]:
@@ -52,10 +51,8 @@ class NeighborhoodModel:
         return _COUNTED if self.device is None else (*_TIMED, *_COUNTED)
 
     def quantities(self, columns: Mapping[str, Column]) -> dict[str, Floats]:
-        columns = {name: column for name, column in columns.items() if name in self.fields}
-        rows = [dict(zip(columns, values, strict=True))
-                for values in zip(*(column.tolist() for column in columns.values()), strict=True)]
-        figures = np.array([self._figures(row) for row in rows]).reshape(len(rows), len(self.given))
+        points = points_of({name: column for name, column in columns.items() if name in self.fields})
+        figures = np.array([self._figures(point) for point in points]).reshape(len(points), len(self.given))
         return dict(zip(self.given, figures.T.copy(), strict=True))
 
     def problem(self, point: Point) -> str | None:
@@ -107,7 +104,7 @@ def _whole(name: str, value: object) -> int:
     raise CascadeSimError(f"{name}: expected a whole number, got {shown(value)}")
 
 
-def tiles_of(text: str) -> Tiles:
+def tiles_of(text: str) -> TileShapes:
     """`8x4x8 4x4x8`: query tile, key tile."""
     parts = text.split()
     try:
@@ -115,12 +112,12 @@ def tiles_of(text: str) -> Tiles:
     except ValueError:
         raise CascadeSimError("tiles: give a query tile and a key tile such as '8x4x8 4x4x8', not "
                               f"'{shortened(text)}'") from None
-    return Tiles(query, key)
+    return TileShapes(query, key)
 
 
 def neighborhood_model(space: Space, source: str) -> NeighborhoodModel:
     """Raises CascadeSimError on an unknown workload or device, or a layout that is not given anywhere."""
-    asked = _with_workload(space.neighborhood or Pattern(window="1"), source)
+    asked = _with_workload(space.neighborhood or NeighborhoodSpec(window="1"), source)
     on = None if asked.device is None else device(asked.device)
     layout, window = layout_sizes(asked.layout or ""), layout_sizes(asked.window)
     if len(window) != len(layout) or prod(layout) > LARGEST_LAYOUT:
@@ -128,42 +125,32 @@ def neighborhood_model(space: Space, source: str) -> NeighborhoodModel:
                         f"number of dimensions, and at most {LARGEST_LAYOUT:,} tokens")
     backend = "blackwell-fna" if on is None else on.backend
     first = legal_tiles(backend, len(layout), asked.head_dim)[0]
-    tiles = " ".join("x".join(map(str, shape)) for shape in (first.query, first.key))
+    tiles = f"{times(first.query)} {times(first.key)}"
     made = NeighborhoodModel(layout, window, tiles, asked.extra_keys, asked.heads, asked.head_dim, on)
-    for text in _texts(space, "tiles"):
-        tiles_of(text)
-    fixed = {field: value for field, value in space.set.items() if field in made.fields}
-    if len(fixed) < len(space.set):
+    for value in space.vary["tiles"].listed() if "tiles" in space.vary else ():
+        tiles_of(str(value))
+    if not set(space.set) <= set(made.fields):
         raise SpecError(f"{source}: set: known here: {listed(made.fields)}")
-    return _fixed(made, fixed, source)
-
-
-def _fixed(made: NeighborhoodModel, values: Mapping[str, object], source: str) -> NeighborhoodModel:
-    strange = [field for field in values if not field.startswith("window_") and field != "tiles"]
+    strange = [field for field in space.set if not field.startswith("window_") and field != "tiles"]
     if strange:
         raise SpecError(f"{source}: set.{shortened(strange[0])}: give it in `vary`, with one value")
-    given = {f"window_{axis}": size for axis, size in enumerate(made.window, start=1)}
-    window = tuple(_whole(name, values.get(name, size)) for name, size in given.items())
-    return replace(made, window=window, tiles=str(values.get("tiles", made.tiles)))
+    names = [f"window_{axis}" for axis in range(1, len(window) + 1)]
+    window = tuple(_whole(name, space.set.get(name, size)) for name, size in zip(names, window, strict=True))
+    return replace(made, window=window, tiles=str(space.set.get("tiles", tiles)))
 
 
-def _texts(space: Space, field: str) -> list[str]:
-    return [str(value) for value in space.vary[field].listed()] if field in space.vary else []
-
-
-def _with_workload(asked: Pattern, source: str) -> Pattern:
+def _with_workload(asked: NeighborhoodSpec, source: str) -> NeighborhoodSpec:
     """Layout, text and heads of the workload where it is named; what the space gives itself goes first."""
     if asked.workload is None:
         if asked.layout is None:
             raise SpecError(f"{source}: neighborhood: give a layout, or a workload that has one")
         return asked
     workload = load_workload(asked.workload)
-    given = asked.model_fields_set
     layout = asked.layout or workload.layout
     if layout is None:
         raise SpecError(f"{source}: neighborhood.workload: {workload.name} has no layout; give neighborhood.layout")
-    changes: dict[str, object] = {"layout": layout}
+    changes: dict[str, object] = {"extra_keys": workload.text_length or 0}
     if workload.attention is not None:
         changes |= {"heads": workload.attention.heads, "head_dim": workload.attention.head_dim}
-    changes["extra_keys"] = workload.text_length or 0
-    return asked.model_copy(update={"layout": layout, **{k: v for k, v in changes.items() if k not in given}})
+    own = {name: value for name, value in changes.items() if name not in asked.model_fields_set}
+    return asked.model_copy(update={"layout": layout, **own})

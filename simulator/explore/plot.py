@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -17,8 +18,9 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cascadesim.simulator.explore.metrics import Floats, metric_of
-from cascadesim.simulator.explore.results import Frame
+from cascadesim.accelerators.catalogue import Floats
+from cascadesim.simulator.explore.models import metric_of
+from cascadesim.simulator.explore.results import Frame, evenly_picked
 from cascadesim.simulator.views.plot_style import STYLE, note_empty
 
 _DOTS_PER_INCH = 150
@@ -32,31 +34,21 @@ _MOST_LINES = 400  # of parallel coordinates, evenly picked
 
 
 def draw(frame: Frame, target: Path) -> None:
-    """In the format that the suffix of `target` names: .png or .svg."""
-    import matplotlib
-
+    """Draws the figure in the format that the suffix of `target` names: .png or .svg."""
+    first, *others = frame.objectives
+    pairs = [(other, first) for other in others[:3]] or [(first, first)]  # across, up
     with matplotlib.rc_context(cast(Any, STYLE)):
+        figure = Figure(figsize=(max(9.0, 4.6 * len(pairs)), 11.5), layout="constrained")
+        counts = frame.counts
+        figure.suptitle(f"{frame.source}: {counts.on_front:,} of {counts.designs:,} designs on the front", fontsize=11,
+                        fontweight="bold")
+        top, middle, bottom = np.ravel(figure.subfigures(3, 1, squeeze=False, height_ratios=[4, 3.6, 3]))
+        for axes, (across, up) in zip(np.ravel(top.subplots(1, len(pairs), squeeze=False)), pairs, strict=True):
+            _front(axes, frame, across, up)
+        _parallel(middle.subplots(1, 1), frame)
+        _sensitivity(bottom.subplots(1, 1), frame)
         undated = {"Date": None} if target.suffix.lower() == ".svg" else {"Software": None}
-        figure(frame).savefig(target, dpi=_DOTS_PER_INCH, metadata=undated)
-
-
-def figure(frame: Frame) -> Figure:
-    pairs = _pairs(frame.objectives)
-    made = Figure(figsize=(max(9.0, 4.6 * len(pairs)), 11.5), layout="constrained")
-    counts = frame.counts
-    made.suptitle(f"{frame.source}: {counts.on_front:,} of {counts.designs:,} designs on the front", fontsize=11,
-                  fontweight="bold")
-    top, middle, bottom = np.ravel(made.subfigures(3, 1, squeeze=False, height_ratios=[4, 3.6, 3]))
-    for axes, (across, up) in zip(np.ravel(top.subplots(1, len(pairs), squeeze=False)), pairs, strict=True):
-        _front(axes, frame, across, up)
-    _parallel(middle.subplots(1, 1), frame)
-    _sensitivity(bottom.subplots(1, 1), frame)
-    return made
-
-
-def _pairs(objectives: Sequence[str]) -> list[tuple[str, str]]:
-    """Which objective across, which up: every other one against the first, at most three pictures."""
-    return [(other, objectives[0]) for other in objectives[1:4]] or [(objectives[0], objectives[0])]
+        figure.savefig(target, dpi=_DOTS_PER_INCH, metadata=undated)
 
 
 def _front(axes: Axes, frame: Frame, across: str, up: str) -> None:
@@ -70,15 +62,17 @@ def _front(axes: Axes, frame: Frame, across: str, up: str) -> None:
     elif len(x) > 1 and across != up:
         order = np.argsort(x)
         axes.step(x[order], y[order], where="post", color="#0072b2", linewidth=0.9, alpha=0.6)
+    shown = [each.quantities for each in frame.references
+             if all(each.quantities.get(axis, np.nan) > 0 for axis in (across, up))]  # not nan
     _references(axes, frame, across, up)
-    for name, values, scale, limit in ((across, x, axes.set_xscale, axes.set_xlabel),
+    for name, values, scale, label in ((across, x, axes.set_xscale, axes.set_xlabel),
                                        (up, y, axes.set_yscale, axes.set_ylabel)):
-        if _is_wide([*values, *_shown_references(frame, name, (across, up))]):
+        if _is_wide([*values, *(quantities[name] for quantities in shown)]):
             scale("log")
         else:
             axes.locator_params(axis="x" if name == across else "y", nbins=5)
         metric = metric_of(name)
-        limit(f"{metric.meaning}{', larger is better' if metric.larger_is_better else ''}")
+        label(f"{metric.meaning}{', larger is better' if metric.larger_is_better else ''}")
     axes.margins(0.12)
     axes.grid(visible=True, which="major", axis="both")
 
@@ -99,27 +93,21 @@ def _references(axes: Axes, frame: Frame, across: str, up: str) -> None:
                       color=_REFERENCE, va="bottom" if len(names) > 1 else "center")
 
 
-def _shown_references(frame: Frame, name: str, axes: tuple[str, str]) -> list[float]:
-    """Figures of those that have a place in the picture."""
-    return [each.quantities[name] for each in frame.references
-            if all(each.quantities.get(axis, np.nan) > 0 for axis in axes)]
-
-
 def _parallel(axes: Axes, frame: Frame) -> None:
     """A line per design over its fields and objectives, each axis from its least to its largest value."""
     names = [name for name in (*frame.fields, *frame.objectives) if len(set(frame[name].tolist())) > 1]
     if len(names) < 2 or len(frame) < 2:
         note_empty(axes, "a single design: nothing to compare")
         return
-    rows = np.unique(np.linspace(0, len(frame) - 1, min(len(frame), _MOST_LINES)).astype(int))
-    places = np.stack([_placed(frame[name])[rows] for name in names], axis=1)
+    rows = evenly_picked(len(frame), _MOST_LINES)
+    columns = {name: _along_axis(frame[name]) for name in names}
+    lines = np.stack([places[rows] for places, _, _ in columns.values()], axis=1)
     first = _floats(frame, frame.objectives[0])
     colors = ScalarMappable(_norm(first), _COLORS)
-    for line, value in zip(places, first[rows], strict=True):
+    for line, value in zip(lines, first[rows], strict=True):
         axes.plot(range(len(names)), line, color=colors.to_rgba(value), linewidth=0.9, alpha=0.75)
-    for position, name in enumerate(names):
+    for position, (_, low, high) in enumerate(columns.values()):
         axes.axvline(position, color="#444444", linewidth=0.8)
-        low, high = _ends(frame[name])
         for height, text, anchor in ((-0.03, low, "top"), (1.03, high, "bottom")):
             axes.text(position, height, text, ha="center", va=anchor, fontsize=7,
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
@@ -168,25 +156,20 @@ def _norm(values: Floats) -> Normalize:
     return (LogNorm if _is_wide(values.tolist()) else Normalize)(values.min(), values.max())
 
 
-def _placed(column: NDArray[np.generic]) -> Floats:
-    """0 to 1 along an axis, logarithmic where the values are wide; texts in order of appearance."""
+def _along_axis(column: NDArray[np.generic]) -> tuple[Floats, str, str]:
+    """Places from 0 to 1, logarithmic where values are wide, texts in order of appearance; and both ends as text."""
     if column.dtype.kind not in "iuf":
         order = {value: place for place, value in enumerate(dict.fromkeys(column.tolist()))}
-        return np.array([order[value] / (len(order) - 1) for value in column.tolist()])
+        first, *_, last = order
+        return np.array([order[value] / (len(order) - 1) for value in column.tolist()]), str(first), str(last)
     values = column.astype(np.float64)
     values = np.log(values) if _is_wide(values.tolist()) else values
-    return np.asarray((values - values.min()) / (values.max() - values.min()))
-
-
-def _ends(column: NDArray[np.generic]) -> tuple[str, str]:
-    if column.dtype.kind not in "iuf":
-        found = list(dict.fromkeys(column.tolist()))
-        return str(found[0]), str(found[-1])
-    return f"{column.min():.4g}", f"{column.max():.4g}"
+    places = np.asarray((values - values.min()) / (values.max() - values.min()))
+    return places, f"{column.min():.4g}", f"{column.max():.4g}"
 
 
 def _short(name: str) -> str:
-    """Over several lines."""
+    """Breaks a dotted name into lines of at most _LONGEST_LINE characters."""
     group, _, field = name.rpartition(".")
     lines = [""]
     for word in field.split("_"):

@@ -1,4 +1,4 @@
-"""The front at cycle level, exact or within a tolerance, without simulating every design.
+"""Designs simulated cycle by cycle: the figures of a few, and the exact front at cycle level without simulating all.
 
 The closed form is a lower bound of the cycles. Simulate the front of the closed form; look again for designs whose
 bound is not beaten by what was simulated; until there are none. What then is left unsimulated is beaten, however
@@ -7,21 +7,44 @@ fast its cycles are. Knows no files but chunks.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cascadesim.accelerators.catalogue import Floats
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.explore.cycles import cycle_figures
+from cascadesim.simulator.explore.checkpoint import Checkpoint
 from cascadesim.simulator.explore.front import front
-from cascadesim.simulator.explore.metrics import Floats
-from cascadesim.simulator.explore.partial import Partial
-from cascadesim.simulator.explore.problem import Digits, Problem
+from cascadesim.simulator.explore.models import Point, with_following
+from cascadesim.simulator.explore.problem import Digits, SearchProblem
 from cascadesim.simulator.explore.search import Chunk, Found, Watch, chunks_of, merged
 from cascadesim.simulator.explore.workers import EngineName, Job, run
 
 _NOT_BOUNDED = ("power_w",)  # better the longer a run takes: a bound on cycles is none on it
+
+
+def cycle_figures(
+    problem: SearchProblem, digits: Digits, workers: int, engine: EngineName, watch: Watch | None = None
+) -> dict[str, Floats]:
+    """Every metric of the designs at cycle level; nan where one cannot be."""
+    points = problem.points(digits)
+    job = Job(_simulate, (problem, points))
+    found: dict[int, Mapping[str, float]] = {}
+    here = range(min(len(points), 1))  # one, in this process: what it compiles, processes forked from it need not
+    for row, quantities in chain(run(job, here, 1, "local"), run(job, range(len(here), len(points)), workers, engine)):
+        found[row] = quantities
+        if watch is not None:
+            watch(len(found), len(points))
+    return with_following({name: np.array([found[row].get(name, np.nan) for row in range(len(points))])
+                           for name in problem.model.given})  # fmt: skip
+
+
+def _simulate(context: tuple[SearchProblem, Sequence[Point]], row: int) -> dict[str, float]:
+    problem, points = context
+    return problem.model.cycle_quantities(points[row])
 
 
 @dataclass(frozen=True)
@@ -35,7 +58,7 @@ class Known:
     def beats(self, costs: Floats, tolerance: float) -> NDArray[np.bool_]:
         """Which costs some simulated design is no worse than, everywhere, or worse by no more than the tolerance."""
         best = self.costs[np.isfinite(self.costs).all(axis=1)]
-        best = best[front(best)] if len(best) else best
+        best = best[front(best)]
         found = np.zeros(len(costs), dtype=bool)
         for cost in best - tolerance * np.abs(best):
             found |= (cost <= costs).all(axis=1)
@@ -43,17 +66,28 @@ class Known:
 
 
 def refined(
-    problem: Problem, found: Found, workers: int, engine: EngineName, partial: Partial, watch: Watch
+    problem: SearchProblem, found: Found, workers: int, engine: EngineName, checkpoint: Checkpoint, watch: Watch
 ) -> Found:
     """The front at cycle level. Raises CascadeSimError on objectives that no bound on cycles bounds."""
-    _check(problem)
+    _refuse_unbounded(problem)
     known = Known(np.empty(0, np.int64), found.digits[:0], found.costs[:0])
-    candidates, turn = found.digits, 0
+    candidates, iteration = found.digits, 0
     while len(candidates):
-        known = _simulated(problem, known, candidates, workers, engine, partial, f"round-{turn:03}")
+        name = f"round-{iteration:03}"
+        saved = checkpoint.load(name)
+        if saved is not None and np.array_equal(saved["digits"], candidates):
+            costs = saved["costs"].astype(np.float64)
+        else:
+            costs = _simulated_costs(problem, candidates, workers, engine)
+            checkpoint.save(name, {"digits": candidates, "costs": costs})
+        places = np.ravel_multi_index(tuple(candidates.T), problem.shape)
+        known = Known(np.concatenate([known.places, places]), np.concatenate([known.digits, candidates]),
+                      np.concatenate([known.costs, costs]))
         watch(len(known.digits), len(known.digits))
-        candidates = _open(problem, known, workers, engine)
-        turn += 1
+        chunks = chunks_of(problem)
+        parts = dict(run(Job(_open_in_chunk, (problem, known)), chunks, workers, engine))
+        candidates = merged([parts[chunk] for chunk in chunks]).digits
+        iteration += 1
     possible = np.flatnonzero(np.isfinite(known.costs).all(axis=1))
     if not len(possible):
         raise CascadeSimError(f"{problem.source}: search.fidelity: cycle: no design can be simulated at cycle level "
@@ -63,7 +97,7 @@ def refined(
     return Found(known.digits[kept], known.costs[kept], found.designs, found.allowed, found.possible, found.good)
 
 
-def _check(problem: Problem) -> None:
+def _refuse_unbounded(problem: SearchProblem) -> None:
     used = {metric.name for metric in problem.objectives}
     used |= {name for each in problem.constraints for name in each.names}
     for name in _NOT_BOUNDED:
@@ -76,50 +110,20 @@ def _check(problem: Problem) -> None:
         raise CascadeSimError(f"{problem.source}: search.fidelity: cycle needs method: exhaustive")
 
 
-def _simulated(
-    problem: Problem, known: Known, digits: Digits, workers: int, engine: EngineName, partial: Partial, name: str
-) -> Known:
-    saved = partial.load(name)
-    if saved is not None and np.array_equal(saved["digits"], digits):
-        costs = saved["costs"].astype(np.float64)
-    else:
-        costs = _costs(problem, digits, workers, engine)
-        partial.save(name, {"digits": digits, "costs": costs})
-    return Known(
-        np.concatenate([known.places, _places(problem, digits)]),
-        np.concatenate([known.digits, digits]),
-        np.concatenate([known.costs, costs]),
-    )
-
-
-def _costs(problem: Problem, digits: Digits, workers: int, engine: EngineName) -> Floats:
-    figures = cycle_figures(problem, digits, workers, engine)
-    columns = {**problem.columns(digits), **figures}
+def _simulated_costs(problem: SearchProblem, digits: Digits, workers: int, engine: EngineName) -> Floats:
+    columns = {**problem.columns(digits), **cycle_figures(problem, digits, workers, engine)}
     costs = problem.costs(columns)
-    holds = problem.holds_constraints(columns, len(digits))
+    holds = problem.holds(problem.constraints, columns, len(digits))
     return np.where(holds[:, None] & np.isfinite(costs), costs, np.inf)
 
 
-def _places(problem: Problem, digits: Digits) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = np.ravel_multi_index(tuple(digits.T), problem.shape).astype(np.int64)
-    return found
-
-
-def _open(problem: Problem, known: Known, workers: int, engine: EngineName) -> Digits:
-    """The front of what is neither simulated nor beaten yet."""
-    chunks = chunks_of(problem)
-    parts = dict(run(Job(_open_in_chunk, (problem, known)), chunks, workers, engine))
-    return merged([parts[chunk] for chunk in chunks]).digits
-
-
-def _open_in_chunk(context: tuple[Problem, Known], chunk: Chunk) -> Found:
+def _open_in_chunk(context: tuple[SearchProblem, Known], chunk: Chunk) -> Found:
+    """The front of the designs of a chunk that are neither simulated nor beaten yet."""
     problem, known = context
     digits = problem.digits_of(chunk.start, chunk.stop)
     judged = problem.judge(digits)
     new = ~np.isin(judged.good + chunk.start, known.places)
     rows, costs = judged.good[new], judged.costs[new]
-    if rows.size:
-        kept = front(costs)
-        kept = kept[~known.beats(costs[kept], problem.space.search.tolerance)]
-        rows, costs = rows[kept], costs[kept]
-    return Found(digits[rows], costs, len(digits), judged.allowed, judged.possible, judged.good.size)
+    kept = front(costs)
+    kept = kept[~known.beats(costs[kept], problem.space.search.tolerance)]
+    return Found(digits[rows[kept]], costs[kept], len(digits), judged.allowed, judged.possible, judged.good.size)

@@ -1,32 +1,39 @@
 """The answer to a space: designs of its front as columns with units in their names, and where they come from.
 
-A `Frame` prints as a table, is what `pandas.DataFrame(frame.columns)` and polars take, and is written as Parquet or
-CSV with the space file and the version embedded. Knows no search.
+A `Frame` prints as a table, is what `pandas.DataFrame(frame.columns)` and polars take, and is written as Parquet, CSV
+or one HTML page to explore (`page.html`: no network, and it reads without scripts). Knows no search.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
+from html import escape
+from importlib import import_module, resources
+from math import isfinite
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
+import yaml
 
+from cascadesim.accelerators.catalogue import Column
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.explore.expressions import Column
-from cascadesim.simulator.explore.models import Reference
+from cascadesim.simulator.explore.models import METRICS, Reference, metric_of
 from cascadesim.simulator.views.output import cell, printable
 
 SUFFIXES = (".parquet", ".csv")
+MOST_ROWS = 2000  # designs that a page shows, evenly picked: keeps it far below 5 MB
 _SHOWN_ROWS = 12
+_DIFFERENCES = ("analytical_latency_s", "cycle_latency_s", "cycle_difference")  # beside the objectives of a page
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many designs the search met, and what became of them."""
+    """Counts the designs that the search met, by how far they came."""
 
     designs: int  # looked at
     allowed: int  # that hold the conditions
@@ -64,73 +71,68 @@ class Frame:
             yield dict(zip(self.columns, values, strict=True))
 
     @property
-    def largest_difference(self) -> float | None:
-        """Between cycle level and closed form; None where nothing was simulated."""
-        found = self.columns.get("cycle_difference")
-        if found is None or not np.isfinite(found.astype(np.float64)).any():
-            return None
-        return float(np.nanmax(np.abs(found.astype(np.float64))))
-
-    @property
     def verdict(self) -> str | None:
         """One sentence: closed form and cycle level of all designs; None where nothing was simulated."""
-        if self.largest_difference is None:
+        differences = np.abs(self.columns.get("cycle_difference", np.empty(0)).astype(np.float64))
+        if not np.isfinite(differences).any():
             return None
-        return f"cycle level against closed form: at most {self.largest_difference:.3%} apart"
+        return f"cycle level against closed form: at most {float(np.nanmax(differences)):.3%} apart"
 
     def __repr__(self) -> str:
         return "\n".join(table_lines(self))
 
 
+def evenly_picked(size: int, most: int) -> list[int]:
+    """Picks at most `most` of `size` rows, the first and the last among them."""
+    found: list[int] = np.unique(np.linspace(0, size - 1, min(size, most)).astype(int)).tolist()
+    return found
+
+
 def table_lines(frame: Frame, most: int = _SHOWN_ROWS) -> Iterator[str]:
     """The front as text: fields, objectives, difference at cycle level; the middle of a long one is left out."""
-    names = [*frame.fields, *frame.objectives, *(["cycle_difference"] if frame.largest_difference is not None else [])]
+    names = [*frame.fields, *frame.objectives, *(["cycle_difference"] if frame.verdict is not None else [])]
     size = len(frame)
     shown = list(range(size)) if size <= most else [*range(most // 2), *range(size - most // 2, size)]
-    cells = [[_cell(name, frame[name][row]) for name in names] for row in shown]
-    widths = [max(len(name), *(len(line[column]) for line in cells)) if cells else len(name)
-              for column, name in enumerate(names)]
+    cells = [[_cell(name, frame[name][row].item()) for name in names] for row in shown]
+    widths = [max(len(text) for text in column) for column in zip(names, *cells, strict=True)]
     yield "  ".join(name.rjust(width) for name, width in zip(names, widths, strict=True))
     for position, line in enumerate(cells):
         if size > most and position == most // 2:
             yield f"  … {size - most} more"
-        yield "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        yield "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True))
 
 
 def _cell(name: str, value: object) -> str:
     if name == "cycle_difference":
-        return f"{float(str(value)):+.3%}"
-    if isinstance(value, float | np.floating):
-        return f"{value:.6g}"
-    return f"{value:,}" if type(value) is int or isinstance(value, np.integer) else str(value)
+        return f"{value:+.3%}"
+    return f"{value:.6g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
 
 
 def write(frame: Frame, target: Path, suffix: str) -> None:
-    """As Parquet or CSV, by `suffix`; the file `target` is what the caller made for it."""
+    """Writes Parquet or CSV, by `suffix`, to the file `target` that the caller made for it."""
     if suffix == ".parquet":
         _write_parquet(frame, target)
     else:
-        with target.open("w", encoding="utf-8", newline="") as stream:
-            write_csv(frame, stream)
+        _write_csv(frame, target)
 
 
-def write_csv(frame: Frame, stream: TextIO) -> None:
+def _write_csv(frame: Frame, target: Path) -> None:
     """Comment lines first (`#`): version, counts, the space file; then a header and the rows."""
-    for line in _remarks(frame):
-        stream.write(f"# {printable(line)}\n" if line else "#\n")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(map(cell, frame.columns))
-    for row in frame.rows():
-        writer.writerow("" if isinstance(value, float) and np.isnan(value) else cell(value) for value in row.values())
-
-
-def _remarks(frame: Frame) -> Iterator[str]:
     counts = frame.counts
-    yield f"cascadesim {frame.version}, front of {frame.source}; read with comment='#'"
-    yield (f"designs {counts.designs}, hold the conditions {counts.allowed}, can be {counts.possible}, "
-           f"hold the constraints {counts.good}, on the front {counts.on_front}")
-    yield f"objectives {', '.join(frame.objectives)}"
-    yield from frame.space_text.splitlines()
+    remarks = [
+        f"cascadesim {frame.version}, front of {frame.source}; read with comment='#'",
+        f"designs {counts.designs}, hold the conditions {counts.allowed}, can be {counts.possible}, "
+        f"hold the constraints {counts.good}, on the front {counts.on_front}",
+        f"objectives {', '.join(frame.objectives)}",
+        *frame.space_text.splitlines(),
+    ]
+    with target.open("w", encoding="utf-8", newline="") as stream:
+        stream.writelines(f"# {printable(line)}\n" if line else "#\n" for line in remarks)
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(map(cell, frame.columns))
+        for row in frame.rows():
+            writer.writerow("" if isinstance(value, float) and np.isnan(value) else cell(value)
+                            for value in row.values())  # fmt: skip
 
 
 def _write_parquet(frame: Frame, target: Path) -> None:
@@ -154,7 +156,68 @@ def parquet_library() -> tuple[Any, Any]:
         ) from None
 
 
-def ordered(columns: Mapping[str, Column], first: str, larger_is_better: bool) -> dict[str, Column]:
-    """Rows by the first objective, the best first."""
-    order: Sequence[int] = np.argsort(columns[first] * (-1 if larger_is_better else 1), kind="stable").tolist()
-    return {name: column[order] for name, column in columns.items()}
+def write_page(frame: Frame, target: Path) -> None:
+    target.write_text(page(frame), encoding="utf-8")
+
+
+def page(frame: Frame) -> str:
+    """`page.html` filled with a frame: the pictures to explore, the table to sort, the space."""
+    first = [*frame.fields, *frame.objectives, *(name for name in _DIFFERENCES if name in frame.columns)]
+    columns = {name: frame[name] for name in dict.fromkeys((*first, *frame.columns))}
+    shown = evenly_picked(len(frame), MOST_ROWS)
+    rows = [[_plain(value) for value in row]
+            for row in zip(*(column[shown].tolist() for column in columns.values()), strict=True)]
+    parts = {
+        "TITLE": escape(frame.source), "SUMMARY": escape(_summary(frame)),
+        "QUESTION": escape(str(yaml.safe_load(frame.space_text).get("question", frame.source))),
+        "ELASTICITIES": _elasticities(frame), "TABLE": _table(list(columns), rows),
+        "SHOWN": "" if len(rows) == len(frame) else f"{len(rows):,} of {len(frame):,} designs, evenly picked.",
+        "SPACE": escape(frame.space_text), "FOOTER": escape(f"cascadesim {frame.version}, {frame.source}"),
+        "DATA": _data(frame, list(columns), rows),
+    }  # fmt: skip
+    text = (resources.files("cascadesim.simulator.explore") / "page.html").read_text(encoding="utf-8")
+    return re.sub(r"@([A-Z]+)@", lambda name: parts[name[1]], text)
+
+
+def _summary(frame: Frame) -> str:
+    counts = frame.counts
+    text = (f"{counts.designs:,} designs; {counts.allowed:,} hold the conditions, {counts.possible:,} can run the "
+            f"work, {counts.good:,} hold the constraints, {counts.on_front:,} are on the front of "
+            f"{', '.join(metric_of(name).meaning for name in frame.objectives)}.")
+    verdict = frame.verdict
+    return text if verdict is None else f"{text} {verdict[0].upper()}{verdict[1:]}."
+
+
+def _plain(value: object) -> object:
+    """Turns nan and inf into null, which JSON can say."""
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _table(names: list[str], rows: list[list[object]]) -> str:
+    heads = "".join(f'<th scope="col"><button type="button">{escape(name)}</button></th>' for name in names)
+    body = "".join(f'<tr data-row="{number}">{_cells(row)}</tr>' for number, row in enumerate(rows))
+    return f'<table id="designs"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _elasticities(frame: Frame) -> str:
+    heads = "".join(f'<th scope="col">{name}</th>' for name in ("field", "objective", "10 %", "median", "90 %"))
+    body = "".join(f"<tr>{_cells([field, metric_of(objective).meaning, *found])}</tr>"
+                   for (field, objective), found in frame.elasticities.items())
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cells(values: Iterable[object]) -> str:
+    texts = ("–" if value is None else _cell("", value) for value in values)
+    return "".join(f"<td>{escape(text)}</td>" for text in texts)
+
+
+def _data(frame: Frame, names: list[str], rows: list[list[object]]) -> str:
+    content = {
+        "names": names, "rows": rows, "fields": list(frame.fields), "objectives": list(frame.objectives),
+        "meanings": {name: METRICS[name].meaning for name in names if name in METRICS},
+        "references": [{"name": each.name, **{name: _plain(value) for name, value in each.quantities.items()}}
+                       for each in frame.references],
+        "elasticities": [{"field": field, "objective": objective, "low": low, "middle": middle, "high": high}
+                         for (field, objective), (low, middle, high) in frame.elasticities.items()],
+    }  # fmt: skip
+    return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside

@@ -1,29 +1,39 @@
-"""Every design of a space, chunk by chunk: the front of each chunk, then the front of those fronts.
+"""The designs of a space judged, their front kept: every design chunk by chunk, or generations of an evolution.
 
-Memory holds one chunk per worker and the fronts. Knows no files beyond finished chunks (`partial`).
+Exhaustive: the front of each chunk, then the front of those fronts; memory holds one chunk per worker and the fronts.
+Evolutionary, for spaces too large for that: NSGA-II over the positions of values, by pymoo, seeded and repeatable; the
+front is that of all designs seen. Knows no files beyond finished chunks (`checkpoint`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cascadesim.accelerators.catalogue import Floats
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.explore.front import front
-from cascadesim.simulator.explore.metrics import Floats
+from cascadesim.simulator.explore.checkpoint import Checkpoint
+from cascadesim.simulator.explore.front import Rows, front
 from cascadesim.simulator.explore.models import ArchitectureModel
-from cascadesim.simulator.explore.partial import Partial
-from cascadesim.simulator.explore.problem import Digits, Problem
+from cascadesim.simulator.explore.problem import Digits, Judged, SearchProblem
 from cascadesim.simulator.explore.workers import EngineName, Job, run
 
 MOST_DESIGNS = 2_000_000_000  # assumed: half an hour on two cores; beyond, the evolutionary search serves
 _VECTORISED_CHUNK = 1 << 17
 _PLANNED_CHUNK = 32  # designs that are planned one by one: a second or two of work
+_PYMOO = {
+    "NSGA2": "algorithms.moo.nsga2", "Problem": "core.problem", "SBX": "operators.crossover.sbx",
+    "PM": "operators.mutation.pm", "RoundingRepair": "operators.repair.rounding",
+    "IntegerRandomSampling": "operators.sampling.rnd",
+}  # fmt: skip
+_WORST = 1e300  # cost of a design that cannot be; its violated constraint keeps it out of every comparison
 
-Watch = Callable[[int, int], None]  # designs done, designs in all
+Watch: TypeAlias = Callable[[int, int], None]  # designs done, designs in all
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,8 @@ class Found:
 
 @dataclass(frozen=True)
 class Chunk:
+    """Designs `start` to `stop` of a space, in order."""
+
     number: int
     start: int
     stop: int
@@ -58,55 +70,121 @@ class Chunk:
         return f"chunk-{self.number:06}-{self.start}-{self.stop}"
 
 
-def chunk_size(problem: Problem) -> int:
-    """The same for every number of workers, so that a run may go on with another."""
+def chunk_size(problem: SearchProblem) -> int:
+    """Designs of a chunk: the same for every number of workers, so that a run may go on with another."""
     model = problem.model
     vectorised = isinstance(model, ArchitectureModel) and model.is_vectorised
     return _VECTORISED_CHUNK if vectorised else _PLANNED_CHUNK
 
 
-def exhaustive(problem: Problem, workers: int, engine: EngineName, partial: Partial, watch: Watch) -> Found:
-    """Raises CascadeSimError on a space too large for it."""
+def chunks_of(problem: SearchProblem) -> list[Chunk]:
+    size = chunk_size(problem)
+    return [Chunk(number, start, min(start + size, problem.size))
+            for number, start in enumerate(range(0, problem.size, size))]
+
+
+def exhaustive(problem: SearchProblem, workers: int, engine: EngineName, checkpoint: Checkpoint, watch: Watch) -> Found:
+    """The front of every design. Raises CascadeSimError on a space too large for it."""
     if problem.size > MOST_DESIGNS:
         raise CascadeSimError(
             f"{problem.source}: {problem.size:.2e} designs are too many to look at each (at most {MOST_DESIGNS:.0e}); "
             "use search: {method: evolutionary}, or coarser steps"
         )
     chunks = chunks_of(problem)
-    found = {chunk.number: Found.of(arrays) for chunk in chunks if (arrays := partial.load(chunk.name)) is not None}
+    found = {chunk.number: Found.of(arrays) for chunk in chunks if (arrays := checkpoint.load(chunk.name)) is not None}
     done = sum(part.designs for part in found.values())
     watch(done, problem.size)
     left = [chunk for chunk in chunks if chunk.number not in found]
-    for chunk, part in run(Job(search_chunk, problem), left, workers, engine):
-        partial.save(chunk.name, part.arrays())
+    for chunk, part in run(Job(_search_chunk, problem), left, workers, engine):
+        checkpoint.save(chunk.name, part.arrays())
         found[chunk.number] = part
         done += part.designs
         watch(done, problem.size)
     return merged([found[chunk.number] for chunk in chunks])
 
 
-def chunks_of(problem: Problem) -> list[Chunk]:
-    size = chunk_size(problem)
-    return [Chunk(number, start, min(start + size, problem.size))
-            for number, start in enumerate(range(0, problem.size, size))]
-
-
-def search_chunk(problem: Problem, chunk: Chunk) -> Found:
+def _search_chunk(problem: SearchProblem, chunk: Chunk) -> Found:
     digits = problem.digits_of(chunk.start, chunk.stop)
     judged = problem.judge(digits)
-    kept = front(judged.costs) if judged.good.size else np.empty(0, dtype=np.intp)
+    kept = front(judged.costs)
     return Found(digits[judged.good[kept]], judged.costs[kept], len(digits), judged.allowed, judged.possible,
                  judged.good.size)
 
 
 def merged(parts: list[Found]) -> Found:
-    """In the order of the parts, so that of equal designs the first of the space stays."""
+    """The front of fronts, in the order of the parts, so that of equal designs the first of the space stays."""
     digits = np.concatenate([part.digits for part in parts])
     costs = np.concatenate([part.costs for part in parts])
-    kept = front(costs) if len(costs) else np.empty(0, dtype=np.intp)
+    kept = front(costs)
     sums = (sum(getattr(part, name) for part in parts) for name in ("designs", "allowed", "possible", "good"))
     return Found(digits[kept], costs[kept], *sums)
 
 
-def pieces_of(digits: Digits, pieces: int) -> Iterator[Digits]:
-    yield from (part for part in np.array_split(digits, max(1, min(pieces, len(digits)))) if len(part))
+def evolutionary(
+    problem: SearchProblem, workers: int, engine: EngineName, checkpoint: Checkpoint, watch: Watch
+) -> Found:
+    """The front of all designs of an evolution. A resumed run replays the generations that are known, and goes on."""
+    search = problem.space.search
+    algorithm = _algorithm(problem)
+    parts: list[Found] = []
+    for generation in range(search.generations):
+        population = algorithm.ask()
+        digits = population.get("X").astype(np.int32)
+        if not len(digits):
+            break
+        name = f"generation-{generation:06}"
+        known = checkpoint.load(name)
+        if known is not None and np.array_equal(known["asked"], digits):
+            good, found = known["good"].astype(np.intp), Found.of(known)
+            costs_of_good = known["costs_of_good"].astype(np.float64)
+        else:
+            good, costs_of_good, found = _judged(problem, digits, workers, engine)
+            checkpoint.save(name, {**found.arrays(), "asked": digits, "good": good, "costs_of_good": costs_of_good})
+        costs = np.full((len(digits), len(problem.objectives)), _WORST)
+        costs[good] = costs_of_good
+        violated = np.ones((len(digits), 1))
+        violated[good] = -1.0
+        population.set("F", costs, "G", violated)
+        algorithm.tell(infills=population)
+        parts.append(found)
+        watch(generation + 1, search.generations)
+    return merged(parts)
+
+
+def _algorithm(problem: SearchProblem) -> Any:
+    try:
+        parts: Any = {name: getattr(import_module(f"pymoo.{module}"), name) for name, module in _PYMOO.items()}
+    except ImportError:
+        raise CascadeSimError(
+            "search: evolutionary needs pymoo: pip install 'cascadesim[explore]', or use method: exhaustive"
+        ) from None
+    repair = parts["RoundingRepair"]()
+    algorithm = parts["NSGA2"](
+        pop_size=problem.space.search.population, sampling=parts["IntegerRandomSampling"](),
+        crossover=parts["SBX"](prob=0.9, eta=3.0, vtype=float, repair=repair),  # pymoo's recipe for whole numbers
+        mutation=parts["PM"](eta=3.0, vtype=float, repair=repair), eliminate_duplicates=True,
+    )  # fmt: skip
+    fields = len(problem.fields)
+    bounds = parts["Problem"](n_var=fields, n_obj=len(problem.objectives), n_ieq_constr=1, vtype=int,
+                              xl=np.zeros(fields), xu=np.array(problem.shape) - 1)
+    algorithm.setup(bounds, termination=("n_gen", problem.space.search.generations), seed=problem.space.seed,
+                    verbose=False)
+    return algorithm
+
+
+def _judged(problem: SearchProblem, digits: Digits, workers: int, engine: EngineName) -> tuple[Rows, Floats, Found]:
+    """Rows of a generation that are good, their costs, and their front; shared out among the workers."""
+    parts = np.array_split(digits, max(1, min(workers, len(digits))))
+    starts = np.cumsum([0, *(len(part) for part in parts)])
+    found: dict[int, Judged] = dict(run(Job(_judge, (problem, parts)), range(len(parts)), workers, engine))
+    judged = [found[number] for number in range(len(parts))]
+    good = np.concatenate([part.good + start for part, start in zip(judged, starts, strict=False)])
+    costs = np.concatenate([part.costs for part in judged])
+    kept = front(costs)
+    allowed, possible = sum(part.allowed for part in judged), sum(part.possible for part in judged)
+    return good, costs, Found(digits[good[kept]], costs[kept], len(digits), allowed, possible, len(good))
+
+
+def _judge(context: tuple[SearchProblem, list[Digits]], number: int) -> Judged:
+    problem, parts = context
+    return problem.judge(parts[number])

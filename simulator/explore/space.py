@@ -13,6 +13,7 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from click import BadParameter
 from pydantic import Field, field_validator, model_validator
 
 from cascadesim.einsum_cascades.models.projections import Phase
@@ -28,6 +29,7 @@ from cascadesim.einsum_cascades.notation.schema import (
     validate,
 )
 from cascadesim.einsum_cascades.notation.text_files import read_text
+from cascadesim.simulator.cli.options import lengths
 
 Scalar: TypeAlias = int | float | str | bool
 MOST_VALUES = 100_000  # of one field; assumed: beyond this a coarser step serves
@@ -35,7 +37,7 @@ _FOLDER = resources.files("cascadesim.simulator.explore") / "spaces"
 
 
 class Values(Spec):
-    """What a field may be: exactly one of these. Ends are included."""
+    """The values that a field may have, given in exactly one of these ways. Ends are included."""
 
     values: tuple[object, ...] | None = None
     range: tuple[object, ...] | None = None  # from, to, step
@@ -120,17 +122,13 @@ class Use(Spec):
     @field_validator("sequence_length")
     @classmethod
     def _in_tokens(cls, given: int | str | None) -> int | None:
-        from click import BadParameter
-
-        from cascadesim.simulator.cli.options import lengths
-
         try:
             return None if given is None else lengths(str(given).replace(",", " "))[0]
         except BadParameter as problem:
             raise ValueError(problem.message) from None
 
 
-class Pattern(Spec):
+class NeighborhoodSpec(Spec):
     """A neighborhood attention pattern whose sizes may vary, instead of an architecture."""
 
     workload: str | None = None  # gives layout, text, heads
@@ -162,7 +160,7 @@ class Space(Spec):
 
     question: str
     architecture: str | None = None
-    neighborhood: Pattern | None = None
+    neighborhood: NeighborhoodSpec | None = None
     set: Mapping[str, object] = {}
     vary: Mapping[str, Values]
     derive: Mapping[str, str] = {}

@@ -1,4 +1,4 @@
-"""Where pieces of a run are worked on: this process, all its cores, or a Ray cluster. Results as they come.
+"""Works on pieces of a run in this process, on all its cores, or on a Ray cluster, and yields results as they come.
 
 A piece that dies with its worker is handed out again. `local` needs no server; `ray` is optional and imported only
 here. Knows pieces and results, no designs.
@@ -6,16 +6,18 @@ here. Knows pieces and results, no designs.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import islice
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -38,14 +40,14 @@ class Job(Generic[Context, Piece, Result]):
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """The number of cores that this process may use."""
     available = getattr(os, "sched_getaffinity", None)
     return len(available(0)) if available is not None else os.cpu_count() or 1
 
 
 @contextmanager
 def session(engine: EngineName) -> Iterator[None]:
-    """Several `run`s on one Ray: the one that is there, that of RAY_ADDRESS, otherwise one that ends with the block."""
+    """Keeps one Ray for several `run`s: one that is there, that of RAY_ADDRESS, or one that ends with the block."""
     if engine == "local":
         yield
         return
@@ -63,7 +65,7 @@ def session(engine: EngineName) -> Iterator[None]:
 def run(
     job: Job[Context, Piece, Result], pieces: Sequence[Piece], workers: int, engine: EngineName
 ) -> Iterator[tuple[Piece, Result]]:
-    """Every piece once, in the order in which they are finished."""
+    """Yields every piece once with its result, in the order in which they are finished."""
     if engine == "ray":
         with session(engine):
             yield from _on_ray(job, pieces)
@@ -98,25 +100,32 @@ def _pooled(
     start = "fork" if sys.platform == "linux" else "spawn"  # fork: scripts need no __main__ guard
     context = multiprocessing.get_context(start)
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(job,))
+    ahead = workers * _WAITING_PER_WORKER
     try:
-        waiting: dict[Future[Any], Piece] = {}
-        ahead = iter(_dealt(pieces, workers))
-        while True:
-            for piece in ahead:
-                waiting[pool.submit(_in_worker, piece)] = piece
-                if len(waiting) >= workers * _WAITING_PER_WORKER:
-                    break
-            if not waiting:
-                return
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                result = future.result()
-                yield waiting.pop(future), cast("Result", result)
+        for piece, future in _handed_out(_dealt(pieces, workers), ahead, lambda piece: pool.submit(_in_worker, piece),
+                                         lambda waiting: wait(waiting, return_when=FIRST_COMPLETED).done):
+            yield piece, cast("Result", future.result())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _handed_out(
+    pieces: Iterable[Piece], ahead: int, submit: Callable[[Piece], Any], finished: Callable[[list[Any]], Iterable[Any]]
+) -> Iterator[tuple[Piece, Any]]:
+    """Each piece with its handle once that is finished; at most `ahead` pieces wait at a time."""
+    waiting: dict[Any, Piece] = {}
+    unsent = iter(pieces)
+    while True:
+        for piece in islice(unsent, ahead - len(waiting)):
+            waiting[submit(piece)] = piece
+        if not waiting:
+            return
+        for handle in finished(list(waiting)):
+            yield waiting.pop(handle), handle
+
+
 def _dealt(pieces: Sequence[Piece], workers: int) -> list[Piece]:
-    """In such an order that each worker gets neighbours: what it remembers of one may serve the next."""
+    """The order in which each worker gets neighbours: what it remembers of one may serve the next."""
     share = -(-len(pieces) // workers)
     return [pieces[start] for first in range(share) for start in range(first, len(pieces), share)]
 
@@ -129,19 +138,13 @@ def _begin(job: Job[Any, Any, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.SIG_DFL)
-    _die_with_parent()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
     _JOB[:] = [job]
 
 
 def _in_worker(piece: object) -> object:
     return _JOB[0].work(_JOB[0].context, piece)
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
 
 
 def _ray() -> Any:
@@ -157,19 +160,11 @@ def _on_ray(job: Job[Context, Piece, Result], pieces: Sequence[Piece]) -> Iterat
     context = ray.put(job.context)
     remote = ray.remote(max_retries=_MOST_LOSSES)(job.work)
     ahead = _WAITING_PER_WORKER * int(ray.cluster_resources().get("CPU", 1))
-    waiting: dict[Any, Piece] = {}
-    rest = iter(pieces)
-    while True:
-        for piece in rest:
-            waiting[remote.remote(context, piece)] = piece
-            if len(waiting) >= ahead:
-                break
-        if not waiting:
-            return
-        done, _ = ray.wait(list(waiting), num_returns=1)
+    for piece, handle in _handed_out(pieces, ahead, lambda piece: remote.remote(context, piece),
+                                     lambda waiting: ray.wait(waiting, num_returns=1)[0]):
         try:
-            result = ray.get(done[0])
+            result = ray.get(handle)
         except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
             raise CascadeSimError(f"Ray lost a worker {_MOST_LOSSES + 1} times on one piece (out of memory?): "
                                   f"{next(iter(str(error).splitlines()), error)}") from None
-        yield waiting.pop(done[0]), result
+        yield piece, result

@@ -21,84 +21,60 @@ SWEEP_ELEMENTS = 1 << 17  # strides x query tiles looked at together: fits the c
 
 
 @dataclass(frozen=True)
-class GroupTiles:
-    """Query tiles of one dilation group, padded to the longest group: what each of them visits.
+class Visits:
+    """Visited tile pairs along one dimension, or of all dimensions together; sums are over the dilation groups.
 
-    `visited`: key tiles with an attended key (static: on a fixed grid; dynamic: counted from the tile's first key).
-    `full`: those of the static ones in which every query attends every key. Tiles without a query visit nothing.
+    `full`: pairs without a masked element, 0 where a tiling cannot tell (dynamic, flattened, backward).
     """
-
-    visited: Positions
-    full: Positions
-    block_sparse: bool  # every visited tile is full
-
-
-@dataclass(frozen=True)
-class AxisTiles:
-    """All groups of one dimension together. Totals are sums over groups and query tiles."""
 
     total: int
     largest: int
-    full: int  # tile pairs without a masked element; 0 in dynamic tiling, which is masked throughout
+    full: int
     query_tiles: int  # launched: padded to the longest group, in every group
-    key_tiles: int  # likewise
-    block_sparse: bool
+
+    @property
+    def partial(self) -> int:
+        return self.total - self.full
 
 
 def axis_tiles(
     axis: Axis, query_tile: int, key_tile: int, tiling: Tiling = "static", dead_tiles: DeadTiles = "skip"
-) -> AxisTiles:
-    """`dead_tiles`: a query tile with no query is skipped, or walks a full window as NATTEN's kernels do."""
+) -> Visits:
+    """Visits along one dimension. A query tile with no query is skipped, or walks a full window as NATTEN's kernels do.
+
+    Static key tiles lie on a fixed grid, dynamic ones begin at the first key of each query tile.
+    """
     total = largest = full = 0
-    block_sparse = True
     for members, count in axis.groups:
-        group = group_tiles(axis, members, query_tile, key_tile, tiling)
-        dead = len(group.visited) - -(-members // query_tile) if dead_tiles == "walk" else 0
-        total += count * (int(group.visited.sum()) + dead * -(-axis.window // key_tile))
-        largest = max(largest, int(group.visited.max()))
-        full += count * int(group.full.sum())
-        block_sparse &= group.block_sparse
-    padded = axis.longest_group
-    return AxisTiles(
-        total, largest, full, axis.dilation * -(-padded // query_tile), axis.dilation * -(-padded // key_tile),
-        block_sparse,
-    )  # fmt: skip
+        visited, whole = group_tiles(axis, members, query_tile, key_tile, tiling)
+        dead = len(visited) - -(-members // query_tile) if dead_tiles == "walk" else 0
+        total += count * (int(visited.sum()) + dead * -(-axis.window // key_tile))
+        largest = max(largest, int(visited.max()))
+        full += count * int(whole.sum())
+    return Visits(total, largest, full, axis.dilation * -(-axis.longest_group // query_tile))
 
 
 @lru_cache(maxsize=8192)
-def group_tiles(axis: Axis, members: int, query_tile: int, key_tile: int, tiling: Tiling) -> GroupTiles:
-    """One group of `members`; the grid has as many query tiles as the longest group of the dimension needs."""
+def group_tiles(
+    axis: Axis, members: int, query_tile: int, key_tile: int, tiling: Tiling
+) -> tuple[Positions, Positions]:
+    """Key tiles that each query tile of a group of `members` visits, and how many of them every query attends whole.
+
+    Both have an entry for each query tile of the longest group: (query tiles,) int64; one without a query visits none.
+    """
     start, end = axis.spans(members)
     first = np.arange(0, members, query_tile)
     last = np.minimum(first + query_tile, members) - 1
-    low, high = start[first], end[last]
-    if tiling == "static":
-        visited = -(-high // key_tile) - low // key_tile
-        full = _full_tiles(start[last], end[first], members, key_tile)
-    else:
-        visited = -(-(high - low) // key_tile)
-        full = np.zeros_like(visited)
-    dead = -(-axis.longest_group // query_tile) - len(first)
-    return GroupTiles(_padded(visited, dead), _padded(full, dead), bool((full == visited).all()))
-
-
-def _full_tiles(low: Positions, high: Positions, members: int, key_tile: int) -> Positions:
-    """Key tiles inside [low, high), which every query of the tile attends; what lies past the last key is padding."""
+    visited, full = np.zeros((2, -(-axis.longest_group // query_tile)), dtype=np.int64)
+    live = slice(len(first))
+    if tiling == "dynamic":
+        visited[live] = -(-(end[last] - start[first]) // key_tile)
+        return visited, full
+    visited[live] = -(-end[last] // key_tile) - start[first] // key_tile
+    high = end[first]  # every query attends [start[last], high); what lies past the last key is padding
     ends = np.where(high == members, -(-high // key_tile), high // key_tile)
-    return np.maximum(ends - -(-low // key_tile), 0)
-
-
-def _padded(counts: Positions, dead: int) -> Positions:
-    return np.concatenate([counts, np.zeros(dead, dtype=counts.dtype)]) if dead else counts
-
-
-def tiles_in_order(axis: Axis, query_tile: int, key_tile: int, tiling: Tiling) -> Positions:
-    """Visited key tiles, group by group: shape (dilation groups, query tiles of a group)."""
-    return np.stack([
-        group_tiles(axis, members, query_tile, key_tile, tiling).visited
-        for members, count in axis.groups
-        for _ in range(count)
-    ])
+    full[live] = np.maximum(ends - -(-start[last] // key_tile), 0)
+    return visited, full
 
 
 def stride_sweep(axis: Axis, query_tile: int, key_tile: int, tiling: Tiling) -> tuple[Positions, Positions]:
@@ -108,20 +84,16 @@ def stride_sweep(axis: Axis, query_tile: int, key_tile: int, tiling: Tiling) -> 
     window cannot touch fewer tiles than its size needs. Only the first and last query of each tile matter, so many
     strides at once are one array expression.
     """
-    fewest = -(-axis.window // key_tile)
+    live = sum(count * -(-members // query_tile) for members, count in axis.groups)  # query tiles with a query
+    fewest = live * -(-axis.window // key_tile)
     step = max(1, SWEEP_ELEMENTS // -(-axis.longest_group // query_tile))
     parts = []
     for begin in range(1, axis.window + 1, step):
         strides = np.arange(begin, min(begin + step, axis.window + 1), dtype=np.int64)
         parts.append(_sweep(axis, query_tile, key_tile, tiling, strides))
-        if not axis.causal and parts[-1][1].min() <= fewest * _live(axis, query_tile):  # so each tile has the fewest
+        if not axis.causal and parts[-1][1].min() <= fewest:
             break
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-
-
-def _live(axis: Axis, query_tile: int) -> int:
-    """Query tiles with at least one query."""
-    return sum(count * -(-members // query_tile) for members, count in axis.groups)
 
 
 def _sweep(
@@ -151,23 +123,16 @@ def _start(place: Positions, members: int, axis: Axis, strides: Positions) -> Po
     return clamped
 
 
-def backward_tiles(axis: Axis, query_tile: int, key_tile: int) -> AxisTiles:
+def backward_tiles(axis: Axis, query_tile: int, key_tile: int) -> Visits:
     """The key-outer loop of the backward pass: query tiles that each key tile is visited by (static tiling)."""
     total = largest = 0
-    block_sparse = True
     for members, count in axis.groups:
         start, end = axis.spans(members)
         first = np.arange(0, members, query_tile)
         last = np.minimum(first + query_tile, members) - 1
         grid = -(-members // key_tile)
-        edges = np.bincount(start[first] // key_tile, minlength=grid + 1)[: grid + 1]
-        edges = edges - np.bincount(-(-end[last] // key_tile), minlength=grid + 1)
-        visits = np.cumsum(edges)[:grid]
+        begun = np.bincount(start[first] // key_tile, minlength=grid + 1)[: grid + 1]
+        visits = np.cumsum(begun - np.bincount(-(-end[last] // key_tile), minlength=grid + 1))[:grid]
         total += count * int(visits.sum())
         largest = max(largest, int(visits.max()))
-        block_sparse &= group_tiles(axis, members, query_tile, key_tile, "static").block_sparse
-    padded = axis.longest_group
-    return AxisTiles(
-        total, largest, 0, axis.dilation * -(-padded // query_tile), axis.dilation * -(-padded // key_tile),
-        block_sparse,
-    )  # fmt: skip
+    return Visits(total, largest, 0, axis.dilation * -(-axis.longest_group // query_tile))

@@ -7,7 +7,6 @@ into dimensions: runs are enumerated, query tile by query tile, and merged where
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -18,49 +17,35 @@ from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, Neighborhood,
 LARGEST_BATCH = 1 << 20  # assumed: runs enumerated at a time, some tens of MB
 
 
-@dataclass(frozen=True)
-class FlatTiles:
-    """Per query tile: key tiles with an attended key, and all key tiles from the first to the last of them."""
+def flat_tiles(pattern: Neighborhood, query_tile: int, key_tile: int) -> tuple[Positions, Positions]:
+    """Key tiles with an attended key of each query tile, and all key tiles from the first to the last of them.
 
-    union: Positions
-    span: Positions
-
-
-@dataclass(frozen=True)
-class _Runs:
-    """Runs of tokens `low .. low+length` (inclusive), each needed by one query tile."""
-
-    query_tile: Positions
-    low: Positions
-    length: Positions
-
-
-def flat_tiles(pattern: Neighborhood, query_tile: int, key_tile: int) -> FlatTiles:
-    union = np.zeros(-(-pattern.tokens // query_tile), dtype=np.int64)
-    span = np.zeros_like(union)
-    for begin, end in _batches(pattern, query_tile):
-        runs = _runs(pattern, query_tile, key_tile, begin, end)
-        for counts, merged in ((union, _union), (span, _span)):
-            counts[begin // query_tile : -(-end // query_tile)] = merged(runs, key_tile, begin // query_tile)
-    return FlatTiles(union, span)
-
-
-def _batches(pattern: Neighborhood, query_tile: int) -> list[tuple[int, int]]:
-    """Ranges of tokens, each a whole number of query tiles, with about LARGEST_BATCH runs at most."""
+    Runs are enumerated in batches of whole query tiles that have about LARGEST_BATCH runs at most.
+    """
+    union, span = np.zeros((2, -(-pattern.tokens // query_tile)), dtype=np.int64)
     *outer, inner = pattern.axes
     rows_per_tile = query_tile / inner.length + 2
     runs_per_tile = rows_per_tile * min(inner.dilation, inner.length) * prod(axis.window for axis in outer)
     size = query_tile * max(1, int(LARGEST_BATCH / runs_per_tile))
-    return [(begin, min(begin + size, pattern.tokens)) for begin in range(0, pattern.tokens, size)]
+    for begin in range(0, pattern.tokens, size):
+        end = min(begin + size, pattern.tokens)
+        tile, low, length = _runs(pattern, query_tile, key_tile, begin, end)
+        tile, first, last = tile - begin // query_tile, low // key_tile, (low + length) // key_tile
+        batch = slice(begin // query_tile, -(-end // query_tile))
+        union[batch], span[batch] = _union(tile, first, last), _span(tile, first, last)
+    return union, span
 
 
-def _runs(pattern: Neighborhood, query_tile: int, key_tile: int, begin: int, end: int) -> _Runs:
-    """Runs of the queries begin .. end-1: along the last dimension first, then spread over the outer windows."""
+def _runs(
+    pattern: Neighborhood, query_tile: int, key_tile: int, begin: int, end: int
+) -> tuple[Positions, Positions, Positions]:
+    """Runs of the queries begin .. end-1: along the last dimension first, then spread over the outer windows.
+
+    Returns, for each run of tokens `low .. low+length` (inclusive), the query tile that needs it, low and length.
+    """
     *outer, inner = pattern.axes
     row, tile, low, count = _row_runs(inner, query_tile, begin, end)
-    index = np.arange(len(row))
-    length = np.zeros_like(low)
-    index, low, length = _spread(index, low, length, count, inner.dilation, key_tile)
+    index, low, length = _spread(np.arange(len(row)), low, np.zeros_like(low), count, inner.dilation, key_tile)
     stride = inner.length
     coordinates = np.unravel_index(row, pattern.layout[:-1]) if outer else ()
     for axis, coordinate in reversed(list(zip(outer, coordinates, strict=True))):
@@ -68,7 +53,7 @@ def _runs(pattern: Neighborhood, query_tile: int, key_tile: int, begin: int, end
         low = low + first[index] * stride
         index, low, length = _spread(index, low, length, keys[index], axis.dilation * stride, key_tile)
         stride *= axis.length
-    return _Runs(tile[index], low, length)
+    return tile[index], low, length
 
 
 def _row_runs(
@@ -116,24 +101,21 @@ def _spread(
     return index[chosen], low[chosen] + place * shift, length[chosen]
 
 
-def _union(runs: _Runs, key_tile: int, first_tile: int) -> Positions:
+def _union(tile: Positions, first: Positions, last: Positions) -> Positions:
     """Distinct key tiles per query tile: runs in order, each counted from where the earlier ones end."""
-    tile = runs.query_tile - first_tile
-    low, high = runs.low // key_tile, (runs.low + runs.length) // key_tile
-    apart = int(high.max()) + 2
-    order = np.argsort(tile * apart + low, kind="stable")
-    begin, end = (tile * apart + low)[order], (tile * apart + high)[order]
+    apart = int(last.max()) + 2
+    order = np.argsort(tile * apart + first, kind="stable")
+    begin, end = (tile * apart + first)[order], (tile * apart + last)[order]
     covered = np.maximum.accumulate(np.concatenate([[-1], end[:-1]]))
     new = np.maximum(end - np.maximum(begin, covered + 1) + 1, 0)
     counts: Positions = np.bincount(tile[order], weights=new).astype(np.int64)
     return counts
 
 
-def _span(runs: _Runs, key_tile: int, first_tile: int) -> Positions:
-    tile = runs.query_tile - first_tile
+def _span(tile: Positions, first: Positions, last: Positions) -> Positions:
     low = np.full(int(tile.max()) + 1, np.iinfo(np.int64).max)
     high = np.zeros_like(low)
-    np.minimum.at(low, tile, runs.low // key_tile)
-    np.maximum.at(high, tile, (runs.low + runs.length) // key_tile)
+    np.minimum.at(low, tile, first)
+    np.maximum.at(high, tile, last)
     tiles: Positions = high - low + 1
     return tiles

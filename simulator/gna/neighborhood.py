@@ -1,4 +1,4 @@
-"""What a neighborhood pattern can give on given tiles, and why not more: the GNA simulator.
+"""The GNA simulator: what a neighborhood pattern can give on given tiles, and why not more.
 
 Counts the key tiles that each query tile visits, exactly, in four tilings; bounds the speedup over dense attention on
 the same tiles. GNA (arXiv 2504.16922), section 3; the paper's figure is the worst bound: dense key tiles over the
@@ -7,76 +7,23 @@ LARGEST number of visited key tiles. Knows no device: times are in `time`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from math import prod
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
+from cascadesim.accelerators.neighborhood_kernels import TileShapes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.neighborhood import LONGEST_AXIS, Neighborhood, Positions, times
-from cascadesim.simulator.gna.axis import (
-    AxisTiles,
-    DeadTiles,
-    Tiling,
-    axis_tiles,
-    backward_tiles,
-    tiles_in_order,
-)
-
-if TYPE_CHECKING:
-    from cascadesim.simulator.gna.flattened import FlatTiles
+from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, Neighborhood, Positions
+from cascadesim.simulator.gna.axis import DeadTiles, Tiling, Visits, axis_tiles, backward_tiles, group_tiles
+from cascadesim.simulator.gna.flattened import flat_tiles
 
 Mode: TypeAlias = Literal["multidim_static", "multidim_dynamic", "flat_union", "flat_span"]
 MODES: tuple[Mode, ...] = ("multidim_static", "multidim_dynamic", "flat_union", "flat_span")
-_TILE_SIDE = f"1 to {LONGEST_AXIS:,}"
 TILINGS: Mapping[Mode, Tiling] = {"multidim_static": "static", "multidim_dynamic": "dynamic"}
-
-
-@dataclass(frozen=True, slots=True)
-class Tiles:
-    """Tile shapes in tokens of one dilation group, one size per dimension of the layout."""
-
-    query: tuple[int, ...]
-    key: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} tile, dimension {number}: must be {_TILE_SIDE}, got {size}"
-            for name, shape in (("query", self.query), ("key/value", self.key))
-            for number, size in enumerate(shape, start=1)
-            if not 1 <= size <= LONGEST_AXIS
-        ]
-        if problems:
-            raise CascadeSimError("\n".join(problems))
-
-    @property
-    def queries(self) -> int:
-        """Queries of a query tile."""
-        return prod(self.query)
-
-    @property
-    def keys(self) -> int:
-        return prod(self.key)
-
-    def __str__(self) -> str:
-        return f"q {times(self.query)}, kv {times(self.key)}"
-
-
-@dataclass(frozen=True)
-class Visits:
-    """Tile pairs of one mode. `full`: those without a masked element (0 where a mode cannot tell)."""
-
-    total: int
-    largest: int
-    full: int
-    query_tiles: int  # launched, padding included
-
-    @property
-    def partial(self) -> int:
-        return self.total - self.full
 
 
 @dataclass(frozen=True)
@@ -84,7 +31,7 @@ class Question:
     """A pattern, the tiles it runs on, and `extra_keys` further keys that every query attends (text tokens)."""
 
     pattern: Neighborhood
-    tiles: Tiles
+    tiles: TileShapes
     extra_keys: int = 0
     dead_tiles: DeadTiles = "skip"
 
@@ -103,15 +50,15 @@ class Question:
 
     @property
     def sparsity(self) -> float:
-        return 1 - self.attended_pairs / self._dense
+        return 1 - self.attended_pairs / self._dense_pairs
 
     @property
     def flop_bound(self) -> float:
         """Speedup if every attended pair cost the same and no other was computed."""
-        return self._dense / self.attended_pairs
+        return self._dense_pairs / self.attended_pairs
 
     @property
-    def _dense(self) -> int:
+    def _dense_pairs(self) -> int:
         return self.pattern.tokens * (self.pattern.tokens + self.extra_keys)
 
     @property
@@ -127,45 +74,42 @@ class Question:
     def extra_key_tiles(self) -> int:
         return -(-self.extra_keys // self.tiles.keys)
 
-    @cached_property
-    def axes(self) -> tuple[AxisTiles, ...]:
-        """Static tiling, dimension by dimension."""
-        return self._axes("static")
-
     @property
-    def block_sparse(self) -> bool:
-        """Whether no visited tile pair needs a mask (multi-dimensional static tiling)."""
-        return all(axis.block_sparse for axis in self.axes)
+    def sides(self) -> tuple[tuple[Axis, int, int], ...]:
+        """Axis, side of the query tile and side of the key tile, dimension by dimension."""
+        return tuple(zip(self.pattern.axes, self.tiles.query, self.tiles.key, strict=True))
 
-    def _axes(self, tiling: Tiling) -> tuple[AxisTiles, ...]:
-        return tuple(
-            axis_tiles(axis, query, key, tiling, self.dead_tiles)
-            for axis, query, key in zip(self.pattern.axes, self.tiles.query, self.tiles.key, strict=True)
-        )
+    @cached_property
+    def block_sparse(self) -> bool:
+        """Says whether no visited tile pair needs a mask (multi-dimensional static tiling)."""
+        return all(axis_tiles(*side).partial == 0 for side in self.sides)
 
     def visits(self, mode: Mode) -> Visits:
-        """Inside the layout; the extra keys come on top."""
+        """Counts visited tile pairs inside the layout; the extra keys come on top."""
         if mode in TILINGS:
-            return _product(self._axes(TILINGS[mode]))
-        counts = self.per_query_tile(mode)
+            return _product(axis_tiles(*side, TILINGS[mode], self.dead_tiles) for side in self.sides)
+        counts = self._flat[mode]
         return Visits(int(counts.sum()), int(counts.max()), 0, len(counts))
 
     def per_query_tile(self, mode: Mode) -> Positions:
-        """Visited key tiles of each query tile; multi-dimensional: by dilation group, then row by row."""
+        """Counts the key tiles that each query tile visits: (query tiles,) int64.
+
+        Multi-dimensional tilings are ordered by dilation group, then row by row.
+        """
         if mode not in TILINGS:
-            return self._flat.union if mode == "flat_union" else self._flat.span
+            return self._flat[mode]
         parts = [
-            tiles_in_order(axis, query, key, TILINGS[mode])
-            for axis, query, key in zip(self.pattern.axes, self.tiles.query, self.tiles.key, strict=True)
-        ]
+            np.stack([group_tiles(axis, members, query, key, TILINGS[mode])[0]
+                      for members, count in axis.groups for _ in range(count)])
+            for axis, query, key in self.sides
+        ]  # (dilation groups, query tiles of a group), dimension by dimension
         return reduce(_outer, parts).reshape(-1)
 
     @cached_property
-    def _flat(self) -> FlatTiles:
+    def _flat(self) -> Mapping[Mode, Positions]:
         """Both flattened modes: the enumeration is the only work here that grows with the layout."""
-        from cascadesim.simulator.gna.flattened import flat_tiles
-
-        return flat_tiles(self.pattern, self.tiles.queries, self.tiles.keys)
+        union, span = flat_tiles(self.pattern, self.tiles.queries, self.tiles.keys)
+        return {"flat_union": union, "flat_span": span}
 
     def bound(self, mode: Mode) -> Bound:
         return Bound(self, self.visits(mode))
@@ -175,11 +119,7 @@ class Question:
 
         The extra keys are further key tiles, each visited by every query tile.
         """
-        axes = [
-            backward_tiles(axis, query, key)
-            for axis, query, key in zip(self.pattern.axes, self.tiles.query, self.tiles.key, strict=True)
-        ]
-        return Bound(self, _product(axes), backward=True)
+        return Bound(self, _product(backward_tiles(*side) for side in self.sides), backward=True)
 
 
 @dataclass(frozen=True)
@@ -227,16 +167,13 @@ def question(
     pattern: Neighborhood, query_tile: Sequence[int], key_tile: Sequence[int], extra_keys: int = 0,
     dead_tiles: DeadTiles = "skip",
 ) -> Question:  # fmt: skip
-    return Question(pattern, Tiles(tuple(query_tile), tuple(key_tile)), extra_keys, dead_tiles)
+    return Question(pattern, TileShapes(tuple(query_tile), tuple(key_tile)), extra_keys, dead_tiles)
 
 
-def _product(axes: Sequence[AxisTiles]) -> Visits:
-    return Visits(
-        prod(axis.total for axis in axes),
-        prod(axis.largest for axis in axes),
-        prod(axis.full for axis in axes),
-        prod(axis.query_tiles for axis in axes),
-    )
+def _product(dimensions: Iterable[Visits]) -> Visits:
+    """Every count of all dimensions together is the product of those along each."""
+    along = [(each.total, each.largest, each.full, each.query_tiles) for each in dimensions]
+    return Visits(*map(prod, zip(*along, strict=True)))
 
 
 def _outer(left: Positions, right: Positions) -> Positions:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cascadesim.accelerators.neighborhood_kernels import FLOPS_PER_PAIR
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
 from cascadesim.einsum_cascades.sparsity import sparse_patterns as patterns
 from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Selected, read_block_mask
@@ -33,7 +34,6 @@ STATIC: Mapping[str, tuple[Callable[..., Pattern], tuple[str, ...]]] = {
 _SHAPED: Mapping[str, tuple[str, ...]] = {  # fields of patterns that follow the layout
     "documents": ("lengths", "causal"), "frame-decay": (), "sliding-tile": ("tile", "window"),
 }  # fmt: skip
-FLOPS_PER_PAIR = 4  # two products, a multiply and an add each
 
 
 @dataclass(frozen=True)
@@ -126,36 +126,53 @@ def pattern_answer(
     """One of `pattern` (`name:field=value,…`) and `block_mask` (a .npy file whose blocks are the tiles)."""
     tokens, queries, keys = prod(layout), prod(query_tile), prod(key_tile)
     if block_mask is not None:
-        return _of_blocks(read_block_mask(block_mask, queries, keys), str(block_mask), tokens, queries, keys, head_dim)
+        mask = read_block_mask(block_mask, queries, keys)
+        expected = (-(-tokens // queries), -(-tokens // keys))
+        if mask.blocks.shape != expected:
+            raise CascadeSimError(f"{block_mask}: {mask.blocks.shape} blocks; the layout has {expected} tiles")
+        visited = mask.blocks.sum(axis=1)
+        attended = min(int(visited.sum()) * queries * keys, tokens**2)
+        return PatternAnswer(str(block_mask), tokens, queries, keys, head_dim, mask.is_causal, attended,
+                             int(visited.sum()), int(visited.max()), 0, 0.0)  # fmt: skip
     found = named(pattern or "", layout)
-    if isinstance(found, Selected):
+    if isinstance(found, Selected | BlockMask):
         tiles = found.tiles(queries, keys)
-        return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, found.causal, found.attended_pairs,
-                             tiles.total, float(tiles.visited.max()), float(tiles.partial.sum()), found.choice_flops)
-    if isinstance(found, BlockMask):
-        tiles, pairs = found.tiles(queries, keys), int(found.blocks.sum()) * found.query_block * found.key_block
-        return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, False, pairs, tiles.total,
-                             float(tiles.visited.max()), float(tiles.partial.sum()), 0.0)
+        pairs, causal, choice_flops = (
+            (found.attended_pairs, found.causal, found.choice_flops) if isinstance(found, Selected)
+            else (int(found.blocks.sum()) * found.query_block * found.key_block, False, 0.0)
+        )
+        return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, causal, pairs, tiles.total,
+                             float(tiles.visited.max()), float(tiles.partial.sum()), choice_flops)  # fmt: skip
     counts = np.array([
         (part.pairs.sum(), part.visited.sum(), part.visited.max(initial=0), (part.visited - part.full).sum())
         for part in patterns.tile_rows(found, queries, keys)
     ])
-    pairs, visited, _, partial = counts.sum(axis=0).tolist()
-    return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, patterns.is_causal(found), pairs, visited,
+    total_pairs, total, _, partial = counts.sum(axis=0).tolist()
+    return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, patterns.is_causal(found), total_pairs, total,
                          int(counts[:, 2].max()), partial, 0.0)
 
 
 def named(text: str, layout: tuple[int, ...]) -> Pattern | Selected | BlockMask:
-    """`moba:kept=2`, `documents:lengths=5+12+7`, `sliding-tile:tile=6x8x8,window=3x3x3` (in tile order), `frame-decay`
-    (frames are the layout's first dimension)."""
-    name, _, rest = text.partition(":")
-    settings = _settings(name, rest)
+    """The pattern that a text such as `moba:kept=2` or `documents:lengths=5+12+7` names. Raises CascadeSimError.
+
+    `sliding-tile:tile=6x8x8,window=3x3x3` is in tile order; frames of `frame-decay` are the layout's first dimension.
+    """
+    name, _, given = text.partition(":")
+    settings = _settings(name, given)
     tokens = prod(layout)
     if name in _SHAPED and not set(settings) <= set(_SHAPED[name]):
         raise CascadeSimError(f"pattern {name}: knows the fields {listed(_SHAPED[name]) or '(none)'}; "
                               f"got {listed(settings)}")
     if name == "documents":
-        return patterns.Documents(_documents(settings, tokens), _flag(settings.get("causal", "1")))
+        lengths = tuple(_whole(name, "lengths", part) for part in settings.get("lengths", "").split("+"))
+        if sum(lengths) != tokens:
+            raise CascadeSimError(
+                f"pattern documents: lengths add up to {sum(lengths)}, the layout has {tokens} tokens"
+            )
+        flag = settings.get("causal", "1")
+        if flag not in ("0", "1"):
+            raise CascadeSimError(f"pattern documents: causal: '{shortened(flag)}'; give 0 or 1")
+        return patterns.Documents(lengths, flag == "1")
     if name == "frame-decay":
         return patterns.FrameDecay(layout[0], tokens // layout[0])
     if name == "sliding-tile":
@@ -199,33 +216,8 @@ def _whole(name: str, field: str, value: str) -> int:
     return number
 
 
-def _flag(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise CascadeSimError(f"pattern documents: causal: '{shortened(text)}'; give 0 or 1")
-    return text == "1"
-
-
 def _sizes(text: str, field: str) -> tuple[int, ...]:
     parts = text.split("x")
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
         raise CascadeSimError(f"pattern sliding-tile: {field}: '{shortened(text)}'; give sizes such as {field}=6x8x8")
     return tuple(map(int, parts))
-
-
-def _documents(settings: Mapping[str, str], tokens: int) -> tuple[int, ...]:
-    lengths = tuple(_whole("documents", "lengths", part) for part in settings.get("lengths", "").split("+"))
-    if sum(lengths) != tokens:
-        raise CascadeSimError(f"pattern documents: lengths add up to {sum(lengths)}, the layout has {tokens} tokens")
-    return lengths
-
-
-def _of_blocks(
-    mask: BlockMask, name: str, tokens: int, queries: int, keys: int, head_dim: int
-) -> PatternAnswer:
-    expected = (-(-tokens // queries), -(-tokens // keys))
-    if mask.blocks.shape != expected:
-        raise CascadeSimError(f"{name}: {mask.blocks.shape} blocks; the layout has {expected} tiles")
-    visited = mask.blocks.sum(axis=1)
-    pairs = int(visited.sum()) * queries * keys
-    return PatternAnswer(name, tokens, queries, keys, head_dim, mask.is_causal, min(pairs, tokens**2),
-                         int(visited.sum()), int(visited.max()), 0, 0.0)

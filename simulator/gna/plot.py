@@ -6,109 +6,73 @@ dimensions like everything else: the picture of a million tokens costs no more t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial, reduce
+from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, times
+from cascadesim.einsum_cascades.sparsity.neighborhood import times
 from cascadesim.simulator.gna.neighborhood import Question
+from cascadesim.simulator.gna.recommend import with_stride
 from cascadesim.simulator.gna.report import Answer
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.collections import QuadMesh
-    from matplotlib.figure import Figure, SubFigure
 
 Shares = NDArray[np.float64]
 MOST_SLICES = 6
 MOST_GRID_LINES = 4000  # tiles of a slice; more would blacken it
+_INCHES = {1: (12, 6.5), 2: (16, 4.9), 3: (12, 10)}  # of the picture, by dimensions of the layout
 _QUERY, _WINDOW = "#d62728", "#111111"
 
 
 def draw(answer: Answer, target: Path) -> None:
     """Write the picture; the suffix chooses the format."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    size, place_parts = _ARRANGEMENTS[len(answer.question.pattern.layout)]
-    figure = pyplot.figure(figsize=size, layout="constrained")
+    dimensions = len(answer.question.pattern.layout)
+    figure = Figure(figsize=_INCHES[dimensions], layout="constrained")
     figure.suptitle(f"{str(answer.question.pattern).capitalize()}; {answer.question.tiles}", fontsize=11)
-    tiles, shares, bounds = place_parts(figure)
+    tiles, shares, bounds = _parts(figure, dimensions)
     _query_tile(tiles, answer.question)
     _useful_share(shares, answer)
     _bounds_by_stride(bounds, answer.question)
     figure.savefig(target, dpi=130)
-    pyplot.close(figure)
 
 
-def _in_a_row(figure: Figure) -> tuple[SubFigure, SubFigure, SubFigure]:
-    parts = figure.subfigures(1, 3, width_ratios=(1, 1, 1.25), squeeze=False)
-    return parts[0, 0], parts[0, 1], parts[0, 2]
-
-
-def _above(figure: Figure, height: float) -> tuple[SubFigure, SubFigure, SubFigure]:
-    rows = figure.subfigures(2, 1, height_ratios=(height, 1), squeeze=False)
+def _parts(figure: Figure, dimensions: int) -> tuple[SubFigure, SubFigure, SubFigure]:
+    """Three parts in a row where the layout is a plane, otherwise the first one above the two others."""
+    if dimensions == 2:
+        parts = figure.subfigures(1, 3, width_ratios=(1, 1, 1.25), squeeze=False)
+        return parts[0, 0], parts[0, 1], parts[0, 2]
+    rows = figure.subfigures(2, 1, height_ratios=(0.45 if dimensions == 1 else 1.4, 1), squeeze=False)
     lower = rows[1, 0].subfigures(1, 2, width_ratios=(1, 1.25), squeeze=False)
     return rows[0, 0], lower[0, 0], lower[0, 1]
 
 
-# dimensions -> size in inches, where the three parts go
-_ARRANGEMENTS: Mapping[int, tuple[tuple[float, float], Callable[[Figure], tuple[SubFigure, SubFigure, SubFigure]]]] = {
-    1: ((12, 6.5), partial(_above, height=0.45)),
-    2: ((16, 4.9), _in_a_row),
-    3: ((12, 10), partial(_above, height=1.4)),
-}
-
-
-def axis_pairs(axis: Axis, query_tile: int, key_tile: int) -> NDArray[np.int64]:
-    """Attended pairs of each (query tile, key tile) of the first dilation group, along one dimension."""
-    members = axis.groups[0][0]
-    start, end = axis.spans(members)
-    edges = np.arange(0, members + key_tile, key_tile)
-    inside = np.clip(end[:, None], edges[:-1], edges[1:]) - np.clip(start[:, None], edges[:-1], edges[1:])
-    pairs: NDArray[np.int64] = np.add.reduceat(inside, np.arange(0, members, query_tile), axis=0)
-    return pairs[:, (edges[:-1] < members)]
-
-
-def key_tile_shares(question: Question, query_tile: Sequence[int]) -> Shares:
-    """Useful share of every key tile for one query tile (its place in the grid): one array dimension per dimension."""
-    parts = [pairs[place] for pairs, place in zip(_pairs(question), query_tile, strict=True)]
-    return _outer(parts) / (question.tiles.queries * question.tiles.keys)
-
-
-def query_tile_shares(question: Question) -> Shares:
-    """Useful share of the visited key tiles of every query tile."""
-    pairs = _outer([each.sum(axis=1) for each in _pairs(question)])
-    visited = _outer([(each > 0).sum(axis=1) for each in _pairs(question)])
-    return pairs / (visited * (question.tiles.queries * question.tiles.keys))
-
-
 def _pairs(question: Question) -> list[NDArray[np.int64]]:
-    axes = zip(question.pattern.axes, question.tiles.query, question.tiles.key, strict=True)
-    return [axis_pairs(axis, query, key) for axis, query, key in axes]
+    """Attended pairs of each (query tile, key tile) of the first dilation group, along each dimension."""
+    found = []
+    for axis, query_tile, key_tile in question.sides:
+        members = axis.groups[0][0]
+        start, end = axis.spans(members)
+        edges = np.arange(0, members + key_tile, key_tile)
+        inside = np.clip(end[:, None], edges[:-1], edges[1:]) - np.clip(start[:, None], edges[:-1], edges[1:])
+        pairs = np.add.reduceat(inside, np.arange(0, members, query_tile), axis=0)
+        found.append(pairs[:, edges[:-1] < members])
+    return found
 
 
 def _outer(parts: Sequence[NDArray[np.int64]]) -> Shares:
     return reduce(np.multiply.outer, [part.astype(np.float64) for part in parts])
 
 
-def _central(question: Question) -> tuple[int, ...]:
-    """The query tile in the middle of the grid."""
-    axes = zip(question.pattern.axes, question.tiles.query, strict=True)
-    return tuple(-(-axis.groups[0][0] // size) // 2 for axis, size in axes)
-
-
 def _query_tile(figure: SubFigure, question: Question) -> None:
-    """Key tiles of the central query tile: slices along the first dimension where there are three."""
-    place = _central(question)
-    shares = key_tile_shares(question, place)
+    """Key tiles of the query tile in the middle of the grid: slices along the first dimension where there are three."""
+    place = tuple(-(-axis.groups[0][0] // size) // 2 for axis, size, _ in question.sides)
+    parts = [pairs[along] for pairs, along in zip(_pairs(question), place, strict=True)]
+    shares = _outer(parts) / (question.tiles.queries * question.tiles.keys)
     rank = len(place)
     slices = _slices(shares) if rank == 3 else [0]
     shares = shares.reshape((1,) * (3 - rank) + shares.shape)
@@ -160,42 +124,35 @@ def _key_map(panel: Axes, shares: Shares, question: Question) -> QuadMesh:
 
 def _outline(panel: Axes, question: Question, place: tuple[int, ...], index: int) -> None:
     """The query tile and the union of its windows, where they meet this slice."""
-    from matplotlib.patches import Rectangle
-
-    axes = zip(question.pattern.axes, question.tiles.query, place, strict=True)
-    boxes = [_box(axis, size, at) for axis, size, at in axes]
+    boxes = []  # of each dimension: the query tile and its keys, as half-open ranges of places
+    for (axis, size, _), along in zip(question.sides, place, strict=True):
+        members = axis.groups[0][0]
+        start, end = axis.spans(members)
+        first, last = along * size, min((along + 1) * size, members) - 1
+        boxes.append(((first, last + 1), (int(start[first]), int(end[last]))))
     *outer, height, width = [((0, 1), (0, 1))] * (2 - len(boxes)) + boxes
+    size = question.tiles.key[0]
     for which, (color, style) in enumerate(((_QUERY, "-"), (_WINDOW, "--"))):
-        if outer and not _meets(outer[0][which], index, question.tiles.key[0]):
+        if outer and not (outer[0][which][0] < (index + 1) * size and outer[0][which][1] > index * size):
             continue
         (x0, x1), (y0, y1) = width[which], height[which]
         outline = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linestyle=style, linewidth=1.6)
         panel.add_patch(outline)
 
 
-def _box(axis: Axis, size: int, place: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(query tile, its keys) along one dimension, as half-open ranges of places."""
-    members = axis.groups[0][0]
-    start, end = axis.spans(members)
-    first, last = place * size, min((place + 1) * size, members) - 1
-    return (first, last + 1), (int(start[first]), int(end[last]))
-
-
-def _meets(range_: tuple[int, int], index: int, size: int) -> bool:
-    return range_[0] < (index + 1) * size and range_[1] > index * size
-
-
 def _useful_share(figure: SubFigure, answer: Answer) -> None:
     """Useful share of the work of every query tile, the middle slice of three dimensions."""
-    question = answer.question
-    shares = query_tile_shares(question)
+    question, pairs = answer.question, _pairs(answer.question)
+    visited = _outer([(each > 0).sum(axis=1) for each in pairs])
+    shares = _outer([each.sum(axis=1) for each in pairs])
+    shares = shares / (visited * (question.tiles.queries * question.tiles.keys))
     where = ""
     if shares.ndim == 3:
         where = f", slice {shares.shape[0] // 2 + 1} of {shares.shape[0]} along dimension 1"
         shares = shares[shares.shape[0] // 2]
-    shares = np.atleast_2d(shares)
     panel = figure.subplots()
-    image = panel.imshow(shares, vmin=0, vmax=1, cmap="viridis_r", aspect="auto", interpolation="nearest")
+    image = panel.imshow(np.atleast_2d(shares), vmin=0, vmax=1, cmap="viridis_r", aspect="auto",
+                         interpolation="nearest")
     overall = answer.modes["multidim_static"].efficiency
     panel.set_title(f"Useful share per query tile{where}\n{overall:.0%} overall", fontsize=10)
     panel.set_xlabel(f"query tile along dimension {len(question.pattern.layout)}", fontsize=9)
@@ -210,8 +167,11 @@ def _bounds_by_stride(figure: SubFigure, question: Question) -> None:
     """The bound against the stride of each dimension, the others as asked."""
     panel = figure.subplots()
     for number, axis in enumerate(question.pattern.axes):
-        strides = range(1, axis.window + 1) if axis.window <= 512 else sorted({*_powers(axis.window), axis.window})
-        bounds = [_with(question, number, stride).bound("multidim_static") for stride in strides]
+        powers = [1 << exponent for exponent in range(axis.window.bit_length())]
+        strides = range(1, axis.window + 1) if axis.window <= 512 else sorted({*powers, axis.window})
+        asked = question.pattern.stride
+        bounds = [with_stride(question, (*asked[:number], stride, *asked[number + 1 :])).bound("multidim_static")
+                  for stride in strides]
         line, = panel.plot(strides, [bound.worst for bound in bounds], drawstyle="steps-post",
                            label=f"dimension {number + 1}, worst bound")
         panel.plot(strides, [bound.mean for bound in bounds], drawstyle="steps-post", linestyle=":",
@@ -225,14 +185,4 @@ def _bounds_by_stride(figure: SubFigure, question: Question) -> None:
     panel.set_title("Bound against the stride", fontsize=10)
     panel.legend(fontsize=7, loc="best", ncols=2)
     panel.grid(alpha=0.3)
-
-
-def _powers(limit: int) -> list[int]:
-    return [1 << exponent for exponent in range(limit.bit_length()) if 1 << exponent <= limit]
-
-
-def _with(question: Question, number: int, stride: int) -> Question:
-    strides = tuple(stride if index == number else each for index, each in enumerate(question.pattern.stride))
-    return replace(question, pattern=replace(question.pattern, stride=strides))
-
 

@@ -13,7 +13,7 @@ from cascadesim.einsum_cascades.sparsity.neighborhood import times
 from cascadesim.simulator.gna.neighborhood import Mode
 from cascadesim.simulator.gna.pattern_report import PatternAnswer
 from cascadesim.simulator.gna.recommend import Recommendation
-from cascadesim.simulator.gna.report import Answer, Run
+from cascadesim.simulator.gna.report import Answer, Scenario
 from cascadesim.simulator.views import formatting as say
 from cascadesim.simulator.views.output import console, print_styled
 
@@ -26,6 +26,7 @@ _MODES: Mapping[Mode, str] = {
 
 
 def print_answer(answer: Answer | PatternAnswer, stream: TextIO) -> None:
+    """Tables of the answer, as wide as the terminal of `stream`."""
     on = console(stream)
     if isinstance(answer, PatternAnswer):
         _print_pattern(answer, on)
@@ -55,16 +56,19 @@ def _print_pattern(answer: PatternAnswer, on: Console) -> None:
 def _print_neighborhood(answer: Answer, on: Console) -> None:
     question = answer.question
     print_styled(Text(f"{str(question.pattern).capitalize()}; tiles {question.tiles}", style="bold"), on)
-    print_styled(_figures(answer), on)
-    on.print()
-    print_styled(_modes(answer), on)
+    figures = _grid()
+    for row in _figure_rows(answer):
+        figures.add_row(*row)
+    tables = [figures, _modes(answer)]
     if answer.recommendations:
-        on.print()
         title = "Strides on these tiles: finest first, each faster than all before"
-        print_styled(_options(title, answer.recommendations, answer.run), on)
-    for name, options in answer.alternatives.items():
-        on.print()
-        print_styled(_options(f"Other {name}: nearest first", options, answer.run), on)
+        tables.append(_options(title, answer.recommendations, answer.scenario))
+    tables += [_options(f"Other {name}: nearest first", options, answer.scenario)
+               for name, options in answer.alternatives.items()]
+    for number, table in enumerate(tables):
+        if number > 0:
+            on.print()
+        print_styled(table, on)
     for line in answer.advice:
         print_styled(Text(f"! {line}", style="yellow"), on)
 
@@ -74,13 +78,6 @@ def _grid() -> Table:
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold", style="dim")
-    return table
-
-
-def _figures(answer: Answer) -> Table:
-    table = _grid()
-    for row in _figure_rows(answer):
-        table.add_row(*row)
     return table
 
 
@@ -100,47 +97,37 @@ def _figure_rows(answer: Answer) -> Iterator[tuple[str, str, str]]:
             f"{prediction.speedup:.2f}x ({prediction.kernel_speedup:.2f}x without permutation)")
     if answer.end_to_end is not None:
         figures = ", ".join(f"{value:.2f}x {name.replace('_', ' ')}" for name, value in answer.end_to_end.items())
-        patterns = len(answer.run.also) + 1
+        patterns = len(answer.scenario.also) + 1
         yield "end to end", "", figures if patterns == 1 else f"{figures}, over the layers of {patterns} patterns"
 
 
 def _modes(answer: Answer) -> Table:
     title = "Speedup over dense attention on the same tiles"
     table = _table(title, "tiling", "bound", "mean", "tiles", "most", "useful")
-    for mode, bound in answer.modes.items():
-        table.add_row(_MODES[mode], f"{bound.worst:.2f}x", f"{bound.mean:.2f}x", say.whole(bound.total),
+    bounds = {_MODES[mode]: bound for mode, bound in answer.modes.items()}
+    for name, bound in {**bounds, "backward: query tiles per key tile": answer.backward}.items():
+        table.add_row(name, f"{bound.worst:.2f}x", f"{bound.mean:.2f}x", say.whole(bound.total),
                       say.whole(bound.largest), f"{bound.efficiency:.0%}")
-    backward = answer.backward
-    table.add_row("backward: query tiles per key tile", f"{backward.worst:.2f}x", f"{backward.mean:.2f}x",
-                  say.whole(backward.total), say.whole(backward.largest), f"{backward.efficiency:.0%}")
     return table
 
 
-def _options(title: str, options: Sequence[Recommendation], run: Run) -> Table:
-    columns = ["stride", "bound", "mean", "useful", "mask-free", f"on {run.device}", "window", "dilation",
-               "query tile", "key tile"]  # fmt: skip
-    kept = [True] * 5 + [run.device is not None] + [_differs(options, column) for column in columns[6:]]
-    table = _table(title, *(column for column, keep in zip(columns, kept, strict=True) if keep))
+def _options(title: str, options: Sequence[Recommendation], scenario: Scenario) -> Table:
+    """Strides leave window, dilation and tiles alone; other directions show what they change."""
+    changed = {"stride": (), "window": ("window",), "dilation": ("dilation",), "tiles": ("query tile", "key tile")}
+    times_on = () if scenario.device is None else (f"on {scenario.device}",)
+    shown = ("stride", "bound", "mean", "useful", "mask-free", *times_on, *changed[options[0].change])
+    table = _table(title, *shown)
     for option in options:
-        cells = _cells(option, run)
-        table.add_row(*(cell for cell, keep in zip(cells, kept, strict=True) if keep))
+        pattern, bound, prediction = option.question.pattern, option.bound, scenario.predict(option.question)
+        cells = {
+            "stride": times(pattern.stride), "bound": f"{bound.worst:.2f}x", "mean": f"{bound.mean:.2f}x",
+            "useful": f"{bound.efficiency:.0%}", "mask-free": "yes" if option.block_sparse else "no",
+            f"on {scenario.device}": "" if prediction is None else f"{prediction.speedup:.2f}x",
+            "window": times(pattern.window), "dilation": times(pattern.dilation),
+            "query tile": times(option.question.tiles.query), "key tile": times(option.question.tiles.key),
+        }  # fmt: skip
+        table.add_row(*(cells[column] for column in shown))
     return table
-
-
-def _differs(options: Sequence[Recommendation], column: str) -> bool:
-    """Whether a column says anything: strides leave tiles alone, other directions show what they change."""
-    shown = {"stride": (), "window": ("window",), "dilation": ("dilation",), "tiles": ("query tile", "key tile")}
-    return column in shown[options[0].change]
-
-
-def _cells(option: Recommendation, run: Run) -> tuple[str, ...]:
-    pattern, bound, prediction = option.question.pattern, option.bound, run.predict(option.question)
-    return (
-        times(pattern.stride), f"{bound.worst:.2f}x", f"{bound.mean:.2f}x", f"{bound.efficiency:.0%}",
-        "yes" if option.block_sparse else "no", "" if prediction is None else f"{prediction.speedup:.2f}x",
-        times(pattern.window), times(pattern.dilation),
-        times(option.question.tiles.query), times(option.question.tiles.key),
-    )  # fmt: skip
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -1,14 +1,16 @@
 """The answer to one question about a neighborhood: bounds in every mode, times, what to ask for instead, and why.
 
-A frozen value that turns into the JSON of the contract (`cascadesim.gna/1`). It prints nothing: `render`.
+A frozen value that turns into the JSON of the contract (`cascadesim.gna/1`). Every sentence of advice follows from
+counts and times of the question at hand. It prints nothing: `render`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cascadesim.simulator.gna.advice import advice
+from cascadesim.accelerators.neighborhood_kernels import Backend, backends, device, legal_tiles
+from cascadesim.einsum_cascades.sparsity.neighborhood import times
 from cascadesim.simulator.gna.neighborhood import MODES, Bound, Mode, Question
 from cascadesim.simulator.gna.recommend import (
     Recommendation,
@@ -17,15 +19,18 @@ from cascadesim.simulator.gna.recommend import (
     tile_frontier,
     window_frontier,
 )
-from cascadesim.simulator.gna.shapes import BACKENDS, Backend, legal_tiles
-from cascadesim.simulator.gna.time import Prediction, device, end_to_end_layers, predict
+from cascadesim.simulator.gna.time import Prediction, end_to_end_layers, predict
 
 SCHEMA = "cascadesim.gna/1"
+NOTICEABLE = 0.02  # assumed: losses below 2 % are not worth a sentence
+HOPELESS = 2.0  # NATTEN issue 306: mean bounds of 1.4 to 1.6 ran at half of dense attention's speed
+_PERMUTATION = 0.1  # assumed: worth a sentence from a tenth of the time on
+_TIMES = ("device", "kernel_s", "permute_s", "total_s", "dense_s", "kernel_speedup", "speedup")
 
 
 @dataclass(frozen=True)
-class Run:
-    """What the attention runs on and how often: for times, end-to-end figures and the tile shapes to search.
+class Scenario:
+    """The device, the heads and how often the attention runs: for times, end-to-end figures and tile shapes to search.
 
     `layers`: how many have the pattern asked about; `also`: other patterns of the same model and their layers.
     """
@@ -46,7 +51,7 @@ class Run:
         """The device's kernels; without a device those of every generation that can run the head dimension."""
         if self.device is not None:
             return (device(self.device).kernels,)
-        return tuple(backend for backend in BACKENDS.values() if self.head_dim <= backend.largest_head_dim)
+        return tuple(backend for backend in backends().values() if self.head_dim <= backend.largest_head_dim)
 
     def predict(self, question: Question) -> Prediction | None:
         """The times of a question, where a device is named."""
@@ -55,13 +60,19 @@ class Run:
         return predict(question, device(self.device), self.heads, self.head_dim, self.batch,
                        layers_per_permutation=self.layers_per_permutation)  # fmt: skip
 
+    def speedups(self, question: Question) -> dict[str, float]:
+        """Every bound of a question and, where a device is named, its predicted speedup."""
+        static, prediction = question.bound("multidim_static"), self.predict(question)
+        found = {"flop_bound": question.flop_bound, "worst_bound": static.worst, "mean_bound": static.mean}
+        return found if prediction is None else {**found, "predicted": prediction.speedup}
+
 
 @dataclass(frozen=True)
 class Answer:
     """Everything known about the question. `alternatives`: other windows, dilations and tile shapes."""
 
     question: Question
-    run: Run
+    scenario: Scenario
     modes: Mapping[Mode, Bound]
     backward: Bound
     prediction: Prediction | None
@@ -72,15 +83,14 @@ class Answer:
     @property
     def end_to_end(self) -> Mapping[str, float] | None:
         """Amdahl over all layers: on the bounds, and on the predicted time where there is one."""
-        run = self.run
-        if run.attention_share is None:
+        scenario = self.scenario
+        if scenario.attention_share is None:
             return None
-        share = run.attention_share * run.sparse_steps / run.steps
-        patterns = ((_speedups(self.question, run), run.layers), *((_speedups(each, run), n) for each, n in run.also))
-        return {
-            name: end_to_end_layers([(speedups[name], layers) for speedups, layers in patterns], share)
-            for name in patterns[0][0]
-        }
+        share = scenario.attention_share * scenario.sparse_steps / scenario.steps
+        patterns = ((self.question, scenario.layers), *scenario.also)
+        found = [(scenario.speedups(question), layers) for question, layers in patterns]
+        return {name: end_to_end_layers([(speedups[name], layers) for speedups, layers in found], share)
+                for name in found[0][0]}  # fmt: skip
 
     def to_dict(self) -> dict[str, object]:
         """The JSON object of the contract (design, section 5)."""
@@ -101,47 +111,81 @@ class Answer:
             "block_sparse": question.block_sparse,
             "modes": {mode: _bound(bound) for mode, bound in self.modes.items()},
             "backward": _bound(self.backward),
-            "predicted": None if self.prediction is None else _prediction(self.prediction),
+            "predicted": _prediction(self.prediction),
             "end_to_end": None if self.end_to_end is None else dict(self.end_to_end),
-            "recommendations": [_recommendation(option, self.run) for option in self.recommendations],
+            "recommendations": [_recommendation(option, self.scenario) for option in self.recommendations],
             "alternatives": {
-                name: [_recommendation(option, self.run) for option in options]
+                name: [_recommendation(option, self.scenario) for option in options]
                 for name, options in self.alternatives.items()
             },
             "advice": list(self.advice),
         }
 
 
-def answer(question: Question, run: Run | None = None, recommend: bool = False) -> Answer:
-    """All modes, advice, the time where a device is named, and with `recommend` what to ask for instead."""
-    run = run or Run()
-    prediction = run.predict(question)
+def answer(question: Question, scenario: Scenario | None = None, recommend: bool = False) -> Answer:
+    """Answers in all modes, with advice, times on a named device, and with `recommend` what to ask for instead."""
+    scenario = scenario or Scenario()
+    prediction = scenario.predict(question)
+    modes = {mode: question.bound(mode) for mode in MODES}
     return Answer(
         question,
-        run,
-        {mode: question.bound(mode) for mode in MODES},
+        scenario,
+        modes,
         question.backward(),
         prediction,
         stride_frontier(question) if recommend else (),
-        alternatives(question, run) if recommend else {},
-        advice(question, "multidim_static", prediction),
+        _alternatives(question, scenario) if recommend else {},
+        tuple(_advice(question, modes["multidim_static"], prediction)),
     )
 
 
-def alternatives(question: Question, run: Run) -> dict[str, tuple[Recommendation, ...]]:
+def _alternatives(question: Question, scenario: Scenario) -> dict[str, tuple[Recommendation, ...]]:
     """Frontiers in the other directions; a direction without a faster entry is left out."""
     found = {"windows": window_frontier(question), "dilations": dilation_frontier(question)}
-    for backend in run.backends:
-        shapes = legal_tiles(backend.name, len(question.pattern.layout), run.head_dim)
+    for backend in scenario.backends:
+        shapes = legal_tiles(backend.name, len(question.pattern.layout), scenario.head_dim)
         found[f"tiles of {backend.name}"] = tile_frontier(question, shapes, backend.mode)
     return {name: options for name, options in found.items() if options}
 
 
-def _speedups(question: Question, run: Run) -> dict[str, float]:
-    static = question.bound("multidim_static")
-    found = {"flop_bound": question.flop_bound, "worst_bound": static.worst, "mean_bound": static.mean}
-    prediction = run.predict(question)
-    return found if prediction is None else {**found, "predicted": prediction.speedup}
+def _advice(question: Question, bound: Bound, prediction: Prediction | None) -> Iterator[str]:
+    """Says why the pattern does not reach its bound in static tiling: warnings, the most important first."""
+    causal = [str(number) for number, axis in enumerate(question.pattern.causal, start=1) if axis]
+    if causal and not question.block_sparse:
+        hope = ", expect no gain" if bound.mean < HOPELESS else ""
+        yield (f"causal in dimension {', '.join(causal)}: never block-sparse, every visited tile is masked; at most "
+               f"{bound.mean:.2f}x on average before masking{hope}")
+    if bound.mean <= 1:
+        yield f"dense would be faster: the tiles visited are {1 / bound.mean:.2f}x those of dense attention"
+    if bound.efficiency <= 1 - NOTICEABLE and not causal:
+        yield _better_stride(question, bound)
+    for number, (axis, size, _) in enumerate(question.sides, start=1):
+        padded = axis.dilation * -(-axis.longest_group // size) * size
+        if padded > axis.length * (1 + NOTICEABLE):
+            yield (f"dimension {number}: {axis.length} tokens fill query tiles of {size} up to {padded}, "
+                   f"{padded / axis.length - 1:.1%} of the work is padding")
+    if prediction is not None:
+        yield from _advice_on_times(prediction)
+    small = [str(number) for number, size in enumerate(question.pattern.window, start=1) if size < 2]
+    if small:
+        yield f"NATTEN refuses windows below 2 (dimension {', '.join(small)})"
+
+
+def _better_stride(question: Question, bound: Bound) -> str:
+    best = max(stride_frontier(question), key=lambda option: option.bound.efficiency)
+    now = f"stride {times(question.pattern.stride)}: {bound.efficiency:.0%} of the work in visited tiles is useful"
+    if best.bound.efficiency <= bound.efficiency + NOTICEABLE:
+        return f"{now}; no stride improves on it with these tiles"
+    return f"{now}; stride {times(best.question.pattern.stride)} makes it {best.bound.efficiency:.0%}"
+
+
+def _advice_on_times(prediction: Prediction) -> Iterator[str]:
+    if prediction.total_s >= prediction.dense_s:
+        yield f"dense would be faster on {prediction.device}: {prediction.speedup:.2f}x including token permutation"
+    share = prediction.permute_s / prediction.total_s
+    if share > _PERMUTATION:
+        yield (f"token permutation takes {share:.0%} of the time: {prediction.kernel_speedup:.1f}x for the kernel "
+               f"alone, {prediction.speedup:.1f}x with it")
 
 
 def _bound(bound: Bound) -> dict[str, object]:
@@ -154,20 +198,12 @@ def _bound(bound: Bound) -> dict[str, object]:
     }
 
 
-def _prediction(prediction: Prediction) -> dict[str, object]:
-    return {
-        "device": prediction.device,
-        "kernel_s": prediction.kernel_s,
-        "permute_s": prediction.permute_s,
-        "total_s": prediction.total_s,
-        "dense_s": prediction.dense_s,
-        "kernel_speedup": prediction.kernel_speedup,
-        "speedup": prediction.speedup,
-    }
+def _prediction(prediction: Prediction | None) -> dict[str, object] | None:
+    return None if prediction is None else {name: getattr(prediction, name) for name in _TIMES}
 
 
-def _recommendation(option: Recommendation, run: Run) -> dict[str, object]:
-    pattern, tiles, prediction = option.question.pattern, option.question.tiles, run.predict(option.question)
+def _recommendation(option: Recommendation, scenario: Scenario) -> dict[str, object]:
+    pattern, tiles = option.question.pattern, option.question.tiles
     return {
         "change": option.change,
         "stride": list(pattern.stride),
@@ -178,5 +214,5 @@ def _recommendation(option: Recommendation, run: Run) -> dict[str, object]:
         "worst_bound": option.bound.worst,
         "mean_bound": option.bound.mean,
         "block_sparse": option.block_sparse,
-        "predicted": None if prediction is None else _prediction(prediction),
+        "predicted": _prediction(scenario.predict(option.question)),
     }

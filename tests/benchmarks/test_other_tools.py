@@ -21,7 +21,7 @@ from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.accelerators.fusemax.word_forms import LinearForm, WordForms, tile_forms, word_forms
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
-from cascadesim.simulator.explore.problem import Problem, problem
+from cascadesim.simulator.explore.problem import SearchProblem, problem
 from cascadesim.simulator.explore.space import space_from
 
 pytestmark = pytest.mark.slow
@@ -141,7 +141,7 @@ def words_of(form: LinearForm, sizes: dict[str, int]) -> int:
     return total
 
 
-def looped(made: Problem) -> Iterator[tuple[Any, ...]]:
+def looped(made: SearchProblem) -> Iterator[tuple[Any, ...]]:
     """The designs of LOOPED as plain numbers."""
     names = ("pe_array.rows", "pe_array.columns", "vector_array.lanes", "global_buffer.capacity_bytes",
              "dram.bandwidth_bytes_per_s", "clock_hz")  # fmt: skip

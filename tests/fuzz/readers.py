@@ -17,6 +17,7 @@ import click
 import numpy as np
 
 from cascadesim.accelerators import catalogue
+from cascadesim.accelerators.neighborhood_kernels import TileShapes
 from cascadesim.einsum_cascades.analysis.analysis import analyse
 from cascadesim.einsum_cascades.models import zoo
 from cascadesim.einsum_cascades.models.workload import workload_from
@@ -38,9 +39,9 @@ from cascadesim.simulator.cli import options as cli_options
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.explore import problem as explore_problem
 from cascadesim.simulator.explore import space as explore_space
+from cascadesim.simulator.explore.checkpoint import Checkpoint
 from cascadesim.simulator.explore.expressions import Kind, parse_expression
-from cascadesim.simulator.explore.partial import Partial
-from cascadesim.simulator.gna.neighborhood import Question, Tiles
+from cascadesim.simulator.gna.neighborhood import Question
 from cascadesim.simulator.gna.pattern_report import pattern_answer
 from cascadesim.validation import suites
 from cascadesim.validation.kernels import record_lines
@@ -213,7 +214,7 @@ def _neighborhood(text: str) -> None:
     layout, window, stride, dilation, query, key = sides
     cli_gna._refuse_large({"--layout": layout, "--q-tile": query, "--kv-tile": key})
     pattern = neighborhood(layout, window, stride, dilation, cli_gna.flags(parts[4 % len(parts)]))
-    asked = Question(pattern, Tiles(query, key), cli_gna.whole(0, 2**20)(parts[-1]))
+    asked = Question(pattern, TileShapes(query, key), cli_gna.whole(0, 2**20)(parts[-1]))
     if max(layout) <= 4096:  # larger ones are counted as well, and take their time
         assert asked.bound("multidim_static").mean > 0
 
@@ -258,7 +259,7 @@ _NAME = "chunk-000000-0-3"
 
 
 def _chunk(folder: Path) -> bytes:
-    partial = Partial(folder, "stamp")
+    partial = Checkpoint(folder, "stamp")
     partial.save(_NAME, {"digits": np.arange(6, dtype=np.int32).reshape(3, 2), "costs": np.ones((3, 1))})
     return (folder / f"{_NAME}.npz").read_bytes()
 
@@ -267,7 +268,7 @@ def _partial(content: bytes, folder: Path) -> None:
     """A chunk that is believed is the one that was written; all others are said to be damaged and computed again."""
     _file(content, folder / f"{_NAME}.npz")
     with contextlib.redirect_stderr(io.StringIO()):
-        found = Partial(folder, "stamp").load(_NAME)
+        found = Checkpoint(folder, "stamp").load(_NAME)
     if found is not None and (found["digits"].tolist() != [[0, 1], [2, 3], [4, 5]] or found["costs"].sum() != 3.0):
         raise AssertionError("a damaged chunk is believed")
 

@@ -22,8 +22,8 @@ from cascadesim.validation.table import Row, Table
 from cascadesim.validation.table import published as packaged
 
 if TYPE_CHECKING:
+    from cascadesim.accelerators.neighborhood_kernels import KernelConstants
     from cascadesim.simulator.gna.neighborhood import Question
-    from cascadesim.simulator.gna.time import Device
     from cascadesim.simulator.gna.time import Prediction as Times
 
 FILE = "gna-measured.csv"
@@ -108,8 +108,8 @@ def _device(row: Row) -> str:
     return device
 
 
-def _on(device: str) -> Device:
-    from cascadesim.simulator.gna.time import DEVICES
+def _on(device: str) -> KernelConstants:
+    from cascadesim.accelerators.gpu.natten import DEVICES
 
     return DEVICES[device]
 
@@ -132,13 +132,13 @@ def _operation(row: Row, kind: str) -> Operation:
 
 def _question(row: Row, device: str, operation: Operation) -> tuple[Question, str]:
     """On the stated tiles; of several or none stated, on those the model finds fastest."""
-    from cascadesim.simulator.gna.neighborhood import Question, Tiles
-    from cascadesim.simulator.gna.shapes import legal_tiles
+    from cascadesim.accelerators.neighborhood_kernels import TileShapes, legal_tiles
+    from cascadesim.simulator.gna.neighborhood import Question
 
     pattern = published.pattern(row)
     batch, heads, head_dim = operation
     queries, keys = (_shapes(cell(row, name)) for name in ("q_tile", "kv_tile"))
-    stated = [Tiles(query, key) for query, key in zip(queries, keys, strict=False)]
+    stated = [TileShapes(query, key) for query, key in zip(queries, keys, strict=False)]
     shapes = stated or list(legal_tiles(_on(device).backend, len(pattern.layout), head_dim))
     asked = min((Question(pattern, shape) for shape in shapes),
                 key=lambda each: _times_of(each, device, (batch, heads, head_dim)).kernel_s)  # fmt: skip

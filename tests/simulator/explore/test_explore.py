@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,19 @@ from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.explore import explore
 from cascadesim.simulator.explore.models import ArchitectureModel
-from cascadesim.simulator.explore.problem import Problem, problem
-from cascadesim.simulator.explore.space import read_space, space_from
+from cascadesim.simulator.explore.problem import SearchProblem, problem
+from cascadesim.simulator.explore.space import space_from
 from cascadesim.simulator.simulate import simulate
 
 PUBLISHED = Path(__file__).parents[3] / "validation" / "published" / "fusemax-pareto.csv"
 SMALL: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("small_space.yaml").read_text(encoding="utf-8"))
 
 
-def small(**changes: object) -> Problem:
+def small(**changes: object) -> SearchProblem:
     return problem(space_from({**SMALL, **changes}, "space"), "space")
 
 
-def model(made: Problem) -> ArchitectureModel:
+def model(made: SearchProblem) -> ArchitectureModel:
     assert isinstance(made.model, ArchitectureModel)
     return made.model
 
@@ -227,37 +226,7 @@ def test_elasticities_of_what_is_known() -> None:
     assert frame.elasticities["clock_hz", "area_um2"] == pytest.approx((0, 0, 0))
 
 
-def test_parquet_carries_the_space_and_the_version(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    target = tmp_path / "front.parquet"
-    frame = explore("hunyuanvideo-tiles", output=target)
-    table = parquet.read_table(target)
-    assert table.column_names == list(frame.columns)
-    assert table.num_rows == len(frame)
-    assert table.schema.metadata[b"cascadesim.space"].decode() == read_space("hunyuanvideo-tiles")[1]
-    assert table.schema.metadata[b"cascadesim.version"].decode() == frame.version
-    assert table["latency_s"].to_pylist() == frame["latency_s"].tolist()
-
-
-def test_csv_is_a_table_below_comments(tmp_path: Path) -> None:
-    target = tmp_path / "front.csv"
-    frame = explore(SMALL, output=target, workers=1)
-    lines = target.read_text(encoding="utf-8").splitlines()
-    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
-    assert [float(row["latency_s"]) for row in rows] == frame["latency_s"].tolist()
-    assert f"# cascadesim {frame.version}, front of space; read with comment='#'" in lines
-    assert "# architecture: fusemax" in lines
-
-
 @pytest.mark.parametrize(("target", "message"), [("a.txt", "ends in .parquet or .csv"), ("no/a.csv", "no folder")])
 def test_outputs_that_cannot_be_are_refused_before_the_work(target: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(CascadeSimError, match=message):
         explore(SMALL, output=tmp_path / target)
-
-
-def test_without_pyarrow_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(CascadeSimError, match="needs pyarrow"):
-        explore(SMALL, output=tmp_path / "a.parquet")

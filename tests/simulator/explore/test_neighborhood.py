@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from cascadesim.accelerators.neighborhood_kernels import TileShapes, device
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
 from cascadesim.simulator.explore.explore import explore
-from cascadesim.simulator.gna.neighborhood import Question, Tiles
-from cascadesim.simulator.gna.time import device, predict
+from cascadesim.simulator.gna.neighborhood import Question
+from cascadesim.simulator.gna.time import predict
 
 SPACE: dict[str, Any] = {
     "question": "Which stride?",
@@ -25,7 +26,7 @@ def test_the_published_stride_is_the_fastest() -> None:
     frame = explore(SPACE)
     first = next(frame.rows())
     assert [first[f"stride_{axis}"] for axis in (1, 2, 3)] == [16, 8, 8]
-    question = Question(neighborhood((30, 48, 80), (18, 24, 24), (16, 8, 8)), Tiles((8, 4, 8), (2, 8, 8)), 256)
+    question = Question(neighborhood((30, 48, 80), (18, 24, 24), (16, 8, 8)), TileShapes((8, 4, 8), (2, 8, 8)), 256)
     time = predict(question, device("b200"), heads=24, head_dim=128)
     assert first["latency_s"] == time.total_s
     assert first["speedup"] == time.speedup

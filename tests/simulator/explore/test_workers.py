@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.explore.workers import Job, _dealt, cores, run
+from cascadesim.simulator.explore.workers import Job, _dealt, _handed_out, cores, run
 
 
 def square(context: int, piece: int) -> int:
@@ -71,3 +71,16 @@ def test_each_worker_gets_neighbours() -> None:
     for pieces in range(1, 20):
         for workers in range(1, 6):
             assert sorted(_dealt(range(pieces), workers)) == list(range(pieces))
+
+
+def test_pieces_are_handed_out_ahead_and_no_more_than_that() -> None:
+    """Seven pieces, three at a time: one is finished, the next goes out."""
+    seen: list[int] = []
+
+    def first_one(waiting: list[int]) -> list[int]:
+        seen.append(len(waiting))
+        return waiting[:1]
+
+    found = list(_handed_out(range(7), 3, lambda piece: 10 * piece, first_one))
+    assert found == [(piece, 10 * piece) for piece in range(7)]
+    assert seen == [3, 3, 3, 3, 3, 2, 1]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, Neighborhood, neighborhood
+from cascadesim.simulator.gna import flattened
 from cascadesim.simulator.gna.neighborhood import MODES, Question, question
 
 Grid = NDArray[np.int64]
@@ -205,6 +206,18 @@ def test_flattened_counts_are_those_of_the_enumerated_mask(asked: Question) -> N
         keys = np.unique(np.flatnonzero(rows.any(axis=0)) // asked.tiles.keys)
         assert union[tile] == len(keys)
         assert span[tile] == keys[-1] - keys[0] + 1
+
+
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 3)])
+def test_flattened_counts_do_not_depend_on_how_they_are_cut(
+    dilation: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pattern = neighborhood((9, 14), (4, 4), (2, 1), dilation)
+    whole = question(pattern, (2, 2), (1, 3))
+    expected = [whole.per_query_tile(mode).tolist() for mode in ("flat_union", "flat_span")]
+    monkeypatch.setattr(flattened, "LARGEST_BATCH", 1)  # query tile by query tile
+    cut = question(pattern, (2, 2), (1, 3))
+    assert [cut.per_query_tile(mode).tolist() for mode in ("flat_union", "flat_span")] == expected
 
 
 @pytest.mark.parametrize("rows", [5, 8, 13])

@@ -8,18 +8,11 @@ from math import ceil
 import numpy as np
 import pytest
 
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.accelerators.gpu.natten import DEVICES
+from cascadesim.accelerators.neighborhood_kernels import device
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
 from cascadesim.simulator.gna.neighborhood import Question, question
-from cascadesim.simulator.gna.time import (
-    DEVICES,
-    device,
-    end_to_end,
-    end_to_end_layers,
-    kernel_s,
-    permuted_bytes,
-    predict,
-)
+from cascadesim.simulator.gna.time import end_to_end, end_to_end_layers, kernel_s, permuted_bytes, predict
 
 
 def flux(stride: int, query_tile: tuple[int, int]) -> Question:
@@ -124,8 +117,3 @@ def test_amdahl_gives_the_end_to_end_bounds_of_the_paper(
 def test_several_layers_share_the_attention_time() -> None:
     """Half of the layers twice as fast, half unchanged: attention takes 3/4, the run 1 - 0.8/4."""
     assert end_to_end_layers([(2.0, 10), (1.0, 10)], 0.8) == pytest.approx(1 / (1 - 0.2))
-
-
-def test_a_device_without_constants_is_refused_by_name() -> None:
-    with pytest.raises(CascadeSimError, match="h100-sxm"):
-        device("h100")

@@ -1,11 +1,13 @@
-"""Pictures and the page of an exploration: complete, self-contained, and alive in a real browser where there is one."""
+"""The answer as Parquet, CSV, pictures and a page: complete, self-contained, alive in a browser where there is one."""
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
 import subprocess
+import sys
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.explore import explore
-from cascadesim.simulator.explore.page import page
 from cascadesim.simulator.explore.plot import draw
-from cascadesim.simulator.explore.results import Frame
+from cascadesim.simulator.explore.results import Frame, page
+from cascadesim.simulator.explore.space import read_space
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SPACE: dict[str, Any] = {
@@ -135,3 +138,33 @@ def test_a_single_design_has_a_picture_too(tmp_path: Path) -> None:
     single = explore({**SPACE, "vary": {"clock_hz": [9.4e8]}, "objectives": ["latency_s"]}, workers=1)
     draw(single, tmp_path / "one.png")
     assert "1 are on the front" in page(single)
+
+
+def test_parquet_carries_the_space_and_the_version(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    target = tmp_path / "front.parquet"
+    frame = explore("hunyuanvideo-tiles", output=target)
+    table = parquet.read_table(target)
+    assert table.column_names == list(frame.columns)
+    assert table.num_rows == len(frame)
+    assert table.schema.metadata[b"cascadesim.space"].decode() == read_space("hunyuanvideo-tiles")[1]
+    assert table.schema.metadata[b"cascadesim.version"].decode() == frame.version
+    assert table["latency_s"].to_pylist() == frame["latency_s"].tolist()
+
+
+def test_csv_is_a_table_below_comments(tmp_path: Path) -> None:
+    target = tmp_path / "front.csv"
+    frame = explore(SPACE, output=target, workers=1)
+    lines = target.read_text(encoding="utf-8").splitlines()
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    assert [float(row["latency_s"]) for row in rows] == frame["latency_s"].tolist()
+    assert f"# cascadesim {frame.version}, front of space; read with comment='#'" in lines
+    assert "# architecture: fusemax" in lines
+
+
+def test_without_pyarrow_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(CascadeSimError, match="needs pyarrow"):
+        explore(SPACE, output=tmp_path / "a.parquet")

@@ -1,4 +1,4 @@
-"""Finished chunks of a run, kept beside its output so that a killed run goes on where it was.
+"""A checkpoint: finished chunks of a run, kept beside its output so that a killed run goes on where it was.
 
 One small file per chunk, written whole or not at all, with a checksum that binds it to its name and to the stamp of
 the run (space, version, how the space is cut); what does not fit is computed again. Gone when the run has succeeded.
@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,14 +29,14 @@ _OURS = re.compile(r"\.?(chunk|generation|round)-[0-9-]+(\.pending)?\.npz")
 
 
 @dataclass(frozen=True)
-class Partial:
-    """`folder` None: nothing is kept. `stamp`: what all chunks of the run agree on."""
+class Checkpoint:
+    """Finished chunks in a folder (None: nothing is kept). `stamp`: what all chunks of the run agree on."""
 
     folder: Path | None
     stamp: str = ""
 
     def load(self, name: str) -> dict[str, NDArray[np.generic]] | None:
-        """None if this chunk is not finished; nor if its file is not what this run wrote, which is said."""
+        """Returns a finished chunk, or None; of a file that is not what this run wrote it says so."""
         path = None if self.folder is None else self.folder / f"{name}.npz"
         if path is None or not path.exists():
             return None
@@ -74,16 +74,16 @@ class Partial:
                 self.folder.rmdir()
 
 
-def partial_beside(output: Path | None, stamp: str) -> Partial:
-    """What an earlier run of the same stamp left beside `output`; leavings of other runs of ours are removed.
+def checkpoint_beside(output: Path | None, stamp: str) -> Checkpoint:
+    """Opens what an earlier run of the same stamp left beside `output`; chunks of other runs of ours are removed.
 
     Raises CascadeSimError where a folder of that name is not of a run, or cannot be written.
     """
     if output is None:
-        return Partial(None)
+        return Checkpoint(None)
     target = Path(os.path.realpath(output))
     if target.exists() and not target.is_file():
-        return Partial(None)  # a pipe or /dev/null has no beside
+        return Checkpoint(None)  # a pipe or /dev/null has no beside
     folder = target.parent / f".{target.name}.partial"
     try:
         folder.mkdir(exist_ok=True)
@@ -92,7 +92,7 @@ def partial_beside(output: Path | None, stamp: str) -> Partial:
             (folder / _STAMP).write_text(stamp, encoding="utf-8")
     except OSError as error:
         raise CascadeSimError(f"{output}: cannot be written: {folder}: {error.strerror}") from None
-    return Partial(folder, stamp)
+    return Checkpoint(folder, stamp)
 
 
 def _known_stamp(folder: Path) -> str:
@@ -108,10 +108,7 @@ def _known_stamp(folder: Path) -> str:
 
 
 def _clear(folder: Path) -> None:
-    for path in _written(folder):
-        path.unlink(missing_ok=True)
-
-
-def _written(folder: Path) -> Iterator[Path]:
-    """Chunks in it, finished and unfinished."""
-    return (path for path in list(folder.iterdir()) if _OURS.fullmatch(path.name))
+    """Removes the chunks in it, finished and unfinished."""
+    for path in list(folder.iterdir()):
+        if _OURS.fullmatch(path.name):
+            path.unlink(missing_ok=True)

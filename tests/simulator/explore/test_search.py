@@ -1,4 +1,4 @@
-"""Runs of `explore`: on several workers or a cluster, stopped, killed, and going on where they were."""
+"""Searches: on several workers or a cluster, stopped, killed, going on where they were; evolution beside them all."""
 
 from __future__ import annotations
 
@@ -157,3 +157,54 @@ def test_without_ray_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(CascadeSimError, match=r"--engine ray needs Ray: pip install 'cascadesim\[ray\]'"):
         explore(SMALL, engine="ray", cycle_level=False)
+
+
+EVOLUTION: dict[str, Any] = {"search": {"method": "evolutionary", "population": 20, "generations": 12}, "seed": 7}
+
+
+def test_evolution_finds_most_of_the_exact_front() -> None:
+    pytest.importorskip("pymoo")
+    frame = explore({**SMALL, **EVOLUTION}, workers=1, cycle_level=False)
+    found, exact = (
+        {tuple(row[name] for name in SMALL["objectives"]) for row in each.rows()}
+        for each in (frame, explore(SMALL, workers=1, cycle_level=False))
+    )
+    assert len(found & exact) > len(exact) / 2
+    assert frame.counts.designs <= 20 * 12
+
+
+@pytest.mark.slow
+def test_seeds_make_evolution_repeatable_and_resumable(tmp_path: Path) -> None:
+    pytest.importorskip("pymoo")
+
+    def stop_after_5(done: int, total: int) -> None:
+        if done >= 5:
+            raise Stop
+
+    space = {**SMALL, **EVOLUTION, "conditions": ["pe_array.rows * pe_array.columns <= 4096"]}
+    once = explore(space, workers=1, cycle_level=False)
+    with pytest.raises(Stop):
+        explore(space, workers=2, output=tmp_path / "a.csv", watches={"searching": stop_after_5})
+    again = explore(space, workers=2, cycle_level=False, output=tmp_path / "a.csv")
+    assert list(once.rows()) == list(again.rows())
+    assert os.listdir(tmp_path) == ["a.csv"]
+    other = explore({**space, "seed": 8}, workers=1, cycle_level=False)
+    assert once.counts != other.counts or list(once.rows()) != list(other.rows())
+
+
+@pytest.mark.slow
+def test_a_space_beyond_counting_needs_evolution() -> None:
+    """10^20 designs."""
+    pytest.importorskip("pymoo")
+    every = {"range": [16, 100_015, 1]}
+    fields = ("pe_array.rows", "pe_array.columns", "vector_array.lanes", "global_buffer.capacity_bytes")
+    frame = explore({**SMALL, **EVOLUTION, "derive": {},
+                     "vary": {**dict.fromkeys(fields[:3], every), fields[3]: {"range": [10**9, 10**11, 10**6]}},
+                     "conditions": [], "set": {"global_buffer.row_bytes": 16}}, workers=1, cycle_level=False)
+    assert 0 < frame.counts.possible <= 240
+
+
+def test_without_pymoo_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymoo.algorithms.moo.nsga2", None)
+    with pytest.raises(CascadeSimError, match=r"evolutionary needs pymoo: pip install 'cascadesim\[explore\]'"):
+        explore({**SMALL, **EVOLUTION}, workers=1)

@@ -9,27 +9,27 @@ import pytest
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore import search as explore_search
+from cascadesim.simulator.explore.checkpoint import Checkpoint, checkpoint_beside
 from cascadesim.simulator.explore.explore import explore
-from cascadesim.simulator.explore.partial import Partial, partial_beside
 
 ARRAYS = {"digits": np.arange(6, dtype=np.int32).reshape(3, 2), "costs": np.array([[1.5], [2.5], [3.5]])}
 SMALL = Path(__file__).parent / "small_space.yaml"
 
 
 @pytest.fixture
-def begun(tmp_path: Path) -> Partial:
-    partial = partial_beside(tmp_path / "front.csv", "a" * 64)
-    partial.save("chunk-000000-0-3", ARRAYS)
-    return partial
+def begun(tmp_path: Path) -> Checkpoint:
+    checkpoint = checkpoint_beside(tmp_path / "front.csv", "a" * 64)
+    checkpoint.save("chunk-000000-0-3", ARRAYS)
+    return checkpoint
 
 
-def chunk(partial: Partial) -> Path:
-    assert partial.folder is not None
-    return partial.folder / "chunk-000000-0-3.npz"
+def chunk(checkpoint: Checkpoint) -> Path:
+    assert checkpoint.folder is not None
+    return checkpoint.folder / "chunk-000000-0-3.npz"
 
 
-def test_a_chunk_comes_back_as_it_was(begun: Partial, tmp_path: Path) -> None:
-    found = partial_beside(tmp_path / "front.csv", "a" * 64).load("chunk-000000-0-3")
+def test_a_chunk_comes_back_as_it_was(begun: Checkpoint, tmp_path: Path) -> None:
+    found = checkpoint_beside(tmp_path / "front.csv", "a" * 64).load("chunk-000000-0-3")
     assert found is not None
     assert all(np.array_equal(found[name], array) for name, array in ARRAYS.items())
     assert begun.load("chunk-000001-3-6") is None
@@ -40,7 +40,7 @@ def test_a_chunk_comes_back_as_it_was(begun: Partial, tmp_path: Path) -> None:
     lambda content: content.replace(b"digits", b"digitz"), lambda content: content[:-40] + bytes(40),
 ])  # fmt: skip
 def test_a_damaged_chunk_is_computed_again_and_said_once(
-    begun: Partial, damage: object, capsys: pytest.CaptureFixture[str]
+    begun: Checkpoint, damage: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = chunk(begun)
     path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
@@ -52,24 +52,24 @@ def test_a_damaged_chunk_is_computed_again_and_said_once(
     {**ARRAYS, "costs": ARRAYS["costs"] * 0.5}, {"digits": ARRAYS["digits"]}, {},
     {**ARRAYS, "digits": ARRAYS["digits"].reshape(2, 3)},
 ])  # fmt: skip
-def test_a_readable_chunk_with_other_contents_is_not_believed(begun: Partial, arrays: dict[str, np.ndarray]) -> None:
+def test_a_readable_chunk_with_other_contents_is_not_believed(begun: Checkpoint, arrays: dict[str, np.ndarray]) -> None:
     with np.load(chunk(begun)) as written:
         checksum = written["checksum"]
     np.savez(chunk(begun), checksum=checksum, **arrays)  # type: ignore[arg-type]
     assert begun.load("chunk-000000-0-3") is None
 
 
-def test_a_chunk_is_bound_to_its_range_and_to_its_run(begun: Partial) -> None:
+def test_a_chunk_is_bound_to_its_range_and_to_its_run(begun: Checkpoint) -> None:
     path = chunk(begun)
     path.rename(path.with_name("chunk-000001-3-6.npz"))
     assert begun.load("chunk-000001-3-6") is None
     path.with_name("chunk-000001-3-6.npz").rename(path)
-    assert Partial(begun.folder, "b" * 64).load("chunk-000000-0-3") is None
+    assert Checkpoint(begun.folder, "b" * 64).load("chunk-000000-0-3") is None
     assert begun.load("chunk-000000-0-3") is not None
 
 
-def test_chunks_of_another_run_are_removed(begun: Partial, tmp_path: Path) -> None:
-    partial_beside(tmp_path / "front.csv", "b" * 64)
+def test_chunks_of_another_run_are_removed(begun: Checkpoint, tmp_path: Path) -> None:
+    checkpoint_beside(tmp_path / "front.csv", "b" * 64)
     assert not chunk(begun).exists()
 
 
@@ -81,11 +81,11 @@ def test_a_folder_that_no_run_wrote_is_left_alone(stamp: bytes | None, tmp_path:
     if stamp is not None:
         (folder / "space.sha256").write_bytes(stamp)
     with pytest.raises(CascadeSimError, match=r"\.front\.csv\.partial: is no folder of unfinished runs"):
-        partial_beside(tmp_path / "front.csv", "a" * 64)
+        checkpoint_beside(tmp_path / "front.csv", "a" * 64)
     assert (folder / "chunk-000000-0-3.npz").read_text() == "mine"
 
 
-def test_what_a_user_put_beside_the_chunks_stays(begun: Partial) -> None:
+def test_what_a_user_put_beside_the_chunks_stays(begun: Checkpoint) -> None:
     path = chunk(begun).with_name("notes.txt")
     path.write_text("mine")
     begun.remove()
@@ -93,7 +93,7 @@ def test_what_a_user_put_beside_the_chunks_stays(begun: Partial) -> None:
     assert not chunk(begun).exists()
 
 
-def test_nothing_is_left_of_a_run_that_succeeded(begun: Partial) -> None:
+def test_nothing_is_left_of_a_run_that_succeeded(begun: Checkpoint) -> None:
     begun.remove()
     assert not chunk(begun).parent.exists()
 
@@ -104,7 +104,7 @@ def test_a_run_with_damaged_and_foreign_chunks_finds_the_same_front(
     monkeypatch.setattr(explore_search, "_VECTORISED_CHUNK", 50)
     expected = list(explore(SMALL, workers=1, cycle_level=False).rows())
     target = tmp_path / "front.csv"
-    monkeypatch.setattr(Partial, "remove", lambda self: None)
+    monkeypatch.setattr(Checkpoint, "remove", lambda self: None)
     explore(SMALL, workers=1, cycle_level=False, output=target)
     first, second, _ = sorted((tmp_path / ".front.csv.partial").glob("chunk-*.npz"))
     first.write_bytes(first.read_bytes()[:200])
