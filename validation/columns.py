@@ -35,6 +35,10 @@ def count(text: str, expected: str = "a positive whole number", given: str | Non
     return int(text)
 
 
+def whole(text: str, expected: str = "a whole number of at least 0") -> int:
+    return 0 if text == "0" else count(text, expected)
+
+
 def positive(text: str) -> float:
     value = not_negative(text)
     if value == 0:

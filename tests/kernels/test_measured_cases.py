@@ -11,11 +11,11 @@ pytest.importorskip("triton", reason="kernels need torch and triton: pip install
 
 from cascadesim.kernels.cuda import host  # noqa: E402
 from cascadesim.kernels.interpreter import repair  # noqa: E402
-from cascadesim.validation.kernels.measured_calls import calls_of  # noqa: E402
-from cascadesim.validation.measure import cuda as measure_cuda  # noqa: E402
+from cascadesim.validation.kernels.model import calls_of  # noqa: E402
 from cascadesim.validation.measure import neighborhood as measure_neighborhood  # noqa: E402
 from cascadesim.validation.measure import prepare, rates  # noqa: E402
 from cascadesim.validation.measure import pruned as measure_pruned  # noqa: E402
+from cascadesim.validation.measure import rates as measure_cuda  # noqa: E402
 from cascadesim.validation.measure.cases import BACKENDS, CASCADES, FLEX, MMA, cases, sdpa  # noqa: E402
 
 HALF = 2e-3  # two roundings to float16: the kernel's and the library's
@@ -192,7 +192,7 @@ def test_a_list_of_tiles_in_tile_order_holds_the_tiles_of_the_boxes() -> None:
 
 def test_a_case_is_launched_checked_and_timed_and_what_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process on a GPU does this with every case; the library's backend of GPUs is what fails here."""
-    from cascadesim.validation.measure.cases import Case
+    from cascadesim.validation.measure.cases import BenchmarkCase
     from cascadesim.validation.measure.timing import Samples
     from cascadesim.validation.measure.worker import measured
 
@@ -210,7 +210,8 @@ def test_a_case_is_launched_checked_and_timed_and_what_fails_is_told(monkeypatch
     repair()
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     stated = next(each for each in cases() if each.name == "B1 H32 G8 M8192 D128")
-    case = Case(stated.suite, "small", {}, {}, stated.variants, lambda device: prepare.decode("cpu", 1, 2, 1, 40, 32))
+    case = BenchmarkCase(stated.suite, "small", {}, {}, stated.variants,
+                         lambda device: prepare.decode("cpu", 1, 2, 1, 40, 32))  # fmt: skip
     told: list = []
     found = measured(case, [*stated.variants[:4], "copy of the keys"], Once(), told.append, lambda: True)
     asked = {"split keys", "split keys, paged", "copy of the keys", "sdpa FLASH_ATTENTION"}
@@ -226,11 +227,12 @@ def test_an_error_that_is_no_number_is_written_as_none(monkeypatch: pytest.Monke
     """JSON has no NaN; what a check does not tell apart from the right result is never compared."""
     from types import SimpleNamespace
 
-    from cascadesim.validation.measure.cases import Case, Prepared
+    from cascadesim.validation.measure.cases import BenchmarkCase, Prepared
     from cascadesim.validation.measure.worker import measured
 
     timer = SimpleNamespace(flush_us=1.0, floor_us=1.0, clock_mhz=dict, measure=lambda *given: {})
-    case = Case("attention", "small", {}, {}, ("a",), lambda device: Prepared({"a": int}, {"a": lambda: float("nan")}))
+    case = BenchmarkCase("attention", "small", {}, {}, ("a",),
+                         lambda device: Prepared({"a": int}, {"a": lambda: float("nan")}))  # fmt: skip
     assert measured(case, ["a"], timer, lambda message: None, lambda: True)["check"] == {"a": None}
 
 
@@ -243,9 +245,9 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 from cascadesim.validation.kernels import static_counts as kernel_static
 from cascadesim.validation.measure import command as measure
-from cascadesim.validation.measure import compiled as measure_compiled
-from cascadesim.validation.measure import counted as measure_counted
-from cascadesim.validation.measure import cuda as measure_cuda
+from cascadesim.validation.measure import device as measure_compiled
+from cascadesim.validation.measure import counters as measure_counted
+from cascadesim.validation.measure import rates as measure_cuda
 from cascadesim.validation.measure import neighborhood as measure_neighborhood
 from cascadesim.validation.measure import prepare as measure_prepare
 from cascadesim.validation.measure import pruned as measure_pruned

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cascadesim.validation.claim import Claim, Selection, Suite
 from cascadesim.validation.columns import length
-from cascadesim.validation.fusemax import array_sizes, dataflow, headlines, predictions
+from cascadesim.validation.fusemax import dataflow, predictions
 from cascadesim.validation.fusemax.layouts import (
     AREA,
     ATTENTION,
@@ -81,7 +81,7 @@ FUSEMAX_PARETO = Suite(
     "attention of 256K tokens on FuseMax arrays of 16 x 16 to 512 x 512",
     "fusemax-pareto.csv",
     PARETO,
-    array_sizes.pareto,
+    predictions.pareto,
     (
         Claim("DRAM traffic", "traffic_bytes", EXACT, SAME_ARITHMETIC),
         Claim("each bound alone", "bounds", EXACT, SAME_ARITHMETIC, BOUNDS),
@@ -151,7 +151,7 @@ FUSEMAX_HEADLINES = Suite(
     "means of ratios over 4 models x 6 lengths, derived from the published rows",
     "fusemax-headlines.csv",
     HEADLINES,
-    headlines.headline,
+    predictions.headline,
     (
         Claim(
             "means over the 24 points, of which 8 unfused ones are calibration", "value", 0.0051, THREE_DIGITS,

@@ -1,14 +1,15 @@
 """The table of claims about GPUs: predicted kernel times against public measurements, and against two baselines.
 
 Each suite pools its strata (source, device, kernel, size class) with equal weight. Rows below 20 us are reported apart;
-a fifth of all shapes calibrates the model and is never scored (`split`). Reading it runs nothing.
+a fifth of all shapes calibrates the model and is never scored (`layouts.split_of`). Reading it runs nothing.
 """
 
 from __future__ import annotations
 
 from cascadesim.validation.claim import Claim, Selection, Suite
 from cascadesim.validation.gpu.layouts import OF_ROOFLINE, POOLED, RANKING, UNIFIED
-from cascadesim.validation.gpu.suites import Scope, judge, parser, predict, predict_cycles, predict_unseen
+from cascadesim.validation.gpu.suites import RowSelection, parser, predict, predict_cycles, predict_unseen
+from cascadesim.validation.gpu.verdict import judge
 
 LATENCY = "latency_s"
 SCORED: Selection = {"scored": ("scored",)}
@@ -46,26 +47,25 @@ def engine_claims() -> tuple[Claim, ...]:
 
 
 def suite(
-    name: str, about: str, scope: Scope, tolerance: float | None, because: str = LIBRARIES,
+    name: str, about: str, selection: RowSelection, tolerance: float | None, because: str = LIBRARIES,
     more_claims: tuple[Claim, ...] = (),
 ) -> Suite:  # fmt: skip
-    data, *more = scope.files
+    data, *more = selection.files
     return Suite(name, about, data, UNIFIED, predict, (*claims(tolerance, because), *more_claims), STRATA,
-                 parser(scope), more=tuple(more), judge=judge)  # fmt: skip
+                 parser(selection), more=tuple(more), judge=judge)  # fmt: skip
 
 
-PREFILL = Scope(("prefill", "vidur-attention", "servingsim"), ("prefill",))
-DECODE = Scope(("decode", "vidur-attention", "servingsim"), ("decode",))
-ENCODER = Scope(("encoder", "papers"), ("encoder",))
-MLA = Scope(("mla",), ("mla-context", "mla-generation"))
-GEMM = Scope(("gemm", "vidur-linear"), ("gemm",))
-PAPERS = Scope(("papers", "fa1", "misc"), ("encoder", "prefill"))
-OPS = Scope(("neusight", "llmcompass", "vidur-linear"))
-CALIBRATED = Scope(
+PREFILL = RowSelection(("prefill", "vidur-attention", "servingsim"), ("prefill",))
+DECODE = RowSelection(("decode", "vidur-attention", "servingsim"), ("decode",))
+ENCODER = RowSelection(("encoder", "papers"), ("encoder",))
+MLA = RowSelection(("mla",), ("mla-context", "mla-generation"))
+GEMM = RowSelection(("gemm", "vidur-linear"), ("gemm",))
+PAPERS = RowSelection(("papers", "fa1", "misc"), ("encoder", "prefill"))
+OPS = RowSelection(("neusight", "llmcompass", "vidur-linear"))
+CALIBRATED = RowSelection(
     ("encoder", "prefill", "decode", "mla", "gemm", "vidur-attention", "servingsim", "vidur-linear"),
     ("encoder", "prefill", "decode", "mla-context", "mla-generation", "gemm"),
 )  # what calibrates, all of it in one table
-SCOPES = (PREFILL, DECODE, ENCODER, MLA, GEMM, PAPERS, OPS)
 
 UNSEEN = "published models miss by about 16 % in the mean on a GPU that they were not calibrated on"
 LEFT_OUT = Suite(
@@ -80,7 +80,7 @@ LEFT_OUT = Suite(
 )  # fmt: skip
 
 BY_DEPENDENCES = "no overlap is calibrated here: what groups of warps hide by their dependences alone"
-CYCLES = Scope(("encoder", "decode"), ("encoder", "decode"))
+CYCLES = RowSelection(("encoder", "decode"), ("encoder", "decode"))
 CYCLE_LEVEL = Suite(
     "gpu-cycle", "attention kernels at cycle level: one SM, its groups of warps by their dependences", CYCLES.files[0],
     UNIFIED, predict_cycles,

@@ -5,6 +5,8 @@ Repository mit-han-lab/spatten, commit a0f1388; ramulator2, commit 8279985. Read
 
 from __future__ import annotations
 
+from functools import partial
+
 from cascadesim.validation.claim import Claim, Suite
 from cascadesim.validation.spatten import exact as spatten_exact
 from cascadesim.validation.spatten import paper as spatten_paper
@@ -91,7 +93,7 @@ SPATTEN_RTL_HEADS = Suite(
     ),
     ("config", "key_bit", "requantized"),
     spatten_rtl.parse_heads,
-    judge=spatten_rtl.judge_with(A_FEW_CYCLES),
+    judge=partial(spatten_rtl.judge, A_FEW_CYCLES),
 )  # fmt: skip
 
 SPATTEN_RTL_STREAMS = Suite(
@@ -109,7 +111,7 @@ SPATTEN_RTL_STREAMS = Suite(
     ),
     ("config", "workload"),
     spatten_rtl.parse_streams,
-    judge=spatten_rtl.judge_with(0),
+    judge=partial(spatten_rtl.judge, 0),
 )
 
 SPATTEN_PAPER = Suite(

@@ -1,15 +1,16 @@
 """The columns of the public GPU measurements, file by file, and of the rows that the suites make of them.
 
-A file's layout is recognised by its header, so that `--data` takes other rows of any of these files. Which rows a
-suite reads, and what it derives from them, is in `rows`.
+A file's layout is recognised by its header, so that `--data` takes other rows of any of these files. Also which rows
+calibrate the GPU model and which score it. Which rows a suite reads, and what it derives from them, is in `rows`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from cascadesim.validation.columns import Column, Layout, count, not_negative, positive
+from cascadesim.validation.columns import Column, Layout, Value, count, not_negative, positive, whole
 
 SHAPE = (
     "batch", "seqlen_q", "kv_len", "heads_q", "heads_kv", "head_dim", "head_dim_v", "causal", "window", "m", "n", "k",
@@ -17,6 +18,8 @@ SHAPE = (
 NAMES = ("source", "gpu", "device", "impl", "kernel", "operation", "phase", "dtype", "kv_dtype")
 GROUPS = ("stratum", "size_class", "split", "scored", "architecture")  # derived: what errors are reported by
 BASELINES = ("roofline_s", "neighbour_s")
+ONE_IN = 5  # rows that calibrate
+CALIBRATION, SCORED = "calibration", "scored"
 POOLED: Final = "pooled"  # gates of claims, worked out by `verdict`
 RANKING: Final = "ranking"
 OF_ROOFLINE: Final = "roofline"
@@ -24,11 +27,6 @@ UNREAD = (
     "tflops", "gbps", "frac_peak", "latency_std_ms", "kv_mbytes", "throughput", "throughput_unit", "certainty", "model",
     "tp", "impl_version", "dense_tflops",
 )  # fmt: skip
-
-
-def whole(text: str) -> int:
-    """0 or a positive whole number."""
-    return 0 if text == "0" else count(text, "a whole number")
 
 
 def layout(texts: str = "", counts: str = "", wholes: str = "", figures: str = "latency_ms", optional: str = "",
@@ -84,3 +82,14 @@ def recognised(header: Sequence[str], among: Sequence[str]) -> str:
     fitting = [(len(needed), name) for name in among
                if (needed := {column.name for column in RAW[name].columns if column.required}) <= names]
     return max(fitting)[1] if fitting else among[0]
+
+
+def split_of(cells: Mapping[str, Value]) -> str:
+    """`calibration` for a fifth of all shapes, by a hash of the operation and the extents; else `scored`.
+
+    The same shape on another device, in another library or type falls on the same side, so that no calibrated constant
+    has seen a scored shape. The `# calibration:` line of each file makes the comparison refuse a claim that would.
+    """
+    shape = " ".join([str(cells.get("operation")), *(f"{name}={cells.get(name) or 0}" for name in SHAPE)])
+    digest = hashlib.blake2b(shape.encode(), digest_size=8).digest()
+    return CALIBRATION if int.from_bytes(digest, "big") % ONE_IN == 0 else SCORED

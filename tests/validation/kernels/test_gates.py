@@ -9,8 +9,14 @@ import pytest
 
 from cascadesim.kernels.variant import Iteration, Product, Variant
 from cascadesim.validation.kernels.compile import ADVICE, Compiled
-from cascadesim.validation.kernels.gates import conservation_faults, counted_loops, resource_faults, serial_faults
-from cascadesim.validation.kernels.sass import instructions, loops
+from cascadesim.validation.kernels.gates import (
+    conservation_faults,
+    counted_loops,
+    instructions,
+    loops,
+    resource_faults,
+    serial_faults,
+)
 
 
 def listing(*lines: str) -> str:

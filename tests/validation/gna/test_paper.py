@@ -10,10 +10,10 @@ import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.simulator.gna.time import dense_s
-from cascadesim.validation.calibration import declared
+from cascadesim.validation.claim import Verdict
 from cascadesim.validation.claims.gna import GNA_MEASURED, GNA_PAPER
-from cascadesim.validation.compare import Verdict, compare
-from cascadesim.validation.gna.published import COLUMNS
+from cascadesim.validation.compare import compare, declared
+from cascadesim.validation.gna.paper import COLUMNS
 from cascadesim.validation.suites import calibrations, own_data
 from cascadesim.validation.table import Table
 
