@@ -40,31 +40,29 @@ def validate(context: click.Context, names: tuple[str, ...], data: Path | None, 
 
     Without a SUITE, all of them; `cascadesim list suites` names them. Exit code 1 if a claim does not hold.
     """
-    from cascadesim.validation.kernels.record_claims import judged
-    from cascadesim.validation.kernels.records import divided, own_records, records_of
-    from cascadesim.validation.render import as_json, draw, print_table
-    from cascadesim.validation.suites import verdicts_of
+    from cascadesim.validation import render, suites
+    from cascadesim.validation.kernels import record_claims, records
 
-    published, recorded = divided(names)
+    published, recorded = records.divided(names)
     if data is not None and published and recorded:
         raise CascadeSimError(f"--data: {published[0]} compares a table and {recorded[0]} records: name one kind")
-    verdicts = verdicts_of(published, data) if published or not names else ()
-    records = own_records() if data is None else records_of(data)
-    for line in records.complaints if recorded else ():
+    verdicts = suites.verdicts_of(published, data) if published or not names else ()
+    measurements = records.own_records() if data is None else records.records_of(data)
+    for line in measurements.complaints if recorded else ():
         complain("validate", line)
     for name in recorded:
-        found = judged(name, records.records)
+        found = record_claims.judged(name, measurements.records)
         if not found:
-            complain("validate", records.not_judged(name))
+            complain("validate", measurements.not_judged(name))
         verdicts += found
     if not verdicts:
         context.exit(A_CLAIM_FAILS)  # nothing was judged: that must not look like success
     if plot is not None:
-        draw(verdicts, plot)
+        render.draw(verdicts, plot)
     if output_format == "json":
-        click.echo(as_json(verdicts))
+        click.echo(render.as_json(verdicts))
     else:
-        print_table(verdicts, sys.stdout)
+        render.print_table(verdicts, sys.stdout)
     if not all(verdict.holds for verdict in verdicts):
         context.exit(A_CLAIM_FAILS)
 
@@ -88,6 +86,6 @@ def measure(suites: tuple[str, ...], output: Path, seconds: float, counters: boo
 def suite_names() -> tuple[str, ...]:
     """What `list suites` prints."""
     from cascadesim.validation import suites
-    from cascadesim.validation.kernels.records import RECORD_SUITES
+    from cascadesim.validation.kernels import records
 
-    return (*suites.suite_names(), *RECORD_SUITES)
+    return (*suites.suite_names(), *records.RECORD_SUITES)

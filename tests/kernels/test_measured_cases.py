@@ -15,7 +15,6 @@ from cascadesim.validation.kernels.model import calls_of  # noqa: E402
 from cascadesim.validation.measure import neighborhood as measure_neighborhood  # noqa: E402
 from cascadesim.validation.measure import prepare, rates  # noqa: E402
 from cascadesim.validation.measure import pruned as measure_pruned  # noqa: E402
-from cascadesim.validation.measure import rates as measure_cuda  # noqa: E402
 from cascadesim.validation.measure.cases import BACKENDS, CASCADES, FLEX, MMA, cases, sdpa  # noqa: E402
 
 HALF = 2e-3  # two roundings to float16: the kernel's and the library's
@@ -35,11 +34,11 @@ CASES = {
     **{f"matrix peak {kind}": partial(rates.matrix_peak, "cpu", kind, 32, 16, 32, 3)
        for kind in ("fp16", "bf16", "fp8", "tf32", "fp32")},
     "exponentials": lambda: rates.exponential_rate("cpu", 2),
-    "issue mix": lambda: measure_cuda.issue_mix("cpu", 2, 32, 3),
-    "products": lambda: measure_cuda.products("cpu", 2, 32, 3),
-    "shared memory": lambda: measure_cuda.shared_memory("cpu", 2, 64, 3),
-    "latency": lambda: measure_cuda.latency("cpu", 1024, 5),
-    "atomic additions": lambda: measure_cuda.atomics("cpu", 2, 32, 2, 3),
+    "issue mix": lambda: rates.issue_mix("cpu", 2, 32, 3),
+    "products": lambda: rates.products("cpu", 2, 32, 3),
+    "shared memory": lambda: rates.shared_memory("cpu", 2, 64, 3),
+    "latency": lambda: rates.latency("cpu", 1024, 5),
+    "atomic additions": lambda: rates.atomics("cpu", 2, 32, 2, 3),
     "memory": lambda: rates.memory("cpu", 8192, 1),
     "memory in the cache": lambda: rates.memory("cpu", 8192, 3),
     "attention": lambda: prepare.attention("cpu", 1, 1, 128, 64, True, ATTENTION),
@@ -70,7 +69,7 @@ def test_every_case_runs_and_agrees_with_the_library(name: str) -> None:
 
 
 def test_a_chain_visits_every_line_once() -> None:
-    follow = measure_cuda.chain("cpu", 1024, 32)
+    follow = rates.chain("cpu", 1024, 32)
     place, visited = 0, []
     for _ in range(32):
         visited.append(place)
@@ -162,15 +161,15 @@ def test_a_buffer_must_fit_its_cache_and_a_chain_must_not(monkeypatch: pytest.Mo
     properties = type("Properties", (), {"L2_cache_size": l2_bytes})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     with pytest.raises(RuntimeError, match="does not exceed an L2 cache"):
-        measure_cuda.latency("cuda", 2**25, 16384, True)
+        rates.latency("cuda", 2**25, 16384, True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     with pytest.raises(RuntimeError, match=r"8-bit products need compute capability 8\.9, this device has 8\.0"):
         rates.matrix_peak("cuda", "fp8", 32, 16, 32, 3)
 
 
 def test_a_latency_of_dram_is_one_with_cold_caches() -> None:
-    assert measure_cuda.latency("cpu", 1024, 5, True).only == {"global": "cold"}
-    assert measure_cuda.latency("cpu", 1024, 5).only == {"global": "hot"}
+    assert rates.latency("cpu", 1024, 5, True).only == {"global": "cold"}
+    assert rates.latency("cpu", 1024, 5).only == {"global": "hot"}
     assert rates.memory("cpu", 8192, 3).only == {"read": "hot"}
     assert rates.memory("cpu", 8192, 1).only == {}
 
@@ -245,9 +244,8 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 from cascadesim.validation.kernels import static_counts as kernel_static
 from cascadesim.validation.measure import command as measure
-from cascadesim.validation.measure import device as measure_compiled
-from cascadesim.validation.measure import counters as measure_counted
-from cascadesim.validation.measure import rates as measure_cuda
+from cascadesim.validation.measure import device as measure_device
+from cascadesim.validation.measure import counters as measure_counters
 from cascadesim.validation.measure import neighborhood as measure_neighborhood
 from cascadesim.validation.measure import prepare as measure_prepare
 from cascadesim.validation.measure import pruned as measure_pruned
@@ -260,7 +258,7 @@ from cascadesim.kernels.interpreter import repair
 repair()  # Triton 3.6: loops with bounds known at run time
 prepared = measure_prepare.decode("cpu", 1, 2, 1, 40, 32)
 prepared.variants["split keys"]()
-assert measure_run.seconds_of(measure_run.cases()) > 0
+assert measure_run.estimated_s(measure_run.cases()) > 0
 """
 
 

@@ -18,6 +18,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
+from scipy.special import expit, logit
 
 from cascadesim.accelerators.gpu.calibration import FILE, Constants
 from cascadesim.validation.claims.gpu import DECODE, ENCODER, GEMM, MLA, PREFILL
@@ -48,7 +49,7 @@ STEPS = 100  # evaluations of a fit, derivatives not counted
 REFIT_STEPS = 6  # likewise, from the best constants, so that few are needed
 SOFT = 0.10  # residuals (of logarithms) beyond it count linearly: runs of one kernel scatter by about as much
 PULL = 3e-4  # towards the start, in shares of the weight of all rows; it decides only what rows leave open
-PULLED_SHARE = 0.25  # of a range: so far from the start the pull counts as much as rows that miss by SOFT
+EDGE = 9.0  # the free variable at a bound: within 0.02 % of the range
 HOPELESS = 3.0  # logarithms of ratios are cut at it: a row that far off teaches nothing
 HEADER = """\
 # Written by `python -m cascadesim.validation.gpu.calibrate` from calibration rows alone (a fifth of all shapes, by a
@@ -149,18 +150,21 @@ def fit(residuals: Residuals, ranges: Sequence[Range], weights: Floats, start: F
         steps: int = STEPS) -> Floats:
     """(constants,) float64, in the order of `ranges`: the least weighted sum of softened residuals, inside the ranges.
 
-    Residuals count by soft_l1 (a square near 0, the size beyond SOFT), each with its weight; a weak pull towards where
-    each range starts decides what no row speaks of.
+    Every constant is the logistic image of a free variable, so that it stays strictly inside its range. Residuals
+    count by soft_l1 (a square near 0, the size beyond SOFT), each with its weight; a weak pull of the free variables
+    towards where each range starts decides what no row speaks of.
     """
     low, high, home = (np.array([getattr(one, name) for one in ranges]) for name in ("low", "high", "start"))
-    home = (home - low) / (high - low)
-    first = home if start is None else (start - low) / (high - low)
-    weight = np.concatenate([weights / np.sum(weights), np.full(len(home), PULL)])
-    pulls = np.arange(len(weight)) >= len(weights)
 
-    def pulled(shares: Floats) -> Floats:
+    def free_of(values: Floats) -> Floats:
+        return np.asarray(logit(np.clip((values - low) / (high - low), 1e-3, 1 - 1e-3)), dtype=np.float64)
+
+    def constants_of(free: Floats) -> Floats:
+        return np.asarray(low + (high - low) * expit(free), dtype=np.float64)
+
+    def pulled(free: Floats) -> Floats:
         """Residuals of the rows, then the pulls, all in the unit of SOFT."""
-        return np.concatenate([residuals(low + (high - low) * shares), SOFT * (shares - home) / PULLED_SHARE])
+        return np.concatenate([residuals(constants_of(free)), SOFT * (free - free_of(home))])
 
     def loss(squared: Floats) -> Floats:
         """Value and two derivatives: soft_l1 of the rows, the square itself of the pulls."""
@@ -169,9 +173,11 @@ def fit(residuals: Residuals, ranges: Sequence[Range], weights: Floats, start: F
         plain = np.stack([squared, np.ones_like(squared), np.zeros_like(squared)])
         return np.asarray(weight * np.where(pulls, plain, soft), dtype=np.float64)
 
-    found = least_squares(pulled, np.clip(first, 1e-3, 1 - 1e-3), bounds=(0.0, 1.0), loss=loss, f_scale=SOFT,
-                          diff_step=1e-5, ftol=1e-7, max_nfev=steps)  # fmt: skip
-    return np.asarray(low + (high - low) * found.x, dtype=np.float64)
+    weight = np.concatenate([weights / np.sum(weights), np.full(len(home), PULL)])
+    pulls = np.arange(len(weight)) >= len(weights)
+    found = least_squares(pulled, free_of(home if start is None else start), bounds=(-EDGE, EDGE), loss=loss,
+                          f_scale=SOFT, diff_step=1e-4, ftol=1e-4, max_nfev=steps)  # fmt: skip
+    return constants_of(found.x)
 
 
 def jackknife(refit: Callable[[NDArray[np.bool_]], Floats], groups: NDArray[np.int64], best: Floats) -> Floats:

@@ -40,14 +40,6 @@ WORKERS, MOST_WORKERS = 2, 8  # processes that compile: all targets, or one for 
 PART = 10  # kernels of one run of the disassembler
 
 
-@cache
-def committed() -> dict[str, Any]:
-    """The counts that ship."""
-    text = resources.files("cascadesim.kernels").joinpath(FILE).read_text(encoding="utf-8")
-    counts: dict[str, Any] = json.loads(text)
-    return counts
-
-
 def built(workers: int = WORKERS, targets: tuple[int, ...] = TARGETS) -> dict[str, Any]:
     """Compiles everything for these compute capabilities; what takes longest first."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
