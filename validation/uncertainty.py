@@ -145,7 +145,7 @@ def _sizes_of_product(cell: Cell) -> Mapping[str, float]:
 
 
 def _sizes_of_attention(cell: Cell) -> Mapping[str, float]:
-    """As a simulation names the sizes: a window of decoding is the keys that it leaves."""
+    """The sizes as a simulation names them: a window of decoding is the keys that it leaves."""
     row = cell.row
     batch, heads, key_heads, queries, keys, head_dim, value_dim, window = (
         row.number(name) or 0

@@ -154,12 +154,14 @@ def test_what_the_library_walks_over_are_the_tiles_of_the_list() -> None:
 
 
 def test_a_buffer_must_fit_its_cache_and_a_chain_must_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    l2_bytes = 50 * 2**20
-    rates._need_cache(l2_bytes, 2**24)
-    with pytest.raises(RuntimeError, match="does not stay in an L2 cache"):
-        rates._need_cache(l2_bytes, 2**25)
-    properties = type("Properties", (), {"L2_cache_size": l2_bytes})
+    properties = type("Properties", (), {"L2_cache_size": 50 * 2**20})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    with pytest.raises(RuntimeError, match="does not stay in an L2 cache"):
+        rates.memory("cuda", 2**24, 2)  # 32 MiB, above half of it
+    with monkeypatch.context() as patch:
+        patch.setattr(rates, "random_tensor", lambda *given, **kinds: 1 / 0)
+        with pytest.raises(ZeroDivisionError):  # 16 MiB fit, so that the buffer is made
+            rates.memory("cuda", 2**23, 2)
     with pytest.raises(RuntimeError, match="does not exceed an L2 cache"):
         rates.latency("cuda", 2**25, 16384, True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))

@@ -23,7 +23,7 @@ LAYOUT = Layout(
 
 
 def compiled_counts(row: Row, settings: Settings = ()) -> PredictedFigures:
-    """Of one loop of the kernel, all warps of a program together."""
+    """Counts one loop of the kernel, all warps of a program together."""
     kernel = counted().get((row.text("case"), row.count("gpu")))
     loops = kernel["loops"] if kernel else []
     place = row.count("loop") - 1

@@ -119,7 +119,7 @@ def attention(row: Row, settings: Settings = ()) -> PredictedFigures:
 
 
 def attention_cycles(row: Row, settings: Settings = ()) -> PredictedFigures:
-    """At cycle level, in physical accounting; only what the publication can be compared with."""
+    """Totals at cycle level, in physical accounting: what the publication can be compared with."""
     point = replace(point_of(row, settings), fidelity="cycle", accounting="physical")
     if point.architecture == "flat":
         pinned = _published_dataflow(point.workload, point.sequence_length)

@@ -58,7 +58,7 @@ HEADER = """\
 
 LEFT_OUT_HEADER = """\
 # Written by `python -m cascadesim.validation.gpu.calibrate`; do not edit. Constants of each device from the calibration
-# rows of all others of its architecture, or of the nearest one (gpu_left_out.py). Fractions below 1; seconds.
+# rows of all others of its architecture, or of the nearest one (gpu/model.py). Fractions below 1; seconds.
 """
 Residuals: TypeAlias = Callable[[Floats], Floats]  # constants -> one residual a row
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
-from cascadesim.validation.columns import Column, Layout, Value, count, not_negative, positive, whole
+from cascadesim.validation.columns import Column, Layout, Value, columns_of, count, not_negative, positive, whole
 
 SHAPE = (
     "batch", "seqlen_q", "kv_len", "heads_q", "heads_kv", "head_dim", "head_dim_v", "causal", "window", "m", "n", "k",
@@ -29,16 +30,14 @@ UNREAD = (
 )  # fmt: skip
 
 
+_whole = partial(whole, expected="a whole number")
+
+
 def layout(texts: str = "", counts: str = "", wholes: str = "", figures: str = "latency_ms", optional: str = "",
            key: str = "") -> Layout:
     """Names by kind, separated by spaces; the key is every name but the figures unless given."""
-    columns = (
-        *(Column(name, str) for name in texts.split()),
-        *(Column(name, count) for name in counts.split()),
-        *(Column(name, whole) for name in wholes.split()),
-        *(Column(name, positive) for name in figures.split()),
-        *(Column(name, whole, required=False) for name in optional.split()),
-    )
+    columns = (*columns_of(str, texts), *columns_of(count, counts), *columns_of(_whole, wholes),
+               *columns_of(positive, figures), *columns_of(_whole, optional, required=False))  # fmt: skip
     named = {column.name for column in columns}
     unread = tuple(Column(name, str, required=False) for name in UNREAD if name not in named)
     return Layout((*columns, *unread), tuple((key or f"{texts} {counts} {wholes} {optional}").split()))
@@ -68,7 +67,7 @@ RAW["misc"] = Layout((*RAW["misc"].columns, *MISC_TEXTS), RAW["misc"].key)
 UNIFIED = Layout(
     (
         *(Column(name, str, required=False) for name in (*NAMES, *GROUPS)),
-        *(Column(name, whole, required=False) for name in SHAPE),
+        *(Column(name, _whole, required=False) for name in SHAPE),
         Column("latency_s", positive),
         *(Column(name, not_negative, required=False) for name in BASELINES),
     ),

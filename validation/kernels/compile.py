@@ -107,7 +107,7 @@ def disassembled(codes: Sequence[bytes], target: int) -> list[str]:
 
 
 def resources_of(cubin: bytes) -> dict[str, dict[str, int]]:
-    """Of each function: registers, bytes of stack, of shared memory, and more."""
+    """Function -> its registers, bytes of stack, of shared memory, and more."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()

@@ -15,7 +15,7 @@ from cascadesim.einsum_cascades.analysis.counts import bound, tensor_size
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
 from cascadesim.validation.claim import Claim, PredictedFigures, Settings, Suite
-from cascadesim.validation.columns import Column, Layout, count, not_negative, positive
+from cascadesim.validation.columns import Column, Layout, columns_of, count, not_negative, positive
 from cascadesim.validation.measure.counters import READ, WARP_PRODUCTS, WARPGROUP_PRODUCTS
 from cascadesim.validation.table import Row
 
@@ -34,20 +34,15 @@ WHOLE = {
 FULL_BYTES = "full_width_bytes"
 PLANES_BYTES = {"upper 4 bits": "upper_bytes", "all 8 bits": "all_bytes"}  # -> what a case states of it
 
+KEY = columns_of(str, "gpu case kernel")
 PASSES_LAYOUT = Layout(
-    (
-        Column("gpu", str), Column("case", str), Column("kernel", str), Column("masks", str), Column("heads", count),
-        Column("tokens", count), Column("head_dim", count), Column("read_bytes", positive),
-    ),
+    (*KEY, Column("masks", str), *columns_of(count, "heads tokens head_dim"), Column("read_bytes", positive)),
     key=("gpu", "case", "kernel"),
-)  # fmt: skip
+)
 PRUNED_LAYOUT = Layout(
-    (
-        Column("gpu", str), Column("case", str), Column("kernel", str), Column("tokens", count), Column("kept", count),
-        Column("heads", count), Column("kept_heads", count), Column("head_dim", count),
-        Column("whole_bytes", count, required=False), Column("pruned_bytes", count, required=False),
-        Column("traffic", positive), Column("work", not_negative, required=False),
-    ),
+    (*KEY, *columns_of(count, "tokens kept heads kept_heads head_dim"),
+     *columns_of(count, "whole_bytes pruned_bytes", required=False), Column("traffic", positive),
+     Column("work", not_negative, required=False)),
     key=("gpu", "case", "kernel"),
 )  # fmt: skip
 

@@ -91,7 +91,7 @@ def instructions(sass: str) -> tuple[Instruction, ...]:
 
 
 def loops(sass: str) -> tuple[SassLoop, ...]:
-    """In program order of their beginning."""
+    """All loops, in program order of their beginning."""
     code = instructions(sass)
     found, spans = [], sorted(_spans(code))
     for begin, end in spans:
@@ -200,7 +200,7 @@ def exponentials_of(loop: SassLoop, warps: int) -> int:
 
 
 def matrix_flop(loop: SassLoop, work: Iteration, warps: int) -> int:
-    """Of all warps of a program, from the shapes in the opcodes.
+    """FLOP of all warps of a program, from the shapes in the opcodes.
 
     Blackwell's opcodes name no shape: there the number of instructions is compared, at the largest tile of each.
     """

@@ -72,11 +72,12 @@ class LibraryKernel:
     causal: bool = False
 
 
-Timed: TypeAlias = Sequence[KernelCall] | Rated | LibraryKernel
-TimedOrWhyNot: TypeAlias = Mapping[str, Timed | str]  # variant -> what the model times, or why it predicts nothing
+Predictable: TypeAlias = Sequence[KernelCall] | Rated | LibraryKernel
+# variant -> what the model times, or why it predicts nothing
+PredictableOrWhyNot: TypeAlias = Mapping[str, Predictable | str]
 
 
-def predicted_of(case: BenchmarkCase) -> TimedOrWhyNot:
+def predicted_of(case: BenchmarkCase) -> PredictableOrWhyNot:
     """Each variant of the case -> what the model times, or why it predicts nothing."""
     if case.suite == "microbenchmarks":
         known = _rates(case)
@@ -86,7 +87,7 @@ def predicted_of(case: BenchmarkCase) -> TimedOrWhyNot:
     return {name: calls.get(name) or beside.get(name) or UNPREDICTED.get(name, OTHERS) for name in case.variants}
 
 
-def _library(case: BenchmarkCase) -> TimedOrWhyNot:
+def _library(case: BenchmarkCase) -> PredictableOrWhyNot:
     shape = case.shape
     if case.suite == "neighborhood":
         tokens = prod(shape["layout"])
@@ -107,7 +108,7 @@ def _library(case: BenchmarkCase) -> TimedOrWhyNot:
     return {}
 
 
-def _rates(case: BenchmarkCase) -> TimedOrWhyNot:
+def _rates(case: BenchmarkCase) -> PredictableOrWhyNot:
     """What the model has of one microbenchmark."""
     work, shape = case.work, case.shape
     if case.name == "launch":
@@ -121,7 +122,7 @@ def _rates(case: BenchmarkCase) -> TimedOrWhyNot:
         return {"exponentials": Rated("exponentials", each_sm, per_sm=True)}
     if "read_bytes" in work:  # one pass over the buffer; from the L2 cache only what is read again
         size = work["bytes"]
-        read: Timed = Rated("l2", work["read_bytes"]) if shape["rereads"] > 1 else (Streamed(size, 0),)
+        read: Predictable = Rated("l2", work["read_bytes"]) if shape["rereads"] > 1 else (Streamed(size, 0),)
         copied = (Streamed(size, size),)
         return {"copy": copied, "write": (Streamed(0, size),), "read": read, "torch copy": copied}
     if case.name == "issue mix":
@@ -141,8 +142,8 @@ def _rates(case: BenchmarkCase) -> TimedOrWhyNot:
     return {"global": Rated("dram latency", work["loads"])} if case.name == "latency DRAM" else {}
 
 
-def seconds(found: Timed, preset: str, settings: tuple[str, ...] = ()) -> float | None:
-    """On a device; None where there are no counts, or no kernel, for it."""
+def seconds(found: Predictable, preset: str, settings: tuple[str, ...] = ()) -> float | None:
+    """The time on a device; None where there are no counts, or no kernel, for it."""
     if isinstance(found, Rated):
         return _rated_s(found, device(preset, settings))
     if not isinstance(found, LibraryKernel):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from cascadesim.validation.claim import Claim, PredictedFigures, Settings, Suite, Verdict
-from cascadesim.validation.columns import Column, Layout, count, positive
+from cascadesim.validation.columns import Column, Layout, columns_of, count, positive
 from cascadesim.validation.compare import compare
 from cascadesim.validation.kernels.counter_claims import CASCADE_PASSES, SPATTEN_KERNELS, rows_of_passes, rows_of_pruned
 from cascadesim.validation.kernels.model import PRESETS, calls_of, seconds_of
@@ -36,24 +36,16 @@ WITHIN = 0.25
 BOXES, MASKED, DENSE = "attention in tile order", "masks in every tile", "dense, ours"  # variants
 NEAR_BOUND = 1 / 0.9 - 1  # the bound is at most so far above what is measured
 
-NAMES = tuple(Column(name, str) for name in ("gpu", "suite", "case", "kernel"))
+KEY = ("gpu", "suite", "case", "kernel")
 MEASURED_LAYOUT = Layout(
-    (
-        *NAMES, Column("shape", str), Column("work", str), Column("latency_s", positive, required=False),
-        *(Column(name, positive, required=False) for name in ("against_flash", "triton_flops", "copy_share")),
-    ),
-    key=("gpu", "suite", "case", "kernel"),
+    (*columns_of(str, "gpu suite case kernel shape work"),
+     *columns_of(positive, "latency_s against_flash triton_flops copy_share", required=False)),
+    KEY,
 )  # fmt: skip
-PREDICTED_LAYOUT = Layout(
-    (*NAMES, Column("kind", str), Column("commit", str), Column("latency_s", positive)),
-    key=("gpu", "suite", "case", "kernel"),
-)
+PREDICTED_LAYOUT = Layout((*columns_of(str, "gpu suite case kernel kind commit"), Column("latency_s", positive)), KEY)
 GNA_LAYOUT = Layout(
-    (
-        Column("gpu", str), Column("case", str), Column("masks", str), Column("key_tiles", count),
-        Column("dense_key_tiles", count), Column("speedup", positive), Column("shape", str), Column("work", str),
-        Column("masks_everywhere", positive, required=False),
-    ),
+    (*columns_of(str, "gpu case masks shape work"), *columns_of(count, "key_tiles dense_key_tiles"),
+     Column("speedup", positive), Column("masks_everywhere", positive, required=False)),
     key=("gpu", "case"),
 )  # fmt: skip
 
@@ -69,7 +61,7 @@ def predicted(row: Row, settings: Settings = ()) -> PredictedFigures:
 
 def as_committed(row: Row, settings: Settings = ()) -> PredictedFigures:
     """No model runs; `settings` change nothing of what was written down."""
-    gpu, suite, case, kernel = (row.text(name) for name in ("gpu", "suite", "case", "kernel"))
+    gpu, suite, case, kernel = (row.text(name) for name in KEY)
     return {"latency_s": committed()[gpu, suite, case, kernel].seconds}
 
 
@@ -147,7 +139,7 @@ def is_right(record: Record, name: str) -> bool:
 
 
 def median_us(samples: Mapping[str, Sequence[float]]) -> float:
-    """With cold caches, or with hot ones where only they were measured."""
+    """The median with cold caches, or with hot ones where only they were measured."""
     return statistics.median(samples.get("cold") or samples["hot"])
 
 
@@ -202,7 +194,7 @@ def rows_of_predicted(records: Iterable[Record]) -> Iterator[RecordCells]:
 
 
 def rows_of_neighborhood(records: Iterable[Record]) -> Iterator[RecordCells]:
-    """Where both results are right: a wrong one is no evidence of speed."""
+    """One for each case whose two results are right: a wrong one is no evidence of speed."""
     for record in records:
         if record["suite"] != "neighborhood" or not is_right(record, BOXES) or not is_right(record, DENSE):
             continue

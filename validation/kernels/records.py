@@ -136,7 +136,7 @@ class RecordLines:
 
 
 def append(path: Path, record: Record) -> None:
-    """At once, as a line of its own, also after one that was cut off. Raises CascadeSimError where it cannot."""
+    """Writes a line of its own at once, also after one that was cut off. Raises CascadeSimError where it cannot."""
     try:
         with path.open("ab+") as file:
             if file.seek(0, 2) and (file.seek(-1, 2), file.read(1))[1] != b"\n":

@@ -53,7 +53,7 @@ def built(workers: int = WORKERS, targets: tuple[int, ...] = TARGETS) -> dict[st
 
 
 def names(target: int) -> tuple[str, ...]:
-    """Without those in CUDA C++ where nothing compiles it."""
+    """Names of all variants, but those in CUDA C++ where nothing compiles it."""
     return tuple(name for name, variant in _variants(target).items() if available() or not variant.is_cuda)
 
 

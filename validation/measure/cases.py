@@ -90,7 +90,7 @@ SHARED = ("16 bytes a lane", *(f"4 bytes a lane, {name}" for name in STRIDES.val
 
 @cache
 def cases() -> tuple[BenchmarkCase, ...]:
-    """In the order in which they are measured."""
+    """All cases, in the order in which they are measured."""
     families = (_rates, _rates_in_cuda, _attention, _decode, _neighborhood, _pruned)
     return tuple(case for family in families for case in family())
 

@@ -38,7 +38,7 @@ class MeasureRequest:
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """In their order. Raises CascadeSimError where one is unknown, or none has what is asked for."""
+        """The suites in their order. Raises CascadeSimError where one is unknown, or none has what is asked for."""
         for name in self.suites:
             if name not in SUITES:
                 raise UnknownNameError("measurement suite", name, SUITES)

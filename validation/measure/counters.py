@@ -60,7 +60,8 @@ def counted(case: BenchmarkCase, ncu: str) -> dict[str, Any]:
     """What a record says about the counters of a case: variant -> its kernels in order. Raises RuntimeError."""
     with tempfile.TemporaryDirectory() as folder:
         log, names = Path(folder) / "ncu.csv", Path(folder) / "variants.json"
-        arguments = command(ncu, _metrics(ncu), log, names, case.suite, case.name)
+        metrics, version = _about(ncu)
+        arguments = command(ncu, metrics, log, names, case.suite, case.name)
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=CASE_SECONDS, check=False)
         text = log.read_text(encoding="utf-8") if log.exists() else ""
         if done.returncode or not names.exists():
@@ -68,7 +69,7 @@ def counted(case: BenchmarkCase, ncu: str) -> dict[str, Any]:
         units, kernels = table(text)
         ran = json.loads(names.read_text(encoding="utf-8"))
         variants = by_variant(kernels, ran["variants"])
-    return {"tool": _version(ncu), "units": units, "counters": variants, "errors": ran["errors"]}
+    return {"tool": version, "units": units, "counters": variants, "errors": ran["errors"]}
 
 
 def problem(log: str) -> str:
@@ -113,9 +114,14 @@ def dram_bytes(kernels: Iterable[Mapping[str, Any]]) -> float:
 
 
 @cache
-def _metrics(ncu: str) -> tuple[str, ...]:
-    done = subprocess.run([ncu, "--query-metrics"], capture_output=True, text=True, timeout=60, check=False)
-    return known(done.stdout)
+def _about(ncu: str) -> tuple[tuple[str, ...], str]:
+    """(metrics that it counts here, its name and version)."""
+    listing, version = (
+        subprocess.run([ncu, option], capture_output=True, text=True, timeout=60, check=False).stdout
+        for option in ("--query-metrics", "--version")
+    )
+    found = re.search(r"Version (\S+)", version)
+    return known(listing), f"ncu {found[1] if found else ''}".strip()
 
 
 def known(listing: str) -> tuple[str, ...]:
@@ -125,13 +131,6 @@ def known(listing: str) -> tuple[str, ...]:
     if not {READ, WRITTEN} <= set(found):
         raise RuntimeError(f"ncu lists no {READ} for this device")
     return found
-
-
-@cache
-def _version(ncu: str) -> str:
-    text = subprocess.run([ncu, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
-    found = re.search(r"Version (\S+)", text)
-    return f"ncu {found[1] if found else ''}".strip()
 
 
 def sound(variants: Mapping[str, Launch], synchronize: Launch) -> tuple[list[str], dict[str, str]]:

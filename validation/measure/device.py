@@ -50,7 +50,7 @@ def environment() -> dict[str, Any]:
 
 
 def kind_of(about: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Of a record's `device` and `env`; None where one says nothing of it."""
+    """Reads the kind from a record's `device` and `env`; None where neither says anything of a field."""
     known = {**about["env"], **about["device"]}
     return {name: known.get(name) for name in KIND}
 

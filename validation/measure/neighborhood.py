@@ -53,7 +53,10 @@ def neighborhood(device: str, shape: Mapping[str, Any], listed: bool) -> Prepare
     if listed:
         tile_list = cache(lambda: _tile_list(tiles, shape["D"], device))
         ours["list of tiles"] = lazily(lambda: partial(block_sparse_attention, *moved(), tile_list()))
-        ours[FLEX_TILES] = lazily(lambda: _flex(tile_list(), tiles, moved(), device))
+        ours[FLEX_TILES] = lazily(lambda: partial(  # over the same tiles, whose mask is computed from the windows
+            flex_compiled(device), *moved(), block_mask=block_mask(tile_list(), tiles),
+            kernel_options=None if device == "cpu" else {"BLOCK_N": tile_list().tiles.M0},
+        ))  # fmt: skip
     out = random_tensor(device, 1, shape["H"], len(tiles.query_order), shape["D"])
 
     def inverse() -> Any:
@@ -79,7 +82,7 @@ def neighborhood(device: str, shape: Mapping[str, Any], listed: bool) -> Prepare
 
 
 def _moved(rows: Any, order: Any) -> Any:
-    """By torch, to check ours: zeros where there is no token."""
+    """Gathers rows by torch, to check ours: zeros where there is no token."""
     return rows[:, :, order.clamp(min=0).long()] * (order >= 0)[:, None]
 
 
@@ -90,15 +93,8 @@ def _tile_list(plan: Any, head_dim: int, device: str) -> Any:
     return list_of_tiles(mask, Tiles(prod(plan.query_tile), prod(plan.key_tile), boxes.warps, boxes.stages), device)
 
 
-def _flex(tile_list: Any, plan: Any, moved: tuple[Any, Any, Any], device: str) -> Callable[[], Any]:
-    """torch's flex_attention over the same tiles, whose mask is computed from the window of each query."""
-    keys = tile_list.tiles.M0
-    return partial(flex_compiled(device), *moved, block_mask=block_mask(tile_list, plan),
-                   kernel_options=None if device == "cpu" else {"BLOCK_N": keys})  # fmt: skip
-
-
 def block_mask(tile_list: Any, plan: Any) -> Any:
-    """Of flex_attention, in tile order: tiles without a mask, and with one, as `tile_list` has them."""
+    """The mask of flex_attention in tile order: tiles without a mask, and with one, as `tile_list` has them."""
     from torch.nn.attention.flex_attention import BlockMask
 
     starts, ends = plan.windows[:, :3], plan.windows[:, 3:]

@@ -34,7 +34,7 @@ PREPARING = "preparing"
 
 
 def environment() -> dict[str, str]:
-    """Of every process that compiles: kernels for a device, not for the interpreter."""
+    """Variables of every process that compiles: kernels for a device, not for the interpreter."""
     return {**{name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}, **SETTINGS}
 
 
@@ -47,7 +47,7 @@ class Silent(NoAnswer):
 
 
 class TimeUsedUp(Exception):
-    """Of the whole run, before the case could end: nothing is known of it."""
+    """The whole run's time ended before the case could: nothing is known of it."""
 
 
 class Worker:

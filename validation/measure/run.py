@@ -199,14 +199,14 @@ def identity_of(case: BenchmarkCase, schema: str, about: Mapping[str, Any]) -> s
 
 @cache
 def source_hash() -> str:
-    """Of all kernel sources: a changed kernel is measured again."""
+    """Hashes all kernel sources: a changed kernel is measured again."""
     folder = Path(str(resources.files("cascadesim.kernels")))
     return _digest(path for suffix in ("py", "cu", "cuh") for path in sorted(folder.rglob(f"*.{suffix}")))
 
 
 @cache
 def timing_hash() -> str:
-    """Of what decides what is timed, and how."""
+    """Hashes what decides what is timed, and how."""
     folder = Path(str(resources.files("cascadesim.validation.measure")))
     return _digest(folder / f"{name}.py" for name in TIMING_CODE)
 

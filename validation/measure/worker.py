@@ -85,7 +85,7 @@ def measured(
 
 
 def _clock(timer: Timer, healthy: Callable[[], bool]) -> dict[str, Any]:
-    """Beside the samples: that it cannot be read costs none of them."""
+    """Reads the clock beside the samples: that it cannot be read costs none of them."""
     try:
         return timer.clock_mhz()
     except Exception as error:
@@ -111,7 +111,7 @@ def _healthy() -> bool:
 
 
 def _requests() -> Iterator[dict[str, Any]]:
-    """As they come; the process ends with its standard input."""
+    """Yields requests as they come; the process ends with its standard input."""
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:

@@ -21,7 +21,7 @@ from cascadesim.accelerators.spatten.randomness import JavaRandom
 from cascadesim.accelerators.spatten.topk import drawn_cycles, expected_cycles
 from cascadesim.einsum_cascades.notation.errors import SpecError, shortened
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.columns import Column, Layout, count, not_negative, whole
+from cascadesim.validation.columns import Column, Layout, columns_of, count, not_negative, whole
 from cascadesim.validation.table import Member, Row, RowGroup, Table, grouped, member, members, parse_table, with_cells
 
 MEANS_OF = 200  # calls that a published mean of the latency model averages
@@ -37,13 +37,11 @@ def whole_list(text: str) -> str:
 
 BEHAVIOURAL = Layout(
     (
-        Column("config_id", whole), Column("kind", str), Column("dram_channels", count), Column("multipliers", count),
-        Column("topk_parallelism", count), Column("D", count), Column("L", count),
-        *(Column(name, whole_list) for name in (
-            "heads_per_layer", "fetch_num_per_layer", "key_bit", "value_bit", "topk_per_layer", "cycles_per_layer",
-            "cycles_total",
-        )),
-        Column("part", str, required=False), *(Column(name, whole, required=False) for name in ("cycles", "undefined")),
+        Column("config_id", whole), Column("kind", str),
+        *columns_of(count, "dram_channels multipliers topk_parallelism D L"),
+        *columns_of(whole_list, "heads_per_layer fetch_num_per_layer key_bit value_bit topk_per_layer cycles_per_layer "
+                                "cycles_total"),
+        Column("part", str, required=False), *columns_of(whole, "cycles undefined", required=False),
     ),
     ("config_id",),
 )  # fmt: skip
@@ -51,15 +49,14 @@ TOPK = Layout(
     (
         Column("kind", str), Column("order", whole_list), Column("size", count), Column("target", whole),
         Column("parallelism", count), Column("cycles", whole, required=False),
-        Column("mean", not_negative, required=False), Column("std", not_negative, required=False),
-        Column("within", not_negative, required=False),
+        *columns_of(not_negative, "mean std within", required=False),
     ),
     ("kind", "order", "size", "target", "parallelism"),
 )  # fmt: skip
 DRAM = Layout(
     (
-        Column("pattern", str), Column("n", count), Column("stride", whole), Column("gap", whole),
-        Column("cycles", count), Column("first", whole), Column("out_of_order", whole),
+        Column("pattern", str), Column("n", count), *columns_of(whole, "stride gap"), Column("cycles", count),
+        *columns_of(whole, "first out_of_order"),
     ),
     ("pattern", "n", "stride", "gap"),
 )  # fmt: skip

@@ -184,12 +184,12 @@ def _datapath() -> float:
 
 
 def _bert_speedup(layer_s: float, architecture: str) -> float:
-    """Over a machine that takes `layer_s` for a layer of BERT-base."""
+    """The speedup over a machine that takes `layer_s` for a layer of BERT-base."""
     return published_schedule("bert-base").layers * layer_s / (_bert(architecture)[0] / machine().clock_hz)
 
 
 def _gpt2_speedup(model: str, layer_s: float, rung: Rung) -> float:
-    """Of a rung over a machine that takes `layer_s` for a layer of the model."""
+    """The speedup of a rung over a machine that takes `layer_s` for a layer of the model."""
     return published_schedule(model).layers * layer_s / (rung.cycles / machine().clock_hz)
 
 
@@ -214,7 +214,7 @@ def _dense_layer(model: str) -> Operation:
 
 
 def _dram_w() -> float:
-    """Of GPT-2: bytes of a token by its time."""
+    """Power of the DRAM under GPT-2: energy of a token's bytes by its time."""
     pj_per_byte = 8 * machine().spec.dram.energy_pj_per_bit
     return _mean(
         _last(model).dram_bytes * pj_per_byte * 1e-12 / (_last(model).cycles / machine().clock_hz) for model in MODELS

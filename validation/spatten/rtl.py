@@ -18,7 +18,7 @@ from cascadesim.accelerators.spatten.rtl.run import run_heads
 from cascadesim.accelerators.spatten.score_buffer import gathered_keys
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, Suite, Verdict
-from cascadesim.validation.columns import Column, Layout, Value, count, whole
+from cascadesim.validation.columns import Column, Layout, Value, columns_of, count, whole
 from cascadesim.validation.compare import default_verdict
 from cascadesim.validation.table import Row, RowGroup, Table, member, members, parse_table, with_cells
 
@@ -26,22 +26,21 @@ _PAIRED = ("key_fetch_num", "value_fetch_num", "key_bit", "value_bit")  # equal 
 GAP_CYCLES = 200  # between heads that run alone (own driver around the RTL)
 _SIZES = ("multipliers", "buffer_lines", "dram_channels", "fetch_channels", "softmax_lanes", "pad")
 SHARED = (
-    Column("config", str), *(Column(name, count) for name in (*_SIZES, "topk_parallelism")),
-    Column("seed", whole), Column("workload", str), Column("row", whole), Column("key_fetch_num", count),
-    Column("value_fetch_num", count), Column("key_bit", count), Column("value_bit", count),
-    Column("requantized", whole), Column("topk_latency", whole),
+    Column("config", str), *(Column(name, count) for name in (*_SIZES, "topk_parallelism")), Column("seed", whole),
+    Column("workload", str), Column("row", whole),
+    *columns_of(count, "key_fetch_num value_fetch_num key_bit value_bit"),
+    *columns_of(whole, "requantized topk_latency"),
 )  # fmt: skip
 _KEY = ("config", "topk_parallelism", "workload", "row")
 HEADS = Layout(
-    (*SHARED, Column("latency", count), Column("dram_reads", whole), Column("dp_lines", whole),
+    (*SHARED, Column("latency", count), *columns_of(whole, "dram_reads dp_lines"),
      Column("history", str, required=False),
-     *(Column(name, whole, required=False) for name in ("t_report1", "t_report2", "own_reads", "own_lines"))),
+     *columns_of(whole, "t_report1 t_report2 own_reads own_lines", required=False)),
     _KEY,
 )  # fmt: skip
 STREAMS = Layout(
-    (*SHARED, Column("t_accept", whole), Column("t_done", count), Column("dram_reads", count),
-     Column("dp_lines", count),
-     *(Column(name, whole, required=False) for name in ("t_report1", "total", "total_reads", "total_lines"))),
+    (*SHARED, Column("t_accept", whole), *columns_of(count, "t_done dram_reads dp_lines"),
+     *columns_of(whole, "t_report1 total total_reads total_lines", required=False)),
     _KEY,
 )  # fmt: skip
 
