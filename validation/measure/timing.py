@@ -103,9 +103,7 @@ class CudaTimer:
             self._round(number, timed[name], found[name], only.get(name))
 
         def many(name: str) -> None:
-            if (replay := self._captured(variants[name], GRAPH_LAUNCHES)) is not None:
-                each = Timed(replay, self._flushes_that_hide(0.0), 0.0)
-                found[name].many = [self._sample(each, "hot") / GRAPH_LAUNCHES for _ in range(FEWEST * ROUNDS)]
+            found[name].many = self._many(variants[name])
 
         for name in variants:
             attempt(warm, name)
@@ -181,6 +179,13 @@ class CudaTimer:
             return None
         replay: Launch = graph.replay
         return replay
+
+    def _many(self, launch: Launch) -> list[float]:
+        """Times one launch among many in a row."""
+        if (replay := self._captured(launch, GRAPH_LAUNCHES)) is None:
+            return []
+        each = Timed(replay, self._flushes_that_hide(0.0), 0.0)
+        return [self._sample(each, "hot") / GRAPH_LAUNCHES for _ in range(FEWEST * ROUNDS)]
 
     def clock_mhz(self) -> dict[str, Any]:
         """Reads the clock of the multiprocessors in a kernel, and what the driver reports beside it. Sets nothing."""
