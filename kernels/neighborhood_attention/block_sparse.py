@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from numpy.typing import NDArray
 
-from cascadesim.kernels.attention.configurations import Tiles, padded, precision
+from cascadesim.kernels.attention.configurations import TileShape, padded, precision
 from cascadesim.kernels.attention.tile import divided, key_head_of, load_rows, scores, seen, store_rows, tile_and_head
 from cascadesim.kernels.inputs import InputError, launch, operands, together
 
@@ -69,7 +69,7 @@ def block_sparse_1pass(
 class TileList:
     """The tiles of a mask. `rows` [query tiles, 3]; `mask_of` is -1 for tiles without a mask."""
 
-    tiles: Tiles
+    tiles: TileShape
     queries: int
     keys: int
     rows: torch.Tensor
@@ -84,7 +84,7 @@ class TileList:
         return rows[:, 2] - rows[:, 0]
 
 
-def tile_list(mask: NDArray[np.bool_], tiles: Tiles, device: str = "cpu") -> TileList:
+def tile_list(mask: NDArray[np.bool_], tiles: TileShape, device: str = "cpu") -> TileList:
     """From a whole mask, queries x keys: a reference-sized way in."""
     queries, keys = mask.shape
     shape = (-(-queries // tiles.P0), -(-keys // tiles.M0))

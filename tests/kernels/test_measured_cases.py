@@ -177,7 +177,7 @@ def test_a_latency_of_dram_is_one_with_cold_caches() -> None:
 
 
 def test_a_list_of_tiles_in_tile_order_holds_the_tiles_of_the_boxes() -> None:
-    from cascadesim.kernels.attention.configurations import Tiles
+    from cascadesim.kernels.attention.configurations import TileShape
     from cascadesim.kernels.neighborhood_attention.block_sparse import tile_list
     from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern
     from cascadesim.kernels.neighborhood_attention.triton import plan
@@ -187,7 +187,7 @@ def test_a_list_of_tiles_in_tile_order_holds_the_tiles_of_the_boxes() -> None:
         of = pattern(layout, window, stride)
         orders = plan(of, (8, 8), (4, 4))
         mask = mask_in_tile_order(of, orders.query_order.numpy(), orders.key_order.numpy())
-        listed, found = tile_list(mask, Tiles(64, 16, 4, 2)), boxes(of, (8, 8), (4, 4))
+        listed, found = tile_list(mask, TileShape(64, 16, 4, 2)), boxes(of, (8, 8), (4, 4))
         assert listed.executed.tolist() == found.visited.tolist()
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from math import prod
 
-from cascadesim.kernels.variant import Iteration, Product
+from cascadesim.kernels.variant import LoopWork, MatrixProduct
 from cascadesim.validation.kernels.compile import (
     REGISTERS_PER_SM,
     REGISTERS_PER_THREAD,
@@ -180,7 +180,7 @@ def conservation_faults(result: Compiled) -> tuple[str, ...]:
     )
 
 
-def _loop_faults(loop: SassLoop, work: Iteration, result: Compiled) -> Iterator[str]:
+def _loop_faults(loop: SassLoop, work: LoopWork, result: Compiled) -> Iterator[str]:
     wide = all(product.m >= WIDE_ROWS for product in work.products)
     widest = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}[result.target]
     instruction = result.variant.instruction or (widest if wide else "HMMA")
@@ -199,7 +199,7 @@ def exponentials_of(loop: SassLoop, warps: int) -> int:
     return loop.count(EXPONENTIAL) * THREADS_PER_WARP * warps
 
 
-def matrix_flop(loop: SassLoop, work: Iteration, warps: int) -> int:
+def matrix_flop(loop: SassLoop, work: LoopWork, warps: int) -> int:
     """FLOP of all warps of a program, from the shapes in the opcodes.
 
     Blackwell's opcodes name no shape: there the number of instructions is compared, at the largest tile of each.
@@ -214,8 +214,8 @@ def matrix_flop(loop: SassLoop, work: Iteration, warps: int) -> int:
 def _opcode_flop(opcode: str, warps: int) -> int:
     if wide := re.match(r"[HQ]GMMA\.(\d+)x(\d+)x(\d+)", opcode):
         m, n, k = map(int, wide.groups())
-        return Product(m, n, k).flop * (warps // WARPGROUP)
+        return MatrixProduct(m, n, k).flop * (warps // WARPGROUP)
     if narrow := re.match(r"HMMA\.(16)(8)(16|8)\b", opcode):
         m, n, k = map(int, narrow.groups())
-        return Product(m, n, k).flop * warps
+        return MatrixProduct(m, n, k).flop * warps
     raise ValueError(f"no shape known for {opcode}")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cascadesim.kernels.cuda.compiler import available
-from cascadesim.kernels.variant import Iteration, Variant
+from cascadesim.kernels.variant import LoopWork, Variant
 from cascadesim.validation.kernels.compile import TARGETS, Compiled, compiled, toolchain
 from cascadesim.validation.kernels.gates import (
     SassLoop,
@@ -105,7 +105,7 @@ def row(result: Compiled) -> dict[str, Any]:
     }
 
 
-def _one_of_each(result: Compiled) -> Iterator[tuple[SassLoop, Iteration]]:
+def _one_of_each(result: Compiled) -> Iterator[tuple[SassLoop, LoopWork]]:
     """A loop with its work; of several copies the longest."""
     found = iter(counted_loops(result))
     for work in result.variant.loops:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cascadesim.kernels.attention.configurations import Tiles
+from cascadesim.kernels.attention.configurations import TileShape
 from cascadesim.kernels.attention.triton import attention as dense
 from cascadesim.kernels.neighborhood_attention.block_sparse import block_sparse_attention
 from cascadesim.kernels.neighborhood_attention.block_sparse import tile_list as list_of_tiles
@@ -90,7 +90,7 @@ def _tile_list(plan: Any, head_dim: int, device: str) -> Any:
     """The tiles that `plan` visits, from the mask in tile order."""
     boxes = configuration(9, head_dim, 2, plan)
     mask = mask_in_tile_order(plan.pattern, plan.query_order.cpu().numpy(), plan.key_order.cpu().numpy())
-    return list_of_tiles(mask, Tiles(prod(plan.query_tile), prod(plan.key_tile), boxes.warps, boxes.stages), device)
+    return list_of_tiles(mask, TileShape(prod(plan.query_tile), prod(plan.key_tile), boxes.warps, boxes.stages), device)
 
 
 def block_mask(tile_list: Any, plan: Any) -> Any:
