@@ -52,6 +52,13 @@ def judged(table: Table) -> list[Verdict]:
     return list(compare(suite, table, "rows.csv", calibrations(suite, table)))
 
 
+def test_a_bound_printed_without_decimals_keeps_one() -> None:
+    """65536 of 6400 tokens: 65536 x 65536 pairs over 65536 x 6400 is 10.24, and 10.2 is what a paper rounds further."""
+    row = {**FLUX, "metric": "attention speedup, FLOP-wise bound", "value": "10"}
+    (verdict,) = judged(paper(row))
+    assert verdict.worst.predicted == 10.2
+
+
 def test_flux_end_to_end_by_hand() -> None:
     """Bound 32768/... = 10.24 -> 10.2; 0.518 x 19/28 of the run: 1 / (1 - 0.3515 + 0.3515 / 10.2) = 1.464."""
     (verdict,) = judged(paper(FLUX))

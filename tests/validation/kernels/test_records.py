@@ -86,6 +86,8 @@ def test_the_first_damaged_line_is_named_and_the_others_counted(tmp_path: Path) 
     (("shape", "layout"), [1 << 20] * 3, "shape: larger than any device"),
     (("work", "key_tiles"), "many", "work: key_tiles is 'many', not a count"),
     (("work", "key_tiles"), 0, "work: key_tiles is 0, not a count"),
+    (("work", "dense_key_tiles"), (1 << 60) + 1, "work: dense_key_tiles is 1152921504606846977, not a count"),
+    (("shape", "H"), (1 << 31) + 1, "shape: H is 2147483649, not a size"),
     (("work", "without_mask"), 1 << 50, "work: more tiles without a mask than tiles, or more tiles than there are"),
     (("timing",), None, "its times or its checks are no object"),
     (("timing", "dense, ours"), 3, "timing: dense, ours is no object"),
