@@ -1,7 +1,7 @@
 """One specialisation of a kernel as it is compiled ahead of time: types, constants, options, and the work it must do.
 
 The work of one iteration of the loop that matters is derived here from the algorithm; the compiled instructions are
-held against it. Knows no compiler: `validation.kernels.compile` compiles and `validation.kernels.sass` counts.
+held against it. Knows no compiler: `validation.kernels.compile` compiles and `validation.kernels.gates` counts.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
