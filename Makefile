@@ -17,7 +17,7 @@ test: $(VENV)/installed-test
 
 test-kernels: $(VENV)/installed-kernels  ## the kernels' gates, which need torch and triton but no GPU
 	$(VENV)/bin/python -c "import torch, triton; print('torch', torch.__version__, 'triton', triton.__version__)"
-	$(VENV)/bin/pytest tests/kernels tests/validation/measure/test_command.py tests/validation/kernels/test_sass.py
+	$(VENV)/bin/pytest tests/kernels tests/validation/measure/test_command.py tests/validation/kernels/test_gates.py
 
 quick: $(VENV)/installed-test
 	$(VENV)/bin/pytest -m "not slow and not nightly"
@@ -33,7 +33,7 @@ speed: $(VENV)/installed-test  ## time this and other tools (those of the extra 
 	mkdir -p build
 	$(VENV)/bin/pytest tests/benchmarks/test_other_tools.py tests/benchmarks/test_explore_benchmarks.py \
 		-k "beside or ten_million" -m "nightly or not nightly" --benchmark-json=build/speed.json
-	$(VENV)/bin/python -m cascadesim.validation.tool_speed build/speed.json
+	$(VENV)/bin/python -m cascadesim.validation.readme --speed build/speed.json
 
 readme: $(VENV)/installed-test  ## rewrite the generated parts of the README: errors from the suites, speeds from the kept run
 	$(VENV)/bin/python -m cascadesim.validation.readme README.md

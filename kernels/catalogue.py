@@ -6,6 +6,7 @@ A new family is a folder with a `variants` module; it is listed here. Importing 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,12 +24,5 @@ def families() -> tuple[str, ...]:
 
 def variants(target: int) -> Iterator[Variant]:
     """`target`: compute capability, 80, 90 or 100. Imports torch and triton."""
-    from cascadesim.kernels.attention import variants as attention
-    from cascadesim.kernels.decode_attention import variants as decode_attention
-    from cascadesim.kernels.microbenchmarks import variants as microbenchmarks
-    from cascadesim.kernels.neighborhood_attention import variants as neighborhood_attention
-    from cascadesim.kernels.pruned_attention import variants as pruned_attention
-    from cascadesim.kernels.token_rows import variants as token_rows
-
-    for family in (attention, neighborhood_attention, token_rows, decode_attention, pruned_attention, microbenchmarks):
-        yield from family.variants(target)
+    for family in FAMILIES:
+        yield from import_module(f"cascadesim.kernels.{family}.variants").variants(target)

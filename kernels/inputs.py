@@ -28,7 +28,7 @@ class InputError(ValueError):
 
 
 @dataclass(frozen=True)
-class Operands:
+class Tensors:
     """q [B, H, P, E], k [B, G, M, E] and v [B, G, M, F], contiguous, of one type; `scale_log2` is above 0."""
 
     q: torch.Tensor
@@ -55,11 +55,11 @@ class Operands:
 def operands(
     name: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None, *,
     types: Sequence[torch.dtype] = FLOATS, most_head_dim: int = 256,
-) -> Operands:  # fmt: skip
+) -> Tensors:  # fmt: skip
     """Of attention: shapes, groups, types, devices, gradients and the scale fit, or InputError."""
     check_heads(name, q, k, v, types=types, most_head_dim=most_head_dim)
     q, scale_log2 = scaled(name, q, scale)
-    return Operands(plain(q), plain(k), plain(v), scale_log2)
+    return Tensors(plain(q), plain(k), plain(v), scale_log2)
 
 
 def check_heads(

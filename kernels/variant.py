@@ -1,7 +1,7 @@
 """One specialisation of a kernel as it is compiled ahead of time: types, constants, options, and the work it must do.
 
 The work of one iteration of the loop that matters is derived here from the algorithm; the compiled instructions are
-held against it. Knows no compiler: `validation.kernels.compile` compiles and `validation.kernels.sass` counts.
+held against it. Knows no compiler: `validation.kernels.compile` compiles and `validation.kernels.gates` counts.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from cascadesim.kernels.cuda.source import CudaFunction
 
 
-class Product(NamedTuple):
+class MatrixProduct(NamedTuple):
     """A matrix product of tiles: M x K times K x N."""
 
     m: int
@@ -28,7 +28,7 @@ class Product(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Iteration:
+class LoopWork:
     """What one program does per turn of one loop, which is a key tile in attention.
 
     `exponentials`: one per score. `replicated_rows`: rows with an exponential of their own (PRM), which every thread
@@ -36,7 +36,7 @@ class Iteration:
     work, one after another, because the source unrolls what is around them.
     """
 
-    products: tuple[Product, ...]
+    products: tuple[MatrixProduct, ...]
     exponentials: int = 0
     replicated_rows: int = 0
     copies: int = 1
@@ -59,7 +59,7 @@ class Variant:
     constants: Mapping[str, Any]
     warps: int
     stages: int
-    loops: tuple[Iteration, ...] = ()
+    loops: tuple[LoopWork, ...] = ()
     unaligned: frozenset[str] = field(default_factory=frozenset)  # integers that need not divide by 16
     instruction: str | None = None  # the matrix instruction that the source names; None: the widest of the device
 

@@ -1,25 +1,23 @@
 """What a claim is: figures of a table that a model must reproduce, how closely, and why that closely.
 
-A suite is a table of published or measured figures, the model that predicts them, and the claims about the two.
-Values only: `compare` judges them, `claims` lists them.
+A suite is a table of published or measured figures, the model that predicts them, and the claims about the two; a
+verdict is what judging a claim found. Values only: `compare` judges, `claims` lists the suites.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from cascadesim.validation.columns import Layout, Value
 from cascadesim.validation.table import ParseTable, Row, parse_table
 
-if TYPE_CHECKING:
-    from cascadesim.validation.compare import Cell, Verdict
-
 Selection: TypeAlias = Mapping[str, tuple[Value, ...]]  # column -> allowed values; all columns must agree
 Settings: TypeAlias = Sequence[str]  # dotted.field=value changes of the architecture, to see a claim fail
-Prediction: TypeAlias = Mapping[str, float | None]  # column -> figure of the model
-Predict: TypeAlias = Callable[[Row, Settings], Prediction]
+PredictedFigures: TypeAlias = Mapping[str, float | None]  # column -> figure of the model
+Predict: TypeAlias = Callable[[Row, Settings], PredictedFigures]
 Measure: TypeAlias = Literal["deviation", "shortfall", "excess"]
 Gate: TypeAlias = Literal["maximum", "median", "absolute", "pooled", "ranking", "roofline", "mean", "tail"]
 
@@ -32,7 +30,7 @@ class Claim:
     count one side of it only. gate: what the tolerance bounds: the largest error, the median one, or the largest
     |predicted - measured| (figures printed to a fixed number of decimals); the others are figures that the suite's
     own `judge` works out. fitted: a check that a constant still fits the cells it was fitted to, which scores nothing
-    (`calibration` keeps the two apart). listed: every explained figure is printed, also where nothing is judged.
+    (`compare` keeps the two apart). listed: every explained figure is printed, also where nothing is judged.
     """
 
     name: str
@@ -57,6 +55,95 @@ class Claim:
 
 def _agrees(row: Row, selection: Selection) -> bool:
     return all(row.get(column) in values for column, values in selection.items())
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure, measured and predicted. A model without that figure predicts None."""
+
+    row: Row
+    column: str
+    measured: float
+    predicted: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """predicted / measured; None where that says nothing."""
+        if self.predicted is None or self.measured == 0:
+            return 1.0 if self.predicted == self.measured else None
+        return self.predicted / self.measured
+
+    @property
+    def difference(self) -> float:
+        """|predicted - measured|."""
+        return math.inf if self.predicted is None else abs(self.predicted - self.measured)
+
+    def error(self, measure: Measure) -> float:
+        """Infinite where nothing was predicted, or something where nothing was measured."""
+        if self.ratio is None:
+            return math.inf
+        deviation = self.ratio - 1
+        return {"deviation": abs(deviation), "shortfall": max(0.0, -deviation), "excess": max(0.0, deviation)}[measure]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Relative errors of several cells; `rows` is the number of rows they lie in."""
+
+    rows: int
+    cells: int
+    mean: float
+    median: float
+    p90: float  # nine tenths of the cells are within
+    maximum: float
+
+
+@dataclass(frozen=True)
+class StratumErrors:
+    """The errors of the rows in which `column` holds `value`; figures of merit where the suite has its own judge."""
+
+    column: str
+    value: Value
+    errors: Errors
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim judged on some rows.
+
+    `reasons`: why each cell misses, where the suite explains that. `figures`: those of all strata together, gates
+    among them, where the suite has its own judge.
+    """
+
+    suite: str
+    claim: Claim
+    source: str
+    errors: Errors
+    worst: Cell
+    strata: tuple[StratumErrors, ...]
+    cells: tuple[Cell, ...] = ()
+    reasons: tuple[str, ...] = ()
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def gated(self) -> float:
+        """The error that the tolerance bounds."""
+        if self.claim.gate in self.figures:
+            found = self.figures[self.claim.gate]
+            return math.inf if found is None else found
+        if self.claim.gate == "absolute":
+            return max(cell.difference for cell in self.cells)
+        return self.errors.median if self.claim.gate == "median" else self.errors.maximum
+
+    @property
+    def judged(self) -> bool:
+        return self.claim.tolerance is not None
+
+    @property
+    def holds(self) -> bool:
+        """True also of what is only reported: nothing is claimed there."""
+        return self.claim.tolerance is None or self.gated <= self.claim.tolerance
 
 
 @dataclass(frozen=True)

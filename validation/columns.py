@@ -35,6 +35,10 @@ def count(text: str, expected: str = "a positive whole number", given: str | Non
     return int(text)
 
 
+def whole(text: str, expected: str = "a whole number of at least 0") -> int:
+    return 0 if text == "0" else count(text, expected)
+
+
 def positive(text: str) -> float:
     value = not_negative(text)
     if value == 0:
@@ -53,7 +57,7 @@ def not_negative(text: str) -> float:
 
 
 def fraction(text: str) -> float:
-    """Between 0 and 1; published shares exceed 1 by a last bit."""
+    """Reads a share between 0 and 1; published ones exceed 1 by a last bit."""
     value = not_negative(text)
     if value > 1 + 1e-9:
         raise ValueError(f"expected a share between 0 and 1, got '{shortened(text)}'")
@@ -80,6 +84,11 @@ class Column:
     parse: Parse
     aliases: tuple[str, ...] = ()
     required: bool = True
+
+
+def columns_of(parse: Parse, names: str, required: bool = True) -> tuple[Column, ...]:
+    """Columns that read alike; their names separated by spaces."""
+    return tuple(Column(name, parse, required=required) for name in names.split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,27 @@
-"""Verdicts as a person and as a program read them: a rich table, and the JSON of `cascadesim.validation/1`."""
+"""Verdicts as a person and as a program read them: tables, the JSON of `cascadesim.validation/1`, and a plot.
+
+The plot (`validate --plot`) shows predicted against measured, one panel a suite, one colour a kind of row: the first
+claim of each suite that is no check of calibration. Knows no model.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from cascadesim.simulator.views import formatting as quantities
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.views.formatting import length
 from cascadesim.simulator.views.output import console, print_styled
-from cascadesim.validation.columns import Value
-from cascadesim.validation.compare import Cell, Errors, Stratum, Verdict
-from cascadesim.validation.gpu.render import print_strata
+from cascadesim.validation.claim import Cell, Errors, Verdict
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from rich.table import Table
 
 SCHEMA = "cascadesim.validation/1"
-REPORTED = "reported"
 ROUNDING = 1e-12
 GATES = {"pooled": "pooled", "ranking": "1-tau", "roofline": "share"}  # what a suite's own judge works out
 NAMING = (  # columns that tell a row apart for a reader
@@ -26,6 +30,14 @@ NAMING = (  # columns that tell a row apart for a reader
     "impl", "dtype", "batch", "seqlen_q", "kv_len", "heads_q",
     "heads_kv", "head_dim", "m", "n", "k",
 )  # fmt: skip
+STRATA_HEADINGS = ("rows", "median", "mean", "bias", "tau", "most", "<10%", "<20%", "<50%", "roof", "near")
+STRATA_SHARES = ("within_10", "within_20", "within_50", "roofline_median_abs_relative_error",
+                 "neighbour_median_abs_relative_error")  # fmt: skip
+STRATA_WIDTH = 120  # columns of the terminal: one line a stratum
+PLOT_FORMATS = (".png", ".svg")
+COLOURED_BY = ("device", "architecture", "workload", "kind")  # the first that the rows have
+PANEL_INCHES, PANELS_A_ROW = 4.2, 3
+BAND = 1.2  # within 20 %
 
 
 def as_json(verdicts: Sequence[Verdict]) -> str:
@@ -34,6 +46,7 @@ def as_json(verdicts: Sequence[Verdict]) -> str:
 
 def _claim(verdict: Verdict) -> dict[str, object]:
     claim = verdict.claim
+    explained = _explained(verdict)
     return {
         "suite": verdict.suite,
         "claim": claim.name,
@@ -50,20 +63,21 @@ def _claim(verdict: Verdict) -> dict[str, object]:
         "calibration": claim.fitted,
         "holds": verdict.holds,
         **({"gated": _finite(verdict.gated), "pooled": verdict.figures} if verdict.figures else {}),
-        "worst": _worst(verdict.worst),
-        "strata": [_stratum(stratum) for stratum in verdict.strata],
-        **({"misses": _misses(verdict)} if _lists_misses(verdict) else {}),
-    }
+        "worst": _place(verdict.worst),
+        "strata": [
+            {"column": one.column, "value": one.value, "rows": one.errors.rows, **_errors(one.errors), **one.figures}
+            for one in verdict.strata
+        ],
+        **({"misses": [{**_place(cell), "row": where(cell), "why": why} for cell, why in explained]}
+           if explained else {}),
+    }  # fmt: skip
 
 
-def _lists_misses(verdict: Verdict) -> bool:
-    return (verdict.judged or verdict.claim.listed) and any(verdict.reasons)
-
-
-def _misses(verdict: Verdict) -> list[dict[str, object]]:
-    """Every explained figure: where it is, by how much it misses, why."""
-    explained = zip(verdict.cells, verdict.reasons, strict=True)
-    return [{**_worst(cell), "row": where(cell), "why": reason} for cell, reason in explained if reason]
+def _explained(verdict: Verdict) -> list[tuple[Cell, str]]:
+    """Every explained figure of a claim that is judged, or that lists them anyway, with why it misses."""
+    if not (verdict.judged or verdict.claim.listed) or not verdict.reasons:
+        return []
+    return [(cell, why) for cell, why in zip(verdict.cells, verdict.reasons, strict=True) if why]
 
 
 def _errors(errors: Errors) -> dict[str, float | None]:
@@ -75,49 +89,39 @@ def _errors(errors: Errors) -> dict[str, float | None]:
     }
 
 
-def _worst(cell: Cell) -> dict[str, object]:
-    return {
-        "place": cell.row.place,
-        "column": cell.column,
-        "predicted": None if cell.predicted is None else _finite(cell.predicted),
-        "measured": cell.measured,
-        "ratio": None if cell.ratio is None else _finite(cell.ratio),
-    }
+def _place(cell: Cell) -> dict[str, object]:
+    return {"place": cell.row.place, "column": cell.column, "predicted": _finite(cell.predicted),
+            "measured": cell.measured, "ratio": _finite(cell.ratio)}  # fmt: skip
 
 
-def _stratum(stratum: Stratum) -> dict[str, object]:
-    errors = stratum.errors
-    return {"column": stratum.column, "value": stratum.value, "rows": errors.rows, **_errors(errors),
-            **stratum.figures}
-
-
-def _finite(value: float) -> float | None:
+def _finite(value: float | None) -> float | None:
     """JSON has no infinity: what was not predicted is null."""
-    return value if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None
 
 
 def print_table(verdicts: Sequence[Verdict], stream: TextIO) -> None:
-    """Two tables that fit 80 columns: the errors of each claim, and its worst row."""
+    """Two tables that fit 80 columns, the errors of each claim and its worst row; strata and reasons below them."""
     numbered = list(enumerate(verdicts, start=1))
     on = console(stream)
     print_styled(_errors_table(numbered), on)
     print_styled(_worst_table(numbered), on)
     for verdict in verdicts:
         if verdict.figures and verdict.claim.gate == "pooled":
-            print_strata(verdict, on)
+            print_styled(_strata_table(verdict), on, width=max(on.width, STRATA_WIDTH))
     if any(any(verdict.reasons) for verdict in verdicts):
         print_styled(_reasons_table(numbered), on)
     print_styled(summary(verdicts), on)
 
 
-def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
-    """Columns of words and columns of figures."""
+def _table(title: str, left: Sequence[str], right: Sequence[str], numbered: bool = True) -> Table:
+    """Columns of words and columns of figures, a number of the claim before them."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("#", justify="right", style="dim", header_style="dim")
+    if numbered:
+        table.add_column("#", justify="right", style="dim", header_style="dim")
     for heading in left:
-        table.add_column(heading, header_style="dim", overflow="fold")
+        table.add_column(heading, header_style="dim", overflow="fold", min_width=None if numbered else 28)
     for heading in right:
         wide = heading == "tolerance"  # a gate's words: in two lines, so that the claim has room
         table.add_column(heading, header_style="dim", justify="right", no_wrap=not wide, max_width=12 if wide else None)
@@ -150,47 +154,62 @@ def _worst_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
 
 
 def _reasons_table(numbered: Sequence[tuple[int, Verdict]]) -> Table:
-    """Every explained figure of a claim that is judged, or that lists them anyway."""
     table = _table("\nWhere and why it misses", ("row", "why"), ("predicted", "measured", "error"))
     for number, verdict in numbered:
-        explained = zip(verdict.cells, verdict.reasons, strict=True) if _lists_misses(verdict) else ()
-        for cell, reason in explained:
-            if reason:
-                table.add_row(str(number), where(cell), reason, _figure(cell.predicted), _figure(cell.measured),
-                              "–" if cell.ratio is None else f"{cell.ratio - 1:+.1%}")  # fmt: skip
+        for cell, reason in _explained(verdict):
+            table.add_row(str(number), where(cell), reason, _figure(cell.predicted), _figure(cell.measured),
+                          "–" if cell.ratio is None else f"{cell.ratio - 1:+.1%}")  # fmt: skip
     return table
 
 
+def _strata_table(verdict: Verdict) -> Table:
+    """The model's error beside those of the roofline and of the neighbour, stratum by stratum; errors in per cent."""
+    title = f"\n{verdict.suite}: {verdict.claim.name}, by stratum (errors in %; most: tau that scatter allows)"
+    table = _table(title, ("source / device / kernel / size",), STRATA_HEADINGS, numbered=False)
+
+    def add(name: str, errors: Errors, figures: Mapping[str, float | None], ranks: Sequence[str], style: str) -> None:
+        table.add_row(name, f"{errors.rows:,}", percent(errors.median), percent(errors.mean),
+                      percent(figures.get("bias"), "+"), *ranks, *(percent(figures.get(one)) for one in STRATA_SHARES),
+                      style=style or None)  # fmt: skip
+
+    for stratum in verdict.strata:
+        if stratum.column == "stratum":
+            taus = (stratum.figures.get(name) for name in ("kendall_tau", "tau_ceiling"))
+            ranks = ["–" if tau is None else f"{tau:.2f}" for tau in taus]
+            add(str(stratum.value), stratum.errors, stratum.figures, ranks, "")
+    add("all, equal weight per stratum", verdict.errors, verdict.figures, ("", ""), "bold")
+    return table
+
+
+def percent(value: float | None, sign: str = "") -> str:
+    return "–" if value is None else f"{100 * value:{sign}.{0 if abs(value) >= 0.1 else 1}f}"
+
+
 def tolerance(verdict: Verdict) -> str:
+    """3%, 0.6%, 1e-09, or 0: as declared, without the zeros of a measured figure; the gate where it is another."""
     allowed, gate = verdict.claim.tolerance, verdict.claim.gate
     if allowed is None:
         return "–"
     if gate in GATES:
         return f"{GATES[gate]} {allowed:g}, is {verdict.gated:.2f}"
-    if gate in ("median", "mean", "tail"):
-        return f"{gate} {_limit(allowed)}"
-    return f"±{allowed:g}" if gate == "absolute" else _limit(allowed)
-
-
-def _limit(relative: float) -> str:
-    """3%, 0.6%, 1e-09, or 0: as declared, without the zeros of a measured figure."""
-    return f"{relative * 100:g}%" if relative >= 1e-4 else f"{relative:g}"
+    if gate == "absolute":
+        return f"±{allowed:g}"
+    limit = f"{allowed * 100:g}%" if allowed >= 1e-4 else f"{allowed:g}"
+    return f"{gate} {limit}" if gate in ("median", "mean", "tail") else limit
 
 
 def outcome(verdict: Verdict) -> str:
     if not verdict.judged:
-        return REPORTED
+        return "reported"
     return "yes" if verdict.holds else "NO"
 
 
 def where(cell: Cell) -> str:
     """The cell by the values of its row that tell it apart, its line, and its column."""
-    names = [_named(name, value) for name in NAMING if (value := cell.row.get(name)) is not None]
+    values = [(name, value) for name in NAMING if (value := cell.row.get(name)) is not None]
+    names = [length(value) if name == "sequence_length" and isinstance(value, int) else str(value)
+             for name, value in values]  # fmt: skip
     return " ".join([*names, f"({cell.column}, line {cell.row.line})"])
-
-
-def _named(column: str, value: Value) -> str:
-    return quantities.length(value) if column == "sequence_length" and isinstance(value, int) else str(value)
 
 
 def error(relative: float) -> str:
@@ -208,7 +227,47 @@ def _figure(value: float | None) -> str:
 
 def summary(verdicts: Sequence[Verdict]) -> str:
     judged = [verdict for verdict in verdicts if verdict.judged]
-    failed = [verdict for verdict in judged if not verdict.holds]
-    held = f"{len(judged) - len(failed)} of {len(judged)} claims hold"
+    held = f"{sum(verdict.holds for verdict in judged)} of {len(judged)} claims hold"
     reported = len(verdicts) - len(judged)
     return held + (f"; {reported} more comparisons are reported only" if reported else "")
+
+
+def draw(verdicts: Sequence[Verdict], path: Path) -> None:
+    """Writes the plot to `path`. Raises CascadeSimError on another format or a place that cannot be written."""
+    if path.suffix.lower() not in PLOT_FORMATS:
+        raise CascadeSimError(f"--plot: expected a file ending in {' or '.join(PLOT_FORMATS)}, got '{path}'")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    first: dict[str, Verdict] = {}
+    for verdict in verdicts:
+        if not verdict.claim.fitted:
+            first.setdefault(verdict.suite, verdict)
+    columns = min(PANELS_A_ROW, len(first))
+    rows = math.ceil(len(first) / columns)
+    figure = Figure(figsize=(PANEL_INCHES * columns, PANEL_INCHES * rows), layout="constrained")
+    for place, (suite, verdict) in enumerate(first.items(), start=1):
+        with_logarithms = [cell for cell in verdict.cells if cell.measured > 0 and (cell.predicted or 0) > 0]
+        _panel(figure.add_subplot(rows, columns, place), suite, with_logarithms)
+    try:
+        figure.savefig(path, dpi=130)
+    except OSError as error:
+        raise CascadeSimError(f"--plot: {path}: cannot be written: {error.strerror}") from None
+
+
+def _panel(axes: Axes, suite: str, cells: Sequence[Cell]) -> None:
+    axes.set_title(suite)
+    if not cells:
+        return
+    low, high = min(cell.measured for cell in cells), max(cell.measured for cell in cells)
+    axes.fill_between([low, high], [low / BAND, high / BAND], [low * BAND, high * BAND], color="0.9", label="±20 %")
+    axes.plot([low, high], [low, high], color="0.5", linewidth=0.8)
+    column = next((name for name in COLOURED_BY if cells[0].row.get(name) is not None), COLOURED_BY[0])
+    for kind in sorted({str(cell.row.get(column)) for cell in cells}):
+        some = [cell for cell in cells if str(cell.row.get(column)) == kind]
+        axes.scatter([cell.measured for cell in some], [cell.predicted or 0 for cell in some], s=5, alpha=0.5,
+                     linewidths=0, label=kind)  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel=f"measured ({cells[0].column})", ylabel="predicted")
+    axes.legend(fontsize=6, markerscale=2, frameon=False)

@@ -1,4 +1,4 @@
-"""Finds suites: every module of `claims/` lists its own in `SUITES`.
+"""Finds suites, reads their tables, and judges them: every module of `claims/` lists its own suites in `SUITES`.
 
 A new family of claims is a new module; nothing is registered.
 """
@@ -11,9 +11,10 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from cascadesim.einsum_cascades.notation.errors import UnknownNameError
-from cascadesim.validation.calibration import Calibration, declared
-from cascadesim.validation.claim import Suite
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
+from cascadesim.simulator.cli.commands import complain
+from cascadesim.validation.claim import Suite, Verdict
+from cascadesim.validation.compare import CalibratedCells, compare, declared
 from cascadesim.validation.table import Table, joined, published, read_table
 
 _CLAIMS = "cascadesim.validation.claims"
@@ -45,12 +46,7 @@ def own_data(suite: Suite) -> Table:
     return joined([published(name, suite.layout, suite.parse) for name in (suite.data, *suite.more)])
 
 
-def other_data(suite: Suite, path: Path) -> Table:
-    """A user's table for the claims of the suite, in its layout or in the published one."""
-    return read_table(path, suite.layout, suite.parse)
-
-
-def calibrations(suite: Suite, table: Table) -> tuple[Calibration, ...]:
+def calibrations(suite: Suite, table: Table) -> tuple[CalibratedCells, ...]:
     """What the table declares, and what the suite's own does: that binds other rows of the same figures too."""
     tables = dict.fromkeys((own_data(suite), table))
     return tuple(found for each in tables if each.rows
@@ -61,3 +57,25 @@ def cited_source(suite: Suite, table: Table, path: Path | None) -> str:
     """The file, and the source that its first comment cites."""
     cited = next((comment for comment in table.comments if comment.startswith("Source: ")), "")
     return f"{suite.data if path is None else path.name}{cited and ': '}{cited.removeprefix('Source: ')}"
+
+
+def verdicts_of(names: Sequence[str], data: Path | None = None) -> tuple[Verdict, ...]:
+    """Every claim of the named suites judged, all suites if none is named.
+
+    `data`: a user's table, in a suite's layout or in the published one, in place of the suites' own. Columns that no
+    suite reads and rows that a suite cannot judge are told on standard error. Raises CascadeSimError on an unknown
+    suite or an unusable file.
+    """
+    if data is not None and not names:
+        raise CascadeSimError(f"--data needs a suite, whose claims are held against the file; "
+                              f"known: {', '.join(suite_names())}")
+    chosen = find_suites(names)
+    tables = [own_data(suite) if data is None else read_table(data, suite.layout, suite.parse) for suite in chosen]
+    if data is not None and (unread := set.intersection(*(set(table.unread_columns) for table in tables))):
+        complain("validate", f"{data.name}: no suite reads the columns {', '.join(sorted(unread))}")
+    for suite, table in zip(chosen, tables, strict=True):
+        if table.left_out:
+            reasons = "; ".join(f"{rows} ({why})" for why, rows in table.left_out)
+            complain("validate", f"{suite.name}: {sum(rows for _, rows in table.left_out)} rows left out: {reasons}")
+    return tuple(verdict for suite, table in zip(chosen, tables, strict=True)
+                 for verdict in compare(suite, table, cited_source(suite, table, data), calibrations(suite, table)))

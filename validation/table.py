@@ -1,21 +1,26 @@
 """Reads a CSV of published figures into typed rows, in the project's layout or in the published one.
 
-Comment lines start with `#`; `# calibration:` lines are kept (`calibration` reads them). Every problem of a file is
-reported at once, each with file, line and column. Knows no claim and no model.
+Comment lines start with `#`; `# calibration:` lines are kept (`compare` reads them). Every problem of a file is
+reported at once, each with file, line and column. Rows that only mean something together (a run of a simulator, draws
+from one generator, heads in one stream) are members of a group. Knows no claim and no model.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-from cascadesim.einsum_cascades.notation.errors import SpecError, listed, shortened, suggestion
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, suggestion
 from cascadesim.einsum_cascades.notation.text_files import LARGEST_TABLE_BYTES, read_text
 from cascadesim.validation.columns import Column, Layout, Value
+
+_Filled = TypeVar("_Filled", str, int)
 
 
 @dataclass(frozen=True)
@@ -31,22 +36,18 @@ class Row:
 
     def text(self, column: str) -> str:
         """Raises SpecError where the cell is empty."""
-        value = self._filled(column)
-        if not isinstance(value, str):
-            raise TypeError(f"{column} holds no text")
-        return value
+        return self._filled(column, str, "text")
 
     def count(self, column: str) -> int:
         """Raises SpecError where the cell is empty."""
-        value = self._filled(column)
-        if not isinstance(value, int):
-            raise TypeError(f"{column} holds no count")
-        return value
+        return self._filled(column, int, "count")
 
-    def _filled(self, column: str) -> Value:
+    def _filled(self, column: str, kind: type[_Filled], named: str) -> _Filled:
         value = self.get(column)
         if value is None:
             raise SpecError(f"column '{column}': empty, but this row needs it")
+        if not isinstance(value, kind):
+            raise TypeError(f"{column} holds no {named}")
         return value
 
     def number(self, column: str) -> float | None:
@@ -58,6 +59,42 @@ class Row:
     @property
     def place(self) -> str:
         return f"{self.source}, line {self.line}"
+
+
+@dataclass(frozen=True, eq=False)
+class RowGroup:
+    """Rows in their order; they may include some that stand between members and are not compared themselves.
+
+    Compared by identity, so that what a suite predicts can be remembered for all its rows at once.
+    """
+
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Member(Row):
+    """The row at `position` of its group."""
+
+    group: RowGroup
+    position: int
+
+
+def members(rows: Sequence[Row]) -> tuple[Member, ...]:
+    """All of them one group."""
+    group = RowGroup(tuple(rows))
+    return tuple(Member(row.cells, row.source, row.line, group, place) for place, row in enumerate(rows))
+
+
+def member(row: Row) -> Member:
+    """The row itself. Raises TypeError if its suite did not group it."""
+    if not isinstance(row, Member):
+        raise TypeError(f"{row.place}: stands alone")
+    return row
+
+
+def with_cells(row: Row, **cells: Value) -> Row:
+    """The row with more columns."""
+    return replace(row, cells=(*row.cells, *cells.items()))
 
 
 @dataclass(frozen=True)
@@ -74,10 +111,18 @@ MOST_PROBLEMS = 20  # of one file that are described; the others are counted
 ParseTable: TypeAlias = Callable[[str, Layout, str], Table]  # text, layout and name of a file
 
 
+class CannotJudge(Exception):
+    """Why a suite says nothing about a row."""
+
+
+def published_text(file_name: str) -> str:
+    """The text of a table that ships with the project."""
+    return resources.files("cascadesim.validation").joinpath("published", file_name).read_text(encoding="utf-8")
+
+
 def published(file_name: str, layout: Layout, parse: ParseTable | None = None) -> Table:
     """A table that ships with the project."""
-    text = resources.files("cascadesim.validation").joinpath("published", file_name).read_text(encoding="utf-8")
-    return (parse or parse_table)(text, layout, file_name)
+    return (parse or parse_table)(published_text(file_name), layout, file_name)
 
 
 def joined(tables: Sequence[Table]) -> Table:
@@ -92,23 +137,52 @@ def read_table(path: Path, layout: Layout, parse: ParseTable | None = None) -> T
     return (parse or parse_table)(read_text(path, LARGEST_TABLE_BYTES), layout, path.name)
 
 
+def grouped(table: Table, key: Callable[[Row], Hashable]) -> Table:
+    """Neighbouring rows of equal `key` become a group each."""
+    groups = [members(tuple(rows)) for _, rows in groupby(table.rows, key)]
+    return replace(table, rows=tuple(row for group in groups for row in group))
+
+
+def judgeable(rows: Sequence[Row], read: Callable[[Row], Row], mark: str = ": ") -> tuple[list[Row], Counter[str]]:
+    """The rows as `read` makes them, and how many it cannot judge, by reason.
+
+    `read` raises CannotJudge for a row that says nothing to the suite, ValueError or CascadeSimError for a cell that
+    is wrong. Raises SpecError with every wrong row: its place, `mark`, and what is wrong.
+    """
+    found, left_out, problems = [], Counter[str](), []
+    for row in rows:
+        try:
+            found.append(read(row))
+        except CannotJudge as reason:
+            left_out[str(reason)] += 1
+        except (ValueError, CascadeSimError) as error:
+            problems.append(f"{row.place}{mark}{error}")
+    _refuse(problems)
+    return found, left_out
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        raise SpecError("\n".join(problems[:MOST_PROBLEMS]), further=len(problems[MOST_PROBLEMS:]))
+
+
 def parse_table(text: str, layout: Layout, source: str) -> Table:
     """`text` as rows of `layout`. Raises SpecError listing every problem as `source, line N, column 'x': ...`."""
     records = list(_records(text, source))
     comments = tuple(line.lstrip("# ").rstrip() for line in text.splitlines() if line.startswith("#"))
+    names = [column.name if column.required else f"[{column.name}]" for column in layout.columns]
+    expected = f"the columns {listed(names)}"
     if not records:
-        raise SpecError(f"{source}: holds no table; expected a header: {_expected(layout)}")
+        raise SpecError(f"{source}: holds no table; expected a header: {expected}")
     (line, header), *body = records
-    columns = _columns(header, layout, f"{source}, line {line}")
+    columns = _columns(header, layout, f"{source}, line {line}", expected)
     implied = _implied(columns, layout, source, comments, line)
     problems: list[str] = []
-    rows = tuple(_row(record, columns, implied, f"{source}, line {number}", number, source, problems)
-                 for number, record in body)
+    rows = tuple(_row(record, columns, implied, number, source, problems) for number, record in body)
     problems += _duplicates(rows, layout) if not problems else []
     if not rows:
         problems.append(f"{source}: holds a header and no rows")
-    if problems:
-        raise SpecError("\n".join(problems[:MOST_PROBLEMS]), further=len(problems[MOST_PROBLEMS:]))
+    _refuse(problems)
     unread = [name for name, column in zip(header, columns, strict=True) if column is None and name.strip()]
     return Table(rows, comments, tuple(unread))
 
@@ -124,28 +198,23 @@ def _records(text: str, source: str) -> Iterator[tuple[int, list[str]]]:
             raise SpecError(f"{source}, line {number}: not CSV: {error}") from None
 
 
-def _columns(header: Sequence[str], layout: Layout, place: str) -> list[Column | None]:
+def _columns(header: Sequence[str], layout: Layout, place: str, expected: str) -> list[Column | None]:
     """The column under each header cell, None under one that the layout does not know."""
+
+    def misspelt(name: str) -> str:
+        close = suggestion(name, unknown)
+        return f" (is it '{close.split(chr(39))[1]}'?)" if "did you mean" in close else ""
+
     columns = [layout.named(name) for name in header]
     found = [column.name for column in columns if column is not None]
     missing = [column.name for column in layout.columns
                if column.required and column.name not in found and column.name not in layout.from_source]
     unknown = [name for name, column in zip(header, columns, strict=True) if column is None and name.strip()]
-    problems = [f"{place}: no column '{name}'{_misspelt(name, unknown)}" for name in missing]
+    problems = [f"{place}: no column '{name}'{misspelt(name)}" for name in missing]
     problems += [f"{place}: two columns give '{name}'" for name in dict.fromkeys(found) if found.count(name) > 1]
     if problems:
-        raise SpecError("\n".join([*problems, f"{place}: expected {_expected(layout)}"]))
+        raise SpecError("\n".join([*problems, f"{place}: expected {expected}"]))
     return columns
-
-
-def _misspelt(name: str, unknown: Sequence[str]) -> str:
-    close = suggestion(name, unknown)
-    return f" (is it '{close.split(chr(39))[1]}'?)" if "did you mean" in close else ""
-
-
-def _expected(layout: Layout) -> str:
-    names = [column.name if column.required else f"[{column.name}]" for column in layout.columns]
-    return f"the columns {listed(names)}"
 
 
 def _implied(columns: Sequence[Column | None], layout: Layout, source: str, comments: Sequence[str],
@@ -164,11 +233,11 @@ def _implied(columns: Sequence[Column | None], layout: Layout, source: str, comm
     return implied
 
 
-def _row(record: Sequence[str], columns: Sequence[Column | None], implied: dict[str, Value], place: str, line: int,
-         source: str, problems: list[str]) -> Row:
+def _row(record: Sequence[str], columns: Sequence[Column | None], implied: dict[str, Value], line: int, source: str,
+         problems: list[str]) -> Row:
     cells: dict[str, Value] = dict(implied)
     if extra := [cell for cell in record[len(columns):] if cell.strip()]:
-        problems.append(f"{place}: {len(extra)} cells more than the header has columns")
+        problems.append(f"{source}, line {line}: {len(extra)} cells more than the header has columns")
     for position, column in enumerate(columns):
         if column is None:
             continue
@@ -177,30 +246,23 @@ def _row(record: Sequence[str], columns: Sequence[Column | None], implied: dict[
             cells[column.name] = None
             continue
         try:
-            cells[column.name] = _cell(text, column)
+            if not text:
+                raise ValueError("empty")
+            cells[column.name] = column.parse(text)
         except ValueError as error:
-            problems.append(f"{place}, column '{column.name}': {error}")
+            problems.append(f"{source}, line {line}, column '{column.name}': {error}")
     return Row(tuple(cells.items()), source, line)
-
-
-def _cell(text: str, column: Column) -> Value:
-    if not text:
-        raise ValueError("empty")
-    return column.parse(text)
 
 
 def _duplicates(rows: Sequence[Row], layout: Layout) -> list[str]:
     """A row given twice would count twice in the means."""
     first: dict[tuple[Value, ...], Row] = {}
-    twice: list[tuple[Row, tuple[Value, ...]]] = []
+    problems = []
     names = [name for name, _ in rows[0].cells] if rows else []
     places = [names.index(name) for name in layout.key if name in names]  # of all rows alike
     for row in rows:
         key = tuple([row.cells[place][1] for place in places])
         if first.setdefault(key, row) is not row:
-            twice.append((row, key))
-    return [f"{row.place}: ({_named(key)}) was given in line {first[key].line} already" for row, key in twice]
-
-
-def _named(key: Sequence[Value]) -> str:
-    return shortened(", ".join(map(str, key)))
+            problems.append(f"{row.place}: ({shortened(', '.join(map(str, key)))}) was given in line {first[key].line} "
+                            f"already")
+    return problems

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Tiles:
+class TileShape:
     """P0 queries by M0 keys per tile."""
 
     P0: int
@@ -24,25 +24,26 @@ class Tiles:
 
 
 HALF = {  # (compute capability, major; largest padded head dimension) -> tiles, 2-byte elements
-    (8, 64): Tiles(128, 64, 8, 3), (8, 128): Tiles(128, 32, 8, 3), (8, 256): Tiles(32, 32, 4, 3),
-    (9, 64): Tiles(128, 64, 8, 3), (9, 128): Tiles(128, 64, 8, 3), (9, 256): Tiles(128, 32, 8, 2),
-    (10, 64): Tiles(128, 64, 4, 3), (10, 128): Tiles(128, 64, 8, 3), (10, 256): Tiles(128, 32, 8, 2),
+    (8, 64): TileShape(128, 64, 8, 3), (8, 128): TileShape(128, 32, 8, 3), (8, 256): TileShape(32, 32, 4, 3),
+    (9, 64): TileShape(128, 64, 8, 3), (9, 128): TileShape(128, 64, 8, 3), (9, 256): TileShape(128, 32, 8, 2),
+    (10, 64): TileShape(128, 64, 4, 3), (10, 128): TileShape(128, 64, 8, 3), (10, 256): TileShape(128, 32, 8, 2),
 }  # fmt: skip
 RECOMPUTING = {  # where several passes in one kernel need more registers than one
-    (8, 64): Tiles(64, 32, 4, 3), (8, 128): Tiles(64, 32, 4, 3), (8, 256): Tiles(32, 32, 4, 2),
-    (10, 64): Tiles(128, 64, 8, 3),
+    (8, 64): TileShape(64, 32, 4, 3), (8, 128): TileShape(64, 32, 4, 3), (8, 256): TileShape(32, 32, 4, 2),
+    (10, 64): TileShape(128, 64, 8, 3),
 }  # fmt: skip
 STORED = {  # where scores come from memory: Triton 3.6 waits for products once per 16 keys, and twice is allowed
-    (8, 128): Tiles(128, 32, 8, 3), (9, 64): Tiles(128, 32, 8, 3), (9, 128): Tiles(128, 32, 8, 3),
+    (8, 128): TileShape(128, 32, 8, 3), (9, 64): TileShape(128, 32, 8, 3), (9, 128): TileShape(128, 32, 8, 3),
 }  # fmt: skip
 PRUNED = {  # where rows come from a list: these spill least
-    (8, 128): Tiles(128, 32, 8, 3), (10, 128): Tiles(128, 32, 8, 3),
+    (8, 128): TileShape(128, 32, 8, 3), (10, 128): TileShape(128, 32, 8, 3),
 }  # fmt: skip
-FLOAT = {64: Tiles(64, 32, 8, 2), 128: Tiles(32, 32, 8, 1), 256: Tiles(16, 32, 8, 1)}  # 4-byte elements, no matrix unit
-FLOAT_RECOMPUTING = {128: Tiles(16, 32, 8, 1)}
+# 4-byte elements, no matrix unit
+FLOAT = {64: TileShape(64, 32, 8, 2), 128: TileShape(32, 32, 8, 1), 256: TileShape(16, 32, 8, 1)}
+FLOAT_RECOMPUTING = {128: TileShape(16, 32, 8, 1)}
 
 
-def tiles_of(capability: int, head_dim: int, element_bytes: int, cascade: str = "attention-1pass") -> Tiles:
+def tiles_of(capability: int, head_dim: int, element_bytes: int, cascade: str = "attention-1pass") -> TileShape:
     """For a device of this major compute capability; older or unknown ones as the nearest that is known. `pruned` is
     the 2-pass cascade over listed rows."""
     size = next((size for size in (64, 128, 256) if head_dim <= size), None)
@@ -57,7 +58,7 @@ def tiles_of(capability: int, head_dim: int, element_bytes: int, cascade: str = 
     return (HALF | RECOMPUTING | special)[device]
 
 
-def tiles_for(q: torch.Tensor, v: torch.Tensor, cascade: str = "attention-1pass") -> Tiles:
+def tiles_for(q: torch.Tensor, v: torch.Tensor, cascade: str = "attention-1pass") -> TileShape:
     import torch
 
     capability = torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else 9

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from cascadesim.kernels.attention.configurations import Tiles
+from cascadesim.kernels.attention.configurations import TileShape
 from cascadesim.kernels.cuda.launch import launch
 from cascadesim.kernels.cuda.source import CudaFunction, Source
 from cascadesim.kernels.inputs import MOST_PROGRAMS, InputError, indices, number, operands, together
 
 NAME = "mma.sync attention"
 SOURCE = Source("attention", "mma_attention")
-TILES = {64: Tiles(128, 32, 4, 1), 128: Tiles(128, 64, 8, 1)}  # head dimension -> what the source has for it
+TILES = {64: TileShape(128, 32, 4, 1), 128: TileShape(128, 64, 8, 1)}  # head dimension -> what the source has for it
 TYPES = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 

@@ -67,6 +67,16 @@ def accumulate(RNV, numerators, BV, PRECISION: tl.constexpr):
 
 
 @triton.jit
+def seen(QK, V, m, keys, RM, RD, RNV, scale_log2, F: tl.constexpr, FP: tl.constexpr, CHECK: tl.constexpr,
+         PRECISION: tl.constexpr):  # fmt: skip
+    """The running state (RM, RD, RNV) after the keys m of a tile, whose scores are QK, and their values."""
+    RM, SLN, PRM = online_state(QK, RM, scale_log2)
+    RD = RD * PRM + tl.sum(SLN, 1)
+    RNV = accumulate(RNV * PRM[:, None], SLN, load_rows(V, m, keys, F, FP, CHECK), PRECISION)
+    return RM, RD, RNV
+
+
+@triton.jit
 def divided(RNV, RD):
     """RNV / RD, zeros for queries without a key."""
     return RNV / tl.where(RD == 0.0, 1.0, RD)[:, None]

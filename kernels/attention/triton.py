@@ -16,11 +16,11 @@ import torch
 import triton
 
 from cascadesim.kernels.attention import CASCADES
-from cascadesim.kernels.attention.configurations import Tiles, padded, precision, tiles_for
+from cascadesim.kernels.attention.configurations import TileShape, padded, precision, tiles_for
 from cascadesim.kernels.attention.one_pass import attention_1pass
 from cascadesim.kernels.attention.recomputing import attention_recomputing
 from cascadesim.kernels.attention.stored import store_numerators, store_scores, values_of_stored
-from cascadesim.kernels.inputs import InputError, Operands, buffer, indices, launch, operands, together
+from cascadesim.kernels.inputs import InputError, Tensors, buffer, indices, launch, operands, together
 
 NAME = "attention"
 
@@ -28,7 +28,7 @@ NAME = "attention"
 def attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, causal: bool = False, scale: float | None = None,
     key_lengths: torch.Tensor | None = None, cascade: str = "attention-1pass", divide_first: bool = False,
-    tiles: Tiles | None = None, lse: torch.Tensor | None = None,
+    tiles: TileShape | None = None, lse: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """AV [B, H, P, F] in the type of q. `lse` [B, H, P] float32 receives log2 of the denominators (1-pass only).
 
@@ -62,7 +62,7 @@ def attention(
 
 
 def _stored(
-    given: Operands, out: torch.Tensor, lengths: torch.Tensor, programs: int, tiles: Tiles, divide_first: bool,
+    given: Tensors, out: torch.Tensor, lengths: torch.Tensor, programs: int, tiles: TileShape, divide_first: bool,
     flags: dict[str, Any], options: dict[str, Any],
 ) -> None:  # fmt: skip
     """Three launches over one float32 buffer of scores."""
@@ -79,7 +79,7 @@ def _stored(
            DIVIDE_FIRST=divide_first, **tile, **flags, **options)  # fmt: skip
 
 
-def _check_options(given: Operands, cascade: str, key_lengths: torch.Tensor | None, lse: torch.Tensor | None) -> None:
+def _check_options(given: Tensors, cascade: str, key_lengths: torch.Tensor | None, lse: torch.Tensor | None) -> None:
     if cascade not in CASCADES:
         raise InputError(f"attention: no cascade {str(cascade)[:60]!r}; known: {', '.join(CASCADES)}")
     if key_lengths is not None:

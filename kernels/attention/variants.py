@@ -7,11 +7,11 @@ from dataclasses import replace
 from itertools import product
 
 from cascadesim.kernels.attention import mma
-from cascadesim.kernels.attention.configurations import Tiles, precision, tiles_of
+from cascadesim.kernels.attention.configurations import TileShape, precision, tiles_of
 from cascadesim.kernels.attention.one_pass import attention_1pass
 from cascadesim.kernels.attention.recomputing import attention_recomputing
 from cascadesim.kernels.attention.stored import store_numerators, store_scores, values_of_stored
-from cascadesim.kernels.variant import Iteration, Product, Variant
+from cascadesim.kernels.variant import LoopWork, MatrixProduct, Variant
 
 SIZES = {"P": "i32", "M": "i32", "heads": "i32", "group": "i32"}
 UNALIGNED = frozenset({"heads", "group"})
@@ -43,14 +43,14 @@ def variants(target: int) -> Iterator[Variant]:
         yield _mma(D, causal, dtype)
 
 
-def scores(tiles: Tiles, E: int) -> Product:
+def scores(tiles: TileShape, E: int) -> MatrixProduct:
     """QK of one tile."""
-    return Product(tiles.P0, tiles.M0, E)
+    return MatrixProduct(tiles.P0, tiles.M0, E)
 
 
-def values(tiles: Tiles, F: int) -> Product:
+def values(tiles: TileShape, F: int) -> MatrixProduct:
     """Numerators times V of one tile."""
-    return Product(tiles.P0, F, tiles.M0)
+    return MatrixProduct(tiles.P0, F, tiles.M0)
 
 
 def _pointers(dtype: str, *names: str) -> dict[str, str]:
@@ -69,7 +69,7 @@ def _one_pass(capability: int, D: int, causal: bool, dtype: str, ragged: bool = 
     }
     constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "M0": tiles.M0, "CAUSAL": causal, "RAGGED": ragged,
                  "TAIL": ragged, "PRECISION": precision(ELEMENT_BYTES[dtype]), "KEEP_LSE": ragged}  # fmt: skip
-    tile = Iteration((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
+    tile = LoopWork((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
     if dtype == "fp32":  # on the FP32 units
         tile = replace(tile, products=())
     loops = (tile,) * (1 + (causal or ragged))
@@ -86,9 +86,9 @@ def _recomputing(capability: int, D: int, passes: int, causal: bool, dtype: str 
                  "DIVIDE_FIRST": False, "CAUSAL": causal, "RAGGED": False, "TAIL": False,
                  "PRECISION": precision(ELEMENT_BYTES[dtype])}  # fmt: skip
     exponentials = tiles.P0 * tiles.M0
-    online = (Iteration((scores(tiles, D),), exponentials, tiles.P0),)
-    apart = (Iteration((scores(tiles, D),)), Iteration((scores(tiles, D),), exponentials))
-    each = (*(online if passes == 2 else apart), Iteration((scores(tiles, D), values(tiles, D)), exponentials))
+    online = (LoopWork((scores(tiles, D),), exponentials, tiles.P0),)
+    apart = (LoopWork((scores(tiles, D),)), LoopWork((scores(tiles, D),), exponentials))
+    each = (*(online if passes == 2 else apart), LoopWork((scores(tiles, D), values(tiles, D)), exponentials))
     loops = () if dtype == "fp32" else tuple(loop for loop in each for _ in range(1 + causal))
     name = f"attention-{passes}pass {dtype} D{D}{' causal' * causal}"
     return Variant(name, "attention", attention_recomputing, signature, constants, tiles.warps, tiles.stages, loops,
@@ -113,7 +113,7 @@ def _stored(capability: int, D: int) -> Iterator[Variant]:
         {"E": D, "EP": D, **flags, **precise},
         tiles.warps,
         tiles.stages,
-        (Iteration((scores(tiles, D),)),),
+        (LoopWork((scores(tiles, D),)),),
         UNALIGNED,
     )
     yield Variant(
@@ -124,21 +124,21 @@ def _stored(capability: int, D: int) -> Iterator[Variant]:
         flags,
         tiles.warps,
         tiles.stages,
-        (Iteration((), tiles.P0 * tiles.M0),),
+        (LoopWork((), tiles.P0 * tiles.M0),),
         UNALIGNED,
     )
     yield Variant(
         f"attention-3pass-stored pass 3 fp16 D{D}", "attention", values_of_stored,
         {**_pointers("fp32", "SN", "SD"), **_pointers("fp16", "V", "AV"), "LENGTHS": "*i32", **SIZES},
         {"F": D, "FP": D, "DIVIDE_FIRST": False, **flags, **precise}, tiles.warps, tiles.stages,
-        (Iteration((values(tiles, D),)),), UNALIGNED,
+        (LoopWork((values(tiles, D),)),), UNALIGNED,
     )  # fmt: skip
 
 
 def _mma(D: int, causal: bool, dtype: str) -> Variant:
     """CUDA C++: whole tiles, then masked ones, as lengths are known at run time only."""
     tiles = mma.TILES[D]
-    tile = Iteration((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
+    tile = LoopWork((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
     constants = {"E": D, "F": D, "P0": tiles.P0, "M0": tiles.M0, "CAUSAL": causal}
     name = f"mma.sync attention {dtype} D{D}{' causal' * causal}"
     return Variant(name, "attention", mma.function(dtype, D, causal), {}, constants, tiles.warps, tiles.stages,

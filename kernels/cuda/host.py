@@ -28,7 +28,7 @@ def compiler() -> str | None:
 
 def launch(function: CudaFunction, grid: Sequence[int], threads: int, arguments: Sequence[Any]) -> None:
     """`arguments`: ctypes values. RuntimeError where threads of a block wait for each other in vain."""
-    run(_library(function.source), function.name, grid, threads, arguments)
+    run(library(function.source), function.name, grid, threads, arguments)
 
 
 def run(library: ctypes.CDLL, name: str, grid: Sequence[int], threads: int, arguments: Sequence[Any]) -> None:
@@ -38,13 +38,9 @@ def run(library: ctypes.CDLL, name: str, grid: Sequence[int], threads: int, argu
         raise RuntimeError(f"{name}: threads of a block wait for others that never arrive")
 
 
-def bank_conflicts(source: Source) -> int:
-    """Rows of matrices that were loaded from the banks of an earlier row of the same matrix, since the last call."""
-    return int(_library(source).host_bank_conflicts())
-
-
 @cache
-def _library(source: Source) -> ctypes.CDLL:
+def library(source: Source) -> ctypes.CDLL:
+    """All kernels of a source, compiled for this machine."""
     return compiled(f'#include "{source.path}"', source.functions)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cascadesim.kernels.microbenchmarks import triton
 from cascadesim.kernels.microbenchmarks.tiles import FP8_SINCE, MATRIX, WARPS, matrix_warps
-from cascadesim.kernels.variant import Iteration, Product, Variant
+from cascadesim.kernels.variant import LoopWork, MatrixProduct, Variant
 
 FAMILY = "microbenchmarks"
 TYPES = {"fp8": "fp8e4nv", "tf32": "fp32"}  # Triton's names of the operands, where they are not the product's
@@ -20,7 +20,7 @@ def variants(target: int) -> Iterator[Variant]:
         if kind != "fp8" or target >= FP8_SINCE:
             yield _matrix_peak(target, kind, M, N, K)
     yield _variant("exponential rate", triton.exponential_rate, {"X": "*fp32", "OUT": "*fp32", "turns": "i32"},
-                   {"BLOCK": 1024, "CHAINS": triton.CHAINS}, (Iteration((), 1024 * triton.CHAINS),))  # fmt: skip
+                   {"BLOCK": 1024, "CHAINS": triton.CHAINS}, (LoopWork((), 1024 * triton.CHAINS),))  # fmt: skip
     memory = {"X": "*fp16", "OUT": "*fp16", "elements": "i32"}
     yield _variant("copy fp16", triton.copy, memory, {"BLOCK": triton.BLOCK})
     yield _variant("write fp16", triton.write, {"OUT": "*fp16", "elements": "i32"}, {"BLOCK": triton.BLOCK})
@@ -33,7 +33,7 @@ def _matrix_peak(target: int, kind: str, M: int, N: int, K: int) -> Variant:
     operand = f"*{TYPES.get(kind, kind)}"
     signature = {"A": operand, "B": operand, "OUT": "*fp32", "turns": "i32"}
     constants = {"M": M, "N": N, "K": K, "PRECISION": "ieee" if kind == "fp32" else "tf32"}
-    loops = () if kind == "fp32" else (Iteration((Product(M, N, K),), operand_bytes=BYTES.get(kind, 2)),)
+    loops = () if kind == "fp32" else (LoopWork((MatrixProduct(M, N, K),), operand_bytes=BYTES.get(kind, 2)),)
     return Variant(f"matrix peak {kind} {M}x{N}x{K}", FAMILY, triton.matrix_peak, signature, constants,
                    matrix_warps(M, N), triton.STAGES, loops,
                    instruction=EIGHT_BITS.get(target) if kind == "fp8" else None)  # fmt: skip

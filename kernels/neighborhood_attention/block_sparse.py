@@ -16,17 +16,8 @@ import triton
 import triton.language as tl
 from numpy.typing import NDArray
 
-from cascadesim.kernels.attention.configurations import Tiles, padded, precision
-from cascadesim.kernels.attention.tile import (
-    accumulate,
-    divided,
-    key_head_of,
-    load_rows,
-    online_state,
-    scores,
-    store_rows,
-    tile_and_head,
-)
+from cascadesim.kernels.attention.configurations import TileShape, padded, precision
+from cascadesim.kernels.attention.tile import divided, key_head_of, load_rows, scores, seen, store_rows, tile_and_head
 from cascadesim.kernels.inputs import InputError, launch, operands, together
 
 NAME = "block-sparse attention"
@@ -46,9 +37,7 @@ def walk_list(
             mask = MASKS + tl.load(MASK_OF + t).to(tl.int64) * P0 * M0
             visible = tl.load(mask + tl.arange(0, P0)[:, None] * M0 + tl.arange(0, M0)[None, :])
             QK = tl.where(visible != 0, QK, float("-inf"))
-        RM, SLN, PRM = online_state(QK, RM, scale_log2)
-        RD = RD * PRM + tl.sum(SLN, 1)
-        RNV = accumulate(RNV * PRM[:, None], SLN, load_rows(V, m, M, F, FP, MASKED), PRECISION)
+        RM, RD, RNV = seen(QK, V, m, M, RM, RD, RNV, scale_log2, F, FP, MASKED, PRECISION)
     return RM, RD, RNV
 
 
@@ -80,7 +69,7 @@ def block_sparse_1pass(
 class TileList:
     """The tiles of a mask. `rows` [query tiles, 3]; `mask_of` is -1 for tiles without a mask."""
 
-    tiles: Tiles
+    tiles: TileShape
     queries: int
     keys: int
     rows: torch.Tensor
@@ -95,7 +84,7 @@ class TileList:
         return rows[:, 2] - rows[:, 0]
 
 
-def tile_list(mask: NDArray[np.bool_], tiles: Tiles, device: str = "cpu") -> TileList:
+def tile_list(mask: NDArray[np.bool_], tiles: TileShape, device: str = "cpu") -> TileList:
     """From a whole mask, queries x keys: a reference-sized way in."""
     queries, keys = mask.shape
     shape = (-(-queries // tiles.P0), -(-keys // tiles.M0))

@@ -18,7 +18,7 @@ Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Pattern:
+class WindowPattern:
     """Sizes per dimension of the layout; the last dimension varies fastest."""
 
     layout: tuple[int, ...]
@@ -76,14 +76,14 @@ class Pattern:
 def pattern(
     layout: Sequence[int], window: Sequence[int], stride: Sequence[int] | None = None,
     dilation: Sequence[int] | None = None, causal: Sequence[bool] | None = None,
-) -> Pattern:  # fmt: skip
+) -> WindowPattern:  # fmt: skip
     """Stride and dilation 1, no causality where left out."""
     ones = (1,) * len(layout)
-    return Pattern(tuple(layout), tuple(window), tuple(stride or ones), tuple(dilation or ones),
+    return WindowPattern(tuple(layout), tuple(window), tuple(stride or ones), tuple(dilation or ones),
                    tuple(causal or (False,) * len(layout)))  # fmt: skip
 
 
-def tile_order(pattern: Pattern, tile: Sequence[int]) -> NDArray[np.int32]:
+def tile_order(pattern: WindowPattern, tile: Sequence[int]) -> NDArray[np.int32]:
     """Token of each slot in tile order, -1 for padding."""
     order = np.full((1, 1, 1), 0, dtype=np.int64)  # groups, tiles, tokens of a tile
     valid = np.ones((1, 1, 1), dtype=bool)
@@ -126,7 +126,7 @@ SLABS = 2 * DIMENSIONS
 
 
 def boxes(
-    pattern: Pattern, query_tile: Sequence[int], key_tile: Sequence[int], *, mask_all: bool = False
+    pattern: WindowPattern, query_tile: Sequence[int], key_tile: Sequence[int], *, mask_all: bool = False
 ) -> Boxes:
     """`mask_all`: every tile is treated as one with a mask, to measure what masks cost."""
     axes = [_axis(pattern, axis, query_tile[axis], key_tile[axis]) for axis in range(len(pattern.layout))]
@@ -167,7 +167,7 @@ def _single() -> _Axis:
     return _Axis(zero, one, zero, one, zero[..., None], one[..., None], 1)
 
 
-def _axis(pattern: Pattern, axis: int, query_tile: int, key_tile: int) -> _Axis:
+def _axis(pattern: WindowPattern, axis: int, query_tile: int, key_tile: int) -> _Axis:
     length, d = pattern.layout[axis], pattern.dilation[axis]
     longest = -(-length // d)
     tiles = -(-longest // query_tile)

@@ -13,16 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from cascadesim.kernels.attention.tile import (
-    accumulate,
-    divided,
-    key_head_of,
-    load_rows,
-    online_state,
-    scores,
-    store_rows,
-    tile_and_head,
-)
+from cascadesim.kernels.attention.tile import divided, key_head_of, load_rows, scores, seen, store_rows, tile_and_head
 
 
 @triton.jit
@@ -73,9 +64,7 @@ def walk_box(
         QK = scores(q, load_rows(K, m, 0, E, EP, False), PRECISION)
         if MASKED:
             QK = masked_by_window(QK, WINDOWS, i, t0, t1, t2, U0, U1, U2)
-        RM, SLN, PRM = online_state(QK, RM, scale_log2)
-        RD = RD * PRM + tl.sum(SLN, 1)
-        RNV = accumulate(RNV * PRM[:, None], SLN, load_rows(V, m, 0, F, FP, False), PRECISION)
+        RM, RD, RNV = seen(QK, V, m, 0, RM, RD, RNV, scale_log2, F, FP, False, PRECISION)
         t0, t1, t2 = next_tile(t0, t1, t2, low1, low2, low1 + n1, low2 + n2)
     return RM, RD, RNV, n0 * n1 * n2
 

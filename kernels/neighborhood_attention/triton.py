@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from cascadesim.kernels.attention.configurations import Tiles, padded, precision, tiles_of
+from cascadesim.kernels.attention.configurations import TileShape, padded, precision, tiles_of
 from cascadesim.kernels.inputs import InputError, buffer, check_heads, launch, operands, together
-from cascadesim.kernels.neighborhood_attention.pattern import SLABS, Pattern, boxes, tile_order
+from cascadesim.kernels.neighborhood_attention.pattern import SLABS, WindowPattern, boxes, tile_order
 from cascadesim.kernels.neighborhood_attention.tiled import neighborhood_1pass
 from cascadesim.kernels.token_rows.triton import gather_rows, scatter_rows
 
@@ -26,10 +26,10 @@ MOST_TILE = {(2, 64): (128, 64), (2, 128): (128, 64), (4, 64): (64, 32), (4, 128
 
 
 @dataclass(frozen=True)
-class Plan:
+class TilePlan:
     """A pattern on tiles: the tables, on the device of the tokens. Build once, use for every layer."""
 
-    pattern: Pattern
+    pattern: WindowPattern
     query_tile: tuple[int, int, int]
     key_tile: tuple[int, int, int]
     query_order: torch.Tensor
@@ -44,8 +44,9 @@ class Plan:
 
 
 def plan(
-    pattern: Pattern, query_tile: Sequence[int], key_tile: Sequence[int], device: str = "cpu", *, mask_all: bool = False
-) -> Plan:
+    pattern: WindowPattern, query_tile: Sequence[int], key_tile: Sequence[int], device: str = "cpu", *,
+    mask_all: bool = False,
+) -> TilePlan:  # fmt: skip
     """Tile volumes must be powers of two, at least 16. `mask_all`: masks in every tile, to measure what they cost."""
     for name, tile in (("query", query_tile), ("key", key_tile)):
         if len(tile) != len(pattern.layout) or math.prod(tile) != padded(math.prod(tile)):
@@ -57,7 +58,7 @@ def plan(
     windows = torch.cat([torch.from_numpy(found.starts), torch.from_numpy(found.ends)], 1)
     query_order, key_order = (torch.from_numpy(tile_order(pattern, tile)).to(device) for tile in (query_tile, key_tile))
     table = torch.from_numpy(found.table).to(device)
-    return Plan(pattern, _three(query_tile), _three(key_tile), query_order, key_order, table, windows.to(device),
+    return TilePlan(pattern, _three(query_tile), _three(key_tile), query_order, key_order, table, windows.to(device),
                 found.grid)  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def _three(tile: Sequence[int]) -> tuple[int, int, int]:
 
 
 def neighborhood_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: Plan, *, scale: float | None = None,
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: TilePlan, *, scale: float | None = None,
     executed: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """AV [B, H, N, F] in the order of the layout, as are q, k, v. Raises InputError."""
@@ -79,7 +80,7 @@ def neighborhood_attention(
 
 
 def attention_in_tile_order(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: Plan, *, scale: float | None = None,
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, plan: TilePlan, *, scale: float | None = None,
     executed: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """`executed` int32 [query tiles, 2] receives the key tiles run without and with a mask. Padding is finite."""
@@ -105,22 +106,22 @@ def attention_in_tile_order(
     return out
 
 
-def _check_tokens(q: torch.Tensor, k: torch.Tensor, queries: int, keys: int, plan: Plan) -> None:
+def _check_tokens(q: torch.Tensor, k: torch.Tensor, queries: int, keys: int, plan: TilePlan) -> None:
     together(NAME, q=q, plan=plan.table)
     if (q.shape[2], k.shape[2]) != (queries, keys):
         raise InputError(f"{NAME}: the plan has {queries} queries and {keys} keys, got {q.shape[2]} and {k.shape[2]}")
 
 
-def configuration(capability: int | None, head_dim: int, element_bytes: int, plan: Plan) -> Tiles:
+def configuration(capability: int | None, head_dim: int, element_bytes: int, plan: TilePlan) -> TileShape:
     """Tile sizes are the plan's; warps as many as have 16 rows each, so that no work is done twice. Raises ValueError
     where a device (`capability`, None: the interpreter) has too few registers for them."""
     queries, keys = math.prod(plan.query_tile), math.prod(plan.key_tile)
     if capability is not None:
         _refuse_spills(head_dim, element_bytes, queries, keys)
     if element_bytes > 2:
-        return Tiles(queries, keys, 8, 1)
+        return TileShape(queries, keys, 8, 1)
     stages = tiles_of(capability or 9, head_dim, element_bytes).stages
-    return Tiles(queries, keys, min(8, max(1, queries // 16)), stages)
+    return TileShape(queries, keys, min(8, max(1, queries // 16)), stages)
 
 
 def unrolled(capability: int | None) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cascadesim.kernels.attention.configurations import Tiles, precision, tiles_of
+from cascadesim.kernels.attention.configurations import TileShape, precision, tiles_of
 from cascadesim.kernels.attention.variants import scores, values
 from cascadesim.kernels.neighborhood_attention.block_sparse import block_sparse_1pass
 from cascadesim.kernels.neighborhood_attention.pattern import DIMENSIONS, SLABS
 from cascadesim.kernels.neighborhood_attention.tiled import neighborhood_1pass
 from cascadesim.kernels.neighborhood_attention.triton import unrolled
-from cascadesim.kernels.variant import Iteration, Variant, typed
+from cascadesim.kernels.variant import LoopWork, Variant, typed
 
 KEY_TILES = {"1-D": (1, 1, 64), "2-D": (1, 8, 8), "3-D": (1, 8, 8)}
 QUERIES = 128
@@ -24,24 +24,24 @@ def variants(target: int) -> Iterator[Variant]:
         yield _boxes(capability, sparse_tiles(capability, 128), name, 128, key_tile)
     for D in (64, 128):
         dense = tiles_of(capability, D, 2)
-        yield _block_sparse(Tiles(dense.P0, dense.M0, 8, dense.stages), D)
+        yield _block_sparse(TileShape(dense.P0, dense.M0, 8, dense.stages), D)
     yield typed(_boxes(capability, sparse_tiles(capability, 128), "2-D", 128, KEY_TILES["2-D"]), "bf16")
-    yield typed(_boxes(capability, Tiles(32, 32, 8, 1), "2-D", 128, (1, 4, 8)), "fp32")
+    yield typed(_boxes(capability, TileShape(32, 32, 8, 1), "2-D", 128, (1, 4, 8)), "fp32")
     yield typed(_block_sparse(tiles_of(capability, 128, 4), 128), "fp32")
 
 
-def sparse_tiles(capability: int, D: int) -> Tiles:
+def sparse_tiles(capability: int, D: int) -> TileShape:
     """128 queries by 64 keys, 16 queries per warp."""
-    return Tiles(QUERIES, 64, QUERIES // 16, tiles_of(capability, D, 2).stages)
+    return TileShape(QUERIES, 64, QUERIES // 16, tiles_of(capability, D, 2).stages)
 
 
-def _loops(tiles: Tiles, D: int, slabs: int = 1) -> tuple[Iteration, Iteration]:
+def _loops(tiles: TileShape, D: int, slabs: int = 1) -> tuple[LoopWork, LoopWork]:
     """Without masks, then with; `slabs`: loops with masks."""
-    tile = Iteration((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
+    tile = LoopWork((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
     return tile, replace(tile, copies=slabs)
 
 
-def _boxes(capability: int, tiles: Tiles, name: str, D: int, key_tile: tuple[int, int, int]) -> Variant:
+def _boxes(capability: int, tiles: TileShape, name: str, D: int, key_tile: tuple[int, int, int]) -> Variant:
     signature = {
         **{each: "*fp16" for each in ("Q", "K", "V", "AV")},
         **{each: "*i32" for each in ("TABLE", "WINDOWS", "EXECUTED")},
@@ -69,7 +69,7 @@ def _boxes(capability: int, tiles: Tiles, name: str, D: int, key_tile: tuple[int
                    frozenset({"g1", "g2", "heads", "group"}))  # fmt: skip
 
 
-def _block_sparse(tiles: Tiles, D: int) -> Variant:
+def _block_sparse(tiles: TileShape, D: int) -> Variant:
     signature = {
         **{each: "*fp16" for each in ("Q", "K", "V", "AV")},
         **{each: "*i32" for each in ("ROWS", "COLUMNS", "MASK_OF")},

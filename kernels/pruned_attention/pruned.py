@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from cascadesim.kernels.attention.configurations import Tiles, padded, precision, tiles_for
+from cascadesim.kernels.attention.configurations import TileShape, padded, precision, tiles_for
 from cascadesim.kernels.attention.tile import (
     accumulate,
     finite,
@@ -90,7 +90,7 @@ def pruned_2pass(
 
 def pruned_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tokens: torch.Tensor, heads: torch.Tensor, *,
-    value_threshold: float = 0.0, by_tile: bool = True, scale: float | None = None, tiles: Tiles | None = None,
+    value_threshold: float = 0.0, by_tile: bool = True, scale: float | None = None, tiles: TileShape | None = None,
     fetched: torch.Tensor | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """AV [B, H, P, F], zeros for heads that are not kept. `tokens` [B, kept] and `heads` [n] are integers, heads

@@ -9,7 +9,7 @@ from cascadesim.kernels.attention.configurations import precision, tiles_of
 from cascadesim.kernels.attention.variants import scores, values
 from cascadesim.kernels.pruned_attention import importance, progressive, radix, selection
 from cascadesim.kernels.pruned_attention.pruned import pruned_2pass
-from cascadesim.kernels.variant import Iteration, Product, Variant, typed
+from cascadesim.kernels.variant import LoopWork, MatrixProduct, Variant, typed
 
 FAMILY = "pruned_attention"
 HEADS = {"heads": "i32", "group": "i32"}
@@ -49,7 +49,7 @@ def _column_sums(D: int, causal: bool, element_bytes: int = 2) -> Variant:
         **HEADS,
     }
     constants = {"E": D, "EP": D, "P0": P0, "M0": M0, "CAUSAL": causal, "PRECISION": precision(2)}
-    loop = Iteration((Product(M0, P0, D),), P0 * M0)
+    loop = LoopWork((MatrixProduct(M0, P0, D),), P0 * M0)
     return Variant(
         f"column sums fp16 D{D}{' causal' * causal}",
         FAMILY,
@@ -88,7 +88,7 @@ def _pruned(capability: int, D: int, prune: str, element_bytes: int = 2) -> Vari
         "PRECISION": precision(2),
     }
     pairs = tiles.P0 * tiles.M0
-    loops = (Iteration((scores(tiles, D),), pairs, tiles.P0), Iteration((scores(tiles, D), values(tiles, D)), pairs))
+    loops = (LoopWork((scores(tiles, D),), pairs, tiles.P0), LoopWork((scores(tiles, D), values(tiles, D)), pairs))
     return Variant(f"pruned attention fp16 D{D}, values by {prune}", FAMILY, pruned_2pass, signature, constants,
                    tiles.warps, tiles.stages, loops, SMALL)  # fmt: skip
 
@@ -96,7 +96,7 @@ def _pruned(capability: int, D: int, prune: str, element_bytes: int = 2) -> Vari
 def _progressive(E: int, fine: bool) -> Iterator[Variant]:
     state = {"RM": "*fp32", "RD": "*fp32", "RNV": "*fp32"}
     which = "all 8 bits" if fine else "upper 4 bits"
-    turn = Iteration((), 32 * progressive.WARPS, progressive.KEYS)  # PRM in each thread; SLN in those that share a row
+    turn = LoopWork((), 32 * progressive.WARPS, progressive.KEYS)  # PRM in each thread; SLN in those that share a row
     yield Variant(
         f"progressive decode D{E}, {which}", FAMILY, progressive.progressive_split,
         {"Q": "*fp16", "UPPER": "*u8", "LOWER": "*u8", "KEY_SCALE": "*fp32", "V": "*fp16", "NEED": "*i32", **state,

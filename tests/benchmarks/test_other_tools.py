@@ -1,7 +1,8 @@
 """What a user would take otherwise, in designs per second: a plain Python loop over the same formula, and other tools
 for spatial accelerators where they are installed (`pip install 'cascadesim[compare]'`).
 
-`python -m cascadesim.validation.tool_speed` makes the README's table of one run. Not asked: whose figures are right.
+`python -m cascadesim.validation.readme --speed RUN.json` keeps one run for the README. Not asked: whose figures are
+right.
 """
 
 from __future__ import annotations
@@ -222,7 +223,7 @@ def ours_per_s(space: dict[str, Any]) -> float:
 
 
 def record(benchmark: BenchmarkFixture, tool: str, tool_version: str, designs: int, one_design: str) -> None:
-    """What `cascadesim.validation.tool_speed` reads."""
+    """What `cascadesim.validation.readme` reads."""
     benchmark.extra_info.update(tool=tool, version=tool_version, one_design=one_design,
                                 designs_per_s=designs / least_s(benchmark))
 

@@ -44,9 +44,10 @@ from cascadesim.simulator.explore.expressions import Kind, parse_expression
 from cascadesim.simulator.gna.neighborhood import Question
 from cascadesim.simulator.gna.pattern_report import pattern_answer
 from cascadesim.validation import suites
-from cascadesim.validation.kernels import record_lines
+from cascadesim.validation.kernels import records as record_lines
 from cascadesim.validation.kernels.record_claims import JUDGED, judged
 from cascadesim.validation.measure.cases import cases
+from cascadesim.validation.table import read_table
 
 
 class Refused(Exception):
@@ -109,8 +110,8 @@ def _all(folder: Path) -> Iterator[tuple[str, Callable[[bytes], object], list[by
     yield "records", lambda content: _records(_file(content, folder / "records.jsonl")), list(_measured()), 1
     for suite in suites.suites():
         table = Path(str(suites.import_module("cascadesim.validation").__path__[0])) / "published" / suite.data
-        yield f"data of {suite.name}", lambda content, suite=suite: suites.other_data(
-            suite, _file(content, folder / suite.data.rpartition("/")[2])), [_head(table)], 0.4
+        yield f"data of {suite.name}", lambda content, suite=suite: read_table(
+            _file(content, folder / suite.data.rpartition("/")[2]), suite.layout, suite.parse), [_head(table)], 0.4
 
 
 SETTINGS = [

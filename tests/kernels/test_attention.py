@@ -8,12 +8,12 @@ torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip 
 pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
 from cascadesim.kernels.attention import CASCADES, reference  # noqa: E402
-from cascadesim.kernels.attention.configurations import Tiles  # noqa: E402
+from cascadesim.kernels.attention.configurations import TileShape  # noqa: E402
 from cascadesim.kernels.attention.triton import attention  # noqa: E402
 from cascadesim.kernels.interpreter import repair  # noqa: E402
 
 TOLERANCE = {torch.float32: 5e-7, torch.float16: 1e-3, torch.bfloat16: 5e-3}  # relative L2 error; the type's rounding
-TILES = Tiles(64, 32, 4, 2)
+TILES = TileShape(64, 32, 4, 2)
 
 
 @pytest.fixture(autouse=True)

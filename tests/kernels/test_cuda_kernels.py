@@ -47,7 +47,7 @@ def test_ragged_tails_and_grouped_heads(dtype, causal: bool, D: int) -> None:
     q, k, v = inputs(dtype, 2, 1, 150, 167, D)
     expected = attention_reference.attention(q, k, v, causal=causal)
     assert error(mma.attention(q, k, v, causal=causal), expected) < TOLERANCE[dtype]
-    assert host.bank_conflicts(mma.SOURCE) == 0
+    assert host.library(mma.SOURCE).host_bank_conflicts() == 0
 
 
 @pytest.mark.parametrize("D", mma.TILES)

@@ -12,7 +12,7 @@ pytest.importorskip("triton", reason="the disassembler comes with triton: pip in
 from cascadesim.kernels.cuda.compiler import available, cubin
 from cascadesim.kernels.cuda.source import Source, sources
 from cascadesim.validation.kernels.compile import TARGETS, code_of, cubin_of, disassembled, resources_of
-from cascadesim.validation.kernels.sass import Loop, loops
+from cascadesim.validation.kernels.gates import SassLoop, loops
 
 CHAINS = 8
 MIX = {  # function -> (multiply-adds, exponentials) of a turn
@@ -42,7 +42,7 @@ def sass_of(source: Source, target: int) -> dict[str, str]:
     return {function: sass for (each, function), sass in all_sass(target).items() if each == source}
 
 
-def loops_of(source: Source, target: int, function: str) -> tuple[Loop, ...]:
+def loops_of(source: Source, target: int, function: str) -> tuple[SassLoop, ...]:
     return loops(all_sass(target)[source, function])
 
 

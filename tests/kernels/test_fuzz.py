@@ -18,7 +18,7 @@ pytest.importorskip("triton", reason="kernels need torch and triton: pip install
 
 from cascadesim.kernels.attention import CASCADES  # noqa: E402
 from cascadesim.kernels.attention import reference as dense_reference  # noqa: E402
-from cascadesim.kernels.attention.configurations import Tiles  # noqa: E402
+from cascadesim.kernels.attention.configurations import TileShape  # noqa: E402
 from cascadesim.kernels.attention.triton import attention  # noqa: E402
 from cascadesim.kernels.decode_attention import reference as decode_reference  # noqa: E402
 from cascadesim.kernels.decode_attention.triton import decode_attention  # noqa: E402
@@ -33,7 +33,7 @@ from cascadesim.kernels.token_rows import reference as rows_reference  # noqa: E
 from cascadesim.kernels.token_rows.triton import gather_rows, scatter_rows  # noqa: E402
 
 ROUNDING = {torch.float32: 4e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}  # of the largest value: a few roundings
-TILES = Tiles(32, 32, 4, 2)
+TILES = TileShape(32, 32, 4, 2)
 
 
 @pytest.fixture(autouse=True)
@@ -197,7 +197,7 @@ def column_sums(draw: Draw) -> None:
         draw.head_dims()  # fmt: skip
     q, k, causal = draw.strided(B, H, P, E), draw.strided(B, G, M, E), draw.random() < 0.5
     lse = torch.empty(B, H, P)
-    attention(q, k, k, causal=causal, scale=draw.scale, lse=lse, tiles=Tiles(128, 128, 8, 1))
+    attention(q, k, k, causal=causal, scale=draw.scale, lse=lse, tiles=TileShape(128, 128, 8, 1))
     got = triton.column_sums(q, k, lse, causal=causal, scale=draw.scale)
     expected = reference.column_sums(q, k, causal=causal, scale=draw.scale)
     assert torch.allclose(got.double(), expected, rtol=2e-5, atol=1e-5)

@@ -16,7 +16,7 @@ from cascadesim import kernels  # noqa: E402
 from cascadesim.kernels import inputs  # noqa: E402
 from cascadesim.kernels.attention import mma, reference  # noqa: E402
 from cascadesim.kernels.attention import triton as dense  # noqa: E402
-from cascadesim.kernels.attention.configurations import Tiles  # noqa: E402
+from cascadesim.kernels.attention.configurations import TileShape  # noqa: E402
 from cascadesim.kernels.cuda import host  # noqa: E402
 from cascadesim.kernels.decode_attention import triton as decode  # noqa: E402
 from cascadesim.kernels.inputs import InputError  # noqa: E402
@@ -28,7 +28,7 @@ from cascadesim.kernels.pruned_attention import importance, progressive, pruned,
 from cascadesim.kernels.pruned_attention import reference as pruned_reference  # noqa: E402
 from cascadesim.kernels.token_rows import triton as rows  # noqa: E402
 
-TILES = Tiles(32, 32, 4, 2)
+TILES = TileShape(32, 32, 4, 2)
 PLAN = gna.plan(pattern((40,), (7,)), (16,), (16,))
 LIST = lists.tile_list(np.ones((40, 40), dtype=bool), TILES)
 EVERYTHING = torch.arange(40)[None], torch.arange(4)

@@ -11,8 +11,7 @@ pytest.importorskip("triton", reason="kernels need torch and triton: pip install
 
 from cascadesim.kernels.cuda import host  # noqa: E402
 from cascadesim.kernels.interpreter import repair  # noqa: E402
-from cascadesim.validation.kernels.measured_calls import calls_of  # noqa: E402
-from cascadesim.validation.measure import cuda as measure_cuda  # noqa: E402
+from cascadesim.validation.kernels.model import calls_of  # noqa: E402
 from cascadesim.validation.measure import neighborhood as measure_neighborhood  # noqa: E402
 from cascadesim.validation.measure import prepare, rates  # noqa: E402
 from cascadesim.validation.measure import pruned as measure_pruned  # noqa: E402
@@ -35,11 +34,11 @@ CASES = {
     **{f"matrix peak {kind}": partial(rates.matrix_peak, "cpu", kind, 32, 16, 32, 3)
        for kind in ("fp16", "bf16", "fp8", "tf32", "fp32")},
     "exponentials": lambda: rates.exponential_rate("cpu", 2),
-    "issue mix": lambda: measure_cuda.issue_mix("cpu", 2, 32, 3),
-    "products": lambda: measure_cuda.products("cpu", 2, 32, 3),
-    "shared memory": lambda: measure_cuda.shared_memory("cpu", 2, 64, 3),
-    "latency": lambda: measure_cuda.latency("cpu", 1024, 5),
-    "atomic additions": lambda: measure_cuda.atomics("cpu", 2, 32, 2, 3),
+    "issue mix": lambda: rates.issue_mix("cpu", 2, 32, 3),
+    "products": lambda: rates.products("cpu", 2, 32, 3),
+    "shared memory": lambda: rates.shared_memory("cpu", 2, 64, 3),
+    "latency": lambda: rates.latency("cpu", 1024, 5),
+    "atomic additions": lambda: rates.atomics("cpu", 2, 32, 2, 3),
     "memory": lambda: rates.memory("cpu", 8192, 1),
     "memory in the cache": lambda: rates.memory("cpu", 8192, 3),
     "attention": lambda: prepare.attention("cpu", 1, 1, 128, 64, True, ATTENTION),
@@ -70,7 +69,7 @@ def test_every_case_runs_and_agrees_with_the_library(name: str) -> None:
 
 
 def test_a_chain_visits_every_line_once() -> None:
-    follow = measure_cuda.chain("cpu", 1024, 32)
+    follow = rates.chain("cpu", 1024, 32)
     place, visited = 0, []
     for _ in range(32):
         visited.append(place)
@@ -155,28 +154,30 @@ def test_what_the_library_walks_over_are_the_tiles_of_the_list() -> None:
 
 
 def test_a_buffer_must_fit_its_cache_and_a_chain_must_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    l2_bytes = 50 * 2**20
-    rates._need_cache(l2_bytes, 2**24)
-    with pytest.raises(RuntimeError, match="does not stay in an L2 cache"):
-        rates._need_cache(l2_bytes, 2**25)
-    properties = type("Properties", (), {"L2_cache_size": l2_bytes})
+    properties = type("Properties", (), {"L2_cache_size": 50 * 2**20})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    with pytest.raises(RuntimeError, match="does not stay in an L2 cache"):
+        rates.memory("cuda", 2**24, 2)  # 32 MiB, above half of it
+    with monkeypatch.context() as patch:
+        patch.setattr(rates, "random_tensor", lambda *given, **kinds: 1 / 0)
+        with pytest.raises(ZeroDivisionError):  # 16 MiB fit, so that the buffer is made
+            rates.memory("cuda", 2**23, 2)
     with pytest.raises(RuntimeError, match="does not exceed an L2 cache"):
-        measure_cuda.latency("cuda", 2**25, 16384, True)
+        rates.latency("cuda", 2**25, 16384, True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     with pytest.raises(RuntimeError, match=r"8-bit products need compute capability 8\.9, this device has 8\.0"):
         rates.matrix_peak("cuda", "fp8", 32, 16, 32, 3)
 
 
 def test_a_latency_of_dram_is_one_with_cold_caches() -> None:
-    assert measure_cuda.latency("cpu", 1024, 5, True).only == {"global": "cold"}
-    assert measure_cuda.latency("cpu", 1024, 5).only == {"global": "hot"}
+    assert rates.latency("cpu", 1024, 5, True).only == {"global": "cold"}
+    assert rates.latency("cpu", 1024, 5).only == {"global": "hot"}
     assert rates.memory("cpu", 8192, 3).only == {"read": "hot"}
     assert rates.memory("cpu", 8192, 1).only == {}
 
 
 def test_a_list_of_tiles_in_tile_order_holds_the_tiles_of_the_boxes() -> None:
-    from cascadesim.kernels.attention.configurations import Tiles
+    from cascadesim.kernels.attention.configurations import TileShape
     from cascadesim.kernels.neighborhood_attention.block_sparse import tile_list
     from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern
     from cascadesim.kernels.neighborhood_attention.triton import plan
@@ -186,13 +187,13 @@ def test_a_list_of_tiles_in_tile_order_holds_the_tiles_of_the_boxes() -> None:
         of = pattern(layout, window, stride)
         orders = plan(of, (8, 8), (4, 4))
         mask = mask_in_tile_order(of, orders.query_order.numpy(), orders.key_order.numpy())
-        listed, found = tile_list(mask, Tiles(64, 16, 4, 2)), boxes(of, (8, 8), (4, 4))
+        listed, found = tile_list(mask, TileShape(64, 16, 4, 2)), boxes(of, (8, 8), (4, 4))
         assert listed.executed.tolist() == found.visited.tolist()
 
 
 def test_a_case_is_launched_checked_and_timed_and_what_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process on a GPU does this with every case; the library's backend of GPUs is what fails here."""
-    from cascadesim.validation.measure.cases import Case
+    from cascadesim.validation.measure.cases import BenchmarkCase
     from cascadesim.validation.measure.timing import Samples
     from cascadesim.validation.measure.worker import measured
 
@@ -210,7 +211,8 @@ def test_a_case_is_launched_checked_and_timed_and_what_fails_is_told(monkeypatch
     repair()
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     stated = next(each for each in cases() if each.name == "B1 H32 G8 M8192 D128")
-    case = Case(stated.suite, "small", {}, {}, stated.variants, lambda device: prepare.decode("cpu", 1, 2, 1, 40, 32))
+    case = BenchmarkCase(stated.suite, "small", {}, {}, stated.variants,
+                         lambda device: prepare.decode("cpu", 1, 2, 1, 40, 32))  # fmt: skip
     told: list = []
     found = measured(case, [*stated.variants[:4], "copy of the keys"], Once(), told.append, lambda: True)
     asked = {"split keys", "split keys, paged", "copy of the keys", "sdpa FLASH_ATTENTION"}
@@ -226,11 +228,12 @@ def test_an_error_that_is_no_number_is_written_as_none(monkeypatch: pytest.Monke
     """JSON has no NaN; what a check does not tell apart from the right result is never compared."""
     from types import SimpleNamespace
 
-    from cascadesim.validation.measure.cases import Case, Prepared
+    from cascadesim.validation.measure.cases import BenchmarkCase, Prepared
     from cascadesim.validation.measure.worker import measured
 
     timer = SimpleNamespace(flush_us=1.0, floor_us=1.0, clock_mhz=dict, measure=lambda *given: {})
-    case = Case("attention", "small", {}, {}, ("a",), lambda device: Prepared({"a": int}, {"a": lambda: float("nan")}))
+    case = BenchmarkCase("attention", "small", {}, {}, ("a",),
+                         lambda device: Prepared({"a": int}, {"a": lambda: float("nan")}))  # fmt: skip
     assert measured(case, ["a"], timer, lambda message: None, lambda: True)["check"] == {"a": None}
 
 
@@ -243,9 +246,8 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 from cascadesim.validation.kernels import static_counts as kernel_static
 from cascadesim.validation.measure import command as measure
-from cascadesim.validation.measure import compiled as measure_compiled
-from cascadesim.validation.measure import counted as measure_counted
-from cascadesim.validation.measure import cuda as measure_cuda
+from cascadesim.validation.measure import device as measure_device
+from cascadesim.validation.measure import counters as measure_counters
 from cascadesim.validation.measure import neighborhood as measure_neighborhood
 from cascadesim.validation.measure import prepare as measure_prepare
 from cascadesim.validation.measure import pruned as measure_pruned
@@ -258,7 +260,7 @@ from cascadesim.kernels.interpreter import repair
 repair()  # Triton 3.6: loops with bounds known at run time
 prepared = measure_prepare.decode("cpu", 1, 2, 1, 40, 32)
 prepared.variants["split keys"]()
-assert measure_run.seconds_of(measure_run.cases()) > 0
+assert measure_run.estimated_s(measure_run.cases()) > 0
 """
 
 

@@ -7,14 +7,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.kernels.attention.configurations import Tiles  # noqa: E402
+from cascadesim.kernels.attention.configurations import TileShape  # noqa: E402
 from cascadesim.kernels.attention.triton import attention  # noqa: E402
 from cascadesim.kernels.interpreter import repair  # noqa: E402
 from cascadesim.kernels.pruned_attention import reference, triton  # noqa: E402
 from cascadesim.kernels.token_rows.triton import gather_rows  # noqa: E402
 
 TOLERANCE = {torch.float32: 5e-7, torch.float16: 1e-3, torch.bfloat16: 5e-3}
-TILES = Tiles(32, 16, 4, 2)
+TILES = TileShape(32, 16, 4, 2)
 
 
 @pytest.fixture(autouse=True)

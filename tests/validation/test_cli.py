@@ -10,8 +10,8 @@ import pytest
 
 from cascadesim.simulator.cli.commands import exit_code
 from cascadesim.validation.claim import Suite
-from cascadesim.validation.cli import suite_names, validate, verdicts_of
-from cascadesim.validation.suites import suites
+from cascadesim.validation.cli import suite_names, validate
+from cascadesim.validation.suites import suites, verdicts_of
 
 BINDING = (
     "# Units: traffic B, latency s, energy pJ\n"

@@ -78,7 +78,7 @@ def workers(folder: Path) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if (process / "cwd").resolve() == folder and b"measure_worker" in (process / "cmdline").read_bytes():
+            if (process / "cwd").resolve() == folder and b"measure.worker" in (process / "cmdline").read_bytes():
                 found.append(process.name)
     return found
 

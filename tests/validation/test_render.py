@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from cascadesim.validation.claim import Claim
-from cascadesim.validation.compare import Cell, Errors, Verdict
+from cascadesim.validation.claim import Cell, Claim, Errors, Verdict
 from cascadesim.validation.render import as_json, error, outcome, print_table, summary, tolerance
 from cascadesim.validation.table import Row
 

@@ -7,14 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascadesim.validation.claims.gpu import CYCLE_LEVEL
-from cascadesim.validation.strata import within
-from cascadesim.validation.uncertainty import file, measured, text
+from cascadesim.validation.uncertainty import FILE, measured, text, within
 
 
 @pytest.mark.slow
 def test_the_simulators_copy_is_current() -> None:
     """If not: python -m cascadesim.validation.uncertainty"""
-    assert file().read_text(encoding="utf-8") == text(measured())
+    assert FILE.read_text(encoding="utf-8") == text(measured())
 
 
 @given(st.lists(st.floats(min_value=1e-7, max_value=5.0), min_size=1, max_size=40), st.sampled_from([0.5, 0.9, 1.0]))

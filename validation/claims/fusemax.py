@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cascadesim.validation.claim import Claim, Selection, Suite
 from cascadesim.validation.columns import length
-from cascadesim.validation.fusemax import array_sizes, dataflow, headlines, predictions
+from cascadesim.validation.fusemax import dataflow, predictions
 from cascadesim.validation.fusemax.layouts import (
     AREA,
     ATTENTION,
@@ -54,10 +54,8 @@ FUSEMAX_ATTENTION = Suite(
         Claim("utilization of both arrays", "utilization", EXACT, SAME_ARITHMETIC, UTILIZATIONS, unless=FITTED),
         Claim("activity of the 2D array by Einsum", "activity", EXACT, SAME_ARITHMETIC, ACTIVITIES),
         Claim("energy", "energy_pj", 1e-6, SAME_ENERGIES),
-        Claim(
-            "unfused at 256K and 1M: the refetch factor still fits (calibration, no evidence)", "fitted", EXACT,
-            "equal by construction", ("traffic_bytes", "latency_s", *UTILIZATIONS), where=FITTED, fitted=True,
-        ),
+        Claim("unfused at 256K and 1M: the refetch factor still fits (calibration, no evidence)", "fitted", EXACT,
+              "equal by construction", ("traffic_bytes", "latency_s", *UTILIZATIONS), where=FITTED, fitted=True),
     ),
     KEY,
 )  # fmt: skip
@@ -81,7 +79,7 @@ FUSEMAX_PARETO = Suite(
     "attention of 256K tokens on FuseMax arrays of 16 x 16 to 512 x 512",
     "fusemax-pareto.csv",
     PARETO,
-    array_sizes.pareto,
+    predictions.pareto,
     (
         Claim("DRAM traffic", "traffic_bytes", EXACT, SAME_ARITHMETIC),
         Claim("each bound alone", "bounds", EXACT, SAME_ARITHMETIC, BOUNDS),
@@ -112,24 +110,16 @@ FUSEMAX_PHYSICAL_ENERGY = Suite(
     predictions.physical_energy,
     (
         Claim("every operation but exponentials", "component_pj", 1e-6, SAME_ENERGIES, OPERATIONS),
-        Claim(
-            "exponentials, where the artifact charges them", "component_pj", 1e-6, SAME_ENERGIES, ("exp_1d_pj",),
-            unless=ONE_PASS,
-        ),
-        Claim(
-            "fusemax and fusemax-architecture below 256K: DRAM and buffer", "component_pj", 1e-6, SAME_ENERGIES,
-            MOVEMENT, where={"architecture": ("fusemax", "fusemax-architecture")}, unless=LONGEST,
-        ),
-        Claim(
-            "the rest of DRAM and buffer, reported only", "component_pj", None,
-            "FLAT's dataflow is searched here, and of long sequences FuseMax keeps as many query tiles as fit",
-            MOVEMENT,
-        ),
-        Claim(
-            "total against the published one, reported only", "energy_pj", None,
-            "the artifact counts the register accesses of one element of 65,536, here all are charged: 52 % more in "
-            "the mean, 65 % at most",
-        ),
+        Claim("exponentials, where the artifact charges them", "component_pj", 1e-6, SAME_ENERGIES, ("exp_1d_pj",),
+              unless=ONE_PASS),
+        Claim("fusemax and fusemax-architecture below 256K: DRAM and buffer", "component_pj", 1e-6, SAME_ENERGIES,
+              MOVEMENT, where={"architecture": ("fusemax", "fusemax-architecture")}, unless=LONGEST),
+        Claim("the rest of DRAM and buffer, reported only", "component_pj", None,
+              "FLAT's dataflow is searched here, and of long sequences FuseMax keeps as many query tiles as fit",
+              MOVEMENT),
+        Claim("total against the published one, reported only", "energy_pj", None,
+              "the artifact counts the register accesses of one element of 65,536, here all are charged: 52 % more in "
+              "the mean, 65 % at most"),
     ),
     KEY,
 )  # fmt: skip
@@ -151,16 +141,12 @@ FUSEMAX_HEADLINES = Suite(
     "means of ratios over 4 models x 6 lengths, derived from the published rows",
     "fusemax-headlines.csv",
     HEADLINES,
-    headlines.headline,
+    predictions.headline,
     (
-        Claim(
-            "means over the 24 points, of which 8 unfused ones are calibration", "value", 0.0051, THREE_DIGITS,
-            where={"baseline": ("unfused",)},
-        ),
-        Claim(
-            "means over the 24 points, free of calibration", "value", 0.0051, THREE_DIGITS,
-            unless={"baseline": ("unfused",)},
-        ),
+        Claim("means over the 24 points, of which 8 unfused ones are calibration", "value", 0.0051, THREE_DIGITS,
+              where={"baseline": ("unfused",)}),
+        Claim("means over the 24 points, free of calibration", "value", 0.0051, THREE_DIGITS,
+              unless={"baseline": ("unfused",)}),
     ),
     ("quantity", "architecture"),
 )  # fmt: skip
@@ -172,37 +158,23 @@ FUSEMAX_CYCLE = Suite(
     ATTENTION,
     predictions.attention_cycles,
     (
-        Claim(
-            "fusemax: latency against +Binding", "latency_s", 0.01,
-            "the published form has no fill and drain; a prologue and an epilogue of a few tiles in 12,288 and more",
-            where=BINDING,
-        ),
-        Claim(
-            "fusemax-architecture: latency against +Architecture", "latency_s", 0.01,
-            "one tile at a time, the drain charged once per tile as published; one prologue besides", where=SERIAL,
-        ),
-        Claim(
-            "fusemax-cascade: latency against +Cascade", "latency_s", 0.01,
-            "the 1D array is always busy, so that only its first and last tiles differ", where=ONE_PASS,
-        ),
-        Claim(
-            "these three are never faster than published", "latency_s", EXACT, SAME_ARITHMETIC,
-            where=FUSEMAX_FAMILY, measure="shortfall",
-        ),
-        Claim(
-            "fusemax and fusemax-architecture: DRAM traffic", "traffic_bytes", EXACT, SAME_ARITHMETIC,
-            where={"architecture": ("fusemax", "fusemax-architecture")},
-        ),
-        Claim(
-            "flat: latency against FLAT", "latency_s", 0.01,
-            "in the dataflow that FLAT published; the published form has no fill and drain",
-            where={"architecture": ("flat",)},
-        ),
-        Claim(
-            "unfused: latency, free of calibration", "latency_s", 0.01,
-            "each of three phases has a fill and a drain, which the published form has not",
-            where={"architecture": ("unfused",)}, unless=FITTED,
-        ),
+        Claim("fusemax: latency against +Binding", "latency_s", 0.01,
+              "the published form has no fill and drain; a prologue and an epilogue of a few tiles in 12,288 and more",
+              where=BINDING),
+        Claim("fusemax-architecture: latency against +Architecture", "latency_s", 0.01,
+              "one tile at a time, the drain charged once per tile as published; one prologue besides", where=SERIAL),
+        Claim("fusemax-cascade: latency against +Cascade", "latency_s", 0.01,
+              "the 1D array is always busy, so that only its first and last tiles differ", where=ONE_PASS),
+        Claim("these three are never faster than published", "latency_s", EXACT, SAME_ARITHMETIC,
+              where=FUSEMAX_FAMILY, measure="shortfall"),
+        Claim("fusemax and fusemax-architecture: DRAM traffic", "traffic_bytes", EXACT, SAME_ARITHMETIC,
+              where={"architecture": ("fusemax", "fusemax-architecture")}),
+        Claim("flat: latency against FLAT", "latency_s", 0.01,
+              "in the dataflow that FLAT published; the published form has no fill and drain",
+              where={"architecture": ("flat",)}),
+        Claim("unfused: latency, free of calibration", "latency_s", 0.01,
+              "each of three phases has a fill and a drain, which the published form has not",
+              where={"architecture": ("unfused",)}, unless=FITTED),
         Claim(
             "energy, reported only", "energy_pj", None,
             "the artifact counts the registers of one element of 65,536, here all are charged: fusemax-energy-physical",
@@ -219,21 +191,15 @@ FLAT_DATAFLOW = Suite(
     dataflow.chosen,
     (
         Claim("ideal latency", "ideal_latency_s", EXACT, SAME_ARITHMETIC),
-        Claim(
-            "cloud: DRAM traffic", "traffic_bytes", 0.03,
-            "rows that spill (6 of 24; V as well as scores in the worst) do so by a rule that is not published",
-            where=CLOUD,
-        ),
-        Claim(
-            "cloud: latency", "latency_s", 0.006, "FLAT's simulator adds a start-up term that is not published",
-            where=CLOUD,
-        ),
+        Claim("cloud: DRAM traffic", "traffic_bytes", 0.03,
+              "rows that spill (6 of 24; V as well as scores in the worst) do so by a rule that is not published",
+              where=CLOUD),
+        Claim("cloud: latency", "latency_s", 0.006, "FLAT's simulator adds a start-up term that is not published",
+              where=CLOUD),
         Claim("cloud: energy", "energy_pj", 0.03, "32 pJ for each byte of traffic, so as close as that", where=CLOUD),
-        Claim(
-            "edge: DRAM traffic, reported only", "traffic_bytes", None,
-            "rows that spill (7 of 24) do so by a rule that is not published; the others agree to 2e-4",
-            where=EDGE,
-        ),
+        Claim("edge: DRAM traffic, reported only", "traffic_bytes", None,
+              "rows that spill (7 of 24) do so by a rule that is not published; the others agree to 2e-4",
+              where=EDGE),
         Claim("edge: latency, reported only", "latency_s", None, "bound by that traffic in some rows", where=EDGE),
     ),
     ("platform", "workload", "sequence_length"),
@@ -246,17 +212,13 @@ FLAT_SEARCH = Suite(
     DATAFLOW,
     dataflow.searched,
     (
-        Claim(
-            "our choice is never slower", "latency_s", EXACT,
-            "FLAT's choice is among those searched, and latency comes first", measure="excess",
-        ),
+        Claim("our choice is never slower", "latency_s", EXACT,
+              "FLAT's choice is among those searched, and latency comes first", measure="excess"),
         Claim(
             "how much faster it is, reported only", "latency_s", None, "a gain has no tolerance", measure="shortfall",
         ),
-        Claim(
-            "how much less traffic it has, reported only", "traffic_bytes", None, "a gain has no tolerance",
-            measure="shortfall",
-        ),
+        Claim("how much less traffic it has, reported only", "traffic_bytes", None, "a gain has no tolerance",
+              measure="shortfall"),
     ),
     ("platform", "workload", "sequence_length"),
 )  # fmt: skip

@@ -5,8 +5,9 @@ The counts ship in kernels/static_counts.json; tests/kernels holds them against 
 
 from __future__ import annotations
 
-from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
+from cascadesim.validation.claim import Claim, PredictedFigures, Settings, Suite
 from cascadesim.validation.columns import Column, Layout, count, not_negative
+from cascadesim.validation.kernels.model import counted
 from cascadesim.validation.table import Row
 
 TRITON = "3.9.0"  # whose counts ship, kernels/static_counts.json; the gates hold with 3.6, too
@@ -21,10 +22,8 @@ LAYOUT = Layout(
 )  # fmt: skip
 
 
-def compiled_counts(row: Row, settings: Settings = ()) -> Prediction:
-    """Of one loop of the kernel, all warps of a program together."""
-    from cascadesim.validation.kernels.model import counted
-
+def compiled_counts(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """Counts one loop of the kernel, all warps of a program together."""
     kernel = counted().get((row.text("case"), row.count("gpu")))
     loops = kernel["loops"] if kernel else []
     place = row.count("loop") - 1

@@ -5,6 +5,8 @@ Repository mit-han-lab/spatten, commit a0f1388; ramulator2, commit 8279985. Read
 
 from __future__ import annotations
 
+from functools import partial
+
 from cascadesim.validation.claim import Claim, Suite
 from cascadesim.validation.spatten import exact as spatten_exact
 from cascadesim.validation.spatten import paper as spatten_paper
@@ -36,14 +38,10 @@ SPATTEN_TOPK = Suite(
     spatten_exact.topk,
     (
         Claim("draws that share one generator", "cycles", 0.0, SAME_FORMULAS, where={"kind": ("draw",)}),
-        Claim(
-            "share of means of 200 calls within two standard errors of the exact mean", "within", 0.04,
-            "95.4 % by chance, give or take 1.8 % (130 means)", where={"kind": ("share of means",)},
-        ),
-        Claim(
-            "means of 200 calls, reported only", "mean", None, "each scatters by its own standard error",
-            where={"kind": ("mean",)},
-        ),
+        Claim("share of means of 200 calls within two standard errors of the exact mean", "within", 0.04,
+              "95.4 % by chance, give or take 1.8 % (130 means)", where={"kind": ("share of means",)}),
+        Claim("means of 200 calls, reported only", "mean", None, "each scatters by its own standard error",
+              where={"kind": ("mean",)}),
     ),
     ("parallelism",),
     spatten_exact.parse_topk,
@@ -75,15 +73,11 @@ SPATTEN_RTL_HEADS = Suite(
     spatten_rtl.heads,
     (
         Claim("latency of a head, on average", "latency", 0.005, PIPELINE, gate="mean"),
-        Claim(
-            "latency of a head that misses by more than 6 cycles", "latency", 0.02, PIPELINE,
-            where={"history": ("yes",)}, gate="tail",
-        ),
-        Claim(
-            "the same where the head before is not known, reported only", "latency", None,
-            "it leaves DRAM rows open, and its scores may still drain: up to as many cycles as it had keys",
-            where={"history": ("no",)}, gate="tail",
-        ),
+        Claim("latency of a head that misses by more than 6 cycles", "latency", 0.02, PIPELINE,
+              where={"history": ("yes",)}, gate="tail"),
+        Claim("the same where the head before is not known, reported only", "latency", None,
+              "it leaves DRAM rows open, and its scores may still drain: up to as many cycles as it had keys",
+              where={"history": ("no",)}, gate="tail"),
         Claim("DRAM transactions of a head or a pair", "own_reads", 0.0, COUNTED),
         Claim("lines multiplied with keys, of a head or a pair", "own_lines", 0.0, COUNTED),
         Claim("scores after the first pass, reported only", "t_report1", None, "part of the latency above"),
@@ -91,7 +85,7 @@ SPATTEN_RTL_HEADS = Suite(
     ),
     ("config", "key_bit", "requantized"),
     spatten_rtl.parse_heads,
-    judge=spatten_rtl.judge_with(A_FEW_CYCLES),
+    judge=partial(spatten_rtl.judge, A_FEW_CYCLES),
 )  # fmt: skip
 
 SPATTEN_RTL_STREAMS = Suite(
@@ -109,7 +103,7 @@ SPATTEN_RTL_STREAMS = Suite(
     ),
     ("config", "workload"),
     spatten_rtl.parse_streams,
-    judge=spatten_rtl.judge_with(0),
+    judge=partial(spatten_rtl.judge, 0),
 )
 
 SPATTEN_PAPER = Suite(
@@ -119,19 +113,15 @@ SPATTEN_PAPER = Suite(
     spatten_paper.LAYOUT,
     spatten_paper.paper,
     (
-        Claim(
-            "figures that follow from the configuration", "figure", 0.03,
-            "exact but for 2.048 TFLOPS, which the paper prints as 2.0", where={"kind": (spatten_paper.COUNTED,)},
-        ),
+        Claim("figures that follow from the configuration", "figure", 0.03,
+              "exact but for 2.048 TFLOPS, which the paper prints as 2.0", where={"kind": (spatten_paper.COUNTED,)}),
         Claim(
             "figures that the presets repeat (no evidence)", "figure", 1e-9, "the same numbers, read from the presets",
             where={"kind": (spatten_paper.GIVEN,)},
         ),
-        Claim(
-            "reductions, steps and speedups, reported only", "figure", None,
-            "the paper's 30 benchmarks are not public: two workload files and one assumed schedule stand for them",
-            where={"kind": (spatten_paper.PREDICTED,)}, listed=True,
-        ),
+        Claim("reductions, steps and speedups, reported only", "figure", None,
+              "the paper's 30 benchmarks are not public: two workload files and one assumed schedule stand for them",
+              where={"kind": (spatten_paper.PREDICTED,)}, listed=True),
     ),
     ("certainty",),
     spatten_paper.parse_paper,

@@ -1,27 +1,49 @@
-"""What the models say where a table has a figure: one row in, the figures of the model in that table's columns out.
+"""What the models say where a table of FuseMax has a figure: one row in, the model's figures of its columns out.
 
-The publications' own accounting (`artifact`), except for what is named cycle level. Knows our models' names and
-nothing of claims; the simulator is imported when the first row is predicted.
+The publications' own accounting (`artifact`), except for what is named cycle level or physical. Headline figures are
+means of ratios between configurations over 4 models x 6 lengths (FuseMax, MICRO 2024, figures 6 to 11); arrays of
+other sizes are those of figure 12. Knows our models' names and nothing of claims.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from itertools import product
 
-from cascadesim.validation.claim import Prediction, Settings
-from cascadesim.validation.fusemax.layouts import EINSUMS_2D, ENERGY_COMPONENTS
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.flat.accelerator import Flat
+from cascadesim.accelerators.flat.geometry import FlatCase, shape_of
+from cascadesim.accelerators.flat.search import published_dataflow
+from cascadesim.accelerators.flat.spec import TENSORS
+from cascadesim.accelerators.fusemax.accelerator import FuseMax
+from cascadesim.accelerators.fusemax.exploration import square_spec
+from cascadesim.accelerators.protocol import Accelerator, Accounting
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.workload import Scope
+from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.simulator.report import Report
+from cascadesim.simulator.request import Fidelity
+from cascadesim.simulator.simulate import simulate
+from cascadesim.validation.claim import PredictedFigures, Settings
+from cascadesim.validation.columns import length
+from cascadesim.validation.fusemax.layouts import EINSUMS_2D, ENERGY_COMPONENTS, WORKLOADS
 from cascadesim.validation.table import Row
 
-if TYPE_CHECKING:
-    from cascadesim.accelerators.protocol import Accelerator, Accounting
-    from cascadesim.einsum_cascades.models.workload import Scope, Workload
-    from cascadesim.simulator.report import Report
-    from cascadesim.simulator.request import Fidelity
-
 PICOJOULES_PER_JOULE = 1e12
+workload_of = cache(load_workload)
 BATCH = 64  # FuseMax, section VI: every evaluation
+PARETO_LENGTH = length("256K")  # FuseMax, figure 12
+LENGTHS = tuple(length(text) for text in ("1K", "4K", "16K", "64K", "256K", "1M"))  # FuseMax, figures 6 to 11
+STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "arithmetic_mean": statistics.fmean,
+    "geometric_mean": lambda values: math.exp(statistics.fmean(map(math.log, values))),
+    "minimum": min,
+    "maximum": max,
+}
 
 
 @dataclass(frozen=True)
@@ -37,115 +59,35 @@ class Point:
     settings: tuple[str, ...] = ()
 
 
-@cache
-def report(point: Point) -> Report:
-    """The simulator's only report of the point. Points recur in several suites, so they are remembered."""
-    accelerator = machine(point.architecture, point.settings)
-    return only_report(point.workload, accelerator, point.sequence_length, point.scope, point.fidelity,
-                       point.accounting)  # fmt: skip
+def point_of(row: Row, settings: Settings) -> Point:
+    return Point(row.text("architecture"), row.text("workload"), row.count("sequence_length"), settings=tuple(settings))
 
 
 @cache
-def machine(name: str, settings: tuple[str, ...]) -> Accelerator:
-    from cascadesim.accelerators.catalogue import load
-
+def machine(name: str, settings: tuple[str, ...] = ()) -> Accelerator:
     return load(name, settings)
 
 
 @cache
-def model(name: str) -> Workload:
-    from cascadesim.einsum_cascades.models.zoo import load_workload
+def report(point: Point) -> Report:
+    """The simulator's only report of the point. Points recur in several suites, so they are remembered."""
+    return _only_report(machine(point.architecture, point.settings), point)
 
-    return load_workload(name)
 
-
-def only_report(
-    workload: str,
-    accelerator: Accelerator,
-    sequence_length: int,
-    scope: Scope = "attention",
-    fidelity: Fidelity = "analytical",
-    accounting: Accounting = "artifact",
-) -> Report:
-    """Of a model whose layers are all alike."""
-    from cascadesim.simulator.simulate import simulate
-
+def _only_report(accelerator: Accelerator, point: Point) -> Report:
+    """The layers of these models are all alike."""
     (only,) = simulate(
-        model(workload), accelerator, sequence_length=sequence_length, batch=BATCH, scope=scope,
-        fidelity=fidelity, accounting=accounting,
+        workload_of(point.workload), accelerator, sequence_length=point.sequence_length, batch=BATCH,
+        scope=point.scope, fidelity=point.fidelity, accounting=point.accounting,
     )  # fmt: skip
     return only
 
 
-def point_of(row: Row, settings: Settings, scope: Scope = "attention") -> Point:
-    architecture, workload = row.text("architecture"), row.text("workload")
-    return Point(architecture, workload, row.count("sequence_length"), scope, settings=tuple(settings))
-
-
-def attention(row: Row, settings: Settings = ()) -> Prediction:
-    found = report(point_of(row, settings))
-    return totals(found) | utilizations(found) | {f"activity_{name}": activity(found, name) for name in EINSUMS_2D}
-
-
-def attention_cycles(row: Row, settings: Settings = ()) -> Prediction:
-    """At cycle level, in physical accounting; only what the publication can be compared with."""
-    architecture, workload, length = row.text("architecture"), row.text("workload"), row.count("sequence_length")
-    pinned = _published_dataflow(workload, length) if architecture == "flat" else ()
-    return totals(report(Point(architecture, workload, length, "attention", "cycle", "physical",
-                               (*pinned, *settings))))  # fmt: skip
-
-
-def _published_dataflow(workload: str, length: int) -> tuple[str, ...]:
-    """Settings of the FLAT machine that take the dataflow that FLAT's own search published, nothing if it has none."""
-    from cascadesim.accelerators.flat.accelerator import Flat
-    from cascadesim.accelerators.flat.geometry import FlatCase, shape_of
-    from cascadesim.accelerators.flat.search import published_dataflow
-    from cascadesim.accelerators.flat.spec import TENSORS
-
-    flat = machine("flat", ())
-    assert isinstance(flat, Flat)
-    (operation,) = model(workload).operations(
-        sequence_length=length, batch=BATCH, scope="attention", attention=flat.attention
+def attention_of(workload: str, sequence_length: int, accelerator: Flat | FuseMax) -> Operation:
+    (operation,) = workload_of(workload).operations(
+        sequence_length=sequence_length, batch=BATCH, scope="attention", attention=accelerator.attention
     )
-    found = published_dataflow(FlatCase(shape_of(operation), flat.spec, exact=True))
-    if found is None:
-        return ()
-    places = {tensor: "on_chip" if tensor in found.on_chip else "off_chip" for tensor in TENSORS}
-    return (
-        *(f"dataflow.location.{tensor}={place}" for tensor, place in places.items()),
-        f"dataflow.qk_stationarity={found.qk_stationarity}",
-        f"dataflow.av_stationarity={found.av_stationarity}",
-        f"dataflow.granularity={found.granularity}",
-        *([f"dataflow.rows={found.rows}"] if found.granularity == "row" else []),
-    )
-
-
-def linear(row: Row, settings: Settings = ()) -> Prediction:
-    return totals(report(point_of(row, settings, "linear")))
-
-
-def energy(row: Row, settings: Settings = ()) -> Prediction:
-    return _by_component(report(point_of(row, settings)))
-
-
-def physical_energy(row: Row, settings: Settings = ()) -> Prediction:
-    """What hardware would burn, where the artifact leaves things out."""
-    return _by_component(report(replace(point_of(row, settings), accounting="physical")))
-
-
-def _by_component(found: Report) -> Prediction:
-    by_component = found.energy_j or {}
-    parts = {f"{ours}_pj": by_component.get(ours, 0.0) * PICOJOULES_PER_JOULE for ours in ENERGY_COMPONENTS}
-    return {**parts, "energy_pj": totals(found)["energy_pj"]}
-
-
-def area(row: Row, settings: Settings = ()) -> Prediction:
-    by_component = machine(row.text("architecture"), tuple(settings)).area_um2() or {}
-    return {
-        "array_2d_area_um2": by_component.get("array_2d"),
-        "global_buffer_area_um2": by_component.get("global_buffer"),
-        "area_um2": sum(by_component.values()),
-    }
+    return operation
 
 
 def totals(found: Report) -> dict[str, float | None]:
@@ -161,7 +103,118 @@ def utilizations(found: Report) -> dict[str, float | None]:
     return {f"utilization_{unit.name}": unit.utilization for unit in found.units}
 
 
-def activity(found: Report, einsum: str) -> float | None:
-    """Share of the run in which the 2D array works on the Einsum x the share of it in use; None if it never does."""
-    parts = [part for part in found.einsums if part.name == einsum and part.unit == "array_2d"]
-    return sum(part.share * part.occupancy for part in parts) if parts else None
+def attention(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """Totals, utilizations, and the activity of the 2D array for each Einsum.
+
+    Activity is the share of the run in which the array works on it x the share of the array in use; None if it never
+    does.
+    """
+    found = report(point_of(row, settings))
+    figures = totals(found) | utilizations(found)
+    for name in EINSUMS_2D:
+        parts = [part for part in found.einsums if part.name == name and part.unit == "array_2d"]
+        figures[f"activity_{name}"] = sum(part.share * part.occupancy for part in parts) if parts else None
+    return figures
+
+
+def attention_cycles(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """Totals at cycle level, in physical accounting: what the publication can be compared with."""
+    point = replace(point_of(row, settings), fidelity="cycle", accounting="physical")
+    if point.architecture == "flat":
+        pinned = _published_dataflow(point.workload, point.sequence_length)
+        point = replace(point, settings=(*pinned, *point.settings))
+    return totals(report(point))
+
+
+def _published_dataflow(workload: str, sequence_length: int) -> tuple[str, ...]:
+    """Settings of the FLAT machine that take the dataflow that FLAT's own search published, nothing if it has none."""
+    flat = machine("flat")
+    assert isinstance(flat, Flat)
+    operation = attention_of(workload, sequence_length, flat)
+    found = published_dataflow(FlatCase(shape_of(operation), flat.spec, exact=True))
+    if found is None:
+        return ()
+    places = {tensor: "on_chip" if tensor in found.on_chip else "off_chip" for tensor in TENSORS}
+    return (
+        *(f"dataflow.location.{tensor}={place}" for tensor, place in places.items()),
+        f"dataflow.qk_stationarity={found.qk_stationarity}",
+        f"dataflow.av_stationarity={found.av_stationarity}",
+        f"dataflow.granularity={found.granularity}",
+        *([f"dataflow.rows={found.rows}"] if found.granularity == "row" else []),
+    )
+
+
+def linear(row: Row, settings: Settings = ()) -> PredictedFigures:
+    return totals(report(replace(point_of(row, settings), scope="linear")))
+
+
+def energy(row: Row, settings: Settings = ()) -> PredictedFigures:
+    return _by_component(report(point_of(row, settings)))
+
+
+def physical_energy(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """What hardware would burn, where the artifact leaves things out."""
+    return _by_component(report(replace(point_of(row, settings), accounting="physical")))
+
+
+def _by_component(found: Report) -> PredictedFigures:
+    by_component = found.energy_j or {}
+    parts = {f"{ours}_pj": by_component.get(ours, 0.0) * PICOJOULES_PER_JOULE for ours in ENERGY_COMPONENTS}
+    return {**parts, "energy_pj": totals(found)["energy_pj"]}
+
+
+def area(row: Row, settings: Settings = ()) -> PredictedFigures:
+    by_component = machine(row.text("architecture"), tuple(settings)).area_um2() or {}
+    return {
+        "array_2d_area_um2": by_component.get("array_2d"),
+        "global_buffer_area_um2": by_component.get("global_buffer"),
+        "area_um2": sum(by_component.values()),
+    }
+
+
+def pareto(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """A square FuseMax array of the row's side. Raises CascadeSimError if no buffer keeps DRAM from being the bound."""
+    workload, side = row.text("workload"), row.count("pe_array_dim")
+    default = machine("fusemax", tuple(settings))
+    assert isinstance(default, FuseMax)
+    operation = attention_of(workload, PARETO_LENGTH, default)
+    accelerator = FuseMax(f"{side} x {side}", square_spec(default.spec, side, operation))
+    found = _only_report(accelerator, Point("fusemax", workload, PARETO_LENGTH))
+    busy_s = {unit.name: unit.busy_cycles / found.clock_hz for unit in found.units}
+    return {
+        "traffic_bytes": found.traffic.total_bytes,
+        "memory_latency_s": found.traffic.total_bytes / accelerator.spec.dram.bandwidth_bytes_per_s,
+        "compute_2d_latency_s": busy_s.get("array_2d"),
+        "compute_1d_latency_s": busy_s.get("array_1d"),
+        "latency_s": found.latency_s,
+        "array_2d_area_um2": (found.area_um2 or {}).get("array_2d"),
+        "area_um2": found.total_area_um2,
+    }
+
+
+def headline(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """A statistic of the row's quantity over all points, each normalised to the baseline at its model and length.
+
+    `settings` change the architecture of the row, not the baseline.
+    """
+    quantity, values = row.text("quantity"), []
+    column = "latency_s" if quantity.endswith("speedup") else "energy_pj"
+    for workload, sequence_length in product(WORKLOADS, LENGTHS):
+        subject = Point(row.text("architecture"), workload, sequence_length, settings=tuple(settings))
+        if quantity.startswith("utilization"):
+            values.append(_known(utilizations(report(subject))[quantity]))
+            continue
+        ours, theirs = (_figure(column, point, quantity.startswith("end_to_end"))
+                        for point in (subject, Point(row.text("baseline"), workload, sequence_length)))  # fmt: skip
+        values.append(theirs / ours if column == "latency_s" else ours / theirs)
+    return {"value": STATISTICS[row.text("statistic")](values)}
+
+
+def _figure(column: str, point: Point, end_to_end: bool) -> float:
+    """End to end is attention plus the linear layers of one layer."""
+    scopes: tuple[Scope, ...] = ("attention", "linear") if end_to_end else ("attention",)
+    return sum(_known(totals(report(replace(point, scope=scope)))[column]) for scope in scopes)
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value

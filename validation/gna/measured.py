@@ -10,21 +10,29 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING
 
-from cascadesim.validation.calibration import Calibration, declared
-from cascadesim.validation.claim import Prediction, Settings
+from cascadesim.accelerators.gpu.natten import DEVICES
+from cascadesim.accelerators.neighborhood_kernels import TileShapes, legal_tiles
+from cascadesim.simulator.gna.neighborhood import Question
+from cascadesim.simulator.gna.time import Prediction as Times
+from cascadesim.simulator.gna.time import predict
+from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.columns import Column, Layout, Value, positive
-from cascadesim.validation.gna import published
-from cascadesim.validation.gna.paper import attention_share, sparse_steps
-from cascadesim.validation.gna.published import CannotJudge, cell
-from cascadesim.validation.table import Row, Table
-from cascadesim.validation.table import published as packaged
-
-if TYPE_CHECKING:
-    from cascadesim.accelerators.neighborhood_kernels import KernelConstants
-    from cascadesim.simulator.gna.neighborhood import Question
-    from cascadesim.simulator.gna.time import Prediction as Times
+from cascadesim.validation.compare import CalibratedCells, declared
+from cascadesim.validation.gna.paper import (
+    RAW,
+    TEXT,
+    attention_share,
+    cell,
+    end_to_end_speedup,
+    figure,
+    parse_published,
+    pattern,
+    raw_table,
+    seconds,
+    sparse_steps,
+)
+from cascadesim.validation.table import CannotJudge, Row, Table, published
 
 FILE = "gna-measured.csv"
 GPUS = {"h100": "h100-sxm", "h100-sxm": "h100-sxm", "b200": "b200"}  # spelling in the table -> device with constants
@@ -44,57 +52,50 @@ FIGURES = ("kernel_speedup", "kernel_speedup_own_dense", "total_s", "permute_s",
 DERIVED = ("kind", "device", "kernel", "dimensions", "dense_time", "tiles", "calibration")
 LAYOUT = Layout(
     (
-        *published.TEXT,
+        *TEXT,
         *(Column(name, str, required=False) for name in DERIVED),
         *(Column(name, positive, required=False) for name in (*FIGURES, "baseline_s")),
     ),
-    key=published.RAW.key,
+    key=RAW.key,
 )  # fmt: skip
 Operation = tuple[int, int, int]  # batch, heads, head dimension
 Dense = Mapping[tuple[str, str, Operation], float]  # (device, layout, operation) -> measured seconds
 
 
 def parse_measured(text: str, layout: Layout, source: str) -> Table:
-    dense = _dense_times(published.raw_table(text, source))
-    return published.parse_published(text, source, partial(_read, dense=dense))
+    dense = _dense_times(raw_table(text, source))
+    return parse_published(text, source, partial(_read, dense=dense))
 
 
 @cache
-def _ours() -> Table:
-    return packaged(FILE, published.RAW)
-
-
-@cache
-def _calibrations() -> tuple[Calibration, ...]:
-    return declared(_ours(), LAYOUT, FILE)
+def _packaged() -> tuple[Dense, tuple[CalibratedCells, ...]]:
+    """Measured dense times of our own table, and what the model's constants came from."""
+    table = published(FILE, RAW)
+    return _dense_times(table), declared(table, LAYOUT, FILE)
 
 
 def _read(row: Row, dense: Dense) -> Mapping[str, Value]:
-    kind = _kind(row)
+    metric = cell(row, "metric")
+    kind = next((kind for begin, kind in KINDS.items() if metric.startswith(begin)), None)
+    if kind is None:
+        raise CannotJudge("its metric is not a time or speedup of the forward pass")
     device = _device(row)
     if _is_dense(row):
         raise CannotJudge("it is the dense baseline")
-    batch, heads, head_dim = _operation(row, kind)
-    asked, tiles = _question(row, device, (batch, heads, head_dim))
-    baseline_s, dense_time = _baseline(row, device, (batch, heads, head_dim), dense, asked)
+    operation = _operation(row)
+    asked, tiles = _question(row, device, operation)
+    baseline_s, dense_time = _baseline(row, device, operation, dense, asked)
     cells: dict[str, Value] = {
         "kind": kind, "device": device, "kernel": "block-sparse" if asked.block_sparse else "masked", "tiles": tiles,
         "dimensions": f"{len(asked.pattern.layout)}-D", "dense_time": dense_time, "baseline_s": baseline_s,
-        "q_tile": _times(asked.tiles.query), "kv_tile": _times(asked.tiles.key), **_measured(row, kind, baseline_s),
+        "q_tile": "x".join(map(str, asked.tiles.query)), "kv_tile": "x".join(map(str, asked.tiles.key)),
+        **_measured(row, kind, baseline_s),
     }  # fmt: skip
     full = Row(tuple({**dict(row.cells), **cells}.items()), row.source, row.line)
-    fitted = any(each.covers(full, name) for each in _calibrations() for name in FIGURES if name in cells)
+    fitted = any(each.covers(full, name) for each in _packaged()[1] for name in FIGURES if name in cells)
     if fitted and kind == TOTAL:
         raise CannotJudge("the model's constants came from its kernel")
     return {**cells, "calibration": "yes" if fitted else "no"}
-
-
-def _kind(row: Row) -> str:
-    metric = cell(row, "metric")
-    for begin, kind in KINDS.items():
-        if metric.startswith(begin):
-            return kind
-    raise CannotJudge("its metric is not a time or speedup of the forward pass")
 
 
 def _device(row: Row) -> str:
@@ -103,15 +104,9 @@ def _device(row: Row) -> str:
         raise CannotJudge(f"no time constants for {gpu or 'an unnamed GPU'}")
     device = GPUS[gpu.lower()]
     named = _BACKEND.search(cell(row, "use_case"))
-    if named is not None and named.group() != _on(device).backend:
+    if named is not None and named.group() != DEVICES[device].backend:
         raise CannotJudge(f"no time constants for {named.group()} on {gpu}")
     return device
-
-
-def _on(device: str) -> KernelConstants:
-    from cascadesim.accelerators.gpu.natten import DEVICES
-
-    return DEVICES[device]
 
 
 def _is_dense(row: Row) -> bool:
@@ -119,33 +114,29 @@ def _is_dense(row: Row) -> bool:
     return bool(cell(row, "window")) and cell(row, "window") == cell(row, "token_layout")
 
 
-def _operation(row: Row, kind: str) -> Operation:
-    found = _OPERATION.search(cell(row, "use_case"))
-    if found is not None:
+def _operation(row: Row) -> Operation:
+    use_case = cell(row, "use_case")
+    if found := _OPERATION.search(use_case):
         batch, heads, head_dim = map(int, found.groups())
         return batch, heads, head_dim
     for name, operation in HEADS.items():
-        if cell(row, "use_case").startswith(name):
+        if use_case.startswith(name):
             return operation
     raise CannotJudge("it does not state batch, heads and head dimension")
 
 
 def _question(row: Row, device: str, operation: Operation) -> tuple[Question, str]:
-    """On the stated tiles; of several or none stated, on those the model finds fastest."""
-    from cascadesim.accelerators.neighborhood_kernels import TileShapes, legal_tiles
-    from cascadesim.simulator.gna.neighborhood import Question
-
-    pattern = published.pattern(row)
-    batch, heads, head_dim = operation
-    queries, keys = (_shapes(cell(row, name)) for name in ("q_tile", "kv_tile"))
+    """The pattern on the stated tiles; where several or none are stated, on those that the model finds fastest."""
+    found = pattern(row)
+    queries, keys = (_tile_shapes(cell(row, name)) for name in ("q_tile", "kv_tile"))
     stated = [TileShapes(query, key) for query, key in zip(queries, keys, strict=False)]
-    shapes = stated or list(legal_tiles(_on(device).backend, len(pattern.layout), head_dim))
-    asked = min((Question(pattern, shape) for shape in shapes),
-                key=lambda each: _times_of(each, device, (batch, heads, head_dim)).kernel_s)  # fmt: skip
+    shapes = stated or list(legal_tiles(DEVICES[device].backend, len(found.layout), operation[2]))
+    asked = min((Question(found, shape) for shape in shapes),
+                key=lambda each: _times_of(each, device, operation).kernel_s)  # fmt: skip
     return asked, "stated" if len(stated) == 1 else "chosen"
 
 
-def _shapes(text: str) -> list[tuple[int, ...]]:
+def _tile_shapes(text: str) -> list[tuple[int, ...]]:
     """`4x4x8 or 2x8x8`."""
     parts = [part for part in re.split(r"\s+or\s+|\||/", text.strip()) if part]
     if not all(re.fullmatch(r"\d+(x\d+)*", part) for part in parts):
@@ -154,93 +145,72 @@ def _shapes(text: str) -> list[tuple[int, ...]]:
 
 
 def _times_of(asked: Question, device: str, operation: Operation) -> Times:
-    from cascadesim.simulator.gna.time import predict
-
     batch, heads, head_dim = operation
-    times: Times = predict(asked, _on(device), heads, head_dim, batch)
+    times: Times = predict(asked, DEVICES[device], heads, head_dim, batch)
     return times
 
 
 def _baseline(row: Row, device: str, operation: Operation, dense: Dense, asked: Question) -> tuple[float, str]:
     """Seconds of dense attention and where they are from."""
     key = device, cell(row, "token_layout"), operation
-    for times, where in ((dense, "same file"), (_packaged_dense(), "packaged data")):
+    for times, where in ((dense, "same file"), (_packaged()[0], "packaged data")):
         if key in times:
             return times[key], where
     return _times_of(asked, device, operation).dense_s, "dense model"
 
 
-@cache
-def _packaged_dense() -> Dense:
-    return _dense_times(_ours())
-
-
 def _dense_times(table: Table) -> Dense:
-    """Of the rows of dense kernels that state what they ran; cuDNN's, the published baseline, before others."""
+    """Rows of dense kernels that state what they ran; cuDNN's, the published baseline, before others."""
     found = {}
     for row in sorted(table.rows, key=lambda row: "cuDNN" in cell(row, "use_case")):
-        stated, gpu = _OPERATION.search(cell(row, "use_case")), GPUS.get(cell(row, "gpu").lower())
+        gpu = GPUS.get(cell(row, "gpu").lower())
         known = cell(row, "certainty").startswith("certain") and cell(row, "metric") == "attention kernel runtime"
-        if stated is not None and gpu is not None and known and _is_dense(row):
-            batch, heads, head_dim = map(int, stated.groups())
-            found[gpu, cell(row, "token_layout"), (batch, heads, head_dim)] = published.seconds(row)
+        if gpu is not None and known and _is_dense(row) and _OPERATION.search(cell(row, "use_case")):
+            found[gpu, cell(row, "token_layout"), _operation(row)] = seconds(row)
     return found
 
 
 def _measured(row: Row, kind: str, baseline_s: float) -> dict[str, Value]:
     if kind == END_TO_END:
         attention_share(row), sparse_steps(row)
-        return {"end_to_end_speedup": published.figure(row)}
+        return {"end_to_end_speedup": figure(row)}
     if kind == KERNEL:
         timed = "runtime" in cell(row, "metric")
-        speedup = baseline_s / published.seconds(row) if timed else published.figure(row)
+        speedup = baseline_s / seconds(row) if timed else figure(row)
         return {"kernel_speedup": speedup, "kernel_speedup_own_dense": speedup}
-    return {"total_s" if kind == TOTAL else "permute_s": published.seconds(row)}
+    return {"total_s" if kind == TOTAL else "permute_s": seconds(row)}
 
 
-def _times(sizes: tuple[int, ...]) -> str:
-    return "x".join(map(str, sizes))
-
-
-def speedups(row: Row, settings: Settings = ()) -> Prediction:
+def speedups(row: Row, settings: Settings = ()) -> PredictedFigures:
     """Kernel speedup over the measured dense time and over our own, times, and end to end by Amdahl's law."""
-    device, operation = row.text("device"), _operation(row, row.text("kind"))
+    device, operation = row.text("device"), _operation(row)
     asked, _ = _question(row, device, operation)
     times = _times_of(asked, device, operation)
     baseline_s = row.number("baseline_s") or times.dense_s
+    whole_run = row.text("kind") == END_TO_END
     return {
         "kernel_speedup": baseline_s / times.kernel_s,
         "kernel_speedup_own_dense": times.kernel_speedup,
         "total_s": times.total_s,
         "permute_s": times.permute_s,
-        "end_to_end_speedup": _end_to_end(row, baseline_s / times.total_s) if row.text("kind") == END_TO_END else None,
+        "end_to_end_speedup": end_to_end_speedup(row, baseline_s / times.total_s) if whole_run else None,
     }
-
-
-def _end_to_end(row: Row, speedup: float) -> float:
-    from cascadesim.simulator.gna.time import end_to_end
-
-    return end_to_end(speedup, attention_share(row), *sparse_steps(row))
 
 
 def why(row: Row) -> str:
     """What the model leaves out in such a row: where its error comes from, as far as that is known. Empty: untold."""
+    kind, dimensions = row.text("kind"), row.text("dimensions")
     if row.text("calibration") == "yes":
         return "calibration"
-    reason = _reason(row.text("kind"), row.text("dimensions"), row.text("kernel"))
-    if not reason:
-        return ""
-    return f"{reason}; dense time from the device's median rate" if row.text("dense_time") == "dense model" else reason
-
-
-def _reason(kind: str, dimensions: str, kernel: str) -> str:
     if kind == END_TO_END:
         return ""  # two dozen rows that the law of Amdahl flattens alike
     if kind != KERNEL:
-        return "one copy rate for all sizes; measured ones differ by a quarter"
-    if dimensions == "1-D":
-        return "one head: few query tiles per SM, so start and end weigh most"
-    if dimensions == "2-D":
-        return "priced on the same kernel at other strides"
-    masks = "a mask compares a third coordinate per element, and " if kernel == "masked" else ""
-    return f"priced on a 2-D kernel: {masks}boxes of keys break into shorter runs (assumed)"
+        reason = "one copy rate for all sizes; measured ones differ by a quarter"
+    elif dimensions == "1-D":
+        reason = "one head: few query tiles per SM, so start and end weigh most"
+    elif dimensions == "2-D":
+        reason = "priced on the same kernel at other strides"
+    else:
+        masks = "a mask compares a third coordinate per element, and " if row.text("kernel") == "masked" else ""
+        reason = f"priced on a 2-D kernel: {masks}boxes of keys break into shorter runs (assumed)"
+    return f"{reason}; dense time from the device's median rate" if row.text("dense_time") == "dense model" else reason

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, shown
 from cascadesim.einsum_cascades.notation.schema import LARGEST_NUMBER
-from cascadesim.validation.claim import Prediction, Settings
+from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.simulator.gna.neighborhood import Mode, Question, question
+from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.columns import LARGEST_COUNT, Column, Layout, Value, not_negative
 from cascadesim.validation.table import Row, Table
-
-if TYPE_CHECKING:
-    from cascadesim.simulator.gna.neighborhood import Mode, Question
 
 MODES: tuple[Mode, ...] = ("multidim_static", "multidim_dynamic", "flat_union", "flat_span")
 CONFIGURATION = ("layout", "window", "stride", "dilation", "causal", "q_tile", "kv_tile")
@@ -47,7 +45,14 @@ LAYOUT = Layout(
 
 def parse_oracle(text: str, layout: Layout, source: str) -> Table:
     """Raises SpecError with every malformed case. Fields that a case leaves out are not judged."""
-    cited, cases = _document(text, source)
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{source}: not JSON: {error}; expected an oracle's file: {{\"cases\": [...]}}") from None
+    cases = document.get("cases") if isinstance(document, dict) else document
+    if not isinstance(cases, list) or not cases:
+        raise SpecError(f"{source}: holds no list of cases under 'cases'")
+    cited = (document.get("source") or document.get("generator") or "") if isinstance(document, dict) else ""
     lines = [text.count("\n", 0, found.start()) + 1 for found in re.finditer(r'"config"\s*:', text)]
     problems: list[str] = []
     rows = []
@@ -62,19 +67,6 @@ def parse_oracle(text: str, layout: Layout, source: str) -> Table:
     return Table(tuple(rows), (f"Source: {cited}",) if cited else ())
 
 
-def _document(text: str, source: str) -> tuple[str, list[object]]:
-    """What the file cites, and its cases."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SpecError(f"{source}: not JSON: {error}; expected an oracle's file: {{\"cases\": [...]}}") from None
-    document = {"cases": found} if isinstance(found, list) else found
-    cases = document.get("cases") if isinstance(document, dict) else None
-    if not isinstance(cases, list) or not cases:
-        raise SpecError(f"{source}: holds no list of cases under 'cases'")
-    return str(document.get("source") or document.get("generator") or ""), cases
-
-
 def _cells(case: object, number: int) -> dict[str, Value]:
     config, result = _member(case, "config"), _member(case, "result")
     cells: dict[str, Value] = {"case": str(case.get("id", number)) if isinstance(case, dict) else str(number)}
@@ -82,19 +74,16 @@ def _cells(case: object, number: int) -> dict[str, Value]:
     cells["dimensions"] = str(len(str(cells["layout"]).split()))
     cells |= {name: _figure(result, name) for name in (*WHOLE, *RATIOS) if name in result}
     if "block_sparse" in result:
-        cells["block_sparse"] = float(_flag(result["block_sparse"], "block_sparse"))
+        if not isinstance(flag := result["block_sparse"], bool):
+            raise ValueError(f"'block_sparse' must be true or false, got {shown(flag)}")
+        cells["block_sparse"] = float(flag)
     for mode in MODES:
         if mode in result:
-            cells |= _mode_cells(mode, _member(result, mode))
-    return cells
-
-
-def _mode_cells(mode: str, counts: Mapping[str, object]) -> dict[str, Value]:
-    cells: dict[str, Value] = {
-        f"{mode}_{name}": _figure(counts, name) for name in (*MODE_WHOLE, *MODE_RATIOS) if name in counts
-    }
-    if TILE_LIST in counts:
-        cells |= {f"{mode}_{TILE_LIST}": _sizes(counts, TILE_LIST), f"{mode}_{DIFFERING}": 0.0}
+            counts = _member(result, mode)
+            names = [name for name in (*MODE_WHOLE, *MODE_RATIOS) if name in counts]
+            cells |= {f"{mode}_{name}": _figure(counts, name) for name in names}
+            if TILE_LIST in counts:
+                cells |= {f"{mode}_{TILE_LIST}": _sizes(counts, TILE_LIST), f"{mode}_{DIFFERING}": 0.0}
     return cells
 
 
@@ -120,13 +109,7 @@ def _figure(owner: Mapping[str, object], name: str) -> float:
     return found
 
 
-def _flag(found: object, name: str) -> bool:
-    if not isinstance(found, bool):
-        raise ValueError(f"'{name}' must be true or false, got {shown(found)}")
-    return found
-
-
-def counts(row: Row, settings: Settings = ()) -> Prediction:
+def counts(row: Row, settings: Settings = ()) -> PredictedFigures:
     """Everything the oracle knows, from the closed forms. `settings` change no count."""
     asked = _question(*(row.text(name) for name in CONFIGURATION))
     found: dict[str, float | None] = {
@@ -139,33 +122,23 @@ def counts(row: Row, settings: Settings = ()) -> Prediction:
         "block_sparse": float(asked.block_sparse),
     }
     for mode in MODES:
-        if any(name.startswith(mode) for name, _ in row.cells):
-            found |= _mode_counts(asked, mode, row)
+        if not any(name.startswith(mode) for name, _ in row.cells):
+            continue
+        bound = asked.bound(mode)
+        found |= {
+            f"{mode}_total": bound.total, f"{mode}_max": bound.largest, f"{mode}_bound": bound.mean,
+            f"{mode}_worst_bound": bound.worst, f"{mode}_efficiency": bound.efficiency,
+        }  # fmt: skip
+        if row.get(f"{mode}_{TILE_LIST}") is not None:
+            theirs = [int(count) for count in row.text(f"{mode}_{TILE_LIST}").split()]
+            ours = asked.per_query_tile(mode).tolist()
+            alike = sum(one == other for one, other in zip(ours, theirs, strict=False))
+            found[f"{mode}_{DIFFERING}"] = max(len(ours), len(theirs)) - alike
     return found
-
-
-def _mode_counts(asked: Question, mode: Mode, row: Row) -> Mapping[str, float | None]:
-    bound = asked.bound(mode)
-    found: dict[str, float | None] = {
-        f"{mode}_total": bound.total, f"{mode}_max": bound.largest, f"{mode}_bound": bound.mean,
-        f"{mode}_worst_bound": bound.worst, f"{mode}_efficiency": bound.efficiency,
-    }  # fmt: skip
-    if row.get(f"{mode}_{TILE_LIST}") is not None:
-        expected = [int(count) for count in row.text(f"{mode}_{TILE_LIST}").split()]
-        found[f"{mode}_{DIFFERING}"] = _differing(asked.per_query_tile(mode).tolist(), expected)
-    return found
-
-
-def _differing(ours: Sequence[int], theirs: Sequence[int]) -> int:
-    """Query tiles with another count, those that only one list has included."""
-    return sum(a != b for a, b in zip(ours, theirs, strict=False)) + abs(len(ours) - len(theirs))
 
 
 @cache
 def _question(layout: str, window: str, stride: str, dilation: str, causal: str, q_tile: str, kv_tile: str) -> Question:
-    from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
-    from cascadesim.simulator.gna.neighborhood import question
-
     sizes: Callable[[str], list[int]] = lambda text: [int(size) for size in text.split()]  # noqa: E731
     causal_flags = [flag != 0 for flag in sizes(causal)]
     pattern = neighborhood(sizes(layout), sizes(window), sizes(stride), sizes(dilation), causal_flags)

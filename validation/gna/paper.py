@@ -1,25 +1,38 @@
-"""The paper's analytical figures from our counts: bounds by FLOPs and by tiles, end to end, sparsity, stride lists.
+"""Published figures of neighborhood attention, and the paper's analytical ones from our counts.
 
-GNA (arXiv 2504.16922), tables 1-5: the bound is rounded to one decimal before Amdahl's law, with the shares of table 1.
-Says what a row of `published` claims and what the simulator has for it.
+Reads a long table (ours or a user's: a configuration, a metric, a value, how certain), hands each row to a suite, and
+keeps the rows that the suite can judge; the others are counted by reason. Analytical figures are those of GNA (arXiv
+2504.16922), tables 1-5: bounds by FLOPs and by tiles, end to end, sparsity, stride lists. The bound is rounded to one
+decimal before Amdahl's law, with the shares of table 1.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
-from cascadesim.validation.claim import Prediction, Settings
+from cascadesim.einsum_cascades.notation.errors import SpecError
+from cascadesim.einsum_cascades.sparsity.neighborhood import Neighborhood, neighborhood
+from cascadesim.simulator.gna.neighborhood import Question
+from cascadesim.simulator.gna.neighborhood import question as asked_on
+from cascadesim.simulator.gna.recommend import stride_frontier
+from cascadesim.simulator.gna.time import end_to_end
+from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.columns import Column, Layout, Value, not_negative
-from cascadesim.validation.gna import published
-from cascadesim.validation.gna.published import CannotJudge, cell
-from cascadesim.validation.table import Row, Table
+from cascadesim.validation.table import CannotJudge, Row, Table, judgeable, parse_table
 
-if TYPE_CHECKING:
-    from cascadesim.simulator.gna.neighborhood import Question
+COLUMNS = ("source", "use_case", "gpu", "dtype", "token_layout", "window", "stride", "dilation", "causal", "q_tile",
+           "kv_tile", "metric", "unit", "certainty")  # fmt: skip
+REQUIRED = ("token_layout", "window", "metric", "certainty", "value")
+TEXT = tuple(Column(name, str, required=False) for name in COLUMNS)
+RAW = Layout((*TEXT, Column("value", str, required=False)), key=(*COLUMNS, "value"))
+NEVER_JUDGED = ("config-unclear", "uncertain-definition", "lower-bound")  # how a certainty begins
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+FULL_AXIS = 24  # assumed: stands for 'T', a dimension seen whole, which cancels out of every ratio
 
 # Share of self-attention in the end-to-end time: of the DiT x DiT's of the run (GNA, table 1)
 ATTENTION_SHARE = {"Cosmos-7B": 0.587, "HunyuanVideo": 0.654 * 0.928, "FLUX.1-dev 4K": 0.568 * 0.912}
@@ -38,43 +51,111 @@ KINDS = {  # metric -> what is claimed
     "block-sparse": "block-sparse",
 }
 TWICE_ROUNDED, BLOCKED = "printed bound rounded twice", "printed for another bound"
-LAYOUT = Layout(
-    (*published.TEXT, Column("value", not_negative), Column("kind", str, required=False)),
-    key=published.RAW.key,
-)
+EXCEPTIONS = {  # (layout, window, stride): printed end-to-end figures that our counts do not give, reported only
+    ("16x44x80", "16x32x48", "1x1x1"): TWICE_ROUNDED,
+    ("30x48x80", "18x24x24", "18x24x24"): BLOCKED,
+}
+LAYOUT = Layout((*TEXT, Column("value", not_negative), Column("kind", str, required=False)), key=RAW.key)
+ReadCells: TypeAlias = Callable[[Row], Mapping[str, Value]]  # raises CannotJudge; ValueError for a cell that is wrong
 
 
-def parse_paper(text: str, layout: Layout, source: str) -> Table:
-    return published.parse_published(text, source, _read)
+def parse_published(text: str, source: str, read: ReadCells) -> Table:
+    """The rows that `read` can judge, with the cells it adds, and how many it cannot for which reason.
+
+    Raises SpecError with every wrong row, or if no row is left.
+    """
+    raw = raw_table(text, source)
+
+    def read_row(row: Row) -> Row:
+        certainty = cell(row, "certainty")
+        if never := next((begin for begin in NEVER_JUDGED if certainty.startswith(begin)), None):
+            raise CannotJudge(never)
+        kept = {name: value for name, value in row.cells if name != "value"}
+        return Row(tuple({**kept, **read(row)}.items()), row.source, row.line)
+
+    rows, why = judgeable(raw.rows, read_row)
+    left_out = tuple(why.most_common())
+    if not rows:
+        reasons = "; ".join(f"{count} because {reason}" for reason, count in left_out)
+        raise SpecError(f"{source}: no row that can be judged: {reasons}")
+    return Table(tuple(rows), raw.comments, raw.unread_columns, left_out)
 
 
-def _read(row: Row) -> Mapping[str, Value]:
-    metric = cell(row, "metric")
-    if metric not in KINDS:
-        raise CannotJudge("its metric is not analytical")
-    if metric.startswith(("end-to-end", "sparse-attention share")):
-        attention_share(row), sparse_steps(row)
-    if not metric.startswith("sparse-attention share"):
-        (published.question if _needs_tiles(metric) else published.pattern)(row)  # refused here, line by line
-    return {"kind": _exception(row) or KINDS[metric], "value": published.figure(row), "printed": cell(row, "value")}
+def raw_table(text: str, source: str) -> Table:
+    """All rows, as text. Raises SpecError where a column is missing."""
+    header = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    names = [name.strip().lower() for name in header.split(",")]
+    if missing := [name for name in REQUIRED if name not in names]:
+        raise SpecError(f"{source}: no column '{missing[0]}'; expected the columns {', '.join((*COLUMNS, 'value'))}")
+    return parse_table(text, RAW, source)
 
 
-def _needs_tiles(metric: str) -> bool:
-    return "simulator bound" in metric or "recommended" in metric or metric == "block-sparse"
+def cell(row: Row, name: str) -> str:
+    """Its text; empty where the file says nothing."""
+    value = row.get(name)
+    return value if isinstance(value, str) else ""
 
 
-def _exception(row: Row) -> str | None:
-    """The two configurations whose printed figures our counts do not give; their rows are reported, not judged."""
-    if KINDS[cell(row, "metric")] != "end-to-end, tiles":
-        return None
-    layout, window, stride = (cell(row, name) for name in ("token_layout", "window", "stride"))
-    if (layout, window, stride) == ("16x44x80", "16x32x48", "1x1x1"):
-        return TWICE_ROUNDED
-    return BLOCKED if (layout, window, stride) == ("30x48x80", "18x24x24", "18x24x24") else None
+def figure(row: Row) -> float:
+    """Raises ValueError unless the value is a finite number above 0."""
+    text = cell(row, "value")
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"column 'value': expected a number, got '{text}'") from None
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(f"column 'value': expected a finite number above 0, got '{text}'")
+    return value
+
+
+def seconds(row: Row) -> float:
+    unit = cell(row, "unit")
+    if unit not in SECONDS:
+        raise ValueError(f"column 'unit': expected {', '.join(SECONDS)}, got '{unit}'")
+    return figure(row) * SECONDS[unit]
+
+
+def sizes(row: Row, name: str) -> tuple[int, ...]:
+    """`30x48x80`; T is a dimension seen whole."""
+    text = cell(row, name)
+    parts = [str(FULL_AXIS) if part == "T" else part for part in text.split("x")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 12 for part in parts):
+        raise ValueError(f"column '{name}': expected sizes such as 30x48x80, got '{text}'")
+    return tuple(map(int, parts))
+
+
+def pattern(row: Row) -> Neighborhood:
+    """Stride, dilation 1 and no causality where the row leaves them out. Raises CascadeSimError on sizes that clash."""
+    if not cell(row, "token_layout") or not cell(row, "window"):
+        raise CannotJudge("it states no layout or no window")
+    layout = sizes(row, "token_layout")
+    stride, dilation = (sizes(row, name) if cell(row, name) else None for name in ("stride", "dilation"))
+    return neighborhood(layout, sizes(row, "window"), stride, dilation, _causal(cell(row, "causal"), len(layout)))
+
+
+def _causal(text: str, dimensions: int) -> Sequence[bool]:
+    """`none`, `time` (the first dimension), `all`, or a 0 or 1 for each dimension."""
+    if text in ("", "none", "no", "false", "False"):
+        return (False,) * dimensions
+    if text in ("all", "true", "True"):
+        return (True,) * dimensions
+    if text in ("time", "temporal"):
+        return (True, *(False,) * (dimensions - 1))
+    flags = text.replace("x", ",").split(",")
+    if len(flags) == dimensions and set(flags) <= {"0", "1"}:
+        return tuple(flag == "1" for flag in flags)
+    raise ValueError(f"column 'causal': expected none, time, all or a flag for each dimension, got '{text}'")
+
+
+def question(row: Row) -> Question:
+    """The pattern on the tiles that the row states."""
+    if not cell(row, "q_tile") or not cell(row, "kv_tile"):
+        raise CannotJudge("it names no tile shape")
+    return asked_on(pattern(row), sizes(row, "q_tile"), sizes(row, "kv_tile"))
 
 
 def attention_share(row: Row) -> float:
-    """Of the model that the use case begins with."""
+    """The share of attention in the model that the use case begins with."""
     for name, share in ATTENTION_SHARE.items():
         if cell(row, "use_case").startswith(name):
             return share
@@ -92,47 +173,57 @@ def sparse_steps(row: Row) -> tuple[int, int]:
     return steps - dense, steps
 
 
-def bounds(row: Row, settings: Settings = ()) -> Prediction:
-    """The row's figure from our counts. `settings` change none."""
-    metric = cell(row, "metric")
-    if metric.startswith("end-to-end"):
-        return {"value": _end_to_end(row, round(_bound(row), 1))}
-    if metric.startswith("attention speedup"):
-        return {"value": round(_bound(row), max(1, _decimals(row)))}  # as printed
-    if metric == "sparsity":
-        return {"value": round(100 * (1 - 1 / _flop_bound(row)), _decimals(row))}
-    if metric.startswith("sparse-attention share"):
-        sparse, steps = sparse_steps(row)
-        return {"value": round(100 * attention_share(row) * sparse / steps, _decimals(row))}
-    if metric == "block-sparse":
-        return {"value": float(published.question(row).block_sparse)}
-    return {"value": _recommended(row, metric)}
-
-
-def _decimals(row: Row) -> int:
-    return len(row.text("printed").partition(".")[2])
-
-
-def _bound(row: Row) -> float:
-    if "FLOP-wise" in cell(row, "metric"):
-        return _flop_bound(row)
-    return published.question(row).bound("multidim_static").worst
-
-
-def _flop_bound(row: Row) -> float:
-    pattern = published.pattern(row)
-    return pattern.tokens**2 / pattern.pairs
-
-
-def _end_to_end(row: Row, speedup: float) -> float:
-    from cascadesim.simulator.gna.time import end_to_end
-
+def end_to_end_speedup(row: Row, speedup: float) -> float:
+    """The speedup of the whole run, by Amdahl's law, where attention gains `speedup`."""
     return end_to_end(speedup, attention_share(row), *sparse_steps(row))
 
 
+def parse_paper(text: str, layout: Layout, source: str) -> Table:
+    return parse_published(text, source, _analytical_cells)
+
+
+def _analytical_cells(row: Row) -> Mapping[str, Value]:
+    metric = cell(row, "metric")
+    if metric not in KINDS:
+        raise CannotJudge("its metric is not analytical")
+    share = metric.startswith("sparse-attention share")
+    if share or metric.startswith("end-to-end"):
+        attention_share(row), sparse_steps(row)
+    if not share:  # refused here, line by line
+        needs_tiles = "simulator bound" in metric or "recommended" in metric or metric == "block-sparse"
+        (question if needs_tiles else pattern)(row)
+    kind = KINDS[metric]
+    if kind == "end-to-end, tiles":
+        layout, window, stride = (cell(row, name) for name in ("token_layout", "window", "stride"))
+        kind = EXCEPTIONS.get((layout, window, stride), kind)
+    return {"kind": kind, "value": figure(row), "printed": cell(row, "value")}
+
+
+def bounds(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """The row's figure from our counts, rounded as printed. `settings` change none."""
+    metric = cell(row, "metric")
+    decimals = len(row.text("printed").partition(".")[2])
+    if metric.startswith("sparse-attention share"):
+        sparse, steps = sparse_steps(row)
+        return {"value": round(100 * attention_share(row) * sparse / steps, decimals)}
+    if metric == "block-sparse":
+        return {"value": float(question(row).block_sparse)}
+    if "recommended" in metric:
+        return {"value": _recommended(row, metric)}
+    found = pattern(row)
+    bound = found.tokens**2 / found.pairs
+    if metric == "sparsity":
+        return {"value": round(100 * (1 - 1 / bound), decimals)}
+    if "FLOP-wise" not in metric:
+        bound = question(row).bound("multidim_static").worst
+    if metric.startswith("end-to-end"):
+        return {"value": end_to_end_speedup(row, round(bound, 1))}
+    return {"value": round(bound, max(1, decimals))}
+
+
 def _recommended(row: Row, metric: str) -> float | None:
-    """Of the stride search: how many strides it keeps, the last one's size, or the bound of the row's own."""
-    asked = published.question(row)
+    """How many strides the search keeps, the last one's size, or the bound of the row's own stride."""
+    asked = question(row)
     found = _frontier(asked)
     if metric == "recommended strides":
         return len(found)
@@ -143,7 +234,5 @@ def _recommended(row: Row, metric: str) -> float | None:
 
 @cache
 def _frontier(asked: Question) -> Mapping[tuple[int, ...], float]:
-    """stride -> worst bound."""
-    from cascadesim.simulator.gna.recommend import stride_frontier
-
+    """Stride -> worst bound."""
     return {option.question.pattern.stride: option.bound.worst for option in stride_frontier(asked)}

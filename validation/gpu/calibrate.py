@@ -1,39 +1,40 @@
 """`python -m cascadesim.validation.gpu.calibrate`: fits the constants of each architecture, writes their file.
 
-Reads calibration rows only (`split`). In two steps: what dense products show of the device
-(tensor fractions, DRAM, L2), then, with those kept, what attention adds. At most 12 constants an architecture are
-fitted here, each inside its physical range. Strata count equally; intervals are by a jackknife over ten groups of
-shapes. Deterministic: the same rows and model give the same file.
+Reads calibration rows only (`layouts.split_of`). In two steps: what dense products show of the device (tensor
+fractions, DRAM, L2), then, with those kept, what attention adds. At most 12 constants an architecture are fitted here,
+each inside its physical range: bounded least squares in which large residuals count with their size instead of its
+square. Strata count equally; intervals are by a jackknife over ten groups of shapes. A constant that no row speaks of
+stays where it starts. Deterministic: the same rows and model give the same file.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
+from scipy.special import expit, logit
 
 from cascadesim.accelerators.gpu.calibration import FILE, Constants
 from cascadesim.validation.claims.gpu import DECODE, ENCODER, GEMM, MLA, PREFILL
-from cascadesim.validation.gpu import left_out as gpu_left_out
-from cascadesim.validation.gpu.errors import equal_weights
-from cascadesim.validation.gpu.fit import Fit, Floats, Range, fit, jackknife
-from cascadesim.validation.gpu.model import predicted_s
+from cascadesim.validation.gpu.layouts import CALIBRATION
+from cascadesim.validation.gpu.model import LEFT_OUT, LEFT_OUT_FILE, predicted_s
 from cascadesim.validation.gpu.rows import SHORT_S
-from cascadesim.validation.gpu.split import CALIBRATION
-from cascadesim.validation.gpu.suites import Scope, own_shapes
-from cascadesim.validation.gpu.work import Shapes
+from cascadesim.validation.gpu.suites import own_shapes
+from cascadesim.validation.gpu.verdict import equal_weights
+from cascadesim.validation.gpu.work import Floats, Shapes
 
 OF_PRODUCTS = ("gemm_fraction", "gemm_fp8_fraction", "gemm_dram_fraction", "l2_fraction")
 STATED: Mapping[str, Mapping[str, float]] = {  # of kernels that an architecture has no rows of, or very few
     "ampere": {"overlap_specialised": 0.7, "gemm_fp8_fraction": 0.7}, "ada": {"overlap_specialised": 0.7},
     "hopper": {"overlap_plain": 0.1}, "blackwell": {"overlap_plain": 0.1},
 }  # fmt: skip
-SCOPES = (PREFILL, DECODE, ENCODER, MLA, GEMM)
+SELECTIONS = (PREFILL, DECODE, ENCODER, MLA, GEMM)
 ARCHITECTURES = ("ampere", "ada", "hopper", "blackwell")
 LONGEST_LATENCY_S = 1e-5  # a kernel's latency is some microseconds; beyond that it is work
 START = {  # what is known of kernels in general; decides only where rows say nothing
@@ -44,7 +45,11 @@ START = {  # what is known of kernels in general; decides only where rows say no
 }  # fmt: skip
 WEIGHT_OF_SHORT = 0.2
 GROUPS = 10
-REFIT_STEPS = 6  # from the best constants, so that few are needed
+STEPS = 100  # evaluations of a fit, derivatives not counted
+REFIT_STEPS = 6  # likewise, from the best constants, so that few are needed
+SOFT = 0.10  # residuals (of logarithms) beyond it count linearly: runs of one kernel scatter by about as much
+PULL = 3e-4  # towards the start, in shares of the weight of all rows; it decides only what rows leave open
+EDGE = 9.0  # the free variable at a bound: within 0.02 % of the range
 HOPELESS = 3.0  # logarithms of ratios are cut at it: a row that far off teaches nothing
 HEADER = """\
 # Written by `python -m cascadesim.validation.gpu.calibrate` from calibration rows alone (a fifth of all shapes, by a
@@ -53,21 +58,28 @@ HEADER = """\
 
 LEFT_OUT_HEADER = """\
 # Written by `python -m cascadesim.validation.gpu.calibrate`; do not edit. Constants of each device from the calibration
-# rows of all others of its architecture, or of the nearest one (gpu_left_out.py). Fractions below 1; seconds.
+# rows of all others of its architecture, or of the nearest one (gpu/model.py). Fractions below 1; seconds.
 """
+Residuals: TypeAlias = Callable[[Floats], Floats]  # constants -> one residual a row
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class Range:
+    """The physical range of a constant, both ends excluded, and where the search starts."""
+
+    name: str
+    low: float
+    high: float
+    start: float
+
+
+@dataclass(frozen=True)
+class FittedConstants:
     """Constants of one architecture with half the width of their intervals, and the rows they rest on."""
 
     values: Mapping[str, float]
     halves: Mapping[str, float]
     rows: Mapping[str, int]
-
-    @property
-    def constants(self) -> Constants:
-        return Constants.model_validate(dict(self.values))
 
 
 def ranges() -> tuple[Range, ...]:
@@ -78,19 +90,20 @@ def ranges() -> tuple[Range, ...]:
     )
 
 
-def calibration_rows(architecture: str, without: str | None = None, scopes: Sequence[Scope] = SCOPES) -> Shapes:
-    """Of all suites that calibrate; of every device of the architecture but `without`."""
-    parts = [own_shapes(scope) for scope in scopes]
-    return Shapes.joined([part.at(_usable(part, architecture, without)) for part in parts])
+def calibration_rows(architecture: str, without: str | None = None) -> Shapes:
+    """The calibration rows of every device of the architecture but `without`.
+
+    Calls of attention of any length, since short ones tell latencies apart; products of 20 us and more.
+    """
+    parts = []
+    for selection in SELECTIONS:
+        part = own_shapes(selection)
+        kept = (part.split == CALIBRATION) & ((part.latency_s >= SHORT_S) | (part.operation != "gemm"))
+        parts.append(part.at(kept & (part.architecture == architecture) & (part.device != (without or ""))))
+    return Shapes.joined(parts)
 
 
-def _usable(part: Shapes, architecture: str, without: str | None) -> NDArray[np.bool_]:
-    """Calls of attention of any length, since short ones tell latencies apart; products of 20 us and more."""
-    kept = (part.split == CALIBRATION) & ((part.latency_s >= SHORT_S) | (part.operation != "gemm"))
-    return np.asarray(kept & (part.architecture == architecture) & (part.device != (without or "")), dtype=np.bool_)
-
-
-def calibrate(rows: Shapes, intervals: bool = True) -> Calibrated:
+def calibrate(rows: Shapes, intervals: bool = True) -> FittedConstants:
     """The constants that fit `rows` of one architecture best."""
     stated = STATED[str(rows.architecture[0])]
     values = {one.name: stated.get(one.name, one.start) for one in ranges()}
@@ -99,91 +112,127 @@ def calibrate(rows: Shapes, intervals: bool = True) -> Calibrated:
     for part, of_products in ((products, True), (~products, False)):
         if part.any():
             bounds = [one for one in ranges() if (one.name in OF_PRODUCTS) == of_products and one.name not in stated]
-            step = _step(rows.at(part), bounds, values, intervals)
-            values, halves = {**values, **step.values}, {**halves, **step.halves}
-            counts |= dict.fromkeys(step.values, int(part.sum()))
-    return Calibrated(values, halves, counts)
+            best, half = _step(rows.at(part), bounds, values, intervals)
+            for place, one in enumerate(bounds):
+                values[one.name], halves[one.name] = float(best[place]), float(half[place])
+                counts[one.name] = int(part.sum())
+    return FittedConstants(values, halves, counts)
 
 
-def _step(rows: Shapes, bounds: Sequence[Range], known: Mapping[str, float], intervals: bool) -> Calibrated:
-    """Some constants, the others as they are known."""
-    weights, names = weights_of(rows), [one.name for one in bounds]
-    best = _fit(rows, weights, bounds, known)
+def _step(rows: Shapes, bounds: Sequence[Range], known: Mapping[str, float], intervals: bool) -> tuple[Floats, Floats]:
+    """Some constants and half of their intervals, the others as they are known."""
+    # each stratum counts as much as any other, those of short calls less: they are there for the latencies
+    weights = equal_weights(rows.stratum.tolist()) * np.where(rows.latency_s < SHORT_S, WEIGHT_OF_SHORT, 1.0)
 
-    def without(kept: NDArray[np.bool_]) -> Floats:
-        return _fit(rows.at(kept), weights[kept], bounds, known, best.values, REFIT_STEPS).values
+    def residuals_of(part: Shapes) -> Residuals:
+        def residuals(values: Floats) -> Floats:
+            fitted = {one.name: value for one, value in zip(bounds, values.tolist(), strict=True)}
+            tried = Constants.model_construct(**{**known, **fitted})
+            ratio = predicted_s(part, of={str(part.architecture[0]): tried}) / part.latency_s
+            return np.asarray(np.clip(np.log(ratio), -HOPELESS, HOPELESS), dtype=np.float64)
 
-    half = jackknife(without, _groups(rows), best.values) if intervals else np.zeros_like(best.values)
-    return Calibrated(dict(zip(names, best.values.tolist(), strict=True)), dict(zip(names, half.tolist(), strict=True)),
-                      {})  # fmt: skip
+        return residuals
 
+    best = fit(residuals_of(rows), bounds, weights)
+    if not intervals:
+        return best, np.zeros_like(best)
 
-def weights_of(rows: Shapes) -> Floats:
-    """Each stratum counts as much as any other, those of short calls less: they are there for the latencies."""
-    return equal_weights(rows.stratum.tolist()) * np.where(rows.latency_s < SHORT_S, WEIGHT_OF_SHORT, 1.0)
+    def refit(kept: NDArray[np.bool_]) -> Floats:
+        return fit(residuals_of(rows.at(kept)), bounds, weights[kept], best, REFIT_STEPS)
 
-
-def _fit(rows: Shapes, weights: Floats, bounds: Sequence[Range], known: Mapping[str, float],
-         start: Floats | None = None, steps: int = 40) -> Fit:
-    architecture = str(rows.architecture[0])
-    names = [one.name for one in bounds]
-
-    def residuals(values: Floats) -> Floats:
-        tried = Constants.model_construct(**{**known, **dict(zip(names, values.tolist(), strict=True))})
-        ratio = predicted_s(rows, of={architecture: tried}) / rows.latency_s
-        return np.asarray(np.clip(np.log(ratio), -HOPELESS, HOPELESS), dtype=np.float64)
-
-    return fit(residuals, bounds, weights, start, steps)
+    columns = (rows.seqlen_q, rows.kv_len, rows.batch, rows.heads_q, rows.m, rows.n, rows.k)
+    keys = (" ".join(map(str, extents)) for extents in zip(*columns, strict=True))  # one shape on two devices: one key
+    groups = np.array([blake2b(key.encode(), digest_size=4).digest()[0] % GROUPS for key in keys], dtype=np.int64)
+    return best, jackknife(refit, groups, best)
 
 
-def _groups(rows: Shapes) -> NDArray[np.int64]:
-    """Ten groups by a hash of the shape, so that one shape on two devices is left out together."""
-    keys = [f"{q} {k} {b} {h} {m} {n} {d}" for q, k, b, h, m, n, d in zip(
-        rows.seqlen_q, rows.kv_len, rows.batch, rows.heads_q, rows.m, rows.n, rows.k, strict=True)]  # fmt: skip
-    return np.array([blake2b(key.encode(), digest_size=4).digest()[0] % GROUPS for key in keys], dtype=np.int64)
+def fit(residuals: Residuals, ranges: Sequence[Range], weights: Floats, start: Floats | None = None,
+        steps: int = STEPS) -> Floats:
+    """(constants,) float64, in the order of `ranges`: the least weighted sum of softened residuals, inside the ranges.
+
+    Every constant is the logistic image of a free variable, so that it stays strictly inside its range. Residuals
+    count by soft_l1 (a square near 0, the size beyond SOFT), each with its weight; a weak pull of the free variables
+    towards where each range starts decides what no row speaks of.
+    """
+    low, high, home = (np.array([getattr(one, name) for one in ranges]) for name in ("low", "high", "start"))
+
+    def free_of(values: Floats) -> Floats:
+        return np.asarray(logit(np.clip((values - low) / (high - low), 1e-3, 1 - 1e-3)), dtype=np.float64)
+
+    def constants_of(free: Floats) -> Floats:
+        return np.asarray(low + (high - low) * expit(free), dtype=np.float64)
+
+    def pulled(free: Floats) -> Floats:
+        """Residuals of the rows, then the pulls, all in the unit of SOFT."""
+        return np.concatenate([residuals(constants_of(free)), SOFT * (free - free_of(home))])
+
+    def loss(squared: Floats) -> Floats:
+        """Value and two derivatives: soft_l1 of the rows, the square itself of the pulls."""
+        root = np.sqrt(1 + squared)
+        soft = np.stack([2 * (root - 1), 1 / root, -0.5 / root**3])
+        plain = np.stack([squared, np.ones_like(squared), np.zeros_like(squared)])
+        return np.asarray(weight * np.where(pulls, plain, soft), dtype=np.float64)
+
+    weight = np.concatenate([weights / np.sum(weights), np.full(len(home), PULL)])
+    pulls = np.arange(len(weight)) >= len(weights)
+    found = least_squares(pulled, free_of(home if start is None else start), bounds=(-EDGE, EDGE), loss=loss,
+                          f_scale=SOFT, diff_step=1e-4, ftol=1e-4, max_nfev=steps)  # fmt: skip
+    return constants_of(found.x)
 
 
-def text(found: Mapping[str, Calibrated]) -> str:
-    """The file: architecture -> constant -> value, interval, rows."""
+def jackknife(refit: Callable[[NDArray[np.bool_]], Floats], groups: NDArray[np.int64], best: Floats) -> Floats:
+    """Half of the 95 % interval of each constant: the scatter of fits that each leave one group of rows out."""
+    names = sorted(set(groups.tolist()))
+    if len(names) < 2:
+        return np.zeros_like(best)
+    values = np.stack([refit(groups != name) for name in names])
+    count = len(names)
+    variance = (count - 1) / count * np.sum((values - values.mean(axis=0)) ** 2, axis=0)
+    return np.asarray(1.96 * np.sqrt(variance), dtype=np.float64)
+
+
+def text(found: Mapping[str, FittedConstants]) -> str:
+    """The file: architecture -> constant -> value, interval, rows; digits that YAML reads as a float."""
+
+    def number(value: float) -> str:
+        return f"{value:.3e}" if value < 1e-3 else f"{value:.4f}"
+
     lines = [HEADER.rstrip("\n")]
     for architecture, one in found.items():
         lines.append(f"{architecture}:")
-        lines += [f"  {name}: {_entry(name, value, one)}" for name, value in one.values.items()]
+        for name, value in one.values.items():
+            highest = LONGEST_LATENCY_S if name.endswith("_s") else 1.0
+            low, high = max(value - one.halves[name], 0.0), min(value + one.halves[name], highest)
+            lines.append(f"  {name}: {{value: {number(value)}, low: {number(low)}, high: {number(high)}, "
+                         f"rows: {one.rows[name]}}}")
     return "\n".join(lines) + "\n"
 
 
-def _entry(name: str, value: float, one: Calibrated) -> str:
-    highest = LONGEST_LATENCY_S if name.endswith("_s") else 1.0
-    low, high = max(value - one.halves[name], 0.0), min(value + one.halves[name], highest)
-    numbers = ", ".join(f"{label}: {_number(number)}" for label, number in zip(
-        ("value", "low", "high"), (value, low, high), strict=True))  # fmt: skip
-    return f"{{{numbers}, rows: {one.rows[name]}}}"
-
-
-def _number(value: float) -> str:
-    """Digits that YAML reads as a float."""
-    return f"{value:.3e}" if value < 1e-3 else f"{value:.4f}"
+def left_out_text(found: Mapping[str, Mapping[str, float]]) -> str:
+    """The file of the suite `gpu-left-out`: device -> constant -> value."""
+    lines = [LEFT_OUT_HEADER.rstrip("\n")]
+    for device, values in found.items():
+        lines += [f"{device}:", *(f"  {name}: {value:.4e}" for name, value in values.items())]
+    return "\n".join(lines) + "\n"
 
 
 def without(device: str) -> Mapping[str, float]:
     """Constants that have not seen `device`: of its architecture, and of the nearest where that leaves no rows."""
-    own, nearest = gpu_left_out.DEVICES[device]
-    parts = [calibrate(calibration_rows(own, device), False) if len(calibration_rows(own, device)) else None,
-             calibrate(calibration_rows(nearest), False)]  # fmt: skip
-    found, other = parts
-    if found is None or other is None:
-        return other.values if other else {}
+    own, nearest = LEFT_OUT[device]
+    other, rows = calibrate(calibration_rows(nearest), False), calibration_rows(own, device)
+    if not len(rows):
+        return other.values
+    found = calibrate(rows, False)
     return {name: value if found.rows[name] else other.values[name] for name, value in found.values.items()}
 
 
-def main(path: Path = FILE, left_out: Path = gpu_left_out.FILE) -> int:
+def main() -> int:
     found = {}
     for architecture in ARCHITECTURES:
         found[architecture] = calibrate(calibration_rows(architecture))
         print(f"{architecture}: {sum(set(found[architecture].rows.values()))} rows", file=sys.stderr)
-    path.write_text(text(found), encoding="utf-8")
-    unseen = {device: without(device) for device in gpu_left_out.DEVICES}
-    left_out.write_text(gpu_left_out.text(unseen, LEFT_OUT_HEADER), encoding="utf-8")
+    FILE.write_text(text(found), encoding="utf-8")
+    LEFT_OUT_FILE.write_text(left_out_text({device: without(device) for device in LEFT_OUT}), encoding="utf-8")
     return 0
 
 

@@ -1,15 +1,17 @@
 """The columns of the public GPU measurements, file by file, and of the rows that the suites make of them.
 
-A file's layout is recognised by its header, so that `--data` takes other rows of any of these files. Which rows a
-suite reads, and what it derives from them, is in `rows`.
+A file's layout is recognised by its header, so that `--data` takes other rows of any of these files. Also which rows
+calibrate the GPU model and which score it. Which rows a suite reads, and what it derives from them, is in `rows`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
-from cascadesim.validation.columns import Column, Layout, count, not_negative, positive
+from cascadesim.validation.columns import Column, Layout, Value, columns_of, count, not_negative, positive, whole
 
 SHAPE = (
     "batch", "seqlen_q", "kv_len", "heads_q", "heads_kv", "head_dim", "head_dim_v", "causal", "window", "m", "n", "k",
@@ -17,6 +19,8 @@ SHAPE = (
 NAMES = ("source", "gpu", "device", "impl", "kernel", "operation", "phase", "dtype", "kv_dtype")
 GROUPS = ("stratum", "size_class", "split", "scored", "architecture")  # derived: what errors are reported by
 BASELINES = ("roofline_s", "neighbour_s")
+ONE_IN = 5  # rows that calibrate
+CALIBRATION, SCORED = "calibration", "scored"
 POOLED: Final = "pooled"  # gates of claims, worked out by `verdict`
 RANKING: Final = "ranking"
 OF_ROOFLINE: Final = "roofline"
@@ -26,21 +30,14 @@ UNREAD = (
 )  # fmt: skip
 
 
-def whole(text: str) -> int:
-    """0 or a positive whole number."""
-    return 0 if text == "0" else count(text, "a whole number")
+_whole = partial(whole, expected="a whole number")
 
 
 def layout(texts: str = "", counts: str = "", wholes: str = "", figures: str = "latency_ms", optional: str = "",
            key: str = "") -> Layout:
     """Names by kind, separated by spaces; the key is every name but the figures unless given."""
-    columns = (
-        *(Column(name, str) for name in texts.split()),
-        *(Column(name, count) for name in counts.split()),
-        *(Column(name, whole) for name in wholes.split()),
-        *(Column(name, positive) for name in figures.split()),
-        *(Column(name, whole, required=False) for name in optional.split()),
-    )
+    columns = (*columns_of(str, texts), *columns_of(count, counts), *columns_of(_whole, wholes),
+               *columns_of(positive, figures), *columns_of(_whole, optional, required=False))  # fmt: skip
     named = {column.name for column in columns}
     unread = tuple(Column(name, str, required=False) for name in UNREAD if name not in named)
     return Layout((*columns, *unread), tuple((key or f"{texts} {counts} {wholes} {optional}").split()))
@@ -70,7 +67,7 @@ RAW["misc"] = Layout((*RAW["misc"].columns, *MISC_TEXTS), RAW["misc"].key)
 UNIFIED = Layout(
     (
         *(Column(name, str, required=False) for name in (*NAMES, *GROUPS)),
-        *(Column(name, whole, required=False) for name in SHAPE),
+        *(Column(name, _whole, required=False) for name in SHAPE),
         Column("latency_s", positive),
         *(Column(name, not_negative, required=False) for name in BASELINES),
     ),
@@ -84,3 +81,14 @@ def recognised(header: Sequence[str], among: Sequence[str]) -> str:
     fitting = [(len(needed), name) for name in among
                if (needed := {column.name for column in RAW[name].columns if column.required}) <= names]
     return max(fitting)[1] if fitting else among[0]
+
+
+def split_of(cells: Mapping[str, Value]) -> str:
+    """`calibration` for a fifth of all shapes, by a hash of the operation and the extents; else `scored`.
+
+    The same shape on another device, in another library or type falls on the same side, so that no calibrated constant
+    has seen a scored shape. The `# calibration:` line of each file makes the comparison refuse a claim that would.
+    """
+    shape = " ".join([str(cells.get("operation")), *(f"{name}={cells.get(name) or 0}" for name in SHAPE)])
+    digest = hashlib.blake2b(shape.encode(), digest_size=8).digest()
+    return CALIBRATION if int.from_bytes(digest, "big") % ONE_IN == 0 else SCORED

@@ -1,23 +1,34 @@
-"""The GPU model over the rows of a table: which of its functions predicts a row, kind by kind.
+"""What predicts the rows of a table: the GPU model in closed form and at cycle level, and two baselines.
 
 A kind is what one vectorised call takes: device, kernel, operation, types, and what the library runs before attention.
-Settings are `dotted.field=value` changes of every device, or `constants.NAME=value` of the calibrated constants.
+Settings are `dotted.field=value` changes of every device, or `constants.NAME=value` of the calibrated constants. For
+the suite `gpu-left-out` a device is predicted with constants that have seen none of its rows (`left_out.yaml`, written
+by `calibrate`): those of the other devices of its architecture, and of the nearest architecture where these say
+nothing. Baselines, what a model must beat: the plain roofline, and the nearest measured neighbour.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 
+from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import batch as vectorised
+from cascadesim.accelerators.gpu.attention_pipeline import attention_program
 from cascadesim.accelerators.gpu.batch import Before
 from cascadesim.accelerators.gpu.calibration import Constants, constants
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.launches import extra_launches
+from cascadesim.accelerators.gpu.shape import shape
 from cascadesim.accelerators.gpu.spec import Device, Dtype
+from cascadesim.accelerators.gpu.timing import attention_timing, case_of
+from cascadesim.einsum_cascades.notation.schema import read_yaml, validate, with_settings
+from cascadesim.simulator.engine.engine import run
+from cascadesim.validation.gpu.layouts import CALIBRATION, SHAPE
 from cascadesim.validation.gpu.work import Floats, Shapes
 
 CONSTANT = "constants."
@@ -29,52 +40,61 @@ FRAMEWORK_S = {
     ("mi210", "layernorm"): 28e-6, ("mi210", "gelu"): 21e-6,
 }  # fmt: skip
 COLD = ("LLMServingSim",)  # timed inside whole layers, so that other kernels empty L2 between two calls
+ATTENTION = ("encoder", "prefill", "decode")
+LEFT_OUT_FILE = Path(__file__).with_name("left_out.yaml")
+# device -> (architecture, the nearest other one): the same kind of tensor instruction, warp-specialised kernels or not
+LEFT_OUT: Mapping[str, tuple[str, str]] = {
+    "a100-sxm": ("ampere", "ada"), "a40": ("ampere", "ada"), "l40s": ("ada", "ampere"), "rtx4090": ("ada", "ampere"),
+    "h100-sxm": ("hopper", "blackwell"), "h200-sxm": ("hopper", "blackwell"), "b200": ("blackwell", "hopper"),
+}  # fmt: skip
 ConstantsOf = Mapping[str, Constants]  # generation -> its constants; of the others, the calibrated ones
 
 
+@cache
+def device(name: str, settings: tuple[str, ...] = ()) -> Device:
+    """A preset, changed by `settings`."""
+    return Device.model_validate(with_settings(read_yaml(presets()[f"gpu/{name}"]), settings))
+
+
 def predicted_s(shapes: Shapes, settings: Sequence[str] = (), of: ConstantsOf | None = None) -> Floats:
-    """Seconds of every row; NaN where the model has nothing to say."""
+    """(rows,) float64, seconds of every row; NaN where the model has nothing to say."""
     found = np.full(len(shapes), np.nan)
     for kind, rows in shapes.kinds.items():
-        found[rows] = _seconds(kind, shapes.at(rows), tuple(settings), of or {}) + framework_s(kind)
+        name, _, operation, _, _, source, _ = kind
+        framework_s = FRAMEWORK_S.get((name, operation), 0.0) if source == "LLMCompass" else 0.0
+        found[rows] = _seconds(kind, shapes.at(rows), tuple(settings), of or {}) + framework_s
     return found
 
 
 def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of: ConstantsOf) -> Floats:
-    name, kernel, operation, dtype, kv_dtype, source, impl = kind
+    name, kernel, operation, given_dtype, given_kv_dtype, source, impl = kind
+    dtype, kv_dtype = cast(Dtype, given_dtype), cast(Dtype, given_kv_dtype)
     on = device(name, tuple(one for one in settings if not one.startswith(CONSTANT)))
-    known = _changed(of.get(on.generation) or constants(on.generation), settings)
+    known = of.get(on.generation) or constants(on.generation)
+    changes = [one.removeprefix(CONSTANT).partition("=") for one in settings if one.startswith(CONSTANT)]
+    if changes:
+        known = known.model_copy(update={name: float(value) for name, _, value in changes})
     launches = extra_launches(impl, operation, on.generation, kv_dtype)
-    if operation in ("prefill", "decode", "encoder"):
+    if operation in ATTENTION:
         return vectorised.attention_seconds(
             on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
             queries=part.seqlen_q, keys=part.kv_len, head_dim=part.head_dim, causal=part.causal > 0,
-            window=part.window, dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype),
-            before=before(operation, source, impl, dtype), launches=launches, cold=source in COLD, constants=known,
+            window=part.window, dtype=dtype, kv_dtype=kv_dtype, before=before(operation, source, impl, dtype),
+            launches=launches, cold=source in COLD, constants=known,
         )  # fmt: skip
     if operation.startswith("mla"):
         return vectorised.mla_seconds(
             on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, queries=part.seqlen_q, keys=part.kv_len,
-            absorbed=operation == "mla-generation", dtype=_dtype(dtype), kv_dtype=_dtype(kv_dtype), launches=launches,
-            constants=known,
+            absorbed=operation == "mla-generation", dtype=dtype, kv_dtype=kv_dtype, launches=launches, constants=known,
         )  # fmt: skip
     if operation in ("gemm", "bmm", "linear"):
+        quantises, small = quantisations(dtype, source)
         return vectorised.gemm_seconds(
-            on, rows=part.m, outputs=part.n, depth=part.k, copies=np.maximum(part.batch, 1), dtype=_dtype(dtype),
-            library="sgl-kernel" if "sgl_kernel" in impl else "best", quantises=quantisations(dtype, source),
-            launches=small_kernels(dtype, source), constants=known,
+            on, rows=part.m, outputs=part.n, depth=part.k, copies=np.maximum(part.batch, 1), dtype=dtype,
+            library="sgl-kernel" if "sgl_kernel" in impl else "best", quantises=quantises, launches=small,
+            constants=known,
         )  # fmt: skip
-    return _streamed(on, part, known)
-
-
-def framework_s(kind: tuple[str, ...]) -> float:
-    """What a source's timings hold beside kernels."""
-    device_name, _, operation, _, _, source, _ = kind
-    return FRAMEWORK_S.get((device_name, operation), 0.0) if source == "LLMCompass" else 0.0
-
-
-def _streamed(on: Device, part: Shapes, known: Constants) -> Floats:
-    """All operands but the result are read; these sources run an operation between others, which empty L2."""
+    # all operands but the result are read; these sources run an operation between others, which empty L2
     result = part.m * part.n * part.dtype_bytes
     return vectorised.elementwise_seconds(on, read_bytes=part.bytes - result, write_bytes=result, warm=False,
                                           constants=known)  # fmt: skip
@@ -88,29 +108,91 @@ def before(operation: str, source: str, impl: str = "", dtype: str = "") -> Befo
     return "rope_and_cache_write" if rotates or dtype == "fp8" else "cache_write"  # 8-bit queries are written anew, too
 
 
-def quantisations(dtype: str, source: str) -> int:
-    """Kernels before an 8-bit product: rows of their own scale (SGLang), or one scale of all rows (TensorRT-LLM)."""
-    return 0 if dtype != "fp8" else 2 if source.endswith("trtllm") else 1
+def quantisations(dtype: str, source: str) -> tuple[int, int]:
+    """Kernels before an 8-bit product, and small kernels beside those.
 
-
-def small_kernels(dtype: str, source: str) -> int:
-    """Beside those, as TensorRT-LLM's shortest 8-bit product takes 10 us longer than its shortest 16-bit one."""
-    return 2 if dtype == "fp8" and source.endswith("trtllm") else 0
+    Rows have a scale of their own (SGLang: one kernel) or share one (TensorRT-LLM: two kernels). The shortest 8-bit
+    product of TensorRT-LLM takes 10 us longer than its shortest 16-bit one, hence the small kernels.
+    """
+    if dtype != "fp8":
+        return 0, 0
+    return (2, 2) if source.endswith("trtllm") else (1, 0)
 
 
 @cache
-def device(name: str, settings: tuple[str, ...] = ()) -> Device:
-    """A preset, changed by `settings`."""
-    from cascadesim.accelerators.catalogue import presets
-    from cascadesim.einsum_cascades.notation.schema import read_yaml, with_settings
-
-    return Device.model_validate(with_settings(read_yaml(presets()[f"gpu/{name}"]), settings))
+def left_out_constants() -> Mapping[str, Constants]:
+    """Device -> constants without it."""
+    return {name: validate(Constants, found, LEFT_OUT_FILE.name) for name, found in read_yaml(LEFT_OUT_FILE).items()}
 
 
-def _changed(known: Constants, settings: Sequence[str]) -> Constants:
-    pairs = [one.removeprefix(CONSTANT).partition("=") for one in settings if one.startswith(CONSTANT)]
-    return known.model_copy(update={name: float(value) for name, _, value in pairs}) if pairs else known
+def predicted_unseen_s(shapes: Shapes) -> Floats:
+    """(rows,) float64, seconds of every row, with the constants that have not seen its device."""
+    found = np.full(len(shapes), np.nan)
+    for name, known in left_out_constants().items():
+        rows = np.flatnonzero(shapes.device == name)
+        if len(rows):
+            found[rows] = predicted_s(shapes.at(rows), of={LEFT_OUT[name][0]: known})
+    return found
 
 
-def _dtype(name: str) -> Dtype:
-    return cast(Dtype, name)
+def predicted_cycle_level_s(shapes: Shapes) -> Floats:
+    """(rows,) float64, seconds of every row of attention: one SM, its groups of warps by their dependences.
+
+    What a library runs besides the kernel is as in the closed form. NaN where the model has nothing to say.
+    """
+    closed, found = predicted_s(shapes), np.full(len(shapes), np.nan)
+    sizes = ("batch", "heads_q", "heads_kv", "seqlen_q", "kv_len", "head_dim", "causal", "window")
+    for row in np.flatnonzero(np.isin(shapes.operation, ATTENTION) & np.isfinite(closed)).tolist():
+        on = device(str(shapes.device[row]))
+        batch, heads, key_heads, queries, keys, head_dim, causal, window = (
+            int(getattr(shapes, name)[row]) for name in sizes
+        )
+        asked = shape(batch, heads, key_heads, queries, keys, head_dim, None, causal > 0, window)
+        dtype, kv_dtype = (cast(Dtype, str(column[row])) for column in (shapes.dtype, shapes.kv_dtype))
+        case = case_of(on, load_kernel(str(shapes.kernel[row])), constants(on.generation), asked, dtype, kv_dtype,
+                       str(shapes.source[row]) in COLD)  # fmt: skip
+        timing = attention_timing(case)
+        cycle_level_s = run(attention_program(case, timing)).cycles / on.clock_hz
+        found[row] = closed[row] - float(timing.total_s[0]) + cycle_level_s
+    return found
+
+
+@cache
+def peak_flops(name: str, dtype: str) -> float:
+    """FLOP per second as the vendor states them; FP32 on the FP32 units."""
+    stated = device(name).datasheet
+    tensor = None if dtype == "fp32" else getattr(stated.tensor_tflops, dtype)
+    return 1e12 * float(tensor or stated.fp32_tflops)
+
+
+def roofline_s(shapes: Shapes) -> Floats:
+    """(rows,) float64, the larger of FLOPs over the vendor's peak and bytes over the vendor's bandwidth."""
+    pairs = list(zip(shapes.device.tolist(), shapes.dtype.tolist(), strict=True))
+    peak = np.array([peak_flops(*pair) for pair in pairs])
+    bandwidth = np.array([device(name).datasheet.dram_bytes_per_s for name, _ in pairs])
+    return np.asarray(np.maximum(shapes.flops / peak, shapes.bytes / bandwidth), dtype=np.float64)
+
+
+def neighbour_s(shapes: Shapes, measured: Shapes) -> Floats:
+    """(rows,) float64, the time of the nearest calibration row, scaled by the ratio of the rooflines.
+
+    Nearest in the logarithms of all extents, among the rows of `measured` of the same source, device, kernel and
+    types; NaN where there is none. No scored latency is read.
+    """
+
+    def kinds(of: Shapes) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+        columns = (of.source, of.device, of.kernel, of.operation, of.dtype, of.kv_dtype)
+        return np.array([" ".join(each) for each in zip(*columns, strict=True)], dtype=np.str_)
+
+    measured = measured.at(measured.split == CALIBRATION)
+    own, theirs = kinds(shapes), kinds(measured)
+    near, far = (np.stack([np.log2(1 + getattr(of, name)) for name in SHAPE], axis=1) for of in (shapes, measured))
+    scale, roofline = roofline_s(shapes), roofline_s(measured)
+    found = np.full(len(shapes), np.nan)
+    for kind in sorted(set(own)):
+        here, there = np.flatnonzero(own == kind), np.flatnonzero(theirs == kind)
+        if len(there):
+            distance = np.abs(near[here, None, :] - far[None, there, :]).sum(axis=2)
+            nearest = there[distance.argmin(axis=1)]
+            found[here] = measured.latency_s[nearest] * scale[here] / roofline[nearest]
+    return found

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.validation.columns import Value
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Dtype
 from cascadesim.validation.gpu.layouts import SHAPE
-from cascadesim.validation.gpu.rows import DTYPE_BYTES
 from cascadesim.validation.table import Row
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -71,22 +70,17 @@ class Shapes:
     @cached_property
     def kinds(self) -> dict[tuple[str, ...], NDArray[np.int64]]:
         """(device, kernel, operation, dtype, kv_dtype, source, impl) -> its rows."""
-        columns = (self.device, self.kernel, self.operation, self.dtype, self.kv_dtype, self.source,
-                   self.impl)
+        columns = (self.device, self.kernel, self.operation, self.dtype, self.kv_dtype, self.source, self.impl)
         found: dict[tuple[str, ...], list[int]] = {}
         for row, kind in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
             found.setdefault(kind, []).append(row)
         return {kind: np.array(rows, dtype=np.int64) for kind, rows in found.items()}
 
     @cached_property
-    def is_attention(self) -> NDArray[np.bool_]:
-        return self.head_dim > 0
-
-    @cached_property
     def dtype_bytes(self) -> Floats:
         return _bytes(self.dtype)
 
-    @cached_property
+    @property
     def pairs(self) -> Floats:
         """Unmasked (query, key) pairs of one head."""
         reach = np.where(self.window > 0, np.minimum(self.window, self.kv_len), self.kv_len)
@@ -96,13 +90,15 @@ class Shapes:
     @cached_property
     def flops(self) -> Floats:
         attention = 2 * self.batch * self.heads_q * self.pairs * (self.head_dim + self.head_dim_v)
-        return np.where(self.is_attention, attention, 2 * np.maximum(self.batch, 1) * self.m * self.n * self.k)
+        return np.where(self.head_dim > 0, attention, 2 * np.maximum(self.batch, 1) * self.m * self.n * self.k)
 
     @cached_property
     def bytes(self) -> Floats:
-        return np.where(self.is_attention, self._attention_bytes, np.where(self.k > 0, self._gemm_bytes, self._rows))
+        """Attention, products, or what moves rows without a product."""
+        counts = np.array([tensors(*pair) for pair in zip(self.operation, self.impl, strict=True)], dtype=np.float64)
+        moved = np.where(self.k > 0, self._product_bytes(), counts * self.m * self.n * self.dtype_bytes)
+        return np.where(self.head_dim > 0, self._attention_bytes(), moved)
 
-    @property
     def _attention_bytes(self) -> Floats:
         keys = np.where(self.window > 0, np.minimum(self.kv_len, self.window + self.seqlen_q - 1), self.kv_len)
         latent = self.operation == "mla-generation"  # values are the first 512 of the 576 latent numbers
@@ -110,16 +106,10 @@ class Shapes:
         queries = self.head_dim * self.dtype_bytes + self.head_dim_v * 2.0  # the result has two bytes
         return self.batch * (self.heads_q * self.seqlen_q * queries + self.heads_kv * keys * cached)
 
-    @property
-    def _gemm_bytes(self) -> Floats:
+    def _product_bytes(self) -> Floats:
         out = np.where(self.dtype == "fp32", 4.0, 2.0)
         operands = (self.m * self.k + self.k * self.n) * self.dtype_bytes
         return np.maximum(self.batch, 1) * (operands + self.m * self.n * out)
-
-    @property
-    def _rows(self) -> Floats:
-        counts = np.array([tensors(*pair) for pair in zip(self.operation, self.impl, strict=True)], dtype=np.float64)
-        return counts * self.m * self.n * self.dtype_bytes
 
 
 def tensors(operation: str, impl: str) -> int:
@@ -138,16 +128,17 @@ def _ramp(length: Floats, reach: Floats) -> Floats:
 
 
 def _bytes(dtypes: Texts) -> Floats:
-    return np.array([DTYPE_BYTES[str(name)] for name in dtypes], dtype=np.float64)
+    return np.array([DTYPE_BYTES[cast(Dtype, str(name))] for name in dtypes], dtype=np.float64)
 
 
 def shapes_of(rows: Sequence[Row]) -> Shapes:
     """The columns of unified rows."""
     cells = [dict(row.cells) for row in rows]
-    return Shapes(*(_column(each.name, [one.get(each.name) for one in cells]) for each in fields(Shapes)))
 
+    def column(name: str) -> Any:
+        values = [one.get(name) for one in cells]
+        if name in SHAPE or name == "latency_s":
+            return np.array([value or 0 for value in values], dtype=np.float64)
+        return np.array([str(value) for value in values], dtype=np.str_)
 
-def _column(name: str, values: Sequence[Value]) -> Any:
-    if name in SHAPE or name == "latency_s":
-        return np.array([value or 0 for value in values], dtype=np.float64)
-    return np.array([str(value) for value in values], dtype=np.str_)
+    return Shapes(*(column(each.name) for each in fields(Shapes)))

@@ -13,8 +13,7 @@ import tempfile
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import accumulate
 from pathlib import Path
@@ -49,34 +48,26 @@ class Compiled:
     messages: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Built:
-    """What a compiler made of a variant."""
-
-    variant: Variant
-    function: str
-    cubin: bytes
-    warps: int
-    shared_bytes: int | None  # None: as much as the cubin states
-    messages: tuple[str, ...] = ()
-
-
 def compiled(variants: Sequence[Variant], target: int) -> tuple[Compiled, ...]:
     """Several at a time, because the disassembler takes longer to start than to disassemble."""
-    each = [_cuda_built(variant, target) if variant.is_cuda else _triton_built(variant, target) for variant in variants]
-    texts = disassembled([code_of(built.cubin)[built.function] for built in each], target)
-    return tuple(_compiled(built, target, sass) for built, sass in zip(each, texts, strict=True))
+    each = [_built(variant, target) for variant in variants]
+    texts = disassembled([code for code, _ in each], target)
+    return tuple(replace(built, sass=sass) for (_, built), sass in zip(each, texts, strict=True))
 
 
-def _compiled(built: Built, target: int, sass: str) -> Compiled:
-    resources = resources_of(built.cubin)[built.function]
-    shared = resources["SHARED"] if built.shared_bytes is None else built.shared_bytes
-    return Compiled(built.variant, target, resources["REG"], resources["STACK"], shared, built.warps, sass,
-                    built.messages)  # fmt: skip
-
-
-def _cuda_built(variant: Variant, target: int) -> Built:
-    return Built(variant, variant.function.name, cubin_of(variant.function.source, target), variant.warps, None)
+def _built(variant: Variant, target: int) -> tuple[bytes, Compiled]:
+    """Machine code of the variant's function, and what is known of it but the disassembly."""
+    if variant.is_cuda:
+        name, code = variant.function.name, cubin_of(variant.function.source, target)
+        resources = resources_of(code)[name]
+        warps, shared, messages = variant.warps, resources["SHARED"], ()
+    else:
+        kernel, log = _triton_compile(variant, target)
+        name, code = kernel.metadata.name, kernel.asm["cubin"]
+        resources = resources_of(code)[name]
+        warps, shared, messages = kernel.metadata.num_warps, kernel.metadata.shared, tuple(ADVICE.findall(log))
+    return code_of(code)[name], Compiled(variant, target, resources["REG"], resources["STACK"], shared, warps, "",
+                                         messages)  # fmt: skip
 
 
 def cubin_of(source: Source, target: int) -> bytes:
@@ -85,12 +76,6 @@ def cubin_of(source: Source, target: int) -> bytes:
     if code is None:
         raise RuntimeError("CUDA C++ needs NVRTC (pip install nvidia-cuda-nvrtc) or nvcc")
     return code
-
-
-def _triton_built(variant: Variant, target: int) -> Built:
-    kernel, log = _triton_compile(variant, target)
-    return Built(variant, kernel.metadata.name, kernel.asm["cubin"], kernel.metadata.num_warps, kernel.metadata.shared,
-                 tuple(ADVICE.findall(log)))  # fmt: skip
 
 
 def code_of(cubin: bytes) -> dict[str, bytes]:
@@ -122,7 +107,7 @@ def disassembled(codes: Sequence[bytes], target: int) -> list[str]:
 
 
 def resources_of(cubin: bytes) -> dict[str, dict[str, int]]:
-    """Of each function: registers, bytes of stack, of shared memory, and more."""
+    """Function -> its registers, bytes of stack, of shared memory, and more."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
@@ -139,7 +124,9 @@ def _triton_compile(variant: Variant, target: int) -> tuple[Any, str]:
 
     names = variant.function.arg_names
     signature = {name: variant.signature.get(name, "constexpr") for name in names}
-    aligned = [name for name, kind in variant.signature.items() if _divisible(kind) and name not in variant.unaligned]
+    # what the just-in-time compiler finds aligned on real calls: pointers, and sizes that divide by 16
+    aligned = [name for name, kind in variant.signature.items()
+               if (kind.startswith("*") or kind == "i32") and name not in variant.unaligned]  # fmt: skip
     source = ASTSource(
         fn=variant.function,
         signature=signature,
@@ -154,20 +141,11 @@ def _triton_compile(variant: Variant, target: int) -> tuple[Any, str]:
     return kernel, log.getvalue()
 
 
-def _divisible(kind: str) -> bool:
-    """What the just-in-time compiler finds aligned on real calls: pointers, and sizes that divide by 16."""
-    return kind.startswith("*") or kind == "i32"
-
-
-@cache
-def _tools() -> Path:
+def _tool(name: str, *arguments: str) -> str:
+    """What a tool that comes with Triton prints."""
     import triton.backends.nvidia
 
-    return Path(next(iter(triton.backends.nvidia.__path__))) / "bin"
-
-
-def _tool(name: str, *arguments: str) -> str:
-    command = [str(_tools() / name), *arguments]
+    command = [str(Path(next(iter(triton.backends.nvidia.__path__))) / "bin" / name), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

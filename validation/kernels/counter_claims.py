@@ -14,8 +14,8 @@ from typing import Any
 from cascadesim.einsum_cascades.analysis.counts import bound, tensor_size
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
-from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
-from cascadesim.validation.columns import Column, Layout, count, not_negative, positive
+from cascadesim.validation.claim import Claim, PredictedFigures, Settings, Suite
+from cascadesim.validation.columns import Column, Layout, columns_of, count, not_negative, positive
 from cascadesim.validation.measure.counters import READ, WARP_PRODUCTS, WARPGROUP_PRODUCTS
 from cascadesim.validation.table import Row
 
@@ -34,20 +34,15 @@ WHOLE = {
 FULL_BYTES = "full_width_bytes"
 PLANES_BYTES = {"upper 4 bits": "upper_bytes", "all 8 bits": "all_bytes"}  # -> what a case states of it
 
+KEY = columns_of(str, "gpu case kernel")
 PASSES_LAYOUT = Layout(
-    (
-        Column("gpu", str), Column("case", str), Column("kernel", str), Column("masks", str), Column("heads", count),
-        Column("tokens", count), Column("head_dim", count), Column("read_bytes", positive),
-    ),
+    (*KEY, Column("masks", str), *columns_of(count, "heads tokens head_dim"), Column("read_bytes", positive)),
     key=("gpu", "case", "kernel"),
-)  # fmt: skip
+)
 PRUNED_LAYOUT = Layout(
-    (
-        Column("gpu", str), Column("case", str), Column("kernel", str), Column("tokens", count), Column("kept", count),
-        Column("heads", count), Column("kept_heads", count), Column("head_dim", count),
-        Column("whole_bytes", count, required=False), Column("pruned_bytes", count, required=False),
-        Column("traffic", positive), Column("work", not_negative, required=False),
-    ),
+    (*KEY, *columns_of(count, "tokens kept heads kept_heads head_dim"),
+     *columns_of(count, "whole_bytes pruned_bytes", required=False), Column("traffic", positive),
+     Column("work", not_negative, required=False)),
     key=("gpu", "case", "kernel"),
 )  # fmt: skip
 
@@ -60,7 +55,7 @@ def input_bytes(cascade: Cascade, heads: int, queries: int, keys: int, head_dim:
     return HALF_BYTES * sum(bound(tensor_size(cascade, name), extents) for name in cascade.inputs)
 
 
-def lower_bound(row: Row, settings: Settings = ()) -> Prediction:
+def lower_bound(row: Row, settings: Settings = ()) -> PredictedFigures:
     """Bytes that the kernel cannot do without."""
     cascade = CASCADES[row.text("kernel")]
     heads, tokens = row.count("heads"), row.count("tokens")
@@ -70,30 +65,21 @@ def lower_bound(row: Row, settings: Settings = ()) -> Prediction:
     return {"read_bytes": read}
 
 
-def saved(row: Row, settings: Settings = ()) -> Prediction:
+def saved(row: Row, settings: Settings = ()) -> PredictedFigures:
     """How much less a pruned variant needs than the whole: bytes read, and products."""
     kernel = row.text("kernel")
     if kernel in PLANES_BYTES:
         return {"traffic": row.count("whole_bytes") / row.count("pruned_bytes"), "work": None}
     if kernel == "kept heads":
         return dict.fromkeys(("traffic", "work"), row.count("heads") / row.count("kept_heads"))
-    if kernel == "values by tile":
-        return _half_of_the_values(row)
-    return _kept_tokens(row)
-
-
-def _kept_tokens(row: Row) -> Prediction:
-    """Products are proportional to keys. The gathered kernel is a 2-pass cascade and multiplies the scores twice: 3
-    products where the dense one has 2."""
+    if kernel == "values by tile":  # queries, keys and values once each, half of the values left out; scores twice
+        return dict.fromkeys(("traffic", "work"), 3 / 2.5)
+    # products are proportional to keys; the gathered kernel is a 2-pass cascade and multiplies the scores twice:
+    # 3 products where the dense one has 2
     tokens, kept, head_dim = row.count("tokens"), row.count("kept"), row.count("head_dim")
     dense, pruned = (input_bytes(ATTENTION_1PASS, 1, tokens, keys, head_dim) for keys in (tokens, kept))
-    products = 3 / 2 if row.text("kernel") == "gathered" else 1
+    products = 3 / 2 if kernel == "gathered" else 1
     return {"traffic": dense / pruned, "work": tokens / kept / products}
-
-
-def _half_of_the_values(row: Row) -> Prediction:
-    """Queries, keys and values once each, half of the values left out; scores twice and values once, likewise."""
-    return {"traffic": 3 / 2.5, "work": 3 / 2.5}
 
 
 CASCADE_PASSES = Suite(
@@ -147,13 +133,9 @@ def rows_of_pruned(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, s
         for variant, kernels in record["counters"].items() if record["suite"] == "pruned" else ():
             name = "kept heads" if variant == f"{record['shape'].get('kept_heads')} heads" else variant
             whole = record["counters"].get(WHOLE.get(name), [])
-            if total(whole, READ) and total(kernels, READ) and _states_its_bytes(name, record):
+            stated = name not in PLANES_BYTES or {PLANES_BYTES[name], FULL_BYTES} <= set(record.get("work", {}))
+            if total(whole, READ) and total(kernels, READ) and stated:
                 yield _pruned_cells(record, name, whole, kernels)
-
-
-def _states_its_bytes(name: str, record: Mapping[str, Any]) -> bool:
-    """Of a variant whose savings are the planes that it leaves out."""
-    return name not in PLANES_BYTES or {PLANES_BYTES[name], FULL_BYTES} <= set(record.get("work", {}))
 
 
 def _pruned_cells(

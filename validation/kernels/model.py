@@ -1,13 +1,16 @@
-"""Our kernels as the GPU model sees them: tiles, warps, registers and instructions from the static counts.
+"""Our kernels as the GPU model sees them, and which of them a variant of a measured case launches, on what.
 
-Nothing is guessed of their instruction mix: products, exponentials and issue slots of a key tile are those of the
-disassembly (kernels/static_counts.json), loop by loop. Rates, overlap and memory are the model's own. Needs no torch.
+Tiles, warps, registers and instructions are those of the disassembly (kernels/static_counts.json), loop by loop:
+nothing is guessed of the instruction mix. Rates, overlap and memory are the model's own. Names of variants are those of
+`measure.cases`; what depends on the data (values by tile, top-k) has no calls: nothing is predicted of it, for a stated
+reason. Single rates and the library's kernels are in `predicted_times`. Needs no torch.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from math import prod
@@ -16,12 +19,24 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.elementwise import stream_seconds
 from cascadesim.accelerators.gpu.kernel import Kernel, Tile
-from cascadesim.accelerators.gpu.shape import Shape
+from cascadesim.accelerators.gpu.shape import Shape, shape
 from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.timing import LEGACY_RATE, Case, Cycles, Timing, attention_timing, case_of, tile_cycles
+from cascadesim.validation.claim import Settings
+from cascadesim.validation.gpu.model import device
 
-Counts: TypeAlias = Mapping[str, Any]  # a kernel of static_counts.json
+PRESETS = {
+    "NVIDIA H100 80GB HBM3": "h100-sxm", "NVIDIA H100 PCIe": "h100-pcie", "NVIDIA H200": "h200-sxm",
+    "NVIDIA B200": "b200", "NVIDIA A100-SXM4-80GB": "a100-sxm", "NVIDIA A100-SXM4-40GB": "a100-sxm-40gb",
+    "NVIDIA A100 80GB PCIe": "a100-sxm", "NVIDIA A40": "a40", "NVIDIA L40S": "l40s", "NVIDIA L4": "l4",
+    "NVIDIA GeForce RTX 4090": "rtx4090",
+}  # fmt: skip # names as the driver reports them -> presets; a PCIe part without its own is taken as the SXM one
+HALF_BYTES, FLOAT_BYTES = 2, 4
+SPLITS = {"packs_group": True, "splits_keys": True, "split_waves": 2, "keys_per_split": 256, "always_combines": True,
+          "extra_kernels": 1}  # kernels/decode_attention/triton.py: PROGRAMS_PER_SM, SPLIT_KEYS, decode_reduce
+StaticCounts: TypeAlias = Mapping[str, Any]  # a kernel of static_counts.json
 Instructions: TypeAlias = Literal["mma_sync", "wgmma", "tcgen05"]
 TARGETS = {"8": 80, "9": 90, "10": 100}  # major compute capability -> the one that was compiled for
 WIDEST: Mapping[int, Instructions] = {80: "mma_sync", 90: "wgmma", 100: "tcgen05"}
@@ -31,35 +46,187 @@ THREADS_PER_SM = 2048  # CUDA C++ programming guide, table of compute capabiliti
 REGISTER_STEP = 8  # the same: registers of a thread are given out in eights
 RESERVED_SHARED_BYTES = 1024  # the same: of each block, for the system
 WITH_TWO_LOOPS = ("attention", "neighborhood_attention")  # families: whole tiles, then masked ones
+ShapeOfCase: TypeAlias = Mapping[str, Any]  # the shape, or the work, that a record states
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A kernel that only moves bytes."""
+
+    read_bytes: int
+    write_bytes: int
+
+
+@dataclass(frozen=True)
+class Attended:
+    """A kernel with counts; sizes as in `accelerators.gpu.shape`. `masked`: share of its tiles with a mask."""
+
+    counts: str
+    batch: int
+    heads: int
+    heads_kv: int
+    queries: int
+    keys: int
+    head_dim: int
+    value_dim: int | None = None
+    causal: bool = False
+    visited_keys: float = 0.0
+    masked: float | None = None
+    traits: Mapping[str, Any] = field(default_factory=dict)
+
+
+KernelCall: TypeAlias = Attended | Streamed
+
+
+def calls_of(suite: str, shape: ShapeOfCase, work: ShapeOfCase) -> Mapping[str, Sequence[KernelCall]]:
+    """Variant -> its kernels; none for a suite without predictions."""
+    of = {"attention": _attention, "decode": _decode, "neighborhood": _neighborhood, "pruned": _pruned}
+    return of[suite](shape, work) if suite in of else {}
+
+
+DATA = "what it fetches depends on the data"
+SELECTS = "no model of selecting: the time depends on the data"
+UNPREDICTED: Mapping[str, str] = {
+    "top-k": SELECTS, "top-k, radix select": SELECTS, "torch top-k": SELECTS, "values by tile": DATA,
+    "values masked": "the kernel that masks single values is not described",
+}  # fmt: skip # variant of ours -> why nothing is predicted of it
+
+
+def _attention(shape: ShapeOfCase, work: ShapeOfCase) -> Mapping[str, Sequence[KernelCall]]:
+    B, H, L, D, causal = (shape[name] for name in ("B", "H", "L", "D", "causal"))
+    end = f"fp16 D{D}{' causal' * causal}"
+    compiled = {f"attention-{passes}pass": f"attention-{passes}pass {end}" for passes in (1, 2, 3)}
+    compiled["attention-1pass, mma.sync"] = f"mma.sync attention {end}"
+    found: dict[str, Sequence[KernelCall]] = {
+        variant: (Attended(counts, B, H, H, L, L, D, causal=causal),) for variant, counts in compiled.items()
+    }
+    # bound by memory: scores written, read and written, read; 4 bytes each
+    one, many = HALF_BYTES * B * H * L * D, FLOAT_BYTES * (B * H * L * L // (1 + causal))
+    stored = (Streamed(2 * one, many), Streamed(many, many), Streamed(many + one, one))
+    return {**found, "attention-3pass-stored": stored}
+
+
+def _decode(shape: ShapeOfCase, work: ShapeOfCase) -> Mapping[str, Sequence[KernelCall]]:
+    B, H, G, M, D = (shape[name] for name in "BHGMD")
+    return {
+        variant: (Attended(f"decode {paged}fp16 D{D}", B, H, G, 1, M, D, traits=SPLITS),)
+        for variant, paged in (("split keys", ""), ("split keys, paged", "paged "))
+    }
+
+
+def _neighborhood(shape: ShapeOfCase, work: ShapeOfCase) -> Mapping[str, Sequence[KernelCall]]:
+    """A list of tiles holds those of the boxes."""
+    H, D, tokens = shape["H"], shape["D"], prod(shape["layout"])
+    visited = work["key_tiles"] * prod(shape["key_tile"]) / -(-tokens // prod(shape["query_tile"]))
+    moved = HALF_BYTES * H * tokens * D
+    masked = 1 - work["without_mask"] / work["key_tiles"]
+
+    def walked(kernel: str, masked: float) -> tuple[Attended, ...]:
+        counts = f"{kernel} fp16 D{D}"
+        return (Attended(counts, 1, H, H, tokens, tokens, D, visited_keys=visited, masked=masked),)
+
+    boxes = f"neighborhood {len(shape['layout'])}-D"
+    return {
+        "attention in tile order": walked(boxes, masked),
+        "masks in every tile": walked(boxes, 1.0),
+        "list of tiles": walked("block-sparse", masked),
+        "permutation": (Streamed(moved, moved),) * 3,
+        "inverse permutation": (Streamed(0, moved), Streamed(moved, moved)),  # zeros first
+        "dense, ours": (Attended(f"attention-1pass fp16 D{D}", 1, H, H, tokens, tokens, D),),
+    }
+
+
+def _pruned(shape: ShapeOfCase, work: ShapeOfCase) -> Mapping[str, Sequence[KernelCall]]:
+    """A case has some of these. Column sums keep keys and walk over queries; they have no values."""
+    if "upper_bytes" in work:
+        return _progressive(shape, work)
+    H, M, D = (shape[name] for name in "HMD")
+    kept, kept_heads = shape.get("kept", M), shape.get("kept_heads", H)
+    dense, gathered = f"attention-1pass fp16 D{D}", f"pruned attention fp16 D{D}, values by none"
+    moved = HALF_BYTES * H * kept * D
+
+    def attended(counts: str, heads: int, keys: int) -> tuple[Attended, ...]:
+        return (Attended(counts, shape["B"], heads, heads, M, keys, D),)
+
+    return {
+        **dict.fromkeys(("dense", "forward", "forward, denominators kept"), attended(dense, H, M)),
+        "dense after compaction": attended(dense, H, kept),
+        "gathered": attended(gathered, H, kept),
+        **dict.fromkeys(("all heads", "all values"), attended(gathered, H, M)),
+        f"{kept_heads} heads": attended(gathered, kept_heads, M),
+        "column sums": (Attended(f"column sums fp16 D{D}", shape["B"], H, H, M, M, D, 1),),
+        "compaction": (Streamed(moved, moved),),
+        "importance of heads": (Streamed(HALF_BYTES * H * M * D, 0),),
+    }
+
+
+def _progressive(shape: ShapeOfCase, work: ShapeOfCase) -> Mapping[str, Sequence[KernelCall]]:
+    """Few bits are unpacked and multiplied on the FP32 units; taken as bound by memory, pass by pass."""
+    B, H, M, D = (shape[name] for name in "BHMD")
+    upper, rest = Streamed(work["upper_bytes"], 0), Streamed(work["all_bytes"] - work["upper_bytes"], 0)
+    return {
+        "upper 4 bits": (upper,),
+        "all 8 bits": (upper, rest),
+        "16 bits, full width": (Attended(f"decode fp16 D{D}", B, H, H, 1, M, D, traits=SPLITS),),
+    }
+
+
+def seconds_of(calls: Sequence[KernelCall], preset: str, settings: Settings = ()) -> float | None:
+    """One kernel after the other; None where one has no counts for the device."""
+    on = device(preset, tuple(settings))
+    total_s = 0.0
+    for call in calls:
+        if isinstance(call, Streamed):
+            known = constants(on.generation)
+            total_s += float(stream_seconds(on, known, call.read_bytes, call.write_bytes, warm=False)[0])
+            continue
+        counts = counted().get((call.counts, target_of(on) or 0))
+        if counts is None:
+            return None
+        asked = shape(call.batch, call.heads, call.heads_kv, call.queries, call.keys, call.head_dim, call.value_dim,
+                      call.causal, visited_keys=call.visited_keys)  # fmt: skip
+        total_s += float(call_timing(counts, on, asked, masked=call.masked, **call.traits).total_s[0])
+    return total_s
 
 
 @cache
-def counted() -> Mapping[tuple[str, int], Counts]:
+def counted() -> Mapping[tuple[str, int], StaticCounts]:
     """(kernel, compute capability compiled for) -> its counts."""
     text = resources.files("cascadesim.kernels").joinpath("static_counts.json").read_text(encoding="utf-8")
     return {(each["name"], each["target"]): each for each in json.loads(text)["kernels"]}
 
 
-def target_of(device: Device) -> int | None:
+def target_of(on: Device) -> int | None:
     """None where our kernels are compiled for nothing of its kind."""
-    return TARGETS.get(device.compute_capability.partition(".")[0])
+    return TARGETS.get(on.compute_capability.partition(".")[0])
 
 
-def descriptor(counts: Counts, device: Device, dtype: Dtype = "fp16", **traits: Any) -> Kernel:
+def call_timing(
+    counts: StaticCounts, on: Device, asked: Shape, *, masked: float | None = None, **traits: Any
+) -> Timing:
+    """One call in fp16, keys not in L2. `masked`: share of key tiles with a mask; None: what the shape's mask cuts."""
+    case = case_of(on, descriptor(counts, on, **traits), constants(on.generation), asked, "fp16", "fp16",
+                   cold_keys=True)  # fmt: skip
+    return attention_timing(case, loop_cycles(case, counts, masked))
+
+
+def descriptor(counts: StaticCounts, on: Device, dtype: Dtype = "fp16", **traits: Any) -> Kernel:
     """What the counts say; `traits`: fields of Kernel that no count says, such as how keys are split."""
     head_dim, queries, keys = tile_of(counts)
-    issued = sum(_issued(counts, loop) for loop in _whole_loops(counts)) * WARP_THREADS
-    exponentials = sum(loop["exponentials"] for loop in _whole_loops(counts))
-    tile = Tile(head_dim=head_dim, queries=queries, keys=keys, blocks_per_sm=resident_blocks(counts, device))
+    whole = counts["loops"][::2] if has_masked_loops(counts) else counts["loops"]
+    issued = sum(_issued(counts, loop) for loop in whole) * WARP_THREADS
+    exponentials = sum(loop["exponentials"] for loop in whole)
+    tile = Tile(head_dim=head_dim, queries=queries, keys=keys, blocks_per_sm=resident_blocks(counts, on))
+    narrow = counts.get("language") == "cuda" or queries < WIDE_ROWS
     return Kernel(
         name=counts["name"], source="kernels/static_counts.json", phases=("prefill", "decode"),
-        generations=(device.generation,), dtypes=(dtype,), tiles=(tile,), threads=counts["warps"] * WARP_THREADS,
-        stages=counts["stages"], overlap="plain", instructions=instructions_of(counts),
+        generations=(on.generation,), dtypes=(dtype,), tiles=(tile,), threads=counts["warps"] * WARP_THREADS,
+        stages=counts["stages"], overlap="plain", instructions="mma_sync" if narrow else WIDEST[counts["target"]],
         instructions_per_score=(issued - exponentials) / (queries * keys), **traits,
     )  # fmt: skip
 
 
-def tile_of(counts: Counts) -> tuple[int, int, int]:
+def tile_of(counts: StaticCounts) -> tuple[int, int, int]:
     """Head dimension, rows that a block keeps, and keys of a tile; column sums keep keys and walk over queries."""
     of: Mapping[str, int] = counts["constants"]
     if counts["name"].startswith("column sums"):
@@ -67,41 +234,28 @@ def tile_of(counts: Counts) -> tuple[int, int, int]:
     return of.get("E") or of["F"], of["P0"], of.get("M0") or prod(of[f"U{axis}"] for axis in range(3))
 
 
-def instructions_of(counts: Counts) -> Instructions:
-    narrow = counts.get("language") == "cuda" or tile_of(counts)[1] < WIDE_ROWS
-    return "mma_sync" if narrow else WIDEST[counts["target"]]
-
-
-def resident_blocks(counts: Counts, device: Device) -> int:
+def resident_blocks(counts: StaticCounts, on: Device) -> int:
     """Blocks that fit an SM, by threads, registers (4 bytes each) and shared memory."""
     threads = counts["warps"] * WARP_THREADS
     registers = -(-counts["registers"] // REGISTER_STEP) * REGISTER_STEP
-    by_shared = device.sm.shared_memory_bytes // (counts["shared_bytes"] + RESERVED_SHARED_BYTES)
-    by_registers = device.sm.register_file_bytes // (4 * registers * threads)
+    by_shared = on.sm.shared_memory_bytes // (counts["shared_bytes"] + RESERVED_SHARED_BYTES)
+    by_registers = on.sm.register_file_bytes // (4 * registers * threads)
     return int(max(1, min(by_shared, by_registers, THREADS_PER_SM // threads)))
 
 
-def call_timing(counts: Counts, device: Device, asked: Shape, *, masked: float | None = None, **traits: Any) -> Timing:
-    """One call in fp16, keys not in L2. `masked`: share of key tiles with a mask; None: what the shape's mask cuts."""
-    case = case_of(device, descriptor(counts, device, **traits), constants(device.generation), asked, "fp16", "fp16",
-                   cold_keys=True)  # fmt: skip
-    return attention_timing(case, loop_cycles(case, counts, masked))
-
-
-def loop_cycles(case: Case, counts: Counts, masked: float | None = None) -> tuple[Cycles, ...]:
-    """Of each pass over the keys: of a whole tile, and of a masked one in the share of tiles that are."""
+def loop_cycles(case: Case, counts: StaticCounts, masked: float | None = None) -> tuple[Cycles, ...]:
+    """Cycles of each pass over the keys: of a whole tile, and of a masked one in the share of tiles that are."""
     each = [_cycles(case, counts, loop) for loop in counts["loops"]]
     if not has_masked_loops(counts):
         return tuple(each)
     share = case.work.masked / case.work.visited if masked is None else masked
-    return tuple(_mixed(whole, cut, share) for whole, cut in zip(each[::2], each[1::2], strict=True))
+    return tuple(
+        cast(Cycles, tuple(one + share * (other - one) for one, other in zip(whole, cut, strict=True)))
+        for whole, cut in zip(each[::2], each[1::2], strict=True)
+    )
 
 
-def _mixed(whole: Cycles, cut: Cycles, share: Any) -> Cycles:
-    return cast(Cycles, tuple(one + share * (other - one) for one, other in zip(whole, cut, strict=True)))
-
-
-def has_masked_loops(counts: Counts) -> bool:
+def has_masked_loops(counts: StaticCounts) -> bool:
     """Whether loops come in pairs: tiles without a mask, then those with one."""
     if counts["family"] not in WITH_TWO_LOOPS:
         return False
@@ -109,23 +263,18 @@ def has_masked_loops(counts: Counts) -> bool:
     return bool(counts.get("language") == "cuda" or of.get("CAUSAL", True) or of.get("RAGGED"))
 
 
-def _whole_loops(counts: Counts) -> Sequence[Mapping[str, Any]]:
-    loops: Sequence[Mapping[str, Any]] = counts["loops"]
-    return loops[::2] if has_masked_loops(counts) else loops
-
-
-def _issued(counts: Counts, loop: Mapping[str, Any]) -> int:
-    """Instructions of all warps in a turn, besides products."""
+def _issued(counts: StaticCounts, loop: Mapping[str, Any]) -> int:
+    """Instructions of all warps in an iteration, besides products."""
     return int(counts["warps"] * (loop["instructions_per_warp"] - loop["classes"].get("matrix", 0)))
 
 
-def _cycles(case: Case, counts: Counts, loop: Mapping[str, Any]) -> Cycles:
-    """Of one SM for a turn: the counts over the rates; shared memory in proportion to the products."""
-    device, known = case.device, case.constants
-    reached = known.tensor_fraction * LEGACY_RATE.get((case.kernel.instructions, device.generation), 1.0)
+def _cycles(case: Case, counts: StaticCounts, loop: Mapping[str, Any]) -> Cycles:
+    """Cycles of one SM for an iteration: the counts over the rates; shared memory in proportion to the products."""
+    on, known = case.device, case.constants
+    reached = known.tensor_fraction * LEGACY_RATE.get((case.kernel.instructions, on.generation), 1.0)
     tile_flop = 2.0 * case.tiles.queries * case.tiles.keys * (case.tiles.head_dim + case.value_dim)
-    tensor = loop["matrix_flop"] / (device.flop_per_clock_sm(case.dtype) * reached)
-    special = loop["exponentials"] / (device.sm.special_per_clock * known.special_fraction)
+    tensor = loop["matrix_flop"] / (on.flop_per_clock_sm(case.dtype) * reached)
+    special = loop["exponentials"] / (on.sm.special_per_clock * known.special_fraction)
     issue = _issued(counts, loop) / ISSUED_PER_CLOCK
     shared = tile_cycles(case)[3] * loop["matrix_flop"] / tile_flop
     one = np.ones_like(shared)

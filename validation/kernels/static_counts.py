@@ -1,12 +1,14 @@
-"""Static counts of every kernel, by the compiler: `python -m cascadesim.validation.kernels.static_counts [FILE]`.
+"""Static counts of every kernel: `python -m cascadesim.validation.kernels.static_counts [FILE [TARGET]]`.
 
-Registers, shared memory, and instructions of one turn of each loop by class, for compute capabilities 8.0, 9.0 and
-10.0. Written to kernels/static_counts.json, which models of GPUs read. Needs torch and triton, no GPU; compiles anew.
+Registers, shared memory, and instructions of one iteration of each loop by class, for compute capabilities 8.0, 9.0
+and 10.0, or for one TARGET such as 90. Written to kernels/static_counts.json, which models of GPUs read. Needs torch
+and triton, no GPU; compiles anew.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -19,30 +21,23 @@ from pathlib import Path
 from typing import Any
 
 from cascadesim.kernels.cuda.compiler import available
-from cascadesim.kernels.variant import Iteration, Variant
+from cascadesim.kernels.variant import LoopWork, Variant
 from cascadesim.validation.kernels.compile import TARGETS, Compiled, compiled, toolchain
 from cascadesim.validation.kernels.gates import (
+    SassLoop,
     conservation_faults,
     counted_loops,
     exponentials_of,
+    instructions,
     matrix_flop,
     resource_faults,
     serial_faults,
 )
-from cascadesim.validation.kernels.sass import Loop, instructions
 
 SCHEMA = "cascadesim.kernels/1"
 FILE = "static_counts.json"
-WORKERS = 2
+WORKERS, MOST_WORKERS = 2, 8  # processes that compile: all targets, or one for `measure` on a machine of its own
 PART = 10  # kernels of one run of the disassembler
-
-
-@cache
-def committed() -> dict[str, Any]:
-    """The counts that ship."""
-    text = resources.files("cascadesim.kernels").joinpath(FILE).read_text(encoding="utf-8")
-    counts: dict[str, Any] = json.loads(text)
-    return counts
 
 
 def built(workers: int = WORKERS, targets: tuple[int, ...] = TARGETS) -> dict[str, Any]:
@@ -58,7 +53,7 @@ def built(workers: int = WORKERS, targets: tuple[int, ...] = TARGETS) -> dict[st
 
 
 def names(target: int) -> tuple[str, ...]:
-    """Without those in CUDA C++ where nothing compiles it."""
+    """Names of all variants, but those in CUDA C++ where nothing compiles it."""
     return tuple(name for name, variant in _variants(target).items() if available() or not variant.is_cuda)
 
 
@@ -110,7 +105,7 @@ def row(result: Compiled) -> dict[str, Any]:
     }
 
 
-def _one_of_each(result: Compiled) -> Iterator[tuple[Loop, Iteration]]:
+def _one_of_each(result: Compiled) -> Iterator[tuple[SassLoop, LoopWork]]:
     """A loop with its work; of several copies the longest."""
     found = iter(counted_loops(result))
     for work in result.variant.loops:
@@ -128,7 +123,12 @@ def main() -> None:
     if len(sys.argv) == 1 and not available():
         sys.exit("kernel_static: the counts that ship need NVRTC: pip install nvidia-cuda-nvrtc")
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(str(resources.files("cascadesim.kernels"))) / FILE
-    path.write_text(as_text(built()), encoding="utf-8")
+    if len(sys.argv) > 2:
+        workers = max(1, min(MOST_WORKERS, (os.cpu_count() or 2) // 2))
+        counts = built(workers, (int(sys.argv[2]),))
+    else:
+        counts = built()
+    path.write_text(as_text(counts), encoding="utf-8")
 
 
 if __name__ == "__main__":

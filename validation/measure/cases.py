@@ -1,8 +1,8 @@
-"""What `measure` runs: shapes, kernels, and the library's attention beside them in the same case.
+"""What `measure` runs: shapes, kernels, and the library's attention beside them in the same case; and single rates.
 
 The list is the same on every machine and needs no torch: what a machine cannot run fails there, variant by variant. A
-case makes its random inputs when it is prepared, on a device of torch's. Work is stated as derived: FLOP, exponentials,
-and the fewest bytes that must move. The microbenchmarks are in `rate_cases`.
+case makes its random inputs when it is prepared, on a device of torch's, by a function of `prepare`, `neighborhood`,
+`pruned` or `rates`. Work is stated as derived: FLOP, exponentials, and the fewest bytes that must move.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from math import prod
 from typing import Any
 
+from cascadesim.kernels.microbenchmarks.tiles import MATRIX
+from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern
 from cascadesim.validation.measure.timing import Caches, Launch
 
 
@@ -27,7 +30,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Case:
+class BenchmarkCase:
     """`variants`: the names of what `prepare` makes, in its order."""
 
     suite: str
@@ -57,7 +60,6 @@ PRUNED = ((4096, 2048), (4096, 1024), (16384, 2048))  # tokens, kept
 LONG, SHORT = 16384, 4096  # tokens of the other mechanisms
 PROGRESSIVE = (16, 16, 8192, 64)  # batch, heads, keys, head dimension: 134 MB of codes, 268 MB of values
 THRESHOLD = 1e-3  # of a value's probability, in units of the mean one
-LAUNCHES = 100
 STORED_BYTES = 8 * 2**30  # most that stored scores may take
 CASCADES = ("attention-1pass", "attention-2pass", "attention-3pass", "attention-3pass-stored")
 STORED = "attention-3pass-stored"
@@ -66,24 +68,99 @@ BACKENDS = ("FLASH_ATTENTION", "CUDNN_ATTENTION", "MATH")  # torch.nn.attention.
 FLEX, FLEX_TILES = "flex_attention", "flex_attention, block mask"
 DENSE_LIBRARY = "dense, sdpa FLASH_ATTENTION"
 
+LAUNCHES = 100
+PEAK_TURNS = 2048
+MEMORY_ELEMENTS = 1 << 30  # of 2 bytes: 2 GiB, many times any L2 cache
+CACHED_ELEMENTS = 1 << 23  # 16 MiB: inside the L2 cache of an H100
+REREADS = 64  # times that a buffer inside the L2 cache is read in one launch: 1 GiB in all
+EXPONENTIAL_TURNS, EXPONENTIALS_A_TURN = 1024, 16 * 1024  # the latter: CHAINS x BLOCK of the kernel
+BLOCKS_PER_SM = 2
+BLOCKS, THREADS = 1024, 256  # of the CUDA C++ rates: several of each on every multiprocessor
+MIX_TURNS, CHASE_TURNS, ATOMIC_TURNS, SHARED_TURNS = 4096, 16384, 64, 1024
+CHAINS_WORDS = {"L1": 1 << 12, "L2": 1 << 22, "DRAM": 1 << 28}  # 16 KiB, 16 MiB, 1 GiB of 4-byte words
+ATOMIC_ADDRESSES = (1, 1024, 1 << 20)
+CHAINS = 8  # as in issue_mix.cu
+MIXES = {"fma_rate": 1, "exponential_rate": 1, "fma_and_exponential_rate": 5}  # instructions of a chain per iteration
+PRODUCTS = ("product_rate_fp16", "product_rate_bf16", "product_and_exponential_rate")
+PRODUCT_FLOP = 2 * 16 * 8 * 16  # as in product_rate.cu
+SHARED_LOADS = 8  # as in shared_memory.cu
+STRIDES = {1: "no conflict", 2: "2 lanes a bank", 8: "8 lanes a bank", 32: "32 lanes a bank"}  # words between lanes
+SHARED = ("16 bytes a lane", *(f"4 bytes a lane, {name}" for name in STRIDES.values()))
+
 
 @cache
-def cases() -> tuple[Case, ...]:
-    """In the order in which they are measured."""
-    from cascadesim.validation.measure.rate_cases import microbenchmarks
+def cases() -> tuple[BenchmarkCase, ...]:
+    """All cases, in the order in which they are measured."""
+    families = (_rates, _rates_in_cuda, _attention, _decode, _neighborhood, _pruned)
+    return tuple(case for family in families for case in family())
 
-    kernels = (_attention, _decode, _neighborhood, _pruned)
-    return (*microbenchmarks(), *(case for family in kernels for case in family()))
+
+def case_named(suite: str, name: str) -> BenchmarkCase:
+    """Raises KeyError."""
+    return {(case.suite, case.name): case for case in cases()}[suite, name]
+
+
+def _prepared(function: str, *sizes: Any) -> Callable[[str], Prepared]:
+    """`module.function` of this folder, imported when a case is prepared, because these modules need torch."""
+
+    def prepare(device: str) -> Prepared:
+        module, _, name = function.partition(".")
+        found = getattr(import_module(f"cascadesim.validation.measure.{module}"), name)
+        prepared: Prepared = found(device, *sizes)
+        return prepared
+
+    return prepare
+
+
+def _rate(name: str, shape: dict[str, Any], work: dict[str, int], variants: tuple[str, ...], function: str,
+          *sizes: Any) -> BenchmarkCase:  # fmt: skip
+    return BenchmarkCase("microbenchmarks", name, shape, work, variants, _prepared(f"rates.{function}", *sizes))
+
+
+def _rates() -> Iterator[BenchmarkCase]:
+    """What Triton expresses. 8-bit products fail where the device has none."""
+    yield _rate("launch", {}, {"launches": LAUNCHES}, ("empty", f"{LAUNCHES} empty", "empty, CUDA C++"), "launch")
+    for kind, M, N, K in MATRIX:
+        turns = PEAK_TURNS if kind != "fp32" else PEAK_TURNS // 8
+        yield _rate(f"matrix peak {kind} {M}x{N}x{K}", {"kind": kind, "turns": turns, "M": M, "N": N, "K": K},
+                    {"flop_per_block": 2 * turns * M * N * K, "blocks_per_multiprocessor": BLOCKS_PER_SM},
+                    ("products",), "matrix_peak", kind, M, N, K, turns)  # fmt: skip
+    yield _rate("exponentials", {"turns": EXPONENTIAL_TURNS},
+                {"per_block": EXPONENTIAL_TURNS * EXPONENTIALS_A_TURN, "blocks_per_multiprocessor": 4 * BLOCKS_PER_SM},
+                ("exponentials",), "exponential_rate", EXPONENTIAL_TURNS)  # fmt: skip
+    for name, elements, rereads in (("DRAM", MEMORY_ELEMENTS, 1), ("L2", CACHED_ELEMENTS, REREADS)):
+        yield _rate(f"{name} copy, read, write", {"elements": elements, "rereads": rereads},
+                    {"bytes": 2 * elements, "read_bytes": 2 * elements * rereads},
+                    ("copy", "write", "read", "torch copy"), "memory", elements, rereads)  # fmt: skip
+
+
+def _rates_in_cuda() -> Iterator[BenchmarkCase]:
+    """Exact sequences of instructions."""
+    size = {"blocks": BLOCKS, "threads": THREADS}
+    chains = BLOCKS * THREADS * MIX_TURNS * CHAINS
+    yield _rate("issue mix", {**size, "turns": MIX_TURNS}, {name: chains * count for name, count in MIXES.items()},
+                tuple(MIXES), "issue_mix", BLOCKS, THREADS, MIX_TURNS)  # fmt: skip
+    yield _rate("mma.sync peak", {**size, "turns": MIX_TURNS},
+                {"flop": chains // 32 * PRODUCT_FLOP, "exponentials beside": chains}, PRODUCTS, "products", BLOCKS,
+                THREADS, MIX_TURNS)  # fmt: skip
+    loads = BLOCKS * THREADS * SHARED_TURNS * SHARED_LOADS
+    yield _rate("shared memory", {**size, "turns": SHARED_TURNS},
+                {"bytes, 16 a lane": 16 * loads, "bytes, 4 a lane": 4 * loads}, SHARED, "shared_memory", BLOCKS,
+                THREADS, SHARED_TURNS)  # fmt: skip
+    for level, words in CHAINS_WORDS.items():
+        yield _rate(f"latency {level}", {"words": words, "turns": CHASE_TURNS, "level": level}, {"loads": CHASE_TURNS},
+                    ("global", "shared"), "latency", words, CHASE_TURNS, level == "DRAM")  # fmt: skip
+    for addresses in ATOMIC_ADDRESSES:
+        yield _rate(f"atomic additions to {addresses}", size, {"additions": BLOCKS * THREADS * ATOMIC_TURNS},
+                    ("atomic additions",), "atomics", BLOCKS, THREADS, ATOMIC_TURNS, addresses)  # fmt: skip
 
 
 def sdpa(backend: str) -> str:
     return f"sdpa {backend}"
 
 
-def _attention() -> Iterator[Case]:
+def _attention() -> Iterator[BenchmarkCase]:
     """Scores that are stored, by us or by the library, only where they fit."""
-    from cascadesim.validation.measure import prepare
-
     for B, L, D in ATTENTION:
         for causal in (False, True):
             H = HEADS[D]
@@ -94,29 +171,20 @@ def _attention() -> Iterator[Case]:
             ours = (*(name for name in CASCADES if fits or name != STORED), MMA)
             library = tuple(sdpa(backend) for backend in BACKENDS if fits or backend != "MATH")
             names = (*ours, *library, *((FLEX,) if (B, L, D) in COMPILED else ()))
-            yield Case("attention", f"B{B} H{H} L{L} D{D}{' causal' * causal}", shape, work, names,
-                       _prepared(prepare.attention, B, H, L, D, causal, names))  # fmt: skip
+            yield BenchmarkCase("attention", f"B{B} H{H} L{L} D{D}{' causal' * causal}", shape, work, names,
+                                _prepared("prepare.attention", B, H, L, D, causal, names))  # fmt: skip
 
 
-def _prepared(function: Callable[..., Prepared], *sizes: Any) -> Callable[[str], Prepared]:
-    return lambda device: function(device, *sizes)
-
-
-def _decode() -> Iterator[Case]:
-    from cascadesim.validation.measure import prepare
-
+def _decode() -> Iterator[BenchmarkCase]:
     names = ("split keys", "split keys, paged", *map(sdpa, BACKENDS), "copy of the keys")
     for B, M in DECODE:
         shape = {"B": B, "H": 32, "G": 8, "M": M, "D": 128, "dtype": "fp16"}
         work = {"flop": 4 * B * 32 * M * 128, "bytes": 2 * 2 * B * 8 * M * 128}
-        yield Case("decode", f"B{B} H32 G8 M{M} D128", shape, work, names,
-                   _prepared(prepare.decode, B, 32, 8, M, 128))  # fmt: skip
+        yield BenchmarkCase("decode", f"B{B} H32 G8 M{M} D128", shape, work, names,
+                            _prepared("prepare.decode", B, 32, 8, M, 128))  # fmt: skip
 
 
-def _neighborhood() -> Iterator[Case]:
-    from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern
-    from cascadesim.validation.measure import neighborhood as prepare
-
+def _neighborhood() -> Iterator[BenchmarkCase]:
     for layout, window, stride, query_tile, key_tile in (*GNA, *LISTED):
         listed = (layout, window, stride, query_tile, key_tile) in LISTED
         shape = {"layout": layout, "window": window, "stride": stride, "query_tile": query_tile, "key_tile": key_tile,
@@ -128,47 +196,42 @@ def _neighborhood() -> Iterator[Case]:
         names = ("permutation", "attention in tile order", "masks in every tile",
                  *(("list of tiles", FLEX_TILES) if listed else ()), "inverse permutation", "dense, ours",
                  DENSE_LIBRARY)  # fmt: skip
-        yield Case("neighborhood", f"layout {sizes[0]} window {sizes[1]} stride {sizes[2]}", shape, work, names,
-                   _prepared(prepare.neighborhood, shape, listed))  # fmt: skip
+        yield BenchmarkCase("neighborhood", f"layout {sizes[0]} window {sizes[1]} stride {sizes[2]}", shape, work,
+                            names, _prepared("neighborhood.neighborhood", shape, listed))  # fmt: skip
 
 
-def _pruned() -> Iterator[Case]:
-    """H 16 and head dimension 128, but for progressive quantization."""
-    from cascadesim.validation.measure import pruned as prepare
-
+def _pruned() -> Iterator[BenchmarkCase]:
+    """SpAtten's mechanisms, H 16 and head dimension 128, but for progressive quantization."""
     H, D = 16, 128
     size = {"B": 1, "H": H, "D": D, "dtype": "fp16"}
+
+    def case(name: str, shape: dict[str, Any], work: dict[str, int], variants: tuple[str, ...], function: str,
+             *sizes: Any) -> BenchmarkCase:  # fmt: skip
+        return BenchmarkCase("pruned", name, shape, work, variants, _prepared(f"pruned.{function}", *sizes))
+
     for tokens, kept in PRUNED:
         work = {"flop": 4 * H * tokens * kept * D, "bytes": 2 * 2 * H * (tokens + kept) * D}
         names = ("dense", "top-k", "top-k, radix select", "torch top-k", "compaction", "dense after compaction",
                  "gathered")  # fmt: skip
-        yield Case("pruned", f"{kept} of {tokens} tokens", {**size, "M": tokens, "kept": kept}, work, names,
-                   _prepared(prepare.pruned, H, tokens, kept, D))  # fmt: skip
+        yield case(f"{kept} of {tokens} tokens", {**size, "M": tokens, "kept": kept}, work, names, "pruned", H, tokens,
+                   kept, D)  # fmt: skip
     for tokens in (SHORT, LONG):
         work = {"flop": 2 * H * tokens**2 * D, "exponentials": H * tokens**2, "bytes": (2 * 2 * D + 4) * H * tokens}
-        yield Case("pruned", f"importance of {tokens} tokens", {**size, "M": tokens}, work,
-                   ("forward", "forward, denominators kept", "column sums", "importance of heads"),
-                   _prepared(prepare.importance, H, tokens, D))  # fmt: skip
-    half = H // 2
-    yield Case("pruned", f"{half} of {H} heads", {**size, "M": SHORT, "kept_heads": half},
-               {"flop": 6 * half * SHORT**2 * D}, ("all heads", f"{half} heads"),
-               _prepared(prepare.heads, H, half, SHORT, D))  # fmt: skip
-    scores = H * SHORT**2
-    yield Case("pruned", f"values of {SHORT // 2} of {SHORT} tokens by tile", {**size, "M": SHORT},
+        yield case(f"importance of {tokens} tokens", {**size, "M": tokens}, work,
+                   ("forward", "forward, denominators kept", "column sums", "importance of heads"), "importance", H,
+                   tokens, D)  # fmt: skip
+    half, scores = H // 2, H * SHORT**2
+    yield case(f"{half} of {H} heads", {**size, "M": SHORT, "kept_heads": half}, {"flop": 6 * half * SHORT**2 * D},
+               ("all heads", f"{half} heads"), "heads", H, half, SHORT, D)  # fmt: skip
+    yield case(f"values of {SHORT // 2} of {SHORT} tokens by tile", {**size, "M": SHORT},
                {"flop": 4 * scores * D + 2 * scores // 2 * D}, ("all values", "values by tile", "values masked"),
-               _prepared(prepare.values_by_tile, H, SHORT, D))  # fmt: skip
-    yield _progressive(*PROGRESSIVE)
-
-
-def _progressive(B: int, H: int, M: int, D: int) -> Case:
-    """Bytes of one pass: a plane of the keys, and values; all 8 bits need both planes after the upper one."""
-    from cascadesim.validation.measure import pruned as prepare
-
+               "values_by_tile", H, SHORT, D)  # fmt: skip
+    # bytes of one pass: a plane of the keys, and values; all 8 bits need both planes after the upper one
+    B, H, M, D = PROGRESSIVE
     keys = B * H * M * D
     plane, values = keys // 2, 2 * keys
     work = {"upper_bytes": plane + values, "all_bytes": plane + values + 2 * plane + values,
             "full_width_bytes": 2 * keys + values}  # fmt: skip
-    shape = {"B": B, "H": H, "M": M, "D": D, "dtype": "fp16 values, 4+4-bit keys"}
-    return Case("pruned", f"progressive quantization B{B} H{H} M{M} D{D}", shape, work,
-                ("upper 4 bits", "all 8 bits", "16 bits, full width"),
-                _prepared(prepare.progressive, B, H, M, D))  # fmt: skip
+    yield case(f"progressive quantization B{B} H{H} M{M} D{D}",
+               {"B": B, "H": H, "M": M, "D": D, "dtype": "fp16 values, 4+4-bit keys"}, work,
+               ("upper 4 bits", "all 8 bits", "16 bits, full width"), "progressive", B, H, M, D)  # fmt: skip

@@ -28,7 +28,7 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 
 @dataclass(frozen=True)
-class Request:
+class MeasureRequest:
     """No suite: all of them."""
 
     suites: tuple[str, ...]
@@ -38,7 +38,7 @@ class Request:
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """In their order. Raises CascadeSimError where one is unknown, or none has what is asked for."""
+        """The suites in their order. Raises CascadeSimError where one is unknown, or none has what is asked for."""
         for name in self.suites:
             if name not in SUITES:
                 raise UnknownNameError("measurement suite", name, SUITES)
@@ -49,7 +49,7 @@ class Request:
         return chosen
 
 
-def measured(request: Request) -> Iterator[str]:
+def measured(request: MeasureRequest) -> Iterator[str]:
     """Progress, line by line. Raises CascadeSimError, in one line, where nothing can be measured."""
     chosen = request.chosen
     if not request.seconds >= 1:
@@ -71,14 +71,14 @@ class _Parser(argparse.ArgumentParser):
         raise CascadeSimError(message)
 
 
-def _request(arguments: Sequence[str]) -> Request:
+def _request(arguments: Sequence[str]) -> MeasureRequest:
     parser = _Parser("measure", description="Measure the kernels on this machine's GPU; exit code 2 without one.")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{', '.join(SUITES)}; all if none is named.")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help=ABOUT_OUTPUT)
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"{ABOUT_SECONDS} Default: {SECONDS:g}")
     parser.add_argument("--counters", action="store_true", help=ABOUT_COUNTERS)
     given = parser.parse_args(arguments)
-    return Request(tuple(given.suites), given.output, given.seconds, given.counters)
+    return MeasureRequest(tuple(given.suites), given.output, given.seconds, given.counters)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,13 +93,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("measure: interrupted; what was measured is in the file, run again to go on", file=sys.stderr)
         return INTERRUPTED
     return 0
-
-
-def __getattr__(name: str) -> object:
-    """`measure`, which the entry point of the command line names: click is imported only there."""
-    if name == "measure":
-        from cascadesim.validation.cli import measure
-
-        return measure
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-

@@ -1,8 +1,10 @@
 """Hardware counters of the cases that `measure` times, read by Nsight Compute (`ncu`) in a pass of its own.
 
-Each case runs in a process under ncu (`counted`), every variant once, with a marker kernel before each, so that
-rows of ncu's table belong to a variant by their order. Times under ncu are not used. ncu is called here only; its
-command line and its table are data, and both are tested without it.
+Each case runs in a process under ncu (`python -m cascadesim.validation.measure.counters SUITE CASE FILE`), every
+variant once, with a marker kernel before each, so that rows of ncu's table belong to a variant by their order. There
+everything runs once before, so that compilation is over, and what fails then is left out; FILE receives the order as
+JSON, with what failed. Times under ncu are not used. ncu is called here only; its command line and its table are data,
+and both are tested without it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.validation.measure.cases import Case
+from cascadesim.validation.measure.cases import BenchmarkCase, case_named
+from cascadesim.validation.measure.timing import Launch
+from cascadesim.validation.measure.worker import one_line
 
 MARKER = "empty"  # a kernel of kernels/microbenchmarks
 NAME, GRID, BLOCK = "Kernel Name", "Grid Size", "Block Size"  # columns of ncu's raw page
@@ -48,15 +52,16 @@ def need_ncu() -> str:
 
 def command(ncu: str, metrics: Sequence[str], log: Path, names: Path, suite: str, case: str) -> list[str]:
     """The process that runs one case under ncu, which writes its table to `log`."""
-    counted = [sys.executable, "-m", "cascadesim.validation.measure.counted", suite, case, str(names)]
-    return [ncu, *OPTIONS, "--log-file", str(log), "--metrics", ",".join(metrics), *counted]
+    counting = [sys.executable, "-m", "cascadesim.validation.measure.counters", suite, case, str(names)]
+    return [ncu, *OPTIONS, "--log-file", str(log), "--metrics", ",".join(metrics), *counting]
 
 
-def counted(case: Case, ncu: str) -> dict[str, Any]:
+def counted(case: BenchmarkCase, ncu: str) -> dict[str, Any]:
     """What a record says about the counters of a case: variant -> its kernels in order. Raises RuntimeError."""
     with tempfile.TemporaryDirectory() as folder:
         log, names = Path(folder) / "ncu.csv", Path(folder) / "variants.json"
-        arguments = command(ncu, _metrics(ncu), log, names, case.suite, case.name)
+        metrics, version = _about(ncu)
+        arguments = command(ncu, metrics, log, names, case.suite, case.name)
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=CASE_SECONDS, check=False)
         text = log.read_text(encoding="utf-8") if log.exists() else ""
         if done.returncode or not names.exists():
@@ -64,7 +69,7 @@ def counted(case: Case, ncu: str) -> dict[str, Any]:
         units, kernels = table(text)
         ran = json.loads(names.read_text(encoding="utf-8"))
         variants = by_variant(kernels, ran["variants"])
-    return {"tool": _version(ncu), "units": units, "counters": variants, "errors": ran["errors"]}
+    return {"tool": version, "units": units, "counters": variants, "errors": ran["errors"]}
 
 
 def problem(log: str) -> str:
@@ -80,14 +85,14 @@ def table(log: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
         raise RuntimeError(problem(log) or "ncu wrote no table")
     rows = csv.DictReader(lines)
     units = next(rows)
-    kernels = [{"kernel": row[NAME], "grid": row[GRID], "block": row[BLOCK], "values": _values(row)} for row in rows]
+    kernels = []
+    for row in rows:
+        # thousands are separated; what was not counted is left out
+        cells = {metric: row[metric].replace(",", "") for metric in METRICS if row.get(metric)}
+        values = {metric: float(cell) for metric, cell in cells.items()
+                  if re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", cell)}  # fmt: skip
+        kernels.append({"kernel": row[NAME], "grid": row[GRID], "block": row[BLOCK], "values": values})
     return {metric: units[metric] for metric in METRICS if metric in units}, kernels
-
-
-def _values(row: Mapping[str, str]) -> dict[str, float]:
-    """Thousands are separated; what was not counted is left out."""
-    cells = {metric: row[metric].replace(",", "") for metric in METRICS if row.get(metric)}
-    return {metric: float(cell) for metric, cell in cells.items() if re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", cell)}
 
 
 def by_variant(kernels: Iterable[dict[str, Any]], variants: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -109,9 +114,14 @@ def dram_bytes(kernels: Iterable[Mapping[str, Any]]) -> float:
 
 
 @cache
-def _metrics(ncu: str) -> tuple[str, ...]:
-    done = subprocess.run([ncu, "--query-metrics"], capture_output=True, text=True, timeout=60, check=False)
-    return known(done.stdout)
+def _about(ncu: str) -> tuple[tuple[str, ...], str]:
+    """(metrics that it counts here, its name and version)."""
+    listing, version = (
+        subprocess.run([ncu, option], capture_output=True, text=True, timeout=60, check=False).stdout
+        for option in ("--query-metrics", "--version")
+    )
+    found = re.search(r"Version (\S+)", version)
+    return known(listing), f"ncu {found[1] if found else ''}".strip()
 
 
 def known(listing: str) -> tuple[str, ...]:
@@ -123,8 +133,37 @@ def known(listing: str) -> tuple[str, ...]:
     return found
 
 
-@cache
-def _version(ncu: str) -> str:
-    text = subprocess.run([ncu, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
-    found = re.search(r"Version (\S+)", text)
-    return f"ncu {found[1] if found else ''}".strip()
+def sound(variants: Mapping[str, Launch], synchronize: Launch) -> tuple[list[str], dict[str, str]]:
+    """(those that run, what the others failed with)."""
+    errors: dict[str, str] = {}
+    for name, launch in variants.items():
+        try:
+            launch()
+            synchronize()
+        except Exception as error:  # a kernel may fail in any way
+            errors[name] = one_line(error)
+    return [name for name in variants if name not in errors], errors
+
+
+def main() -> None:
+    import torch
+
+    from cascadesim.kernels.microbenchmarks import triton
+
+    suite, name, path = sys.argv[1:]
+    profiler: Any = torch.cuda.profiler
+    variants = case_named(suite, name).prepare("cuda").variants
+    x = torch.zeros(16, dtype=torch.float16, device="cuda")
+    triton.empty[(1,)](x)
+    names, errors = sound(variants, torch.cuda.synchronize)
+    profiler.start()
+    for each in names:
+        triton.empty[(1,)](x)
+        variants[each]()
+        torch.cuda.synchronize()
+    profiler.stop()
+    Path(path).write_text(json.dumps({"variants": names, "errors": errors}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,8 @@
-"""Which device, driver and libraries a measurement belongs to. Reads, never sets; a serial number is hashed.
+"""What a measurement belongs to: device, driver and libraries, and the kernels as this machine's compilers made them.
 
-`kind` is what a record must share to belong to the same file: the card itself may be another one of its kind.
+Reads, never sets; a serial number is hashed. `kind` is what a record must share to belong to the same file: the card
+itself may be another one of its kind. Looking on never costs what is looked at: what cannot be read of a kernel is said
+in its place.
 """
 
 from __future__ import annotations
@@ -10,9 +12,13 @@ import json
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
+
+from cascadesim.kernels.cuda import compiler, driver
+from cascadesim.validation.kernels import compile as kernel_compile
 
 SAMPLED = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu")  # while a case is timed
 KIND = ("name", "compute_capability", "driver_version", "torch", "triton", "cuda")
@@ -44,7 +50,7 @@ def environment() -> dict[str, Any]:
 
 
 def kind_of(about: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Of a record's `device` and `env`; None where one says nothing of it."""
+    """Reads the kind from a record's `device` and `env`; None where neither says anything of a field."""
     known = {**about["env"], **about["device"]}
     return {name: known.get(name) for name in KIND}
 
@@ -95,3 +101,73 @@ def sampled(*fields: str, every_ms: int = 100) -> Iterator[list[dict[str, str]]]
 def slug(name: str) -> str:
     """`NVIDIA H100 80GB HBM3` -> `nvidia-h100-80gb-hbm3`."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def compiled_of(launch: Callable[[], object]) -> list[dict[str, Any]]:
+    """Runs it once: the kernels of ours that it launched, in order, each once. None of the library's is seen."""
+    with launched() as found:
+        launch()
+    return list({str(each): each for each in found}.values())
+
+
+@contextmanager
+def launched() -> Iterator[list[dict[str, Any]]]:
+    """Filled with every kernel of Triton and of CUDA C++ that is launched meanwhile."""
+    from triton.runtime.jit import JITFunction
+
+    found: list[dict[str, Any]] = []
+    of_triton, of_driver = JITFunction.run, driver.launch
+
+    def run(self: Any, *arguments: Any, **options: Any) -> Any:
+        kernel = of_triton(self, *arguments, **options)
+        if kernel is not None:
+            found.append(_seen(_of_triton, kernel))
+        return kernel
+
+    def launch(function: Any, grid: Any, threads: int, arguments: Any) -> None:
+        of_driver(function, grid, threads, arguments)
+        found.append(_seen(_of_cuda, function, threads))
+
+    try:
+        JITFunction.run, driver.launch = run, launch
+        yield found
+    finally:
+        JITFunction.run, driver.launch = of_triton, of_driver
+
+
+def _seen(read: Callable[..., dict[str, Any]], *of: Any) -> dict[str, Any]:
+    try:
+        return read(*of)
+    except Exception as error:  # another version keeps it elsewhere
+        return {"unread": f"{type(error).__name__}: {error}"[:200]}
+
+
+def _of_triton(kernel: Any) -> dict[str, Any]:
+    of = kernel.metadata
+    return {"kernel": of.name, "warps": of.num_warps, "shared_bytes": of.shared,
+            **resources(kernel.asm["cubin"], of.name)}  # fmt: skip
+
+
+def _of_cuda(function: Any, threads: int) -> dict[str, Any]:
+    import torch
+
+    major, minor = torch.cuda.get_device_capability()
+    code = compiler.cubin(function.source, 10 * major + minor) or b""
+    return {"kernel": function.name, "warps": threads // 32, **resources(code, function.name)}
+
+
+@cache
+def resources(code: bytes, function: str) -> Mapping[str, Any]:
+    """Hash of the machine code's file, registers of a thread, bytes that it spills to its stack; None where no tool of
+    Triton's reads them."""
+    digest = {"cubin": hashlib.sha256(code).hexdigest()[:16]}
+    try:
+        of = kernel_compile.resources_of(code)[function]
+    except (ImportError, OSError, subprocess.SubprocessError, KeyError, StopIteration):
+        return {**digest, "registers": None, "spilled_bytes": None}
+    return {**digest, "registers": of.get("REG"), "spilled_bytes": of.get("STACK")}
+
+
+def target_of(capability: str) -> int | None:
+    """`9.0` -> the compute capability that our kernels are counted for; None: no kernel is counted for its kind."""
+    return {str(target // 10): target for target in kernel_compile.TARGETS}.get(capability.partition(".")[0])

@@ -10,6 +10,16 @@ from functools import cache, partial
 from math import prod
 from typing import Any
 
+import numpy as np
+import torch
+
+from cascadesim.kernels.attention.configurations import TileShape
+from cascadesim.kernels.attention.triton import attention as dense
+from cascadesim.kernels.neighborhood_attention.block_sparse import block_sparse_attention
+from cascadesim.kernels.neighborhood_attention.block_sparse import tile_list as list_of_tiles
+from cascadesim.kernels.neighborhood_attention.pattern import pattern
+from cascadesim.kernels.neighborhood_attention.triton import attention_in_tile_order, configuration, plan
+from cascadesim.kernels.token_rows.triton import gather_rows, scatter_rows
 from cascadesim.validation.measure.cases import DENSE_LIBRARY, FLEX_TILES, Prepared
 from cascadesim.validation.measure.prepare import (
     differing,
@@ -26,15 +36,9 @@ CHECKED_QUERIES = 256
 
 def neighborhood(device: str, shape: Mapping[str, Any], listed: bool) -> Prepared:
     """`listed`: with the kernels that walk a list of tiles, ours and the library's, which need the whole mask once."""
-    from cascadesim.kernels.attention.triton import attention as dense
-    from cascadesim.kernels.neighborhood_attention.pattern import pattern
-    from cascadesim.kernels.neighborhood_attention.triton import attention_in_tile_order, plan
-    from cascadesim.kernels.token_rows.triton import gather_rows, scatter_rows
-
-    tiles = plan(
-        pattern(shape["layout"], shape["window"], shape["stride"]), shape["query_tile"], shape["key_tile"], device
-    )
-    masked = plan(tiles.pattern, shape["query_tile"], shape["key_tile"], device, mask_all=True)
+    sizes = shape["query_tile"], shape["key_tile"]
+    tiles = plan(pattern(shape["layout"], shape["window"], shape["stride"]), *sizes, device)
+    masked = plan(tiles.pattern, *sizes, device, mask_all=True)
     tokens = tiles.pattern.tokens
     q, k, v = (random_tensor(device, 1, shape["H"], tokens, shape["D"]) for _ in range(3))
 
@@ -48,8 +52,11 @@ def neighborhood(device: str, shape: Mapping[str, Any], listed: bool) -> Prepare
     }
     if listed:
         tile_list = cache(lambda: _tile_list(tiles, shape["D"], device))
-        ours["list of tiles"] = lazily(lambda: _listed(tile_list(), moved()))
-        ours[FLEX_TILES] = lazily(lambda: _flex(tile_list(), tiles, moved(), device))
+        ours["list of tiles"] = lazily(lambda: partial(block_sparse_attention, *moved(), tile_list()))
+        ours[FLEX_TILES] = lazily(lambda: partial(  # over the same tiles, whose mask is computed from the windows
+            flex_compiled(device), *moved(), block_mask=block_mask(tile_list(), tiles),
+            kernel_options=None if device == "cpu" else {"BLOCK_N": tile_list().tiles.M0},
+        ))  # fmt: skip
     out = random_tensor(device, 1, shape["H"], len(tiles.query_order), shape["D"])
 
     def inverse() -> Any:
@@ -75,37 +82,19 @@ def neighborhood(device: str, shape: Mapping[str, Any], listed: bool) -> Prepare
 
 
 def _moved(rows: Any, order: Any) -> Any:
-    """By torch, to check ours: zeros where there is no token."""
+    """Gathers rows by torch, to check ours: zeros where there is no token."""
     return rows[:, :, order.clamp(min=0).long()] * (order >= 0)[:, None]
 
 
 def _tile_list(plan: Any, head_dim: int, device: str) -> Any:
     """The tiles that `plan` visits, from the mask in tile order."""
-    from cascadesim.kernels.attention.configurations import Tiles
-    from cascadesim.kernels.neighborhood_attention.block_sparse import tile_list
-    from cascadesim.kernels.neighborhood_attention.triton import configuration
-
     boxes = configuration(9, head_dim, 2, plan)
     mask = mask_in_tile_order(plan.pattern, plan.query_order.cpu().numpy(), plan.key_order.cpu().numpy())
-    return tile_list(mask, Tiles(prod(plan.query_tile), prod(plan.key_tile), boxes.warps, boxes.stages), device)
-
-
-def _listed(tile_list: Any, moved: tuple[Any, Any, Any]) -> Callable[[], Any]:
-    from cascadesim.kernels.neighborhood_attention.block_sparse import block_sparse_attention
-
-    return partial(block_sparse_attention, *moved, tile_list)
-
-
-def _flex(tile_list: Any, plan: Any, moved: tuple[Any, Any, Any], device: str) -> Callable[[], Any]:
-    """torch's flex_attention over the same tiles, whose mask is computed from the window of each query."""
-    keys = tile_list.tiles.M0
-    return partial(flex_compiled(device), *moved, block_mask=block_mask(tile_list, plan),
-                   kernel_options=None if device == "cpu" else {"BLOCK_N": keys})  # fmt: skip
+    return list_of_tiles(mask, TileShape(prod(plan.query_tile), prod(plan.key_tile), boxes.warps, boxes.stages), device)
 
 
 def block_mask(tile_list: Any, plan: Any) -> Any:
-    """Of flex_attention, in tile order: tiles without a mask, and with one, as `tile_list` has them."""
-    import torch
+    """The mask of flex_attention in tile order: tiles without a mask, and with one, as `tile_list` has them."""
     from torch.nn.attention.flex_attention import BlockMask
 
     starts, ends = plan.windows[:, :3], plan.windows[:, 3:]
@@ -131,9 +120,6 @@ def block_mask(tile_list: Any, plan: Any) -> Any:
 
 def _places(plan: Any) -> Any:
     """[slots, 3]: coordinates of the token of each key slot; -1, which is in no window, for padding."""
-    import numpy as np
-    import torch
-
     layout = plan.pattern.layout
     order = plan.key_order.cpu().numpy()
     found = np.zeros((len(order), 3), dtype=np.int32)
@@ -150,9 +136,6 @@ def mask_in_tile_order(pattern: Any, query_order: Any, key_order: Any) -> Any:
 
 def _check(plan: Any, q: Any, k: Any, v: Any) -> Callable[[Callable[[], Any]], float]:
     """Error of a result in tile order on queries spread over the layout, corners among them."""
-    import numpy as np
-    import torch
-
     tokens = plan.pattern.tokens
     chosen = np.unique(np.linspace(0, tokens - 1, min(CHECKED_QUERIES, tokens)).astype(np.int64))
     mask = torch.from_numpy(plan.pattern.mask_of(chosen)).to(q.device)

@@ -10,18 +10,21 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from cascadesim.kernels.attention import mma
+from cascadesim.kernels.attention.triton import attention as ours
+from cascadesim.kernels.decode_attention.triton import decode_attention
 from cascadesim.validation.measure.cases import BACKENDS, CASCADES, FLEX, MMA, Prepared, sdpa
 
 PAGE = 16  # keys of a page, as vLLM has them
 
 
 def random_tensor(device: str, *shape: int, dtype: str = "float16") -> Any:
-    import torch
-
     kind = getattr(torch, dtype)
-    if kind.itemsize == 1:
-        return torch.randn(*shape, device=device).to(kind)
-    return torch.randn(*shape, device=device, dtype=kind)
+    made = torch.float32 if kind.itemsize == 1 else kind
+    return torch.randn(*shape, device=device, dtype=made).to(kind)
 
 
 def error(got: Any, expected: Any) -> float:
@@ -40,18 +43,10 @@ def differing(run: Callable[[], Any], expected: Callable[[], Any]) -> float:
 
 def attention(device: str, B: int, H: int, L: int, D: int, causal: bool, names: Sequence[str]) -> Prepared:
     """The variants of these names: cascades, the library's backends, and what it compiles itself."""
-    from cascadesim.kernels.attention.triton import attention as ours
-
     q, k, v = (random_tensor(device, B, H, L, D) for _ in range(3))
-
-    def in_cuda() -> Any:
-        from cascadesim.kernels.attention import mma
-
-        return mma.attention(q, k, v, causal=causal)
-
     launches: dict[str, Callable[[], Any]] = {
         **{name: partial(ours, q, k, v, causal=causal, cascade=name) for name in CASCADES},
-        MMA: in_cuda,
+        MMA: partial(mma.attention, q, k, v, causal=causal),
         **{sdpa(backend): library(q, k, v, causal, backend) for backend in BACKENDS},
         FLEX: lazily(partial(flex, q, k, v, causal)),
     }
@@ -68,9 +63,6 @@ def lazily(make: Callable[[], Callable[[], Any]]) -> Callable[[], Any]:
 
 
 def library(q: Any, k: Any, v: Any, causal: bool, backend: str | None) -> Callable[[], Any]:
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
     grouped = q.shape[1] != k.shape[1]
 
     def call() -> Any:
@@ -96,22 +88,16 @@ def flex(q: Any, k: Any, v: Any, causal: bool) -> Callable[[], Any]:
 
 def flex_compiled(device: str) -> Callable[..., Any]:
     """Compiled anew, so that no limit on recompilations is met; as it is on a CPU."""
-    import torch
     from torch.nn.attention.flex_attention import flex_attention
 
-    found: Callable[..., Any] = flex_attention
-    if device != "cpu":
-        torch.compiler.reset()
-        found = torch.compile(flex_attention, dynamic=False)
-    return found
+    if device == "cpu":
+        return flex_attention
+    torch.compiler.reset()
+    return torch.compile(flex_attention, dynamic=False)
 
 
 def decode(device: str, B: int, H: int, G: int, M: int, D: int) -> Prepared:
     """Keys in one piece and in pages; the copy moves as many bytes as decoding reads."""
-    import torch
-
-    from cascadesim.kernels.decode_attention.triton import decode_attention
-
     q, k, v = random_tensor(device, B, H, D), random_tensor(device, B, G, M, D), random_tensor(device, B, G, M, D)
     lengths = torch.full((B,), M, device=device, dtype=torch.int32)
     table = torch.randperm(B * -(-M // PAGE), device=device).int().reshape(B, -1)
@@ -135,8 +121,6 @@ def decode(device: str, B: int, H: int, G: int, M: int, D: int) -> Prepared:
 
 def paged(cache: Any, table: Any) -> Any:
     """[B, G, M, D] -> [pages, PAGE, G, D], page j of entry b at table[b, j]; zeros after the last key."""
-    import torch
-
     G, M, D = cache.shape[1:]
     filled = torch.nn.functional.pad(cache, (0, 0, 0, -M % PAGE)).transpose(1, 2).reshape(-1, PAGE, G, D)
     pages = torch.empty_like(filled)

@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.validation.measure.cases import Case
+from cascadesim.validation.measure.cases import BenchmarkCase
 
 COMMAND = (sys.executable, "-m", "cascadesim.validation.measure.worker")
 START_S = 180.0  # torch read from a cold disk, a context on the device
@@ -34,7 +34,7 @@ PREPARING = "preparing"
 
 
 def environment() -> dict[str, str]:
-    """Of every process that compiles: kernels for a device, not for the interpreter."""
+    """Variables of every process that compiles: kernels for a device, not for the interpreter."""
     return {**{name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}, **SETTINGS}
 
 
@@ -47,7 +47,7 @@ class Silent(NoAnswer):
 
 
 class TimeUsedUp(Exception):
-    """Of the whole run, before the case could end: nothing is known of it."""
+    """The whole run's time ended before the case could: nothing is known of it."""
 
 
 class Worker:
@@ -120,7 +120,7 @@ class Runner:
             self._worker.end()
         self._worker = None
 
-    def run(self, case: Case, wanted: Sequence[str], ends: float) -> dict[str, Any]:
+    def run(self, case: BenchmarkCase, wanted: Sequence[str], ends: float) -> dict[str, Any]:
         """What a record says of the case's wanted variants. `ends`: when the run must, by time.monotonic. Raises
         TimeUsedUp."""
         errors = {name: "left out: failed twice in other cases" for name in wanted
@@ -146,7 +146,9 @@ class Runner:
             self.gone = str(error)
         return self.gone is None
 
-    def _attempt(self, case: Case, wanted: Sequence[str], errors: dict[str, str], ends: float) -> dict[str, Any] | None:
+    def _attempt(
+        self, case: BenchmarkCase, wanted: Sequence[str], errors: dict[str, str], ends: float
+    ) -> dict[str, Any] | None:
         """None where the process was lost; then `errors` has one more."""
         assert self._worker is not None
         self._worker.ask({"suite": case.suite, "case": case.name, "variants": list(wanted)})

@@ -10,18 +10,18 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
+import torch
+
+from cascadesim.kernels.attention.triton import attention as dense
+from cascadesim.kernels.decode_attention.triton import decode_attention
+from cascadesim.kernels.pruned_attention import radix, reference, triton
+from cascadesim.kernels.token_rows.triton import gather_rows
 from cascadesim.validation.measure.cases import THRESHOLD, Prepared
 from cascadesim.validation.measure.prepare import differing, error, error_of, library, random_tensor
 
 
 def pruned(device: str, H: int, tokens: int, kept: int, D: int) -> Prepared:
     """Selecting tokens, and attention over the kept ones, beside dense attention over all."""
-    import torch
-
-    from cascadesim.kernels.attention.triton import attention as dense
-    from cascadesim.kernels.pruned_attention import radix, triton
-    from cascadesim.kernels.token_rows.triton import gather_rows
-
     q, k, v = (random_tensor(device, 1, H, tokens, D) for _ in range(3))
     importance = torch.rand(1, tokens, device=device)
     keep, heads = torch.topk(importance, kept).indices.sort().values.int(), torch.arange(H, device=device)
@@ -49,11 +49,6 @@ def pruned(device: str, H: int, tokens: int, kept: int, D: int) -> Prepared:
 
 def importance(device: str, H: int, tokens: int, D: int) -> Prepared:
     """What importance costs beside the forward pass that leaves its denominators."""
-    import torch
-
-    from cascadesim.kernels.attention.triton import attention as dense
-    from cascadesim.kernels.pruned_attention import triton
-
     q, k, v, out = (random_tensor(device, 1, H, tokens, D) for _ in range(4))
     lse = torch.empty(1, H, tokens, device=device)
 
@@ -86,34 +81,26 @@ def importance(device: str, H: int, tokens: int, D: int) -> Prepared:
 
 def heads(device: str, H: int, kept: int, tokens: int, D: int) -> Prepared:
     """Every second head and more left out: the kernel starts programs of kept heads only."""
-    import torch
-
-    from cascadesim.kernels.pruned_attention import triton
-
     q, k, v = (random_tensor(device, 1, H, tokens, D) for _ in range(3))
     everything = torch.arange(tokens, device=device, dtype=torch.int32)[None]
     chosen = torch.arange(H, device=device)[:: H // kept][:kept]
     some = partial(triton.pruned_attention, q, k, v, everything, chosen)
-    dense = library(q, k, v, False, None)
+    unpruned = library(q, k, v, False, None)
 
     def expected() -> Any:
         mask = torch.zeros(H, 1, 1, device=device)
         mask[chosen] = 1
-        return dense() * mask
+        return unpruned() * mask
 
     every = partial(triton.pruned_attention, q, k, v, everything, torch.arange(H, device=device))
     return Prepared(
         {"all heads": every, f"{kept} heads": some},
-        {"all heads": partial(error_of, every, dense), f"{kept} heads": partial(error_of, some, expected)},
+        {"all heads": partial(error_of, every, unpruned), f"{kept} heads": partial(error_of, some, expected)},
     )
 
 
 def values_by_tile(device: str, H: int, tokens: int, D: int) -> Prepared:
     """Keys of the second half are far from every query, so values of half of the tiles are not fetched."""
-    import torch
-
-    from cascadesim.kernels.pruned_attention import triton
-
     q, k, v = 1 + 0.1 * random_tensor(device, 1, H, tokens, D), *(random_tensor(device, 1, H, tokens, D) for _ in "kv")
     k[:, :, tokens // 2 :] -= 2  # scores are lower by 2 sqrt(D): exp(-16) of the others at D = 64
     everything = torch.arange(tokens, device=device, dtype=torch.int32)[None]
@@ -129,11 +116,6 @@ def values_by_tile(device: str, H: int, tokens: int, D: int) -> Prepared:
 
 def progressive(device: str, B: int, H: int, M: int, D: int) -> Prepared:
     """Upper 4 bits only, all 8, and 16-bit keys in full width, of one cache."""
-    import torch
-
-    from cascadesim.kernels.decode_attention.triton import decode_attention
-    from cascadesim.kernels.pruned_attention import reference, triton
-
     q, k, v = random_tensor(device, B, H, D), random_tensor(device, B, H, M, D), random_tensor(device, B, H, M, D)
     codes, key_scale = reference.quantized(k)
     upper, lower = triton.planes(codes)

@@ -1,7 +1,9 @@
-"""Which cases are still to be measured, and one JSON line for each at once: what was run, on what, and all samples.
+"""Which cases are still to be measured, how long that takes, and one JSON line for each at once, with all samples.
 
 Times and counters are separate passes, into separate files; a kind of device, driver and libraries has files of its
 own. What is in the file already is not run again, with the same code. What failed is tried once more, in a later run.
+How long a run takes is told before it, at the predicted times of an H100, so that no model is needed where it is
+measured; a test holds the default run to its nine minutes.
 """
 
 from __future__ import annotations
@@ -13,27 +15,44 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from cascadesim.validation.kernels.record_lines import COUNTERS, TIMES, Record, append, read
-from cascadesim.validation.measure.cases import Case, cases
-from cascadesim.validation.measure.compiled import target_of
+from cascadesim.validation.kernels.records import COUNTERS, TIMES, Record, append, committed, read
+from cascadesim.validation.measure.cases import FLEX, FLEX_TILES, BenchmarkCase, cases
 from cascadesim.validation.measure.counters import counted, dram_bytes, need_ncu
-from cascadesim.validation.measure.device import file_stem, kind_of
-from cascadesim.validation.measure.estimate import seconds_of
+from cascadesim.validation.measure.device import file_stem, kind_of, target_of
 from cascadesim.validation.measure.process import Runner, TimeUsedUp, environment
+from cascadesim.validation.measure.timing import (
+    FEWEST,
+    GRAPH_LAUNCHES,
+    HIDE_US,
+    ROUNDS,
+    SHORT_US,
+    WARM_UP_S,
+    samples_of_round,
+)
 
 TIMES_SUFFIX, COUNTERS_SUFFIX, COUNTS_SUFFIX = ".jsonl", ".counters.jsonl", ".static_counts.json"
 ATTEMPTS = 2  # records of a case, where a part of it fails
 STATIC_COUNTS_S = 150.0  # assumed: a minute with eight processes
 GRACE_S = 40.0  # in which a case may end that began in time
-TIMING_CODE = ("timing", "cases", "prepare", "neighborhood", "pruned", "rates", "cuda", "worker", "rate_cases")
-Look: TypeAlias = Callable[[Case, Sequence[str], float], Mapping[str, Any]]  # case, variants, end of the run -> found
+TIMING_CODE = ("timing", "cases", "prepare", "neighborhood", "pruned", "rates", "worker")
+
+GPU = "NVIDIA H100 80GB HBM3"  # whose predicted times the estimate takes
+UNKNOWN_S = 1e-3  # assumed: selecting, rates without a model, what torch compiles: up to some milliseconds
+FLUSH_S = HIDE_US * 1e-6 + 70e-6  # derived: flushes of 2 x 50 MiB, written and read at 3 TB/s, until HIDE_US is over
+SAMPLE_S = 40e-6  # assumed: two events and a wait for the second
+PREPARE_S = 0.8  # assumed: inputs, and the driver's clocks before and after
+COMPILE_S = 0.6  # kernels note, 2.1: 0.25 to 0.6 s a kernel for sm_90; most variants share one with another case
+COMPILED_BY_TORCH_S = 15.0  # assumed: flex_attention through the compiler of torch, the first time
+START_S = 30.0  # assumed: torch and a context, and this machine's static counts
+# case, variants, end of the run by time.monotonic -> what a record says of it
+Look: TypeAlias = Callable[[BenchmarkCase, Sequence[str], float], Mapping[str, Any]]
 
 
 def run(suites: Sequence[str], output: Path, seconds: float) -> Iterator[str]:
@@ -46,7 +65,7 @@ def run(suites: Sequence[str], output: Path, seconds: float) -> Iterator[str]:
         yield from _static_counts(runner.about, path.with_name(path.name.removesuffix(TIMES_SUFFIX) + COUNTS_SUFFIX))
         chosen = [case for case in cases() if case.suite in suites]
         left_over = [case for case, wanted in _wanted(chosen, path, TIMES, runner.about) if wanted]
-        yield f"{len(left_over)} of {len(chosen)} cases to measure, about {seconds_of(left_over):.0f} s on an H100"
+        yield f"{len(left_over)} of {len(chosen)} cases to measure, about {estimated_s(left_over):.0f} s on an H100"
         left = seconds - (time.monotonic() - begin)
         for line in recorded(chosen, path, TIMES, runner.about, runner.run, left):
             yield line
@@ -67,7 +86,7 @@ def count(suites: Sequence[str], output: Path, seconds: float) -> Iterator[str]:
     yield from recorded(chosen, path, COUNTERS, runner.about, lambda case, *_: attempted(case, ncu), seconds)
 
 
-def attempted(case: Case, ncu: str) -> Mapping[str, Any]:
+def attempted(case: BenchmarkCase, ncu: str) -> Mapping[str, Any]:
     try:
         return counted(case, ncu)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
@@ -98,7 +117,7 @@ def _static_counts(about: Mapping[str, Any], path: Path) -> Iterator[str]:
     if target is None:
         yield f"static counts: none for compute capability {about['device']['compute_capability']}"
         return
-    command = [sys.executable, "-m", "cascadesim.validation.measure.compiled", str(target), str(path)]
+    command = [sys.executable, "-m", "cascadesim.validation.kernels.static_counts", str(path), str(target)]
     if (problem := _problem_of(command, STATIC_COUNTS_S)) is None:
         yield f"static counts of this machine's compilers: {path.name}"
         return
@@ -121,7 +140,7 @@ def _problem_of(command: Sequence[str], within_s: float) -> str | None:
 
 
 def recorded(
-    chosen: Sequence[Case], path: Path, schema: str, about: Mapping[str, Any], look: Look, seconds: float,
+    chosen: Sequence[BenchmarkCase], path: Path, schema: str, about: Mapping[str, Any], look: Look, seconds: float,
     now: Callable[[], float] = time.monotonic,
 ) -> Iterator[str]:  # fmt: skip
     """Measures what the file does not have, until the time is used."""
@@ -146,8 +165,8 @@ def recorded(
 
 
 def _wanted(
-    chosen: Sequence[Case], path: Path, schema: str, about: Mapping[str, Any]
-) -> list[tuple[Case, tuple[str, ...]]]:
+    chosen: Sequence[BenchmarkCase], path: Path, schema: str, about: Mapping[str, Any]
+) -> list[tuple[BenchmarkCase, tuple[str, ...]]]:
     """Each case with the variants that the file does not have."""
     there: dict[str, list[Record]] = {}
     for record in read(path).records if path.exists() else ():
@@ -155,7 +174,7 @@ def _wanted(
     return [(case, still_wanted(case, there.get(identity_of(case, schema, about), ()))) for case in chosen]
 
 
-def still_wanted(case: Case, there: Sequence[Record]) -> tuple[str, ...]:
+def still_wanted(case: BenchmarkCase, there: Sequence[Record]) -> tuple[str, ...]:
     """Variants of which no record has anything, of a case that was not tried too often."""
     if len(there) >= ATTEMPTS:
         return ()
@@ -165,29 +184,29 @@ def still_wanted(case: Case, there: Sequence[Record]) -> tuple[str, ...]:
     return tuple(name for name in case.variants if name not in done)
 
 
-def described(case: Case, schema: str) -> dict[str, Any]:
+def described(case: BenchmarkCase, schema: str) -> dict[str, Any]:
     """What a record says about the case itself."""
     return {"schema": schema, "suite": case.suite, "case": case.name, "shape": dict(case.shape),
             "work": dict(case.work), "code": source_hash(), "timing_code": timing_hash(),
             "date": time.strftime("%Y-%m-%d")}  # fmt: skip
 
 
-def identity_of(case: Case, schema: str, about: Mapping[str, Any]) -> str:
-    """Case, code, and kind of device: another card of the kind goes on."""
+def identity_of(case: BenchmarkCase, schema: str, about: Mapping[str, Any]) -> str:
+    """BenchmarkCase, code, and kind of device: another card of the kind goes on."""
     content = [schema, case.suite, case.name, sorted(case.shape.items()), source_hash(), timing_hash(), kind_of(about)]
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 @cache
 def source_hash() -> str:
-    """Of all kernel sources: a changed kernel is measured again."""
-    folder = resources.files("cascadesim.kernels")
-    return _digest(path for suffix in ("py", "cu", "cuh") for path in sorted(Path(str(folder)).rglob(f"*.{suffix}")))
+    """Hashes all kernel sources: a changed kernel is measured again."""
+    folder = Path(str(resources.files("cascadesim.kernels")))
+    return _digest(path for suffix in ("py", "cu", "cuh") for path in sorted(folder.rglob(f"*.{suffix}")))
 
 
 @cache
 def timing_hash() -> str:
-    """Of what decides what is timed, and how."""
+    """Hashes what decides what is timed, and how."""
     folder = Path(str(resources.files("cascadesim.validation.measure")))
     return _digest(folder / f"{name}.py" for name in TIMING_CODE)
 
@@ -203,3 +222,23 @@ def summary(line: Record) -> str:
     parts += [f"{name}: {text[:100]}" for name, text in line.get("errors", {}).items()]
     return ", ".join((*parts, *([str(line["error"])] if "error" in line else ())))
 
+
+def estimated_s(chosen: Iterable[BenchmarkCase]) -> float:
+    """Seconds of a run of these cases: what the timer does with each variant, at its predicted time."""
+    each = []
+    for case in chosen:
+        total_s = PREPARE_S
+        for variant in case.variants:
+            row = committed().get((GPU, case.suite, case.name, variant))
+            launch_s = row.seconds if row is not None and row.seconds is not None else UNKNOWN_S
+            total_s += COMPILED_BY_TORCH_S if variant in (FLEX, FLEX_TILES) else COMPILE_S
+            total_s += timed_s(launch_s)
+        each.append(total_s)
+    return START_S * bool(each) + sum(each)
+
+
+def timed_s(launch_s: float) -> float:
+    """Warm-up, rounds with cold and hot caches (hot: the call once more, ahead), and the graphs of short kernels."""
+    count = ROUNDS * samples_of_round(launch_s * 1e6)
+    many = FEWEST * ROUNDS * (2 * GRAPH_LAUNCHES * launch_s + FLUSH_S) if launch_s * 1e6 < SHORT_US else 0.0
+    return WARM_UP_S + count * (3 * launch_s + 2 * (FLUSH_S + SAMPLE_S)) + many

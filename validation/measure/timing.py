@@ -34,7 +34,7 @@ HIDDEN_TIMES = 2.0  # a flush lasts so many times what the host needs for what i
 
 
 def samples_of_round(estimate_us: float) -> int:
-    """Of a variant that takes so long, with a cold cache, and as many with a hot one."""
+    """How many samples a round takes of a variant that takes so long, with a cold cache, and as many with a hot one."""
     return int(min(max(ROUND_SAMPLES_S * 1e6 / max(estimate_us, 1.0), FEWEST), MOST))
 
 
@@ -68,8 +68,13 @@ class CudaTimer:
         words = FLUSH_SIZES * torch.cuda.get_device_properties(0).L2_cache_size // 4
         self._buffer = torch.empty(words, dtype=torch.float32, device="cuda")
         self._sum = torch.zeros((), dtype=torch.float32, device="cuda")
-        self.flush_us = self._time_of_a_flush()
-        self.floor_us = self._time_of_next_to_nothing()
+        self._flush()
+        torch.cuda.synchronize()
+        nothing = Timed(self._flush, 1, 0.0)
+        self.flush_us = max(statistics.median(self._sample(nothing, "hot") for _ in range(ESTIMATES)), 1.0)
+        # what two events are apart around a graph that sets one number: in every sample, and never taken off
+        replay = self._captured(self._sum.zero_, 1) or self._sum.zero_
+        self.floor_us = self._estimate(Timed(replay, self._flushes_that_hide(0.0), 0.0))
 
     def measure(
         self, variants: Mapping[str, Launch], only: Mapping[str, Caches], running: Callable[[str], None],
@@ -110,7 +115,7 @@ class CudaTimer:
         return found
 
     def _warmed(self, launch: Launch, samples: Samples) -> Timed:
-        """After WARM_UP_S of it. Raises what the launch raises."""
+        """Runs it for WARM_UP_S, and says how it is timed. Raises what the launch raises."""
         begin = self._now()
         issued: list[float] = []
         while self._now() - begin < WARM_UP_S or not issued:
@@ -157,17 +162,6 @@ class CudaTimer:
         self._buffer.zero_()
         self._torch.sum(self._buffer, 0, out=self._sum)
 
-    def _time_of_a_flush(self) -> float:
-        self._flush()
-        self._torch.cuda.synchronize()
-        nothing = Timed(self._flush, 1, 0.0)
-        return max(statistics.median(self._sample(nothing, "hot") for _ in range(ESTIMATES)), 1.0)
-
-    def _time_of_next_to_nothing(self) -> float:
-        """What two events are apart around a graph that sets one number: in every sample, and never taken off."""
-        replay = self._captured(self._sum.zero_, 1) or self._sum.zero_
-        return self._estimate(Timed(replay, self._flushes_that_hide(0.0), 0.0))
-
     def _flushes_that_hide(self, host_us: float) -> int:
         return math.ceil(max(HIDE_US, HIDDEN_TIMES * host_us) / self.flush_us)
 
@@ -187,14 +181,14 @@ class CudaTimer:
         return replay
 
     def _many(self, launch: Launch) -> list[float]:
-        """Of one launch among many in a row."""
+        """Times one launch among many in a row."""
         if (replay := self._captured(launch, GRAPH_LAUNCHES)) is None:
             return []
         each = Timed(replay, self._flushes_that_hide(0.0), 0.0)
         return [self._sample(each, "hot") / GRAPH_LAUNCHES for _ in range(FEWEST * ROUNDS)]
 
     def clock_mhz(self) -> dict[str, Any]:
-        """Of the multiprocessors, read in a kernel; of the rest what the driver reports. Read only."""
+        """Reads the clock of the multiprocessors in a kernel, and what the driver reports beside it. Sets nothing."""
         from cascadesim.kernels.microbenchmarks.triton import clock_rate
         from cascadesim.validation.measure.device import query
 

@@ -18,9 +18,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol, TypeAlias
 
-from cascadesim.validation.measure.cases import Case, cases
-from cascadesim.validation.measure.compiled import compiled_of
-from cascadesim.validation.measure.device import SAMPLED, device, environment, sampled
+from cascadesim.validation.measure.cases import BenchmarkCase, case_named
+from cascadesim.validation.measure.device import SAMPLED, compiled_of, device, environment, sampled
 from cascadesim.validation.measure.timing import Caches, CudaTimer, Launch, Samples
 
 Tell: TypeAlias = Callable[[Mapping[str, Any]], None]
@@ -44,7 +43,7 @@ class Timer(Protocol):
 
 
 def measured(
-    case: Case, wanted: Collection[str], timer: Timer, tell: Tell, healthy: Callable[[], bool]
+    case: BenchmarkCase, wanted: Collection[str], timer: Timer, tell: Tell, healthy: Callable[[], bool]
 ) -> dict[str, Any]:
     """What a record says of the case: those of its variants that are wanted. Raises DeviceLost."""
     errors: dict[str, str] = {}
@@ -58,6 +57,8 @@ def measured(
         if not healthy():
             raise DeviceLost(errors[name])
 
+    import torch
+
     prepared = case.prepare("cuda")
     kernels: dict[str, list[dict[str, Any]]] = {}
     checks: dict[str, float | None] = {}
@@ -69,7 +70,7 @@ def measured(
                 found = prepared.checks[name]()
                 checks[name] = found if found == found else None  # JSON has no NaN
             else:
-                _synchronize()
+                torch.cuda.synchronize()
         except Exception as error:  # a kernel may fail in any way
             failed(name, error)
     sound = {name: prepared.variants[name] for name in kernels if name not in errors}
@@ -84,7 +85,7 @@ def measured(
 
 
 def _clock(timer: Timer, healthy: Callable[[], bool]) -> dict[str, Any]:
-    """Beside the samples: that it cannot be read costs none of them."""
+    """Reads the clock beside the samples: that it cannot be read costs none of them."""
     try:
         return timer.clock_mhz()
     except Exception as error:
@@ -95,12 +96,6 @@ def _clock(timer: Timer, healthy: Callable[[], bool]) -> dict[str, Any]:
 
 def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:LONGEST_TEXT]
-
-
-def _synchronize() -> None:
-    import torch
-
-    torch.cuda.synchronize()
 
 
 def _healthy() -> bool:
@@ -116,7 +111,7 @@ def _healthy() -> bool:
 
 
 def _requests() -> Iterator[dict[str, Any]]:
-    """As they come; the process ends with its standard input."""
+    """Yields requests as they come; the process ends with its standard input."""
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:
@@ -153,10 +148,9 @@ def main() -> None:
 
     tell({"device": device(), "env": environment()})
     timer: CudaTimer | None = None
-    by_name = {(case.suite, case.name): case for case in cases()}
     for request in _requests():
         timer = timer or CudaTimer(SEED, torch)
-        case = by_name[request["suite"], request["case"]]
+        case = case_named(request["suite"], request["case"])
         begin = time.monotonic()
         try:
             record = measured(case, request["variants"], timer, tell, _healthy)

@@ -12,17 +12,19 @@ from functools import cache
 from itertools import islice
 from math import sqrt
 
+import numpy as np
+
+from cascadesim.accelerators.dram.reads import read_stream
+from cascadesim.accelerators.dram.standards import HBM2
+from cascadesim.accelerators.spatten.behavioural import BehaviouralDesign, Head, layer_cycles, total_cycles
+from cascadesim.accelerators.spatten.randomness import JavaRandom
+from cascadesim.accelerators.spatten.topk import drawn_cycles, expected_cycles
 from cascadesim.einsum_cascades.notation.errors import SpecError, shortened
-from cascadesim.validation.claim import Prediction, Settings
-from cascadesim.validation.columns import Column, Layout, count, not_negative
-from cascadesim.validation.grouped import Group, Member, grouped, member, members, with_cells
-from cascadesim.validation.table import Row, Table, parse_table
+from cascadesim.validation.claim import PredictedFigures, Settings
+from cascadesim.validation.columns import Column, Layout, columns_of, count, not_negative, whole
+from cascadesim.validation.table import Member, Row, RowGroup, Table, grouped, member, members, parse_table, with_cells
 
 MEANS_OF = 200  # calls that a published mean of the latency model averages
-
-
-def whole(text: str) -> int:
-    return 0 if text == "0" else count(text, "a whole number of at least 0")
 
 
 def whole_list(text: str) -> str:
@@ -35,13 +37,11 @@ def whole_list(text: str) -> str:
 
 BEHAVIOURAL = Layout(
     (
-        Column("config_id", whole), Column("kind", str), Column("dram_channels", count), Column("multipliers", count),
-        Column("topk_parallelism", count), Column("D", count), Column("L", count),
-        *(Column(name, whole_list) for name in (
-            "heads_per_layer", "fetch_num_per_layer", "key_bit", "value_bit", "topk_per_layer", "cycles_per_layer",
-            "cycles_total",
-        )),
-        Column("part", str, required=False), *(Column(name, whole, required=False) for name in ("cycles", "undefined")),
+        Column("config_id", whole), Column("kind", str),
+        *columns_of(count, "dram_channels multipliers topk_parallelism D L"),
+        *columns_of(whole_list, "heads_per_layer fetch_num_per_layer key_bit value_bit topk_per_layer cycles_per_layer "
+                                "cycles_total"),
+        Column("part", str, required=False), *columns_of(whole, "cycles undefined", required=False),
     ),
     ("config_id",),
 )  # fmt: skip
@@ -49,21 +49,21 @@ TOPK = Layout(
     (
         Column("kind", str), Column("order", whole_list), Column("size", count), Column("target", whole),
         Column("parallelism", count), Column("cycles", whole, required=False),
-        Column("mean", not_negative, required=False), Column("std", not_negative, required=False),
-        Column("within", not_negative, required=False),
+        *columns_of(not_negative, "mean std within", required=False),
     ),
     ("kind", "order", "size", "target", "parallelism"),
 )  # fmt: skip
 DRAM = Layout(
     (
-        Column("pattern", str), Column("n", count), Column("stride", whole), Column("gap", whole),
-        Column("cycles", count), Column("first", whole), Column("out_of_order", whole),
+        Column("pattern", str), Column("n", count), *columns_of(whole, "stride gap"), Column("cycles", count),
+        *columns_of(whole, "first out_of_order"),
     ),
     ("pattern", "n", "stride", "gap"),
 )  # fmt: skip
 
 
 _LONGEST = 18  # digits of a number of cycles: within 64 bits
+_PER_LAYER = ("heads_per_layer", "fetch_num_per_layer", "topk_per_layer")  # lists of a behavioural run
 
 
 def parse_behavioural(text: str, layout: Layout, source: str) -> Table:
@@ -74,40 +74,31 @@ def parse_behavioural(text: str, layout: Layout, source: str) -> Table:
 def _layers(run: Row) -> Iterator[Member]:
     """One row a layer, one for the total."""
     cycles = (*run.text("cycles_per_layer").split(";"), run.text("cycles_total"))
-    columns = ("heads_per_layer", "fetch_num_per_layer", "topk_per_layer")
-    if any(len(run.text(column).split(";")) != len(cycles) - 1 for column in columns):
-        raise SpecError(f"{run.place}: {', '.join(columns)} and cycles_per_layer must have one entry a layer")
-    group = Group((run,))
+    if any(len(run.text(column).split(";")) != len(cycles) - 1 for column in _PER_LAYER):
+        raise SpecError(f"{run.place}: {', '.join(_PER_LAYER)} and cycles_per_layer must have one entry a layer")
+    group = RowGroup((run,))
     for place, found in enumerate(cycles):
+        if found != "NA" and not (found.isascii() and found.isdigit() and len(found) <= _LONGEST):
+            raise SpecError(f"{run.place}: cycles must be whole numbers or NA, got {shortened(found)!r}")
         part = "total" if place == len(cycles) - 1 else "layer"
-        defined = _defined(run, found)
+        defined = None if found == "NA" else int(found)
         cells = with_cells(run, part=part, cycles=defined, undefined=int(defined is None)).cells
         yield Member(cells, run.source, run.line, group, place)
 
 
-def _defined(run: Row, cycles: str) -> int | None:
-    if cycles == "NA":
-        return None
-    if not (cycles.isascii() and cycles.isdigit() and len(cycles) <= _LONGEST):
-        raise SpecError(f"{run.place}: cycles must be whole numbers or NA, got {shortened(cycles)!r}")
-    return int(cycles)
-
-
-def behavioural(row: Row, settings: Settings = ()) -> Prediction:
+def behavioural(row: Row, settings: Settings = ()) -> PredictedFigures:
     found = member(row)
-    cycles = _run(found.group)[found.position]
+    cycles = _layer_cycles(found.group)[found.position]
     return {"cycles": cycles, "undefined": int(cycles is None)}
 
 
 @cache
-def _run(group: Group) -> tuple[int | None, ...]:
-    """Cycles of each layer, then of all."""
-    from cascadesim.accelerators.spatten.behavioural import BehaviouralDesign, Head, layer_cycles, total_cycles
-
+def _layer_cycles(group: RowGroup) -> tuple[int | None, ...]:
+    """Cycles of each layer, then of all; None where the original is undefined."""
     (run,) = group.rows
     design = BehaviouralDesign(*(run.count(name) for name in ("dram_channels", "multipliers", "topk_parallelism", "D")))
     bits = int(run.text("key_bit")), int(run.text("value_bit"))
-    lists = [run.text(name).split(";") for name in ("heads_per_layer", "fetch_num_per_layer", "topk_per_layer")]
+    lists = [run.text(name).split(";") for name in _PER_LAYER]
     layers = [
         layer_cycles([Head(run.count("L"), int(keys), *bits, None if topk == "-1" else int(topk))] * int(heads), design)
         for heads, keys, topk in zip(*lists, strict=True)
@@ -126,46 +117,32 @@ def parse_topk(text: str, layout: Layout, source: str) -> Table:
     return replace(table, rows=(*table.rows, replace(share, cells=cells)))
 
 
-def topk(row: Row, settings: Settings = ()) -> Prediction:
+def topk(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """Cycles of a draw, the exact mean, or the share of the means that lie within two standard errors of it."""
     found = member(row)
     if row.get("kind") == "draw":
         return {"cycles": _draws(found.group)[found.position]}
     if row.get("kind") == "mean":
         return {"mean": _expected(row)}
-    return {"within": _within(found.group)}
+    near = [
+        abs((one.number("mean") or 0) - _expected(one)) <= 2 * (one.number("std") or 0) / sqrt(MEANS_OF) + 0.005
+        for one in found.group.rows
+    ]  # fmt: skip  (0.005: printed to two decimals)
+    return {"within": sum(near) / len(near)}
 
 
 @cache
-def _draws(group: Group) -> tuple[int, ...]:
-    from cascadesim.accelerators.spatten.randomness import JavaRandom
-    from cascadesim.accelerators.spatten.topk import drawn_cycles
-
+def _draws(group: RowGroup) -> tuple[int, ...]:
     draw = JavaRandom(1)
     return tuple(drawn_cycles(row.count("size"), row.count("target"), row.count("parallelism"), draw)
                  for row in group.rows)  # fmt: skip
 
 
 def _expected(row: Row) -> float:
-    from cascadesim.accelerators.spatten.topk import expected_cycles
-
     return expected_cycles(row.count("size"), row.count("target"), row.count("parallelism"))
 
 
-def _within(group: Group) -> float:
-    """Share of the means that lie within two standard errors of the exact one."""
-    near = [
-        abs((row.number("mean") or 0) - _expected(row)) <= 2 * (row.number("std") or 0) / sqrt(MEANS_OF) + 0.005
-        for row in group.rows
-    ]  # fmt: skip  (0.005: printed to two decimals)
-    return sum(near) / len(near)
-
-
-def dram(row: Row, settings: Settings = ()) -> Prediction:
-    import numpy as np
-
-    from cascadesim.accelerators.dram.reads import read_stream
-    from cascadesim.accelerators.dram.standards import HBM2
-
+def dram(row: Row, settings: Settings = ()) -> PredictedFigures:
     addresses = np.array(list(_addresses(row)), dtype=np.int64)
     found = read_stream(HBM2, addresses, row.count("gap"))
     return {"cycles": found.cycles, "first": found.first_latency_cycles, "out_of_order": found.out_of_order}

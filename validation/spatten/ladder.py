@@ -11,13 +11,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from cascadesim.accelerators.spatten.spec import SpattenSpec
-    from cascadesim.einsum_cascades.sparsity.pruning_schedules import Schedule
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.spatten.accelerator import Spatten
+from cascadesim.accelerators.spatten.head_stream import HeadStream
+from cascadesim.accelerators.spatten.rows import head_rows
+from cascadesim.accelerators.spatten.rtl.run import run_heads
+from cascadesim.accelerators.spatten.score_buffer import gathered_keys
+from cascadesim.accelerators.spatten.spec import REQUEST_BYTES, SpattenSpec
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import Schedule, published_schedule, token_rows
 
 LENGTH = 1024  # SpAtten, sec. V-A: 992 tokens given, 32 generated; the last one sees 1024
 SERIAL = 1  # scores a cycle that a top-k engine without parallelism compares
@@ -44,15 +48,18 @@ class Rung:
 @cache
 def ladder(model: str, architecture: str = "spatten", settings: tuple[str, ...] = ()) -> tuple[Rung, ...]:
     """The rungs of a model with a published schedule. Raises UnknownNameError for another one."""
-    from cascadesim.accelerators.catalogue import load
-    from cascadesim.accelerators.spatten.accelerator import Spatten
-    from cascadesim.einsum_cascades.sparsity.pruning_schedules import published_schedule
+    spec = machine(architecture, settings).spec
+    steps = _steps(published_schedule(model), spec.topk_parallelism)
+    return tuple(_run(name, schedule, parallelism, spec) for name, schedule, parallelism in steps)
 
-    machine = load(architecture, settings)
-    if not isinstance(machine, Spatten):
-        raise TypeError(f"{architecture} is no SpAtten")
-    steps = _steps(published_schedule(model), machine.spec.topk_parallelism)
-    return tuple(_run(name, schedule, parallelism, machine.spec) for name, schedule, parallelism in steps)
+
+@cache
+def machine(name: str = "spatten", settings: tuple[str, ...] = ()) -> Spatten:
+    """Raises TypeError for a preset of another accelerator."""
+    found = load(name, settings)
+    if not isinstance(found, Spatten):
+        raise TypeError(f"{name} is no SpAtten")
+    return found
 
 
 def _steps(full: Schedule, parallelism: int) -> Iterator[tuple[str, Schedule, int]]:
@@ -69,13 +76,6 @@ def _steps(full: Schedule, parallelism: int) -> Iterator[tuple[str, Schedule, in
 
 
 def _run(name: str, schedule: Schedule, parallelism: int, spec: SpattenSpec) -> Rung:
-    from cascadesim.accelerators.spatten.head_stream import HeadStream
-    from cascadesim.accelerators.spatten.rows import head_rows
-    from cascadesim.accelerators.spatten.rtl.run import run_heads
-    from cascadesim.accelerators.spatten.score_buffer import gathered_keys
-    from cascadesim.accelerators.spatten.spec import REQUEST_BYTES
-    from cascadesim.einsum_cascades.sparsity.pruning_schedules import token_rows
-
     design, trace = spec.design(), token_rows(schedule, LENGTH)
     rows = head_rows(trace, design, parallelism, source=schedule.name)
     cycles = reads = 0

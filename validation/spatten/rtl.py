@@ -7,42 +7,40 @@ its first head takes as long as the same head does behind others, not as the fir
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from itertools import accumulate, groupby
-from statistics import fmean, median
 
 from cascadesim.accelerators.spatten.head_stream import GatherDesign, HeadRow, HeadStream
 from cascadesim.accelerators.spatten.rows import STORED_BITS, buffer_lines
+from cascadesim.accelerators.spatten.rtl.run import run_heads
+from cascadesim.accelerators.spatten.score_buffer import gathered_keys
 from cascadesim.einsum_cascades.notation.errors import SpecError
-from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
-from cascadesim.validation.columns import Column, Layout, Value, count
-from cascadesim.validation.compare import Cell, Stratum, Verdict, errors
-from cascadesim.validation.grouped import Group, grouped, member, members, members_among, with_cells
-from cascadesim.validation.spatten.exact import whole
-from cascadesim.validation.table import Row, Table, parse_table
+from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, Suite, Verdict
+from cascadesim.validation.columns import Column, Layout, Value, columns_of, count, whole
+from cascadesim.validation.compare import default_verdict
+from cascadesim.validation.table import Row, RowGroup, Table, member, members, parse_table, with_cells
 
 _PAIRED = ("key_fetch_num", "value_fetch_num", "key_bit", "value_bit")  # equal in both heads of a pair
 GAP_CYCLES = 200  # between heads that run alone (own driver around the RTL)
 _SIZES = ("multipliers", "buffer_lines", "dram_channels", "fetch_channels", "softmax_lanes", "pad")
 SHARED = (
-    Column("config", str), *(Column(name, count) for name in (*_SIZES, "topk_parallelism")),
-    Column("seed", whole), Column("workload", str), Column("row", whole), Column("key_fetch_num", count),
-    Column("value_fetch_num", count), Column("key_bit", count), Column("value_bit", count),
-    Column("requantized", whole), Column("topk_latency", whole),
+    Column("config", str), *(Column(name, count) for name in (*_SIZES, "topk_parallelism")), Column("seed", whole),
+    Column("workload", str), Column("row", whole),
+    *columns_of(count, "key_fetch_num value_fetch_num key_bit value_bit"),
+    *columns_of(whole, "requantized topk_latency"),
 )  # fmt: skip
 _KEY = ("config", "topk_parallelism", "workload", "row")
 HEADS = Layout(
-    (*SHARED, Column("latency", count), Column("dram_reads", whole), Column("dp_lines", whole),
+    (*SHARED, Column("latency", count), *columns_of(whole, "dram_reads dp_lines"),
      Column("history", str, required=False),
-     *(Column(name, whole, required=False) for name in ("t_report1", "t_report2", "own_reads", "own_lines"))),
+     *columns_of(whole, "t_report1 t_report2 own_reads own_lines", required=False)),
     _KEY,
 )  # fmt: skip
 STREAMS = Layout(
-    (*SHARED, Column("t_accept", whole), Column("t_done", count), Column("dram_reads", count),
-     Column("dp_lines", count),
-     *(Column(name, whole, required=False) for name in ("t_report1", "total", "total_reads", "total_lines"))),
+    (*SHARED, Column("t_accept", whole), *columns_of(count, "t_done dram_reads dp_lines"),
+     *columns_of(whole, "t_report1 total total_reads total_lines", required=False)),
     _KEY,
 )  # fmt: skip
 
@@ -53,22 +51,19 @@ def parse_heads(text: str, layout: Layout, source: str) -> Table:
     The driver ran the same workloads on every configuration, one after another: a row that one leaves out may stand
     with another, and leaves DRAM rows open and scores to drain for the next one.
     """
-    table = grouped(_checked(parse_table(text, layout, source)), lambda row: row.get("config"))
-    elsewhere = _elsewhere(table.rows)
-    rows = [one for _, run in _groups(table) for one in _run(run, elsewhere)]
-    return replace(table, rows=tuple(rows))
+    table = _checked(parse_table(text, layout, source))
+    elsewhere = {tuple(row.get(name) for name in ("workload", "topk_parallelism", "row")): row for row in table.rows}
+    configurations = groupby(table.rows, lambda row: row.get("config"))
+    return replace(table, rows=tuple(one for _, rows in configurations for one in _run(tuple(rows), elsewhere)))
 
 
-def _elsewhere(rows: Sequence[Row]) -> Mapping[tuple[object, ...], Row]:
-    """(workload, top-k parallelism, number) -> a row of any configuration."""
-    return {tuple(row.get(name) for name in ("workload", "topk_parallelism", "row")): row for row in rows}
-
-
-def _run(rows: Sequence[Row], elsewhere: Mapping[tuple[object, ...], Row]) -> Iterator[Row]:
+def _run(rows: Sequence[Row], elsewhere: Mapping[tuple[Value, ...], Row]) -> Iterator[Row]:
     """The rows of a configuration as the driver ran them; those that the table has are the members.
 
-    A head may fetch low bits in one configuration and not in another: what one left behind is known unless it may.
+    `elsewhere`: (workload, top-k parallelism, number) -> a row of any configuration. A head may fetch low bits in one
+    configuration and not in another: what one left behind is known unless it may.
     """
+    configuration = {name: rows[0].get(name) for name in ("config", *_SIZES, "seed")}
     undecided = {(key[0], key[2]) for key, row in elsewhere.items() if row.get("requantized")}
     sequence: list[Row] = []
     known: list[bool] = []
@@ -80,15 +75,11 @@ def _run(rows: Sequence[Row], elsewhere: Mapping[tuple[object, ...], Row]) -> It
             row = own.get(number) or elsewhere.get((workload, parallelism, number))
             if row is not None:
                 known.append(last == number - 1 and certain)
-                sequence.append(row if number in own else with_cells(row, **_sizes(rows[0])))
+                sequence.append(row if number in own else with_cells(row, **configuration))
                 last, certain = number, number in own or (workload, number) not in undecided
     listed = {id(row) for row in rows}
-    return iter(members_among(_with_pairs(sequence, known), [id(row) in listed for row in sequence]))
-
-
-def _sizes(row: Row) -> dict[str, Value]:
-    """Columns that belong to the configuration."""
-    return {name: row.get(name) for name in ("config", *_SIZES, "seed")}
+    ran = members(_with_pairs(sequence, known))
+    return (one for one, row in zip(ran, sequence, strict=True) if id(row) in listed)
 
 
 def _with_pairs(rows: Sequence[Row], known: Sequence[bool]) -> list[Row]:
@@ -96,10 +87,11 @@ def _with_pairs(rows: Sequence[Row], known: Sequence[bool]) -> list[Row]:
 
     history: whether the head before is there, which leaves DRAM rows open and may still drain its scores.
     """
-    cumulative = [list(accumulate(row.count(name) for row in rows)) for name in ("dram_reads", "dp_lines")]
-    reads, lines = (_own(counts, _second(rows)) for counts in cumulative)
+    is_second = _second(rows)
+    reads, lines = (_own(list(accumulate(row.count(name) for row in rows)), is_second)
+                    for name in ("dram_reads", "dp_lines"))  # fmt: skip
     found: list[Row] = []
-    for place, second in enumerate(_second(rows)):
+    for place, second in enumerate(is_second):
         history = found[-1].text("history") if second else "yes" if known[place] else "no"
         found.append(with_cells(rows[place], own_reads=reads[place], own_lines=lines[place], history=history))
     return found
@@ -109,9 +101,9 @@ def parse_streams(text: str, layout: Layout, source: str) -> Table:
     """The last row of a stream also carries its totals."""
     table = _checked(parse_table(text, layout, source))
     found: list[Row] = []
-    for _, rows in _groups(grouped(table, _stream_of)):
-        total = max(row.count("t_done") for row in rows)
-        reads, lines = (max(row.count(name) for row in rows) for name in ("dram_reads", "dp_lines"))
+    for _, stream in groupby(table.rows, _stream_of):
+        rows = tuple(stream)
+        total, reads, lines = (max(row.count(name) for row in rows) for name in ("t_done", "dram_reads", "dp_lines"))
         last = with_cells(rows[-1], total=total, total_reads=reads, total_lines=lines)
         found += members((*rows[:-1], last))
     return replace(table, rows=tuple(found))
@@ -157,20 +149,13 @@ def _stream_of(row: Row) -> tuple[object, ...]:
     return tuple(row.get(name) for name in ("config", "topk_parallelism", "workload"))
 
 
-def _groups(table: Table) -> Iterator[tuple[Group, tuple[Row, ...]]]:
-    for group in dict.fromkeys(member(row).group for row in table.rows):
-        yield group, group.rows
-
-
-def heads(row: Row, settings: Settings = ()) -> Prediction:
+def heads(row: Row, settings: Settings = ()) -> PredictedFigures:
     found = member(row)
     return _alone(found.group)[found.position]
 
 
 @cache
-def _alone(group: Group) -> tuple[Prediction, ...]:
-    from cascadesim.accelerators.spatten.rtl.run import run_heads
-
+def _alone(group: RowGroup) -> tuple[PredictedFigures, ...]:
     found = run_heads(_stream(group.rows, GAP_CYCLES))
     pairs = _second(group.rows)
     reads, lines = (_own(list(accumulate(counts.tolist(), max)), pairs)
@@ -208,15 +193,13 @@ def _own(cumulative: Sequence[int], second: Sequence[bool]) -> list[int]:
     return own
 
 
-def streams(row: Row, settings: Settings = ()) -> Prediction:
+def streams(row: Row, settings: Settings = ()) -> PredictedFigures:
     found = member(row)
     return _together(found.group)[found.position]
 
 
 @cache
-def _together(group: Group) -> tuple[Prediction, ...]:
-    from cascadesim.accelerators.spatten.rtl.run import run_heads
-
+def _together(group: RowGroup) -> tuple[PredictedFigures, ...]:
     found = run_heads(replace(_stream(group.rows, None), rows_open=True))
     return tuple(
         {
@@ -229,10 +212,16 @@ def _together(group: Group) -> tuple[Prediction, ...]:
 
 
 def _stream(rows: Sequence[Row], gap: int | None) -> HeadStream:
-    from cascadesim.accelerators.spatten.score_buffer import gathered_keys
-
     design = _design(rows[0])
-    stream = HeadStream(design, tuple(_head(row) for row in rows), gap)
+    heads = (
+        HeadRow(
+            number=row.count("row"), keys=row.count("key_fetch_num"), values=row.count("value_fetch_num"),
+            key_bits=row.count("key_bit"), value_bits=row.count("value_bit"), low_bits=bool(row.count("requantized")),
+            selection_cycles=row.count("topk_latency"),
+        )
+        for row in rows
+    )  # fmt: skip
+    stream = HeadStream(design, tuple(heads), gap)
     keys = gathered_keys(stream.longest, design.fetch_channels, design.largest_keys)
     return replace(stream, gathered=keys)
 
@@ -245,28 +234,10 @@ def _design(row: Row) -> GatherDesign:
     )  # fmt: skip
 
 
-def _head(row: Row) -> HeadRow:
-    return HeadRow(
-        number=row.count("row"), keys=row.count("key_fetch_num"), values=row.count("value_fetch_num"),
-        key_bits=row.count("key_bit"), value_bits=row.count("value_bit"), low_bits=bool(row.count("requantized")),
-        selection_cycles=row.count("topk_latency"),
-    )  # fmt: skip
-
-
 def judge(slack_cycles: int, suite: Suite, claim: Claim, source: str, cells: Sequence[Cell]) -> Verdict:
     """Gates of these suites: the mean error, and the largest among figures that miss by more than a few cycles."""
-    strata = tuple(
-        Stratum(column, value, errors(chosen, claim.measure))
-        for column in suite.strata
-        for value in dict.fromkeys(cell.row.get(column) for cell in cells)
-        if (chosen := [cell for cell in cells if cell.row.get(column) == value])
-    )
-    found = [cell.error(claim.measure) for cell in cells]
-    beyond = [error for cell, error in zip(cells, found, strict=True) if cell.difference > slack_cycles]
-    figures: dict[str, float | None] = {"mean": fmean(found), "tail": max(beyond, default=0.0), "median": median(found)}
+    beyond = [cell.error(claim.measure) for cell in cells if cell.difference > slack_cycles]
     worst = max(cells, key=lambda cell: (cell.difference > slack_cycles, cell.error(claim.measure)))
-    return Verdict(suite.name, claim, source, errors(cells, claim.measure), worst, strata, tuple(cells), (), figures)
-
-
-def judge_with(slack_cycles: int) -> Callable[[Suite, Claim, str, Sequence[Cell]], Verdict]:
-    return partial(judge, slack_cycles)
+    found = default_verdict(suite, claim, source, cells)
+    figures = {"mean": found.errors.mean, "tail": max(beyond, default=0.0), "median": found.errors.median}
+    return replace(found, worst=worst, figures=figures)

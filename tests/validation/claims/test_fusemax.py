@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.validation.claim import Claim, Suite
+from cascadesim.validation.claim import Claim, Suite, Verdict
 from cascadesim.validation.claims.fusemax import (
     FLAT_DATAFLOW,
     FUSEMAX_AREA,
@@ -16,7 +16,7 @@ from cascadesim.validation.claims.fusemax import (
     FUSEMAX_PARETO,
     FUSEMAX_PHYSICAL_ENERGY,
 )
-from cascadesim.validation.compare import Verdict, compare
+from cascadesim.validation.compare import compare
 from cascadesim.validation.suites import calibrations, find_suites, own_data, suite_names, suites
 from cascadesim.validation.table import Table
 

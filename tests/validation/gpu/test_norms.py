@@ -11,12 +11,12 @@ from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.simulator.simulate import simulate
 from cascadesim.validation.claims.gpu import SUITES
 from cascadesim.validation.gpu.model import predicted_s
-from cascadesim.validation.gpu.suites import Scope, own_shapes
+from cascadesim.validation.gpu.suites import RowSelection, own_shapes
 
 
 @pytest.mark.parametrize("operation", ["layernorm", "mlp_act"])
 def test_the_note_gives_the_median_of_measured_over_predicted(operation: str) -> None:
-    rows = own_shapes(Scope(("vidur-linear",)))
+    rows = own_shapes(RowSelection(("vidur-linear",)))
     found = rows.at((rows.operation == operation) & (rows.scored == "scored"))
     ratio = float(np.median(found.latency_s / predicted_s(found)))
     assert ratio == pytest.approx(ENGINE_OVER_MODEL[operation], abs=0.05)

@@ -6,7 +6,8 @@ import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.gpu.layouts import RAW
-from cascadesim.validation.gpu.rows import read_rows
+from cascadesim.validation.gpu.rows import kernel_of, read_rows
+from cascadesim.validation.gpu.work import tensors
 from cascadesim.validation.table import Row, Table
 
 DECODE = "gpu,impl,dtype,kv_dtype,batch,kv_len,heads_q,heads_kv,head_dim,window,latency_ms\n"
@@ -97,3 +98,26 @@ def test_a_short_call_is_not_scored_and_a_long_one_is() -> None:
 def test_a_file_without_a_needed_column_names_it() -> None:
     with pytest.raises(SpecError, match="no column 'latency_ms'"):
         read_rows("gpu,impl,dtype,m,n,k\nB200-SXM,trtllm:torch_flow,fp8,1,2,3\n", "test.csv", ("gemm",), lambda _: True)
+
+
+@pytest.mark.parametrize(
+    ("device", "group", "kernel"),
+    [
+        ("h100-sxm", 8, "trtllm-xqa"), ("h100-sxm", 32, "trtllm-xqa"), ("h100-sxm", 48, "trtllm-mmha"),
+        ("h100-sxm", 1, "trtllm-mmha"), ("b200", 1, "trtllm-gen-decode"), ("b200", 64, "trtllm-mmha"),
+    ],
+)  # fmt: skip
+def test_tensorrt_llm_decodes_by_group(device: str, group: int, kernel: str) -> None:
+    assert kernel_of("trtllm:torch_flow", "decode", device, group) == kernel
+
+
+def test_other_libraries_and_phases_know_no_groups() -> None:
+    assert kernel_of("sglang:trtllm_mha", "decode", "b200", 64) == "trtllm-gen-decode"
+    assert kernel_of("trtllm:torch_flow", "prefill", "h100-sxm", 64) == "trtllm-fmha-hopper"
+    assert kernel_of("nobody's", "decode", "h100-sxm") is None
+
+
+def test_parallel_blocks_add_twice() -> None:
+    """vidur: attention and feed-forward and residual, three tensors by two kernels; elsewhere one sum of two."""
+    assert tensors("add", "add phi-2 tp1") == 6
+    assert tensors("add", "add Llama-2-7b-hf tp1") == 3

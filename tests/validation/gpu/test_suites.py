@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from cascadesim.simulator.cli.commands import exit_code
+from cascadesim.validation.claim import Verdict
 from cascadesim.validation.claims.gpu import SUITES
-from cascadesim.validation.cli import validate, verdicts_of
-from cascadesim.validation.compare import Verdict, compare
-from cascadesim.validation.gpu.left_out import DEVICES
-from cascadesim.validation.suites import calibrations, own_data
+from cascadesim.validation.cli import validate
+from cascadesim.validation.compare import compare
+from cascadesim.validation.gpu.model import LEFT_OUT
+from cascadesim.validation.suites import calibrations, own_data, verdicts_of
 
 SCORED = "time of a call, 20 us and more"
 NAMED = {suite.name: suite for suite in SUITES}
@@ -47,7 +48,7 @@ def test_the_pooled_error_stays_in_its_tolerance(name: str) -> None:
 @pytest.mark.slow
 def test_a_device_that_calibrated_nothing_is_predicted_too() -> None:
     verdicts = judged("gpu-left-out")
-    assert {name.split(":")[0] for name in verdicts} == set(DEVICES)
+    assert {name.split(":")[0] for name in verdicts} == set(LEFT_OUT)
     assert all(verdict.holds for verdict in verdicts.values())
 
 

@@ -11,8 +11,15 @@ from cascadesim.accelerators.gpu.shape import shape
 from cascadesim.accelerators.gpu.timing import case_of
 from cascadesim.validation.gpu.model import device
 from cascadesim.validation.kernels import model as kernel_model
-from cascadesim.validation.kernels.measured_calls import Attended, calls_of
-from cascadesim.validation.kernels.model import call_timing, counted, descriptor, loop_cycles, resident_blocks
+from cascadesim.validation.kernels.model import (
+    Attended,
+    call_timing,
+    calls_of,
+    counted,
+    descriptor,
+    loop_cycles,
+    resident_blocks,
+)
 from cascadesim.validation.measure.cases import cases
 
 H100 = device("h100-sxm")

@@ -10,9 +10,19 @@ from pathlib import Path
 import pytest
 
 from cascadesim.validation.kernels import predicted_times
-from cascadesim.validation.kernels.measured_rates import OTHERS, Library, Rated, predicted_of, seconds
-from cascadesim.validation.kernels.predicted_times import GPUS, NO_KERNEL, as_text, committed, made
-from cascadesim.validation.measure.cases import Case, Prepared, cases
+from cascadesim.validation.kernels.predicted_times import (
+    GPUS,
+    NO_KERNEL,
+    OTHERS,
+    LibraryKernel,
+    Rated,
+    as_text,
+    made,
+    predicted_of,
+    seconds,
+)
+from cascadesim.validation.kernels.records import committed
+from cascadesim.validation.measure.cases import BenchmarkCase, Prepared, cases
 
 
 def rated(unit: str, operations: float, **more: object) -> float:
@@ -67,14 +77,14 @@ def test_once_there_are_records_the_file_stays(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "measurements" / "h100").mkdir(parents=True)
     (tmp_path / "measurements" / "h100" / "a.jsonl").write_text("{}\n")
     (tmp_path / "measurements" / "predictions.csv").write_text("as it was")
-    monkeypatch.setattr(predicted_times.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(predicted_times, "MEASUREMENTS", tmp_path / "measurements")
     with pytest.raises(SystemExit, match="there are records"):
         predicted_times.main()
     assert (tmp_path / "measurements" / "predictions.csv").read_text() == "as it was"
 
 
 def test_without_a_commit_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicted_times.resources, "files", lambda package: tmp_path / "validation")
+    monkeypatch.setattr(predicted_times, "MEASUREMENTS", tmp_path / "validation" / "measurements")
     (tmp_path / "validation").mkdir()
     with pytest.raises(SystemExit, match="predictions name a commit"):
         predicted_times.main()
@@ -107,18 +117,18 @@ def test_lanes_that_meet_in_a_bank_come_one_after_another() -> None:
 
 
 def test_the_library_has_no_kernel_for_some_devices() -> None:
-    dense = Library("cudnn", 1, 1, 1, 1024, 1024, 128)
+    dense = LibraryKernel("cudnn", 1, 1, 1, 1024, 1024, 128)
     assert seconds(dense, "a100-sxm") is None
     assert seconds(dense, "h100-sxm") is not None
 
 
 def test_predictions_are_of_cold_caches() -> None:
     """16.8 MB of keys and values an entry, of which L2 would keep the first: from DRAM every entry takes as long."""
-    times = [seconds(Library("flash-attention-2-decode", batch, 32, 8, 1, 4096, 128), "h100-sxm") or 0.0
+    times = [seconds(LibraryKernel("flash-attention-2-decode", batch, 32, 8, 1, 4096, 128), "h100-sxm") or 0.0
              for batch in (1, 2, 4)]  # fmt: skip
     assert times[1] - times[0] == pytest.approx((times[2] - times[1]) / 2, rel=0.05)
 
 
 def test_a_case_of_its_own_has_reasons_for_everything() -> None:
-    made_up = Case("microbenchmarks", "made up", {}, {}, ("a", "b"), lambda device: Prepared({}))
+    made_up = BenchmarkCase("microbenchmarks", "made up", {}, {}, ("a", "b"), lambda device: Prepared({}))
     assert predicted_of(made_up) == {"a": OTHERS, "b": OTHERS}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cascadesim.validation.kernels.model import PRESETS, calls_of, seconds_of
 from cascadesim.validation.kernels.record_claims import judged as judged_records
-from cascadesim.validation.kernels.record_lines import read
+from cascadesim.validation.kernels.records import TIMES, committed, fault, read
+from cascadesim.validation.measure.cases import BenchmarkCase, cases
 
 BOXES = {"layout": [64, 64], "window": [24, 24], "stride": [1, 1], "query_tile": [16, 8], "key_tile": [8, 8],
          "H": 16, "D": 128}  # fmt: skip
@@ -166,3 +170,135 @@ def test_times_are_no_counters(tmp_path: Path) -> None:
     path = tmp_path / "made-up.jsonl"
     path.write_text(record(1000.0, 1000.0) + "\n")
     assert judged("spatten-kernels", [path]) == ()
+
+
+H100 = "NVIDIA H100 80GB HBM3"
+LONG = {"B": 1, "H": 16, "L": 16384, "D": 128, "causal": False}
+DECODE = {"B": 16, "H": 32, "G": 8, "M": 8192, "D": 128}
+
+
+def timed(
+    folder: Path, suite: str, shape: dict, work: dict, us: dict, device: str = H100, **check: float | None
+) -> Path:
+    path = folder / "made-up.jsonl"
+    line = {"schema": "cascadesim.measurement/2", "suite": suite, "case": "made up", "device": {"name": device},
+            "shape": shape, "work": work, "check": {**dict.fromkeys(us, 1e-3), **check},
+            "timing": {name: {"cold": [time]} for name, time in us.items()}}  # fmt: skip
+    path.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    return path
+
+
+def by_claim(path: Path) -> dict:
+    return {verdict.claim.metric: verdict for verdict in judged("kernels-measured", [path])}
+
+
+def test_times_of_the_model_have_no_error(tmp_path: Path) -> None:
+    predicted = {name: seconds_of(calls, "h100-sxm") * 1e6 for name, calls in calls_of("attention", LONG, {}).items()}
+    found = by_claim(timed(tmp_path, "attention", LONG, {"flop": 4 * 16 * 16384**2 * 128}, predicted))["latency_s"]
+    assert len(found.cells) == 5
+    assert found.errors.maximum == pytest.approx(0)
+    assert not found.judged
+
+
+@pytest.mark.parametrize(("ours_us", "flash_holds", "triton_holds"), [
+    (2900.0, True, True),  # 4 * 16 * 16384^2 * 128 FLOP = 2.2 TFLOP: 758 TFLOP/s
+    (3100.0, False, True),
+    (6300.0, False, False),  # 349 TFLOP/s, and nine tenths of 395 are 355.5
+])  # fmt: skip
+def test_the_long_case_is_held_against_flash_attention_and_published_triton(
+    tmp_path: Path, ours_us: float, flash_holds: bool, triton_holds: bool
+) -> None:
+    times = {"attention-1pass": ours_us, "sdpa FLASH_ATTENTION": 3000.0}
+    found = by_claim(timed(tmp_path, "attention", LONG, {"flop": 4 * 16 * 16384**2 * 128}, times))
+    assert found["against_flash"].holds is flash_holds
+    assert found["triton_flops"].holds is triton_holds
+
+
+@pytest.mark.parametrize(("ours_us", "holds"), [(240.0, True), (260.0, False)])
+def test_decoding_reaches_eight_tenths_of_a_copy(tmp_path: Path, ours_us: float, holds: bool) -> None:
+    times = {"split keys": ours_us, "copy of the keys": 200.0}
+    path = timed(tmp_path, "decode", DECODE, {"bytes": 2 * 2 * 16 * 8 * 8192 * 128}, times)
+    assert by_claim(path)["copy_share"].holds is holds
+
+
+@pytest.mark.parametrize("error", [None, 0.02])
+def test_small_caches_wrong_results_and_unknown_devices_are_left_out(tmp_path: Path, error: float | None) -> None:
+    work, times = {"bytes": 33_554_432}, {"split keys": 10.0, "copy of the keys": 10.0}
+    assert set(by_claim(timed(tmp_path, "decode", {**DECODE, "B": 1}, work, times))) == {"latency_s"}
+    assert judged("kernels-measured", [timed(tmp_path, "decode", DECODE, work, times, "Other GPU")]) == ()
+    wrong = timed(tmp_path, "decode", DECODE, work, {"split keys": 10.0, "copy of the keys": 9.0},
+                   **{"split keys": error})  # fmt: skip
+    assert judged("kernels-measured", [wrong]) == ()
+
+
+@pytest.mark.parametrize("device", PRESETS)
+def test_records_of_a_whole_run_are_compared(tmp_path: Path, device: str) -> None:
+    """Every case of a default run, with a stand-in for its timer: each predicted variant has a finite error."""
+    path = tmp_path / "made-up.jsonl"
+    lines, predicted = [], 0
+    for case in cases():
+        names = [*calls_of(case.suite, case.shape, case.work), "sdpa FLASH_ATTENTION", "copy of the keys", "top-k"]
+        lines.append({
+            "schema": "cascadesim.measurement/2", "suite": case.suite, "case": case.name,
+            "check": dict.fromkeys(names, 1e-4),
+            "device": {"name": device}, "shape": case.shape, "work": case.work,
+            "timing": {name: {"cold": [100.0, 101.0, 99.0]} for name in names},
+        })  # fmt: skip
+        predicted += len(names) - 3
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    found = by_claim(path)
+    assert len(found["latency_s"].cells) == predicted > 100
+    assert all(math.isfinite(cell.error("deviation")) for cell in found["latency_s"].cells)
+    assert ("triton_flops" in found) == (PRESETS[device] == "h100-sxm")
+    assert len({cell.row.text("case") for cell in found["copy_share"].cells}) == 3  # 33 MB are too few
+    judging, masked, everywhere = judged("gna-kernels", [path])
+    assert {cell.row.text("masks") for cell in judging.cells} == {"none"}
+    assert len(everywhere.cells) == len(judging.cells) + len(masked.cells)
+
+
+def as_predicted(case: BenchmarkCase, factor: float, device: str = H100, **check: float | None) -> dict[str, Any]:
+    """Every variant takes `factor` times what was predicted of it."""
+    rows = {name: committed()[H100, case.suite, case.name, name] for name in case.variants}
+    us = {name: factor * 1e6 * (row.seconds or 1e-3) for name, row in rows.items()}
+    made = {"schema": TIMES, "suite": case.suite, "case": case.name, "device": {"name": device},
+            "shape": dict(case.shape), "work": dict(case.work), "check": {**dict.fromkeys(us, 1e-4), **check},
+            "timing": {name: {"cold": [each], "hot": [], "many": []} for name, each in us.items()}}  # fmt: skip
+    return made
+
+
+def named(name: str) -> BenchmarkCase:
+    return next(case for case in cases() if case.name == name)
+
+
+@pytest.mark.parametrize(("factor", "holds"), [(1.0, True), (1.3, True), (1.4, False), (0.75, False)])
+def test_half_of_our_kernels_must_be_within_a_quarter(factor: float, holds: bool) -> None:
+    """predicted / measured - 1: 1 / 1.3 is 23 % low, 1 / 1.4 29 %, 1 / 0.75 33 % high."""
+    judging, library = judged_records("kernels-predicted", [as_predicted(named("B4 H16 L4096 D128"), factor)])
+    assert judging.holds is holds
+    assert [cell.row.text("kernel") for cell in judging.cells] == [
+        "attention-1pass", "attention-2pass", "attention-3pass", "attention-3pass-stored", "attention-1pass, mma.sync",
+    ]  # fmt: skip
+    assert not library.judged
+    assert len(library.cells) == 3
+
+
+def test_wrong_results_are_left_out_and_so_is_what_was_not_predicted() -> None:
+    case = named("2048 of 4096 tokens")
+    (judging,) = judged_records("kernels-predicted", [as_predicted(case, 1.0, gathered=0.5, compaction=None)])
+    assert [cell.row.text("kernel") for cell in judging.cells] == ["dense", "dense after compaction"]
+    assert judged_records("kernels-predicted", [as_predicted(case, 1.0, device="NVIDIA Other")]) == ()
+
+
+def test_a_launch_is_told_by_many_in_a_row() -> None:
+    made = as_predicted(named("launch"), 5.0)
+    made["timing"]["empty"]["many"] = [1.3]
+    assert fault(made) is None
+    (rates,) = judged_records("kernels-predicted", [made])
+    measured = {cell.row.text("kernel"): cell.measured for cell in rates.cells}
+    assert measured["empty"] == pytest.approx(1.3e-6)
+    assert measured["empty, CUDA C++"] == pytest.approx(5 * 1.3e-6)
+
+
+def test_the_commit_of_a_prediction_stands_beside_it() -> None:
+    (rates,) = judged_records("kernels-predicted", [as_predicted(named("launch"), 1.0)])
+    assert {cell.row.text("commit") for cell in rates.cells} == {row.commit for row in committed().values()}

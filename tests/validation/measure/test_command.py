@@ -7,7 +7,9 @@ import json
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,12 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
 from cascadesim.simulator.gna.neighborhood import question
 from cascadesim.validation.cli import measure
-from cascadesim.validation.kernels.record_lines import TIMES, append, read
+from cascadesim.validation.kernels.records import TIMES, append, read
 from cascadesim.validation.measure import command as program
-from cascadesim.validation.measure.cases import Case, Prepared, cases
+from cascadesim.validation.measure.cases import BenchmarkCase, Prepared, cases
 from cascadesim.validation.measure.device import file_stem, kind_of, query, sampled, slug
-from cascadesim.validation.measure.estimate import seconds_of, timed_s
 from cascadesim.validation.measure.process import TimeUsedUp
-from cascadesim.validation.measure.run import _problem_of, identity_of, recorded
+from cascadesim.validation.measure.run import _problem_of, estimated_s, identity_of, recorded, timed_s
 
 ABOUT: Mapping[str, Any] = {
     "device": {"name": "NVIDIA Test", "compute_capability": "9.0", "driver_version": "580.1", "uuid_hash": "a"},
@@ -39,7 +40,7 @@ class Device:
     def __init__(self, *fails: str) -> None:
         self.fails, self.asked = fails, []
 
-    def __call__(self, case: Case, wanted: Sequence[str], ends: float) -> dict[str, Any]:
+    def __call__(self, case: BenchmarkCase, wanted: Sequence[str], ends: float) -> dict[str, Any]:
         self.asked.append((case.name, *wanted))
         right = [name for name in wanted if name not in self.fails]
         return {"timing": {name: {"cold": [3.0, 1.0, 2.0], "hot": [1.0]} for name in right},
@@ -47,11 +48,11 @@ class Device:
                 "errors": {name: "RuntimeError: out of memory" for name in wanted if name in self.fails}}  # fmt: skip
 
 
-def case(name: str, *variants: str) -> Case:
-    return Case("attention", name, SHAPE, WORK, variants or ("ours",), lambda device: Prepared({}))
+def case(name: str, *variants: str) -> BenchmarkCase:
+    return BenchmarkCase("attention", name, SHAPE, WORK, variants or ("ours",), lambda device: Prepared({}))
 
 
-def run(path: Path, *chosen: Case, device: Device, **about: Any) -> list[str]:
+def run(path: Path, *chosen: BenchmarkCase, device: Device, **about: Any) -> list[str]:
     return list(recorded(chosen, path, TIMES, {**ABOUT, **about}, device, 60))
 
 
@@ -115,7 +116,7 @@ def test_the_time_allowed_is_kept_between_cases(tmp_path: Path) -> None:
 
 
 def test_a_case_that_the_end_of_the_time_cuts_off_leaves_no_record(tmp_path: Path) -> None:
-    def look(case: Case, wanted: Sequence[str], ends: float) -> dict[str, Any]:
+    def look(case: BenchmarkCase, wanted: Sequence[str], ends: float) -> dict[str, Any]:
         raise TimeUsedUp
 
     path = tmp_path / "r.jsonl"
@@ -181,9 +182,9 @@ def test_where_torch_is_missing_there_is_one_line(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_command_line_finds_its_command_in_the_program() -> None:
-    assert program.measure is measure
-    with pytest.raises(AttributeError, match="has no attribute 'count'"):
-        program.count  # noqa: B018
+    entry_points = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]["entry-points"]
+    module, _, name = entry_points["cascadesim.commands"]["measure"].partition(":")
+    assert getattr(import_module(module), name) is measure
 
 
 @pytest.mark.slow
@@ -250,7 +251,7 @@ def test_devices_become_file_names() -> None:
 
 def test_a_default_run_takes_less_than_nine_minutes_by_its_own_estimate() -> None:
     """It must fit one call of ten minutes, and leave room for the assumptions of `estimate`."""
-    assert 60 < seconds_of(cases()) < 9 * 60
+    assert 60 < estimated_s(cases()) < 9 * 60
 
 
 def test_a_long_variant_is_timed_as_often_as_the_timer_does() -> None:

@@ -11,11 +11,11 @@ from click.testing import CliRunner
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.validation.cli import measure
-from cascadesim.validation.kernels.record_lines import COUNTERS, read
+from cascadesim.validation.kernels.records import COUNTERS, read
 from cascadesim.validation.measure import counters
-from cascadesim.validation.measure.cases import Case, Prepared
+from cascadesim.validation.measure.cases import BenchmarkCase, Prepared, case_named
 from cascadesim.validation.measure.command import COUNTED, SUITES
-from cascadesim.validation.measure.counted import case_named, sound
+from cascadesim.validation.measure.counters import sound
 from cascadesim.validation.measure.run import attempted, recorded
 
 LOG = """\
@@ -47,7 +47,7 @@ def test_the_command_line_leaves_clocks_alone_and_starts_with_the_program() -> N
     assert line[line.index("--clock-control") + 1] == "none"
     assert line[line.index("--profile-from-start") + 1] == "off"
     assert line[line.index("--metrics") + 1] == "dram__bytes_read.sum,dram__bytes_write.sum"
-    assert line[-6:] == [sys.executable, "-m", "cascadesim.validation.measure.counted", "attention", "B1 H2", "names"]
+    assert line[-6:] == [sys.executable, "-m", "cascadesim.validation.measure.counters", "attention", "B1 H2", "names"]
 
 
 def test_a_table_has_names_then_units_then_kernels() -> None:
@@ -119,7 +119,7 @@ else:
 
 def counted(path: Path, ncu: str) -> list[str]:
     shape = {"B": 1, "H": 1, "L": 16, "D": 64, "causal": False}
-    case = Case("attention", "made up", shape, {}, ("1-pass", "stored"), lambda device: Prepared({}))
+    case = BenchmarkCase("attention", "made up", shape, {}, ("1-pass", "stored"), lambda device: Prepared({}))
     about = {"device": {"name": "none"}, "env": {}}
     return list(recorded([case], path, COUNTERS, about, lambda each, *_: attempted(each, ncu), 60))
 

@@ -12,7 +12,7 @@ import pytest
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.validation.measure import process as measure_process
-from cascadesim.validation.measure.cases import Case, Prepared
+from cascadesim.validation.measure.cases import BenchmarkCase, Prepared
 from cascadesim.validation.measure.process import Runner, TimeUsedUp, environment
 
 START = """
@@ -42,8 +42,8 @@ def runner(folder: Path, act: str, loop: str = LOOP) -> Iterator[Runner]:
     found.close()
 
 
-def case(name: str, *variants: str) -> Case:
-    return Case("attention", name, {}, {}, variants, lambda device: Prepared({}))
+def case(name: str, *variants: str) -> BenchmarkCase:
+    return BenchmarkCase("attention", name, {}, {}, variants, lambda device: Prepared({}))
 
 
 ABC = ("a", "b", "c")

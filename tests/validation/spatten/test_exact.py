@@ -7,9 +7,9 @@ from itertools import islice
 import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
-from cascadesim.validation.claim import Suite
+from cascadesim.validation.claim import Suite, Verdict
 from cascadesim.validation.claims.spatten import SPATTEN_BEHAVIOURAL, SPATTEN_DRAM, SPATTEN_TOPK
-from cascadesim.validation.compare import Verdict, compare
+from cascadesim.validation.compare import compare
 from cascadesim.validation.spatten import exact as spatten_exact
 from cascadesim.validation.table import Table
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
+from cascadesim.validation.claim import Verdict
 from cascadesim.validation.claims.spatten import SPATTEN_RTL_HEADS, SPATTEN_RTL_STREAMS
-from cascadesim.validation.compare import Verdict, compare
-from cascadesim.validation.grouped import member
+from cascadesim.validation.compare import compare
 from cascadesim.validation.spatten import rtl as spatten_rtl
-from cascadesim.validation.table import Table
+from cascadesim.validation.table import Table, member
 
 HEADER = (
     "config,multipliers,buffer_lines,dram_channels,fetch_channels,softmax_lanes,topk_parallelism,pad,seed,workload,row,"

@@ -10,10 +10,10 @@ import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.simulator.gna.time import dense_s
-from cascadesim.validation.calibration import declared
+from cascadesim.validation.claim import Verdict
 from cascadesim.validation.claims.gna import GNA_MEASURED, GNA_PAPER
-from cascadesim.validation.compare import Verdict, compare
-from cascadesim.validation.gna.published import COLUMNS
+from cascadesim.validation.compare import compare, declared
+from cascadesim.validation.gna.paper import COLUMNS
 from cascadesim.validation.suites import calibrations, own_data
 from cascadesim.validation.table import Table
 
@@ -50,6 +50,13 @@ def measured(*rows: dict[str, str]) -> Table:
 def judged(table: Table) -> list[Verdict]:
     suite = GNA_MEASURED if any(row.get("device") for row in table.rows) else GNA_PAPER
     return list(compare(suite, table, "rows.csv", calibrations(suite, table)))
+
+
+def test_a_bound_printed_without_decimals_keeps_one() -> None:
+    """65536 of 6400 tokens: 65536 x 65536 pairs over 65536 x 6400 is 10.24, and 10.2 is what a paper rounds further."""
+    row = {**FLUX, "metric": "attention speedup, FLOP-wise bound", "value": "10"}
+    (verdict,) = judged(paper(row))
+    assert verdict.worst.predicted == 10.2
 
 
 def test_flux_end_to_end_by_hand() -> None:

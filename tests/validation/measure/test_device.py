@@ -20,8 +20,8 @@ from cascadesim.kernels.cuda import compiler, driver
 from cascadesim.kernels.cuda.source import CudaFunction, Source
 from cascadesim.validation.kernels import compile as kernel_compile
 from cascadesim.validation.kernels import static_counts as kernel_static
-from cascadesim.validation.measure import compiled as measure_compiled
-from cascadesim.validation.measure.compiled import compiled_of, launched, target_of
+from cascadesim.validation.measure import device as measure_device
+from cascadesim.validation.measure.device import compiled_of, launched, target_of
 
 
 class Function(jit.JITFunction):
@@ -37,9 +37,9 @@ class Function(jit.JITFunction):
 def _launcher(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(jit.JITFunction, "run", lambda self, *given, **options: self.kernel)
     monkeypatch.setattr(kernel_compile, "resources_of", lambda cubin: {cubin.decode(): {"REG": 168, "STACK": 8}})
-    measure_compiled.resources.cache_clear()
+    measure_device.resources.cache_clear()
     yield
-    measure_compiled.resources.cache_clear()
+    measure_device.resources.cache_clear()
 
 
 def test_every_kernel_of_a_call_is_seen_once() -> None:
@@ -98,6 +98,6 @@ def test_devices_have_the_counts_of_their_generation() -> None:
 
 def test_the_counts_of_a_machine_are_those_of_its_generation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_static, "built", lambda workers, targets: {"schema": "s", "kernels": [*targets]})
-    monkeypatch.setattr("sys.argv", ["", "90", str(tmp_path / "counts.json")])
-    measure_compiled.main()
+    monkeypatch.setattr("sys.argv", ["", str(tmp_path / "counts.json"), "90"])
+    kernel_static.main()
     assert json.loads((tmp_path / "counts.json").read_text()) == {"schema": "s", "kernels": [90]}

@@ -10,7 +10,7 @@ from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.claim import Claim
 from cascadesim.validation.claims.gpu import LATENCY, SUITES
 from cascadesim.validation.compare import compare
-from cascadesim.validation.gpu.split import CALIBRATION, SCORED, split_of
+from cascadesim.validation.gpu.layouts import CALIBRATION, SCORED, split_of
 from cascadesim.validation.suites import calibrations, own_data
 from cascadesim.validation.table import Table
 
