@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.program import After, Program, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, Capabilities, EinsumActivity, Phase, Plan, Traffic, Unit
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import Workload, workload_from
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
 from cascadesim.simulator import execution
 from cascadesim.simulator.engine.engine import run
 
@@ -92,3 +94,5 @@ def two_kinds() -> Workload:
 def engine_is_compiled() -> None:
     """For tests that compare standard error, on which the first run of a checkout says that it compiles."""
     run(program())
+    sizes = (("b", 1), ("h", 1), ("g", 1), ("m", 64), ("p", 64), ("e", 8), ("f", 8))
+    catalogue.load("fusemax").plan(Operation("attention", "attention", ATTENTION_1PASS, sizes), "physical")
