@@ -12,7 +12,6 @@ from math import ceil, prod
 
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
-from cascadesim.accelerators.spatten.energy import dynamic_energy_j
 from cascadesim.accelerators.spatten.spec import SpattenSpec
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.operation_work import work_of
@@ -39,7 +38,7 @@ def plan_linear(operation: Operation, spec: SpattenSpec, accounting: Accounting)
     lines = (f"weights of {spec.fully_connected.weight_bits} bits once from DRAM, activations stay on chip; "
              "products on both multiplier arrays",)  # fmt: skip
     weights = {operation.cascade.einsums[0].inputs[1].tensor: spec.fully_connected.weight_bits / 8}
-    return Plan(operation, accounting, lines, (phase,), dynamic_energy_j(weights_bytes, cycles, spec),
+    return Plan(operation, accounting, lines, (phase,), spec.dynamic_energy_j(weights_bytes, cycles),
                 element_bytes=weights)  # fmt: skip
 
 
@@ -71,7 +70,7 @@ def plan_elementwise(operation: Operation, spec: SpattenSpec, accounting: Accoun
     cycles_bound = float(max(busy, memory))
     phase = Phase(operation.name, tuple(activities), Traffic(reads, writes), cycles_bound,
                   partial(_row_program, memory, busy))  # fmt: skip
-    energy = dynamic_energy_j(reads + writes, cycles_bound, spec)
+    energy = spec.dynamic_energy_j(reads + writes, cycles_bound)
     stored = dict.fromkeys((*cascade.inputs, *cascade.outputs), spec.element_bits / 8)
     return Plan(operation, accounting, ("one element a softmax lane and cycle; rows by DRAM",), (phase,), energy,
                 element_bytes=stored)  # fmt: skip

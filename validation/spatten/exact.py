@@ -137,8 +137,7 @@ def topk(row: Row, settings: Settings = ()) -> Prediction:
 
 @cache
 def _draws(group: Group) -> tuple[int, ...]:
-    from cascadesim.accelerators.spatten.randomness import JavaRandom
-    from cascadesim.accelerators.spatten.topk import drawn_cycles
+    from cascadesim.accelerators.spatten.topk import JavaRandom, drawn_cycles
 
     draw = JavaRandom(1)
     return tuple(drawn_cycles(row.count("size"), row.count("target"), row.count("parallelism"), draw)

@@ -69,11 +69,9 @@ def _steps(full: Schedule, parallelism: int) -> Iterator[tuple[str, Schedule, in
 
 
 def _run(name: str, schedule: Schedule, parallelism: int, spec: SpattenSpec) -> Rung:
-    from cascadesim.accelerators.spatten.head_stream import HeadStream
-    from cascadesim.accelerators.spatten.rows import head_rows
+    from cascadesim.accelerators.spatten.harness import gathered_keys, head_rows
     from cascadesim.accelerators.spatten.rtl.run import run_heads
-    from cascadesim.accelerators.spatten.score_buffer import gathered_keys
-    from cascadesim.accelerators.spatten.spec import REQUEST_BYTES
+    from cascadesim.accelerators.spatten.spec import REQUEST_BYTES, HeadStream
     from cascadesim.einsum_cascades.sparsity.pruning_schedules import token_rows
 
     design, trace = spec.design(), token_rows(schedule, LENGTH)

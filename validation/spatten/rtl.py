@@ -13,8 +13,8 @@ from functools import cache, partial
 from itertools import accumulate, groupby
 from statistics import fmean, median
 
-from cascadesim.accelerators.spatten.head_stream import GatherDesign, HeadRow, HeadStream
-from cascadesim.accelerators.spatten.rows import STORED_BITS, buffer_lines
+from cascadesim.accelerators.spatten.harness import STORED_BITS, buffer_lines
+from cascadesim.accelerators.spatten.spec import GatherDesign, HeadRow, HeadStream
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.claim import Claim, Prediction, Settings, Suite
 from cascadesim.validation.columns import Column, Layout, Value, count
@@ -229,7 +229,7 @@ def _together(group: Group) -> tuple[Prediction, ...]:
 
 
 def _stream(rows: Sequence[Row], gap: int | None) -> HeadStream:
-    from cascadesim.accelerators.spatten.score_buffer import gathered_keys
+    from cascadesim.accelerators.spatten.harness import gathered_keys
 
     design = _design(rows[0])
     stream = HeadStream(design, tuple(_head(row) for row in rows), gap)

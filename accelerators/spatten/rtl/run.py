@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cascadesim.accelerators.dram.state import Integers
-from cascadesim.accelerators.spatten.head_stream import GatherDesign, HeadRow, HeadStream
+from cascadesim.accelerators.spatten.spec import GatherDesign, HeadRow, HeadStream
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 KEYS_AT, LOW_AT, VALUES_AT, BETWEEN = 0xAB10000, 0xAB20000, 0xCD10000, 0x10000  # addresses of the RTL's test harness

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.dram.standards import standard
 from cascadesim.accelerators.dram.state import Channels, Integers, channels
-from cascadesim.accelerators.spatten.head_stream import HeadStream
+from cascadesim.accelerators.spatten.spec import HeadStream
 
 NEVER = 1 << 60
 SLOTS = 32  # heads whose lines are remembered at a time; more than can be in flight

@@ -12,7 +12,7 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.plan_check import problems
 from cascadesim.accelerators.protocol import Plan, Prepares
 from cascadesim.accelerators.spatten.accelerator import Spatten
-from cascadesim.accelerators.spatten.timing import selection_mean
+from cascadesim.accelerators.spatten.topk import selection_mean
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cascadesim.accelerators.dram.state import BANKS, RINGS, ROW
-from cascadesim.accelerators.spatten.head_stream import GatherDesign, HeadRow, HeadStream
+from cascadesim.accelerators.spatten.harness import gathered_keys
 from cascadesim.accelerators.spatten.rtl.loop import run as loop
 from cascadesim.accelerators.spatten.rtl.run import HeadSchedule, encoded, gathered, run_heads
 from cascadesim.accelerators.spatten.rtl.snapshot import snapshot
@@ -29,7 +29,7 @@ from cascadesim.accelerators.spatten.rtl.state import (
     Pipeline,
     pipeline,
 )
-from cascadesim.accelerators.spatten.score_buffer import gathered_keys
+from cascadesim.accelerators.spatten.spec import GatherDesign, HeadRow, HeadStream
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 SMALL = GatherDesign(64, 2048, 2, 4, 1)  # the RTL's run script: an eighth of the memory channels
