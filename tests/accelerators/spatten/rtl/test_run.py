@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.dram.state import BANKS, RINGS, ROW
 from cascadesim.accelerators.spatten.harness import gathered_keys
-from cascadesim.accelerators.spatten.rtl.loop import run as loop
 from cascadesim.accelerators.spatten.rtl.run import HeadSchedule, encoded, gathered, run_heads
 from cascadesim.accelerators.spatten.rtl.snapshot import snapshot
 from cascadesim.accelerators.spatten.rtl.state import (
@@ -26,9 +25,10 @@ from cascadesim.accelerators.spatten.rtl.state import (
     NEVER,
     READ_LINE,
     SLOTS,
-    Pipeline,
+    HeadPipeline,
     pipeline,
 )
+from cascadesim.accelerators.spatten.rtl.steady_state import run as loop
 from cascadesim.accelerators.spatten.spec import GatherDesign, HeadRow, HeadStream
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
@@ -278,7 +278,7 @@ def test_any_number_of_heads_may_wait_for_a_slow_selection() -> None:
 
 
 # of a pipeline under way, what decides what happens next
-DECIDES: dict[str, Callable[[Pipeline], NDArray[np.int64]]] = {
+DECIDES: dict[str, Callable[[HeadPipeline], NDArray[np.int64]]] = {
     "lines in the buffers": lambda p: p.written[:, :, p.now[DONE_HEADS] % SLOTS],
     "write ports": lambda p: p.ports,
     "banks of the buffers": lambda p: p.banks,
