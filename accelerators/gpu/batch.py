@@ -1,12 +1,14 @@
 """Seconds of attention, products and element-wise work on a GPU, for arrays of shapes at once.
 
-The scalar plans call the same functions with arrays of one. `before` says what a library runs ahead of attention and
-its measurements include, `launches` how many kernels besides (`launches.py`); `constants` overrides the calibrated
-ones (for calibrating them).
+Plans call the same functions with arrays of one. `before` says what a library runs ahead of attention and its
+measurements include, `launches` how many kernels besides (`extra_launches`); `constants` overrides the calibrated ones
+(for calibrating them).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -14,14 +16,33 @@ from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu import calibration
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.elementwise import copy_seconds, small_kernel_s, stream_seconds
-from cascadesim.accelerators.gpu.gemm import Library, gemm_timing
-from cascadesim.accelerators.gpu.kernel import Kernel
-from cascadesim.accelerators.gpu.shape import Reals, Shape, shape
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
+from cascadesim.accelerators.gpu.gemm import GemmLibrary, gemm_timing
+from cascadesim.accelerators.gpu.grid import Reals, Shape, shape
+from cascadesim.accelerators.gpu.kernel import FOLDER, Kernel
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
+from cascadesim.accelerators.gpu.streaming import copy_seconds, small_kernel_s, stream_seconds
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
+from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, read_yaml, validate
 
 Before: TypeAlias = Literal["nothing", "cache_write", "rope_and_cache_write"]
+LAUNCHES = FOLDER / "launches.yaml"
+
+
+class _Launches(Spec):
+    """Kernels that a library launches in one call of attention besides it, by implementation, operation, generation
+    and type of the cache."""
+
+    of: Mapping[str, Mapping[str, Mapping[Generation, Mapping[str, NonNegative]]]]
+
+
+@cache
+def _launches() -> _Launches:
+    return validate(_Launches, {"of": read_yaml(LAUNCHES)}, LAUNCHES.name)
+
+
+def extra_launches(implementation: str, operation: str, generation: Generation, kv_dtype: str) -> int:
+    """`operation`: encoder, prefill, decode, mla-context or mla-generation. 0 for a library that nobody timed."""
+    return _launches().of.get(implementation, {}).get(operation, {}).get(generation, {}).get(kv_dtype, 0)
 
 
 def attention_seconds(
@@ -99,7 +120,7 @@ def gemm_seconds(
     depth: ArrayLike,
     copies: ArrayLike = 1,
     dtype: Dtype = "bf16",
-    library: Library = "best",
+    library: GemmLibrary = "best",
     quantises: int = 0,
     launches: int = 0,
     constants: Constants | None = None,

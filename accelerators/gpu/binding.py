@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cascadesim.accelerators.gpu.texts import key_tiles
+from cascadesim.accelerators.gpu.kernel import key_tiles
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
 from cascadesim.einsum_cascades.models.operation import Operation
@@ -30,7 +30,7 @@ SPECIAL_PER_OPERATION: Mapping[str, int] = {**dict.fromkeys(FUNCTIONS, 1), "divi
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class UnitShare:
     """What one unit does of one Einsum."""
 
     name: str
@@ -42,12 +42,12 @@ class Share:
         return sum(self.operations.values())
 
 
-def shares(operation: Operation, splits: Mapping[str, int], emulated: float = 0.0) -> tuple[Share, ...]:
+def shares(operation: Operation, splits: Mapping[str, int], emulated: float = 0.0) -> tuple[UnitShare, ...]:
     """Every Einsum that computes something. `emulated`: of the scores' exponentials, those that FP32 lanes compute."""
     return tuple(_shares(operation, splits, emulated))
 
 
-def _shares(operation: Operation, splits: Mapping[str, int], emulated: float) -> Iterator[Share]:
+def _shares(operation: Operation, splits: Mapping[str, int], emulated: float) -> Iterator[UnitShare]:
     counted, scores = work_of(operation, splits), {KEY, *key_tiles(operation.cascade)[-1:]}
     updates = {einsum.name: einsum for einsum in operation.cascade.einsums}  # of a state; its start comes first
     for einsum in updates.values():
@@ -57,7 +57,7 @@ def _shares(operation: Operation, splits: Mapping[str, int], emulated: float) ->
             for unit, part in ((_unit(einsum, name), count - on_lanes), (ISSUE, on_lanes)):
                 if part:
                     by_unit.setdefault(unit, {})[name] = part
-        yield from (Share(einsum.name, unit, operations) for unit, operations in by_unit.items())
+        yield from (UnitShare(einsum.name, unit, operations) for unit, operations in by_unit.items())
 
 
 def _unit(einsum: Einsum, operation: str) -> str:
@@ -69,7 +69,7 @@ def _unit(einsum: Einsum, operation: str) -> str:
 
 
 def activities(
-    parts: tuple[Share, ...], busy_cycles: Mapping[str, float], peak: Mapping[str, float]
+    parts: tuple[UnitShare, ...], busy_cycles: Mapping[str, float], peak: Mapping[str, float]
 ) -> Iterator[EinsumActivity]:
     """Each unit's busy time, shared by its Einsums in proportion to their operations, in whole cycles.
 
@@ -86,7 +86,7 @@ def activities(
             yield EinsumActivity(part.name, unit, spent, part.operations, min(1.0, useful))
 
 
-def instructions(parts: tuple[Share, ...]) -> tuple[int, int]:
+def instructions(parts: tuple[UnitShare, ...]) -> tuple[int, int]:
     """Of FP32 lanes and of special-function units, for work that no kernel's own counts describe."""
     counts = [item for part in parts for item in part.operations.items()]
     lanes = sum(LANE_INSTRUCTIONS[name] * count for name, count in counts)

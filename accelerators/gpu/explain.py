@@ -9,16 +9,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from cascadesim.accelerators.access_counts import point_operations
-from cascadesim.accelerators.gpu.attention_pipeline import residents
 from cascadesim.accelerators.gpu.binding import FUNCTIONS
 from cascadesim.accelerators.gpu.calibration import Constants, is_extrapolated
-from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
+from cascadesim.accelerators.gpu.grid import Reals
 from cascadesim.accelerators.gpu.kernel import text_on
-from cascadesim.accelerators.gpu.operand_types import with_cache
-from cascadesim.accelerators.gpu.shape import Reals
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
-from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing, iteration_cycles, tile_cycles
+from cascadesim.accelerators.gpu.programs import residents
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, with_cache
+from cascadesim.accelerators.gpu.streaming import RingTiming, StreamTiming, link_of, stream_timing
+from cascadesim.accelerators.gpu.timing import (
+    AttentionCase,
+    AttentionTiming,
+    attention_timing,
+    iteration_cycles,
+    tile_cycles,
+)
 from cascadesim.einsum_cascades.models.operation import Operation
 
 FASTER = 1.1
@@ -32,7 +37,7 @@ RATES: Mapping[str, tuple[str, ...]] = {  # units with achieved fractions to rai
 
 
 def attention_lines(
-    case: Case, timing: Timing, mask: str, interval: bool, inner: Mapping[str, int]
+    case: AttentionCase, timing: AttentionTiming, mask: str, interval: bool, inner: Mapping[str, int]
 ) -> tuple[str, ...]:
     """`inner`: extents of the text that the kernel's tile decides."""
     kernel, tiles, work, device = case.kernel, case.tiles, case.work, case.device
@@ -62,7 +67,7 @@ def attention_lines(
     )
 
 
-def _rules(case: Case) -> Iterator[str]:
+def _rules(case: AttentionCase) -> Iterator[str]:
     """What the library decides by sizes: where it switches, more SMs can be slower and more work faster."""
     kernel, work, shape = case.kernel, case.work, case.shape
     if kernel.splits_keys:
@@ -76,7 +81,7 @@ def _rules(case: Case) -> Iterator[str]:
         yield f"rule: {float(work.masked[0] / work.visited[0]):.1%} of the key tiles compare with the edge of a mask"
 
 
-def _sharing_line(case: Case, timing: Timing) -> str:
+def _sharing_line(case: AttentionCase, timing: AttentionTiming) -> str:
     """Where keys and values come from, again and again."""
     walked = float(case.work.visited[0] * case.tiles.keys[0] * case.shape.key_elements[0])
     again = float(timing.movement.again_bytes[0])
@@ -86,7 +91,7 @@ def _sharing_line(case: Case, timing: Timing) -> str:
     )
 
 
-def _overlap_line(case: Case) -> str:
+def _overlap_line(case: AttentionCase) -> str:
     """What the two fidelities make of the same cycles of a key tile."""
     found, parts = residents(case), tile_cycles(case)
     alone = ", ".join(f"{unit} {float(cycles[0]):,.0f}" for unit, cycles in zip(UNITS_OF_TILE, parts, strict=True))
@@ -138,6 +143,19 @@ def stream_lines(
     )
 
 
+def ring_lines(device: Device, timing: RingTiming, elements: int) -> tuple[str, ...]:
+    """Devices, steps, bytes of a step, and what the link and the launch take alone."""
+    link, count = link_of(device), device.parallel.tensor
+    part_bytes = elements * DTYPE_BYTES[device.type_of("activations")] / count
+    return (
+        f"ring of {count} devices: {timing.steps} steps of {part_bytes:,.0f} bytes, each "
+        f"{timing.step_latency_s * 1e6:.1f} us after the last (assumed); "
+        f"{link.kind}, {link.bytes_per_s / 1e9:,.0f} GB/s one way (datasheet)",
+        f"alone: link {timing.link_s * 1e6:,.1f} us, launch {timing.launch_s * 1e6:,.1f} us; "
+        f"together {timing.total_s * 1e6:,.1f} us",
+    )
+
+
 def _unit_lines(device: Device, units: Mapping[str, Reals], total: Reals) -> Iterator[str]:
     alone = ", ".join(f"{name} {float(seconds[0]) * 1e6:,.1f} us" for name, seconds in units.items())
     yield f"alone: {alone}; together {float(total[0]) * 1e6:,.1f} us"
@@ -174,7 +192,7 @@ def _faster(device: Device, constants: Constants) -> Mapping[str, tuple[Device, 
     return {**found, "launch": (device.model_copy(update={"measured": quicker}), latency)}
 
 
-def attention_notes(case: Case) -> tuple[str, ...]:
+def attention_notes(case: AttentionCase) -> tuple[str, ...]:
     """What a reader who compares devices must know of this kernel."""
     if not case.kernel.stores_scores or text_on(case.device.model_copy(update={"kernel": "auto"})) == "fused":
         return ()

@@ -9,12 +9,12 @@ from typing import cast
 
 import numpy as np
 
-from cascadesim.accelerators.gpu.attention_pipeline import attention_program
 from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
-from cascadesim.accelerators.gpu.shape import shape
+from cascadesim.accelerators.gpu.programs import attention_program
 from cascadesim.accelerators.gpu.spec import Dtype
-from cascadesim.accelerators.gpu.timing import Case, attention_timing, case_of
+from cascadesim.accelerators.gpu.timing import AttentionCase, attention_timing, case_of
 from cascadesim.simulator.engine.engine import run
 from cascadesim.validation.gpu.model import COLD, device, predicted_s
 from cascadesim.validation.gpu.work import Floats, Shapes
@@ -32,7 +32,7 @@ def predicted_cycle_level_s(shapes: Shapes) -> Floats:
     return found
 
 
-def _case(shapes: Shapes, row: int) -> Case:
+def _case(shapes: Shapes, row: int) -> AttentionCase:
     on = device(str(shapes.device[row]))
     batch, heads, key_heads, queries, keys, head_dim, causal, window = (
         int(getattr(shapes, name)[row]) for name in SIZES
@@ -43,7 +43,7 @@ def _case(shapes: Shapes, row: int) -> Case:
     return case_of(on, load_kernel(str(shapes.kernel[row])), constants(on.generation), asked, dtype, kv_dtype, cold)
 
 
-def _both(case: Case) -> tuple[float, float]:
+def _both(case: AttentionCase) -> tuple[float, float]:
     """Seconds of the kernel alone in closed form and at cycle level."""
     timing = attention_timing(case)
     return float(timing.total_s[0]), run(attention_program(case, timing)).cycles / case.device.clock_hz

@@ -65,10 +65,10 @@ def _implementations() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
 @cache
 def problem(kernel: str, operation: str, device: str, head_dim: int, dtype: str) -> str | None:
     """Why the descriptor does not cover such a row, as a user of the kernel would be told."""
-    from cascadesim.accelerators.gpu.kernel import Phase, load_kernel
+    from cascadesim.accelerators.gpu.kernel import KernelPhase, load_kernel
     from cascadesim.accelerators.gpu.spec import Dtype
     from cascadesim.validation.gpu.model import device as preset
 
-    phase = cast(Phase, PHASES[operation])
+    phase = cast(KernelPhase, PHASES[operation])
     found = load_kernel(kernel).problem(preset(device), phase, head_dim, cast(Dtype, dtype))
     return None if found is None else f"{kernel} {found}"

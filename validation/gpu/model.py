@@ -13,10 +13,9 @@ from typing import cast
 import numpy as np
 
 from cascadesim.accelerators.gpu import batch as vectorised
-from cascadesim.accelerators.gpu.batch import Before
+from cascadesim.accelerators.gpu.batch import Before, extra_launches
 from cascadesim.accelerators.gpu.calibration import Constants, constants
 from cascadesim.accelerators.gpu.kernel import load_kernel
-from cascadesim.accelerators.gpu.launches import extra_launches
 from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.validation.gpu.work import Floats, Shapes
 

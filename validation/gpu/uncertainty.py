@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cascadesim.accelerators.gpu.operand_types import with_cache
+from cascadesim.accelerators.gpu.spec import with_cache
 from cascadesim.simulator.uncertainty import Stratum, attention_sizes
 from cascadesim.validation.claims.gpu import CYCLE_LEVEL, LATENCY, SCORED
 from cascadesim.validation.cli import verdicts_of

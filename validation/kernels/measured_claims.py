@@ -56,7 +56,7 @@ def seconds_of(calls: Sequence[Call], preset: str, settings: Settings = ()) -> f
 
 def _seconds(call: Call, preset: str, settings: tuple[str, ...]) -> float | None:
     from cascadesim.accelerators.gpu.calibration import constants
-    from cascadesim.accelerators.gpu.elementwise import stream_seconds
+    from cascadesim.accelerators.gpu.streaming import stream_seconds
     from cascadesim.validation.gpu.model import device
 
     on = device(preset, settings)
@@ -67,7 +67,7 @@ def _seconds(call: Call, preset: str, settings: tuple[str, ...]) -> float | None
 
 
 def _attended_seconds(call: Attended, on: Any) -> float | None:
-    from cascadesim.accelerators.gpu.shape import shape
+    from cascadesim.accelerators.gpu.grid import shape
     from cascadesim.validation.kernels.model import call_timing, counted, target_of
 
     counts = counted().get((call.counts, target_of(on) or 0))

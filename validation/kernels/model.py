@@ -16,10 +16,18 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.grid import Shape
 from cascadesim.accelerators.gpu.kernel import Kernel, Tile
-from cascadesim.accelerators.gpu.shape import Shape
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.timing import LEGACY_RATE, Case, Cycles, Timing, attention_timing, case_of, tile_cycles
+from cascadesim.accelerators.gpu.timing import (
+    LEGACY_RATE,
+    AttentionCase,
+    AttentionTiming,
+    Cycles,
+    attention_timing,
+    case_of,
+    tile_cycles,
+)
 
 Counts: TypeAlias = Mapping[str, Any]  # a kernel of static_counts.json
 Instructions: TypeAlias = Literal["mma_sync", "wgmma", "tcgen05"]
@@ -81,14 +89,16 @@ def resident_blocks(counts: Counts, device: Device) -> int:
     return int(max(1, min(by_shared, by_registers, THREADS_PER_SM // threads)))
 
 
-def call_timing(counts: Counts, device: Device, asked: Shape, *, masked: float | None = None, **traits: Any) -> Timing:
+def call_timing(
+    counts: Counts, device: Device, asked: Shape, *, masked: float | None = None, **traits: Any
+) -> AttentionTiming:
     """One call in fp16, keys not in L2. `masked`: share of key tiles with a mask; None: what the shape's mask cuts."""
     case = case_of(device, descriptor(counts, device, **traits), constants(device.generation), asked, "fp16", "fp16",
                    cold_keys=True)  # fmt: skip
     return attention_timing(case, loop_cycles(case, counts, masked))
 
 
-def loop_cycles(case: Case, counts: Counts, masked: float | None = None) -> tuple[Cycles, ...]:
+def loop_cycles(case: AttentionCase, counts: Counts, masked: float | None = None) -> tuple[Cycles, ...]:
     """Of each pass over the keys: of a whole tile, and of a masked one in the share of tiles that are."""
     each = [_cycles(case, counts, loop) for loop in counts["loops"]]
     if not has_masked_loops(counts):
@@ -119,7 +129,7 @@ def _issued(counts: Counts, loop: Mapping[str, Any]) -> int:
     return int(counts["warps"] * (loop["instructions_per_warp"] - loop["classes"].get("matrix", 0)))
 
 
-def _cycles(case: Case, counts: Counts, loop: Mapping[str, Any]) -> Cycles:
+def _cycles(case: AttentionCase, counts: Counts, loop: Mapping[str, Any]) -> Cycles:
     """Of one SM for a turn: the counts over the rates; shared memory in proportion to the products."""
     device, known = case.device, case.constants
     reached = known.tensor_fraction * LEGACY_RATE.get((case.kernel.instructions, device.generation), 1.0)

@@ -11,7 +11,7 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.batch import gemm_seconds
 from cascadesim.accelerators.gpu.calibration import constants
-from cascadesim.accelerators.gpu.gemm import Options, choice_of, gemm_timing, products_cycles
+from cascadesim.accelerators.gpu.gemm import TileOptions, choice_of, gemm_timing, products_cycles
 from cascadesim.accelerators.gpu.spec import Device
 
 
@@ -82,7 +82,7 @@ def test_fifth_generation_tensor_cores_need_128_rows() -> None:
     for name, ratio in (("b200", 1.0), ("h100-sxm", 0.5)):
         on = device(name)
         half, full = (
-            products_cycles(on, constants(on.generation), "fp8", Options(rows * one, 64 * one, one, one, one))[0]
+            products_cycles(on, constants(on.generation), "fp8", TileOptions(rows * one, 64 * one, one, one, one))[0]
             for rows in (64, 128)
         )
         assert half / full == pytest.approx(ratio)
