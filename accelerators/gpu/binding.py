@@ -44,20 +44,16 @@ class UnitShare:
 
 def shares(operation: Operation, splits: Mapping[str, int], emulated: float = 0.0) -> tuple[UnitShare, ...]:
     """Every Einsum that computes something. `emulated`: of the scores' exponentials, those that FP32 lanes compute."""
-    return tuple(_shares(operation, splits, emulated))
-
-
-def _shares(operation: Operation, splits: Mapping[str, int], emulated: float) -> Iterator[UnitShare]:
     counted, scores = work_of(operation, splits), {KEY, *key_tiles(operation.cascade)[-1:]}
     updates = {einsum.name: einsum for einsum in operation.cascade.einsums}  # of a state; its start comes first
+    found: dict[tuple[str, str], dict[str, int]] = {}
     for einsum in updates.values():
-        by_unit: dict[str, dict[str, int]] = {}
         for name, count in counted.get(einsum.name, {}).items():
             on_lanes = int(count * emulated) if name == "exp" and scores & set(einsum.ranks) else 0
             for unit, part in ((_unit(einsum, name), count - on_lanes), (ISSUE, on_lanes)):
                 if part:
-                    by_unit.setdefault(unit, {})[name] = part
-        yield from (UnitShare(einsum.name, unit, operations) for unit, operations in by_unit.items())
+                    found.setdefault((einsum.name, unit), {})[name] = part
+    return tuple(UnitShare(name, unit, operations) for (name, unit), operations in found.items())
 
 
 def _unit(einsum: Einsum, operation: str) -> str:

@@ -76,8 +76,3 @@ def constants(generation: Generation) -> Constants:
     """Of the generation, or of the nearest one that has any."""
     found = estimates()[NEAREST.get(generation, generation)]
     return validate(Constants, {name: estimate.value for name, estimate in found.items()}, FILE.name)
-
-
-def is_extrapolated(generation: Generation) -> bool:
-    """Whether the constants are those of another generation."""
-    return generation in NEAREST

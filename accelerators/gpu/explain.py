@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from cascadesim.accelerators.access_counts import point_operations
 from cascadesim.accelerators.gpu.binding import FUNCTIONS
-from cascadesim.accelerators.gpu.calibration import Constants, is_extrapolated
+from cascadesim.accelerators.gpu.calibration import NEAREST, Constants
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
 from cascadesim.accelerators.gpu.grid import Reals
 from cascadesim.accelerators.gpu.kernel import text_on
@@ -62,8 +62,7 @@ def attention_lines(
         *_rules(case),
         _sharing_line(case, timing),
         _overlap_line(case),
-        *_unit_lines(device, units, timing.total_s),
-        *_help_lines(device, case.constants, timing.total_s, again),
+        *_closing_lines(device, case.constants, units, timing.total_s, again),
     )
 
 
@@ -121,8 +120,7 @@ def product_lines(
         f"product {rows:,} x {outputs:,} over {depth:,}, {timing.operands.named}: "
         f"tiles of {choice.tile[0]} x {choice.tile[1]}{split}",
         f"{choice.blocks:,} blocks over {device.sms} SMs: {choice.blocks / device.sms:,.2f} waves",
-        *_unit_lines(device, units, timing.total_s),
-        *_help_lines(device, constants, timing.total_s, again),
+        *_closing_lines(device, constants, units, timing.total_s, again),
     )
 
 
@@ -138,8 +136,7 @@ def stream_lines(
 
     return (
         f"one kernel: {reads:,.0f} bytes read, {writes:,.0f} written",
-        *_unit_lines(device, units, timing.total_s),
-        *_help_lines(device, constants, timing.total_s, again),
+        *_closing_lines(device, constants, units, timing.total_s, again),
     )
 
 
@@ -156,19 +153,17 @@ def ring_lines(device: Device, timing: RingTiming, elements: int) -> tuple[str, 
     )
 
 
-def _unit_lines(device: Device, units: Mapping[str, Reals], total: Reals) -> Iterator[str]:
+def _closing_lines(
+    device: Device, constants: Constants, units: Mapping[str, Reals], total: Reals,
+    again: Callable[[Device, Constants], Reals],
+) -> Iterator[str]:  # fmt: skip
+    """What each unit would need alone, and what would help; `again` times the whole anew."""
     alone = ", ".join(f"{name} {float(seconds[0]) * 1e6:,.1f} us" for name, seconds in units.items())
     yield f"alone: {alone}; together {float(total[0]) * 1e6:,.1f} us"
-    if is_extrapolated(device.generation):
+    if device.generation in NEAREST:
         yield f"no measurements of {device.generation} calibrate this: constants of the nearest generation"
-
-
-def _help_lines(
-    device: Device, constants: Constants, total: Reals, again: Callable[[Device, Constants], Reals]
-) -> Iterator[str]:
-    gains = {}
-    for unit, (changed, known) in _faster(device, constants).items():
-        gains[unit] = float(total[0] / again(changed, known)[0]) - 1
+    gains = {unit: float(total[0] / again(changed, known)[0]) - 1
+             for unit, (changed, known) in _faster(device, constants).items()}  # fmt: skip
     shown = ", ".join(f"{unit} {gain:.1%}" for unit, gain in gains.items() if gain >= 0.0005)
     yield f"10% faster would make the whole faster by: {shown}"
 

@@ -166,7 +166,14 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: BlockTiles) -> 
     group = np.where(packed & ((shape.window == 0) | kernel.for_windows), shape.group, 1)
     instances = shape.batch * shape.heads // group
     row_tiles = -(-shape.queries * group // tiles.queries)
-    walked, longest, shortest, masked = _walked(_as_walked(kernel, shape), tiles, group, row_tiles)
+    seen, special = _as_walked(kernel, shape), shape.visited_keys > 0
+    walk = Walk(shape.queries, shape.keys, seen.window, group, tiles.queries, tiles.keys)
+    uneven = seen.causal & (shape.queries > 1) | (seen.window > 0)
+    full = np.where(special, shape.visited_keys / tiles.keys, np.ceil(shape.keys / tiles.keys))
+    longest, shortest = (np.where(uneven, one, full) for one in (walk.longest, walk.shortest))
+    walked: Reals = np.where(uneven, walk.visited, row_tiles * full)
+    masked: Reals = np.where(uneven, walk.cut, row_tiles * (shape.keys % tiles.keys > 0))
+    masked = np.where(special, walked, masked)
     splits = _splits(kernel, device, shape, instances * row_tiles, longest, tiles)
     most, mean = np.ceil(longest / splits), walked / row_tiles / splits
     evenly = np.maximum(2 * mean - most, 0) * mean / most  # assumed, of parts of the keys: as many short as long ones
@@ -191,18 +198,6 @@ def walked_keys(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> tuple[Reals,
     longest = np.where(shape.visited_keys > 0, shape.visited_keys, np.where(seen.window > 0, reach, shape.keys))
     first = np.where(masked & (seen.window == 0), shape.keys - shape.queries, longest)
     return np.asarray(first, dtype=np.float64), np.asarray(longest, dtype=np.float64)
-
-
-def _walked(shape: Shape, tiles: BlockTiles, group: Counts, row_tiles: Counts) -> tuple[Reals, Reals, Reals, Reals]:
-    """Key tiles of the row tiles of one instance: in all, of the longest, of the shortest; those that a mask cuts."""
-    walk = Walk(shape.queries, shape.keys, shape.window, group, tiles.queries, tiles.keys)
-    every = shape.causal & (shape.queries > 1) | (shape.window > 0)
-    special = shape.visited_keys > 0
-    full = np.where(special, shape.visited_keys / tiles.keys, np.ceil(shape.keys / tiles.keys))
-    walked = np.where(every, walk.visited, row_tiles * full)
-    masked = np.where(every, walk.cut, row_tiles * (shape.keys % tiles.keys > 0))
-    longest, shortest = (np.where(every, one, full) for one in (walk.longest, walk.shortest))
-    return walked, longest, shortest, np.where(special, walked, masked)
 
 
 def _splits(

@@ -195,10 +195,6 @@ class Device(Spec):
             return 2.0 * self.sm.fp32_fma_per_clock
         raise CascadeSimError(f"{self.device} multiplies no {dtype}; it multiplies {', '.join(rates) or 'fp32'}")
 
-    def tensor_flops(self, dtype: Dtype) -> float:
-        """FLOP per second of the whole device at `clock_hz`."""
-        return self.sms * self.clock_hz * self.flop_per_clock_sm(dtype)
-
     def peaks(self, dtype: Dtype) -> dict[str, float]:
         """Operations of one class that all SMs finish in a cycle: multiply-accumulates of `dtype`, functions, lanes."""
         each = {

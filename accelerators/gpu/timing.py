@@ -108,20 +108,12 @@ def attention_timing(case: AttentionCase, loops: Sequence[Cycles] = ()) -> Atten
     memory_s = np.maximum(l2_s, dram_s)
     schedule_s = _makespan_cycles(case, iteration) / device.clock_hz
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
-    overlap = STREAMED if case.kernel.splits_keys else constants.memory_overlap
-    total_s = launch_s + _together(schedule_s, memory_s, overlap)
+    # two that run at once disturb each other most where they are equal: a norm between the sum and the longer one
+    order = 1 / (1 - min(STREAMED if case.kernel.splits_keys else constants.memory_overlap, 0.99))
+    longer, shorter = np.maximum(schedule_s, memory_s), np.minimum(schedule_s, memory_s)
+    total_s = launch_s + longer * (1 + (shorter / longer) ** order) ** (1 / order)
     total_s = np.where(case.tiles.supported, total_s, np.nan)
     return AttentionTiming(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
-
-
-def _together(first: Reals, second: Reals, overlap: float) -> Reals:
-    """Time of two that run at once and disturb each other most where they are equal: a norm between sum and maximum.
-
-    `overlap` 0 adds them, 1 hides the shorter one.
-    """
-    order = 1 / (1 - min(overlap, 0.99))
-    longer, shorter = np.maximum(first, second), np.minimum(first, second)
-    return np.asarray(longer * (1 + (shorter / longer) ** order) ** (1 / order), dtype=np.float64)
 
 
 def tile_cycles(case: AttentionCase) -> Cycles:

@@ -152,10 +152,19 @@ def job(p: HeadPipeline, kind: int, head: int, vectors: int, bits: int, shared: 
 
 @inlined
 def accept(p: HeadPipeline) -> None:
-    """The next head of the stream, if nobody waits at the branch point and its keys have room in the buffer."""
+    """The next head of the stream, if nobody waits at the branch point and its keys have room in the buffer.
+
+    Heads come back to back, or alone, when the gap after the last result is over.
+    """
     head = p.now[at.NEXT]
-    if p.now[at.WAITING] >= 0 or head >= len(p.heads) or not _may_come(p, head):
+    if p.now[at.WAITING] >= 0 or head >= len(p.heads):
         return
+    if p.sizes[at.GAP] >= 0 and p.heads[head, at.KEY_PART] <= 0 and head > 0:  # alone, or both heads of a pair together
+        if p.now[at.DONE_HEADS] < head:
+            return
+        p.now[at.QUIET_UNTIL] = p.now[at.LAST_DONE] + p.sizes[at.GAP]
+        if p.now[at.TIME] < p.now[at.QUIET_UNTIL]:
+            return
     size = _size(p, head) if p.heads[head, at.KEY_PART] <= 0 else 0
     if p.now[at.OCCUPIED] + size > p.sizes[at.BUFFER_LINES]:
         return
@@ -163,14 +172,3 @@ def accept(p: HeadPipeline) -> None:
     p.now[at.WAITING], p.now[at.WAITING_TIME] = head, p.now[at.TIME] + 1
     p.times[head, at.ACCEPT] = p.now[at.TIME] - 1
     p.now[at.NEXT] += 1
-
-
-@inlined
-def _may_come(p: HeadPipeline, head: int) -> bool:
-    """Back to back, or alone: the gap after the last result over, both heads of a pair together."""
-    if p.sizes[at.GAP] < 0 or p.heads[head, at.KEY_PART] > 0 or head == 0:
-        return True
-    if p.now[at.DONE_HEADS] < head:
-        return False
-    p.now[at.QUIET_UNTIL] = p.now[at.LAST_DONE] + p.sizes[at.GAP]
-    return bool(p.now[at.TIME] >= p.now[at.QUIET_UNTIL])

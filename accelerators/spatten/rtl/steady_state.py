@@ -101,7 +101,9 @@ def run_to_end(state: HeadPipeline, longest: int) -> tuple[Integers, int] | None
         cut = _cut(state, longest) if stretch < len(state.heads) else None
         if cut is not None:
             cuts.append(cut)
-            state = state._replace(heads=_without(state.heads, cut))
+            after = state.heads[cut.next_head + cut.periods * cut.heads :].copy()
+            after[:, BASES] -= cut.periods * cut.shift
+            state = state._replace(heads=np.concatenate([state.heads[: cut.next_head], after]))
     times = state.times[: len(state.heads)]
     for cut in reversed(cuts):
         times = _put_back(times, cut)
@@ -134,7 +136,10 @@ def _cut(state: HeadPipeline, longest: int) -> _Cut | None:
     out = np.empty(_most_words(state), dtype=np.int64)
     alike = _alike(state.heads)
     while len(seen) < MOST_SNAPSHOTS:
-        moment = _moment(state)
+        now, head = state.now, int(state.now[at.DONE_HEADS])
+        counts = np.array([*[now[at.TIME]] * at.READS, now[at.TOTAL_READS], now[at.LINES_DONE]])
+        origin = int(state.heads[min(head, len(state.heads) - 1), at.KEY_BASE])
+        moment = _Moment(head, int(now[at.NEXT]), origin, counts)
         to_come = alike[moment.next_head : moment.next_head + PATIENCE]
         if len(to_come) < PATIENCE or not to_come.all() or moment.next_head - moment.head > MOST_IN_FLIGHT:
             return None
@@ -159,13 +164,6 @@ def _most_words(state: HeadPipeline) -> int:
     )  # fmt: skip
 
 
-def _moment(state: HeadPipeline) -> _Moment:
-    now = state.now
-    head = int(now[at.DONE_HEADS])
-    counts = np.array([*[now[at.TIME]] * at.READS, now[at.TOTAL_READS], now[at.LINES_DONE]])
-    return _Moment(head, int(now[at.NEXT]), int(state.heads[min(head, len(state.heads) - 1), at.KEY_BASE]), counts)
-
-
 def _span(state: HeadPipeline) -> int:
     """Addresses this far apart are in the same place of the same bank, in another row."""
     one = state.dram[0]
@@ -186,12 +184,6 @@ def _between(state: HeadPipeline, first: _Moment, second: _Moment) -> _Cut | Non
     added = second.counts - first.counts
     times = state.times[: second.next_head].copy()
     return _Cut(second.head, second.next_head, period, periods, shift, added, times)
-
-
-def _without(heads: Integers, cut: _Cut) -> Integers:
-    after = heads[cut.next_head + cut.periods * cut.heads :].copy()
-    after[:, BASES] -= cut.periods * cut.shift
-    return np.concatenate([heads[: cut.next_head], after])
 
 
 def _put_back(times: Integers, cut: _Cut) -> Integers:

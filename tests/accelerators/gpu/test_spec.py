@@ -28,8 +28,9 @@ def device(name: str) -> Device:
 
 def test_an_h100_multiplies_989_tflops() -> None:
     """132 SMs x 1.83 GHz x 4096 FLOP = 989.5e12 (datasheet: 989.4)."""
-    assert device("gpu/h100-sxm").tensor_flops("bf16") == 132 * 1.83e9 * 4096
-    assert device("gpu/h100-sxm").tensor_flops("fp8") == 2 * 132 * 1.83e9 * 4096
+    h100 = device("gpu/h100-sxm")
+    assert (h100.sms, h100.clock_hz, h100.flop_per_clock_sm("bf16")) == (132, 1.83e9, 4096)
+    assert h100.flop_per_clock_sm("fp8") == 2 * 4096
 
 
 def test_every_public_device_has_a_preset() -> None:
