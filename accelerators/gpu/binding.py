@@ -2,7 +2,7 @@
 
 Structural, as on the spatial arrays: contractions over depth go to the tensor cores, which also add what they
 accumulate; exponentials and other functions go to the special-function units, everything else is issued to the FP32
-lanes. Counts are those of the cascade at the operation's extents. Knows no kernel and no rate.
+lanes. IntegerArray are those of the cascade at the operation's extents. Knows no kernel and no rate.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def activities(
 
 
 def instructions(parts: tuple[UnitShare, ...]) -> tuple[int, int]:
-    """Of FP32 lanes and of special-function units, for work that no kernel's own counts describe."""
+    """Instructions of FP32 lanes and of special-function units, for work that no kernel's own counts describe."""
     counts = [item for part in parts for item in part.operations.items()]
     lanes = sum(LANE_INSTRUCTIONS[name] * count for name, count in counts)
     return lanes, sum(SPECIAL_PER_OPERATION.get(name, 0) * count for name, count in counts)

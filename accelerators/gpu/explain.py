@@ -81,7 +81,7 @@ def _rules(case: AttentionCase) -> Iterator[str]:
 
 
 def _sharing_line(case: AttentionCase, timing: AttentionTiming) -> str:
-    """Where keys and values come from, again and again."""
+    """Says where keys and values come from, again and again."""
     walked = float(case.work.visited[0] * case.tiles.keys[0] * case.shape.key_elements[0])
     again = float(timing.movement.again_bytes[0])
     return (

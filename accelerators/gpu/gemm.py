@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.grid import Counts, Reals
+from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
 from cascadesim.accelerators.gpu.memory import share_in_l2
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation, OperandTypes
 
@@ -34,7 +34,7 @@ GemmLibrary: TypeAlias = Literal["best", "sgl-kernel"]
 
 @dataclass(frozen=True)
 class LibraryTile:
-    """A tile that a library takes up to so many rows; blocks of a cluster that share its rows, its outputs."""
+    """A tile that a library takes up to `most_rows`, and the blocks of a cluster that share its rows, its outputs."""
 
     most_rows: float
     tile: tuple[int, int]
@@ -105,7 +105,7 @@ class TileOptions:
     share_rows: Reals  # blocks of a cluster that load their rows together
     share_outputs: Reals
 
-    def picked(self, choice: Counts) -> TileOptions:
+    def picked(self, choice: IntegerArray) -> TileOptions:
         """The chosen line of each column."""
         return TileOptions(*(np.take_along_axis(values, choice[None], 0)[0] for values in vars(self).values()))
 
@@ -129,7 +129,7 @@ class TileChoice:
 
 
 def choice_of(timing: GemmTiming, dtype: Dtype, sizes: tuple[int, int, int, int]) -> TileChoice:
-    """Of the first product of `timing`; sizes: rows, outputs, depth, copies."""
+    """The tile of the first product of `timing`; sizes: rows, outputs, depth, copies."""
     (rows, outputs, depth, copies), step = sizes, depth_step(dtype)
     options = TileOptions(*(values[:1] for values in vars(timing.options).values()))
     tile_rows, tile_outputs, splits = (int(values[0]) for values in (options.rows, options.outputs, options.splits))
@@ -206,16 +206,16 @@ def _timed(
 
 
 def loaded_bytes(operands: OperandTypes, options: TileOptions, product_rows: Reals) -> Reals:
-    """For one element of the depth, from L2, by one block: no more rows than there are."""
+    """Bytes that one block loads from L2 for one element of the depth: no more rows than there are."""
     rows = np.minimum(options.rows, product_rows) / options.share_rows
     outputs = options.outputs / options.share_outputs
     return np.asarray(rows * DTYPE_BYTES[operands.rows] + outputs * DTYPE_BYTES[operands.second], dtype=np.float64)
 
 
 def products_cycles(device: Device, constants: Constants, dtype: Dtype, options: TileOptions) -> Reals:
-    """Of one block for one element of the depth: tensor cores, or their operands from shared memory.
+    """Cycles of one block for one element of the depth: tensor cores, or their operands from shared memory.
 
-    Either side of the tile can be the one that instructions need so many rows of.
+    Instructions need a number of rows for their full rate; either side of the tile can give them.
     """
     fraction = constants.gemm_fraction if DTYPE_BYTES[dtype] >= 2 else constants.gemm_fp8_fraction
     fewest, rows, outputs = FEWEST_ROWS.get(device.generation, 16), options.rows, options.outputs
@@ -226,7 +226,7 @@ def products_cycles(device: Device, constants: Constants, dtype: Dtype, options:
 
 
 def stored_cycles(device: Device, dtype: Dtype, options: TileOptions) -> Reals:
-    """Of the results of one block."""
+    """Cycles in which one block stores its results."""
     scattered = on_fp32_units(dtype) and device.generation not in WHOLE_LINES
     rate = SCATTERED_BYTES_PER_CLOCK if scattered else STORED_BYTES_PER_CLOCK
     return options.rows * options.outputs * output_bytes(DTYPE_BYTES[dtype]) / rate
@@ -242,7 +242,7 @@ def on_fp32_units(dtype: Dtype) -> bool:
 
 
 def output_bytes(element_bytes: float) -> float:
-    """Of one result of a product of such elements."""
+    """Bytes of one result, of products of elements of so many bytes."""
     return max(element_bytes, NARROWEST_OUTPUT_BYTES)
 
 

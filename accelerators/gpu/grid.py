@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from cascadesim.accelerators.gpu.kernel import Kernel, Tile
 from cascadesim.accelerators.gpu.spec import Device
 
-Counts: TypeAlias = NDArray[np.int64]
+IntegerArray: TypeAlias = NDArray[np.int64]
 Reals: TypeAlias = NDArray[np.float64]
-Flags: TypeAlias = NDArray[np.bool_]
+BooleanArray: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -31,30 +31,30 @@ class Shape:
     latent vector of head_dim, the values its first value_dim elements.
     """
 
-    batch: Counts
-    heads: Counts
-    heads_kv: Counts
-    queries: Counts
-    keys: Counts
-    head_dim: Counts
-    value_dim: Counts
-    causal: Flags
-    window: Counts
+    batch: IntegerArray
+    heads: IntegerArray
+    heads_kv: IntegerArray
+    queries: IntegerArray
+    keys: IntegerArray
+    head_dim: IntegerArray
+    value_dim: IntegerArray
+    causal: BooleanArray
+    window: IntegerArray
     visited_keys: Reals
     shared_key_value: bool = False
 
     @property
-    def group(self) -> Counts:
+    def group(self) -> IntegerArray:
         """Query heads that share a key head."""
         return self.heads // self.heads_kv
 
     @property
-    def key_elements(self) -> Counts:
+    def key_elements(self) -> IntegerArray:
         """Stored for one key and its value, of one head."""
         return self.head_dim if self.shared_key_value else self.head_dim + self.value_dim
 
     @property
-    def keys_in_reach(self) -> Counts:
+    def keys_in_reach(self) -> IntegerArray:
         """Keys that some query attends."""
         last = np.where(self.window > 0, self.window + self.queries - 1, self.keys)
         return np.asarray(np.minimum(self.keys, last), dtype=np.int64)
@@ -92,23 +92,23 @@ def shape(
 class BlockTiles:
     """The tile each shape takes, arrays of one size."""
 
-    head_dim: Counts  # padded
-    queries: Counts
-    keys: Counts
-    blocks_per_sm: Counts
+    head_dim: IntegerArray  # padded
+    queries: IntegerArray
+    keys: IntegerArray
+    blocks_per_sm: IntegerArray
     emulated: Reals
     tensor_rate: Reals
     window_instructions: Reals
-    supported: Flags  # the kernel has a tile for the head dimension
+    supported: BooleanArray  # the kernel has a tile for the head dimension
 
 
 @dataclass(frozen=True)
 class ThreadBlocks:
     """Thread blocks of one call. `visited`: key tiles of all blocks before splitting; the others: of one block."""
 
-    instances: Counts  # (sequence, head) pairs that blocks do not share
-    row_tiles: Counts  # of one instance
-    splits: Counts  # blocks that share the keys of a row tile
+    instances: IntegerArray  # (sequence, head) pairs that blocks do not share
+    row_tiles: IntegerArray  # of one instance
+    splits: IntegerArray  # blocks that share the keys of a row tile
     visited: Reals
     longest: Reals
     shortest: Reals
@@ -116,12 +116,12 @@ class ThreadBlocks:
     masked: Reals  # of `visited`, those that a mask cuts
 
     @property
-    def blocks(self) -> Counts:
+    def blocks(self) -> IntegerArray:
         return self.instances * self.row_tiles * self.splits
 
 
 def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float) -> BlockTiles:
-    """Per shape the first tile that holds its head dimension."""
+    """The first tile that holds the head dimension, for each shape."""
     plain, causal = (kernel.tiles_on(device.generation, masked, operand_bytes) for masked in (False, True))
 
     def column(field: str) -> Reals:
@@ -139,7 +139,7 @@ def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float)
     )
 
 
-def _column(tiles: Sequence[Tile], head_dim: Counts, field: str) -> Reals:
+def _column(tiles: Sequence[Tile], head_dim: IntegerArray, field: str) -> Reals:
     index = np.searchsorted([tile.head_dim for tile in tiles], head_dim)
     return np.asarray([getattr(tile, field) for tile in tiles], dtype=np.float64)[np.minimum(index, len(tiles) - 1)]
 
@@ -201,9 +201,9 @@ def walked_keys(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> tuple[Reals,
 
 
 def _splits(
-    kernel: Kernel, device: Device, shape: Shape, blocks: Counts, longest: Reals, tiles: BlockTiles
-) -> Counts:
-    """As many blocks share the keys as the device still has room for; one where the blocks fill it already."""
+    kernel: Kernel, device: Device, shape: Shape, blocks: IntegerArray, longest: Reals, tiles: BlockTiles
+) -> IntegerArray:
+    """Blocks that share the keys: as many as the device still has room for, one where the blocks fill it already."""
     if not kernel.splits_keys:
         return np.ones_like(blocks)
     most = np.where((shape.window > 0) & (not kernel.for_windows), 1, kernel.most_splits)
@@ -226,25 +226,25 @@ class Walk:
     `window`: keys a query sees, its own included; 0 for all before it.
     """
 
-    queries: Counts
-    keys: Counts
-    window: Counts
-    group: Counts
-    row_tile: Counts
-    key_tile: Counts
+    queries: IntegerArray
+    keys: IntegerArray
+    window: IntegerArray
+    group: IntegerArray
+    row_tile: IntegerArray
+    key_tile: IntegerArray
 
     @property
-    def row_tiles(self) -> Counts:
+    def row_tiles(self) -> IntegerArray:
         return -(-self.queries * self.group // self.row_tile)
 
     @property
-    def visited(self) -> Counts:
-        """Of all row tiles: up to the key of the last query, from the first key that the first query sees."""
+    def visited(self) -> IntegerArray:
+        """Key tiles of all row tiles: from the first key that the first query sees up to the key of the last query."""
         return self._to_last(self.keys - self.queries) - self._skipped
 
     @property
-    def longest(self) -> Counts:
-        """Of one row tile, at most: first keys lie in a tile as far back as the steps from one to the next allow."""
+    def longest(self) -> IntegerArray:
+        """Most of one row tile: first keys lie in a tile as far back as the steps from one to the next allow."""
         steps = np.where(self.row_tile % self.group == 0, self.row_tile // self.group, 1)
         step = np.gcd(steps, self.key_tile)
         span = np.minimum(-(-self.row_tile // self.group), self.queries)
@@ -255,16 +255,16 @@ class Walk:
         return np.asarray(np.minimum(found, self.visited))
 
     @property
-    def shortest(self) -> Counts:
-        """Of the first row tile, which reaches the fewest keys; a later one in a window may skip a key tile more."""
+    def shortest(self) -> IntegerArray:
+        """Those of the first row tile, which reaches the fewest keys; in a window a later one may skip one more."""
         earlier = self.keys - self.queries
         last = earlier + np.minimum((self.row_tile - 1) // self.group, self.queries - 1)
         first = np.where(self.window > 0, np.maximum(earlier - self.window + 1, 0), 0)
         return np.asarray(np.maximum(last // self.key_tile - first // self.key_tile + 1, 0))
 
     @property
-    def cut(self) -> Counts:
-        """Of `visited`, those with a key that some of their queries do not see."""
+    def cut(self) -> IntegerArray:
+        """Those among `visited` with a key that some of their queries do not see."""
         earlier = self.keys - self.queries
         behind = self._to_first(earlier + 1 - self.key_tile)
         diagonal = self._to_last(earlier) - behind
@@ -272,22 +272,22 @@ class Walk:
         return np.asarray(np.minimum(diagonal + left, self.visited))
 
     @property
-    def _skipped(self) -> Counts:
+    def _skipped(self) -> IntegerArray:
         """Tiles before the window of the first query of each row tile."""
         first = self._to_first(self.keys - self.queries - self.window + 1 - self.key_tile)
         return np.where(self.window > 0, first, 0)
 
-    def _to_first(self, offset: Counts) -> Counts:
+    def _to_first(self, offset: IntegerArray) -> IntegerArray:
         """Summed over row tiles: tiles that begin at or before `offset` plus the place of the first query."""
         return self._tiles_to(self.row_tiles, offset * self.group)
 
-    def _to_last(self, offset: Counts) -> Counts:
+    def _to_last(self, offset: IntegerArray) -> IntegerArray:
         """The same of the last query."""
         whole = self._tiles_to(self.row_tiles - 1, offset * self.group + self.row_tile - 1)
         last = np.maximum((offset + self.queries - 1) // self.key_tile + 1, 0)
         return np.asarray(whole + last)
 
-    def _tiles_to(self, count: Counts, row: Counts) -> Counts:
+    def _tiles_to(self, count: IntegerArray, row: IntegerArray) -> IntegerArray:
         """Tiles that begin at or before `row`, `row + row_tile`, …; none before row 0."""
         negative = np.clip(-(row // self.row_tile), 0, count)
         left = count - negative
@@ -295,7 +295,7 @@ class Walk:
         return np.asarray(left + floor_sum(left, self.row_tile, begin, self.group * self.key_tile))
 
 
-def floor_sum(count: Counts, step: Counts, offset: Counts, divisor: Counts) -> Counts:
+def floor_sum(count: IntegerArray, step: IntegerArray, offset: IntegerArray, divisor: IntegerArray) -> IntegerArray:
     """Sum over i < count of (offset + i step) // divisor, element by element, by Euclid's algorithm."""
     count, step, offset, divisor = (np.array(value) for value in np.broadcast_arrays(count, step, offset, divisor))
     found = np.zeros_like(count)

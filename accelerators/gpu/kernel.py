@@ -77,7 +77,7 @@ class Kernel(Spec):
     `overlap`: `serial`: products, then softmax; `plain`: the scheduler overlaps warps as it can; `specialised`: warps
     of their own load, multiply and exponentiate, softmax of one group against products of the other.
     `heads_first`: neighbouring thread blocks work on different heads, not on the queries of one head.
-    `sequences_per_scan`: its scheduler sums the tiles of so many sequences at a time to find a block's next one; 0: it
+    `sequences_per_scan`: its scheduler sums the tiles of as many sequences at a time to find a block's next one; 0: it
     needs no search. `window_excludes_query`: its windows count the keys before the query, which it sees, too.
     `packs_group`: the query heads of one key head share tiles; `packs_where_fuller`: only where their tiles are fuller
     than those of single heads by a ninth.
@@ -113,7 +113,7 @@ class Kernel(Spec):
     always_combines: bool = False  # parts of one are written and combined, too
     for_windows: bool = True  # False: a configured window takes a path that neither packs nor splits
     most_splits: Positive = 128
-    split_waves: Positive | None = None  # keys are split until there are so many waves of blocks; None: one, if that
+    split_waves: Positive | None = None  # keys are split until there are this many waves of blocks; None: one, if that
     keys_per_split: Positive = 1  # at least
     split_doublings_of: Positive | None = None  # waves are as many as the keys are doublings of it, one at least
     multiplies_in_cache_type: bool = False  # an 8-bit cache makes 8-bit products, whatever the queries' type

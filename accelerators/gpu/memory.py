@@ -40,7 +40,7 @@ class Movement:
 
 
 def share_in_l2(capacity_bytes: float, touched_bytes: ArrayLike) -> Reals:
-    """Share of the operands of products and streams that L2 has from the kernel before, of so many bytes in all.
+    """Share of `touched_bytes`, the operands of a product or a stream, that L2 has from the kernel before.
 
     assumed: all of what fits, none of what is twice as large.
     """

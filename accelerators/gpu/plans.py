@@ -204,7 +204,7 @@ def _cycles(seconds: Mapping[str, Reals], device: Device) -> dict[str, float]:
 
 
 def _resident_lines(stored: Mapping[str, float], widths: Mapping[str, float]) -> Iterator[str]:
-    """Which inputs and outputs, of so many bytes an element, pass by DRAM in part or not at all."""
+    """Says which inputs and outputs pass by DRAM in part or not at all, from bytes of an element there and anywhere."""
     kept = {name: 1 - stored.get(name, 0.0) / width for name, width in widths.items()}
     shown = ", ".join(f"{name} {share:.0%}" for name, share in kept.items() if share > 0.0005)
     if shown:

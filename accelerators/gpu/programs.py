@@ -24,7 +24,7 @@ from cascadesim.accelerators.gpu.gemm import (
     products_cycles,
     stored_cycles,
 )
-from cascadesim.accelerators.gpu.grid import Counts, Reals
+from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
 from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.streaming import RingTiming, StreamTiming
 from cascadesim.accelerators.gpu.timing import (
@@ -51,7 +51,7 @@ PIECE_BYTES = 16_384  # assumed: of one SM, a block of 1024 threads that load 16
 
 @dataclass(frozen=True)
 class Round:
-    """`times` over: so many blocks at once, each over so many key tiles."""
+    """`blocks` run at once, each over `key_tiles` key tiles, and all of that `times` over."""
 
     times: int
     blocks: int
@@ -253,5 +253,5 @@ def _whole(cycles: float) -> int:
     return ceil(cycles * (1 - 1e-12))
 
 
-def _one(values: Counts | Reals) -> float:
+def _one(values: IntegerArray | Reals) -> float:
     return float(values[0])

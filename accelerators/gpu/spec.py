@@ -187,7 +187,7 @@ class Device(Spec):
         return own or self.dtype
 
     def flop_per_clock_sm(self, dtype: Dtype) -> float:
-        """Of products: tensor cores where they take `dtype`, otherwise the FP32 units (half precision converts)."""
+        """Rate of products: tensor cores where they take `dtype`, otherwise FP32 units (half precision converts)."""
         rates = self.sm.tensor_flop_per_clock.known
         if dtype in rates:
             return rates[dtype]

@@ -53,7 +53,7 @@ def stream_timing(
     device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True,
     instructions: tuple[float, float] = (0.0, 0.0),
 ) -> StreamTiming:  # fmt: skip
-    """One kernel that reads and writes so many bytes; `warm`: its operands are in L2 as far as they fit.
+    """One kernel that reads and writes these bytes; `warm`: its operands are in L2 as far as they fit.
 
     DRAM gives what benchmarks reached, which were such kernels. `instructions`: of FP32 lanes, of special functions.
     """
@@ -80,7 +80,7 @@ def copy_seconds(device: Device, constants: Constants, read_bytes: ArrayLike, wr
 
 
 def dram_share(read_bytes: Reals, write_bytes: Reals) -> Reals:
-    """Of the bandwidth of reads alone: turning round costs most where reads and writes balance."""
+    """Share of the bandwidth of reads alone: turning round costs most where reads and writes balance."""
     mixed = 2 * np.minimum(read_bytes, write_bytes) / np.maximum(read_bytes + write_bytes, 1.0)
     return np.asarray(1 - TURNAROUND * mixed, dtype=np.float64)
 
@@ -116,7 +116,7 @@ def link_of(device: Device) -> Link:
 
 
 def ring_timing(device: Device, elements: int) -> RingTiming:
-    """Of the sum of so many elements over all devices. Raises CascadeSimError for a device without a link."""
+    """The sum of `elements` numbers over all devices. Raises CascadeSimError for a device without a link."""
     count, link = device.parallel.tensor, link_of(device)
     part_bytes = ceil(elements / count) * DTYPE_BYTES[device.type_of("activations")]
     steps = 2 * (count - 1)

@@ -60,7 +60,7 @@ class AttentionCase:
 
     @property
     def hidden(self) -> float:
-        """Of the shorter of products and softmax."""
+        """The share of the shorter of products and softmax that runs unseen."""
         calibrated = {"plain": self.constants.overlap_plain, "specialised": self.constants.overlap_specialised}
         return calibrated.get(self.kernel.overlap, 0.0)
 
@@ -144,7 +144,7 @@ def tile_cycles(case: AttentionCase) -> Cycles:
 
 
 def mask_instructions(case: AttentionCase) -> Reals:
-    """Per score, on average over all tiles: those that no mask cuts have none."""
+    """Instructions a score for the mask, on average over all tiles: those that no mask cuts have none."""
     windowed = (case.shape.window > 0) & (case.shape.window < case.shape.keys)  # others take the causal kernel
     in_a_cut_tile = MASK_INSTRUCTIONS + np.where(windowed, case.tiles.window_instructions, 0)
     return np.asarray(in_a_cut_tile * case.work.masked / case.work.visited)
@@ -174,10 +174,9 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
 
 
 def turn_cycles(case: AttentionCase, iteration: Reals) -> Reals:
-    """From one block of an SM to its next: what its scheduler reckons with, or the calibrated latency and a search.
+    """Cycles from one block of an SM to its next: its scheduler's own figure, or the calibrated latency and a search.
 
-    Blocks of all SMs lie between one block and the next of its SM: of so many sequences, the search scans some at a
-    time.
+    Blocks of all SMs lie between one block and the next of its SM; the search scans their sequences some at a time.
     """
     device, kernel = case.device, case.kernel
     if kernel.tiles_between:

@@ -94,7 +94,7 @@ def behavioural_plan(plan: Plan, spec: SpattenSpec) -> Plan:
 
 
 def total_cycles(layers: Iterable[LayerCycles]) -> int | None:
-    """Of layers one after another; None where one of them has no defined value."""
+    """Layers run one after another; None where one of them has no defined value."""
     totals = [layer.total for layer in layers]
     return None if None in totals else sum(total for total in totals if total is not None)
 

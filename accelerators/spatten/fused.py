@@ -174,7 +174,7 @@ def _activities(
 
 
 def _unit(einsum: Einsum) -> str:
-    """Products over the depth of keys, all that has the depth of values, and the rest."""
+    """Products over the depth of keys and all that has the depth of values have an array each, other work the lanes."""
     read = {rank for access in einsum.inputs for rank in access.ranks}
     if "e" in read:
         return SCORES

@@ -93,7 +93,7 @@ def head_rows(
 
 
 def _fetched(row: TracedHead) -> TracedHead:
-    """Wide keys run as 8 bits and then always 4 low bits, wide values as 8 bits, the rest as it is (TestSpAtten)."""
+    """Wide keys run as 8 bits and then always 4 low bits, wide values as 8 bits, all else as it is (TestSpAtten)."""
     wide = row.key_bits in WIDE
     values = 8 if row.value_bits in WIDE else row.value_bits
     return replace(row, key_bits=8 if wide else row.key_bits, value_bits=values, low_bits=wide or row.low_bits)

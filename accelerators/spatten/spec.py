@@ -26,7 +26,9 @@ UM2_PER_MM2 = 1e6
 JOULES_PER_PJ = 1e-12
 
 
-class Memory(Spec):
+class HbmMemory(Spec):
+    """`mode`: what the RTL's memory delivers, or the nominal rate of HBM2, which is twice that."""
+
     mode: Literal["rtl", "nominal"]
     channels: Positive
     energy_pj_per_bit: PositiveFloat
@@ -58,10 +60,12 @@ PRUNING_SHARES = ("token_keep", "head_keep", "value_keep", "low_bit_share")  # o
 
 
 class FullyConnected(Spec):
+    """Weights of linear layers stream from DRAM in so many bits."""
+
     weight_bits: Literal[4, 8, 12]
 
 
-class Published(Spec):
+class PublishedFigures(Spec):
     """Figures that hold for one size only; None where there is none."""
 
     multipliers: Positive
@@ -87,11 +91,11 @@ class SpattenSpec(Spec):
     head_dim: Positive
     element_bits: Positive
     count_multiple: Positive
-    dram: Memory
+    dram: HbmMemory
     formats: Formats
     pruning: Pruning
     fully_connected: FullyConnected
-    published: Published
+    published: PublishedFigures
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -115,7 +119,7 @@ class SpattenSpec(Spec):
 
     @property
     def softmax_cycles(self) -> int:
-        """From a score to its probability, besides the scores it is summed with."""
+        """Cycles from a score to its probability, besides the scores it is summed with."""
         return sum(SOFTMAX_STAGES) if self.softmax_model == "pipeline" else 0
 
     def design(self) -> GatherDesign:

@@ -158,7 +158,7 @@ def put(ring: Ring, first: int, second: int = 0, third: int = 0) -> None:
 
 @compiled
 def put_in_order(ring: Ring, first: int, second: int, third: int) -> None:
-    """Before the first entry with a larger first field; the ring is in that order already."""
+    """The entry goes before the first one with a larger first field; the ring is in that order already."""
     last = ring.entries.shape[0] - 1
     put(ring, first, second, third)
     for place in range(ring.ends[0] + ring.ends[1] - 1, ring.ends[0], -1):

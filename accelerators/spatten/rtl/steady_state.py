@@ -31,7 +31,7 @@ from cascadesim.accelerators.spatten.rtl.state import HeadPipeline, Ring
 
 
 def _entry_point(version: int) -> Callable[[HeadPipeline, int, int], bool]:
-    """Until `heads` heads have their results; False where that takes more than `longest` cycles."""
+    """The loop runs until `heads` heads have their results; False where that takes more than `longest` cycles."""
 
     def run(p: HeadPipeline, longest: int, heads: int) -> bool:
         p.now[at.TIME] += 0 * version
@@ -70,7 +70,7 @@ MOST_SNAPSHOTS = 64  # of one stretch, which ends without a cut when none of the
 
 @dataclass(frozen=True)
 class _Moment:
-    """Where a stream is when a head is done."""
+    """The place of a stream when a head is done."""
 
     head: int
     next_head: int

@@ -20,7 +20,7 @@ from cascadesim.accelerators.gpu import timing
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.gemm import gemm_timing
-from cascadesim.accelerators.gpu.grid import Flags, Reals, Shape, shape
+from cascadesim.accelerators.gpu.grid import BooleanArray, Reals, Shape, shape
 from cascadesim.accelerators.gpu.kernel import Kernel, kernels
 from cascadesim.accelerators.gpu.programs import attention_program, residents
 from cascadesim.accelerators.gpu.spec import Device
@@ -99,7 +99,7 @@ def timed(spec: Device, kernel: Kernel, asked: Shape, cold: bool) -> tuple[Atten
     return case, found.total_s, found.movement.dram_bytes
 
 
-def alike(first: AttentionCase, second: AttentionCase) -> Flags:
+def alike(first: AttentionCase, second: AttentionCase) -> BooleanArray:
     """No rule of the library has switched, and the kernel has a tile at all."""
     instances = first.work.instances * second.shape.batch * second.shape.heads_kv
     return np.asarray(
