@@ -46,28 +46,14 @@ def extra_launches(implementation: str, operation: str, generation: Generation, 
 
 
 def attention_seconds(
-    device: Device,
-    kernel: Kernel,
-    *,
-    batch: ArrayLike,
-    heads: ArrayLike,
-    heads_kv: ArrayLike,
-    queries: ArrayLike,
-    keys: ArrayLike,
-    head_dim: ArrayLike,
-    value_dim: ArrayLike | None = None,
-    causal: ArrayLike = False,
-    window: ArrayLike = 0,
-    dtype: Dtype = "bf16",
-    kv_dtype: Dtype | None = None,
-    before: Before = "nothing",
-    launches: int = 0,
-    cold: bool = False,
-    constants: Constants | None = None,
-) -> Reals:
-    """Prefill, or decode where `queries` is 1. `window`: 0 for none. One kernel and dtype, any number of shapes.
+    device: Device, kernel: Kernel, *, batch: ArrayLike, heads: ArrayLike, heads_kv: ArrayLike, queries: ArrayLike,
+    keys: ArrayLike, head_dim: ArrayLike, value_dim: ArrayLike | None = None, causal: ArrayLike = False,
+    window: ArrayLike = 0, dtype: Dtype = "bf16", kv_dtype: Dtype | None = None, before: Before = "nothing",
+    launches: int = 0, cold: bool = False, constants: Constants | None = None,
+) -> Reals:  # fmt: skip
+    """Seconds of every shape, (shapes) float64; decode where `queries` is 1, prefill elsewhere.
 
-    `cold`: keys and values are not in L2, as other layers ran since they were used.
+    `window`: 0 for none. `cold`: keys and values are not in L2, as other layers ran since they were used.
     """
     asked = shape(batch, heads, heads_kv, queries, keys, head_dim, value_dim, causal, window)
     known, cached = constants or calibration.constants(device.generation), kv_dtype or dtype
@@ -82,19 +68,10 @@ def attention_seconds(
 
 
 def mla_seconds(
-    device: Device,
-    kernel: Kernel,
-    *,
-    batch: ArrayLike,
-    heads: ArrayLike,
-    queries: ArrayLike,
-    keys: ArrayLike,
-    absorbed: bool,
-    dtype: Dtype = "bf16",
-    kv_dtype: Dtype | None = None,
-    launches: int = 0,
+    device: Device, kernel: Kernel, *, batch: ArrayLike, heads: ArrayLike, queries: ArrayLike, keys: ArrayLike,
+    absorbed: bool, dtype: Dtype = "bf16", kv_dtype: Dtype | None = None, launches: int = 0,
     constants: Constants | None = None,
-) -> Reals:
+) -> Reals:  # fmt: skip
     """DeepSeek's latent attention: absorbed (one latent key of 576, value 512), or unfolded, causal (192 and 128)."""
     known = constants or calibration.constants(device.generation)
     cached = kv_dtype or dtype
@@ -115,18 +92,10 @@ def mla_seconds(
 
 
 def gemm_seconds(
-    device: Device,
-    *,
-    rows: ArrayLike,
-    outputs: ArrayLike,
-    depth: ArrayLike,
-    copies: ArrayLike = 1,
-    dtype: Dtype = "bf16",
-    library: GemmLibrary = "best",
-    quantises: int = 0,
-    launches: int = 0,
+    device: Device, *, rows: ArrayLike, outputs: ArrayLike, depth: ArrayLike, copies: ArrayLike = 1,
+    dtype: Dtype = "bf16", library: GemmLibrary = "best", quantises: int = 0, launches: int = 0,
     constants: Constants | None = None,
-) -> Reals:
+) -> Reals:  # fmt: skip
     """Z[rows,outputs] = A[rows,depth] W[depth,outputs], `copies` of them with weights of their own.
 
     `quantises`: kernels that turn 16-bit rows into `dtype` first: 1 for scales per row, 2 for one scale of all, whose

@@ -61,31 +61,17 @@ class Shape:
 
 
 def shape(
-    batch: ArrayLike,
-    heads: ArrayLike,
-    heads_kv: ArrayLike,
-    queries: ArrayLike,
-    keys: ArrayLike,
-    head_dim: ArrayLike,
-    value_dim: ArrayLike | None = None,
-    causal: ArrayLike = False,
-    window: ArrayLike = 0,
-    visited_keys: ArrayLike = 0,
-    *,
-    shared_key_value: bool = False,
-) -> Shape:
+    batch: ArrayLike, heads: ArrayLike, heads_kv: ArrayLike, queries: ArrayLike, keys: ArrayLike, head_dim: ArrayLike,
+    value_dim: ArrayLike | None = None, causal: ArrayLike = False, window: ArrayLike = 0, visited_keys: ArrayLike = 0,
+    *, shared_key_value: bool = False,
+) -> Shape:  # fmt: skip
     """All sizes broadcast to one size; `value_dim` is `head_dim` where left out."""
     values = head_dim if value_dim is None else value_dim
     sizes = (batch, heads, heads_kv, queries, keys, head_dim, values, causal, window, visited_keys)
     found = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size)) for size in sizes))
-    b, h, g, p, m, e, f = (np.asarray(count, dtype=np.int64) for count in found[:7])
-    return Shape(
-        b, h, g, p, m, e, f,
-        causal=np.asarray(found[7], dtype=np.bool_),
-        window=np.asarray(found[8], dtype=np.int64),
-        visited_keys=np.asarray(found[9], dtype=np.float64),
-        shared_key_value=shared_key_value,
-    )  # fmt: skip
+    b, h, g, p, m, e, f, seen = (np.asarray(found[place], dtype=np.int64) for place in (*range(7), 8))
+    hidden, visited = np.asarray(found[7], dtype=np.bool_), np.asarray(found[9], dtype=np.float64)
+    return Shape(b, h, g, p, m, e, f, hidden, seen, visited, shared_key_value)
 
 
 @dataclass(frozen=True)
@@ -122,26 +108,21 @@ class ThreadBlocks:
 
 def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float) -> BlockTiles:
     """The first tile that holds the head dimension, for each shape."""
-    plain, causal = (kernel.tiles_on(device.generation, masked, operand_bytes) for masked in (False, True))
 
     def column(field: str) -> Reals:
-        return np.where(shape.causal, _column(causal, shape.head_dim, field), _column(plain, shape.head_dim, field))
+        plain, causal = (of_tiles(kernel.tiles_on(device.generation, masked, operand_bytes), field)
+                         for masked in (False, True))  # fmt: skip
+        return np.where(shape.causal, causal, plain)
 
-    return BlockTiles(
-        head_dim=column("head_dim").astype(np.int64),
-        queries=column("queries").astype(np.int64),
-        keys=column("keys").astype(np.int64),
-        blocks_per_sm=column("blocks_per_sm").astype(np.int64),
-        emulated=column("emulated_exponentials"),
-        tensor_rate=column("tensor_rate"),
-        window_instructions=column("window_instructions"),
-        supported=shape.head_dim <= column("head_dim"),
+    def of_tiles(tiles: Sequence[Tile], field: str) -> Reals:
+        index = np.searchsorted([tile.head_dim for tile in tiles], shape.head_dim)
+        return np.asarray([getattr(tile, field) for tile in tiles], dtype=np.float64)[np.minimum(index, len(tiles) - 1)]
+
+    dim, queries, keys, blocks = (
+        column(field).astype(np.int64) for field in ("head_dim", "queries", "keys", "blocks_per_sm")
     )
-
-
-def _column(tiles: Sequence[Tile], head_dim: IntegerArray, field: str) -> Reals:
-    index = np.searchsorted([tile.head_dim for tile in tiles], head_dim)
-    return np.asarray([getattr(tile, field) for tile in tiles], dtype=np.float64)[np.minimum(index, len(tiles) - 1)]
+    emulated, rate, window = map(column, ("emulated_exponentials", "tensor_rate", "window_instructions"))
+    return BlockTiles(dim, queries, keys, blocks, emulated, rate, window, shape.head_dim <= dim)
 
 
 def shrunk(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> BlockTiles:
