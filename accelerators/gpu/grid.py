@@ -228,9 +228,10 @@ class Walk:
         """Most of one row tile: first keys lie in a tile as far back as the steps from one to the next allow."""
         steps = np.where(self.row_tile % self.group == 0, self.row_tile // self.group, 1)
         step = np.gcd(steps, self.key_tile)
-        span = np.minimum(-(-self.row_tile // self.group), self.queries)
-        offset = (self.keys - self.queries - self.window + 1) % step
-        in_window = (self.key_tile - step + offset + self.window + span - 2) // self.key_tile + 1
+        offset = self.group - np.gcd(self.row_tile, self.group)  # of the first row in its query, at most
+        span = np.minimum((offset + self.row_tile - 1) // self.group + 1, self.queries)
+        begin = (self.keys - self.queries - self.window + 1) % step
+        in_window = (self.key_tile - step + begin + self.window + span - 2) // self.key_tile + 1
         full = -(-self.keys // self.key_tile)
         found = np.where(self.window > 0, np.minimum(in_window, full), full)
         return np.asarray(np.minimum(found, self.visited))

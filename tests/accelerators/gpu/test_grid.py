@@ -184,6 +184,12 @@ def test_a_window_of_a_tile_meets_two() -> None:
     assert (found.visited[0], found.longest[0], found.cut[0]) == (1 + 31 * 2, 2, 63)
 
 
+def test_a_row_tile_that_begins_inside_a_query_reaches_one_more() -> None:
+    """192 rows of a group of 7 cover 28 queries, or 29 where they begin late in a query."""
+    sizes = (138, 145, 6, 7, 192, 16)
+    assert walk(*sizes).longest[0] == max(tiles for tiles, _ in row_by_row(*sizes)) == 4
+
+
 @given(count=st.integers(0, 200), step=st.integers(0, 500), offset=st.integers(-500, 500), divisor=st.integers(1, 300))
 def test_sums_of_floors(count: int, step: int, offset: int, divisor: int) -> None:
     sizes = (np.array([size]) for size in (count, step, offset, divisor))
