@@ -106,15 +106,12 @@ def product_lines(
     device: Device, constants: Constants, timing: GemmTiming, sizes: tuple[int, int, int, int]
 ) -> tuple[str, ...]:
     rows, outputs, depth, copies = sizes
-    dtype = timing.operands.product
-    choice = choice_of(timing, dtype, sizes)
+    dtype, choice = timing.operands.product, choice_of(timing, sizes)
     split = f", depth split over {choice.splits} blocks" if choice.splits > 1 else ""
     units = {"tensor": timing.tensor_s, "l2": timing.l2_s, "dram": timing.dram_s, "launch": timing.launch_s}
 
     def again(changed: Device, known: Constants) -> Reals:
-        return gemm_timing(
-            changed, known, rows, outputs, depth, copies, dtype, operands=timing.operands
-        ).total_s
+        return gemm_timing(changed, known, rows, outputs, depth, copies, dtype, operands=timing.operands).total_s
 
     return (
         f"product {rows:,} x {outputs:,} over {depth:,}, {timing.operands.named}: "

@@ -128,9 +128,9 @@ class TileChoice:
         return int(self.options.rows[0]), int(self.options.outputs[0])
 
 
-def choice_of(timing: GemmTiming, dtype: Dtype, sizes: tuple[int, int, int, int]) -> TileChoice:
+def choice_of(timing: GemmTiming, sizes: tuple[int, int, int, int]) -> TileChoice:
     """The tile of the first product of `timing`; sizes: rows, outputs, depth, copies."""
-    (rows, outputs, depth, copies), step = sizes, depth_step(dtype)
+    (rows, outputs, depth, copies), step = sizes, depth_step(timing.operands.product)
     options = TileOptions(*(values[:1] for values in vars(timing.options).values()))
     tile_rows, tile_outputs, splits = (int(values[0]) for values in (options.rows, options.outputs, options.splits))
     blocks = copies * -(-rows // tile_rows) * -(-outputs // tile_outputs) * splits

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from cascadesim.accelerators.gpu.binding import ISSUE, SPECIAL, TENSOR, UnitShare, activities, instructions, shares
+from cascadesim.accelerators.gpu.binding import ISSUE, SPECIAL, TENSOR, activities, instructions, shares
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.explain import (
     attention_lines,
@@ -137,7 +137,7 @@ def plan_linear(operation: Operation, device: Device) -> Plan:
     name, sizes = cascade.einsums[-1].name, (rows, outputs, depth, copies)
     busy = _cycles({TENSOR: timing.tensor_s}, device)
     spent = (*activities(shares(operation, {}), busy, device.peaks(dtype)), *_memory(name, timing, device))
-    program = partial(product_program, device, known, dtype, choice_of(timing, dtype, sizes), timing, name)
+    program = partial(product_program, device, known, choice_of(timing, sizes), timing, name)
     phase = _phase(name, spent, timing, timing, device, program)
     ranks, least = _ranks(cascade), least_elements(operation)
     widths = {tensor: DTYPE_BYTES[operands.rows if "r" in ranks[tensor] else operands.second]
@@ -172,12 +172,12 @@ def plan_collective(operation: Operation, device: Device) -> Plan:
     """assumed: what is sent and added passes by L2 meanwhile, and asks nothing of DRAM."""
     elements, count = operation.extent("r") * operation.extent("d"), device.parallel.tensor
     timing, name = ring_timing(device, elements), operation.cascade.einsums[-1].name
-    sums = UnitShare(name, ISSUE, {"add": max(elements * (count - 1) // count, 1)})
-    lanes = device.peaks("fp32")
+    added, lanes = max(elements * (count - 1) // count, 1), device.peaks("fp32")
+    sums = EinsumActivity(name, ISSUE, 0, {"add": added})
     spent = (
         EinsumActivity(name, "link", int(timing.link_s * device.clock_hz)),
         EinsumActivity(name, "launch", int(timing.launch_s * device.clock_hz)),
-        *activities((sums,), {ISSUE: sums.total / lanes[ISSUE]}, lanes),
+        *activities((sums,), {ISSUE: added / lanes[ISSUE]}, lanes),
     )
     phase = Phase(operation.name, spent, Traffic(), timing.total_s * device.clock_hz,
                   partial(ring_program, device, timing))  # fmt: skip

@@ -25,7 +25,7 @@ from cascadesim.accelerators.gpu.gemm import (
     stored_cycles,
 )
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
-from cascadesim.accelerators.gpu.spec import Device, Dtype
+from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.gpu.streaming import RingTiming, StreamTiming
 from cascadesim.accelerators.gpu.timing import (
     DRAM_LATENCY_S,
@@ -174,9 +174,10 @@ def _loading_cycles(case: AttentionCase, timing: AttentionTiming, found: Residen
 
 
 def product_program(
-    device: Device, constants: Constants, dtype: Dtype, choice: TileChoice, timing: GemmTiming, name: str
+    device: Device, constants: Constants, choice: TileChoice, timing: GemmTiming, name: str
 ) -> Program:
     """Blocks one after another; the results of one are stored before the next multiplies, but on FP32 units."""
+    dtype = timing.operands.product
     size = depth_step(dtype)
     steps, blocks = ceil(choice.depth / size), ceil(choice.blocks / device.sms)
     port = size * _one(loaded_bytes(timing.operands, choice.options, choice.rows)) / L2_PORT_BYTES_PER_CLOCK

@@ -177,19 +177,12 @@ class Heads:
 
 def _activities(operation: Operation, busy: timing.Busy, spec: SpattenSpec) -> tuple[EinsumActivity, ...]:
     """Multiplications of scores and values on their arrays, everything between them on the softmax lanes."""
-    units, counted = units_of(operation.cascade), work_of(operation)
-    cycles_of = {SCORES: busy.multiply_qk, SOFTMAX: busy.softmax, RESULTS: busy.multiply_pv}
-    found = []
-    for einsum in operation.cascade.einsums:
-        unit, operations = units[einsum.name], counted.get(einsum.name, {})
-        cycles = cycles_of.pop(unit, 0)  # a unit is one pipeline: its Einsums share their beats
-        lanes = spec.softmax_lanes if unit == SOFTMAX else spec.multipliers
-        points = max(operations.values(), default=1)
-        share = min(1.0, points / (cycles * lanes)) if cycles else 1.0
-        found.append(EinsumActivity(einsum.name, unit, cycles, operations, share))
-    if busy.top_k:
-        found.append(EinsumActivity("top-k", CHOICE, busy.top_k))
-    return (*found, EinsumActivity("gather", "dram", busy.dram))
+    units = units_of(operation.cascade)
+    cycles = {SCORES: busy.multiply_qk, SOFTMAX: busy.softmax, RESULTS: busy.multiply_pv}
+    einsums = [(einsum.name, units[einsum.name]) for einsum in operation.cascade.einsums]
+    select = (EinsumActivity("top-k", CHOICE, busy.top_k),) if busy.top_k else ()
+    shared = timing.shared_activities(einsums, work_of(operation), cycles, spec)
+    return (*shared, *select, EinsumActivity("gather", "dram", busy.dram))
 
 
 def build(name: str, content: Mapping[str, object], source: str) -> Spatten:

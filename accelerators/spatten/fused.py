@@ -24,7 +24,7 @@ from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffi
 from cascadesim.accelerators.spatten.mapping import LOW_BITS, cut, kept_lines, stored_bytes
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX
 from cascadesim.accelerators.spatten.spec import REQUEST_BYTES, SpattenSpec, lines, padded
-from cascadesim.accelerators.spatten.timing import MULTIPLY_CYCLES, TRANSACTIONS, dram_cycles
+from cascadesim.accelerators.spatten.timing import MULTIPLY_CYCLES, TRANSACTIONS, dram_cycles, shared_activities
 from cascadesim.accelerators.spatten.topk import selection_mean
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.operation_work import work_of
@@ -127,9 +127,14 @@ def _pass(operation: Operation, work: FusedWork, spec: SpattenSpec, *, second: b
         for column in zip(*classes, strict=True)
     )
     busy = {DRAM: of_keys + of_values, SCORES: scores, SOFTMAX: softmax, RESULTS: results}
-    einsums = [einsum for einsum in operation.cascade.einsums if (einsum.name in SECOND_PASS) == second]
-    return Phase("importance" if second else operation.name, _activities(einsums, busy, operation, spec), Traffic(read),
-                 float(max(busy.values())), partial(_program, classes, work, spec))  # fmt: skip
+    longest = float(max(busy.values()))
+    einsums = [(einsum.name, _unit(einsum)) for einsum in operation.cascade.einsums
+               if (einsum.name in SECOND_PASS) == second and charges(einsum)]  # others: tiles of keys, first states
+    spent = shared_activities(einsums, work_of(operation, {"M0": tile_keys(spec)}), busy, spec)
+    others = (("QK again", SCORES), ("gather", DRAM))  # scores of the second pass are no Einsum of the text
+    spent += [EinsumActivity(name, unit, busy[unit]) for name, unit in others if busy.get(unit)]
+    return Phase("importance" if second else operation.name, tuple(spent), Traffic(read), longest,
+                 partial(_program, classes, work, spec))  # fmt: skip
 
 
 def _choice(work: FusedWork, spec: SpattenSpec) -> Phase:
@@ -154,23 +159,6 @@ def _program(classes: Sequence[tuple[int, ...]], work: FusedWork, spec: SpattenS
     runs = tuple(TileRun(number, count * work.loads) for number, (_, count) in enumerate(work.tiles))
     queues = (Queue("key tiles", slots), Queue("value tiles", slots))
     return Program(tasks, tuple(classes), runs, queues, in_flight=TILES_IN_FLIGHT)
-
-
-def _activities(
-    einsums: Sequence[Einsum], busy: dict[str, int], operation: Operation, spec: SpattenSpec
-) -> tuple[EinsumActivity, ...]:
-    """Cycles of a unit stand with its first Einsum: a unit is one pipeline, whose Einsums share their beats."""
-    left, found, counted = dict(busy), [], work_of(operation, {"M0": tile_keys(spec)})
-    lanes = {SCORES: spec.multipliers, RESULTS: spec.multipliers, SOFTMAX: spec.softmax_lanes}
-    for einsum in einsums:
-        if not charges(einsum):  # a tile of keys, or a state before the first one
-            continue
-        operations, unit = counted[einsum.name], _unit(einsum)
-        cycles = left.pop(unit, 0)
-        share = min(1.0, max(operations.values()) / (cycles * lanes[unit])) if cycles else 1.0
-        found.append(EinsumActivity(einsum.name, unit, cycles, operations, share))
-    others = (("QK again", SCORES), ("gather", DRAM))  # scores of the second pass are no Einsum of the text
-    return (*found, *(EinsumActivity(name, unit, left[unit]) for name, unit in others if left.get(unit)))
 
 
 def _unit(einsum: Einsum) -> str:

@@ -7,7 +7,7 @@ is the busiest unit. Knows loads of keys and values; knows no cascade.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import ceil, log2
@@ -15,8 +15,10 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
+from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.accelerators.spatten.harness import gathered_keys
 from cascadesim.accelerators.spatten.mapping import HeadWork, Piece
+from cascadesim.accelerators.spatten.roles import SOFTMAX
 from cascadesim.accelerators.spatten.spec import READ_GAP, HeadRow, HeadStream, SpattenSpec, lines, padded
 from cascadesim.accelerators.spatten.topk import LARGEST_TABLE, engine_cycles, selection_mean
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -124,6 +126,23 @@ def single_queries(work: HeadWork, spec: SpattenSpec) -> tuple[HeadRow, ...]:
             rows.append(HeadRow(len(rows), piece.keys, piece.values, key_bits, value_bits, after > before,
                                 0 if second else latency))  # fmt: skip
     return tuple(rows)
+
+
+def shared_activities(
+    einsums: Iterable[tuple[str, str]], counted: Mapping[str, Mapping[str, int]], cycles_of: dict[str, int],
+    spec: SpattenSpec,
+) -> list[EinsumActivity]:  # fmt: skip
+    """(Einsum, unit) with the operations `counted`: a unit is one pipeline, whose Einsums share their beats.
+
+    The cycles of a unit are taken out of `cycles_of` and stand with its first Einsum.
+    """
+    found = []
+    for name, unit in einsums:
+        operations, cycles = counted.get(name, {}), cycles_of.pop(unit, 0)
+        lanes = spec.softmax_lanes if unit == SOFTMAX else spec.multipliers
+        share = min(1.0, max(operations.values(), default=1) / (cycles * lanes)) if cycles else 1.0
+        found.append(EinsumActivity(name, unit, cycles, operations, share))
+    return found
 
 
 def refuse_odd_lines(rows: Sequence[HeadRow], spec: SpattenSpec) -> None:

@@ -181,7 +181,7 @@ def device(name: str = "h100-sxm") -> Device:
 def product(rows: int, outputs: int, depth: int, name: str = "h100-sxm", dtype: Dtype = "bf16") -> Program:
     on, sizes = device(name), (rows, outputs, depth, 1)
     timing = gemm_timing(on, constants(on.generation), *sizes, dtype)
-    return product_program(on, constants(on.generation), dtype, choice_of(timing, dtype, sizes), timing, "Z")
+    return product_program(on, constants(on.generation), choice_of(timing, sizes), timing, "Z")
 
 
 def parts(one: Program, tile_class: int) -> dict[str, int]:
