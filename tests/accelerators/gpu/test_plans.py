@@ -98,9 +98,11 @@ PARTLY_KEPT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("way", ["read", "write"])
+@pytest.mark.parametrize("ways", [("read",), ("write",), ("read", "write")])
 @pytest.mark.parametrize("form", PARTLY_KEPT)
-def test_a_plan_with_half_its_traffic_is_refused(form: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_with_half_its_traffic_is_refused(
+    form: str, ways: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What L2 keeps is not taken from the traffic: closed forms that lose half of it are found out.
 
     Operands are 1.5 times what L2 keeps of streams (26 MB) and of products (52 MB), and 0.96 times of attention: a
@@ -110,16 +112,14 @@ def test_a_plan_with_half_its_traffic_is_refused(form: str, way: str, monkeypatc
     plan = machine.plan(asked, "physical")
     assert checked(plan, machine) is plan
     assert any(line.startswith("not by DRAM") for line in plan.mapping)
-    field = f"dram_{way}_bytes"
-
     def halved(*given: object, **named: object) -> object:
         found = timing_of(*given, **named)
         moved = getattr(found, "movement", found)
-        less = replace(moved, **{field: getattr(moved, field) / 2})
+        less = replace(moved, **{f"dram_{way}_bytes": getattr(moved, f"dram_{way}_bytes") / 2 for way in ways})
         return less if moved is found else replace(found, movement=less)
 
     monkeypatch.setattr(plans, form, halved)
-    with pytest.raises(PlanError, match=rf"it {way}s [0-9,]+ bytes of DRAM, at least [0-9,]+ are compulsory"):
+    with pytest.raises(PlanError, match=rf"it {ways[0]}s [0-9,]+ bytes of DRAM, at least [0-9,]+ are compulsory"):
         checked(machine.plan(asked, "physical"), machine)
 
 

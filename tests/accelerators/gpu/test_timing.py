@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,8 @@ from cascadesim.accelerators.gpu.batch import (
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import Kernel, KernelPhase, kernels, load_kernel
-from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.streaming import copy_seconds, small_kernel_s
+from cascadesim.accelerators.gpu.spec import Device, Dtype
+from cascadesim.accelerators.gpu.streaming import copy_seconds, small_kernel_s, stream_seconds
 from cascadesim.accelerators.gpu.timing import (
     AttentionCase,
     AttentionTiming,
@@ -318,6 +319,21 @@ def test_absorbed_latent_attention_reads_one_latent_key_for_all_heads() -> None:
     )  # fmt: skip
     assert many < 1.1 * one
     assert one >= 32 * 32768 * 576 * 2 / 3.35e12
+
+
+def test_unfolded_latent_attention_in_eight_bits_converts_its_operands() -> None:
+    """16-bit keys are put together of two parts; for 8-bit products queries, keys and values are copied, narrower."""
+    on, rows = device("h100-sxm"), 2 * 16 * 4096
+    sizes: dict[str, Any] = {"batch": 2, "heads": 16, "queries": 4096, "keys": 4096}
+    kernel = load_kernel("trtllm-fmha-hopper")
+    widths: dict[Dtype, int] = {"bf16": 2, "fp8": 1}
+    for cached, width in widths.items():
+        alone = attention_seconds(on, kernel, **sizes, heads_kv=16, head_dim=192, value_dim=128, causal=True,
+                                  kv_dtype=cached)  # fmt: skip
+        whole = mla_seconds(on, kernel, **sizes, absorbed=False, kv_dtype=cached)
+        keys = stream_seconds(on, constants("hopper"), rows * 192 * 2, rows * 192 * 2)
+        each = copy_seconds(on, constants("hopper"), rows * 512 * 2, rows * 512 * width)
+        assert whole[0] - alone[0] == pytest.approx((keys if cached == "bf16" else each)[0])
 
 
 def test_streams_take_their_bytes_over_the_ceiling() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from cascadesim.accelerators.spatten.rtl.state import (
     READ_LINE,
     SLOTS,
     HeadPipeline,
+    Ring,
     pipeline,
 )
 from cascadesim.accelerators.spatten.rtl.steady_state import run as loop
@@ -302,3 +304,23 @@ def test_a_snapshot_differs_where_the_future_may(what: str) -> None:
     part += np.where(part == NEVER, -NEVER, 1)  # what was to come has been long since, all else a little later
     after = out[: 1 + snapshot(state, out, 0)]
     assert not np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in get_type_hints(HeadPipeline).items() if kind is Ring])
+def test_a_snapshot_notes_every_field_of_a_ring(name: str) -> None:
+    stream = HeadStream(SMALL, tuple(head(number, 128, 128) for number in range(6)))
+    state, out = pipeline(stream, encoded(stream), gathered(stream)), np.empty(1 << 16, dtype=np.int64)
+    ring: Ring = getattr(state, name)
+    state.jobs[2], ring.entries[0], ring.ends[1] = 1, 1, 1  # jobs 1 and 2 differ
+
+    def noted() -> list[int]:
+        return [int(word) for word in out[: 1 + snapshot(state, out, 0)]]
+
+    before = noted()
+    for field in range(ring.entries.shape[1]):
+        ring.entries[0, field] += 1
+        assert noted() != before
+        ring.entries[0, field] -= 1
+    assert noted() == before
+    ring.ends[1] = 0
+    assert noted() != before
