@@ -59,15 +59,16 @@ def attention_lines(
         f"mask {mask}: {float(work.visited[0]):,.0f} key tiles, the longest block {float(work.longest[0]):,.0f}{span}",
         f"{blocks:,} blocks{splits}, up to {together} at once on each of {device.sms} SMs: "
         f"{blocks / (device.sms * together):,.2f} waves",
-        *_rules(case),
-        _sharing_line(case, timing),
-        _overlap_line(case),
+        *_attention_details(case, timing),
         *_closing_lines(device, case.constants, units, timing.total_s, again),
     )
 
 
-def _rules(case: AttentionCase) -> Iterator[str]:
-    """What the library decides by sizes: where it switches, more SMs can be slower and more work faster."""
+def _attention_details(case: AttentionCase, timing: AttentionTiming) -> Iterator[str]:
+    """Rules by which the library decides, where keys come from, and what the fidelities make of one key tile's cycles.
+
+    Where a rule switches, more SMs can be slower and more work faster.
+    """
     kernel, work, shape = case.kernel, case.work, case.shape
     if kernel.splits_keys:
         yield f"rule: keys split over {int(work.splits[0])} blocks, as many as its SMs have room for"
@@ -78,27 +79,19 @@ def _rules(case: AttentionCase) -> Iterator[str]:
         yield f"rule: tiles shrink to {int(case.tiles.queries[0])} rows where a head has fewer"
     if work.masked[0]:
         yield f"rule: {float(work.masked[0] / work.visited[0]):.1%} of the key tiles compare with the edge of a mask"
-
-
-def _sharing_line(case: AttentionCase, timing: AttentionTiming) -> str:
-    """Says where keys and values come from, again and again."""
-    walked = float(case.work.visited[0] * case.tiles.keys[0] * case.shape.key_elements[0])
-    again = float(timing.movement.again_bytes[0])
-    return (
+    walked = float(work.visited[0] * case.tiles.keys[0] * shape.key_elements[0])
+    yield (
         f"keys and values: blocks walk over {walked * DTYPE_BYTES[case.kv_dtype]:,.0f} bytes; those that are resident "
-        f"together share what DRAM gives (assumed), later rounds fetch {again:,.0f} bytes again"
+        f"together share what DRAM gives (assumed), later rounds fetch {float(timing.movement.again_bytes[0]):,.0f} "
+        "bytes again"
     )
-
-
-def _overlap_line(case: AttentionCase) -> str:
-    """What the two fidelities make of the same cycles of a key tile."""
-    found, parts = residents(case), tile_cycles(case)
-    alone = ", ".join(f"{unit} {float(cycles[0]):,.0f}" for unit, cycles in zip(UNITS_OF_TILE, parts, strict=True))
-    closed, least = float(iteration_cycles(case, *parts)[0]), max(float(cycles[0]) for cycles in parts)
-    return (
-        f"key tile on one SM: {alone} cycles; closed form {closed:,.0f}, with {case.hidden:.0%} of the shorter of "
-        f"products and softmax hidden (calibrated); cycle level {least:,.0f} or more, as the dependences of "
-        f"{found.columns} groups of warps allow"
+    parts = tile_cycles(case)
+    cycles = {unit: float(part[0]) for unit, part in zip(UNITS_OF_TILE, parts, strict=True)}
+    alone = ", ".join(f"{unit} {part:,.0f}" for unit, part in cycles.items())
+    yield (
+        f"key tile on one SM: {alone} cycles; closed form {float(iteration_cycles(case, *parts)[0]):,.0f}, with "
+        f"{case.hidden:.0%} of the shorter of products and softmax hidden (calibrated); cycle level "
+        f"{max(cycles.values()):,.0f} or more, as the dependences of {residents(case).columns} groups of warps allow"
     )
 
 

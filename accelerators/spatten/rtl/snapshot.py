@@ -164,10 +164,6 @@ def _fetcher(p: HeadPipeline, out: Integers, origin: int) -> None:
         _address(out, fetch.lanes[lane, state.REQUEST], origin >> p.sizes[state.CHANNEL_BITS])
     for word in fetch.loading:
         _note(out, word)
-
-
-@compiled
-def _crossbar(p: HeadPipeline, out: Integers, origin: int) -> None:
     for channel in range(p.sizes[state.CHANNELS]):
         port = p.fetch.crossbar[channel]
         for word in p.fetch.wanting[channel]:
@@ -228,7 +224,6 @@ def _entry_point(version: int) -> Callable[[HeadPipeline, Integers, int], int]:
         _rings(p, out, origin)
         _buffers(p, out)
         _fetcher(p, out, origin)
-        _crossbar(p, out, origin)
         for channel in range(p.sizes[state.CHANNELS]):
             _dram(p, out, p.dram[channel], origin)
         return out[0]
