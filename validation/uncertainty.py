@@ -17,7 +17,7 @@ from math import ceil, floor, log10
 from pathlib import Path
 from typing import TypeAlias
 
-from cascadesim.accelerators.gpu.operand_types import with_cache
+from cascadesim.accelerators.gpu.spec import with_cache
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.simulator import report

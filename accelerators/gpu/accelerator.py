@@ -7,10 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from cascadesim.accelerators.catalogue import presets
-from cascadesim.accelerators.gpu.kernel import load_kernel, text_on
-from cascadesim.accelerators.gpu.operand_types import Operands
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Dtype, Kind
-from cascadesim.accelerators.gpu.texts import KERNELS
+from cascadesim.accelerators.gpu.kernel import KERNELS, load_kernel, text_on
+from cascadesim.accelerators.gpu.plans import plan_attention, plan_collective, plan_elementwise, plan_linear
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Dtype, OperandTypes, TensorKind
 from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Stored, Unit
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -18,9 +17,6 @@ from cascadesim.einsum_cascades.notation.schema import validate
 
 PER_SM = ("tensor", "special", "issue", "shared_memory")
 SHARED = ("l2", "dram", "launch")
-BETWEEN = ("link",)  # where there are several devices
-
-
 DOCUMENTATION: Mapping[str, str] = {  # fields that say what a device is, and that no model reads
     "device": "a name", "compute_capability": "a name", "datasheet.process": "a name",
     "max_clock_hz": "cycles are counted at clock_hz",
@@ -48,8 +44,11 @@ class Gpu:
     @property
     def units(self) -> tuple[Unit, ...]:
         """An SM is a lane: its tensor cores, its special-function units, its FP32 lanes taken together."""
-        between = BETWEEN if self.spec.parallel.tensor > 1 else ()
-        peaks = _peaks(self.spec)
+        peaks = self.spec.peaks("fp32")  # of each unit, in whichever type of its products it is fastest
+        for dtype in _multiplied(self.spec):
+            with suppress(CascadeSimError):
+                peaks |= {unit: max(rate, peaks[unit]) for unit, rate in self.spec.peaks(dtype).items()}
+        between = ("link",) if self.spec.parallel.tensor > 1 else ()
         per_sm = (Unit(name, self.spec.sms, peaks.get(name, 0.0) / self.spec.sms) for name in PER_SM)
         return (*per_sm, *map(Unit, (*SHARED, *between)))
 
@@ -64,7 +63,7 @@ class Gpu:
 
     @property
     def capabilities(self) -> Capabilities:
-        kinds: tuple[Kind, ...] = ("weights", "experts", "activations", "kv")
+        kinds: tuple[TensorKind, ...] = ("weights", "experts", "activations", "kv")
         stored = Stored(*(DTYPE_BYTES[self.spec.type_of(kind)] for kind in kinds))
         return Capabilities(
             calibrated=True, memory_bytes=self.spec.dram_bytes, devices=self.spec.parallel.tensor, stored=stored,
@@ -75,24 +74,10 @@ class Gpu:
         return None
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
-        from cascadesim.accelerators.gpu import plans
-
-        if operation.kind == "attention":
-            return plans.plan_attention(operation, self.spec, accounting)
-        if operation.kind == "linear":
-            return plans.plan_linear(operation, self.spec, accounting)
-        if operation.kind == "collective":
-            return plans.plan_collective(operation, self.spec, accounting)
-        return plans.plan_elementwise(operation, self.spec, accounting)
-
-
-def _peaks(device: Device) -> dict[str, float]:
-    """Of each unit, in whichever type of its products it is fastest."""
-    found = device.peaks("fp32")  # which every device has
-    for dtype in _multiplied(device):
-        with suppress(CascadeSimError):
-            found |= {unit: max(rate, found[unit]) for unit, rate in device.peaks(dtype).items()}
-    return found
+        if accounting == "artifact":
+            raise CascadeSimError("GPUs have no artifact accounting; use --accounting physical")
+        plan_of = {"attention": plan_attention, "linear": plan_linear, "collective": plan_collective}
+        return plan_of.get(operation.kind, plan_elementwise)(operation, self.spec)
 
 
 def unread(device: Device) -> Mapping[str, str]:
@@ -118,7 +103,7 @@ def _multiplied(device: Device) -> set[Dtype]:
     found: set[Dtype] = {device.type_of("attention"), device.type_of("kv")}
     for kind in ("weights", "experts", "kv"):
         with suppress(CascadeSimError):
-            found.add(Operands(device.type_of("activations"), device.type_of(kind)).product)
+            found.add(OperandTypes(device.type_of("activations"), device.type_of(kind)).product)
     return found
 
 

@@ -1,12 +1,14 @@
 """Seconds of attention, products and element-wise work on a GPU, for arrays of shapes at once.
 
-The scalar plans call the same functions with arrays of one. `before` says what a library runs ahead of attention and
-its measurements include, `launches` how many kernels besides (`launches.py`); `constants` overrides the calibrated
-ones (for calibrating them).
+Plans call the same functions with arrays of one. `before` says what a library runs ahead of attention and its
+measurements include, `launches` how many kernels besides (`extra_launches`); `constants` overrides the calibrated ones
+(for calibrating them).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -14,96 +16,86 @@ from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu import calibration
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.elementwise import copy_seconds, small_kernel_s, stream_seconds
-from cascadesim.accelerators.gpu.gemm import Library, gemm_timing
-from cascadesim.accelerators.gpu.kernel import Kernel
-from cascadesim.accelerators.gpu.shape import Reals, Shape, shape
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
+from cascadesim.accelerators.gpu.gemm import GemmLibrary, gemm_timing
+from cascadesim.accelerators.gpu.grid import Reals, shape
+from cascadesim.accelerators.gpu.kernel import FOLDER, Kernel
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
+from cascadesim.accelerators.gpu.streaming import copy_seconds, small_kernel_s, stream_seconds
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
+from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, read_yaml, validate
 
 Before: TypeAlias = Literal["nothing", "cache_write", "rope_and_cache_write"]
+LAUNCHES = FOLDER / "launches.yaml"
+
+
+class _Launches(Spec):
+    """Kernels that a library launches in one call of attention besides it, by implementation, operation, generation
+    and type of the cache."""
+
+    of: Mapping[str, Mapping[str, Mapping[Generation, Mapping[str, NonNegative]]]]
+
+
+@cache
+def _launches() -> _Launches:
+    return validate(_Launches, {"of": read_yaml(LAUNCHES)}, LAUNCHES.name)
+
+
+def extra_launches(implementation: str, operation: str, generation: Generation, kv_dtype: str) -> int:
+    """`operation`: encoder, prefill, decode, mla-context or mla-generation. 0 for a library that nobody timed."""
+    return _launches().of.get(implementation, {}).get(operation, {}).get(generation, {}).get(kv_dtype, 0)
 
 
 def attention_seconds(
-    device: Device,
-    kernel: Kernel,
-    *,
-    batch: ArrayLike,
-    heads: ArrayLike,
-    heads_kv: ArrayLike,
-    queries: ArrayLike,
-    keys: ArrayLike,
-    head_dim: ArrayLike,
-    value_dim: ArrayLike | None = None,
-    causal: ArrayLike = False,
-    window: ArrayLike = 0,
-    dtype: Dtype = "bf16",
-    kv_dtype: Dtype | None = None,
-    before: Before = "nothing",
-    launches: int = 0,
-    cold: bool = False,
-    constants: Constants | None = None,
-) -> Reals:
-    """Prefill, or decode where `queries` is 1. `window`: 0 for none. One kernel and dtype, any number of shapes.
+    device: Device, kernel: Kernel, *, batch: ArrayLike, heads: ArrayLike, heads_kv: ArrayLike, queries: ArrayLike,
+    keys: ArrayLike, head_dim: ArrayLike, value_dim: ArrayLike | None = None, causal: ArrayLike = False,
+    window: ArrayLike = 0, dtype: Dtype = "bf16", kv_dtype: Dtype | None = None, before: Before = "nothing",
+    launches: int = 0, cold: bool = False, constants: Constants | None = None,
+) -> Reals:  # fmt: skip
+    """Seconds of every shape, (shapes) float64; decode where `queries` is 1, prefill elsewhere.
 
-    `cold`: keys and values are not in L2, as other layers ran since they were used.
+    `window`: 0 for none. `cold`: keys and values are not in L2, as other layers ran since they were used.
     """
     asked = shape(batch, heads, heads_kv, queries, keys, head_dim, value_dim, causal, window)
-    known = constants or calibration.constants(device.generation)
-    seconds = _seconds(device, kernel, asked, dtype, kv_dtype or dtype, before, known, cold)
+    known, cached = constants or calibration.constants(device.generation), kv_dtype or dtype
+    seconds = attention_timing(case_of(device, kernel, known, asked, dtype, cached, cold)).total_s
+    if before != "nothing":  # new keys and values go into the cache; to rotate, queries are read and written, too
+        tokens = (asked.batch * asked.queries).astype(np.float64)
+        new = tokens * asked.heads_kv * asked.key_elements
+        rotated = tokens * asked.heads * asked.head_dim if before == "rope_and_cache_write" else 0.0 * tokens
+        written = new * DTYPE_BYTES[cached] + rotated * DTYPE_BYTES[dtype]
+        seconds = seconds + copy_seconds(device, known, 2 * (new + rotated), written)
     return seconds + launches * small_kernel_s(device)
 
 
 def mla_seconds(
-    device: Device,
-    kernel: Kernel,
-    *,
-    batch: ArrayLike,
-    heads: ArrayLike,
-    queries: ArrayLike,
-    keys: ArrayLike,
-    absorbed: bool,
-    dtype: Dtype = "bf16",
-    kv_dtype: Dtype | None = None,
-    launches: int = 0,
+    device: Device, kernel: Kernel, *, batch: ArrayLike, heads: ArrayLike, queries: ArrayLike, keys: ArrayLike,
+    absorbed: bool, dtype: Dtype = "bf16", kv_dtype: Dtype | None = None, launches: int = 0,
     constants: Constants | None = None,
-) -> Reals:
+) -> Reals:  # fmt: skip
     """DeepSeek's latent attention: absorbed (one latent key of 576, value 512), or unfolded, causal (192 and 128)."""
     known = constants or calibration.constants(device.generation)
     cached = kv_dtype or dtype
-    if absorbed or kernel.absorbed:
+    latent = absorbed or kernel.absorbed
+    if latent:
         asked = shape(batch, heads, 1, queries, keys, 576, 512, not absorbed, shared_key_value=True)
     else:
         asked = shape(batch, heads, heads, queries, keys, 192, 128, True)
-    seconds = _seconds(device, kernel, asked, dtype, cached, "nothing", known)
-    if not absorbed and not kernel.absorbed:
-        seconds = seconds + _operands_seconds(device, known, asked, dtype, cached)
+    seconds = attention_timing(case_of(device, kernel, known, asked, dtype, cached)).total_s
+    rows, width = (asked.batch * asked.heads * asked.queries).astype(np.float64), DTYPE_BYTES[dtype]
+    if not latent and cached == dtype:  # keys are put together of two parts
+        moved = rows * asked.head_dim * width
+        seconds = seconds + stream_seconds(device, known, moved, moved)
+    elif not latent:  # queries, keys and values are converted for an 8-bit product
+        elements = rows * (2 * asked.head_dim + asked.value_dim)
+        seconds = seconds + copy_seconds(device, known, elements * width, elements * DTYPE_BYTES[cached])
     return seconds + launches * small_kernel_s(device)
 
 
-def _operands_seconds(device: Device, known: Constants, asked: Shape, dtype: Dtype, cached: Dtype) -> Reals:
-    """Unfolded keys put together of two parts; for an 8-bit product, queries, keys and values converted."""
-    rows = (asked.batch * asked.heads * asked.queries).astype(np.float64)
-    width = DTYPE_BYTES[dtype]
-    if cached == dtype:
-        return stream_seconds(device, known, rows * asked.head_dim * width, rows * asked.head_dim * width)
-    elements = rows * (2 * asked.head_dim + asked.value_dim)
-    return copy_seconds(device, known, elements * width, elements * DTYPE_BYTES[cached])
-
-
 def gemm_seconds(
-    device: Device,
-    *,
-    rows: ArrayLike,
-    outputs: ArrayLike,
-    depth: ArrayLike,
-    copies: ArrayLike = 1,
-    dtype: Dtype = "bf16",
-    library: Library = "best",
-    quantises: int = 0,
-    launches: int = 0,
+    device: Device, *, rows: ArrayLike, outputs: ArrayLike, depth: ArrayLike, copies: ArrayLike = 1,
+    dtype: Dtype = "bf16", library: GemmLibrary = "best", quantises: int = 0, launches: int = 0,
     constants: Constants | None = None,
-) -> Reals:
+) -> Reals:  # fmt: skip
     """Z[rows,outputs] = A[rows,depth] W[depth,outputs], `copies` of them with weights of their own.
 
     `quantises`: kernels that turn 16-bit rows into `dtype` first: 1 for scales per row, 2 for one scale of all, whose
@@ -127,22 +119,3 @@ def elementwise_seconds(
 ) -> Reals:  # fmt: skip
     known = constants or calibration.constants(device.generation)
     return stream_seconds(device, known, read_bytes, write_bytes, warm)
-
-
-def _seconds(
-    device: Device, kernel: Kernel, asked: Shape, dtype: Dtype, kv_dtype: Dtype, before: Before, known: Constants,
-    cold: bool = False,
-) -> Reals:  # fmt: skip
-    total = attention_timing(case_of(device, kernel, known, asked, dtype, kv_dtype, cold)).total_s
-    return total if before == "nothing" else total + _before_seconds(device, known, asked, dtype, kv_dtype, before)
-
-
-def _before_seconds(
-    device: Device, constants: Constants, asked: Shape, dtype: Dtype, kv_dtype: Dtype, before: Before
-) -> Reals:
-    """New keys and values copied into the cache; with the rotation, queries are read and written too."""
-    tokens = (asked.batch * asked.queries).astype(np.float64)
-    new = tokens * asked.heads_kv * asked.key_elements
-    rotated = tokens * asked.heads * asked.head_dim if before == "rope_and_cache_write" else 0.0 * tokens
-    written = new * DTYPE_BYTES[kv_dtype] + rotated * DTYPE_BYTES[dtype]
-    return copy_seconds(device, constants, 2 * (new + rotated), written)

@@ -26,7 +26,7 @@ NEAREST: Mapping[Generation, Generation] = {
 
 
 class Constants(Spec):
-    """At most 12 of them are calibrated for an architecture: each has one that none of its rows speaks of.
+    """The constants of an architecture: at most 12 are calibrated, and each has one that none of its rows speaks of.
 
     Fractions are of the device's peak or of its measured ceiling.
     """
@@ -60,7 +60,7 @@ class Estimate(Spec):
         return self
 
 
-class Calibrated(Spec):
+class CalibrationFile(Spec):
     """The file: architecture -> constant -> estimate."""
 
     architectures: Mapping[Generation, Mapping[str, Estimate]]
@@ -68,16 +68,11 @@ class Calibrated(Spec):
 
 @cache
 def estimates() -> Mapping[Generation, Mapping[str, Estimate]]:
-    return validate(Calibrated, {"architectures": read_yaml(FILE)}, FILE.name).architectures
+    return validate(CalibrationFile, {"architectures": read_yaml(FILE)}, FILE.name).architectures
 
 
 @cache
 def constants(generation: Generation) -> Constants:
-    """Of the generation, or of the nearest one that has any."""
+    """The constants of a generation, or of the nearest one that has any."""
     found = estimates()[NEAREST.get(generation, generation)]
     return validate(Constants, {name: estimate.value for name, estimate in found.items()}, FILE.name)
-
-
-def is_extrapolated(generation: Generation) -> bool:
-    """Whether the constants are those of another generation."""
-    return generation in NEAREST

@@ -9,16 +9,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from cascadesim.accelerators.binding import point_operations
-from cascadesim.accelerators.gpu.attention_pipeline import residents
 from cascadesim.accelerators.gpu.binding import FUNCTIONS
-from cascadesim.accelerators.gpu.calibration import Constants, is_extrapolated
-from cascadesim.accelerators.gpu.elementwise import StreamTiming, stream_timing
+from cascadesim.accelerators.gpu.calibration import NEAREST, Constants
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
+from cascadesim.accelerators.gpu.grid import Reals
 from cascadesim.accelerators.gpu.kernel import text_on
-from cascadesim.accelerators.gpu.operand_types import with_cache
-from cascadesim.accelerators.gpu.shape import Reals
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
-from cascadesim.accelerators.gpu.timing import Case, Timing, attention_timing, iteration_cycles, tile_cycles
+from cascadesim.accelerators.gpu.programs import residents
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, with_cache
+from cascadesim.accelerators.gpu.streaming import RingTiming, StreamTiming, link_of, stream_timing
+from cascadesim.accelerators.gpu.timing import (
+    AttentionCase,
+    AttentionTiming,
+    attention_timing,
+    iteration_cycles,
+    tile_cycles,
+)
 from cascadesim.einsum_cascades.models.operation import Operation
 
 FASTER = 1.1
@@ -32,7 +37,7 @@ RATES: Mapping[str, tuple[str, ...]] = {  # units with achieved fractions to rai
 
 
 def attention_lines(
-    case: Case, timing: Timing, mask: str, interval: bool, inner: Mapping[str, int]
+    case: AttentionCase, timing: AttentionTiming, mask: str, interval: bool, inner: Mapping[str, int]
 ) -> tuple[str, ...]:
     """`inner`: extents of the text that the kernel's tile decides."""
     kernel, tiles, work, device = case.kernel, case.tiles, case.work, case.device
@@ -54,16 +59,16 @@ def attention_lines(
         f"mask {mask}: {float(work.visited[0]):,.0f} key tiles, the longest block {float(work.longest[0]):,.0f}{span}",
         f"{blocks:,} blocks{splits}, up to {together} at once on each of {device.sms} SMs: "
         f"{blocks / (device.sms * together):,.2f} waves",
-        *_rules(case),
-        _sharing_line(case, timing),
-        _overlap_line(case),
-        *_unit_lines(device, units, timing.total_s),
-        *_help_lines(device, case.constants, timing.total_s, again),
+        *_attention_details(case, timing),
+        *_closing_lines(device, case.constants, units, timing.total_s, again),
     )
 
 
-def _rules(case: Case) -> Iterator[str]:
-    """What the library decides by sizes: where it switches, more SMs can be slower and more work faster."""
+def _attention_details(case: AttentionCase, timing: AttentionTiming) -> Iterator[str]:
+    """Rules by which the library decides, where keys come from, and what the fidelities make of one key tile's cycles.
+
+    Where a rule switches, more SMs can be slower and more work faster.
+    """
     kernel, work, shape = case.kernel, case.work, case.shape
     if kernel.splits_keys:
         yield f"rule: keys split over {int(work.splits[0])} blocks, as many as its SMs have room for"
@@ -74,27 +79,19 @@ def _rules(case: Case) -> Iterator[str]:
         yield f"rule: tiles shrink to {int(case.tiles.queries[0])} rows where a head has fewer"
     if work.masked[0]:
         yield f"rule: {float(work.masked[0] / work.visited[0]):.1%} of the key tiles compare with the edge of a mask"
-
-
-def _sharing_line(case: Case, timing: Timing) -> str:
-    """Where keys and values come from, again and again."""
-    walked = float(case.work.visited[0] * case.tiles.keys[0] * case.shape.key_elements[0])
-    again = float(timing.movement.again_bytes[0])
-    return (
+    walked = float(work.visited[0] * case.tiles.keys[0] * shape.key_elements[0])
+    yield (
         f"keys and values: blocks walk over {walked * DTYPE_BYTES[case.kv_dtype]:,.0f} bytes; those that are resident "
-        f"together share what DRAM gives (assumed), later rounds fetch {again:,.0f} bytes again"
+        f"together share what DRAM gives (assumed), later rounds fetch {float(timing.movement.again_bytes[0]):,.0f} "
+        "bytes again"
     )
-
-
-def _overlap_line(case: Case) -> str:
-    """What the two fidelities make of the same cycles of a key tile."""
-    found, parts = residents(case), tile_cycles(case)
-    alone = ", ".join(f"{unit} {float(cycles[0]):,.0f}" for unit, cycles in zip(UNITS_OF_TILE, parts, strict=True))
-    closed, least = float(iteration_cycles(case, *parts)[0]), max(float(cycles[0]) for cycles in parts)
-    return (
-        f"key tile on one SM: {alone} cycles; closed form {closed:,.0f}, with {case.hidden:.0%} of the shorter of "
-        f"products and softmax hidden (calibrated); cycle level {least:,.0f} or more, as the dependences of "
-        f"{found.columns} groups of warps allow"
+    parts = tile_cycles(case)
+    cycles = {unit: float(part[0]) for unit, part in zip(UNITS_OF_TILE, parts, strict=True)}
+    alone = ", ".join(f"{unit} {part:,.0f}" for unit, part in cycles.items())
+    yield (
+        f"key tile on one SM: {alone} cycles; closed form {float(iteration_cycles(case, *parts)[0]):,.0f}, with "
+        f"{case.hidden:.0%} of the shorter of products and softmax hidden (calibrated); cycle level "
+        f"{max(cycles.values()):,.0f} or more, as the dependences of {residents(case).columns} groups of warps allow"
     )
 
 
@@ -102,22 +99,18 @@ def product_lines(
     device: Device, constants: Constants, timing: GemmTiming, sizes: tuple[int, int, int, int]
 ) -> tuple[str, ...]:
     rows, outputs, depth, copies = sizes
-    dtype = timing.operands.product
-    choice = choice_of(timing, dtype, sizes)
+    dtype, choice = timing.operands.product, choice_of(timing, sizes)
     split = f", depth split over {choice.splits} blocks" if choice.splits > 1 else ""
     units = {"tensor": timing.tensor_s, "l2": timing.l2_s, "dram": timing.dram_s, "launch": timing.launch_s}
 
     def again(changed: Device, known: Constants) -> Reals:
-        return gemm_timing(
-            changed, known, rows, outputs, depth, copies, dtype, operands=timing.operands
-        ).total_s
+        return gemm_timing(changed, known, rows, outputs, depth, copies, dtype, operands=timing.operands).total_s
 
     return (
         f"product {rows:,} x {outputs:,} over {depth:,}, {timing.operands.named}: "
         f"tiles of {choice.tile[0]} x {choice.tile[1]}{split}",
         f"{choice.blocks:,} blocks over {device.sms} SMs: {choice.blocks / device.sms:,.2f} waves",
-        *_unit_lines(device, units, timing.total_s),
-        *_help_lines(device, constants, timing.total_s, again),
+        *_closing_lines(device, constants, units, timing.total_s, again),
     )
 
 
@@ -133,24 +126,34 @@ def stream_lines(
 
     return (
         f"one kernel: {reads:,.0f} bytes read, {writes:,.0f} written",
-        *_unit_lines(device, units, timing.total_s),
-        *_help_lines(device, constants, timing.total_s, again),
+        *_closing_lines(device, constants, units, timing.total_s, again),
     )
 
 
-def _unit_lines(device: Device, units: Mapping[str, Reals], total: Reals) -> Iterator[str]:
+def ring_lines(device: Device, timing: RingTiming, elements: int) -> tuple[str, ...]:
+    """Devices, steps, bytes of a step, and what the link and the launch take alone."""
+    link, count = link_of(device), device.parallel.tensor
+    part_bytes = elements * DTYPE_BYTES[device.type_of("activations")] / count
+    return (
+        f"ring of {count} devices: {timing.steps} steps of {part_bytes:,.0f} bytes, each "
+        f"{timing.step_latency_s * 1e6:.1f} us after the last (assumed); "
+        f"{link.kind}, {link.bytes_per_s / 1e9:,.0f} GB/s one way (datasheet)",
+        f"alone: link {timing.link_s * 1e6:,.1f} us, launch {timing.launch_s * 1e6:,.1f} us; "
+        f"together {timing.total_s * 1e6:,.1f} us",
+    )
+
+
+def _closing_lines(
+    device: Device, constants: Constants, units: Mapping[str, Reals], total: Reals,
+    again: Callable[[Device, Constants], Reals],
+) -> Iterator[str]:  # fmt: skip
+    """What each unit would need alone, and what would help; `again` times the whole anew."""
     alone = ", ".join(f"{name} {float(seconds[0]) * 1e6:,.1f} us" for name, seconds in units.items())
     yield f"alone: {alone}; together {float(total[0]) * 1e6:,.1f} us"
-    if is_extrapolated(device.generation):
+    if device.generation in NEAREST:
         yield f"no measurements of {device.generation} calibrate this: constants of the nearest generation"
-
-
-def _help_lines(
-    device: Device, constants: Constants, total: Reals, again: Callable[[Device, Constants], Reals]
-) -> Iterator[str]:
-    gains = {}
-    for unit, (changed, known) in _faster(device, constants).items():
-        gains[unit] = float(total[0] / again(changed, known)[0]) - 1
+    gains = {unit: float(total[0] / again(changed, known)[0]) - 1
+             for unit, (changed, known) in _faster(device, constants).items()}  # fmt: skip
     shown = ", ".join(f"{unit} {gain:.1%}" for unit, gain in gains.items() if gain >= 0.0005)
     yield f"10% faster would make the whole faster by: {shown}"
 
@@ -174,7 +177,7 @@ def _faster(device: Device, constants: Constants) -> Mapping[str, tuple[Device, 
     return {**found, "launch": (device.model_copy(update={"measured": quicker}), latency)}
 
 
-def attention_notes(case: Case) -> tuple[str, ...]:
+def attention_notes(case: AttentionCase) -> tuple[str, ...]:
     """What a reader who compares devices must know of this kernel."""
     if not case.kernel.stores_scores or text_on(case.device.model_copy(update={"kernel": "auto"})) == "fused":
         return ()

@@ -1,7 +1,8 @@
 """Dense products of matrices: the tile a library would choose, waves of thread blocks, L2 and DRAM.
 
 Z[rows,outputs] = A[rows,depth] W[depth,outputs]. Closed form over arrays; the fastest of a list of tiles is taken, as
-cuBLAS and CUTLASS heuristics try to. Weights come from DRAM, activations from L2 where they fit.
+cuBLAS and CUTLASS heuristics try to. Weights come from DRAM, activations from L2 where they fit. Knows sizes and types;
+knows no cascade.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.operand_types import Operands
-from cascadesim.accelerators.gpu.shape import Counts, Reals
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
+from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
+from cascadesim.accelerators.gpu.memory import share_in_l2
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation, OperandTypes
 
 # (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
 TILES = (
@@ -29,11 +30,11 @@ FINE_TILES = (
     *TILES, (192, 192), (192, 208), (160, 192), (192, 160), (256, 160), (160, 256), (256, 112), (112, 256), (320, 128),
     (128, 320), (96, 256), (256, 96), (192, 96), (96, 192), (64, 320), (320, 64), (64, 192), (192, 64),
 )  # fmt: skip
-Library: TypeAlias = Literal["best", "sgl-kernel"]
+GemmLibrary: TypeAlias = Literal["best", "sgl-kernel"]
 
 @dataclass(frozen=True)
-class Fixed:
-    """A tile that a library takes up to so many rows; blocks of a cluster that share its rows, its outputs."""
+class LibraryTile:
+    """A tile that a library takes up to `most_rows`, and the blocks of a cluster that share its rows, its outputs."""
 
     most_rows: float
     tile: tuple[int, int]
@@ -42,12 +43,12 @@ class Fixed:
 
 
 # sgl-kernel, csrc/gemm/fp8_gemm_kernel.cu (tiles and clusters by rows), as recalled; on Blackwell of each of two SMs
-FIXED_TILES: Mapping[tuple[Library, Generation], Sequence[Fixed]] = {
+FIXED_TILES: Mapping[tuple[GemmLibrary, Generation], Sequence[LibraryTile]] = {
     ("sgl-kernel", "hopper"): (
-        Fixed(64, (64, 64), 4, 1), Fixed(128, (64, 128), 1, 2), Fixed(inf, (128, 128), 1, 2),
+        LibraryTile(64, (64, 64), 4, 1), LibraryTile(128, (64, 128), 1, 2), LibraryTile(inf, (128, 128), 1, 2),
     ),
     ("sgl-kernel", "blackwell"): (
-        Fixed(64, (64, 64), 1, 1), Fixed(256, (128, 64), 2, 1), Fixed(inf, (128, 128), 2, 2),
+        LibraryTile(64, (64, 64), 1, 1), LibraryTile(256, (128, 64), 2, 1), LibraryTile(inf, (128, 128), 2, 2),
     ),
 }  # fmt: skip
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)  # blocks that share the depth of an output tile; 8-bit products do not split it
@@ -77,12 +78,12 @@ class GemmTiming:
     total_s: Reals
     dram_read_bytes: Reals
     dram_write_bytes: Reals
-    options: Options  # one of each product
-    operands: Operands
+    options: TileOptions  # one of each product
+    operands: OperandTypes
 
 
 @dataclass(frozen=True)
-class Product:
+class GemmSizes:
     """Sizes as arrays of one size."""
 
     rows: Reals
@@ -93,14 +94,9 @@ class Product:
     row_bytes: float
     weight_bytes: float
 
-    @property
-    def output_bytes(self) -> float:
-        """Of one result."""
-        return output_bytes(self.element_bytes)
-
 
 @dataclass(frozen=True)
-class Options:
+class TileOptions:
     """Tiles and splits to choose from, one a line of arrays with a column a product."""
 
     rows: Reals
@@ -109,16 +105,16 @@ class Options:
     share_rows: Reals  # blocks of a cluster that load their rows together
     share_outputs: Reals
 
-    def picked(self, choice: Counts) -> Options:
+    def picked(self, choice: IntegerArray) -> TileOptions:
         """The chosen line of each column."""
-        return Options(*(np.take_along_axis(values, choice[None], 0)[0] for values in vars(self).values()))
+        return TileOptions(*(np.take_along_axis(values, choice[None], 0)[0] for values in vars(self).values()))
 
 
 @dataclass(frozen=True)
-class Choice:
+class TileChoice:
     """What one product takes: its tile (arrays of one), blocks, and the depth of each in whole steps."""
 
-    options: Options
+    options: TileOptions
     rows: Reals
     blocks: int
     depth: int
@@ -132,42 +128,44 @@ class Choice:
         return int(self.options.rows[0]), int(self.options.outputs[0])
 
 
-def choice_of(timing: GemmTiming, dtype: Dtype, sizes: tuple[int, int, int, int]) -> Choice:
-    """Of the first product of `timing`; sizes: rows, outputs, depth, copies."""
-    (rows, outputs, depth, copies), step = sizes, depth_step(dtype)
-    options = Options(*(values[:1] for values in vars(timing.options).values()))
+def choice_of(timing: GemmTiming, sizes: tuple[int, int, int, int]) -> TileChoice:
+    """The tile of the first product of `timing`; sizes: rows, outputs, depth, copies."""
+    (rows, outputs, depth, copies), step = sizes, depth_step(timing.operands.product)
+    options = TileOptions(*(values[:1] for values in vars(timing.options).values()))
     tile_rows, tile_outputs, splits = (int(values[0]) for values in (options.rows, options.outputs, options.splits))
     blocks = copies * -(-rows // tile_rows) * -(-outputs // tile_outputs) * splits
-    return Choice(options, np.array([rows], dtype=np.float64), blocks, step * ceil(depth / splits / step))
+    return TileChoice(options, np.array([rows], dtype=np.float64), blocks, step * ceil(depth / splits / step))
 
 
 def gemm_timing(
     device: Device, constants: Constants, rows: ArrayLike, outputs: ArrayLike, depth: ArrayLike, copies: ArrayLike,
-    dtype: Dtype, library: Library = "best", operands: Operands | None = None,
+    dtype: Dtype, library: GemmLibrary = "best", operands: OperandTypes | None = None,
 ) -> GemmTiming:  # fmt: skip
     """`dtype`: of the products; `library`: whose choice of tiles; `best` takes the fastest.
 
     `operands`: the types in which they are stored, where these differ.
     """
-    stored = operands or Operands(dtype, dtype)
+    stored = operands or OperandTypes(dtype, dtype)
     sizes = [np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (rows, outputs, depth, copies)]
     first, second, third, fourth = np.broadcast_arrays(*sizes)
     widths = (DTYPE_BYTES[kind] for kind in (dtype, stored.rows, stored.second))
-    product = Product(first, second, third, fourth, *widths)
+    product = GemmSizes(first, second, third, fourth, *widths)
     options = _options(device, product, library)
     timed = _timed(device, constants, product, dtype, options, stored)
-    choice = _fastest(timed["total_s"], timed.pop("schedule_s"))
+    # the option that takes least; of equals, which memory bounds, the one whose blocks are done first
+    equal = timed["total_s"] <= np.min(timed["total_s"], axis=0) * (1 + 1e-9)
+    choice = np.asarray(np.argmin(np.where(equal, timed.pop("schedule_s"), np.inf), axis=0), dtype=np.int64)
     picked = {name: np.take_along_axis(values, choice[None], 0)[0] for name, values in timed.items()}
     return GemmTiming(**picked, options=options.picked(choice), operands=stored)
 
 
-def _options(device: Device, product: Product, library: Library) -> Options:
+def _options(device: Device, product: GemmSizes, library: GemmLibrary) -> TileOptions:
     """Every tile and split (lines), or the one tile that the library takes, of every product (columns)."""
     fixed = FIXED_TILES.get((library, device.generation))
     if fixed is not None and product.element_bytes < 2:
         place = np.searchsorted([one.most_rows for one in fixed], product.rows)
         columns = np.array([(*one.tile, 1, one.share_rows, one.share_outputs) for one in fixed], dtype=np.float64)
-        return Options(*columns[place].T[:, None])
+        return TileOptions(*columns[place].T[:, None])
     fine, clustered = product.element_bytes == 2, device.generation in CLUSTERED
     known = SPLITS if product.element_bytes >= 2 else SPLITS[:1]
     tiles = FINE_TILES if fine and clustered else TILES
@@ -175,17 +173,11 @@ def _options(device: Device, product: Product, library: Library) -> Options:
     rows, outputs, splits = (np.repeat(column[:, None], len(product.rows), axis=1) for column in every.T)
     more_rows = np.minimum(rows, product.rows) >= outputs
     share = (np.where(which & clustered, 2.0, 1.0) for which in (more_rows, ~more_rows))
-    return Options(rows, outputs, splits, *share)
-
-
-def _fastest(total_s: Reals, schedule_s: Reals) -> Counts:
-    """The option (line) that takes least; of equals, which memory bounds, the one whose blocks are done first."""
-    equal = total_s <= np.min(total_s, axis=0) * (1 + 1e-9)
-    return np.asarray(np.argmin(np.where(equal, schedule_s, np.inf), axis=0), dtype=np.int64)
+    return TileOptions(rows, outputs, splits, *share)
 
 
 def _timed(
-    device: Device, constants: Constants, product: Product, dtype: Dtype, options: Options, operands: Operands
+    device: Device, constants: Constants, product: GemmSizes, dtype: Dtype, options: TileOptions, operands: OperandTypes
 ) -> dict[str, Reals]:
     """Every option (lines) of every product (columns)."""
     splits = options.splits
@@ -195,7 +187,10 @@ def _timed(
     depth = np.ceil(product.depth / splits / step) * step
     loaded = loaded_bytes(operands, options, product.rows)
     cycles = np.maximum(products_cycles(device, constants, dtype, options), loaded / L2_PORT_BYTES_PER_CLOCK)
-    block_s = block_cycles(device, dtype, options, depth * cycles) / device.clock_hz
+    products, stored = depth * cycles, stored_cycles(device, dtype, options)
+    # nothing multiplies while results are stored, but on FP32 units: a second block fits beside the first
+    block_cycles = np.maximum(products, stored) if on_fp32_units(dtype) else products + stored
+    block_s = block_cycles / device.clock_hz
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
     l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     reads, writes = _dram_bytes(device, product, options)
@@ -210,17 +205,17 @@ def _timed(
     }  # fmt: skip
 
 
-def loaded_bytes(operands: Operands, options: Options, product_rows: Reals) -> Reals:
-    """For one element of the depth, from L2, by one block: no more rows than there are."""
+def loaded_bytes(operands: OperandTypes, options: TileOptions, product_rows: Reals) -> Reals:
+    """Bytes that one block loads from L2 for one element of the depth: no more rows than there are."""
     rows = np.minimum(options.rows, product_rows) / options.share_rows
     outputs = options.outputs / options.share_outputs
     return np.asarray(rows * DTYPE_BYTES[operands.rows] + outputs * DTYPE_BYTES[operands.second], dtype=np.float64)
 
 
-def products_cycles(device: Device, constants: Constants, dtype: Dtype, options: Options) -> Reals:
-    """Of one block for one element of the depth: tensor cores, or their operands from shared memory.
+def products_cycles(device: Device, constants: Constants, dtype: Dtype, options: TileOptions) -> Reals:
+    """Cycles of one block for one element of the depth: tensor cores, or their operands from shared memory.
 
-    Either side of the tile can be the one that instructions need so many rows of.
+    Instructions need a number of rows for their full rate; either side of the tile can give them.
     """
     fraction = constants.gemm_fraction if DTYPE_BYTES[dtype] >= 2 else constants.gemm_fp8_fraction
     fewest, rows, outputs = FEWEST_ROWS.get(device.generation, 16), options.rows, options.outputs
@@ -230,20 +225,15 @@ def products_cycles(device: Device, constants: Constants, dtype: Dtype, options:
     return np.asarray(np.maximum(tensor, shared), dtype=np.float64)
 
 
-def block_cycles(device: Device, dtype: Dtype, options: Options, products: Reals) -> Reals:
-    """Nothing multiplies while results are stored, but on FP32 units: a second block fits beside the first."""
-    stored = stored_cycles(device, dtype, options)
-    return np.maximum(products, stored) if on_fp32_units(dtype) else products + stored
-
-
-def stored_cycles(device: Device, dtype: Dtype, options: Options) -> Reals:
-    """Of the results of one block."""
+def stored_cycles(device: Device, dtype: Dtype, options: TileOptions) -> Reals:
+    """Cycles in which one block stores its results."""
     scattered = on_fp32_units(dtype) and device.generation not in WHOLE_LINES
     rate = SCATTERED_BYTES_PER_CLOCK if scattered else STORED_BYTES_PER_CLOCK
     return options.rows * options.outputs * output_bytes(DTYPE_BYTES[dtype]) / rate
 
 
 def depth_step(dtype: Dtype) -> int:
+    """Blocks work in whole steps of the depth."""
     return FP32_STEP if on_fp32_units(dtype) else STEP
 
 
@@ -252,15 +242,16 @@ def on_fp32_units(dtype: Dtype) -> bool:
 
 
 def output_bytes(element_bytes: float) -> float:
+    """Bytes of one result, of products of elements of so many bytes."""
     return max(element_bytes, NARROWEST_OUTPUT_BYTES)
 
 
-def _dram_bytes(device: Device, product: Product, options: Options) -> tuple[Reals, Reals]:
+def _dram_bytes(device: Device, product: GemmSizes, options: TileOptions) -> tuple[Reals, Reals]:
     """Each operand once; rows again for every wave of outputs that L2 does not hold."""
     rows_bytes = product.copies * product.rows * product.depth * product.row_bytes
     weight_bytes = product.copies * product.depth * product.outputs * product.weight_bytes
-    writes = product.copies * product.rows * product.outputs * product.output_bytes
-    kept = np.clip(2 * device.l2_bytes / (rows_bytes + writes) - 1, 0, 1)
+    writes = product.copies * product.rows * product.outputs * output_bytes(product.element_bytes)
+    kept = share_in_l2(device.l2_bytes, rows_bytes + writes)
     side = np.sqrt(device.sms * options.rows * options.outputs)  # a wave covers about a square of outputs
     again = np.clip(1 - device.l2_bytes / np.minimum(rows_bytes, weight_bytes), 0, 1)
     sweeps = np.ceil(np.maximum(product.outputs, 1) / side) - 1

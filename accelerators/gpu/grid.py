@@ -1,43 +1,100 @@
-"""How many tiles of keys the thread blocks of a kernel walk over: in all, at most, and how unequal they are.
+"""Shapes of attention and the thread blocks that work on them: how many tiles of keys blocks walk over, how unequally.
 
-Closed forms over arrays: causal blocks walk from the first key (or the start of the window) to their last query
-(`walks`). Knows tiles; knows no time.
+Sizes are arrays, many shapes at once, or one. Closed forms: causal blocks walk from the first key (or the start of the
+window) to their last query, by exact sums of floors, which the tests hold against a count block by block. Knows tiles;
+knows no time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from cascadesim.accelerators.gpu.kernel import Kernel, Tile
-from cascadesim.accelerators.gpu.shape import Counts, Flags, Reals, Shape
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.walks import Walk
+
+IntegerArray: TypeAlias = NDArray[np.int64]
+Reals: TypeAlias = NDArray[np.float64]
+BooleanArray: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Tiles:
+class Shape:
+    """Attention of `batch` sequences; arrays of one size. Queries are the last of the keys.
+
+    `window`: keys a query sees, its own included; 0 for all. `visited_keys`: keys that a tile of queries walks over
+    on average, where a mask that is no interval says so; 0 elsewhere. `shared_key_value`: keys and values are one
+    latent vector of head_dim, the values its first value_dim elements.
+    """
+
+    batch: IntegerArray
+    heads: IntegerArray
+    heads_kv: IntegerArray
+    queries: IntegerArray
+    keys: IntegerArray
+    head_dim: IntegerArray
+    value_dim: IntegerArray
+    causal: BooleanArray
+    window: IntegerArray
+    visited_keys: Reals
+    shared_key_value: bool = False
+
+    @property
+    def group(self) -> IntegerArray:
+        """Query heads that share a key head."""
+        return self.heads // self.heads_kv
+
+    @property
+    def key_elements(self) -> IntegerArray:
+        """Stored for one key and its value, of one head."""
+        return self.head_dim if self.shared_key_value else self.head_dim + self.value_dim
+
+    @property
+    def keys_in_reach(self) -> IntegerArray:
+        """Keys that some query attends."""
+        last = np.where(self.window > 0, self.window + self.queries - 1, self.keys)
+        return np.asarray(np.minimum(self.keys, last), dtype=np.int64)
+
+
+def shape(
+    batch: ArrayLike, heads: ArrayLike, heads_kv: ArrayLike, queries: ArrayLike, keys: ArrayLike, head_dim: ArrayLike,
+    value_dim: ArrayLike | None = None, causal: ArrayLike = False, window: ArrayLike = 0, visited_keys: ArrayLike = 0,
+    *, shared_key_value: bool = False,
+) -> Shape:  # fmt: skip
+    """All sizes broadcast to one size; `value_dim` is `head_dim` where left out."""
+    values = head_dim if value_dim is None else value_dim
+    sizes = (batch, heads, heads_kv, queries, keys, head_dim, values, causal, window, visited_keys)
+    found = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size)) for size in sizes))
+    b, h, g, p, m, e, f, seen = (np.asarray(found[place], dtype=np.int64) for place in (*range(7), 8))
+    hidden, visited = np.asarray(found[7], dtype=np.bool_), np.asarray(found[9], dtype=np.float64)
+    return Shape(b, h, g, p, m, e, f, hidden, seen, visited, shared_key_value)
+
+
+@dataclass(frozen=True)
+class BlockTiles:
     """The tile each shape takes, arrays of one size."""
 
-    head_dim: Counts  # padded
-    queries: Counts
-    keys: Counts
-    blocks_per_sm: Counts
+    head_dim: IntegerArray  # padded
+    queries: IntegerArray
+    keys: IntegerArray
+    blocks_per_sm: IntegerArray
     emulated: Reals
     tensor_rate: Reals
     window_instructions: Reals
-    supported: Flags  # the kernel has a tile for the head dimension
+    supported: BooleanArray  # the kernel has a tile for the head dimension
 
 
 @dataclass(frozen=True)
-class Work:
+class ThreadBlocks:
     """Thread blocks of one call. `visited`: key tiles of all blocks before splitting; the others: of one block."""
 
-    instances: Counts  # (sequence, head) pairs that blocks do not share
-    row_tiles: Counts  # of one instance
-    splits: Counts  # blocks that share the keys of a row tile
+    instances: IntegerArray  # (sequence, head) pairs that blocks do not share
+    row_tiles: IntegerArray  # of one instance
+    splits: IntegerArray  # blocks that share the keys of a row tile
     visited: Reals
     longest: Reals
     shortest: Reals
@@ -45,35 +102,30 @@ class Work:
     masked: Reals  # of `visited`, those that a mask cuts
 
     @property
-    def blocks(self) -> Counts:
+    def blocks(self) -> IntegerArray:
         return self.instances * self.row_tiles * self.splits
 
 
-def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float) -> Tiles:
-    """Per shape the first tile that holds its head dimension."""
-    plain, causal = (kernel.tiles_on(device.generation, masked, operand_bytes) for masked in (False, True))
+def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float) -> BlockTiles:
+    """The first tile that holds the head dimension, for each shape."""
 
     def column(field: str) -> Reals:
-        return np.where(shape.causal, _column(causal, shape.head_dim, field), _column(plain, shape.head_dim, field))
+        plain, causal = (of_tiles(kernel.tiles_on(device.generation, masked, operand_bytes), field)
+                         for masked in (False, True))  # fmt: skip
+        return np.where(shape.causal, causal, plain)
 
-    return Tiles(
-        head_dim=column("head_dim").astype(np.int64),
-        queries=column("queries").astype(np.int64),
-        keys=column("keys").astype(np.int64),
-        blocks_per_sm=column("blocks_per_sm").astype(np.int64),
-        emulated=column("emulated_exponentials"),
-        tensor_rate=column("tensor_rate"),
-        window_instructions=column("window_instructions"),
-        supported=shape.head_dim <= column("head_dim"),
+    def of_tiles(tiles: Sequence[Tile], field: str) -> Reals:
+        index = np.searchsorted([tile.head_dim for tile in tiles], shape.head_dim)
+        return np.asarray([getattr(tile, field) for tile in tiles], dtype=np.float64)[np.minimum(index, len(tiles) - 1)]
+
+    dim, queries, keys, blocks = (
+        column(field).astype(np.int64) for field in ("head_dim", "queries", "keys", "blocks_per_sm")
     )
+    emulated, rate, window = map(column, ("emulated_exponentials", "tensor_rate", "window_instructions"))
+    return BlockTiles(dim, queries, keys, blocks, emulated, rate, window, shape.head_dim <= dim)
 
 
-def _column(tiles: Sequence[Tile], head_dim: Counts, field: str) -> Reals:
-    index = np.searchsorted([tile.head_dim for tile in tiles], head_dim)
-    return np.asarray([getattr(tile, field) for tile in tiles], dtype=np.float64)[np.minimum(index, len(tiles) - 1)]
-
-
-def shrunk(kernel: Kernel, shape: Shape, tiles: Tiles) -> Tiles:
+def shrunk(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> BlockTiles:
     """Tiles of fewer rows where a head has fewer, in kernels that can."""
     rows = shape.queries * (shape.group if kernel.packs_group else 1)
     if kernel.row_step:
@@ -85,29 +137,30 @@ def shrunk(kernel: Kernel, shape: Shape, tiles: Tiles) -> Tiles:
     return tiles
 
 
-def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: Tiles) -> Work:
-    packed = _packs(kernel, shape, tiles) & ((shape.window == 0) | kernel.for_windows)
-    group = np.where(packed, shape.group, 1)
+def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: BlockTiles) -> ThreadBlocks:
+    """The thread blocks of a kernel for every shape."""
+    packed = np.full(shape.queries.shape, kernel.packs_group)
+    if kernel.packs_where_fuller:  # FlashAttention, hopper/heuristics.h, should_pack_gqa: how far tiles are filled
+        alone, grouped = (rows / (-(-rows // tiles.queries) * tiles.queries)
+                          for rows in (shape.queries, shape.queries * shape.group))  # fmt: skip
+        packed = alone < 0.9 * grouped
+    group = np.where(packed & ((shape.window == 0) | kernel.for_windows), shape.group, 1)
     instances = shape.batch * shape.heads // group
     row_tiles = -(-shape.queries * group // tiles.queries)
-    walked, longest, shortest, masked = _walked(_as_walked(kernel, shape), tiles, group, row_tiles)
+    seen, special = _as_walked(kernel, shape), shape.visited_keys > 0
+    walk = Walk(shape.queries, shape.keys, seen.window, group, tiles.queries, tiles.keys)
+    uneven = seen.causal & (shape.queries > 1) | (seen.window > 0)
+    full = np.where(special, shape.visited_keys / tiles.keys, np.ceil(shape.keys / tiles.keys))
+    longest, shortest = (np.where(uneven, one, full) for one in (walk.longest, walk.shortest))
+    walked: Reals = np.where(uneven, walk.visited, row_tiles * full)
+    masked: Reals = np.where(uneven, walk.cut, row_tiles * (shape.keys % tiles.keys > 0))
+    masked = np.where(special, walked, masked)
     splits = _splits(kernel, device, shape, instances * row_tiles, longest, tiles)
     most, mean = np.ceil(longest / splits), walked / row_tiles / splits
     evenly = np.maximum(2 * mean - most, 0) * mean / most  # assumed, of parts of the keys: as many short as long ones
     shortest = np.where(splits > 1, evenly, np.minimum(shortest, mean))
     spread = np.where(splits > 1, np.minimum(2 * (most - mean), most), most - shortest)
-    return Work(instances, row_tiles, splits, instances * walked, most, shortest, spread, instances * masked)
-
-
-def _packs(kernel: Kernel, shape: Shape, tiles: Tiles) -> Flags:
-    """FlashAttention, hopper/heuristics.h, should_pack_gqa: single heads fill less than 0.9 of what groups fill."""
-    if not kernel.packs_where_fuller:
-        return np.full(shape.queries.shape, kernel.packs_group)
-    return _filled(shape.queries, tiles) < 0.9 * _filled(shape.queries * shape.group, tiles)
-
-
-def _filled(rows: Counts, tiles: Tiles) -> Reals:
-    return rows / (-(-rows // tiles.queries) * tiles.queries)
+    return ThreadBlocks(instances, row_tiles, splits, instances * walked, most, shortest, spread, instances * masked)
 
 
 def _as_walked(kernel: Kernel, shape: Shape) -> Shape:
@@ -118,7 +171,7 @@ def _as_walked(kernel: Kernel, shape: Shape) -> Shape:
     return replace(shape, causal=causal, window=window)
 
 
-def walked_keys(kernel: Kernel, shape: Shape, tiles: Tiles) -> tuple[Reals, Reals]:
+def walked_keys(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> tuple[Reals, Reals]:
     """Keys that a row tile walks over, at least and at most, tiles not rounded up."""
     seen = _as_walked(kernel, shape)
     masked = seen.causal & (shape.queries > 1)
@@ -128,22 +181,10 @@ def walked_keys(kernel: Kernel, shape: Shape, tiles: Tiles) -> tuple[Reals, Real
     return np.asarray(first, dtype=np.float64), np.asarray(longest, dtype=np.float64)
 
 
-def _walked(shape: Shape, tiles: Tiles, group: Counts, row_tiles: Counts) -> tuple[Reals, Reals, Reals, Reals]:
-    """Key tiles of the row tiles of one instance: in all, of the longest, of the shortest; those that a mask cuts."""
-    walk = Walk(shape.queries, shape.keys, shape.window, group, tiles.queries, tiles.keys)
-    every = shape.causal & (shape.queries > 1) | (shape.window > 0)
-    special = shape.visited_keys > 0
-    full = np.where(special, shape.visited_keys / tiles.keys, np.ceil(shape.keys / tiles.keys))
-    walked = np.where(every, walk.visited, row_tiles * full)
-    masked = np.where(every, walk.cut, row_tiles * (shape.keys % tiles.keys > 0))
-    longest, shortest = (np.where(every, one, full) for one in (walk.longest, walk.shortest))
-    return walked, longest, shortest, np.where(special, walked, masked)
-
-
 def _splits(
-    kernel: Kernel, device: Device, shape: Shape, blocks: Counts, longest: Reals, tiles: Tiles
-) -> Counts:
-    """As many blocks share the keys as the device still has room for; one where the blocks fill it already."""
+    kernel: Kernel, device: Device, shape: Shape, blocks: IntegerArray, longest: Reals, tiles: BlockTiles
+) -> IntegerArray:
+    """Blocks that share the keys: as many as the device still has room for, one where the blocks fill it already."""
     if not kernel.splits_keys:
         return np.ones_like(blocks)
     most = np.where((shape.window > 0) & (not kernel.for_windows), 1, kernel.most_splits)
@@ -156,3 +197,93 @@ def _splits(
         wanted = np.ceil(np.floor(device.sms * waves) / blocks)
     smallest = np.maximum(kernel.keys_per_split / tiles.keys, 1)  # in key tiles
     return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest / smallest, most), 1)), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Key tiles that the row tiles of one head walk over: `row_tile` rows over tiles of `key_tile` keys.
+
+    Queries are the last of the keys; rows of a packed group are counted one by one, `group` to a query.
+    `window`: keys a query sees, its own included; 0 for all before it.
+    """
+
+    queries: IntegerArray
+    keys: IntegerArray
+    window: IntegerArray
+    group: IntegerArray
+    row_tile: IntegerArray
+    key_tile: IntegerArray
+
+    @property
+    def row_tiles(self) -> IntegerArray:
+        return -(-self.queries * self.group // self.row_tile)
+
+    @property
+    def visited(self) -> IntegerArray:
+        """Key tiles of all row tiles: from the first key that the first query sees up to the key of the last query."""
+        return self._to_last(self.keys - self.queries) - self._skipped
+
+    @property
+    def longest(self) -> IntegerArray:
+        """Most of one row tile: first keys lie in a tile as far back as the steps from one to the next allow."""
+        steps = np.where(self.row_tile % self.group == 0, self.row_tile // self.group, 1)
+        step = np.gcd(steps, self.key_tile)
+        offset = self.group - np.gcd(self.row_tile, self.group)  # of the first row in its query, at most
+        span = np.minimum((offset + self.row_tile - 1) // self.group + 1, self.queries)
+        begin = (self.keys - self.queries - self.window + 1) % step
+        in_window = (self.key_tile - step + begin + self.window + span - 2) // self.key_tile + 1
+        full = -(-self.keys // self.key_tile)
+        found = np.where(self.window > 0, np.minimum(in_window, full), full)
+        return np.asarray(np.minimum(found, self.visited))
+
+    @property
+    def shortest(self) -> IntegerArray:
+        """Those of the first row tile, which reaches the fewest keys; in a window a later one may skip one more."""
+        earlier = self.keys - self.queries
+        last = earlier + np.minimum((self.row_tile - 1) // self.group, self.queries - 1)
+        first = np.where(self.window > 0, np.maximum(earlier - self.window + 1, 0), 0)
+        return np.asarray(np.maximum(last // self.key_tile - first // self.key_tile + 1, 0))
+
+    @property
+    def cut(self) -> IntegerArray:
+        """Those among `visited` with a key that some of their queries do not see."""
+        earlier = self.keys - self.queries
+        behind = self._to_first(earlier + 1 - self.key_tile)
+        diagonal = self._to_last(earlier) - behind
+        left = np.where(self.window > 0, self._to_last(earlier - self.window) - self._skipped, 0)
+        return np.asarray(np.minimum(diagonal + left, self.visited))
+
+    @property
+    def _skipped(self) -> IntegerArray:
+        """Tiles before the window of the first query of each row tile."""
+        first = self._to_first(self.keys - self.queries - self.window + 1 - self.key_tile)
+        return np.where(self.window > 0, first, 0)
+
+    def _to_first(self, offset: IntegerArray) -> IntegerArray:
+        """Summed over row tiles: tiles that begin at or before `offset` plus the place of the first query."""
+        return self._tiles_to(self.row_tiles, offset * self.group)
+
+    def _to_last(self, offset: IntegerArray) -> IntegerArray:
+        """The same of the last query."""
+        whole = self._tiles_to(self.row_tiles - 1, offset * self.group + self.row_tile - 1)
+        last = np.maximum((offset + self.queries - 1) // self.key_tile + 1, 0)
+        return np.asarray(whole + last)
+
+    def _tiles_to(self, count: IntegerArray, row: IntegerArray) -> IntegerArray:
+        """Tiles that begin at or before `row`, `row + row_tile`, …; none before row 0."""
+        negative = np.clip(-(row // self.row_tile), 0, count)
+        left = count - negative
+        begin = row + negative * self.row_tile
+        return np.asarray(left + floor_sum(left, self.row_tile, begin, self.group * self.key_tile))
+
+
+def floor_sum(count: IntegerArray, step: IntegerArray, offset: IntegerArray, divisor: IntegerArray) -> IntegerArray:
+    """Sum over i < count of (offset + i step) // divisor, element by element, by Euclid's algorithm."""
+    count, step, offset, divisor = (np.array(value) for value in np.broadcast_arrays(count, step, offset, divisor))
+    found = np.zeros_like(count)
+    while count.any():
+        found += count * (count - 1) // 2 * (step // divisor) + count * (offset // divisor)
+        step, offset = step % divisor, offset % divisor
+        top = step * count + offset
+        count, offset, step, divisor = top // divisor, top % divisor, divisor, np.maximum(step, 1)
+    return found

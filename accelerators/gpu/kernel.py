@@ -1,11 +1,16 @@
-"""Attention kernels as data: tiles, warps, stages, what overlaps, where they run. One YAML file each.
+"""Attention kernels as data: tiles, warps, stages, what overlaps, where they run, which text they compute.
 
-Facts with their source, or `assumed:`. Knows no device rate and no time; which library calls which kernel is in
-`kernels/implementations.yaml`.
+One YAML file each: facts with their source, or `assumed:`; which library calls which kernel is in
+`kernels/implementations.yaml`. A text is known by its work, never by names of texts or tensors: a fused kernel
+(FlashAttention and its kin) does per score a multiply-accumulate for each element of query and key, a maximum, an
+exponential of a difference, a sum and a multiply-accumulate for each element of the value, in one pass over the keys;
+an unfused one stores scores and divides each of them, in three. Any other text is refused: no rate of a kernel says how
+long it would take. Knows no device rate and no time.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,8 +20,12 @@ from typing import Literal, Self, TypeAlias, get_args
 from pydantic import model_validator
 
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
-from cascadesim.accelerators.gpu.texts import KERNELS, Text
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
+from cascadesim.einsum_cascades.analysis.counts import charged_regions
+from cascadesim.einsum_cascades.analysis.passes import all_passes
+from cascadesim.einsum_cascades.analysis.rank_groups import partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.schema import (
     Fraction,
     NonNegative,
@@ -26,10 +35,14 @@ from cascadesim.einsum_cascades.notation.schema import (
     read_yaml,
     validate,
 )
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
 
 FOLDER = Path(__file__).parent / "kernels"
 LIBRARIES = ("implementations", "launches")  # files about what calls kernels
-Phase: TypeAlias = Literal["prefill", "decode", "mla"]
+KernelPhase: TypeAlias = Literal["prefill", "decode", "mla"]
+Text: TypeAlias = Literal["fused", "unfused"]
+KERNELS: Mapping[Text, Cascade] = {"fused": ATTENTION_1PASS, "unfused": ATTENTION_3PASS}
+TILE = "tile of keys"
 
 
 class Tile(Spec):
@@ -64,7 +77,7 @@ class Kernel(Spec):
     `overlap`: `serial`: products, then softmax; `plain`: the scheduler overlaps warps as it can; `specialised`: warps
     of their own load, multiply and exponentiate, softmax of one group against products of the other.
     `heads_first`: neighbouring thread blocks work on different heads, not on the queries of one head.
-    `sequences_per_scan`: its scheduler sums the tiles of so many sequences at a time to find a block's next one; 0: it
+    `sequences_per_scan`: its scheduler sums the tiles of as many sequences at a time to find a block's next one; 0: it
     needs no search. `window_excludes_query`: its windows count the keys before the query, which it sees, too.
     `packs_group`: the query heads of one key head share tiles; `packs_where_fuller`: only where their tiles are fuller
     than those of single heads by a ninth.
@@ -72,7 +85,7 @@ class Kernel(Spec):
 
     name: str
     source: str
-    phases: tuple[Phase, ...]
+    phases: tuple[KernelPhase, ...]
     generations: tuple[Generation, ...]
     dtypes: tuple[Dtype, ...] = ("fp16", "bf16")
     tiles: tuple[Tile, ...]
@@ -100,7 +113,7 @@ class Kernel(Spec):
     always_combines: bool = False  # parts of one are written and combined, too
     for_windows: bool = True  # False: a configured window takes a path that neither packs nor splits
     most_splits: Positive = 128
-    split_waves: Positive | None = None  # keys are split until there are so many waves of blocks; None: one, if that
+    split_waves: Positive | None = None  # keys are split until there are this many waves of blocks; None: one, if that
     keys_per_split: Positive = 1  # at least
     split_doublings_of: Positive | None = None  # waves are as many as the keys are doublings of it, one at least
     multiplies_in_cache_type: bool = False  # an 8-bit cache makes 8-bit products, whatever the queries' type
@@ -130,8 +143,9 @@ class Kernel(Spec):
         return max((tile.head_dim for tile in self.tiles_on(generation, False, DTYPE_BYTES[dtype])), default=0)
 
     def problem(
-        self, device: Device, phase: Phase, head_dim: int, dtype: Dtype, group: int = 1, cache: Dtype | None = None
-    ) -> str | None:
+        self, device: Device, phase: KernelPhase, head_dim: int, dtype: Dtype, group: int = 1,
+        cache: Dtype | None = None,
+    ) -> str | None:  # fmt: skip
         """Why it does not run there; None where it does. `cache`: type of keys and values, None: like the queries."""
         if device.generation not in self.generations:
             return f"does not run on {device.device} ({device.generation}); it runs on {', '.join(self.generations)}"
@@ -180,7 +194,7 @@ def text_on(device: Device) -> Text:
 class Asked:
     """What a kernel must take. `cache`: type of keys and values; `stores_scores`: what the text does."""
 
-    phase: Phase
+    phase: KernelPhase
     head_dim: int
     dtype: Dtype
     group: int = 1
@@ -244,3 +258,52 @@ def _running(device: Device, asked: Asked) -> Iterator[Kernel]:
         problem = kernel.problem(device, asked.phase, asked.head_dim, asked.dtype, asked.group, asked.cache)
         if fits and problem is None:
             yield kernel
+
+
+def kernel_text(cascade: Cascade) -> Text:
+    """Raises CascadeSimError for a text whose work or passes are those of no kernel."""
+    own, passes = _work(cascade), all_passes(cascade).get(KEY)
+    for text, known in KERNELS.items():
+        if own == _work(known) and passes == all_passes(known)[KEY]:
+            return text
+    scores, kernels_of_scores = _of_scores(own), [_of_scores(_work(known)) for known in KERNELS.values()]
+    shown = ", ".join(
+        f"{count} {name}" + "".join(f" per {rank}" for rank in ("e", "f") if rank in place)
+        for (place, name), count in scores.items()
+    )
+    described = f"{shown if len(shown) < 75 else f'{shown[:75]}...'}" or "no work"
+    described += " per score" + (f" in {passes} passes" if (passes or 1) > 1 else "")
+    if scores in kernels_of_scores and (passes or 1) in (1, 3):
+        described = "other work beside that of its scores"
+    raise CascadeSimError(
+        "not yet: GPUs run texts whose work per score is that of a kernel (attention-1pass, attention-3pass, causal "
+        f"and grouped forms), no text unit by unit; {cascade.name} has {described}"
+    )
+
+
+def key_tiles(cascade: Cascade) -> tuple[str, ...]:
+    """The parts of the keys, outermost first; empty where the text does not tile them."""
+    return next((parts for parts in partitions(cascade) if parts[0].startswith(KEY)), ())
+
+
+@cache
+def _work(cascade: Cascade) -> Mapping[tuple[frozenset[str], str], int]:
+    """(ranks, operation class) -> operations of a point, under whatever conditions: the mask counts the points.
+
+    Ranks are those of an Einsum: keys, or tiles of them, queries, elements.
+    """
+    parts = key_tiles(cascade)
+    names = {**dict.fromkeys(parts[:-1], TILE), **dict.fromkeys(parts[-1:], KEY)}
+    found: Counter[tuple[frozenset[str], str]] = Counter()
+    for einsum in cascade.einsums:
+        for counts, region in charged_regions(einsum):
+            ranks = frozenset(names.get(rank, rank) for rank in region.ranks)
+            place = ranks - {TILE} if KEY in ranks else ranks
+            found.update({(place, name): count for name, count in counts.items()})
+    return {work: count for work, count in found.items() if count}
+
+
+def _of_scores(work: Mapping[tuple[frozenset[str], str], int]) -> Mapping[tuple[frozenset[str], str], int]:
+    """Sorted, so that equal work is described alike."""
+    found = [item for item in work.items() if {KEY, QUERY} <= item[0][0]]
+    return dict(sorted(found, key=lambda item: (-len(item[0][0]), sorted(item[0][0]), item[0][1])))

@@ -1,4 +1,4 @@
-"""Bytes that attention moves through L2 and DRAM, and what L2 keeps between thread blocks.
+"""Bytes that attention moves through L2 and DRAM, and what L2 keeps: between thread blocks, and between calls.
 
 Blocks that are resident together and read the same keys share every tile of them that is fetched. Where more blocks
 read a head than are resident, its keys are walked over again, round by round, as far as L2 has lost them. Warm caches
@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from cascadesim.accelerators.gpu.grid import Tiles, Work, walked_keys
+from cascadesim.accelerators.gpu.grid import BlockTiles, Reals, Shape, ThreadBlocks, walked_keys
 from cascadesim.accelerators.gpu.kernel import Kernel
-from cascadesim.accelerators.gpu.shape import Reals, Shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 
 FLOAT_BYTES = 4  # scores, partial outputs and statistics
@@ -39,21 +39,32 @@ class Movement:
         return self.dram_read_bytes + self.dram_write_bytes
 
 
+def share_in_l2(capacity_bytes: float, touched_bytes: ArrayLike) -> Reals:
+    """Share of `touched_bytes`, the operands of a product or a stream, that L2 has from the kernel before.
+
+    assumed: all of what fits, none of what is twice as large.
+    """
+    touched = np.asarray(touched_bytes, dtype=np.float64)
+    return np.asarray(np.clip(2 * capacity_bytes / np.maximum(touched, 1.0) - 1, 0, 1), dtype=np.float64)
+
+
 def movement(
-    device: Device, kernel: Kernel, shape: Shape, tiles: Tiles, work: Work, dtype: Dtype, kv_dtype: Dtype, cold: bool
-) -> Movement:
+    device: Device, kernel: Kernel, shape: Shape, tiles: BlockTiles, work: ThreadBlocks, dtype: Dtype, kv_dtype: Dtype,
+    cold: bool,
+) -> Movement:  # fmt: skip
     """`cold`: keys and values come from DRAM, whatever else fits L2 (other layers ran since they were used)."""
-    queries, outputs = _query_bytes(shape, dtype)
-    one_head = np.asarray(shape.keys_in_reach * shape.key_elements * DTYPE_BYTES[kv_dtype], dtype=np.float64)
+    width, kv_width = DTYPE_BYTES[dtype], DTYPE_BYTES[kv_dtype]
+    rows = (shape.batch * shape.heads * shape.queries).astype(np.float64)
+    queries, outputs = rows * shape.head_dim * width, rows * shape.value_dim * max(width, 2)  # 8-bit ones write 16 bits
+    one_head = np.asarray(shape.keys_in_reach * shape.key_elements * kv_width, dtype=np.float64)
     cache = shape.batch * shape.heads_kv * one_head
-    walked = work.visited * tiles.keys * shape.key_elements * DTYPE_BYTES[kv_dtype]
+    walked = work.visited * tiles.keys * shape.key_elements * kv_width
     parts = np.where((work.splits > 1) | kernel.always_combines, work.splits, 0)
     partial = parts * shape.batch * shape.heads * shape.queries
     partial_bytes = partial * (shape.value_dim + 1) * FLOAT_BYTES
-    scores = _stored_scores_bytes(kernel, shape, dtype)
-    again = walked * _rounds_share(device, kernel, shape, work, tiles) * _missed(
-        device, kernel, shape, tiles, DTYPE_BYTES[kv_dtype]
-    )
+    pairs = (shape.batch * shape.heads * shape.queries * shape.keys).astype(np.float64)
+    scores = pairs * 2 * width * kernel.stores_scores  # scores written and read, weights written and read
+    again = walked * _rounds_share(device, kernel, shape, work, tiles) * _missed(device, kernel, shape, tiles, kv_width)
     again = np.minimum(again, np.maximum(walked - cache, 0))  # never more than a stream for each block
     warm = _kept((queries + cache + outputs) / device.l2_kept_bytes)
     keys_warm = np.zeros_like(warm) if cold else warm
@@ -63,19 +74,7 @@ def movement(
     return Movement(l2_bytes, reads, writes, again, warm, keys_warm)
 
 
-def _query_bytes(shape: Shape, dtype: Dtype) -> tuple[Reals, Reals]:
-    rows = (shape.batch * shape.heads * shape.queries).astype(np.float64)
-    width = DTYPE_BYTES[dtype]
-    return rows * shape.head_dim * width, rows * shape.value_dim * max(width, 2)  # outputs of 8-bit attention: 16 bits
-
-
-def _stored_scores_bytes(kernel: Kernel, shape: Shape, dtype: Dtype) -> Reals:
-    """Scores written and read, weights written and read: each way twice."""
-    pairs = (shape.batch * shape.heads * shape.queries * shape.keys).astype(np.float64)
-    return np.asarray(pairs * 2 * DTYPE_BYTES[dtype] * kernel.stores_scores, dtype=np.float64)
-
-
-def _rounds_share(device: Device, kernel: Kernel, shape: Shape, work: Work, tiles: Tiles) -> Reals:
+def _rounds_share(device: Device, kernel: Kernel, shape: Shape, work: ThreadBlocks, tiles: BlockTiles) -> Reals:
     """What rounds of resident blocks after the first read again, as a share of what all blocks walk over.
 
     Of `readers` blocks of the same keys, `resident` run at once; a round fetches what its mean block walks over, and
@@ -90,7 +89,7 @@ def _rounds_share(device: Device, kernel: Kernel, shape: Shape, work: Work, tile
     return np.asarray(1 / resident - 1 / readers, dtype=np.float64)
 
 
-def _missed(device: Device, kernel: Kernel, shape: Shape, tiles: Tiles, key_bytes: float) -> Reals:
+def _missed(device: Device, kernel: Kernel, shape: Shape, tiles: BlockTiles, key_bytes: float) -> Reals:
     """Share of later rounds that finds its keys gone, as L2 kept them or not while a whole round was walked over.
 
     A round walks over what its blocks do: under a causal mask as evenly distributed between those of the first query

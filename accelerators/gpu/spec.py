@@ -1,12 +1,14 @@
 """What a GPU is: streaming multiprocessors, their rates per clock, caches, DRAM, launch cost.
 
-Datasheet values and measured ceilings are kept apart and named as such; nothing here is calibrated (`calibration`),
-and nothing knows a kernel. Peaks are products of the fields: the tests hold them against the datasheet.
+Datasheet values and measured ceilings are kept apart and named as such. Peaks are products of the fields: the tests
+hold them against the datasheet. Types of operands decide at which rate they are multiplied. Nothing here is calibrated
+(`calibration`), and nothing knows a kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, Self, TypeAlias
 
 from pydantic import model_validator
@@ -15,7 +17,7 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.schema import NonNegative, Positive, PositiveFloat, Spec
 
 Dtype: TypeAlias = Literal["int4", "fp4", "mxfp4", "nvfp4", "fp8", "int8", "fp16", "bf16", "tf32", "fp32"]
-Kind: TypeAlias = Literal["weights", "experts", "activations", "kv", "attention"]
+TensorKind: TypeAlias = Literal["weights", "experts", "activations", "kv", "attention"]
 Generation: TypeAlias = Literal[
     "maxwell", "pascal", "volta", "turing", "ampere", "ada", "hopper", "blackwell", "blackwell-consumer", "cdna2",
     "cdna3",
@@ -26,6 +28,11 @@ DTYPE_BYTES: Mapping[Dtype, float] = {  # with the scales of their groups
     "mxfp4": 4.25 / 8,  # OCP microscaling: a scale of 8 bits for 32 numbers
     "nvfp4": 4.5 / 8,  # NVIDIA: a scale of 8 bits for 16 numbers
     "fp8": 1, "int8": 1, "fp16": 2, "bf16": 2, "tf32": 4, "fp32": 4,
+}  # fmt: skip
+MULTIPLIED_AS: Mapping[Dtype, Dtype] = {"mxfp4": "fp4", "nvfp4": "fp4"}  # with their scales, by the same unit
+_FLOATS = ("fp32", "tf32", "bf16", "fp16")  # what every narrower type converts to
+_OTHER_CONVERSIONS: Mapping[Dtype, tuple[Dtype, ...]] = {  # PTX ISA, mma of mixed 4 and 8 bits; W4A8: QServe, AWQ
+    "fp8": ("fp4", "mxfp4", "nvfp4", "int4"), "int8": ("int4",),
 }  # fmt: skip
 
 
@@ -173,24 +180,20 @@ class Device(Spec):
         """A kernel in a CUDA graph."""
         return self.measured.launch_graph_s or 1.5e-6  # devices.csv: 1.0 to 1.7 us
 
-    def type_of(self, kind: Kind) -> Dtype:
+    def type_of(self, kind: TensorKind) -> Dtype:
         own: Dtype | None = getattr(self.types, kind)
         if own is None and kind == "experts":
             own = self.types.weights
         return own or self.dtype
 
     def flop_per_clock_sm(self, dtype: Dtype) -> float:
-        """Of products: tensor cores where they take `dtype`, otherwise the FP32 units (half precision converts)."""
+        """Rate of products: tensor cores where they take `dtype`, otherwise FP32 units (half precision converts)."""
         rates = self.sm.tensor_flop_per_clock.known
         if dtype in rates:
             return rates[dtype]
         if dtype in ("fp32", "fp16", "bf16"):
             return 2.0 * self.sm.fp32_fma_per_clock
         raise CascadeSimError(f"{self.device} multiplies no {dtype}; it multiplies {', '.join(rates) or 'fp32'}")
-
-    def tensor_flops(self, dtype: Dtype) -> float:
-        """FLOP per second of the whole device at `clock_hz`."""
-        return self.sms * self.clock_hz * self.flop_per_clock_sm(dtype)
 
     def peaks(self, dtype: Dtype) -> dict[str, float]:
         """Operations of one class that all SMs finish in a cycle: multiply-accumulates of `dtype`, functions, lanes."""
@@ -200,3 +203,41 @@ class Device(Spec):
             "issue": self.sm.fp32_fma_per_clock,
         }
         return {unit: float(self.sms * rate) for unit, rate in each.items()}
+
+
+@dataclass(frozen=True)
+class OperandTypes:
+    """Types in which a product reads its rows (activations) and its second operand (weights, or a cache).
+
+    The narrower operand is converted to the type of the wider one on its way from shared memory to the tensor cores, so
+    that weights in 4 or 8 bits beside 16-bit activations run at the 16-bit rate and move at their own width (W4A16,
+    W8A16). Only operands that are both narrow run at a narrow rate. assumed: the conversion hides behind the products,
+    as in Marlin (arXiv 2408.11743) for up to some dozen rows; for more it is not charged.
+    """
+
+    rows: Dtype
+    second: Dtype
+
+    @property
+    def product(self) -> Dtype:
+        """The type that the tensor cores multiply. Raises CascadeSimError where neither converts to the other."""
+        narrow, wide = sorted((self.rows, self.second), key=DTYPE_BYTES.__getitem__)
+        if narrow == wide:
+            return MULTIPLIED_AS.get(wide, wide)
+        narrower = DTYPE_BYTES[narrow] < DTYPE_BYTES[wide]
+        if narrower and (wide in _FLOATS or narrow in _OTHER_CONVERSIONS.get(wide, ())):
+            return wide
+        raise CascadeSimError(
+            f"no product of activations in {self.rows} and a second operand in {self.second}: neither converts to the "
+            f"other; --set types.activations=bf16, or types.weights (types.experts, types.kv) like the activations"
+        )
+
+    @property
+    def named(self) -> str:
+        """`bf16`; `bf16 x int4 in bf16` where they differ."""
+        return self.rows if self.rows == self.second else f"{self.rows} x {self.second} in {self.product}"
+
+
+def with_cache(attention: str, cache: str) -> str:
+    """`bf16`; `bf16, cache in fp8`."""
+    return attention if attention == cache else f"{attention}, cache in {cache}"

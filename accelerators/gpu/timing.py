@@ -13,13 +13,12 @@ from typing import TypeAlias
 import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.elementwise import dram_share, small_kernel_s
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
-from cascadesim.accelerators.gpu.grid import Tiles, Work, shrunk, tiles_of, work_of
+from cascadesim.accelerators.gpu.grid import BlockTiles, Reals, Shape, ThreadBlocks, shrunk, tiles_of, work_of
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, Movement, movement
-from cascadesim.accelerators.gpu.shape import Reals, Shape
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
+from cascadesim.accelerators.gpu.streaming import dram_share, small_kernel_s
 
 PERSISTENT_SHARE = 0.3  # assumed: a persistent block loads the next tile's queries early, but stores its outputs late
 DRAM_LATENCY_S = 0.6e-6  # assumed: gpu-benches' latency plots read 0.5 to 0.8 us beyond L2
@@ -40,7 +39,7 @@ Cycles: TypeAlias = tuple[Reals, Reals, Reals, Reals]  # of one SM: products, ex
 
 
 @dataclass(frozen=True)
-class Case:
+class AttentionCase:
     """One kernel on one device, with many shapes."""
 
     device: Device
@@ -49,8 +48,8 @@ class Case:
     shape: Shape
     dtype: Dtype
     kv_dtype: Dtype
-    tiles: Tiles
-    work: Work
+    tiles: BlockTiles
+    work: ThreadBlocks
     cold_keys: bool = False  # keys and values are not in L2 when the kernel starts
 
     @property
@@ -61,13 +60,13 @@ class Case:
 
     @property
     def hidden(self) -> float:
-        """Of the shorter of products and softmax."""
+        """The share of the shorter of products and softmax that runs unseen."""
         calibrated = {"plain": self.constants.overlap_plain, "specialised": self.constants.overlap_specialised}
         return calibrated.get(self.kernel.overlap, 0.0)
 
 
 @dataclass(frozen=True)
-class Timing:
+class AttentionTiming:
     """Seconds. Units alone, over the whole device and all blocks; then what the schedule makes of them."""
 
     tensor_s: Reals
@@ -85,15 +84,15 @@ class Timing:
 def case_of(
     device: Device, kernel: Kernel, constants: Constants, shape: Shape, dtype: Dtype, kv_dtype: Dtype,
     cold_keys: bool = False,
-) -> Case:  # fmt: skip
+) -> AttentionCase:  # fmt: skip
     if kernel.multiplies_in_cache_type:
         dtype = min(dtype, kv_dtype, key=DTYPE_BYTES.__getitem__)
     tiles = shrunk(kernel, shape, tiles_of(kernel, device, shape, DTYPE_BYTES[dtype]))
     work = work_of(kernel, device, shape, tiles)
-    return Case(device, kernel, constants, shape, dtype, kv_dtype, tiles, work, cold_keys)
+    return AttentionCase(device, kernel, constants, shape, dtype, kv_dtype, tiles, work, cold_keys)
 
 
-def attention_timing(case: Case, loops: Sequence[Cycles] = ()) -> Timing:
+def attention_timing(case: AttentionCase, loops: Sequence[Cycles] = ()) -> AttentionTiming:
     """`loops`: cycles of a key tile in each loop over the keys, of kernels whose instructions were counted."""
     device, work, constants = case.device, case.work, case.constants
     each = tuple(loops) or (tile_cycles(case),)
@@ -104,35 +103,26 @@ def attention_timing(case: Case, loops: Sequence[Cycles] = ()) -> Timing:
         device, case.kernel, case.shape, case.tiles, work, case.dtype, case.kv_dtype, case.cold_keys
     )
     l2_s = moved.l2_bytes / device.l2_ceiling_bytes_per_s  # asked for ahead, evenly: what benchmarks reach
-    dram_s = _dram_s(device, constants, moved)
+    reached = constants.dram_fraction * dram_share(moved.dram_read_bytes, moved.dram_write_bytes)
+    dram_s = np.asarray(moved.dram_bytes / (reached * device.dram_ceiling_bytes_per_s), dtype=np.float64)
     memory_s = np.maximum(l2_s, dram_s)
     schedule_s = _makespan_cycles(case, iteration) / device.clock_hz
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
-    overlap = STREAMED if case.kernel.splits_keys else constants.memory_overlap
-    total_s = launch_s + _together(schedule_s, memory_s, overlap)
+    # two that run at once disturb each other most where they are equal: a norm between the sum and the longer one
+    order = 1 / (1 - min(STREAMED if case.kernel.splits_keys else constants.memory_overlap, 0.99))
+    longer, shorter = np.maximum(schedule_s, memory_s), np.minimum(schedule_s, memory_s)
+    total_s = launch_s + longer * (1 + (shorter / longer) ** order) ** (1 / order)
     total_s = np.where(case.tiles.supported, total_s, np.nan)
-    return Timing(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
+    return AttentionTiming(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
 
 
-def _dram_s(device: Device, constants: Constants, moved: Movement) -> Reals:
-    reached = constants.dram_fraction * dram_share(moved.dram_read_bytes, moved.dram_write_bytes)
-    return np.asarray(moved.dram_bytes / (reached * device.dram_ceiling_bytes_per_s), dtype=np.float64)
+def tile_cycles(case: AttentionCase) -> Cycles:
+    """Cycles of one SM for one tile: products, exponentials, instructions issued, shared memory; each (shapes) float64.
 
-
-def _together(first: Reals, second: Reals, overlap: float) -> Reals:
-    """Time of two that run at once and disturb each other most where they are equal: a norm between sum and maximum.
-
-    `overlap` 0 adds them, 1 hides the shorter one.
+    Shared memory: keys and values are written once and read by every group of rows, queries are read.
     """
-    order = 1 / (1 - min(overlap, 0.99))
-    longer, shorter = np.maximum(first, second), np.minimum(first, second)
-    return np.asarray(longer * (1 + (shorter / longer) ** order) ** (1 / order), dtype=np.float64)
-
-
-def tile_cycles(case: Case) -> Cycles:
-    """Of one SM for one tile: products, exponentials, instructions issued, shared memory."""
     device, tiles, constants, kernel = case.device, case.tiles, case.constants, case.kernel
-    scores = tiles.queries * tiles.keys
+    scores, width = tiles.queries * tiles.keys, DTYPE_BYTES[case.dtype]
     depth = tiles.head_dim + case.value_dim
     reached = tiles.tensor_rate * LEGACY_RATE.get((kernel.instructions, device.generation), 1.0)
     rate = device.flop_per_clock_sm(case.dtype) * constants.tensor_fraction * reached
@@ -140,45 +130,33 @@ def tile_cycles(case: Case) -> Cycles:
     by_unit = scores * (1 - tiles.emulated)
     special = by_unit / (device.sm.special_per_clock * constants.special_fraction)
     per_score = kernel.instructions_per_score + 1 + mask_instructions(case) + tiles.emulated * EMULATION_INSTRUCTIONS
-    per_score = per_score + _weight_instructions(case)
+    if kernel.instructions == "wgmma" and width < 2:  # weights lie otherwise in the registers than wgmma reads them
+        per_score = per_score + REARRANGEMENT_INSTRUCTIONS
     rescale = tiles.queries * case.value_dim  # the running output, once a tile
-    narrow = DTYPE_BYTES[case.kv_dtype] < DTYPE_BYTES[case.dtype]
-    each = kernel.element_instructions + (kernel.conversion_instructions if narrow else 0)
-    converted = tiles.keys * depth * each
+    narrow = DTYPE_BYTES[case.kv_dtype] < width
+    converted = tiles.keys * depth * (kernel.element_instructions + (kernel.conversion_instructions if narrow else 0))
     issued = (scores * per_score + rescale + converted) / LANES
     issue = np.maximum(issued, (scores * FP32_PER_SCORE + rescale) / device.sm.fp32_fma_per_clock)
-    shared = _shared_bytes(case, depth) / device.sm.shared_memory_bytes_per_clock
-    return tensor, special, issue, shared
+    groups = np.ceil(tiles.queries / np.minimum(tiles.queries, ROWS_PER_READ[kernel.instructions]))
+    reads = groups * tiles.keys * depth + tiles.queries * tiles.head_dim
+    shared_bytes = np.asarray((reads + tiles.keys * depth) * width, dtype=np.float64)
+    return tensor, special, issue, shared_bytes / device.sm.shared_memory_bytes_per_clock
 
 
-def _weight_instructions(case: Case) -> float:
-    """Per score: 8-bit weights lie otherwise in the registers than wgmma reads them."""
-    rearranged = case.kernel.instructions == "wgmma" and DTYPE_BYTES[case.dtype] < 2
-    return REARRANGEMENT_INSTRUCTIONS if rearranged else 0.0
-
-
-def mask_instructions(case: Case) -> Reals:
-    """Per score, on average over all tiles: those that no mask cuts have none."""
+def mask_instructions(case: AttentionCase) -> Reals:
+    """Instructions a score for the mask, on average over all tiles: those that no mask cuts have none."""
     windowed = (case.shape.window > 0) & (case.shape.window < case.shape.keys)  # others take the causal kernel
     in_a_cut_tile = MASK_INSTRUCTIONS + np.where(windowed, case.tiles.window_instructions, 0)
     return np.asarray(in_a_cut_tile * case.work.masked / case.work.visited)
 
 
-def _shared_bytes(case: Case, depth: Reals) -> Reals:
-    """Shared memory traffic of a tile: keys and values written once and read by every group of rows, queries read."""
-    tiles, width = case.tiles, DTYPE_BYTES[case.dtype]
-    rows = np.minimum(tiles.queries, ROWS_PER_READ[case.kernel.instructions])
-    reads = np.ceil(tiles.queries / rows) * tiles.keys * depth + tiles.queries * tiles.head_dim
-    return np.asarray((reads + tiles.keys * depth) * width, dtype=np.float64)
-
-
-def iteration_cycles(case: Case, tensor: Reals, special: Reals, issue: Reals, shared: Reals) -> Reals:
+def iteration_cycles(case: AttentionCase, tensor: Reals, special: Reals, issue: Reals, shared: Reals) -> Reals:
     """One key tile of one block on an SM of its own (or its share of blocks that run together)."""
     products, softmax = np.maximum(tensor, shared), np.maximum(special, issue)
     return products + softmax - case.hidden * np.minimum(products, softmax)
 
 
-def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
+def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     """Blocks over SMs: all of the work evenly spread, plus what the last blocks leave idle; at least the longest.
 
     Every block but the first of an SM waits for its loads, unless blocks run together or the kernel is persistent.
@@ -195,30 +173,29 @@ def _makespan_cycles(case: Case, iteration: Reals) -> Reals:
     return np.asarray(busy + trips * rounds, dtype=np.float64)
 
 
-def turn_cycles(case: Case, iteration: Reals) -> Reals:
-    """From one block of an SM to its next: what its scheduler reckons with, or the calibrated latency and a search."""
-    if case.kernel.tiles_between:
-        return case.kernel.tiles_between * iteration
-    exposed = PERSISTENT_SHARE if case.kernel.persistent else 1.0
-    waited_s = case.constants.block_latency_s * exposed + _search_s(case)
-    return np.asarray(np.broadcast_to(waited_s * case.device.clock_hz, iteration.shape))
+def turn_cycles(case: AttentionCase, iteration: Reals) -> Reals:
+    """Cycles from one block of an SM to its next: its scheduler's own figure, or the calibrated latency and a search.
+
+    Blocks of all SMs lie between one block and the next of its SM; the search scans their sequences some at a time.
+    """
+    device, kernel = case.device, case.kernel
+    if kernel.tiles_between:
+        return kernel.tiles_between * iteration
+    exposed = PERSISTENT_SHARE if kernel.persistent else 1.0
+    waited_s: Reals | float = case.constants.block_latency_s * exposed
+    if kernel.sequences_per_scan:
+        sequences = device.sms * case.shape.batch / case.work.blocks
+        waited_s = waited_s + np.ceil(sequences / kernel.sequences_per_scan) * SCAN_S
+    return np.asarray(np.broadcast_to(waited_s * device.clock_hz, iteration.shape))
 
 
-def _search_s(case: Case) -> Reals:
-    """Blocks of all SMs lie between one block and the next of its SM: of so many sequences, some at a time."""
-    if not case.kernel.sequences_per_scan:
-        return np.zeros(())
-    sequences = case.device.sms * case.shape.batch / case.work.blocks
-    return np.asarray(np.ceil(sequences / case.kernel.sequences_per_scan) * SCAN_S)
-
-
-def tiles_of_last_sm(case: Case) -> Reals:
+def tiles_of_last_sm(case: AttentionCase) -> Reals:
     """Key tiles that the SM which ends last walks over."""
     work = case.work
     return _of_last_sm(case, work.visited, work.longest, work.shortest, work.spread)
 
 
-def _of_last_sm(case: Case, total: Reals, longest: Reals, shortest: Reals, spread: Reals) -> Reals:
+def _of_last_sm(case: AttentionCase, total: Reals, longest: Reals, shortest: Reals, spread: Reals) -> Reals:
     """Its share of what all blocks sum up to: every block is as long as the shortest, and SMs that have one fewer wait.
 
     What blocks have beyond that is spread evenly, but for a part of the last one's: assumed: a half, or a tenth where
@@ -230,7 +207,7 @@ def _of_last_sm(case: Case, total: Reals, longest: Reals, shortest: Reals, sprea
     return np.asarray(np.maximum(total / device.sms + np.where(blocks > device.sms, idle + late, 0), longest))
 
 
-def _extra_kernels_s(case: Case) -> Reals:
+def _extra_kernels_s(case: AttentionCase) -> Reals:
     """Kernels beside it; the one that combines splits runs only where there are any."""
     each = small_kernel_s(case.device)
     if not case.kernel.splits_keys:

@@ -1,16 +1,21 @@
 """The public behavioural simulator of SpAtten, formula by formula: fetch, fill, drain and top-k, nothing overlapping.
 
 spatten_hardware/simulator/src/bert.cpp of mit-han-lab/spatten. Its quick-select has its sides swapped and may read one
-element past its list; it is copied literally, so that cycles agree, and layers it leaves undefined are None.
+element past its list; it is copied literally, draws included, so that cycles agree, and layers it leaves undefined are
+None. It takes whole layers of heads with their own keys; what it does not know (shared keys, masks, low bits) is
+counted as its heads would. Top-k over tokens follows a layer only in its own files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from cascadesim.accelerators.spatten.randomness import mersenne_twister, uniform_int
-from cascadesim.accelerators.spatten.spec import SOFTMAX_STAGES
+from cascadesim.accelerators.protocol import EinsumActivity, Plan, Traffic
+from cascadesim.accelerators.spatten.mapping import KEPT
+from cascadesim.accelerators.spatten.spec import SOFTMAX_STAGES, SpattenSpec
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import FULL
 
 DRAM_BYTES = 32  # a transaction, one per channel and cycle
 DRAIN_CYCLES = 11 + sum(SOFTMAX_STAGES) + 1 + 1 + 3  # dot product, softmax pipeline, score times value, output
@@ -27,6 +32,11 @@ class BehaviouralDesign:
     topk_parallelism: int = 4
     head_dim: int = 64
 
+    @property
+    def vectors(self) -> int:
+        """Vectors multiplied in a cycle."""
+        return self.multipliers // self.head_dim
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -41,7 +51,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class LayerCycles:
-    """None in `topk`: the reference reads past the end of its list there, and has no defined value."""
+    """Cycles of one layer. None in `topk`: the reference reads past its list's end there, and has no defined value."""
 
     dram: int
     fill: int
@@ -53,45 +63,68 @@ class LayerCycles:
         return None if self.topk is None else self.dram + self.fill + self.drain + self.topk
 
 
-def layer_cycles(heads: Sequence[Head], design: BehaviouralDesign) -> LayerCycles:
-    rows = [-(-head.keys // _vectors(design)) for head in heads]
-    dram = sum(
-        _fetch(row, head.key_bits, design) + _fetch(row, head.value_bits, design)
-        for head, row in zip(heads, rows, strict=True)
+def behavioural_plan(plan: Plan, spec: SpattenSpec) -> Plan:
+    """The same attention in the simulator's cycles. Raises CascadeSimError for a trace: it takes layers."""
+    operation = plan.operation
+    if operation.trace is not None:
+        raise CascadeSimError(f"{operation.name}: the behavioural simulator takes layers of equal heads, no trace")
+    design = BehaviouralDesign(spec.dram.channels, spec.multipliers, spec.topk_parallelism, spec.head_dim)
+    size, bits = dict(operation.extents), spec.formats
+    lanes = -(-max(size["e"], size["f"]) // spec.head_dim)  # heads of 64 elements for one of the operation
+    heads = [Head(size["p"], size["m"], bits.key_bits, bits.value_bits)] * (size["b"] * size["h"] * lanes)
+    found = layer_cycles(heads, design)
+    (phase,) = plan.phases
+    activities = tuple(
+        replace(one, cycles=found.fill + found.drain if one.unit == "multiply_qk" else 0, occupancy=1.0)
+        for one in phase.activities if one.unit not in ("dram", "top_k")
+    )  # fmt: skip
+    timed = replace(
+        phase, activities=(*activities, EinsumActivity("fetch", "dram", found.dram)),
+        traffic=Traffic(found.dram * spec.dram.channels * DRAM_BYTES),
+        analytical_cycles=float(found.total or 0), program=None, model=None,
+    )  # fmt: skip
+    lines: tuple[str, ...] = (
+        f"behavioural simulator: fetch {found.dram}, fill {found.fill}, drain {found.drain} cycles, nothing overlaps",
+        f"{len(heads)} heads of {spec.head_dim} elements, each with keys of its own; no softmax, no selection",
     )
-    fill = sum(head.queries * row for head, row in zip(heads, rows, strict=True))
-    return LayerCycles(dram, fill, DRAIN_CYCLES + rows[-1], _topk(heads, rows, design))
+    if operation.mask != FULL:
+        lines += ("it knows no masks: pairs that are masked are computed all the same",)
+    lines = (*(line for line in plan.mapping if line.startswith(KEPT)), *lines)
+    return replace(plan, mapping=lines, phases=(timed,), dynamic_energy_j=None)
 
 
-def _vectors(design: BehaviouralDesign) -> int:
-    """Vectors multiplied in a cycle."""
-    return design.multipliers // design.head_dim
+def total_cycles(layers: Iterable[LayerCycles]) -> int | None:
+    """Layers run one after another; None where one of them has no defined value."""
+    totals = [layer.total for layer in layers]
+    return None if None in totals else sum(total for total in totals if total is not None)
 
 
-def _fetch(rows: int, bits: int, design: BehaviouralDesign) -> int:
-    """Cycles to fetch whole rows of vectors over all channels; 6 bits and more than 8 are stored as 8."""
-    stored = bits if 0 <= bits <= 8 and bits != 6 else 8
-    size_bytes = rows * _vectors(design) * design.head_dim * stored // 8
-    return -(-(size_bytes // DRAM_BYTES) // design.dram_channels)
-
-
-def _topk(heads: Sequence[Head], rows: Sequence[int], design: BehaviouralDesign) -> int | None:
-    """Of all selecting heads of the layer, each with the next seed."""
-    total, seed = 0, 0
+def layer_cycles(heads: Sequence[Head], design: BehaviouralDesign) -> LayerCycles:
+    """The heads of one layer: all are fetched and filled, and the last one drains."""
+    rows = [-(-head.keys // design.vectors) for head in heads]  # of vectors
+    dram = fill = topk = seed = 0
+    undefined = False
     for head, row in zip(heads, rows, strict=True):
-        if head.topk is None:
+        fill += head.queries * row
+        for bits in (head.key_bits, head.value_bits):
+            stored = bits if 0 <= bits <= 8 and bits != 6 else 8  # 6 bits and more than 8 are stored as 8
+            size_bytes = row * design.vectors * design.head_dim * stored // 8
+            dram += -(-(size_bytes // DRAM_BYTES) // design.dram_channels)
+        if head.topk is None or undefined:
             continue
         lengths = selection_lengths(head.keys, head.topk, seed)
-        if lengths is None:
-            return None
-        rounds = sum(length // design.topk_parallelism + ROUND_CYCLES for length in lengths)
-        total += row + rounds + -(-head.topk // _vectors(design))
+        undefined = lengths is None
+        rounds = sum(length // design.topk_parallelism + ROUND_CYCLES for length in lengths or ())
+        topk += row + rounds + -(-head.topk // design.vectors)
         seed += 1
-    return total
+    return LayerCycles(dram, fill, DRAIN_CYCLES + rows[-1], None if undefined else topk)
 
 
 def selection_lengths(keys: int, target: int, seed: int) -> list[int] | None:
-    """Lengths of the list in every round of the reference's selection; None where it reads past the list's end."""
+    """Lengths of the list in every round of the reference's selection; None where it reads past the list's end.
+
+    The reference's sides are swapped: it keeps the less where they are too few.
+    """
     draws = mersenne_twister(seed)
     scores = [uniform_int(draws, 0, LARGEST_SCORE) for _ in range(keys)]
     lengths: list[int] = []
@@ -100,19 +133,40 @@ def selection_lengths(keys: int, target: int, seed: int) -> list[int] | None:
         place = uniform_int(draws, 0, len(scores))
         if place == len(scores):
             return None
-        scores, target = _split(scores, scores[place], target)
+        pivot = scores[place]
+        less = [score for score in scores if score < pivot]
+        up_to = len(less) + scores.count(pivot)
+        if len(less) < target:
+            scores = [] if up_to >= target else less
+        else:
+            scores, target = [score for score in scores if score > pivot], (target - up_to) % (1 << 64)
     return lengths
 
 
-def _split(scores: Sequence[int], pivot: int, target: int) -> tuple[list[int], int]:
-    """The side the reference goes on with (swapped: it keeps the less where they are too few), and its target."""
-    less = [score for score in scores if score < pivot]
-    equal = sum(score == pivot for score in scores)
-    if len(less) < target:
-        return ([] if len(less) + equal >= target else less), target
-    return [score for score in scores if score > pivot], (target - len(less) - equal) % (1 << 64)
+def mersenne_twister(seed: int) -> Iterator[int]:
+    """std::mt19937: 32-bit outputs."""
+    state = [seed & 0xFFFFFFFF]
+    for index in range(1, 624):
+        state.append((1812433253 * (state[-1] ^ state[-1] >> 30) + index) & 0xFFFFFFFF)
+    while True:
+        for index in range(624):
+            mixed = state[index] & 0x80000000 | state[(index + 1) % 624] & 0x7FFFFFFF
+            state[index] = state[(index + 397) % 624] ^ mixed >> 1 ^ (0x9908B0DF if mixed & 1 else 0)
+        for value in state:
+            value ^= value >> 11
+            value ^= value << 7 & 0x9D2C5680
+            value ^= value << 15 & 0xEFC60000
+            yield value ^ value >> 18
 
 
-def total_cycles(layers: Iterable[LayerCycles]) -> int | None:
-    totals = [layer.total for layer in layers]
-    return None if None in totals else sum(total for total in totals if total is not None)
+def uniform_int(draws: Iterator[int], low: int, high: int) -> int:
+    """libstdc++'s uniform_int_distribution over low .. high, both included (Lemire's multiplication)."""
+    size = high - low + 1
+    if size >= 1 << 32:
+        raise ValueError(f"range of {size} values needs more than 32 bits")
+    product = next(draws) * size
+    if product & 0xFFFFFFFF < size:
+        threshold = ((1 << 32) - size) % size
+        while product & 0xFFFFFFFF < threshold:
+            product = next(draws) * size
+    return low + (product >> 32)

@@ -12,12 +12,17 @@ from math import ceil, prod
 
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
-from cascadesim.accelerators.spatten.energy import dynamic_energy_j
 from cascadesim.accelerators.spatten.spec import SpattenSpec
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.operation_work import work_of
 
 TILES = 64  # assumed: weights arrive in so many pieces, the multiplication one piece behind
+LINEAR_TASKS = (
+    Task("weights", "dram", takes=("halves",)),
+    Task("first half", "multiply_qk", (After("weights"),)),
+    Task("second half", "multiply_pv", (After("weights"),), gives_back=("halves",)),
+)
+ROW_TASKS = (Task("rows", "dram"), Task("elements", "softmax", (After("rows", 1, streaming=True),)))
 
 
 def plan_linear(operation: Operation, spec: SpattenSpec, accounting: Accounting) -> Plan:
@@ -35,21 +40,13 @@ def plan_linear(operation: Operation, spec: SpattenSpec, accounting: Accounting)
     memory = EinsumActivity("weights", "dram", load * tiles)
     cycles = float(max(load, half) * tiles)
     phase = Phase(operation.name, (first, second, memory), Traffic(weights_bytes), cycles,
-                  partial(_linear_program, load, half, tiles))  # fmt: skip
+                  partial(Program, LINEAR_TASKS, ((load, half, half),), (TileRun(0, tiles),), (Queue("halves", 2),),
+                          in_flight=3))  # fmt: skip
     lines = (f"weights of {spec.fully_connected.weight_bits} bits once from DRAM, activations stay on chip; "
              "products on both multiplier arrays",)  # fmt: skip
     weights = {operation.cascade.einsums[0].inputs[1].tensor: spec.fully_connected.weight_bits / 8}
-    return Plan(operation, accounting, lines, (phase,), dynamic_energy_j(weights_bytes, cycles, spec),
+    return Plan(operation, accounting, lines, (phase,), spec.dynamic_energy_j(weights_bytes, cycles),
                 element_bytes=weights)  # fmt: skip
-
-
-def _linear_program(load: int, half: int, tiles: int) -> Program:
-    tasks = (
-        Task("weights", "dram", takes=("halves",)),
-        Task("first half", "multiply_qk", (After("weights"),)),
-        Task("second half", "multiply_pv", (After("weights"),), gives_back=("halves",)),
-    )
-    return Program(tasks, ((load, half, half),), (TileRun(0, tiles),), (Queue("halves", 2),), in_flight=3)
 
 
 def plan_elementwise(operation: Operation, spec: SpattenSpec, accounting: Accounting) -> Plan:
@@ -70,13 +67,8 @@ def plan_elementwise(operation: Operation, spec: SpattenSpec, accounting: Accoun
     activities.append(EinsumActivity("rows", "dram", memory))
     cycles_bound = float(max(busy, memory))
     phase = Phase(operation.name, tuple(activities), Traffic(reads, writes), cycles_bound,
-                  partial(_row_program, memory, busy))  # fmt: skip
-    energy = dynamic_energy_j(reads + writes, cycles_bound, spec)
+                  partial(Program, ROW_TASKS, ((memory, busy),), (TileRun(0, 1),), in_flight=1))  # fmt: skip
+    energy = spec.dynamic_energy_j(reads + writes, cycles_bound)
     stored = dict.fromkeys((*cascade.inputs, *cascade.outputs), spec.element_bits / 8)
     return Plan(operation, accounting, ("one element a softmax lane and cycle; rows by DRAM",), (phase,), energy,
                 element_bytes=stored)  # fmt: skip
-
-
-def _row_program(memory: int, busy: int) -> Program:
-    tasks = (Task("rows", "dram"), Task("elements", "softmax", (After("rows", 1, streaming=True),)))
-    return Program(tasks, ((memory, busy),), (TileRun(0, 1),), in_flight=1)

@@ -21,11 +21,11 @@ from math import ceil
 
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic
-from cascadesim.accelerators.spatten import energy
-from cascadesim.accelerators.spatten.mapping import LOW_BITS, kept_lines, padded, stored_bytes
+from cascadesim.accelerators.spatten.mapping import LOW_BITS, cut, kept_lines, stored_bytes
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX
-from cascadesim.accelerators.spatten.spec import READ_GAP, REQUEST_BYTES, SpattenSpec
-from cascadesim.accelerators.spatten.timing import MULTIPLY_CYCLES, TRANSACTIONS, lines, selection_mean
+from cascadesim.accelerators.spatten.spec import REQUEST_BYTES, SpattenSpec, lines, padded
+from cascadesim.accelerators.spatten.timing import MULTIPLY_CYCLES, TRANSACTIONS, dram_cycles, shared_activities
+from cascadesim.accelerators.spatten.topk import selection_mean
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.operation_work import work_of
 from cascadesim.einsum_cascades.notation.ir import Cascade, Einsum
@@ -41,7 +41,7 @@ DRAM = "dram"
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class KeyTile:
     """`keys` keys of a load and a block of `queries` queries; `share` of their pairs is attended."""
 
     keys: int
@@ -63,10 +63,9 @@ class FusedWork:
     """One attention operation: `loads` heads of keys (and lanes of them), over each of which all tiles run."""
 
     loads: int
-    lanes: int
-    tiles: tuple[tuple[Tile, int], ...]
-    rows: int
+    tiles: tuple[tuple[KeyTile, int], ...]
     queries: int
+    block: int  # queries whose results in progress fit at a time
     keys: int
     sequences: int
 
@@ -77,31 +76,25 @@ class FusedWork:
 
 def plan_fused(operation: Operation, spec: SpattenSpec, schedule: str) -> Plan:
     """Attention, and token importance where the cascade asks for it; all values of the kept keys are used."""
-    sizes = dict(operation.extents)
+    sizes, tile = dict(operation.extents), tile_keys(spec)
     operation = replace(operation, extents=tuple({**sizes, "k": sizes["m"]}.items()))
-    work = fused_work(operation, spec)
-    phases = [_attention(operation, work, spec)]
-    if operation.cascade == PRUNED_1PASS:
-        phases += [_importance(operation, work, spec), _choice(work, spec)]
-    read = sum(phase.traffic.read_bytes for phase in phases)
-    joules = energy.dynamic_energy_j(read, sum(phase.analytical_cycles for phase in phases), spec)
-    lines = (schedule, *kept_lines(operation), *_lines(operation.cascade, work, spec))
-    return Plan(operation, "physical", lines, tuple(phases), joules, splits(spec),
-                stored_bytes(operation, spec))  # fmt: skip
-
-
-def fused_work(operation: Operation, spec: SpattenSpec) -> FusedWork:
-    size = dict(operation.extents)
-    lanes = ceil(max(size["e"], size["f"]) / spec.head_dim)
-    queries, heads = size["g"] * size["p"], size["b"] * size["h"] // size["g"]
-    share = operation.mask.attended_pairs(size["p"], size["m"]) / (size["p"] * size["m"])
+    lanes = ceil(max(sizes["e"], sizes["f"]) / spec.head_dim)
+    queries, heads = sizes["g"] * sizes["p"], sizes["b"] * sizes["h"] // sizes["g"]
+    share = operation.mask.attended_pairs(sizes["p"], sizes["m"]) / (sizes["p"] * sizes["m"])
+    block = min(queries, spec.buffer_lines // 2 * spec.vectors_per_line)
     tiles = tuple(
-        (Tile(keys, block, share), count * blocks)
-        for block, blocks in _cut(queries, _block(queries, spec))
-        for keys, count in _cut(size["m"], tile_keys(spec))
+        (KeyTile(keys, together, share), count * blocks)
+        for together, blocks in cut(queries, block)
+        for keys, count in cut(sizes["m"], tile)
     )
-    rows = size["b"] * size["h"] * size["p"]
-    return FusedWork(heads * lanes, lanes, tiles, rows, queries, size["m"], size["b"])
+    work = FusedWork(heads * lanes, tiles, queries, block, sizes["m"], sizes["b"])
+    phases = [_pass(operation, work, spec, second=False)]
+    if operation.cascade == PRUNED_1PASS:
+        phases += [_pass(operation, work, spec, second=True), _choice(work, spec)]
+    read = sum(phase.traffic.read_bytes for phase in phases)
+    joules = spec.dynamic_energy_j(read, sum(phase.analytical_cycles for phase in phases))
+    printed = (schedule, *kept_lines(operation), *_lines(operation.cascade, work, spec))
+    return Plan(operation, "physical", printed, tuple(phases), joules, {"M0": tile}, stored_bytes(operation, spec))
 
 
 def tile_keys(spec: SpattenSpec) -> int:
@@ -110,64 +103,38 @@ def tile_keys(spec: SpattenSpec) -> int:
     return max(spec.count_multiple, keys // spec.count_multiple * spec.count_multiple)
 
 
-def splits(spec: SpattenSpec) -> dict[str, int]:
-    """Keys are cut into tiles of so many."""
-    return {"M0": tile_keys(spec)}
+def _pass(operation: Operation, work: FusedWork, spec: SpattenSpec, *, second: bool) -> Phase:
+    """Attention; or, in the `second` pass, the probabilities of all pairs again.
 
-
-def _block(queries: int, spec: SpattenSpec) -> int:
-    return min(queries, spec.buffer_lines // 2 * spec.vectors_per_line)
-
-
-def _cut(whole: int, part: int) -> list[tuple[int, int]]:
-    """(size, how many of it)."""
-    count, rest = divmod(whole, part)
-    return [(part, count)] * (count > 0) + [(rest, 1)] * (rest > 0)
-
-
-def _transactions(tile: Tile, spec: SpattenSpec) -> tuple[int, int]:
-    """Of the keys of a tile, all their bits at once, and of its values."""
-    low = LOW_BITS / 4 if (spec.pruning.low_bit_share or spec.formats.low_bit_share) else 0
-    keys = padded(tile.keys, spec)
-    return ceil((TRANSACTIONS[spec.formats.key_bits] + low) * keys), ceil(TRANSACTIONS[spec.formats.value_bits] * keys)
-
-
-def _dram_cycles(transactions: int, spec: SpattenSpec) -> int:
-    return ceil(transactions * READ_GAP[spec.dram.mode] / spec.dram.channels)
-
-
-def _attention(operation: Operation, work: FusedWork, spec: SpattenSpec) -> Phase:
-    classes = [_first_pass(tile, spec) for tile, _ in work.tiles]
-    busy = _busy(classes, work, ("K", SCORES, SOFTMAX, "V", RESULTS))
-    read = REQUEST_BYTES * work.loads * sum(count * sum(_transactions(tile, spec)) for tile, count in work.tiles)
-    einsums = [einsum for einsum in operation.cascade.einsums if einsum.name not in SECOND_PASS]
-    activities = _activities(einsums, busy, operation, spec)
-    program = partial(_program, classes, work, spec)
-    return Phase(operation.name, activities, Traffic(read), float(max(busy.values())), program)
-
-
-def _first_pass(tile: Tile, spec: SpattenSpec) -> tuple[int, ...]:
-    keys, values = _transactions(tile, spec)
-    scored = tile.scored(spec)
-    corrected = scored + tile.visits
-    return (_dram_cycles(keys, spec), scored, corrected, _dram_cycles(values, spec), corrected)
-
-
-def _importance(operation: Operation, work: FusedWork, spec: SpattenSpec) -> Phase:
-    """Probabilities of all pairs again, without values; a single query's scores are still there."""
-    kept = work.keeps_scores
-    classes: list[tuple[int, ...]] = []
-    read = 0
+    The second pass reads no values, and neither keys nor scores of a single query, whose scores are still on chip.
+    """
+    low = LOW_BITS / 4 if (spec.pruning.low_bit_share or spec.formats.low_bit_share) else 0  # all bits of keys at once
+    classes, read = [], 0
     for tile, count in work.tiles:
-        keys, _ = _transactions(tile, spec)
-        scored = tile.scored(spec)
-        classes.append((0, 0, scored, 0, 0) if kept else (_dram_cycles(keys, spec), scored, scored, 0, 0))
-        read += 0 if kept else REQUEST_BYTES * work.loads * count * keys
-    busy = _busy(classes, work, ("K", SCORES, SOFTMAX, "V", RESULTS))
-    einsums = [einsum for einsum in operation.cascade.einsums if einsum.name in SECOND_PASS]
-    activities = _activities(einsums, busy, operation, spec)
-    program = partial(_program, classes, work, spec)
-    return Phase("importance", activities, Traffic(read), float(max(busy.values())), program)
+        vectors, scored = padded(tile.keys, spec), tile.scored(spec)
+        keys, values = ceil((TRANSACTIONS[spec.formats.key_bits] + low) * vectors), 0
+        products, softmax, results = scored, scored, 0
+        if not second:
+            values = ceil(TRANSACTIONS[spec.formats.value_bits] * vectors)
+            softmax = results = scored + tile.visits
+        elif work.keeps_scores:
+            keys = products = 0
+        classes.append((dram_cycles(keys, spec), products, softmax, dram_cycles(values, spec), results))
+        read += REQUEST_BYTES * work.loads * count * (keys + values)
+    counts = [count for _, count in work.tiles]
+    of_keys, scores, softmax, of_values, results = (
+        work.loads * sum(count * cycles for count, cycles in zip(counts, column, strict=True))
+        for column in zip(*classes, strict=True)
+    )
+    busy = {DRAM: of_keys + of_values, SCORES: scores, SOFTMAX: softmax, RESULTS: results}
+    longest = float(max(busy.values()))
+    einsums = [(einsum.name, _unit(einsum)) for einsum in operation.cascade.einsums
+               if (einsum.name in SECOND_PASS) == second and charges(einsum)]  # others: tiles of keys, first states
+    spent = shared_activities(einsums, work_of(operation, {"M0": tile_keys(spec)}), busy, spec)
+    others = (("QK again", SCORES), ("gather", DRAM))  # scores of the second pass are no Einsum of the text
+    spent += [EinsumActivity(name, unit, busy[unit]) for name, unit in others if busy.get(unit)]
+    return Phase("importance" if second else operation.name, tuple(spent), Traffic(read), longest,
+                 partial(_program, classes, work, spec))  # fmt: skip
 
 
 def _choice(work: FusedWork, spec: SpattenSpec) -> Phase:
@@ -176,15 +143,6 @@ def _choice(work: FusedWork, spec: SpattenSpec) -> Phase:
     program = Program((Task("choice", CHOICE),), ((max(1, cycles),),), (TileRun(0, work.sequences),))
     activity = EinsumActivity("choice", CHOICE, work.sequences * max(1, cycles))  # no Einsum of the text
     return Phase("choice", (activity,), Traffic(), float(activity.cycles), lambda: program)
-
-
-def _busy(classes: Sequence[tuple[int, ...]], work: FusedWork, names: tuple[str, ...]) -> dict[str, int]:
-    counts = [count for _, count in work.tiles]
-    found = {
-        name: work.loads * sum(count * cycles[place] for count, cycles in zip(counts, classes, strict=True))
-        for place, name in enumerate(names)
-    }
-    return {DRAM: found.pop("K") + found.pop("V"), **found}
 
 
 def _program(classes: Sequence[tuple[int, ...]], work: FusedWork, spec: SpattenSpec) -> Program:
@@ -203,25 +161,8 @@ def _program(classes: Sequence[tuple[int, ...]], work: FusedWork, spec: SpattenS
     return Program(tasks, tuple(classes), runs, queues, in_flight=TILES_IN_FLIGHT)
 
 
-def _activities(
-    einsums: Sequence[Einsum], busy: dict[str, int], operation: Operation, spec: SpattenSpec
-) -> tuple[EinsumActivity, ...]:
-    """Cycles of a unit stand with its first Einsum: a unit is one pipeline, whose Einsums share their beats."""
-    left, found, counted = dict(busy), [], work_of(operation, splits(spec))
-    lanes = {SCORES: spec.multipliers, RESULTS: spec.multipliers, SOFTMAX: spec.softmax_lanes}
-    for einsum in einsums:
-        if not charges(einsum):  # a tile of keys, or a state before the first one
-            continue
-        operations, unit = counted[einsum.name], _unit(einsum)
-        cycles = left.pop(unit, 0)
-        share = min(1.0, max(operations.values()) / (cycles * lanes[unit])) if cycles else 1.0
-        found.append(EinsumActivity(einsum.name, unit, cycles, operations, share))
-    rest = (("QK again", SCORES), ("gather", DRAM))  # scores of the second pass are no Einsum of the text
-    return (*found, *(EinsumActivity(name, unit, left[unit]) for name, unit in rest if left.get(unit)))
-
-
 def _unit(einsum: Einsum) -> str:
-    """Products over the depth of keys, all that has the depth of values, and the rest."""
+    """Products over the depth of keys and all that has the depth of values have an array each, other work the lanes."""
     read = {rank for access in einsum.inputs for rank in access.ranks}
     if "e" in read:
         return SCORES
@@ -232,14 +173,14 @@ def _lines(cascade: Cascade, work: FusedWork, spec: SpattenSpec) -> tuple[str, .
     """What a report prints."""
     found = [
         f"{cascade.name}: {work.loads} loads of {work.keys} keys in tiles of {tile_keys(spec)}, {work.queries} queries "
-        f"over each",
+        "over each",
         "all values of kept keys, all bits of keys at once: nothing waits for the last score; DRAM at its peak",
         f"softmax {f'takes {spec.softmax_cycles} cycles' if spec.softmax_cycles else 'passes through in no time'}; one "
         "correction for each query and tile, on the softmax lanes and the second product",
     ]
-    blocks = -(-work.queries // _block(work.queries, spec))
+    blocks = ceil(work.queries / work.block)
     if blocks > 1:
-        found.append(f"results in progress of {_block(work.queries, spec)} queries fit: keys come {blocks} times")
+        found.append(f"results in progress of {work.block} queries fit: keys come {blocks} times")
     if cascade == PRUNED_1PASS:
         found.append("importance: " + ("scores of the single query stay on chip" if work.keeps_scores else
                                        "a second pass over the keys, scores computed again"))  # fmt: skip

@@ -6,7 +6,7 @@ Layers of equal tokens, heads and values are one kind. Knows schedules and opera
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 
 from cascadesim.accelerators.spatten.spec import Formats, Pruning, SpattenSpec
@@ -14,15 +14,6 @@ from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import SCHEDULES, Schedule, kept, published_schedule
 
 STORED = (4, 6, 8)  # bits that the format has; wider keys run as 8 bits and 4 more (TestSpAtten)
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What a layer keeps of an operation."""
-
-    tokens: int
-    heads: int
-    values: int
 
 
 def schedule_for(pruning: Pruning, workload: str) -> Schedule | None:
@@ -52,15 +43,23 @@ def pruned(operation: Operation, schedule: Schedule | None, spec: SpattenSpec) -
     if operation.kind != "attention" or operation.trace is not None or other:
         yield operation
         return
-    kinds = groupby(range(layers), lambda layer: kept_by(operation, schedule, layer, spec.pruning))
-    for found, members in kinds:
-        numbers = list(members)
-        yield _as_kept(operation, found, numbers if schedule is not None else None)
-
-
-def kept_by(operation: Operation, schedule: Schedule | None, layer: int, pruning: Pruning) -> Kept:
-    """The schedule's counts, or the shares that the user gave."""
     size = dict(operation.extents)
+    kinds = groupby(range(layers), lambda layer: _kept(size, schedule, layer, spec.pruning))
+    for (tokens, heads, values), members in kinds:
+        queries = tokens if size["p"] == size["m"] else size["p"]  # dropped tokens ask nothing either
+        extents = {**size, "h": heads, "m": tokens, "p": queries, "k": values}
+        found, numbers = replace(operation, extents=tuple(extents.items())), list(members)
+        if schedule is not None:
+            span = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
+            count = len(numbers) if operation.count > 1 else 1
+            found = replace(
+                found, name=f"{operation.name} {span}", layer=f"{operation.layer}:{span}", count=count
+            )
+        yield found
+
+
+def _kept(size: Mapping[str, int], schedule: Schedule | None, layer: int, pruning: Pruning) -> tuple[int, int, int]:
+    """Tokens, heads and values of a layer: the schedule's counts, or the shares that the user gave."""
     tokens, heads, values = size["m"], size["h"], size["m"]
     if schedule is not None:
         tokens, values = schedule.tokens(layer, tokens), schedule.values(layer, tokens)
@@ -70,17 +69,4 @@ def kept_by(operation: Operation, schedule: Schedule | None, layer: int, pruning
     if pruning.value_keep is not None or (pruning.token_keep is not None and schedule is not None):
         share = pruning.value_keep if pruning.value_keep is not None or schedule is None else schedule.value_keep
         values = kept(share or 1.0, tokens)
-    values = min(values, tokens)
-    return Kept(tokens, heads, values)
-
-
-def _as_kept(operation: Operation, found: Kept, numbers: list[int] | None) -> Operation:
-    size: Mapping[str, int] = dict(operation.extents)
-    queries = found.tokens if size["p"] == size["m"] else size["p"]  # dropped tokens ask nothing either
-    extents = {**size, "h": found.heads, "m": found.tokens, "p": queries, "k": found.values}
-    pruned_operation = replace(operation, extents=tuple(extents.items()))
-    if numbers is None:
-        return pruned_operation
-    span = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
-    count = len(numbers) if operation.count > 1 else 1
-    return replace(pruned_operation, name=f"{operation.name} {span}", layer=f"{operation.layer}:{span}", count=count)
+    return tokens, heads, min(values, tokens)

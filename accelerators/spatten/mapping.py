@@ -7,13 +7,12 @@ Query heads that share keys stream over the same load. Knows no cycles.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, lcm
 
-from cascadesim.accelerators.spatten.head_stream import HeadRow
 from cascadesim.accelerators.spatten.roles import units_of
-from cascadesim.accelerators.spatten.spec import SpattenSpec
+from cascadesim.accelerators.spatten.spec import HeadRow, SpattenSpec, padded
 from cascadesim.einsum_cascades.models.operation import Operation
 
 KEPT = "kept:"  # begins the line that says what pruning left of a layer
@@ -45,7 +44,6 @@ class HeadWork:
     key_bits: int
     value_bits: int
     low_bit_share: float
-    rows: int  # queries of all heads
     selects: bool
     cut: bool  # whether the keys of a head exceed the buffer
     traced: tuple[HeadRow, ...] = ()  # the very heads, where a trace lists them
@@ -65,44 +63,39 @@ class HeadWork:
 
 
 def head_work(operation: Operation, spec: SpattenSpec) -> HeadWork:
-    """Raises CascadeSimError on a cascade that is no softmax attention, or that walks keys in tiles."""
+    """The loads of an operation without a trace.
+
+    Raises CascadeSimError on a cascade that is no softmax attention, or that walks keys in tiles.
+    """
     units_of(operation.cascade)
-    size = dict(operation.extents)
+    size, bits = dict(operation.extents), spec.formats
     lanes = ceil(max(size["e"], size["f"]) / spec.head_dim)
     heads, queries = size["b"] * size["h"] // size["g"], size["g"] * size["p"]
-    share = spec.formats.low_bit_share if spec.pruning.low_bit_share is None else spec.pruning.low_bit_share
+    low_bit_share = bits.low_bit_share if spec.pruning.low_bit_share is None else spec.pruning.low_bit_share
     keep = Fraction(size.get("k", size["m"]), size["m"])
     attended = operation.mask.attended_pairs(size["p"], size["m"]) / (size["p"] * size["m"])
-    whole = Piece(size["m"], size.get("k", size["m"]), queries, max(1, ceil(attended * queries * size["m"])),
-                  heads * lanes)  # fmt: skip
-    pieces = tuple(
-        replace(whole, keys=keys, values=ceil(keep * keys), pairs=max(1, ceil(attended * queries * keys)),
-                loads=count * heads * lanes)
-        for keys, count in _cut(size["m"], spec)
-    )  # fmt: skip
-    rows = size["b"] * size["h"] * size["p"]
-    bits = spec.formats
-    cut = pieces[0].keys < size["m"]
-    return HeadWork(pieces, whole, lanes, bits.key_bits, bits.value_bits, share, rows, keep < 1, cut)
 
+    def piece(keys: int, count: int) -> Piece:
+        pairs = max(1, ceil(attended * queries * keys))
+        return Piece(keys, ceil(keep * keys), queries, pairs, count * heads * lanes)
 
-def _cut(keys: int, spec: SpattenSpec) -> list[tuple[int, int]]:
-    """(keys, how many such pieces): whole halves of the buffer, so that one loads while the other is used.
-
-    A half holds an even number of lines, which are filled in pairs, and whole multiples of the count.
-    """
-    pair = 2 if spec.formats.key_bits == 6 else 1
-    if padded(keys, spec) * pair <= spec.largest_keys:
-        return [(keys, 1)]
+    # a head that does not fit is cut into halves of the buffer, so that one loads while the other is used: a half holds
+    # an even number of lines, which are filled in pairs, and whole multiples of the count
+    pair = 2 if bits.key_bits == 6 else 1
+    fits = padded(size["m"], spec) * pair <= spec.largest_keys
     step = lcm(spec.count_multiple, 2 * spec.vectors_per_line)
     half = max(spec.count_multiple, spec.largest_keys // (2 * pair) // step * step)
-    whole, rest = divmod(keys, half)
-    return [(half, whole)] * (whole > 0) + [(rest, 1)] * (rest > 0)
+    pieces = tuple(piece(*one) for one in cut(size["m"], size["m"] if fits else half))
+    return HeadWork(
+        pieces, piece(size["m"], 1), lanes, bits.key_bits, bits.value_bits, low_bit_share, keep < 1,
+        pieces[0].keys < size["m"],
+    )  # fmt: skip
 
 
-def padded(count: int, spec: SpattenSpec) -> int:
-    """Keys or values as they are fetched."""
-    return ceil(count / spec.count_multiple) * spec.count_multiple
+def cut(whole: int, part: int) -> list[tuple[int, int]]:
+    """(size, how many of it): whole parts, and what is left over."""
+    count, left = divmod(whole, part)
+    return [(part, count)] * (count > 0) + [(left, 1)] * (left > 0)
 
 
 def kept_lines(operation: Operation) -> tuple[str, ...]:

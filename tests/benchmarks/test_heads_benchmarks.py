@@ -11,9 +11,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from cascadesim.accelerators.dram.reads import read_stream
 from cascadesim.accelerators.dram.standards import standard
-from cascadesim.accelerators.spatten.head_stream import GatherDesign, HeadRow, HeadStream
+from cascadesim.accelerators.spatten.harness import gathered_keys
 from cascadesim.accelerators.spatten.rtl.run import run_heads
-from cascadesim.accelerators.spatten.score_buffer import gathered_keys
+from cascadesim.accelerators.spatten.spec import GatherDesign, HeadRow, HeadStream
 
 pytestmark = pytest.mark.slow
 

@@ -18,12 +18,11 @@ import numpy as np
 
 from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import batch as vectorised
-from cascadesim.accelerators.gpu.attention_pipeline import attention_program
-from cascadesim.accelerators.gpu.batch import Before
+from cascadesim.accelerators.gpu.batch import Before, extra_launches
 from cascadesim.accelerators.gpu.calibration import Constants, constants
+from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
-from cascadesim.accelerators.gpu.launches import extra_launches
-from cascadesim.accelerators.gpu.shape import shape
+from cascadesim.accelerators.gpu.programs import attention_program
 from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
 from cascadesim.einsum_cascades.notation.schema import read_yaml, validate, with_settings

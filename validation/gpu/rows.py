@@ -14,7 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import cast
 
-from cascadesim.accelerators.gpu.kernel import Phase, load_kernel
+from cascadesim.accelerators.gpu.kernel import KernelPhase, load_kernel
 from cascadesim.accelerators.gpu.spec import Dtype
 from cascadesim.einsum_cascades.notation.errors import shortened, suggestion
 from cascadesim.einsum_cascades.notation.schema import parse_yaml
@@ -71,7 +71,7 @@ def _implementations() -> Mapping[str, Mapping[str, Mapping[str, str]]]:
 @cache
 def _problem(kernel: str, operation: str, device: str, head_dim: int, dtype: str) -> str | None:
     """Why the descriptor does not cover such a row, as a user of the kernel would be told."""
-    phase = cast(Phase, PHASES[operation])
+    phase = cast(KernelPhase, PHASES[operation])
     found = load_kernel(kernel).problem(preset(device), phase, head_dim, cast(Dtype, dtype))
     return None if found is None else f"{kernel} {found}"
 

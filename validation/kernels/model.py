@@ -19,11 +19,19 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import constants
-from cascadesim.accelerators.gpu.elementwise import stream_seconds
+from cascadesim.accelerators.gpu.grid import Shape, shape
 from cascadesim.accelerators.gpu.kernel import Kernel, Tile
-from cascadesim.accelerators.gpu.shape import Shape, shape
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.timing import LEGACY_RATE, Case, Cycles, Timing, attention_timing, case_of, tile_cycles
+from cascadesim.accelerators.gpu.streaming import stream_seconds
+from cascadesim.accelerators.gpu.timing import (
+    LEGACY_RATE,
+    AttentionCase,
+    AttentionTiming,
+    Cycles,
+    attention_timing,
+    case_of,
+    tile_cycles,
+)
 from cascadesim.validation.claim import Settings
 from cascadesim.validation.gpu.model import device
 
@@ -203,7 +211,7 @@ def target_of(on: Device) -> int | None:
 
 def call_timing(
     counts: StaticCounts, on: Device, asked: Shape, *, masked: float | None = None, **traits: Any
-) -> Timing:
+) -> AttentionTiming:
     """One call in fp16, keys not in L2. `masked`: share of key tiles with a mask; None: what the shape's mask cuts."""
     case = case_of(on, descriptor(counts, on, **traits), constants(on.generation), asked, "fp16", "fp16",
                    cold_keys=True)  # fmt: skip
@@ -243,7 +251,7 @@ def resident_blocks(counts: StaticCounts, on: Device) -> int:
     return int(max(1, min(by_shared, by_registers, THREADS_PER_SM // threads)))
 
 
-def loop_cycles(case: Case, counts: StaticCounts, masked: float | None = None) -> tuple[Cycles, ...]:
+def loop_cycles(case: AttentionCase, counts: StaticCounts, masked: float | None = None) -> tuple[Cycles, ...]:
     """Cycles of each pass over the keys: of a whole tile, and of a masked one in the share of tiles that are."""
     each = [_cycles(case, counts, loop) for loop in counts["loops"]]
     if not has_masked_loops(counts):
@@ -268,7 +276,7 @@ def _issued(counts: StaticCounts, loop: Mapping[str, Any]) -> int:
     return int(counts["warps"] * (loop["instructions_per_warp"] - loop["classes"].get("matrix", 0)))
 
 
-def _cycles(case: Case, counts: StaticCounts, loop: Mapping[str, Any]) -> Cycles:
+def _cycles(case: AttentionCase, counts: StaticCounts, loop: Mapping[str, Any]) -> Cycles:
     """Cycles of one SM for an iteration: the counts over the rates; shared memory in proportion to the products."""
     on, known = case.device, case.constants
     reached = known.tensor_fraction * LEGACY_RATE.get((case.kernel.instructions, on.generation), 1.0)

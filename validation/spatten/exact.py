@@ -17,8 +17,7 @@ import numpy as np
 from cascadesim.accelerators.dram.reads import read_stream
 from cascadesim.accelerators.dram.standards import HBM2
 from cascadesim.accelerators.spatten.behavioural import BehaviouralDesign, Head, layer_cycles, total_cycles
-from cascadesim.accelerators.spatten.randomness import JavaRandom
-from cascadesim.accelerators.spatten.topk import drawn_cycles, expected_cycles
+from cascadesim.accelerators.spatten.topk import JavaRandom, drawn_cycles, expected_cycles
 from cascadesim.einsum_cascades.notation.errors import SpecError, shortened
 from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.columns import Column, Layout, columns_of, count, not_negative, whole

@@ -16,11 +16,9 @@ import click
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.spatten.accelerator import Spatten
-from cascadesim.accelerators.spatten.head_stream import HeadStream
-from cascadesim.accelerators.spatten.rows import head_rows
+from cascadesim.accelerators.spatten.harness import gathered_keys, head_rows
 from cascadesim.accelerators.spatten.rtl.run import run_heads
-from cascadesim.accelerators.spatten.score_buffer import gathered_keys
-from cascadesim.accelerators.spatten.spec import REQUEST_BYTES, SpattenSpec
+from cascadesim.accelerators.spatten.spec import REQUEST_BYTES, HeadStream, SpattenSpec
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import Schedule, published_schedule, token_rows
 
 LENGTH = 1024  # SpAtten, sec. V-A: 992 tokens given, 32 generated; the last one sees 1024

@@ -12,10 +12,9 @@ from dataclasses import replace
 from functools import cache
 from itertools import accumulate, groupby
 
-from cascadesim.accelerators.spatten.head_stream import GatherDesign, HeadRow, HeadStream
-from cascadesim.accelerators.spatten.rows import STORED_BITS, buffer_lines
+from cascadesim.accelerators.spatten.harness import STORED_BITS, buffer_lines, gathered_keys
 from cascadesim.accelerators.spatten.rtl.run import run_heads
-from cascadesim.accelerators.spatten.score_buffer import gathered_keys
+from cascadesim.accelerators.spatten.spec import GatherDesign, HeadRow, HeadStream
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, Suite, Verdict
 from cascadesim.validation.columns import Column, Layout, Value, columns_of, count, whole

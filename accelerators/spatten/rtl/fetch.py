@@ -10,48 +10,8 @@ from __future__ import annotations
 
 from cascadesim.accelerators.compiled import compiled, inlined, lowest_bit
 from cascadesim.accelerators.dram.channel import push, tick
-from cascadesim.accelerators.spatten.rtl.queue import drop, exclude, filled, first, include, lowest, put
-from cascadesim.accelerators.spatten.rtl.state import (
-    ACCEPTED,
-    ADDRESSES,
-    ASKED,
-    BASE,
-    BLOCKED,
-    CHANNEL_BITS,
-    CHANNELS,
-    CHOSEN_LANE,
-    COLLECTED_LINES,
-    ENTERED,
-    ENTRY,
-    FETCH_CHANNELS,
-    HEAD,
-    JOB,
-    JOB_LINE,
-    KIND,
-    LANES,
-    LAST_KIND,
-    LOADED,
-    LOADED_ROWS,
-    LOADS,
-    ORDERS,
-    OWNERS,
-    OWNERS_AT,
-    PADDING,
-    REQUEST,
-    ROWS,
-    SET_BITS,
-    SLOTS,
-    SPLIT_PART,
-    SPLIT_ROW,
-    SPLIT_VECTOR,
-    TIME,
-    TOTAL_READS,
-    TRANSACTIONS,
-    VALID,
-    VALUE,
-    VECTORS,
-    Pipeline,
-)
+from cascadesim.accelerators.spatten.rtl import state as at
+from cascadesim.accelerators.spatten.rtl.state import HeadPipeline, drop, exclude, filled, first, include, lowest, put
 
 FIFO_CYCLES = 2  # a FIFO of more than one place: pushed at t, popped at t + 2
 ORDER_CYCLES = 3  # a register, then a FIFO
@@ -60,96 +20,93 @@ TRANSACTION_SHIFT = 5  # 32 bytes of HBM, one burst of a channel
 
 
 @inlined
-def memory(p: Pipeline) -> None:
+def memory(p: HeadPipeline) -> None:
     """Crossbar and DRAM: per channel one request in, one tick.
 
     An arbiter prefers the lowest fetch channel, and keeps to a choice once made while the controller refuses.
     """
-    now = p.now[TIME]
-    for channel in range(p.sizes[CHANNELS]):
+    now = p.now[at.TIME]
+    for channel in range(p.sizes[at.CHANNELS]):
         port, dram = p.fetch.crossbar[channel], p.dram[channel]
-        if port[CHOSEN_LANE] < 0:
-            port[CHOSEN_LANE] = lowest(p.fetch.wanting[channel])
-        if port[BLOCKED] < 0 and port[CHOSEN_LANE] >= 0:
-            _ask(p, channel)
-        if port[BLOCKED] >= 0 and push(dram, port[BLOCKED], now):
-            port[BLOCKED] = -1
+        if port[at.CHOSEN_LANE] < 0:
+            port[at.CHOSEN_LANE] = lowest(p.fetch.wanting[channel])
+        if port[at.BLOCKED] < 0 and port[at.CHOSEN_LANE] >= 0:
+            lane = port[at.CHOSEN_LANE]
+            one = p.fetch.lanes[lane]
+            port[at.BLOCKED], port[at.CHOSEN_LANE] = one[at.REQUEST], -1
+            port[at.OWNERS_AT + (port[at.ASKED] & (at.OWNERS - 1))] = lane
+            port[at.ASKED] += 1
+            one[at.REQUEST] = -1
+            exclude(p.fetch.wanting[channel], lane)
+            if one[at.LOADED] < p.now[at.ENTERED]:
+                include(p.fetch.loading, lane)
+            p.now[at.TOTAL_READS] += 1
+        if port[at.BLOCKED] >= 0 and push(dram, port[at.BLOCKED], now):
+            port[at.BLOCKED] = -1
         tick(dram, now)
 
 
 @inlined
-def _ask(p: Pipeline, channel: int) -> None:
-    port = p.fetch.crossbar[channel]
-    lane = port[CHOSEN_LANE]
-    one = p.fetch.lanes[lane]
-    port[BLOCKED], port[CHOSEN_LANE] = one[REQUEST], -1
-    port[OWNERS_AT + (port[ASKED] & (OWNERS - 1))] = lane
-    port[ASKED] += 1
-    one[REQUEST] = -1
-    exclude(p.fetch.wanting[channel], lane)
-    if one[LOADED] < p.now[ENTERED]:
-        include(p.fetch.loading, lane)
-    p.now[TOTAL_READS] += 1
-
-
-@inlined
-def load(p: Pipeline) -> None:
+def load(p: HeadPipeline) -> None:
     """Each fetch channel turns its next address into a request and an entry of its order; padding asks for nothing."""
     for word in range(len(p.fetch.loading)):
         lanes = p.fetch.loading[word]
         while lanes:
-            _load(p, word * SET_BITS + lowest_bit(lanes))
+            _load(p, word * at.SET_BITS + lowest_bit(lanes))
             lanes &= lanes - 1
 
 
 @inlined
-def _load(p: Pipeline, lane: int) -> None:
-    fetch, now, one = p.fetch, p.now[TIME], p.fetch.lanes[lane]
-    place = one[LOADED] & (ROWS - 1)
+def _load(p: HeadPipeline, lane: int) -> None:
+    fetch, now, one = p.fetch, p.now[at.TIME], p.fetch.lanes[lane]
+    place = one[at.LOADED] & (at.ROWS - 1)
     row = fetch.rows[place]
-    if row[ENTRY] + FIFO_CYCLES > now or one[LOADED] - one[ACCEPTED] > ORDERS:
+    if row[at.ENTRY] + FIFO_CYCLES > now or one[at.LOADED] - one[at.ACCEPTED] > at.ORDERS:
         return
     address = fetch.address[place, lane]
     if address >= 0:
         number = address >> TRANSACTION_SHIFT
-        one[REQUEST] = number >> p.sizes[CHANNEL_BITS] << TRANSACTION_SHIFT
-        include(fetch.wanting[number & (p.sizes[CHANNELS] - 1)], lane)
+        one[at.REQUEST] = number >> p.sizes[at.CHANNEL_BITS] << TRANSACTION_SHIFT
+        include(fetch.wanting[number & (p.sizes[at.CHANNELS] - 1)], lane)
     else:
-        p.now[PADDING] += 1
+        p.now[at.PADDING] += 1
         fetch.order[place, lane] = now + ORDER_CYCLES
-    one[LOADED] += 1
-    row[LOADS] += 1
-    if row[LOADS] == p.sizes[FETCH_CHANNELS]:
-        p.now[LOADED_ROWS] += 1
+    one[at.LOADED] += 1
+    row[at.LOADS] += 1
+    if row[at.LOADS] == p.sizes[at.FETCH_CHANNELS]:
+        p.now[at.LOADED_ROWS] += 1
     if not _may_load(p, lane):
         exclude(fetch.loading, lane)
 
 
 @inlined
-def _may_load(p: Pipeline, lane: int) -> bool:
+def _may_load(p: HeadPipeline, lane: int) -> bool:
     """Whether a fetch channel has an address, and a place for its request; padding needs none."""
     one = p.fetch.lanes[lane]
-    if one[LOADED] == p.now[ENTERED]:
+    if one[at.LOADED] == p.now[at.ENTERED]:
         return False
-    return one[REQUEST] < 0 or p.fetch.address[one[LOADED] & (ROWS - 1), lane] < 0
+    return one[at.REQUEST] < 0 or p.fetch.address[one[at.LOADED] & (at.ROWS - 1), lane] < 0
 
 
 @inlined
-def split(p: Pipeline) -> None:
-    """A line of vectors becomes one row of transactions a cycle, when every fetch channel has room for its own."""
-    if filled(p.splitting) == 0 or p.now[ENTERED] - p.now[LOADED_ROWS] == ADDRESSES:
+def split(p: HeadPipeline) -> None:
+    """A line of vectors becomes one row of transactions a cycle, when every fetch channel has room for its own.
+
+    Of a line of values, the first beat of indexes comes last: places move on by a beat, around the line's beats.
+    """
+    if filled(p.splitting) == 0 or p.now[at.ENTERED] - p.now[at.LOADED_ROWS] == at.ADDRESSES:
         return
-    if first(p.splitting, 2) + SPLIT_CYCLES <= p.now[TIME]:
-        _enter(p, first(p.splitting, 0), first(p.splitting, 1))
-
-
-@inlined
-def _enter(p: Pipeline, job: int, line: int) -> None:
-    lanes, each, base = p.sizes[FETCH_CHANNELS], p.jobs[job, TRANSACTIONS], p.jobs[job, BASE]
-    valid, start = min(lanes, p.jobs[job, VECTORS] - line * lanes), line * lanes
-    ahead, around = _order(p, job, valid)
-    vector, part = p.now[SPLIT_VECTOR], p.now[SPLIT_PART]
-    addresses = p.fetch.address[p.now[ENTERED] & (ROWS - 1)]
+    if first(p.splitting, 2) + SPLIT_CYCLES > p.now[at.TIME]:
+        return
+    job, line = first(p.splitting, 0), first(p.splitting, 1)
+    lanes, each, base = p.sizes[at.FETCH_CHANNELS], p.jobs[job, at.TRANSACTIONS], p.jobs[job, at.BASE]
+    valid, start = min(lanes, p.jobs[job, at.VECTORS] - line * lanes), line * lanes
+    ahead, around = 0, valid
+    if p.jobs[job, at.KIND] == at.VALUE:
+        ahead = p.sizes[at.LANES]
+        around = (valid + ahead - 1) // ahead * ahead
+    vector, part = p.now[at.SPLIT_VECTOR], p.now[at.SPLIT_PART]
+    addresses = p.fetch.address[p.now[at.ENTERED] & (at.ROWS - 1)]
     for lane in range(lanes):
         addresses[lane] = -1
         if vector < valid:
@@ -159,67 +116,58 @@ def _enter(p: Pipeline, job: int, line: int) -> None:
         part += 1
         if part == each:
             vector, part = vector + 1, 0
-    p.now[SPLIT_VECTOR], p.now[SPLIT_PART] = vector, part
-    _entered(p)
-    p.now[SPLIT_ROW] += 1
-    if p.now[SPLIT_ROW] == each:
-        p.now[SPLIT_ROW] = p.now[SPLIT_VECTOR] = p.now[SPLIT_PART] = 0
+    p.now[at.SPLIT_VECTOR], p.now[at.SPLIT_PART] = vector, part
+    _enter(p)
+    p.now[at.SPLIT_ROW] += 1
+    if p.now[at.SPLIT_ROW] == each:
+        p.now[at.SPLIT_ROW] = p.now[at.SPLIT_VECTOR] = p.now[at.SPLIT_PART] = 0
         drop(p.splitting)
 
 
 @inlined
-def _entered(p: Pipeline) -> None:
+def _enter(p: HeadPipeline) -> None:
     """One more row in front of all fetch channels; those that waited for it may load."""
-    number = p.now[ENTERED]
-    row = p.fetch.rows[number & (ROWS - 1)]
-    row[ENTRY], row[LOADS] = p.now[TIME], 0
-    p.now[ENTERED] += 1
-    for lane in range(p.sizes[FETCH_CHANNELS]):
-        if p.fetch.lanes[lane, LOADED] == number and _may_load(p, lane):
+    number = p.now[at.ENTERED]
+    row = p.fetch.rows[number & (at.ROWS - 1)]
+    row[at.ENTRY], row[at.LOADS] = p.now[at.TIME], 0
+    p.now[at.ENTERED] += 1
+    for lane in range(p.sizes[at.FETCH_CHANNELS]):
+        if p.fetch.lanes[lane, at.LOADED] == number and _may_load(p, lane):
             include(p.fetch.loading, lane)
 
 
 @inlined
-def _order(p: Pipeline, job: int, valid: int) -> tuple[int, int]:
-    """Of a line of values, the first beat of indexes comes last: places move on by a beat, around the line's beats."""
-    if p.jobs[job, KIND] != VALUE:
-        return 0, valid
-    lanes = p.sizes[LANES]
-    return lanes, (valid + lanes - 1) // lanes * lanes
-
-
-@inlined
-def arbitrate(p: Pipeline) -> None:
+def arbitrate(p: HeadPipeline) -> None:
     """Keys and values take turns at the fetcher, a whole job at a time; a line passes when it is complete."""
-    if p.now[JOB] < 0:
+    if p.now[at.JOB] < 0:
         _grant(p)
-    job, line = p.now[JOB], p.now[JOB_LINE]
+    job, line = p.now[at.JOB], p.now[at.JOB_LINE]
     if job < 0 or filled(p.splitting) == 2 or not _complete(p, job, line):
         return
-    put(p.splitting, job, line, p.now[TIME])
-    if p.jobs[job, KIND] == VALUE:
-        p.now[COLLECTED_LINES] -= 1
-    p.now[JOB_LINE] += 1
-    if p.now[JOB_LINE] * p.sizes[FETCH_CHANNELS] >= p.jobs[job, VECTORS]:
-        p.now[JOB] = -1
+    put(p.splitting, job, line, p.now[at.TIME])
+    if p.jobs[job, at.KIND] == at.VALUE:
+        p.now[at.COLLECTED_LINES] -= 1
+    p.now[at.JOB_LINE] += 1
+    if p.now[at.JOB_LINE] * p.sizes[at.FETCH_CHANNELS] >= p.jobs[job, at.VECTORS]:
+        p.now[at.JOB] = -1
 
 
 @compiled
-def _grant(p: Pipeline) -> None:
+def _grant(p: HeadPipeline) -> None:
     keys = filled(p.key_jobs) > 0 and _complete(p, first(p.key_jobs, 0), 0)
     values = filled(p.value_jobs) > 0 and _complete(p, first(p.value_jobs, 0), 0)
-    queue = p.key_jobs if keys and (not values or p.now[LAST_KIND] == VALUE) else p.value_jobs
+    queue = p.key_jobs if keys and (not values or p.now[at.LAST_KIND] == at.VALUE) else p.value_jobs
     if keys or values:
-        p.now[JOB], p.now[JOB_LINE] = first(queue, 0), 0
-        p.now[LAST_KIND] = p.jobs[p.now[JOB], KIND]
-        put(p.granted, p.now[JOB])
+        p.now[at.JOB], p.now[at.JOB_LINE] = first(queue, 0), 0
+        p.now[at.LAST_KIND] = p.jobs[p.now[at.JOB], at.KIND]
+        put(p.granted, p.now[at.JOB])
         drop(queue)
 
 
 @inlined
-def _complete(p: Pipeline, job: int, line: int) -> bool:
+def _complete(p: HeadPipeline, job: int, line: int) -> bool:
     """Keys are read from the score buffer, a line a cycle; lines of values are collected from probabilities."""
-    if p.jobs[job, KIND] != VALUE:
-        return bool(p.jobs[job, VALID] + line <= p.now[TIME])
-    slot = p.jobs[job, HEAD] % SLOTS
-    return bool(line < p.value_line_count[slot] and p.value_lines[slot, line] <= p.now[TIME])
+    if p.jobs[job, at.KIND] != at.VALUE:
+        return bool(p.jobs[job, at.VALID] + line <= p.now[at.TIME])
+    slot = p.jobs[job, at.HEAD] % at.SLOTS
+    return bool(line < p.value_line_count[slot] and p.value_lines[slot, line] <= p.now[at.TIME])

@@ -1,10 +1,9 @@
 """When every head of a stream gets its scores and its result: gather, multiply, select, gather, multiply.
 
-The stages run cycle by cycle (`front`, `fetch`, `returns`, `back`), each DRAM channel with its
-own controller (`channel`); equal heads whose state returns are repeated (`steady_state`). Constants are the
-latencies of registers, FIFOs and memories that each stage's module lists; what the RTL's times say and its description
-does not is in docs/spatten.md; none is fitted to a row. Knows streams and their rules (`head_stream`), no
-accelerator.
+The stages run cycle by cycle (`front`, `fetch`, `returns`, `back`), each DRAM channel with its own controller
+(`channel`); equal heads whose state returns are repeated (`steady_state`). Constants are the latencies of registers,
+FIFOs and memories that each stage's module lists; what the RTL's times say and its description does not is in
+docs/spatten.md; none is fitted to a row. Knows streams of heads and their rules; knows no cascade.
 """
 
 from __future__ import annotations
@@ -15,7 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cascadesim.accelerators.dram.commands import Integers
-from cascadesim.accelerators.spatten.head_stream import GatherDesign, HeadRow, HeadStream
+from cascadesim.accelerators.spatten.rtl import state as at
+from cascadesim.accelerators.spatten.rtl.steady_state import run_to_end
+from cascadesim.accelerators.spatten.spec import GatherDesign, HeadRow, HeadStream, padded
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 KEYS_AT, LOW_AT, VALUES_AT, BETWEEN = 0xAB10000, 0xAB20000, 0xCD10000, 0x10000  # addresses of the RTL's test harness
@@ -53,19 +54,16 @@ def run_heads(stream: HeadStream) -> HeadSchedule:
     problems = [*_problems(stream)]
     if problems:
         raise CascadeSimError("\n".join(problems))
-    from cascadesim.accelerators.spatten.rtl.state import ACCEPT, DONE, LINES, READS, REPORT, SECOND_REPORT, pipeline
-    from cascadesim.accelerators.spatten.rtl.steady_state import run_to_end
-
-    state = pipeline(stream, encoded(stream), gathered(stream))
+    state = at.pipeline(stream, encoded(stream), gathered(stream))
     found = run_to_end(state, LONGEST_CYCLES_PER_HEAD * len(stream.rows))
     if found is None:
         raise CascadeSimError("the stream of heads does not end; a buffer may be too small for its heads")
     times, simulated = found
-    start = times[0, ACCEPT]
-    times[:, : DONE + 1][times[:, : DONE + 1] >= 0] -= start
+    start = times[0, at.ACCEPT]
+    times[:, : at.DONE + 1][times[:, : at.DONE + 1] >= 0] -= start
     return HeadSchedule(
-        times[:, ACCEPT], times[:, REPORT], times[:, SECOND_REPORT], times[:, DONE], times[:, READS], times[:, LINES],
-        simulated, stream,
+        times[:, at.ACCEPT], times[:, at.REPORT], times[:, at.SECOND_REPORT], times[:, at.DONE], times[:, at.READS],
+        times[:, at.LINES], simulated, stream,
     )  # fmt: skip
 
 
@@ -94,7 +92,7 @@ def _row_problems(row: HeadRow, design: GatherDesign) -> Iterator[str]:
         if bits not in (4, 6, 8):
             yield f"{name}s of {bits} bits; the format has 4, 6 and 8"
     pair = 2 if row.key_bits == 6 else 1
-    if rounded(row.keys, design) * pair > design.largest_keys:
+    if padded(row.keys, design) * pair > design.largest_keys:
         yield f"{row.keys} keys{' of a pair' if pair == 2 else ''} exceed the buffer of {design.largest_keys // pair}"
 
 
@@ -108,17 +106,12 @@ def _unpaired(stream: HeadStream, bits: str) -> Iterator[str]:
             yield f"the heads {one.number} and {other.number} form a pair and must have equal keys and values"
 
 
-def rounded(count: int, design: GatherDesign) -> int:
-    """Keys or values as they are fetched: whole multiples."""
-    return -(-count // design.count_multiple) * design.count_multiple
-
-
 def encoded(stream: HeadStream) -> Integers:
     """Columns as `state` names them."""
     parts = zip(stream.rows, _parts(stream, "key_bits"), _parts(stream, "value_bits"), strict=True)
     rows = [
         (
-            rounded(row.keys, stream.design), rounded(row.values, stream.design), row.key_bits, row.value_bits,
+            padded(row.keys, stream.design), padded(row.values, stream.design), row.key_bits, row.value_bits,
             row.low_bits, row.selection_cycles, KEYS_AT + BETWEEN * row.number, VALUES_AT + BETWEEN * row.number,
             LOW_AT + BETWEEN * row.number, key_part, value_part,
         )

@@ -9,19 +9,16 @@ long past are all alike. Two equal snapshots with equal heads to come, addresses
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 from cascadesim.accelerators.compiled import compiled, compiled_entry, version_of
 from cascadesim.accelerators.dram import commands as at
 from cascadesim.accelerators.dram.commands import Channel, Integers
-from cascadesim.accelerators.spatten.rtl import queue as heads_queue
 from cascadesim.accelerators.spatten.rtl import state
-from cascadesim.accelerators.spatten.rtl.queue import filled
-from cascadesim.accelerators.spatten.rtl.state import NEVER, OWNERS, ROWS, SLOTS, TIME, Pipeline, Queue
+from cascadesim.accelerators.spatten.rtl.state import NEVER, OWNERS, ROWS, SLOTS, TIME, HeadPipeline, Ring, filled
 
-Snapshot: TypeAlias = Callable[[Pipeline, Integers, int], int]
 LONG_PAST = 1 << 12  # cycles; far above every constant that is added to a time and compared with the present
 NOT_A_TIME = 1 << 59  # at least this: NEVER, or a row that no request wants
+A_COUNT, A_JOB, A_HEAD, A_TIME, LOW_PASSES = range(5)  # kinds of fields in the rings
 
 
 @compiled
@@ -32,12 +29,12 @@ def _note(out: Integers, value: int) -> None:
 
 
 @compiled
-def _time(p: Pipeline, out: Integers, time: int) -> None:
+def _time(p: HeadPipeline, out: Integers, time: int) -> None:
     _note(out, time if time >= NOT_A_TIME else max(time - p.now[TIME], -LONG_PAST))
 
 
 @compiled
-def _head(p: Pipeline, out: Integers, head: int) -> None:
+def _head(p: HeadPipeline, out: Integers, head: int) -> None:
     _note(out, head - p.now[state.DONE_HEADS] if head >= 0 else -NEVER)
 
 
@@ -47,7 +44,7 @@ def _address(out: Integers, address: int, origin: int) -> None:
 
 
 @compiled
-def _job(p: Pipeline, out: Integers, job: int, origin: int) -> None:
+def _job(p: HeadPipeline, out: Integers, job: int, origin: int) -> None:
     if job < 0:
         _note(out, -1)
         return
@@ -60,14 +57,9 @@ def _job(p: Pipeline, out: Integers, job: int, origin: int) -> None:
 
 
 @compiled
-def _place(queue: Queue, number: int) -> int:
-    return (queue.ends[0] + number) & (queue.entries.shape[0] - 1)
-
-
-@compiled
-def _scalars(p: Pipeline, out: Integers, origin: int) -> None:
+def _scalars(p: HeadPipeline, out: Integers, origin: int) -> None:
     for place in (
-        state.OCCUPIED, state.FORKED_LOW, state.READ_LINE, state.JOB_LINE, state.LAST_KIND, state.SPLIT_ROW,
+        state.OCCUPIED, state.BRANCHING_LOW, state.READ_LINE, state.JOB_LINE, state.LAST_KIND, state.SPLIT_ROW,
         state.SPLIT_VECTOR, state.SPLIT_PART, state.TAKEN_BEATS, state.BITS, state.GROUPS, state.STREAM_BEAT,
         state.COLLECTED, state.COLLECTED_LINES, state.VALUE_LINE, state.CHOSEN, state.PADDING,
     ):  # fmt: skip
@@ -77,59 +69,49 @@ def _scalars(p: Pipeline, out: Integers, origin: int) -> None:
         state.VALUES_WRITTEN, state.BEAT_AT,
     ):  # fmt: skip
         _time(p, out, p.now[place])
-    for place in (state.WAITING, state.FORKED, state.STREAMING, state.MULTIPLYING, state.NEXT):
+    for place in (state.WAITING, state.BRANCHING, state.STREAMING, state.MULTIPLYING, state.NEXT):
         _head(p, out, p.now[place])
     _note(out, p.now[state.LOW_ASKED] - p.now[state.LOW_DONE])
     _job(p, out, p.now[state.JOB], origin)
 
 
 @compiled
-def _queues(p: Pipeline, out: Integers, origin: int) -> None:
-    for queue in (p.key_jobs, p.value_jobs):
-        _note(out, filled(queue))
-        for number in range(filled(queue)):
-            _job(p, out, queue.entries[_place(queue, number), 0], origin)
+def _entries(p: HeadPipeline, out: Integers, ring: Ring, fields: tuple[int, ...], origin: int) -> None:
+    """How many entries a ring has, and what their fields say, each noted as its kind in `fields` asks for."""
+    _note(out, filled(ring))
+    for number in range(filled(ring)):
+        entry = ring.entries[(ring.ends[0] + number) & (ring.entries.shape[0] - 1)]
+        for place in range(len(fields)):
+            if fields[place] == A_JOB:
+                _job(p, out, entry[place], origin)
+            elif fields[place] == A_HEAD:
+                _head(p, out, entry[place])
+            elif fields[place] == A_TIME:
+                _time(p, out, entry[place])
+            elif fields[place] == LOW_PASSES:
+                _note(out, max(entry[place] - p.now[state.LOW_DONE], 0))
+            else:
+                _note(out, entry[place])
+
+
+@compiled
+def _rings(p: HeadPipeline, out: Integers, origin: int) -> None:
+    for jobs in (p.key_jobs, p.value_jobs):
+        _entries(p, out, jobs, (A_JOB,), origin)
     _note(out, filled(p.granted) - p.now[state.CONSUMED])
     for place in range(p.now[state.CONSUMED], filled(p.granted)):
         _job(p, out, p.granted.entries[place, 0], origin)
-    _note(out, filled(p.splitting))
-    for number in range(filled(p.splitting)):
-        entry = p.splitting.entries[_place(p.splitting, number)]
-        _job(p, out, entry[0], origin)
-        _note(out, entry[1])
-        _time(p, out, entry[2])
-    for queue in (p.again, p.reads):
-        _note(out, filled(queue))
-        for number in range(filled(queue)):
-            _head(p, out, queue.entries[_place(queue, number), 0])
-            _time(p, out, queue.entries[_place(queue, number), 1])
+    _entries(p, out, p.splitting, (A_JOB, A_COUNT, A_TIME), origin)
+    for heads in (p.again, p.reads):
+        _entries(p, out, heads, (A_HEAD, A_TIME), origin)
+    _entries(p, out, p.reports, (A_HEAD, A_COUNT, A_TIME), origin)
+    _entries(p, out, p.scored, (A_HEAD, A_TIME, LOW_PASSES), origin)
+    _entries(p, out, p.frees, (A_COUNT, A_TIME), origin)
+    _entries(p, out, p.products, (A_TIME,), origin)
 
 
 @compiled
-def _queues_of_scores(p: Pipeline, out: Integers) -> None:
-    _note(out, filled(p.reports))
-    for number in range(filled(p.reports)):
-        entry = p.reports.entries[_place(p.reports, number)]
-        _head(p, out, entry[0])
-        _note(out, entry[1])
-        _time(p, out, entry[2])
-    _note(out, filled(p.scored))
-    for number in range(filled(p.scored)):
-        entry = p.scored.entries[_place(p.scored, number)]
-        _head(p, out, entry[0])
-        _time(p, out, entry[1])
-        _note(out, max(entry[2] - p.now[state.LOW_DONE], 0))
-    _note(out, filled(p.frees))
-    for number in range(filled(p.frees)):
-        _note(out, p.frees.entries[_place(p.frees, number), 0])
-        _time(p, out, p.frees.entries[_place(p.frees, number), 1])
-    _note(out, filled(p.products))
-    for number in range(filled(p.products)):
-        _time(p, out, p.products.entries[_place(p.products, number), 0])
-
-
-@compiled
-def _buffers(p: Pipeline, out: Integers) -> None:
+def _buffers(p: HeadPipeline, out: Integers) -> None:
     """Lines of heads under way, and of the one before, with which the first may share its fetch.
 
     The lines of a slot come in order: those long past are the first ones, those to come the last ones.
@@ -149,7 +131,7 @@ def _buffers(p: Pipeline, out: Integers) -> None:
 
 
 @compiled
-def _times_in_order(p: Pipeline, out: Integers, times: Integers) -> None:
+def _times_in_order(p: HeadPipeline, out: Integers, times: Integers) -> None:
     past = 0
     for time in times:
         past += time <= p.now[TIME] - LONG_PAST
@@ -159,7 +141,7 @@ def _times_in_order(p: Pipeline, out: Integers, times: Integers) -> None:
 
 
 @compiled
-def _fetcher(p: Pipeline, out: Integers, origin: int) -> None:
+def _fetcher(p: HeadPipeline, out: Integers, origin: int) -> None:
     fetch, formed = p.fetch, p.now[state.FORMED]
     _note(out, p.now[state.ENTERED] - formed)
     _note(out, p.now[state.LOADED_ROWS] - formed)
@@ -182,10 +164,6 @@ def _fetcher(p: Pipeline, out: Integers, origin: int) -> None:
         _address(out, fetch.lanes[lane, state.REQUEST], origin >> p.sizes[state.CHANNEL_BITS])
     for word in fetch.loading:
         _note(out, word)
-
-
-@compiled
-def _crossbar(p: Pipeline, out: Integers, origin: int) -> None:
     for channel in range(p.sizes[state.CHANNELS]):
         port = p.fetch.crossbar[channel]
         for word in p.fetch.wanting[channel]:
@@ -199,7 +177,7 @@ def _crossbar(p: Pipeline, out: Integers, origin: int) -> None:
 
 
 @compiled
-def _dram(p: Pipeline, out: Integers, one: Channel, origin: int) -> None:
+def _dram(p: HeadPipeline, out: Integers, one: Channel, origin: int) -> None:
     page = origin >> p.sizes[state.CHANNEL_BITS] >> one[at.COLUMN_BITS]
     for place in (at.READING, at.ACTIVE, at.OUTSTANDING, at.CANDIDATE):
         _note(out, one[place])
@@ -236,18 +214,16 @@ def _want(out: Integers, one: Channel, want: int, page: int) -> None:
         _note(out, one[want + field])
 
 
-def _entry_point(version: int) -> Snapshot:
+def _entry_point(version: int) -> Callable[[HeadPipeline, Integers, int], int]:
     """Writes a snapshot to `out`, from its second word on, and returns its length. `origin`: what addresses are
     relative to."""
 
-    def snapshot(p: Pipeline, out: Integers, origin: int) -> int:
+    def snapshot(p: HeadPipeline, out: Integers, origin: int) -> int:
         out[0] = 0 * version
         _scalars(p, out, origin)
-        _queues(p, out, origin)
-        _queues_of_scores(p, out)
+        _rings(p, out, origin)
         _buffers(p, out)
         _fetcher(p, out, origin)
-        _crossbar(p, out, origin)
         for channel in range(p.sizes[state.CHANNELS]):
             _dram(p, out, p.dram[channel], origin)
         return out[0]
@@ -255,4 +231,4 @@ def _entry_point(version: int) -> Snapshot:
     return compiled_entry("the states of streams of heads", about_s=7)(snapshot)
 
 
-snapshot = _entry_point(version_of(__file__, at, heads_queue, state))
+snapshot = _entry_point(version_of(__file__, at, state))

@@ -1,48 +1,76 @@
-"""The exact shortcut through a stream of equal heads: a state that returns repeats until the heads change.
+"""The loop over cycles of a stream of heads, compiled, and the exact shortcut through a stream of equal heads.
 
-After each head of such a stretch the state is compared with earlier ones (`snapshot`). Where two are equal and so
-are the heads to come, whole periods are cut out of the stream, and put back into its times. Knows no stage.
+Every stage runs once a cycle, the last ones first. After each head of a stretch of equal heads the state is compared
+with earlier ones (`snapshot`). Where two are equal and so are the heads to come, whole periods are cut out of the
+stream, and put back into its times. Knows no stage from within.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from cascadesim.accelerators import compiled
+from cascadesim.accelerators.compiled import compiled_entry, version_of
+from cascadesim.accelerators.dram import channel as dram_channel
+from cascadesim.accelerators.dram import commands as dram_commands
+from cascadesim.accelerators.dram import commands as dram_state
 from cascadesim.accelerators.dram.commands import BANK_BITS, COLUMN_BITS, GROUP_BITS, PSEUDO_BITS, Integers
-from cascadesim.accelerators.spatten.rtl.loop import run
+from cascadesim.accelerators.spatten.rtl import back, fetch, front, returns
+from cascadesim.accelerators.spatten.rtl import state as at
+from cascadesim.accelerators.spatten.rtl.back import multiply, select, stream
+from cascadesim.accelerators.spatten.rtl.fetch import arbitrate, load, memory, split
+from cascadesim.accelerators.spatten.rtl.front import accept, branch, read, report
+from cascadesim.accelerators.spatten.rtl.returns import beat, receive, regroup
 from cascadesim.accelerators.spatten.rtl.snapshot import snapshot
-from cascadesim.accelerators.spatten.rtl.state import (
-    CHANNEL_BITS,
-    DONE_HEADS,
-    GAP,
-    KEY_BASE,
-    LINES_DONE,
-    LOW_BASE,
-    NEXT,
-    READS,
-    ROWS,
-    SLOTS,
-    TIME,
-    TOTAL_READS,
-    UNKNOWN,
-    VALUE_BASE,
-    Pipeline,
-    Queue,
+from cascadesim.accelerators.spatten.rtl.state import HeadPipeline, Ring
+
+
+def _entry_point(version: int) -> Callable[[HeadPipeline, int, int], bool]:
+    """The loop runs until `heads` heads have their results; False where that takes more than `longest` cycles."""
+
+    def run(p: HeadPipeline, longest: int, heads: int) -> bool:
+        p.now[at.TIME] += 0 * version
+        while p.now[at.DONE_HEADS] < heads:
+            if p.now[at.TIME] >= longest:
+                return False
+            receive(p)
+            regroup(p)
+            beat(p)
+            memory(p)
+            split(p)
+            load(p)
+            arbitrate(p)
+            multiply(p)
+            select(p)
+            stream(p)
+            report(p)
+            read(p)
+            branch(p)
+            accept(p)
+            p.now[at.TIME] += 1
+        return True
+
+    return compiled_entry("the engine for streams of heads", about_s=20)(run)
+
+
+run = _entry_point(
+    version_of(__file__, compiled, dram_channel, dram_commands, dram_state, back, fetch, front, returns, at)
 )
 
-BASES = [KEY_BASE, VALUE_BASE, LOW_BASE]
+BASES = [at.KEY_BASE, at.VALUE_BASE, at.LOW_BASE]
 PATIENCE = 6  # equal heads in front of the pipeline below which no state is compared
-MOST_IN_FLIGHT = SLOTS // 2  # more heads that wait are not compared
+MOST_IN_FLIGHT = at.SLOTS // 2  # more heads that wait are not compared
 MOST_SNAPSHOTS = 64  # of one stretch, which ends without a cut when none of them returns
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """Where a stream is when a head is done."""
+    """The place of a stream when a head is done."""
 
     head: int
     next_head: int
@@ -63,32 +91,34 @@ class _Cut:
     times: Integers  # of the heads in front of `next_head`, as far as they were known
 
 
-def run_to_end(state: Pipeline, longest: int) -> tuple[Integers, int] | None:
+def run_to_end(state: HeadPipeline, longest: int) -> tuple[Integers, int] | None:
     """(times of all heads, heads that were simulated); None where that takes more than `longest` cycles."""
     cuts: list[_Cut] = []
-    while state.now[DONE_HEADS] < len(state.heads):
+    while state.now[at.DONE_HEADS] < len(state.heads):
         stretch = _stretch(state)
         if not run(state, longest, stretch):
             return None
         cut = _cut(state, longest) if stretch < len(state.heads) else None
         if cut is not None:
             cuts.append(cut)
-            state = state._replace(heads=_without(state.heads, cut))
+            after = state.heads[cut.next_head + cut.periods * cut.heads :].copy()
+            after[:, BASES] -= cut.periods * cut.shift
+            state = state._replace(heads=np.concatenate([state.heads[: cut.next_head], after]))
     times = state.times[: len(state.heads)]
     for cut in reversed(cuts):
         times = _put_back(times, cut)
     return times, len(state.heads)
 
 
-def _stretch(state: Pipeline) -> int:
+def _stretch(state: HeadPipeline) -> int:
     """How many heads to finish until the next PATIENCE heads are alike; all of them where heads run alone."""
-    if state.sizes[GAP] >= 0:
+    if state.sizes[at.GAP] >= 0:
         return len(state.heads)
-    alike = _alike(state.heads)[state.now[NEXT] :]
+    alike = _alike(state.heads)[state.now[at.NEXT] :]
     if len(alike) < PATIENCE:
         return len(state.heads)
     places = np.flatnonzero(sliding_window_view(alike, PATIENCE).all(axis=1))
-    return int(state.now[DONE_HEADS] + 1 + places[0]) if len(places) else len(state.heads)
+    return int(state.now[at.DONE_HEADS] + 1 + places[0]) if len(places) else len(state.heads)
 
 
 def _alike(heads: Integers) -> NDArray[np.bool_]:
@@ -100,13 +130,16 @@ def _alike(heads: Integers) -> NDArray[np.bool_]:
     return found
 
 
-def _cut(state: Pipeline, longest: int) -> _Cut | None:
+def _cut(state: HeadPipeline, longest: int) -> _Cut | None:
     """Runs on, head by head, until a state returns and the heads to come allow to leave out a period."""
     seen: dict[bytes, _Moment] = {}
     out = np.empty(_most_words(state), dtype=np.int64)
     alike = _alike(state.heads)
     while len(seen) < MOST_SNAPSHOTS:
-        moment = _moment(state)
+        now, head = state.now, int(state.now[at.DONE_HEADS])
+        counts = np.array([*[now[at.TIME]] * at.READS, now[at.TOTAL_READS], now[at.LINES_DONE]])
+        origin = int(state.heads[min(head, len(state.heads) - 1), at.KEY_BASE])
+        moment = _Moment(head, int(now[at.NEXT]), origin, counts)
         to_come = alike[moment.next_head : moment.next_head + PATIENCE]
         if len(to_come) < PATIENCE or not to_come.all() or moment.next_head - moment.head > MOST_IN_FLIGHT:
             return None
@@ -121,30 +154,23 @@ def _cut(state: Pipeline, longest: int) -> _Cut | None:
     return None
 
 
-def _most_words(state: Pipeline) -> int:
+def _most_words(state: HeadPipeline) -> int:
     """More than any snapshot has."""
     lines = state.written[:, :, 0].size + state.value_lines.shape[1]
-    queues = sum(queue.entries.size for queue in state if isinstance(queue, Queue))
+    queues = sum(queue.entries.size for queue in state if isinstance(queue, Ring))
     return int(
-        (MOST_IN_FLIGHT + 1) * (lines + 8) + 12 * queues + 2 * ROWS * (state.fetch.lanes.size + 4)
+        (MOST_IN_FLIGHT + 1) * (lines + 8) + 12 * queues + 2 * at.ROWS * (state.fetch.lanes.size + 4)
         + 2 * state.dram.size + 2 * state.fetch.crossbar.size + 4096
     )  # fmt: skip
 
 
-def _moment(state: Pipeline) -> _Moment:
-    now = state.now
-    head = int(now[DONE_HEADS])
-    counts = np.array([*[now[TIME]] * READS, now[TOTAL_READS], now[LINES_DONE]])
-    return _Moment(head, int(now[NEXT]), int(state.heads[min(head, len(state.heads) - 1), KEY_BASE]), counts)
-
-
-def _span(state: Pipeline) -> int:
+def _span(state: HeadPipeline) -> int:
     """Addresses this far apart are in the same place of the same bank, in another row."""
     one = state.dram[0]
-    return 1 << int(state.sizes[CHANNEL_BITS] + one[[COLUMN_BITS, PSEUDO_BITS, GROUP_BITS, BANK_BITS]].sum())
+    return 1 << int(state.sizes[at.CHANNEL_BITS] + one[[COLUMN_BITS, PSEUDO_BITS, GROUP_BITS, BANK_BITS]].sum())
 
 
-def _between(state: Pipeline, first: _Moment, second: _Moment) -> _Cut | None:
+def _between(state: HeadPipeline, first: _Moment, second: _Moment) -> _Cut | None:
     """What may be left out after two moments of equal state: heads up to the last one that a period allows."""
     period, shift, begin = second.head - first.head, second.origin - first.origin, max(first.head - 1, 0)
     heads = state.heads
@@ -160,26 +186,20 @@ def _between(state: Pipeline, first: _Moment, second: _Moment) -> _Cut | None:
     return _Cut(second.head, second.next_head, period, periods, shift, added, times)
 
 
-def _without(heads: Integers, cut: _Cut) -> Integers:
-    rest = heads[cut.next_head + cut.periods * cut.heads :].copy()
-    rest[:, BASES] -= cut.periods * cut.shift
-    return np.concatenate([heads[: cut.next_head], rest])
-
-
 def _put_back(times: Integers, cut: _Cut) -> Integers:
     """What happened before the cut is known; what happens after it happened a period earlier to the head before."""
     left_out = cut.periods * cut.heads
-    found = np.concatenate([cut.times, np.full((left_out, times.shape[1]), UNKNOWN)])
+    found = np.concatenate([cut.times, np.full((left_out, times.shape[1]), at.UNKNOWN)])
     for head in range(cut.head, len(found)):
         found[head] = np.where(_known(found[head]), found[head], _later(found[head - cut.heads], cut.added))
-    rest = _later(times[cut.head :], cut.periods * cut.added)
+    after = _later(times[cut.head :], cut.periods * cut.added)
     before = cut.next_head - cut.head  # of these, some times were known at the cut
-    rest[:before] = np.where(_known(cut.times[cut.head :]), found[cut.head + left_out :], rest[:before])
-    return np.concatenate([found[: cut.head + left_out], rest])
+    after[:before] = np.where(_known(cut.times[cut.head :]), found[cut.head + left_out :], after[:before])
+    return np.concatenate([found[: cut.head + left_out], after])
 
 
 def _known(times: Integers) -> NDArray[np.bool_]:
-    return times > UNKNOWN
+    return times > at.UNKNOWN
 
 
 def _later(times: Integers, cycles: Integers) -> Integers:

@@ -6,8 +6,8 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.batch import extra_launches
 from cascadesim.accelerators.gpu.kernel import Asked, choose_kernel, kernels, load_kernel
-from cascadesim.accelerators.gpu.launches import extra_launches
 from cascadesim.accelerators.gpu.plans import kernel_of
 from cascadesim.accelerators.protocol import Plan
 from cascadesim.einsum_cascades.models.operation import Operation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from cascadesim.accelerators.gpu.calibration import NEAREST, Constants, constants, estimates, is_extrapolated
+from cascadesim.accelerators.gpu.calibration import NEAREST, Constants, constants, estimates
 from cascadesim.accelerators.gpu.spec import Generation
 
 
@@ -22,5 +22,4 @@ def test_every_fraction_is_below_one_and_every_latency_some_microseconds() -> No
 def test_every_generation_has_constants_of_its_own_or_of_the_nearest() -> None:
     for generation in get_args(Generation):
         assert 0 < constants(generation).dram_fraction < 1
-        assert is_extrapolated(generation) == (generation in NEAREST)
     assert set(estimates()) | set(NEAREST) == set(get_args(Generation))

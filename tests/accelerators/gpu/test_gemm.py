@@ -11,7 +11,7 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.batch import gemm_seconds
 from cascadesim.accelerators.gpu.calibration import constants
-from cascadesim.accelerators.gpu.gemm import Options, choice_of, gemm_timing, products_cycles
+from cascadesim.accelerators.gpu.gemm import TileOptions, choice_of, gemm_timing, products_cycles
 from cascadesim.accelerators.gpu.spec import Device
 
 
@@ -33,7 +33,7 @@ def test_a_split_depth_takes_one_more_round() -> None:
     """1024 x 2048 over 8192: 4 x 16 tiles of 256 x 128, in two halves: 128 blocks at once, then 1.2 us to add them."""
     on = device("h100-sxm")
     timed = gemm_timing(on, constants(on.generation), 1024, 2048, 8192, 1, "bf16")
-    chosen = choice_of(timed, "bf16", (1024, 2048, 8192, 1))
+    chosen = choice_of(timed, (1024, 2048, 8192, 1))
     assert (chosen.tile, chosen.splits, chosen.blocks) == ((256, 128), 2, 128)
     block_s = timed.tensor_s[0] * on.sms / 128
     assert timed.total_s[0] - timed.launch_s[0] == pytest.approx(block_s + 1.2e-6)
@@ -82,7 +82,7 @@ def test_fifth_generation_tensor_cores_need_128_rows() -> None:
     for name, ratio in (("b200", 1.0), ("h100-sxm", 0.5)):
         on = device(name)
         half, full = (
-            products_cycles(on, constants(on.generation), "fp8", Options(rows * one, 64 * one, one, one, one))[0]
+            products_cycles(on, constants(on.generation), "fp8", TileOptions(rows * one, 64 * one, one, one, one))[0]
             for rows in (64, 128)
         )
         assert half / full == pytest.approx(ratio)

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu import timing
 from cascadesim.accelerators.gpu.accelerator import Gpu
-from cascadesim.accelerators.gpu.attention_pipeline import attention_program, residents
 from cascadesim.accelerators.gpu.calibration import constants
-from cascadesim.accelerators.gpu.elementwise import stream_timing
 from cascadesim.accelerators.gpu.gemm import gemm_timing
+from cascadesim.accelerators.gpu.grid import BooleanArray, Reals, Shape, shape
 from cascadesim.accelerators.gpu.kernel import Kernel, kernels
-from cascadesim.accelerators.gpu.shape import Flags, Reals, Shape, shape
+from cascadesim.accelerators.gpu.programs import attention_program, residents
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.timing import Case, attention_timing, case_of
+from cascadesim.accelerators.gpu.streaming import stream_timing
+from cascadesim.accelerators.gpu.timing import AttentionCase, attention_timing, case_of
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.simulator.engine.engine import run
 
@@ -92,14 +92,14 @@ def cases(name: str) -> Iterator[tuple[Kernel, bool]]:
             yield kernel, "prefill" not in kernel.phases
 
 
-def timed(spec: Device, kernel: Kernel, asked: Shape, cold: bool) -> tuple[Case, Reals, Reals]:
+def timed(spec: Device, kernel: Kernel, asked: Shape, cold: bool) -> tuple[AttentionCase, Reals, Reals]:
     dtype = spec.dtype if spec.dtype in kernel.dtypes else kernel.dtypes[0]
     case = case_of(spec, kernel, constants(spec.generation), asked, dtype, dtype, cold)
     found = attention_timing(case)
     return case, found.total_s, found.movement.dram_bytes
 
 
-def alike(first: Case, second: Case) -> Flags:
+def alike(first: AttentionCase, second: AttentionCase) -> BooleanArray:
     """No rule of the library has switched, and the kernel has a tile at all."""
     instances = first.work.instances * second.shape.batch * second.shape.heads_kv
     return np.asarray(
@@ -179,7 +179,7 @@ def test_products_and_streams_are_monotone(name: str) -> None:
     assert (more.total_s >= stream_s * (1 - 1e-9)).all()
 
 
-def cycle_level(spec: Device, kernel: Kernel, asked: Shape, decode: bool) -> tuple[Case, int]:
+def cycle_level(spec: Device, kernel: Kernel, asked: Shape, decode: bool) -> tuple[AttentionCase, int]:
     case, _, _ = timed(spec, kernel, asked, decode)
     return case, run(attention_program(case, attention_timing(case))).cycles
 

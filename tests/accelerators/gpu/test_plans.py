@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.gpu import plans
 from cascadesim.accelerators.gpu.accelerator import Gpu, device_names
-from cascadesim.accelerators.protocol import Plan, problems
+from cascadesim.accelerators.protocol import Plan, PlanError, checked, problems
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -86,6 +87,39 @@ def test_what_l2_keeps_is_said_and_no_longer_compulsory() -> None:
     assert any(line.startswith("not by DRAM") and "Q 100%" in line for line in small.mapping)
     assert set(large.element_bytes.values()) == {2.0}
     assert not any(line.startswith("not by DRAM") for line in large.mapping)
+
+
+PARTLY_KEPT = {
+    "stream_timing": Operation("norm", "elementwise", find("layer-norm"), (("r", 12800), ("d", 768))),
+    "gemm_timing": Operation("up", "linear", find("linear"), (("r", 4800), ("k", 4096), ("n", 4096), ("x", 1))),
+    "attention_timing": next(one for one in operations("bert", "prefill", 4096, 1, "attention-1pass")
+                             if one.kind == "attention"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ways", [("read",), ("write",), ("read", "write")])
+@pytest.mark.parametrize("form", PARTLY_KEPT)
+def test_a_plan_with_half_its_traffic_is_refused(
+    form: str, ways: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What L2 keeps is not taken from the traffic: closed forms that lose half of it are found out.
+
+    Operands are 1.5 times what L2 keeps of streams (26 MB) and of products (52 MB), and 0.96 times of attention: a
+    part of them passes by DRAM, and a part does not.
+    """
+    machine, asked, timing_of = load("h100-sxm"), PARTLY_KEPT[form], getattr(plans, form)
+    plan = machine.plan(asked, "physical")
+    assert checked(plan, machine) is plan
+    assert any(line.startswith("not by DRAM") for line in plan.mapping)
+    def halved(*given: object, **named: object) -> object:
+        found = timing_of(*given, **named)
+        moved = getattr(found, "movement", found)
+        less = replace(moved, **{f"dram_{way}_bytes": getattr(moved, f"dram_{way}_bytes") / 2 for way in ways})
+        return less if moved is found else replace(found, movement=less)
+
+    monkeypatch.setattr(plans, form, halved)
+    with pytest.raises(PlanError, match=rf"it {ways[0]}s [0-9,]+ bytes of DRAM, at least [0-9,]+ are compulsory"):
+        checked(machine.plan(asked, "physical"), machine)
 
 
 def test_a_latent_value_passes_by_with_its_key() -> None:

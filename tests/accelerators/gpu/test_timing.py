@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +19,13 @@ from cascadesim.accelerators.gpu.batch import (
     mla_seconds,
 )
 from cascadesim.accelerators.gpu.calibration import constants
-from cascadesim.accelerators.gpu.elementwise import copy_seconds, small_kernel_s
-from cascadesim.accelerators.gpu.kernel import Kernel, Phase, kernels, load_kernel
-from cascadesim.accelerators.gpu.shape import shape
-from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.grid import shape
+from cascadesim.accelerators.gpu.kernel import Kernel, KernelPhase, kernels, load_kernel
+from cascadesim.accelerators.gpu.spec import Device, Dtype
+from cascadesim.accelerators.gpu.streaming import copy_seconds, small_kernel_s, stream_seconds
 from cascadesim.accelerators.gpu.timing import (
-    Case,
-    Timing,
+    AttentionCase,
+    AttentionTiming,
     attention_timing,
     case_of,
     iteration_cycles,
@@ -42,7 +43,7 @@ def device(name: str) -> Device:
     return found.spec
 
 
-def case_of_sizes(name: str, kernel: str, head_dim: int, **sizes: int) -> Case:
+def case_of_sizes(name: str, kernel: str, head_dim: int, **sizes: int) -> AttentionCase:
     on = device(name)
     used = {**PAPER, "causal": 0, "window": 0, **sizes}
     asked = shape(used["batch"], used["heads"], used["heads_kv"], used["queries"], used["keys"], head_dim, None,
@@ -50,7 +51,7 @@ def case_of_sizes(name: str, kernel: str, head_dim: int, **sizes: int) -> Case:
     return case_of(on, load_kernel(kernel), constants(on.generation), asked, "bf16", "bf16")
 
 
-def timing(name: str, kernel: str, head_dim: int, **sizes: int) -> Timing:
+def timing(name: str, kernel: str, head_dim: int, **sizes: int) -> AttentionTiming:
     return attention_timing(case_of_sizes(name, kernel, head_dim, **sizes))
 
 
@@ -60,7 +61,7 @@ def tflops(name: str, kernel: str, head_dim: int, **sizes: int) -> float:
     return float(4 * used["heads"] * used["queries"] * used["keys"] * head_dim / seconds / 1e12)
 
 
-def cycles_a_tile(name: str, kernel: str, unit: str, **sizes: int) -> tuple[float, Case]:
+def cycles_a_tile(name: str, kernel: str, unit: str, **sizes: int) -> tuple[float, AttentionCase]:
     """Clocks of the unit of one SM for one tile of head dimension 128, and the case."""
     case = case_of_sizes(name, kernel, 128, **sizes)
     seconds = getattr(attention_timing(case), unit)[0]
@@ -247,7 +248,7 @@ def test_a_longer_or_larger_batch_never_takes_less_by_much(keys: int, batch: int
     """assumed: 10% and 4 us; waves and what L2 keeps make steps, and splits that are not needed save a kernel."""
     on = device(name)
     for kernel in kernels().values():
-        phase: Phase = "decode" if "decode" in kernel.phases else "prefill"
+        phase: KernelPhase = "decode" if "decode" in kernel.phases else "prefill"
         if kernel.problem(on, phase, head_dim, "bf16") is not None:
             continue
         queries = 1 if phase == "decode" else keys
@@ -289,7 +290,7 @@ def test_triton_combines_parts_of_one() -> None:
     """SGLang: the second stage runs, and reads what the first wrote, where keys are not split either."""
     kernel = load_kernel("triton-decode")
     case = case_of_sizes("h100-sxm", "triton-decode", 128, queries=1, keys=32, heads=4, heads_kv=4)
-    without = Case(**{**vars(case), "kernel": kernel.model_copy(update={"always_combines": False})})
+    without = AttentionCase(**{**vars(case), "kernel": kernel.model_copy(update={"always_combines": False})})
     assert case.work.splits[0] == 1
     always, only_splits = attention_timing(case), attention_timing(without)
     assert always.launch_s[0] - only_splits.launch_s[0] == pytest.approx(128 * 4 / 64 / 1.83e9 + 2.3e-6)
@@ -302,7 +303,7 @@ def test_a_scheduler_that_reckons_with_key_tiles_between_sequences() -> None:
     without = kernel.model_copy(update={"tiles_between": 0, "persistent": False})
     case = case_of(device("h100-sxm"), kernel, constants("hopper").model_copy(update={"block_latency_s": 0.0}),
                    shape(1024, 16, 1, 1, 64, 576, 512, shared_key_value=True), "bf16", "bf16")  # fmt: skip
-    with_turns, bare = (attention_timing(Case(**{**vars(case), "kernel": one})) for one in (kernel, without))
+    with_turns, bare = (attention_timing(AttentionCase(**{**vars(case), "kernel": one})) for one in (kernel, without))
     iteration = iteration_cycles(case, *tile_cycles(case))[0] / case.device.clock_hz
     turns = (1024 - 132) * 5 * iteration
     rest = (8 - 1024 / 132) * turns / 1024  # the last wave is not full
@@ -318,6 +319,21 @@ def test_absorbed_latent_attention_reads_one_latent_key_for_all_heads() -> None:
     )  # fmt: skip
     assert many < 1.1 * one
     assert one >= 32 * 32768 * 576 * 2 / 3.35e12
+
+
+def test_unfolded_latent_attention_in_eight_bits_converts_its_operands() -> None:
+    """16-bit keys are put together of two parts; for 8-bit products queries, keys and values are copied, narrower."""
+    on, rows = device("h100-sxm"), 2 * 16 * 4096
+    sizes: dict[str, Any] = {"batch": 2, "heads": 16, "queries": 4096, "keys": 4096}
+    kernel = load_kernel("trtllm-fmha-hopper")
+    widths: dict[Dtype, int] = {"bf16": 2, "fp8": 1}
+    for cached, width in widths.items():
+        alone = attention_seconds(on, kernel, **sizes, heads_kv=16, head_dim=192, value_dim=128, causal=True,
+                                  kv_dtype=cached)  # fmt: skip
+        whole = mla_seconds(on, kernel, **sizes, absorbed=False, kv_dtype=cached)
+        keys = stream_seconds(on, constants("hopper"), rows * 192 * 2, rows * 192 * 2)
+        each = copy_seconds(on, constants("hopper"), rows * 512 * 2, rows * 512 * width)
+        assert whole[0] - alone[0] == pytest.approx((keys if cached == "bf16" else each)[0])
 
 
 def test_streams_take_their_bytes_over_the_ceiling() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.accelerators.spatten.baselines import A3, MNNFAST, TITAN_XP, dense_operations, processor
+from cascadesim.accelerators.spatten.baselines import A3, MNNFAST, TITAN_XP, dense_operations
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 
 
@@ -16,11 +16,10 @@ def attention(keys: int, queries: int) -> Operation:
 
 
 def test_many_queries_run_at_the_published_throughput() -> None:
-    """12 heads x 128 x 128 pairs x 64 x 2 products x 2 operations, at 221 GOP/s and 269 GOP/J (HPCA 2021)."""
+    """12 heads x 128 x 128 pairs x 64 x 2 products x 2 operations, at 221 GOP/s (HPCA 2021)."""
     work = attention(128, 128)
     assert dense_operations(work) == 12 * 128 * 128 * 64 * 2 * 2
     assert A3.seconds(work) == pytest.approx(dense_operations(work) / 221e9)
-    assert A3.joules(work) == pytest.approx(dense_operations(work) / 269e9)
 
 
 def test_one_query_waits_for_the_memory() -> None:
@@ -42,12 +41,3 @@ def test_the_gpu_is_known_by_its_utilization() -> None:
     assert TITAN_XP.seconds(work, "decode") == pytest.approx(dense_operations(work) / 0.01e12)
     with pytest.raises(CascadeSimError, match="nothing published for training; known: prefill, decode"):
         TITAN_XP.seconds(work, "training")
-
-
-def test_processors_stand_in_the_ratio_of_their_mean_speedups() -> None:
-    """HPCA 2021: SpAtten is 162x and 347x faster than the TITAN Xp and the Xeon."""
-    work = attention(1024, 1)
-    ratio = processor("xeon-e5-2640-v4").seconds(work, "decode") / TITAN_XP.seconds(work, "decode")
-    assert ratio == pytest.approx(347 / 162)
-    with pytest.raises(UnknownNameError, match="did you mean 'jetson-nano'"):
-        processor("jetson")

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.protocol import Prepares
 from cascadesim.accelerators.spatten.behavioural import (
     DRAIN_CYCLES,
     BehaviouralDesign,
     Head,
     layer_cycles,
+    mersenne_twister,
     selection_lengths,
     total_cycles,
+    uniform_int,
 )
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 
 DESIGN = BehaviouralDesign()
 
@@ -75,3 +83,55 @@ def test_cycles_grow_with_queries_and_keys(queries: int, keys: int, channels: in
         for shape in ((queries, keys), (queries + 1, keys), (queries, keys + 1))
     )
     assert 0 < least <= min(larger)
+
+
+def attention(heads: int, keys: int, queries: int, depth: int = 64) -> Operation:
+    extents = {"b": 1, "h": heads, "g": 1, "m": keys, "p": queries, "e": depth, "f": depth}
+    return Operation("attention", "attention", ATTENTION_3PASS, tuple(extents.items()))
+
+
+@pytest.mark.parametrize(
+    ("keys", "queries", "cycles"), [(1, 1, 107), (8, 8, 114), (1024, 1024, 131559), (31, 128, 627)]
+)
+def test_a_head_takes_the_cycles_of_the_original(keys: int, queries: int, cycles: int) -> None:
+    """bert.cpp of mit-han-lab/spatten, 16 channels, 512 multipliers, 8 bits, no top-k."""
+    plan = load("spatten-behavioural").plan(attention(1, keys, queries), "physical")
+    assert plan.phases[0].analytical_cycles == cycles
+
+
+def test_it_has_closed_forms_only_and_no_energy() -> None:
+    machine = load("spatten-behavioural")
+    assert not machine.capabilities.cycle_level
+    assert isinstance(machine, Prepares)
+    plan = machine.plan(attention(2, 64, 64), "physical")
+    assert plan.dynamic_energy_j is None
+    assert plan.phases[0].program is plan.phases[0].model is None
+    assert machine.area_um2() is None
+
+
+def test_a_head_of_128_is_two_heads() -> None:
+    machine = load("spatten-behavioural")
+    wide, two = (machine.plan(attention(heads, 64, 64, depth), "physical") for heads, depth in ((1, 128), (2, 64)))
+    assert wide.phases[0].analytical_cycles == two.phases[0].analytical_cycles
+
+
+def test_the_mersenne_twister_is_the_standards() -> None:
+    """C++ standard, [rand.predef]: the 10000th output of a default-constructed mt19937 (seed 5489) is 4123659995."""
+    draws = list(islice(mersenne_twister(5489), 10_000))
+    assert draws[0] == 3499211612
+    assert draws[-1] == 4123659995
+
+
+def test_uniform_draws_take_the_upper_half_of_a_product() -> None:
+    """3499211612 x 10 = 8 x 2^32 + 632376832: the first draw of 0 .. 9 is 8, and the remainder is no low one."""
+    assert uniform_int(mersenne_twister(5489), 0, 9) == 8
+
+
+def test_uniform_draws_reject_a_low_remainder() -> None:
+    """Range 3: 2^32 mod 3 = 1, so only a remainder of 0 is drawn again: draw 0 is, draw 2^31 gives 1."""
+    assert uniform_int(iter([0, 1 << 31]), 0, 2) == 1
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 2**32 - 1))
+def test_uniform_draws_stay_in_their_range(low: int, size: int, seed: int) -> None:
+    assert low <= uniform_int(mersenne_twister(seed), low, low + size) <= low + size

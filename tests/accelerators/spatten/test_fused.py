@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.protocol import Phase, Plan
-from cascadesim.accelerators.spatten.timing import selection_mean
+from cascadesim.accelerators.spatten.topk import selection_mean
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.einsum_cascades.notation.ir import Cascade

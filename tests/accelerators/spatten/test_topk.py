@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.spatten.randomness import JavaRandom
 from cascadesim.accelerators.spatten.topk import (
     ROUND_CYCLES,
+    JavaRandom,
     drawn_cycles,
     engine_cycles,
     expected_cycles,
@@ -87,3 +87,28 @@ def test_the_engine_fills_selects_and_filters() -> None:
     rounds = expected_cycles(16, 3, 10**6, 0)  # a row a round, whatever is left
     assert engine_cycles(16, 3, 8) == pytest.approx(1 + 7 * rounds + 2 + 7)
     assert rounds > 1
+
+
+def test_java_draws_what_java_util_random_draws() -> None:
+    """new Random(42): nextInt() is -1170105035, then 234785527 (Java's documented algorithm, any implementation)."""
+    draw = JavaRandom(42)
+    assert [draw.bits(32), draw.bits(32)] == [-1170105035, 234785527]
+
+
+def test_java_draws_below_a_bound() -> None:
+    """new Random(42): nextInt(10) is 0, 3, 8, ..."""
+    draw = JavaRandom(42)
+    assert [draw.below(10) for _ in range(3)] == [0, 3, 8]
+
+
+def test_a_bound_that_is_a_power_of_two_takes_the_upper_bits() -> None:
+    """nextInt(2) of seed 1 is the first of the 31 bits: nextInt() of seed 1 is -1155869325, negative, so 1."""
+    assert JavaRandom(1).bits(32) == -1155869325
+    assert JavaRandom(1).below(2) == 1
+
+
+@given(st.integers(0, 2**48 - 1), st.integers(0, 300))
+def test_many_draws_at_once_are_the_draws_one_by_one(seed: int, count: int) -> None:
+    together, single = JavaRandom(seed), JavaRandom(seed)
+    assert together.integers(count).tolist() == [single.bits(32) for _ in range(count)]
+    assert together.bits(32) == single.bits(32)

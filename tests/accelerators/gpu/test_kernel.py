@@ -8,7 +8,7 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
-from cascadesim.accelerators.gpu.texts import kernel_text
+from cascadesim.accelerators.gpu.kernel import kernel_text
 from cascadesim.accelerators.protocol import Plan
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError

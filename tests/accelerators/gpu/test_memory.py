@@ -11,9 +11,9 @@ import pytest
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.grid import Reals, shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import Movement
-from cascadesim.accelerators.gpu.shape import Reals, shape
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
 from cascadesim.einsum_cascades.models.zoo import load_workload
 from cascadesim.simulator.simulate import simulate

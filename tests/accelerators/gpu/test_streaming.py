@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load, presets
 from cascadesim.accelerators.gpu.accelerator import Gpu
-from cascadesim.accelerators.gpu.collective import ring_program, ring_timing
+from cascadesim.accelerators.gpu.programs import ring_program
 from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.streaming import ring_timing
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.simulator.engine.engine import run
 
