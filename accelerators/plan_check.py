@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import ceil, isfinite
 
 from cascadesim.accelerators.protocol import Accelerator, Phase, Plan, Unit
-from cascadesim.einsum_cascades.models.operation_work import least_elements, work_of
+from cascadesim.einsum_cascades.models.operation import least_elements, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 _ROUNDING = 1e-9  # of sums of floats: relative, far below one operation, byte or cycle of any plan that is wrong

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, listed, shortened, suggestion
-from cascadesim.einsum_cascades.notation.text_files import LARGEST_TABLE_BYTES, read_text
+from cascadesim.einsum_cascades.notation.files import LARGEST_TABLE_BYTES, read_text
 from cascadesim.validation.columns import Column, Layout, Value
 
 

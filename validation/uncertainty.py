@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator.uncertainty import Stratum, attention_sizes, mask_name, sizes_of
 from cascadesim.validation.claims.fusemax import FUSEMAX_CYCLE
 from cascadesim.validation.claims.spatten import SPATTEN_RTL_STREAMS

@@ -13,8 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from cascadesim.accelerators.fusemax.mapping import AttentionShape, AttentionTiles, Counts
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
+from cascadesim.einsum_cascades.models.operation import Operation, mask_of
 
 Table: TypeAlias = tuple[tuple[int, int, int, int], ...]
 

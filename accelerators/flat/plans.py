@@ -29,8 +29,7 @@ from cascadesim.accelerators.flat.unfused import (
 )
 from cascadesim.accelerators.flat.words import einsum_cycles
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import work_of
+from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Einsum
 

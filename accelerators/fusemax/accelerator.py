@@ -16,7 +16,7 @@ from cascadesim.accelerators.protocol import Accounting, Plan
 from cascadesim.accelerators.spatial.array import SpatialMachine
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.schema import validate
-from cascadesim.einsum_cascades.texts.pruned_one_pass import PRUNED_1PASS
+from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
 
 
 @dataclass(frozen=True)

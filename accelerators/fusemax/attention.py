@@ -28,12 +28,10 @@ from cascadesim.accelerators.fusemax.tilestream import TileStream
 from cascadesim.accelerators.fusemax.timing import Timing, busy_cycles, check_policy, staged_cycles
 from cascadesim.accelerators.fusemax.wordforms import word_forms
 from cascadesim.accelerators.protocol import Accounting, Phase, Plan, Traffic
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import work_of
+from cascadesim.einsum_cascades.models.operation import Operation, mask_of, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import FULL
-from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
 
 
 def plan_attention(operation: Operation, spec: FuseMaxSpec, accounting: Accounting) -> Plan:

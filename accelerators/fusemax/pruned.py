@@ -25,7 +25,7 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import SCHEDULES
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
-from cascadesim.einsum_cascades.texts.pruned_one_pass import PRUNED_1PASS
+from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
 
 SECOND_PASS = cascade("pruned-1pass, second pass", """
     BK[h,m1,m0,e]   = K[h,m1*M0+m0,e]

@@ -42,11 +42,9 @@ from cascadesim.accelerators.gpu.stored import (
 from cascadesim.accelerators.gpu.texts import kernel_text, key_tiles
 from cascadesim.accelerators.gpu.timing import Timing, attention_timing, case_of
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import least_elements
+from cascadesim.einsum_cascades.models.operation import Operation, least_elements, mask_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import KeyInterval, Mask
-from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
 
 
 def plan_attention(operation: Operation, device: Device, accounting: Accounting) -> Plan:

@@ -14,8 +14,7 @@ from cascadesim.accelerators.gpu.spec import DTYPE_BYTES
 from cascadesim.accelerators.gpu.texts import key_tiles
 from cascadesim.accelerators.gpu.timing import Case
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import least_elements
+from cascadesim.einsum_cascades.models.operation import Operation, least_elements
 from cascadesim.einsum_cascades.notation.ir import Cascade
 
 

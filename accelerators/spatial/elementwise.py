@@ -19,8 +19,7 @@ from cascadesim.accelerators.spatial.emulated_operations import in_classes_of
 from cascadesim.accelerators.spatial.row_work import RowEinsum, RowWork
 from cascadesim.accelerators.spatial.vector_mapping import STEPS_AT_ONCE, Layout, choose_layout, layout_steps
 from cascadesim.accelerators.spec import Operations, SpatialArray
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import work_of
+from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Apply, Einsum, Expression, Select
 

@@ -30,10 +30,8 @@ from cascadesim.accelerators.spatten.mapping import HeadWork, head_work, kept_li
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX, units_of
 from cascadesim.accelerators.spatten.spec import SpattenSpec, read_spec
 from cascadesim.accelerators.spatten.traced import traced_work
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import work_of
+from cascadesim.einsum_cascades.models.operation import Operation, mask_of, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
 
 SHARES = ("token_keep", "head_keep", "value_keep", "low_bit_share")  # of `Pruning`: they replace the schedule's
 NO_SCHEDULE = "no pruning schedule"

@@ -11,9 +11,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from cascadesim.einsum_cascades.analysis.rank_groups import family
-from cascadesim.einsum_cascades.analysis.rewrites import NOTHING, fresh_name, rewritten
-from cascadesim.einsum_cascades.notation import affine
+from cascadesim.einsum_cascades.analysis.rank_groups import rank_group
+from cascadesim.einsum_cascades.analysis.rewrites import NOTHING, fresh_name, rebuilt, rewritten
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import (
     Access,
@@ -28,7 +27,6 @@ from cascadesim.einsum_cascades.notation.ir import (
     accesses,
     conditions,
 )
-from cascadesim.einsum_cascades.notation.substitution import rebuilt
 
 LOWEST = Constant(float("-inf"))
 LOWEST_NUMBER = Constant(-sys.float_info.max)  # where a first tile may be empty: exp(-inf - -inf) would be NaN
@@ -39,22 +37,19 @@ def make_iterative(cascade: Cascade, rank: str) -> Cascade:
 
     Raises CascadeSimError where there is no such chain.
     """
-    over = family(cascade, rank)
+    over = rank_group(cascade, rank)
     inner = set(over.inner)
     along = next((each for each in cascade.ranks if each in over.outer and each not in inner), rank)
     result = cascade
-    for maximum in _maxima(cascade, along):
-        chain = _Chain(result, along, result.einsum(maximum))
+    maxima = [each for each in cascade.einsums if each.reduction == "max" and along in each.reduced_ranks]
+    for maximum in maxima:
+        chain = _Chain(result, along, result.einsum(maximum.name))
         if chain.sums:
             result = rewritten(result, f"{cascade.name}-iterative", chain.einsums())
     if result is cascade:
         raise CascadeSimError(f"{cascade.name}: nothing to make iterative along '{rank}': it takes a maximum over "
                               f"'{along}' (GM max= X), exponentials exp(X - GM), and sums of them over '{along}'")
     return result
-
-
-def _maxima(cascade: Cascade, rank: str) -> list[str]:
-    return [einsum.name for einsum in cascade.einsums if einsum.reduction == "max" and rank in einsum.reduced_ranks]
 
 
 def _coordinate_tensors(cascade: Cascade) -> set[str]:
@@ -200,7 +195,7 @@ class _Chain:
         return len(einsum.reduced_ranks) > 1
 
     def _initial(self, einsum: Einsum, value: Constant) -> Einsum:
-        return Einsum(self._placed(einsum, "running", affine.number(0).index()), "add", value)
+        return Einsum(self._placed(einsum, "running", Index()), "add", value)
 
     def _local(self, access: Access) -> Expression:
         """A read inside the pass: exponentials so far, the maximum so far."""
@@ -216,12 +211,12 @@ class _Chain:
             maker = self.cascade.einsum(access.tensor)
             place = self._place(maker)
             indices = list(access.indices)
-            indices.insert(place, affine.extent(self.rank.upper()).index())
+            indices.insert(place, Index(offsets=(self.rank.upper(),)))
             return Access(self._name(maker, "running"), tuple(indices))
         return access
 
     def _at(self, einsum: Einsum, form: str, offset: int) -> Access:
-        return self._placed(einsum, form, (affine.rank(self.rank) + affine.number(offset)).index())
+        return self._placed(einsum, form, Index(((self.rank, 1),), (offset,) if offset else ()))
 
     def _placed(self, einsum: Einsum, form: str, index: Index) -> Access:
         indices = list(einsum.output.indices)

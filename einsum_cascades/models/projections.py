@@ -1,7 +1,8 @@
-"""Every weight matrix of a layer: what is multiplied by what, and how many rows go through it.
+"""Every weight matrix of a layer: what is multiplied by what, how many rows go through it, and what is stored.
 
 The same list gives the linear operations of a run and the parameter count, so a published parameter count tests the
-shapes of the operations. Attention itself, norms and activations have no matrix and are in `lowering`.
+shapes of the operations. Words of the KV cache are here too. Attention itself, norms and activations have no matrix and
+are in `lowering`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedFor
 from cascadesim.einsum_cascades.models.operation import Operand
 
 Phase: TypeAlias = Literal["prefill", "decode"]
+Norm: TypeAlias = Literal["layer", "rms", "plain"]
+_VECTORS_PER_NORM = {"layer": 2, "rms": 1, "plain": 0}  # scale and shift; scale; nothing that is stored
 
 # What one row of a matrix's input is: a token of the run; a token or a remembered state; a text token; a token of
 # the encoder; one sequence of the batch; one (token, chosen expert) pair.
@@ -168,3 +171,62 @@ def _expert_matrices(experts: Experts, hidden: int) -> Iterator[Matrix]:
             width=experts.shared * experts.width, activation=experts.activation, gated=experts.gated, bias=experts.bias
         )
         yield from _feed_forward(shared, hidden, "shared_", "tokens")
+
+
+def norm_parameters(norm: Norm, width: int) -> int:
+    return _VECTORS_PER_NORM[norm] * width
+
+
+def layer_parameters(sizes: LayerSizes, norm: Norm, norms_per_layer: int) -> int:
+    """One layer."""
+    matrices = sum(matrix.parameters for matrix in all_matrices(sizes))
+    return matrices + _layer_norms(sizes, norm, norms_per_layer) + _head_norms(sizes) + _balance(sizes)
+
+
+def routed_parameters(sizes: LayerSizes) -> int:
+    """Of one layer's experts that tokens choose; shared ones count among the other weights."""
+    return sum(matrix.parameters for matrix in all_matrices(sizes) if matrix.operand == "experts")
+
+
+def _layer_norms(sizes: LayerSizes, norm: Norm, norms_per_layer: int) -> int:
+    if sizes.layer.joint == "two-stream":
+        norms_per_layer *= 2
+    elif sizes.layer.joint == "one-stream":
+        norms_per_layer = 1  # attention and feed-forward run side by side on one normalised input
+    return (norms_per_layer + (sizes.layer.cross is not None)) * norm_parameters(norm, sizes.hidden)
+
+
+def _head_norms(sizes: LayerSizes) -> int:
+    """Norms inside attention: over heads of queries and keys, over latent vectors, over the indexer's key."""
+    attention, latent = sizes.attention, sizes.attention.latent
+    streams = 2 if sizes.layer.joint == "two-stream" or sizes.layer.cross is not None else 1
+    vectors = 2 * attention.head_dim * streams if attention.qk_norm else 0
+    if latent is not None:
+        vectors += latent.q_rank + latent.kv_rank
+        vectors += norm_parameters("layer", latent.indexer.head_dim) if latent.indexer is not None else 0
+    return vectors
+
+
+def _balance(sizes: LayerSizes) -> int:
+    experts = sizes.experts
+    uses = sizes.layer.feed_forward == "experts" and experts is not None and experts.balance_bias
+    return experts.experts if experts is not None and uses else 0
+
+
+def cached_words(sizes: LayerSizes, sequence_length: int, text_length: int) -> int:
+    """Words one layer caches for one sequence; a layer that sees a window keeps the window."""
+    if sizes.layer.mask != "causal":
+        return 0
+    latent, per_key = sizes.attention.latent, _key_value_words(sizes)
+    if latent is not None and latent.indexer is not None:  # any key may be selected later, so all are kept
+        return sequence_length * per_key
+    crossed = {None: 0, "text": text_length, "encoder": sequence_length}[sizes.layer.cross]
+    return (sizes.layer.cached_keys(sequence_length) + sizes.layer.memory + crossed) * per_key
+
+
+def _key_value_words(sizes: LayerSizes) -> int:
+    """Words per key: a key and a value per key/value head, or one latent vector with its rotated part."""
+    attention, latent = sizes.attention, sizes.attention.latent
+    if latent is None:
+        return attention.key_heads * (attention.head_dim + attention.values)
+    return latent.kv_rank + latent.rope_dim + (latent.indexer.head_dim if latent.indexer is not None else 0)

@@ -49,6 +49,21 @@ class Index:
         offset = self.offsets[0] if self.offsets else 0
         return (self.terms[0][0], offset) if isinstance(offset, int) else None
 
+    @property
+    def fixed(self) -> int | None:
+        """The coordinate, where it is a plain number."""
+        if self.terms or self.gather is not None or self.divisor != 1 or len(self.offsets) > 1:
+            return None
+        offset = self.offsets[0] if self.offsets else 0
+        return offset if isinstance(offset, int) else None
+
+    @property
+    def final(self) -> str | None:
+        """The extent, where the coordinate is one, such as `M1`: the state after the last step."""
+        if self.terms or self.gather is not None or len(self.offsets) != 1 or not isinstance(self.offsets[0], str):
+            return None
+        return self.offsets[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -139,10 +154,9 @@ def conditions(expression: Expression) -> Iterator[Condition]:
 
 def bound_ranks(expression: Expression) -> tuple[str, ...]:
     """Rank variables of an expression: those of its accesses, then those that only its conditions have."""
-    found = dict.fromkeys(rank for access in accesses(expression) for rank in access.ranks)
-    for condition in conditions(expression):
-        found.update(dict.fromkeys(condition.left.ranks + condition.right.ranks))
-    return tuple(found)
+    sides: list[Access | Index] = [*accesses(expression)]
+    sides += (side for condition in conditions(expression) for side in (condition.left, condition.right))
+    return tuple(dict.fromkeys(rank for side in sides for rank in side.ranks))
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,6 @@ FIBER: Mapping[str, FiberOperator] = MappingProxyType({
     )
 })
 
-SYMBOLS: Mapping[str, str] = MappingProxyType({"add": "+", "subtract": "-", "multiply": "*", "divide": "/"})
-
 # what the rank a reduction removes collapses to when it is empty, and how two results combine
 REDUCTIONS: Mapping[str, tuple[np.ufunc, float]] = MappingProxyType({
     "add": (np.add, 0.0),

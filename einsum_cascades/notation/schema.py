@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, listed, shortened, shown, suggestion
-from cascadesim.einsum_cascades.notation.text_files import read_text
+from cascadesim.einsum_cascades.notation.files import read_text
 
 LARGEST_WHOLE = 2**62  # fits int64 twice over; no count of anything comes near
 LARGEST_NUMBER = 1e30  # beyond every physical quantity in SI units; products of several stay finite

@@ -8,14 +8,16 @@ and what the first layer has dropped never does. How many stay is the schedule's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.pruning_schedules import LOW_BITS, Schedule, kept
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened
+from cascadesim.einsum_cascades.notation.files import read_arrays
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import LOW_BITS, PruningSchedule, kept
 from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead
 
 Floats = NDArray[np.float64]
@@ -34,7 +36,7 @@ class LayerPruning:
 
 
 @dataclass(frozen=True)
-class Iteration:
+class PrunedIteration:
     """All layers over `length` tokens; `kept`: tokens chosen after the last layer for the next iteration's first."""
 
     length: int
@@ -84,7 +86,7 @@ def flat_queries(probabilities: Floats, threshold: float | None) -> NDArray[np.b
     return np.zeros(largest.shape, dtype=np.bool_) if threshold is None else largest < threshold
 
 
-def prune_encoder(maps: ArrayLike, schedule: Schedule, outputs: ArrayLike | None = None) -> Iteration:
+def prune_encoder(maps: ArrayLike, schedule: PruningSchedule, outputs: ArrayLike | None = None) -> PrunedIteration:
     """From maps P[layer, head, query, key] of the unpruned model: dropped tokens are neither keys nor queries.
 
     Rows are normalised again over the kept keys, which is softmax over them. Outputs O[layer, head, query, f] are
@@ -104,15 +106,15 @@ def prune_encoder(maps: ArrayLike, schedule: Schedule, outputs: ArrayLike | None
 
 
 def prune_generation(
-    maps: Sequence[ArrayLike], schedule: Schedule, outputs: Sequence[ArrayLike] | None = None
-) -> tuple[Iteration, ...]:
+    maps: Sequence[ArrayLike], schedule: PruningSchedule, outputs: Sequence[ArrayLike] | None = None
+) -> tuple[PrunedIteration, ...]:
     """From one map P[layer, head, key] (and output O[layer, head, f]) per generated token, each a key longer.
 
     The first token sees all keys. What is chosen after its last layer is what the next one's first layer sees.
     """
     if not maps:
         raise CascadeSimError("no maps: one P[layer, head, key] is needed for each generated token")
-    found: list[Iteration] = []
+    found: list[PrunedIteration] = []
     importance: Importance | None = None
     candidates: Whole = np.arange(0)
     for number, each in enumerate(maps):
@@ -132,8 +134,8 @@ def prune_generation(
 
 
 def _iteration(
-    maps: Floats, outputs: Floats | None, schedule: Schedule, tokens: Whole, importance: Importance, first: bool
-) -> tuple[Iteration, Importance, Whole]:
+    maps: Floats, outputs: Floats | None, schedule: PruningSchedule, tokens: Whole, importance: Importance, first: bool
+) -> tuple[PrunedIteration, Importance, Whole]:
     """One walk over the layers; also the importance after it and the tokens that the next one's first layer sees."""
     length, candidates = maps.shape[3], tokens
     heads: Whole = np.arange(maps.shape[1])
@@ -148,10 +150,10 @@ def _iteration(
         importance = importance.after(probabilities, _rows(outputs, layer, heads, tokens), tokens, heads)
     chosen = survivors(importance.tokens, candidates, schedule.tokens(0, length))
     pruned = schedule.token_keep[0] < 1
-    return Iteration(length, tuple(layers), chosen.size if pruned else None), importance, chosen
+    return PrunedIteration(length, tuple(layers), chosen.size if pruned else None), importance, chosen
 
 
-def _values(schedule: Schedule, tokens: int) -> int:
+def _values(schedule: PruningSchedule, tokens: int) -> int:
     """Where all tokens are kept."""
     return min(tokens, kept(schedule.value_keep, schedule.base or tokens))
 
@@ -171,7 +173,7 @@ def _rows(outputs: Floats | None, layer: int, heads: Whole, tokens: Whole) -> Fl
     return np.asarray(outputs[layer][np.ix_(heads, queries)])
 
 
-def _maps(maps: ArrayLike, schedule: Schedule, dimensions: int) -> Floats:
+def _maps(maps: ArrayLike, schedule: PruningSchedule, dimensions: int) -> Floats:
     given = np.asarray(maps, dtype=np.float64)
     if given.ndim != dimensions or 0 in given.shape:
         raise CascadeSimError(f"maps need {dimensions} dimensions, none of them empty, got shape {given.shape}")
@@ -187,7 +189,7 @@ def _maps(maps: ArrayLike, schedule: Schedule, dimensions: int) -> Floats:
     return given
 
 
-def _outputs(outputs: ArrayLike | None, maps: Floats, schedule: Schedule) -> Floats | None:
+def _outputs(outputs: ArrayLike | None, maps: Floats, schedule: PruningSchedule) -> Floats | None:
     if outputs is None:
         if schedule.heads[-1] < maps.shape[1]:
             raise CascadeSimError(f"pruning schedule {schedule.name} prunes heads by their outputs: none are given")
@@ -199,14 +201,18 @@ def _outputs(outputs: ArrayLike | None, maps: Floats, schedule: Schedule) -> Flo
     return given
 
 
-def rows_of(iterations: Sequence[Iteration], schedule: Schedule, head_dim: int = 64) -> tuple[TracedHead, ...]:
+def rows_of(
+    iterations: Sequence[PrunedIteration], schedule: PruningSchedule, head_dim: int = 64
+) -> tuple[TracedHead, ...]:
     """The trace in rows. One query that needs low bits makes the head fetch them."""
     return tuple(
         row for number, each in enumerate(iterations) for row in _rows_of_iteration(number, each, schedule, head_dim)
     )
 
 
-def _rows_of_iteration(number: int, iteration: Iteration, schedule: Schedule, head_dim: int) -> list[TracedHead]:
+def _rows_of_iteration(
+    number: int, iteration: PrunedIteration, schedule: PruningSchedule, head_dim: int
+) -> list[TracedHead]:
     rows: list[TracedHead] = []
     after = [layer.tokens.size for layer in iteration.layers[1:]]
     for index, layer in enumerate(iteration.layers):
@@ -220,3 +226,58 @@ def _rows_of_iteration(number: int, iteration: Iteration, schedule: Schedule, he
             ))  # fmt: skip
         rows[-1] = replace(rows[-1], kept=fewer if index < len(after) else iteration.kept)
     return rows
+
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """One array an iteration; `outputs` is empty where the file has none. An encoder is one iteration."""
+
+    maps: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    encoder: bool
+
+    @property
+    def layers(self) -> int:
+        return int(self.maps[0].shape[0])
+
+    @property
+    def heads(self) -> int:
+        return int(self.maps[0].shape[1])
+
+    def pruned(self, schedule: PruningSchedule) -> tuple[PrunedIteration, ...]:
+        """Raises CascadeSimError where the schedule is of another model."""
+        outputs = self.outputs or None
+        if self.encoder:
+            return (prune_encoder(self.maps[0], schedule, outputs and outputs[0]),)
+        return prune_generation(self.maps, schedule, outputs)
+
+
+def read_maps(path: Path | str) -> AttentionMaps:
+    """Raises SpecError if a file cannot be read or holds other arrays."""
+    path = Path(path)
+    return _maps_of({name or "maps": array for name, array in read_arrays(path).items()}, path.name)
+
+
+def _maps_of(arrays: Mapping[str, NDArray[np.generic]], source: str) -> AttentionMaps:
+    encoder = "maps" in arrays
+    dimensions = 4 if encoder else 3
+    wrong = [name for name, array in arrays.items() if array.dtype.kind not in "fiu" or array.ndim != dimensions]
+    if wrong:
+        raise SpecError(f"{source}: {shortened(wrong[0])}: expected numbers in {dimensions} dimensions, got shape "
+                        f"{arrays[wrong[0]].shape} of {arrays[wrong[0]].dtype}")
+    names = [""] if encoder else [f"_{number}" for number in range(len(arrays)) if f"maps_{number}" in arrays]
+    expected = {f"{what}{name}" for what in ("maps", "outputs") for name in names}
+    if not names or set(arrays) - expected:
+        raise SpecError(f"{source}: holds {listed(sorted(arrays)) or 'nothing'}; expected maps and outputs, or "
+                        f"maps_0, maps_1, ... and outputs_0, outputs_1, ...")
+    outputs = [f"outputs{name}" for name in names if f"outputs{name}" in arrays]
+    if outputs and len(outputs) != len(names):
+        raise SpecError(f"{source}: outputs are there for {len(outputs)} of {len(names)} iterations")
+    return AttentionMaps(
+        tuple(arrays[f"maps{name}"].astype(np.float64) for name in names),
+        tuple(arrays[name].astype(np.float64) for name in outputs),
+        encoder,
+    )

@@ -59,7 +59,7 @@ def _first_comment(text: str) -> str:
 
 
 def _workloads() -> Entries:
-    from cascadesim.einsum_cascades.models.zoo import ALIASES, load_workload, workload_names
+    from cascadesim.einsum_cascades.models.workload import ALIASES, load_workload, workload_names
     from cascadesim.simulator.views.formatting import count, length
 
     entries = []

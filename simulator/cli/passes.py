@@ -11,7 +11,7 @@ from cascadesim.simulator.cli.options import alternatives, extent, mask, one_of
 from cascadesim.simulator.views.terminal import json_text, printable
 
 if TYPE_CHECKING:
-    from cascadesim.einsum_cascades.analysis.analysis import Analysis
+    from cascadesim.einsum_cascades.analysis.passes import Analysis
     from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
 
 FORMATS = ("table", "json")
@@ -33,7 +33,7 @@ def passes(
 
     `cascadesim list cascades` names those that come along.
     """
-    from cascadesim.einsum_cascades.analysis.analysis import analyse
+    from cascadesim.einsum_cascades.analysis.passes import analyse
     from cascadesim.einsum_cascades.sparsity.masks import FULL
     from cascadesim.einsum_cascades.texts.catalogue import find
 
@@ -42,7 +42,7 @@ def passes(
 
 
 def table(found: Analysis) -> Iterator[str]:
-    over = f" over {found.main.family.name}" if found.main.passes > 1 else ""
+    over = f" over {found.main.over.name}" if found.main.passes > 1 else ""
     yield f"{found.cascade.name}: {found.pass_class}{over}"
     yield ""
     yield from _aligned([("rank", "passes", "live footprint", ""), *_ranks(found)])
@@ -55,7 +55,7 @@ def table(found: Analysis) -> Iterator[str]:
 def _ranks(found: Analysis) -> Iterator[tuple[str, ...]]:
     for over, footprint in zip(found.traversals, found.footprints, strict=True):
         grows = "constant" if footprint.constant_in_rank else f"grows with {footprint.rank}"
-        yield (over.family.name, str(over.passes), str(footprint.elements), grows)
+        yield (over.over.name, str(over.passes), str(footprint.elements), grows)
 
 
 def _einsums(found: Analysis) -> Iterator[tuple[str, ...]]:

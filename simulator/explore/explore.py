@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.cycles import cycle_figures, points_of
 from cascadesim.simulator.explore.evolution import evolutionary

@@ -12,10 +12,10 @@ from math import prod
 
 import numpy as np
 
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.layers import layout_sizes
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, shown
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
-from cascadesim.einsum_cascades.sparsity.token_layout import layout_sizes
 from cascadesim.simulator.cli.gna import LARGEST_LAYOUT
 from cascadesim.simulator.explore.expressions import Column
 from cascadesim.simulator.explore.metrics import Floats

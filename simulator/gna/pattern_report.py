@@ -15,14 +15,12 @@ import numpy as np
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
 from cascadesim.einsum_cascades.sparsity import sparse_patterns as patterns
-from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Selected, read_block_mask
-from cascadesim.einsum_cascades.sparsity.block_selection_catalogue import SELECTED, selected
-from cascadesim.einsum_cascades.sparsity.sliding_tile import sliding_tile
-from cascadesim.einsum_cascades.sparsity.sparse_patterns import Pattern
+from cascadesim.einsum_cascades.sparsity.block_selection import SELECTED, BlockMask, Selected, read_block_mask, selected
+from cascadesim.einsum_cascades.sparsity.sparse_patterns import SparsePattern, sliding_tile
 from cascadesim.simulator.gna.report import SCHEMA
 
 # name -> (constructor, fields it takes besides the tokens)
-STATIC: Mapping[str, tuple[Callable[..., Pattern], tuple[str, ...]]] = {
+STATIC: Mapping[str, tuple[Callable[..., SparsePattern], tuple[str, ...]]] = {
     "sink-window": (patterns.SinkWindow, ("sinks", "window")),
     "global-window": (patterns.GlobalWindow, ("window", "globals")),
     "strided": (patterns.Strided, ("length",)),
@@ -145,7 +143,7 @@ def pattern_answer(
                          int(counts[:, 2].max()), partial, 0.0)
 
 
-def named(text: str, layout: tuple[int, ...]) -> Pattern | Selected | BlockMask:
+def named(text: str, layout: tuple[int, ...]) -> SparsePattern | Selected | BlockMask:
     """`moba:kept=2`, `documents:lengths=5+12+7`, `sliding-tile:tile=6x8x8,window=3x3x3` (in tile order), `frame-decay`
     (frames are the layout's first dimension)."""
     name, _, rest = text.partition(":")

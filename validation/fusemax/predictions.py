@@ -54,7 +54,7 @@ def machine(name: str, settings: tuple[str, ...]) -> Accelerator:
 
 @cache
 def model(name: str) -> Workload:
-    from cascadesim.einsum_cascades.models.zoo import load_workload
+    from cascadesim.einsum_cascades.models.workload import load_workload
 
     return load_workload(name)
 

@@ -17,7 +17,7 @@ import click
 
 if TYPE_CHECKING:
     from cascadesim.accelerators.spatten.spec import SpattenSpec
-    from cascadesim.einsum_cascades.sparsity.pruning_schedules import Schedule
+    from cascadesim.einsum_cascades.sparsity.pruning_schedules import PruningSchedule
 
 LENGTH = 1024  # SpAtten, sec. V-A: 992 tokens given, 32 generated; the last one sees 1024
 SERIAL = 1  # scores a cycle that a top-k engine without parallelism compares
@@ -55,7 +55,7 @@ def ladder(model: str, architecture: str = "spatten", settings: tuple[str, ...] 
     return tuple(_run(name, schedule, parallelism, machine.spec) for name, schedule, parallelism in steps)
 
 
-def _steps(full: Schedule, parallelism: int) -> Iterator[tuple[str, Schedule, int]]:
+def _steps(full: PruningSchedule, parallelism: int) -> Iterator[tuple[str, PruningSchedule, int]]:
     """Name, schedule, scores that the top-k engine compares in a cycle."""
     wide = replace(full, key_bits=None, value_bits=None, low_bit_share=0.0)
     dense = wide.unpruned()
@@ -68,7 +68,7 @@ def _steps(full: Schedule, parallelism: int) -> Iterator[tuple[str, Schedule, in
     yield "+ progressive quantization", full, parallelism
 
 
-def _run(name: str, schedule: Schedule, parallelism: int, spec: SpattenSpec) -> Rung:
+def _run(name: str, schedule: PruningSchedule, parallelism: int, spec: SpattenSpec) -> Rung:
     from cascadesim.accelerators.spatten.head_stream import HeadStream
     from cascadesim.accelerators.spatten.rows import head_rows
     from cascadesim.accelerators.spatten.rtl.run import run_heads

@@ -23,7 +23,7 @@ from cascadesim.validation.table import Row, Table, parse_table
 
 if TYPE_CHECKING:
     from cascadesim.accelerators.spatten.accelerator import Spatten
-    from cascadesim.einsum_cascades.sparsity.pruning_schedules import Schedule
+    from cascadesim.einsum_cascades.sparsity.pruning_schedules import PruningSchedule
 
 GIVEN, COUNTED, PREDICTED, OTHER = "given", "counted", "predicted", "not modelled"
 BERT_BENCHMARKS, GPT2_BENCHMARKS = 22, 8  # HPCA 2021: 11 tasks and 4 data sets, two models each
@@ -84,7 +84,7 @@ def _machine(name: str = "spatten", settings: tuple[str, ...] = ()) -> Spatten:
     return found
 
 
-def _schedule(model: str) -> Schedule:
+def _schedule(model: str) -> PruningSchedule:
     from cascadesim.einsum_cascades.sparsity.pruning_schedules import published_schedule
 
     return published_schedule(model)
@@ -154,7 +154,7 @@ def _gpt2_tflops() -> float:
 @cache
 def _dense_bert() -> Operation:
     """One layer."""
-    from cascadesim.einsum_cascades.models.zoo import load_workload
+    from cascadesim.einsum_cascades.models.workload import load_workload
 
     (dense,) = load_workload("bert-base").operations(
         sequence_length=BERT_LENGTH, batch=1, phase="prefill", scope="attention", attention="attention-3pass"
@@ -228,7 +228,7 @@ def _datapath() -> float:
 
 def _end_to_end() -> float:
     """One generated token of the whole model, weights of 8 bits, against the GPU's published time of 30 tokens."""
-    from cascadesim.einsum_cascades.models.zoo import load_workload
+    from cascadesim.einsum_cascades.models.workload import load_workload
     from cascadesim.simulator.simulate import simulate
 
     times = []

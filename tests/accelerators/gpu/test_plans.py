@@ -11,7 +11,7 @@ from cascadesim.accelerators.gpu.accelerator import Gpu, device_names
 from cascadesim.accelerators.plan_check import problems
 from cascadesim.accelerators.protocol import Plan
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts.catalogue import find
 

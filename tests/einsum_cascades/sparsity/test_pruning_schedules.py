@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import (
     SCHEDULES,
-    Schedule,
+    PruningSchedule,
     encoder_rows,
     generated_rows,
     kept,
@@ -51,7 +51,7 @@ def test_the_first_token_fetches_every_key() -> None:
 
 
 @pytest.mark.parametrize(("schedule", "rows"), [(SMALL, 4608), (MEDIUM, 11328)])
-def test_whole_workloads_have_the_published_number_of_rows(schedule: Schedule, rows: int) -> None:
+def test_whole_workloads_have_the_published_number_of_rows(schedule: PruningSchedule, rows: int) -> None:
     found = generated_rows(schedule, 993, 32)
     assert len(found) == rows
     assert parse_rows(format_rows(found), "rows.csv") == found
@@ -106,7 +106,7 @@ def test_every_published_schedule_says_where_it_is_from(name: str) -> None:
 
 def test_wrong_schedules_say_everything_at_once() -> None:
     with pytest.raises(CascadeSimError) as caught:
-        Schedule("mine", (0.5, 0.7), (0, 1, 2), value_keep=0, low_bit_share=2)
+        PruningSchedule("mine", (0.5, 0.7), (0, 1, 2), value_keep=0, low_bit_share=2)
     assert list(caught.value.problems) == [
         "pruning schedule mine: token_keep has 2 layers and heads 3; both need every layer",
         "pruning schedule mine: value_keep must be above 0 and at most 1, got 0",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.einsum_cascades.analysis.ordering import Step, steps
+from cascadesim.einsum_cascades.analysis.graph import Step, steps
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
