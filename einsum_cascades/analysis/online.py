@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from cascadesim.einsum_cascades.analysis.rank_groups import rank_group
-from cascadesim.einsum_cascades.analysis.rewrites import NOTHING, fresh_name, rebuilt, rewritten
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.analysis.rank_groups import rank_group, rank_groups
+from cascadesim.einsum_cascades.analysis.rewrites import NOTHING, defer_division, fresh_name, rebuilt, rewritten, split
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
 from cascadesim.einsum_cascades.notation.ir import (
     Access,
     Apply,
@@ -30,6 +30,29 @@ from cascadesim.einsum_cascades.notation.ir import (
 
 LOWEST = Constant(float("-inf"))
 LOWEST_NUMBER = Constant(-sys.float_info.max)  # where a first tile may be empty: exp(-inf - -inf) would be NaN
+
+
+def rewritten_to(cascade: Cascade, rewrite: str) -> Cascade:
+    """The cascade rewritten as a text says: `defer-division`, `split:RANK=EXTENT`, `online` or `online:RANK`.
+
+    `online` by itself takes the rank that a maximum is taken over. Raises CascadeSimError where the text names no
+    rewrite, where there is no such rank or several, and as the rewrites do.
+    """
+    name, colon, argument = rewrite.partition(":")
+    rank, equals, extent = argument.partition("=")
+    if name == "defer-division" and not colon:
+        return defer_division(cascade)
+    if name == "split" and rank and extent:
+        return split(cascade, rank, extent)
+    if name != "online" or equals:
+        raise CascadeSimError(f"no rewrite '{shortened(rewrite)}'; give defer-division, split:RANK=EXTENT such as "
+                              f"split:m=M0, online or online:RANK")
+    reduced = {rank for einsum in cascade.einsums if einsum.reduction == "max" for rank in einsum.reduced_ranks}
+    over = [rank] if rank else [each.name for each in rank_groups(cascade) if each.members & reduced]
+    if len(over) != 1:
+        raise CascadeSimError(f"{cascade.name}: online takes one rank that a maximum is taken over, and there are "
+                              f"{len(over)}: {', '.join(over) or 'give another cascade'}")
+    return make_iterative(cascade, over[0])
 
 
 def make_iterative(cascade: Cascade, rank: str) -> Cascade:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Factor: TypeAlias = int | str | tuple[int | str, ...]  # a number, an extent such as 'M0', or a product of them
 Reduction: TypeAlias = Literal["add", "max", "min"]
@@ -236,6 +239,12 @@ class Cascade:
         from cascadesim.einsum_cascades.analysis.passes import passes  # it analyses what is written down here
 
         return passes(self, rank)
+
+    def graph(self) -> nx.MultiDiGraph:
+        """The cascade as a networkx graph: nodes are Einsums, edges dependences (see `analysis.graph`)."""
+        from cascadesim.einsum_cascades.analysis.graph import graph  # as above
+
+        return graph(self)
 
     def __repr__(self) -> str:
         return f"Cascade({self.name!r}, {len(self.einsums)} Einsums)"

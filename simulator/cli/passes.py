@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cascadesim.simulator.cli.options import alternatives, extent, mask, one_of
+from cascadesim.simulator.cli.options import alternatives, extent, mask, new_file, one_of
 from cascadesim.simulator.views.terminal import json_text, printable
 
 if TYPE_CHECKING:
@@ -26,8 +27,15 @@ FORMATS = ("table", "json")
               help="Count under a mask: full, causal, window:N or chunk:N. Without P, as many queries as keys.")
 @click.option("--format", "format_", type=one_of(*FORMATS), default="table", metavar=alternatives(*FORMATS),
               show_default=True, help="How the result is printed.")
+@click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
+              help="Also draw the Einsums and what they read of each other, in rows of their passes.")
 def passes(
-    cascade: str, rank: str | None, sizes: tuple[tuple[str, int], ...], mask: KeyInterval | None, format_: str
+    cascade: str,
+    rank: str | None,
+    sizes: tuple[tuple[str, int], ...],
+    mask: KeyInterval | None,
+    format_: str,
+    plot: Path | None,
 ) -> None:
     """Passes over each rank, live footprint, operations and least traffic of a cascade.
 
@@ -36,9 +44,15 @@ def passes(
     from cascadesim.einsum_cascades.analysis.passes import analyse
     from cascadesim.einsum_cascades.sparsity.masks import FULL
     from cascadesim.einsum_cascades.texts.catalogue import find
+    from cascadesim.simulator.views.output import pending_files
 
-    found = analyse(find(cascade), rank, dict(sizes), FULL if mask is None else mask)
-    click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(table(found))))
+    with pending_files((plot,)) as (picture,):
+        found = analyse(find(cascade), rank, dict(sizes), FULL if mask is None else mask)
+        if picture is not None:
+            from cascadesim.simulator.views.graph_plot import draw
+
+            draw(found.cascade, found.main, picture)
+        click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(table(found))))
 
 
 def table(found: Analysis) -> Iterator[str]:

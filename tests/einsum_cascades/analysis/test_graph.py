@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import networkx
 import pytest
 
-from cascadesim.einsum_cascades.analysis.graph import Step, steps
+from cascadesim.einsum_cascades.analysis.graph import Step, cycles, steps
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
@@ -51,3 +52,32 @@ def test_a_sum_inside_an_iteration_runs_once_a_step() -> None:
 def test_a_sum_over_its_own_future_is_refused() -> None:
     with pytest.raises(CascadeSimError, match="example, line 2: S, T need values of each other that do not exist yet"):
         order("T[0] = 1\nS = T[i] * X[i]\nT[i+1] = T[i] + S")
+
+
+def test_a_cascade_is_a_graph_of_einsums_and_dependences() -> None:
+    found = ATTENTION_1PASS.graph()
+    names = {number: einsum.name for number, einsum in found.nodes(data="einsum")}
+    edges = {(names[one], names[other], *data.values()) for one, other, data in found.edges(data=True)}
+    assert names[7] == "RM"
+    assert ("QK", "LM", "QK", None, 0) in edges
+    assert ("RD", "SPD", "RD", "m1", 1) in edges  # of the step before
+    assert found.number_of_nodes() == len(ATTENTION_1PASS.einsums)
+    assert found is ATTENTION_1PASS.graph()
+
+
+def test_a_graph_cannot_be_changed() -> None:
+    with pytest.raises(networkx.NetworkXError, match="Frozen"):
+        ATTENTION_3PASS.graph().add_node("another")
+
+
+def test_the_first_value_of_a_state_is_no_cycle_and_is_not_its_last() -> None:
+    """RM[h,0,p] is read by the update only, AV reads the update only."""
+    found = ATTENTION_1PASS.graph()
+    assert set(found.predecessors(16)) == {13, 15}
+    assert cycles(ATTENTION_1PASS)[2] == {2}
+    assert cycles(ATTENTION_1PASS)[13] == {12, 13}
+
+
+def test_a_value_of_two_steps_before_has_that_distance() -> None:
+    fibonacci = cascade("fibonacci", "F[0] = 0\nF[1] = 1\nF[i+2] = F[i+1] + F[i]").graph()
+    assert sorted(fibonacci.get_edge_data(2, 2)[key]["distance"] for key in (0, 1)) == [1, 2]
