@@ -42,7 +42,7 @@ class Region:
 
     @property
     def tested(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(rank for each in self.conditions for rank in each.left.ranks + each.right.ranks))
+        return tuple(dict.fromkeys(rank for each in self.conditions for rank in each.ranks))
 
     @property
     def points(self) -> Polynomial:

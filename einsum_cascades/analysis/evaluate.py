@@ -6,7 +6,7 @@ tensor are an error, unless a condition excludes them. Knows no hardware and no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -130,7 +130,8 @@ class _Grid:
 
     def reduced(self, expression: Expression, where: Where = _EVERYWHERE) -> Values:
         """The expression, reduced over the ranks missing on the left; all axes stay, at length 1 where reduced."""
-        if isinstance(expression, Select) and not _tested(expression) & set(self.einsum.reduced_ranks):
+        reduced = set(self.einsum.reduced_ranks)
+        if isinstance(expression, Select) and all(reduced.isdisjoint(each.ranks) for each in expression.conditions):
             inside = self._holds(expression.conditions)
             chosen = self.reduced(expression.value, where & inside)
             return np.where(inside, chosen, self.reduced(expression.otherwise, where & ~inside))
@@ -235,8 +236,3 @@ def _factors(expression: Expression) -> list[Expression]:
     if isinstance(expression, Apply) and expression.operator == "multiply":
         return [factor for operand in expression.operands for factor in _factors(operand)]
     return [expression]
-
-
-def _tested(select: Select) -> set[str]:
-    sides: Iterable[Condition] = select.conditions
-    return {rank for each in sides for rank in each.left.ranks + each.right.ranks}

@@ -185,7 +185,7 @@ def _deferred(cascade: Cascade, einsum: Einsum) -> Iterator[Einsum]:
     letters = "".join(access.tensor for factor in whole.numerator for access in accesses(factor))
     total = Access(fresh_name(letters or f"{einsum.name}N", cascade), einsum.output.indices)
     yield replace(einsum, output=total, expression=terms)
-    rows = tuple(each for each in whole.conditions if not reduced & {*each.left.ranks, *each.right.ranks})
+    rows = tuple(each for each in whole.conditions if reduced.isdisjoint(each.ranks))
     yield Einsum(einsum.output, "add", multiplied((Apply("divide", (total, multiplied(late))),), rows))
 
 

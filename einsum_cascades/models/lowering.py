@@ -116,40 +116,30 @@ def _rows_and_copies(matrix: Matrix, sizes: LayerSizes, run: LayerRun) -> tuple[
             return run.batch * run.sequence_length, matrix.copies
         case "sequence":
             return run.batch, matrix.copies
-    return run.rows + _joined_rows(sizes, run), matrix.copies
-
-
-def _joined_rows(sizes: LayerSizes, run: LayerRun) -> int:
-    """Rows of text that go through the same matrices as the tokens."""
-    return run.batch * run.text_length if sizes.layer.joint == "one-stream" else 0
+    joined = run.batch * run.text_length if sizes.layer.joint == "one-stream" else 0  # text in the same matrices
+    return run.rows + joined, matrix.copies
 
 
 def _self_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
-    """Decode: one query per sequence attends every key that its layer still sees, so the mask is full."""
+    """Decode: one query per sequence attends every key that its layer still sees, so the mask is full.
+
+    In a neighborhood, tokens attend their windows and all text that is joined to them; the text attends everything.
+    Softmax is per query, so the queries of the text are an operation of their own.
+    """
     joined = run.text_length if sizes.layer.joint is not None else 0
-    if sizes.layer.window_sizes is not None:
-        yield from _neighborhood_attention(sizes, run, joined)
+    if (window := sizes.layer.window_sizes) is not None:
+        tokens = run.sequence_length
+        pattern = neighborhood_of(tokens, run.layout, window)
+        yield _attention("attention", sizes, run, tokens, tokens + joined,
+                         ExtraKeys(pattern, joined) if joined else pattern)
+        if joined:
+            yield _attention("text_attention", sizes, run, joined, tokens + joined, FULL)
         return
     keys, mask = _keys_and_mask(sizes, run)
     if run.phase == "decode" and sizes.attention.latent is not None:
         yield _absorbed_attention(sizes.attention.heads, sizes.attention.latent, keys, run)
     else:
         yield _attention("attention", sizes, run, run.queries + joined, keys + joined, mask)
-
-
-def _neighborhood_attention(sizes: LayerSizes, run: LayerRun, joined: int) -> Iterator[Operation]:
-    """Tokens attend their windows and all text that is joined to them; the text attends everything.
-
-    Softmax is per query, so the queries of the text are an operation of their own.
-    """
-    if (window := sizes.layer.window_sizes) is None:
-        return
-    tokens = run.sequence_length
-    pattern = neighborhood_of(tokens, run.layout, window)
-    mask: Mask = ExtraKeys(pattern, joined) if joined else pattern
-    yield _attention("attention", sizes, run, tokens, tokens + joined, mask)
-    if joined:
-        yield _attention("text_attention", sizes, run, joined, tokens + joined, FULL)
 
 
 def _attention(name: str, sizes: LayerSizes, run: LayerRun, queries: int, keys: int, mask: Mask) -> Operation:
@@ -205,7 +195,9 @@ def _before_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     if latent is not None:
         yield elementwise("latent_q_norm", transformer.RMS_NORM, rows, latent.q_rank)
         yield elementwise("latent_kv_norm", transformer.RMS_NORM, rows, latent.kv_rank)
-        yield from _indexer_scores(sizes, run)
+        if (indexer := latent.indexer) is not None:  # one key tensor per sequence, as a product with every query
+            yield linear("index_scores", run.queries * indexer.heads, indexer.head_dim, run.sequence_length, run.batch,
+                         _keys_from(run))
     heads = (("q", attention.heads), ("k", 1 if latent is not None else attention.key_heads))
     width = latent.rope_dim if latent is not None else attention.head_dim
     for name, count in heads:
@@ -215,32 +207,21 @@ def _before_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
             yield elementwise(f"{name}_rotary", transformer.ROTARY, rows * count, -(-width // 2))
 
 
-def _indexer_scores(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
-    """Scores of every key for every query and head of the indexer: one key tensor per sequence, as a product."""
-    latent = sizes.attention.latent
-    if latent is not None and (indexer := latent.indexer) is not None:
-        rows = run.queries * indexer.heads
-        yield linear("index_scores", rows, indexer.head_dim, run.sequence_length, run.batch, _keys_from(run))
-
-
 def _feed_forward(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     matrices = tuple(feed_forward_matrices(sizes))
     if sizes.layer.joint != "one-stream":  # there, attention's norm and residual serve both
         yield from _norms("ffn_norm", sizes, run)
-    yield from _routing(sizes, run)
+    experts = sizes.experts if sizes.layer.feed_forward == "experts" else None
+    yield from _linears(router_matrices(sizes), sizes, run)
+    if experts is not None:
+        yield elementwise("router_softmax", transformer.SOFTMAX_ROUTER, run.rows, experts.experts)
     yield from _linears((matrix for matrix in matrices if not matrix.after_activation), sizes, run)
     yield from _activations(sizes, run)
     yield from _linears((matrix for matrix in matrices if matrix.after_activation), sizes, run)
-    if sizes.layer.feed_forward == "experts" and sizes.experts is not None:
-        yield elementwise("expert_sum", transformer.SCALED_ADD, run.rows * sizes.experts.chosen, sizes.hidden)
+    if experts is not None:
+        yield elementwise("expert_sum", transformer.SCALED_ADD, run.rows * experts.chosen, sizes.hidden)
     if sizes.layer.joint != "one-stream":
         yield from _residuals("ffn", sizes, run)
-
-
-def _routing(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
-    yield from _linears(router_matrices(sizes), sizes, run)
-    if sizes.layer.feed_forward == "experts" and sizes.experts is not None:
-        yield elementwise("router_softmax", transformer.SOFTMAX_ROUTER, run.rows, sizes.experts.experts)
 
 
 def _activations(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:

@@ -21,13 +21,12 @@ from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCa
 from cascadesim.einsum_cascades.analysis.extents import names
 from cascadesim.einsum_cascades.analysis.rank_groups import all_accesses, partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Condition, Einsum, conditions
+from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Condition, conditions
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace
 
 OperationKind: TypeAlias = Literal["attention", "linear", "elementwise", "collective"]
 Operand: TypeAlias = Literal["weights", "experts", "activations", "kv"]
-Extents: TypeAlias = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Operation:
     name: str
     kind: OperationKind
     cascade: Cascade
-    extents: Extents
+    extents: tuple[tuple[str, int], ...]
     count: int = 1
     mask: Mask = FULL
     layer: str = ""  # the kind of layer it belongs to, where a model has several
@@ -83,7 +82,9 @@ def work_of(operation: Operation, splits: Mapping[str, int] | None = None) -> di
     repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
     given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
     counted = bound_work(operation.cascade, given, operation.mask)
-    share = _share_of_values(operation)
+    prunes = operation.kind == "attention" and sizes.get(KEPT, sizes[KEY]) < sizes[KEY]  # a query leaves values out
+    share = {einsum.name: Fraction(sizes[KEPT], sizes[KEY]) for einsum in operation.cascade.einsums
+             if prunes and any(map(_is_value, einsum.inputs))}  # of those that read values
     return {
         name: {kind: int(repeats * count * share.get(name, 1)) for kind, count in counts.items()}
         for name, counts in counted.items()
@@ -99,15 +100,6 @@ def _traced_work(operation: Operation, splits: Mapping[str, int] | None) -> dict
         for name, counts in work_of(same, splits).items():
             total[name].update(counts)
     return {name: dict(counts) for name, counts in total.items()}
-
-
-def _share_of_values(operation: Operation) -> dict[str, Fraction]:
-    """Einsums that read values -> the share of keys whose values a query uses, where it leaves some out."""
-    sizes = dict(operation.extents)
-    if operation.kind != "attention" or sizes.get(KEPT, sizes[KEY]) >= sizes[KEY]:
-        return {}
-    values = [einsum for einsum in operation.cascade.einsums if any(map(_is_value, einsum.inputs))]
-    return {einsum.name: Fraction(sizes[KEPT], sizes[KEY]) for einsum in values}
 
 
 def _is_value(access: Access) -> bool:
@@ -145,37 +137,27 @@ def mask_of(operation: Operation) -> Mask:
 
     Raises CascadeSimError where conditions are no mask, or where a mask meets a text without pairs to leave out.
     """
-    texts = list(_texts(operation))
-    if operation.mask != FULL and not texts and _narrows(operation):
+    text, size = operation.cascade, dict(operation.extents)
+    keys = {KEY, *(parts[-1] for parts in partitions(text) if parts[0].startswith(KEY))}
+    found = {tuple(dict.fromkeys(conditions(einsum.expression))) for einsum in text.einsums
+             if QUERY in einsum.ranks and keys & set(einsum.ranks)}  # over whole keys and queries
+    if operation.mask != FULL and not found and (
+        operation.mask.attended_pairs(size[QUERY], size[KEY]) < size[QUERY] * size[KEY]
+    ):
         raise CascadeSimError(
-            f"{operation.cascade.name} has no Einsum over pairs of query and key, so the mask of this workload "
+            f"{text.name} has no Einsum over pairs of query and key, so the mask of this workload "
             f"({operation.mask}) cannot leave any out; give a workload without one, or a text that masks"
         )
-    found = {tests for _, tests in texts}
     if found <= {()}:
         return operation.mask
     if len(found) > 1:
-        raise CascadeSimError(f"{operation.cascade.name}: its Einsums have different conditions: no mask of all pairs")
+        raise CascadeSimError(f"{text.name}: its Einsums have different conditions: no mask of all pairs")
     return _interval(operation, found.pop())
 
 
-def _texts(operation: Operation) -> Iterator[tuple[Einsum, tuple[Condition, ...]]]:
-    """Every Einsum over whole keys and queries, with its conditions."""
-    splits = [parts for parts in partitions(operation.cascade) if parts[0].startswith(KEY)]
-    keys = {KEY, *(parts[-1] for parts in splits)}
-    for einsum in operation.cascade.einsums:
-        if QUERY in einsum.ranks and keys & set(einsum.ranks):
-            yield einsum, tuple(dict.fromkeys(conditions(einsum.expression)))
-
-
-def _narrows(operation: Operation) -> bool:
-    size = dict(operation.extents)
-    return operation.mask.attended_pairs(size[QUERY], size[KEY]) < size[QUERY] * size[KEY]
-
-
 def _interval(operation: Operation, tests: tuple[Condition, ...]) -> Mask:
-    size = dict(operation.extents)
-    queries, keys = size[QUERY], size[KEY]
+    """The mask that conditions leave, where machines know it."""
+    queries, keys = operation.extent(QUERY), operation.extent(KEY)
     position = np.arange(queries) + keys - queries
     first, last = np.zeros(queries, np.int64), np.full(queries, keys - 1, np.int64)
     if isinstance(operation.mask, KeyInterval):
@@ -183,11 +165,11 @@ def _interval(operation: Operation, tests: tuple[Condition, ...]) -> Mask:
     for low, high in _limits(operation, tests):
         first, last = np.maximum(first, low), np.minimum(last, high)
     width = int((last - first).max()) + 1
-    for known in (operation.mask, KeyInterval(True), KeyInterval(True, window=max(width, 1))):
-        if isinstance(known, KeyInterval):
-            expected = known.interval(np.arange(queries), queries, keys)
-            if np.array_equal(first, expected[0]) and np.array_equal(last, expected[1]) and (last <= position).all():
-                return known
+    known = (operation.mask, KeyInterval(True), KeyInterval(True, window=max(width, 1)))
+    for each in (each for each in known if isinstance(each, KeyInterval) and (last <= position).all()):
+        expected = each.interval(np.arange(queries), queries, keys)
+        if np.array_equal(first, expected[0]) and np.array_equal(last, expected[1]):
+            return each
     raise CascadeSimError(
         f"{operation.cascade.name}: its conditions leave no causal interval or window of keys; machines take those, "
         "or the mask of a workload"
@@ -195,12 +177,13 @@ def _interval(operation: Operation, tests: tuple[Condition, ...]) -> Mask:
 
 
 def _limits(operation: Operation, tests: tuple[Condition, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The first and the last key of each query under each condition."""
     text = operation.cascade
     inner = {rank.upper(): 1 for parts in partitions(text) for rank in parts[1:]}
     bound = BoundCascade.of(text, {**{rank.upper(): size for rank, size in operation.extents}, **inner})
     keys = next((parts for parts in bound.wholes if parts[0].startswith(KEY)), (KEY,))
     for test in tests:
-        found = bound.limits(test, keys, (QUERY,), dict(operation.extents)[QUERY])
+        found = bound.limits(test, keys, (QUERY,), operation.extent(QUERY))
         if found is None:
             raise CascadeSimError(f"{text.name}: a condition compares more than a query with a key: no mask")
         yield found

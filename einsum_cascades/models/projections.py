@@ -178,55 +178,40 @@ def norm_parameters(norm: Norm, width: int) -> int:
 
 
 def layer_parameters(sizes: LayerSizes, norm: Norm, norms_per_layer: int) -> int:
-    """One layer."""
+    """Numbers that one layer stores: matrices, norms of the layer and inside attention, biases of the router."""
+    layer, attention, latent = sizes.layer, sizes.attention, sizes.attention.latent
     matrices = sum(matrix.parameters for matrix in all_matrices(sizes))
-    return matrices + _layer_norms(sizes, norm, norms_per_layer) + _head_norms(sizes) + _balance(sizes)
+    # two streams have norms of their own; in one stream attention and feed-forward run side by side on one input
+    norms = {"two-stream": 2 * norms_per_layer, "one-stream": 1, None: norms_per_layer}[layer.joint]
+    of_layer = (norms + (layer.cross is not None)) * norm_parameters(norm, sizes.hidden)
+    streams = 2 if layer.joint == "two-stream" or layer.cross is not None else 1
+    of_heads = 2 * attention.head_dim * streams if attention.qk_norm else 0
+    if latent is not None:
+        of_heads += latent.q_rank + latent.kv_rank
+        of_heads += norm_parameters("layer", latent.indexer.head_dim) if latent.indexer is not None else 0
+    experts = sizes.experts if layer.feed_forward == "experts" else None
+    balance = experts.experts if experts is not None and experts.balance_bias else 0
+    return matrices + of_layer + of_heads + balance
 
 
 def routed_parameters(sizes: LayerSizes) -> int:
-    """Of one layer's experts that tokens choose; shared ones count among the other weights."""
+    """Numbers of one layer's experts that tokens choose; shared ones count among the other weights."""
     return sum(matrix.parameters for matrix in all_matrices(sizes) if matrix.operand == "experts")
 
 
-def _layer_norms(sizes: LayerSizes, norm: Norm, norms_per_layer: int) -> int:
-    if sizes.layer.joint == "two-stream":
-        norms_per_layer *= 2
-    elif sizes.layer.joint == "one-stream":
-        norms_per_layer = 1  # attention and feed-forward run side by side on one normalised input
-    return (norms_per_layer + (sizes.layer.cross is not None)) * norm_parameters(norm, sizes.hidden)
-
-
-def _head_norms(sizes: LayerSizes) -> int:
-    """Norms inside attention: over heads of queries and keys, over latent vectors, over the indexer's key."""
-    attention, latent = sizes.attention, sizes.attention.latent
-    streams = 2 if sizes.layer.joint == "two-stream" or sizes.layer.cross is not None else 1
-    vectors = 2 * attention.head_dim * streams if attention.qk_norm else 0
-    if latent is not None:
-        vectors += latent.q_rank + latent.kv_rank
-        vectors += norm_parameters("layer", latent.indexer.head_dim) if latent.indexer is not None else 0
-    return vectors
-
-
-def _balance(sizes: LayerSizes) -> int:
-    experts = sizes.experts
-    uses = sizes.layer.feed_forward == "experts" and experts is not None and experts.balance_bias
-    return experts.experts if experts is not None and uses else 0
-
-
 def cached_words(sizes: LayerSizes, sequence_length: int, text_length: int) -> int:
-    """Words one layer caches for one sequence; a layer that sees a window keeps the window."""
+    """Words of the KV cache that one layer holds for one sequence; a layer that sees a window keeps the window.
+
+    Per key a key and a value per key/value head, or one latent vector with its rotated part.
+    """
     if sizes.layer.mask != "causal":
         return 0
-    latent, per_key = sizes.attention.latent, _key_value_words(sizes)
-    if latent is not None and latent.indexer is not None:  # any key may be selected later, so all are kept
-        return sequence_length * per_key
-    crossed = {None: 0, "text": text_length, "encoder": sequence_length}[sizes.layer.cross]
-    return (sizes.layer.cached_keys(sequence_length) + sizes.layer.memory + crossed) * per_key
-
-
-def _key_value_words(sizes: LayerSizes) -> int:
-    """Words per key: a key and a value per key/value head, or one latent vector with its rotated part."""
     attention, latent = sizes.attention, sizes.attention.latent
     if latent is None:
-        return attention.key_heads * (attention.head_dim + attention.values)
-    return latent.kv_rank + latent.rope_dim + (latent.indexer.head_dim if latent.indexer is not None else 0)
+        per_key = attention.key_heads * (attention.head_dim + attention.values)
+    elif latent.indexer is None:
+        per_key = latent.kv_rank + latent.rope_dim
+    else:  # any key may be selected later, so all are kept
+        return sequence_length * (latent.kv_rank + latent.rope_dim + latent.indexer.head_dim)
+    crossed = {None: 0, "text": text_length, "encoder": sequence_length}[sizes.layer.cross]
+    return (sizes.layer.cached_keys(sequence_length) + sizes.layer.memory + crossed) * per_key

@@ -111,6 +111,10 @@ class Condition:
     comparison: Comparison
     right: Index
 
+    @property
+    def ranks(self) -> tuple[str, ...]:
+        return self.left.ranks + self.right.ranks
+
 
 @dataclass(frozen=True, slots=True)
 class Select:
@@ -157,9 +161,8 @@ def conditions(expression: Expression) -> Iterator[Condition]:
 
 def bound_ranks(expression: Expression) -> tuple[str, ...]:
     """Rank variables of an expression: those of its accesses, then those that only its conditions have."""
-    sides: list[Access | Index] = [*accesses(expression)]
-    sides += (side for condition in conditions(expression) for side in (condition.left, condition.right))
-    return tuple(dict.fromkeys(rank for side in sides for rank in side.ranks))
+    found: list[Access | Condition] = [*accesses(expression), *conditions(expression)]
+    return tuple(dict.fromkeys(rank for each in found for rank in each.ranks))
 
 
 @dataclass(frozen=True)

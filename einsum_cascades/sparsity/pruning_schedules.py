@@ -6,7 +6,7 @@ again. Counts are rounded down, at least one is kept. Knows no hardware and no s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, floor
@@ -123,17 +123,6 @@ def ramp_schedule(
     )  # fmt: skip
 
 
-def generated_rows(
-    schedule: PruningSchedule, first_length: int, tokens: int, head_dim: int = 64
-) -> tuple[TracedHead, ...]:
-    """Rows of `tokens` generated tokens, the first of which sees `first_length` keys, none of them pruned yet."""
-    return tuple(
-        row
-        for iteration in range(tokens)
-        for row in token_rows(schedule, first_length + iteration, iteration, head_dim)
-    )
-
-
 def token_rows(
     schedule: PruningSchedule, length: int, iteration: int = 1, head_dim: int = 64, queries: int = 1
 ) -> tuple[TracedHead, ...]:
@@ -150,7 +139,9 @@ def token_rows(
             ))  # fmt: skip
         rows[-1] = replace(rows[-1], kept=_choice(schedule, seen, layer, length))
     rows[-1] = replace(rows[-1], rescales=schedule.rescales)
-    return _with_low_bits(rows, schedule.low_bit_share)
+    share = schedule.low_bit_share  # of low bits every 1/share-th head is due, so that it holds over any stretch
+    due = [floor((number + 1) * share) > floor(number * share) for number in range(len(rows))]
+    return tuple(replace(row, low_bits=low) if low else row for row, low in zip(rows, due, strict=True))
 
 
 def _choice(schedule: PruningSchedule, seen: PruningSchedule, layer: int, length: int) -> int | None:
@@ -159,12 +150,6 @@ def _choice(schedule: PruningSchedule, seen: PruningSchedule, layer: int, length
         fewer = seen.token_keep[layer + 1] < seen.token_keep[layer]
         return seen.tokens(layer + 1, length) if fewer else None
     return schedule.tokens(0, length) if schedule.token_keep[0] < 1 else None
-
-
-def _with_low_bits(rows: Sequence[TracedHead], share: float) -> tuple[TracedHead, ...]:
-    """Every so manieth head, so that the share holds over any stretch."""
-    due = [floor((number + 1) * share) > floor(number * share) for number in range(len(rows))]
-    return tuple(replace(row, low_bits=low) if low else row for row, low in zip(rows, due, strict=True))
 
 
 def encoder_rows(schedule: PruningSchedule, length: int, head_dim: int = 64) -> tuple[TracedHead, ...]:

@@ -12,7 +12,6 @@ from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.einsum_cascades.sparsity.pruning_trace import (
     TracedHead,
     format_rows,
-    of_iteration,
     parse_rows,
     read_rows,
     write_rows,
@@ -57,7 +56,7 @@ def test_columns_that_no_model_needs_may_be_absent() -> None:
 
 
 def test_rows_of_one_token() -> None:
-    assert [row.layer for row in of_iteration(parse_rows(PUBLISHED, "rows.csv"), 25)] == [11]
+    assert [row.layer for row in parse_rows(PUBLISHED, "rows.csv") if row.iteration == 25] == [11]
 
 
 def test_every_problem_of_a_file_has_its_line() -> None:
