@@ -75,14 +75,6 @@ def make_iterative(cascade: Cascade, rank: str) -> Cascade:
     return result
 
 
-def _coordinate_tensors(cascade: Cascade) -> set[str]:
-    """Tensors whose values are used as coordinates, in indices or conditions."""
-    indices = [index for einsum in cascade.einsums for access in einsum.inputs for index in access.indices]
-    for einsum in cascade.einsums:
-        indices += [side for each in conditions(einsum.expression) for side in (each.left, each.right)]
-    return {index.gather.tensor for index in indices if index.gather is not None}
-
-
 @dataclass(slots=True)
 class _Chain:
     """A maximum over `rank`, the tensors that are scaled by exp(-maximum), and their sums over the rank."""
@@ -108,7 +100,11 @@ class _Chain:
                 self.late.add(einsum.name)
             elif any(each.tensor in self.late or each.tensor in self.scaled for each in einsum.inputs):
                 self.late.add(einsum.name)
-        if any(tensor in self.late or tensor in self.scaled for tensor in _coordinate_tensors(self.cascade)):
+        indices = [index for einsum in self.cascade.einsums for access in einsum.inputs for index in access.indices]
+        indices += [side for einsum in self.cascade.einsums for each in conditions(einsum.expression)
+                    for side in (each.left, each.right)]
+        held = {index.gather.tensor for index in indices if index.gather is not None}
+        if held & {*self.late, *self.scaled}:
             self.sums.clear()  # coordinates that wait for the pass cannot run with it
 
     def _degree(self, expression: Expression, where: frozenset[Condition] = frozenset()) -> int | None:
@@ -145,9 +141,10 @@ class _Chain:
     def einsums(self) -> Iterator[Einsum]:
         """Initial states, one pass, and what comes after it."""
         conditional = any(True for einsum in self.cascade.einsums for _ in conditions(einsum.expression))
-        yield self._initial(self.maximum, LOWEST_NUMBER if conditional else LOWEST)
-        for name in self.sums:
-            yield self._initial(self.cascade.einsum(name), NOTHING)
+        states = [(self.maximum, LOWEST_NUMBER if conditional else LOWEST)]
+        states += [(self.cascade.einsum(name), NOTHING) for name in self.sums]
+        for einsum, value in states:
+            yield Einsum(self._placed(einsum, "running", Index()), "add", value)
         inside, after = self._parts()
         for einsum in inside:
             yield from self._running(einsum)
@@ -191,7 +188,7 @@ class _Chain:
         if einsum.name in self.scaled:
             yield Einsum(replace(einsum.output, tensor=self._name(einsum, "local")), "add", expression)
         elif einsum is self.maximum or einsum.name in self.sums:
-            if self._has_tiles(einsum):
+            if len(einsum.reduced_ranks) > 1:
                 yield Einsum(self._at(einsum, "local", 0), einsum.reduction, expression)
             if einsum is self.maximum:
                 yield Einsum(self._at(einsum, "running", 1), "add",
@@ -212,13 +209,8 @@ class _Chain:
             yield Einsum(self._at(einsum, "running", 1), "add", Apply("add", (corrected, step)))
 
     def _step(self, einsum: Einsum, expression: Expression) -> Expression:
-        return self._at(einsum, "local", 0) if self._has_tiles(einsum) else expression
-
-    def _has_tiles(self, einsum: Einsum) -> bool:
-        return len(einsum.reduced_ranks) > 1
-
-    def _initial(self, einsum: Einsum, value: Constant) -> Einsum:
-        return Einsum(self._placed(einsum, "running", Index()), "add", value)
+        """What a step adds: the local result where a step has a tile, otherwise the expression itself."""
+        return self._at(einsum, "local", 0) if len(einsum.reduced_ranks) > 1 else expression
 
     def _local(self, access: Access) -> Expression:
         """A read inside the pass: exponentials so far, the maximum so far."""

@@ -54,13 +54,15 @@ class Line:
     comment: str
 
 
-def cascade(name: str, text: str) -> Cascade:
-    """The cascade that `text` writes. Raises NotationError showing every problem at its line and column.
+def cascade(name: str, text: str, after: Cascade | None = None) -> Cascade:
+    """The cascade that `text` writes, where it goes on `after` another one.
 
-    Lines count from the first one with text in it, so a triple-quoted text may start on the line after the quotes.
+    Raises NotationError showing every problem at its line and column. Lines count from the first one with text in it,
+    so a triple-quoted text may start on the line after the quotes.
     """
-    first, newline, rest = text.partition("\n")
-    return parse(name, rest if newline and not first.strip() else text)
+    first, newline, others = text.partition("\n")
+    own = others if newline and not first.strip() else text
+    return parse(name, own if after is None else f"{after.text}\n{textwrap.dedent(own)}")
 
 
 def read_cascade(path: Path | str) -> Cascade:

@@ -1,9 +1,9 @@
 """Sparse attention whose blocks the data chooses: expected tiles per query tile, share masked, cost of choosing.
 
 Which blocks are chosen is not known without the data, so a pattern states how many, by whom (a query, a tile of
-queries, a head) and how alike neighbouring choices are; or a file states the blocks themselves (`BlockMask`).
-Sources: MoBA (arXiv 2502.13189), FlashMoBA (2511.11571), VMoBA (2506.23858), NSA (2502.11089), VSA (2505.13389),
-PBS-Attn (2510.21270), SALE (2505.24179), MInference (2407.02490), XAttention (2503.16428).
+queries, a head) and how alike neighbouring choices are; or a file states the blocks themselves (`BlockMask`). Published
+methods with their published settings are rows of one table, `SELECTED`: what each keeps and what its choice costs; a
+multiply and an add are two FLOPs. MInference is arXiv 2407.02490; the others are cited where they stand.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Selected:
     share: float = 0.0
 
     def __post_init__(self) -> None:
-        problems = [f"{name} must be at least 1, got {size}" for name, size in self._sizes() if size < 1]
+        sizes = {"tokens": self.tokens, "block": self.block, "head_dim": self.head_dim}
+        problems = [f"{name} must be at least 1, got {size}" for name, size in sizes.items() if size < 1]
         if self.kept < 0 or self.kept > -(-self.tokens // max(self.block, 1)):
             problems.append(f"kept must be 0 to the {-(-self.tokens // max(self.block, 1))} blocks, got {self.kept:g}")
         for name, share in (("alike", self.alike), ("share", self.share)):
@@ -69,9 +70,6 @@ class Selected:
         if problems:
             raise CascadeSimError("\n".join(f"pattern {self.name}: {problem}" for problem in problems))
 
-    def _sizes(self) -> tuple[tuple[str, int], ...]:
-        return (("tokens", self.tokens), ("block", self.block), ("head_dim", self.head_dim))
-
     @property
     def choice_flops(self) -> float:
         """Of one head."""
@@ -80,16 +78,15 @@ class Selected:
     @property
     def attended_pairs(self) -> float:
         """On average: blocks seen by each query, the own block up to the query itself where causal."""
-        return sum(self._pairs_of(np.arange(first, min(first + LARGEST_BATCH, self.tokens)))
-                   for first in range(0, self.tokens, LARGEST_BATCH))
-
-    def _pairs_of(self, queries: NDArray[np.int64]) -> float:
-        candidates = self._candidates(queries)
-        blocks = np.minimum(self._chosen(candidates) + self.always, candidates)
-        pairs = blocks * self.block
-        if self.causal and self.always:
-            pairs = pairs - (self.block - 1 - queries % self.block)
-        return float(np.minimum(pairs, self.tokens).sum())
+        total = 0.0
+        for first in range(0, self.tokens, LARGEST_BATCH):
+            queries = np.arange(first, min(first + LARGEST_BATCH, self.tokens))
+            candidates = self._candidates(queries)
+            pairs = np.minimum(self._chosen(candidates) + self.always, candidates) * self.block
+            if self.causal and self.always:
+                pairs = pairs - (self.block - 1 - queries % self.block)
+            total += float(np.minimum(pairs, self.tokens).sum())
+        return total
 
     def _candidates(self, query: NDArray[np.int64]) -> NDArray[np.int64]:
         """Blocks that a query may see."""
@@ -167,10 +164,10 @@ class BlockMask:
 
     def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
         """Exact: tiles that meet a chosen block; masked where they also meet one that was not chosen."""
-        rows = _edges(self.blocks.shape[0], self.query_block, query_tile)
-        columns = _edges(self.blocks.shape[1], self.key_block, key_tile)
-        some = _pooled(_pooled(self.blocks, rows, np.logical_or).T, columns, np.logical_or).T
-        every = _pooled(_pooled(self.blocks, rows, np.logical_and).T, columns, np.logical_and).T
+        some, every = (
+            _pooled(_pooled(self.blocks, self.query_block, query_tile, how).T, self.key_block, key_tile, how).T
+            for how in (np.logical_or, np.logical_and)
+        )
         return ExpectedTiles(some.sum(axis=1).astype(float), (some & ~every).sum(axis=1).astype(float))
 
 
@@ -186,14 +183,11 @@ def read_block_mask(path: Path, query_block: int, key_block: int) -> BlockMask:
     return BlockMask(blocks != 0, query_block, key_block)
 
 
-def _edges(blocks: int, block: int, tile: int) -> list[tuple[int, int]]:
-    """Blocks first .. end that each tile meets."""
-    tokens = blocks * block
-    return [(start // block, -(-min(start + tile, tokens) // block)) for start in range(0, tokens, tile)]
-
-
-def _pooled(blocks: NDArray[np.bool_], edges: list[tuple[int, int]], how: np.ufunc) -> NDArray[np.bool_]:
-    return np.stack([how.reduce(blocks[first:end], axis=0) for first, end in edges])
+def _pooled(blocks: NDArray[np.bool_], block: int, tile: int, how: np.ufunc) -> NDArray[np.bool_]:
+    """Rows of blocks that each tile meets, put together."""
+    tokens = blocks.shape[0] * block
+    return np.stack([how.reduce(blocks[start // block : -(-min(start + tile, tokens) // block)], axis=0)
+                     for start in range(0, tokens, tile)])
 
 
 def moba(tokens: int, head_dim: int = 128, block: int = 512, kept: float = 2) -> Selected:
@@ -275,17 +269,9 @@ def xattention(tokens: int, head_dim: int = 128, block: int = 128, share: float 
 
 
 SELECTED: Mapping[str, Callable[..., Selected]] = {
-    "moba": moba,
-    "flash-moba": flash_moba,
-    "vmoba": vmoba,
-    "nsa": nsa,
-    "vsa": vsa,
-    "vertical-slash": vertical_slash,
-    "pbs": pbs,
-    "sale": sale,
-    "xattention": xattention,
+    build.__name__.replace("_", "-"): build
+    for build in (moba, flash_moba, vmoba, nsa, vsa, vertical_slash, pbs, sale, xattention)
 }
-
 _RANGES: Mapping[str, tuple[int, int, bool]] = {  # least, most, whole
     "head_dim": (1, 2**16, True), "block": (1, 2**30, True), "vertical": (0, 2**30, True), "slash": (0, 2**30, True),
     "kept": (0, 2**30, False), "share": (0, 1, False),

@@ -55,12 +55,6 @@ class TilePairs:
         return np.asarray(((self.pairs == self.possible) & (self.pairs > 0)).sum(axis=1))
 
 
-def tile_pairs(pattern: SparsePattern, query_tile: int, key_tile: int) -> TilePairs:
-    """Exact counts of all tiles, for sizes whose tile pairs fit in memory."""
-    parts = list(tile_rows(pattern, query_tile, key_tile))
-    return TilePairs(np.concatenate([part.pairs for part in parts]), np.concatenate([part.possible for part in parts]))
-
-
 def tile_rows(pattern: SparsePattern, query_tile: int, key_tile: int) -> Iterator[TilePairs]:
     """Exact counts, some query tiles at a time, from (tokens x key tiles) evaluations of `before`.
 
@@ -101,12 +95,6 @@ def is_causal(pattern: SparsePattern) -> bool:
 
 def _ends(queries: Counts) -> Counts:
     return np.full_like(queries, len(queries))
-
-
-def mask(pattern: SparsePattern) -> NDArray[np.bool_]:
-    """The whole mask, for checks at small sizes."""
-    queries, keys = np.arange(pattern.tokens)[:, None], np.arange(pattern.tokens + 1)
-    return np.diff(pattern.before(queries, keys), axis=1) > 0
 
 
 def _in_range(key: Counts, first: Counts | int, end: Counts | int) -> Counts:

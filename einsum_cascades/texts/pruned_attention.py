@@ -29,6 +29,7 @@ and that what chooses, `top`, has a unit of its own or waits for one.
 from __future__ import annotations
 
 from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
 
 TOP_K_GATHER = cascade("top-k-gather", """
     QK[h,m,p]  = Q[h,p,e] * K[h,m,e]
@@ -47,12 +48,6 @@ ATTENTION_TOP_K = cascade("attention-top-k", """
 """)
 
 TOKEN_PRUNING = cascade("cascade-token-pruning", """
-    QK[h,m,p] = Q[h,p,e] * K[h,m,e]           # m: the tokens that earlier layers have kept
-    GM[h,p]   max= QK[h,m,p]
-    SN[h,m,p] = exp(QK[h,m,p] - GM[h,p])
-    SD[h,p]   = SN[h,m,p]
-    A[h,m,p]  = SN[h,m,p] / SD[h,p]
-    AV[h,p,f] = A[h,m,p] * V[h,m,f]
     LS[m]     = A[h,m,p]                      # importance of a token: over all heads and queries of this layer ...
     S[m]      = PS[m] + LS[m]                 # ... and over the layers before
     I[i]      = top(S[m], KEEP)               # the tokens that go on, most important first ...
@@ -60,15 +55,9 @@ TOKEN_PRUNING = cascade("cascade-token-pruning", """
     T[j]      = I[O[j]]                       # ... and in their own order
     TS[j]     = S[T[j]]                       # what the next layer adds to
     TX[j,d]   = X[T[j],d]                     # and what it computes queries, keys and values from
-""")
+""", after=ATTENTION_3PASS)  # m: the tokens that earlier layers have kept
 
 HEAD_PRUNING = cascade("cascade-head-pruning", """
-    QK[h,m,p] = Q[h,p,e] * K[h,m,e]           # h: the heads that earlier layers have kept
-    GM[h,p]   max= QK[h,m,p]
-    SN[h,m,p] = exp(QK[h,m,p] - GM[h,p])
-    SD[h,p]   = SN[h,m,p]
-    A[h,m,p]  = SN[h,m,p] / SD[h,p]
-    AV[h,p,f] = A[h,m,p] * V[h,m,f]
     LS[h]     = abs(AV[h,p,f])                # importance of a head: the magnitude of its output
     S[h]      = PS[h] + LS[h]
     I[i]      = top(S[h], KEEP)
@@ -76,7 +65,7 @@ HEAD_PRUNING = cascade("cascade-head-pruning", """
     H[g]      = I[O[g]]                       # the heads of the next layer, in their own order
     HS[g]     = S[H[g]]
     GW[g,d,n] = W[H[g],d,n]                   # whose projections alone are fetched
-""")
+""", after=ATTENTION_3PASS)  # h: the heads that earlier layers have kept
 
 LOCAL_VALUE_PRUNING = cascade("local-value-pruning", """
     QK[h,m,p]  = Q[h,p,e] * K[h,m,e]
@@ -147,27 +136,10 @@ PROGRESSIVE_QUANTIZATION = cascade("progressive-quantization", """
 
 
 PRUNED_1PASS = cascade("pruned-1pass", """
-    BK[h,m1,m0,e]   = K[h,m1*M0+m0,e]
-    BV[h,m1,m0,f]   = V[h,m1*M0+m0,f]
-    RM[h,0,p]       = -inf
-    RD[h,0,p]       = 0
-    RNV[h,0,p,f]    = 0
-    QK[h,m1,m0,p]   = Q[h,p,e] * BK[h,m1,m0,e]         # pass 1: as attention-1pass
-    LM[h,m1,p]      max= QK[h,m1,m0,p]
-    RM[h,m1+1,p]    = max(RM[h,m1,p], LM[h,m1,p])
-    SLN[h,m1,m0,p]  = exp(QK[h,m1,m0,p] - RM[h,m1+1,p])
-    SLD[h,m1,p]     = SLN[h,m1,m0,p]
-    SLNV[h,m1,p,f]  = SLN[h,m1,m0,p] * BV[h,m1,m0,f]
-    PRM[h,m1,p]     = exp(RM[h,m1,p] - RM[h,m1+1,p])
-    SPD[h,m1,p]     = PRM[h,m1,p] * RD[h,m1,p]
-    RD[h,m1+1,p]    = SPD[h,m1,p] + SLD[h,m1,p]
-    SPNV[h,m1,p,f]  = PRM[h,m1,p] * RNV[h,m1,p,f]
-    RNV[h,m1+1,p,f] = SPNV[h,m1,p,f] + SLNV[h,m1,p,f]
-    AV[h,p,f]       = RNV[h,M1,p,f] / RD[h,M1,p]
     CM[h,m1,p]      = exp(RM[h,m1+1,p] - RM[h,M1,p]) / RD[h,M1,p]   # what each tile is worth in the end
     LS[m1,m0]       = SLN[h,m1,m0,p] * CM[h,m1,p]      # pass 2: probabilities, over heads and queries
     S[m1,m0]        = PS[m1*M0+m0] + LS[m1,m0]
-""")
+""", after=ATTENTION_1PASS)
 
 TOKEN_IMPORTANCE = cascade("token-importance", """
     BK[h,m1,m0,e]   = K[h,m1*M0+m0,e]                  # the second pass by itself, scores computed again:
@@ -179,30 +151,13 @@ TOKEN_IMPORTANCE = cascade("token-importance", """
 """)
 
 PRUNED_1PASS_TILES = cascade("pruned-1pass-tiles", """
-    BK[h,m1,m0,e]   = K[h,m1*M0+m0,e]
-    BV[h,m1,m0,f]   = V[h,m1*M0+m0,f]
-    RM[h,0,p]       = -inf
-    RD[h,0,p]       = 0
-    RNV[h,0,p,f]    = 0
-    QK[h,m1,m0,p]   = Q[h,p,e] * BK[h,m1,m0,e]
-    LM[h,m1,p]      max= QK[h,m1,m0,p]
-    RM[h,m1+1,p]    = max(RM[h,m1,p], LM[h,m1,p])
-    SLN[h,m1,m0,p]  = exp(QK[h,m1,m0,p] - RM[h,m1+1,p])
-    SLD[h,m1,p]     = SLN[h,m1,m0,p]
-    SLNV[h,m1,p,f]  = SLN[h,m1,m0,p] * BV[h,m1,m0,f]
-    PRM[h,m1,p]     = exp(RM[h,m1,p] - RM[h,m1+1,p])
-    SPD[h,m1,p]     = PRM[h,m1,p] * RD[h,m1,p]
-    RD[h,m1+1,p]    = SPD[h,m1,p] + SLD[h,m1,p]
-    SPNV[h,m1,p,f]  = PRM[h,m1,p] * RNV[h,m1,p,f]
-    RNV[h,m1+1,p,f] = SPNV[h,m1,p,f] + SLNV[h,m1,p,f]
-    AV[h,p,f]       = RNV[h,M1,p,f] / RD[h,M1,p]
     CM[h,m1,p]      = exp(RM[h,m1+1,p] - RM[h,M1,p]) / RD[h,M1,p]
     LS[m1]          = SLD[h,m1,p] * CM[h,m1,p]         # of whole tiles: M1 sums per query
     S[m1]           = PS[m1] + LS[m1]
     I[i]            = top(S[m1], KEEP)
     O[j]            = bottom(I[i], KEEP)
     T[j]            = I[O[j]]                          # tiles of the next layer
-""")
+""", after=ATTENTION_1PASS)
 
 LOCAL_VALUE_PRUNING_1PASS = cascade("local-value-pruning-1pass", """
     RM[h,0,p]       = -inf

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity import sparse_patterns as patterns
@@ -23,11 +24,11 @@ from cascadesim.einsum_cascades.sparsity.sparse_patterns import (
     SinkWindow,
     SparsePattern,
     Strided,
+    TilePairs,
     attended_pairs,
     is_causal,
-    mask,
     sliding_tile,
-    tile_pairs,
+    tile_rows,
 )
 
 # pattern of 24 tokens, and whether query i attends key k by the words of its paper
@@ -42,6 +43,17 @@ DEFINITIONS: list[tuple[SparsePattern, Callable[[int, int], bool]]] = [
     (Documents((5, 12, 7)), lambda i, k: k <= i and document(i) == document(k)),
     (Documents((5, 12, 7), causal=False), lambda i, k: document(i) == document(k)),
 ]
+
+
+def tile_pairs(pattern: SparsePattern, query_tile: int, key_tile: int) -> TilePairs:
+    """All query tiles together."""
+    parts = list(tile_rows(pattern, query_tile, key_tile))
+    return TilePairs(np.concatenate([part.pairs for part in parts]), np.concatenate([part.possible for part in parts]))
+
+
+def mask(pattern: SparsePattern) -> NDArray[np.bool_]:
+    queries, keys = np.arange(pattern.tokens)[:, None], np.arange(pattern.tokens + 1)
+    return np.diff(pattern.before(queries, keys), axis=1) > 0
 
 
 PATTERNS = [*(pattern for pattern, _ in DEFINITIONS), FrameDecay(4, 6)]
