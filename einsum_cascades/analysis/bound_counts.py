@@ -37,7 +37,7 @@ def bound_work(cascade: Cascade, extents: Extents, mask: Mask = FULL) -> dict[st
 
 
 def wholly_bound(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
-    """With every extent. Raises CascadeSimError where one is missing."""
+    """The cascade with every extent known. Raises CascadeSimError where one is missing."""
     sized = BoundCascade.of(cascade, extents, mask)
     inner = [rank.upper() for parts in partitions(cascade) for rank in parts[1:]]  # the outer one follows from them
     for name in (*inner, *names(cascade)):
@@ -258,7 +258,7 @@ class BoundCascade:
         return key, query, sum((self._value(offset) for offset in index.offsets), Fraction(0))
 
     def _coefficient(self, index: Index, group: Parts) -> Fraction | None:
-        """Of the coordinate that the ranks of a group make together, such as m1*M0+m0."""
+        """The factor of the coordinate that the ranks of a group make together, such as m1*M0+m0."""
         factors = dict(index.terms)
         found = [factors.get(rank) for rank in group]
         if all(factor is None for factor in found):

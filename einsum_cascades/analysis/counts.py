@@ -97,7 +97,7 @@ def _not_known(access: Access) -> NDArray[np.int64]:
 def holds(
     conditions: Sequence[Condition], grid: Grid, extents: Extents, gathered: Gathered = _not_known
 ) -> NDArray[np.bool_]:
-    """Where on a grid of rank variables all conditions hold."""
+    """Tells where on a grid of rank variables all conditions hold."""
     result: NDArray[np.bool_] = np.asarray(True)
     for each in conditions:
         left, right = (

@@ -92,7 +92,7 @@ def graph(cascade: Cascade) -> nx.MultiDiGraph:
 
 @cache
 def cycles(cascade: Cascade) -> tuple[frozenset[int], ...]:
-    """Per Einsum, those that it depends on and that depend on it, through an iterative rank; itself included."""
+    """The Einsums in one cycle with each Einsum: it depends on them and they on it, itself included."""
     import networkx as nx
 
     groups = {number: frozenset(group) for group in nx.strongly_connected_components(graph(cascade))

@@ -239,7 +239,7 @@ class _Chain:
         return Access(self._name(einsum, form), tuple(indices))
 
     def _place(self, einsum: Einsum) -> int:
-        """Where the rank stands among the indices of a result: behind those it follows in what is reduced."""
+        """The place of the rank among the indices of a result: behind those it follows in what is reduced."""
         source = next(access.ranks for access in einsum.inputs if self.rank in access.ranks)
         before = source[: source.index(self.rank)]
         return max((place + 1 for place, index in enumerate(einsum.output.indices) if set(index.ranks) & set(before)),

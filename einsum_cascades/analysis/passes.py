@@ -204,7 +204,10 @@ def minimum_words(cascade: Cascade) -> Polynomial:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """Over the fibers asked for; `main` is the one with the most passes, to which the passes of Einsums refer."""
+    """What is known of a cascade, over the fibers asked for.
+
+    `main` is the traversal with the most passes, to which the passes of Einsums refer.
+    """
 
     cascade: Cascade
     traversals: tuple[Traversal, ...]
@@ -247,7 +250,7 @@ class Analysis:
 def analyse(
     cascade: Cascade, rank: str | None = None, extents: Extents = _NO_EXTENTS, mask: Mask = FULL
 ) -> Analysis:
-    """Over one rank, or over all of them; sizes and counts with `extents` in place, counts under `mask`.
+    """Analyses one rank, or all of them, with `extents` in place of their names, counts under `mask`.
 
     Without P, a mask has as many queries as keys. Raises UnknownNameError, or CascadeSimError for a state without
     order, an extent that the cascade does not have, extents that contradict each other.

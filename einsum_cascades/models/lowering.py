@@ -161,7 +161,7 @@ def _absorbed_attention(heads: int, latent: Latent, keys: int, run: LayerRun) ->
 
 
 def _keys_from(run: LayerRun) -> Operand:
-    """Of attention: a prompt's keys and values are multiplied as they are made, a new token's come from the cache."""
+    """A prompt's keys and values are multiplied as they are made, a new token's come from the cache."""
     return "kv" if run.phase == "decode" else "activations"
 
 
@@ -208,32 +208,26 @@ def _before_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
 
 
 def _feed_forward(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
-    matrices = tuple(feed_forward_matrices(sizes))
+    matrices, experts, ffn = tuple(feed_forward_matrices(sizes)), sizes.experts, sizes.ffn
     if sizes.layer.joint != "one-stream":  # there, attention's norm and residual serve both
         yield from _norms("ffn_norm", sizes, run)
-    experts = sizes.experts if sizes.layer.feed_forward == "experts" else None
     yield from _linears(router_matrices(sizes), sizes, run)
     if experts is not None:
         yield elementwise("router_softmax", transformer.SOFTMAX_ROUTER, run.rows, experts.experts)
     yield from _linears((matrix for matrix in matrices if not matrix.after_activation), sizes, run)
-    yield from _activations(sizes, run)
+    if ffn is not None:
+        for prefix, rows in _streams(sizes, run):
+            yield elementwise(f"{prefix}ffn_activation", activation(ffn.activation, ffn.gated), rows, ffn.width)
+    if experts is not None:
+        cascade = activation(experts.activation, experts.gated)
+        yield elementwise("expert_activation", cascade, run.rows * experts.chosen, experts.width)
+        if experts.shared:
+            yield elementwise("shared_activation", cascade, run.rows, experts.shared * experts.width)
     yield from _linears((matrix for matrix in matrices if matrix.after_activation), sizes, run)
     if experts is not None:
         yield elementwise("expert_sum", transformer.SCALED_ADD, run.rows * experts.chosen, sizes.hidden)
     if sizes.layer.joint != "one-stream":
         yield from _residuals("ffn", sizes, run)
-
-
-def _activations(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
-    ffn, experts = sizes.ffn, sizes.experts
-    if sizes.layer.feed_forward == "dense" and ffn is not None:
-        for prefix, rows in _streams(sizes, run):
-            yield elementwise(f"{prefix}ffn_activation", activation(ffn.activation, ffn.gated), rows, ffn.width)
-    if sizes.layer.feed_forward == "experts" and experts is not None:
-        cascade = activation(experts.activation, experts.gated)
-        yield elementwise("expert_activation", cascade, run.rows * experts.chosen, experts.width)
-        if experts.shared:
-            yield elementwise("shared_activation", cascade, run.rows, experts.shared * experts.width)
 
 
 def activation(name: Activation, gated: bool) -> Cascade:

@@ -47,7 +47,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class LayerSizes:
-    """The sections that hold for one kind of layer, after the model's defaults."""
+    """The sections that hold for one kind of layer, after the model's defaults; None for those it does not use."""
 
     layer: Layer
     hidden: int
@@ -58,7 +58,7 @@ class LayerSizes:
 
 
 def attention_matrices(sizes: LayerSizes, phase: Phase) -> Iterator[Matrix]:
-    """Before the attention itself: queries, keys and values of self-attention, then of joined text."""
+    """Matrices that make queries, keys and values of self-attention, then those of joined text."""
     attention, layer = sizes.attention, sizes.layer
     if attention.latent is not None:
         yield from _latent_matrices(attention, attention.latent, sizes.hidden, phase)
@@ -70,7 +70,7 @@ def attention_matrices(sizes: LayerSizes, phase: Phase) -> Iterator[Matrix]:
 
 
 def output_matrices(sizes: LayerSizes, phase: Phase) -> Iterator[Matrix]:
-    """After the attention itself."""
+    """Matrices that the result of attention goes through."""
     attention, latent = sizes.attention, sizes.attention.latent
     if latent is not None and phase == "decode":  # the value half of kv_up_proj, one slice per head
         yield Matrix("v_absorb", latent.kv_rank, attention.values, copies=attention.heads, is_weight=False)
@@ -92,17 +92,18 @@ def cross_output(sizes: LayerSizes) -> Matrix:
 
 def feed_forward_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
     """The feed-forward part: dense, for joined text too, or a mixture of experts but for its router."""
-    if sizes.layer.feed_forward == "dense" and sizes.ffn is not None:
+    if sizes.ffn is not None:
         yield from _feed_forward(sizes.ffn, sizes.hidden, "ffn_", "tokens")
         if sizes.layer.joint == "two-stream":
             yield from _feed_forward(sizes.ffn, sizes.hidden, "text_ffn_", "text")
-    if sizes.layer.feed_forward == "experts" and sizes.experts is not None:
+    if sizes.experts is not None:
         yield from _expert_matrices(sizes.experts, sizes.hidden)
 
 
 def router_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
-    if sizes.layer.feed_forward == "experts" and (experts := sizes.experts) is not None:
-        yield Matrix("router", sizes.hidden, experts.experts, bias=experts.bias)
+    """The matrix that scores the experts, where there are some."""
+    if sizes.experts is not None:
+        yield Matrix("router", sizes.hidden, sizes.experts.experts, bias=sizes.experts.bias)
 
 
 def modulation_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
@@ -189,8 +190,7 @@ def layer_parameters(sizes: LayerSizes, norm: Norm, norms_per_layer: int) -> int
     if latent is not None:
         of_heads += latent.q_rank + latent.kv_rank
         of_heads += norm_parameters("layer", latent.indexer.head_dim) if latent.indexer is not None else 0
-    experts = sizes.experts if layer.feed_forward == "experts" else None
-    balance = experts.experts if experts is not None and experts.balance_bias else 0
+    balance = sizes.experts.experts if sizes.experts is not None and sizes.experts.balance_bias else 0
     return matrices + of_layer + of_heads + balance
 
 

@@ -83,7 +83,7 @@ def _narrower(part: FeedForward | Experts, devices: int) -> FeedForward | Expert
 
 
 def _problems(workload: Workload, devices: int) -> Iterator[str]:
-    """Of the model's sections, and of those that a kind of layer has of its own."""
+    """What does not divide in the sections of the model, and in those that a kind of layer has of its own."""
     sections: tuple[Workload | Layer, ...] = (workload, *workload.layers.values())
     for part in sections:
         if (attention := part.attention) is not None and attention.heads % devices:

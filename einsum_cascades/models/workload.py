@@ -155,7 +155,7 @@ class Workload(Spec):
         return layers + embeddings + final + sum(self.other_parameters.values())
 
     def expert_parameters(self) -> int:
-        """Of `model_size`, those of routed experts."""
+        """Numbers of routed experts among `parameters`."""
         return sum(layer.count * routed_parameters(self.sizes(layer)) for layer in self.layers.values())
 
     def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: float = 2) -> int:
@@ -189,13 +189,16 @@ class Workload(Spec):
         attention = layer.attention or self.attention
         if attention is None:  # refused when the file is read
             raise CascadeSimError(f"{self.name}: a layer has no attention section")
-        return LayerSizes(layer, hidden, self.text_hidden or hidden, attention, layer.ffn or self.ffn, self.experts)
+        ffn = (layer.ffn or self.ffn) if layer.feed_forward == "dense" else None
+        experts = self.experts if layer.feed_forward == "experts" else None
+        return LayerSizes(layer, hidden, self.text_hidden or hidden, attention, ffn, experts)
 
     def _run(self, sequence_length: int | None, batch: int | None, phase: Phase, attention: str | None) -> LayerRun:
         if phase not in get_args(Phase):
             raise UnknownNameError("phase", phase, get_args(Phase))
         if phase == "decode" and not self.generates:
             raise CascadeSimError(f"{self.name}: phase decode needs a model that generates; no layer of it is causal")
+        size = _positive("batch", self.batch if batch is None else batch)
         length, merged = self._length(sequence_length), lcm(*(layer.merge for layer in self.layers.values()))
         if length % merged:
             raise CascadeSimError(
@@ -203,7 +206,7 @@ class Workload(Spec):
                 f"one, got {length}"
             )
         return LayerRun(
-            batch=_positive("batch", self.batch if batch is None else batch),
+            batch=size,
             sequence_length=length,
             text_length=self.text_length or 0,
             phase=phase,
@@ -220,7 +223,7 @@ class Workload(Spec):
         return length
 
     def _head(self, run: LayerRun) -> Iterator[Operation]:
-        """After the last layer: scores of the vocabulary where the model generates, otherwise its last norm."""
+        """What follows the last layer: scores of the vocabulary where the model generates, otherwise its last norm."""
         if self.generates and self.vocabulary is not None:
             yield from lm_head(self.hidden, self.vocabulary, run)
         elif self.final_norms:

@@ -72,7 +72,7 @@ def read_cascade(path: Path | str) -> Cascade:
 
 
 def parse(name: str, text: str) -> Cascade:
-    """As `cascade`, with lines counted from the very first one."""
+    """Reads as `cascade` does, with lines counted from the very first one."""
     lines = _lines(text)
     if len(lines) > MOST_EINSUMS:
         raise NotationError(f"{shortened(name)}: {len(lines):,} Einsums; at most {MOST_EINSUMS:,}")

@@ -24,7 +24,7 @@ LARGEST_BATCH = 1 << 20  # queries counted at a time
 
 @dataclass(frozen=True)
 class ExpectedTiles:
-    """Per query tile: key tiles visited on average, and those of them that need a mask."""
+    """Key tiles that each query tile visits on average, (query tiles,) float64, and those of them that need a mask."""
 
     visited: Shares
     partial: Shares
@@ -72,12 +72,12 @@ class Selected:
 
     @property
     def choice_flops(self) -> float:
-        """Of one head."""
+        """FLOPs of scoring and choosing in one head."""
         return self.choice_flops_per_query * self.tokens
 
     @property
     def attended_pairs(self) -> float:
-        """On average: blocks seen by each query, the own block up to the query itself where causal."""
+        """Pairs on average: blocks seen by each query, the own block up to the query itself where causal."""
         total = 0.0
         for first in range(0, self.tokens, LARGEST_BATCH):
             queries = np.arange(first, min(first + LARGEST_BATCH, self.tokens))

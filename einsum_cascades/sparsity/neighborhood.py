@@ -144,7 +144,7 @@ class Neighborhood:
         return first, last
 
     def key_tiles(self, queries: int, keys: int, query_tile: int, key_tile: int) -> tuple[Positions, Positions]:
-        """Per query tile, the first and last one-dimensional key tile (inclusive) that hold an attended key.
+        """First and last one-dimensional key tile (inclusive) that hold an attended key of each query tile.
 
         A loop over one-dimensional key tiles visits all tiles between them; `simulator.gna` has the others.
         """

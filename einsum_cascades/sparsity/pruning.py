@@ -1,4 +1,4 @@
-"""From attention maps to a pruning trace: which tokens and heads each layer keeps, which queries fetch low bits.
+"""Attention maps become a pruning trace: which tokens and heads each layer keeps, which queries fetch low bits.
 
 SpAtten (HPCA'21), section III: importance of a token is the sum of its probabilities over heads, queries, layers and
 generated tokens; importance of a head the magnitude of its output over queries, layers and generated tokens. The most
@@ -46,7 +46,7 @@ class PrunedIteration:
 
 @dataclass(frozen=True)
 class Importance:
-    """Of every token and head so far, dropped ones included."""
+    """How much every token and head has mattered so far, dropped ones included; float64."""
 
     tokens: Floats
     heads: Floats
@@ -56,11 +56,11 @@ class Importance:
         return Importance(np.zeros(tokens), np.zeros(heads))
 
     def grown(self, tokens: int) -> Importance:
-        """With tokens that nobody has attended yet."""
+        """The same with new tokens, which nobody has attended yet."""
         return replace(self, tokens=np.concatenate([self.tokens, np.zeros(tokens - self.tokens.size)]))
 
     def after(self, probabilities: Floats, outputs: Floats | None, tokens: Whole, heads: Whole) -> Importance:
-        """After a layer: probabilities[head, query, key] and outputs[head, query, f] of the kept tokens and heads."""
+        """The importance after a layer: probabilities[head, query, key], outputs[head, query, f] of what it kept."""
         of_tokens, of_heads = self.tokens.copy(), self.heads.copy()
         of_tokens[tokens] += probabilities.sum(axis=(0, 1))
         if outputs is not None:
@@ -87,7 +87,7 @@ def flat_queries(probabilities: Floats, threshold: float | None) -> NDArray[np.b
 
 
 def prune_encoder(maps: ArrayLike, schedule: PruningSchedule, outputs: ArrayLike | None = None) -> PrunedIteration:
-    """From maps P[layer, head, query, key] of the unpruned model: dropped tokens are neither keys nor queries.
+    """Prunes by maps P[layer, head, query, key] of the unpruned model: dropped tokens are neither keys nor queries.
 
     Rows are normalised again over the kept keys, which is softmax over them. Outputs O[layer, head, query, f] are
     needed where the schedule prunes heads. Raises CascadeSimError for arrays that are no such maps.
@@ -108,7 +108,7 @@ def prune_encoder(maps: ArrayLike, schedule: PruningSchedule, outputs: ArrayLike
 def prune_generation(
     maps: Sequence[ArrayLike], schedule: PruningSchedule, outputs: Sequence[ArrayLike] | None = None
 ) -> tuple[PrunedIteration, ...]:
-    """From one map P[layer, head, key] (and output O[layer, head, f]) per generated token, each a key longer.
+    """Prunes by one map P[layer, head, key] (and output O[layer, head, f]) per generated token, each a key longer.
 
     The first token sees all keys. What is chosen after its last layer is what the next one's first layer sees.
     """
@@ -145,17 +145,15 @@ def _iteration(
             tokens = survivors(importance.tokens, tokens, schedule.tokens(layer, length))
         heads = survivors(importance.heads, heads, schedule.heads[layer])
         probabilities = _restricted(maps[layer], tokens, heads)
-        values = _values(schedule, tokens.size) if first else schedule.values(layer, length)
+        of_all = min(tokens.size, kept(schedule.value_keep, schedule.base or tokens.size))
+        values = of_all if first else schedule.values(layer, length)
         layers.append(LayerPruning(tokens, heads, values, flat_queries(probabilities, schedule.threshold)))
-        importance = importance.after(probabilities, _rows(outputs, layer, heads, tokens), tokens, heads)
+        queries = tokens if maps.shape[2] > 1 else np.arange(maps.shape[2])
+        own = None if outputs is None else np.asarray(outputs[layer][np.ix_(heads, queries)])
+        importance = importance.after(probabilities, own, tokens, heads)
     chosen = survivors(importance.tokens, candidates, schedule.tokens(0, length))
     pruned = schedule.token_keep[0] < 1
     return PrunedIteration(length, tuple(layers), chosen.size if pruned else None), importance, chosen
-
-
-def _values(schedule: PruningSchedule, tokens: int) -> int:
-    """Where all tokens are kept."""
-    return min(tokens, kept(schedule.value_keep, schedule.base or tokens))
 
 
 def _restricted(probabilities: Floats, tokens: Whole, heads: Whole) -> Floats:
@@ -164,13 +162,6 @@ def _restricted(probabilities: Floats, tokens: Whole, heads: Whole) -> Floats:
     chosen = probabilities[np.ix_(heads, queries, tokens)]
     total = chosen.sum(axis=-1, keepdims=True)
     return np.asarray(np.divide(chosen, total, out=np.full_like(chosen, 1 / tokens.size), where=total > 0))
-
-
-def _rows(outputs: Floats | None, layer: int, heads: Whole, tokens: Whole) -> Floats | None:
-    if outputs is None:
-        return None
-    queries = tokens if outputs.shape[2] > 1 else np.arange(outputs.shape[2])
-    return np.asarray(outputs[layer][np.ix_(heads, queries)])
 
 
 def _maps(maps: ArrayLike, schedule: PruningSchedule, dimensions: int) -> Floats:

@@ -147,7 +147,7 @@ def read_rows(path: Path | str) -> tuple[TracedHead, ...]:
 
 
 def parse_rows(text: str, source: str) -> tuple[TracedHead, ...]:
-    """As `read_rows`; `source` names the text in errors."""
+    """The rows of a text, as `read_rows` reads them; `source` names the text in errors."""
     reader = csv.reader(io.StringIO(text))
     problems: list[str] = []
     rows: list[TracedHead] = []

@@ -25,7 +25,8 @@ FFN = FeedForward(width=40, activation="gelu")
 
 
 def sizes(layer: Layer, attention: Attention = ATTENTION, experts: Experts | None = None) -> LayerSizes:
-    return LayerSizes(layer, hidden=16, text_hidden=24, attention=attention, ffn=FFN, experts=experts)
+    ffn = FFN if layer.feed_forward == "dense" else None
+    return LayerSizes(layer, hidden=16, text_hidden=24, attention=attention, ffn=ffn, experts=experts)
 
 
 def layer(**fields: Any) -> Layer:
