@@ -195,17 +195,13 @@ class BoundCascade:
         """Most Einsums of a cascade count the same pairs."""
         return {}
 
-    def _pairs(
-        self, keys: Parts, queries: Parts, tests: tuple[Condition, ...], masked: bool
-    ) -> int | None:
+    def _pairs(self, keys: Parts, queries: Parts, tests: tuple[Condition, ...], masked: bool) -> int | None:
         asked = (keys, queries, tests, masked)
         if asked not in self._known_pairs:
             self._known_pairs[asked] = self._counted_pairs(*asked)
         return self._known_pairs[asked]
 
-    def _counted_pairs(
-        self, keys: Parts, queries: Parts, tests: tuple[Condition, ...], masked: bool
-    ) -> int | None:
+    def _counted_pairs(self, keys: Parts, queries: Parts, tests: tuple[Condition, ...], masked: bool) -> int | None:
         """Pairs of query and key (or tile of keys); None where they are no interval of keys for each query."""
         rows, columns = self._walked(QUERY, queries), self._walked(KEY, keys)
         if rows is None or columns is None or self._tile(queries) != 1:
@@ -246,9 +242,7 @@ class BoundCascade:
             low = edge + (comparison == ">")
         return low, high
 
-    def _line(
-        self, index: Index, keys: Parts, queries: Parts
-    ) -> tuple[Fraction, Fraction, Fraction] | None:
+    def _line(self, index: Index, keys: Parts, queries: Parts) -> tuple[Fraction, Fraction, Fraction] | None:
         """Coefficients of key and query, and the offset, of an affine index over these ranks; None for others."""
         if index.gather is not None or index.divisor != 1:
             return None
@@ -305,9 +299,7 @@ class BoundCascade:
         steps = (self._tile(group[: number + 1]) for number in range(len(group)))
         return np.asarray(sum(grid[rank] * step for rank, step in zip(group, steps, strict=True)), np.int64)
 
-    def _attended(
-        self, keys: Parts, queries: Parts, grid: Mapping[str, Coordinates]
-    ) -> NDArray[np.bool_]:
+    def _attended(self, keys: Parts, queries: Parts, grid: Mapping[str, Coordinates]) -> NDArray[np.bool_]:
         rows, columns = self._walked(QUERY, queries), self._walked(KEY, keys)
         if rows is None or columns is None or not isinstance(self.mask, KeyInterval):
             raise CascadeSimError(

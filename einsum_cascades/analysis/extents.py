@@ -26,6 +26,7 @@ from cascadesim.einsum_cascades.notation.ir import (
     Select,
     accesses,
     conditions,
+    walk,
 )
 from cascadesim.einsum_cascades.notation.operators import fiber_operator, kept_rank
 
@@ -56,23 +57,11 @@ def names(cascade: Cascade) -> tuple[str, ...]:
     """Every extent that a cascade uses, by name."""
     found = dict.fromkeys(rank.upper() for rank in cascade.ranks)
     for einsum in cascade.einsums:
-        found.update(dict.fromkeys(_value_extents(einsum.expression)))
+        found.update({each.name: None for each in walk(einsum.expression) if isinstance(each, Extent)})
         indices = [index for access in (einsum.output, *einsum.inputs) for index in access.indices]
         indices += [side for each in conditions(einsum.expression) for side in (each.left, each.right)]
         found.update(dict.fromkeys(name for index in indices for name in extent_names(index)))
     return tuple(found)
-
-
-def _value_extents(expression: Expression) -> Iterator[str]:
-    match expression:
-        case Extent(name=name):
-            yield name
-        case Apply(operands=operands):
-            for operand in operands:
-                yield from _value_extents(operand)
-        case Select(value=value, otherwise=otherwise):
-            yield from _value_extents(value)
-            yield from _value_extents(otherwise)
 
 
 def _check_ranks(cascade: Cascade, shapes: Shapes) -> None:

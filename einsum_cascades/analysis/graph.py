@@ -51,20 +51,12 @@ def dependences(cascade: Cascade) -> tuple[Dependence, ...]:
         for access in einsum.inputs:
             for producer, other in enumerate(cascade.einsums):
                 pairs = tuple(zip(other.output.indices, access.indices, strict=False))
-                if other.name == access.tensor and not any(_never(*pair) for pair in pairs):
+                # an extent is the state after the last step, and a rank has at least one
+                if other.name == access.tensor and not any(
+                    written.apart(read) or (written.fixed is not None and read.final) for written, read in pairs
+                ):
                     found.append(Dependence(reader, producer, access, _distances(pairs)))
     return tuple(found)
-
-
-def _never(written: Index, read: Index) -> bool:
-    """Whether a read surely takes other coordinates: `RM[h,0,p]` is not written by `RM[h,m1+1,p] = ...`."""
-    if written.fixed is not None and read.final:
-        return True  # the state after the last step; a rank has at least one
-    if read.fixed is None:
-        return written.fixed is not None and read.step is not None and read.step[1] > written.fixed
-    if written.fixed is not None:
-        return written.fixed != read.fixed
-    return written.step is not None and written.step[1] > read.fixed
 
 
 def _distances(pairs: Iterable[tuple[Index, Index]]) -> dict[str, int]:

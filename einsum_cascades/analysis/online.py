@@ -100,10 +100,7 @@ class _Chain:
                 self.late.add(einsum.name)
             elif any(each.tensor in self.late or each.tensor in self.scaled for each in einsum.inputs):
                 self.late.add(einsum.name)
-        indices = [index for einsum in self.cascade.einsums for access in einsum.inputs for index in access.indices]
-        indices += [side for einsum in self.cascade.einsums for each in conditions(einsum.expression)
-                    for side in (each.left, each.right)]
-        held = {index.gather.tensor for index in indices if index.gather is not None}
+        held = {index.gather.tensor for index in self.cascade.indices if index.gather is not None}
         if held & {*self.late, *self.scaled}:
             self.sums.clear()  # coordinates that wait for the pass cannot run with it
 

@@ -247,9 +247,7 @@ class Analysis:
         }
 
 
-def analyse(
-    cascade: Cascade, rank: str | None = None, extents: Extents = _NO_EXTENTS, mask: Mask = FULL
-) -> Analysis:
+def analyse(cascade: Cascade, rank: str | None = None, extents: Extents = _NO_EXTENTS, mask: Mask = FULL) -> Analysis:
     """Analyses one rank, or all of them, with `extents` in place of their names, counts under `mask`.
 
     Without P, a mask has as many queries as keys. Raises UnknownNameError, or CascadeSimError for a state without

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from cascadesim.einsum_cascades.notation.algebra import factor_polynomial
 from cascadesim.einsum_cascades.notation.errors import UnknownNameError
-from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum, Index, conditions
+from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum, Index
 
 Parts: TypeAlias = tuple[str, ...]  # rank variables, outermost first
 Space: TypeAlias = tuple[str, ...] | tuple[str, int]  # ("rank", m), (tensor, dimension) or ("parts", m1, m0)
@@ -91,10 +91,7 @@ def partition(index: Index) -> Parts | None:
 @cache
 def partitions(cascade: Cascade) -> tuple[Parts, ...]:
     """The parts of every rank that the text splits, outermost first: (m1, m0) of `K[h,m1*M0+m0,e]`."""
-    indices = [index for _, access in all_accesses(cascade) for index in access.indices]
-    indices += [side for einsum in cascade.einsums for each in conditions(einsum.expression)
-                for side in (each.left, each.right)]  # fmt: skip
-    return tuple(dict.fromkeys(parts for parts in map(partition, indices) if parts is not None))
+    return tuple(dict.fromkeys(parts for parts in map(partition, cascade.indices) if parts is not None))
 
 
 def whole_extent(parts: Parts) -> str:

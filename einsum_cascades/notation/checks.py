@@ -60,27 +60,13 @@ def _definitions(statements: Sequence[Statement]) -> Iterator[NotationProblem]:
     for statement in statements:
         einsum = statement.einsum
         for earlier in seen.setdefault(einsum.name, []):
-            if not _apart(earlier.output, einsum.output):
+            same_size = len(earlier.output.indices) == len(einsum.output.indices)
+            if same_size and not any(map(Index.apart, earlier.output.indices, einsum.output.indices)):
                 message = (f"{einsum.name} is already defined on line {earlier.line}; only a state has two "
                            f"definitions, its first value at 0 and then its next value at rank+1")
                 yield statement.problem(statement.column, message)
                 break
         seen[einsum.name].append(einsum)
-
-
-def _apart(earlier: Access, later: Access) -> bool:
-    """Whether two definitions write different coordinates: somewhere 0 meets another number, or rank+1."""
-    if len(earlier.indices) != len(later.indices):
-        return True
-    pairs = list(zip(earlier.indices, later.indices, strict=True))
-    return any(_differs(*pair) or _differs(*reversed(pair)) for pair in pairs)
-
-
-def _differs(one: Index, other: Index) -> bool:
-    """Whether a number differs from every coordinate of `other`: another number, or a rank plus more than it."""
-    if one.fixed is None:
-        return False
-    return one.fixed != other.fixed if other.fixed is not None else other.step is not None and other.step[1] > one.fixed
 
 
 def _targets(statement: Statement) -> Iterator[NotationProblem]:

@@ -32,12 +32,7 @@ DEEPEST_NESTING = 60  # keeps every recursive walk far from Python's recursion l
 LARGEST_COORDINATE = 2**53  # exact in float64 and far beyond any tensor
 RANK = re.compile(r"[a-z][a-z0-9_]*")
 EXTENT = re.compile(r"[A-Z][A-Z0-9_]*")
-BINARY: dict[type[ast.operator], str] = {
-    ast.Add: "add",
-    ast.Sub: "subtract",
-    ast.Mult: "multiply",
-    ast.Div: "divide",
-}
+BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}
 COMPARISONS: dict[type[ast.cmpop], Comparison] = {
     ast.Lt: "<",
     ast.LtE: "<=",

@@ -67,6 +67,13 @@ class Index:
             return None
         return self.offsets[0]
 
+    def apart(self, other: Index) -> bool:
+        """Whether two coordinates surely differ: two numbers, or 0 and a rank plus more than that (`m1+1`)."""
+        if self.fixed is not None and other.fixed is not None:
+            return self.fixed != other.fixed
+        return any(one.fixed is not None and another.step is not None and another.step[1] > one.fixed
+                   for one, another in ((self, other), (other, self)))
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -147,16 +154,19 @@ def accesses(expression: Expression) -> Iterator[Access]:
             yield from accesses(otherwise)
 
 
+def walk(expression: Expression) -> Iterator[Expression]:
+    """An expression and all expressions in it, each before those inside it, left to right."""
+    yield expression
+    inner = expression.operands if isinstance(expression, Apply) else ()
+    for each in (expression.value, expression.otherwise) if isinstance(expression, Select) else inner:
+        yield from walk(each)
+
+
 def conditions(expression: Expression) -> Iterator[Condition]:
     """Every condition on coordinates, left to right."""
-    match expression:
-        case Apply(operands=operands):
-            for operand in operands:
-                yield from conditions(operand)
-        case Select(conditions=own, value=value, otherwise=otherwise):
-            yield from own
-            yield from conditions(value)
-            yield from conditions(otherwise)
+    for each in walk(expression):
+        if isinstance(each, Select):
+            yield from each.conditions
 
 
 def bound_ranks(expression: Expression) -> tuple[str, ...]:
@@ -228,6 +238,15 @@ class Cascade:
     @cached_property
     def ranks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(rank for einsum in self.einsums for rank in einsum.ranks))
+
+    @cached_property
+    def indices(self) -> tuple[Index, ...]:
+        """Every coordinate of every access, then every side of every condition."""
+        found = [index for einsum in self.einsums for access in (einsum.output, *einsum.inputs)
+                 for index in access.indices]
+        found += [side for einsum in self.einsums for each in conditions(einsum.expression)
+                  for side in (each.left, each.right)]
+        return tuple(found)
 
     @cached_property
     def iterative_ranks(self) -> tuple[str, ...]:

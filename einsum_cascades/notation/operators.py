@@ -15,14 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.notation.ir import (
-    Apply,
-    Condition,
-    Einsum,
-    Expression,
-    Select,
-    accesses,
-)
+from cascadesim.einsum_cascades.notation.ir import Apply, Condition, Einsum, Expression, Select, accesses, walk
 
 Values = NDArray[np.float64]
 Coordinates = NDArray[np.int64]
@@ -161,17 +154,11 @@ def _charge(
 def map_operations(expression: Expression) -> Counter[str]:
     """Operations of one evaluation of an expression; both alternatives of a conditional inside an expression."""
     counts: Counter[str] = Counter()
-    match expression:
-        case Apply(operator=name, operands=operands):
-            if any(True for _ in accesses(expression)):
-                operator = FIBER.get(name) or ELEMENTWISE[name]
-                variadic = isinstance(operator, Operator) and operator.operands is None
-                counts.update({kind: count * (len(operands) - 1 if variadic else 1) for kind, count in operator.costs})
-            for operand in operands:
-                counts.update(map_operations(operand))
-        case Select(value=value, otherwise=otherwise):
-            counts.update(map_operations(value))
-            counts.update(map_operations(otherwise))
+    for each in walk(expression):
+        if isinstance(each, Apply) and any(True for _ in accesses(each)):
+            operator = FIBER.get(each.operator) or ELEMENTWISE[each.operator]
+            variadic = isinstance(operator, Operator) and operator.operands is None
+            counts.update({kind: count * (len(each.operands) - 1 if variadic else 1) for kind, count in operator.costs})
     return counts
 
 

@@ -148,10 +148,6 @@ class BlockMask:
     key_block: int
 
     @property
-    def density(self) -> float:
-        return float(self.blocks.mean())
-
-    @property
     def is_causal(self) -> bool:
         """Whether it chooses among earlier blocks: some below the diagonal of tokens, and none wholly above it.
 

@@ -130,7 +130,7 @@ def test_a_block_mask_is_counted_exactly() -> None:
 
 def test_a_block_mask_is_read_from_a_file(tmp_path: Path) -> None:
     np.save(tmp_path / "mask.npy", np.eye(4))
-    assert read_block_mask(tmp_path / "mask.npy", 64, 64).density == 0.25
+    assert read_block_mask(tmp_path / "mask.npy", 64, 64).blocks.mean() == 0.25
     (tmp_path / "text.npy").write_text("no array")
     np.save(tmp_path / "line.npy", np.ones(4))
     for name in ("text.npy", "line.npy", "missing.npy"):
