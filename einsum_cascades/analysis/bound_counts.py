@@ -22,12 +22,12 @@ from cascadesim.einsum_cascades.analysis.rank_groups import Parts, partitions, w
 from cascadesim.einsum_cascades.notation.algebra import Polynomial, factor_polynomial, polynomial, product, symbol
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, Condition, Factor, Index
+from cascadesim.einsum_cascades.notation.operators import Coordinates
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 
 KEY, QUERY = "m", "p"  # the ranks that a mask pairs
 _MOST_POINTS = 50_000_000  # that are counted one by one
 
-Coordinates = NDArray[np.int64]
 
 
 def bound_work(cascade: Cascade, extents: Extents, mask: Mask = FULL) -> dict[str, dict[str, int]]:

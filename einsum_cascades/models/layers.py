@@ -43,17 +43,17 @@ def _flags(given: object) -> object:
 
 
 Size = Annotated[int, Field(gt=0, le=2**40)]  # no model comes near; keeps every product an honest number
-Sizes: TypeAlias = Annotated[tuple[Size, ...], BeforeValidator(_sizes), Field(min_length=1, max_length=3)]
-Flags: TypeAlias = Annotated[tuple[bool, ...], BeforeValidator(_flags), Field(min_length=1, max_length=3)]
+AxisSizes: TypeAlias = Annotated[tuple[Size, ...], BeforeValidator(_sizes), Field(min_length=1, max_length=3)]
+AxisFlags: TypeAlias = Annotated[tuple[bool, ...], BeforeValidator(_flags), Field(min_length=1, max_length=3)]
 
 
 class NeighborhoodSizes(Spec):
     """A neighborhood as a workload states it, per dimension of the layout; one size holds for every dimension."""
 
-    window: Sizes
-    stride: Sizes = (1,)
-    dilation: Sizes = (1,)
-    causal: Flags = (False,)
+    window: AxisSizes
+    stride: AxisSizes = (1,)
+    dilation: AxisSizes = (1,)
+    causal: AxisFlags = (False,)
 
 
 def neighborhood_sizes(given: object) -> object:

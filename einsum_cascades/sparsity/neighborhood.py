@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import Positions
 
-Positions = NDArray[np.int64]
 LONGEST_AXIS = 2**24  # assumed: beyond every published layout; counts take arrays over it
 
 

@@ -3,7 +3,8 @@
 SpAtten (HPCA'21), section III: importance of a token is the sum of its probabilities over heads, queries, layers and
 generated tokens; importance of a head the magnitude of its output over queries, layers and generated tokens. The most
 important stay, in their own order, the lower index of equal ones; within an iteration what is dropped never returns,
-and what the first layer has dropped never does. How many stay is the schedule's business. Knows no hardware.
+and what the first layer has dropped never does. How many stay is the schedule's business. Maps are a user's arrays in
+files. Knows no hardware.
 """
 
 from __future__ import annotations
@@ -219,15 +220,14 @@ def _rows_of_iteration(
     return rows
 
 
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
     """One array an iteration; `outputs` is empty where the file has none. An encoder is one iteration."""
 
-    maps: tuple[Array, ...]
-    outputs: tuple[Array, ...]
+    maps: tuple[Floats, ...]
+    outputs: tuple[Floats, ...]
     encoder: bool
 
     @property
@@ -247,7 +247,12 @@ class AttentionMaps:
 
 
 def read_maps(path: Path | str) -> AttentionMaps:
-    """Raises SpecError if a file cannot be read or holds other arrays."""
+    """Attention maps in a file, of an encoder or of generated tokens.
+
+    `.npy`: P[layer, head, query, key] of an encoder. `.npz`: `maps`, and `outputs` O[layer, head, query, f] where heads
+    are to be pruned; or, for generated tokens, `maps_0`, `maps_1`, ... P[layer, head, key] and `outputs_0`, ...
+    O[layer, head, f]. Raises SpecError if the file cannot be read or holds other arrays.
+    """
     path = Path(path)
     return _maps_of({name or "maps": array for name, array in read_arrays(path).items()}, path.name)
 

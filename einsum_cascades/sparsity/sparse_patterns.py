@@ -283,7 +283,12 @@ MOST_TILES = 1 << 13  # of a layout; assumed: published videos have hundreds, an
 
 
 def sliding_tile(layout: Sequence[int], tile: Sequence[int], window: Sequence[int]) -> BlockMask:
-    """`window` counts tiles: those around the query's own, shifted inwards at the borders. Raises CascadeSimError."""
+    """Sliding Tile Attention (arXiv 2502.04507): whole tiles of queries attend whole tiles of keys, in tile order.
+
+    `window` counts tiles: those around the query's own, shifted inwards at the borders. Tokens are numbered tile by
+    tile, so the pattern is a mask of blocks. An odd number of tiles is the neighborhood with window = tiles x tile and
+    stride = tile (GNA, arXiv 2504.16922); an even one has no such twin, half a tile off. Raises CascadeSimError.
+    """
     if not len(layout) == len(tile) == len(window):
         raise CascadeSimError(f"pattern sliding-tile: layout {times(layout)}, tile {times(tile)} and window "
                               f"{times(window)} differ in dimensions")

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.neighborhood import LONGEST_AXIS, Neighborhood, Positions, times
+from cascadesim.einsum_cascades.sparsity.masks import Positions
+from cascadesim.einsum_cascades.sparsity.neighborhood import LONGEST_AXIS, Neighborhood, times
 from cascadesim.simulator.gna.axis import (
     AxisTiles,
     DeadTiles,
