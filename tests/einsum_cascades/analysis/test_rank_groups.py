@@ -46,6 +46,7 @@ def test_an_einsum_walks_a_fiber_or_a_summary_of_it() -> None:
         ("m0+m1*M0", ("m1", "m0")),
         ("k2*K1*K0+k1*K0+k0", ("k2", "k1", "k0")),
         ("m1*16+m0", ("m1", "m0")),
+        ("4*m1+2*m0", None),  # every second
         ("i+k", None),  # a window
         ("2*i+k", None),  # a window with a stride
         ("i*W+k", None),  # W is not how long k is

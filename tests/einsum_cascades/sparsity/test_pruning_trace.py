@@ -60,12 +60,13 @@ def test_rows_of_one_token() -> None:
 
 
 def test_every_problem_of_a_file_has_its_line() -> None:
-    assert problems(f"{SHORT}\n0,0,0,10,20,8,8,False\n0,0,x,10,5,0,8,maybe\n0,0,1,10,5,8\n") == [
+    assert problems(f"{SHORT}\n0,0,0,10,20,8,8,False\n0,0,x,10,5,0,8,maybe\n0,0,1,10,5,8\n0,0,1,10,-1,8,8,False") == [
         "rows.csv: line 2: value_fetch_num 20 is above key_fetch_num 10",
         "rows.csv: line 3: head_id: expected a whole number from 0, got 'x'",
         "rows.csv: line 3: quant_key_bit: expected a whole number from 1, or -1, got '0'",
         "rows.csv: line 3: if_requant: expected True or False, got 'maybe'",
         "rows.csv: line 4: 2 fewer cells than columns",
+        "rows.csv: line 5: value_fetch_num: expected a whole number from 1, got '-1'",
     ]
 
 
