@@ -141,7 +141,7 @@ class _Grid:
         values = self.value(expression, where)
         if not self.reduced_axes:
             return values
-        operator, _ = REDUCTIONS[self.einsum.reduction]
+        operator = REDUCTIONS[self.einsum.reduction]
         return np.asarray(operator.reduce(np.broadcast_to(values, self.shape), axis=self.reduced_axes, keepdims=True))
 
     def _products(self, expression: Expression, where: Where) -> list[Values]:

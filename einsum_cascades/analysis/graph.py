@@ -85,11 +85,14 @@ def graph(cascade: Cascade) -> nx.MultiDiGraph:
 @cache
 def cycles(cascade: Cascade) -> tuple[frozenset[int], ...]:
     """The Einsums in one cycle with each Einsum: it depends on them and they on it, itself included."""
-    import networkx as nx
-
-    groups = {number: frozenset(group) for group in nx.strongly_connected_components(graph(cascade))
-              for number in group}
-    return tuple(groups[number] for number, _ in enumerate(cascade.einsums))
+    reached: list[set[int]] = [set() for _ in cascade.einsums]  # without networkx: every simulation asks for passes
+    for each in dependences(cascade):
+        reached[each.producer].add(each.reader)
+    for middle, further in enumerate(reached):
+        for readers in reached:
+            readers |= further if middle in readers else set()
+    return tuple(frozenset({number} | {other for other in readers if number in reached[other]})
+                 for number, readers in enumerate(reached))
 
 
 def steps(cascade: Cascade) -> tuple[Step, ...]:

@@ -99,12 +99,8 @@ FIBER: Mapping[str, FiberOperator] = MappingProxyType({
     )
 })
 
-# what the rank a reduction removes collapses to when it is empty, and how two results combine
-REDUCTIONS: Mapping[str, tuple[np.ufunc, float]] = MappingProxyType({
-    "add": (np.add, 0.0),
-    "max": (np.maximum, -math.inf),
-    "min": (np.minimum, math.inf),
-})
+# how a reduction combines two results
+REDUCTIONS: Mapping[str, np.ufunc] = MappingProxyType({"add": np.add, "max": np.maximum, "min": np.minimum})
 
 
 @dataclass(frozen=True, slots=True)

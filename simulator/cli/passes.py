@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascadesim.simulator.cli.options import alternatives, extent, mask, new_file, one_of
+from cascadesim.simulator.views.output import pending_files
 from cascadesim.simulator.views.terminal import json_text, printable
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ def passes(
     from cascadesim.einsum_cascades.analysis.passes import analyse
     from cascadesim.einsum_cascades.sparsity.masks import FULL
     from cascadesim.einsum_cascades.texts.catalogue import find
-    from cascadesim.simulator.views.output import pending_files
 
     with pending_files((plot,)) as (picture,):
         found = analyse(find(cascade), rank, dict(sizes), FULL if mask is None else mask)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import networkx
 import pytest
 
@@ -10,6 +13,7 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
 
 
 def shown(whole: Cascade) -> list[str]:
@@ -81,3 +85,18 @@ def test_the_first_value_of_a_state_is_no_cycle_and_is_not_its_last() -> None:
 def test_a_value_of_two_steps_before_has_that_distance() -> None:
     fibonacci = cascade("fibonacci", "F[0] = 0\nF[1] = 1\nF[i+2] = F[i+1] + F[i]").graph()
     assert sorted(fibonacci.get_edge_data(2, 2)[key]["distance"] for key in (0, 1)) == [1, 2]
+
+
+@pytest.mark.parametrize("name", cascade_names())
+def test_cycles_are_the_strongly_connected_components_of_the_graph(name: str) -> None:
+    whole = find(name)
+    components = [frozenset(each) for each in networkx.strongly_connected_components(whole.graph())]
+    assert list(cycles(whole)) == [next(each for each in components if number in each)
+                                   for number, _ in enumerate(whole.einsums)]
+
+
+def test_passes_are_counted_without_networkx() -> None:
+    """Every simulation asks for passes, and networkx takes 0.1 s to import."""
+    code = ("import sys\nfrom cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS\n"
+            "assert ATTENTION_1PASS.passes('m') == 1\nassert 'networkx' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True)
