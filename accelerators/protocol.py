@@ -14,8 +14,7 @@ from math import ceil, isfinite
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from cascadesim.accelerators.program import Program
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import least_elements, work_of
+from cascadesim.einsum_cascades.models.operation import Operation, least_elements, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 Accounting: TypeAlias = Literal["physical", "artifact"]

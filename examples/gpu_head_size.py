@@ -4,7 +4,7 @@ python examples/gpu_head_size.py
 """
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator.simulate import simulate
 
 WIDTH = 4096  # heads x elements per head: the same work in all three

@@ -14,8 +14,7 @@ import sys
 from pathlib import Path
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.attention_maps import read_maps
-from cascadesim.einsum_cascades.sparsity.pruning import rows_of
+from cascadesim.einsum_cascades.sparsity.pruning import read_maps, rows_of
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import ramp_schedule
 from cascadesim.einsum_cascades.sparsity.pruning_trace import write_rows
 

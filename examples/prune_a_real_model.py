@@ -30,14 +30,14 @@ from cascadesim.accelerators.catalogue import load as load_accelerator
 from cascadesim.einsum_cascades.models.traced_workload import TracedWorkload
 from cascadesim.einsum_cascades.sparsity.pruning import (
     Importance,
-    Iteration,
     LayerPruning,
+    PrunedIteration,
     flat_queries,
     kept_values,
     rows_of,
     survivors,
 )
-from cascadesim.einsum_cascades.sparsity.pruning_schedules import Schedule, ramp_schedule
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import PruningSchedule, ramp_schedule
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, write_rows
 from cascadesim.simulator.simulate import simulate
 
@@ -47,7 +47,7 @@ PROJECTIONS = ("query", "key", "value")
 TOPICS = ("assert", "lambda", "try")
 Floats = NDArray[np.float32]
 
-DENSE = Schedule("minilm-dense", (1.0,) * LAYERS, (HEADS,) * LAYERS)
+DENSE = PruningSchedule("minilm-dense", (1.0,) * LAYERS, (HEADS,) * LAYERS)
 PRUNED = ramp_schedule(  # mean ratios of SpAtten's BERT tasks are near these; the published ones are fine-tuned
     "minilm", LAYERS, HEADS, token_ratio=0.3, head_ratio=0.09, value_keep=0.5, key_bits=8, value_bits=8, threshold=0.1
 )
@@ -125,7 +125,7 @@ def word_pieces(word: str, vocabulary: Mapping[str, int]) -> list[str]:
     return pieces
 
 
-def run(model: Model, tokens: Sequence[int], schedule: Schedule) -> tuple[Floats, Iteration]:
+def run(model: Model, tokens: Sequence[int], schedule: PruningSchedule) -> tuple[Floats, PrunedIteration]:
     """The sentence's embedding and what each layer ran on."""
     x = embedded(model, tokens)
     length = len(tokens)
@@ -145,7 +145,7 @@ def run(model: Model, tokens: Sequence[int], schedule: Schedule) -> tuple[Floats
         importance = importance.after(probabilities.astype(np.float64), outputs.astype(np.float64), kept, heads)
         x = rest_of_layer(model, name, x, outputs, heads)
     embedding = x.mean(axis=0)
-    return embedding / np.linalg.norm(embedding), Iteration(length, tuple(layers))
+    return embedding / np.linalg.norm(embedding), PrunedIteration(length, tuple(layers))
 
 
 def embedded(model: Model, tokens: Sequence[int]) -> Floats:
@@ -158,7 +158,7 @@ def by_head(x: Floats, heads: NDArray[np.int64]) -> Floats:
     return np.ascontiguousarray(x.reshape(len(x), HEADS, HEAD_DIM).transpose(1, 0, 2)[heads])
 
 
-def attention(q: Floats, k: Floats, schedule: Schedule) -> tuple[Floats, NDArray[np.bool_]]:
+def attention(q: Floats, k: Floats, schedule: PruningSchedule) -> tuple[Floats, NDArray[np.bool_]]:
     """Probabilities from the first bits of K, from all bits for queries whose distribution is flat."""
     q = q / np.float32(math.sqrt(HEAD_DIM))
     if schedule.key_bits is None:
@@ -203,7 +203,7 @@ def gelu(x: Floats) -> Floats:
     return np.asarray(0.5 * x * (1 + erf), dtype=np.float32)
 
 
-def cycles(iteration: Iteration, schedule: Schedule) -> int:
+def cycles(iteration: PrunedIteration, schedule: PruningSchedule) -> int:
     """Of all attention of one text on SpAtten, at cycle level."""
     rows = rows_of([iteration], schedule, HEAD_DIM)
     workload = TracedWorkload("text.csv", PruningTrace("text.csv", rows))
@@ -215,7 +215,7 @@ def cycles(iteration: Iteration, schedule: Schedule) -> int:
 class Rung:
     """A run under one schedule against the dense run."""
 
-    iteration: Iteration
+    iteration: PrunedIteration
     cosine: float
     speedup: float
 

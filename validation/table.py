@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, suggestion
-from cascadesim.einsum_cascades.notation.text_files import LARGEST_TABLE_BYTES, read_text
+from cascadesim.einsum_cascades.notation.files import LARGEST_TABLE_BYTES, read_text
 from cascadesim.validation.columns import Column, Layout, Value
 
 _Filled = TypeVar("_Filled", str, int)

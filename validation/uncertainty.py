@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from cascadesim.accelerators.gpu.spec import with_cache
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator import report
 from cascadesim.simulator.uncertainty import MeasuredStratum, attention_sizes, mask_name, sizes_of
 from cascadesim.validation.claim import Cell

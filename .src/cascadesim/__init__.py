@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cascadesim.accelerators.catalogue import load as load_accelerator
     from cascadesim.einsum_cascades.analysis.evaluate import evaluate
-    from cascadesim.einsum_cascades.models.zoo import load_workload
+    from cascadesim.einsum_cascades.models.workload import load_workload
     from cascadesim.einsum_cascades.notation.notation import cascade
     from cascadesim.simulator.explore.explore import explore
     from cascadesim.simulator.report import Report
@@ -24,7 +24,7 @@ _WHERE = {
     "evaluate": "cascadesim.einsum_cascades.analysis.evaluate:evaluate",
     "explore": "cascadesim.simulator.explore.explore:explore",
     "load_accelerator": "cascadesim.accelerators.catalogue:load",
-    "load_workload": "cascadesim.einsum_cascades.models.zoo:load_workload",
+    "load_workload": "cascadesim.einsum_cascades.models.workload:load_workload",
     "simulate": "cascadesim.simulator.simulate:simulate",
 }
 

@@ -15,11 +15,10 @@ import numpy as np
 from cascadesim.accelerators.binding import point_operations
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, Counts
-from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation, mask_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Einsum
 from cascadesim.einsum_cascades.sparsity.masks import FULL
-from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
 
 # [no, blocks of, tiles of, single queries][no, tiles of, single keys, keys of one tile] -> distinct combinations
 PointTable: TypeAlias = tuple[tuple[int, int, int, int], ...]

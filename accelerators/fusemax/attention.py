@@ -35,12 +35,10 @@ from cascadesim.accelerators.fusemax.tile_order import TILES_AHEAD, Slots, TileS
 from cascadesim.accelerators.fusemax.timing import ArrayTiming, busy_cycles, check_policy, mapping_lines, staged_cycles
 from cascadesim.accelerators.protocol import Accounting, Phase, Plan
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, map_tiles, tiles_of
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import work_of
+from cascadesim.einsum_cascades.models.operation import Operation, mask_of, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import FULL
-from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
 
 
 class ChosenTiles(NamedTuple):

@@ -22,13 +22,12 @@ from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
 from cascadesim.accelerators.fusemax.timing import check_policy
 from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.accelerators.spec import Operations
-from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation, mask_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.schema import validate
 from cascadesim.einsum_cascades.sparsity.masks import FULL
-from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
-from cascadesim.einsum_cascades.texts.pruned_one_pass import PRUNED_1PASS
+from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
 
 _POINT_FIELDS: Mapping[str, str] = {
     "pe_array.rows": "rows",

@@ -13,8 +13,7 @@ from dataclasses import replace
 from cascadesim.accelerators.gpu.kernel import key_tiles
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import work_of
+from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.ir import Einsum
 
 TENSOR, SPECIAL, ISSUE = "tensor", "special", "issue"

@@ -27,8 +27,7 @@ from cascadesim.accelerators.spatial.vector_mapping import (
     layout_steps,
 )
 from cascadesim.accelerators.spec import Operations, SpatialArray
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import work_of
+from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Apply, Einsum, Expression, Select
 

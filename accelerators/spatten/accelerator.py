@@ -30,11 +30,9 @@ from cascadesim.accelerators.spatten.harness import traced_work
 from cascadesim.accelerators.spatten.mapping import HeadWork, head_work, kept_lines, mapping_lines, stored_bytes
 from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX, units_of
 from cascadesim.accelerators.spatten.spec import PRUNING_SHARES, REQUEST_BYTES, HeadStream, SpattenSpec
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import work_of
+from cascadesim.einsum_cascades.models.operation import Operation, mask_of, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.schema import validate
-from cascadesim.einsum_cascades.sparsity.text_masks import mask_of
 
 NO_SCHEDULE = "no pruning schedule"
 EXPONENTIAL_ORDER = 5  # HPCA 2021: a lane's exponential is a Taylor expansion of order 5, so many multiply-adds a cycle

@@ -13,8 +13,7 @@ from math import ceil, prod
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spatten.spec import SpattenSpec
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import work_of
+from cascadesim.einsum_cascades.models.operation import Operation, work_of
 
 TILES = 64  # assumed: weights arrive in so many pieces, the multiplication one piece behind
 LINEAR_TASKS = (

@@ -26,12 +26,11 @@ from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTM
 from cascadesim.accelerators.spatten.spec import REQUEST_BYTES, SpattenSpec, lines, padded
 from cascadesim.accelerators.spatten.timing import MULTIPLY_CYCLES, TRANSACTIONS, dram_cycles, shared_activities
 from cascadesim.accelerators.spatten.topk import selection_mean
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import work_of
+from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.ir import Cascade, Einsum
 from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
-from cascadesim.einsum_cascades.texts.pruned_one_pass import PRUNED_1PASS
+from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
 
 FUSED = (ATTENTION_1PASS, PRUNED_1PASS)
 TILE_LINES = 32  # assumed: a correction of one cycle a unit is then 3 % of a tile's work

@@ -11,12 +11,12 @@ from itertools import groupby
 
 from cascadesim.accelerators.spatten.spec import Formats, Pruning, SpattenSpec
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.sparsity.pruning_schedules import SCHEDULES, Schedule, kept, published_schedule
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import SCHEDULES, PruningSchedule, kept, published_schedule
 
 STORED = (4, 6, 8)  # bits that the format has; wider keys run as 8 bits and 4 more (TestSpAtten)
 
 
-def schedule_for(pruning: Pruning, workload: str) -> Schedule | None:
+def schedule_for(pruning: Pruning, workload: str) -> PruningSchedule | None:
     """Raises UnknownNameError on a schedule that does not exist."""
     if pruning.schedule == "none":
         return None
@@ -25,7 +25,7 @@ def schedule_for(pruning: Pruning, workload: str) -> Schedule | None:
     return published_schedule(pruning.schedule)
 
 
-def formats(schedule: Schedule, given: Formats) -> Formats:
+def formats(schedule: PruningSchedule, given: Formats) -> Formats:
     """Bits of a schedule as the design stores them."""
     wide = schedule.key_bits not in STORED
     bits = {
@@ -36,7 +36,7 @@ def formats(schedule: Schedule, given: Formats) -> Formats:
     return given.model_copy(update=bits)
 
 
-def pruned(operation: Operation, schedule: Schedule | None, spec: SpattenSpec) -> Iterator[Operation]:
+def pruned(operation: Operation, schedule: PruningSchedule | None, spec: SpattenSpec) -> Iterator[Operation]:
     """The operation as each kind of layer runs it; itself where nothing is pruned."""
     layers = schedule.layers if schedule is not None else 1
     other = schedule is not None and operation.count not in (1, layers)
@@ -58,7 +58,9 @@ def pruned(operation: Operation, schedule: Schedule | None, spec: SpattenSpec) -
         yield found
 
 
-def _kept(size: Mapping[str, int], schedule: Schedule | None, layer: int, pruning: Pruning) -> tuple[int, int, int]:
+def _kept(
+    size: Mapping[str, int], schedule: PruningSchedule | None, layer: int, pruning: Pruning
+) -> tuple[int, int, int]:
     """Tokens, heads and values of a layer: the schedule's counts, or the shares that the user gave."""
     tokens, heads, values = size["m"], size["h"], size["m"]
     if schedule is not None:

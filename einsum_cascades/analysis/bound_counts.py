@@ -18,17 +18,16 @@ from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.analysis.counts import Extents, Region, bound, charged_regions, holds
 from cascadesim.einsum_cascades.analysis.extents import kept_extent, names
-from cascadesim.einsum_cascades.analysis.rank_groups import partitions, whole_extent
-from cascadesim.einsum_cascades.notation.affine import factor_parts
+from cascadesim.einsum_cascades.analysis.rank_groups import Parts, partitions, whole_extent
+from cascadesim.einsum_cascades.notation.algebra import Polynomial, factor_polynomial, polynomial, product, symbol
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, Condition, Factor, Index
-from cascadesim.einsum_cascades.notation.polynomial import Monomial, Polynomial, polynomial, product, symbol
+from cascadesim.einsum_cascades.notation.operators import Coordinates
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 
 KEY, QUERY = "m", "p"  # the ranks that a mask pairs
 _MOST_POINTS = 50_000_000  # that are counted one by one
 
-Whole = NDArray[np.int64]
 
 
 def bound_work(cascade: Cascade, extents: Extents, mask: Mask = FULL) -> dict[str, dict[str, int]]:
@@ -38,7 +37,7 @@ def bound_work(cascade: Cascade, extents: Extents, mask: Mask = FULL) -> dict[st
 
 
 def wholly_bound(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
-    """With every extent. Raises CascadeSimError where one is missing."""
+    """The cascade with every extent known. Raises CascadeSimError where one is missing."""
     sized = BoundCascade.of(cascade, extents, mask)
     inner = [rank.upper() for parts in partitions(cascade) for rank in parts[1:]]  # the outer one follows from them
     for name in (*inner, *names(cascade)):
@@ -56,7 +55,7 @@ class BoundCascade:
 
     cascade: Cascade
     extents: Mapping[str, int]
-    wholes: Mapping[tuple[str, ...], int]
+    wholes: Mapping[Parts, int]
     mask: Mask
 
     @classmethod
@@ -69,17 +68,16 @@ class BoundCascade:
             inner = prod(extents[rank.upper()] for rank in parts[1:])
             outer, whole = parts[0].upper(), whole_extent(parts)
             if whole in given:
-                extents[outer] = _agreed(cascade, outer, -(-given[whole] // inner), given)
+                extents[outer] = -(-given[whole] // inner)
+                if given.get(outer, extents[outer]) != extents[outer]:
+                    raise CascadeSimError(f"{cascade.name}: {outer} is {extents[outer]} with the other extents given, "
+                                          f"got {given[outer]}")
             if outer in extents:
                 wholes[parts] = extents.setdefault(whole, inner * extents[outer])
         for rank, keep in filter(None, map(kept_extent, cascade.einsums)):
             if isinstance(keep, int) or keep in extents:
                 extents.setdefault(rank.upper(), keep if isinstance(keep, int) else extents[keep])
         return cls(cascade, extents, wholes, mask)
-
-    @cached_property
-    def _partitions(self) -> tuple[tuple[str, ...], ...]:
-        return partitions(self.cascade)
 
     @cached_property
     def work(self) -> dict[str, dict[str, Polynomial]]:
@@ -119,29 +117,29 @@ class BoundCascade:
 
     def of_polynomial(self, size: Polynomial) -> Polynomial:
         """A size with the known extents in place: M0*M1 is M (a partial last tile included), M1 alone its tiles."""
-        return sum((self._of_monomial(known, coefficient) for known, coefficient in size.terms.items()), Polynomial())
+        found = Polynomial()
+        for factors, coefficient in size.terms.items():
+            left, total = list(factors), polynomial(coefficient)
+            for parts, whole in self.wholes.items():
+                while all(rank.upper() in left for rank in parts):
+                    total *= whole
+                    for rank in parts:
+                        left.remove(rank.upper())
+            found += total * product(map(self._of_name, left))
+        return found
 
-    def _of_monomial(self, factors: Monomial, coefficient: Fraction) -> Polynomial:
-        left, total = list(factors), polynomial(coefficient)
-        for parts, whole in self.wholes.items():
-            while all(rank.upper() in left for rank in parts):
-                total *= whole
-                for rank in parts:
-                    left.remove(rank.upper())
-        return total * product(self._of_name(name) for name in left)
-
-    def _of_name(self, name: str) -> Polynomial:
+    def _of_name(self, name: str) -> Polynomial | int:
         try:
-            return polynomial(bound(symbol(name), self.extents))
+            return bound(symbol(name), self.extents)
         except CascadeSimError:
             return symbol(name)
 
-    def parts(self, rank: str, ranks: Iterable[str]) -> tuple[str, ...]:
+    def parts(self, rank: str, ranks: Iterable[str]) -> Parts:
         """Those of `ranks` that walk `rank`: itself, or parts of it, outermost first."""
         present = set(ranks)
         if rank in present:
             return (rank,)
-        return next((found for parts in self._partitions if whole_extent(parts) == rank.upper()
+        return next((found for parts in partitions(self.cascade) if whole_extent(parts) == rank.upper()
                      for found in [tuple(part for part in parts if part in present)] if found), ())  # fmt: skip
 
     def coordinates(self, index: Index) -> int:
@@ -155,7 +153,7 @@ class BoundCascade:
             reached -= min(max(int(first[0]), 0), reached - 1)
         return -(-reached // int(self._value(index.divisor)))
 
-    def _groups(self, ranks: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    def _groups(self, ranks: Iterable[str]) -> Iterator[Parts]:
         """`ranks`, those of one partition together."""
         left = dict.fromkeys(ranks)
         for parts in self.wholes:
@@ -166,47 +164,54 @@ class BoundCascade:
                     del left[part]
         yield from ((rank,) for rank in left)
 
-    def _extent_of(self, groups: Iterable[tuple[str, ...]]) -> Polynomial:
+    def _extent_of(self, groups: Iterable[Parts]) -> Polynomial:
         """Coordinates of ranks taken together: of outer parts the tiles that start, of all parts the whole."""
         number, unknown = 1, []
         for group in groups:
-            split = next((parts for parts in self.wholes if group == parts[: len(group)]), None)
-            if split is not None:
-                number *= -(-self.wholes[split] // self._tile(group))
+            whole = self._whole(group)
+            if whole is not None:
+                number *= -(-whole // self._tile(group))
                 continue
             for name in (rank.upper() for rank in group):
                 number *= self.extents.get(name, 1)
                 unknown += [] if name in self.extents else [name]
-        return Polynomial({tuple(sorted(unknown)): Fraction(number)})
+        return number * product(map(symbol, unknown))
 
-    def _tile(self, group: tuple[str, ...]) -> int:
+    def _whole(self, group: Parts) -> int | None:
+        """The extent that outer parts walk; None for a rank by itself and for parts without the outermost."""
+        return next((whole for parts, whole in self.wholes.items() if group == parts[: len(group)]), None)
+
+    def _tile(self, group: Parts) -> int:
         """How many coordinates of the whole one point of outer parts stands for."""
         inner = next((parts[len(group) :] for parts in self.wholes if group == parts[: len(group)]), ())
         return prod(self.extents[rank.upper()] for rank in inner)
+
+    def _walked(self, rank: str, group: Parts) -> int | None:
+        """The extent of a rank that `group` walks; None for parts without the outermost."""
+        return self.extents[rank.upper()] if group == (rank,) else self._whole(group)
 
     @cached_property
     def _known_pairs(self) -> dict[tuple[object, ...], int | None]:
         """Most Einsums of a cascade count the same pairs."""
         return {}
 
-    def _pairs(
-        self, keys: tuple[str, ...], queries: tuple[str, ...], tests: tuple[Condition, ...], masked: bool
-    ) -> int | None:
+    def _pairs(self, keys: Parts, queries: Parts, tests: tuple[Condition, ...], masked: bool) -> int | None:
         asked = (keys, queries, tests, masked)
         if asked not in self._known_pairs:
             self._known_pairs[asked] = self._counted_pairs(*asked)
         return self._known_pairs[asked]
 
-    def _counted_pairs(
-        self, keys: tuple[str, ...], queries: tuple[str, ...], tests: tuple[Condition, ...], masked: bool
-    ) -> int | None:
+    def _counted_pairs(self, keys: Parts, queries: Parts, tests: tuple[Condition, ...], masked: bool) -> int | None:
         """Pairs of query and key (or tile of keys); None where they are no interval of keys for each query."""
-        rows, columns = self._whole(QUERY, queries), self._whole(KEY, keys)
+        rows, columns = self._walked(QUERY, queries), self._walked(KEY, keys)
         if rows is None or columns is None or self._tile(queries) != 1:
             return None
         tile = self._tile(keys)
         if masked and not tests:
-            return self._masked_pairs(rows, columns, tile)
+            if tile == 1:
+                return self.mask.attended_pairs(rows, columns)
+            first, last = self.mask.key_tiles(rows, columns, 1, tile)
+            return int(np.maximum(last - first + 1, 0).sum())
         interval = isinstance(self.mask, KeyInterval) or not masked
         limits = [self.limits(test, keys, queries, rows) for test in tests]
         if not interval or None in limits or (tests and tile != 1):
@@ -218,21 +223,9 @@ class BoundCascade:
             first, last = np.maximum(first, low), np.minimum(last, high)
         return int(np.maximum(last - first + 1, 0).sum())
 
-    def _whole(self, rank: str, group: tuple[str, ...]) -> int | None:
-        """The extent that outer parts (or the rank itself) walk; None for parts without the outermost."""
-        if group == (rank,):
-            return self.extents[rank.upper()]
-        return next((whole for parts, whole in self.wholes.items() if group == parts[: len(group)]), None)
-
-    def _masked_pairs(self, rows: int, columns: int, tile: int) -> int:
-        if tile == 1:
-            return self.mask.attended_pairs(rows, columns)
-        first, last = self.mask.key_tiles(rows, columns, 1, tile)
-        return int(np.maximum(last - first + 1, 0).sum())
-
     def limits(
-        self, test: Condition, keys: tuple[str, ...], queries: tuple[str, ...], rows: int
-    ) -> tuple[Whole, Whole] | None:
+        self, test: Condition, keys: Parts, queries: Parts, rows: int
+    ) -> tuple[Coordinates, Coordinates] | None:
         """First and last key (inclusive) of each query under one condition; None for other conditions."""
         left, right = (self._line(side, keys, queries) for side in (test.left, test.right))
         if left is None or right is None or test.comparison == "!=":
@@ -249,20 +242,17 @@ class BoundCascade:
             low = edge + (comparison == ">")
         return low, high
 
-    def _line(
-        self, index: Index, keys: tuple[str, ...], queries: tuple[str, ...]
-    ) -> tuple[Fraction, Fraction, Fraction] | None:
+    def _line(self, index: Index, keys: Parts, queries: Parts) -> tuple[Fraction, Fraction, Fraction] | None:
         """Coefficients of key and query, and the offset, of an affine index over these ranks; None for others."""
         if index.gather is not None or index.divisor != 1:
             return None
-        key = self._coefficient(index, keys)
-        query = self._coefficient(index, queries)
+        key, query = self._coefficient(index, keys), self._coefficient(index, queries)
         if key is None or query is None or not set(index.ranks) <= {*keys, *queries}:
             return None
         return key, query, sum((self._value(offset) for offset in index.offsets), Fraction(0))
 
-    def _coefficient(self, index: Index, group: tuple[str, ...]) -> Fraction | None:
-        """Of the coordinate that the ranks of a group make together, such as m1*M0+m0."""
+    def _coefficient(self, index: Index, group: Parts) -> Fraction | None:
+        """The factor of the coordinate that the ranks of a group make together, such as m1*M0+m0."""
         factors = dict(index.terms)
         found = [factors.get(rank) for rank in group]
         if all(factor is None for factor in found):
@@ -274,20 +264,19 @@ class BoundCascade:
 
     def _value(self, factor: Factor) -> Fraction:
         """A number or a product of extents. M1*M0 is M, a partial last tile included: M1 counts as M/M0."""
-        coefficient, factors = factor_parts(factor)
-        sizes = self.extents
-        for name in factors:
+        single, sizes = factor_polynomial(factor), self.extents
+        for name in single.names:
             if name not in sizes:
                 raise CascadeSimError(
                     f"{self.cascade.name}: a condition needs the extent {name}, which nothing gives; write a number"
                 )
         outer = {parts[0].upper(): Fraction(whole, prod(sizes[rank.upper()] for rank in parts[1:]))
                  for parts, whole in self.wholes.items()}  # fmt: skip
-        return coefficient * prod((outer.get(name, Fraction(sizes[name])) for name in factors), start=Fraction(1))
+        return Fraction(single.value({**sizes, **outer}))
 
     def _one_by_one(
-        self, groups: tuple[tuple[str, ...], ...], tests: tuple[Condition, ...],
-        keys: tuple[str, ...], queries: tuple[str, ...], masked: bool,
+        self, groups: tuple[Parts, ...], tests: tuple[Condition, ...],
+        keys: Parts, queries: Parts, masked: bool,
     ) -> int:  # fmt: skip
         ranks = tuple(rank for group in groups for rank in group)
         sizes = [self.extents[rank.upper()] for rank in ranks]
@@ -300,24 +289,18 @@ class BoundCascade:
         grid = dict(zip(ranks, np.ogrid[tuple(slice(size) for size in sizes)], strict=True))
         inside = holds(tests, grid, self.extents)
         for group in groups:
-            inside = inside & self._inside(group, grid)
+            if group in self.wholes:
+                inside = inside & (self._coordinate(group, grid) < self.wholes[group])
         if masked:
             inside = inside & self._attended(keys, queries, grid)
         return int(np.count_nonzero(np.broadcast_to(inside, sizes)))
 
-    def _inside(self, group: tuple[str, ...], grid: Mapping[str, Whole]) -> NDArray[np.bool_]:
-        whole = next((whole for parts, whole in self.wholes.items() if group == parts), None)
-        return np.asarray(True) if whole is None else np.asarray(self._coordinate(group, grid) < whole)
-
-    def _coordinate(self, group: tuple[str, ...], grid: Mapping[str, Whole]) -> Whole:
+    def _coordinate(self, group: Parts, grid: Mapping[str, Coordinates]) -> Coordinates:
         steps = (self._tile(group[: number + 1]) for number in range(len(group)))
-        total: Whole = np.asarray(sum(grid[rank] * step for rank, step in zip(group, steps, strict=True)), np.int64)
-        return total
+        return np.asarray(sum(grid[rank] * step for rank, step in zip(group, steps, strict=True)), np.int64)
 
-    def _attended(
-        self, keys: tuple[str, ...], queries: tuple[str, ...], grid: Mapping[str, Whole]
-    ) -> NDArray[np.bool_]:
-        rows, columns = self._whole(QUERY, queries), self._whole(KEY, keys)
+    def _attended(self, keys: Parts, queries: Parts, grid: Mapping[str, Coordinates]) -> NDArray[np.bool_]:
+        rows, columns = self._walked(QUERY, queries), self._walked(KEY, keys)
         if rows is None or columns is None or not isinstance(self.mask, KeyInterval):
             raise CascadeSimError(
                 f"{self.cascade.name}: its own conditions beside the mask {self.mask} cannot be counted; "
@@ -330,9 +313,3 @@ class BoundCascade:
 
 
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
-
-
-def _agreed(cascade: Cascade, name: str, derived: int, given: Mapping[str, int]) -> int:
-    if given.get(name, derived) != derived:
-        raise CascadeSimError(f"{cascade.name}: {name} is {derived} with the other extents given, got {given[name]}")
-    return derived

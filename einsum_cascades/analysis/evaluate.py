@@ -6,7 +6,7 @@ tensor are an error, unless a condition excludes them. Knows no hardware and no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cascadesim.einsum_cascades.analysis.counts import coordinates, holds, reach
 from cascadesim.einsum_cascades.analysis.extents import bind_extents
-from cascadesim.einsum_cascades.analysis.ordering import Step, steps
+from cascadesim.einsum_cascades.analysis.graph import Step, steps
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.notation.ir import (
     Access,
@@ -26,7 +26,6 @@ from cascadesim.einsum_cascades.notation.ir import (
     Einsum,
     Expression,
     Extent,
-    Index,
     Select,
 )
 from cascadesim.einsum_cascades.notation.operators import (
@@ -52,7 +51,7 @@ def evaluate(
     arrays = _arrays(cascade, inputs)
     sizes = bind_extents(cascade, {name: array.shape for name, array in arrays.items()}, dict(extents or {}))
     results = {name: np.full(_shape(cascade, name, sizes), np.nan) for name in cascade.produced}
-    run = _Run(cascade, arrays | results, sizes)
+    run = _Evaluation(cascade, arrays | results, sizes)
     with np.errstate(all="ignore"):  # -inf - -inf of a row that attends nothing is NaN, as on hardware
         run.steps(steps(cascade), {})
     return results
@@ -83,7 +82,7 @@ def _shape(cascade: Cascade, tensor: str, sizes: Mapping[str, int]) -> tuple[int
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _Evaluation:
     cascade: Cascade
     arrays: Mapping[str, Values]  # results are written in place
     sizes: Mapping[str, int]
@@ -119,7 +118,7 @@ class _Run:
 class _Grid:
     """The iteration space of one Einsum: an axis a rank, of length 1 along ranks that a loop holds fixed."""
 
-    def __init__(self, run: _Run, einsum: Einsum, ranks: tuple[str, ...], at: Mapping[str, int]) -> None:
+    def __init__(self, run: _Evaluation, einsum: Einsum, ranks: tuple[str, ...], at: Mapping[str, int]) -> None:
         self.run, self.einsum, self.ranks = run, einsum, ranks
         self.axes: dict[str, NDArray[np.int64]] = {}
         for axis, rank in enumerate(ranks):
@@ -131,7 +130,8 @@ class _Grid:
 
     def reduced(self, expression: Expression, where: Where = _EVERYWHERE) -> Values:
         """The expression, reduced over the ranks missing on the left; all axes stay, at length 1 where reduced."""
-        if isinstance(expression, Select) and not _tested(expression) & set(self.einsum.reduced_ranks):
+        reduced = set(self.einsum.reduced_ranks)
+        if isinstance(expression, Select) and all(reduced.isdisjoint(each.ranks) for each in expression.conditions):
             inside = self._holds(expression.conditions)
             chosen = self.reduced(expression.value, where & inside)
             return np.where(inside, chosen, self.reduced(expression.otherwise, where & ~inside))
@@ -141,7 +141,7 @@ class _Grid:
         values = self.value(expression, where)
         if not self.reduced_axes:
             return values
-        operator, _ = REDUCTIONS[self.einsum.reduction]
+        operator = REDUCTIONS[self.einsum.reduction]
         return np.asarray(operator.reduce(np.broadcast_to(values, self.shape), axis=self.reduced_axes, keepdims=True))
 
     def _products(self, expression: Expression, where: Where) -> list[Values]:
@@ -198,7 +198,9 @@ class _Grid:
                 inside = self._holds(conditions)
                 return np.where(inside, self.value(value, where & inside), self.value(otherwise, where & ~inside))
             case Apply(operator=name, operands=operands):
-                return _applied(name, [self.value(operand, where) for operand in operands])
+                operator, values = ELEMENTWISE[name], [self.value(operand, where) for operand in operands]
+                return reduce(operator.function, values) if operator.operands is None else (
+                    np.asarray(operator.function(*values)))  # fmt: skip
 
     def _read(self, access: Access, where: Where) -> Values:
         array = self.run.arrays[access.tensor]
@@ -214,13 +216,11 @@ class _Grid:
         if outside.any():
             wrong = np.broadcast_to(found, outside.shape)[outside].flat[0]
             raise self._wrong(f"{access.tensor} is read at {wrong} in dimension {place + 1}, which has {size} elements")
-        return self._on_axes(index, np.clip(found, 0, size - 1))
+        inside = np.clip(found, 0, size - 1)
+        return inside if index.ranks else inside.reshape((1,) * len(self.ranks))
 
     def _holds(self, conditions: Sequence[Condition]) -> Where:
         return holds(conditions, self.axes, self.run.sizes, lambda held: self._gathered(held, _EVERYWHERE))
-
-    def _on_axes(self, index: Index, found: NDArray[np.int64]) -> NDArray[np.int64]:
-        return found if index.ranks else found.reshape((1,) * len(self.ranks))
 
     def _gathered(self, access: Access, where: Where) -> NDArray[np.int64]:
         values = self._read(access, where)
@@ -232,19 +232,7 @@ class _Grid:
         return CascadeSimError(f"{self.run.cascade.name}, line {self.einsum.line}: {message}")
 
 
-def _applied(name: str, operands: list[Values]) -> Values:
-    operator = ELEMENTWISE[name]
-    if operator.operands is None:
-        return reduce(operator.function, operands)
-    return np.asarray(operator.function(*operands))
-
-
 def _factors(expression: Expression) -> list[Expression]:
     if isinstance(expression, Apply) and expression.operator == "multiply":
         return [factor for operand in expression.operands for factor in _factors(operand)]
     return [expression]
-
-
-def _tested(select: Select) -> set[str]:
-    sides: Iterable[Condition] = select.conditions
-    return {rank for each in sides for rank in each.left.ranks + each.right.ranks}

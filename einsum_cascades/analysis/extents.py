@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cascadesim.einsum_cascades.analysis.counts import factor_polynomial, reach
+from cascadesim.einsum_cascades.analysis.counts import reach
 from cascadesim.einsum_cascades.analysis.rank_groups import partition
-from cascadesim.einsum_cascades.notation.affine import extent_names, factor_parts, index_text
+from cascadesim.einsum_cascades.notation.algebra import access_text, extent_names, factor_polynomial, index_text
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.notation.ir import (
     Access,
@@ -26,6 +26,7 @@ from cascadesim.einsum_cascades.notation.ir import (
     Select,
     accesses,
     conditions,
+    walk,
 )
 from cascadesim.einsum_cascades.notation.operators import fiber_operator, kept_rank
 
@@ -35,7 +36,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 def bind_extents(cascade: Cascade, shapes: Shapes, given: Mapping[str, int]) -> dict[str, int]:
     """Extents by name. Raises CascadeSimError where arrays do not fit, or do not say how long a rank is."""
     needed = names(cascade)
-    known = {_checked(cascade, name, needed): size for name, size in given.items()}
+    known = {name.upper(): size for name, size in given.items()}  # extents may be given by the rank's letter
+    for name in given:
+        if name.upper() not in needed:
+            raise CascadeSimError(f"{cascade.name}: no extent '{name}'{suggestion(name.upper(), needed)}")
     for name, size in known.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise CascadeSimError(f"{cascade.name}: {name}: must be a whole number from 1, got {size!r}")
@@ -53,30 +57,11 @@ def names(cascade: Cascade) -> tuple[str, ...]:
     """Every extent that a cascade uses, by name."""
     found = dict.fromkeys(rank.upper() for rank in cascade.ranks)
     for einsum in cascade.einsums:
-        found.update(dict.fromkeys(_value_extents(einsum.expression)))
+        found.update({each.name: None for each in walk(einsum.expression) if isinstance(each, Extent)})
         indices = [index for access in (einsum.output, *einsum.inputs) for index in access.indices]
         indices += [side for each in conditions(einsum.expression) for side in (each.left, each.right)]
         found.update(dict.fromkeys(name for index in indices for name in extent_names(index)))
     return tuple(found)
-
-
-def _value_extents(expression: Expression) -> Iterator[str]:
-    match expression:
-        case Extent(name=name):
-            yield name
-        case Apply(operands=operands):
-            for operand in operands:
-                yield from _value_extents(operand)
-        case Select(value=value, otherwise=otherwise):
-            yield from _value_extents(value)
-            yield from _value_extents(otherwise)
-
-
-def _checked(cascade: Cascade, name: str, needed: tuple[str, ...]) -> str:
-    """Extents may be given by the rank's letter."""
-    if name.upper() not in needed:
-        raise CascadeSimError(f"{cascade.name}: no extent '{name}'{suggestion(name.upper(), needed)}")
-    return name.upper()
 
 
 def _check_ranks(cascade: Cascade, shapes: Shapes) -> None:
@@ -84,15 +69,8 @@ def _check_ranks(cascade: Cascade, shapes: Shapes) -> None:
         for access in einsum.inputs:
             shape = shapes.get(access.tensor)
             if shape is not None and len(shape) != len(access.indices):
-                read = ",".join(map(_text, access.indices))
                 raise CascadeSimError(f"{cascade.name}: {access.tensor} must have {len(access.indices)} dimensions, "
-                                      f"{access.tensor}[{read}], got shape {shape}")
-
-
-def _text(index: Index) -> str:
-    if index.gather is None:
-        return index_text(index)
-    return f"{index.gather.tensor}[{','.join(map(_text, index.gather.indices))}]"
+                                      f"{access_text(access)}, got shape {shape}")
 
 
 @dataclass(slots=True)
@@ -113,8 +91,8 @@ class _Solver:
 
     def solve(self) -> None:
         """Inputs first, then kept fibers, results and what stands under conditions, until nothing more is learnt."""
-        stages = (self._from_inputs, self._from_fibers, self._from_conditions, self._from_results)
-        while any(stage() for stage in stages):
+        while (self._from_dimensions(self.uses, self.shapes) or self._from_fibers()
+               or self._from_dimensions(self.loose, self.shapes) or self._from_results()):  # fmt: skip
             pass
 
     def check(self) -> None:
@@ -136,12 +114,6 @@ class _Solver:
     def _size(self, index: Index) -> int:
         whole = reach(Index(index.terms, index.offsets)).bound(self.known)
         return -(-whole // factor_polynomial(index.divisor).bound(self.known))
-
-    def _from_inputs(self) -> bool:
-        return self._from_dimensions(self.uses, dict(self.shapes))
-
-    def _from_conditions(self) -> bool:
-        return self._from_dimensions(self.loose, dict(self.shapes))
 
     def _from_results(self) -> bool:
         results: dict[str, tuple[int, ...]] = {}
@@ -168,7 +140,7 @@ class _Solver:
     def _solved(self, index: Index, name: str, size: int) -> int:
         """The largest value of one extent with which an index stays inside `size` elements; 0 where there is none."""
         whole = reach(Index(index.terms, index.offsets))
-        if name in factor_parts(index.divisor)[1]:
+        if name in factor_polynomial(index.divisor).names:
             return whole.bound(self.known) // size if name not in whole.names else 0
         first, second = (whole.bound({**self.known, name: value}) for value in (1, 2))
         size *= factor_polynomial(index.divisor).bound(self.known)
@@ -177,8 +149,7 @@ class _Solver:
     def _from_fibers(self) -> bool:
         """`I[p,j] = top(S[p,m], KEEP)`: J is KEEP."""
         for einsum in self.cascade.einsums:
-            pair = kept_extent(einsum)
-            if pair is None:
+            if (pair := kept_extent(einsum)) is None:
                 continue
             rank, keep = pair[0].upper(), pair[1]
             if rank not in self.known and (isinstance(keep, int) or keep in self.known):

@@ -11,10 +11,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from cascadesim.einsum_cascades.analysis.rank_groups import family
-from cascadesim.einsum_cascades.analysis.rewrites import NOTHING, fresh_name, rewritten
-from cascadesim.einsum_cascades.notation import affine
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.analysis.rank_groups import rank_group, rank_groups
+from cascadesim.einsum_cascades.analysis.rewrites import NOTHING, defer_division, fresh_name, rebuilt, rewritten, split
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
 from cascadesim.einsum_cascades.notation.ir import (
     Access,
     Apply,
@@ -28,10 +27,32 @@ from cascadesim.einsum_cascades.notation.ir import (
     accesses,
     conditions,
 )
-from cascadesim.einsum_cascades.notation.substitution import rebuilt
 
 LOWEST = Constant(float("-inf"))
 LOWEST_NUMBER = Constant(-sys.float_info.max)  # where a first tile may be empty: exp(-inf - -inf) would be NaN
+
+
+def rewritten_to(cascade: Cascade, rewrite: str) -> Cascade:
+    """The cascade rewritten as a text says: `defer-division`, `split:RANK=EXTENT`, `online` or `online:RANK`.
+
+    `online` by itself takes the rank that a maximum is taken over. Raises CascadeSimError where the text names no
+    rewrite, where there is no such rank or several, and as the rewrites do.
+    """
+    name, colon, argument = rewrite.partition(":")
+    rank, equals, extent = argument.partition("=")
+    if name == "defer-division" and not colon:
+        return defer_division(cascade)
+    if name == "split" and rank and extent:
+        return split(cascade, rank, extent)
+    if name != "online" or equals:
+        raise CascadeSimError(f"no rewrite '{shortened(rewrite)}'; give defer-division, split:RANK=EXTENT such as "
+                              f"split:m=M0, online or online:RANK")
+    reduced = {rank for einsum in cascade.einsums if einsum.reduction == "max" for rank in einsum.reduced_ranks}
+    over = [rank] if rank else [each.name for each in rank_groups(cascade) if each.members & reduced]
+    if len(over) != 1:
+        raise CascadeSimError(f"{cascade.name}: online takes one rank that a maximum is taken over, and there are "
+                              f"{len(over)}: {', '.join(over) or 'give another cascade'}")
+    return make_iterative(cascade, over[0])
 
 
 def make_iterative(cascade: Cascade, rank: str) -> Cascade:
@@ -39,30 +60,19 @@ def make_iterative(cascade: Cascade, rank: str) -> Cascade:
 
     Raises CascadeSimError where there is no such chain.
     """
-    over = family(cascade, rank)
+    over = rank_group(cascade, rank)
     inner = set(over.inner)
     along = next((each for each in cascade.ranks if each in over.outer and each not in inner), rank)
     result = cascade
-    for maximum in _maxima(cascade, along):
-        chain = _Chain(result, along, result.einsum(maximum))
+    maxima = [each for each in cascade.einsums if each.reduction == "max" and along in each.reduced_ranks]
+    for maximum in maxima:
+        chain = _Chain(result, along, result.einsum(maximum.name))
         if chain.sums:
             result = rewritten(result, f"{cascade.name}-iterative", chain.einsums())
     if result is cascade:
         raise CascadeSimError(f"{cascade.name}: nothing to make iterative along '{rank}': it takes a maximum over "
                               f"'{along}' (GM max= X), exponentials exp(X - GM), and sums of them over '{along}'")
     return result
-
-
-def _maxima(cascade: Cascade, rank: str) -> list[str]:
-    return [einsum.name for einsum in cascade.einsums if einsum.reduction == "max" and rank in einsum.reduced_ranks]
-
-
-def _coordinate_tensors(cascade: Cascade) -> set[str]:
-    """Tensors whose values are used as coordinates, in indices or conditions."""
-    indices = [index for einsum in cascade.einsums for access in einsum.inputs for index in access.indices]
-    for einsum in cascade.einsums:
-        indices += [side for each in conditions(einsum.expression) for side in (each.left, each.right)]
-    return {index.gather.tensor for index in indices if index.gather is not None}
 
 
 @dataclass(slots=True)
@@ -90,7 +100,8 @@ class _Chain:
                 self.late.add(einsum.name)
             elif any(each.tensor in self.late or each.tensor in self.scaled for each in einsum.inputs):
                 self.late.add(einsum.name)
-        if any(tensor in self.late or tensor in self.scaled for tensor in _coordinate_tensors(self.cascade)):
+        held = {index.gather.tensor for index in self.cascade.indices if index.gather is not None}
+        if held & {*self.late, *self.scaled}:
             self.sums.clear()  # coordinates that wait for the pass cannot run with it
 
     def _degree(self, expression: Expression, where: frozenset[Condition] = frozenset()) -> int | None:
@@ -127,9 +138,10 @@ class _Chain:
     def einsums(self) -> Iterator[Einsum]:
         """Initial states, one pass, and what comes after it."""
         conditional = any(True for einsum in self.cascade.einsums for _ in conditions(einsum.expression))
-        yield self._initial(self.maximum, LOWEST_NUMBER if conditional else LOWEST)
-        for name in self.sums:
-            yield self._initial(self.cascade.einsum(name), NOTHING)
+        states = [(self.maximum, LOWEST_NUMBER if conditional else LOWEST)]
+        states += [(self.cascade.einsum(name), NOTHING) for name in self.sums]
+        for einsum, value in states:
+            yield Einsum(self._placed(einsum, "running", Index()), "add", value)
         inside, after = self._parts()
         for einsum in inside:
             yield from self._running(einsum)
@@ -173,7 +185,7 @@ class _Chain:
         if einsum.name in self.scaled:
             yield Einsum(replace(einsum.output, tensor=self._name(einsum, "local")), "add", expression)
         elif einsum is self.maximum or einsum.name in self.sums:
-            if self._has_tiles(einsum):
+            if len(einsum.reduced_ranks) > 1:
                 yield Einsum(self._at(einsum, "local", 0), einsum.reduction, expression)
             if einsum is self.maximum:
                 yield Einsum(self._at(einsum, "running", 1), "add",
@@ -194,13 +206,8 @@ class _Chain:
             yield Einsum(self._at(einsum, "running", 1), "add", Apply("add", (corrected, step)))
 
     def _step(self, einsum: Einsum, expression: Expression) -> Expression:
-        return self._at(einsum, "local", 0) if self._has_tiles(einsum) else expression
-
-    def _has_tiles(self, einsum: Einsum) -> bool:
-        return len(einsum.reduced_ranks) > 1
-
-    def _initial(self, einsum: Einsum, value: Constant) -> Einsum:
-        return Einsum(self._placed(einsum, "running", affine.number(0).index()), "add", value)
+        """What a step adds: the local result where a step has a tile, otherwise the expression itself."""
+        return self._at(einsum, "local", 0) if len(einsum.reduced_ranks) > 1 else expression
 
     def _local(self, access: Access) -> Expression:
         """A read inside the pass: exponentials so far, the maximum so far."""
@@ -216,12 +223,12 @@ class _Chain:
             maker = self.cascade.einsum(access.tensor)
             place = self._place(maker)
             indices = list(access.indices)
-            indices.insert(place, affine.extent(self.rank.upper()).index())
+            indices.insert(place, Index(offsets=(self.rank.upper(),)))
             return Access(self._name(maker, "running"), tuple(indices))
         return access
 
     def _at(self, einsum: Einsum, form: str, offset: int) -> Access:
-        return self._placed(einsum, form, (affine.rank(self.rank) + affine.number(offset)).index())
+        return self._placed(einsum, form, Index(((self.rank, 1),), (offset,) if offset else ()))
 
     def _placed(self, einsum: Einsum, form: str, index: Index) -> Access:
         indices = list(einsum.output.indices)
@@ -229,7 +236,7 @@ class _Chain:
         return Access(self._name(einsum, form), tuple(indices))
 
     def _place(self, einsum: Einsum) -> int:
-        """Where the rank stands among the indices of a result: behind those it follows in what is reduced."""
+        """The place of the rank among the indices of a result: behind those it follows in what is reduced."""
         source = next(access.ranks for access in einsum.inputs if self.rank in access.ranks)
         before = source[: source.index(self.rank)]
         return max((place + 1 for place, index in enumerate(einsum.output.indices) if set(index.ranks) & set(before)),

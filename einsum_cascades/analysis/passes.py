@@ -1,19 +1,36 @@
-"""Passes: how often, at least, the whole fiber of a rank is walked, whatever the mapping. The class of a cascade.
+"""Passes over a cascade's fibers, what stays live between them, and all that `cascadesim passes` says of a cascade.
 
-FuseMax (MICRO'24), section III-A. A pass begins where an element of the fiber is needed together with something that
-is complete only after all elements were visited. Einsums over a summary of the fiber (m1 of m1, m0) wait but do not
-walk it again. The count is of the cascade: it knows no mapping, no buffer and no numbers.
+FuseMax (MICRO'24), section III-A. A pass begins where an element of a fiber is needed together with something that is
+complete only after all elements were visited. Einsums over a summary of the fiber (m1 of m1, m0) wait but do not walk
+it again. A tensor that one pass makes and a later one reads stays live whole; a fiber walked once is live one tile at a
+time, or one element where it is not partitioned. Both are of the cascade: they know no mapping and no buffer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from cascadesim.einsum_cascades.analysis.dependences import Dependence, dependences, is_final, same_cycle
-from cascadesim.einsum_cascades.analysis.rank_groups import Family, families, family
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade
+from cascadesim.einsum_cascades.analysis.counts import Extents, extent, largest, tensor_size
+from cascadesim.einsum_cascades.analysis.extents import names
+from cascadesim.einsum_cascades.analysis.graph import Dependence, cycles, dependences
+from cascadesim.einsum_cascades.analysis.rank_groups import (
+    RankGroup,
+    partitions,
+    rank_group,
+    rank_groups,
+    whole_extent,
+)
+from cascadesim.einsum_cascades.notation.algebra import Polynomial, polynomial, product
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.notation.ir import Cascade, Index
 from cascadesim.einsum_cascades.notation.operators import is_copy
+from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
+
+SCHEMA = "cascadesim.passes/1"
+_NO_EXTENTS: Extents = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +40,7 @@ class Traversal:
     Inputs, and Einsums that only rename them, can be read at any time (0).
     """
 
-    family: Family
+    over: RankGroup
     runs: tuple[int, ...]  # per Einsum
     values: tuple[int, ...]  # per Einsum: when its output can be read
 
@@ -38,11 +55,11 @@ class Traversal:
 
 def passes(cascade: Cascade, rank: str) -> int:
     """Passes over a rank. A partitioned rank goes by the name of the whole (`m` of m1, m0) or by one of its parts."""
-    return traversal(cascade, family(cascade, rank)).passes
+    return traversal(cascade, rank_group(cascade, rank)).passes
 
 
 def all_passes(cascade: Cascade) -> dict[str, int]:
-    return {each.name: traversal(cascade, each).passes for each in families(cascade)}
+    return {each.name: traversal(cascade, each).passes for each in rank_groups(cascade)}
 
 
 def pass_class(cascade: Cascade) -> str:
@@ -50,21 +67,25 @@ def pass_class(cascade: Cascade) -> str:
     return f"{max(all_passes(cascade).values(), default=1)}-pass"
 
 
-def traversal(cascade: Cascade, over: Family) -> Traversal:
+def traversal(cascade: Cascade, over: RankGroup) -> Traversal:
     """The earliest time of each Einsum; iterates because states are read before they are written.
 
     Raises CascadeSimError where a state needs a sum over its own later steps.
     """
-    found, together = dependences(cascade), same_cycle(cascade)
-    reads = [[each for each in found if each.reader == reader and not _other_iteration(each, over, together)]
-             for reader, _ in enumerate(cascade.einsums)]
+    reads: list[list[Dependence]] = [[] for _ in cascade.einsums]
+    for each in dependences(cascade):  # passes are counted within one step of the iterations over other ranks
+        other_step = each.distances and over.members.isdisjoint(each.distances)
+        if not other_step or each.reader not in cycles(cascade)[each.producer]:
+            reads[each.reader].append(each)
     given = _as_given(cascade)
     runs, values = [0] * len(reads), [0] * len(reads)
     for _ in range(2 * len(reads) + 2):
         before = list(values)
-        for number, own in enumerate(reads):
-            runs[number] = _run(cascade, number, own, values, over)
-            values[number] = 0 if number in given else _value(cascade, number, runs[number], over)
+        for number, einsum in enumerate(cascade.einsums):
+            ready = max((_ready(cascade, each, values, over) for each in reads[number]), default=1)
+            run = runs[number] = max(2, ready + ready % 2) if over.traversed_by(einsum) else max(1, ready)
+            reduced = over.walked_by(einsum) and over.outer.isdisjoint(einsum.output.ranks)
+            values[number] = 0 if number in given else run + 1 if reduced and run % 2 == 0 else run
         if values == before:
             return Traversal(over, tuple(runs), tuple(values))
     late = next(cascade.einsums[number] for number, value in enumerate(values) if value != before[number])
@@ -83,19 +104,7 @@ def _as_given(cascade: Cascade) -> set[int]:
     return given
 
 
-def _other_iteration(dependence: Dependence, over: Family, together: frozenset[tuple[int, int]]) -> bool:
-    """An earlier step of another rank's iteration: passes are counted within one step."""
-    pair = (dependence.reader, dependence.producer)
-    return pair in together and bool(dependence.carried) and dependence.carried.isdisjoint(over.members)
-
-
-def _run(cascade: Cascade, number: int, reads: list[Dependence], values: list[int], over: Family) -> int:
-    einsum = cascade.einsums[number]
-    ready = max((_ready(cascade, each, values, over) for each in reads), default=1)
-    return max(2, ready + ready % 2) if over.traversed_by(einsum) else max(1, ready)
-
-
-def _ready(cascade: Cascade, dependence: Dependence, values: list[int], over: Family) -> int:
+def _ready(cascade: Cascade, dependence: Dependence, values: list[int], over: RankGroup) -> int:
     """When a read can happen; one that takes the fiber out of order waits for all of it."""
     value = values[dependence.producer]
     written = cascade.einsums[dependence.producer].output
@@ -104,18 +113,166 @@ def _ready(cascade: Cascade, dependence: Dependence, values: list[int], over: Fa
     return value + 1 if streamed and any(_waits(*pair, over) for pair in pairs) else value
 
 
-def _waits(written: Index, read: Index, over: Family) -> bool:
+def _waits(written: Index, read: Index, over: RankGroup) -> bool:
     """Whether a read along the fiber needs it whole: gathered, final, backwards, by another rank."""
     if over.outer.isdisjoint(written.ranks):
         return False
     if read.gather is not None or not read.terms:
-        return read.gather is not None or is_final(read)
+        return read.gather is not None or read.final is not None
     backwards = any(isinstance(factor, int) and factor < 0 for _, factor in read.terms)
     iterated = written.step is not None and written.step[1] > 0
     return over.members.isdisjoint(read.ranks) or (iterated and (backwards or read.step is None))
 
 
-def _value(cascade: Cascade, number: int, run: int, over: Family) -> int:
-    einsum = cascade.einsums[number]
-    reduced = over.walked_by(einsum) and over.outer.isdisjoint(einsum.output.ranks)
-    return run + 1 if reduced and run % 2 == 0 else run
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Elements of a fiber that stay live, per point of the ranks that can be looped outside (h and p of attention).
+
+    `constant_in_rank`: longer fibers need no more. Running states, which have no element per coordinate, do not count.
+    """
+
+    rank: str
+    elements: Polynomial
+    constant_in_rank: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTensor:
+    """A tensor along a fiber, from the time it is first there to the time it is last read."""
+
+    since: int
+    until: int
+    ranks: tuple[str, ...]
+    kept: frozenset[str]  # its ranks that are outside all its readers' sums
+
+
+def live_footprint(cascade: Cascade, rank: str) -> Footprint:
+    """What stays live of a fiber. Raises UnknownNameError."""
+    return _footprint(cascade, rank_group(cascade, rank))
+
+
+def _footprint(cascade: Cascade, over: RankGroup) -> Footprint:
+    """The most that is live at a time, and one tile, as far as it is walked again; one element without tiles."""
+    times = traversal(cascade, over)
+    tensors = (_live(cascade, tensor, over, times) for tensor in (*cascade.inputs, *cascade.produced))
+    waiting = [live for live in tensors if live is not None and live.since < live.until]
+    # each point of the ranks that every live tensor has and no reader sums is a fiber of its own
+    outside = frozenset(cascade.ranks).intersection(*(each.kept for each in waiting)) - over.members
+    sums = [sum((product(extent(rank) for rank in each.ranks if rank not in outside)
+                 for each in waiting if each.since <= moment < each.until), Polynomial())
+            for moment in sorted({each.since for each in waiting})]
+    elements = largest(sums) if sums else Polynomial()
+    if not any(cover <= set(each.ranks) for each in waiting for cover in over.covers):
+        inner = _footprint(cascade, rank_group(cascade, over.inner[0])).elements if over.inner else polynomial(1)
+        elements += inner
+    return Footprint(over.name, elements, not waiting)
+
+
+def _live(cascade: Cascade, tensor: str, over: RankGroup, times: Traversal) -> LiveTensor | None:
+    """Reads of one fixed element, such as the state after the last step, keep no fiber. Copies are their source.
+
+    What needs only inputs (time 1) can as well be made in the first pass.
+    """
+    reads = [(reader, ranks) for reader, ranks in _reads(cascade, tensor, set()) if over.outer & set(ranks)]
+    if not reads or any(einsum.name == tensor and is_copy(einsum) for einsum in cascade.einsums):
+        return None
+    made = [max(2, times.runs[number]) for number, einsum in enumerate(cascade.einsums)
+            if einsum.name == tensor and over.outer & set(einsum.output.ranks)]
+    runs = [max(2, times.runs[reader]) for reader, _ in reads]
+    kept = set(reads[0][1]).intersection(*(cascade.einsums[reader].output.ranks for reader, _ in reads))
+    return LiveTensor(min(made or runs), max(runs), reads[0][1], frozenset(kept))
+
+
+def _reads(cascade: Cascade, tensor: str, seen: set[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """(Einsum, ranks of the access) of every read, through copies."""
+    for number, einsum in enumerate(cascade.einsums):
+        for access in einsum.inputs:
+            if access.tensor != tensor:
+                continue
+            if is_copy(einsum) and einsum.name not in seen and access.tensor in cascade.inputs:
+                yield from _reads(cascade, einsum.name, seen | {einsum.name})
+            elif any(index.gather for index in access.indices) and tensor in cascade.produced:
+                yield number, cascade.einsum(tensor).output.ranks  # any element may be asked for
+            else:
+                yield number, access.ranks
+
+
+def minimum_words(cascade: Cascade) -> Polynomial:
+    """Algorithmic-minimum memory traffic: every input read once, every output written once."""
+    return sum((tensor_size(cascade, tensor) for tensor in (*cascade.inputs, *cascade.outputs)), Polynomial())
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What is known of a cascade, over the fibers asked for.
+
+    `main` is the traversal with the most passes, to which the passes of Einsums refer.
+    """
+
+    cascade: Cascade
+    traversals: tuple[Traversal, ...]
+    footprints: tuple[Footprint, ...]
+    operations: Mapping[str, Mapping[str, Polynomial]]  # by Einsum; initial states and copies have none
+    minimum_words: Polynomial
+
+    @property
+    def main(self) -> Traversal:
+        """A cascade of single numbers has no ranks, and one pass over nothing."""
+        times = (0,) * len(self.cascade.einsums)
+        nothing = Traversal(RankGroup("", frozenset(), (), frozenset()), times, times)
+        return max(self.traversals, key=lambda each: each.passes, default=nothing)
+
+    @property
+    def pass_class(self) -> str:
+        return f"{self.main.passes}-pass"
+
+    def to_dict(self) -> dict[str, object]:
+        def number_or_text(count: Polynomial) -> int | str:
+            return str(count) if count.names else count.bound({})
+
+        return {
+            "schema": SCHEMA,
+            "cascade": self.cascade.name,
+            "passes": {each.over.name: each.passes for each in self.traversals},
+            "class": self.pass_class,
+            "live_footprint": {
+                each.rank: {"elements": str(each.elements), "constant_in_rank": each.constant_in_rank}
+                for each in self.footprints
+            },
+            "operations": {name: {kind: number_or_text(count) for kind, count in counts.items()}
+                           for name, counts in self.operations.items()},
+            "minimum_traffic_words": number_or_text(self.minimum_words),
+            "einsums": [{"name": einsum.name, "pass": self.main.pass_of(number)}
+                        for number, einsum in enumerate(self.cascade.einsums)],
+        }
+
+
+def analyse(cascade: Cascade, rank: str | None = None, extents: Extents = _NO_EXTENTS, mask: Mask = FULL) -> Analysis:
+    """Analyses one rank, or all of them, with `extents` in place of their names, counts under `mask`.
+
+    Without P, a mask has as many queries as keys. Raises UnknownNameError, or CascadeSimError for a state without
+    order, an extent that the cascade does not have, extents that contradict each other.
+    """
+    over = rank_groups(cascade) if rank is None else (rank_group(cascade, rank),)
+    sized = _sized(cascade, extents, mask)
+    footprints = [live_footprint(cascade, rank or each.name) for each in over]
+    return Analysis(
+        cascade,
+        tuple(traversal(cascade, each) for each in over),
+        tuple(Footprint(each.rank, sized.of_polynomial(each.elements), each.constant_in_rank) for each in footprints),
+        sized.work,
+        sized.of_polynomial(minimum_words(cascade)),
+    )
+
+
+def _sized(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
+    known = {*names(cascade), *map(whole_extent, partitions(cascade))}
+    given = {name.upper(): size for name, size in extents.items()}
+    for name in given:
+        if name not in known:
+            raise CascadeSimError(f"{cascade.name}: no extent '{name}'{suggestion(name, known)}")
+    if mask != FULL and QUERY.upper() not in given:
+        if KEY.upper() not in given:
+            raise CascadeSimError(f"{cascade.name}: a mask needs the number of keys: give {KEY.upper()}=N")
+        given[QUERY.upper()] = given[KEY.upper()]
+    return BoundCascade.of(cascade, given, mask)

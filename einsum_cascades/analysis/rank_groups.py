@@ -13,16 +13,16 @@ from functools import cache
 from itertools import product, takewhile
 from typing import TypeAlias
 
-from cascadesim.einsum_cascades.notation.affine import affine
+from cascadesim.einsum_cascades.notation.algebra import factor_polynomial
 from cascadesim.einsum_cascades.notation.errors import UnknownNameError
-from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum, Index, conditions
+from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum, Index
 
 Parts: TypeAlias = tuple[str, ...]  # rank variables, outermost first
 Space: TypeAlias = tuple[str, ...] | tuple[str, int]  # ("rank", m), (tensor, dimension) or ("parts", m1, m0)
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class RankGroup:
     """Rank variables over one fiber. `covers`: sets of them that walk all of it; `outer`: the outermost loop."""
 
     name: str
@@ -36,86 +36,78 @@ class Family:
         return any(cover <= set(einsum.ranks) for cover in self.covers)
 
     def walked_by(self, einsum: Einsum) -> bool:
+        """Whether the Einsum walks the fiber or a summary of it."""
         return not self.outer.isdisjoint(einsum.ranks)
 
 
 @cache
-def families(cascade: Cascade) -> tuple[Family, ...]:
-    """One family per fiber, in order of first use; the parts of a partition are inside the family of the whole."""
+def rank_groups(cascade: Cascade) -> tuple[RankGroup, ...]:
+    """One group per fiber, in order of first use; the parts of a partition are inside the group of the whole."""
     spaces = _spaces(cascade)
-    return tuple(spaces.family(root) for root in spaces.wholes())
+    return tuple(map(spaces.group, spaces.wholes()))
 
 
-def family(cascade: Cascade, rank: str) -> Family:
-    """The family called `rank` or that rank variable's own. Raises UnknownNameError."""
-    known = families(cascade)
-    for each in known:
-        if each.name == rank:
-            return each
+def rank_group(cascade: Cascade, rank: str) -> RankGroup:
+    """The group called `rank` or that rank variable's own. Raises UnknownNameError."""
+    known = {each.name: each for each in rank_groups(cascade)}
+    if rank in known:
+        return known[rank]
     if rank not in cascade.ranks:
-        raise UnknownNameError(f"rank of {cascade.name}", rank, {*(each.name for each in known), *cascade.ranks})
+        raise UnknownNameError(f"rank of {cascade.name}", rank, {*known, *cascade.ranks})
     spaces = _spaces(cascade)
-    return spaces.family(spaces.find(("rank", rank)))
+    return spaces.group(spaces.find(("rank", rank)))
 
 
 def all_accesses(cascade: Cascade) -> Iterator[tuple[Einsum, Access]]:
+    """Every access with its Einsum, results before what they are computed from."""
     for einsum in cascade.einsums:
         for access in (einsum.output, *einsum.inputs):
             yield einsum, access
 
 
 def partition(index: Index) -> Parts | None:
-    """`(m1, m0)` of `m1*M0+m0`: each factor is the product of the extents further in; None for other indices."""
+    """`(m1, m0)` of `m1*M0+m0`: each factor is the product of the extents further in; None for other indices.
+
+    A number stands for the inner extent where two ranks have the same letters: `m1*4+m0`.
+    """
     if len(index.terms) < 2 or index.divisor != 1 or index.offsets:
         return None
-    factors = {names: (rank, coefficient) for (rank, names), coefficient in affine(index).parts.items()}
+    factors = {names: (rank, number) for rank, value in index.terms
+               for names, number in factor_polynomial(value).terms.items()}
     if len(factors) != len(index.terms):
-        return _numbered_partition(index)
-    found: list[str] = []
-    extents: tuple[str, ...] = ()
-    while extents in factors and len(found) < len(index.terms):
-        rank, coefficient = factors[extents]
-        if coefficient != 1:
+        numbers = sorted(((value, rank) for rank, value in index.terms if isinstance(value, int)), reverse=True)
+        ranks = tuple(rank for _, rank in numbers)
+        same = len(numbers) == len(index.terms) == 2 and len(_stems(ranks)) == 1
+        return ranks if same and numbers[0][0] > 1 == numbers[1][0] else None
+    found: Parts = ()
+    while (extents := tuple(sorted(rank.upper() for rank in found))) in factors and len(found) < len(index.terms):
+        rank, number = factors[extents]
+        if number != 1:
             return None
-        found.insert(0, rank)
-        extents = tuple(sorted((*extents, rank.upper())))
-    return tuple(found) if len(found) == len(index.terms) else None
+        found = (rank, *found)
+    return found if len(found) == len(index.terms) else None
 
 
 @cache
-def partitions(cascade: Cascade) -> tuple[tuple[str, ...], ...]:
+def partitions(cascade: Cascade) -> tuple[Parts, ...]:
     """The parts of every rank that the text splits, outermost first: (m1, m0) of `K[h,m1*M0+m0,e]`."""
-    indices = [index for _, access in all_accesses(cascade) for index in access.indices]
-    indices += [side for einsum in cascade.einsums for each in conditions(einsum.expression)
-                for side in (each.left, each.right)]  # fmt: skip
-    return tuple(dict.fromkeys(parts for parts in map(partition, indices) if parts is not None))
+    return tuple(dict.fromkeys(parts for parts in map(partition, cascade.indices) if parts is not None))
 
 
-def whole_extent(parts: tuple[str, ...]) -> str:
-    """M of m1, m0; C+P of parts with letters of their own."""
-    stems = dict.fromkeys(part.rstrip("0123456789").rstrip("_") for part in parts)
-    return "+".join(stems).upper()
+def whole_extent(parts: Parts) -> str:
+    """M of m1, m0, and of mo, mi; C+P of parts with letters of their own."""
+    return _whole(parts).upper() or "+".join(_stems(parts)).upper()
 
 
-def _numbered_partition(index: Index) -> Parts | None:
-    """`m1*4+m0`: a number stands for the inner extent where both ranks have the same letters."""
-    ordered = sorted(index.terms, key=lambda term: -term[1] if isinstance(term[1], int) else 0)
-    ranks = tuple(rank for rank, _ in ordered)
-    numbers = [factor for _, factor in ordered if isinstance(factor, int)]
-    good = len(numbers) == len(ranks) == 2 and numbers[1] == 1 and numbers[0] > 1 and _stem(ranks)
-    return ranks if good else None
+def _whole(parts: Parts) -> str:
+    """`m` of m1, m0, and of mo, mi: the letters that all parts have or begin with; nothing where there are none."""
+    letters = "".join(same[0] for same in takewhile(lambda each: len(set(each)) == 1, zip(*parts, strict=False)))
+    stems = _stems(parts)
+    return stems[0] if len(stems) == 1 else letters.rstrip("0123456789").rstrip("_")
 
 
-def _stem(ranks: Parts) -> str:
-    """`m` of m1, m0; nothing where the letters differ."""
-    stems = {rank.rstrip("0123456789").rstrip("_") for rank in ranks}
-    return stems.pop() if len(stems) == 1 else ""
-
-
-def _whole_name(ranks: Parts) -> str:
-    """`m` of m1, m0, and of mo, mi: the letters that the parts begin with."""
-    letters = "".join(same[0] for same in takewhile(lambda each: len(set(each)) == 1, zip(*ranks, strict=False)))
-    return _stem(ranks) or letters.rstrip("0123456789").rstrip("_")
+def _stems(parts: Parts) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.rstrip("0123456789").rstrip("_") for part in parts))
 
 
 @cache
@@ -128,17 +120,32 @@ class _Spaces:
 
     def __init__(self, cascade: Cascade) -> None:
         self.cascade = cascade
+        self.parts = partitions(cascade)
         self.parent: dict[Space, Space] = {}
-        self.together = [frozenset(einsum.ranks) for einsum in cascade.einsums]
-        self.parts: list[Parts] = []
         self.quotients: list[tuple[Space, Space]] = []  # (whole, outer part): LM[m//M0]
         for rank in cascade.ranks:
             self.find(("rank", rank))
         for _, access in all_accesses(cascade):
-            for dimension, index in enumerate(access.indices):
-                self._index((access.tensor, dimension), index)
-        self._conditions()
-        self._stems()
+            for place, index in enumerate(access.indices):
+                self._place((access.tensor, place), index)
+        for parts in self.parts:  # ranks keep their letters: m1*M0+m0 walks what m walks, on any tensor
+            whole = _whole(parts)
+            self.find(("parts", *parts))
+            if whole in cascade.ranks:
+                self._join(("rank", whole), ("parts", *parts))
+            for other in self.parts:
+                if whole and other[0] == parts[0] and other != parts:
+                    self._join(("parts", *other), ("parts", *parts))
+
+    def _place(self, dimension: Space, index: Index) -> None:
+        """What walks a dimension of a tensor."""
+        parts = partition(index)
+        if parts is not None:
+            self._join(dimension, ("parts", *parts))
+        elif index.step is not None:
+            self._join(dimension, ("rank", index.step[0]))
+        elif index.divisor != 1 and len(index.terms) == 1 and index.terms[0][1] == 1 and not index.offsets:
+            self.quotients.append((("rank", index.terms[0][0]), dimension))
 
     def find(self, space: Space) -> Space:
         self.parent.setdefault(space, space)
@@ -146,72 +153,34 @@ class _Spaces:
             space = self.parent[space]
         return space
 
-    def _index(self, dimension: Space, index: Index) -> None:
-        parts = partition(index)
-        if parts is not None:
-            self._add(parts, dimension)
-        elif index.step is not None:
-            self._join(dimension, ("rank", index.step[0]))
-        elif index.divisor != 1 and len(index.terms) == 1 and index.terms[0][1] == 1 and not index.offsets:
-            self.quotients.append((("rank", index.terms[0][0]), dimension))
-
-    def _add(self, parts: Parts, dimension: Space | None) -> None:
-        if parts not in self.parts:
-            self.parts.append(parts)
-        if dimension is not None:
-            self._join(dimension, ("parts", *parts))
-
-    def _conditions(self) -> None:
-        """`m1*M0+m0 <= p` says that m1 and m0 are parts, even where no tensor is indexed so."""
-        for einsum in self.cascade.einsums:
-            for condition in conditions(einsum.expression):
-                for side in (condition.left, condition.right):
-                    parts = partition(side)
-                    if parts is not None:
-                        self._add(parts, None)
-
-    def _stems(self) -> None:
-        """Ranks keep their letters: `m1*M0+m0` walks what `m` walks, on whatever tensors they stand."""
-        for parts in self.parts:
-            stem = _whole_name(parts)
-            self.find(("parts", *parts))
-            if stem in self.cascade.ranks:
-                self._join(("rank", stem), ("parts", *parts))
-            for other in self.parts:
-                if stem and other[0] == parts[0] and other != parts:
-                    self._join(("parts", *other), ("parts", *parts))
-
     def _join(self, one: Space, other: Space) -> None:
+        """Two spaces are one, unless rank variables of theirs, those of partitions included, meet in an Einsum."""
         one, other = self.find(one), self.find(other)
-        if one != other and not self._meet(self._variables(one), self._variables(other)):
+        first, second = (frozenset(str(name) for space in self.parent if self.find(space) == root
+                                   if space[0] in ("rank", "parts") for name in space[1:]) for root in (one, other))
+        meet = any(first - second & set(einsum.ranks) and second - first & set(einsum.ranks)
+                   for einsum in self.cascade.einsums)
+        if one != other and not meet:
             self.parent[other] = one
 
-    def _variables(self, root: Space) -> frozenset[str]:
-        """Rank variables in a space, those of its partitions included."""
-        spaces = [space for space in self.parent if self.find(space) == root]
-        return frozenset(str(name) for space in spaces if space[0] in ("rank", "parts") for name in space[1:])
-
-    def _meet(self, one: frozenset[str], other: frozenset[str]) -> bool:
-        return any(one - other & ranks and other - one & ranks for ranks in self.together)
-
-    def roots(self) -> tuple[Space, ...]:
-        return tuple(dict.fromkeys(self.find(("rank", rank)) for rank in self.cascade.ranks))
-
     def wholes(self) -> tuple[Space, ...]:
-        """Roots of families, in order of first use; a part is represented by its whole."""
+        """Roots of groups, in order of first use; a part is represented by its whole."""
         whole = {self.find(("rank", rank)): self.find(("parts", *parts)) for parts in self.parts for rank in parts}
         found: dict[Space, None] = {}
-        for root in self.roots():
+        for rank in self.cascade.ranks:
+            root = self.find(("rank", rank))
             for _ in self.parts:
                 root = whole.get(root, root)
             found[root] = None
         return tuple(found)
 
-    def family(self, root: Space) -> Family:
-        covers = self._covers(root, len(self.parts))
-        outer = self._outer(root, len(self.parts))
-        inner = next((parts[1:] for parts in self.parts if self.find(("parts", *parts)) == root), ())
-        return Family(self._name(root), outer, covers, frozenset().union(*covers, outer), inner)
+    def group(self, root: Space) -> RankGroup:
+        covers, outer = self._covers(root, len(self.parts)), self._outer(root, len(self.parts))
+        plain = self._plain(root)
+        parts = next((parts for parts in self.parts if self.find(("parts", *parts)) == root), ())
+        letters = _whole(parts) or "".join(_stems(parts[-1:]))
+        name = plain[0] if plain else "+".join(parts) if letters in self.cascade.ranks else letters
+        return RankGroup(name, outer, covers, frozenset().union(*covers, outer), parts[1:])
 
     def _covers(self, root: Space, depth: int) -> tuple[frozenset[str], ...]:
         found = [frozenset({rank}) for rank in self._plain(root)]
@@ -233,9 +202,3 @@ class _Spaces:
 
     def _plain(self, root: Space) -> list[str]:
         return [rank for rank in self.cascade.ranks if self.find(("rank", rank)) == root]
-
-    def _name(self, root: Space) -> str:
-        plain = self._plain(root)
-        parts = next((parts for parts in self.parts if self.find(("parts", *parts)) == root), ())
-        letters = _whole_name(parts) or _stem(parts[-1:])
-        return plain[0] if plain else "+".join(parts) if letters in self.cascade.ranks else letters

@@ -1,18 +1,18 @@
 """Rewrites: Cascade -> Cascade that computes the same (proved by `evaluate`). Split a rank, defer a division.
 
-FuseMax (MICRO'24), section III-C. With `running.make_iterative` they turn the 3-pass attention into the 1-pass one.
+FuseMax (MICRO'24), section III-C. With `online.make_iterative` they turn the 3-pass attention into the 1-pass one.
 Each rewrite refuses, with the place and the reason, what it cannot do. Knows no hardware: which form is better is
-for `passes`, `footprint` and a simulation to say.
+for `passes` and a simulation to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
+from types import MappingProxyType
 
-from cascadesim.einsum_cascades.notation import affine
-from cascadesim.einsum_cascades.notation.affine import index_text
+from cascadesim.einsum_cascades.notation.algebra import Polynomial, index_text, substitute, symbol
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.expressions import EXTENT
 from cascadesim.einsum_cascades.notation.ir import (
@@ -23,19 +23,17 @@ from cascadesim.einsum_cascades.notation.ir import (
     Constant,
     Einsum,
     Expression,
+    Extent,
     Index,
     Select,
     accesses,
     bound_ranks,
 )
-from cascadesim.einsum_cascades.notation.notation import parse
+from cascadesim.einsum_cascades.notation.notation import parse, to_text
 from cascadesim.einsum_cascades.notation.operators import fiber_rank
-from cascadesim.einsum_cascades.notation.printer import to_text
-from cascadesim.einsum_cascades.notation.substitution import Coordinates, rebuilt
-
-__all__ = ["defer_division", "fresh_name", "rewritten", "split"]
 
 NOTHING = Constant(0.0)
+_AS_THEY_ARE: Mapping[str, Polynomial] = MappingProxyType({})
 
 
 def rewritten(cascade: Cascade, name: str, einsums: Iterable[Einsum]) -> Cascade:
@@ -52,74 +50,72 @@ def fresh_name(wanted: str, cascade: Cascade, others: Iterable[str] = ()) -> str
     return wanted
 
 
+def rebuilt(
+    expression: Expression, read: Callable[[Access], Expression],
+    replacements: Mapping[str, Polynomial] = _AS_THEY_ARE,
+) -> Expression:  # fmt: skip
+    """The expression with `read` applied to each access; ranks and extents outside accesses are replaced."""
+    match expression:
+        case Access():
+            return read(expression)
+        case Apply(operator=operator, operands=operands):
+            return Apply(operator, tuple(rebuilt(operand, read, replacements) for operand in operands))
+        case Select(conditions=conditions, value=value, otherwise=otherwise):
+            moved = (Condition(substitute(each.left, replacements), each.comparison,
+                               substitute(each.right, replacements)) for each in conditions)
+            return Select(tuple(moved), rebuilt(value, read, replacements), rebuilt(otherwise, read, replacements))
+        case Extent(name=name) if name in replacements:  # `M` becomes `M0 * M1`
+            return multiplied(map(Extent, replacements[name].names))
+    return expression
+
+
 def split(cascade: Cascade, rank: str, inner_extent: str) -> Cascade:
     """`m` becomes `m1*M0+m0` (inner extent `M0`): inputs are read in tiles, results have two ranks instead of one.
 
     Raises CascadeSimError where the rank iterates, feeds a whole-fiber operator, or is read at shifted coordinates.
     """
-    names = _split_names(cascade, rank, inner_extent)
-    return rewritten(cascade, cascade.name, [_split_einsum(cascade, einsum, names) for einsum in cascade.einsums])
+    outer, inner = _split_names(cascade, rank, inner_extent)
+    tile = symbol(inner_extent)
+    replacements = {rank: symbol(outer) * tile + symbol(inner), rank.upper(): symbol(outer.upper()) * tile}
+    tiled = {(einsum.name, place) for einsum in cascade.einsums
+             for place, index in enumerate(einsum.output.indices) if index.rank == rank}
+
+    def tiled_access(access: Access) -> Access:
+        """Dimensions of results become two; inputs keep theirs and are read at m1*M0+m0."""
+        indices: list[Index] = []
+        for place, index in enumerate(access.indices):
+            if (access.tensor, place) not in tiled:
+                indices.append(substitute(index, replacements))
+            elif index.rank == rank:
+                indices += [Index(((outer, 1),)), Index(((inner, 1),))]
+            else:
+                what = index_text(index) if index.gather is None else "gathered coordinates"
+                raise CascadeSimError(f"{where} {access.tensor} is read at '{what}'")
+        return Access(access.tensor, tuple(indices))
+
+    found = []
+    for einsum in cascade.einsums:
+        where = f"{cascade.name}, line {einsum.line}: '{rank}' cannot be split:"
+        if fiber_rank(einsum) == rank:
+            raise CascadeSimError(f"{where} {einsum.name} needs its whole fibers")
+        if rank in einsum.iterates:
+            raise CascadeSimError(f"{where} {einsum.name} iterates along it")
+        expression = rebuilt(einsum.expression, tiled_access, replacements)
+        found.append(replace(einsum, output=tiled_access(einsum.output), expression=expression))
+    return rewritten(cascade, cascade.name, found)
 
 
-@dataclass(frozen=True, slots=True)
-class _Split:
-    rank: str
-    outer: str
-    inner: str
-
-    @property
-    def coordinates(self) -> Coordinates:
-        size = affine.extent(self.inner.upper())
-        coordinate = affine.rank(self.outer) * size + affine.rank(self.inner)
-        return Coordinates({self.rank: coordinate},
-                           {self.rank.upper(): affine.extent(self.outer.upper()) * size})
-
-
-def _split_names(cascade: Cascade, rank: str, inner_extent: str) -> _Split:
+def _split_names(cascade: Cascade, rank: str, inner_extent: str) -> tuple[str, str]:
+    """The outer and the inner rank. Raises CascadeSimError where they are in use."""
     if rank not in cascade.ranks:
         raise UnknownNameError(f"rank of {cascade.name}", rank, cascade.ranks)
-    names = _Split(rank, f"{rank}1", inner_extent.lower())
-    for name in (names.outer, names.inner):
-        if name in cascade.ranks or name == rank or not EXTENT.fullmatch(inner_extent):
-            raise CascadeSimError(f"{cascade.name}: cannot split '{rank}' into '{names.outer}' and '{names.inner}': "
-                                  f"give an extent such as {rank.upper()}0 whose letters are not in use")
-    if names.inner == names.outer:
+    outer, inner = f"{rank}1", inner_extent.lower()
+    if not EXTENT.fullmatch(inner_extent) or {outer, inner} & {*cascade.ranks, rank}:
+        raise CascadeSimError(f"{cascade.name}: cannot split '{rank}' into '{outer}' and '{inner}': "
+                              f"give an extent such as {rank.upper()}0 whose letters are not in use")
+    if inner == outer:
         raise CascadeSimError(f"{cascade.name}: the inner extent cannot be {inner_extent}, the outer one's name")
-    return names
-
-
-def _split_einsum(cascade: Cascade, einsum: Einsum, names: _Split) -> Einsum:
-    if fiber_rank(einsum) == names.rank:
-        raise _refused(cascade, einsum, f"'{names.rank}' cannot be split: {einsum.name} needs its whole fibers")
-    if names.rank in einsum.iterates:
-        raise _refused(cascade, einsum, f"'{names.rank}' cannot be split: {einsum.name} iterates along it")
-
-    def read(access: Access) -> Access:
-        return _split_access(cascade, einsum, access, names)
-
-    return replace(einsum, output=read(einsum.output), expression=rebuilt(einsum.expression, read, names.coordinates))
-
-
-def _split_access(cascade: Cascade, einsum: Einsum, access: Access, names: _Split) -> Access:
-    """Dimensions of results become two; inputs keep theirs and are read at m1*M0+m0."""
-    indices: list[Index] = []
-    for place, index in enumerate(access.indices):
-        if not _is_split(cascade, access.tensor, place, names.rank):
-            indices.append(names.coordinates.index(index))
-        elif index.rank == names.rank:
-            indices += [affine.rank(names.outer).index(), affine.rank(names.inner).index()]
-        else:
-            what = index_text(index) if index.gather is None else "gathered coordinates"
-            raise _refused(cascade, einsum, f"'{names.rank}' cannot be split: {access.tensor} is read at '{what}'")
-    return Access(access.tensor, tuple(indices))
-
-
-def _is_split(cascade: Cascade, tensor: str, place: int, rank: str) -> bool:
-    return any(einsum.name == tensor and einsum.output.indices[place].rank == rank for einsum in cascade.einsums)
-
-
-def _refused(cascade: Cascade, einsum: Einsum, why: str) -> CascadeSimError:
-    return CascadeSimError(f"{cascade.name}, line {einsum.line}: {why}")
+    return outer, inner
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +163,17 @@ def defer_division(cascade: Cascade) -> Cascade:
         found += _deferred(cascade, einsum)
     if len(found) == len(cascade.einsums):
         raise CascadeSimError(f"{cascade.name}: no division can be deferred: none is inside a sum whose ranks it lacks")
-    return rewritten(cascade, f"{cascade.name}-deferred", _without_unread(cascade, found))
+    read = {access.tensor for einsum in found for access in einsum.inputs}
+    needed = [einsum for einsum in found if einsum.name in read or einsum.name in cascade.outputs]
+    return rewritten(cascade, f"{cascade.name}-deferred", needed)
 
 
 def _deferred(cascade: Cascade, einsum: Einsum) -> Iterator[Einsum]:
     """The sum of numerators and its division, or the Einsum as it is."""
-    whole = _expanded(cascade, einsum)
-    reduced = set(einsum.reduced_ranks)
+    given, reduced = quotient(einsum.expression), set(einsum.reduced_ranks)
+    whole = Quotient(given.conditions, (), given.denominator)
+    for factor in given.numerator:  # quotients computed by Einsums before it are written out
+        whole *= _written_out(cascade, einsum, factor)
     late = tuple(factor for factor in whole.denominator if not reduced & set(bound_ranks(factor)))
     if einsum.reduction != "add" or not reduced or not late or fiber_rank(einsum):
         yield einsum
@@ -185,17 +185,8 @@ def _deferred(cascade: Cascade, einsum: Einsum) -> Iterator[Einsum]:
     letters = "".join(access.tensor for factor in whole.numerator for access in accesses(factor))
     total = Access(fresh_name(letters or f"{einsum.name}N", cascade), einsum.output.indices)
     yield replace(einsum, output=total, expression=terms)
-    rows = tuple(each for each in whole.conditions if not reduced & {*each.left.ranks, *each.right.ranks})
+    rows = tuple(each for each in whole.conditions if reduced.isdisjoint(each.ranks))
     yield Einsum(einsum.output, "add", multiplied((Apply("divide", (total, multiplied(late))),), rows))
-
-
-def _expanded(cascade: Cascade, einsum: Einsum) -> Quotient:
-    """The factors of a sum, quotients computed by Einsums before it written out."""
-    whole = quotient(einsum.expression)
-    total = Quotient(whole.conditions, (), whole.denominator)
-    for factor in whole.numerator:
-        total *= _written_out(cascade, einsum, factor)
-    return total
 
 
 def _written_out(cascade: Cascade, einsum: Einsum, factor: Expression) -> Quotient:
@@ -209,9 +200,3 @@ def _written_out(cascade: Cascade, einsum: Einsum, factor: Expression) -> Quotie
     reduced = set(einsum.reduced_ranks)
     moves = any(not reduced & set(bound_ranks(each)) for each in inner.denominator)
     return inner if moves else itself
-
-
-def _without_unread(cascade: Cascade, einsums: list[Einsum]) -> list[Einsum]:
-    """Less the results that were read before and are not any more."""
-    read = {access.tensor for einsum in einsums for access in einsum.inputs}
-    return [einsum for einsum in einsums if einsum.name in read or einsum.name in cascade.outputs]

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from cascadesim.einsum_cascades.models.layers import Activation, Experts, Latent
-from cascadesim.einsum_cascades.models.model_size import Norm
+from cascadesim.einsum_cascades.models.layers import Activation, Experts, Latent, neighborhood_of
 from cascadesim.einsum_cascades.models.operation import Operand, Operation
 from cascadesim.einsum_cascades.models.projections import (
     LayerSizes,
     Matrix,
+    Norm,
     Phase,
     attention_matrices,
     cross_matrices,
@@ -28,12 +28,11 @@ from cascadesim.einsum_cascades.models.projections import (
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.sparsity.neighborhood import ExtraKeys
-from cascadesim.einsum_cascades.sparsity.token_layout import neighborhood_of
 from cascadesim.einsum_cascades.texts import transformer
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class LayerRun:
     """How one kind of layer is asked to run; lengths are tokens of that layer, per sequence."""
 
     batch: int
@@ -54,7 +53,7 @@ class Run:
         return self.batch * self.queries
 
 
-def layer_operations(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+def layer_operations(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     """One layer, top to bottom."""
     yield from _linears(modulation_matrices(sizes), sizes, run)
     yield from _norms("attn_norm", sizes, run)
@@ -68,13 +67,13 @@ def layer_operations(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
         yield from _feed_forward(sizes, run)
 
 
-def lm_head(hidden: int, vocabulary: int, run: Run) -> Iterator[Operation]:
+def lm_head(hidden: int, vocabulary: int, run: LayerRun) -> Iterator[Operation]:
     """The last norm and the scores of the vocabulary, for the newest position of each sequence only."""
     yield final_norm(run, run.batch, hidden)
     yield linear("lm_head", run.batch, hidden, vocabulary)
 
 
-def final_norm(run: Run, rows: int, hidden: int) -> Operation:
+def final_norm(run: LayerRun, rows: int, hidden: int) -> Operation:
     return elementwise("final_norm", _norm_cascade(run.norm), rows, hidden)
 
 
@@ -95,7 +94,7 @@ def expected_experts(experts: Experts, tokens: int) -> int:
     return max(experts.chosen, round(experts.experts * (1 - missed)))
 
 
-def _linears(matrices: Iterable[Matrix], sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+def _linears(matrices: Iterable[Matrix], sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     for matrix in matrices:
         if run.phase == "decode" and matrix.rows in ("text", "encoder"):
             continue  # their keys and values are in the cache
@@ -103,7 +102,7 @@ def _linears(matrices: Iterable[Matrix], sizes: LayerSizes, run: Run) -> Iterato
         yield linear(matrix.name, rows, matrix.inputs, matrix.outputs, copies, matrix.operand)
 
 
-def _rows_and_copies(matrix: Matrix, sizes: LayerSizes, run: Run) -> tuple[int, int]:
+def _rows_and_copies(matrix: Matrix, sizes: LayerSizes, run: LayerRun) -> tuple[int, int]:
     """Rows of each copy. Experts: those expected to be hit share the (token, choice) pairs evenly, rounded up."""
     match matrix.rows:
         case "choices" if sizes.experts is not None:
@@ -117,19 +116,24 @@ def _rows_and_copies(matrix: Matrix, sizes: LayerSizes, run: Run) -> tuple[int, 
             return run.batch * run.sequence_length, matrix.copies
         case "sequence":
             return run.batch, matrix.copies
-    return run.rows + _joined_rows(sizes, run), matrix.copies
+    joined = run.batch * run.text_length if sizes.layer.joint == "one-stream" else 0  # text in the same matrices
+    return run.rows + joined, matrix.copies
 
 
-def _joined_rows(sizes: LayerSizes, run: Run) -> int:
-    """Rows of text that go through the same matrices as the tokens."""
-    return run.batch * run.text_length if sizes.layer.joint == "one-stream" else 0
+def _self_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
+    """Decode: one query per sequence attends every key that its layer still sees, so the mask is full.
 
-
-def _self_attention(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
-    """Decode: one query per sequence attends every key that its layer still sees, so the mask is full."""
+    In a neighborhood, tokens attend their windows and all text that is joined to them; the text attends everything.
+    Softmax is per query, so the queries of the text are an operation of their own.
+    """
     joined = run.text_length if sizes.layer.joint is not None else 0
-    if sizes.layer.window_sizes is not None:
-        yield from _neighborhood_attention(sizes, run, joined)
+    if (window := sizes.layer.window_sizes) is not None:
+        tokens = run.sequence_length
+        pattern = neighborhood_of(tokens, run.layout, window)
+        yield _attention("attention", sizes, run, tokens, tokens + joined,
+                         ExtraKeys(pattern, joined) if joined else pattern)
+        if joined:
+            yield _attention("text_attention", sizes, run, joined, tokens + joined, FULL)
         return
     keys, mask = _keys_and_mask(sizes, run)
     if run.phase == "decode" and sizes.attention.latent is not None:
@@ -138,22 +142,7 @@ def _self_attention(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
         yield _attention("attention", sizes, run, run.queries + joined, keys + joined, mask)
 
 
-def _neighborhood_attention(sizes: LayerSizes, run: Run, joined: int) -> Iterator[Operation]:
-    """Tokens attend their windows and all text that is joined to them; the text attends everything.
-
-    Softmax is per query, so the queries of the text are an operation of their own.
-    """
-    if (window := sizes.layer.window_sizes) is None:
-        return
-    tokens = run.sequence_length
-    pattern = neighborhood_of(tokens, run.layout, window)
-    mask: Mask = ExtraKeys(pattern, joined) if joined else pattern
-    yield _attention("attention", sizes, run, tokens, tokens + joined, mask)
-    if joined:
-        yield _attention("text_attention", sizes, run, joined, tokens + joined, FULL)
-
-
-def _attention(name: str, sizes: LayerSizes, run: Run, queries: int, keys: int, mask: Mask) -> Operation:
+def _attention(name: str, sizes: LayerSizes, run: LayerRun, queries: int, keys: int, mask: Mask) -> Operation:
     attention = sizes.attention
     extents = (
         ("b", run.batch), ("h", attention.heads), ("g", attention.heads // attention.key_heads),
@@ -162,7 +151,7 @@ def _attention(name: str, sizes: LayerSizes, run: Run, queries: int, keys: int, 
     return Operation(name, "attention", run.attention, extents, mask=mask, operand=_keys_from(run))
 
 
-def _absorbed_attention(heads: int, latent: Latent, keys: int, run: Run) -> Operation:
+def _absorbed_attention(heads: int, latent: Latent, keys: int, run: LayerRun) -> Operation:
     """MLA as decoding runs it: all heads share one latent key, whose first kv_rank elements are the value."""
     extents = (
         ("b", run.batch), ("h", heads), ("g", heads), ("m", keys), ("p", 1),
@@ -171,12 +160,12 @@ def _absorbed_attention(heads: int, latent: Latent, keys: int, run: Run) -> Oper
     return Operation("attention", "attention", run.attention, extents, operand=_keys_from(run))
 
 
-def _keys_from(run: Run) -> Operand:
-    """Of attention: a prompt's keys and values are multiplied as they are made, a new token's come from the cache."""
+def _keys_from(run: LayerRun) -> Operand:
+    """A prompt's keys and values are multiplied as they are made, a new token's come from the cache."""
     return "kv" if run.phase == "decode" else "activations"
 
 
-def _keys_and_mask(sizes: LayerSizes, run: Run) -> tuple[int, Mask]:
+def _keys_and_mask(sizes: LayerSizes, run: LayerRun) -> tuple[int, Mask]:
     layer, latent = sizes.layer, sizes.attention.latent
     selected = latent.indexer.keys if latent is not None and latent.indexer is not None else None
     if run.phase == "decode":
@@ -188,7 +177,7 @@ def _keys_and_mask(sizes: LayerSizes, run: Run) -> tuple[int, Mask]:
     return keys, layer.interval.within(keys)
 
 
-def _cross_attention(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+def _cross_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     if sizes.layer.cross is None:
         return
     keys = run.text_length if sizes.layer.cross == "text" else run.sequence_length
@@ -199,14 +188,16 @@ def _cross_attention(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
     yield elementwise("cross_residual", transformer.RESIDUAL_ADD, run.rows, sizes.hidden)
 
 
-def _before_attention(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+def _before_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     """What happens to queries and keys between their projections and the scores."""
     attention, latent = sizes.attention, sizes.attention.latent
     rows = run.rows + (run.batch * run.text_length if sizes.layer.joint is not None else 0)
     if latent is not None:
         yield elementwise("latent_q_norm", transformer.RMS_NORM, rows, latent.q_rank)
         yield elementwise("latent_kv_norm", transformer.RMS_NORM, rows, latent.kv_rank)
-        yield from _indexer_scores(sizes, run)
+        if (indexer := latent.indexer) is not None:  # one key tensor per sequence, as a product with every query
+            yield linear("index_scores", run.queries * indexer.heads, indexer.head_dim, run.sequence_length, run.batch,
+                         _keys_from(run))
     heads = (("q", attention.heads), ("k", 1 if latent is not None else attention.key_heads))
     width = latent.rope_dim if latent is not None else attention.head_dim
     for name, count in heads:
@@ -216,56 +207,39 @@ def _before_attention(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
             yield elementwise(f"{name}_rotary", transformer.ROTARY, rows * count, -(-width // 2))
 
 
-def _indexer_scores(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
-    """Scores of every key for every query and head of the indexer: one key tensor per sequence, as a product."""
-    latent = sizes.attention.latent
-    if latent is not None and (indexer := latent.indexer) is not None:
-        rows = run.queries * indexer.heads
-        yield linear("index_scores", rows, indexer.head_dim, run.sequence_length, run.batch, _keys_from(run))
-
-
-def _feed_forward(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
-    matrices = tuple(feed_forward_matrices(sizes))
+def _feed_forward(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
+    matrices, experts, ffn = tuple(feed_forward_matrices(sizes)), sizes.experts, sizes.ffn
     if sizes.layer.joint != "one-stream":  # there, attention's norm and residual serve both
         yield from _norms("ffn_norm", sizes, run)
-    yield from _routing(sizes, run)
-    yield from _linears((matrix for matrix in matrices if not matrix.after_activation), sizes, run)
-    yield from _activations(sizes, run)
-    yield from _linears((matrix for matrix in matrices if matrix.after_activation), sizes, run)
-    if sizes.layer.feed_forward == "experts" and sizes.experts is not None:
-        yield elementwise("expert_sum", transformer.SCALED_ADD, run.rows * sizes.experts.chosen, sizes.hidden)
-    if sizes.layer.joint != "one-stream":
-        yield from _residuals("ffn", sizes, run)
-
-
-def _routing(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
     yield from _linears(router_matrices(sizes), sizes, run)
-    if sizes.layer.feed_forward == "experts" and sizes.experts is not None:
-        yield elementwise("router_softmax", transformer.SOFTMAX_ROUTER, run.rows, sizes.experts.experts)
-
-
-def _activations(sizes: LayerSizes, run: Run) -> Iterator[Operation]:
-    ffn, experts = sizes.ffn, sizes.experts
-    if sizes.layer.feed_forward == "dense" and ffn is not None:
+    if experts is not None:
+        yield elementwise("router_softmax", transformer.SOFTMAX_ROUTER, run.rows, experts.experts)
+    yield from _linears((matrix for matrix in matrices if not matrix.after_activation), sizes, run)
+    if ffn is not None:
         for prefix, rows in _streams(sizes, run):
             yield elementwise(f"{prefix}ffn_activation", activation(ffn.activation, ffn.gated), rows, ffn.width)
-    if sizes.layer.feed_forward == "experts" and experts is not None:
+    if experts is not None:
         cascade = activation(experts.activation, experts.gated)
         yield elementwise("expert_activation", cascade, run.rows * experts.chosen, experts.width)
         if experts.shared:
             yield elementwise("shared_activation", cascade, run.rows, experts.shared * experts.width)
+    yield from _linears((matrix for matrix in matrices if matrix.after_activation), sizes, run)
+    if experts is not None:
+        yield elementwise("expert_sum", transformer.SCALED_ADD, run.rows * experts.chosen, sizes.hidden)
+    if sizes.layer.joint != "one-stream":
+        yield from _residuals("ffn", sizes, run)
 
 
 def activation(name: Activation, gated: bool) -> Cascade:
     return (transformer.GATED if gated else transformer.ACTIVATIONS)[name]
 
 
-def _norms(name: str, sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+def _norms(name: str, sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     for prefix, rows in _streams(sizes, run):
         yield elementwise(f"{prefix}{name}", _norm_cascade(run.norm), rows, sizes.hidden)
 
 
-def _residuals(name: str, sizes: LayerSizes, run: Run) -> Iterator[Operation]:
+def _residuals(name: str, sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     """The sum with the stream; before it, a second norm where the model has four per layer."""
     if run.norms_per_layer == 4:
         yield from _norms(f"{name}_post_norm", sizes, run)
@@ -275,7 +249,7 @@ def _residuals(name: str, sizes: LayerSizes, run: Run) -> Iterator[Operation]:
         yield elementwise(f"{prefix}{name}_residual", cascade, rows, sizes.hidden)
 
 
-def _streams(sizes: LayerSizes, run: Run) -> tuple[tuple[str, int], ...]:
+def _streams(sizes: LayerSizes, run: LayerRun) -> tuple[tuple[str, int], ...]:
     """Prefix and rows of each stream of tokens that a layer keeps."""
     text = run.batch * run.text_length
     match sizes.layer.joint:

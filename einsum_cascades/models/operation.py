@@ -1,21 +1,32 @@
-"""One piece of work of a model: a cascade with its extents bound, how often it runs, and which pairs it attends.
+"""One piece of work of a model: a cascade with its extents bound, and what it asks of any machine.
 
-A workload is a list of operations; an accelerator plans one operation at a time and knows no model.
+A workload is a list of operations; an accelerator plans one operation at a time and knows no model. Here is what a
+plan is held against (`accelerators.plan_check`): the useful work by Einsum, the elements that at least pass by memory,
+and the mask that the workload and the conditions of the text leave together. Knows no machine and no tiles.
 """
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import prod
+from operator import attrgetter
 from typing import Literal, TypeAlias
 
+import numpy as np
+
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade, bound_work, wholly_bound
+from cascadesim.einsum_cascades.analysis.extents import names
+from cascadesim.einsum_cascades.analysis.rank_groups import all_accesses, partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation.ir import Cascade
-from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
+from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Condition, conditions
+from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace
 
-Kind: TypeAlias = Literal["attention", "linear", "elementwise", "collective"]
+OperationKind: TypeAlias = Literal["attention", "linear", "elementwise", "collective"]
 Operand: TypeAlias = Literal["weights", "experts", "activations", "kv"]
-Extents: TypeAlias = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -32,9 +43,9 @@ class Operation:
     """
 
     name: str
-    kind: Kind
+    kind: OperationKind
     cascade: Cascade
-    extents: Extents
+    extents: tuple[tuple[str, int], ...]
     count: int = 1
     mask: Mask = FULL
     layer: str = ""  # the kind of layer it belongs to, where a model has several
@@ -52,3 +63,127 @@ class Operation:
     def with_cascade(self, cascade: Cascade) -> Operation:
         """The same work written as another cascade (attention in 1 pass instead of 3)."""
         return replace(self, cascade=cascade)
+
+
+KEPT = "k"  # extent of an attention: values that a query uses of the keys it scores (local value pruning)
+_INSTANCES = ("b", "x")  # extents of an operation that repeat its cascade
+_TRACED = attrgetter("keys", "values", "queries", "head_dim")
+
+
+def work_of(operation: Operation, splits: Mapping[str, int] | None = None) -> dict[str, dict[str, int]]:
+    """Einsum -> operation class -> count, of one run of the operation: batch and copies included, `count` not.
+
+    `splits`: inner extents as a plan chose them, such as M0. With a trace, the sum over its heads, each with keys of
+    its own. Raises CascadeSimError where an extent is missing.
+    """
+    if operation.trace is not None:
+        return _traced_work(operation, splits)
+    sizes = dict(operation.extents)
+    repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
+    given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
+    counted = bound_work(operation.cascade, given, operation.mask)
+    prunes = operation.kind == "attention" and sizes.get(KEPT, sizes[KEY]) < sizes[KEY]  # a query leaves values out
+    share = {einsum.name: Fraction(sizes[KEPT], sizes[KEY]) for einsum in operation.cascade.einsums
+             if prunes and any(map(_is_value, einsum.inputs))}  # of those that read values
+    return {
+        name: {kind: int(repeats * count * share.get(name, 1)) for kind, count in counts.items()}
+        for name, counts in counted.items()
+    }
+
+
+def _traced_work(operation: Operation, splits: Mapping[str, int] | None) -> dict[str, dict[str, int]]:
+    total: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    shapes = Counter(map(_TRACED, operation.trace.rows if operation.trace is not None else ()))
+    for (keys, values, queries, depth), heads in shapes.items():
+        sizes = {"b": heads, "h": 1, "g": 1, "m": keys, "p": queries, "e": depth, "f": depth, "k": values}
+        same = replace(operation, trace=None, extents=tuple(sizes.items()), mask=FULL)
+        for name, counts in work_of(same, splits).items():
+            total[name].update(counts)
+    return {name: dict(counts) for name, counts in total.items()}
+
+
+def _is_value(access: Access) -> bool:
+    return {KEY, "f"} <= set(access.ranks) and QUERY not in access.ranks
+
+
+def least_elements(operation: Operation, splits: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Input or output of the cascade -> elements that at least pass by, batch and copies included.
+
+    Keys that no query attends are left out, and so are keys that a text reads once for each of a group of heads.
+    """
+    sizes = dict(operation.extents)
+    given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
+    sized = wholly_bound(operation.cascade, given, operation.mask)
+    repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
+    group = 1 if "G" in names(operation.cascade) else sizes.get("g", 1)
+    found: dict[str, int] = {}
+    outside = {*operation.cascade.inputs, *operation.cascade.outputs}
+    for access in dict.fromkeys(access for _, access in all_accesses(operation.cascade) if access.tensor in outside):
+        ranks = {rank for index in access.indices for rank in index.ranks}
+        shared = group if sized.parts(KEY, ranks) and not sized.parts(QUERY, ranks) else 1
+        elements = repeats * prod(sized.coordinates(index) for index in access.indices) // shared
+        apart = {index.rank for index in access.indices}
+        for parts, whole in sized.wholes.items():
+            if apart.issuperset(parts):  # S[m1,m0]: a partial last tile has what it holds
+                elements = elements * whole // prod(sized.extents[rank.upper()] for rank in parts)
+        if _is_value(access):
+            elements = elements * sizes.get(KEPT, sizes[KEY]) // sizes[KEY]
+        found[access.tensor] = max(found.get(access.tensor, 0), elements)
+    return found
+
+
+def mask_of(operation: Operation) -> Mask:
+    """The mask of the workload, narrowed by the text's conditions; the same for every pair-sized Einsum.
+
+    Raises CascadeSimError where conditions are no mask, or where a mask meets a text without pairs to leave out.
+    """
+    text, size = operation.cascade, dict(operation.extents)
+    keys = {KEY, *(parts[-1] for parts in partitions(text) if parts[0].startswith(KEY))}
+    found = {tuple(dict.fromkeys(conditions(einsum.expression))) for einsum in text.einsums
+             if QUERY in einsum.ranks and keys & set(einsum.ranks)}  # over whole keys and queries
+    if operation.mask != FULL and not found and (
+        operation.mask.attended_pairs(size[QUERY], size[KEY]) < size[QUERY] * size[KEY]
+    ):
+        raise CascadeSimError(
+            f"{text.name} has no Einsum over pairs of query and key, so the mask of this workload "
+            f"({operation.mask}) cannot leave any out; give a workload without one, or a text that masks"
+        )
+    if found <= {()}:
+        return operation.mask
+    if len(found) > 1:
+        raise CascadeSimError(f"{text.name}: its Einsums have different conditions: no mask of all pairs")
+    return _interval(operation, found.pop())
+
+
+def _interval(operation: Operation, tests: tuple[Condition, ...]) -> Mask:
+    """The mask that conditions leave, where machines know it."""
+    queries, keys = operation.extent(QUERY), operation.extent(KEY)
+    position = np.arange(queries) + keys - queries
+    first, last = np.zeros(queries, np.int64), np.full(queries, keys - 1, np.int64)
+    if isinstance(operation.mask, KeyInterval):
+        first, last = operation.mask.interval(np.arange(queries), queries, keys)
+    for low, high in _limits(operation, tests):
+        first, last = np.maximum(first, low), np.minimum(last, high)
+    width = int((last - first).max()) + 1
+    known = (operation.mask, KeyInterval(True), KeyInterval(True, window=max(width, 1)))
+    for each in (each for each in known if isinstance(each, KeyInterval) and (last <= position).all()):
+        expected = each.interval(np.arange(queries), queries, keys)
+        if np.array_equal(first, expected[0]) and np.array_equal(last, expected[1]):
+            return each
+    raise CascadeSimError(
+        f"{operation.cascade.name}: its conditions leave no causal interval or window of keys; machines take those, "
+        "or the mask of a workload"
+    )
+
+
+def _limits(operation: Operation, tests: tuple[Condition, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The first and the last key of each query under each condition."""
+    text = operation.cascade
+    inner = {rank.upper(): 1 for parts in partitions(text) for rank in parts[1:]}
+    bound = BoundCascade.of(text, {**{rank.upper(): size for rank, size in operation.extents}, **inner})
+    keys = next((parts for parts in bound.wholes if parts[0].startswith(KEY)), (KEY,))
+    for test in tests:
+        found = bound.limits(test, keys, (QUERY,), operation.extent(QUERY))
+        if found is None:
+            raise CascadeSimError(f"{text.name}: a condition compares more than a query with a key: no mask")
+        yield found

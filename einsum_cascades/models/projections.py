@@ -1,7 +1,8 @@
-"""Every weight matrix of a layer: what is multiplied by what, and how many rows go through it.
+"""Every weight matrix of a layer: what is multiplied by what, how many rows go through it, and what is stored.
 
 The same list gives the linear operations of a run and the parameter count, so a published parameter count tests the
-shapes of the operations. Attention itself, norms and activations have no matrix and are in `lowering`.
+shapes of the operations. Words of the KV cache are here too. Attention itself, norms and activations have no matrix and
+are in `lowering`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedFor
 from cascadesim.einsum_cascades.models.operation import Operand
 
 Phase: TypeAlias = Literal["prefill", "decode"]
+Norm: TypeAlias = Literal["layer", "rms", "plain"]
+_VECTORS_PER_NORM = {"layer": 2, "rms": 1, "plain": 0}  # scale and shift; scale; nothing that is stored
 
 # What one row of a matrix's input is: a token of the run; a token or a remembered state; a text token; a token of
 # the encoder; one sequence of the batch; one (token, chosen expert) pair.
@@ -44,7 +47,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class LayerSizes:
-    """The sections that hold for one kind of layer, after the model's defaults."""
+    """The sections that hold for one kind of layer, after the model's defaults; None for those it does not use."""
 
     layer: Layer
     hidden: int
@@ -55,7 +58,7 @@ class LayerSizes:
 
 
 def attention_matrices(sizes: LayerSizes, phase: Phase) -> Iterator[Matrix]:
-    """Before the attention itself: queries, keys and values of self-attention, then of joined text."""
+    """Matrices that make queries, keys and values of self-attention, then those of joined text."""
     attention, layer = sizes.attention, sizes.layer
     if attention.latent is not None:
         yield from _latent_matrices(attention, attention.latent, sizes.hidden, phase)
@@ -67,7 +70,7 @@ def attention_matrices(sizes: LayerSizes, phase: Phase) -> Iterator[Matrix]:
 
 
 def output_matrices(sizes: LayerSizes, phase: Phase) -> Iterator[Matrix]:
-    """After the attention itself."""
+    """Matrices that the result of attention goes through."""
     attention, latent = sizes.attention, sizes.attention.latent
     if latent is not None and phase == "decode":  # the value half of kv_up_proj, one slice per head
         yield Matrix("v_absorb", latent.kv_rank, attention.values, copies=attention.heads, is_weight=False)
@@ -89,17 +92,18 @@ def cross_output(sizes: LayerSizes) -> Matrix:
 
 def feed_forward_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
     """The feed-forward part: dense, for joined text too, or a mixture of experts but for its router."""
-    if sizes.layer.feed_forward == "dense" and sizes.ffn is not None:
+    if sizes.ffn is not None:
         yield from _feed_forward(sizes.ffn, sizes.hidden, "ffn_", "tokens")
         if sizes.layer.joint == "two-stream":
             yield from _feed_forward(sizes.ffn, sizes.hidden, "text_ffn_", "text")
-    if sizes.layer.feed_forward == "experts" and sizes.experts is not None:
+    if sizes.experts is not None:
         yield from _expert_matrices(sizes.experts, sizes.hidden)
 
 
 def router_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
-    if sizes.layer.feed_forward == "experts" and (experts := sizes.experts) is not None:
-        yield Matrix("router", sizes.hidden, experts.experts, bias=experts.bias)
+    """The matrix that scores the experts, where there are some."""
+    if sizes.experts is not None:
+        yield Matrix("router", sizes.hidden, sizes.experts.experts, bias=sizes.experts.bias)
 
 
 def modulation_matrices(sizes: LayerSizes) -> Iterator[Matrix]:
@@ -168,3 +172,46 @@ def _expert_matrices(experts: Experts, hidden: int) -> Iterator[Matrix]:
             width=experts.shared * experts.width, activation=experts.activation, gated=experts.gated, bias=experts.bias
         )
         yield from _feed_forward(shared, hidden, "shared_", "tokens")
+
+
+def norm_parameters(norm: Norm, width: int) -> int:
+    return _VECTORS_PER_NORM[norm] * width
+
+
+def layer_parameters(sizes: LayerSizes, norm: Norm, norms_per_layer: int) -> int:
+    """Numbers that one layer stores: matrices, norms of the layer and inside attention, biases of the router."""
+    layer, attention, latent = sizes.layer, sizes.attention, sizes.attention.latent
+    matrices = sum(matrix.parameters for matrix in all_matrices(sizes))
+    # two streams have norms of their own; in one stream attention and feed-forward run side by side on one input
+    norms = {"two-stream": 2 * norms_per_layer, "one-stream": 1, None: norms_per_layer}[layer.joint]
+    of_layer = (norms + (layer.cross is not None)) * norm_parameters(norm, sizes.hidden)
+    streams = 2 if layer.joint == "two-stream" or layer.cross is not None else 1
+    of_heads = 2 * attention.head_dim * streams if attention.qk_norm else 0
+    if latent is not None:
+        of_heads += latent.q_rank + latent.kv_rank
+        of_heads += norm_parameters("layer", latent.indexer.head_dim) if latent.indexer is not None else 0
+    balance = sizes.experts.experts if sizes.experts is not None and sizes.experts.balance_bias else 0
+    return matrices + of_layer + of_heads + balance
+
+
+def routed_parameters(sizes: LayerSizes) -> int:
+    """Numbers of one layer's experts that tokens choose; shared ones count among the other weights."""
+    return sum(matrix.parameters for matrix in all_matrices(sizes) if matrix.operand == "experts")
+
+
+def cached_words(sizes: LayerSizes, sequence_length: int, text_length: int) -> int:
+    """Words of the KV cache that one layer holds for one sequence; a layer that sees a window keeps the window.
+
+    Per key a key and a value per key/value head, or one latent vector with its rotated part.
+    """
+    if sizes.layer.mask != "causal":
+        return 0
+    attention, latent = sizes.attention, sizes.attention.latent
+    if latent is None:
+        per_key = attention.key_heads * (attention.head_dim + attention.values)
+    elif latent.indexer is None:
+        per_key = latent.kv_rank + latent.rope_dim
+    else:  # any key may be selected later, so all are kept
+        return sequence_length * (latent.kv_rank + latent.rope_dim + latent.indexer.head_dim)
+    crossed = {None: 0, "text": text_length, "encoder": sequence_length}[sizes.layer.cross]
+    return (sizes.layer.cached_keys(sequence_length) + sizes.layer.memory + crossed) * per_key

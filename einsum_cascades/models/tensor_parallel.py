@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Layer
+from cascadesim.einsum_cascades.models.layers import Experts, FeedForward, Layer
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -70,14 +70,12 @@ def _all_reduce(after: Operation, rows: int, width: int) -> Operation:
 
 def _sections(part: Workload | Layer, devices: int) -> dict[str, Any]:
     return {
-        "attention": part.attention and _fewer_heads(part.attention, devices),
+        "attention": (attention := part.attention) and attention.model_copy(update={
+            "heads": attention.heads // devices,
+            "kv_heads": attention.kv_heads and max(attention.kv_heads // devices, 1),
+        }),
         "ffn": part.ffn and _narrower(part.ffn, devices),
     }
-
-
-def _fewer_heads(attention: Attention, devices: int) -> Attention:
-    keys = None if attention.kv_heads is None else max(attention.kv_heads // devices, 1)
-    return attention.model_copy(update={"heads": attention.heads // devices, "kv_heads": keys})
 
 
 def _narrower(part: FeedForward | Experts, devices: int) -> FeedForward | Experts:
@@ -85,20 +83,15 @@ def _narrower(part: FeedForward | Experts, devices: int) -> FeedForward | Expert
 
 
 def _problems(workload: Workload, devices: int) -> Iterator[str]:
-    """Of the model's sections, and of those that a kind of layer has of its own."""
+    """What does not divide in the sections of the model, and in those that a kind of layer has of its own."""
     sections: tuple[Workload | Layer, ...] = (workload, *workload.layers.values())
     for part in sections:
-        if part.attention is not None:
-            yield from _problems_of_heads(part.attention, devices)
+        if (attention := part.attention) is not None and attention.heads % devices:
+            allowed = [count for count in range(2, attention.heads + 1) if not attention.heads % count]
+            yield f"{attention.heads} heads divide over {', '.join(map(str, allowed)) or 'none'}"
+        elif attention is not None and attention.key_heads % devices and devices % attention.key_heads:
+            yield f"{attention.key_heads} key heads neither divide nor repeat evenly"
         if part.ffn is not None and part.ffn.width % devices:
             yield f"a feed-forward width of {part.ffn.width} does not divide"
     if workload.experts is not None and workload.experts.width % devices:
         yield f"experts of width {workload.experts.width} do not divide"
-
-
-def _problems_of_heads(attention: Attention, devices: int) -> Iterator[str]:
-    if attention.heads % devices:
-        allowed = [count for count in range(2, attention.heads + 1) if not attention.heads % count]
-        yield f"{attention.heads} heads divide over {', '.join(map(str, allowed)) or 'none'}"
-    elif attention.key_heads % devices and devices % attention.key_heads:
-        yield f"{attention.key_heads} key heads neither divide nor repeat evenly"

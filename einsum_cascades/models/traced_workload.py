@@ -47,12 +47,12 @@ class TracedWorkload:
 
     @property
     def phase(self) -> Phase:
-        """Of single queries decode, of several over the same keys prefill."""
+        """Decode where rows have single queries, prefill where several go over the same keys."""
         return "prefill" if any(row.queries > 1 for row in self.rows) else "decode"
 
     @property
     def sequence_length(self) -> int:
-        """Of the longest row, before pruning."""
+        """Tokens of the longest row, before pruning."""
         return max(row.length for row in self.rows)
 
     def operations(

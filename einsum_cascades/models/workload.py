@@ -1,32 +1,55 @@
-"""Real models as lists of operations: sizes come from one YAML file per model, each with its source.
+"""Real models as lists of operations: sizes come from one YAML file per model in `workloads/`, each with its source.
 
 Knows layers, phases and scopes; knows no hardware. `load_workload("llama-3.1-8b").operations(...)` is the way in.
+Adding a workload is adding a file; names are the models' in lower case with hyphens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib import resources
 from math import ceil, lcm
+from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from pydantic import model_validator
 
-from cascadesim.einsum_cascades.models.kv_cache import cached_words
-from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Layer
-from cascadesim.einsum_cascades.models.lowering import Run, final_norm, layer_operations, lm_head
-from cascadesim.einsum_cascades.models.model_size import Norm, layer_parameters, norm_parameters, routed_parameters
+from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Layer, Size, layout_sizes
+from cascadesim.einsum_cascades.models.lowering import LayerRun, final_norm, layer_operations, lm_head
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.projections import LayerSizes, Phase
+from cascadesim.einsum_cascades.models.projections import (
+    LayerSizes,
+    Norm,
+    Phase,
+    cached_words,
+    layer_parameters,
+    norm_parameters,
+    routed_parameters,
+)
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.notation.ir import Cascade
-from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, validate, with_settings
-from cascadesim.einsum_cascades.sparsity.token_layout import Size, layout_sizes
+from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, parse_yaml, read_yaml, validate, with_settings
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.catalogue import find
 
 DESCRIPTION = ("kind", "source", "certainty", "not_modelled")  # fields that no operation depends on
 Scope: TypeAlias = Literal["attention", "linear", "model"]
 
+ALIASES: Mapping[str, str] = {  # short names that people type
+    "llama": "llama-3.1-8b", "llama-3": "llama-3.1-8b", "llama-2": "llama-2-7b",
+    "llama-4-scout": "llama-4-scout-17b-16e", "llama-4-maverick": "llama-4-maverick-17b-128e",
+    "gpt2": "gpt-2-small", "gpt2-small": "gpt-2-small", "gpt2-medium": "gpt-2-medium",
+    "mistral": "mistral-7b-v0.1", "mistral-7b": "mistral-7b-v0.1",
+    "mixtral": "mixtral-8x7b-v0.1", "mixtral-8x7b": "mixtral-8x7b-v0.1",
+    "deepseek": "deepseek-v3", "kimi": "kimi-k2", "transformer-xl": "transformer-xl-wt103",
+    "flux": "flux.1-dev-1k", "flux-1k": "flux.1-dev-1k", "flux-4k": "flux.1-dev-4k",
+    "hunyuan": "hunyuanvideo", "hunyuan-video": "hunyuanvideo",
+    "cosmos": "cosmos-1.0-diffusion-7b", "cosmos-7b": "cosmos-1.0-diffusion-7b",
+    "wan": "wan2.1-t2v-14b-720p", "wan-1.3b": "wan2.1-t2v-1.3b-480p", "wan-14b": "wan2.1-t2v-14b-720p",
+    "dit": "dit-xl-2-256", "dit-xl": "dit-xl-2-256", "vit": "vit-b-16", "hdit": "hdit-imagenet-256",
+}  # fmt: skip
+_FOLDER = resources.files("cascadesim.einsum_cascades.models") / "workloads"
 LONGEST_SEQUENCE = 2**30  # assumed: a thousand times the longest context in use; arrays over tiles stay small
 
 
@@ -113,7 +136,11 @@ class Workload(Spec):
             for name, layer in self.layers.items()
             if phase == "prefill" or layer.mask == "causal"
         }
-        return (*self._counted(per_layer), *self._head(run)) if scope == "model" else one_of_each(per_layer, scope)
+        if scope != "model":
+            return _one_of_each(per_layer, scope)
+        counted = (replace(operation, count=operation.count * self.layers[name].count)
+                   for name, operations in per_layer.items() for operation in operations)
+        return (*counted, *self._head(run))
 
     def parameters(self) -> int:
         """Numbers the model stores: everything in its file, `other_parameters` included."""
@@ -123,11 +150,12 @@ class Workload(Spec):
         )
         heads = 0 if self.vocabulary is None else 2 if self.generates and not self.tied_embeddings else 1
         embeddings = heads * (self.vocabulary or 0) * self.hidden
-        final = self.final_norms * norm_parameters(self.norm, self._last_hidden)
+        last = list(self.layers.values())[-1]
+        final = self.final_norms * norm_parameters(self.norm, last.hidden or self.hidden)
         return layers + embeddings + final + sum(self.other_parameters.values())
 
     def expert_parameters(self) -> int:
-        """Of `model_size`, those of routed experts."""
+        """Numbers of routed experts among `parameters`."""
         return sum(layer.count * routed_parameters(self.sizes(layer)) for layer in self.layers.values())
 
     def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: float = 2) -> int:
@@ -161,20 +189,25 @@ class Workload(Spec):
         attention = layer.attention or self.attention
         if attention is None:  # refused when the file is read
             raise CascadeSimError(f"{self.name}: a layer has no attention section")
-        return LayerSizes(layer, hidden, self.text_hidden or hidden, attention, layer.ffn or self.ffn, self.experts)
+        ffn = (layer.ffn or self.ffn) if layer.feed_forward == "dense" else None
+        experts = self.experts if layer.feed_forward == "experts" else None
+        return LayerSizes(layer, hidden, self.text_hidden or hidden, attention, ffn, experts)
 
-    @property
-    def _last_hidden(self) -> int:
-        return list(self.layers.values())[-1].hidden or self.hidden
-
-    def _run(self, sequence_length: int | None, batch: int | None, phase: Phase, attention: str | None) -> Run:
+    def _run(self, sequence_length: int | None, batch: int | None, phase: Phase, attention: str | None) -> LayerRun:
         if phase not in get_args(Phase):
             raise UnknownNameError("phase", phase, get_args(Phase))
         if phase == "decode" and not self.generates:
             raise CascadeSimError(f"{self.name}: phase decode needs a model that generates; no layer of it is causal")
-        return Run(
-            batch=_positive("batch", self.batch if batch is None else batch),
-            sequence_length=self._divisible(self._length(sequence_length)),
+        size = _positive("batch", self.batch if batch is None else batch)
+        length, merged = self._length(sequence_length), lcm(*(layer.merge for layer in self.layers.values()))
+        if length % merged:
+            raise CascadeSimError(
+                f"{self.name}: sequence length: must be a multiple of {merged}, the tokens that its layers merge into "
+                f"one, got {length}"
+            )
+        return LayerRun(
+            batch=size,
+            sequence_length=length,
             text_length=self.text_length or 0,
             phase=phase,
             attention=attention_cascade(attention),
@@ -183,36 +216,22 @@ class Workload(Spec):
             layout=None if self.layout is None else layout_sizes(self.layout),
         )
 
-    def _divisible(self, length: int) -> int:
-        merged = lcm(*(layer.merge for layer in self.layers.values()))
-        if length % merged:
-            raise CascadeSimError(
-                f"{self.name}: sequence length: must be a multiple of {merged}, the tokens that its layers merge into "
-                f"one, got {length}"
-            )
-        return length
-
     def _length(self, given: int | None) -> int:
         length = self.sequence_length if given is None else given
         if not 1 <= length <= LONGEST_SEQUENCE:
             raise CascadeSimError(f"sequence length: must be 1 to {LONGEST_SEQUENCE:,}, got {length}")
         return length
 
-    def _counted(self, per_layer: Mapping[str, Sequence[Operation]]) -> Iterator[Operation]:
-        for name, operations in per_layer.items():
-            for operation in operations:
-                yield replace(operation, count=operation.count * self.layers[name].count)
-
-    def _head(self, run: Run) -> Iterator[Operation]:
-        """After the last layer: scores of the vocabulary where the model generates, otherwise its last norm."""
+    def _head(self, run: LayerRun) -> Iterator[Operation]:
+        """What follows the last layer: scores of the vocabulary where the model generates, otherwise its last norm."""
         if self.generates and self.vocabulary is not None:
             yield from lm_head(self.hidden, self.vocabulary, run)
         elif self.final_norms:
-            last = _on_layer(list(self.layers.values())[-1], run)
-            yield final_norm(last, last.rows, self._last_hidden)
+            last = list(self.layers.values())[-1]
+            yield final_norm(run, _on_layer(last, run).rows, last.hidden or self.hidden)
 
 
-def one_of_each(per_layer: Mapping[str, Sequence[Operation]], kind: Scope) -> tuple[Operation, ...]:
+def _one_of_each(per_layer: Mapping[str, Sequence[Operation]], kind: Scope) -> tuple[Operation, ...]:
     """One layer of each kind that differs in operations of `kind`; kinds that do not are named together."""
     kinds: dict[tuple[Operation, ...], list[str]] = {}
     for name, operations in per_layer.items():
@@ -221,7 +240,7 @@ def one_of_each(per_layer: Mapping[str, Sequence[Operation]], kind: Scope) -> tu
     return tuple(replace(operation, layer="+".join(names)) for chosen, names in kinds.items() for operation in chosen)
 
 
-def _on_layer(layer: Layer, run: Run) -> Run:
+def _on_layer(layer: Layer, run: LayerRun) -> LayerRun:
     """The run as a layer sees it that merges several tokens of the input into one."""
     return replace(run, sequence_length=run.sequence_length // layer.merge)
 
@@ -235,8 +254,6 @@ def _positive(name: str, value: int) -> int:
 def attention_cascade(name: str | None) -> Cascade:
     if name is None:
         return ATTENTION_3PASS
-    from cascadesim.einsum_cascades.texts.catalogue import find  # parses the cascades it lists
-
     found = find(name)
     missing = [tensor for tensor in ("Q", "K", "V") if tensor not in found.inputs]
     if missing:
@@ -250,3 +267,27 @@ def workload_from(content: Mapping[str, object], source: str, settings: Sequence
     if described:
         raise SpecError("\n".join(f"--set {name}: changes nothing: it describes the workload" for name in described))
     return validate(Workload, with_settings(content, settings), source)
+
+
+def workload_names() -> tuple[str, ...]:
+    """Names of the workloads that come with cascadesim. Reads no file."""
+    return tuple(sorted(Path(entry.name).stem for entry in _FOLDER.iterdir() if entry.name.endswith(".yaml")))
+
+
+def load_workload(name_or_path: str, settings: Sequence[str] = ()) -> Workload:
+    """A workload by name, alias or path of a .yaml file, with `dotted.field=value` settings replacing its fields."""
+    if name_or_path.lower().endswith((".yaml", ".yml")):
+        path = Path(name_or_path)
+        return workload_from(read_yaml(path), path.name, settings)
+    name = canonical_name(name_or_path)
+    known = workload_names()
+    if name not in known:
+        raise UnknownNameError("workload", name_or_path, (*known, *ALIASES))
+    text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    return workload_from(parse_yaml(text, f"{name}.yaml"), f"{name}.yaml", settings)
+
+
+def canonical_name(name: str) -> str:
+    """The name of the file: lower case, hyphens for slashes, underscores and spaces, aliases resolved."""
+    tidy = name.strip().lower().replace("/", "-").replace("_", "-").replace(" ", "-")
+    return ALIASES.get(tidy, tidy)

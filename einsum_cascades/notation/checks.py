@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cascadesim.einsum_cascades.notation.affine import affine
+from cascadesim.einsum_cascades.notation.algebra import index_sum
 from cascadesim.einsum_cascades.notation.errors import suggestion
-from cascadesim.einsum_cascades.notation.expressions import Problem
+from cascadesim.einsum_cascades.notation.expressions import NotationProblem
 from cascadesim.einsum_cascades.notation.ir import Access, Einsum, Index, bound_ranks
 from cascadesim.einsum_cascades.notation.operators import fiber_operator
 
@@ -24,11 +24,11 @@ class Statement:
     column: int
     accesses: tuple[tuple[Access, int], ...]
 
-    def problem(self, column: int, message: str) -> Problem:
-        return Problem(self.einsum.line, column, message)
+    def problem(self, column: int, message: str) -> NotationProblem:
+        return NotationProblem(self.einsum.line, column, message)
 
 
-def check(statements: Sequence[Statement], complete: bool) -> list[Problem]:
+def check(statements: Sequence[Statement], complete: bool) -> list[NotationProblem]:
     """Problems of statements that each read well; `complete`: no line is missing because it could not be read."""
     found = [*_arities(statements), *_definitions(statements)]
     for position, statement in enumerate(statements):
@@ -41,7 +41,7 @@ def check(statements: Sequence[Statement], complete: bool) -> list[Problem]:
     return found
 
 
-def _arities(statements: Sequence[Statement]) -> Iterator[Problem]:
+def _arities(statements: Sequence[Statement]) -> Iterator[NotationProblem]:
     """Every tensor has the number of indices it had where it first stood."""
     first: dict[str, tuple[int, int]] = {}
     for statement in statements:
@@ -49,21 +49,19 @@ def _arities(statements: Sequence[Statement]) -> Iterator[Problem]:
             count = len(access.indices)
             expected, line = first.setdefault(access.tensor, (count, statement.einsum.line))
             if count != expected:
-                message = f"{access.tensor} has {_indices(count)} here and {expected} on line {line}"
+                indices = f"{count} index" if count == 1 else f"{count} indices"
+                message = f"{access.tensor} has {indices} here and {expected} on line {line}"
                 yield statement.problem(column, message)
 
 
-def _indices(count: int) -> str:
-    return f"{count} index" if count == 1 else f"{count} indices"
-
-
-def _definitions(statements: Sequence[Statement]) -> Iterator[Problem]:
+def _definitions(statements: Sequence[Statement]) -> Iterator[NotationProblem]:
     """One definition a tensor, except for a state: numbers at the places where its next value has `rank+1`."""
     seen: dict[str, list[Einsum]] = {}
     for statement in statements:
         einsum = statement.einsum
         for earlier in seen.setdefault(einsum.name, []):
-            if not _apart(earlier.output, einsum.output):
+            same_size = len(earlier.output.indices) == len(einsum.output.indices)
+            if same_size and not any(map(Index.apart, earlier.output.indices, einsum.output.indices)):
                 message = (f"{einsum.name} is already defined on line {earlier.line}; only a state has two "
                            f"definitions, its first value at 0 and then its next value at rank+1")
                 yield statement.problem(statement.column, message)
@@ -71,37 +69,11 @@ def _definitions(statements: Sequence[Statement]) -> Iterator[Problem]:
         seen[einsum.name].append(einsum)
 
 
-def _apart(earlier: Access, later: Access) -> bool:
-    """Whether two definitions write different coordinates: somewhere 0 meets another number, or rank+1."""
-    pairs = list(zip(earlier.indices, later.indices, strict=False))
-    return len(earlier.indices) != len(later.indices) or any(_disjoint(*pair) for pair in pairs)
-
-
-def _disjoint(one: Index, other: Index) -> bool:
-    return (_fixed(one) is not None and _starts_after(other, _fixed(one))) or (
-        _fixed(other) is not None and _starts_after(one, _fixed(other)))
-
-
-def _starts_after(index: Index, number: int | None) -> bool:
-    """Whether every coordinate of `index` differs from a number: another number, or a rank plus more than it."""
-    assert number is not None
-    fixed, step = _fixed(index), index.step
-    return fixed != number if fixed is not None else step is not None and step[1] > number
-
-
-def _fixed(index: Index) -> int | None:
-    """The coordinate, where it is a plain number."""
-    if index.terms or index.gather is not None or index.divisor != 1 or len(index.offsets) > 1:
-        return None
-    offset = index.offsets[0] if index.offsets else 0
-    return offset if isinstance(offset, int) else None
-
-
-def _targets(statement: Statement) -> Iterator[Problem]:
+def _targets(statement: Statement) -> Iterator[NotationProblem]:
     """The left side writes each point once: ranks, rank+1, affine m1*M0+m0, or numbers."""
     output = statement.einsum.output
     for index in output.indices:
-        if index.gather is not None or index.divisor != 1 or _has_minus(index):
+        if index.gather is not None or index.divisor != 1 or min(index_sum(index).terms.values(), default=0) < 0:
             yield statement.problem(statement.column, "the left side takes ranks, rank+1, m1*M0+m0 and numbers only")
         elif not index.terms and index.offsets and not isinstance(index.offsets[0], int):
             name = index.offsets[0]
@@ -111,11 +83,7 @@ def _targets(statement: Statement) -> Iterator[Problem]:
         yield statement.problem(statement.column, f"rank '{rank}' stands twice on the left side")
 
 
-def _has_minus(index: Index) -> bool:
-    return any(coefficient < 0 for coefficient in affine(index).parts.values())
-
-
-def _fibers(statement: Statement) -> Iterator[Problem]:
+def _fibers(statement: Statement) -> Iterator[NotationProblem]:
     """A whole-fiber operator exchanges one rank for another: I[p,j] = top(S[p,m], KEEP)."""
     einsum = statement.einsum
     operator = fiber_operator(einsum)
@@ -128,7 +96,7 @@ def _fibers(statement: Statement) -> Iterator[Problem]:
                                                   f"I[p,j] = {operator.name}(S[p,m], KEEP)")
 
 
-def _unbound(statement: Statement, statements: Sequence[Statement]) -> Iterator[Problem]:
+def _unbound(statement: Statement, statements: Sequence[Statement]) -> Iterator[NotationProblem]:
     """Every rank on the left is bound on the right; a constant may take ranks that other lines use."""
     einsum = statement.einsum
     if fiber_operator(einsum) is not None:
@@ -143,7 +111,7 @@ def _unbound(statement: Statement, statements: Sequence[Statement]) -> Iterator[
             yield statement.problem(statement.column, message)
 
 
-def _states(statements: Sequence[Statement], position: int) -> Iterator[Problem]:
+def _states(statements: Sequence[Statement], position: int) -> Iterator[NotationProblem]:
     """A next value at rank+k has its first k values before it."""
     statement = statements[position]
     output = statement.einsum.output
@@ -152,13 +120,13 @@ def _states(statements: Sequence[Statement], position: int) -> Iterator[Problem]
         if index.step is None or index.step[1] <= 0:
             continue
         for start in range(min(index.step[1], 64)):
-            if not any(len(first.indices) > place and _fixed(first.indices[place]) == start for first in before):
+            if not any(len(first.indices) > place and first.indices[place].fixed == start for first in before):
                 message = f"{output.tensor} has no value at {start} to start from: a line before this one must give it"
                 yield statement.problem(statement.column, message)
                 break
 
 
-def _order(statements: Sequence[Statement], position: int) -> Iterator[Problem]:
+def _order(statements: Sequence[Statement], position: int) -> Iterator[NotationProblem]:
     """Tensors are read after the line that produces them; the current value of a state may be read before."""
     statement = statements[position]
     before = {earlier.einsum.name for earlier in statements[:position]}
@@ -175,7 +143,9 @@ def _order(statements: Sequence[Statement], position: int) -> Iterator[Problem]:
             yield statement.problem(
                 column, f"{access.tensor} is read ahead of its next value, which line {update.line} produces")
         if access.tensor not in {other.einsum.name for other in statements if other.einsum.iterates}:
-            yield from _final_of_no_state(statement, access, column)
+            for name in filter(None, (index.final for index in access.indices)):
+                message = f"'{name}' is an extent, one past the last element of {access.tensor}"
+                yield statement.problem(column, f"{message}; did you mean '{name.lower()}'?")
 
 
 def _is_current(access: Access, update: Access) -> bool:
@@ -188,15 +158,6 @@ def _is_current(access: Access, update: Access) -> bool:
 
 def _behind(read: Index, rank: str, offset: int) -> int | None:
     """Steps by which a read stays behind the value written at `rank+offset`; None where that cannot be told."""
-    fixed = _fixed(read)
-    if fixed is not None:
-        return offset - fixed
+    if read.fixed is not None:
+        return offset - read.fixed
     return offset - read.step[1] if read.step is not None and read.step[0] == rank else None
-
-
-def _final_of_no_state(statement: Statement, access: Access, column: int) -> Iterator[Problem]:
-    for index in access.indices:
-        if not index.terms and len(index.offsets) == 1 and isinstance(index.offsets[0], str):
-            name = index.offsets[0]
-            message = f"'{name}' is an extent, one past the last element of {access.tensor}"
-            yield statement.problem(column, f"{message}; did you mean '{name.lower()}'?")

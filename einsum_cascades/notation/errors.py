@@ -46,7 +46,7 @@ class UnknownNameError(CascadeSimError):
         super().__init__(f"no {what} '{shortened(given)}'{suggestion(given, known)}")
 
     def __reduce__(self) -> tuple[type[CascadeSimError], tuple[str]]:
-        """Between processes it is its message."""
+        """What goes from process to process is the message."""
         return CascadeSimError, (str(self),)
 
 

@@ -12,8 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cascadesim.einsum_cascades.notation import affine
-from cascadesim.einsum_cascades.notation.affine import Affine
+from cascadesim.einsum_cascades.notation.algebra import Polynomial, as_index, factor, polynomial, symbol
 from cascadesim.einsum_cascades.notation.errors import suggestion
 from cascadesim.einsum_cascades.notation.ir import (
     Access,
@@ -33,12 +32,7 @@ DEEPEST_NESTING = 60  # keeps every recursive walk far from Python's recursion l
 LARGEST_COORDINATE = 2**53  # exact in float64 and far beyond any tensor
 RANK = re.compile(r"[a-z][a-z0-9_]*")
 EXTENT = re.compile(r"[A-Z][A-Z0-9_]*")
-BINARY: dict[type[ast.operator], str] = {
-    ast.Add: "add",
-    ast.Sub: "subtract",
-    ast.Mult: "multiply",
-    ast.Div: "divide",
-}
+BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}
 COMPARISONS: dict[type[ast.cmpop], Comparison] = {
     ast.Lt: "<",
     ast.LtE: "<=",
@@ -51,7 +45,7 @@ WRONG = Constant(0.0)  # stands for what could not be read; a problem is noted w
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class NotationProblem:
     """Something wrong at a 1-based line and a 0-based column."""
 
     line: int
@@ -68,18 +62,18 @@ class Unreadable(Exception):
         self.message = message
 
 
-def parse(text: str, column: int, line: int) -> ast.expr | Problem:
+def parse(text: str, column: int, line: int) -> ast.expr | NotationProblem:
     """Python's syntax tree of `text`, which starts at `column`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # SyntaxWarning: `1if`
             return ast.parse(text, mode="eval").body
     except SyntaxError as error:
-        return Problem(line, column + min(max((error.offset or 1) - 1, 0), len(text)), f"syntax: {error.msg}")
+        return NotationProblem(line, column + min(max((error.offset or 1) - 1, 0), len(text)), f"syntax: {error.msg}")
     except (RecursionError, MemoryError):
-        return Problem(line, column, "syntax: nested too deeply")
+        return NotationProblem(line, column, "syntax: nested too deeply")
     except (ValueError, OverflowError) as error:
-        return Problem(line, column, f"syntax: {error}")
+        return NotationProblem(line, column, f"syntax: {error}")
 
 
 @dataclass(slots=True)
@@ -89,7 +83,7 @@ class Reader:
     line: int
     scalars: frozenset[str]
     column: int = 0  # of the expression being read
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[NotationProblem] = field(default_factory=list)
     accesses: list[tuple[Access, int]] = field(default_factory=list)  # with columns
 
     def read(self, text: str, column: int) -> Expression:
@@ -104,7 +98,7 @@ class Reader:
     def _whole(self, text: str, column: int, build: Callable[[ast.expr], Expression], wrong: Expression) -> Expression:
         self.column = column
         tree = parse(text, column, self.line)
-        if isinstance(tree, Problem):
+        if isinstance(tree, NotationProblem):
             self.problems.append(tree)
             return wrong
         try:
@@ -114,7 +108,7 @@ class Reader:
             return wrong
 
     def _note(self, error: Unreadable) -> None:
-        self.problems.append(Problem(self.line, self._column_of(error.node), error.message))
+        self.problems.append(NotationProblem(self.line, self._column_of(error.node), error.message))
 
     def _column_of(self, node: ast.AST) -> int:
         return self.column + int(getattr(node, "col_offset", 0))
@@ -240,54 +234,51 @@ class Reader:
             return Index(gather=Access(node.id, ()))
         try:
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv):
-                return _affine(node.left, 0).index(self._divisor(node.right))
-            return _affine(node, 0).index()
+                return as_index(_coordinate(node.left, 0), self._divisor(node.right))
+            return as_index(_coordinate(node, 0))
         except ValueError as error:
             raise Unreadable(node, str(error)) from None
 
     def _divisor(self, node: ast.expr) -> Factor:
-        parts = _affine(node, 0).parts
-        if len(parts) == 1:
-            ((name, names), coefficient), = parts.items()
-            if not name and coefficient >= 1:
-                return affine.factor(coefficient, names)
+        total = _coordinate(node, 0)
+        if len(total.terms) == 1 and not total.ranks and all(number >= 1 for number in total.terms.values()):
+            return factor(total)
         raise Unreadable(node, "a coordinate is divided by an extent or a number from 1, such as h//G")
 
 
-def _affine(node: ast.expr, depth: int) -> Affine:
-    """Raises ValueError or Unreadable where the node is no affine coordinate."""
+def _coordinate(node: ast.expr, depth: int) -> Polynomial:
+    """A sum of ranks times extents. Raises ValueError or Unreadable where the node is none."""
     if depth > DEEPEST_NESTING:
         raise Unreadable(node, f"nested deeper than {DEEPEST_NESTING} levels")
     match node:
         case ast.Constant(value=int(value)) if not isinstance(value, bool):
             if value > LARGEST_COORDINATE:
                 raise Unreadable(node, f"coordinate larger than {LARGEST_COORDINATE}")
-            return affine.number(value)
+            return polynomial(value)
         case ast.Name(id=name):
-            return _coordinate_name(node, name)
+            if not RANK.fullmatch(name) and not EXTENT.fullmatch(name):
+                raise Unreadable(node, f"index '{name}' is neither a rank (lower case) nor an extent (upper case)")
+            return symbol(name)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return _affine(operand, depth + 1).negated()
+            return -_coordinate(operand, depth + 1)
         case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult() as operator, right=right):
-            first, second = _affine(left, depth + 1), _affine(right, depth + 1)
-            if isinstance(operator, ast.Mult):
-                return _small(node, first * second)
-            return _small(node, first + (second if isinstance(operator, ast.Add) else second.negated()))
+            first, second = _coordinate(left, depth + 1), _coordinate(right, depth + 1)
+            return _combined(node, operator, first, second)
     raise Unreadable(node, f"{_kind(node)} is no index; an index is a rank, rank+1, m1*M0+m0, h//G, 0, an extent, "
                            "or a tensor of coordinates")
 
 
-def _small(node: ast.expr, value: Affine) -> Affine:
-    if any(abs(coefficient) > LARGEST_COORDINATE for coefficient in value.parts.values()) or len(value.parts) > 64:
+def _combined(node: ast.expr, operator: ast.operator, first: Polynomial, second: Polynomial) -> Polynomial:
+    if isinstance(operator, ast.Mult):
+        if first.ranks and second.ranks:
+            raise ValueError(f"'{first.ranks[0]}*{second.ranks[0]}' multiplies two ranks")
+        total = first * second
+    else:
+        total = first + second if isinstance(operator, ast.Add) else first - second
+    small = all(-LARGEST_COORDINATE <= number <= LARGEST_COORDINATE for number in total.terms.values())
+    if not small or len(total.terms) > 64:
         raise Unreadable(node, f"coordinate larger than {LARGEST_COORDINATE}")
-    return value
-
-
-def _coordinate_name(node: ast.expr, name: str) -> Affine:
-    if RANK.fullmatch(name):
-        return affine.rank(name)
-    if EXTENT.fullmatch(name):
-        return affine.extent(name)
-    raise Unreadable(node, f"index '{name}' is neither a rank (lower case) nor an extent (upper case)")
+    return total
 
 
 def _number(node: ast.Constant) -> float:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Factor: TypeAlias = int | str | tuple[int | str, ...]  # a number, an extent such as 'M0', or a product of them
 Reduction: TypeAlias = Literal["add", "max", "min"]
@@ -48,6 +51,28 @@ class Index:
             return None
         offset = self.offsets[0] if self.offsets else 0
         return (self.terms[0][0], offset) if isinstance(offset, int) else None
+
+    @property
+    def fixed(self) -> int | None:
+        """The coordinate, where it is a plain number."""
+        if self.terms or self.gather is not None or self.divisor != 1 or len(self.offsets) > 1:
+            return None
+        offset = self.offsets[0] if self.offsets else 0
+        return offset if isinstance(offset, int) else None
+
+    @property
+    def final(self) -> str | None:
+        """The extent, where the coordinate is one, such as `M1`: the state after the last step."""
+        if self.terms or self.gather is not None or len(self.offsets) != 1 or not isinstance(self.offsets[0], str):
+            return None
+        return self.offsets[0]
+
+    def apart(self, other: Index) -> bool:
+        """Whether two coordinates surely differ: two numbers, or 0 and a rank plus more than that (`m1+1`)."""
+        if self.fixed is not None and other.fixed is not None:
+            return self.fixed != other.fixed
+        return any(one.fixed is not None and another.step is not None and another.step[1] > one.fixed
+                   for one, another in ((self, other), (other, self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +118,10 @@ class Condition:
     comparison: Comparison
     right: Index
 
+    @property
+    def ranks(self) -> tuple[str, ...]:
+        return self.left.ranks + self.right.ranks
+
 
 @dataclass(frozen=True, slots=True)
 class Select:
@@ -125,24 +154,25 @@ def accesses(expression: Expression) -> Iterator[Access]:
             yield from accesses(otherwise)
 
 
+def walk(expression: Expression) -> Iterator[Expression]:
+    """An expression and all expressions in it, each before those inside it, left to right."""
+    yield expression
+    inner = expression.operands if isinstance(expression, Apply) else ()
+    for each in (expression.value, expression.otherwise) if isinstance(expression, Select) else inner:
+        yield from walk(each)
+
+
 def conditions(expression: Expression) -> Iterator[Condition]:
     """Every condition on coordinates, left to right."""
-    match expression:
-        case Apply(operands=operands):
-            for operand in operands:
-                yield from conditions(operand)
-        case Select(conditions=own, value=value, otherwise=otherwise):
-            yield from own
-            yield from conditions(value)
-            yield from conditions(otherwise)
+    for each in walk(expression):
+        if isinstance(each, Select):
+            yield from each.conditions
 
 
 def bound_ranks(expression: Expression) -> tuple[str, ...]:
     """Rank variables of an expression: those of its accesses, then those that only its conditions have."""
-    found = dict.fromkeys(rank for access in accesses(expression) for rank in access.ranks)
-    for condition in conditions(expression):
-        found.update(dict.fromkeys(condition.left.ranks + condition.right.ranks))
-    return tuple(found)
+    found: list[Access | Condition] = [*accesses(expression), *conditions(expression)]
+    return tuple(dict.fromkeys(rank for each in found for rank in each.ranks))
 
 
 @dataclass(frozen=True)
@@ -210,6 +240,15 @@ class Cascade:
         return tuple(dict.fromkeys(rank for einsum in self.einsums for rank in einsum.ranks))
 
     @cached_property
+    def indices(self) -> tuple[Index, ...]:
+        """Every coordinate of every access, then every side of every condition."""
+        found = [index for einsum in self.einsums for access in (einsum.output, *einsum.inputs)
+                 for index in access.indices]
+        found += [side for einsum in self.einsums for each in conditions(einsum.expression)
+                  for side in (each.left, each.right)]
+        return tuple(found)
+
+    @cached_property
     def iterative_ranks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(rank for einsum in self.einsums for rank in einsum.iterates))
 
@@ -222,6 +261,12 @@ class Cascade:
         from cascadesim.einsum_cascades.analysis.passes import passes  # it analyses what is written down here
 
         return passes(self, rank)
+
+    def graph(self) -> nx.MultiDiGraph:
+        """The cascade as a networkx graph: nodes are Einsums, edges dependences (see `analysis.graph`)."""
+        from cascadesim.einsum_cascades.analysis.graph import graph  # as above
+
+        return graph(self)
 
     def __repr__(self) -> str:
         return f"Cascade({self.name!r}, {len(self.einsums)} Einsums)"

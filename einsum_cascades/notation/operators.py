@@ -15,14 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.notation.ir import (
-    Apply,
-    Condition,
-    Einsum,
-    Expression,
-    Select,
-    accesses,
-)
+from cascadesim.einsum_cascades.notation.ir import Apply, Condition, Einsum, Expression, Select, accesses, walk
 
 Values = NDArray[np.float64]
 Coordinates = NDArray[np.int64]
@@ -56,14 +49,6 @@ def _erf_values(x: Values) -> Values:
 
 def _sigmoid(x: Values) -> Values:
     return 1.0 / (1.0 + np.exp(-x))
-
-
-def _silu(x: Values) -> Values:
-    return x * _sigmoid(x)
-
-
-def _gelu(x: Values) -> Values:
-    return 0.5 * x * (1.0 + _erf_values(x / math.sqrt(2.0)))
 
 
 def _largest(fibers: Values, keep: int) -> Coordinates:
@@ -100,8 +85,9 @@ ELEMENTWISE: Mapping[str, Operator] = MappingProxyType({
         Operator("sin", np.sin, (("sin", 1),)),
         Operator("cos", np.cos, (("cos", 1),)),
         Operator("sigmoid", _sigmoid, (("exp", 1), ("add", 1), ("divide", 1))),  # 1 / (1 + exp(-x))
-        Operator("silu", _silu, (("exp", 1), ("add", 1), ("divide", 1))),  # x / (1 + exp(-x))
-        Operator("gelu", _gelu, (("erf", 1), ("add", 1), ("multiply", 3))),  # 0.5 x (1 + erf(x * 0.7071...))
+        Operator("silu", lambda x: x * _sigmoid(x), (("exp", 1), ("add", 1), ("divide", 1))),  # x / (1 + exp(-x))
+        Operator("gelu", lambda x: 0.5 * x * (1.0 + _erf_values(x / math.sqrt(2.0))),
+                 (("erf", 1), ("add", 1), ("multiply", 3))),
     )
 })
 
@@ -113,14 +99,8 @@ FIBER: Mapping[str, FiberOperator] = MappingProxyType({
     )
 })
 
-SYMBOLS: Mapping[str, str] = MappingProxyType({"add": "+", "subtract": "-", "multiply": "*", "divide": "/"})
-
-# what the rank a reduction removes collapses to when it is empty, and how two results combine
-REDUCTIONS: Mapping[str, tuple[np.ufunc, float]] = MappingProxyType({
-    "add": (np.add, 0.0),
-    "max": (np.maximum, -math.inf),
-    "min": (np.minimum, math.inf),
-})
+# how a reduction combines two results
+REDUCTIONS: Mapping[str, np.ufunc] = MappingProxyType({"add": np.add, "max": np.maximum, "min": np.minimum})
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,40 +138,24 @@ def _charge(
         return
     counts = map_operations(expression)
     if einsum.reduced_ranks and fiber_operator(einsum) is None:
-        counts = _with_reduction(expression, counts, einsum.reduction)
+        while isinstance(expression, Apply) and expression.operator == "negate":
+            expression = expression.operands[0]
+        product = isinstance(expression, Apply) and expression.operator == "multiply" and counts["multiply"]
+        mac = einsum.reduction == "add" and product
+        counts += Counter({"mac" if mac else einsum.reduction: 1})
+        counts -= Counter({"multiply": 1 if mac else 0})
     found.append(Charge(where, {name: sign * count for name, count in counts.items()}))
-
-
-def _with_reduction(expression: Expression, counts: Counter[str], reduction: str) -> Counter[str]:
-    while isinstance(expression, Apply) and expression.operator == "negate":
-        expression = expression.operands[0]
-    product = isinstance(expression, Apply) and expression.operator == "multiply"
-    if reduction == "add" and product and counts["multiply"]:
-        return counts + Counter({"mac": 1}) - Counter({"multiply": 1})
-    return counts + Counter({reduction: 1})
 
 
 def map_operations(expression: Expression) -> Counter[str]:
     """Operations of one evaluation of an expression; both alternatives of a conditional inside an expression."""
     counts: Counter[str] = Counter()
-    match expression:
-        case Apply(operator=name, operands=operands):
-            if any(True for _ in accesses(expression)):
-                counts.update(_own_operations(name, len(operands)))
-            for operand in operands:
-                counts.update(map_operations(operand))
-        case Select(value=value, otherwise=otherwise):
-            counts.update(map_operations(value))
-            counts.update(map_operations(otherwise))
+    for each in walk(expression):
+        if isinstance(each, Apply) and any(True for _ in accesses(each)):
+            operator = FIBER.get(each.operator) or ELEMENTWISE[each.operator]
+            variadic = isinstance(operator, Operator) and operator.operands is None
+            counts.update({kind: count * (len(each.operands) - 1 if variadic else 1) for kind, count in operator.costs})
     return counts
-
-
-def _own_operations(name: str, operands: int) -> dict[str, int]:
-    if name in FIBER:
-        return dict(FIBER[name].costs)
-    operator = ELEMENTWISE[name]
-    times = operands - 1 if operator.operands is None else 1
-    return {operation: times * count for operation, count in operator.costs}
 
 
 def fiber_operator(einsum: Einsum) -> FiberOperator | None:

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, listed, shortened, shown, suggestion
-from cascadesim.einsum_cascades.notation.text_files import read_text
+from cascadesim.einsum_cascades.notation.files import read_text
 
 LARGEST_WHOLE = 2**62  # fits int64 twice over; no count of anything comes near
 LARGEST_NUMBER = 1e30  # beyond every physical quantity in SI units; products of several stay finite
@@ -54,7 +54,10 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     try:
         content = _load(text)
     except _YAML_ERRORS as error:
-        raise SpecError(f"{source}: not valid YAML: {_yaml_problem(error)}") from None
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
+        place = "" if mark is None else f"line {mark.line + 1}: "
+        raise SpecError(f"{source}: not valid YAML: {place}{shortened(problem, 160)}") from None
     if not isinstance(content, dict):
         raise SpecError(f"{source}: expected fields (name: value), got {type(content).__name__}")
     return content
@@ -83,29 +86,15 @@ def _check_nodes(root: yaml.Node) -> None:
         if id(node) in seen:
             raise yaml.MarkedYAMLError(problem="aliases (*name) are not used here", problem_mark=node.start_mark)
         seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            _check_keys(node)
-            pending.extend(part for pair in node.value for part in pair)
-        else:
-            pending.extend(node.value)
-
-
-def _check_keys(node: yaml.MappingNode) -> None:
-    lines: dict[str, int] = {}
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            continue
-        if key.value in lines:
-            problem = f"'{shortened(key.value)}' is given twice, first in line {lines[key.value]}"
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-        lines[key.value] = key.start_mark.line + 1
-
-
-def _yaml_problem(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
-    problem = shortened(problem, 160)
-    return f"line {mark.line + 1}: {problem}" if mark is not None else problem
+        pending.extend(node.value if not isinstance(node, yaml.MappingNode) else [
+            part for pair in node.value for part in pair])
+        keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+        lines: dict[str, int] = {}
+        for key in (key for key in keys if isinstance(key, yaml.ScalarNode)):
+            if key.value in lines:
+                problem = f"'{shortened(key.value)}' is given twice, first in line {lines[key.value]}"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            lines[key.value] = key.start_mark.line + 1
 
 
 def validate(model: type[SpecType], content: Mapping[str, Any], source: str) -> SpecType:

@@ -1,21 +1,22 @@
 """Sparse attention whose blocks the data chooses: expected tiles per query tile, share masked, cost of choosing.
 
 Which blocks are chosen is not known without the data, so a pattern states how many, by whom (a query, a tile of
-queries, a head) and how alike neighbouring choices are; or a file states the blocks themselves (`BlockMask`).
-Sources: MoBA (arXiv 2502.13189), FlashMoBA (2511.11571), VMoBA (2506.23858), NSA (2502.11089), VSA (2505.13389),
-PBS-Attn (2510.21270), SALE (2505.24179), MInference (2407.02490), XAttention (2503.16428).
+queries, a head) and how alike neighbouring choices are; or a file states the blocks themselves (`BlockMask`). Published
+methods with their published settings are rows of one table, `SELECTED`: what each keeps and what its choice costs; a
+multiply and an add are two FLOPs. MInference is arXiv 2407.02490; the others are cited where they stand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.notation.array_files import read_arrays
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError, listed
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
+from cascadesim.einsum_cascades.notation.files import read_arrays
 
 Shares = NDArray[np.float64]
 LARGEST_BATCH = 1 << 20  # queries counted at a time
@@ -23,7 +24,7 @@ LARGEST_BATCH = 1 << 20  # queries counted at a time
 
 @dataclass(frozen=True)
 class ExpectedTiles:
-    """Per query tile: key tiles visited on average, and those of them that need a mask."""
+    """Key tiles that each query tile visits on average, (query tiles,) float64, and those of them that need a mask."""
 
     visited: Shares
     partial: Shares
@@ -57,7 +58,8 @@ class Selected:
     share: float = 0.0
 
     def __post_init__(self) -> None:
-        problems = [f"{name} must be at least 1, got {size}" for name, size in self._sizes() if size < 1]
+        sizes = {"tokens": self.tokens, "block": self.block, "head_dim": self.head_dim}
+        problems = [f"{name} must be at least 1, got {size}" for name, size in sizes.items() if size < 1]
         if self.kept < 0 or self.kept > -(-self.tokens // max(self.block, 1)):
             problems.append(f"kept must be 0 to the {-(-self.tokens // max(self.block, 1))} blocks, got {self.kept:g}")
         for name, share in (("alike", self.alike), ("share", self.share)):
@@ -68,27 +70,23 @@ class Selected:
         if problems:
             raise CascadeSimError("\n".join(f"pattern {self.name}: {problem}" for problem in problems))
 
-    def _sizes(self) -> tuple[tuple[str, int], ...]:
-        return (("tokens", self.tokens), ("block", self.block), ("head_dim", self.head_dim))
-
     @property
     def choice_flops(self) -> float:
-        """Of one head."""
+        """FLOPs of scoring and choosing in one head."""
         return self.choice_flops_per_query * self.tokens
 
     @property
     def attended_pairs(self) -> float:
-        """On average: blocks seen by each query, the own block up to the query itself where causal."""
-        return sum(self._pairs_of(np.arange(first, min(first + LARGEST_BATCH, self.tokens)))
-                   for first in range(0, self.tokens, LARGEST_BATCH))
-
-    def _pairs_of(self, queries: NDArray[np.int64]) -> float:
-        candidates = self._candidates(queries)
-        blocks = np.minimum(self._chosen(candidates) + self.always, candidates)
-        pairs = blocks * self.block
-        if self.causal and self.always:
-            pairs = pairs - (self.block - 1 - queries % self.block)
-        return float(np.minimum(pairs, self.tokens).sum())
+        """Pairs on average: blocks seen by each query, the own block up to the query itself where causal."""
+        total = 0.0
+        for first in range(0, self.tokens, LARGEST_BATCH):
+            queries = np.arange(first, min(first + LARGEST_BATCH, self.tokens))
+            candidates = self._candidates(queries)
+            pairs = np.minimum(self._chosen(candidates) + self.always, candidates) * self.block
+            if self.causal and self.always:
+                pairs = pairs - (self.block - 1 - queries % self.block)
+            total += float(np.minimum(pairs, self.tokens).sum())
+        return total
 
     def _candidates(self, query: NDArray[np.int64]) -> NDArray[np.int64]:
         """Blocks that a query may see."""
@@ -150,10 +148,6 @@ class BlockMask:
     key_block: int
 
     @property
-    def density(self) -> float:
-        return float(self.blocks.mean())
-
-    @property
     def is_causal(self) -> bool:
         """Whether it chooses among earlier blocks: some below the diagonal of tokens, and none wholly above it.
 
@@ -166,10 +160,10 @@ class BlockMask:
 
     def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
         """Exact: tiles that meet a chosen block; masked where they also meet one that was not chosen."""
-        rows = _edges(self.blocks.shape[0], self.query_block, query_tile)
-        columns = _edges(self.blocks.shape[1], self.key_block, key_tile)
-        some = _pooled(_pooled(self.blocks, rows, np.logical_or).T, columns, np.logical_or).T
-        every = _pooled(_pooled(self.blocks, rows, np.logical_and).T, columns, np.logical_and).T
+        some, every = (
+            _pooled(_pooled(self.blocks, self.query_block, query_tile, how).T, self.key_block, key_tile, how).T
+            for how in (np.logical_or, np.logical_and)
+        )
         return ExpectedTiles(some.sum(axis=1).astype(float), (some & ~every).sum(axis=1).astype(float))
 
 
@@ -185,11 +179,113 @@ def read_block_mask(path: Path, query_block: int, key_block: int) -> BlockMask:
     return BlockMask(blocks != 0, query_block, key_block)
 
 
-def _edges(blocks: int, block: int, tile: int) -> list[tuple[int, int]]:
-    """Blocks first .. end that each tile meets."""
-    tokens = blocks * block
-    return [(start // block, -(-min(start + tile, tokens) // block)) for start in range(0, tokens, tile)]
+def _pooled(blocks: NDArray[np.bool_], block: int, tile: int, how: np.ufunc) -> NDArray[np.bool_]:
+    """Rows of blocks that each tile meets, put together."""
+    tokens = blocks.shape[0] * block
+    return np.stack([how.reduce(blocks[start // block : -(-min(start + tile, tokens) // block)], axis=0)
+                     for start in range(0, tokens, tile)])
 
 
-def _pooled(blocks: NDArray[np.bool_], edges: list[tuple[int, int]], how: np.ufunc) -> NDArray[np.bool_]:
-    return np.stack([how.reduce(blocks[first:end], axis=0) for first, end in edges])
+def moba(tokens: int, head_dim: int = 128, block: int = 512, kept: float = 2) -> Selected:
+    """MoBA (arXiv 2502.13189): each query picks top-3 blocks of 512 by its product with the block's mean key.
+
+    The own block is one of the three and is always taken, causal inside.
+    """
+    gate = 2 * head_dim * tokens / block  # one product with each block mean, per query
+    return Selected("moba", tokens, block, kept, 1, True, head_dim, always=1, choice_flops_per_query=gate)
+
+
+def flash_moba(tokens: int, head_dim: int = 128, block: int = 128, kept: float = 8) -> Selected:
+    """FlashMoBA (arXiv 2511.11571): MoBA with small blocks; queries are regrouped by block, so that a key block
+    meets only queries that chose it: every selector works on its own choice."""
+    gate = 2 * head_dim * tokens / block
+    return Selected("flash-moba", tokens, block, kept, 0, True, head_dim, always=1, alike=1.0,
+                    choice_flops_per_query=gate)
+
+
+def vmoba(tokens: int, head_dim: int = 128, block: int = 256, share: float = 0.25) -> Selected:
+    """VMoBA (arXiv 2506.23858): one choice per head over blocks of a video, by cumulative similarity.
+
+    `share` of the blocks is kept (assumed: it depends on the threshold and the head).
+    """
+    gate = 2 * head_dim * tokens / block
+    return Selected("vmoba", tokens, block, 0, 0, False, head_dim, choice_flops_per_query=gate, share=share)
+
+
+def nsa(tokens: int, head_dim: int = 128, block: int = 64, kept: float = 13) -> Selected:
+    """NSA (arXiv 2502.11089): 16 blocks of 64 per query and group of heads, 1 first and 2 local ones among them.
+
+    Choosing is attention over compressed keys, one for every 16 tokens (blocks of 32, step 16), both products.
+    """
+    compressed = 4 * head_dim * tokens / 16 / 2  # causal: half of them on average
+    return Selected("nsa", tokens, block, kept, 1, True, head_dim, always=3, alike=0.5,  # assumed: half alike
+                    choice_flops_per_query=compressed)
+
+
+def vsa(tokens: int, head_dim: int = 128, block: int = 64, kept: float = 32) -> Selected:
+    """VSA (arXiv 2505.13389): cubes of 4x4x4 tokens; each query cube picks its top 32 key cubes by pooled attention."""
+    coarse = 4 * head_dim * tokens / block / block  # both products between cube means, shared by the cube's queries
+    return Selected("vsa", tokens, block, kept, block, False, head_dim, choice_flops_per_query=coarse)
+
+
+def vertical_slash(tokens: int, head_dim: int = 128, vertical: int = 1000, slash: int = 6096) -> Selected:
+    """MInference (arXiv 2407.02490): `vertical` columns and `slash` diagonals of a head, in blocks of 64.
+
+    Estimated from the last 64 queries. Columns are alike for all query tiles; assumed: each column and each diagonal
+    block lies in a block of its own, the upper bound.
+    """
+    block = 64
+    kept = min(tokens / block, vertical / block + slash / block)
+    return Selected("vertical-slash", tokens, block, kept, block, True, head_dim, always=1,
+                    choice_flops_per_query=2 * head_dim * 64)  # 64 queries against all keys, spread over all queries
+
+
+def pbs(tokens: int, head_dim: int = 128, block: int = 128, share: float = 0.3) -> Selected:
+    """PBS-Attn (arXiv 2510.21270): keys sorted by importance inside segments, then blocks of 128 chosen per query
+    block; `share` kept of the causal blocks, as table 5 counts (assumed: it depends on the threshold)."""
+    estimate = 2 * head_dim * tokens / block / block
+    return Selected("pbs", tokens, block, 0, block, True, head_dim, always=1,
+                    choice_flops_per_query=estimate, share=share)
+
+
+def sale(tokens: int, head_dim: int = 128, block: int = 64, share: float = 0.15) -> Selected:
+    """SALE (arXiv 2505.24179): 4-bit products of all pairs estimate which blocks matter; the estimate takes about 11%
+    of dense attention. `share` of the blocks kept (assumed)."""
+    estimate = 0.11 * 4 * head_dim * tokens / 2
+    return Selected("sale", tokens, block, 0, block, True, head_dim, always=1,
+                    choice_flops_per_query=estimate, share=share)
+
+
+def xattention(tokens: int, head_dim: int = 128, block: int = 128, share: float = 0.25) -> Selected:
+    """XAttention (arXiv 2503.16428): sums along antidiagonals with stride 8 score blocks of 128; `share` kept
+    (assumed: it depends on the threshold)."""
+    estimate = 2 * head_dim * tokens / 8 / 2
+    return Selected("xattention", tokens, block, 0, block, True, head_dim, always=1,
+                    choice_flops_per_query=estimate, share=share)
+
+
+SELECTED: Mapping[str, Callable[..., Selected]] = {
+    build.__name__.replace("_", "-"): build
+    for build in (moba, flash_moba, vmoba, nsa, vsa, vertical_slash, pbs, sale, xattention)
+}
+_RANGES: Mapping[str, tuple[int, int, bool]] = {  # least, most, whole
+    "head_dim": (1, 2**16, True), "block": (1, 2**30, True), "vertical": (0, 2**30, True), "slash": (0, 2**30, True),
+    "kept": (0, 2**30, False), "share": (0, 1, False),
+}  # fmt: skip
+
+
+def selected(name: str, tokens: int, **settings: float) -> Selected:
+    """A published pattern with some settings changed. Raises CascadeSimError naming what it knows."""
+    if name not in SELECTED:
+        raise UnknownNameError("pattern", name, SELECTED)
+    build = SELECTED[name]
+    known = build.__code__.co_varnames[1 : build.__code__.co_argcount]
+    wrong = sorted(set(settings) - set(known))
+    if wrong:
+        raise CascadeSimError(f"pattern {name}: no setting '{shortened(wrong[0])}'; known: {', '.join(known)}")
+    for field, value in settings.items():
+        least, most, whole = _RANGES[field]
+        if not least <= value <= most or (whole and value != int(value)):
+            kind = "a whole number" if whole else "a number"
+            raise CascadeSimError(f"pattern {name}: {field} must be {kind} from {least} to {most}, got {value:g}")
+    return build(tokens, **settings)

@@ -33,7 +33,7 @@ class Mask(Protocol):
         ...
 
     def key_tiles(self, queries: int, keys: int, query_tile: int, key_tile: int) -> tuple[Positions, Positions]:
-        """Per query tile, first and last key tile (inclusive) with an attended key; empty where last < first."""
+        """First and last key tile (inclusive) with an attended key of each query tile; empty where last < first."""
         ...
 
 
@@ -92,7 +92,7 @@ class KeyInterval:
         return chunks * _windowed(self.chunk, self.window) + _windowed(rest, self.window)
 
     def key_tiles(self, queries: int, keys: int, query_tile: int, key_tile: int) -> tuple[Positions, Positions]:
-        """Per query tile, first and last key tile (inclusive) with an attended key; empty where last < first.
+        """First and last key tile (inclusive) with an attended key of each query tile; empty where last < first.
 
         Every key tile between them holds one too: consecutive intervals overlap or touch.
         """

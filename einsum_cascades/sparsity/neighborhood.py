@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import Positions
 
-Positions = NDArray[np.int64]
 LONGEST_AXIS = 2**24  # assumed: beyond every published layout; counts take arrays over it
 
 
@@ -144,7 +144,7 @@ class Neighborhood:
         return first, last
 
     def key_tiles(self, queries: int, keys: int, query_tile: int, key_tile: int) -> tuple[Positions, Positions]:
-        """Per query tile, the first and last one-dimensional key tile (inclusive) that hold an attended key.
+        """First and last one-dimensional key tile (inclusive) that hold an attended key of each query tile.
 
         A loop over one-dimensional key tiles visits all tiles between them; `simulator.gna` has the others.
         """

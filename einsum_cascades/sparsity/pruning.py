@@ -1,21 +1,24 @@
-"""From attention maps to a pruning trace: which tokens and heads each layer keeps, which queries fetch low bits.
+"""Attention maps become a pruning trace: which tokens and heads each layer keeps, which queries fetch low bits.
 
 SpAtten (HPCA'21), section III: importance of a token is the sum of its probabilities over heads, queries, layers and
 generated tokens; importance of a head the magnitude of its output over queries, layers and generated tokens. The most
 important stay, in their own order, the lower index of equal ones; within an iteration what is dropped never returns,
-and what the first layer has dropped never does. How many stay is the schedule's business. Knows no hardware.
+and what the first layer has dropped never does. How many stay is the schedule's business. Maps are a user's arrays in
+files. Knows no hardware.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.pruning_schedules import LOW_BITS, Schedule, kept
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened
+from cascadesim.einsum_cascades.notation.files import read_arrays
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import LOW_BITS, PruningSchedule, kept
 from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead
 
 Floats = NDArray[np.float64]
@@ -34,7 +37,7 @@ class LayerPruning:
 
 
 @dataclass(frozen=True)
-class Iteration:
+class PrunedIteration:
     """All layers over `length` tokens; `kept`: tokens chosen after the last layer for the next iteration's first."""
 
     length: int
@@ -44,7 +47,7 @@ class Iteration:
 
 @dataclass(frozen=True)
 class Importance:
-    """Of every token and head so far, dropped ones included."""
+    """How much every token and head has mattered so far, dropped ones included; float64."""
 
     tokens: Floats
     heads: Floats
@@ -54,11 +57,11 @@ class Importance:
         return Importance(np.zeros(tokens), np.zeros(heads))
 
     def grown(self, tokens: int) -> Importance:
-        """With tokens that nobody has attended yet."""
+        """The same with new tokens, which nobody has attended yet."""
         return replace(self, tokens=np.concatenate([self.tokens, np.zeros(tokens - self.tokens.size)]))
 
     def after(self, probabilities: Floats, outputs: Floats | None, tokens: Whole, heads: Whole) -> Importance:
-        """After a layer: probabilities[head, query, key] and outputs[head, query, f] of the kept tokens and heads."""
+        """The importance after a layer: probabilities[head, query, key], outputs[head, query, f] of what it kept."""
         of_tokens, of_heads = self.tokens.copy(), self.heads.copy()
         of_tokens[tokens] += probabilities.sum(axis=(0, 1))
         if outputs is not None:
@@ -84,8 +87,8 @@ def flat_queries(probabilities: Floats, threshold: float | None) -> NDArray[np.b
     return np.zeros(largest.shape, dtype=np.bool_) if threshold is None else largest < threshold
 
 
-def prune_encoder(maps: ArrayLike, schedule: Schedule, outputs: ArrayLike | None = None) -> Iteration:
-    """From maps P[layer, head, query, key] of the unpruned model: dropped tokens are neither keys nor queries.
+def prune_encoder(maps: ArrayLike, schedule: PruningSchedule, outputs: ArrayLike | None = None) -> PrunedIteration:
+    """Prunes by maps P[layer, head, query, key] of the unpruned model: dropped tokens are neither keys nor queries.
 
     Rows are normalised again over the kept keys, which is softmax over them. Outputs O[layer, head, query, f] are
     needed where the schedule prunes heads. Raises CascadeSimError for arrays that are no such maps.
@@ -104,15 +107,15 @@ def prune_encoder(maps: ArrayLike, schedule: Schedule, outputs: ArrayLike | None
 
 
 def prune_generation(
-    maps: Sequence[ArrayLike], schedule: Schedule, outputs: Sequence[ArrayLike] | None = None
-) -> tuple[Iteration, ...]:
-    """From one map P[layer, head, key] (and output O[layer, head, f]) per generated token, each a key longer.
+    maps: Sequence[ArrayLike], schedule: PruningSchedule, outputs: Sequence[ArrayLike] | None = None
+) -> tuple[PrunedIteration, ...]:
+    """Prunes by one map P[layer, head, key] (and output O[layer, head, f]) per generated token, each a key longer.
 
     The first token sees all keys. What is chosen after its last layer is what the next one's first layer sees.
     """
     if not maps:
         raise CascadeSimError("no maps: one P[layer, head, key] is needed for each generated token")
-    found: list[Iteration] = []
+    found: list[PrunedIteration] = []
     importance: Importance | None = None
     candidates: Whole = np.arange(0)
     for number, each in enumerate(maps):
@@ -132,8 +135,8 @@ def prune_generation(
 
 
 def _iteration(
-    maps: Floats, outputs: Floats | None, schedule: Schedule, tokens: Whole, importance: Importance, first: bool
-) -> tuple[Iteration, Importance, Whole]:
+    maps: Floats, outputs: Floats | None, schedule: PruningSchedule, tokens: Whole, importance: Importance, first: bool
+) -> tuple[PrunedIteration, Importance, Whole]:
     """One walk over the layers; also the importance after it and the tokens that the next one's first layer sees."""
     length, candidates = maps.shape[3], tokens
     heads: Whole = np.arange(maps.shape[1])
@@ -143,17 +146,15 @@ def _iteration(
             tokens = survivors(importance.tokens, tokens, schedule.tokens(layer, length))
         heads = survivors(importance.heads, heads, schedule.heads[layer])
         probabilities = _restricted(maps[layer], tokens, heads)
-        values = _values(schedule, tokens.size) if first else schedule.values(layer, length)
+        of_all = min(tokens.size, kept(schedule.value_keep, schedule.base or tokens.size))
+        values = of_all if first else schedule.values(layer, length)
         layers.append(LayerPruning(tokens, heads, values, flat_queries(probabilities, schedule.threshold)))
-        importance = importance.after(probabilities, _rows(outputs, layer, heads, tokens), tokens, heads)
+        queries = tokens if maps.shape[2] > 1 else np.arange(maps.shape[2])
+        own = None if outputs is None else np.asarray(outputs[layer][np.ix_(heads, queries)])
+        importance = importance.after(probabilities, own, tokens, heads)
     chosen = survivors(importance.tokens, candidates, schedule.tokens(0, length))
     pruned = schedule.token_keep[0] < 1
-    return Iteration(length, tuple(layers), chosen.size if pruned else None), importance, chosen
-
-
-def _values(schedule: Schedule, tokens: int) -> int:
-    """Where all tokens are kept."""
-    return min(tokens, kept(schedule.value_keep, schedule.base or tokens))
+    return PrunedIteration(length, tuple(layers), chosen.size if pruned else None), importance, chosen
 
 
 def _restricted(probabilities: Floats, tokens: Whole, heads: Whole) -> Floats:
@@ -164,14 +165,7 @@ def _restricted(probabilities: Floats, tokens: Whole, heads: Whole) -> Floats:
     return np.asarray(np.divide(chosen, total, out=np.full_like(chosen, 1 / tokens.size), where=total > 0))
 
 
-def _rows(outputs: Floats | None, layer: int, heads: Whole, tokens: Whole) -> Floats | None:
-    if outputs is None:
-        return None
-    queries = tokens if outputs.shape[2] > 1 else np.arange(outputs.shape[2])
-    return np.asarray(outputs[layer][np.ix_(heads, queries)])
-
-
-def _maps(maps: ArrayLike, schedule: Schedule, dimensions: int) -> Floats:
+def _maps(maps: ArrayLike, schedule: PruningSchedule, dimensions: int) -> Floats:
     given = np.asarray(maps, dtype=np.float64)
     if given.ndim != dimensions or 0 in given.shape:
         raise CascadeSimError(f"maps need {dimensions} dimensions, none of them empty, got shape {given.shape}")
@@ -187,7 +181,7 @@ def _maps(maps: ArrayLike, schedule: Schedule, dimensions: int) -> Floats:
     return given
 
 
-def _outputs(outputs: ArrayLike | None, maps: Floats, schedule: Schedule) -> Floats | None:
+def _outputs(outputs: ArrayLike | None, maps: Floats, schedule: PruningSchedule) -> Floats | None:
     if outputs is None:
         if schedule.heads[-1] < maps.shape[1]:
             raise CascadeSimError(f"pruning schedule {schedule.name} prunes heads by their outputs: none are given")
@@ -199,14 +193,18 @@ def _outputs(outputs: ArrayLike | None, maps: Floats, schedule: Schedule) -> Flo
     return given
 
 
-def rows_of(iterations: Sequence[Iteration], schedule: Schedule, head_dim: int = 64) -> tuple[TracedHead, ...]:
+def rows_of(
+    iterations: Sequence[PrunedIteration], schedule: PruningSchedule, head_dim: int = 64
+) -> tuple[TracedHead, ...]:
     """The trace in rows. One query that needs low bits makes the head fetch them."""
     return tuple(
         row for number, each in enumerate(iterations) for row in _rows_of_iteration(number, each, schedule, head_dim)
     )
 
 
-def _rows_of_iteration(number: int, iteration: Iteration, schedule: Schedule, head_dim: int) -> list[TracedHead]:
+def _rows_of_iteration(
+    number: int, iteration: PrunedIteration, schedule: PruningSchedule, head_dim: int
+) -> list[TracedHead]:
     rows: list[TracedHead] = []
     after = [layer.tokens.size for layer in iteration.layers[1:]]
     for index, layer in enumerate(iteration.layers):
@@ -220,3 +218,62 @@ def _rows_of_iteration(number: int, iteration: Iteration, schedule: Schedule, he
             ))  # fmt: skip
         rows[-1] = replace(rows[-1], kept=fewer if index < len(after) else iteration.kept)
     return rows
+
+
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """One array an iteration; `outputs` is empty where the file has none. An encoder is one iteration."""
+
+    maps: tuple[Floats, ...]
+    outputs: tuple[Floats, ...]
+    encoder: bool
+
+    @property
+    def layers(self) -> int:
+        return int(self.maps[0].shape[0])
+
+    @property
+    def heads(self) -> int:
+        return int(self.maps[0].shape[1])
+
+    def pruned(self, schedule: PruningSchedule) -> tuple[PrunedIteration, ...]:
+        """Raises CascadeSimError where the schedule is of another model."""
+        outputs = self.outputs or None
+        if self.encoder:
+            return (prune_encoder(self.maps[0], schedule, outputs and outputs[0]),)
+        return prune_generation(self.maps, schedule, outputs)
+
+
+def read_maps(path: Path | str) -> AttentionMaps:
+    """Attention maps in a file, of an encoder or of generated tokens.
+
+    `.npy`: P[layer, head, query, key] of an encoder. `.npz`: `maps`, and `outputs` O[layer, head, query, f] where heads
+    are to be pruned; or, for generated tokens, `maps_0`, `maps_1`, ... P[layer, head, key] and `outputs_0`, ...
+    O[layer, head, f]. Raises SpecError if the file cannot be read or holds other arrays.
+    """
+    path = Path(path)
+    return _maps_of({name or "maps": array for name, array in read_arrays(path).items()}, path.name)
+
+
+def _maps_of(arrays: Mapping[str, NDArray[np.generic]], source: str) -> AttentionMaps:
+    encoder = "maps" in arrays
+    dimensions = 4 if encoder else 3
+    wrong = [name for name, array in arrays.items() if array.dtype.kind not in "fiu" or array.ndim != dimensions]
+    if wrong:
+        raise SpecError(f"{source}: {shortened(wrong[0])}: expected numbers in {dimensions} dimensions, got shape "
+                        f"{arrays[wrong[0]].shape} of {arrays[wrong[0]].dtype}")
+    names = [""] if encoder else [f"_{number}" for number in range(len(arrays)) if f"maps_{number}" in arrays]
+    expected = {f"{what}{name}" for what in ("maps", "outputs") for name in names}
+    if not names or set(arrays) - expected:
+        raise SpecError(f"{source}: holds {listed(sorted(arrays)) or 'nothing'}; expected maps and outputs, or "
+                        f"maps_0, maps_1, ... and outputs_0, outputs_1, ...")
+    outputs = [f"outputs{name}" for name in names if f"outputs{name}" in arrays]
+    if outputs and len(outputs) != len(names):
+        raise SpecError(f"{source}: outputs are there for {len(outputs)} of {len(names)} iterations")
+    return AttentionMaps(
+        tuple(arrays[f"maps{name}"].astype(np.float64) for name in names),
+        tuple(arrays[name].astype(np.float64) for name in outputs),
+        encoder,
+    )

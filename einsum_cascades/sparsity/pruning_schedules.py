@@ -6,7 +6,7 @@ again. Counts are rounded down, at least one is kept. Knows no hardware and no s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, floor
@@ -21,7 +21,7 @@ LOW_BITS = 4  # SpAtten, sec. III-D: the least significant plane
 
 
 @dataclass(frozen=True)
-class Schedule:
+class PruningSchedule:
     """What each layer keeps. `token_keep`: shares of `base` tokens; None, and beyond `base`: of the
     tokens there are.
 
@@ -82,7 +82,7 @@ class Schedule:
         """What shares are of; assumed: beyond the context that a schedule was made for, of the tokens there are."""
         return max(self.base or length, length)
 
-    def unpruned(self) -> Schedule:
+    def unpruned(self) -> PruningSchedule:
         """The same model and formats without any pruning: the first rung of the ladder."""
         heads = self.heads[:1] * self.layers
         return replace(self, name=f"{self.name}-dense", token_keep=(1.0,) * self.layers, heads=heads, value_keep=1.0)
@@ -113,9 +113,9 @@ def ramp_schedule(
     name: str, layers: int, heads: int, *, token_ratio: float, head_ratio: float = 0.0, token_start: float = 0.0,
     head_start: float = 0.0, value_keep: float = 1.0, base: int | None = None, key_bits: int | None = None,
     value_bits: int | None = None, threshold: float | None = None, low_bit_share: float = 0.0, source: str = "",
-) -> Schedule:  # fmt: skip
+) -> PruningSchedule:  # fmt: skip
     """The published kind of schedule from mean ratios of pruned tokens and heads over the layers that prune."""
-    return Schedule(
+    return PruningSchedule(
         name,
         tuple(1 - ratio for ratio in ramp(layers, token_ratio, TOKENS_FIRST, token_start)),
         tuple(kept(1 - ratio, heads) for ratio in ramp(layers, head_ratio, HEADS_FIRST, head_start)),
@@ -123,19 +123,8 @@ def ramp_schedule(
     )  # fmt: skip
 
 
-def generated_rows(
-    schedule: Schedule, first_length: int, tokens: int, head_dim: int = 64
-) -> tuple[TracedHead, ...]:
-    """Rows of `tokens` generated tokens, the first of which sees `first_length` keys, none of them pruned yet."""
-    return tuple(
-        row
-        for iteration in range(tokens)
-        for row in token_rows(schedule, first_length + iteration, iteration, head_dim)
-    )
-
-
 def token_rows(
-    schedule: Schedule, length: int, iteration: int = 1, head_dim: int = 64, queries: int = 1
+    schedule: PruningSchedule, length: int, iteration: int = 1, head_dim: int = 64, queries: int = 1
 ) -> tuple[TracedHead, ...]:
     """Rows of one iteration. In iteration 0 no choice has been made yet: all keys are fetched."""
     rows = []
@@ -150,10 +139,12 @@ def token_rows(
             ))  # fmt: skip
         rows[-1] = replace(rows[-1], kept=_choice(schedule, seen, layer, length))
     rows[-1] = replace(rows[-1], rescales=schedule.rescales)
-    return _with_low_bits(rows, schedule.low_bit_share)
+    share = schedule.low_bit_share  # of low bits every 1/share-th head is due, so that it holds over any stretch
+    due = [floor((number + 1) * share) > floor(number * share) for number in range(len(rows))]
+    return tuple(replace(row, low_bits=low) if low else row for row, low in zip(rows, due, strict=True))
 
 
-def _choice(schedule: Schedule, seen: Schedule, layer: int, length: int) -> int | None:
+def _choice(schedule: PruningSchedule, seen: PruningSchedule, layer: int, length: int) -> int | None:
     """How many tokens are chosen after a layer: fewer for the next one, or for the next token's first."""
     if layer + 1 < seen.layers:
         fewer = seen.token_keep[layer + 1] < seen.token_keep[layer]
@@ -161,13 +152,7 @@ def _choice(schedule: Schedule, seen: Schedule, layer: int, length: int) -> int 
     return schedule.tokens(0, length) if schedule.token_keep[0] < 1 else None
 
 
-def _with_low_bits(rows: Sequence[TracedHead], share: float) -> tuple[TracedHead, ...]:
-    """Every so manieth head, so that the share holds over any stretch."""
-    due = [floor((number + 1) * share) > floor(number * share) for number in range(len(rows))]
-    return tuple(replace(row, low_bits=low) if low else row for row, low in zip(rows, due, strict=True))
-
-
-def encoder_rows(schedule: Schedule, length: int, head_dim: int = 64) -> tuple[TracedHead, ...]:
+def encoder_rows(schedule: PruningSchedule, length: int, head_dim: int = 64) -> tuple[TracedHead, ...]:
     """Rows of an encoder over `length` tokens: the tokens a layer keeps are its queries too."""
     rows = token_rows(schedule, length, head_dim=head_dim)
     last = schedule.layers - 1
@@ -183,12 +168,12 @@ def spans(*steps: tuple[int, float]) -> tuple[float, ...]:
 
 _FILES = "mit-han-lab/spatten workload file"
 _PUBLISHED = (
-    Schedule(
+    PruningSchedule(
         "gpt-2-small", spans((1, 0.9), (1, 0.7), (4, 0.2), (6, 0.1)), (12,) * 12, 0.2, 1024, 6, 6, 16, 0.05,
         low_bit_share=323 / 4608,  # counted in the file
         rescales=True, source=f"{_FILES} small-wikitext2-per8",
     ),
-    Schedule(
+    PruningSchedule(
         "gpt-2-medium", spans((2, 1.0), (1, 0.9), (2, 0.8), (6, 0.6), (13, 0.3)), (16,) * 16 + (13,) * 6 + (10,) * 2,
         0.3, 1024, 12, 8, 16, source=f"{_FILES} medium-wikitext2",
     ),
@@ -201,14 +186,14 @@ _PUBLISHED = (
     ),
 )  # fmt: skip
 _SAME = {"bert": "bert-base"}  # FuseMax's name for it
-SCHEDULES: Mapping[str, Schedule] = MappingProxyType({
+SCHEDULES: Mapping[str, PruningSchedule] = MappingProxyType({
     **(_named := {schedule.name: schedule for schedule in _PUBLISHED}),
     **{name: _named[same] for name, same in _SAME.items()},
 })
 FIRST_LENGTH, GENERATED = 993, 32  # SpAtten, sec. V-A: GPT-2 starts from 992 tokens and generates 32
 
 
-def published_schedule(workload: str) -> Schedule:
+def published_schedule(workload: str) -> PruningSchedule:
     """The default schedule of a workload. Raises UnknownNameError."""
     if workload not in SCHEDULES:
         raise UnknownNameError("pruning schedule for workload", workload, SCHEDULES)

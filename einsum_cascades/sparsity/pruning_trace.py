@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, shortened
-from cascadesim.einsum_cascades.notation.text_files import LARGEST_TABLE_BYTES, read_text
+from cascadesim.einsum_cascades.notation.files import LARGEST_TABLE_BYTES, read_text
 
 MOST_PROBLEMS = 20  # of one file that are described; the others are counted
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -80,47 +80,26 @@ class PruningTrace:
     rows: tuple[TracedHead, ...] = field(repr=False)
 
 
-def _whole(text: str) -> int:
-    """993 and 993.0."""
-    value = int(float(text)) if "." in text else int(text)
-    if "." in text and float(text) != value:
-        raise ValueError
-    return value
+def _whole(least: int, optional: bool = False) -> Callable[[str], int | None]:
+    """A reader of whole numbers, 993 and 993.0 alike; -1 is None where it is `optional`."""
+    def read(text: str) -> int | None:
+        value = int(float(text)) if "." in text else int(text)
+        if "." in text and float(text) != value:
+            raise ValueError
+        if optional and value == -1:
+            return None
+        if not least <= value <= 2**30:
+            raise ValueError
+        return value
 
-
-def _count(text: str) -> int:
-    value = _whole(text)
-    if not 1 <= value <= 2**30:
-        raise ValueError
-    return value
-
-
-def _number(text: str) -> int:
-    value = _whole(text)
-    if not 0 <= value <= 2**30:
-        raise ValueError
-    return value
-
-
-def _count_or_none(text: str) -> int | None:
-    return None if _whole(text) == -1 else _count(text)
-
-
-def _number_or_none(text: str) -> int | None:
-    return None if _whole(text) == -1 else _number(text)
+    return read
 
 
 def _probability_or_none(text: str) -> float | None:
     value = float(text)
-    if value == -1:
-        return None
-    if not 0 <= value <= 1:
+    if value != -1 and not 0 <= value <= 1:
         raise ValueError
-    return value
-
-
-def _truth(text: str) -> bool:
-    return _TRUTH[text.lower()]
+    return None if value == -1 else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,31 +112,32 @@ class _Column:
     otherwise: str | None = None
 
 
-_FROM_0, _FROM_1, _FROM_1_OR_NONE = "a whole number from 0", "a whole number from 1", "a whole number from 1, or -1"
-_EITHER = "True or False"
+_FROM_0, _FROM_1 = (_whole(0), "a whole number from 0"), (_whole(1), "a whole number from 1")
+_FROM_0_OR_NONE = _whole(0, optional=True), "a whole number from 0, or -1"
+_FROM_1_OR_NONE = _whole(1, optional=True), "a whole number from 1, or -1"
+_EITHER = (lambda text: _TRUTH[text.lower()]), "True or False"
 _COLUMNS: Mapping[str, _Column] = {
-    "iteration_id": _Column("iteration", _number, _FROM_0),
-    "layer_id": _Column("layer", _number, _FROM_0),
-    "head_id": _Column("head", _number, _FROM_0),
-    "embedding_length_D": _Column("head_dim", _count, _FROM_1, "64"),
-    "sentence_length_L": _Column("length", _count_or_none, _FROM_1, "-1"),
-    "key_fetch_num": _Column("keys", _count, _FROM_1),
-    "quant_key_bit": _Column("key_bits", _count_or_none, _FROM_1_OR_NONE),
-    "quant_query_bit": _Column("query_bits", _count_or_none, _FROM_1_OR_NONE, "-1"),
+    "iteration_id": _Column("iteration", *_FROM_0),
+    "layer_id": _Column("layer", *_FROM_0),
+    "head_id": _Column("head", *_FROM_0),
+    "embedding_length_D": _Column("head_dim", *_FROM_1, "64"),
+    "sentence_length_L": _Column("length", _whole(1, optional=True), "a whole number from 1", "-1"),
+    "key_fetch_num": _Column("keys", *_FROM_1),
+    "quant_key_bit": _Column("key_bits", *_FROM_1_OR_NONE),
+    "quant_query_bit": _Column("query_bits", *_FROM_1_OR_NONE, "-1"),
     "auto_requant_thres": _Column("threshold", _probability_or_none, "0 to 1, or -1", "-1"),
-    "if_requant": _Column("low_bits", _truth, _EITHER),
-    "auto_requant_incre": _Column("low_bit_width", _count_or_none, _FROM_1_OR_NONE, "-1"),
-    "value_fetch_num": _Column("values", _count, _FROM_1),
-    "quant_value_bit": _Column("value_bits", _count_or_none, _FROM_1_OR_NONE),
-    "if_accumulate_importance": _Column("accumulates", _truth, _EITHER, "True"),
-    "if_rescale_previous_importance": _Column("rescales", _truth, _EITHER, "False"),
-    "if_topk": _Column("chooses", _truth, _EITHER, "False"),
-    "topk": _Column("kept", _count_or_none, _FROM_1_OR_NONE, "-1"),
-    "queries": _Column("queries", _count, _FROM_1, "1"),
-    "low_bit_queries": _Column("low_bit_queries", _number_or_none, "a whole number from 0, or -1", "-1"),
+    "if_requant": _Column("low_bits", *_EITHER),
+    "auto_requant_incre": _Column("low_bit_width", *_FROM_1_OR_NONE, "-1"),
+    "value_fetch_num": _Column("values", *_FROM_1),
+    "quant_value_bit": _Column("value_bits", *_FROM_1_OR_NONE),
+    "if_accumulate_importance": _Column("accumulates", *_EITHER, "True"),
+    "if_rescale_previous_importance": _Column("rescales", *_EITHER, "False"),
+    "if_topk": _Column("chooses", *_EITHER, "False"),
+    "topk": _Column("kept", *_FROM_1_OR_NONE, "-1"),
+    "queries": _Column("queries", *_FROM_1, "1"),
+    "low_bit_queries": _Column("low_bit_queries", *_FROM_0_OR_NONE, "-1"),
 }
 COLUMNS = tuple(_COLUMNS)
-PUBLISHED_COLUMNS = COLUMNS[:-2]
 
 
 def read_rows(path: Path | str) -> tuple[TracedHead, ...]:
@@ -167,7 +147,7 @@ def read_rows(path: Path | str) -> tuple[TracedHead, ...]:
 
 
 def parse_rows(text: str, source: str) -> tuple[TracedHead, ...]:
-    """As `read_rows`; `source` names the text in errors."""
+    """The rows of a text, as `read_rows` reads them; `source` names the text in errors."""
     reader = csv.reader(io.StringIO(text))
     problems: list[str] = []
     rows: list[TracedHead] = []
@@ -254,29 +234,19 @@ def write_rows(rows: Iterable[TracedHead], path: Path | str) -> None:
 
 
 def format_rows(rows: Iterable[TracedHead]) -> str:
+    """The text of such a file."""
     rows = tuple(rows)
-    columns = COLUMNS if any(row.queries != 1 or row.low_bit_queries is not None for row in rows) else PUBLISHED_COLUMNS
+    several = any(row.queries != 1 or row.low_bit_queries is not None for row in rows)
+    columns = COLUMNS if several else COLUMNS[:-2]  # the published ones
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(_cells(row)[: len(columns)] for row in rows)
+    writer.writerows([_cell(row, _COLUMNS[name].field) for name in columns] for row in rows)
     return text.getvalue()
 
 
-def _cells(row: TracedHead) -> tuple[object, ...]:
-    """In the order of COLUMNS."""
-    return (
-        row.iteration, row.layer, row.head, float(row.head_dim), row.length, row.keys, _or_minus(row.key_bits),
-        _or_minus(row.query_bits), _or_minus(row.threshold), row.low_bits, _or_minus(row.low_bit_width), row.values,
-        _or_minus(row.value_bits), row.accumulates, row.rescales, row.kept is not None, _or_minus(row.kept),
-        row.queries, _or_minus(row.low_bit_queries),
-    )  # fmt: skip
-
-
-def _or_minus(value: float | None) -> float:
-    return -1 if value is None else value
-
-
-def of_iteration(rows: Iterable[TracedHead], iteration: int) -> tuple[TracedHead, ...]:
-    """The rows of one generated token."""
-    return tuple(row for row in rows if row.iteration == iteration)
+def _cell(row: TracedHead, field: str) -> object:
+    if field == "chooses":
+        return row.kept is not None
+    value = getattr(row, field)
+    return -1 if value is None else float(value) if field == "head_dim" else value

@@ -8,21 +8,25 @@ data are in `block_selection`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from math import prod
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask
+from cascadesim.einsum_cascades.sparsity.neighborhood import times
 
 Counts = NDArray[np.int64]
 LARGEST_BATCH = 1 << 22  # (query, tile edge) pairs counted at a time: tens of MB
 MOST_EVALUATIONS = 1 << 35  # assumed: some minutes; a million tokens in key tiles of 32
 
 
-class Pattern(Protocol):
+class SparsePattern(Protocol):
     """A mask over a sequence of `tokens` queries and keys."""
 
     @property
@@ -51,13 +55,7 @@ class TilePairs:
         return np.asarray(((self.pairs == self.possible) & (self.pairs > 0)).sum(axis=1))
 
 
-def tile_pairs(pattern: Pattern, query_tile: int, key_tile: int) -> TilePairs:
-    """Exact counts of all tiles, for sizes whose tile pairs fit in memory."""
-    parts = list(tile_rows(pattern, query_tile, key_tile))
-    return TilePairs(np.concatenate([part.pairs for part in parts]), np.concatenate([part.possible for part in parts]))
-
-
-def tile_rows(pattern: Pattern, query_tile: int, key_tile: int) -> Iterator[TilePairs]:
+def tile_rows(pattern: SparsePattern, query_tile: int, key_tile: int) -> Iterator[TilePairs]:
     """Exact counts, some query tiles at a time, from (tokens x key tiles) evaluations of `before`.
 
     Memory holds LARGEST_BATCH of those, however large a tile is: what is counted of a tile that a batch cuts is kept
@@ -83,13 +81,13 @@ def tile_rows(pattern: Pattern, query_tile: int, key_tile: int) -> Iterator[Tile
         yield TilePairs(rows[whole], (ends - tiles * query_tile)[whole, None] * np.diff(edges))
 
 
-def attended_pairs(pattern: Pattern) -> int:
+def attended_pairs(pattern: SparsePattern) -> int:
     """Exact number of (query, key) pairs."""
     queries = np.arange(pattern.tokens, dtype=np.int64)
     return int(pattern.before(queries, _ends(queries)).sum())
 
 
-def is_causal(pattern: Pattern) -> bool:
+def is_causal(pattern: SparsePattern) -> bool:
     """Whether no query attends a key after its own position."""
     queries = np.arange(pattern.tokens, dtype=np.int64)
     return bool(np.array_equal(pattern.before(queries, queries + 1), pattern.before(queries, _ends(queries))))
@@ -97,12 +95,6 @@ def is_causal(pattern: Pattern) -> bool:
 
 def _ends(queries: Counts) -> Counts:
     return np.full_like(queries, len(queries))
-
-
-def mask(pattern: Pattern) -> NDArray[np.bool_]:
-    """The whole mask, for checks at small sizes."""
-    queries, keys = np.arange(pattern.tokens)[:, None], np.arange(pattern.tokens + 1)
-    return np.diff(pattern.before(queries, keys), axis=1) > 0
 
 
 def _in_range(key: Counts, first: Counts | int, end: Counts | int) -> Counts:
@@ -285,3 +277,45 @@ def _within(limit: int, of: str = "tokens", **sizes: int) -> None:
     if wrong:
         lines = [f"pattern: {name} must be 0 to the {limit:,} of {of}, got {size}" for name, size in wrong]
         raise CascadeSimError("\n".join(lines))
+
+
+MOST_TILES = 1 << 13  # of a layout; assumed: published videos have hundreds, and the mask is their square
+
+
+def sliding_tile(layout: Sequence[int], tile: Sequence[int], window: Sequence[int]) -> BlockMask:
+    """Sliding Tile Attention (arXiv 2502.04507): whole tiles of queries attend whole tiles of keys, in tile order.
+
+    `window` counts tiles: those around the query's own, shifted inwards at the borders. Tokens are numbered tile by
+    tile, so the pattern is a mask of blocks. An odd number of tiles is the neighborhood with window = tiles x tile and
+    stride = tile (GNA, arXiv 2504.16922); an even one has no such twin, half a tile off. Raises CascadeSimError.
+    """
+    if not len(layout) == len(tile) == len(window):
+        raise CascadeSimError(f"pattern sliding-tile: layout {times(layout)}, tile {times(tile)} and window "
+                              f"{times(window)} differ in dimensions")
+    problems = [
+        f"pattern sliding-tile: dimension {number}: {problem}"
+        for number, sizes in enumerate(zip(layout, tile, window, strict=True), start=1)
+        for problem in _problems(*sizes)
+    ]
+    if problems:
+        raise CascadeSimError("\n".join(problems))
+    tiles = prod(layout) // prod(tile)
+    if tiles > MOST_TILES:
+        raise CascadeSimError(f"pattern sliding-tile: {tiles:,} tiles of {times(tile)}; at most {MOST_TILES:,}")
+    bands = [_band(length // size, tiles) for length, size, tiles in zip(layout, tile, window, strict=True)]
+    return BlockMask(reduce(np.kron, bands), prod(tile), prod(tile))
+
+
+def _problems(length: int, tile: int, window: int) -> list[str]:
+    if tile < 1 or length % tile:
+        return [f"tile {tile} does not divide the layout {length}"]
+    if not 1 <= window <= length // tile:
+        return [f"window {window}; give 1 to the {length // tile} tiles of the layout"]
+    return []
+
+
+def _band(tiles: int, window: int) -> NDArray[np.bool_]:
+    """Along one dimension: `window` tiles, the middle one the query's own; the right one of two middle ones."""
+    first = np.clip(np.arange(tiles) - window // 2, 0, tiles - window)[:, None]
+    key = np.arange(tiles)
+    return np.asarray((key >= first) & (key < first + window))

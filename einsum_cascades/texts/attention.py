@@ -1,8 +1,12 @@
-"""Attention as cascades: 3-pass, 3-pass with the division deferred, 2-pass and 1-pass; causal and grouped-query forms.
+"""Attention as cascades: 3-pass, 3-pass with the division deferred, 2-pass, 1-pass; causal, grouped-query and linear.
 
 Texts of FuseMax (MICRO'24), cascades 4 and 5 and section III; the 2-pass text renders the paper's words. The batch
 rank is left out: accelerators repeat the cascade per sequence. No 1/sqrt(E) scaling, as in the paper. Queries are the
 last P positions of M keys in the causal forms; G query heads share one key/value head in the grouped-query forms.
+
+Linear attention sums the product K V over the keys once, instead of a weight per query and key: Katharopoulos et al.
+(ICML 2020); feature map exp, as in Performer's positive features (Choromanski et al., ICLR 2021). The chunked causal
+form (Hua et al., ICML 2022; Sun et al., RetNet, 2023) carries the sum from chunk to chunk: C0 keys, P0 = C0 queries.
 """
 
 from __future__ import annotations
@@ -115,4 +119,28 @@ ATTENTION_1PASS_GQA = cascade("attention-1pass-gqa", """
     SPNV[h,m1,p,f]  = PRM[h,m1,p] * RNV[h,m1,p,f]
     RNV[h,m1+1,p,f] = SPNV[h,m1,p,f] + SLNV[h,m1,p,f]
     AV[h,p,f]       = RNV[h,M1,p,f] / RD[h,M1,p]
+""")
+
+
+LINEAR_ATTENTION = cascade("linear-attention", """
+    FK[h,m,e] = exp(K[h,m,e])
+    KV[h,e,f] = FK[h,m,e] * V[h,m,f]          # all keys in E x F numbers
+    SK[h,e]   = FK[h,m,e]
+    FQ[h,p,e] = exp(Q[h,p,e])
+    NV[h,p,f] = FQ[h,p,e] * KV[h,e,f]
+    SD[h,p]   = FQ[h,p,e] * SK[h,e]
+    AV[h,p,f] = NV[h,p,f] / SD[h,p]
+""")
+
+LINEAR_ATTENTION_CHUNKED = cascade("linear-attention-chunked", """
+    RKV[h,0,e,f]       = 0
+    BQ[h,c1,p0,e]      = Q[h,c1*P0+p0,e]
+    BK[h,c1,c0,e]      = K[h,c1*C0+c0,e]
+    BV[h,c1,c0,f]      = V[h,c1*C0+c0,f]
+    QK[h,c1,c0,p0]     = BQ[h,c1,p0,e] * BK[h,c1,c0,e] if c0 <= p0 else 0    # inside the chunk
+    LAV[h,c1,p0,f]     = QK[h,c1,c0,p0] * BV[h,c1,c0,f] if c0 <= p0 else 0
+    PAV[h,c1,p0,f]     = BQ[h,c1,p0,e] * RKV[h,c1,e,f]                       # all earlier chunks
+    LKV[h,c1,e,f]      = BK[h,c1,c0,e] * BV[h,c1,c0,f]
+    RKV[h,c1+1,e,f]    = RKV[h,c1,e,f] + LKV[h,c1,e,f]
+    AV[h,c1*P0+p0,f]   = LAV[h,c1,p0,f] + PAV[h,c1,p0,f]
 """)

@@ -23,8 +23,8 @@ _DEFINES = "import cascade\n"  # the line that every module of cascades has
 
 
 def cascade_names() -> tuple[str, ...]:
-    """Sorted."""
-    return tuple(sorted(name for module in _sources() for name in _constants(module)))
+    """The names of all cascades of the package, sorted."""
+    return tuple(sorted({name for module in _sources() for name in _constants(module)}))
 
 
 def find(name_or_path: str | Path) -> Cascade:
@@ -52,4 +52,5 @@ def _sources() -> Mapping[str, str]:
 
 @cache
 def _constants(module: str) -> Mapping[str, Cascade]:
+    """The cascades of a module, those that it imports to go on after them included."""
     return {each.name: each for each in vars(import_module(module)).values() if isinstance(each, Cascade)}

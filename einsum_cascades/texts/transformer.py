@@ -1,7 +1,8 @@
 """Everything in a transformer layer besides attention, as cascades: products, norms, activations, gating, rotation.
 
 Ranks as the operations of a model bind them: r rows (tokens, or tokens x heads), d elements of a row, k and n the
-depth and width of a product. Epsilons are the usual 1e-5; they do not change what is counted.
+depth and width of a product; j is the width of the second product of the perceptron, whose hidden units are used up as
+they appear. Epsilons are the usual 1e-5; they do not change what is counted.
 """
 
 from __future__ import annotations
@@ -93,3 +94,10 @@ ACTIVATIONS: Mapping[Activation, Cascade] = MappingProxyType(
 GATED: Mapping[Activation, Cascade] = MappingProxyType(
     {"gelu": GATED_GELU, "gelu-tanh": GATED_GELU, "silu": GATED_SILU, "relu": GATED_RELU}
 )
+
+
+PERCEPTRON = cascade("perceptron", """
+    Z[r,n] = X[r,k] * W1[k,n]
+    A[r,n] = max(Z[r,n], 0)
+    Y[r,j] = A[r,n] * W2[n,j]                 # a hidden unit is used up as it appears
+""")

@@ -32,6 +32,7 @@ ENTRY_POINTS = "cascadesim.commands"
 OWN = {
     "simulate": "cascadesim.simulator.cli.simulate:simulate",
     "passes": "cascadesim.simulator.cli.passes:passes",
+    "rewrite": "cascadesim.simulator.cli.rewrite:rewrite",
     "gna": "cascadesim.simulator.cli.gna:gna",
     "explore": "cascadesim.simulator.cli.explore:explore",
     "list": "cascadesim.simulator.cli.listing:list_names",

@@ -53,7 +53,7 @@ def _architectures() -> Entries:
 
 
 def _workloads() -> Entries:
-    from cascadesim.einsum_cascades.models.zoo import ALIASES, load_workload, workload_names
+    from cascadesim.einsum_cascades.models.workload import ALIASES, load_workload, workload_names
 
     for name in workload_names():
         model = load_workload(name)

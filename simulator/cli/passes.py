@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cascadesim.simulator.cli.options import alternatives, extent, mask, one_of
-from cascadesim.simulator.views.output import json_text, printable
+from cascadesim.simulator.cli.options import alternatives, extent, mask, new_file, one_of
+from cascadesim.simulator.views.output import json_text, pending_files, printable
 
 if TYPE_CHECKING:
-    from cascadesim.einsum_cascades.analysis.analysis import Analysis
+    from cascadesim.einsum_cascades.analysis.passes import Analysis
     from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
 
 FORMATS = ("table", "json")
@@ -26,23 +27,35 @@ FORMATS = ("table", "json")
               help="Count under a mask: full, causal, window:N or chunk:N. Without P, as many queries as keys.")
 @click.option("--format", "format_", type=one_of(*FORMATS), default="table", metavar=alternatives(*FORMATS),
               show_default=True, help="How the result is printed.")
+@click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
+              help="Also draw the Einsums and what they read of each other, in rows of their passes.")
 def passes(
-    cascade: str, rank: str | None, sizes: tuple[tuple[str, int], ...], mask: KeyInterval | None, format_: str
+    cascade: str,
+    rank: str | None,
+    sizes: tuple[tuple[str, int], ...],
+    mask: KeyInterval | None,
+    format_: str,
+    plot: Path | None,
 ) -> None:
     """Passes over each rank, live footprint, operations and least traffic of a cascade.
 
     `cascadesim list cascades` names those that come along.
     """
-    from cascadesim.einsum_cascades.analysis.analysis import analyse
+    from cascadesim.einsum_cascades.analysis.passes import analyse
     from cascadesim.einsum_cascades.sparsity.masks import FULL
     from cascadesim.einsum_cascades.texts.catalogue import find
 
-    found = analyse(find(cascade), rank, dict(sizes), FULL if mask is None else mask)
-    click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(table(found))))
+    with pending_files((plot,)) as (picture,):
+        found = analyse(find(cascade), rank, dict(sizes), FULL if mask is None else mask)
+        if picture is not None:
+            from cascadesim.simulator.views.graph_plot import draw
+
+            draw(found.cascade, found.main, picture)
+        click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(table(found))))
 
 
 def table(found: Analysis) -> Iterator[str]:
-    over = f" over {found.main.family.name}" if found.main.passes > 1 else ""
+    over = f" over {found.main.over.name}" if found.main.passes > 1 else ""
     yield f"{found.cascade.name}: {found.pass_class}{over}"
     yield ""
     yield from _aligned([("rank", "passes", "live footprint", ""), *_ranks(found)])
@@ -55,7 +68,7 @@ def table(found: Analysis) -> Iterator[str]:
 def _ranks(found: Analysis) -> Iterator[tuple[str, ...]]:
     for over, footprint in zip(found.traversals, found.footprints, strict=True):
         grows = "constant" if footprint.constant_in_rank else f"grows with {footprint.rank}"
-        yield (over.family.name, str(over.passes), str(footprint.elements), grows)
+        yield (over.over.name, str(over.passes), str(footprint.elements), grows)
 
 
 def _einsums(found: Analysis) -> Iterator[tuple[str, ...]]:

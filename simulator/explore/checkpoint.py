@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.notation.array_files import read_arrays
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.files import read_arrays
 
 Arrays = Mapping[str, NDArray[np.generic]]
 _STAMP = "space.sha256"

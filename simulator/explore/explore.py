@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from cascadesim.accelerators.catalogue import Column, Floats
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.checkpoint import checkpoint_beside
 from cascadesim.simulator.explore.models import Reference, available, with_following

@@ -18,7 +18,7 @@ import numpy as np
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.catalogue import QUANTITIES, Column, Evaluator, Floats, find_evaluator
 from cascadesim.accelerators.protocol import Accelerator
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, shortened, suggestion
 from cascadesim.einsum_cascades.notation.schema import read_yaml
 from cascadesim.simulator.explore.space import Space, Use

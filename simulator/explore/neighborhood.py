@@ -14,10 +14,10 @@ import numpy as np
 
 from cascadesim.accelerators.catalogue import Column, Floats
 from cascadesim.accelerators.neighborhood_kernels import KernelConstants, TileShapes, device, legal_tiles
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.layers import layout_sizes
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, shown
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood, times
-from cascadesim.einsum_cascades.sparsity.token_layout import layout_sizes
 from cascadesim.simulator.cli.gna import LARGEST_LAYOUT
 from cascadesim.simulator.explore.models import Point, Reference, points_of
 from cascadesim.simulator.explore.space import NeighborhoodSpec, Space

@@ -19,6 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from cascadesim.einsum_cascades.models.projections import Phase
 from cascadesim.einsum_cascades.models.workload import Scope
 from cascadesim.einsum_cascades.notation.errors import SpecError, UnknownNameError, listed, shortened, shown
+from cascadesim.einsum_cascades.notation.files import read_text
 from cascadesim.einsum_cascades.notation.schema import (
     Fraction,
     NonNegative,
@@ -28,7 +29,6 @@ from cascadesim.einsum_cascades.notation.schema import (
     parse_yaml,
     validate,
 )
-from cascadesim.einsum_cascades.notation.text_files import read_text
 from cascadesim.simulator.cli.options import lengths
 
 Scalar: TypeAlias = int | float | str | bool

@@ -13,7 +13,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, Positions
+from cascadesim.einsum_cascades.sparsity.masks import Positions
+from cascadesim.einsum_cascades.sparsity.neighborhood import Axis
 
 Tiling: TypeAlias = Literal["static", "dynamic"]
 DeadTiles: TypeAlias = Literal["skip", "walk"]

@@ -12,7 +12,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, Neighborhood, Positions
+from cascadesim.einsum_cascades.sparsity.masks import Positions
+from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, Neighborhood
 
 LARGEST_BATCH = 1 << 20  # assumed: runs enumerated at a time, some tens of MB
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from cascadesim.accelerators.neighborhood_kernels import TileShapes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, Neighborhood, Positions
+from cascadesim.einsum_cascades.sparsity.masks import Positions
+from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, Neighborhood
 from cascadesim.simulator.gna.axis import DeadTiles, Tiling, Visits, axis_tiles, backward_tiles, group_tiles
 from cascadesim.simulator.gna.flattened import flat_tiles
 

@@ -16,14 +16,12 @@ import numpy as np
 from cascadesim.accelerators.neighborhood_kernels import FLOPS_PER_PAIR
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
 from cascadesim.einsum_cascades.sparsity import sparse_patterns as patterns
-from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Selected, read_block_mask
-from cascadesim.einsum_cascades.sparsity.block_selection_catalogue import SELECTED, selected
-from cascadesim.einsum_cascades.sparsity.sliding_tile import sliding_tile
-from cascadesim.einsum_cascades.sparsity.sparse_patterns import Pattern
+from cascadesim.einsum_cascades.sparsity.block_selection import SELECTED, BlockMask, Selected, read_block_mask, selected
+from cascadesim.einsum_cascades.sparsity.sparse_patterns import SparsePattern, sliding_tile
 from cascadesim.simulator.gna.report import SCHEMA
 
 # name -> (constructor, fields it takes besides the tokens)
-STATIC: Mapping[str, tuple[Callable[..., Pattern], tuple[str, ...]]] = {
+STATIC: Mapping[str, tuple[Callable[..., SparsePattern], tuple[str, ...]]] = {
     "sink-window": (patterns.SinkWindow, ("sinks", "window")),
     "global-window": (patterns.GlobalWindow, ("window", "globals")),
     "strided": (patterns.Strided, ("length",)),
@@ -152,7 +150,7 @@ def pattern_answer(
                          int(counts[:, 2].max()), partial, 0.0)
 
 
-def named(text: str, layout: tuple[int, ...]) -> Pattern | Selected | BlockMask:
+def named(text: str, layout: tuple[int, ...]) -> SparsePattern | Selected | BlockMask:
     """The pattern that a text such as `moba:kept=2` or `documents:lengths=5+12+7` names. Raises CascadeSimError.
 
     `sliding-tile:tile=6x8x8,window=3x3x3` is in tile order; frames of `frame-decay` are the layout's first dimension.

@@ -14,7 +14,7 @@ from cascadesim.accelerators.catalogue import load, preset_names
 from cascadesim.accelerators.protocol import Accelerator, Phase, Plan, PlanError, Prepares, problems
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
 from cascadesim.simulator.engine.engine import run

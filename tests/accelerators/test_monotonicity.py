@@ -16,7 +16,7 @@ import pytest
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.flat.accelerator import Flat
 from cascadesim.accelerators.protocol import Phase, Plan, problems
-from cascadesim.einsum_cascades.models.operation import Kind, Operation
+from cascadesim.einsum_cascades.models.operation import Operation, OperationKind
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.texts.catalogue import find
 from cascadesim.simulator.engine.engine import run
@@ -120,7 +120,7 @@ def _elementwise(random: Random, longest: int) -> tuple[Make, dict[str, int]]:
     return _maker(random.choice(ELEMENTWISE), "elementwise"), {rank: size(random, longest) for rank in "rd"}
 
 
-def _maker(text: str, kind: Kind) -> Make:
+def _maker(text: str, kind: OperationKind) -> Make:
     return lambda extents: Operation(text, kind, find(text), tuple(extents.items()))
 
 

@@ -25,9 +25,8 @@ from cascadesim.accelerators.protocol import (
     problems,
 )
 from cascadesim.einsum_cascades.analysis.rank_groups import partitions
-from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.operation_work import least_elements, work_of
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.operation import Operation, least_elements, work_of
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from cascadesim.accelerators import catalogue
-from cascadesim.einsum_cascades.models.workload import Scope
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import Scope, load_workload
 from cascadesim.simulator import simulate as pipeline
 from cascadesim.simulator.request import Fidelity
 

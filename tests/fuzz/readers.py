@@ -18,18 +18,18 @@ import numpy as np
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.neighborhood_kernels import TileShapes
-from cascadesim.einsum_cascades.analysis.analysis import analyse
-from cascadesim.einsum_cascades.models import zoo
+from cascadesim.einsum_cascades.analysis.passes import analyse
+from cascadesim.einsum_cascades.models import layers as token_layout
+from cascadesim.einsum_cascades.models import workload as zoo
 from cascadesim.einsum_cascades.models.workload import workload_from
 from cascadesim.einsum_cascades.notation import notation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation.printer import to_text
+from cascadesim.einsum_cascades.notation.notation import to_text
 from cascadesim.einsum_cascades.notation.schema import parse_yaml, with_settings
-from cascadesim.einsum_cascades.sparsity import token_layout
-from cascadesim.einsum_cascades.sparsity.attention_maps import read_maps
 from cascadesim.einsum_cascades.sparsity.block_selection import read_block_mask
 from cascadesim.einsum_cascades.sparsity.masks import mask_from
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.pruning import read_maps
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import ramp_schedule
 from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead, format_rows, parse_rows
 from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find

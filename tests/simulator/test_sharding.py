@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cascadesim.accelerators import catalogue
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.simulator.cli.simulate import simulate
 from cascadesim.simulator.report import MemoryUse

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cascadesim.accelerators import catalogue
-from cascadesim.einsum_cascades.models.workload import Workload
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import Workload, load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.simulate import simulate
 

@@ -12,8 +12,7 @@ from pydantic import BaseModel
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.gpu.accelerator import DOCUMENTATION, Gpu
 from cascadesim.accelerators.protocol import Accelerator
-from cascadesim.einsum_cascades.models.workload import Workload
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import Workload, load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.einsum_cascades.notation.schema import read_yaml
 from cascadesim.simulator.explore.models import changed

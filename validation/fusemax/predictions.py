@@ -23,8 +23,7 @@ from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.exploration import square_spec
 from cascadesim.accelerators.protocol import Accelerator, Accounting
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.workload import Scope
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import Scope, load_workload
 from cascadesim.simulator.report import Report
 from cascadesim.simulator.request import Fidelity
 from cascadesim.simulator.simulate import simulate

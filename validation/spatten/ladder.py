@@ -19,7 +19,7 @@ from cascadesim.accelerators.spatten.accelerator import Spatten
 from cascadesim.accelerators.spatten.harness import gathered_keys, head_rows
 from cascadesim.accelerators.spatten.rtl.run import run_heads
 from cascadesim.accelerators.spatten.spec import REQUEST_BYTES, HeadStream, SpattenSpec
-from cascadesim.einsum_cascades.sparsity.pruning_schedules import Schedule, published_schedule, token_rows
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import PruningSchedule, published_schedule, token_rows
 
 LENGTH = 1024  # SpAtten, sec. V-A: 992 tokens given, 32 generated; the last one sees 1024
 SERIAL = 1  # scores a cycle that a top-k engine without parallelism compares
@@ -60,7 +60,7 @@ def machine(name: str = "spatten", settings: tuple[str, ...] = ()) -> Spatten:
     return found
 
 
-def _steps(full: Schedule, parallelism: int) -> Iterator[tuple[str, Schedule, int]]:
+def _steps(full: PruningSchedule, parallelism: int) -> Iterator[tuple[str, PruningSchedule, int]]:
     """Name, schedule, scores that the top-k engine compares in a cycle."""
     wide = replace(full, key_bits=None, value_bits=None, low_bit_share=0.0)
     dense = wide.unpruned()
@@ -73,7 +73,7 @@ def _steps(full: Schedule, parallelism: int) -> Iterator[tuple[str, Schedule, in
     yield "+ progressive quantization", full, parallelism
 
 
-def _run(name: str, schedule: Schedule, parallelism: int, spec: SpattenSpec) -> Rung:
+def _run(name: str, schedule: PruningSchedule, parallelism: int, spec: SpattenSpec) -> Rung:
     design, trace = spec.design(), token_rows(schedule, LENGTH)
     rows = head_rows(trace, design, parallelism, source=schedule.name)
     cycles = reads = 0

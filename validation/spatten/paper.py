@@ -14,7 +14,7 @@ from math import prod
 from cascadesim.accelerators.spatten.accelerator import Spatten
 from cascadesim.accelerators.spatten.baselines import A3, MNNFAST, TITAN_XP, Accelerated, dense_operations
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import published_schedule
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 from cascadesim.simulator.execution import execute

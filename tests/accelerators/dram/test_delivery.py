@@ -15,7 +15,7 @@ from cascadesim.accelerators.dram.reads import read_stream
 from cascadesim.accelerators.dram.standards import HBM2, STANDARDS
 from cascadesim.accelerators.program import Program, Queue, Repeat, Task, TileRun
 from cascadesim.accelerators.protocol import Phase, Traffic
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
 

@@ -20,7 +20,7 @@ from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL
 from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
-from cascadesim.einsum_cascades.texts.pruned_one_pass import PRUNED_1PASS
+from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
 from cascadesim.simulator.engine.engine import run
 
 Make = Callable[..., Operation]

@@ -11,7 +11,7 @@ from cascadesim.accelerators.gpu.kernel import Asked, choose_kernel, kernels, lo
 from cascadesim.accelerators.gpu.plans import kernel_of
 from cascadesim.accelerators.protocol import Plan
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 
 

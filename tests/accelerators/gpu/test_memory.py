@@ -15,7 +15,7 @@ from cascadesim.accelerators.gpu.grid import Reals, shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import Movement
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator.simulate import simulate
 
 KEPT = 26_214_400

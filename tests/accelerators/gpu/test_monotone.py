@@ -26,7 +26,7 @@ from cascadesim.accelerators.gpu.programs import attention_program, residents
 from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.gpu.streaming import stream_timing
 from cascadesim.accelerators.gpu.timing import AttentionCase, attention_timing, case_of
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator.engine.engine import run
 
 GENERATIONS = ("v100-sxm", "a100-sxm", "l40s", "h100-sxm", "b200", "mi300x")

@@ -11,7 +11,7 @@ from cascadesim.accelerators.gpu import plans
 from cascadesim.accelerators.gpu.accelerator import Gpu, device_names
 from cascadesim.accelerators.protocol import Plan, PlanError, checked, problems
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts.catalogue import find
 

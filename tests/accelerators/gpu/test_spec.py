@@ -12,7 +12,7 @@ from cascadesim.accelerators.protocol import Plan, problems
 from cascadesim.einsum_cascades.models.lowering import linear
 from cascadesim.einsum_cascades.models.operation import Operand
 from cascadesim.einsum_cascades.models.projections import Phase
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 
 NAMES = tuple(name for name in presets() if name.startswith("gpu/"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.einsum_cascades.analysis.rank_groups import families, family, partition
+from cascadesim.einsum_cascades.analysis.rank_groups import partition, rank_group, rank_groups
 from cascadesim.einsum_cascades.notation.ir import Access, Index
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
@@ -18,21 +18,21 @@ def index(text: str) -> Index:
 
 
 def test_a_rank_and_its_parts_have_one_name() -> None:
-    whole, parts = family(ATTENTION_3PASS, "m"), family(ATTENTION_1PASS, "m")
+    whole, parts = rank_group(ATTENTION_3PASS, "m"), rank_group(ATTENTION_1PASS, "m")
     assert (whole.covers, whole.outer, whole.inner) == ((frozenset({"m"}),), frozenset({"m"}), ())
     assert (parts.covers, parts.outer, parts.inner) == ((frozenset({"m1", "m0"}),), frozenset({"m1"}), ("m0",))
 
 
 def test_parts_are_inside_their_whole() -> None:
-    assert [each.name for each in families(ATTENTION_1PASS)] == ["h", "m", "e", "f", "p"]
+    assert [each.name for each in rank_groups(ATTENTION_1PASS)] == ["h", "m", "e", "f", "p"]
 
 
 def test_a_part_can_be_asked_for() -> None:
-    assert family(ATTENTION_1PASS, "m0").covers == (frozenset({"m0"}),)
+    assert rank_group(ATTENTION_1PASS, "m0").covers == (frozenset({"m0"}),)
 
 
 def test_an_einsum_walks_a_fiber_or_a_summary_of_it() -> None:
-    over = family(ATTENTION_1PASS, "m")
+    over = rank_group(ATTENTION_1PASS, "m")
     assert over.traversed_by(ATTENTION_1PASS.einsum("QK"))
     assert over.walked_by(ATTENTION_1PASS.einsum("RM"))
     assert not over.traversed_by(ATTENTION_1PASS.einsum("RM"))
@@ -46,6 +46,7 @@ def test_an_einsum_walks_a_fiber_or_a_summary_of_it() -> None:
         ("m0+m1*M0", ("m1", "m0")),
         ("k2*K1*K0+k1*K0+k0", ("k2", "k1", "k0")),
         ("m1*16+m0", ("m1", "m0")),
+        ("4*m1+2*m0", None),  # every second
         ("i+k", None),  # a window
         ("2*i+k", None),  # a window with a stride
         ("i*W+k", None),  # W is not how long k is
@@ -59,11 +60,11 @@ def test_what_is_a_partition(text: str, parts: tuple[str, ...] | None) -> None:
 
 def test_one_outer_rank_may_have_two_inner_ones() -> None:
     """Chunks of queries and keys: p0 and c0 meet in one Einsum, so they are two fibers."""
-    assert [each.name for each in families(find("linear-attention-chunked"))] == ["h", "e", "f", "c", "p"]
+    assert [each.name for each in rank_groups(find("linear-attention-chunked"))] == ["h", "e", "f", "c", "p"]
 
 
 def test_a_tile_number_belongs_to_the_rank_it_divides() -> None:
     tiled = cascade("tiled", "LM[m1] max= X[m1*M0+m0]\nY[m] = X[m] - LM[m//M0]")
-    (only,) = families(tiled)
+    (only,) = rank_groups(tiled)
     assert only.outer == {"m", "m1"}
     assert set(only.covers) == {frozenset({"m"}), frozenset({"m1", "m0"})}

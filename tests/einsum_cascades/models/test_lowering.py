@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Latent, Layer
-from cascadesim.einsum_cascades.models.lowering import Run, expected_experts, layer_operations
+from cascadesim.einsum_cascades.models.lowering import LayerRun, expected_experts, layer_operations
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.projections import LayerSizes, Phase
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
@@ -25,7 +25,8 @@ FFN = FeedForward(width=40, activation="gelu")
 
 
 def sizes(layer: Layer, attention: Attention = ATTENTION, experts: Experts | None = None) -> LayerSizes:
-    return LayerSizes(layer, hidden=16, text_hidden=24, attention=attention, ffn=FFN, experts=experts)
+    ffn = FFN if layer.feed_forward == "dense" else None
+    return LayerSizes(layer, hidden=16, text_hidden=24, attention=attention, ffn=ffn, experts=experts)
 
 
 def layer(**fields: Any) -> Layer:
@@ -34,7 +35,7 @@ def layer(**fields: Any) -> Layer:
 
 def operations(of: LayerSizes, *, batch: int = 2, length: int = 9, text: int = 5, phase: Phase = "prefill",
                norms: int = 2, layout: tuple[int, ...] | None = None) -> dict[str, Operation]:  # fmt: skip
-    run = Run(batch, length, text, phase, ATTENTION_3PASS, "layer", norms, layout)
+    run = LayerRun(batch, length, text, phase, ATTENTION_3PASS, "layer", norms, layout)
     listed = list(layer_operations(of, run))
     named = {operation.name: operation for operation in listed}
     assert len(named) == len(listed), "names within a layer are distinct"

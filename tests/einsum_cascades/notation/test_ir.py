@@ -58,3 +58,14 @@ def test_values_are_frozen() -> None:
 
 def test_a_cascade_prints_short() -> None:
     assert repr(ATTENTION_3PASS) == "Cascade('attention-3pass', 6 Einsums)"
+
+
+@pytest.mark.parametrize(("one", "other", "apart"), [
+    ("0", "1", True), ("0", "0", False), ("0", "i+1", True), ("0", "i", False), ("1", "i+1", False), ("1", "i+2", True),
+    ("i", "i+1", False),
+])  # fmt: skip
+def test_coordinates_that_surely_differ(one: str, other: str, apart: bool) -> None:
+    """A rank begins at 0: `i+1` is never 0, `i` may be."""
+    (einsum,) = cascade("both", f"Y = A[{one}] * B[{other}]").einsums
+    first, second = (access.indices[0] for access in einsum.inputs)
+    assert first.apart(second) is second.apart(first) is apart

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.einsum_cascades.analysis.analysis import analyse
-from cascadesim.einsum_cascades.analysis.ordering import steps
+from cascadesim.einsum_cascades.analysis.graph import steps
+from cascadesim.einsum_cascades.analysis.passes import analyse
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, NotationError, SpecError
 from cascadesim.einsum_cascades.notation.ir import (
     Access,
@@ -23,8 +23,7 @@ from cascadesim.einsum_cascades.notation.ir import (
     Index,
     Select,
 )
-from cascadesim.einsum_cascades.notation.notation import cascade, parse, read_cascade
-from cascadesim.einsum_cascades.notation.printer import to_text
+from cascadesim.einsum_cascades.notation.notation import cascade, parse, read_cascade, to_text
 from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Selected, read_block_mask
-from cascadesim.einsum_cascades.sparsity.block_selection_catalogue import SELECTED, selected
+from cascadesim.einsum_cascades.sparsity.block_selection import SELECTED, BlockMask, Selected, read_block_mask, selected
 
 
 def test_a_head_that_keeps_a_quarter_visits_a_quarter() -> None:
@@ -131,7 +130,7 @@ def test_a_block_mask_is_counted_exactly() -> None:
 
 def test_a_block_mask_is_read_from_a_file(tmp_path: Path) -> None:
     np.save(tmp_path / "mask.npy", np.eye(4))
-    assert read_block_mask(tmp_path / "mask.npy", 64, 64).density == 0.25
+    assert read_block_mask(tmp_path / "mask.npy", 64, 64).blocks.mean() == 0.25
     (tmp_path / "text.npy").write_text("no array")
     np.save(tmp_path / "line.npy", np.ones(4))
     for name in ("text.npy", "line.npy", "missing.npy"):

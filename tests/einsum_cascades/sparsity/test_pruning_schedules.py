@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import (
     SCHEDULES,
-    Schedule,
+    PruningSchedule,
     encoder_rows,
-    generated_rows,
     kept,
     published_schedule,
     ramp,
@@ -23,6 +22,11 @@ from cascadesim.einsum_cascades.sparsity.pruning_schedules import (
 from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead, format_rows, parse_rows
 
 SMALL, MEDIUM = published_schedule("gpt-2-small"), published_schedule("gpt-2-medium")
+
+
+def generated(schedule: PruningSchedule) -> tuple[TracedHead, ...]:
+    """Rows of 32 generated tokens, the first of which sees 993 keys."""
+    return tuple(row for iteration in range(32) for row in token_rows(schedule, 993 + iteration, iteration))
 
 
 def layers(rows: tuple[TracedHead, ...]) -> list[tuple[int, int, int, int | None]]:
@@ -51,15 +55,15 @@ def test_the_first_token_fetches_every_key() -> None:
 
 
 @pytest.mark.parametrize(("schedule", "rows"), [(SMALL, 4608), (MEDIUM, 11328)])
-def test_whole_workloads_have_the_published_number_of_rows(schedule: Schedule, rows: int) -> None:
-    found = generated_rows(schedule, 993, 32)
+def test_whole_workloads_have_the_published_number_of_rows(schedule: PruningSchedule, rows: int) -> None:
+    found = generated(schedule)
     assert len(found) == rows
     assert parse_rows(format_rows(found), "rows.csv") == found
 
 
 def test_low_bits_are_spread_evenly() -> None:
     """323 of 4608 heads in the file."""
-    assert sum(row.low_bits for row in generated_rows(SMALL, 993, 32)) == pytest.approx(323, abs=32)
+    assert sum(row.low_bits for row in generated(SMALL)) == pytest.approx(323, abs=32)
 
 
 def test_an_encoder_drops_queries_with_keys() -> None:
@@ -106,7 +110,7 @@ def test_every_published_schedule_says_where_it_is_from(name: str) -> None:
 
 def test_wrong_schedules_say_everything_at_once() -> None:
     with pytest.raises(CascadeSimError) as caught:
-        Schedule("mine", (0.5, 0.7), (0, 1, 2), value_keep=0, low_bit_share=2)
+        PruningSchedule("mine", (0.5, 0.7), (0, 1, 2), value_keep=0, low_bit_share=2)
     assert list(caught.value.problems) == [
         "pruning schedule mine: token_keep has 2 layers and heads 3; both need every layer",
         "pruning schedule mine: value_keep must be above 0 and at most 1, got 0",

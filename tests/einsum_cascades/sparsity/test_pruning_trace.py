@@ -12,7 +12,6 @@ from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.einsum_cascades.sparsity.pruning_trace import (
     TracedHead,
     format_rows,
-    of_iteration,
     parse_rows,
     read_rows,
     write_rows,
@@ -57,16 +56,17 @@ def test_columns_that_no_model_needs_may_be_absent() -> None:
 
 
 def test_rows_of_one_token() -> None:
-    assert [row.layer for row in of_iteration(parse_rows(PUBLISHED, "rows.csv"), 25)] == [11]
+    assert [row.layer for row in parse_rows(PUBLISHED, "rows.csv") if row.iteration == 25] == [11]
 
 
 def test_every_problem_of_a_file_has_its_line() -> None:
-    assert problems(f"{SHORT}\n0,0,0,10,20,8,8,False\n0,0,x,10,5,0,8,maybe\n0,0,1,10,5,8\n") == [
+    assert problems(f"{SHORT}\n0,0,0,10,20,8,8,False\n0,0,x,10,5,0,8,maybe\n0,0,1,10,5,8\n0,0,1,10,-1,8,8,False") == [
         "rows.csv: line 2: value_fetch_num 20 is above key_fetch_num 10",
         "rows.csv: line 3: head_id: expected a whole number from 0, got 'x'",
         "rows.csv: line 3: quant_key_bit: expected a whole number from 1, or -1, got '0'",
         "rows.csv: line 3: if_requant: expected True or False, got 'maybe'",
         "rows.csv: line 4: 2 fewer cells than columns",
+        "rows.csv: line 5: value_fetch_num: expected a whole number from 1, got '-1'",
     ]
 
 

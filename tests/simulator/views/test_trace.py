@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from cascadesim.accelerators import catalogue
-from cascadesim.einsum_cascades.models.workload import Workload
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import Workload, load_workload
 from cascadesim.simulator.request import Request
 from cascadesim.simulator.views.trace import FIRST_TILES, trace, write_trace
 

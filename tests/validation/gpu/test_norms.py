@@ -7,7 +7,7 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.explain import ENGINE_OVER_MODEL
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator.simulate import simulate
 from cascadesim.validation.claims.gpu import SUITES
 from cascadesim.validation.gpu.model import predicted_s

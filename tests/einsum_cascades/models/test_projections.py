@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from cascadesim.einsum_cascades.models.layers import Attention, FeedForward, Layer
-from cascadesim.einsum_cascades.models.model_size import layer_parameters, norm_parameters
-from cascadesim.einsum_cascades.models.projections import LayerSizes
-from cascadesim.einsum_cascades.models.zoo import load_workload
+from cascadesim.einsum_cascades.models.projections import LayerSizes, layer_parameters, norm_parameters
+from cascadesim.einsum_cascades.models.workload import load_workload
 
 EXACT = 0.0  # every tensor is in the file
 ROUNDED = 5e-3  # the publication gives three digits

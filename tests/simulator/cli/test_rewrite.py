@@ -1,0 +1,60 @@
+"""Rewritten cascades on standard output: they read back, compute the same, and need the passes they are made for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cascadesim.einsum_cascades.analysis.evaluate import evaluate
+from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.simulator.cli.commands import cascadesim, exit_code
+
+STEPS = ("--to", "defer-division", "--to", "split:m=M0", "--to", "online")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = exit_code(cascadesim, "cascadesim", ("rewrite", *arguments))
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_three_passes_become_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, error = run(capsys, "attention-3pass", *STEPS)
+    assert (code, error) == (0, "")
+    saved = tmp_path / "mine.cascade"
+    saved.write_text(out)
+    mine, random = find(saved), np.random.default_rng(0)
+    assert mine.passes("m") == 1
+    inputs = {name: random.normal(size=(2, 6, 3)) for name in "QKV"}
+    expected = evaluate(find("attention-3pass"), inputs)["AV"]
+    assert np.allclose(evaluate(mine, inputs, {"M0": 2})["AV"], expected)
+
+
+def test_without_a_rewrite_the_text_is_printed_as_the_notation_writes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "toy-two-pass")
+    assert out == "Y = A[k] * B[k]\nZ = Y[] * A[k]   # needs the finished Y with every element of A again\n"
+
+
+def test_online_by_itself_takes_the_rank_of_the_maximum(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "softmax", "--to", "online") == run(capsys, "softmax", "--to", "online:d")
+
+
+@pytest.mark.parametrize(("cascade", "step", "message"), [
+    ("softmax", "onlin", "no rewrite 'onlin'; give defer-division, split:RANK=EXTENT such as split:m=M0"),
+    ("softmax", "split:d", "no rewrite 'split:d'"),
+    ("softmax", "defer-division:d", "no rewrite 'defer-division:d'"),
+    ("softmax", "split:q=Q0", "no rank of softmax 'q'; known: d, r"),
+    ("linear", "online", "linear: online takes one rank that a maximum is taken over, and there are 0"),
+    ("softmax", "online:r", "softmax: nothing to make iterative along 'r'"),
+    ("softmax", "defer-division", "softmax: no division can be deferred"),
+    ("nope", "online", "no cascade 'nope'"),
+])  # fmt: skip
+def test_what_cannot_be_rewritten_is_said_in_one_line(
+    cascade: str, step: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, error = run(capsys, cascade, "--to", step)
+    assert (code, out) == (2, "")
+    assert error.startswith(f"rewrite: {message}")
+    assert error.count("\n") == 1
