@@ -203,34 +203,25 @@ def _row_cycles(
 
 
 @compiled
-def cycles_on(
+def _waits(
     w: TileWork, d: DesignPoint, rows: float, columns: float, residents: float, query_slots: float, key_slots: float,
     maximum_age: float,
-) -> TileCycles:  # fmt: skip
-    """Of the whole operation on tiles of `rows` keys and `columns` queries, `maximum_age` as in `_row_cycles`."""
-    key_tiles, tiles = np.ceil(d.keys / rows), query_tiles(d, columns)
-    turns, score_tiles = np.ceil(columns / d.lanes), d.instances * tiles * key_tiles
+) -> tuple[float, float, float]:  # fmt: skip
+    """Cycles by the slots of keys, by those of queries, and by rows under `epochs`; without the transfers of queries."""
+    key_tiles, tiles, turns = np.ceil(d.keys / rows), query_tiles(d, columns), np.ceil(columns / d.lanes)
     tile_1d, finish_1d = turns * (w.array_1d + w.array_1d_row * rows), turns * w.finish_1d
-    passes = np.ceil(tiles / residents) if key_tiles > 1 else 1.0  # of all keys, for each instance
     word_cycles = w.word_bytes / d.dram_bytes_per_cycle
-    loaded = d.instances * passes * d.keys * w.key_words * word_cycles
-    moved = d.instances * d.group * d.queries * (w.query_words + w.result_words) * word_cycles
-    words = (
-        _port_words(w, 0, rows, columns) * tiles * key_tiles + _port_words(w, 2, rows, columns) * passes * key_tiles
-        + (_port_words(w, 1, rows, columns) + _port_words(w, 3, rows, columns)) * tiles
-    )  # fmt: skip
-    ports = d.instances * words * w.word_bytes / d.port_bytes
     chain_1d = turns * (w.through_1d + w.through_1d_row * rows)
     through = rows + w.through_2d + chain_1d
-    front = w.front_2d if w.window == 0 else 0.0
+    front, filled = (w.front_2d, w.front_2d + rows) if w.window == 0 else (0.0, 0.0)
+    passes = np.ceil(tiles / residents) if key_tiles > 1 else 1.0
     row = max(tiles * w.array_2d, tiles * chain_1d, passes * through + (tiles - passes) * front)  # of all groups
-    held_keys = loaded + d.instances * key_tiles * row
-    load, busiest = rows * w.key_words * word_cycles, max(w.array_2d, tile_1d)
+    held_keys = d.instances * (passes * d.keys * w.key_words * word_cycles + key_tiles * row)
+    load, ordered = rows * w.key_words * word_cycles, w.window == 0 and key_tiles > 1
     packed = d.queries < columns
     smallest = d.group * d.queries - (tiles - 1) * columns if packed else d.queries - (tiles / d.group - 1) * columns
-    fetch, ordered = smallest * w.query_words * word_cycles, w.window == 0 and key_tiles > 1
+    fetch, store = smallest * w.query_words * word_cycles, smallest * w.result_words * word_cycles
     again = rows + w.weights_2d + turns * w.maximum_1d if w.epochs else 0.0
-    filled = w.front_2d + rows if w.window == 0 else 0.0
     published = again
     if w.epochs and key_tiles > 1:
         published = _row_cycles(w, rows, turns, residents, load, key_slots, maximum_age)
@@ -242,24 +233,42 @@ def cycles_on(
             continue
         held = (load + max(size * w.array_2d, size * chain_1d, through + (size - 1) * front)) / key_slots
         row = max(held, load, published if group == 0 else again)
-        recurring += times * max(row, size * busiest)
+        recurring += times * max(row, size * max(w.array_2d, tile_1d))
         between = max(1.0, (key_tiles - 1) * size + 1 - ahead - w.window)  # tiles of a column, first to last
         rows_between = max((key_tiles - 1 - min(ahead, 1.0)) * again, max(0.0, key_tiles - key_slots - 1) * row)
         last = through + (rows if w.epochs else 0.0)
         held = max(between * w.array_2d, between * tile_1d + filled, rows_between + last) + finish_1d
         if query_slots < 2 * residents:  # a column is fetched once the one `ahead` before it is stored, a group back
             behind = max(0.0, size - ahead - 1) * fetch + (load if ahead == 0 else 0.0) if ordered else 0.0
-            held_queries += times * (held + behind + fetch + smallest * w.result_words * word_cycles)
+            held_queries += times * (held + behind + fetch + store)
         else:
             held_queries += times * size * (held + ((size - 1) / 2 * fetch + load / size if ordered else 0.0))
-    held_queries *= d.instances
-    if query_slots >= 2 * residents:
-        held_queries = (moved + held_queries) / query_slots
     settled = d.instances * key_tiles - oldest_maximum(w, d, rows, columns) - 3  # rows once the pipeline is full
     recurring *= max(0.0, settled) if w.epochs and key_tiles > 1 else 0.0
-    busy_1d = score_tiles * tile_1d + d.instances * tiles * finish_1d
-    staged = _staged_cycles(w, score_tiles, d.instances * tiles, rows, turns)
+    return held_keys / key_slots, d.instances * held_queries, recurring
+
+
+@compiled
+def cycles_on(
+    w: TileWork, d: DesignPoint, rows: float, columns: float, residents: float, query_slots: float, key_slots: float,
+    maximum_age: float,
+) -> TileCycles:  # fmt: skip
+    """Of the whole operation on tiles of `rows` keys and `columns` queries, `maximum_age` as in `_row_cycles`."""
+    key_tiles, tiles, turns = np.ceil(d.keys / rows), query_tiles(d, columns), np.ceil(columns / d.lanes)
+    score_tiles, word_cycles = d.instances * tiles * key_tiles, w.word_bytes / d.dram_bytes_per_cycle
+    passes = np.ceil(tiles / residents) if key_tiles > 1 else 1.0  # of all keys, for each instance
+    moved = d.instances * d.group * d.queries * (w.query_words + w.result_words) * word_cycles
+    words = (
+        _port_words(w, 0, rows, columns) * tiles * key_tiles + _port_words(w, 2, rows, columns) * passes * key_tiles
+        + (_port_words(w, 1, rows, columns) + _port_words(w, 3, rows, columns)) * tiles
+    )  # fmt: skip
+    keys_wait, queries_wait, recurring = _waits(w, d, rows, columns, residents, query_slots, key_slots, maximum_age)
+    if query_slots >= 2 * residents:
+        queries_wait = (moved + queries_wait) / query_slots
     return TileCycles(
-        score_tiles * w.array_2d, busy_1d, staged, loaded + moved, ports, held_keys / key_slots,
-        held_queries, recurring,
+        score_tiles * w.array_2d,
+        score_tiles * turns * (w.array_1d + w.array_1d_row * rows) + d.instances * tiles * turns * w.finish_1d,
+        _staged_cycles(w, score_tiles, d.instances * tiles, rows, turns),
+        d.instances * passes * d.keys * w.key_words * word_cycles + moved,
+        d.instances * words * w.word_bytes / d.port_bytes, keys_wait, queries_wait, recurring,
     )  # fmt: skip

@@ -30,7 +30,7 @@ from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
-from cascadesim.simulator import simulate as simulate_module
+from cascadesim.simulator import execution
 from cascadesim.simulator.simulate import simulate
 
 LANES, WORD_BYTES, BYTES_PER_CYCLE = 64, 2, 32
@@ -209,4 +209,4 @@ def test_traffic_of_what_stays_in_a_cache_is_not_compulsory() -> None:
 
 
 def test_the_simulator_checks_every_plan_that_it_makes() -> None:
-    assert simulate_module.checked is checked
+    assert execution.checked is checked

@@ -10,7 +10,7 @@ import pytest
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.analytical import Points, evaluate
+from cascadesim.accelerators.fusemax.closed_form import Points, evaluate
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
 
