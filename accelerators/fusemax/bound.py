@@ -207,7 +207,7 @@ def _waits(
     w: TileWork, d: DesignPoint, rows: float, columns: float, residents: float, query_slots: float, key_slots: float,
     maximum_age: float,
 ) -> tuple[float, float, float]:  # fmt: skip
-    """Cycles by the slots of keys, by those of queries, and by rows under `epochs`; without the transfers of queries."""
+    """Cycles by the slots of keys, by those of queries (without their transfers), and by rows under `epochs`."""
     key_tiles, tiles, turns = np.ceil(d.keys / rows), query_tiles(d, columns), np.ceil(columns / d.lanes)
     tile_1d, finish_1d = turns * (w.array_1d + w.array_1d_row * rows), turns * w.finish_1d
     word_cycles = w.word_bytes / d.dram_bytes_per_cycle
