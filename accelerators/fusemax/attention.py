@@ -94,7 +94,7 @@ def plan_physical(
     words = resident_words(placement, depths, tiles.rows)
     nests = Nests(placement, tiles, depths, Projections(tiles, depths))
     counted = count(nests, PHYSICAL)
-    timing = _with_distances(timing_of(spec, placement, tiles, depths), maximum_age)
+    timing = _with_distances(timing_of(spec, placement, tiles, depths), slots, maximum_age)
     moved = traffic(counted, spec.word_bytes)
     splits = splits_of(placement, tiles)
     activities = timing.activities(work_of(operation, splits))
@@ -111,18 +111,24 @@ def timing_of(spec: FuseMaxSpec, placement: Placement, tiles: AttentionTiles, de
     return ArrayTiming(used, spec.pe_array.elements, placement, tiles, depths)
 
 
-def _with_distances(timing: ArrayTiming, maximum_age: int | None) -> ArrayTiming:
+def _with_distances(timing: ArrayTiming, slots: Slots | None, maximum_age: int | None) -> ArrayTiming:
     """With the distances of the published order, no longer than the rows and key slots of the tiles bear.
 
-    RNV comes at most one row after the maximum of its tile, where the next row would wait for it in empty epochs.
+    RNV comes at most one row after the maximum of its tile, where the next row would wait for it in empty epochs. With
+    a single key slot all scores of a row come first: its epochs are empty until the slot is loaded again anyway.
     """
     spec = timing.spec
-    if spec.binding.policy != "epochs" or spec.binding.distances is not None or maximum_age is None:
+    if spec.binding.policy != "epochs" or spec.binding.distances is not None or slots is None or maximum_age is None:
         return timing
     hiding = distances(spec, {placed.name: timing.tile_cycles(placed) for placed in timing.placement.einsums})
-    c = min(hiding.c, maximum_age)
-    b = hiding.b if c == hiding.c else c + 1
-    steps = Distances(a=max(b, c + min(hiding.a - hiding.c, timing.tiles.P1)), b=b, c=c)
+    residents = timing.tiles.P1
+    if slots.keys == 1:
+        c = max(hiding.c, residents)
+        steps = Distances(a=c + residents, b=c + 1, c=c)
+    else:
+        c = min(hiding.c, maximum_age)
+        b = hiding.b if c == hiding.c else c + 1
+        steps = Distances(a=max(b, c + min(hiding.a - hiding.c, residents)), b=b, c=c)
     binding = spec.binding.model_copy(update={"distances": steps})
     return replace(timing, spec=spec.model_copy(update={"binding": binding}))
 
