@@ -180,8 +180,7 @@ def test_more_of_a_resource_is_never_slower_and_more_work_never_faster(name: str
     assert violations(12, 30, name, ROOMY, design) == []
 
 
-def run_case(case: Case, attention: Make, design: Design) -> tuple[int, int]:
-    """Cycles at cycle level, and those of one tile on its way through the pipeline."""
+def planned(case: Case, attention: Make, design: Design) -> Plan:
     size = {name: int(value) for name, value in case.sizes.items()}
     accelerator = design(
         case.preset, f"pe_array.rows={size['rows']}", f"pe_array.columns={size['columns']}",
@@ -191,7 +190,12 @@ def run_case(case: Case, attention: Make, design: Design) -> tuple[int, int]:
     )  # fmt: skip
     depth, group = size["query_depth"], size["group"]
     operation = attention(size["keys"], size["queries"], depth, depth, b=size["instances"], h=group, g=group)
-    program = plan(accelerator, operation).phases[0].program
+    return plan(accelerator, operation)
+
+
+def run_case(case: Case, attention: Make, design: Design) -> tuple[int, int]:
+    """Cycles at cycle level, and those of one tile on its way through the pipeline."""
+    program = planned(case, attention, design).phases[0].program
     assert program is not None
     made = program()
     alone = (run(replace(made, stream=(TileRun(kind, 1),))).cycles for kind in range(len(made.tile_classes)))
@@ -217,6 +221,20 @@ def test_at_cycle_level_the_order_is_kept_within_a_pipeline_depth(
     name: str, attention: Make, design: Design
 ) -> None:
     assert cycle_level_violations(5, 2, name, attention, design) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("buffers", "median"), [(ROOMY, 0.01), (TIGHT, 0.1)])
+def test_the_cycle_level_is_near_the_bound_and_never_below(
+    buffers: tuple[float, ...], median: float, attention: Make, design: Design
+) -> None:
+    above = []
+    for case in cases(3, 60, buffers):
+        (phase,) = planned(case, attention, design).phases
+        assert phase.program is not None
+        above.append(run(phase.program()).cycles / phase.analytical_cycles - 1)
+    assert min(above) >= 0
+    assert np.median(above) < median
 
 
 @pytest.mark.nightly
