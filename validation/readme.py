@@ -22,7 +22,7 @@ from cascadesim.validation.suites import verdicts_of
 ERRORS, SPEED = "validation", "speed"  # what stands between the marks <!-- NAME:begin --> and <!-- NAME:end -->
 INTRODUCTION = (
     "Relative error of each claim that `cascadesim validate` checks, over the rows in `validation/published/`\n"
-    "(sources there; why each tolerance is what it is: `validation/claims*.py`). Exact: below 1e-12.\n"
+    "(sources there; why each tolerance is what it is: `validation/claims/`). Exact: below 1e-12.\n"
     "90%: nine tenths of the rows are within. Rows of GPU suites count so that each stratum weighs the same."
 )
 HEADER = ("suite", "claim", "rows", "mean", "median", "90%", "max", "tolerance", "holds")
