@@ -111,8 +111,8 @@ def _least_of(
     residents = np.ceil(tiles / np.ceil(tiles / most)) if most >= 1 else 0.0  # groups of equal size first
     balanced, oldest = True, oldest_maximum(w, d, rows, columns)
     while residents >= 1:
-        roomy = cycles_on(w, d, rows, columns, residents, np.inf, np.inf, oldest)
-        floor = _most(roomy)
+        cycles = cycles_on(w, d, rows, columns, residents, np.inf, np.inf, oldest)
+        floor = max(cycles.array_2d, cycles.array_1d, cycles.stages, cycles.dram, cycles.ports)
         if floor >= best * (1 - _LESS):
             return best  # fewer residents load keys more often
         found = _on_best_slots(w, d, rows, columns, residents, own)

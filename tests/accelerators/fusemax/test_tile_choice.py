@@ -174,12 +174,6 @@ def violations(seed: int, count: int, name: str, buffers: tuple[float, ...], des
 every_resource = pytest.mark.parametrize("name", [*HARDWARE, *WORK])
 
 
-@pytest.mark.slow
-@every_resource
-def test_more_of_a_resource_is_never_slower_and_more_work_never_faster(name: str, design: Design) -> None:
-    assert violations(12, 30, name, ROOMY, design) == []
-
-
 def planned(case: Case, attention: Make, design: Design) -> Plan:
     size = {name: int(value) for name, value in case.sizes.items()}
     accelerator = design(
@@ -243,7 +237,7 @@ def test_two_hundred_designs_keep_the_order_at_cycle_level(name: str, attention:
     assert cycle_level_violations(6, 20, name, attention, design) == []
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 @every_resource
 @pytest.mark.parametrize("buffers", [ROOMY, TIGHT])
 def test_two_thousand_designs_keep_the_order(name: str, buffers: tuple[float, ...], design: Design) -> None:
