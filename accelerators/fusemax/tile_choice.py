@@ -27,6 +27,8 @@ from cascadesim.accelerators.fusemax.bound import (
 Floats = NDArray[np.float64]
 
 _CYCLES_AT = 6  # in FIGURES
+_EACH = 32  # residents up to which each number is tried; assumed: of more, only those of groups of equal size differ
+_FEW_KEY_SLOTS = 4  # more are taken to wait for nothing, in a floor
 _LESS = 1e-9  # by how much a tile must be better than another: more than sums of floats differ
 # of a tile, then cycles
 FIGURES = ("rows", "columns", "residents", "query_slots", "key_slots", "maximum_age", *TileCycles._fields)
@@ -78,10 +80,12 @@ def _on_best_slots(
     wanted = min(w.slots_ahead, residents * np.ceil(w.slots_ahead / (smallest * key_tiles)))
     spare = np.floor((d.buffer_bytes - residents * query_bytes - 2 * key_bytes) / query_bytes)
     most = np.floor((d.buffer_bytes - residents * query_bytes - key_bytes) / query_bytes)
-    best, ahead, tried = np.inf, max(0.0, min(wanted, spare)), False
+    published, best, step = max(0.0, min(wanted, spare)), np.inf, 0.0
+    ahead = published
     while True:
         key_slots = np.floor((d.buffer_bytes - (residents + ahead) * query_bytes) / key_bytes)
-        waits, age = False, oldest_maximum(w, d, rows, columns)
+        keys_wait, queries_wait, age = False, False, oldest_maximum(w, d, rows, columns)
+        few_key_slots = key_slots < age + 4
         while age >= 0:
             cycles = cycles_on(w, d, rows, columns, residents, residents + ahead, key_slots, age)
             found = _most(cycles)
@@ -91,13 +95,20 @@ def _on_best_slots(
                 out[3], out[4], out[5] = residents + ahead, key_slots, age
                 for number in range(len(cycles)):
                     out[_CYCLES_AT + number] = cycles[number]
-            waits |= max(cycles.key_waits, cycles.query_waits, cycles.recurrence) >= found
-            if max(cycles.query_waits, cycles.recurrence) < found:
-                break  # a younger maximum only helps where rows wait
+            keys_wait |= max(cycles.key_waits, cycles.recurrence) >= found
+            queries_wait |= cycles.query_waits >= found
+            if max(cycles.query_waits, cycles.recurrence) < found or not few_key_slots:
+                break  # a younger maximum only helps where rows wait for key slots
             age -= 1
-        if not waits or (tried and ahead == 0):
+        keys_wait |= queries_wait and few_key_slots
+        if step >= 0 and queries_wait and ahead < min(w.slots_ahead, most):
+            step, ahead = 1.0, ahead + 1  # more query slots
+        elif keys_wait and step <= 0 and ahead > 0:
+            step, ahead = -1.0, ahead - 1  # more key slots
+        elif step == 1 and published > 0:
+            step, ahead = -1.0, published - 1
+        else:
             return best
-        ahead, tried = (ahead - 1 if tried else min(w.slots_ahead, most)), True
 
 
 @compiled
@@ -108,8 +119,8 @@ def _least_of(
     query_bytes, key_bytes = _tile_bytes(w, rows, columns)
     tiles = query_tiles(d, columns)
     most = min(tiles, np.floor((d.buffer_bytes - key_bytes) / query_bytes))
-    residents = np.ceil(tiles / np.ceil(tiles / most)) if most >= 1 else 0.0  # groups of equal size first
-    balanced, oldest = True, oldest_maximum(w, d, rows, columns)
+    groups, oldest = np.ceil(tiles / max(most, 1.0)), oldest_maximum(w, d, rows, columns)
+    residents = np.ceil(tiles / groups) if most >= 1 else 0.0
     while residents >= 1:
         cycles = cycles_on(w, d, rows, columns, residents, np.inf, np.inf, oldest)
         floor = max(cycles.array_2d, cycles.array_1d, cycles.stages, cycles.dram, cycles.ports)
@@ -122,21 +133,62 @@ def _least_of(
                 out[number] = own[number]
         if found <= floor:
             return best
-        residents, balanced = (most if balanced else residents - 1), False
+        if residents <= _EACH:
+            residents -= 1
+        else:  # groups of equal size, one more of them
+            groups = np.ceil(tiles / (residents - 1))
+            residents = np.ceil(tiles / groups)
     return best
 
 
 @compiled
-def _floor(w: TileWork, d: DesignPoint, rows: float, columns: float, tiles: float, turns: float) -> float:
-    """What no residents and no slots are faster than: so many query tiles, so many turns of the 1D array."""
+def _rows_floor(w: TileWork, d: DesignPoint, rows: float, columns: float) -> float:
+    """What rows under `epochs` take at least, for each of their tiles, whatever the split of the buffer.
+
+    The fewer key slots, the more resident tiles share what a row waits for: its load, its maximum, its way through.
+    """
+    query_bytes, key_bytes = _tile_bytes(w, rows, columns)
+    turns = np.ceil(columns / d.lanes)
+    again = rows + w.weights_2d + turns * w.maximum_1d
+    load = rows * w.key_words * w.word_bytes / d.dram_bytes_per_cycle
+    through = rows + w.through_2d + turns * (w.through_1d + w.through_1d_row * rows)
+    least = np.inf
+    for key_slots in range(1, _FEW_KEY_SLOTS + 1):
+        residents = np.floor((d.buffer_bytes - key_slots * key_bytes) / query_bytes)
+        if residents < 1:
+            break
+        held = (load + max(residents * w.array_2d, through + (residents - 1) * w.front_2d)) / key_slots
+        row = max(again, load, held if key_slots < _FEW_KEY_SLOTS else 0.0)
+        least = min(least, row / residents)
+    return least
+
+
+@compiled
+def _floor(
+    w: TileWork, d: DesignPoint, rows: float, columns: float, tiles: float, turns: float, narrow: bool
+) -> float:
+    """What no residents and no slots are faster than: so many query tiles, so many turns of the 1D array.
+
+    `narrow`: tiles have so many columns; otherwise any number up to it.
+    """
     query_bytes, key_bytes = _tile_bytes(w, rows, columns)
     key_tiles, room = np.ceil(d.keys / rows), np.floor((d.buffer_bytes - key_bytes) / (query_bytes / columns))
-    if room < 1:
+    if room < (columns if narrow else 1):
         return float(np.inf)
     passes = np.ceil(d.group * d.queries / room) if key_tiles > 1 else 1.0
+    if narrow and key_tiles > 1:
+        passes = np.ceil(tiles / np.floor(room / columns))
     score_tiles, words = d.instances * tiles * key_tiles, passes * d.keys * w.key_words
     words += d.group * d.queries * (w.query_words + w.result_words)
-    busy = max(score_tiles * w.array_2d, d.instances * key_tiles * turns * (w.array_1d + w.array_1d_row * rows))
+    queries = tiles * columns if narrow else d.group * d.queries
+    always, fetched, loaded, finished = w.port_words[0], w.port_words[1], w.port_words[2], w.port_words[3]
+    through_ports = key_tiles * (tiles * (always[0] + always[1] * rows) + queries * (always[2] + always[3] * rows))
+    through_ports += passes * key_tiles * (loaded[0] + loaded[1] * rows) + queries * (fetched[2] + finished[2])
+    ports = d.instances * through_ports * w.word_bytes / d.port_bytes
+    busy = max(ports, score_tiles * w.array_2d, d.instances * key_tiles * turns * (w.array_1d + w.array_1d_row * rows))
+    if narrow and w.epochs and key_tiles > 1:
+        settled = max(0.0, d.instances * key_tiles - oldest_maximum(w, d, rows, columns) - 3)
+        busy = max(busy, settled * tiles * _rows_floor(w, d, rows, columns))
     return float(max(busy, d.instances * words * w.word_bytes / d.dram_bytes_per_cycle))
 
 
@@ -172,7 +224,7 @@ def _search(w: TileWork, d: DesignPoint, rows_vary: bool, scratch: Floats, out: 
     while rows >= 1:
         rows = _fewest(d.keys, rows) if rows_vary else rows
         floors[0, sizes] = rows
-        floors[1, sizes] = _floor(w, d, rows, d.columns, query_tiles(d, d.columns), full_turns)
+        floors[1, sizes] = _floor(w, d, rows, d.columns, query_tiles(d, d.columns), full_turns, False)
         sizes += 1
         if not rows_vary:
             break
@@ -191,7 +243,7 @@ def _search(w: TileWork, d: DesignPoint, rows_vary: bool, scratch: Floats, out: 
             tiles = query_tiles(d, columns)
             if d.instances * tiles * np.ceil(d.keys / rows) * w.array_2d >= best * (1 - _LESS):
                 break  # narrower tiles are more
-            if _floor(w, d, rows, columns, tiles, tiles * np.ceil(columns / d.lanes)) < best * (1 - _LESS):
+            if _floor(w, d, rows, columns, tiles, tiles * np.ceil(columns / d.lanes), True) < best * (1 - _LESS):
                 best = _least_of(w, d, rows, columns, own, out, best)
             columns -= 1
 
