@@ -112,6 +112,39 @@ def _on_best_slots(
 
 
 @compiled
+def _row_floor(w: TileWork, d: DesignPoint, rows: float, columns: float, residents: float, key_slots: float) -> float:
+    """What a row under `epochs` takes at least: its load, its maximum, or its way through a share of the slots."""
+    turns, load = np.ceil(columns / d.lanes), rows * w.key_words * w.word_bytes / d.dram_bytes_per_cycle
+    again = rows + w.weights_2d + turns * w.maximum_1d
+    through = rows + w.through_2d + turns * (w.through_1d + w.through_1d_row * rows)
+    held = (load + max(residents * w.array_2d, through + (residents - 1) * w.front_2d)) / key_slots
+    return float(max(again, load, held))
+
+
+@compiled
+def _settled_tiles(w: TileWork, d: DesignPoint, rows: float, columns: float) -> float:
+    """Score tiles of rows once the pipeline is full; 0 but under `epochs`."""
+    key_tiles = np.ceil(d.keys / rows)
+    if not w.epochs or key_tiles < 2:
+        return 0.0
+    return float(max(0.0, d.instances * key_tiles - oldest_maximum(w, d, rows, columns) - 3) * query_tiles(d, columns))
+
+
+@compiled
+def _rows_floor(w: TileWork, d: DesignPoint, rows: float, columns: float) -> float:
+    """What rows take at least, for each of their tiles, whatever the split of the buffer: few slots, many residents."""
+    query_bytes, key_bytes = _tile_bytes(w, rows, columns)
+    least = np.inf
+    for key_slots in range(1, _FEW_KEY_SLOTS + 1):
+        residents = np.floor((d.buffer_bytes - key_slots * key_bytes) / query_bytes)
+        if residents < 1:
+            break
+        slots = key_slots if key_slots < _FEW_KEY_SLOTS else np.inf
+        least = min(least, _row_floor(w, d, rows, columns, residents, slots) / residents)
+    return least
+
+
+@compiled
 def _least_of(
     w: TileWork, d: DesignPoint, rows: float, columns: float, own: Floats, out: Floats, best: float
 ) -> float:
@@ -120,47 +153,29 @@ def _least_of(
     tiles = query_tiles(d, columns)
     most = min(tiles, np.floor((d.buffer_bytes - key_bytes) / query_bytes))
     groups, oldest = np.ceil(tiles / max(most, 1.0)), oldest_maximum(w, d, rows, columns)
+    settled = _settled_tiles(w, d, rows, columns)
     residents = np.ceil(tiles / groups) if most >= 1 else 0.0
     while residents >= 1:
         cycles = cycles_on(w, d, rows, columns, residents, np.inf, np.inf, oldest)
         floor = max(cycles.array_2d, cycles.array_1d, cycles.stages, cycles.dram, cycles.ports)
         if floor >= best * (1 - _LESS):
             return best  # fewer residents load keys more often
-        found = _on_best_slots(w, d, rows, columns, residents, own)
-        if found < best * (1 - _LESS):
-            best = found
-            for number in range(len(out)):
-                out[number] = own[number]
-        if found <= floor:
-            return best
+        key_slots = np.floor((d.buffer_bytes - residents * query_bytes) / key_bytes)
+        row = settled / residents * _row_floor(w, d, rows, columns, residents, key_slots) if settled > 0 else 0.0
+        if row < best * (1 - _LESS):
+            found = _on_best_slots(w, d, rows, columns, residents, own)
+            if found < best * (1 - _LESS):
+                best = found
+                for number in range(len(out)):
+                    out[number] = own[number]
+            if found <= floor:
+                return best
         if residents <= _EACH:
             residents -= 1
         else:  # groups of equal size, one more of them
             groups = np.ceil(tiles / (residents - 1))
             residents = np.ceil(tiles / groups)
     return best
-
-
-@compiled
-def _rows_floor(w: TileWork, d: DesignPoint, rows: float, columns: float) -> float:
-    """What rows under `epochs` take at least, for each of their tiles, whatever the split of the buffer.
-
-    The fewer key slots, the more resident tiles share what a row waits for: its load, its maximum, its way through.
-    """
-    query_bytes, key_bytes = _tile_bytes(w, rows, columns)
-    turns = np.ceil(columns / d.lanes)
-    again = rows + w.weights_2d + turns * w.maximum_1d
-    load = rows * w.key_words * w.word_bytes / d.dram_bytes_per_cycle
-    through = rows + w.through_2d + turns * (w.through_1d + w.through_1d_row * rows)
-    least = np.inf
-    for key_slots in range(1, _FEW_KEY_SLOTS + 1):
-        residents = np.floor((d.buffer_bytes - key_slots * key_bytes) / query_bytes)
-        if residents < 1:
-            break
-        held = (load + max(residents * w.array_2d, through + (residents - 1) * w.front_2d)) / key_slots
-        row = max(again, load, held if key_slots < _FEW_KEY_SLOTS else 0.0)
-        least = min(least, row / residents)
-    return least
 
 
 @compiled
@@ -186,9 +201,9 @@ def _floor(
     through_ports += passes * key_tiles * (loaded[0] + loaded[1] * rows) + queries * (fetched[2] + finished[2])
     ports = d.instances * through_ports * w.word_bytes / d.port_bytes
     busy = max(ports, score_tiles * w.array_2d, d.instances * key_tiles * turns * (w.array_1d + w.array_1d_row * rows))
-    if narrow and w.epochs and key_tiles > 1:
-        settled = max(0.0, d.instances * key_tiles - oldest_maximum(w, d, rows, columns) - 3)
-        busy = max(busy, settled * tiles * _rows_floor(w, d, rows, columns))
+    settled = _settled_tiles(w, d, rows, columns) if narrow else 0.0
+    if settled > 0:
+        busy = max(busy, settled * _rows_floor(w, d, rows, columns))
     return float(max(busy, d.instances * words * w.word_bytes / d.dram_bytes_per_cycle))
 
 
@@ -237,13 +252,21 @@ def _search(w: TileWork, d: DesignPoint, rows_vary: bool, scratch: Floats, out: 
             return
         rows = floors[0, place]
         floors[1, place] = np.inf
-        columns = min(d.columns, d.group * d.queries)
+        key_tiles, (query_bytes, key_bytes) = np.ceil(d.keys / rows), _tile_bytes(w, rows, 1.0)
+        room = np.floor((d.buffer_bytes - key_bytes) / query_bytes)  # for resident queries
+        word_cycles = d.instances * w.word_bytes / d.dram_bytes_per_cycle
+        moved = d.group * d.queries * (w.query_words + w.result_words) * word_cycles
+        columns = min(d.columns, d.group * d.queries, room)
         while columns >= 1:
             columns = _fewest_columns(d, columns)
             tiles = query_tiles(d, columns)
-            if d.instances * tiles * np.ceil(d.keys / rows) * w.array_2d >= best * (1 - _LESS):
+            if d.instances * tiles * key_tiles * w.array_2d >= best * (1 - _LESS):
                 break  # narrower tiles are more
-            if _floor(w, d, rows, columns, tiles, tiles * np.ceil(columns / d.lanes), True) < best * (1 - _LESS):
+            passes = np.ceil(tiles / np.floor(room / columns)) if key_tiles > 1 else 1.0
+            loaded = passes * d.keys * w.key_words * word_cycles
+            turns = tiles * np.ceil(columns / d.lanes)
+            limit = best * (1 - _LESS)
+            if moved + loaded < limit and _floor(w, d, rows, columns, tiles, turns, True) < limit:
                 best = _least_of(w, d, rows, columns, own, out, best)
             columns -= 1
 
