@@ -30,8 +30,8 @@ from cascadesim.einsum_cascades.models.projections import (
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, parse_yaml, read_yaml, validate, with_settings
+from cascadesim.einsum_cascades.texts import find
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
-from cascadesim.einsum_cascades.texts.catalogue import find
 
 DESCRIPTION = ("kind", "source", "certainty", "not_modelled")  # fields that no operation depends on
 Scope: TypeAlias = Literal["attention", "linear", "model"]

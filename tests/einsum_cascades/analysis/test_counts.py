@@ -11,7 +11,7 @@ from cascadesim.einsum_cascades.analysis.counts import bound, tensor_size
 from cascadesim.einsum_cascades.analysis.extents import names
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
-from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
+from cascadesim.einsum_cascades.texts import cascade_names, find
 
 
 def counted(name: str) -> dict[str, dict[str, str]]:

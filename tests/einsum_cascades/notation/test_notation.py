@@ -24,7 +24,7 @@ from cascadesim.einsum_cascades.notation.ir import (
     Select,
 )
 from cascadesim.einsum_cascades.notation.notation import cascade, parse, read_cascade, to_text
-from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
+from cascadesim.einsum_cascades.texts import cascade_names, find
 
 
 def expression(text: str) -> Expression:

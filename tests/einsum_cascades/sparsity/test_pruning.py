@@ -27,7 +27,7 @@ from cascadesim.einsum_cascades.sparsity.pruning import (
 )
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import PruningSchedule, ramp_schedule
 from cascadesim.einsum_cascades.sparsity.pruning_trace import format_rows, parse_rows, read_rows
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 
 Array = NDArray[np.float64]
 
