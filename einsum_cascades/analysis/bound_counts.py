@@ -16,8 +16,15 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.analysis.counts import Extents, Region, bound, charged_regions, holds
-from cascadesim.einsum_cascades.analysis.extents import kept_extent, names
+from cascadesim.einsum_cascades.analysis.counts import (
+    Extents,
+    Region,
+    bound,
+    charged_regions,
+    holds,
+    kept_extent,
+    names,
+)
 from cascadesim.einsum_cascades.analysis.rank_groups import Parts, partitions, whole_extent
 from cascadesim.einsum_cascades.notation.algebra import Polynomial, factor_polynomial, polynomial, product, symbol
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError

@@ -13,8 +13,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cascadesim.einsum_cascades.analysis.counts import coordinates, holds, reach
-from cascadesim.einsum_cascades.analysis.extents import bind_extents
+from cascadesim.einsum_cascades.analysis.counts import bind_extents, coordinates, holds, reach
 from cascadesim.einsum_cascades.analysis.graph import Step, steps
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.notation.ir import (

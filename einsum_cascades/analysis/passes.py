@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade
-from cascadesim.einsum_cascades.analysis.counts import Extents, extent, largest, tensor_size
-from cascadesim.einsum_cascades.analysis.extents import names
+from cascadesim.einsum_cascades.analysis.counts import Extents, extent, largest, names, tensor_size
 from cascadesim.einsum_cascades.analysis.graph import Dependence, cycles, dependences
 from cascadesim.einsum_cascades.analysis.rank_groups import (
     RankGroup,

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade, bound_work, wholly_bound
-from cascadesim.einsum_cascades.analysis.extents import names
+from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.analysis.rank_groups import all_accesses, partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Condition, conditions

@@ -1,7 +1,7 @@
 """Right-hand sides and indices: Python's expression grammar (`ast`), read into the IR.
 
-Knows one expression at a time; `notation` knows lines, `checks` knows the whole cascade. Every problem is noted
-with its column and reading goes on, so that one run reports them all.
+Knows one expression at a time; `notation` knows lines and the whole cascade. Every problem is noted with its column
+and reading goes on, so that one run reports them all.
 """
 
 from __future__ import annotations
