@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.analysis.rank_groups import all_accesses, partition
+from cascadesim.einsum_cascades.notation import ir
 from cascadesim.einsum_cascades.notation.algebra import (
     Polynomial,
     access_text,
@@ -30,27 +31,13 @@ from cascadesim.einsum_cascades.notation.algebra import (
     symbol,
 )
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
-from cascadesim.einsum_cascades.notation.ir import (
-    Access,
-    Apply,
-    Cascade,
-    Condition,
-    Constant,
-    Einsum,
-    Expression,
-    Extent,
-    Index,
-    Select,
-    accesses,
-    walk,
-)
 from cascadesim.einsum_cascades.notation.notation import condition_text
 from cascadesim.einsum_cascades.notation.operators import charges, kept_rank
 
 Extents: TypeAlias = Mapping[str, int]  # by their names, in upper case
 Grid: TypeAlias = Mapping[str, NDArray[np.int64]]
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
-Gathered: TypeAlias = Callable[[Access], NDArray[np.int64]]  # the coordinates that a tensor holds, on a grid
+Gathered: TypeAlias = Callable[[ir.Access], NDArray[np.int64]]  # the coordinates that a tensor holds, on a grid
 
 _COMPARE: Mapping[str, np.ufunc] = {
     "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal, "!=": np.not_equal,
@@ -63,7 +50,7 @@ class Region:
     """The points of a box of ranks where all conditions hold."""
 
     ranks: tuple[str, ...]
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[ir.Condition, ...] = ()
 
     @property
     def tested(self) -> tuple[str, ...]:
@@ -79,14 +66,14 @@ class Region:
         return free * (symbol(name) if closed is None else closed)
 
 
-def charged_regions(einsum: Einsum) -> Iterator[tuple[Mapping[str, int], Region]]:
+def charged_regions(einsum: ir.Einsum) -> Iterator[tuple[Mapping[str, int], Region]]:
     """Operations of one point, by class, and the points that cost them."""
     ranks = tuple(rank for rank in einsum.ranks if rank != kept_rank(einsum))
     for charge in charges(einsum):
         yield charge.operations, Region(ranks, charge.conditions)
 
 
-def _triangle(conditions: Sequence[Condition]) -> Polynomial | None:
+def _triangle(conditions: Sequence[ir.Condition]) -> Polynomial | None:
     """Pairs `small < large + first` that one causal condition leaves of the box of two ranks.
 
     In closed form where the last row ends at the corner of the box (a box at least as long as the triangle).
@@ -106,21 +93,21 @@ def _triangle(conditions: Sequence[Condition]) -> Polynomial | None:
     return large * first + large * (large - 1) * Fraction(1, 2)
 
 
-def _line(index: Index) -> tuple[Polynomial, Polynomial] | None:
+def _line(index: ir.Index) -> tuple[Polynomial, Polynomial] | None:
     """Extent and offset of `rank + offset` or `m1*M0+m0 + offset`."""
-    bare = Index(index.terms)
+    bare = ir.Index(index.terms)
     ranks = (bare.rank,) if bare.rank else partition(bare)
     if index.divisor != 1 or index.gather is not None or ranks is None:
         return None
     return product(map(extent, ranks)), sum(map(factor_polynomial, index.offsets), Polynomial())
 
 
-def _not_known(access: Access) -> NDArray[np.int64]:
+def _not_known(access: ir.Access) -> NDArray[np.int64]:
     raise CascadeSimError(f"a condition compares coordinates that {access.tensor} holds: its array is needed")
 
 
 def holds(
-    conditions: Sequence[Condition], grid: Grid, extents: Extents, gathered: Gathered = _not_known
+    conditions: Sequence[ir.Condition], grid: Grid, extents: Extents, gathered: Gathered = _not_known
 ) -> NDArray[np.bool_]:
     """Tells where on a grid of rank variables all conditions hold."""
     result: NDArray[np.bool_] = np.asarray(True)
@@ -133,7 +120,7 @@ def holds(
     return result
 
 
-def coordinates(index: Index, grid: Grid, extents: Extents) -> NDArray[np.int64]:
+def coordinates(index: ir.Index, grid: Grid, extents: Extents) -> NDArray[np.int64]:
     """Values of an affine index on a grid of rank variables."""
     total = np.asarray(sum(factor_polynomial(offset).bound(extents) for offset in index.offsets), np.int64)
     for rank, factor in index.terms:
@@ -146,7 +133,7 @@ def extent(rank: str) -> Polynomial:
     return symbol(rank.upper())
 
 
-def tensor_size(cascade: Cascade, tensor: str) -> Polynomial:
+def tensor_size(cascade: ir.Cascade, tensor: str) -> Polynomial:
     """Elements of a tensor: of an input, as far as it is read; of a result, as far as it is written."""
     uses = [access for _, access in all_accesses(cascade) if access.tensor == tensor]
     written = [einsum.output for einsum in cascade.einsums if einsum.name == tensor]
@@ -164,7 +151,7 @@ def largest(sizes: Sequence[Polynomial]) -> Polynomial:
 
 
 @cache
-def reach(index: Index) -> Polynomial:
+def reach(index: ir.Index) -> Polynomial:
     """One more than the largest coordinate of an index."""
     size = sum(map(factor_polynomial, index.offsets), polynomial(1))
     for rank, factor in index.terms:
@@ -189,7 +176,7 @@ def bound(count: Polynomial, extents: Extents) -> int:
         raise CascadeSimError(f"{count}: the extent {error.args[0]} is not given") from None
 
 
-def bind_extents(cascade: Cascade, shapes: Shapes, given: Mapping[str, int]) -> dict[str, int]:
+def bind_extents(cascade: ir.Cascade, shapes: Shapes, given: Mapping[str, int]) -> dict[str, int]:
     """Extents by name. Raises CascadeSimError where arrays do not fit, or do not say how long a rank is."""
     needed = names(cascade)
     known = {name.upper(): size for name, size in given.items()}  # extents may be given by the rank's letter
@@ -212,23 +199,23 @@ def bind_extents(cascade: Cascade, shapes: Shapes, given: Mapping[str, int]) -> 
     return known
 
 
-def names(cascade: Cascade) -> tuple[str, ...]:
+def names(cascade: ir.Cascade) -> tuple[str, ...]:
     """Every extent that a cascade uses, by name."""
     found = dict.fromkeys(rank.upper() for rank in cascade.ranks)
     for einsum in cascade.einsums:
-        found.update({each.name: None for each in walk(einsum.expression) if isinstance(each, Extent)})
-        indices = Cascade(einsum.name, (einsum,)).indices
+        found.update({each.name: None for each in ir.walk(einsum.expression) if isinstance(each, ir.Extent)})
+        indices = ir.Cascade(einsum.name, (einsum,)).indices
         found.update(dict.fromkeys(name for index in indices for name in extent_names(index)))
     return tuple(found)
 
 
 @dataclass(slots=True)
 class _Solver:
-    cascade: Cascade
+    cascade: ir.Cascade
     shapes: Shapes
     known: dict[str, int]
-    uses: dict[tuple[str, int], list[Index]] = field(default_factory=lambda: defaultdict(list))
-    loose: dict[tuple[str, int], list[Index]] = field(default_factory=lambda: defaultdict(list))  # under a condition
+    uses: dict[tuple[str, int], list[ir.Index]] = field(default_factory=lambda: defaultdict(list))
+    loose: dict[tuple[str, int], list[ir.Index]] = field(default_factory=lambda: defaultdict(list))  # under a condition
 
     def __post_init__(self) -> None:
         for einsum in self.cascade.einsums:
@@ -260,8 +247,8 @@ class _Solver:
                 raise CascadeSimError(f"{self.cascade.name}: {tensor} has {given} elements along "
                                       f"'{index_text(index)}', expected {self._size(index)} ({sizes})")
 
-    def _size(self, index: Index) -> int:
-        whole = reach(Index(index.terms, index.offsets)).bound(self.known)
+    def _size(self, index: ir.Index) -> int:
+        whole = reach(ir.Index(index.terms, index.offsets)).bound(self.known)
         return -(-whole // factor_polynomial(index.divisor).bound(self.known))
 
     def _from_results(self) -> bool:
@@ -273,7 +260,7 @@ class _Solver:
                 results[name] = tuple(map(max, zip(*sizes, strict=True)))
         return self._from_dimensions(self.uses, results)
 
-    def _from_dimensions(self, uses: Mapping[tuple[str, int], list[Index]], shapes: Shapes) -> bool:
+    def _from_dimensions(self, uses: Mapping[tuple[str, int], list[ir.Index]], shapes: Shapes) -> bool:
         learnt: dict[str, int] = {}
         for (tensor, place), indices in uses.items():
             for index in indices if tensor in shapes else ():
@@ -286,9 +273,9 @@ class _Solver:
         self.known.update(learnt)
         return bool(learnt)
 
-    def _solved(self, index: Index, name: str, size: int) -> int:
+    def _solved(self, index: ir.Index, name: str, size: int) -> int:
         """The largest value of one extent with which an index stays inside `size` elements; 0 where there is none."""
-        whole = reach(Index(index.terms, index.offsets))
+        whole = reach(ir.Index(index.terms, index.offsets))
         if name in factor_polynomial(index.divisor).names:
             return whole.bound(self.known) // size if name not in whole.names else 0
         first, second = (whole.bound({**self.known, name: value}) for value in (1, 2))
@@ -308,42 +295,42 @@ class _Solver:
         return False
 
 
-def kept_extent(einsum: Einsum) -> tuple[str, int | str] | None:
+def kept_extent(einsum: ir.Einsum) -> tuple[str, int | str] | None:
     """The rank that a whole-fiber operator makes, and how long it says it is."""
     rank = kept_rank(einsum)
-    if rank is None or not isinstance(einsum.expression, Apply):
+    if rank is None or not isinstance(einsum.expression, ir.Apply):
         return None
     match einsum.expression.operands[1]:
-        case Extent(name=name):
+        case ir.Extent(name=name):
             return rank, name
-        case Constant(value=value):
+        case ir.Constant(value=value):
             return rank, int(value)
     return None
 
 
-def _guarded(expression: Expression, inside: bool) -> Iterator[tuple[Access, bool]]:
+def _guarded(expression: ir.Expression, inside: bool) -> Iterator[tuple[ir.Access, bool]]:
     """Accesses, and whether they stand under a condition, which may keep them inside their tensor."""
     match expression:
-        case Select(conditions=own, value=value, otherwise=otherwise):
+        case ir.Select(conditions=own, value=value, otherwise=otherwise):
             for side in (side for each in own for side in (each.left, each.right)):
                 if side.gather is not None:
                     yield from _guarded(side.gather, inside)
             yield from _guarded(value, True)
             yield from _guarded(otherwise, True)
-        case Apply(operands=operands):
+        case ir.Apply(operands=operands):
             for operand in operands:
                 yield from _guarded(operand, inside)
         case _:
-            for access in accesses(expression):
+            for access in ir.accesses(expression):
                 yield access, inside
 
 
-def _unknown_names(index: Index, known: Mapping[str, int]) -> list[str]:
+def _unknown_names(index: ir.Index, known: Mapping[str, int]) -> list[str]:
     used = dict.fromkeys((*(rank.upper() for rank in index.ranks), *extent_names(index)))
     return [name for name in used if name not in known]
 
 
-def _slack(index: Index) -> int:
+def _slack(index: ir.Index) -> int:
     """Elements past the last one read that do no harm: `X[2*d]` may leave one."""
     factors = [factor for _, factor in index.terms]
     numbers = [factor for factor in factors if isinstance(factor, int)]

@@ -10,21 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from cascadesim.einsum_cascades.models import projections
 from cascadesim.einsum_cascades.models.layers import Activation, Experts, Latent, neighborhood_of
 from cascadesim.einsum_cascades.models.operation import Operand, Operation
-from cascadesim.einsum_cascades.models.projections import (
-    LayerSizes,
-    Matrix,
-    Norm,
-    Phase,
-    attention_matrices,
-    cross_matrices,
-    cross_output,
-    feed_forward_matrices,
-    modulation_matrices,
-    output_matrices,
-    router_matrices,
-)
+from cascadesim.einsum_cascades.models.projections import LayerSizes, Matrix, Norm, Phase
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.sparsity.neighborhood import ExtraKeys
@@ -55,12 +44,12 @@ class LayerRun:
 
 def layer_operations(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     """One layer, top to bottom."""
-    yield from _linears(modulation_matrices(sizes), sizes, run)
+    yield from _linears(projections.modulation_matrices(sizes), sizes, run)
     yield from _norms("attn_norm", sizes, run)
-    yield from _linears(attention_matrices(sizes, run.phase), sizes, run)
+    yield from _linears(projections.attention_matrices(sizes, run.phase), sizes, run)
     yield from _before_attention(sizes, run)
     yield from _self_attention(sizes, run)
-    yield from _linears(output_matrices(sizes, run.phase), sizes, run)
+    yield from _linears(projections.output_matrices(sizes, run.phase), sizes, run)
     yield from _residuals("attn", sizes, run)
     yield from _cross_attention(sizes, run)
     if sizes.layer.feed_forward != "none":
@@ -182,9 +171,9 @@ def _cross_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
         return
     keys = run.text_length if sizes.layer.cross == "text" else run.sequence_length
     yield elementwise("cross_norm", _norm_cascade(run.norm), run.rows, sizes.hidden)
-    yield from _linears(cross_matrices(sizes), sizes, run)
+    yield from _linears(projections.cross_matrices(sizes), sizes, run)
     yield _attention("cross_attention", sizes, run, run.queries, keys, FULL)
-    yield from _linears([cross_output(sizes)], sizes, run)
+    yield from _linears([projections.cross_output(sizes)], sizes, run)
     yield elementwise("cross_residual", transformer.RESIDUAL_ADD, run.rows, sizes.hidden)
 
 
@@ -208,10 +197,10 @@ def _before_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
 
 
 def _feed_forward(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
-    matrices, experts, ffn = tuple(feed_forward_matrices(sizes)), sizes.experts, sizes.ffn
+    matrices, experts, ffn = tuple(projections.feed_forward_matrices(sizes)), sizes.experts, sizes.ffn
     if sizes.layer.joint != "one-stream":  # there, attention's norm and residual serve both
         yield from _norms("ffn_norm", sizes, run)
-    yield from _linears(router_matrices(sizes), sizes, run)
+    yield from _linears(projections.router_matrices(sizes), sizes, run)
     if experts is not None:
         yield elementwise("router_softmax", transformer.SOFTMAX_ROUTER, run.rows, experts.experts)
     yield from _linears((matrix for matrix in matrices if not matrix.after_activation), sizes, run)

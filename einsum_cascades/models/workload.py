@@ -15,18 +15,11 @@ from typing import Literal, TypeAlias, get_args
 
 from pydantic import model_validator
 
+from cascadesim.einsum_cascades.models import projections
 from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Layer, Size, layout_sizes
 from cascadesim.einsum_cascades.models.lowering import LayerRun, final_norm, layer_operations, lm_head
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.projections import (
-    LayerSizes,
-    Norm,
-    Phase,
-    cached_words,
-    layer_parameters,
-    norm_parameters,
-    routed_parameters,
-)
+from cascadesim.einsum_cascades.models.projections import LayerSizes, Norm, Phase
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, parse_yaml, read_yaml, validate, with_settings
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead, read_rows
@@ -140,16 +133,17 @@ class Workload(Spec):
 
     def parameters(self) -> int:
         """Numbers the model stores: everything in its file, `other_parameters` included."""
-        layers = sum(layer.count * layer_parameters(self.sizes(layer), self.norm, self.norms_per_layer)
+        layers = sum(layer.count * projections.layer_parameters(self.sizes(layer), self.norm, self.norms_per_layer)
                      for layer in self.layers.values())
         heads = 0 if self.vocabulary is None else 2 if self.generates and not self.tied_embeddings else 1
         embeddings = heads * (self.vocabulary or 0) * self.hidden
-        final = self.final_norms * norm_parameters(self.norm, list(self.layers.values())[-1].hidden or self.hidden)
+        width = list(self.layers.values())[-1].hidden or self.hidden
+        final = self.final_norms * projections.norm_parameters(self.norm, width)
         return layers + embeddings + final + sum(self.other_parameters.values())
 
     def expert_parameters(self) -> int:
         """Numbers of routed experts among `parameters`."""
-        return sum(layer.count * routed_parameters(self.sizes(layer)) for layer in self.layers.values())
+        return sum(layer.count * projections.routed_parameters(self.sizes(layer)) for layer in self.layers.values())
 
     def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: float = 2) -> int:
         """Bytes the KV cache holds when every sequence has `sequence_length` keys; 0 for a model that keeps none.
@@ -157,7 +151,7 @@ class Workload(Spec):
         `word_bytes` of a number, its share of the scales of a group included.
         """
         length = self._length(sequence_length)
-        words = sum(layer.count * cached_words(self.sizes(layer), length, self.text_length or 0)
+        words = sum(layer.count * projections.cached_words(self.sizes(layer), length, self.text_length or 0)
                     for layer in self.layers.values())
         return ceil(words * _positive("batch", batch) * word_bytes)
 

@@ -14,27 +14,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cascadesim.einsum_cascades.notation import ir
 from cascadesim.einsum_cascades.notation.algebra import access_text, index_sum, index_text
 from cascadesim.einsum_cascades.notation.errors import NotationError, excerpt, shortened, suggestion
 from cascadesim.einsum_cascades.notation.expressions import NotationProblem, Reader
 from cascadesim.einsum_cascades.notation.files import read_text
-from cascadesim.einsum_cascades.notation.ir import (
-    Access,
-    Apply,
-    Cascade,
-    Condition,
-    Constant,
-    Einsum,
-    Expression,
-    Extent,
-    Index,
-    Reduction,
-    Select,
-    bound_ranks,
-)
 from cascadesim.einsum_cascades.notation.operators import fiber_operator
 
-REDUCTIONS: dict[str, Reduction] = {"=": "add", "+=": "add", "max=": "max", "min=": "min"}
+REDUCTIONS: dict[str, ir.Reduction] = {"=": "add", "+=": "add", "max=": "max", "min=": "min"}
 LONGEST_LINE = 10_000  # no Einsum is longer; Python's parser is not asked to try
 MOST_EINSUMS = 1_000  # assumed: whole models unrolled stay below; checks look at pairs of them
 _MOST_PROBLEMS = 20  # shown with their lines; the others are counted
@@ -63,15 +50,15 @@ class Line:
 class Statement:
     """An Einsum as read, with the columns of its tensors."""
 
-    einsum: Einsum
+    einsum: ir.Einsum
     column: int
-    accesses: tuple[tuple[Access, int], ...]
+    accesses: tuple[tuple[ir.Access, int], ...]
 
     def problem(self, column: int, message: str) -> NotationProblem:
         return NotationProblem(self.einsum.line, column, message)
 
 
-def cascade(name: str, text: str, after: Cascade | None = None) -> Cascade:
+def cascade(name: str, text: str, after: ir.Cascade | None = None) -> ir.Cascade:
     """The cascade that `text` writes, where it goes on `after` another one.
 
     Raises NotationError showing every problem at its line and column. Lines count from the first one with text in it,
@@ -82,13 +69,13 @@ def cascade(name: str, text: str, after: Cascade | None = None) -> Cascade:
     return parse(name, own if after is None else f"{after.text}\n{textwrap.dedent(own)}")
 
 
-def read_cascade(path: Path | str) -> Cascade:
+def read_cascade(path: Path | str) -> ir.Cascade:
     """The cascade in a file, named after the file. Raises SpecError if it cannot be read, NotationError as above."""
     path = Path(path)
     return parse(path.stem, read_text(path))
 
 
-def parse(name: str, text: str) -> Cascade:
+def parse(name: str, text: str) -> ir.Cascade:
     """Reads as `cascade` does, with lines counted from the very first one."""
     lines = _lines(text)
     if len(lines) > MOST_EINSUMS:
@@ -112,7 +99,7 @@ def parse(name: str, text: str) -> Cascade:
                  f"{excerpt(given[problem.line], problem.column) if given.get(problem.line) else ''}"
                  for problem in each[:_MOST_PROBLEMS]]
         raise NotationError("\n".join(shown), further=len(each) - len(shown))
-    return Cascade(name, tuple(statement.einsum for statement in statements), textwrap.dedent(text).strip("\n"))
+    return ir.Cascade(name, tuple(statement.einsum for statement in statements), textwrap.dedent(text).strip("\n"))
 
 
 def _lines(text: str) -> list[Line]:
@@ -144,7 +131,7 @@ def _statement(line: Line, scalars: frozenset[str]) -> Statement | list[Notation
     expression = reader.read(*_stripped(match, "right"))
     if reader.problems:
         return reader.problems
-    einsum = Einsum(output, REDUCTIONS[operator], expression, line.number, line.text.strip(), line.comment)
+    einsum = ir.Einsum(output, REDUCTIONS[operator], expression, line.number, line.text.strip(), line.comment)
     return Statement(einsum, target_column, tuple(reader.accesses))
 
 
@@ -191,12 +178,12 @@ def _arities(statements: Sequence[Statement]) -> Iterator[NotationProblem]:
 
 def _definitions(statements: Sequence[Statement]) -> Iterator[NotationProblem]:
     """One definition a tensor, except for a state: numbers at the places where its next value has `rank+1`."""
-    seen: dict[str, list[Einsum]] = {}
+    seen: dict[str, list[ir.Einsum]] = {}
     for statement in statements:
         einsum = statement.einsum
         for earlier in seen.setdefault(einsum.name, []):
             same_size = len(earlier.output.indices) == len(einsum.output.indices)
-            if same_size and not any(map(Index.apart, earlier.output.indices, einsum.output.indices)):
+            if same_size and not any(map(ir.Index.apart, earlier.output.indices, einsum.output.indices)):
                 message = (f"{einsum.name} is already defined on line {earlier.line}; only a state has two "
                            f"definitions, its first value at 0 and then its next value at rank+1")
                 yield statement.problem(statement.column, message)
@@ -224,7 +211,7 @@ def _fibers(statement: Statement) -> Iterator[NotationProblem]:
     operator = fiber_operator(einsum)
     if operator is None:
         return
-    given = bound_ranks(einsum.expression)
+    given = ir.bound_ranks(einsum.expression)
     new = [rank for rank in einsum.output.ranks if rank not in given]
     if len(new) != 1 or len(einsum.reduced_ranks) != 1 or einsum.reduction != "add":
         yield statement.problem(statement.column, f"{operator.name} exchanges one rank for another, such as "
@@ -236,7 +223,7 @@ def _unbound(statement: Statement, statements: Sequence[Statement]) -> Iterator[
     einsum = statement.einsum
     if fiber_operator(einsum) is not None:
         return
-    bound: Iterable[str] = bound_ranks(einsum.expression)
+    bound: Iterable[str] = ir.bound_ranks(einsum.expression)
     if not einsum.inputs:
         bound = {rank for other in statements if other is not statement for rank in other.einsum.ranks} | set(bound)
     for rank in einsum.output.ranks:
@@ -283,7 +270,7 @@ def _order(statements: Sequence[Statement], position: int) -> Iterator[NotationP
                 yield statement.problem(column, f"{message}; did you mean '{name.lower()}'?")
 
 
-def _is_current(access: Access, update: Access) -> bool:
+def _is_current(access: ir.Access, update: ir.Access) -> bool:
     """Whether a read before the update needs only values that exist: `RM[h,m1,p]`, `RM[h,0,p]`; `T[i,j+1]` of
     `T[i+1,j+1]`: earlier along one rank, not ahead along any."""
     behind = [_behind(read, *written.step) for read, written in zip(access.indices, update.indices, strict=False)
@@ -291,14 +278,14 @@ def _is_current(access: Access, update: Access) -> bool:
     return all(steps is not None and steps >= 0 for steps in behind) and any(behind)
 
 
-def _behind(read: Index, rank: str, offset: int) -> int | None:
+def _behind(read: ir.Index, rank: str, offset: int) -> int | None:
     """Steps by which a read stays behind the value written at `rank+offset`; None where that cannot be told."""
     if read.fixed is not None:
         return offset - read.fixed
     return offset - read.step[1] if read.step is not None and read.step[0] == rank else None
 
 
-def to_text(cascade: Cascade) -> str:
+def to_text(cascade: ir.Cascade) -> str:
     """The cascade in the notation, operators below each other, comments kept; `parse` reads the same Einsums back."""
     targets = [access_text(einsum.output).removesuffix("[]") for einsum in cascade.einsums]
     width = max(map(len, targets), default=0)
@@ -310,32 +297,32 @@ def to_text(cascade: Cascade) -> str:
     return "\n".join(lines)
 
 
-def _text(expression: Expression, around: int) -> str:
+def _text(expression: ir.Expression, around: int) -> str:
     """Text of an expression, in brackets where what is around it binds more tightly."""
     text, binding = _bare(expression)
     return f"({text})" if binding < around else text
 
 
-def _bare(expression: Expression) -> tuple[str, int]:
+def _bare(expression: ir.Expression) -> tuple[str, int]:
     match expression:
-        case Access():
+        case ir.Access():
             return access_text(expression), _ATOM
-        case Constant(value=value):
+        case ir.Constant(value=value):
             whole = abs(value) <= _WHOLE and value == int(value)
             return str(int(value)) if whole else repr(value), _SIGN if value < 0 else _ATOM
-        case Extent(name=name):
+        case ir.Extent(name=name):
             return name, _ATOM
-        case Apply(operator="negate", operands=(operand,)):
+        case ir.Apply(operator="negate", operands=(operand,)):
             return f"-{_text(operand, _ATOM)}", _SIGN
-        case Apply(operator=name, operands=(left, right)) if name in _SYMBOLS:
+        case ir.Apply(operator=name, operands=(left, right)) if name in _SYMBOLS:
             symbol, binding = _SYMBOLS[name]
             return f"{_text(left, binding)} {symbol} {_text(right, binding + 1)}", binding
-        case Apply(operator=name, operands=operands):
+        case ir.Apply(operator=name, operands=operands):
             return f"{name}({', '.join(_text(operand, _CONDITIONAL) for operand in operands)})", _ATOM
-        case Select(conditions=conditions, value=value, otherwise=otherwise):
+        case ir.Select(conditions=conditions, value=value, otherwise=otherwise):
             test = " and ".join(map(condition_text, conditions))
             return f"{_text(value, _SUM)} if {test} else {_text(otherwise, _SUM)}", _CONDITIONAL
 
 
-def condition_text(condition: Condition) -> str:
+def condition_text(condition: ir.Condition) -> str:
     return f"{index_text(condition.left)} {condition.comparison} {index_text(condition.right)}"
