@@ -21,17 +21,12 @@ if TYPE_CHECKING:
     from cascadesim.einsum_cascades.texts import cascade_names, find
 
 _WHERE = {
-    "analysis.evaluate": ("evaluate",),
-    "analysis.graph": ("graph",),
-    "analysis.online": ("rewritten_to",),
-    "analysis.passes": ("Analysis", "analyse", "passes"),
-    "models.operation": ("Operation",),
-    "models.workload": ("Workload", "load_workload"),
-    "notation.errors": ("CascadeSimError",),
-    "notation.ir": ("Cascade", "Einsum"),
+    "analysis.evaluate": ("evaluate",), "analysis.graph": ("graph",), "analysis.online": ("rewritten_to",),
+    "analysis.passes": ("Analysis", "analyse", "passes"), "models.operation": ("Operation",),
+    "models.workload": ("Workload", "load_workload"), "notation.errors": ("CascadeSimError",),
+    "notation.ir": ("Cascade", "Einsum"), "texts": ("cascade_names", "find"),
     "notation.notation": ("cascade", "parse", "read_cascade", "to_text"),
-    "texts": ("cascade_names", "find"),
-}
+}  # fmt: skip
 __all__ = [
     "Analysis", "Cascade", "CascadeSimError", "Einsum", "Operation", "Workload", "analyse", "cascade",
     "cascade_names", "evaluate", "find", "graph", "load_workload", "parse", "passes", "read_cascade", "rewritten_to",

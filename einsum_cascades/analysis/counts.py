@@ -112,10 +112,8 @@ def holds(
     """Tells where on a grid of rank variables all conditions hold."""
     result: NDArray[np.bool_] = np.asarray(True)
     for each in conditions:
-        left, right = (
-            coordinates(side, grid, extents) if side.gather is None else gathered(side.gather)
-            for side in (each.left, each.right)
-        )
+        left, right = (coordinates(side, grid, extents) if side.gather is None else gathered(side.gather)
+                       for side in (each.left, each.right))
         result = result & _COMPARE[each.comparison](left, right)
     return result
 
@@ -137,11 +135,15 @@ def tensor_size(cascade: ir.Cascade, tensor: str) -> Polynomial:
     """Elements of a tensor: of an input, as far as it is read; of a result, as far as it is written."""
     uses = [access for _, access in all_accesses(cascade) if access.tensor == tensor]
     written = [einsum.output for einsum in cascade.einsums if einsum.name == tensor]
-    return product(
-        largest([reach(index) if index.gather is None else product(map(extent, index.gather.ranks[-1:]))
-                 for index in (each.indices[place] for each in written or uses)])
-        for place, _ in enumerate(uses[0].indices)
-    )  # fmt: skip
+    return product(largest([reach(index) if index.gather is None else product(map(extent, index.gather.ranks[-1:]))
+                            for index in (each.indices[place] for each in written or uses)])
+                   for place, _ in enumerate(uses[0].indices))
+
+
+def shape_of(cascade: ir.Cascade, tensor: str, extents: Extents) -> tuple[int, ...]:
+    """Elements of a result along each dimension: as far as any Einsum writes it."""
+    written = [einsum.output.indices for einsum in cascade.einsums if einsum.name == tensor]
+    return tuple(max(reach(index).bound(extents) for index in along) for along in zip(*written, strict=True))
 
 
 def largest(sizes: Sequence[Polynomial]) -> Polynomial:
@@ -252,13 +254,10 @@ class _Solver:
         return -(-whole // factor_polynomial(index.divisor).bound(self.known))
 
     def _from_results(self) -> bool:
-        results: dict[str, tuple[int, ...]] = {}
-        for name in self.cascade.produced:
-            outputs = [einsum.output for einsum in self.cascade.einsums if einsum.name == name]
-            if not any(_unknown_names(index, self.known) for output in outputs for index in output.indices):
-                sizes = [[self._size(index) for index in output.indices] for output in outputs]
-                results[name] = tuple(map(max, zip(*sizes, strict=True)))
-        return self._from_dimensions(self.uses, results)
+        unknown = {einsum.name for einsum in self.cascade.einsums for index in einsum.output.indices
+                   if _unknown_names(index, self.known)}
+        return self._from_dimensions(self.uses, {name: shape_of(self.cascade, name, self.known)
+                                                 for name in self.cascade.produced if name not in unknown})
 
     def _from_dimensions(self, uses: Mapping[tuple[str, int], list[ir.Index]], shapes: Shapes) -> bool:
         learnt: dict[str, int] = {}

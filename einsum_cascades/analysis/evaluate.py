@@ -13,7 +13,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cascadesim.einsum_cascades.analysis.counts import bind_extents, coordinates, holds, reach
+from cascadesim.einsum_cascades.analysis.counts import bind_extents, coordinates, holds, shape_of
 from cascadesim.einsum_cascades.analysis.graph import Step, steps
 from cascadesim.einsum_cascades.notation import ir, operators
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
@@ -31,7 +31,7 @@ def evaluate(
     """
     arrays = _arrays(cascade, inputs)
     sizes = bind_extents(cascade, {name: array.shape for name, array in arrays.items()}, dict(extents or {}))
-    results = {name: np.full(_shape(cascade, name, sizes), np.nan) for name in cascade.produced}
+    results = {name: np.full(shape_of(cascade, name, sizes), np.nan) for name in cascade.produced}
     run = _Evaluation(cascade, arrays | results, sizes)
     with np.errstate(all="ignore"):  # -inf - -inf of a row that attends nothing is NaN, as on hardware
         run.steps(steps(cascade), {})
@@ -54,12 +54,6 @@ def _arrays(cascade: ir.Cascade, inputs: Mapping[str, ArrayLike]) -> dict[str, o
     if empty:
         raise CascadeSimError(f"{cascade.name}: {empty[0]} has no elements, shape {arrays[empty[0]].shape}")
     return arrays
-
-
-def _shape(cascade: ir.Cascade, tensor: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
-    outputs = [einsum.output for einsum in cascade.einsums if einsum.name == tensor]
-    return tuple(max(reach(output.indices[place]).bound(sizes) for output in outputs)
-                 for place, _ in enumerate(outputs[0].indices))
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,19 +133,15 @@ def _self_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
 
 def _attention(name: str, sizes: LayerSizes, run: LayerRun, queries: int, keys: int, mask: Mask) -> Operation:
     attention = sizes.attention
-    extents = (
-        ("b", run.batch), ("h", attention.heads), ("g", attention.heads // attention.key_heads),
-        ("m", keys), ("p", queries), ("e", attention.head_dim), ("f", attention.values),
-    )  # fmt: skip
+    extents = (("b", run.batch), ("h", attention.heads), ("g", attention.heads // attention.key_heads),
+               ("m", keys), ("p", queries), ("e", attention.head_dim), ("f", attention.values))
     return Operation(name, "attention", run.attention, extents, mask=mask, operand=_keys_from(run))
 
 
 def _absorbed_attention(heads: int, latent: Latent, keys: int, run: LayerRun) -> Operation:
     """MLA as decoding runs it: all heads share one latent key, whose first kv_rank elements are the value."""
-    extents = (
-        ("b", run.batch), ("h", heads), ("g", heads), ("m", keys), ("p", 1),
-        ("e", latent.kv_rank + latent.rope_dim), ("f", latent.kv_rank),
-    )  # fmt: skip
+    extents = (("b", run.batch), ("h", heads), ("g", heads), ("m", keys), ("p", 1),
+               ("e", latent.kv_rank + latent.rope_dim), ("f", latent.kv_rank))
     return Operation("attention", "attention", run.attention, extents, operand=_keys_from(run))
 
 

@@ -34,13 +34,11 @@ def divided(workload: Workload, devices: int) -> Workload:
     problems = tuple(dict.fromkeys(_problems(workload, devices)))
     if problems:
         raise CascadeSimError(f"{workload.name}: no tensor parallelism over {devices} devices: {'; '.join(problems)}")
-    changes: dict[str, Any] = {
-        **_sections(workload, devices),
-        "experts": workload.experts and _narrower(workload.experts, devices),
-        "vocabulary": workload.vocabulary and -(-workload.vocabulary // devices),
-        "layers": {name: layer.model_copy(update=_sections(layer, devices)) for name, layer in workload.layers.items()},
-    }
-    return workload.model_copy(update=changes)
+    experts = workload.experts and _narrower(workload.experts, devices)
+    vocabulary = workload.vocabulary and -(-workload.vocabulary // devices)
+    layers = {name: layer.model_copy(update=_sections(layer, devices)) for name, layer in workload.layers.items()}
+    return workload.model_copy(update={
+        **_sections(workload, devices), "experts": experts, "vocabulary": vocabulary, "layers": layers})
 
 
 def divided_operations(
@@ -69,13 +67,10 @@ def _all_reduce(after: Operation, rows: int, width: int) -> Operation:
 
 
 def _sections(part: Workload | Layer, devices: int) -> dict[str, Any]:
-    return {
-        "attention": (attention := part.attention) and attention.model_copy(update={
-            "heads": attention.heads // devices,
-            "kv_heads": attention.kv_heads and max(attention.kv_heads // devices, 1),
-        }),
-        "ffn": part.ffn and _narrower(part.ffn, devices),
-    }
+    attention = part.attention and part.attention.model_copy(update={
+        "heads": part.attention.heads // devices,
+        "kv_heads": part.attention.kv_heads and max(part.attention.kv_heads // devices, 1)})
+    return {"attention": attention, "ffn": part.ffn and _narrower(part.ffn, devices)}
 
 
 def _narrower(part: FeedForward | Experts, devices: int) -> FeedForward | Experts:

@@ -29,10 +29,8 @@ _CONDITIONAL, _SUM, _PRODUCT, _SIGN, _ATOM = range(5)  # how tightly a construct
 _SYMBOLS = {"add": ("+", _SUM), "subtract": ("-", _SUM), "multiply": ("*", _PRODUCT), "divide": ("/", _PRODUCT)}
 _WHOLE = 2.0**53  # whole numbers up to here are written without a point
 # Possessive quantifiers (`*+`) never give back what they took: each line is scanned once, whatever is in it.
-_STATEMENT = re.compile(
-    r"(?P<target>\s*+[A-Za-z_]\w*+\s*+(?:\[[^\[\]=]*+\])?+)\s*+"
-    r"(?P<operator>(?:[A-Za-z_]\w*+|[^\w\s\[\]=<>!]++)?+=(?!=))(?P<right>.*)"
-)
+_STATEMENT = re.compile(r"(?P<target>\s*+[A-Za-z_]\w*+\s*+(?:\[[^\[\]=]*+\])?+)\s*+"
+                        r"(?P<operator>(?:[A-Za-z_]\w*+|[^\w\s\[\]=<>!]++)?+=(?!=))(?P<right>.*)")
 _SCALAR = re.compile(r"\b([A-Za-z]\w*+)(\s*+\[\s*+\])")
 _LONE_NAME = re.compile(r"\s*+([A-Za-z]\w*+)\s*+(?:\w*+|\+)=(?!=)")
 

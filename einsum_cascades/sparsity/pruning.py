@@ -99,10 +99,8 @@ def prune_encoder(maps: ArrayLike, schedule: PruningSchedule, outputs: ArrayLike
     if schedule.token_keep[0] < 1:
         raise CascadeSimError(f"pruning schedule {schedule.name} drops tokens before the first layer of an encoder, "
                               f"which has nothing to choose by")
-    found = _iteration(
-        given, _outputs(outputs, given, schedule), schedule, np.arange(given.shape[3]),
-        Importance.none(given.shape[3], given.shape[1]), first=False,
-    )  # fmt: skip
+    found = _iteration(given, _outputs(outputs, given, schedule), schedule, np.arange(given.shape[3]),
+                       Importance.none(given.shape[3], given.shape[1]), first=False)
     return found[0]
 
 
@@ -197,9 +195,8 @@ def rows_of(
     iterations: Sequence[PrunedIteration], schedule: PruningSchedule, head_dim: int = 64
 ) -> tuple[TracedHead, ...]:
     """The trace in rows. One query that needs low bits makes the head fetch them."""
-    return tuple(
-        row for number, each in enumerate(iterations) for row in _rows_of_iteration(number, each, schedule, head_dim)
-    )
+    return tuple(row for number, each in enumerate(iterations)
+                 for row in _rows_of_iteration(number, each, schedule, head_dim))
 
 
 def _rows_of_iteration(
@@ -218,8 +215,6 @@ def _rows_of_iteration(
             ))  # fmt: skip
         rows[-1] = replace(rows[-1], kept=fewer if index < len(after) else iteration.kept)
     return rows
-
-
 
 
 @dataclass(frozen=True)
@@ -272,8 +267,5 @@ def _maps_of(arrays: Mapping[str, NDArray[np.generic]], source: str) -> Attentio
     outputs = [f"outputs{name}" for name in names if f"outputs{name}" in arrays]
     if outputs and len(outputs) != len(names):
         raise SpecError(f"{source}: outputs are there for {len(outputs)} of {len(names)} iterations")
-    return AttentionMaps(
-        tuple(arrays[f"maps{name}"].astype(np.float64) for name in names),
-        tuple(arrays[name].astype(np.float64) for name in outputs),
-        encoder,
-    )
+    return AttentionMaps(tuple(arrays[f"maps{name}"].astype(np.float64) for name in names),
+                         tuple(arrays[name].astype(np.float64) for name in outputs), encoder)

@@ -115,12 +115,9 @@ def ramp_schedule(
     value_bits: int | None = None, threshold: float | None = None, low_bit_share: float = 0.0, source: str = "",
 ) -> PruningSchedule:  # fmt: skip
     """The published kind of schedule from mean ratios of pruned tokens and heads over the layers that prune."""
-    return PruningSchedule(
-        name,
-        tuple(1 - ratio for ratio in ramp(layers, token_ratio, TOKENS_FIRST, token_start)),
-        tuple(kept(1 - ratio, heads) for ratio in ramp(layers, head_ratio, HEADS_FIRST, head_start)),
-        value_keep, base, key_bits, value_bits, 16, threshold, low_bit_share, source=source,
-    )  # fmt: skip
+    return PruningSchedule(name, tuple(1 - ratio for ratio in ramp(layers, token_ratio, TOKENS_FIRST, token_start)),
+                           tuple(kept(1 - ratio, heads) for ratio in ramp(layers, head_ratio, HEADS_FIRST, head_start)),
+                           value_keep, base, key_bits, value_bits, 16, threshold, low_bit_share, source=source)
 
 
 def token_rows(

@@ -292,11 +292,9 @@ def sliding_tile(layout: Sequence[int], tile: Sequence[int], window: Sequence[in
     if not len(layout) == len(tile) == len(window):
         raise CascadeSimError(f"pattern sliding-tile: layout {times(layout)}, tile {times(tile)} and window "
                               f"{times(window)} differ in dimensions")
-    problems = [
-        f"pattern sliding-tile: dimension {number}: {problem}"
-        for number, sizes in enumerate(zip(layout, tile, window, strict=True), start=1)
-        for problem in _problems(*sizes)
-    ]
+    problems = [f"pattern sliding-tile: dimension {number}: {problem}"
+                for number, sizes in enumerate(zip(layout, tile, window, strict=True), start=1)
+                for problem in _problems(*sizes)]
     if problems:
         raise CascadeSimError("\n".join(problems))
     tiles = prod(layout) // prod(tile)
