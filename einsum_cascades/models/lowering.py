@@ -66,9 +66,7 @@ def final_norm(run: LayerRun, rows: int, hidden: int) -> Operation:
     return elementwise("final_norm", _norm_cascade(run.norm), rows, hidden)
 
 
-def linear(
-    name: str, rows: int, inputs: int, outputs: int, copies: int = 1, operand: Operand = "weights"
-) -> Operation:
+def linear(name: str, rows: int, inputs: int, outputs: int, copies: int = 1, operand: Operand = "weights") -> Operation:
     extents = (("r", rows), ("k", inputs), ("n", outputs), ("x", copies))
     return Operation(name, "linear", transformer.LINEAR, extents, operand=operand)
 

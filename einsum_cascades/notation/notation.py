@@ -121,8 +121,7 @@ def _statement(line: Line, scalars: frozenset[str]) -> Statement | list[Notation
     reader = Reader(line.number, scalars)
     operator = match.group("operator")
     if operator not in REDUCTIONS:
-        known = ", ".join(REDUCTIONS)
-        message = f"unknown reduction '{shortened(operator)}'; known: {known}"
+        message = f"unknown reduction '{shortened(operator)}'; known: {', '.join(REDUCTIONS)}"
         reader.problems.append(NotationProblem(line.number, match.start("operator"), message))
     target, target_column = _stripped(match, "target")
     output = reader.read_target(target, target_column)
