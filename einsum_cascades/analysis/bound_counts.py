@@ -35,6 +35,7 @@ from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 KEY, QUERY = "m", "p"  # the ranks that a mask pairs
 _MOST_POINTS = 50_000_000  # that are counted one by one
 
+
 def bound_work(cascade: Cascade, extents: Extents, mask: Mask = FULL) -> dict[str, dict[str, int]]:
     """Einsum -> operation class -> count at `extents` (by name, in upper case: M, M0; more than needed is no error)."""
     work = wholly_bound(cascade, extents, mask).work

@@ -73,7 +73,6 @@ class _Chain:
     scaled: dict[str, ir.Access] = field(default_factory=dict)  # as they are written
     sums: list[str] = field(default_factory=list)
     late: set[str] = field(default_factory=set)  # what has its value only after the pass
-
     names: dict[tuple[str, str], str] = field(default_factory=dict)  # of (tensor, form)
 
     def __post_init__(self) -> None:
