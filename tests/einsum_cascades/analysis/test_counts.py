@@ -250,3 +250,8 @@ def test_what_does_not_fit_is_named(
     with pytest.raises(CascadeSimError) as caught:
         extents_of(text, given, **shapes)
     assert str(caught.value) == f"example: {message}"
+
+
+def test_an_array_along_the_kept_rank_says_how_many_are_kept() -> None:
+    text = "I[j] = top(X[m], KEEP)\nZ[j] = W[j] * X[I[j]]"
+    assert extents_of(text, X=(5,), W=(2,)) == {"M": 5, "J": 2, "KEEP": 2}
