@@ -16,15 +16,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.analysis.counts import (
-    Extents,
-    Region,
-    bound,
-    charged_regions,
-    holds,
-    kept_extent,
-    names,
-)
+from cascadesim.einsum_cascades.analysis.counts import Region, bound, charged_regions, holds, kept_extent, names
 from cascadesim.einsum_cascades.analysis.rank_groups import Parts, partitions, whole_extent
 from cascadesim.einsum_cascades.notation.algebra import Polynomial, factor_polynomial, polynomial, product, symbol
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -36,13 +28,13 @@ KEY, QUERY = "m", "p"  # the ranks that a mask pairs
 _MOST_POINTS = 50_000_000  # that are counted one by one
 
 
-def bound_work(cascade: Cascade, extents: Extents, mask: Mask = FULL) -> dict[str, dict[str, int]]:
+def bound_work(cascade: Cascade, extents: Mapping[str, int], mask: Mask = FULL) -> dict[str, dict[str, int]]:
     """Einsum -> operation class -> count at `extents` (by name, in upper case: M, M0; more than needed is no error)."""
     work = wholly_bound(cascade, extents, mask).work
     return {name: {kind: count.bound({}) for kind, count in counts.items()} for name, counts in work.items()}
 
 
-def wholly_bound(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
+def wholly_bound(cascade: Cascade, extents: Mapping[str, int], mask: Mask) -> BoundCascade:
     """The cascade with every extent known. Raises CascadeSimError where one is missing."""
     sized = BoundCascade.of(cascade, extents, mask)
     inner = [rank.upper() for parts in partitions(cascade) for rank in parts[1:]]  # the outer one follows from them
@@ -65,7 +57,7 @@ class BoundCascade:
     mask: Mask
 
     @classmethod
-    def of(cls, cascade: Cascade, given: Extents, mask: Mask = FULL) -> BoundCascade:
+    def of(cls, cascade: Cascade, given: Mapping[str, int], mask: Mask = FULL) -> BoundCascade:
         """Derives what partitions and kept fibers say. Raises CascadeSimError where extents contradict each other."""
         extents, wholes = dict(given), {}
         for parts in sorted(partitions(cascade), key=lambda parts: whole_extent(parts) not in given):
