@@ -151,7 +151,9 @@ class Neighborhood:
         """The whole mask, queries x keys: for checks at small sizes only."""
         mask = np.ones((1, 1), dtype=bool)
         for axis in self.axes:
-            mask = np.kron(mask, _axis_mask(axis))
+            (first, last), key = _ends(axis), np.arange(axis.length)
+            same_group = key % axis.dilation == key[:, None] % axis.dilation
+            mask = np.kron(mask, (key >= first[:, None]) & (key <= last[:, None]) & same_group)
         return mask
 
     def _check(self, queries: int, keys: int) -> None:
@@ -237,11 +239,3 @@ def _ends(axis: Axis) -> tuple[Positions, Positions]:
         first[group :: axis.dilation] = group + start * axis.dilation
         last[group :: axis.dilation] = group + (end - 1) * axis.dilation
     return first, last
-
-
-def _axis_mask(axis: Axis) -> NDArray[np.bool_]:
-    first, last = _ends(axis)
-    key = np.arange(axis.length)
-    same_group = key % axis.dilation == key[:, None] % axis.dilation
-    mask: NDArray[np.bool_] = (key >= first[:, None]) & (key <= last[:, None]) & same_group
-    return mask
