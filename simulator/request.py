@@ -14,8 +14,14 @@ from typing import Literal, TypeAlias
 from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.projections import Phase
-from cascadesim.einsum_cascades.models.traced_workload import TracedWorkload, is_trace, workload_from_rows
-from cascadesim.einsum_cascades.models.workload import Scope, Workload, load_workload
+from cascadesim.einsum_cascades.models.workload import (
+    Scope,
+    TracedWorkload,
+    Workload,
+    is_trace,
+    load_workload,
+    workload_from_rows,
+)
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 
 AnyWorkload: TypeAlias = Workload | TracedWorkload

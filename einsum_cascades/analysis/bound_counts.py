@@ -7,17 +7,16 @@ conditions of the text hold and where the mask lets the pair of query and key th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.analysis.counts import Extents, Region, bound, charged_regions, holds
-from cascadesim.einsum_cascades.analysis.extents import kept_extent, names
+from cascadesim.einsum_cascades.analysis.counts import Region, bound, charged_regions, holds, kept_extent, names
 from cascadesim.einsum_cascades.analysis.rank_groups import Parts, partitions, whole_extent
 from cascadesim.einsum_cascades.notation.algebra import Polynomial, factor_polynomial, polynomial, product, symbol
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -29,14 +28,13 @@ KEY, QUERY = "m", "p"  # the ranks that a mask pairs
 _MOST_POINTS = 50_000_000  # that are counted one by one
 
 
-
-def bound_work(cascade: Cascade, extents: Extents, mask: Mask = FULL) -> dict[str, dict[str, int]]:
+def bound_work(cascade: Cascade, extents: Mapping[str, int], mask: Mask = FULL) -> dict[str, dict[str, int]]:
     """Einsum -> operation class -> count at `extents` (by name, in upper case: M, M0; more than needed is no error)."""
     work = wholly_bound(cascade, extents, mask).work
     return {name: {kind: count.bound({}) for kind, count in counts.items()} for name, counts in work.items()}
 
 
-def wholly_bound(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
+def wholly_bound(cascade: Cascade, extents: Mapping[str, int], mask: Mask) -> BoundCascade:
     """The cascade with every extent known. Raises CascadeSimError where one is missing."""
     sized = BoundCascade.of(cascade, extents, mask)
     inner = [rank.upper() for parts in partitions(cascade) for rank in parts[1:]]  # the outer one follows from them
@@ -59,7 +57,7 @@ class BoundCascade:
     mask: Mask
 
     @classmethod
-    def of(cls, cascade: Cascade, given: Extents, mask: Mask = FULL) -> BoundCascade:
+    def of(cls, cascade: Cascade, given: Mapping[str, int], mask: Mask = FULL) -> BoundCascade:
         """Derives what partitions and kept fibers say. Raises CascadeSimError where extents contradict each other."""
         extents, wholes = dict(given), {}
         for parts in sorted(partitions(cascade), key=lambda parts: whole_extent(parts) not in given):
@@ -104,9 +102,8 @@ class BoundCascade:
             return free
         if any(rank.upper() not in self.extents for group in together for rank in group):
             if masked:
-                raise CascadeSimError(
-                    f"{self.cascade.name}: a mask needs the extents of {KEY} and {QUERY}, and of tiles"
-                )
+                raise CascadeSimError(f"{self.cascade.name}: a mask needs the extents of {KEY} and {QUERY}, "
+                                      f"and of tiles")
             return region.points
         pairs = None
         if queries and keys and set(together) <= {keys, queries}:
@@ -191,15 +188,9 @@ class BoundCascade:
         return self.extents[rank.upper()] if group == (rank,) else self._whole(group)
 
     @cached_property
-    def _known_pairs(self) -> dict[tuple[object, ...], int | None]:
-        """Most Einsums of a cascade count the same pairs."""
-        return {}
-
-    def _pairs(self, keys: Parts, queries: Parts, tests: tuple[Condition, ...], masked: bool) -> int | None:
-        asked = (keys, queries, tests, masked)
-        if asked not in self._known_pairs:
-            self._known_pairs[asked] = self._counted_pairs(*asked)
-        return self._known_pairs[asked]
+    def _pairs(self) -> Callable[[Parts, Parts, tuple[Condition, ...], bool], int | None]:
+        """`_counted_pairs`, which most Einsums of a cascade ask for the same."""
+        return cache(self._counted_pairs)
 
     def _counted_pairs(self, keys: Parts, queries: Parts, tests: tuple[Condition, ...], masked: bool) -> int | None:
         """Pairs of query and key (or tile of keys); None where they are no interval of keys for each query."""
@@ -267,25 +258,21 @@ class BoundCascade:
         single, sizes = factor_polynomial(factor), self.extents
         for name in single.names:
             if name not in sizes:
-                raise CascadeSimError(
-                    f"{self.cascade.name}: a condition needs the extent {name}, which nothing gives; write a number"
-                )
+                raise CascadeSimError(f"{self.cascade.name}: a condition needs the extent {name}, which nothing gives; "
+                                      f"write a number")
         outer = {parts[0].upper(): Fraction(whole, prod(sizes[rank.upper()] for rank in parts[1:]))
                  for parts, whole in self.wholes.items()}  # fmt: skip
         return Fraction(single.value({**sizes, **outer}))
 
     def _one_by_one(
-        self, groups: tuple[Parts, ...], tests: tuple[Condition, ...],
-        keys: Parts, queries: Parts, masked: bool,
-    ) -> int:  # fmt: skip
+        self, groups: tuple[Parts, ...], tests: tuple[Condition, ...], keys: Parts, queries: Parts, masked: bool
+    ) -> int:
         ranks = tuple(rank for group in groups for rank in group)
         sizes = [self.extents[rank.upper()] for rank in ranks]
         if prod(sizes) > _MOST_POINTS:
-            raise CascadeSimError(
-                f"{self.cascade.name}: too many points to count under its conditions: "
-                f"{' x '.join(f'{rank}={size}' for rank, size in zip(ranks, sizes, strict=True))}, "
-                f"at most {_MOST_POINTS:,}"
-            )
+            raise CascadeSimError(f"{self.cascade.name}: too many points to count under its conditions: "
+                                  f"{' x '.join(f'{rank}={size}' for rank, size in zip(ranks, sizes, strict=True))}, "
+                                  f"at most {_MOST_POINTS:,}")
         grid = dict(zip(ranks, np.ogrid[tuple(slice(size) for size in sizes)], strict=True))
         inside = holds(tests, grid, self.extents)
         for group in groups:
@@ -302,10 +289,8 @@ class BoundCascade:
     def _attended(self, keys: Parts, queries: Parts, grid: Mapping[str, Coordinates]) -> NDArray[np.bool_]:
         rows, columns = self._walked(QUERY, queries), self._walked(KEY, keys)
         if rows is None or columns is None or not isinstance(self.mask, KeyInterval):
-            raise CascadeSimError(
-                f"{self.cascade.name}: its own conditions beside the mask {self.mask} cannot be counted; "
-                "give a workload without that mask"
-            )
+            raise CascadeSimError(f"{self.cascade.name}: its own conditions beside the mask {self.mask} cannot be "
+                                  f"counted; give a workload without that mask")
         first, last = self.mask.interval(self._coordinate(queries, grid), rows, columns)
         tile = self._tile(keys)
         place = self._coordinate(keys, grid) // tile

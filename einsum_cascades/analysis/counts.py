@@ -1,14 +1,16 @@
-"""Sizes of tensors and points of iteration spaces, as exact polynomials in the extents of a cascade.
+"""Sizes of tensors, points of iteration spaces as exact polynomials in extents, and extents found from shapes.
 
 What one point costs is said by `operators`; points outside the conditions of a causal or windowed Einsum cost nothing.
 Closed forms exist for boxes and for triangles (`m <= p + M - P`, exact where the triangle lies inside the box, P <= M);
-any other condition is a named count, which `bound_counts` counts where the extents are known.
+any other condition is a named count, which `bound_counts` counts where the extents are known. `K[h,m1*M0+m0,e]` with
+M0 given and 12 keys makes M1 = 12/M0; `K[h//G,...]` with 8 query heads on 2 makes G = 4. Knows shapes, not values.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from typing import TypeAlias
@@ -17,15 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.analysis.rank_groups import all_accesses, partition
-from cascadesim.einsum_cascades.notation.algebra import Polynomial, factor_polynomial, polynomial, product, symbol
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Condition, Einsum, Index
+from cascadesim.einsum_cascades.notation import ir
+from cascadesim.einsum_cascades.notation.algebra import (
+    Polynomial,
+    access_text,
+    extent_names,
+    factor_polynomial,
+    index_text,
+    polynomial,
+    product,
+    symbol,
+)
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.notation.notation import condition_text
 from cascadesim.einsum_cascades.notation.operators import charges, kept_rank
 
 Extents: TypeAlias = Mapping[str, int]  # by their names, in upper case
 Grid: TypeAlias = Mapping[str, NDArray[np.int64]]
-Gathered: TypeAlias = Callable[[Access], NDArray[np.int64]]  # the coordinates that a tensor holds, on a grid
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+Gathered: TypeAlias = Callable[[ir.Access], NDArray[np.int64]]  # the coordinates that a tensor holds, on a grid
 
 _COMPARE: Mapping[str, np.ufunc] = {
     "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal, "!=": np.not_equal,
@@ -38,7 +50,7 @@ class Region:
     """The points of a box of ranks where all conditions hold."""
 
     ranks: tuple[str, ...]
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[ir.Condition, ...] = ()
 
     @property
     def tested(self) -> tuple[str, ...]:
@@ -54,14 +66,14 @@ class Region:
         return free * (symbol(name) if closed is None else closed)
 
 
-def charged_regions(einsum: Einsum) -> Iterator[tuple[Mapping[str, int], Region]]:
+def charged_regions(einsum: ir.Einsum) -> Iterator[tuple[Mapping[str, int], Region]]:
     """Operations of one point, by class, and the points that cost them."""
     ranks = tuple(rank for rank in einsum.ranks if rank != kept_rank(einsum))
     for charge in charges(einsum):
         yield charge.operations, Region(ranks, charge.conditions)
 
 
-def _triangle(conditions: Sequence[Condition]) -> Polynomial | None:
+def _triangle(conditions: Sequence[ir.Condition]) -> Polynomial | None:
     """Pairs `small < large + first` that one causal condition leaves of the box of two ranks.
 
     In closed form where the last row ends at the corner of the box (a box at least as long as the triangle).
@@ -81,37 +93,34 @@ def _triangle(conditions: Sequence[Condition]) -> Polynomial | None:
     return large * first + large * (large - 1) * Fraction(1, 2)
 
 
-def _line(index: Index) -> tuple[Polynomial, Polynomial] | None:
+def _line(index: ir.Index) -> tuple[Polynomial, Polynomial] | None:
     """Extent and offset of `rank + offset` or `m1*M0+m0 + offset`."""
-    bare = Index(index.terms)
+    bare = ir.Index(index.terms)
     ranks = (bare.rank,) if bare.rank else partition(bare)
     if index.divisor != 1 or index.gather is not None or ranks is None:
         return None
     return product(map(extent, ranks)), sum(map(factor_polynomial, index.offsets), Polynomial())
 
 
-def _not_known(access: Access) -> NDArray[np.int64]:
+def _not_known(access: ir.Access) -> NDArray[np.int64]:
     raise CascadeSimError(f"a condition compares coordinates that {access.tensor} holds: its array is needed")
 
 
 def holds(
-    conditions: Sequence[Condition], grid: Grid, extents: Extents, gathered: Gathered = _not_known
+    conditions: Sequence[ir.Condition], grid: Grid, extents: Extents, gathered: Gathered = _not_known
 ) -> NDArray[np.bool_]:
     """Tells where on a grid of rank variables all conditions hold."""
     result: NDArray[np.bool_] = np.asarray(True)
     for each in conditions:
-        left, right = (
-            coordinates(side, grid, extents) if side.gather is None else gathered(side.gather)
-            for side in (each.left, each.right)
-        )
+        left, right = (coordinates(side, grid, extents) if side.gather is None else gathered(side.gather)
+                       for side in (each.left, each.right))
         result = result & _COMPARE[each.comparison](left, right)
     return result
 
 
-def coordinates(index: Index, grid: Grid, extents: Extents) -> NDArray[np.int64]:
+def coordinates(index: ir.Index, grid: Grid, extents: Extents) -> NDArray[np.int64]:
     """Values of an affine index on a grid of rank variables."""
-    offsets = sum(factor_polynomial(offset).bound(extents) for offset in index.offsets)
-    total: NDArray[np.int64] = np.asarray(offsets, np.int64)
+    total = np.asarray(sum(factor_polynomial(offset).bound(extents) for offset in index.offsets), np.int64)
     for rank, factor in index.terms:
         total = total + grid[rank] * factor_polynomial(factor).bound(extents)
     return total // factor_polynomial(index.divisor).bound(extents)
@@ -122,15 +131,19 @@ def extent(rank: str) -> Polynomial:
     return symbol(rank.upper())
 
 
-def tensor_size(cascade: Cascade, tensor: str) -> Polynomial:
+def tensor_size(cascade: ir.Cascade, tensor: str) -> Polynomial:
     """Elements of a tensor: of an input, as far as it is read; of a result, as far as it is written."""
     uses = [access for _, access in all_accesses(cascade) if access.tensor == tensor]
     written = [einsum.output for einsum in cascade.einsums if einsum.name == tensor]
-    return product(
-        largest([reach(index) if index.gather is None else product(map(extent, index.gather.ranks[-1:]))
-                 for index in (each.indices[place] for each in written or uses)])
-        for place, _ in enumerate(uses[0].indices)
-    )  # fmt: skip
+    return product(largest([reach(index) if index.gather is None else product(map(extent, index.gather.ranks[-1:]))
+                            for index in (each.indices[place] for each in written or uses)])
+                   for place, _ in enumerate(uses[0].indices))
+
+
+def shape_of(cascade: ir.Cascade, tensor: str, extents: Extents) -> tuple[int, ...]:
+    """Elements of a result along each dimension: as far as any Einsum writes it."""
+    written = [einsum.output.indices for einsum in cascade.einsums if einsum.name == tensor]
+    return tuple(max(reach(index).bound(extents) for index in along) for along in zip(*written, strict=True))
 
 
 def largest(sizes: Sequence[Polynomial]) -> Polynomial:
@@ -140,7 +153,7 @@ def largest(sizes: Sequence[Polynomial]) -> Polynomial:
 
 
 @cache
-def reach(index: Index) -> Polynomial:
+def reach(index: ir.Index) -> Polynomial:
     """One more than the largest coordinate of an index."""
     size = sum(map(factor_polynomial, index.offsets), polynomial(1))
     for rank, factor in index.terms:
@@ -163,3 +176,161 @@ def bound(count: Polynomial, extents: Extents) -> int:
         return count.bound(values)
     except KeyError as error:
         raise CascadeSimError(f"{count}: the extent {error.args[0]} is not given") from None
+
+
+def bind_extents(cascade: ir.Cascade, shapes: Shapes, given: Mapping[str, int]) -> dict[str, int]:
+    """Extents by name. Raises CascadeSimError where arrays do not fit, or do not say how long a rank is."""
+    needed = names(cascade)
+    known = {name.upper(): size for name, size in given.items()}  # extents may be given by the rank's letter
+    for name in given:
+        if name.upper() not in needed:
+            raise CascadeSimError(f"{cascade.name}: no extent '{name}'{suggestion(name.upper(), needed)}")
+    for name, size in known.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise CascadeSimError(f"{cascade.name}: {name}: must be a whole number from 1, got {size!r}")
+    for access in (access for einsum in cascade.einsums for access in einsum.inputs if access.tensor in shapes):
+        if len(shapes[access.tensor]) != len(access.indices):
+            raise CascadeSimError(f"{cascade.name}: {access.tensor} must have {len(access.indices)} dimensions, "
+                                  f"{access_text(access)}, got shape {shapes[access.tensor]}")
+    solver = _Solver(cascade, shapes, known)
+    solver.solve()
+    unknown = [name for name in needed if name not in known]
+    if unknown:
+        raise CascadeSimError(f"{cascade.name}: no array says how large {', '.join(unknown)} is: give it as an extent")
+    solver.check()
+    return known
+
+
+def names(cascade: ir.Cascade) -> tuple[str, ...]:
+    """Every extent that a cascade uses, by name."""
+    found = dict.fromkeys(rank.upper() for rank in cascade.ranks)
+    for einsum in cascade.einsums:
+        found.update({each.name: None for each in ir.walk(einsum.expression) if isinstance(each, ir.Extent)})
+        indices = ir.Cascade(einsum.name, (einsum,)).indices
+        found.update(dict.fromkeys(name for index in indices for name in extent_names(index)))
+    return tuple(found)
+
+
+@dataclass(slots=True)
+class _Solver:
+    cascade: ir.Cascade
+    shapes: Shapes
+    known: dict[str, int]
+    uses: dict[tuple[str, int], list[ir.Index]] = field(default_factory=lambda: defaultdict(list))
+    loose: dict[tuple[str, int], list[ir.Index]] = field(default_factory=lambda: defaultdict(list))  # under a condition
+
+    def __post_init__(self) -> None:
+        for einsum in self.cascade.einsums:
+            for access, guarded in _guarded(einsum.expression, False):
+                for place, index in enumerate(access.indices):
+                    if index.gather is None:
+                        plain = index.rank is not None or partition(index) is not None
+                        (self.loose if guarded and not plain else self.uses)[access.tensor, place].append(index)
+
+    def solve(self) -> None:
+        """Inputs first, then kept fibers, results and what stands under conditions, until nothing more is learnt."""
+        while (self._from_dimensions(self.uses, self.shapes) or self._from_fibers()
+               or self._from_dimensions(self.loose, self.shapes) or self._from_results()):  # fmt: skip
+            pass
+
+    def check(self) -> None:
+        """Every input is read to its end, and no further; choices have the length they say."""
+        for rank, keep in filter(None, map(kept_extent, self.cascade.einsums)):
+            size, said = self.known[rank.upper()], factor_polynomial(keep).bound(self.known)
+            if size != said:
+                raise CascadeSimError(f"{self.cascade.name}: {rank.upper()} is {size}, but {said} are kept")
+        for (tensor, place), indices in self.uses.items():
+            if tensor not in self.shapes:
+                continue
+            given = self.shapes[tensor][place]
+            index = max(indices, key=self._size)
+            if self._size(index) != given and not 0 <= given - self._size(index) <= _slack(index):
+                sizes = ", ".join(f"{name}={self.known[name]}" for name in _unknown_names(index, {})) or "read as it is"
+                raise CascadeSimError(f"{self.cascade.name}: {tensor} has {given} elements along "
+                                      f"'{index_text(index)}', expected {self._size(index)} ({sizes})")
+
+    def _size(self, index: ir.Index) -> int:
+        whole = reach(ir.Index(index.terms, index.offsets)).bound(self.known)
+        return -(-whole // factor_polynomial(index.divisor).bound(self.known))
+
+    def _from_results(self) -> bool:
+        unknown = {einsum.name for einsum in self.cascade.einsums for index in einsum.output.indices
+                   if _unknown_names(index, self.known)}
+        return self._from_dimensions(self.uses, {name: shape_of(self.cascade, name, self.known)
+                                                 for name in self.cascade.produced if name not in unknown})
+
+    def _from_dimensions(self, uses: Mapping[tuple[str, int], list[ir.Index]], shapes: Shapes) -> bool:
+        learnt: dict[str, int] = {}
+        for (tensor, place), indices in uses.items():
+            for index in indices if tensor in shapes else ():
+                unknown = _unknown_names(index, self.known)
+                size = self._solved(index, unknown[0], shapes[tensor][place]) if len(unknown) == 1 else 0
+                if size >= 1:
+                    learnt[unknown[0]] = min(size, learnt.get(unknown[0], size))
+            if learnt:
+                break
+        self.known.update(learnt)
+        return bool(learnt)
+
+    def _solved(self, index: ir.Index, name: str, size: int) -> int:
+        """The largest value of one extent with which an index stays inside `size` elements; 0 where there is none."""
+        whole = reach(ir.Index(index.terms, index.offsets))
+        if name in factor_polynomial(index.divisor).names:
+            return whole.bound(self.known) // size if name not in whole.names else 0
+        first, second = (whole.bound({**self.known, name: value}) for value in (1, 2))
+        size *= factor_polynomial(index.divisor).bound(self.known)
+        return 1 + (size - first) // (second - first) if second > first else 0
+
+    def _from_fibers(self) -> bool:
+        """`I[p,j] = top(S[p,m], KEEP)`: J is KEEP."""
+        for rank, keep in filter(None, map(kept_extent, self.cascade.einsums)):
+            name, size = rank.upper(), self.known.get(keep) if isinstance(keep, str) else keep
+            if name not in self.known and size is not None:
+                self.known[name] = size
+                return True
+            if name in self.known and size is None and isinstance(keep, str):
+                self.known[keep] = self.known[name]
+                return True
+        return False
+
+
+def kept_extent(einsum: ir.Einsum) -> tuple[str, int | str] | None:
+    """The rank that a whole-fiber operator makes, and how long it says it is."""
+    rank = kept_rank(einsum)
+    if rank is None or not isinstance(einsum.expression, ir.Apply):
+        return None
+    match einsum.expression.operands[1]:
+        case ir.Extent(name=name):
+            return rank, name
+        case ir.Constant(value=value):
+            return rank, int(value)
+    return None
+
+
+def _guarded(expression: ir.Expression, inside: bool) -> Iterator[tuple[ir.Access, bool]]:
+    """Accesses, and whether they stand under a condition, which may keep them inside their tensor."""
+    match expression:
+        case ir.Select(conditions=own, value=value, otherwise=otherwise):
+            for side in (side for each in own for side in (each.left, each.right)):
+                if side.gather is not None:
+                    yield from _guarded(side.gather, inside)
+            yield from _guarded(value, True)
+            yield from _guarded(otherwise, True)
+        case ir.Apply(operands=operands):
+            for operand in operands:
+                yield from _guarded(operand, inside)
+        case _:
+            for access in ir.accesses(expression):
+                yield access, inside
+
+
+def _unknown_names(index: ir.Index, known: Mapping[str, int]) -> list[str]:
+    used = dict.fromkeys((*(rank.upper() for rank in index.ranks), *extent_names(index)))
+    return [name for name in used if name not in known]
+
+
+def _slack(index: ir.Index) -> int:
+    """Elements past the last one read that do no harm: `X[2*d]` may leave one."""
+    factors = [factor for _, factor in index.terms]
+    numbers = [factor for factor in factors if isinstance(factor, int)]
+    return min(numbers) - 1 if factors and len(numbers) == len(factors) and min(numbers) > 0 else 0

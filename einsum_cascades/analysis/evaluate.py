@@ -13,51 +13,32 @@ from functools import reduce
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cascadesim.einsum_cascades.analysis.counts import coordinates, holds, reach
-from cascadesim.einsum_cascades.analysis.extents import bind_extents
+from cascadesim.einsum_cascades.analysis.counts import bind_extents, coordinates, holds, shape_of
 from cascadesim.einsum_cascades.analysis.graph import Step, steps
+from cascadesim.einsum_cascades.notation import ir, operators
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
-from cascadesim.einsum_cascades.notation.ir import (
-    Access,
-    Apply,
-    Cascade,
-    Condition,
-    Constant,
-    Einsum,
-    Expression,
-    Extent,
-    Select,
-)
-from cascadesim.einsum_cascades.notation.operators import (
-    ELEMENTWISE,
-    REDUCTIONS,
-    Values,
-    fiber_operator,
-    fiber_rank,
-    kept_rank,
-)
 
 Where = NDArray[np.bool_]
 _EVERYWHERE: Where = np.asarray(True)
 
 
 def evaluate(
-    cascade: Cascade, inputs: Mapping[str, ArrayLike], extents: Mapping[str, int] | None = None
-) -> dict[str, Values]:
+    cascade: ir.Cascade, inputs: Mapping[str, ArrayLike], extents: Mapping[str, int] | None = None
+) -> dict[str, operators.Values]:
     """Every tensor that the cascade produces. `extents`: sizes that no input tells, such as M0.
 
     A state has one element more than its rank: its first value and one after each step.
     """
     arrays = _arrays(cascade, inputs)
     sizes = bind_extents(cascade, {name: array.shape for name, array in arrays.items()}, dict(extents or {}))
-    results = {name: np.full(_shape(cascade, name, sizes), np.nan) for name in cascade.produced}
+    results = {name: np.full(shape_of(cascade, name, sizes), np.nan) for name in cascade.produced}
     run = _Evaluation(cascade, arrays | results, sizes)
     with np.errstate(all="ignore"):  # -inf - -inf of a row that attends nothing is NaN, as on hardware
         run.steps(steps(cascade), {})
     return results
 
 
-def _arrays(cascade: Cascade, inputs: Mapping[str, ArrayLike]) -> dict[str, Values]:
+def _arrays(cascade: ir.Cascade, inputs: Mapping[str, ArrayLike]) -> dict[str, operators.Values]:
     missing = [name for name in cascade.inputs if name not in inputs]
     if missing:
         raise CascadeSimError(f"{cascade.name}: no array for {', '.join(missing)}; "
@@ -75,16 +56,10 @@ def _arrays(cascade: Cascade, inputs: Mapping[str, ArrayLike]) -> dict[str, Valu
     return arrays
 
 
-def _shape(cascade: Cascade, tensor: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
-    outputs = [einsum.output for einsum in cascade.einsums if einsum.name == tensor]
-    return tuple(max(reach(output.indices[place]).bound(sizes) for output in outputs)
-                 for place, _ in enumerate(outputs[0].indices))
-
-
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
-    cascade: Cascade
-    arrays: Mapping[str, Values]  # results are written in place
+    cascade: ir.Cascade
+    arrays: Mapping[str, operators.Values]  # results are written in place
     sizes: Mapping[str, int]
 
     def steps(self, order: Sequence[Step], at: Mapping[str, int]) -> None:
@@ -96,8 +71,8 @@ class _Evaluation:
                 for coordinate in range(self.sizes[step.rank.upper()]):
                     self.steps(step.body, {**at, step.rank: coordinate})
 
-    def _einsum(self, einsum: Einsum, at: Mapping[str, int]) -> None:
-        kept = kept_rank(einsum)
+    def _einsum(self, einsum: ir.Einsum, at: Mapping[str, int]) -> None:
+        kept = operators.kept_rank(einsum)
         point = _Grid(self, einsum, tuple(rank for rank in einsum.ranks if rank != kept), at)
         if kept is None:
             self._write(point, einsum.output, point.reduced(einsum.expression))
@@ -105,7 +80,7 @@ class _Evaluation:
             whole = _Grid(self, einsum, einsum.ranks, at)
             self._write(whole, einsum.output, point.fibers(einsum.expression, whole))
 
-    def _write(self, grid: _Grid, output: Access, values: Values) -> None:
+    def _write(self, grid: _Grid, output: ir.Access, values: operators.Values) -> None:
         target = self.arrays[output.tensor]
         if not output.indices:
             target[...] = values.reshape(())
@@ -118,7 +93,7 @@ class _Evaluation:
 class _Grid:
     """The iteration space of one Einsum: an axis a rank, of length 1 along ranks that a loop holds fixed."""
 
-    def __init__(self, run: _Evaluation, einsum: Einsum, ranks: tuple[str, ...], at: Mapping[str, int]) -> None:
+    def __init__(self, run: _Evaluation, einsum: ir.Einsum, ranks: tuple[str, ...], at: Mapping[str, int]) -> None:
         self.run, self.einsum, self.ranks = run, einsum, ranks
         self.axes: dict[str, NDArray[np.int64]] = {}
         for axis, rank in enumerate(ranks):
@@ -128,10 +103,10 @@ class _Grid:
         self.reduced_axes = tuple(axis for axis, rank in enumerate(ranks) if rank in einsum.reduced_ranks)
         self.output_shape = tuple(1 if axis in self.reduced_axes else size for axis, size in enumerate(self.shape))
 
-    def reduced(self, expression: Expression, where: Where = _EVERYWHERE) -> Values:
+    def reduced(self, expression: ir.Expression, where: Where = _EVERYWHERE) -> operators.Values:
         """The expression, reduced over the ranks missing on the left; all axes stay, at length 1 where reduced."""
         reduced = set(self.einsum.reduced_ranks)
-        if isinstance(expression, Select) and all(reduced.isdisjoint(each.ranks) for each in expression.conditions):
+        if isinstance(expression, ir.Select) and all(reduced.isdisjoint(each.ranks) for each in expression.conditions):
             inside = self._holds(expression.conditions)
             chosen = self.reduced(expression.value, where & inside)
             return np.where(inside, chosen, self.reduced(expression.otherwise, where & ~inside))
@@ -141,21 +116,21 @@ class _Grid:
         values = self.value(expression, where)
         if not self.reduced_axes:
             return values
-        operator = REDUCTIONS[self.einsum.reduction]
+        operator = operators.REDUCTIONS[self.einsum.reduction]
         return np.asarray(operator.reduce(np.broadcast_to(values, self.shape), axis=self.reduced_axes, keepdims=True))
 
-    def _products(self, expression: Expression, where: Where) -> list[Values]:
+    def _products(self, expression: ir.Expression, where: Where) -> list[operators.Values]:
         """Factors of a sum of products, 0 where a condition excludes them; none where that would not be the same."""
-        if not isinstance(expression, Select):
+        if not isinstance(expression, ir.Select):
             return [self.value(factor, where) for factor in _factors(expression)]
-        if expression.otherwise != Constant(0.0) or len(_factors(expression.value)) == 1:
+        if expression.otherwise != ir.Constant(0.0) or len(_factors(expression.value)) == 1:
             return []
         inside = self._holds(expression.conditions)
         first, *others = (self.value(factor, where & inside) for factor in _factors(expression.value))
         finite = all(np.isfinite(other).all() for other in others)  # 0 * inf would be NaN
         return [np.where(inside, first, 0.0), *others] if finite else []
 
-    def _contracted(self, factors: Sequence[Values]) -> Values:
+    def _contracted(self, factors: Sequence[operators.Values]) -> operators.Values:
         """A sum of products by np.einsum; an axis of length 1 in a factor does not take part in it."""
         operands: list[object] = []
         present: set[int] = set()
@@ -170,10 +145,10 @@ class _Grid:
         result = tuple(size if axis in kept else 1 for axis, size in enumerate(self.shape))
         return total.reshape(result) * float(np.prod(repeats))
 
-    def fibers(self, expression: Expression, whole: _Grid) -> Values:
+    def fibers(self, expression: ir.Expression, whole: _Grid) -> operators.Values:
         """A whole-fiber operator: coordinates along the rank it makes, on the axes of `whole`."""
-        operator, rank = fiber_operator(self.einsum), fiber_rank(self.einsum)
-        if operator is None or rank is None or not isinstance(expression, Apply):
+        operator, rank = operators.fiber_operator(self.einsum), operators.fiber_rank(self.einsum)
+        if operator is None or rank is None or not isinstance(expression, ir.Apply):
             raise TypeError(f"{self.einsum.name} applies no operator to whole fibers")
         keep = int(self.value(expression.operands[1], _EVERYWHERE))
         axis = self.ranks.index(rank)
@@ -181,35 +156,35 @@ class _Grid:
             raise self._wrong(f"{operator.name} keeps {keep} of {self.shape[axis]} elements along '{rank}'")
         fibers = np.moveaxis(np.broadcast_to(self.value(expression.operands[0], _EVERYWHERE), self.shape), axis, -1)
         kept = np.asarray(operator.function(fibers, keep), dtype=np.float64)
-        labels = [label for label in self.ranks if label != rank] + [str(kept_rank(self.einsum))]
+        labels = [label for label in self.ranks if label != rank] + [str(operators.kept_rank(self.einsum))]
         order = [labels.index(label) for label in whole.ranks if label in labels]
         return kept.transpose(order).reshape(whole.output_shape)
 
-    def value(self, expression: Expression, where: Where) -> Values:
+    def value(self, expression: ir.Expression, where: Where) -> operators.Values:
         """An expression on the grid, of length 1 along axes it does not depend on."""
         match expression:
-            case Constant(value=number):
+            case ir.Constant(value=number):
                 return np.asarray(number, dtype=np.float64)
-            case Extent(name=name):
+            case ir.Extent(name=name):
                 return np.asarray(self.run.sizes[name], dtype=np.float64)
-            case Access():
+            case ir.Access():
                 return self._read(expression, where)
-            case Select(conditions=conditions, value=value, otherwise=otherwise):
+            case ir.Select(conditions=conditions, value=value, otherwise=otherwise):
                 inside = self._holds(conditions)
                 return np.where(inside, self.value(value, where & inside), self.value(otherwise, where & ~inside))
-            case Apply(operator=name, operands=operands):
-                operator, values = ELEMENTWISE[name], [self.value(operand, where) for operand in operands]
+            case ir.Apply(operator=name, operands=operands):
+                operator, values = operators.ELEMENTWISE[name], [self.value(operand, where) for operand in operands]
                 return reduce(operator.function, values) if operator.operands is None else (
                     np.asarray(operator.function(*values)))  # fmt: skip
 
-    def _read(self, access: Access, where: Where) -> Values:
+    def _read(self, access: ir.Access, where: Where) -> operators.Values:
         array = self.run.arrays[access.tensor]
         if not access.indices:
             return array
         places = [self._place(access, place, array.shape[place], where) for place, _ in enumerate(access.indices)]
         return np.asarray(array[tuple(np.broadcast_arrays(*places))])
 
-    def _place(self, access: Access, place: int, size: int, where: Where) -> NDArray[np.int64]:
+    def _place(self, access: ir.Access, place: int, size: int, where: Where) -> NDArray[np.int64]:
         index = access.indices[place]
         found = self._gathered(index.gather, where) if index.gather else coordinates(index, self.axes, self.run.sizes)
         outside = ((found < 0) | (found >= size)) & where
@@ -219,10 +194,10 @@ class _Grid:
         inside = np.clip(found, 0, size - 1)
         return inside if index.ranks else inside.reshape((1,) * len(self.ranks))
 
-    def _holds(self, conditions: Sequence[Condition]) -> Where:
+    def _holds(self, conditions: Sequence[ir.Condition]) -> Where:
         return holds(conditions, self.axes, self.run.sizes, lambda held: self._gathered(held, _EVERYWHERE))
 
-    def _gathered(self, access: Access, where: Where) -> NDArray[np.int64]:
+    def _gathered(self, access: ir.Access, where: Where) -> NDArray[np.int64]:
         values = self._read(access, where)
         if (where & (values != np.rint(values))).any():
             raise self._wrong(f"{access.tensor} holds coordinates and must hold whole numbers")
@@ -232,7 +207,7 @@ class _Grid:
         return CascadeSimError(f"{self.run.cascade.name}, line {self.einsum.line}: {message}")
 
 
-def _factors(expression: Expression) -> list[Expression]:
-    if isinstance(expression, Apply) and expression.operator == "multiply":
+def _factors(expression: ir.Expression) -> list[ir.Expression]:
+    if isinstance(expression, ir.Apply) and expression.operator == "multiply":
         return [factor for operand in expression.operands for factor in _factors(operand)]
     return [expression]

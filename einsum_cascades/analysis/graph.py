@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Index
+from cascadesim.einsum_cascades.notation.ir import Access, Cascade
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -55,13 +55,11 @@ def dependences(cascade: Cascade) -> tuple[Dependence, ...]:
                 if other.name == access.tensor and not any(
                     written.apart(read) or (written.fixed is not None and read.final) for written, read in pairs
                 ):
-                    found.append(Dependence(reader, producer, access, _distances(pairs)))
+                    steps = [(written.step, read.step) for written, read in pairs if written.step and read.step]
+                    distances = {rank: ahead - behind for (rank, ahead), (other_rank, behind) in steps
+                                 if rank == other_rank and behind < ahead}
+                    found.append(Dependence(reader, producer, access, distances))
     return tuple(found)
-
-
-def _distances(pairs: Iterable[tuple[Index, Index]]) -> dict[str, int]:
-    steps = [(written.step, read.step) for written, read in pairs if written.step and read.step]
-    return {rank: ahead - behind for (rank, ahead), (read, behind) in steps if rank == read and behind < ahead}
 
 
 @cache

@@ -13,26 +13,14 @@ from dataclasses import dataclass, field, replace
 
 from cascadesim.einsum_cascades.analysis.rank_groups import rank_group, rank_groups
 from cascadesim.einsum_cascades.analysis.rewrites import NOTHING, defer_division, fresh_name, rebuilt, rewritten, split
+from cascadesim.einsum_cascades.notation import ir
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
-from cascadesim.einsum_cascades.notation.ir import (
-    Access,
-    Apply,
-    Cascade,
-    Condition,
-    Constant,
-    Einsum,
-    Expression,
-    Index,
-    Select,
-    accesses,
-    conditions,
-)
 
-LOWEST = Constant(float("-inf"))
-LOWEST_NUMBER = Constant(-sys.float_info.max)  # where a first tile may be empty: exp(-inf - -inf) would be NaN
+LOWEST = ir.Constant(float("-inf"))
+LOWEST_NUMBER = ir.Constant(-sys.float_info.max)  # where a first tile may be empty: exp(-inf - -inf) would be NaN
 
 
-def rewritten_to(cascade: Cascade, rewrite: str) -> Cascade:
+def rewritten_to(cascade: ir.Cascade, rewrite: str) -> ir.Cascade:
     """The cascade rewritten as a text says: `defer-division`, `split:RANK=EXTENT`, `online` or `online:RANK`.
 
     `online` by itself takes the rank that a maximum is taken over. Raises CascadeSimError where the text names no
@@ -55,7 +43,7 @@ def rewritten_to(cascade: Cascade, rewrite: str) -> Cascade:
     return make_iterative(cascade, over[0])
 
 
-def make_iterative(cascade: Cascade, rank: str) -> Cascade:
+def make_iterative(cascade: ir.Cascade, rank: str) -> ir.Cascade:
     """Each maximum over the rank, and the sums that wait for it, in one pass. A split rank iterates over its tiles.
 
     Raises CascadeSimError where there is no such chain.
@@ -79,13 +67,12 @@ def make_iterative(cascade: Cascade, rank: str) -> Cascade:
 class _Chain:
     """A maximum over `rank`, the tensors that are scaled by exp(-maximum), and their sums over the rank."""
 
-    cascade: Cascade
+    cascade: ir.Cascade
     rank: str
-    maximum: Einsum
-    scaled: dict[str, Access] = field(default_factory=dict)  # as they are written
+    maximum: ir.Einsum
+    scaled: dict[str, ir.Access] = field(default_factory=dict)  # as they are written
     sums: list[str] = field(default_factory=list)
     late: set[str] = field(default_factory=set)  # what has its value only after the pass
-
     names: dict[tuple[str, str], str] = field(default_factory=dict)  # of (tensor, form)
 
     def __post_init__(self) -> None:
@@ -104,44 +91,44 @@ class _Chain:
         if held & {*self.late, *self.scaled}:
             self.sums.clear()  # coordinates that wait for the pass cannot run with it
 
-    def _degree(self, expression: Expression, where: frozenset[Condition] = frozenset()) -> int | None:
+    def _degree(self, expression: ir.Expression, where: frozenset[ir.Condition] = frozenset()) -> int | None:
         """How many factors exp(-maximum) an expression has under conditions; None where it is not so simple."""
         match expression:
-            case Access(tensor=tensor):
+            case ir.Access(tensor=tensor):
                 if tensor in self.scaled:
                     return 1 if self.scaled[tensor] == expression else None
                 return None if tensor in self.late else 0
-            case Apply(operator="exp", operands=(Apply(operator="subtract", operands=(value, below)),)):
+            case ir.Apply(operator="exp", operands=(ir.Apply(operator="subtract", operands=(value, below)),)):
                 if below == self.maximum.output and self._is_below(value, where):
                     return 1
-            case Apply(operator="multiply", operands=(left, right)):
+            case ir.Apply(operator="multiply", operands=(left, right)):
                 first, second = self._degree(left, where), self._degree(right, where)
                 return None if first is None or second is None else first + second
-            case Apply(operator="divide", operands=(above, below)):
+            case ir.Apply(operator="divide", operands=(above, below)):
                 return self._degree(above, where) if self._degree(below, where) == 0 else None
-            case Apply(operator="negate", operands=(operand,)):
+            case ir.Apply(operator="negate", operands=(operand,)):
                 return self._degree(operand, where)
-            case Apply(operator="add" | "subtract", operands=(left, right)):
+            case ir.Apply(operator="add" | "subtract", operands=(left, right)):
                 degree = self._degree(left, where)
                 return degree if degree == self._degree(right, where) else None
-            case Select(conditions=own, value=value, otherwise=otherwise):
+            case ir.Select(conditions=own, value=value, otherwise=otherwise):
                 degree = self._degree(value, where | set(own))
                 return degree if otherwise == NOTHING or degree == self._degree(otherwise, where) else None
-        return None if any(self._degree(each) != 0 for each in accesses(expression)) else 0
+        return None if any(self._degree(each) != 0 for each in ir.accesses(expression)) else 0
 
-    def _is_below(self, value: Expression, where: frozenset[Condition]) -> bool:
+    def _is_below(self, value: ir.Expression, where: frozenset[ir.Condition]) -> bool:
         """Whether a value is one of those the maximum is taken of: then no exponential so far exceeds 1."""
         largest = self.maximum.expression
         return value == largest or (
-            isinstance(largest, Select) and value == largest.value and where >= set(largest.conditions))
+            isinstance(largest, ir.Select) and value == largest.value and where >= set(largest.conditions))
 
-    def einsums(self) -> Iterator[Einsum]:
+    def einsums(self) -> Iterator[ir.Einsum]:
         """Initial states, one pass, and what comes after it."""
-        conditional = any(True for einsum in self.cascade.einsums for _ in conditions(einsum.expression))
+        conditional = any(True for einsum in self.cascade.einsums for _ in ir.conditions(einsum.expression))
         states = [(self.maximum, LOWEST_NUMBER if conditional else LOWEST)]
         states += [(self.cascade.einsum(name), NOTHING) for name in self.sums]
         for einsum, value in states:
-            yield Einsum(self._placed(einsum, "running", Index()), "add", value)
+            yield ir.Einsum(self._placed(einsum, "running", ir.Index()), "add", value)
         inside, after = self._parts()
         for einsum in inside:
             yield from self._running(einsum)
@@ -149,11 +136,11 @@ class _Chain:
         for name in self.sums:
             if name in self.cascade.outputs:
                 result = self.cascade.einsum(name).output
-                yield Einsum(result, "add", self._final(result))
+                yield ir.Einsum(result, "add", self._final(result))
         for einsum in after:
             yield replace(einsum, expression=rebuilt(einsum.expression, self._final))
 
-    def _parts(self) -> tuple[list[Einsum], list[Einsum]]:
+    def _parts(self) -> tuple[list[ir.Einsum], list[ir.Einsum]]:
         """Einsums inside the pass, and those that wait for its end."""
         inside, after = [], []
         for einsum in self.cascade.einsums:
@@ -164,7 +151,7 @@ class _Chain:
                 after.append(einsum)
         return inside, after
 
-    def _readers(self, tensor: str) -> list[Einsum]:
+    def _readers(self, tensor: str) -> list[ir.Einsum]:
         return [einsum for einsum in self.cascade.einsums if any(each.tensor == tensor for each in einsum.inputs)]
 
     def _summed(self, tensor: str) -> bool:
@@ -179,37 +166,37 @@ class _Chain:
             self._needed_whole(reader.name) if reader.name in self.scaled else reader.name not in self.sums
             for reader in readers))
 
-    def _running(self, einsum: Einsum) -> Iterator[Einsum]:
+    def _running(self, einsum: ir.Einsum) -> Iterator[ir.Einsum]:
         """The Einsum of one step of the pass."""
         expression = rebuilt(einsum.expression, self._local)
         if einsum.name in self.scaled:
-            yield Einsum(replace(einsum.output, tensor=self._name(einsum, "local")), "add", expression)
+            yield ir.Einsum(replace(einsum.output, tensor=self._name(einsum, "local")), "add", expression)
         elif einsum is self.maximum or einsum.name in self.sums:
             if len(einsum.reduced_ranks) > 1:
-                yield Einsum(self._at(einsum, "local", 0), einsum.reduction, expression)
+                yield ir.Einsum(self._at(einsum, "local", 0), einsum.reduction, expression)
             if einsum is self.maximum:
-                yield Einsum(self._at(einsum, "running", 1), "add",
-                             Apply("max", (self._at(einsum, "running", 0), self._step(einsum, expression))))
+                yield ir.Einsum(self._at(einsum, "running", 1), "add",
+                             ir.Apply("max", (self._at(einsum, "running", 0), self._step(einsum, expression))))
         else:
             yield einsum
 
-    def _corrections(self) -> Iterator[Einsum]:
+    def _corrections(self) -> Iterator[ir.Einsum]:
         """What the earlier steps are now worth, and the running sums."""
         worth = self._at(self.maximum, "worth", 0)
         before, now = self._at(self.maximum, "running", 0), self._at(self.maximum, "running", 1)
-        yield Einsum(worth, "add", Apply("exp", (Apply("subtract", (before, now)),)))
+        yield ir.Einsum(worth, "add", ir.Apply("exp", (ir.Apply("subtract", (before, now)),)))
         for name in self.sums:
             einsum = self.cascade.einsum(name)
             corrected = self._at(einsum, "corrected", 0)
             step = self._step(einsum, rebuilt(einsum.expression, self._local))
-            yield Einsum(corrected, "add", Apply("multiply", (worth, self._at(einsum, "running", 0))))
-            yield Einsum(self._at(einsum, "running", 1), "add", Apply("add", (corrected, step)))
+            yield ir.Einsum(corrected, "add", ir.Apply("multiply", (worth, self._at(einsum, "running", 0))))
+            yield ir.Einsum(self._at(einsum, "running", 1), "add", ir.Apply("add", (corrected, step)))
 
-    def _step(self, einsum: Einsum, expression: Expression) -> Expression:
+    def _step(self, einsum: ir.Einsum, expression: ir.Expression) -> ir.Expression:
         """What a step adds: the local result where a step has a tile, otherwise the expression itself."""
         return self._at(einsum, "local", 0) if len(einsum.reduced_ranks) > 1 else expression
 
-    def _local(self, access: Access) -> Expression:
+    def _local(self, access: ir.Access) -> ir.Expression:
         """A read inside the pass: exponentials so far, the maximum so far."""
         if access.tensor == self.maximum.name:
             return self._at(self.maximum, "running", 1)
@@ -217,32 +204,32 @@ class _Chain:
             return replace(access, tensor=self._name(self.cascade.einsum(access.tensor), "local"))
         return access
 
-    def _final(self, access: Access) -> Access:
+    def _final(self, access: ir.Access) -> ir.Access:
         """A read after the pass: the state after the last step."""
         if access.tensor == self.maximum.name or access.tensor in self.sums:
             maker = self.cascade.einsum(access.tensor)
             place = self._place(maker)
             indices = list(access.indices)
-            indices.insert(place, Index(offsets=(self.rank.upper(),)))
-            return Access(self._name(maker, "running"), tuple(indices))
+            indices.insert(place, ir.Index(offsets=(self.rank.upper(),)))
+            return ir.Access(self._name(maker, "running"), tuple(indices))
         return access
 
-    def _at(self, einsum: Einsum, form: str, offset: int) -> Access:
-        return self._placed(einsum, form, Index(((self.rank, 1),), (offset,) if offset else ()))
+    def _at(self, einsum: ir.Einsum, form: str, offset: int) -> ir.Access:
+        return self._placed(einsum, form, ir.Index(((self.rank, 1),), (offset,) if offset else ()))
 
-    def _placed(self, einsum: Einsum, form: str, index: Index) -> Access:
+    def _placed(self, einsum: ir.Einsum, form: str, index: ir.Index) -> ir.Access:
         indices = list(einsum.output.indices)
         indices.insert(self._place(einsum), index)
-        return Access(self._name(einsum, form), tuple(indices))
+        return ir.Access(self._name(einsum, form), tuple(indices))
 
-    def _place(self, einsum: Einsum) -> int:
+    def _place(self, einsum: ir.Einsum) -> int:
         """The place of the rank among the indices of a result: behind those it follows in what is reduced."""
         source = next(access.ranks for access in einsum.inputs if self.rank in access.ranks)
         before = source[: source.index(self.rank)]
         return max((place + 1 for place, index in enumerate(einsum.output.indices) if set(index.ranks) & set(before)),
                    default=0)
 
-    def _name(self, einsum: Einsum, form: str) -> str:
+    def _name(self, einsum: ir.Einsum, form: str) -> str:
         """The paper's letters: GM -> LM, RM, PRM; SD -> SLD, RD, SPD; others get theirs in front."""
         name = einsum.name
         known = len(name) > 1 and name[0] in "GS"

@@ -9,20 +9,13 @@ time, or one element where it is not partitioned. Both are of the cascade: they 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade
-from cascadesim.einsum_cascades.analysis.counts import Extents, extent, largest, tensor_size
-from cascadesim.einsum_cascades.analysis.extents import names
+from cascadesim.einsum_cascades.analysis.counts import Extents, extent, largest, names, tensor_size
 from cascadesim.einsum_cascades.analysis.graph import Dependence, cycles, dependences
-from cascadesim.einsum_cascades.analysis.rank_groups import (
-    RankGroup,
-    partitions,
-    rank_group,
-    rank_groups,
-    whole_extent,
-)
+from cascadesim.einsum_cascades.analysis.rank_groups import RankGroup, partitions, rank_group, rank_groups, whole_extent
 from cascadesim.einsum_cascades.notation.algebra import Polynomial, polynomial, product
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.notation.ir import Cascade, Index
@@ -147,12 +140,11 @@ class LiveTensor:
 
 
 def live_footprint(cascade: Cascade, rank: str) -> Footprint:
-    """What stays live of a fiber. Raises UnknownNameError."""
-    return _footprint(cascade, rank_group(cascade, rank))
+    """What stays live of a fiber: the most at a time, and one tile, as far as it is walked again.
 
-
-def _footprint(cascade: Cascade, over: RankGroup) -> Footprint:
-    """The most that is live at a time, and one tile, as far as it is walked again; one element without tiles."""
+    One element where it is not partitioned. Raises UnknownNameError.
+    """
+    over = rank_group(cascade, rank)
     times = traversal(cascade, over)
     tensors = (_live(cascade, tensor, over, times) for tensor in (*cascade.inputs, *cascade.produced))
     waiting = [live for live in tensors if live is not None and live.since < live.until]
@@ -163,8 +155,7 @@ def _footprint(cascade: Cascade, over: RankGroup) -> Footprint:
             for moment in sorted({each.since for each in waiting})]
     elements = largest(sums) if sums else Polynomial()
     if not any(cover <= set(each.ranks) for each in waiting for cover in over.covers):
-        inner = _footprint(cascade, rank_group(cascade, over.inner[0])).elements if over.inner else polynomial(1)
-        elements += inner
+        elements += live_footprint(cascade, over.inner[0]).elements if over.inner else polynomial(1)
     return Footprint(over.name, elements, not waiting)
 
 
@@ -235,10 +226,8 @@ class Analysis:
             "cascade": self.cascade.name,
             "passes": {each.over.name: each.passes for each in self.traversals},
             "class": self.pass_class,
-            "live_footprint": {
-                each.rank: {"elements": str(each.elements), "constant_in_rank": each.constant_in_rank}
-                for each in self.footprints
-            },
+            "live_footprint": {each.rank: {"elements": str(each.elements), "constant_in_rank": each.constant_in_rank}
+                               for each in self.footprints},
             "operations": {name: {kind: number_or_text(count) for kind, count in counts.items()}
                            for name, counts in self.operations.items()},
             "minimum_traffic_words": number_or_text(self.minimum_words),
@@ -256,13 +245,9 @@ def analyse(cascade: Cascade, rank: str | None = None, extents: Extents = _NO_EX
     over = rank_groups(cascade) if rank is None else (rank_group(cascade, rank),)
     sized = _sized(cascade, extents, mask)
     footprints = [live_footprint(cascade, rank or each.name) for each in over]
-    return Analysis(
-        cascade,
-        tuple(traversal(cascade, each) for each in over),
-        tuple(Footprint(each.rank, sized.of_polynomial(each.elements), each.constant_in_rank) for each in footprints),
-        sized.work,
-        sized.of_polynomial(minimum_words(cascade)),
-    )
+    sized_footprints = tuple(replace(each, elements=sized.of_polynomial(each.elements)) for each in footprints)
+    return Analysis(cascade, tuple(traversal(cascade, each) for each in over), sized_footprints, sized.work,
+                    sized.of_polynomial(minimum_words(cascade)))
 
 
 def _sized(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:

@@ -12,37 +12,24 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from types import MappingProxyType
 
+from cascadesim.einsum_cascades.notation import ir
 from cascadesim.einsum_cascades.notation.algebra import Polynomial, index_text, substitute, symbol
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.expressions import EXTENT
-from cascadesim.einsum_cascades.notation.ir import (
-    Access,
-    Apply,
-    Cascade,
-    Condition,
-    Constant,
-    Einsum,
-    Expression,
-    Extent,
-    Index,
-    Select,
-    accesses,
-    bound_ranks,
-)
 from cascadesim.einsum_cascades.notation.notation import parse, to_text
 from cascadesim.einsum_cascades.notation.operators import fiber_rank
 
-NOTHING = Constant(0.0)
+NOTHING = ir.Constant(0.0)
 _AS_THEY_ARE: Mapping[str, Polynomial] = MappingProxyType({})
 
 
-def rewritten(cascade: Cascade, name: str, einsums: Iterable[Einsum]) -> Cascade:
+def rewritten(cascade: ir.Cascade, name: str, einsums: Iterable[ir.Einsum]) -> ir.Cascade:
     """A cascade of new Einsums, read back from its own text: what a rewrite gives is a text like any other."""
-    text = to_text(Cascade(name, tuple(einsums)))
+    text = to_text(ir.Cascade(name, tuple(einsums)))
     return parse(name, text)
 
 
-def fresh_name(wanted: str, cascade: Cascade, others: Iterable[str] = ()) -> str:
+def fresh_name(wanted: str, cascade: ir.Cascade, others: Iterable[str] = ()) -> str:
     """The name, with underscores behind it where the cascade has a tensor of that name, or others have it."""
     taken = {access.tensor for einsum in cascade.einsums for access in (einsum.output, *einsum.inputs)} | set(others)
     while wanted in taken:
@@ -51,25 +38,25 @@ def fresh_name(wanted: str, cascade: Cascade, others: Iterable[str] = ()) -> str
 
 
 def rebuilt(
-    expression: Expression, read: Callable[[Access], Expression],
+    expression: ir.Expression, read: Callable[[ir.Access], ir.Expression],
     replacements: Mapping[str, Polynomial] = _AS_THEY_ARE,
-) -> Expression:  # fmt: skip
+) -> ir.Expression:  # fmt: skip
     """The expression with `read` applied to each access; ranks and extents outside accesses are replaced."""
     match expression:
-        case Access():
+        case ir.Access():
             return read(expression)
-        case Apply(operator=operator, operands=operands):
-            return Apply(operator, tuple(rebuilt(operand, read, replacements) for operand in operands))
-        case Select(conditions=conditions, value=value, otherwise=otherwise):
-            moved = (Condition(substitute(each.left, replacements), each.comparison,
+        case ir.Apply(operator=operator, operands=operands):
+            return ir.Apply(operator, tuple(rebuilt(operand, read, replacements) for operand in operands))
+        case ir.Select(conditions=conditions, value=value, otherwise=otherwise):
+            moved = (ir.Condition(substitute(each.left, replacements), each.comparison,
                                substitute(each.right, replacements)) for each in conditions)
-            return Select(tuple(moved), rebuilt(value, read, replacements), rebuilt(otherwise, read, replacements))
-        case Extent(name=name) if name in replacements:  # `M` becomes `M0 * M1`
-            return multiplied(map(Extent, replacements[name].names))
+            return ir.Select(tuple(moved), rebuilt(value, read, replacements), rebuilt(otherwise, read, replacements))
+        case ir.Extent(name=name) if name in replacements:  # `M` becomes `M0 * M1`
+            return multiplied(map(ir.Extent, replacements[name].names))
     return expression
 
 
-def split(cascade: Cascade, rank: str, inner_extent: str) -> Cascade:
+def split(cascade: ir.Cascade, rank: str, inner_extent: str) -> ir.Cascade:
     """`m` becomes `m1*M0+m0` (inner extent `M0`): inputs are read in tiles, results have two ranks instead of one.
 
     Raises CascadeSimError where the rank iterates, feeds a whole-fiber operator, or is read at shifted coordinates.
@@ -80,18 +67,18 @@ def split(cascade: Cascade, rank: str, inner_extent: str) -> Cascade:
     tiled = {(einsum.name, place) for einsum in cascade.einsums
              for place, index in enumerate(einsum.output.indices) if index.rank == rank}
 
-    def tiled_access(access: Access) -> Access:
+    def tiled_access(access: ir.Access) -> ir.Access:
         """Dimensions of results become two; inputs keep theirs and are read at m1*M0+m0."""
-        indices: list[Index] = []
+        indices: list[ir.Index] = []
         for place, index in enumerate(access.indices):
             if (access.tensor, place) not in tiled:
                 indices.append(substitute(index, replacements))
             elif index.rank == rank:
-                indices += [Index(((outer, 1),)), Index(((inner, 1),))]
+                indices += [ir.Index(((outer, 1),)), ir.Index(((inner, 1),))]
             else:
                 what = index_text(index) if index.gather is None else "gathered coordinates"
                 raise CascadeSimError(f"{where} {access.tensor} is read at '{what}'")
-        return Access(access.tensor, tuple(indices))
+        return ir.Access(access.tensor, tuple(indices))
 
     found = []
     for einsum in cascade.einsums:
@@ -105,7 +92,7 @@ def split(cascade: Cascade, rank: str, inner_extent: str) -> Cascade:
     return rewritten(cascade, cascade.name, found)
 
 
-def _split_names(cascade: Cascade, rank: str, inner_extent: str) -> tuple[str, str]:
+def _split_names(cascade: ir.Cascade, rank: str, inner_extent: str) -> tuple[str, str]:
     """The outer and the inner rank. Raises CascadeSimError where they are in use."""
     if rank not in cascade.ranks:
         raise UnknownNameError(f"rank of {cascade.name}", rank, cascade.ranks)
@@ -122,43 +109,43 @@ def _split_names(cascade: Cascade, rank: str, inner_extent: str) -> tuple[str, s
 class Quotient:
     """`product of numerator / product of denominator` where the conditions hold, 0 elsewhere."""
 
-    conditions: tuple[Condition, ...]
-    numerator: tuple[Expression, ...]
-    denominator: tuple[Expression, ...]
+    conditions: tuple[ir.Condition, ...]
+    numerator: tuple[ir.Expression, ...]
+    denominator: tuple[ir.Expression, ...]
 
     def __mul__(self, other: Quotient) -> Quotient:
         conditions = tuple(dict.fromkeys(self.conditions + other.conditions))
         return Quotient(conditions, self.numerator + other.numerator, self.denominator + other.denominator)
 
 
-def quotient(expression: Expression) -> Quotient:
+def quotient(expression: ir.Expression) -> Quotient:
     """An expression as factors above and below the line."""
     match expression:
-        case Select(conditions=conditions, value=value, otherwise=otherwise) if otherwise == NOTHING:
+        case ir.Select(conditions=conditions, value=value, otherwise=otherwise) if otherwise == NOTHING:
             inner = quotient(value)
             return replace(inner, conditions=tuple(dict.fromkeys(conditions + inner.conditions)))
-        case Apply(operator="multiply", operands=(left, right)):
+        case ir.Apply(operator="multiply", operands=(left, right)):
             return quotient(left) * quotient(right)
-        case Apply(operator="divide", operands=(left, right)):
+        case ir.Apply(operator="divide", operands=(left, right)):
             above, below = quotient(left), quotient(right)
             if not below.conditions:
                 return above * Quotient((), below.denominator, below.numerator)
     return Quotient((), (expression,), ())
 
 
-def multiplied(factors: Iterable[Expression], conditions: tuple[Condition, ...] = ()) -> Expression:
-    product = reduce(lambda left, right: Apply("multiply", (left, right)), factors)
-    return Select(conditions, product, NOTHING) if conditions else product
+def multiplied(factors: Iterable[ir.Expression], conditions: tuple[ir.Condition, ...] = ()) -> ir.Expression:
+    product = reduce(lambda left, right: ir.Apply("multiply", (left, right)), factors)
+    return ir.Select(conditions, product, NOTHING) if conditions else product
 
 
-def defer_division(cascade: Cascade) -> Cascade:
+def defer_division(cascade: ir.Cascade) -> ir.Cascade:
     """Divide sums instead of their terms: `AV = sum of (SN/SD) * V` becomes `SNV = sum of SN * V`, `AV = SNV / SD`.
 
     FuseMax, section III-C1. A division moves where it has no rank of the sum; a tensor of quotients that nobody else
     reads disappears. Raises CascadeSimError where there is none to move. A row without any term (all its conditions
     false) was 0 and becomes 0/0.
     """
-    found: list[Einsum] = []
+    found: list[ir.Einsum] = []
     for einsum in cascade.einsums:
         found += _deferred(cascade, einsum)
     if len(found) == len(cascade.einsums):
@@ -168,35 +155,35 @@ def defer_division(cascade: Cascade) -> Cascade:
     return rewritten(cascade, f"{cascade.name}-deferred", needed)
 
 
-def _deferred(cascade: Cascade, einsum: Einsum) -> Iterator[Einsum]:
+def _deferred(cascade: ir.Cascade, einsum: ir.Einsum) -> Iterator[ir.Einsum]:
     """The sum of numerators and its division, or the Einsum as it is."""
     given, reduced = quotient(einsum.expression), set(einsum.reduced_ranks)
     whole = Quotient(given.conditions, (), given.denominator)
     for factor in given.numerator:  # quotients computed by Einsums before it are written out
         whole *= _written_out(cascade, einsum, factor)
-    late = tuple(factor for factor in whole.denominator if not reduced & set(bound_ranks(factor)))
+    late = tuple(factor for factor in whole.denominator if not reduced & set(ir.bound_ranks(factor)))
     if einsum.reduction != "add" or not reduced or not late or fiber_rank(einsum):
         yield einsum
         return
     early = tuple(factor for factor in whole.denominator if factor not in late)
     terms = multiplied(whole.numerator, whole.conditions)
     if early:
-        terms = multiplied((Apply("divide", (multiplied(whole.numerator), multiplied(early))),), whole.conditions)
-    letters = "".join(access.tensor for factor in whole.numerator for access in accesses(factor))
-    total = Access(fresh_name(letters or f"{einsum.name}N", cascade), einsum.output.indices)
+        terms = multiplied((ir.Apply("divide", (multiplied(whole.numerator), multiplied(early))),), whole.conditions)
+    letters = "".join(access.tensor for factor in whole.numerator for access in ir.accesses(factor))
+    total = ir.Access(fresh_name(letters or f"{einsum.name}N", cascade), einsum.output.indices)
     yield replace(einsum, output=total, expression=terms)
     rows = tuple(each for each in whole.conditions if reduced.isdisjoint(each.ranks))
-    yield Einsum(einsum.output, "add", multiplied((Apply("divide", (total, multiplied(late))),), rows))
+    yield ir.Einsum(einsum.output, "add", multiplied((ir.Apply("divide", (total, multiplied(late))),), rows))
 
 
-def _written_out(cascade: Cascade, einsum: Einsum, factor: Expression) -> Quotient:
+def _written_out(cascade: ir.Cascade, einsum: ir.Einsum, factor: ir.Expression) -> Quotient:
     itself = Quotient((), (factor,), ())
-    if not isinstance(factor, Access):
+    if not isinstance(factor, ir.Access):
         return itself
     makers = [each for each in cascade.einsums if each.name == factor.tensor]
     if len(makers) != 1 or makers[0].output != factor or makers[0].reduced_ranks:
         return itself
     inner = quotient(makers[0].expression)
     reduced = set(einsum.reduced_ranks)
-    moves = any(not reduced & set(bound_ranks(each)) for each in inner.denominator)
+    moves = any(not reduced & set(ir.bound_ranks(each)) for each in inner.denominator)
     return inner if moves else itself

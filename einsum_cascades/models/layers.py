@@ -203,18 +203,16 @@ def neighborhood_of(tokens: int, layout: Sequence[int] | None, sizes: Neighborho
     A window given by one size for all dimensions (NAT's) shrinks to the dilation groups of a layout too small for it,
     and its stride with it; sizes given per dimension must fit. Raises CascadeSimError.
     """
+    def per_dimension(given: tuple[Each, ...]) -> tuple[Each, ...]:
+        return given * len(sides) if len(given) == 1 else given
+
     sides = layout_of(tokens, layout)
-    dilation = _per_dimension(sizes.dilation, len(sides))
-    window, stride = _per_dimension(sizes.window, len(sides)), _per_dimension(sizes.stride, len(sides))
+    window, stride, dilation = map(per_dimension, (sizes.window, sizes.stride, sizes.dilation))
     if len(sizes.window) == 1:
         dilation = tuple(map(min, dilation, sides))
         window = tuple(min(size, side // apart) for size, side, apart in zip(window, sides, dilation, strict=True))
         stride = tuple(map(min, stride, window))
-    return neighborhood(sides, window, stride, dilation, _per_dimension(sizes.causal, len(sides)))
-
-
-def _per_dimension(sizes: tuple[Each, ...], dimensions: int) -> tuple[Each, ...]:
-    return sizes * dimensions if len(sizes) == 1 else sizes
+    return neighborhood(sides, window, stride, dilation, per_dimension(sizes.causal))
 
 
 def layout_of(tokens: int, layout: Sequence[int] | None) -> tuple[int, ...]:
@@ -229,8 +227,7 @@ def layout_of(tokens: int, layout: Sequence[int] | None) -> tuple[int, ...]:
     if edge is not None and len(set(sides)) == 1:
         return (edge,) * len(sides)
     needed = "a square layout" if set(sides) == {sides[0]} and len(sides) == 2 else (
-        f"the {prod(sides):,} tokens of its layout {times(sides)}, or one scaled by a whole number"
-    )  # fmt: skip
+        f"the {prod(sides):,} tokens of its layout {times(sides)}, or one scaled by a whole number")
     raise CascadeSimError(f"sequence length: neighborhood attention needs {needed}, got {tokens} tokens")
 
 

@@ -10,21 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from cascadesim.einsum_cascades.models import projections
 from cascadesim.einsum_cascades.models.layers import Activation, Experts, Latent, neighborhood_of
 from cascadesim.einsum_cascades.models.operation import Operand, Operation
-from cascadesim.einsum_cascades.models.projections import (
-    LayerSizes,
-    Matrix,
-    Norm,
-    Phase,
-    attention_matrices,
-    cross_matrices,
-    cross_output,
-    feed_forward_matrices,
-    modulation_matrices,
-    output_matrices,
-    router_matrices,
-)
+from cascadesim.einsum_cascades.models.projections import LayerSizes, Matrix, Norm, Phase
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.sparsity.neighborhood import ExtraKeys
@@ -55,12 +44,12 @@ class LayerRun:
 
 def layer_operations(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     """One layer, top to bottom."""
-    yield from _linears(modulation_matrices(sizes), sizes, run)
+    yield from _linears(projections.modulation_matrices(sizes), sizes, run)
     yield from _norms("attn_norm", sizes, run)
-    yield from _linears(attention_matrices(sizes, run.phase), sizes, run)
+    yield from _linears(projections.attention_matrices(sizes, run.phase), sizes, run)
     yield from _before_attention(sizes, run)
     yield from _self_attention(sizes, run)
-    yield from _linears(output_matrices(sizes, run.phase), sizes, run)
+    yield from _linears(projections.output_matrices(sizes, run.phase), sizes, run)
     yield from _residuals("attn", sizes, run)
     yield from _cross_attention(sizes, run)
     if sizes.layer.feed_forward != "none":
@@ -77,9 +66,7 @@ def final_norm(run: LayerRun, rows: int, hidden: int) -> Operation:
     return elementwise("final_norm", _norm_cascade(run.norm), rows, hidden)
 
 
-def linear(
-    name: str, rows: int, inputs: int, outputs: int, copies: int = 1, operand: Operand = "weights"
-) -> Operation:
+def linear(name: str, rows: int, inputs: int, outputs: int, copies: int = 1, operand: Operand = "weights") -> Operation:
     extents = (("r", rows), ("k", inputs), ("n", outputs), ("x", copies))
     return Operation(name, "linear", transformer.LINEAR, extents, operand=operand)
 
@@ -144,19 +131,15 @@ def _self_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
 
 def _attention(name: str, sizes: LayerSizes, run: LayerRun, queries: int, keys: int, mask: Mask) -> Operation:
     attention = sizes.attention
-    extents = (
-        ("b", run.batch), ("h", attention.heads), ("g", attention.heads // attention.key_heads),
-        ("m", keys), ("p", queries), ("e", attention.head_dim), ("f", attention.values),
-    )  # fmt: skip
+    extents = (("b", run.batch), ("h", attention.heads), ("g", attention.heads // attention.key_heads),
+               ("m", keys), ("p", queries), ("e", attention.head_dim), ("f", attention.values))
     return Operation(name, "attention", run.attention, extents, mask=mask, operand=_keys_from(run))
 
 
 def _absorbed_attention(heads: int, latent: Latent, keys: int, run: LayerRun) -> Operation:
     """MLA as decoding runs it: all heads share one latent key, whose first kv_rank elements are the value."""
-    extents = (
-        ("b", run.batch), ("h", heads), ("g", heads), ("m", keys), ("p", 1),
-        ("e", latent.kv_rank + latent.rope_dim), ("f", latent.kv_rank),
-    )  # fmt: skip
+    extents = (("b", run.batch), ("h", heads), ("g", heads), ("m", keys), ("p", 1),
+               ("e", latent.kv_rank + latent.rope_dim), ("f", latent.kv_rank))
     return Operation("attention", "attention", run.attention, extents, operand=_keys_from(run))
 
 
@@ -182,9 +165,9 @@ def _cross_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
         return
     keys = run.text_length if sizes.layer.cross == "text" else run.sequence_length
     yield elementwise("cross_norm", _norm_cascade(run.norm), run.rows, sizes.hidden)
-    yield from _linears(cross_matrices(sizes), sizes, run)
+    yield from _linears(projections.cross_matrices(sizes), sizes, run)
     yield _attention("cross_attention", sizes, run, run.queries, keys, FULL)
-    yield from _linears([cross_output(sizes)], sizes, run)
+    yield from _linears([projections.cross_output(sizes)], sizes, run)
     yield elementwise("cross_residual", transformer.RESIDUAL_ADD, run.rows, sizes.hidden)
 
 
@@ -208,10 +191,10 @@ def _before_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
 
 
 def _feed_forward(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
-    matrices, experts, ffn = tuple(feed_forward_matrices(sizes)), sizes.experts, sizes.ffn
+    matrices, experts, ffn = tuple(projections.feed_forward_matrices(sizes)), sizes.experts, sizes.ffn
     if sizes.layer.joint != "one-stream":  # there, attention's norm and residual serve both
         yield from _norms("ffn_norm", sizes, run)
-    yield from _linears(router_matrices(sizes), sizes, run)
+    yield from _linears(projections.router_matrices(sizes), sizes, run)
     if experts is not None:
         yield elementwise("router_softmax", transformer.SOFTMAX_ROUTER, run.rows, experts.experts)
     yield from _linears((matrix for matrix in matrices if not matrix.after_activation), sizes, run)

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade, bound_work, wholly_bound
-from cascadesim.einsum_cascades.analysis.extents import names
+from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.analysis.rank_groups import all_accesses, partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Condition, conditions
@@ -85,10 +85,8 @@ def work_of(operation: Operation, splits: Mapping[str, int] | None = None) -> di
     prunes = operation.kind == "attention" and sizes.get(KEPT, sizes[KEY]) < sizes[KEY]  # a query leaves values out
     share = {einsum.name: Fraction(sizes[KEPT], sizes[KEY]) for einsum in operation.cascade.einsums
              if prunes and any(map(_is_value, einsum.inputs))}  # of those that read values
-    return {
-        name: {kind: int(repeats * count * share.get(name, 1)) for kind, count in counts.items()}
-        for name, counts in counted.items()
-    }
+    return {name: {kind: int(repeats * count * share.get(name, 1)) for kind, count in counts.items()}
+            for name, counts in counted.items()}
 
 
 def _traced_work(operation: Operation, splits: Mapping[str, int] | None) -> dict[str, dict[str, int]]:
@@ -144,10 +142,9 @@ def mask_of(operation: Operation) -> Mask:
     if operation.mask != FULL and not found and (
         operation.mask.attended_pairs(size[QUERY], size[KEY]) < size[QUERY] * size[KEY]
     ):
-        raise CascadeSimError(
-            f"{text.name} has no Einsum over pairs of query and key, so the mask of this workload "
-            f"({operation.mask}) cannot leave any out; give a workload without one, or a text that masks"
-        )
+        raise CascadeSimError(f"{text.name} has no Einsum over pairs of query and key, so the mask of this workload "
+                              f"({operation.mask}) cannot leave any out; give a workload without one, or a text that "
+                              f"masks")
     if found <= {()}:
         return operation.mask
     if len(found) > 1:
@@ -170,10 +167,8 @@ def _interval(operation: Operation, tests: tuple[Condition, ...]) -> Mask:
         expected = each.interval(np.arange(queries), queries, keys)
         if np.array_equal(first, expected[0]) and np.array_equal(last, expected[1]):
             return each
-    raise CascadeSimError(
-        f"{operation.cascade.name}: its conditions leave no causal interval or window of keys; machines take those, "
-        "or the mask of a workload"
-    )
+    raise CascadeSimError(f"{operation.cascade.name}: its conditions leave no causal interval or window of keys; "
+                          f"machines take those, or the mask of a workload")
 
 
 def _limits(operation: Operation, tests: tuple[Condition, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -163,14 +163,12 @@ def _feed_forward(ffn: FeedForward, hidden: int, prefix: str, rows: Rows) -> Ite
 
 
 def _expert_matrices(experts: Experts, hidden: int) -> Iterator[Matrix]:
-    names = ("up", "gate") if experts.gated else ("up",)
-    for name in names:
+    for name in ("up", "gate") if experts.gated else ("up",):
         yield Matrix(f"expert_{name}", hidden, experts.width, "choices", experts.experts, experts.bias)
     yield Matrix("expert_down", experts.width, hidden, "choices", experts.experts, experts.bias, after_activation=True)
     if experts.shared:
-        shared = FeedForward(
-            width=experts.shared * experts.width, activation=experts.activation, gated=experts.gated, bias=experts.bias
-        )
+        width = experts.shared * experts.width
+        shared = FeedForward(width=width, activation=experts.activation, gated=experts.gated, bias=experts.bias)
         yield from _feed_forward(shared, hidden, "shared_", "tokens")
 
 

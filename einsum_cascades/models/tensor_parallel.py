@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cascadesim.einsum_cascades.models.layers import Experts, FeedForward, Layer
+from cascadesim.einsum_cascades.models.layers import Layer
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -34,13 +34,11 @@ def divided(workload: Workload, devices: int) -> Workload:
     problems = tuple(dict.fromkeys(_problems(workload, devices)))
     if problems:
         raise CascadeSimError(f"{workload.name}: no tensor parallelism over {devices} devices: {'; '.join(problems)}")
-    changes: dict[str, Any] = {
-        **_sections(workload, devices),
-        "experts": workload.experts and _narrower(workload.experts, devices),
-        "vocabulary": workload.vocabulary and -(-workload.vocabulary // devices),
-        "layers": {name: layer.model_copy(update=_sections(layer, devices)) for name, layer in workload.layers.items()},
-    }
-    return workload.model_copy(update=changes)
+    experts = workload.experts and workload.experts.model_copy(update={"width": workload.experts.width // devices})
+    vocabulary = workload.vocabulary and -(-workload.vocabulary // devices)
+    layers = {name: layer.model_copy(update=_sections(layer, devices)) for name, layer in workload.layers.items()}
+    return workload.model_copy(update={
+        **_sections(workload, devices), "experts": experts, "vocabulary": vocabulary, "layers": layers})
 
 
 def divided_operations(
@@ -69,17 +67,11 @@ def _all_reduce(after: Operation, rows: int, width: int) -> Operation:
 
 
 def _sections(part: Workload | Layer, devices: int) -> dict[str, Any]:
-    return {
-        "attention": (attention := part.attention) and attention.model_copy(update={
-            "heads": attention.heads // devices,
-            "kv_heads": attention.kv_heads and max(attention.kv_heads // devices, 1),
-        }),
-        "ffn": part.ffn and _narrower(part.ffn, devices),
-    }
-
-
-def _narrower(part: FeedForward | Experts, devices: int) -> FeedForward | Experts:
-    return part.model_copy(update={"width": part.width // devices})
+    attention = part.attention and part.attention.model_copy(update={
+        "heads": part.attention.heads // devices,
+        "kv_heads": part.attention.kv_heads and max(part.attention.kv_heads // devices, 1)})
+    ffn = part.ffn and part.ffn.model_copy(update={"width": part.ffn.width // devices})
+    return {"attention": attention, "ffn": ffn}
 
 
 def _problems(workload: Workload, devices: int) -> Iterator[str]:

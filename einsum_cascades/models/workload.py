@@ -1,13 +1,13 @@
 """Real models as lists of operations: sizes come from one YAML file per model in `workloads/`, each with its source.
 
 Knows layers, phases and scopes; knows no hardware. `load_workload("llama-3.1-8b").operations(...)` is the way in.
-Adding a workload is adding a file; names are the models' in lower case with hyphens.
+Adding a workload is adding a file; names are the models' in lower case with hyphens. A pruning trace is a workload too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from math import ceil, lcm
 from pathlib import Path
@@ -15,23 +15,15 @@ from typing import Literal, TypeAlias, get_args
 
 from pydantic import model_validator
 
+from cascadesim.einsum_cascades.models import projections
 from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Layer, Size, layout_sizes
 from cascadesim.einsum_cascades.models.lowering import LayerRun, final_norm, layer_operations, lm_head
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.projections import (
-    LayerSizes,
-    Norm,
-    Phase,
-    cached_words,
-    layer_parameters,
-    norm_parameters,
-    routed_parameters,
-)
+from cascadesim.einsum_cascades.models.projections import LayerSizes, Norm, Phase
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
-from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, parse_yaml, read_yaml, validate, with_settings
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead, read_rows
+from cascadesim.einsum_cascades.texts.attention import attention_cascade
 
 DESCRIPTION = ("kind", "source", "certainty", "not_modelled")  # fields that no operation depends on
 Scope: TypeAlias = Literal["attention", "linear", "model"]
@@ -50,6 +42,7 @@ ALIASES: Mapping[str, str] = {  # short names that people type
     "dit": "dit-xl-2-256", "dit-xl": "dit-xl-2-256", "vit": "vit-b-16", "hdit": "hdit-imagenet-256",
 }  # fmt: skip
 _FOLDER = resources.files("cascadesim.einsum_cascades.models") / "workloads"
+TRACED = "traced"  # the one kind of layer of a trace
 LONGEST_SEQUENCE = 2**30  # assumed: a thousand times the longest context in use; arrays over tiles stay small
 
 
@@ -129,13 +122,9 @@ class Workload(Spec):
             raise UnknownNameError("scope", scope, get_args(Scope))
         run = self._run(sequence_length, batch, phase, attention)
         per_layer = {
-            name: tuple(
-                replace(operation, layer=name)
-                for operation in layer_operations(self.sizes(layer), _on_layer(layer, run))
-            )
-            for name, layer in self.layers.items()
-            if phase == "prefill" or layer.mask == "causal"
-        }
+            name: tuple(replace(own, layer=name) for own in layer_operations(self.sizes(layer), _on_layer(layer, run)))
+            for name, layer in self.layers.items() if phase == "prefill" or layer.mask == "causal"
+        }  # fmt: skip
         if scope != "model":
             return _one_of_each(per_layer, scope)
         counted = (replace(operation, count=operation.count * self.layers[name].count)
@@ -144,19 +133,17 @@ class Workload(Spec):
 
     def parameters(self) -> int:
         """Numbers the model stores: everything in its file, `other_parameters` included."""
-        layers = sum(
-            layer.count * layer_parameters(self.sizes(layer), self.norm, self.norms_per_layer)
-            for layer in self.layers.values()
-        )
+        layers = sum(layer.count * projections.layer_parameters(self.sizes(layer), self.norm, self.norms_per_layer)
+                     for layer in self.layers.values())
         heads = 0 if self.vocabulary is None else 2 if self.generates and not self.tied_embeddings else 1
         embeddings = heads * (self.vocabulary or 0) * self.hidden
-        last = list(self.layers.values())[-1]
-        final = self.final_norms * norm_parameters(self.norm, last.hidden or self.hidden)
+        width = list(self.layers.values())[-1].hidden or self.hidden
+        final = self.final_norms * projections.norm_parameters(self.norm, width)
         return layers + embeddings + final + sum(self.other_parameters.values())
 
     def expert_parameters(self) -> int:
         """Numbers of routed experts among `parameters`."""
-        return sum(layer.count * routed_parameters(self.sizes(layer)) for layer in self.layers.values())
+        return sum(layer.count * projections.routed_parameters(self.sizes(layer)) for layer in self.layers.values())
 
     def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: float = 2) -> int:
         """Bytes the KV cache holds when every sequence has `sequence_length` keys; 0 for a model that keeps none.
@@ -164,10 +151,8 @@ class Workload(Spec):
         `word_bytes` of a number, its share of the scales of a group included.
         """
         length = self._length(sequence_length)
-        words = sum(
-            layer.count * cached_words(self.sizes(layer), length, self.text_length or 0)
-            for layer in self.layers.values()
-        )
+        words = sum(layer.count * projections.cached_words(self.sizes(layer), length, self.text_length or 0)
+                    for layer in self.layers.values())
         return ceil(words * _positive("batch", batch) * word_bytes)
 
     def notes(self, *, sequence_length: int | None = None) -> tuple[str, ...]:
@@ -177,10 +162,10 @@ class Workload(Spec):
             notes.append(f"{self.name}: {length:,} tokens exceed the model's context of {self.max_context:,}")
         if self.certainty.startswith("uncertain"):
             notes.append(f"{self.name}: its sizes are uncertain; source: {self.source}")
-        joined = [name for name, layer in self.layers.items() if layer.neighborhood is not None and layer.joint]
+        joined = ", ".join(name for name, layer in self.layers.items() if layer.neighborhood and layer.joint)
         if joined:
-            rule = "tokens attend their neighborhood and all text, text attends everything"
-            notes.append(f"{self.name}: {', '.join(joined)}: {rule}")
+            notes.append(f"{self.name}: {joined}: tokens attend their neighborhood and all text, "
+                         f"text attends everything")
         return (*notes, *(f"{self.name}: not modelled: {gap}" for gap in self.not_modelled))
 
     def sizes(self, layer: Layer) -> LayerSizes:
@@ -201,20 +186,11 @@ class Workload(Spec):
         size = _positive("batch", self.batch if batch is None else batch)
         length, merged = self._length(sequence_length), lcm(*(layer.merge for layer in self.layers.values()))
         if length % merged:
-            raise CascadeSimError(
-                f"{self.name}: sequence length: must be a multiple of {merged}, the tokens that its layers merge into "
-                f"one, got {length}"
-            )
-        return LayerRun(
-            batch=size,
-            sequence_length=length,
-            text_length=self.text_length or 0,
-            phase=phase,
-            attention=attention_cascade(attention),
-            norm=self.norm,
-            norms_per_layer=self.norms_per_layer,
-            layout=None if self.layout is None else layout_sizes(self.layout),
-        )
+            raise CascadeSimError(f"{self.name}: sequence length: must be a multiple of {merged}, the tokens that its "
+                                  f"layers merge into one, got {length}")
+        layout = None if self.layout is None else layout_sizes(self.layout)
+        return LayerRun(size, length, self.text_length or 0, phase, attention_cascade(attention), self.norm,
+                        self.norms_per_layer, layout)
 
     def _length(self, given: int | None) -> int:
         length = self.sequence_length if given is None else given
@@ -251,16 +227,6 @@ def _positive(name: str, value: int) -> int:
     return value
 
 
-def attention_cascade(name: str | None) -> Cascade:
-    if name is None:
-        return ATTENTION_3PASS
-    found = find(name)
-    missing = [tensor for tensor in ("Q", "K", "V") if tensor not in found.inputs]
-    if missing:
-        raise CascadeSimError(f"'{name}' is no attention: it does not read {', '.join(missing)}")
-    return found
-
-
 def workload_from(content: Mapping[str, object], source: str, settings: Sequence[str] = ()) -> Workload:
     """A workload from the fields of a file, `settings` replacing some. Raises SpecError with every problem."""
     described = [name for name in (setting.partition("=")[0].strip() for setting in settings) if name in DESCRIPTION]
@@ -291,3 +257,88 @@ def canonical_name(name: str) -> str:
     """The name of the file: lower case, hyphens for slashes, underscores and spaces, aliases resolved."""
     tidy = name.strip().lower().replace("/", "-").replace("_", "-").replace(" ", "-")
     return ALIASES.get(tidy, tidy)
+
+
+@dataclass(frozen=True, slots=True)
+class TracedLayers:
+    """All layers of all generated tokens, run as one."""
+
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class TracedWorkload:
+    """The attention of the heads in the rows of one file, in their order, and nothing else of the model.
+
+    Its name is the file's, suffix and all: no model is called so. Only accelerators that run heads one by one take it.
+    """
+
+    name: str
+    trace: PruningTrace
+
+    batch = 1
+    generates = False  # no time to a first token, no cache of which the size is known
+
+    @property
+    def rows(self) -> tuple[TracedHead, ...]:
+        return self.trace.rows
+
+    @property
+    def layers(self) -> Mapping[str, TracedLayers]:
+        return {TRACED: TracedLayers()}
+
+    @property
+    def phase(self) -> Phase:
+        """Decode where rows have single queries, prefill where several go over the same keys."""
+        return "prefill" if any(row.queries > 1 for row in self.rows) else "decode"
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens of the longest row, before pruning."""
+        return max(row.length for row in self.rows)
+
+    def operations(
+        self,
+        *,
+        sequence_length: int | None = None,
+        batch: int | None = None,
+        phase: Phase = "decode",
+        scope: str = "attention",
+        attention: str | None = None,
+    ) -> tuple[Operation, ...]:
+        """One operation, in the scopes that have attention. Raises CascadeSimError where asked for another size."""
+        if sequence_length is not None or batch not in (None, 1):
+            raise CascadeSimError(f"{self.name}: a pruning trace has the lengths of its rows and batch 1; "
+                                  f"leave --seq-len and --batch out")
+        if scope == "linear":
+            raise CascadeSimError(f"{self.name}: a pruning trace has attention only; scope linear needs a model")
+        depth = max(row.head_dim for row in self.rows)
+        keys, queries = max(row.keys for row in self.rows), max(row.queries for row in self.rows)
+        heads = len({row.head for row in self.rows})
+        extents = (("b", 1), ("h", heads), ("g", 1), ("m", keys), ("p", queries), ("e", depth), ("f", depth))
+        cascade = attention_cascade(attention)
+        return (Operation(self.name, "attention", cascade, extents, layer=TRACED, trace=self.trace),)
+
+    def parameters(self) -> int | None:
+        """Unknown: a trace says nothing of weights."""
+        return None
+
+    def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: float = 2) -> int:
+        """A trace says what is fetched, not what is held: none that it knows of."""
+        return 0
+
+    def notes(self, *, sequence_length: int | None = None) -> tuple[str, ...]:
+        tokens = len({row.iteration for row in self.rows})
+        return (f"{self.name}: the attention of {len(self.rows):,} traced heads over {tokens:,} iterations; "
+                f"nothing else of the model",)
+
+
+def is_trace(name_or_path: str) -> bool:
+    """Whether a workload's name is the path of a trace."""
+    return name_or_path.lower().endswith(".csv")
+
+
+def workload_from_rows(path: Path | str) -> TracedWorkload:
+    """The workload in a file of a pruning trace. Raises SpecError with one located line for each problem."""
+    path = Path(path)
+    return TracedWorkload(path.name, PruningTrace(path.name, read_rows(path)))

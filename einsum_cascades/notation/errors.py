@@ -7,7 +7,8 @@ else: as text an error holds at most LONGEST_MESSAGE characters, and says how ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 LONGEST_MESSAGE = 300  # characters, line ends included
@@ -27,7 +28,8 @@ class CascadeSimError(Exception):
     """
 
     def __init__(self, message: str, further: int = 0) -> None:
-        self.problems = tuple(_cut(problem, LONGEST_MESSAGE - _COUNT) for problem in _problems(message))
+        lines = "\n".join(map(visible, message.split("\n")))
+        self.problems = tuple(_cut(problem, LONGEST_MESSAGE - _COUNT) for problem in re.split(r"\n(?! )", lines))
         super().__init__(_summary(self.problems, further))
 
 
@@ -116,17 +118,6 @@ def _summary(problems: Sequence[str], further: int) -> str:
         first.append(fitting[0])
     more = len(problems) - len(first) + further
     return "\n".join([*first, *([f"... and {more:,} more problem{'s' * (more > 1)}"] if more else [])])
-
-
-def _problems(message: str) -> Iterator[str]:
-    """Each problem with the lines that belong to it."""
-    gathered: list[str] = []
-    for line in map(visible, message.split("\n")):
-        if gathered and not line.startswith(" "):
-            yield "\n".join(gathered)
-            gathered = []
-        gathered.append(line)
-    yield "\n".join(gathered)
 
 
 def _cut(problem: str, longest: int) -> str:

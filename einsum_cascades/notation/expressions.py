@@ -1,7 +1,7 @@
 """Right-hand sides and indices: Python's expression grammar (`ast`), read into the IR.
 
-Knows one expression at a time; `notation` knows lines, `checks` knows the whole cascade. Every problem is noted
-with its column and reading goes on, so that one run reports them all.
+Knows one expression at a time; `notation` knows lines and the whole cascade. Every problem is noted with its column
+and reading goes on, so that one run reports them all.
 """
 
 from __future__ import annotations
@@ -11,21 +11,11 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from cascadesim.einsum_cascades.notation import ir
 from cascadesim.einsum_cascades.notation.algebra import Polynomial, as_index, factor, polynomial, symbol
 from cascadesim.einsum_cascades.notation.errors import suggestion
-from cascadesim.einsum_cascades.notation.ir import (
-    Access,
-    Apply,
-    Comparison,
-    Condition,
-    Constant,
-    Expression,
-    Extent,
-    Factor,
-    Index,
-    Select,
-)
 from cascadesim.einsum_cascades.notation.operators import ELEMENTWISE, FIBER
 
 DEEPEST_NESTING = 60  # keeps every recursive walk far from Python's recursion limit
@@ -33,15 +23,11 @@ LARGEST_COORDINATE = 2**53  # exact in float64 and far beyond any tensor
 RANK = re.compile(r"[a-z][a-z0-9_]*")
 EXTENT = re.compile(r"[A-Z][A-Z0-9_]*")
 BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}
-COMPARISONS: dict[type[ast.cmpop], Comparison] = {
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-}
-WRONG = Constant(0.0)  # stands for what could not be read; a problem is noted wherever it is used
+COMPARISONS: dict[type[ast.cmpop], ir.Comparison] = {
+    ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
+}  # fmt: skip
+Built = TypeVar("Built", bound=ir.Expression)
+WRONG: ir.Expression = ir.Constant(0.0)  # stands for what could not be read; a problem is noted wherever it is used
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -84,18 +70,16 @@ class Reader:
     scalars: frozenset[str]
     column: int = 0  # of the expression being read
     problems: list[NotationProblem] = field(default_factory=list)
-    accesses: list[tuple[Access, int]] = field(default_factory=list)  # with columns
+    accesses: list[tuple[ir.Access, int]] = field(default_factory=list)  # with columns
 
-    def read(self, text: str, column: int) -> Expression:
+    def read(self, text: str, column: int) -> ir.Expression:
         return self._whole(text, column, lambda tree: self._expression(tree, 0), WRONG)
 
-    def read_target(self, text: str, column: int) -> Access:
+    def read_target(self, text: str, column: int) -> ir.Access:
         """The left-hand side: `RM[h,m1+1,p]` or `Y`."""
-        target = self._whole(text, column, self._target, Access("", ()))
-        assert isinstance(target, Access)
-        return target
+        return self._whole(text, column, self._target, ir.Access("", ()))
 
-    def _whole(self, text: str, column: int, build: Callable[[ast.expr], Expression], wrong: Expression) -> Expression:
+    def _whole(self, text: str, column: int, build: Callable[[ast.expr], Built], wrong: Built) -> Built:
         self.column = column
         tree = parse(text, column, self.line)
         if isinstance(tree, NotationProblem):
@@ -113,19 +97,19 @@ class Reader:
     def _column_of(self, node: ast.AST) -> int:
         return self.column + int(getattr(node, "col_offset", 0))
 
-    def _target(self, tree: ast.expr) -> Access:
+    def _target(self, tree: ast.expr) -> ir.Access:
         if isinstance(tree, ast.Name):
-            return Access(tree.id, ())
+            return ir.Access(tree.id, ())
         if not isinstance(tree, ast.Subscript):
             raise Unreadable(tree, "the left side must be one tensor, such as QK[h,m,p]")
         return self._access(tree, 0)
 
-    def _expression(self, node: ast.expr, depth: int) -> Expression:
+    def _expression(self, node: ast.expr, depth: int) -> ir.Expression:
         if depth > DEEPEST_NESTING:
             raise Unreadable(node, f"nested deeper than {DEEPEST_NESTING} levels")
         match node:
             case ast.Constant():
-                return Constant(_number(node))
+                return ir.Constant(_number(node))
             case ast.Name():
                 return self._name(node)
             case ast.Subscript():
@@ -137,10 +121,11 @@ class Reader:
             case ast.Call():
                 return self._call(node, depth)
             case ast.IfExp():
-                return self._select(node, depth)
+                value, otherwise = self._operand(node.body, depth), self._operand(node.orelse, depth)
+                return ir.Select(tuple(self._conditions(node.test)), value, otherwise)
         raise Unreadable(node, f"{_kind(node)} is not part of the notation")
 
-    def _operand(self, node: ast.expr, depth: int) -> Expression:
+    def _operand(self, node: ast.expr, depth: int) -> ir.Expression:
         """An inner expression; what is wrong in it is noted, and its siblings are still read."""
         try:
             return self._expression(node, depth + 1)
@@ -148,32 +133,32 @@ class Reader:
             self._note(error)
             return WRONG
 
-    def _name(self, node: ast.Name) -> Expression:
+    def _name(self, node: ast.Name) -> ir.Expression:
         if node.id in self.scalars:
-            access = Access(node.id, ())
+            access = ir.Access(node.id, ())
             self.accesses.append((access, self._column_of(node)))
             return access
         if node.id == "inf":
-            return Constant(float("inf"))
+            return ir.Constant(float("inf"))
         if EXTENT.fullmatch(node.id):
-            return Extent(node.id)
+            return ir.Extent(node.id)
         raise Unreadable(node, f"'{node.id}' is neither a tensor (no line produces it), nor an extent (upper case); "
                                f"a scalar input is written {node.id}[]")
 
-    def _arithmetic(self, node: ast.UnaryOp | ast.BinOp, depth: int) -> Expression:
+    def _arithmetic(self, node: ast.UnaryOp | ast.BinOp, depth: int) -> ir.Expression:
         if isinstance(node, ast.BinOp):
             name = BINARY.get(type(node.op))
             if name is None:
                 raise Unreadable(node, f"{_kind(node.op)} is not an operator of the notation; known: + - * /")
-            return Apply(name, (self._operand(node.left, depth), self._operand(node.right, depth)))
+            return ir.Apply(name, (self._operand(node.left, depth), self._operand(node.right, depth)))
         if not isinstance(node.op, ast.UAdd | ast.USub):
             raise Unreadable(node, f"{_kind(node.op)} is not an operator of the notation; known: + - * /")
         operand = self._operand(node.operand, depth)
         if isinstance(node.op, ast.UAdd):
             return operand
-        return Constant(-operand.value) if isinstance(operand, Constant) else Apply("negate", (operand,))
+        return ir.Constant(-operand.value) if isinstance(operand, ir.Constant) else ir.Apply("negate", (operand,))
 
-    def _call(self, node: ast.Call, depth: int) -> Expression:
+    def _call(self, node: ast.Call, depth: int) -> ir.Expression:
         name = node.func.id if isinstance(node.func, ast.Name) else None
         if name is None or node.keywords:
             raise Unreadable(node, "an operator is called by its name with operands only, such as exp(x)")
@@ -187,23 +172,19 @@ class Reader:
             raise Unreadable(node, f"{name} takes two or more operands, got {len(operands)}")
         if operator.operands is not None and len(operands) != operator.operands:
             raise Unreadable(node, f"{name} takes {operator.operands}, got {len(operands)}")
-        return Apply(name, operands)
+        return ir.Apply(name, operands)
 
-    def _fiber(self, name: str, node: ast.Call, depth: int) -> Expression:
+    def _fiber(self, name: str, node: ast.Call, depth: int) -> ir.Expression:
         if depth:
             raise Unreadable(node, f"{name} works on whole fibers and must be the whole right-hand side")
         operands = tuple(self._operand(operand, depth) for operand in node.args)
         keep = operands[1] if len(operands) == 2 else None
-        whole = isinstance(keep, Extent) or (isinstance(keep, Constant) and keep.value >= 1 and keep.value % 1 == 0)
-        if not whole:
+        number = keep.value if isinstance(keep, ir.Constant) else 0
+        if not isinstance(keep, ir.Extent) and (number < 1 or number % 1):
             raise Unreadable(node, f"{name} takes a fiber and how many to keep, such as {name}(S[p,m], KEEP)")
-        return Apply(name, operands)
+        return ir.Apply(name, operands)
 
-    def _select(self, node: ast.IfExp, depth: int) -> Expression:
-        value, otherwise = self._operand(node.body, depth), self._operand(node.orelse, depth)
-        return Select(tuple(self._conditions(node.test)), value, otherwise)
-
-    def _conditions(self, node: ast.expr) -> list[Condition]:
+    def _conditions(self, node: ast.expr) -> list[ir.Condition]:
         if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
             return [condition for part in node.values for condition in self._conditions(part)]
         if not isinstance(node, ast.Compare):
@@ -213,25 +194,25 @@ class Reader:
         for left, operator, right in zip(sides, node.ops, sides[1:], strict=False):
             if type(operator) not in COMPARISONS:
                 raise Unreadable(node, f"{_kind(operator)} is no comparison; known: < <= > >= == !=")
-            found.append(Condition(left, COMPARISONS[type(operator)], right))
+            found.append(ir.Condition(left, COMPARISONS[type(operator)], right))
         return found
 
-    def _access(self, node: ast.Subscript, depth: int) -> Access:
+    def _access(self, node: ast.Subscript, depth: int) -> ir.Access:
         if not isinstance(node.value, ast.Name):
             raise Unreadable(node, "only a tensor's name can be indexed")
         parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        return Access(node.value.id, tuple(self._index(part, depth) for part in parts))
+        return ir.Access(node.value.id, tuple(self._index(part, depth) for part in parts))
 
-    def _index(self, node: ast.expr, depth: int) -> Index:
+    def _index(self, node: ast.expr, depth: int) -> ir.Index:
         if isinstance(node, ast.Subscript):
             if depth > DEEPEST_NESTING:
                 raise Unreadable(node, f"nested deeper than {DEEPEST_NESTING} levels")
             access = self._access(node, depth + 1)
             self.accesses.append((access, self._column_of(node)))
-            return Index(gather=access)
+            return ir.Index(gather=access)
         if isinstance(node, ast.Name) and node.id in self.scalars:
-            self.accesses.append((Access(node.id, ()), self._column_of(node)))
-            return Index(gather=Access(node.id, ()))
+            self.accesses.append((ir.Access(node.id, ()), self._column_of(node)))
+            return ir.Index(gather=ir.Access(node.id, ()))
         try:
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv):
                 return as_index(_coordinate(node.left, 0), self._divisor(node.right))
@@ -239,7 +220,7 @@ class Reader:
         except ValueError as error:
             raise Unreadable(node, str(error)) from None
 
-    def _divisor(self, node: ast.expr) -> Factor:
+    def _divisor(self, node: ast.expr) -> ir.Factor:
         total = _coordinate(node, 0)
         if len(total.terms) == 1 and not total.ranks and all(number >= 1 for number in total.terms.values()):
             return factor(total)

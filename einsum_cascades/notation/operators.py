@@ -91,12 +91,9 @@ ELEMENTWISE: Mapping[str, Operator] = MappingProxyType({
     )
 })
 
-FIBER: Mapping[str, FiberOperator] = MappingProxyType({
-    row.name: row
-    for row in (
-        FiberOperator("top", _largest, (("compare", 1),)),  # assumed: a streaming selector, one compare per element
-        FiberOperator("bottom", _smallest, (("compare", 1),)),  # assumed: as top
-    )
+FIBER: Mapping[str, FiberOperator] = MappingProxyType({  # assumed: a streaming selector, one compare per element
+    "top": FiberOperator("top", _largest, (("compare", 1),)),
+    "bottom": FiberOperator("bottom", _smallest, (("compare", 1),)),
 })
 
 # how a reduction combines two results

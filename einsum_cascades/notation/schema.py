@@ -36,9 +36,7 @@ SpecType = TypeVar("SpecType", bound=Spec)
 
 # What PyYAML raises on bad text: its own family and, from the constructors of tags such as `!!bool x`, `!!int ""`
 # or a date out of range, whatever Python raised inside them.
-_YAML_ERRORS = (
-    yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
-)  # fmt: skip
+_YAML_ERRORS = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML has it
 _MOST_PROBLEMS = 20  # of one file that are described; the others are counted
 _LONGEST_PATH = 80  # characters of a dotted path that an error repeats

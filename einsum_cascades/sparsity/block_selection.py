@@ -264,10 +264,8 @@ def xattention(tokens: int, head_dim: int = 128, block: int = 128, share: float 
                     choice_flops_per_query=estimate, share=share)
 
 
-SELECTED: Mapping[str, Callable[..., Selected]] = {
-    build.__name__.replace("_", "-"): build
-    for build in (moba, flash_moba, vmoba, nsa, vsa, vertical_slash, pbs, sale, xattention)
-}
+SELECTED: Mapping[str, Callable[..., Selected]] = {build.__name__.replace("_", "-"): build for build in (
+    moba, flash_moba, vmoba, nsa, vsa, vertical_slash, pbs, sale, xattention)}
 _RANGES: Mapping[str, tuple[int, int, bool]] = {  # least, most, whole
     "head_dim": (1, 2**16, True), "block": (1, 2**30, True), "vertical": (0, 2**30, True), "slash": (0, 2**30, True),
     "kept": (0, 2**30, False), "share": (0, 1, False),

@@ -45,10 +45,8 @@ class Axis:
         if self.window > self.length:
             yield f"window {self.window} is larger than the layout {self.length}"
         elif self.window * self.dilation > self.length:
-            yield (
-                f"window {self.window} x dilation {self.dilation} = {self.window * self.dilation} is larger than the "
-                f"layout {self.length}; the dilation can be at most {self.length // self.window}"
-            )
+            yield (f"window {self.window} x dilation {self.dilation} = {self.window * self.dilation} is larger than "
+                   f"the layout {self.length}; the dilation can be at most {self.length // self.window}")
         if self.stride > self.window:
             yield f"stride {self.stride} is larger than the window {self.window}"
 
@@ -109,11 +107,8 @@ class Neighborhood:
         if wrong:
             given = ", ".join(f"{name} has {len(sizes[name])}" for name in wrong)
             raise CascadeSimError(f"neighborhood: the layout has {len(self.layout)} dimensions, but {given}")
-        problems = [
-            f"neighborhood: dimension {number}: {problem}"
-            for number, axis in enumerate(self.axes, start=1)
-            for problem in axis.problems()
-        ]
+        problems = [f"neighborhood: dimension {number}: {problem}"
+                    for number, axis in enumerate(self.axes, start=1) for problem in axis.problems()]
         if problems:
             raise CascadeSimError("\n".join(problems))
 
@@ -156,7 +151,9 @@ class Neighborhood:
         """The whole mask, queries x keys: for checks at small sizes only."""
         mask = np.ones((1, 1), dtype=bool)
         for axis in self.axes:
-            mask = np.kron(mask, _axis_mask(axis))
+            (first, last), key = _ends(axis), np.arange(axis.length)
+            same_group = key % axis.dilation == key[:, None] % axis.dilation
+            mask = np.kron(mask, (key >= first[:, None]) & (key <= last[:, None]) & same_group)
         return mask
 
     def _check(self, queries: int, keys: int) -> None:
@@ -218,21 +215,14 @@ class ExtraKeys:
 
 
 def neighborhood(
-    layout: Sequence[int],
-    window: Sequence[int],
-    stride: Sequence[int] | None = None,
-    dilation: Sequence[int] | None = None,
-    causal: Sequence[bool] | None = None,
-) -> Neighborhood:
+    layout: Sequence[int], window: Sequence[int], stride: Sequence[int] | None = None,
+    dilation: Sequence[int] | None = None, causal: Sequence[bool] | None = None,
+) -> Neighborhood:  # fmt: skip
     """Stride and dilation 1 and no causality where left out. Raises CascadeSimError with every problem at once."""
     ones = (1,) * len(layout)
-    return Neighborhood(
-        tuple(layout),
-        tuple(window),
-        tuple(stride if stride is not None else ones),
-        tuple(dilation if dilation is not None else ones),
-        tuple(causal if causal is not None else (False,) * len(layout)),
-    )
+    return Neighborhood(tuple(layout), tuple(window), tuple(stride if stride is not None else ones),
+                        tuple(dilation if dilation is not None else ones),
+                        tuple(causal if causal is not None else (False,) * len(layout)))
 
 
 def times(sizes: Sequence[int]) -> str:
@@ -249,11 +239,3 @@ def _ends(axis: Axis) -> tuple[Positions, Positions]:
         first[group :: axis.dilation] = group + start * axis.dilation
         last[group :: axis.dilation] = group + (end - 1) * axis.dilation
     return first, last
-
-
-def _axis_mask(axis: Axis) -> NDArray[np.bool_]:
-    first, last = _ends(axis)
-    key = np.arange(axis.length)
-    same_group = key % axis.dilation == key[:, None] % axis.dilation
-    mask: NDArray[np.bool_] = (key >= first[:, None]) & (key <= last[:, None]) & same_group
-    return mask

@@ -99,10 +99,8 @@ def prune_encoder(maps: ArrayLike, schedule: PruningSchedule, outputs: ArrayLike
     if schedule.token_keep[0] < 1:
         raise CascadeSimError(f"pruning schedule {schedule.name} drops tokens before the first layer of an encoder, "
                               f"which has nothing to choose by")
-    found = _iteration(
-        given, _outputs(outputs, given, schedule), schedule, np.arange(given.shape[3]),
-        Importance.none(given.shape[3], given.shape[1]), first=False,
-    )  # fmt: skip
+    found = _iteration(given, _outputs(outputs, given, schedule), schedule, np.arange(given.shape[3]),
+                       Importance.none(given.shape[3], given.shape[1]), first=False)
     return found[0]
 
 
@@ -145,24 +143,18 @@ def _iteration(
         if not first:
             tokens = survivors(importance.tokens, tokens, schedule.tokens(layer, length))
         heads = survivors(importance.heads, heads, schedule.heads[layer])
-        probabilities = _restricted(maps[layer], tokens, heads)
+        queries = tokens if maps.shape[2] > 1 else np.arange(maps.shape[2])
+        chosen = maps[layer][np.ix_(heads, queries, tokens)]
+        total = chosen.sum(axis=-1, keepdims=True)  # rows sum to one again; a row of nothing is spread evenly
+        probabilities = np.divide(chosen, total, out=np.full_like(chosen, 1 / tokens.size), where=total > 0)
         of_all = min(tokens.size, kept(schedule.value_keep, schedule.base or tokens.size))
         values = of_all if first else schedule.values(layer, length)
         layers.append(LayerPruning(tokens, heads, values, flat_queries(probabilities, schedule.threshold)))
-        queries = tokens if maps.shape[2] > 1 else np.arange(maps.shape[2])
         own = None if outputs is None else np.asarray(outputs[layer][np.ix_(heads, queries)])
         importance = importance.after(probabilities, own, tokens, heads)
-    chosen = survivors(importance.tokens, candidates, schedule.tokens(0, length))
+    following = survivors(importance.tokens, candidates, schedule.tokens(0, length))
     pruned = schedule.token_keep[0] < 1
-    return PrunedIteration(length, tuple(layers), chosen.size if pruned else None), importance, chosen
-
-
-def _restricted(probabilities: Floats, tokens: Whole, heads: Whole) -> Floats:
-    """Kept heads and keys, and kept queries where queries are tokens; rows sum to one again."""
-    queries = tokens if probabilities.shape[1] > 1 else np.arange(probabilities.shape[1])
-    chosen = probabilities[np.ix_(heads, queries, tokens)]
-    total = chosen.sum(axis=-1, keepdims=True)
-    return np.asarray(np.divide(chosen, total, out=np.full_like(chosen, 1 / tokens.size), where=total > 0))
+    return PrunedIteration(length, tuple(layers), following.size if pruned else None), importance, following
 
 
 def _maps(maps: ArrayLike, schedule: PruningSchedule, dimensions: int) -> Floats:
@@ -197,29 +189,20 @@ def rows_of(
     iterations: Sequence[PrunedIteration], schedule: PruningSchedule, head_dim: int = 64
 ) -> tuple[TracedHead, ...]:
     """The trace in rows. One query that needs low bits makes the head fetch them."""
-    return tuple(
-        row for number, each in enumerate(iterations) for row in _rows_of_iteration(number, each, schedule, head_dim)
-    )
-
-
-def _rows_of_iteration(
-    number: int, iteration: PrunedIteration, schedule: PruningSchedule, head_dim: int
-) -> list[TracedHead]:
     rows: list[TracedHead] = []
-    after = [layer.tokens.size for layer in iteration.layers[1:]]
-    for index, layer in enumerate(iteration.layers):
-        fewer = after[index] if index < len(after) and after[index] < layer.tokens.size else None
-        for head, flat in zip(layer.heads.tolist(), layer.flat, strict=True):
-            rows.append(TracedHead(
-                number, index, head, iteration.length, layer.tokens.size, layer.values, schedule.key_bits,
-                schedule.value_bits, schedule.query_bits, head_dim, schedule.threshold, bool(flat.any()),
-                None if schedule.threshold is None else LOW_BITS, queries=flat.size,
-                low_bit_queries=int(flat.sum()) if flat.size > 1 else None,
-            ))  # fmt: skip
-        rows[-1] = replace(rows[-1], kept=fewer if index < len(after) else iteration.kept)
-    return rows
-
-
+    for number, iteration in enumerate(iterations):
+        after = [layer.tokens.size for layer in iteration.layers[1:]]
+        for index, layer in enumerate(iteration.layers):
+            for head, flat in zip(layer.heads.tolist(), layer.flat, strict=True):
+                rows.append(TracedHead(
+                    number, index, head, iteration.length, layer.tokens.size, layer.values, schedule.key_bits,
+                    schedule.value_bits, schedule.query_bits, head_dim, schedule.threshold, bool(flat.any()),
+                    None if schedule.threshold is None else LOW_BITS, queries=flat.size,
+                    low_bit_queries=int(flat.sum()) if flat.size > 1 else None,
+                ))  # fmt: skip
+            fewer = after[index] if index < len(after) and after[index] < layer.tokens.size else None
+            rows[-1] = replace(rows[-1], kept=fewer if index < len(after) else iteration.kept)
+    return tuple(rows)
 
 
 @dataclass(frozen=True)
@@ -272,8 +255,5 @@ def _maps_of(arrays: Mapping[str, NDArray[np.generic]], source: str) -> Attentio
     outputs = [f"outputs{name}" for name in names if f"outputs{name}" in arrays]
     if outputs and len(outputs) != len(names):
         raise SpecError(f"{source}: outputs are there for {len(outputs)} of {len(names)} iterations")
-    return AttentionMaps(
-        tuple(arrays[f"maps{name}"].astype(np.float64) for name in names),
-        tuple(arrays[name].astype(np.float64) for name in outputs),
-        encoder,
-    )
+    return AttentionMaps(tuple(arrays[f"maps{name}"].astype(np.float64) for name in names),
+                         tuple(arrays[name].astype(np.float64) for name in outputs), encoder)

@@ -115,12 +115,9 @@ def ramp_schedule(
     value_bits: int | None = None, threshold: float | None = None, low_bit_share: float = 0.0, source: str = "",
 ) -> PruningSchedule:  # fmt: skip
     """The published kind of schedule from mean ratios of pruned tokens and heads over the layers that prune."""
-    return PruningSchedule(
-        name,
-        tuple(1 - ratio for ratio in ramp(layers, token_ratio, TOKENS_FIRST, token_start)),
-        tuple(kept(1 - ratio, heads) for ratio in ramp(layers, head_ratio, HEADS_FIRST, head_start)),
-        value_keep, base, key_bits, value_bits, 16, threshold, low_bit_share, source=source,
-    )  # fmt: skip
+    return PruningSchedule(name, tuple(1 - ratio for ratio in ramp(layers, token_ratio, TOKENS_FIRST, token_start)),
+                           tuple(kept(1 - ratio, heads) for ratio in ramp(layers, head_ratio, HEADS_FIRST, head_start)),
+                           value_keep, base, key_bits, value_bits, 16, threshold, low_bit_share, source=source)
 
 
 def token_rows(
@@ -156,9 +153,8 @@ def encoder_rows(schedule: PruningSchedule, length: int, head_dim: int = 64) -> 
     """Rows of an encoder over `length` tokens: the tokens a layer keeps are its queries too."""
     rows = token_rows(schedule, length, head_dim=head_dim)
     last = schedule.layers - 1
-    return tuple(
-        replace(row, iteration=0, queries=row.keys, kept=None if row.layer == last else row.kept) for row in rows
-    )
+    return tuple(replace(row, iteration=0, queries=row.keys, kept=None if row.layer == last else row.kept)
+                 for row in rows)
 
 
 def spans(*steps: tuple[int, float]) -> tuple[float, ...]:
@@ -185,12 +181,10 @@ _PUBLISHED = (
         source="SpAtten, sec. V-A and V-B; assumed ratios",
     ),
 )  # fmt: skip
-_SAME = {"bert": "bert-base"}  # FuseMax's name for it
 SCHEDULES: Mapping[str, PruningSchedule] = MappingProxyType({
     **(_named := {schedule.name: schedule for schedule in _PUBLISHED}),
-    **{name: _named[same] for name, same in _SAME.items()},
+    "bert": _named["bert-base"],  # FuseMax's name for it
 })
-FIRST_LENGTH, GENERATED = 993, 32  # SpAtten, sec. V-A: GPT-2 starts from 992 tokens and generates 32
 
 
 def published_schedule(workload: str) -> PruningSchedule:

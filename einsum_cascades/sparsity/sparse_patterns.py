@@ -99,14 +99,7 @@ def _ends(queries: Counts) -> Counts:
 
 def _in_range(key: Counts, first: Counts | int, end: Counts | int) -> Counts:
     """Keys of the half-open range first .. end that lie below `key`."""
-    counts: Counts = np.maximum(np.minimum(key, end) - first, 0)
-    return counts
-
-
-def _every(key: Counts, step: int, phase: Counts | int) -> Counts:
-    """Keys k >= 0 below `key` with k mod step = phase."""
-    counts: Counts = np.maximum((key - phase + step - 1) // step, 0)
-    return counts
+    return np.asarray(np.maximum(np.minimum(key, end) - first, 0))
 
 
 @dataclass(frozen=True)
@@ -143,8 +136,7 @@ class GlobalWindow:
         first = np.maximum(query - self.window // 2, self.globals_)
         end = np.minimum(query - self.window // 2 + self.window, self.tokens)
         local = _in_range(key, 0, self.globals_) + _in_range(key, first, end)
-        counts: Counts = np.where(query < self.globals_, _in_range(key, 0, self.tokens), local)
-        return counts
+        return np.where(query < self.globals_, _in_range(key, 0, self.tokens), local)
 
 
 @dataclass(frozen=True)
@@ -160,8 +152,8 @@ class Strided:
 
     def before(self, query: Counts, key: Counts) -> Counts:
         first = np.maximum(query - self.length + 1, 0)
-        far = _every(np.minimum(key, first), self.length, query % self.length)
-        return far + _in_range(key, first, query + 1)
+        far = np.minimum(key, first) - query % self.length  # keys k with k mod length = query mod length
+        return np.asarray(np.maximum(-(-far // self.length), 0) + _in_range(key, first, query + 1))
 
 
 @dataclass(frozen=True)
@@ -179,9 +171,8 @@ class Fixed:
     def before(self, query: Counts, key: Counts) -> Counts:
         block = query // self.length * self.length
         far = np.minimum(key, block)
-        whole_blocks = far // self.length * self.columns
         in_block: Counts = np.maximum(far % self.length - (self.length - self.columns), 0)
-        return whole_blocks + in_block + _in_range(key, block, query + 1)
+        return far // self.length * self.columns + in_block + _in_range(key, block, query + 1)
 
 
 @dataclass(frozen=True)
@@ -292,11 +283,9 @@ def sliding_tile(layout: Sequence[int], tile: Sequence[int], window: Sequence[in
     if not len(layout) == len(tile) == len(window):
         raise CascadeSimError(f"pattern sliding-tile: layout {times(layout)}, tile {times(tile)} and window "
                               f"{times(window)} differ in dimensions")
-    problems = [
-        f"pattern sliding-tile: dimension {number}: {problem}"
-        for number, sizes in enumerate(zip(layout, tile, window, strict=True), start=1)
-        for problem in _problems(*sizes)
-    ]
+    problems = [f"pattern sliding-tile: dimension {number}: {problem}"
+                for number, sizes in enumerate(zip(layout, tile, window, strict=True), start=1)
+                for problem in _problems(*sizes)]
     if problems:
         raise CascadeSimError("\n".join(problems))
     tiles = prod(layout) // prod(tile)

@@ -11,7 +11,10 @@ form (Hua et al., ICML 2022; Sun et al., RetNet, 2023) carries the sum from chun
 
 from __future__ import annotations
 
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts import find
 
 ATTENTION_3PASS = cascade("attention-3pass", """
     QK[h,m,p] = Q[h,p,e] * K[h,m,e]
@@ -144,3 +147,14 @@ LINEAR_ATTENTION_CHUNKED = cascade("linear-attention-chunked", """
     RKV[h,c1+1,e,f]    = RKV[h,c1,e,f] + LKV[h,c1,e,f]
     AV[h,c1*P0+p0,f]   = LAV[h,c1,p0,f] + PAV[h,c1,p0,f]
 """)
+
+
+def attention_cascade(name: str | None) -> Cascade:
+    """Attention by name, in three passes without one. Raises CascadeSimError where a cascade reads no Q, K and V."""
+    if name is None:
+        return ATTENTION_3PASS
+    found = find(name)
+    missing = [tensor for tensor in ("Q", "K", "V") if tensor not in found.inputs]
+    if missing:
+        raise CascadeSimError(f"'{name}' is no attention: it does not read {', '.join(missing)}")
+    return found

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "cascadesim.commands"
 OWN = {
     "simulate": "cascadesim.simulator.cli.simulate:simulate",
-    "passes": "cascadesim.simulator.cli.passes:passes",
-    "rewrite": "cascadesim.simulator.cli.rewrite:rewrite",
+    "passes": "cascadesim.simulator.cli.cascades:passes",
+    "rewrite": "cascadesim.simulator.cli.cascades:rewrite",
     "gna": "cascadesim.simulator.cli.gna:gna",
     "explore": "cascadesim.simulator.cli.explore:explore",
     "list": "cascadesim.simulator.cli.listing:list_names",

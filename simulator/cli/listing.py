@@ -65,7 +65,7 @@ def _workloads() -> Entries:
 
 def _cascades() -> Entries:
     from cascadesim.einsum_cascades.analysis.passes import pass_class
-    from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
+    from cascadesim.einsum_cascades.texts import cascade_names, find
 
     for each in map(find, cascade_names()):
         yield each.name, f"{pass_class(each)}, {', '.join(each.inputs)} -> {', '.join(each.outputs)}"

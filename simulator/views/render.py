@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cascadesim.einsum_cascades.models.traced_workload import LAYER as TRACED
+from cascadesim.einsum_cascades.models.workload import TRACED
 from cascadesim.simulator.report import EinsumTime, OperationTime, Report
 from cascadesim.simulator.views import formatting as say
 from cascadesim.simulator.views.output import console, figures_table, print_styled, table

@@ -18,7 +18,7 @@ from cascadesim.accelerators.flat.accelerator import Flat
 from cascadesim.accelerators.protocol import Phase, Plan, problems
 from cascadesim.einsum_cascades.models.operation import Operation, OperationKind
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.engine.engine import run
 
 DESIGN = ("rows", "columns", "lanes", "capacity", "ports", "bandwidth", "clock")

@@ -29,7 +29,7 @@ from cascadesim.einsum_cascades.models.operation import Operation, least_element
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
+from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.simulator import execution
 from cascadesim.simulator.simulate import simulate
 

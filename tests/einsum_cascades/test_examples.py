@@ -9,7 +9,7 @@ import pytest
 
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
 from cascadesim.einsum_cascades.analysis.passes import analyse
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = sorted(EXAMPLES.glob("*.cascade"))

@@ -32,7 +32,7 @@ from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
 from cascadesim.einsum_cascades.sparsity.pruning import read_maps
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import ramp_schedule
 from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead, format_rows, parse_rows
-from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
+from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.simulator.cli import explore as cli_explore
 from cascadesim.simulator.cli import gna as cli_gna
 from cascadesim.simulator.cli import options as cli_options

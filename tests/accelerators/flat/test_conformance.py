@@ -13,7 +13,7 @@ from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 
 ARRAYS = [(1, 1, 1), (1, 256, 256), (3, 1, 2), (5, 3, 7)]
 CAPACITIES = [256, 4096]

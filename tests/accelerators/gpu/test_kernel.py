@@ -15,8 +15,8 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
+from cascadesim.einsum_cascades.texts import find
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL, ATTENTION_3PASS
-from cascadesim.einsum_cascades.texts.catalogue import find
 
 FUSED = ("attention-1pass", "attention-1pass-gqa", "attention-1pass-causal")
 UNFUSED = ("attention-3pass", "attention-3pass-gqa", "attention-3pass-causal",

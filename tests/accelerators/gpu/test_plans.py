@@ -13,7 +13,7 @@ from cascadesim.accelerators.protocol import Plan, PlanError, checked, problems
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 
 USUAL = ("a100-sxm", "h100-sxm", "b200", "mi300x")
 DEVICES = [*USUAL, *(pytest.param(name, marks=pytest.mark.nightly) for name in device_names() if name not in USUAL)]

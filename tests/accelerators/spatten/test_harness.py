@@ -15,7 +15,7 @@ from cascadesim.accelerators.spatten.harness import buffer_lines, gathered_keys,
 from cascadesim.accelerators.spatten.rtl.run import run_heads
 from cascadesim.accelerators.spatten.spec import GatherDesign, HeadRow
 from cascadesim.accelerators.spatten.topk import JavaRandom, drawn_cycles
-from cascadesim.einsum_cascades.models.traced_workload import TracedWorkload
+from cascadesim.einsum_cascades.models.workload import TracedWorkload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import encoder_rows, published_schedule, token_rows
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead

@@ -18,7 +18,7 @@ from cascadesim.accelerators.protocol import Accelerator, Plan
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 from cascadesim.einsum_cascades.texts.transformer import LINEAR, RMS_NORM
 from cascadesim.simulator.execution import execute
 

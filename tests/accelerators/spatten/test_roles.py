@@ -7,7 +7,7 @@ import pytest
 from cascadesim.accelerators.spatten.roles import RESULTS, SCORES, SOFTMAX, units_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 
 
 def test_attention_in_three_passes() -> None:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts import find
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
-from cascadesim.einsum_cascades.texts.catalogue import find
 
 Values = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from cascadesim.einsum_cascades.analysis.graph import Step, cycles, steps
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
-from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
 
 
 def shown(whole: Cascade) -> list[str]:

@@ -22,8 +22,8 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownN
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
+from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
-from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
 
 
 def over(rank: str, text: str) -> int:

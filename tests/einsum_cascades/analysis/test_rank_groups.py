@@ -7,8 +7,8 @@ import pytest
 from cascadesim.einsum_cascades.analysis.rank_groups import partition, rank_group, rank_groups
 from cascadesim.einsum_cascades.notation.ir import Access, Index
 from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts import find
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
-from cascadesim.einsum_cascades.texts.catalogue import find
 
 
 def index(text: str) -> Index:

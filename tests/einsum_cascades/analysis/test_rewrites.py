@@ -19,7 +19,7 @@ from cascadesim.einsum_cascades.analysis.rewrites import defer_division, split
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade, parse, to_text
-from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
+from cascadesim.einsum_cascades.texts import cascade_names, find
 
 T = TypeVar("T")
 Arrays = dict[str, NDArray[np.float64]]

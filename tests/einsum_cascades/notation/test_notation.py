@@ -24,7 +24,7 @@ from cascadesim.einsum_cascades.notation.ir import (
     Select,
 )
 from cascadesim.einsum_cascades.notation.notation import cascade, parse, read_cascade, to_text
-from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
+from cascadesim.einsum_cascades.texts import cascade_names, find
 
 
 def expression(text: str) -> Expression:
@@ -158,6 +158,7 @@ def test_an_unknown_reduction_is_shown_where_it_stands() -> None:
         ("Y[i+1] = Y[i] + X[i]", "Y has no value at 0 to start from", "Y[i+1]"),
         ("Y[i] = X[i] if i else 0", "a condition compares coordinates, such as m <= p", "i else"),
         ("Y[i] = 2 * top(X[m], 3)", "top works on whole fibers", "top("),
+        ("Y[i] = top(X[m], 2.5)", "top takes a fiber and how many to keep", "top("),
         ("Y[i//2] = X[i]", "the left side takes ranks", "Y["),
         ("Y[i] = X[i] and X[i]", "'bool op' is not part of the notation", "X[i] and"),
         ("Y[i] = 'text'", "str is not a number of the notation", "'text'"),

@@ -27,7 +27,7 @@ from cascadesim.einsum_cascades.sparsity.pruning import (
 )
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import PruningSchedule, ramp_schedule
 from cascadesim.einsum_cascades.sparsity.pruning_trace import format_rows, parse_rows, read_rows
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 
 Array = NDArray[np.float64]
 
@@ -44,6 +44,15 @@ def test_two_layers_by_hand() -> None:
     assert [layer.tokens.tolist() for layer in found.layers] == [[0, 1, 2], [0, 2]]
     assert found.layers[0].flat.tolist() == [[True, False, False]]  # 0.6 is below the threshold
     assert found.layers[1].flat.tolist() == [[True, False]]  # 0.6 / 0.9 = 0.67 and 0.8 / 0.9 = 0.89 of those kept
+
+
+def test_a_query_that_attends_only_dropped_tokens_attends_all_kept_ones_alike() -> None:
+    first, second = [[0.6, 0.1, 0.3], [0.1, 0.1, 0.8], [0.1, 0.1, 0.8]], [[0, 1, 0], [0, 1, 0], [0.7, 0, 0.3]]
+    found = prune_encoder([[first], [second]], PruningSchedule("two", (1.0, 0.67), (1, 1), threshold=0.6))
+    assert found.layers[1].tokens.tolist() == [0, 2]
+    assert found.layers[1].flat.tolist() == [[True, False]]  # 0.5 each, and 0.7
+    found = prune_encoder([[first], [second]], PruningSchedule("two", (1.0, 0.67), (1, 1), threshold=0.4))
+    assert found.layers[1].flat.tolist() == [[False, False]]
 
 
 def test_survivors_keep_their_order_and_ties_go_to_the_lower() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 
 RANDOM = np.random.default_rng(2)
 Q, K, V = RANDOM.normal(size=(2, 6, 3)), RANDOM.normal(size=(2, 6, 3)), RANDOM.normal(size=(2, 6, 4))

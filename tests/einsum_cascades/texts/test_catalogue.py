@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from cascadesim.einsum_cascades import texts
 from cascadesim.einsum_cascades.notation.errors import NotationError, SpecError, UnknownNameError
-from cascadesim.einsum_cascades.texts import catalogue
+from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
-from cascadesim.einsum_cascades.texts.catalogue import cascade_names, find
 
-MODULES = sorted(Path(catalogue.__file__).parents[1].rglob("*.py"))
+MODULES = sorted(Path(texts.__file__).parents[1].rglob("*.py"))
 
 
 def test_a_cascade_is_found_by_its_name() -> None:
@@ -35,7 +35,7 @@ def test_no_two_modules_use_one_name() -> None:
 
 def test_finding_one_cascade_imports_no_other_module_of_cascades() -> None:
     """The command line asks for one; importing all costs every start a quarter of a second."""
-    script = ("import sys; from cascadesim.einsum_cascades.texts.catalogue import find; find('toy-two-pass'); "
+    script = ("import sys; from cascadesim.einsum_cascades.texts import find; find('toy-two-pass'); "
               "sys.exit('cascadesim.einsum_cascades.texts.transformer' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cascadesim.einsum_cascades.analysis.bound_counts import bound_work
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
 from cascadesim.einsum_cascades.analysis.passes import analyse, live_footprint, minimum_words
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 
 Array = NDArray[np.float64]
 RANDOM = np.random.default_rng(4)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 
 X = np.random.default_rng(1).normal(size=(3, 8))
 FORMS = ("variance-1pass", "variance-2pass", "variance-welford")

@@ -15,8 +15,7 @@ from cascadesim.einsum_cascades.analysis.passes import passes
 from cascadesim.einsum_cascades.models.layers import Activation
 from cascadesim.einsum_cascades.models.lowering import activation
 from cascadesim.einsum_cascades.notation.ir import Cascade
-from cascadesim.einsum_cascades.texts import transformer
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find, transformer
 
 Values = NDArray[np.float64]
 

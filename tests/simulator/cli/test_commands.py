@@ -173,7 +173,7 @@ def test_text_that_a_spreadsheet_would_run_is_quoted_in_csv(
 
 
 def cascade_text(name: str) -> str:
-    from cascadesim.einsum_cascades.texts.catalogue import find
+    from cascadesim.einsum_cascades.texts import find
 
     return find(name).text
 

@@ -9,7 +9,7 @@ import pytest
 
 from cascadesim.einsum_cascades.analysis.passes import analyse
 from cascadesim.einsum_cascades.notation.notation import cascade
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.views.graph_plot import draw
 

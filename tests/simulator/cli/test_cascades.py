@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
 
 STEPS = ("--to", "defer-division", "--to", "split:m=M0", "--to", "online")
