@@ -33,7 +33,7 @@ SHORT_MODULES = {  # with a reason; `reference.py` and `variants.py` of kernels 
     "kernels/microbenchmarks/tiles.py": "sizes that need no torch",
     "kernels/pruned_attention/radix.py": "text of a kernel and of its test",
     "kernels/pruned_attention/triton.py": "one signature with its siblings",
-    "simulator/cli/rewrite.py": "one command, one module",
+    "simulator/cli/cascades.py": "one command, one module",
     "validation/measure/__main__.py": "python -m",
 }
 

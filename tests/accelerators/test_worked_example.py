@@ -14,7 +14,7 @@ from cascadesim.accelerators.protocol import Accelerator, problems
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.texts.catalogue import find
+from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.simulate import simulate
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
