@@ -11,7 +11,7 @@ from cascadesim.kernels.attention.configurations import TileShape, precision, ti
 from cascadesim.kernels.attention.one_pass import attention_1pass
 from cascadesim.kernels.attention.recomputing import attention_recomputing
 from cascadesim.kernels.attention.stored import store_numerators, store_scores, values_of_stored
-from cascadesim.kernels.variant import LoopWork, MatrixProduct, Variant
+from cascadesim.kernels.catalogue import LoopWork, MatrixProduct, Variant
 
 SIZES = {"P": "i32", "M": "i32", "heads": "i32", "group": "i32"}
 UNALIGNED = frozenset({"heads", "group"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cascadesim.kernels.catalogue import LoopWork, MatrixProduct, Variant, typed
 from cascadesim.kernels.decode_attention.triton import (
     CHUNK,
     MOST_GROUP,
@@ -14,7 +15,6 @@ from cascadesim.kernels.decode_attention.triton import (
     decode_split,
     key_tile,
 )
-from cascadesim.kernels.variant import LoopWork, MatrixProduct, Variant, typed
 
 STATE = {"RM": "*fp32", "RD": "*fp32", "RNV": "*fp32"}
 STRIDES = tuple(f"{of}{each}_stride" for of in ("", "value_") for each in ("page", "row", "head"))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cascadesim.kernels.microbenchmarks import triton
-from cascadesim.kernels.microbenchmarks.tiles import FP8_SINCE, MATRIX, WARPS, matrix_warps
-from cascadesim.kernels.variant import LoopWork, MatrixProduct, Variant
+from cascadesim.kernels.catalogue import LoopWork, MatrixProduct, Variant
+from cascadesim.kernels.microbenchmarks import FP8_SINCE, MATRIX, WARPS, matrix_warps, triton
 
 FAMILY = "microbenchmarks"
 TYPES = {"fp8": "fp8e4nv", "tf32": "fp32"}  # Triton's names of the operands, where they are not the product's

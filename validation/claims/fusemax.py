@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cascadesim.validation.claim import Claim, Selection, Suite
 from cascadesim.validation.columns import length
-from cascadesim.validation.fusemax import dataflow, predictions
+from cascadesim.validation.fusemax import predictions
 from cascadesim.validation.fusemax.layouts import (
     AREA,
     ATTENTION,
@@ -188,7 +188,7 @@ FLAT_DATAFLOW = Suite(
     "FLAT's own simulator, in the dataflow that its search chose",
     "flat-dataflow.csv",
     DATAFLOW,
-    dataflow.chosen,
+    predictions.flat_chosen,
     (
         Claim("ideal latency", "ideal_latency_s", EXACT, SAME_ARITHMETIC),
         Claim("cloud: DRAM traffic", "traffic_bytes", 0.03,
@@ -210,7 +210,7 @@ FLAT_SEARCH = Suite(
     "the dataflow that our search chooses against the one that FLAT's chose, both in our model",
     "flat-dataflow.csv",
     DATAFLOW,
-    dataflow.searched,
+    predictions.flat_searched,
     (
         Claim("our choice is never slower", "latency_s", EXACT,
               "FLAT's choice is among those searched, and latency comes first", measure="excess"),

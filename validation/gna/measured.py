@@ -18,7 +18,6 @@ from cascadesim.simulator.gna.time import Prediction as Times
 from cascadesim.simulator.gna.time import predict
 from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.columns import Column, Layout, Value, positive
-from cascadesim.validation.compare import CalibratedCells, declared
 from cascadesim.validation.gna.paper import (
     RAW,
     TEXT,
@@ -32,6 +31,7 @@ from cascadesim.validation.gna.paper import (
     seconds,
     sparse_steps,
 )
+from cascadesim.validation.suites import CalibratedCells, declared
 from cascadesim.validation.table import CannotJudge, Row, Table, published
 
 FILE = "gna-measured.csv"

@@ -16,11 +16,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from cascadesim.validation.claim import Cell, Claim, Errors, StratumErrors, Suite, Verdict
+from cascadesim.validation.claim import Cell, Claim, Errors, StratumErrors, Suite, Verdict, errors
 from cascadesim.validation.columns import Value
-from cascadesim.validation.compare import errors
-from cascadesim.validation.gpu.layouts import BASELINES, OF_ROOFLINE, POOLED, RANKING
-from cascadesim.validation.gpu.work import Floats
+from cascadesim.validation.gpu.layouts import BASELINES, OF_ROOFLINE, POOLED, RANKING, Floats
 from cascadesim.validation.table import Row
 
 FEW_ROWS = 30  # issue: rank correlation is judged in strata of 30 rows and more

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from math import prod
 
-from cascadesim.kernels.variant import LoopWork, MatrixProduct
+from cascadesim.kernels.catalogue import LoopWork, MatrixProduct
 from cascadesim.validation.kernels.compile import (
     REGISTERS_PER_SM,
     REGISTERS_PER_THREAD,

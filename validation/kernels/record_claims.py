@@ -17,10 +17,10 @@ from typing import TypeAlias
 
 from cascadesim.validation.claim import Claim, PredictedFigures, Settings, Suite, Verdict
 from cascadesim.validation.columns import Column, Layout, columns_of, count, positive
-from cascadesim.validation.compare import compare
 from cascadesim.validation.kernels.counter_claims import CASCADE_PASSES, SPATTEN_KERNELS, rows_of_passes, rows_of_pruned
 from cascadesim.validation.kernels.model import PRESETS, calls_of, seconds_of
 from cascadesim.validation.kernels.records import COUNTERS, TIMES, Record, committed
+from cascadesim.validation.suites import compare
 from cascadesim.validation.table import Row, Table
 
 RecordCells: TypeAlias = dict[str, str | int | float]

@@ -20,8 +20,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from cascadesim.kernels.catalogue import LoopWork, Variant
 from cascadesim.kernels.cuda.compiler import available
-from cascadesim.kernels.variant import LoopWork, Variant
 from cascadesim.validation.kernels.compile import TARGETS, Compiled, compiled, toolchain
 from cascadesim.validation.kernels.gates import (
     SassLoop,

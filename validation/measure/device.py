@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from cascadesim.kernels.cuda import compiler, driver
+from cascadesim.kernels.cuda import compiler
+from cascadesim.kernels.cuda import launch as cuda
 from cascadesim.validation.kernels import compile as kernel_compile
 
 SAMPLED = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu")  # while a case is timed
@@ -116,7 +117,7 @@ def launched() -> Iterator[list[dict[str, Any]]]:
     from triton.runtime.jit import JITFunction
 
     found: list[dict[str, Any]] = []
-    of_triton, of_driver = JITFunction.run, driver.launch
+    of_triton, of_driver = JITFunction.run, cuda.launch_on_gpu
 
     def run(self: Any, *arguments: Any, **options: Any) -> Any:
         kernel = of_triton(self, *arguments, **options)
@@ -129,10 +130,10 @@ def launched() -> Iterator[list[dict[str, Any]]]:
         found.append(_seen(_of_cuda, function, threads))
 
     try:
-        JITFunction.run, driver.launch = run, launch
+        JITFunction.run, cuda.launch_on_gpu = run, launch
         yield found
     finally:
-        JITFunction.run, driver.launch = of_triton, of_driver
+        JITFunction.run, cuda.launch_on_gpu = of_triton, of_driver
 
 
 def _seen(read: Callable[..., dict[str, Any]], *of: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ TIMES_SUFFIX, COUNTERS_SUFFIX, COUNTS_SUFFIX = ".jsonl", ".counters.jsonl", ".st
 ATTEMPTS = 2  # records of a case, where a part of it fails
 STATIC_COUNTS_S = 150.0  # assumed: a minute with eight processes
 GRACE_S = 40.0  # in which a case may end that began in time
-TIMING_CODE = ("timing", "cases", "prepare", "neighborhood", "pruned", "rates", "worker")
+TIMING_CODE = ("timing", "cases", "prepare", "pruned", "rates", "worker")
 
 GPU = "NVIDIA H100 80GB HBM3"  # whose predicted times the estimate takes
 UNKNOWN_S = 1e-3  # assumed: selecting, rates without a model, what torch compiles: up to some milliseconds

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from cascadesim.kernels.variant import LoopWork, MatrixProduct, Variant
+from cascadesim.kernels.catalogue import LoopWork, MatrixProduct, Variant
 from cascadesim.validation.kernels.compile import ADVICE, Compiled
 from cascadesim.validation.kernels.gates import (
     conservation_faults,

@@ -12,9 +12,8 @@ from cascadesim.simulator.cli.commands import exit_code
 from cascadesim.validation.claim import Verdict
 from cascadesim.validation.claims.gpu import SUITES
 from cascadesim.validation.cli import validate
-from cascadesim.validation.compare import compare
 from cascadesim.validation.gpu.model import LEFT_OUT
-from cascadesim.validation.suites import calibrations, own_data, verdicts_of
+from cascadesim.validation.suites import calibrations, compare, own_data, verdicts_of
 
 SCORED = "time of a call, 20 us and more"
 NAMED = {suite.name: suite for suite in SUITES}
