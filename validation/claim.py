@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from cascadesim.validation.columns import Layout, Value
-from cascadesim.validation.table import ParseTable, Row, parse_table
+from cascadesim.validation.table import Layout, ParseTable, Row, Value, parse_table
 
 Selection: TypeAlias = Mapping[str, tuple[Value, ...]]  # column -> allowed values; all columns must agree
 Settings: TypeAlias = Sequence[str]  # dotted.field=value changes of the architecture, to see a claim fail

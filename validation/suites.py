@@ -22,8 +22,7 @@ from pathlib import Path
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.simulator.cli.commands import complain
 from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, Suite, Verdict, default_verdict
-from cascadesim.validation.columns import Column, Layout, Value
-from cascadesim.validation.table import Row, Table, joined, published, read_table
+from cascadesim.validation.table import Column, Layout, Row, Table, Value, joined, published, read_table
 
 MARK = "calibration:"
 _CLAIMS = "cascadesim.validation.claims"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, Suite, errors
 from cascadesim.validation.claims.fusemax import FUSEMAX_ATTENTION, FUSEMAX_LINEAR, SUITES
-from cascadesim.validation.columns import Column, Layout, length, positive
+from cascadesim.validation.fusemax.layouts import length
 from cascadesim.validation.suites import (
     calibrations,
     cited_source,
@@ -23,7 +23,7 @@ from cascadesim.validation.suites import (
     refuse_overlap,
     suites,
 )
-from cascadesim.validation.table import Row, Table, parse_table
+from cascadesim.validation.table import Column, Layout, Row, Table, parse_table, positive
 
 LAYOUT = Layout(
     (Column("model", str), Column("n", length), Column("latency_s", positive, required=False)), ("model", "n")

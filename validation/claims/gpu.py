@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 from cascadesim.validation.claim import Claim, Predict, PredictedFigures, Selection, Settings, Suite
-from cascadesim.validation.columns import Column, Layout, count, not_negative
 from cascadesim.validation.gpu.layouts import OF_ROOFLINE, POOLED, RANKING, UNIFIED, Floats, Shapes, shapes_of
 from cascadesim.validation.gpu.model import (
     neighbour_s,
@@ -26,7 +25,19 @@ from cascadesim.validation.gpu.model import (
 from cascadesim.validation.gpu.rows import read_rows
 from cascadesim.validation.gpu.verdict import judge
 from cascadesim.validation.kernels.model import counted
-from cascadesim.validation.table import ParseTable, Row, RowGroup, Table, member, members, published_text
+from cascadesim.validation.table import (
+    Column,
+    Layout,
+    ParseTable,
+    Row,
+    RowGroup,
+    Table,
+    count,
+    member,
+    members,
+    not_negative,
+    published_text,
+)
 
 PUBLISHED = {
     "prefill": "gpu/attn_prefill_aic.csv", "decode": "gpu/attn_decode_aic.csv", "encoder": "gpu/attn_encoder_aic.csv",
@@ -202,15 +213,13 @@ KERNELS_STATIC = Suite(
     "kernels-static",
     f"our kernels as Triton {TRITON} compiles them for A100, H100 and B200: products and exponentials of a tile, "
     "against their derivation",
-    "kernels-static.csv",
-    STATIC_COUNTS,
-    compiled_counts,
+    "kernels-static.csv", STATIC_COUNTS, compiled_counts,
     (
         Claim("FLOP of the matrix instructions, per tile", "matrix_flop", 0.0, COUNTED_EXACTLY),
         Claim("exponentials, per tile", "exponentials", 0.0, COUNTED_EXACTLY),
     ),
     ("gpu",),
-)
+)  # fmt: skip
 
 SUITES = (
     suite("gpu-prefill", "causal attention of prompts, grouped heads and windows, on A100, H100, B200, L40S, RTX 4090",

@@ -35,7 +35,6 @@ from cascadesim.simulator.report import Report
 from cascadesim.simulator.request import Fidelity
 from cascadesim.simulator.simulate import simulate
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.columns import Value, length
 from cascadesim.validation.fusemax.layouts import (
     CHOICES,
     DATAFLOW_CHOICES,
@@ -43,8 +42,9 @@ from cascadesim.validation.fusemax.layouts import (
     EINSUMS_2D,
     ENERGY_COMPONENTS,
     WORKLOADS,
+    length,
 )
-from cascadesim.validation.table import Row, published
+from cascadesim.validation.table import Row, Value, published
 
 PICOJOULES_PER_JOULE = 1e12
 ENERGY_PJ_PER_BYTE = 32  # FLAT's simulator: energy / traffic of all of its rows

@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Dtype
-from cascadesim.validation.columns import Column, Layout, Value, columns_of, count, not_negative, positive, whole
-from cascadesim.validation.table import Row
+from cascadesim.validation.table import Column, Layout, Row, Value, columns_of, count, not_negative, positive, whole
 
 SHAPE = (
     "batch", "seqlen_q", "kv_len", "heads_q", "heads_kv", "head_dim", "head_dim_v", "causal", "window", "m", "n", "k",

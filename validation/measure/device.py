@@ -32,14 +32,11 @@ def device() -> dict[str, Any]:
     reported = query("uuid", "driver_version", "power.limit", "clocks.max.sm", "clocks.max.mem")
     uuid = reported.pop("uuid", "") or ""
     return {
-        "name": properties.name,
-        "compute_capability": f"{properties.major}.{properties.minor}",
-        "multiprocessors": properties.multi_processor_count,
-        "l2_bytes": properties.L2_cache_size,
-        "memory_bytes": properties.total_memory,
-        "uuid_hash": hashlib.sha256(uuid.encode()).hexdigest()[:16],
+        "name": properties.name, "compute_capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count, "l2_bytes": properties.L2_cache_size,
+        "memory_bytes": properties.total_memory, "uuid_hash": hashlib.sha256(uuid.encode()).hexdigest()[:16],
         **reported,
-    }
+    }  # fmt: skip
 
 
 def environment() -> dict[str, Any]:
@@ -59,7 +56,7 @@ def kind_of(about: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def file_stem(kind: Mapping[str, Any]) -> str:
     """One file a kind: `nvidia-h100-80gb-hbm3-1a2b3c4d`."""
     digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{slug(str(kind['name']))}-{digest}"
+    return f"{re.sub(r'[^a-z0-9]+', '-', str(kind['name']).lower()).strip('-')}-{digest}"
 
 
 def query(*fields: str) -> dict[str, str | None]:
@@ -97,11 +94,6 @@ def sampled(*fields: str, every_ms: int = 100) -> Iterator[list[dict[str, str]]]
             text, _ = process.communicate()
         found += [dict(zip(fields, values, strict=True)) for line in text.splitlines()
                   if len(values := [value.strip() for value in line.split(",")]) == len(fields)]  # fmt: skip
-
-
-def slug(name: str) -> str:
-    """`NVIDIA H100 80GB HBM3` -> `nvidia-h100-80gb-hbm3`."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def compiled_of(launch: Callable[[], object]) -> list[dict[str, Any]]:

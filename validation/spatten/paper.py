@@ -20,9 +20,8 @@ from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 from cascadesim.simulator.execution import execute
 from cascadesim.simulator.simulate import simulate
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.columns import Column, Layout, not_negative
 from cascadesim.validation.spatten.ladder import LENGTH, MODELS, Rung, ladder, machine
-from cascadesim.validation.table import Row, Table, parse_table, with_cells
+from cascadesim.validation.table import Column, Layout, Row, Table, not_negative, parse_table, with_cells
 
 GIVEN, COUNTED, PREDICTED, OTHER = "given", "counted", "predicted", "not modelled"
 BERT_BENCHMARKS, GPT2_BENCHMARKS = 22, 8  # HPCA 2021: 11 tasks and 4 data sets, two models each

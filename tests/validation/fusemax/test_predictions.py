@@ -8,8 +8,7 @@ import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.claims.fusemax import FUSEMAX_ATTENTION
-from cascadesim.validation.columns import Value, length
-from cascadesim.validation.fusemax.layouts import DATAFLOW, DATAFLOW_CHOICES
+from cascadesim.validation.fusemax.layouts import DATAFLOW, DATAFLOW_CHOICES, length
 from cascadesim.validation.fusemax.predictions import (
     LENGTHS,
     STATISTICS,
@@ -20,7 +19,7 @@ from cascadesim.validation.fusemax.predictions import (
     headline,
 )
 from cascadesim.validation.suites import own_data
-from cascadesim.validation.table import Row, parse_table, published
+from cascadesim.validation.table import Row, Value, parse_table, published
 
 
 def row(**cells: Value) -> Row:

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from cascadesim.validation.claims.gpu import CYCLES, GEMM, own_shapes
-from cascadesim.validation.columns import Value
 from cascadesim.validation.gpu.layouts import Shapes, shapes_of
 from cascadesim.validation.gpu.model import neighbour_s, predicted_cycle_level_s, predicted_s, roofline_s
-from cascadesim.validation.table import Row
+from cascadesim.validation.table import Row, Value
 
 COMMON: dict[str, Value] = {
     "source": "aiconfigurator sglang", "device": "h100-sxm", "impl": "sglang:fa3", "kernel": "flash-attention-3",
