@@ -47,7 +47,8 @@ PUBLISHED = {
     "neusight": "gpu/neusight_ops.csv", "misc": "gpu/published_misc.csv",
 }  # fmt: skip
 NOT_OPERATORS = ("prefill", "decode", "encoder", "mla-context", "mla-generation", "gemm")
-PredictShapes = Callable[[Shapes], Floats]  # seconds of every row, NaN where nothing is predicted
+# of every row, NaN where nothing is predicted; settings change the device
+PredictShapes = Callable[[Shapes, tuple[str, ...]], Floats]
 
 
 @dataclass(frozen=True)
@@ -91,34 +92,18 @@ def own_shapes(selection: RowSelection) -> Shapes:
     return shapes_of([row for table in tables for row in table.rows])
 
 
-def predict(row: Row, settings: Settings = ()) -> PredictedFigures:
-    """The time of one row; its whole file is predicted the first time."""
-    return _own(row, _predicted(member(row).group, tuple(settings)))
+def predictor(seconds_of: PredictShapes) -> Predict:
+    """The time of one row as `seconds_of` has it; the row's whole file is predicted the first time."""
 
+    @lru_cache(maxsize=64)
+    def predicted(group: RowGroup, settings: tuple[str, ...]) -> Floats:
+        return seconds_of(shapes_of(group.rows), settings)
 
-def predict_unseen(row: Row, settings: Settings = ()) -> PredictedFigures:
-    """The time of one row with constants that have not seen its device."""
-    return _own(row, _predicted_otherwise(member(row).group, predicted_unseen_s))
+    def predict(row: Row, settings: Settings = ()) -> PredictedFigures:
+        seconds = float(predicted(member(row).group, tuple(settings))[member(row).position])
+        return {LATENCY: None if math.isnan(seconds) else seconds}
 
-
-def predict_cycles(row: Row, settings: Settings = ()) -> PredictedFigures:
-    """The time of one row with its kernel at cycle level."""
-    return _own(row, _predicted_otherwise(member(row).group, predicted_cycle_level_s))
-
-
-def _own(row: Row, predicted: Floats) -> PredictedFigures:
-    seconds = float(predicted[member(row).position])
-    return {"latency_s": None if math.isnan(seconds) else seconds}
-
-
-@lru_cache(maxsize=64)
-def _predicted(group: RowGroup, settings: tuple[str, ...]) -> Floats:
-    return predicted_s(shapes_of(group.rows), settings)
-
-
-@lru_cache(maxsize=64)
-def _predicted_otherwise(group: RowGroup, predict_shapes: PredictShapes) -> Floats:
-    return predict_shapes(shapes_of(group.rows))
+    return predict
 
 
 LATENCY = "latency_s"
@@ -161,9 +146,11 @@ def timed(tolerance: float | None, because: str = LIBRARIES) -> tuple[Claim, ...
     )  # fmt: skip
 
 
-def suite(name: str, about: str, selection: RowSelection, claims: tuple[Claim, ...], by: Predict = predict) -> Suite:
+def suite(name: str, about: str, selection: RowSelection, claims: tuple[Claim, ...],
+          seconds_of: PredictShapes = predicted_s) -> Suite:
     data, *more = selection.files
-    return Suite(name, about, data, UNIFIED, by, claims, STRATA, parser(selection), more=tuple(more), judge=judge)
+    return Suite(name, about, data, UNIFIED, predictor(seconds_of), claims, STRATA, parser(selection),
+                 more=tuple(more), judge=judge)
 
 
 # what a pool of all element-wise work would hide
@@ -185,7 +172,7 @@ BY_DEPENDENCES = tuple(
     for operation in CYCLES.operations
 )  # fmt: skip
 CYCLE_LEVEL = suite("gpu-cycle", "attention kernels at cycle level: one SM, its groups of warps by their dependences",
-                    CYCLES, BY_DEPENDENCES, predict_cycles)  # fmt: skip
+                    CYCLES, BY_DEPENDENCES, lambda shapes, _: predicted_cycle_level_s(shapes))  # fmt: skip
 
 TRITON = "3.9.0"  # whose counts ship, kernels/static_counts.json; the gates hold with 3.6, too
 COUNTED_EXACTLY = "instructions are counted one by one; a tile done twice, or a score too many, would show"
@@ -234,7 +221,7 @@ SUITES = (
     suite("gpu-ops", "softmax, norms, elementwise operations, products on FP32 units, from P4 to H100", OPS,
           (*timed(None), *ENGINE)),
     suite("gpu-left-out", "each device predicted with constants from the other devices", CALIBRATED, UNSEEN,
-          predict_unseen),
+          lambda shapes, _: predicted_unseen_s(shapes)),
     CYCLE_LEVEL,
     KERNELS_STATIC,
 )  # fmt: skip

@@ -167,21 +167,17 @@ def recorded(
 def _wanted(
     chosen: Sequence[BenchmarkCase], path: Path, schema: str, about: Mapping[str, Any]
 ) -> list[tuple[BenchmarkCase, tuple[str, ...]]]:
-    """Each case with the variants that the file does not have."""
+    """Each case with the variants of which no record of the file has anything; none where it was tried too often."""
     there: dict[str, list[Record]] = {}
     for record in read(path).records if path.exists() else ():
         there.setdefault(str(record.get("id")), []).append(record)
-    return [(case, still_wanted(case, there.get(identity_of(case, schema, about), ()))) for case in chosen]
-
-
-def still_wanted(case: BenchmarkCase, there: Sequence[Record]) -> tuple[str, ...]:
-    """Variants of which no record has anything, of a case that was not tried too often."""
-    if len(there) >= ATTEMPTS:
-        return ()
-    if any("counters" in record for record in there):
-        return ()
-    done = {name for record in there for name in record.get("timing", {})}
-    return tuple(name for name in case.variants if name not in done)
+    found = []
+    for case in chosen:
+        own = there.get(identity_of(case, schema, about), [])
+        tried = len(own) >= ATTEMPTS or any("counters" in record for record in own)
+        done = {name for record in own for name in record.get("timing", {})}
+        found.append((case, () if tried else tuple(name for name in case.variants if name not in done)))
+    return found
 
 
 def described(case: BenchmarkCase, schema: str) -> dict[str, Any]:
