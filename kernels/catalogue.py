@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from cascadesim.kernels.cuda.source import CudaFunction
 
 
-class MatrixProduct(NamedTuple):
+class TileProduct(NamedTuple):
     """A matrix product of tiles: M x K times K x N."""
 
     m: int
@@ -38,7 +38,7 @@ class LoopWork:
     work, one after another, because the source unrolls what is around them.
     """
 
-    products: tuple[MatrixProduct, ...]
+    products: tuple[TileProduct, ...]
     exponentials: int = 0
     replicated_rows: int = 0
     copies: int = 1

@@ -7,7 +7,7 @@ from itertools import product
 
 from cascadesim.kernels.attention.configurations import precision, tiles_of
 from cascadesim.kernels.attention.variants import scores, values
-from cascadesim.kernels.catalogue import LoopWork, MatrixProduct, Variant, typed
+from cascadesim.kernels.catalogue import LoopWork, TileProduct, Variant, typed
 from cascadesim.kernels.pruned_attention import importance, progressive, selection
 from cascadesim.kernels.pruned_attention.triton import pruned_2pass
 
@@ -49,7 +49,7 @@ def _column_sums(D: int, causal: bool, element_bytes: int = 2) -> Variant:
         **HEADS,
     }
     constants = {"E": D, "EP": D, "P0": P0, "M0": M0, "CAUSAL": causal, "PRECISION": precision(2)}
-    loop = LoopWork((MatrixProduct(M0, P0, D),), P0 * M0)
+    loop = LoopWork((TileProduct(M0, P0, D),), P0 * M0)
     return Variant(
         f"column sums fp16 D{D}{' causal' * causal}",
         FAMILY,
