@@ -1,18 +1,18 @@
 """What a claim is: figures of a table that a model must reproduce, how closely, and why that closely.
 
 A suite is a table of published or measured figures, the model that predicts them, and the claims about the two; a
-verdict is what judging a claim found. Values only: `compare` judges, `claims` lists the suites.
+verdict is what judging a claim found. `suites` finds, reads and judges them; `claims` lists them.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from cascadesim.validation.columns import Layout, Value
-from cascadesim.validation.table import ParseTable, Row, parse_table
+from cascadesim.validation.table import Layout, ParseTable, Row, Value, parse_table
 
 Selection: TypeAlias = Mapping[str, tuple[Value, ...]]  # column -> allowed values; all columns must agree
 Settings: TypeAlias = Sequence[str]  # dotted.field=value changes of the architecture, to see a claim fail
@@ -166,3 +166,23 @@ class Suite:
     explain: Callable[[Row], str] | None = None
     more: tuple[str, ...] = ()
     judge: Callable[[Suite, Claim, str, Sequence[Cell]], Verdict] | None = None
+
+
+def default_verdict(suite: Suite, claim: Claim, source: str, cells: Sequence[Cell]) -> Verdict:
+    """Every cell counts alike; each column of `suite.strata` divides the cells by its values."""
+    worst = max(cells, key=lambda cell: cell.error(claim.measure))
+    strata = []
+    for column in suite.strata:
+        for value in dict.fromkeys(cell.row.get(column) for cell in cells):
+            group = [cell for cell in cells if cell.row.get(column) == value]
+            strata.append(StratumErrors(column, value, errors(group, claim.measure)))
+    reasons = tuple(suite.explain(cell.row) for cell in cells) if suite.explain and not claim.fitted else ()
+    return Verdict(suite.name, claim, source, errors(cells, claim.measure), worst, tuple(strata), tuple(cells), reasons)
+
+
+def errors(cells: Sequence[Cell], measure: Measure) -> Errors:
+    """Mean, median, 90th percentile and largest error of at least one cell."""
+    found = [cell.error(measure) for cell in cells]
+    p90 = sorted(found)[math.ceil(0.9 * len(found) - 1e-9) - 1]
+    return Errors(len({id(cell.row) for cell in cells}), len(cells), statistics.fmean(found), statistics.median(found),
+                  p90, max(found))  # fmt: skip

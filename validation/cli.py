@@ -18,7 +18,6 @@ from cascadesim.validation.measure.command import (
     ABOUT_OUTPUT,
     ABOUT_SECONDS,
     SECONDS,
-    MeasureRequest,
     measured,
 )
 
@@ -79,7 +78,7 @@ def measure(suites: tuple[str, ...], output: Path, seconds: float, counters: boo
     Suites: microbenchmarks, attention, decode, neighborhood, pruned; all of them if none is named. --counters is a
     pass of its own, without the microbenchmarks, into DIR/<device>-<kind>.counters.jsonl.
     """
-    for line in measured(MeasureRequest(suites, output, seconds, counters)):
+    for line in measured(suites, output, seconds, counters):
         click.echo(line, err=True)
 
 

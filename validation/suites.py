@@ -1,23 +1,116 @@
-"""Finds suites, reads their tables, and judges them: every module of `claims/` lists its own suites in `SUITES`.
+"""Finds suites, reads their tables, and judges them: rows of figures and the model's predictions become verdicts.
 
-A new family of claims is a new module; nothing is registered.
+Every module of `claims/` lists its own suites in `SUITES`: a new family of claims is a new module. What a constant was
+fitted to is kept apart from what scores the model. A data file declares the cells that a model's constant was fitted to
+in a comment line
+
+    # calibration: traffic_bytes latency_s where architecture=unfused sequence_length=256K,1M
+
+A claim that would score such a cell as evidence is refused; a claim marked as a check of the fit may read nothing
+else. So no fitted row can slip into a score by an edit of either file. Knows no model.
 """
 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.simulator.cli.commands import complain
-from cascadesim.validation.claim import Suite, Verdict
-from cascadesim.validation.compare import CalibratedCells, compare, declared
-from cascadesim.validation.table import Table, joined, published, read_table
+from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, Suite, Verdict, default_verdict
+from cascadesim.validation.table import Column, Layout, Row, Table, Value, joined, published, read_table
 
+MARK = "calibration:"
 _CLAIMS = "cascadesim.validation.claims"
+
+
+@dataclass(frozen=True)
+class CalibratedCells:
+    """Cells of `columns` in the rows where every column of `where` holds one of its values."""
+
+    columns: tuple[str, ...]
+    where: tuple[tuple[str, tuple[Value, ...]], ...]
+
+    def covers(self, row: Row, column: str) -> bool:
+        return column in self.columns and all(row.get(name) in values for name, values in self.where)
+
+
+def declared(table: Table, layout: Layout, source: str) -> tuple[CalibratedCells, ...]:
+    """What the comments of a file declare. Raises SpecError on a declaration that names no column or value."""
+    return tuple(_declaration(comment, layout, source) for comment in table.comments if comment.startswith(MARK))
+
+
+def _declaration(comment: str, layout: Layout, source: str) -> CalibratedCells:
+    def column(name: str, problem: str) -> Column:
+        if (found := layout.named(name)) is None:
+            raise ValueError(problem)
+        return found
+
+    columns, where, selectors = comment.removeprefix(MARK).partition(" where ")
+    try:
+        if not where or not columns.split() or not selectors.split():
+            raise ValueError("expected COLUMN... where COLUMN=VALUE[,VALUE...]...")
+        names = tuple(column(name, f"no column '{name}'").name for name in columns.split())
+        allowed = []
+        for text in selectors.split():
+            name, equals, values = text.partition("=")
+            chosen = column(name if equals else "", f"'{text}' is no COLUMN=VALUE of this table")
+            allowed.append((chosen.name, tuple(chosen.parse(value) for value in values.split(","))))
+        return CalibratedCells(names, tuple(allowed))
+    except ValueError as error:
+        raise SpecError(f"{source}: '# {comment}': {error}") from None
+
+
+def refuse_overlap(claim: str, fitted: bool, cells: Iterable[tuple[Row, str]],
+                   calibrations: Sequence[CalibratedCells]) -> None:
+    """Raises SpecError if a claim scores a calibrated cell, or a check of the fit reads one that is not."""
+    for row, column in cells:
+        calibrated = any(calibration.covers(row, column) for calibration in calibrations)
+        if calibrated and not fitted:
+            raise SpecError(f"{row.place}, column '{column}': declared as calibration, so '{claim}' may not score it")
+        if fitted and not calibrated:
+            raise SpecError(f"{row.place}, column '{column}': not declared as calibration, so '{claim}', a check of "
+                            f"the fit, may not hide it")
+
+
+def compare(suite: Suite, table: Table, source: str, calibrations: Sequence[CalibratedCells],
+            settings: Settings = ()) -> tuple[Verdict, ...]:
+    """One verdict for each claim of the suite that speaks of a row of the table.
+
+    `settings` change the architectures before they predict. Raises SpecError if a row cannot be predicted (all such
+    rows at once), if a claim scores what was calibrated, or if no claim speaks of any row.
+    """
+    claimed = [(claim, _figures(claim, table.rows)) for claim in suite.claims]
+    for claim, figures in claimed:
+        refuse_overlap(claim.name, claim.fitted, [(row, column) for row, column, _ in figures], calibrations)
+    predictions: dict[int, PredictedFigures] = {}
+    problems = []
+    for row in {id(row): row for _, figures in claimed for row, _, _ in figures}.values():
+        try:
+            predictions[id(row)] = suite.predict(row, settings)
+        except CascadeSimError as error:
+            problems.append(f"{row.place}: {error}")
+    if problems:
+        raise SpecError("\n".join(problems))
+    judge = suite.judge or default_verdict
+    verdicts = tuple(
+        judge(suite, claim, source, [Cell(row, column, measured, predictions[id(row)].get(column))
+                                     for row, column, measured in figures])
+        for claim, figures in claimed if figures
+    )  # fmt: skip
+    if not verdicts:
+        raise SpecError(f"{source}: no claim of {suite.name} speaks of any row")
+    return verdicts
+
+
+def _figures(claim: Claim, rows: Sequence[Row]) -> list[tuple[Row, str, float]]:
+    """The cells that the claim speaks of and that are not empty, each with its figure."""
+    return [(row, column, figure) for row in rows if claim.selects(row)
+            for column in claim.scored_columns if (figure := row.number(column)) is not None]
 
 
 @cache

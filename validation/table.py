@@ -1,4 +1,4 @@
-"""Reads a CSV of published figures into typed rows, in the project's layout or in the published one.
+"""Reads a CSV of published figures into typed rows, by a layout: its columns, their other spellings, and the key.
 
 Comment lines start with `#`; `# calibration:` lines are kept (`compare` reads them). Every problem of a file is
 reported at once, each with file, line and column. Rows that only mean something together (a run of a simulator, draws
@@ -8,9 +8,10 @@ from one generator, heads in one stream) are members of a group. Knows no claim 
 from __future__ import annotations
 
 import csv
+import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +19,77 @@ from typing import TypeAlias, TypeVar
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, suggestion
 from cascadesim.einsum_cascades.notation.files import LARGEST_TABLE_BYTES, read_text
-from cascadesim.validation.columns import Column, Layout, Value
+
+Value: TypeAlias = str | int | float | None
+Parse: TypeAlias = Callable[[str], str | int | float]
+
+LARGEST_COUNT = 2**40  # no count of a published figure comes near; products of several stay honest numbers
+
+
+def count(text: str, expected: str = "a positive whole number", given: str | None = None) -> int:
+    if not (text.isascii() and text.isdigit()) or text.strip("0") == "":
+        raise ValueError(f"expected {expected}, got '{shortened(given or text)}'")
+    if len(text) > 18 or int(text) > LARGEST_COUNT:
+        raise ValueError(f"expected {expected}, of at most 2^40, got '{shortened(given or text)}'")
+    return int(text)
+
+
+def whole(text: str, expected: str = "a whole number of at least 0") -> int:
+    return 0 if text == "0" else count(text, expected)
+
+
+def positive(text: str) -> float:
+    value = not_negative(text)
+    if value == 0:
+        raise ValueError("expected a number above 0, got 0")
+    return value
+
+
+def not_negative(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"expected a number, got '{shortened(text)}'") from None
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"expected a finite number of at least 0, got '{shortened(text)}'")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: our name, how a cell reads, and the names other files give it."""
+
+    name: str
+    parse: Parse
+    aliases: tuple[str, ...] = ()
+    required: bool = True
+
+
+def columns_of(parse: Parse, names: str, required: bool = True) -> tuple[Column, ...]:
+    """Columns that read alike; their names separated by spaces."""
+    return tuple(Column(name, parse, required=required) for name in names.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns of a suite's data and the ones that tell its rows apart.
+
+    `from_source`: a required column that a file may leave out when its name, or the source its comments cite,
+    says the value (the artifact has one file per configuration).
+    """
+
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    from_source: Mapping[str, Callable[[str], str | None]] = field(default_factory=dict)
+
+    def named(self, header: str) -> Column | None:
+        """The column that `header` spells, our name first."""
+        spelt = header.strip().lower()
+        for column in self.columns:
+            if spelt == column.name.lower() or spelt in (alias.lower() for alias in column.aliases):
+                return column
+        return None
+
 
 _Filled = TypeVar("_Filled", str, int)
 

@@ -11,7 +11,7 @@ from cascadesim.kernels.attention.configurations import TileShape, precision, ti
 from cascadesim.kernels.attention.one_pass import attention_1pass
 from cascadesim.kernels.attention.recomputing import attention_recomputing
 from cascadesim.kernels.attention.stored import store_numerators, store_scores, values_of_stored
-from cascadesim.kernels.variant import LoopWork, MatrixProduct, Variant
+from cascadesim.kernels.catalogue import LoopWork, TileProduct, Variant
 
 SIZES = {"P": "i32", "M": "i32", "heads": "i32", "group": "i32"}
 UNALIGNED = frozenset({"heads", "group"})
@@ -43,14 +43,14 @@ def variants(target: int) -> Iterator[Variant]:
         yield _mma(D, causal, dtype)
 
 
-def scores(tiles: TileShape, E: int) -> MatrixProduct:
+def scores(tiles: TileShape, E: int) -> TileProduct:
     """QK of one tile."""
-    return MatrixProduct(tiles.P0, tiles.M0, E)
+    return TileProduct(tiles.P0, tiles.M0, E)
 
 
-def values(tiles: TileShape, F: int) -> MatrixProduct:
+def values(tiles: TileShape, F: int) -> TileProduct:
     """Numerators times V of one tile."""
-    return MatrixProduct(tiles.P0, F, tiles.M0)
+    return TileProduct(tiles.P0, F, tiles.M0)
 
 
 def _pointers(dtype: str, *names: str) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cascadesim.kernels.catalogue import LoopWork, TileProduct, Variant, typed
 from cascadesim.kernels.decode_attention.triton import (
     CHUNK,
     MOST_GROUP,
@@ -14,7 +15,6 @@ from cascadesim.kernels.decode_attention.triton import (
     decode_split,
     key_tile,
 )
-from cascadesim.kernels.variant import LoopWork, MatrixProduct, Variant, typed
 
 STATE = {"RM": "*fp32", "RD": "*fp32", "RNV": "*fp32"}
 STRIDES = tuple(f"{of}{each}_stride" for of in ("", "value_") for each in ("page", "row", "head"))
@@ -41,7 +41,7 @@ def _split(D: int, page: int, element_bytes: int = 2, rows: int = ROWS) -> Varia
     signature = {**{each: "*fp16" for each in ("Q", "K", "V")}, "PAGES": "*i32", "LENGTHS": "*i32", **STATE,
                  "scale_log2": "fp32", **{each: "i32" for each in (*STRIDES, *UNALIGNED)}}  # fmt: skip
     constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": rows, "M0": keys, "PAGE": page, "PRECISION": "tf32"}
-    loop = LoopWork((MatrixProduct(rows, keys, D), MatrixProduct(rows, D, keys)), rows * keys, rows)
+    loop = LoopWork((TileProduct(rows, keys, D), TileProduct(rows, D, keys)), rows * keys, rows)
     name = f"decode {'paged ' * bool(page)}fp16 D{D}{f', {rows} heads' * (rows > ROWS)}"
     return Variant(name, "decode_attention", decode_split, signature, constants, WARPS, stages, (loop,),
                    frozenset(UNALIGNED))  # fmt: skip

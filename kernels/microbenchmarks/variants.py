@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cascadesim.kernels.microbenchmarks import triton
-from cascadesim.kernels.microbenchmarks.tiles import FP8_SINCE, MATRIX, WARPS, matrix_warps
-from cascadesim.kernels.variant import LoopWork, MatrixProduct, Variant
+from cascadesim.kernels.catalogue import LoopWork, TileProduct, Variant
+from cascadesim.kernels.microbenchmarks import FP8_SINCE, MATRIX, WARPS, matrix_warps, triton
 
 FAMILY = "microbenchmarks"
 TYPES = {"fp8": "fp8e4nv", "tf32": "fp32"}  # Triton's names of the operands, where they are not the product's
@@ -33,7 +32,7 @@ def _matrix_peak(target: int, kind: str, M: int, N: int, K: int) -> Variant:
     operand = f"*{TYPES.get(kind, kind)}"
     signature = {"A": operand, "B": operand, "OUT": "*fp32", "turns": "i32"}
     constants = {"M": M, "N": N, "K": K, "PRECISION": "ieee" if kind == "fp32" else "tf32"}
-    loops = () if kind == "fp32" else (LoopWork((MatrixProduct(M, N, K),), operand_bytes=BYTES.get(kind, 2)),)
+    loops = () if kind == "fp32" else (LoopWork((TileProduct(M, N, K),), operand_bytes=BYTES.get(kind, 2)),)
     return Variant(f"matrix peak {kind} {M}x{N}x{K}", FAMILY, triton.matrix_peak, signature, constants,
                    matrix_warps(M, N), triton.STAGES, loops,
                    instruction=EIGHT_BITS.get(target) if kind == "fp8" else None)  # fmt: skip

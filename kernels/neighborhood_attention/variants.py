@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from cascadesim.kernels.attention.configurations import TileShape, precision, tiles_of
 from cascadesim.kernels.attention.variants import scores, values
+from cascadesim.kernels.catalogue import LoopWork, Variant, typed
 from cascadesim.kernels.neighborhood_attention.block_sparse import block_sparse_1pass
 from cascadesim.kernels.neighborhood_attention.pattern import DIMENSIONS, SLABS
 from cascadesim.kernels.neighborhood_attention.tiled import neighborhood_1pass
 from cascadesim.kernels.neighborhood_attention.triton import unrolled
-from cascadesim.kernels.variant import LoopWork, Variant, typed
 
 KEY_TILES = {"1-D": (1, 1, 64), "2-D": (1, 8, 8), "3-D": (1, 8, 8)}
 QUERIES = 128

@@ -2,7 +2,7 @@
 
 The bits of a float, those of negative values turned over, are integers in the order of the values: 32 or 64 counting
 passes find the k-th largest. Survivors keep their order; of equal ones the first stay (SpAtten, section IV-B). One
-program per batch entry.
+program per batch entry. In CUDA C++ (cuda/top_k.cu), the search takes 8 bits at a time.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
@@ -13,10 +13,14 @@ import torch
 import triton
 import triton.language as tl
 
+from cascadesim.kernels.cuda import launch as cuda
+from cascadesim.kernels.cuda.source import CudaFunction, Source
 from cascadesim.kernels.inputs import FLOATS, launch, rankable
 
 NAME = "top tokens"
 BLOCK, WARPS = 1024, 8
+CUDA_FUNCTION = CudaFunction(Source("pruned_attention", "top_k"), "top_k")
+CUDA_THREADS = 512  # as in the source
 
 
 @triton.jit
@@ -77,4 +81,14 @@ def top_tokens(importance: torch.Tensor, kept: int) -> torch.Tensor:
     if out.numel():
         bits = 64 if importance.dtype == torch.float64 else 32
         launch(NAME, top_tokens_kernel, B, importance, out, tokens, kept, BLOCK=BLOCK, BITS=bits, num_warps=WARPS)
+    return out
+
+
+def top_tokens_in_cuda(importance: torch.Tensor, kept: int) -> torch.Tensor:
+    """Indices int32 [B, kept] of the largest of importance [B, M] of at most 32 bits, otherwise as `top_tokens`."""
+    importance = rankable("top-k", importance, kept, FLOATS)
+    B, tokens = importance.shape
+    out = torch.empty(B, kept, dtype=torch.int32, device=importance.device)
+    if out.numel():
+        cuda.launch(CUDA_FUNCTION, (B,), CUDA_THREADS, importance.float(), out, tokens, kept)
     return out

@@ -7,9 +7,9 @@ from itertools import product
 
 from cascadesim.kernels.attention.configurations import precision, tiles_of
 from cascadesim.kernels.attention.variants import scores, values
-from cascadesim.kernels.pruned_attention import importance, progressive, radix, selection
-from cascadesim.kernels.pruned_attention.pruned import pruned_2pass
-from cascadesim.kernels.variant import LoopWork, MatrixProduct, Variant, typed
+from cascadesim.kernels.catalogue import LoopWork, TileProduct, Variant, typed
+from cascadesim.kernels.pruned_attention import importance, progressive, selection
+from cascadesim.kernels.pruned_attention.triton import pruned_2pass
 
 FAMILY = "pruned_attention"
 HEADS = {"heads": "i32", "group": "i32"}
@@ -27,7 +27,7 @@ def variants(target: int) -> Iterator[Variant]:
                   {"IMPORTANCE": "*fp32", "KEPT": "*i32", "tokens": "i32", "kept": "i32"},
                   {"BLOCK": selection.BLOCK, "BITS": 32},
                   selection.WARPS, 3, unaligned=SMALL)  # fmt: skip
-    yield Variant("top-k, radix select", FAMILY, radix.FUNCTION, {}, {}, radix.THREADS // 32, 1)
+    yield Variant("top-k, radix select", FAMILY, selection.CUDA_FUNCTION, {}, {}, selection.CUDA_THREADS // 32, 1)
     for prune in ("none", "tile", "element"):
         yield _pruned(target // 10, 128, prune)
     yield _pruned(target // 10, 64, "tile")
@@ -49,7 +49,7 @@ def _column_sums(D: int, causal: bool, element_bytes: int = 2) -> Variant:
         **HEADS,
     }
     constants = {"E": D, "EP": D, "P0": P0, "M0": M0, "CAUSAL": causal, "PRECISION": precision(2)}
-    loop = LoopWork((MatrixProduct(M0, P0, D),), P0 * M0)
+    loop = LoopWork((TileProduct(M0, P0, D),), P0 * M0)
     return Variant(
         f"column sums fp16 D{D}{' causal' * causal}",
         FAMILY,

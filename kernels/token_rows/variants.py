@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cascadesim.kernels.catalogue import Variant
 from cascadesim.kernels.token_rows.triton import ROWS, STAGES, WARPS, gather_rows_kernel, scatter_rows_kernel
-from cascadesim.kernels.variant import Variant
 
 SIGNATURE = {"SOURCE": "*fp16", "INDEX": "*i32", "OUT": "*fp16", "source_rows": "i32", "out_rows": "i32"}
 

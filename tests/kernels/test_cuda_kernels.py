@@ -17,7 +17,7 @@ from cascadesim.kernels.cuda import host  # noqa: E402
 from cascadesim.kernels.cuda.launch import launch  # noqa: E402
 from cascadesim.kernels.cuda.source import CudaFunction, Source  # noqa: E402
 from cascadesim.kernels.inputs import InputError  # noqa: E402
-from cascadesim.kernels.pruned_attention import radix, reference  # noqa: E402
+from cascadesim.kernels.pruned_attention import reference, selection  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     host.compiler() is None, reason="CUDA C++ runs on a CPU through a C++ compiler: install g++ or clang++"
@@ -83,28 +83,28 @@ def test_what_the_mma_kernel_is_not_made_for_is_said() -> None:
 @pytest.mark.parametrize("kept", [0, 1, 511, 512, 1499, 1500])
 def test_the_most_important_tokens_in_order(kept: int) -> None:
     importance = torch.randn(2, 1500)
-    assert (radix.top_tokens(importance, kept) == reference.top_tokens(importance, kept)).all()
+    assert (selection.top_tokens_in_cuda(importance, kept) == reference.top_tokens(importance, kept)).all()
 
 
 def test_of_equally_important_tokens_the_first_stay() -> None:
     importance = torch.tensor([[2.0, 1.0, 3.0, 1.0, 1.0, 0.0]])
-    assert radix.top_tokens(importance, 4).tolist() == [[0, 1, 2, 3]]
+    assert selection.top_tokens_in_cuda(importance, 4).tolist() == [[0, 1, 2, 3]]
     zeros = torch.tensor([[0.0, -0.0, -1.0, 0.0]])  # both zeros are equal
-    assert radix.top_tokens(zeros, 2).tolist() == [[0, 1]]
+    assert selection.top_tokens_in_cuda(zeros, 2).tolist() == [[0, 1]]
     many = torch.randint(-1, 2, (3, 1100)).float()
     for kept in (1, 400, 1100):
-        assert (radix.top_tokens(many, kept) == reference.top_tokens(many, kept)).all()
+        assert (selection.top_tokens_in_cuda(many, kept) == reference.top_tokens(many, kept)).all()
 
 
 def test_values_that_differ_in_their_last_bit_are_told_apart() -> None:
     close = torch.ones(600).view(torch.int32) + torch.randperm(600).int()
     importance = close.view(torch.float32)[None]
-    assert (radix.top_tokens(importance, 77) == reference.top_tokens(importance, 77)).all()
+    assert (selection.top_tokens_in_cuda(importance, 77) == reference.top_tokens(importance, 77)).all()
 
 
 def test_more_tokens_than_there_are_cannot_be_kept() -> None:
     with pytest.raises(ValueError, match="from 0 to 5, got 6"):
-        radix.top_tokens(torch.rand(1, 5), 6)
+        selection.top_tokens_in_cuda(torch.rand(1, 5), 6)
 
 
 def microbenchmark(source: str, name: str) -> CudaFunction:
@@ -159,7 +159,7 @@ def run_guarded() -> None:
     for D, causal in product(mma.TILES, (False, True)):
         q, k, v = (guarded(each) for each in inputs(torch.float16, 1, 1, 77, 83, D))
         mma.attention(q, k, v, causal=causal, key_lengths=guarded(torch.tensor([83], dtype=torch.int32)))
-    radix.top_tokens(guarded(torch.rand(1, 700)), 123)
+    selection.top_tokens_in_cuda(guarded(torch.rand(1, 700)), 123)
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs a process that can fork")

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.kernels.cuda import driver  # noqa: E402
+from cascadesim.kernels.cuda import launch as driver  # noqa: E402
 from cascadesim.kernels.cuda.launch import available, launch  # noqa: E402
 from cascadesim.kernels.cuda.source import CudaFunction, Source, sources  # noqa: E402
 

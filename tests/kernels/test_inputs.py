@@ -24,8 +24,9 @@ from cascadesim.kernels.interpreter import repair  # noqa: E402
 from cascadesim.kernels.neighborhood_attention import block_sparse as lists  # noqa: E402
 from cascadesim.kernels.neighborhood_attention import triton as gna  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.pattern import pattern  # noqa: E402
-from cascadesim.kernels.pruned_attention import importance, progressive, pruned, radix, selection  # noqa: E402
+from cascadesim.kernels.pruned_attention import importance, progressive, selection  # noqa: E402
 from cascadesim.kernels.pruned_attention import reference as pruned_reference  # noqa: E402
+from cascadesim.kernels.pruned_attention import triton as pruned  # noqa: E402
 from cascadesim.kernels.token_rows import triton as rows  # noqa: E402
 
 TILES = TileShape(32, 32, 4, 2)
@@ -148,7 +149,7 @@ def test_float64_is_told_apart_beyond_float32() -> None:
     assert selection.top_tokens(importance, 1).tolist() == [[1]]
     assert selection.top_tokens(importance, 3).tolist() == [[0, 1, 2]]
     with pytest.raises(InputError, match=r"one type of float16, bfloat16, float32; got importance float64"):
-        radix.top_tokens(importance, 1)
+        selection.top_tokens_in_cuda(importance, 1)
 
 
 def test_nothing_in_nothing_out() -> None:
@@ -264,7 +265,7 @@ def test_indices_name_what_there_is() -> None:
             torch.tensor([17]), pages=torch.tensor([[0, -1]]))  # fmt: skip
     refused("from 0 to 5, got 6", selection.top_tokens, torch.rand(1, 5), 6)
     refused("must not be NaN", selection.top_tokens, torch.tensor([[float("nan")]]), 1)
-    refused("must not be NaN", radix.top_tokens, torch.tensor([[float("nan")]]), 1)
+    refused("must not be NaN", selection.top_tokens_in_cuda, torch.tensor([[float("nan")]]), 1)
 
 
 def test_what_is_not_compiled_is_refused() -> None:

@@ -12,8 +12,8 @@ pytest.importorskip("triton", reason="kernels need torch and triton: pip install
 from cascadesim.kernels.cuda import host  # noqa: E402
 from cascadesim.kernels.interpreter import repair  # noqa: E402
 from cascadesim.validation.kernels.model import calls_of  # noqa: E402
-from cascadesim.validation.measure import neighborhood as measure_neighborhood  # noqa: E402
 from cascadesim.validation.measure import prepare, rates  # noqa: E402
+from cascadesim.validation.measure import prepare as measure_neighborhood  # noqa: E402
 from cascadesim.validation.measure import pruned as measure_pruned  # noqa: E402
 from cascadesim.validation.measure.cases import BACKENDS, CASCADES, FLEX, MMA, cases, sdpa  # noqa: E402
 
@@ -181,7 +181,7 @@ def test_a_list_of_tiles_in_tile_order_holds_the_tiles_of_the_boxes() -> None:
     from cascadesim.kernels.neighborhood_attention.block_sparse import tile_list
     from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern
     from cascadesim.kernels.neighborhood_attention.triton import plan
-    from cascadesim.validation.measure.neighborhood import mask_in_tile_order
+    from cascadesim.validation.measure.prepare import mask_in_tile_order
 
     for layout, window, stride in (((16, 16), (6, 6), (1, 1)), ((16, 24), (8, 8), (8, 8)), ((13, 11), (5, 4), (2, 1))):
         of = pattern(layout, window, stride)
@@ -248,7 +248,7 @@ from cascadesim.validation.kernels import static_counts as kernel_static
 from cascadesim.validation.measure import command as measure
 from cascadesim.validation.measure import device as measure_device
 from cascadesim.validation.measure import counters as measure_counters
-from cascadesim.validation.measure import neighborhood as measure_neighborhood
+from cascadesim.validation.measure import prepare as measure_neighborhood
 from cascadesim.validation.measure import prepare as measure_prepare
 from cascadesim.validation.measure import pruned as measure_pruned
 from cascadesim.validation.measure import rates as measure_rates

@@ -13,7 +13,7 @@ pytest.importorskip("triton", reason="kernels need torch and triton: pip install
 
 from cascadesim.kernels.cuda.compiler import available
 from cascadesim.kernels.cuda.source import sources
-from cascadesim.validation.claims.kernels import TRITON
+from cascadesim.validation.claims.gpu import TRITON
 from cascadesim.validation.kernels.compile import TARGETS
 
 pytestmark = pytest.mark.slow

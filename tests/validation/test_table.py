@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
-from cascadesim.validation.columns import Column, Layout, count, fraction, length, positive
-from cascadesim.validation.fusemax.layouts import ATTENTION
-from cascadesim.validation.table import parse_table, read_table
+from cascadesim.validation.fusemax.layouts import ATTENTION, fraction, length
+from cascadesim.validation.table import Column, Layout, count, parse_table, positive, read_table
 
 LAYOUT = Layout(
     (

@@ -6,8 +6,7 @@ Each row says which figures, how closely, and why that closely. Reading it runs 
 from __future__ import annotations
 
 from cascadesim.validation.claim import Claim, Selection, Suite
-from cascadesim.validation.columns import length
-from cascadesim.validation.fusemax import dataflow, predictions
+from cascadesim.validation.fusemax import predictions
 from cascadesim.validation.fusemax.layouts import (
     AREA,
     ATTENTION,
@@ -19,6 +18,7 @@ from cascadesim.validation.fusemax.layouts import (
     KEY,
     LINEAR,
     PARETO,
+    length,
 )
 
 EXACT = 1e-9
@@ -45,9 +45,7 @@ FUSEMAX_FAMILY: Selection = {"architecture": ("fusemax", "fusemax-architecture",
 FUSEMAX_ATTENTION = Suite(
     "fusemax-attention",
     "attention of one encoder layer in five configurations, the publication's accounting",
-    "fusemax-attention.csv",
-    ATTENTION,
-    predictions.attention,
+    "fusemax-attention.csv", ATTENTION, predictions.attention,
     (
         Claim("DRAM traffic", "traffic_bytes", EXACT, SAME_ARITHMETIC, unless=FITTED),
         Claim("latency", "latency_s", EXACT, SAME_ARITHMETIC, unless=FITTED),
@@ -63,23 +61,19 @@ FUSEMAX_ATTENTION = Suite(
 FUSEMAX_LINEAR = Suite(
     "fusemax-linear",
     "projections and feed-forward of one encoder layer, the publication's accounting",
-    "fusemax-linear.csv",
-    LINEAR,
-    predictions.linear,
+    "fusemax-linear.csv", LINEAR, predictions.linear,
     (
         Claim("DRAM traffic", "traffic_bytes", EXACT, SAME_ARITHMETIC),
         Claim("latency", "latency_s", EXACT, SAME_ARITHMETIC),
         Claim("energy", "energy_pj", 1e-6, SAME_ENERGIES),
     ),
     KEY,
-)
+)  # fmt: skip
 
 FUSEMAX_PARETO = Suite(
     "fusemax-pareto",
     "attention of 256K tokens on FuseMax arrays of 16 x 16 to 512 x 512",
-    "fusemax-pareto.csv",
-    PARETO,
-    predictions.pareto,
+    "fusemax-pareto.csv", PARETO, predictions.pareto,
     (
         Claim("DRAM traffic", "traffic_bytes", EXACT, SAME_ARITHMETIC),
         Claim("each bound alone", "bounds", EXACT, SAME_ARITHMETIC, BOUNDS),
@@ -87,27 +81,23 @@ FUSEMAX_PARETO = Suite(
         Claim("area", "area", EXACT, SAME_ARITHMETIC, ("array_2d_area_um2", "area_um2")),
     ),
     ("workload", "pe_array_dim"),
-)
+)  # fmt: skip
 
 FUSEMAX_ENERGY = Suite(
     "fusemax-energy",
     "energy of attention by component, against an independent reproduction of the publication's totals",
-    "fusemax-energy.csv",
-    ENERGY_BY_COMPONENT,
-    predictions.energy,
+    "fusemax-energy.csv", ENERGY_BY_COMPONENT, predictions.energy,
     (
         Claim("energy by component", "component_pj", 1e-6, SAME_ENERGIES, COMPONENTS),
         Claim("energy", "energy_pj", 1e-6, SAME_ENERGIES),
     ),
     KEY,
-)
+)  # fmt: skip
 
 FUSEMAX_PHYSICAL_ENERGY = Suite(
     "fusemax-energy-physical",
     "energy of attention in physical accounting by component: why it exceeds the published one",
-    "fusemax-energy.csv",
-    ENERGY_BY_COMPONENT,
-    predictions.physical_energy,
+    "fusemax-energy.csv", ENERGY_BY_COMPONENT, predictions.physical_energy,
     (
         Claim("every operation but exponentials", "component_pj", 1e-6, SAME_ENERGIES, OPERATIONS),
         Claim("exponentials, where the artifact charges them", "component_pj", 1e-6, SAME_ENERGIES, ("exp_1d_pj",),
@@ -127,9 +117,7 @@ FUSEMAX_PHYSICAL_ENERGY = Suite(
 FUSEMAX_AREA = Suite(
     "fusemax-area",
     "area of each configuration, against an independent reproduction",
-    "fusemax-area.csv",
-    AREA,
-    predictions.area,
+    "fusemax-area.csv", AREA, predictions.area,
     (
         Claim("area", "area", EXACT, SAME_ARITHMETIC, ("array_2d_area_um2", "global_buffer_area_um2", "area_um2")),
     ),
@@ -139,9 +127,7 @@ FUSEMAX_AREA = Suite(
 FUSEMAX_HEADLINES = Suite(
     "fusemax-headlines",
     "means of ratios over 4 models x 6 lengths, derived from the published rows",
-    "fusemax-headlines.csv",
-    HEADLINES,
-    predictions.headline,
+    "fusemax-headlines.csv", HEADLINES, predictions.headline,
     (
         Claim("means over the 24 points, of which 8 unfused ones are calibration", "value", 0.0051, THREE_DIGITS,
               where={"baseline": ("unfused",)}),
@@ -154,9 +140,7 @@ FUSEMAX_HEADLINES = Suite(
 FUSEMAX_CYCLE = Suite(
     "fusemax-cycle",
     "attention at cycle level in physical accounting, against the published closed forms",
-    "fusemax-attention.csv",
-    ATTENTION,
-    predictions.attention_cycles,
+    "fusemax-attention.csv", ATTENTION, predictions.attention_cycles,
     (
         Claim("fusemax: latency against +Binding", "latency_s", 0.01,
               "the published form has no fill and drain; a prologue and an epilogue of a few tiles in 12,288 and more",
@@ -186,9 +170,7 @@ FUSEMAX_CYCLE = Suite(
 FLAT_DATAFLOW = Suite(
     "flat-dataflow",
     "FLAT's own simulator, in the dataflow that its search chose",
-    "flat-dataflow.csv",
-    DATAFLOW,
-    dataflow.chosen,
+    "flat-dataflow.csv", DATAFLOW, predictions.flat_chosen,
     (
         Claim("ideal latency", "ideal_latency_s", EXACT, SAME_ARITHMETIC),
         Claim("cloud: DRAM traffic", "traffic_bytes", 0.03,
@@ -208,9 +190,7 @@ FLAT_DATAFLOW = Suite(
 FLAT_SEARCH = Suite(
     "flat-search",
     "the dataflow that our search chooses against the one that FLAT's chose, both in our model",
-    "flat-dataflow.csv",
-    DATAFLOW,
-    dataflow.searched,
+    "flat-dataflow.csv", DATAFLOW, predictions.flat_searched,
     (
         Claim("our choice is never slower", "latency_s", EXACT,
               "FLAT's choice is among those searched, and latency comes first", measure="excess"),
@@ -224,14 +204,6 @@ FLAT_SEARCH = Suite(
 )  # fmt: skip
 
 SUITES = (
-    FUSEMAX_ATTENTION,
-    FUSEMAX_LINEAR,
-    FUSEMAX_PARETO,
-    FUSEMAX_ENERGY,
-    FUSEMAX_PHYSICAL_ENERGY,
-    FUSEMAX_AREA,
-    FUSEMAX_HEADLINES,
-    FUSEMAX_CYCLE,
-    FLAT_DATAFLOW,
-    FLAT_SEARCH,
-)
+    FUSEMAX_ATTENTION, FUSEMAX_LINEAR, FUSEMAX_PARETO, FUSEMAX_ENERGY, FUSEMAX_PHYSICAL_ENERGY, FUSEMAX_AREA,
+    FUSEMAX_HEADLINES, FUSEMAX_CYCLE, FLAT_DATAFLOW, FLAT_SEARCH,
+)  # fmt: skip

@@ -16,9 +16,7 @@ SAME_RATIOS = "ratios of the same whole numbers; what is left is the last bit of
 GNA_ORACLE = Suite(
     "gna-oracle",
     "pairs and tiles of neighborhood patterns, against enumeration of every pair",
-    "gna-oracle.json",
-    gna_oracle.LAYOUT,
-    gna_oracle.counts,
+    "gna-oracle.json", gna_oracle.LAYOUT, gna_oracle.counts,
     (
         Claim("attended pairs and tile counts, four tiling modes", "count", 0.0, SAME_COUNTS, gna_oracle.COUNTS),
         Claim("tiles of every single query tile", "differing", 0.0, SAME_COUNTS, gna_oracle.LISTS),
@@ -27,7 +25,7 @@ GNA_ORACLE = Suite(
     ),
     ("dimensions",),
     gna_oracle.parse_oracle,
-)
+)  # fmt: skip
 
 PRINTED = "printed to two decimals: 0.005, and as much again where the share of attention is printed to three"
 AS_PRINTED = "rounded as the source prints it"
@@ -35,9 +33,7 @@ AS_PRINTED = "rounded as the source prints it"
 GNA_PAPER = Suite(
     "gna-paper",
     "the paper's analytical figures: bounds end to end, sparsity, lists of strides, block-sparse layers",
-    "gna-paper.csv",
-    gna_paper.LAYOUT,
-    gna_paper.bounds,
+    "gna-paper.csv", gna_paper.LAYOUT, gna_paper.bounds,
     (
         Claim("end-to-end bound by tiles", "value", 0.011, PRINTED, where={"kind": ("end-to-end, tiles",)},
               gate="absolute"),
@@ -71,9 +67,7 @@ SPLIT = ("device", "kernel", "dimensions", "dense_time")
 GNA_MEASURED = Suite(
     "gna-measured",
     "published kernel times of NATTEN on H100 and B200, against the time model",
-    gna_measured.FILE,
-    gna_measured.LAYOUT,
-    gna_measured.speedups,
+    gna_measured.FILE, gna_measured.LAYOUT, gna_measured.speedups,
     (
         Claim("kernel speedup over measured dense attention", "kernel_speedup", 0.15,
               "one cost per kind of tile, taken from 1-D and 2-D kernels; 3-D ones are about a tenth slower",

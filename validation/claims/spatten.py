@@ -18,9 +18,7 @@ SAME_COMMANDS = "the same commands in the same cycles"
 SPATTEN_BEHAVIOURAL = Suite(
     "spatten-behavioural",
     "the public behavioural simulator, layer by layer",
-    "spatten-behavioural.csv",
-    spatten_exact.BEHAVIOURAL,
-    spatten_exact.behavioural,
+    "spatten-behavioural.csv", spatten_exact.BEHAVIOURAL, spatten_exact.behavioural,
     (
         Claim("cycles of a layer", "cycles", 0.0, SAME_FORMULAS, where={"part": ("layer",)}),
         Claim("cycles of a run", "cycles", 0.0, SAME_FORMULAS, where={"part": ("total",)}),
@@ -28,14 +26,12 @@ SPATTEN_BEHAVIOURAL = Suite(
     ),
     ("kind",),
     spatten_exact.parse_behavioural,
-)
+)  # fmt: skip
 
 SPATTEN_TOPK = Suite(
     "spatten-topk",
     "latency of the top-k engine as the RTL's model draws it, and its mean",
-    "spatten-topk.csv",
-    spatten_exact.TOPK,
-    spatten_exact.topk,
+    "spatten-topk.csv", spatten_exact.TOPK, spatten_exact.topk,
     (
         Claim("draws that share one generator", "cycles", 0.0, SAME_FORMULAS, where={"kind": ("draw",)}),
         Claim("share of means of 200 calls within two standard errors of the exact mean", "within", 0.04,
@@ -50,16 +46,14 @@ SPATTEN_TOPK = Suite(
 SPATTEN_DRAM = Suite(
     "spatten-dram",
     "one HBM2 channel under streams of reads, against ramulator2 behind the RTL's driver",
-    "spatten-dram.csv",
-    spatten_exact.DRAM,
-    spatten_exact.dram,
+    "spatten-dram.csv", spatten_exact.DRAM, spatten_exact.dram,
     (
         Claim("cycles until the last read is taken", "cycles", 0.0, SAME_COMMANDS),
         Claim("cycle of the first read", "first", 0.0, SAME_COMMANDS),
         Claim("reads taken out of order", "out_of_order", 0.0, SAME_COMMANDS),
     ),
     ("pattern",),
-)
+)  # fmt: skip
 
 PIPELINE = "registers, queues and arbiters by the description of the RTL; what it leaves open is a few cycles a stage"
 COUNTED = "whole numbers: every transaction and every line that a head asks for"
@@ -68,9 +62,7 @@ A_FEW_CYCLES = 6  # of a head: short ones are judged by these
 SPATTEN_RTL_HEADS = Suite(
     "spatten-rtl-heads",
     "heads that run alone in the public RTL: latency, transactions, lines multiplied",
-    "spatten-rtl-heads.csv",
-    spatten_rtl.HEADS,
-    spatten_rtl.heads,
+    "spatten-rtl-heads.csv", spatten_rtl.HEADS, spatten_rtl.heads,
     (
         Claim("latency of a head, on average", "latency", 0.005, PIPELINE, gate="mean"),
         Claim("latency of a head that misses by more than 6 cycles", "latency", 0.02, PIPELINE,
@@ -91,9 +83,7 @@ SPATTEN_RTL_HEADS = Suite(
 SPATTEN_RTL_STREAMS = Suite(
     "spatten-rtl-streams",
     "heads sent back to back through the public RTL: completion of each, totals",
-    "spatten-rtl-streams.csv",
-    spatten_rtl.STREAMS,
-    spatten_rtl.streams,
+    "spatten-rtl-streams.csv", spatten_rtl.STREAMS, spatten_rtl.streams,
     (
         Claim("cycles of a stream", "total", 0.01, PIPELINE),
         Claim("completion of a head, median", "t_done", 0.02, PIPELINE, gate="median"),
@@ -104,14 +94,12 @@ SPATTEN_RTL_STREAMS = Suite(
     ("config", "workload"),
     spatten_rtl.parse_streams,
     judge=partial(spatten_rtl.judge, 0),
-)
+)  # fmt: skip
 
 SPATTEN_PAPER = Suite(
     "spatten-paper",
     "the paper's figures beside ours: sizes, reductions, steps of the ablation ladder, throughput, speedups",
-    "spatten-paper.csv",
-    spatten_paper.LAYOUT,
-    spatten_paper.paper,
+    "spatten-paper.csv", spatten_paper.LAYOUT, spatten_paper.paper,
     (
         Claim("figures that follow from the configuration", "figure", 0.03,
               "exact but for 2.048 TFLOPS, which the paper prints as 2.0", where={"kind": (spatten_paper.COUNTED,)}),
@@ -129,10 +117,5 @@ SPATTEN_PAPER = Suite(
 )  # fmt: skip
 
 SUITES: tuple[Suite, ...] = (
-    SPATTEN_BEHAVIOURAL,
-    SPATTEN_TOPK,
-    SPATTEN_DRAM,
-    SPATTEN_RTL_HEADS,
-    SPATTEN_RTL_STREAMS,
-    SPATTEN_PAPER,
-)
+    SPATTEN_BEHAVIOURAL, SPATTEN_TOPK, SPATTEN_DRAM, SPATTEN_RTL_HEADS, SPATTEN_RTL_STREAMS, SPATTEN_PAPER,
+)  # fmt: skip

@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from cascadesim.validation.columns import Column, Layout, count, fraction, length, not_negative, one_of, positive
+from cascadesim.einsum_cascades.notation.errors import shortened, suggestion
+from cascadesim.validation.table import Column, Layout, Parse, count, not_negative, positive
 
 # FuseMax artifact: model names, and configuration names against ours
 WORKLOADS = {"bert": "bert", "trxl": "trxl", "t5": "t5", "xlm": "xlm"}
 ARCHITECTURES = {
-    "unfused": "unfused",
-    "flat": "flat",
-    "cascade": "fusemax-cascade",
-    "arch": "fusemax-architecture",
-    "architecture": "fusemax-architecture",
-    "binding": "fusemax",
-    "proposal": "fusemax",
-    "fusemax-cascade": "fusemax-cascade",
-    "fusemax-architecture": "fusemax-architecture",
-    "fusemax": "fusemax",
-}
+    "unfused": "unfused", "flat": "flat", "cascade": "fusemax-cascade", "arch": "fusemax-architecture",
+    "architecture": "fusemax-architecture", "binding": "fusemax", "proposal": "fusemax",
+    "fusemax-cascade": "fusemax-cascade", "fusemax-architecture": "fusemax-architecture", "fusemax": "fusemax",
+}  # fmt: skip
 EINSUMS_2D = ("QK", "LM", "SLN", "SLD", "SLNV", "AV")  # FuseMax, figure 7: Einsums of the 2D array
 ENERGY_COMPONENTS = {
     "dram": "DRAM", "global_buffer": "L3", "registers_2d": "reg2d", "registers_1d": "reg1d",
     "mac_2d": "mac_2d", "add_2d": "add_2d", "max_2d": "max_2d", "mac_1d": "mac_1d", "add_1d": "add_1d",
     "max_1d": "max_1d", "exp_1d": "exp_1d", "divide_1d": "divide_1d",
 }  # fmt: skip
+LENGTH_SUFFIXES = {"K": 1024, "M": 1024**2}  # FuseMax artifact: 1K = 1024
+
+
+def length(text: str) -> int:
+    """`4096`, `64K` or `1M` as a count of positions."""
+    suffix = text[-1:].upper()
+    digits, factor = (text[:-1], LENGTH_SUFFIXES[suffix]) if suffix in LENGTH_SUFFIXES else (text, 1)
+    return count(digits, "a length such as 4096, 64K or 1M", text) * factor
+
+
+def fraction(text: str) -> float:
+    """Reads a share between 0 and 1; published ones exceed 1 by a last bit."""
+    value = not_negative(text)
+    if value > 1 + 1e-9:
+        raise ValueError(f"expected a share between 0 and 1, got '{shortened(text)}'")
+    return value
+
+
+def one_of(what: str, known: Mapping[str, str]) -> Parse:
+    """A name in its own or in a published spelling (`known`: lower-case spelling -> our name)."""
+
+    def parse(text: str) -> str:
+        name = known.get(text.lower().removeprefix("+"))
+        if name is None:
+            raise ValueError(f"no {what} '{shortened(text)}'{suggestion(text.lower(), known)}")
+        return name
+
+    return parse
 
 
 def file_of(*subjects: str) -> Callable[[str], str | None]:

@@ -3,6 +3,10 @@
 The publications' own accounting (`artifact`), except for what is named cycle level or physical. Headline figures are
 means of ratios between configurations over 4 models x 6 lengths (FuseMax, MICRO 2024, figures 6 to 11); arrays of
 other sizes are those of figure 12. Knows our models' names and nothing of claims.
+
+FLAT's own simulator (ASPLOS 2023) is bound by the 2D array or by DRAM alone: it gives softmax 2^30 lanes and no traffic
+of its own, counts DRAM traffic as all of the energy, and calls the useful work of the 2D array the ideal latency. The
+dataflows that its search chose, and the share of what they keep that spills, ship for every row of its results.
 """
 
 from __future__ import annotations
@@ -13,26 +17,38 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
+from typing import cast
 
+from cascadesim.accelerators.binding import AttentionBinding, bind_attention
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.flat.accelerator import Flat
 from cascadesim.accelerators.flat.geometry import FlatCase, shape_of
-from cascadesim.accelerators.flat.search import published_dataflow
-from cascadesim.accelerators.flat.spec import TENSORS
+from cascadesim.accelerators.flat.search import evaluate, published_dataflow, search
+from cascadesim.accelerators.flat.spec import TENSORS, Dataflow, Granularity, Pins, Stationarity
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.exploration import square_spec
 from cascadesim.accelerators.protocol import Accelerator, Accounting
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import Scope, load_workload
+from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.simulator.report import Report
 from cascadesim.simulator.request import Fidelity
 from cascadesim.simulator.simulate import simulate
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.columns import length
-from cascadesim.validation.fusemax.layouts import EINSUMS_2D, ENERGY_COMPONENTS, WORKLOADS
-from cascadesim.validation.table import Row
+from cascadesim.validation.fusemax.layouts import (
+    CHOICES,
+    DATAFLOW_CHOICES,
+    DATAFLOW_KEY,
+    EINSUMS_2D,
+    ENERGY_COMPONENTS,
+    WORKLOADS,
+    length,
+)
+from cascadesim.validation.table import Row, Value, published
 
 PICOJOULES_PER_JOULE = 1e12
+ENERGY_PJ_PER_BYTE = 32  # FLAT's simulator: energy / traffic of all of its rows
+FLAT_OF_PLATFORM: Mapping[str, str] = {"cloud": "flat", "edge": "flat-edge"}
 workload_of = cache(load_workload)
 BATCH = 64  # FuseMax, section VI: every evaluation
 PARETO_LENGTH = length("256K")  # FuseMax, figure 12
@@ -217,3 +233,68 @@ def _figure(column: str, point: Point, end_to_end: bool) -> float:
 
 def _known(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+def flat_chosen(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """What FLAT's simulator would report, by our counts."""
+    (case, mapped), published_choice = _flat_case(row, settings), choice(row)
+    costs = evaluate(case, mapped, dataflow_of(published_choice), published_choice.number("spilled_fraction")).costs
+    spec, shape = case.spec, case.shape
+    macs = shape.instances * shape.pairs * (shape.query_depth + shape.value_depth)
+    traffic_bytes = float(costs.qk.dram[0] + costs.av.dram[0]) * spec.word_bytes
+    busy_s = int(costs.qk_cycles[0] + costs.av_cycles[0]) / spec.clock_hz
+    return {
+        "traffic_bytes": traffic_bytes,
+        "ideal_latency_s": macs / spec.pe_array.elements / spec.clock_hz,
+        "latency_s": max(traffic_bytes / spec.dram.bandwidth_bytes_per_s, busy_s),
+        "energy_pj": traffic_bytes * ENERGY_PJ_PER_BYTE,
+    }
+
+
+def flat_searched(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """The published figures, changed as our model sees them change from FLAT's choice to that of our search.
+
+    Both in our model, softmax included, so that the ratio to the published figure is the gain alone.
+    """
+    case, mapped = _flat_case(row, settings)
+    theirs = evaluate(case, mapped, dataflow_of(choice(row))).costs
+    ours = search(case, mapped, Pins()).costs
+    gains = {
+        "latency_s": float(ours.bound_cycles(case.spec)[0]) / float(theirs.bound_cycles(case.spec)[0]),
+        "traffic_bytes": float(ours.dram_words[0]) / float(theirs.dram_words[0]),
+    }
+    return {name: None if (figure := row.number(name)) is None else figure * gain for name, gain in gains.items()}
+
+
+def _flat_case(row: Row, settings: Settings) -> tuple[FlatCase, AttentionBinding]:
+    """The attention of one row on FLAT's array, any dataflow."""
+    flat = machine(FLAT_OF_PLATFORM[row.text("platform")], tuple(settings))
+    assert isinstance(flat, Flat)
+    operation = attention_of(row.text("workload"), row.count("sequence_length"), flat)
+    return FlatCase(shape_of(operation), flat.spec), bind_attention(operation.cascade)
+
+
+def choice(row: Row) -> Row:
+    """The row itself if it brings a dataflow, else the published choice for it. Raises SpecError if there is none."""
+    if any(row.get(column.name) is not None for column in CHOICES):
+        return row
+    key = tuple(row.get(column) for column in DATAFLOW_KEY)
+    if key not in _choices():
+        raise SpecError(f"no dataflow in the row, and none published for {' '.join(map(str, key))}")
+    return _choices()[key]
+
+
+@cache
+def _choices() -> Mapping[tuple[Value, ...], Row]:
+    rows = published("flat-dataflow-choices.csv", DATAFLOW_CHOICES).rows
+    return {tuple(row.get(column) for column in DATAFLOW_KEY): row for row in rows}
+
+
+def dataflow_of(chosen: Row) -> Dataflow:
+    return Dataflow(
+        frozenset(tensor for tensor in TENSORS if chosen.text(f"{tensor.lower()}_location") == "onchip"),
+        cast(Stationarity, chosen.text("qk_stationarity")),
+        cast(Stationarity, chosen.text("av_stationarity")),
+        cast(Granularity, chosen.text("granularity")),
+        chosen.count("query_rows"),
+    )

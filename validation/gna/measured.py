@@ -17,8 +17,6 @@ from cascadesim.simulator.gna.neighborhood import Question
 from cascadesim.simulator.gna.time import Prediction as Times
 from cascadesim.simulator.gna.time import predict
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.columns import Column, Layout, Value, positive
-from cascadesim.validation.compare import CalibratedCells, declared
 from cascadesim.validation.gna.paper import (
     RAW,
     TEXT,
@@ -32,19 +30,16 @@ from cascadesim.validation.gna.paper import (
     seconds,
     sparse_steps,
 )
-from cascadesim.validation.table import CannotJudge, Row, Table, published
+from cascadesim.validation.suites import CalibratedCells, declared
+from cascadesim.validation.table import CannotJudge, Column, Layout, Row, Table, Value, positive, published
 
 FILE = "gna-measured.csv"
 GPUS = {"h100": "h100-sxm", "h100-sxm": "h100-sxm", "b200": "b200"}  # spelling in the table -> device with constants
 KERNEL, TOTAL, PERMUTE, END_TO_END = "kernel", "kernel and permutation", "permutation", "end to end"
 KINDS = {
-    "attention kernel runtime": KERNEL,
-    "forward kernel runtime": KERNEL,
-    "attention speedup, measured": KERNEL,
-    "total runtime": TOTAL,
-    "token permute/unpermute runtime": PERMUTE,
-    "end-to-end speedup, measured": END_TO_END,
-}
+    "attention kernel runtime": KERNEL, "forward kernel runtime": KERNEL, "attention speedup, measured": KERNEL,
+    "total runtime": TOTAL, "token permute/unpermute runtime": PERMUTE, "end-to-end speedup, measured": END_TO_END,
+}  # fmt: skip
 HEADS = {"Cosmos-7B": (1, 32, 128), "HunyuanVideo": (1, 24, 128), "FLUX.1-dev 4K": (1, 24, 128)}  # b, h, d: workloads/
 _OPERATION = re.compile(r"\bb=(\d+) h=(\d+) d=(\d+)")
 _BACKEND = re.compile(r"\b(cutlass|flex|hopper|blackwell)-fna")

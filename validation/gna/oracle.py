@@ -17,8 +17,7 @@ from cascadesim.einsum_cascades.notation.schema import LARGEST_NUMBER
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
 from cascadesim.simulator.gna.neighborhood import Mode, Question, question
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.columns import LARGEST_COUNT, Column, Layout, Value, not_negative
-from cascadesim.validation.table import Row, Table
+from cascadesim.validation.table import LARGEST_COUNT, Column, Layout, Row, Table, Value, not_negative
 
 MODES: tuple[Mode, ...] = ("multidim_static", "multidim_dynamic", "flat_union", "flat_span")
 CONFIGURATION = ("layout", "window", "stride", "dilation", "causal", "q_tile", "kv_tile")
@@ -113,14 +112,10 @@ def counts(row: Row, settings: Settings = ()) -> PredictedFigures:
     """Everything the oracle knows, from the closed forms. `settings` change no count."""
     asked = _question(*(row.text(name) for name in CONFIGURATION))
     found: dict[str, float | None] = {
-        "tokens": asked.pattern.tokens,
-        "attended_pairs": asked.attended_pairs,
-        "density": 1 / asked.flop_bound,
-        "flop_bound": asked.flop_bound,
-        "dense_tile_pairs": asked.dense_query_tiles * asked.dense_key_tiles,
-        "dense_kv_tiles": asked.dense_key_tiles,
-        "block_sparse": float(asked.block_sparse),
-    }
+        "tokens": asked.pattern.tokens, "attended_pairs": asked.attended_pairs, "density": 1 / asked.flop_bound,
+        "flop_bound": asked.flop_bound, "dense_tile_pairs": asked.dense_query_tiles * asked.dense_key_tiles,
+        "dense_kv_tiles": asked.dense_key_tiles, "block_sparse": float(asked.block_sparse),
+    }  # fmt: skip
     for mode in MODES:
         if not any(name.startswith(mode) for name, _ in row.cells):
             continue

@@ -22,8 +22,17 @@ from cascadesim.simulator.gna.neighborhood import question as asked_on
 from cascadesim.simulator.gna.recommend import stride_frontier
 from cascadesim.simulator.gna.time import end_to_end
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.columns import Column, Layout, Value, not_negative
-from cascadesim.validation.table import CannotJudge, Row, Table, judgeable, parse_table
+from cascadesim.validation.table import (
+    CannotJudge,
+    Column,
+    Layout,
+    Row,
+    Table,
+    Value,
+    judgeable,
+    not_negative,
+    parse_table,
+)
 
 COLUMNS = ("source", "use_case", "gpu", "dtype", "token_layout", "window", "stride", "dilation", "causal", "q_tile",
            "kv_tile", "metric", "unit", "certainty")  # fmt: skip

@@ -27,8 +27,7 @@ from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
 from cascadesim.einsum_cascades.notation.schema import read_yaml, validate, with_settings
 from cascadesim.simulator.engine.engine import run
-from cascadesim.validation.gpu.layouts import CALIBRATION, SHAPE
-from cascadesim.validation.gpu.work import Floats, Shapes
+from cascadesim.validation.gpu.layouts import CALIBRATION, SHAPE, Floats, Shapes
 
 CONSTANT = "constants."
 # software that LLMCompass's timings include: hardware_model/compute_module.py of that project, as recalled; its

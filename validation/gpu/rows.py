@@ -18,10 +18,9 @@ from cascadesim.accelerators.gpu.kernel import KernelPhase, load_kernel
 from cascadesim.accelerators.gpu.spec import Dtype
 from cascadesim.einsum_cascades.notation.errors import shortened, suggestion
 from cascadesim.einsum_cascades.notation.schema import parse_yaml
-from cascadesim.validation.columns import Value
 from cascadesim.validation.gpu.layouts import NAMES, RAW, SCORED, SHAPE, recognised, split_of
 from cascadesim.validation.gpu.model import device as preset
-from cascadesim.validation.table import CannotJudge, Row, Table, judgeable, parse_table
+from cascadesim.validation.table import CannotJudge, Row, Table, Value, judgeable, parse_table
 
 Cells = dict[str, Value]
 DEVICES = {

@@ -16,12 +16,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from cascadesim.validation.claim import Cell, Claim, Errors, StratumErrors, Suite, Verdict
-from cascadesim.validation.columns import Value
-from cascadesim.validation.compare import errors
-from cascadesim.validation.gpu.layouts import BASELINES, OF_ROOFLINE, POOLED, RANKING
-from cascadesim.validation.gpu.work import Floats
-from cascadesim.validation.table import Row
+from cascadesim.validation.claim import Cell, Claim, Errors, StratumErrors, Suite, Verdict, errors
+from cascadesim.validation.gpu.layouts import BASELINES, OF_ROOFLINE, POOLED, RANKING, Floats
+from cascadesim.validation.table import Row, Value
 
 FEW_ROWS = 30  # issue: rank correlation is judged in strata of 30 rows and more
 FEWEST_ROWS = 10  # a stratum of fewer weighs less than one: a single row is no stratum

@@ -19,9 +19,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from cascadesim.kernels.catalogue import Variant
 from cascadesim.kernels.cuda.compiler import architecture, compiler_name, cubin
 from cascadesim.kernels.cuda.source import Source
-from cascadesim.kernels.variant import Variant
 
 REGISTERS_PER_SM = 65536  # CUDA C++ programming guide, table of compute capabilities: 8.0, 9.0, 10.0
 REGISTERS_PER_THREAD = 255  # likewise

@@ -15,9 +15,8 @@ from cascadesim.einsum_cascades.analysis.counts import bound, tensor_size
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
 from cascadesim.validation.claim import Claim, PredictedFigures, Settings, Suite
-from cascadesim.validation.columns import Column, Layout, columns_of, count, not_negative, positive
 from cascadesim.validation.measure.counters import READ, WARP_PRODUCTS, WARPGROUP_PRODUCTS
-from cascadesim.validation.table import Row
+from cascadesim.validation.table import Column, Layout, Row, columns_of, count, not_negative, positive
 
 HALF_BYTES, SCORE_BYTES = 2, 4  # the cases' inputs; scores that a kernel keeps in memory
 REPLAY = 0.02  # assumed: what a counter differs by between replays of a kernel, with some room
@@ -85,9 +84,7 @@ def saved(row: Row, settings: Settings = ()) -> PredictedFigures:
 CASCADE_PASSES = Suite(
     "cascade-passes",
     "bytes that 1-, 2- and 3-pass kernels read from DRAM, against the cascades' lower bounds",
-    "measurements",
-    PASSES_LAYOUT,
-    lower_bound,
+    "measurements", PASSES_LAYOUT, lower_bound,
     (
         Claim("no kernel reads less than its cascade must", "read_bytes", REPLAY,
               "caches are empty before each kernel", where={"masks": ("none",)}, measure="excess"),
@@ -100,9 +97,7 @@ CASCADE_PASSES = Suite(
 SPATTEN_KERNELS = Suite(
     "spatten-kernels",
     "traffic and work that pruning saves our kernels, against what the counts of what is kept predict",
-    "measurements",
-    PRUNED_LAYOUT,
-    saved,
+    "measurements", PRUNED_LAYOUT, saved,
     (
         Claim("bytes from DRAM, dense over pruned", "traffic", CACHED,
               "what is kept comes once, and little comes twice", unless={"kernel": tuple(PLANES_BYTES)}),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from math import prod
 
-from cascadesim.kernels.variant import LoopWork, MatrixProduct
+from cascadesim.kernels.catalogue import LoopWork, TileProduct
 from cascadesim.validation.kernels.compile import (
     REGISTERS_PER_SM,
     REGISTERS_PER_THREAD,
@@ -214,8 +214,8 @@ def matrix_flop(loop: SassLoop, work: LoopWork, warps: int) -> int:
 def _opcode_flop(opcode: str, warps: int) -> int:
     if wide := re.match(r"[HQ]GMMA\.(\d+)x(\d+)x(\d+)", opcode):
         m, n, k = map(int, wide.groups())
-        return MatrixProduct(m, n, k).flop * (warps // WARPGROUP)
+        return TileProduct(m, n, k).flop * (warps // WARPGROUP)
     if narrow := re.match(r"HMMA\.(16)(8)(16|8)\b", opcode):
         m, n, k = map(int, narrow.groups())
-        return MatrixProduct(m, n, k).flop * warps
+        return TileProduct(m, n, k).flop * warps
     raise ValueError(f"no shape known for {opcode}")

@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from cascadesim.validation.claim import Claim, PredictedFigures, Settings, Suite, Verdict
-from cascadesim.validation.columns import Column, Layout, columns_of, count, positive
-from cascadesim.validation.compare import compare
 from cascadesim.validation.kernels.counter_claims import CASCADE_PASSES, SPATTEN_KERNELS, rows_of_passes, rows_of_pruned
 from cascadesim.validation.kernels.model import PRESETS, calls_of, seconds_of
 from cascadesim.validation.kernels.records import COUNTERS, TIMES, Record, committed
-from cascadesim.validation.table import Row, Table
+from cascadesim.validation.suites import compare
+from cascadesim.validation.table import Column, Layout, Row, Table, columns_of, count, positive
 
 RecordCells: TypeAlias = dict[str, str | int | float]
 
@@ -81,9 +80,7 @@ def bound(row: Row, settings: Settings = ()) -> PredictedFigures:
 KERNELS_MEASURED = Suite(
     "kernels-measured",
     "the GPU model's times of our kernels, from their static counts, against our records",
-    "measurements",
-    MEASURED_LAYOUT,
-    predicted,
+    "measurements", MEASURED_LAYOUT, predicted,
     (
         Claim("times of our kernels, reported only", "latency_s", None,
               "constants come from other kernels; the error says what they miss of ours"),
@@ -99,9 +96,7 @@ KERNELS_MEASURED = Suite(
 KERNELS_PREDICTED = Suite(
     "kernels-predicted",
     "times of our kernels as committed before the first record, against the records",
-    "measurements",
-    PREDICTED_LAYOUT,
-    as_committed,
+    "measurements", PREDICTED_LAYOUT, as_committed,
     (
         Claim("our kernels, as predicted before the first record", "latency_s", WITHIN,
               "assumed: half of them within a quarter; of public kernels that no constant was fitted to, half are "
@@ -116,9 +111,7 @@ KERNELS_PREDICTED = Suite(
 GNA_KERNELS = Suite(
     "gna-kernels",
     "the GNA simulator's bound against our kernel's speedup over our dense kernel",
-    "measurements",
-    GNA_LAYOUT,
-    bound,
+    "measurements", GNA_LAYOUT, bound,
     (
         Claim("speedup where no tile is masked, against the bound", "speedup", NEAR_BOUND,
               "the same inner loop on fewer tiles: nine tenths of the bound", where={"masks": ("none",)},

@@ -20,8 +20,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from cascadesim.kernels.catalogue import LoopWork, Variant, variants
 from cascadesim.kernels.cuda.compiler import available
-from cascadesim.kernels.variant import LoopWork, Variant
 from cascadesim.validation.kernels.compile import TARGETS, Compiled, compiled, toolchain
 from cascadesim.validation.kernels.gates import (
     SassLoop,
@@ -66,8 +66,6 @@ def _parts(target: int) -> list[tuple[str, ...]]:
 
 @cache
 def _variants(target: int) -> dict[str, Variant]:
-    from cascadesim.kernels.catalogue import variants
-
     return {variant.name: variant for variant in variants(target)}
 
 

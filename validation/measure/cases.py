@@ -1,8 +1,8 @@
 """What `measure` runs: shapes, kernels, and the library's attention beside them in the same case; and single rates.
 
 The list is the same on every machine and needs no torch: what a machine cannot run fails there, variant by variant. A
-case makes its random inputs when it is prepared, on a device of torch's, by a function of `prepare`, `neighborhood`,
-`pruned` or `rates`. Work is stated as derived: FLOP, exponentials, and the fewest bytes that must move.
+case makes its random inputs when it is prepared, on a device of torch's, by a function of `prepare`, `pruned` or
+`rates`. Work is stated as derived: FLOP, exponentials, and the fewest bytes that must move.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib import import_module
 from math import prod
 from typing import Any
 
-from cascadesim.kernels.microbenchmarks.tiles import MATRIX
+from cascadesim.kernels.microbenchmarks import MATRIX
 from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern
 from cascadesim.validation.measure.timing import Caches, Launch
 
@@ -197,7 +197,7 @@ def _neighborhood() -> Iterator[BenchmarkCase]:
                  *(("list of tiles", FLEX_TILES) if listed else ()), "inverse permutation", "dense, ours",
                  DENSE_LIBRARY)  # fmt: skip
         yield BenchmarkCase("neighborhood", f"layout {sizes[0]} window {sizes[1]} stride {sizes[2]}", shape, work,
-                            names, _prepared("neighborhood.neighborhood", shape, listed))  # fmt: skip
+                            names, _prepared("prepare.neighborhood", shape, listed))  # fmt: skip
 
 
 def _pruned() -> Iterator[BenchmarkCase]:

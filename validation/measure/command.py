@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
@@ -27,34 +26,23 @@ ABOUT_COUNTERS = "Read hardware counters with ncu, in place of times."
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
-@dataclass(frozen=True)
-class MeasureRequest:
-    """No suite: all of them."""
-
-    suites: tuple[str, ...]
-    output: Path
-    seconds: float = SECONDS
-    counters: bool = False
-
-    @property
-    def chosen(self) -> tuple[str, ...]:
-        """The suites in their order. Raises CascadeSimError where one is unknown, or none has what is asked for."""
-        for name in self.suites:
-            if name not in SUITES:
-                raise UnknownNameError("measurement suite", name, SUITES)
-        known = COUNTED if self.counters else SUITES
-        chosen = tuple(name for name in known if not self.suites or name in self.suites)
-        if not chosen:
-            raise CascadeSimError(f"--counters: microbenchmarks have none; known: {', '.join(COUNTED)}")
-        return chosen
+def chosen_suites(named: Sequence[str], counters: bool) -> tuple[str, ...]:
+    """The suites in their order, all if none is named. Raises CascadeSimError where none has what is asked for."""
+    for name in named:
+        if name not in SUITES:
+            raise UnknownNameError("measurement suite", name, SUITES)
+    chosen = tuple(name for name in (COUNTED if counters else SUITES) if not named or name in named)
+    if not chosen:
+        raise CascadeSimError(f"--counters: microbenchmarks have none; known: {', '.join(COUNTED)}")
+    return chosen
 
 
-def measured(request: MeasureRequest) -> Iterator[str]:
+def measured(suites: Sequence[str], output: Path, seconds: float, counters: bool) -> Iterator[str]:
     """Progress, line by line. Raises CascadeSimError, in one line, where nothing can be measured."""
-    chosen = request.chosen
-    if not request.seconds >= 1:
-        raise CascadeSimError(f"--seconds: needs at least 1, got {request.seconds:g}")
-    if request.counters:
+    chosen = chosen_suites(suites, counters)
+    if not seconds >= 1:
+        raise CascadeSimError(f"--seconds: needs at least 1, got {seconds:g}")
+    if counters:
         from cascadesim.validation.measure.counters import need_ncu
 
         need_ncu()
@@ -63,7 +51,7 @@ def measured(request: MeasureRequest) -> Iterator[str]:
         raise CascadeSimError(f"needs torch and triton, and has no {missing[0]}: pip install 'cascadesim[kernels]'")
     from cascadesim.validation.measure.run import count, run
 
-    yield from (count if request.counters else run)(chosen, request.output, request.seconds)
+    yield from (count if counters else run)(chosen, output, seconds)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,20 +59,15 @@ class _Parser(argparse.ArgumentParser):
         raise CascadeSimError(message)
 
 
-def _request(arguments: Sequence[str]) -> MeasureRequest:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code."""
     parser = _Parser("measure", description="Measure the kernels on this machine's GPU; exit code 2 without one.")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"{', '.join(SUITES)}; all if none is named.")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help=ABOUT_OUTPUT)
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"{ABOUT_SECONDS} Default: {SECONDS:g}")
     parser.add_argument("--counters", action="store_true", help=ABOUT_COUNTERS)
-    given = parser.parse_args(arguments)
-    return MeasureRequest(tuple(given.suites), given.output, given.seconds, given.counters)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code."""
     try:
-        for line in measured(_request(sys.argv[1:] if arguments is None else arguments)):
+        for line in measured(**vars(parser.parse_args(arguments))):
             print(line, file=sys.stderr, flush=True)
     except CascadeSimError as error:
         print(f"measure: {error}", file=sys.stderr)

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from cascadesim.kernels.cuda import compiler, driver
+from cascadesim.kernels.cuda import compiler
+from cascadesim.kernels.cuda import launch as cuda
 from cascadesim.validation.kernels import compile as kernel_compile
 
 SAMPLED = ("clocks.sm", "clocks.mem", "power.draw", "temperature.gpu")  # while a case is timed
@@ -31,14 +32,11 @@ def device() -> dict[str, Any]:
     reported = query("uuid", "driver_version", "power.limit", "clocks.max.sm", "clocks.max.mem")
     uuid = reported.pop("uuid", "") or ""
     return {
-        "name": properties.name,
-        "compute_capability": f"{properties.major}.{properties.minor}",
-        "multiprocessors": properties.multi_processor_count,
-        "l2_bytes": properties.L2_cache_size,
-        "memory_bytes": properties.total_memory,
-        "uuid_hash": hashlib.sha256(uuid.encode()).hexdigest()[:16],
+        "name": properties.name, "compute_capability": f"{properties.major}.{properties.minor}",
+        "multiprocessors": properties.multi_processor_count, "l2_bytes": properties.L2_cache_size,
+        "memory_bytes": properties.total_memory, "uuid_hash": hashlib.sha256(uuid.encode()).hexdigest()[:16],
         **reported,
-    }
+    }  # fmt: skip
 
 
 def environment() -> dict[str, Any]:
@@ -58,7 +56,7 @@ def kind_of(about: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def file_stem(kind: Mapping[str, Any]) -> str:
     """One file a kind: `nvidia-h100-80gb-hbm3-1a2b3c4d`."""
     digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{slug(str(kind['name']))}-{digest}"
+    return f"{re.sub(r'[^a-z0-9]+', '-', str(kind['name']).lower()).strip('-')}-{digest}"
 
 
 def query(*fields: str) -> dict[str, str | None]:
@@ -98,11 +96,6 @@ def sampled(*fields: str, every_ms: int = 100) -> Iterator[list[dict[str, str]]]
                   if len(values := [value.strip() for value in line.split(",")]) == len(fields)]  # fmt: skip
 
 
-def slug(name: str) -> str:
-    """`NVIDIA H100 80GB HBM3` -> `nvidia-h100-80gb-hbm3`."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
 def compiled_of(launch: Callable[[], object]) -> list[dict[str, Any]]:
     """Runs it once: the kernels of ours that it launched, in order, each once. None of the library's is seen."""
     with launched() as found:
@@ -116,7 +109,7 @@ def launched() -> Iterator[list[dict[str, Any]]]:
     from triton.runtime.jit import JITFunction
 
     found: list[dict[str, Any]] = []
-    of_triton, of_driver = JITFunction.run, driver.launch
+    of_triton, of_driver = JITFunction.run, cuda.launch_on_gpu
 
     def run(self: Any, *arguments: Any, **options: Any) -> Any:
         kernel = of_triton(self, *arguments, **options)
@@ -129,10 +122,10 @@ def launched() -> Iterator[list[dict[str, Any]]]:
         found.append(_seen(_of_cuda, function, threads))
 
     try:
-        JITFunction.run, driver.launch = run, launch
+        JITFunction.run, cuda.launch_on_gpu = run, launch
         yield found
     finally:
-        JITFunction.run, driver.launch = of_triton, of_driver
+        JITFunction.run, cuda.launch_on_gpu = of_triton, of_driver
 
 
 def _seen(read: Callable[..., dict[str, Any]], *of: Any) -> dict[str, Any]:

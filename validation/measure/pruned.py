@@ -14,7 +14,7 @@ import torch
 
 from cascadesim.kernels.attention.triton import attention as dense
 from cascadesim.kernels.decode_attention.triton import decode_attention
-from cascadesim.kernels.pruned_attention import radix, reference, triton
+from cascadesim.kernels.pruned_attention import reference, selection, triton
 from cascadesim.kernels.token_rows.triton import gather_rows
 from cascadesim.validation.measure.cases import THRESHOLD, Prepared
 from cascadesim.validation.measure.prepare import differing, error, error_of, library, random_tensor
@@ -33,7 +33,7 @@ def pruned(device: str, H: int, tokens: int, kept: int, D: int) -> Prepared:
     }
     selected: dict[str, Callable[[], Any]] = {
         "top-k": lambda: triton.top_tokens(importance, kept),
-        "top-k, radix select": lambda: radix.top_tokens(importance, kept),
+        "top-k, radix select": lambda: selection.top_tokens_in_cuda(importance, kept),
     }
     compaction = {"compaction": lambda: gather_rows(k, keep[0])}
     return Prepared(

@@ -15,8 +15,7 @@ import torch
 
 from cascadesim.kernels.cuda.launch import launch as cuda_launch
 from cascadesim.kernels.cuda.source import CudaFunction, Source
-from cascadesim.kernels.microbenchmarks import triton
-from cascadesim.kernels.microbenchmarks.tiles import FP8_SINCE, WARPS, matrix_warps
+from cascadesim.kernels.microbenchmarks import FP8_SINCE, WARPS, matrix_warps, triton
 from cascadesim.validation.measure.cases import (
     BLOCKS_PER_SM,
     CHAINS,

@@ -41,7 +41,7 @@ TIMES_SUFFIX, COUNTERS_SUFFIX, COUNTS_SUFFIX = ".jsonl", ".counters.jsonl", ".st
 ATTEMPTS = 2  # records of a case, where a part of it fails
 STATIC_COUNTS_S = 150.0  # assumed: a minute with eight processes
 GRACE_S = 40.0  # in which a case may end that began in time
-TIMING_CODE = ("timing", "cases", "prepare", "neighborhood", "pruned", "rates", "worker")
+TIMING_CODE = ("timing", "cases", "prepare", "pruned", "rates", "worker")
 
 GPU = "NVIDIA H100 80GB HBM3"  # whose predicted times the estimate takes
 UNKNOWN_S = 1e-3  # assumed: selecting, rates without a model, what torch compiles: up to some milliseconds
@@ -167,21 +167,17 @@ def recorded(
 def _wanted(
     chosen: Sequence[BenchmarkCase], path: Path, schema: str, about: Mapping[str, Any]
 ) -> list[tuple[BenchmarkCase, tuple[str, ...]]]:
-    """Each case with the variants that the file does not have."""
+    """Each case with the variants of which no record of the file has anything; none where it was tried too often."""
     there: dict[str, list[Record]] = {}
     for record in read(path).records if path.exists() else ():
         there.setdefault(str(record.get("id")), []).append(record)
-    return [(case, still_wanted(case, there.get(identity_of(case, schema, about), ()))) for case in chosen]
-
-
-def still_wanted(case: BenchmarkCase, there: Sequence[Record]) -> tuple[str, ...]:
-    """Variants of which no record has anything, of a case that was not tried too often."""
-    if len(there) >= ATTEMPTS:
-        return ()
-    if any("counters" in record for record in there):
-        return ()
-    done = {name for record in there for name in record.get("timing", {})}
-    return tuple(name for name in case.variants if name not in done)
+    found = []
+    for case in chosen:
+        own = there.get(identity_of(case, schema, about), [])
+        tried = len(own) >= ATTEMPTS or any("counters" in record for record in own)
+        done = {name for record in own for name in record.get("timing", {})}
+        found.append((case, () if tried else tuple(name for name in case.variants if name not in done)))
+    return found
 
 
 def described(case: BenchmarkCase, schema: str) -> dict[str, Any]:

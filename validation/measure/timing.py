@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
+from cascadesim.validation.measure.device import query
+
 Launch: TypeAlias = Callable[[], object]
 Caches: TypeAlias = Literal["cold", "hot"]
 WARM_UP_S = 0.3  # of wall clock; a GPU was seen at 345 MHz idle and 1980 MHz after load
@@ -190,7 +192,6 @@ class CudaTimer:
     def clock_mhz(self) -> dict[str, Any]:
         """Reads the clock of the multiprocessors in a kernel, and what the driver reports beside it. Sets nothing."""
         from cascadesim.kernels.microbenchmarks.triton import clock_rate
-        from cascadesim.validation.measure.device import query
 
         x = self._torch.full((1,), 0.5, device="cuda")
         counters = self._torch.zeros(2, dtype=self._torch.int64, device="cuda")

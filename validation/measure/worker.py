@@ -16,11 +16,11 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from cascadesim.validation.measure.cases import BenchmarkCase, case_named
 from cascadesim.validation.measure.device import SAMPLED, compiled_of, device, environment, sampled
-from cascadesim.validation.measure.timing import Caches, CudaTimer, Launch, Samples
+from cascadesim.validation.measure.timing import CudaTimer
 
 Tell: TypeAlias = Callable[[Mapping[str, Any]], None]
 SEED = 7
@@ -31,19 +31,8 @@ class DeviceLost(Exception):
     """The device answers nothing more in this process; says after what."""
 
 
-class Timer(Protocol):
-    flush_us: float
-    floor_us: float
-
-    def measure(
-        self, variants: Mapping[str, Launch], only: Mapping[str, Caches], running: Callable[[str], None],
-        failed: Callable[[str, Exception], None],
-    ) -> dict[str, Samples]: ...  # fmt: skip
-    def clock_mhz(self) -> dict[str, Any]: ...
-
-
 def measured(
-    case: BenchmarkCase, wanted: Collection[str], timer: Timer, tell: Tell, healthy: Callable[[], bool]
+    case: BenchmarkCase, wanted: Collection[str], timer: CudaTimer, tell: Tell, healthy: Callable[[], bool]
 ) -> dict[str, Any]:
     """What a record says of the case: those of its variants that are wanted. Raises DeviceLost."""
     errors: dict[str, str] = {}
@@ -84,7 +73,7 @@ def measured(
             "timing": {name: asdict(each) for name, each in samples.items()}}  # fmt: skip
 
 
-def _clock(timer: Timer, healthy: Callable[[], bool]) -> dict[str, Any]:
+def _clock(timer: CudaTimer, healthy: Callable[[], bool]) -> dict[str, Any]:
     """Reads the clock beside the samples: that it cannot be read costs none of them."""
     try:
         return timer.clock_mhz()

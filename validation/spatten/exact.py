@@ -20,8 +20,23 @@ from cascadesim.accelerators.spatten.behavioural import BehaviouralDesign, Head,
 from cascadesim.accelerators.spatten.topk import JavaRandom, drawn_cycles, expected_cycles
 from cascadesim.einsum_cascades.notation.errors import SpecError, shortened
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.columns import Column, Layout, columns_of, count, not_negative, whole
-from cascadesim.validation.table import Member, Row, RowGroup, Table, grouped, member, members, parse_table, with_cells
+from cascadesim.validation.table import (
+    Column,
+    Layout,
+    Member,
+    Row,
+    RowGroup,
+    Table,
+    columns_of,
+    count,
+    grouped,
+    member,
+    members,
+    not_negative,
+    parse_table,
+    whole,
+    with_cells,
+)
 
 MEANS_OF = 200  # calls that a published mean of the latency model averages
 

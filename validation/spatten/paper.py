@@ -20,9 +20,8 @@ from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 from cascadesim.simulator.execution import execute
 from cascadesim.simulator.simulate import simulate
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.columns import Column, Layout, not_negative
 from cascadesim.validation.spatten.ladder import LENGTH, MODELS, Rung, ladder, machine
-from cascadesim.validation.table import Row, Table, parse_table, with_cells
+from cascadesim.validation.table import Column, Layout, Row, Table, not_negative, parse_table, with_cells
 
 GIVEN, COUNTED, PREDICTED, OTHER = "given", "counted", "predicted", "not modelled"
 BERT_BENCHMARKS, GPT2_BENCHMARKS = 22, 8  # HPCA 2021: 11 tasks and 4 data sets, two models each
@@ -159,38 +158,33 @@ def _effective_gops() -> float:
 
 def _over(baseline: Accelerated) -> float:
     """Time of a baseline by that of SpAtten-1/8, BERT-base and GPT-2, by how many benchmarks there are of each."""
-    bert = _bert_speedup(baseline.seconds(_dense_bert()), "spatten-1-8")
+    bert = _speedup("bert-base", baseline.seconds(_dense_bert()), _bert("spatten-1-8")[0])
     return _over_all(bert, _mean(
-        _gpt2_speedup(model, baseline.seconds(_dense_layer(model), published_schedule(model).value_keep),
-                      _last(model, "spatten-1-8"))
+        _speedup(model, baseline.seconds(_dense_layer(model), published_schedule(model).value_keep),
+                 _last(model, "spatten-1-8").cycles)
         for model in MODELS
     ))  # fmt: skip
 
 
 def _over_titan_xp() -> float:
     """The same at full size, the GPU at its published throughput."""
-    bert = _bert_speedup(TITAN_XP.seconds(_dense_bert(), "prefill"), "spatten")
+    bert = _speedup("bert-base", TITAN_XP.seconds(_dense_bert(), "prefill"), _bert("spatten")[0])
     return _over_all(bert, _mean(
-        _gpt2_speedup(model, TITAN_XP.seconds(_dense_layer(model), "decode"), _last(model)) for model in MODELS
+        _speedup(model, TITAN_XP.seconds(_dense_layer(model), "decode"), _last(model).cycles) for model in MODELS
     ))  # fmt: skip
 
 
 def _datapath() -> float:
     """Dense attention of GPT-2 on SpAtten against the GPU at its published throughput."""
     return _mean(
-        _gpt2_speedup(model, TITAN_XP.seconds(_dense_layer(model), "decode"), ladder(model, "spatten", NOMINAL)[0])
+        _speedup(model, TITAN_XP.seconds(_dense_layer(model), "decode"), ladder(model, "spatten", NOMINAL)[0].cycles)
         for model in MODELS
     )
 
 
-def _bert_speedup(layer_s: float, architecture: str) -> float:
-    """The speedup over a machine that takes `layer_s` for a layer of BERT-base."""
-    return published_schedule("bert-base").layers * layer_s / (_bert(architecture)[0] / machine().clock_hz)
-
-
-def _gpt2_speedup(model: str, layer_s: float, rung: Rung) -> float:
-    """The speedup of a rung over a machine that takes `layer_s` for a layer of the model."""
-    return published_schedule(model).layers * layer_s / (rung.cycles / machine().clock_hz)
+def _speedup(model: str, layer_s: float, cycles: int) -> float:
+    """The speedup of all layers in so many cycles over a machine that takes `layer_s` for a layer of the model."""
+    return published_schedule(model).layers * layer_s / (cycles / machine().clock_hz)
 
 
 def _over_all(bert: float, gpt2: float) -> float:

@@ -16,10 +16,22 @@ from cascadesim.accelerators.spatten.harness import STORED_BITS, buffer_lines, g
 from cascadesim.accelerators.spatten.rtl.run import run_heads
 from cascadesim.accelerators.spatten.spec import GatherDesign, HeadRow, HeadStream
 from cascadesim.einsum_cascades.notation.errors import SpecError
-from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, Suite, Verdict
-from cascadesim.validation.columns import Column, Layout, Value, columns_of, count, whole
-from cascadesim.validation.compare import default_verdict
-from cascadesim.validation.table import Row, RowGroup, Table, member, members, parse_table, with_cells
+from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, Suite, Verdict, default_verdict
+from cascadesim.validation.table import (
+    Column,
+    Layout,
+    Row,
+    RowGroup,
+    Table,
+    Value,
+    columns_of,
+    count,
+    member,
+    members,
+    parse_table,
+    whole,
+    with_cells,
+)
 
 _PAIRED = ("key_fetch_num", "value_fetch_num", "key_bit", "value_bit")  # equal in both heads of a pair
 GAP_CYCLES = 200  # between heads that run alone (own driver around the RTL)

@@ -16,8 +16,7 @@ from cascadesim.validation.claims.fusemax import (
     FUSEMAX_PARETO,
     FUSEMAX_PHYSICAL_ENERGY,
 )
-from cascadesim.validation.compare import compare
-from cascadesim.validation.suites import calibrations, find_suites, own_data, suite_names, suites
+from cascadesim.validation.suites import calibrations, compare, find_suites, own_data, suite_names, suites
 from cascadesim.validation.table import Table
 
 CLAIMS = [pytest.param(suite, claim, id=f"{suite.name}: {claim.name}") for suite in suites() for claim in suite.claims]

@@ -12,9 +12,8 @@ from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.simulator.gna.time import dense_s
 from cascadesim.validation.claim import Verdict
 from cascadesim.validation.claims.gna import GNA_MEASURED, GNA_PAPER
-from cascadesim.validation.compare import compare, declared
 from cascadesim.validation.gna.paper import COLUMNS
-from cascadesim.validation.suites import calibrations, own_data
+from cascadesim.validation.suites import calibrations, compare, declared, own_data
 from cascadesim.validation.table import Table
 
 FLUX = {

@@ -9,9 +9,8 @@ import pytest
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.claim import Claim
 from cascadesim.validation.claims.gpu import LATENCY, SUITES
-from cascadesim.validation.compare import compare
 from cascadesim.validation.gpu.layouts import CALIBRATION, SCORED, split_of
-from cascadesim.validation.suites import calibrations, own_data
+from cascadesim.validation.suites import calibrations, compare, own_data
 from cascadesim.validation.table import Table
 
 SHAPE = {"operation": "encoder", "batch": 4, "seqlen_q": 512, "kv_len": 512, "heads_q": 8, "head_dim": 64}

@@ -7,12 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from cascadesim.validation.claims.gpu import CYCLES, GEMM
-from cascadesim.validation.columns import Value
+from cascadesim.validation.claims.gpu import CYCLES, GEMM, own_shapes
+from cascadesim.validation.gpu.layouts import Shapes, shapes_of
 from cascadesim.validation.gpu.model import neighbour_s, predicted_cycle_level_s, predicted_s, roofline_s
-from cascadesim.validation.gpu.suites import own_shapes
-from cascadesim.validation.gpu.work import Shapes, shapes_of
-from cascadesim.validation.table import Row
+from cascadesim.validation.table import Row, Value
 
 COMMON: dict[str, Value] = {
     "source": "aiconfigurator sglang", "device": "h100-sxm", "impl": "sglang:fa3", "kernel": "flash-attention-3",

@@ -9,9 +9,8 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.explain import ENGINE_OVER_MODEL
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator.simulate import simulate
-from cascadesim.validation.claims.gpu import SUITES
+from cascadesim.validation.claims.gpu import SUITES, RowSelection, own_shapes
 from cascadesim.validation.gpu.model import predicted_s
-from cascadesim.validation.gpu.suites import RowSelection, own_shapes
 
 
 @pytest.mark.parametrize("operation", ["layernorm", "mlp_act"])

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
-from cascadesim.validation.gpu.layouts import RAW
+from cascadesim.validation.gpu.layouts import RAW, tensors
 from cascadesim.validation.gpu.rows import kernel_of, read_rows
-from cascadesim.validation.gpu.work import tensors
 from cascadesim.validation.table import Row, Table
 
 DECODE = "gpu,impl,dtype,kv_dtype,batch,kv_len,heads_q,heads_kv,head_dim,window,latency_ms\n"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from cascadesim.kernels.variant import LoopWork, MatrixProduct, Variant
+from cascadesim.kernels.catalogue import LoopWork, TileProduct, Variant
 from cascadesim.validation.kernels.compile import ADVICE, Compiled
 from cascadesim.validation.kernels.gates import (
     conservation_faults,
@@ -69,14 +69,14 @@ def test_returns_from_out_of_line_waits_are_no_loops() -> None:
 
 def test_a_tile_that_does_the_derived_work_passes() -> None:
     """8 instructions of 64x64x16 in each of 2 warp groups: 2,097,152 = 4 * 128 * 64 * 64 FLOP."""
-    tile = LoopWork((MatrixProduct(128, 64, 64), MatrixProduct(128, 64, 64)), 128 * 64, 128)
+    tile = LoopWork((TileProduct(128, 64, 64), TileProduct(128, 64, 64)), 128 * 64, 128)
     assert conservation_faults(compiled(TILE, tile)) == ()
 
 
 def test_warps_that_repeat_each_others_work_are_found() -> None:
     """64 queries on 8 warps: each group computes all scores, 12 instructions of 64x32x16 where 8 would do."""
     repeated = tile_of(*[MATRIX.replace("64x64", "64x32")] * 12)
-    work = LoopWork((MatrixProduct(64, 64, 64), MatrixProduct(64, 64, 64)), 64 * 64, 64)
+    work = LoopWork((TileProduct(64, 64, 64), TileProduct(64, 64, 64)), 64 * 64, 64)
     faults = conservation_faults(compiled(repeated, work))
     assert "loop 1: 1572864 matrix FLOP, 1048576 expected" in faults
     assert any("exponentials" in fault for fault in faults)
@@ -84,7 +84,7 @@ def test_warps_that_repeat_each_others_work_are_found() -> None:
 
 def test_narrow_instructions_where_wide_ones_exist_are_found() -> None:
     narrow = listing(".L_x_0", *["HMMA.16816.F32 R4, R8, R12, R4"] * 64, "@P0 BRA .L_x_0")
-    (fault,) = conservation_faults(compiled(narrow, LoopWork((MatrixProduct(128, 64, 64), MatrixProduct(128, 64, 64)))))
+    (fault,) = conservation_faults(compiled(narrow, LoopWork((TileProduct(128, 64, 64), TileProduct(128, 64, 64)))))
     assert "HGMMA expected" in fault
 
 
@@ -120,7 +120,7 @@ def test_what_ptxas_says_of_serialised_products_is_a_fault() -> None:
 
 def test_a_loop_that_the_source_unrolls_is_held_to_its_work_in_every_copy() -> None:
     """Three loops of one turn each; with one of them at half the products, that one is named."""
-    work = LoopWork((MatrixProduct(128, 64, 64), MatrixProduct(128, 64, 64)), 128 * 64, 128, copies=3)
+    work = LoopWork((TileProduct(128, 64, 64), TileProduct(128, 64, 64)), 128 * 64, 128, copies=3)
     one = [".L_x_{}", *[MATRIX] * 8, *["MUFU.EX2 R1, R2"] * 34, "@P0 BRA .L_x_{}"]
     code = [line.format(number) for number in range(3) for line in one]
     assert conservation_faults(compiled(listing(*code), work)) == ()
@@ -134,7 +134,7 @@ def test_of_a_loop_that_ptxas_unrolls_the_turns_that_remain_are_counted() -> Non
     """Four turns at a time, then one at a time; a loop that does other work in between is no unrolled one."""
     four = [".L_x_0", *[MATRIX] * 16, "@P0 BRA .L_x_0"]
     one = [".L_x_1", *[MATRIX] * 4, "@P0 BRA .L_x_1"]
-    work = LoopWork((MatrixProduct(128, 64, 64),))
+    work = LoopWork((TileProduct(128, 64, 64),))
     assert conservation_faults(compiled(listing(*four, *one), work)) == ()
     assert len(counted_loops(compiled(listing(*four, *one), work))[0].matrix) == 4
     other = [line.replace("64x64", "64x32") for line in one]

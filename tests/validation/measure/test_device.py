@@ -16,7 +16,8 @@ pytest.importorskip("triton", reason="kernels need torch and triton: pip install
 
 from triton.runtime import jit
 
-from cascadesim.kernels.cuda import compiler, driver
+from cascadesim.kernels.cuda import compiler
+from cascadesim.kernels.cuda import launch as cuda
 from cascadesim.kernels.cuda.source import CudaFunction, Source
 from cascadesim.validation.kernels import compile as kernel_compile
 from cascadesim.validation.kernels import static_counts as kernel_static
@@ -56,21 +57,21 @@ def test_every_kernel_of_a_call_is_seen_once() -> None:
 
 
 def test_cuda_is_seen_with_what_its_compiler_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "launch", lambda *given: None)
+    monkeypatch.setattr(cuda, "launch_on_gpu", lambda *given: None)
     monkeypatch.setattr(compiler, "cubin", lambda source, target: b"top_k" if target == 90 else None)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
     function = CudaFunction(Source("pruned_attention", "top_k"), "top_k")
-    (found,) = compiled_of(lambda: driver.launch(function, (1,), 512, ()))
+    (found,) = compiled_of(lambda: cuda.launch_on_gpu(function, (1,), 512, ()))
     assert (found["kernel"], found["warps"], found["registers"]) == ("top_k", 16, 168)
 
 
 def test_looking_on_changes_nothing_and_ends() -> None:
-    run, launch = jit.JITFunction.run, driver.launch
+    run, launch = jit.JITFunction.run, cuda.launch_on_gpu
     with launched():
         assert jit.JITFunction.run is not run
     with pytest.raises(ZeroDivisionError):
         compiled_of(lambda: 1 // 0)
-    assert (jit.JITFunction.run, driver.launch) == (run, launch)
+    assert (jit.JITFunction.run, cuda.launch_on_gpu) == (run, launch)
 
 
 @pytest.mark.parametrize("failure", [OSError("no cuobjdump"), KeyError("name"), ImportError("no triton.backends"),

@@ -9,8 +9,8 @@ import pytest
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.claim import Suite, Verdict
 from cascadesim.validation.claims.spatten import SPATTEN_BEHAVIOURAL, SPATTEN_DRAM, SPATTEN_TOPK
-from cascadesim.validation.compare import compare
 from cascadesim.validation.spatten import exact as spatten_exact
+from cascadesim.validation.suites import compare
 from cascadesim.validation.table import Table
 
 RUN = """\

@@ -7,8 +7,8 @@ import pytest
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.claim import Verdict
 from cascadesim.validation.claims.spatten import SPATTEN_RTL_HEADS, SPATTEN_RTL_STREAMS
-from cascadesim.validation.compare import compare
 from cascadesim.validation.spatten import rtl as spatten_rtl
+from cascadesim.validation.suites import compare
 from cascadesim.validation.table import Table, member
 
 HEADER = (

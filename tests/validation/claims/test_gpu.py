@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cascadesim.simulator.cli.commands import exit_code
 from cascadesim.validation.claim import Verdict
-from cascadesim.validation.claims.gpu import SUITES
+from cascadesim.validation.claims.gpu import SUITES, predictor
 from cascadesim.validation.cli import validate
-from cascadesim.validation.compare import compare
 from cascadesim.validation.gpu.model import LEFT_OUT
-from cascadesim.validation.suites import calibrations, own_data, verdicts_of
+from cascadesim.validation.suites import calibrations, compare, own_data, verdicts_of
+from cascadesim.validation.table import members
 
 SCORED = "time of a call, 20 us and more"
 NAMED = {suite.name: suite for suite in SUITES}
@@ -124,3 +126,9 @@ def test_a_file_without_a_single_known_kernel_is_one_clear_line(
                     encoding="utf-8")  # fmt: skip
     assert exit_code(validate, "validate", ("gpu-encoder", "--data", str(file))) == 2
     assert "no claim of gpu-encoder speaks of any row" in capsys.readouterr().err
+
+
+def test_what_the_model_says_nothing_of_is_not_predicted() -> None:
+    (row,) = members(own_data(NAMED["gpu-mla"]).rows[:1])
+    assert predictor(lambda shapes, _: np.full(len(shapes), 2.0))(row) == {"latency_s": 2.0}
+    assert predictor(lambda shapes, _: np.full(len(shapes), math.nan))(row) == {"latency_s": None}
