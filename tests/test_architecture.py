@@ -30,8 +30,8 @@ MOST_LOCAL_IMPORTS = 40  # first-party, in a function: start-up of `--help`, hea
 SHORT_MODULES = {  # with a reason; `reference.py` and `variants.py` of kernels are siblings with one signature
     "kernels/catalogue.py": "the list of families, without torch",
     "kernels/cuda/launch.py": "the only place that launches",
-    "kernels/microbenchmarks/tiles.py": "sizes that need no torch",
-    "kernels/pruned_attention/radix.py": "text of a kernel and of its test",
+    "kernels/microbenchmarks.py": "sizes that need no torch",
+    "kernels/pruned_attention/selection.py": "text of a kernel and of its test",
     "kernels/pruned_attention/triton.py": "one signature with its siblings",
     "simulator/cli/cascades.py": "one command, one module",
     "validation/measure/__main__.py": "python -m",
