@@ -18,9 +18,19 @@ from cascadesim.accelerators.access_counts import Accesses, Nest, loop_over
 from cascadesim.accelerators.binding import AttentionBinding, point_operations
 from cascadesim.accelerators.energy import Actions
 from cascadesim.accelerators.flat.geometry import FlatCase, QueryTiles, query_tiles
-from cascadesim.accelerators.flat.nests import Moved, block_table, elided, moved, nest_of, row_by_row
 from cascadesim.accelerators.flat.spec import FlatArray
-from cascadesim.accelerators.flat.traffic import Floats, softmax_table, spilled, vector_cycles
+from cascadesim.accelerators.flat.traffic import (
+    Floats,
+    Moved,
+    block_table,
+    elided,
+    moved,
+    nest_of,
+    row_by_row,
+    softmax_table,
+    spilled,
+    vector_cycles,
+)
 from cascadesim.accelerators.spatial.attention_tiles import Counts
 from cascadesim.accelerators.spatial.blocking import coarse_sizes, tile_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -205,7 +215,7 @@ def fastest_tiles(case: FlatCase, depth: int, accumulates: bool) -> FlatCase:
 
 @dataclass(frozen=True)
 class _Streaming:
-    """Query tiles of `rows` rows meet key tiles of every size of `columns`: formulas of what `nests` counts."""
+    """Query tiles of `rows` rows meet key tiles of every size of `columns`: formulas of what `traffic` counts."""
 
     case: FlatCase
     rows: int

@@ -14,14 +14,19 @@ from typing import TypeAlias
 
 import numpy as np
 
-from cascadesim.accelerators.gpu.binding import ISSUE, SPECIAL, TENSOR, activities, instructions, shares
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.explain import (
+    ISSUE,
+    SPECIAL,
+    TENSOR,
+    activities,
     attention_lines,
     attention_notes,
+    instructions,
     norm_notes,
     product_lines,
     ring_lines,
+    shares,
     stream_lines,
 )
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing, output_bytes

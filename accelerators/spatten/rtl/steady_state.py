@@ -18,14 +18,11 @@ from cascadesim.accelerators import compiled
 from cascadesim.accelerators.compiled import compiled_entry, version_of
 from cascadesim.accelerators.dram import channel as dram_channel
 from cascadesim.accelerators.dram import commands as dram_commands
-from cascadesim.accelerators.dram import commands as dram_state
 from cascadesim.accelerators.dram.commands import BANK_BITS, COLUMN_BITS, GROUP_BITS, PSEUDO_BITS, Integers
-from cascadesim.accelerators.spatten.rtl import back, fetch, front, returns
+from cascadesim.accelerators.spatten.rtl import fetch, pipeline
 from cascadesim.accelerators.spatten.rtl import state as at
-from cascadesim.accelerators.spatten.rtl.back import multiply, select, stream
-from cascadesim.accelerators.spatten.rtl.fetch import arbitrate, load, memory, split
-from cascadesim.accelerators.spatten.rtl.front import accept, branch, read, report
-from cascadesim.accelerators.spatten.rtl.returns import beat, receive, regroup
+from cascadesim.accelerators.spatten.rtl.fetch import arbitrate, beat, load, memory, receive, regroup, split
+from cascadesim.accelerators.spatten.rtl.pipeline import accept, branch, multiply, read, report, select, stream
 from cascadesim.accelerators.spatten.rtl.snapshot import snapshot
 from cascadesim.accelerators.spatten.rtl.state import HeadPipeline, Ring
 
@@ -58,9 +55,7 @@ def _entry_point(version: int) -> Callable[[HeadPipeline, int, int], bool]:
     return compiled_entry("the engine for streams of heads", about_s=20)(run)
 
 
-run = _entry_point(
-    version_of(__file__, compiled, dram_channel, dram_commands, dram_state, back, fetch, front, returns, at)
-)
+run = _entry_point(version_of(__file__, compiled, dram_channel, dram_commands, pipeline, fetch, at))
 
 BASES = [at.KEY_BASE, at.VALUE_BASE, at.LOW_BASE]
 PATIENCE = 6  # equal heads in front of the pipeline below which no state is compared

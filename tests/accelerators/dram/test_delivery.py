@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.dram.delivery import channels_for, delivered, of_channel
-from cascadesim.accelerators.dram.reads import read_stream
+from cascadesim.accelerators.dram.delivery import channels_for, delivered, of_channel, read_stream
 from cascadesim.accelerators.dram.standards import HBM2, STANDARDS
 from cascadesim.accelerators.program import Program, Queue, Repeat, Task, TileRun
 from cascadesim.accelerators.protocol import Phase, Traffic

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.dram.reads import DramRun, read_stream
+from cascadesim.accelerators.dram.delivery import DramRun, read_stream
 from cascadesim.accelerators.dram.standards import HBM2, STANDARDS, standard
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
