@@ -152,11 +152,6 @@ class FlatCase:
     def full(self) -> bool:
         return self.shape.mask == FULL
 
-    @cached_property
-    def attended_share(self) -> float:
-        """The share of the scores of all tiles that the mask lets through: no others leave the chip or come back."""
-        return self.shape.pairs / self.tiles(1).combinations[2][2]
-
     def rows(self, tiles: int) -> int:
         """Count the query rows of a block of `tiles` query tiles."""
         return self.queries if tiles >= self.query_tiles else tiles * self.rows_used

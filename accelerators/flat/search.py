@@ -100,7 +100,9 @@ def search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Chosen:
     """
     parts, least = [case], 0.0
     if not case.exact and pins.rows is None:
-        largest = _largest(case)
+        array = case.spec.pe_array  # as much of it as there is work for
+        rows = tile_sizes(array.rows, max(case.queries, case.shape.keys))[0]
+        largest = replace(case, tile=rows, columns=tile_sizes(array.columns, max(map(case.extent, "mef")))[0])
         parts, least = [largest, *_smaller(largest, binding, pins)], _least_cycles(largest, binding)
     best: tuple[float, FlatCase, Dataflow] | None = None
     for part in parts:
@@ -119,15 +121,6 @@ def search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Chosen:
             "to a part of it; give more"
         )
     return evaluate(best[1], binding, best[2])
-
-
-def _largest(case: FlatCase) -> FlatCase:
-    """Use as much of the array as there is work for."""
-    array = case.spec.pe_array
-    along_rows, along_columns = max(case.queries, case.shape.keys), max(case.extent(rank) for rank in "mef")
-    return replace(
-        case, tile=tile_sizes(array.rows, along_rows)[0], columns=tile_sizes(array.columns, along_columns)[0]
-    )
 
 
 def _smaller(largest: FlatCase, binding: AttentionBinding, pins: Pins) -> list[FlatCase]:

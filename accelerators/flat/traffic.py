@@ -171,8 +171,9 @@ def contraction_table(case: FlatCase, binding: AttentionBinding, einsum: Einsum,
             for location, words in enumerate(locations):
                 for column, amount in enumerate(words):
                     table[:, stationarity, tensor, location, column] = amount
-    if not case.exact:
-        table[:, :, tensors.index("QK" if scores else "A"), :, : SPILL_WRITE + 1] *= case.attended_share
+    if not case.exact:  # no scores leave the chip or come back but those that the mask lets through
+        attended_share = case.shape.pairs / case.tiles(1).combinations[2][2]
+        table[:, :, tensors.index("QK" if scores else "A"), :, : SPILL_WRITE + 1] *= attended_share
     return table
 
 
@@ -195,9 +196,8 @@ def _both_locations(
     counts = count(case, operands, contraction(case, order, sizes, kept, in_dram))
     for tensor in tensors:
         passes_by = not case.exact and tensor not in buffered
-        yield words_of(counts[f"{tensor} off chip"], case.exact, passes_by), words_of(
-            counts[f"{tensor} on chip"], case.exact
-        )
+        off_chip = words_of(counts[f"{tensor} off chip"], case.exact, passes_by)
+        yield off_chip, words_of(counts[f"{tensor} on chip"], case.exact)
 
 
 def accumulates(case: FlatCase, binding: AttentionBinding, einsum: Einsum, order: LoopOrder, tensor: str) -> bool:

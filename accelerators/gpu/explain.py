@@ -15,9 +15,9 @@ from cascadesim.accelerators.gpu.calibration import NEAREST, Constants
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
 from cascadesim.accelerators.gpu.grid import Reals
 from cascadesim.accelerators.gpu.kernel import key_tiles, text_on
+from cascadesim.accelerators.gpu.memory import RingTiming, StreamTiming, link_of, stream_timing
 from cascadesim.accelerators.gpu.programs import residents
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, with_cache
-from cascadesim.accelerators.gpu.streaming import RingTiming, StreamTiming, link_of, stream_timing
 from cascadesim.accelerators.gpu.timing import (
     AttentionCase,
     AttentionTiming,

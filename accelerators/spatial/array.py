@@ -96,29 +96,22 @@ class SpatialMachine(ABC, Generic[SpecType]):
 def plan_linear(operation: Operation, spec: SpatialArray, accounting: Accounting) -> Plan:
     """Plan a linear layer.
 
-    Raises CascadeSimError if nothing of it fits the buffer, or the published rule does not cover it.
+    Raises CascadeSimError if it is no product over k, nothing of it fits the buffer, or the published rule does not
+    cover it.
     """
-    einsum = _product_einsum(operation, spec)
+    cascade, einsum = operation.cascade, operation.cascade.einsums[-1]
+    ranks = [set(access.ranks) for access in (einsum.output, *einsum.inputs)]
+    if len(cascade.einsums) != 1 or ranks != [{"r", "n"}, {"r", "k"}, {"k", "n"}]:
+        raise CascadeSimError(f"{operation.name}: a linear layer is Z[r,n] = A[r,k] * W[k,n], got {cascade!r}")
+    if spec.pe_array.operations.mac is None:
+        raise CascadeSimError(f"{operation.name}: pe_array.operations.mac: missing; a linear layer needs it")
     product = BlockedProduct(*(operation.extent(rank) for rank in ("r", "k", "n", "x")))
     physical = accounting == "physical"
     blocking = fastest_blocking(product, spec) if physical else published_blocking(product, spec)
     phase = _phase(einsum.name, blocking, spec, physical)
     energy = dynamic_energy_j(linear_actions(einsum, blocking, accounting), spec)
-    words = dict.fromkeys((*operation.cascade.inputs, *operation.cascade.outputs), spec.word_bytes)
+    words = dict.fromkeys((*cascade.inputs, *cascade.outputs), spec.word_bytes)
     return Plan(operation, accounting, _mapping_lines(blocking), (phase,), energy, element_bytes=words)
-
-
-def _product_einsum(operation: Operation, spec: SpatialArray) -> Einsum:
-    """Find the one Einsum of a linear operation. Raises CascadeSimError where it is no product over k."""
-    einsum = operation.cascade.einsums[-1]
-    ranks = [set(access.ranks) for access in (einsum.output, *einsum.inputs)]
-    if len(operation.cascade.einsums) != 1 or ranks != [{"r", "n"}, {"r", "k"}, {"k", "n"}]:
-        raise CascadeSimError(
-            f"{operation.name}: a linear layer is Z[r,n] = A[r,k] * W[k,n], got {operation.cascade!r}"
-        )
-    if spec.pe_array.operations.mac is None:
-        raise CascadeSimError(f"{operation.name}: pe_array.operations.mac: missing; a linear layer needs it")
-    return einsum
 
 
 def linear_actions(einsum: Einsum, blocking: Blocking, accounting: Accounting) -> Actions:

@@ -166,9 +166,7 @@ def published_way(product: BlockedProduct, spec: SpatialArray) -> Blocking | Non
         (tile_sizes(height, product.rows)[0], tile_sizes(width, product.columns)[0])
         for height, width in ((array.rows, array.columns), (array.columns, array.rows))
     )
-    rows, columns = min(
-        upright, turned, key=lambda side: -(-product.rows // side[0]) * -(-product.columns // side[1])
-    )
+    rows, columns = min(upright, turned, key=lambda tile: -(-product.rows // tile[0]) * -(-product.columns // tile[1]))
     row_tiles, column_tiles = -(-product.rows // rows), -(-product.columns // columns)
     slots = (capacity - product.depth * product.columns) // (product.depth * rows)
     if slots >= STREAMED:

@@ -103,9 +103,8 @@ class _TileGrid:
         steps = self.row_tiles * self.column_tiles * product.depth
         operands = np.ceil(self.rows * word / row) + np.ceil(self.columns * word / row)
         ports = steps * operands * row + (loaded + partial_sums) * word
-        moving = np.maximum(
-            (loaded + outputs) * word / spec.dram_bytes_per_cycle, ports / spec.global_buffer.bytes_per_cycle
-        )
+        dram = (loaded + outputs) * word / spec.dram_bytes_per_cycle
+        moving = np.maximum(dram, ports / spec.global_buffer.bytes_per_cycle)
         cycles: Floats = product.copies * np.maximum(steps * spec.pe_array.mac_cycles, moving)
         return cycles
 

@@ -120,23 +120,17 @@ def split(p: HeadPipeline) -> None:
         if part == each:
             vector, part = vector + 1, 0
     p.now[at.SPLIT_VECTOR], p.now[at.SPLIT_PART] = vector, part
-    _enter(p)
+    number = p.now[at.ENTERED]  # one more row in front of all fetch channels; those that waited for it may load
+    row = p.fetch.rows[number & (at.ROWS - 1)]
+    row[at.ENTRY], row[at.LOADS] = p.now[at.TIME], 0
+    p.now[at.ENTERED] += 1
+    for lane in range(lanes):
+        if p.fetch.lanes[lane, at.LOADED] == number and _may_load(p, lane):
+            include(p.fetch.loading, lane)
     p.now[at.SPLIT_ROW] += 1
     if p.now[at.SPLIT_ROW] == each:
         p.now[at.SPLIT_ROW] = p.now[at.SPLIT_VECTOR] = p.now[at.SPLIT_PART] = 0
         drop(p.splitting)
-
-
-@inlined
-def _enter(p: HeadPipeline) -> None:
-    """One more row in front of all fetch channels; those that waited for it may load."""
-    number = p.now[at.ENTERED]
-    row = p.fetch.rows[number & (at.ROWS - 1)]
-    row[at.ENTRY], row[at.LOADS] = p.now[at.TIME], 0
-    p.now[at.ENTERED] += 1
-    for lane in range(p.sizes[at.FETCH_CHANNELS]):
-        if p.fetch.lanes[lane, at.LOADED] == number and _may_load(p, lane):
-            include(p.fetch.loading, lane)
 
 
 @inlined

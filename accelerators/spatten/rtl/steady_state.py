@@ -129,7 +129,8 @@ def _cut(state: HeadPipeline, longest: int) -> _Cut | None:
     """Runs on, head by head, until a state returns and the heads to come allow to leave out a period."""
     seen: dict[bytes, _Moment] = {}
     out = np.empty(_most_words(state), dtype=np.int64)
-    alike = _alike(state.heads)
+    alike, bits = _alike(state.heads), state.dram[0][[COLUMN_BITS, PSEUDO_BITS, GROUP_BITS, BANK_BITS]]
+    span = 1 << int(state.sizes[at.CHANNEL_BITS] + bits.sum())
     while len(seen) < MOST_SNAPSHOTS:
         now, head = state.now, int(state.now[at.DONE_HEADS])
         counts = np.array([*[now[at.TIME]] * at.READS, now[at.TOTAL_READS], now[at.LINES_DONE]])
@@ -139,7 +140,8 @@ def _cut(state: HeadPipeline, longest: int) -> _Cut | None:
         if len(to_come) < PATIENCE or not to_come.all() or moment.next_head - moment.head > MOST_IN_FLIGHT:
             return None
         words = snapshot(state, out, moment.origin)
-        key = out[1 : words + 1].tobytes() + (moment.origin % _span(state)).to_bytes(8)
+        place = moment.origin % span  # addresses this far apart are in the same place of the same bank, in another row
+        key = out[1 : words + 1].tobytes() + place.to_bytes(8)
         cut = _between(state, seen[key], moment) if key in seen else None
         if cut is not None:
             return cut
@@ -157,12 +159,6 @@ def _most_words(state: HeadPipeline) -> int:
         (MOST_IN_FLIGHT + 1) * (lines + 8) + 12 * queues + 2 * at.ROWS * (state.fetch.lanes.size + 4)
         + 2 * state.dram.size + 2 * state.fetch.crossbar.size + 4096
     )  # fmt: skip
-
-
-def _span(state: HeadPipeline) -> int:
-    """Addresses this far apart are in the same place of the same bank, in another row."""
-    one = state.dram[0]
-    return 1 << int(state.sizes[at.CHANNEL_BITS] + one[[COLUMN_BITS, PSEUDO_BITS, GROUP_BITS, BANK_BITS]].sum())
 
 
 def _between(state: HeadPipeline, first: _Moment, second: _Moment) -> _Cut | None:
