@@ -67,8 +67,8 @@ def read_stream(standard: DramStandard, addresses: Integers, gap: int = 0) -> Dr
         raise CascadeSimError("a stream of reads needs at least one address, all of them at least 0")
     if gap < 0:
         raise CascadeSimError(f"gap must be at least 0 cycles, got {gap}")
-    found = _run_stream(channels(standard, 1), np.asarray(addresses, dtype=np.int64), gap)
-    cycles, first, out_of_order, commands = found
+    wanted = np.asarray(addresses, dtype=np.int64)
+    cycles, first, out_of_order, commands = _run_stream(channels(standard, 1), wanted, gap)
     return DramRun(standard, cycles, first, out_of_order, len(addresses), commands)
 
 

@@ -60,12 +60,9 @@ def published_dataflows() -> Mapping[PublishedSizes, tuple[Dataflow, float]]:
     found = {}
     for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#")):
         dataflow = Dataflow(
-            frozenset(row["on_chip"].split()),
-            cast(Stationarity, row["qk_stationarity"]),
-            cast(Stationarity, row["av_stationarity"]),
-            cast(Granularity, row["granularity"]),
-            int(row["rows"]),
-        )
+            frozenset(row["on_chip"].split()), cast(Stationarity, row["qk_stationarity"]),
+            cast(Stationarity, row["av_stationarity"]), cast(Granularity, row["granularity"]), int(row["rows"]),
+        )  # fmt: skip
         sizes = int(row["array_side"]), int(row["buffer_bytes"]), int(row["head_size"]), int(row["length"])
         found[sizes] = dataflow, float(row["spilled_share"])
     return found
@@ -162,12 +159,9 @@ def _search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> tuple[floa
     best = int(fits[np.lexsort([objective[fits] for objective in reversed(objectives)])[0]])
     size = blocks.sizes[choices.size[best]]
     return float(objectives[0][best]), Dataflow(
-        frozenset(tensor for tensor in TENSORS if choices.kept(tensor)[best]),
-        STATIONARITIES[choices.qk[best]],
-        STATIONARITIES[choices.av[best]],
-        "head" if size >= case.query_tiles else "row",
-        case.rows(size),
-    )
+        frozenset(tensor for tensor in TENSORS if choices.kept(tensor)[best]), STATIONARITIES[choices.qk[best]],
+        STATIONARITIES[choices.av[best]], "head" if size >= case.query_tiles else "row", case.rows(size),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=64)

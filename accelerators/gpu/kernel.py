@@ -201,9 +201,6 @@ class Asked:
     stores_scores: bool = False
     cache: Dtype | None = None
 
-    def with_types(self, dtype: Dtype, cache: Dtype | None) -> Asked:
-        return replace(self, dtype=dtype, cache=cache)
-
 
 def choose_kernel(device: Device, asked: Asked) -> Kernel:
     """The one the device asks for, or the first that runs. Raises CascadeSimError if none does.
@@ -227,11 +224,11 @@ def _none_runs(device: Device, asked: Asked) -> str:
         kept = "keeps scores on the chip (none of its libraries' is known to us)"
         way = "stores scores" if asked.stores_scores else kept
         return f"{where} in {asked.dtype} that {way}; {others[0]} computes {text}"
-    known = [one for one in get_args(Dtype) if any(_running(device, asked.with_types(one, None)))]
+    known = [one for one in get_args(Dtype) if any(_running(device, replace(asked, dtype=one, cache=None)))]
     if asked.dtype not in known:
         allowed = f"; types.attention (and types.kv): {' or '.join(known)}" if known else ""
         return f"{where} multiplies {asked.dtype}{allowed}"
-    caches = [one for one in get_args(Dtype) if any(_running(device, asked.with_types(asked.dtype, one)))]
+    caches = [one for one in get_args(Dtype) if any(_running(device, replace(asked, cache=one)))]
     return (f"{where} reads a KV cache in {asked.cache} beside attention in {asked.dtype}; "
             f"types.kv: {' or '.join(caches)}")  # fmt: skip
 

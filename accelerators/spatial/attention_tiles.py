@@ -210,12 +210,9 @@ def tiles_of(
 
 
 def map_tiles(
-    shape: AttentionShape,
-    spec: SpatialArray,
-    resident_words_per_query: int,
-    resident_capacity_bytes: int | None = None,
-    whole_groups: bool = False,
-) -> AttentionTiles:
+    shape: AttentionShape, spec: SpatialArray, resident_words_per_query: int,
+    resident_capacity_bytes: int | None = None, whole_groups: bool = False,
+) -> AttentionTiles:  # fmt: skip
     """Tile `shape` for `spec`: what fits the buffer beside one key tile and one value tile (artifact).
 
     `resident_words_per_query`: words that stay in the buffer for each query (its Q, its running values, ...).

@@ -168,8 +168,14 @@ class Spatten:
             timing.refuse_odd_lines(rows, self.spec)
         busy = timing.total(work, rows, self.spec)
         read = busy.transactions * REQUEST_BYTES
+        units = units_of(operation.cascade)
+        cycles = {SCORES: busy.multiply_qk, SOFTMAX: busy.softmax, RESULTS: busy.multiply_pv}
+        einsums = [(einsum.name, units[einsum.name]) for einsum in operation.cascade.einsums]
+        spent = timing.shared_activities(einsums, work_of(operation), cycles, self.spec)
+        spent += [EinsumActivity("top-k", CHOICE, busy.top_k)] * (busy.top_k > 0)
+        spent.append(EinsumActivity("gather", "dram", busy.dram))
         phase = Phase(
-            operation.name, _activities(operation, busy, self.spec), Traffic(read), float(busy.longest),
+            operation.name, tuple(spent), Traffic(read), float(busy.longest),
             None if work.streams else partial(timing.program, work, self.spec),
             partial(Heads, work, self.spec) if work.streams else None,
         )  # fmt: skip
@@ -194,16 +200,6 @@ class Heads:
         from cascadesim.accelerators.spatten.rtl.run import run_heads  # loads the compiler, which only this needs
 
         return run_heads(self.stream).cycles
-
-
-def _activities(operation: Operation, busy: timing.Busy, spec: SpattenSpec) -> tuple[EinsumActivity, ...]:
-    """Multiplications of scores and values on their arrays, everything between them on the softmax lanes."""
-    units = units_of(operation.cascade)
-    cycles = {SCORES: busy.multiply_qk, SOFTMAX: busy.softmax, RESULTS: busy.multiply_pv}
-    einsums = [(einsum.name, units[einsum.name]) for einsum in operation.cascade.einsums]
-    select = (EinsumActivity("top-k", CHOICE, busy.top_k),) if busy.top_k else ()
-    shared = timing.shared_activities(einsums, work_of(operation), cycles, spec)
-    return (*shared, *select, EinsumActivity("gather", "dram", busy.dram))
 
 
 def build(name: str, content: Mapping[str, object], source: str) -> Spatten:

@@ -141,8 +141,8 @@ def test_two_regions_in_turn_open_more_rows_than_one() -> None:
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=3), st.integers(1, 20), st.integers(1, 4))
 def test_no_more_than_the_peak_is_delivered(cycles: list[int], tiles: int, channels: int) -> None:
-    for standard in STANDARDS.values():
-        found = delivered(phase(*cycles, tiles=tiles), standard, channels)
+    for each in STANDARDS.values():
+        found = delivered(phase(*cycles, tiles=tiles), each, channels)
         assert 0 < found.bandwidth_bytes_per_s <= found.peak_bytes_per_s
 
 
