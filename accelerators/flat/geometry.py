@@ -101,8 +101,8 @@ class QueryTiles:
             keys = np.maximum(last - first + 1, 0)  # that some query of the block meets
             none, by_tile, single = self.combinations
             largest = int(np.add.reduceat(self.rows * self.keys_met, starts).max())
-            table = none, self._with_keys(np.ones_like(keys), keys), by_tile, single
-            self._blocks[tiles] = QueryBlocks(table, largest)
+            by_block = self._with_keys(np.ones_like(keys), keys)
+            self._blocks[tiles] = QueryBlocks((none, by_block, by_tile, single), largest)
         return self._blocks[tiles]
 
     @cached_property

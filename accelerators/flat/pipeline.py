@@ -15,6 +15,7 @@ from itertools import groupby
 import numpy as np
 
 from cascadesim.accelerators.binding import AttentionBinding
+from cascadesim.accelerators.flat.fused import Choices
 from cascadesim.accelerators.flat.geometry import FlatCase, QueryTiles
 from cascadesim.accelerators.flat.search import Chosen
 from cascadesim.accelerators.flat.spec import AV_LOOPS, QK_LOOPS, LoopOrder
@@ -128,7 +129,7 @@ def _fused_cycles(chosen: Chosen, binding: AttentionBinding, granules: Granules)
     """Count the cycles of each task per granule of one instance; DRAM moves the words of a tensor when needed."""
     spec, dataflow, costs, spread = chosen.case.spec, chosen.dataflow, chosen.costs, granules.spread
     port_words = sum(float((part.buffer_read + part.buffer_write)[0]) for part in (costs.qk, costs.softmax, costs.av))
-    moved = chosen.blocks.dram_words(chosen.choice, costs)
+    moved = chosen.blocks.dram_words(Choices.of(dataflow), costs)
     whole = not costs.spilled[0]
     first = (np.arange(granules.count) == 0).astype(np.int64)
     once = {name: first if name in dataflow.on_chip and whole else granules.keys for name in ("K", "V")}

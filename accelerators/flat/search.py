@@ -48,10 +48,6 @@ class Chosen:
         """Query tiles of a block."""
         return self.blocks.sizes[0]
 
-    @property
-    def choice(self) -> Choices:
-        return Choices.of(self.dataflow)
-
 
 @cache
 def published_dataflows() -> Mapping[PublishedSizes, tuple[Dataflow, float]]:

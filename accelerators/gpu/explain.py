@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from cascadesim.accelerators.binding import DEPTHS, contracts, point_operations
 from cascadesim.accelerators.gpu.calibration import NEAREST, Constants
@@ -173,21 +174,20 @@ def _closing_lines(
 
 def _faster(device: Device, constants: Constants) -> Mapping[str, tuple[Device, Constants]]:
     """Each unit 10% faster, the others as they are."""
-    changes = {
-        unit: {name: FASTER * getattr(constants, name) for name in names} for unit, names in RATES.items()
-    }
-    found = {unit: (device, constants.model_copy(update=change)) for unit, change in changes.items()}
-    faster = FASTER * device.sm.shared_memory_bytes_per_clock
-    sm = device.sm.model_copy(update={"shared_memory_bytes_per_clock": faster})
-    found["shared_memory"] = (device.model_copy(update={"sm": sm}), constants)
-    wider = device.measured.model_copy(update={"l2_bytes_per_s": FASTER * device.l2_ceiling_bytes_per_s})
-    found["l2"] = (device.model_copy(update={"measured": wider}), constants)
-    reached = {"dram_bytes_per_s": FASTER * device.dram_ceiling_bytes_per_s, "of_dram_bytes_per_s": None}
-    dram = device.measured.model_copy(update=reached)
-    found["dram"] = (device.model_copy(update={"measured": dram}), constants)
-    quicker = device.measured.model_copy(update={"launch_graph_s": device.launch_s / FASTER})
+
+    def changed(group: Literal["sm", "measured"], **rates: float | None) -> Device:
+        return device.model_copy(update={group: getattr(device, group).model_copy(update=rates)})
+
+    found = {unit: (device, constants.model_copy(update={name: FASTER * getattr(constants, name) for name in names}))
+             for unit, names in RATES.items()}  # fmt: skip
     latency = constants.model_copy(update={"kernel_latency_s": constants.kernel_latency_s / FASTER})
-    return {**found, "launch": (device.model_copy(update={"measured": quicker}), latency)}
+    shared, dram = FASTER * device.sm.shared_memory_bytes_per_clock, FASTER * device.dram_ceiling_bytes_per_s
+    return found | {
+        "shared_memory": (changed("sm", shared_memory_bytes_per_clock=shared), constants),
+        "l2": (changed("measured", l2_bytes_per_s=FASTER * device.l2_ceiling_bytes_per_s), constants),
+        "dram": (changed("measured", dram_bytes_per_s=dram, of_dram_bytes_per_s=None), constants),
+        "launch": (changed("measured", launch_graph_s=device.launch_s / FASTER), latency),
+    }
 
 
 def attention_notes(case: AttentionCase) -> tuple[str, ...]:

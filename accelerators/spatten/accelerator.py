@@ -215,10 +215,11 @@ def plan_linear(operation: Operation, spec: SpattenSpec, accounting: Accounting)
     load = ceil(ceil(weights_bytes / tiles) / spec.dram.peak_bytes_per_cycle)
     half = ceil(ceil(macs / (2 * spec.multipliers)) / tiles)  # each array takes half of the products
     einsum = operation.cascade.einsums[0].name
-    first = EinsumActivity(einsum, "multiply_qk", half * tiles, {"mac": macs - macs // 2},
-                           min(1.0, (macs - macs // 2) / (half * tiles * spec.multipliers)))  # fmt: skip
-    second = EinsumActivity(einsum, "multiply_pv", half * tiles, {"mac": macs // 2},
-                            min(1.0, max(1, macs // 2) / (half * tiles * spec.multipliers)))  # fmt: skip
+    most = half * tiles * spec.multipliers
+    first, second = (
+        EinsumActivity(einsum, unit, half * tiles, {"mac": own}, min(1.0, max(1, own) / most))
+        for unit, own in (("multiply_qk", macs - macs // 2), ("multiply_pv", macs // 2))
+    )
     memory = EinsumActivity("weights", "dram", load * tiles)
     cycles = float(max(load, half) * tiles)
     phase = Phase(operation.name, (first, second, memory), Traffic(weights_bytes), cycles,

@@ -61,10 +61,8 @@ def run_heads(stream: HeadStream) -> HeadSchedule:
     times, simulated = found
     start = times[0, at.ACCEPT]
     times[:, : at.DONE + 1][times[:, : at.DONE + 1] >= 0] -= start
-    return HeadSchedule(
-        times[:, at.ACCEPT], times[:, at.REPORT], times[:, at.SECOND_REPORT], times[:, at.DONE], times[:, at.READS],
-        times[:, at.LINES], simulated, stream,
-    )  # fmt: skip
+    accept, report, second_report, done, reads, lines = times.T
+    return HeadSchedule(accept, report, second_report, done, reads, lines, simulated, stream)
 
 
 def _problems(stream: HeadStream) -> Iterator[str]:
