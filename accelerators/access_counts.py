@@ -63,11 +63,6 @@ class Nest:
     def temporal(self) -> tuple[Loop, ...]:
         return tuple(loop for level in self.levels for loop in level.loops)
 
-    def homes(self, operand: str) -> list[int]:
-        """Find the levels that keep the operand, as indices from outer to inner."""
-        levels = enumerate(self.levels)
-        return [index for index, level in levels if level.keeps is None or operand in level.keeps]
-
     def points(self, loops: Iterable[Loop]) -> int:
         """Count the distinct iterations of `loops` taken together."""
         if self.size is None:
@@ -125,13 +120,12 @@ def count_accesses(
     """
     if wrap64 and nest.size is not None:
         raise CascadeSimError("64-bit wrap is defined for rectangular loop nests only")
-    counter = _Counter(nest, registers, wrap64)
-    return {
-        (nest.levels[index].name, operand.name): counter.accesses(operand, homes, index)
-        for operand in operands
-        for homes in (nest.homes(operand.name),)
-        for index in homes
-    }
+    counter, found = _Counter(nest, registers, wrap64), {}
+    for operand in operands:
+        homes = [index for index, level in enumerate(nest.levels) if level.keeps is None or operand.name in level.keeps]
+        for index in homes:
+            found[nest.levels[index].name, operand.name] = counter.accesses(operand, homes, index)
+    return found
 
 
 @dataclass(frozen=True)

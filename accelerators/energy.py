@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import ceil, exp, log, log2
 from types import MappingProxyType
 
@@ -67,16 +67,12 @@ class Actions:
     operations_1d: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Actions) -> Actions:
+        names = [each.name for each in fields(self) if not each.name.startswith("operations")]
+        words = {name: getattr(self, name) + getattr(other, name) for name in names}
         return Actions(
-            self.dram_words + other.dram_words,
-            self.global_buffer_read_words + other.global_buffer_read_words,
-            self.global_buffer_write_words + other.global_buffer_write_words,
-            self.register_reads_2d + other.register_reads_2d,
-            self.register_writes_2d + other.register_writes_2d,
-            self.register_reads_1d + other.register_reads_1d,
-            self.register_writes_1d + other.register_writes_1d,
-            Counter(self.operations_2d) + Counter(other.operations_2d),
-            Counter(self.operations_1d) + Counter(other.operations_1d),
+            **words,
+            operations_2d=Counter(self.operations_2d) + Counter(other.operations_2d),
+            operations_1d=Counter(self.operations_1d) + Counter(other.operations_1d),
         )
 
 

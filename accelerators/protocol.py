@@ -151,7 +151,6 @@ class Accelerator(Protocol):
     @property
     def units(self) -> tuple[Unit, ...]:
         """Every unit a report lists, DRAM included."""
-        ...
 
     @property
     def capabilities(self) -> Capabilities: ...
@@ -159,20 +158,16 @@ class Accelerator(Protocol):
     @property
     def attention(self) -> str:
         """Name of the attention cascade it runs when none is asked for."""
-        ...
 
     @property
     def leakage_w(self) -> float:
         """Static power; 0 where the preset states none."""
-        ...
 
     def area_um2(self) -> Mapping[str, float] | None:
         """Component -> area; None where the model has no area."""
-        ...
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
         """Raises CascadeSimError if the operation cannot be mapped, saying why and what can."""
-        ...
 
 
 @runtime_checkable
@@ -181,11 +176,9 @@ class Prepares(Protocol):
 
     def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Accelerator, tuple[Operation, ...]]:
         """Replace the machine and the operations. A layer `a:5-10` is layers 5 to 10 of kind a."""
-        ...
 
     def notes(self, sequence_length: int) -> tuple[str, ...]:
         """Say what a report of this length has to say of the machine as it is prepared."""
-        ...
 
 
 class PlanError(CascadeSimError):

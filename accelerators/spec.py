@@ -108,9 +108,6 @@ class Buffer(Spec):
 class Dram(Spec):
     bandwidth_bytes_per_s: BandwidthBytesPerS
 
-    def bytes_per_cycle(self, clock_hz: float) -> float:
-        return self.bandwidth_bytes_per_s / clock_hz
-
 
 class SpatialArray(Spec):
     """A 2D array for tensor products, a 1D array for row statistics, one shared buffer, one DRAM channel.
@@ -134,4 +131,4 @@ class SpatialArray(Spec):
 
     @property
     def dram_bytes_per_cycle(self) -> float:
-        return self.dram.bytes_per_cycle(self.clock_hz)
+        return self.dram.bandwidth_bytes_per_s / self.clock_hz

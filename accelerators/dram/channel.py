@@ -23,20 +23,17 @@ def push(one: Channel, address: int, now: int) -> bool:
     """
     if one[at.OUTSTANDING] >= one[at.LIMIT]:
         return False
-    want = _find(one, address >> one[at.COLUMN_BITS], now)
+    page, want = address >> one[at.COLUMN_BITS], -1
+    for place in range(one[at.READING]):
+        if one[at.PAGES + place] == page:
+            want = one[at.LIVE + place]
+    if want < 0:
+        want = _begin(one, page, now)
     one[want + at.ARRIVALS + ((one[want + at.SERVED] + one[want + at.LEFT]) & (at.MOST_REQUESTS - 1))] = one[at.ARRIVED]
     one[want + at.LEFT] += 1
     one[at.ARRIVED] += 1
     one[at.OUTSTANDING] += 1
     return True
-
-
-@inlined
-def _find(one: Channel, page: int, now: int) -> int:
-    for place in range(one[at.READING]):
-        if one[at.PAGES + place] == page:
-            return one[at.LIVE + place]
-    return _begin(one, page, now)
 
 
 @compiled
@@ -96,7 +93,12 @@ def tick(one: Channel, now: int) -> None:
 @inlined
 def _serve(one: Channel, now: int) -> int:
     """Issue one command if any may be; return a cycle before which no other may be."""
-    active = _first_active(one, now) if one[at.ACTIVE] else -1
+    active, arrival = -1, at.NEVER  # the earliest of the active requests that are ready
+    for want in range(at.ACTIVES, at.ACTIVES + 8 * one[at.ACTIVE], 8):
+        if one[want + at.SOONEST] <= now:
+            one[want + at.SOONEST] = ready(one, want)
+            if one[want + at.SOONEST] <= now and one[want + at.FIRST] < arrival:
+                active, arrival = want, one[want + at.FIRST]
     if active >= 0:
         _issue_active(one, active, now)
     elif one[at.WAITING_AT] <= now:
@@ -105,18 +107,6 @@ def _serve(one: Channel, now: int) -> int:
     for want in range(at.ACTIVES, at.ACTIVES + 8 * one[at.ACTIVE], 8):
         soonest = min(soonest, one[want + at.SOONEST])
     return soonest
-
-
-@inlined
-def _first_active(one: Channel, now: int) -> int:
-    """Find the earliest of the active requests that are ready, or -1."""
-    best, arrival = -1, at.NEVER
-    for want in range(at.ACTIVES, at.ACTIVES + 8 * one[at.ACTIVE], 8):
-        if one[want + at.SOONEST] <= now:
-            one[want + at.SOONEST] = ready(one, want)
-            if one[want + at.SOONEST] <= now and one[want + at.FIRST] < arrival:
-                best, arrival = want, one[want + at.FIRST]
-    return best
 
 
 @compiled
@@ -171,19 +161,13 @@ def _open(one: Channel, now: int) -> None:
             settle(one, place)
             _rank(one, now)
         elif one[bank + at.WANTED] > 0:
-            one[at.WAITING_AT], one[at.CANDIDATE] = _next_ready(one, now), -1
+            one[at.WAITING_AT], one[at.CANDIDATE] = at.NEVER, -1
+            for waiting in range(one[at.READING]):
+                if one[at.SOONS + waiting] > now:
+                    one[at.WAITING_AT] = min(one[at.WAITING_AT], one[at.SOONS + waiting])
         else:
             precharge(one, bank, now)
             _rank(one, now + 1)
-
-
-@inlined
-def _next_ready(one: Channel, now: int) -> int:
-    soonest = at.NEVER
-    for place in range(one[at.READING]):
-        if one[at.SOONS + place] > now:
-            soonest = min(soonest, one[at.SOONS + place])
-    return soonest
 
 
 @inlined

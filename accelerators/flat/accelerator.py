@@ -8,7 +8,7 @@ Nothing here decides when a task runs (`pipeline` says what waits for what). FLA
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,13 +19,7 @@ from cascadesim.accelerators.flat.pipeline import fused_program, phase_program
 from cascadesim.accelerators.flat.search import Chosen, evaluate, published_dataflow, search
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.flat.traffic import vector_cycles
-from cascadesim.accelerators.flat.unfused import (
-    Stretch,
-    computed_scores,
-    refetches,
-    stretches,
-    vector_operations,
-)
+from cascadesim.accelerators.flat.unfused import Stretch, computed_scores, refetches, stretches, vector_operations
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spatial.array import SpatialMachine
 from cascadesim.einsum_cascades.models.operation import Operation, work_of
@@ -81,7 +75,12 @@ def _check_artifact(case: FlatCase, binding: AttentionBinding) -> None:
 
 
 def _fused(operation: Operation, case: FlatCase, binding: AttentionBinding, accounting: Accounting) -> Plan:
-    chosen, origin = _choose(case, binding)
+    pins = case.spec.dataflow
+    published = published_dataflow(case) if case.exact and pins.empty else None
+    if published is not None:
+        chosen, origin = evaluate(case, binding, published), "as FLAT's own search published it"
+    else:
+        chosen, origin = search(case, binding, pins), "searched" if pins.empty else "searched, some of it pinned"
     case, spec, costs = chosen.case, chosen.case.spec, chosen.costs
     cycles = {einsum.name: vector_cycles(case, einsum) for einsum in binding.on_1d}
     cycles |= {binding.scores.name: int(costs.qk_cycles[0]), binding.output.name: int(costs.av_cycles[0])}
@@ -92,9 +91,8 @@ def _fused(operation: Operation, case: FlatCase, binding: AttentionBinding, acco
     )
     bound = costs.unported_cycles(spec) if case.exact else costs.bound_cycles(spec)  # the publication knows no ports
     parts = (costs.qk, costs.softmax, costs.av)
-    traffic = _traffic(
-        spec, (float(part.dram_read[0]) for part in parts), (float(part.dram_write[0]) for part in parts)
-    )
+    words = (sum(float(part.dram_read[0]) for part in parts), sum(float(part.dram_write[0]) for part in parts))
+    traffic = Traffic(words[0] * spec.word_bytes, words[1] * spec.word_bytes)
     program = None if case.exact else partial(fused_program, chosen, binding)
     name = f"{binding.scores.name}, softmax, {operation.cascade.einsums[-1].name}"
     phase = Phase(name, activities, traffic, float(bound[0]), program)
@@ -102,15 +100,6 @@ def _fused(operation: Operation, case: FlatCase, binding: AttentionBinding, acco
     return Plan(
         operation, accounting, _fused_lines(chosen, origin), (phase,), energy, element_bytes=_words(operation, spec)
     )
-
-
-def _choose(case: FlatCase, binding: AttentionBinding) -> tuple[Chosen, str]:
-    """Choose the dataflow, and say where it comes from."""
-    pins = case.spec.dataflow
-    published = published_dataflow(case) if case.exact and pins.empty else None
-    if published is not None:
-        return evaluate(case, binding, published), "as FLAT's own search published it"
-    return search(case, binding, pins), "searched" if pins.empty else "searched, some of it pinned"
 
 
 def _words(operation: Operation, spec: FlatArray) -> dict[str, float]:
@@ -126,17 +115,11 @@ def _activity(
     depth = {"e": shape.query_depth, "f": shape.value_depth}
     rows = shape.pairs if "m" in einsum.ranks else case.queries
     points = shape.instances * rows * next((depth[rank] for rank in einsum.ranks if rank in depth), 1)
-    lanes, op_cycles = (
-        (case.spec.pe_array.elements, 1)
-        if unit == "array_2d"
-        else (case.spec.vector_array.lanes, case.point_cycles(einsum))
-    )
+    lanes, op_cycles = case.spec.pe_array.elements, 1
+    if unit == "array_1d":
+        lanes, op_cycles = case.spec.vector_array.lanes, case.point_cycles(einsum)
     occupancy = points * op_cycles / (cycles * lanes) if cycles else 1.0
     return EinsumActivity(einsum.name, unit, cycles, useful[einsum.name], occupancy)
-
-
-def _traffic(spec: FlatArray, reads: Iterable[float], writes: Iterable[float]) -> Traffic:
-    return Traffic(sum(reads) * spec.word_bytes, sum(writes) * spec.word_bytes)
 
 
 def _fused_actions(chosen: Chosen, binding: AttentionBinding) -> Actions:
@@ -196,7 +179,7 @@ def _unfused(operation: Operation, case: FlatCase, binding: AttentionBinding, ac
 def _phase(stretch: Stretch, useful: Mapping[str, Mapping[str, int]]) -> Phase:
     case, spec = stretch.case, stretch.case.spec
     activities = tuple(_activity(case, einsum, stretch.unit, cycles, useful) for einsum, cycles in stretch.cycles)
-    traffic = _traffic(spec, [stretch.dram_read_words], [stretch.dram_write_words])
+    traffic = Traffic(stretch.dram_read_words * spec.word_bytes, stretch.dram_write_words * spec.word_bytes)
     bound = max(float(stretch.busy_cycles), traffic.total_bytes / spec.dram_bytes_per_cycle)
     if not case.exact:
         bound = max(bound, stretch.port_cycles(spec))

@@ -145,8 +145,13 @@ class Blockings:
             Words(*np.sum(list(self._by_tensor(einsum, tensors, choices, share)), axis=0).T)
             for einsum, tensors in ((binding.scores, QK_TENSORS), (binding.output, AV_TENSORS))
         )
+        # scores spill in proportion where they are kept; where they are not, they pass through DRAM whole
+        places = choices.kept("QK").astype(int), choices.kept("A").astype(int)
+        staying, spilling = (table[places] for table in softmax_table(case, binding))
+        spilling = spilled(spilling, np.where(choices.kept("QK"), share, row_share))
+        softmax = Words(*(spilling + spilled(staying, np.zeros_like(share))).T)
         return Costs(
-            footprint, share, qk, self._softmax(choices, np.where(choices.kept("QK"), share, row_share)), av,
+            footprint, share, qk, softmax, av,
             contraction_cycles(case, binding, binding.scores, self.sizes)[choices.size, choices.qk],
             contraction_cycles(case, binding, binding.output, self.sizes)[choices.size, choices.av],
             sum(vector_cycles(case, einsum) for einsum in binding.on_1d),
@@ -164,13 +169,6 @@ class Blockings:
             words = table[choices.size, stationarity, position, kept.astype(int)]
             waits = np.array([accumulates(case, binding, einsum, orders[name], tensor) for name in STATIONARITIES])
             yield spilled(words, share * (kept | waits[stationarity]))
-
-    def _softmax(self, choices: Choices, share: Floats) -> Words:
-        """Scores spill in proportion where they are kept; where they are not, they pass through DRAM whole."""
-        table = softmax_table(self.case, self.binding)
-        qk, a = choices.kept("QK").astype(int), choices.kept("A").astype(int)
-        staying, spilling = table[0, qk, a], table[1, qk, a]
-        return Words(*(spilled(spilling, share) + spilled(staying, np.zeros_like(share))).T)
 
     def dram_words(self, choices: Choices, costs: Costs) -> dict[str, tuple[float, float]]:
         """Split the words that contractions read and write by tensor, for the first of `choices`."""

@@ -101,8 +101,8 @@ class QueryTiles:
             keys = np.maximum(last - first + 1, 0)  # that some query of the block meets
             none, by_tile, single = self.combinations
             largest = int(np.add.reduceat(self.rows * self.keys_met, starts).max())
-            table = none, self._with_keys(np.ones_like(keys), keys), by_tile, single
-            self._blocks[tiles] = QueryBlocks(table, largest)
+            by_block = self._with_keys(np.ones_like(keys), keys)
+            self._blocks[tiles] = QueryBlocks((none, by_block, by_tile, single), largest)
         return self._blocks[tiles]
 
     @cached_property
@@ -151,11 +151,6 @@ class FlatCase:
     @cached_property
     def full(self) -> bool:
         return self.shape.mask == FULL
-
-    @cached_property
-    def attended_share(self) -> float:
-        """The share of the scores of all tiles that the mask lets through: no others leave the chip or come back."""
-        return self.shape.pairs / self.tiles(1).combinations[2][2]
 
     def rows(self, tiles: int) -> int:
         """Count the query rows of a block of `tiles` query tiles."""

@@ -15,6 +15,7 @@ from itertools import groupby
 import numpy as np
 
 from cascadesim.accelerators.binding import AttentionBinding
+from cascadesim.accelerators.flat.fused import Choices
 from cascadesim.accelerators.flat.geometry import FlatCase, QueryTiles
 from cascadesim.accelerators.flat.search import Chosen
 from cascadesim.accelerators.flat.spec import AV_LOOPS, QK_LOOPS, LoopOrder
@@ -67,11 +68,6 @@ class Granules:
     def scores(self) -> Counts:
         return self._sum(self._geometry.rows * self._geometry.keys_met)
 
-    @cached_property
-    def first(self) -> Counts:
-        first: Counts = (np.arange(self.count) == 0).astype(np.int64)
-        return first
-
     def contraction(self, order: LoopOrder) -> Counts:
         """Count the cycles of QK or AV: the temporal loops of each tile."""
         case = self.case
@@ -87,19 +83,14 @@ class Granules:
         """Count the cycles of the softmax (over vectors of keys) or of the epilogue (over elements of the output)."""
         case, einsums = self.case, tuple(einsums)
         cycles = sum(case.point_cycles(einsum) for einsum in einsums)
-        if all("m" in einsum.ranks for einsum in einsums):
-            return self._sum(self._vectors()) * cycles
-        return self.rows * -(-case.shape.value_depth // case.spec.vector_array.lanes) * cycles
-
-    def _vectors(self) -> Counts:
-        """Count the vectors of keys of the rows of each query tile; packed heads share them alike."""
-        case, shape = self.case, self.case.shape
-        visits = case.vectors(min(case.spec.vector_array.lanes, shape.keys)).visits
-        if shape.queries < case.rows_used:
+        if not all("m" in einsum.ranks for einsum in einsums):
+            return self.rows * -(-case.shape.value_depth // case.spec.vector_array.lanes) * cycles
+        shape, visits = case.shape, case.vectors(min(case.spec.vector_array.lanes, case.shape.keys)).visits
+        if shape.queries < case.rows_used:  # packed heads share the vectors of keys alike
             done = np.cumsum(self._geometry.rows) * int(visits.sum()) // shape.queries
-            return np.diff(done, prepend=0)
-        starts = np.arange(0, shape.queries, case.rows_used)
-        return np.repeat(np.add.reduceat(visits, starts), shape.group)
+            return self._sum(np.diff(done, prepend=0)) * cycles
+        of_one = np.add.reduceat(visits, np.arange(0, shape.queries, case.rows_used))
+        return self._sum(np.repeat(of_one, shape.group)) * cycles
 
     def spread(self, total: float, weights: Counts) -> Floats:
         """Spread `total`, of all instances, by `weights` over the granules of one."""
@@ -138,9 +129,10 @@ def _fused_cycles(chosen: Chosen, binding: AttentionBinding, granules: Granules)
     """Count the cycles of each task per granule of one instance; DRAM moves the words of a tensor when needed."""
     spec, dataflow, costs, spread = chosen.case.spec, chosen.dataflow, chosen.costs, granules.spread
     port_words = sum(float((part.buffer_read + part.buffer_write)[0]) for part in (costs.qk, costs.softmax, costs.av))
-    moved = chosen.blocks.dram_words(chosen.choice, costs)
+    moved = chosen.blocks.dram_words(Choices.of(dataflow), costs)
     whole = not costs.spilled[0]
-    once = {name: granules.first if name in dataflow.on_chip and whole else granules.keys for name in ("K", "V")}
+    first = (np.arange(granules.count) == 0).astype(np.int64)
+    once = {name: first if name in dataflow.on_chip and whole else granules.keys for name in ("K", "V")}
     words = {
         "load": spread(moved["Q"][0], granules.rows) + spread(moved["K"][0], once["K"])
         + spread(moved["QK"][0], granules.scores),

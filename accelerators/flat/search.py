@@ -48,10 +48,6 @@ class Chosen:
         """Query tiles of a block."""
         return self.blocks.sizes[0]
 
-    @property
-    def choice(self) -> Choices:
-        return Choices.of(self.dataflow)
-
 
 @cache
 def published_dataflows() -> Mapping[PublishedSizes, tuple[Dataflow, float]]:
@@ -60,12 +56,9 @@ def published_dataflows() -> Mapping[PublishedSizes, tuple[Dataflow, float]]:
     found = {}
     for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#")):
         dataflow = Dataflow(
-            frozenset(row["on_chip"].split()),
-            cast(Stationarity, row["qk_stationarity"]),
-            cast(Stationarity, row["av_stationarity"]),
-            cast(Granularity, row["granularity"]),
-            int(row["rows"]),
-        )
+            frozenset(row["on_chip"].split()), cast(Stationarity, row["qk_stationarity"]),
+            cast(Stationarity, row["av_stationarity"]), cast(Granularity, row["granularity"]), int(row["rows"]),
+        )  # fmt: skip
         sizes = int(row["array_side"]), int(row["buffer_bytes"]), int(row["head_size"]), int(row["length"])
         found[sizes] = dataflow, float(row["spilled_share"])
     return found
@@ -100,7 +93,9 @@ def search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Chosen:
     """
     parts, least = [case], 0.0
     if not case.exact and pins.rows is None:
-        largest = _largest(case)
+        array = case.spec.pe_array  # as much of it as there is work for
+        rows = tile_sizes(array.rows, max(case.queries, case.shape.keys))[0]
+        largest = replace(case, tile=rows, columns=tile_sizes(array.columns, max(map(case.extent, "mef")))[0])
         parts, least = [largest, *_smaller(largest, binding, pins)], _least_cycles(largest, binding)
     best: tuple[float, FlatCase, Dataflow] | None = None
     for part in parts:
@@ -119,15 +114,6 @@ def search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Chosen:
             "to a part of it; give more"
         )
     return evaluate(best[1], binding, best[2])
-
-
-def _largest(case: FlatCase) -> FlatCase:
-    """Use as much of the array as there is work for."""
-    array = case.spec.pe_array
-    along_rows, along_columns = max(case.queries, case.shape.keys), max(case.extent(rank) for rank in "mef")
-    return replace(
-        case, tile=tile_sizes(array.rows, along_rows)[0], columns=tile_sizes(array.columns, along_columns)[0]
-    )
 
 
 def _smaller(largest: FlatCase, binding: AttentionBinding, pins: Pins) -> list[FlatCase]:
@@ -169,12 +155,9 @@ def _search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> tuple[floa
     best = int(fits[np.lexsort([objective[fits] for objective in reversed(objectives)])[0]])
     size = blocks.sizes[choices.size[best]]
     return float(objectives[0][best]), Dataflow(
-        frozenset(tensor for tensor in TENSORS if choices.kept(tensor)[best]),
-        STATIONARITIES[choices.qk[best]],
-        STATIONARITIES[choices.av[best]],
-        "head" if size >= case.query_tiles else "row",
-        case.rows(size),
-    )
+        frozenset(tensor for tensor in TENSORS if choices.kept(tensor)[best]), STATIONARITIES[choices.qk[best]],
+        STATIONARITIES[choices.av[best]], "head" if size >= case.query_tiles else "row", case.rows(size),
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=64)

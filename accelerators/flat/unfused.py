@@ -14,13 +14,23 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from cascadesim.accelerators.access_counts import Accesses, Nest, loop_over
+from cascadesim.accelerators.access_counts import Accesses, loop_over
 from cascadesim.accelerators.binding import AttentionBinding, point_operations
 from cascadesim.accelerators.energy import Actions
 from cascadesim.accelerators.flat.geometry import FlatCase, QueryTiles, query_tiles
-from cascadesim.accelerators.flat.nests import Moved, block_table, elided, moved, nest_of, row_by_row
 from cascadesim.accelerators.flat.spec import FlatArray
-from cascadesim.accelerators.flat.traffic import Floats, softmax_table, spilled, vector_cycles
+from cascadesim.accelerators.flat.traffic import (
+    Floats,
+    Moved,
+    block_table,
+    elided,
+    moved,
+    nest_of,
+    row_by_row,
+    softmax_table,
+    spilled,
+    vector_cycles,
+)
 from cascadesim.accelerators.spatial.attention_tiles import Counts
 from cascadesim.accelerators.spatial.blocking import coarse_sizes, tile_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -64,7 +74,14 @@ def stretches(case: FlatCase, binding: AttentionBinding) -> tuple[Stretch, ...]:
 def _contraction(case: FlatCase, einsum: Einsum, depth: str, kept: Sequence[str]) -> Stretch:
     if not case.exact:
         case = fastest_tiles(case, case.extent(depth), accumulates=depth == "f")
-    nest = contraction_nest(case, einsum, depth, kept)
+    # DRAM loops over instances, groups of resident query tiles, key tiles; the buffer over query tiles and depth
+    refetch = refetches(case, case.extent(depth))
+    spread = {"m": min(case.columns_used, case.shape.keys), "p": min(case.rows_used, case.queries)}
+    tiles = -(-case.query_tiles // refetch) if case.exact else _tiles_beside(case, case.extent(depth))
+    outer = (loop_over("p2", refetch), loop_over("m1", -(-case.shape.keys // spread["m"])))
+    inner = (loop_over("p1", tiles), loop_over(depth, case.extent(depth)))
+    tensors = [access.tensor for access in (*einsum.inputs, einsum.output)]
+    nest = nest_of(case, outer, inner, spread, kept, tensors, block_table(case, (tiles,), spread["m"]))
     counts = moved(case, einsum, nest)
     if not case.exact:  # only scores that the mask lets through leave the chip and come back
         pairs = case.shape.instances * case.shape.pairs
@@ -75,17 +92,6 @@ def _contraction(case: FlatCase, einsum: Einsum, depth: str, kept: Sequence[str]
                 counts[access.tensor] = replace(counts[access.tensor], dram=attended)
     macs = {"mac": computed_scores(case) * case.extent(depth)}
     return _stretch(case, "array_2d", ((einsum, nest.points(nest.temporal)),), counts, macs)
-
-
-def contraction_nest(case: FlatCase, einsum: Einsum, depth: str, kept: Sequence[str]) -> Nest:
-    """DRAM loops over instances, groups of resident query tiles, key tiles; the buffer over query tiles and depth."""
-    refetch = refetches(case, case.extent(depth))
-    spread = {"m": min(case.columns_used, case.shape.keys), "p": min(case.rows_used, case.queries)}
-    tiles = -(-case.query_tiles // refetch) if case.exact else _tiles_beside(case, case.extent(depth))
-    outer = (loop_over("p2", refetch), loop_over("m1", -(-case.shape.keys // spread["m"])))
-    inner = (loop_over("p1", tiles), loop_over(depth, case.extent(depth)))
-    tensors = [access.tensor for access in (*einsum.inputs, einsum.output)]
-    return nest_of(case, outer, inner, spread, kept, tensors, block_table(case, (tiles,), spread["m"]))
 
 
 def refetches(case: FlatCase, depth: int) -> int:
@@ -205,7 +211,7 @@ def fastest_tiles(case: FlatCase, depth: int, accumulates: bool) -> FlatCase:
 
 @dataclass(frozen=True)
 class _Streaming:
-    """Query tiles of `rows` rows meet key tiles of every size of `columns`: formulas of what `nests` counts."""
+    """Query tiles of `rows` rows meet key tiles of every size of `columns`: formulas of what `traffic` counts."""
 
     case: FlatCase
     rows: int
@@ -251,25 +257,18 @@ class _Streaming:
         case, (rows, keys, times), depth = self.case, self._alike, self.depth
         queries, row_visits = int((rows * times).sum()), (rows[:, None] * times[:, None] * self.visits).sum(axis=0)
         resident = _resident_tiles(case, self.rows, self.columns, depth, self.tiles.count)
-        fetched = self._fetched_keys(np.maximum(resident, 1).tolist())
+        held = np.maximum(resident, 1).tolist()
+        keys_of = {most: self.tiles.fetched_keys(_tiles_per_group(self.tiles, most, case.full)) for most in set(held)}
+        fetched = np.array([keys_of[most] for most in held])
+        fetched = np.where(self.columns < case.shape.keys, fetched, case.shape.keys)  # a single key tile stays for all
         beside_keys = 2 * row_visits - queries if self.accumulates else row_visits + queries
         passing = beside_keys + int((keys * times).sum()) + fetched
         words, ports = depth * (queries + fetched) + case.shape.pairs, depth * passing + 2 * case.shape.pairs
-        moving = np.maximum(
-            words * case.spec.word_bytes / case.spec.dram_bytes_per_cycle, ports / case.spec.port_words_per_cycle
-        )
+        dram_cycles = words * case.spec.word_bytes / case.spec.dram_bytes_per_cycle
+        moving = np.maximum(dram_cycles, ports / case.spec.port_words_per_cycle)
         cycles: Floats = case.shape.instances * np.maximum(depth * (times[:, None] * self.visits).sum(axis=0), moving)
         fitting: Floats = np.where(resident >= 1, cycles, np.inf)
         return fitting
-
-    def _fetched_keys(self, residents: Sequence[int]) -> Counts:
-        """Count the keys of all groups of resident query tiles; a single key tile stays for all of them."""
-        known = {
-            resident: self.tiles.fetched_keys(_tiles_per_group(self.tiles, resident, self.case.full))
-            for resident in set(residents)
-        }
-        fetched = np.array([known[resident] for resident in residents])
-        return np.where(self.columns < self.case.shape.keys, fetched, self.case.shape.keys)
 
 
 def _tiles_per_group(tiles: QueryTiles, resident: int, full: bool) -> int:

@@ -19,8 +19,8 @@ from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.gemm import GemmLibrary, gemm_timing
 from cascadesim.accelerators.gpu.grid import Reals, shape
 from cascadesim.accelerators.gpu.kernel import FOLDER, Kernel
+from cascadesim.accelerators.gpu.memory import copy_seconds, small_kernel_s, stream_seconds
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
-from cascadesim.accelerators.gpu.streaming import copy_seconds, small_kernel_s, stream_seconds
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
 from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, read_yaml, validate
 

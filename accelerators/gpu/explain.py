@@ -1,22 +1,24 @@
-"""Why it takes so long, as lines of text: kernel, tiles, waves, what each unit would need alone, what would help.
+"""What each unit of an SM does of each Einsum, and why it takes so long, as lines of text.
 
-"If X were 10% faster" repeats the timing with that unit's rate raised. Knows no cascade.
+Functions go to the special-function units, contractions over a depth to the tensor cores, which also add what they
+accumulate, everything else to the FP32 lanes. Lines print kernel, tiles, waves, what each unit would need alone and
+what would help: "if X were 10% faster" repeats the timing with that unit's rate raised. Knows no timing from within.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Literal
 
-from cascadesim.accelerators.binding import point_operations
-from cascadesim.accelerators.gpu.binding import FUNCTIONS
+from cascadesim.accelerators.binding import DEPTHS, contracts, point_operations
 from cascadesim.accelerators.gpu.calibration import NEAREST, Constants
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
 from cascadesim.accelerators.gpu.grid import Reals
-from cascadesim.accelerators.gpu.kernel import text_on
+from cascadesim.accelerators.gpu.kernel import key_tiles, text_on
+from cascadesim.accelerators.gpu.memory import RingTiming, StreamTiming, link_of, stream_timing
 from cascadesim.accelerators.gpu.programs import residents
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, with_cache
-from cascadesim.accelerators.gpu.streaming import RingTiming, StreamTiming, link_of, stream_timing
 from cascadesim.accelerators.gpu.timing import (
     AttentionCase,
     AttentionTiming,
@@ -24,8 +26,20 @@ from cascadesim.accelerators.gpu.timing import (
     iteration_cycles,
     tile_cycles,
 )
-from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.accelerators.protocol import EinsumActivity
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY
+from cascadesim.einsum_cascades.models.operation import Operation, work_of
+from cascadesim.einsum_cascades.notation.ir import Einsum
 
+TENSOR, SPECIAL, ISSUE = "tensor", "special", "issue"
+FUNCTIONS = ("exp", "log", "sqrt", "tanh", "erf", "sin", "cos")  # in the names of `passes`
+# assumed: instructions of an FP32 lane per operation beside one of a special function (CUDA's libraries, as recalled:
+# a range reduction and a scale for exp2, a Newton step and its checks for IEEE division, a polynomial for erf)
+LANE_INSTRUCTIONS: Mapping[str, int] = {
+    **dict.fromkeys(("add", "multiply", "mac", "max", "min", "compare", "round"), 1),
+    "divide": 8, "exp": 2, "log": 2, "sqrt": 4, "tanh": 1, "sin": 2, "cos": 2, "erf": 16,
+}  # fmt: skip
+SPECIAL_PER_OPERATION: Mapping[str, int] = {**dict.fromkeys(FUNCTIONS, 1), "divide": 1}  # a reciprocal
 FASTER = 1.1
 # measured over predicted, median of vidur's scored rows on A100, A40 and H100 (suite gpu-ops; a test holds them to it)
 ENGINE_OVER_MODEL: Mapping[str, float] = {"layernorm": 1.8, "mlp_act": 1.5}
@@ -160,21 +174,20 @@ def _closing_lines(
 
 def _faster(device: Device, constants: Constants) -> Mapping[str, tuple[Device, Constants]]:
     """Each unit 10% faster, the others as they are."""
-    changes = {
-        unit: {name: FASTER * getattr(constants, name) for name in names} for unit, names in RATES.items()
-    }
-    found = {unit: (device, constants.model_copy(update=change)) for unit, change in changes.items()}
-    faster = FASTER * device.sm.shared_memory_bytes_per_clock
-    sm = device.sm.model_copy(update={"shared_memory_bytes_per_clock": faster})
-    found["shared_memory"] = (device.model_copy(update={"sm": sm}), constants)
-    wider = device.measured.model_copy(update={"l2_bytes_per_s": FASTER * device.l2_ceiling_bytes_per_s})
-    found["l2"] = (device.model_copy(update={"measured": wider}), constants)
-    reached = {"dram_bytes_per_s": FASTER * device.dram_ceiling_bytes_per_s, "of_dram_bytes_per_s": None}
-    dram = device.measured.model_copy(update=reached)
-    found["dram"] = (device.model_copy(update={"measured": dram}), constants)
-    quicker = device.measured.model_copy(update={"launch_graph_s": device.launch_s / FASTER})
+
+    def changed(group: Literal["sm", "measured"], **rates: float | None) -> Device:
+        return device.model_copy(update={group: getattr(device, group).model_copy(update=rates)})
+
+    found = {unit: (device, constants.model_copy(update={name: FASTER * getattr(constants, name) for name in names}))
+             for unit, names in RATES.items()}  # fmt: skip
     latency = constants.model_copy(update={"kernel_latency_s": constants.kernel_latency_s / FASTER})
-    return {**found, "launch": (device.model_copy(update={"measured": quicker}), latency)}
+    shared, dram = FASTER * device.sm.shared_memory_bytes_per_clock, FASTER * device.dram_ceiling_bytes_per_s
+    return found | {
+        "shared_memory": (changed("sm", shared_memory_bytes_per_clock=shared), constants),
+        "l2": (changed("measured", l2_bytes_per_s=FASTER * device.l2_ceiling_bytes_per_s), constants),
+        "dram": (changed("measured", dram_bytes_per_s=dram, of_dram_bytes_per_s=None), constants),
+        "launch": (changed("measured", launch_graph_s=device.launch_s / FASTER), latency),
+    }
 
 
 def attention_notes(case: AttentionCase) -> tuple[str, ...]:
@@ -197,3 +210,53 @@ def norm_notes(operation: Operation) -> tuple[str, ...]:
         f"{ENGINE_OVER_MODEL['layernorm']:.1f} and {ENGINE_OVER_MODEL['mlp_act']:.1f} times as long in the median, on "
         "A100 2.6 and 1.8 times (suite gpu-ops)",
     )
+
+
+def shares(operation: Operation, splits: Mapping[str, int], emulated: float = 0.0) -> tuple[EinsumActivity, ...]:
+    """What each unit does of each Einsum that computes something, without its time.
+
+    `emulated`: share of the scores' exponentials that FP32 lanes compute.
+    """
+    counted, scores = work_of(operation, splits), {KEY, *key_tiles(operation.cascade)[-1:]}
+    updates = {einsum.name: einsum for einsum in operation.cascade.einsums}  # of a state; its start comes first
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for einsum in updates.values():
+        for name, count in counted.get(einsum.name, {}).items():
+            on_lanes = int(count * emulated) if name == "exp" and scores & set(einsum.ranks) else 0
+            for unit, part in ((_unit(einsum, name), count - on_lanes), (ISSUE, on_lanes)):
+                if part:
+                    found.setdefault((einsum.name, unit), {})[name] = part
+    return tuple(EinsumActivity(name, unit, 0, operations) for (name, unit), operations in found.items())
+
+
+def _unit(einsum: Einsum, operation: str) -> str:
+    """Functions go to the special units; contractions, and what they accumulate, to the tensor cores."""
+    if operation in FUNCTIONS:
+        return SPECIAL
+    accumulates = operation == "add" and DEPTHS & set(einsum.ranks) and not einsum.reduced_ranks
+    return TENSOR if accumulates or (operation == "mac" and contracts(einsum)) else ISSUE
+
+
+def activities(
+    parts: tuple[EinsumActivity, ...], busy_cycles: Mapping[str, float], peak: Mapping[str, float]
+) -> Iterator[EinsumActivity]:
+    """Each unit's busy time, shared by its Einsums in proportion to their operations, in whole cycles.
+
+    `peak`: operations of one class that all lanes of a unit finish in a cycle.
+    """
+    for unit, cycles in busy_cycles.items():
+        own = [(part, sum(part.operations.values())) for part in parts if part.unit == unit]
+        total, done, ended = sum(count for _, count in own), 0, 0
+        for part, count in own:
+            done += count
+            begun, ended = ended, int(cycles * done / total)
+            spent = ended - begun
+            useful = max(part.operations.values()) / (max(spent, 1) * peak[unit])
+            yield replace(part, cycles=spent, occupancy=min(1.0, useful))
+
+
+def instructions(parts: tuple[EinsumActivity, ...]) -> tuple[int, int]:
+    """Instructions of FP32 lanes and of special-function units, for work that no kernel's own counts describe."""
+    counts = [item for part in parts for item in part.operations.items()]
+    lanes = sum(LANE_INSTRUCTIONS[name] * count for name, count in counts)
+    return lanes, sum(SPECIAL_PER_OPERATION.get(name, 0) * count for name, count in counts)

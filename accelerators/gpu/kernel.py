@@ -62,13 +62,6 @@ class Tile(Spec):
     tensor_rate: Fraction = 1.0  # of what its instructions reach elsewhere: spills, slow paths
     window_instructions: NonNegative = 0  # per score of a tile that a window cuts, beside those of any mask
 
-    def holds(self, generation: Generation, causal: bool, operand_bytes: float) -> bool:
-        return (
-            self.causal in (None, causal)
-            and (self.generations is None or generation in self.generations)
-            and self.bytes in (None, operand_bytes)
-        )
-
 
 class Kernel(Spec):
     """One attention kernel.
@@ -135,7 +128,8 @@ class Kernel(Spec):
         """One per head dimension, ascending: the first that holds."""
         found: dict[int, Tile] = {}
         for tile in self.tiles:
-            if tile.holds(generation, causal, operand_bytes):
+            known = tile.generations is None or generation in tile.generations
+            if known and tile.causal in (None, causal) and tile.bytes in (None, operand_bytes):
                 found.setdefault(tile.head_dim, tile)
         return tuple(found.values())
 
@@ -158,10 +152,9 @@ class Kernel(Spec):
             return f"takes head dimensions up to {largest}, got {head_dim}"
         if self.most_group is not None and group > self.most_group:
             return f"takes up to {self.most_group} query heads of a key head, got {group}"
-        return None if cache in (None, dtype) else self._cache_problem(device, dtype, cache)
-
-    def _cache_problem(self, device: Device, dtype: Dtype, cache: Dtype) -> str | None:
-        """8-bit floats beside 16-bit queries are what decode kernels take; each multiplies or converts them."""
+        if cache in (None, dtype):
+            return None
+        # 8-bit floats beside 16-bit queries are what decode kernels take; each multiplies or converts them
         takes = "fp8" in self.dtypes or self.conversion_instructions > 0
         if not takes or cache != "fp8" or dtype not in ("bf16", "fp16"):
             return f"reads no cache in {cache} beside queries in {dtype}; types.kv: {dtype}{' or fp8' * takes}"
@@ -201,9 +194,6 @@ class Asked:
     stores_scores: bool = False
     cache: Dtype | None = None
 
-    def with_types(self, dtype: Dtype, cache: Dtype | None) -> Asked:
-        return replace(self, dtype=dtype, cache=cache)
-
 
 def choose_kernel(device: Device, asked: Asked) -> Kernel:
     """The one the device asks for, or the first that runs. Raises CascadeSimError if none does.
@@ -227,11 +217,11 @@ def _none_runs(device: Device, asked: Asked) -> str:
         kept = "keeps scores on the chip (none of its libraries' is known to us)"
         way = "stores scores" if asked.stores_scores else kept
         return f"{where} in {asked.dtype} that {way}; {others[0]} computes {text}"
-    known = [one for one in get_args(Dtype) if any(_running(device, asked.with_types(one, None)))]
+    known = [one for one in get_args(Dtype) if any(_running(device, replace(asked, dtype=one, cache=None)))]
     if asked.dtype not in known:
         allowed = f"; types.attention (and types.kv): {' or '.join(known)}" if known else ""
         return f"{where} multiplies {asked.dtype}{allowed}"
-    caches = [one for one in get_args(Dtype) if any(_running(device, asked.with_types(asked.dtype, one)))]
+    caches = [one for one in get_args(Dtype) if any(_running(device, replace(asked, cache=one)))]
     return (f"{where} reads a KV cache in {asked.cache} beside attention in {asked.dtype}; "
             f"types.kv: {' or '.join(caches)}")  # fmt: skip
 

@@ -14,23 +14,27 @@ from typing import TypeAlias
 
 import numpy as np
 
-from cascadesim.accelerators.gpu.binding import ISSUE, SPECIAL, TENSOR, activities, instructions, shares
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.explain import (
+    ISSUE,
+    SPECIAL,
+    TENSOR,
+    activities,
     attention_lines,
     attention_notes,
+    instructions,
     norm_notes,
     product_lines,
     ring_lines,
+    shares,
     stream_lines,
 )
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing, output_bytes
 from cascadesim.accelerators.gpu.grid import Reals, Shape, shape, tiles_of
 from cascadesim.accelerators.gpu.kernel import Asked, Kernel, KernelPhase, choose_kernel, kernel_text, key_tiles
-from cascadesim.accelerators.gpu.memory import Movement, share_in_l2
+from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, ring_timing, share_in_l2, stream_timing
 from cascadesim.accelerators.gpu.programs import attention_program, product_program, ring_program, stream_program
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes, with_cache
-from cascadesim.accelerators.gpu.streaming import StreamTiming, ring_timing, stream_timing
 from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, attention_timing, case_of
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic

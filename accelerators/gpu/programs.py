@@ -1,6 +1,6 @@
 """What one SM does as programs for the cycle level: key tiles of attention, steps of a product, pieces of a stream.
 
-Work, ceilings and latencies are those of the closed forms (`timing`, `gemm`, `streaming`); the overlap is not: it
+Work, ceilings and latencies are those of the closed forms (`timing`, `gemm`, `memory`); the overlap is not: it
 follows from the dependences, as far as buffers and registers allow. Attention runs on the SM that ends last, with the
 key tiles that the closed form gives it: FlashAttention-3 (arXiv 2407.08608), section 3. Whole cycles, rounded up, of
 each unit's share of one group of warps.
@@ -25,8 +25,8 @@ from cascadesim.accelerators.gpu.gemm import (
     stored_cycles,
 )
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
+from cascadesim.accelerators.gpu.memory import RingTiming, StreamTiming
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.streaming import RingTiming, StreamTiming
 from cascadesim.accelerators.gpu.timing import (
     DRAM_LATENCY_S,
     LANES,

@@ -142,13 +142,9 @@ class Device(Spec):
     types: Types = Types()
 
     @model_validator(mode="after")
-    def _clock_is_reachable(self) -> Self:
+    def _clock_and_peers_are_reachable(self) -> Self:
         if self.clock_hz > self.max_clock_hz:
             raise ValueError(f"clock_hz ({self.clock_hz:.0f}) exceeds max_clock_hz ({self.max_clock_hz:.0f})")
-        return self
-
-    @model_validator(mode="after")
-    def _peers_are_joined(self) -> Self:
         if self.parallel.tensor > 1 and self.link is None:
             raise ValueError(f"parallel.tensor: no link between two {self.device} is known; give 1, or a link")
         return self

@@ -16,9 +16,8 @@ from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
 from cascadesim.accelerators.gpu.grid import BlockTiles, Reals, Shape, ThreadBlocks, shrunk, tiles_of, work_of
 from cascadesim.accelerators.gpu.kernel import Kernel
-from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, Movement, movement
+from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, Movement, dram_share, movement, small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
-from cascadesim.accelerators.gpu.streaming import dram_share, small_kernel_s
 
 PERSISTENT_SHARE = 0.3  # assumed: a persistent block loads the next tile's queries early, but stores its outputs late
 DRAM_LATENCY_S = 0.6e-6  # assumed: gpu-benches' latency plots read 0.5 to 0.8 us beyond L2

@@ -140,7 +140,8 @@ class AttentionTiles:
     @cached_property
     def groups(self) -> tuple[QueryGroup, ...]:
         """The stream of one instance: what the cycle-level engine runs, equal neighbours joined."""
-        known = {start: self._group(start) for start in set(self.group_starts)}
+        starts = set(self.group_starts)
+        known = {start: (min(self.P1, self.query_tiles - start), self.steps(start)) for start in starts}
         found = (known[start] for start in self.group_starts)
         return tuple(QueryGroup(*alike, sum(1 for _ in run)) for alike, run in groupby(found))
 
@@ -154,9 +155,6 @@ class AttentionTiles:
             starts.setdefault(tuple(array[start : start + self.P1].tobytes() for array in arrays), start)
             for start in range(0, self.query_tiles, self.P1)
         )
-
-    def _group(self, start: int) -> tuple[int, tuple[KeyStep, ...]]:
-        return min(self.P1, self.query_tiles - start), self.steps(start)
 
     def steps(self, start: int) -> tuple[KeyStep, ...]:
         """What passes by the resident query tiles from `start` on."""
@@ -212,12 +210,9 @@ def tiles_of(
 
 
 def map_tiles(
-    shape: AttentionShape,
-    spec: SpatialArray,
-    resident_words_per_query: int,
-    resident_capacity_bytes: int | None = None,
-    whole_groups: bool = False,
-) -> AttentionTiles:
+    shape: AttentionShape, spec: SpatialArray, resident_words_per_query: int,
+    resident_capacity_bytes: int | None = None, whole_groups: bool = False,
+) -> AttentionTiles:  # fmt: skip
     """Tile `shape` for `spec`: what fits the buffer beside one key tile and one value tile (artifact).
 
     `resident_words_per_query`: words that stay in the buffer for each query (its Q, its running values, ...).

@@ -45,7 +45,7 @@ def coarse_sizes(side: int, extent: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class MatrixProduct:
+class BlockedProduct:
     """Extents of Z[r,n] = A[r,k] * W[k,n], `copies` of it with operands of their own."""
 
     rows: int
@@ -71,7 +71,7 @@ class Blocking:
     `slots`: streamed tiles (slices of k, where outputs are resident) that the buffer holds beside the resident part.
     """
 
-    product: MatrixProduct
+    product: BlockedProduct
     tile_rows: int
     tile_columns: int
     resident: Resident
@@ -132,7 +132,7 @@ class Blocking:
         )
 
 
-def published_blocking(product: MatrixProduct, spec: SpatialArray) -> Blocking:
+def published_blocking(product: BlockedProduct, spec: SpatialArray) -> Blocking:
     """Follow the published rule: R is the smallest power of two whose row blocks fit beside one streamed tile.
 
     Raises CascadeSimError where the rule does not cover the product, or nothing fits.
@@ -155,7 +155,7 @@ def published_blocking(product: MatrixProduct, spec: SpatialArray) -> Blocking:
     return Blocking(product, rows, columns, "rows", whole.row_tiles // blocks, 1, product.depth, slots=1)
 
 
-def published_way(product: MatrixProduct, spec: SpatialArray) -> Blocking | None:
+def published_way(product: BlockedProduct, spec: SpatialArray) -> Blocking | None:
     """Keep the weights, or blocks of rows, on the largest tiles, as published; None where neither fits.
 
     Rows lie over the rows of the array and columns over its columns, or the other way round where that takes less.
@@ -166,9 +166,7 @@ def published_way(product: MatrixProduct, spec: SpatialArray) -> Blocking | None
         (tile_sizes(height, product.rows)[0], tile_sizes(width, product.columns)[0])
         for height, width in ((array.rows, array.columns), (array.columns, array.rows))
     )
-    rows, columns = min(
-        upright, turned, key=lambda side: -(-product.rows // side[0]) * -(-product.columns // side[1])
-    )
+    rows, columns = min(upright, turned, key=lambda tile: -(-product.rows // tile[0]) * -(-product.columns // tile[1]))
     row_tiles, column_tiles = -(-product.rows // rows), -(-product.columns // columns)
     slots = (capacity - product.depth * product.columns) // (product.depth * rows)
     if slots >= STREAMED:
@@ -179,7 +177,7 @@ def published_way(product: MatrixProduct, spec: SpatialArray) -> Blocking | None
     return rows_resident(product, rows, columns, even_blocks(row_tiles, fits), capacity)
 
 
-def rows_resident(product: MatrixProduct, rows: int, columns: int, blocks: int, capacity_words: int) -> Blocking:
+def rows_resident(product: BlockedProduct, rows: int, columns: int, blocks: int, capacity_words: int) -> Blocking:
     """Keep at most `blocks` blocks of rows one after another, all weights passing each."""
     row_tiles = -(-product.rows // rows)
     per_block = -(-row_tiles // blocks)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.spatial.blocking import (
     STREAMED,
+    BlockedProduct,
     Blocking,
-    MatrixProduct,
     coarse_sizes,
     published_way,
     rows_resident,
@@ -30,7 +30,7 @@ _ROUNDING = 1e-12  # relative, of sums of floats: below it two blockings are equ
 
 
 @lru_cache(maxsize=1024)
-def fastest_blocking(product: MatrixProduct, spec: SpatialArray) -> Blocking:
+def fastest_blocking(product: BlockedProduct, spec: SpatialArray) -> Blocking:
     """Find the blocking that is done first; a published one wins a tie. Raises CascadeSimError if none fits."""
     published = published_way(product, spec)
     if published is not None and bound_cycles(published, spec) <= _least_cycles(product, spec) * (1 + _ROUNDING):
@@ -54,7 +54,7 @@ def bound_cycles(blocking: Blocking, spec: SpatialArray) -> float:
     return float(tile.cycles(blocking.reads_of_rows, blocking.reads_of_weights, blocking.partial_sums))
 
 
-def _least_cycles(product: MatrixProduct, spec: SpatialArray) -> float:
+def _least_cycles(product: BlockedProduct, spec: SpatialArray) -> float:
     """No tile takes fewer: the whole array is at work, every operand moves once."""
     array = spec.pe_array
     tiles = min(
@@ -69,13 +69,13 @@ def _least_cycles(product: MatrixProduct, spec: SpatialArray) -> float:
 class _TileGrid:
     """Tiles of every worthwhile size, float64: rows along the first axis, columns along the second, the third free."""
 
-    product: MatrixProduct
+    product: BlockedProduct
     spec: SpatialArray
     rows: Floats
     columns: Floats
 
     @classmethod
-    def of(cls, product: MatrixProduct, spec: SpatialArray, coarse: bool = False) -> _TileGrid:
+    def of(cls, product: BlockedProduct, spec: SpatialArray, coarse: bool = False) -> _TileGrid:
         side = max(spec.pe_array.rows, spec.pe_array.columns)
         sizes = coarse_sizes if coarse else tile_sizes
         rows, columns = (np.array(sizes(side, extent), float) for extent in (product.rows, product.columns))
@@ -103,9 +103,8 @@ class _TileGrid:
         steps = self.row_tiles * self.column_tiles * product.depth
         operands = np.ceil(self.rows * word / row) + np.ceil(self.columns * word / row)
         ports = steps * operands * row + (loaded + partial_sums) * word
-        moving = np.maximum(
-            (loaded + outputs) * word / spec.dram_bytes_per_cycle, ports / spec.global_buffer.bytes_per_cycle
-        )
+        dram = (loaded + outputs) * word / spec.dram_bytes_per_cycle
+        moving = np.maximum(dram, ports / spec.global_buffer.bytes_per_cycle)
         cycles: Floats = product.copies * np.maximum(steps * spec.pe_array.mac_cycles, moving)
         return cycles
 
@@ -124,7 +123,7 @@ class _TileGrid:
         return at, int(self.rows[at[0], 0, 0]), int(self.columns[0, at[1], 0])
 
 
-def _weights_resident(product: MatrixProduct, spec: SpatialArray) -> Blocking | None:
+def _weights_resident(product: BlockedProduct, spec: SpatialArray) -> Blocking | None:
     tiles = _TileGrid.of(product, spec)
     slots = (spec.buffer_words - product.depth * product.columns) // (product.depth * tiles.rows)
     if (best := tiles.fastest(slots >= STREAMED, tiles.cycles(1, 1))) is None:
@@ -134,7 +133,7 @@ def _weights_resident(product: MatrixProduct, spec: SpatialArray) -> Blocking | 
     return Blocking(product, rows, columns, "weights", 1, column_tiles, product.depth, int(slots[at[0], 0, 0]))
 
 
-def _rows_resident(product: MatrixProduct, spec: SpatialArray) -> Blocking | None:
+def _rows_resident(product: BlockedProduct, spec: SpatialArray) -> Blocking | None:
     """Keep the fewest blocks of rows that fit; all weights pass each."""
     tiles = _TileGrid.of(product, spec)
     fits = (spec.buffer_words - STREAMED * product.depth * tiles.columns) // (product.depth * tiles.rows)
@@ -146,7 +145,7 @@ def _rows_resident(product: MatrixProduct, spec: SpatialArray) -> Blocking | Non
     return rows_resident(product, rows, columns, int(blocks[at]), spec.buffer_words)
 
 
-def _outputs_resident(product: MatrixProduct, spec: SpatialArray) -> Blocking | None:
+def _outputs_resident(product: BlockedProduct, spec: SpatialArray) -> Blocking | None:
     """Keep blocks of outputs with two slices of their operands; the third axis is the number of row blocks."""
     depth = _slice_depth(product, spec)
     if depth == product.depth:
@@ -168,6 +167,6 @@ def _outputs_resident(product: MatrixProduct, spec: SpatialArray) -> Blocking | 
     return Blocking(product, rows, columns, "outputs", rows_per_block, columns_per_block, depth, slots)
 
 
-def _slice_depth(product: MatrixProduct, spec: SpatialArray) -> int:
+def _slice_depth(product: BlockedProduct, spec: SpatialArray) -> int:
     """assumed: twice as deep as a buffer row is wide, so that partial sums keep the ports busy half of the time."""
     return min(2 * max(1, spec.global_buffer.row_bytes // spec.word_bytes), -(-product.depth // 2))

@@ -78,15 +78,14 @@ class _GemmLoops:
         if blocking.resident == "weights":
             return self.sweep(resident=self.columns, streamed=self.rows)
         blocks = Side(blocking.product.rows, blocking.rows_per_block * blocking.tile_rows)
-        return self.each(self.sweep_of_rows if blocking.resident == "rows" else self.output_blocks, blocks)
+        if blocking.resident == "outputs":
+            return self.each(self.output_blocks, blocks)
+        return self.each(lambda rows: self.sweep(Side(rows, blocking.tile_rows), self.columns), blocks)
 
     def each(self, block: Callable[[int], Steps], blocks: Side) -> Steps:
         """List the steps of every block; the last one may be smaller."""
         whole = (Rounds(block(blocks.tile), blocks.tiles - 1),) if blocks.tiles > 1 else ()
         return (*whole, *block(blocks.last))
-
-    def sweep_of_rows(self, rows: int) -> Steps:
-        return self.sweep(resident=Side(rows, self.blocking.tile_rows), streamed=self.columns)
 
     def sweep(self, resident: Side, streamed: Side) -> Steps:
         """The first streamed tile meets each resident tile as it arrives, then the others meet all of them."""
@@ -146,17 +145,13 @@ class _GemmLoops:
     def group(self) -> int:
         """Streamed tiles (slices) are moved as one: as few as rounding allows, and at most half of what fits."""
         most = max(1, self.blocking.slots // 2)
-        return max(steps_per_group(step, self.spec, most) for step in self.typical_steps())
-
-    def typical_steps(self) -> tuple[BufferedStep, ...]:
-        """The steps that a product has many of."""
         blocking, rows, columns = self.blocking, self.rows, self.columns
         height = min(blocking.rows_per_block * rows.tile, rows.extent)
-        match blocking.resident:
-            case "weights":
-                return self.step(columns.tile, rows.tile, 1, 0), self.passing(columns, min(rows.tile, rows.extent))
-            case "rows":
-                resident = Side(height, rows.tile)
-                return self.step(rows.tile, columns.tile, 1, 0), self.passing(resident, columns.tile)
-        width = min(blocking.columns_per_block * columns.tile, columns.extent)
-        return (self.slice_step(height, width, blocking.depth_per_block, 0),)
+        if blocking.resident == "weights":
+            many = [self.step(columns.tile, rows.tile, 1, 0), self.passing(columns, min(rows.tile, rows.extent))]
+        elif blocking.resident == "rows":
+            many = [self.step(rows.tile, columns.tile, 1, 0), self.passing(Side(height, rows.tile), columns.tile)]
+        else:
+            width = min(blocking.columns_per_block * columns.tile, columns.extent)
+            many = [self.slice_step(height, width, blocking.depth_per_block, 0)]
+        return max(steps_per_group(step, self.spec, most) for step in many)

@@ -3,7 +3,9 @@
 Attention is what it is built for; its pruning schedules make layers differ, so a model's attention becomes one
 operation for each kind of layer (`prepared`). Single queries run through the cycle-level pipeline of heads, many
 queries over one load through the engine. `model: behavioural` is the public behavioural simulator as an architecture:
-closed forms, attention layer by layer.
+closed forms, attention layer by layer. The paper runs GPT-2 end to end with 8-bit weights and does not describe other
+work; assumed: linear layers take both multiplier arrays, weights stream from DRAM once, activations stay on chip;
+element-wise rows come from DRAM and go back, one element a softmax lane and cycle. No publication times this alone.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from math import inf
+from math import ceil, inf, prod
 
+from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import (
     Accounting,
     Capabilities,
@@ -23,12 +26,25 @@ from cascadesim.accelerators.protocol import (
     Traffic,
     Unit,
 )
-from cascadesim.accelerators.spatten import fully_connected, layers, timing
+from cascadesim.accelerators.spatten import timing
 from cascadesim.accelerators.spatten.behavioural import behavioural_plan
 from cascadesim.accelerators.spatten.fused import FUSED, plan_fused
 from cascadesim.accelerators.spatten.harness import traced_work
-from cascadesim.accelerators.spatten.mapping import HeadWork, head_work, kept_lines, mapping_lines, stored_bytes
-from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX, units_of
+from cascadesim.accelerators.spatten.mapping import (
+    CHOICE,
+    RESULTS,
+    SCORES,
+    SOFTMAX,
+    HeadWork,
+    head_work,
+    kept_lines,
+    mapping_lines,
+    pruned,
+    schedule_for,
+    stored_bytes,
+    stored_formats,
+    units_of,
+)
 from cascadesim.accelerators.spatten.spec import PRUNING_SHARES, REQUEST_BYTES, HeadStream, SpattenSpec
 from cascadesim.einsum_cascades.models.operation import Operation, mask_of, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -36,6 +52,13 @@ from cascadesim.einsum_cascades.notation.schema import validate
 
 NO_SCHEDULE = "no pruning schedule"
 EXPONENTIAL_ORDER = 5  # HPCA 2021: a lane's exponential is a Taylor expansion of order 5, so many multiply-adds a cycle
+TILES = 64  # assumed: weights arrive in so many pieces, the multiplication one piece behind
+LINEAR_TASKS = (
+    Task("weights", "dram", takes=("halves",)),
+    Task("first half", "multiply_qk", (After("weights"),)),
+    Task("second half", "multiply_pv", (After("weights"),), gives_back=("halves",)),
+)
+ROW_TASKS = (Task("rows", "dram"), Task("elements", "softmax", (After("rows", 1, streaming=True),)))
 
 
 @dataclass(frozen=True)
@@ -87,11 +110,11 @@ class Spatten:
 
     def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Spatten, tuple[Operation, ...]]:
         """The machine and the work under the workload's pruning schedule."""
-        found = layers.schedule_for(self.spec.pruning, workload)
-        work = tuple(part for operation in operations for part in layers.pruned(operation, found, self.spec))
+        found = schedule_for(self.spec.pruning, workload)
+        work = tuple(part for operation in operations for part in pruned(operation, found, self.spec))
         if found is None:
             return self, work
-        spec = self.spec.model_copy(update={"formats": layers.formats(found, self.spec.formats)})
+        spec = self.spec.model_copy(update={"formats": stored_formats(found, self.spec.formats)})
         own = self.spec.pruning
         given = [f"{name} {share:g}" for name in PRUNING_SHARES if (share := getattr(own, name)) is not None]
         words = f"pruning schedule {found.name} ({found.source})"
@@ -129,7 +152,7 @@ class Spatten:
             plan = self._attention(operation, accounting)
             return behavioural_plan(plan, self.spec) if self.behavioural else plan
         linear = operation.kind == "linear"
-        plan_of = fully_connected.plan_linear if linear else fully_connected.plan_elementwise
+        plan_of = plan_linear if linear else plan_elementwise
         plan = plan_of(operation, self.spec, accounting)
         if not self.behavioural:
             return plan
@@ -145,8 +168,14 @@ class Spatten:
             timing.refuse_odd_lines(rows, self.spec)
         busy = timing.total(work, rows, self.spec)
         read = busy.transactions * REQUEST_BYTES
+        units = units_of(operation.cascade)
+        cycles = {SCORES: busy.multiply_qk, SOFTMAX: busy.softmax, RESULTS: busy.multiply_pv}
+        einsums = [(einsum.name, units[einsum.name]) for einsum in operation.cascade.einsums]
+        spent = timing.shared_activities(einsums, work_of(operation), cycles, self.spec)
+        spent += [EinsumActivity("top-k", CHOICE, busy.top_k)] * (busy.top_k > 0)
+        spent.append(EinsumActivity("gather", "dram", busy.dram))
         phase = Phase(
-            operation.name, _activities(operation, busy, self.spec), Traffic(read), float(busy.longest),
+            operation.name, tuple(spent), Traffic(read), float(busy.longest),
             None if work.streams else partial(timing.program, work, self.spec),
             partial(Heads, work, self.spec) if work.streams else None,
         )  # fmt: skip
@@ -173,16 +202,56 @@ class Heads:
         return run_heads(self.stream).cycles
 
 
-def _activities(operation: Operation, busy: timing.Busy, spec: SpattenSpec) -> tuple[EinsumActivity, ...]:
-    """Multiplications of scores and values on their arrays, everything between them on the softmax lanes."""
-    units = units_of(operation.cascade)
-    cycles = {SCORES: busy.multiply_qk, SOFTMAX: busy.softmax, RESULTS: busy.multiply_pv}
-    einsums = [(einsum.name, units[einsum.name]) for einsum in operation.cascade.einsums]
-    select = (EinsumActivity("top-k", CHOICE, busy.top_k),) if busy.top_k else ()
-    shared = timing.shared_activities(einsums, work_of(operation), cycles, spec)
-    return (*shared, *select, EinsumActivity("gather", "dram", busy.dram))
-
-
 def build(name: str, content: Mapping[str, object], source: str) -> Spatten:
     """Raises SpecError with every problem of `content`."""
     return Spatten(name, validate(SpattenSpec, content, source))
+
+
+def plan_linear(operation: Operation, spec: SpattenSpec, accounting: Accounting) -> Plan:
+    size = dict(operation.extents)
+    weights_bytes = size["x"] * size["k"] * size["n"] * spec.fully_connected.weight_bits / 8
+    macs = size["x"] * size["r"] * size["k"] * size["n"]
+    tiles = min(TILES, macs)
+    load = ceil(ceil(weights_bytes / tiles) / spec.dram.peak_bytes_per_cycle)
+    half = ceil(ceil(macs / (2 * spec.multipliers)) / tiles)  # each array takes half of the products
+    einsum = operation.cascade.einsums[0].name
+    most = half * tiles * spec.multipliers
+    first, second = (
+        EinsumActivity(einsum, unit, half * tiles, {"mac": own}, min(1.0, max(1, own) / most))
+        for unit, own in (("multiply_qk", macs - macs // 2), ("multiply_pv", macs // 2))
+    )
+    memory = EinsumActivity("weights", "dram", load * tiles)
+    cycles = float(max(load, half) * tiles)
+    phase = Phase(operation.name, (first, second, memory), Traffic(weights_bytes), cycles,
+                  partial(Program, LINEAR_TASKS, ((load, half, half),), (TileRun(0, tiles),), (Queue("halves", 2),),
+                          in_flight=3))  # fmt: skip
+    lines = (f"weights of {spec.fully_connected.weight_bits} bits once from DRAM, activations stay on chip; "
+             "products on both multiplier arrays",)  # fmt: skip
+    weights = {operation.cascade.einsums[0].inputs[1].tensor: spec.fully_connected.weight_bits / 8}
+    return Plan(operation, accounting, lines, (phase,), spec.dynamic_energy_j(weights_bytes, cycles),
+                element_bytes=weights)  # fmt: skip
+
+
+def plan_elementwise(operation: Operation, spec: SpattenSpec, accounting: Accounting) -> Plan:
+    size, cascade, counted = dict(operation.extents), operation.cascade, work_of(operation)
+    activities = []
+    for einsum in cascade.einsums:
+        ranks = {rank for access in (einsum.output, *einsum.inputs) for rank in access.ranks}
+        points = prod(size[rank] for rank in ranks if rank in size)
+        cycles = ceil(points / spec.softmax_lanes)
+        activities.append(EinsumActivity(einsum.name, "softmax", cycles, counted.get(einsum.name, {}),
+                                         points / (cycles * spec.softmax_lanes)))  # fmt: skip
+    accesses = {access.tensor: access.ranks for einsum in cascade.einsums for access in (einsum.output, *einsum.inputs)}
+    reads, writes = (
+        sum(prod(size.get(rank, 1) for rank in accesses[name]) for name in names) * spec.element_bits / 8
+        for names in (cascade.inputs, cascade.outputs)
+    )
+    busy, memory = sum(one.cycles for one in activities), ceil((reads + writes) / spec.dram.peak_bytes_per_cycle)
+    activities.append(EinsumActivity("rows", "dram", memory))
+    cycles_bound = float(max(busy, memory))
+    phase = Phase(operation.name, tuple(activities), Traffic(reads, writes), cycles_bound,
+                  partial(Program, ROW_TASKS, ((memory, busy),), (TileRun(0, 1),), in_flight=1))  # fmt: skip
+    energy = spec.dynamic_energy_j(reads + writes, cycles_bound)
+    stored = dict.fromkeys((*cascade.inputs, *cascade.outputs), spec.element_bits / 8)
+    return Plan(operation, accounting, ("one element a softmax lane and cycle; rows by DRAM",), (phase,), energy,
+                element_bytes=stored)  # fmt: skip

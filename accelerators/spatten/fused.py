@@ -14,20 +14,29 @@ keys, unless the load serves a single query, whose scores stay on chip; then tok
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 
+from cascadesim.accelerators.binding import Part, part_of
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic
-from cascadesim.accelerators.spatten.mapping import LOW_BITS, cut, kept_lines, stored_bytes
-from cascadesim.accelerators.spatten.roles import CHOICE, RESULTS, SCORES, SOFTMAX
+from cascadesim.accelerators.spatten.mapping import (
+    CHOICE,
+    LOW_BITS,
+    RESULTS,
+    SCORES,
+    SOFTMAX,
+    cut,
+    kept_lines,
+    stored_bytes,
+)
 from cascadesim.accelerators.spatten.spec import REQUEST_BYTES, SpattenSpec, lines, padded
 from cascadesim.accelerators.spatten.timing import MULTIPLY_CYCLES, TRANSACTIONS, dram_cycles, shared_activities
 from cascadesim.accelerators.spatten.topk import selection_mean
 from cascadesim.einsum_cascades.models.operation import Operation, work_of
-from cascadesim.einsum_cascades.notation.ir import Cascade, Einsum
+from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
 from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
@@ -37,6 +46,8 @@ TILE_LINES = 32  # assumed: a correction of one cycle a unit is then 3 % of a ti
 TILES_IN_FLIGHT = 4  # assumed: as many as the buffers of the full size hold at least
 SECOND_PASS = ("CM", "LS", "S")  # of pruned-1pass
 DRAM = "dram"
+# the array of the second product scales the results that it keeps
+UNITS: Mapping[Part, str] = {"scores": SCORES, "statistics": SOFTMAX, "output": RESULTS, "update": RESULTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +138,7 @@ def _pass(operation: Operation, work: FusedWork, spec: SpattenSpec, *, second: b
     )
     busy = {DRAM: of_keys + of_values, SCORES: scores, SOFTMAX: softmax, RESULTS: results}
     longest = float(max(busy.values()))
-    einsums = [(einsum.name, _unit(einsum)) for einsum in operation.cascade.einsums
+    einsums = [(einsum.name, UNITS[part_of(einsum)]) for einsum in operation.cascade.einsums
                if (einsum.name in SECOND_PASS) == second and charges(einsum)]  # others: tiles of keys, first states
     spent = shared_activities(einsums, work_of(operation, {"M0": tile_keys(spec)}), busy, spec)
     others = (("QK again", SCORES), ("gather", DRAM))  # scores of the second pass are no Einsum of the text
@@ -158,14 +169,6 @@ def _program(classes: Sequence[tuple[int, ...]], work: FusedWork, spec: SpattenS
     runs = tuple(TileRun(number, count * work.loads) for number, (_, count) in enumerate(work.tiles))
     queues = (Queue("key tiles", slots), Queue("value tiles", slots))
     return Program(tasks, tuple(classes), runs, queues, in_flight=TILES_IN_FLIGHT)
-
-
-def _unit(einsum: Einsum) -> str:
-    """Products over the depth of keys and all that has the depth of values have an array each, other work the lanes."""
-    read = {rank for access in einsum.inputs for rank in access.ranks}
-    if "e" in read:
-        return SCORES
-    return RESULTS if "f" in read else SOFTMAX
 
 
 def _lines(cascade: Cascade, work: FusedWork, spec: SpattenSpec) -> tuple[str, ...]:

@@ -77,7 +77,9 @@ def head_rows(
     Latencies are drawn one after another, also where all values are kept; the second of two 6-bit heads has none.
     """
     fetched = [_fetched(row) for row in trace]
-    second = _second_of_pair(fetched)
+    second: list[bool] = []  # whether each head is the second of a 6-bit pair
+    for number, own in enumerate(fetched):
+        second.append(number > 0 and _is_paired(own) and _is_paired(fetched[number - 1]) and not second[-1])
     problems = [
         f"{_place(row, number)}: {problem}"
         for number, (row, own) in enumerate(zip(trace, fetched, strict=True))
@@ -102,14 +104,6 @@ def _fetched(row: TracedHead) -> TracedHead:
 def _is_paired(row: TracedHead) -> bool:
     """Two heads of 6 bits share a fetch."""
     return 6 in (row.key_bits, row.value_bits)
-
-
-def _second_of_pair(fetched: Sequence[TracedHead]) -> list[bool]:
-    """Whether each head is the second of a 6-bit pair."""
-    found: list[bool] = []
-    for number, row in enumerate(fetched):
-        found.append(number > 0 and _is_paired(row) and _is_paired(fetched[number - 1]) and not found[-1])
-    return found
 
 
 def _place(row: TracedHead, number: int) -> str:

@@ -1,23 +1,77 @@
-"""What goes where on SpAtten: attention as loads of keys and values, and the queries that stream over each.
+"""What goes where on SpAtten: the unit of each Einsum, loads of keys and values, the layers of a pruned model.
 
-A head of more than 64 elements is several lanes of 64 side by side, whose partial scores add up; keys beyond half of a
-buffer are cut into pieces, whose partial results are rescaled and added (assumed: free; the RTL refuses such heads).
-Query heads that share keys stream over the same load. Knows no cycles.
+Products of queries with keys and of probabilities with values have an array each, all else the softmax lanes, made
+for the exponentials, their sum and the division; the top-k engine follows the pruning schedule. A head of more than 64
+elements is several lanes of 64 side by side, whose partial scores add up; keys beyond half of a buffer are cut into
+pieces, whose partial results are rescaled and added (assumed: free; the RTL refuses such heads). Query heads that share
+keys stream over the same load. Layers of equal tokens, heads and values are one kind. Knows no cycles.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
+from itertools import groupby
 from math import ceil, lcm
+from types import MappingProxyType
 
-from cascadesim.accelerators.spatten.roles import units_of
-from cascadesim.accelerators.spatten.spec import HeadRow, SpattenSpec, padded
+from cascadesim.accelerators.binding import Part, part_of, point_operations
+from cascadesim.accelerators.spatten.spec import Formats, HeadRow, Pruning, SpattenSpec, padded
 from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.notation.operators import fiber_operator
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import SCHEDULES, PruningSchedule, kept, published_schedule
 
+SCORES, SOFTMAX, CHOICE, RESULTS = "multiply_qk", "softmax", "top_k", "multiply_pv"
+UNITS: Mapping[Part, str] = {"scores": SCORES, "statistics": SOFTMAX, "output": RESULTS, "update": SOFTMAX}
+SOFTMAX_OF_A_SCORE = Counter({"max": 1, "exp": 1, "add": 2, "divide": 1})  # HPCA 2021: exponential, sum, division
 KEPT = "kept:"  # begins the line that says what pruning left of a layer
 LOW_BITS = 4  # SpAtten, sec. III-D: the least significant plane
 MOST_STREAMED = 16_384  # heads of one query that run cycle by cycle (seconds); beyond, as loads at peak bandwidth
+STORED = (4, 6, 8)  # bits that the format has; wider keys run as 8 bits and 4 more (TestSpAtten)
+
+
+@lru_cache(maxsize=64)
+def units_of(cascade: Cascade) -> Mapping[str, str]:
+    """Einsum -> unit. Raises CascadeSimError on a cascade that the pipeline does not run."""
+    if "m0" in cascade.ranks:
+        raise CascadeSimError(f"{cascade.name} walks keys in tiles; spatten does so in attention-1pass and "
+                              "pruned-1pass only, else use --attention attention-3pass")  # fmt: skip
+    if any(fiber_operator(einsum) is not None for einsum in cascade.einsums):
+        raise CascadeSimError(f"{cascade.name} chooses in its text; spatten prunes by its own schedule: use "
+                              "--attention attention-3pass with --set pruning.value_keep=…")  # fmt: skip
+    found = {einsum.name: UNITS[part_of(einsum)] for einsum in cascade.einsums}
+    counts = [list(found.values()).count(unit) for unit in (SCORES, RESULTS)]
+    if counts != [1, 1]:
+        raise CascadeSimError(
+            f"{cascade.name} has {counts[0]} products of queries with keys and {counts[1]} of probabilities with "
+            "values; spatten runs one of each, as in attention-3pass"
+        )
+    _refuse_other_softmax(cascade, found)
+    return MappingProxyType(found)
+
+
+def _refuse_other_softmax(cascade: Cascade, units: Mapping[str, str]) -> None:
+    """The lanes evaluate max, exp(x - max), sum and division for each score, and nothing else."""
+    lanes: Counter[str] = Counter()
+    for einsum in cascade.einsums:
+        if units[einsum.name] != SOFTMAX:
+            continue
+        if not {"m", "p"} <= set(einsum.ranks) or "f" in einsum.ranks:
+            raise CascadeSimError(f"{cascade.name}: {einsum.name} is no work on scores; spatten divides probabilities "
+                                  "before it multiplies values, as in attention-3pass")  # fmt: skip
+        lanes.update(point_operations(einsum))
+    if lanes != SOFTMAX_OF_A_SCORE:
+        does, has = (" + ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "nothing"
+                     for counts in (SOFTMAX_OF_A_SCORE, lanes))  # fmt: skip
+        raise CascadeSimError(f"{cascade.name}: the softmax lanes of spatten do {does} for each score, the cascade has "
+                              f"{has}; use --attention attention-3pass")  # fmt: skip
+
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +193,63 @@ def mapping_lines(work: HeadWork, spec: SpattenSpec) -> tuple[str, ...]:
         lines.append("keys beyond half a buffer are cut into pieces; their results are rescaled and added")
     lines.append("queries arrive with requests and results leave with responses, not through DRAM, as in the RTL")
     return tuple(lines)
+
+
+
+
+def schedule_for(pruning: Pruning, workload: str) -> PruningSchedule | None:
+    """Raises UnknownNameError on a schedule that does not exist."""
+    if pruning.schedule == "none":
+        return None
+    if pruning.schedule == "published":
+        return SCHEDULES.get(workload)
+    return published_schedule(pruning.schedule)
+
+
+def stored_formats(schedule: PruningSchedule, given: Formats) -> Formats:
+    """Bits of a schedule as the design stores them."""
+    wide = schedule.key_bits not in STORED
+    bits = {
+        "key_bits": 8 if wide else schedule.key_bits,
+        "value_bits": schedule.value_bits if schedule.value_bits in STORED else 8,
+        "low_bit_share": 1.0 if wide else schedule.low_bit_share,
+    }
+    return given.model_copy(update=bits)
+
+
+def pruned(operation: Operation, schedule: PruningSchedule | None, spec: SpattenSpec) -> Iterator[Operation]:
+    """The operation as each kind of layer runs it; itself where nothing is pruned."""
+    layers = schedule.layers if schedule is not None else 1
+    other = schedule is not None and operation.count not in (1, layers)
+    if operation.kind != "attention" or operation.trace is not None or other:
+        yield operation
+        return
+    size = dict(operation.extents)
+    kinds = groupby(range(layers), lambda layer: _kept(size, schedule, layer, spec.pruning))
+    for (tokens, heads, values), members in kinds:
+        queries = tokens if size["p"] == size["m"] else size["p"]  # dropped tokens ask nothing either
+        extents = {**size, "h": heads, "m": tokens, "p": queries, "k": values}
+        found, numbers = replace(operation, extents=tuple(extents.items())), list(members)
+        if schedule is not None:
+            span = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
+            count = len(numbers) if operation.count > 1 else 1
+            found = replace(
+                found, name=f"{operation.name} {span}", layer=f"{operation.layer}:{span}", count=count
+            )
+        yield found
+
+
+def _kept(
+    size: Mapping[str, int], schedule: PruningSchedule | None, layer: int, pruning: Pruning
+) -> tuple[int, int, int]:
+    """Tokens, heads and values of a layer: the schedule's counts, or the shares that the user gave."""
+    tokens, heads, values = size["m"], size["h"], size["m"]
+    if schedule is not None:
+        tokens, values = schedule.tokens(layer, tokens), schedule.values(layer, tokens)
+        heads = min(heads, schedule.heads[layer]) if size["g"] == 1 else heads
+    tokens = tokens if pruning.token_keep is None else kept(pruning.token_keep, size["m"])
+    heads = heads if pruning.head_keep is None else size["g"] * kept(pruning.head_keep, size["h"] // size["g"])
+    if pruning.value_keep is not None or (pruning.token_keep is not None and schedule is not None):
+        share = pruning.value_keep if pruning.value_keep is not None or schedule is None else schedule.value_keep
+        values = kept(share or 1.0, tokens)
+    return tokens, heads, min(values, tokens)

@@ -17,8 +17,7 @@ from typing import NamedTuple
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.accelerators.spatten.harness import gathered_keys
-from cascadesim.accelerators.spatten.mapping import HeadWork, Piece
-from cascadesim.accelerators.spatten.roles import SOFTMAX
+from cascadesim.accelerators.spatten.mapping import SOFTMAX, HeadWork, Piece
 from cascadesim.accelerators.spatten.spec import READ_GAP, HeadRow, HeadStream, SpattenSpec, lines, padded
 from cascadesim.accelerators.spatten.topk import LARGEST_TABLE, engine_cycles, selection_mean
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cascadesim.accelerators.spec import Buffer, Dram, Operations, SpatialArray
+from cascadesim.accelerators.spec import Buffer, Operations, SpatialArray
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.einsum_cascades.notation.schema import parse_yaml, validate
 
@@ -47,7 +47,7 @@ def test_operations_are_those_that_are_given() -> None:
 
 
 def test_bytes_per_cycle_follow_the_clock() -> None:
-    assert Dram(bandwidth_bytes_per_s=1e9).bytes_per_cycle(clock_hz=5e8) == 2.0
+    assert read(clock_hz=5e8, dram__bandwidth_bytes_per_s=1e9).dram_bytes_per_cycle == 2.0
 
 
 def test_a_spec_is_frozen() -> None:

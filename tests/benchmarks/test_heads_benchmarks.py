@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from cascadesim.accelerators.dram.reads import read_stream
+from cascadesim.accelerators.dram.delivery import read_stream
 from cascadesim.accelerators.dram.standards import standard
 from cascadesim.accelerators.spatten.harness import gathered_keys
 from cascadesim.accelerators.spatten.rtl.run import run_heads

@@ -21,8 +21,8 @@ import numpy as np
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import Shape, shape
 from cascadesim.accelerators.gpu.kernel import Kernel, Tile
+from cascadesim.accelerators.gpu.memory import stream_seconds
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.streaming import stream_seconds
 from cascadesim.accelerators.gpu.timing import (
     LEGACY_RATE,
     AttentionCase,

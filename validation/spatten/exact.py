@@ -14,7 +14,7 @@ from math import sqrt
 
 import numpy as np
 
-from cascadesim.accelerators.dram.reads import read_stream
+from cascadesim.accelerators.dram.delivery import read_stream
 from cascadesim.accelerators.dram.standards import HBM2
 from cascadesim.accelerators.spatten.behavioural import BehaviouralDesign, Head, layer_cycles, total_cycles
 from cascadesim.accelerators.spatten.topk import JavaRandom, drawn_cycles, expected_cycles

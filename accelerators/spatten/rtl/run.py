@@ -1,6 +1,6 @@
 """When every head of a stream gets its scores and its result: gather, multiply, select, gather, multiply.
 
-The stages run cycle by cycle (`front`, `fetch`, `returns`, `back`), each DRAM channel with its own controller
+The stages run cycle by cycle (`pipeline`, `fetch`), each DRAM channel with its own controller
 (`channel`); equal heads whose state returns are repeated (`steady_state`). Constants are the latencies of registers,
 FIFOs and memories that each stage's module lists; what the RTL's times say and its description does not is in
 docs/spatten.md; none is fitted to a row. Knows streams of heads and their rules; knows no cascade.
@@ -61,10 +61,8 @@ def run_heads(stream: HeadStream) -> HeadSchedule:
     times, simulated = found
     start = times[0, at.ACCEPT]
     times[:, : at.DONE + 1][times[:, : at.DONE + 1] >= 0] -= start
-    return HeadSchedule(
-        times[:, at.ACCEPT], times[:, at.REPORT], times[:, at.SECOND_REPORT], times[:, at.DONE], times[:, at.READS],
-        times[:, at.LINES], simulated, stream,
-    )  # fmt: skip
+    accept, report, second_report, done, reads, lines = times.T
+    return HeadSchedule(accept, report, second_report, done, reads, lines, simulated, stream)
 
 
 def _problems(stream: HeadStream) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What the compiled pipeline of attention heads keeps between cycles: plain integer arrays, with a name for each place.
 
 Rings and sets of integers come with what compiled stages do with them. The pipeline is described in `run`; its stages
-are in `front`, `fetch`, `returns` and `back`. Knows places; knows no order of events.
+are in `pipeline` and `fetch`. Knows places; knows no order of events.
 """
 
 # an element of an array is Any:

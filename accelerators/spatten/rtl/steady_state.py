@@ -18,14 +18,11 @@ from cascadesim.accelerators import compiled
 from cascadesim.accelerators.compiled import compiled_entry, version_of
 from cascadesim.accelerators.dram import channel as dram_channel
 from cascadesim.accelerators.dram import commands as dram_commands
-from cascadesim.accelerators.dram import commands as dram_state
 from cascadesim.accelerators.dram.commands import BANK_BITS, COLUMN_BITS, GROUP_BITS, PSEUDO_BITS, Integers
-from cascadesim.accelerators.spatten.rtl import back, fetch, front, returns
+from cascadesim.accelerators.spatten.rtl import fetch, pipeline
 from cascadesim.accelerators.spatten.rtl import state as at
-from cascadesim.accelerators.spatten.rtl.back import multiply, select, stream
-from cascadesim.accelerators.spatten.rtl.fetch import arbitrate, load, memory, split
-from cascadesim.accelerators.spatten.rtl.front import accept, branch, read, report
-from cascadesim.accelerators.spatten.rtl.returns import beat, receive, regroup
+from cascadesim.accelerators.spatten.rtl.fetch import arbitrate, beat, load, memory, receive, regroup, split
+from cascadesim.accelerators.spatten.rtl.pipeline import accept, branch, multiply, read, report, select, stream
 from cascadesim.accelerators.spatten.rtl.snapshot import snapshot
 from cascadesim.accelerators.spatten.rtl.state import HeadPipeline, Ring
 
@@ -58,9 +55,7 @@ def _entry_point(version: int) -> Callable[[HeadPipeline, int, int], bool]:
     return compiled_entry("the engine for streams of heads", about_s=20)(run)
 
 
-run = _entry_point(
-    version_of(__file__, compiled, dram_channel, dram_commands, dram_state, back, fetch, front, returns, at)
-)
+run = _entry_point(version_of(__file__, compiled, dram_channel, dram_commands, pipeline, fetch, at))
 
 BASES = [at.KEY_BASE, at.VALUE_BASE, at.LOW_BASE]
 PATIENCE = 6  # equal heads in front of the pipeline below which no state is compared
@@ -134,7 +129,8 @@ def _cut(state: HeadPipeline, longest: int) -> _Cut | None:
     """Runs on, head by head, until a state returns and the heads to come allow to leave out a period."""
     seen: dict[bytes, _Moment] = {}
     out = np.empty(_most_words(state), dtype=np.int64)
-    alike = _alike(state.heads)
+    alike, bits = _alike(state.heads), state.dram[0][[COLUMN_BITS, PSEUDO_BITS, GROUP_BITS, BANK_BITS]]
+    span = 1 << int(state.sizes[at.CHANNEL_BITS] + bits.sum())
     while len(seen) < MOST_SNAPSHOTS:
         now, head = state.now, int(state.now[at.DONE_HEADS])
         counts = np.array([*[now[at.TIME]] * at.READS, now[at.TOTAL_READS], now[at.LINES_DONE]])
@@ -144,7 +140,8 @@ def _cut(state: HeadPipeline, longest: int) -> _Cut | None:
         if len(to_come) < PATIENCE or not to_come.all() or moment.next_head - moment.head > MOST_IN_FLIGHT:
             return None
         words = snapshot(state, out, moment.origin)
-        key = out[1 : words + 1].tobytes() + (moment.origin % _span(state)).to_bytes(8)
+        place = moment.origin % span  # addresses this far apart are in the same place of the same bank, in another row
+        key = out[1 : words + 1].tobytes() + place.to_bytes(8)
         cut = _between(state, seen[key], moment) if key in seen else None
         if cut is not None:
             return cut
@@ -162,12 +159,6 @@ def _most_words(state: HeadPipeline) -> int:
         (MOST_IN_FLIGHT + 1) * (lines + 8) + 12 * queues + 2 * at.ROWS * (state.fetch.lanes.size + 4)
         + 2 * state.dram.size + 2 * state.fetch.crossbar.size + 4096
     )  # fmt: skip
-
-
-def _span(state: HeadPipeline) -> int:
-    """Addresses this far apart are in the same place of the same bank, in another row."""
-    one = state.dram[0]
-    return 1 << int(state.sizes[at.CHANNEL_BITS] + one[[COLUMN_BITS, PSEUDO_BITS, GROUP_BITS, BANK_BITS]].sum())
 
 
 def _between(state: HeadPipeline, first: _Moment, second: _Moment) -> _Cut | None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cascadesim.accelerators.binding import bind_attention
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.flat.accelerator import Flat
+from cascadesim.accelerators.flat.fused import Choices
 from cascadesim.accelerators.flat.geometry import FlatCase
 from cascadesim.accelerators.flat.search import Chosen, evaluate, published_dataflow, published_dataflows, search
 from cascadesim.accelerators.flat.spec import STATIONARITIES, TENSORS, Dataflow, FlatArray, Pins
@@ -41,6 +42,16 @@ def test_a_head_that_fits_is_moved_once() -> None:
     assert found.costs.spilled[0] == 0
 
 
+def test_a_row_of_scores_between_the_passes_spills_as_far_as_it_does_not_fit() -> None:
+    """Nothing on chip: beside the footprint there is room for half of a row of 4096 scores, then for a whole one."""
+    passing, shape = Dataflow(frozenset(), "output", "output", "row", 256), AttentionShape(1, 512, 4096, 64, 64)
+    footprint = int(evaluate(FlatCase(shape, spec()), BINDING, passing).costs.footprint_words[0])
+    bytes_given = [f"global_buffer.capacity_bytes={2 * (footprint + room)}" for room in (2048, 4096)]
+    half, whole = (evaluate(FlatCase(shape, spec("flat", given)), BINDING, passing) for given in bytes_given)
+    assert half.costs.spilled[0] == whole.costs.spilled[0] == 0
+    assert float(half.costs.softmax.dram[0]) > float(whole.costs.softmax.dram[0])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("length", "causal"), [(300, False), (700, True)])
 def test_the_search_finds_the_best_of_all_dataflows(length: int, causal: bool) -> None:
@@ -52,7 +63,7 @@ def test_the_search_finds_the_best_of_all_dataflows(length: int, causal: bool) -
                          for name in names.split())  # fmt: skip
         for qk, av in product(STATIONARITIES, repeat=2):
             found = evaluate(case, BINDING, Dataflow(kept, qk, av, "row", 64))
-            if found.blocks.least_words(found.choice)[0] <= small.buffer_words:
+            if found.blocks.least_words(Choices.of(found.dataflow))[0] <= small.buffer_words:
                 assert best <= tuple(value * (1 + 1e-9) for value in cost(found))
 
 

@@ -22,9 +22,9 @@ from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.gemm import gemm_timing
 from cascadesim.accelerators.gpu.grid import BooleanArray, Reals, Shape, shape
 from cascadesim.accelerators.gpu.kernel import Kernel, kernels
+from cascadesim.accelerators.gpu.memory import stream_timing
 from cascadesim.accelerators.gpu.programs import attention_program, residents
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.streaming import stream_timing
 from cascadesim.accelerators.gpu.timing import AttentionCase, attention_timing, case_of
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator.engine.engine import run

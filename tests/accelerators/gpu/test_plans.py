@@ -52,6 +52,16 @@ def test_attention_texts_run_rightly_or_not_at_all(name: str, text: str) -> None
             assert not list(problems(machine.plan(asked, "physical"), machine))
 
 
+def test_tensor_cores_add_what_they_accumulate() -> None:
+    """Products and the running output are theirs; exponentials and all else on rows of scores are not."""
+    asked = operations("bert", "prefill", 1024, 1, "attention-1pass")
+    plan = load("h100-sxm").plan(next(one for one in asked if one.kind == "attention"), "physical")
+    found = {(one.name, kind): one.unit for one in plan.phases[0].activities for kind in one.operations}
+    on_tensor_cores = {work for work, unit in found.items() if unit == "tensor"}
+    assert on_tensor_cores == {("QK", "mac"), ("SLNV", "mac"), ("RNV", "add")}
+    assert (found["SPNV", "multiply"], found["SLN", "exp"]) == ("issue", "special")
+
+
 @pytest.mark.parametrize("name", ["b200", "h100-sxm"])
 def test_exponentials_that_fp32_lanes_compute_are_counted_there(name: str) -> None:
     """FlashAttention-4 on Blackwell computes a quarter of the scores' exponentials on FP32 lanes."""

@@ -14,6 +14,7 @@ from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.gemm import choice_of, gemm_timing
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import kernels, load_kernel
+from cascadesim.accelerators.gpu.memory import stream_timing
 from cascadesim.accelerators.gpu.programs import (
     LOADS,
     Residents,
@@ -23,7 +24,6 @@ from cascadesim.accelerators.gpu.programs import (
     stream_program,
 )
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.streaming import stream_timing
 from cascadesim.accelerators.gpu.timing import AttentionCase, attention_timing, case_of, tiles_of_last_sm
 from cascadesim.accelerators.program import Program
 from cascadesim.simulator.engine.engine import record, run

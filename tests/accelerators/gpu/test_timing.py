@@ -21,8 +21,8 @@ from cascadesim.accelerators.gpu.batch import (
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import Kernel, KernelPhase, kernels, load_kernel
+from cascadesim.accelerators.gpu.memory import copy_seconds, small_kernel_s, stream_seconds
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.streaming import copy_seconds, small_kernel_s, stream_seconds
 from cascadesim.accelerators.gpu.timing import (
     AttentionCase,
     AttentionTiming,

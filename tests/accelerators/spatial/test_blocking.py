@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascadesim.accelerators.spatial.array import linear_actions
 from cascadesim.accelerators.spatial.blocking import (
+    BlockedProduct,
     Blocking,
-    MatrixProduct,
     coarse_sizes,
     even_blocks,
     published_blocking,
@@ -20,7 +21,6 @@ from cascadesim.accelerators.spatial.blocking import (
     tile_sizes,
 )
 from cascadesim.accelerators.spatial.blocking_search import fastest_blocking
-from cascadesim.accelerators.spatial.linear import linear_actions
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts.transformer import LINEAR
@@ -41,7 +41,7 @@ def resident_words(blocking: Blocking) -> int:
 
 def test_weights_that_fit_stay_and_everything_passes_once(fusemax: SpatialArray) -> None:
     """BERT, up: 768 x 3072 weights in 2^23 words; 65536 rows are 256 tiles, 3072 columns are 12."""
-    blocking = fastest_blocking(MatrixProduct(65536, 768, 3072), fusemax)
+    blocking = fastest_blocking(BlockedProduct(65536, 768, 3072), fusemax)
     assert blocking.resident == "weights"
     assert (blocking.row_tiles, blocking.column_tiles) == (256, 12)
     assert blocking.steps == 256 * 12 * 768
@@ -53,30 +53,30 @@ def test_refetches_follow_from_the_buffer(fusemax: SpatialArray, flat: SpatialAr
 
     65536 rows in a power of two of blocks of at most 768: R = 128 blocks of 512. In 2^24 words (1792): R = 64.
     """
-    down = MatrixProduct(rows=65536, depth=8192, columns=2048)
+    down = BlockedProduct(rows=65536, depth=8192, columns=2048)
     assert published_blocking(down, fusemax).reads_of_weights == 128
     assert published_blocking(down, flat).reads_of_weights == 64
-    assert published_blocking(MatrixProduct(65536, 768, 3072), fusemax).reads_of_weights == 1
+    assert published_blocking(BlockedProduct(65536, 768, 3072), fusemax).reads_of_weights == 1
 
 
 def test_a_few_rows_stay_and_weights_pass_once(fusemax: SpatialArray) -> None:
     """Decode: 8 rows of 14336, however large the weights."""
-    blocking = fastest_blocking(MatrixProduct(8, 14336, 4096), fusemax)
+    blocking = fastest_blocking(BlockedProduct(8, 14336, 4096), fusemax)
     assert blocking.resident == "rows"
     assert blocking.dram_words == blocking.product.least_words
 
 
 def test_a_long_product_lies_along_the_long_side(array: Callable[..., SpatialArray]) -> None:
     """32 x 256 outputs on 256 rows x 32 columns: turned they are one tile, upright they would be eight."""
-    blocking = fastest_blocking(MatrixProduct(32, 100, 256), array(256, 32))
+    blocking = fastest_blocking(BlockedProduct(32, 100, 256), array(256, 32))
     assert (blocking.tile_rows, blocking.tile_columns, blocking.steps) == (32, 256, 100)
 
 
 def test_outputs_stay_where_rows_of_full_depth_do_not_fit(array: Callable[..., SpatialArray]) -> None:
     """32 x 32 array, 2^18 words: three tiles of depth 14336 have 1.4 million."""
     edge = array(32, capacity_bytes=2**19)
-    assert published_way(MatrixProduct(4096, 14336, 4096), edge) is None
-    blocking = fastest_blocking(MatrixProduct(4096, 14336, 4096), edge)
+    assert published_way(BlockedProduct(4096, 14336, 4096), edge) is None
+    blocking = fastest_blocking(BlockedProduct(4096, 14336, 4096), edge)
     assert blocking.resident == "outputs"
     assert blocking.depth_per_block == 64  # twice a row of the buffer
     assert resident_words(blocking) <= 2**18
@@ -85,7 +85,7 @@ def test_outputs_stay_where_rows_of_full_depth_do_not_fit(array: Callable[..., S
 
 
 products = st.builds(
-    MatrixProduct, rows=st.integers(1, 700), depth=st.integers(1, 900),
+    BlockedProduct, rows=st.integers(1, 700), depth=st.integers(1, 900),
     columns=st.integers(1, 700), copies=st.integers(1, 5),
 )  # fmt: skip
 
@@ -93,7 +93,7 @@ products = st.builds(
 @settings(deadline=None)
 @given(products, st.sampled_from((2**13, 2**15, 2**17, 2**21)))
 def test_a_blocking_fits_and_moves_what_the_counting_engine_says(
-    array: Callable[..., SpatialArray], product: MatrixProduct, capacity_bytes: int
+    array: Callable[..., SpatialArray], product: BlockedProduct, capacity_bytes: int
 ) -> None:
     spec = array(32, 16, capacity_bytes=capacity_bytes)
     found = [published_way(product, spec)]
@@ -126,18 +126,18 @@ def test_a_buffer_too_small_for_any_tile_is_refused(array: Callable[..., Spatial
     spec = array(256, capacity_bytes=2048)
     refused = r"capacity_bytes: 2048 bytes hold no tile of a linear layer; .* need 2050"
     with pytest.raises(CascadeSimError, match=refused):
-        fastest_blocking(MatrixProduct(512, 512, 512), spec)
-    assert fastest_blocking(MatrixProduct(512, 512, 512), array(256, capacity_bytes=2050)).tile_rows == 1
+        fastest_blocking(BlockedProduct(512, 512, 512), spec)
+    assert fastest_blocking(BlockedProduct(512, 512, 512), array(256, capacity_bytes=2050)).tile_rows == 1
 
 
 def test_the_published_rule_is_for_whole_tiles(fusemax: SpatialArray) -> None:
     with pytest.raises(CascadeSimError, match=r"r of a linear layer must be a multiple .* got r=100, n=256; use --acc"):
-        published_blocking(MatrixProduct(100, 512, 256), fusemax)
+        published_blocking(BlockedProduct(100, 512, 256), fusemax)
 
 
 def test_the_published_rule_needs_a_row_tile_to_fit(array: Callable[..., SpatialArray]) -> None:
     with pytest.raises(CascadeSimError, match="no block of rows of depth k=14336 fits the buffer"):
-        published_blocking(MatrixProduct(64, 14336, 4096), array(32, capacity_bytes=2**19))
+        published_blocking(BlockedProduct(64, 14336, 4096), array(32, capacity_bytes=2**19))
 
 
 sides, extents = st.integers(1, 3000), st.integers(1, 100_000)

@@ -40,6 +40,13 @@ def cycles(phase: Phase) -> int:
     return run(phase.program()).cycles
 
 
+def test_the_second_product_corrects_the_results_that_it_keeps() -> None:
+    (phase,) = planned(ATTENTION_1PASS, 1024).phases
+    found = {one.name: one.unit for one in phase.activities}
+    assert {name for name, unit in found.items() if unit == "multiply_pv"} == {"SLNV", "SPNV", "RNV", "AV"}
+    assert {name for name, unit in found.items() if unit == "multiply_qk"} == {"QK"}
+
+
 def test_tiles_of_32_lines_with_one_correction_a_query() -> None:
     """1024 keys on lines of 8: 4 tiles of 256 keys, 32 lines for each of 1024 queries; one more on the softmax lanes
     and the second product. Keys and values of 8 bits once: 2 x 2 x 1024 transactions, 16 channels, each in 2 cycles."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.accelerators.spatten.roles import RESULTS, SCORES, SOFTMAX, units_of
+from cascadesim.accelerators.spatten.mapping import RESULTS, SCORES, SOFTMAX, units_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import find

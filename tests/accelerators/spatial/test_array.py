@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import Accounting, Phase, Plan
-from cascadesim.accelerators.spatial.blocking import MatrixProduct
+from cascadesim.accelerators.spatial.array import plan_linear
+from cascadesim.accelerators.spatial.blocking import BlockedProduct
 from cascadesim.accelerators.spatial.blocking_search import fastest_blocking
-from cascadesim.accelerators.spatial.linear import plan_linear
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.models.lowering import linear
 from cascadesim.einsum_cascades.models.operation import Operation
@@ -163,7 +163,7 @@ def test_a_million_tiles_are_a_short_stream(fusemax: SpatialArray) -> None:
 
 
 products = st.builds(
-    MatrixProduct, rows=st.integers(1, 700), depth=st.integers(1, 900),
+    BlockedProduct, rows=st.integers(1, 700), depth=st.integers(1, 900),
     columns=st.integers(1, 700), copies=st.integers(1, 5),
 )  # fmt: skip
 
@@ -171,7 +171,7 @@ products = st.builds(
 @settings(deadline=None, max_examples=40)
 @given(products, st.sampled_from((2**13, 2**15, 2**21)), st.sampled_from((1.0, 20.0, 400.0)))
 def test_no_schedule_beats_the_closed_form(
-    array: Callable[..., SpatialArray], product: MatrixProduct, capacity_bytes: int, gib_per_s: float
+    array: Callable[..., SpatialArray], product: BlockedProduct, capacity_bytes: int, gib_per_s: float
 ) -> None:
     spec = array(16, capacity_bytes=capacity_bytes, bandwidth_bytes_per_s=gib_per_s * 2**30)
     operation = linear("z", product.rows, product.depth, product.columns, product.copies)
@@ -187,7 +187,7 @@ def test_no_schedule_beats_the_closed_form(
 @settings(deadline=None)
 @given(products, st.integers(1, 40), st.integers(1, 40), st.integers(80, 20_000))
 def test_any_array_runs_it_or_says_why_not(
-    array: Callable[..., SpatialArray], product: MatrixProduct, rows: int, columns: int, capacity_bytes: int
+    array: Callable[..., SpatialArray], product: BlockedProduct, rows: int, columns: int, capacity_bytes: int
 ) -> None:
     spec = array(rows, columns, capacity_bytes=capacity_bytes)
     operation = linear("z", product.rows, product.depth, product.columns, product.copies)
@@ -212,7 +212,7 @@ def test_what_does_not_bound_is_left_as_published(fusemax: SpatialArray, array: 
 
     That is 12.3 million cycles at 400 GiB/s, so they stay, as published; 24.7 million at 200 GiB/s: outputs do.
     """
-    down = MatrixProduct(65536, 8192, 2048)
+    down = BlockedProduct(65536, 8192, 2048)
     assert fastest_blocking(down, fusemax).resident == "rows"
     assert fastest_blocking(down, array(bandwidth_bytes_per_s=200.0 * 2**30)).resident == "outputs"
 
