@@ -130,14 +130,6 @@ def _lacking(operations: Mapping[str, int], can: Operations) -> tuple[str, ...]:
     return tuple(name for name in operations if name not in can.cycles)
 
 
-def op_cycles(operations: Mapping[str, int], can: Operations) -> int:
-    """Cycles of one point on one element; the subtraction before an exponential may be part of it."""
-    counts = dict(operations)
-    if can.exp_subtracts and counts.get("exp"):
-        counts["add"] = max(counts.get("add", 0) - counts["exp"], 0)
-    return sum(count * can.cycles[name] for name, count in counts.items())
-
-
 @dataclass(frozen=True)
 class _Structure:
     """The questions whose answers say what is kept where."""
@@ -154,7 +146,7 @@ class _Structure:
         can = spec.pe_array.operations if unit == ARRAY_2D else spec.vector_array.operations
         uses = tuple(self._uses(einsum))
         return Placed(
-            einsum, unit, tuple(operand for _, operand in uses), operations, op_cycles(operations, can),
+            einsum, unit, tuple(operand for _, operand in uses), operations, can.cycles_of(operations),
             dram_keeps=frozenset(operand.name for access, operand in uses if self._passes_by_dram(einsum, access)),
             buffer_keeps=frozenset(operand.name for access, operand in uses if self._in_buffer(einsum, access)),
             registers_1d_keeps=frozenset(

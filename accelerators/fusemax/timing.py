@@ -14,7 +14,7 @@ from math import prod
 
 from cascadesim.accelerators.binding import on_arrays
 from cascadesim.accelerators.fusemax.pipeline import EPOCH_1D, EPOCH_2D, Slot, distances
-from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, op_cycles
+from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec, Policy
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles
@@ -71,7 +71,7 @@ class ArrayTiming:
         on_2d = placed.unit == ARRAY_2D
         lanes = self.elements if on_2d else self.spec.vector_array.lanes
         can = self.spec.pe_array.operations if on_2d else self.spec.vector_array.operations
-        cycles, useful = self.tile_cycles(placed) * self.times(placed), op_cycles(on_arrays(operations), can)
+        cycles, useful = self.tile_cycles(placed) * self.times(placed), can.cycles_of(on_arrays(operations))
         return EinsumActivity(placed.name, placed.unit, cycles, operations, useful / (cycles * lanes))
 
     def activities(self, work: Mapping[str, Mapping[str, int]]) -> tuple[EinsumActivity, ...]:
