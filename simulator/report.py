@@ -1,7 +1,7 @@
 """What a simulation found: frozen values in SI units that turn into JSON (`cascadesim.report/1`) and rows.
 
 Knows the meaning of every figure and the one conservation law: each unit's busy + stalled + idle cycles are the
-cycles of the run. It does not compute any of them (`summary`), nor print them (`render`).
+cycles of the run. It does not compute any of them (`execution`), nor print them (`render`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class OperationTime:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Bytes that one device must hold, and `capacity` bytes that it has; `activations` is a bound (`sharding`)."""
+    """Bytes that one device must hold, and `capacity` bytes that it has; `activations` is a bound (`request`)."""
 
     weights: int
     kv: int

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import click
 
 from cascadesim.simulator.cli.options import one_of
-from cascadesim.simulator.views.formatting import count, length
+from cascadesim.simulator.views.output import count, length
 
 ENTRY_POINTS = "cascadesim.listings"
 Entries: TypeAlias = Iterator[tuple[str, str]]  # (name, what it is)

@@ -18,14 +18,20 @@ import yaml
 from cascadesim.accelerators.catalogue import Column, Floats
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.explore.checkpoint import checkpoint_beside
 from cascadesim.simulator.explore.models import Reference, available, with_following
 from cascadesim.simulator.explore.problem import Digits, SearchProblem, problem
-from cascadesim.simulator.explore.refine import cycle_figures, refined
 from cascadesim.simulator.explore.results import SUFFIXES, Counts, Frame, evenly_picked, parquet_library, write
-from cascadesim.simulator.explore.search import Found, Watch, chunk_size, evolutionary, exhaustive
+from cascadesim.simulator.explore.search import (
+    Found,
+    Watch,
+    chunk_size,
+    cycle_figures,
+    evolutionary,
+    exhaustive,
+    refined,
+)
 from cascadesim.simulator.explore.space import Space, read_space, space_from
-from cascadesim.simulator.explore.workers import EngineName, cores, session
+from cascadesim.simulator.explore.workers import EngineName, checkpoint_beside, cores, session
 from cascadesim.simulator.views.output import pending_file
 
 Watches: TypeAlias = Mapping[str, Watch]  # of "searching", "refining" and "simulating"

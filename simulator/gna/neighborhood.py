@@ -19,8 +19,15 @@ from cascadesim.accelerators.neighborhood_kernels import TileShapes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import Positions
 from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, Neighborhood
-from cascadesim.simulator.gna.axis import DeadTiles, Tiling, Visits, axis_tiles, backward_tiles, group_tiles
-from cascadesim.simulator.gna.flattened import flat_tiles
+from cascadesim.simulator.gna.visits import (
+    DeadTiles,
+    Tiling,
+    Visits,
+    axis_tiles,
+    backward_tiles,
+    flat_tiles,
+    group_tiles,
+)
 
 Mode: TypeAlias = Literal["multidim_static", "multidim_dynamic", "flat_union", "flat_span"]
 MODES: tuple[Mode, ...] = ("multidim_static", "multidim_dynamic", "flat_union", "flat_span")

@@ -17,8 +17,8 @@ import numpy as np
 
 from cascadesim.accelerators.neighborhood_kernels import TileShapes
 from cascadesim.einsum_cascades.sparsity.neighborhood import Axis
-from cascadesim.simulator.gna.axis import Tiling, stride_sweep
 from cascadesim.simulator.gna.neighborhood import TILINGS, Bound, Mode, Question
+from cascadesim.simulator.gna.visits import Tiling, stride_sweep
 
 Change: TypeAlias = Literal["stride", "window", "dilation", "tiles"]
 

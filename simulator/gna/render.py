@@ -14,7 +14,7 @@ from cascadesim.simulator.gna.neighborhood import Mode
 from cascadesim.simulator.gna.pattern_report import PatternAnswer
 from cascadesim.simulator.gna.recommend import Recommendation
 from cascadesim.simulator.gna.report import Answer, Scenario
-from cascadesim.simulator.views import formatting as say
+from cascadesim.simulator.views import output as say
 from cascadesim.simulator.views.output import console, print_styled
 
 _MODES: Mapping[Mode, str] = {

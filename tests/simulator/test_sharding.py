@@ -13,8 +13,7 @@ from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.simulator.cli.simulate import simulate
 from cascadesim.simulator.report import MemoryUse
-from cascadesim.simulator.request import Request
-from cascadesim.simulator.sharding import WORKSPACE_BYTES, memory
+from cascadesim.simulator.request import WORKSPACE_BYTES, Request, memory
 from cascadesim.simulator.simulate import parts
 
 LLAMA = 8_030_261_248  # parameters

@@ -9,8 +9,8 @@ import pytest
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore import search as explore_search
-from cascadesim.simulator.explore.checkpoint import Checkpoint, checkpoint_beside
 from cascadesim.simulator.explore.explore import explore
+from cascadesim.simulator.explore.workers import Checkpoint, checkpoint_beside
 
 ARRAYS = {"digits": np.arange(6, dtype=np.int32).reshape(3, 2), "costs": np.array([[1.5], [2.5], [3.5]])}
 SMALL = Path(__file__).parent / "small_space.yaml"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, Neighborhood, neighborhood
-from cascadesim.simulator.gna import flattened
+from cascadesim.simulator.gna import visits as flattened
 from cascadesim.simulator.gna.neighborhood import MODES, Question, question
 
 Grid = NDArray[np.int64]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadesim.simulator.views import formatting as say
+from cascadesim.simulator.views import output as say
 
 
 @pytest.mark.parametrize(("text", "expected"), [

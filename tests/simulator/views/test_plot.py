@@ -11,8 +11,7 @@ import pytest
 from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.simulator.report import Report
 from cascadesim.simulator.simulate import simulate
-from cascadesim.simulator.views.plot import draw, single_figure
-from cascadesim.simulator.views.plot_comparison import comparison_figure, grid
+from cascadesim.simulator.views.plot import comparison_figure, draw, grid, single_figure
 
 if TYPE_CHECKING:
     from conftest import Toy
