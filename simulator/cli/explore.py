@@ -71,9 +71,9 @@ def explore(
     _print(frame, results.table_lines(frame))
     with pending_files((plot, report)) as (picture, written):
         if picture is not None:
-            from cascadesim.simulator.explore.plot import draw
+            from cascadesim.simulator.explore import plot as figures
 
-            draw(frame, picture)
+            figures.draw(frame, picture)
         if written is not None:
             results.write_page(frame, written)
 

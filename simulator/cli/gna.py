@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -145,47 +145,44 @@ def gna(
     cascadesim gna --layout 30x48x80 --window 18x24x24 --q-tile 4x8x8 --kv-tile 2x8x8 --recommend
     cascadesim gna --layout 32768 --pattern moba --q-tile 128 --kv-tile 128
     """
-    _refuse_large({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile})
+    for option, sides in (("--layout", layout), ("--q-tile", query_tile), ("--kv-tile", key_tile)):
+        if len(sides) > 3 or prod(sides) > LARGEST_LAYOUT:
+            what = f"{len(sides)} dimensions" if len(sides) > 3 else f"{prod(sides):,} tokens"
+            raise click.UsageError(f"{option}: {what}; give one to three dimensions of {LARGEST_LAYOUT:,} tokens at "
+                                   "most")
     if sum(given is not None for given in (window, pattern, block_mask)) != 1:
         raise click.UsageError("give one of --window, --pattern and --block-mask")
-    if window is None:
-        _only_a_window_has(stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)
-        _answer_pattern(layout, pattern, block_mask, query_tile, key_tile, head_dim, format_, output)
-        return
+    if window is None and any(
+        (stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)
+    ):
+        raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
     from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
-    from cascadesim.simulator.gna.neighborhood import question as asked_on
-    from cascadesim.simulator.gna.report import Scenario, answer
+    from cascadesim.simulator.gna import neighborhood as bounds
+    from cascadesim.simulator.gna import pattern_report, render, report
 
+    def write(found: Answer | PatternAnswer, text_file: Path | None) -> None:
+        with written_to(text_file) as stream:
+            if format_ == "table":
+                render.print_answer(found, stream)
+            else:
+                stream.write(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+
+    if window is None:
+        with pending_files((output,)) as (text_file,):
+            write(pattern_report.pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim), text_file)
+        return
     asked = neighborhood(layout, window, stride, dilation, causal)
-    question = asked_on(asked, query_tile, key_tile, extra_keys, "walk" if dead_tiles == "walk" else "skip")
+    question = bounds.question(asked, query_tile, key_tile, extra_keys, "walk" if dead_tiles == "walk" else "skip")
     also = tuple((replace(question, pattern=neighborhood(layout, causal=causal, **given)), count)
                  for given, count in map(also_pattern, also_texts))  # fmt: skip
-    run = Scenario(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
+    run = report.Scenario(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
     with pending_files((output, plot)) as (text_file, picture):
-        _write(answer(question, run, recommend), format_, text_file, picture)
+        found = report.answer(question, run, recommend)
+        write(found, text_file)
+        if picture is not None:
+            from cascadesim.simulator.gna import plot as pictures
 
-
-def _only_a_window_has(*given: object) -> None:
-    if any(given):
-        raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
-
-
-def _write(found: Answer, format_: str, text_file: Path | None, picture: Path | None) -> None:
-    _print(found, format_, text_file)
-    if picture is not None:
-        from cascadesim.simulator.gna.plot import draw
-
-        draw(found, picture)
-
-
-def _answer_pattern(
-    layout: tuple[int, ...], pattern: str | None, block_mask: Path | None, query_tile: tuple[int, ...],
-    key_tile: tuple[int, ...], head_dim: int, format_: str, output: Path | None,
-) -> None:  # fmt: skip
-    from cascadesim.simulator.gna.pattern_report import pattern_answer
-
-    with pending_files((output,)) as (text_file,):
-        _print(pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim), format_, text_file)
+            pictures.draw(found, picture)
 
 
 def also_pattern(text: str) -> tuple[dict[str, tuple[int, ...]], int]:
@@ -199,21 +196,3 @@ def also_pattern(text: str) -> tuple[dict[str, tuple[int, ...]], int]:
         return {name: sizes(value) for name, value in given.items()}, whole(1, 2**20)(layers)
     except click.BadParameter as problem:
         raise click.UsageError(f"--also {shortened(text)}: {problem.message}") from None
-
-
-def _refuse_large(given: Mapping[str, tuple[int, ...]]) -> None:
-    for option, sides in given.items():
-        if len(sides) > 3 or prod(sides) > LARGEST_LAYOUT:
-            what = f"{len(sides)} dimensions" if len(sides) > 3 else f"{prod(sides):,} tokens"
-            raise click.UsageError(f"{option}: {what}; give one to three dimensions of {LARGEST_LAYOUT:,} tokens at "
-                                   "most")
-
-
-def _print(found: Answer | PatternAnswer, format_: str, output: Path | None) -> None:
-    from cascadesim.simulator.gna.render import print_answer
-
-    with written_to(output) as stream:
-        if format_ == "table":
-            print_answer(found, stream)
-        else:
-            stream.write(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
