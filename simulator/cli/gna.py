@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -145,44 +145,52 @@ def gna(
     cascadesim gna --layout 30x48x80 --window 18x24x24 --q-tile 4x8x8 --kv-tile 2x8x8 --recommend
     cascadesim gna --layout 32768 --pattern moba --q-tile 128 --kv-tile 128
     """
-    for option, sides in (("--layout", layout), ("--q-tile", query_tile), ("--kv-tile", key_tile)):
-        if len(sides) > 3 or prod(sides) > LARGEST_LAYOUT:
-            what = f"{len(sides)} dimensions" if len(sides) > 3 else f"{prod(sides):,} tokens"
-            raise click.UsageError(f"{option}: {what}; give one to three dimensions of {LARGEST_LAYOUT:,} tokens at "
-                                   "most")
-    if sum(given is not None for given in (window, pattern, block_mask)) != 1:
-        raise click.UsageError("give one of --window, --pattern and --block-mask")
-    if window is None and any(
-        (stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)
-    ):
-        raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
+    _refuse({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile}, (window, pattern, block_mask))
     from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
     from cascadesim.simulator.gna import neighborhood as bounds
-    from cascadesim.simulator.gna import pattern_report, render, report
-
-    def write(found: Answer | PatternAnswer, text_file: Path | None) -> None:
-        with written_to(text_file) as stream:
-            if format_ == "table":
-                render.print_answer(found, stream)
-            else:
-                stream.write(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+    from cascadesim.simulator.gna import pattern_report, report
 
     if window is None:
-        with pending_files((output,)) as (text_file,):
-            write(pattern_report.pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim), text_file)
+        if any((stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)):
+            raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
+        with pending_files((output, None)) as files:
+            _write(pattern_report.pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim), format_,
+                   *files)  # fmt: skip
         return
     asked = neighborhood(layout, window, stride, dilation, causal)
     question = bounds.question(asked, query_tile, key_tile, extra_keys, "walk" if dead_tiles == "walk" else "skip")
     also = tuple((replace(question, pattern=neighborhood(layout, causal=causal, **given)), count)
                  for given, count in map(also_pattern, also_texts))  # fmt: skip
     run = report.Scenario(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
-    with pending_files((output, plot)) as (text_file, picture):
-        found = report.answer(question, run, recommend)
-        write(found, text_file)
-        if picture is not None:
-            from cascadesim.simulator.gna import plot as pictures
+    with pending_files((output, plot)) as files:
+        _write(report.answer(question, run, recommend), format_, *files)
 
-            pictures.draw(found, picture)
+
+def _refuse(sizes_of: Mapping[str, tuple[int, ...]], patterns: Sequence[object]) -> None:
+    """Raises click.UsageError on sizes that are too large, and unless one pattern is given."""
+    for option, sides in sizes_of.items():
+        if len(sides) > 3 or prod(sides) > LARGEST_LAYOUT:
+            what = f"{len(sides)} dimensions" if len(sides) > 3 else f"{prod(sides):,} tokens"
+            raise click.UsageError(f"{option}: {what}; give one to three dimensions of {LARGEST_LAYOUT:,} tokens at "
+                                   "most")
+    if sum(given is not None for given in patterns) != 1:
+        raise click.UsageError("give one of --window, --pattern and --block-mask")
+
+
+def _write(
+    found: Answer | PatternAnswer, format_: str, text_file: Path | None = None, picture: Path | None = None
+) -> None:
+    from cascadesim.simulator.gna import render, report
+
+    with written_to(text_file) as stream:
+        if format_ == "table":
+            render.print_answer(found, stream)
+        else:
+            stream.write(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+    if picture is not None and isinstance(found, report.Answer):
+        from cascadesim.simulator.gna import plot
+
+        plot.draw(found, picture)
 
 
 def also_pattern(text: str) -> tuple[dict[str, tuple[int, ...]], int]:
