@@ -153,17 +153,15 @@ def gna(
     if window is None:
         if any((stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)):
             raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
-        with pending_files((output, None)) as files:
-            _write(pattern_report.pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim), format_,
-                   *files)  # fmt: skip
+        _write(lambda: pattern_report.pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim),
+               format_, output)  # fmt: skip
         return
     asked = neighborhood(layout, window, stride, dilation, causal)
     question = bounds.question(asked, query_tile, key_tile, extra_keys, "walk" if dead_tiles == "walk" else "skip")
     also = tuple((replace(question, pattern=neighborhood(layout, causal=causal, **given)), count)
                  for given, count in map(also_pattern, also_texts))  # fmt: skip
     run = report.Scenario(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
-    with pending_files((output, plot)) as files:
-        _write(report.answer(question, run, recommend), format_, *files)
+    _write(lambda: report.answer(question, run, recommend), format_, output, plot)
 
 
 def _refuse(sizes_of: Mapping[str, tuple[int, ...]], patterns: Sequence[object]) -> None:
@@ -178,19 +176,22 @@ def _refuse(sizes_of: Mapping[str, tuple[int, ...]], patterns: Sequence[object])
 
 
 def _write(
-    found: Answer | PatternAnswer, format_: str, text_file: Path | None = None, picture: Path | None = None
+    answer: Callable[[], Answer | PatternAnswer], format_: str, output: Path | None, plot: Path | None = None
 ) -> None:
+    """Print the answer, which is worked out once the files are open, and draw that of a neighborhood."""
     from cascadesim.simulator.gna import render, report
 
-    with written_to(text_file) as stream:
-        if format_ == "table":
-            render.print_answer(found, stream)
-        else:
-            stream.write(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
-    if picture is not None and isinstance(found, report.Answer):
-        from cascadesim.simulator.gna import plot
+    with pending_files((output, plot)) as (text_file, picture):
+        found = answer()
+        with written_to(text_file) as stream:
+            if format_ == "table":
+                render.print_answer(found, stream)
+            else:
+                stream.write(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+        if picture is not None and isinstance(found, report.Answer):
+            from cascadesim.simulator.gna import plot as pictures
 
-        plot.draw(found, picture)
+            pictures.draw(found, picture)
 
 
 def also_pattern(text: str) -> tuple[dict[str, tuple[int, ...]], int]:
