@@ -39,14 +39,9 @@ def worker_count(text: str) -> int:
 @click.option("--cycle-level/--no-cycle-level", default=True, show_default=True,
               help="Simulate every design of the front at cycle level and show the difference.")
 def explore(
-    space: str,
-    workers: int | None,
-    engine: str,
-    output: Path | None,
-    plot: Path | None,
-    report: Path | None,
+    space: str, workers: int | None, engine: str, output: Path | None, plot: Path | None, report: Path | None,
     cycle_level: bool,
-) -> None:
+) -> None:  # fmt: skip
     """Which design: all designs of a space file judged, those that none beats printed.
 
     SPACE.yaml may be the name of a space that comes along: `cascadesim list spaces`.

@@ -114,31 +114,13 @@ def steps(text: str) -> tuple[int, int]:
 @click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
               help="Also draw the mask with its tiles, the useful share per tile, and the bound against the stride.")
 def gna(
-    layout: tuple[int, ...],
-    window: tuple[int, ...] | None,
-    stride: tuple[int, ...] | None,
-    dilation: tuple[int, ...] | None,
-    causal: tuple[bool, ...] | None,
-    query_tile: tuple[int, ...],
-    key_tile: tuple[int, ...],
-    extra_keys: int,
-    dead_tiles: str,
-    pattern: str | None,
-    block_mask: Path | None,
-    device: str | None,
-    heads: int,
-    head_dim: int,
-    batch: int,
-    attention_share: float | None,
-    steps: tuple[int, int],
-    layers: int,
-    permute_every: int,
-    also_texts: tuple[str, ...],
-    recommend: bool,
-    format_: str,
-    output: Path | None,
+    layout: tuple[int, ...], window: tuple[int, ...] | None, stride: tuple[int, ...] | None,
+    dilation: tuple[int, ...] | None, causal: tuple[bool, ...] | None, query_tile: tuple[int, ...],
+    key_tile: tuple[int, ...], extra_keys: int, dead_tiles: str, pattern: str | None, block_mask: Path | None,
+    device: str | None, heads: int, head_dim: int, batch: int, attention_share: float | None, steps: tuple[int, int],
+    layers: int, permute_every: int, also_texts: tuple[str, ...], recommend: bool, format_: str, output: Path | None,
     plot: Path | None,
-) -> None:
+) -> None:  # fmt: skip
     """The speedup that a neighborhood attention pattern can reach on given tiles, and why not more.
 
     \b

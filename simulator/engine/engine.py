@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cascadesim.accelerators.program import Program, Task, TileOrder, TileRun
+from cascadesim.accelerators.program import Program, TileOrder, TileRun
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.engine import state as at
 from cascadesim.simulator.engine.issue import DEADLOCK, DONE, GIVEN_UNTAKEN, RING_FULL
@@ -94,26 +94,16 @@ class Schedule:
 
     def __str__(self) -> str:
         rows = [("unit", "busy", "stalled", "idle", "busy share")]
-        rows += [
-            (unit.name, f"{unit.busy_cycles:,}", f"{unit.stalled_cycles:,}", f"{unit.idle_cycles:,}",
-             f"{self.utilization(unit.name):.1%}")
-            for unit in self.units
-        ]
+        rows += [(unit.name, f"{unit.busy_cycles:,}", f"{unit.stalled_cycles:,}", f"{unit.idle_cycles:,}",
+                  f"{self.utilization(unit.name):.1%}") for unit in self.units]
         widths = [max(len(row[column]) for row in rows) for column in range(5)]
         table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-        return "\n".join([*self._headline(), *table])
-
-    def _headline(self) -> list[str]:
-        lines = [
-            f"{self.cycles:,} cycles for {self.tiles:,} tiles; {self.bound_by} is busiest: "
-            f"{self.fill_cycles:,} cycles before it starts, {self.drain_cycles:,} after it ends"
-        ]
+        headline = [f"{self.cycles:,} cycles for {self.tiles:,} tiles; {self.bound_by} is busiest: "
+                    f"{self.fill_cycles:,} cycles before it starts, {self.drain_cycles:,} after it ends"]
         if self.steady is not None:
-            lines.append(
-                f"steady from tile {self.steady.first_tile:,}: {self.steady.cycles:,} cycles every "
-                f"{self.steady.tiles:,} tiles ({self.steady.cycles_per_tile:,.2f} per tile)"
-            )
-        return lines
+            headline.append(f"steady from tile {self.steady.first_tile:,}: {self.steady.cycles:,} cycles every "
+                            f"{self.steady.tiles:,} tiles ({self.steady.cycles_per_tile:,.2f} per tile)")
+        return "\n".join([*headline, *table])
 
 
 LARGEST_RING = 2**17  # tiles that a unit may fall behind another
@@ -262,19 +252,15 @@ def _names(program: Program) -> Iterator[str]:
     if len(known) < len(program.tasks):
         yield "two tasks have the same name"
     for task in program.tasks:
-        yield from _edges(task, known)
+        for edge in task.after:
+            if edge.task not in known:
+                yield f"task '{task.name}' is after '{edge.task}', which is no task"
+            if edge.lag_cycles < 0 or edge.tiles_back < 0:
+                yield f"task '{task.name}' after '{edge.task}': a negative distance"
+            if bool(edge.tiles_back) + edge.same_column + edge.latest > 1:
+                yield f"task '{task.name}' after '{edge.task}': one of tiles_back, same_column, latest"
         if task.stage < 0:
             yield f"task '{task.name}': stage {task.stage} is negative"
-
-
-def _edges(task: Task, known: set[str]) -> Iterator[str]:
-    for edge in task.after:
-        if edge.task not in known:
-            yield f"task '{task.name}' is after '{edge.task}', which is no task"
-        if edge.lag_cycles < 0 or edge.tiles_back < 0:
-            yield f"task '{task.name}' after '{edge.task}': a negative distance"
-        if bool(edge.tiles_back) + edge.same_column + edge.latest > 1:
-            yield f"task '{task.name}' after '{edge.task}': one of tiles_back, same_column, latest"
 
 
 def _classes(program: Program) -> Iterator[str]:

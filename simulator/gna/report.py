@@ -158,7 +158,12 @@ def _advice(question: Question, bound: Bound, prediction: Prediction | None) -> 
     if bound.mean <= 1:
         yield f"dense would be faster: the tiles visited are {1 / bound.mean:.2f}x those of dense attention"
     if bound.efficiency <= 1 - NOTICEABLE and not causal:
-        yield _better_stride(question, bound)
+        best = max(stride_frontier(question), key=lambda option: option.bound.efficiency)
+        now = f"stride {times(question.pattern.stride)}: {bound.efficiency:.0%} of the work in visited tiles is useful"
+        if best.bound.efficiency <= bound.efficiency + NOTICEABLE:
+            yield f"{now}; no stride improves on it with these tiles"
+        else:
+            yield f"{now}; stride {times(best.question.pattern.stride)} makes it {best.bound.efficiency:.0%}"
     for number, (axis, size, _) in enumerate(question.sides, start=1):
         padded = axis.dilation * -(-axis.longest_group // size) * size
         if padded > axis.length * (1 + NOTICEABLE):
@@ -171,14 +176,6 @@ def _advice(question: Question, bound: Bound, prediction: Prediction | None) -> 
         yield f"NATTEN refuses windows below 2 (dimension {', '.join(small)})"
 
 
-def _better_stride(question: Question, bound: Bound) -> str:
-    best = max(stride_frontier(question), key=lambda option: option.bound.efficiency)
-    now = f"stride {times(question.pattern.stride)}: {bound.efficiency:.0%} of the work in visited tiles is useful"
-    if best.bound.efficiency <= bound.efficiency + NOTICEABLE:
-        return f"{now}; no stride improves on it with these tiles"
-    return f"{now}; stride {times(best.question.pattern.stride)} makes it {best.bound.efficiency:.0%}"
-
-
 def _advice_on_times(prediction: Prediction) -> Iterator[str]:
     if prediction.total_s >= prediction.dense_s:
         yield f"dense would be faster on {prediction.device}: {prediction.speedup:.2f}x including token permutation"
@@ -189,13 +186,8 @@ def _advice_on_times(prediction: Prediction) -> Iterator[str]:
 
 
 def _bound(bound: Bound) -> dict[str, object]:
-    return {
-        "total": bound.total,
-        "max": bound.largest,
-        "mean_bound": bound.mean,
-        "worst_bound": bound.worst,
-        "efficiency": bound.efficiency,
-    }
+    return {"total": bound.total, "max": bound.largest, "mean_bound": bound.mean, "worst_bound": bound.worst,
+            "efficiency": bound.efficiency}  # fmt: skip
 
 
 def _prediction(prediction: Prediction | None) -> dict[str, object] | None:

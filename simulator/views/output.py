@@ -198,11 +198,12 @@ def print_styled(content: RenderableType, on: Console, width: int | None = None)
     on.print(Segments(shown), end="", soft_wrap=True)
 
 
-def table(title: str | None, columns: Sequence[str], names: int = 1) -> Table:
-    """Make a table of columns of numbers; the first `names` of them hold names."""
+def table(title: str | None, columns: Sequence[str], names: int = 1, gap: int = 1) -> Table:
+    """Make a table of columns of numbers, `gap` blanks apart; the first `names` of them hold names."""
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, gap, 0, 0),
+                 pad_edge=False)  # fmt: skip
     for position, column in enumerate(columns):
         is_name = position < names
         made.add_column(column, justify="left" if is_name else "right", style="cyan" if is_name else None,
