@@ -329,12 +329,10 @@ def notes(request: Request, runs: Sequence[OperationRun]) -> tuple[str, ...]:
     """Collect what a reader must know beside the figures."""
     machine = request.machine
     found = [
-        *(f"set {setting}" for setting in request.settings),
-        *request.workload.notes(sequence_length=request.length),
-        *notes_on_devices(request),
-        *dict.fromkeys(note for run in runs for note in run.execution.plan.notes),
+        *(f"set {setting}" for setting in request.settings), *request.workload.notes(sequence_length=request.length),
+        *notes_on_devices(request), *dict.fromkeys(note for run in runs for note in run.execution.plan.notes),
         *(machine.notes(request.length) if isinstance(machine, Prepares) else ()),
-    ]
+    ]  # fmt: skip
     if request.fidelity == "cycle" and request.accelerator.capabilities.calibrated:
         found.append("cycle level: units overlap as far as dependences allow; the closed form's overlap is calibrated "
                      "on measurements")

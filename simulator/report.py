@@ -175,9 +175,8 @@ class Report:
             "einsums": [{**vars(einsum), "operations": dict(einsum.operations)} for einsum in self.einsums],
             "operations": [dict(vars(operation)) for operation in self.operations],
             "uncertainty": None if self.uncertainty is None else dict(vars(self.uncertainty)),
-            "notes": list(self.notes),
-            "mapping": list(self.mapping),
-        }
+            "notes": list(self.notes), "mapping": list(self.mapping),
+        }  # fmt: skip
 
     def to_row(self) -> dict[str, Cell]:
         """Write one flat row with the unit in every column's name; tables within the report are left out."""

@@ -86,17 +86,11 @@ def requests_of(
         traced = workload if isinstance(workload, TracedWorkload) else None  # its phase is that of its rows
         can = accelerator.capabilities
         yield Request(
-            workload,
-            accelerator,
-            length,
-            batch,
-            cast(Phase, phase) if traced is None else traced.phase,
+            workload, accelerator, length, batch, cast(Phase, phase) if traced is None else traced.phase,
             cast(Scope, scope) if traced is None or scope != "model" else "attention",
             cast(Fidelity, fidelity or ("cycle" if can.cycle_level and not can.calibrated else "analytical")),
-            cast(Accounting, accounting),
-            attention,
-            settings,
-        )
+            cast(Accounting, accounting), attention, settings,
+        )  # fmt: skip
 
 
 def _answered(

@@ -210,17 +210,11 @@ def _schedule(program: Program, state: EngineState | None) -> Schedule:
     units = tuple(_unit_use(name, index, cycles, tasks, state) for index, name in enumerate(program.units))
     bound = max(units, key=lambda unit: unit.busy_cycles, default=None)
     return Schedule(
-        cycles=cycles,
-        tiles=program.tiles,
-        units=units,
-        tasks=tasks,
-        bound_by=bound.name if bound else "",
+        cycles=cycles, tiles=program.tiles, units=units, tasks=tasks, bound_by=bound.name if bound else "",
         fill_cycles=(bound.first_start or 0) if bound else 0,
-        drain_cycles=cycles - (bound.last_finish or 0) if bound else 0,
-        steady=steady,
-        simulated_tiles=stepped,
+        drain_cycles=cycles - (bound.last_finish or 0) if bound else 0, steady=steady, simulated_tiles=stepped,
         program=program,
-    )
+    )  # fmt: skip
 
 
 def _unit_use(name: str, index: int, cycles: int, tasks: tuple[TaskUse, ...], state: EngineState | None) -> UnitUse:

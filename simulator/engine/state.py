@@ -88,17 +88,12 @@ def encode(program: Program, ring: int, log_tiles: int = 0) -> EngineState:
     levels = [(kind == BEGIN) - (kind == REPEAT) for kind, *_ in code]
     depth = max([1, *accumulate(levels)])
     state = EngineState(
-        rows=_rows(program, carriers),
-        ring=_full(ABSENT, 5, ring, max(len(tasks), len(carriers))),
-        tiles=_full(0, 5, ring),
-        columns=_full(ABSENT, 3, len(carriers), columns),
-        gifts=_full(ABSENT, len(queues), gifts),
-        classes=_classes(program),
-        code=np.array(code, np.int64).reshape(len(code), 4),
-        loops=_full(0, depth, CLOCKS + len(program.units)),
-        saved=np.empty((depth + 1, snapshot), np.int64),
-        log=_full(ABSENT, 2, log_tiles, len(tasks)),
-    )
+        rows=_rows(program, carriers), ring=_full(ABSENT, 5, ring, max(len(tasks), len(carriers))),
+        tiles=_full(0, 5, ring), columns=_full(ABSENT, 3, len(carriers), columns),
+        gifts=_full(ABSENT, len(queues), gifts), classes=_classes(program),
+        code=np.array(code, np.int64).reshape(len(code), 4), loops=_full(0, depth, CLOCKS + len(program.units)),
+        saved=np.empty((depth + 1, snapshot), np.int64), log=_full(ABSENT, 2, log_tiles, len(tasks)),
+    )  # fmt: skip
     state.tiles[CLASS] = len(program.tile_classes)
     state.ring[CARRIED_TILE] = state.columns[FROM] = -1
     state.rows[SIZE, EXTRAPOLATE] = log_tiles == 0
@@ -109,24 +104,15 @@ def encode(program: Program, ring: int, log_tiles: int = 0) -> EngineState:
 def _rows(program: Program, carriers: list[tuple[int, int]]) -> Ints:
     edges = [edge for task in program.tasks for edge in task.after]
     sizes = {
-        TASKS: len(program.tasks),
-        UNITS: len(program.units),
-        EDGES: len(edges),
-        CARRIERS: len(carriers),
-        QUEUES: len(program.queues),
-        CLASSES: len(program.tile_classes),
-        IN_FLIGHT: program.in_flight or 0,
+        TASKS: len(program.tasks), UNITS: len(program.units), EDGES: len(edges), CARRIERS: len(carriers),
+        QUEUES: len(program.queues), CLASSES: len(program.tile_classes), IN_FLIGHT: program.in_flight or 0,
         LAST_STAGE: 0 if program.in_flight else max(task.stage for task in program.tasks),
         LONGEST_BACK: max((edge.tiles_back for edge in edges), default=0),
-    }
+    }  # fmt: skip
     fields = {
-        **_unit_rows(program),
-        **_task_rows(program, carriers),
-        **_edge_rows(program, carriers),
-        **_queue_rows(program),
-        SIZE: [sizes.get(field, 0) for field in range(SIZES)],
-        PROGRESS: [0] * SIZES,
-    }
+        **_unit_rows(program), **_task_rows(program, carriers), **_edge_rows(program, carriers),
+        **_queue_rows(program), SIZE: [sizes.get(field, 0) for field in range(SIZES)], PROGRESS: [0] * SIZES,
+    }  # fmt: skip
     rows = _full(0, ROWS, max(len(values) for values in fields.values()))
     for field, values in fields.items():
         rows[field, : len(values)] = values
@@ -138,29 +124,24 @@ def _unit_rows(program: Program) -> dict[int, list[int]]:
     items = [item for unit in program.units for item in _items(program, unit)]
     first_items = _firsts([sum(program.tasks[item[0]].unit == unit for item in items) for unit in program.units])
     return {
-        ITEMS_OF: first_items,
-        ITEM: first_items[:-1],
-        MEMBERS_OF: _firsts([len(item) for item in items]),
+        ITEMS_OF: first_items, ITEM: first_items[:-1], MEMBERS_OF: _firsts([len(item) for item in items]),
         MEMBER: [member for item in items for member in item],
-    }
+    }  # fmt: skip
 
 
 def _task_rows(program: Program, carriers: list[tuple[int, int]]) -> dict[int, list[int]]:
     tasks, unit = program.tasks, {name: index for index, name in enumerate(program.units)}
     readers = [_readers(program, task) for task in tasks]
     return {
-        UNIT: [unit[task.unit] for task in tasks],
-        STAGE: [0 if program.in_flight else task.stage for task in tasks],
-        EDGES_OF: _firsts([len(task.after) for task in tasks]),
-        READERS_OF: _firsts([len(entry) for entry in readers]),
+        UNIT: [unit[task.unit] for task in tasks], STAGE: [0 if program.in_flight else task.stage for task in tasks],
+        EDGES_OF: _firsts([len(task.after) for task in tasks]), READERS_OF: _firsts([len(entry) for entry in readers]),
         READER_UNIT: [unit[name] for entry in readers for name in entry],
         READER_LAG: [lag for entry in readers for lag in entry.values()],
         CARRIERS_OF: _firsts([sum(task == index for task, _ in carriers) for index in range(len(tasks))]),
-        CARRIER_TASK: [task for task, _ in carriers],
-        BY_COLUMN: [by_column for _, by_column in carriers],
+        CARRIER_TASK: [task for task, _ in carriers], BY_COLUMN: [by_column for _, by_column in carriers],
         TAKES_OF: _firsts([len(task.takes) for task in tasks]),
         GIVES_OF: _firsts([len(task.gives_back) for task in tasks]),
-    }
+    }  # fmt: skip
 
 
 def _edge_rows(program: Program, carriers: list[tuple[int, int]]) -> dict[int, list[int]]:
@@ -171,13 +152,10 @@ def _edge_rows(program: Program, carriers: list[tuple[int, int]]) -> dict[int, l
         for edge in edges
     ]
     return {
-        SOURCE: [number[edge.task] for edge in edges],
-        LAG: [edge.lag_cycles for edge in edges],
-        BACK: [edge.tiles_back for edge in edges],
-        STREAMS: [int(edge.streaming) for edge in edges],
-        CARRIER: carrier,
+        SOURCE: [number[edge.task] for edge in edges], LAG: [edge.lag_cycles for edge in edges],
+        BACK: [edge.tiles_back for edge in edges], STREAMS: [int(edge.streaming) for edge in edges], CARRIER: carrier,
         USED: [-1] * (len(edges) + len(program.queues)),
-    }
+    }  # fmt: skip
 
 
 def _queue_rows(program: Program) -> dict[int, list[int]]:

@@ -17,11 +17,9 @@ from cascadesim.simulator.views import output as say
 from cascadesim.simulator.views.output import console, figures_table, print_styled, table
 
 _MODES: Mapping[Mode, str] = {
-    "multidim_static": "multi-dimensional, fixed grid",
-    "multidim_dynamic": "multi-dimensional, from first key",
-    "flat_union": "flattened, tiles with a key",
-    "flat_span": "flattened, first to last key",
-}
+    "multidim_static": "multi-dimensional, fixed grid", "multidim_dynamic": "multi-dimensional, from first key",
+    "flat_union": "flattened, tiles with a key", "flat_span": "flattened, first to last key",
+}  # fmt: skip
 
 
 def print_answer(answer: Answer | PatternAnswer, stream: TextIO) -> None:

@@ -128,15 +128,10 @@ def answer(question: Question, scenario: Scenario | None = None, recommend: bool
     prediction = scenario.predict(question)
     modes = {mode: question.bound(mode) for mode in MODES}
     return Answer(
-        question,
-        scenario,
-        modes,
-        question.backward(),
-        prediction,
-        stride_frontier(question) if recommend else (),
+        question, scenario, modes, question.backward(), prediction, stride_frontier(question) if recommend else (),
         _alternatives(question, scenario) if recommend else {},
         tuple(_advice(question, modes["multidim_static"], prediction)),
-    )
+    )  # fmt: skip
 
 
 def _alternatives(question: Question, scenario: Scenario) -> dict[str, tuple[Recommendation, ...]]:
@@ -197,14 +192,8 @@ def _prediction(prediction: Prediction | None) -> dict[str, object] | None:
 def _recommendation(option: Recommendation, scenario: Scenario) -> dict[str, object]:
     pattern, tiles = option.question.pattern, option.question.tiles
     return {
-        "change": option.change,
-        "stride": list(pattern.stride),
-        "window": list(pattern.window),
-        "dilation": list(pattern.dilation),
-        "q_tile": list(tiles.query),
-        "kv_tile": list(tiles.key),
-        "worst_bound": option.bound.worst,
-        "mean_bound": option.bound.mean,
-        "block_sparse": option.block_sparse,
+        "change": option.change, "stride": list(pattern.stride), "window": list(pattern.window),
+        "dilation": list(pattern.dilation), "q_tile": list(tiles.query), "kv_tile": list(tiles.key),
+        "worst_bound": option.bound.worst, "mean_bound": option.bound.mean, "block_sparse": option.block_sparse,
         "predicted": _prediction(scenario.predict(option.question)),
-    }
+    }  # fmt: skip

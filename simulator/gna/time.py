@@ -56,11 +56,10 @@ def predict(
     permute_bytes = permuted_bytes(question, heads, head_dim, batch, element_bytes)
     tokens = question.pattern.tokens
     return Prediction(
-        on.name,
-        kernel_s(question, on, heads, head_dim, batch),
+        on.name, kernel_s(question, on, heads, head_dim, batch),
         permute_bytes / on.copy_bytes_per_s / layers_per_permutation if on.kernels.permutes else 0.0,
         dense_s(on.name, tokens, tokens + question.extra_keys, heads, head_dim, batch),
-    )
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=4096)

@@ -142,13 +142,11 @@ def grid(reports: Sequence[Report]) -> Grid:
     architectures = tuple(dict.fromkeys(report.architecture for report in reports))
     baseline = BASELINE if BASELINE in architectures else architectures[0]
     return Grid(
-        reports=tuple(reports),
-        architectures=architectures,
+        reports=tuple(reports), architectures=architectures,
         lengths=tuple(sorted({report.sequence_length for report in reports})),
         columns=tuple(dict.fromkeys(map(column_name, reports))),
-        against={report.case: report for report in reports if report.architecture == baseline},
-        baseline=baseline,
-    )
+        against={report.case: report for report in reports if report.architecture == baseline}, baseline=baseline,
+    )  # fmt: skip
 
 
 Row = Callable[[Axes, Grid, list[Report]], None]
