@@ -28,17 +28,10 @@ from cascadesim.simulator.request import (
 
 
 def simulate(
-    workload: AnyWorkload,
-    accelerator: Accelerator,
-    *,
-    sequence_length: int | None = None,
-    batch: int | None = None,
-    phase: Phase = "prefill",
-    scope: Scope = "model",
-    fidelity: Fidelity = "cycle",
-    accounting: Accounting = "physical",
-    attention: str | None = None,
-) -> tuple[Report, ...]:
+    workload: AnyWorkload, accelerator: Accelerator, *, sequence_length: int | None = None, batch: int | None = None,
+    phase: Phase = "prefill", scope: Scope = "model", fidelity: Fidelity = "cycle",
+    accounting: Accounting = "physical", attention: str | None = None,
+) -> tuple[Report, ...]:  # fmt: skip
     """Simulate a workload: one report for the scope `model`, one for each kind of layer otherwise.
 
     Raises CascadeSimError for what cannot be: a length below 1, a mask this accelerator does not map, ...
@@ -91,36 +84,23 @@ def _report(request: Request, runs: Sequence[OperationRun]) -> Report:
     tokens = request.sequences * (request.length if prompt else 1)
     cache_width = accelerator.capabilities.stored.kv
     return Report(
-        architecture=accelerator.name,
-        workload=workload.name,
+        architecture=accelerator.name, workload=workload.name,
         attention=request.cascade if any(run.operation.kind == "attention" for run in runs) else None,
-        scope=request.scope,
-        layer=layer,
-        layers=request.layers(layer),
-        parameters=workload.parameters(),
+        scope=request.scope, layer=layer, layers=request.layers(layer), parameters=workload.parameters(),
         kv_cache_bytes=workload.kv_cache_bytes(request.length, request.sequences, cache_width)
         if workload.generates else None,
         memory=memory(request) if whole_model else None,
-        phase=request.phase,
-        fidelity=request.fidelity,
-        accounting=request.accounting,
-        batch=request.sequences,
-        sequence_length=request.length,
-        clock_hz=accelerator.clock_hz,
-        cycles=sum(run.cycles for run in runs),
-        latency_s=latency_s,
+        phase=request.phase, fidelity=request.fidelity, accounting=request.accounting,
+        batch=request.sequences, sequence_length=request.length,
+        clock_hz=accelerator.clock_hz, cycles=sum(run.cycles for run in runs), latency_s=latency_s,
         analytical_cycles=sum(run.count * run.execution.analytical_cycles for run in runs),
         fill_cycles=None if overhead is None else overhead.fill_cycles,
         drain_cycles=None if overhead is None else overhead.drain_cycles,
         waiting_cycles=None if overhead is None else overhead.waiting_cycles,
         traffic=execution.traffic(runs),
-        energy_j=execution.energy_j(runs, leakage_w, latency_s),
-        area_um2=accelerator.area_um2(),
-        units=units,
-        einsums=execution.einsum_times(runs),
-        operations=execution.operation_times(runs),
-        bound_by=execution.bound_by(units),
-        uncertainty=uncertainty.of_report(request, runs),
+        energy_j=execution.energy_j(runs, leakage_w, latency_s), area_um2=accelerator.area_um2(),
+        units=units, einsums=execution.einsum_times(runs), operations=execution.operation_times(runs),
+        bound_by=execution.bound_by(units), uncertainty=uncertainty.of_report(request, runs),
         tokens_per_s=tokens / latency_s if whole_model else None,
         time_to_first_token_s=latency_s if whole_model and prompt and workload.generates else None,
         notes=execution.notes(request, runs),

@@ -71,7 +71,6 @@ ITERATION, SAVED_TILE, SAVED_ENTERED, POWER, SINCE, LENGTH, SAVED_SKIPS, SETTLED
 RUN, BEGIN, REPEAT = range(3)
 SHORTEST_LOOP = 4  # loops of fewer iterations are stepped through: nothing to gain
 
-
 Instruction = tuple[int, int, int, int]
 
 
@@ -110,8 +109,8 @@ def _rows(program: Program, carriers: list[tuple[int, int]]) -> Ints:
         LONGEST_BACK: max((edge.tiles_back for edge in edges), default=0),
     }  # fmt: skip
     fields = {
-        **_unit_rows(program), **_task_rows(program, carriers), **_edge_rows(program, carriers),
-        **_queue_rows(program), SIZE: [sizes.get(field, 0) for field in range(SIZES)], PROGRESS: [0] * SIZES,
+        **_unit_and_task_rows(program, carriers), **_edge_and_queue_rows(program, carriers),
+        SIZE: [sizes.get(field, 0) for field in range(SIZES)], PROGRESS: [0] * SIZES,
     }  # fmt: skip
     rows = _full(0, ROWS, max(len(values) for values in fields.values()))
     for field, values in fields.items():
@@ -120,19 +119,14 @@ def _rows(program: Program, carriers: list[tuple[int, int]]) -> Ints:
     return rows
 
 
-def _unit_rows(program: Program) -> dict[int, list[int]]:
+def _unit_and_task_rows(program: Program, carriers: list[tuple[int, int]]) -> dict[int, list[int]]:
     items = [item for unit in program.units for item in _items(program, unit)]
     first_items = _firsts([sum(program.tasks[item[0]].unit == unit for item in items) for unit in program.units])
-    return {
-        ITEMS_OF: first_items, ITEM: first_items[:-1], MEMBERS_OF: _firsts([len(item) for item in items]),
-        MEMBER: [member for item in items for member in item],
-    }  # fmt: skip
-
-
-def _task_rows(program: Program, carriers: list[tuple[int, int]]) -> dict[int, list[int]]:
     tasks, unit = program.tasks, {name: index for index, name in enumerate(program.units)}
     readers = [_readers(program, task) for task in tasks]
     return {
+        ITEMS_OF: first_items, ITEM: first_items[:-1], MEMBERS_OF: _firsts([len(item) for item in items]),
+        MEMBER: [member for item in items for member in item],
         UNIT: [unit[task.unit] for task in tasks], STAGE: [0 if program.in_flight else task.stage for task in tasks],
         EDGES_OF: _firsts([len(task.after) for task in tasks]), READERS_OF: _firsts([len(entry) for entry in readers]),
         READER_UNIT: [unit[name] for entry in readers for name in entry],
@@ -144,30 +138,25 @@ def _task_rows(program: Program, carriers: list[tuple[int, int]]) -> dict[int, l
     }  # fmt: skip
 
 
-def _edge_rows(program: Program, carriers: list[tuple[int, int]]) -> dict[int, list[int]]:
+def _edge_and_queue_rows(program: Program, carriers: list[tuple[int, int]]) -> dict[int, list[int]]:
     number = {task.name: index for index, task in enumerate(program.tasks)}
     edges = [edge for task in program.tasks for edge in task.after]
     carrier = [  # -1: the edge looks at a tile at a fixed distance
         carriers.index((number[edge.task], int(edge.same_column))) if edge.same_column or edge.latest else -1
         for edge in edges
     ]
+    queue = {entry.name: index for index, entry in enumerate(program.queues)}
+    unit = {name: index for index, name in enumerate(program.units)}
     return {
         SOURCE: [number[edge.task] for edge in edges], LAG: [edge.lag_cycles for edge in edges],
         BACK: [edge.tiles_back for edge in edges], STREAMS: [int(edge.streaming) for edge in edges], CARRIER: carrier,
         USED: [-1] * (len(edges) + len(program.queues)),
-    }  # fmt: skip
-
-
-def _queue_rows(program: Program) -> dict[int, list[int]]:
-    queue = {entry.name: index for index, entry in enumerate(program.queues)}
-    unit = {name: index for index, name in enumerate(program.units)}
-    return {
         TAKE: [queue[name] for task in program.tasks for name in task.takes],
         GIVE: [queue[name] for task in program.tasks for name in task.gives_back],
         CAPACITY: [entry.capacity for entry in program.queues],
         TAKER_UNIT: [unit[_side(program, "takes", name)] for name in queue],
         GIVER_UNIT: [unit[_side(program, "gives_back", name)] for name in queue],
-    }
+    }  # fmt: skip
 
 
 def _classes(program: Program) -> Ints:

@@ -55,8 +55,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("speedup", "speedup over dense attention", True),
         Metric("worst_bound", "bound by the busiest tile", True), Metric("mean_bound", "bound by the mean tile", True),
         Metric("queries_per_window", "queries that share a window"), Metric("attended_pairs", "attended pairs", True),
-    )  # fmt: skip
-}
+    )
+}  # fmt: skip
 ALIASES: Mapping[str, str] = {
     "latency": "latency_s", "energy": "energy_j", "area": "area_um2", "energy_delay": "energy_delay_j_s",
     "power": "power_w",

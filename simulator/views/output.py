@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -268,25 +269,23 @@ _COUNTS: Scale = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), 
 _HERTZ: Scale = ((1e9, "GHz"), (1e6, "MHz"), (1e3, "kHz"), (1.0, "Hz"))
 
 
-def seconds(latency_s: float) -> str:
-    return _scaled(latency_s, _SECONDS)
+def _scaled(amount: float, scale: Scale) -> str:
+    """Write `amount` in the largest unit in which it is at least 1, with four significant digits."""
+    size, name = next((unit for unit in scale if abs(amount) >= unit[0]), scale[-1])
+    value = amount / size
+    digits = max(0, 3 - len(str(int(abs(value)))) + 1) if value != int(value) else 0
+    return f"{value:,.{digits}f} {name}"
 
 
-def joules(energy_j: float) -> str:
-    return _scaled(energy_j, _JOULES)
-
-
-def bytes_of(amount_bytes: float) -> str:
-    return _scaled(amount_bytes, _BYTES)
+seconds = partial(_scaled, scale=_SECONDS)
+joules = partial(_scaled, scale=_JOULES)
+bytes_of = partial(_scaled, scale=_BYTES)
+hertz = partial(_scaled, scale=_HERTZ)
 
 
 def gigabytes(amount_bytes: float) -> str:
     """Count 10^9 bytes each, as capacities of memory are sold."""
     return f"{amount_bytes / 1e9:,.2f} GB"
-
-
-def hertz(clock_hz: float) -> str:
-    return _scaled(clock_hz, _HERTZ)
 
 
 def square_millimetres(area_um2: float) -> str:
@@ -329,11 +328,3 @@ def length(tokens: int) -> str:
         if tokens >= factor and tokens % factor == 0:
             return f"{tokens // factor}{suffix}"
     return str(tokens)
-
-
-def _scaled(amount: float, scale: Scale) -> str:
-    """Write `amount` in the largest unit in which it is at least 1, with four significant digits."""
-    size, name = next((unit for unit in scale if abs(amount) >= unit[0]), scale[-1])
-    value = amount / size
-    digits = max(0, 3 - len(str(int(abs(value)))) + 1) if value != int(value) else 0
-    return f"{value:,.{digits}f} {name}"
