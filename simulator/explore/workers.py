@@ -103,9 +103,7 @@ def _on_cores(
                 ) from None
 
 
-def _pooled(
-    job: Job[Context, Piece, Result], pieces: Sequence[Piece], workers: int
-) -> Iterator[tuple[Piece, Result]]:
+def _pooled(job: Job[Context, Piece, Result], pieces: Sequence[Piece], workers: int) -> Iterator[tuple[Piece, Result]]:
     start = "fork" if sys.platform == "linux" else "spawn"  # fork: scripts need no __main__ guard
     context = multiprocessing.get_context(start)
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(job,))

@@ -139,9 +139,7 @@ def tile_frontier(question: Question, shapes: Iterable[TileShapes], mode: Mode) 
     return _frontier(options)
 
 
-def _frontier(
-    options: Iterable[Recommendation], known: Sequence[Recommendation] = ()
-) -> tuple[Recommendation, ...]:
+def _frontier(options: Iterable[Recommendation], known: Sequence[Recommendation] = ()) -> tuple[Recommendation, ...]:
     """Nearest first, each faster than all before it and than what is known already; mask-free is faster than masked."""
     best = max((option.rank for option in known), default=(0.0, False))
     found = []

@@ -185,9 +185,7 @@ def _runs(
     return tile[index], low, length
 
 
-def _row_runs(
-    axis: Axis, query_tile: int, begin: int, end: int
-) -> tuple[Positions, Positions, Positions, Positions]:
+def _row_runs(axis: Axis, query_tile: int, begin: int, end: int) -> tuple[Positions, Positions, Positions, Positions]:
     """Stretches of queries in one row, one query tile and one dilation group, and the keys along the row they see.
 
     Returns row, query tile, first key's coordinate and number of keys.
