@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cascadesim.accelerators.neighborhood_kernels import Backend, backends, device, legal_tiles
 from cascadesim.einsum_cascades.sparsity.neighborhood import times
-from cascadesim.simulator.gna.neighborhood import MODES, Bound, Mode, Question
+from cascadesim.simulator.gna.neighborhood import MODES, Bound, Mode, Prediction, Question, end_to_end_layers, predict
 from cascadesim.simulator.gna.recommend import (
     Recommendation,
     dilation_frontier,
@@ -19,7 +19,6 @@ from cascadesim.simulator.gna.recommend import (
     tile_frontier,
     window_frontier,
 )
-from cascadesim.simulator.gna.time import Prediction, end_to_end_layers, predict
 
 SCHEMA = "cascadesim.gna/1"
 NOTICEABLE = 0.02  # assumed: losses below 2 % are not worth a sentence

@@ -11,8 +11,15 @@ import pytest
 from cascadesim.accelerators.gpu.natten import DEVICES
 from cascadesim.accelerators.neighborhood_kernels import device
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
-from cascadesim.simulator.gna.neighborhood import Question, question
-from cascadesim.simulator.gna.time import end_to_end, end_to_end_layers, kernel_s, permuted_bytes, predict
+from cascadesim.simulator.gna.neighborhood import (
+    Question,
+    end_to_end,
+    end_to_end_layers,
+    kernel_s,
+    permuted_bytes,
+    predict,
+    question,
+)
 
 
 def flux(stride: int, query_tile: tuple[int, int]) -> Question:
