@@ -153,9 +153,7 @@ def _cycle_level(plan: Plan, phase: Phase) -> PhaseTime:
         return PhaseTime(phase, cycles, cycles, _planned_busy(phase), {})
     schedule = schedule_of(plan, phase)
     return PhaseTime(
-        phase=phase,
-        cycles=schedule.cycles,
-        exact_cycles=schedule.cycles,
+        phase=phase, cycles=schedule.cycles, exact_cycles=schedule.cycles,
         busy_cycles={**_planned_busy(phase), **{unit.name: unit.busy_cycles for unit in schedule.units}},
         stalled_cycles={unit.name: unit.stalled_cycles for unit in schedule.units},
         overhead=Overhead(schedule.fill_cycles, schedule.drain_cycles, schedule.unit(schedule.bound_by).stalled_cycles),

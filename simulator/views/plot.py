@@ -7,7 +7,7 @@ for each workload; rows for the utilisation of each array, activity by Einsum, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, floor, log10
@@ -187,7 +187,8 @@ def _rows(shared: Grid) -> list[Row]:
     rows = [partial(_utilization, unit=unit) for unit in units] + [partial(_activity, unit=unit) for unit in units]
     if len(shared.architectures) > 1:
         return [*rows, _speedup, _relative_energy]
-    return [*rows, _latency, _energy]
+    return [*rows, partial(_absolute, figure="latency_s", label="latency (s)"),
+            partial(_absolute, figure="total_energy_j", label="energy (J)")]  # fmt: skip
 
 
 def _utilization(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> None:
@@ -197,37 +198,26 @@ def _utilization(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> 
 
 
 def _speedup(axes: Axes, shared: Grid, reports: list[Report]) -> None:
-    _grouped_bars(axes, shared, ((report, first.latency_s / report.latency_s)
-                                 for report, first in _with_baseline(shared, reports)))  # fmt: skip
+    pairs = [(report, first) for report in reports if (first := shared.against.get(report.case)) is not None]
+    _grouped_bars(axes, shared, ((report, first.latency_s / report.latency_s) for report, first in pairs))
     axes.axhline(1, color="#444444", linewidth=0.8)
     axes.set_ylabel(f"speedup over\n{shared.baseline}")
 
 
 def _relative_energy(axes: Axes, shared: Grid, reports: list[Report]) -> None:
-    _grouped_bars(axes, shared, ((report, report.total_energy_j / first.total_energy_j)
-                                 for report, first in _with_baseline(shared, reports)
+    pairs = [(report, first) for report in reports if (first := shared.against.get(report.case)) is not None]
+    _grouped_bars(axes, shared, ((report, report.total_energy_j / first.total_energy_j) for report, first in pairs
                                  if first.total_energy_j and report.total_energy_j is not None))  # fmt: skip
     axes.axhline(1, color="#444444", linewidth=0.8)
     axes.set_ylabel(f"energy relative\nto {shared.baseline}")
 
 
-def _with_baseline(shared: Grid, reports: list[Report]) -> Iterator[tuple[Report, Report]]:
-    return ((report, shared.against[report.case]) for report in reports if report.case in shared.against)
-
-
-def _latency(axes: Axes, shared: Grid, reports: list[Report]) -> None:
-    _grouped_bars(axes, shared, ((report, report.latency_s) for report in reports))
-    _wide_axis(axes, "latency (s)", [report.latency_s for report in reports])
-
-
-def _energy(axes: Axes, shared: Grid, reports: list[Report]) -> None:
-    _grouped_bars(axes, shared, ((report, report.total_energy_j) for report in reports))
-    _wide_axis(axes, "energy (J)", [energy for report in reports if (energy := report.total_energy_j)])
-
-
-def _wide_axis(axes: Axes, label: str, values: Sequence[float]) -> None:
-    """Make the axis logarithmic, from a whole decade on, where the bars differ by more than one."""
+def _absolute(axes: Axes, shared: Grid, reports: list[Report], figure: str, label: str) -> None:
+    """The axis is logarithmic, from a whole decade on, where the bars differ by more than one."""
+    heights: list[tuple[Report, float | None]] = [(report, getattr(report, figure)) for report in reports]
+    _grouped_bars(axes, shared, heights)
     axes.set_ylabel(label)
+    values = [height for _, height in heights if height]
     if values and max(values) / min(values) >= 10:
         axes.set(yscale="log", ylim=(10 ** floor(log10(min(values)) - 0.3), 10 ** ceil(log10(max(values)))))
 
