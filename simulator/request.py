@@ -1,10 +1,9 @@
 """What is asked of a simulation, what each device then runs and must hold, and what cannot be: refused, nothing is run.
 
-A workload is a model, or the file of a pruning trace, which has its own lengths and phase and is attention only. Where
-several devices divide a model, each runs its part. Weights and KV cache are exact, in the types that the accelerator
-stores them in. Activations are a bound: the residual stream beside the inputs and outputs of whichever operation has
-most. assumed: an engine frees everything else, and kernels that write scores work through the heads of a sequence one
-after another.
+A workload is a model, or the file of a pruning trace, which has its own lengths and phase and is attention only.
+Weights and KV cache are exact, as the accelerator stores them. Activations are a bound: the residual stream beside
+what the largest operation reads and writes. assumed: an engine frees everything else, and kernels that write scores
+work through the heads of a sequence one after another.
 """
 
 from __future__ import annotations

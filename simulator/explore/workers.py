@@ -1,9 +1,8 @@
 """Pieces of a run: worked on in this process, on all its cores or on a Ray cluster; finished ones kept in a checkpoint.
 
-A piece that dies with its worker is handed out again. `local` needs no server; `ray` is optional and imported only
-here. A checkpoint lies beside the run's output, so that a killed run goes on where it was: one small file per chunk,
-written whole or not at all, with a checksum that binds it to its name and to the stamp of the run (space, version, how
-the space is cut); what does not fit is computed again. Knows arrays and files, no designs.
+A piece that dies with its worker is handed out again; `ray` is optional and imported only here. A checkpoint lies
+beside the run's output, so that a killed run goes on where it was: one file per chunk, written whole or not at all,
+with a checksum that binds it to its name and to the stamp of the run (space, version, how the space is cut).
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
 Start and end of the window never move backwards from one query to the next, and neighbouring windows touch, so the
 keys of a query tile are the interval from the first query's start to the last query's end. GNA (arXiv 2504.16922),
-section 3.3; dynamic tiling: FNA (arXiv 2403.04690). Several dimensions are products: `neighborhood`. Kernels that tile
-the flattened sequence take consecutive tokens, row by row; that does not factorise: runs of keys, one per row of the
-window, are enumerated and merged wherever a key tile spans the gap.
+section 3.3; dynamic tiling: FNA (arXiv 2403.04690). Several dimensions are products: `neighborhood`. The flattened
+sequence does not factorise: runs of keys, one per row of the window, are merged where a key tile spans the gap.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Where results leave the program: standard streams, files that appear whole or not at all, tables, progress, numbers.
 
 A closed stream is occupied, so that no file which is opened later gets its number. What cannot be written to standard
-output is remembered and told at the end, not raised in the middle of the work: files asked for beside it are still
-written. What cannot be written to standard error is lost: nobody is there to be told. Files are written beside the
-target and renamed over it when the work has succeeded; what ends the work, a signal included, takes the half-written
-file away, and what the disk refuses names the target. Numbers are as a person reads them: 2.013 ms, 375.0 MiB.
+output is told at the end, when files asked for beside it are written; what cannot be written to standard error is lost.
+Files are written beside the target and renamed over it when the work has succeeded; what ends the work, a signal
+included, takes the half-written file away. Numbers are as a person reads them: 2.013 ms, 375.0 MiB.
 """
 
 from __future__ import annotations
