@@ -5,9 +5,8 @@ python examples/neighborhood_stride.py
 
 from cascadesim.accelerators.neighborhood_kernels import TileShapes, device
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
-from cascadesim.simulator.gna.neighborhood import Question
+from cascadesim.simulator.gna.neighborhood import Question, predict
 from cascadesim.simulator.gna.recommend import stride_frontier
-from cascadesim.simulator.gna.time import predict
 
 
 def main() -> None:

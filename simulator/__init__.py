@@ -8,8 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cascadesim.simulator.engine.engine import run
-    from cascadesim.simulator.engine.schedule import Schedule
+    from cascadesim.simulator.engine.engine import Schedule, run
     from cascadesim.simulator.report import Report
     from cascadesim.simulator.request import Request
     from cascadesim.simulator.simulate import reports
@@ -18,7 +17,7 @@ __all__ = ["Report", "Request", "Schedule", "reports", "run"]
 _WHERE = {
     "Report": "cascadesim.simulator.report",
     "Request": "cascadesim.simulator.request",
-    "Schedule": "cascadesim.simulator.engine.schedule",
+    "Schedule": "cascadesim.simulator.engine.engine",
     "reports": "cascadesim.simulator.simulate",
     "run": "cascadesim.simulator.engine.engine",
 }

@@ -1,27 +1,38 @@
-"""Operations planned and executed: the cycles of each phase and where every cycle of each unit went.
+"""Operations planned and executed, and summed up: the cycles of each phase, and where every cycle of each unit went.
 
 Two fidelities: `analytical` takes the plan's closed form, `cycle` lets the engine run the plan's programs. A phase
 ends with a whole cycle in both; published accounting keeps the fraction beside it. Equal work is planned, built and
-run once, whatever its name. Knows neither models nor reports.
+run once, whatever its name; sums count each operation as often as the model repeats it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from math import ceil
 from typing import TYPE_CHECKING
 
 from cascadesim.accelerators.program import Program
-from cascadesim.accelerators.protocol import Accelerator, Accounting, Phase, Plan, checked
+from cascadesim.accelerators.protocol import (
+    Accelerator,
+    Accounting,
+    EinsumActivity,
+    Phase,
+    Plan,
+    Prepares,
+    Traffic,
+    Unit,
+    checked,
+)
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.request import Fidelity
+from cascadesim.simulator.report import EinsumTime, OperationTime, UnitTime
+from cascadesim.simulator.request import Fidelity, Request, notes_on_devices
 
 if TYPE_CHECKING:  # the closed form needs none of the engine
-    from cascadesim.simulator.engine.schedule import Schedule
+    from cascadesim.simulator.engine.engine import Schedule
 
 _REMEMBERED = 4096  # plans, executions, programs: those of a sweep over models and lengths
 _ROUNDING = 1e-12  # relative error of sums of float cycles, far below one cycle of any run
@@ -106,13 +117,13 @@ def planned_and_executed(
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _execution(job: _Job, fidelity: Fidelity) -> Execution:
-    return execute(_plan(job), fidelity)
+def _plan(job: _Job) -> Plan:
+    return checked(job.accelerator.plan(job.operation, job.accounting), job.accelerator)
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _plan(job: _Job) -> Plan:
-    return checked(job.accelerator.plan(job.operation, job.accounting), job.accelerator)
+def _execution(job: _Job, fidelity: Fidelity) -> Execution:
+    return execute(_plan(job), fidelity)
 
 
 def execute(plan: Plan, fidelity: Fidelity) -> Execution:
@@ -142,14 +153,10 @@ def _cycle_level(plan: Plan, phase: Phase) -> PhaseTime:
         return PhaseTime(phase, cycles, cycles, _planned_busy(phase), {})
     schedule = schedule_of(plan, phase)
     return PhaseTime(
-        phase=phase,
-        cycles=schedule.cycles,
-        exact_cycles=schedule.cycles,
+        phase=phase, cycles=schedule.cycles, exact_cycles=schedule.cycles,
         busy_cycles={**_planned_busy(phase), **{unit.name: unit.busy_cycles for unit in schedule.units}},
         stalled_cycles={unit.name: unit.stalled_cycles for unit in schedule.units},
-        overhead=Overhead(
-            schedule.fill_cycles, schedule.drain_cycles, schedule.unit(schedule.bound_by).stalled_cycles
-        ),
+        overhead=Overhead(schedule.fill_cycles, schedule.drain_cycles, schedule.unit(schedule.bound_by).stalled_cycles),
     )
 
 
@@ -184,3 +191,147 @@ def _run(program: Program) -> Schedule:
     from cascadesim.simulator.engine.engine import run  # brings the compiler: not for those who want the closed form
 
     return run(program)
+
+
+@dataclass(frozen=True)
+class OperationRun:
+    """One operation of a report and its execution; it runs `operation.count` times."""
+
+    operation: Operation
+    execution: Execution
+
+    @property
+    def count(self) -> int:
+        return self.operation.count
+
+    @property
+    def cycles(self) -> int:
+        return self.count * self.execution.cycles
+
+    @property
+    def exact_cycles(self) -> float:
+        return self.count * self.execution.exact_cycles
+
+    @property
+    def traffic(self) -> Traffic:
+        traffic = self.execution.plan.traffic
+        return Traffic(self.count * traffic.read_bytes, self.count * traffic.write_bytes)
+
+
+def traffic(runs: Iterable[OperationRun]) -> Traffic:
+    return sum((run.traffic for run in runs), Traffic())
+
+
+def unit_times(units: Sequence[Unit], runs: Sequence[OperationRun]) -> tuple[UnitTime, ...]:
+    """Attribute every cycle of every unit: busy, stalled or idle."""
+    busy: Counter[str] = Counter()
+    stalled: Counter[str] = Counter()
+    unused: defaultdict[str, float] = defaultdict(float)  # busy cycles times the share of lanes without useful work
+    for run in runs:
+        for phase in run.execution.phases:
+            busy.update({unit: run.count * spent for unit, spent in phase.busy_cycles.items()})
+            stalled.update({unit: run.count * spent for unit, spent in phase.stalled_cycles.items()})
+            for unit, share in _unused_shares(phase.phase.activities).items():
+                unused[unit] += run.count * phase.busy_cycles[unit] * share
+    cycles, exact_cycles = sum(run.cycles for run in runs), sum(run.exact_cycles for run in runs)
+    return tuple(
+        UnitTime(name, busy[name], stalled[name], cycles - busy[name] - stalled[name],
+                 (busy[name] - unused[name]) / exact_cycles if name in busy else None)
+        for name in (unit.name for unit in units)
+    )  # fmt: skip
+
+
+def _unused_shares(activities: Iterable[EinsumActivity]) -> Mapping[str, float]:
+    """Map each unit to the share of its busy cycles that the average lane spends without useful work."""
+    spent: Counter[str] = Counter()
+    unused: defaultdict[str, float] = defaultdict(float)
+    for activity in activities:
+        spent[activity.unit] += activity.cycles
+        unused[activity.unit] += activity.cycles * (1 - activity.occupancy)
+    return {unit: unused[unit] / cycles for unit, cycles in spent.items() if cycles}
+
+
+def einsum_times(runs: Sequence[OperationRun]) -> tuple[EinsumTime, ...]:
+    """Make a row per operation, Einsum and unit, in order of appearance; phases and layers that share one add up."""
+    exact_cycles = sum(run.exact_cycles for run in runs)
+    rows: defaultdict[tuple[str, str, str], list[tuple[int, EinsumActivity]]] = defaultdict(list)
+    for run in runs:
+        for phase in run.execution.phases:
+            for activity in phase.phase.activities:
+                rows[run.operation.name, activity.name, activity.unit].append((run.count, activity))
+    found = []
+    for (operation, einsum, unit), parts in rows.items():
+        spent = sum(count * part.cycles for count, part in parts)
+        useful = sum(count * part.cycles * part.occupancy for count, part in parts)
+        operations: Counter[str] = Counter()
+        for count, part in parts:
+            operations.update({name: count * number for name, number in part.operations.items()})
+        found.append(EinsumTime(einsum, operation, unit, dict(operations), spent, spent / exact_cycles,
+                                useful / spent if spent else 1.0))  # fmt: skip
+    return tuple(found)
+
+
+def operation_times(runs: Sequence[OperationRun]) -> tuple[OperationTime, ...]:
+    cycles = sum(run.cycles for run in runs)
+    return tuple(
+        OperationTime(run.operation.name, run.operation.kind, run.operation.layer, run.count, run.cycles,
+                      run.cycles / cycles, run.traffic.total_bytes)
+        for run in runs
+    )  # fmt: skip
+
+
+def energy_j(runs: Sequence[OperationRun], leakage_w: float, latency_s: float) -> Mapping[str, float] | None:
+    """Add up joules by component; None if an operation has no energy model. Leakage is power times latency."""
+    total: defaultdict[str, float] = defaultdict(float)
+    for run in runs:
+        spent = run.execution.plan.dynamic_energy_j
+        if spent is None:
+            return None
+        for component, joules in spent.items():
+            total[component] += run.count * joules
+    if leakage_w > 0:
+        total["leakage"] = leakage_w * latency_s
+    return dict(total)
+
+
+def bound_by(units: Sequence[UnitTime]) -> str | None:
+    """Name the unit with the most busy cycles, None if none is busy."""
+    busiest = max(units, key=lambda unit: unit.busy_cycles, default=None)
+    return busiest.name if busiest is not None and busiest.busy_cycles > 0 else None
+
+
+def overhead(runs: Sequence[OperationRun]) -> Overhead | None:
+    """Add up fill, drain and waiting over all phases; the closed form has none of them and gives None."""
+    total = [0, 0, 0]
+    for run in runs:
+        for phase in run.execution.phases:
+            part = phase.overhead
+            if part is None:
+                return None
+            each = (part.fill_cycles, part.drain_cycles, part.waiting_cycles)
+            total = [before + run.count * more for before, more in zip(total, each, strict=True)]
+    return Overhead(*total)
+
+
+def mapped_alike(runs: Sequence[OperationRun]) -> Mapping[tuple[str, ...], Sequence[str]]:
+    """Map the lines of each mapping to the names of the operations that have it, each once."""
+    names: dict[tuple[str, ...], dict[str, None]] = {}
+    for run in runs:
+        names.setdefault(run.execution.plan.mapping, {})[run.operation.name] = None
+    return {lines: tuple(found) for lines, found in names.items()}
+
+
+def notes(request: Request, runs: Sequence[OperationRun]) -> tuple[str, ...]:
+    """Collect what a reader must know beside the figures."""
+    machine = request.machine
+    found = [
+        *(f"set {setting}" for setting in request.settings), *request.workload.notes(sequence_length=request.length),
+        *notes_on_devices(request), *dict.fromkeys(note for run in runs for note in run.execution.plan.notes),
+        *(machine.notes(request.length) if isinstance(machine, Prepares) else ()),
+    ]  # fmt: skip
+    if request.fidelity == "cycle" and request.accelerator.capabilities.calibrated:
+        found.append("cycle level: units overlap as far as dependences allow; the closed form's overlap is calibrated "
+                     "on measurements")
+    if request.accounting == "artifact":
+        found.append("artifact accounting: norms, activations and other elementwise work is left out, as published")
+    return tuple(found)

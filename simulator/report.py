@@ -1,7 +1,7 @@
 """What a simulation found: frozen values in SI units that turn into JSON (`cascadesim.report/1`) and rows.
 
 Knows the meaning of every figure and the one conservation law: each unit's busy + stalled + idle cycles are the
-cycles of the run. It does not compute any of them (`summary`), nor print them (`render`).
+cycles of the run. It does not compute any of them (`execution`), nor print them (`render`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class OperationTime:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Bytes that one device must hold, and `capacity` bytes that it has; `activations` is a bound (`sharding`)."""
+    """Bytes that one device must hold, and `capacity` bytes that it has; `activations` is a bound (`request`)."""
 
     weights: int
     kv: int
@@ -175,9 +175,8 @@ class Report:
             "einsums": [{**vars(einsum), "operations": dict(einsum.operations)} for einsum in self.einsums],
             "operations": [dict(vars(operation)) for operation in self.operations],
             "uncertainty": None if self.uncertainty is None else dict(vars(self.uncertainty)),
-            "notes": list(self.notes),
-            "mapping": list(self.mapping),
-        }
+            "notes": list(self.notes), "mapping": list(self.mapping),
+        }  # fmt: skip
 
     def to_row(self) -> dict[str, Cell]:
         """Write one flat row with the unit in every column's name; tables within the report are left out."""

@@ -13,25 +13,25 @@ from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.projections import Phase
 from cascadesim.einsum_cascades.models.workload import Scope
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator import sharding, summary, uncertainty
-from cascadesim.simulator.execution import planned_and_executed
+from cascadesim.simulator import execution, uncertainty
+from cascadesim.simulator.execution import OperationRun, planned_and_executed
 from cascadesim.simulator.report import Report
-from cascadesim.simulator.request import AnyWorkload, Fidelity, Request, refuse_impossible
-from cascadesim.simulator.summary import OperationRun
+from cascadesim.simulator.request import (
+    AnyWorkload,
+    Fidelity,
+    Request,
+    memory,
+    own_operations,
+    refuse_impossible,
+    refuse_what_does_not_fit,
+)
 
 
 def simulate(
-    workload: AnyWorkload,
-    accelerator: Accelerator,
-    *,
-    sequence_length: int | None = None,
-    batch: int | None = None,
-    phase: Phase = "prefill",
-    scope: Scope = "model",
-    fidelity: Fidelity = "cycle",
-    accounting: Accounting = "physical",
-    attention: str | None = None,
-) -> tuple[Report, ...]:
+    workload: AnyWorkload, accelerator: Accelerator, *, sequence_length: int | None = None, batch: int | None = None,
+    phase: Phase = "prefill", scope: Scope = "model", fidelity: Fidelity = "cycle",
+    accounting: Accounting = "physical", attention: str | None = None,
+) -> tuple[Report, ...]:  # fmt: skip
     """Simulate a workload: one report for the scope `model`, one for each kind of layer otherwise.
 
     Raises CascadeSimError for what cannot be: a length below 1, a mask this accelerator does not map, ...
@@ -50,7 +50,7 @@ def parts(request: Request) -> tuple[tuple[OperationRun, ...], ...]:
     """Execute the operations of each report. Raises CascadeSimError for what does not fit or has no cycle level."""
     if request.accounting == "artifact" and request.fidelity == "cycle":
         raise CascadeSimError("artifact accounting has no cycle level, only closed forms; use --fidelity analytical")
-    sharding.refuse_what_does_not_fit(request)
+    refuse_what_does_not_fit(request)
     found, machine = operations(request), request.machine
     runs = tuple(
         OperationRun(operation, planned_and_executed(operation, machine, request.accounting, request.fidelity))
@@ -63,7 +63,7 @@ def parts(request: Request) -> tuple[tuple[OperationRun, ...], ...]:
 
 def operations(request: Request) -> tuple[Operation, ...]:
     """List what runs, in order; the published accounting has no elementwise work."""
-    found = sharding.own_operations(request)
+    found = own_operations(request)
     for operation in found:
         refuse_impossible(operation, request.accelerator)
     if isinstance(request.accelerator, Prepares):
@@ -77,46 +77,33 @@ def _report(request: Request, runs: Sequence[OperationRun]) -> Report:
     workload, accelerator = request.workload, request.accelerator
     latency_s = sum(run.exact_cycles for run in runs) / accelerator.clock_hz
     leakage_w = 0.0 if request.accounting == "artifact" else accelerator.leakage_w  # the publication charges none
-    units = summary.unit_times(accelerator.units, runs)
-    overhead = summary.overhead(runs)
+    units = execution.unit_times(accelerator.units, runs)
+    overhead = execution.overhead(runs)
     whole_model, prompt = request.scope == "model", request.phase == "prefill"
     layer = None if whole_model else runs[0].operation.layer
     tokens = request.sequences * (request.length if prompt else 1)
     cache_width = accelerator.capabilities.stored.kv
     return Report(
-        architecture=accelerator.name,
-        workload=workload.name,
+        architecture=accelerator.name, workload=workload.name,
         attention=request.cascade if any(run.operation.kind == "attention" for run in runs) else None,
-        scope=request.scope,
-        layer=layer,
-        layers=request.layers(layer),
-        parameters=workload.parameters(),
+        scope=request.scope, layer=layer, layers=request.layers(layer), parameters=workload.parameters(),
         kv_cache_bytes=workload.kv_cache_bytes(request.length, request.sequences, cache_width)
         if workload.generates else None,
-        memory=sharding.memory(request) if whole_model else None,
-        phase=request.phase,
-        fidelity=request.fidelity,
-        accounting=request.accounting,
-        batch=request.sequences,
-        sequence_length=request.length,
-        clock_hz=accelerator.clock_hz,
-        cycles=sum(run.cycles for run in runs),
-        latency_s=latency_s,
+        memory=memory(request) if whole_model else None,
+        phase=request.phase, fidelity=request.fidelity, accounting=request.accounting,
+        batch=request.sequences, sequence_length=request.length,
+        clock_hz=accelerator.clock_hz, cycles=sum(run.cycles for run in runs), latency_s=latency_s,
         analytical_cycles=sum(run.count * run.execution.analytical_cycles for run in runs),
         fill_cycles=None if overhead is None else overhead.fill_cycles,
         drain_cycles=None if overhead is None else overhead.drain_cycles,
         waiting_cycles=None if overhead is None else overhead.waiting_cycles,
-        traffic=summary.traffic(runs),
-        energy_j=summary.energy_j(runs, leakage_w, latency_s),
-        area_um2=accelerator.area_um2(),
-        units=units,
-        einsums=summary.einsum_times(runs),
-        operations=summary.operation_times(runs),
-        bound_by=summary.bound_by(units),
-        uncertainty=uncertainty.of_report(request, runs),
+        traffic=execution.traffic(runs),
+        energy_j=execution.energy_j(runs, leakage_w, latency_s), area_um2=accelerator.area_um2(),
+        units=units, einsums=execution.einsum_times(runs), operations=execution.operation_times(runs),
+        bound_by=execution.bound_by(units), uncertainty=uncertainty.of_report(request, runs),
         tokens_per_s=tokens / latency_s if whole_model else None,
         time_to_first_token_s=latency_s if whole_model and prompt and workload.generates else None,
-        notes=summary.notes(request, runs),
-        mapping=tuple(line for rows, names in summary.mapped_alike(runs).items()
+        notes=execution.notes(request, runs),
+        mapping=tuple(line for rows, names in execution.mapped_alike(runs).items()
                       for line in (", ".join(names), *(f"  {row}" for row in rows))),
     )  # fmt: skip

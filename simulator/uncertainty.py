@@ -19,9 +19,9 @@ from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
+from cascadesim.simulator.execution import OperationRun
 from cascadesim.simulator.report import Uncertainty
 from cascadesim.simulator.request import Request
-from cascadesim.simulator.summary import OperationRun
 
 _FILE = Path(__file__).parent / "uncertainty.json"
 _SMALL_SHARE = 0.05  # of the time: calls below decide nothing

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.views.formatting import length
-from cascadesim.simulator.views.output import console, print_styled
+from cascadesim.simulator.views.output import console, length, print_styled
 from cascadesim.validation.claim import Cell, Errors, Verdict
 
 if TYPE_CHECKING:

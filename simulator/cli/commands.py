@@ -23,19 +23,21 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, bounded, suggestion
+from cascadesim.simulator.cli.options import one_of
 from cascadesim.simulator.views.output import printable, standard_streams
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "cascadesim.commands"
+SECTIONS = ("architectures", "workloads", "cascades", "spaces", "kernels", "devices", "suites")
 OWN = {
     "simulate": "cascadesim.simulator.cli.simulate:simulate",
     "passes": "cascadesim.simulator.cli.cascades:passes",
     "rewrite": "cascadesim.simulator.cli.cascades:rewrite",
     "gna": "cascadesim.simulator.cli.gna:gna",
     "explore": "cascadesim.simulator.cli.explore:explore",
-    "list": "cascadesim.simulator.cli.listing:list_names",
+    "list": "cascadesim.simulator.cli.commands:list_names",
 }
 BAD_INPUT = 2
 A_BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -84,6 +86,26 @@ def cascadesim(context: click.Context) -> None:
     """How long attention and whole transformers take on an accelerator, and what bounds them."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+@click.command("list", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("section", type=one_of(*SECTIONS), required=False, metavar="[SECTION]")
+def list_names(section: str | None) -> None:
+    """What can be named: architectures, workloads, cascades, spaces, kernels, devices, suites.
+
+    One SECTION, or all of them.
+    """
+    from cascadesim.simulator.cli.listing import entries_of
+
+    for position, name in enumerate(SECTIONS if section is None else (section,)):
+        if section is None:
+            click.echo(f"{chr(10) * (position > 0)}{name}")
+        entries = entries_of(name)
+        width = max((len(entry) for entry, _ in entries), default=0)
+        for entry, remark in entries:
+            click.echo(f"  {entry:{width}}  {remark}".rstrip())
+        if not entries:
+            click.echo("  none yet")
 
 
 class TerminatedError(KeyboardInterrupt):

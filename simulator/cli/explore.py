@@ -39,14 +39,9 @@ def worker_count(text: str) -> int:
 @click.option("--cycle-level/--no-cycle-level", default=True, show_default=True,
               help="Simulate every design of the front at cycle level and show the difference.")
 def explore(
-    space: str,
-    workers: int | None,
-    engine: str,
-    output: Path | None,
-    plot: Path | None,
-    report: Path | None,
+    space: str, workers: int | None, engine: str, output: Path | None, plot: Path | None, report: Path | None,
     cycle_level: bool,
-) -> None:
+) -> None:  # fmt: skip
     """Which design: all designs of a space file judged, those that none beats printed.
 
     SPACE.yaml may be the name of a space that comes along: `cascadesim list spaces`.
@@ -71,9 +66,9 @@ def explore(
     _print(frame, results.table_lines(frame))
     with pending_files((plot, report)) as (picture, written):
         if picture is not None:
-            from cascadesim.simulator.explore.plot import draw
+            from cascadesim.simulator.explore import plot as figures
 
-            draw(frame, picture)
+            figures.draw(frame, picture)
         if written is not None:
             results.write_page(frame, written)
 

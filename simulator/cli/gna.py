@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -114,78 +114,66 @@ def steps(text: str) -> tuple[int, int]:
 @click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
               help="Also draw the mask with its tiles, the useful share per tile, and the bound against the stride.")
 def gna(
-    layout: tuple[int, ...],
-    window: tuple[int, ...] | None,
-    stride: tuple[int, ...] | None,
-    dilation: tuple[int, ...] | None,
-    causal: tuple[bool, ...] | None,
-    query_tile: tuple[int, ...],
-    key_tile: tuple[int, ...],
-    extra_keys: int,
-    dead_tiles: str,
-    pattern: str | None,
-    block_mask: Path | None,
-    device: str | None,
-    heads: int,
-    head_dim: int,
-    batch: int,
-    attention_share: float | None,
-    steps: tuple[int, int],
-    layers: int,
-    permute_every: int,
-    also_texts: tuple[str, ...],
-    recommend: bool,
-    format_: str,
-    output: Path | None,
+    layout: tuple[int, ...], window: tuple[int, ...] | None, stride: tuple[int, ...] | None,
+    dilation: tuple[int, ...] | None, causal: tuple[bool, ...] | None, query_tile: tuple[int, ...],
+    key_tile: tuple[int, ...], extra_keys: int, dead_tiles: str, pattern: str | None, block_mask: Path | None,
+    device: str | None, heads: int, head_dim: int, batch: int, attention_share: float | None, steps: tuple[int, int],
+    layers: int, permute_every: int, also_texts: tuple[str, ...], recommend: bool, format_: str, output: Path | None,
     plot: Path | None,
-) -> None:
+) -> None:  # fmt: skip
     """The speedup that a neighborhood attention pattern can reach on given tiles, and why not more.
 
     \b
     cascadesim gna --layout 30x48x80 --window 18x24x24 --q-tile 4x8x8 --kv-tile 2x8x8 --recommend
     cascadesim gna --layout 32768 --pattern moba --q-tile 128 --kv-tile 128
     """
-    _refuse_large({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile})
-    if sum(given is not None for given in (window, pattern, block_mask)) != 1:
-        raise click.UsageError("give one of --window, --pattern and --block-mask")
-    if window is None:
-        _only_a_window_has(stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)
-        _answer_pattern(layout, pattern, block_mask, query_tile, key_tile, head_dim, format_, output)
-        return
+    _refuse({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile}, (window, pattern, block_mask))
     from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
-    from cascadesim.simulator.gna.neighborhood import question as asked_on
-    from cascadesim.simulator.gna.report import Scenario, answer
+    from cascadesim.simulator.gna import neighborhood as bounds
+    from cascadesim.simulator.gna import pattern_report, report
 
+    if window is None:
+        if any((stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)):
+            raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
+        _write(lambda: pattern_report.pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim),
+               format_, output)  # fmt: skip
+        return
     asked = neighborhood(layout, window, stride, dilation, causal)
-    question = asked_on(asked, query_tile, key_tile, extra_keys, "walk" if dead_tiles == "walk" else "skip")
+    question = bounds.question(asked, query_tile, key_tile, extra_keys, "walk" if dead_tiles == "walk" else "skip")
     also = tuple((replace(question, pattern=neighborhood(layout, causal=causal, **given)), count)
                  for given, count in map(also_pattern, also_texts))  # fmt: skip
-    run = Scenario(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
+    run = report.Scenario(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
+    _write(lambda: report.answer(question, run, recommend), format_, output, plot)
+
+
+def _refuse(sizes_of: Mapping[str, tuple[int, ...]], patterns: Sequence[object]) -> None:
+    """Raises click.UsageError on sizes that are too large, and unless one pattern is given."""
+    for option, sides in sizes_of.items():
+        if len(sides) > 3 or prod(sides) > LARGEST_LAYOUT:
+            what = f"{len(sides)} dimensions" if len(sides) > 3 else f"{prod(sides):,} tokens"
+            raise click.UsageError(f"{option}: {what}; give one to three dimensions of {LARGEST_LAYOUT:,} tokens at "
+                                   "most")
+    if sum(given is not None for given in patterns) != 1:
+        raise click.UsageError("give one of --window, --pattern and --block-mask")
+
+
+def _write(
+    answer: Callable[[], Answer | PatternAnswer], format_: str, output: Path | None, plot: Path | None = None
+) -> None:
+    """Print the answer, which is worked out once the files are open, and draw that of a neighborhood."""
+    from cascadesim.simulator.gna import render, report
+
     with pending_files((output, plot)) as (text_file, picture):
-        _write(answer(question, run, recommend), format_, text_file, picture)
+        found = answer()
+        with written_to(text_file) as stream:
+            if format_ == "table":
+                render.print_answer(found, stream)
+            else:
+                stream.write(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+        if picture is not None and isinstance(found, report.Answer):
+            from cascadesim.simulator.gna import plot as pictures
 
-
-def _only_a_window_has(*given: object) -> None:
-    if any(given):
-        raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
-
-
-def _write(found: Answer, format_: str, text_file: Path | None, picture: Path | None) -> None:
-    _print(found, format_, text_file)
-    if picture is not None:
-        from cascadesim.simulator.gna.plot import draw
-
-        draw(found, picture)
-
-
-def _answer_pattern(
-    layout: tuple[int, ...], pattern: str | None, block_mask: Path | None, query_tile: tuple[int, ...],
-    key_tile: tuple[int, ...], head_dim: int, format_: str, output: Path | None,
-) -> None:  # fmt: skip
-    from cascadesim.simulator.gna.pattern_report import pattern_answer
-
-    with pending_files((output,)) as (text_file,):
-        _print(pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim), format_, text_file)
+            pictures.draw(found, picture)
 
 
 def also_pattern(text: str) -> tuple[dict[str, tuple[int, ...]], int]:
@@ -199,21 +187,3 @@ def also_pattern(text: str) -> tuple[dict[str, tuple[int, ...]], int]:
         return {name: sizes(value) for name, value in given.items()}, whole(1, 2**20)(layers)
     except click.BadParameter as problem:
         raise click.UsageError(f"--also {shortened(text)}: {problem.message}") from None
-
-
-def _refuse_large(given: Mapping[str, tuple[int, ...]]) -> None:
-    for option, sides in given.items():
-        if len(sides) > 3 or prod(sides) > LARGEST_LAYOUT:
-            what = f"{len(sides)} dimensions" if len(sides) > 3 else f"{prod(sides):,} tokens"
-            raise click.UsageError(f"{option}: {what}; give one to three dimensions of {LARGEST_LAYOUT:,} tokens at "
-                                   "most")
-
-
-def _print(found: Answer | PatternAnswer, format_: str, output: Path | None) -> None:
-    from cascadesim.simulator.gna.render import print_answer
-
-    with written_to(output) as stream:
-        if format_ == "table":
-            print_answer(found, stream)
-        else:
-            stream.write(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")

@@ -58,13 +58,13 @@ def run(
             with written_to(text_file) as stream:
                 stream.write("".join(f"{printable(text)}\n" for text in texts))
         if plot_file is not None:
-            from cascadesim.simulator.views.plot import draw
+            from cascadesim.simulator.views import plot as figures
 
-            draw(results, plot_file)
+            figures.draw(results, plot_file)
         if trace_file is not None:
-            from cascadesim.simulator.views.trace import write_trace
+            from cascadesim.simulator.views import trace as chrome_trace
 
-            write_trace(requests, trace_file)
+            chrome_trace.write_trace(requests, trace_file)
     if problems:
         raise UnansweredError("\n".join(problems))
 
@@ -85,17 +85,11 @@ def requests_of(
         traced = workload if isinstance(workload, TracedWorkload) else None  # its phase is that of its rows
         can = accelerator.capabilities
         yield Request(
-            workload,
-            accelerator,
-            length,
-            batch,
-            cast(Phase, phase) if traced is None else traced.phase,
+            workload, accelerator, length, batch, cast(Phase, phase) if traced is None else traced.phase,
             cast(Scope, scope) if traced is None or scope != "model" else "attention",
             cast(Fidelity, fidelity or ("cycle" if can.cycle_level and not can.calibrated else "analytical")),
-            cast(Accounting, accounting),
-            attention,
-            settings,
-        )
+            cast(Accounting, accounting), attention, settings,
+        )  # fmt: skip
 
 
 def _answered(
@@ -129,9 +123,9 @@ def _answered(
 def _print_results(results: Sequence[Report], format_: str, output: Path | None) -> None:
     with written_to(output) as stream:
         if format_ == "table":
-            from cascadesim.simulator.views.render import print_reports
+            from cascadesim.simulator.views import render
 
-            print_reports(results, stream)
+            render.print_reports(results, stream)
         elif format_ == "json":
             stream.write(json_text(document(results)))
         else:  # every column that any of the reports has; a figure that a report lacks is an empty cell

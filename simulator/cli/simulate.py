@@ -56,22 +56,11 @@ SHOWN = ("cascade", "mapping", "schedule", "bound", "dram")
               help="Print what is computed, what goes where, when it runs, what bounds it, or what DRAM\n"
               "standards would deliver of its traffic, instead of results.")
 def simulate(
-    architectures: tuple[str, ...],
-    workloads: tuple[str, ...],
-    attention: str | None,
-    sequence_lengths: tuple[int, ...],
-    batch: int | None,
-    phase: str,
-    scope: str,
-    fidelity: str | None,
-    accounting: str,
-    settings: tuple[str, ...],
-    format_: str,
-    output: Path | None,
-    plot: Path | None,
-    trace: Path | None,
-    show: str | None,
-) -> None:
+    architectures: tuple[str, ...], workloads: tuple[str, ...], attention: str | None,
+    sequence_lengths: tuple[int, ...], batch: int | None, phase: str, scope: str, fidelity: str | None,
+    accounting: str, settings: tuple[str, ...], format_: str, output: Path | None, plot: Path | None,
+    trace: Path | None, show: str | None,
+) -> None:  # fmt: skip
     """How long WORKLOAD takes on ARCH, what it moves and burns, and which unit bounds it.
 
     \b

@@ -2,21 +2,109 @@
 
 Knows programs and their rules (`accelerators.program`), nothing of accelerators or of what a task computes. The loop
 over time is compiled (`issue`, `steady_state`); this module checks the program, attributes every cycle, and explains
-a deadlock.
+a deadlock. Cycles only: seconds, traffic and energy belong to the report.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from cascadesim.accelerators.program import Program, Task, TileOrder, TileRun
+from cascadesim.accelerators.program import Program, TileOrder, TileRun
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.engine import state as at
-from cascadesim.simulator.engine.encode import encode
 from cascadesim.simulator.engine.issue import DEADLOCK, DONE, GIVEN_UNTAKEN, RING_FULL
-from cascadesim.simulator.engine.schedule import Schedule, Slice, SteadyState, TaskUse, UnitUse
-from cascadesim.simulator.engine.state import EngineState
+from cascadesim.simulator.engine.state import EngineState, encode
 from cascadesim.simulator.engine.steady_state import simulate
+
+
+@dataclass(frozen=True, slots=True)
+class UnitUse:
+    """Every cycle of one unit: busy_cycles + stalled_cycles + idle_cycles = cycles of the schedule.
+
+    It is stalled while its next task waits between its first start and its last finish, and idle before and after.
+    """
+
+    name: str
+    busy_cycles: int
+    stalled_cycles: int
+    idle_cycles: int
+    first_start: int | None  # None where the unit never works
+    last_finish: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskUse:
+    """Cycles that one task occupied its unit, summed over all tiles."""
+
+    name: str
+    unit: str
+    busy_cycles: int
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyState:
+    """The longest stretch found in which every `tiles` tiles take exactly `cycles` cycles.
+
+    It goes from tile `first_tile` to before `last_tile`.
+    """
+
+    first_tile: int
+    tiles: int
+    cycles: int
+    last_tile: int
+
+    @property
+    def cycles_per_tile(self) -> float:
+        return self.cycles / self.tiles
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One task of one tile on its unit, for traces; `steady` where the tile lies in the steady state."""
+
+    unit: str
+    task: str
+    tile: int
+    start: int
+    finish: int
+    steady: bool
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The outcome of one program. `fill_cycles` pass before the bounding unit starts, `drain_cycles` after it ends."""
+
+    cycles: int
+    tiles: int
+    units: tuple[UnitUse, ...]
+    tasks: tuple[TaskUse, ...]
+    bound_by: str  # the unit with the most busy cycles
+    fill_cycles: int
+    drain_cycles: int
+    steady: SteadyState | None
+    simulated_tiles: int  # tiles stepped through one by one; the others are exact repetitions
+    program: Program = field(repr=False)
+
+    def unit(self, name: str) -> UnitUse:
+        return next(unit for unit in self.units if unit.name == name)
+
+    def utilization(self, name: str) -> float:
+        return self.unit(name).busy_cycles / self.cycles if self.cycles else 0.0
+
+    def __str__(self) -> str:
+        rows = [("unit", "busy", "stalled", "idle", "busy share")]
+        rows += [(unit.name, f"{unit.busy_cycles:,}", f"{unit.stalled_cycles:,}", f"{unit.idle_cycles:,}",
+                  f"{self.utilization(unit.name):.1%}") for unit in self.units]
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+        headline = [f"{self.cycles:,} cycles for {self.tiles:,} tiles; {self.bound_by} is busiest: "
+                    f"{self.fill_cycles:,} cycles before it starts, {self.drain_cycles:,} after it ends"]
+        if self.steady is not None:
+            headline.append(f"steady from tile {self.steady.first_tile:,}: {self.steady.cycles:,} cycles every "
+                            f"{self.steady.tiles:,} tiles ({self.steady.cycles_per_tile:,.2f} per tile)")
+        return "\n".join([*headline, *table])
+
 
 LARGEST_RING = 2**17  # tiles that a unit may fall behind another
 LONGEST_CYCLES = 2**60  # of a whole schedule: the engine counts in 64-bit integers
@@ -122,17 +210,11 @@ def _schedule(program: Program, state: EngineState | None) -> Schedule:
     units = tuple(_unit_use(name, index, cycles, tasks, state) for index, name in enumerate(program.units))
     bound = max(units, key=lambda unit: unit.busy_cycles, default=None)
     return Schedule(
-        cycles=cycles,
-        tiles=program.tiles,
-        units=units,
-        tasks=tasks,
-        bound_by=bound.name if bound else "",
+        cycles=cycles, tiles=program.tiles, units=units, tasks=tasks, bound_by=bound.name if bound else "",
         fill_cycles=(bound.first_start or 0) if bound else 0,
-        drain_cycles=cycles - (bound.last_finish or 0) if bound else 0,
-        steady=steady,
-        simulated_tiles=stepped,
+        drain_cycles=cycles - (bound.last_finish or 0) if bound else 0, steady=steady, simulated_tiles=stepped,
         program=program,
-    )
+    )  # fmt: skip
 
 
 def _unit_use(name: str, index: int, cycles: int, tasks: tuple[TaskUse, ...], state: EngineState | None) -> UnitUse:
@@ -164,19 +246,15 @@ def _names(program: Program) -> Iterator[str]:
     if len(known) < len(program.tasks):
         yield "two tasks have the same name"
     for task in program.tasks:
-        yield from _edges(task, known)
+        for edge in task.after:
+            if edge.task not in known:
+                yield f"task '{task.name}' is after '{edge.task}', which is no task"
+            if edge.lag_cycles < 0 or edge.tiles_back < 0:
+                yield f"task '{task.name}' after '{edge.task}': a negative distance"
+            if bool(edge.tiles_back) + edge.same_column + edge.latest > 1:
+                yield f"task '{task.name}' after '{edge.task}': one of tiles_back, same_column, latest"
         if task.stage < 0:
             yield f"task '{task.name}': stage {task.stage} is negative"
-
-
-def _edges(task: Task, known: set[str]) -> Iterator[str]:
-    for edge in task.after:
-        if edge.task not in known:
-            yield f"task '{task.name}' is after '{edge.task}', which is no task"
-        if edge.lag_cycles < 0 or edge.tiles_back < 0:
-            yield f"task '{task.name}' after '{edge.task}': a negative distance"
-        if bool(edge.tiles_back) + edge.same_column + edge.latest > 1:
-            yield f"task '{task.name}' after '{edge.task}': one of tiles_back, same_column, latest"
 
 
 def _classes(program: Program) -> Iterator[str]:

@@ -1,15 +1,19 @@
 """The memory of the compiled engine: a program as numbers, and what happens to it, in a few arrays of integers.
 
-Field numbers only, no behaviour. Few arrays: each of them costs Numba time in every function that it is passed to.
-A field `X_OF` holds first positions: those of i are X_OF[i] .. X_OF[i + 1].
+Field numbers first, then `encode`, which fills the arrays; nothing of time. Few arrays: each of them costs Numba time
+in every function that it is passed to. A field `X_OF` holds first positions: those of i are X_OF[i] .. X_OF[i + 1].
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, groupby
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cascadesim.accelerators.program import Program, Repeat, Task, TileOrder
 
 Ints: TypeAlias = NDArray[np.int64]
 
@@ -66,3 +70,161 @@ ITERATION, SAVED_TILE, SAVED_ENTERED, POWER, SINCE, LENGTH, SAVED_SKIPS, SETTLED
 # code: RUN class, 2 * first column + fresh, tiles / BEGIN / END times, first instruction of the body
 RUN, BEGIN, REPEAT = range(3)
 SHORTEST_LOOP = 4  # loops of fewer iterations are stepped through: nothing to gain
+
+Instruction = tuple[int, int, int, int]
+
+
+def encode(program: Program, ring: int, log_tiles: int = 0) -> EngineState:
+    """Make the state for a ring of `ring` tiles (a power of two). With `log_tiles`, the engine skips no periods."""
+    tasks, queues = program.tasks, program.queues
+    carriers = _carriers(program)
+    columnwise = any(by_column for _, by_column in carriers)
+    code = list(_code(program.stream, 0, not columnwise))
+    columns = max([1, *(place // 2 + tiles for kind, _, place, tiles in code if kind == RUN)]) if columnwise else 1
+    gifts = max((queue.capacity for queue in queues), default=0) + ring * max(sum(len(t.gives_back) for t in tasks), 1)
+    snapshot = 16 + 2 * len(program.units) + ring * (2 * len(tasks) + 3 * len(carriers) + 4)
+    snapshot += len(queues) * (gifts + 1) + 2 * len(carriers) * columns
+    levels = [(kind == BEGIN) - (kind == REPEAT) for kind, *_ in code]
+    depth = max([1, *accumulate(levels)])
+    state = EngineState(
+        rows=_rows(program, carriers), ring=_full(ABSENT, 5, ring, max(len(tasks), len(carriers))),
+        tiles=_full(0, 5, ring), columns=_full(ABSENT, 3, len(carriers), columns),
+        gifts=_full(ABSENT, len(queues), gifts), classes=_classes(program),
+        code=np.array(code, np.int64).reshape(len(code), 4), loops=_full(0, depth, CLOCKS + len(program.units)),
+        saved=np.empty((depth + 1, snapshot), np.int64), log=_full(ABSENT, 2, log_tiles, len(tasks)),
+    )  # fmt: skip
+    state.tiles[CLASS] = len(program.tile_classes)
+    state.ring[CARRIED_TILE] = state.columns[FROM] = -1
+    state.rows[SIZE, EXTRAPOLATE] = log_tiles == 0
+    state.rows[SIZE, COLUMNWISE] = columnwise
+    return state
+
+
+def _rows(program: Program, carriers: list[tuple[int, int]]) -> Ints:
+    edges = [edge for task in program.tasks for edge in task.after]
+    sizes = {
+        TASKS: len(program.tasks), UNITS: len(program.units), EDGES: len(edges), CARRIERS: len(carriers),
+        QUEUES: len(program.queues), CLASSES: len(program.tile_classes), IN_FLIGHT: program.in_flight or 0,
+        LAST_STAGE: 0 if program.in_flight else max(task.stage for task in program.tasks),
+        LONGEST_BACK: max((edge.tiles_back for edge in edges), default=0),
+    }  # fmt: skip
+    fields = {
+        **_unit_and_task_rows(program, carriers), **_edge_and_queue_rows(program, carriers),
+        SIZE: [sizes.get(field, 0) for field in range(SIZES)], PROGRESS: [0] * SIZES,
+    }  # fmt: skip
+    rows = _full(0, ROWS, max(len(values) for values in fields.values()))
+    for field, values in fields.items():
+        rows[field, : len(values)] = values
+    rows[[FIRST_START, BLOCKED, USED, NEEDED]] = -1
+    return rows
+
+
+def _unit_and_task_rows(program: Program, carriers: list[tuple[int, int]]) -> dict[int, list[int]]:
+    items = [item for unit in program.units for item in _items(program, unit)]
+    first_items = _firsts([sum(program.tasks[item[0]].unit == unit for item in items) for unit in program.units])
+    tasks, unit = program.tasks, {name: index for index, name in enumerate(program.units)}
+    readers = [_readers(program, task) for task in tasks]
+    return {
+        ITEMS_OF: first_items, ITEM: first_items[:-1], MEMBERS_OF: _firsts([len(item) for item in items]),
+        MEMBER: [member for item in items for member in item],
+        UNIT: [unit[task.unit] for task in tasks], STAGE: [0 if program.in_flight else task.stage for task in tasks],
+        EDGES_OF: _firsts([len(task.after) for task in tasks]), READERS_OF: _firsts([len(entry) for entry in readers]),
+        READER_UNIT: [unit[name] for entry in readers for name in entry],
+        READER_LAG: [lag for entry in readers for lag in entry.values()],
+        CARRIERS_OF: _firsts([sum(task == index for task, _ in carriers) for index in range(len(tasks))]),
+        CARRIER_TASK: [task for task, _ in carriers], BY_COLUMN: [by_column for _, by_column in carriers],
+        TAKES_OF: _firsts([len(task.takes) for task in tasks]),
+        GIVES_OF: _firsts([len(task.gives_back) for task in tasks]),
+    }  # fmt: skip
+
+
+def _edge_and_queue_rows(program: Program, carriers: list[tuple[int, int]]) -> dict[int, list[int]]:
+    number = {task.name: index for index, task in enumerate(program.tasks)}
+    edges = [edge for task in program.tasks for edge in task.after]
+    carrier = [  # -1: the edge looks at a tile at a fixed distance
+        carriers.index((number[edge.task], int(edge.same_column))) if edge.same_column or edge.latest else -1
+        for edge in edges
+    ]
+    queue = {entry.name: index for index, entry in enumerate(program.queues)}
+    unit = {name: index for index, name in enumerate(program.units)}
+    return {
+        SOURCE: [number[edge.task] for edge in edges], LAG: [edge.lag_cycles for edge in edges],
+        BACK: [edge.tiles_back for edge in edges], STREAMS: [int(edge.streaming) for edge in edges], CARRIER: carrier,
+        USED: [-1] * (len(edges) + len(program.queues)),
+        TAKE: [queue[name] for task in program.tasks for name in task.takes],
+        GIVE: [queue[name] for task in program.tasks for name in task.gives_back],
+        CAPACITY: [entry.capacity for entry in program.queues],
+        TAKER_UNIT: [unit[_side(program, "takes", name)] for name in queue],
+        GIVER_UNIT: [unit[_side(program, "gives_back", name)] for name in queue],
+    }  # fmt: skip
+
+
+def _classes(program: Program) -> Ints:
+    count = len(program.tile_classes)
+    classes = _full(0, 2, count + 1, max(len(program.tasks), len(program.queues)))
+    for index, cycles in enumerate(program.tile_classes):
+        classes[CYCLES, index, : len(cycles)] = cycles
+    for index, kept in enumerate(program.keeps):
+        classes[KEEPS, index, : len(program.queues)] = [queue.name in kept for queue in program.queues]
+    return classes
+
+
+def _items(program: Program, unit: str) -> Iterator[list[int]]:
+    """Group the tasks of the unit that are issued together: neighbours of one group, in list order."""
+
+    def sharing(index: int) -> str:
+        group = None if program.in_flight else program.tasks[index].group
+        return f"task {index}" if group is None else f"group {group}"
+
+    own = (index for index, task in enumerate(program.tasks) if task.unit == unit)
+    return (list(members) for _, members in groupby(own, key=sharing))
+
+
+def _readers(program: Program, source: Task) -> dict[str, int]:
+    """Map each unit to the longest lag with which one of its tasks waits for `source`, in cycles."""
+    lags: dict[str, int] = {}
+    for task in program.tasks:
+        for edge in task.after:
+            if edge.task == source.name:
+                lags[task.unit] = max(lags.get(task.unit, 0), edge.lag_cycles)
+    return lags
+
+
+def _carriers(program: Program) -> list[tuple[int, int]]:
+    """List the (task, by column) whose value a later tile may wait for, however much later it comes."""
+    number = {task.name: index for index, task in enumerate(program.tasks)}
+    edges = [edge for task in program.tasks for edge in task.after]
+    return sorted({(number[edge.task], int(edge.same_column)) for edge in edges if edge.same_column or edge.latest})
+
+
+def _side(program: Program, side: str, queue: str) -> str:
+    """Name the unit that takes from or gives back to `queue`; the first unit where none does."""
+    return next((task.unit for task in program.tasks if queue in getattr(task, side)), program.units[0])
+
+
+def _code(stream: TileOrder, position: int, tile_by_tile: bool) -> Iterator[Instruction]:
+    """Write the stream as instructions. `tile_by_tile`: no column matters, so a run is a loop over one tile."""
+    for item in stream:
+        if isinstance(item, Repeat):
+            body = list(_code(item.body, position + 1, tile_by_tile)) if item.times else []
+            repeated = _loop(body, item.times, position) if body else []
+        else:
+            place = 2 * item.first_column + item.fresh
+            if tile_by_tile and item.tiles >= SHORTEST_LOOP:
+                repeated = _loop([(RUN, item.tile_class, place, 1)], item.tiles, position)
+            else:
+                repeated = [(RUN, item.tile_class, place, item.tiles)] if item.tiles else []
+        yield from repeated
+        position += len(repeated)
+
+
+def _loop(body: list[Instruction], times: int, position: int) -> list[Instruction]:
+    return [(BEGIN, 0, 0, 0), *body, (REPEAT, times, position + 1, 0)]
+
+
+def _firsts(counts: Sequence[int]) -> list[int]:
+    return [sum(counts[:index]) for index in range(len(counts) + 1)]
+
+
+def _full(value: int, *shape: int) -> Ints:
+    return np.full(shape, value, dtype=np.int64)

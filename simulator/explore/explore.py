@@ -18,14 +18,20 @@ import yaml
 from cascadesim.accelerators.catalogue import Column, Floats
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.explore.checkpoint import checkpoint_beside
 from cascadesim.simulator.explore.models import Reference, available, with_following
 from cascadesim.simulator.explore.problem import Digits, SearchProblem, problem
-from cascadesim.simulator.explore.refine import cycle_figures, refined
 from cascadesim.simulator.explore.results import SUFFIXES, Counts, Frame, evenly_picked, parquet_library, write
-from cascadesim.simulator.explore.search import Found, Watch, chunk_size, evolutionary, exhaustive
+from cascadesim.simulator.explore.search import (
+    Found,
+    Watch,
+    chunk_size,
+    cycle_figures,
+    evolutionary,
+    exhaustive,
+    refined,
+)
 from cascadesim.simulator.explore.space import Space, read_space, space_from
-from cascadesim.simulator.explore.workers import EngineName, cores, session
+from cascadesim.simulator.explore.workers import EngineName, checkpoint_beside, cores, session
 from cascadesim.simulator.views.output import pending_file
 
 Watches: TypeAlias = Mapping[str, Watch]  # of "searching", "refining" and "simulating"
@@ -33,14 +39,9 @@ _MOST_ELASTICITIES = 256  # designs of the front around which they are taken, ev
 
 
 def explore(
-    space: Space | Mapping[str, Any] | str | Path,
-    *,
-    workers: int | None = None,
-    engine: EngineName = "local",
-    output: Path | str | None = None,
-    cycle_level: bool = True,
-    watches: Watches | None = None,
-) -> Frame:
+    space: Space | Mapping[str, Any] | str | Path, *, workers: int | None = None, engine: EngineName = "local",
+    output: Path | str | None = None, cycle_level: bool = True, watches: Watches | None = None,
+) -> Frame:  # fmt: skip
     """The front of `space`: a Space, its fields as a mapping, a file, or the name of one that comes along.
 
     `workers`: processes (None: one per core). `output`: also write it there (.parquet, .csv); a run that was killed
@@ -151,15 +152,11 @@ def _frame(
     order = np.argsort(columns[first.name] * (-1 if first.larger_is_better else 1), kind="stable")
     return Frame(
         columns={name: column[order] for name, column in columns.items()},
-        fields=tuple(field.name for field in made.fields),
-        objectives=tuple(metric.name for metric in made.objectives),
+        fields=tuple(field.name for field in made.fields), objectives=tuple(metric.name for metric in made.objectives),
         counts=Counts(found.designs, found.allowed, found.possible, found.good, len(found.digits)),
-        references=tuple(references),
-        space_text=text,
-        source=made.source,
-        version=version("cascadesim"),
+        references=tuple(references), space_text=text, source=made.source, version=version("cascadesim"),
         elasticities=elasticities(made, found.digits[np.argsort(found.costs[:, 0], kind="stable")]),
-    )
+    )  # fmt: skip
 
 
 def elasticities(made: SearchProblem, digits: Digits) -> dict[tuple[str, str], tuple[float, float, float]]:

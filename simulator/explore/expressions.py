@@ -44,9 +44,7 @@ _FUNCTIONS: Mapping[str, tuple[Callable[..., _Value], int, int]] = {  # function
     "abs": (np.abs, 1, 1), "sqrt": (np.sqrt, 1, 1), "log2": (np.log2, 1, 1), "ceil": (np.ceil, 1, 1),
     "floor": (np.floor, 1, 1), "round": (np.round, 1, 1),
 }  # fmt: skip
-_PARTS = (
-    ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.Call, ast.Name, ast.Attribute, ast.Constant,
-)  # fmt: skip
+_PARTS = (ast.BoolOp, ast.BinOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.Call, ast.Name, ast.Attribute, ast.Constant)
 
 
 @dataclass(frozen=True)

@@ -89,16 +89,11 @@ def _three(costs: Floats) -> NDArray[np.bool_]:
         stop = place
         while stop < steps and third[stop] >= z:
             stop += 1
-        moved = steps - stop
-        shift = start + 1 - stop
-        if shift > 0:
-            for step in range(moved - 1, -1, -1):
-                second[stop + step + shift], third[stop + step + shift] = second[stop + step], third[stop + step]
-        elif shift < 0:
-            for step in range(moved):
-                second[stop + step + shift], third[stop + step + shift] = second[stop + step], third[stop + step]
+        end = start + 1 + steps - stop
+        if end != steps:  # the steps that stay move up or down
+            second[start + 1 : end], third[start + 1 : end] = second[stop:steps].copy(), third[stop:steps].copy()
         second[start], third[start] = y, z
-        steps = start + 1 + moved
+        steps = end
     return kept
 
 

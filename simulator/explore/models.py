@@ -45,25 +45,18 @@ class Metric:
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("latency_s", "latency (s)"),
-        Metric("energy_j", "energy (J)"),
-        Metric("energy_delay_j_s", "energy-delay product (J s)"),
-        Metric("power_w", "average power (W)"),
-        Metric("area_um2", "area (um2)"),
-        Metric("area_mm2", "area (mm2)"),
-        Metric("dram_bytes", "DRAM traffic (bytes)"),
-        Metric("tokens_per_s", "tokens per second", True),
+        Metric("latency_s", "latency (s)"), Metric("energy_j", "energy (J)"),
+        Metric("energy_delay_j_s", "energy-delay product (J s)"), Metric("power_w", "average power (W)"),
+        Metric("area_um2", "area (um2)"), Metric("area_mm2", "area (mm2)"),
+        Metric("dram_bytes", "DRAM traffic (bytes)"), Metric("tokens_per_s", "tokens per second", True),
         Metric("tokens_per_s_per_mm2", "tokens per second and mm2", True),
-        Metric("tokens_per_j", "tokens per joule", True),
-        Metric("kernel_s", "time of the kernel (s)"),
+        Metric("tokens_per_j", "tokens per joule", True), Metric("kernel_s", "time of the kernel (s)"),
         Metric("permute_s", "time of the token permutation (s)"),
         Metric("speedup", "speedup over dense attention", True),
-        Metric("worst_bound", "bound by the busiest tile", True),
-        Metric("mean_bound", "bound by the mean tile", True),
-        Metric("queries_per_window", "queries that share a window"),
-        Metric("attended_pairs", "attended pairs", True),
+        Metric("worst_bound", "bound by the busiest tile", True), Metric("mean_bound", "bound by the mean tile", True),
+        Metric("queries_per_window", "queries that share a window"), Metric("attended_pairs", "attended pairs", True),
     )
-}
+}  # fmt: skip
 ALIASES: Mapping[str, str] = {
     "latency": "latency_s", "energy": "energy_j", "area": "area_um2", "energy_delay": "energy_delay_j_s",
     "power": "power_w",

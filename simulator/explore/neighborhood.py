@@ -21,8 +21,7 @@ from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood, times
 from cascadesim.simulator.cli.gna import LARGEST_LAYOUT
 from cascadesim.simulator.explore.models import Point, Reference, points_of
 from cascadesim.simulator.explore.space import NeighborhoodSpec, Space
-from cascadesim.simulator.gna.neighborhood import Mode, Question
-from cascadesim.simulator.gna.time import predict
+from cascadesim.simulator.gna.neighborhood import Mode, Question, predict
 
 _COUNTED = ("worst_bound", "mean_bound", "queries_per_window", "attended_pairs")
 _TIMED = ("latency_s", "kernel_s", "permute_s", "speedup")

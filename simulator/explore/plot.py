@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -21,9 +19,8 @@ from numpy.typing import NDArray
 from cascadesim.accelerators.catalogue import Floats
 from cascadesim.simulator.explore.models import metric_of
 from cascadesim.simulator.explore.results import Frame, evenly_picked
-from cascadesim.simulator.views.plot_style import STYLE, note_empty
+from cascadesim.simulator.views.plot_style import note_empty, write_figure
 
-_DOTS_PER_INCH = 150
 _LABELS_PER_DECADE = 3
 _LONGEST_LINE = 15  # characters under a parallel axis
 _WIDE = 8.0  # ratio of values from which an axis is logarithmic
@@ -35,20 +32,22 @@ _MOST_LINES = 400  # of parallel coordinates, evenly picked
 
 def draw(frame: Frame, target: Path) -> None:
     """Draws the figure in the format that the suffix of `target` names: .png or .svg."""
+    write_figure(lambda: _figure(frame), target)
+
+
+def _figure(frame: Frame) -> Figure:
     first, *others = frame.objectives
     pairs = [(other, first) for other in others[:3]] or [(first, first)]  # across, up
-    with matplotlib.rc_context(cast(Any, STYLE)):
-        figure = Figure(figsize=(max(9.0, 4.6 * len(pairs)), 11.5), layout="constrained")
-        counts = frame.counts
-        figure.suptitle(f"{frame.source}: {counts.on_front:,} of {counts.designs:,} designs on the front", fontsize=11,
-                        fontweight="bold")
-        top, middle, bottom = np.ravel(figure.subfigures(3, 1, squeeze=False, height_ratios=[4, 3.6, 3]))
-        for axes, (across, up) in zip(np.ravel(top.subplots(1, len(pairs), squeeze=False)), pairs, strict=True):
-            _front(axes, frame, across, up)
-        _parallel(middle.subplots(1, 1), frame)
-        _sensitivity(bottom.subplots(1, 1), frame)
-        undated = {"Date": None} if target.suffix.lower() == ".svg" else {"Software": None}
-        figure.savefig(target, dpi=_DOTS_PER_INCH, metadata=undated)
+    figure = Figure(figsize=(max(9.0, 4.6 * len(pairs)), 11.5), layout="constrained")
+    counts = frame.counts
+    figure.suptitle(f"{frame.source}: {counts.on_front:,} of {counts.designs:,} designs on the front", fontsize=11,
+                    fontweight="bold")
+    top, middle, bottom = np.ravel(figure.subfigures(3, 1, squeeze=False, height_ratios=[4, 3.6, 3]))
+    for axes, (across, up) in zip(np.ravel(top.subplots(1, len(pairs), squeeze=False)), pairs, strict=True):
+        _front(axes, frame, across, up)
+    _parallel(middle.subplots(1, 1), frame)
+    _sensitivity(bottom.subplots(1, 1), frame)
+    return figure
 
 
 def _front(axes: Axes, frame: Frame, across: str, up: str) -> None:

@@ -220,9 +220,7 @@ def _parsed(text: str, known: Mapping[str, Kind], where: str, errors: list[str])
         return ()
 
 
-def _judging(
-    texts: Sequence[str], known: Mapping[str, Kind], where: str, errors: list[str]
-) -> tuple[Expression, ...]:
+def _judging(texts: Sequence[str], known: Mapping[str, Kind], where: str, errors: list[str]) -> tuple[Expression, ...]:
     """Expressions that are true or false of a design; the others are errors."""
     found: list[Expression] = []
     for number, text in enumerate(texts):

@@ -23,12 +23,10 @@ from cascadesim.simulator.gna.report import SCHEMA
 # name -> (constructor, fields it takes besides the tokens)
 STATIC: Mapping[str, tuple[Callable[..., SparsePattern], tuple[str, ...]]] = {
     "sink-window": (patterns.SinkWindow, ("sinks", "window")),
-    "global-window": (patterns.GlobalWindow, ("window", "globals")),
-    "strided": (patterns.Strided, ("length",)),
-    "fixed": (patterns.Fixed, ("length", "columns")),
-    "halo": (patterns.Halo, ("block", "halo")),
+    "global-window": (patterns.GlobalWindow, ("window", "globals")), "strided": (patterns.Strided, ("length",)),
+    "fixed": (patterns.Fixed, ("length", "columns")), "halo": (patterns.Halo, ("block", "halo")),
     "block-causal": (patterns.BlockCausal, ("block",)),
-}
+}  # fmt: skip
 _SHAPED: Mapping[str, tuple[str, ...]] = {  # fields of patterns that follow the layout
     "documents": ("lengths", "causal"), "frame-decay": (), "sliding-tile": ("tile", "window"),
 }  # fmt: skip
@@ -100,21 +98,12 @@ class PatternAnswer:
             "worst_bound": self.worst_bound, "efficiency": self.efficiency,
         }  # fmt: skip
         return {
-            "schema": SCHEMA,
-            "pattern": self.name,
-            "tokens": self.tokens,
-            "attended_pairs": self.attended_pairs,
-            "causal": self.causal,
-            "flop_bound": self.flop_bound,
-            "sparsity": self.sparsity,
-            "block_sparse": self.partial == 0,
-            "masked_tiles": self.partial,
-            "modes": {"flat_union": mode},
-            "choice_flops": self.choice_flops,
-            "mean_bound_with_choice": self.bound_with_choice,
-            "predicted": None,
+            "schema": SCHEMA, "pattern": self.name, "tokens": self.tokens, "attended_pairs": self.attended_pairs,
+            "causal": self.causal, "flop_bound": self.flop_bound, "sparsity": self.sparsity,
+            "block_sparse": self.partial == 0, "masked_tiles": self.partial, "modes": {"flat_union": mode},
+            "choice_flops": self.choice_flops, "mean_bound_with_choice": self.bound_with_choice, "predicted": None,
             "recommendations": [],
-        }
+        }  # fmt: skip
 
 
 def pattern_answer(

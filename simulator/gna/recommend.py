@@ -17,8 +17,8 @@ import numpy as np
 
 from cascadesim.accelerators.neighborhood_kernels import TileShapes
 from cascadesim.einsum_cascades.sparsity.neighborhood import Axis
-from cascadesim.simulator.gna.axis import Tiling, stride_sweep
 from cascadesim.simulator.gna.neighborhood import TILINGS, Bound, Mode, Question
+from cascadesim.simulator.gna.visits import Tiling, stride_sweep
 
 Change: TypeAlias = Literal["stride", "window", "dilation", "tiles"]
 
@@ -139,9 +139,7 @@ def tile_frontier(question: Question, shapes: Iterable[TileShapes], mode: Mode) 
     return _frontier(options)
 
 
-def _frontier(
-    options: Iterable[Recommendation], known: Sequence[Recommendation] = ()
-) -> tuple[Recommendation, ...]:
+def _frontier(options: Iterable[Recommendation], known: Sequence[Recommendation] = ()) -> tuple[Recommendation, ...]:
     """Nearest first, each faster than all before it and than what is known already; mask-free is faster than masked."""
     best = max((option.rank for option in known), default=(0.0, False))
     found = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,71 +13,50 @@ from cascadesim.simulator.gna.neighborhood import Mode
 from cascadesim.simulator.gna.pattern_report import PatternAnswer
 from cascadesim.simulator.gna.recommend import Recommendation
 from cascadesim.simulator.gna.report import Answer, Scenario
-from cascadesim.simulator.views import formatting as say
-from cascadesim.simulator.views.output import console, print_styled
+from cascadesim.simulator.views import output as say
+from cascadesim.simulator.views.output import console, figures_table, print_styled, table
 
 _MODES: Mapping[Mode, str] = {
-    "multidim_static": "multi-dimensional, fixed grid",
-    "multidim_dynamic": "multi-dimensional, from first key",
-    "flat_union": "flattened, tiles with a key",
-    "flat_span": "flattened, first to last key",
-}
+    "multidim_static": "multi-dimensional, fixed grid", "multidim_dynamic": "multi-dimensional, from first key",
+    "flat_union": "flattened, tiles with a key", "flat_span": "flattened, first to last key",
+}  # fmt: skip
 
 
 def print_answer(answer: Answer | PatternAnswer, stream: TextIO) -> None:
     """Tables of the answer, as wide as the terminal of `stream`."""
     on = console(stream)
     if isinstance(answer, PatternAnswer):
-        _print_pattern(answer, on)
-    else:
-        _print_neighborhood(answer, on)
-
-
-def _print_pattern(answer: PatternAnswer, on: Console) -> None:
-    tiles = f"{answer.tokens:,} tokens, tiles of {answer.query_tile} queries and {answer.key_tile} keys"
-    print_styled(Text(f"{answer.name}: {tiles}", style="bold"), on)
-    table = _grid()
-    every = "all causal" if answer.causal else "all"
-    skipped = f"{answer.sparsity:.1%} of {every} pairs are skipped"
-    table.add_row("attended pairs", say.count(answer.attended_pairs), skipped)
-    dense = "dense causal" if answer.causal else "dense"
-    table.add_row("FLOP bound", f"{answer.flop_bound:.2f}x", f"{dense} work over attended work")
-    useful = f"{answer.efficiency:.0%} of the work in visited tiles is useful"
-    table.add_row("mean bound", f"{answer.mean_bound:.2f}x", useful)
-    table.add_row("worst bound", f"{answer.worst_bound:.2f}x", f"one query tile visits {answer.largest:,.1f} key tiles")
-    table.add_row("masked tiles", f"{answer.partial / answer.visited:.1%}", f"of {answer.visited:,.0f} visited")
-    if answer.choice_flops:
-        chosen = f"choosing takes {say.count(answer.choice_flops)}FLOP a head"
-        table.add_row("with the choice", f"{answer.bound_with_choice:.2f}x", chosen)
-    print_styled(table, on)
-
-
-def _print_neighborhood(answer: Answer, on: Console) -> None:
+        tiles = f"{answer.tokens:,} tokens, tiles of {answer.query_tile} queries and {answer.key_tile} keys"
+        print_styled(Text(f"{answer.name}: {tiles}", style="bold"), on)
+        print_styled(figures_table(_pattern_rows(answer)), on)
+        return
     question = answer.question
     print_styled(Text(f"{str(question.pattern).capitalize()}; tiles {question.tiles}", style="bold"), on)
-    figures = _grid()
-    for row in _figure_rows(answer):
-        figures.add_row(*row)
-    tables = [figures, _modes(answer)]
+    tables = [figures_table(_figure_rows(answer)), _modes(answer)]
     if answer.recommendations:
         title = "Strides on these tiles: finest first, each faster than all before"
         tables.append(_options(title, answer.recommendations, answer.scenario))
     tables += [_options(f"Other {name}: nearest first", options, answer.scenario)
                for name, options in answer.alternatives.items()]
-    for number, table in enumerate(tables):
+    for number, each in enumerate(tables):
         if number > 0:
             on.print()
-        print_styled(table, on)
+        print_styled(each, on)
     for line in answer.advice:
         print_styled(Text(f"! {line}", style="yellow"), on)
 
 
-def _grid() -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold", style="dim")
-    return table
+def _pattern_rows(answer: PatternAnswer) -> Iterator[tuple[str, str, str]]:
+    causal = " causal" if answer.causal else ""
+    skipped = f"{answer.sparsity:.1%} of all{causal} pairs are skipped"
+    yield "attended pairs", say.count(answer.attended_pairs), skipped
+    yield "FLOP bound", f"{answer.flop_bound:.2f}x", f"dense{causal} work over attended work"
+    yield "mean bound", f"{answer.mean_bound:.2f}x", f"{answer.efficiency:.0%} of the work in visited tiles is useful"
+    yield "worst bound", f"{answer.worst_bound:.2f}x", f"one query tile visits {answer.largest:,.1f} key tiles"
+    yield "masked tiles", f"{answer.partial / answer.visited:.1%}", f"of {answer.visited:,.0f} visited"
+    if answer.choice_flops:
+        chosen = f"choosing takes {say.count(answer.choice_flops)}FLOP a head"
+        yield "with the choice", f"{answer.bound_with_choice:.2f}x", chosen
 
 
 def _figure_rows(answer: Answer) -> Iterator[tuple[str, str, str]]:
@@ -102,21 +80,21 @@ def _figure_rows(answer: Answer) -> Iterator[tuple[str, str, str]]:
 
 
 def _modes(answer: Answer) -> Table:
-    title = "Speedup over dense attention on the same tiles"
-    table = _table(title, "tiling", "bound", "mean", "tiles", "most", "useful")
+    shown = table("Speedup over dense attention on the same tiles",
+                  ("tiling", "bound", "mean", "tiles", "most", "useful"), gap=2)  # fmt: skip
     bounds = {_MODES[mode]: bound for mode, bound in answer.modes.items()}
     for name, bound in {**bounds, "backward: query tiles per key tile": answer.backward}.items():
-        table.add_row(name, f"{bound.worst:.2f}x", f"{bound.mean:.2f}x", say.whole(bound.total),
+        shown.add_row(name, f"{bound.worst:.2f}x", f"{bound.mean:.2f}x", say.whole(bound.total),
                       say.whole(bound.largest), f"{bound.efficiency:.0%}")
-    return table
+    return shown
 
 
 def _options(title: str, options: Sequence[Recommendation], scenario: Scenario) -> Table:
     """Strides leave window, dilation and tiles alone; other directions show what they change."""
     changed = {"stride": (), "window": ("window",), "dilation": ("dilation",), "tiles": ("query tile", "key tile")}
     times_on = () if scenario.device is None else (f"on {scenario.device}",)
-    shown = ("stride", "bound", "mean", "useful", "mask-free", *times_on, *changed[options[0].change])
-    table = _table(title, *shown)
+    columns = ("stride", "bound", "mean", "useful", "mask-free", *times_on, *changed[options[0].change])
+    shown = table(title, columns, gap=2)
     for option in options:
         pattern, bound, prediction = option.question.pattern, option.bound, scenario.predict(option.question)
         cells = {
@@ -126,13 +104,5 @@ def _options(title: str, options: Sequence[Recommendation], scenario: Scenario) 
             "window": times(pattern.window), "dilation": times(pattern.dilation),
             "query tile": times(option.question.tiles.query), "key tile": times(option.question.tiles.key),
         }  # fmt: skip
-        table.add_row(*(cells[column] for column in shown))
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position == 0 else "right", style="cyan" if position == 0 else None,
-                         header_style="dim", no_wrap=True)
-    return table
+        shown.add_row(*(cells[column] for column in columns))
+    return shown

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cascadesim.accelerators.neighborhood_kernels import Backend, backends, device, legal_tiles
 from cascadesim.einsum_cascades.sparsity.neighborhood import times
-from cascadesim.simulator.gna.neighborhood import MODES, Bound, Mode, Question
+from cascadesim.simulator.gna.neighborhood import MODES, Bound, Mode, Prediction, Question, end_to_end_layers, predict
 from cascadesim.simulator.gna.recommend import (
     Recommendation,
     dilation_frontier,
@@ -19,7 +19,6 @@ from cascadesim.simulator.gna.recommend import (
     tile_frontier,
     window_frontier,
 )
-from cascadesim.simulator.gna.time import Prediction, end_to_end_layers, predict
 
 SCHEMA = "cascadesim.gna/1"
 NOTICEABLE = 0.02  # assumed: losses below 2 % are not worth a sentence
@@ -128,15 +127,10 @@ def answer(question: Question, scenario: Scenario | None = None, recommend: bool
     prediction = scenario.predict(question)
     modes = {mode: question.bound(mode) for mode in MODES}
     return Answer(
-        question,
-        scenario,
-        modes,
-        question.backward(),
-        prediction,
-        stride_frontier(question) if recommend else (),
+        question, scenario, modes, question.backward(), prediction, stride_frontier(question) if recommend else (),
         _alternatives(question, scenario) if recommend else {},
         tuple(_advice(question, modes["multidim_static"], prediction)),
-    )
+    )  # fmt: skip
 
 
 def _alternatives(question: Question, scenario: Scenario) -> dict[str, tuple[Recommendation, ...]]:
@@ -158,7 +152,12 @@ def _advice(question: Question, bound: Bound, prediction: Prediction | None) -> 
     if bound.mean <= 1:
         yield f"dense would be faster: the tiles visited are {1 / bound.mean:.2f}x those of dense attention"
     if bound.efficiency <= 1 - NOTICEABLE and not causal:
-        yield _better_stride(question, bound)
+        best = max(stride_frontier(question), key=lambda option: option.bound.efficiency)
+        now = f"stride {times(question.pattern.stride)}: {bound.efficiency:.0%} of the work in visited tiles is useful"
+        if best.bound.efficiency <= bound.efficiency + NOTICEABLE:
+            yield f"{now}; no stride improves on it with these tiles"
+        else:
+            yield f"{now}; stride {times(best.question.pattern.stride)} makes it {best.bound.efficiency:.0%}"
     for number, (axis, size, _) in enumerate(question.sides, start=1):
         padded = axis.dilation * -(-axis.longest_group // size) * size
         if padded > axis.length * (1 + NOTICEABLE):
@@ -171,14 +170,6 @@ def _advice(question: Question, bound: Bound, prediction: Prediction | None) -> 
         yield f"NATTEN refuses windows below 2 (dimension {', '.join(small)})"
 
 
-def _better_stride(question: Question, bound: Bound) -> str:
-    best = max(stride_frontier(question), key=lambda option: option.bound.efficiency)
-    now = f"stride {times(question.pattern.stride)}: {bound.efficiency:.0%} of the work in visited tiles is useful"
-    if best.bound.efficiency <= bound.efficiency + NOTICEABLE:
-        return f"{now}; no stride improves on it with these tiles"
-    return f"{now}; stride {times(best.question.pattern.stride)} makes it {best.bound.efficiency:.0%}"
-
-
 def _advice_on_times(prediction: Prediction) -> Iterator[str]:
     if prediction.total_s >= prediction.dense_s:
         yield f"dense would be faster on {prediction.device}: {prediction.speedup:.2f}x including token permutation"
@@ -189,13 +180,8 @@ def _advice_on_times(prediction: Prediction) -> Iterator[str]:
 
 
 def _bound(bound: Bound) -> dict[str, object]:
-    return {
-        "total": bound.total,
-        "max": bound.largest,
-        "mean_bound": bound.mean,
-        "worst_bound": bound.worst,
-        "efficiency": bound.efficiency,
-    }
+    return {"total": bound.total, "max": bound.largest, "mean_bound": bound.mean, "worst_bound": bound.worst,
+            "efficiency": bound.efficiency}  # fmt: skip
 
 
 def _prediction(prediction: Prediction | None) -> dict[str, object] | None:
@@ -205,14 +191,8 @@ def _prediction(prediction: Prediction | None) -> dict[str, object] | None:
 def _recommendation(option: Recommendation, scenario: Scenario) -> dict[str, object]:
     pattern, tiles = option.question.pattern, option.question.tiles
     return {
-        "change": option.change,
-        "stride": list(pattern.stride),
-        "window": list(pattern.window),
-        "dilation": list(pattern.dilation),
-        "q_tile": list(tiles.query),
-        "kv_tile": list(tiles.key),
-        "worst_bound": option.bound.worst,
-        "mean_bound": option.bound.mean,
-        "block_sparse": option.block_sparse,
+        "change": option.change, "stride": list(pattern.stride), "window": list(pattern.window),
+        "dilation": list(pattern.dilation), "q_tile": list(tiles.query), "kv_tile": list(tiles.key),
+        "worst_bound": option.bound.worst, "mean_bound": option.bound.mean, "block_sparse": option.block_sparse,
         "predicted": _prediction(scenario.predict(option.question)),
-    }
+    }  # fmt: skip

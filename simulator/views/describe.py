@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from cascadesim.accelerators.protocol import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.simulator.execution import schedule_of
+from cascadesim.simulator.execution import OperationRun, mapped_alike, schedule_of
 from cascadesim.simulator.request import Request
 from cascadesim.simulator.simulate import operations, parts
-from cascadesim.simulator.summary import OperationRun, mapped_alike
 
 
 def cascades(request: Request) -> Iterator[str]:

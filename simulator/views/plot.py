@@ -1,22 +1,27 @@
 """Reports as figures: the questions of the FuseMax evaluation (spec section 10), for whatever was simulated.
 
-Several reports: utilisation, activity by Einsum, speedup and energy, latency against area (`plot_comparison`). One
-report: what each unit did, which Einsums took its time, where the energy went.
+One report: what each unit did, which Einsums took its time, where the energy went. Several reports: a column of panels
+for each workload; rows for the utilisation of each array, activity by Einsum, speedup and energy against the baseline
+(the architecture called `unfused`, otherwise the first: the axis says which); below, latency against area.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil, floor, log10
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from cascadesim.simulator.report import Report
-from cascadesim.simulator.views import formatting as say
-from cascadesim.simulator.views.plot_comparison import comparison_figure
-from cascadesim.simulator.views.plot_style import activity, einsum_colors, note_empty, write_figure
+from cascadesim.simulator.views import output as say
+from cascadesim.simulator.views.plot_style import activity, einsum_colors, note_empty, series_colors, write_figure
 
 _MOST_BARS = 14  # components of energy; smaller ones are added up
 _ATTRIBUTION = {"busy": "#009e73", "stalled": "#d55e00", "idle": "#dddddd"}
@@ -40,7 +45,7 @@ def single_figure(report: Report) -> Figure:
     )  # fmt: skip
     _units(of_units, report)
     _einsums(of_einsums, report)
-    _energy(of_energy, report)
+    _energy_by_component(of_energy, report)
     return figure
 
 
@@ -85,7 +90,7 @@ def _horizontal(axes: Axes) -> None:
     axes.invert_yaxis()
 
 
-def _energy(axes: Axes, report: Report) -> None:
+def _energy_by_component(axes: Axes, report: Report) -> None:
     if not report.energy_j:
         note_empty(axes, "no energy model")
         return
@@ -99,3 +104,193 @@ def _energy(axes: Axes, report: Report) -> None:
     axes.set(title=f"Energy by component: {say.joules(total)}", xlabel="energy (J)")
     axes.margins(x=0.15)
     _horizontal(axes)
+
+
+BASELINE = "unfused"  # what the FuseMax evaluation normalises to, where it was simulated
+_PANEL_INCHES = (3.6, 2.5)
+_STRIP = 0.035  # height of the strip under a stacked bar, in shares
+_NARROW = 3.0  # ratio of areas below which a logarithmic axis has no round numbers to show
+_MARKERS = "osD^vPX*<>"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What all panels share: series (architectures) and their colours, groups (lengths), columns (workloads)."""
+
+    reports: tuple[Report, ...]
+    architectures: tuple[str, ...]
+    lengths: tuple[int, ...]
+    columns: tuple[str, ...]
+    against: Mapping[tuple[object, ...], Report]  # by case
+    baseline: str
+
+    @property
+    def bar_width(self) -> float:
+        return min(0.84 / len(self.architectures), 0.3)
+
+    def position(self, report: Report) -> float:
+        """Place the report's bar in its panels."""
+        from_middle = self.architectures.index(report.architecture) - (len(self.architectures) - 1) / 2
+        return self.lengths.index(report.sequence_length) + from_middle * self.bar_width
+
+
+def column_name(report: Report) -> str:
+    return report.workload if report.layer is None else f"{report.workload}, {report.layer} layer"
+
+
+def grid(reports: Sequence[Report]) -> Grid:
+    architectures = tuple(dict.fromkeys(report.architecture for report in reports))
+    baseline = BASELINE if BASELINE in architectures else architectures[0]
+    return Grid(
+        reports=tuple(reports), architectures=architectures,
+        lengths=tuple(sorted({report.sequence_length for report in reports})),
+        columns=tuple(dict.fromkeys(map(column_name, reports))),
+        against={report.case: report for report in reports if report.architecture == baseline}, baseline=baseline,
+    )  # fmt: skip
+
+
+Row = Callable[[Axes, Grid, list[Report]], None]
+
+
+def comparison_figure(reports: Sequence[Report]) -> Figure:
+    shared = grid(reports)
+    rows = _rows(shared)
+    if len(shared.columns) > 1:
+        cells = [[(name, row) for name in shared.columns] for row in rows]
+    else:  # the questions about a single workload in pairs
+        named = [(shared.columns[0], row) for row in rows]
+        cells = [named[start : start + 2] for start in range(0, len(named), 2)]
+    width, height = _PANEL_INCHES
+    below = 1.2 if len(shared.architectures) > 1 else 0  # one area is no comparison
+    size = (max(width * len(cells[0]), 6) + 1.8, height * (len(cells) + below) + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    halves = figure.subfigures(1 + (below > 0), 1, squeeze=False, height_ratios=[len(cells), below][: 1 + (below > 0)])
+    panels = halves[0, 0].subplots(len(cells), len(cells[0]), squeeze=False)
+    for row, line in enumerate(cells):
+        for column, (name, draw_cell) in enumerate(line):
+            axes = panels[row][column]
+            draw_cell(axes, shared, [report for report in shared.reports if column_name(report) == name])
+            if row == 0 and len(shared.columns) > 1:
+                axes.set_title(name, fontweight="bold")
+            if column > 0 and len(shared.columns) > 1:
+                axes.set_ylabel("")
+            if row == len(cells) - 1:
+                axes.set_xlabel("sequence length (tokens)")
+    if below:
+        _latency_against_area(halves[1, 0].subplots(1, 1), shared)
+    _legends(figure, shared)
+    return figure
+
+
+def _rows(shared: Grid) -> list[Row]:
+    units = list(dict.fromkeys(unit.name for report in shared.reports for unit in report.units[:2]))[:2]
+    rows = [partial(_utilization, unit=unit) for unit in units] + [partial(_activity, unit=unit) for unit in units]
+    if len(shared.architectures) > 1:
+        return [*rows, _speedup, _relative_energy]
+    return [*rows, partial(_absolute, figure="latency_s", label="latency (s)"),
+            partial(_absolute, figure="total_energy_j", label="energy (J)")]  # fmt: skip
+
+
+def _utilization(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> None:
+    shown = ((report, found.utilization) for report in reports if (found := report.unit(unit)) is not None)
+    _grouped_bars(axes, shared, shown)
+    axes.set(ylabel=f"utilisation of\n{unit}", ylim=(0, 1.05))
+
+
+def _speedup(axes: Axes, shared: Grid, reports: list[Report]) -> None:
+    pairs = [(report, first) for report in reports if (first := shared.against.get(report.case)) is not None]
+    _grouped_bars(axes, shared, ((report, first.latency_s / report.latency_s) for report, first in pairs))
+    axes.axhline(1, color="#444444", linewidth=0.8)
+    axes.set_ylabel(f"speedup over\n{shared.baseline}")
+
+
+def _relative_energy(axes: Axes, shared: Grid, reports: list[Report]) -> None:
+    pairs = [(report, first) for report in reports if (first := shared.against.get(report.case)) is not None]
+    _grouped_bars(axes, shared, ((report, report.total_energy_j / first.total_energy_j) for report, first in pairs
+                                 if first.total_energy_j and report.total_energy_j is not None))  # fmt: skip
+    axes.axhline(1, color="#444444", linewidth=0.8)
+    axes.set_ylabel(f"energy relative\nto {shared.baseline}")
+
+
+def _absolute(axes: Axes, shared: Grid, reports: list[Report], figure: str, label: str) -> None:
+    """The axis is logarithmic, from a whole decade on, where the bars differ by more than one."""
+    heights: list[tuple[Report, float | None]] = [(report, getattr(report, figure)) for report in reports]
+    _grouped_bars(axes, shared, heights)
+    axes.set_ylabel(label)
+    values = [height for _, height in heights if height]
+    if values and max(values) / min(values) >= 10:
+        axes.set(yscale="log", ylim=(10 ** floor(log10(min(values)) - 0.3), 10 ** ceil(log10(max(values)))))
+
+
+def _grouped_bars(axes: Axes, shared: Grid, heights: Iterable[tuple[Report, float | None]]) -> None:
+    """Draw a group for each length and a bar for each architecture; None is no bar."""
+    colors = series_colors(shared.architectures)
+    for report, height in heights:
+        if height is not None:
+            axes.bar(shared.position(report), height, shared.bar_width, color=colors[report.architecture])
+    _length_axis(axes, shared)
+
+
+def _length_axis(axes: Axes, shared: Grid) -> None:
+    axes.set_xticks(range(len(shared.lengths)), [say.length(length) for length in shared.lengths])
+    axes.set_xlim(-0.6, len(shared.lengths) - 0.4)
+
+
+def _activity(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> None:
+    """Stack the Einsums where the other panels have bars; a strip under each has the colour of its architecture."""
+    colors, series = einsum_colors(_labels(shared)), series_colors(shared.architectures)
+    width = 0.9 * shared.bar_width
+    for report in reports:
+        position, bottom = shared.position(report), 0.0
+        for label, share in activity(report, unit).items():
+            axes.bar(position, share, width, bottom, color=colors[label])
+            bottom += share
+        axes.bar(position, _STRIP, width, -1.5 * _STRIP, color=series[report.architecture])
+    _length_axis(axes, shared)
+    axes.set(ylabel=f"activity of\n{unit}", ylim=(-2 * _STRIP, 1.05))
+    axes.spines["bottom"].set_visible(False)
+    axes.axhline(0, color="black", linewidth=0.8)
+
+
+def _labels(shared: Grid) -> list[str]:
+    """List the Einsums of all panels, so that a colour means one Einsum in the whole figure."""
+    units = [unit.name for report in shared.reports for unit in report.units[:2]]
+    found = (label for unit in dict.fromkeys(units) for report in shared.reports for label in activity(report, unit))
+    return list(dict.fromkeys(found))
+
+
+def _latency_against_area(axes: Axes, shared: Grid) -> None:
+    """Draw figure 12 of the evaluation at the longest length: a colour per architecture, a marker per workload."""
+    longest = [report for report in shared.reports if report.sequence_length == shared.lengths[-1]]
+    shown = [(report, area) for report in longest if (area := report.total_area_um2) is not None]
+    if not shown:
+        note_empty(axes, "no area model")
+        return
+    colors = series_colors(shared.architectures)
+    markers = {name: _MARKERS[position % len(_MARKERS)] for position, name in enumerate(shared.columns)}
+    sizes = {name: 40 + 70 * below for below, name in enumerate(reversed(colors))}  # rings: coinciding designs show
+    for report, area_um2 in shown:
+        axes.scatter(area_um2 * 1e-8, report.latency_s, facecolors="none", edgecolors=colors[report.architecture],
+                     s=sizes[report.architecture], marker=markers[column_name(report)], linewidths=2)  # fmt: skip
+    areas = [area_um2 for _, area_um2 in shown]
+    axes.set(xlabel="area (cm²)", ylabel=f"latency (s)\nat {say.length(shared.lengths[-1])} tokens", yscale="log",
+             xscale="linear" if max(areas) / min(areas) < _NARROW else "log")
+    axes.margins(x=0.25, y=0.15)
+    axes.grid(visible=True, which="both", axis="both")
+    if len(markers) == 1:
+        return
+    handles = [Line2D([], [], linestyle="", marker=marker, color="#444444", label=name)
+               for name, marker in markers.items()]
+    axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, title="workload")
+
+
+def _legends(figure: Figure, shared: Grid) -> None:
+    first = shared.reports[0]
+    fidelity = "cycle level" if first.fidelity == "cycle" else "closed form"
+    only = f"{shared.columns[0]}: " if len(shared.columns) == 1 else ""
+    figure.suptitle(f"{only}{first.scope}, {first.phase}, {fidelity}, {first.accounting} accounting",
+                    fontsize=11, fontweight="bold")
+    series = [Patch(color=color, label=name) for name, color in series_colors(shared.architectures).items()]
+    einsums = [Patch(color=color, label=name) for name, color in einsum_colors(_labels(shared)).items()]
+    figure.legend(handles=series, loc="outside right upper", title="architecture", frameon=False)
+    figure.legend(handles=einsums, loc="outside right center", title="Einsum", frameon=False)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from cascadesim.einsum_cascades.models.workload import TRACED
 from cascadesim.simulator.report import EinsumTime, OperationTime, Report
-from cascadesim.simulator.views import formatting as say
+from cascadesim.simulator.views import output as say
 from cascadesim.simulator.views.output import console, figures_table, print_styled, table
 
 _SMALLEST_SHARE = 0.005  # rows below half a percent are added up in one, where there are many

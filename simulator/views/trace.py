@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cascadesim.accelerators.protocol import Phase
-from cascadesim.simulator.engine.engine import record
-from cascadesim.simulator.engine.schedule import Schedule, Slice, SteadyState
-from cascadesim.simulator.execution import schedule_of
+from cascadesim.simulator.engine.engine import Schedule, Slice, SteadyState, record
+from cascadesim.simulator.execution import OperationRun, schedule_of
 from cascadesim.simulator.request import Request
 from cascadesim.simulator.simulate import parts
-from cascadesim.simulator.summary import OperationRun
 
 FIRST_TILES = 48  # drawn task by task, at the start and again where the steady state begins
 _FARTHEST_TILE = 4096  # a steady state that begins later is announced at the end of what is drawn

@@ -39,8 +39,8 @@ from cascadesim.simulator.cli import options as cli_options
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.explore import problem as explore_problem
 from cascadesim.simulator.explore import space as explore_space
-from cascadesim.simulator.explore.checkpoint import Checkpoint
 from cascadesim.simulator.explore.expressions import Kind, parse_expression
+from cascadesim.simulator.explore.workers import Checkpoint
 from cascadesim.simulator.gna.neighborhood import Question
 from cascadesim.simulator.gna.pattern_report import pattern_answer
 from cascadesim.validation import suites

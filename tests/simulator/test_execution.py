@@ -13,7 +13,7 @@ from cascadesim.accelerators.program import Program, Task, TileRun
 from cascadesim.accelerators.protocol import Plan
 from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.execution import Overhead, execute, whole_cycles
+from cascadesim.simulator.execution import OperationRun, Overhead, execute, overhead, whole_cycles
 
 if TYPE_CHECKING:
     from conftest import Toy
@@ -39,6 +39,14 @@ def test_phases_follow_one_another(plan: Plan) -> None:
     twice = replace(plan, phases=plan.phases * 2)
     assert execute(twice, "cycle").cycles == 86
     assert execute(twice, "cycle").analytical_cycles == 80
+
+
+def test_overhead_counts_every_repetition_and_phase(plan: Plan) -> None:
+    twice = replace(plan, operation=replace(plan.operation, count=5), phases=plan.phases * 2)
+    runs = [OperationRun(each.operation, execute(each, "cycle")) for each in (plan, twice)]
+    assert overhead(runs) == Overhead(3 * (plan.operation.count + 2 * 5), 0, 0)
+    closed = OperationRun(plan.operation, execute(plan, "analytical"))
+    assert overhead([*runs, closed]) is None
 
 
 def test_a_unit_that_the_program_leaves_out_is_as_busy_as_the_plan_says(plan: Plan) -> None:

@@ -1,4 +1,4 @@
-"""Published kernel times of neighborhood attention against the time model of `simulator.gna.time`.
+"""Published kernel times of neighborhood attention against the time model of `simulator.gna.neighborhood`.
 
 A speedup needs a dense time: measured in the same file, else in ours, else from the model of the device; each row says
 which. Tiles that a row leaves open are the fastest legal ones. What the model's constants came from is marked from the
@@ -13,9 +13,8 @@ from functools import cache, partial
 
 from cascadesim.accelerators.gpu.natten import DEVICES
 from cascadesim.accelerators.neighborhood_kernels import TileShapes, legal_tiles
-from cascadesim.simulator.gna.neighborhood import Question
-from cascadesim.simulator.gna.time import Prediction as Times
-from cascadesim.simulator.gna.time import predict
+from cascadesim.simulator.gna.neighborhood import Prediction as Times
+from cascadesim.simulator.gna.neighborhood import Question, predict
 from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.gna.paper import (
     RAW,

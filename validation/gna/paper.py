@@ -17,10 +17,9 @@ from typing import TypeAlias
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.einsum_cascades.sparsity.neighborhood import Neighborhood, neighborhood
-from cascadesim.simulator.gna.neighborhood import Question
+from cascadesim.simulator.gna.neighborhood import Question, end_to_end
 from cascadesim.simulator.gna.neighborhood import question as asked_on
 from cascadesim.simulator.gna.recommend import stride_frontier
-from cascadesim.simulator.gna.time import end_to_end
 from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.table import (
     CannotJudge,

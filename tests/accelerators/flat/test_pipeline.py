@@ -12,8 +12,7 @@ from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, Mask
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS, ATTENTION_3PASS_DEFERRED
-from cascadesim.simulator.engine.engine import run
-from cascadesim.simulator.engine.schedule import Schedule
+from cascadesim.simulator.engine.engine import Schedule, run
 
 
 def plan(name: str, length: int, *, batch: int = 1, heads: int = 1, group: int = 1, queries: int | None = None,

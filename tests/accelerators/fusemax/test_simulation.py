@@ -13,8 +13,7 @@ from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.protocol import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
-from cascadesim.simulator.engine.engine import run
-from cascadesim.simulator.engine.schedule import Schedule
+from cascadesim.simulator.engine.engine import Schedule, run
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]

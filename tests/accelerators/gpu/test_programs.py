@@ -26,8 +26,7 @@ from cascadesim.accelerators.gpu.programs import (
 from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.timing import AttentionCase, attention_timing, case_of, tiles_of_last_sm
 from cascadesim.accelerators.program import Program
-from cascadesim.simulator.engine.engine import record, run
-from cascadesim.simulator.engine.schedule import Schedule
+from cascadesim.simulator.engine.engine import Schedule, record, run
 
 UNITS = ("tensor_s", "special_s", "issue_s", "shared_memory_s", "l2_s", "dram_s")
 

@@ -123,3 +123,17 @@ def test_bad_input_is_one_line(
 def test_no_text_makes_a_traceback(layout: str, window: str, tile: str) -> None:
     arguments = [f"--layout={layout}", f"--window={window}", f"--q-tile={tile}", f"--kv-tile={tile}"]
     assert gna(*arguments, "--format", "json") in (0, 2)
+
+
+def test_a_pattern_of_some_kind_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gna("--layout", "64", "--q-tile", "8", "--kv-tile", "8") == 2
+    assert "give one of --window, --pattern and --block-mask" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("causal", "said"), [("1", "all causal pairs are skipped"), ("0", "all pairs are skipped")])
+def test_a_causal_pattern_is_compared_with_causal_attention(
+    causal: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pattern = f"documents:lengths=32+32,causal={causal}"
+    assert gna("--layout", "64", "--pattern", pattern, "--q-tile", "8", "--kv-tile", "8") == 0
+    assert said in capsys.readouterr().out

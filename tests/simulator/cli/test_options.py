@@ -20,7 +20,7 @@ from cascadesim.simulator.cli.options import (
     one_of,
     setting,
 )
-from cascadesim.simulator.views.formatting import length as spelt
+from cascadesim.simulator.views.output import length as spelt
 
 
 def test_lengths_take_powers_of_1024() -> None:

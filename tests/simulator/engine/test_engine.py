@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.engine.engine import record, run
-from cascadesim.simulator.engine.schedule import Schedule, Slice
+from cascadesim.simulator.engine.engine import Schedule, Slice, record, run
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from cascadesim.accelerators.neighborhood_kernels import TileShapes, device
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
 from cascadesim.simulator.explore.explore import explore
-from cascadesim.simulator.gna.neighborhood import Question
-from cascadesim.simulator.gna.time import predict
+from cascadesim.simulator.gna.neighborhood import Question, predict
 
 SPACE: dict[str, Any] = {
     "question": "Which stride?",

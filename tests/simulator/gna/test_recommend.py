@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.neighborhood_kernels import legal_tiles
 from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, neighborhood
-from cascadesim.simulator.gna import axis as neighborhood_axis
-from cascadesim.simulator.gna.axis import axis_tiles, stride_sweep
+from cascadesim.simulator.gna import visits as neighborhood_axis
 from cascadesim.simulator.gna.neighborhood import question
 from cascadesim.simulator.gna.recommend import (
     dilation_frontier,
@@ -22,6 +21,7 @@ from cascadesim.simulator.gna.recommend import (
     window_frontier,
     with_stride,
 )
+from cascadesim.simulator.gna.visits import axis_tiles, stride_sweep
 
 # Layout, window, query tile, key tile, then the strides of GNA's tables 2-4 with the speedup the simulator gave them.
 # 30x40x40 and Cosmos: tile shapes inferred. 1-D 32K: NATTEN's docs/profiler.md, "256 is the minimum".

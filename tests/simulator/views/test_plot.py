@@ -11,8 +11,7 @@ import pytest
 from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.simulator.report import Report
 from cascadesim.simulator.simulate import simulate
-from cascadesim.simulator.views.plot import draw, single_figure
-from cascadesim.simulator.views.plot_comparison import comparison_figure, grid
+from cascadesim.simulator.views.plot import comparison_figure, draw, grid, single_figure
 
 if TYPE_CHECKING:
     from conftest import Toy
@@ -55,6 +54,9 @@ def test_the_baseline_is_unfused_where_there_is_one(toy: Toy, tiny: Workload) ->
     assert grid(reports[:1]).baseline == "toy"
     labels = [axes.get_ylabel() for axes in comparison_figure(reports).axes]
     assert "speedup over\nunfused" in labels
+    faster = replace(reports[0], latency_s=reports[1].latency_s / 2)
+    axes = comparison_figure([faster, reports[1]]).axes[labels.index("speedup over\nunfused")]
+    assert [bar.get_height() for bar in axes.patches] == [2, 1]  # type: ignore[attr-defined]
 
 
 def test_one_architecture_is_compared_over_lengths(toy: Toy, tiny: Workload) -> None:

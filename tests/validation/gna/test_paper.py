@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
-from cascadesim.simulator.gna.time import dense_s
+from cascadesim.simulator.gna.neighborhood import dense_s
 from cascadesim.validation.claim import Verdict
 from cascadesim.validation.claims.gna import GNA_MEASURED, GNA_PAPER
 from cascadesim.validation.gna.paper import COLUMNS
