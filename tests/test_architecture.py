@@ -26,16 +26,9 @@ LONGEST_MODULE_LINES, SHORTEST_MODULE_LINES = 350, 40
 LONGEST_FUNCTION_LINES = 50
 MEDIAN_FUNCTION_LINES = (6, 8)
 MOST_MODULES_IN_A_FOLDER = 14
-MOST_LOCAL_IMPORTS = 40  # first-party, in a function: start-up of `--help`, heavy packages, views that look upwards
-SHORT_MODULES = {  # with a reason; `reference.py` and `variants.py` of kernels are siblings with one signature
-    "kernels/catalogue.py": "the list of families, without torch",
-    "kernels/cuda/launch.py": "the only place that launches",
-    "kernels/microbenchmarks.py": "sizes that need no torch",
-    "kernels/pruned_attention/selection.py": "text of a kernel and of its test",
-    "kernels/pruned_attention/triton.py": "one signature with its siblings",
-    "simulator/cli/cascades.py": "one command, one module",
-    "validation/measure/__main__.py": "python -m",
-}
+MOST_LOCAL_IMPORTS = 25  # first-party, in a function: start-up of `--help`, heavy packages, views that look upwards
+SHORT_MODULES = {"validation/measure/__main__.py": "python -m"}  # besides kernels' siblings with one signature
+MOST_MODULES_OF_A_RUN = {"h100-sxm": 60, "spatten": 60, "flat": 65, "fusemax": 70}
 
 
 def name(path: Path) -> str:
@@ -152,6 +145,13 @@ def test_no_modules_import_each_other() -> None:
 
 def test_few_imports_are_local_to_functions() -> None:
     assert len(house.local_imports()) <= MOST_LOCAL_IMPORTS, house.local_imports()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", house.RUNS)
+def test_one_run_enters_few_modules(architecture: str) -> None:
+    loaded, called = house.after_a_run(architecture)
+    assert called <= loaded <= MOST_MODULES_OF_A_RUN[architecture]
 
 
 def test_a_class_name_means_one_thing() -> None:
