@@ -29,6 +29,7 @@ Floats = NDArray[np.float64]
 _CYCLES_AT = 6  # in FIGURES
 _EACH = 32  # residents up to which each number is tried; assumed: of more, only those of groups of equal size differ
 _FEW_KEY_SLOTS = 4  # more are taken to wait for nothing, in a floor
+_GUESSES = 8  # numbers of rows, and of columns
 _LESS = 1e-9  # by how much a tile must be better than another: more than sums of floats differ
 # of a tile, then cycles
 FIGURES = ("rows", "columns", "residents", "query_slots", "key_slots", "maximum_age", *TileCycles._fields)
@@ -228,6 +229,18 @@ def _published_residents(w: TileWork, d: DesignPoint, rows: float, columns: floa
 
 
 @compiled
+def _guessed(w: TileWork, d: DesignPoint, rows_vary: bool, own: Floats, out: Floats, best: float) -> float:
+    """The best of a few tiles, so that few of the others are looked at."""
+    for step in range(1, _GUESSES * _GUESSES):
+        rows = _fewest(d.keys, np.ceil(d.rows * (1 - step // _GUESSES / _GUESSES))) if rows_vary else d.rows
+        columns = _fewest_columns(d, np.ceil(d.columns * (1 - step % _GUESSES / _GUESSES)))
+        tiles = query_tiles(d, columns)
+        if _floor(w, d, rows, columns, tiles, tiles * np.ceil(columns / d.lanes), True) < best * (1 - _LESS):
+            best = _least_of(w, d, rows, columns, own, out, best)
+    return best
+
+
+@compiled
 def _search(w: TileWork, d: DesignPoint, rows_vary: bool, scratch: Floats, out: Floats) -> None:
     """All rows, those with the lowest floor first; of each all columns, the widest first."""
     floors, own = scratch[:2], scratch[2]
@@ -235,6 +248,7 @@ def _search(w: TileWork, d: DesignPoint, rows_vary: bool, scratch: Floats, out: 
     columns = _fewest_columns(d, d.columns)
     best = _on_best_slots(w, d, rows, columns, _published_residents(w, d, rows, columns), out)
     full_turns = np.ceil(d.group * d.queries / d.lanes)
+    best = _guessed(w, d, rows_vary, own, out, best)
     sizes, rows = 0, d.rows
     while rows >= 1:
         rows = _fewest(d.keys, rows) if rows_vary else rows
