@@ -105,7 +105,7 @@ def _summed(*parts: Mapping[str, float]) -> dict[str, float]:
 
 
 def _statistics_bytes(operation: Operation, spec: FuseMaxSpec, keys_per_tile: int) -> int:
-    """Of every query the maximum after each key tile and the denominator, which the first pass leaves to the second."""
+    """Bytes that the first pass leaves to the second: each query's denominator, and its maximum after each key tile."""
     key_tiles = -(-operation.extent("m") // keys_per_tile)
     return (key_tiles + 1) * operation.extent("b") * operation.extent("h") * operation.extent("p") * spec.word_bytes
 
@@ -122,7 +122,7 @@ def by_schedule(operation: Operation, workload: str) -> Iterator[Operation]:
 
 
 def _kept(operation: Operation, tokens: int, layers: list[int]) -> Operation:
-    """On fewer tokens, which ask no queries either; of a whole model as often as there are such layers."""
+    """The operation on fewer tokens, which ask no queries either; in a whole model as often as such layers are."""
     size = dict(operation.extents)
     size |= {"m": tokens, "p": tokens if size["p"] == size["m"] else size["p"]}
     span = f"{layers[0]}-{layers[-1]}" if len(layers) > 1 else f"{layers[0]}"

@@ -105,14 +105,14 @@ def plan_physical(
 
 
 def timing_of(spec: FuseMaxSpec, placement: Placement, tiles: AttentionTiles, depths: Mapping[str, int]) -> ArrayTiming:
-    """On the part of the array that the tiles use."""
+    """The timing of the part of the array that the tiles use."""
     sizes = {"rows": tiles.rows, "columns": tiles.columns}
     used = spec.model_copy(update={"pe_array": spec.pe_array.model_copy(update=sizes)})
     return ArrayTiming(used, spec.pe_array.elements, placement, tiles, depths)
 
 
 def _with_distances(timing: ArrayTiming, slots: Slots | None, maximum_age: int | None) -> ArrayTiming:
-    """With the distances of the published order, no longer than the rows and key slots of the tiles bear.
+    """The timing with the distances of the published order, no longer than the rows and key slots of the tiles bear.
 
     RNV comes at most one row after the maximum of its tile, where the next row would wait for it in empty epochs. With
     a single key slot all scores of a row come first: its epochs are empty until the slot is loaded again anyway.
@@ -226,7 +226,7 @@ def simulation(timing: ArrayTiming, slots: Slots | None) -> Simulation:
 
 
 def _busy_cycles(timing: ArrayTiming) -> float:
-    """Of the busier array; under the policy `serial` of its stages."""
+    """Cycles of the busier array; under the policy `serial` those of its stages."""
     cycles = timing.cycles()
     busy = [busy_cycles(timing.placement, cycles, unit) for unit in (ARRAY_2D, ARRAY_1D)]
     if timing.spec.binding.policy == "serial":

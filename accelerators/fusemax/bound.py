@@ -90,7 +90,7 @@ def tile_work(placement: Placement, spec: FuseMaxSpec, query_depth: int, value_d
     depths = {"e": query_depth, "f": value_depth}
 
     def cycles(einsums: Iterable[Placed], unit: str, per_row: bool = False, finishes: bool = False) -> float:
-        """Of one tile on one element, or for each row of it; `finishes`: what comes once the last key has passed."""
+        """Cycles of one tile on one element, or for each row; `finishes`: what comes once the last key has passed."""
         chosen = (each for each in einsums if each.unit == unit and (placement.key_outer not in each.ranks) == finishes)
         return float(sum(
             each.op_cycles * np.prod([depths[rank] for rank in each.ranks & set(depths)])
@@ -136,7 +136,7 @@ def _sizes(sizes: Mapping[str, int]) -> Callable[[frozenset[str]], Floats]:
 
 @compiled
 def query_tiles(d: DesignPoint, columns: float) -> float:
-    """Of one instance: heads apart where each fills the columns, side by side otherwise."""
+    """Query tiles of one instance: heads apart where each fills the columns, side by side otherwise."""
     if d.queries >= columns:
         return float(d.group * np.ceil(d.queries / columns))
     return float(np.ceil(d.group * d.queries / columns))
@@ -150,7 +150,7 @@ def _port_words(w: TileWork, kind: int, rows: float, columns: float) -> float:
 
 @compiled
 def _staged_cycles(w: TileWork, score_tiles: float, query_tiles: float, rows: float, turns: float) -> float:
-    """Under `serial`: stages as long as their slower side, and the drain of LM of every tile; 0 under others."""
+    """Cycles under `serial`: stages as long as their slower side, and the drain of LM of every tile; 0 under others."""
     staged = 0.0
     for stage in range(len(w.stages)):
         longest = 0.0
@@ -164,7 +164,7 @@ def _staged_cycles(w: TileWork, score_tiles: float, query_tiles: float, rows: fl
 
 @compiled
 def _scores(w: TileWork, rows: float, turns: float) -> float:
-    """From QK, which takes turns with SLNV of an older tile, to the next QK: LM, its drain, RM, SLN and SLD."""
+    """Cycles from QK, which takes turns with SLNV of an older tile, to the next QK: LM, its drain, RM, SLN and SLD."""
     qk, slnv = w.products_2d
     return w.front_2d + min(qk, slnv) + rows + turns * w.maximum_1d + w.weights_2d
 
@@ -181,7 +181,7 @@ def oldest_maximum(w: TileWork, d: DesignPoint, rows: float, columns: float) -> 
 def _row_cycles(
     w: TileWork, rows: float, turns: float, residents: float, load: float, key_slots: float, maximum_age: float
 ) -> float:
-    """Of a row of resident query tiles past a key tile, by the circuits of the published order.
+    """Cycles of a row of resident query tiles past a key tile, by the circuits of the published order.
 
     `maximum_age`: epochs from QK of a tile to its maximum (c of the binding); its SLNV follows one epoch later, and its
     RNV at most a row after its maximum, whose place in the group of the 1D array the next row takes.
@@ -253,7 +253,7 @@ def cycles_on(
     w: TileWork, d: DesignPoint, rows: float, columns: float, residents: float, query_slots: float, key_slots: float,
     maximum_age: float,
 ) -> TileCycles:  # fmt: skip
-    """Of the whole operation on tiles of `rows` keys and `columns` queries, `maximum_age` as in `_row_cycles`."""
+    """Cycles of an operation on tiles of `rows` keys and `columns` queries, `maximum_age` as in `_row_cycles`."""
     key_tiles, tiles, turns = np.ceil(d.keys / rows), query_tiles(d, columns), np.ceil(columns / d.lanes)
     score_tiles, word_cycles = d.instances * tiles * key_tiles, w.word_bytes / d.dram_bytes_per_cycle
     passes = np.ceil(tiles / residents) if key_tiles > 1 else 1.0  # of all keys, for each instance

@@ -166,7 +166,7 @@ def _cycles_traffic_and_energy(chunk: ClosedForm) -> tuple[Floats, Floats, Float
 
 
 def area_um2(points: Points, spec: FuseMaxSpec) -> Floats:
-    """Of both arrays and the buffer: arrays grow with their elements, columns and lanes."""
+    """Area of both arrays and the buffer: arrays grow with their elements, columns and lanes."""
     arrays = {name: array.astype(np.float64) for name, array in points.arrays().items()}
     rows, columns, lanes = (arrays[name] for name in ("rows", "columns", "lanes"))
     one, two_rows = _array_area(spec, 1, 1), _array_area(spec, 2, 1)

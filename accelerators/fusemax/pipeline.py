@@ -271,7 +271,7 @@ def _period(cycles: Mapping[str, int]) -> int:
 
 
 def _at(skew: int, cycles: Mapping[str, int], drain: int) -> Distances:
-    """With the 1D array `skew` cycles behind."""
+    """Distances where the 1D array is `skew` cycles behind."""
     times = {**_times(EPOCH_2D, cycles, 0), **_times(EPOCH_1D, cycles, skew)}
     start, finish = ({name: pair[which] for name, pair in times.items()} for which in (0, 1))
     epoch = _period(cycles)

@@ -30,7 +30,7 @@ from cascadesim.accelerators.program import Program, Queue, Repeat, TileRun
 
 
 def stored_words(placement: Placement, depths: Mapping[str, int]) -> int:
-    """For each query. At least one, which frees its slot."""
+    """Words that a store moves for each query: at least one, which frees its slot."""
     return max(1, sum(prod(depths[rank] for rank in ranks) for ranks in placement.results))
 
 
@@ -45,12 +45,12 @@ class Simulation:
 
     @cached_property
     def cycles(self) -> dict[str, int]:
-        """Of a whole tile, by Einsum."""
+        """Cycles of a whole tile, by Einsum."""
         return {placed.name: self.timing.tile_cycles(placed) for placed in self.timing.placement.einsums}
 
     @cached_property
     def pipeline(self) -> TilePipeline:
-        """With the longest lead that the buffer has room for."""
+        """The pipeline whose loads run ahead as far as the buffer has room."""
         chosen = self._pipeline(0)
         if chosen.in_flight is None:
             for lead in range(1, self._wanted_lead() + 1):

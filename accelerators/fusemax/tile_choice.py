@@ -58,7 +58,7 @@ def _fewest_columns(d: DesignPoint, columns: float) -> float:
 
 @compiled
 def _tile_bytes(w: TileWork, rows: float, columns: float) -> tuple[float, float]:
-    """Of a query tile with its running values, and of a key tile and its values."""
+    """Bytes of a query tile with its running values, and of a key tile and its values."""
     resident = columns * (w.resident_words + w.resident_words_row * rows) * w.word_bytes
     return resident, rows * w.key_words * w.word_bytes
 

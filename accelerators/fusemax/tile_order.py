@@ -171,7 +171,7 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Of a stream: query tiles resident at a time, tiles of its smallest group, query tiles of its shortest row."""
+    """A stream: query tiles resident at a time, tiles of its smallest group, query tiles of its shortest row."""
 
     resident: int
     smallest_group: int

@@ -49,7 +49,7 @@ class ArrayTiming:
     depths: Mapping[str, int]
 
     def tile_cycles(self, placed: Placed) -> int:
-        """Of one tile: every point of it that the unit does one after another."""
+        """Cycles of one tile: every point of it that the unit does one after another."""
         depth = prod(self.depths[rank] for rank in placed.ranks & set(self.depths))
         if placed.unit == ARRAY_2D:
             return depth * placed.op_cycles

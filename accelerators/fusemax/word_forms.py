@@ -52,7 +52,7 @@ class WordForms:
 
 
 def word_forms(placement: Placement, key_tiles: int, P1: int, P2: int) -> WordForms:
-    """Of every operation whose three loops have a single iteration where these numbers are 1."""
+    """Words of every operation whose three loops have a single iteration where these numbers are 1."""
     single = single_loops(key_tiles, P1, P2)
     counted = count(Nests(placement, _example(key_tiles, P1, P2), {"e": _SIDE, "f": _SIDE}, _symbols(single)), PHYSICAL)
     on_2d = [einsum for einsum in counted if einsum.placed.unit == ARRAY_2D]
@@ -75,7 +75,7 @@ class TileForms:
 
 
 def tile_forms(placement: Placement) -> TileForms:
-    """Of a tile of any sizes: projections to m0, p0 and the depths."""
+    """Words of a tile of any sizes: projections to m0, p0 and the depths."""
     return _tile_forms(_Kept(placement))
 
 

@@ -147,7 +147,7 @@ class AttentionTiles:
 
     @cached_property
     def group_starts(self) -> tuple[int, ...]:
-        """Of each group of resident query tiles the first tile, or that of the first group that is just like it."""
+        """The first tile of each group of resident query tiles, or that of the first group that is just like it."""
         first, last = self.key_range
         starts: dict[tuple[bytes, ...], int] = {}
         arrays = (first, last, self.tile_queries)

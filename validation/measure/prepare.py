@@ -99,10 +99,11 @@ def flex_compiled(device: str) -> Callable[..., Any]:
     """Compiled anew, so that no limit on recompilations is met; as it is on a CPU."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    if device == "cpu":
-        return flex_attention
-    torch.compiler.reset()
-    return torch.compile(flex_attention, dynamic=False)
+    function: Callable[..., Any] = flex_attention
+    if device != "cpu":
+        torch.compiler.reset()
+        function = torch.compile(flex_attention, dynamic=False)
+    return function
 
 
 def decode(device: str, B: int, H: int, G: int, M: int, D: int) -> Prepared:
