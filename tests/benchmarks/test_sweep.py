@@ -9,6 +9,7 @@ import pytest
 
 from cascadesim.accelerators import catalogue
 from cascadesim.einsum_cascades.models.workload import Scope, load_workload
+from cascadesim.simulator import execution
 from cascadesim.simulator import simulate as pipeline
 from cascadesim.simulator.request import Fidelity
 
@@ -23,8 +24,8 @@ LENGTHS = tuple(1024 * 4**step for step in range(6))
 
 
 def forget() -> None:
-    pipeline._execution.cache_clear()
-    pipeline._plan.cache_clear()
+    execution._execution.cache_clear()
+    execution._plan.cache_clear()
 
 
 def test_the_whole_evaluation(benchmark: BenchmarkFixture) -> None:

@@ -213,7 +213,7 @@ def _neighborhood(text: str) -> None:
     parts = text.split(" ")
     sides = [cli_gna.sizes(parts[place % len(parts)]) for place in (0, 1, 2, 3, 5, 6)]
     layout, window, stride, dilation, query, key = sides
-    cli_gna._refuse_large({"--layout": layout, "--q-tile": query, "--kv-tile": key})
+    cli_gna._refuse({"--layout": layout, "--q-tile": query, "--kv-tile": key}, (window, None, None))
     pattern = neighborhood(layout, window, stride, dilation, cli_gna.flags(parts[4 % len(parts)]))
     asked = Question(pattern, TileShapes(query, key), cli_gna.whole(0, 2**20)(parts[-1]))
     if max(layout) <= 4096:  # larger ones are counted as well, and take their time
