@@ -10,6 +10,7 @@ grows with the work. Knows one tile at a time, compiled; which one is the busine
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from cascadesim.accelerators.fusemax.word_forms import tile_forms
 
 Floats = NDArray[np.float64]
 
+_CHAIN = ("QK", "LM", "RM", "SLN", "SLNV")  # each reads the one before; SLD comes between the last two in order
 _FRONT, _THROUGH = ("QK", "LM"), ("QK", "LM", "RM", "SLN", "SLD", "SLNV")  # one after another in a tile
 
 
@@ -41,6 +43,7 @@ class TileWork(NamedTuple):
     through_2d: float  # from the load of a key tile to its last product: parts of a chain on either array
     through_1d: float
     through_1d_row: float
+    circuits: bool  # slots are held along the chain of the published Einsums; of other texts only resources are bounded
     epochs: bool  # the order of the published software pipeline
     products_2d: tuple[float, float]  # of QK and of SLNV, which take turns
     weights_2d: float  # of SLN and SLD
@@ -117,6 +120,7 @@ def tile_work(placement: Placement, spec: FuseMaxSpec, query_depth: int, value_d
         cycles(every, ARRAY_1D, finishes=True), cycles(named(_FRONT), ARRAY_2D), cycles(through, ARRAY_2D),
         cycles([each for each in through if each.name != "SLD"], ARRAY_1D),
         cycles([each for each in through if each.name != "SLD"], ARRAY_1D, per_row=True),
+        _is_published(placement),
         policy == "epochs", (cycles(named(["QK"]), ARRAY_2D), cycles(named(["SLNV"]), ARRAY_2D)),
         cycles(named(["SLN", "SLD"]), ARRAY_2D), cycles(named(["RM"]), ARRAY_1D),
         np.array(stages, dtype=np.float64).reshape(-1, 2, 4), float(spec.binding.in_flight or 0),
@@ -127,6 +131,14 @@ def tile_work(placement: Placement, spec: FuseMaxSpec, query_depth: int, value_d
         np.array([[a, b - a, c - a, d - b - c + a] for a, b, c, d in corners], dtype=np.float64),
         float(spec.word_bytes),
     )  # fmt: skip
+
+
+def _is_published(placement: Placement) -> bool:
+    """Whether each Einsum of the published chain reads the one before, and its last one is the last to read keys."""
+    reads = {each.name: {operand.name for operand in each.operands} for each in placement.einsums}
+    readers = [each.name for each in placement.einsums if each.dram_keeps & each.buffer_keeps]
+    chained = all(before in reads.get(after, ()) for before, after in pairwise(_CHAIN))
+    return chained and "SLD" in reads and readers[-1:] == [_CHAIN[-1]]
 
 
 def _sizes(sizes: Mapping[str, int]) -> Callable[[frozenset[str]], Floats]:
@@ -208,6 +220,8 @@ def _waits(
     maximum_age: float,
 ) -> tuple[float, float, float]:  # fmt: skip
     """Cycles by the slots of keys, by those of queries (without their transfers), and by rows under `epochs`."""
+    if not w.circuits:
+        return 0.0, 0.0, 0.0
     key_tiles, tiles, turns = np.ceil(d.keys / rows), query_tiles(d, columns), np.ceil(columns / d.lanes)
     tile_1d, finish_1d = turns * (w.array_1d + w.array_1d_row * rows), turns * w.finish_1d
     word_cycles = w.word_bytes / d.dram_bytes_per_cycle
@@ -263,7 +277,7 @@ def cycles_on(
         + (_port_words(w, 1, rows, columns) + _port_words(w, 3, rows, columns)) * tiles
     )  # fmt: skip
     keys_wait, queries_wait, recurring = _waits(w, d, rows, columns, residents, query_slots, key_slots, maximum_age)
-    if query_slots >= 2 * residents:
+    if query_slots >= 2 * residents and w.circuits:
         queries_wait = (moved + queries_wait) / query_slots
     return TileCycles(
         score_tiles * w.array_2d,

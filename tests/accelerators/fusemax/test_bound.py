@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from math import ceil
 
@@ -10,21 +11,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.fusemax.accelerator import FuseMax
+from cascadesim.accelerators.fusemax.accelerator import SECOND_PASS, FuseMax
 from cascadesim.accelerators.fusemax.attention import depths_of, shape_of, simulation, timing_of
 from cascadesim.accelerators.fusemax.bound import DesignPoint as TileDesign
 from cascadesim.accelerators.fusemax.bound import TileCycles, TileWork, cycles_on, tile_work
-from cascadesim.accelerators.fusemax.placement import place
+from cascadesim.accelerators.fusemax.placement import place, place_over
 from cascadesim.accelerators.fusemax.tile_order import Slots
 from cascadesim.accelerators.protocol import Phase
 from cascadesim.accelerators.spatial.attention_tiles import tiles_of
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.notation import parse, to_text
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
 from cascadesim.simulator.engine.engine import run
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]
 
+OTHER_NAMES = parse("other-names", re.sub(r"\b(QK|LM|RM|SLN|SLD|SLNV)\b", r"X\1", to_text(ATTENTION_1PASS)))
 KEY_BYTES, QUERY_BYTES = 2 * 256 * 128, 2 * 256 * 130  # a key tile and its values; Q, RM, RD and RNV of a query tile
 BYTES_PER_CYCLE = 400 * 2**30 / 940e6
 
@@ -169,3 +174,36 @@ def test_no_schedule_is_shorter(
         assert "hold no query tile" in str(error)  # noqa: PT017 (what is raised depends on the example)
         return
     assert phase.analytical_cycles <= cycles(phase)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(
+    sides=st.tuples(SIDES, SIDES), depth=st.sampled_from([4, 16]), tiles=st.floats(1.05, 4),
+    bandwidth=st.sampled_from([1e9, 1e10, 1e12]), tokens=st.integers(2, 500), heads=st.integers(1, 4),
+    renamed=st.booleans(), in_flight=st.integers(1, 8),
+)  # fmt: skip
+def test_no_schedule_of_another_text_is_shorter(
+    sides: tuple[int, int], depth: int, tiles: float, bandwidth: float, tokens: int, heads: int, renamed: bool,
+    in_flight: int, attention: Make, design: Design,
+) -> None:  # fmt: skip
+    """Two passes of a pruned text, whose second one frees its keys early; the published text under other names."""
+    rows, columns = sides
+    accelerator = design(
+        "fusemax", f"pe_array.rows={rows}", f"pe_array.columns={columns}", f"vector_array.lanes={columns}",
+        f"global_buffer.capacity_bytes={int(tiles * 2 * (columns * (2 * depth + 2) + rows * 2 * depth))}",
+        f"global_buffer.row_bytes={2 * columns}", f"dram.bandwidth_bytes_per_s={bandwidth:.1f}",
+        "binding.policy=interleave", f"binding.in_flight={in_flight}",
+    )  # fmt: skip
+    text = OTHER_NAMES if renamed else PRUNED_1PASS
+    operation = attention(tokens, tokens, depth, depth, b=heads, h=2, cascade=text)
+    for phase in accelerator.plan(operation, "physical").phases:
+        assert phase.analytical_cycles <= cycles(phase)
+
+
+def test_circuits_are_known_of_the_published_chain_only(design: Design) -> None:
+    """The second pass of a pruned text reads keys for QK alone; other names are another text."""
+    spec = design("fusemax", "binding.policy=interleave", "binding.in_flight=2").spec
+    second = place_over(SECOND_PASS, spec, "m1", "m0")
+    placements = (place(ATTENTION_1PASS, spec), place(OTHER_NAMES, spec), second)
+    assert [tile_work(each, spec, 64, 64).circuits for each in placements] == [True, False, False]
