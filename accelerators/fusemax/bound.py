@@ -25,6 +25,7 @@ from cascadesim.accelerators.fusemax.word_forms import tile_forms
 
 Floats = NDArray[np.float64]
 
+FILLING_ROWS = 3  # assumed: besides the oldest maximum, rows in which no older tiles take turns yet
 _CHAIN = ("QK", "LM", "RM", "SLN", "SLNV")  # each reads the one before; SLD comes between the last two in order
 _FRONT, _THROUGH = ("QK", "LM"), ("QK", "LM", "RM", "SLN", "SLD", "SLNV")  # one after another in a tile
 
@@ -257,7 +258,7 @@ def _waits(
             held_queries += times * (held + behind + fetch + store)
         else:
             held_queries += times * size * (held + ((size - 1) / 2 * fetch + load / size if ordered else 0.0))
-    settled = d.instances * key_tiles - oldest_maximum(w, d, rows, columns) - 3  # rows once the pipeline is full
+    settled = d.instances * key_tiles - oldest_maximum(w, d, rows, columns) - FILLING_ROWS  # once the pipeline is full
     recurring *= max(0.0, settled) if w.epochs and key_tiles > 1 else 0.0
     return held_keys / key_slots, d.instances * held_queries, recurring
 

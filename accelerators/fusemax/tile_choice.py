@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cascadesim.accelerators.compiled import compiled, compiled_entry, version_of
 from cascadesim.accelerators.fusemax import bound
 from cascadesim.accelerators.fusemax.bound import (
+    FILLING_ROWS,
     DesignPoint,
     TileCycles,
     TileWork,
@@ -86,7 +87,7 @@ def _on_best_slots(
     while True:
         key_slots = np.floor((d.buffer_bytes - (residents + ahead) * query_bytes) / key_bytes)
         keys_wait, queries_wait, age = False, False, oldest_maximum(w, d, rows, columns)
-        few_key_slots = key_slots < age + 4
+        few_key_slots = key_slots < age + _FEW_KEY_SLOTS
         while age >= 0:
             cycles = cycles_on(w, d, rows, columns, residents, residents + ahead, key_slots, age)
             found = _most(cycles)
@@ -128,7 +129,8 @@ def _settled_tiles(w: TileWork, d: DesignPoint, rows: float, columns: float) -> 
     key_tiles = np.ceil(d.keys / rows)
     if not w.epochs or key_tiles < 2:
         return 0.0
-    return float(max(0.0, d.instances * key_tiles - oldest_maximum(w, d, rows, columns) - 3) * query_tiles(d, columns))
+    filled = oldest_maximum(w, d, rows, columns) + FILLING_ROWS
+    return float(max(0.0, d.instances * key_tiles - filled) * query_tiles(d, columns))
 
 
 @compiled
