@@ -16,6 +16,11 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, Einsum
 from cascadesim.einsum_cascades.notation.operators import charges
 
+
+class OtherFormError(CascadeSimError):
+    """A cascade is of another form than a published mapping is for: it needs a mapping of its own."""
+
+
 Part: TypeAlias = Literal["scores", "statistics", "output", "update"]
 DEPTHS = frozenset("efk")  # ranks of a contraction
 _KEYS = frozenset({"m", "m1", "m0"})
@@ -93,7 +98,7 @@ def bind_attention(cascade: Cascade) -> AttentionBinding:
         or any(not {"m"} <= set(einsum.ranks) <= {"h", "m", "p"} for einsum in softmax)
         or any(set(einsum.ranks) != {"h", "p", "f"} or einsum.reduced_ranks for einsum in epilogue)
     ):  # fmt: skip
-        raise CascadeSimError(
+        raise OtherFormError(
             f"{cascade.name}: this machine runs a contraction over e, statistics of whole rows of scores, a contraction"
             " over m, such as attention-3pass; a cascade with partitioned or running ranks needs another architecture"
         )
@@ -104,7 +109,7 @@ def bind_attention(cascade: Cascade) -> AttentionBinding:
     more = sorted({*cascade.inputs} - {tensors[name] for name in ("Q", "K", "V")})
     more += sorted({*cascade.outputs} - {cascade.einsums[-1].name})
     if more:
-        raise CascadeSimError(
+        raise OtherFormError(
             f"{cascade.name}: this machine loads queries, keys and values and stores one result; "
             f"it has no place for {', '.join(more)} (a bias, statistics); leave it out or take another architecture"
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from math import ceil, isfinite
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from cascadesim.accelerators.mapping.nest import CascadeMapping
 from cascadesim.accelerators.program import Program
 from cascadesim.einsum_cascades.models.operation import Operation, least_elements, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -179,6 +180,14 @@ class Prepares(Protocol):
 
     def notes(self, sequence_length: int) -> tuple[str, ...]:
         """Say what a report of this length has to say of the machine as it is prepared."""
+
+
+@runtime_checkable
+class TakesMappings(Protocol):
+    """An accelerator that can be told what goes where."""
+
+    def with_mapping(self, mapping: CascadeMapping | None) -> Accelerator:
+        """The machine with a mapping for the cascade that it names; None: with the best that is found."""
 
 
 class PlanError(CascadeSimError):

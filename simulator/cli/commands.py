@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "cascadesim.commands"
-SECTIONS = ("architectures", "workloads", "cascades", "spaces", "kernels", "devices", "suites")
+SECTIONS = ("architectures", "workloads", "cascades", "mappings", "spaces", "kernels", "devices", "suites")
 OWN = {
     "simulate": "cascadesim.simulator.cli.simulate:simulate",
     "passes": "cascadesim.simulator.cli.cascades:passes",
@@ -91,7 +91,7 @@ def cascadesim(context: click.Context) -> None:
 @click.command("list", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("section", type=one_of(*SECTIONS), required=False, metavar="[SECTION]")
 def list_names(section: str | None) -> None:
-    """What can be named: architectures, workloads, cascades, spaces, kernels, devices, suites.
+    """What can be named: architectures, workloads, cascades, mappings, spaces, kernels, devices, suites.
 
     One SECTION, or all of them.
     """

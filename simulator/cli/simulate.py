@@ -33,6 +33,8 @@ SHOWN = ("cascade", "mapping", "schedule", "bound", "dram")
               help="Workloads: names as `cascadesim list workloads` prints them, or YAML files; repeatable.",
               multiple=True, callback=together)
 @click.option("--attention", metavar="CASCADE", help="Attention cascade, or a .cascade file.  [the architecture's]")
+@click.option("--mapping", metavar="NAME|FILE|search",
+              help="A mapping by name or as a .mapping file, or the best that is found.  [the published one]")
 @click.option("--seq-len", "sequence_lengths", type=lengths, metavar="N[,N…]", multiple=True, callback=together,
               help="Tokens per sequence, such as 4096, 64K or 1M (powers of 1024); repeatable.  [the workload's]")
 @click.option("--batch", type=batch_size, metavar="B", help="Sequences at once.  [the workload's]")
@@ -56,7 +58,7 @@ SHOWN = ("cascade", "mapping", "schedule", "bound", "dram")
               help="Print what is computed, what goes where, when it runs, what bounds it, or what DRAM\n"
               "standards would deliver of its traffic, instead of results.")
 def simulate(
-    architectures: tuple[str, ...], workloads: tuple[str, ...], attention: str | None,
+    architectures: tuple[str, ...], workloads: tuple[str, ...], attention: str | None, mapping: str | None,
     sequence_lengths: tuple[int, ...], batch: int | None, phase: str, scope: str, fidelity: str | None,
     accounting: str, settings: tuple[str, ...], format_: str, output: Path | None, plot: Path | None,
     trace: Path | None, show: str | None,
@@ -78,5 +80,5 @@ def simulate(
     from cascadesim.simulator.cli.run import requests_of, run
 
     asked = requests_of(architectures, workloads, attention, sequence_lengths, batch, phase, scope, fidelity,
-                        accounting, settings)  # fmt: skip
+                        accounting, settings, mapping)  # fmt: skip
     run(asked, format_, output, plot, trace, show)

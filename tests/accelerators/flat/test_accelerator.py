@@ -185,7 +185,7 @@ def test_any_shape_moves_every_operand_at_least_once(
 @pytest.mark.parametrize(
     ("name", "operation", "accounting", "changes", "message"),
     [
-        ("flat", attention(4, 4, cascade=ATTENTION_1PASS), "physical", (), "attention-3pass"),
+        ("flat", attention(4, 4, cascade=ATTENTION_1PASS), "artifact", (), "published mappings only"),
         ("flat", attention(256, 256, cascade=ATTENTION_3PASS_DEFERRED), "artifact", (), "attention-3pass only"),
         ("flat", attention(1000, 1024, query_depth=64), "artifact", (), "use physical accounting"),
         ("unfused", attention(256, 256, query_depth=64, mask=CAUSAL), "artifact", (), "causal"),
