@@ -94,15 +94,18 @@ class Fused:
 
 @dataclass(frozen=True)
 class CascadeMapping:
-    """All groups of fused Einsums, which run one after another."""
+    """All groups of fused Einsums, which run one after another. `sizes`: extents that no split of an axis gives."""
 
     name: str
     cascade: str
     groups: tuple[Fused, ...]
+    sizes: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join((f"mapping {self.name} for {self.cascade}", *(line for group in self.groups
-                                                                      for line in group_lines(group)), ""))
+        lines = [f"mapping {self.name} for {self.cascade}"]
+        if self.sizes:
+            lines.append(f"size {', '.join(f'{name} = {size}' for name, size in self.sizes)}")
+        return "\n".join((*lines, *(line for group in self.groups for line in group_lines(group)), ""))
 
 
 def group_lines(group: Fused) -> list[str]:

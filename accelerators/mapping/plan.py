@@ -14,19 +14,17 @@ from math import prod
 from cascadesim.accelerators.binding import on_arrays
 from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
 from cascadesim.accelerators.mapping.group import (
-    ARRAY_1D,
     ARRAY_2D,
     BoundGroup,
     BoundRun,
     dimension_size,
-    operations_of,
 )
 from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.nest import CascadeMapping
 from cascadesim.accelerators.mapping.problem import free_extents, problem
 from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import described, resolved, text_sizes
-from cascadesim.accelerators.mapping.search import MOST_FUSED, Cost, cost, search
+from cascadesim.accelerators.mapping.search import MOST_FUSED, Cost, Objective, actions, cost, search
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spec import SpatialArray
@@ -51,9 +49,25 @@ class Mapped:
     evaluated: int
 
     @property
-    def cost(self) -> Cost:
-        costs = [cost(group) for group in self.groups]
-        return sum(cycles for cycles, _ in costs), sum(words for _, words in costs)
+    def cycles(self) -> float:
+        """The closed form of all instances, groups one after another."""
+        return sum(group.problem.instances * group.bound_cycles for group in self.groups)
+
+    @property
+    def dram_bytes(self) -> int:
+        words = sum(group.problem.instances * (group.read_words + group.written_words) for group in self.groups)
+        return words * self.groups[0].spec.word_bytes
+
+    @property
+    def energy_j(self) -> dict[str, float] | None:
+        """Joules by component; None where an operation has no sourced price."""
+        total = sum(map(actions, self.groups), Actions())
+        unpriced = {*total.operations_2d, *total.operations_1d} - set(OPERATION_PJ)
+        return None if unpriced else dynamic_energy_j(total, self.groups[0].spec)
+
+    def cost(self, objective: Objective = "latency") -> Cost:
+        costs = [cost(group, objective) for group in self.groups]
+        return sum(first for first, _ in costs), sum(second for _, second in costs)
 
 
 def plan_mapped(
@@ -80,7 +94,7 @@ def plan_mapped(
     notes = () if stacked else (
         f"{operation.cascade.name}: masked pairs take the time of all others on this mapping",
     )  # fmt: skip
-    return Plan(operation, accounting, tuple(_lines(found)), phases, _energy(found, spec), splits, words, notes)
+    return Plan(operation, accounting, tuple(_lines(found)), phases, found.energy_j, splits, words, notes)
 
 
 def _attended_alike(operation: Operation) -> bool:
@@ -93,7 +107,7 @@ def _attended_alike(operation: Operation) -> bool:
 @cache
 def searched(
     cascade: Cascade, extents: tuple[tuple[str, int], ...], spec: SpatialArray, stacked: bool = True,
-    most_fused: int = MOST_FUSED,
+    most_fused: int = MOST_FUSED, objective: Objective = "latency",
 ) -> Mapped:  # fmt: skip
     """The best mapping over the sizes that the text leaves open, each of those of the array.
 
@@ -102,17 +116,17 @@ def searched(
     best: Mapped | None = None
     evaluated = 0
     for bound, splits, instances in _sizes(cascade, dict(extents), spec, stacked):
-        groups, tried = search(problem(cascade, bound, instances), spec, most_fused)
+        groups, tried = search(problem(cascade, bound, instances), spec, most_fused, objective)
         found = Mapped(SEARCHED, groups, splits, tried)
         evaluated += tried
-        best = found if best is None or found.cost < best.cost else best
+        best = found if best is None or found.cost(objective) < best.cost(objective) else best
     for shipped in shipped_mappings().values() if most_fused > 1 else ():
         try:
             found = given(shipped, cascade, extents, spec, stacked)
         except CascadeSimError:
             continue
         evaluated += 1
-        best = found if best is None or found.cost < best.cost else best
+        best = found if best is None or found.cost(objective) < best.cost(objective) else best
     if best is None:
         raise CascadeSimError(f"{cascade.name}: no sizes for {', '.join(free_extents(cascade, dict(extents)))}")
     return Mapped(best.name, best.groups, best.splits, evaluated)
@@ -133,8 +147,10 @@ def given(
     open_sizes = [name for name in free_extents(cascade, sizes) if name not in splits]
     if open_sizes:
         parts = next(parts for parts in partitions(cascade) if open_sizes[0].lower() in parts)
-        raise IllegalMapping(f"{mapping.name}: it leaves {', '.join(open_sizes)} open; 'split "
-                             f"{whole_extent(parts).lower()}: {parts[0]} by STEP, {parts[-1]}' gives it")
+        split = f"split {whole_extent(parts).lower()}: {parts[0]} by STEP, {parts[-1]}"
+        raise IllegalMapping(f"{mapping.name}: it leaves {', '.join(open_sizes)} open; '{split}' or 'size "
+                             f"{open_sizes[0]} = N' gives it")
+    splits |= _outer(cascade, own, {**sizes, **splits}, splits)
     bound = problem(cascade, {**sizes, **splits}, instances)
     return Mapped(mapping.name, resolved(mapping, bound, spec), splits, 1)
 
@@ -193,33 +209,6 @@ def _activity(group: BoundGroup, run: BoundRun, useful: Mapping[str, Mapping[str
                   if run.work.operations.get(kind)), default=0.0)  # fmt: skip
     occupancy = points * run.op_cycles / (cycles * lanes) if cycles else 0.0
     return EinsumActivity(name, run.unit, cycles, counts, occupancy or 1.0)
-
-
-def _energy(found: Mapped, spec: SpatialArray) -> dict[str, float] | None:
-    """Joules by component; None where an operation has no sourced price."""
-    total = sum((_actions(group) for group in found.groups), Actions())
-    unpriced = {*total.operations_2d, *total.operations_1d} - set(OPERATION_PJ)
-    return None if unpriced else dynamic_energy_j(total, spec)
-
-
-def _actions(group: BoundGroup) -> Actions:
-    """What one phase does. Registers: a read for each operand of a point, one more where it adds up, and a write."""
-    times = group.problem.instances
-    read, written = group.all_port_words()
-    registers = {ARRAY_2D: [0, 0], ARRAY_1D: [0, 0]}
-    operations: dict[str, dict[str, int]] = {ARRAY_2D: {}, ARRAY_1D: {}}
-    for run in group.runs:
-        points = times * prod(run.work.points(axis, group.problem.extents[axis]) for axis in run.work.axes)
-        registers[run.unit][0] += points * (len(run.work.inputs) + bool(run.work.einsum.reduced_ranks))
-        registers[run.unit][1] += points
-        for kind, count in operations_of(group.spec, run.unit).charged(run.work.operations).items():
-            operations[run.unit][kind] = operations[run.unit].get(kind, 0) + points * count
-    return Actions(
-        times * (group.read_words + group.written_words),
-        times * (read + group.stored_from_buffer), times * (written + group.read_words),
-        registers[ARRAY_2D][0], registers[ARRAY_2D][1], registers[ARRAY_1D][0], registers[ARRAY_1D][1],
-        operations[ARRAY_2D], operations[ARRAY_1D],
-    )  # fmt: skip
 
 
 def _lines(found: Mapped) -> Iterator[str]:

@@ -15,6 +15,7 @@ from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bind
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split
 from cascadesim.accelerators.mapping.problem import Problem, Work
 from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.analysis.rank_groups import partitions
 from cascadesim.einsum_cascades.notation.errors import suggestion
 
 _DIMENSIONS = {"array_2d": ("rows", "columns"), "array_1d": ("lanes",)}
@@ -41,7 +42,7 @@ def resolved(mapping: CascadeMapping, problem: Problem, spec: SpatialArray) -> t
 
 def text_sizes(mapping: CascadeMapping, spec: SpatialArray, extents: Mapping[str, int]) -> dict[str, int]:
     """Extents of parts that the cascade's own text splits (M0), as the mapping's steps give them."""
-    found: dict[str, int] = {}
+    found = dict(mapping.sizes)
     for fused in mapping.groups:
         for split in fused.splits:
             sizes = [_size(step, spec) for step in split.steps]
@@ -240,7 +241,11 @@ class _Resolver:
 
 def described(name: str, groups: Sequence[BoundGroup]) -> CascadeMapping:
     """The text of groups with sizes, in numbers."""
-    return CascadeMapping(name, groups[0].problem.cascade.name, tuple(map(_fused, groups)))
+    problem = groups[0].problem
+    split = {part for parts in problem.chains.values() for part in parts}
+    inner = [part for parts in partitions(problem.cascade) for part in parts[1:] if part not in split]
+    sizes = tuple((part.upper(), problem.sizes[part.upper()]) for part in dict.fromkeys(inner))
+    return CascadeMapping(name, problem.cascade.name, tuple(map(_fused, groups)), sizes)
 
 
 def _fused(group: BoundGroup) -> Fused:

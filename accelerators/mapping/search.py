@@ -8,12 +8,16 @@ set: orders of loops are all tried, tiles are those of the array and whole exten
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations, product
+from math import prod
+from typing import Literal
 
 from cascadesim.accelerators.binding import DEPTHS
+from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
 from cascadesim.accelerators.mapping.group import (
     ARRAY_1D,
     ARRAY_2D,
@@ -30,18 +34,54 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 MOST_FUSED = 16  # assumed: Einsums that share loops; attention in one pass has 12
 OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
-Cost = tuple[float, float]  # cycles, DRAM words
+Objective = Literal["latency", "energy", "dram"]
+Cost = tuple[float, float]  # the objective, and what decides between equals
 
 
-def cost(group: BoundGroup) -> Cost:
-    """What the search compares: a bound where tiles overlap, the sum of all resources where they do not."""
+def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
+    """What the search compares of one instance: the objective, and what decides between equals.
+
+    Cycles are a bound where tiles overlap, and the sum of all resources where they do not.
+    """
     cycles = max(group.bound_cycles, group.tiles_in_all * group.tile_latency / group.in_flight)
     if group.in_flight == 1:
         cycles += group.dram_cycles
-    return cycles, group.read_words + group.written_words
+    words = float(group.read_words + group.written_words)
+    if objective == "energy":
+        return sum(dynamic_energy_j(priced(actions(group)), group.spec).values()) / group.problem.instances, cycles
+    return (words, cycles) if objective == "dram" else (cycles, words)
 
 
-def search(problem: Problem, spec: SpatialArray, most_fused: int = MOST_FUSED) -> tuple[tuple[BoundGroup, ...], int]:
+def actions(group: BoundGroup) -> Actions:
+    """What all instances do. Registers: a read for each operand of a point, one more where it adds up, and a write."""
+    times = group.problem.instances
+    read, written = group.all_port_words()
+    registers = {ARRAY_2D: [0, 0], ARRAY_1D: [0, 0]}
+    operations: dict[str, Counter[str]] = {ARRAY_2D: Counter(), ARRAY_1D: Counter()}
+    for run in group.runs:
+        points = times * prod(run.work.points(axis, group.problem.extents[axis]) for axis in run.work.axes)
+        registers[run.unit][0] += points * (len(run.work.inputs) + bool(run.work.einsum.reduced_ranks))
+        registers[run.unit][1] += points
+        charged = operations_of(group.spec, run.unit).charged(run.work.operations)
+        operations[run.unit].update({kind: points * count for kind, count in charged.items()})
+    return Actions(
+        times * (group.read_words + group.written_words),
+        times * (read + group.stored_from_buffer), times * (written + group.read_words),
+        registers[ARRAY_2D][0], registers[ARRAY_2D][1], registers[ARRAY_1D][0], registers[ARRAY_1D][1],
+        operations[ARRAY_2D], operations[ARRAY_1D],
+    )  # fmt: skip
+
+
+def priced(done: Actions) -> Actions:
+    """Only the operations that have a price: those without one are the same in every mapping."""
+    of_2d, of_1d = ({kind: count for kind, count in each.items() if kind in OPERATION_PJ}
+                    for each in (done.operations_2d, done.operations_1d))  # fmt: skip
+    return replace(done, operations_2d=of_2d, operations_1d=of_1d)
+
+
+def search(
+    problem: Problem, spec: SpatialArray, most_fused: int = MOST_FUSED, objective: Objective = "latency"
+) -> tuple[tuple[BoundGroup, ...], int]:
     """The groups that together cost least, and how many ways were compared.
 
     Raises CascadeSimError where an Einsum cannot run even alone, with the reason.
@@ -57,11 +97,11 @@ def search(problem: Problem, spec: SpatialArray, most_fused: int = MOST_FUSED) -
             members = tuple(range(start, end))
             if len(members) > most_fused and not any(set(members) <= cyclic for cyclic in problem.cycles):
                 continue
-            group, tried = best_group(problem, spec, members)
+            group, tried = best_group(problem, spec, members, objective)
             evaluated += tried
             if group is None:
                 continue
-            (cycles, words), (more_cycles, more_words) = before[0], cost(group)
+            (cycles, words), (more_cycles, more_words) = before[0], cost(group, objective)
             total = cycles + more_cycles, words + more_words
             known = best[end]
             if known is None or total < known[0]:
@@ -85,14 +125,16 @@ def _reason(problem: Problem, spec: SpatialArray, reached: Sequence[bool]) -> Ca
     return IllegalMapping(f"{problem.cascade.name}: {name} cannot be mapped: its values depend on each other")
 
 
-def best_group(problem: Problem, spec: SpatialArray, members: tuple[int, ...]) -> tuple[BoundGroup | None, int]:
+def best_group(
+    problem: Problem, spec: SpatialArray, members: tuple[int, ...], objective: Objective = "latency"
+) -> tuple[BoundGroup | None, int]:
     """The best group of these Einsums, None where they cannot share loops, and how many were compared."""
     best, least, tried = None, (float("inf"), 0.0), 0
     for draft in _Neighbours(problem, spec, members).drafts():
         group = _resident(draft)
         tried += 1
-        if group is not None and cost(group) < least:
-            best, least = group, cost(group)
+        if group is not None and (own := cost(group, objective)) < least:
+            best, least = group, own
     return best, tried
 
 

@@ -28,6 +28,7 @@ _FIT = re.compile(rf"(?P<rule>fit|divisor)\s++(?P<memory>{_NAME})(?P<otherwise>\
 _RUNS = re.compile(r"(?P<unit>array_[12]d)\s*+(?:\[(?P<space>[^\]]*+)\])?\s*+:\s*+(?P<einsums>.++)")
 _OVER = re.compile(rf"(?P<part>{_NAME})\s++over\s++(?P<dimension>rows|columns|lanes)")
 _EINSUM = re.compile(r"(?P<name>[A-Za-z]\w*+)(?:\s++for\s++(?P<time>.++))?")
+_SIZE = re.compile(r"(?P<name>[A-Z][A-Z0-9]*+)\s*+=\s*+(?P<size>[1-9]\d{0,17})")
 _KEEP = re.compile(rf"keep\s++(?P<tensors>.+?)\s++in\s++(?P<memory>{_NAME})\s++at\s++(?P<at>{_NAME})"
                    r"(?P<double>\s++double)?")
 _OVERLAP = re.compile(r"overlap\s++(?:serial|interleave\s++(?P<tiles>\d++))")
@@ -92,7 +93,7 @@ def parse_mapping(text: str, source: str = "mapping") -> CascadeMapping:
             f"{shortened(source)}, line {each.line}: {each.message}"
             f"{excerpt(given[each.line], each.column) if each.line in given else ''}" for each in reader.problems))
     name, cascade = reader.header
-    return CascadeMapping(name, cascade, tuple(group.fused() for group in reader.groups))
+    return CascadeMapping(name, cascade, tuple(group.fused() for group in reader.groups), tuple(reader.sizes))
 
 
 @dataclass
@@ -117,6 +118,7 @@ class _MappingReader:
     def __init__(self) -> None:
         self.header: tuple[str, str] | tuple[()] = ()
         self.groups: list[_Group] = []
+        self.sizes: list[tuple[str, int]] = []
         self.problems: list[_Problem] = []
         self.after_indent = 0
 
@@ -135,8 +137,10 @@ class _MappingReader:
         elif text.startswith("for "):
             loops = _names(_matched(_FOR, text, "expected 'for LOOP, LOOP:'").group("loops"), "a loop")
             self.groups.append(_Group(number, () if loops == (TOP,) else loops, [], [], []))
+        elif text.startswith("size ") and not self.groups:
+            self.sizes += [_sized(part) for part in text.removeprefix("size ").split(",")]
         elif not self.groups:
-            raise _ReadError(text, "expected 'for LOOP, LOOP:' or 'for top:'")
+            raise _ReadError(text, "expected 'for LOOP, LOOP:', 'for top:' or 'size EXTENT = N'")
         else:
             self._below(self.groups[-1], text, indent)
 
@@ -169,6 +173,11 @@ def _matched(pattern: re.Pattern[str], text: str, message: str) -> re.Match[str]
 
 def _names(text: str, what: str) -> tuple[str, ...]:
     return tuple(_matched(re.compile(_NAME), part, f"expected the name of {what}").group() for part in text.split(","))
+
+
+def _sized(text: str) -> tuple[str, int]:
+    found = _matched(_SIZE, text, "expected 'EXTENT = N'")
+    return found.group("name"), int(found.group("size"))
 
 
 def _split(text: str) -> Split:
