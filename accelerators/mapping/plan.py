@@ -182,7 +182,8 @@ def _outer(
     cascade: Cascade, size: Mapping[str, int], known: Mapping[str, int], splits: Mapping[str, int]
 ) -> dict[str, int]:
     """Extents that only the shapes of Q, K and V tell, such as the chunks C1 of c1*P0+p0."""
-    missing = [name for name in names(cascade) if name not in known]
+    derived = {parts[0].upper() for parts in partitions(cascade) if whole_extent(parts) in known}
+    missing = [name for name in names(cascade) if name not in known and name not in derived]
     if not missing:
         return {}
     shapes = {tensor: tuple(size[rank] for rank in ranks) for tensor, ranks in _SHAPES.items()
