@@ -90,7 +90,7 @@ class Resident:
     def words(self, tile: Tile) -> int:
         """Words of a tile: of the widest use, where the group uses it in several ways; uses that differ in offsets
         (`RM[m1]` and `RM[m1+1]`) need what lies between, too."""
-        own = {**tile, **dict.fromkeys(self.state, 1)}
+        own = {**tile, **dict.fromkeys(self.state, 1)} if self.state else tile
         first = self.operands[0]
         if len(self.operands) == 1 or any(operand.shape != first.shape for operand in self.operands):
             return max(operand.words(own) for operand in self.operands)
@@ -98,9 +98,9 @@ class Resident:
         return prod(same[0].span(own) + max(one.offset for one in same) - min(one.offset for one in same)
                     for same in uses)  # fmt: skip
 
-    @property
+    @cached_property
     def axes(self) -> frozenset[str]:
-        return frozenset(axis for operand in self.operands for axis in operand.axes) - self.state
+        return frozenset().union(*(operand.axes for operand in self.operands)) - self.state
 
 
 @dataclass(frozen=True)

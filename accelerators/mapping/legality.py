@@ -54,6 +54,9 @@ class Draft:
     def work(self, member: int) -> Work:
         return self.problem.work[member]
 
+    def runs(self) -> tuple[BoundRun, ...]:
+        return tuple(_run(self, member) for member in self.members)
+
 
 def bind(draft: Draft) -> BoundGroup:
     """Raises IllegalMapping with the first reason."""
@@ -65,7 +68,7 @@ def bind(draft: Draft) -> BoundGroup:
 def bound(draft: Draft) -> BoundGroup:
     """Bind what is known to be legal."""
     problem, made = draft.problem, _made(draft)
-    runs = tuple(_run(draft, member) for member in draft.members)
+    runs = draft.runs()
     reads = tuple(_read(draft, tensor, operands) for tensor, operands in inputs_of(problem, draft.members).items())
     group = BoundGroup(
         problem, draft.spec, draft.loops, runs, reads, made, tuple(outputs_of(problem, draft.members)), draft.in_flight

@@ -38,7 +38,7 @@ class RankWalk:
         return -(-min(elements, self.cap) // self.grain)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Dimension:
     """One coordinate of an access: a sum of walks times factors and an offset (`RM[m1+1]`), divided."""
 
@@ -48,15 +48,18 @@ class Dimension:
 
     def span(self, tile: Tile) -> int:
         """Count the coordinates from the first to the last that a tile needs."""
+        if len(self.walks) == 1 and self.divisor == 1:
+            walk, factor = self.walks[0]
+            return (walk.points(tile[walk.axis]) - 1) * factor + 1
         last = sum((walk.points(tile[walk.axis]) - 1) * factor for walk, factor in self.walks)
         return last // self.divisor + 1
 
-    @property
+    @cached_property
     def axes(self) -> tuple[str, ...]:
         return tuple(walk.axis for walk, _ in self.walks)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TensorUse:
     """A tensor as an Einsum uses it. `tensor`: what is moved (the source of a copy); `state`: of an iterative rank."""
 
@@ -65,14 +68,14 @@ class TensorUse:
     dimensions: tuple[Dimension, ...]
     final: bool = False  # the value after the last step
 
-    @property
+    @cached_property
     def axes(self) -> frozenset[str]:
         return frozenset(axis for dimension in self.dimensions for axis in dimension.axes)
 
     def words(self, tile: Tile) -> int:
         return prod(dimension.span(tile) for dimension in self.dimensions)
 
-    @property
+    @cached_property
     def shape(self) -> tuple[Dimension, ...]:
         """The dimensions without their offsets."""
         return tuple(replace(dimension, offset=0) for dimension in self.dimensions)
@@ -94,7 +97,7 @@ class Work:
     def name(self) -> str:
         return self.einsum.name
 
-    @property
+    @cached_property
     def axes(self) -> frozenset[str]:
         return frozenset(self.walks)
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from walker import Execution, words_moved
 
 from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.mapping.candidates import Neighbours
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import bind
 from cascadesim.accelerators.mapping.problem import Problem, free_extents, problem
 from cascadesim.accelerators.mapping.program import program
-from cascadesim.accelerators.mapping.search import _Neighbours, search
+from cascadesim.accelerators.mapping.search import search
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
@@ -99,9 +100,9 @@ def groups(draw: st.DrawFn) -> Case:
     of, spec = case.of, case.spec
     start = draw(st.integers(0, len(of.work) - 1))
     end = draw(st.integers(start + 1, len(of.work)))
-    drafts = list(_Neighbours(of, spec, tuple(range(start, end))).drafts())
+    drafts = list(Neighbours(of, spec, tuple(range(start, end))).drafts())
     if not drafts:  # a stretch that cannot share loops: an Einsum alone always can
-        drafts = list(_Neighbours(of, spec, (0,)).drafts())
+        drafts = list(Neighbours(of, spec, (0,)).drafts())
     draft = drafts[draw(st.integers(0, len(drafts) - 1))]
     group = bind(draft)
     kept = {read.tensor: (draw(st.integers(0, read.depth)), draw(st.booleans())) for read in group.reads}
@@ -172,7 +173,7 @@ def test_a_product_reads_its_operands_as_often_as_loops_outside_say() -> None:
     """8 x 8 results of depth 8 in tiles of 2 x 4: A is read once (its rows stay), W for each of 4 tiles of rows."""
     of = sized(PRODUCT, {"R": 8, "K": 8, "N": 8}, 1)
     spec = array(2, 4, 4)
-    drafts = list(_Neighbours(of, spec, (0,)).drafts())
+    drafts = list(Neighbours(of, spec, (0,)).drafts())
     draft = next(draft for draft in drafts if [(loop.axis, loop.step) for loop in draft.loops] == [("r", 2), ("n", 4)])
     group = bind(replace(draft, kept={"A": (1, False), "W": (2, False)}))
     reads = {read.tensor: group.filled(read) for read in group.reads}
