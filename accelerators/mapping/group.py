@@ -6,7 +6,7 @@ product over axes. Knows no text, no search and no time. mapping.md 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -137,15 +137,6 @@ class BoundGroup:
         extent, step = self.problem.extents[axis], self.tile(depth)[axis]
         whole, rest = divmod(extent, step)
         return ((step, whole), (rest, 1)) if rest else ((step, whole),)
-
-    def iterations(self, loops: Iterable[BoundLoop]) -> int:
-        """Iterations of some of the outer loops taken together."""
-        steps = {loop.axis: loop.step for loop in loops}
-        return prod(-(-self.problem.extents[axis] // step) for axis, step in steps.items())
-
-    @cached_property
-    def tiles_in_all(self) -> int:
-        return self.iterations(self.loops)
 
     def filled(self, resident: Resident) -> int:
         """Words that come into the memory of the tensor, all its tiles together.
@@ -280,7 +271,17 @@ class BoundGroup:
 
     @cached_property
     def bound_cycles(self) -> float:
-        """Cycles that no schedule of one instance undercuts: the busiest of arrays, DRAM channel and buffer ports."""
+        """Cycles that no schedule of one instance undercuts.
+
+        The busiest of arrays, DRAM channel and buffer ports; and, as a tile is opened when the one so many tiles before
+        it is finished, the latencies of whole tiles that are so far apart.
+        """
+        whole = prod(self.problem.extents[axis] // size for axis, size in self.leaf.items())
+        return max(self.busiest_cycles, float(whole // self.in_flight * self.tile_latency))
+
+    @cached_property
+    def busiest_cycles(self) -> float:
+        """Cycles of the busiest of arrays, DRAM channel and buffer ports."""
         return max(*self.busy_cycles.values(), self.dram_cycles, self.port_cycles, 1.0)
 
 

@@ -36,11 +36,9 @@ Cost = tuple[float, float]  # the objective, and what decides between equals
 def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     """What the search compares of one instance: the objective, and what decides between equals.
 
-    Cycles are a bound where tiles overlap, and the sum of all resources where they do not.
+    Cycles are a bound; where tiles do not overlap, loads and stores of larger tiles come on top.
     """
-    cycles = max(group.bound_cycles, group.tiles_in_all * group.tile_latency / group.in_flight)
-    if group.in_flight == 1:
-        cycles += group.dram_cycles
+    cycles = group.bound_cycles + (group.dram_cycles if group.in_flight == 1 else 0.0)
     words = float(group.read_words + group.written_words)
     if objective == "energy":
         return sum(dynamic_energy_j(priced(actions(group)), group.spec).values()) / group.problem.instances, cycles
@@ -152,7 +150,7 @@ def _resident(draft: Draft) -> BoundGroup | None:
         group = bound(replace(draft, in_flight=in_flight))
         if group.footprint_words <= group.spec.buffer_words and (best is None or cost(group) < cost(best)):
             best = group
-            if cost(group)[0] == group.bound_cycles:
+            if group.bound_cycles == group.busiest_cycles:
                 break
     return None if best is None else _further_out(best)
 
