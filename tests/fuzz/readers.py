@@ -17,6 +17,8 @@ import click
 import numpy as np
 
 from cascadesim.accelerators import catalogue
+from cascadesim.accelerators.mapping.plan import given
+from cascadesim.accelerators.mapping.text import parse_mapping, shipped_mappings
 from cascadesim.accelerators.neighborhood_kernels import TileShapes
 from cascadesim.einsum_cascades.analysis.passes import analyse
 from cascadesim.einsum_cascades.models import layers as token_layout
@@ -92,6 +94,8 @@ def _all(folder: Path) -> Iterator[tuple[str, Callable[[bytes], object], list[by
     yield "operations", lambda content: _operations(_text(content)), models, 1
     presets = [path.read_bytes() for path in catalogue.presets().values()]
     yield "preset", lambda content: catalogue.build(parse_yaml(_text(content), "p.yaml"), Path("p.yaml")), presets, 6
+    texts = [str(mapping).encode() for mapping in shipped_mappings().values()]
+    yield "mapping", lambda content: _mapping(_text(content)), texts, 2
     yield "setting", lambda content: _set(_text(content)), SETTINGS, 8
     spaces = [path.read_bytes() for path in sorted(Path(str(explore_space._FOLDER)).glob("*.yaml"))]
     yield "space", lambda content: _space(_text(content)), spaces, 3
@@ -114,6 +118,15 @@ def _all(folder: Path) -> Iterator[tuple[str, Callable[[bytes], object], list[by
             _file(content, folder / suite.data.rpartition("/")[2]), suite.layout, suite.parse), [_head(table)], 0.4
 
 
+def _mapping(text: str) -> object:
+    """Read, written, read again, and bound to a small case of what it is for."""
+    found = parse_mapping(text)
+    assert parse_mapping(str(found)) == parse_mapping(str(parse_mapping(str(found))))
+    spec = catalogue.load("fusemax").spec  # type: ignore[attr-defined]
+    return given(found, find(found.cascade), MAPPED, spec) if found.cascade in cascade_names() else found
+
+
+MAPPED = (("b", 1), ("h", 2), ("g", 1), ("m", 600), ("p", 600), ("e", 64), ("f", 64), ("r", 600), ("n", 300), ("k", 64))
 SETTINGS = [
     b"clock_hz=1.0e+9", b"pe_array.rows=128", b"binding.policy=serial", b"dram.bandwidth_bytes_per_s=4.0e+11",
     b"vector_array.lanes=12", b"global_buffer.capacity_bytes=1_048_576", b"pe_array.columns=64",
