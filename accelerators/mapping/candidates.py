@@ -18,6 +18,7 @@ from cascadesim.accelerators.mapping.group import (
     BoundLoop,
     BoundRun,
     dimension_size,
+    executed,
     operations_of,
 )
 from cascadesim.accelerators.mapping.legality import Draft, illegal, illegal_steps
@@ -198,13 +199,15 @@ def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int]) -> dict
     found: dict[str, tuple[int, Space]] = {}
     for unit, dimensions in ((ARRAY_2D, ("rows", "columns")), (ARRAY_1D, ("lanes",))):
         can = operations_of(spec, unit)
-        if any(name not in can.cycles for name in work.operations):
+        made_of = executed(can, work)
+        if made_of is None:
             continue
+        op_cycles = sum(count * can.cycles[name] for name, count in made_of.items())
         options: list[tuple[int, int, tuple[tuple[str, int, int], ...]]] = []
         for chosen in permutations(axes, min(len(axes), len(dimensions))):
             space = tuple((axis, work.block(axis, tile[axis]), dimension_size(spec, dimension))
                           for axis, dimension in zip(chosen, dimensions, strict=False))
-            run = BoundRun(work, 0, unit, space, (), None, can.cycles_of(work.operations))
+            run = BoundRun(work, 0, unit, space, (), None, op_cycles)
             options.append((run.cycles(tile), len(options), space))
         cycles, _, space = min(options)
         time = [axis for axis in axes if axis not in {each for each, _, _ in space}]

@@ -6,15 +6,18 @@ product over axes. Knows no text, no search and no time. mapping.md 2.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import ceil, prod
 
+from cascadesim.accelerators.binding import in_classes_of
 from cascadesim.accelerators.mapping.nest import Keep
 from cascadesim.accelerators.mapping.problem import Problem, TensorUse, Tile, Work
 from cascadesim.accelerators.spec import Operations, SpatialArray
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
 Tiles = tuple[tuple[int, int], ...]  # sizes and how many there are of each
@@ -287,6 +290,14 @@ class BoundGroup:
 
 def operations_of(spec: SpatialArray, unit: str) -> Operations:
     return spec.pe_array.operations if unit == ARRAY_2D else spec.vector_array.operations
+
+
+def executed(can: Operations, work: Work) -> Counter[str] | None:
+    """Operations of a point as a unit does them, some made of others; None where it cannot."""
+    try:
+        return in_classes_of(can, can.charged(work.operations), work.name)
+    except CascadeSimError:
+        return None
 
 
 def dimension_size(spec: SpatialArray, dimension: str) -> int:

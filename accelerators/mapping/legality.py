@@ -7,9 +7,11 @@ else into the buffer. mapping.md 1, "Legal". FuseMax (MICRO'24), section V, keep
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cascadesim.accelerators.binding import MADE_OF
 from cascadesim.accelerators.mapping.group import (
     ARRAY_1D,
     ARRAY_2D,
@@ -18,6 +20,7 @@ from cascadesim.accelerators.mapping.group import (
     BoundLoop,
     BoundRun,
     Resident,
+    executed,
     operations_of,
 )
 from cascadesim.accelerators.mapping.problem import Dimension, Problem, TensorUse, Work
@@ -130,11 +133,12 @@ def _grain(work: Work, axis: str) -> int:
 
 def _units(draft: Draft, member: int) -> Iterator[str]:
     work, (unit, _, _) = draft.work(member), draft.spaces[member]
-    can = operations_of(draft.spec, unit).cycles
-    lacking = [name for name in work.operations if name not in can]
-    if lacking:
+    can = operations_of(draft.spec, unit)
+    if executed(can, work) is None:
+        lacking = [name for name in work.operations if name not in can.cycles and (
+            name not in MADE_OF or any(part not in can.cycles for part in MADE_OF[name]))]  # fmt: skip
         field = "pe_array" if unit == ARRAY_2D else "vector_array"
-        yield (f"{work.name}: {unit} has no {', '.join(lacking)}; it has {', '.join(can)} "
+        yield (f"{work.name}: {unit} has no {', '.join(lacking)}; it has {', '.join(can.cycles)} "
                f"(--set {field}.operations.{lacking[0]}=CYCLES adds it)")
 
 
@@ -191,7 +195,8 @@ def _without(operand: TensorUse, axes: frozenset[str]) -> tuple[Dimension, ...]:
 def _run(draft: Draft, member: int) -> BoundRun:
     unit, space, time = draft.spaces[member]
     work = draft.work(member)
-    op_cycles = operations_of(draft.spec, unit).cycles_of(work.operations)
+    can = operations_of(draft.spec, unit)
+    op_cycles = sum(count * can.cycles[name] for name, count in (executed(can, work) or Counter()).items())
     return BoundRun(work, member, unit, space, time, draft.after.get(member), op_cycles)
 
 

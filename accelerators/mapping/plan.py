@@ -12,7 +12,7 @@ from functools import cache, partial
 from math import prod
 
 from cascadesim.accelerators.binding import on_arrays
-from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
+from cascadesim.accelerators.energy import Actions, sourced_energy_j
 from cascadesim.accelerators.mapping.group import (
     ARRAY_2D,
     BoundGroup,
@@ -61,9 +61,7 @@ class Mapped:
     @property
     def energy_j(self) -> dict[str, float] | None:
         """Joules by component; None where an operation has no sourced price."""
-        total = sum(map(actions, self.groups), Actions())
-        unpriced = {*total.operations_2d, *total.operations_1d} - set(OPERATION_PJ)
-        return None if unpriced else dynamic_energy_j(total, self.groups[0].spec)
+        return sourced_energy_j(sum(map(actions, self.groups), Actions()), self.groups[0].spec)
 
     def cost(self, objective: Objective = "latency") -> Cost:
         costs = [cost(group, objective) for group in self.groups]

@@ -20,6 +20,7 @@ from cascadesim.accelerators.mapping.group import (
     ARRAY_1D,
     ARRAY_2D,
     BoundGroup,
+    executed,
     operations_of,
 )
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bound, does_not_fit, illegal
@@ -55,8 +56,8 @@ def actions(group: BoundGroup) -> Actions:
         points = times * prod(run.work.points(axis, group.problem.extents[axis]) for axis in run.work.axes)
         registers[run.unit][0] += points * (len(run.work.inputs) + bool(run.work.einsum.reduced_ranks))
         registers[run.unit][1] += points
-        charged = operations_of(group.spec, run.unit).charged(run.work.operations)
-        operations[run.unit].update({kind: points * count for kind, count in charged.items()})
+        made_of = executed(operations_of(group.spec, run.unit), run.work) or Counter()
+        operations[run.unit].update({kind: points * count for kind, count in made_of.items()})
     return Actions(
         times * (group.read_words + group.written_words),
         times * (read + group.stored_from_buffer), times * (written + group.read_words),

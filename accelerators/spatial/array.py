@@ -16,7 +16,7 @@ from typing import Generic, Self, TypeVar
 
 from cascadesim.accelerators.access_counts import Accesses, Level, Nest, Operand, count_accesses, loop_over, ragged
 from cascadesim.accelerators.binding import OtherFormError
-from cascadesim.accelerators.energy import Actions, area_um2, dynamic_energy_j
+from cascadesim.accelerators.energy import Actions, area_um2, dynamic_energy_j, has_area
 from cascadesim.accelerators.mapping.nest import CascadeMapping
 from cascadesim.accelerators.mapping.plan import plan_mapped
 from cascadesim.accelerators.mapping.search import MOST_FUSED
@@ -88,10 +88,10 @@ class SpatialMachine(ABC, Generic[SpecType]):
 
     @property
     def leakage_w(self) -> float:
-        return self.spec.leakage_w_per_um2 * sum(self.area_um2().values())
+        return self.spec.leakage_w_per_um2 * sum((self.area_um2() or {}).values())
 
-    def area_um2(self) -> Mapping[str, float]:
-        return area_um2(self.spec)
+    def area_um2(self) -> Mapping[str, float] | None:
+        return area_um2(self.spec) if has_area(self.spec) else None
 
     def with_mapping(self, mapping: CascadeMapping | None) -> Self:
         return replace(self, mapping=mapping, searches=mapping is None)

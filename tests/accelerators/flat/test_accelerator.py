@@ -196,7 +196,7 @@ def test_any_shape_moves_every_operand_at_least_once(
         ("flat", attention(512, 512), "physical", ("dataflow.rows=100",), "multiple"),
         ("flat", attention(512, 512), "physical", ("dataflow.rows=256", "dataflow.granularity=head"), "leave out"),
         ("unfused", attention(512, 512), "physical", ("dataflow.rows=256",), "no dataflow to pin"),
-        ("flat", attention(4, 4), "physical", ("vector_array.operations.divide=null",), "cannot divide"),
+        ("flat", attention(4, 4), "physical", ("vector_array.operations.divide=null",), "has no divide"),
     ],
 )
 def test_what_cannot_be_mapped_gets_one_clear_error(

@@ -18,6 +18,7 @@ from cascadesim.accelerators.mapping.resolve import described, resolved
 from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping, shipped_mappings
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, NotationError
+from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.engine.engine import run
 
@@ -189,6 +190,24 @@ def test_a_search_is_never_worse_than_a_shipped_mapping() -> None:
     spec = spec_of("fusemax")
     shipped = given_mapping(find_mapping("fusemax"), find("attention-1pass"), BERT, spec)
     assert searched(find("attention-1pass"), BERT, spec).cost() <= shipped.cost()
+
+
+def test_a_function_that_no_unit_has_is_made_of_others_or_added() -> None:
+    """log as a polynomial: 6 multiply-accumulates and an addition (binding.MADE_OF); a unit for it takes 3 cycles."""
+    text = cascade("logs", """
+        QK[h,m,p] = Q[h,p,e] * K[h,m,e]
+        A[h,m,p]  = log(QK[h,m,p])
+        AV[h,p,f] = A[h,m,p] * V[h,m,f]
+    """)
+
+    def op_cycles(*settings_of: str) -> dict[str, int]:
+        found = searched(text, BERT, spec_of("fusemax", *settings_of))
+        return {run.work.name: run.op_cycles for group in found.groups for run in group.runs}
+
+    assert op_cycles() == {"QK": 1, "A": 7, "AV": 1}
+    assert op_cycles("pe_array.operations.log=3") == {"QK": 1, "A": 3, "AV": 1}
+    assert searched(text, BERT, spec_of("fusemax", "pe_array.operations.log=3")).energy_j is None
+    assert load("fusemax", ("pe_array.operations.log=3",)).area_um2() is None
 
 
 def test_fit_is_one_step_at_most() -> None:
