@@ -90,6 +90,14 @@ class Layout:
                 return column
         return None
 
+    def condition(self, text: str, between: str = ",") -> tuple[str, tuple[Value, ...]]:
+        """(column, values) of COLUMN=VALUE,VALUE. Raises ValueError where there is no such column or value."""
+        name, equals, values = text.partition("=")
+        column = self.named(name) if equals else None
+        if column is None:
+            raise ValueError(f"'{text}' is no COLUMN=VALUE of this table")
+        return column.name, tuple(column.parse(value) for value in values.split(between))
+
 
 _Filled = TypeVar("_Filled", str, int)
 

@@ -21,10 +21,10 @@ from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
 from cascadesim.accelerators.gpu.calibration import FILE, Constants
-from cascadesim.validation.claims.gpu import DECODE, ENCODER, GEMM, MLA, PREFILL, own_shapes
 from cascadesim.validation.gpu.layouts import CALIBRATION, Floats, Shapes
 from cascadesim.validation.gpu.model import LEFT_OUT, LEFT_OUT_FILE, predicted_s
 from cascadesim.validation.gpu.rows import SHORT_S
+from cascadesim.validation.gpu.selections import DECODE, ENCODER, GEMM, MLA, PREFILL, own_shapes
 from cascadesim.validation.gpu.verdict import equal_weights
 
 OF_PRODUCTS = ("gemm_fraction", "gemm_fp8_fraction", "gemm_dram_fraction", "l2_fraction")

@@ -14,13 +14,11 @@ from typing import Any
 from cascadesim.einsum_cascades.analysis.counts import bound, tensor_size
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
-from cascadesim.validation.claim import Claim, PredictedFigures, Settings, Suite
+from cascadesim.validation.claim import PredictedFigures, Settings, Suite, claims_of
 from cascadesim.validation.measure.counters import READ, WARP_PRODUCTS, WARPGROUP_PRODUCTS
 from cascadesim.validation.table import Column, Layout, Row, columns_of, count, not_negative, positive
 
 HALF_BYTES, SCORE_BYTES = 2, 4  # the cases' inputs; scores that a kernel keeps in memory
-REPLAY = 0.02  # assumed: what a counter differs by between replays of a kernel, with some room
-CACHED = 0.10  # assumed: what a tenth of the rows, fetched again after eviction, adds to reads
 STORED = "attention-3pass-stored"
 CASCADES: Mapping[str, Cascade] = {
     "attention-1pass": ATTENTION_1PASS, "attention-1pass, mma.sync": ATTENTION_1PASS,
@@ -81,34 +79,10 @@ def saved(row: Row, settings: Settings = ()) -> PredictedFigures:
     return {"traffic": dense / pruned, "work": tokens / kept / products}
 
 
-CASCADE_PASSES = Suite(
-    "cascade-passes",
-    "bytes that 1-, 2- and 3-pass kernels read from DRAM, against the cascades' lower bounds",
-    "measurements", PASSES_LAYOUT, lower_bound,
-    (
-        Claim("no kernel reads less than its cascade must", "read_bytes", REPLAY,
-              "caches are empty before each kernel", where={"masks": ("none",)}, measure="excess"),
-        Claim("kernels that keep their scores on chip, against the bound", "read_bytes", None,
-              "keys and values come again from DRAM where the L2 cache lost them",
-              where={"masks": ("none",), "kernel": tuple(name for name in CASCADES if name != STORED)}),
-    ),
-    ("gpu", "kernel"),
-)  # fmt: skip
-SPATTEN_KERNELS = Suite(
-    "spatten-kernels",
-    "traffic and work that pruning saves our kernels, against what the counts of what is kept predict",
-    "measurements", PRUNED_LAYOUT, saved,
-    (
-        Claim("bytes from DRAM, dense over pruned", "traffic", CACHED,
-              "what is kept comes once, and little comes twice", unless={"kernel": tuple(PLANES_BYTES)}),
-        Claim("bytes from DRAM, keys of 16 bits over planes of 4", "traffic", CACHED,
-              "planes hold two codes a byte; values come again where the lower plane does",
-              where={"kernel": tuple(PLANES_BYTES)}),
-        Claim("matrix instructions, dense over pruned", "work", REPLAY,
-              "tiles are whole: kept tokens divide by the tile"),
-    ),
-    ("gpu", "kernel"),
-)  # fmt: skip
+CASCADE_PASSES = Suite("cascade-passes", "measurements", PASSES_LAYOUT, lower_bound,
+                       claims_of("cascade-passes", PASSES_LAYOUT), ("gpu", "kernel"))  # fmt: skip
+SPATTEN_KERNELS = Suite("spatten-kernels", "measurements", PRUNED_LAYOUT, saved,
+                        claims_of("spatten-kernels", PRUNED_LAYOUT), ("gpu", "kernel"))  # fmt: skip
 
 
 def rows_of_passes(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, str | int | float]]:

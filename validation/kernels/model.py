@@ -32,8 +32,9 @@ from cascadesim.accelerators.gpu.timing import (
     case_of,
     tile_cycles,
 )
-from cascadesim.validation.claim import Settings
+from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.gpu.model import device
+from cascadesim.validation.table import Layout, Row, columns_of, count, not_negative
 
 PRESETS = {
     "NVIDIA H100 80GB HBM3": "h100-sxm", "NVIDIA H100 PCIe": "h100-pcie", "NVIDIA H200": "h200-sxm",
@@ -202,6 +203,20 @@ def counted() -> Mapping[tuple[str, int], StaticCounts]:
     """(kernel, compute capability compiled for) -> its counts."""
     text = resources.files("cascadesim.kernels").joinpath("static_counts.json").read_text(encoding="utf-8")
     return {(each["name"], each["target"]): each for each in json.loads(text)["kernels"]}
+
+
+STATIC_COUNTS = Layout(
+    (*columns_of(str, "case"), *columns_of(count, "gpu loop"), *columns_of(not_negative, "matrix_flop exponentials")),
+    key=("case", "gpu", "loop"),
+)
+
+
+def compiled_counts(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """Counts one loop of the kernel, all warps of a program together."""
+    kernel = counted().get((row.text("case"), row.count("gpu")))
+    loops = kernel["loops"] if kernel else []
+    loop = loops[row.count("loop") - 1] if row.count("loop") <= len(loops) else None
+    return {name: float(loop[name]) if loop else None for name in ("matrix_flop", "exponentials")}
 
 
 def target_of(on: Device) -> int | None:

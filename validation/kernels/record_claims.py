@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from cascadesim.validation.claim import Claim, PredictedFigures, Settings, Suite, Verdict
+from cascadesim.validation.claim import PredictedFigures, Settings, Suite, Verdict, claims_of
 from cascadesim.validation.kernels.counter_claims import CASCADE_PASSES, SPATTEN_KERNELS, rows_of_passes, rows_of_pruned
 from cascadesim.validation.kernels.model import PRESETS, calls_of, seconds_of
 from cascadesim.validation.kernels.records import COUNTERS, TIMES, Record, committed
@@ -31,9 +31,7 @@ NEAR = 0.9  # of that figure: another version of Triton, another clock
 WRONG = 1e-2  # an error of a result from which its time is no evidence: twice what bf16 may have
 COPY_SHARE, LARGE_BYTES = 0.8, 100_000_000  # decoding streams keys and values once; smaller caches are all launch
 OURS, RATES, LIBRARY = "kernels of ours", "rates", "library"
-WITHIN = 0.25
 BOXES, MASKED, DENSE = "attention in tile order", "masks in every tile", "dense, ours"  # variants
-NEAR_BOUND = 1 / 0.9 - 1  # the bound is at most so far above what is measured
 
 KEY = ("gpu", "suite", "case", "kernel")
 MEASURED_LAYOUT = Layout(
@@ -77,52 +75,11 @@ def bound(row: Row, settings: Settings = ()) -> PredictedFigures:
     return found
 
 
-KERNELS_MEASURED = Suite(
-    "kernels-measured",
-    "the GPU model's times of our kernels, from their static counts, against our records",
-    "measurements", MEASURED_LAYOUT, predicted,
-    (
-        Claim("times of our kernels, reported only", "latency_s", None,
-              "constants come from other kernels; the error says what they miss of ours"),
-        Claim("1-pass, 16K tokens, head dimension 128, against torch's FlashAttention-2", "against_flash", 0.0,
-              "the same cascade, in the same run", measure="excess"),
-        Claim("the same on H100, against plain Triton as published", "triton_flops", 0.0,
-              "nine tenths of the FlashAttention-3 paper's figure", measure="excess"),
-        Claim("decoding of 100 MB of cache and more, against a copy in the same run", "copy_share", 0.0,
-              "keys and values once: eight tenths of the copy's bandwidth", measure="excess"),
-    ),
-    ("gpu", "kernel"),
-)  # fmt: skip
-KERNELS_PREDICTED = Suite(
-    "kernels-predicted",
-    "times of our kernels as committed before the first record, against the records",
-    "measurements", PREDICTED_LAYOUT, as_committed,
-    (
-        Claim("our kernels, as predicted before the first record", "latency_s", WITHIN,
-              "assumed: half of them within a quarter; of public kernels that no constant was fitted to, half are "
-              "within about a tenth", where={"kind": (OURS,)}, gate="median"),
-        Claim("single rates, likewise, reported only", "latency_s", None, "each checks one constant of the model",
-              where={"kind": (RATES,)}),
-        Claim("the library's kernels, likewise, reported only", "latency_s", None,
-              "the model's kernel may be another version's", where={"kind": (LIBRARY,)}),
-    ),
-    ("gpu", "suite", "kernel"),
-)  # fmt: skip
-GNA_KERNELS = Suite(
-    "gna-kernels",
-    "the GNA simulator's bound against our kernel's speedup over our dense kernel",
-    "measurements", GNA_LAYOUT, bound,
-    (
-        Claim("speedup where no tile is masked, against the bound", "speedup", NEAR_BOUND,
-              "the same inner loop on fewer tiles: nine tenths of the bound", where={"masks": ("none",)},
-              measure="excess"),
-        Claim("speedup with masked tiles, reported only", "speedup", None, "masks cost what the bound does not count",
-              where={"masks": ("some",)}),
-        Claim("time with masks in every tile over masks in partial tiles, reported only", "masks_everywhere", None,
-              "what a kernel without a loop for whole tiles would lose"),
-    ),
-    ("gpu",),
-)  # fmt: skip
+KERNELS_MEASURED = Suite("kernels-measured", "measurements", MEASURED_LAYOUT, predicted,
+                         claims_of("kernels-measured", MEASURED_LAYOUT), ("gpu", "kernel"))  # fmt: skip
+KERNELS_PREDICTED = Suite("kernels-predicted", "measurements", PREDICTED_LAYOUT, as_committed,
+                          claims_of("kernels-predicted", PREDICTED_LAYOUT), ("gpu", "suite", "kernel"))  # fmt: skip
+GNA_KERNELS = Suite("gna-kernels", "measurements", GNA_LAYOUT, bound, claims_of("gna-kernels", GNA_LAYOUT), ("gpu",))
 
 
 def is_right(record: Record, name: str) -> bool:

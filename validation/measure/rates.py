@@ -1,7 +1,7 @@
 """Inputs and launches of the microbenchmarks: launches, products, exponentials, memory, latencies, atomics.
 
 First what Triton expresses, then exact sequences of instructions in CUDA C++. Needs torch and triton, and for the
-latter a compiler for the device (`kernels.cuda.launch.available`). Inputs are random, never zeros: power, and so the
+latter a compiler for the device (`kernels.cuda`). Inputs are random, never zeros: power, and so the
 clock, depends on the data.
 """
 
