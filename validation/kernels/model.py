@@ -18,9 +18,10 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
+from cascadesim.accelerators.gpu.batch import attention_seconds
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import Shape, shape
-from cascadesim.accelerators.gpu.kernel import Kernel, Tile
+from cascadesim.accelerators.gpu.kernel import Kernel, Tile, load_kernel
 from cascadesim.accelerators.gpu.memory import stream_seconds
 from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.timing import (
@@ -68,9 +69,10 @@ class Streamed:
 
 @dataclass(frozen=True)
 class Attended:
-    """A kernel with counts; sizes as in `accelerators.gpu.shape`. `masked`: share of its tiles with a mask."""
+    """A kernel with counts, or one of the library's: of accelerators/gpu/kernels. Sizes as in `accelerators.gpu.shape`.
+    `masked`: share of its tiles with a mask."""
 
-    counts: str
+    kernel: str
     batch: int
     heads: int
     heads_kv: int
@@ -82,6 +84,7 @@ class Attended:
     visited_keys: float = 0.0
     masked: float | None = None
     traits: Mapping[str, Any] = field(default_factory=dict)
+    library: bool = False
 
 
 KernelCall: TypeAlias = Attended | Streamed
@@ -181,21 +184,29 @@ def _progressive(shape: ShapeOfCase, work: ShapeOfCase) -> Mapping[str, Sequence
 
 
 def seconds_of(calls: Sequence[KernelCall], preset: str, settings: Settings = ()) -> float | None:
-    """One kernel after the other; None where one has no counts for the device."""
+    """One kernel after the other; None where one is not described, or has no counts, for the device."""
     on = device(preset, tuple(settings))
-    total_s = 0.0
-    for call in calls:
-        if isinstance(call, Streamed):
-            known = constants(on.generation)
-            total_s += float(stream_seconds(on, known, call.read_bytes, call.write_bytes, warm=False)[0])
-            continue
-        counts = counted().get((call.counts, target_of(on) or 0))
-        if counts is None:
-            return None
-        asked = shape(call.batch, call.heads, call.heads_kv, call.queries, call.keys, call.head_dim, call.value_dim,
-                      call.causal, visited_keys=call.visited_keys)  # fmt: skip
-        total_s += float(call_timing(counts, on, asked, masked=call.masked, **call.traits).total_s[0])
-    return total_s
+    each = [_seconds(call, on) for call in calls]
+    known = [time_s for time_s in each if time_s is not None]
+    return sum(known) if len(known) == len(each) else None
+
+
+def _seconds(call: KernelCall, on: Device) -> float | None:
+    if isinstance(call, Streamed):
+        return float(stream_seconds(on, constants(on.generation), call.read_bytes, call.write_bytes, warm=False)[0])
+    if call.library:
+        kernel = load_kernel(call.kernel)
+        time_s = np.nan if on.generation not in kernel.generations else float(attention_seconds(
+            on, kernel, batch=call.batch, heads=call.heads, heads_kv=call.heads_kv, queries=call.queries,
+            keys=call.keys, head_dim=call.head_dim, causal=call.causal, dtype="fp16", cold=True,
+        )[0])  # fmt: skip
+        return time_s if np.isfinite(time_s) else None
+    counts = counted().get((call.kernel, target_of(on) or 0))
+    if counts is None:
+        return None
+    asked = shape(call.batch, call.heads, call.heads_kv, call.queries, call.keys, call.head_dim, call.value_dim,
+                  call.causal, visited_keys=call.visited_keys)  # fmt: skip
+    return float(call_timing(counts, on, asked, masked=call.masked, **call.traits).total_s[0])
 
 
 @cache

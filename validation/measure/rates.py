@@ -27,7 +27,7 @@ from cascadesim.validation.measure.cases import (
     STRIDES,
     Prepared,
 )
-from cascadesim.validation.measure.prepare import error_of, random_tensor
+from cascadesim.validation.measure.prepare import checked, exact, random_tensor
 
 TYPES = {"fp16": "float16", "bf16": "bfloat16", "fp8": "float8_e4m3fn", "tf32": "float32", "fp32": "float32"}
 CACHED = 2  # a buffer of at most half of the L2 cache stays in it
@@ -85,7 +85,7 @@ def matrix_peak(device: str, kind: str, M: int, N: int, K: int, turns: int) -> P
         expected = 2 * (a.double() @ b.double())
         return float((run(2).double() - expected).norm(dim=(1, 2)).max() / expected.norm())
 
-    return Prepared({"products": run}, {"products": check})
+    return Prepared({"products": (run, check)})
 
 
 def exponential_rate(device: str, turns: int) -> Prepared:
@@ -110,25 +110,23 @@ def memory(device: str, elements: int, rereads: int) -> Prepared:
         triton.read[(readers,)](x, sums, elements, blocks, **size)
         return sums
 
-    def copied() -> float:
+    def copied() -> Any:
         triton.copy[grid](x, out, elements, **size)
-        return float((out != x).sum())
+        return out
 
-    def read_all() -> float:
+    def read_all() -> Any:
         """Each program's blocks one after another, around the buffer."""
         each = x.float().reshape(grid[0], triton.BLOCK).sum(1)
         first = torch.arange(readers, device=device)[:, None] * blocks
-        expected = each[(first + torch.arange(blocks, device=device)) % grid[0]].sum(1)
-        return error_of(read, lambda: expected)
+        return each[(first + torch.arange(blocks, device=device)) % grid[0]].sum(1)
 
     return Prepared(
         {
-            "copy": lambda: triton.copy[grid](x, out, elements, **size),
+            "copy": exact(copied, lambda: x),
             "write": lambda: triton.write[grid](out, elements, **size),
-            "read": read,
+            "read": checked(read, read_all),
             "torch copy": lambda: out.copy_(x),
         },
-        {"copy": copied, "read": read_all},
         {"read": "hot"} if rereads > 1 else {},
     )
 
@@ -194,15 +192,12 @@ def shared_memory(device: str, blocks: int, threads: int, turns: int) -> Prepare
         cuda_launch(_function("shared_memory", name), (blocks,), threads, x, out, turns, *stride)
         return out
 
-    runs = (partial(run, "shared_read_rate"), *(partial(run, "shared_conflict_rate", stride) for stride in STRIDES))
-    variants: dict[str, Callable[[], Any]] = dict(zip(SHARED, runs, strict=True))
     thread = torch.arange(threads, device=device)
-    loaded = ((4, 4 * thread), *((1, stride * thread) for stride in STRIDES))
-    checks = {
-        name: partial(_error_of_sums, run, x, words, first)
-        for (name, run), (words, first) in zip(variants.items(), loaded, strict=True)
-    }
-    return Prepared(variants, checks)
+    loaded = (("shared_read_rate", (), 4, 4 * thread),
+              *(("shared_conflict_rate", (stride,), 1, stride * thread) for stride in STRIDES))  # fmt: skip
+    runs = ((partial(run, name, *stride), words, first) for name, stride, words, first in loaded)
+    return Prepared({name: (launch, partial(_error_of_sums, launch, x, words, first))
+                     for name, (launch, words, first) in zip(SHARED, runs, strict=True)})  # fmt: skip
 
 
 def _error_of_sums(run: Callable[[], Any], x: Any, words: int, first: Any) -> float:
