@@ -46,7 +46,7 @@ def validate(context: click.Context, names: tuple[str, ...], data: Path | None, 
     if data is not None and published and recorded:
         raise CascadeSimError(f"--data: {published[0]} compares a table and {recorded[0]} records: name one kind")
     verdicts = suites.verdicts_of(published, data) if published or not names else ()
-    measurements = records.own_records() if data is None else records.records_of(data)
+    measurements = records.records_of(data)
     for line in measurements.complaints if recorded else ():
         complain("validate", line)
     for name in recorded:

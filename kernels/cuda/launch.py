@@ -57,11 +57,8 @@ def _function(function: CudaFunction, device: int, target: int) -> c_void_p:
 @cache
 def _module(source: Source, device: int, target: int) -> c_void_p:
     """Loaded once per device."""
-    code = cubin(source, target)
-    if code is None:
-        raise RuntimeError("CUDA C++ needs NVRTC (pip install nvidia-cuda-nvrtc) or nvcc")
     module = c_void_p()
-    _call("cuModuleLoadData", byref(module), c_char_p(code))
+    _call("cuModuleLoadData", byref(module), c_char_p(cubin(source, target)))
     return module
 
 

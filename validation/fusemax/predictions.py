@@ -35,15 +35,8 @@ from cascadesim.simulator.report import Report
 from cascadesim.simulator.request import Fidelity
 from cascadesim.simulator.simulate import simulate
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.fusemax.layouts import (
-    CHOICES,
-    DATAFLOW_CHOICES,
-    DATAFLOW_KEY,
-    EINSUMS_2D,
-    ENERGY_COMPONENTS,
-    WORKLOADS,
-    length,
-)
+from cascadesim.validation.fusemax import layouts
+from cascadesim.validation.fusemax.layouts import length
 from cascadesim.validation.table import Row, Value, published
 
 PICOJOULES_PER_JOULE = 1e12
@@ -126,7 +119,7 @@ def attention(row: Row, settings: Settings = ()) -> PredictedFigures:
     """
     found = report(point_of(row, settings))
     figures = totals(found) | utilizations(found)
-    for name in EINSUMS_2D:
+    for name in layouts.EINSUMS_2D:
         parts = [part for part in found.einsums if part.name == name and part.unit == "array_2d"]
         figures[f"activity_{name}"] = sum(part.share * part.occupancy for part in parts) if parts else None
     return figures
@@ -174,7 +167,7 @@ def physical_energy(row: Row, settings: Settings = ()) -> PredictedFigures:
 
 def _by_component(found: Report) -> PredictedFigures:
     by_component = found.energy_j or {}
-    parts = {f"{ours}_pj": by_component.get(ours, 0.0) * PICOJOULES_PER_JOULE for ours in ENERGY_COMPONENTS}
+    parts = {f"{ours}_pj": by_component.get(ours, 0.0) * PICOJOULES_PER_JOULE for ours in layouts.ENERGY_COMPONENTS}
     return {**parts, "energy_pj": totals(found)["energy_pj"]}
 
 
@@ -214,7 +207,7 @@ def headline(row: Row, settings: Settings = ()) -> PredictedFigures:
     """
     quantity, values = row.text("quantity"), []
     column = "latency_s" if quantity.endswith("speedup") else "energy_pj"
-    for workload, sequence_length in product(WORKLOADS, LENGTHS):
+    for workload, sequence_length in product(layouts.WORKLOADS, LENGTHS):
         subject = Point(row.text("architecture"), workload, sequence_length, settings=tuple(settings))
         if quantity.startswith("utilization"):
             values.append(_known(utilizations(report(subject))[quantity]))
@@ -276,9 +269,9 @@ def _flat_case(row: Row, settings: Settings) -> tuple[FlatCase, AttentionBinding
 
 def choice(row: Row) -> Row:
     """The row itself if it brings a dataflow, else the published choice for it. Raises SpecError if there is none."""
-    if any(row.get(column.name) is not None for column in CHOICES):
+    if any(row.get(column.name) is not None for column in layouts.CHOICES):
         return row
-    key = tuple(row.get(column) for column in DATAFLOW_KEY)
+    key = tuple(row.get(column) for column in layouts.DATAFLOW_KEY)
     if key not in _choices():
         raise SpecError(f"no dataflow in the row, and none published for {' '.join(map(str, key))}")
     return _choices()[key]
@@ -286,8 +279,8 @@ def choice(row: Row) -> Row:
 
 @cache
 def _choices() -> Mapping[tuple[Value, ...], Row]:
-    rows = published("flat-dataflow-choices.csv", DATAFLOW_CHOICES).rows
-    return {tuple(row.get(column) for column in DATAFLOW_KEY): row for row in rows}
+    rows = published("flat-dataflow-choices.csv", layouts.DATAFLOW_CHOICES).rows
+    return {tuple(row.get(column) for column in layouts.DATAFLOW_KEY): row for row in rows}
 
 
 def dataflow_of(chosen: Row) -> Dataflow:

@@ -1,11 +1,12 @@
-"""What our own measurements must show: claims about records of times, judged once there are some.
+"""What our own measurements must show: suites of records of times and of hardware counters, judged once there are some.
 
 `kernels-predicted`: the times that were committed before any record existed, never changed by what was measured.
 `kernels-measured`: the GPU model's times of our kernels, from their static counts; its constants are those of public
 rows, none was fitted to a record. Beside the times stand what the kernels must reach in the same run: torch's
 FlashAttention-2, the best published plain Triton, the copy bandwidth. `gna-kernels`: the GNA kernel's speedup over our
-dense kernel against the bound of the GNA simulator, which counts tiles. What hardware counters must show is in
-`counter_claims`.
+dense kernel against the bound of the GNA simulator, which counts tiles. Counters: bounds come from the cascades, every
+input read once, and once for each further pass where scores are stored; caches are empty before each kernel, and what
+one wrote may still be in the cache when it ends, so reads are compared and not writes.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from functools import cache
+from typing import Any, TypeAlias
 
-from cascadesim.validation.claim import PredictedFigures, Settings, Suite, Verdict, claims_of
-from cascadesim.validation.kernels.counter_claims import CASCADE_PASSES, SPATTEN_KERNELS, rows_of_passes, rows_of_pruned
-from cascadesim.validation.kernels.model import PRESETS, calls_of, seconds_of
+from cascadesim.einsum_cascades.analysis.counts import bound, tensor_size
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
+from cascadesim.validation.claim import Predict, PredictedFigures, Settings, Suite, Verdict, claims_of
+from cascadesim.validation.kernels.model import HALF_BYTES, PRESETS, calls_of, seconds_of
 from cascadesim.validation.kernels.records import COUNTERS, TIMES, Record, committed
+from cascadesim.validation.measure.counters import READ, WARP_PRODUCTS, WARPGROUP_PRODUCTS
 from cascadesim.validation.suites import compare
-from cascadesim.validation.table import Column, Layout, Row, Table, columns_of, count, positive
+from cascadesim.validation.table import Column, Layout, Row, Table, columns_of, count, not_negative, positive
 
 RecordCells: TypeAlias = dict[str, str | int | float]
 
@@ -45,6 +50,29 @@ GNA_LAYOUT = Layout(
      Column("speedup", positive), Column("masks_everywhere", positive, required=False)),
     key=("gpu", "case"),
 )  # fmt: skip
+SCORE_BYTES = 4  # of a score that a kernel keeps in memory
+STORED = "attention-3pass-stored"
+CASCADES: Mapping[str, Cascade] = {
+    "attention-1pass": ATTENTION_1PASS, "attention-1pass, mma.sync": ATTENTION_1PASS,
+    "attention-2pass": ATTENTION_2PASS, "attention-3pass": ATTENTION_3PASS, STORED: ATTENTION_3PASS,
+}  # fmt: skip # variant of the suite `attention` -> its cascade
+WHOLE = {
+    "dense after compaction": "dense", "gathered": "dense", "kept heads": "all heads", "values by tile": "all values",
+    "upper 4 bits": "16 bits, full width", "all 8 bits": "16 bits, full width",
+}  # fmt: skip # variant of the suite `pruned` -> the one that leaves nothing out
+FULL_BYTES = "full_width_bytes"
+PLANES_BYTES = {"upper 4 bits": "upper_bytes", "all 8 bits": "all_bytes"}  # -> what a case states of it
+PASSES_LAYOUT = Layout(
+    (*columns_of(str, "gpu case kernel masks"), *columns_of(count, "heads tokens head_dim"),
+     Column("read_bytes", positive)),
+    key=("gpu", "case", "kernel"),
+)  # fmt: skip
+PRUNED_LAYOUT = Layout(
+    (*columns_of(str, "gpu case kernel"), *columns_of(count, "tokens kept heads kept_heads head_dim"),
+     *columns_of(count, "whole_bytes pruned_bytes", required=False), Column("traffic", positive),
+     Column("work", not_negative, required=False)),
+    key=("gpu", "case", "kernel"),
+)  # fmt: skip
 
 
 def predicted(row: Row, settings: Settings = ()) -> PredictedFigures:
@@ -62,7 +90,7 @@ def as_committed(row: Row, settings: Settings = ()) -> PredictedFigures:
     return {"latency_s": committed()[gpu, suite, case, kernel].seconds}
 
 
-def bound(row: Row, settings: Settings = ()) -> PredictedFigures:
+def gna_bound(row: Row, settings: Settings = ()) -> PredictedFigures:
     """Dense tile pairs over visited ones, the simulator's mean bound of the same tiles.
 
     What masks everywhere cost is the GPU model's, from the instructions of the two loops.
@@ -75,11 +103,39 @@ def bound(row: Row, settings: Settings = ()) -> PredictedFigures:
     return found
 
 
-KERNELS_MEASURED = Suite("kernels-measured", "measurements", MEASURED_LAYOUT, predicted,
-                         claims_of("kernels-measured", MEASURED_LAYOUT), ("gpu", "kernel"))  # fmt: skip
-KERNELS_PREDICTED = Suite("kernels-predicted", "measurements", PREDICTED_LAYOUT, as_committed,
-                          claims_of("kernels-predicted", PREDICTED_LAYOUT), ("gpu", "suite", "kernel"))  # fmt: skip
-GNA_KERNELS = Suite("gna-kernels", "measurements", GNA_LAYOUT, bound, claims_of("gna-kernels", GNA_LAYOUT), ("gpu",))
+@cache
+def input_bytes(cascade: Cascade, heads: int, queries: int, keys: int, head_dim: int) -> int:
+    """Every input of a cascade read once, in 16 bits."""
+    tile = next(size for size in (64, 1) if keys % size == 0)
+    extents = {"H": heads, "P": queries, "E": head_dim, "F": head_dim, "M": keys, "M1": keys // tile, "M0": tile}
+    return HALF_BYTES * sum(bound(tensor_size(cascade, name), extents) for name in cascade.inputs)
+
+
+def lower_bound(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """Bytes that the kernel cannot do without."""
+    cascade = CASCADES[row.text("kernel")]
+    heads, tokens = row.count("heads"), row.count("tokens")
+    read = input_bytes(cascade, heads, tokens, tokens, row.count("head_dim"))
+    if row.text("kernel") == STORED:
+        read += SCORE_BYTES * (cascade.passes("m") - 1) * heads * tokens**2
+    return {"read_bytes": read}
+
+
+def saved(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """How much less a pruned variant needs than the whole: bytes read, and products."""
+    kernel = row.text("kernel")
+    if kernel in PLANES_BYTES:
+        return {"traffic": row.count("whole_bytes") / row.count("pruned_bytes"), "work": None}
+    if kernel == "kept heads":
+        return dict.fromkeys(("traffic", "work"), row.count("heads") / row.count("kept_heads"))
+    if kernel == "values by tile":  # queries, keys and values once each, half of the values left out; scores twice
+        return dict.fromkeys(("traffic", "work"), 3 / 2.5)
+    # products are proportional to keys; the gathered kernel is a 2-pass cascade and multiplies the scores twice:
+    # 3 products where the dense one has 2
+    tokens, kept, head_dim = row.count("tokens"), row.count("kept"), row.count("head_dim")
+    dense, pruned = (input_bytes(ATTENTION_1PASS, 1, tokens, keys, head_dim) for keys in (tokens, kept))
+    products = 3 / 2 if kernel == "gathered" else 1
+    return {"traffic": dense / pruned, "work": tokens / kept / products}
 
 
 def is_right(record: Record, name: str) -> bool:
@@ -161,13 +217,64 @@ def rows_of_neighborhood(records: Iterable[Record]) -> Iterator[RecordCells]:
         yield cells
 
 
+def rows_of_passes(records: Iterable[Record]) -> Iterator[RecordCells]:
+    for record in records:
+        shape = record["shape"]
+        for name, kernels in record["counters"].items():
+            if record["suite"] == "attention" and name in CASCADES:
+                yield {"gpu": record["device"]["name"], "case": record["case"], "kernel": name,
+                       "masks": "causal" if shape["causal"] else "none", "heads": shape["B"] * shape["H"],
+                       "tokens": shape["L"], "head_dim": shape["D"],
+                       "read_bytes": total(kernels, READ)}  # fmt: skip
+
+
+def rows_of_pruned(records: Iterable[Record]) -> Iterator[RecordCells]:
+    """One for each variant of a case that leaves something out, where the whole was counted too."""
+    for record in records:
+        for variant, kernels in record["counters"].items() if record["suite"] == "pruned" else ():
+            name = "kept heads" if variant == f"{record['shape'].get('kept_heads')} heads" else variant
+            whole = record["counters"].get(WHOLE.get(name), [])
+            stated = name not in PLANES_BYTES or {PLANES_BYTES[name], FULL_BYTES} <= set(record.get("work", {}))
+            if total(whole, READ) and total(kernels, READ) and stated:
+                yield _pruned_cells(record, name, whole, kernels)
+
+
+def _pruned_cells(
+    record: Mapping[str, Any], name: str, whole: Sequence[Mapping[str, Any]], kernels: Sequence[Mapping[str, Any]]
+) -> RecordCells:
+    shape, work = record["shape"], record.get("work", {})
+    cells: RecordCells = {
+        "gpu": record["device"]["name"], "case": record["case"], "kernel": name, "tokens": shape["M"],
+        "kept": shape.get("kept", shape["M"]), "heads": shape["H"], "kept_heads": shape.get("kept_heads", shape["H"]),
+        "head_dim": shape["D"], "traffic": total(whole, READ) / total(kernels, READ),
+    }  # fmt: skip
+    if name in PLANES_BYTES:
+        return {**cells, "whole_bytes": work[FULL_BYTES], "pruned_bytes": work[PLANES_BYTES[name]]}
+    return {**cells, "work": products(whole) / products(kernels) if products(kernels) else 0.0}
+
+
+def products(kernels: Iterable[Mapping[str, Any]]) -> float:
+    """Matrix instructions, of whichever kind the device has."""
+    each = tuple(kernels)
+    return total(each, WARPGROUP_PRODUCTS) or total(each, WARP_PRODUCTS)
+
+
+def total(kernels: Iterable[Mapping[str, Any]], metric: str) -> float:
+    return sum(float(each["values"].get(metric, 0.0)) for each in kernels)
+
+
 RESULTS = {TIMES: "timing", COUNTERS: "counters"}  # schema -> what a case that did not fail has
-JUDGED: Mapping[str, tuple[Suite, str, Callable[[Iterable[Record]], Iterator[RecordCells]]]] = {
-    KERNELS_PREDICTED.name: (KERNELS_PREDICTED, TIMES, rows_of_predicted),
-    KERNELS_MEASURED.name: (KERNELS_MEASURED, TIMES, rows_of_times),
-    GNA_KERNELS.name: (GNA_KERNELS, TIMES, rows_of_neighborhood),
-    CASCADE_PASSES.name: (CASCADE_PASSES, COUNTERS, rows_of_passes),
-    SPATTEN_KERNELS.name: (SPATTEN_KERNELS, COUNTERS, rows_of_pruned),
+RowsOf: TypeAlias = Callable[[Iterable[Record]], Iterator[RecordCells]]
+_SUITES: tuple[tuple[str, Layout, Predict, str, str, RowsOf], ...] = (
+    ("kernels-predicted", PREDICTED_LAYOUT, as_committed, "gpu suite kernel", TIMES, rows_of_predicted),
+    ("kernels-measured", MEASURED_LAYOUT, predicted, "gpu kernel", TIMES, rows_of_times),
+    ("gna-kernels", GNA_LAYOUT, gna_bound, "gpu", TIMES, rows_of_neighborhood),
+    ("cascade-passes", PASSES_LAYOUT, lower_bound, "gpu kernel", COUNTERS, rows_of_passes),
+    ("spatten-kernels", PRUNED_LAYOUT, saved, "gpu kernel", COUNTERS, rows_of_pruned),
+)
+JUDGED: Mapping[str, tuple[Suite, str, RowsOf]] = {
+    name: (Suite(name, "measurements", layout, predict, claims_of(name, layout), tuple(strata.split())), schema, rows)
+    for name, layout, predict, strata, schema, rows in _SUITES
 }
 
 

@@ -145,7 +145,7 @@ def _of_cuda(function: Any, threads: int) -> dict[str, Any]:
     import torch
 
     major, minor = torch.cuda.get_device_capability()
-    code = compiler.cubin(function.source, 10 * major + minor) or b""
+    code = compiler.cubin(function.source, 10 * major + minor)
     return {"kernel": function.name, "warps": threads // 32, **resources(code, function.name)}
 
 

@@ -16,17 +16,8 @@ import torch
 from cascadesim.kernels.cuda.launch import launch as cuda_launch
 from cascadesim.kernels.cuda.source import CudaFunction, Source
 from cascadesim.kernels.microbenchmarks import FP8_SINCE, WARPS, matrix_warps, triton
-from cascadesim.validation.measure.cases import (
-    BLOCKS_PER_SM,
-    CHAINS,
-    LAUNCHES,
-    MIXES,
-    PRODUCTS,
-    SHARED,
-    SHARED_LOADS,
-    STRIDES,
-    Prepared,
-)
+from cascadesim.validation.measure import cases
+from cascadesim.validation.measure.cases import BLOCKS_PER_SM, Prepared
 from cascadesim.validation.measure.prepare import checked, exact, random_tensor
 
 TYPES = {"fp16": "float16", "bf16": "bfloat16", "fp8": "float8_e4m3fn", "tf32": "float32", "fp32": "float32"}
@@ -58,11 +49,11 @@ def launch(device: str) -> Prepared:
         triton.empty[(1,)](x)
 
     def repeated() -> None:
-        for _ in range(LAUNCHES):
+        for _ in range(cases.LAUNCHES):
             once()
 
     in_cuda = partial(cuda_launch, _function("atomics", "nothing"), (1,), 32, x)
-    return Prepared({"empty": once, f"{LAUNCHES} empty": repeated, "empty, CUDA C++": in_cuda})
+    return Prepared({"empty": once, f"{cases.LAUNCHES} empty": repeated, "empty, CUDA C++": in_cuda})
 
 
 def matrix_peak(device: str, kind: str, M: int, N: int, K: int, turns: int) -> Prepared:
@@ -133,10 +124,10 @@ def memory(device: str, elements: int, rereads: int) -> Prepared:
 
 def issue_mix(device: str, blocks: int, threads: int, turns: int) -> Prepared:
     """`turns` x CHAINS x MIXES[name] instructions in each thread."""
-    x, out = torch.rand(CHAINS, device=device), torch.empty(blocks * threads, device=device)
+    x, out = torch.rand(cases.CHAINS, device=device), torch.empty(blocks * threads, device=device)
     return Prepared({
         name: partial(cuda_launch, _function("issue_mix", name), (blocks,), threads, x, out, turns, 0.5, 1.0)
-        for name in MIXES
+        for name in cases.MIXES
     })  # fmt: skip
 
 
@@ -145,7 +136,7 @@ def products(device: str, blocks: int, threads: int, turns: int) -> Prepared:
     out = torch.empty(blocks * threads, device=device)
     numbers = torch.randn(2, 32 * PRODUCT_WORDS * 2, device=device)
     half, brain = numbers[0].half(), numbers[1].bfloat16()
-    operands = dict(zip(PRODUCTS, (half, brain, half), strict=True))
+    operands = dict(zip(cases.PRODUCTS, (half, brain, half), strict=True))
     return Prepared({
         name: partial(cuda_launch, _function("product_rate", name), (blocks,), threads, each, out, turns)
         for name, each in operands.items()
@@ -194,16 +185,16 @@ def shared_memory(device: str, blocks: int, threads: int, turns: int) -> Prepare
 
     thread = torch.arange(threads, device=device)
     loaded = (("shared_read_rate", (), 4, 4 * thread),
-              *(("shared_conflict_rate", (stride,), 1, stride * thread) for stride in STRIDES))  # fmt: skip
+              *(("shared_conflict_rate", (stride,), 1, stride * thread) for stride in cases.STRIDES))  # fmt: skip
     runs = ((partial(run, name, *stride), words, first) for name, stride, words, first in loaded)
     return Prepared({name: (launch, partial(_error_of_sums, launch, x, words, first))
-                     for name, (launch, words, first) in zip(SHARED, runs, strict=True)})  # fmt: skip
+                     for name, (launch, words, first) in zip(cases.SHARED, runs, strict=True)})  # fmt: skip
 
 
 def _error_of_sums(run: Callable[[], Any], x: Any, words: int, first: Any) -> float:
     """Each thread adds what it loaded last: SHARED_LOADS times `words` neighbours; `first`: its own place."""
     got = run().reshape(-1, len(first))
-    load = torch.arange(SHARED_LOADS, device=x.device)[:, None] * (BANK_WORDS // SHARED_LOADS)
+    load = torch.arange(cases.SHARED_LOADS, device=x.device)[:, None] * (BANK_WORDS // cases.SHARED_LOADS)
     place = (first[:, None, None] + load + torch.arange(words, device=x.device)) % BANK_WORDS
     expected = x[place].sum((1, 2))
     return float((got - expected).norm(dim=1).max() / expected.norm())

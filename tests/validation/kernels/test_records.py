@@ -192,7 +192,7 @@ def test_any_bytes_are_read(tmp_path_factory: pytest.TempPathFactory, text: byte
 
 @pytest.fixture
 def _no_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "own_records", lambda: Records(()))
+    monkeypatch.setattr(records, "records_of", lambda given: Records(()))
 
 
 @pytest.mark.usefixtures("_no_records")
@@ -217,7 +217,7 @@ def test_records_that_nothing_compares_are_no_pass_either() -> None:
 
 
 def test_the_predictions_of_before_are_judged_first() -> None:
-    assert next(iter(RECORD_SUITES)) == "kernels-predicted"
+    assert RECORD_SUITES[0] == "kernels-predicted"
 
 
 def test_a_folder_or_a_file_can_be_judged_in_place_of_what_ships(tmp_path: Path) -> None:
@@ -246,5 +246,5 @@ def test_data_that_cannot_be_judged_is_one_line(tmp_path: Path, suites: list[str
 
 def test_all_are_listed() -> None:
     assert set(RECORD_SUITES) <= set(suite_names())
-    assert divided(()) == ((), tuple(RECORD_SUITES))
+    assert divided(()) == ((), RECORD_SUITES)
     assert divided(("fusemax-linear", "gna-kernels")) == (("fusemax-linear",), ("gna-kernels",))
