@@ -66,8 +66,9 @@ class Column:
 
 
 def columns_of(parse: Parse, names: str, required: bool = True) -> tuple[Column, ...]:
-    """Columns that read alike; their names separated by spaces."""
-    return tuple(Column(name, parse, required=required) for name in names.split())
+    """Columns that read alike; their names separated by spaces, each with its aliases: `area_um2=area=total_um2`."""
+    split = (each.split("=") for each in names.split())
+    return tuple(Column(name, parse, tuple(aliases), required) for name, *aliases in split)
 
 
 @dataclass(frozen=True, slots=True)

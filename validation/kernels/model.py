@@ -18,21 +18,14 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
+from cascadesim.accelerators.gpu import timing
 from cascadesim.accelerators.gpu.batch import attention_seconds
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import Shape, shape
 from cascadesim.accelerators.gpu.kernel import Kernel, Tile, load_kernel
 from cascadesim.accelerators.gpu.memory import stream_seconds
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.timing import (
-    LEGACY_RATE,
-    AttentionCase,
-    AttentionTiming,
-    Cycles,
-    attention_timing,
-    case_of,
-    tile_cycles,
-)
+from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, Cycles
 from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.gpu.model import device
 from cascadesim.validation.table import Layout, Row, columns_of, count, not_negative
@@ -239,9 +232,9 @@ def call_timing(
     counts: StaticCounts, on: Device, asked: Shape, *, masked: float | None = None, **traits: Any
 ) -> AttentionTiming:
     """One call in fp16, keys not in L2. `masked`: share of key tiles with a mask; None: what the shape's mask cuts."""
-    case = case_of(on, descriptor(counts, on, **traits), constants(on.generation), asked, "fp16", "fp16",
+    case = timing.case_of(on, descriptor(counts, on, **traits), constants(on.generation), asked, "fp16", "fp16",
                    cold_keys=True)  # fmt: skip
-    return attention_timing(case, loop_cycles(case, counts, masked))
+    return timing.attention_timing(case, loop_cycles(case, counts, masked))
 
 
 def descriptor(counts: StaticCounts, on: Device, dtype: Dtype = "fp16", **traits: Any) -> Kernel:
@@ -305,11 +298,11 @@ def _issued(counts: StaticCounts, loop: Mapping[str, Any]) -> int:
 def _cycles(case: AttentionCase, counts: StaticCounts, loop: Mapping[str, Any]) -> Cycles:
     """Cycles of one SM for an iteration: the counts over the rates; shared memory in proportion to the products."""
     on, known = case.device, case.constants
-    reached = known.tensor_fraction * LEGACY_RATE.get((case.kernel.instructions, on.generation), 1.0)
+    reached = known.tensor_fraction * timing.LEGACY_RATE.get((case.kernel.instructions, on.generation), 1.0)
     tile_flop = 2.0 * case.tiles.queries * case.tiles.keys * (case.tiles.head_dim + case.value_dim)
     tensor = loop["matrix_flop"] / (on.flop_per_clock_sm(case.dtype) * reached)
     special = loop["exponentials"] / (on.sm.special_per_clock * known.special_fraction)
     issue = _issued(counts, loop) / ISSUED_PER_CLOCK
-    shared = tile_cycles(case)[3] * loop["matrix_flop"] / tile_flop
+    shared = timing.tile_cycles(case)[3] * loop["matrix_flop"] / tile_flop
     one = np.ones_like(shared)
     return tensor * one, special * one, issue * one, shared

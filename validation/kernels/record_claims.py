@@ -15,7 +15,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from cascadesim.einsum_cascades.analysis.counts import bound, tensor_size
 from cascadesim.einsum_cascades.notation.ir import Cascade
@@ -149,28 +149,21 @@ def median_us(samples: Mapping[str, Sequence[float]]) -> float:
     return statistics.median(samples.get("cold") or samples["hot"])
 
 
-def rows_of_times(records: Iterable[Record]) -> Iterator[RecordCells]:
+def rows_of_times(record: Record) -> Iterator[RecordCells]:
     """One for each variant that is predicted and right; devices without a preset are left out."""
-    for record in records:
-        if record["device"]["name"] not in PRESETS:
-            continue
+    if record["device"]["name"] in PRESETS:
         calls = calls_of(record["suite"], record["shape"], record["work"])
-        for name in record["timing"]:
-            if name in calls and is_right(record, name):
-                yield _time_cells(record, name)
+        yield from (_time_cells(record, name) for name in record["timing"] if name in calls and is_right(record, name))
 
 
 def _time_cells(record: Record, name: str) -> RecordCells:
-    shape, timing, gpu = record["shape"], record["timing"], record["device"]["name"]
-    seconds = median_us(timing[name]) * 1e-6
-    cells: RecordCells = {
-        "gpu": gpu, "suite": record["suite"], "case": record["case"], "kernel": name, "shape": json.dumps(shape),
-        "work": json.dumps(record["work"]), "latency_s": seconds,
-    }  # fmt: skip
+    shape, timing, seconds = record["shape"], record["timing"], median_us(record["timing"][name]) * 1e-6
+    cells: RecordCells = {"suite": record["suite"], "kernel": name, "shape": json.dumps(shape),
+                          "work": json.dumps(record["work"]), "latency_s": seconds}  # fmt: skip
     if name == "attention-1pass" and LONG.items() <= shape.items():
         if timing.get(FLASH, {}).get("cold"):
             cells["against_flash"] = median_us(timing[FLASH]) * 1e-6 / seconds
-        if PRESETS[gpu] == "h100-sxm":
+        if PRESETS[record["device"]["name"]] == "h100-sxm":
             cells["triton_flops"] = record["work"]["flop"] / seconds
     copied = timing.get(COPY, {}).get("cold")
     if name.startswith("split keys") and copied and record["work"]["bytes"] >= LARGE_BYTES:
@@ -178,93 +171,82 @@ def _time_cells(record: Record, name: str) -> RecordCells:
     return cells
 
 
-def rows_of_predicted(records: Iterable[Record]) -> Iterator[RecordCells]:
+def rows_of_predicted(record: Record) -> Iterator[RecordCells]:
     """One for each variant with a committed time: ours where the result is right.
 
     A launch is told by many in a row: two events alone are farther apart.
     """
-    for record in records:
-        suite, gpu, case = record["suite"], record["device"]["name"], record["case"]
-        ours = calls_of(suite, record["shape"], record.get("work", {}))
-        for name, samples in record["timing"].items():
-            row = committed().get((gpu, suite, case, name))
-            if row is None or row.seconds is None or not (samples.get("cold") or samples.get("hot")):
-                continue
-            if name in ours and not is_right(record, name):
-                continue
-            kind = RATES if suite == "microbenchmarks" else OURS if name in ours else LIBRARY
-            many = samples.get("many") if case == "launch" else None
-            time_us = statistics.median(many) if many else median_us(samples)
-            yield {"gpu": gpu, "suite": suite, "case": case, "kernel": name, "kind": kind, "commit": row.commit,
-                   "latency_s": time_us * 1e-6}  # fmt: skip
-
-
-def rows_of_neighborhood(records: Iterable[Record]) -> Iterator[RecordCells]:
-    """One for each case whose two results are right: a wrong one is no evidence of speed."""
-    for record in records:
-        if record["suite"] != "neighborhood" or not is_right(record, BOXES) or not is_right(record, DENSE):
+    suite, gpu, case = record["suite"], record["device"]["name"], record["case"]
+    ours = calls_of(suite, record["shape"], record.get("work", {}))
+    for name, samples in record["timing"].items():
+        row = committed().get((gpu, suite, case, name))
+        if row is None or row.seconds is None or not (samples.get("cold") or samples.get("hot")):
             continue
-        work, timing = record["work"], record["timing"]
-        dense, sparse = (median_us(timing[name]) for name in (DENSE, BOXES))
-        cells: RecordCells = {
-            "gpu": record["device"]["name"], "case": record["case"], "key_tiles": work["key_tiles"],
-            "masks": "none" if work["without_mask"] == work["key_tiles"] else "some",
-            "dense_key_tiles": work["dense_key_tiles"], "speedup": dense / sparse,
-            "shape": json.dumps(record["shape"]), "work": json.dumps(work),
-        }  # fmt: skip
-        if cells["gpu"] in PRESETS and is_right(record, MASKED):
-            cells["masks_everywhere"] = median_us(timing[MASKED]) / sparse
-        yield cells
+        if name in ours and not is_right(record, name):
+            continue
+        kind = RATES if suite == "microbenchmarks" else OURS if name in ours else LIBRARY
+        many = samples.get("many") if case == "launch" else None
+        time_us = statistics.median(many) if many else median_us(samples)
+        yield {"suite": suite, "kernel": name, "kind": kind, "commit": row.commit, "latency_s": time_us * 1e-6}
 
 
-def rows_of_passes(records: Iterable[Record]) -> Iterator[RecordCells]:
-    for record in records:
-        shape = record["shape"]
-        for name, kernels in record["counters"].items():
-            if record["suite"] == "attention" and name in CASCADES:
-                yield {"gpu": record["device"]["name"], "case": record["case"], "kernel": name,
-                       "masks": "causal" if shape["causal"] else "none", "heads": shape["B"] * shape["H"],
-                       "tokens": shape["L"], "head_dim": shape["D"],
-                       "read_bytes": total(kernels, READ)}  # fmt: skip
+def rows_of_neighborhood(record: Record) -> Iterator[RecordCells]:
+    """One for a case whose two results are right: a wrong one is no evidence of speed."""
+    if record["suite"] != "neighborhood" or not is_right(record, BOXES) or not is_right(record, DENSE):
+        return
+    work, timing = record["work"], record["timing"]
+    dense, sparse = (median_us(timing[name]) for name in (DENSE, BOXES))
+    cells: RecordCells = {
+        "key_tiles": work["key_tiles"], "masks": "none" if work["without_mask"] == work["key_tiles"] else "some",
+        "dense_key_tiles": work["dense_key_tiles"], "speedup": dense / sparse,
+        "shape": json.dumps(record["shape"]), "work": json.dumps(work),
+    }  # fmt: skip
+    if record["device"]["name"] in PRESETS and is_right(record, MASKED):
+        cells["masks_everywhere"] = median_us(timing[MASKED]) / sparse
+    yield cells
 
 
-def rows_of_pruned(records: Iterable[Record]) -> Iterator[RecordCells]:
+def rows_of_passes(record: Record) -> Iterator[RecordCells]:
+    shape = record["shape"]
+    for name, kernels in record["counters"].items():
+        if record["suite"] == "attention" and name in CASCADES:
+            yield {"kernel": name, "masks": "causal" if shape["causal"] else "none", "heads": shape["B"] * shape["H"],
+                   "tokens": shape["L"], "head_dim": shape["D"], "read_bytes": total(kernels, READ)}  # fmt: skip
+
+
+def rows_of_pruned(record: Record) -> Iterator[RecordCells]:
     """One for each variant of a case that leaves something out, where the whole was counted too."""
-    for record in records:
-        for variant, kernels in record["counters"].items() if record["suite"] == "pruned" else ():
-            name = "kept heads" if variant == f"{record['shape'].get('kept_heads')} heads" else variant
-            whole = record["counters"].get(WHOLE.get(name), [])
-            stated = name not in PLANES_BYTES or {PLANES_BYTES[name], FULL_BYTES} <= set(record.get("work", {}))
-            if total(whole, READ) and total(kernels, READ) and stated:
-                yield _pruned_cells(record, name, whole, kernels)
+    for variant, kernels in record["counters"].items() if record["suite"] == "pruned" else ():
+        name = "kept heads" if variant == f"{record['shape'].get('kept_heads')} heads" else variant
+        whole = record["counters"].get(WHOLE.get(name), [])
+        stated = name not in PLANES_BYTES or {PLANES_BYTES[name], FULL_BYTES} <= set(record.get("work", {}))
+        if total(whole, READ) and total(kernels, READ) and stated:
+            yield _pruned_cells(record, name, whole, kernels)
 
 
-def _pruned_cells(
-    record: Mapping[str, Any], name: str, whole: Sequence[Mapping[str, Any]], kernels: Sequence[Mapping[str, Any]]
-) -> RecordCells:
+def _pruned_cells(record: Record, name: str, whole: Sequence[Record], kernels: Sequence[Record]) -> RecordCells:
     shape, work = record["shape"], record.get("work", {})
     cells: RecordCells = {
-        "gpu": record["device"]["name"], "case": record["case"], "kernel": name, "tokens": shape["M"],
-        "kept": shape.get("kept", shape["M"]), "heads": shape["H"], "kept_heads": shape.get("kept_heads", shape["H"]),
-        "head_dim": shape["D"], "traffic": total(whole, READ) / total(kernels, READ),
+        "kernel": name, "tokens": shape["M"], "kept": shape.get("kept", shape["M"]), "heads": shape["H"],
+        "kept_heads": shape.get("kept_heads", shape["H"]), "head_dim": shape["D"],
+        "traffic": total(whole, READ) / total(kernels, READ),
     }  # fmt: skip
     if name in PLANES_BYTES:
         return {**cells, "whole_bytes": work[FULL_BYTES], "pruned_bytes": work[PLANES_BYTES[name]]}
     return {**cells, "work": products(whole) / products(kernels) if products(kernels) else 0.0}
 
 
-def products(kernels: Iterable[Mapping[str, Any]]) -> float:
+def products(kernels: Sequence[Record]) -> float:
     """Matrix instructions, of whichever kind the device has."""
-    each = tuple(kernels)
-    return total(each, WARPGROUP_PRODUCTS) or total(each, WARP_PRODUCTS)
+    return total(kernels, WARPGROUP_PRODUCTS) or total(kernels, WARP_PRODUCTS)
 
 
-def total(kernels: Iterable[Mapping[str, Any]], metric: str) -> float:
+def total(kernels: Sequence[Record], metric: str) -> float:
     return sum(float(each["values"].get(metric, 0.0)) for each in kernels)
 
 
 RESULTS = {TIMES: "timing", COUNTERS: "counters"}  # schema -> what a case that did not fail has
-RowsOf: TypeAlias = Callable[[Iterable[Record]], Iterator[RecordCells]]
+RowsOf: TypeAlias = Callable[[Record], Iterator[RecordCells]]  # all cells but the GPU and the case
 _SUITES: tuple[tuple[str, Layout, Predict, str, str, RowsOf], ...] = (
     ("kernels-predicted", PREDICTED_LAYOUT, as_committed, "gpu suite kernel", TIMES, rows_of_predicted),
     ("kernels-measured", MEASURED_LAYOUT, predicted, "gpu kernel", TIMES, rows_of_times),
@@ -280,7 +262,9 @@ JUDGED: Mapping[str, tuple[Suite, str, RowsOf]] = {
 
 def judged(name: str, records: Iterable[Record]) -> tuple[Verdict, ...]:
     """Verdicts of a suite on the records; none where they have no case of it."""
-    suite, schema, cells = JUDGED[name]
+    suite, schema, rows_of = JUDGED[name]
     own = (record for record in records if record["schema"] == schema and RESULTS[schema] in record)
-    rows = tuple(Row(tuple(each.items()), "records", number) for number, each in enumerate(cells(own), start=1))
+    found = ({"gpu": record["device"]["name"], "case": record["case"], **cells}
+             for record in own for cells in rows_of(record))  # fmt: skip
+    rows = tuple(Row(tuple(each.items()), "records", number) for number, each in enumerate(found, start=1))
     return compare(suite, Table(rows, ()), "our records", ()) if rows else ()

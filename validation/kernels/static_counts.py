@@ -70,28 +70,19 @@ def row(result: Compiled) -> dict[str, Any]:
     variant = result.variant
     faults, wrong = (*gates.resource_faults(result), *gates.serial_faults(result)), gates.conservation_faults(result)
     return {
-        "name": variant.name,
-        "family": variant.family,
-        "target": result.target,
+        "name": variant.name, "family": variant.family, "target": result.target,
         "constants": {key: value for key, value in variant.constants.items() if not isinstance(value, str)},
-        "warps": result.warps,
-        "stages": variant.stages,
-        **({"language": "cuda"} if variant.is_cuda else {}),
-        "registers": result.registers,
-        "shared_bytes": result.shared_bytes,
+        "warps": result.warps, "stages": variant.stages, **({"language": "cuda"} if variant.is_cuda else {}),
+        "registers": result.registers, "shared_bytes": result.shared_bytes,
         "instructions": len(gates.instructions(result.sass)),
         "loops": [
-            {
-                "matrix_flop": gates.matrix_flop(loop, work, result.warps),
-                "exponentials": gates.exponentials_of(loop, result.warps),
-                "instructions_per_warp": len(loop.instructions),
-                "classes": loop.classes,
-            }
+            {"matrix_flop": gates.matrix_flop(loop, work, result.warps),
+             "exponentials": gates.exponentials_of(loop, result.warps),
+             "instructions_per_warp": len(loop.instructions), "classes": loop.classes}
             for loop, work in (() if wrong else _one_of_each(result))
         ],
-        "faults": list(faults),
-        "conservation": list(wrong),
-    }
+        "faults": list(faults), "conservation": list(wrong),
+    }  # fmt: skip
 
 
 def _one_of_each(result: Compiled) -> Iterator[tuple[gates.SassLoop, LoopWork]]:
