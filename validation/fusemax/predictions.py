@@ -100,11 +100,8 @@ def attention_of(workload: str, sequence_length: int, accelerator: Flat | FuseMa
 
 def totals(found: Report) -> dict[str, float | None]:
     joules = found.total_energy_j
-    return {
-        "traffic_bytes": found.traffic.total_bytes,
-        "latency_s": found.latency_s,
-        "energy_pj": None if joules is None else joules * PICOJOULES_PER_JOULE,
-    }
+    energy_pj = None if joules is None else joules * PICOJOULES_PER_JOULE
+    return {"traffic_bytes": found.traffic.total_bytes, "latency_s": found.latency_s, "energy_pj": energy_pj}
 
 
 def utilizations(found: Report) -> dict[str, float | None]:
@@ -173,11 +170,8 @@ def _by_component(found: Report) -> PredictedFigures:
 
 def area(row: Row, settings: Settings = ()) -> PredictedFigures:
     by_component = machine(row.text("architecture"), tuple(settings)).area_um2() or {}
-    return {
-        "array_2d_area_um2": by_component.get("array_2d"),
-        "global_buffer_area_um2": by_component.get("global_buffer"),
-        "area_um2": sum(by_component.values()),
-    }
+    parts = {f"{name}_area_um2": by_component.get(name) for name in ("array_2d", "global_buffer")}
+    return {**parts, "area_um2": sum(by_component.values())}
 
 
 def pareto(row: Row, settings: Settings = ()) -> PredictedFigures:
@@ -189,15 +183,13 @@ def pareto(row: Row, settings: Settings = ()) -> PredictedFigures:
     accelerator = FuseMax(f"{side} x {side}", square_spec(default.spec, side, operation))
     found = _only_report(accelerator, Point("fusemax", workload, PARETO_LENGTH))
     busy_s = {unit.name: unit.busy_cycles / found.clock_hz for unit in found.units}
+    traffic_bytes = found.traffic.total_bytes
     return {
-        "traffic_bytes": found.traffic.total_bytes,
-        "memory_latency_s": found.traffic.total_bytes / accelerator.spec.dram.bandwidth_bytes_per_s,
-        "compute_2d_latency_s": busy_s.get("array_2d"),
-        "compute_1d_latency_s": busy_s.get("array_1d"),
-        "latency_s": found.latency_s,
-        "array_2d_area_um2": (found.area_um2 or {}).get("array_2d"),
-        "area_um2": found.total_area_um2,
-    }
+        "traffic_bytes": traffic_bytes, "latency_s": found.latency_s,
+        "memory_latency_s": traffic_bytes / accelerator.spec.dram.bandwidth_bytes_per_s,
+        "compute_2d_latency_s": busy_s.get("array_2d"), "compute_1d_latency_s": busy_s.get("array_1d"),
+        "array_2d_area_um2": (found.area_um2 or {}).get("array_2d"), "area_um2": found.total_area_um2,
+    }  # fmt: skip
 
 
 def headline(row: Row, settings: Settings = ()) -> PredictedFigures:
@@ -210,22 +202,21 @@ def headline(row: Row, settings: Settings = ()) -> PredictedFigures:
     for workload, sequence_length in product(layouts.WORKLOADS, LENGTHS):
         subject = Point(row.text("architecture"), workload, sequence_length, settings=tuple(settings))
         if quantity.startswith("utilization"):
-            values.append(_known(utilizations(report(subject))[quantity]))
+            values.append(_sum(quantity, subject, ("attention",)))
             continue
-        ours, theirs = (_figure(column, point, quantity.startswith("end_to_end"))
+        # end to end is attention plus the linear layers of one layer
+        scopes: tuple[Scope, ...] = ("attention", "linear") if quantity.startswith("end_to_end") else ("attention",)
+        ours, theirs = (_sum(column, point, scopes)
                         for point in (subject, Point(row.text("baseline"), workload, sequence_length)))  # fmt: skip
         values.append(theirs / ours if column == "latency_s" else ours / theirs)
     return {"value": STATISTICS[row.text("statistic")](values)}
 
 
-def _figure(column: str, point: Point, end_to_end: bool) -> float:
-    """End to end is attention plus the linear layers of one layer."""
-    scopes: tuple[Scope, ...] = ("attention", "linear") if end_to_end else ("attention",)
-    return sum(_known(totals(report(replace(point, scope=scope)))[column]) for scope in scopes)
-
-
-def _known(value: float | None) -> float:
-    return math.nan if value is None else value
+def _sum(column: str, point: Point, scopes: Sequence[Scope]) -> float:
+    """NaN where a scope has no such figure."""
+    reports = [report(replace(point, scope=scope)) for scope in scopes]
+    figures = [(totals(found) | utilizations(found))[column] for found in reports]
+    return sum(math.nan if figure is None else figure for figure in figures)
 
 
 def flat_chosen(row: Row, settings: Settings = ()) -> PredictedFigures:
@@ -237,11 +228,10 @@ def flat_chosen(row: Row, settings: Settings = ()) -> PredictedFigures:
     traffic_bytes = float(costs.qk.dram[0] + costs.av.dram[0]) * spec.word_bytes
     busy_s = int(costs.qk_cycles[0] + costs.av_cycles[0]) / spec.clock_hz
     return {
-        "traffic_bytes": traffic_bytes,
+        "traffic_bytes": traffic_bytes, "energy_pj": traffic_bytes * ENERGY_PJ_PER_BYTE,
         "ideal_latency_s": macs / spec.pe_array.elements / spec.clock_hz,
         "latency_s": max(traffic_bytes / spec.dram.bandwidth_bytes_per_s, busy_s),
-        "energy_pj": traffic_bytes * ENERGY_PJ_PER_BYTE,
-    }
+    }  # fmt: skip
 
 
 def flat_searched(row: Row, settings: Settings = ()) -> PredictedFigures:

@@ -19,7 +19,7 @@ from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.gna import paper
 from cascadesim.validation.gna.paper import cell
 from cascadesim.validation.suites import CalibratedCells, declared
-from cascadesim.validation.table import CannotJudge, Column, Layout, Row, Table, Value, positive, published
+from cascadesim.validation.table import CannotJudge, Layout, Row, Table, Value, columns_of, positive, published
 
 FILE = "gna-measured.csv"
 GPUS = {"h100": "h100-sxm", "h100-sxm": "h100-sxm", "b200": "b200"}  # spelling in the table -> device with constants
@@ -32,13 +32,10 @@ HEADS = {"Cosmos-7B": (1, 32, 128), "HunyuanVideo": (1, 24, 128), "FLUX.1-dev 4K
 _OPERATION = re.compile(r"\bb=(\d+) h=(\d+) d=(\d+)")
 _BACKEND = re.compile(r"\b(cutlass|flex|hopper|blackwell)-fna")
 FIGURES = ("kernel_speedup", "kernel_speedup_own_dense", "total_s", "permute_s", "end_to_end_speedup")
-DERIVED = ("kind", "device", "kernel", "dimensions", "dense_time", "tiles", "calibration")
 LAYOUT = Layout(
-    (
-        *paper.TEXT,
-        *(Column(name, str, required=False) for name in DERIVED),
-        *(Column(name, positive, required=False) for name in (*FIGURES, "baseline_s")),
-    ),
+    (*paper.TEXT,
+     *columns_of(str, "kind device kernel dimensions dense_time tiles calibration", required=False),
+     *columns_of(positive, f"{' '.join(FIGURES)} baseline_s", required=False)),
     key=paper.RAW.key,
 )  # fmt: skip
 Operation = tuple[int, int, int]  # batch, heads, head dimension

@@ -91,9 +91,9 @@ def records_of(given: Path | None) -> Records:
     files = tuple(sorted(path.rglob("*.jsonl"))) if path.is_dir() else (path,) if path.exists() else ()
     if given is not None and not files:
         raise CascadeSimError(f"{path}: no file of records (.jsonl) there")
-    lines = [read(file) for file in files]
-    return Records(files, tuple(record for each in lines for record in each.records),
-                   tuple(each.complaint for each in lines if each.complaint is not None))  # fmt: skip
+    each = [read(file) for file in files]
+    return Records(files, tuple(record for one in each for record in one.records),
+                   tuple(complaint for one in each for complaint in one.complaints))  # fmt: skip
 
 
 def divided(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -101,24 +101,6 @@ def divided(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     published = tuple(name for name in names if name not in RECORD_SUITES)
     recorded = tuple(name for name in dict.fromkeys(names) if name in RECORD_SUITES)
     return published, recorded if names else RECORD_SUITES
-
-
-@dataclass(frozen=True)
-class RecordLines:
-    """What one file holds. `damaged`: line -> what is wrong with it."""
-
-    path: Path
-    records: tuple[Record, ...]
-    damaged: Mapping[int, str]
-
-    @property
-    def complaint(self) -> str | None:
-        """One line; None where nothing is damaged."""
-        if not self.damaged:
-            return None
-        first, fault = next(iter(self.damaged.items()))
-        more = f", and {len(self.damaged) - 1} more" * (len(self.damaged) > 1)
-        return bounded(f"{self.path.name}: line {first}{more} left out: {fault}")
 
 
 def append(path: Path, record: Record) -> None:
@@ -132,8 +114,8 @@ def append(path: Path, record: Record) -> None:
         raise CascadeSimError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def read(path: Path) -> RecordLines:
-    """Raises CascadeSimError on a file that cannot be read."""
+def read(path: Path) -> Records:
+    """Those of one file. Raises CascadeSimError on a file that cannot be read."""
     try:
         if path.stat().st_size > LARGEST_FILE_BYTES:
             raise CascadeSimError(f"{path}: {path.stat().st_size} bytes are more than records have")
@@ -141,7 +123,7 @@ def read(path: Path) -> RecordLines:
     except OSError as error:
         raise CascadeSimError(f"{path}: cannot be read: {error.strerror}") from None
     records: list[Record] = []
-    damaged: dict[int, str] = {}
+    damaged: dict[int, str] = {}  # line -> what is wrong with it
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
@@ -154,7 +136,11 @@ def read(path: Path) -> RecordLines:
             records.append(record)
         else:
             damaged[number] = problem
-    return RecordLines(path, tuple(records), damaged)
+    if not damaged:
+        return Records((path,), tuple(records))
+    first, problem = next(iter(damaged.items()))
+    more = f", and {len(damaged) - 1} more" * (len(damaged) > 1)
+    return Records((path,), tuple(records), (bounded(f"{path.name}: line {first}{more} left out: {problem}"),))
 
 
 def fault(record: Record) -> str | None:

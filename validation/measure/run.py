@@ -97,7 +97,7 @@ def _file(about: Mapping[str, Any], output: Path, suffix: str) -> tuple[Path, li
     if path.exists():
         lines = read(path)
         goes_on = f"{named}: goes on in {path}, {len(lines.records)} records of this kind are there"
-        return path, [goes_on, *([lines.complaint] if lines.complaint else [])]
+        return path, [goes_on, *lines.complaints]
     beside = f"; of other kinds, and left as they are: {', '.join(others)}" if others else ""
     return path, [f"{named}: a new file, {path}{beside}"]
 

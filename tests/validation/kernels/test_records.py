@@ -60,7 +60,7 @@ def test_a_line_that_is_cut_off_swallows_nothing(tmp_path: Path) -> None:
     append(path, WHOLE[2])
     found = read(path)
     assert [record["suite"] for record in found.records] == ["decode"]
-    assert found.damaged == {1: "no JSON object"}
+    assert found.complaints == ("r.jsonl: line 1 left out: no JSON object",)
     append(path, WHOLE[3])
     assert len(path.read_bytes().splitlines()) == 3
 
@@ -70,7 +70,7 @@ def test_the_first_damaged_line_is_named_and_the_others_counted(tmp_path: Path) 
     path.write_bytes(b'{"schema": 1}\n\xff\xfe\n[1]\n' + b"[" * 100_000 + b"\n" + json.dumps(WHOLE[1]).encode())
     found = read(path)
     assert len(found.records) == 1
-    assert found.complaint == f"r.jsonl: line 1, and 3 more left out: schema is 1, known: {TIMES}, {COUNTERS}"
+    assert found.complaints == (f"r.jsonl: line 1, and 3 more left out: schema is 1, known: {TIMES}, {COUNTERS}",)
 
 
 @pytest.mark.parametrize(("path", "value", "line"), [
