@@ -11,11 +11,12 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Literal, TypeAlias, cast, get_args
 
-from cascadesim.validation.table import Column, Layout, ParseTable, Row, Value, columns_of, not_negative, parse_table
+from cascadesim.validation import table
+from cascadesim.validation.table import Column, Layout, ParseTable, Row, RowGroup, Value, columns_of, member
 
 Selection: TypeAlias = Mapping[str, tuple[Value, ...]]  # column -> allowed values; all columns must agree
 Settings: TypeAlias = Sequence[str]  # dotted.field=value changes of the architecture, to see a claim fail
@@ -164,13 +165,26 @@ class Suite:
     predict: Predict
     claims: tuple[Claim, ...]
     strata: tuple[str, ...]
-    parse: ParseTable = parse_table
+    parse: ParseTable = table.parse_table
     explain: Callable[[Row], str] | None = None
     more: tuple[str, ...] = ()
     judge: Judge | None = None
 
 
 Judge: TypeAlias = Callable[[Suite, Claim, str, Sequence[Cell]], Verdict]
+
+
+def together(figures_of: Callable[[Sequence[Row], Settings], Sequence[PredictedFigures]]) -> Predict:
+    """Predicts a row with all rows of its group, at once; they are remembered, and a row finds its own by its place."""
+
+    @lru_cache(maxsize=1024)
+    def remembered(group: RowGroup, settings: tuple[str, ...]) -> Sequence[PredictedFigures]:
+        return figures_of(group.rows, settings)
+
+    def predict(row: Row, settings: Settings = ()) -> PredictedFigures:
+        return remembered(member(row).group, tuple(settings))[member(row).position]
+
+    return predict
 
 
 def _one_of(*known: str) -> Callable[[str], str]:
@@ -184,7 +198,7 @@ def _one_of(*known: str) -> Callable[[str], str]:
 
 _CLAIMS = Layout(
     (
-        *columns_of(str, "suite claim"), Column("tolerance", not_negative, required=False),
+        *columns_of(str, "suite claim"), Column("tolerance", table.not_negative, required=False),
         *columns_of(str, "because metric"), *columns_of(str, "columns where unless", required=False),
         Column("measure", _one_of(*get_args(Measure)), required=False),
         Column("gate", _one_of(*get_args(Gate)), required=False),
@@ -197,7 +211,7 @@ _CLAIMS = Layout(
 @cache
 def _stated() -> Sequence[Row]:
     text = resources.files("cascadesim.validation").joinpath("claims", "claims.csv").read_text(encoding="utf-8")
-    return parse_table(text, _CLAIMS, "claims.csv").rows
+    return table.parse_table(text, _CLAIMS, "claims.csv").rows
 
 
 def claims_of(suite: str, layout: Layout) -> tuple[Claim, ...]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.simulator.cli.commands import complain
 from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, Suite, Verdict, default_verdict
-from cascadesim.validation.table import Layout, Row, Table, Value, joined, published, read_table
+from cascadesim.validation.table import Layout, Row, Table, Value, joined, published, read_table, refuse
 
 MARK = "calibration:"
 _CLAIMS = "cascadesim.validation.claims"
@@ -87,8 +87,7 @@ def compare(suite: Suite, table: Table, source: str, calibrations: Sequence[Cali
             predictions[id(row)] = suite.predict(row, settings)
         except CascadeSimError as error:
             problems.append(f"{row.place}: {error}")
-    if problems:
-        raise SpecError("\n".join(problems))
+    refuse(problems)
     judge = suite.judge or default_verdict
     verdicts = tuple(
         judge(suite, claim, source, [Cell(row, column, measured, predictions[id(row)].get(column))

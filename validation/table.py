@@ -237,11 +237,12 @@ def judgeable(rows: Sequence[Row], read: Callable[[Row], Row], mark: str = ": ")
             left_out[str(reason)] += 1
         except (ValueError, CascadeSimError) as error:
             problems.append(f"{row.place}{mark}{error}")
-    _refuse(problems)
+    refuse(problems)
     return found, left_out
 
 
-def _refuse(problems: Sequence[str]) -> None:
+def refuse(problems: Sequence[str]) -> None:
+    """Raises SpecError with the first of them, and how many more there are; nothing if there are none."""
     if problems:
         raise SpecError("\n".join(problems[:MOST_PROBLEMS]), further=len(problems[MOST_PROBLEMS:]))
 
@@ -262,7 +263,7 @@ def parse_table(text: str, layout: Layout, source: str) -> Table:
     problems += _duplicates(rows, layout) if not problems else []
     if not rows:
         problems.append(f"{source}: holds a header and no rows")
-    _refuse(problems)
+    refuse(problems)
     unread = [name for name, column in zip(header, columns, strict=True) if column is None and name.strip()]
     return Table(rows, comments, tuple(unread))
 

@@ -17,7 +17,7 @@ from cascadesim.einsum_cascades.notation.schema import LARGEST_NUMBER
 from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
 from cascadesim.simulator.gna.neighborhood import Mode, Question, question
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.table import LARGEST_COUNT, Layout, Row, Table, Value, columns_of, not_negative
+from cascadesim.validation.table import LARGEST_COUNT, Layout, Row, Table, Value, columns_of, not_negative, refuse
 
 MODES: tuple[Mode, ...] = ("multidim_static", "multidim_dynamic", "flat_union", "flat_span")
 CONFIGURATION = ("layout", "window", "stride", "dilation", "causal", "q_tile", "kv_tile")
@@ -56,8 +56,7 @@ def parse_oracle(text: str, layout: Layout, source: str) -> Table:
             rows.append(Row(tuple(_cells(case, number).items()), source, line))
         except ValueError as error:
             problems.append(f"{source}: case {number}: {error}")
-    if problems:
-        raise SpecError("\n".join(problems))
+    refuse(problems)
     return Table(tuple(rows), (f"Source: {cited}",) if cited else ())
 
 

@@ -7,16 +7,16 @@ calibrates the model and is never scored (`layouts.split_of`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 from cascadesim.validation import table
-from cascadesim.validation.claim import Predict, PredictedFigures, Settings
+from cascadesim.validation.claim import Predict, PredictedFigures, Settings, together
 from cascadesim.validation.gpu import model
 from cascadesim.validation.gpu.layouts import Floats, Shapes, shapes_of
 from cascadesim.validation.gpu.rows import read_rows
-from cascadesim.validation.table import ParseTable, Row, RowGroup, Table
+from cascadesim.validation.table import ParseTable, Row, Table
 
 PUBLISHED = {
     "prefill": "gpu/attn_prefill_aic.csv", "decode": "gpu/attn_decode_aic.csv", "encoder": "gpu/attn_encoder_aic.csv",
@@ -73,16 +73,11 @@ def own_shapes(selection: RowSelection) -> Shapes:
 def predictor(seconds_of: PredictShapes = model.predicted_s) -> Predict:
     """The time of one row as `seconds_of` has it; the row's whole file is predicted the first time."""
 
-    @lru_cache(maxsize=64)
-    def predicted(group: RowGroup, settings: tuple[str, ...]) -> Floats:
-        return seconds_of(shapes_of(group.rows), settings)
+    def figures_of(rows: Sequence[Row], settings: Settings) -> Sequence[PredictedFigures]:
+        found = seconds_of(shapes_of(rows), tuple(settings)).tolist()
+        return [{LATENCY: None if math.isnan(seconds) else seconds} for seconds in found]
 
-    def predict(row: Row, settings: Settings = ()) -> PredictedFigures:
-        one = table.member(row)
-        seconds = float(predicted(one.group, tuple(settings))[one.position])
-        return {LATENCY: None if math.isnan(seconds) else seconds}
-
-    return predict
+    return together(figures_of)
 
 
 LATENCY = "latency_s"

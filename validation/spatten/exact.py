@@ -6,7 +6,7 @@ original is undefined (it reads past the end of a list) the model has to say so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import islice
@@ -20,7 +20,7 @@ from cascadesim.accelerators.spatten.behavioural import BehaviouralDesign, Head,
 from cascadesim.accelerators.spatten.topk import JavaRandom, drawn_cycles, expected_cycles
 from cascadesim.einsum_cascades.notation.errors import SpecError, shortened
 from cascadesim.validation import table
-from cascadesim.validation.claim import PredictedFigures, Settings
+from cascadesim.validation.claim import PredictedFigures, Settings, together
 from cascadesim.validation.table import Layout, Member, Row, RowGroup, Table, columns_of, count, not_negative, whole
 
 MEANS_OF = 200  # calls that a published mean of the latency model averages
@@ -81,16 +81,10 @@ def _layers(run: Row) -> Iterator[Member]:
         yield Member(cells, run.source, run.line, group, place)
 
 
-def behavioural(row: Row, settings: Settings = ()) -> PredictedFigures:
-    found = table.member(row)
-    cycles = _layer_cycles(found.group)[found.position]
-    return {"cycles": cycles, "undefined": int(cycles is None)}
-
-
-@cache
-def _layer_cycles(group: RowGroup) -> tuple[int | None, ...]:
+@together
+def behavioural(rows: Sequence[Row], settings: Settings) -> Sequence[PredictedFigures]:
     """Cycles of each layer, then of all; None where the original is undefined."""
-    (run,) = group.rows
+    (run,) = rows
     design = BehaviouralDesign(*(run.count(name) for name in ("dram_channels", "multipliers", "topk_parallelism", "D")))
     bits = int(run.text("key_bit")), int(run.text("value_bit"))
     lists = [run.text(name).split(";") for name in _PER_LAYER]
@@ -98,7 +92,8 @@ def _layer_cycles(group: RowGroup) -> tuple[int | None, ...]:
         layer_cycles([Head(run.count("L"), int(keys), *bits, None if topk == "-1" else int(topk))] * int(heads), design)
         for heads, keys, topk in zip(*lists, strict=True)
     ]
-    return (*(layer.total for layer in layers), total_cycles(layers))
+    found = (*(layer.total for layer in layers), total_cycles(layers))
+    return [{"cycles": cycles, "undefined": int(cycles is None)} for cycles in found]
 
 
 def parse_topk(text: str, layout: Layout, source: str) -> Table:

@@ -145,15 +145,10 @@ def _bert(architecture: str) -> tuple[int, int, int]:
     return cycles, done, layers * dense_operations(dense)
 
 
-def _bert_tflops() -> float:
-    cycles, done, _ = _bert("spatten")
-    return _tera(done / cycles)
-
-
-def _effective_gops() -> float:
-    """Operations of the dense model by the time that SpAtten-1/8 takes; BERT-base."""
-    cycles, _, dense = _bert("spatten-1-8")
-    return 1e3 * _tera(dense / cycles)
+def _bert_tflops(architecture: str, dense: bool = False) -> float:
+    """Operations done, or those of the dense model, by the time that it takes; BERT-base."""
+    cycles, done, unpruned = _bert(architecture)
+    return _tera((unpruned if dense else done) / cycles)
 
 
 def _over(architecture: str, bert_s: float, gpt2_s: Callable[[str], float]) -> float:
@@ -218,10 +213,6 @@ def _bandwidth_gb_s() -> float:
     return _of_spec("dram.peak_bytes_per_cycle") * _at_nominal().clock_hz / 1e9
 
 
-def _key_buffer_kib() -> float:
-    return _of_spec("buffer_lines") * _of_spec("multipliers") * _of_spec("element_bits") / 8 / 1024
-
-
 Figures = Mapping[tuple[str, str], Callable[[], float]]
 _FULL, _EIGHTH, _ALL = "SpAtten", "SpAtten-1/8", "mean of 30 benchmarks"
 _SMALL, _MEDIUM = "GPT-2-Small WikiText-2 workload", "GPT-2-Medium WikiText-2 workload"
@@ -246,7 +237,8 @@ _COUNTED: Figures = {
     ("hbm_bandwidth", _FULL): _bandwidth_gb_s,
     ("roof_bandwidth", _FULL): _bandwidth_gb_s,
     ("bandwidth", _EIGHTH): lambda: _at_nominal("spatten-1-8").spec.dram.peak_bytes_per_cycle,
-    ("key_buffer_bits", "RTL default: 256 lines x 512 x 12 bit"): _key_buffer_kib,
+    ("key_buffer_bits", "RTL default: 256 lines x 512 x 12 bit"): lambda: (
+        _of_spec("buffer_lines") * _of_spec("multipliers") * _of_spec("element_bits") / 8 / 1024),
     ("roof_compute", "SpAtten: 1024 multipliers x 2 op x 1 GHz"): lambda: _tera(4 * _of_spec("multipliers")),
     **{("kept_tokens_of_1024", f"{_SMALL}, iterations>=1, {name}"): partial(_kept_tokens, layer)
        for name, layer in _LAYERS.items()},
@@ -273,9 +265,10 @@ _PREDICTED: Mapping[tuple[str, str], tuple[Callable[[], float], str]] = {  # fig
         lambda: _mean(_tera(_last(model).operations_per_cycle) for model in MODELS),
         f"{_TWO}; fixed latencies of about 180 cycles a head, as in the RTL"),
     ("roofline_achieved", "BERT on SpAtten"): (
-        _bert_tflops,
+        lambda: _bert_tflops("spatten"),
         "top-k latencies of queries add up in the RTL's model, and bound the run; length and ratios are assumed"),
-    ("effective_throughput", _EIGHTH): (_effective_gops, "BERT-base only; length and ratios are assumed"),
+    ("effective_throughput", _EIGHTH): (
+        lambda: 1e3 * _bert_tflops("spatten-1-8", dense=True), "BERT-base only; length and ratios are assumed"),
     ("speedup_over_A3", _ALL): (
         lambda: _over_accelerator(A3), "three models for 30; A3 at its published 221 GOP/s or its fetch"),
     ("speedup_over_MNNFast", _ALL): (

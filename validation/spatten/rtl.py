@@ -9,16 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from itertools import accumulate, groupby
 
 from cascadesim.accelerators.spatten.harness import STORED_BITS, buffer_lines, gathered_keys
 from cascadesim.accelerators.spatten.rtl.run import run_heads
 from cascadesim.accelerators.spatten.spec import GatherDesign, HeadRow, HeadStream
-from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation import table
-from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, Suite, Verdict, default_verdict
-from cascadesim.validation.table import Layout, Row, RowGroup, Table, Value, columns_of, count, whole
+from cascadesim.validation.claim import (
+    Cell,
+    Claim,
+    PredictedFigures,
+    Settings,
+    Suite,
+    Verdict,
+    default_verdict,
+    together,
+)
+from cascadesim.validation.table import Layout, Row, Table, Value, columns_of, count, whole
 
 _PAIRED = ("key_fetch_num", "value_fetch_num", "key_bit", "value_bit")  # equal in both heads of a pair
 GAP_CYCLES = 200  # between heads that run alone (own driver around the RTL)
@@ -110,9 +117,7 @@ def _checked(parsed: Table) -> Table:
     """Raises SpecError with one line for each row that the design cannot take."""
     problems = [f"{row.place}: {problem}" for row in parsed.rows for problem in _problems(row)]
     streams = groupby(parsed.rows, _stream_of)
-    problems = problems or [problem for _, rows in streams for problem in _unpaired(list(rows))]
-    if problems:
-        raise SpecError("\n".join(problems))
+    table.refuse(problems or [problem for _, rows in streams for problem in _unpaired(list(rows))])
     return parsed
 
 
@@ -146,26 +151,21 @@ def _stream_of(row: Row) -> tuple[object, ...]:
     return tuple(row.get(name) for name in ("config", "topk_parallelism", "workload"))
 
 
-def heads(row: Row, settings: Settings = ()) -> PredictedFigures:
-    found = table.member(row)
-    return _alone(found.group)[found.position]
-
-
-@cache
-def _alone(group: RowGroup) -> tuple[PredictedFigures, ...]:
-    found = run_heads(_stream(group.rows, GAP_CYCLES))
-    pairs = _second(group.rows)
+@together
+def heads(rows: Sequence[Row], settings: Settings) -> Sequence[PredictedFigures]:
+    found = run_heads(_stream(rows, GAP_CYCLES))
+    pairs = _second(rows)
     reads, lines = (_own(list(accumulate(counts.tolist(), max)), pairs)
                     for counts in (found.dram_reads, found.dot_product_lines))  # fmt: skip
-    return tuple(
+    return [
         {
             "latency": int(found.latency[place]), "own_reads": reads[place], "own_lines": lines[place],
             "t_report1": int(found.report[place] - found.accept[place]),
             "t_report2": int(found.second_report[place] - found.accept[place])
             if found.second_report[place] >= 0 else None,
         }
-        for place in range(len(group.rows))
-    )  # fmt: skip
+        for place in range(len(rows))
+    ]  # fmt: skip
 
 
 def _second(rows: Sequence[Row]) -> list[bool]:
@@ -190,22 +190,17 @@ def _own(cumulative: Sequence[int], second: Sequence[bool]) -> list[int]:
     return own
 
 
-def streams(row: Row, settings: Settings = ()) -> PredictedFigures:
-    found = table.member(row)
-    return _together(found.group)[found.position]
-
-
-@cache
-def _together(group: RowGroup) -> tuple[PredictedFigures, ...]:
-    found = run_heads(replace(_stream(group.rows, None), rows_open=True))
-    return tuple(
+@together
+def streams(rows: Sequence[Row], settings: Settings) -> Sequence[PredictedFigures]:
+    found = run_heads(replace(_stream(rows, None), rows_open=True))
+    return [
         {
             "t_accept": int(found.accept[place]), "t_done": int(found.done[place]), "total": found.cycles,
             "t_report1": int(found.report[place]), "total_reads": int(found.dram_reads.max()),
             "total_lines": int(found.dot_product_lines.max()),
         }
-        for place in range(len(group.rows))
-    )  # fmt: skip
+        for place in range(len(rows))
+    ]  # fmt: skip
 
 
 def _stream(rows: Sequence[Row], gap: int | None) -> HeadStream:
