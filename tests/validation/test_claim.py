@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation import claim
 from cascadesim.validation.kernels.record_claims import JUDGED
 from cascadesim.validation.suites import suite_names
-from cascadesim.validation.table import Column, Layout, Row, parse_table, positive
+from cascadesim.validation.table import Column, Layout, Row, members, parse_table, positive
 
 HEADER = "suite,claim,tolerance,because,metric,columns,where,unless,measure,gate,kind\n"
 TOY = Layout((Column("model", str), Column("n", int), Column("latency_s", positive)), ("model", "n"))
@@ -55,3 +57,19 @@ def test_a_line_that_names_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, l
 
 def test_every_line_of_the_table_that_ships_is_of_a_suite() -> None:
     assert {row.text("suite") for row in claim._stated()} == {*suite_names(), *JUDGED}
+
+
+def test_rows_of_a_group_are_predicted_at_once_and_each_finds_its_own() -> None:
+    asked = []
+
+    def figures_of(rows: Sequence[Row], settings: claim.Settings) -> list[claim.PredictedFigures]:
+        asked.append((len(rows), settings))
+        return [{"line": row.line} for row in rows]
+
+    predict = claim.together(figures_of)
+    first, second, third = members([Row((), "toy.csv", line) for line in (7, 8, 9)])
+    assert [predict(row, ["a=1"]) for row in (third, first, second)] == [{"line": 9}, {"line": 7}, {"line": 8}]
+    assert predict(first, ()) == {"line": 7}
+    assert asked == [(3, ("a=1",)), (3, ())]
+    with pytest.raises(TypeError, match="stands alone"):
+        predict(Row((), "toy.csv", 1), ())
