@@ -140,6 +140,11 @@ def _tool(name: str, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def target_of(capability: str) -> int | None:
+    """`9.0` -> the compute capability that our kernels are compiled for; None: for nothing of its kind."""
+    return {str(target // 10): target for target in TARGETS}.get(capability.partition(".")[0])
+
+
 def toolchain() -> dict[str, str]:
     """What the counts belong to: other versions give other registers and instructions."""
     import triton

@@ -28,6 +28,8 @@ from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, Cycles
 from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.gpu.model import device
+from cascadesim.validation.kernels.compile import THREADS_PER_WARP, target_of
+from cascadesim.validation.kernels.gates import WIDE_ROWS
 from cascadesim.validation.table import Layout, Row, columns_of, count, not_negative
 
 PRESETS = {
@@ -41,10 +43,8 @@ SPLITS = {"packs_group": True, "splits_keys": True, "split_waves": 2, "keys_per_
           "extra_kernels": 1}  # kernels/decode_attention/triton.py: PROGRAMS_PER_SM, SPLIT_KEYS, decode_reduce
 StaticCounts: TypeAlias = Mapping[str, Any]  # a kernel of static_counts.json
 Instructions: TypeAlias = Literal["mma_sync", "wgmma", "tcgen05"]
-TARGETS = {"8": 80, "9": 90, "10": 100}  # major compute capability -> the one that was compiled for
 WIDEST: Mapping[int, Instructions] = {80: "mma_sync", 90: "wgmma", 100: "tcgen05"}
-WIDE_ROWS = 64  # rows from which they are used; PTX ISA, wgmma
-WARP_THREADS, ISSUED_PER_CLOCK = 32, 4  # threads of a warp; warps that an SM issues for in a clock: one a scheduler
+ISSUED_PER_CLOCK = 4  # warps that an SM issues for in a clock: one a scheduler
 THREADS_PER_SM = 2048  # CUDA C++ programming guide, table of compute capabilities: 8.0, 9.0, 10.0
 REGISTER_STEP = 8  # the same: registers of a thread are given out in eights
 RESERVED_SHARED_BYTES = 1024  # the same: of each block, for the system
@@ -194,7 +194,7 @@ def _seconds(call: KernelCall, on: Device) -> float | None:
             keys=call.keys, head_dim=call.head_dim, causal=call.causal, dtype="fp16", cold=True,
         )[0])  # fmt: skip
         return time_s if np.isfinite(time_s) else None
-    counts = counted().get((call.kernel, target_of(on) or 0))
+    counts = counted().get((call.kernel, target_of(on.compute_capability) or 0))
     if counts is None:
         return None
     asked = shape(call.batch, call.heads, call.heads_kv, call.queries, call.keys, call.head_dim, call.value_dim,
@@ -223,11 +223,6 @@ def compiled_counts(row: Row, settings: Settings = ()) -> PredictedFigures:
     return {name: float(loop[name]) if loop else None for name in ("matrix_flop", "exponentials")}
 
 
-def target_of(on: Device) -> int | None:
-    """None where our kernels are compiled for nothing of its kind."""
-    return TARGETS.get(on.compute_capability.partition(".")[0])
-
-
 def call_timing(
     counts: StaticCounts, on: Device, asked: Shape, *, masked: float | None = None, **traits: Any
 ) -> AttentionTiming:
@@ -241,13 +236,13 @@ def descriptor(counts: StaticCounts, on: Device, dtype: Dtype = "fp16", **traits
     """What the counts say; `traits`: fields of Kernel that no count says, such as how keys are split."""
     head_dim, queries, keys = tile_of(counts)
     whole = counts["loops"][::2] if has_masked_loops(counts) else counts["loops"]
-    issued = sum(_issued(counts, loop) for loop in whole) * WARP_THREADS
+    issued = sum(_issued(counts, loop) for loop in whole) * THREADS_PER_WARP
     exponentials = sum(loop["exponentials"] for loop in whole)
     tile = Tile(head_dim=head_dim, queries=queries, keys=keys, blocks_per_sm=resident_blocks(counts, on))
     narrow = counts.get("language") == "cuda" or queries < WIDE_ROWS
     return Kernel(
         name=counts["name"], source="kernels/static_counts.json", phases=("prefill", "decode"),
-        generations=(on.generation,), dtypes=(dtype,), tiles=(tile,), threads=counts["warps"] * WARP_THREADS,
+        generations=(on.generation,), dtypes=(dtype,), tiles=(tile,), threads=counts["warps"] * THREADS_PER_WARP,
         stages=counts["stages"], overlap="plain", instructions="mma_sync" if narrow else WIDEST[counts["target"]],
         instructions_per_score=(issued - exponentials) / (queries * keys), **traits,
     )  # fmt: skip
@@ -263,7 +258,7 @@ def tile_of(counts: StaticCounts) -> tuple[int, int, int]:
 
 def resident_blocks(counts: StaticCounts, on: Device) -> int:
     """Blocks that fit an SM, by threads, registers (4 bytes each) and shared memory."""
-    threads = counts["warps"] * WARP_THREADS
+    threads = counts["warps"] * THREADS_PER_WARP
     registers = -(-counts["registers"] // REGISTER_STEP) * REGISTER_STEP
     by_shared = on.sm.shared_memory_bytes // (counts["shared_bytes"] + RESERVED_SHARED_BYTES)
     by_registers = on.sm.register_file_bytes // (4 * registers * threads)

@@ -22,11 +22,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from cascadesim.validation.kernels.compile import target_of
 from cascadesim.validation.kernels.records import COUNTERS, TIMES, Record, append, committed, read
 from cascadesim.validation.measure import timing
 from cascadesim.validation.measure.cases import FLEX, FLEX_TILES, BenchmarkCase, cases
 from cascadesim.validation.measure.counters import counted, dram_bytes, need_ncu
-from cascadesim.validation.measure.device import file_stem, kind_of, target_of
+from cascadesim.validation.measure.device import file_stem, kind_of
 from cascadesim.validation.measure.process import Runner, TimeUsedUp, environment
 from cascadesim.validation.measure.timing import FEWEST, HIDE_US, ROUNDS
 
