@@ -9,7 +9,6 @@ import pytest
 
 pytest.importorskip("triton", reason="the disassembler comes with triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.kernels.cuda import compiler
 from cascadesim.kernels.cuda.compiler import available, cubin
 from cascadesim.kernels.cuda.source import Source, sources
 from cascadesim.validation.kernels.compile import TARGETS, code_of, disassembled, resources_of
@@ -105,10 +104,3 @@ def test_what_does_not_compile_is_said(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Source, "path", property(lambda self: wrong))
     with pytest.raises(RuntimeError, match=r'wrong\.cu for sm_90a: (?s:.*)"y" is undefined'):
         cubin(Source("microbenchmarks", "wrong"), 90)
-
-
-def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "_nvrtc", lambda: None)
-    monkeypatch.setattr(compiler.shutil, "which", lambda name: None)
-    with pytest.raises(RuntimeError, match="needs NVRTC"):
-        cubin(Source("microbenchmarks", "atomics"), 75)
