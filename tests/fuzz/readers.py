@@ -302,7 +302,7 @@ def _measured() -> Iterator[bytes]:
 def _records(path: Path) -> None:
     """Damaged lines are said to be; what is left is compared."""
     lines = record_lines.read(path)
-    if len(lines.complaint or "") > 300 or not (lines.complaint or "").isprintable():
+    if any(len(complaint) > 300 or not complaint.isprintable() for complaint in lines.complaints):
         raise AssertionError("a complaint of more than 300 characters, or of several lines")
     for name in JUDGED:
         judged(name, lines.records)

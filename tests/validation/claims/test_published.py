@@ -5,19 +5,17 @@ from __future__ import annotations
 import pytest
 
 from cascadesim.validation.claim import Claim, Suite, Verdict
-from cascadesim.validation.claims.fusemax import (
-    FLAT_DATAFLOW,
-    FUSEMAX_AREA,
-    FUSEMAX_ATTENTION,
-    FUSEMAX_CYCLE,
-    FUSEMAX_ENERGY,
-    FUSEMAX_HEADLINES,
-    FUSEMAX_LINEAR,
-    FUSEMAX_PARETO,
-    FUSEMAX_PHYSICAL_ENERGY,
-)
 from cascadesim.validation.suites import calibrations, compare, find_suites, own_data, suite_names, suites
 from cascadesim.validation.table import Table
+
+(
+    FLAT_DATAFLOW, FUSEMAX_AREA, FUSEMAX_ATTENTION, FUSEMAX_CYCLE,
+    FUSEMAX_ENERGY, FUSEMAX_HEADLINES, FUSEMAX_LINEAR, FUSEMAX_PARETO,
+    FUSEMAX_PHYSICAL_ENERGY,
+) = find_suites([
+    "flat-dataflow", "fusemax-area", "fusemax-attention", "fusemax-cycle", "fusemax-energy",
+    "fusemax-headlines", "fusemax-linear", "fusemax-pareto", "fusemax-energy-physical",
+])  # fmt: skip
 
 CLAIMS = [pytest.param(suite, claim, id=f"{suite.name}: {claim.name}") for suite in suites() for claim in suite.claims]
 # cycle by cycle, a search, or a calibration for each device
