@@ -18,8 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadesim.simulator.cli.commands import cascadesim, exit_code, program_exit, simulate_main
-from cascadesim.simulator.cli.simulate import simulate
+from cascadesim.simulator.cli.commands import cascadesim, exit_code, program_exit, simulate, simulate_main
 
 pytestmark = pytest.mark.usefixtures("engine_is_compiled")
 BERT = ("--arch", "fusemax", "--workload", "bert", "--seq-len", "1K", "--scope", "attention")
