@@ -14,8 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.schema import Spec
-from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval
-from cascadesim.einsum_cascades.sparsity.neighborhood import Neighborhood, neighborhood, times
+from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Neighborhood, neighborhood, times
 
 Activation: TypeAlias = Literal["gelu", "gelu-tanh", "silu", "relu"]
 Each = TypeVar("Each")

@@ -15,8 +15,7 @@ from cascadesim.einsum_cascades.models.layers import Activation, Experts, Latent
 from cascadesim.einsum_cascades.models.operation import Operand, Operation
 from cascadesim.einsum_cascades.models.projections import LayerSizes, Matrix, Norm, Phase
 from cascadesim.einsum_cascades.notation.ir import Cascade
-from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.sparsity.neighborhood import ExtraKeys
+from cascadesim.einsum_cascades.sparsity.masks import FULL, ExtraKeys, KeyInterval, Mask
 from cascadesim.einsum_cascades.texts import transformer
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask
-from cascadesim.einsum_cascades.sparsity.neighborhood import times
+from cascadesim.einsum_cascades.sparsity.masks import times
 
 Counts = NDArray[np.int64]
 LARGEST_BATCH = 1 << 22  # (query, tile edge) pairs counted at a time: tens of MB

@@ -128,7 +128,7 @@ def gna(
     cascadesim gna --layout 32768 --pattern moba --q-tile 128 --kv-tile 128
     """
     _refuse({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile}, (window, pattern, block_mask))
-    from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+    from cascadesim.einsum_cascades.sparsity.masks import neighborhood
     from cascadesim.simulator.gna import neighborhood as bounds
     from cascadesim.simulator.gna import pattern_report, report
 

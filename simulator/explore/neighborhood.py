@@ -17,7 +17,7 @@ from cascadesim.accelerators.neighborhood_kernels import KernelConstants, TileSh
 from cascadesim.einsum_cascades.models.layers import layout_sizes
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, shown
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood, times
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood, times
 from cascadesim.simulator.cli.gna import LARGEST_LAYOUT
 from cascadesim.simulator.explore.models import Point, Reference, points_of
 from cascadesim.simulator.explore.space import NeighborhoodSpec, Space

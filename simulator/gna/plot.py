@@ -17,7 +17,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.sparsity.neighborhood import times
+from cascadesim.einsum_cascades.sparsity.masks import times
 from cascadesim.simulator.gna.neighborhood import Question
 from cascadesim.simulator.gna.recommend import with_stride
 from cascadesim.simulator.gna.report import Answer

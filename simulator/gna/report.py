@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cascadesim.accelerators.neighborhood_kernels import Backend, backends, device, legal_tiles
-from cascadesim.einsum_cascades.sparsity.neighborhood import times
+from cascadesim.einsum_cascades.sparsity.masks import times
 from cascadesim.simulator.gna.neighborhood import MODES, Bound, Mode, Prediction, Question, end_to_end_layers, predict
 from cascadesim.simulator.gna.recommend import (
     Recommendation,

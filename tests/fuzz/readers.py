@@ -27,8 +27,7 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import to_text
 from cascadesim.einsum_cascades.notation.schema import parse_yaml, with_settings
 from cascadesim.einsum_cascades.sparsity.block_selection import read_block_mask
-from cascadesim.einsum_cascades.sparsity.masks import mask_from
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import mask_from, neighborhood
 from cascadesim.einsum_cascades.sparsity.pruning import read_maps
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import ramp_schedule
 from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead, format_rows, parse_rows

@@ -18,8 +18,7 @@ from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
-from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask, neighborhood
 from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL, ATTENTION_3PASS_CAUSAL
 from cascadesim.einsum_cascades.texts.transformer import LINEAR

@@ -14,8 +14,7 @@ from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedFor
 from cascadesim.einsum_cascades.models.lowering import LayerRun, expected_experts, layer_operations
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.projections import LayerSizes, Phase
-from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
-from cascadesim.einsum_cascades.sparsity.neighborhood import ExtraKeys, neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, ExtraKeys, KeyInterval, neighborhood
 from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 
 Array = NDArray[np.float64]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity import sparse_patterns as patterns
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood
 from cascadesim.einsum_cascades.sparsity.sparse_patterns import (
     BlockCausal,
     Documents,

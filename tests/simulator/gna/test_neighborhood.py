@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cascadesim.accelerators.gpu.natten import DEVICES
 from cascadesim.accelerators.neighborhood_kernels import device
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, Neighborhood, neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import Axis, Neighborhood, neighborhood
 from cascadesim.simulator.gna import visits as flattened
 from cascadesim.simulator.gna.neighborhood import (
     MODES,
