@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.analysis.evaluate import evaluate
+    from cascadesim.einsum_cascades.analysis.footprint import Analysis, analyse
     from cascadesim.einsum_cascades.analysis.graph import graph
     from cascadesim.einsum_cascades.analysis.online import rewritten_to
-    from cascadesim.einsum_cascades.analysis.passes import Analysis, analyse, passes
+    from cascadesim.einsum_cascades.analysis.passes import passes
     from cascadesim.einsum_cascades.models.operation import Operation
     from cascadesim.einsum_cascades.models.workload import Workload, load_workload
     from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "analysis.evaluate": ("evaluate",), "analysis.graph": ("graph",), "analysis.online": ("rewritten_to",),
-    "analysis.passes": ("Analysis", "analyse", "passes"), "models.operation": ("Operation",),
+    "analysis.footprint": ("Analysis", "analyse"), "analysis.passes": ("passes",), "models.operation": ("Operation",),
     "models.workload": ("Workload", "load_workload"), "notation.errors": ("CascadeSimError",),
     "notation.ir": ("Cascade", "Einsum"), "texts": ("cascade_names", "find"),
     "notation.notation": ("cascade", "parse", "read_cascade", "to_text"),

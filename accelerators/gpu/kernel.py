@@ -35,7 +35,7 @@ from cascadesim.einsum_cascades.notation.schema import (
     read_yaml,
     validate,
 )
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_3PASS
 
 FOLDER = Path(__file__).parent / "kernels"
 LIBRARIES = ("implementations", "launches")  # files about what calls kernels

@@ -23,7 +23,7 @@ from cascadesim.einsum_cascades.models.projections import LayerSizes, Norm, Phas
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, parse_yaml, read_yaml, validate, with_settings
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead, read_rows
-from cascadesim.einsum_cascades.texts.attention import attention_cascade
+from cascadesim.einsum_cascades.texts.transformer import attention_cascade
 
 DESCRIPTION = ("kind", "source", "certainty", "not_modelled")  # fields that no operation depends on
 Scope: TypeAlias = Literal["attention", "linear", "model"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
-from cascadesim.einsum_cascades.notation.files import read_arrays
+from cascadesim.einsum_cascades.notation.schema import read_arrays
 
 Shares = NDArray[np.float64]
 LARGEST_BATCH = 1 << 20  # queries counted at a time

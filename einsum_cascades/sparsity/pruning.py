@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened
-from cascadesim.einsum_cascades.notation.files import read_arrays
+from cascadesim.einsum_cascades.notation.schema import read_arrays
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import LOW_BITS, PruningSchedule, kept
 from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead
 

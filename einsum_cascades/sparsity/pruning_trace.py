@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, shortened
-from cascadesim.einsum_cascades.notation.files import LARGEST_TABLE_BYTES, read_text
+from cascadesim.einsum_cascades.notation.schema import LARGEST_TABLE_BYTES, read_text
 
 MOST_PROBLEMS = 20  # of one file that are described; the others are counted
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}

@@ -18,7 +18,7 @@ import numpy as np
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.neighborhood_kernels import TileShapes
-from cascadesim.einsum_cascades.analysis.passes import analyse
+from cascadesim.einsum_cascades.analysis.footprint import analyse
 from cascadesim.einsum_cascades.models import layers as token_layout
 from cascadesim.einsum_cascades.models import workload as zoo
 from cascadesim.einsum_cascades.models.workload import workload_from

@@ -13,7 +13,7 @@ from typing import Any
 
 from cascadesim.einsum_cascades.analysis.counts import bound, tensor_size
 from cascadesim.einsum_cascades.notation.ir import Cascade
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
 from cascadesim.validation.claim import Claim, PredictedFigures, Settings, Suite
 from cascadesim.validation.measure.counters import READ, WARP_PRODUCTS, WARPGROUP_PRODUCTS
 from cascadesim.validation.table import Column, Layout, Row, columns_of, count, not_negative, positive

@@ -8,22 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.einsum_cascades.analysis.passes import (
-    all_passes,
-    analyse,
-    live_footprint,
-    minimum_words,
-    pass_class,
-    passes,
-    traversal,
-)
+from cascadesim.einsum_cascades.analysis.footprint import analyse, live_footprint, minimum_words
+from cascadesim.einsum_cascades.analysis.passes import all_passes, pass_class, passes, traversal
 from cascadesim.einsum_cascades.analysis.rank_groups import rank_group, rank_groups
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
 from cascadesim.einsum_cascades.texts import cascade_names, find
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
 
 
 def over(rank: str, text: str) -> int:

@@ -8,7 +8,7 @@ from cascadesim.einsum_cascades.analysis.rank_groups import partition, rank_grou
 from cascadesim.einsum_cascades.notation.ir import Access, Index
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import find
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_3PASS
 
 
 def index(text: str) -> Index:

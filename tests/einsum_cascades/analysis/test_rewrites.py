@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
+from cascadesim.einsum_cascades.analysis.footprint import live_footprint
 from cascadesim.einsum_cascades.analysis.online import make_iterative
-from cascadesim.einsum_cascades.analysis.passes import live_footprint, passes
+from cascadesim.einsum_cascades.analysis.passes import passes
 from cascadesim.einsum_cascades.analysis.rewrites import defer_division, split
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.ir import Cascade

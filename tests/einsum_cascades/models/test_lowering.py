@@ -15,7 +15,7 @@ from cascadesim.einsum_cascades.models.lowering import LayerRun, expected_expert
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.projections import LayerSizes, Phase
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, ExtraKeys, KeyInterval, neighborhood
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS
 
 Array = NDArray[np.float64]
 
