@@ -22,10 +22,10 @@ from cascadesim.simulator.gna.report import SCHEMA
 
 # name -> (constructor, fields it takes besides the tokens)
 STATIC: Mapping[str, tuple[Callable[..., SparsePattern], tuple[str, ...]]] = {
-    "sink-window": (patterns.SinkWindow, ("sinks", "window")),
-    "global-window": (patterns.GlobalWindow, ("window", "globals")), "strided": (patterns.Strided, ("length",)),
-    "fixed": (patterns.Fixed, ("length", "columns")), "halo": (patterns.Halo, ("block", "halo")),
-    "block-causal": (patterns.BlockCausal, ("block",)),
+    "sink-window": (patterns.sink_window, ("sinks", "window")),
+    "global-window": (patterns.global_window, ("window", "globals")), "strided": (patterns.strided, ("length",)),
+    "fixed": (patterns.fixed, ("length", "columns")), "halo": (patterns.halo, ("block", "halo")),
+    "block-causal": (patterns.block_causal, ("block",)),
 }  # fmt: skip
 _SHAPED: Mapping[str, tuple[str, ...]] = {  # fields of patterns that follow the layout
     "documents": ("lengths", "causal"), "frame-decay": (), "sliding-tile": ("tile", "window"),
@@ -159,9 +159,9 @@ def named(text: str, layout: tuple[int, ...]) -> SparsePattern | Selected | Bloc
         flag = settings.get("causal", "1")
         if flag not in ("0", "1"):
             raise CascadeSimError(f"pattern documents: causal: '{shortened(flag)}'; give 0 or 1")
-        return patterns.Documents(lengths, flag == "1")
+        return patterns.documents(lengths, flag == "1")
     if name == "frame-decay":
-        return patterns.FrameDecay(layout[0], tokens // layout[0])
+        return patterns.frame_decay(layout[0], tokens // layout[0])
     if name == "sliding-tile":
         return sliding_tile(layout, *(_sizes(settings.get(field, ""), field) for field in ("tile", "window")))
     if name in SELECTED:
