@@ -12,8 +12,15 @@ from types import MappingProxyType
 
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade
 from cascadesim.einsum_cascades.analysis.counts import Extents, extent, largest, names, tensor_size
-from cascadesim.einsum_cascades.analysis.passes import Traversal, traversal
-from cascadesim.einsum_cascades.analysis.rank_groups import RankGroup, partitions, rank_group, rank_groups, whole_extent
+from cascadesim.einsum_cascades.analysis.passes import (
+    RankGroup,
+    Traversal,
+    partitions,
+    rank_group,
+    rank_groups,
+    traversal,
+    whole_extent,
+)
 from cascadesim.einsum_cascades.notation.algebra import Polynomial, polynomial, product
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.notation.ir import Cascade

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.analysis.bound_counts import bound_work
 from cascadesim.einsum_cascades.analysis.counts import charged_regions, holds
-from cascadesim.einsum_cascades.analysis.rank_groups import partitions
+from cascadesim.einsum_cascades.analysis.passes import partitions
 from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade

@@ -9,8 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.analysis.footprint import analyse, live_footprint, minimum_words
-from cascadesim.einsum_cascades.analysis.passes import all_passes, pass_class, passes, traversal
-from cascadesim.einsum_cascades.analysis.rank_groups import rank_group, rank_groups
+from cascadesim.einsum_cascades.analysis.passes import (
+    all_passes,
+    pass_class,
+    passes,
+    rank_group,
+    rank_groups,
+    traversal,
+)
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.einsum_cascades.analysis.rank_groups import partition, rank_group, rank_groups
+from cascadesim.einsum_cascades.analysis.passes import partition, rank_group, rank_groups
 from cascadesim.einsum_cascades.notation.ir import Access, Index
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import find
