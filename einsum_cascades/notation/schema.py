@@ -291,7 +291,7 @@ def with_settings(content: Mapping[str, Any], settings: Sequence[str]) -> dict[s
         parts = [part.strip() for part in path.split(".")]
         if not equals or not all(parts):
             raise SpecError(f"--set {shortened(setting)}: expected dotted.field=value")
-        changed = _replace(changed, parts, _value(value, setting), setting)
+        changed = replaced(changed, parts, _value(value, setting), f"--set {shortened(setting)}")
     return changed
 
 
@@ -302,11 +302,21 @@ def _value(text: str, setting: str) -> Any:
         raise SpecError(f"--set {shortened(setting)}: '{shortened(text)}' is not a value") from None
 
 
-def _replace(content: Mapping[str, Any], path: Sequence[str], value: Any, setting: str) -> dict[str, Any]:
+def replaced(content: Mapping[str, Any], path: Sequence[str], value: Any, where: str) -> dict[str, Any]:
+    """`content` with the field at `path` replaced. Raises SpecError that starts with `where` if there is no group."""
     head, rest = path[0], path[1:]
     if not rest:
         return {**content, head: value}
     inner = content.get(head)
     if inner is not None and not isinstance(inner, Mapping):
-        raise SpecError(f"--set {shortened(setting)}: '{shortened(head)}' is a value, not a group of fields")
-    return {**content, head: _replace(inner or {}, rest, value, setting)}
+        raise SpecError(f"{where}: '{shortened(head)}' is a value, not a group of fields")
+    return {**content, head: replaced(inner or {}, rest, value, where)}
+
+
+def dotted(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field of a file by its dotted path, with its value."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value

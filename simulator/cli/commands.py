@@ -25,14 +25,15 @@ import click
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, bounded, suggestion
 from cascadesim.simulator.cli.options import (
+    LARGEST_BATCH,
     alternatives,
-    batch_size,
     lengths,
     names,
     new_file,
     one_of,
     setting,
     together,
+    whole,
 )
 from cascadesim.simulator.views.output import printable, standard_streams
 
@@ -130,7 +131,8 @@ def list_names(section: str | None) -> None:
 @click.option("--attention", metavar="CASCADE", help="Attention cascade, or a .cascade file.  [the architecture's]")
 @click.option("--seq-len", "sequence_lengths", type=lengths, metavar="N[,N…]", multiple=True, callback=together,
               help="Tokens per sequence, such as 4096, 64K or 1M (powers of 1024); repeatable.  [the workload's]")
-@click.option("--batch", type=batch_size, metavar="B", help="Sequences at once.  [the workload's]")
+@click.option("--batch", type=whole(1, LARGEST_BATCH, " sequences"), metavar="B",
+              help="Sequences at once.  [the workload's]")
 @click.option("--phase", type=one_of(*PHASES), default="prefill", metavar=alternatives(*PHASES), show_default=True,
               help="All tokens of a prompt at once, or one more token after --seq-len of them.")
 @click.option("--scope", type=one_of(*SCOPES), default="model", metavar=alternatives(*SCOPES), show_default=True,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascadesim.einsum_cascades.notation.errors import shortened
-from cascadesim.simulator.cli.options import alternatives, new_file, one_of
+from cascadesim.simulator.cli.options import alternatives, new_file, one_of, whole
 from cascadesim.simulator.views.output import pending_files, written_to
 
 if TYPE_CHECKING:
@@ -41,20 +41,6 @@ def flags(text: str) -> tuple[bool, ...]:
     if not set(parts) <= {"0", "1"}:
         raise click.BadParameter(f"'{shortened(text)}'; give 0 or 1 for each dimension, such as 1,0,0")
     return tuple(part == "1" for part in parts)
-
-
-def whole(least: int, most: int) -> Callable[[str], int]:
-    """Make a reader of whole numbers within limits."""
-
-    def number(text: str) -> int:
-        tidy = text.strip()
-        if not (tidy.isascii() and tidy.removeprefix("-").isdigit() and len(tidy) < 20):
-            raise click.BadParameter(f"'{shortened(text)}' is not a whole number")
-        if not least <= int(tidy) <= most:
-            raise click.BadParameter(f"{tidy}; give {least} to {most}")
-        return int(tidy)
-
-    return number
 
 
 def share(text: str) -> float:

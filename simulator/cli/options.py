@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened, suggestion
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
@@ -23,7 +23,7 @@ LONGEST_SEQUENCE = 2**24  # assumed: beyond every published context length (10M)
 LARGEST_BATCH = 2**16  # assumed: beyond any serving batch
 _THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
 _POWERS = {"K": 2**10, "M": 2**20}
-_LONGEST_NUMBER = 12  # digits; more is beyond both limits, and Python refuses to read thousands of them
+_LONGEST_NUMBER = 20  # digits; more is beyond all limits, and Python refuses to read thousands of them
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
@@ -62,13 +62,18 @@ def together(_: click.Context, _option: click.Parameter, given: Iterable[tuple[V
     return tuple(dict.fromkeys(value for values in given for value in values))
 
 
-def batch_size(text: str) -> int:
-    tidy = text.strip()
-    if not _is_number(tidy):
-        raise click.BadParameter(f"'{text}' is not a whole number")
-    if len(tidy) > _LONGEST_NUMBER or not 1 <= int(tidy) <= LARGEST_BATCH:
-        raise click.BadParameter(f"{tidy} sequences; give 1 to {LARGEST_BATCH}")
-    return int(tidy)
+def whole(least: int, most: int, of: str = "") -> Callable[[str], int]:
+    """Make a reader of whole numbers within limits; `of` says what they count."""
+
+    def number(text: str) -> int:
+        tidy = text.strip()
+        if not _is_number(tidy) or len(tidy) >= _LONGEST_NUMBER:
+            raise click.BadParameter(f"'{shortened(text)}' is not a whole number")
+        if not least <= int(tidy) <= most:
+            raise click.BadParameter(f"{tidy}; give {least} to {most}{of}")
+        return int(tidy)
+
+    return number
 
 
 def names(text: str) -> tuple[str, ...]:
