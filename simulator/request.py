@@ -19,9 +19,8 @@ from math import ceil, prod
 from typing import Any, Literal, TypeAlias
 
 from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares, Stored
-from cascadesim.einsum_cascades.models.layers import Layer
+from cascadesim.einsum_cascades.models.layers import Layer, Phase
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.projections import Phase
 from cascadesim.einsum_cascades.models.workload import (
     Scope,
     TracedWorkload,

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares
+from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.projections import Phase
 from cascadesim.einsum_cascades.models.workload import Scope
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator import execution, uncertainty

@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.protocol import Accelerator, Accounting
-from cascadesim.einsum_cascades.models.projections import Phase
+from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.workload import Scope, TracedWorkload, Workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened
 from cascadesim.einsum_cascades.notation.schema import dotted, read_yaml

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.projections import Phase
 from cascadesim.einsum_cascades.models.workload import load_workload, workload_names
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.request import divided, divided_operations

@@ -13,10 +13,9 @@ from cascadesim.einsum_cascades.models.layers import (
     Latent,
     Layer,
     NeighborhoodSizes,
-    layout_of,
     layout_sizes,
-    neighborhood_of,
 )
+from cascadesim.einsum_cascades.models.lowering import layout_of, neighborhood_of
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.einsum_cascades.notation.schema import Spec, validate
