@@ -15,7 +15,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, model_validator
 
 from cascadesim.einsum_cascades.models.operation import Operand
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
 from cascadesim.einsum_cascades.notation.schema import Spec
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval
 
@@ -197,14 +197,14 @@ class Layer(Spec):
         return self.interval.attended_pairs(1, sequence_length)
 
 
-def layout_sizes(text: str) -> tuple[int, ...]:
-    """`30x48x80`. Raises CascadeSimError."""
+def layout_sizes(text: str, what: str = "layout") -> tuple[int, ...]:
+    """`30x48x80`. Raises CascadeSimError that starts with `what` it is."""
     try:
         sizes = _sizes(text)
     except ValueError:
         sizes = ()
     if not isinstance(sizes, tuple) or min(sizes, default=0) < 1:
-        raise CascadeSimError(f"layout: expected sizes such as 30x48x80, got '{text}'")
+        raise CascadeSimError(f"{what}: expected sizes such as 30x48x80, got '{shortened(text)}'")
     return sizes
 
 

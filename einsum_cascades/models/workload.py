@@ -104,14 +104,9 @@ class Workload(Spec):
         return any(layer.mask == "causal" for layer in self.layers.values())
 
     def operations(
-        self,
-        *,
-        sequence_length: int | None = None,
-        batch: int | None = None,
-        phase: Phase = "prefill",
-        scope: Scope = "model",
-        attention: str | None = None,
-    ) -> tuple[Operation, ...]:
+        self, *, sequence_length: int | None = None, batch: int | None = None, phase: Phase = "prefill",
+        scope: Scope = "model", attention: str | None = None,
+    ) -> tuple[Operation, ...]:  # fmt: skip
         """What runs. `attention`, `linear`: one layer of each kind that differs there; `model`: everything, counted.
 
         Decode runs the layers that generate, one query per sequence, `sequence_length` keys in the cache.
@@ -298,14 +293,9 @@ class TracedWorkload:
         return max(row.length for row in self.rows)
 
     def operations(
-        self,
-        *,
-        sequence_length: int | None = None,
-        batch: int | None = None,
-        phase: Phase = "decode",
-        scope: str = "attention",
-        attention: str | None = None,
-    ) -> tuple[Operation, ...]:
+        self, *, sequence_length: int | None = None, batch: int | None = None, phase: Phase = "decode",
+        scope: str = "attention", attention: str | None = None,
+    ) -> tuple[Operation, ...]:  # fmt: skip
         """One operation, in the scopes that have attention. Raises CascadeSimError where asked for another size."""
         if sequence_length is not None or batch not in (None, 1):
             raise CascadeSimError(f"{self.name}: a pruning trace has the lengths of its rows and batch 1; "

@@ -147,8 +147,15 @@ class BlockMask:
     query_block: int
     key_block: int
 
+    choice_flops = 0.0
+
     @property
-    def is_causal(self) -> bool:
+    def attended_pairs(self) -> int:
+        """Pairs in chosen blocks; blocks at the ends count as whole ones."""
+        return int(self.blocks.sum()) * self.query_block * self.key_block
+
+    @property
+    def causal(self) -> bool:
         """Whether it chooses among earlier blocks: some below the diagonal of tokens, and none wholly above it.
 
         Blocks on the diagonal alone are those of windows and documents, causal or not: they say nothing.

@@ -30,13 +30,9 @@ FORMATS = ("table", "json")
 @click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
               help="Also draw the Einsums and what they read of each other, in rows of their passes.")
 def passes(
-    cascade: str,
-    rank: str | None,
-    sizes: tuple[tuple[str, int], ...],
-    mask: KeyInterval,
-    format_: str,
+    cascade: str, rank: str | None, sizes: tuple[tuple[str, int], ...], mask: KeyInterval, format_: str,
     plot: Path | None,
-) -> None:
+) -> None:  # fmt: skip
     """Passes over each rank, live footprint, operations and least traffic of a cascade.
 
     `cascadesim list cascades` names those that come along.

@@ -34,15 +34,6 @@ class UnitUse:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskUse:
-    """Cycles that one task occupied its unit, summed over all tiles."""
-
-    name: str
-    unit: str
-    busy_cycles: int
-
-
-@dataclass(frozen=True, slots=True)
 class SteadyState:
     """The longest stretch found in which every `tiles` tiles take exactly `cycles` cycles.
 
@@ -78,7 +69,6 @@ class Schedule:
     cycles: int
     tiles: int
     units: tuple[UnitUse, ...]
-    tasks: tuple[TaskUse, ...]
     bound_by: str  # the unit with the most busy cycles
     fill_cycles: int
     drain_cycles: int
@@ -196,7 +186,9 @@ def _deadlock(program: Program, state: EngineState) -> str:
 
 def _schedule(program: Program, state: EngineState | None) -> Schedule:
     """Read the schedule off the final state, None where nothing ran."""
-    busy = program.busy_cycles()
+    by_task, busy = program.busy_cycles(), dict.fromkeys(program.units, 0)
+    for task in program.tasks:
+        busy[task.unit] += by_task[task.name]
     last, stepped, steady = 0, 0, None
     if state is not None:
         last = int(state.rows[at.CLOCK].max())
@@ -206,22 +198,20 @@ def _schedule(program: Program, state: EngineState | None) -> Schedule:
         first, tiles, period, repeated = (int(value) for value in state.rows[at.STEADY, :4])
         steady = SteadyState(first, tiles, period, first + tiles + repeated) if repeated else None
     cycles = last + program.drain_cycles if last else 0
-    tasks = tuple(TaskUse(task.name, task.unit, busy[task.name]) for task in program.tasks)
-    units = tuple(_unit_use(name, index, cycles, tasks, state) for index, name in enumerate(program.units))
+    units = tuple(_unit_use(name, index, cycles, busy[name], state) for index, name in enumerate(program.units))
     bound = max(units, key=lambda unit: unit.busy_cycles, default=None)
     return Schedule(
-        cycles=cycles, tiles=program.tiles, units=units, tasks=tasks, bound_by=bound.name if bound else "",
+        cycles=cycles, tiles=program.tiles, units=units, bound_by=bound.name if bound else "",
         fill_cycles=(bound.first_start or 0) if bound else 0,
         drain_cycles=cycles - (bound.last_finish or 0) if bound else 0, steady=steady, simulated_tiles=stepped,
         program=program,
     )  # fmt: skip
 
 
-def _unit_use(name: str, index: int, cycles: int, tasks: tuple[TaskUse, ...], state: EngineState | None) -> UnitUse:
+def _unit_use(name: str, index: int, cycles: int, busy: int, state: EngineState | None) -> UnitUse:
     first = int(state.rows[at.FIRST_START, index]) if state is not None else -1
     if state is None or first < 0:
         return UnitUse(name, 0, 0, cycles, None, None)
-    busy = sum(task.busy_cycles for task in tasks if task.unit == name)
     last = int(state.rows[at.CLOCK, index])
     stalled = last - first - busy
     if stalled < 0:

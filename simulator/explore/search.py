@@ -92,7 +92,7 @@ def exhaustive(problem: SearchProblem, workers: int, engine: EngineName, checkpo
     done = sum(part.counts.designs for part in found.values())
     watch(done, problem.size)
     left = [chunk for chunk in chunks if chunk.number not in found]
-    for chunk, part in run(Job(_search_chunk, problem), left, workers, engine):
+    for chunk, part in run(Job(_search_chunk, (problem, None)), left, workers, engine):
         checkpoint.save(chunk.name, part.arrays())
         found[chunk.number] = part
         done += part.counts.designs
@@ -100,11 +100,19 @@ def exhaustive(problem: SearchProblem, workers: int, engine: EngineName, checkpo
     return merged([found[chunk.number] for chunk in chunks])
 
 
-def _search_chunk(problem: SearchProblem, chunk: Chunk) -> Found:
+def _search_chunk(context: tuple[SearchProblem, Known | None], chunk: Chunk) -> Found:
+    """The front of a chunk; of the designs that are neither simulated nor beaten yet, where some are known."""
+    problem, known = context
     digits = problem.digits_of(chunk.start, chunk.stop)
     judged = problem.judge(digits)
-    kept = front(judged.costs)
-    return Found(digits[judged.good[kept]], judged.costs[kept], judged.counts)
+    rows, costs = judged.good, judged.costs
+    if known is not None:
+        new = ~np.isin(rows + chunk.start, known.places)
+        rows, costs = rows[new], costs[new]
+    kept = front(costs)
+    if known is not None:
+        kept = kept[~known.beats(costs[kept], problem.space.search.tolerance)]
+    return Found(digits[rows[kept]], costs[kept], judged.counts)
 
 
 def merged(parts: list[Found]) -> Found:
@@ -250,7 +258,7 @@ def refined(
                       np.concatenate([known.costs, costs]))
         watch(len(known.digits), len(known.digits))
         chunks = chunks_of(problem)
-        parts = dict(run(Job(_open_in_chunk, (problem, known)), chunks, workers, engine))
+        parts = dict(run(Job(_search_chunk, (problem, known)), chunks, workers, engine))
         candidates = merged([parts[chunk] for chunk in chunks]).digits
         iteration += 1
     possible = np.flatnonzero(np.isfinite(known.costs).all(axis=1))
@@ -280,15 +288,3 @@ def _simulated_costs(problem: SearchProblem, digits: Digits, workers: int, engin
     costs = problem.costs(columns)
     holds = problem.holds(problem.constraints, columns, len(digits))
     return np.where(holds[:, None] & np.isfinite(costs), costs, np.inf)
-
-
-def _open_in_chunk(context: tuple[SearchProblem, Known], chunk: Chunk) -> Found:
-    """The front of the designs of a chunk that are neither simulated nor beaten yet."""
-    problem, known = context
-    digits = problem.digits_of(chunk.start, chunk.stop)
-    judged = problem.judge(digits)
-    new = ~np.isin(judged.good + chunk.start, known.places)
-    rows, costs = judged.good[new], judged.costs[new]
-    kept = front(costs)
-    kept = kept[~known.beats(costs[kept], problem.space.search.tolerance)]
-    return Found(digits[rows[kept]], costs[kept], judged.counts)
