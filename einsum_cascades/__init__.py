@@ -5,8 +5,9 @@ What a user works with is imported from here, each name when it is used. Masks a
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from cascadesim import exports
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.analysis.evaluate import evaluate
@@ -21,23 +22,15 @@ if TYPE_CHECKING:
     from cascadesim.einsum_cascades.notation.notation import cascade, parse, read_cascade, to_text
     from cascadesim.einsum_cascades.texts import cascade_names, find
 
-_WHERE = {
-    "analysis.evaluate": ("evaluate",), "analysis.graph": ("graph",), "analysis.online": ("rewritten_to",),
-    "analysis.footprint": ("Analysis", "analyse"), "analysis.passes": ("passes",), "models.operation": ("Operation",),
-    "models.workload": ("Workload", "load_workload"), "notation.errors": ("CascadeSimError",),
-    "notation.ir": ("Cascade", "Einsum"), "texts": ("cascade_names", "find"),
-    "notation.notation": ("cascade", "parse", "read_cascade", "to_text"),
-}  # fmt: skip
 __all__ = [
     "Analysis", "Cascade", "CascadeSimError", "Einsum", "Operation", "Workload", "analyse", "cascade",
     "cascade_names", "evaluate", "find", "graph", "load_workload", "parse", "passes", "read_cascade", "rewritten_to",
     "to_text",
 ]  # fmt: skip
-
-
-def __getattr__(name: str) -> object:
-    """Import the public name from the module that defines it. Raises AttributeError for another one."""
-    for module, names in _WHERE.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = exports(__name__, {name: f"einsum_cascades.{module}" for module, names in {
+    "analysis.evaluate": ("evaluate",), "analysis.graph": ("graph",), "analysis.online": ("rewritten_to",),
+    "analysis.footprint": ("Analysis", "analyse"), "analysis.passes": ("passes",), "models.operation": ("Operation",),
+    "models.workload": ("Workload", "load_workload"), "notation.errors": ("CascadeSimError",),
+    "notation.ir": ("Cascade", "Einsum"), "texts": ("cascade_names", "find"),
+    "notation.notation": ("cascade", "parse", "read_cascade", "to_text"),
+}.items() for name in names})  # fmt: skip

@@ -4,6 +4,7 @@ The names below are imported when they are used. Everything else is found by its
 computed), `accelerators` (where it runs), `simulator` (when it runs), `kernels` and `validation`.
 """
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -18,23 +19,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "cascade", "evaluate", "explore", "load_accelerator", "load_workload", "simulate"]
 __version__ = "0.1.0"
-_WHERE = {
-    "Report": "cascadesim.simulator.report:Report",
-    "cascade": "cascadesim.einsum_cascades.notation.notation:cascade",
-    "evaluate": "cascadesim.einsum_cascades.analysis.evaluate:evaluate",
-    "explore": "cascadesim.simulator.explore.explore:explore",
-    "load_accelerator": "cascadesim.accelerators.catalogue:load",
-    "load_workload": "cascadesim.einsum_cascades.models.workload:load_workload",
-    "simulate": "cascadesim.simulator.simulate:simulate",
-}
 
 
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first used."""
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _WHERE[name].partition(":")
-    return getattr(import_module(module), attribute)
+def exports(package: str, where: Mapping[str, str]) -> Callable[[str], object]:
+    """Make the `__getattr__` of a package whose public names are imported when they are used: name -> module:name."""
+
+    def imported(name: str) -> object:
+        if name not in where:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module, _, attribute = where[name].partition(":")
+        return getattr(import_module(f"cascadesim.{module}"), attribute or name)
+
+    return imported
+
+
+__getattr__ = exports(__name__, {
+    "Report": "simulator.report", "cascade": "einsum_cascades.notation.notation",
+    "evaluate": "einsum_cascades.analysis.evaluate", "explore": "simulator.explore.explore",
+    "load_accelerator": "accelerators.catalogue:load", "load_workload": "einsum_cascades.models.workload",
+    "simulate": "simulator.simulate",
+})  # fmt: skip
 
 
 def __dir__() -> list[str]:
