@@ -13,6 +13,7 @@ work through the heads of a sequence one after another.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
@@ -259,11 +260,8 @@ def refuse_what_does_not_fit(request: Request) -> None:
     needed = None if request.scope == "linear" else memory(request)
     if needed is None or needed.fits:
         return
-    fitting, too_many = 0, request.sequences  # what is held never shrinks with the batch
-    while too_many - fitting > 1:
-        middle = (fitting + too_many) // 2
-        held = memory(replace(request, batch=middle))
-        fitting, too_many = (middle, too_many) if held is not None and held.fits else (fitting, middle)
+    batches = range(1, request.sequences)  # what is held never shrinks with the batch
+    fitting = bisect(batches, False, key=lambda batch: not (memory(replace(request, batch=batch)) or needed).fits)
     advice = f"the largest batch that fits is {fitting:,}" if fitting else "not even a batch of 1 fits"
     each = " on each device" if accelerator.capabilities.devices > 1 else ""
     named = " + ".join(f"{name} {size / 1e9:,.2f}" for name, size in needed.parts.items() if size)
