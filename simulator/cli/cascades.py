@@ -10,7 +10,7 @@ import click
 
 from cascadesim import einsum_cascades
 from cascadesim.simulator.cli.options import alternatives, extent, mask, new_file, one_of
-from cascadesim.simulator.views.output import json_text, pending_files, printable
+from cascadesim.simulator.views.output import aligned, json_text, pending_files, printable
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
@@ -60,17 +60,11 @@ def table(found: einsum_cascades.Analysis) -> Iterator[str]:
         einsums.append((name, str(found.main.pass_of(number)), work or "none: a copy or an initial state"))
     yield f"{found.cascade.name}: {found.pass_class}{over}"
     yield ""
-    yield from _aligned(ranks)
+    yield from aligned(ranks, names=4)
     yield ""
-    yield from _aligned(einsums)
+    yield from aligned(einsums, names=3)
     yield ""
     yield f"least traffic to and from memory: {found.minimum_words} words"
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -82,19 +82,6 @@ class Schedule:
     def utilization(self, name: str) -> float:
         return self.unit(name).busy_cycles / self.cycles if self.cycles else 0.0
 
-    def __str__(self) -> str:
-        rows = [("unit", "busy", "stalled", "idle", "busy share")]
-        rows += [(unit.name, f"{unit.busy_cycles:,}", f"{unit.stalled_cycles:,}", f"{unit.idle_cycles:,}",
-                  f"{self.utilization(unit.name):.1%}") for unit in self.units]
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-        headline = [f"{self.cycles:,} cycles for {self.tiles:,} tiles; {self.bound_by} is busiest: "
-                    f"{self.fill_cycles:,} cycles before it starts, {self.drain_cycles:,} after it ends"]
-        if self.steady is not None:
-            headline.append(f"steady from tile {self.steady.first_tile:,}: {self.steady.cycles:,} cycles every "
-                            f"{self.steady.tiles:,} tiles ({self.steady.cycles_per_tile:,.2f} per tile)")
-        return "\n".join([*headline, *table])
-
 
 LARGEST_RING = 2**17  # tiles that a unit may fall behind another
 LONGEST_CYCLES = 2**60  # of a whole schedule: the engine counts in 64-bit integers

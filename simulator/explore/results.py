@@ -24,7 +24,7 @@ from cascadesim.accelerators.catalogue import Column
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.models import METRICS, Reference, metric_of
 from cascadesim.simulator.explore.problem import Counts
-from cascadesim.simulator.views.output import cell, printable
+from cascadesim.simulator.views.output import aligned, cell, printable
 
 SUFFIXES = (".parquet", ".csv")
 MOST_ROWS = 2000  # designs that a page shows, evenly picked: keeps it far below 5 MB
@@ -84,12 +84,10 @@ def table_lines(frame: Frame, most: int = _SHOWN_ROWS) -> Iterator[str]:
     size = len(frame)
     shown = list(range(size)) if size <= most else [*range(most // 2), *range(size - most // 2, size)]
     cells = [[_cell(name, frame[name][row].item()) for name in names] for row in shown]
-    widths = [max(len(text) for text in column) for column in zip(names, *cells, strict=True)]
-    yield "  ".join(name.rjust(width) for name, width in zip(names, widths, strict=True))
-    for position, line in enumerate(cells):
-        if size > most and position == most // 2:
-            yield f"  … {size - most} more"
-        yield "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True))
+    lines = list(aligned([names, *cells]))
+    if size > most:
+        lines.insert(1 + most // 2, f"  … {size - most} more")
+    yield from lines
 
 
 def _cell(name: str, value: object) -> str:
