@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from cascadesim import einsum_cascades
-from cascadesim.simulator.cli.options import alternatives, extent, mask, new_file, one_of
+from cascadesim.simulator.cli.options import extent, mask, new_file, output_format
 from cascadesim.simulator.views.output import aligned, json_text, pending_files, printable
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
 
-FORMATS = ("table", "json")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,8 +24,7 @@ FORMATS = ("table", "json")
               help="Bind an extent, such as M0=256 (lengths may be 64K); several times. Counts become numbers.")
 @click.option("--mask", type=mask, default="full", metavar="MASK",
               help="Count under a mask: full, causal, window:N or chunk:N. Without P, as many queries as keys.")
-@click.option("--format", "format_", type=one_of(*FORMATS), default="table", metavar=alternatives(*FORMATS),
-              show_default=True, help="How the result is printed.")
+@output_format("table", "json")
 @click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
               help="Also draw the Einsums and what they read of each other, in rows of their passes.")
 def passes(

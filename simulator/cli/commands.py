@@ -26,11 +26,12 @@ import click
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, bounded, suggestion
 from cascadesim.simulator.cli.options import (
     LARGEST_BATCH,
-    alternatives,
+    choice,
     lengths,
     names,
     new_file,
     one_of,
+    output_format,
     setting,
     together,
     whole,
@@ -50,12 +51,6 @@ OWN = {
     "explore": "cascadesim.simulator.cli.explore:explore",
     "list": "cascadesim.simulator.cli.commands:list_names",
 }
-PHASES = ("prefill", "decode")
-SCOPES = ("attention", "linear", "model")
-FIDELITIES = ("analytical", "cycle")
-ACCOUNTINGS = ("physical", "artifact")
-FORMATS = ("table", "json", "csv")
-SHOWN = ("cascade", "mapping", "schedule", "bound", "dram")
 BAD_INPUT = 2
 A_BUG = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130
@@ -133,25 +128,24 @@ def list_names(section: str | None) -> None:
               help="Tokens per sequence, such as 4096, 64K or 1M (powers of 1024); repeatable.  [the workload's]")
 @click.option("--batch", type=whole(1, LARGEST_BATCH, " sequences"), metavar="B",
               help="Sequences at once.  [the workload's]")
-@click.option("--phase", type=one_of(*PHASES), default="prefill", metavar=alternatives(*PHASES), show_default=True,
-              help="All tokens of a prompt at once, or one more token after --seq-len of them.")
-@click.option("--scope", type=one_of(*SCOPES), default="model", metavar=alternatives(*SCOPES), show_default=True,
-              help="The whole model, or the attention or the linear layers of one layer of each kind.")
-@click.option("--fidelity", type=one_of(*FIDELITIES), metavar=alternatives(*FIDELITIES),
-              help="Closed form, or every cycle of every unit.  [cycle where the architecture has it]")
-@click.option("--accounting", type=one_of(*ACCOUNTINGS), default="physical", metavar=alternatives(*ACCOUNTINGS),
-              show_default=True, help="What hardware would do, or what the publication charged, quirks included.")
+@choice("--phase", of=("prefill", "decode"), default="prefill",
+        help_text="All tokens of a prompt at once, or one more token after --seq-len of them.")
+@choice("--scope", of=("attention", "linear", "model"), default="model",
+        help_text="The whole model, or the attention or the linear layers of one layer of each kind.")
+@choice("--fidelity", of=("analytical", "cycle"),
+        help_text="Closed form, or every cycle of every unit.  [cycle where the architecture has it]")
+@choice("--accounting", of=("physical", "artifact"), default="physical",
+        help_text="What hardware would do, or what the publication charged, quirks included.")
 @click.option("--set", "settings", type=setting, multiple=True, metavar="FIELD=VALUE",
               help="Another value for a field of the architecture or of the workload; repeatable.")
-@click.option("--format", "format_", type=one_of(*FORMATS), default="table", metavar=alternatives(*FORMATS),
-              show_default=True, help="How results are printed.")
+@output_format("table", "json", "csv", help_text="How results are printed.")
 @click.option("--output", type=new_file(), metavar="FILE", help="Print to a file instead.")
 @click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg", help="Also draw the figures.")
 @click.option("--trace", type=new_file(".json"), metavar="FILE.json",
               help="Also write the schedule of the first tiles, for Perfetto or chrome://tracing.")
-@click.option("--show", type=one_of(*SHOWN), metavar=alternatives(*SHOWN),
-              help="Print what is computed, what goes where, when it runs, what bounds it, or what DRAM\n"
-              "standards would deliver of its traffic, instead of results.")
+@choice("--show", of=("cascade", "mapping", "schedule", "bound", "dram"),
+        help_text="Print what is computed, what goes where, when it runs, what bounds it, or what DRAM\n"
+                  "standards would deliver of its traffic, instead of results.")
 def simulate(
     architectures: tuple[str, ...], workloads: tuple[str, ...], attention: str | None,
     sequence_lengths: tuple[int, ...], batch: int | None, phase: str, scope: str, fidelity: str | None,

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from cascadesim.simulator.cli.options import alternatives, new_file, one_of, whole
+from cascadesim.simulator.cli.options import choice, new_file, whole
 from cascadesim.simulator.views.output import pending_files, printable, progress
 
 if TYPE_CHECKING:
     from cascadesim.simulator.explore.results import Frame
     from cascadesim.simulator.explore.workers import EngineName
 
-ENGINES = ("local", "ray")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("space", metavar="SPACE.yaml")
 @click.option("--workers", type=whole(1, 1024, " processes"), metavar="N", help="Processes.  [one per core]")
-@click.option("--engine", type=one_of(*ENGINES), default="local", metavar=alternatives(*ENGINES), show_default=True,
-              help="This machine, or a Ray cluster (RAY_ADDRESS; otherwise a local one).")
+@choice("--engine", of=("local", "ray"), default="local",
+        help_text="This machine, or a Ray cluster (RAY_ADDRESS; otherwise a local one).")
 @click.option("--output", type=new_file(".parquet", ".csv"), metavar="FILE.parquet|.csv",
               help="Write the front; a run that was killed goes on from what it had.")
 @click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
