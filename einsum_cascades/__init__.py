@@ -5,9 +5,9 @@ What a user works with is imported from here, each name when it is used. Masks a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING
-
-from cascadesim import exports
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.analysis.evaluate import evaluate
@@ -27,6 +27,20 @@ __all__ = [
     "cascade_names", "evaluate", "find", "graph", "load_workload", "parse", "passes", "read_cascade", "rewritten_to",
     "to_text",
 ]  # fmt: skip
+
+
+def exports(package: str, where: Mapping[str, str]) -> Callable[[str], object]:
+    """Make the `__getattr__` of a package whose public names are imported when they are used: name -> module:name."""
+
+    def imported(name: str) -> object:
+        if name not in where:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module, _, attribute = where[name].partition(":")
+        return getattr(import_module(f"cascadesim.{module}"), attribute or name)
+
+    return imported
+
+
 __getattr__ = exports(__name__, {name: f"einsum_cascades.{module}" for module, names in {
     "analysis.evaluate": ("evaluate",), "analysis.graph": ("graph",), "analysis.online": ("rewritten_to",),
     "analysis.footprint": ("Analysis", "analyse"), "analysis.passes": ("passes",), "models.operation": ("Operation",),

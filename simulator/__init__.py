@@ -6,7 +6,7 @@ No accelerator is named here. The functions `simulate` and `explore` have module
 
 from typing import TYPE_CHECKING
 
-from cascadesim import exports
+from cascadesim.einsum_cascades import exports
 
 if TYPE_CHECKING:
     from cascadesim.simulator.engine.engine import Schedule, run

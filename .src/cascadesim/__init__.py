@@ -4,9 +4,9 @@ The names below are imported when they are used. Everything else is found by its
 computed), `accelerators` (where it runs), `simulator` (when it runs), `kernels` and `validation`.
 """
 
-from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from cascadesim.einsum_cascades import exports
 
 if TYPE_CHECKING:
     from cascadesim.accelerators.catalogue import load as load_accelerator
@@ -19,20 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "cascade", "evaluate", "explore", "load_accelerator", "load_workload", "simulate"]
 __version__ = "0.1.0"
-
-
-def exports(package: str, where: Mapping[str, str]) -> Callable[[str], object]:
-    """Make the `__getattr__` of a package whose public names are imported when they are used: name -> module:name."""
-
-    def imported(name: str) -> object:
-        if name not in where:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module, _, attribute = where[name].partition(":")
-        return getattr(import_module(f"cascadesim.{module}"), attribute or name)
-
-    return imported
-
-
 __getattr__ = exports(__name__, {
     "Report": "simulator.report", "cascade": "einsum_cascades.notation.notation",
     "evaluate": "einsum_cascades.analysis.evaluate", "explore": "simulator.explore.explore",
