@@ -217,10 +217,6 @@ class OperationRun:
         return Traffic(self.count * traffic.read_bytes, self.count * traffic.write_bytes)
 
 
-def traffic(runs: Iterable[OperationRun]) -> Traffic:
-    return sum((run.traffic for run in runs), Traffic())
-
-
 def unit_times(units: Sequence[Unit], runs: Sequence[OperationRun]) -> tuple[UnitTime, ...]:
     """Attribute every cycle of every unit: busy, stalled or idle."""
     busy: Counter[str] = Counter()

@@ -62,7 +62,7 @@ def explore(
 
             figures.draw(frame, picture)
         if written is not None:
-            results.write_page(frame, written)
+            written.write_text(results.page(frame), encoding="utf-8")
 
 
 def _print(frame: Frame, lines: Iterable[str]) -> None:

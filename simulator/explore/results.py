@@ -97,15 +97,13 @@ def _cell(name: str, value: object) -> str:
 
 
 def write(frame: Frame, target: Path, suffix: str) -> None:
-    """Writes Parquet or CSV, by `suffix`, to the file `target` that the caller made for it."""
+    """Writes Parquet or CSV, by `suffix`, to the file `target` that the caller made for it.
+
+    CSV has comment lines first (`#`): version, counts, the space file; then a header and the rows.
+    """
     if suffix == ".parquet":
         _write_parquet(frame, target)
-    else:
-        _write_csv(frame, target)
-
-
-def _write_csv(frame: Frame, target: Path) -> None:
-    """Comment lines first (`#`): version, counts, the space file; then a header and the rows."""
+        return
     counts = frame.counts
     remarks = [
         f"cascadesim {frame.version}, front of {frame.source}; read with comment='#'",
@@ -143,10 +141,6 @@ def parquet_library() -> tuple[Any, Any]:
         raise CascadeSimError(
             "--output FILE.parquet needs pyarrow: pip install 'cascadesim[explore]', or give a .csv file"
         ) from None
-
-
-def write_page(frame: Frame, target: Path) -> None:
-    target.write_text(page(frame), encoding="utf-8")
 
 
 def page(frame: Frame) -> str:
