@@ -64,19 +64,26 @@ def group_tiles(
 
     Both have an entry for each query tile of the longest group: (query tiles,) int64; one without a query visits none.
     """
-    start, end = axis.spans(members)
+    visited, full = np.zeros((2, -(-axis.longest_group // query_tile)), dtype=np.int64)
+    live = slice(-(-members // query_tile))
+    visited[live] = _visited(axis, members, query_tile, key_tile, tiling, np.array([axis.stride]))[0]
+    if tiling == "static":
+        start, end = axis.spans(members)
+        first = np.arange(0, members, query_tile)
+        last = np.minimum(first + query_tile, members) - 1
+        high = end[first]  # every query attends [start[last], high); what lies past the last key is padding
+        ends = np.where(high == members, -(-high // key_tile), high // key_tile)
+        full[live] = np.maximum(ends - -(-start[last] // key_tile), 0)
+    return visited, full
+
+
+def _visited(axis: Axis, members: int, query_tile: int, key_tile: int, tiling: Tiling, strides: Positions) -> Positions:
+    """Key tiles that each query tile of a group visits at each stride: (strides, query tiles) int64."""
     first = np.arange(0, members, query_tile)
     last = np.minimum(first + query_tile, members) - 1
-    visited, full = np.zeros((2, -(-axis.longest_group // query_tile)), dtype=np.int64)
-    live = slice(len(first))
-    if tiling == "dynamic":
-        visited[live] = -(-(end[last] - start[first]) // key_tile)
-        return visited, full
-    visited[live] = -(-end[last] // key_tile) - start[first] // key_tile
-    high = end[first]  # every query attends [start[last], high); what lies past the last key is padding
-    ends = np.where(high == members, -(-high // key_tile), high // key_tile)
-    full[live] = np.maximum(ends - -(-start[last] // key_tile), 0)
-    return visited, full
+    low, high = (first_keys(place, members, axis.window, strides[:, None], axis.causal) for place in (first, last))
+    high = last + 1 if axis.causal else np.minimum(high + axis.window, members)
+    return -(-high // key_tile) - low // key_tile if tiling == "static" else -(-(high - low) // key_tile)
 
 
 def stride_sweep(axis: Axis, query_tile: int, key_tile: int, tiling: Tiling) -> tuple[Positions, Positions]:
@@ -92,26 +99,14 @@ def stride_sweep(axis: Axis, query_tile: int, key_tile: int, tiling: Tiling) -> 
     parts = []
     for begin in range(1, axis.window + 1, step):
         strides = np.arange(begin, min(begin + step, axis.window + 1), dtype=np.int64)
-        parts.append(_sweep(axis, query_tile, key_tile, tiling, strides))
-        if not axis.causal and parts[-1][1].min() <= fewest:
+        largest, total = np.zeros((2, len(strides)), dtype=np.int64)
+        for members, count in axis.groups:
+            visited = _visited(axis, members, query_tile, key_tile, tiling, strides)
+            largest, total = np.maximum(largest, visited.max(axis=1)), total + count * visited.sum(axis=1)
+        parts.append((largest, total))
+        if not axis.causal and total.min() <= fewest:
             break
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-
-
-def _sweep(
-    axis: Axis, query_tile: int, key_tile: int, tiling: Tiling, strides: Positions
-) -> tuple[Positions, Positions]:
-    largest, total = np.zeros_like(strides), np.zeros_like(strides)
-    column = strides[:, None]
-    for members, count in axis.groups:
-        first = np.arange(0, members, query_tile)
-        last = np.minimum(first + query_tile, members) - 1
-        low, high = (first_keys(place, members, axis.window, column, axis.causal) for place in (first, last))
-        high = last + 1 if axis.causal else np.minimum(high + axis.window, members)
-        visited = -(-high // key_tile) - low // key_tile if tiling == "static" else -(-(high - low) // key_tile)
-        largest = np.maximum(largest, visited.max(axis=1))
-        total += count * visited.sum(axis=1)
-    return largest, total
 
 
 def backward_tiles(axis: Axis, query_tile: int, key_tile: int) -> Visits:
