@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -242,6 +242,7 @@ def test_two_tokens_meet_at_one_expert_in_expectation() -> None:
     assert expected_experts(Experts(experts=16, chosen=4, width=1), 2) == 7
 
 
+@settings(deadline=None)
 @given(experts=st.integers(1, 512), tokens=st.integers(1, 10**6), data=st.data())
 def test_expected_experts_lie_between_the_chosen_and_all(experts: int, tokens: int, data: st.DataObject) -> None:
     chosen = data.draw(st.integers(1, experts))
@@ -251,6 +252,7 @@ def test_expected_experts_lie_between_the_chosen_and_all(experts: int, tokens: i
     assert expected_experts(mixture, tokens + 1) >= hit
 
 
+@settings(deadline=None)
 @given(tokens=st.integers(1, 10**5), chosen=st.integers(1, 8))
 def test_rows_of_the_experts_cover_every_choice(tokens: int, chosen: int) -> None:
     experts = Experts(experts=8, chosen=chosen, width=1)

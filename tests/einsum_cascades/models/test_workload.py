@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from math import prod
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.models.operation import Operation
@@ -284,6 +284,7 @@ def test_all_experts_are_read_in_a_long_prefill_and_each_token_still_pays_for_it
     assert dict(operations["expert_up"].extents) == {"r": 1024, "k": 4096, "n": 14336, "x": 8}
 
 
+@settings(deadline=None)
 @given(length=st.integers(1, 300), batch=st.integers(1, 5))
 def test_work_grows_with_length_and_batch(length: int, batch: int) -> None:
     def products(length: int, batch: int) -> int:
@@ -293,6 +294,7 @@ def test_work_grows_with_length_and_batch(length: int, batch: int) -> None:
     assert products(length + 1, batch) > products(length, batch)
 
 
+@settings(deadline=None)
 @given(length=st.integers(1, 60))
 def test_decoding_a_sequence_attends_as_many_pairs_as_its_prefill(length: int) -> None:
     """Position by position, one query each: the sum over decode steps is the causal triangle (or band)."""
