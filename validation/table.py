@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, suggestion
-from cascadesim.einsum_cascades.notation.files import LARGEST_TABLE_BYTES, read_text
+from cascadesim.einsum_cascades.notation.schema import LARGEST_TABLE_BYTES, read_text
 
 Value: TypeAlias = str | int | float | None
 Parse: TypeAlias = Callable[[str], str | int | float]

@@ -22,8 +22,7 @@ from pydantic import model_validator
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.analysis.counts import charged_regions
-from cascadesim.einsum_cascades.analysis.passes import all_passes
-from cascadesim.einsum_cascades.analysis.rank_groups import partitions
+from cascadesim.einsum_cascades.analysis.passes import all_passes, partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.schema import (
@@ -35,7 +34,7 @@ from cascadesim.einsum_cascades.notation.schema import (
     read_yaml,
     validate,
 )
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_3PASS
 
 FOLDER = Path(__file__).parent / "kernels"
 LIBRARIES = ("implementations", "launches")  # files about what calls kernels

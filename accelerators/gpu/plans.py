@@ -39,7 +39,7 @@ from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, a
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
-from cascadesim.einsum_cascades.analysis.rank_groups import all_accesses
+from cascadesim.einsum_cascades.analysis.passes import all_accesses
 from cascadesim.einsum_cascades.models.operation import Operation, least_elements, mask_of
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import KeyInterval, Mask

@@ -29,7 +29,7 @@ from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.counts import bind_extents, names
-from cascadesim.einsum_cascades.analysis.rank_groups import partitions, whole_extent
+from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent
 from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, conditions

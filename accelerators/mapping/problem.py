@@ -15,8 +15,7 @@ from math import prod
 from cascadesim.accelerators.binding import point_operations
 from cascadesim.einsum_cascades.analysis.bound_counts import wholly_bound
 from cascadesim.einsum_cascades.analysis.counts import names
-from cascadesim.einsum_cascades.analysis.graph import cycles, dependences
-from cascadesim.einsum_cascades.analysis.rank_groups import partitions, whole_extent
+from cascadesim.einsum_cascades.analysis.passes import cycles, dependences, partitions, whole_extent
 from cascadesim.einsum_cascades.notation.algebra import factor_polynomial
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum, Factor, Index

@@ -15,7 +15,7 @@ from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bind
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split
 from cascadesim.accelerators.mapping.problem import Problem, Work
 from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.einsum_cascades.analysis.rank_groups import partitions
+from cascadesim.einsum_cascades.analysis.passes import partitions
 from cascadesim.einsum_cascades.notation.errors import suggestion
 
 _DIMENSIONS = {"array_2d": ("rows", "columns"), "array_1d": ("lanes",)}

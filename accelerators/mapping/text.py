@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split, Step
 from cascadesim.einsum_cascades.notation.errors import NotationError, UnknownNameError, excerpt, shortened
-from cascadesim.einsum_cascades.notation.files import read_text
+from cascadesim.einsum_cascades.notation.schema import read_text
 
 _NAME = r"[A-Za-z][A-Za-z0-9_-]*+"
 _HEADER = re.compile(rf"mapping\s++(?P<name>{_NAME})\s++for\s++(?P<cascade>[A-Za-z][\w.-]*+)")

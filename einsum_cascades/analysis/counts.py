@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.analysis.rank_groups import all_accesses, partition
+from cascadesim.einsum_cascades.analysis.passes import all_accesses, partition
 from cascadesim.einsum_cascades.notation import ir
 from cascadesim.einsum_cascades.notation.algebra import (
     Polynomial,

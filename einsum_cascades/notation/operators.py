@@ -56,10 +56,6 @@ def _largest(fibers: Values, keep: int) -> Coordinates:
     return np.argsort(-fibers, axis=-1, kind="stable")[..., :keep]
 
 
-def _smallest(fibers: Values, keep: int) -> Coordinates:
-    return np.argsort(fibers, axis=-1, kind="stable")[..., :keep]
-
-
 ELEMENTWISE: Mapping[str, Operator] = MappingProxyType({
     row.name: row
     for row in (
@@ -93,7 +89,7 @@ ELEMENTWISE: Mapping[str, Operator] = MappingProxyType({
 
 FIBER: Mapping[str, FiberOperator] = MappingProxyType({  # assumed: a streaming selector, one compare per element
     "top": FiberOperator("top", _largest, (("compare", 1),)),
-    "bottom": FiberOperator("bottom", _smallest, (("compare", 1),)),
+    "bottom": FiberOperator("bottom", lambda fibers, keep: _largest(-fibers, keep), (("compare", 1),)),
 })
 
 # how a reduction combines two results

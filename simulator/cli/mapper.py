@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from cascadesim.simulator.cli.options import alternatives, batch_size, extent, lengths, new_file, one_of
+from cascadesim.simulator.cli.options import LARGEST_BATCH, choice, extent, lengths, new_file, output_format, whole
 from cascadesim.simulator.views.output import gigabytes, json_text, pending_files, printable, written_to
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.models.operation import Operation
     from cascadesim.simulator.mapper import FoundMapping, MappingObjective
 
-OBJECTIVES = ("latency", "energy", "edp", "dram")
-FORMATS = ("table", "json")
 _ATTENTION = {"b": 1, "h": 1, "g": 1}  # extents of attention that the texts do not name
 
 
@@ -25,14 +23,14 @@ _ATTENTION = {"b": 1, "h": 1, "g": 1}  # extents of attention that the texts do 
 @click.option("--arch", "architecture", required=True, metavar="NAME", help="The array: a preset or a YAML file.")
 @click.option("--workload", default="bert", show_default=True, metavar="NAME", help="Whose sizes attention has.")
 @click.option("--seq-len", "sequence_length", type=lengths, metavar="N", help="Tokens.  [the workload's]")
-@click.option("--batch", type=batch_size, metavar="B", help="Sequences at once.  [the workload's]")
+@click.option("--batch", type=whole(1, LARGEST_BATCH, " sequences"), metavar="B",
+              help="Sequences at once.  [the workload's]")
 @click.option("--set", "sizes", type=extent, multiple=True, metavar="RANK=N",
               help="The size of a rank, in place of the workload's; repeatable.")
-@click.option("--objective", type=one_of(*OBJECTIVES), default="latency", metavar=alternatives(*OBJECTIVES),
-              show_default=True, help="What is to be least; edp is energy times delay.")
+@choice("--objective", of=("latency", "energy", "edp", "dram"), default="latency",
+        help_text="What is to be least; edp is energy times delay.")
 @click.option("--output", type=new_file(".mapping"), metavar="FILE.mapping", help="Also write the mapping to a file.")
-@click.option("--format", "format_", type=one_of(*FORMATS), default="table", metavar=alternatives(*FORMATS),
-              show_default=True, help="How the result is printed.")
+@output_format("table", "json")
 def map_cascade(
     cascade: str, architecture: str, workload: str, sequence_length: tuple[int, ...] | None, batch: int | None,
     sizes: tuple[tuple[str, int], ...], objective: str, output: Path | None, format_: str,

@@ -7,7 +7,7 @@ are opened before the work starts and appear when all of it is done.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import chain, product
 from pathlib import Path
@@ -16,10 +16,10 @@ from typing import TypeVar, cast
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.mapping.text import find_mapping
 from cascadesim.accelerators.protocol import Accelerator, Accounting, TakesMappings
-from cascadesim.einsum_cascades.models.projections import Phase
+from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.workload import Scope, TracedWorkload, Workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened
-from cascadesim.einsum_cascades.notation.schema import read_yaml
+from cascadesim.einsum_cascades.notation.schema import dotted, read_yaml
 from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.simulator.report import Report, document
 from cascadesim.simulator.request import Fidelity, Request, load_any_workload
@@ -188,22 +188,13 @@ def load_architecture(name: str, settings: Sequence[str]) -> Accelerator:
         if not unknown:
             raise
         file = next((path for full, path in catalogue.presets().items() if name in (full, path.stem)), Path(name))
-        known = tuple(_paths(read_yaml(file)))
+        known = tuple(path for path, _ in dotted(read_yaml(file)))
         problems = [f"--set {shortened(field)}: {_meant(name, field, known)}" for field in unknown]
         raise SpecError("\n".join(problems)) from None
 
 
 def _field(setting: str) -> str:
     return ".".join(part.strip() for part in setting.partition("=")[0].split("."))
-
-
-def _paths(content: Mapping[str, object], above: str = "") -> Iterator[str]:
-    """List every field of a file, dotted."""
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _paths(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}"
 
 
 def _meant(name: str, field: str, known: Sequence[str]) -> str:

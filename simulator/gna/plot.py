@@ -17,10 +17,11 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.sparsity.neighborhood import times
+from cascadesim.einsum_cascades.sparsity.masks import times
 from cascadesim.simulator.gna.neighborhood import Question
 from cascadesim.simulator.gna.recommend import with_stride
 from cascadesim.simulator.gna.report import Answer
+from cascadesim.simulator.views.plot_style import write_figure
 
 Shares = NDArray[np.float64]
 MOST_SLICES = 6
@@ -31,6 +32,10 @@ _QUERY, _WINDOW = "#d62728", "#111111"
 
 def draw(answer: Answer, target: Path) -> None:
     """Write the picture; the suffix chooses the format."""
+    write_figure(lambda: _figure(answer), target, {})
+
+
+def _figure(answer: Answer) -> Figure:
     dimensions = len(answer.question.pattern.layout)
     figure = Figure(figsize=_INCHES[dimensions], layout="constrained")
     figure.suptitle(f"{str(answer.question.pattern).capitalize()}; {answer.question.tiles}", fontsize=11)
@@ -38,7 +43,7 @@ def draw(answer: Answer, target: Path) -> None:
     _query_tile(tiles, answer.question)
     _useful_share(shares, answer)
     _bounds_by_stride(bounds, answer.question)
-    figure.savefig(target, dpi=130)
+    return figure
 
 
 def _parts(figure: Figure, dimensions: int) -> tuple[SubFigure, SubFigure, SubFigure]:
@@ -185,4 +190,3 @@ def _bounds_by_stride(figure: SubFigure, question: Question) -> None:
     panel.set_title("Bound against the stride", fontsize=10)
     panel.legend(fontsize=7, loc="best", ncols=2)
     panel.grid(alpha=0.3)
-

@@ -20,7 +20,7 @@ from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.mapping.plan import given
 from cascadesim.accelerators.mapping.text import parse_mapping, shipped_mappings
 from cascadesim.accelerators.neighborhood_kernels import TileShapes
-from cascadesim.einsum_cascades.analysis.passes import analyse
+from cascadesim.einsum_cascades.analysis.footprint import analyse
 from cascadesim.einsum_cascades.models import layers as token_layout
 from cascadesim.einsum_cascades.models import workload as zoo
 from cascadesim.einsum_cascades.models.workload import workload_from
@@ -29,13 +29,11 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import to_text
 from cascadesim.einsum_cascades.notation.schema import parse_yaml, with_settings
 from cascadesim.einsum_cascades.sparsity.block_selection import read_block_mask
-from cascadesim.einsum_cascades.sparsity.masks import mask_from
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import mask_from, neighborhood
 from cascadesim.einsum_cascades.sparsity.pruning import read_maps
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import ramp_schedule
 from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead, format_rows, parse_rows
 from cascadesim.einsum_cascades.texts import cascade_names, find
-from cascadesim.simulator.cli import explore as cli_explore
 from cascadesim.simulator.cli import gna as cli_gna
 from cascadesim.simulator.cli import options as cli_options
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
@@ -155,10 +153,11 @@ VALUES = [
     b"x.parquet", b"18x24x24", b"1,0,0", b"causal", b"results.csv", b"12:window=3x3,stride=1x1", b"window:512",
 ]  # fmt: skip
 OPTIONS: dict[str, Callable[[str], object]] = {
-    "--seq-len": cli_options.lengths, "--batch": cli_options.batch_size, "--arch": cli_options.names,
+    "--seq-len": cli_options.lengths, "--batch": cli_options.whole(1, cli_options.LARGEST_BATCH),
+    "--arch": cli_options.names,
     "--set": cli_options.setting, "--set of passes": cli_options.extent, "--mask": cli_options.mask,
     "--format": cli_options.one_of("table", "json", "csv"), "--plot": cli_options.new_file(".png", ".svg"),
-    "--workers": cli_explore.worker_count, "--window": cli_gna.sizes, "--causal": cli_gna.flags,
+    "--workers": cli_options.whole(1, 1024), "--window": cli_gna.sizes, "--causal": cli_gna.flags,
     "--steps": cli_gna.steps, "--attention-share": cli_gna.share, "--heads": cli_gna.whole(1, 2**20),
 }  # fmt: skip
 COMMANDS = [

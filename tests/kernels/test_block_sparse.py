@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood  # noqa: E402
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood  # noqa: E402
 from cascadesim.kernels.attention import reference  # noqa: E402
 from cascadesim.kernels.attention.configurations import TileShape  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.block_sparse import block_sparse_attention, tile_list  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood  # noqa: E402
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood  # noqa: E402
 from cascadesim.kernels.neighborhood_attention import reference  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern, tile_order  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.triton import configuration, neighborhood_attention, plan  # noqa: E402

@@ -14,7 +14,7 @@ from functools import cache
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, shown
 from cascadesim.einsum_cascades.notation.schema import LARGEST_NUMBER
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood
 from cascadesim.simulator.gna.neighborhood import Mode, Question, question
 from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.table import LARGEST_COUNT, Layout, Row, Table, Value, columns_of, not_negative, refuse

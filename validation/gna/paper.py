@@ -16,7 +16,7 @@ from math import prod
 from typing import TypeAlias
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
-from cascadesim.einsum_cascades.sparsity.neighborhood import Neighborhood, neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import Neighborhood, neighborhood
 from cascadesim.simulator.gna.neighborhood import Question, end_to_end
 from cascadesim.simulator.gna.neighborhood import question as asked_on
 from cascadesim.simulator.gna.recommend import stride_frontier

@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from cascadesim.einsum_cascades.analysis.counts import bound, tensor_size
 from cascadesim.einsum_cascades.notation.ir import Cascade
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_2PASS, ATTENTION_3PASS
 from cascadesim.validation.claim import Predict, PredictedFigures, Settings, Suite, Verdict, claims_of
 from cascadesim.validation.kernels.model import HALF_BYTES, PRESETS, calls_of, seconds_of
 from cascadesim.validation.kernels.records import COUNTERS, TIMES, Record, committed

@@ -17,7 +17,7 @@ from cascadesim.accelerators.spatten.baselines import A3, MNNFAST, TITAN_XP, Acc
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import published_schedule
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS
 from cascadesim.simulator.execution import execute
 from cascadesim.simulator.simulate import simulate
 from cascadesim.validation.claim import PredictedFigures, Settings

@@ -14,7 +14,7 @@ from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, Mask
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS, ATTENTION_3PASS_DEFERRED
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_3PASS, ATTENTION_3PASS_DEFERRED
 
 # A 2 x 2 array, 2 lanes, a buffer of 128 words in rows of 2 words, 1 byte of DRAM per cycle.
 TINY = (

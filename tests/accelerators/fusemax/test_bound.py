@@ -22,8 +22,8 @@ from cascadesim.accelerators.spatial.attention_tiles import tiles_of
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import parse, to_text
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
 from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 from cascadesim.simulator.engine.engine import run
 
 Make = Callable[..., Operation]

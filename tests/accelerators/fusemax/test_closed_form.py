@@ -14,7 +14,7 @@ from cascadesim.accelerators.fusemax.closed_form import Points, evaluate
 from cascadesim.accelerators.fusemax.exploration import area_um2, cycles_traffic_and_energy
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 
 Make = Callable[..., Operation]
 Design = Callable[..., FuseMax]

@@ -26,7 +26,7 @@ from cascadesim.accelerators.program import TileRun
 from cascadesim.accelerators.protocol import Plan, problems
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 from cascadesim.simulator.engine.engine import run
 
 Make = Callable[..., Operation]

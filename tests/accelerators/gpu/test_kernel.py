@@ -16,7 +16,7 @@ from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.texts import find
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL, ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL, ATTENTION_3PASS
 
 FUSED = ("attention-1pass", "attention-1pass-gqa", "attention-1pass-causal")
 UNFUSED = ("attention-3pass", "attention-3pass-gqa", "attention-3pass-causal",

@@ -16,8 +16,8 @@ from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.texts import find
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 from cascadesim.einsum_cascades.texts.pruned_attention import LOCAL_VALUE_PRUNING_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS
 from cascadesim.simulator.engine.engine import run
 
 MODES = ["rtl", "nominal"]

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood
 from cascadesim.simulator.gna.neighborhood import question
 from cascadesim.validation.cli import measure
 from cascadesim.validation.kernels.records import TIMES, append, read

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
-from cascadesim.einsum_cascades.notation.files import read_arrays, read_bytes, read_text
 from cascadesim.einsum_cascades.notation.notation import read_cascade
-from cascadesim.einsum_cascades.notation.schema import read_yaml
+from cascadesim.einsum_cascades.notation.schema import read_arrays, read_bytes, read_text, read_yaml
 from cascadesim.einsum_cascades.sparsity.block_selection import read_block_mask
 from cascadesim.einsum_cascades.sparsity.pruning_trace import read_rows
 from cascadesim.simulator.explore.space import read_space

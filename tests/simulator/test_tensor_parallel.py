@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.projections import Phase
-from cascadesim.einsum_cascades.models.tensor_parallel import divided, divided_operations
 from cascadesim.einsum_cascades.models.workload import load_workload, workload_names
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.request import divided, divided_operations
 
 
 def operations(name: str, devices: int, phase: Phase = "prefill") -> dict[str, Operation]:
