@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.protocol import Plan, Prepares, problems
-from cascadesim.accelerators.spatten.accelerator import Spatten
+from cascadesim.accelerators.spatten.accelerator import Heads, Spatten
+from cascadesim.accelerators.spatten.rtl.run import run_heads
+from cascadesim.accelerators.spatten.spec import HeadStream
 from cascadesim.accelerators.spatten.topk import selection_mean
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
@@ -47,6 +50,13 @@ def cycles(plan: Plan) -> int:
         return phase.model().run()
     assert phase.program is not None
     return run(phase.program()).cycles
+
+
+def streams(plan: Plan) -> Iterator[HeadStream]:
+    assert plan.phases[0].model is not None
+    model = plan.phases[0].model()
+    assert isinstance(model, Heads)
+    return model.streams()
 
 
 def test_one_query_of_six_heads() -> None:
@@ -113,8 +123,29 @@ def test_keys_beyond_the_buffer_are_cut_and_said_so() -> None:
         machine("spatten").plan(attention(heads, keys), "physical") for heads, keys in ((1, 8192), (8, 1024))
     )
     assert busy(long) == busy(short)
-    assert any("cut into pieces" in line for line in long.mapping)
-    assert not any("cut into pieces" in line for line in short.mapping)
+    beyond = "keys beyond half a buffer are cut into pieces; their results are rescaled and added"
+    assert beyond in long.mapping
+    assert beyond not in short.mapping
+
+
+def test_a_head_is_cut_where_that_is_faster_so_that_a_larger_buffer_is_not_slower() -> None:
+    """3,000 keys, 64 multipliers, all channels: whole, no value meets its probability before the last score is there,
+    2 x 3,000 lines; half as many keys at a time, the second product of one half runs beside the first of the other."""
+    small, large = (
+        machine("spatten-1-8", "dram.channels=16", f"buffer_lines={lines}").plan(attention(1, 3000), "physical")
+        for lines in (2048, 4096)
+    )
+    assert cycles(large) <= cycles(small) * 1.01
+    published, *_ = (run_heads(stream).cycles for stream in streams(large))
+    assert published > 3 * 3000 > cycles(large) > 2 * 3000  # low bits: two passes over all keys, and the values
+    assert any("cut into 8 to 2048 keys" in line for line in large.mapping)
+
+
+def test_a_cut_that_gains_hardly_anything_is_left_to_the_rtl() -> None:
+    """384 equal heads, of which only the last one's values have nothing beside them."""
+    plan = machine("spatten-1-8").plan(attention(48, 256), "physical")
+    published, *others = (run_heads(stream).cycles for stream in streams(plan))
+    assert cycles(plan) == published <= 1.01 * min(others)
 
 
 def test_values_are_chosen_at_the_mean_latency_of_the_engine() -> None:
