@@ -128,6 +128,25 @@ def test_keys_beyond_the_buffer_are_cut_and_said_so() -> None:
     assert beyond not in short.mapping
 
 
+def test_loads_of_many_queries_take_turns_in_the_buffer() -> None:
+    """2,048 keys fit: two loads of 1,024, but not two of 1,100; a single query's 1,100 stay whole."""
+    beyond = "keys beyond half a buffer are cut into pieces; their results are rescaled and added"
+    found = {(keys, queries): beyond in machine("spatten").plan(attention(1, keys, queries), "physical").mapping
+             for keys, queries in ((1024, 2), (1100, 2), (1100, 1))}  # fmt: skip
+    assert found == {(1024, 2): False, (1100, 2): True, (1100, 1): False}
+
+
+def test_few_lanes_bound_the_closed_form() -> None:
+    """256 keys and values of 8 bits, two lines of 8 a query in parallel: a transaction a cycle and fetch channel, a
+    score a cycle and softmax lane."""
+    one = ("formats.low_bit_share=0", "fetch_channels=1")
+    assert busy(machine("spatten", *one).plan(attention(1, 256), "physical"))["dram"] == 256 * (2 + 2)
+    assert busy(machine("spatten", *one).plan(attention(1, 256), "physical"))["softmax"] == 256
+    lanes = machine("spatten", "softmax_lanes=2", "formats.low_bit_share=0").plan(attention(1, 256, 10), "physical")
+    assert busy(lanes)["softmax"] == 10 * 256 // 2
+    assert busy(lanes)["multiply_qk"] == 10 * 256 // 8
+
+
 def test_a_head_is_cut_where_that_is_faster_so_that_a_larger_buffer_is_not_slower() -> None:
     """3,000 keys, 64 multipliers, all channels: whole, no value meets its probability before the last score is there,
     2 x 3,000 lines; half as many keys at a time, the second product of one half runs beside the first of the other."""
@@ -244,6 +263,14 @@ def test_an_odd_number_of_lines_is_refused() -> None:
     with pytest.raises(CascadeSimError, match=r"96 keys or values fill 3 buffer lines .* count_multiple must be 64"):
         machine("spatten", "multipliers=2048").plan(attention(1, 96), "physical")
     assert machine("spatten", "multipliers=2048").plan(attention(1, 96, queries=2), "physical").phases
+
+
+def test_beats_that_do_not_fill_lines_are_refused() -> None:
+    """1024 multipliers: 32 vectors in two lines; two fetch channels bring 344 of 352, 32 channels all."""
+    sizes = ("multipliers=1024", "count_multiple=8", "fetch_channels=2")
+    with pytest.raises(CascadeSimError, match=r"339 keys or values fill 22 buffer lines .* count_multiple must be 32"):
+        machine("spatten", *sizes).plan(attention(1, 339), "physical")
+    assert machine("spatten", *sizes[:2]).plan(attention(1, 339), "physical").phases
 
 
 @settings(max_examples=30, deadline=None)

@@ -72,10 +72,11 @@ def test_a_line_of_values_waits_for_the_probabilities_of_all_its_vectors() -> No
     assert np.diff(one.done).min() >= 256  # a head after the other
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 4, 8])
-def test_streams_end_whatever_the_softmax_lanes(lanes: int) -> None:
-    narrow = replace(LARGE, softmax_lanes=lanes, fetch_channels=8, dram_channels=4)
-    assert (np.diff(run(narrow, *(head(number, 320, 320) for number in range(12))).done) > 0).all()
+@pytest.mark.parametrize(("multipliers", "lanes", "fetch"), [(512, 1, 8), (512, 4, 8), (512, 2, 2), (2048, 1, 2)])
+def test_streams_end_whatever_the_lanes(multipliers: int, lanes: int, fetch: int) -> None:
+    """Two lines of 32 vectors need 64 probabilities, of one each: more than 16 lines of two indexes."""
+    narrow = GatherDesign(multipliers, 256, 16, fetch, lanes, count_multiple=64)
+    assert (np.diff(run(narrow, *(head(number, 320, 320) for number in range(6))).done) > 0).all()
 
 
 # RTL of mit-han-lab/spatten (a0f1388) under Verilator with ramulator2; one head at a time, behind others that left rows
