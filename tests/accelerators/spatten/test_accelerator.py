@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -50,6 +50,13 @@ def cycles(plan: Plan) -> int:
         return phase.model().run()
     assert phase.program is not None
     return run(phase.program()).cycles
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A schedule that only says how long it is."""
+
+    cycles: int
 
 
 def streams(plan: Plan) -> Iterator[HeadStream]:
@@ -128,12 +135,30 @@ def test_keys_beyond_the_buffer_are_cut_and_said_so() -> None:
     assert beyond not in short.mapping
 
 
+@pytest.mark.parametrize(("whole", "used"), [(1010, 1010), (1011, 1000)])
+def test_a_cut_must_gain_more_than_one_percent(monkeypatch: pytest.MonkeyPatch, whole: int, used: int) -> None:
+    """200 keys on 64 multipliers: the RTL's stream first, then pieces of 8, 16, 32, 64 and 128 keys."""
+    taken = iter((whole, 3000, 2000, 1000, 1200, 1300))
+    monkeypatch.setattr("cascadesim.accelerators.spatten.rtl.run.run_heads", lambda stream: Taken(next(taken)))
+    assert cycles(machine().plan(attention(1, 200), "physical")) == used
+    assert list(taken) == []
+
+
 def test_loads_of_many_queries_take_turns_in_the_buffer() -> None:
     """2,048 keys fit: two loads of 1,024, but not two of 1,100; a single query's 1,100 stay whole."""
     beyond = "keys beyond half a buffer are cut into pieces; their results are rescaled and added"
     found = {(keys, queries): beyond in machine("spatten").plan(attention(1, keys, queries), "physical").mapping
              for keys, queries in ((1024, 2), (1100, 2), (1100, 1))}  # fmt: skip
     assert found == {(1024, 2): False, (1100, 2): True, (1100, 1): False}
+    pair = machine("spatten", "formats.key_bits=6").plan(attention(2, 1100), "physical")
+    assert beyond in pair.mapping  # two heads of 6 bits share a fetch, and the buffer
+
+
+def test_idle_lanes_change_nothing_in_a_stream() -> None:
+    """Nor where keys lie: the harness lays them out by the fetch channels in use."""
+    plain, more = (next(streams(machine("spatten-1-8", *sizes).plan(attention(2, 200), "physical")))
+                   for sizes in ((), ("fetch_channels=64", "softmax_lanes=8")))  # fmt: skip
+    assert plain == more
 
 
 def test_few_lanes_bound_the_closed_form() -> None:

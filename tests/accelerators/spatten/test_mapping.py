@@ -6,7 +6,17 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.spatten.accelerator import Spatten
-from cascadesim.accelerators.spatten.mapping import RESULTS, SCORES, SOFTMAX, lanes_in_use, piece_sizes, units_of
+from cascadesim.accelerators.spatten.mapping import (
+    RESULTS,
+    SCORES,
+    SOFTMAX,
+    head_work,
+    lanes_in_use,
+    piece_sizes,
+    smaller_pieces,
+    units_of,
+)
+from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import find
@@ -59,3 +69,12 @@ def test_pieces_of_a_smaller_buffer_are_pieces_of_a_larger_one() -> None:
     assert isinstance(large, Spatten)
     assert piece_sizes(small.spec) == (32, 64, 128, 256)  # 800 keys, half of them 400
     assert piece_sizes(large.spec) == (32, 64, 128, 256, 512, 1024)
+
+
+def test_streams_of_very_many_pieces_are_not_tried() -> None:
+    """16 heads of 2,048 keys: 128 pieces each, 2,048 in all, is the most; smaller pieces than 16 keys are more."""
+    machine = load("spatten-1-8")
+    assert isinstance(machine, Spatten)
+    extents = {"b": 1, "h": 16, "g": 1, "m": 2048, "p": 1, "e": 64, "f": 64}
+    operation = Operation("attention", "attention", find("attention-3pass"), tuple(extents.items()))
+    assert smaller_pieces(head_work(operation, machine.spec), machine.spec) == (16, 32, 64, 128, 256, 512, 1024)
