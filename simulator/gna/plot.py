@@ -158,6 +158,7 @@ def _useful_share(figure: SubFigure, answer: Answer) -> None:
     panel = figure.subplots()
     image = panel.imshow(np.atleast_2d(shares), vmin=0, vmax=1, cmap="viridis_r", aspect="auto",
                          interpolation="nearest")
+    panel.locator_params(integer=True)  # tiles are whole
     overall = answer.modes["multidim_static"].efficiency
     panel.set_title(f"Useful share per query tile{where}\n{overall:.0%} overall", fontsize=10)
     panel.set_xlabel(f"query tile along dimension {len(question.pattern.layout)}", fontsize=9)
@@ -177,9 +178,10 @@ def _bounds_by_stride(figure: SubFigure, question: Question) -> None:
         asked = question.pattern.stride
         bounds = [with_stride(question, (*asked[:number], stride, *asked[number + 1 :])).bound("multidim_static")
                   for stride in strides]
-        line, = panel.plot(strides, [bound.worst for bound in bounds], drawstyle="steps-post",
+        width = 2.5 * (len(asked) - number) / len(asked) + 0.5  # equal dimensions stay visible under each other
+        line, = panel.plot(strides, [bound.worst for bound in bounds], drawstyle="steps-post", linewidth=width,
                            label=f"dimension {number + 1}, worst bound")
-        panel.plot(strides, [bound.mean for bound in bounds], drawstyle="steps-post", linestyle=":",
+        panel.plot(strides, [bound.mean for bound in bounds], drawstyle="steps-post", linestyle=":", linewidth=width,
                    color=line.get_color(), label=f"dimension {number + 1}, mean bound")
     panel.axhline(question.flop_bound, color="#555555", linewidth=1, linestyle="--", label="FLOP bound")
     panel.set_ylim(0)

@@ -57,9 +57,12 @@ def activity(report: Report, unit: str) -> dict[str, float]:
     return {label: share for label, share in shares.items() if share > 0}
 
 
-def note_empty(axes: Axes, text: str) -> None:
-    """Say in an empty panel why it is empty."""
-    axes.set_axis_off()
+def note_empty(axes: Axes, text: str, *, labelled: bool = False) -> None:
+    """Say in an empty panel why it is empty. `labelled`: its label stands for a whole row of panels, and stays."""
+    for line in axes.lines:
+        line.set_visible(False)
+    axes.set(xticks=[], yticks=[], frame_on=False)
+    axes.set_axis_on() if labelled else axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#666666")
 
 
