@@ -8,7 +8,7 @@ Knows operations, elements and bytes; knows no time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
@@ -211,9 +211,15 @@ class Stage:
 
     @cached_property
     def operands(self) -> tuple[tuple[str, Access], ...]:
-        """What it reads and does not make, partial results aside, by tensor and access."""
+        """What it reads and does not make, partial results aside, by tensor and access.
+
+        Values that are the first elements of a latent key pass by with it.
+        """
         found = loads(self.problem.cascade, self.numbers)
-        return tuple(each for each in found if self.combines == 1 or each[0] not in self.partial)
+        tensors, latent = {tensor for tensor, _ in found}, self.problem.latent
+        return tuple((latent.get(tensor, tensor), access) for tensor, access in found
+                     if (self.combines == 1 or tensor not in self.partial)
+                     and (tensor not in latent or latent[tensor] not in tensors))  # fmt: skip
 
     @cached_property
     def reread(self) -> tuple[tuple[str, Access], ...]:
@@ -235,6 +241,15 @@ class Stage:
             if access.tensor in found and einsum.name not in self.names and einsum.name != access.tensor:
                 found[access.tensor] = access
         return tuple({**dict(self.reread), **found}.items())
+
+    @cached_property
+    def touched(self) -> Mapping[str, float]:
+        """Tensor -> bytes, of everything that it reads or writes."""
+        found: dict[str, float] = {}
+        for tensor, access in (*self.operands, *self.results):
+            found[tensor] = max(found.get(tensor, 0.0), self.problem.size_bytes(tensor, access))
+        parts = {f"parts of {', '.join(self.partial)}": self.partial_elements * FLOAT_BYTES} if self.partial else {}
+        return found | parts
 
 
 def problem_of(operation: Operation, device: Device) -> Problem:
@@ -276,17 +291,17 @@ def _capacity_bytes(device: Device) -> int:
     return device.sm.shared_memory_bytes + device.sm.register_file_bytes
 
 
-def stages_of(problem: Problem) -> Iterator[Stage]:
-    """Every launch, in order. Walks are split where the grid has no block for some SM, running values never."""
-    for kernel in fused_kernels(problem.cascade):
-        whole = Stage(problem, kernel, frozenset(kernel.einsums))
-        room = max(problem.device.sms // whole.blocks, 1)
-        parts = 1 if kernel.running else min(room, whole.steps)
-        if parts == 1:
-            yield whole
-            continue
-        yield Stage(problem, kernel, frozenset(kernel.during), parts=parts)
-        yield Stage(problem, kernel, kernel.after, combines=parts)
+def stages_of(problem: Problem, kernel: FusedKernel, splits: bool) -> tuple[Stage, ...]:
+    """The launches of a kernel: one; or two, its walk in as many parts as leave no SM without a block.
+
+    Running values are never split: what parts of a walk leave cannot be brought together without the text saying how.
+    """
+    whole = Stage(problem, kernel, frozenset(kernel.einsums))
+    parts = min(problem.device.sms // whole.blocks, whole.steps)
+    if not splits or kernel.running or parts < 2:
+        return (whole,)
+    return (Stage(problem, kernel, frozenset(kernel.during), parts=parts),
+            Stage(problem, kernel, kernel.after, combines=parts))  # fmt: skip
 
 
 def _power_of_two(size: int) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from math import ceil
 
 from cascadesim.accelerators.gpu.calibration import NEAREST, constants
 from cascadesim.accelerators.gpu.explain import activities, shares
-from cascadesim.accelerators.gpu.generic.blocks import LOADED_TILES, Stage, problem_of, stages_of
+from cascadesim.accelerators.gpu.generic.blocks import LOADED_TILES, Stage, problem_of
 from cascadesim.accelerators.gpu.generic.problem import Problem
-from cascadesim.accelerators.gpu.generic.timing import StageTiming, own_parts, timed, unit_seconds, warm_shares
+from cascadesim.accelerators.gpu.generic.timing import Launches, StageTiming, launches, own_parts, unit_seconds
 from cascadesim.accelerators.gpu.spec import Device, with_cache
 from cascadesim.accelerators.program import After, Program, Task, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic
@@ -31,13 +31,13 @@ def plan_text(operation: Operation, device: Device) -> Plan:
         raise CascadeSimError(f"kernel {device.kernel} does not compute {operation.cascade.name}, which runs as kernels"
                               f" of its own; leave kernel=auto")  # fmt: skip
     problem = problem_of(operation, device)
-    stages, parts = tuple(stages_of(problem)), shares(operation, problem.splits)
-    warm = warm_shares(problem, stages)
-    timings = tuple(timed(stages, parts, warm, constants(device.generation)))
-    phases = (_phase(*each, parts) for each in zip(stages, timings, strict=True))
-    stored = {tensor: problem.element_bytes(tensor) * (1 - share) for tensor, share in warm.items()}
-    return Plan(operation, "physical", tuple(_lines(problem, stages, timings, warm)), tuple(phases), None,
-                problem.splits, stored, (NOT_MEASURED.format(name=operation.cascade.name),), NAME,
+    parts = shares(operation, problem.splits)
+    found = launches(problem, parts, constants(device.generation))
+    phases = tuple(_phase(*each, parts) for each in zip(found.stages, found.timings, strict=True))
+    stored = {tensor: problem.element_bytes(tensor) * (1 - share) for tensor, share in found.warm.items()
+              if tensor not in problem.latent}  # fmt: skip
+    return Plan(operation, "physical", tuple(_lines(problem, found)), phases, None, problem.splits, stored,
+                (NOT_MEASURED.format(name=operation.cascade.name),), NAME,
                 with_cache(device.type_of("attention"), problem.cache_type), validated=False)  # fmt: skip
 
 
@@ -57,22 +57,20 @@ def title(stage: Stage) -> str:
     return f"sums of {', '.join(stage.partial)}" + (f"; {own}" if own else "") if stage.combines > 1 else own
 
 
-def _lines(
-    problem: Problem, stages: Sequence[Stage], timings: Sequence[StageTiming], warm: Mapping[str, float]
-) -> Iterator[str]:
+def _lines(problem: Problem, found: Launches) -> Iterator[str]:
     """Kernels with their Einsums, tiles, grid, parts, and what each unit would need alone."""
     names = "".join(f"; {name} = {size}" for name, size in problem.splits.items())
     types = with_cache(problem.device.type_of("attention"), problem.cache_type)
-    yield (f"kernels of the text's own, {len(stages)} of them, {types}: tiles of {problem.tiles.rows} rows, steps of "
-           f"{problem.tiles.steps}{names}; mask {problem.mask}")  # fmt: skip
-    for number, (stage, timing) in enumerate(zip(stages, timings, strict=True), 1):
+    yield (f"kernels of the text's own, {len(found.stages)} of them, {types}: tiles of {problem.tiles.rows} rows, "
+           f"steps of {problem.tiles.steps}{names}; mask {problem.mask}")  # fmt: skip
+    for number, (stage, timing) in enumerate(zip(found.stages, found.timings, strict=True), 1):
         yield f"kernel {number}: {title(stage)}; {_grid(stage)}"
         yield f"  {_moved(stage, timing)}"
         alone = ", ".join(f"{unit} {seconds * 1e6:,.1f} us" for unit, seconds in unit_seconds(timing).items())
         yield f"  alone: {alone}; together {timing.total_s * 1e6:,.1f} us"
     if problem.device.generation in NEAREST:
         yield f"no measurements of {problem.device.generation} calibrate this: constants of the nearest generation"
-    shown = ", ".join(f"{name} {share:.0%}" for name, share in warm.items() if share > 0.0005)
+    shown = ", ".join(f"{name} {share:.0%}" for name, share in found.warm.items() if share > 0.0005)
     if shown:
         yield f"not by DRAM (in L2 from before, or left there): {shown}"
 
@@ -87,7 +85,7 @@ def _grid(stage: Stage) -> str:
     over = " and ".join(group.name for group in stage.kernel.streamed)
     seen = "" if stage.seen.share == 1 else f", {stage.seen.share:.0%} of them visited"
     kept = ", in order, as its running values ask" if stage.kernel.running else ""
-    return f"{found}; each walks over {over} in {stage.steps:,} steps{seen}{kept}"
+    return f"{found}; each walks over {over} in {ceil(stage.steps / stage.parts):,} steps{seen}{kept}"
 
 
 def _moved(stage: Stage, timing: StageTiming) -> str:

@@ -14,7 +14,9 @@ from math import ceil, prod
 
 import numpy as np
 
+from cascadesim.accelerators.binding import DEPTHS
 from cascadesim.accelerators.gpu.memory import FLOAT_BYTES
+from cascadesim.accelerators.gpu.plans import is_absorbed
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade, wholly_bound
 from cascadesim.einsum_cascades.analysis.rank_groups import all_accesses, partition, partitions, whole_extent
@@ -61,6 +63,11 @@ class Problem:
         """Inputs and outputs -> elements."""
         return least_elements(self.operation, self.splits)
 
+    @property
+    def latent(self) -> Mapping[str, str]:
+        """Values that are part of the keys -> those keys, where all heads share one latent vector."""
+        return {"V": "K"} if is_absorbed(self.operation) else {}
+
     def shares_keys(self, access: Access) -> bool:
         """Whether the heads of a group read the same elements: of keys and values, a key head has one each."""
         found, ranks = self.bound, set(access.ranks)
@@ -95,7 +102,14 @@ class Problem:
 
     def size_bytes(self, tensor: str, access: Access) -> float:
         """A whole tensor, as far as it is stored."""
-        return self.elements(tensor, access) * self.element_bytes(tensor, access)
+        if (tensor, access) not in self._sizes:
+            self._sizes[tensor, access] = self.elements(tensor, access) * self.element_bytes(tensor, access)
+        return self._sizes[tensor, access]
+
+    @cached_property
+    def _sizes(self) -> dict[tuple[str, Access], float]:
+        """What `size_bytes` has found: every launch asks for the tensors of those around it."""
+        return {}
 
     def _paired(self, access: Access) -> bool:
         """Whole keys against queries; not tiles of keys."""
@@ -142,6 +156,10 @@ def extents_of(operation: Operation, tile: int) -> dict[str, int]:
     for access in (access for _, access in all_accesses(cascade) if access.tensor in _ROLES):
         for index, role in zip(access.indices[::-1], _ROLES[access.tensor][::-1], strict=False):
             found.setdefault(_name(index), size[role])
+        depth = _name(access.indices[-1]).lower()
+        if depth not in DEPTHS:
+            raise CascadeSimError(f"{cascade.name}: the depth of {access.tensor} is called {depth or 'no rank'}; GPUs "
+                                  f"know products by depths called {', '.join(sorted(DEPTHS))}")  # fmt: skip
     known = {rank.upper() for rank in size} | {""}
     outer: dict[str, int] = {}
     for parts in partitions(cascade):

@@ -7,7 +7,7 @@ passes by DRAM otherwise. Blocks that are resident together share what DRAM give
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -16,10 +16,11 @@ import numpy as np
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.explain import ISSUE, SPECIAL, TENSOR, instructions
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
-from cascadesim.accelerators.gpu.generic.blocks import TRITON, Stage
+from cascadesim.accelerators.gpu.generic.blocks import TRITON, Stage, stages_of
+from cascadesim.accelerators.gpu.generic.fusion import fused_kernels
 from cascadesim.accelerators.gpu.generic.problem import Problem
 from cascadesim.accelerators.gpu.kernel import load_kernel
-from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, dram_share, kept, share_in_l2
+from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, dram_share, kept, share_in_l2, small_kernel_s
 from cascadesim.accelerators.gpu.timing import LEGACY_RATE
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.einsum_cascades.notation.ir import Access
@@ -65,20 +66,17 @@ def warm_shares(problem: Problem, stages: Sequence[Stage]) -> Mapping[str, float
 
     A cache of the step before is not: all other layers ran since.
     """
-    share = float(kept(sum(_touched(stages).values()) / problem.device.l2_kept_bytes))
+    share = float(kept(_touched_bytes(stages) / problem.device.l2_kept_bytes))
     cold = problem.operation.extent("p") == 1
     return {tensor: 0.0 if cold and problem.keyed(tensor) else share for tensor in problem.least}
 
 
-def _touched(stages: Sequence[Stage]) -> Mapping[str, float]:
-    """Tensor -> bytes, of everything that these launches read or write."""
+def _touched_bytes(stages: Sequence[Stage]) -> float:
+    """Everything that these launches read or write, each tensor once."""
     found: dict[str, float] = {}
-    for stage in stages:
-        for tensor, access in (*stage.operands, *stage.results):
-            found[tensor] = max(found.get(tensor, 0.0), stage.problem.size_bytes(tensor, access))
-        if stage.partial:
-            found["parts of " + ", ".join(stage.partial)] = stage.partial_elements * FLOAT_BYTES
-    return found
+    for tensor, size in (item for stage in stages for item in stage.touched.items()):
+        found[tensor] = max(found.get(tensor, 0.0), size)
+    return sum(found.values())
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,8 @@ class BetweenLaunches:
         stage, own = self.stages[number], dict(self.stages[number].reread)
         loaded = {each: stage.loaded_elements(*each) * stage.problem.element_bytes(*each) for each in stage.operands}
         stored = {tensor: stage.problem.size_bytes(tensor, access) for tensor, access in stage.results}
-        reads = sum(size * (1 - self._found(number, tensor)) for tensor, size in self._operands(stage).items())
+        reads = sum(stage.touched[tensor] * (1 - self._found(number, tensor))
+                    for tensor in dict.fromkeys(name for name, _ in stage.operands))  # fmt: skip
         reads += sum(stored[tensor] * (1 - self._waiting((stage,))) for tensor in own)
         writes = sum(size * (1 - self._left(number, tensor)) for tensor, size in stored.items())
         partial = stage.partial_elements * FLOAT_BYTES
@@ -102,12 +101,6 @@ class BetweenLaunches:
         l2_bytes = sum(loaded.values()) + sum(stored.values()) + sum(stored[tensor] for tensor in own) + partial
         combines = stage.combines > 1
         return StageMovement(l2_bytes, reads + again + lost * combines, writes + lost * (not combines), again)
-
-    def _operands(self, stage: Stage) -> Mapping[str, float]:
-        found: dict[str, float] = {}
-        for tensor, access in stage.operands:
-            found[tensor] = max(found.get(tensor, 0.0), stage.problem.size_bytes(tensor, access))
-        return found
 
     def _found(self, number: int, tensor: str) -> float:
         """Share of an operand in L2, from the last launch that used it or from before the first."""
@@ -125,7 +118,7 @@ class BetweenLaunches:
 
     def _waiting(self, stages: Sequence[Stage]) -> float:
         """Share of what the first of these launches leaves that the last one finds."""
-        return float(share_in_l2(stages[0].problem.device.l2_kept_bytes, sum(_touched(stages).values())))
+        return float(share_in_l2(stages[0].problem.device.l2_kept_bytes, _touched_bytes(stages)))
 
 
 def rounds_again_bytes(stage: Stage, loaded: Mapping[tuple[str, Access], float]) -> float:
@@ -154,7 +147,7 @@ def stage_timing(stage: Stage, parts: Sequence[EinsumActivity], moved: StageMove
     l2_s = moved.l2_bytes / device.l2_ceiling_bytes_per_s  # asked for ahead, evenly, as attention does
     reached = known.dram_fraction * float(dram_share(np.asarray(moved.read_bytes), np.asarray(moved.write_bytes)))
     dram_s = (moved.read_bytes + moved.write_bytes) / (reached * device.dram_ceiling_bytes_per_s)
-    launch_s = device.launch_s + known.kernel_latency_s
+    launch_s = small_kernel_s(device) if stage.combines > 1 else device.launch_s + known.kernel_latency_s
     order = 1 / (1 - min(known.memory_overlap, 0.99))  # as attention: they disturb each other most where they are equal
     longer, shorter = max(schedule_s, l2_s, dram_s), min(schedule_s, max(l2_s, dram_s))
     total_s = launch_s + longer * (1 + (shorter / longer) ** order) ** (1 / order)
@@ -197,10 +190,38 @@ def unit_seconds(timing: StageTiming) -> Mapping[str, float]:
             "dram": timing.dram_s, "launch": timing.launch_s}  # fmt: skip
 
 
-def timed(
-    stages: Sequence[Stage], parts: Sequence[EinsumActivity], warm: Mapping[str, float], known: Constants
-) -> Iterator[StageTiming]:
-    """Every launch, one after another."""
-    traffic = BetweenLaunches(stages, warm)
-    for number, stage in enumerate(stages):
-        yield stage_timing(stage, own_parts(stage, parts), traffic.movement(number), known)
+@dataclass(frozen=True)
+class Launches:
+    """Every launch of a text, one after another, and how long each takes; `warm`: input or output -> share in L2."""
+
+    stages: tuple[Stage, ...]
+    timings: tuple[StageTiming, ...]
+    warm: Mapping[str, float]
+
+    @property
+    def total_s(self) -> float:
+        return sum(timing.total_s for timing in self.timings)
+
+
+def launches(problem: Problem, parts: Sequence[EinsumActivity], known: Constants) -> Launches:
+    """The walk of each kernel is split where that is faster, kernel by kernel; `parts`: what units do of Einsums."""
+    kernels = fused_kernels(problem.cascade)
+    split: tuple[bool, ...] = (False,) * len(kernels)
+    best = _launched(problem, split, parts, known)
+    for number, _ in enumerate(kernels):
+        other = tuple(one or place == number for place, one in enumerate(split))
+        found = _launched(problem, other, parts, known)
+        if found.total_s < best.total_s:
+            split, best = other, found
+    return best
+
+
+def _launched(
+    problem: Problem, split: Sequence[bool], parts: Sequence[EinsumActivity], known: Constants
+) -> Launches:
+    stages = tuple(stage for kernel, one in zip(fused_kernels(problem.cascade), split, strict=True)
+                   for stage in stages_of(problem, kernel, one))  # fmt: skip
+    traffic = BetweenLaunches(stages, warm_shares(problem, stages))
+    timings = (stage_timing(stage, own_parts(stage, parts), traffic.movement(number), known)
+               for number, stage in enumerate(stages))  # fmt: skip
+    return Launches(stages, tuple(timings), traffic.warm)
