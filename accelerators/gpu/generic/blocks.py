@@ -291,17 +291,22 @@ def _capacity_bytes(device: Device) -> int:
     return device.sm.shared_memory_bytes + device.sm.register_file_bytes
 
 
-def stages_of(problem: Problem, kernel: FusedKernel, splits: bool) -> tuple[Stage, ...]:
-    """The launches of a kernel: one; or two, its walk in as many parts as leave no SM without a block.
+def stages_of(problem: Problem, kernel: FusedKernel, parts: int) -> tuple[Stage, ...]:
+    """The launches of a kernel: one; or two, its walk in several parts, then what brings these together."""
+    if parts == 1:
+        return (Stage(problem, kernel, frozenset(kernel.einsums)),)
+    return (Stage(problem, kernel, frozenset(kernel.during), parts=parts),
+            Stage(problem, kernel, kernel.after, combines=parts))  # fmt: skip
+
+
+def parts_of(problem: Problem, kernel: FusedKernel) -> tuple[int, ...]:
+    """Numbers of parts that its walk may have: doublings (as SGLang's Triton kernels), as long as SMs have no block.
 
     Running values are never split: what parts of a walk leave cannot be brought together without the text saying how.
     """
     whole = Stage(problem, kernel, frozenset(kernel.einsums))
-    parts = min(problem.device.sms // whole.blocks, whole.steps)
-    if not splits or kernel.running or parts < 2:
-        return (whole,)
-    return (Stage(problem, kernel, frozenset(kernel.during), parts=parts),
-            Stage(problem, kernel, kernel.after, combines=parts))  # fmt: skip
+    most = 1 if kernel.running else min(max(problem.device.sms // whole.blocks, 1), whole.steps)
+    return tuple(1 << place for place in range(most.bit_length()))
 
 
 def _power_of_two(size: int) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.explain import ISSUE, SPECIAL, TENSOR, instructions
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
-from cascadesim.accelerators.gpu.generic.blocks import TRITON, Stage, stages_of
+from cascadesim.accelerators.gpu.generic.blocks import TRITON, Stage, parts_of, stages_of
 from cascadesim.accelerators.gpu.generic.fusion import fused_kernels
 from cascadesim.accelerators.gpu.generic.problem import Problem
 from cascadesim.accelerators.gpu.kernel import load_kernel
@@ -204,23 +204,26 @@ class Launches:
 
 
 def launches(problem: Problem, parts: Sequence[EinsumActivity], known: Constants) -> Launches:
-    """The walk of each kernel is split where that is faster, kernel by kernel; `parts`: what units do of Einsums."""
+    """Walks in as many parts as are fastest, kernel by kernel; `parts`: what units do of Einsums.
+
+    Devices of more SMs choose among more numbers of parts, so that they are not slower.
+    """
     kernels = fused_kernels(problem.cascade)
-    split: tuple[bool, ...] = (False,) * len(kernels)
+    split: tuple[int, ...] = (1,) * len(kernels)
     best = _launched(problem, split, parts, known)
-    for number, _ in enumerate(kernels):
-        other = tuple(one or place == number for place, one in enumerate(split))
-        found = _launched(problem, other, parts, known)
-        if found.total_s < best.total_s:
-            split, best = other, found
+    for number, kernel in enumerate(kernels):
+        for several in parts_of(problem, kernel)[1:]:
+            other = (*split[:number], several, *split[number + 1 :])
+            found = _launched(problem, other, parts, known)
+            if found.total_s < best.total_s:
+                split, best = other, found
     return best
 
 
-def _launched(
-    problem: Problem, split: Sequence[bool], parts: Sequence[EinsumActivity], known: Constants
-) -> Launches:
-    stages = tuple(stage for kernel, one in zip(fused_kernels(problem.cascade), split, strict=True)
-                   for stage in stages_of(problem, kernel, one))  # fmt: skip
+def _launched(problem: Problem, split: Sequence[int], parts: Sequence[EinsumActivity], known: Constants) -> Launches:
+    """`split`: parts of each kernel's walk."""
+    stages = tuple(stage for kernel, several in zip(fused_kernels(problem.cascade), split, strict=True)
+                   for stage in stages_of(problem, kernel, several))  # fmt: skip
     traffic = BetweenLaunches(stages, warm_shares(problem, stages))
     timings = (stage_timing(stage, own_parts(stage, parts), traffic.movement(number), known)
                for number, stage in enumerate(stages))  # fmt: skip
