@@ -44,11 +44,13 @@ def plan_text(operation: Operation, device: Device) -> Plan:
 def _phase(stage: Stage, timing: StageTiming, parts: Sequence[EinsumActivity]) -> Phase:
     device = stage.problem.device
     cycles = {unit: seconds * device.clock_hz for unit, seconds in unit_seconds(timing).items()}
-    spent = activities(own_parts(stage, parts), {unit: cycles[unit] for unit in UNITS},
-                       device.peaks(stage.problem.product_type))  # fmt: skip
-    memory = (EinsumActivity(title(stage), unit, int(cycles[unit])) for unit in cycles if unit not in UNITS)
+    parts = own_parts(stage, parts)
+    known = activities(parts, {unit: cycles[unit] for unit in UNITS}, device.peaks(stage.problem.product_type))
+    own = {part.unit for part in parts}  # a division is counted on FP32 lanes, and takes a reciprocal
+    others = (EinsumActivity(title(stage), unit, int(spent)) for unit, spent in cycles.items()
+              if unit not in own and spent >= 1)  # fmt: skip
     moved = timing.movement
-    return Phase(title(stage), (*spent, *memory), Traffic(moved.read_bytes, moved.write_bytes),
+    return Phase(title(stage), (*known, *others), Traffic(moved.read_bytes, moved.write_bytes),
                  timing.total_s * device.clock_hz, partial(stage_program, stage, timing))  # fmt: skip
 
 
