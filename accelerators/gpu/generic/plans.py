@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from math import ceil
 
-from cascadesim.accelerators.gpu.calibration import NEAREST, constants
-from cascadesim.accelerators.gpu.explain import activities, shares
+import numpy as np
+
+from cascadesim.accelerators.gpu.calibration import Constants, constants
+from cascadesim.accelerators.gpu.explain import activities, closing_lines, shares
 from cascadesim.accelerators.gpu.generic.blocks import LOADED_TILES, Stage, problem_of
 from cascadesim.accelerators.gpu.generic.problem import Problem
-from cascadesim.accelerators.gpu.generic.timing import Launches, StageTiming, launches, own_parts, unit_seconds
+from cascadesim.accelerators.gpu.generic.timing import (
+    Launches,
+    StageTiming,
+    launched,
+    launches,
+    own_parts,
+    unit_seconds,
+)
+from cascadesim.accelerators.gpu.grid import Reals
 from cascadesim.accelerators.gpu.spec import Device, with_cache
 from cascadesim.accelerators.program import After, Program, Task, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic
@@ -36,7 +47,7 @@ def plan_text(operation: Operation, device: Device) -> Plan:
     phases = tuple(_phase(*each, parts) for each in zip(found.stages, found.timings, strict=True))
     stored = {tensor: problem.element_bytes(tensor) * (1 - share) for tensor, share in found.warm.items()
               if tensor not in problem.latent}  # fmt: skip
-    return Plan(operation, "physical", tuple(_lines(problem, found)), phases, None, problem.splits, stored,
+    return Plan(operation, "physical", tuple(_lines(problem, found, parts)), phases, None, problem.splits, stored,
                 (NOT_MEASURED.format(name=operation.cascade.name),), NAME,
                 with_cache(device.type_of("attention"), problem.cache_type), validated=False)  # fmt: skip
 
@@ -59,19 +70,22 @@ def title(stage: Stage) -> str:
     return f"sums of {', '.join(stage.partial)}" + (f"; {own}" if own else "") if stage.combines > 1 else own
 
 
-def _lines(problem: Problem, found: Launches) -> Iterator[str]:
-    """Kernels with their Einsums, tiles, grid, parts, and what each unit would need alone."""
+def _lines(problem: Problem, found: Launches, parts: Sequence[EinsumActivity]) -> Iterator[str]:
+    """Kernels with their Einsums, tiles, grid, parts, what each unit would need alone, and what would help."""
     names = "".join(f"; {name} = {size}" for name, size in problem.splits.items())
     types = with_cache(problem.device.type_of("attention"), problem.cache_type)
     yield (f"kernels of the text's own, {len(found.stages)} of them, {types}: tiles of {problem.tiles.rows} rows, "
            f"steps of {problem.tiles.steps}{names}; mask {problem.mask}")  # fmt: skip
     for number, (stage, timing) in enumerate(zip(found.stages, found.timings, strict=True), 1):
-        yield f"kernel {number}: {title(stage)}; {_grid(stage)}"
+        yield f"kernel {number}: {title(stage)}; {_grid(stage)}; {timing.total_s * 1e6:,.1f} us"
         yield f"  {_moved(stage, timing)}"
-        alone = ", ".join(f"{unit} {seconds * 1e6:,.1f} us" for unit, seconds in unit_seconds(timing).items())
-        yield f"  alone: {alone}; together {timing.total_s * 1e6:,.1f} us"
-    if problem.device.generation in NEAREST:
-        yield f"no measurements of {problem.device.generation} calibrate this: constants of the nearest generation"
+    def again(changed: Device, known: Constants) -> Reals:
+        return np.array([launched(replace(problem, device=changed), found.split, parts, known).total_s])
+
+    seconds = [unit_seconds(timing) for timing in found.timings]
+    alone = {unit: np.array([sum(each[unit] for each in seconds)]) for unit in seconds[0]}
+    known, total = constants(problem.device.generation), np.array([found.total_s])
+    yield from closing_lines(problem.device, known, alone, total, again)
     shown = ", ".join(f"{name} {share:.0%}" for name, share in found.warm.items() if share > 0.0005)
     if shown:
         yield f"not by DRAM (in L2 from before, or left there): {shown}"
@@ -107,7 +121,7 @@ def stage_program(stage: Stage, timing: StageTiming) -> Program:
     Steps overlap as far as two tiles of operands are held; blocks follow each other without a gap.
     """
     device = stage.problem.device
-    steps = max(ceil(stage.steps * stage.seen.share / stage.parts), 1)
+    steps = max(ceil(stage.steps * stage.seen.share / stage.parts), 1) if stage.combines == 1 else 1
     blocks = ceil(stage.blocks / device.sms)
     clocks = device.clock_hz / (steps * blocks)
     whole = device.clock_hz * device.sms / (steps * stage.blocks)

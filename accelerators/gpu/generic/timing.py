@@ -192,8 +192,12 @@ def unit_seconds(timing: StageTiming) -> Mapping[str, float]:
 
 @dataclass(frozen=True)
 class Launches:
-    """Every launch of a text, one after another, and how long each takes; `warm`: input or output -> share in L2."""
+    """Every launch of a text, one after another, and how long each takes.
 
+    `split`: parts of each kernel's walk. `warm`: input or output -> share in L2.
+    """
+
+    split: tuple[int, ...]
     stages: tuple[Stage, ...]
     timings: tuple[StageTiming, ...]
     warm: Mapping[str, float]
@@ -210,21 +214,21 @@ def launches(problem: Problem, parts: Sequence[EinsumActivity], known: Constants
     """
     kernels = fused_kernels(problem.cascade)
     split: tuple[int, ...] = (1,) * len(kernels)
-    best = _launched(problem, split, parts, known)
+    best = launched(problem, split, parts, known)
     for number, kernel in enumerate(kernels):
         for several in parts_of(problem, kernel)[1:]:
             other = (*split[:number], several, *split[number + 1 :])
-            found = _launched(problem, other, parts, known)
+            found = launched(problem, other, parts, known)
             if found.total_s < best.total_s:
                 split, best = other, found
     return best
 
 
-def _launched(problem: Problem, split: Sequence[int], parts: Sequence[EinsumActivity], known: Constants) -> Launches:
-    """`split`: parts of each kernel's walk."""
+def launched(problem: Problem, split: tuple[int, ...], parts: Sequence[EinsumActivity], known: Constants) -> Launches:
+    """Walks in these parts, kernel by kernel."""
     stages = tuple(stage for kernel, several in zip(fused_kernels(problem.cascade), split, strict=True)
                    for stage in stages_of(problem, kernel, several))  # fmt: skip
     traffic = BetweenLaunches(stages, warm_shares(problem, stages))
     timings = (stage_timing(stage, own_parts(stage, parts), traffic.movement(number), known)
                for number, stage in enumerate(stages))  # fmt: skip
-    return Launches(stages, tuple(timings), traffic.warm)
+    return Launches(split, stages, tuple(timings), traffic.warm)

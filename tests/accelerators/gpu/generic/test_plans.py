@@ -67,6 +67,8 @@ def test_the_mapping_shows_kernels_tiles_grid_and_parts() -> None:
     assert "kernel 2: sums of KV, SK; 12 blocks" in text
     assert "kernel 3: FQ, NV, SD, AV; 6,144 blocks: 12 of sequences and heads x 512 tiles of rows" in text
     assert "leaves parts of KV, SK" in text
+    assert "10% faster would make the whole faster by: " in found.mapping[-1]
+    assert "dram" in found.mapping[-1]
 
 
 def test_a_text_that_accumulates_without_products_adds_on_lanes() -> None:
