@@ -145,9 +145,8 @@ class Stage:
         """How often all blocks together do one step of something over these ranks."""
         walks = [walk for walk in self.streamed if not walk.outer.isdisjoint(ranks)]
         found: float = self.blocks / self.parts * prod(walk.steps for walk in walks)
-        seen = {KEY, QUERY} & {group.name for group in self.kernel.streamed if not group.outer.isdisjoint(ranks)}
-        both = {group.name for group in self.kernel.grid if not group.outer.isdisjoint(ranks)} >= {KEY, QUERY}
-        if self.masked and (seen or both):
+        met = {group.name for group in self.kernel.streamed if not group.outer.isdisjoint(ranks)}
+        if self.masked and {KEY, QUERY} <= met | {group.name for group in self.kernel.grid}:
             found *= self.problem.visited.share
         return found if walks else found * self.parts
 

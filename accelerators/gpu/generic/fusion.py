@@ -115,20 +115,16 @@ class _Text:
         return _Signature(streamed, self.walked(number) - streamed) if streamed else None
 
     def ends_kernel(self, edge: Dependence) -> bool:
-        """Whether the reader needs what the producer makes only after blocks have ended."""
-        written = set(self.cascade.einsums[edge.producer].output.ranks)
-        elsewhere = {each for each in self.walked(edge.reader) if each.outer.isdisjoint(written)}
-        for each, when in self.times.items():
+        """Whether the reader walks a fiber again, of which the producer was there in an earlier walk or after it."""
+        for when in self.times.values():
             made, read = when.values[edge.producer], when.runs[edge.reader]
-            walks_again = made >= 2 and read % 2 == 0 and read > made
-            complete = made >= 3 and made % 2 == 1
-            if walks_again or (complete and elsewhere - {each}):
+            if made >= 2 and read % 2 == 0 and read > made:
                 return True
         return False
 
     @cached_property
     def levels(self) -> Mapping[int, int]:
-        """How many kernels, one after another, come before that of each Einsum.
+        """How many walks of the same fiber, one after another, come before that of each Einsum.
 
         What waits for nothing that is complete goes to its first reader.
         """

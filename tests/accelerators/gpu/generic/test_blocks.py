@@ -134,6 +134,19 @@ def test_tiles_that_no_query_sees_are_left_out() -> None:
     assert causal.counted(causal.einsums[1]) == 2 * attended
 
 
+def test_what_meets_no_query_is_not_masked() -> None:
+    """A sum over keys and queries: features of keys are made once, whatever the mask leaves of the pairs."""
+    text = cascade("traces", """
+        FK[h,m,e] = exp(K[h,m,e])
+        T[h]      = Q[h,p,e] * FK[h,m,e]
+        ZV[h,m,f] = exp(V[h,m,f])
+    """)
+    found = stage(problem(text, KeyInterval(True)))
+    assert found.names == ("FK", "T")
+    assert computed(found)["FK"] == 2 * 256 * 32
+    assert computed(found)["T"] == 2 * 6 / 8 * 256 * 256 * 32 * 16 * 16  # a single number: products of vectors
+
+
 def test_query_heads_of_a_key_head_share_a_tile_of_rows() -> None:
     """3 sequences of 2 key heads, 4 query heads each: a tile of 16 rows, of which 4 are queries."""
     decode = stage(problem(SIGMOID, b=3, h=8, g=4, m=1000, p=1))
