@@ -8,13 +8,13 @@ Knows operations, elements and bytes; knows no time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
 
 from cascadesim.accelerators.binding import contracts
-from cascadesim.accelerators.gpu.generic.fusion import FusedKernel, fused_kernels, loads, spilled, stores
+from cascadesim.accelerators.gpu.generic.fusion import FusedKernel, free_depth, fused_kernels, loads, spilled, stores
 from cascadesim.accelerators.gpu.generic.problem import Problem, Tiles, Visited, extents_of
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import FLOAT_BYTES
@@ -54,6 +54,7 @@ class Stage:
     """One launch: all Einsums of a kernel; or, where its walk is split, those of the walk, then those after it.
 
     `parts`: blocks that share a walk. `combines`: parts of results that this launch brings together, 1 for none.
+    `columns`: blocks that divide a depth of the results, and each do again what lacks it.
     """
 
     problem: Problem
@@ -61,6 +62,7 @@ class Stage:
     numbers: frozenset[int]
     parts: int = 1
     combines: int = 1
+    columns: int = 1
 
     @property
     def einsums(self) -> tuple[Einsum, ...]:
@@ -80,7 +82,13 @@ class Stage:
 
     @cached_property
     def grid(self) -> tuple[RankWalk, ...]:
-        return tuple(self._walk(group, self.problem.tiles.rows, packs=True) for group in self.kernel.grid)
+        found = tuple(self._walk(group, self.problem.tiles.rows, packs=True) for group in self.kernel.grid)
+        depth = free_depth(self.problem.cascade, self.kernel) if self.columns > 1 else None
+        if depth is None:
+            return found
+        size = self.problem.bound.extents[depth.upper()]
+        tile = max(_power_of_two(ceil(size / self.columns)), SMALLEST_TILE)
+        return (*found, RankWalk(frozenset({depth}), ceil(size / tile), tile, size))
 
     def _walk(self, group: RankGroup, tile: int, packs: bool = False) -> RankWalk:
         """Query heads of a key head share a tile of rows."""
@@ -115,13 +123,18 @@ class Stage:
 
     @property
     def row_tiles(self) -> int:
-        """Blocks of one head, of one part of the walk."""
+        """Blocks of one head, of one part of the walk: they share what they load of keys."""
         return prod(walk.steps for walk in self.grid if walk.tile > 1)
+
+    @property
+    def column_tiles(self) -> int:
+        """Blocks that divide a depth of the results."""
+        return prod(walk.steps for walk in self.grid[len(self.kernel.grid) :])
 
     @property
     def together(self) -> int:
         """Blocks that run at once on an SM, as far as it holds what they keep."""
-        held = held_bytes(self.problem, self.kernel)
+        held = held_bytes(self.problem, self.kernel, self.columns)
         return max(min(MOST_TOGETHER, int(_capacity_bytes(self.problem.device) // held)), 1)
 
     @property
@@ -257,24 +270,41 @@ def problem_of(operation: Operation, device: Device) -> Problem:
     tile = next(iter(load_kernel(TRITON).tiles_on(device.generation, False, DTYPE_BYTES[device.dtype])))
     rows, steps = (size.bit_length() - SMALLEST_TILE.bit_length() + 1 for size in (tile.queries, tile.keys))
     found = [Tiles(SMALLEST_TILE << row, SMALLEST_TILE << min(row, steps - 1)) for row in reversed(range(rows))]
-    problems = [Problem(operation, device, tiles, extents_of(operation, tiles.steps), mask) for tiles in found]
-    for problem in problems:
-        held = max(held_bytes(problem, kernel) for kernel in fused_kernels(operation.cascade))
-        if held <= _capacity_bytes(device):
+    kernels = fused_kernels(operation.cascade)
+    for tiles in found:
+        problem = Problem(operation, device, tiles, extents_of(operation, tiles.steps), mask)
+        if all(fewest_columns(problem, kernel) == 1 for kernel in kernels):
             return problem
-    raise CascadeSimError(
-        f"{operation.cascade.name}: the smallest block holds {held:,.0f} bytes of operands and sums, an SM of "
-        f"{device.device} {_capacity_bytes(device):,} in shared memory and "
-        f"registers"
-    )
+    for kernel in kernels:  # in the smallest tiles, blocks divide results
+        if fewest_columns(problem, kernel) is None:
+            held = min(held_bytes(problem, kernel, columns) for columns in _columns(problem, kernel))
+            names = ", ".join(dict.fromkeys(operation.cascade.einsums[number].name for number in kernel.einsums))
+            raise CascadeSimError(
+                f"{operation.cascade.name}: the smallest block of {names} holds {held:,.0f} bytes, an SM of "
+                f"{device.device} {_capacity_bytes(device):,} in shared memory and registers"
+            )
+    return problem
 
 
-def held_bytes(problem: Problem, kernel: FusedKernel) -> float:
+def fewest_columns(problem: Problem, kernel: FusedKernel) -> int | None:
+    """Blocks that have to divide a depth of the results until one fits an SM; None where none does."""
+    return next((columns for columns in _columns(problem, kernel)
+                 if held_bytes(problem, kernel, columns) <= _capacity_bytes(problem.device)), None)  # fmt: skip
+
+
+def _columns(problem: Problem, kernel: FusedKernel) -> Iterator[int]:
+    """1, and doublings as long as each column has a tile of the depth."""
+    depth = free_depth(problem.cascade, kernel)
+    size = problem.bound.extents[depth.upper()] if depth else 1
+    yield from (1 << place for place in range(max(_power_of_two(size) // SMALLEST_TILE, 1).bit_length()))
+
+
+def held_bytes(problem: Problem, kernel: FusedKernel, columns: int) -> float:
     """What a block keeps: tiles of operands, two of each that is streamed; sums in FP32, and the largest tile between.
 
     assumed: registers and shared memory can hold either.
     """
-    stage = Stage(problem, kernel, frozenset(kernel.einsums))
+    stage = Stage(problem, kernel, frozenset(kernel.einsums), columns=columns)
     walked = frozenset[str]().union(*(walk.outer for walk in stage.streamed))
     tiles = sum(
         stage.step(set(access.ranks), padded=True) * problem.element_bytes(tensor, access)
@@ -290,22 +320,26 @@ def _capacity_bytes(device: Device) -> int:
     return device.sm.shared_memory_bytes + device.sm.register_file_bytes
 
 
-def stages_of(problem: Problem, kernel: FusedKernel, parts: int) -> tuple[Stage, ...]:
+def stages_of(problem: Problem, kernel: FusedKernel, parts: int, columns: int) -> tuple[Stage, ...]:
     """The launches of a kernel: one; or two, its walk in several parts, then what brings these together."""
     if parts == 1:
-        return (Stage(problem, kernel, frozenset(kernel.einsums)),)
-    return (Stage(problem, kernel, frozenset(kernel.during), parts=parts),
+        return (Stage(problem, kernel, frozenset(kernel.einsums), columns=columns),)
+    return (Stage(problem, kernel, frozenset(kernel.during), parts=parts, columns=columns),
             Stage(problem, kernel, kernel.after, combines=parts))  # fmt: skip
 
 
-def parts_of(problem: Problem, kernel: FusedKernel) -> tuple[int, ...]:
-    """Numbers of parts that its walk may have: doublings (as SGLang's Triton kernels), as long as SMs have no block.
+def divisions(problem: Problem, kernel: FusedKernel) -> tuple[tuple[int, int], ...]:
+    """(parts, columns) among which a kernel may choose: doublings (as SGLang's Triton kernels) while SMs have no block.
 
-    Running values are never split: what parts of a walk leave cannot be brought together without the text saying how.
+    A walk with running values is never in parts: what these leave cannot be brought together without the text saying
+    how; its results are divided in columns instead.
     """
-    whole = Stage(problem, kernel, frozenset(kernel.einsums))
-    most = 1 if kernel.running else min(max(problem.device.sms // whole.blocks, 1), whole.steps)
-    return tuple(1 << place for place in range(most.bit_length()))
+    least = fewest_columns(problem, kernel) or 1
+    whole = Stage(problem, kernel, frozenset(kernel.einsums), columns=least)
+    room = max(problem.device.sms // whole.blocks, 1)
+    if kernel.running:
+        return tuple((1, columns) for columns in _columns(problem, kernel) if least <= columns <= least * room)
+    return tuple((1 << place, least) for place in range(min(room, whole.steps).bit_length()))
 
 
 def _power_of_two(size: int) -> int:

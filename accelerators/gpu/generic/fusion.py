@@ -44,7 +44,8 @@ class FusedKernel:
 def fused_kernels(cascade: Cascade) -> tuple[FusedKernel, ...]:
     """Kernels in the order in which they run. Raises CascadeSimError for an operator that no kernel here has."""
     for einsum in cascade.einsums:
-        gathers = any(index.gather is not None for access in einsum.inputs for index in access.indices)
+        accesses = (einsum.output, *einsum.inputs)
+        gathers = any(index.gather is not None for access in accesses for index in access.indices)
         if gathers or fiber_operator(einsum) is not None:
             what = "a gather of elements by coordinates in a tensor" if gathers else "a selection from a whole fiber"
             raise CascadeSimError(f"{cascade.name}, line {einsum.line}: {einsum.name} needs {what}; no rate of that on "
@@ -189,6 +190,14 @@ def _kernel(text: _Text, group: _Group) -> FusedKernel:
         tuple(each for each in order if each in found.grid),
         any(text.cascade.einsums[number].iterates for number in group.numbers),
     )  # fmt: skip
+
+
+def free_depth(cascade: Cascade, kernel: FusedKernel) -> str | None:
+    """A depth of results that no Einsum of the kernel sums over, the innermost: blocks may divide it."""
+    einsums = [cascade.einsums[number] for number in kernel.einsums]
+    made = {rank for einsum in einsums for rank in einsum.output.ranks} & DEPTHS
+    summed = {rank for einsum in einsums for rank in einsum.reduced_ranks}
+    return next((rank for rank in reversed(cascade.ranks) if rank in made - summed), None)
 
 
 def loads(cascade: Cascade, numbers: Set[int]) -> tuple[tuple[str, Access], ...]:

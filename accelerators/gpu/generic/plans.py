@@ -80,7 +80,7 @@ def _lines(problem: Problem, found: Launches, parts: Sequence[EinsumActivity]) -
         yield f"kernel {number}: {title(stage)}; {_grid(stage)}; {timing.total_s * 1e6:,.1f} us"
         yield f"  {_moved(stage, timing)}"
     def again(changed: Device, known: Constants) -> Reals:
-        return np.array([launched(replace(problem, device=changed), found.split, parts, known).total_s])
+        return np.array([launched(replace(problem, device=changed), found.divided, parts, known).total_s])
 
     seconds = [unit_seconds(timing) for timing in found.timings]
     alone = {unit: np.array([sum(each[unit] for each in seconds)]) for unit in seconds[0]}
@@ -94,7 +94,9 @@ def _lines(problem: Problem, found: Launches, parts: Sequence[EinsumActivity]) -
 def _grid(stage: Stage) -> str:
     heads = stage.problem.operation.extent("b") * stage.grid_heads
     found = f"{stage.blocks:,} blocks: {heads:,} of sequences and heads"
-    found += f" x {stage.row_tiles:,} tiles of rows" if stage.row_tiles > 1 else ""
+    rows = stage.row_tiles // stage.column_tiles
+    found += f" x {rows:,} tiles of rows" if rows > 1 else ""
+    found += f" x {stage.column_tiles:,} columns of results" if stage.column_tiles > 1 else ""
     found += f" x {stage.parts} parts of the walk" if stage.parts > 1 else ""
     if not stage.kernel.streamed or stage.combines > 1:
         return found

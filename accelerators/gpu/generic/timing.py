@@ -16,7 +16,7 @@ import numpy as np
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.explain import ISSUE, SPECIAL, TENSOR, instructions
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
-from cascadesim.accelerators.gpu.generic.blocks import TRITON, Stage, parts_of, stages_of
+from cascadesim.accelerators.gpu.generic.blocks import TRITON, Stage, divisions, stages_of
 from cascadesim.accelerators.gpu.generic.fusion import fused_kernels
 from cascadesim.accelerators.gpu.generic.problem import Problem
 from cascadesim.accelerators.gpu.kernel import load_kernel
@@ -194,10 +194,10 @@ def unit_seconds(timing: StageTiming) -> Mapping[str, float]:
 class Launches:
     """Every launch of a text, one after another, and how long each takes.
 
-    `split`: parts of each kernel's walk. `warm`: input or output -> share in L2.
+    `divided`: parts of each kernel's walk, columns of its results. `warm`: input or output -> share in L2.
     """
 
-    split: tuple[int, ...]
+    divided: tuple[tuple[int, int], ...]
     stages: tuple[Stage, ...]
     timings: tuple[StageTiming, ...]
     warm: Mapping[str, float]
@@ -208,27 +208,26 @@ class Launches:
 
 
 def launches(problem: Problem, parts: Sequence[EinsumActivity], known: Constants) -> Launches:
-    """Walks in as many parts as are fastest, kernel by kernel; `parts`: what units do of Einsums.
+    """Walks in as many parts, results in as many columns, as are fastest; `parts`: what units do of Einsums.
 
-    Devices of more SMs choose among more numbers of parts, so that they are not slower.
+    Kernel by kernel. Devices of more SMs choose among more divisions, so that they are not slower.
     """
-    kernels = fused_kernels(problem.cascade)
-    split: tuple[int, ...] = (1,) * len(kernels)
-    best = launched(problem, split, parts, known)
-    for number, kernel in enumerate(kernels):
-        for several in parts_of(problem, kernel)[1:]:
-            other = (*split[:number], several, *split[number + 1 :])
-            found = launched(problem, other, parts, known)
-            if found.total_s < best.total_s:
-                split, best = other, found
+    choices = [divisions(problem, kernel) for kernel in fused_kernels(problem.cascade)]
+    best = launched(problem, tuple(each[0] for each in choices), parts, known)
+    for number, each in enumerate(choices):
+        for division in each[1:]:
+            other = (*best.divided[:number], division, *best.divided[number + 1 :])
+            best = min(best, launched(problem, other, parts, known), key=lambda found: found.total_s)
     return best
 
 
-def launched(problem: Problem, split: tuple[int, ...], parts: Sequence[EinsumActivity], known: Constants) -> Launches:
-    """Walks in these parts, kernel by kernel."""
-    stages = tuple(stage for kernel, several in zip(fused_kernels(problem.cascade), split, strict=True)
-                   for stage in stages_of(problem, kernel, several))  # fmt: skip
+def launched(
+    problem: Problem, divided: tuple[tuple[int, int], ...], parts: Sequence[EinsumActivity], known: Constants
+) -> Launches:
+    """In these parts and columns, kernel by kernel."""
+    stages = tuple(stage for kernel, division in zip(fused_kernels(problem.cascade), divided, strict=True)
+                   for stage in stages_of(problem, kernel, *division))  # fmt: skip
     traffic = BetweenLaunches(stages, warm_shares(problem, stages))
     timings = (stage_timing(stage, own_parts(stage, parts), traffic.movement(number), known)
                for number, stage in enumerate(stages))  # fmt: skip
-    return Launches(split, stages, tuple(timings), traffic.warm)
+    return Launches(divided, stages, tuple(timings), traffic.warm)

@@ -11,7 +11,7 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
-from cascadesim.accelerators.gpu.generic.blocks import Stage, held_bytes, parts_of, problem_of, stages_of
+from cascadesim.accelerators.gpu.generic.blocks import Stage, divisions, held_bytes, problem_of, stages_of
 from cascadesim.accelerators.gpu.generic.fusion import fused_kernels
 from cascadesim.accelerators.gpu.generic.problem import Problem
 from cascadesim.accelerators.gpu.spec import Device
@@ -51,7 +51,7 @@ def problem(text: Cascade, mask: Mask = FULL, **sizes: int) -> Problem:
 
 
 def stage(of: Problem, number: int = 0) -> Stage:
-    return stages_of(of, fused_kernels(of.cascade)[number], 1)[0]
+    return stages_of(of, fused_kernels(of.cascade)[number], 1, 1)[0]
 
 
 def computed(of: Stage) -> dict[str, float]:
@@ -91,9 +91,9 @@ def test_a_walk_is_split_over_blocks_and_a_second_launch_combines() -> None:
     """132 SMs have room for 66 parts of each of 2 walks, which have 4 steps; 4 x 2 x (32 x 32 + 32) partial sums."""
     linear = problem(find("linear-attention"))
     keys, queries = fused_kernels(linear.cascade)
-    assert parts_of(linear, keys) == (1, 2, 4)
-    assert parts_of(linear, queries) == (1,)
-    walk, combine = stages_of(linear, keys, 4)
+    assert divisions(linear, keys) == ((1, 1), (2, 1), (4, 1))
+    assert divisions(linear, queries) == ((1, 1),)
+    walk, combine = stages_of(linear, keys, 4, 1)
     assert (walk.parts, walk.blocks, combine.blocks, combine.combines) == (4, 8, 2, 4)
     assert walk.partial == combine.partial == ("KV", "SK")
     assert walk.partial_elements == combine.partial_elements == 4 * 2 * (32 * 32 + 32)
@@ -106,8 +106,9 @@ def test_a_walk_is_split_over_blocks_and_a_second_launch_combines() -> None:
 def test_what_waits_for_the_walk_is_done_by_the_second_launch() -> None:
     """Two passes, 4 heads of one query: maxima of tiles go to it, scores to the next kernel."""
     two = problem(find("attention-2pass"), h=4, m=4096, p=1)
-    assert parts_of(two, fused_kernels(two.cascade)[0]) == (1, 2, 4, 8, 16, 32)  # of 33 for which there is room
-    walk, combine = stages_of(two, fused_kernels(two.cascade)[0], 32)
+    room = divisions(two, fused_kernels(two.cascade)[0])
+    assert room == tuple((parts, 1) for parts in (1, 2, 4, 8, 16, 32))  # of 33 for which there is room
+    walk, combine = stages_of(two, fused_kernels(two.cascade)[0], 32, 1)
     assert walk.names == ("QK", "LM", "SLN", "SLD", "GM")
     assert walk.partial == ("GM",)
     assert {tensor for tensor, _ in walk.results} == {"LM", "SLD", "SLN"}
@@ -116,11 +117,11 @@ def test_what_waits_for_the_walk_is_done_by_the_second_launch() -> None:
     assert {tensor for tensor, _ in combine.results} == {"PLM", "SD"}
 
 
-def test_running_values_and_full_grids_are_never_split() -> None:
+def test_running_values_and_full_grids_are_never_in_parts() -> None:
     running = problem(find("pruned-1pass"), p=1)
-    assert parts_of(running, fused_kernels(running.cascade)[0]) == (1,)
+    assert divisions(running, fused_kernels(running.cascade)[0]) == ((1, 1), (1, 2))  # a depth of 32 in tiles of 16
     full = problem(SIGMOID, h=67)  # 134 blocks
-    assert parts_of(full, fused_kernels(full.cascade)[0]) == (1,)
+    assert divisions(full, fused_kernels(full.cascade)[0]) == ((1, 1),)
 
 
 def test_tiles_that_no_query_sees_are_left_out() -> None:
@@ -175,17 +176,44 @@ def test_tiles_shrink_until_a_block_fits_an_sm() -> None:
     device = h100()
     for sums in (64, 256):
         found = problem_of(asked(SIGMOID, e=sums, f=sums), device)
-        held = held_bytes(found, fused_kernels(SIGMOID)[0])
+        held = held_bytes(found, fused_kernels(SIGMOID)[0], 1)
         assert held <= device.sm.shared_memory_bytes + device.sm.register_file_bytes
     small = device.model_copy(update={"sm": device.sm.model_copy(update={"shared_memory_bytes": 4096,
                                                                          "register_file_bytes": 65536})})  # fmt: skip
     assert problem_of(asked(SIGMOID), small).tiles.rows < problem_of(asked(SIGMOID), device).tiles.rows
 
 
-def test_sums_that_no_sm_holds_are_refused_with_their_size() -> None:
-    """1,024 x 512 numbers of KV in FP32 (a depth of 576 is padded) are 2 MiB."""
-    with pytest.raises(CascadeSimError, match=r"the smallest block holds 2,\d{3},\d{3} bytes of operands and sums"):
-        problem(find("linear-attention"), e=576, f=512)
+def test_sums_that_no_sm_holds_are_divided_among_blocks() -> None:
+    """1,024 x 512 numbers of KV in FP32 (a depth of 576 is padded) are 2 MiB, an SM has 484 KiB: 8 columns of 64.
+
+    Each column makes the features of keys for itself.
+    """
+    latent = problem(find("linear-attention"), e=576, f=512)
+    keys = fused_kernels(latent.cascade)[0]
+    assert divisions(latent, keys)[0] == (1, 8)
+    (found,) = stages_of(latent, keys, 1, 8)
+    assert (found.blocks, found.column_tiles) == (2 * 8, 8)
+    assert computed(found)["FK"] == 8 * 2 * 256 * 1024
+    assert computed(found)["KV"] == 2 * 256 * 1024 * 512
+    assert loaded(found) == {"K": 8 * 2 * 256 * 576, "V": 2 * 256 * 512}
+
+
+def test_results_of_running_values_are_divided_where_sms_have_no_block() -> None:
+    """2 heads of chunked linear attention: the state of 32 x 32 numbers is carried in 2 columns of 16."""
+    chunked = problem(find("linear-attention-chunked"))
+    (kernel,) = fused_kernels(chunked.cascade)
+    assert divisions(chunked, kernel) == ((1, 1), (1, 2))
+    (found,) = stages_of(chunked, kernel, 1, 2)
+    assert found.blocks == 4
+    assert computed(found)["LKV"] == 2 * 256 * 32 * 32
+    assert computed(found)["QK"] == 2 * 2 * 256 * 64 * 32  # whole chunks, in each column
+
+
+def test_a_block_that_no_sm_holds_is_refused_with_its_size() -> None:
+    device = h100()
+    small = device.sm.model_copy(update={"shared_memory_bytes": 2048, "register_file_bytes": 2048})
+    with pytest.raises(CascadeSimError, match=r"the smallest block of QK, A, AV holds \d,\d{3} bytes.*4,096 in shared"):
+        problem_of(asked(SIGMOID), device.model_copy(update={"sm": small}))
 
 
 def test_letters_of_the_text_are_bound_by_the_roles_of_its_inputs() -> None:

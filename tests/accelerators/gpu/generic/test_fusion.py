@@ -49,6 +49,13 @@ def test_a_pass_is_a_kernel() -> None:
     assert of(SIGMOID) == [["QK", "A", "AV"]]
 
 
+def test_what_waits_for_nothing_is_made_where_it_is_read() -> None:
+    """Features of values, which only the last pass reads, are not made and stored before it."""
+    text = cascade("features", find("attention-3pass").text.replace("* V[h,m,f]", "* FV[h,m,f]").replace(
+        "GM[h,p]   max=", "FV[h,m,f] = exp(V[h,m,f])\n GM[h,p]   max="))  # fmt: skip
+    assert of(text) == [["QK", "GM"], ["SN", "SD"], ["FV", "A", "AV"]]
+
+
 def test_what_tiles_leave_is_read_again_after_the_walk() -> None:
     """Two passes of attention: corrections of the tiles wait for the maximum of all of them, and walk over tiles."""
     text = find("attention-2pass")
