@@ -182,7 +182,7 @@ def _kernel(text: _Text, group: _Group) -> FusedKernel:
     anchors = [number for number in group.numbers if text.signature(number) is not None]
     ends = {each: max(text.times[each].runs[number] for number in anchors) for each in found.streamed}
     after = frozenset(number for number in group.numbers if number not in anchors and any(
-        text.times[each].runs[number] % 2 == 1 and text.times[each].runs[number] > max(end, 2)
+        text.times[each].runs[number] % 2 == 1 and text.times[each].runs[number] > end
         for each, end in ends.items()))  # fmt: skip
     order = tuple(each for each in text.times if each in found.streamed | found.grid)
     return FusedKernel(

@@ -103,6 +103,16 @@ def test_a_walk_is_split_over_blocks_and_a_second_launch_combines() -> None:
     assert computed(walk) == computed(stage(linear))  # the same work, in more blocks
 
 
+def test_every_part_loads_and_makes_what_it_does_not_walk_over() -> None:
+    """Features of 256 queries, in 4 parts of the walk over keys."""
+    text = cascade("queries", FEATURES.text.replace("FK[h,m,e] = exp(K[h,m,e])", "FQ[h,p,e] = exp(Q[h,p,e])")
+                   .replace("Q[h,p,e] * FK[h,m,e]", "FQ[h,p,e] * K[h,m,e]"))  # fmt: skip
+    found = problem(text)
+    walk, _ = stages_of(found, fused_kernels(text)[0], 4, 1)
+    assert computed(walk)["FQ"] == 4 * 2 * 256 * 32
+    assert loaded(walk) == {"Q": 4 * 2 * 256 * 32, "K": 2 * 2 * 256 * 32, "V": 2 * 2 * 256 * 32}
+
+
 def test_what_waits_for_the_walk_is_done_by_the_second_launch() -> None:
     """Two passes, 4 heads of one query: maxima of tiles go to it, scores to the next kernel."""
     two = problem(find("attention-2pass"), h=4, m=4096, p=1)

@@ -126,6 +126,18 @@ def test_the_order_of_the_text_decides_nothing() -> None:
     assert seen > 20
 
 
+def test_reductions_of_other_ranks_are_other_kernels() -> None:
+    """Maxima of the same scores by queries and by keys: neither blocks of queries nor of keys have both."""
+    text = cascade("both-ways", """
+        QK[h,m,p] = Q[h,p,e] * K[h,m,e]
+        RM[h,p]   max= QK[h,m,p]
+        CM[h,m]   max= QK[h,m,p]
+        ZV[h,m,f] = CM[h,m] * V[h,m,f]
+    """)
+    assert of(text) == [["QK", "RM"], ["CM", "ZV"]]
+    assert [walks(kernel) for kernel in fused_kernels(text)] == [(["m"], ["h", "p"]), (["p"], ["h", "m"])]
+
+
 def test_two_score_matrices_share_their_kernels() -> None:
     text = cascade("differential", "\n".join(
         f"""
