@@ -101,6 +101,8 @@ class Stage:
             size, tile = size // (self.packed if packs and group.name == "h" else 1), 1
         elif group.inner:
             tile = inner
+        elif any(plain in self.problem.cascade.einsums[number].iterates for number in self.kernel.einsums):
+            tile = 1  # a running value of every coordinate
         elif packs:
             size *= self.packed if group.name == QUERY else 1
             tile = min(tile, max(SMALLEST_TILE, _power_of_two(size)))
@@ -310,7 +312,7 @@ def held_bytes(problem: Problem, kernel: FusedKernel, columns: int) -> float:
         stage.step(set(access.ranks), padded=True) * problem.element_bytes(tensor, access)
         * (1 if walked.isdisjoint(access.ranks) else LOADED_TILES) for tensor, access in stage.operands
     )  # fmt: skip
-    made = {einsum.name: stage.step(set(einsum.output.ranks), padded=True) for einsum in stage.einsums}
+    made = {einsum.name: stage.step(set(einsum.output.ranks) - set(einsum.iterates), True) for einsum in stage.einsums}
     states = {einsum.name for einsum in stage.einsums if einsum.iterates or walked.isdisjoint(einsum.output.ranks)}
     between = max((size for name, size in made.items() if name not in states), default=0.0)
     return tiles + FLOAT_BYTES * (sum(made[name] for name in states) + between)

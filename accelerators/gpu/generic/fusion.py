@@ -13,27 +13,34 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from cascadesim.accelerators.binding import DEPTHS
-from cascadesim.einsum_cascades.analysis.graph import Dependence, dependences
+from cascadesim.einsum_cascades.analysis.graph import Dependence, cycles, dependences
 from cascadesim.einsum_cascades.analysis.passes import Traversal, traversal
 from cascadesim.einsum_cascades.analysis.rank_groups import RankGroup, rank_groups
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum
 from cascadesim.einsum_cascades.notation.operators import fiber_operator
 
+INNERMOST = "0"  # what ranks of one tile end with in the texts: a block keeps all of m0, and of i0 beside it
+
 
 @dataclass(frozen=True)
 class FusedKernel:
     """Einsums, by their numbers in the text, that one kernel computes.
 
-    `streamed`: what each block walks whole, because an Einsum reduces it, or steps along it with a running value
-    (`running`). `grid`: what is divided among blocks. `after`: Einsums that wait for the end of the walk.
+    `streamed`: what each block walks whole, because an Einsum reduces it, or steps along it with a running value.
+    `grid`: what is divided among blocks. `after`: Einsums that wait for the end of the walk. `circuit`: Einsums from
+    one running value to its next one; 0 where nothing runs.
     """
 
     einsums: tuple[int, ...]
     after: frozenset[int]
     streamed: tuple[RankGroup, ...]
     grid: tuple[RankGroup, ...]
-    running: bool
+    circuit: int
+
+    @property
+    def running(self) -> bool:
+        return self.circuit > 0
 
     @property
     def during(self) -> tuple[int, ...]:
@@ -92,7 +99,7 @@ class _Text:
     @cached_property
     def times(self) -> Mapping[RankGroup, Traversal]:
         return {each: traversal(self.cascade, each) for each in rank_groups(self.cascade)
-                if DEPTHS.isdisjoint({each.name, *each.members})}
+                if DEPTHS.isdisjoint({each.name, *each.members}) and not each.name.endswith(INNERMOST)}
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
@@ -109,9 +116,9 @@ class _Text:
         return frozenset(each for each in self.times if each.walked_by(self.cascade.einsums[number]))
 
     def signature(self, number: int) -> _Signature | None:
-        """None for an Einsum that completes nothing."""
+        """None for an Einsum that completes nothing; a state within a tile (over m0) is none of its kernel."""
         einsum = self.cascade.einsums[number]
-        streamed = frozenset(each for each, when in self.times.items() if not each.members.isdisjoint(einsum.iterates)
+        streamed = frozenset(each for each, when in self.times.items() if not each.outer.isdisjoint(einsum.iterates)
                              or (when.runs[number] % 2 == 0 and _reduces(einsum, each)))  # fmt: skip
         return _Signature(streamed, self.walked(number) - streamed) if streamed else None
 
@@ -188,7 +195,8 @@ def _kernel(text: _Text, group: _Group) -> FusedKernel:
     return FusedKernel(
         tuple(sorted(group.numbers)), after, tuple(each for each in order if each in found.streamed),
         tuple(each for each in order if each in found.grid),
-        any(text.cascade.einsums[number].iterates for number in group.numbers),
+        max((len(cycles(text.cascade)[number]) for number in anchors
+             if text.cascade.einsums[number].iterates), default=0),
     )  # fmt: skip
 
 

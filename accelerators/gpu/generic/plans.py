@@ -14,6 +14,7 @@ from cascadesim.accelerators.gpu.explain import activities, closing_lines, share
 from cascadesim.accelerators.gpu.generic.blocks import LOADED_TILES, Stage, problem_of
 from cascadesim.accelerators.gpu.generic.problem import Problem
 from cascadesim.accelerators.gpu.generic.timing import (
+    CIRCUIT_CYCLES,
     Launches,
     StageTiming,
     launched,
@@ -120,7 +121,8 @@ def _moved(stage: Stage, timing: StageTiming) -> str:
 def stage_program(stage: Stage, timing: StageTiming) -> Program:
     """The SM that ends last, step by step of its walks: operands, products, instructions, functions.
 
-    Steps overlap as far as two tiles of operands are held; blocks follow each other without a gap.
+    Steps overlap as far as two tiles of operands are held, those of a running value one after another; blocks follow
+    each other without a gap.
     """
     device = stage.problem.device
     steps = max(ceil(stage.steps * stage.seen.share / stage.parts), 1) if stage.combines == 1 else 1
@@ -128,12 +130,14 @@ def stage_program(stage: Stage, timing: StageTiming) -> Program:
     clocks = device.clock_hz / (steps * blocks)
     whole = device.clock_hz * device.sms / (steps * stage.blocks)
     launched = After("launch", latest=True)
+    lag = ceil(stage.kernel.circuit * CIRCUIT_CYCLES / stage.together)
+    again = (After("lanes", tiles_back=1, lag_cycles=lag),) if lag and stage.combines == 1 else ()
     tasks = (
         Task("launch", "launch"),
         Task("fetch", "dram", after=(launched,)),
         Task("load", "l2", after=(launched, After("fetch", streaming=True))),
-        Task("products", "tensor", after=(After("load"),)),
-        Task("lanes", "issue", after=(After("load"), After("products"))),
+        Task("products", "tensor", after=(After("load"), *again)),
+        Task("lanes", "issue", after=(After("load"), After("products"), *again)),
         Task("functions", "special", after=(After("load"), After("products"), After("lanes", streaming=True))),
     )
     cycles = {"fetch": timing.dram_s * clocks, "load": timing.l2_s * clocks, "products": timing.tensor_s * whole,

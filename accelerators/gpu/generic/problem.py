@@ -7,7 +7,7 @@ kernel and no time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
@@ -162,13 +162,32 @@ def extents_of(operation: Operation, tile: int) -> dict[str, int]:
                                   f"know products by depths called {', '.join(sorted(DEPTHS))}")  # fmt: skip
     known = {rank.upper() for rank in size} | {""}
     outer: dict[str, int] = {}
-    for parts in partitions(cascade):
-        whole = found.get(whole_extent(parts), size.get(whole_extent(parts).lower(), 0))
-        if outer.setdefault(parts[0], whole) != whole:
-            raise CascadeSimError(f"{cascade.name}: it steps along queries and keys together ({parts[0]}), so it needs "
+    for (rank, *_), whole in _sequences(cascade, size):
+        if outer.setdefault(rank, whole) != whole:
+            raise CascadeSimError(f"{cascade.name}: it steps along queries and keys together ({rank}), so it needs "
                                   f"as many of both, got {size[QUERY]} and {size[KEY]}")  # fmt: skip
     inner = {rank.upper(): tile for parts in partitions(cascade) for rank in parts[1:]}
-    return {name: number for name, number in found.items() if name not in known} | inner
+    return {name: number for name, number in found.items() if name not in known} | inner | _alike(cascade, inner)
+
+
+def _alike(cascade: Cascade, inner: Mapping[str, int]) -> dict[str, int]:
+    """Extents of ranks that read what a rank of a tile has written: i0 of `T[h,m1,i0,p0]` is as long as m0."""
+    found: dict[str, int] = {}
+    for access in (access for _, access in all_accesses(cascade) if access.tensor in cascade.produced):
+        for written, read in zip(cascade.einsum(access.tensor).output.indices, access.indices, strict=True):
+            size = inner.get((written.rank or "").upper())
+            if size is not None and read.rank is not None and read.rank.upper() not in inner:
+                found[read.rank.upper()] = size
+    return found
+
+
+def _sequences(cascade: Cascade, size: Mapping[str, int]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Ranks of queries and of keys, and how many there are, wherever Q, K and V are read."""
+    for access in (access for _, access in all_accesses(cascade) if access.tensor in _ROLES):
+        for index, role in zip(access.indices[-2:-1], _ROLES[access.tensor][-2:-1], strict=False):
+            parts = partition(index) or ((index.rank,) if index.rank else ())
+            if parts:
+                yield parts, size[role]
 
 
 def _name(index: Index) -> str:

@@ -25,6 +25,9 @@ from cascadesim.accelerators.gpu.timing import LEGACY_RATE
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.einsum_cascades.notation.ir import Access
 
+# assumed: from an Einsum of a running value's circuit to the next: a sum over warps through shared memory and a barrier
+CIRCUIT_CYCLES = 60
+
 
 @dataclass(frozen=True)
 class StageMovement:
@@ -182,7 +185,8 @@ def _makespan_cycles(stage: Stage, work: float, known: Constants) -> float:
     late = (ceil(rounds) - rounds) * each * seen.shortest if rounds > 1 else 0.0
     together = min(stage.together, ceil(rounds))
     turns = max(rounds - 1, 0.0) * known.block_latency_s * device.clock_hz / together
-    return max(rounds * each + late, each * seen.longest) + turns
+    waits = ceil(rounds / together) * stage.steps * seen.share * seen.longest * stage.kernel.circuit * CIRCUIT_CYCLES
+    return max(rounds * each + late, each * seen.longest, waits) + turns
 
 
 def unit_seconds(timing: StageTiming) -> Mapping[str, float]:

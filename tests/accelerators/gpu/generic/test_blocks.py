@@ -233,6 +233,39 @@ def test_letters_of_the_text_are_bound_by_the_roles_of_its_inputs() -> None:
         problem(find("linear-attention-chunked"), p=1)
 
 
+DELTA = cascade("delta", """
+    S[h,0,e,f]   = 0
+    KS[h,m,f]    = K[h,m,e] * S[h,m,e,f]
+    D[h,m,f]     = V[h,m,f] - KS[h,m,f]
+    S[h,m+1,e,f] = S[h,m,e,f] + K[h,m,e] * D[h,m,f]
+    AV[h,m,f]    = Q[h,m,e] * S[h,m+1,e,f]
+""")
+
+
+def test_a_running_value_of_every_key_takes_a_step_each() -> None:
+    """Products of one key with a state of 32 x 32 are products of a vector: 16 rows of which one is used."""
+    found = stage(problem(DELTA))
+    assert found.steps == 256
+    assert computed(found)["D"] == 2 * 256 * 32
+    assert computed(found)["KS"] == 2 * 256 * 32 * 32 * 16
+    with pytest.raises(CascadeSimError, match=r"steps along queries and keys together \(m\).*got 1 and 256"):
+        problem(DELTA, p=1)
+
+
+def test_ranks_that_read_what_a_tile_wrote_are_as_long_as_it() -> None:
+    """An elimination over the rows of a chunk of 64 keys."""
+    text = cascade("elimination", """
+        BK[h,m1,m0,e]    = K[h,m1*M0+m0,e]
+        C[h,m1,m0]       = BK[h,m1,m0,e]
+        IT[h,m1,0,m0]    = 1
+        IT[h,m1,i0+1,m0] = IT[h,m1,i0,m0] - C[h,m1,i0] * IT[h,m1,i0,m0]
+        A[h,m1,m0,e]     = BK[h,m1,m0,e] * IT[h,m1,I0,m0]
+        AV[h,e,f]        = A[h,m1,m0,e] * V[h,m1*M0+m0,f]
+        Z[h,p,e]         = exp(Q[h,p,e])
+    """)
+    assert problem(text).splits == {"M0": 64, "I0": 64}
+
+
 def test_depths_by_other_names_are_refused() -> None:
     text = replace(SIGMOID, name="other")
     other = cascade("other", text.text.replace("e]", "d]"))

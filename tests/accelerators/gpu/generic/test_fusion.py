@@ -77,6 +77,44 @@ def test_a_running_value_is_one_kernel_that_walks_in_order() -> None:
     assert {tensor for tensor, _ in loads(text, set(kernel.einsums))} == {"Q", "K", "V"}  # BK and BV are K and V
 
 
+CHUNKS = cascade("chunks", """
+    S[h,0,e,f]       = 0
+    CS[h,m1,0]       = 0
+    BQ[h,m1,p0,e]    = Q[h,m1*P0+p0,e]
+    BK[h,m1,m0,e]    = K[h,m1*M0+m0,e]
+    BV[h,m1,m0,f]    = V[h,m1*M0+m0,f]
+    G[h,m1,m0]       = BK[h,m1,m0,e]
+    CS[h,m1,m0+1]    = CS[h,m1,m0] + G[h,m1,m0]
+    IT[h,m1,0,m0]    = 1
+    IT[h,m1,i0+1,m0] = IT[h,m1,i0,m0] - CS[h,m1,i0+1] * IT[h,m1,i0,m0]
+    KD[h,m1,m0,e]    = BK[h,m1,m0,e] * IT[h,m1,I0,m0]
+    QS[h,m1,p0,f]    = BQ[h,m1,p0,e] * S[h,m1,e,f]
+    S[h,m1+1,e,f]    = S[h,m1,e,f] + KD[h,m1,m0,e] * BV[h,m1,m0,f]
+    AV[h,m1*P0+p0,f] = QS[h,m1,p0,f]
+""")
+DELTA = cascade("delta", """
+    S[h,0,e,f]   = 0
+    KS[h,m,f]    = K[h,m,e] * S[h,m,e,f]
+    D[h,m,f]     = V[h,m,f] - KS[h,m,f]
+    S[h,m+1,e,f] = S[h,m,e,f] + K[h,m,e] * D[h,m,f]
+    AV[h,m,f]    = Q[h,m,e] * S[h,m+1,e,f]
+""")
+
+
+def test_states_within_a_tile_are_their_blocks_own() -> None:
+    """Decays summed along a chunk, and an elimination over its rows (i0): only the state of chunks runs."""
+    (kernel,) = fused_kernels(CHUNKS)
+    assert walks(kernel)[1] == ["h"]
+    assert not kernel.after
+    assert kernel.circuit == 1  # from S to S
+
+
+def test_a_circuit_has_every_einsum_between_two_values_of_a_state() -> None:
+    """What a state holds for a key, its correction, the next state."""
+    (kernel,) = fused_kernels(DELTA)
+    assert kernel.circuit == 3
+
+
 def test_queries_and_keys_that_are_stepped_along_together_are_one_kernel() -> None:
     (kernel,) = fused_kernels(find("linear-attention-chunked"))
     assert kernel.running

@@ -112,6 +112,20 @@ def test_linear_attention_is_linear_in_its_length() -> None:
         assert longer / shorter == pytest.approx(2, rel=0.05)
 
 
+def test_running_values_wait_for_those_before_them() -> None:
+    """A state of every key: 65,536 steps of at least three Einsums of 60 cycles, on blocks of one head each."""
+    text = cascade("delta", """
+        S[h,0,e,f]   = 0
+        KS[h,m,f]    = K[h,m,e] * S[h,m,e,f]
+        D[h,m,f]     = V[h,m,f] - KS[h,m,f]
+        S[h,m+1,e,f] = S[h,m,e,f] + K[h,m,e] * D[h,m,f]
+        AV[h,m,f]    = Q[h,m,e] * S[h,m+1,e,f]
+    """)
+    spec = device("h100-sxm")
+    (timing,) = found(asked(text), spec).timings
+    assert timing.schedule_s == pytest.approx(65536 * 3 * 60 / spec.clock_hz)
+
+
 KNOWN = {"attention-1pass": "triton", "attention-3pass": "unfused-pytorch"}
 
 
