@@ -213,6 +213,8 @@ def test_results_of_running_values_are_divided_where_sms_have_no_block() -> None
     chunked = problem(find("linear-attention-chunked"))
     (kernel,) = fused_kernels(chunked.cascade)
     assert divisions(chunked, kernel) == ((1, 1), (1, 2))
+    many = problem(find("linear-attention-chunked"), h=67)  # 134 blocks with two columns, more than there are SMs
+    assert divisions(many, kernel) == ((1, 1),)
     (found,) = stages_of(chunked, kernel, 1, 2)
     assert found.blocks == 4
     assert computed(found)["LKV"] == 2 * 256 * 32 * 32
