@@ -112,6 +112,23 @@ def test_linear_attention_is_linear_in_its_length() -> None:
         assert longer / shorter == pytest.approx(2, rel=0.05)
 
 
+def test_one_block_more_than_there_are_sms_takes_a_second_round() -> None:
+    """132 and 133 heads of one block each; the last one also waits for its first loads."""
+    spec, known = device("h100-sxm"), constants("hopper")
+    one, two = (found(asked(RELU, h=heads, m=4096, p=128), spec) for heads in (132, 133))
+    turn = known.block_latency_s / 132 / 2  # of two blocks that run together
+    assert two.timings[0].schedule_s == pytest.approx(2 * one.timings[0].schedule_s + turn)
+
+
+def test_few_blocks_load_no_faster_than_their_sms() -> None:
+    """Chunked linear attention of 12 heads in 4 columns: 48 SMs, each with 64 bytes a clock from L2."""
+    spec = device("h100-sxm")
+    (timing,), (stage,) = (getattr(found(asked(find("linear-attention-chunked")), spec), name)
+                           for name in ("timings", "stages"))  # fmt: skip
+    assert stage.blocks == 48
+    assert timing.schedule_s == pytest.approx(timing.movement.l2_bytes / 48 / 64 / spec.clock_hz)
+
+
 def test_running_values_wait_for_those_before_them() -> None:
     """A state of every key: 65,536 steps of at least three Einsums of 60 cycles, on blocks of one head each."""
     text = cascade("delta", """
