@@ -15,6 +15,7 @@ from cascadesim.accelerators.gpu.explain import shares
 from cascadesim.accelerators.gpu.generic.blocks import problem_of
 from cascadesim.accelerators.gpu.generic.plans import plan_text
 from cascadesim.accelerators.gpu.generic.timing import Launches, launches
+from cascadesim.accelerators.gpu.memory import small_kernel_s
 from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.protocol import Plan
 from cascadesim.einsum_cascades.models.operation import Operation
@@ -70,7 +71,9 @@ def test_linear_attention_reads_its_inputs_once_and_writes_its_output_once() -> 
 def test_units_of_linear_attention_by_hand() -> None:
     """132 SMs: 2,048 multiply-accumulates and 16 functions a clock, as far as constants of Hopper say."""
     spec, known = device("h100-sxm"), constants("hopper")
-    keys, _, queries = found(asked(find("linear-attention")), spec).timings
+    keys, combine, queries = found(asked(find("linear-attention")), spec).timings
+    assert keys.launch_s == queries.launch_s == spec.launch_s + known.kernel_latency_s
+    assert combine.launch_s == small_kernel_s(spec)
     rates = spec.sms * spec.clock_hz
     elements = 12 * 65536 * 64
     assert keys.special_s == pytest.approx(elements / (16 * known.special_fraction * rates))
