@@ -172,6 +172,13 @@ def test_blocks_repeat_what_has_not_their_ranks() -> None:
     assert computed(stage(problem(FEATURES)))["FK"] == 2 * 2 * 256 * 32
 
 
+def test_a_tile_that_heads_share_sees_fewer_queries_keys() -> None:
+    """4 query heads share 128 rows: 32 queries a tile see 1, 1, 2, 2, 3, 3, 4 and 4 steps of causal keys."""
+    grouped = stage(problem(SIGMOID, KeyInterval(True), h=8, g=4))
+    assert grouped.blocks == 2 * 8
+    assert computed(grouped)["A"] == 2 * 20 * 128 * 64
+
+
 def test_each_query_head_of_a_tile_has_its_own_features() -> None:
     decode = stage(problem(FEATURES, h=8, g=4, p=1))
     assert computed(decode)["FK"] >= decode.counted(decode.einsums[0])

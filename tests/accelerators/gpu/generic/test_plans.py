@@ -11,6 +11,7 @@ from cascadesim.accelerators.gpu.generic.timing import StageMovement
 from cascadesim.accelerators.protocol import Accelerator, Plan, PlanError, checked, problems
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.engine.engine import run
 from cascadesim.simulator.simulate import simulate
@@ -71,12 +72,20 @@ def test_the_mapping_shows_kernels_tiles_grid_and_parts() -> None:
     assert "dram" in found.mapping[-1]
 
 
-def test_a_text_that_accumulates_without_products_adds_on_lanes() -> None:
-    """Sums of chunks are accumulated by tensor cores, beside their products."""
+def test_tensor_cores_add_what_they_accumulate_and_lanes_add_the_rest() -> None:
+    """Sums of chunks beside their products; a bias of queries in a kernel without any."""
     found, machine = plan("linear-attention-chunked")
     units = {(one.name, kind): one.unit for one in found.phases[0].activities for kind in one.operations}
     assert units["RKV", "add"] == "tensor"
     assert list(problems(found, machine)) == []
+    biased = cascade("biased", """
+        KV[h,e,f] = K[h,m,e] * V[h,m,f]
+        BQ[h,p,e] = Q[h,p,e] + B[h,p,e]
+    """)
+    own = machine.plan(found.operation.with_cascade(biased), "physical")
+    units = {(one.name, kind): one.unit for phase in own.phases for one in phase.activities for kind in one.operations}
+    assert units == {("KV", "mac"): "tensor", ("BQ", "add"): "issue"}
+    assert list(problems(own, machine)) == []
 
 
 def test_a_report_states_no_error() -> None:

@@ -14,7 +14,7 @@ from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.explain import shares
 from cascadesim.accelerators.gpu.generic.blocks import problem_of
 from cascadesim.accelerators.gpu.generic.plans import plan_text
-from cascadesim.accelerators.gpu.generic.timing import Launches, launches
+from cascadesim.accelerators.gpu.generic.timing import Launches, launched, launches
 from cascadesim.accelerators.gpu.memory import small_kernel_s
 from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.protocol import Plan
@@ -93,6 +93,27 @@ def test_two_passes_leave_weights_and_statistics_in_dram() -> None:
     assert first.read_bytes - first.again_bytes == 2 * tensor + 2 * tiles  # Q and K; LM and SLD after the walk
     assert second.read_bytes - second.again_bytes == weights + tiles + rows + tensor  # SLN, PLM, SD, V
     assert second.write_bytes == tensor
+
+
+def test_a_mask_leaves_out_weights_that_are_stored() -> None:
+    """Causal: tile i of 512 tiles of 128 queries sees 2 (i + 1) of 1,024 steps; statistics of tiles are all stored."""
+    share = sum(2 * (tile + 1) for tile in range(512)) / (512 * 1024)
+    weights, tiles, rows = 12 * 65536**2 * 2, 12 * 1024 * 65536 * 4, 12 * 65536 * 4
+    first, _ = found(asked(find("attention-2pass"), mask=KeyInterval(True)), device("h100-sxm")).timings
+    assert first.movement.write_bytes == pytest.approx(share * weights + 3 * tiles + rows)
+
+
+def test_parts_that_l2_does_not_hold_pass_by_dram() -> None:
+    """8 parts of 16 heads of 256 x 257 sums in FP32 are 1.29 times the 26,214,400 bytes that L2 keeps."""
+    spec, operation = device("h100-sxm"), asked(find("linear-attention"), h=16, e=256, f=256)
+    problem = problem_of(operation, spec)
+    parts = shares(operation, problem.splits)
+    walk, combine, _ = launched(problem, ((8, 1), (1, 1)), parts, constants("hopper")).timings
+    partial = 8 * 16 * 256 * 257 * 4
+    lost = partial * (1 - (2 * spec.l2_kept_bytes / partial - 1))
+    assert 0 < lost < partial
+    assert walk.movement.write_bytes == pytest.approx(lost)
+    assert combine.movement.read_bytes == pytest.approx(lost)
 
 
 def test_small_intermediates_stay_in_l2() -> None:
