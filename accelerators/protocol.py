@@ -102,6 +102,7 @@ class Plan:
     notes: tuple[str, ...] = ()  # what every report of it must say: for tables, where no mapping is printed
     kernel: str = ""  # the one that runs, where the machine has several
     types: str = ""  # of its operands, where the machine has several
+    validated: bool = True  # False: nothing that was published is like it, and no error of the model is stated
 
     @property
     def traffic(self) -> Traffic:

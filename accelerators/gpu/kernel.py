@@ -4,8 +4,8 @@ One YAML file each: facts with their source, or `assumed:`; which library calls 
 `kernels/implementations.yaml`. A text is known by its work, never by names of texts or tensors: a fused kernel
 (FlashAttention and its kin) does per score a multiply-accumulate for each element of query and key, a maximum, an
 exponential of a difference, a sum and a multiply-accumulate for each element of the value, in one pass over the keys;
-an unfused one stores scores and divides each of them, in three. Any other text is refused: no rate of a kernel says how
-long it would take. Knows no device rate and no time.
+an unfused one stores scores and divides each of them, in three. What any other text takes is priced by its own work
+(`generic`). Knows no device rate and no time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal, Self, TypeAlias, get_args
 from pydantic import model_validator
 
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
-from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY
 from cascadesim.einsum_cascades.analysis.counts import charged_regions
 from cascadesim.einsum_cascades.analysis.passes import all_passes, partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
@@ -249,25 +249,13 @@ def _running(device: Device, asked: Asked) -> Iterator[Kernel]:
             yield kernel
 
 
-def kernel_text(cascade: Cascade) -> Text:
-    """Raises CascadeSimError for a text whose work or passes are those of no kernel."""
+def kernel_text(cascade: Cascade) -> Text | None:
+    """None for a text whose work or passes are those of no kernel: it is fused into kernels of its own (`generic`)."""
     own, passes = _work(cascade), all_passes(cascade).get(KEY)
     for text, known in KERNELS.items():
         if own == _work(known) and passes == all_passes(known)[KEY]:
             return text
-    scores, kernels_of_scores = _of_scores(own), [_of_scores(_work(known)) for known in KERNELS.values()]
-    shown = ", ".join(
-        f"{count} {name}" + "".join(f" per {rank}" for rank in ("e", "f") if rank in place)
-        for (place, name), count in scores.items()
-    )
-    described = f"{shown if len(shown) < 75 else f'{shown[:75]}...'}" or "no work"
-    described += " per score" + (f" in {passes} passes" if (passes or 1) > 1 else "")
-    if scores in kernels_of_scores and (passes or 1) in (1, 3):
-        described = "other work beside that of its scores"
-    raise CascadeSimError(
-        "not yet: GPUs run texts whose work per score is that of a kernel (attention-1pass, attention-3pass, causal "
-        f"and grouped forms), no text unit by unit; {cascade.name} has {described}"
-    )
+    return None
 
 
 def key_tiles(cascade: Cascade) -> tuple[str, ...]:
@@ -290,9 +278,3 @@ def _work(cascade: Cascade) -> Mapping[tuple[frozenset[str], str], int]:
             place = ranks - {TILE} if KEY in ranks else ranks
             found.update({(place, name): count for name, count in counts.items()})
     return {work: count for work, count in found.items() if count}
-
-
-def _of_scores(work: Mapping[tuple[frozenset[str], str], int]) -> Mapping[tuple[frozenset[str], str], int]:
-    """Sorted, so that equal work is described alike."""
-    found = [item for item in work.items() if {KEY, QUERY} <= item[0][0]]
-    return dict(sorted(found, key=lambda item: (-len(item[0][0]), sorted(item[0][0]), item[0][1])))
