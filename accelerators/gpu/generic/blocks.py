@@ -21,7 +21,7 @@ from cascadesim.accelerators.gpu.memory import FLOAT_BYTES
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.analysis.counts import charged_regions
-from cascadesim.einsum_cascades.analysis.rank_groups import RankGroup, all_accesses, partitions
+from cascadesim.einsum_cascades.analysis.passes import RankGroup, all_accesses, partitions
 from cascadesim.einsum_cascades.models.operation import Operation, mask_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Einsum

@@ -13,9 +13,15 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from cascadesim.accelerators.binding import DEPTHS
-from cascadesim.einsum_cascades.analysis.graph import Dependence, cycles, dependences
-from cascadesim.einsum_cascades.analysis.passes import Traversal, traversal
-from cascadesim.einsum_cascades.analysis.rank_groups import RankGroup, rank_groups
+from cascadesim.einsum_cascades.analysis.passes import (
+    Dependence,
+    RankGroup,
+    Traversal,
+    cycles,
+    dependences,
+    rank_groups,
+    traversal,
+)
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum
 from cascadesim.einsum_cascades.notation.operators import fiber_operator

@@ -19,7 +19,7 @@ from cascadesim.accelerators.gpu.memory import FLOAT_BYTES
 from cascadesim.accelerators.gpu.plans import is_absorbed
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade, wholly_bound
-from cascadesim.einsum_cascades.analysis.rank_groups import all_accesses, partition, partitions, whole_extent
+from cascadesim.einsum_cascades.analysis.passes import all_accesses, partition, partitions, whole_extent
 from cascadesim.einsum_cascades.models.operation import Operation, least_elements
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Index
