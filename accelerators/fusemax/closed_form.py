@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from cascadesim.accelerators.fusemax.bound import DesignPoint, tile_work
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, place
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
-from cascadesim.accelerators.fusemax.tile_choice import FIGURES, chosen_tiles
+from cascadesim.accelerators.fusemax.tile_choice import chosen_tiles
+from cascadesim.accelerators.fusemax.tile_costs import FIGURES
 from cascadesim.accelerators.fusemax.timing import check_policy
 from cascadesim.accelerators.fusemax.word_forms import LinearForm, WordForms, word_forms
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
