@@ -13,7 +13,7 @@ import pytest
 from cascadesim.simulator.explore.explore import explore
 from cascadesim.simulator.explore.problem import Digits, Judged, SearchProblem
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]  # a minute and more of CPU
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
