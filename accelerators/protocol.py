@@ -15,6 +15,7 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from cascadesim.accelerators.mapping.nest import CascadeMapping
 from cascadesim.accelerators.program import Program
+from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.models.operation import Operation, least_elements, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
@@ -185,7 +186,13 @@ class Prepares(Protocol):
 
 @runtime_checkable
 class TakesMappings(Protocol):
-    """An accelerator that can be told what goes where."""
+    """A spatial array that can be told what goes where."""
+
+    @property
+    def spec(self) -> SpatialArray: ...
+
+    def published_plan(self, operation: Operation) -> Plan | None:
+        """The plan that is published for the cascade of an operation on this machine, where there is one."""
 
     def with_mapping(self, mapping: CascadeMapping | None) -> Accelerator:
         """The machine with a mapping for the cascade that it names; None: with the best that is found."""

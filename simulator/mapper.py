@@ -9,15 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.plan import Mapped, given, searched
+from cascadesim.accelerators.mapping.problem import free_extents
 from cascadesim.accelerators.mapping.resolve import described
 from cascadesim.accelerators.mapping.text import shipped_mappings
-from cascadesim.accelerators.protocol import Accelerator, TakesMappings, checked
-from cascadesim.accelerators.spatial.array import SpatialMachine
+from cascadesim.accelerators.protocol import Accelerator, Plan, TakesMappings, checked
 from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.models.operation import Operation, least_elements, work_of
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.execution import execute
+
+__all__ = ["FoundMapping", "MappingObjective", "find_mapping_of", "load", "operation_of"]
 
 MappingObjective: TypeAlias = Literal["latency", "energy", "edp", "dram"]
 OBJECTIVES: tuple[MappingObjective, ...] = get_args(MappingObjective)
@@ -75,13 +81,31 @@ def _value(mapped: Mapped, objective: MappingObjective) -> float | None:
     return figures[{"latency": "cycles", "energy": "energy_j", "dram": "dram_bytes"}[objective]]
 
 
+def operation_of(
+    cascade: str, workload: str, length: int | None, batch: int | None, sizes: Mapping[str, int]
+) -> Operation:
+    """The cascade at the workload's sizes of attention, or at sizes of its own ranks. Raises CascadeSimError."""
+    text = find(cascade)
+    own = {name.lower(): size for name, size in sizes.items()}
+    if {"Q", "K", "V"} <= set(text.inputs):
+        first = load_workload(workload).operations(sequence_length=length, batch=batch, scope="attention",
+                                                   attention=cascade)[0]  # fmt: skip
+        return Operation(text.name, "attention", text, tuple((dict(first.extents) | own).items()))
+    given_sizes = {rank.upper(): size for rank, size in own.items()}
+    free = free_extents(text, given_sizes)
+    missing = [name for name in names(text) if name not in given_sizes and name not in free]
+    if missing:
+        raise CascadeSimError(f"{text.name}: give the size of {', '.join(missing)}: --set {missing[0]}=N")
+    return Operation(text.name, "linear", text, tuple(own.items()))
+
+
 def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: MappingObjective) -> FoundMapping:
     """Search for each objective, and take the best of all that is found for the one that was asked for.
 
     Raises CascadeSimError for a machine that takes no mapping, a cascade that has none on it, and an energy that has
     no sourced price.
     """
-    if not isinstance(accelerator, TakesMappings) or not isinstance(accelerator, SpatialMachine):
+    if not isinstance(accelerator, TakesMappings):
         raise CascadeSimError(f"{accelerator.name} takes no mapping: its own model says what goes where")
     spec: SpatialArray = accelerator.spec
     found = [searched(operation.cascade, operation.extents, spec, objective=each)
@@ -99,7 +123,8 @@ def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: M
     plan = checked(accelerator.with_mapping(described(best.name, best.groups)).plan(operation, "physical"), accelerator)
     return FoundMapping(
         operation, accelerator, objective, best, _front(found), sum(each.evaluated for each in found),
-        _bound(operation, spec, best, objective), execute(plan, "cycle").cycles, _published(operation, accelerator),
+        _bound(operation, spec, best, objective), execute(plan, "cycle").cycles,
+        _published_cycles(accelerator.published_plan(operation), accelerator),
     )  # fmt: skip
 
 
@@ -132,12 +157,9 @@ def _bound(operation: Operation, spec: SpatialArray, mapped: Mapped, objective: 
     return max(cycles, traffic / spec.dram_bytes_per_cycle)
 
 
-def _published(operation: Operation, accelerator: SpatialMachine[SpatialArray]) -> tuple[int, int] | None:
-    """Cycles of the machine's own plan, where it has one for this cascade."""
-    if operation.kind != "attention":
+def _published_cycles(plan: Plan | None, accelerator: Accelerator) -> tuple[int, int] | None:
+    """Closed form and cycle level of the machine's own plan, where it has one for this cascade."""
+    if plan is None:
         return None
-    try:
-        plan = checked(accelerator.plan_attention(operation, "physical"), accelerator)
-    except CascadeSimError:
-        return None
+    checked(plan, accelerator)
     return execute(plan, "analytical").cycles, execute(plan, "cycle").cycles

@@ -22,7 +22,7 @@ from cascadesim.accelerators.mapping.group import (
     operations_of,
 )
 from cascadesim.accelerators.mapping.legality import Draft, illegal, illegal_steps
-from cascadesim.accelerators.mapping.problem import Problem, Work
+from cascadesim.accelerators.mapping.problem import MappingProblem, Work
 from cascadesim.accelerators.spec import SpatialArray
 
 Space = tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]  # unit, ranks in space, loops in time
@@ -32,7 +32,7 @@ Space = tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]  # unit, r
 class Neighbours:
     """Neighbouring Einsums that may be fused."""
 
-    problem: Problem
+    problem: MappingProblem
     spec: SpatialArray
     members: tuple[int, ...]
 

@@ -15,7 +15,7 @@ from math import ceil, prod
 
 from cascadesim.accelerators.binding import in_classes_of
 from cascadesim.accelerators.mapping.nest import Keep
-from cascadesim.accelerators.mapping.problem import Problem, TensorUse, Tile, Work
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
@@ -110,7 +110,7 @@ class Resident:
 class BoundGroup:
     """A group with sizes. `reads`, `writes`: tensors that come from outside and that leave."""
 
-    problem: Problem
+    problem: MappingProblem
     spec: SpatialArray
     loops: tuple[BoundLoop, ...]
     runs: tuple[BoundRun, ...]

@@ -23,7 +23,7 @@ from cascadesim.accelerators.mapping.group import (
     executed,
     operations_of,
 )
-from cascadesim.accelerators.mapping.problem import Dimension, Problem, TensorUse, Work
+from cascadesim.accelerators.mapping.problem import Dimension, MappingProblem, TensorUse, Work
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
@@ -41,7 +41,7 @@ class Draft:
     `kept`: input -> (loops outside its tile, whether there are two of it).
     """
 
-    problem: Problem
+    problem: MappingProblem
     spec: SpatialArray
     members: tuple[int, ...]
     loops: tuple[BoundLoop, ...]
@@ -161,7 +161,7 @@ def _too_early(draft: Draft, reader: int, operand: TensorUse) -> Iterator[str]:
             yield f"{name} reads {operand.name}, which comes later"
 
 
-def inputs_of(problem: Problem, members: Sequence[int]) -> dict[str, tuple[TensorUse, ...]]:
+def inputs_of(problem: MappingProblem, members: Sequence[int]) -> dict[str, tuple[TensorUse, ...]]:
     """Tensors that a group reads from outside, with the ways in which it uses them."""
     own = {problem.work[member].output.tensor for member in members}
     found: dict[str, dict[TensorUse, None]] = {}
@@ -172,7 +172,7 @@ def inputs_of(problem: Problem, members: Sequence[int]) -> dict[str, tuple[Tenso
     return {tensor: tuple(operands) for tensor, operands in found.items()}
 
 
-def outputs_of(problem: Problem, members: Sequence[int]) -> Iterator[TensorUse]:
+def outputs_of(problem: MappingProblem, members: Sequence[int]) -> Iterator[TensorUse]:
     """What leaves a group: outputs of the cascade, and what a later group reads, as it reads it."""
     inside = set(members)
     for member in members:

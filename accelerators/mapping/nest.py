@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+MOST_FUSED = 16  # assumed: Einsums that share loops in a search; attention in one pass has 12
 TOP = "top"  # the place outside all loops of a group
 Step: TypeAlias = "int | Sized | Fit"
 

@@ -20,11 +20,11 @@ from cascadesim.accelerators.mapping.group import (
     dimension_size,
 )
 from cascadesim.accelerators.mapping.legality import IllegalMapping
-from cascadesim.accelerators.mapping.nest import CascadeMapping
+from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
 from cascadesim.accelerators.mapping.problem import free_extents, problem
 from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import described, resolved, text_sizes
-from cascadesim.accelerators.mapping.search import MOST_FUSED, Cost, Objective, actions, cost, search
+from cascadesim.accelerators.mapping.search import Cost, Objective, actions, cost, search
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spec import SpatialArray

@@ -26,7 +26,7 @@ Tile = Mapping[str, int]  # axis -> elements
 
 
 @dataclass(frozen=True, slots=True)
-class RankWalk:
+class AxisWalk:
     """How a rank walks its axis: points that are `grain` elements apart, inside stretches of `cap` elements."""
 
     axis: str
@@ -41,7 +41,7 @@ class RankWalk:
 class Dimension:
     """One coordinate of an access: a sum of walks times factors and an offset (`RM[m1+1]`), divided."""
 
-    walks: tuple[tuple[RankWalk, int], ...]
+    walks: tuple[tuple[AxisWalk, int], ...]
     divisor: int = 1
     offset: int = 0
 
@@ -86,7 +86,7 @@ class Work:
 
     number: int
     einsum: Einsum
-    walks: Mapping[str, tuple[RankWalk, ...]]
+    walks: Mapping[str, tuple[AxisWalk, ...]]
     output: TensorUse
     inputs: tuple[TensorUse, ...]
     operations: Mapping[str, int]  # per point, in the classes of arrays
@@ -122,7 +122,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Problem:
+class MappingProblem:
     """`extents` of axes, `instances` of everything, and the extents of ranks by name (`sizes`), for the text."""
 
     cascade: Cascade
@@ -169,14 +169,14 @@ class Problem:
         return tuple(tuple(dict.fromkeys(each)) for each in found)
 
     def __repr__(self) -> str:
-        return f"Problem({self.cascade.name}, {dict(self.extents)}, {self.instances} instances)"
+        return f"MappingProblem({self.cascade.name}, {dict(self.extents)}, {self.instances} instances)"
 
     def whole(self) -> dict[str, int]:
         """The tile that is everything."""
         return dict(self.extents)
 
 
-def problem(cascade: Cascade, given: Mapping[str, int], instances: int = 1) -> Problem:
+def problem(cascade: Cascade, given: Mapping[str, int], instances: int = 1) -> MappingProblem:
     """Bind a cascade. `given`: extents by name in upper case, inner extents of its partitions (M0) included.
 
     Raises CascadeSimError for extents that are missing, and for texts that no loop nest has: gathered coordinates,
@@ -194,7 +194,7 @@ def problem(cascade: Cascade, given: Mapping[str, int], instances: int = 1) -> P
                  if einsum.inputs and not (is_copy(einsum) and (einsum.name in sources or _is_start(einsum))))
     starts = tuple((einsum.name, reader.operand(einsum.inputs[0], f"{cascade.name}, line {einsum.line}"))
                    for einsum in cascade.einsums if is_copy(einsum) and _is_start(einsum))
-    return Problem(cascade, extents, sizes, instances, work, sources, chains, starts)
+    return MappingProblem(cascade, extents, sizes, instances, work, sources, chains, starts)
 
 
 def _is_start(einsum: Einsum) -> bool:
@@ -210,18 +210,18 @@ def _chains(cascade: Cascade) -> dict[str, tuple[str, ...]]:
     return {axis: parts for axis, parts in own.items() if axis.isidentifier() and axis.upper() not in parts}
 
 
-def _walks(cascade: Cascade, chains: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int]) -> dict[str, RankWalk]:
-    found: dict[str, RankWalk] = {}
+def _walks(cascade: Cascade, chains: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int]) -> dict[str, AxisWalk]:
+    found: dict[str, AxisWalk] = {}
     for axis, parts in chains.items():
         cap = sizes[axis.upper()]
         for position, part in enumerate(parts):
             grain = prod(sizes[inner.upper()] for inner in parts[position + 1 :])
-            found[part] = RankWalk(axis, grain, cap)
+            found[part] = AxisWalk(axis, grain, cap)
             cap = grain
-        found.setdefault(axis, RankWalk(axis, 1, sizes[axis.upper()]))
+        found.setdefault(axis, AxisWalk(axis, 1, sizes[axis.upper()]))
     for rank in cascade.ranks:
         if rank not in found:
-            found[rank] = RankWalk(rank, 1, sizes[rank.upper()])
+            found[rank] = AxisWalk(rank, 1, sizes[rank.upper()])
     return found
 
 
@@ -239,7 +239,7 @@ def _sources(cascade: Cascade) -> dict[str, str]:
 @dataclass(frozen=True)
 class _Reader:
     cascade: Cascade
-    ranks: Mapping[str, RankWalk]
+    ranks: Mapping[str, AxisWalk]
     chains: Mapping[str, tuple[str, ...]]
     sources: Mapping[str, str]
     sizes: Mapping[str, int]
@@ -248,7 +248,7 @@ class _Reader:
         where = f"{self.cascade.name}, line {einsum.line}"
         if fiber_operator(einsum) is not None:
             raise CascadeSimError(f"{where}: {einsum.text}: no loop nest of an array has an operator on whole fibers")
-        walks: dict[str, tuple[RankWalk, ...]] = {}
+        walks: dict[str, tuple[AxisWalk, ...]] = {}
         for rank in einsum.ranks:
             walk = self.ranks[rank]
             walks[walk.axis] = (*walks.get(walk.axis, ()), walk)
@@ -269,13 +269,13 @@ class _Reader:
         """Ranks that split one axis (m1, m0) make one dimension of it, on one coordinate or on several."""
         joint = {axis for axis, parts in self.chains.items() if set(parts) <= set(access.ranks)}
         for axis in sorted(joint):
-            yield Dimension(((RankWalk(axis, 1, self.sizes[axis.upper()]), 1),))
+            yield Dimension(((AxisWalk(axis, 1, self.sizes[axis.upper()]), 1),))
         for index in access.indices:
             terms = tuple(self._terms(index, joint))
             if terms:
                 yield Dimension(terms, self._number(index.divisor), sum(map(self._number, index.offsets)))
 
-    def _terms(self, index: Index, joint: set[str]) -> Iterator[tuple[RankWalk, int]]:
+    def _terms(self, index: Index, joint: set[str]) -> Iterator[tuple[AxisWalk, int]]:
         for rank, factor in index.terms:
             if self.ranks[rank].axis not in joint:
                 yield self.ranks[rank], abs(self._number(factor))

@@ -13,7 +13,7 @@ from functools import cached_property
 from cascadesim.accelerators.mapping.group import GLOBAL_BUFFER, BoundGroup, BoundLoop, BoundRun, dimension_size
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bind, does_not_fit, inputs_of
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split
-from cascadesim.accelerators.mapping.problem import Problem, Work
+from cascadesim.accelerators.mapping.problem import MappingProblem, Work
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.passes import partitions
 from cascadesim.einsum_cascades.notation.errors import suggestion
@@ -21,7 +21,7 @@ from cascadesim.einsum_cascades.notation.errors import suggestion
 _DIMENSIONS = {"array_2d": ("rows", "columns"), "array_1d": ("lanes",)}
 
 
-def resolved(mapping: CascadeMapping, problem: Problem, spec: SpatialArray) -> tuple[BoundGroup, ...]:
+def resolved(mapping: CascadeMapping, problem: MappingProblem, spec: SpatialArray) -> tuple[BoundGroup, ...]:
     """Bind every group. Raises IllegalMapping with the line of the text and the first reason."""
     groups, done = [], 0
     for fused in mapping.groups:
@@ -61,7 +61,7 @@ def _size(step: object, spec: SpatialArray) -> int | None:
 @dataclass(frozen=True)
 class _Resolver:
     fused: Fused
-    problem: Problem
+    problem: MappingProblem
     spec: SpatialArray
     name: str
 

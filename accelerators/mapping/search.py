@@ -24,11 +24,11 @@ from cascadesim.accelerators.mapping.group import (
     operations_of,
 )
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bound, does_not_fit, illegal
-from cascadesim.accelerators.mapping.problem import Problem
+from cascadesim.accelerators.mapping.nest import MOST_FUSED
+from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
-MOST_FUSED = 16  # assumed: Einsums that share loops; attention in one pass has 12
 OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
 Objective = Literal["latency", "energy", "dram"]
 Cost = tuple[float, float]  # the objective, and what decides between equals
@@ -74,7 +74,7 @@ def priced(done: Actions) -> Actions:
 
 
 def search(
-    problem: Problem, spec: SpatialArray, most_fused: int = MOST_FUSED, objective: Objective = "latency"
+    problem: MappingProblem, spec: SpatialArray, most_fused: int = MOST_FUSED, objective: Objective = "latency"
 ) -> tuple[tuple[BoundGroup, ...], int]:
     """The groups that together cost least, and how many ways were compared.
 
@@ -106,7 +106,7 @@ def search(
     return found[1], evaluated
 
 
-def _reason(problem: Problem, spec: SpatialArray, reached: Sequence[bool]) -> CascadeSimError:
+def _reason(problem: MappingProblem, spec: SpatialArray, reached: Sequence[bool]) -> CascadeSimError:
     """Why the Einsum after the last one that could be reached cannot run."""
     place = max(index for index, each in enumerate(reached) if each)
     stretches = Neighbours(problem, spec, (place,))
@@ -120,7 +120,7 @@ def _reason(problem: Problem, spec: SpatialArray, reached: Sequence[bool]) -> Ca
 
 
 def best_group(
-    problem: Problem, spec: SpatialArray, members: tuple[int, ...], objective: Objective = "latency"
+    problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective = "latency"
 ) -> tuple[BoundGroup | None, int]:
     """The best group of these Einsums, None where they cannot share loops, and how many were compared."""
     best, least, tried = None, (float("inf"), 0.0), 0

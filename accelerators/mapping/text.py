@@ -97,7 +97,7 @@ def parse_mapping(text: str, source: str = "mapping") -> CascadeMapping:
 
 
 @dataclass
-class _Group:
+class _OpenGroup:
     """A group while it is read."""
 
     line: int
@@ -117,7 +117,7 @@ class _MappingReader:
 
     def __init__(self) -> None:
         self.header: tuple[str, str] | tuple[()] = ()
-        self.groups: list[_Group] = []
+        self.groups: list[_OpenGroup] = []
         self.sizes: list[tuple[str, int]] = []
         self.problems: list[_Problem] = []
         self.after_indent = 0
@@ -136,7 +136,7 @@ class _MappingReader:
             self.header = found.group("name"), found.group("cascade")
         elif text.startswith("for "):
             loops = _names(_matched(_FOR, text, "expected 'for LOOP, LOOP:'").group("loops"), "a loop")
-            self.groups.append(_Group(number, () if loops == (TOP,) else loops, [], [], []))
+            self.groups.append(_OpenGroup(number, () if loops == (TOP,) else loops, [], [], []))
         elif text.startswith("size ") and not self.groups:
             self.sizes += [_sized(part) for part in text.removeprefix("size ").split(",")]
         elif not self.groups:
@@ -144,7 +144,7 @@ class _MappingReader:
         else:
             self._below(self.groups[-1], text, indent)
 
-    def _below(self, group: _Group, text: str, indent: int) -> None:
+    def _below(self, group: _OpenGroup, text: str, indent: int) -> None:
         word = text.split(None, 1)[0]
         if group.after is not None and indent <= self.after_indent:
             group.after = None

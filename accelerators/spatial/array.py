@@ -17,9 +17,7 @@ from typing import Generic, Self, TypeVar
 from cascadesim.accelerators.access_counts import Accesses, Level, Nest, Operand, count_accesses, loop_over, ragged
 from cascadesim.accelerators.binding import OtherFormError
 from cascadesim.accelerators.energy import Actions, area_um2, dynamic_energy_j, has_area
-from cascadesim.accelerators.mapping.nest import CascadeMapping
-from cascadesim.accelerators.mapping.plan import plan_mapped
-from cascadesim.accelerators.mapping.search import MOST_FUSED
+from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
 from cascadesim.accelerators.protocol import (
     Accounting,
     Capabilities,
@@ -104,18 +102,26 @@ class SpatialMachine(ABC, Generic[SpecType]):
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
         """Plan by the mapping that was given, the published one, or for attention the best that is found."""
         if self.mapping is not None and self.mapping.cascade == operation.cascade.name:
-            return plan_mapped(operation, self.spec, accounting, self.mapping)
+            return self._mapped(operation, accounting)
         if operation.kind == "attention":
-            return self._attention(operation, accounting)
+            published = None if self.searches else self._published(operation, accounting)
+            return self._mapped(operation, accounting) if published is None else published
         return (plan_linear if operation.kind == "linear" else plan_elementwise)(operation, self.spec, accounting)
 
-    def _attention(self, operation: Operation, accounting: Accounting) -> Plan:
-        if not self.searches:
-            try:
-                return self.plan_attention(operation, accounting)
-            except OtherFormError:
-                pass
-        return plan_mapped(operation, self.spec, accounting, most_fused=self.most_fused)
+    def published_plan(self, operation: Operation) -> Plan | None:
+        return self._published(operation, "physical") if operation.kind == "attention" else None
+
+    def _published(self, operation: Operation, accounting: Accounting) -> Plan | None:
+        try:
+            return self.plan_attention(operation, accounting)
+        except OtherFormError:
+            return None
+
+    def _mapped(self, operation: Operation, accounting: Accounting) -> Plan:
+        from cascadesim.accelerators.mapping.plan import plan_mapped  # the published plans need none of it
+
+        mapping = self.mapping if self.mapping and self.mapping.cascade == operation.cascade.name else None
+        return plan_mapped(operation, self.spec, accounting, mapping, self.most_fused)
 
 
 def plan_linear(operation: Operation, spec: SpatialArray, accounting: Accounting) -> Plan:

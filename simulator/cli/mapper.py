@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,10 +12,8 @@ from cascadesim.simulator.cli.options import LARGEST_BATCH, choice, extent, leng
 from cascadesim.simulator.views.output import gigabytes, json_text, pending_files, printable, written_to
 
 if TYPE_CHECKING:
-    from cascadesim.einsum_cascades.models.operation import Operation
     from cascadesim.simulator.mapper import FoundMapping, MappingObjective
 
-_ATTENTION = {"b": 1, "h": 1, "g": 1}  # extents of attention that the texts do not name
 
 
 @click.command("map", context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,44 +41,16 @@ def map_cascade(
     """
     if sequence_length is not None and len(sequence_length) > 1:
         raise click.UsageError("map takes one --seq-len")
-    from cascadesim.accelerators.catalogue import load
-    from cascadesim.simulator.mapper import find_mapping_of
+    from cascadesim.simulator.mapper import find_mapping_of, load, operation_of
 
     with pending_files((output,)) as (file,):
-        operation = _operation(cascade, workload, sequence_length, batch, dict(sizes))
+        length = sequence_length[0] if sequence_length else None
+        operation = operation_of(cascade, workload, length, batch, dict(sizes))
         found = find_mapping_of(operation, load(architecture), cast("MappingObjective", objective))
         if file is not None:
             with written_to(file) as stream:
                 stream.write(found.text)
         click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(_table(found))))
-
-
-def _operation(
-    cascade: str, workload: str, length: Sequence[int] | None, batch: int | None, sizes: dict[str, int]
-) -> Operation:
-    """The cascade at the workload's sizes of attention, or at sizes of its own ranks. Raises CascadeSimError."""
-    from cascadesim.accelerators.mapping.problem import free_extents
-    from cascadesim.einsum_cascades.analysis.counts import names
-    from cascadesim.einsum_cascades.models.operation import Operation
-    from cascadesim.einsum_cascades.models.workload import load_workload
-    from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-    from cascadesim.einsum_cascades.texts import find
-
-    text = find(cascade)
-    own = {name.lower(): size for name, size in sizes.items()}
-    is_attention = {"Q", "K", "V"} <= set(text.inputs)
-    extents = dict(_ATTENTION) if is_attention else {}
-    if is_attention:
-        whole = load_workload(workload).operations(sequence_length=length[0] if length else None, batch=batch,
-                                                   scope="attention", attention=cascade)  # fmt: skip
-        extents |= dict(whole[0].extents)
-    extents |= own
-    given = {rank.upper(): size for rank, size in extents.items()}
-    free = free_extents(text, given)
-    missing = [name for name in names(text) if name not in given and name not in free]
-    if missing and not is_attention:
-        raise CascadeSimError(f"{text.name}: give the size of {', '.join(missing)}: --set {missing[0]}=N")
-    return Operation(text.name, "attention" if is_attention else "linear", text, tuple(extents.items()))
 
 
 def _table(found: FoundMapping) -> Iterator[str]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from cascadesim.accelerators import catalogue
-from cascadesim.accelerators.mapping.text import find_mapping
 from cascadesim.accelerators.protocol import Accelerator, Accounting, TakesMappings
 from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.workload import Scope, TracedWorkload, Workload
@@ -105,6 +104,8 @@ def mapped(
 
     Raises CascadeSimError for a machine that takes none, and for a mapping of another cascade than was asked for.
     """
+    from cascadesim.accelerators.mapping.text import find_mapping  # only where a mapping is given
+
     chosen = None if mapping == "search" else find_mapping(mapping)
     if chosen is not None and attention is not None and chosen.cascade != Path(attention).stem:
         raise CascadeSimError(f"{chosen.name} is a mapping for {chosen.cascade}, not for {shortened(attention)}")

@@ -16,7 +16,7 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.candidates import Neighbours
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import bind
-from cascadesim.accelerators.mapping.problem import Problem, free_extents, problem
+from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents, problem
 from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.search import search
 from cascadesim.accelerators.spec import SpatialArray
@@ -49,12 +49,12 @@ def array(rows: int, columns: int, lanes: int, buffer_bytes: int = 2**24) -> Spa
     return load("fusemax", sizes).spec  # type: ignore[attr-defined, no-any-return]
 
 
-def sized(text: Cascade, extents: Mapping[str, int], inner: int) -> Problem:
+def sized(text: Cascade, extents: Mapping[str, int], inner: int) -> MappingProblem:
     given_extents = {**extents, "G": 1}
     return problem(text, {**given_extents, **dict.fromkeys(free_extents(text, given_extents), inner)})
 
 
-def inputs_of(of: Problem) -> dict[str, np.ndarray]:
+def inputs_of(of: MappingProblem) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(7)
     shapes = {**SHAPES, "U": "NJ"}
     return {name: generator.normal(size=[of.sizes[rank] for rank in shapes[name]]) for name in of.cascade.inputs}
@@ -63,7 +63,7 @@ def inputs_of(of: Problem) -> dict[str, np.ndarray]:
 class Case:
     """A drawn value with a short name for hypothesis to print."""
 
-    def __init__(self, of: Problem, spec: SpatialArray, group: BoundGroup | None = None) -> None:
+    def __init__(self, of: MappingProblem, spec: SpatialArray, group: BoundGroup | None = None) -> None:
         self.of, self.spec, self._group = of, spec, group
 
     @property
@@ -76,7 +76,7 @@ class Case:
         return f"{self.of} {self._group} {kept}"
 
 
-def expected_of(of: Problem, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def expected_of(of: MappingProblem, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What the text computes; `evaluate` knows no partial last tile, so texts in tiles are taken as the whole one."""
     text = find("attention-3pass") if of.chains else of.cascade
     return evaluate(text, values, {name: of.sizes[name] for name in names(text) if name not in of.extents})

@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from cascadesim.accelerators.mapping.group import BoundGroup, BoundRun, Resident
-from cascadesim.accelerators.mapping.problem import Problem
+from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.einsum_cascades.analysis.counts import shape_of
 from cascadesim.einsum_cascades.notation import ir, operators
 
@@ -40,7 +40,7 @@ def is_run(group: BoundGroup, run: BoundRun, ranges: tuple[dict[str, range], ...
     return ranges[-1][axis].stop == group.problem.extents[axis]
 
 
-def rank_values(problem: Problem, einsum: ir.Einsum, ranges: Ranges) -> Iterator[dict[str, int]]:
+def rank_values(problem: MappingProblem, einsum: ir.Einsum, ranges: Ranges) -> Iterator[dict[str, int]]:
     """Every point of an Einsum inside ranges of axes, ranks of the text that split an axis included."""
     chains = {part: (axis, parts) for axis, parts in problem.chains.items() for part in parts}
     for values in product(*(_along(problem, rank, chains, ranges) for rank in einsum.ranks)):
@@ -49,7 +49,9 @@ def rank_values(problem: Problem, einsum: ir.Einsum, ranges: Ranges) -> Iterator
             yield point
 
 
-def _along(problem: Problem, rank: str, chains: Mapping[str, tuple[str, tuple[str, ...]]], ranges: Ranges) -> range:
+def _along(
+    problem: MappingProblem, rank: str, chains: Mapping[str, tuple[str, tuple[str, ...]]], ranges: Ranges
+) -> range:
     if rank in chains:
         axis, parts = chains[rank]
         grain = int(np.prod([problem.sizes[part.upper()] for part in parts[parts.index(rank) + 1:]], dtype=int))
@@ -59,7 +61,7 @@ def _along(problem: Problem, rank: str, chains: Mapping[str, tuple[str, tuple[st
     return ranges[rank]
 
 
-def _inside(problem: Problem, point: Mapping[str, int], ranges: Ranges) -> bool:
+def _inside(problem: MappingProblem, point: Mapping[str, int], ranges: Ranges) -> bool:
     """Whether the ranks that together walk a split axis stay inside it: a partial last tile has what it holds."""
     for axis, parts in problem.chains.items():
         if all(part in point for part in parts):
@@ -74,7 +76,7 @@ def _inside(problem: Problem, point: Mapping[str, int], ranges: Ranges) -> bool:
 class Execution:
     """Arrays of all tensors, filled as the Einsums run."""
 
-    def __init__(self, problem: Problem, inputs: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, problem: MappingProblem, inputs: Mapping[str, np.ndarray]) -> None:
         self.problem = problem
         self.arrays = {name: np.array(values, dtype=float) for name, values in inputs.items()}
         cascade = problem.cascade
