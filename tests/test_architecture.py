@@ -29,7 +29,7 @@ MOST_MODULES_IN_A_FOLDER = 14
 MOST_LOCAL_IMPORTS = 25  # first-party, in a function: start-up of `--help`, heavy packages, views that look upwards
 SHORT_MODULES = {  # besides kernels' siblings with one signature
     "validation/measure/__main__.py": "python -m",
-    "accelerators/array/accelerator.py": "an accelerator is a folder with this module, and everything is shared",
+    "accelerators/mapped_array/accelerator.py": "an accelerator is a folder with this module, and everything is shared",
 }
 MOST_MODULES_OF_A_RUN = {"h100-sxm": 50, "spatten": 50, "flat": 58, "fusemax": 64}
 
