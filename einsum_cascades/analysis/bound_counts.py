@@ -16,12 +16,12 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.analysis.counts import Region, bound, charged_regions, holds, kept_extent, names
+from cascadesim.einsum_cascades.analysis.counts import Region, bound, charged_regions, holds, names
 from cascadesim.einsum_cascades.analysis.rank_groups import Parts, partitions, whole_extent
 from cascadesim.einsum_cascades.notation.algebra import Polynomial, factor_polynomial, polynomial, product, symbol
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, Condition, Factor, Index
-from cascadesim.einsum_cascades.notation.operators import Coordinates
+from cascadesim.einsum_cascades.notation.operators import Coordinates, kept_extent
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 
 KEY, QUERY = "m", "p"  # the ranks that a mask pairs

@@ -82,7 +82,7 @@ class _Chain:
             own = set(self.maximum.output.ranks) <= set(einsum.output.ranks)  # each row keeps its own maximum
             if linear and own and self.rank in einsum.output.ranks:
                 self.scaled[einsum.name] = einsum.output
-            elif linear and own and self.rank in einsum.reduced_ranks:
+            elif linear and own and self.rank in einsum.reduced_ranks and not einsum.scatters:
                 self.sums.append(einsum.name)
                 self.late.add(einsum.name)
             elif any(each.tensor in self.late or each.tensor in self.scaled for each in einsum.inputs):

@@ -77,7 +77,7 @@ def traversal(cascade: Cascade, over: RankGroup) -> Traversal:
         for number, einsum in enumerate(cascade.einsums):
             ready = max((_ready(cascade, each, values, over) for each in reads[number]), default=1)
             run = runs[number] = max(2, ready + ready % 2) if over.traversed_by(einsum) else max(1, ready)
-            reduced = over.walked_by(einsum) and over.outer.isdisjoint(einsum.output.ranks)
+            reduced = over.walked_by(einsum) and over.outer.isdisjoint(einsum.written_ranks)
             values[number] = 0 if number in given else run + 1 if reduced and run % 2 == 0 else run
         if values == before:
             return Traversal(over, tuple(runs), tuple(values))
@@ -108,7 +108,7 @@ def _ready(cascade: Cascade, dependence: Dependence, values: list[int], over: Ra
 
 def _waits(written: Index, read: Index, over: RankGroup) -> bool:
     """Whether a read along the fiber needs it whole: gathered, final, backwards, by another rank."""
-    if over.outer.isdisjoint(written.ranks):
+    if written.gather is not None or over.outer.isdisjoint(written.ranks):
         return False
     if read.gather is not None or not read.terms:
         return read.gather is not None or read.final is not None
@@ -168,9 +168,9 @@ def _live(cascade: Cascade, tensor: str, over: RankGroup, times: Traversal) -> L
     if not reads or any(einsum.name == tensor and is_copy(einsum) for einsum in cascade.einsums):
         return None
     made = [max(2, times.runs[number]) for number, einsum in enumerate(cascade.einsums)
-            if einsum.name == tensor and over.outer & set(einsum.output.ranks)]
+            if einsum.name == tensor and (einsum.scatters or over.outer & set(einsum.written_ranks))]
     runs = [max(2, times.runs[reader]) for reader, _ in reads]
-    kept = set(reads[0][1]).intersection(*(cascade.einsums[reader].output.ranks for reader, _ in reads))
+    kept = set(reads[0][1]).intersection(*(cascade.einsums[reader].written_ranks for reader, _ in reads))
     return LiveTensor(min(made or runs), max(runs), reads[0][1], frozenset(kept))
 
 
@@ -183,7 +183,7 @@ def _reads(cascade: Cascade, tensor: str, seen: set[str]) -> Iterator[tuple[int,
             if is_copy(einsum) and einsum.name not in seen and access.tensor in cascade.inputs:
                 yield from _reads(cascade, einsum.name, seen | {einsum.name})
             elif any(index.gather for index in access.indices) and tensor in cascade.produced:
-                yield number, cascade.einsum(tensor).output.ranks  # any element may be asked for
+                yield number, cascade.einsum(tensor).written_ranks  # any element may be asked for
             else:
                 yield number, access.ranks
 

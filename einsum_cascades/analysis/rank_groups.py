@@ -7,7 +7,7 @@ its inner ranks (`m1*M0+m0`), whatever tensor it stands on. FuseMax (MICRO'24), 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import product, takewhile
@@ -63,6 +63,23 @@ def all_accesses(cascade: Cascade) -> Iterator[tuple[Einsum, Access]]:
     for einsum in cascade.einsums:
         for access in (einsum.output, *einsum.inputs):
             yield einsum, access
+
+
+@cache
+def scattered_extents(cascade: Cascade) -> Mapping[tuple[str, int], tuple[str, ...]]:
+    """Extents whose product is the length of each dimension that is written at data: `(Y, 0)` of `Y[IDX[e]] += V[e]`.
+
+    It is as long as the ranks at which another line reads it (N of `Y[n]`); where none does, the extent is called IDX.
+    """
+    found = {}
+    for einsum in cascade.einsums:
+        for place, index in enumerate(einsum.output.indices):
+            if index.gather is not None:
+                reads = [access.indices[place].ranks for _, access in all_accesses(cascade)
+                         if access.tensor == einsum.name and access.indices[place].terms]
+                names = reads[0] if reads else (index.gather.tensor,)
+                found[einsum.name, place] = tuple(name.upper() for name in names)
+    return found
 
 
 def partition(index: Index) -> Parts | None:

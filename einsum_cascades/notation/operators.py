@@ -15,7 +15,17 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.notation.ir import Apply, Condition, Einsum, Expression, Select, accesses, walk
+from cascadesim.einsum_cascades.notation.ir import (
+    Apply,
+    Condition,
+    Constant,
+    Einsum,
+    Expression,
+    Extent,
+    Select,
+    accesses,
+    walk,
+)
 
 Values = NDArray[np.float64]
 Coordinates = NDArray[np.int64]
@@ -171,9 +181,26 @@ def kept_rank(einsum: Einsum) -> str | None:
     if fiber_operator(einsum) is None:
         return None
     given = {rank for access in einsum.inputs for rank in access.ranks}
-    return next(rank for rank in einsum.output.ranks if rank not in given)
+    return next(rank for rank in einsum.written_ranks if rank not in given)
+
+
+def kept_extent(einsum: Einsum) -> tuple[str, int | str] | None:
+    """The rank that a whole-fiber operator makes, and how long it says it is."""
+    rank = kept_rank(einsum)
+    if rank is None or not isinstance(einsum.expression, Apply):
+        return None
+    match einsum.expression.operands[1]:
+        case Extent(name=name):
+            return rank, name
+        case Constant(value=value):
+            return rank, int(value)
+    return None
 
 
 def is_copy(einsum: Einsum) -> bool:
-    """Whether the Einsum only renames or partitions: `BK[m1,m0,e] = K[m1*M0+m0,e]` moves no data by itself."""
-    return not charges(einsum) and len(einsum.inputs) == 1 and einsum.expression == einsum.inputs[0]
+    """Whether the Einsum only renames or partitions: `BK[m1,m0,e] = K[m1*M0+m0,e]` moves no data by itself.
+
+    A scatter and a result with more ranks than its source (`B[h,p] = S[h]`) are tensors of their own.
+    """
+    renames = not einsum.scatters and len(einsum.inputs) == 1 and einsum.expression == einsum.inputs[0]
+    return renames and set(einsum.written_ranks) <= set(einsum.inputs[0].ranks) and not charges(einsum)

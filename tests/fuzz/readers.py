@@ -85,8 +85,9 @@ def _refusing(read: Callable[[bytes], object]) -> Callable[[bytes], object]:
 def _all(folder: Path) -> Iterator[tuple[str, Callable[[bytes], object], list[bytes], float]]:
     cascades = [to_text(find(name)).encode() for name in cascade_names()]
     short = sorted(cascades, key=len)[:12]
-    yield "cascade", lambda content: _round_trip(_text(content)), short, 12
-    yield "passes", lambda content: analyse(notation.parse("fuzz", _text(content))), sorted(cascades, key=len)[:25], 1.5
+    yield "cascade", lambda content: _round_trip(_text(content)), [*short, *FORMS], 12
+    longer = [*sorted(cascades, key=len)[:25], *FORMS]
+    yield "passes", lambda content: analyse(notation.parse("fuzz", _text(content))), longer, 1.5
     models = [path.read_bytes() for path in sorted(Path(str(zoo._FOLDER)).glob("*.yaml"))[::4]]
     yield "workload", lambda content: workload_from(parse_yaml(_text(content), "w.yaml"), "w.yaml"), models, 6
     yield "operations", lambda content: _operations(_text(content)), models, 1
@@ -114,6 +115,11 @@ def _all(folder: Path) -> Iterator[tuple[str, Callable[[bytes], object], list[by
             _file(content, folder / suite.data.rpartition("/")[2]), suite.layout, suite.parse), [_head(table)], 0.4
 
 
+FORMS = [  # of the notation that few cascades have
+    b"Y[b,IDX[e]] += V[b,e]\nZ[n] = Y[0,n] * X[2,n]", b"Y[O[I[j]],f] max= V[j,f]", b"DEG[DST[e]] += 1",
+    b"R[h,0,p] = S[h]\nR[h,i+1,p] = max(R[h,i,p], X[h,i,p])\nY[h,p] = R[h,I,p]", b"S[i+1] = S[i] until S[i] > 3",
+    b"Y[p] = take(K[b, P: p], W[p], 0)",
+]  # fmt: skip
 SETTINGS = [
     b"clock_hz=1.0e+9", b"pe_array.rows=128", b"binding.policy=serial", b"dram.bandwidth_bytes_per_s=4.0e+11",
     b"vector_array.lanes=12", b"global_buffer.capacity_bytes=1_048_576", b"pe_array.columns=64",
