@@ -21,8 +21,7 @@ from cascadesim.einsum_cascades.notation.algebra import access_text, index_sum, 
 from cascadesim.einsum_cascades.notation.errors import NotationError, excerpt, shortened
 from cascadesim.einsum_cascades.notation.expressions import NO_STOPPING, NotationProblem, Reader
 from cascadesim.einsum_cascades.notation.files import read_text
-from cascadesim.einsum_cascades.notation.lengths import unsized_scatters, without_length
-from cascadesim.einsum_cascades.notation.operators import fiber_operator
+from cascadesim.einsum_cascades.notation.operators import fiber_operator, unsized_scatters, without_length
 
 REDUCTIONS: dict[str, ir.Reduction] = {"=": "add", "+=": "add", "max=": "max", "min=": "min"}
 LONGEST_LINE = 10_000  # no Einsum is longer; Python's parser is not asked to try

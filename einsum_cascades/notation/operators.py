@@ -1,20 +1,22 @@
 """The operators of the notation: name -> what it computes (NumPy) and which operations one application costs.
 
 Adding an operator is adding a row. Operation classes are those an accelerator prices: mac, add, multiply, max, min,
-exp, divide, compare, sqrt, log, erf, ... What an operation costs on a unit is the accelerator's business.
+exp, divide, compare, sqrt, log, erf, ... What an operation costs on a unit is the accelerator's business. Also says
+what an Einsum is: a whole-fiber one, a copy, one whose result has dimensions of no known length.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cascadesim.einsum_cascades.notation.errors import suggestion
 from cascadesim.einsum_cascades.notation.ir import (
     Apply,
     Condition,
@@ -24,6 +26,8 @@ from cascadesim.einsum_cascades.notation.ir import (
     Extent,
     Select,
     accesses,
+    bound_ranks,
+    conditions,
     walk,
 )
 
@@ -204,3 +208,45 @@ def is_copy(einsum: Einsum) -> bool:
     """
     renames = not einsum.scatters and len(einsum.inputs) == 1 and einsum.expression == einsum.inputs[0]
     return renames and set(einsum.written_ranks) <= set(einsum.inputs[0].ranks) and not charges(einsum)
+
+
+def without_length(einsum: Einsum, others: Sequence[Einsum]) -> Iterator[str]:
+    """Ranks of the left side that have no length.
+
+    A constant may be repeated along any rank that other lines use, other results along one that they read of an input,
+    compare or make by a whole-fiber operator: a misspelt rank is none of these.
+    """
+    if fiber_operator(einsum) is not None:
+        return
+    own = set(bound_ranks(einsum.expression)).union(*(each.ranks for each in einsum.scatters))
+    known = _measured(einsum, others) if einsum.inputs else {rank for other in others for rank in other.ranks}
+    for rank in einsum.written_ranks:
+        if rank not in own | known:
+            hint = suggestion(rank, own) if einsum.inputs else "; no other line has it"
+            yield f"rank '{rank}' of {einsum.name} does not stand on the right side{hint}"
+
+
+def _measured(einsum: Einsum, others: Sequence[Einsum]) -> set[str]:
+    """Ranks of inputs, of conditions and of kept fibers."""
+    produced = {einsum.name, *(other.name for other in others)}
+    found = {rank for other in others for access in other.inputs if access.tensor not in produced
+             for rank in access.ranks}
+    found |= {rank for other in others for each in conditions(other.expression) for rank in each.ranks}
+    return found | {rank for other in others if fiber_operator(other) is not None for rank in other.written_ranks}
+
+
+def unsized_scatters(einsum: Einsum, others: Sequence[Einsum]) -> Iterator[str]:
+    """Dimensions written at data whose length nothing says.
+
+    Such a dimension is as long as a rank at which another line reads it, or as the extent named after the coordinates
+    (IDX), which must be no rank's then.
+    """
+    for place, index in enumerate(einsum.output.indices):
+        if index.gather is None:
+            continue
+        read = any(access.tensor == einsum.name and len(access.indices) > place and access.indices[place].terms
+                   for other in others for access in other.inputs)
+        name = index.gather.tensor.upper()
+        if not read and name in {rank.upper() for other in (einsum, *others) for rank in other.ranks}:
+            yield (f"nothing says how long {einsum.name} is ({name} is the length of rank '{name.lower()}'): rename "
+                   f"{index.gather.tensor}, or add a line that reads {einsum.name} by a rank")
