@@ -260,7 +260,7 @@ class _Solver:
             index = max(indices, key=self._size)
             if index.fixed is not None and index.fixed < given:
                 continue  # an input may be longer than the place that is read
-            if self._size(index) != given and not 0 <= given - self._size(index) <= _slack(index):
+            if self._size(index) != given and not 0 <= given - self._size(index) <= self._slack(index):
                 sizes = ", ".join(f"{name}={self.known[name]}" for name in _unknown_names(index, {})) or "read as it is"
                 raise CascadeSimError(f"{self.cascade.name}: {tensor} has {given} elements along "
                                       f"'{index_text(index)}', expected {self._size(index)} ({sizes})")
@@ -268,6 +268,13 @@ class _Solver:
     def _size(self, index: ir.Index) -> int:
         whole = reach(ir.Index(index.terms, index.offsets)).bound(self.known)
         return -(-whole // factor_polynomial(index.divisor).bound(self.known))
+
+    def _slack(self, index: ir.Index) -> int:
+        """Elements past the last one read that do no harm: `X[2*d]` may leave one, windows `X[STRIDE*p+r]` less than
+        STRIDE; tiles none."""
+        if partition(index) is not None:
+            return 0
+        return max((factor_polynomial(factor).bound(self.known) for _, factor in index.terms), default=1) - 1
 
     def _from_results(self) -> bool:
         unknown = {einsum.name for einsum in self.cascade.einsums for index in einsum.output.indices
@@ -332,10 +339,3 @@ def _guarded(expression: ir.Expression, inside: bool) -> Iterator[tuple[ir.Acces
 def _unknown_names(index: ir.Index, known: Mapping[str, int]) -> list[str]:
     used = dict.fromkeys((*(rank.upper() for rank in index.ranks), *extent_names(index)))
     return [name for name in used if name not in known]
-
-
-def _slack(index: ir.Index) -> int:
-    """Elements past the last one read that do no harm: `X[2*d]` may leave one."""
-    factors = [factor for _, factor in index.terms]
-    numbers = [factor for factor in factors if isinstance(factor, int)]
-    return min(numbers) - 1 if factors and len(numbers) == len(factors) and min(numbers) > 0 else 0

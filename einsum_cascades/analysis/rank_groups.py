@@ -69,15 +69,23 @@ def all_accesses(cascade: Cascade) -> Iterator[tuple[Einsum, Access]]:
 def scattered_extents(cascade: Cascade) -> Mapping[tuple[str, int], tuple[str, ...]]:
     """Extents whose product is the length of each dimension that is written at data: `(Y, 0)` of `Y[IDX[e]] += V[e]`.
 
-    It is as long as the ranks at which another line reads it (N of `Y[n]`); where none does, the extent is called IDX.
+    It is as long as the ranks at which another line reads it (N of `Y[n]`), or as those that walk another dimension in
+    which the same coordinates are used (N of `X[n]`, where there is `X[IDX[e]]`), or the extent called IDX.
     """
+    walked: dict[Space, Parts] = {}  # the ranks at which each dimension is read or written
+    held: dict[str, list[Space]] = {}  # the dimensions in which the coordinates of a tensor are used
+    for _, access in all_accesses(cascade):
+        for place, index in enumerate(access.indices):
+            if index.gather is not None:
+                held.setdefault(index.gather.tensor, []).append((access.tensor, place))
+            elif index.terms:
+                walked.setdefault((access.tensor, place), index.ranks)
     found = {}
     for einsum in cascade.einsums:
         for place, index in enumerate(einsum.output.indices):
             if index.gather is not None:
-                reads = [access.indices[place].ranks for _, access in all_accesses(cascade)
-                         if access.tensor == einsum.name and access.indices[place].terms]
-                names = reads[0] if reads else (index.gather.tensor,)
+                same = [walked[each] for each in ((einsum.name, place), *held[index.gather.tensor]) if each in walked]
+                names = same[0] if same else (index.gather.tensor,)
                 found[einsum.name, place] = tuple(name.upper() for name in names)
     return found
 

@@ -238,15 +238,19 @@ def _measured(einsum: Einsum, others: Sequence[Einsum]) -> set[str]:
 def unsized_scatters(einsum: Einsum, others: Sequence[Einsum]) -> Iterator[str]:
     """Dimensions written at data whose length nothing says.
 
-    Such a dimension is as long as a rank at which another line reads it, or as the extent named after the coordinates
-    (IDX), which must be no rank's then.
+    Such a dimension is as long as a rank at which another line reads it, or any tensor that is read at the same
+    coordinates; else it is as long as the extent named after them (IDX), which must be no rank's then.
     """
+    used = [access for each in (einsum, *others) for access in (each.output, *each.inputs)]
     for place, index in enumerate(einsum.output.indices):
         if index.gather is None:
             continue
-        read = any(access.tensor == einsum.name and len(access.indices) > place and access.indices[place].terms
-                   for other in others for access in other.inputs)
+        spaces = {(einsum.name, place)} | {(access.tensor, at) for access in used
+                                           for at, other in enumerate(access.indices)
+                                           if other.gather is not None and other.gather.tensor == index.gather.tensor}
+        walked = any(other.terms and (access.tensor, at) in spaces
+                     for access in used for at, other in enumerate(access.indices))
         name = index.gather.tensor.upper()
-        if not read and name in {rank.upper() for other in (einsum, *others) for rank in other.ranks}:
+        if not walked and name in {rank.upper() for other in (einsum, *others) for rank in other.ranks}:
             yield (f"nothing says how long {einsum.name} is ({name} is the length of rank '{name.lower()}'): rename "
                    f"{index.gather.tensor}, or add a line that reads {einsum.name} by a rank")
