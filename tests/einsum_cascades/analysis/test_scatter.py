@@ -48,10 +48,15 @@ def test_its_length_can_be_given_by_the_name_of_the_coordinates() -> None:
 
 
 def test_coordinates_that_are_computed_give_no_length() -> None:
-    text = "IDX[j] = top(V[e], 2)\nY[IDX[j]] += V[IDX[j]]"
+    text = "IDX[j] = top(V[e], 2)\nY[IDX[j]] += W[j]"
     with pytest.raises(CascadeSimError, match="no array says how large IDX is"):
-        run(text, V=[5, 1, 7])
-    assert run(text, {"IDX": 3}, V=[5, 1, 7])["Y"].tolist() == [5, 0, 7]
+        run(text, V=[5, 1, 7], W=[10, 20])
+    assert run(text, {"IDX": 3}, V=[5, 1, 7], W=[10, 20])["Y"].tolist() == [20, 0, 10]
+
+
+def test_coordinates_used_elsewhere_say_how_long_a_scatter_is() -> None:
+    """IDX names elements of V, of which there are three."""
+    assert run("IDX[j] = top(V[e], 1)\nY[IDX[j]] += V[IDX[j]]", V=[5, 7, 1])["Y"].tolist() == [0, 7, 0]
 
 
 def test_ones_are_counted() -> None:
