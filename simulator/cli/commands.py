@@ -35,6 +35,7 @@ OWN = {
     "simulate": "cascadesim.simulator.cli.simulate:simulate",
     "passes": "cascadesim.simulator.cli.cascades:passes",
     "rewrite": "cascadesim.simulator.cli.cascades:rewrite",
+    "import": "cascadesim.simulator.cli.cascades:import_cascade",
     "gna": "cascadesim.simulator.cli.gna:gna",
     "explore": "cascadesim.simulator.cli.explore:explore",
     "list": "cascadesim.simulator.cli.commands:list_names",
