@@ -89,7 +89,7 @@ GATED_DELTANET_CHUNKED = cascade("gated-deltanet-chunked", """
     KK[h,m1,m0,p0]       = BK[h,m1,p0,e] * BK[h,m1,m0,e] if m0 < p0 else 0
     T[h,m1,m0,p0]        = BB[h,m1,p0] * DR[h,m1,m0,p0] * KK[h,m1,m0,p0] if m0 < p0 else 0
     IT[h,m1,0,m0,p0]     = 1 if m0 == p0 else 0       # inverse of 1 + T by elimination, row i0 from all below it
-    IT[h,m1,i0+1,m0,p0]  = IT[h,m1,i0,m0,p0] - T[h,m1,i0,p0] * IT[h,m1,i0,m0,i0] if i0 < p0 else IT[h,m1,i0,m0,p0]
+    IT[h,m1,i0+1,m0,p0]  = IT[h,m1,i0,m0,p0] - T[h,m1,i0,p0] * IT[h,m1,i0,m0,i0] if m0 <= i0 < p0 else IT[h,m1,i0,m0,p0]
     VB[h,m1,m0,f]        = BB[h,m1,m0] * BV[h,m1,m0,f]
     DQ[h,m1,p0]          = exp(CS[h,m1,p0+1])
     KB[h,m1,m0,e]        = BB[h,m1,m0] * DQ[h,m1,m0] * BK[h,m1,m0,e]

@@ -22,7 +22,8 @@ def teaal(*texts: str) -> str:
 
 def accelforge(*entries: str) -> str:
     """What a list of AccelForge's Einsums becomes."""
-    return written(FORGE.replace("  ", "  bits_per_value: {All: 8}\n  ") + "".join(f"\n  - {entry}" for entry in entries))
+    declared = FORGE.replace("  ", "  bits_per_value: {All: 8}\n  ")
+    return written(declared + "".join(f"\n  - {entry}" for entry in entries))
 
 
 def written(text: str) -> str:

@@ -176,5 +176,6 @@ def test_work_by_hand() -> None:
     chunked = bound_work(find("gated-deltanet-chunked"), {**sizes, "M0": 3, "P0": 3, "I0": 3})
     assert chunked["QK"] == {"mac": 2 * 2 * 6 * 3}
     assert chunked["KK"] == {"mac": 2 * 2 * 3 * 3}
-    assert chunked["IT"] == {"multiply": 2 * 2 * 3 * 3, "add": 2 * 2 * 3 * 3}  # 3 pairs of rows, 3 columns each
+    # row 0 leaves rows 1 and 2 in column 0, row 1 leaves row 2 in columns 0 and 1
+    assert chunked["IT"] == {"multiply": 2 * 2 * 4, "add": 2 * 2 * 4}
     assert chunked["QS"] == {"mac": 2 * 6 * 3 * 4}
