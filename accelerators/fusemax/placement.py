@@ -169,6 +169,8 @@ class _Structure:
             reason = f"it walks {', '.join(strange)}; the loop nest has {', '.join(sorted(known))}"
         elif finished and self.outer in einsum.ranks:
             reason = f"it needs {', '.join(finished)} of all keys for each key tile, which is a second walk over them"
+        elif einsum.repeated_ranks:
+            reason = f"it repeats its result along {', '.join(einsum.repeated_ranks)}, which the loop nest does not"
         elif is_copy(einsum) and einsum.inputs[0].tensor not in self.states:
             reason = f"it is {einsum.inputs[0].tensor} by another name; leave that out"
         else:

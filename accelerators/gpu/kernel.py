@@ -251,7 +251,12 @@ def _running(device: Device, asked: Asked) -> Iterator[Kernel]:
 
 
 def kernel_text(cascade: Cascade) -> Text:
-    """Raises CascadeSimError for a text whose work or passes are those of no kernel."""
+    """Raises CascadeSimError for a text whose work, passes or outputs are those of no kernel."""
+    for einsum in cascade.einsums:
+        first = any(index.fixed is not None for index in einsum.output.indices)  # what a running value begins with
+        if einsum.scatters or (einsum.repeated_ranks and not first):
+            raise CascadeSimError(f"not yet: GPU kernels write each result once and in order; {einsum.name} of "
+                                  f"{cascade.name} is {'scattered' if einsum.scatters else 'repeated'}")
     own, passes = _work(cascade), all_passes(cascade).get(KEY)
     for text, known in KERNELS.items():
         if own == _work(known) and passes == all_passes(known)[KEY]:

@@ -207,7 +207,7 @@ def is_copy(einsum: Einsum) -> bool:
     A scatter and a result with more ranks than its source (`B[h,p] = S[h]`) are tensors of their own.
     """
     renames = not einsum.scatters and len(einsum.inputs) == 1 and einsum.expression == einsum.inputs[0]
-    return renames and set(einsum.written_ranks) <= set(einsum.inputs[0].ranks) and not charges(einsum)
+    return renames and not einsum.repeated_ranks and not charges(einsum)
 
 
 def without_length(einsum: Einsum, others: Sequence[Einsum]) -> Iterator[str]:
@@ -218,12 +218,14 @@ def without_length(einsum: Einsum, others: Sequence[Einsum]) -> Iterator[str]:
     """
     if fiber_operator(einsum) is not None:
         return
-    own = set(bound_ranks(einsum.expression)).union(*(each.ranks for each in einsum.scatters))
-    known = _measured(einsum, others) if einsum.inputs else {rank for other in others for rank in other.ranks}
-    for rank in einsum.written_ranks:
-        if rank not in own | known:
-            hint = suggestion(rank, own) if einsum.inputs else "; no other line has it"
-            yield f"rank '{rank}' of {einsum.name} does not stand on the right side{hint}"
+    if einsum.inputs:
+        known, repeated = _measured(einsum, others), einsum.repeated_ranks
+    else:
+        known = {rank for other in others for rank in other.ranks} | set(bound_ranks(einsum.expression))
+        repeated = einsum.written_ranks
+    for rank in (rank for rank in repeated if rank not in known):
+        hint = suggestion(rank, set(einsum.ranks) - set(repeated)) if einsum.inputs else "; no other line has it"
+        yield f"rank '{rank}' of {einsum.name} does not stand on the right side{hint}"
 
 
 def _measured(einsum: Einsum, others: Sequence[Einsum]) -> set[str]:

@@ -44,6 +44,26 @@ ATTENTION_SINKS = cascade("attention-sinks", """
     AV[h,p,f] = A[h,m,p] * V[h,m,f]
 """)
 
+ATTENTION_SINKS_1PASS = cascade("attention-sinks-1pass", """
+    BK[h,m1,m0,e]   = K[h,m1*M0+m0,e]             # gpt-oss (arXiv 2508.10925), with the running state of FuseMax
+    BV[h,m1,m0,f]   = V[h,m1*M0+m0,f]
+    RM[h,0,p]       = SINK[h]                    # the sink is the first key: it is the maximum so far ...
+    RD[h,0,p]       = 1                          # ... counts once ...
+    RNV[h,0,p,f]    = 0                          # ... and has no value
+    QK[h,m1,m0,p]   = Q[h,p,e] * BK[h,m1,m0,e]
+    LM[h,m1,p]      max= QK[h,m1,m0,p]
+    RM[h,m1+1,p]    = max(RM[h,m1,p], LM[h,m1,p])
+    SLN[h,m1,m0,p]  = exp(QK[h,m1,m0,p] - RM[h,m1+1,p])
+    SLD[h,m1,p]     = SLN[h,m1,m0,p]
+    SLNV[h,m1,p,f]  = SLN[h,m1,m0,p] * BV[h,m1,m0,f]
+    PRM[h,m1,p]     = exp(RM[h,m1,p] - RM[h,m1+1,p])
+    SPD[h,m1,p]     = PRM[h,m1,p] * RD[h,m1,p]
+    RD[h,m1+1,p]    = SPD[h,m1,p] + SLD[h,m1,p]
+    SPNV[h,m1,p,f]  = PRM[h,m1,p] * RNV[h,m1,p,f]
+    RNV[h,m1+1,p,f] = SPNV[h,m1,p,f] + SLNV[h,m1,p,f]
+    AV[h,p,f]       = RNV[h,M1,p,f] / RD[h,M1,p]
+""")
+
 ATTENTION_ALIBI = cascade("attention-alibi", """
     QK[h,m,p] = Q[h,p,e] * K[h,m,e]              # Press et al. (ICLR 2022): a penalty per step of distance
     B[h,m]    = SLOPE[h] * POS[m]                # -slope*p is the same for all keys: softmax does not see it

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,7 +14,6 @@ from cascadesim.einsum_cascades.analysis.rank_groups import rank_group
 from cascadesim.einsum_cascades.texts import find
 
 Values = NDArray[np.float64]
-SINKS_1PASS = str(Path(__file__).parents[3] / "examples" / "attention-sinks-1pass.cascade")
 RANDOM = np.random.default_rng(14)
 HEADS, QUERIES, KEYS, DEPTH, WIDTH = 2, 3, 6, 4, 5
 Q = RANDOM.normal(size=(HEADS, QUERIES, DEPTH))
@@ -50,7 +47,7 @@ def test_capped_scores_stay_below_fifty() -> None:
 
 
 @pytest.mark.parametrize(("name", "extents"), [
-    ("attention-sinks", {}), (SINKS_1PASS, {"M0": 1}), (SINKS_1PASS, {"M0": 3}),
+    ("attention-sinks", {}), ("attention-sinks-1pass", {"M0": 1}), ("attention-sinks-1pass", {"M0": 3}),
 ])  # fmt: skip
 @pytest.mark.parametrize("sinks", [[-50.0, 1.0], [30.0, -0.5]])
 def test_a_sink_is_one_more_score_without_a_value(name: str, extents: dict[str, int], sinks: list[float]) -> None:
@@ -130,7 +127,7 @@ def test_absorbed_weights_give_attention_over_keys_and_values_written_out() -> N
     ("attention-relu", 1),  # likewise; the division by M comes after the sum, once per query
     ("attention-softcap", 3),  # maximum of capped scores; exponentials and their sum; division and product with V
     ("attention-sinks", 3),  # the sink joins maximum and sum after their passes: it makes none of its own
-    (SINKS_1PASS, 1),  # running state: every tile is used up as it comes
+    ("attention-sinks-1pass", 1),  # running state: every tile is used up as it comes
     ("attention-alibi", 3),  # the bias is added as a score appears
     ("attention-differential", 3),  # both softmaxes walk side by side: maxima; sums; weights
     ("attention-unified-max", 1),  # nothing to wait for before the exponential; division after the sums
