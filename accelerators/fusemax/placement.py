@@ -18,7 +18,7 @@ from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.analysis.passes import pass_class
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum
-from cascadesim.einsum_cascades.notation.operators import is_copy
+from cascadesim.einsum_cascades.notation.operators import is_copy, repeated_ranks
 
 ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
 QUERY_RANK = "p"
@@ -169,8 +169,8 @@ class _Structure:
             reason = f"it walks {', '.join(strange)}; the loop nest has {', '.join(sorted(known))}"
         elif finished and self.outer in einsum.ranks:
             reason = f"it needs {', '.join(finished)} of all keys for each key tile, which is a second walk over them"
-        elif einsum.repeated_ranks:
-            reason = f"it repeats its result along {', '.join(einsum.repeated_ranks)}, which the loop nest does not"
+        elif repeated_ranks(einsum):
+            reason = f"it repeats its result along {', '.join(repeated_ranks(einsum))}, which the loop nest does not"
         elif is_copy(einsum) and einsum.inputs[0].tensor not in self.states:
             reason = f"it is {einsum.inputs[0].tensor} by another name; leave that out"
         else:

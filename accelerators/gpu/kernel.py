@@ -26,6 +26,7 @@ from cascadesim.einsum_cascades.analysis.passes import all_passes
 from cascadesim.einsum_cascades.analysis.rank_groups import partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.notation.operators import repeated_ranks
 from cascadesim.einsum_cascades.notation.schema import (
     Fraction,
     NonNegative,
@@ -254,7 +255,7 @@ def kernel_text(cascade: Cascade) -> Text:
     """Raises CascadeSimError for a text whose work, passes or outputs are those of no kernel."""
     for einsum in cascade.einsums:
         first = any(index.fixed is not None for index in einsum.output.indices)  # what a running value begins with
-        if einsum.scatters or (einsum.repeated_ranks and not first):
+        if einsum.scatters or (repeated_ranks(einsum) and not first):
             raise CascadeSimError(f"not yet: GPU kernels write each result once and in order; {einsum.name} of "
                                   f"{cascade.name} is {'scattered' if einsum.scatters else 'repeated'}")
     own, passes = _work(cascade), all_passes(cascade).get(KEY)

@@ -218,13 +218,6 @@ class Einsum:
         return tuple(rank for rank in self.ranks if rank not in self.written_ranks)
 
     @cached_property
-    def repeated_ranks(self) -> tuple[str, ...]:
-        """Ranks along which what is read is only repeated: p of `RM[h,0,p] = SINK[h]`; none of a constant."""
-        places = {rank for each in self.scatters for rank in each.ranks}
-        own = {*bound_ranks(self.expression), *places}
-        return tuple(rank for rank in self.written_ranks if rank not in own) if self.inputs else ()
-
-    @cached_property
     def iterates(self) -> tuple[str, ...]:
         """Ranks along which this Einsum writes the next value of a state (`RM[h,m1+1,p]` iterates over m1)."""
         steps = [index.step for index in self.output.indices]

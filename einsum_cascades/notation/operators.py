@@ -201,13 +201,21 @@ def kept_extent(einsum: Einsum) -> tuple[str, int | str] | None:
     return None
 
 
+def repeated_ranks(einsum: Einsum) -> tuple[str, ...]:
+    """Ranks along which a result is only repeated: p of `RM[h,0,p] = SINK[h]`; none of a constant."""
+    if not einsum.inputs or fiber_operator(einsum) is not None:
+        return ()
+    own = set(bound_ranks(einsum.expression)).union(*(each.ranks for each in einsum.scatters))
+    return tuple(rank for rank in einsum.written_ranks if rank not in own)
+
+
 def is_copy(einsum: Einsum) -> bool:
     """Whether the Einsum only renames or partitions: `BK[m1,m0,e] = K[m1*M0+m0,e]` moves no data by itself.
 
     A scatter and a result with more ranks than its source (`B[h,p] = S[h]`) are tensors of their own.
     """
     renames = not einsum.scatters and len(einsum.inputs) == 1 and einsum.expression == einsum.inputs[0]
-    return renames and not einsum.repeated_ranks and not charges(einsum)
+    return renames and not repeated_ranks(einsum) and not charges(einsum)
 
 
 def without_length(einsum: Einsum, others: Sequence[Einsum]) -> Iterator[str]:
@@ -216,10 +224,8 @@ def without_length(einsum: Einsum, others: Sequence[Einsum]) -> Iterator[str]:
     A constant may be repeated along any rank that other lines use, other results along one that they read of an input,
     compare or make by a whole-fiber operator: a misspelt rank is none of these.
     """
-    if fiber_operator(einsum) is not None:
-        return
     if einsum.inputs:
-        known, repeated = _measured(einsum, others), einsum.repeated_ranks
+        known, repeated = _measured(einsum, others), repeated_ranks(einsum)
     else:
         known = {rank for other in others for rank in other.ranks} | set(bound_ranks(einsum.expression))
         repeated = einsum.written_ranks
