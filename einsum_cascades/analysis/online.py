@@ -78,11 +78,11 @@ class _Chain:
     def __post_init__(self) -> None:
         self.late.add(self.maximum.name)
         for einsum in self.cascade.einsums:
-            linear = self._degree(einsum.expression) == 1 and einsum.reduction == "add"
+            linear = self._degree(einsum.expression) == 1 and einsum.reduction == "add" and not einsum.scatters
             own = set(self.maximum.output.ranks) <= set(einsum.output.ranks)  # each row keeps its own maximum
             if linear and own and self.rank in einsum.output.ranks:
                 self.scaled[einsum.name] = einsum.output
-            elif linear and own and self.rank in einsum.reduced_ranks and not einsum.scatters:
+            elif linear and own and self.rank in einsum.reduced_ranks:
                 self.sums.append(einsum.name)
                 self.late.add(einsum.name)
             elif any(each.tensor in self.late or each.tensor in self.scaled for each in einsum.inputs):

@@ -143,6 +143,11 @@ def test_a_text_runs_rightly_or_is_refused_in_one_line(name: str, attention: Mak
                 assert list(problems(found, accelerator)) == []
 
 
+def test_a_text_that_repeats_a_result_is_refused(attention: Make, design: Design) -> None:
+    with pytest.raises(CascadeSimError, match=r"attention-sinks-1pass: RM: it repeats its result along p, which"):
+        design().plan(attention(600, cascade=find("attention-sinks-1pass")), "physical")
+
+
 def test_a_text_that_masks_runs_where_the_workload_masks_as_much(attention: Make, design: Design) -> None:
     causal = attention(600, mask=CAUSAL, cascade=ATTENTION_1PASS_CAUSAL)
     assert operations(plan(design(), causal)) == operations(plan(design(), attention(600, mask=CAUSAL)))

@@ -16,6 +16,7 @@ from cascadesim.einsum_cascades.analysis.passes import all_passes, live_footprin
 from cascadesim.einsum_cascades.analysis.rewrites import defer_division, split
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.notation.operators import is_copy, repeated_ranks
 
 Values = NDArray[np.float64]
 
@@ -45,6 +46,13 @@ def test_a_scatter_is_as_long_as_the_rank_at_which_it_is_read() -> None:
 
 def test_its_length_can_be_given_by_the_name_of_the_coordinates() -> None:
     assert run("Y[IDX[e]] += V[e]", {"IDX": 4}, IDX=[0, 2, 0], V=[1, 2, 3])["Y"].tolist() == [4, 0, 2, 0]
+
+
+def test_a_rank_named_like_the_coordinates_is_the_one_that_counts() -> None:
+    """Y has as many elements as X, not as the largest coordinate says."""
+    found = run("Y[IDX[e]] += V[e]\nZ[idx] = Y[idx] * X[idx]", IDX=[0, 1], V=[1, 2], X=[1, 1, 1, 1])
+    assert found["Z"].tolist() == [1, 2, 0, 0]
+    assert run("Y[E[e]] += V[e]\nZ[n] = Y[n] * X[n]", E=[2, 2], V=[1, 2], X=[1, 1, 1])["Z"].tolist() == [0, 0, 3]
 
 
 def test_coordinates_that_are_computed_give_no_length() -> None:
@@ -123,6 +131,34 @@ def test_a_layer_of_a_graph_walks_its_nodes_twice() -> None:
     assert not footprint.constant_in_rank
 
 
+def test_what_is_scattered_is_there_whole_before_it_is_walked() -> None:
+    """Edges come in any order: no element of Y is final before the last edge, so all N wait for the walk over n."""
+    footprint = live_footprint(cascade("example", "Y[DST[e]] += X[SRC[e]]\nZ[n] = Y[n] * U[n]"), "n")
+    assert str(footprint.elements) == "N"
+    assert not footprint.constant_in_rank
+
+
+def test_a_place_per_element_of_the_fiber_is_written_as_it_is_walked() -> None:
+    """Row e of Y has one element that is not 0; the row is read before the next one is written."""
+    rows = cascade("example", "Y[e,IDX[e]] += V[e]\nZ[e,n] = Y[e,n] * X[e,n]")
+    assert passes(rows, "e") == 1
+    assert live_footprint(rows, "e").constant_in_rank
+    assert str(live_footprint(rows, "n").elements) == "N"  # of each row
+
+
+def test_a_scatter_sums_over_the_elements_that_it_places() -> None:
+    """L is made in pass 1 over n and read again in pass 2, when all E of its rows go into Y: they wait together."""
+    whole = cascade("example", "L[e,n] = X[e,n] * U[n]\nGM[e] max= L[e,n]\nY[IDX[e]] += L[e,n] * GM[e]")
+    assert passes(whole, "n") == 2
+    assert str(live_footprint(whole, "n").elements) == "E*N"
+
+
+def test_copies_move_nothing_and_scatters_are_none() -> None:
+    einsums = cascade("example", "A[i,j] = X[j,i]\nB[e,IDX[e]] = IDX[e]\nC[i,k] = U[i]\nZ[k] = W[k] * C[0,k]").einsums
+    assert [is_copy(einsum) for einsum in einsums] == [True, False, False, False]
+    assert [repeated_ranks(einsum) for einsum in einsums] == [(), (), ("k",), ()]
+
+
 def test_coordinates_are_read_before_they_are_used() -> None:
     assert {(GRAPH.einsums[one].name, GRAPH.einsums[other].name) for one, other, _ in graph(GRAPH).edges} == {
         ("H", "A"), ("A", "Y")}
@@ -135,6 +171,22 @@ def test_rewrites_leave_a_scatter_whole() -> None:
         defer_division(cascade("example", "Y[IDX[e]] += V[e] / D[]"))
     with pytest.raises(CascadeSimError, match="nothing to make iterative"):
         make_iterative(cascade("example", "GM[h] max= X[h,e]\nY[h,IDX[e]] += exp(X[h,e] - GM[h])"), "e")
+
+
+def test_a_scatter_of_exponentials_keeps_its_pass() -> None:
+    """Their sum becomes a running one; what goes to places is corrected only when the maximum is known."""
+    shares = cascade("example", """
+        GM[h]         max= X[h,e]
+        SN[h,e]       = exp(X[h,e] - GM[h])
+        SD[h]         = SN[h,e]
+        Y[h,IDX[e]]   += SN[h,e]
+        Z[h]          = SD[h] * U[h]
+    """)
+    inputs = {"X": np.array([[1.0, 3, 2], [0, -1, 5]]), "IDX": np.array([0, 1, 0]), "U": np.array([1.0, 2])}
+    online = make_iterative(shares, "e")
+    assert passes(online, "e") == 2
+    for name in ("Y", "Z"):
+        assert np.allclose(evaluate(online, inputs)[name], evaluate(shares, inputs)[name])
 
 
 def test_a_split_keeps_what_a_scatter_computes() -> None:
@@ -169,6 +221,12 @@ def test_a_repeated_sum_starts_a_pass_of_its_own_fiber() -> None:
     text = cascade("centred", "S[r] = X[r,d]\nB[r,d] = S[r]\nY[r,d] = X[r,d] - B[r,d]")
     assert passes(text, "d") == 2
     assert str(live_footprint(text, "d").elements) == "D"  # X of a row, which both passes read
+
+
+def test_a_repeated_input_is_one_element_of_a_fiber() -> None:
+    """Only X waits for the second pass: S is the same number all along."""
+    text = cascade("shifted", "B[r,d] = S[r]\nGM[r] max= X[r,d]\nY[r,d] = X[r,d] * B[r,d] - GM[r]")
+    assert str(live_footprint(text, "d").elements) == "D"
 
 
 def test_an_input_may_be_longer_than_the_place_that_is_read() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.analysis.bound_counts import bound_work
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
-from cascadesim.einsum_cascades.analysis.passes import passes
+from cascadesim.einsum_cascades.analysis.passes import live_footprint, passes
 from cascadesim.einsum_cascades.texts import find
 
 Values = NDArray[np.float64]
@@ -163,6 +163,11 @@ def test_the_best_path_of_all_paths() -> None:
 ])  # fmt: skip
 def test_passes_by_hand(name: str, rank: str, expected: int) -> None:
     assert passes(find(name), rank) == expected
+
+
+def test_what_waits_between_the_passes_over_the_edges() -> None:
+    """Both ends of each edge, and per head first its score, then its exponential; tables of nodes are no fiber of e."""
+    assert str(live_footprint(find("gat"), "e").elements) == "E*H + 2*E"
 
 
 def test_scattered_results_are_counted_by_their_nodes() -> None:
