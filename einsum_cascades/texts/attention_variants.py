@@ -125,6 +125,38 @@ ATTENTION_2PASS_ONLINE = cascade("attention-2pass-online", """
     AV[h,p,f]   = A[h,m,p] * V[h,m,f]
 """)
 
+ATTENTION_3PASS_MAP_REDUCE = cascade("attention-3pass-map-reduce", """
+    QKE[h,e,m,p] = Q[h,p,e] * K[h,m,e]           # FuseMax (MICRO'24), cascade 4, as e-graphs rewrite it:
+    QK[h,m,p]    = QKE[h,e,m,p]                  # one operator a line, maps and reductions apart
+    GM[h,p]      max= QK[h,m,p]                  # pass 1
+    QKD[h,m,p]   = QK[h,m,p] - GM[h,p]           # pass 2
+    SN[h,m,p]    = exp(QKD[h,m,p])
+    SD[h,p]      = SN[h,m,p]
+    A[h,m,p]     = SN[h,m,p] / SD[h,p]           # pass 3
+    AVM[h,m,p,f] = A[h,m,p] * V[h,m,f]
+    AV[h,p,f]    = AVM[h,m,p,f]
+""")
+
+ATTENTION_2PASS_MAP_REDUCE = cascade("attention-2pass-map-reduce", """
+    BK[h,m1,m0,e]     = K[h,m1*M0+m0,e]          # FuseMax (MICRO'24), section III, one operator a line
+    BV[h,m1,m0,f]     = V[h,m1*M0+m0,f]
+    QKE[h,e,m1,m0,p]  = Q[h,p,e] * BK[h,m1,m0,e]
+    QK[h,m1,m0,p]     = QKE[h,e,m1,m0,p]
+    LM[h,m1,p]        max= QK[h,m1,m0,p]         # pass 1: of each tile
+    QKD[h,m1,m0,p]    = QK[h,m1,m0,p] - LM[h,m1,p]
+    SLN[h,m1,m0,p]    = exp(QKD[h,m1,m0,p])
+    SLD[h,m1,p]       = SLN[h,m1,m0,p]
+    GM[h,p]           max= LM[h,m1,p]            # over tiles only
+    LMD[h,m1,p]       = LM[h,m1,p] - GM[h,p]
+    PLM[h,m1,p]       = exp(LMD[h,m1,p])
+    SPD[h,m1,p]       = SLD[h,m1,p] * PLM[h,m1,p]
+    SD[h,p]           = SPD[h,m1,p]
+    SPN[h,m1,m0,p]    = SLN[h,m1,m0,p] * PLM[h,m1,p]   # pass 2
+    A[h,m1,m0,p]      = SPN[h,m1,m0,p] / SD[h,p]
+    AVM[h,m1,m0,p,f]  = A[h,m1,m0,p] * BV[h,m1,m0,f]
+    AV[h,p,f]         = AVM[h,m1,m0,p,f]
+""")
+
 TRIANGLE_ATTENTION = cascade("triangle-attention", """
     QK[h,i,m,p] = Q[h,i,p,e] * K[h,i,m,e]        # AlphaFold 2 (Jumper et al., Nature 2021), supplement, algorithm 13
     S[h,i,m,p]  = QK[h,i,m,p] + B[h,m,p]         # the bias of a pair is the same in every row i

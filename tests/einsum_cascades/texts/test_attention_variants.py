@@ -84,6 +84,13 @@ def test_a_running_maximum_and_a_second_pass_give_softmax() -> None:
     assert np.allclose(output("attention-2pass-online"), softmax(SCORES) @ V)
 
 
+@pytest.mark.parametrize(("name", "extents"), [
+    ("attention-3pass-map-reduce", {}), ("attention-2pass-map-reduce", {"M0": 2}),
+])  # fmt: skip
+def test_one_operator_a_line_gives_softmax(name: str, extents: dict[str, int]) -> None:
+    assert np.allclose(output(name, extents), softmax(SCORES) @ V)
+
+
 def test_triangle_attention_has_one_bias_for_all_rows() -> None:
     rows = 3
     q, k = RANDOM.normal(size=(HEADS, rows, QUERIES, DEPTH)), RANDOM.normal(size=(HEADS, rows, KEYS, DEPTH))
@@ -133,6 +140,8 @@ def test_absorbed_weights_give_attention_over_keys_and_values_written_out() -> N
     ("attention-unified-max", 1),  # nothing to wait for before the exponential; division after the sums
     ("attention-flash-decoding", 1),  # each split once; what is combined afterwards are M1 results, not keys
     ("attention-2pass-online", 2),  # maximum and denominator together; then weights
+    ("attention-3pass-map-reduce", 3),  # lines that ride along make no pass of their own
+    ("attention-2pass-map-reduce", 2),  # what is corrected waits for all tiles, which are then walked again
     ("triangle-attention", 3),
     ("multi-head-attention", 3),
     ("mla-absorbed", 3),
