@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,12 @@ from cascadesim.einsum_cascades.notation.algebra import access_text, index_sum, 
 from cascadesim.einsum_cascades.notation.errors import NotationError, excerpt, shortened
 from cascadesim.einsum_cascades.notation.expressions import NO_STOPPING, NotationProblem, Reader
 from cascadesim.einsum_cascades.notation.files import read_text
-from cascadesim.einsum_cascades.notation.operators import fiber_operator, unsized_scatters, without_length
+from cascadesim.einsum_cascades.notation.operators import (
+    fiber_operator,
+    measured_ranks,
+    unsized_scatters,
+    without_length,
+)
 
 REDUCTIONS: dict[str, ir.Reduction] = {"=": "add", "+=": "add", "max=": "max", "min=": "min"}
 LONGEST_LINE = 10_000  # no Einsum is longer; Python's parser is not asked to try
@@ -155,11 +160,12 @@ def _stripped(match: re.Match[str], group: str) -> tuple[str, int]:
 def check(statements: Sequence[Statement], complete: bool) -> list[NotationProblem]:
     """Problems of statements that each read well; `complete`: no line is missing because it could not be read."""
     found = [*_arities(statements), *_definitions(statements)]
+    measured = measured_ranks([statement.einsum for statement in statements])
     for position, statement in enumerate(statements):
         found += _targets(statement)
         found += _fibers(statement)
         if complete:
-            found += _lengths(statement, statements)
+            found += _lengths(statement, statements, measured)
             found += _states(statements, position)
             found += _order(statements, position)
     return found
@@ -221,10 +227,12 @@ def _fibers(statement: Statement) -> Iterator[NotationProblem]:
                                                   f"I[p,j] = {operator.name}(S[p,m], KEEP)")
 
 
-def _lengths(statement: Statement, statements: Sequence[Statement]) -> Iterator[NotationProblem]:
+def _lengths(
+    statement: Statement, statements: Sequence[Statement], measured: Set[str]
+) -> Iterator[NotationProblem]:
     """Every dimension that is written has a length."""
     others = [other.einsum for other in statements if other is not statement]
-    for message in (*without_length(statement.einsum, others), *unsized_scatters(statement.einsum, others)):
+    for message in (*without_length(statement.einsum, others, measured), *unsized_scatters(statement.einsum, others)):
         yield statement.problem(statement.column, message)
 
 

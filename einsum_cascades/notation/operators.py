@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -218,29 +218,30 @@ def is_copy(einsum: Einsum) -> bool:
     return renames and not repeated_ranks(einsum) and not charges(einsum)
 
 
-def without_length(einsum: Einsum, others: Sequence[Einsum]) -> Iterator[str]:
-    """Ranks of the left side that have no length.
+def without_length(einsum: Einsum, others: Sequence[Einsum], measured: Set[str]) -> Iterator[str]:
+    """Ranks of the left side that have no length; `measured`: those that `measured_ranks` says of the whole cascade.
 
-    A constant may be repeated along any rank that other lines use, other results along one that they read of an input,
-    compare or make by a whole-fiber operator: a misspelt rank is none of these.
+    A constant may be repeated along any rank that other lines use, other results along a measured one: a misspelt rank
+    is none.
     """
-    if einsum.inputs:
-        known, repeated = _measured(einsum, others), repeated_ranks(einsum)
-    else:
+    repeated = repeated_ranks(einsum) if einsum.inputs else einsum.written_ranks
+    if not repeated:
+        return
+    known = measured
+    if not einsum.inputs:
         known = {rank for other in others for rank in other.ranks} | set(bound_ranks(einsum.expression))
-        repeated = einsum.written_ranks
     for rank in (rank for rank in repeated if rank not in known):
         hint = suggestion(rank, set(einsum.ranks) - set(repeated)) if einsum.inputs else "; no other line has it"
         yield f"rank '{rank}' of {einsum.name} does not stand on the right side{hint}"
 
 
-def _measured(einsum: Einsum, others: Sequence[Einsum]) -> set[str]:
-    """Ranks of inputs, of conditions and of kept fibers."""
-    produced = {einsum.name, *(other.name for other in others)}
-    found = {rank for other in others for access in other.inputs if access.tensor not in produced
+def measured_ranks(einsums: Sequence[Einsum]) -> set[str]:
+    """Ranks whose length does not depend on who writes them: those of inputs, of conditions and of kept fibers."""
+    produced = {einsum.name for einsum in einsums}
+    found = {rank for einsum in einsums for access in einsum.inputs if access.tensor not in produced
              for rank in access.ranks}
-    found |= {rank for other in others for each in conditions(other.expression) for rank in each.ranks}
-    return found | {rank for other in others if fiber_operator(other) is not None for rank in other.written_ranks}
+    found |= {rank for einsum in einsums for each in conditions(einsum.expression) for rank in each.ranks}
+    return found | {rank for einsum in einsums if fiber_operator(einsum) is not None for rank in einsum.written_ranks}
 
 
 def unsized_scatters(einsum: Einsum, others: Sequence[Einsum]) -> Iterator[str]:
@@ -249,7 +250,7 @@ def unsized_scatters(einsum: Einsum, others: Sequence[Einsum]) -> Iterator[str]:
     Such a dimension is as long as a rank at which another line reads it, or any tensor that is read at the same
     coordinates; else it is as long as the extent named after them (IDX), which must be no rank's then.
     """
-    used = [access for each in (einsum, *others) for access in (each.output, *each.inputs)]
+    used = [access for each in (einsum, *others) for access in (each.output, *each.inputs)] if einsum.scatters else []
     for place, index in enumerate(einsum.output.indices):
         if index.gather is None:
             continue
