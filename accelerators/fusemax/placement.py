@@ -89,6 +89,10 @@ def place_over(cascade: Cascade, spec: SpatialArray, outer: str, inner: str) -> 
 
     A copy moves nothing by itself, but for one that is an output: the running value that it names goes to DRAM.
     """
+    for einsum in cascade.einsums:
+        if repeated := repeated_ranks(einsum):
+            raise CascadeSimError(f"fusemax does not run {cascade.name}: {einsum.name}: it repeats what it reads along "
+                                  f"{', '.join(repeated)}, which the loop nest does not")
     work = tuple(einsum for einsum in cascade.einsums if einsum.inputs and _is_done(einsum, cascade))
     units = {einsum.name: _unit(einsum, inner, spec) for einsum in work}
     structure = _Structure(cascade, work, units, outer, inner)
@@ -169,8 +173,6 @@ class _Structure:
             reason = f"it walks {', '.join(strange)}; the loop nest has {', '.join(sorted(known))}"
         elif finished and self.outer in einsum.ranks:
             reason = f"it needs {', '.join(finished)} of all keys for each key tile, which is a second walk over them"
-        elif repeated_ranks(einsum):
-            reason = f"it repeats its result along {', '.join(repeated_ranks(einsum))}, which the loop nest does not"
         elif is_copy(einsum) and einsum.inputs[0].tensor not in self.states:
             reason = f"it is {einsum.inputs[0].tensor} by another name; leave that out"
         else:

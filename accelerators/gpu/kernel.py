@@ -26,7 +26,7 @@ from cascadesim.einsum_cascades.analysis.passes import all_passes
 from cascadesim.einsum_cascades.analysis.rank_groups import partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.ir import Cascade
-from cascadesim.einsum_cascades.notation.operators import repeated_ranks
+from cascadesim.einsum_cascades.notation.operators import is_first, repeated_ranks
 from cascadesim.einsum_cascades.notation.schema import (
     Fraction,
     NonNegative,
@@ -254,8 +254,7 @@ def _running(device: Device, asked: Asked) -> Iterator[Kernel]:
 def kernel_text(cascade: Cascade) -> Text:
     """Raises CascadeSimError for a text whose work, passes or outputs are those of no kernel."""
     for einsum in cascade.einsums:
-        first = any(index.fixed is not None for index in einsum.output.indices)  # what a running value begins with
-        if einsum.scatters or (repeated_ranks(einsum) and not first):
+        if einsum.scatters or (repeated_ranks(einsum) and not is_first(einsum)):
             raise CascadeSimError(f"not yet: GPU kernels write each result once and in order; {einsum.name} of "
                                   f"{cascade.name} is {'scattered' if einsum.scatters else 'repeated'}")
     own, passes = _work(cascade), all_passes(cascade).get(KEY)

@@ -209,13 +209,19 @@ def repeated_ranks(einsum: Einsum) -> tuple[str, ...]:
     return tuple(rank for rank in einsum.written_ranks if rank not in own)
 
 
+def is_first(einsum: Einsum) -> bool:
+    """Whether the Einsum writes one place, such as what a running value begins with."""
+    return any(index.fixed is not None for index in einsum.output.indices)
+
+
 def is_copy(einsum: Einsum) -> bool:
     """Whether the Einsum only renames or partitions: `BK[m1,m0,e] = K[m1*M0+m0,e]` moves no data by itself.
 
-    A scatter and a result with more ranks than its source (`B[h,p] = S[h]`) are tensors of their own.
+    Nor does an input with which a running value begins: `RM[h,0,p] = SINK[h]`. A scatter and any other result with more
+    ranks than its source (`B[h,p] = S[h]`) are tensors of their own.
     """
     renames = not einsum.scatters and len(einsum.inputs) == 1 and einsum.expression == einsum.inputs[0]
-    return renames and not repeated_ranks(einsum) and not charges(einsum)
+    return renames and (is_first(einsum) or not repeated_ranks(einsum)) and not charges(einsum)
 
 
 def without_length(einsum: Einsum, others: Sequence[Einsum], measured: Set[str]) -> Iterator[str]:

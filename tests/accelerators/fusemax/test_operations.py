@@ -144,7 +144,7 @@ def test_a_text_runs_rightly_or_is_refused_in_one_line(name: str, attention: Mak
 
 
 def test_a_text_that_repeats_a_result_is_refused(attention: Make, design: Design) -> None:
-    with pytest.raises(CascadeSimError, match=r"attention-sinks-1pass: RM: it repeats its result along p, which"):
+    with pytest.raises(CascadeSimError, match=r"attention-sinks-1pass: RM: it repeats what it reads along p"):
         design().plan(attention(600, cascade=find("attention-sinks-1pass")), "physical")
 
 

@@ -156,6 +156,7 @@ def test_a_scatter_sums_over_the_elements_that_it_places() -> None:
 def test_copies_move_nothing_and_scatters_are_none() -> None:
     einsums = cascade("example", "A[i,j] = X[j,i]\nB[e,IDX[e]] = IDX[e]\nC[i,k] = U[i]\nZ[k] = W[k] * C[0,k]").einsums
     assert [is_copy(einsum) for einsum in einsums] == [True, False, False, False]
+    assert is_copy(cascade("example", "R[h,0,p] = S[h]\nR[h,m+1,p] = max(R[h,m,p], X[h,m,p])").einsums[0])
     assert [repeated_ranks(einsum) for einsum in einsums] == [(), (), ("k",), ()]
 
 
