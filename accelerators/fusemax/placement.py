@@ -89,15 +89,12 @@ def place_over(cascade: Cascade, spec: SpatialArray, outer: str, inner: str) -> 
 
     A copy moves nothing by itself, but for one that is an output: the running value that it names goes to DRAM.
     """
-    for einsum in cascade.einsums:
-        if repeated := repeated_ranks(einsum):
-            raise CascadeSimError(f"fusemax does not run {cascade.name}: {einsum.name}: it repeats what it reads along "
-                                  f"{', '.join(repeated)}, which the loop nest does not")
     work = tuple(einsum for einsum in cascade.einsums if einsum.inputs and _is_done(einsum, cascade))
     units = {einsum.name: _unit(einsum, inner, spec) for einsum in work}
     structure = _Structure(cascade, work, units, outer, inner)
-    for einsum in work:
-        structure.check(einsum)
+    for einsum in cascade.einsums:
+        if einsum in work or repeated_ranks(einsum):
+            structure.check(einsum)
     return Placement(cascade, outer, inner, tuple(structure.placed(einsum, spec) for einsum in work))
 
 
@@ -173,6 +170,8 @@ class _Structure:
             reason = f"it walks {', '.join(strange)}; the loop nest has {', '.join(sorted(known))}"
         elif finished and self.outer in einsum.ranks:
             reason = f"it needs {', '.join(finished)} of all keys for each key tile, which is a second walk over them"
+        elif repeated_ranks(einsum):
+            reason = f"it repeats what it reads along {', '.join(repeated_ranks(einsum))}, which the loop nest does not"
         elif is_copy(einsum) and einsum.inputs[0].tensor not in self.states:
             reason = f"it is {einsum.inputs[0].tensor} by another name; leave that out"
         else:
