@@ -15,9 +15,10 @@ from typing import TypeVar
 
 from cascadesim.einsum_cascades.notation import ir
 from cascadesim.einsum_cascades.notation.algebra import Polynomial, as_index, factor, polynomial, symbol
-from cascadesim.einsum_cascades.notation.errors import suggestion
+from cascadesim.einsum_cascades.notation.errors import shortened, suggestion
 from cascadesim.einsum_cascades.notation.operators import ELEMENTWISE, FIBER
 
+MOST_INDICES = 32  # of one tensor: as many dimensions as NumPy arrays always could have
 DEEPEST_NESTING = 60  # keeps every recursive walk far from Python's recursion limit
 LARGEST_COORDINATE = 2**53  # exact in float64 and far beyond any tensor
 RANK = re.compile(r"[a-z][a-z0-9_]*")
@@ -212,6 +213,8 @@ class Reader:
         if not isinstance(node.value, ast.Name):
             raise Unreadable(node, "only a tensor's name can be indexed")
         parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if len(parts) > MOST_INDICES:
+            raise Unreadable(node, f"{shortened(node.value.id)} has {len(parts):,} indices; at most {MOST_INDICES}")
         return ir.Access(node.value.id, tuple(self._index(part, depth) for part in parts))
 
     def _index(self, node: ast.expr, depth: int) -> ir.Index:

@@ -211,6 +211,7 @@ def test_an_unknown_reduction_is_shown_where_it_stands() -> None:
         ("Y[i//2] = X[i]", "the left side takes ranks", "Y["),
         ("Y[i] = X[i] and X[i]", "'bool op' is not part of the notation", "X[i] and"),
         ("Y[i] = 'text'", "str is not a number of the notation", "'text'"),
+        ("Y[i] = X[" + "i," * 32 + "i]", "X has 33 indices; at most 32", "X["),
         ("Y[b] = K[b, P: p]", "'P: p' renames a rank, which the notation does not do", "P: p]"),
         ("Y[m: p] = K[p]", "'P: p' renames a rank", "m: p]"),
         ("Y[i] = take(X[i], W[i], 0)", "take (one operand where another is not empty) is not part", "take("),
