@@ -98,6 +98,18 @@ def dynamic_energy_j(actions: Actions, spec: SpatialArray) -> dict[str, float]:
     return {component: picojoules * 1e-12 for component, picojoules in energy_pj.items()}
 
 
+def sourced_energy_j(actions: Actions, spec: SpatialArray) -> dict[str, float] | None:
+    """Price the actions as `dynamic_energy_j`; None where an operation that the user added has no sourced price."""
+    unpriced = {*actions.operations_2d, *actions.operations_1d} - set(OPERATION_PJ)
+    return None if unpriced else dynamic_energy_j(actions, spec)
+
+
+def has_area(spec: SpatialArray) -> bool:
+    """Tell whether every operation of the elements has a sourced area: functions that the user added have none."""
+    own = {*spec.pe_array.operations.cycles, *spec.vector_array.operations.cycles}
+    return own <= {*OPERATION_UM2, "add"}  # a multiply-accumulate unit also adds
+
+
 def area_um2(spec: SpatialArray) -> dict[str, float]:
     """Add up areas: component -> area; their sum is the published total (adders, DRAM and wires are not in it)."""
     array, lanes = spec.pe_array, spec.vector_array

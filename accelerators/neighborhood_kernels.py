@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from cascadesim.accelerators import catalogue
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
-from cascadesim.einsum_cascades.sparsity.neighborhood import LONGEST_AXIS, times
+from cascadesim.einsum_cascades.sparsity.masks import LONGEST_AXIS, times
 
 FLOPS_PER_PAIR = 4  # two products of the head dimension, a multiply and an add each
 

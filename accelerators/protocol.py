@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from math import ceil, isfinite
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from cascadesim.accelerators.mapping.nest import CascadeMapping
 from cascadesim.accelerators.program import Program
 from cascadesim.einsum_cascades.models.operation import Operation, least_elements, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -101,6 +102,7 @@ class Plan:
     notes: tuple[str, ...] = ()  # what every report of it must say: for tables, where no mapping is printed
     kernel: str = ""  # the one that runs, where the machine has several
     types: str = ""  # of its operands, where the machine has several
+    validated: bool = True  # False: nothing that was published is like it, and no error of the model is stated
 
     @property
     def traffic(self) -> Traffic:
@@ -179,6 +181,14 @@ class Prepares(Protocol):
 
     def notes(self, sequence_length: int) -> tuple[str, ...]:
         """Say what a report of this length has to say of the machine as it is prepared."""
+
+
+@runtime_checkable
+class TakesMappings(Protocol):
+    """An accelerator that can be told what goes where."""
+
+    def with_mapping(self, mapping: CascadeMapping | None) -> Accelerator:
+        """The machine with a mapping for the cascade that it names; None: with the best that is found."""
 
 
 class PlanError(CascadeSimError):

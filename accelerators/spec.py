@@ -19,8 +19,14 @@ BandwidthBytesPerS = Annotated[float, Field(ge=1e6, le=1e16)]
 OperationCycles = Annotated[int, Field(gt=0, le=2**16)]  # assumed: a division in microcode takes hundreds
 
 
+CLASSES = ("mac", "add", "max", "exp", "divide", "sqrt", "log", "tanh", "erf", "sin", "cos", "round")
+
+
 class Operations(Spec):
     """Cycles that one processing element spends on one operation of each class; an absent class it cannot do.
+
+    Functions beside the exponential are made of other operations where they are absent (`binding.MADE_OF`); they have
+    no sourced energy and area.
 
     `exp_by`: an exponential is either a sequence of `exp` multiply-accumulates, or one trip through a unit of its own.
     `exp_subtracts`: the exponential takes `x - y`, so that the subtraction costs no cycle of its own.
@@ -31,13 +37,20 @@ class Operations(Spec):
     max: OperationCycles | None = None
     exp: OperationCycles | None = None
     divide: OperationCycles | None = None
+    sqrt: OperationCycles | None = None
+    log: OperationCycles | None = None
+    tanh: OperationCycles | None = None
+    erf: OperationCycles | None = None
+    sin: OperationCycles | None = None
+    cos: OperationCycles | None = None
+    round: OperationCycles | None = None
     exp_by: Literal["mac", "unit"] = "unit"
     exp_subtracts: bool = False
 
     @property
     def cycles(self) -> dict[str, int]:
         """The classes that the element can do -> cycles."""
-        found = {"mac": self.mac, "add": self.add, "max": self.max, "exp": self.exp, "divide": self.divide}
+        found = {name: getattr(self, name) for name in CLASSES}
         return {name: cycles for name, cycles in found.items() if cycles is not None}
 
     def charged(self, operations: Mapping[str, int]) -> dict[str, int]:

@@ -5,14 +5,16 @@ What a user works with is imported from here, each name when it is used. Masks a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.analysis.evaluate import evaluate
+    from cascadesim.einsum_cascades.analysis.footprint import Analysis, analyse
     from cascadesim.einsum_cascades.analysis.graph import graph
     from cascadesim.einsum_cascades.analysis.online import rewritten_to
-    from cascadesim.einsum_cascades.analysis.passes import Analysis, analyse, passes
+    from cascadesim.einsum_cascades.analysis.passes import passes
     from cascadesim.einsum_cascades.models.operation import Operation
     from cascadesim.einsum_cascades.models.workload import Workload, load_workload
     from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -21,14 +23,6 @@ if TYPE_CHECKING:
     from cascadesim.einsum_cascades.notation.notation import cascade, parse, read_cascade, to_text
     from cascadesim.einsum_cascades.texts import cascade_names, find
 
-_WHERE = {
-    "analysis.evaluate": ("evaluate",), "analysis.graph": ("graph",), "analysis.online": ("rewritten_to",),
-    "analysis.passes": ("Analysis", "analyse", "passes"), "models.operation": ("Operation",),
-    "models.workload": ("Workload", "load_workload"), "notation.errors": ("CascadeSimError",),
-    "notation.foreign": ("read_foreign",),
-    "notation.ir": ("Cascade", "Einsum"), "texts": ("cascade_names", "find"),
-    "notation.notation": ("cascade", "parse", "read_cascade", "to_text"),
-}  # fmt: skip
 __all__ = [
     "Analysis", "Cascade", "CascadeSimError", "Einsum", "Operation", "Workload", "analyse", "cascade",
     "cascade_names", "evaluate", "find", "graph", "load_workload", "parse", "passes", "read_cascade", "read_foreign",
@@ -36,9 +30,23 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> object:
-    """Import the public name from the module that defines it. Raises AttributeError for another one."""
-    for module, names in _WHERE.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def exports(package: str, where: Mapping[str, str]) -> Callable[[str], object]:
+    """Make the `__getattr__` of a package whose public names are imported when they are used: name -> module:name."""
+
+    def imported(name: str) -> object:
+        if name not in where:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module, _, attribute = where[name].partition(":")
+        return getattr(import_module(f"cascadesim.{module}"), attribute or name)
+
+    return imported
+
+
+__getattr__ = exports(__name__, {name: f"einsum_cascades.{module}" for module, names in {
+    "analysis.evaluate": ("evaluate",), "analysis.graph": ("graph",), "analysis.online": ("rewritten_to",),
+    "analysis.footprint": ("Analysis", "analyse"), "analysis.passes": ("passes",), "models.operation": ("Operation",),
+    "models.workload": ("Workload", "load_workload"), "notation.errors": ("CascadeSimError",),
+    "notation.foreign": ("read_foreign",),
+    "notation.ir": ("Cascade", "Einsum"), "texts": ("cascade_names", "find"),
+    "notation.notation": ("cascade", "parse", "read_cascade", "to_text"),
+}.items() for name in names})  # fmt: skip

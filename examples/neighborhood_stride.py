@@ -4,7 +4,7 @@ python examples/neighborhood_stride.py
 """
 
 from cascadesim.accelerators.neighborhood_kernels import TileShapes, device
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood
 from cascadesim.simulator.gna.neighborhood import Question, predict
 from cascadesim.simulator.gna.recommend import stride_frontier
 

@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from cascadesim.accelerators.catalogue import load as load_accelerator
 from cascadesim.einsum_cascades.models.workload import TracedWorkload
 from cascadesim.einsum_cascades.sparsity.pruning import (
-    Importance,
     LayerPruning,
     PrunedIteration,
     flat_queries,
@@ -130,19 +129,20 @@ def run(model: Model, tokens: Sequence[int], schedule: PruningSchedule) -> tuple
     x = embedded(model, tokens)
     length = len(tokens)
     kept, heads = np.arange(length), np.arange(HEADS)
-    importance = Importance.none(length, HEADS)
+    of_tokens, of_heads = np.zeros(length), np.zeros(HEADS)
     layers: list[LayerPruning] = []
     for layer in range(LAYERS):
-        chosen = survivors(importance.tokens, kept, schedule.tokens(layer, length))
+        chosen = survivors(of_tokens, kept, schedule.tokens(layer, length))
         x, kept = x[np.isin(kept, chosen)], chosen
-        heads = survivors(importance.heads, heads, schedule.heads[layer])
+        heads = survivors(of_heads, heads, schedule.heads[layer])
         name = f"encoder.layer.{layer}"
         q, k, v = (by_head(model.linear(f"{name}.attention.self.{each}", x), heads) for each in PROJECTIONS)
         values = schedule.values(layer, length)
         probabilities, flat = attention(q, k, schedule)
         outputs = weighted(probabilities, v, values)
         layers.append(LayerPruning(kept, heads, values, flat))
-        importance = importance.after(probabilities.astype(np.float64), outputs.astype(np.float64), kept, heads)
+        of_tokens[kept] += probabilities.astype(np.float64).sum(axis=(0, 1))
+        of_heads[heads] += np.abs(outputs.astype(np.float64)).sum(axis=(1, 2))
         x = rest_of_layer(model, name, x, outputs, heads)
     embedding = x.mean(axis=0)
     return embedding / np.linalg.norm(embedding), PrunedIteration(length, tuple(layers))

@@ -4,11 +4,10 @@ The work of one iteration of the loop that matters is derived from the algorithm
 against it. Knows no compiler: `validation.kernels.compile` compiles and `validation.kernels.gates` counts. A new family
 is a folder with a `variants` module; it is listed here. Importing this needs no torch and no triton.
 """
-# mypy: disable-error-code="no-untyped-def, untyped-decorator"
-
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -69,6 +68,11 @@ class Variant:
     def is_cuda(self) -> bool:
         """CUDA C++ rather than Triton."""
         return isinstance(self.function, CudaFunction)
+
+
+def signature(text: str) -> dict[str, str]:
+    """Arguments -> their types, in Triton's spelling, of a text such as `Q K:*fp16 P M:i32`."""
+    return {name: kind for names, kind in re.findall(r"([\w ]+):(\S+)", text) for name in names.split()}
 
 
 def typed(variant: Variant, dtype: str) -> Variant:

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from cascadesim.kernels.interpreter import repair
+
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 MOST_PROGRAMS = 2**31 - 1  # CUDA C++ programming guide, table of compute capabilities: x dimension of a grid
@@ -181,11 +183,14 @@ def rankable(name: str, importance: torch.Tensor, kept: int, types: Sequence[tor
 
 
 def launch(name: str, kernel: Any, programs: int, first: torch.Tensor, *arguments: Any, **options: Any) -> None:
-    """A Triton kernel on the device of its first tensor; without programs nothing happens."""
+    """A Triton kernel on the device of its first tensor, or in a repaired interpreter; without programs nothing
+    happens."""
     from triton.runtime.jit import JITFunction
 
     number(name, "programs", programs, 0, MOST_PROGRAMS)
-    if isinstance(kernel, JITFunction) and not first.is_cuda:
+    if not isinstance(kernel, JITFunction):
+        repair()
+    elif not first.is_cuda:
         raise InputError(f"{name}: tensors on the CPU need Triton's interpreter: set TRITON_INTERPRET=1 before the "
                          "first import")  # fmt: skip
     if not programs:

@@ -2,7 +2,7 @@
 
 Unpatched, it multiplies the bit patterns of bf16, truncates when it rounds to bf16, and with numpy >= 2.4 refuses a
 loop bound that is a tensor. `repair()` patches private names of Triton, so tests/kernels/test_interpreter.py holds it
-to its promises. It models no layouts, races, warps or stages.
+to its promises; `inputs.launch` calls it. It models no layouts, races, warps or stages.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ No accelerator is named here. The functions `simulate` and `explore` have module
 `cascadesim` is where they are re-exported; the names below are imported when they are used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from cascadesim.einsum_cascades import exports
 
 if TYPE_CHECKING:
     from cascadesim.simulator.engine.engine import Schedule, run
@@ -14,20 +15,10 @@ if TYPE_CHECKING:
     from cascadesim.simulator.simulate import reports
 
 __all__ = ["Report", "Request", "Schedule", "reports", "run"]
-_WHERE = {
-    "Report": "cascadesim.simulator.report",
-    "Request": "cascadesim.simulator.request",
-    "Schedule": "cascadesim.simulator.engine.engine",
-    "reports": "cascadesim.simulator.simulate",
-    "run": "cascadesim.simulator.engine.engine",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first used."""
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+__getattr__ = exports(__name__, {
+    "Report": "simulator.report", "Request": "simulator.request", "Schedule": "simulator.engine.engine",
+    "reports": "simulator.simulate", "run": "simulator.engine.engine",
+})  # fmt: skip
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import (
@@ -38,8 +38,7 @@ _REMEMBERED = 4096  # plans, executions, programs: those of a sweep over models 
 _ROUNDING = 1e-12  # relative error of sums of float cycles, far below one cycle of any run
 
 
-@dataclass(frozen=True)
-class Overhead:
+class Overhead(NamedTuple):
     """Cycles in which the bounding unit is not busy: before its first task, after its last, and between them."""
 
     fill_cycles: int
@@ -218,10 +217,6 @@ class OperationRun:
         return Traffic(self.count * traffic.read_bytes, self.count * traffic.write_bytes)
 
 
-def traffic(runs: Iterable[OperationRun]) -> Traffic:
-    return sum((run.traffic for run in runs), Traffic())
-
-
 def unit_times(units: Sequence[Unit], runs: Sequence[OperationRun]) -> tuple[UnitTime, ...]:
     """Attribute every cycle of every unit: busy, stalled or idle."""
     busy: Counter[str] = Counter()
@@ -302,15 +297,9 @@ def bound_by(units: Sequence[UnitTime]) -> str | None:
 
 def overhead(runs: Sequence[OperationRun]) -> Overhead | None:
     """Add up fill, drain and waiting over all phases; the closed form has none of them and gives None."""
-    total = [0, 0, 0]
-    for run in runs:
-        for phase in run.execution.phases:
-            part = phase.overhead
-            if part is None:
-                return None
-            each = (part.fill_cycles, part.drain_cycles, part.waiting_cycles)
-            total = [before + run.count * more for before, more in zip(total, each, strict=True)]
-    return Overhead(*total)
+    parts = [(run.count, phase.overhead) for run in runs for phase in run.execution.phases]
+    known = [[count * cycles for cycles in part] for count, part in parts if part is not None]
+    return Overhead(*map(sum, zip(*known, strict=True))) if len(known) == len(parts) else None
 
 
 def mapped_alike(runs: Sequence[OperationRun]) -> Mapping[tuple[str, ...], Sequence[str]]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares
+from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares, Traffic
+from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.projections import Phase
 from cascadesim.einsum_cascades.models.workload import Scope
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator import execution, uncertainty
@@ -97,7 +97,7 @@ def _report(request: Request, runs: Sequence[OperationRun]) -> Report:
         fill_cycles=None if overhead is None else overhead.fill_cycles,
         drain_cycles=None if overhead is None else overhead.drain_cycles,
         waiting_cycles=None if overhead is None else overhead.waiting_cycles,
-        traffic=execution.traffic(runs),
+        traffic=sum((run.traffic for run in runs), Traffic()),
         energy_j=execution.energy_j(runs, leakage_w, latency_s), area_um2=accelerator.area_um2(),
         units=units, einsums=execution.einsum_times(runs), operations=execution.operation_times(runs),
         bound_by=execution.bound_by(units), uncertainty=uncertainty.of_report(request, runs),

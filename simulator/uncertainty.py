@@ -95,7 +95,7 @@ def of_report(request: Request, runs: Sequence[OperationRun]) -> Uncertainty | N
             mask_name(run.operation.mask), run.execution.plan.kernel, run.execution.plan.types, request.fidelity,
             run.exact_cycles / total,
         )
-        for run in runs if run.operation.kind in ("attention", "linear")
+        for run in runs if run.operation.kind in ("attention", "linear") and run.execution.plan.validated
     ]  # fmt: skip
     return uncertainty_of(request.accelerator.name, calls, tuple(_never_measured(request)))
 

@@ -1,7 +1,8 @@
 """What a claim is: figures of a table that a model must reproduce, how closely, and why that closely.
 
 A suite is a table of published or measured figures, the model that predicts them, and the claims about the two; a
-verdict is what judging a claim found. `suites` finds, reads and judges them; `claims` lists them.
+verdict is what judging a claim found. The claims are a table of their own, `claims/claims.csv`; `suites` finds the
+suites, reads their tables and judges them.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from functools import cache, lru_cache
+from importlib import resources
+from typing import Literal, TypeAlias, cast, get_args
 
-from cascadesim.validation.table import Layout, ParseTable, Row, Value, parse_table
+from cascadesim.validation import table
+from cascadesim.validation.table import Column, Layout, ParseTable, Row, RowGroup, Value, columns_of, member
 
 Selection: TypeAlias = Mapping[str, tuple[Value, ...]]  # column -> allowed values; all columns must agree
 Settings: TypeAlias = Sequence[str]  # dotted.field=value changes of the architecture, to see a claim fail
@@ -156,16 +160,76 @@ class Suite:
     """
 
     name: str
-    about: str
     data: str  # file in published/
     layout: Layout
     predict: Predict
     claims: tuple[Claim, ...]
     strata: tuple[str, ...]
-    parse: ParseTable = parse_table
+    parse: ParseTable = table.parse_table
     explain: Callable[[Row], str] | None = None
     more: tuple[str, ...] = ()
-    judge: Callable[[Suite, Claim, str, Sequence[Cell]], Verdict] | None = None
+    judge: Judge | None = None
+
+
+Judge: TypeAlias = Callable[[Suite, Claim, str, Sequence[Cell]], Verdict]
+
+
+def together(figures_of: Callable[[Sequence[Row], Settings], Sequence[PredictedFigures]]) -> Predict:
+    """Predicts a row with all rows of its group, at once; they are remembered, and a row finds its own by its place."""
+
+    @lru_cache(maxsize=1024)
+    def remembered(group: RowGroup, settings: tuple[str, ...]) -> Sequence[PredictedFigures]:
+        return figures_of(group.rows, settings)
+
+    def predict(row: Row, settings: Settings = ()) -> PredictedFigures:
+        return remembered(member(row).group, tuple(settings))[member(row).position]
+
+    return predict
+
+
+def _one_of(*known: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"expected {', '.join(known)}, got '{text}'")
+        return text
+
+    return parse
+
+
+_CLAIMS = Layout(
+    (
+        *columns_of(str, "suite claim"), Column("tolerance", table.not_negative, required=False),
+        *columns_of(str, "because metric"), *columns_of(str, "columns where unless", required=False),
+        Column("measure", _one_of(*get_args(Measure)), required=False),
+        Column("gate", _one_of(*get_args(Gate)), required=False),
+        Column("kind", _one_of("fitted", "listed"), required=False),
+    ),
+    key=("suite", "claim"),
+)  # fmt: skip
+
+
+@cache
+def _stated() -> Sequence[Row]:
+    text = resources.files("cascadesim.validation").joinpath("claims", "claims.csv").read_text(encoding="utf-8")
+    return table.parse_table(text, _CLAIMS, "claims.csv").rows
+
+
+def claims_of(suite: str, layout: Layout) -> tuple[Claim, ...]:
+    """The claims of a suite over a table of this layout, in their order. Raises ValueError where one names no column
+    or value of it."""
+
+    def selection(row: Row, name: str) -> Selection:
+        return dict(layout.condition(each, "|") for each in str(row.get(name) or "").split("; ") if each)
+
+    return tuple(
+        Claim(
+            row.text("claim"), row.text("metric"), row.number("tolerance"), row.text("because"),
+            tuple(str(row.get("columns") or "").split()), selection(row, "where"), selection(row, "unless"),
+            cast(Measure, row.get("measure") or "deviation"), row.get("kind") == "fitted",
+            cast(Gate, row.get("gate") or "maximum"), row.get("kind") == "listed",
+        )
+        for row in _stated() if row.get("suite") == suite
+    )  # fmt: skip
 
 
 def default_verdict(suite: Suite, claim: Claim, source: str, cells: Sequence[Cell]) -> Verdict:

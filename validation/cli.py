@@ -13,13 +13,7 @@ import click
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.cli.commands import complain
-from cascadesim.validation.measure.command import (
-    ABOUT_COUNTERS,
-    ABOUT_OUTPUT,
-    ABOUT_SECONDS,
-    SECONDS,
-    measured,
-)
+from cascadesim.validation.measure import command
 
 A_CLAIM_FAILS = 1
 
@@ -46,7 +40,7 @@ def validate(context: click.Context, names: tuple[str, ...], data: Path | None, 
     if data is not None and published and recorded:
         raise CascadeSimError(f"--data: {published[0]} compares a table and {recorded[0]} records: name one kind")
     verdicts = suites.verdicts_of(published, data) if published or not names else ()
-    measurements = records.own_records() if data is None else records.records_of(data)
+    measurements = records.records_of(data)
     for line in measurements.complaints if recorded else ():
         complain("validate", line)
     for name in recorded:
@@ -69,16 +63,17 @@ def validate(context: click.Context, names: tuple[str, ...], data: Path | None, 
 @click.command()
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR",
-              help=ABOUT_OUTPUT)
-@click.option("--seconds", type=click.FloatRange(min=1), default=SECONDS, show_default=True, help=ABOUT_SECONDS)
-@click.option("--counters", is_flag=True, help=ABOUT_COUNTERS)
+              help=command.ABOUT_OUTPUT)
+@click.option("--seconds", type=click.FloatRange(min=1), default=command.SECONDS, show_default=True,
+              help=command.ABOUT_SECONDS)
+@click.option("--counters", is_flag=True, help=command.ABOUT_COUNTERS)
 def measure(suites: tuple[str, ...], output: Path, seconds: float, counters: bool) -> None:
     """Measure the kernels on this machine's GPU; exit code 2 where there is none.
 
     Suites: microbenchmarks, attention, decode, neighborhood, pruned; all of them if none is named. --counters is a
     pass of its own, without the microbenchmarks, into DIR/<device>-<kind>.counters.jsonl.
     """
-    for line in measured(suites, output, seconds, counters):
+    for line in command.measured(suites, output, seconds, counters):
         click.echo(line, err=True)
 
 

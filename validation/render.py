@@ -47,20 +47,11 @@ def _claim(verdict: Verdict) -> dict[str, object]:
     claim = verdict.claim
     explained = _explained(verdict)
     return {
-        "suite": verdict.suite,
-        "claim": claim.name,
-        "source": verdict.source,
-        "rows": verdict.errors.rows,
-        "cells": verdict.errors.cells,
-        "metric": claim.metric,
-        "measure": claim.measure,
-        "gate": claim.gate,
-        **_errors(verdict.errors),
-        "tolerance": claim.tolerance,
-        "because": claim.because,
-        "judged": verdict.judged,
-        "calibration": claim.fitted,
-        "holds": verdict.holds,
+        "suite": verdict.suite, "claim": claim.name, "source": verdict.source,
+        "rows": verdict.errors.rows, "cells": verdict.errors.cells,
+        "metric": claim.metric, "measure": claim.measure, "gate": claim.gate, **_errors(verdict.errors),
+        "tolerance": claim.tolerance, "because": claim.because,
+        "judged": verdict.judged, "calibration": claim.fitted, "holds": verdict.holds,
         **({"gated": _finite(verdict.gated), "pooled": verdict.figures} if verdict.figures else {}),
         "worst": _place(verdict.worst),
         "strata": [
@@ -80,12 +71,8 @@ def _explained(verdict: Verdict) -> list[tuple[Cell, str]]:
 
 
 def _errors(errors: Errors) -> dict[str, float | None]:
-    return {
-        "mean_abs_relative_error": _finite(errors.mean),
-        "median_abs_relative_error": _finite(errors.median),
-        "p90_abs_relative_error": _finite(errors.p90),
-        "max_abs_relative_error": _finite(errors.maximum),
-    }
+    found = {"mean": errors.mean, "median": errors.median, "p90": errors.p90, "max": errors.maximum}
+    return {f"{name}_abs_relative_error": _finite(value) for name, value in found.items()}
 
 
 def _place(cell: Cell) -> dict[str, object]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.simulator.cli.commands import complain
 from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, Suite, Verdict, default_verdict
-from cascadesim.validation.table import Column, Layout, Row, Table, Value, joined, published, read_table
+from cascadesim.validation.table import Layout, Row, Table, Value, joined, published, read_table, refuse
 
 MARK = "calibration:"
 _CLAIMS = "cascadesim.validation.claims"
@@ -45,22 +45,15 @@ def declared(table: Table, layout: Layout, source: str) -> tuple[CalibratedCells
 
 
 def _declaration(comment: str, layout: Layout, source: str) -> CalibratedCells:
-    def column(name: str, problem: str) -> Column:
-        if (found := layout.named(name)) is None:
-            raise ValueError(problem)
-        return found
-
     columns, where, selectors = comment.removeprefix(MARK).partition(" where ")
     try:
         if not where or not columns.split() or not selectors.split():
             raise ValueError("expected COLUMN... where COLUMN=VALUE[,VALUE...]...")
-        names = tuple(column(name, f"no column '{name}'").name for name in columns.split())
-        allowed = []
-        for text in selectors.split():
-            name, equals, values = text.partition("=")
-            chosen = column(name if equals else "", f"'{text}' is no COLUMN=VALUE of this table")
-            allowed.append((chosen.name, tuple(chosen.parse(value) for value in values.split(","))))
-        return CalibratedCells(names, tuple(allowed))
+        found = {name: layout.named(name) for name in columns.split()}
+        if unknown := [name for name, column in found.items() if column is None]:
+            raise ValueError(f"no column '{unknown[0]}'")
+        names = tuple(column.name for column in found.values() if column is not None)
+        return CalibratedCells(names, tuple(map(layout.condition, selectors.split())))
     except ValueError as error:
         raise SpecError(f"{source}: '# {comment}': {error}") from None
 
@@ -94,8 +87,7 @@ def compare(suite: Suite, table: Table, source: str, calibrations: Sequence[Cali
             predictions[id(row)] = suite.predict(row, settings)
         except CascadeSimError as error:
             problems.append(f"{row.place}: {error}")
-    if problems:
-        raise SpecError("\n".join(problems))
+    refuse(problems)
     judge = suite.judge or default_verdict
     verdicts = tuple(
         judge(suite, claim, source, [Cell(row, column, measured, predictions[id(row)].get(column))

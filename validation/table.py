@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, suggestion
-from cascadesim.einsum_cascades.notation.files import LARGEST_TABLE_BYTES, read_text
+from cascadesim.einsum_cascades.notation.schema import LARGEST_TABLE_BYTES, read_text
 
 Value: TypeAlias = str | int | float | None
 Parse: TypeAlias = Callable[[str], str | int | float]
@@ -66,8 +66,9 @@ class Column:
 
 
 def columns_of(parse: Parse, names: str, required: bool = True) -> tuple[Column, ...]:
-    """Columns that read alike; their names separated by spaces."""
-    return tuple(Column(name, parse, required=required) for name in names.split())
+    """Columns that read alike; their names separated by spaces, each with its aliases: `area_um2=area=total_um2`."""
+    split = (each.split("=") for each in names.split())
+    return tuple(Column(name, parse, tuple(aliases), required) for name, *aliases in split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,14 @@ class Layout:
             if spelt == column.name.lower() or spelt in (alias.lower() for alias in column.aliases):
                 return column
         return None
+
+    def condition(self, text: str, between: str = ",") -> tuple[str, tuple[Value, ...]]:
+        """(column, values) of COLUMN=VALUE,VALUE. Raises ValueError where there is no such column or value."""
+        name, equals, values = text.partition("=")
+        column = self.named(name) if equals else None
+        if column is None:
+            raise ValueError(f"'{text}' is no COLUMN=VALUE of this table")
+        return column.name, tuple(column.parse(value) for value in values.split(between))
 
 
 _Filled = TypeVar("_Filled", str, int)
@@ -228,11 +237,12 @@ def judgeable(rows: Sequence[Row], read: Callable[[Row], Row], mark: str = ": ")
             left_out[str(reason)] += 1
         except (ValueError, CascadeSimError) as error:
             problems.append(f"{row.place}{mark}{error}")
-    _refuse(problems)
+    refuse(problems)
     return found, left_out
 
 
-def _refuse(problems: Sequence[str]) -> None:
+def refuse(problems: Sequence[str]) -> None:
+    """Raises SpecError with the first of them, and how many more there are; nothing if there are none."""
     if problems:
         raise SpecError("\n".join(problems[:MOST_PROBLEMS]), further=len(problems[MOST_PROBLEMS:]))
 
@@ -253,7 +263,7 @@ def parse_table(text: str, layout: Layout, source: str) -> Table:
     problems += _duplicates(rows, layout) if not problems else []
     if not rows:
         problems.append(f"{source}: holds a header and no rows")
-    _refuse(problems)
+    refuse(problems)
     unread = [name for name, column in zip(header, columns, strict=True) if column is None and name.strip()]
     return Table(rows, comments, tuple(unread))
 

@@ -22,11 +22,10 @@ from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator import report
 from cascadesim.simulator.uncertainty import MeasuredStratum, attention_sizes, mask_name, sizes_of
-from cascadesim.validation.claim import Cell
-from cascadesim.validation.claims.fusemax import FUSEMAX_CYCLE
-from cascadesim.validation.claims.gpu import CYCLE_LEVEL, LATENCY, SCORED
-from cascadesim.validation.claims.spatten import SPATTEN_RTL_STREAMS
+from cascadesim.validation.claim import Cell, Selection
+from cascadesim.validation.claims.published import CYCLE_LEVEL
 from cascadesim.validation.gpu.layouts import POOLED
+from cascadesim.validation.gpu.selections import LATENCY
 from cascadesim.validation.gpu.verdict import FEWEST_ROWS
 from cascadesim.validation.suites import verdicts_of
 from cascadesim.validation.table import member
@@ -34,7 +33,8 @@ from cascadesim.validation.table import member
 FILE = Path(report.__file__).with_name("uncertainty.json")  # package data of the simulator
 RTL_CONFIGURATIONS = {"m512c16": "spatten", "m64c2": "spatten-1-8"}  # of the RTL's streams -> our preset
 RTL_HEAD_DIM = 64
-GPU_SUITES = ("gpu-prefill", "gpu-decode", "gpu-encoder", "gpu-mla", "gpu-gemm", CYCLE_LEVEL.name)
+SCORED: Selection = {"scored": ("scored",)}
+GPU_SUITES = ("gpu-prefill", "gpu-decode", "gpu-encoder", "gpu-mla", "gpu-gemm", CYCLE_LEVEL)
 GPU_WORK = {
     "prefill": "causal attention of prompts", "decode": "attention in decoding", "encoder": "full attention",
     "mla-context": "latent attention of prompts", "mla-generation": "latent attention in decoding",
@@ -74,7 +74,7 @@ def _stratum(
 def _of_arrays() -> dict[str, list[MeasuredStratum]]:
     """Attention of one layer of BERT, TrXL, T5 and XLM, as published; a row of which several claims speak, once."""
     cells: dict[str, dict[tuple[str, str], Cell]] = {}
-    for verdict in verdicts_of((FUSEMAX_CYCLE.name,)):
+    for verdict in verdicts_of(("fusemax-cycle",)):
         if verdict.claim.metric == "latency_s" and verdict.claim.measure == "deviation":
             for cell in verdict.cells:
                 cells.setdefault(cell.row.text("architecture"), {})[cell.row.place, cell.column] = cell
@@ -95,7 +95,7 @@ def _of_arrays() -> dict[str, list[MeasuredStratum]]:
 
 def _of_streams() -> dict[str, list[MeasuredStratum]]:
     """Total cycles of streams of single queries; where many share their keys nothing was measured."""
-    (verdict,) = (one for one in verdicts_of((SPATTEN_RTL_STREAMS.name,)) if one.claim.metric == "total")
+    (verdict,) = (one for one in verdicts_of(("spatten-rtl-streams",)) if one.claim.metric == "total")
     what = "streams of single queries through the RTL of {} (validation suite spatten-rtl-streams)"
 
     def sizes(cell: Cell) -> Mapping[str, float]:
@@ -128,7 +128,7 @@ def _of_gpus() -> dict[str, list[MeasuredStratum]]:
         gemm = operation == "gemm"
         by = "" if gemm else f" by {kernel}"
         what = f"published calls of {GPU_WORK[operation]}{by} on {device} (validation suite {suite})"
-        fidelity = "cycle" if suite == CYCLE_LEVEL.name else "analytical"
+        fidelity = "cycle" if suite == CYCLE_LEVEL else "analytical"
         dtypes = [(cell.row.text("dtype"), cell.row.text("kv_dtype")) for cell in cells]
         found.setdefault(device, []).append(
             _stratum("linear", what, fidelity, cells, _sizes_of_product, ("full",), (dtype for dtype, _ in dtypes))

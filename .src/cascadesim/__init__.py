@@ -4,8 +4,9 @@ The names below are imported when they are used. Everything else is found by its
 computed), `accelerators` (where it runs), `simulator` (when it runs), `kernels` and `validation`.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from cascadesim.einsum_cascades import exports
 
 if TYPE_CHECKING:
     from cascadesim.accelerators.catalogue import load as load_accelerator
@@ -18,23 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "cascade", "evaluate", "explore", "load_accelerator", "load_workload", "simulate"]
 __version__ = "0.1.0"
-_WHERE = {
-    "Report": "cascadesim.simulator.report:Report",
-    "cascade": "cascadesim.einsum_cascades.notation.notation:cascade",
-    "evaluate": "cascadesim.einsum_cascades.analysis.evaluate:evaluate",
-    "explore": "cascadesim.simulator.explore.explore:explore",
-    "load_accelerator": "cascadesim.accelerators.catalogue:load",
-    "load_workload": "cascadesim.einsum_cascades.models.workload:load_workload",
-    "simulate": "cascadesim.simulator.simulate:simulate",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first used."""
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, attribute = _WHERE[name].partition(":")
-    return getattr(import_module(module), attribute)
+__getattr__ = exports(__name__, {
+    "Report": "simulator.report", "cascade": "einsum_cascades.notation.notation",
+    "evaluate": "einsum_cascades.analysis.evaluate", "explore": "simulator.explore.explore",
+    "load_accelerator": "accelerators.catalogue:load", "load_workload": "einsum_cascades.models.workload",
+    "simulate": "simulator.simulate",
+})  # fmt: skip
 
 
 def __dir__() -> list[str]:

@@ -36,6 +36,10 @@ class Flat(SpatialMachine[FlatArray]):
     def attention(self) -> str:
         return "attention-3pass"
 
+    @property
+    def most_fused(self) -> int:
+        return 1 if self.spec.fusion == "none" else super().most_fused
+
     def plan_attention(self, operation: Operation, accounting: Accounting) -> Plan:
         """Plan attention, fused or not.
 

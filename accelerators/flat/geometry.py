@@ -12,11 +12,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from cascadesim.accelerators.binding import point_operations
+from cascadesim.accelerators.binding import OtherFormError, point_operations
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, Counts
 from cascadesim.einsum_cascades.models.operation import Operation, mask_of
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Einsum
 from cascadesim.einsum_cascades.sparsity.masks import FULL
 
@@ -169,10 +168,10 @@ class FlatCase:
         return query_tiles(replace(self.shape, group=1), 1, lanes)
 
     def point_cycles(self, einsum: Einsum) -> int:
-        """Count the cycles of a lane at a point. Raises CascadeSimError where the 1D array cannot do the Einsum."""
+        """Count the cycles of a lane at a point. Raises OtherFormError where the 1D array cannot do the Einsum."""
         can = self.spec.vector_array.operations
         if missing := sorted(set(can.charged(point_operations(einsum))) - set(can.cycles)):
-            raise CascadeSimError(
+            raise OtherFormError(
                 f"{einsum.name}: the 1D array cannot {', '.join(missing)}; it can {', '.join(can.cycles)}"
             )
         return can.cycles_of(point_operations(einsum))

@@ -189,9 +189,7 @@ def fastest_tiles(case: FlatCase, depth: int, accumulates: bool) -> FlatCase:
     """
     best: tuple[float, int, int] | None = None
     macs, side = case.shape.instances * case.shape.pairs * depth, case.spec.pe_array.rows
-    sizes = tile_sizes if case.full else coarse_sizes  # every size where all tiles are alike, else some
-    worthwhile = {tile_sizes(side, case.queries)[0], *sizes(side, case.queries), *sizes(side, case.shape.queries)}
-    for rows in sorted(worthwhile, reverse=True):
+    for rows in sorted({*tile_sizes(side, case.queries), *tile_sizes(side, case.shape.queries)}, reverse=True):
         if best is not None and macs / (rows * case.spec.pe_array.columns) >= best[0]:
             continue  # however they lie
         found = _Streaming(case, rows, depth, accumulates)

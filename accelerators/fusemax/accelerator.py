@@ -23,8 +23,8 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.notation.schema import validate
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import SCHEDULES
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
 from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 
 
 @dataclass(frozen=True)

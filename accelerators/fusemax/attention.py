@@ -28,11 +28,17 @@ from cascadesim.accelerators.fusemax.actions import (
 from cascadesim.accelerators.fusemax.closed_form import best_tiles
 from cascadesim.accelerators.fusemax.pipeline import distances
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement, place
-from cascadesim.accelerators.fusemax.simulation import Simulation
 from cascadesim.accelerators.fusemax.spec import Distances, FuseMaxSpec
-from cascadesim.accelerators.fusemax.tile_choice import FIGURES
+from cascadesim.accelerators.fusemax.tile_costs import FIGURES
 from cascadesim.accelerators.fusemax.tile_order import TILES_AHEAD, Slots, TileStream, flow_of, split_buffer, used
-from cascadesim.accelerators.fusemax.timing import ArrayTiming, busy_cycles, check_policy, mapping_lines, staged_cycles
+from cascadesim.accelerators.fusemax.timing import (
+    ArrayTiming,
+    Simulation,
+    busy_cycles,
+    check_policy,
+    mapping_lines,
+    staged_cycles,
+)
 from cascadesim.accelerators.protocol import Accounting, Phase, Plan
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, map_tiles, tiles_of
 from cascadesim.einsum_cascades.models.operation import Operation, mask_of, work_of

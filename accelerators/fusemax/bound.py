@@ -207,8 +207,6 @@ def _row_cycles(
     if maximum_age > 0 and (key_slots - 1) * residents <= maximum_age:
         return float(np.inf)  # empty epochs, which a younger maximum does not need
     found = max(found, residents * _scores(w, rows, turns) / (maximum_age + 1))
-    until_read = (residents + maximum_age) * w.array_2d  # from QK of the first tile of a row to SLNV of its last
-    found = max(found, (until_read + before + load) / key_slots)
     between = key_slots - 1 - np.floor(maximum_age / residents)  # SLNV takes turns with QK of a later row
     if between > 0:
         found = max(found, (maximum_age % residents * w.array_2d + before + load) / between)

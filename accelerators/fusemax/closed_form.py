@@ -8,7 +8,7 @@ sections V and VI.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from cascadesim.accelerators.fusemax.bound import DesignPoint, tile_work
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, place
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
-from cascadesim.accelerators.fusemax.tile_choice import FIGURES, chosen_tiles
+from cascadesim.accelerators.fusemax.tile_choice import chosen_tiles
+from cascadesim.accelerators.fusemax.tile_costs import FIGURES
 from cascadesim.accelerators.fusemax.timing import check_policy
 from cascadesim.accelerators.fusemax.word_forms import LinearForm, WordForms, word_forms
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -139,6 +140,16 @@ class ClosedForm:
     forms: Callable[[int, int, int], WordForms]
     given: Mapping[str, Floats]
     found: Mapping[str, Floats]
+
+    def but_for_the_channel(self) -> tuple[ClosedForm, NDArray[np.intp]]:
+        """The first of neighbours on the same tile that differ in channel and clock alone, and which each point has."""
+        sizes = [own for name, own in self.given.items() if name not in ("bandwidth_bytes_per_s", "clock_hz")]
+        first = np.zeros(self.given["rows"].size, dtype=bool)
+        first[:1] = True
+        for own in (*sizes, *(self.found[name] for name in FIGURES[:3])):
+            first[1:] |= own[1:] != own[:-1]
+        given, found = ({name: own[first] for name, own in columns.items()} for columns in (self.given, self.found))
+        return replace(self, given=given, found=found), np.cumsum(first) - 1
 
     @cached_property
     def fits(self) -> NDArray[np.bool_]:

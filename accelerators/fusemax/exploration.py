@@ -84,17 +84,14 @@ class _Evaluator:
         design = _sizes(spec, columns)
         possible = _possible(design)
         design = {name: np.where(possible, values, 1.0) for name, values in design.items()}
-        latency_s = energy_j = dram_bytes = np.zeros(())
-        points = None
+        latency_s = energy_j = dram_bytes = area = np.zeros(())
         for operation in self.operations:
             points = _points(design, operation)
-            cycles, moved, joules = cycles_traffic_and_energy(points, spec, operation.cascade)
+            cycles, moved, joules, area = cycles_traffic_energy_and_area(points, spec, operation.cascade)
             cycles = np.ceil(cycles - np.minimum(0.5, cycles * _ROUNDING))
             latency_s = latency_s + operation.count * cycles / design["clock_hz"]
             energy_j = energy_j + operation.count * joules
             dram_bytes = dram_bytes + operation.count * moved
-        assert points is not None  # a space has work
-        area = area_um2(points, spec)
         energy_j = energy_j + spec.leakage_w_per_um2 * area * latency_s
         quantities = zip(QUANTITIES, (latency_s, energy_j, dram_bytes, area), strict=True)
         return {name: np.where(possible & np.isfinite(latency_s), values, np.nan) for name, values in quantities}
@@ -153,26 +150,30 @@ def _at(content: Mapping[str, Any], field: str) -> object:
     return content
 
 
-def cycles_traffic_and_energy(points: Points, spec: FuseMaxSpec, cascade: Cascade) -> tuple[Floats, Floats, Floats]:
-    """Cycles, DRAM bytes and joules of all components, in one pass; nan where the buffer holds no query tile."""
+def cycles_traffic_energy_and_area(points: Points, spec: FuseMaxSpec, cascade: Cascade) -> tuple[Floats, ...]:
+    """Cycles, DRAM bytes, joules and um2 of all components, in one pass.
+
+    All but the area are nan where the buffer holds no query tile.
+    """
     check_policy(spec.binding.policy, placement := place(cascade, spec))
-    found = by_chunk(points, spec, placement, 3, _cycles_traffic_and_energy)
-    return found[0], found[1], found[2]
+    return tuple(by_chunk(points, spec, placement, 4, _cycles_traffic_energy_and_area))
 
 
-def _cycles_traffic_and_energy(chunk: ClosedForm) -> tuple[Floats, Floats, Floats]:
-    (words,) = chunk.words(lambda forms: (forms.dram_read + forms.dram_write,))
-    return chunk.least_cycles, np.where(chunk.fits, words * chunk.spec.word_bytes, np.nan), _energy_j(chunk)
+def _cycles_traffic_energy_and_area(chunk: ClosedForm) -> tuple[Floats, ...]:
+    distinct, which = chunk.but_for_the_channel()
+    (words,) = distinct.words(lambda forms: (forms.dram_read + forms.dram_write,))
+    moved = np.where(distinct.fits, words * chunk.spec.word_bytes, np.nan)
+    return chunk.least_cycles, moved[which], _energy_j(distinct)[which], _area_um2(distinct)[which]
 
 
-def area_um2(points: Points, spec: FuseMaxSpec) -> Floats:
+def _area_um2(chunk: ClosedForm) -> Floats:
     """Area of both arrays and the buffer: arrays grow with their elements, columns and lanes."""
-    arrays = {name: array.astype(np.float64) for name, array in points.arrays().items()}
-    rows, columns, lanes = (arrays[name] for name in ("rows", "columns", "lanes"))
+    spec, given = chunk.spec, chunk.given
+    rows, columns, lanes = (given[name] for name in ("rows", "columns", "lanes"))
     one, two_rows = _array_area(spec, 1, 1), _array_area(spec, 2, 1)
     element, column = two_rows["array_2d"] - one["array_2d"], 2 * one["array_2d"] - two_rows["array_2d"]
     lane = _array_area(spec, 1, 2)["array_1d"] - one["array_1d"]
-    buffer = _of_buffers(arrays["buffer_bytes"], arrays["row_bytes"], lambda *sizes: (energy.sram_area_um2(*sizes),))[0]
+    buffer = _of_buffers(given["buffer_bytes"], given["row_bytes"], lambda *sizes: (energy.sram_area_um2(*sizes),))[0]
     area: Floats = rows * columns * element + columns * column + lanes * lane + (one["array_1d"] - lane) + buffer
     return area
 

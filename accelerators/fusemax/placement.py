@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from cascadesim.accelerators.access_counts import Operand
-from cascadesim.accelerators.binding import point_operations
+from cascadesim.accelerators.binding import OtherFormError, point_operations
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.analysis.passes import pass_class
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum
 from cascadesim.einsum_cascades.notation.operators import is_copy, repeated_ranks
 
@@ -110,7 +109,7 @@ def _key_partition(cascade: Cascade) -> tuple[str, str]:
         inner = [rank for rank in index.ranks if rank not in cascade.iterative_ranks]
         if found == "1-pass" and len(outer) == len(inner) == 1:
             return outer[0], inner[0]
-    raise CascadeSimError(
+    raise OtherFormError(
         "fusemax runs attention cascades that make 1 pass over the keys with running values, such as attention-1pass; "
         f"{cascade.name} is {found} (unfused and flat run 3-pass cascades)"
     )
@@ -123,7 +122,7 @@ def _unit(einsum: Einsum, key_inner: str, spec: SpatialArray) -> str:
     lacking = _lacking(operations, spec.vector_array.operations)
     if lacking:
         known = ", ".join(spec.vector_array.operations.cycles)
-        raise CascadeSimError(f"{einsum.name}: the 1D array has no {', '.join(lacking)}; it has {known}")
+        raise OtherFormError(f"{einsum.name}: the 1D array has no {', '.join(lacking)}; it has {known}")
     return ARRAY_1D
 
 
@@ -176,7 +175,7 @@ class _Structure:
             reason = f"it is {einsum.inputs[0].tensor} by another name; leave that out"
         else:
             return
-        raise CascadeSimError(f"fusemax does not run {self.cascade.name}: {einsum.name}: {reason}")
+        raise OtherFormError(f"fusemax does not run {self.cascade.name}: {einsum.name}: {reason}")
 
     @cached_property
     def states(self) -> frozenset[str]:

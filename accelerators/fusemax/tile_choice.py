@@ -2,312 +2,247 @@
 
 An array may leave rows and columns idle and a buffer room, so a larger design can always run the plan of a smaller one,
 and the search is exact: it leaves out only what cannot be better than what it has found. Where no tile is better than
-the published one (the whole array, as many residents as `residency` says), that one stays. Full attention, many
-designs at once. FuseMax (MICRO'24), section V.
+the published one (the whole array, as many residents as `residency` says), that one stays. Designs that differ in their
+channel alone share what is known of tiles: on a slower channel cycles do not fall, and do not grow by more than it is
+slower by. Full attention, many designs at once. FuseMax (MICRO'24), section V.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.accelerators.compiled import compiled, compiled_entry, version_of
-from cascadesim.accelerators.fusemax import bound
-from cascadesim.accelerators.fusemax.bound import (
-    FILLING_ROWS,
-    DesignPoint,
-    TileCycles,
-    TileWork,
-    cycles_on,
-    oldest_maximum,
-    query_tiles,
+from cascadesim.accelerators.fusemax import bound, tile_costs
+from cascadesim.accelerators.fusemax.bound import DesignPoint, TileWork, cycles_on, query_tiles
+from cascadesim.accelerators.fusemax.tile_costs import (
+    FIGURES,
+    LESS,
+    fewest,
+    fewest_columns,
+    floor_of,
+    least_of,
+    most_of,
+    narrow_floor,
+    on_best_slots,
+    published_residents,
+    reach_of,
+    tile_bytes,
 )
 
 Floats = NDArray[np.float64]
 
-_CYCLES_AT = 6  # in FIGURES
-_EACH = 32  # residents up to which each number is tried; assumed: of more, only those of groups of equal size differ
-_FEW_KEY_SLOTS = 4  # more are taken to wait for nothing, in a floor
 _GUESSES = 8  # numbers of rows, and of columns
-_LESS = 1e-9  # by how much a tile must be better than another: more than sums of floats differ
-# of a tile, then cycles
-FIGURES = ("rows", "columns", "residents", "query_slots", "key_slots", "maximum_age", *TileCycles._fields)
+_LARGEST_REMEMBERED = 1 << 11  # rows or columns: what is known of each tile then takes 64 MiB
+_AHEAD = 0.1  # assumed: how much worse tiles are worked out for channels in between; decides the speed alone
+_CHANNEL_AT = DesignPoint._fields.index("dram_bytes_per_cycle")
+# in Memory.sizes: for each number of rows what it needs whatever the channel (cycles, bytes moved) and on this one, and
+# whether its tiles are in `tiles`; places of guessed rows; all numbers of columns, 0 after the last
+_ROWS, _BUSY, _BYTES, _FLOOR, _SEEN, _GUESSED, _COLUMNS = range(7)
+
+
+class Memory(NamedTuple):
+    """What is known of the tiles of a design, for those that differ in their channel alone."""
+
+    sizes: Floats  # (7, sizes): see above
+    rows: Floats  # (channels under way, rows), cycles that no tile with so many rows is below
+    tiles: Floats  # (1 + rows, columns, 2), the same of each tile, and of which channel; (1, ...): of one row at a time
+    figures: Floats  # (FIGURES,), of the tile that is looked at
+    intervals: NDArray[np.int64]  # (intervals left, 5): two channels, their places in `rows`, that of one in between
 
 
 @compiled
-def _most(cycles: TileCycles) -> float:
-    found = 0.0
-    for own in cycles:
-        found = max(found, own)
-    return found
+def _list_sizes(w: TileWork, d: DesignPoint, rows_vary: bool, sizes: Floats) -> int:
+    """Writes all numbers of rows and columns to `sizes`; returns how many rows there are."""
+    turns, count, rows = np.ceil(d.group * d.queries / d.lanes), 0, d.rows
+    while rows >= 1:
+        rows = fewest(d.keys, rows) if rows_vary else rows
+        busy, moved_bytes = floor_of(w, d, rows, d.columns, query_tiles(d, d.columns), turns, False)
+        sizes[_ROWS, count], sizes[_SEEN, count] = rows, 0.0
+        sizes[_BUSY, count], sizes[_BYTES, count] = busy, moved_bytes
+        for step in range(_GUESSES):
+            if count == 0 or rows == fewest(d.keys, np.ceil(d.rows * (1 - step / _GUESSES))):
+                sizes[_GUESSED, step] = count
+        count += 1
+        rows = rows - 1 if rows_vary else 0.0
+    columns, number = min(d.columns, d.group * d.queries), 0
+    while columns >= 1:
+        sizes[_COLUMNS, number] = fewest_columns(d, columns)
+        columns = sizes[_COLUMNS, number] - 1
+        number += 1
+    sizes[_COLUMNS, number] = 0.0
+    return count
 
 
 @compiled
-def _fewest(extent: float, size: float) -> float:
-    """The smallest tile of which there are as few as of `size`."""
-    return float(np.ceil(extent / np.ceil(extent / size)))
-
-
-@compiled
-def _fewest_columns(d: DesignPoint, columns: float) -> float:
-    if d.queries >= columns:
-        return _fewest(d.queries, columns)
-    return _fewest(d.group * d.queries, columns)
-
-
-@compiled
-def _tile_bytes(w: TileWork, rows: float, columns: float) -> tuple[float, float]:
-    """Bytes of a query tile with its running values, and of a key tile and its values."""
-    resident = columns * (w.resident_words + w.resident_words_row * rows) * w.word_bytes
-    return resident, rows * w.key_words * w.word_bytes
-
-
-@compiled
-def _on_best_slots(
-    w: TileWork, d: DesignPoint, rows: float, columns: float, residents: float, out: Floats
+def _guessed(
+    w: TileWork, d: DesignPoint, memory: Memory, known: Floats, out: Floats, best: float, likely: float
 ) -> float:
-    """The least cycles of a tile over all splits of the buffer, whose figures are written to `out`; inf: no room.
-
-    More query slots leave fewer key slots. The first split is that of the published rule: as many query slots as tiles
-    under way can use, where two key slots remain; others only matter where tiles wait for slots.
-    """
-    query_bytes, key_bytes = _tile_bytes(w, rows, columns)
-    if residents < 1 or residents * query_bytes + key_bytes > d.buffer_bytes:
-        return float(np.inf)
-    tiles, key_tiles = query_tiles(d, columns), np.ceil(d.keys / rows)
-    smallest = tiles - np.floor(tiles / residents) * residents
-    smallest = residents if smallest == 0 else smallest
-    wanted = min(w.slots_ahead, residents * np.ceil(w.slots_ahead / (smallest * key_tiles)))
-    spare = np.floor((d.buffer_bytes - residents * query_bytes - 2 * key_bytes) / query_bytes)
-    most = np.floor((d.buffer_bytes - residents * query_bytes - key_bytes) / query_bytes)
-    published, best, step = max(0.0, min(wanted, spare)), np.inf, 0.0
-    ahead = published
-    while True:
-        key_slots = np.floor((d.buffer_bytes - (residents + ahead) * query_bytes) / key_bytes)
-        keys_wait, queries_wait, age = False, False, oldest_maximum(w, d, rows, columns)
-        few_key_slots = key_slots < age + _FEW_KEY_SLOTS
-        while age >= 0:
-            cycles = cycles_on(w, d, rows, columns, residents, residents + ahead, key_slots, age)
-            found = _most(cycles)
-            if found < best * (1 - _LESS):
-                best = found
-                out[0], out[1], out[2] = rows, columns, residents
-                out[3], out[4], out[5] = residents + ahead, key_slots, age
-                for number in range(len(cycles)):
-                    out[_CYCLES_AT + number] = cycles[number]
-            keys_wait |= max(cycles.key_waits, cycles.recurrence) >= found
-            queries_wait |= cycles.query_waits >= found
-            if max(cycles.query_waits, cycles.recurrence) < found or not few_key_slots:
-                break  # a younger maximum only helps where rows wait for key slots
-            age -= 1
-        keys_wait |= queries_wait and few_key_slots
-        if step >= 0 and queries_wait and ahead < min(w.slots_ahead, most):
-            step, ahead = 1.0, ahead + 1  # more query slots
-        elif keys_wait and step <= 0 and ahead > 0:
-            step, ahead = -1.0, ahead - 1  # more key slots
-        elif step == 1 and published > 0:
-            step, ahead = -1.0, published - 1
-        else:
-            return best
-
-
-@compiled
-def _row_floor(w: TileWork, d: DesignPoint, rows: float, columns: float, residents: float, key_slots: float) -> float:
-    """What a row under `epochs` takes at least: its load, its maximum, or its way through a share of the slots."""
-    turns, load = np.ceil(columns / d.lanes), rows * w.key_words * w.word_bytes / d.dram_bytes_per_cycle
-    again = rows + w.weights_2d + turns * w.maximum_1d
-    through = rows + w.through_2d + turns * (w.through_1d + w.through_1d_row * rows)
-    held = (load + max(residents * w.array_2d, through + (residents - 1) * w.front_2d)) / key_slots
-    return float(max(again, load, held))
-
-
-@compiled
-def _settled_tiles(w: TileWork, d: DesignPoint, rows: float, columns: float) -> float:
-    """Score tiles of rows once the pipeline is full; 0 but under `epochs`."""
-    key_tiles = np.ceil(d.keys / rows)
-    if not w.epochs or key_tiles < 2:
-        return 0.0
-    filled = oldest_maximum(w, d, rows, columns) + FILLING_ROWS
-    return float(max(0.0, d.instances * key_tiles - filled) * query_tiles(d, columns))
-
-
-@compiled
-def _rows_floor(w: TileWork, d: DesignPoint, rows: float, columns: float) -> float:
-    """What rows take at least, for each of their tiles, whatever the split of the buffer: few slots, many residents."""
-    query_bytes, key_bytes = _tile_bytes(w, rows, columns)
-    least = np.inf
-    for key_slots in range(1, _FEW_KEY_SLOTS + 1):
-        residents = np.floor((d.buffer_bytes - key_slots * key_bytes) / query_bytes)
-        if residents < 1:
-            break
-        slots = key_slots if key_slots < _FEW_KEY_SLOTS else np.inf
-        least = min(least, _row_floor(w, d, rows, columns, residents, slots) / residents)
-    return least
-
-
-@compiled
-def _least_of(
-    w: TileWork, d: DesignPoint, rows: float, columns: float, own: Floats, out: Floats, best: float
-) -> float:
-    """The least cycles of all residents that fit beside a key tile, where less than `best`; figures to `out`."""
-    query_bytes, key_bytes = _tile_bytes(w, rows, columns)
-    tiles = query_tiles(d, columns)
-    most = min(tiles, np.floor((d.buffer_bytes - key_bytes) / query_bytes))
-    groups, oldest = np.ceil(tiles / max(most, 1.0)), oldest_maximum(w, d, rows, columns)
-    settled = _settled_tiles(w, d, rows, columns)
-    residents = np.ceil(tiles / groups) if most >= 1 else 0.0
-    while residents >= 1:
-        cycles = cycles_on(w, d, rows, columns, residents, np.inf, np.inf, oldest)
-        floor = max(cycles.array_2d, cycles.array_1d, cycles.stages, cycles.dram, cycles.ports)
-        if floor >= best * (1 - _LESS):
-            return best  # fewer residents load keys more often
-        key_slots = np.floor((d.buffer_bytes - residents * query_bytes) / key_bytes)
-        row = settled / residents * _row_floor(w, d, rows, columns, residents, key_slots) if settled > 0 else 0.0
-        if row < best * (1 - _LESS):
-            found = _on_best_slots(w, d, rows, columns, residents, own)
-            if found < best * (1 - _LESS):
-                best = found
-                for number in range(len(out)):
-                    out[number] = own[number]
-            if found <= floor:
-                return best
-        if residents <= _EACH:
-            residents -= 1
-        else:  # groups of equal size, one more of them
-            groups = np.ceil(tiles / (residents - 1))
-            residents = np.ceil(tiles / groups)
-    return best
-
-
-@compiled
-def _floor(
-    w: TileWork, d: DesignPoint, rows: float, columns: float, tiles: float, turns: float, narrow: bool
-) -> float:
-    """What no residents and no slots are faster than: so many query tiles, so many turns of the 1D array.
-
-    `narrow`: tiles have so many columns; otherwise any number up to it.
-    """
-    query_bytes, key_bytes = _tile_bytes(w, rows, columns)
-    key_tiles, room = np.ceil(d.keys / rows), np.floor((d.buffer_bytes - key_bytes) / (query_bytes / columns))
-    if room < (columns if narrow else 1):
-        return float(np.inf)
-    passes = np.ceil(d.group * d.queries / room) if key_tiles > 1 else 1.0
-    if narrow and key_tiles > 1:
-        passes = np.ceil(tiles / np.floor(room / columns))
-    score_tiles, words = d.instances * tiles * key_tiles, passes * d.keys * w.key_words
-    words += d.group * d.queries * (w.query_words + w.result_words)
-    queries = tiles * columns if narrow else d.group * d.queries
-    always, fetched, loaded, finished = w.port_words[0], w.port_words[1], w.port_words[2], w.port_words[3]
-    through_ports = key_tiles * (tiles * (always[0] + always[1] * rows) + queries * (always[2] + always[3] * rows))
-    through_ports += passes * key_tiles * (loaded[0] + loaded[1] * rows) + queries * (fetched[2] + finished[2])
-    ports = d.instances * through_ports * w.word_bytes / d.port_bytes
-    busy = max(ports, score_tiles * w.array_2d, d.instances * key_tiles * turns * (w.array_1d + w.array_1d_row * rows))
-    settled = _settled_tiles(w, d, rows, columns) if narrow else 0.0
-    if settled > 0:
-        busy = max(busy, settled * _rows_floor(w, d, rows, columns))
-    return float(max(busy, d.instances * words * w.word_bytes / d.dram_bytes_per_cycle))
-
-
-@compiled
-def _published_residents(w: TileWork, d: DesignPoint, rows: float, columns: float) -> float:
-    """P1 by the published rule, 0 where no query tile fits: `mapping.resident_tiles`.
-
-    The largest divisor of the query tiles that fits, or the balanced split where that is below half of what fits.
-    """
-    query_bytes, key_bytes = _tile_bytes(w, rows, columns)
-    tiles = query_tiles(d, columns)
-    fits = min(tiles, np.floor((d.buffer_bytes - key_bytes) / query_bytes))
-    if fits < 1:
-        return 0.0
-    groups = np.ceil(tiles / fits)
-    divisor = groups
-    while 2 * tiles >= fits * divisor:
-        if tiles % divisor == 0:
-            return float(tiles / divisor)
-        divisor += 1
-    return float(np.ceil(tiles / groups))
-
-
-@compiled
-def _guessed(w: TileWork, d: DesignPoint, rows_vary: bool, own: Floats, out: Floats, best: float) -> float:
     """The best of a few tiles, so that few of the others are looked at."""
     for step in range(1, _GUESSES * _GUESSES):
-        rows = _fewest(d.keys, np.ceil(d.rows * (1 - step // _GUESSES / _GUESSES))) if rows_vary else d.rows
-        columns = _fewest_columns(d, np.ceil(d.columns * (1 - step % _GUESSES / _GUESSES)))
-        tiles = query_tiles(d, columns)
-        if _floor(w, d, rows, columns, tiles, tiles * np.ceil(columns / d.lanes), True) < best * (1 - _LESS):
-            best = _least_of(w, d, rows, columns, own, out, best)
+        place, reach = int(memory.sizes[_GUESSED, step // _GUESSES]), reach_of(best, likely)
+        if known[place] < reach:
+            rows = memory.sizes[_ROWS, place]
+            columns = fewest_columns(d, np.ceil(d.columns * (1 - step % _GUESSES / _GUESSES)))
+            if narrow_floor(w, d, rows, columns) < reach:
+                best, _ = least_of(w, d, rows, columns, memory.figures, out, best, likely, 0.0)
     return best
 
 
 @compiled
-def _search(w: TileWork, d: DesignPoint, rows_vary: bool, scratch: Floats, out: Floats) -> None:
-    """All rows, those with the lowest floor first; of each all columns, the widest first."""
-    floors, own = scratch[:2], scratch[2]
-    rows = _fewest(d.keys, d.rows) if rows_vary else d.rows
-    columns = _fewest_columns(d, d.columns)
-    best = _on_best_slots(w, d, rows, columns, _published_residents(w, d, rows, columns), out)
-    full_turns = np.ceil(d.group * d.queries / d.lanes)
-    best = _guessed(w, d, rows_vary, own, out, best)
-    sizes, rows = 0, d.rows
-    while rows >= 1:
-        rows = _fewest(d.keys, rows) if rows_vary else rows
-        floors[0, sizes] = rows
-        floors[1, sizes] = _floor(w, d, rows, d.columns, query_tiles(d, d.columns), full_turns, False)
-        sizes += 1
-        if not rows_vary:
-            break
-        rows -= 1
+def _of_all_columns(
+    w: TileWork, d: DesignPoint, rows: float, memory: Memory, known: Floats, out: Floats, best: float, likely: float,
+    ahead: float,
+) -> tuple[float, float]:  # fmt: skip
+    """`least_of` all columns, the widest first; `known`: (columns, 2), of `Memory.tiles`."""
+    key_tiles, (query_bytes, key_bytes) = np.ceil(d.keys / rows), tile_bytes(w, rows, 1.0)
+    room = np.floor((d.buffer_bytes - key_bytes) / query_bytes)  # for resident queries
+    number, least, reach = -1, np.inf, reach_of(best, likely)
+    while memory.sizes[_COLUMNS, number + 1] >= 1:
+        number += 1
+        columns = memory.sizes[_COLUMNS, number]
+        if columns > room:
+            continue
+        found = known[number, 0] * min(1.0, known[number, 1] / d.dram_bytes_per_cycle)
+        if found < reach:
+            busy = d.instances * query_tiles(d, columns) * key_tiles * w.array_2d
+            if busy >= reach:
+                return best, min(least, busy)  # narrower tiles are more
+            found = narrow_floor(w, d, rows, columns)
+            if found < reach:
+                best, found = least_of(w, d, rows, columns, memory.figures, out, best, likely, ahead)
+                reach, found = reach_of(best, likely), found * (1 - LESS / 2)
+            known[number, 0], known[number, 1] = found, d.dram_bytes_per_cycle
+        least = min(least, found)
+    return best, least
+
+
+@compiled
+def _search(
+    w: TileWork, d: DesignPoint, rows_vary: bool, count: int, memory: Memory, known: Floats, likely: float,
+    ahead: float, out: Floats,
+) -> None:  # fmt: skip
+    """All rows, those with the lowest floor first; of each all columns, but where `known` says that it is no use.
+
+    `likely`: cycles of some tile; `ahead`: how much worse ones are worked out.
+    """
+    rows, columns = fewest(d.keys, d.rows) if rows_vary else d.rows, fewest_columns(d, d.columns)
+    best, least = on_best_slots(w, d, rows, columns, published_residents(w, d, rows, columns), out), np.inf
+    likely, floors = min(best, likely), memory.sizes[_FLOOR]
+    for place in range(count):
+        floors[place] = max(memory.sizes[_BUSY, place], memory.sizes[_BYTES, place] / d.dram_bytes_per_cycle)
+        least = min(least, max(floors[place], known[place]))
+    if least >= reach_of(best, likely):
+        return
+    best = _guessed(w, d, memory, known, out, best, likely)
     while True:
-        place = 0
-        for other in range(1, sizes):
-            place = other if floors[1, other] < floors[1, place] else place
-        if floors[1, place] >= best * (1 - _LESS):
+        place, reach = 0, reach_of(best, likely)
+        for other in range(1, count):
+            place = other if floors[other] < floors[place] else place
+        if floors[place] >= reach:
             return
-        rows = floors[0, place]
-        floors[1, place] = np.inf
-        key_tiles, (query_bytes, key_bytes) = np.ceil(d.keys / rows), _tile_bytes(w, rows, 1.0)
-        room = np.floor((d.buffer_bytes - key_bytes) / query_bytes)  # for resident queries
-        word_cycles = d.instances * w.word_bytes / d.dram_bytes_per_cycle
-        moved = d.group * d.queries * (w.query_words + w.result_words) * word_cycles
-        columns = min(d.columns, d.group * d.queries, room)
-        while columns >= 1:
-            columns = _fewest_columns(d, columns)
-            tiles = query_tiles(d, columns)
-            if d.instances * tiles * key_tiles * w.array_2d >= best * (1 - _LESS):
-                break  # narrower tiles are more
-            passes = np.ceil(tiles / np.floor(room / columns)) if key_tiles > 1 else 1.0
-            loaded = passes * d.keys * w.key_words * word_cycles
-            turns = tiles * np.ceil(columns / d.lanes)
-            limit = best * (1 - _LESS)
-            if moved + loaded < limit and _floor(w, d, rows, columns, tiles, turns, True) < limit:
-                best = _least_of(w, d, rows, columns, own, out, best)
-            columns -= 1
+        floors[place] = np.inf
+        if known[place] < reach:
+            of_tiles = memory.tiles[place + 1 if len(memory.tiles) > 1 else 0]
+            if not memory.sizes[_SEEN, place] or len(memory.tiles) == 1:
+                memory.sizes[_SEEN, place] = 1.0
+                of_tiles[:] = 0.0
+            rows = memory.sizes[_ROWS, place]
+            best, known[place] = _of_all_columns(w, d, rows, memory, of_tiles, out, best, likely, ahead)
 
 
-Choose = Callable[[TileWork, Floats, bool, Floats, Floats], None]
+@compiled
+def _same_but_channel(one: Floats, other: Floats) -> bool:
+    same = True
+    for number in range(len(one)):
+        same &= number == _CHANNEL_AT or one[number] == other[number]
+    return same
+
+
+@compiled
+def _point(own: Floats) -> DesignPoint:
+    return DesignPoint(own[0], own[1], own[2], own[3], own[4], own[5], own[6], own[7], own[8], own[9])
+
+
+@compiled
+def _on_tile_of(w: TileWork, d: DesignPoint, found: Floats) -> float:
+    """Cycles on the tile of another design; inf: it has none, or none yet."""
+    if np.isnan(found[0]):
+        return float(np.inf)
+    return most_of(cycles_on(w, d, found[0], found[1], found[2], found[3], found[4], found[5]))
+
+
+@compiled
+def _search_between(
+    w: TileWork, designs: Floats, number: int, rows_vary: bool, count: int, memory: Memory,
+    channels: tuple[int, int, int, int], place: int, found: Floats,
+) -> None:  # fmt: skip
+    """One design of which a faster and a slower channel are known; what is learned goes to `memory.rows[place]`."""
+    fast, slow, of_fast, of_slow = channels
+    d, known = _point(designs[number]), memory.rows[place]
+    slower_by = designs[slow, _CHANNEL_AT] / d.dram_bytes_per_cycle
+    for row in range(count):
+        known[row] = max(memory.rows[of_fast, row], memory.rows[of_slow, row] * slower_by)
+    likely = min(_on_tile_of(w, d, found[fast]), _on_tile_of(w, d, found[slow]))
+    _search(w, d, rows_vary, count, memory, known, likely, _AHEAD if len(designs) > 1 else 0.0, found[number])
+
+
+@compiled
+def _search_channels(w: TileWork, designs: Floats, rows_vary: bool, memory: Memory, found: Floats) -> None:
+    """Designs that differ in their channel alone, faster ones first: both ends, then the middle of what is between."""
+    last, left = len(designs) - 1, memory.intervals
+    count = _list_sizes(w, _point(designs[0]), rows_vary, memory.sizes)
+    for row in range(count):
+        memory.rows[2, row] = 0.0  # nothing is known
+    _search_between(w, designs, 0, rows_vary, count, memory, (0, 0, 2, 2), 0, found)
+    if last > 0:
+        _search_between(w, designs, last, rows_vary, count, memory, (0, last, 0, 2), 1, found)
+    left[0, 0], left[0, 1], left[0, 2], left[0, 3], left[0, 4] = 0, last, 0, 1, 2
+    size = 1
+    while size > 0:
+        size -= 1
+        fast, slow, of_fast, of_slow, place = left[size]
+        if slow - fast < 2:
+            continue
+        middle = (fast + slow) // 2
+        _search_between(w, designs, middle, rows_vary, count, memory, (fast, slow, of_fast, of_slow), place, found)
+        for start, stop, of_start, of_stop in ((middle, slow, place, of_slow), (fast, middle, of_fast, place)):
+            left[size, 0], left[size, 1], left[size, 2], left[size, 3] = start, stop, of_start, of_stop
+            left[size, 4] = place + 1
+            size += 1
+
+
+Choose = Callable[[TileWork, Floats, bool, Memory, Floats], None]
 
 
 def _entry_point(version: int) -> Choose:
     """Numba keys its cache with what a function closes over: `version` rebuilds it when any of the files changes."""
 
-    def choose(w: TileWork, designs: Floats, rows_vary: bool, scratch: Floats, found: Floats) -> None:
-        for number in range(len(designs) + 0 * version):
-            own = designs[number]
-            d = DesignPoint(own[0], own[1], own[2], own[3], own[4], own[5], own[6], own[7], own[8], own[9])
-            _search(w, d, rows_vary, scratch, found[number])
+    def choose(w: TileWork, designs: Floats, rows_vary: bool, memory: Memory, found: Floats) -> None:
+        start = 0 * version
+        for stop in range(1, len(designs) + 1):
+            if stop == len(designs) or not _same_but_channel(designs[start], designs[stop]):
+                _search_channels(w, designs[start:stop], rows_vary, memory, found[start:stop])
+                start = stop
 
-    return compiled_entry("the choice of tiles", about_s=5)(choose)
+    return compiled_entry("the choice of tiles", about_s=8)(choose)
 
 
-_choose = _entry_point(version_of(__file__, bound))
+_choose = _entry_point(version_of(__file__, bound, tile_costs))
 
 
 def chosen_tiles(w: TileWork, designs: Floats, rows_vary: bool = True) -> dict[str, Floats]:
     """FIGURES of each design on its best tile, nan where nothing fits. `designs`: (designs, fields of DesignPoint)."""
+    varied = [own for at, own in enumerate(designs.T) if at != _CHANNEL_AT and np.ptp(own) > 0]
+    order = np.lexsort([-designs[:, _CHANNEL_AT], *varied])  # slower and slower channels side by side
     found = np.full((len(designs), len(FIGURES)), np.nan)
-    scratch = np.empty((3, max(int(designs[:, 0].max(initial=0)) + 1, len(FIGURES))))
-    _choose(w, np.ascontiguousarray(designs), rows_vary, scratch, found)
+    most, depth = max(int(designs[:, :2].max(initial=0)) + 1, _GUESSES), len(designs).bit_length() + 3
+    of_rows = most if len(designs) > 1 and most <= _LARGEST_REMEMBERED else 0
+    memory = Memory(np.empty((_COLUMNS + 1, most)), np.empty((depth, most)), np.empty((1 + of_rows, most, 2)),
+                    np.empty(len(FIGURES)), np.empty((2 * depth, 5), dtype=np.int64))
+    _choose(w, np.ascontiguousarray(designs[order]), rows_vary, memory, found)
+    found[order] = found.copy()
     return dict(zip(FIGURES, found.T, strict=True))

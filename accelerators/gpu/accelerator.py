@@ -1,4 +1,4 @@
-"""A GPU as the simulator sees it: presets in, plans out. Attention runs the text that its kernel computes."""
+"""A GPU as the simulator sees it: presets in, plans out. Texts of no library's kernel run as kernels of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from cascadesim.accelerators.catalogue import presets
-from cascadesim.accelerators.gpu.kernel import KERNELS, load_kernel, text_on
+from cascadesim.accelerators.gpu.generic.plans import plan_text
+from cascadesim.accelerators.gpu.kernel import KERNELS, kernel_text, load_kernel, text_on
 from cascadesim.accelerators.gpu.plans import plan_attention, plan_collective, plan_elementwise, plan_linear
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Dtype, OperandTypes, TensorKind
 from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Stored, Unit
@@ -20,8 +21,8 @@ SHARED = ("l2", "dram", "launch")
 DOCUMENTATION: Mapping[str, str] = {  # fields that say what a device is, and that no model reads
     "device": "a name", "compute_capability": "a name", "datasheet.process": "a name",
     "max_clock_hz": "cycles are counted at clock_hz",
-    "sm.shared_memory_bytes": "kernels have their tiles whatever it is",
-    "sm.l1_bytes": "kernels go past it", "sm.register_file_bytes": "kernels have their tiles whatever it is",
+    "sm.shared_memory_bytes": "kernels of libraries have their tiles whatever it is; those of a text fit the preset's",
+    "sm.l1_bytes": "kernels go past it", "sm.register_file_bytes": "as sm.shared_memory_bytes",
     "sm.tensor_memory_bytes": "kernels have their tiles whatever it is",
     "datasheet.tensor_tflops": "peaks are sms x clock_hz x sm.tensor_flop_per_clock",
     "datasheet.fp32_tflops": "peaks are sms x clock_hz x 2 x sm.fp32_fma_per_clock",
@@ -76,6 +77,8 @@ class Gpu:
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
         if accounting == "artifact":
             raise CascadeSimError("GPUs have no artifact accounting; use --accounting physical")
+        if operation.kind == "attention" and kernel_text(operation.cascade) is None:
+            return plan_text(operation, self.spec)
         plan_of = {"attention": plan_attention, "linear": plan_linear, "collective": plan_collective}
         return plan_of.get(operation.kind, plan_elementwise)(operation, self.spec)
 

@@ -74,7 +74,7 @@ def attention_lines(
         f"{blocks:,} blocks{splits}, up to {together} at once on each of {device.sms} SMs: "
         f"{blocks / (device.sms * together):,.2f} waves",
         *_attention_details(case, timing),
-        *_closing_lines(device, case.constants, units, timing.total_s, again),
+        *closing_lines(device, case.constants, units, timing.total_s, again),
     )
 
 
@@ -124,7 +124,7 @@ def product_lines(
         f"product {rows:,} x {outputs:,} over {depth:,}, {timing.operands.named}: "
         f"tiles of {choice.tile[0]} x {choice.tile[1]}{split}",
         f"{choice.blocks:,} blocks over {device.sms} SMs: {choice.blocks / device.sms:,.2f} waves",
-        *_closing_lines(device, constants, units, timing.total_s, again),
+        *closing_lines(device, constants, units, timing.total_s, again),
     )
 
 
@@ -140,7 +140,7 @@ def stream_lines(
 
     return (
         f"one kernel: {reads:,.0f} bytes read, {writes:,.0f} written",
-        *_closing_lines(device, constants, units, timing.total_s, again),
+        *closing_lines(device, constants, units, timing.total_s, again),
     )
 
 
@@ -157,7 +157,7 @@ def ring_lines(device: Device, timing: RingTiming, elements: int) -> tuple[str, 
     )
 
 
-def _closing_lines(
+def closing_lines(
     device: Device, constants: Constants, units: Mapping[str, Reals], total: Reals,
     again: Callable[[Device, Constants], Reals],
 ) -> Iterator[str]:  # fmt: skip

@@ -4,8 +4,8 @@ One YAML file each: facts with their source, or `assumed:`; which library calls 
 `kernels/implementations.yaml`. A text is known by its work, never by names of texts or tensors: a fused kernel
 (FlashAttention and its kin) does per score a multiply-accumulate for each element of query and key, a maximum, an
 exponential of a difference, a sum and a multiply-accumulate for each element of the value, in one pass over the keys;
-an unfused one stores scores and divides each of them, in three. Any other text is refused: no rate of a kernel says how
-long it would take. Knows no device rate and no time.
+an unfused one stores scores and divides each of them, in three. What any other text takes is priced by its own work
+(`generic`). Knows no device rate and no time.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from typing import Literal, Self, TypeAlias, get_args
 from pydantic import model_validator
 
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
-from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY
 from cascadesim.einsum_cascades.analysis.counts import charged_regions
-from cascadesim.einsum_cascades.analysis.passes import all_passes
-from cascadesim.einsum_cascades.analysis.rank_groups import partitions
+from cascadesim.einsum_cascades.analysis.passes import all_passes, partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.operators import is_first, repeated_ranks
@@ -36,7 +35,7 @@ from cascadesim.einsum_cascades.notation.schema import (
     read_yaml,
     validate,
 )
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_3PASS
 
 FOLDER = Path(__file__).parent / "kernels"
 LIBRARIES = ("implementations", "launches")  # files about what calls kernels
@@ -251,8 +250,11 @@ def _running(device: Device, asked: Asked) -> Iterator[Kernel]:
             yield kernel
 
 
-def kernel_text(cascade: Cascade) -> Text:
-    """Raises CascadeSimError for a text whose work, passes or outputs are those of no kernel."""
+def kernel_text(cascade: Cascade) -> Text | None:
+    """None for a text whose work or passes are those of no kernel: it is fused into kernels of its own (`generic`).
+
+    Raises CascadeSimError for one whose results are repeated or scattered.
+    """
     for einsum in cascade.einsums:
         if einsum.scatters or (repeated_ranks(einsum) and not is_first(einsum)):
             raise CascadeSimError(f"not yet: GPU kernels write each result once and in order; {einsum.name} of "
@@ -261,19 +263,7 @@ def kernel_text(cascade: Cascade) -> Text:
     for text, known in KERNELS.items():
         if own == _work(known) and passes == all_passes(known)[KEY]:
             return text
-    scores, kernels_of_scores = _of_scores(own), [_of_scores(_work(known)) for known in KERNELS.values()]
-    shown = ", ".join(
-        f"{count} {name}" + "".join(f" per {rank}" for rank in ("e", "f") if rank in place)
-        for (place, name), count in scores.items()
-    )
-    described = f"{shown if len(shown) < 75 else f'{shown[:75]}...'}" or "no work"
-    described += " per score" + (f" in {passes} passes" if (passes or 1) > 1 else "")
-    if scores in kernels_of_scores and (passes or 1) in (1, 3):
-        described = "other work beside that of its scores"
-    raise CascadeSimError(
-        "not yet: GPUs run texts whose work per score is that of a kernel (attention-1pass, attention-3pass, causal "
-        f"and grouped forms), no text unit by unit; {cascade.name} has {described}"
-    )
+    return None
 
 
 def key_tiles(cascade: Cascade) -> tuple[str, ...]:
@@ -296,9 +286,3 @@ def _work(cascade: Cascade) -> Mapping[tuple[frozenset[str], str], int]:
             place = ranks - {TILE} if KEY in ranks else ranks
             found.update({(place, name): count for name, count in counts.items()})
     return {work: count for work, count in found.items() if count}
-
-
-def _of_scores(work: Mapping[tuple[frozenset[str], str], int]) -> Mapping[tuple[frozenset[str], str], int]:
-    """Sorted, so that equal work is described alike."""
-    found = [item for item in work.items() if {KEY, QUERY} <= item[0][0]]
-    return dict(sorted(found, key=lambda item: (-len(item[0][0]), sorted(item[0][0]), item[0][1])))

@@ -31,7 +31,7 @@ SMALL_KERNEL_S = 1e-6  # assumed: a load and a store, two trips to DRAM of about
 # low-latency lines), as recalled
 STEP_LATENCY_S = {"nvlink": 0.6e-6, "infinity-fabric": 0.6e-6, "pcie": 1.0e-6}
 FLOAT_BYTES = 4  # scores, partial outputs and statistics
-ALL_KEPT, NONE_KEPT = 0.5, 1.25  # assumed: bytes that pass by, in units of L2 (`_kept`)
+ALL_KEPT, NONE_KEPT = 0.5, 1.25  # assumed: bytes that pass by, in units of L2 (`kept`)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def movement(
     scores = pairs * 2 * width * kernel.stores_scores  # scores written and read, weights written and read
     again = walked * _rounds_share(device, kernel, shape, work, tiles) * _missed(device, kernel, shape, tiles, kv_width)
     again = np.minimum(again, np.maximum(walked - cache, 0))  # never more than a stream for each block
-    warm = _kept((queries + cache + outputs) / device.l2_kept_bytes)
+    warm = kept((queries + cache + outputs) / device.l2_kept_bytes)
     keys_warm = np.zeros_like(warm) if cold else warm
     reads = queries * (1 - warm) + cache * (1 - keys_warm) + again + scores
     writes = outputs * (1 - warm) + scores
@@ -113,7 +113,7 @@ def _missed(device: Device, kernel: Kernel, shape: Shape, tiles: BlockTiles, key
     shortest, longest = (keys * each for keys in walked_keys(kernel, shape, tiles))
     spread, mean = longest - shortest, (longest + shortest) / 2
     evenly = (_gone_up_to(longest) - _gone_up_to(shortest)) / np.where(spread > 0, spread * mean, 1)
-    return np.asarray(np.where(spread > 1e-6 * mean, evenly, 1 - _kept(mean)), dtype=np.float64)
+    return np.asarray(np.where(spread > 1e-6 * mean, evenly, 1 - kept(mean)), dtype=np.float64)
 
 
 def _gone_up_to(touched: Reals) -> Reals:
@@ -132,12 +132,12 @@ def _key_heads_between(kernel: Kernel, shape: Shape) -> Reals:
     return heads.astype(np.float64)
 
 
-def _kept(touched: Reals) -> Reals:
+def kept(touched: ArrayLike) -> Reals:
     """Share of what was read that L2 still has after so much (in units of L2) passed by, this included.
 
     assumed: all up to half of it, none from a quarter more than it on; last in, first out is not exact.
     """
-    return np.asarray(np.clip((NONE_KEPT - touched) / (NONE_KEPT - ALL_KEPT), 0, 1), dtype=np.float64)
+    return np.asarray(np.clip((NONE_KEPT - np.asarray(touched)) / (NONE_KEPT - ALL_KEPT), 0, 1), dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, a
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
-from cascadesim.einsum_cascades.analysis.rank_groups import all_accesses
+from cascadesim.einsum_cascades.analysis.passes import all_accesses
 from cascadesim.einsum_cascades.models.operation import Operation, least_elements, mask_of
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import KeyInterval, Mask
@@ -72,7 +72,7 @@ def plan_attention(operation: Operation, device: Device) -> Plan:
 def kernel_of(operation: Operation, device: Device) -> Kernel:
     """The kernel that computes the operation's text there. Raises CascadeSimError for a text that none computes."""
     phase: KernelPhase = "decode" if operation.extent("p") == 1 else "prefill"
-    asked = Asked("mla" if _is_absorbed(operation) else phase, operation.extent("e"), device.type_of("attention"),
+    asked = Asked("mla" if is_absorbed(operation) else phase, operation.extent("e"), device.type_of("attention"),
                   operation.extent("g"), kernel_text(operation.cascade) == "unfused",
                   _cache_type(operation, device))  # fmt: skip
     return choose_kernel(device, asked)
@@ -83,7 +83,7 @@ def _cache_type(operation: Operation, device: Device) -> Dtype:
     return device.type_of("kv" if operation.operand == "kv" else "attention")
 
 
-def _is_absorbed(operation: Operation) -> bool:
+def is_absorbed(operation: Operation) -> bool:
     """All heads share one latent key whose first elements are the value."""
     size = dict(operation.extents)
     return size["g"] == size["h"] > 1 and size["f"] < size["e"] and size["p"] == 1 and size["f"] >= 256
@@ -93,7 +93,7 @@ def shape_of(operation: Operation, mask: Mask, kernel: Kernel, device: Device) -
     """Masks that are no causal interval are walked as spans of tiles, counted by the mask itself."""
     size = dict(operation.extents)
     sizes = (size["b"], size["h"], size["h"] // size["g"], size["p"], size["m"], size["e"], size["f"])
-    latent = _is_absorbed(operation)
+    latent = is_absorbed(operation)
     if isinstance(mask, KeyInterval) and mask.chunk is None:
         return shape(*sizes, mask.causal, mask.window or 0, shared_key_value=latent)
     plain = shape(*sizes, shared_key_value=latent)

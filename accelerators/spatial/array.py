@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from cascadesim.accelerators.access_counts import Accesses, Level, Nest, Operand, count_accesses, loop_over, ragged
-from cascadesim.accelerators.energy import Actions, area_um2, dynamic_energy_j
+from cascadesim.accelerators.binding import OtherFormError
+from cascadesim.accelerators.energy import Actions, area_um2, dynamic_energy_j, has_area
+from cascadesim.accelerators.mapping.nest import CascadeMapping
+from cascadesim.accelerators.mapping.plan import plan_mapped
+from cascadesim.accelerators.mapping.search import MOST_FUSED
 from cascadesim.accelerators.protocol import (
     Accounting,
     Capabilities,
@@ -52,6 +56,8 @@ class SpatialMachine(ABC, Generic[SpecType]):
 
     name: str
     spec: SpecType
+    mapping: CascadeMapping | None = None  # given by the user, for the cascade that it names
+    searches: bool = False  # even where there is a published mapping
 
     @property
     @abstractmethod
@@ -82,15 +88,34 @@ class SpatialMachine(ABC, Generic[SpecType]):
 
     @property
     def leakage_w(self) -> float:
-        return self.spec.leakage_w_per_um2 * sum(self.area_um2().values())
+        return self.spec.leakage_w_per_um2 * sum((self.area_um2() or {}).values())
 
-    def area_um2(self) -> Mapping[str, float]:
-        return area_um2(self.spec)
+    def area_um2(self) -> Mapping[str, float] | None:
+        return area_um2(self.spec) if has_area(self.spec) else None
+
+    def with_mapping(self, mapping: CascadeMapping | None) -> Self:
+        return replace(self, mapping=mapping, searches=mapping is None)
+
+    @property
+    def most_fused(self) -> int:
+        """Einsums that may share loops where no published mapping says so."""
+        return MOST_FUSED
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
+        """Plan by the mapping that was given, the published one, or for attention the best that is found."""
+        if self.mapping is not None and self.mapping.cascade == operation.cascade.name:
+            return plan_mapped(operation, self.spec, accounting, self.mapping)
         if operation.kind == "attention":
-            return self.plan_attention(operation, accounting)
+            return self._attention(operation, accounting)
         return (plan_linear if operation.kind == "linear" else plan_elementwise)(operation, self.spec, accounting)
+
+    def _attention(self, operation: Operation, accounting: Accounting) -> Plan:
+        if not self.searches:
+            try:
+                return self.plan_attention(operation, accounting)
+            except OtherFormError:
+                pass
+        return plan_mapped(operation, self.spec, accounting, most_fused=self.most_fused)
 
 
 def plan_linear(operation: Operation, spec: SpatialArray, accounting: Accounting) -> Plan:

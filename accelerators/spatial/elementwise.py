@@ -1,7 +1,7 @@
 """Element-wise work (norms, activations, residuals, rotation, routers) on the 1D array, counted from its cascade.
 
-Operations that the array has no unit for are made of those that it has: one table, a reason beside each row, good to
-half precision (11 bits), the width of the words; the exponential itself is the accelerator's business.
+Operations that the array has no unit for are made of those that it has (`binding.MADE_OF`); the exponential itself is
+the accelerator's business.
 assumed: not fused with its neighbours, so inputs and outputs pass by DRAM; every Einsum takes its operands from the
 buffer and puts its result there; rows that a cascade walks several times stay in the buffer if they fit. No
 publication times this work on these arrays: there is no artifact accounting of it.
@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
-from types import MappingProxyType
 
-from cascadesim.accelerators.binding import point_operations
-from cascadesim.accelerators.energy import Actions, dynamic_energy_j
+from cascadesim.accelerators.binding import in_classes_of, point_operations
+from cascadesim.accelerators.energy import Actions, sourced_energy_j
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spatial.double_buffering import BufferedStream, stream_program
 from cascadesim.accelerators.spatial.vector_mapping import (
@@ -34,20 +33,6 @@ from cascadesim.einsum_cascades.notation.ir import Apply, Einsum, Expression, Se
 NOT_PUBLISHED = "not part of the published accounting"
 # assumed: registers that one operation reads; each writes one
 _REGISTERS_READ: Mapping[str, int] = {"mac": 3, "add": 2, "max": 2, "exp": 1, "divide": 2}
-MADE_OF: Mapping[str, Mapping[str, int]] = MappingProxyType({
-    # assumed: linear seed on the mantissa (error < 4 %), two Newton steps (y + x/y) / 2 (each squares the error)
-    "sqrt": {"mac": 3, "divide": 2},
-    # assumed: exponent plus a polynomial of the mantissa, of degree 5 as FuseMax's exponential (section V)
-    "log": {"mac": 6, "add": 1},
-    # assumed: 1 - 2 / (exp(2x) + 1), exact
-    "tanh": {"exp": 1, "add": 1, "mac": 2, "divide": 1},
-    # assumed: Abramowitz and Stegun 7.1.25 (error < 2.5e-5): 1 - (a1 t + a2 t^2 + a3 t^3) exp(-x^2), t = 1 / (1 + p x)
-    "erf": {"mac": 6, "divide": 1, "exp": 1},
-    # assumed: range reduction in two multiply-accumulates, odd polynomial of degree 5
-    "sin": {"mac": 6},
-    # assumed: range reduction in two multiply-accumulates, even polynomial of degree 6
-    "cos": {"mac": 6},
-})
 
 
 def plan_elementwise(operation: Operation, spec: SpatialArray, accounting: Accounting) -> Plan:
@@ -61,7 +46,7 @@ def plan_elementwise(operation: Operation, spec: SpatialArray, accounting: Accou
     layout = choose_layout(work, spec)
     steps, names = layout_steps(work, layout, spec), tuple(einsum.name for einsum in work.einsums)
     stream = BufferedStream("array_1d", names, steps, STEPS_AT_ONCE, leaves=work.passes == 1)
-    energy = dynamic_energy_j(_actions(work, stream, spec), spec)
+    energy = sourced_energy_j(_actions(work, stream, spec), spec)
     phase = _phase(operation, work, stream, spec)
     words = dict.fromkeys((*operation.cascade.inputs, *operation.cascade.outputs), spec.word_bytes)
     return Plan(operation, accounting, _mapping_lines(work, layout), (phase,), energy, element_bytes=words)
@@ -104,20 +89,6 @@ def _fused_subtractions(expression: Expression) -> int:
     return 0
 
 
-def in_classes_of(array: Operations, operations: Mapping[str, int], where: str) -> Counter[str]:
-    """Count `operations` in the classes that the array does. Raises CascadeSimError on one it cannot do at all."""
-    counts: Counter[str] = Counter()
-    for name, count in operations.items():
-        if name in array.cycles:
-            counts[name] += count
-        elif name in MADE_OF:
-            for part, times in in_classes_of(array, MADE_OF[name], where).items():
-                counts[part] += times * count
-        else:
-            raise CascadeSimError(f"{where}: no unit does '{name}'; it does {', '.join(array.cycles)}")
-    return counts
-
-
 def _phase(operation: Operation, work: RowWork, stream: BufferedStream, spec: SpatialArray) -> Phase:
     name, useful, total = operation.name, work_of(operation), stream.total
     traffic = Traffic(total.load_bytes, total.store_bytes)
@@ -142,7 +113,8 @@ def _actions(work: RowWork, stream: BufferedStream, spec: SpatialArray) -> Actio
     for einsum in work.einsums:
         operations.update({name: count * work.points(einsum) for name, count in einsum.operations.items()})
     sequential = {"exp": array.exp or 1} if array.exp_by == "mac" else {}  # each multiply-accumulate of an exponential
-    reads = {**_REGISTERS_READ, **({"exp": _REGISTERS_READ["mac"]} if sequential else {})}
+    reads = {**dict.fromkeys(operations, 1), **_REGISTERS_READ}
+    reads |= {"exp": _REGISTERS_READ["mac"]} if sequential else {}
     row_reads = sum(einsum.row_reads * work.points(einsum) for einsum in work.einsums)
     row_writes = sum((einsum.row_operands - einsum.row_reads) * work.points(einsum) for einsum in work.einsums)
     loaded, stored = stream.total.load_bytes / spec.word_bytes, stream.total.store_bytes / spec.word_bytes

@@ -38,8 +38,8 @@ from cascadesim.accelerators.spatten.topk import selection_mean
 from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.operators import charges
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
 from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 
 FUSED = (ATTENTION_1PASS, PRUNED_1PASS)
 TILE_LINES = 32  # assumed: a correction of one cycle a unit is then 3 % of a tile's work

@@ -2,9 +2,10 @@
 
 Products of queries with keys and of probabilities with values have an array each, all else the softmax lanes, made
 for the exponentials, their sum and the division; the top-k engine follows the pruning schedule. A head of more than 64
-elements is several lanes of 64 side by side, whose partial scores add up; keys beyond half of a buffer are cut into
-pieces, whose partial results are rescaled and added (assumed: free; the RTL refuses such heads). Query heads that share
-keys stream over the same load. Layers of equal tokens, heads and values are one kind. Knows no cycles.
+elements is several lanes of 64 side by side, whose partial scores add up; keys beyond half of a buffer, or beyond a
+buffer that serves single queries, are cut into pieces, whose partial results are rescaled and added (assumed: free; the
+RTL refuses such heads). Query heads that share keys stream over the same load. Lanes that would only delay others stay
+idle. Layers of equal tokens, heads and values are one kind. Knows no cycles.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ UNITS: Mapping[Part, str] = {"scores": SCORES, "statistics": SOFTMAX, "output": 
 SOFTMAX_OF_A_SCORE = Counter({"max": 1, "exp": 1, "add": 2, "divide": 1})  # HPCA 2021: exponential, sum, division
 KEPT = "kept:"  # begins the line that says what pruning left of a layer
 LOW_BITS = 4  # SpAtten, sec. III-D: the least significant plane
+MOST_CUT = 2_048  # assumed: pieces in a stream up to which cuts of heads are tried, some milliseconds each
 MOST_STREAMED = 16_384  # heads of one query that run cycle by cycle (seconds); beyond, as loads at peak bandwidth
 STORED = (4, 6, 8)  # bits that the format has; wider keys run as 8 bits and 4 more (TestSpAtten)
 
@@ -116,8 +118,8 @@ class HeadWork:
         return sum(piece.loads for piece in self.pieces)
 
 
-def head_work(operation: Operation, spec: SpattenSpec) -> HeadWork:
-    """The loads of an operation without a trace.
+def head_work(operation: Operation, spec: SpattenSpec, part: int | None = None) -> HeadWork:
+    """The loads of an operation without a trace; `part`: keys of a piece, otherwise heads whole or as large as fits.
 
     Raises CascadeSimError on a cascade that is no softmax attention, or that walks keys in tiles.
     """
@@ -133,17 +135,51 @@ def head_work(operation: Operation, spec: SpattenSpec) -> HeadWork:
         pairs = max(1, ceil(attended * queries * keys))
         return Piece(keys, ceil(keep * keys), queries, pairs, count * heads * lanes)
 
-    # a head that does not fit is cut into halves of the buffer, so that one loads while the other is used: a half holds
-    # an even number of lines, which are filled in pairs, and whole multiples of the count
-    pair = 2 if bits.key_bits == 6 else 1
-    fits = padded(size["m"], spec) * pair <= spec.largest_keys
-    step = lcm(spec.count_multiple, 2 * spec.vectors_per_line)
-    half = max(spec.count_multiple, spec.largest_keys // (2 * pair) // step * step)
-    pieces = tuple(piece(*one) for one in cut(size["m"], size["m"] if fits else half))
+    if part is None:
+        loads = 2 if queries > 1 or bits.key_bits == 6 else 1  # in the buffer at a time: one is used, one comes; a pair
+        fits = loads * padded(size["m"], spec) <= spec.largest_keys
+        part = size["m"] if fits else max(piece_sizes(spec), default=spec.count_multiple)
+    pieces = tuple(piece(*one) for one in cut(size["m"], part))
     return HeadWork(
         pieces, piece(size["m"], 1), lanes, bits.key_bits, bits.value_bits, low_bit_share, keep < 1,
         pieces[0].keys < size["m"],
     )  # fmt: skip
+
+
+def piece_sizes(spec: SpattenSpec) -> tuple[int, ...]:
+    """Keys of the pieces that a head may be cut into, smallest first, so that a larger buffer has all of a smaller one.
+
+    Two pieces fit the buffer, one for each half. The smallest is a multiple of the count and fills lines in pairs, and
+    each other one is twice the one before.
+    """
+    half = spec.largest_keys // (4 if spec.formats.key_bits == 6 else 2)
+    least = lcm(spec.count_multiple, 2 * spec.vectors_per_line)
+    return tuple(least << times for times in range((half // least).bit_length()))
+
+
+def smaller_pieces(work: HeadWork, spec: SpattenSpec) -> tuple[int, ...]:
+    """Sizes of pieces into which the heads of a stream may be cut beside what the RTL does, which is to cut none.
+
+    A trace lists heads that are not cut.
+    """
+    if not work.streams or work.traced or work.whole is None:
+        return ()
+    keys, heads = work.pieces[0].keys, work.whole.loads
+    return tuple(part for part in piece_sizes(spec)
+                 if part < keys and heads * ceil(work.whole.keys / part) <= MOST_CUT)  # fmt: skip
+
+
+def lanes_in_use(spec: SpattenSpec) -> tuple[int, int]:
+    """(fetch channels, softmax lanes) that a stream of single queries uses; the others stay idle.
+
+    Powers of two, as the RTL has them. A fetch channel more delays its row of transactions, which waits for the
+    slowest: two a DRAM channel are enough, and a row wider than two lines of 8-bit vectors, at 32 bytes a transaction,
+    waits in the realigner. A softmax lane meets a vector of a line, and each index has a fetch channel of its own.
+    """
+    fetch, lanes, line = (1 << (count.bit_length() - 1) for count in (
+        spec.fetch_channels, spec.softmax_lanes, spec.vectors_per_line))  # fmt: skip
+    fetch = min(fetch, 2 * spec.dram.channels, 4 * line)
+    return fetch, min(lanes, line, fetch)
 
 
 def cut(whole: int, part: int) -> list[tuple[int, int]]:
@@ -191,6 +227,14 @@ def mapping_lines(work: HeadWork, spec: SpattenSpec) -> tuple[str, ...]:
         lines.append(f"a head is {work.lanes} lanes of {spec.head_dim} elements")
     if work.cut:
         lines.append("keys beyond half a buffer are cut into pieces; their results are rescaled and added")
+    if sizes := smaller_pieces(work, spec):
+        lines.append(f"at cycle level heads are cut into {sizes[0]} to {sizes[-1]} keys, powers of two apart, where "
+                     "that is more than 1 % faster; results are rescaled and added (assumed: free)")  # fmt: skip
+    if work.streams:
+        sizes_there = (("fetch channels", spec.fetch_channels), ("softmax lanes", spec.softmax_lanes))
+        for (name, there), used in zip(sizes_there, lanes_in_use(spec), strict=True):
+            if used < there:
+                lines.append(f"{there - used} of {there} {name} stay idle: they would only delay others")
     lines.append("queries arrive with requests and results leave with responses, not through DRAM, as in the RTL")
     return tuple(lines)
 

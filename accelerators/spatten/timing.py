@@ -17,10 +17,9 @@ from typing import NamedTuple
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.accelerators.spatten.harness import gathered_keys
-from cascadesim.accelerators.spatten.mapping import SOFTMAX, HeadWork, Piece
+from cascadesim.accelerators.spatten.mapping import SOFTMAX, HeadWork, Piece, lanes_in_use
 from cascadesim.accelerators.spatten.spec import READ_GAP, HeadRow, HeadStream, SpattenSpec, lines, padded
 from cascadesim.accelerators.spatten.topk import LARGEST_TABLE, engine_cycles, selection_mean
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 TRANSACTIONS = {4: 1.0, 6: 1.5, 8: 2.0}  # RTL: 32-byte transactions of a vector; 6 bits: 3 for two heads together
 MULTIPLY_CYCLES = 2 + 6  # RTL: broadcast, multiply, adder tree of 64
@@ -64,8 +63,9 @@ def _summed(parts: Iterable[tuple[int, Busy]], spec: SpattenSpec) -> Busy:
 
 
 def dram_cycles(transactions: int, spec: SpattenSpec) -> int:
-    """Transactions spread over all channels at their peak rate."""
-    return ceil(transactions * READ_GAP[spec.dram.mode] / spec.dram.channels)
+    """Transactions spread over all channels at their peak rate, one a cycle and fetch channel at most."""
+    fetch, _ = lanes_in_use(spec)
+    return ceil(transactions * max(READ_GAP[spec.dram.mode] / spec.dram.channels, 1 / fetch))
 
 
 def piece_busy(piece: Piece, work: HeadWork, spec: SpattenSpec) -> Busy:
@@ -77,17 +77,23 @@ def piece_busy(piece: Piece, work: HeadWork, spec: SpattenSpec) -> Busy:
     per_vector = TRANSACTIONS[work.key_bits] + TRANSACTIONS[work.value_bits] + (work.low_bit_share > 0)
     transactions = ceil(per_vector * keys)
     select = selection(piece, work, spec) * piece.queries if work.selects else 0
-    return Busy(dram_cycles(transactions, spec), scored + again, scored + again, select, ceil(used * scored),
+    scores = piece.pairs / piece.keys * keys * (1 + work.low_bit_share)
+    softmax = max(scored + again, ceil(scores / spec.softmax_lanes))
+    return Busy(dram_cycles(transactions, spec), scored + again, softmax, select, ceil(used * scored),
                 transactions)  # fmt: skip
 
 
 def _row_busy(row: HeadRow, spec: SpattenSpec) -> Busy:
-    """One query of one head; DRAM is counted by its transactions."""
-    keys, values = padded(row.keys, spec), padded(row.values, spec)
-    scored = lines(keys, spec) * (2 if row.low_bits else 1)
+    """One query of one head; DRAM is counted by its transactions.
+
+    Scores leave the softmax lanes before those of the next pass; of the last pass, those that meet values are counted.
+    """
+    (keys, values), passes = (padded(row.keys, spec), padded(row.values, spec)), 2 if row.low_bits else 1
+    scored, (_, lanes) = passes * lines(keys, spec), lanes_in_use(spec)
+    softmax = max(scored, (passes - 1) * ceil(keys / lanes) + ceil(values / lanes))
     reads = TRANSACTIONS[row.key_bits] * keys + TRANSACTIONS[row.value_bits] * values + keys * row.low_bits
     latency = row.selection_cycles if values < keys else 0  # where all are fetched, none is selected
-    return Busy(0, scored, scored, latency, lines(values, spec), ceil(reads))
+    return Busy(0, scored, softmax, latency, lines(values, spec), ceil(reads))
 
 
 def selection(piece: Piece, work: HeadWork, spec: SpattenSpec) -> int:
@@ -144,22 +150,27 @@ def shared_activities(
     return found
 
 
-def refuse_odd_lines(rows: Sequence[HeadRow], spec: SpattenSpec) -> None:
-    """Raises CascadeSimError on single queries whose last lines would never come, because lines come two by two."""
+def odd_lines(rows: Sequence[HeadRow], spec: SpattenSpec) -> str:
+    """Why the last lines of some single query would never come; empty where all come.
+
+    Lines come two by two, from whole beats: keys and values that the fetch channels round up must fill them.
+    """
+    pair, (fetch, _) = 2 * spec.vectors_per_line, lanes_in_use(spec)
     shapes = {(row.keys, row.values) for row in rows}
     for count in (count for shape in sorted(shapes) for count in shape):
-        filled = ceil(padded(count, spec) / spec.vectors_per_line)
-        if filled % 2:
-            raise CascadeSimError(
-                f"{count} keys or values fill {filled} buffer lines of {spec.vectors_per_line} vectors, and the "
-                f"pipeline of single queries writes two at a time: count_multiple must be {2 * spec.vectors_per_line}"
-            )
+        vectors = padded(count, spec)
+        filled = ceil(vectors / spec.vectors_per_line)
+        if filled % 2 or ceil(vectors / fetch) * fetch < ceil(vectors / pair) * pair:
+            return (f"{count} keys or values fill {filled} buffer lines of {spec.vectors_per_line} vectors, and the "
+                    f"pipeline of single queries writes two at a time: count_multiple must be {pair}")  # fmt: skip
+    return ""
 
 
 def stream(work: HeadWork, spec: SpattenSpec) -> HeadStream:
     """What the cycle level of single queries runs: the keys that the RTL's harness gathers."""
-    heads = HeadStream(spec.design(), single_queries(work, spec))
-    return replace(heads, gathered=gathered_keys(heads.longest, spec.fetch_channels, spec.largest_keys))
+    fetch, lanes = lanes_in_use(spec)
+    heads = HeadStream(replace(spec.design(), fetch_channels=fetch, softmax_lanes=lanes), single_queries(work, spec))
+    return replace(heads, gathered=gathered_keys(heads.longest, fetch, spec.largest_keys))
 
 
 def program(work: HeadWork, spec: SpattenSpec) -> Program:

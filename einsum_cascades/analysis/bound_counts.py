@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.analysis.counts import Region, bound, charged_regions, holds, names
-from cascadesim.einsum_cascades.analysis.rank_groups import Parts, partitions, whole_extent
+from cascadesim.einsum_cascades.analysis.passes import Parts, partitions, whole_extent
 from cascadesim.einsum_cascades.notation.algebra import Number, Polynomial, factor_polynomial, product, symbol
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, Condition, Factor, Index

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.analysis.rank_groups import all_accesses, partition, scattered_extents
+from cascadesim.einsum_cascades.analysis.passes import all_accesses, partition
 from cascadesim.einsum_cascades.notation import ir
 from cascadesim.einsum_cascades.notation.algebra import (
     Polynomial,
@@ -32,7 +32,7 @@ from cascadesim.einsum_cascades.notation.algebra import (
 )
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.notation.notation import condition_text
-from cascadesim.einsum_cascades.notation.operators import charges, kept_extent, kept_rank
+from cascadesim.einsum_cascades.notation.operators import charges, kept_extent, kept_rank, scattered_extents
 
 Extents: TypeAlias = Mapping[str, int]  # by their names, in upper case
 Grid: TypeAlias = Mapping[str, NDArray[np.int64]]

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from cascadesim.einsum_cascades.analysis.counts import bind_extents, coordinates, holds, shape_of
 from cascadesim.einsum_cascades.analysis.graph import Step, steps
-from cascadesim.einsum_cascades.analysis.rank_groups import scattered_extents
 from cascadesim.einsum_cascades.notation import ir, operators
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 
@@ -50,7 +49,7 @@ def _lengths(cascade: ir.Cascade, arrays: Mapping[str, operators.Values]) -> dic
     """A scatter whose result nobody reads by a rank writes up to the largest coordinate that its input holds."""
     held = {each.tensor: arrays[each.tensor] for einsum in cascade.einsums for each in einsum.scatters
             if each.tensor in arrays}
-    names = {name for names in scattered_extents(cascade).values() for name in names}
+    names = {name for names in operators.scattered_extents(cascade).values() for name in names}
     names -= {rank.upper() for rank in cascade.ranks}
     return {name.upper(): max(int(array.max()), 0) + 1 for name, array in held.items()
             if name.upper() in names and np.isfinite(array).all()}

@@ -7,13 +7,14 @@ carries them; all others run whole. FuseMax (MICRO'24), section II. Knows no arr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
+from cascadesim.einsum_cascades.analysis.passes import Dependence, dependences
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation.ir import Access, Cascade
+from cascadesim.einsum_cascades.notation.ir import Cascade
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -27,39 +28,6 @@ class RankLoop:
 
     rank: str
     body: tuple[Step, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Dependence:
-    """Einsum number `reader` reads `access`, which Einsum number `producer` may have written.
-
-    `distances` has the iterative ranks that carry it, with the number of steps since the value was written:
-    `RM[h,m1,p]` of `RM[h,m1+1,p] = ...` is carried by m1 over 1 step.
-    """
-
-    reader: int
-    producer: int
-    access: Access
-    distances: Mapping[str, int]
-
-
-@cache
-def dependences(cascade: Cascade) -> tuple[Dependence, ...]:
-    """All dependences, by reader."""
-    found = []
-    for reader, einsum in enumerate(cascade.einsums):
-        for access in einsum.inputs:
-            for producer, other in enumerate(cascade.einsums):
-                pairs = tuple(zip(other.output.indices, access.indices, strict=False))
-                # an extent is the state after the last step, and a rank has at least one
-                if other.name == access.tensor and not any(
-                    written.apart(read) or (written.fixed is not None and read.final) for written, read in pairs
-                ):
-                    steps = [(written.step, read.step) for written, read in pairs if written.step and read.step]
-                    distances = {rank: ahead - behind for (rank, ahead), (other_rank, behind) in steps
-                                 if rank == other_rank and behind < ahead}
-                    found.append(Dependence(reader, producer, access, distances))
-    return tuple(found)
 
 
 @cache
@@ -78,19 +46,6 @@ def graph(cascade: Cascade) -> nx.MultiDiGraph:
         rank, distance = next(iter(each.distances.items()), (None, 0))
         found.add_edge(each.producer, each.reader, tensor=each.access.tensor, rank=rank, distance=distance)
     return nx.freeze(found)
-
-
-@cache
-def cycles(cascade: Cascade) -> tuple[frozenset[int], ...]:
-    """The Einsums in one cycle with each Einsum: it depends on them and they on it, itself included."""
-    reached: list[set[int]] = [set() for _ in cascade.einsums]  # without networkx: every simulation asks for passes
-    for each in dependences(cascade):
-        reached[each.producer].add(each.reader)
-    for middle, further in enumerate(reached):
-        for readers in reached:
-            readers |= further if middle in readers else set()
-    return tuple(frozenset({number} | {other for other in readers if number in reached[other]})
-                 for number, readers in enumerate(reached))
 
 
 def steps(cascade: Cascade) -> tuple[Step, ...]:

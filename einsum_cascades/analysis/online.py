@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from cascadesim.einsum_cascades.analysis.rank_groups import rank_group, rank_groups
+from cascadesim.einsum_cascades.analysis.passes import rank_group, rank_groups
 from cascadesim.einsum_cascades.analysis.rewrites import NOTHING, defer_division, fresh_name, rebuilt, rewritten, split
 from cascadesim.einsum_cascades.notation import ir
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened

@@ -1,29 +1,258 @@
-"""Passes over a cascade's fibers, what stays live between them, and all that `cascadesim passes` says of a cascade.
+"""Which rank variables walk the same fiber, which Einsum reads what another writes, and how often fibers are walked.
 
-FuseMax (MICRO'24), section III-A. A pass begins where an element of a fiber is needed together with something that is
+Rank variables belong together where they index the same dimension of a tensor and never meet in one Einsum (`m` and
+`p` of self-attention meet in QK: they are two ranks). A partition is an affine index whose factors are the extents of
+its inner ranks (`m1*M0+m0`), whatever tensor it stands on. FuseMax (MICRO'24), section II: partitioned ranks.
+
+Passes: FuseMax, section III-A. A pass begins where an element of a fiber is needed together with something that is
 complete only after all elements were visited. Einsums over a summary of the fiber (m1 of m1, m0) wait but do not walk
-it again. A tensor that one pass makes and a later one reads stays live whole; a fiber walked once is live one tile at a
-time, or one element where it is not partitioned. Both are of the cascade: they know no mapping and no buffer.
+it again. Of the cascade alone: no mapping and no buffer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass
+from functools import cache
+from itertools import product, takewhile
+from typing import TypeAlias
 
-from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade
-from cascadesim.einsum_cascades.analysis.counts import Extents, extent, largest, names, tensor_size
-from cascadesim.einsum_cascades.analysis.graph import Dependence, cycles, dependences
-from cascadesim.einsum_cascades.analysis.rank_groups import RankGroup, partitions, rank_group, rank_groups, whole_extent
-from cascadesim.einsum_cascades.notation.algebra import Polynomial, polynomial, product
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
-from cascadesim.einsum_cascades.notation.ir import Cascade, Index
-from cascadesim.einsum_cascades.notation.operators import is_copy, repeated_ranks
-from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
+from cascadesim.einsum_cascades.notation.algebra import factor_polynomial
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum, Index
+from cascadesim.einsum_cascades.notation.operators import is_copy
 
-SCHEMA = "cascadesim.passes/1"
-_NO_EXTENTS: Extents = MappingProxyType({})
+Parts: TypeAlias = tuple[str, ...]  # rank variables, outermost first
+Space: TypeAlias = tuple[str, ...] | tuple[str, int]  # ("rank", m), (tensor, dimension) or ("parts", m1, m0)
+
+
+@dataclass(frozen=True, slots=True)
+class RankGroup:
+    """Rank variables over one fiber. `covers`: sets of them that walk all of it; `outer`: the outermost loop."""
+
+    name: str
+    outer: frozenset[str]
+    covers: tuple[frozenset[str], ...]
+    members: frozenset[str]
+    inner: Parts = ()  # the ranks of its partition, without the outermost; empty where it is not partitioned
+
+    def traversed_by(self, einsum: Einsum) -> bool:
+        """Whether the Einsum walks the whole fiber; one over m1 alone walks a summary."""
+        return any(cover <= set(einsum.ranks) for cover in self.covers)
+
+    def walked_by(self, einsum: Einsum) -> bool:
+        """Whether the Einsum walks the fiber or a summary of it."""
+        return not self.outer.isdisjoint(einsum.ranks)
+
+
+@cache
+def rank_groups(cascade: Cascade) -> tuple[RankGroup, ...]:
+    """One group per fiber, in order of first use; the parts of a partition are inside the group of the whole."""
+    spaces = _spaces(cascade)
+    return tuple(map(spaces.group, spaces.wholes()))
+
+
+def rank_group(cascade: Cascade, rank: str) -> RankGroup:
+    """The group called `rank` or that rank variable's own. Raises UnknownNameError."""
+    known = {each.name: each for each in rank_groups(cascade)}
+    if rank in known:
+        return known[rank]
+    if rank not in cascade.ranks:
+        raise UnknownNameError(f"rank of {cascade.name}", rank, {*known, *cascade.ranks})
+    spaces = _spaces(cascade)
+    return spaces.group(spaces.find(("rank", rank)))
+
+
+def all_accesses(cascade: Cascade) -> Iterator[tuple[Einsum, Access]]:
+    """Every access with its Einsum, results before what they are computed from."""
+    for einsum in cascade.einsums:
+        for access in (einsum.output, *einsum.inputs):
+            yield einsum, access
+
+
+def partition(index: Index) -> Parts | None:
+    """`(m1, m0)` of `m1*M0+m0`: each factor is the product of the extents further in; None for other indices.
+
+    A number stands for the inner extent where two ranks have the same letters: `m1*4+m0`.
+    """
+    if len(index.terms) < 2 or index.divisor != 1 or index.offsets:
+        return None
+    factors = {names: (rank, number) for rank, value in index.terms
+               for names, number in factor_polynomial(value).terms.items()}
+    if len(factors) != len(index.terms):
+        numbers = sorted(((value, rank) for rank, value in index.terms if isinstance(value, int)), reverse=True)
+        ranks = tuple(rank for _, rank in numbers)
+        same = len(numbers) == len(index.terms) == 2 and len(_stems(ranks)) == 1
+        return ranks if same and numbers[0][0] > 1 == numbers[1][0] else None
+    found: Parts = ()
+    while (extents := tuple(sorted(rank.upper() for rank in found))) in factors and len(found) < len(index.terms):
+        rank, number = factors[extents]
+        if number != 1:
+            return None
+        found = (rank, *found)
+    return found if len(found) == len(index.terms) else None
+
+
+@cache
+def partitions(cascade: Cascade) -> tuple[Parts, ...]:
+    """The parts of every rank that the text splits, outermost first: (m1, m0) of `K[h,m1*M0+m0,e]`."""
+    return tuple(dict.fromkeys(parts for parts in map(partition, cascade.indices) if parts is not None))
+
+
+def whole_extent(parts: Parts) -> str:
+    """M of m1, m0, and of mo, mi; C+P of parts with letters of their own."""
+    return _whole(parts).upper() or "+".join(_stems(parts)).upper()
+
+
+def _whole(parts: Parts) -> str:
+    """`m` of m1, m0, and of mo, mi: the letters that all parts have or begin with; nothing where there are none."""
+    letters = "".join(same[0] for same in takewhile(lambda each: len(set(each)) == 1, zip(*parts, strict=False)))
+    stems = _stems(parts)
+    return stems[0] if len(stems) == 1 else letters.rstrip("0123456789").rstrip("_")
+
+
+def _stems(parts: Parts) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.rstrip("0123456789").rstrip("_") for part in parts))
+
+
+@cache
+def _spaces(cascade: Cascade) -> _Spaces:
+    return _Spaces(cascade)
+
+
+class _Spaces:
+    """Union-find over ranks, dimensions of tensors and partitions."""
+
+    def __init__(self, cascade: Cascade) -> None:
+        self.cascade = cascade
+        self.parts = partitions(cascade)
+        self.parent: dict[Space, Space] = {}
+        self.quotients: list[tuple[Space, Space]] = []  # (whole, outer part): LM[m//M0]
+        for rank in cascade.ranks:
+            self.find(("rank", rank))
+        for _, access in all_accesses(cascade):
+            for place, index in enumerate(access.indices):
+                self._place((access.tensor, place), index)
+        for parts in self.parts:  # ranks keep their letters: m1*M0+m0 walks what m walks, on any tensor
+            whole = _whole(parts)
+            self.find(("parts", *parts))
+            if whole in cascade.ranks:
+                self._join(("rank", whole), ("parts", *parts))
+            for other in self.parts:
+                if whole and other[0] == parts[0] and other != parts:
+                    self._join(("parts", *other), ("parts", *parts))
+
+    def _place(self, dimension: Space, index: Index) -> None:
+        """What walks a dimension of a tensor."""
+        parts = partition(index)
+        if parts is not None:
+            self._join(dimension, ("parts", *parts))
+        elif index.step is not None:
+            self._join(dimension, ("rank", index.step[0]))
+        elif index.divisor != 1 and len(index.terms) == 1 and index.terms[0][1] == 1 and not index.offsets:
+            self.quotients.append((("rank", index.terms[0][0]), dimension))
+
+    def find(self, space: Space) -> Space:
+        self.parent.setdefault(space, space)
+        while self.parent[space] != space:
+            space = self.parent[space]
+        return space
+
+    def _join(self, one: Space, other: Space) -> None:
+        """Two spaces are one, unless rank variables of theirs, those of partitions included, meet in an Einsum."""
+        one, other = self.find(one), self.find(other)
+        first, second = (frozenset(str(name) for space in self.parent if self.find(space) == root
+                                   if space[0] in ("rank", "parts") for name in space[1:]) for root in (one, other))
+        meet = any(first - second & set(einsum.ranks) and second - first & set(einsum.ranks)
+                   for einsum in self.cascade.einsums)
+        if one != other and not meet:
+            self.parent[other] = one
+
+    def wholes(self) -> tuple[Space, ...]:
+        """Roots of groups, in order of first use; a part is represented by its whole."""
+        whole = {self.find(("rank", rank)): self.find(("parts", *parts)) for parts in self.parts for rank in parts}
+        found: dict[Space, None] = {}
+        for rank in self.cascade.ranks:
+            root = self.find(("rank", rank))
+            for _ in self.parts:
+                root = whole.get(root, root)
+            found[root] = None
+        return tuple(found)
+
+    def group(self, root: Space) -> RankGroup:
+        covers, outer = self._covers(root, len(self.parts)), self._outer(root, len(self.parts))
+        plain = self._plain(root)
+        parts = next((parts for parts in self.parts if self.find(("parts", *parts)) == root), ())
+        letters = _whole(parts) or "".join(_stems(parts[-1:]))
+        name = plain[0] if plain else "+".join(parts) if letters in self.cascade.ranks else letters
+        return RankGroup(name, outer, covers, frozenset().union(*covers, outer), parts[1:])
+
+    def _covers(self, root: Space, depth: int) -> tuple[frozenset[str], ...]:
+        found = [frozenset({rank}) for rank in self._plain(root)]
+        for parts in self.parts if depth else ():
+            if self.find(("parts", *parts)) == root:
+                choices = product(*(self._covers(self.find(("rank", rank)), depth - 1) for rank in parts))
+                found += [frozenset().union(*choice) for choice in choices]
+        return tuple(dict.fromkeys(found))
+
+    def _outer(self, root: Space, depth: int) -> frozenset[str]:
+        found = frozenset(self._plain(root))
+        for parts in self.parts if depth else ():
+            if self.find(("parts", *parts)) == root:
+                found |= self._outer(self.find(("rank", parts[0])), depth - 1)
+        for whole, outer in self.quotients:
+            if self.find(whole) == root and self.find(outer) != root:
+                found |= frozenset(self._plain(self.find(outer)))
+        return found
+
+    def _plain(self, root: Space) -> list[str]:
+        return [rank for rank in self.cascade.ranks if self.find(("rank", rank)) == root]
+
+
+@dataclass(frozen=True, slots=True)
+class Dependence:
+    """Einsum number `reader` reads `access`, which Einsum number `producer` may have written.
+
+    `distances` has the iterative ranks that carry it, with the number of steps since the value was written:
+    `RM[h,m1,p]` of `RM[h,m1+1,p] = ...` is carried by m1 over 1 step.
+    """
+
+    reader: int
+    producer: int
+    access: Access
+    distances: Mapping[str, int]
+
+
+@cache
+def dependences(cascade: Cascade) -> tuple[Dependence, ...]:
+    """All dependences, by reader."""
+    found = []
+    for reader, einsum in enumerate(cascade.einsums):
+        for access in einsum.inputs:
+            for producer, other in enumerate(cascade.einsums):
+                pairs = tuple(zip(other.output.indices, access.indices, strict=False))
+                # an extent is the state after the last step, and a rank has at least one
+                if other.name == access.tensor and not any(
+                    written.apart(read) or (written.fixed is not None and read.final) for written, read in pairs
+                ):
+                    steps = [(written.step, read.step) for written, read in pairs if written.step and read.step]
+                    distances = {rank: ahead - behind for (rank, ahead), (other_rank, behind) in steps
+                                 if rank == other_rank and behind < ahead}
+                    found.append(Dependence(reader, producer, access, distances))
+    return tuple(found)
+
+
+@cache
+def cycles(cascade: Cascade) -> tuple[frozenset[int], ...]:
+    """The Einsums in one cycle with each Einsum: it depends on them and they on it, itself included."""
+    reached: list[set[int]] = [set() for _ in cascade.einsums]  # without networkx: every simulation asks for passes
+    for each in dependences(cascade):
+        reached[each.producer].add(each.reader)
+    for middle, further in enumerate(reached):
+        for readers in reached:
+            readers |= further if middle in readers else set()
+    return tuple(frozenset({number} | {other for other in readers if number in reached[other]})
+                 for number, readers in enumerate(reached))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,151 +344,3 @@ def _waits(written: Index, read: Index, over: RankGroup) -> bool:
     backwards = any(isinstance(factor, int) and factor < 0 for _, factor in read.terms)
     iterated = written.step is not None and written.step[1] > 0
     return over.members.isdisjoint(read.ranks) or (iterated and (backwards or read.step is None))
-
-
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """Elements of a fiber that stay live, per point of the ranks that can be looped outside (h and p of attention).
-
-    `constant_in_rank`: longer fibers need no more. Running states, which have no element per coordinate, do not count.
-    """
-
-    rank: str
-    elements: Polynomial
-    constant_in_rank: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LiveTensor:
-    """A tensor along a fiber, from the time it is first there to the time it is last read."""
-
-    since: int
-    until: int
-    ranks: tuple[str, ...]
-    kept: frozenset[str]  # its ranks that are outside all its readers' sums
-
-
-def live_footprint(cascade: Cascade, rank: str) -> Footprint:
-    """What stays live of a fiber: the most at a time, and one tile, as far as it is walked again.
-
-    One element where it is not partitioned. Raises UnknownNameError.
-    """
-    over = rank_group(cascade, rank)
-    times = traversal(cascade, over)
-    tensors = (_live(cascade, tensor, over, times) for tensor in (*cascade.inputs, *cascade.produced))
-    waiting = [live for live in tensors if live is not None and live.since < live.until]
-    # each point of the ranks that every live tensor has and no reader sums is a fiber of its own
-    outside = frozenset(cascade.ranks).intersection(*(each.kept for each in waiting)) - over.members
-    sums = [sum((product(extent(rank) for rank in each.ranks if rank not in outside)
-                 for each in waiting if each.since <= moment < each.until), Polynomial())
-            for moment in sorted({each.since for each in waiting})]
-    elements = largest(sums) if sums else Polynomial()
-    if not any(cover <= set(each.ranks) for each in waiting for cover in over.covers):
-        elements += live_footprint(cascade, over.inner[0]).elements if over.inner else polynomial(1)
-    return Footprint(over.name, elements, not waiting)
-
-
-def _live(cascade: Cascade, tensor: str, over: RankGroup, times: Traversal) -> LiveTensor | None:
-    """Reads of one fixed element, such as the state after the last step, keep no fiber. Copies are their source.
-
-    What needs only inputs (time 1) can as well be made in the first pass; what is scattered over the fiber is there
-    before it is walked. A result that is repeated along the fiber is one element.
-    """
-    reads = [(reader, ranks) for reader, ranks in _reads(cascade, tensor, set()) if over.outer & set(ranks)]
-    makers = [(number, einsum) for number, einsum in enumerate(cascade.einsums) if einsum.name == tensor]
-    if not reads or any(is_copy(einsum) or over.outer & set(repeated_ranks(einsum)) for _, einsum in makers):
-        return None
-    made = [times.runs[number] if over.outer.isdisjoint(einsum.written_ranks) else max(2, times.runs[number])
-            for number, einsum in makers if einsum.scatters or over.outer & set(einsum.written_ranks)]
-    runs = [max(2, times.runs[reader]) for reader, _ in reads]
-    kept = set(reads[0][1]).intersection(*(cascade.einsums[reader].written_ranks for reader, _ in reads))
-    return LiveTensor(min(made or runs), max(runs), reads[0][1], frozenset(kept))
-
-
-def _reads(cascade: Cascade, tensor: str, seen: set[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """(Einsum, ranks of the access) of every read, through copies."""
-    for number, einsum in enumerate(cascade.einsums):
-        for access in einsum.inputs:
-            if access.tensor != tensor:
-                continue
-            if is_copy(einsum) and einsum.name not in seen and access.tensor in cascade.inputs:
-                yield from _reads(cascade, einsum.name, seen | {einsum.name})
-            elif any(index.gather for index in access.indices) and tensor in cascade.produced:
-                yield number, cascade.einsum(tensor).written_ranks  # any element may be asked for
-            else:
-                yield number, access.ranks
-
-
-def minimum_words(cascade: Cascade) -> Polynomial:
-    """Algorithmic-minimum memory traffic: every input read once, every output written once."""
-    return sum((tensor_size(cascade, tensor) for tensor in (*cascade.inputs, *cascade.outputs)), Polynomial())
-
-
-@dataclass(frozen=True, slots=True)
-class Analysis:
-    """What is known of a cascade, over the fibers asked for.
-
-    `main` is the traversal with the most passes, to which the passes of Einsums refer.
-    """
-
-    cascade: Cascade
-    traversals: tuple[Traversal, ...]
-    footprints: tuple[Footprint, ...]
-    operations: Mapping[str, Mapping[str, Polynomial]]  # by Einsum; initial states and copies have none
-    minimum_words: Polynomial
-
-    @property
-    def main(self) -> Traversal:
-        """A cascade of single numbers has no ranks, and one pass over nothing."""
-        times = (0,) * len(self.cascade.einsums)
-        nothing = Traversal(RankGroup("", frozenset(), (), frozenset()), times, times)
-        return max(self.traversals, key=lambda each: each.passes, default=nothing)
-
-    @property
-    def pass_class(self) -> str:
-        return f"{self.main.passes}-pass"
-
-    def to_dict(self) -> dict[str, object]:
-        def number_or_text(count: Polynomial) -> int | str:
-            return str(count) if count.names else count.bound({})
-
-        return {
-            "schema": SCHEMA,
-            "cascade": self.cascade.name,
-            "passes": {each.over.name: each.passes for each in self.traversals},
-            "class": self.pass_class,
-            "live_footprint": {each.rank: {"elements": str(each.elements), "constant_in_rank": each.constant_in_rank}
-                               for each in self.footprints},
-            "operations": {name: {kind: number_or_text(count) for kind, count in counts.items()}
-                           for name, counts in self.operations.items()},
-            "minimum_traffic_words": number_or_text(self.minimum_words),
-            "einsums": [{"name": einsum.name, "pass": self.main.pass_of(number)}
-                        for number, einsum in enumerate(self.cascade.einsums)],
-        }
-
-
-def analyse(cascade: Cascade, rank: str | None = None, extents: Extents = _NO_EXTENTS, mask: Mask = FULL) -> Analysis:
-    """Analyses one rank, or all of them, with `extents` in place of their names, counts under `mask`.
-
-    Without P, a mask has as many queries as keys. Raises UnknownNameError, or CascadeSimError for a state without
-    order, an extent that the cascade does not have, extents that contradict each other.
-    """
-    over = rank_groups(cascade) if rank is None else (rank_group(cascade, rank),)
-    sized = _sized(cascade, extents, mask)
-    footprints = [live_footprint(cascade, rank or each.name) for each in over]
-    sized_footprints = tuple(replace(each, elements=sized.of_polynomial(each.elements)) for each in footprints)
-    return Analysis(cascade, tuple(traversal(cascade, each) for each in over), sized_footprints, sized.work,
-                    sized.of_polynomial(minimum_words(cascade)))
-
-
-def _sized(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
-    known = {*names(cascade), *map(whole_extent, partitions(cascade))}
-    given = {name.upper(): size for name, size in extents.items()}
-    for name in given:
-        if name not in known:
-            raise CascadeSimError(f"{cascade.name}: no extent '{name}'{suggestion(name, known)}")
-    if mask != FULL and QUERY.upper() not in given:
-        if KEY.upper() not in given:
-            raise CascadeSimError(f"{cascade.name}: a mask needs the number of keys: give {KEY.upper()}=N")
-        given[QUERY.upper()] = given[KEY.upper()]
-    return BoundCascade.of(cascade, given, mask)

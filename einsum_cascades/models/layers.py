@@ -1,24 +1,35 @@
-"""The parts of a model as a workload file states them: attention, feed-forward, experts, kinds of layer, layouts.
+"""The parts of a model as a workload file states them, and every weight matrix of a layer made of them.
 
-Sizes only: what is multiplied by what is in `projections`, which operations run in `lowering`. Tokens may lie in two or
-three dimensions, where a layer attends a neighborhood: NAT (CVPR 2023), DiNAT (arXiv 2209.15001), GNA (2504.16922).
+Attention, feed-forward, experts, kinds of layer; tokens may lie in two or three dimensions, where a layer attends a
+neighborhood: NAT (CVPR 2023), DiNAT (arXiv 2209.15001), GNA (2504.16922). One list of matrices says what is multiplied
+by what, how many rows go through it and what is stored, so that a published parameter count tests the shapes of the
+operations. Attention itself, norms and activations have no matrix and are in `lowering`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import prod
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.models.operation import Operand
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
 from cascadesim.einsum_cascades.notation.schema import Spec
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval
-from cascadesim.einsum_cascades.sparsity.neighborhood import Neighborhood, neighborhood, times
 
 Activation: TypeAlias = Literal["gelu", "gelu-tanh", "silu", "relu"]
-Each = TypeVar("Each")
+Phase: TypeAlias = Literal["prefill", "decode"]
+Norm: TypeAlias = Literal["layer", "rms", "plain"]
+_VECTORS_PER_NORM = {"layer": 2, "rms": 1, "plain": 0}  # scale and shift; scale; nothing that is stored
+
+# What one row of a matrix's input is: a token of the run; a token or a remembered state; a text token; a token of
+# the encoder; one sequence of the batch; one (token, chosen expert) pair.
+Rows: TypeAlias = Literal["tokens", "keys", "text", "encoder", "sequence", "choices"]
+# Where in a layer a matrix is multiplied by: before attention or after it, before the activation or after it.
+Stage: TypeAlias = Literal["modulation", "attention", "output", "cross", "cross_output", "router", "up", "down"]
+
 _LONGEST = 14  # digits: beyond the largest size, and Python refuses to read thousands of them
 
 
@@ -186,55 +197,144 @@ class Layer(Spec):
         return self.interval.attended_pairs(1, sequence_length)
 
 
-def layout_sizes(text: str) -> tuple[int, ...]:
-    """`30x48x80`. Raises CascadeSimError."""
+def layout_sizes(text: str, what: str = "layout") -> tuple[int, ...]:
+    """`30x48x80`. Raises CascadeSimError that starts with `what` it is."""
     try:
         sizes = _sizes(text)
     except ValueError:
         sizes = ()
     if not isinstance(sizes, tuple) or min(sizes, default=0) < 1:
-        raise CascadeSimError(f"layout: expected sizes such as 30x48x80, got '{text}'")
+        raise CascadeSimError(f"{what}: expected sizes such as 30x48x80, got '{shortened(text)}'")
     return sizes
 
 
-def neighborhood_of(tokens: int, layout: Sequence[int] | None, sizes: NeighborhoodSizes) -> Neighborhood:
-    """The neighborhood of a layer of `tokens` in a model of that layout (None: a square).
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Z[rows, outputs] = A[rows, inputs] * W, `copies` times with weights of their own."""
 
-    A window given by one size for all dimensions (NAT's) shrinks to the dilation groups of a layout too small for it,
-    and its stride with it; sizes given per dimension must fit. Raises CascadeSimError.
-    """
-    def per_dimension(given: tuple[Each, ...]) -> tuple[Each, ...]:
-        return given * len(sides) if len(given) == 1 else given
+    name: str
+    inputs: int
+    outputs: int
+    stage: Stage
+    rows: Rows = "tokens"
+    copies: int = 1
+    bias: bool = False
+    is_weight: bool = True  # False: the second operand is computed, or stored as part of another matrix
 
-    sides = layout_of(tokens, layout)
-    window, stride, dilation = map(per_dimension, (sizes.window, sizes.stride, sizes.dilation))
-    if len(sizes.window) == 1:
-        dilation = tuple(map(min, dilation, sides))
-        window = tuple(min(size, side // apart) for size, side, apart in zip(window, sides, dilation, strict=True))
-        stride = tuple(map(min, stride, window))
-    return neighborhood(sides, window, stride, dilation, per_dimension(sizes.causal))
+    @property
+    def operand(self) -> Operand:
+        return "experts" if self.rows == "choices" else "weights"
 
-
-def layout_of(tokens: int, layout: Sequence[int] | None) -> tuple[int, ...]:
-    """The sides of `tokens` tokens: the model's layout, or one of the same proportions. Raises CascadeSimError."""
-    sides = tuple(layout or (1, 1))
-    larger, smaller = _root(tokens, prod(sides), len(sides)), _root(prod(sides), tokens, len(sides))
-    if larger is not None:
-        return tuple(side * larger for side in sides)
-    if smaller is not None and all(side % smaller == 0 for side in sides):
-        return tuple(side // smaller for side in sides)
-    edge = _root(tokens, 1, len(sides))
-    if edge is not None and len(set(sides)) == 1:
-        return (edge,) * len(sides)
-    needed = "a square layout" if set(sides) == {sides[0]} and len(sides) == 2 else (
-        f"the {prod(sides):,} tokens of its layout {times(sides)}, or one scaled by a whole number")
-    raise CascadeSimError(f"sequence length: neighborhood attention needs {needed}, got {tokens} tokens")
+    @property
+    def parameters(self) -> int:
+        return self.copies * (self.inputs + self.bias) * self.outputs if self.is_weight else 0
 
 
-def _root(number: int, divisor: int, degree: int) -> int | None:
-    """The whole number whose `degree`-th power is number / divisor, if there is one."""
-    quotient, rest = divmod(number, divisor)
-    if rest:
-        return None
-    near = round(quotient ** (1 / degree))
-    return next((root for root in (near - 1, near, near + 1) if root > 0 and root**degree == quotient), None)
+@dataclass(frozen=True, slots=True)
+class LayerSizes:
+    """The sections that hold for one kind of layer, after the model's defaults; None for those it does not use."""
+
+    layer: Layer
+    hidden: int
+    text_hidden: int
+    attention: Attention
+    ffn: FeedForward | None
+    experts: Experts | None
+
+
+def matrices(sizes: LayerSizes, phase: Phase = "prefill") -> Iterator[Matrix]:
+    """Every matrix of a layer, those of joined text after the tokens' own; prefill's are all that it stores."""
+    layer, hidden, attention, latent = sizes.layer, sizes.hidden, sizes.attention, sizes.attention.latent
+    two_streams = layer.joint == "two-stream"
+    if layer.modulation:  # shift, scale and gate from the conditioning of each sequence (adaLN, DiT, arXiv 2212.09748)
+        yield Matrix("modulation_proj", hidden, layer.modulation * hidden, "modulation", "sequence",
+                     2 if two_streams else 1, bias=True)
+    if latent is not None:
+        yield from _latent_matrices(attention, latent, hidden, phase)
+    else:
+        yield from _query_key_value(attention, hidden, hidden, "attention", "keys" if layer.memory else "tokens")
+        if two_streams:
+            yield from _query_key_value(attention, hidden, hidden, "attention", "text", "text_", "text")
+    yield _output(attention, hidden, "output")
+    if two_streams:
+        yield _output(attention, hidden, "output", "text_", "text")
+    if layer.cross is not None:
+        source_hidden = sizes.text_hidden if layer.cross == "text" else hidden
+        yield from _query_key_value(attention, hidden, source_hidden, "cross", layer.cross, "cross_")
+        yield _output(attention, hidden, "cross_output", "cross_")
+    if sizes.ffn is not None:
+        yield from _feed_forward(sizes.ffn, hidden, "ffn_", "tokens")
+        if two_streams:
+            yield from _feed_forward(sizes.ffn, hidden, "text_ffn_", "text")
+    if sizes.experts is not None:
+        yield from _expert_matrices(sizes.experts, hidden)
+
+
+def _query_key_value(
+    attention: Attention, hidden: int, source_hidden: int, stage: Stage, keys: Rows, prefix: str = "",
+    queries: Rows = "tokens",
+) -> Iterator[Matrix]:  # fmt: skip
+    bias = attention.bias != "none"
+    yield Matrix(f"{prefix}q_proj", hidden, attention.heads * attention.head_dim, stage, queries, bias=bias)
+    yield Matrix(f"{prefix}k_proj", source_hidden, attention.key_heads * attention.head_dim, stage, keys, bias=bias)
+    yield Matrix(f"{prefix}v_proj", source_hidden, attention.key_heads * attention.values, stage, keys, bias=bias)
+
+
+def _output(attention: Attention, hidden: int, stage: Stage, prefix: str = "", rows: Rows = "tokens") -> Matrix:
+    depth = attention.heads * attention.values
+    return Matrix(f"{prefix}out_proj", depth, hidden, stage, rows, bias=attention.bias == "all")
+
+
+def _latent_matrices(attention: Attention, latent: Latent, hidden: int, phase: Phase) -> Iterator[Matrix]:
+    """Prefill unfolds keys and values; decode folds the unfolding into queries and results (the absorbed form)."""
+    plain = attention.head_dim - latent.rope_dim
+    yield Matrix("q_down_proj", hidden, latent.q_rank, "attention")
+    yield Matrix("q_proj", latent.q_rank, attention.heads * attention.head_dim, "attention")
+    yield Matrix("kv_down_proj", hidden, latent.kv_rank + latent.rope_dim, "attention")
+    if phase == "prefill":
+        yield Matrix("kv_up_proj", latent.kv_rank, attention.heads * (plain + attention.values), "attention")
+    else:  # the key half and the value half of kv_up_proj, one slice per head
+        yield Matrix("q_absorb", plain, latent.kv_rank, "attention", copies=attention.heads, is_weight=False)
+        yield Matrix("v_absorb", latent.kv_rank, attention.values, "output", copies=attention.heads, is_weight=False)
+    if latent.indexer is not None:
+        yield Matrix("index_q_proj", latent.q_rank, latent.indexer.heads * latent.indexer.head_dim, "attention")
+        yield Matrix("index_k_proj", hidden, latent.indexer.head_dim, "attention")
+        yield Matrix("index_weight_proj", hidden, latent.indexer.heads, "attention")
+
+
+def _feed_forward(ffn: FeedForward, hidden: int, prefix: str, rows: Rows) -> Iterator[Matrix]:
+    for name in ("up", "gate") if ffn.gated else ("up",):
+        yield Matrix(f"{prefix}{name}", hidden, ffn.width, "up", rows, bias=ffn.bias)
+    yield Matrix(f"{prefix}down", ffn.width, hidden, "down", rows, bias=ffn.bias)
+
+
+def _expert_matrices(experts: Experts, hidden: int) -> Iterator[Matrix]:
+    """The router, the experts that tokens choose, and the shared ones."""
+    count, width, bias, gated = experts.experts, experts.width, experts.bias, experts.gated
+    yield Matrix("router", hidden, count, "router", bias=bias)
+    for name in ("up", "gate") if gated else ("up",):
+        yield Matrix(f"expert_{name}", hidden, width, "up", "choices", count, bias)
+    yield Matrix("expert_down", width, hidden, "down", "choices", count, bias)
+    if experts.shared:
+        shared = FeedForward(width=experts.shared * width, activation=experts.activation, gated=gated, bias=bias)
+        yield from _feed_forward(shared, hidden, "shared_", "tokens")
+
+
+def norm_parameters(norm: Norm, width: int) -> int:
+    return _VECTORS_PER_NORM[norm] * width
+
+
+def layer_parameters(sizes: LayerSizes, norm: Norm, norms_per_layer: int) -> int:
+    """Numbers that one layer stores: matrices, norms of the layer and inside attention, biases of the router."""
+    layer, attention, latent = sizes.layer, sizes.attention, sizes.attention.latent
+    weights = sum(matrix.parameters for matrix in matrices(sizes))
+    # two streams have norms of their own; in one stream attention and feed-forward run side by side on one input
+    norms = {"two-stream": 2 * norms_per_layer, "one-stream": 1, None: norms_per_layer}[layer.joint]
+    of_layer = (norms + (layer.cross is not None)) * norm_parameters(norm, sizes.hidden)
+    streams = 2 if layer.joint == "two-stream" or layer.cross is not None else 1
+    of_heads = 2 * attention.head_dim * streams if attention.qk_norm else 0
+    if latent is not None:
+        of_heads += latent.q_rank + latent.kv_rank
+        of_heads += norm_parameters("layer", latent.indexer.head_dim) if latent.indexer is not None else 0
+    balance = sizes.experts.experts if sizes.experts is not None and sizes.experts.balance_bias else 0
+    return weights + of_layer + of_heads + balance

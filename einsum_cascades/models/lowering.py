@@ -7,17 +7,38 @@ embedding look-ups, reshapes, writes to the KV cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import TypeVar
 
-from cascadesim.einsum_cascades.models import projections
-from cascadesim.einsum_cascades.models.layers import Activation, Experts, Latent, neighborhood_of
+from cascadesim.einsum_cascades.models.layers import (
+    Activation,
+    Experts,
+    Latent,
+    LayerSizes,
+    Matrix,
+    NeighborhoodSizes,
+    Norm,
+    Phase,
+    Stage,
+    matrices,
+)
 from cascadesim.einsum_cascades.models.operation import Operand, Operation
-from cascadesim.einsum_cascades.models.projections import LayerSizes, Matrix, Norm, Phase
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
-from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.sparsity.neighborhood import ExtraKeys
+from cascadesim.einsum_cascades.sparsity.masks import (
+    FULL,
+    ExtraKeys,
+    KeyInterval,
+    Mask,
+    Neighborhood,
+    neighborhood,
+    times,
+)
 from cascadesim.einsum_cascades.texts import transformer
+
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +65,12 @@ class LayerRun:
 
 def layer_operations(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     """One layer, top to bottom."""
-    yield from _linears(projections.modulation_matrices(sizes), sizes, run)
+    yield from _linears("modulation", sizes, run)
     yield from _norms("attn_norm", sizes, run)
-    yield from _linears(projections.attention_matrices(sizes, run.phase), sizes, run)
+    yield from _linears("attention", sizes, run)
     yield from _before_attention(sizes, run)
     yield from _self_attention(sizes, run)
-    yield from _linears(projections.output_matrices(sizes, run.phase), sizes, run)
+    yield from _linears("output", sizes, run)
     yield from _residuals("attn", sizes, run)
     yield from _cross_attention(sizes, run)
     if sizes.layer.feed_forward != "none":
@@ -81,12 +102,12 @@ def expected_experts(experts: Experts, tokens: int) -> int:
     return max(experts.chosen, round(experts.experts * (1 - missed)))
 
 
-def _linears(matrices: Iterable[Matrix], sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
-    for matrix in matrices:
-        if run.phase == "decode" and matrix.rows in ("text", "encoder"):
-            continue  # their keys and values are in the cache
-        rows, copies = _rows_and_copies(matrix, sizes, run)
-        yield linear(matrix.name, rows, matrix.inputs, matrix.outputs, copies, matrix.operand)
+def _linears(stage: Stage, sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
+    cached = ("text", "encoder") if run.phase == "decode" else ()  # their keys and values
+    for matrix in matrices(sizes, run.phase):
+        if matrix.stage == stage and matrix.rows not in cached:
+            rows, copies = _rows_and_copies(matrix, sizes, run)
+            yield linear(matrix.name, rows, matrix.inputs, matrix.outputs, copies, matrix.operand)
 
 
 def _rows_and_copies(matrix: Matrix, sizes: LayerSizes, run: LayerRun) -> tuple[int, int]:
@@ -165,9 +186,9 @@ def _cross_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
         return
     keys = run.text_length if sizes.layer.cross == "text" else run.sequence_length
     yield elementwise("cross_norm", _norm_cascade(run.norm), run.rows, sizes.hidden)
-    yield from _linears(projections.cross_matrices(sizes), sizes, run)
+    yield from _linears("cross", sizes, run)
     yield _attention("cross_attention", sizes, run, run.queries, keys, FULL)
-    yield from _linears([projections.cross_output(sizes)], sizes, run)
+    yield from _linears("cross_output", sizes, run)
     yield elementwise("cross_residual", transformer.RESIDUAL_ADD, run.rows, sizes.hidden)
 
 
@@ -191,13 +212,13 @@ def _before_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
 
 
 def _feed_forward(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
-    matrices, experts, ffn = tuple(projections.feed_forward_matrices(sizes)), sizes.experts, sizes.ffn
+    experts, ffn = sizes.experts, sizes.ffn
     if sizes.layer.joint != "one-stream":  # there, attention's norm and residual serve both
         yield from _norms("ffn_norm", sizes, run)
-    yield from _linears(projections.router_matrices(sizes), sizes, run)
+    yield from _linears("router", sizes, run)
     if experts is not None:
         yield elementwise("router_softmax", transformer.SOFTMAX_ROUTER, run.rows, experts.experts)
-    yield from _linears((matrix for matrix in matrices if not matrix.after_activation), sizes, run)
+    yield from _linears("up", sizes, run)
     if ffn is not None:
         for prefix, rows in _streams(sizes, run):
             yield elementwise(f"{prefix}ffn_activation", activation(ffn.activation, ffn.gated), rows, ffn.width)
@@ -206,7 +227,7 @@ def _feed_forward(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
         yield elementwise("expert_activation", cascade, run.rows * experts.chosen, experts.width)
         if experts.shared:
             yield elementwise("shared_activation", cascade, run.rows, experts.shared * experts.width)
-    yield from _linears((matrix for matrix in matrices if matrix.after_activation), sizes, run)
+    yield from _linears("down", sizes, run)
     if experts is not None:
         yield elementwise("expert_sum", transformer.SCALED_ADD, run.rows * experts.chosen, sizes.hidden)
     if sizes.layer.joint != "one-stream":
@@ -245,3 +266,64 @@ def _streams(sizes: LayerSizes, run: LayerRun) -> tuple[tuple[str, int], ...]:
 
 def _norm_cascade(norm: Norm) -> Cascade:
     return transformer.RMS_NORM if norm == "rms" else transformer.LAYER_NORM
+
+
+def cached_words(sizes: LayerSizes, sequence_length: int, text_length: int) -> int:
+    """Words of the KV cache that one layer holds for one sequence; a layer that sees a window keeps the window.
+
+    Per key a key and a value per key/value head, or one latent vector with its rotated part.
+    """
+    if sizes.layer.mask != "causal":
+        return 0
+    attention, latent = sizes.attention, sizes.attention.latent
+    if latent is None:
+        per_key = attention.key_heads * (attention.head_dim + attention.values)
+    elif latent.indexer is None:
+        per_key = latent.kv_rank + latent.rope_dim
+    else:  # any key may be selected later, so all are kept
+        return sequence_length * (latent.kv_rank + latent.rope_dim + latent.indexer.head_dim)
+    crossed = {None: 0, "text": text_length, "encoder": sequence_length}[sizes.layer.cross]
+    return (sizes.layer.cached_keys(sequence_length) + sizes.layer.memory + crossed) * per_key
+
+
+def neighborhood_of(tokens: int, layout: Sequence[int] | None, sizes: NeighborhoodSizes) -> Neighborhood:
+    """The neighborhood of a layer of `tokens` in a model of that layout (None: a square).
+
+    A window given by one size for all dimensions (NAT's) shrinks to the dilation groups of a layout too small for it,
+    and its stride with it; sizes given per dimension must fit. Raises CascadeSimError.
+    """
+    def per_dimension(given: tuple[Each, ...]) -> tuple[Each, ...]:
+        return given * len(sides) if len(given) == 1 else given
+
+    sides = layout_of(tokens, layout)
+    window, stride, dilation = map(per_dimension, (sizes.window, sizes.stride, sizes.dilation))
+    if len(sizes.window) == 1:
+        dilation = tuple(map(min, dilation, sides))
+        window = tuple(min(size, side // apart) for size, side, apart in zip(window, sides, dilation, strict=True))
+        stride = tuple(map(min, stride, window))
+    return neighborhood(sides, window, stride, dilation, per_dimension(sizes.causal))
+
+
+def layout_of(tokens: int, layout: Sequence[int] | None) -> tuple[int, ...]:
+    """The sides of `tokens` tokens: the model's layout, or one of the same proportions. Raises CascadeSimError."""
+    sides = tuple(layout or (1, 1))
+    larger, smaller = _root(tokens, prod(sides), len(sides)), _root(prod(sides), tokens, len(sides))
+    if larger is not None:
+        return tuple(side * larger for side in sides)
+    if smaller is not None and all(side % smaller == 0 for side in sides):
+        return tuple(side // smaller for side in sides)
+    edge = _root(tokens, 1, len(sides))
+    if edge is not None and len(set(sides)) == 1:
+        return (edge,) * len(sides)
+    needed = "a square layout" if set(sides) == {sides[0]} and len(sides) == 2 else (
+        f"the {prod(sides):,} tokens of its layout {times(sides)}, or one scaled by a whole number")
+    raise CascadeSimError(f"sequence length: neighborhood attention needs {needed}, got {tokens} tokens")
+
+
+def _root(number: int, divisor: int, degree: int) -> int | None:
+    """The whole number whose `degree`-th power is number / divisor, if there is one."""
+    quotient, rest = divmod(number, divisor)
+    if rest:
+        return None
+    near = round(quotient ** (1 / degree))
+    return next((root for root in (near - 1, near, near + 1) if root > 0 and root**degree == quotient), None)

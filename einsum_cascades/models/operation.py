@@ -19,7 +19,7 @@ import numpy as np
 
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade, bound_work, wholly_bound
 from cascadesim.einsum_cascades.analysis.counts import names
-from cascadesim.einsum_cascades.analysis.rank_groups import all_accesses, partitions
+from cascadesim.einsum_cascades.analysis.passes import all_accesses, partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Condition, conditions
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask

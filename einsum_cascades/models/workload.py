@@ -15,15 +15,14 @@ from typing import Literal, TypeAlias, get_args
 
 from pydantic import model_validator
 
-from cascadesim.einsum_cascades.models import projections
-from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Layer, Size, layout_sizes
-from cascadesim.einsum_cascades.models.lowering import LayerRun, final_norm, layer_operations, lm_head
+from cascadesim.einsum_cascades.models import layers as parts
+from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Layer, LayerSizes, Phase, Size
+from cascadesim.einsum_cascades.models.lowering import LayerRun, cached_words, final_norm, layer_operations, lm_head
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.projections import LayerSizes, Norm, Phase
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, parse_yaml, read_yaml, validate, with_settings
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead, read_rows
-from cascadesim.einsum_cascades.texts.attention import attention_cascade
+from cascadesim.einsum_cascades.texts.transformer import attention_cascade
 
 DESCRIPTION = ("kind", "source", "certainty", "not_modelled")  # fields that no operation depends on
 Scope: TypeAlias = Literal["attention", "linear", "model"]
@@ -65,7 +64,7 @@ class Workload(Spec):
     hidden: Size
     vocabulary: Size | None = None
     tied_embeddings: bool = False
-    norm: Norm
+    norm: parts.Norm
     norms_per_layer: Literal[2, 4] = 2  # 4: also after attention and feed-forward
     final_norms: Literal[0, 1, 2] = 1
     layout: str | None = None  # of the tokens, such as 30x48x80 (time x height x width)
@@ -105,14 +104,9 @@ class Workload(Spec):
         return any(layer.mask == "causal" for layer in self.layers.values())
 
     def operations(
-        self,
-        *,
-        sequence_length: int | None = None,
-        batch: int | None = None,
-        phase: Phase = "prefill",
-        scope: Scope = "model",
-        attention: str | None = None,
-    ) -> tuple[Operation, ...]:
+        self, *, sequence_length: int | None = None, batch: int | None = None, phase: Phase = "prefill",
+        scope: Scope = "model", attention: str | None = None,
+    ) -> tuple[Operation, ...]:  # fmt: skip
         """What runs. `attention`, `linear`: one layer of each kind that differs there; `model`: everything, counted.
 
         Decode runs the layers that generate, one query per sequence, `sequence_length` keys in the cache.
@@ -133,17 +127,18 @@ class Workload(Spec):
 
     def parameters(self) -> int:
         """Numbers the model stores: everything in its file, `other_parameters` included."""
-        layers = sum(layer.count * projections.layer_parameters(self.sizes(layer), self.norm, self.norms_per_layer)
+        layers = sum(layer.count * parts.layer_parameters(self.sizes(layer), self.norm, self.norms_per_layer)
                      for layer in self.layers.values())
         heads = 0 if self.vocabulary is None else 2 if self.generates and not self.tied_embeddings else 1
         embeddings = heads * (self.vocabulary or 0) * self.hidden
         width = list(self.layers.values())[-1].hidden or self.hidden
-        final = self.final_norms * projections.norm_parameters(self.norm, width)
+        final = self.final_norms * parts.norm_parameters(self.norm, width)
         return layers + embeddings + final + sum(self.other_parameters.values())
 
     def expert_parameters(self) -> int:
-        """Numbers of routed experts among `parameters`."""
-        return sum(layer.count * projections.routed_parameters(self.sizes(layer)) for layer in self.layers.values())
+        """Numbers of experts that tokens choose, among `parameters`; shared ones count among the other weights."""
+        return sum(layer.count * matrix.parameters for layer in self.layers.values()
+                   for matrix in parts.matrices(self.sizes(layer)) if matrix.operand == "experts")
 
     def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: float = 2) -> int:
         """Bytes the KV cache holds when every sequence has `sequence_length` keys; 0 for a model that keeps none.
@@ -151,7 +146,7 @@ class Workload(Spec):
         `word_bytes` of a number, its share of the scales of a group included.
         """
         length = self._length(sequence_length)
-        words = sum(layer.count * projections.cached_words(self.sizes(layer), length, self.text_length or 0)
+        words = sum(layer.count * cached_words(self.sizes(layer), length, self.text_length or 0)
                     for layer in self.layers.values())
         return ceil(words * _positive("batch", batch) * word_bytes)
 
@@ -188,7 +183,7 @@ class Workload(Spec):
         if length % merged:
             raise CascadeSimError(f"{self.name}: sequence length: must be a multiple of {merged}, the tokens that its "
                                   f"layers merge into one, got {length}")
-        layout = None if self.layout is None else layout_sizes(self.layout)
+        layout = None if self.layout is None else parts.layout_sizes(self.layout)
         return LayerRun(size, length, self.text_length or 0, phase, attention_cascade(attention), self.norm,
                         self.norms_per_layer, layout)
 
@@ -298,14 +293,9 @@ class TracedWorkload:
         return max(row.length for row in self.rows)
 
     def operations(
-        self,
-        *,
-        sequence_length: int | None = None,
-        batch: int | None = None,
-        phase: Phase = "decode",
-        scope: str = "attention",
-        attention: str | None = None,
-    ) -> tuple[Operation, ...]:
+        self, *, sequence_length: int | None = None, batch: int | None = None, phase: Phase = "decode",
+        scope: str = "attention", attention: str | None = None,
+    ) -> tuple[Operation, ...]:  # fmt: skip
         """One operation, in the scopes that have attention. Raises CascadeSimError where asked for another size."""
         if sequence_length is not None or batch not in (None, 1):
             raise CascadeSimError(f"{self.name}: a pruning trace has the lengths of its rows and batch 1; "

@@ -18,10 +18,9 @@ from pathlib import Path
 import yaml
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, shortened
-from cascadesim.einsum_cascades.notation.files import read_text
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import LONGEST_LINE, parse
-from cascadesim.einsum_cascades.notation.schema import yaml_nodes
+from cascadesim.einsum_cascades.notation.schema import read_text, yaml_nodes
 
 _ACCESS = re.compile(r"([A-Za-z_]\w*+)\s*+\[([^\[\]]*+)\]")
 _ROLE = re.compile(r"([A-Za-z_]\w*+)\s*+\(\s*+\w++\s*+\)\s*+(?=\[)")  # AccelForge: Q(input)[b,m]

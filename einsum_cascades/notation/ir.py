@@ -281,5 +281,13 @@ class Cascade:
 
         return graph(self)
 
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.name, self.einsums, self.text))
+
+    def __hash__(self) -> int:
+        """Computed once: analyses remember what they found of a cascade, and ask often."""
+        return self._hash
+
     def __repr__(self) -> str:
         return f"Cascade({self.name!r}, {len(self.einsums)} Einsums)"

@@ -20,7 +20,6 @@ from cascadesim.einsum_cascades.notation import ir
 from cascadesim.einsum_cascades.notation.algebra import access_text, index_sum, index_text
 from cascadesim.einsum_cascades.notation.errors import NotationError, excerpt, shortened
 from cascadesim.einsum_cascades.notation.expressions import NO_STOPPING, NotationProblem, Reader
-from cascadesim.einsum_cascades.notation.files import read_text
 from cascadesim.einsum_cascades.notation.operators import (
     fiber_operator,
     measured_ranks,
@@ -77,8 +76,9 @@ def cascade(name: str, text: str, after: ir.Cascade | None = None) -> ir.Cascade
 
 def read_cascade(path: Path | str) -> ir.Cascade:
     """The cascade in a file, named after the file. Raises SpecError if it cannot be read, NotationError as above."""
-    path = Path(path)
-    return parse(path.stem, read_text(path))
+    from cascadesim.einsum_cascades.notation.schema import read_text  # brings pydantic: not for texts of the package
+
+    return parse(Path(path).stem, read_text(path))
 
 
 def parse(name: str, text: str) -> ir.Cascade:

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from cascadesim.einsum_cascades.notation.errors import suggestion
 from cascadesim.einsum_cascades.notation.ir import (
     Apply,
+    Cascade,
     Condition,
     Constant,
     Einsum,
@@ -70,10 +72,6 @@ def _largest(fibers: Values, keep: int) -> Coordinates:
     return np.argsort(-fibers, axis=-1, kind="stable")[..., :keep]
 
 
-def _smallest(fibers: Values, keep: int) -> Coordinates:
-    return np.argsort(fibers, axis=-1, kind="stable")[..., :keep]
-
-
 ELEMENTWISE: Mapping[str, Operator] = MappingProxyType({
     row.name: row
     for row in (
@@ -107,7 +105,7 @@ ELEMENTWISE: Mapping[str, Operator] = MappingProxyType({
 
 FIBER: Mapping[str, FiberOperator] = MappingProxyType({  # assumed: a streaming selector, one compare per element
     "top": FiberOperator("top", _largest, (("compare", 1),)),
-    "bottom": FiberOperator("bottom", _smallest, (("compare", 1),)),
+    "bottom": FiberOperator("bottom", lambda fibers, keep: _largest(-fibers, keep), (("compare", 1),)),
 })
 
 # how a reduction combines two results
@@ -269,3 +267,28 @@ def unsized_scatters(einsum: Einsum, others: Sequence[Einsum]) -> Iterator[str]:
         if not walked and name in {rank.upper() for other in (einsum, *others) for rank in other.ranks}:
             yield (f"nothing says how long {einsum.name} is ({name} is the length of rank '{name.lower()}'): rename "
                    f"{index.gather.tensor}, or add a line that reads {einsum.name} by a rank")
+
+
+@cache
+def scattered_extents(cascade: Cascade) -> Mapping[tuple[str, int], tuple[str, ...]]:
+    """Extents whose product is the length of each dimension that is written at data: `(Y, 0)` of `Y[IDX[e]] += V[e]`.
+
+    It is as long as the ranks at which another line reads it (N of `Y[n]`), or as those that walk another dimension in
+    which the same coordinates are used (N of `X[n]`, where there is `X[IDX[e]]`), or the extent called IDX.
+    """
+    walked: dict[tuple[str, int], tuple[str, ...]] = {}  # the ranks at which each dimension is read or written
+    held: dict[str, list[tuple[str, int]]] = {}  # the dimensions in which the coordinates of a tensor are used
+    for access in (access for einsum in cascade.einsums for access in (einsum.output, *einsum.inputs)):
+        for place, index in enumerate(access.indices):
+            if index.gather is not None:
+                held.setdefault(index.gather.tensor, []).append((access.tensor, place))
+            elif index.terms:
+                walked.setdefault((access.tensor, place), index.ranks)
+    found = {}
+    for einsum in cascade.einsums:
+        for place, index in enumerate(einsum.output.indices):
+            if index.gather is not None:
+                same = [walked[each] for each in ((einsum.name, place), *held[index.gather.tensor]) if each in walked]
+                names = same[0] if same else (index.gather.tensor,)
+                found[einsum.name, place] = tuple(name.upper() for name in names)
+    return found

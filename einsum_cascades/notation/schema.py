@@ -1,21 +1,128 @@
-"""Strict, frozen values read from YAML: one base class, one loader, one error format.
+"""Files that a user names, read whole and once: text, arrays (`.npy`, `.npz`), and YAML as strict, frozen values.
 
-Every file error names the file, the dotted path of the field, what was given and what is allowed, all problems of
-one file at once. Duplicate fields, anchors and aliases are refused: a file says what it means once and in place.
+The only place that opens a file given on the command line or to a reader. A file larger than anything it could rightly
+hold is refused by its size; a pipe or a device, which has none, is read up to the limit and no further. What the header
+of an array promises is compared with what the file can hold before memory is taken, so a damaged header or a bomb costs
+nothing. Every error in YAML names the file, the dotted path of the field, what was given and what is allowed, all
+problems of one file at once. Duplicate fields, anchors and aliases are refused: a file says what it means once and in
+place.
 """
 
 from __future__ import annotations
 
+import io
+import os
+import stat
+import struct
 import types
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from tokenize import TokenError
+from typing import IO, Annotated, Any, TypeVar, Union, get_args, get_origin
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, listed, shortened, shown, suggestion
-from cascadesim.einsum_cascades.notation.files import read_text
+
+LARGEST_DESCRIPTION_BYTES = 2**20  # assumed: 100 times the longest workload, space or cascade that comes along
+LARGEST_TABLE_BYTES = 2**26  # assumed: 64 MiB, half a million rows of a trace or of measurements
+LARGEST_ARRAY_BYTES = 2**29  # assumed: 512 MiB; the attention maps of 12 layers of 12 heads at 512 tokens take 302 MB
+_PIECE_BYTES = 2**20
+MOST_BYTES = 4 * LARGEST_ARRAY_BYTES  # of one file, unpacked; assumed: attention maps do not shrink by more
+_DEFLATED_AT_MOST = 1032  # times: what DEFLATE can shrink a run of equal bytes to (zlib, technical details)
+_HEADERS: Mapping[tuple[int, int], Callable[[IO[bytes]], tuple[Any, ...]]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+# What NumPy, zipfile and zlib raise on damaged files: there is no narrower family.
+_DAMAGED = (
+    ValueError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError, OSError, RuntimeError, SyntaxError,
+    MemoryError, TokenError, zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+
+
+def read_text(path: Path | str, most_bytes: int = LARGEST_DESCRIPTION_BYTES) -> str:
+    """The text of a file in UTF-8, without the mark that editors on Windows write in front; line ends as `\\n`.
+
+    Raises SpecError if it cannot be read, is larger than `most_bytes`, or is no UTF-8 text.
+    """
+    try:
+        with io.TextIOWrapper(io.BytesIO(read_bytes(path, most_bytes)), encoding="utf-8-sig") as text:
+            return text.read()
+    except UnicodeDecodeError:
+        raise SpecError(f"{path}: cannot be read: not UTF-8 text") from None
+
+
+def read_bytes(path: Path | str, most_bytes: int) -> bytes:
+    """What a file holds. Raises SpecError if it cannot be read or is larger than `most_bytes`."""
+    try:
+        with open(path, "rb") as file:
+            found = os.fstat(file.fileno())
+            if stat.S_ISREG(found.st_mode) and found.st_size > most_bytes:
+                raise _too_large(path, f"{found.st_size:,} bytes", most_bytes)
+            pieces, left = [], most_bytes + 1
+            while left > 0 and (piece := file.read(min(left, _PIECE_BYTES))):  # as much memory as the file has bytes
+                pieces.append(piece)
+                left -= len(piece)
+            content = b"".join(pieces)
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:  # a zero byte in the name
+        raise SpecError(f"{path}: cannot be read: not the name of a file") from None
+    if len(content) > most_bytes:
+        raise _too_large(path, f"more than {most_bytes:,} bytes", most_bytes)
+    return content
+
+
+def _too_large(path: Path | str, given: str, most_bytes: int) -> SpecError:
+    return SpecError(f"{path}: cannot be read: {given}; give a file of at most {most_bytes // 2**20} MiB")
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    """The arrays of a `.npz` by name, or the one of a `.npy` under "". Raises SpecError."""
+    content = read_bytes(path, LARGEST_ARRAY_BYTES)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python's parser, which NumPy asks to read headers
+            if not content.startswith(b"PK"):
+                return {"": _array(io.BytesIO(content), len(content))}
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                return dict(_members(archive))
+    except _DAMAGED as error:
+        reason = str(error) or type(error).__name__
+        raise SpecError(f"{path}: cannot be read as .npy or .npz: {shortened(reason, 120)}") from None
+
+
+def _members(archive: zipfile.ZipFile) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    left = MOST_BYTES
+    for member in archive.infolist():
+        left -= member.file_size
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{member.filename}: packed in a way that NumPy does not write")
+        if left < 0 or member.file_size > _DEFLATED_AT_MOST * member.compress_size:
+            raise ValueError(f"{member.filename}: {member.file_size:,} bytes of {member.compress_size:,} packed ones")
+        with archive.open(member) as stream:
+            yield member.filename.removesuffix(".npy"), _array(stream, member.file_size)
+
+
+def _array(stream: IO[bytes], size: int) -> NDArray[np.generic]:
+    """`size`: bytes of the stream. Raises ValueError, or what NumPy raises, unless they are one array."""
+    version = np.lib.format.read_magic(stream)
+    if version not in _HEADERS:
+        raise ValueError(f"version {version[0]}.{version[1]} of the format")
+    shape, by_columns, dtype = _HEADERS[version](stream)
+    promised, held = prod(shape) * dtype.itemsize, size - stream.tell()
+    if any(side < 0 for side in shape) or promised != held or held > MOST_BYTES:
+        raise ValueError(f"{promised:,} bytes of {dtype} promised, {held:,} in it")
+    return np.frombuffer(stream.read(held), dtype).reshape(shape, order="F" if by_columns else "C")
+
 
 LARGEST_WHOLE = 2**62  # fits int64 twice over; no count of anything comes near
 LARGEST_NUMBER = 1e30  # beyond every physical quantity in SI units; products of several stay finite
@@ -206,7 +313,7 @@ def with_settings(content: Mapping[str, Any], settings: Sequence[str]) -> dict[s
         parts = [part.strip() for part in path.split(".")]
         if not equals or not all(parts):
             raise SpecError(f"--set {shortened(setting)}: expected dotted.field=value")
-        changed = _replace(changed, parts, _value(value, setting), setting)
+        changed = replaced(changed, parts, _value(value, setting), f"--set {shortened(setting)}")
     return changed
 
 
@@ -217,11 +324,21 @@ def _value(text: str, setting: str) -> Any:
         raise SpecError(f"--set {shortened(setting)}: '{shortened(text)}' is not a value") from None
 
 
-def _replace(content: Mapping[str, Any], path: Sequence[str], value: Any, setting: str) -> dict[str, Any]:
+def replaced(content: Mapping[str, Any], path: Sequence[str], value: Any, where: str) -> dict[str, Any]:
+    """`content` with the field at `path` replaced. Raises SpecError that starts with `where` if there is no group."""
     head, rest = path[0], path[1:]
     if not rest:
         return {**content, head: value}
     inner = content.get(head)
     if inner is not None and not isinstance(inner, Mapping):
-        raise SpecError(f"--set {shortened(setting)}: '{shortened(head)}' is a value, not a group of fields")
-    return {**content, head: _replace(inner or {}, rest, value, setting)}
+        raise SpecError(f"{where}: '{shortened(head)}' is a value, not a group of fields")
+    return {**content, head: replaced(inner or {}, rest, value, where)}
+
+
+def dotted(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field of a file by its dotted path, with its value."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value

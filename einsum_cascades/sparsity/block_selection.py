@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
-from cascadesim.einsum_cascades.notation.files import read_arrays
+from cascadesim.einsum_cascades.notation.schema import read_arrays
 
 Shares = NDArray[np.float64]
 LARGEST_BATCH = 1 << 20  # queries counted at a time
@@ -147,8 +147,15 @@ class BlockMask:
     query_block: int
     key_block: int
 
+    choice_flops = 0.0
+
     @property
-    def is_causal(self) -> bool:
+    def attended_pairs(self) -> int:
+        """Pairs in chosen blocks; blocks at the ends count as whole ones."""
+        return int(self.blocks.sum()) * self.query_block * self.key_block
+
+    @property
+    def causal(self) -> bool:
         """Whether it chooses among earlier blocks: some below the diagonal of tokens, and none wholly above it.
 
         Blocks on the diagonal alone are those of windows and documents, causal or not: they say nothing.
@@ -186,86 +193,57 @@ def _pooled(blocks: NDArray[np.bool_], block: int, tile: int, how: np.ufunc) -> 
                      for start in range(0, tokens, tile)])
 
 
-def moba(tokens: int, head_dim: int = 128, block: int = 512, kept: float = 2) -> Selected:
-    """MoBA (arXiv 2502.13189): each query picks top-3 blocks of 512 by its product with the block's mean key.
+@dataclass(frozen=True)
+class Method:
+    """How a published method chooses: as `Selected`, and the FLOPs of a choice by tokens, depth and block."""
 
-    The own block is one of the three and is always taken, causal inside.
-    """
-    gate = 2 * head_dim * tokens / block  # one product with each block mean, per query
-    return Selected("moba", tokens, block, kept, 1, True, head_dim, always=1, choice_flops_per_query=gate)
-
-
-def flash_moba(tokens: int, head_dim: int = 128, block: int = 128, kept: float = 8) -> Selected:
-    """FlashMoBA (arXiv 2511.11571): MoBA with small blocks; queries are regrouped by block, so that a key block
-    meets only queries that chose it: every selector works on its own choice."""
-    gate = 2 * head_dim * tokens / block
-    return Selected("flash-moba", tokens, block, kept, 0, True, head_dim, always=1, alike=1.0,
-                    choice_flops_per_query=gate)
+    flops: Callable[[int, int, int], float]  # per query and head
+    block: int
+    kept: float | None = None  # of the blocks; None: a `share` of them
+    share: float = 0.0
+    selector: int | None = None  # None: the queries of a block
+    causal: bool = True
+    always: int = 1
+    alike: float = 0.0
 
 
-def vmoba(tokens: int, head_dim: int = 128, block: int = 256, share: float = 0.25) -> Selected:
-    """VMoBA (arXiv 2506.23858): one choice per head over blocks of a video, by cumulative similarity.
-
-    `share` of the blocks is kept (assumed: it depends on the threshold and the head).
-    """
-    gate = 2 * head_dim * tokens / block
-    return Selected("vmoba", tokens, block, 0, 0, False, head_dim, choice_flops_per_query=gate, share=share)
+def _mean_keys(tokens: int, depth: int, block: int) -> float:
+    """One product with the mean key of each block."""
+    return 2 * depth * tokens / block
 
 
-def nsa(tokens: int, head_dim: int = 128, block: int = 64, kept: float = 13) -> Selected:
-    """NSA (arXiv 2502.11089): 16 blocks of 64 per query and group of heads, 1 first and 2 local ones among them.
-
-    Choosing is attention over compressed keys, one for every 16 tokens (blocks of 32, step 16), both products.
-    """
-    compressed = 4 * head_dim * tokens / 16 / 2  # causal: half of them on average
-    return Selected("nsa", tokens, block, kept, 1, True, head_dim, always=3, alike=0.5,  # assumed: half alike
-                    choice_flops_per_query=compressed)
-
-
-def vsa(tokens: int, head_dim: int = 128, block: int = 64, kept: float = 32) -> Selected:
-    """VSA (arXiv 2505.13389): cubes of 4x4x4 tokens; each query cube picks its top 32 key cubes by pooled attention."""
-    coarse = 4 * head_dim * tokens / block / block  # both products between cube means, shared by the cube's queries
-    return Selected("vsa", tokens, block, kept, block, False, head_dim, choice_flops_per_query=coarse)
-
-
-def vertical_slash(tokens: int, head_dim: int = 128, vertical: int = 1000, slash: int = 6096) -> Selected:
-    """MInference (arXiv 2407.02490): `vertical` columns and `slash` diagonals of a head, in blocks of 64.
-
-    Estimated from the last 64 queries. Columns are alike for all query tiles; assumed: each column and each diagonal
-    block lies in a block of its own, the upper bound.
-    """
-    block = 64
-    kept = min(tokens / block, vertical / block + slash / block)
-    return Selected("vertical-slash", tokens, block, kept, block, True, head_dim, always=1,
-                    choice_flops_per_query=2 * head_dim * 64)  # 64 queries against all keys, spread over all queries
-
-
-def pbs(tokens: int, head_dim: int = 128, block: int = 128, share: float = 0.3) -> Selected:
-    """PBS-Attn (arXiv 2510.21270): keys sorted by importance inside segments, then blocks of 128 chosen per query
-    block; `share` kept of the causal blocks, as table 5 counts (assumed: it depends on the threshold)."""
-    estimate = 2 * head_dim * tokens / block / block
-    return Selected("pbs", tokens, block, 0, block, True, head_dim, always=1,
-                    choice_flops_per_query=estimate, share=share)
-
-
-def sale(tokens: int, head_dim: int = 128, block: int = 64, share: float = 0.15) -> Selected:
-    """SALE (arXiv 2505.24179): 4-bit products of all pairs estimate which blocks matter; the estimate takes about 11%
-    of dense attention. `share` of the blocks kept (assumed)."""
-    estimate = 0.11 * 4 * head_dim * tokens / 2
-    return Selected("sale", tokens, block, 0, block, True, head_dim, always=1,
-                    choice_flops_per_query=estimate, share=share)
-
-
-def xattention(tokens: int, head_dim: int = 128, block: int = 128, share: float = 0.25) -> Selected:
-    """XAttention (arXiv 2503.16428): sums along antidiagonals with stride 8 score blocks of 128; `share` kept
-    (assumed: it depends on the threshold)."""
-    estimate = 2 * head_dim * tokens / 8 / 2
-    return Selected("xattention", tokens, block, 0, block, True, head_dim, always=1,
-                    choice_flops_per_query=estimate, share=share)
-
-
-SELECTED: Mapping[str, Callable[..., Selected]] = {build.__name__.replace("_", "-"): build for build in (
-    moba, flash_moba, vmoba, nsa, vsa, vertical_slash, pbs, sale, xattention)}
+VERTICAL, SLASH = 1000, 6096  # columns and diagonals of a head (MInference, arXiv 2407.02490)
+SELECTED: Mapping[str, Method] = {
+    # MoBA (arXiv 2502.13189): each query picks top-3 blocks of 512 by its product with the block's mean key. The own
+    # block is one of the three and is always taken, causal inside.
+    "moba": Method(_mean_keys, 512, kept=2, selector=1),
+    # FlashMoBA (arXiv 2511.11571): MoBA with small blocks; queries are regrouped by block, so that a key block meets
+    # only queries that chose it: every selector works on its own choice.
+    "flash-moba": Method(_mean_keys, 128, kept=8, selector=0, alike=1.0),
+    # VMoBA (arXiv 2506.23858): one choice per head over blocks of a video, by cumulative similarity. assumed: the
+    # share, which depends on the threshold and the head.
+    "vmoba": Method(_mean_keys, 256, share=0.25, selector=0, causal=False, always=0),
+    # NSA (arXiv 2502.11089): 16 blocks of 64 per query and group of heads, 1 first and 2 local ones among them.
+    # Choosing is attention over compressed keys, one for every 16 tokens (blocks of 32, step 16), both products;
+    # causal: half of them on average. assumed: half alike.
+    "nsa": Method(lambda tokens, depth, block: 4 * depth * tokens / 16 / 2, 64, 13, selector=1, always=3, alike=0.5),
+    # VSA (arXiv 2505.13389): cubes of 4x4x4 tokens; each query cube picks its top 32 key cubes by pooled attention:
+    # both products between cube means, shared by the cube's queries.
+    "vsa": Method(lambda tokens, depth, block: 4 * depth * tokens / block / block, 64, 32, causal=False, always=0),
+    # MInference: VERTICAL columns and SLASH diagonals in blocks of 64, estimated from the last 64 queries, spread over
+    # all. Columns are alike for all query tiles; assumed: each column and each diagonal block lies in a block of its
+    # own, the upper bound.
+    "vertical-slash": Method(lambda tokens, depth, block: 2 * depth * 64, 64, (VERTICAL + SLASH) / 64),
+    # PBS-Attn (arXiv 2510.21270): keys sorted by importance inside segments, then blocks of 128 chosen per query block;
+    # the share is of the causal blocks, as table 5 counts (assumed: it depends on the threshold).
+    "pbs": Method(lambda tokens, depth, block: 2 * depth * tokens / block / block, 128, share=0.3),
+    # SALE (arXiv 2505.24179): 4-bit products of all pairs estimate which blocks matter; the estimate takes about 11% of
+    # dense attention. assumed: the share.
+    "sale": Method(lambda tokens, depth, block: 0.11 * 4 * depth * tokens / 2, 64, share=0.15),
+    # XAttention (arXiv 2503.16428): sums along antidiagonals with stride 8 score blocks of 128. assumed: the share,
+    # which depends on the threshold.
+    "xattention": Method(lambda tokens, depth, block: 2 * depth * tokens / 8 / 2, 128, share=0.25),
+}
 _RANGES: Mapping[str, tuple[int, int, bool]] = {  # least, most, whole
     "head_dim": (1, 2**16, True), "block": (1, 2**30, True), "vertical": (0, 2**30, True), "slash": (0, 2**30, True),
     "kept": (0, 2**30, False), "share": (0, 1, False),
@@ -276,8 +254,9 @@ def selected(name: str, tokens: int, **settings: float) -> Selected:
     """A published pattern with some settings changed. Raises CascadeSimError naming what it knows."""
     if name not in SELECTED:
         raise UnknownNameError("pattern", name, SELECTED)
-    build = SELECTED[name]
-    known = build.__code__.co_varnames[1 : build.__code__.co_argcount]
+    method = SELECTED[name]
+    amount = "share" if method.kept is None else "kept"
+    known = ("head_dim", "vertical", "slash") if name == "vertical-slash" else ("head_dim", "block", amount)
     wrong = sorted(set(settings) - set(known))
     if wrong:
         raise CascadeSimError(f"pattern {name}: no setting '{shortened(wrong[0])}'; known: {', '.join(known)}")
@@ -286,4 +265,10 @@ def selected(name: str, tokens: int, **settings: float) -> Selected:
         if not least <= value <= most or (whole and value != int(value)):
             kind = "a whole number" if whole else "a number"
             raise CascadeSimError(f"pattern {name}: {field} must be {kind} from {least} to {most}, got {value:g}")
-    return build(tokens, **settings)
+    block, depth = int(settings.get("block", method.block)), int(settings.get("head_dim", 128))
+    kept = settings.get("kept", method.kept or 0)
+    if name == "vertical-slash":
+        kept = min(tokens / block, (settings.get("vertical", VERTICAL) + settings.get("slash", SLASH)) / block)
+    selector = block if method.selector is None else method.selector
+    return Selected(name, tokens, block, kept, selector, method.causal, depth, method.always, method.alike,
+                    method.flops(tokens, depth, block), settings.get("share", method.share))

@@ -12,17 +12,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened
-from cascadesim.einsum_cascades.notation.files import read_arrays
+from cascadesim.einsum_cascades.notation.schema import read_arrays
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import LOW_BITS, PruningSchedule, kept
 from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
+Importance: TypeAlias = tuple[Floats, Floats]  # how much tokens and heads have mattered so far, dropped ones included
 _ONE = 1e-2  # how far rows of probabilities may be from summing to one: those of half-precision maps are
 
 
@@ -43,30 +45,6 @@ class PrunedIteration:
     length: int
     layers: tuple[LayerPruning, ...]
     kept: int | None = None
-
-
-@dataclass(frozen=True)
-class Importance:
-    """How much every token and head has mattered so far, dropped ones included; float64."""
-
-    tokens: Floats
-    heads: Floats
-
-    @staticmethod
-    def none(tokens: int, heads: int) -> Importance:
-        return Importance(np.zeros(tokens), np.zeros(heads))
-
-    def grown(self, tokens: int) -> Importance:
-        """The same with new tokens, which nobody has attended yet."""
-        return replace(self, tokens=np.concatenate([self.tokens, np.zeros(tokens - self.tokens.size)]))
-
-    def after(self, probabilities: Floats, outputs: Floats | None, tokens: Whole, heads: Whole) -> Importance:
-        """The importance after a layer: probabilities[head, query, key], outputs[head, query, f] of what it kept."""
-        of_tokens, of_heads = self.tokens.copy(), self.heads.copy()
-        of_tokens[tokens] += probabilities.sum(axis=(0, 1))
-        if outputs is not None:
-            of_heads[heads] += np.abs(outputs).sum(axis=(1, 2))
-        return Importance(of_tokens, of_heads)
 
 
 def survivors(importance: Floats, candidates: Whole, keep: int) -> Whole:
@@ -99,9 +77,8 @@ def prune_encoder(maps: ArrayLike, schedule: PruningSchedule, outputs: ArrayLike
     if schedule.token_keep[0] < 1:
         raise CascadeSimError(f"pruning schedule {schedule.name} drops tokens before the first layer of an encoder, "
                               f"which has nothing to choose by")
-    found = _iteration(given, _outputs(outputs, given, schedule), schedule, np.arange(given.shape[3]),
-                       Importance.none(given.shape[3], given.shape[1]), first=False)
-    return found[0]
+    nothing = np.zeros(given.shape[3]), np.zeros(given.shape[1])
+    return _iteration(given, _outputs(outputs, given, schedule), schedule, np.arange(given.shape[3]), nothing, False)[0]
 
 
 def prune_generation(
@@ -114,19 +91,18 @@ def prune_generation(
     if not maps:
         raise CascadeSimError("no maps: one P[layer, head, key] is needed for each generated token")
     found: list[PrunedIteration] = []
-    importance: Importance | None = None
     candidates: Whole = np.arange(0)
+    importance: Importance = np.zeros(0), np.zeros(schedule.heads[0])
     for number, each in enumerate(maps):
         given = _maps(each, schedule, 3)[:, :, None, :]
-        length = given.shape[3]
-        importance = Importance.none(length, given.shape[1]) if importance is None else importance.grown(length)
-        known = found[-1].length if found else 0
+        known, length = importance[0].size, given.shape[3]
         if length <= known:
             raise CascadeSimError(f"map {number} has {length} keys, no more than the {known} of the one before")
         own = None if outputs is None else np.asarray(outputs[number], dtype=np.float64)[:, :, None, :]
         candidates = np.concatenate([candidates, np.arange(known, length)])
+        grown = np.concatenate([importance[0], np.zeros(length - known)]), importance[1]  # new tokens: by nobody yet
         iteration, importance, candidates = _iteration(
-            given, _outputs(own, given, schedule), schedule, candidates, importance, first=not found
+            given, _outputs(own, given, schedule), schedule, candidates, grown, first=not found
         )
         found.append(iteration)
     return tuple(found)
@@ -137,12 +113,13 @@ def _iteration(
 ) -> tuple[PrunedIteration, Importance, Whole]:
     """One walk over the layers; also the importance after it and the tokens that the next one's first layer sees."""
     length, candidates = maps.shape[3], tokens
+    of_tokens, of_heads = (each.copy() for each in importance)
     heads: Whole = np.arange(maps.shape[1])
     layers: list[LayerPruning] = []
     for layer in range(schedule.layers):
         if not first:
-            tokens = survivors(importance.tokens, tokens, schedule.tokens(layer, length))
-        heads = survivors(importance.heads, heads, schedule.heads[layer])
+            tokens = survivors(of_tokens, tokens, schedule.tokens(layer, length))
+        heads = survivors(of_heads, heads, schedule.heads[layer])
         queries = tokens if maps.shape[2] > 1 else np.arange(maps.shape[2])
         chosen = maps[layer][np.ix_(heads, queries, tokens)]
         total = chosen.sum(axis=-1, keepdims=True)  # rows sum to one again; a row of nothing is spread evenly
@@ -150,11 +127,12 @@ def _iteration(
         of_all = min(tokens.size, kept(schedule.value_keep, schedule.base or tokens.size))
         values = of_all if first else schedule.values(layer, length)
         layers.append(LayerPruning(tokens, heads, values, flat_queries(probabilities, schedule.threshold)))
-        own = None if outputs is None else np.asarray(outputs[layer][np.ix_(heads, queries)])
-        importance = importance.after(probabilities, own, tokens, heads)
-    following = survivors(importance.tokens, candidates, schedule.tokens(0, length))
+        of_tokens[tokens] += probabilities.sum(axis=(0, 1))
+        if outputs is not None:
+            of_heads[heads] += np.abs(outputs[layer][np.ix_(heads, queries)]).sum(axis=(1, 2))
+    following = survivors(of_tokens, candidates, schedule.tokens(0, length))
     pruned = schedule.token_keep[0] < 1
-    return PrunedIteration(length, tuple(layers), following.size if pruned else None), importance, following
+    return PrunedIteration(length, tuple(layers), following.size if pruned else None), (of_tokens, of_heads), following
 
 
 def _maps(maps: ArrayLike, schedule: PruningSchedule, dimensions: int) -> Floats:

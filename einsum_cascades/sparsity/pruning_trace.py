@@ -1,26 +1,8 @@
 """Pruning traces: what each head fetches once pruning has decided, one query of one head a row, as a CSV file.
 
 The columns are those of SpAtten's public workload files (HPCA'21; mit-han-lab/spatten), which load as they are; the
-last two are added. Knows no hardware: whether a design takes a row is the accelerator's to say.
-
-column                          field             meaning
-iteration_id                    iteration         generated token; a row with text here and nothing else is a comment
-layer_id, head_id               layer, head
-embedding_length_D              head_dim
-sentence_length_L               length            tokens so far, before any pruning
-key_fetch_num                   keys              keys fetched: those that token pruning has kept
-quant_key_bit                   key_bits          bits fetched first; -1: not quantized
-quant_query_bit                 query_bits        -1: not quantized
-auto_requant_thres              threshold         low bits are fetched below this largest probability; -1: never
-if_requant                      low_bits          this head did fetch the low bits of its keys
-auto_requant_incre              low_bit_width     how many; -1: none
-value_fetch_num                 values            rows of V fetched: those that local value pruning has kept
-quant_value_bit                 value_bits        -1: not quantized
-if_accumulate_importance        accumulates       its probabilities are added to the importance of tokens
-if_rescale_previous_importance  rescales          importance from before is rescaled first
-if_topk, topk                   kept              tokens chosen after this head, for the next layers; -1: no choice
-queries                         queries           queries that stream over the same keys and values; 1 where absent
-low_bit_queries                 low_bit_queries   of them, those that use low bits; -1 or absent: all, if if_requant
+last two are added: `_COLUMNS` says what each means. Knows no hardware: whether a design takes a row is the
+accelerator's to say.
 """
 
 from __future__ import annotations
@@ -34,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, shortened
-from cascadesim.einsum_cascades.notation.files import LARGEST_TABLE_BYTES, read_text
+from cascadesim.einsum_cascades.notation.schema import LARGEST_TABLE_BYTES, read_text
 
 MOST_PROBLEMS = 20  # of one file that are described; the others are counted
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -117,25 +99,27 @@ _FROM_0_OR_NONE = _whole(0, optional=True), "a whole number from 0, or -1"
 _FROM_1_OR_NONE = _whole(1, optional=True), "a whole number from 1, or -1"
 _EITHER = (lambda text: _TRUTH[text.lower()]), "True or False"
 _COLUMNS: Mapping[str, _Column] = {
-    "iteration_id": _Column("iteration", *_FROM_0),
+    "iteration_id": _Column("iteration", *_FROM_0),  # generated token; text here and nothing else is a comment
     "layer_id": _Column("layer", *_FROM_0),
     "head_id": _Column("head", *_FROM_0),
     "embedding_length_D": _Column("head_dim", *_FROM_1, "64"),
+    # tokens so far, before any pruning
     "sentence_length_L": _Column("length", _whole(1, optional=True), "a whole number from 1", "-1"),
-    "key_fetch_num": _Column("keys", *_FROM_1),
-    "quant_key_bit": _Column("key_bits", *_FROM_1_OR_NONE),
-    "quant_query_bit": _Column("query_bits", *_FROM_1_OR_NONE, "-1"),
+    "key_fetch_num": _Column("keys", *_FROM_1),  # keys fetched: those that token pruning has kept
+    "quant_key_bit": _Column("key_bits", *_FROM_1_OR_NONE),  # fetched first; -1: not quantized
+    "quant_query_bit": _Column("query_bits", *_FROM_1_OR_NONE, "-1"),  # -1: not quantized
+    # low bits are fetched below this largest probability; -1: never
     "auto_requant_thres": _Column("threshold", _probability_or_none, "0 to 1, or -1", "-1"),
-    "if_requant": _Column("low_bits", *_EITHER),
-    "auto_requant_incre": _Column("low_bit_width", *_FROM_1_OR_NONE, "-1"),
-    "value_fetch_num": _Column("values", *_FROM_1),
-    "quant_value_bit": _Column("value_bits", *_FROM_1_OR_NONE),
-    "if_accumulate_importance": _Column("accumulates", *_EITHER, "True"),
-    "if_rescale_previous_importance": _Column("rescales", *_EITHER, "False"),
+    "if_requant": _Column("low_bits", *_EITHER),  # this head did fetch the low bits of its keys
+    "auto_requant_incre": _Column("low_bit_width", *_FROM_1_OR_NONE, "-1"),  # how many; -1: none
+    "value_fetch_num": _Column("values", *_FROM_1),  # rows of V fetched: those that local value pruning has kept
+    "quant_value_bit": _Column("value_bits", *_FROM_1_OR_NONE),  # -1: not quantized
+    "if_accumulate_importance": _Column("accumulates", *_EITHER, "True"),  # adds to the importance of tokens
+    "if_rescale_previous_importance": _Column("rescales", *_EITHER, "False"),  # importance from before, first
     "if_topk": _Column("chooses", *_EITHER, "False"),
-    "topk": _Column("kept", *_FROM_1_OR_NONE, "-1"),
-    "queries": _Column("queries", *_FROM_1, "1"),
-    "low_bit_queries": _Column("low_bit_queries", *_FROM_0_OR_NONE, "-1"),
+    "topk": _Column("kept", *_FROM_1_OR_NONE, "-1"),  # tokens chosen after it for the next layers; -1: no choice
+    "queries": _Column("queries", *_FROM_1, "1"),  # queries that stream over the same keys and values
+    "low_bit_queries": _Column("low_bit_queries", *_FROM_0_OR_NONE, "-1"),  # that use low bits; -1: all, if if_requant
 }
 COLUMNS = tuple(_COLUMNS)
 

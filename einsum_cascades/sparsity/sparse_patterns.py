@@ -8,33 +8,33 @@ data are in `block_selection`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import prod
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask
-from cascadesim.einsum_cascades.sparsity.neighborhood import times
+from cascadesim.einsum_cascades.sparsity.masks import times
 
 Counts = NDArray[np.int64]
 LARGEST_BATCH = 1 << 22  # (query, tile edge) pairs counted at a time: tens of MB
 MOST_EVALUATIONS = 1 << 35  # assumed: some minutes; a million tokens in key tiles of 32
 
 
-class SparsePattern(Protocol):
-    """A mask over a sequence of `tokens` queries and keys."""
+@dataclass(frozen=True, eq=False)
+class SparsePattern:
+    """A mask over a sequence of `tokens` queries and keys.
 
-    @property
-    def tokens(self) -> int: ...
+    `before(query, key)` counts the attended keys below `key` of each query; the two arrays broadcast, and counts never
+    decrease with `key`.
+    """
 
-    def before(self, query: Counts, key: Counts) -> Counts:
-        """Attended keys below `key` of each query; the two arrays broadcast. Never decreases with `key`."""
-        ...
+    tokens: int
+    before: Callable[[Counts, Counts], Counts]
 
 
 @dataclass(frozen=True)
@@ -81,20 +81,11 @@ def tile_rows(pattern: SparsePattern, query_tile: int, key_tile: int) -> Iterato
         yield TilePairs(rows[whole], (ends - tiles * query_tile)[whole, None] * np.diff(edges))
 
 
-def attended_pairs(pattern: SparsePattern) -> int:
-    """Exact number of (query, key) pairs."""
-    queries = np.arange(pattern.tokens, dtype=np.int64)
-    return int(pattern.before(queries, _ends(queries)).sum())
-
-
 def is_causal(pattern: SparsePattern) -> bool:
     """Whether no query attends a key after its own position."""
     queries = np.arange(pattern.tokens, dtype=np.int64)
-    return bool(np.array_equal(pattern.before(queries, queries + 1), pattern.before(queries, _ends(queries))))
-
-
-def _ends(queries: Counts) -> Counts:
-    return np.full_like(queries, len(queries))
+    every = np.full_like(queries, pattern.tokens)
+    return bool(np.array_equal(pattern.before(queries, queries + 1), pattern.before(queries, every)))
 
 
 def _in_range(key: Counts, first: Counts | int, end: Counts | int) -> Counts:
@@ -102,159 +93,108 @@ def _in_range(key: Counts, first: Counts | int, end: Counts | int) -> Counts:
     return np.asarray(np.maximum(np.minimum(key, end) - first, 0))
 
 
-@dataclass(frozen=True)
-class SinkWindow:
+def sink_window(tokens: int, sinks: int, window: int) -> SparsePattern:
     """The first `sinks` keys and the last `window` keys up to the query's own (StreamingLLM; A-shape)."""
+    _positive(tokens, window=window)
+    _within(tokens, window=window, sinks=sinks)
 
-    tokens: int
-    sinks: int
-    window: int
+    def before(query: Counts, key: Counts) -> Counts:
+        first = np.maximum(query - window + 1, sinks)
+        return _in_range(np.minimum(key, query + 1), 0, sinks) + _in_range(key, first, query + 1)
 
-    def __post_init__(self) -> None:
-        _positive(self.tokens, window=self.window)
-        _within(self.tokens, window=self.window, sinks=self.sinks)
-
-    def before(self, query: Counts, key: Counts) -> Counts:
-        first = np.maximum(query - self.window + 1, self.sinks)
-        sinks = _in_range(np.minimum(key, query + 1), 0, self.sinks)
-        return sinks + _in_range(key, first, query + 1)
+    return SparsePattern(tokens, before)
 
 
-@dataclass(frozen=True)
-class GlobalWindow:
+def global_window(tokens: int, window: int, globals_: int) -> SparsePattern:
     """A window around the query; the first `globals_` tokens see all keys and are seen by all queries (Longformer)."""
+    _positive(tokens, window=window)
+    _within(tokens, window=window, globals=globals_)
 
-    tokens: int
-    window: int
-    globals_: int
+    def before(query: Counts, key: Counts) -> Counts:
+        first = np.maximum(query - window // 2, globals_)
+        end = np.minimum(query - window // 2 + window, tokens)
+        local = _in_range(key, 0, globals_) + _in_range(key, first, end)
+        return np.where(query < globals_, _in_range(key, 0, tokens), local)
 
-    def __post_init__(self) -> None:
-        _positive(self.tokens, window=self.window)
-        _within(self.tokens, window=self.window, globals=self.globals_)
-
-    def before(self, query: Counts, key: Counts) -> Counts:
-        first = np.maximum(query - self.window // 2, self.globals_)
-        end = np.minimum(query - self.window // 2 + self.window, self.tokens)
-        local = _in_range(key, 0, self.globals_) + _in_range(key, first, end)
-        return np.where(query < self.globals_, _in_range(key, 0, self.tokens), local)
+    return SparsePattern(tokens, before)
 
 
-@dataclass(frozen=True)
-class Strided:
+def strided(tokens: int, length: int) -> SparsePattern:
     """The last `length` keys, and every `length`-th key before them (Sparse Transformer, strided)."""
+    _positive(tokens, length=length)
+    _within(tokens, length=length)
 
-    tokens: int
-    length: int
+    def before(query: Counts, key: Counts) -> Counts:
+        first = np.maximum(query - length + 1, 0)
+        far = np.minimum(key, first) - query % length  # keys k with k mod length = query mod length
+        return np.asarray(np.maximum(-(-far // length), 0) + _in_range(key, first, query + 1))
 
-    def __post_init__(self) -> None:
-        _positive(self.tokens, length=self.length)
-        _within(self.tokens, length=self.length)
-
-    def before(self, query: Counts, key: Counts) -> Counts:
-        first = np.maximum(query - self.length + 1, 0)
-        far = np.minimum(key, first) - query % self.length  # keys k with k mod length = query mod length
-        return np.asarray(np.maximum(-(-far // self.length), 0) + _in_range(key, first, query + 1))
+    return SparsePattern(tokens, before)
 
 
-@dataclass(frozen=True)
-class Fixed:
+def fixed(tokens: int, length: int, columns: int) -> SparsePattern:
     """The query's own block, and the last `columns` keys of every earlier block (Sparse Transformer, fixed)."""
+    _positive(tokens, length=length, columns=columns)
+    _within(length, "length", columns=columns)
 
-    tokens: int
-    length: int
-    columns: int
-
-    def __post_init__(self) -> None:
-        _positive(self.tokens, length=self.length, columns=self.columns)
-        _within(self.length, "length", columns=self.columns)
-
-    def before(self, query: Counts, key: Counts) -> Counts:
-        block = query // self.length * self.length
+    def before(query: Counts, key: Counts) -> Counts:
+        block = query // length * length
         far = np.minimum(key, block)
-        in_block: Counts = np.maximum(far % self.length - (self.length - self.columns), 0)
-        return far // self.length * self.columns + in_block + _in_range(key, block, query + 1)
+        in_block: Counts = np.maximum(far % length - (length - columns), 0)
+        return far // length * columns + in_block + _in_range(key, block, query + 1)
+
+    return SparsePattern(tokens, before)
 
 
-@dataclass(frozen=True)
-class Halo:
+def halo(tokens: int, block: int, halo: int) -> SparsePattern:
     """Blocks of `block` queries that see their own block and `halo` keys on either side, cut at the ends (HaloNet)."""
+    _positive(tokens, block=block)
+    _within(tokens, block=block, halo=halo)
 
-    tokens: int
-    block: int
-    halo: int
+    def before(query: Counts, key: Counts) -> Counts:
+        start = query // block * block
+        return _in_range(key, np.maximum(start - halo, 0), np.minimum(start + block + halo, tokens))
 
-    def __post_init__(self) -> None:
-        _positive(self.tokens, block=self.block)
-        _within(self.tokens, block=self.block, halo=self.halo)
-
-    def before(self, query: Counts, key: Counts) -> Counts:
-        start = query // self.block * self.block
-        return _in_range(key, np.maximum(start - self.halo, 0), np.minimum(start + self.block + self.halo, self.tokens))
+    return SparsePattern(tokens, before)
 
 
-@dataclass(frozen=True)
-class BlockCausal:
+def block_causal(tokens: int, block: int) -> SparsePattern:
     """Every query sees all blocks up to and including its own: full inside a block, causal between blocks."""
-
-    tokens: int
-    block: int
-
-    def __post_init__(self) -> None:
-        _positive(self.tokens, block=self.block)
-
-    def before(self, query: Counts, key: Counts) -> Counts:
-        return _in_range(key, 0, np.minimum((query // self.block + 1) * self.block, self.tokens))
+    _positive(tokens, block=block)
+    return SparsePattern(tokens, lambda query, key: _in_range(key, 0, np.minimum((query // block + 1) * block, tokens)))
 
 
-@dataclass(frozen=True)
-class Documents:
+def documents(lengths: Sequence[int], causal: bool = True) -> SparsePattern:
     """Several documents packed in one sequence: a query sees its own document only, causally or whole."""
+    if not lengths or min(lengths) < 1:
+        raise CascadeSimError(f"pattern: documents need at least one token each, got {list(lengths)}")
+    edges = np.concatenate([[0], np.cumsum(lengths)])
 
-    lengths: tuple[int, ...]
-    causal: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.lengths or min(self.lengths) < 1:
-            raise CascadeSimError(f"pattern: documents need at least one token each, got {list(self.lengths)}")
-
-    @property
-    def tokens(self) -> int:
-        return sum(self.lengths)
-
-    def before(self, query: Counts, key: Counts) -> Counts:
-        edges = np.concatenate([[0], np.cumsum(self.lengths)])
+    def before(query: Counts, key: Counts) -> Counts:
         document = np.searchsorted(edges, query, side="right") - 1
-        end = query + 1 if self.causal else edges[document + 1]
-        return _in_range(key, edges[document], end)
+        return _in_range(key, edges[document], query + 1 if causal else edges[document + 1])
+
+    return SparsePattern(sum(lengths), before)
 
 
-@dataclass(frozen=True)
-class FrameDecay:
+def frame_decay(frames: int, frame: int) -> SparsePattern:
     """Video: `frames` of `frame` tokens; full inside a frame, and a window that halves with each doubling of distance.
 
     Radial attention's rule (arXiv 2506.19852): frames at distance d in [2^k, 2^(k+1)) see frame / 2^k neighbours.
     """
+    _positive(frames * frame, frames=frames, frame=frame)
 
-    frames: int
-    frame: int
-
-    def __post_init__(self) -> None:
-        _positive(self.frames * self.frame, frames=self.frames, frame=self.frame)
-
-    @property
-    def tokens(self) -> int:
-        return self.frames * self.frame
-
-    def before(self, query: Counts, key: Counts) -> Counts:
+    def before(query: Counts, key: Counts) -> Counts:
         total = np.zeros(np.broadcast_shapes(np.shape(query), np.shape(key)), dtype=np.int64)
-        own, place = query // self.frame, query % self.frame
-        for other in range(self.frames):
-            distance = np.abs(own - other)
-            width = np.maximum(self.frame >> np.floor(np.log2(np.maximum(distance, 1))).astype(np.int64), 1)
-            first = np.clip(place - width // 2, 0, self.frame - width)
-            inside = np.clip(key - other * self.frame, 0, self.frame)
-            total += _in_range(inside, first, first + width)
+        own, place = query // frame, query % frame
+        for other in range(frames):
+            distance = np.maximum(np.abs(own - other), 1)
+            width = np.maximum(frame >> np.floor(np.log2(distance)).astype(np.int64), 1)
+            first = np.clip(place - width // 2, 0, frame - width)
+            total += _in_range(np.clip(key - other * frame, 0, frame), first, first + width)
         return total
+
+    return SparsePattern(frames * frame, before)
 
 
 def _positive(tokens: int, **sizes: int) -> None:

@@ -1,25 +1,21 @@
 """The cascades themselves, as text: every one of the package by name, and those in a user's `.cascade` files.
 
-A new cascade is one constant `NAME = cascade("name", ...)` in any module of `einsum_cascades`: modules that call
-`notation.cascade` are found by reading their source, so nothing is registered and nothing else is imported.
+A new cascade is one constant `NAME = cascade("name", ...)` in a module of this folder: modules are searched by reading
+their source, so nothing is registered and nothing else is imported.
 """
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
-import cascadesim.einsum_cascades as package
 from cascadesim.einsum_cascades.notation.errors import UnknownNameError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import read_cascade
 
 SUFFIX = ".cascade"
-_DEFINES = "import cascade\n"  # the line that every module of cascades has
 
 
 def cascade_names() -> tuple[str, ...]:
@@ -40,14 +36,9 @@ def find(name_or_path: str | Path) -> Cascade:
 
 @cache
 def _sources() -> Mapping[str, str]:
-    """Modules of the package that define cascades, with their text; this one does not import `cascade` as they do."""
-    found = {}
-    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        spec = find_spec(module.name)
-        source = getattr(spec and spec.loader, "get_source", lambda name: None)(module.name)
-        if source and _DEFINES in source:
-            found[module.name] = source
-    return found
+    """The modules of this folder, with their text."""
+    paths = (path for path in sorted(Path(__file__).parent.glob("*.py")) if path.name != "__init__.py")
+    return {f"{__name__}.{path.stem}": path.read_text(encoding="utf-8") for path in paths}
 
 
 @cache

@@ -29,7 +29,7 @@ and that what chooses, `top`, has a unit of its own or waits for one.
 from __future__ import annotations
 
 from cascadesim.einsum_cascades.notation.notation import cascade
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_3PASS
 
 TOP_K_GATHER = cascade("top-k-gather", """
     QK[h,m,p]  = Q[h,p,e] * K[h,m,e]

@@ -22,11 +22,13 @@ def available() -> bool:
 
 
 @cache
-def cubin(source: Source, target: int) -> bytes | None:
-    """For a compute capability such as 80, 90 or 100; None where no compiler is installed. RuntimeError: its log."""
+def cubin(source: Source, target: int) -> bytes:
+    """For a compute capability such as 80, 90 or 100. Raises RuntimeError with the compiler's log, or without one."""
     if (library := _nvrtc()) is not None:
         return _by_nvrtc(library, source, architecture(target))
-    return _by_nvcc(source, architecture(target)) if shutil.which("nvcc") else None
+    if not shutil.which("nvcc"):
+        raise RuntimeError("CUDA C++ needs NVRTC (pip install nvidia-cuda-nvrtc) or nvcc")
+    return _by_nvcc(source, architecture(target))
 
 
 def architecture(target: int) -> str:

@@ -11,7 +11,7 @@ from ctypes import byref, c_char_p, c_float, c_int, c_uint, c_void_p
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cascadesim.kernels.cuda import compiler, host
+from cascadesim.kernels.cuda import host
 from cascadesim.kernels.cuda.compiler import cubin
 from cascadesim.kernels.cuda.source import CudaFunction, Source
 
@@ -25,11 +25,6 @@ def launch(function: CudaFunction, grid: Sequence[int], threads: int, *arguments
     """`grid`: blocks, up to three dimensions. Tensors are pointers, None a null pointer, int 32 bits, float 32 bits."""
     on_gpu = any(getattr(each, "is_cuda", False) for each in arguments)
     (launch_on_gpu if on_gpu else host.launch)(function, grid, threads, [_as_c(each) for each in arguments])
-
-
-def available(device: str) -> bool:
-    """Whether CUDA C++ can be compiled for this device of torch's."""
-    return host.compiler() is not None if device == "cpu" else compiler.available()
 
 
 def _as_c(value: Argument) -> Any:
@@ -62,11 +57,8 @@ def _function(function: CudaFunction, device: int, target: int) -> c_void_p:
 @cache
 def _module(source: Source, device: int, target: int) -> c_void_p:
     """Loaded once per device."""
-    code = cubin(source, target)
-    if code is None:
-        raise RuntimeError("CUDA C++ needs NVRTC (pip install nvidia-cuda-nvrtc) or nvcc")
     module = c_void_p()
-    _call("cuModuleLoadData", byref(module), c_char_p(code))
+    _call("cuModuleLoadData", byref(module), c_char_p(cubin(source, target)))
     return module
 
 

@@ -13,20 +13,10 @@ import torch
 import triton
 import triton.language as tl
 
+from cascadesim.kernels import inputs
 from cascadesim.kernels.attention.configurations import padded, precision
 from cascadesim.kernels.attention.tile import accumulate, finite, online_state, scores, tile_and_head
-from cascadesim.kernels.inputs import (
-    MOST_ELEMENTS,
-    InputError,
-    check_heads,
-    indices,
-    launch,
-    number,
-    plain,
-    scaled,
-    shaped,
-    together,
-)
+from cascadesim.kernels.inputs import InputError
 
 NAME = "decode"
 WARPS = 4
@@ -128,26 +118,26 @@ def decode_attention(
     k, v, capacity, strides = _cache(q, k, v, pages)
     B, H, E = q.shape
     F, G = v.shape[-1], k.shape[1 if pages is None else 2]
-    lengths = indices(NAME, "lengths", lengths, (B,), 0, capacity)
+    lengths = inputs.indices(NAME, "lengths", lengths, (B,), 0, capacity)
     table = lengths if pages is None else _table(pages, lengths, k)
-    together(NAME, q=q, lengths=lengths, pages=table)
+    inputs.together(NAME, q=q, lengths=lengths, pages=table)
     splits = _splits(q, max(B * G, 1), capacity) if splits is None else splits
-    number(NAME, "splits", splits, 1, MOST_SPLITS)
-    q, scale_log2 = scaled(NAME, q, scale)
+    inputs.number(NAME, "splits", splits, 1, MOST_SPLITS)
+    q, scale_log2 = inputs.scaled(NAME, q, scale)
     out = q.new_empty(B, H, F)
     if not out.numel():
         return out
     keys, stages = key_tile(padded(max(E, F)), q.element_size())
     maxima, totals = torch.empty(2, B, H, splits, dtype=torch.float32, device=q.device)
     weighted = torch.empty(B, H, splits, padded(F), dtype=torch.float32, device=q.device)
-    launch(
-        NAME, decode_split, splits * B * G, plain(q), k, v, table, lengths, maxima, totals, weighted, scale_log2,
+    inputs.launch(
+        NAME, decode_split, splits * B * G, inputs.plain(q), k, v, table, lengths, maxima, totals, weighted, scale_log2,
         H, H // G, capacity, splits, -(-capacity // (keys * splits)), *strides, 0 if pages is None else table.shape[1],
         E=E, F=F, EP=padded(E), FP=padded(F), P0=padded(H // G), M0=keys, PAGE=0 if pages is None else k.shape[1],
         PRECISION=precision(q.element_size()), num_warps=WARPS, num_stages=stages,
     )  # fmt: skip
-    launch(NAME, decode_reduce, B * H, maxima, totals, weighted, out, splits, F=F, FP=padded(F),
-           MOST=MOST_SPLITS, CHUNK=CHUNK, num_warps=WARPS)  # fmt: skip
+    inputs.launch(NAME, decode_reduce, B * H, maxima, totals, weighted, out, splits, F=F, FP=padded(F),
+                  MOST=MOST_SPLITS, CHUNK=CHUNK, num_warps=WARPS)  # fmt: skip
     return out
 
 
@@ -155,37 +145,37 @@ def _cache(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, pages: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, int, tuple[int, ...]]:
     """(k, v, keys that fit, strides of a page or batch entry, a key and a head: of k, then of v)."""
-    together(NAME, q=q, k=k, v=v)
+    inputs.together(NAME, q=q, k=k, v=v)
     if q.dim() != 3 or not k.dim() == v.dim() == 4:
         raise InputError(f"{NAME}: q [B, H, E] has 3 dimensions, k and v have 4; got q {[*q.shape]}, k {[*k.shape]}, "
                          f"v {[*v.shape]}")  # fmt: skip
     row, head = (2, 1) if pages is None else (1, 2)
     if pages is None:
-        check_heads(NAME, q[:, :, None], k, v)
+        inputs.check_heads(NAME, q[:, :, None], k, v)
     else:  # a page is no batch entry: none of them, so that everything else is compared
-        check_heads(NAME, q[:0, :, None], k[:0].transpose(1, 2), v[:0].transpose(1, 2))
-    number(NAME, "head dimension", max(q.shape[2], v.shape[3]), 1, MOST_HEAD_DIM[q.element_size()])
+        inputs.check_heads(NAME, q[:0, :, None], k[:0].transpose(1, 2), v[:0].transpose(1, 2))
+    inputs.number(NAME, "head dimension", max(q.shape[2], v.shape[3]), 1, MOST_HEAD_DIM[q.element_size()])
     most = MOST_GROUP if q.element_size() == 2 and max(q.shape[2], v.shape[3]) <= 128 else ROWS
-    number(NAME, "query heads of one key head", q.shape[1] // max(k.shape[head], 1), 0, most)
+    inputs.number(NAME, "query heads of one key head", q.shape[1] // max(k.shape[head], 1), 0, most)
     capacity = k.shape[2] if pages is None else _in_pages(q, k, v, pages)
-    k, v = (each if each.stride(3) == 1 and not each.is_neg() else plain(each) for each in (k, v))
+    k, v = (each if each.stride(3) == 1 and not each.is_neg() else inputs.plain(each) for each in (k, v))
     return k, v, capacity, tuple(each.stride(at) for each in (k, v) for at in (0, row, head))
 
 
 def _in_pages(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, pages: torch.Tensor) -> int:
     """Keys that fit the table."""
-    shaped(NAME, "v", v, (*k.shape[:3], v.shape[3]))
+    inputs.shaped(NAME, "v", v, (*k.shape[:3], v.shape[3]))
     if not isinstance(pages, torch.Tensor) or pages.dim() != 2:
         raise InputError(f"{NAME}: pages must be a tensor of 2 dimensions [B, pages of one]")
-    number(NAME, "keys of a page", k.shape[1], 1, MOST_ELEMENTS)
+    inputs.number(NAME, "keys of a page", k.shape[1], 1, inputs.MOST_ELEMENTS)
     keys: int = pages.shape[1] * k.shape[1]
-    number(NAME, "keys of the table", keys, 0, MOST_ELEMENTS)
+    inputs.number(NAME, "keys of the table", keys, 0, inputs.MOST_ELEMENTS)
     return keys
 
 
 def _table(pages: torch.Tensor, lengths: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     """int32 [B, pages of one]; on the host, entries up to the last key name pages that there are."""
-    table = indices(NAME, "pages", pages, (len(lengths), pages.shape[1]), -(2**31), MOST_ELEMENTS)
+    table = inputs.indices(NAME, "pages", pages, (len(lengths), pages.shape[1]), -(2**31), inputs.MOST_ELEMENTS)
     used = torch.arange(pages.shape[1], device=lengths.device) * k.shape[1] < lengths[:, None]
     if not table.is_cuda and bool(((table < 0) | (table >= k.shape[0]))[used].any()):
         raise InputError(f"{NAME}: pages of keys within the lengths must be from 0 to {k.shape[0] - 1}")

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cascadesim.kernels.catalogue import LoopWork, TileProduct, Variant, typed
-from cascadesim.kernels.decode_attention.triton import (
-    CHUNK,
-    MOST_GROUP,
-    MOST_SPLITS,
-    ROWS,
-    WARPS,
-    decode_reduce,
-    decode_split,
-    key_tile,
-)
+from cascadesim.kernels.catalogue import LoopWork, TileProduct, Variant, signature, typed
+from cascadesim.kernels.decode_attention import triton
 
-STATE = {"RM": "*fp32", "RD": "*fp32", "RNV": "*fp32"}
-STRIDES = tuple(f"{of}{each}_stride" for of in ("", "value_") for each in ("page", "row", "head"))
 UNALIGNED = ("heads", "group", "capacity", "splits", "split_tiles", "table_stride")  # need not divide by 16
+SPLIT = ("Q K V:*fp16 PAGES LENGTHS:*i32 RM RD RNV:*fp32 scale_log2:fp32 page_stride row_stride head_stride "
+         f"value_page_stride value_row_stride value_head_stride {' '.join(UNALIGNED)}:i32")  # fmt: skip
 
 
 def variants(target: int) -> Iterator[Variant]:
@@ -27,21 +18,21 @@ def variants(target: int) -> Iterator[Variant]:
         for page in (0, 16):
             yield _split(D, page)
     yield _split(256, 0)
-    yield _split(128, 0, rows=MOST_GROUP)
+    yield _split(128, 0, rows=triton.MOST_GROUP)
     yield typed(_split(128, 0), "bf16")
     yield typed(_split(128, 0, 4), "fp32")
     yield Variant(
-        "decode reduce fp16 D128", "decode_attention", decode_reduce, {**STATE, "AV": "*fp16", "splits": "i32"},
-        {"F": 128, "FP": 128, "MOST": MOST_SPLITS, "CHUNK": CHUNK}, WARPS, 3, unaligned=frozenset({"splits"}),
+        "decode reduce fp16 D128", "decode_attention", triton.decode_reduce,
+        signature("RM RD RNV:*fp32 AV:*fp16 splits:i32"),
+        {"F": 128, "FP": 128, "MOST": triton.MOST_SPLITS, "CHUNK": triton.CHUNK}, triton.WARPS, 3,
+        unaligned=frozenset({"splits"}),
     )  # fmt: skip
 
 
-def _split(D: int, page: int, element_bytes: int = 2, rows: int = ROWS) -> Variant:
-    keys, stages = key_tile(D, element_bytes)
-    signature = {**{each: "*fp16" for each in ("Q", "K", "V")}, "PAGES": "*i32", "LENGTHS": "*i32", **STATE,
-                 "scale_log2": "fp32", **{each: "i32" for each in (*STRIDES, *UNALIGNED)}}  # fmt: skip
+def _split(D: int, page: int, element_bytes: int = 2, rows: int = triton.ROWS) -> Variant:
+    keys, stages = triton.key_tile(D, element_bytes)
     constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": rows, "M0": keys, "PAGE": page, "PRECISION": "tf32"}
     loop = LoopWork((TileProduct(rows, keys, D), TileProduct(rows, D, keys)), rows * keys, rows)
-    name = f"decode {'paged ' * bool(page)}fp16 D{D}{f', {rows} heads' * (rows > ROWS)}"
-    return Variant(name, "decode_attention", decode_split, signature, constants, WARPS, stages, (loop,),
-                   frozenset(UNALIGNED))  # fmt: skip
+    name = f"decode {'paged ' * bool(page)}fp16 D{D}{f', {rows} heads' * (rows > triton.ROWS)}"
+    return Variant(name, "decode_attention", triton.decode_split, signature(SPLIT), constants, triton.WARPS,
+                   stages, (loop,), frozenset(UNALIGNED))  # fmt: skip

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cascadesim.kernels.attention.configurations import TileShape, precision, tiles_of
-from cascadesim.kernels.attention.variants import scores, values
-from cascadesim.kernels.catalogue import LoopWork, Variant, typed
+from cascadesim.kernels.attention.variants import UNALIGNED, one_pass_work, sides
+from cascadesim.kernels.catalogue import Variant, signature, typed
 from cascadesim.kernels.neighborhood_attention.block_sparse import block_sparse_1pass
 from cascadesim.kernels.neighborhood_attention.pattern import DIMENSIONS, SLABS
 from cascadesim.kernels.neighborhood_attention.tiled import neighborhood_1pass
@@ -15,6 +15,9 @@ from cascadesim.kernels.neighborhood_attention.triton import unrolled
 
 KEY_TILES = {"1-D": (1, 1, 64), "2-D": (1, 8, 8), "3-D": (1, 8, 8)}
 QUERIES = 128
+BOXES = ("Q K V AV:*fp16 TABLE WINDOWS EXECUTED:*i32 scale_log2:fp32 "
+         "query_slots key_slots g1 g2 heads group:i32")  # fmt: skip
+LISTED = "Q K V AV:*fp16 ROWS COLUMNS MASK_OF:*i32 MASKS:*u8 scale_log2:fp32 P M heads group:i32"
 
 
 def variants(target: int) -> Iterator[Variant]:
@@ -35,57 +38,19 @@ def sparse_tiles(capability: int, D: int) -> TileShape:
     return TileShape(QUERIES, 64, QUERIES // 16, tiles_of(capability, D, 2).stages)
 
 
-def _loops(tiles: TileShape, D: int, slabs: int = 1) -> tuple[LoopWork, LoopWork]:
-    """Without masks, then with; `slabs`: loops with masks."""
-    tile = LoopWork((scores(tiles, D), values(tiles, D)), tiles.P0 * tiles.M0, tiles.P0)
-    return tile, replace(tile, copies=slabs)
-
-
 def _boxes(capability: int, tiles: TileShape, name: str, D: int, key_tile: tuple[int, int, int]) -> Variant:
-    signature = {
-        **{each: "*fp16" for each in ("Q", "K", "V", "AV")},
-        **{each: "*i32" for each in ("TABLE", "WINDOWS", "EXECUTED")},
-        "scale_log2": "fp32",
-        **{each: "i32" for each in ("query_slots", "key_slots", "g1", "g2", "heads", "group")},
-    }
     U0, U1, U2 = key_tile
-    constants = {
-        "E": D,
-        "F": D,
-        "EP": D,
-        "FP": D,
-        "P0": tiles.P0,
-        "U0": U0,
-        "U1": U1,
-        "U2": U2,
-        "SLABS": SLABS,
-        "UNROLLED": unrolled(capability),
-        "WIDTH": 1 + (1 + SLABS) * 2 * DIMENSIONS,
-        "COUNT": False,
-        "PRECISION": precision(2),
-    }
-    return Variant(f"neighborhood {name} fp16 D{D}", "neighborhood_attention", neighborhood_1pass, signature, constants,
-                   tiles.warps, tiles.stages, _loops(tiles, D, SLABS if unrolled(capability) else 1),
+    constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "U0": U0, "U1": U1, "U2": U2, "SLABS": SLABS,
+                 "UNROLLED": unrolled(capability), "WIDTH": 1 + (1 + SLABS) * 2 * DIMENSIONS, "COUNT": False,
+                 "PRECISION": precision(2)}  # fmt: skip
+    whole = one_pass_work(tiles, D)
+    masked = replace(whole, copies=SLABS if unrolled(capability) else 1)
+    return Variant(f"neighborhood {name} fp16 D{D}", "neighborhood_attention", neighborhood_1pass, signature(BOXES),
+                   constants, tiles.warps, tiles.stages, (whole, masked),
                    frozenset({"g1", "g2", "heads", "group"}))  # fmt: skip
 
 
 def _block_sparse(tiles: TileShape, D: int) -> Variant:
-    signature = {
-        **{each: "*fp16" for each in ("Q", "K", "V", "AV")},
-        **{each: "*i32" for each in ("ROWS", "COLUMNS", "MASK_OF")},
-        "MASKS": "*u8",
-        "scale_log2": "fp32",
-        **{each: "i32" for each in ("P", "M", "heads", "group")},
-    }
-    constants = {"E": D, "F": D, "EP": D, "FP": D, "P0": tiles.P0, "M0": tiles.M0, "PRECISION": precision(2)}
-    return Variant(
-        f"block-sparse fp16 D{D}",
-        "neighborhood_attention",
-        block_sparse_1pass,
-        signature,
-        constants,
-        tiles.warps,
-        tiles.stages,
-        _loops(tiles, D),
-        frozenset({"heads", "group"}),
-    )
+    constants = {**sides(tiles, D), "PRECISION": precision(2)}
+    return Variant(f"block-sparse fp16 D{D}", "neighborhood_attention", block_sparse_1pass, signature(LISTED),
+                   constants, tiles.warps, tiles.stages, (one_pass_work(tiles, D),) * 2, UNALIGNED)  # fmt: skip

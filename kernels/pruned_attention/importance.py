@@ -12,20 +12,10 @@ import torch
 import triton
 import triton.language as tl
 
+from cascadesim.kernels import inputs
 from cascadesim.kernels.attention.configurations import padded, precision
 from cascadesim.kernels.attention.tile import key_head_of, load_rows, tile_and_head
-from cascadesim.kernels.inputs import (
-    FLOATS,
-    MOST_ELEMENTS,
-    InputError,
-    buffer,
-    launch,
-    number,
-    one_type,
-    operands,
-    plain,
-    together,
-)
+from cascadesim.kernels.inputs import InputError
 
 NAME, HEADS = "column sums", "head importance"
 WARPS, BLOCK = 8, 1024
@@ -84,27 +74,27 @@ def column_sums(
 
     `lse` [B, H, P] float32 as `attention` leaves it at the same scale. Raises InputError.
     """
-    given = operands(NAME, q, k, k, scale, most_head_dim=MOST_HEAD_DIM)
+    given = inputs.operands(NAME, q, k, k, scale, most_head_dim=MOST_HEAD_DIM)
     P, M, E, _, programs = given.sizes
-    together(NAME, q=q, lse=lse)
-    buffer(NAME, "lse", lse, q.shape[:3], torch.float32)
+    inputs.together(NAME, q=q, lse=lse)
+    inputs.buffer(NAME, "lse", lse, q.shape[:3], torch.float32)
     sums = torch.zeros(*q.shape[:2], M, dtype=torch.float32, device=q.device)
     if sums.numel() and P:
         keys, queries, stages = tile(padded(E), q.element_size())
-        launch(NAME, column_sums_kernel, programs * triton.cdiv(M, keys), given.q, given.k, lse, sums,
-               given.scale_log2, P, M, *given.heads, E=E, EP=padded(E), P0=queries, M0=keys, CAUSAL=causal,
-               PRECISION=precision(q.element_size()), num_warps=WARPS, num_stages=stages)  # fmt: skip
+        inputs.launch(NAME, column_sums_kernel, programs * triton.cdiv(M, keys), given.q, given.k, lse, sums,
+                      given.scale_log2, P, M, *given.heads, E=E, EP=padded(E), P0=queries, M0=keys, CAUSAL=causal,
+                      PRECISION=precision(q.element_size()), num_warps=WARPS, num_stages=stages)  # fmt: skip
     return sums
 
 
 def head_importance(out: torch.Tensor) -> torch.Tensor:
     """[B, H] float32, of [B, H, P, F]. Raises InputError."""
-    together(HEADS, out=out)
-    one_type(HEADS, FLOATS, out=out)
+    inputs.together(HEADS, out=out)
+    inputs.one_type(HEADS, inputs.FLOATS, out=out)
     if out.dim() != 4:
         raise InputError(f"{HEADS}: the output of attention has 4 dimensions [B, H, P, F], got {[*out.shape]}")
     elements = out.shape[2] * out.shape[3]
-    number(HEADS, "elements of one head", elements, 0, MOST_ELEMENTS - BLOCK)
+    inputs.number(HEADS, "elements of one head", elements, 0, inputs.MOST_ELEMENTS - BLOCK)
     sums = torch.empty(out.shape[:2], dtype=torch.float32, device=out.device)
-    launch(HEADS, head_importance_kernel, sums.numel(), plain(out), sums, elements, BLOCK=BLOCK)
+    inputs.launch(HEADS, head_importance_kernel, sums.numel(), inputs.plain(out), sums, elements, BLOCK=BLOCK)
     return sums

@@ -12,20 +12,10 @@ import torch
 import triton
 import triton.language as tl
 
+from cascadesim.kernels import inputs
 from cascadesim.kernels.attention.configurations import padded
 from cascadesim.kernels.attention.tile import finite, key_head_of, tile_and_head
-from cascadesim.kernels.inputs import (
-    FLOAT32,
-    InputError,
-    check_heads,
-    launch,
-    number,
-    one_type,
-    plain,
-    scaled,
-    shaped,
-    together,
-)
+from cascadesim.kernels.inputs import InputError
 
 NAME = "progressive decode"
 KEYS, WARPS, STAGES = 64, 4, 2
@@ -105,7 +95,7 @@ def progressive_reduce(
 
 def planes(codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(upper, lower) uint8 [..., E/2] of int8 codes [..., E], E even. Raises InputError."""
-    together(NAME, codes=codes)
+    inputs.together(NAME, codes=codes)
     if codes.dtype != torch.int8 or not codes.dim() or codes.shape[-1] % 2:
         raise InputError(f"{NAME}: codes must be int8 with an even last dimension, got {codes.dtype} {[*codes.shape]}")
     wide = codes.to(torch.int32)
@@ -144,13 +134,13 @@ def progressive_decode_of_planes(
     if not out.numel():
         return out, need
     state = (maxima, totals, weighted)
-    upper, lower, key_scale, v = (plain(each) for each in (upper, lower, key_scale, v))
+    q, upper, lower, key_scale, v = (inputs.plain(each) for each in (q, upper, lower, key_scale, v))
     for fine in (False, True):
-        launch(NAME, progressive_split, splits * B * H, plain(q), upper, lower, key_scale, v, need, *state,
-               scale_log2, M, H, H // G, splits, -(-M // (KEYS * splits)), E=E, F=F, FP=padded(F), M0=KEYS, FINE=fine,
-               num_warps=WARPS, num_stages=STAGES)  # fmt: skip
-        launch(NAME, progressive_reduce, B * H, *state, out, need, threshold, splits, F=F, FP=padded(F),
-               S=triton.next_power_of_2(splits), FINE=fine, num_warps=WARPS)  # fmt: skip
+        inputs.launch(NAME, progressive_split, splits * B * H, q, upper, lower, key_scale, v, need, *state, scale_log2,
+                      M, H, H // G, splits, -(-M // (KEYS * splits)), E=E, F=F, FP=padded(F), M0=KEYS, FINE=fine,
+                      num_warps=WARPS, num_stages=STAGES)  # fmt: skip
+        inputs.launch(NAME, progressive_reduce, B * H, *state, out, need, threshold, splits, F=F, FP=padded(F),
+                      S=triton.next_power_of_2(splits), FINE=fine, num_warps=WARPS)  # fmt: skip
     return out, need
 
 
@@ -159,20 +149,20 @@ def _fitting(
     threshold: float, scale: float | None, splits: int,
 ) -> tuple[torch.Tensor, float]:  # fmt: skip
     """(q, factor of the scores); planes stand for keys of twice their width in the type of q."""
-    together(NAME, q=q, upper=upper, lower=lower, key_scale=key_scale, v=v)
+    inputs.together(NAME, q=q, upper=upper, lower=lower, key_scale=key_scale, v=v)
     if q.dim() != 3 or not upper.dim() == v.dim() == 4:
         raise InputError(f"{NAME}: q [B, H, E], planes [B, G, M, E/2] and v [B, G, M, F]; got q {[*q.shape]}, "
                          f"upper {[*upper.shape]}, v {[*v.shape]}")  # fmt: skip
     if upper.dtype != torch.uint8 or lower.dtype != torch.uint8:
         raise InputError(f"{NAME}: planes are uint8, got {upper.dtype} and {lower.dtype}")
-    shaped(NAME, "lower", lower, upper.shape)
+    inputs.shaped(NAME, "lower", lower, upper.shape)
     E = 2 * upper.shape[3]
-    check_heads(NAME, q[:, :, None], upper[..., :1].expand(*upper.shape[:3], E).to(q.dtype), v,
-                most_head_dim=MOST_HEAD_DIM)  # fmt: skip
+    inputs.check_heads(NAME, q[:, :, None], upper[..., :1].expand(*upper.shape[:3], E).to(q.dtype), v,
+                       most_head_dim=MOST_HEAD_DIM)  # fmt: skip
     if E & (E - 1):
         raise InputError(f"{NAME}: the head dimension of q must be a power of two, got {E}")
-    shaped(NAME, "key_scale", key_scale, v.shape[:2])
-    one_type(NAME, (torch.float32,), key_scale=key_scale)
-    number(NAME, "threshold", threshold, 0, FLOAT32.max, whole=False)
-    number(NAME, "splits", splits, 1, MOST_SPLITS)
-    return scaled(NAME, q, scale)
+    inputs.shaped(NAME, "key_scale", key_scale, v.shape[:2])
+    inputs.one_type(NAME, (torch.float32,), key_scale=key_scale)
+    inputs.number(NAME, "threshold", threshold, 0, inputs.FLOAT32.max, whole=False)
+    inputs.number(NAME, "splits", splits, 1, MOST_SPLITS)
+    return inputs.scaled(NAME, q, scale)

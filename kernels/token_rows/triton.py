@@ -12,25 +12,14 @@ import torch
 import triton
 import triton.language as tl
 
+from cascadesim.kernels import inputs
 from cascadesim.kernels.attention.tile import tile_and_head
-from cascadesim.kernels.inputs import (
-    FLOATS,
-    INTEGERS,
-    MOST_ELEMENTS,
-    InputError,
-    indices,
-    launch,
-    number,
-    one_type,
-    plain,
-    shaped,
-    together,
-)
+from cascadesim.kernels.inputs import InputError
 
 NAME = "token rows"
 ROWS, WARPS, STAGES = 64, 4, 1  # rows of one program, at most
 PROGRAM_BYTES = 16384  # rows of one program, which registers hold: 64 of 256 bytes
-TYPES = (*FLOATS, torch.float64, *INTEGERS)
+TYPES = (*inputs.FLOATS, torch.float64, *inputs.INTEGERS)
 
 
 @triton.jit
@@ -70,9 +59,9 @@ def scatter_rows(source: torch.Tensor, index: torch.Tensor, rows: int) -> torch.
 
     `index` integers [rows of the source]. Raises InputError.
     """
-    number(NAME, "rows", rows, 0, MOST_ELEMENTS - ROWS)
+    inputs.number(NAME, "rows", rows, 0, inputs.MOST_ELEMENTS - ROWS)
     index = _checked(source, index, rows)
-    shaped(NAME, "index", index, (source.shape[-2],))
+    inputs.shaped(NAME, "index", index, (source.shape[-2],))
     kept = [] if index.is_cuda else index[index >= 0].tolist()
     if len(set(kept)) < len(kept):
         raise InputError(f"{NAME}: a row is written at most once, but an index occurs twice")
@@ -83,13 +72,14 @@ def scatter_rows(source: torch.Tensor, index: torch.Tensor, rows: int) -> torch.
 
 def _checked(source: torch.Tensor, index: torch.Tensor, rows: int) -> torch.Tensor:
     """int32; on a GPU, where it is not looked at, an index beyond the last row counts as none."""
-    together(NAME, source=source, index=index)
-    one_type(NAME, TYPES, source=source)
+    inputs.together(NAME, source=source, index=index)
+    inputs.one_type(NAME, TYPES, source=source)
     if source.dim() < 2 or index.dim() != 1:
         raise InputError(f"{NAME}: source [..., rows, D] and index [rows]; got {[*source.shape]} and {[*index.shape]}")
-    number(NAME, "bytes of a row", triton.next_power_of_2(source.shape[-1]) * source.element_size(), 0, PROGRAM_BYTES)
-    number(NAME, "rows", max(source.shape[-2], len(index)), 0, MOST_ELEMENTS - ROWS)
-    return indices(NAME, "index", index, index.shape, -(2**31), rows - 1)
+    row_bytes = triton.next_power_of_2(source.shape[-1]) * source.element_size()
+    inputs.number(NAME, "bytes of a row", row_bytes, 0, PROGRAM_BYTES)
+    inputs.number(NAME, "rows", max(source.shape[-2], len(index)), 0, inputs.MOST_ELEMENTS - ROWS)
+    return inputs.indices(NAME, "index", index, index.shape, -(2**31), rows - 1)
 
 
 def _launch(kernel, source: torch.Tensor, index: torch.Tensor, out: torch.Tensor) -> None:
@@ -99,7 +89,7 @@ def _launch(kernel, source: torch.Tensor, index: torch.Tensor, out: torch.Tensor
     if out.numel() and source.numel():
         R = min(ROWS, PROGRAM_BYTES // (DP * source.element_size()))
         programs = source.shape[:-2].numel() * triton.cdiv(len(index), R)
-        launch(NAME, kernel, programs, plain(source), index, out, source.shape[-2], out.shape[-2], D=D, DP=DP, R=R,
-               num_warps=WARPS, num_stages=STAGES)  # fmt: skip
+        inputs.launch(NAME, kernel, programs, inputs.plain(source), index, out, source.shape[-2], out.shape[-2], D=D,
+                      DP=DP, R=R, num_warps=WARPS, num_stages=STAGES)  # fmt: skip
     else:
         out.zero_()

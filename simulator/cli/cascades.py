@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from cascadesim import einsum_cascades
-from cascadesim.simulator.cli.options import alternatives, extent, mask, new_file, one_of
-from cascadesim.simulator.views.output import json_text, pending_files, printable
+from cascadesim.simulator.cli.options import extent, mask, new_file, output_format
+from cascadesim.simulator.views.output import aligned, json_text, pending_files, printable
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
 
-FORMATS = ("table", "json")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,18 +24,13 @@ FORMATS = ("table", "json")
               help="Bind an extent, such as M0=256 (lengths may be 64K); several times. Counts become numbers.")
 @click.option("--mask", type=mask, default="full", metavar="MASK",
               help="Count under a mask: full, causal, window:N or chunk:N. Without P, as many queries as keys.")
-@click.option("--format", "format_", type=one_of(*FORMATS), default="table", metavar=alternatives(*FORMATS),
-              show_default=True, help="How the result is printed.")
+@output_format("table", "json")
 @click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
               help="Also draw the Einsums and what they read of each other, in rows of their passes.")
 def passes(
-    cascade: str,
-    rank: str | None,
-    sizes: tuple[tuple[str, int], ...],
-    mask: KeyInterval,
-    format_: str,
+    cascade: str, rank: str | None, sizes: tuple[tuple[str, int], ...], mask: KeyInterval, format_: str,
     plot: Path | None,
-) -> None:
+) -> None:  # fmt: skip
     """Passes over each rank, live footprint, operations and least traffic of a cascade.
 
     `cascadesim list cascades` names those that come along.
@@ -64,17 +58,11 @@ def table(found: einsum_cascades.Analysis) -> Iterator[str]:
         einsums.append((name, str(found.main.pass_of(number)), work or "none: a copy or an initial state"))
     yield f"{found.cascade.name}: {found.pass_class}{over}"
     yield ""
-    yield from _aligned(ranks)
+    yield from aligned(ranks, names=4)
     yield ""
-    yield from _aligned(einsums)
+    yield from aligned(einsums, names=3)
     yield ""
     yield f"least traffic to and from memory: {found.minimum_words} words"
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,10 +1,10 @@
-"""The programs `cascadesim` and `simulate`: their sub-commands, and where a command meets the shell.
+"""The programs `cascadesim` and `simulate`: the command `simulate`, further ones, and where a command meets the shell.
 
-A sub-command is imported when it is asked for. Layers above the simulator add theirs through the entry-point group
-`cascadesim.commands`; nothing here knows them. Errors become one line on standard error and an exit code, never a
-traceback: 0 good, 1 a claim does not hold, 2 bad input or a result that cannot be written, 130 interrupted, 143
-terminated. Anything else is a bug: it keeps its traceback, and the program ends with 70, so that nobody takes it for
-a claim.
+The work of `simulate` is in `run`; it and further commands are imported when they are asked for. Layers above the
+simulator add theirs through the entry-point group `cascadesim.commands`; nothing here knows them. Errors become one
+line on standard error and an exit code, never a traceback: 0 good, 1 a claim does not hold, 2 bad input or a result
+that cannot be written, 130 interrupted, 143 terminated. Anything else is a bug: it keeps its traceback, and the program
+ends with 70, so that nobody takes it for a claim.
 """
 
 from __future__ import annotations
@@ -17,25 +17,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast
 
 import click
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, bounded, suggestion
-from cascadesim.simulator.cli.options import one_of
+from cascadesim.simulator.cli.options import (
+    LARGEST_BATCH,
+    choice,
+    lengths,
+    names,
+    new_file,
+    one_of,
+    output_format,
+    setting,
+    together,
+    whole,
+)
 from cascadesim.simulator.views.output import printable, standard_streams
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 ENTRY_POINTS = "cascadesim.commands"
-SECTIONS = ("architectures", "workloads", "cascades", "spaces", "kernels", "devices", "suites")
+SECTIONS = ("architectures", "workloads", "cascades", "mappings", "spaces", "kernels", "devices", "suites")
 OWN = {
-    "simulate": "cascadesim.simulator.cli.simulate:simulate",
+    "simulate": "cascadesim.simulator.cli.commands:simulate",
     "passes": "cascadesim.simulator.cli.cascades:passes",
     "rewrite": "cascadesim.simulator.cli.cascades:rewrite",
     "import": "cascadesim.simulator.cli.cascades:import_cascade",
+    "map": "cascadesim.simulator.cli.mapper:map_cascade",
     "gna": "cascadesim.simulator.cli.gna:gna",
     "explore": "cascadesim.simulator.cli.explore:explore",
     "list": "cascadesim.simulator.cli.commands:list_names",
@@ -53,7 +66,8 @@ class Commands(click.Group):
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name in OWN:
-            return _own(name)
+            module, _, attribute = OWN[name].partition(":")
+            return cast("click.Command", getattr(import_module(module), attribute))
         point = _registered().get(name)
         try:
             return None if point is None else cast("click.Command", point.load())
@@ -67,11 +81,6 @@ class Commands(click.Group):
         if name not in OWN and not name.startswith("-") and name not in _registered():
             raise click.UsageError(f"no command '{name}'{suggestion(name, self.list_commands(context))}", context)
         return super().resolve_command(context, arguments)
-
-
-def _own(name: str) -> click.Command:
-    module, _, attribute = OWN[name].partition(":")
-    return cast("click.Command", getattr(import_module(module), attribute))
 
 
 @cache
@@ -92,7 +101,7 @@ def cascadesim(context: click.Context) -> None:
 @click.command("list", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("section", type=one_of(*SECTIONS), required=False, metavar="[SECTION]")
 def list_names(section: str | None) -> None:
-    """What can be named: architectures, workloads, cascades, spaces, kernels, devices, suites.
+    """What can be named: architectures, workloads, cascades, mappings, spaces, kernels, devices, suites.
 
     One SECTION, or all of them.
     """
@@ -107,6 +116,65 @@ def list_names(section: str | None) -> None:
             click.echo(f"  {entry:{width}}  {remark}".rstrip())
         if not entries:
             click.echo("  none yet")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--arch", "architectures", type=names, required=True, metavar="NAME[,NAME…]",
+              help="Architectures: names as `cascadesim list architectures` prints them, or YAML files; repeatable.",
+              multiple=True, callback=together)
+@click.option("--workload", "workloads", type=names, required=True, metavar="NAME[,NAME…]",
+              help="Workloads: names as `cascadesim list workloads` prints them, or YAML files; repeatable.",
+              multiple=True, callback=together)
+@click.option("--attention", metavar="CASCADE", help="Attention cascade, or a .cascade file.  [the architecture's]")
+@click.option("--mapping", metavar="NAME|FILE|search",
+              help="A mapping by name or as a .mapping file, or the best that is found.  [the published one]")
+@click.option("--seq-len", "sequence_lengths", type=lengths, metavar="N[,N…]", multiple=True, callback=together,
+              help="Tokens per sequence, such as 4096, 64K or 1M (powers of 1024); repeatable.  [the workload's]")
+@click.option("--batch", type=whole(1, LARGEST_BATCH, " sequences"), metavar="B",
+              help="Sequences at once.  [the workload's]")
+@choice("--phase", of=("prefill", "decode"), default="prefill",
+        help_text="All tokens of a prompt at once, or one more token after --seq-len of them.")
+@choice("--scope", of=("attention", "linear", "model"), default="model",
+        help_text="The whole model, or the attention or the linear layers of one layer of each kind.")
+@choice("--fidelity", of=("analytical", "cycle"),
+        help_text="Closed form, or every cycle of every unit.  [cycle where the architecture has it]")
+@choice("--accounting", of=("physical", "artifact"), default="physical",
+        help_text="What hardware would do, or what the publication charged, quirks included.")
+@click.option("--set", "settings", type=setting, multiple=True, metavar="FIELD=VALUE",
+              help="Another value for a field of the architecture or of the workload; repeatable.")
+@output_format("table", "json", "csv", help_text="How results are printed.")
+@click.option("--output", type=new_file(), metavar="FILE", help="Print to a file instead.")
+@click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg", help="Also draw the figures.")
+@click.option("--trace", type=new_file(".json"), metavar="FILE.json",
+              help="Also write the schedule of the first tiles, for Perfetto or chrome://tracing.")
+@choice("--show", of=("cascade", "mapping", "schedule", "bound", "dram"),
+        help_text="Print what is computed, what goes where, when it runs, what bounds it, or what DRAM\n"
+                  "standards would deliver of its traffic, instead of results.")
+def simulate(
+    architectures: tuple[str, ...], workloads: tuple[str, ...], attention: str | None, mapping: str | None,
+    sequence_lengths: tuple[int, ...], batch: int | None, phase: str, scope: str, fidelity: str | None,
+    accounting: str, settings: tuple[str, ...], format_: str, output: Path | None, plot: Path | None,
+    trace: Path | None, show: str | None,
+) -> None:  # fmt: skip
+    """How long WORKLOAD takes on ARCH, what it moves and burns, and which unit bounds it.
+
+    \b
+    simulate --arch fusemax --workload llama
+    simulate --arch flat,fusemax --workload bert,xlm --seq-len 1K,64K --scope attention --plot figure.png
+    """
+    if fidelity is None and accounting == "artifact":
+        fidelity = "analytical"
+    if fidelity == "analytical" and trace is not None:
+        raise click.UsageError("--trace shows the cycle-level schedule; it needs --fidelity cycle")
+    if fidelity == "analytical" and show == "schedule":
+        raise click.UsageError("--show schedule needs --fidelity cycle")
+    if show is not None and format_ != "table":
+        raise click.UsageError(f"--show {show} prints text; leave out --format {format_}")
+    from cascadesim.simulator.cli.run import requests_of, run
+
+    asked = requests_of(architectures, workloads, attention, sequence_lengths, batch, phase, scope, fidelity,
+                        accounting, settings, mapping)  # fmt: skip
+    run(asked, format_, output, plot, trace, show)
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -210,4 +278,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def simulate_main(arguments: Sequence[str] | None = None) -> None:
     """Run the program `simulate`, which is `cascadesim simulate`."""
-    sys.exit(program_exit(_own("simulate"), "simulate", sys.argv[1:] if arguments is None else arguments))
+    sys.exit(program_exit(simulate, "simulate", sys.argv[1:] if arguments is None else arguments))

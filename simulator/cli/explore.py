@@ -8,28 +8,20 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from cascadesim.simulator.cli.options import alternatives, new_file, one_of
+from cascadesim.simulator.cli.options import choice, new_file, whole
 from cascadesim.simulator.views.output import pending_files, printable, progress
 
 if TYPE_CHECKING:
     from cascadesim.simulator.explore.results import Frame
     from cascadesim.simulator.explore.workers import EngineName
 
-ENGINES = ("local", "ray")
-
-
-def worker_count(text: str) -> int:
-    tidy = text.strip()
-    if not (tidy.isascii() and tidy.isdigit() and 1 <= len(tidy) <= 4 and 1 <= int(tidy) <= 1024):
-        raise click.BadParameter(f"'{text}'; give 1 to 1024 processes")
-    return int(tidy)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("space", metavar="SPACE.yaml")
-@click.option("--workers", type=worker_count, metavar="N", help="Processes.  [one per core]")
-@click.option("--engine", type=one_of(*ENGINES), default="local", metavar=alternatives(*ENGINES), show_default=True,
-              help="This machine, or a Ray cluster (RAY_ADDRESS; otherwise a local one).")
+@click.option("--workers", type=whole(1, 1024, " processes"), metavar="N", help="Processes.  [one per core]")
+@choice("--engine", of=("local", "ray"), default="local",
+        help_text="This machine, or a Ray cluster (RAY_ADDRESS; otherwise a local one).")
 @click.option("--output", type=new_file(".parquet", ".csv"), metavar="FILE.parquet|.csv",
               help="Write the front; a run that was killed goes on from what it had.")
 @click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
@@ -70,14 +62,14 @@ def explore(
 
             figures.draw(frame, picture)
         if written is not None:
-            results.write_page(frame, written)
+            written.write_text(results.page(frame), encoding="utf-8")
 
 
 def _print(frame: Frame, lines: Iterable[str]) -> None:
     counts = frame.counts
     click.echo(f"{printable(frame.source)}: {counts.designs:,} designs; {counts.allowed:,} hold the conditions, "
                f"{counts.possible:,} can run the work, {counts.good:,} hold the constraints; "
-               f"{counts.on_front:,} on the front of {', '.join(frame.objectives)}")
+               f"{len(frame):,} on the front of {', '.join(frame.objectives)}")
     for line in lines:
         click.echo(printable(line))
     if frame.verdict is not None:

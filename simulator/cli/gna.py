@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import click
 
 from cascadesim.einsum_cascades.notation.errors import shortened
-from cascadesim.simulator.cli.options import alternatives, new_file, one_of
+from cascadesim.simulator.cli.options import choice, new_file, output_format, whole
 from cascadesim.simulator.views.output import pending_files, written_to
 
 if TYPE_CHECKING:
     from cascadesim.simulator.gna.pattern_report import PatternAnswer
     from cascadesim.simulator.gna.report import Answer
 
-FORMATS = ("table", "json")
 LARGEST_LAYOUT = 2**24  # tokens, also of a tile; assumed: beyond every published layout
 _LARGEST_SIZE = 2**40  # keeps wrong input short of numbers too long to print
 
@@ -41,20 +40,6 @@ def flags(text: str) -> tuple[bool, ...]:
     if not set(parts) <= {"0", "1"}:
         raise click.BadParameter(f"'{shortened(text)}'; give 0 or 1 for each dimension, such as 1,0,0")
     return tuple(part == "1" for part in parts)
-
-
-def whole(least: int, most: int) -> Callable[[str], int]:
-    """Make a reader of whole numbers within limits."""
-
-    def number(text: str) -> int:
-        tidy = text.strip()
-        if not (tidy.isascii() and tidy.removeprefix("-").isdigit() and len(tidy) < 20):
-            raise click.BadParameter(f"'{shortened(text)}' is not a whole number")
-        if not least <= int(tidy) <= most:
-            raise click.BadParameter(f"{tidy}; give {least} to {most}")
-        return int(tidy)
-
-    return number
 
 
 def share(text: str) -> float:
@@ -88,8 +73,8 @@ def steps(text: str) -> tuple[int, int]:
 @click.option("--kv-tile", "key_tile", type=sizes, required=True, metavar="AxBxC", help="Keys of a kernel's tile.")
 @click.option("--extra-kv", "extra_keys", type=whole(0, LARGEST_LAYOUT), default="0", metavar="N",
               help="Further keys that every query sees, such as text tokens.")
-@click.option("--dead-tiles", type=one_of("skip", "walk"), default="skip", metavar=alternatives("skip", "walk"),
-              show_default=True, help="Query tiles of nothing but padding: not run, or run over a full window.")
+@choice("--dead-tiles", of=("skip", "walk"), default="skip",
+        help_text="Query tiles of nothing but padding: not run, or run over a full window.")
 @click.option("--pattern", metavar="NAME[:FIELD=VALUE,…]",
               help="Another pattern instead of a window, such as sink-window:sinks=64,window=4096 or moba:kept=2.")
 @click.option("--block-mask", type=click.Path(path_type=Path), metavar="FILE.npy",
@@ -108,8 +93,7 @@ def steps(text: str) -> tuple[int, int]:
 @click.option("--also", "also_texts", multiple=True, metavar="N:window=AxBxC[,…]",
               help="N further layers with another window, stride, dilation (several times).")
 @click.option("--recommend", is_flag=True, help="Also search strides, windows, dilations and tile shapes.")
-@click.option("--format", "format_", type=one_of(*FORMATS), default="table", metavar=alternatives(*FORMATS),
-              show_default=True, help="How the answer is printed.")
+@output_format("table", "json", help_text="How the answer is printed.")
 @click.option("--output", type=new_file(), metavar="FILE", help="Print to a file instead.")
 @click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
               help="Also draw the mask with its tiles, the useful share per tile, and the bound against the stride.")
@@ -128,7 +112,7 @@ def gna(
     cascadesim gna --layout 32768 --pattern moba --q-tile 128 --kv-tile 128
     """
     _refuse({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile}, (window, pattern, block_mask))
-    from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+    from cascadesim.einsum_cascades.sparsity.masks import neighborhood
     from cascadesim.simulator.gna import neighborhood as bounds
     from cascadesim.simulator.gna import pattern_report, report
 

@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 from typing import TypeAlias
 
 from cascadesim.accelerators.catalogue import preset_names, presets
+from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.einsum_cascades.analysis.passes import pass_class
 from cascadesim.einsum_cascades.models.workload import ALIASES, load_workload, workload_names
 from cascadesim.einsum_cascades.texts import cascade_names, find
@@ -51,7 +52,14 @@ def _cascades() -> Entries:
         yield each.name, f"{pass_class(each)}, {', '.join(each.inputs)} -> {', '.join(each.outputs)}"
 
 
+def _mappings() -> Entries:
+    for name, mapping in shipped_mappings().items():
+        groups = f"{len(mapping.groups)} groups" if len(mapping.groups) > 1 else "one group"
+        yield name, f"for {mapping.cascade}, {groups}"
+
+
 _OWN: Mapping[str, Callable[[], Entries]] = {
     "architectures": _architectures, "workloads": _workloads, "cascades": _cascades,
+    "mappings": _mappings,
     "spaces": lambda: ((name, read_space(name)[0].question) for name in space_names()),
 }  # fmt: skip

@@ -6,42 +6,49 @@ Each reader is a function from text to value; click says which option a refusal 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from os.path import isfile
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened, suggestion
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
 
 Value = TypeVar("Value")
+Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 LONGEST_SEQUENCE = 2**24  # assumed: beyond every published context length (10M), and still quick to count masks of
 LARGEST_BATCH = 2**16  # assumed: beyond any serving batch
 _THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
 _POWERS = {"K": 2**10, "M": 2**20}
-_LONGEST_NUMBER = 12  # digits; more is beyond both limits, and Python refuses to read thousands of them
+_LONGEST_NUMBER = 20  # digits; more is beyond all limits, and Python refuses to read thousands of them
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
     """Make a reader of one of `choices` that guesses what was meant where it is none."""
 
-    def choice(text: str) -> str:
+    def chosen(text: str) -> str:
         if text not in choices:
             guess = suggestion(text, choices)
             meant = guess if "did you mean" in guess else f"; give one of: {', '.join(choices)}"
             raise click.BadParameter(f"no '{text}'{meant}")
         return text
 
-    return choice
+    return chosen
 
 
-def alternatives(*choices: str) -> str:
-    """Write a choice as help shows it."""
-    return f"[{'|'.join(choices)}]"
+def choice(*declared: str, of: Sequence[str], default: str | None = None, help_text: str) -> Decorator:
+    """Make an option that takes one of a few words, which help shows."""
+    return click.option(*declared, type=one_of(*of), default=default, metavar=f"[{'|'.join(of)}]",
+                        show_default=default is not None, help=help_text)  # fmt: skip
+
+
+def output_format(*formats: str, help_text: str = "How the result is printed.") -> Decorator:
+    """Make the option `--format`; tables are what is printed without it."""
+    return choice("--format", "format_", of=formats, default="table", help_text=help_text)
 
 
 def lengths(text: str) -> tuple[int, ...]:
@@ -62,13 +69,18 @@ def together(_: click.Context, _option: click.Parameter, given: Iterable[tuple[V
     return tuple(dict.fromkeys(value for values in given for value in values))
 
 
-def batch_size(text: str) -> int:
-    tidy = text.strip()
-    if not _is_number(tidy):
-        raise click.BadParameter(f"'{text}' is not a whole number")
-    if len(tidy) > _LONGEST_NUMBER or not 1 <= int(tidy) <= LARGEST_BATCH:
-        raise click.BadParameter(f"{tidy} sequences; give 1 to {LARGEST_BATCH}")
-    return int(tidy)
+def whole(least: int, most: int, of: str = "") -> Callable[[str], int]:
+    """Make a reader of whole numbers within limits; `of` says what they count."""
+
+    def number(text: str) -> int:
+        tidy = text.strip()
+        if not _is_number(tidy) or len(tidy) >= _LONGEST_NUMBER:
+            raise click.BadParameter(f"'{shortened(text)}' is not a whole number")
+        if not least <= int(tidy) <= most:
+            raise click.BadParameter(f"{tidy}; give {least} to {most}{of}")
+        return int(tidy)
+
+    return number
 
 
 def names(text: str) -> tuple[str, ...]:

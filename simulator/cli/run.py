@@ -7,18 +7,20 @@ are opened before the work starts and appear when all of it is done.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import chain, product
 from pathlib import Path
 from typing import TypeVar, cast
 
 from cascadesim.accelerators import catalogue
-from cascadesim.accelerators.protocol import Accelerator, Accounting
-from cascadesim.einsum_cascades.models.projections import Phase
+from cascadesim.accelerators.mapping.text import find_mapping
+from cascadesim.accelerators.protocol import Accelerator, Accounting, TakesMappings
+from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.workload import Scope, TracedWorkload, Workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened
-from cascadesim.einsum_cascades.notation.schema import read_yaml
+from cascadesim.einsum_cascades.notation.schema import dotted, read_yaml
+from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.simulator.report import Report, document
 from cascadesim.simulator.request import Fidelity, Request, load_any_workload
 from cascadesim.simulator.simulate import reports
@@ -72,6 +74,7 @@ def run(
 def requests_of(
     architectures: Sequence[str], workloads: Sequence[str], attention: str | None, lengths: Sequence[int],
     batch: int | None, phase: str, scope: str, fidelity: str | None, accounting: str, settings: tuple[str, ...],
+    mapping: str | None = None,
 ) -> Iterator[Request]:  # fmt: skip
     """Combine every architecture with every workload at every length, or at the workload's own.
 
@@ -80,6 +83,9 @@ def requests_of(
     of_workload = tuple(setting for setting in settings if _field(setting).split(".")[0] in Workload.model_fields)
     of_architecture = tuple(setting for setting in settings if setting not in of_workload)
     accelerators = [load_architecture(name, of_architecture) for name in architectures]
+    if mapping is not None:
+        accelerators, attention = mapped(accelerators, mapping, attention)
+        settings = (*settings, f"mapping={mapping}")
     loaded = [load_any_workload(name, of_workload) for name in workloads]
     for workload, length, accelerator in product(loaded, lengths or (None,), accelerators):
         traced = workload if isinstance(workload, TracedWorkload) else None  # its phase is that of its rows
@@ -90,6 +96,26 @@ def requests_of(
             cast(Fidelity, fidelity or ("cycle" if can.cycle_level and not can.calibrated else "analytical")),
             cast(Accounting, accounting), attention, settings,
         )  # fmt: skip
+
+
+def mapped(
+    accelerators: Sequence[Accelerator], mapping: str, attention: str | None
+) -> tuple[list[Accelerator], str | None]:
+    """Give every accelerator a mapping by name, from a file, or with `search` its best one; and the cascade it is for.
+
+    Raises CascadeSimError for a machine that takes none, and for a mapping of another cascade than was asked for.
+    """
+    chosen = None if mapping == "search" else find_mapping(mapping)
+    if chosen is not None and attention is not None and chosen.cascade != Path(attention).stem:
+        raise CascadeSimError(f"{chosen.name} is a mapping for {chosen.cascade}, not for {shortened(attention)}")
+    found = []
+    for accelerator in accelerators:
+        if not isinstance(accelerator, TakesMappings):
+            raise CascadeSimError(f"{accelerator.name} takes no mapping: its own model says what goes where")
+        found.append(accelerator.with_mapping(chosen))
+    known = chosen is not None and chosen.cascade in cascade_names()
+    is_attention = known and {"Q", "K", "V"} <= set(find(chosen.cascade).inputs) if chosen is not None else False
+    return found, chosen.cascade if chosen is not None and attention is None and is_attention else attention
 
 
 def _answered(
@@ -162,22 +188,13 @@ def load_architecture(name: str, settings: Sequence[str]) -> Accelerator:
         if not unknown:
             raise
         file = next((path for full, path in catalogue.presets().items() if name in (full, path.stem)), Path(name))
-        known = tuple(_paths(read_yaml(file)))
+        known = tuple(path for path, _ in dotted(read_yaml(file)))
         problems = [f"--set {shortened(field)}: {_meant(name, field, known)}" for field in unknown]
         raise SpecError("\n".join(problems)) from None
 
 
 def _field(setting: str) -> str:
     return ".".join(part.strip() for part in setting.partition("=")[0].split("."))
-
-
-def _paths(content: Mapping[str, object], above: str = "") -> Iterator[str]:
-    """List every field of a file, dotted."""
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _paths(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}"
 
 
 def _meant(name: str, field: str, known: Sequence[str]) -> str:

@@ -34,15 +34,6 @@ class UnitUse:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskUse:
-    """Cycles that one task occupied its unit, summed over all tiles."""
-
-    name: str
-    unit: str
-    busy_cycles: int
-
-
-@dataclass(frozen=True, slots=True)
 class SteadyState:
     """The longest stretch found in which every `tiles` tiles take exactly `cycles` cycles.
 
@@ -78,7 +69,6 @@ class Schedule:
     cycles: int
     tiles: int
     units: tuple[UnitUse, ...]
-    tasks: tuple[TaskUse, ...]
     bound_by: str  # the unit with the most busy cycles
     fill_cycles: int
     drain_cycles: int
@@ -91,19 +81,6 @@ class Schedule:
 
     def utilization(self, name: str) -> float:
         return self.unit(name).busy_cycles / self.cycles if self.cycles else 0.0
-
-    def __str__(self) -> str:
-        rows = [("unit", "busy", "stalled", "idle", "busy share")]
-        rows += [(unit.name, f"{unit.busy_cycles:,}", f"{unit.stalled_cycles:,}", f"{unit.idle_cycles:,}",
-                  f"{self.utilization(unit.name):.1%}") for unit in self.units]
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-        headline = [f"{self.cycles:,} cycles for {self.tiles:,} tiles; {self.bound_by} is busiest: "
-                    f"{self.fill_cycles:,} cycles before it starts, {self.drain_cycles:,} after it ends"]
-        if self.steady is not None:
-            headline.append(f"steady from tile {self.steady.first_tile:,}: {self.steady.cycles:,} cycles every "
-                            f"{self.steady.tiles:,} tiles ({self.steady.cycles_per_tile:,.2f} per tile)")
-        return "\n".join([*headline, *table])
 
 
 LARGEST_RING = 2**17  # tiles that a unit may fall behind another
@@ -196,7 +173,9 @@ def _deadlock(program: Program, state: EngineState) -> str:
 
 def _schedule(program: Program, state: EngineState | None) -> Schedule:
     """Read the schedule off the final state, None where nothing ran."""
-    busy = program.busy_cycles()
+    by_task, busy = program.busy_cycles(), dict.fromkeys(program.units, 0)
+    for task in program.tasks:
+        busy[task.unit] += by_task[task.name]
     last, stepped, steady = 0, 0, None
     if state is not None:
         last = int(state.rows[at.CLOCK].max())
@@ -206,22 +185,20 @@ def _schedule(program: Program, state: EngineState | None) -> Schedule:
         first, tiles, period, repeated = (int(value) for value in state.rows[at.STEADY, :4])
         steady = SteadyState(first, tiles, period, first + tiles + repeated) if repeated else None
     cycles = last + program.drain_cycles if last else 0
-    tasks = tuple(TaskUse(task.name, task.unit, busy[task.name]) for task in program.tasks)
-    units = tuple(_unit_use(name, index, cycles, tasks, state) for index, name in enumerate(program.units))
+    units = tuple(_unit_use(name, index, cycles, busy[name], state) for index, name in enumerate(program.units))
     bound = max(units, key=lambda unit: unit.busy_cycles, default=None)
     return Schedule(
-        cycles=cycles, tiles=program.tiles, units=units, tasks=tasks, bound_by=bound.name if bound else "",
+        cycles=cycles, tiles=program.tiles, units=units, bound_by=bound.name if bound else "",
         fill_cycles=(bound.first_start or 0) if bound else 0,
         drain_cycles=cycles - (bound.last_finish or 0) if bound else 0, steady=steady, simulated_tiles=stepped,
         program=program,
     )  # fmt: skip
 
 
-def _unit_use(name: str, index: int, cycles: int, tasks: tuple[TaskUse, ...], state: EngineState | None) -> UnitUse:
+def _unit_use(name: str, index: int, cycles: int, busy: int, state: EngineState | None) -> UnitUse:
     first = int(state.rows[at.FIRST_START, index]) if state is not None else -1
     if state is None or first < 0:
         return UnitUse(name, 0, 0, cycles, None, None)
-    busy = sum(task.busy_cycles for task in tasks if task.unit == name)
     last = int(state.rows[at.CLOCK, index])
     stalled = last - first - busy
     if stalled < 0:

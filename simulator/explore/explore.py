@@ -20,7 +20,7 @@ from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.models import Reference, available, with_following
 from cascadesim.simulator.explore.problem import Digits, SearchProblem, problem
-from cascadesim.simulator.explore.results import SUFFIXES, Counts, Frame, evenly_picked, parquet_library, write
+from cascadesim.simulator.explore.results import SUFFIXES, Frame, evenly_picked, parquet_library, write
 from cascadesim.simulator.explore.search import (
     Found,
     Watch,
@@ -62,7 +62,7 @@ def explore(
     with session(engine):
         search = evolutionary if made.space.search.method == "evolutionary" else exhaustive
         found = search(made, processes, engine, checkpoint, watch.get("searching", _unwatched))
-        if made.space.search.fidelity == "cycle" and found.good:
+        if made.space.search.fidelity == "cycle" and found.counts.good:
             found = refined(made, found, processes, engine, checkpoint, watch.get("refining", _unwatched))
         _refuse_nothing(made, found)
         frame = _frame(made, found, text, processes, engine, cycle_level, watch.get("simulating", _unwatched))
@@ -113,19 +113,20 @@ class _OnlyTried(Exception):
 
 def _refuse_nothing(made: SearchProblem, found: Found) -> None:
     """An empty front is an error that says at which hurdle the designs fell."""
-    if found.good:
+    counts = found.counts
+    if counts.good:
         return
-    if not found.allowed:
-        raise CascadeSimError(f"{made.source}: none of {found.designs:,} designs holds the conditions")
-    if not found.possible:
+    if not counts.allowed:
+        raise CascadeSimError(f"{made.source}: none of {counts.designs:,} designs holds the conditions")
+    if not counts.possible:
         why, first = "not among the first designs", made.first_allowed()
         if len(first):
             figures = made.figures(first)
             missing = [metric.name for metric in made.objectives
                        if not np.isfinite(figures.get(metric.name, np.ones(1))[0])]
             why = made.model.problem(made.points(first)[0]) or f"the model has no {', '.join(missing)} for it"
-        raise CascadeSimError(f"{made.source}: none of {found.allowed:,} designs can run the work; the first: {why}")
-    raise CascadeSimError(f"{made.source}: none of {found.possible:,} designs that can run the work holds the "
+        raise CascadeSimError(f"{made.source}: none of {counts.allowed:,} designs can run the work; the first: {why}")
+    raise CascadeSimError(f"{made.source}: none of {counts.possible:,} designs that can run the work holds the "
                           "constraints")
 
 
@@ -153,8 +154,8 @@ def _frame(
     return Frame(
         columns={name: column[order] for name, column in columns.items()},
         fields=tuple(field.name for field in made.fields), objectives=tuple(metric.name for metric in made.objectives),
-        counts=Counts(found.designs, found.allowed, found.possible, found.good, len(found.digits)),
-        references=tuple(references), space_text=text, source=made.source, version=version("cascadesim"),
+        counts=found.counts, references=tuple(references),
+        space_text=text, source=made.source, version=version("cascadesim"),
         elasticities=elasticities(made, found.digits[np.argsort(found.costs[:, 0], kind="stable")]),
     )  # fmt: skip
 

@@ -6,12 +6,12 @@ design by design. The neighborhood model is `neighborhood`. Knows no space file 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from cascadesim.accelerators.catalogue import QUANTITIES, Column, Evaluator, Flo
 from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, shortened, suggestion
-from cascadesim.einsum_cascades.notation.schema import read_yaml
+from cascadesim.einsum_cascades.notation.schema import dotted, read_yaml, replaced
 from cascadesim.simulator.explore.space import Space, Use
 from cascadesim.simulator.request import Fidelity, Request
 from cascadesim.simulator.simulate import operations, reports
@@ -111,37 +111,6 @@ class Reference:
     quantities: Mapping[str, float]
 
 
-class Model(Protocol):
-    """The questions that a search may ask of what a space is about."""
-
-    @property
-    def fields(self) -> Mapping[str, object]:
-        """Every field that may vary, with the value it has otherwise."""
-        ...
-
-    @property
-    def given(self) -> tuple[str, ...]:
-        """Names of the quantities it gives."""
-        ...
-
-    def quantities(self, columns: Mapping[str, Column]) -> dict[str, Floats]:
-        """Returns a column for each of `given`, (designs,) float64; nan where a design cannot be."""
-        ...
-
-    def problem(self, point: Point) -> str | None:
-        """Says why one design cannot be; None if it can."""
-        ...
-
-    @property
-    def has_cycle_level(self) -> bool: ...
-
-    def cycle_quantities(self, point: Point) -> dict[str, float]:
-        """The quantities of one design at cycle level; nan where it cannot be."""
-        ...
-
-    def references(self) -> tuple[Reference, ...]: ...
-
-
 @dataclass(frozen=True)
 class ArchitectureModel:
     """An accelerator of which some fields change, judged on workloads. `content`: what its file holds."""
@@ -155,10 +124,11 @@ class ArchitectureModel:
     @cached_property
     def fields(self) -> Mapping[str, object]:
         """Every dotted field but `architecture`, which the space names once."""
-        return {name: value for name, value in _paths(self.content) if name != "architecture"}
+        return {name: value for name, value in dotted(self.content) if name != "architecture"}
 
     @property
     def given(self) -> tuple[str, ...]:
+        """Names of the quantities it gives."""
         return (*QUANTITIES, "tokens")
 
     @cached_property
@@ -186,6 +156,7 @@ class ArchitectureModel:
         return self._evaluators is not None
 
     def quantities(self, columns: Mapping[str, Column]) -> dict[str, Floats]:
+        """Returns a column for each of `given`, (designs,) float64; nan where a design cannot be."""
         columns = {name: column for name, column in columns.items() if name in self.fields}
         found = self._planned(columns) if self._evaluators is None else self._vectorised(self._evaluators, columns)
         found["tokens"] = np.full_like(found["latency_s"], self.tokens)
@@ -237,6 +208,7 @@ class ArchitectureModel:
         )  # fmt: skip
 
     def problem(self, point: Point) -> str | None:
+        """Says why one design cannot be; None if it can."""
         try:
             self._sums(point, "analytical")
         except CascadeSimError as error:
@@ -248,6 +220,7 @@ class ArchitectureModel:
         return self.accounting == "physical"
 
     def cycle_quantities(self, point: Point) -> dict[str, float]:
+        """The quantities of one design at cycle level; nan where it cannot be."""
         return {**dict(zip(QUANTITIES, self._figures(point, "cycle"), strict=True)), "tokens": self.tokens}
 
     def references(self) -> tuple[Reference, ...]:
@@ -293,18 +266,6 @@ def changed(content: Mapping[str, Any], point: Point) -> dict[str, Any]:
     """`content` with each dotted field of `point` replaced; whole numbers as integers, which every field takes."""
     found = dict(content)
     for field, value in point.items():
-        group, parts = found, field.split(".")
-        for part in parts[:-1]:
-            group[part] = dict(group.get(part) or {})
-            group = group[part]
-        group[parts[-1]] = int(value) if isinstance(value, float) and value.is_integer() else value
+        whole = isinstance(value, float) and value.is_integer()
+        found = replaced(found, field.split("."), int(value) if whole else value, field)  # type: ignore[call-overload]
     return found
-
-
-def _paths(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, object]]:
-    """Every field of a file, dotted."""
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _paths(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value

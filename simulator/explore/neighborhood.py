@@ -17,7 +17,7 @@ from cascadesim.accelerators.neighborhood_kernels import KernelConstants, TileSh
 from cascadesim.einsum_cascades.models.layers import layout_sizes
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, shown
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood, times
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood, times
 from cascadesim.simulator.cli.gna import LARGEST_LAYOUT
 from cascadesim.simulator.explore.models import Point, Reference, points_of
 from cascadesim.simulator.explore.space import NeighborhoodSpec, Space
@@ -29,7 +29,7 @@ _TIMED = ("latency_s", "kernel_s", "permute_s", "speedup")
 
 @dataclass(frozen=True)
 class NeighborhoodModel:
-    """`device` None: bounds only, no times."""
+    """Answers what `ArchitectureModel` does. `device` None: bounds only, no times."""
 
     layout: tuple[int, ...]
     window: tuple[int, ...]
@@ -38,6 +38,7 @@ class NeighborhoodModel:
     heads: int
     head_dim: int
     device: KernelConstants | None
+    has_cycle_level = False
 
     @property
     def fields(self) -> Mapping[str, object]:
@@ -60,10 +61,6 @@ class NeighborhoodModel:
         except CascadeSimError as error:
             return str(error)
         return None
-
-    @property
-    def has_cycle_level(self) -> bool:
-        return False
 
     def cycle_quantities(self, point: Point) -> dict[str, float]:
         return dict.fromkeys(self.given, np.nan)

@@ -39,8 +39,7 @@ def _figure(frame: Frame) -> Figure:
     first, *others = frame.objectives
     pairs = [(other, first) for other in others[:3]] or [(first, first)]  # across, up
     figure = Figure(figsize=(max(9.0, 4.6 * len(pairs)), 11.5), layout="constrained")
-    counts = frame.counts
-    figure.suptitle(f"{frame.source}: {counts.on_front:,} of {counts.designs:,} designs on the front", fontsize=11,
+    figure.suptitle(f"{frame.source}: {len(frame):,} of {frame.counts.designs:,} designs on the front", fontsize=11,
                     fontweight="bold")
     top, middle, bottom = np.ravel(figure.subfigures(3, 1, squeeze=False, height_ratios=[4, 3.6, 3]))
     for axes, (across, up) in zip(np.ravel(top.subplots(1, len(pairs), squeeze=False)), pairs, strict=True):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from cascadesim.simulator.explore.models import (
     ALIASES,
     ArchitectureModel,
     Metric,
-    Model,
     Point,
     architecture_model,
     available,
@@ -31,10 +30,11 @@ from cascadesim.simulator.explore.models import (
     refuse_unread,
     with_following,
 )
-from cascadesim.simulator.explore.neighborhood import neighborhood_model
+from cascadesim.simulator.explore.neighborhood import NeighborhoodModel, neighborhood_model
 from cascadesim.simulator.explore.space import Scalar, Space
 
 Digits: TypeAlias = NDArray[np.int32]  # (designs, varied fields): the position of each value
+Model: TypeAlias = ArchitectureModel | NeighborhoodModel
 _LOOKED_THROUGH = 100_000
 
 
@@ -50,14 +50,22 @@ class Field:
         return np.asarray(self.values)
 
 
+class Counts(NamedTuple):
+    """Counts the designs that a search met, by how far they came."""
+
+    designs: int  # looked at
+    allowed: int  # that hold the conditions
+    possible: int  # of these, that can be built and run the work
+    good: int  # of these, that hold the constraints
+
+
 @dataclass(frozen=True)
 class Judged:
     """Some designs after judging. `good`: rows of those that hold every condition and constraint, with their costs."""
 
     good: NDArray[np.intp]
     costs: Floats  # (good designs, objectives) float64, smaller is better
-    allowed: int  # designs that hold the conditions
-    possible: int  # of these, designs that the model can build and run
+    counts: Counts
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class SearchProblem:
         columns = self.columns(digits)
         allowed = np.flatnonzero(self.holds(self.conditions, columns, len(digits)))
         if not allowed.size:
-            return Judged(allowed, np.empty((0, len(self.objectives))), 0, 0)
+            return Judged(allowed, np.empty((0, len(self.objectives))), Counts(len(digits), 0, 0, 0))
         columns = {name: column[allowed] for name, column in columns.items()}
         self._check_derived(columns)
         wanted = {metric.name for metric in self.objectives}.union(*(each.names for each in self.constraints))
@@ -120,7 +128,8 @@ class SearchProblem:
         costs = self.costs(columns)
         possible = np.isfinite(costs.sum(axis=1))
         good = possible & self.holds(self.constraints, columns, allowed.size)
-        return Judged(allowed[good], costs[good], allowed.size, int(possible.sum()))
+        counts = Counts(len(digits), allowed.size, int(possible.sum()), int(good.sum()))
+        return Judged(allowed[good], costs[good], counts)
 
     def _check_derived(self, columns: Mapping[str, Column]) -> None:
         """Raises SpecError where a field follows from others and has no value, such as a quotient by zero."""

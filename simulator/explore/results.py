@@ -23,23 +23,13 @@ import yaml
 from cascadesim.accelerators.catalogue import Column
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.models import METRICS, Reference, metric_of
-from cascadesim.simulator.views.output import cell, printable
+from cascadesim.simulator.explore.problem import Counts
+from cascadesim.simulator.views.output import aligned, cell, printable
 
 SUFFIXES = (".parquet", ".csv")
 MOST_ROWS = 2000  # designs that a page shows, evenly picked: keeps it far below 5 MB
 _SHOWN_ROWS = 12
 _DIFFERENCES = ("analytical_latency_s", "cycle_latency_s", "cycle_difference")  # beside the objectives of a page
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Counts the designs that the search met, by how far they came."""
-
-    designs: int  # looked at
-    allowed: int  # that hold the conditions
-    possible: int  # of these, that can be built and run the work
-    good: int  # of these, that hold the constraints
-    on_front: int
 
 
 @dataclass(frozen=True)
@@ -94,12 +84,10 @@ def table_lines(frame: Frame, most: int = _SHOWN_ROWS) -> Iterator[str]:
     size = len(frame)
     shown = list(range(size)) if size <= most else [*range(most // 2), *range(size - most // 2, size)]
     cells = [[_cell(name, frame[name][row].item()) for name in names] for row in shown]
-    widths = [max(len(text) for text in column) for column in zip(names, *cells, strict=True)]
-    yield "  ".join(name.rjust(width) for name, width in zip(names, widths, strict=True))
-    for position, line in enumerate(cells):
-        if size > most and position == most // 2:
-            yield f"  … {size - most} more"
-        yield "  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True))
+    lines = list(aligned([names, *cells]))
+    if size > most:
+        lines.insert(1 + most // 2, f"  … {size - most} more")
+    yield from lines
 
 
 def _cell(name: str, value: object) -> str:
@@ -109,20 +97,18 @@ def _cell(name: str, value: object) -> str:
 
 
 def write(frame: Frame, target: Path, suffix: str) -> None:
-    """Writes Parquet or CSV, by `suffix`, to the file `target` that the caller made for it."""
+    """Writes Parquet or CSV, by `suffix`, to the file `target` that the caller made for it.
+
+    CSV has comment lines first (`#`): version, counts, the space file; then a header and the rows.
+    """
     if suffix == ".parquet":
         _write_parquet(frame, target)
-    else:
-        _write_csv(frame, target)
-
-
-def _write_csv(frame: Frame, target: Path) -> None:
-    """Comment lines first (`#`): version, counts, the space file; then a header and the rows."""
+        return
     counts = frame.counts
     remarks = [
         f"cascadesim {frame.version}, front of {frame.source}; read with comment='#'",
         f"designs {counts.designs}, hold the conditions {counts.allowed}, can be {counts.possible}, "
-        f"hold the constraints {counts.good}, on the front {counts.on_front}",
+        f"hold the constraints {counts.good}, on the front {len(frame)}",
         f"objectives {', '.join(frame.objectives)}",
         *frame.space_text.splitlines(),
     ]
@@ -138,10 +124,11 @@ def _write_csv(frame: Frame, target: Path) -> None:
 def _write_parquet(frame: Frame, target: Path) -> None:
     pyarrow, parquet = parquet_library()
     table = pyarrow.table({name: pyarrow.array(column.tolist()) for name, column in frame.columns.items()})
-    counts = ", ".join(f"{name} {value}" for name, value in vars(frame.counts).items())
+    counts = {**frame.counts._asdict(), "on_front": len(frame)}
     embedded = {
         "cascadesim.version": frame.version, "cascadesim.space": frame.space_text,
-        "cascadesim.objectives": ", ".join(frame.objectives), "cascadesim.counts": counts,
+        "cascadesim.objectives": ", ".join(frame.objectives),
+        "cascadesim.counts": ", ".join(f"{name} {value}" for name, value in counts.items()),
     }  # fmt: skip
     parquet.write_table(table.replace_schema_metadata(embedded), target)
 
@@ -154,10 +141,6 @@ def parquet_library() -> tuple[Any, Any]:
         raise CascadeSimError(
             "--output FILE.parquet needs pyarrow: pip install 'cascadesim[explore]', or give a .csv file"
         ) from None
-
-
-def write_page(frame: Frame, target: Path) -> None:
-    target.write_text(page(frame), encoding="utf-8")
 
 
 def page(frame: Frame) -> str:
@@ -182,7 +165,7 @@ def page(frame: Frame) -> str:
 def _summary(frame: Frame) -> str:
     counts = frame.counts
     text = (f"{counts.designs:,} designs; {counts.allowed:,} hold the conditions, {counts.possible:,} can run the "
-            f"work, {counts.good:,} hold the constraints, {counts.on_front:,} are on the front of "
+            f"work, {counts.good:,} hold the constraints, {len(frame):,} are on the front of "
             f"{', '.join(metric_of(name).meaning for name in frame.objectives)}.")
     verdict = frame.verdict
     return text if verdict is None else f"{text} {verdict[0].upper()}{verdict[1:]}."

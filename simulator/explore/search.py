@@ -21,7 +21,7 @@ from cascadesim.accelerators.catalogue import Floats
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.front import Rows, front
 from cascadesim.simulator.explore.models import ArchitectureModel, Point, with_following
-from cascadesim.simulator.explore.problem import Digits, Judged, SearchProblem
+from cascadesim.simulator.explore.problem import Counts, Digits, Judged, SearchProblem
 from cascadesim.simulator.explore.workers import Checkpoint, EngineName, Job, run
 
 MOST_DESIGNS = 2_000_000_000  # assumed: half an hour on two cores; beyond, the evolutionary search serves
@@ -43,19 +43,15 @@ class Found:
 
     digits: Digits
     costs: Floats
-    designs: int
-    allowed: int
-    possible: int
-    good: int
+    counts: Counts
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        counts = np.array([self.designs, self.allowed, self.possible, self.good])
-        return {"digits": self.digits, "costs": self.costs, "counts": counts}
+        return {"digits": self.digits, "costs": self.costs, "counts": np.array(self.counts)}
 
     @staticmethod
     def of(arrays: dict[str, NDArray[np.generic]]) -> Found:
-        counts = (int(count) for count in arrays["counts"].tolist())
-        return Found(arrays["digits"].astype(np.int32), arrays["costs"].astype(np.float64), *counts)
+        return Found(arrays["digits"].astype(np.int32), arrays["costs"].astype(np.float64),
+                     Counts(*map(int, arrays["counts"].tolist())))
 
 
 @dataclass(frozen=True)
@@ -93,23 +89,30 @@ def exhaustive(problem: SearchProblem, workers: int, engine: EngineName, checkpo
         )
     chunks = chunks_of(problem)
     found = {chunk.number: Found.of(arrays) for chunk in chunks if (arrays := checkpoint.load(chunk.name)) is not None}
-    done = sum(part.designs for part in found.values())
+    done = sum(part.counts.designs for part in found.values())
     watch(done, problem.size)
     left = [chunk for chunk in chunks if chunk.number not in found]
-    for chunk, part in run(Job(_search_chunk, problem), left, workers, engine):
+    for chunk, part in run(Job(_search_chunk, (problem, None)), left, workers, engine):
         checkpoint.save(chunk.name, part.arrays())
         found[chunk.number] = part
-        done += part.designs
+        done += part.counts.designs
         watch(done, problem.size)
     return merged([found[chunk.number] for chunk in chunks])
 
 
-def _search_chunk(problem: SearchProblem, chunk: Chunk) -> Found:
+def _search_chunk(context: tuple[SearchProblem, Known | None], chunk: Chunk) -> Found:
+    """The front of a chunk; of the designs that are neither simulated nor beaten yet, where some are known."""
+    problem, known = context
     digits = problem.digits_of(chunk.start, chunk.stop)
     judged = problem.judge(digits)
-    kept = front(judged.costs)
-    return Found(digits[judged.good[kept]], judged.costs[kept], len(digits), judged.allowed, judged.possible,
-                 judged.good.size)
+    rows, costs = judged.good, judged.costs
+    if known is not None:
+        new = ~np.isin(rows + chunk.start, known.places)
+        rows, costs = rows[new], costs[new]
+    kept = front(costs)
+    if known is not None:
+        kept = kept[~known.beats(costs[kept], problem.space.search.tolerance)]
+    return Found(digits[rows[kept]], costs[kept], judged.counts)
 
 
 def merged(parts: list[Found]) -> Found:
@@ -117,8 +120,11 @@ def merged(parts: list[Found]) -> Found:
     digits = np.concatenate([part.digits for part in parts])
     costs = np.concatenate([part.costs for part in parts])
     kept = front(costs)
-    sums = (sum(getattr(part, name) for part in parts) for name in ("designs", "allowed", "possible", "good"))
-    return Found(digits[kept], costs[kept], *sums)
+    return Found(digits[kept], costs[kept], _added(parts))
+
+
+def _added(parts: Sequence[Found | Judged]) -> Counts:
+    return Counts(*map(sum, zip(*(part.counts for part in parts), strict=True)))
 
 
 def evolutionary(
@@ -182,8 +188,7 @@ def _judged(problem: SearchProblem, digits: Digits, workers: int, engine: Engine
     good = np.concatenate([part.good + start for part, start in zip(judged, starts, strict=False)])
     costs = np.concatenate([part.costs for part in judged])
     kept = front(costs)
-    allowed, possible = sum(part.allowed for part in judged), sum(part.possible for part in judged)
-    return good, costs, Found(digits[good[kept]], costs[kept], len(digits), allowed, possible, len(good))
+    return good, costs, Found(digits[good[kept]], costs[kept], _added(judged))
 
 
 def _judge(context: tuple[SearchProblem, list[Digits]], number: int) -> Judged:
@@ -253,7 +258,7 @@ def refined(
                       np.concatenate([known.costs, costs]))
         watch(len(known.digits), len(known.digits))
         chunks = chunks_of(problem)
-        parts = dict(run(Job(_open_in_chunk, (problem, known)), chunks, workers, engine))
+        parts = dict(run(Job(_search_chunk, (problem, known)), chunks, workers, engine))
         candidates = merged([parts[chunk] for chunk in chunks]).digits
         iteration += 1
     possible = np.flatnonzero(np.isfinite(known.costs).all(axis=1))
@@ -262,7 +267,7 @@ def refined(
                               "and hold the constraints; use fidelity: analytical")
     order = possible[np.argsort(known.places[possible])]
     kept = order[front(known.costs[order])]
-    return Found(known.digits[kept], known.costs[kept], found.designs, found.allowed, found.possible, found.good)
+    return Found(known.digits[kept], known.costs[kept], found.counts)
 
 
 def _refuse_unbounded(problem: SearchProblem) -> None:
@@ -283,15 +288,3 @@ def _simulated_costs(problem: SearchProblem, digits: Digits, workers: int, engin
     costs = problem.costs(columns)
     holds = problem.holds(problem.constraints, columns, len(digits))
     return np.where(holds[:, None] & np.isfinite(costs), costs, np.inf)
-
-
-def _open_in_chunk(context: tuple[SearchProblem, Known], chunk: Chunk) -> Found:
-    """The front of the designs of a chunk that are neither simulated nor beaten yet."""
-    problem, known = context
-    digits = problem.digits_of(chunk.start, chunk.stop)
-    judged = problem.judge(digits)
-    new = ~np.isin(judged.good + chunk.start, known.places)
-    rows, costs = judged.good[new], judged.costs[new]
-    kept = front(costs)
-    kept = kept[~known.beats(costs[kept], problem.space.search.tolerance)]
-    return Found(digits[rows[kept]], costs[kept], len(digits), judged.allowed, judged.possible, judged.good.size)

@@ -16,10 +16,9 @@ from typing import Any, Literal, TypeAlias
 from click import BadParameter
 from pydantic import Field, field_validator, model_validator
 
-from cascadesim.einsum_cascades.models.projections import Phase
+from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.workload import Scope
 from cascadesim.einsum_cascades.notation.errors import SpecError, UnknownNameError, listed, shortened, shown
-from cascadesim.einsum_cascades.notation.files import read_text
 from cascadesim.einsum_cascades.notation.schema import (
     Fraction,
     NonNegative,
@@ -27,6 +26,7 @@ from cascadesim.einsum_cascades.notation.schema import (
     PositiveFloat,
     Spec,
     parse_yaml,
+    read_text,
     validate,
 )
 from cascadesim.simulator.cli.options import lengths

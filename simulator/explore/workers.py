@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation.files import read_arrays
+from cascadesim.einsum_cascades.notation.schema import read_arrays
 
 EngineName: TypeAlias = Literal["local", "ray"]
 Context = TypeVar("Context")

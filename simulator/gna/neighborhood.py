@@ -25,9 +25,8 @@ from cascadesim.accelerators.neighborhood_kernels import KernelConstants, TileSh
 from cascadesim.accelerators.protocol import checked
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.masks import Positions
-from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, Neighborhood
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.sparsity.masks import Axis, Neighborhood, Positions
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 from cascadesim.simulator.gna.visits import (
     DeadTiles,
     Tiling,

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cascadesim.accelerators.neighborhood_kernels import FLOPS_PER_PAIR
+from cascadesim.einsum_cascades.models.layers import layout_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
 from cascadesim.einsum_cascades.sparsity import sparse_patterns as patterns
 from cascadesim.einsum_cascades.sparsity.block_selection import SELECTED, BlockMask, Selected, read_block_mask, selected
@@ -22,10 +23,10 @@ from cascadesim.simulator.gna.report import SCHEMA
 
 # name -> (constructor, fields it takes besides the tokens)
 STATIC: Mapping[str, tuple[Callable[..., SparsePattern], tuple[str, ...]]] = {
-    "sink-window": (patterns.SinkWindow, ("sinks", "window")),
-    "global-window": (patterns.GlobalWindow, ("window", "globals")), "strided": (patterns.Strided, ("length",)),
-    "fixed": (patterns.Fixed, ("length", "columns")), "halo": (patterns.Halo, ("block", "halo")),
-    "block-causal": (patterns.BlockCausal, ("block",)),
+    "sink-window": (patterns.sink_window, ("sinks", "window")),
+    "global-window": (patterns.global_window, ("window", "globals")), "strided": (patterns.strided, ("length",)),
+    "fixed": (patterns.fixed, ("length", "columns")), "halo": (patterns.halo, ("block", "halo")),
+    "block-causal": (patterns.block_causal, ("block",)),
 }  # fmt: skip
 _SHAPED: Mapping[str, tuple[str, ...]] = {  # fields of patterns that follow the layout
     "documents": ("lengths", "causal"), "frame-decay": (), "sliding-tile": ("tile", "window"),
@@ -111,31 +112,22 @@ def pattern_answer(
     key_tile: tuple[int, ...], head_dim: int,
 ) -> PatternAnswer:  # fmt: skip
     """One of `pattern` (`name:field=value,…`) and `block_mask` (a .npy file whose blocks are the tiles)."""
-    tokens, queries, keys = prod(layout), prod(query_tile), prod(key_tile)
-    if block_mask is not None:
-        mask = read_block_mask(block_mask, queries, keys)
-        expected = (-(-tokens // queries), -(-tokens // keys))
-        if mask.blocks.shape != expected:
-            raise CascadeSimError(f"{block_mask}: {mask.blocks.shape} blocks; the layout has {expected} tiles")
-        visited = mask.blocks.sum(axis=1)
-        attended = min(int(visited.sum()) * queries * keys, tokens**2)
-        return PatternAnswer(str(block_mask), tokens, queries, keys, head_dim, mask.is_causal, attended,
-                             int(visited.sum()), int(visited.max()), 0, 0.0)  # fmt: skip
-    found = named(pattern or "", layout)
+    tokens, queries, keys, name = prod(layout), prod(query_tile), prod(key_tile), str(block_mask or pattern or "")
+    found = named(name, layout) if block_mask is None else read_block_mask(block_mask, queries, keys)
+    expected = (-(-tokens // queries), -(-tokens // keys))
+    if block_mask is not None and isinstance(found, BlockMask) and found.blocks.shape != expected:
+        raise CascadeSimError(f"{block_mask}: {found.blocks.shape} blocks; the layout has {expected} tiles")
     if isinstance(found, Selected | BlockMask):
         tiles = found.tiles(queries, keys)
-        pairs, causal, choice_flops = (
-            (found.attended_pairs, found.causal, found.choice_flops) if isinstance(found, Selected)
-            else (int(found.blocks.sum()) * found.query_block * found.key_block, False, 0.0)
-        )
-        return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, causal, pairs, tiles.total,
-                             float(tiles.visited.max()), float(tiles.partial.sum()), choice_flops)  # fmt: skip
+        pairs = min(found.attended_pairs, tokens**2)
+        return PatternAnswer(name, tokens, queries, keys, head_dim, found.causal, pairs, tiles.total,
+                             float(tiles.visited.max()), float(tiles.partial.sum()), found.choice_flops)  # fmt: skip
     counts = np.array([
         (part.pairs.sum(), part.visited.sum(), part.visited.max(initial=0), (part.visited - part.full).sum())
         for part in patterns.tile_rows(found, queries, keys)
     ])
     total_pairs, total, _, partial = counts.sum(axis=0).tolist()
-    return PatternAnswer(pattern or "", tokens, queries, keys, head_dim, patterns.is_causal(found), total_pairs, total,
+    return PatternAnswer(name, tokens, queries, keys, head_dim, patterns.is_causal(found), total_pairs, total,
                          int(counts[:, 2].max()), partial, 0.0)
 
 
@@ -159,11 +151,12 @@ def named(text: str, layout: tuple[int, ...]) -> SparsePattern | Selected | Bloc
         flag = settings.get("causal", "1")
         if flag not in ("0", "1"):
             raise CascadeSimError(f"pattern documents: causal: '{shortened(flag)}'; give 0 or 1")
-        return patterns.Documents(lengths, flag == "1")
+        return patterns.documents(lengths, flag == "1")
     if name == "frame-decay":
-        return patterns.FrameDecay(layout[0], tokens // layout[0])
+        return patterns.frame_decay(layout[0], tokens // layout[0])
     if name == "sliding-tile":
-        return sliding_tile(layout, *(_sizes(settings.get(field, ""), field) for field in ("tile", "window")))
+        return sliding_tile(layout, *(layout_sizes(settings.get(field, ""), f"pattern sliding-tile: {field}")
+                                      for field in ("tile", "window")))  # fmt: skip
     if name in SELECTED:
         return selected(name, tokens, **{field: _number(name, field, value) for field, value in settings.items()})
     if name not in STATIC:
@@ -201,10 +194,3 @@ def _whole(name: str, field: str, value: str) -> int:
     if not isinstance(number, int):
         raise CascadeSimError(f"pattern {name}: {field}: {shortened(value)}; give a whole number")
     return number
-
-
-def _sizes(text: str, field: str) -> tuple[int, ...]:
-    parts = text.split("x")
-    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-        raise CascadeSimError(f"pattern sliding-tile: {field}: '{shortened(text)}'; give sizes such as {field}=6x8x8")
-    return tuple(map(int, parts))

@@ -17,10 +17,11 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.sparsity.neighborhood import times
+from cascadesim.einsum_cascades.sparsity.masks import times
 from cascadesim.simulator.gna.neighborhood import Question
 from cascadesim.simulator.gna.recommend import with_stride
 from cascadesim.simulator.gna.report import Answer
+from cascadesim.simulator.views.plot_style import write_figure
 
 Shares = NDArray[np.float64]
 MOST_SLICES = 6
@@ -31,6 +32,10 @@ _QUERY, _WINDOW = "#d62728", "#111111"
 
 def draw(answer: Answer, target: Path) -> None:
     """Write the picture; the suffix chooses the format."""
+    write_figure(lambda: _figure(answer), target, {})
+
+
+def _figure(answer: Answer) -> Figure:
     dimensions = len(answer.question.pattern.layout)
     figure = Figure(figsize=_INCHES[dimensions], layout="constrained")
     figure.suptitle(f"{str(answer.question.pattern).capitalize()}; {answer.question.tiles}", fontsize=11)
@@ -38,7 +43,7 @@ def draw(answer: Answer, target: Path) -> None:
     _query_tile(tiles, answer.question)
     _useful_share(shares, answer)
     _bounds_by_stride(bounds, answer.question)
-    figure.savefig(target, dpi=130)
+    return figure
 
 
 def _parts(figure: Figure, dimensions: int) -> tuple[SubFigure, SubFigure, SubFigure]:
@@ -153,6 +158,7 @@ def _useful_share(figure: SubFigure, answer: Answer) -> None:
     panel = figure.subplots()
     image = panel.imshow(np.atleast_2d(shares), vmin=0, vmax=1, cmap="viridis_r", aspect="auto",
                          interpolation="nearest")
+    panel.locator_params(integer=True)  # tiles are whole
     overall = answer.modes["multidim_static"].efficiency
     panel.set_title(f"Useful share per query tile{where}\n{overall:.0%} overall", fontsize=10)
     panel.set_xlabel(f"query tile along dimension {len(question.pattern.layout)}", fontsize=9)
@@ -172,9 +178,10 @@ def _bounds_by_stride(figure: SubFigure, question: Question) -> None:
         asked = question.pattern.stride
         bounds = [with_stride(question, (*asked[:number], stride, *asked[number + 1 :])).bound("multidim_static")
                   for stride in strides]
-        line, = panel.plot(strides, [bound.worst for bound in bounds], drawstyle="steps-post",
+        width = 2.5 * (len(asked) - number) / len(asked) + 0.5  # equal dimensions stay visible under each other
+        line, = panel.plot(strides, [bound.worst for bound in bounds], drawstyle="steps-post", linewidth=width,
                            label=f"dimension {number + 1}, worst bound")
-        panel.plot(strides, [bound.mean for bound in bounds], drawstyle="steps-post", linestyle=":",
+        panel.plot(strides, [bound.mean for bound in bounds], drawstyle="steps-post", linestyle=":", linewidth=width,
                    color=line.get_color(), label=f"dimension {number + 1}, mean bound")
     panel.axhline(question.flop_bound, color="#555555", linewidth=1, linestyle="--", label="FLOP bound")
     panel.set_ylim(0)
@@ -185,4 +192,3 @@ def _bounds_by_stride(figure: SubFigure, question: Question) -> None:
     panel.set_title("Bound against the stride", fontsize=10)
     panel.legend(fontsize=7, loc="best", ncols=2)
     panel.grid(alpha=0.3)
-

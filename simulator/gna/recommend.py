@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from cascadesim.accelerators.neighborhood_kernels import TileShapes
-from cascadesim.einsum_cascades.sparsity.neighborhood import Axis
+from cascadesim.einsum_cascades.sparsity.masks import Axis
 from cascadesim.simulator.gna.neighborhood import TILINGS, Bound, Mode, Question
 from cascadesim.simulator.gna.visits import Tiling, stride_sweep
 

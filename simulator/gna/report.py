@@ -6,11 +6,11 @@ counts and times of the question at hand. It prints nothing: `render`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cascadesim.accelerators.neighborhood_kernels import Backend, backends, device, legal_tiles
-from cascadesim.einsum_cascades.sparsity.neighborhood import times
+from cascadesim.einsum_cascades.sparsity.masks import times
 from cascadesim.simulator.gna.neighborhood import MODES, Bound, Mode, Prediction, Question, end_to_end_layers, predict
 from cascadesim.simulator.gna.recommend import (
     Recommendation,
@@ -95,30 +95,22 @@ class Answer:
         """The JSON object of the contract (design, section 5)."""
         question = self.question
         return {
-            "schema": SCHEMA,
-            "layout": list(question.pattern.layout),
-            "window": list(question.pattern.window),
-            "stride": list(question.pattern.stride),
-            "dilation": list(question.pattern.dilation),
-            "causal": list(question.pattern.causal),
-            "q_tile": list(question.tiles.query),
-            "kv_tile": list(question.tiles.key),
-            "extra_kv": question.extra_keys,
-            "attended_pairs": question.attended_pairs,
-            "flop_bound": question.flop_bound,
-            "sparsity": question.sparsity,
-            "block_sparse": question.block_sparse,
-            "modes": {mode: _bound(bound) for mode, bound in self.modes.items()},
-            "backward": _bound(self.backward),
+            "schema": SCHEMA, **_sizes(question, ("layout", "window", "stride", "dilation", "causal")),
+            "extra_kv": question.extra_keys, "attended_pairs": question.attended_pairs,
+            "flop_bound": question.flop_bound, "sparsity": question.sparsity, "block_sparse": question.block_sparse,
+            "modes": {mode: _bound(bound) for mode, bound in self.modes.items()}, "backward": _bound(self.backward),
             "predicted": _prediction(self.prediction),
             "end_to_end": None if self.end_to_end is None else dict(self.end_to_end),
             "recommendations": [_recommendation(option, self.scenario) for option in self.recommendations],
-            "alternatives": {
-                name: [_recommendation(option, self.scenario) for option in options]
-                for name, options in self.alternatives.items()
-            },
+            "alternatives": {name: [_recommendation(option, self.scenario) for option in options]
+                             for name, options in self.alternatives.items()},
             "advice": list(self.advice),
-        }
+        }  # fmt: skip
+
+
+def _sizes(question: Question, names: Sequence[str]) -> dict[str, object]:
+    of_pattern = {name: list(getattr(question.pattern, name)) for name in names}
+    return {**of_pattern, "q_tile": list(question.tiles.query), "kv_tile": list(question.tiles.key)}
 
 
 def answer(question: Question, scenario: Scenario | None = None, recommend: bool = False) -> Answer:
@@ -189,10 +181,8 @@ def _prediction(prediction: Prediction | None) -> dict[str, object] | None:
 
 
 def _recommendation(option: Recommendation, scenario: Scenario) -> dict[str, object]:
-    pattern, tiles = option.question.pattern, option.question.tiles
     return {
-        "change": option.change, "stride": list(pattern.stride), "window": list(pattern.window),
-        "dilation": list(pattern.dilation), "q_tile": list(tiles.query), "kv_tile": list(tiles.key),
+        "change": option.change, **_sizes(option.question, ("stride", "window", "dilation")),
         "worst_bound": option.bound.worst, "mean_bound": option.bound.mean, "block_sparse": option.block_sparse,
         "predicted": _prediction(scenario.predict(option.question)),
     }  # fmt: skip

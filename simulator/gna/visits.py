@@ -14,10 +14,8 @@ from math import prod
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.sparsity.masks import Positions
-from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, Neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import Axis, Neighborhood, Positions, first_keys
 
 Tiling: TypeAlias = Literal["static", "dynamic"]
 DeadTiles: TypeAlias = Literal["skip", "walk"]
@@ -66,19 +64,26 @@ def group_tiles(
 
     Both have an entry for each query tile of the longest group: (query tiles,) int64; one without a query visits none.
     """
-    start, end = axis.spans(members)
+    visited, full = np.zeros((2, -(-axis.longest_group // query_tile)), dtype=np.int64)
+    live = slice(-(-members // query_tile))
+    visited[live] = _visited(axis, members, query_tile, key_tile, tiling, np.array([axis.stride]))[0]
+    if tiling == "static":
+        start, end = axis.spans(members)
+        first = np.arange(0, members, query_tile)
+        last = np.minimum(first + query_tile, members) - 1
+        high = end[first]  # every query attends [start[last], high); what lies past the last key is padding
+        ends = np.where(high == members, -(-high // key_tile), high // key_tile)
+        full[live] = np.maximum(ends - -(-start[last] // key_tile), 0)
+    return visited, full
+
+
+def _visited(axis: Axis, members: int, query_tile: int, key_tile: int, tiling: Tiling, strides: Positions) -> Positions:
+    """Key tiles that each query tile of a group visits at each stride: (strides, query tiles) int64."""
     first = np.arange(0, members, query_tile)
     last = np.minimum(first + query_tile, members) - 1
-    visited, full = np.zeros((2, -(-axis.longest_group // query_tile)), dtype=np.int64)
-    live = slice(len(first))
-    if tiling == "dynamic":
-        visited[live] = -(-(end[last] - start[first]) // key_tile)
-        return visited, full
-    visited[live] = -(-end[last] // key_tile) - start[first] // key_tile
-    high = end[first]  # every query attends [start[last], high); what lies past the last key is padding
-    ends = np.where(high == members, -(-high // key_tile), high // key_tile)
-    full[live] = np.maximum(ends - -(-start[last] // key_tile), 0)
-    return visited, full
+    low, high = (first_keys(place, members, axis.window, strides[:, None], axis.causal) for place in (first, last))
+    high = last + 1 if axis.causal else np.minimum(high + axis.window, members)
+    return -(-high // key_tile) - low // key_tile if tiling == "static" else -(-(high - low) // key_tile)
 
 
 def stride_sweep(axis: Axis, query_tile: int, key_tile: int, tiling: Tiling) -> tuple[Positions, Positions]:
@@ -94,37 +99,14 @@ def stride_sweep(axis: Axis, query_tile: int, key_tile: int, tiling: Tiling) -> 
     parts = []
     for begin in range(1, axis.window + 1, step):
         strides = np.arange(begin, min(begin + step, axis.window + 1), dtype=np.int64)
-        parts.append(_sweep(axis, query_tile, key_tile, tiling, strides))
-        if not axis.causal and parts[-1][1].min() <= fewest:
+        largest, total = np.zeros((2, len(strides)), dtype=np.int64)
+        for members, count in axis.groups:
+            visited = _visited(axis, members, query_tile, key_tile, tiling, strides)
+            largest, total = np.maximum(largest, visited.max(axis=1)), total + count * visited.sum(axis=1)
+        parts.append((largest, total))
+        if not axis.causal and total.min() <= fewest:
             break
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-
-
-def _sweep(
-    axis: Axis, query_tile: int, key_tile: int, tiling: Tiling, strides: Positions
-) -> tuple[Positions, Positions]:
-    largest, total = np.zeros_like(strides), np.zeros_like(strides)
-    column = strides[:, None]
-    for members, count in axis.groups:
-        first = np.arange(0, members, query_tile)
-        last = np.minimum(first + query_tile, members) - 1
-        low = _start(first, members, axis, column)
-        high = last + 1 if axis.causal else np.minimum(_start(last, members, axis, column) + axis.window, members)
-        visited = -(-high // key_tile) - low // key_tile if tiling == "static" else -(-(high - low) // key_tile)
-        largest = np.maximum(largest, visited.max(axis=1))
-        total += count * visited.sum(axis=1)
-    return largest, total
-
-
-def _start(place: Positions, members: int, axis: Axis, strides: Positions) -> Positions:
-    """The first key of the queries at `place`, for a column of strides; `Axis.spans` is the definition."""
-    group_start = place // strides * strides
-    if axis.causal:
-        start: Positions = np.maximum(np.minimum(group_start + strides - 1, members - 1) - axis.window + 1, 0)
-        return start
-    leader = np.minimum(group_start + strides // 2, members - 1)
-    clamped: Positions = np.clip(leader - axis.window // 2, 0, max(members - axis.window, 0))
-    return clamped
 
 
 def backward_tiles(axis: Axis, query_tile: int, key_tile: int) -> Visits:
@@ -177,8 +159,9 @@ def _runs(
     stride = inner.length
     coordinates = np.unravel_index(row, pattern.layout[:-1]) if outer else ()
     for axis, coordinate in reversed(list(zip(outer, coordinates, strict=True))):
-        first, keys = _window(axis, coordinate)
+        first, last = (edge[coordinate] for edge in axis.ends())
         low = low + first[index] * stride
+        keys = (last - first) // axis.dilation + 1
         index, low, length = _spread(index, low, length, keys[index], axis.dilation * stride, key_tile)
         stride *= axis.length
     return tile[index], low, length
@@ -198,21 +181,9 @@ def _row_runs(axis: Axis, query_tile: int, begin: int, end: int) -> tuple[Positi
     first = left[:, None] + (group - left[:, None]) % axis.dilation  # first and last query of the group in it
     last = right[:, None] - (right[:, None] - group) % axis.dilation
     stretch, member = np.nonzero(first <= last)
-    low, _ = _window(axis, first[stretch, member])
-    high, keys = _window(axis, last[stretch, member])
-    count = (high - low) // axis.dilation + keys
-    return row[stretch], tile[stretch], low, count
-
-
-def _window(axis: Axis, coordinate: NDArray[np.int64]) -> tuple[Positions, Positions]:
-    """Coordinate of the first key and number of keys of each query coordinate."""
-    first = np.empty(axis.length, dtype=np.int64)
-    keys = np.empty(axis.length, dtype=np.int64)
-    for group in range(axis.dilation):
-        start, end = axis.spans(-(-(axis.length - group) // axis.dilation))
-        first[group :: axis.dilation] = group + start * axis.dilation
-        keys[group :: axis.dilation] = end - start
-    return first[coordinate], keys[coordinate]
+    low_of, high_of = axis.ends()
+    low, high = low_of[first[stretch, member]], high_of[last[stretch, member]]
+    return row[stretch], tile[stretch], low, (high - low) // axis.dilation + 1
 
 
 def _spread(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from cascadesim.accelerators.protocol import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.simulator.execution import OperationRun, mapped_alike, schedule_of
 from cascadesim.simulator.request import Request
 from cascadesim.simulator.simulate import operations, parts
+from cascadesim.simulator.views.output import aligned
+
+if TYPE_CHECKING:  # the other views need none of the engine
+    from cascadesim.simulator.engine.engine import Schedule
 
 
 def cascades(request: Request) -> Iterator[str]:
@@ -41,8 +46,19 @@ def schedules(request: Request) -> Iterator[str]:
                 phase = f", {time.phase.name}" if len(run.execution.phases) > 1 else ""
                 yield f"\n{_named(run, phase)}"
                 schedule = schedule_of(run.execution.plan, time.phase)
-                yield from (f"  {line}" for line in str(schedule).splitlines())
+                yield from (f"  {line}" for line in _schedule(schedule))
                 yield f"  closed form: {time.phase.analytical_cycles:,.0f} cycles"
+
+
+def _schedule(schedule: Schedule) -> Iterator[str]:
+    yield (f"{schedule.cycles:,} cycles for {schedule.tiles:,} tiles; {schedule.bound_by} is busiest: "
+           f"{schedule.fill_cycles:,} cycles before it starts, {schedule.drain_cycles:,} after it ends")
+    if (steady := schedule.steady) is not None:
+        yield (f"steady from tile {steady.first_tile:,}: {steady.cycles:,} cycles every {steady.tiles:,} tiles "
+               f"({steady.cycles_per_tile:,.2f} per tile)")
+    rows = [(unit.name, f"{unit.busy_cycles:,}", f"{unit.stalled_cycles:,}", f"{unit.idle_cycles:,}",
+             f"{schedule.utilization(unit.name):.1%}") for unit in schedule.units]
+    yield from aligned([("unit", "busy", "stalled", "idle", "busy share"), *rows], names=1)
 
 
 def deliveries(request: Request) -> Iterator[str]:

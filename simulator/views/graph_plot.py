@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import networkx as nx
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,10 +18,10 @@ from matplotlib.patches import Patch
 from cascadesim.einsum_cascades.analysis.passes import Traversal
 from cascadesim.einsum_cascades.notation.algebra import access_text
 from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.simulator.views.plot_style import write_figure
 
 COLUMN, ROW = 1.9, 0.8  # inches from box to box
 _BOX = {"boxstyle": "round,pad=0.35", "facecolor": "#e8f1fa", "edgecolor": "#0072b2"}
-_MOST_PIXELS = 16_000  # of either side: a long cascade is drawn smaller
 _BANDS = ("#ffffff", "#f2f2f2")
 _SAME_STEP, _LATER_STEP = "#555555", "#d55e00"
 Places = Mapping[int, tuple[float, float]]
@@ -30,23 +29,24 @@ Places = Mapping[int, tuple[float, float]]
 
 def draw(cascade: Cascade, over: Traversal, target: Path) -> None:
     """The figure in the format that the suffix of `target` names, .png or .svg; passes are those over one fiber."""
+    write_figure(lambda: _figure(cascade, over), target, {})
+
+
+def _figure(cascade: Cascade, over: Traversal) -> Figure:
     rows = [over.pass_of(number) for number, _ in enumerate(cascade.einsums)]
     places, bands = _places(cascade, rows)
     right, top = max(x for x, _ in places.values()), sum(bands.values())
-    # no date and no program, so that equal cascades give equal files
-    with matplotlib.rc_context({"svg.hashsalt": "cascadesim", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(COLUMN * (right + 1) + 0.6, ROW * top + 0.6), layout="constrained")
-        axes = figure.subplots()
-        axes.set(xlim=(-0.85, right + 0.6), ylim=(-top, 0), title=f"{cascade.name}: {over.passes}-pass")
-        axes.set_axis_off()
-        _draw_bands(axes, bands)
-        boxes = [axes.text(*places[number], access_text(einsum.output).removesuffix("[]"), ha="center", va="center",
-                           fontsize=8, family="monospace", bbox=_BOX, zorder=3)
-                 for number, einsum in enumerate(cascade.einsums)]
-        figure.draw_without_rendering()  # gives boxes their sizes, at which arrows end
-        _draw_arrows(axes, cascade, places, [box.get_bbox_patch() for box in boxes])
-        undated = {"Date": None} if target.suffix.lower() == ".svg" else {"Software": None}
-        figure.savefig(target, dpi=min(150.0, _MOST_PIXELS / max(figure.get_size_inches())), metadata=undated)
+    figure = Figure(figsize=(COLUMN * (right + 1) + 0.6, ROW * top + 0.6), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(-0.85, right + 0.6), ylim=(-top, 0), title=f"{cascade.name}: {over.passes}-pass")
+    axes.set_axis_off()
+    _draw_bands(axes, bands)
+    boxes = [axes.text(*places[number], access_text(einsum.output).removesuffix("[]"), ha="center", va="center",
+                       fontsize=8, family="monospace", bbox=_BOX, zorder=3)
+             for number, einsum in enumerate(cascade.einsums)]
+    figure.draw_without_rendering()  # gives boxes their sizes, at which arrows end
+    _draw_arrows(axes, cascade, places, [box.get_bbox_patch() for box in boxes])
+    return figure
 
 
 def _places(cascade: Cascade, rows: list[int]) -> tuple[Places, dict[int, int]]:

@@ -180,6 +180,15 @@ def _beside(target: Path, given: Path) -> Path:
     return Path(name)
 
 
+def aligned(rows: Sequence[Sequence[str]], names: int = 0) -> Iterator[str]:
+    """Write cells below each other, two blanks apart: the first `names` columns to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        yield "  ".join(cell.ljust(width) if place < names else cell.rjust(width)
+                        for place, (cell, width) in enumerate(cells)).rstrip()  # fmt: skip
+
+
 def console(stream: TextIO) -> Console:
     """Make a console as wide as the terminal or COLUMNS says, and never narrower than a table is (COLUMNS=0)."""
     from rich.console import Console

@@ -34,8 +34,9 @@ def draw(reports: Sequence[Report], target: Path) -> None:
 
 
 def single_figure(report: Report) -> Figure:
-    figure = Figure(figsize=(9, 7.2), layout="constrained")
-    of_units, of_einsums, of_energy = figure.subplots(3, 1, height_ratios=(1, 1.2, 1.4))
+    energy = 1.4 if report.energy_j else 0.2  # a line where there is none
+    figure = Figure(figsize=(9, 4.4 + 2 * energy), layout="constrained")
+    of_units, of_einsums, of_energy = figure.subplots(3, 1, height_ratios=(1, 1.2, energy))
     tokens = f"{say.length(report.sequence_length)} tokens"
     layer = "" if report.layer is None else f", one {report.layer} layer"
     figure.suptitle(
@@ -155,10 +156,11 @@ Row = Callable[[Axes, Grid, list[Report]], None]
 def comparison_figure(reports: Sequence[Report]) -> Figure:
     shared = grid(reports)
     rows = _rows(shared)
-    if len(shared.columns) > 1:
-        cells = [[(name, row) for name in shared.columns] for row in rows]
+    names = list(dict.fromkeys(column_name(report) for report in shared.reports if _has_panel(report, shared)))
+    if len(names) > 1:
+        cells = [[(name, row) for name in names] for row in rows]
     else:  # the questions about a single workload in pairs
-        named = [(shared.columns[0], row) for row in rows]
+        named = [(names[0], row) for row in rows]
         cells = [named[start : start + 2] for start in range(0, len(named), 2)]
     width, height = _PANEL_INCHES
     below = 1.2 if len(shared.architectures) > 1 else 0  # one area is no comparison
@@ -170,9 +172,11 @@ def comparison_figure(reports: Sequence[Report]) -> Figure:
         for column, (name, draw_cell) in enumerate(line):
             axes = panels[row][column]
             draw_cell(axes, shared, [report for report in shared.reports if column_name(report) == name])
-            if row == 0 and len(shared.columns) > 1:
+            if not axes.patches:
+                note_empty(axes, "nothing to show", labelled=column == 0)
+            if row == 0 and len(names) > 1:
                 axes.set_title(name, fontweight="bold")
-            if column > 0 and len(shared.columns) > 1:
+            if column > 0 and len(names) > 1:
                 axes.set_ylabel("")
             if row == len(cells) - 1:
                 axes.set_xlabel("sequence length (tokens)")
@@ -182,8 +186,17 @@ def comparison_figure(reports: Sequence[Report]) -> Figure:
     return figure
 
 
+def _has_panel(report: Report, shared: Grid) -> bool:
+    """Whether any panel but that of areas shows the report: a layer of one architecture alone compares with nothing."""
+    return report.case in shared.against or any(report.unit(unit) is not None for unit in _shown_units(shared))
+
+
+def _shown_units(shared: Grid) -> list[str]:
+    return list(dict.fromkeys(unit.name for report in shared.reports for unit in report.units[:2]))[:2]
+
+
 def _rows(shared: Grid) -> list[Row]:
-    units = list(dict.fromkeys(unit.name for report in shared.reports for unit in report.units[:2]))[:2]
+    units = _shown_units(shared)
     rows = [partial(_utilization, unit=unit) for unit in units] + [partial(_activity, unit=unit) for unit in units]
     if len(shared.architectures) > 1:
         return [*rows, _speedup, _relative_energy]
@@ -240,7 +253,7 @@ def _activity(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> Non
     """Stack the Einsums where the other panels have bars; a strip under each has the colour of its architecture."""
     colors, series = einsum_colors(_labels(shared)), series_colors(shared.architectures)
     width = 0.9 * shared.bar_width
-    for report in reports:
+    for report in (report for report in reports if report.unit(unit) is not None):
         position, bottom = shared.position(report), 0.0
         for label, share in activity(report, unit).items():
             axes.bar(position, share, width, bottom, color=colors[label])

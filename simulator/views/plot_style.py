@@ -6,7 +6,7 @@ Equal runs give equal files.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,8 +21,9 @@ STYLE: dict[str, object] = {
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
     "legend.fontsize": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": "#dddddd", "grid.linewidth": 0.6,
-    "svg.hashsalt": "cascadesim", "svg.fonttype": "none",
 }  # fmt: skip
+_WRITTEN = {"svg.hashsalt": "cascadesim", "svg.fonttype": "none"}
+_MOST_PIXELS = 16_000  # of either side: what is longer is drawn smaller
 
 # Okabe and Ito, "Color Universal Design" (2008), without black, orange first
 _SERIES = ("#999999", "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7", "#f0e442")
@@ -56,18 +57,22 @@ def activity(report: Report, unit: str) -> dict[str, float]:
     return {label: share for label, share in shares.items() if share > 0}
 
 
-def note_empty(axes: Axes, text: str) -> None:
-    """Say in an empty panel why it is empty."""
-    axes.set_axis_off()
+def note_empty(axes: Axes, text: str, *, labelled: bool = False) -> None:
+    """Say in an empty panel why it is empty. `labelled`: its label stands for a whole row of panels, and stays."""
+    for line in axes.lines:
+        line.set_visible(False)
+    axes.set(xticks=[], yticks=[], frame_on=False)
+    axes.set_axis_on() if labelled else axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#666666")
 
 
-def write_figure(figure_of: Callable[[], Figure], target: Path) -> None:
-    """Write the figure, made in this style, in the format that the suffix of `target` names: .png or .svg."""
+def write_figure(figure_of: Callable[[], Figure], target: Path, style: Mapping[str, object] = STYLE) -> None:
+    """Write the figure, made in a style, in the format that the suffix of `target` names: .png or .svg."""
     is_svg = target.suffix.lower() == ".svg"
-    with matplotlib.rc_context(cast(Any, STYLE)):
-        undated = {"Date": None} if is_svg else {"Software": None}
-        figure_of().savefig(target, dpi=DOTS_PER_INCH, metadata=undated)
+    with matplotlib.rc_context(cast(Any, {**style, **_WRITTEN})):
+        figure = figure_of()
+        dpi = min(DOTS_PER_INCH, _MOST_PIXELS / max(figure.get_size_inches()))
+        figure.savefig(target, dpi=dpi, metadata={"Date": None} if is_svg else {"Software": None})
     if is_svg:  # clip paths are named after addresses in memory; numbers in order of appearance are the same every time
         names: dict[str, str] = {}
         svg = target.read_text(encoding="utf-8")

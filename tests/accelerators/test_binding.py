@@ -7,8 +7,13 @@ import pytest
 from cascadesim.accelerators.binding import Part, bind_attention, contracts, on_arrays, part_of, point_operations
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS, ATTENTION_3PASS_DEFERRED
-from cascadesim.einsum_cascades.texts.transformer import LINEAR, RMS_NORM
+from cascadesim.einsum_cascades.texts.transformer import (
+    ATTENTION_1PASS,
+    ATTENTION_3PASS,
+    ATTENTION_3PASS_DEFERRED,
+    LINEAR,
+    RMS_NORM,
+)
 
 
 def parts(text: str) -> dict[str, Part]:

@@ -174,6 +174,14 @@ def _in_order(pair: Pair, cycles: list[float]) -> tuple[float, float]:
     return (first, second) if pair.more_hardware else (second, first)
 
 
+def test_under_a_mask_a_larger_array_has_the_query_tiles_of_a_smaller_one() -> None:
+    """181 causal rows meet fewer tiles of 8 keys in tiles of 28 rows than of 29, though 7 tiles it is for both."""
+    design = {"columns": 8, "lanes": 29, "capacity": 1_446_456, "ports": 2, "bandwidth": 4.2e10, "clock": 8e8}
+    extents = {"b": 3, "h": 3, "g": 1, "m": 181, "p": 181, "e": 8, "f": 64}
+    work = Operation("attention", "attention", find("attention-3pass"), tuple(extents.items()), mask=KeyInterval(True))
+    check_closed_form(Pair("rows", ({**design, "rows": 28}, {**design, "rows": 29}), (work, work), "none"))
+
+
 # family -> pairs in the normal run: what takes about two seconds of CPU
 OFTEN = {"linear": 200, "elementwise": 200, "unfused": 60, "flat": 16}
 NIGHTLY = 2000

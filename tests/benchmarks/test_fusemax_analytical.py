@@ -12,7 +12,7 @@ from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.closed_form import Points, evaluate
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 
 pytestmark = pytest.mark.slow
 

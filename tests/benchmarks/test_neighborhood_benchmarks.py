@@ -14,7 +14,7 @@ import pytest
 
 from cascadesim.accelerators.gpu.natten import BACKENDS
 from cascadesim.accelerators.neighborhood_kernels import legal_tiles
-from cascadesim.einsum_cascades.sparsity import neighborhood as patterns
+from cascadesim.einsum_cascades.sparsity import masks as patterns
 from cascadesim.simulator.gna import visits as neighborhood_axis
 from cascadesim.simulator.gna.neighborhood import MODES, Question, question
 from cascadesim.simulator.gna.recommend import stride_frontier, tile_frontier

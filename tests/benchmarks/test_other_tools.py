@@ -21,7 +21,7 @@ from cascadesim.accelerators import catalogue, energy
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.placement import place
 from cascadesim.accelerators.fusemax.word_forms import LinearForm, WordForms, tile_forms, word_forms
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 from cascadesim.simulator.explore.problem import SearchProblem, problem
 from cascadesim.simulator.explore.space import space_from
 

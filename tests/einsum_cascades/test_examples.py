@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
-from cascadesim.einsum_cascades.analysis.passes import analyse
+from cascadesim.einsum_cascades.analysis.footprint import analyse
 from cascadesim.einsum_cascades.texts import find
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -17,8 +17,10 @@ import click
 import numpy as np
 
 from cascadesim.accelerators import catalogue
+from cascadesim.accelerators.mapping.plan import given
+from cascadesim.accelerators.mapping.text import parse_mapping, shipped_mappings
 from cascadesim.accelerators.neighborhood_kernels import TileShapes
-from cascadesim.einsum_cascades.analysis.passes import analyse
+from cascadesim.einsum_cascades.analysis.footprint import analyse
 from cascadesim.einsum_cascades.models import layers as token_layout
 from cascadesim.einsum_cascades.models import workload as zoo
 from cascadesim.einsum_cascades.models.workload import workload_from
@@ -28,13 +30,11 @@ from cascadesim.einsum_cascades.notation.foreign import foreign
 from cascadesim.einsum_cascades.notation.notation import to_text
 from cascadesim.einsum_cascades.notation.schema import parse_yaml, with_settings
 from cascadesim.einsum_cascades.sparsity.block_selection import read_block_mask
-from cascadesim.einsum_cascades.sparsity.masks import mask_from
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import mask_from, neighborhood
 from cascadesim.einsum_cascades.sparsity.pruning import read_maps
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import ramp_schedule
 from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead, format_rows, parse_rows
 from cascadesim.einsum_cascades.texts import cascade_names, find
-from cascadesim.simulator.cli import explore as cli_explore
 from cascadesim.simulator.cli import gna as cli_gna
 from cascadesim.simulator.cli import options as cli_options
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
@@ -95,6 +95,8 @@ def _all(folder: Path) -> Iterator[tuple[str, Callable[[bytes], object], list[by
     yield "operations", lambda content: _operations(_text(content)), models, 1
     presets = [path.read_bytes() for path in catalogue.presets().values()]
     yield "preset", lambda content: catalogue.build(parse_yaml(_text(content), "p.yaml"), Path("p.yaml")), presets, 6
+    texts = [str(mapping).encode() for mapping in shipped_mappings().values()]
+    yield "mapping", lambda content: _mapping(_text(content)), texts, 2
     yield "setting", lambda content: _set(_text(content)), SETTINGS, 8
     spaces = [path.read_bytes() for path in sorted(Path(str(explore_space._FOLDER)).glob("*.yaml"))]
     yield "space", lambda content: _space(_text(content)), spaces, 3
@@ -117,6 +119,15 @@ def _all(folder: Path) -> Iterator[tuple[str, Callable[[bytes], object], list[by
             _file(content, folder / suite.data.rpartition("/")[2]), suite.layout, suite.parse), [_head(table)], 0.4
 
 
+def _mapping(text: str) -> object:
+    """Read, written, read again, and bound to a small case of what it is for."""
+    found = parse_mapping(text)
+    assert parse_mapping(str(found)) == parse_mapping(str(parse_mapping(str(found))))
+    spec = catalogue.load("fusemax").spec  # type: ignore[attr-defined]
+    return given(found, find(found.cascade), MAPPED, spec) if found.cascade in cascade_names() else found
+
+
+MAPPED = (("b", 1), ("h", 2), ("g", 1), ("m", 600), ("p", 600), ("e", 64), ("f", 64), ("r", 600), ("n", 300), ("k", 64))
 FORMS = [  # of the notation that few cascades have
     b"Y[b,IDX[e]] += V[b,e]\nZ[n] = Y[0,n] * X[2,n]", b"Y[O[I[j]],f] max= V[j,f]", b"DEG[DST[e]] += 1",
     b"R[h,0,p] = S[h]\nR[h,i+1,p] = max(R[h,i,p], X[h,i,p])\nY[h,p] = R[h,I,p]", b"S[i+1] = S[i] until S[i] > 3",
@@ -161,10 +172,11 @@ VALUES = [
     b"x.parquet", b"18x24x24", b"1,0,0", b"causal", b"results.csv", b"12:window=3x3,stride=1x1", b"window:512",
 ]  # fmt: skip
 OPTIONS: dict[str, Callable[[str], object]] = {
-    "--seq-len": cli_options.lengths, "--batch": cli_options.batch_size, "--arch": cli_options.names,
+    "--seq-len": cli_options.lengths, "--batch": cli_options.whole(1, cli_options.LARGEST_BATCH),
+    "--arch": cli_options.names,
     "--set": cli_options.setting, "--set of passes": cli_options.extent, "--mask": cli_options.mask,
     "--format": cli_options.one_of("table", "json", "csv"), "--plot": cli_options.new_file(".png", ".svg"),
-    "--workers": cli_explore.worker_count, "--window": cli_gna.sizes, "--causal": cli_gna.flags,
+    "--workers": cli_options.whole(1, 1024), "--window": cli_gna.sizes, "--causal": cli_gna.flags,
     "--steps": cli_gna.steps, "--attention-share": cli_gna.share, "--heads": cli_gna.whole(1, 2**20),
 }  # fmt: skip
 COMMANDS = [
@@ -308,7 +320,7 @@ def _measured() -> Iterator[bytes]:
 def _records(path: Path) -> None:
     """Damaged lines are said to be; what is left is compared."""
     lines = record_lines.read(path)
-    if len(lines.complaint or "") > 300 or not (lines.complaint or "").isprintable():
+    if any(len(complaint) > 300 or not complaint.isprintable() for complaint in lines.complaints):
         raise AssertionError("a complaint of more than 300 characters, or of several lines")
     for name in JUDGED:
         judged(name, lines.records)

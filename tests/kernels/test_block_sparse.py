@@ -8,21 +8,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood  # noqa: E402
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood  # noqa: E402
 from cascadesim.kernels.attention import reference  # noqa: E402
 from cascadesim.kernels.attention.configurations import TileShape  # noqa: E402
-from cascadesim.kernels.interpreter import repair  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.block_sparse import block_sparse_attention, tile_list  # noqa: E402
 from cascadesim.simulator.gna.neighborhood import question  # noqa: E402
 
 TOLERANCE = {torch.float32: 5e-7, torch.float16: 1e-3, torch.bfloat16: 5e-3}
 TILES = TileShape(32, 16, 4, 2)
 GENERATOR = np.random.default_rng()
-
-
-@pytest.fixture(autouse=True)
-def _interpreter() -> None:
-    repair()
 
 
 MASKS = {

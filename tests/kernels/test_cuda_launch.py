@@ -9,8 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
+from cascadesim.kernels.cuda import compiler  # noqa: E402
 from cascadesim.kernels.cuda import launch as driver  # noqa: E402
-from cascadesim.kernels.cuda.launch import available, launch  # noqa: E402
+from cascadesim.kernels.cuda.launch import launch  # noqa: E402
 from cascadesim.kernels.cuda.source import CudaFunction, Source, sources  # noqa: E402
 
 FUNCTION = CudaFunction(Source("pruned_attention", "top_k"), "top_k")
@@ -83,7 +84,9 @@ def test_an_error_of_the_driver_has_its_name(stand_in: Driver) -> None:
 
 
 def test_without_a_compiler_the_packages_are_named(stand_in: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "cubin", lambda source, target: None)
+    monkeypatch.setattr(driver, "cubin", compiler.cubin.__wrapped__)  # nothing is remembered
+    monkeypatch.setattr(compiler, "_nvrtc", lambda: None)
+    monkeypatch.setattr(compiler.shutil, "which", lambda name: None)
     with pytest.raises(RuntimeError, match="pip install nvidia-cuda-nvrtc"):
         launch(FUNCTION, (1,), 32, OnGpu(), 5, 0.5, None)
 
@@ -93,4 +96,3 @@ def test_every_source_is_found_with_its_kernels() -> None:
     assert found["top_k"] == ("top_k",)
     assert len(found["mma_attention"]) == 8
     assert "__launch_bounds__" not in found["mma_attention"]
-    assert isinstance(available("cpu"), bool)

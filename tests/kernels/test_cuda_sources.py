@@ -11,7 +11,7 @@ pytest.importorskip("triton", reason="the disassembler comes with triton: pip in
 
 from cascadesim.kernels.cuda.compiler import available, cubin
 from cascadesim.kernels.cuda.source import Source, sources
-from cascadesim.validation.kernels.compile import TARGETS, code_of, cubin_of, disassembled, resources_of
+from cascadesim.validation.kernels.compile import TARGETS, code_of, disassembled, resources_of
 from cascadesim.validation.kernels.gates import SassLoop, loops
 
 CHAINS = 8
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 def all_sass(target: int) -> dict[tuple[Source, str], str]:
     """Of every function, from one run of the disassembler."""
     codes = {(source, function): code for source in (*MICROBENCHMARKS, TOP_K)
-             for function, code in code_of(cubin_of(source, target)).items()}  # fmt: skip
+             for function, code in code_of(cubin(source, target)).items()}  # fmt: skip
     return dict(zip(codes, disassembled(list(codes.values()), target), strict=True))
 
 
@@ -58,7 +58,7 @@ def test_a_turn_issues_exactly_the_instructions_of_the_mix(target: int) -> None:
 @pytest.mark.parametrize("source", MICROBENCHMARKS, ids=lambda source: source.name)
 def test_every_microbenchmark_compiles_without_a_stack(source: Source, target: int) -> None:
     """The other sources: test_static_counts."""
-    resources = resources_of(cubin_of(source, target))
+    resources = resources_of(cubin(source, target))
     assert set(source.functions) == set(resources) == set(sass_of(source, target))
     assert {each["STACK"] for each in resources.values()} == {0}
     assert not [sass for sass in sass_of(source, target).values() if re.search(r"\b(LDL|STL)\b", sass)]

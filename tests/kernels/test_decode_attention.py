@@ -9,14 +9,8 @@ pytest.importorskip("triton", reason="kernels need torch and triton: pip install
 
 from cascadesim.kernels.decode_attention import reference  # noqa: E402
 from cascadesim.kernels.decode_attention.triton import decode_attention  # noqa: E402
-from cascadesim.kernels.interpreter import repair  # noqa: E402
 
 TOLERANCE = {torch.float32: 5e-7, torch.float16: 1e-3, torch.bfloat16: 5e-3}
-
-
-@pytest.fixture(autouse=True)
-def _interpreter() -> None:
-    repair()
 
 
 def error(got, expected) -> float:

@@ -23,7 +23,6 @@ from cascadesim.kernels.attention.triton import attention  # noqa: E402
 from cascadesim.kernels.decode_attention import reference as decode_reference  # noqa: E402
 from cascadesim.kernels.decode_attention.triton import decode_attention  # noqa: E402
 from cascadesim.kernels.inputs import InputError  # noqa: E402
-from cascadesim.kernels.interpreter import repair  # noqa: E402
 from cascadesim.kernels.neighborhood_attention import reference as gna_reference  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.block_sparse import block_sparse_attention, tile_list  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.pattern import pattern  # noqa: E402
@@ -34,11 +33,6 @@ from cascadesim.kernels.token_rows.triton import gather_rows, scatter_rows  # no
 
 ROUNDING = {torch.float32: 4e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}  # of the largest value: a few roundings
 TILES = TileShape(32, 32, 4, 2)
-
-
-@pytest.fixture(autouse=True)
-def _interpreter() -> None:
-    repair()
 
 
 class Draw(random.Random):

@@ -20,7 +20,6 @@ from cascadesim.kernels.attention.configurations import TileShape  # noqa: E402
 from cascadesim.kernels.cuda import host  # noqa: E402
 from cascadesim.kernels.decode_attention import triton as decode  # noqa: E402
 from cascadesim.kernels.inputs import InputError  # noqa: E402
-from cascadesim.kernels.interpreter import repair  # noqa: E402
 from cascadesim.kernels.neighborhood_attention import block_sparse as lists  # noqa: E402
 from cascadesim.kernels.neighborhood_attention import triton as gna  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.pattern import pattern  # noqa: E402
@@ -43,11 +42,6 @@ FAMILIES = {  # name -> the same attention of 4 query heads over 2 key heads, 40
         [decode.decode_attention(q[:, :, p], k, v, torch.tensor([40]), **options)[:, :, None] for p in (0, 39)], 2),
 }  # fmt: skip
 WHOLE = gna.plan(pattern((40,), (40,)), (16,), (16,))
-
-
-@pytest.fixture(autouse=True)
-def _interpreter() -> None:
-    repair()
 
 
 def inputs_of(E: int = 16, F: int = 16, dtype=torch.float32):
@@ -307,7 +301,6 @@ def test_a_grid_holds_no_more_than_it_can() -> None:
 
 def decode_far_away() -> None:
     """Key head 2 begins 2 x 2^30 elements behind the first, which 32 bits do not hold; nothing between is touched."""
-    repair()
     k = torch.empty(2**31 + 4096, dtype=torch.float16).as_strided((1, 3, 5, 16), (0, 2**30, 16, 1))
     k.copy_(torch.randn(1, 3, 5, 16))
     q, lengths = torch.randn(1, 3, 16).half(), torch.tensor([5])

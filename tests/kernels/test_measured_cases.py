@@ -233,7 +233,7 @@ def test_an_error_that_is_no_number_is_written_as_none(monkeypatch: pytest.Monke
 
     timer = SimpleNamespace(flush_us=1.0, floor_us=1.0, clock_mhz=dict, measure=lambda *given: {})
     case = BenchmarkCase("attention", "small", {}, {}, ("a",),
-                         lambda device: Prepared({"a": int}, {"a": lambda: float("nan")}))  # fmt: skip
+                         lambda device: Prepared({"a": (int, lambda: float("nan"))}))  # fmt: skip
     assert measured(case, ["a"], timer, lambda message: None, lambda: True)["check"] == {"a": None}
 
 

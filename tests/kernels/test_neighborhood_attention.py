@@ -10,8 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood  # noqa: E402
-from cascadesim.kernels.interpreter import repair  # noqa: E402
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood  # noqa: E402
 from cascadesim.kernels.neighborhood_attention import reference  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern, tile_order  # noqa: E402
 from cascadesim.kernels.neighborhood_attention.triton import configuration, neighborhood_attention, plan  # noqa: E402
@@ -30,11 +29,6 @@ CASES = {  # layout, window, stride, dilation, causal, query tile, key tile
     "3-D causal, dilated, unequal groups": ((7, 6, 9), (3, 3, 4), (1, 1, 4), (2, 1, 2), (True, False, False), (2, 4, 4),
                                              (2, 4, 2)),
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _interpreter() -> None:
-    repair()
 
 
 def error(got, expected) -> float:

@@ -9,17 +9,11 @@ pytest.importorskip("triton", reason="kernels need torch and triton: pip install
 
 from cascadesim.kernels.attention.configurations import TileShape  # noqa: E402
 from cascadesim.kernels.attention.triton import attention  # noqa: E402
-from cascadesim.kernels.interpreter import repair  # noqa: E402
 from cascadesim.kernels.pruned_attention import reference, triton  # noqa: E402
 from cascadesim.kernels.token_rows.triton import gather_rows  # noqa: E402
 
 TOLERANCE = {torch.float32: 5e-7, torch.float16: 1e-3, torch.bfloat16: 5e-3}
 TILES = TileShape(32, 16, 4, 2)
-
-
-@pytest.fixture(autouse=True)
-def _interpreter() -> None:
-    repair()
 
 
 def error(got, expected) -> float:

@@ -7,13 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
-from cascadesim.kernels.interpreter import repair  # noqa: E402
 from cascadesim.kernels.token_rows import reference, triton  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def _interpreter() -> None:
-    repair()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.uint8], ids=str)

@@ -12,7 +12,7 @@ from cascadesim.accelerators.program import After, Program, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, Capabilities, EinsumActivity, Phase, Plan, Traffic, Unit
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import Workload, workload_from
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 from cascadesim.simulator import execution
 from cascadesim.simulator.engine.engine import run
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.cli.simulate import simulate
+from cascadesim.simulator.cli.commands import simulate
 
 
 def run(*arguments: str) -> Result:

@@ -18,7 +18,7 @@ from cascadesim.simulator.report import Report
 from cascadesim.simulator.simulate import simulate
 
 if TYPE_CHECKING:
-    from cascadesim.einsum_cascades.models.projections import Phase
+    from cascadesim.einsum_cascades.models.layers import Phase
     from cascadesim.einsum_cascades.models.workload import Scope
 
 PRESETS = [pytest.param(name, id=name) for name in catalogue.preset_names()]

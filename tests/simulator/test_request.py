@@ -18,7 +18,7 @@ from cascadesim.einsum_cascades.models.workload import Workload, load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead, write_rows
 from cascadesim.simulator.cli.commands import exit_code
-from cascadesim.simulator.cli.simulate import simulate as command
+from cascadesim.simulator.cli.commands import simulate as command
 from cascadesim.simulator.report import MemoryUse
 from cascadesim.simulator.request import WORKSPACE_BYTES, Request, load_any_workload, memory
 from cascadesim.simulator.simulate import parts, simulate

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from cascadesim.accelerators import catalogue
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
-from cascadesim.simulator.cli.simulate import simulate
+from cascadesim.simulator.cli.commands import simulate
 from cascadesim.simulator.uncertainty import (
     Call,
     MeasuredStratum,

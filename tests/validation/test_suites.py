@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, Suite, errors
-from cascadesim.validation.claims.fusemax import FUSEMAX_ATTENTION, FUSEMAX_LINEAR, SUITES
+from cascadesim.validation.claims.published import SUITES
 from cascadesim.validation.fusemax.layouts import length
 from cascadesim.validation.suites import (
     calibrations,
@@ -25,6 +25,8 @@ from cascadesim.validation.suites import (
 )
 from cascadesim.validation.table import Column, Layout, Row, Table, parse_table, positive
 
+FUSEMAX_ATTENTION, FUSEMAX_LINEAR = find_suites(["fusemax-attention", "fusemax-linear"])
+
 LAYOUT = Layout(
     (Column("model", str), Column("n", length), Column("latency_s", positive, required=False)), ("model", "n")
 )
@@ -37,7 +39,7 @@ def linear_model(row: Row, settings: Settings) -> PredictedFigures:
 
 
 def suite(*claims: Claim) -> Suite:
-    return Suite("toy", "", "", LAYOUT, linear_model, claims, ("model",))
+    return Suite("toy", "", LAYOUT, linear_model, claims, ("model",))
 
 
 def table(text: str = TEXT) -> Table:

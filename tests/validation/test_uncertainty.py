@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadesim.validation.claims.gpu import CYCLE_LEVEL
-from cascadesim.validation.uncertainty import FILE, measured, text, within
+from cascadesim.validation.uncertainty import CYCLE_LEVEL, FILE, measured, text, within
 
 
 @pytest.mark.slow
@@ -36,7 +35,7 @@ def test_strata_are_of_calls_and_say_what_they_span() -> None:
     for architecture, strata in measured().items():
         for one in strata:
             assert architecture in one.what
-            assert one.rows >= (9 if one.fidelity == "cycle" and CYCLE_LEVEL.name not in one.what else 10)
+            assert one.rows >= (9 if one.fidelity == "cycle" and CYCLE_LEVEL not in one.what else 10)
             assert 0 <= one.latency <= one.p90 <= one.largest
             assert all(least <= most for least, most in one.ranges.values())
             assert one.masks

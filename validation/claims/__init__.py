@@ -1,1 +1,1 @@
-"""The tables of claims, one module for each model: `suites` finds them here."""
+"""The claims, a table (claims.csv), and the suites that they are about: `suites` finds the modules here."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from cascadesim.einsum_cascades.notation.errors import shortened, suggestion
-from cascadesim.validation.table import Column, Layout, Parse, count, not_negative, positive
+from cascadesim.validation.table import Column, Layout, Parse, columns_of, count, not_negative, positive
 
 # FuseMax artifact: model names, and configuration names against ours
 WORKLOADS = {"bert": "bert", "trxl": "trxl", "t5": "t5", "xlm": "xlm"}
@@ -65,86 +65,67 @@ def file_of(*subjects: str) -> Callable[[str], str | None]:
 
 ARCHITECTURE = Column("architecture", one_of("architecture", ARCHITECTURES), ("config", "configuration", "arch"))
 WORKLOAD = Column("workload", one_of("workload", WORKLOADS), ("model", "models"))
-SEQUENCE_LENGTH = Column("sequence_length", length, ("seq_len", "seq_length", "S_len"))
-TRAFFIC = Column("traffic_bytes", positive, ("traffic_B", "traffic", "mem_traffic_B", "mem_traffic"))
-LATENCY = Column("latency_s", positive, ("latency", "actual_latency_s", "actual_latency"))
-ENERGY = Column("energy_pj", positive, ("energy", "energy_total_pJ"))
-MEMORY_LATENCY = Column("memory_latency_s", positive, ("mem_lat_s", "mem_lat"))
-COMPUTE_2D_LATENCY = Column("compute_2d_latency_s", positive, ("comp_2d_lat_s", "comp_2d_lat"))
-COMPUTE_1D_LATENCY = Column("compute_1d_latency_s", positive, ("comp_1d_lat_s", "comp_1d_lat"))
-POINT = (WORKLOAD, SEQUENCE_LENGTH)
+POINT = (WORKLOAD, *columns_of(length, "sequence_length=seq_len=seq_length=S_len"))
+TRAFFIC = columns_of(positive, "traffic_bytes=traffic_B=traffic=mem_traffic_B=mem_traffic")
+LATENCY = columns_of(positive, "latency_s=latency=actual_latency_s=actual_latency")
+ENERGY = columns_of(positive, "energy_pj=energy=energy_total_pJ")
+BOUNDS = ("memory_latency_s=mem_lat_s=mem_lat compute_2d_latency_s=comp_2d_lat_s=comp_2d_lat "
+          "compute_1d_latency_s=comp_1d_lat_s=comp_1d_lat")  # fmt: skip
 KEY = ("architecture", "workload", "sequence_length")
 
 ATTENTION = Layout(
     (
-        ARCHITECTURE, *POINT, TRAFFIC, LATENCY, ENERGY,
-        Column("utilization_array_2d", fraction, ("util_2d",)),
-        Column("utilization_array_1d", fraction, ("util_1d",)),
-        *(Column(f"activity_{name}", fraction, (name,), required=False) for name in EINSUMS_2D),
+        ARCHITECTURE, *POINT, *TRAFFIC, *LATENCY, *ENERGY,
+        *columns_of(fraction, "utilization_array_2d=util_2d utilization_array_1d=util_1d"),
+        *columns_of(fraction, " ".join(f"activity_{name}={name}" for name in EINSUMS_2D), required=False),
     ),
     key=KEY,
     from_source={"architecture": file_of("attn", "attention")},
 )  # fmt: skip
-
-LINEAR = Layout(
-    (ARCHITECTURE, *POINT, TRAFFIC, LATENCY, ENERGY),
-    key=KEY,
-    from_source={"architecture": file_of("end2end", "linear")},
-)
-
+LINEAR = Layout((ARCHITECTURE, *POINT, *TRAFFIC, *LATENCY, *ENERGY), KEY,
+                from_source={"architecture": file_of("end2end", "linear")})  # fmt: skip
 ENERGY_BY_COMPONENT = Layout(
     (
-        ARCHITECTURE, *POINT, ENERGY,
-        Column("resident_query_tiles", count, ("P1",), required=False),
-        *(Column(column.name, column.parse, column.aliases, required=False)
-          for column in (MEMORY_LATENCY, COMPUTE_2D_LATENCY, COMPUTE_1D_LATENCY)),
-        *(Column(f"{ours}_pj", not_negative, (f"{theirs}_pJ",)) for ours, theirs in ENERGY_COMPONENTS.items()),
+        ARCHITECTURE, *POINT, *ENERGY, *columns_of(count, "resident_query_tiles=P1", required=False),
+        *columns_of(positive, BOUNDS, required=False),
+        *columns_of(not_negative, " ".join(f"{ours}_pj={theirs}_pJ" for ours, theirs in ENERGY_COMPONENTS.items())),
     ),
     key=KEY,
 )  # fmt: skip
-
 PARETO = Layout(
     (
-        WORKLOAD, Column("pe_array_dim", count, ("PE_dim",)), TRAFFIC, MEMORY_LATENCY, COMPUTE_2D_LATENCY,
-        COMPUTE_1D_LATENCY, LATENCY,
-        Column("array_2d_area_um2", positive, ("array_2d_area",)),
-        Column("area_um2", positive, ("area",)),
-        Column("architecture", one_of("architecture", ARCHITECTURES), ("accel",), required=False),
+        WORKLOAD, *columns_of(count, "pe_array_dim=PE_dim"), *TRAFFIC, *columns_of(positive, BOUNDS), *LATENCY,
+        *columns_of(positive, "array_2d_area_um2=array_2d_area area_um2=area"),
+        *columns_of(one_of("architecture", ARCHITECTURES), "architecture=accel", required=False),
     ),
     key=("workload", "pe_array_dim"),
 )  # fmt: skip
+AREA = Layout((ARCHITECTURE, *columns_of(positive, "array_2d_area_um2=array_2d_um2 global_buffer_area_um2=L3_um2 "
+                                                   "area_um2=total_um2")), key=("architecture",))  # fmt: skip
 
-AREA = Layout(
-    (
-        ARCHITECTURE,
-        Column("array_2d_area_um2", positive, ("array_2d_um2",)),
-        Column("global_buffer_area_um2", positive, ("L3_um2",)),
-        Column("area_um2", positive, ("total_um2",)),
-    ),
-    key=("architecture",),
-)
+PLATFORM = columns_of(one_of("platform", {"cloud": "cloud", "edge": "edge"}), "platform")
 
-PLATFORM = Column("platform", one_of("platform", {"cloud": "cloud", "edge": "edge"}))
-_LOCATION = one_of("location", {"onchip": "onchip", "offchip": "offchip"})
-_STATIONARITY = one_of("stationarity", {"output": "output", "weight": "weight", "input": "input"})
-CHOICES = (
-    *(Column(f"{name.lower()}_location", _LOCATION, (f"{name}_loc",)) for name in ("Q", "K", "QK", "A", "V", "AV")),
-    Column("qk_stationarity", _STATIONARITY),
-    Column("av_stationarity", _STATIONARITY),
-    Column("granularity", one_of("granularity", {"row": "row", "head": "head"}), ("fusion_granularity",)),
-    Column("query_rows", count, ("P1",)),
-    Column("spilled_fraction", fraction, ("proportion_spilled",)),
-)
+
+def _choices(required: bool) -> tuple[Column, ...]:
+    """What FLAT's search chose."""
+    location = one_of("location", {"onchip": "onchip", "offchip": "offchip"})
+    stationarity = one_of("stationarity", {"output": "output", "weight": "weight", "input": "input"})
+    located = " ".join(f"{name.lower()}_location={name}_loc" for name in ("Q", "K", "QK", "A", "V", "AV"))
+    return (
+        *columns_of(location, located, required),
+        *columns_of(stationarity, "qk_stationarity av_stationarity", required),
+        *columns_of(one_of("granularity", {"row": "row", "head": "head"}), "granularity=fusion_granularity", required),
+        *columns_of(count, "query_rows=P1", required),
+        *columns_of(fraction, "spilled_fraction=proportion_spilled", required),
+    )  # fmt: skip
+
+
+CHOICES = _choices(required=True)
 DATAFLOW_KEY = ("platform", "workload", "sequence_length")
-DATAFLOW_CHOICES = Layout((PLATFORM, *POINT, *CHOICES), key=DATAFLOW_KEY)
+DATAFLOW_CHOICES = Layout((*PLATFORM, *POINT, *CHOICES), key=DATAFLOW_KEY)
 DATAFLOW = Layout(
-    (
-        PLATFORM, *POINT, TRAFFIC,
-        Column("ideal_latency_s", positive, ("ideal_latency",)),
-        LATENCY,
-        Column("energy_pj", positive, ("energy",), required=False),
-        *(Column(column.name, column.parse, column.aliases, required=False) for column in CHOICES),
-    ),
+    (*PLATFORM, *POINT, *TRAFFIC, *columns_of(positive, "ideal_latency_s=ideal_latency"), *LATENCY,
+     *columns_of(positive, "energy_pj=energy", required=False), *_choices(required=False)),
     key=DATAFLOW_KEY,
 )  # fmt: skip
 
@@ -155,11 +136,10 @@ QUANTITIES = (
 STATISTICS = ("arithmetic_mean", "geometric_mean", "minimum", "maximum")
 HEADLINES = Layout(
     (
-        Column("quantity", one_of("quantity", {name: name for name in QUANTITIES})),
-        ARCHITECTURE,
-        Column("baseline", one_of("architecture", ARCHITECTURES), required=False),
-        Column("statistic", one_of("statistic", {name: name for name in STATISTICS})),
-        Column("value", positive),
+        *columns_of(one_of("quantity", {name: name for name in QUANTITIES}), "quantity"), ARCHITECTURE,
+        *columns_of(one_of("architecture", ARCHITECTURES), "baseline", required=False),
+        *columns_of(one_of("statistic", {name: name for name in STATISTICS}), "statistic"),
+        *columns_of(positive, "value"),
     ),
     key=("quantity", "architecture", "baseline", "statistic"),
-)
+)  # fmt: skip

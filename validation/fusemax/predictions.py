@@ -35,15 +35,8 @@ from cascadesim.simulator.report import Report
 from cascadesim.simulator.request import Fidelity
 from cascadesim.simulator.simulate import simulate
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.fusemax.layouts import (
-    CHOICES,
-    DATAFLOW_CHOICES,
-    DATAFLOW_KEY,
-    EINSUMS_2D,
-    ENERGY_COMPONENTS,
-    WORKLOADS,
-    length,
-)
+from cascadesim.validation.fusemax import layouts
+from cascadesim.validation.fusemax.layouts import length
 from cascadesim.validation.table import Row, Value, published
 
 PICOJOULES_PER_JOULE = 1e12
@@ -107,11 +100,8 @@ def attention_of(workload: str, sequence_length: int, accelerator: Flat | FuseMa
 
 def totals(found: Report) -> dict[str, float | None]:
     joules = found.total_energy_j
-    return {
-        "traffic_bytes": found.traffic.total_bytes,
-        "latency_s": found.latency_s,
-        "energy_pj": None if joules is None else joules * PICOJOULES_PER_JOULE,
-    }
+    energy_pj = None if joules is None else joules * PICOJOULES_PER_JOULE
+    return {"traffic_bytes": found.traffic.total_bytes, "latency_s": found.latency_s, "energy_pj": energy_pj}
 
 
 def utilizations(found: Report) -> dict[str, float | None]:
@@ -126,7 +116,7 @@ def attention(row: Row, settings: Settings = ()) -> PredictedFigures:
     """
     found = report(point_of(row, settings))
     figures = totals(found) | utilizations(found)
-    for name in EINSUMS_2D:
+    for name in layouts.EINSUMS_2D:
         parts = [part for part in found.einsums if part.name == name and part.unit == "array_2d"]
         figures[f"activity_{name}"] = sum(part.share * part.occupancy for part in parts) if parts else None
     return figures
@@ -174,17 +164,14 @@ def physical_energy(row: Row, settings: Settings = ()) -> PredictedFigures:
 
 def _by_component(found: Report) -> PredictedFigures:
     by_component = found.energy_j or {}
-    parts = {f"{ours}_pj": by_component.get(ours, 0.0) * PICOJOULES_PER_JOULE for ours in ENERGY_COMPONENTS}
+    parts = {f"{ours}_pj": by_component.get(ours, 0.0) * PICOJOULES_PER_JOULE for ours in layouts.ENERGY_COMPONENTS}
     return {**parts, "energy_pj": totals(found)["energy_pj"]}
 
 
 def area(row: Row, settings: Settings = ()) -> PredictedFigures:
     by_component = machine(row.text("architecture"), tuple(settings)).area_um2() or {}
-    return {
-        "array_2d_area_um2": by_component.get("array_2d"),
-        "global_buffer_area_um2": by_component.get("global_buffer"),
-        "area_um2": sum(by_component.values()),
-    }
+    parts = {f"{name}_area_um2": by_component.get(name) for name in ("array_2d", "global_buffer")}
+    return {**parts, "area_um2": sum(by_component.values())}
 
 
 def pareto(row: Row, settings: Settings = ()) -> PredictedFigures:
@@ -196,15 +183,13 @@ def pareto(row: Row, settings: Settings = ()) -> PredictedFigures:
     accelerator = FuseMax(f"{side} x {side}", square_spec(default.spec, side, operation))
     found = _only_report(accelerator, Point("fusemax", workload, PARETO_LENGTH))
     busy_s = {unit.name: unit.busy_cycles / found.clock_hz for unit in found.units}
+    traffic_bytes = found.traffic.total_bytes
     return {
-        "traffic_bytes": found.traffic.total_bytes,
-        "memory_latency_s": found.traffic.total_bytes / accelerator.spec.dram.bandwidth_bytes_per_s,
-        "compute_2d_latency_s": busy_s.get("array_2d"),
-        "compute_1d_latency_s": busy_s.get("array_1d"),
-        "latency_s": found.latency_s,
-        "array_2d_area_um2": (found.area_um2 or {}).get("array_2d"),
-        "area_um2": found.total_area_um2,
-    }
+        "traffic_bytes": traffic_bytes, "latency_s": found.latency_s,
+        "memory_latency_s": traffic_bytes / accelerator.spec.dram.bandwidth_bytes_per_s,
+        "compute_2d_latency_s": busy_s.get("array_2d"), "compute_1d_latency_s": busy_s.get("array_1d"),
+        "array_2d_area_um2": (found.area_um2 or {}).get("array_2d"), "area_um2": found.total_area_um2,
+    }  # fmt: skip
 
 
 def headline(row: Row, settings: Settings = ()) -> PredictedFigures:
@@ -214,25 +199,24 @@ def headline(row: Row, settings: Settings = ()) -> PredictedFigures:
     """
     quantity, values = row.text("quantity"), []
     column = "latency_s" if quantity.endswith("speedup") else "energy_pj"
-    for workload, sequence_length in product(WORKLOADS, LENGTHS):
+    for workload, sequence_length in product(layouts.WORKLOADS, LENGTHS):
         subject = Point(row.text("architecture"), workload, sequence_length, settings=tuple(settings))
         if quantity.startswith("utilization"):
-            values.append(_known(utilizations(report(subject))[quantity]))
+            values.append(_sum(quantity, subject, ("attention",)))
             continue
-        ours, theirs = (_figure(column, point, quantity.startswith("end_to_end"))
+        # end to end is attention plus the linear layers of one layer
+        scopes: tuple[Scope, ...] = ("attention", "linear") if quantity.startswith("end_to_end") else ("attention",)
+        ours, theirs = (_sum(column, point, scopes)
                         for point in (subject, Point(row.text("baseline"), workload, sequence_length)))  # fmt: skip
         values.append(theirs / ours if column == "latency_s" else ours / theirs)
     return {"value": STATISTICS[row.text("statistic")](values)}
 
 
-def _figure(column: str, point: Point, end_to_end: bool) -> float:
-    """End to end is attention plus the linear layers of one layer."""
-    scopes: tuple[Scope, ...] = ("attention", "linear") if end_to_end else ("attention",)
-    return sum(_known(totals(report(replace(point, scope=scope)))[column]) for scope in scopes)
-
-
-def _known(value: float | None) -> float:
-    return math.nan if value is None else value
+def _sum(column: str, point: Point, scopes: Sequence[Scope]) -> float:
+    """NaN where a scope has no such figure."""
+    reports = [report(replace(point, scope=scope)) for scope in scopes]
+    figures = [(totals(found) | utilizations(found))[column] for found in reports]
+    return sum(math.nan if figure is None else figure for figure in figures)
 
 
 def flat_chosen(row: Row, settings: Settings = ()) -> PredictedFigures:
@@ -244,11 +228,10 @@ def flat_chosen(row: Row, settings: Settings = ()) -> PredictedFigures:
     traffic_bytes = float(costs.qk.dram[0] + costs.av.dram[0]) * spec.word_bytes
     busy_s = int(costs.qk_cycles[0] + costs.av_cycles[0]) / spec.clock_hz
     return {
-        "traffic_bytes": traffic_bytes,
+        "traffic_bytes": traffic_bytes, "energy_pj": traffic_bytes * ENERGY_PJ_PER_BYTE,
         "ideal_latency_s": macs / spec.pe_array.elements / spec.clock_hz,
         "latency_s": max(traffic_bytes / spec.dram.bandwidth_bytes_per_s, busy_s),
-        "energy_pj": traffic_bytes * ENERGY_PJ_PER_BYTE,
-    }
+    }  # fmt: skip
 
 
 def flat_searched(row: Row, settings: Settings = ()) -> PredictedFigures:
@@ -276,9 +259,9 @@ def _flat_case(row: Row, settings: Settings) -> tuple[FlatCase, AttentionBinding
 
 def choice(row: Row) -> Row:
     """The row itself if it brings a dataflow, else the published choice for it. Raises SpecError if there is none."""
-    if any(row.get(column.name) is not None for column in CHOICES):
+    if any(row.get(column.name) is not None for column in layouts.CHOICES):
         return row
-    key = tuple(row.get(column) for column in DATAFLOW_KEY)
+    key = tuple(row.get(column) for column in layouts.DATAFLOW_KEY)
     if key not in _choices():
         raise SpecError(f"no dataflow in the row, and none published for {' '.join(map(str, key))}")
     return _choices()[key]
@@ -286,8 +269,8 @@ def choice(row: Row) -> Row:
 
 @cache
 def _choices() -> Mapping[tuple[Value, ...], Row]:
-    rows = published("flat-dataflow-choices.csv", DATAFLOW_CHOICES).rows
-    return {tuple(row.get(column) for column in DATAFLOW_KEY): row for row in rows}
+    rows = published("flat-dataflow-choices.csv", layouts.DATAFLOW_CHOICES).rows
+    return {tuple(row.get(column) for column in layouts.DATAFLOW_KEY): row for row in rows}
 
 
 def dataflow_of(chosen: Row) -> Dataflow:

@@ -16,21 +16,10 @@ from cascadesim.accelerators.neighborhood_kernels import TileShapes, legal_tiles
 from cascadesim.simulator.gna.neighborhood import Prediction as Times
 from cascadesim.simulator.gna.neighborhood import Question, predict
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.gna.paper import (
-    RAW,
-    TEXT,
-    attention_share,
-    cell,
-    end_to_end_speedup,
-    figure,
-    parse_published,
-    pattern,
-    raw_table,
-    seconds,
-    sparse_steps,
-)
+from cascadesim.validation.gna import paper
+from cascadesim.validation.gna.paper import cell
 from cascadesim.validation.suites import CalibratedCells, declared
-from cascadesim.validation.table import CannotJudge, Column, Layout, Row, Table, Value, positive, published
+from cascadesim.validation.table import CannotJudge, Layout, Row, Table, Value, columns_of, positive, published
 
 FILE = "gna-measured.csv"
 GPUS = {"h100": "h100-sxm", "h100-sxm": "h100-sxm", "b200": "b200"}  # spelling in the table -> device with constants
@@ -43,28 +32,25 @@ HEADS = {"Cosmos-7B": (1, 32, 128), "HunyuanVideo": (1, 24, 128), "FLUX.1-dev 4K
 _OPERATION = re.compile(r"\bb=(\d+) h=(\d+) d=(\d+)")
 _BACKEND = re.compile(r"\b(cutlass|flex|hopper|blackwell)-fna")
 FIGURES = ("kernel_speedup", "kernel_speedup_own_dense", "total_s", "permute_s", "end_to_end_speedup")
-DERIVED = ("kind", "device", "kernel", "dimensions", "dense_time", "tiles", "calibration")
 LAYOUT = Layout(
-    (
-        *TEXT,
-        *(Column(name, str, required=False) for name in DERIVED),
-        *(Column(name, positive, required=False) for name in (*FIGURES, "baseline_s")),
-    ),
-    key=RAW.key,
+    (*paper.TEXT,
+     *columns_of(str, "kind device kernel dimensions dense_time tiles calibration", required=False),
+     *columns_of(positive, f"{' '.join(FIGURES)} baseline_s", required=False)),
+    key=paper.RAW.key,
 )  # fmt: skip
 Operation = tuple[int, int, int]  # batch, heads, head dimension
 Dense = Mapping[tuple[str, str, Operation], float]  # (device, layout, operation) -> measured seconds
 
 
 def parse_measured(text: str, layout: Layout, source: str) -> Table:
-    dense = _dense_times(raw_table(text, source))
-    return parse_published(text, source, partial(_read, dense=dense))
+    dense = _dense_times(paper.raw_table(text, source))
+    return paper.parse_published(text, source, partial(_read, dense=dense))
 
 
 @cache
 def _packaged() -> tuple[Dense, tuple[CalibratedCells, ...]]:
     """Measured dense times of our own table, and what the model's constants came from."""
-    table = published(FILE, RAW)
+    table = published(FILE, paper.RAW)
     return _dense_times(table), declared(table, LAYOUT, FILE)
 
 
@@ -121,7 +107,7 @@ def _operation(row: Row) -> Operation:
 
 def _question(row: Row, device: str, operation: Operation) -> tuple[Question, str]:
     """The pattern on the stated tiles; where several or none are stated, on those that the model finds fastest."""
-    found = pattern(row)
+    found = paper.pattern(row)
     queries, keys = (_tile_shapes(cell(row, name)) for name in ("q_tile", "kv_tile"))
     stated = [TileShapes(query, key) for query, key in zip(queries, keys, strict=False)]
     shapes = stated or list(legal_tiles(DEVICES[device].backend, len(found.layout), operation[2]))
@@ -160,19 +146,19 @@ def _dense_times(table: Table) -> Dense:
         gpu = GPUS.get(cell(row, "gpu").lower())
         known = cell(row, "certainty").startswith("certain") and cell(row, "metric") == "attention kernel runtime"
         if gpu is not None and known and _is_dense(row) and _OPERATION.search(cell(row, "use_case")):
-            found[gpu, cell(row, "token_layout"), _operation(row)] = seconds(row)
+            found[gpu, cell(row, "token_layout"), _operation(row)] = paper.seconds(row)
     return found
 
 
 def _measured(row: Row, kind: str, baseline_s: float) -> dict[str, Value]:
     if kind == END_TO_END:
-        attention_share(row), sparse_steps(row)
-        return {"end_to_end_speedup": figure(row)}
+        paper.attention_share(row), paper.sparse_steps(row)
+        return {"end_to_end_speedup": paper.figure(row)}
     if kind == KERNEL:
         timed = "runtime" in cell(row, "metric")
-        speedup = baseline_s / seconds(row) if timed else figure(row)
+        speedup = baseline_s / paper.seconds(row) if timed else paper.figure(row)
         return {"kernel_speedup": speedup, "kernel_speedup_own_dense": speedup}
-    return {"total_s" if kind == TOTAL else "permute_s": seconds(row)}
+    return {"total_s" if kind == TOTAL else "permute_s": paper.seconds(row)}
 
 
 def speedups(row: Row, settings: Settings = ()) -> PredictedFigures:
@@ -187,7 +173,7 @@ def speedups(row: Row, settings: Settings = ()) -> PredictedFigures:
         "kernel_speedup_own_dense": times.kernel_speedup,
         "total_s": times.total_s,
         "permute_s": times.permute_s,
-        "end_to_end_speedup": end_to_end_speedup(row, baseline_s / times.total_s) if whole_run else None,
+        "end_to_end_speedup": paper.end_to_end_speedup(row, baseline_s / times.total_s) if whole_run else None,
     }
 
 

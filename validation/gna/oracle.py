@@ -14,10 +14,10 @@ from functools import cache
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, shown
 from cascadesim.einsum_cascades.notation.schema import LARGEST_NUMBER
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood
 from cascadesim.simulator.gna.neighborhood import Mode, Question, question
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.table import LARGEST_COUNT, Column, Layout, Row, Table, Value, not_negative
+from cascadesim.validation.table import LARGEST_COUNT, Layout, Row, Table, Value, columns_of, not_negative, refuse
 
 MODES: tuple[Mode, ...] = ("multidim_static", "multidim_dynamic", "flat_union", "flat_span")
 CONFIGURATION = ("layout", "window", "stride", "dilation", "causal", "q_tile", "kv_tile")
@@ -29,15 +29,10 @@ TILE_LIST, DIFFERING = "per_q_tile", "differing_q_tiles"
 COUNTS = (*WHOLE, *(f"{mode}_{field}" for mode in MODES for field in MODE_WHOLE))
 BOUNDS = (*RATIOS, *(f"{mode}_{field}" for mode in MODES for field in MODE_RATIOS))
 LISTS = tuple(f"{mode}_{DIFFERING}" for mode in MODES)
-_FIGURES = (*COUNTS, *BOUNDS, *LISTS, "block_sparse")
-_TILE_TEXTS = tuple(f"{mode}_{TILE_LIST}" for mode in MODES)
 LAYOUT = Layout(
-    (
-        Column("case", str), Column("dimensions", str),
-        *(Column(name, str) for name in CONFIGURATION),
-        *(Column(name, str, required=False) for name in _TILE_TEXTS),
-        *(Column(name, not_negative, required=False) for name in _FIGURES),
-    ),
+    (*columns_of(str, f"case dimensions {' '.join(CONFIGURATION)}"),
+     *columns_of(str, " ".join(f"{mode}_{TILE_LIST}" for mode in MODES), required=False),
+     *columns_of(not_negative, " ".join((*COUNTS, *BOUNDS, *LISTS, "block_sparse")), required=False)),
     key=("case",),
 )  # fmt: skip
 
@@ -61,8 +56,7 @@ def parse_oracle(text: str, layout: Layout, source: str) -> Table:
             rows.append(Row(tuple(_cells(case, number).items()), source, line))
         except ValueError as error:
             problems.append(f"{source}: case {number}: {error}")
-    if problems:
-        raise SpecError("\n".join(problems))
+    refuse(problems)
     return Table(tuple(rows), (f"Source: {cited}",) if cited else ())
 
 

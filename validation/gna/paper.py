@@ -16,28 +16,19 @@ from math import prod
 from typing import TypeAlias
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
-from cascadesim.einsum_cascades.sparsity.neighborhood import Neighborhood, neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import Neighborhood, neighborhood
 from cascadesim.simulator.gna.neighborhood import Question, end_to_end
 from cascadesim.simulator.gna.neighborhood import question as asked_on
 from cascadesim.simulator.gna.recommend import stride_frontier
+from cascadesim.validation import table
 from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.table import (
-    CannotJudge,
-    Column,
-    Layout,
-    Row,
-    Table,
-    Value,
-    judgeable,
-    not_negative,
-    parse_table,
-)
+from cascadesim.validation.table import CannotJudge, Layout, Row, Table, Value
 
 COLUMNS = ("source", "use_case", "gpu", "dtype", "token_layout", "window", "stride", "dilation", "causal", "q_tile",
            "kv_tile", "metric", "unit", "certainty")  # fmt: skip
 REQUIRED = ("token_layout", "window", "metric", "certainty", "value")
-TEXT = tuple(Column(name, str, required=False) for name in COLUMNS)
-RAW = Layout((*TEXT, Column("value", str, required=False)), key=(*COLUMNS, "value"))
+TEXT = tuple(table.Column(name, str, required=False) for name in COLUMNS)
+RAW = Layout((*TEXT, table.Column("value", str, required=False)), key=(*COLUMNS, "value"))
 NEVER_JUDGED = ("config-unclear", "uncertain-definition", "lower-bound")  # how a certainty begins
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 FULL_AXIS = 24  # assumed: stands for 'T', a dimension seen whole, which cancels out of every ratio
@@ -63,7 +54,8 @@ EXCEPTIONS = {  # (layout, window, stride): printed end-to-end figures that our 
     ("16x44x80", "16x32x48", "1x1x1"): TWICE_ROUNDED,
     ("30x48x80", "18x24x24", "18x24x24"): BLOCKED,
 }
-LAYOUT = Layout((*TEXT, Column("value", not_negative), Column("kind", str, required=False)), key=RAW.key)
+LAYOUT = Layout((*TEXT, *table.columns_of(table.not_negative, "value"), *table.columns_of(str, "kind", required=False)),
+                RAW.key)  # fmt: skip
 ReadCells: TypeAlias = Callable[[Row], Mapping[str, Value]]  # raises CannotJudge; ValueError for a cell that is wrong
 
 
@@ -81,7 +73,7 @@ def parse_published(text: str, source: str, read: ReadCells) -> Table:
         kept = {name: value for name, value in row.cells if name != "value"}
         return Row(tuple({**kept, **read(row)}.items()), row.source, row.line)
 
-    rows, why = judgeable(raw.rows, read_row)
+    rows, why = table.judgeable(raw.rows, read_row)
     left_out = tuple(why.most_common())
     if not rows:
         reasons = "; ".join(f"{count} because {reason}" for reason, count in left_out)
@@ -95,7 +87,7 @@ def raw_table(text: str, source: str) -> Table:
     names = [name.strip().lower() for name in header.split(",")]
     if missing := [name for name in REQUIRED if name not in names]:
         raise SpecError(f"{source}: no column '{missing[0]}'; expected the columns {', '.join((*COLUMNS, 'value'))}")
-    return parse_table(text, RAW, source)
+    return table.parse_table(text, RAW, source)
 
 
 def cell(row: Row, name: str) -> str:

@@ -21,10 +21,10 @@ from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
 from cascadesim.accelerators.gpu.calibration import FILE, Constants
-from cascadesim.validation.claims.gpu import DECODE, ENCODER, GEMM, MLA, PREFILL, own_shapes
 from cascadesim.validation.gpu.layouts import CALIBRATION, Floats, Shapes
 from cascadesim.validation.gpu.model import LEFT_OUT, LEFT_OUT_FILE, predicted_s
 from cascadesim.validation.gpu.rows import SHORT_S
+from cascadesim.validation.gpu.selections import DECODE, ENCODER, GEMM, MLA, PREFILL, own_shapes
 from cascadesim.validation.gpu.verdict import equal_weights
 
 OF_PRODUCTS = ("gemm_fraction", "gemm_fp8_fraction", "gemm_dram_fraction", "l2_fraction")
@@ -63,10 +63,9 @@ Residuals: TypeAlias = Callable[[Floats], Floats]  # constants -> one residual a
 
 @dataclass(frozen=True)
 class Range:
-    """The physical range of a constant, both ends excluded, and where the search starts."""
+    """The physical range of a constant, from 0, both ends excluded, and where the search starts."""
 
     name: str
-    low: float
     high: float
     start: float
 
@@ -82,10 +81,8 @@ class FittedConstants:
 
 def ranges() -> tuple[Range, ...]:
     """The physical range of each constant of the model: a latency, or a fraction."""
-    return tuple(
-        Range(name, 0.0, LONGEST_LATENCY_S if name.endswith("_s") else 1.0, START.get(name, 0.7))
-        for name in Constants.model_fields
-    )
+    return tuple(Range(name, LONGEST_LATENCY_S if name.endswith("_s") else 1.0, START.get(name, 0.7))
+                 for name in Constants.model_fields)  # fmt: skip
 
 
 def calibration_rows(architecture: str, without: str | None = None) -> Shapes:
@@ -152,13 +149,13 @@ def fit(residuals: Residuals, ranges: Sequence[Range], weights: Floats, start: F
     count by soft_l1 (a square near 0, the size beyond SOFT), each with its weight; a weak pull of the free variables
     towards where each range starts decides what no row speaks of.
     """
-    low, high, home = (np.array([getattr(one, name) for one in ranges]) for name in ("low", "high", "start"))
+    high, home = (np.array([getattr(one, name) for one in ranges]) for name in ("high", "start"))
 
     def free_of(values: Floats) -> Floats:
-        return np.asarray(logit(np.clip((values - low) / (high - low), 1e-3, 1 - 1e-3)), dtype=np.float64)
+        return np.asarray(logit(np.clip(values / high, 1e-3, 1 - 1e-3)), dtype=np.float64)
 
     def constants_of(free: Floats) -> Floats:
-        return np.asarray(low + (high - low) * expit(free), dtype=np.float64)
+        return np.asarray(high * expit(free), dtype=np.float64)
 
     def pulled(free: Floats) -> Floats:
         """Residuals of the rows, then the pulls, all in the unit of SOFT."""
@@ -206,14 +203,6 @@ def text(found: Mapping[str, FittedConstants]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def left_out_text(found: Mapping[str, Mapping[str, float]]) -> str:
-    """The file of the suite `gpu-left-out`: device -> constant -> value."""
-    lines = [LEFT_OUT_HEADER.rstrip("\n")]
-    for device, values in found.items():
-        lines += [f"{device}:", *(f"  {name}: {value:.4e}" for name, value in values.items())]
-    return "\n".join(lines) + "\n"
-
-
 def without(device: str) -> Mapping[str, float]:
     """Constants that have not seen `device`: of its architecture, and of the nearest where that leaves no rows."""
     own, nearest = LEFT_OUT[device]
@@ -230,7 +219,9 @@ def main() -> int:
         found[architecture] = calibrate(calibration_rows(architecture))
         print(f"{architecture}: {sum(set(found[architecture].rows.values()))} rows", file=sys.stderr)
     FILE.write_text(text(found), encoding="utf-8")
-    LEFT_OUT_FILE.write_text(left_out_text({device: without(device) for device in LEFT_OUT}), encoding="utf-8")
+    lines = [line for device in LEFT_OUT
+             for line in (f"{device}:", *(f"  {name}: {value:.4e}" for name, value in without(device).items()))]
+    LEFT_OUT_FILE.write_text(LEFT_OUT_HEADER + "\n".join(lines) + "\n", encoding="utf-8")
     return 0
 
 

@@ -11,13 +11,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Dtype
-from cascadesim.validation.table import Column, Layout, Row, Value, columns_of, count, not_negative, positive, whole
+from cascadesim.validation.table import Layout, Row, Value, columns_of, count, not_negative, positive, whole
 
 SHAPE = (
     "batch", "seqlen_q", "kv_len", "heads_q", "heads_kv", "head_dim", "head_dim_v", "causal", "window", "m", "n", "k",
@@ -27,9 +27,7 @@ GROUPS = ("stratum", "size_class", "split", "scored", "architecture")  # derived
 BASELINES = ("roofline_s", "neighbour_s")
 ONE_IN = 5  # rows that calibrate
 CALIBRATION, SCORED = "calibration", "scored"
-POOLED: Final = "pooled"  # gates of claims, worked out by `verdict`
-RANKING: Final = "ranking"
-OF_ROOFLINE: Final = "roofline"
+POOLED, RANKING, OF_ROOFLINE = "pooled", "ranking", "roofline"  # gates of claims, worked out by `verdict`
 UNREAD = (
     "tflops", "gbps", "frac_peak", "latency_std_ms", "kv_mbytes", "throughput", "throughput_unit", "certainty", "model",
     "tp", "impl_version", "dense_tflops",
@@ -40,13 +38,14 @@ _whole = partial(whole, expected="a whole number")
 
 
 def layout(texts: str = "", counts: str = "", wholes: str = "", figures: str = "latency_ms", optional: str = "",
-           key: str = "") -> Layout:
+           key: str = "", optional_texts: str = "") -> Layout:
     """Names by kind, separated by spaces; the key is every name but the figures unless given."""
     columns = (*columns_of(str, texts), *columns_of(count, counts), *columns_of(_whole, wholes),
                *columns_of(positive, figures), *columns_of(_whole, optional, required=False))  # fmt: skip
     named = {column.name for column in columns}
-    unread = tuple(Column(name, str, required=False) for name in UNREAD if name not in named)
-    return Layout((*columns, *unread), tuple((key or f"{texts} {counts} {wholes} {optional}").split()))
+    unread = " ".join(name for name in UNREAD if name not in named)
+    return Layout((*columns, *columns_of(str, f"{unread} {optional_texts}", required=False)),
+                  tuple((key or f"{texts} {counts} {wholes} {optional}").split()))  # fmt: skip
 
 
 RAW = {
@@ -65,20 +64,16 @@ RAW = {
     "neusight": layout("gpu group op", "b m_or_width", "", optional="n k"),
     "misc": layout("kind gpu impl source unit", figures="value",
                    optional="batch seqlen_q seqlen_k heads_q heads_kv head_dim causal m n k",
-                   key="kind gpu impl dtype pass batch seqlen_q seqlen_k heads_q heads_kv head_dim causal m n k value"),
+                   key="kind gpu impl dtype pass batch seqlen_q seqlen_k heads_q heads_kv head_dim causal m n k value",
+                   optional_texts="dtype pass"),
 }  # fmt: skip
-MISC_TEXTS = tuple(Column(name, str, required=False) for name in ("dtype", "pass"))
-RAW["misc"] = Layout((*RAW["misc"].columns, *MISC_TEXTS), RAW["misc"].key)
 
 UNIFIED = Layout(
-    (
-        *(Column(name, str, required=False) for name in (*NAMES, *GROUPS)),
-        *(Column(name, _whole, required=False) for name in SHAPE),
-        Column("latency_s", positive),
-        *(Column(name, not_negative, required=False) for name in BASELINES),
-    ),
+    (*columns_of(str, " ".join((*NAMES, *GROUPS)), required=False),
+     *columns_of(_whole, " ".join(SHAPE), required=False), *columns_of(positive, "latency_s"),
+     *columns_of(not_negative, " ".join(BASELINES), required=False)),
     key=("source", "gpu", "impl", "phase", "dtype", "kv_dtype", *SHAPE),
-)
+)  # fmt: skip
 
 
 def recognised(header: Sequence[str], among: Sequence[str]) -> str:

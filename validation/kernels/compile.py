@@ -21,7 +21,6 @@ from typing import Any
 
 from cascadesim.kernels.catalogue import Variant
 from cascadesim.kernels.cuda.compiler import architecture, compiler_name, cubin
-from cascadesim.kernels.cuda.source import Source
 
 REGISTERS_PER_SM = 65536  # CUDA C++ programming guide, table of compute capabilities: 8.0, 9.0, 10.0
 REGISTERS_PER_THREAD = 255  # likewise
@@ -58,7 +57,7 @@ def compiled(variants: Sequence[Variant], target: int) -> tuple[Compiled, ...]:
 def _built(variant: Variant, target: int) -> tuple[bytes, Compiled]:
     """Machine code of the variant's function, and what is known of it but the disassembly."""
     if variant.is_cuda:
-        name, code = variant.function.name, cubin_of(variant.function.source, target)
+        name, code = variant.function.name, cubin(variant.function.source, target)
         resources = resources_of(code)[name]
         warps, shared, messages = variant.warps, resources["SHARED"], ()
     else:
@@ -68,14 +67,6 @@ def _built(variant: Variant, target: int) -> tuple[bytes, Compiled]:
         warps, shared, messages = kernel.metadata.num_warps, kernel.metadata.shared, tuple(ADVICE.findall(log))
     return code_of(code)[name], Compiled(variant, target, resources["REG"], resources["STACK"], shared, warps, "",
                                          messages)  # fmt: skip
-
-
-def cubin_of(source: Source, target: int) -> bytes:
-    """Raises RuntimeError where nothing compiles CUDA C++."""
-    code = cubin(source, target)
-    if code is None:
-        raise RuntimeError("CUDA C++ needs NVRTC (pip install nvidia-cuda-nvrtc) or nvcc")
-    return code
 
 
 def code_of(cubin: bytes) -> dict[str, bytes]:
@@ -147,6 +138,11 @@ def _tool(name: str, *arguments: str) -> str:
 
     command = [str(Path(next(iter(triton.backends.nvidia.__path__))) / "bin" / name), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def target_of(capability: str) -> int | None:
+    """`9.0` -> the compute capability that our kernels are compiled for; None: for nothing of its kind."""
+    return {str(target // 10): target for target in TARGETS}.get(capability.partition(".")[0])
 
 
 def toolchain() -> dict[str, str]:

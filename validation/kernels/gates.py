@@ -17,13 +17,8 @@ from itertools import zip_longest
 from math import prod
 
 from cascadesim.kernels.catalogue import LoopWork, TileProduct
-from cascadesim.validation.kernels.compile import (
-    REGISTERS_PER_SM,
-    REGISTERS_PER_THREAD,
-    SHARED_BYTES_PER_BLOCK,
-    THREADS_PER_WARP,
-    Compiled,
-)
+from cascadesim.validation.kernels import compile as compiler
+from cascadesim.validation.kernels.compile import REGISTERS_PER_SM, THREADS_PER_WARP, Compiled
 
 INSTRUCTION = re.compile(
     r"^\s*/\*(?P<address>[0-9a-f]{4,})\*/\s+(?P<predicate>@!?U?P\w+\s+)?(?P<opcode>[A-Z][\w.]*)(?P<operands>[^;]*);"
@@ -124,11 +119,11 @@ def _spans(code: tuple[Instruction, ...]) -> Iterator[tuple[int, int]]:
 def resource_faults(result: Compiled) -> tuple[str, ...]:
     """Why this build must not ship; empty if it may."""
     threads = result.warps * THREADS_PER_WARP
-    limit = SHARED_BYTES_PER_BLOCK[result.target]
+    limit = compiler.SHARED_BYTES_PER_BLOCK[result.target]
     checks: Mapping[str, bool] = {
         f"spills: {result.stack_bytes} bytes of stack": result.stack_bytes > 0,
         "spills: local loads or stores": bool(re.search(r"\b(LDL|STL)\b", result.sass)),
-        f"{result.registers} registers per thread do not fit": result.registers > REGISTERS_PER_THREAD,
+        f"{result.registers} registers per thread do not fit": result.registers > compiler.REGISTERS_PER_THREAD,
         f"{result.registers} registers of {threads} threads do not fit": result.registers * threads > REGISTERS_PER_SM,
         f"{result.shared_bytes} bytes of shared memory, {limit} fit": result.shared_bytes > limit,
     }

@@ -18,22 +18,19 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
+from cascadesim.accelerators.gpu import timing
+from cascadesim.accelerators.gpu.batch import attention_seconds
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import Shape, shape
-from cascadesim.accelerators.gpu.kernel import Kernel, Tile
+from cascadesim.accelerators.gpu.kernel import Kernel, Tile, load_kernel
 from cascadesim.accelerators.gpu.memory import stream_seconds
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.timing import (
-    LEGACY_RATE,
-    AttentionCase,
-    AttentionTiming,
-    Cycles,
-    attention_timing,
-    case_of,
-    tile_cycles,
-)
-from cascadesim.validation.claim import Settings
+from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, Cycles
+from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.gpu.model import device
+from cascadesim.validation.kernels.compile import THREADS_PER_WARP, target_of
+from cascadesim.validation.kernels.gates import WIDE_ROWS
+from cascadesim.validation.table import Layout, Row, columns_of, count, not_negative
 
 PRESETS = {
     "NVIDIA H100 80GB HBM3": "h100-sxm", "NVIDIA H100 PCIe": "h100-pcie", "NVIDIA H200": "h200-sxm",
@@ -46,10 +43,8 @@ SPLITS = {"packs_group": True, "splits_keys": True, "split_waves": 2, "keys_per_
           "extra_kernels": 1}  # kernels/decode_attention/triton.py: PROGRAMS_PER_SM, SPLIT_KEYS, decode_reduce
 StaticCounts: TypeAlias = Mapping[str, Any]  # a kernel of static_counts.json
 Instructions: TypeAlias = Literal["mma_sync", "wgmma", "tcgen05"]
-TARGETS = {"8": 80, "9": 90, "10": 100}  # major compute capability -> the one that was compiled for
 WIDEST: Mapping[int, Instructions] = {80: "mma_sync", 90: "wgmma", 100: "tcgen05"}
-WIDE_ROWS = 64  # rows from which they are used; PTX ISA, wgmma
-WARP_THREADS, ISSUED_PER_CLOCK = 32, 4  # threads of a warp; warps that an SM issues for in a clock: one a scheduler
+ISSUED_PER_CLOCK = 4  # warps that an SM issues for in a clock: one a scheduler
 THREADS_PER_SM = 2048  # CUDA C++ programming guide, table of compute capabilities: 8.0, 9.0, 10.0
 REGISTER_STEP = 8  # the same: registers of a thread are given out in eights
 RESERVED_SHARED_BYTES = 1024  # the same: of each block, for the system
@@ -67,9 +62,10 @@ class Streamed:
 
 @dataclass(frozen=True)
 class Attended:
-    """A kernel with counts; sizes as in `accelerators.gpu.shape`. `masked`: share of its tiles with a mask."""
+    """A kernel with counts, or one of the library's: of accelerators/gpu/kernels. Sizes as in `accelerators.gpu.shape`.
+    `masked`: share of its tiles with a mask."""
 
-    counts: str
+    kernel: str
     batch: int
     heads: int
     heads_kv: int
@@ -81,6 +77,7 @@ class Attended:
     visited_keys: float = 0.0
     masked: float | None = None
     traits: Mapping[str, Any] = field(default_factory=dict)
+    library: bool = False
 
 
 KernelCall: TypeAlias = Attended | Streamed
@@ -180,21 +177,29 @@ def _progressive(shape: ShapeOfCase, work: ShapeOfCase) -> Mapping[str, Sequence
 
 
 def seconds_of(calls: Sequence[KernelCall], preset: str, settings: Settings = ()) -> float | None:
-    """One kernel after the other; None where one has no counts for the device."""
+    """One kernel after the other; None where one is not described, or has no counts, for the device."""
     on = device(preset, tuple(settings))
-    total_s = 0.0
-    for call in calls:
-        if isinstance(call, Streamed):
-            known = constants(on.generation)
-            total_s += float(stream_seconds(on, known, call.read_bytes, call.write_bytes, warm=False)[0])
-            continue
-        counts = counted().get((call.counts, target_of(on) or 0))
-        if counts is None:
-            return None
-        asked = shape(call.batch, call.heads, call.heads_kv, call.queries, call.keys, call.head_dim, call.value_dim,
-                      call.causal, visited_keys=call.visited_keys)  # fmt: skip
-        total_s += float(call_timing(counts, on, asked, masked=call.masked, **call.traits).total_s[0])
-    return total_s
+    each = [_seconds(call, on) for call in calls]
+    known = [time_s for time_s in each if time_s is not None]
+    return sum(known) if len(known) == len(each) else None
+
+
+def _seconds(call: KernelCall, on: Device) -> float | None:
+    if isinstance(call, Streamed):
+        return float(stream_seconds(on, constants(on.generation), call.read_bytes, call.write_bytes, warm=False)[0])
+    if call.library:
+        kernel = load_kernel(call.kernel)
+        time_s = np.nan if on.generation not in kernel.generations else float(attention_seconds(
+            on, kernel, batch=call.batch, heads=call.heads, heads_kv=call.heads_kv, queries=call.queries,
+            keys=call.keys, head_dim=call.head_dim, causal=call.causal, dtype="fp16", cold=True,
+        )[0])  # fmt: skip
+        return time_s if np.isfinite(time_s) else None
+    counts = counted().get((call.kernel, target_of(on.compute_capability) or 0))
+    if counts is None:
+        return None
+    asked = shape(call.batch, call.heads, call.heads_kv, call.queries, call.keys, call.head_dim, call.value_dim,
+                  call.causal, visited_keys=call.visited_keys)  # fmt: skip
+    return float(call_timing(counts, on, asked, masked=call.masked, **call.traits).total_s[0])
 
 
 @cache
@@ -204,31 +209,40 @@ def counted() -> Mapping[tuple[str, int], StaticCounts]:
     return {(each["name"], each["target"]): each for each in json.loads(text)["kernels"]}
 
 
-def target_of(on: Device) -> int | None:
-    """None where our kernels are compiled for nothing of its kind."""
-    return TARGETS.get(on.compute_capability.partition(".")[0])
+STATIC_COUNTS = Layout(
+    (*columns_of(str, "case"), *columns_of(count, "gpu loop"), *columns_of(not_negative, "matrix_flop exponentials")),
+    key=("case", "gpu", "loop"),
+)
+
+
+def compiled_counts(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """Counts one loop of the kernel, all warps of a program together."""
+    kernel = counted().get((row.text("case"), row.count("gpu")))
+    loops = kernel["loops"] if kernel else []
+    loop = loops[row.count("loop") - 1] if row.count("loop") <= len(loops) else None
+    return {name: float(loop[name]) if loop else None for name in ("matrix_flop", "exponentials")}
 
 
 def call_timing(
     counts: StaticCounts, on: Device, asked: Shape, *, masked: float | None = None, **traits: Any
 ) -> AttentionTiming:
     """One call in fp16, keys not in L2. `masked`: share of key tiles with a mask; None: what the shape's mask cuts."""
-    case = case_of(on, descriptor(counts, on, **traits), constants(on.generation), asked, "fp16", "fp16",
+    case = timing.case_of(on, descriptor(counts, on, **traits), constants(on.generation), asked, "fp16", "fp16",
                    cold_keys=True)  # fmt: skip
-    return attention_timing(case, loop_cycles(case, counts, masked))
+    return timing.attention_timing(case, loop_cycles(case, counts, masked))
 
 
 def descriptor(counts: StaticCounts, on: Device, dtype: Dtype = "fp16", **traits: Any) -> Kernel:
     """What the counts say; `traits`: fields of Kernel that no count says, such as how keys are split."""
     head_dim, queries, keys = tile_of(counts)
     whole = counts["loops"][::2] if has_masked_loops(counts) else counts["loops"]
-    issued = sum(_issued(counts, loop) for loop in whole) * WARP_THREADS
+    issued = sum(_issued(counts, loop) for loop in whole) * THREADS_PER_WARP
     exponentials = sum(loop["exponentials"] for loop in whole)
     tile = Tile(head_dim=head_dim, queries=queries, keys=keys, blocks_per_sm=resident_blocks(counts, on))
     narrow = counts.get("language") == "cuda" or queries < WIDE_ROWS
     return Kernel(
         name=counts["name"], source="kernels/static_counts.json", phases=("prefill", "decode"),
-        generations=(on.generation,), dtypes=(dtype,), tiles=(tile,), threads=counts["warps"] * WARP_THREADS,
+        generations=(on.generation,), dtypes=(dtype,), tiles=(tile,), threads=counts["warps"] * THREADS_PER_WARP,
         stages=counts["stages"], overlap="plain", instructions="mma_sync" if narrow else WIDEST[counts["target"]],
         instructions_per_score=(issued - exponentials) / (queries * keys), **traits,
     )  # fmt: skip
@@ -244,7 +258,7 @@ def tile_of(counts: StaticCounts) -> tuple[int, int, int]:
 
 def resident_blocks(counts: StaticCounts, on: Device) -> int:
     """Blocks that fit an SM, by threads, registers (4 bytes each) and shared memory."""
-    threads = counts["warps"] * WARP_THREADS
+    threads = counts["warps"] * THREADS_PER_WARP
     registers = -(-counts["registers"] // REGISTER_STEP) * REGISTER_STEP
     by_shared = on.sm.shared_memory_bytes // (counts["shared_bytes"] + RESERVED_SHARED_BYTES)
     by_registers = on.sm.register_file_bytes // (4 * registers * threads)
@@ -279,11 +293,11 @@ def _issued(counts: StaticCounts, loop: Mapping[str, Any]) -> int:
 def _cycles(case: AttentionCase, counts: StaticCounts, loop: Mapping[str, Any]) -> Cycles:
     """Cycles of one SM for an iteration: the counts over the rates; shared memory in proportion to the products."""
     on, known = case.device, case.constants
-    reached = known.tensor_fraction * LEGACY_RATE.get((case.kernel.instructions, on.generation), 1.0)
+    reached = known.tensor_fraction * timing.LEGACY_RATE.get((case.kernel.instructions, on.generation), 1.0)
     tile_flop = 2.0 * case.tiles.queries * case.tiles.keys * (case.tiles.head_dim + case.value_dim)
     tensor = loop["matrix_flop"] / (on.flop_per_clock_sm(case.dtype) * reached)
     special = loop["exponentials"] / (on.sm.special_per_clock * known.special_fraction)
     issue = _issued(counts, loop) / ISSUED_PER_CLOCK
-    shared = tile_cycles(case)[3] * loop["matrix_flop"] / tile_flop
+    shared = timing.tile_cycles(case)[3] * loop["matrix_flop"] / tile_flop
     one = np.ones_like(shared)
     return tensor * one, special * one, issue * one, shared

@@ -15,18 +15,23 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
-from cascadesim.accelerators.gpu.batch import attention_seconds
 from cascadesim.accelerators.gpu.calibration import constants
-from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.timing import DRAM_LATENCY_S, LEGACY_RATE
 from cascadesim.validation.gpu.model import device
-from cascadesim.validation.kernels.model import HALF_BYTES, UNPREDICTED, KernelCall, Streamed, calls_of, seconds_of
+from cascadesim.validation.kernels.model import (
+    HALF_BYTES,
+    UNPREDICTED,
+    Attended,
+    KernelCall,
+    Streamed,
+    calls_of,
+    seconds_of,
+)
 from cascadesim.validation.kernels.records import MEASUREMENTS, PREDICTIONS, PredictedTime
 from cascadesim.validation.measure.cases import DENSE_LIBRARY, FLEX, FLEX_TILES, STRIDES, BenchmarkCase, cases
 
@@ -58,21 +63,8 @@ class Rated:
     legacy: bool = False  # products by the instruction of an earlier generation
 
 
-@dataclass(frozen=True)
-class LibraryKernel:
-    """A kernel of accelerators/gpu/kernels."""
-
-    kernel: str
-    batch: int
-    heads: int
-    heads_kv: int
-    queries: int
-    keys: int
-    head_dim: int
-    causal: bool = False
-
-
-Predictable: TypeAlias = Sequence[KernelCall] | Rated | LibraryKernel
+Predictable: TypeAlias = Sequence[KernelCall] | Rated
+of_library = partial(Attended, library=True)
 # variant -> what the model times, or why it predicts nothing
 PredictableOrWhyNot: TypeAlias = Mapping[str, Predictable | str]
 
@@ -91,18 +83,18 @@ def _library(case: BenchmarkCase) -> PredictableOrWhyNot:
     shape = case.shape
     if case.suite == "neighborhood":
         tokens = prod(shape["layout"])
-        dense = LibraryKernel(LIBRARY["FLASH_ATTENTION"], 1, shape["H"], shape["H"], tokens, tokens, shape["D"])
-        return {DENSE_LIBRARY: dense, FLEX_TILES: COMPILES}
+        dense = of_library(LIBRARY["FLASH_ATTENTION"], 1, shape["H"], shape["H"], tokens, tokens, shape["D"])
+        return {DENSE_LIBRARY: (dense,), FLEX_TILES: COMPILES}
     if case.suite == "attention":
         B, H, L, D = (shape[name] for name in "BHLD")
         return {FLEX: COMPILES,
-                **{f"sdpa {backend}": LibraryKernel(kernel, B, H, H, L, L, D, shape["causal"])
+                **{f"sdpa {backend}": (of_library(kernel, B, H, H, L, L, D, causal=shape["causal"]),)
                    for backend, kernel in LIBRARY.items()}}  # fmt: skip
     if case.suite == "decode":
         B, H, G, M, D = (shape[name] for name in "BHGMD")
         moved = HALF_BYTES * B * G * M * D
         return {"copy of the keys": (Streamed(moved, moved),),
-                **{f"sdpa {backend}": LibraryKernel(kernel, B, H, G, 1, M, D)
+                **{f"sdpa {backend}": (of_library(kernel, B, H, G, 1, M, D),)
                    for backend, kernel in LIBRARY_DECODE.items()},
                 "sdpa CUDNN_ATTENTION": "cuDNN's kernel for one query is not described"}  # fmt: skip
     return {}
@@ -146,16 +138,7 @@ def seconds(found: Predictable, preset: str, settings: tuple[str, ...] = ()) -> 
     """The time on a device; None where there are no counts, or no kernel, for it."""
     if isinstance(found, Rated):
         return _rated_s(found, device(preset, settings))
-    if not isinstance(found, LibraryKernel):
-        return seconds_of(found, preset, settings)
-    on, kernel = device(preset, settings), load_kernel(found.kernel)
-    if on.generation not in kernel.generations:
-        return None
-    time_s = float(attention_seconds(
-        on, kernel, batch=found.batch, heads=found.heads, heads_kv=found.heads_kv, queries=found.queries,
-        keys=found.keys, head_dim=found.head_dim, causal=found.causal, dtype="fp16", cold=True,
-    )[0])  # fmt: skip
-    return time_s if np.isfinite(time_s) else None
+    return seconds_of(found, preset, settings)
 
 
 def _rated_s(rated: Rated, on: Device) -> float:

@@ -22,14 +22,8 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError, bounded
 
 MEASUREMENTS = Path(str(resources.files("cascadesim.validation"))) / "measurements"
 PREDICTIONS = "predictions.csv"
-RECORD_SUITES: Mapping[str, str] = {
-    "kernels-predicted": "the times that were committed before the first record, against our kernels'",
-    "kernels-measured": "the GPU model's times against our kernels'",
-    "gna-kernels": "the GNA simulator's speedup against our kernel's",
-    "spatten-kernels": "savings of pruning against counters of our kernels: bytes from DRAM, matrix instructions",
-    "cascade-passes": "bytes that 1-, 2- and 3-pass kernels read, against the cascades' lower bounds",
-}
 FROM_COUNTERS = ("spatten-kernels", "cascade-passes")
+RECORD_SUITES = ("kernels-predicted", "kernels-measured", "gna-kernels", *FROM_COUNTERS)
 TIMES, COUNTERS = "cascadesim.measurement/2", "cascadesim.counters/1"
 LARGEST_FILE_BYTES = 1 << 28  # assumed: a run writes a few megabytes
 LARGEST_SIZE = 1 << 31
@@ -90,49 +84,23 @@ class Records:
         return f"{name}: {len(self.files)} files of records, but nothing to hold against them, so not passed"
 
 
-def own_records() -> Records:
-    """Those that ship."""
-    return _read_all(MEASUREMENTS)
-
-
-def records_of(path: Path) -> Records:
-    """A file, or a folder with files. Raises CascadeSimError where there is none."""
-    found = _read_all(path)
-    if not found.files:
-        raise CascadeSimError(f"{path}: no file of records (.jsonl) there")
-    return found
-
-
-def _read_all(path: Path) -> Records:
+def records_of(given: Path | None) -> Records:
+    """Those of a file, or of a folder with files; those that ship if none is given. Raises CascadeSimError where there
+    are none."""
+    path = given or MEASUREMENTS
     files = tuple(sorted(path.rglob("*.jsonl"))) if path.is_dir() else (path,) if path.exists() else ()
-    lines = [read(file) for file in files]
-    return Records(files, tuple(record for each in lines for record in each.records),
-                   tuple(each.complaint for each in lines if each.complaint is not None))  # fmt: skip
+    if given is not None and not files:
+        raise CascadeSimError(f"{path}: no file of records (.jsonl) there")
+    each = [read(file) for file in files]
+    return Records(files, tuple(record for one in each for record in one.records),
+                   tuple(complaint for one in each for complaint in one.complaints))  # fmt: skip
 
 
 def divided(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(suites of published figures, suites of records) among the named ones; all of the latter if none is named."""
     published = tuple(name for name in names if name not in RECORD_SUITES)
     recorded = tuple(name for name in dict.fromkeys(names) if name in RECORD_SUITES)
-    return published, recorded if names else tuple(RECORD_SUITES)
-
-
-@dataclass(frozen=True)
-class RecordLines:
-    """What one file holds. `damaged`: line -> what is wrong with it."""
-
-    path: Path
-    records: tuple[Record, ...]
-    damaged: Mapping[int, str]
-
-    @property
-    def complaint(self) -> str | None:
-        """One line; None where nothing is damaged."""
-        if not self.damaged:
-            return None
-        first, fault = next(iter(self.damaged.items()))
-        more = f", and {len(self.damaged) - 1} more" * (len(self.damaged) > 1)
-        return bounded(f"{self.path.name}: line {first}{more} left out: {fault}")
+    return published, recorded if names else RECORD_SUITES
 
 
 def append(path: Path, record: Record) -> None:
@@ -146,8 +114,8 @@ def append(path: Path, record: Record) -> None:
         raise CascadeSimError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def read(path: Path) -> RecordLines:
-    """Raises CascadeSimError on a file that cannot be read."""
+def read(path: Path) -> Records:
+    """Those of one file. Raises CascadeSimError on a file that cannot be read."""
     try:
         if path.stat().st_size > LARGEST_FILE_BYTES:
             raise CascadeSimError(f"{path}: {path.stat().st_size} bytes are more than records have")
@@ -155,7 +123,7 @@ def read(path: Path) -> RecordLines:
     except OSError as error:
         raise CascadeSimError(f"{path}: cannot be read: {error.strerror}") from None
     records: list[Record] = []
-    damaged: dict[int, str] = {}
+    damaged: dict[int, str] = {}  # line -> what is wrong with it
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
@@ -168,7 +136,11 @@ def read(path: Path) -> RecordLines:
             records.append(record)
         else:
             damaged[number] = problem
-    return RecordLines(path, tuple(records), damaged)
+    if not damaged:
+        return Records((path,), tuple(records))
+    first, problem = next(iter(damaged.items()))
+    more = f", and {len(damaged) - 1} more" * (len(damaged) > 1)
+    return Records((path,), tuple(records), (bounded(f"{path.name}: line {first}{more} left out: {problem}"),))
 
 
 def fault(record: Record) -> str | None:

@@ -22,17 +22,8 @@ from typing import Any
 
 from cascadesim.kernels.catalogue import LoopWork, Variant, variants
 from cascadesim.kernels.cuda.compiler import available
+from cascadesim.validation.kernels import gates
 from cascadesim.validation.kernels.compile import TARGETS, Compiled, compiled, toolchain
-from cascadesim.validation.kernels.gates import (
-    SassLoop,
-    conservation_faults,
-    counted_loops,
-    exponentials_of,
-    instructions,
-    matrix_flop,
-    resource_faults,
-    serial_faults,
-)
 
 SCHEMA = "cascadesim.kernels/1"
 FILE = "static_counts.json"
@@ -77,35 +68,26 @@ def _rows_of(part: tuple[int, tuple[str, ...]]) -> list[dict[str, Any]]:
 def row(result: Compiled) -> dict[str, Any]:
     """One kernel: `faults` and `conservation` are empty where it may ship."""
     variant = result.variant
-    faults, wrong = (*resource_faults(result), *serial_faults(result)), conservation_faults(result)
+    faults, wrong = (*gates.resource_faults(result), *gates.serial_faults(result)), gates.conservation_faults(result)
     return {
-        "name": variant.name,
-        "family": variant.family,
-        "target": result.target,
+        "name": variant.name, "family": variant.family, "target": result.target,
         "constants": {key: value for key, value in variant.constants.items() if not isinstance(value, str)},
-        "warps": result.warps,
-        "stages": variant.stages,
-        **({"language": "cuda"} if variant.is_cuda else {}),
-        "registers": result.registers,
-        "shared_bytes": result.shared_bytes,
-        "instructions": len(instructions(result.sass)),
+        "warps": result.warps, "stages": variant.stages, **({"language": "cuda"} if variant.is_cuda else {}),
+        "registers": result.registers, "shared_bytes": result.shared_bytes,
+        "instructions": len(gates.instructions(result.sass)),
         "loops": [
-            {
-                "matrix_flop": matrix_flop(loop, work, result.warps),
-                "exponentials": exponentials_of(loop, result.warps),
-                "instructions_per_warp": len(loop.instructions),
-                "classes": loop.classes,
-            }
+            {"matrix_flop": gates.matrix_flop(loop, work, result.warps),
+             "exponentials": gates.exponentials_of(loop, result.warps),
+             "instructions_per_warp": len(loop.instructions), "classes": loop.classes}
             for loop, work in (() if wrong else _one_of_each(result))
         ],
-        "faults": list(faults),
-        "conservation": list(wrong),
-    }
+        "faults": list(faults), "conservation": list(wrong),
+    }  # fmt: skip
 
 
-def _one_of_each(result: Compiled) -> Iterator[tuple[SassLoop, LoopWork]]:
+def _one_of_each(result: Compiled) -> Iterator[tuple[gates.SassLoop, LoopWork]]:
     """A loop with its work; of several copies the longest."""
-    found = iter(counted_loops(result))
+    found = iter(gates.counted_loops(result))
     for work in result.variant.loops:
         yield max(islice(found, work.copies), key=lambda loop: len(loop.instructions)), work
 

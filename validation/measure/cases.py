@@ -12,21 +12,30 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 from cascadesim.kernels.microbenchmarks import MATRIX
 from cascadesim.kernels.neighborhood_attention.pattern import boxes, pattern
 from cascadesim.validation.measure.timing import Caches, Launch
 
+Checked: TypeAlias = tuple[Launch, Callable[[], float]]  # what is timed; its error, a function because it costs time
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """`checks`: name of a variant -> its error against the reference, a function because it costs time. `only`:
-    variants of which one state of the caches says something."""
+    """`only`: variants of which one state of the caches says something."""
 
-    variants: Mapping[str, Launch]
-    checks: Mapping[str, Callable[[], float]] = field(default_factory=dict)
+    given: Mapping[str, Launch | Checked]
     only: Mapping[str, Caches] = field(default_factory=dict)
+
+    @property
+    def variants(self) -> Mapping[str, Launch]:
+        return {name: each[0] if isinstance(each, tuple) else each for name, each in self.given.items()}
+
+    @property
+    def checks(self) -> Mapping[str, Callable[[], float]]:
+        """Of the variants that are given with one: the error against the reference."""
+        return {name: each[1] for name, each in self.given.items() if isinstance(each, tuple)}
 
 
 @dataclass(frozen=True)

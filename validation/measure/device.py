@@ -145,7 +145,7 @@ def _of_cuda(function: Any, threads: int) -> dict[str, Any]:
     import torch
 
     major, minor = torch.cuda.get_device_capability()
-    code = compiler.cubin(function.source, 10 * major + minor) or b""
+    code = compiler.cubin(function.source, 10 * major + minor)
     return {"kernel": function.name, "warps": threads // 32, **resources(code, function.name)}
 
 
@@ -159,8 +159,3 @@ def resources(code: bytes, function: str) -> Mapping[str, Any]:
     except (ImportError, OSError, subprocess.SubprocessError, KeyError, StopIteration):
         return {**digest, "registers": None, "spilled_bytes": None}
     return {**digest, "registers": of.get("REG"), "spilled_bytes": of.get("STACK")}
-
-
-def target_of(capability: str) -> int | None:
-    """`9.0` -> the compute capability that our kernels are counted for; None: no kernel is counted for its kind."""
-    return {str(target // 10): target for target in kernel_compile.TARGETS}.get(capability.partition(".")[0])

@@ -24,7 +24,8 @@ from cascadesim.kernels.neighborhood_attention.block_sparse import tile_list as 
 from cascadesim.kernels.neighborhood_attention.pattern import pattern
 from cascadesim.kernels.neighborhood_attention.triton import attention_in_tile_order, configuration, plan
 from cascadesim.kernels.token_rows.triton import gather_rows, scatter_rows
-from cascadesim.validation.measure.cases import BACKENDS, CASCADES, DENSE_LIBRARY, FLEX, FLEX_TILES, MMA, Prepared, sdpa
+from cascadesim.validation.measure import cases
+from cascadesim.validation.measure.cases import BACKENDS, CASCADES, DENSE_LIBRARY, FLEX, MMA, Checked, Prepared, sdpa
 
 PAGE = 16  # keys of a page, as vLLM has them
 CHECKED_QUERIES = 256  # of a neighborhood, spread over the layout
@@ -41,12 +42,17 @@ def error(got: Any, expected: Any) -> float:
     return float((got.float() - expected.float()).norm() / expected.float().norm())
 
 
-def error_of(run: Callable[[], Any], expected: Callable[[], Any]) -> float:
-    return error(run(), expected())
+def checked(run: Callable[[], Any], expected: Callable[[], Any]) -> Checked:
+    """A variant, with the distance of its result from what is expected."""
+    return run, lambda: error(run(), expected())
+
+
+def exact(run: Callable[[], Any], expected: Callable[[], Any]) -> Checked:
+    """A variant, with the number of its entries that are not equal."""
+    return run, partial(differing, run, expected)
 
 
 def differing(run: Callable[[], Any], expected: Callable[[], Any]) -> float:
-    """Entries that are not equal."""
     return float((run() != expected()).sum())
 
 
@@ -60,9 +66,8 @@ def attention(device: str, B: int, H: int, L: int, D: int, causal: bool, names: 
         FLEX: lazily(partial(flex, q, k, v, causal)),
     }
     expected = library(q, k, v, causal, None)
-    checked = [name for name in (*CASCADES, MMA, FLEX) if name in names]
-    return Prepared({name: launches[name] for name in names},
-                    {name: partial(error_of, launches[name], expected) for name in checked})  # fmt: skip
+    return Prepared({name: checked(launches[name], expected) if name in (*CASCADES, MMA, FLEX) else launches[name]
+                     for name in names})  # fmt: skip
 
 
 def lazily(make: Callable[[], Callable[[], Any]]) -> Callable[[], Any]:
@@ -112,21 +117,19 @@ def decode(device: str, B: int, H: int, G: int, M: int, D: int) -> Prepared:
     lengths = torch.full((B,), M, device=device, dtype=torch.int32)
     table = torch.randperm(B * -(-M // PAGE), device=device).int().reshape(B, -1)
     key_pages, value_pages = paged(k, table), paged(v, table)
-    ours = {
-        "split keys": partial(decode_attention, q, k, v, lengths),
-        "split keys, paged": partial(decode_attention, q, key_pages, value_pages, lengths, pages=table),
-    }
     one = q[:, :, None]
     dense = library(one, k, v, False, None)
     out = torch.empty_like(k)
-    return Prepared(
-        {
-            **ours,
-            **{sdpa(backend): library(one, k, v, False, backend) for backend in BACKENDS},
-            "copy of the keys": lambda: out.copy_(k),
-        },
-        {name: partial(error_of, run, lambda: dense()[:, :, 0]) for name, run in ours.items()},
-    )
+
+    def ours(k: Any, v: Any, pages: Any) -> Checked:
+        return checked(partial(decode_attention, q, k, v, lengths, pages=pages), lambda: dense()[:, :, 0])
+
+    return Prepared({
+        "split keys": ours(k, v, None),
+        "split keys, paged": ours(key_pages, value_pages, table),
+        **{sdpa(backend): library(one, k, v, False, backend) for backend in BACKENDS},
+        "copy of the keys": lambda: out.copy_(k),
+    })  # fmt: skip
 
 
 def paged(cache: Any, table: Any) -> Any:
@@ -157,7 +160,7 @@ def neighborhood(device: str, shape: Mapping[str, Any], listed: bool) -> Prepare
     if listed:
         tile_list = cache(lambda: _tile_list(tiles, shape["D"], device))
         ours["list of tiles"] = lazily(lambda: partial(block_sparse_attention, *moved(), tile_list()))
-        ours[FLEX_TILES] = lazily(lambda: partial(  # over the same tiles, whose mask is computed from the windows
+        ours[cases.FLEX_TILES] = lazily(lambda: partial(  # over the same tiles, whose mask is computed from the windows
             flex_compiled(device), *moved(), block_mask=block_mask(tile_list(), tiles),
             kernel_options=None if device == "cpu" else {"BLOCK_N": tile_list().tiles.M0},
         ))  # fmt: skip
@@ -167,22 +170,14 @@ def neighborhood(device: str, shape: Mapping[str, Any], listed: bool) -> Prepare
         return scatter_rows(out, tiles.query_order, tokens)
 
     check = _check_of_some_queries(tiles, q, k, v)
-    return Prepared(
-        {
-            "permutation": permuted,
-            **ours,
-            "inverse permutation": inverse,
-            "dense, ours": lambda: dense_attention(q, k, v),
-            DENSE_LIBRARY: library(q, k, v, False, "FLASH_ATTENTION"),
-        },
-        {
-            "permutation": lambda: differing(lambda: permuted()[0], lambda: _moved(q, tiles.query_order)),
-            **{name: partial(check, run) for name, run in ours.items()},
-            "inverse permutation": lambda: differing(lambda: _moved(inverse(), tiles.query_order),
-                                                     lambda: out * (tiles.query_order >= 0)[:, None]),
-            "dense, ours": lambda: error_of(lambda: dense_attention(q, k, v), library(q, k, v, False, None)),
-        },
-    )  # fmt: skip
+    return Prepared({
+        "permutation": (permuted, lambda: differing(lambda: permuted()[0], lambda: _moved(q, tiles.query_order))),
+        **{name: (run, partial(check, run)) for name, run in ours.items()},
+        "inverse permutation": (inverse, lambda: differing(lambda: _moved(inverse(), tiles.query_order),
+                                                           lambda: out * (tiles.query_order >= 0)[:, None])),
+        "dense, ours": checked(lambda: dense_attention(q, k, v), library(q, k, v, False, None)),
+        DENSE_LIBRARY: library(q, k, v, False, "FLASH_ATTENTION"),
+    })  # fmt: skip
 
 
 def _moved(rows: Any, order: Any) -> Any:

@@ -6,7 +6,6 @@ Checks are errors against the library, or how many entries differ where a result
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from cascadesim.kernels.decode_attention.triton import decode_attention
 from cascadesim.kernels.pruned_attention import reference, selection, triton
 from cascadesim.kernels.token_rows.triton import gather_rows
 from cascadesim.validation.measure.cases import THRESHOLD, Prepared
-from cascadesim.validation.measure.prepare import differing, error, error_of, library, random_tensor
+from cascadesim.validation.measure.prepare import checked, error, exact, library, random_tensor
 
 
 def pruned(device: str, H: int, tokens: int, kept: int, D: int) -> Prepared:
@@ -26,25 +25,16 @@ def pruned(device: str, H: int, tokens: int, kept: int, D: int) -> Prepared:
     importance = torch.rand(1, tokens, device=device)
     keep, heads = torch.topk(importance, kept).indices.sort().values.int(), torch.arange(H, device=device)
     compact = k[:, :, keep[0].long()], v[:, :, keep[0].long()]
-    whole: dict[str, Callable[[], Any]] = {"dense": lambda: dense(q, k, v)}
-    attended: dict[str, Callable[[], Any]] = {
-        "dense after compaction": lambda: dense(q, *compact),
-        "gathered": lambda: triton.pruned_attention(q, k, v, keep, heads),
-    }
-    selected: dict[str, Callable[[], Any]] = {
-        "top-k": lambda: triton.top_tokens(importance, kept),
-        "top-k, radix select": lambda: selection.top_tokens_in_cuda(importance, kept),
-    }
-    compaction = {"compaction": lambda: gather_rows(k, keep[0])}
-    return Prepared(
-        {**whole, **selected, "torch top-k": lambda: torch.topk(importance, kept), **compaction, **attended},
-        {
-            **{name: partial(error_of, run, library(q, k, v, False, None)) for name, run in whole.items()},
-            **{name: partial(differing, run, lambda: keep) for name, run in selected.items()},
-            **{name: partial(differing, run, lambda: compact[0]) for name, run in compaction.items()},
-            **{name: partial(error_of, run, library(q, *compact, False, None)) for name, run in attended.items()},
-        },
-    )
+    unpruned, of_kept = library(q, k, v, False, None), library(q, *compact, False, None)
+    return Prepared({
+        "dense": checked(lambda: dense(q, k, v), unpruned),
+        "top-k": exact(lambda: triton.top_tokens(importance, kept), lambda: keep),
+        "top-k, radix select": exact(lambda: selection.top_tokens_in_cuda(importance, kept), lambda: keep),
+        "torch top-k": lambda: torch.topk(importance, kept),
+        "compaction": exact(lambda: gather_rows(k, keep[0]), lambda: compact[0]),
+        "dense after compaction": checked(lambda: dense(q, *compact), of_kept),
+        "gathered": checked(lambda: triton.pruned_attention(q, k, v, keep, heads), of_kept),
+    })  # fmt: skip
 
 
 def importance(device: str, H: int, tokens: int, D: int) -> Prepared:
@@ -58,25 +48,19 @@ def importance(device: str, H: int, tokens: int, D: int) -> Prepared:
         dense(q, k, v, lse=lse)
         return lse
 
+    def sums() -> Any:
+        return triton.column_sums(q, k, denominators())
+
     def of_first_head() -> Any:
         return torch.softmax(q[0, 0].float() @ k[0, 0].float().T * D**-0.5, -1).sum(0)
 
-    forward: dict[str, Callable[[], Any]] = {
-        "forward": lambda: dense(q, k, v),
-        "forward, denominators kept": lambda: dense(q, k, v, lse=lse),
-    }
-    return Prepared(
-        {
-            **forward,
-            "column sums": lambda: triton.column_sums(q, k, denominators()),
-            "importance of heads": lambda: triton.head_importance(out),
-        },
-        {
-            **{name: partial(error_of, run, library(q, k, v, False, None)) for name, run in forward.items()},
-            "column sums": lambda: error(triton.column_sums(q, k, denominators())[0, 0], of_first_head()),
-            "importance of heads": lambda: error(triton.head_importance(out), out.float().abs().sum((2, 3))),
-        },
-    )
+    expected = library(q, k, v, False, None)
+    return Prepared({
+        "forward": checked(lambda: dense(q, k, v), expected),
+        "forward, denominators kept": checked(lambda: dense(q, k, v, lse=lse), expected),
+        "column sums": (sums, lambda: error(sums()[0, 0], of_first_head())),
+        "importance of heads": checked(lambda: triton.head_importance(out), lambda: out.float().abs().sum((2, 3))),
+    })  # fmt: skip
 
 
 def heads(device: str, H: int, kept: int, tokens: int, D: int) -> Prepared:
@@ -93,10 +77,7 @@ def heads(device: str, H: int, kept: int, tokens: int, D: int) -> Prepared:
         return unpruned() * mask
 
     every = partial(triton.pruned_attention, q, k, v, everything, torch.arange(H, device=device))
-    return Prepared(
-        {"all heads": every, f"{kept} heads": some},
-        {"all heads": partial(error_of, every, unpruned), f"{kept} heads": partial(error_of, some, expected)},
-    )
+    return Prepared({"all heads": checked(every, unpruned), f"{kept} heads": checked(some, expected)})
 
 
 def values_by_tile(device: str, H: int, tokens: int, D: int) -> Prepared:
@@ -106,12 +87,11 @@ def values_by_tile(device: str, H: int, tokens: int, D: int) -> Prepared:
     everything = torch.arange(tokens, device=device, dtype=torch.int32)[None]
     run = partial(triton.pruned_attention, q, k, v, everything, torch.arange(H, device=device))
     expected = library(q, k[:, :, : tokens // 2], v[:, :, : tokens // 2], False, None)
-    ours = {
-        "all values": run,
-        "values by tile": partial(run, value_threshold=THRESHOLD / tokens),
-        "values masked": partial(run, value_threshold=THRESHOLD / tokens, by_tile=False),
-    }
-    return Prepared(ours, {name: partial(error_of, each, expected) for name, each in ours.items()})
+    return Prepared({
+        "all values": checked(run, expected),
+        "values by tile": checked(partial(run, value_threshold=THRESHOLD / tokens), expected),
+        "values masked": checked(partial(run, value_threshold=THRESHOLD / tokens, by_tile=False), expected),
+    })  # fmt: skip
 
 
 def progressive(device: str, B: int, H: int, M: int, D: int) -> Prepared:
@@ -124,20 +104,13 @@ def progressive(device: str, B: int, H: int, M: int, D: int) -> Prepared:
     def decoded(threshold: float) -> Any:
         return triton.progressive_decode_of_planes(q, upper, lower, key_scale, v, threshold)[0]
 
-    def exact(codes: Any) -> Any:
+    def exact_of(codes: Any) -> Any:
         keys = (codes.float() * key_scale[..., None, None]).to(torch.float32)
         return library(q[:, :, None].float(), keys, v.float(), False, None)()[:, :, 0]
 
-    return Prepared(
-        {
-            "upper 4 bits": lambda: decoded(0.0),
-            "all 8 bits": lambda: decoded(2.0),
-            "16 bits, full width": lambda: decode_attention(q, k, v, lengths),
-        },
-        {
-            "upper 4 bits": lambda: error(decoded(0.0), exact((codes >> 4) * 16)),
-            "all 8 bits": lambda: error(decoded(2.0), exact(codes)),
-            "16 bits, full width": lambda: error(decode_attention(q, k, v, lengths),
-                                                 library(q[:, :, None], k, v, False, None)()[:, :, 0]),
-        },
-    )  # fmt: skip
+    full_width = library(q[:, :, None], k, v, False, None)
+    return Prepared({
+        "upper 4 bits": checked(lambda: decoded(0.0), lambda: exact_of((codes >> 4) * 16)),
+        "all 8 bits": checked(lambda: decoded(2.0), lambda: exact_of(codes)),
+        "16 bits, full width": checked(lambda: decode_attention(q, k, v, lengths), lambda: full_width()[:, :, 0]),
+    })  # fmt: skip

@@ -1,7 +1,7 @@
 """Inputs and launches of the microbenchmarks: launches, products, exponentials, memory, latencies, atomics.
 
 First what Triton expresses, then exact sequences of instructions in CUDA C++. Needs torch and triton, and for the
-latter a compiler for the device (`kernels.cuda.launch.available`). Inputs are random, never zeros: power, and so the
+latter a compiler for the device (`kernels.cuda`). Inputs are random, never zeros: power, and so the
 clock, depends on the data.
 """
 
@@ -16,18 +16,9 @@ import torch
 from cascadesim.kernels.cuda.launch import launch as cuda_launch
 from cascadesim.kernels.cuda.source import CudaFunction, Source
 from cascadesim.kernels.microbenchmarks import FP8_SINCE, WARPS, matrix_warps, triton
-from cascadesim.validation.measure.cases import (
-    BLOCKS_PER_SM,
-    CHAINS,
-    LAUNCHES,
-    MIXES,
-    PRODUCTS,
-    SHARED,
-    SHARED_LOADS,
-    STRIDES,
-    Prepared,
-)
-from cascadesim.validation.measure.prepare import error_of, random_tensor
+from cascadesim.validation.measure import cases
+from cascadesim.validation.measure.cases import BLOCKS_PER_SM, Prepared
+from cascadesim.validation.measure.prepare import checked, exact, random_tensor
 
 TYPES = {"fp16": "float16", "bf16": "bfloat16", "fp8": "float8_e4m3fn", "tf32": "float32", "fp32": "float32"}
 CACHED = 2  # a buffer of at most half of the L2 cache stays in it
@@ -58,11 +49,11 @@ def launch(device: str) -> Prepared:
         triton.empty[(1,)](x)
 
     def repeated() -> None:
-        for _ in range(LAUNCHES):
+        for _ in range(cases.LAUNCHES):
             once()
 
     in_cuda = partial(cuda_launch, _function("atomics", "nothing"), (1,), 32, x)
-    return Prepared({"empty": once, f"{LAUNCHES} empty": repeated, "empty, CUDA C++": in_cuda})
+    return Prepared({"empty": once, f"{cases.LAUNCHES} empty": repeated, "empty, CUDA C++": in_cuda})
 
 
 def matrix_peak(device: str, kind: str, M: int, N: int, K: int, turns: int) -> Prepared:
@@ -85,7 +76,7 @@ def matrix_peak(device: str, kind: str, M: int, N: int, K: int, turns: int) -> P
         expected = 2 * (a.double() @ b.double())
         return float((run(2).double() - expected).norm(dim=(1, 2)).max() / expected.norm())
 
-    return Prepared({"products": run}, {"products": check})
+    return Prepared({"products": (run, check)})
 
 
 def exponential_rate(device: str, turns: int) -> Prepared:
@@ -110,35 +101,33 @@ def memory(device: str, elements: int, rereads: int) -> Prepared:
         triton.read[(readers,)](x, sums, elements, blocks, **size)
         return sums
 
-    def copied() -> float:
+    def copied() -> Any:
         triton.copy[grid](x, out, elements, **size)
-        return float((out != x).sum())
+        return out
 
-    def read_all() -> float:
+    def read_all() -> Any:
         """Each program's blocks one after another, around the buffer."""
         each = x.float().reshape(grid[0], triton.BLOCK).sum(1)
         first = torch.arange(readers, device=device)[:, None] * blocks
-        expected = each[(first + torch.arange(blocks, device=device)) % grid[0]].sum(1)
-        return error_of(read, lambda: expected)
+        return each[(first + torch.arange(blocks, device=device)) % grid[0]].sum(1)
 
     return Prepared(
         {
-            "copy": lambda: triton.copy[grid](x, out, elements, **size),
+            "copy": exact(copied, lambda: x),
             "write": lambda: triton.write[grid](out, elements, **size),
-            "read": read,
+            "read": checked(read, read_all),
             "torch copy": lambda: out.copy_(x),
         },
-        {"copy": copied, "read": read_all},
         {"read": "hot"} if rereads > 1 else {},
     )
 
 
 def issue_mix(device: str, blocks: int, threads: int, turns: int) -> Prepared:
     """`turns` x CHAINS x MIXES[name] instructions in each thread."""
-    x, out = torch.rand(CHAINS, device=device), torch.empty(blocks * threads, device=device)
+    x, out = torch.rand(cases.CHAINS, device=device), torch.empty(blocks * threads, device=device)
     return Prepared({
         name: partial(cuda_launch, _function("issue_mix", name), (blocks,), threads, x, out, turns, 0.5, 1.0)
-        for name in MIXES
+        for name in cases.MIXES
     })  # fmt: skip
 
 
@@ -147,7 +136,7 @@ def products(device: str, blocks: int, threads: int, turns: int) -> Prepared:
     out = torch.empty(blocks * threads, device=device)
     numbers = torch.randn(2, 32 * PRODUCT_WORDS * 2, device=device)
     half, brain = numbers[0].half(), numbers[1].bfloat16()
-    operands = dict(zip(PRODUCTS, (half, brain, half), strict=True))
+    operands = dict(zip(cases.PRODUCTS, (half, brain, half), strict=True))
     return Prepared({
         name: partial(cuda_launch, _function("product_rate", name), (blocks,), threads, each, out, turns)
         for name, each in operands.items()
@@ -194,21 +183,18 @@ def shared_memory(device: str, blocks: int, threads: int, turns: int) -> Prepare
         cuda_launch(_function("shared_memory", name), (blocks,), threads, x, out, turns, *stride)
         return out
 
-    runs = (partial(run, "shared_read_rate"), *(partial(run, "shared_conflict_rate", stride) for stride in STRIDES))
-    variants: dict[str, Callable[[], Any]] = dict(zip(SHARED, runs, strict=True))
     thread = torch.arange(threads, device=device)
-    loaded = ((4, 4 * thread), *((1, stride * thread) for stride in STRIDES))
-    checks = {
-        name: partial(_error_of_sums, run, x, words, first)
-        for (name, run), (words, first) in zip(variants.items(), loaded, strict=True)
-    }
-    return Prepared(variants, checks)
+    loaded = (("shared_read_rate", (), 4, 4 * thread),
+              *(("shared_conflict_rate", (stride,), 1, stride * thread) for stride in cases.STRIDES))  # fmt: skip
+    runs = ((partial(run, name, *stride), words, first) for name, stride, words, first in loaded)
+    return Prepared({name: (launch, partial(_error_of_sums, launch, x, words, first))
+                     for name, (launch, words, first) in zip(cases.SHARED, runs, strict=True)})  # fmt: skip
 
 
 def _error_of_sums(run: Callable[[], Any], x: Any, words: int, first: Any) -> float:
     """Each thread adds what it loaded last: SHARED_LOADS times `words` neighbours; `first`: its own place."""
     got = run().reshape(-1, len(first))
-    load = torch.arange(SHARED_LOADS, device=x.device)[:, None] * (BANK_WORDS // SHARED_LOADS)
+    load = torch.arange(cases.SHARED_LOADS, device=x.device)[:, None] * (BANK_WORDS // cases.SHARED_LOADS)
     place = (first[:, None, None] + load + torch.arange(words, device=x.device)) % BANK_WORDS
     expected = x[place].sum((1, 2))
     return float((got - expected).norm(dim=1).max() / expected.norm())

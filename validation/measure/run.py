@@ -22,20 +22,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from cascadesim.validation.kernels.compile import target_of
 from cascadesim.validation.kernels.records import COUNTERS, TIMES, Record, append, committed, read
+from cascadesim.validation.measure import timing
 from cascadesim.validation.measure.cases import FLEX, FLEX_TILES, BenchmarkCase, cases
 from cascadesim.validation.measure.counters import counted, dram_bytes, need_ncu
-from cascadesim.validation.measure.device import file_stem, kind_of, target_of
+from cascadesim.validation.measure.device import file_stem, kind_of
 from cascadesim.validation.measure.process import Runner, TimeUsedUp, environment
-from cascadesim.validation.measure.timing import (
-    FEWEST,
-    GRAPH_LAUNCHES,
-    HIDE_US,
-    ROUNDS,
-    SHORT_US,
-    WARM_UP_S,
-    samples_of_round,
-)
+from cascadesim.validation.measure.timing import FEWEST, HIDE_US, ROUNDS
 
 TIMES_SUFFIX, COUNTERS_SUFFIX, COUNTS_SUFFIX = ".jsonl", ".counters.jsonl", ".static_counts.json"
 ATTEMPTS = 2  # records of a case, where a part of it fails
@@ -104,7 +98,7 @@ def _file(about: Mapping[str, Any], output: Path, suffix: str) -> tuple[Path, li
     if path.exists():
         lines = read(path)
         goes_on = f"{named}: goes on in {path}, {len(lines.records)} records of this kind are there"
-        return path, [goes_on, *([lines.complaint] if lines.complaint else [])]
+        return path, [goes_on, *lines.complaints]
     beside = f"; of other kinds, and left as they are: {', '.join(others)}" if others else ""
     return path, [f"{named}: a new file, {path}{beside}"]
 
@@ -235,6 +229,7 @@ def estimated_s(chosen: Iterable[BenchmarkCase]) -> float:
 
 def timed_s(launch_s: float) -> float:
     """Warm-up, rounds with cold and hot caches (hot: the call once more, ahead), and the graphs of short kernels."""
-    count = ROUNDS * samples_of_round(launch_s * 1e6)
-    many = FEWEST * ROUNDS * (2 * GRAPH_LAUNCHES * launch_s + FLUSH_S) if launch_s * 1e6 < SHORT_US else 0.0
-    return WARM_UP_S + count * (3 * launch_s + 2 * (FLUSH_S + SAMPLE_S)) + many
+    count = ROUNDS * timing.samples_of_round(launch_s * 1e6)
+    many_s = FEWEST * ROUNDS * (2 * timing.GRAPH_LAUNCHES * launch_s + FLUSH_S)
+    each_s = 3 * launch_s + 2 * (FLUSH_S + SAMPLE_S)
+    return timing.WARM_UP_S + count * each_s + (many_s if launch_s * 1e6 < timing.SHORT_US else 0.0)

@@ -6,7 +6,7 @@ original is undefined (it reads past the end of a list) the model has to say so.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import islice
@@ -19,24 +19,9 @@ from cascadesim.accelerators.dram.standards import HBM2
 from cascadesim.accelerators.spatten.behavioural import BehaviouralDesign, Head, layer_cycles, total_cycles
 from cascadesim.accelerators.spatten.topk import JavaRandom, drawn_cycles, expected_cycles
 from cascadesim.einsum_cascades.notation.errors import SpecError, shortened
-from cascadesim.validation.claim import PredictedFigures, Settings
-from cascadesim.validation.table import (
-    Column,
-    Layout,
-    Member,
-    Row,
-    RowGroup,
-    Table,
-    columns_of,
-    count,
-    grouped,
-    member,
-    members,
-    not_negative,
-    parse_table,
-    whole,
-    with_cells,
-)
+from cascadesim.validation import table
+from cascadesim.validation.claim import PredictedFigures, Settings, together
+from cascadesim.validation.table import Layout, Member, Row, RowGroup, Table, columns_of, count, not_negative, whole
 
 MEANS_OF = 200  # calls that a published mean of the latency model averages
 
@@ -51,27 +36,23 @@ def whole_list(text: str) -> str:
 
 BEHAVIOURAL = Layout(
     (
-        Column("config_id", whole), Column("kind", str),
+        *columns_of(whole, "config_id"), *columns_of(str, "kind"),
         *columns_of(count, "dram_channels multipliers topk_parallelism D L"),
         *columns_of(whole_list, "heads_per_layer fetch_num_per_layer key_bit value_bit topk_per_layer cycles_per_layer "
                                 "cycles_total"),
-        Column("part", str, required=False), *columns_of(whole, "cycles undefined", required=False),
+        *columns_of(str, "part", required=False), *columns_of(whole, "cycles undefined", required=False),
     ),
     ("config_id",),
 )  # fmt: skip
 TOPK = Layout(
-    (
-        Column("kind", str), Column("order", whole_list), Column("size", count), Column("target", whole),
-        Column("parallelism", count), Column("cycles", whole, required=False),
-        *columns_of(not_negative, "mean std within", required=False),
-    ),
+    (*columns_of(str, "kind"), *columns_of(whole_list, "order"), *columns_of(count, "size"),
+     *columns_of(whole, "target"), *columns_of(count, "parallelism"), *columns_of(whole, "cycles", required=False),
+     *columns_of(not_negative, "mean std within", required=False)),
     ("kind", "order", "size", "target", "parallelism"),
 )  # fmt: skip
 DRAM = Layout(
-    (
-        Column("pattern", str), Column("n", count), *columns_of(whole, "stride gap"), Column("cycles", count),
-        *columns_of(whole, "first out_of_order"),
-    ),
+    (*columns_of(str, "pattern"), *columns_of(count, "n"), *columns_of(whole, "stride gap"),
+     *columns_of(count, "cycles"), *columns_of(whole, "first out_of_order")),
     ("pattern", "n", "stride", "gap"),
 )  # fmt: skip
 
@@ -81,8 +62,8 @@ _PER_LAYER = ("heads_per_layer", "fetch_num_per_layer", "topk_per_layer")  # lis
 
 
 def parse_behavioural(text: str, layout: Layout, source: str) -> Table:
-    table = parse_table(text, layout, source)
-    return replace(table, rows=tuple(part for run in table.rows for part in _layers(run)))
+    parsed = table.parse_table(text, layout, source)
+    return replace(parsed, rows=tuple(part for run in parsed.rows for part in _layers(run)))
 
 
 def _layers(run: Row) -> Iterator[Member]:
@@ -96,20 +77,14 @@ def _layers(run: Row) -> Iterator[Member]:
             raise SpecError(f"{run.place}: cycles must be whole numbers or NA, got {shortened(found)!r}")
         part = "total" if place == len(cycles) - 1 else "layer"
         defined = None if found == "NA" else int(found)
-        cells = with_cells(run, part=part, cycles=defined, undefined=int(defined is None)).cells
+        cells = table.with_cells(run, part=part, cycles=defined, undefined=int(defined is None)).cells
         yield Member(cells, run.source, run.line, group, place)
 
 
-def behavioural(row: Row, settings: Settings = ()) -> PredictedFigures:
-    found = member(row)
-    cycles = _layer_cycles(found.group)[found.position]
-    return {"cycles": cycles, "undefined": int(cycles is None)}
-
-
-@cache
-def _layer_cycles(group: RowGroup) -> tuple[int | None, ...]:
+@together
+def behavioural(rows: Sequence[Row], settings: Settings) -> Sequence[PredictedFigures]:
     """Cycles of each layer, then of all; None where the original is undefined."""
-    (run,) = group.rows
+    (run,) = rows
     design = BehaviouralDesign(*(run.count(name) for name in ("dram_channels", "multipliers", "topk_parallelism", "D")))
     bits = int(run.text("key_bit")), int(run.text("value_bit"))
     lists = [run.text(name).split(";") for name in _PER_LAYER]
@@ -117,23 +92,24 @@ def _layer_cycles(group: RowGroup) -> tuple[int | None, ...]:
         layer_cycles([Head(run.count("L"), int(keys), *bits, None if topk == "-1" else int(topk))] * int(heads), design)
         for heads, keys, topk in zip(*lists, strict=True)
     ]
-    return (*(layer.total for layer in layers), total_cycles(layers))
+    found = (*(layer.total for layer in layers), total_cycles(layers))
+    return [{"cycles": cycles, "undefined": int(cycles is None)} for cycles in found]
 
 
 def parse_topk(text: str, layout: Layout, source: str) -> Table:
     """Draws in one group; after the means a row that says which share of them lies where chance puts it."""
-    table = grouped(parse_table(text, layout, source), lambda row: row.get("kind"))
-    means = [row for row in table.rows if row.get("kind") == "mean"]
+    parsed = table.grouped(table.parse_table(text, layout, source), lambda row: row.get("kind"))
+    means = [row for row in parsed.rows if row.get("kind") == "mean"]
     if not means:
-        return table
-    share = members(means)[0]
+        return parsed
+    share = table.members(means)[0]
     cells = (("kind", "share of means"), ("within", 0.954))  # of a normal distribution, two standard deviations
-    return replace(table, rows=(*table.rows, replace(share, cells=cells)))
+    return replace(parsed, rows=(*parsed.rows, replace(share, cells=cells)))
 
 
 def topk(row: Row, settings: Settings = ()) -> PredictedFigures:
     """Cycles of a draw, the exact mean, or the share of the means that lie within two standard errors of it."""
-    found = member(row)
+    found = table.member(row)
     if row.get("kind") == "draw":
         return {"cycles": _draws(found.group)[found.position]}
     if row.get("kind") == "mean":

@@ -9,48 +9,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from itertools import accumulate, groupby
 
 from cascadesim.accelerators.spatten.harness import STORED_BITS, buffer_lines, gathered_keys
 from cascadesim.accelerators.spatten.rtl.run import run_heads
 from cascadesim.accelerators.spatten.spec import GatherDesign, HeadRow, HeadStream
-from cascadesim.einsum_cascades.notation.errors import SpecError
-from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, Suite, Verdict, default_verdict
-from cascadesim.validation.table import (
-    Column,
-    Layout,
-    Row,
-    RowGroup,
-    Table,
-    Value,
-    columns_of,
-    count,
-    member,
-    members,
-    parse_table,
-    whole,
-    with_cells,
+from cascadesim.validation import table
+from cascadesim.validation.claim import (
+    Cell,
+    Claim,
+    PredictedFigures,
+    Settings,
+    Suite,
+    Verdict,
+    default_verdict,
+    together,
 )
+from cascadesim.validation.table import Layout, Row, Table, Value, columns_of, count, whole
 
 _PAIRED = ("key_fetch_num", "value_fetch_num", "key_bit", "value_bit")  # equal in both heads of a pair
 GAP_CYCLES = 200  # between heads that run alone (own driver around the RTL)
 _SIZES = ("multipliers", "buffer_lines", "dram_channels", "fetch_channels", "softmax_lanes", "pad")
 SHARED = (
-    Column("config", str), *(Column(name, count) for name in (*_SIZES, "topk_parallelism")), Column("seed", whole),
-    Column("workload", str), Column("row", whole),
-    *columns_of(count, "key_fetch_num value_fetch_num key_bit value_bit"),
+    *columns_of(str, "config"), *columns_of(count, f"{' '.join(_SIZES)} topk_parallelism"), *columns_of(whole, "seed"),
+    *columns_of(str, "workload"), *columns_of(whole, "row"), *columns_of(count, " ".join(_PAIRED)),
     *columns_of(whole, "requantized topk_latency"),
 )  # fmt: skip
 _KEY = ("config", "topk_parallelism", "workload", "row")
 HEADS = Layout(
-    (*SHARED, Column("latency", count), *columns_of(whole, "dram_reads dp_lines"),
-     Column("history", str, required=False),
+    (*SHARED, *columns_of(count, "latency"), *columns_of(whole, "dram_reads dp_lines"),
+     *columns_of(str, "history", required=False),
      *columns_of(whole, "t_report1 t_report2 own_reads own_lines", required=False)),
     _KEY,
 )  # fmt: skip
 STREAMS = Layout(
-    (*SHARED, Column("t_accept", whole), *columns_of(count, "t_done dram_reads dp_lines"),
+    (*SHARED, *columns_of(whole, "t_accept"), *columns_of(count, "t_done dram_reads dp_lines"),
      *columns_of(whole, "t_report1 total total_reads total_lines", required=False)),
     _KEY,
 )  # fmt: skip
@@ -62,10 +55,10 @@ def parse_heads(text: str, layout: Layout, source: str) -> Table:
     The driver ran the same workloads on every configuration, one after another: a row that one leaves out may stand
     with another, and leaves DRAM rows open and scores to drain for the next one.
     """
-    table = _checked(parse_table(text, layout, source))
-    elsewhere = {tuple(row.get(name) for name in ("workload", "topk_parallelism", "row")): row for row in table.rows}
-    configurations = groupby(table.rows, lambda row: row.get("config"))
-    return replace(table, rows=tuple(one for _, rows in configurations for one in _run(tuple(rows), elsewhere)))
+    parsed = _checked(table.parse_table(text, layout, source))
+    elsewhere = {tuple(row.get(name) for name in ("workload", "topk_parallelism", "row")): row for row in parsed.rows}
+    configurations = groupby(parsed.rows, lambda row: row.get("config"))
+    return replace(parsed, rows=tuple(one for _, rows in configurations for one in _run(tuple(rows), elsewhere)))
 
 
 def _run(rows: Sequence[Row], elsewhere: Mapping[tuple[Value, ...], Row]) -> Iterator[Row]:
@@ -86,10 +79,10 @@ def _run(rows: Sequence[Row], elsewhere: Mapping[tuple[Value, ...], Row]) -> Ite
             row = own.get(number) or elsewhere.get((workload, parallelism, number))
             if row is not None:
                 known.append(last == number - 1 and certain)
-                sequence.append(row if number in own else with_cells(row, **configuration))
+                sequence.append(row if number in own else table.with_cells(row, **configuration))
                 last, certain = number, number in own or (workload, number) not in undecided
     listed = {id(row) for row in rows}
-    ran = members(_with_pairs(sequence, known))
+    ran = table.members(_with_pairs(sequence, known))
     return (one for one, row in zip(ran, sequence, strict=True) if id(row) in listed)
 
 
@@ -104,30 +97,28 @@ def _with_pairs(rows: Sequence[Row], known: Sequence[bool]) -> list[Row]:
     found: list[Row] = []
     for place, second in enumerate(is_second):
         history = found[-1].text("history") if second else "yes" if known[place] else "no"
-        found.append(with_cells(rows[place], own_reads=reads[place], own_lines=lines[place], history=history))
+        found.append(table.with_cells(rows[place], own_reads=reads[place], own_lines=lines[place], history=history))
     return found
 
 
 def parse_streams(text: str, layout: Layout, source: str) -> Table:
     """The last row of a stream also carries its totals."""
-    table = _checked(parse_table(text, layout, source))
+    parsed = _checked(table.parse_table(text, layout, source))
     found: list[Row] = []
-    for _, stream in groupby(table.rows, _stream_of):
+    for _, stream in groupby(parsed.rows, _stream_of):
         rows = tuple(stream)
         total, reads, lines = (max(row.count(name) for row in rows) for name in ("t_done", "dram_reads", "dp_lines"))
-        last = with_cells(rows[-1], total=total, total_reads=reads, total_lines=lines)
-        found += members((*rows[:-1], last))
-    return replace(table, rows=tuple(found))
+        last = table.with_cells(rows[-1], total=total, total_reads=reads, total_lines=lines)
+        found += table.members((*rows[:-1], last))
+    return replace(parsed, rows=tuple(found))
 
 
-def _checked(table: Table) -> Table:
+def _checked(parsed: Table) -> Table:
     """Raises SpecError with one line for each row that the design cannot take."""
-    problems = [f"{row.place}: {problem}" for row in table.rows for problem in _problems(row)]
-    streams = groupby(table.rows, _stream_of)
-    problems = problems or [problem for _, rows in streams for problem in _unpaired(list(rows))]
-    if problems:
-        raise SpecError("\n".join(problems))
-    return table
+    problems = [f"{row.place}: {problem}" for row in parsed.rows for problem in _problems(row)]
+    streams = groupby(parsed.rows, _stream_of)
+    table.refuse(problems or [problem for _, rows in streams for problem in _unpaired(list(rows))])
+    return parsed
 
 
 def _problems(row: Row) -> Iterator[str]:
@@ -160,26 +151,21 @@ def _stream_of(row: Row) -> tuple[object, ...]:
     return tuple(row.get(name) for name in ("config", "topk_parallelism", "workload"))
 
 
-def heads(row: Row, settings: Settings = ()) -> PredictedFigures:
-    found = member(row)
-    return _alone(found.group)[found.position]
-
-
-@cache
-def _alone(group: RowGroup) -> tuple[PredictedFigures, ...]:
-    found = run_heads(_stream(group.rows, GAP_CYCLES))
-    pairs = _second(group.rows)
+@together
+def heads(rows: Sequence[Row], settings: Settings) -> Sequence[PredictedFigures]:
+    found = run_heads(_stream(rows, GAP_CYCLES))
+    pairs = _second(rows)
     reads, lines = (_own(list(accumulate(counts.tolist(), max)), pairs)
                     for counts in (found.dram_reads, found.dot_product_lines))  # fmt: skip
-    return tuple(
+    return [
         {
             "latency": int(found.latency[place]), "own_reads": reads[place], "own_lines": lines[place],
             "t_report1": int(found.report[place] - found.accept[place]),
             "t_report2": int(found.second_report[place] - found.accept[place])
             if found.second_report[place] >= 0 else None,
         }
-        for place in range(len(group.rows))
-    )  # fmt: skip
+        for place in range(len(rows))
+    ]  # fmt: skip
 
 
 def _second(rows: Sequence[Row]) -> list[bool]:
@@ -204,22 +190,17 @@ def _own(cumulative: Sequence[int], second: Sequence[bool]) -> list[int]:
     return own
 
 
-def streams(row: Row, settings: Settings = ()) -> PredictedFigures:
-    found = member(row)
-    return _together(found.group)[found.position]
-
-
-@cache
-def _together(group: RowGroup) -> tuple[PredictedFigures, ...]:
-    found = run_heads(replace(_stream(group.rows, None), rows_open=True))
-    return tuple(
+@together
+def streams(rows: Sequence[Row], settings: Settings) -> Sequence[PredictedFigures]:
+    found = run_heads(replace(_stream(rows, None), rows_open=True))
+    return [
         {
             "t_accept": int(found.accept[place]), "t_done": int(found.done[place]), "total": found.cycles,
             "t_report1": int(found.report[place]), "total_reads": int(found.dram_reads.max()),
             "total_lines": int(found.dot_product_lines.max()),
         }
-        for place in range(len(group.rows))
-    )  # fmt: skip
+        for place in range(len(rows))
+    ]  # fmt: skip
 
 
 def _stream(rows: Sequence[Row], gap: int | None) -> HeadStream:

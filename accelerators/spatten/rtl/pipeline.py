@@ -184,10 +184,14 @@ def accept(p: HeadPipeline) -> None:
 
 @inlined
 def multiply(p: HeadPipeline) -> None:
-    """A line of values and its beat of probabilities, one a cycle; a head's last line gives its result."""
+    """A line of values and its beat of probabilities, one a cycle; a head's last line gives its result.
+
+    Where a beat has fewer probabilities than a line has vectors, which the RTL does not elaborate, a line waits for
+    all its beats, one a cycle.
+    """
     p.now[at.QUEUED] = filled(p.products)
     if p.now[at.MULTIPLYING] < 0 and filled(p.reads):
-        p.now[at.MULTIPLYING], p.now[at.VALUE_LINE] = first(p.reads, 0), 0
+        p.now[at.MULTIPLYING], p.now[at.VALUE_LINE], p.now[at.BEATS_MET] = first(p.reads, 0), 0, 0
         values = p.heads[first(p.reads, 0), at.VALUES]
         p.now[at.VALUE_BEATS], p.now[at.VALUE_LINES] = _beats(p, values), lines(p, values)
         p.now[at.VALUE_TRY] = max(first(p.reads, 1) + FIRST_READ_CYCLES, p.now[at.TIME])
@@ -200,12 +204,16 @@ def multiply(p: HeadPipeline) -> None:
     if ready(p.written[at.VALUE], owner % at.SLOTS, line, part) > now:
         p.now[at.VALUE_TRY] = now + RETRY_CYCLES
         return
-    if line < p.now[at.VALUE_BEATS]:
+    needed = min(_beats(p, (line + 1) * p.sizes[at.VECTORS_PER_LINE]), p.now[at.VALUE_BEATS])
+    if p.now[at.BEATS_MET] < needed:
         if filled(p.products) == 0 or first(p.products, 0) + QUEUE_CYCLES > now:
             return
         drop(p.products)
-    p.now[at.VALUE_LINE] += 1
+        p.now[at.BEATS_MET] += 1
     p.now[at.VALUE_TRY] = now + 1
+    if p.now[at.BEATS_MET] < needed:
+        return
+    p.now[at.VALUE_LINE] += 1
     if p.now[at.VALUE_LINE] == p.now[at.VALUE_LINES]:
         _finish(p, head, owner)
 

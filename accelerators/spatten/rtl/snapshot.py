@@ -61,7 +61,7 @@ def _scalars(p: HeadPipeline, out: Integers, origin: int) -> None:
     for place in (
         state.OCCUPIED, state.BRANCHING_LOW, state.READ_LINE, state.JOB_LINE, state.LAST_KIND, state.SPLIT_ROW,
         state.SPLIT_VECTOR, state.SPLIT_PART, state.TAKEN_BEATS, state.BITS, state.GROUPS, state.STREAM_BEAT,
-        state.COLLECTED, state.COLLECTED_LINES, state.VALUE_LINE, state.CHOSEN, state.PADDING,
+        state.COLLECTED, state.COLLECTED_LINES, state.VALUE_LINE, state.CHOSEN, state.PADDING, state.BEATS_MET,
     ):  # fmt: skip
         _note(out, p.now[place])
     for place in (

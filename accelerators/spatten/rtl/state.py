@@ -53,8 +53,8 @@ OWNERS_AT = 8
  LOW_ASKED, LOW_DONE, STREAMING, STREAM_BEAT, STREAM_TIME, SELECTOR_FREE, COLLECTED, COLLECTED_LINES, MULTIPLYING,
  VALUE_LINE, VALUE_TRY, LINES_DONE, CHOSEN, QUEUED, VALUES_WRITTEN, PADDING,
  ENTERED, LOADED_ROWS, FORMED, BEAT_AT, SPLIT_VECTOR, SPLIT_PART, READ_LINES,
- STREAM_BEATS, VALUE_BEATS, VALUE_LINES) = range(49)  # fmt: skip
-PLACES = VALUE_LINES + 1
+ STREAM_BEATS, VALUE_BEATS, VALUE_LINES, BEATS_MET) = range(50)  # fmt: skip
+PLACES = BEATS_MET + 1
 
 
 class Ring(NamedTuple):
@@ -113,9 +113,11 @@ def pipeline(stream: HeadStream, heads: Integers, gathered: Integers) -> HeadPip
     now[[SCORES_GONE, SELECTOR_FREE, VALUES_WRITTEN]] = -NEVER
     now[BEAT_AT], now[LAST_KIND], now[TIME] = NEVER, VALUE, 1  # a head is accepted in the cycle before it is seen
     beats = max(lanes // design.softmax_lanes, 1)
+    # RTL: 16 lines of indexes, which are no shorter than a line of vectors there; assumed: no fewer where they are
+    queue_beats = 16 * max(beats, design.vectors_per_line // design.softmax_lanes)
     sizes = np.array([
         lanes, design.dram_channels, design.dram_channels.bit_length() - 1, design.multipliers, design.softmax_lanes,
-        design.buffer_lines, design.softmax_lanes.bit_length() - 1, design.vectors_per_line, beats, 16 * beats,
+        design.buffer_lines, design.softmax_lanes.bit_length() - 1, design.vectors_per_line, beats, queue_beats,
         -1 if stream.gap_cycles is None else stream.gap_cycles, design.softmax_cycles,
     ], dtype=np.int64)  # fmt: skip
     words = -(-lanes // SET_BITS)
@@ -133,7 +135,7 @@ def pipeline(stream: HeadStream, heads: Integers, gathered: Integers) -> HeadPip
         np.full((SLOTS, places), NEVER), np.zeros(SLOTS, dtype=np.int64),
         _ring(3 * count + 1, 1), _ring(count + 1, 1), _ring(3 * count + 1, 1), _ring(4, 3),
         _ring(count + 1, 2), _ring(count + 1, 3), _ring(count + 1, 2), _ring(count + 1, 3), _ring(count + 1, 2),
-        _ring(1024, 1),
+        _ring(queue_beats + 1, 1),
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, Mask
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS, ATTENTION_3PASS_DEFERRED
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_3PASS, ATTENTION_3PASS_DEFERRED
 
 # A 2 x 2 array, 2 lanes, a buffer of 128 words in rows of 2 words, 1 byte of DRAM per cycle.
 TINY = (
@@ -185,7 +185,7 @@ def test_any_shape_moves_every_operand_at_least_once(
 @pytest.mark.parametrize(
     ("name", "operation", "accounting", "changes", "message"),
     [
-        ("flat", attention(4, 4, cascade=ATTENTION_1PASS), "physical", (), "attention-3pass"),
+        ("flat", attention(4, 4, cascade=ATTENTION_1PASS), "artifact", (), "published mappings only"),
         ("flat", attention(256, 256, cascade=ATTENTION_3PASS_DEFERRED), "artifact", (), "attention-3pass only"),
         ("flat", attention(1000, 1024, query_depth=64), "artifact", (), "use physical accounting"),
         ("unfused", attention(256, 256, query_depth=64, mask=CAUSAL), "artifact", (), "causal"),
@@ -196,7 +196,7 @@ def test_any_shape_moves_every_operand_at_least_once(
         ("flat", attention(512, 512), "physical", ("dataflow.rows=100",), "multiple"),
         ("flat", attention(512, 512), "physical", ("dataflow.rows=256", "dataflow.granularity=head"), "leave out"),
         ("unfused", attention(512, 512), "physical", ("dataflow.rows=256",), "no dataflow to pin"),
-        ("flat", attention(4, 4), "physical", ("vector_array.operations.divide=null",), "cannot divide"),
+        ("flat", attention(4, 4), "physical", ("vector_array.operations.divide=null",), "has no divide"),
     ],
 )
 def test_what_cannot_be_mapped_gets_one_clear_error(

@@ -6,7 +6,7 @@ from cascadesim.accelerators.flat.geometry import query_tiles, shape_of
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS
 
 
 def test_causal_tiles_meet_the_keys_up_to_their_last_query() -> None:

@@ -11,7 +11,7 @@ from cascadesim.accelerators.protocol import Phase, Plan
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, Mask
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS, ATTENTION_3PASS_DEFERRED
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS, ATTENTION_3PASS_DEFERRED
 from cascadesim.simulator.engine.engine import Schedule, run
 
 

@@ -18,7 +18,7 @@ from cascadesim.accelerators.flat.search import Chosen, evaluate, published_data
 from cascadesim.accelerators.flat.spec import STATIONARITIES, TENSORS, Dataflow, FlatArray, Pins
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS
 
 BINDING = bind_attention(ATTENTION_3PASS)
 

@@ -18,7 +18,7 @@ from cascadesim.accelerators.flat.spec import Dataflow, FlatArray, Stationarity
 from cascadesim.accelerators.flat.traffic import contraction_cycles, contraction_table
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS
 
 BINDING = bind_attention(ATTENTION_3PASS)
 S, E, SIDE = 1024, 64, 256  # one head on the cloud array: 4 x 4 score tiles

@@ -12,7 +12,7 @@ from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 
 MODELS = {"BERT": (64, 12, 64), "TrXL": (64, 16, 64), "T5": (64, 8, 64), "XLM": (64, 16, 128)}  # B, H, E = F
 

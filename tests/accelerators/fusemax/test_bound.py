@@ -22,8 +22,8 @@ from cascadesim.accelerators.spatial.attention_tiles import tiles_of
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import parse, to_text
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
 from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 from cascadesim.simulator.engine.engine import run
 
 Make = Callable[..., Operation]
@@ -112,6 +112,17 @@ def test_a_maximum_waits_for_the_products_of_the_row_before(attention: Make, des
     two = bound(design(), attention(256 * 1024, 512), 2, 17, 17).recurrence
     assert one / two == pytest.approx(265 / 276)
     assert one == pytest.approx(265 * rows)
+
+
+def test_a_slot_ahead_of_the_residents_is_a_tile_less_that_a_column_holds_its_slot_for(
+    attention: Make, design: Design
+) -> None:
+    """2 resident query tiles in 3 slots, 16 key tiles: 15 x 2 + 1 tiles from the first of a column to its last, less 1.
+
+    138 cycles of the 1D array each, after QK, LM and a drain of 256 rows; a division of 64 words, fetch and store.
+    """
+    found = bound(design(), attention(4096, 512), 2, 3, 17)
+    assert found.query_waits == pytest.approx(30 * 138 + 65 + 256 + 64 + KEY_BYTES / BYTES_PER_CYCLE)
 
 
 def test_one_query_tile_and_one_key_tile_wait_for_each_other(attention: Make, design: Design) -> None:

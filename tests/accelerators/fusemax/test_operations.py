@@ -19,8 +19,8 @@ from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.texts import cascade_names, find
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL
 from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL
 from cascadesim.simulator.engine.engine import run
 
 Make = Callable[..., Operation]

@@ -13,7 +13,7 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
-from cascadesim.einsum_cascades.texts.attention import (
+from cascadesim.einsum_cascades.texts.transformer import (
     ATTENTION_1PASS,
     ATTENTION_1PASS_CAUSAL,
     ATTENTION_2PASS,

@@ -7,8 +7,8 @@ import pytest
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.protocol import Plan
+from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.projections import Phase
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.simulate import simulate

@@ -21,12 +21,13 @@ from cascadesim.accelerators.fusemax.bound import DesignPoint as TileDesign
 from cascadesim.accelerators.fusemax.bound import TileWork, cycles_on, oldest_maximum, query_tiles, tile_work
 from cascadesim.accelerators.fusemax.closed_form import Estimates, Points, evaluate
 from cascadesim.accelerators.fusemax.placement import place
-from cascadesim.accelerators.fusemax.tile_choice import FIGURES, chosen_tiles
+from cascadesim.accelerators.fusemax.tile_choice import chosen_tiles
+from cascadesim.accelerators.fusemax.tile_costs import FIGURES
 from cascadesim.accelerators.program import TileRun
 from cascadesim.accelerators.protocol import Plan, problems
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 from cascadesim.simulator.engine.engine import run
 
 Make = Callable[..., Operation]
@@ -285,3 +286,30 @@ def test_the_search_leaves_nothing_out(
     found = chosen_tiles(work, np.array([one], dtype=np.float64))
     best = max(float(found[name][0]) for name in FIGURES[6:])
     assert best == pytest.approx(_least_of_all(work, one), rel=1e-8)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    preset=st.sampled_from(PRESETS), sides=st.tuples(*[st.integers(1, 24)] * 3), tiles=st.floats(1.05, 6),
+    extents=st.tuples(st.integers(1, 300), st.integers(1, 300), st.integers(1, 3), st.integers(1, 3)),
+    channels=st.lists(st.floats(0.01, 20), min_size=2, max_size=40), rows_vary=st.booleans(),
+)  # fmt: skip
+def test_designs_that_share_what_is_known_of_tiles_get_those_that_each_gets_alone(
+    preset: str, sides: tuple[int, int, int], tiles: float, extents: tuple[int, int, int, int], channels: list[float],
+    rows_vary: bool, design: Design,
+) -> None:  # fmt: skip
+    """One array and buffer on many channels, in any order, beside a larger array."""
+    rows, columns, lanes = sides
+    queries, keys, *heads = extents
+    work_of, spec = (heads[0], queries, keys, heads[1]), design(preset).spec
+    work = tile_work(place(ATTENTION_1PASS, spec), spec, 4, 4)
+    own_words = columns * (work.resident_words + work.resident_words_row * rows) + rows * work.key_words
+    designs = np.array([
+        TileDesign(rows + other, columns, lanes, int(tiles * own_words * 2), 8, channel, *work_of)
+        for channel in channels for other in (0, 3)
+    ], dtype=np.float64)  # fmt: skip
+    together = chosen_tiles(work, designs, rows_vary)
+    for number in range(len(designs)):
+        alone = chosen_tiles(work, designs[number : number + 1], rows_vary)
+        for name in FIGURES:
+            np.testing.assert_array_equal(together[name][number], alone[name][0])

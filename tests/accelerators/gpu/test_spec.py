@@ -9,9 +9,9 @@ from cascadesim.accelerators.catalogue import load, presets
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes
 from cascadesim.accelerators.protocol import Plan, problems
+from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.lowering import linear
 from cascadesim.einsum_cascades.models.operation import Operand
-from cascadesim.einsum_cascades.models.projections import Phase
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 

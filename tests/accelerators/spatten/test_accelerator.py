@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,14 +11,16 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.protocol import Plan, Prepares, problems
-from cascadesim.accelerators.spatten.accelerator import Spatten
+from cascadesim.accelerators.spatten.accelerator import Heads, Spatten
+from cascadesim.accelerators.spatten.rtl.run import run_heads
+from cascadesim.accelerators.spatten.spec import HeadStream
 from cascadesim.accelerators.spatten.topk import selection_mean
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.texts import find
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
 from cascadesim.einsum_cascades.texts.pruned_attention import LOCAL_VALUE_PRUNING_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS
 from cascadesim.simulator.engine.engine import run
 
 MODES = ["rtl", "nominal"]
@@ -47,6 +50,20 @@ def cycles(plan: Plan) -> int:
         return phase.model().run()
     assert phase.program is not None
     return run(phase.program()).cycles
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A schedule that only says how long it is."""
+
+    cycles: int
+
+
+def streams(plan: Plan) -> Iterator[HeadStream]:
+    assert plan.phases[0].model is not None
+    model = plan.phases[0].model()
+    assert isinstance(model, Heads)
+    return model.streams()
 
 
 def test_one_query_of_six_heads() -> None:
@@ -113,8 +130,66 @@ def test_keys_beyond_the_buffer_are_cut_and_said_so() -> None:
         machine("spatten").plan(attention(heads, keys), "physical") for heads, keys in ((1, 8192), (8, 1024))
     )
     assert busy(long) == busy(short)
-    assert any("cut into pieces" in line for line in long.mapping)
-    assert not any("cut into pieces" in line for line in short.mapping)
+    beyond = "keys beyond half a buffer are cut into pieces; their results are rescaled and added"
+    assert beyond in long.mapping
+    assert beyond not in short.mapping
+
+
+@pytest.mark.parametrize(("whole", "used"), [(1010, 1010), (1011, 1000)])
+def test_a_cut_must_gain_more_than_one_percent(monkeypatch: pytest.MonkeyPatch, whole: int, used: int) -> None:
+    """200 keys on 64 multipliers: the RTL's stream first, then pieces of 8, 16, 32, 64 and 128 keys."""
+    taken = iter((whole, 3000, 2000, 1000, 1200, 1300))
+    monkeypatch.setattr("cascadesim.accelerators.spatten.rtl.run.run_heads", lambda stream: Taken(next(taken)))
+    assert cycles(machine().plan(attention(1, 200), "physical")) == used
+    assert list(taken) == []
+
+
+def test_loads_of_many_queries_take_turns_in_the_buffer() -> None:
+    """2,048 keys fit: two loads of 1,024, but not two of 1,100; a single query's 1,100 stay whole."""
+    beyond = "keys beyond half a buffer are cut into pieces; their results are rescaled and added"
+    found = {(keys, queries): beyond in machine("spatten").plan(attention(1, keys, queries), "physical").mapping
+             for keys, queries in ((1024, 2), (1100, 2), (1100, 1))}  # fmt: skip
+    assert found == {(1024, 2): False, (1100, 2): True, (1100, 1): False}
+    pair = machine("spatten", "formats.key_bits=6").plan(attention(2, 1100), "physical")
+    assert beyond in pair.mapping  # two heads of 6 bits share a fetch, and the buffer
+
+
+def test_idle_lanes_change_nothing_in_a_stream() -> None:
+    """Nor where keys lie: the harness lays them out by the fetch channels in use."""
+    plain, more = (next(streams(machine("spatten-1-8", *sizes).plan(attention(2, 200), "physical")))
+                   for sizes in ((), ("fetch_channels=64", "softmax_lanes=8")))  # fmt: skip
+    assert plain == more
+
+
+def test_few_lanes_bound_the_closed_form() -> None:
+    """256 keys and values of 8 bits, two lines of 8 a query in parallel: a transaction a cycle and fetch channel, a
+    score a cycle and softmax lane."""
+    one = ("formats.low_bit_share=0", "fetch_channels=1")
+    assert busy(machine("spatten", *one).plan(attention(1, 256), "physical"))["dram"] == 256 * (2 + 2)
+    assert busy(machine("spatten", *one).plan(attention(1, 256), "physical"))["softmax"] == 256
+    lanes = machine("spatten", "softmax_lanes=2", "formats.low_bit_share=0").plan(attention(1, 256, 10), "physical")
+    assert busy(lanes)["softmax"] == 10 * 256 // 2
+    assert busy(lanes)["multiply_qk"] == 10 * 256 // 8
+
+
+def test_a_head_is_cut_where_that_is_faster_so_that_a_larger_buffer_is_not_slower() -> None:
+    """3,000 keys, 64 multipliers, all channels: whole, no value meets its probability before the last score is there,
+    2 x 3,000 lines; half as many keys at a time, the second product of one half runs beside the first of the other."""
+    small, large = (
+        machine("spatten-1-8", "dram.channels=16", f"buffer_lines={lines}").plan(attention(1, 3000), "physical")
+        for lines in (2048, 4096)
+    )
+    assert cycles(large) <= cycles(small) * 1.01
+    published, *_ = (run_heads(stream).cycles for stream in streams(large))
+    assert published > 3 * 3000 > cycles(large) > 2 * 3000  # low bits: two passes over all keys, and the values
+    assert any("cut into 8 to 2048 keys" in line for line in large.mapping)
+
+
+def test_a_cut_that_gains_hardly_anything_is_left_to_the_rtl() -> None:
+    """384 equal heads, of which only the last one's values have nothing beside them."""
+    plan = machine("spatten-1-8").plan(attention(48, 256), "physical")
+    published, *others = (run_heads(stream).cycles for stream in streams(plan))
+    assert cycles(plan) == published <= 1.01 * min(others)
 
 
 def test_values_are_chosen_at_the_mean_latency_of_the_engine() -> None:
@@ -213,6 +288,14 @@ def test_an_odd_number_of_lines_is_refused() -> None:
     with pytest.raises(CascadeSimError, match=r"96 keys or values fill 3 buffer lines .* count_multiple must be 64"):
         machine("spatten", "multipliers=2048").plan(attention(1, 96), "physical")
     assert machine("spatten", "multipliers=2048").plan(attention(1, 96, queries=2), "physical").phases
+
+
+def test_beats_that_do_not_fill_lines_are_refused() -> None:
+    """1024 multipliers: 32 vectors in two lines; two fetch channels bring 344 of 352, 32 channels all."""
+    sizes = ("multipliers=1024", "count_multiple=8", "fetch_channels=2")
+    with pytest.raises(CascadeSimError, match=r"339 keys or values fill 22 buffer lines .* count_multiple must be 32"):
+        machine("spatten", *sizes).plan(attention(1, 339), "physical")
+    assert machine("spatten", *sizes[:2]).plan(attention(1, 339), "physical").phases
 
 
 @settings(max_examples=30, deadline=None)

@@ -7,7 +7,7 @@ import pytest
 from cascadesim.accelerators.spatten.baselines import A3, MNNFAST, TITAN_XP, dense_operations
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS
 
 
 def attention(keys: int, queries: int) -> Operation:

@@ -21,7 +21,7 @@ from cascadesim.accelerators.spatten.behavioural import (
     uniform_int,
 )
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS
 
 DESIGN = BehaviouralDesign()
 

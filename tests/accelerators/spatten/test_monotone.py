@@ -1,9 +1,8 @@
-"""More hardware is never slower: multipliers, buffers, channels, lanes, comparators, clock; dense and with kept values.
+"""More hardware is never slower, in every size of the machine: dense, with kept values, with a trace.
 
-At cycle level, heads that the buffer holds: one that it does not hold is cut into pieces (assumed: the RTL refuses it),
-which overlap, where a larger buffer takes it whole, as the RTL does: a single head of 3,000 keys is then 29 % slower.
-Fetch channels are left out: the RTL's harness lays keys out by them, so their number moves data. Two a DRAM channel, as
-in every published size, is best; four are up to 40 % slower at 64 multipliers, because answers are taken in order.
+At cycle level within 1 % or a pipeline's depth, heads cut where that is faster and lanes idle that only delay others.
+What is left are anomalies of the RTL's arbiters, of about 1 in 300 pairs: keys and values take turns at the fetcher, so
+that values that are chosen earlier may delay the next head's keys (found: up to 22 %, where a buffer holds two pieces).
 """
 
 from __future__ import annotations
@@ -16,21 +15,24 @@ import pytest
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.protocol import Accelerator, Plan
 from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.workload import TracedWorkload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
+from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.einsum_cascades.texts.transformer import LINEAR, RMS_NORM
 from cascadesim.simulator.execution import execute
 
-HARDWARE = ("multipliers", "buffer_lines", "dram.channels", "softmax_lanes", "topk_parallelism", "clock_hz")
+HARDWARE = ("multipliers", "buffer_lines", "dram.channels", "fetch_channels", "softmax_lanes", "topk_parallelism",
+            "clock_hz")  # fmt: skip
 HEAD_CYCLES = 200  # a head of one key, first request to result
 
 
 def designs(draw: random.Random) -> dict[str, float]:
     return {
         "multipliers": 64 * 2 ** draw.randrange(6), "buffer_lines": draw.choice((32, 48, 64, 200, 256, 1000, 2048)),
-        "dram.channels": (channels := 2 ** draw.randrange(6)), "fetch_channels": 2 * channels,
-        "softmax_lanes": 2 ** draw.randrange(5), "topk_parallelism": draw.choice((1, 3, 16, 64)),
+        "dram.channels": 2 ** draw.randrange(6), "fetch_channels": draw.choice((1, 2, 3, 4, 8, 16, 24, 32, 64, 128)),
+        "softmax_lanes": 2 ** draw.randrange(6), "topk_parallelism": draw.choice((1, 3, 16, 64)),
         "clock_hz": 1e9, "count_multiple": draw.choice((8, 32)),
     }  # fmt: skip
 
@@ -42,6 +44,12 @@ def operations(draw: random.Random, longest: int) -> Operation:
         return Operation("linear", "linear", LINEAR, (*shape, ("x", 1)))
     if kind < 0.25:
         return Operation("norm", "elementwise", RMS_NORM, (("r", draw.choice((1, 17, 512))), ("d", 768)))
+    if kind < 0.35:
+        shapes = [(keys := draw.randint(1, min(longest, 1000)), draw.choice((keys, max(1, keys // 3))))
+                  for _ in range(draw.choice((1, 5)))]  # fmt: skip
+        rows = [TracedHead(0, 0, head, keys, keys, values, 8, 8, low_bits=draw.random() < 0.5)
+                for head, (keys, values) in enumerate(shapes)]  # fmt: skip
+        return TracedWorkload("traced", PruningTrace("rows", tuple(rows))).operations()[0]
     group, queries = draw.choice((1, 1, 2)), draw.choice((1, 1, 1, 7, 64, 300))
     keys = max(queries, draw.randint(1, longest))
     sizes = {"b": 1, "h": group * draw.choice((1, 2, 4, 12)), "g": group, "m": keys, "p": queries, "e": 64, "f": 64,
@@ -89,28 +97,28 @@ def test_more_hardware_is_never_slower_in_closed_form(seed: int, count: int) -> 
     assert checked > 0.8 * count
 
 
-def cycle_level(seed: int, count: int) -> int:
-    checked = 0
+def cycle_level(seed: int, count: int) -> tuple[int, list[str]]:
+    """How many pairs ran, and those of which the larger design is slower; never faster than the closed form."""
+    checked, slower = 0, []
     for grown, one, other, clock in pairs(seed, count, longest=500):
-        if any("cut into pieces" in line for line in one.mapping):
-            continue
-        try:
-            before, after = (execute(plan, "cycle").cycles for plan in (one, other))
-        except CascadeSimError:  # a buffer too small for its heads
-            continue
+        before, after = (execute(plan, "cycle").cycles for plan in (one, other))
         checked += 1
-        assert after / clock <= max(before * 1.01, before + depth_cycles(other)), (grown, one.operation, one.mapping)
-        assert before >= closed_form(one)
-    return checked
+        assert before >= closed_form(one), one
+        if after / clock > max(before * 1.01, before + depth_cycles(other)):
+            slower.append(f"{grown}: {before} to {after} cycles, {one.operation.extents}, {one.mapping}")
+    return checked, slower
 
 
 @pytest.mark.slow
 def test_more_hardware_is_never_slower_at_cycle_level() -> None:
-    assert cycle_level(11, 20) > 10
+    checked, slower = cycle_level(11, 25)
+    assert checked >= 20
+    assert slower == []
 
 
 @pytest.mark.slow
 @pytest.mark.nightly
-@pytest.mark.parametrize("seed", range(10))
-def test_more_hardware_is_never_slower_at_cycle_level_in_many_designs(seed: int) -> None:
-    assert cycle_level(seed, 25) > 12
+def test_more_hardware_is_hardly_ever_slower_at_cycle_level_in_many_designs() -> None:
+    checked, slower = cycle_level(0, 250)
+    assert checked >= 200
+    assert len(slower) <= 0.01 * checked, slower

@@ -13,16 +13,19 @@ from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.analysis.bound_counts import bound_work
 from cascadesim.einsum_cascades.analysis.counts import charged_regions, holds
-from cascadesim.einsum_cascades.analysis.rank_groups import partitions
+from cascadesim.einsum_cascades.analysis.passes import partitions
 from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
-from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask, neighborhood
 from cascadesim.einsum_cascades.texts import cascade_names, find
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_1PASS_CAUSAL, ATTENTION_3PASS_CAUSAL
-from cascadesim.einsum_cascades.texts.transformer import LINEAR
+from cascadesim.einsum_cascades.texts.transformer import (
+    ATTENTION_1PASS,
+    ATTENTION_1PASS_CAUSAL,
+    ATTENTION_3PASS_CAUSAL,
+    LINEAR,
+)
 
 BERT = {"h": 12, "m": 1024, "p": 1024, "e": 64, "f": 64, "g": 1, "b": 2}
 

@@ -11,7 +11,7 @@ from cascadesim.einsum_cascades.analysis.counts import bind_extents, bound, name
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import cascade_names, find
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 
 
 def counted(name: str) -> dict[str, dict[str, str]]:

@@ -8,12 +8,13 @@ import sys
 import networkx
 import pytest
 
-from cascadesim.einsum_cascades.analysis.graph import Step, cycles, steps
+from cascadesim.einsum_cascades.analysis.graph import Step, steps
+from cascadesim.einsum_cascades.analysis.passes import cycles
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import cascade_names, find
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_3PASS
 
 
 def shown(whole: Cascade) -> list[str]:
@@ -97,6 +98,6 @@ def test_cycles_are_the_strongly_connected_components_of_the_graph(name: str) ->
 
 def test_passes_are_counted_without_networkx() -> None:
     """Every simulation asks for passes, and networkx takes 0.1 s to import."""
-    code = ("import sys\nfrom cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS\n"
+    code = ("import sys\nfrom cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS\n"
             "assert ATTENTION_1PASS.passes('m') == 1\nassert 'networkx' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True)

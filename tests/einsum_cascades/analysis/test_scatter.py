@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.analysis.bound_counts import bound_work
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
+from cascadesim.einsum_cascades.analysis.footprint import live_footprint, minimum_words
 from cascadesim.einsum_cascades.analysis.graph import graph, steps
 from cascadesim.einsum_cascades.analysis.online import make_iterative
-from cascadesim.einsum_cascades.analysis.passes import all_passes, live_footprint, minimum_words, passes
+from cascadesim.einsum_cascades.analysis.passes import all_passes, passes
 from cascadesim.einsum_cascades.analysis.rewrites import defer_division, split
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade

@@ -13,15 +13,13 @@ from cascadesim.einsum_cascades.models.layers import (
     Latent,
     Layer,
     NeighborhoodSizes,
-    layout_of,
     layout_sizes,
-    neighborhood_of,
 )
+from cascadesim.einsum_cascades.models.lowering import layout_of, neighborhood_of
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.einsum_cascades.notation.schema import Spec, validate
-from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
-from cascadesim.einsum_cascades.sparsity.neighborhood import ExtraKeys, neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, ExtraKeys, KeyInterval, neighborhood
 
 
 def test_heads_keep_keys_and_values_of_their_own_unless_they_share() -> None:

@@ -6,17 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Latent, Layer
+from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Latent, Layer, LayerSizes, Phase
 from cascadesim.einsum_cascades.models.lowering import LayerRun, expected_experts, layer_operations
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.projections import LayerSizes, Phase
-from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
-from cascadesim.einsum_cascades.sparsity.neighborhood import ExtraKeys, neighborhood
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_3PASS
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, ExtraKeys, KeyInterval, neighborhood
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS
 
 Array = NDArray[np.float64]
 
@@ -244,6 +242,7 @@ def test_two_tokens_meet_at_one_expert_in_expectation() -> None:
     assert expected_experts(Experts(experts=16, chosen=4, width=1), 2) == 7
 
 
+@settings(deadline=None)
 @given(experts=st.integers(1, 512), tokens=st.integers(1, 10**6), data=st.data())
 def test_expected_experts_lie_between_the_chosen_and_all(experts: int, tokens: int, data: st.DataObject) -> None:
     chosen = data.draw(st.integers(1, experts))
@@ -253,6 +252,7 @@ def test_expected_experts_lie_between_the_chosen_and_all(experts: int, tokens: i
     assert expected_experts(mixture, tokens + 1) >= hit
 
 
+@settings(deadline=None)
 @given(tokens=st.integers(1, 10**5), chosen=st.integers(1, 8))
 def test_rows_of_the_experts_cover_every_choice(tokens: int, chosen: int) -> None:
     experts = Experts(experts=8, chosen=chosen, width=1)

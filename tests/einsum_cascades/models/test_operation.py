@@ -10,7 +10,7 @@ from cascadesim.einsum_cascades.models.operation import Operation, mask_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
-from cascadesim.einsum_cascades.texts.attention import (
+from cascadesim.einsum_cascades.texts.transformer import (
     ATTENTION_1PASS,
     ATTENTION_1PASS_CAUSAL,
     ATTENTION_3PASS,

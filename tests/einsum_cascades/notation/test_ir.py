@@ -8,7 +8,7 @@ import pytest
 
 from cascadesim.einsum_cascades.notation.ir import Access, Index
 from cascadesim.einsum_cascades.notation.notation import cascade
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS, ATTENTION_3PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_3PASS
 
 
 def test_inputs_outputs_and_ranks_are_inferred() -> None:

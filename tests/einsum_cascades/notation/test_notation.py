@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascadesim.einsum_cascades.analysis.footprint import analyse
 from cascadesim.einsum_cascades.analysis.graph import steps
-from cascadesim.einsum_cascades.analysis.passes import analyse
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, NotationError, SpecError
 from cascadesim.einsum_cascades.notation.ir import (
     Access,

@@ -12,7 +12,7 @@ from cascadesim.einsum_cascades.analysis.evaluate import evaluate
 from cascadesim.einsum_cascades.notation.ir import Einsum
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.notation.operators import ELEMENTWISE, FIBER, charges, fiber_rank, is_copy, kept_rank
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 
 
 def one(text: str) -> Einsum:

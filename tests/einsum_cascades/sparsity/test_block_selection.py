@@ -80,7 +80,7 @@ def test_all_of_the_causal_blocks_are_causal_attention() -> None:
     ([[1, 0, 0], [0, 1, 0], [0, 0, 1]], False), ([[0, 0, 0], [0, 0, 0], [1, 0, 0]], True),
 ])  # fmt: skip
 def test_a_block_mask_is_causal_where_it_chooses_among_earlier_blocks(rows: list[list[int]], causal: bool) -> None:
-    assert BlockMask(np.array(rows, dtype=bool), 64, 64).is_causal == causal
+    assert BlockMask(np.array(rows, dtype=bool), 64, 64).causal == causal
 
 
 @pytest.mark.parametrize(("settings", "message"), [

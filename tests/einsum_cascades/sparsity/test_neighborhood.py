@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, ExtraKeys, Neighborhood, neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import Axis, ExtraKeys, Neighborhood, neighborhood
 
 
 def keys_of(axis: Axis, query: int) -> set[int]:

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from cascadesim.einsum_cascades.analysis.bound_counts import bound_work
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
 from cascadesim.einsum_cascades.analysis.online import rewritten_to
-from cascadesim.einsum_cascades.analysis.passes import passes, traversal
-from cascadesim.einsum_cascades.analysis.rank_groups import rank_group
+from cascadesim.einsum_cascades.analysis.passes import passes, rank_group, traversal
 from cascadesim.einsum_cascades.texts import find
 
 Values = NDArray[np.float64]

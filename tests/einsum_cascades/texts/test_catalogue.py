@@ -13,7 +13,7 @@ from cascadesim.einsum_cascades import texts
 from cascadesim.einsum_cascades.analysis.passes import all_passes
 from cascadesim.einsum_cascades.notation.errors import NotationError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.texts import cascade_names, find
-from cascadesim.einsum_cascades.texts.attention import ATTENTION_1PASS
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 
 MODULES = sorted(Path(texts.__file__).parents[1].rglob("*.py"))
 

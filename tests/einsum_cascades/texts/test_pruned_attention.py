@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.analysis.bound_counts import bound_work
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
-from cascadesim.einsum_cascades.analysis.passes import analyse, live_footprint, minimum_words
+from cascadesim.einsum_cascades.analysis.footprint import analyse, live_footprint, minimum_words
 from cascadesim.einsum_cascades.texts import find
 
 Array = NDArray[np.float64]

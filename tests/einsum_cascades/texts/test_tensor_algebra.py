@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.analysis.bound_counts import bound_work
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
-from cascadesim.einsum_cascades.analysis.passes import live_footprint, passes
+from cascadesim.einsum_cascades.analysis.footprint import live_footprint
+from cascadesim.einsum_cascades.analysis.passes import passes
 from cascadesim.einsum_cascades.texts import find
 
 Values = NDArray[np.float64]

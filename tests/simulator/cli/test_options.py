@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from cascadesim.simulator.cli.options import (
     LARGEST_BATCH,
     LONGEST_SEQUENCE,
-    batch_size,
     lengths,
     names,
     new_file,
     one_of,
     setting,
+    whole,
 )
 from cascadesim.simulator.views.output import length as spelt
 
@@ -64,7 +64,7 @@ def test_any_text_is_lengths_or_refused(text: str) -> None:
 @given(st.text())
 def test_any_text_is_a_batch_or_refused(text: str) -> None:
     with suppress(click.BadParameter):
-        assert 1 <= batch_size(text) <= LARGEST_BATCH
+        assert 1 <= whole(1, LARGEST_BATCH)(text) <= LARGEST_BATCH
 
 
 @given(st.text())

@@ -39,7 +39,7 @@ def test_a_small_space() -> None:
     frame = explore(SMALL, workers=1)
     assert frame.counts.designs == 3 * 2 * 2 * 3 * 4
     assert frame.counts.allowed == frame.counts.designs * 3 // 4  # of two by two, 32 lanes with 64 columns is out
-    assert len(frame) == frame.counts.on_front > 3
+    assert len(frame) > 3
     assert (np.diff(frame["latency_s"].astype(float)) >= 0).all()
     assert (frame["cycle_difference"].astype(float) >= 0).all()  # the closed form is a lower bound
     assert "pe_array.rows" in repr(frame)

@@ -8,7 +8,7 @@ import pytest
 
 from cascadesim.accelerators.neighborhood_kernels import TileShapes, device
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood
 from cascadesim.simulator.explore.explore import explore
 from cascadesim.simulator.gna.neighborhood import Question, predict
 

@@ -107,7 +107,7 @@ def test_every_pattern_prints_a_table(pattern: str, capsys: pytest.CaptureFixtur
     ("arguments", "message"),
     [
         (("--pattern", "mobba"), "did you mean 'moba'"),
-        (("--pattern", "sliding-tile:tile=64"), "window: ''; give sizes such as window=6x8x8"),
+        (("--pattern", "sliding-tile:tile=64"), "window: expected sizes such as 30x48x80, got ''"),
         (("--pattern", "moba:keep=3"), "no setting 'keep'"),
         (("--pattern", "sink-window:sinks=3"), "needs the fields sinks, window"),
         (("--pattern", "sink-window:sinks=3,window"), "give field=value"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.neighborhood_kernels import legal_tiles
-from cascadesim.einsum_cascades.sparsity.neighborhood import Axis, neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import Axis, neighborhood
 from cascadesim.simulator.gna import visits as neighborhood_axis
 from cascadesim.simulator.gna.neighborhood import question
 from cascadesim.simulator.gna.recommend import (

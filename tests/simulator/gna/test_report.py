@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood
 from cascadesim.simulator.gna.neighborhood import question
 from cascadesim.simulator.gna.report import Scenario, answer
 

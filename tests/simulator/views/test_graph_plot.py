@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cascadesim.einsum_cascades.analysis.passes import analyse
+from cascadesim.einsum_cascades.analysis.footprint import analyse
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.cli.commands import cascadesim, exit_code

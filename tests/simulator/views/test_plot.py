@@ -48,6 +48,23 @@ def test_a_sweep_has_a_column_for_each_model_and_kind_of_layer(sweep: list[Repor
     assert [text.get_text() for text in einsums.get_texts()] == ["QK", "load"]
 
 
+def test_layers_that_compare_with_nothing_have_no_column(sweep: list[Report]) -> None:
+    """Layers that one architecture alone makes, on units of its own: only areas show them."""
+    units = tuple(replace(unit, name=f"own {unit.name}") for unit in sweep[0].units)
+    alone = replace(sweep[0], architecture="alone", layer="own", units=units)
+    titles = [axes.get_title() for axes in comparison_figure([*sweep, alone]).axes if axes.get_title()]
+    assert titles == [axes.get_title() for axes in comparison_figure(sweep).axes if axes.get_title()]
+
+
+def test_a_panel_without_bars_says_so_and_keeps_the_label_of_its_row(sweep: list[Report]) -> None:
+    """Energy of the first column is not modelled: no bar in the row's first panel, but for other columns."""
+    first = [replace(report, energy_j=None) if report.workload == "tiny" else report for report in sweep]
+    panels = comparison_figure(first).axes[15:18]
+    assert panels[0].get_ylabel() == "energy relative\nto toy"
+    assert [[text.get_text() for text in panel.texts] for panel in panels] == [["nothing to show"], [], []]
+    assert panels[0].axison
+
+
 def test_the_baseline_is_unfused_where_there_is_one(toy: Toy, tiny: Workload) -> None:
     reports = [simulate(tiny, replace(toy, name=name))[0] for name in ("toy", "unfused")]
     assert grid(reports).baseline == "unfused"

@@ -7,7 +7,6 @@ import statistics
 import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
-from cascadesim.validation.claims.fusemax import FUSEMAX_ATTENTION
 from cascadesim.validation.fusemax.layouts import DATAFLOW, DATAFLOW_CHOICES, length
 from cascadesim.validation.fusemax.predictions import (
     LENGTHS,
@@ -18,8 +17,10 @@ from cascadesim.validation.fusemax.predictions import (
     flat_chosen,
     headline,
 )
-from cascadesim.validation.suites import own_data
+from cascadesim.validation.suites import find_suites, own_data
 from cascadesim.validation.table import Row, Value, parse_table, published
+
+(FUSEMAX_ATTENTION,) = find_suites(["fusemax-attention"])
 
 
 def row(**cells: Value) -> Row:

@@ -9,9 +9,10 @@ import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.claim import Verdict
-from cascadesim.validation.claims.gna import GNA_ORACLE
 from cascadesim.validation.gna.oracle import parse_oracle
-from cascadesim.validation.suites import compare
+from cascadesim.validation.suites import compare, find_suites
+
+(GNA_ORACLE,) = find_suites(["gna-oracle"])
 
 # 8 tokens, window 4, stride 4, tiles of 4: two blocks. Two query tiles, each visits the one key tile of its block.
 CONFIG = {"layout": [8], "window": [4], "stride": [4], "dilation": [1], "causal": [False], "q_tile": [4],

@@ -11,10 +11,11 @@ import pytest
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.simulator.gna.neighborhood import dense_s
 from cascadesim.validation.claim import Verdict
-from cascadesim.validation.claims.gna import GNA_MEASURED, GNA_PAPER
 from cascadesim.validation.gna.paper import COLUMNS
-from cascadesim.validation.suites import calibrations, compare, declared, own_data
+from cascadesim.validation.suites import calibrations, compare, declared, find_suites, own_data
 from cascadesim.validation.table import Table
+
+GNA_MEASURED, GNA_PAPER = find_suites(["gna-measured", "gna-paper"])
 
 FLUX = {
     "source": "by hand", "use_case": "FLUX.1-dev 4K; dense-attention steps 9/28", "gpu": "B200", "dtype": "fp16",

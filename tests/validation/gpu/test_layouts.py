@@ -8,9 +8,9 @@ import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.claim import Claim
-from cascadesim.validation.claims.gpu import LATENCY, SUITES
 from cascadesim.validation.gpu.layouts import CALIBRATION, SCORED, split_of
-from cascadesim.validation.suites import calibrations, compare, own_data
+from cascadesim.validation.gpu.selections import LATENCY
+from cascadesim.validation.suites import calibrations, compare, find_suites, own_data, suites
 from cascadesim.validation.table import Table
 
 SHAPE = {"operation": "encoder", "batch": 4, "seqlen_q": 512, "kv_len": 512, "heads_q": 8, "head_dim": 64}
@@ -32,7 +32,7 @@ def test_about_a_fifth_calibrates() -> None:
 
 @pytest.mark.slow
 def test_no_row_calibrates_and_scores() -> None:
-    for suite in SUITES:
+    for suite in (each for each in suites() if each.name.startswith("gpu-")):
         fitted = [claim for claim in suite.claims if claim.fitted]
         judged = [claim for claim in suite.claims if not claim.fitted]
         for row in own_data(suite).rows:
@@ -42,7 +42,7 @@ def test_no_row_calibrates_and_scores() -> None:
 
 
 def test_a_claim_that_would_score_a_calibration_row_is_refused() -> None:
-    suite = SUITES[3]
+    (suite,) = find_suites(["gpu-mla"])
     greedy = Claim("everything", LATENCY, 0.1, "a claim without a selection")
     own = own_data(suite)
     with pytest.raises(SpecError, match="declared as calibration, so 'everything' may not score it"):
@@ -51,7 +51,7 @@ def test_a_claim_that_would_score_a_calibration_row_is_refused() -> None:
 
 def test_rows_of_another_file_are_split_by_the_same_hash() -> None:
     """A file without the `# calibration:` line is bound by that of our own."""
-    suite = SUITES[3]
+    (suite,) = find_suites(["gpu-mla"])
     own = own_data(suite)
     bare = Table(own.rows, ())
     assert calibrations(suite, bare)

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from cascadesim.validation.claims.gpu import CYCLES, GEMM, own_shapes
 from cascadesim.validation.gpu.layouts import Shapes, shapes_of
 from cascadesim.validation.gpu.model import neighbour_s, predicted_cycle_level_s, predicted_s, roofline_s
+from cascadesim.validation.gpu.selections import CYCLES, GEMM, own_shapes
 from cascadesim.validation.table import Row, Value
 
 COMMON: dict[str, Value] = {

@@ -9,8 +9,9 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.explain import ENGINE_OVER_MODEL
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator.simulate import simulate
-from cascadesim.validation.claims.gpu import SUITES, RowSelection, own_shapes
 from cascadesim.validation.gpu.model import predicted_s
+from cascadesim.validation.gpu.selections import RowSelection, own_shapes
+from cascadesim.validation.suites import find_suites
 
 
 @pytest.mark.parametrize("operation", ["layernorm", "mlp_act"])
@@ -25,7 +26,7 @@ def test_the_note_gives_the_median_of_measured_over_predicted(operation: str) ->
 
 
 def test_engines_norms_and_activations_have_claims_of_their_own() -> None:
-    suite = next(each for each in SUITES if each.name == "gpu-ops")
+    (suite,) = find_suites(["gpu-ops"])
     names = [claim.name for claim in suite.claims if claim.where.get("source") == ("vidur",)]
     assert [name.partition(" of a serving engine")[0] for name in names] == [
         "norms", "gated activations", "residual sums",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cascadesim.validation.claim import Cell, Claim, Verdict
-from cascadesim.validation.claims.gpu import LATENCY, SUITES
+from cascadesim.validation.gpu.selections import LATENCY
 from cascadesim.validation.gpu.verdict import (
     FEWEST_PAIRS,
     OF_ROOFLINE,
@@ -24,6 +24,7 @@ from cascadesim.validation.gpu.verdict import (
     twin_key,
     weighted_quantile,
 )
+from cascadesim.validation.suites import find_suites
 from cascadesim.validation.table import Row
 
 
@@ -71,7 +72,7 @@ def verdict(gate: str, predicted: list[float], measured: list[float], strata: li
             for line, (stratum, seconds) in enumerate(zip(strata, measured, strict=True))]  # fmt: skip
     cells = [Cell(row, LATENCY, *pair) for row, *pair in zip(rows, measured, predicted, strict=True)]
     claim = Claim("a claim", LATENCY, 0.2, "a test of gates", gate=gate)  # type: ignore[arg-type]
-    return judge(SUITES[0], claim, "test", cells)
+    return judge(find_suites(["gpu-prefill"])[0], claim, "test", cells)
 
 
 def test_a_large_stratum_does_not_drown_small_ones() -> None:

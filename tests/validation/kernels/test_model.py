@@ -94,7 +94,7 @@ def test_every_measured_family_has_counts_for_every_device(preset: str) -> None:
         for calls in calls_of(case.suite, case.shape, case.work).values():
             for call in calls:
                 if isinstance(call, Attended):
-                    assert (call.counts, kernel_model.target_of(device(preset))) in counted()
+                    assert (call.kernel, kernel_model.target_of(device(preset).compute_capability)) in counted()
                     found.add(case.suite)
     assert found == {"attention", "decode", "neighborhood", "pruned"}
 

@@ -14,10 +14,10 @@ from cascadesim.validation.kernels.predicted_times import (
     GPUS,
     NO_KERNEL,
     OTHERS,
-    LibraryKernel,
     Rated,
     as_text,
     made,
+    of_library,
     predicted_of,
     seconds,
 )
@@ -117,14 +117,14 @@ def test_lanes_that_meet_in_a_bank_come_one_after_another() -> None:
 
 
 def test_the_library_has_no_kernel_for_some_devices() -> None:
-    dense = LibraryKernel("cudnn", 1, 1, 1, 1024, 1024, 128)
+    dense = (of_library("cudnn", 1, 1, 1, 1024, 1024, 128),)
     assert seconds(dense, "a100-sxm") is None
     assert seconds(dense, "h100-sxm") is not None
 
 
 def test_predictions_are_of_cold_caches() -> None:
     """16.8 MB of keys and values an entry, of which L2 would keep the first: from DRAM every entry takes as long."""
-    times = [seconds(LibraryKernel("flash-attention-2-decode", batch, 32, 8, 1, 4096, 128), "h100-sxm") or 0.0
+    times = [seconds((of_library("flash-attention-2-decode", batch, 32, 8, 1, 4096, 128),), "h100-sxm") or 0.0
              for batch in (1, 2, 4)]  # fmt: skip
     assert times[1] - times[0] == pytest.approx((times[2] - times[1]) / 2, rel=0.05)
 

@@ -21,7 +21,7 @@ BOXES = {"layout": [64, 64], "window": [24, 24], "stride": [1, 1], "query_tile":
 def judged(name: str, paths: list[Path]) -> tuple:
     """Of files without a damaged line."""
     lines = [read(path) for path in paths]
-    assert not any(each.damaged for each in lines)
+    assert not any(each.complaints for each in lines)
     return judged_records(name, [record for each in lines for record in each.records])
 
 

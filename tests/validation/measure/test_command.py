@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.neighborhood import neighborhood
+from cascadesim.einsum_cascades.sparsity.masks import neighborhood
 from cascadesim.simulator.gna.neighborhood import question
 from cascadesim.validation.cli import measure
 from cascadesim.validation.kernels.records import TIMES, append, read
@@ -76,7 +76,7 @@ def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     assert [name for name, _ in device.asked] == ["a", "b", "b", "c"]
     assert lines[0].endswith("already there")
     assert [record["case"] for record in read(path).records] == ["a", "b", "c"]
-    assert read(path).complaint == "records.jsonl: line 2 left out: no JSON object"
+    assert read(path).complaints == ("records.jsonl: line 2 left out: no JSON object",)
 
 
 def test_a_variant_that_fails_costs_no_other_and_is_tried_once_more(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from cascadesim.kernels.cuda import launch as cuda
 from cascadesim.kernels.cuda.source import CudaFunction, Source
 from cascadesim.validation.kernels import compile as kernel_compile
 from cascadesim.validation.kernels import static_counts as kernel_static
+from cascadesim.validation.kernels.compile import target_of
 from cascadesim.validation.measure import device as measure_device
-from cascadesim.validation.measure.device import compiled_of, launched, target_of
+from cascadesim.validation.measure.device import compiled_of, launched
 
 
 class Function(jit.JITFunction):

@@ -8,10 +8,13 @@ import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.claim import Suite, Verdict
-from cascadesim.validation.claims.spatten import SPATTEN_BEHAVIOURAL, SPATTEN_DRAM, SPATTEN_TOPK
 from cascadesim.validation.spatten import exact as spatten_exact
-from cascadesim.validation.suites import compare
+from cascadesim.validation.suites import compare, find_suites
 from cascadesim.validation.table import Table
+
+SPATTEN_BEHAVIOURAL, SPATTEN_DRAM, SPATTEN_TOPK = find_suites(
+    ["spatten-behavioural", "spatten-dram", "spatten-topk"]
+)
 
 RUN = """\
 config_id,kind,dram_channels,multipliers,topk_parallelism,D,L,heads_per_layer,fetch_num_per_layer,key_bit,value_bit,topk_per_layer,cycles_per_layer,cycles_total

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cascadesim.validation.claims.spatten import SPATTEN_PAPER
 from cascadesim.validation.spatten import paper as spatten_paper
 from cascadesim.validation.spatten.ladder import MODELS, ladder, main
-from cascadesim.validation.suites import own_data
+from cascadesim.validation.suites import find_suites, own_data
+
+(SPATTEN_PAPER,) = find_suites(["spatten-paper"])
 
 
 def test_a_rung_fetches_what_its_pruning_leaves() -> None:

@@ -6,10 +6,11 @@ import pytest
 
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.validation.claim import Verdict
-from cascadesim.validation.claims.spatten import SPATTEN_RTL_HEADS, SPATTEN_RTL_STREAMS
 from cascadesim.validation.spatten import rtl as spatten_rtl
-from cascadesim.validation.suites import compare
+from cascadesim.validation.suites import compare, find_suites
 from cascadesim.validation.table import Table, member
+
+SPATTEN_RTL_HEADS, SPATTEN_RTL_STREAMS = find_suites(["spatten-rtl-heads", "spatten-rtl-streams"])
 
 HEADER = (
     "config,multipliers,buffer_lines,dram_channels,fetch_channels,softmax_lanes,topk_parallelism,pad,seed,workload,row,"

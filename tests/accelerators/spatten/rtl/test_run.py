@@ -63,6 +63,22 @@ def test_one_head_by_hand() -> None:
     assert found.second_report[0] == -1
 
 
+def test_a_line_of_values_waits_for_the_probabilities_of_all_its_vectors() -> None:
+    """256 values on 8 softmax lanes are 32 beats, one a line; on one lane they are 256, one a cycle."""
+    eight, one = (run(replace(LARGE, softmax_lanes=lanes), *(head(number, 256, 256) for number in range(4)))
+                  for lanes in (8, 1))  # fmt: skip
+    assert (one.done - one.report > 256).all()
+    assert (eight.done - eight.report < 256).all()
+    assert np.diff(one.done).min() >= 256  # a head after the other
+
+
+@pytest.mark.parametrize(("multipliers", "lanes", "fetch"), [(512, 1, 8), (512, 4, 8), (512, 2, 2), (2048, 1, 2)])
+def test_streams_end_whatever_the_lanes(multipliers: int, lanes: int, fetch: int) -> None:
+    """Two lines of 32 vectors need 64 probabilities, of one each: more than 16 lines of two indexes."""
+    narrow = GatherDesign(multipliers, 256, 16, fetch, lanes, count_multiple=64)
+    assert (np.diff(run(narrow, *(head(number, 320, 320) for number in range(6))).done) > 0).all()
+
+
 # RTL of mit-han-lab/spatten (a0f1388) under Verilator with ramulator2; one head at a time, behind others that left rows
 # open: keys, values, bits, selection cycles, low bits, then report, second report and latency.
 HEADS = [

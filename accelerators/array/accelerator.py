@@ -1,0 +1,35 @@
+"""A spatial array that no paper maps: every attention runs by a mapping, the one that is given or the best found.
+
+A new array is one YAML with `architecture: array` and the fields of `accelerators/spec.py: SpatialArray`. Products and
+element-wise work are those of any spatial array (`spatial/array.py`). mapping.md 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cascadesim.accelerators.binding import OtherFormError
+from cascadesim.accelerators.protocol import Accounting, Plan
+from cascadesim.accelerators.spatial.array import SpatialMachine
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.schema import validate
+
+
+@dataclass(frozen=True)
+class MappedArray(SpatialMachine[SpatialArray]):
+    """A configured array."""
+
+    @property
+    def attention(self) -> str:
+        return "attention-1pass"
+
+    def plan_attention(self, operation: Operation, accounting: Accounting) -> Plan:
+        """Raises OtherFormError always: nothing is published for it, so that `plan` searches."""
+        raise OtherFormError(f"{self.name}: no mapping is published for it")
+
+
+def build(name: str, content: Mapping[str, object], source: str) -> MappedArray:
+    """Build the machine. Raises SpecError with every problem of `content`."""
+    return MappedArray(name, validate(SpatialArray, content, source))

@@ -1,0 +1,1 @@
+"""Any text on a GPU: Einsums fused into kernels, which no library has, priced per unit."""

@@ -1,0 +1,248 @@
+"""The ways of fusing neighbouring Einsums that a search looks at: shared loops, their order and steps, units and space.
+
+Every set of axes that the Einsums may share, tiles of the array's sides and whole extents, all orders of the loops, one
+axis looped over twice; units by structure, and so that both arrays are busy alike. Knows no cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import permutations, product
+
+from cascadesim.accelerators.binding import DEPTHS
+from cascadesim.accelerators.mapping.group import (
+    ARRAY_1D,
+    ARRAY_2D,
+    BoundLoop,
+    BoundRun,
+    dimension_size,
+    executed,
+    operations_of,
+)
+from cascadesim.accelerators.mapping.legality import Draft, illegal, illegal_steps
+from cascadesim.accelerators.mapping.problem import Problem, Work
+from cascadesim.accelerators.spec import SpatialArray
+
+Space = tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]  # unit, ranks in space, loops in time
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Neighbouring Einsums that may be fused."""
+
+    problem: Problem
+    spec: SpatialArray
+    members: tuple[int, ...]
+
+    def works(self, members: Sequence[int]) -> list[Work]:
+        return [self.problem.work[member] for member in members]
+
+    def drafts(self) -> Iterator[Draft]:
+        """Every way of sharing loops that is tried."""
+        for inner, closed, shared in self.shapes():
+            if next(illegal(self.probe(inner, closed, shared)), None) is not None:
+                continue
+            for leaf in self._leaves(inner, shared):
+                for loops in self._orders(leaf, shared, inner, closed):
+                    after = {}
+                    if closed is not None:
+                        place = next((number for number, loop in enumerate(loops) if loop.axis == closed), None)
+                        if place is None:
+                            continue
+                        after = dict.fromkeys(self.members[len(inner):], place)
+                    tile = self.problem.whole() | {loop.axis: loop.step for loop in loops}
+                    for spaces in self._spaces(tile, after, loops):
+                        draft = Draft(self.problem, self.spec, self.members, loops, spaces, after, {})
+                        if next(illegal_steps(draft), None) is None:
+                            yield draft
+
+    def probe(self, inner: Sequence[int], closed: str | None, shared: frozenset[str]) -> Draft:
+        """The group with a loop over each shared axis: what is illegal of it is so at all sizes."""
+        loops = self._loops([(axis, 1) for axis in sorted(shared)])
+        after = {} if closed is None else dict.fromkeys(
+            self.members[len(inner):], next(number for number, loop in enumerate(loops) if loop.axis == closed))
+        spaces = next(self._spaces(dict.fromkeys(self.problem.extents, 1), after, loops))
+        return Draft(self.problem, self.spec, self.members, loops, spaces, after, {})
+
+    def shapes(self) -> Iterator[tuple[tuple[int, ...], str | None, frozenset[str]]]:
+        """The Einsums inside all loops, the axis after whose loop the others come, and the axes that may be shared."""
+        for cut in range(len(self.members), 0, -1):
+            inner, last = self.members[:cut], self.members[cut:]
+            common = frozenset.intersection(*(work.axes for work in self.works(inner)))
+            if not last:
+                yield inner, None, self._complete(common, inner, None)
+                continue
+            for closed in sorted(frozenset().union(*(common - work.axes for work in self.works(last)))):
+                carried = any(closed in work.reduced | work.iterates for work in self.works(inner))
+                if not carried or any(closed in work.axes for work in self.works(last)):
+                    continue
+                shared = frozenset(axis for axis in common
+                                   if axis == closed or all(axis in work.axes for work in self.works(last)))
+                shared = self._complete(shared, self.members, closed)
+                if closed in shared:
+                    yield inner, closed, shared
+
+    def _complete(self, shared: frozenset[str], members: tuple[int, ...], closed: str | None) -> frozenset[str]:
+        """Take out axes whose sums are read inside the group: their loop has to end before."""
+        works = self.works(members)
+        for reader in works:
+            for operand in reader.inputs:
+                for producer in works:
+                    if producer.output.tensor == operand.tensor and producer is not reader:
+                        shared -= (producer.reduced - producer.iterates) - {closed}
+                        shared -= (producer.iterates - {closed}) if operand.final else frozenset()
+        return shared
+
+    @cached_property
+    def _best_spaces(self) -> Callable[[int, tuple[int, ...]], dict[str, tuple[int, Space]]]:
+        """`best_spaces` of a member for the sizes of its own axes, in order of their names; many tiles share them."""
+
+        def found(member: int, sizes: tuple[int, ...]) -> dict[str, tuple[int, Space]]:
+            work = self.problem.work[member]
+            return best_spaces(work, self.spec, dict(zip(sorted(work.axes), sizes, strict=True)))
+
+        return cache(found)
+
+    @cached_property
+    def instance_axes(self) -> tuple[str, ...]:
+        """Axes that every operand has: nothing is shared between their points, which run one after another."""
+        works = self.problem.work
+        common = frozenset.intersection(*(operand.axes for work in works for operand in (*work.inputs, work.output)))
+        if all(work.output.axes <= common for work in works):  # then they are what runs side by side
+            return ()
+        return tuple(axis for axis in self.problem.extents if axis in common)
+
+    @cached_property
+    def cyclic_axes(self) -> frozenset[str]:
+        """Axes along which several Einsums need each other's earlier values: they go on step by step together."""
+        return frozenset().union(*(
+            self.problem.work[member].iterates for member in self.members if len(self.problem.cycles[member]) > 1))
+
+    def _leaves(self, inner: Sequence[int], shared: frozenset[str]) -> Iterator[dict[str, int]]:
+        """Sizes of tiles: one of an axis of instances; those of the array, or all, of the others."""
+        choices: dict[str, list[int]] = {}
+        carried = frozenset().union(*(work.iterates for work in self.works(inner)))
+        for axis in (axis for axis in self.problem.extents if axis in shared):
+            extent, grain = self.problem.extents[axis], self._grain(axis)
+            if axis in self.instance_axes:
+                choices[axis] = [1]
+                continue
+            sizes = {dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes")}
+            sizes = {grain} if axis in carried else {max(grain, size // grain * grain) for size in sizes}
+            whole = [] if axis in self.cyclic_axes else [extent]
+            choices[axis] = [*sorted(size for size in sizes if size < extent or not whole), *whole]
+        for sizes_of in product(*choices.values()):
+            yield dict(zip(choices, sizes_of, strict=True))
+
+    def _grain(self, axis: str) -> int:
+        walks = (walk for work in self.works(self.members) for walk in work.walks.get(axis, ()))
+        return max((walk.grain for walk in walks), default=1)
+
+    def _orders(
+        self, leaf: Mapping[str, int], shared: frozenset[str], inner: Sequence[int], closed: str | None
+    ) -> Iterator[tuple[BoundLoop, ...]]:
+        """All orders of the loops; the innermost axis may be looped over a second time, outside the others."""
+        extents = self.problem.extents
+        instances = [axis for axis in self.instance_axes if axis in shared]
+        looped = [axis for axis in leaf if axis not in instances
+                  and (leaf[axis] < extents[axis] or axis == closed or axis in self.cyclic_axes)]  # fmt: skip
+        carried = frozenset().union(*(work.iterates for work in self.works(inner)))
+        for order in permutations(looped):
+            iterative = [number for number, axis in enumerate(order) if axis in carried]
+            if iterative and len(order) - iterative[0] > 2:
+                continue  # a program knows the tiles that a running value passes by one number
+            yield self._loops([(axis, leaf[axis]) for axis in (*instances, *order)])
+            if len(order) > 1:
+                last = order[-1]
+                tiles, outer = -(-extents[last] // leaf[last]), 2
+                while outer < tiles and last not in carried:
+                    steps = [(axis, leaf[axis]) for axis in (*order[:-1], last)]
+                    yield self._loops([*((axis, 1) for axis in instances), (last, leaf[last] * outer), *steps])
+                    outer *= 2
+
+    def _loops(self, steps: Sequence[tuple[str, int]]) -> tuple[BoundLoop, ...]:
+        """Name loops by their parts: p1 around p0; p2, p1 around p0."""
+        inside = {axis: sum(other == axis for other, _ in steps) for axis, _ in steps}
+        found, outer = [], self.problem.whole()
+        for axis, step in steps:
+            single = step == 1 and inside[axis] == 1 and outer[axis] == self.problem.extents[axis]
+            found.append(BoundLoop(axis if single else f"{axis}{inside[axis]}", axis, step, outer[axis]))
+            outer[axis] = step
+            inside[axis] -= 1
+        return tuple(found)
+
+    def _spaces(
+        self, tile: Mapping[str, int], after: Mapping[int, int], loops: Sequence[BoundLoop]
+    ) -> Iterator[dict[int, Space]]:
+        """Units by structure, and units so that both arrays are busy alike, where that is another choice."""
+        weights = [1 / loops[after[member]].most if member in after else 1.0 for member in self.members]
+        options = [self._best_spaces(member, tuple(tile[axis] for axis in sorted(self.problem.work[member].axes)))
+                   for member in self.members]  # fmt: skip
+        instances = set(self.instance_axes)
+        by_structure = [_by_structure(work, tile, instances) for work in self.works(self.members)]
+        choices = [[unit if unit in each else next(iter(each), ARRAY_1D)
+                    for unit, each in zip(by_structure, options, strict=True)],
+                   balanced(self.works(self.members), options, weights)]  # fmt: skip
+        for units in choices if choices[0] != choices[1] else choices[:1]:
+            yield {member: each[unit][1] if unit in each else (ARRAY_1D, (), ())
+                   for member, each, unit in zip(self.members, options, units, strict=True)}
+
+
+
+
+def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int]) -> dict[str, tuple[int, Space]]:
+    """For each unit that has the operations: cycles of a tile at least, and ranks in space and time that take them."""
+    axes = sorted((axis for axis in work.axes if work.points(axis, tile[axis]) > 1),
+                  key=lambda axis: (axis in work.reduced, axis))  # fmt: skip
+    found: dict[str, tuple[int, Space]] = {}
+    for unit, dimensions in ((ARRAY_2D, ("rows", "columns")), (ARRAY_1D, ("lanes",))):
+        can = operations_of(spec, unit)
+        made_of = executed(can, work)
+        if made_of is None:
+            continue
+        op_cycles = sum(count * can.cycles[name] for name, count in made_of.items())
+        options: list[tuple[int, int, tuple[tuple[str, int, int], ...]]] = []
+        for chosen in permutations(axes, min(len(axes), len(dimensions))):
+            space = tuple((axis, work.block(axis, tile[axis]), dimension_size(spec, dimension))
+                          for axis, dimension in zip(chosen, dimensions, strict=False))
+            run = BoundRun(work, 0, unit, space, (), None, op_cycles)
+            options.append((run.cycles(tile), len(options), space))
+        cycles, _, space = min(options)
+        time = [axis for axis in axes if axis not in {each for each, _, _ in space}]
+        found[unit] = cycles, (unit, space, tuple(sorted(time, key=lambda axis: (axis in work.reduced, axis))))
+    return found
+
+
+def _by_structure(work: Work, tile: Mapping[str, int], instances: set[str]) -> str:
+    """The 2D array for contractions, and for what has points along two axes of a tile; the 1D array for the rest."""
+    wide = [axis for axis in work.axes - instances - DEPTHS if work.points(axis, tile[axis]) > 1]
+    return ARRAY_2D if _contracts(work) or len(wide) > 1 else ARRAY_1D
+
+
+def balanced(
+    works: Sequence[Work], options: Sequence[Mapping[str, tuple[int, Space]]], weights: Sequence[float]
+) -> list[str]:
+    """Give each Einsum a unit: contractions the 2D array, the others where they are done first beside everything else.
+
+    `weights`: how often each runs for one tile. An Einsum that no unit can do goes to the 1D array, which says so.
+    """
+    busy = {ARRAY_2D: 0.0, ARRAY_1D: 0.0}
+    chosen: dict[int, str] = {}
+    order = sorted(range(len(works)), key=lambda place: (
+        len(options[place]) > 1 and not _contracts(works[place]),
+        -min((cycles for cycles, _ in options[place].values()), default=0), place))  # fmt: skip
+    for place in order:
+        units = list(options[place])
+        if len(units) > 1 and _contracts(works[place]):
+            units = [ARRAY_2D]
+        ends = [(busy[unit] + weights[place] * options[place][unit][0], unit != ARRAY_2D, unit) for unit in units]
+        end, _, unit = min(ends, default=(0.0, True, ARRAY_1D))
+        busy[unit], chosen[place] = end, unit
+    return [chosen[place] for place in range(len(works))]
+
+
+def _contracts(work: Work) -> bool:
+    """Whether it multiplies and sums over an axis, in the tile or over several tiles."""
+    return "mac" in work.operations and bool(work.einsum.reduced_ranks)

@@ -1,0 +1,317 @@
+"""What a group of fused Einsums does on an array, with every size known: cycles, words moved, room taken.
+
+All figures are of one instance and exact for partial tiles: axes are independent, so that a sum over all tiles is a
+product over axes. Knows no text, no search and no time. mapping.md 2.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import ceil, prod
+
+from cascadesim.accelerators.binding import in_classes_of
+from cascadesim.accelerators.mapping.nest import Keep
+from cascadesim.accelerators.mapping.problem import Problem, TensorUse, Tile, Work
+from cascadesim.accelerators.spec import Operations, SpatialArray
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+
+ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
+Tiles = tuple[tuple[int, int], ...]  # sizes and how many there are of each
+
+
+@dataclass(frozen=True, slots=True)
+class BoundLoop:
+    """A shared loop: it advances along its axis by `step` elements within stretches of `outer`."""
+
+    part: str
+    axis: str
+    step: int
+    outer: int
+
+    @property
+    def most(self) -> int:
+        """Iterations where the stretch is whole."""
+        return -(-self.outer // self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundRun:
+    """An Einsum of the group. `space`: (axis, elements of a block, size of the dimension); `after`: loops outside it.
+
+    `time`: axes of its own loops, outermost first.
+    """
+
+    work: Work
+    place: int
+    unit: str
+    space: tuple[tuple[str, int, int], ...]
+    time: tuple[str, ...]
+    after: int | None
+    op_cycles: int
+
+    def waves(self, axis: str, elements: int) -> int:
+        """Steps in time along an axis of a tile: what is in space takes one for each block of the dimension."""
+        points = self.work.points(axis, elements)
+        for spatial, block, size in self.space:
+            if spatial == axis:
+                whole, rest = divmod(points, self.work.points(axis, min(block, elements)))
+                return whole * -(-self.work.points(axis, min(block, elements)) // size) + -(-rest // size)
+        return points
+
+    @property
+    def drain_cycles(self) -> int:
+        """Cycles until results have left the 2D array: one for each row that it uses (FuseMax, section V)."""
+        if self.unit != ARRAY_2D or not self.space:
+            return 0
+        _, block, rows = self.space[0]
+        return min(block, rows)
+
+    def streams_into(self, consumer: BoundRun) -> bool:
+        """Element by element to another unit: both walk an axis of what is handed over in time."""
+        return self.unit != consumer.unit and bool(
+            set(self.time) & set(consumer.time) & self.work.output.axes & consumer.work.axes)
+
+    def cycles(self, tile: Tile) -> int:
+        return self.op_cycles * prod(self.waves(axis, tile[axis]) for axis in self.work.axes)
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A tensor in the group. `depth`: loops outside its tile; `state`: axes along which its value is replaced."""
+
+    tensor: str
+    operands: tuple[TensorUse, ...]
+    depth: int
+    copies: int
+    where: str  # the memory, or "registers", or "" for what passes by
+    state: frozenset[str] = frozenset()
+
+    def words(self, tile: Tile) -> int:
+        """Words of a tile: of the widest use, where the group uses it in several ways; uses that differ in offsets
+        (`RM[m1]` and `RM[m1+1]`) need what lies between, too."""
+        own = {**tile, **dict.fromkeys(self.state, 1)} if self.state else tile
+        first = self.operands[0]
+        if len(self.operands) == 1 or any(operand.shape != first.shape for operand in self.operands):
+            return max(operand.words(own) for operand in self.operands)
+        uses = zip(*(operand.dimensions for operand in self.operands), strict=True)
+        return prod(same[0].span(own) + max(one.offset for one in same) - min(one.offset for one in same)
+                    for same in uses)  # fmt: skip
+
+    @cached_property
+    def axes(self) -> frozenset[str]:
+        return frozenset().union(*(operand.axes for operand in self.operands)) - self.state
+
+
+@dataclass(frozen=True)
+class BoundGroup:
+    """A group with sizes. `reads`, `writes`: tensors that come from outside and that leave."""
+
+    problem: Problem
+    spec: SpatialArray
+    loops: tuple[BoundLoop, ...]
+    runs: tuple[BoundRun, ...]
+    reads: tuple[Resident, ...]
+    made: tuple[Resident, ...]
+    writes: tuple[TensorUse, ...]
+    in_flight: int
+    keeps: tuple[Keep, ...] = ()
+
+    def __repr__(self) -> str:
+        loops = ", ".join(f"{loop.part} by {loop.step}" for loop in self.loops)
+        return f"BoundGroup({', '.join(run.work.name for run in self.runs)}; {loops}; {self.problem!r})"
+
+    def tile(self, depth: int) -> dict[str, int]:
+        """The tile inside so many loops, at its largest."""
+        found = self.problem.whole()
+        for loop in self.loops[:depth]:
+            found[loop.axis] = min(loop.step, found[loop.axis])
+        return found
+
+    @cached_property
+    def leaf(self) -> dict[str, int]:
+        return self.tile(len(self.loops))
+
+    def tiles(self, axis: str, depth: int) -> Tiles:
+        """Sizes of tiles along an axis inside so many loops, and how many there are."""
+        extent, step = self.problem.extents[axis], self.tile(depth)[axis]
+        whole, rest = divmod(extent, step)
+        return ((step, whole), (rest, 1)) if rest else ((step, whole),)
+
+    def filled(self, resident: Resident) -> int:
+        """Words that come into the memory of the tensor, all its tiles together.
+
+        A tile comes again where a loop outside moves on, unless nothing inside that loop moved it meanwhile.
+        """
+        return self._filled(resident, 0, self.problem.extents)[0]
+
+    def _filled(self, resident: Resident, depth: int, sizes: Tile) -> tuple[int, bool]:
+        """Words moved inside so many loops, and whether that is a single tile."""
+        if depth == resident.depth:
+            return resident.words(sizes), True
+        loop = self.loops[depth]
+        whole, rest = divmod(sizes[loop.axis], loop.step)
+        parts = [(size, count) for size, count in ((loop.step, whole), (rest, 1)) if size and count]
+        words, single = 0, True
+        for size, count in parts:
+            own, single = self._filled(resident, depth + 1, {**sizes, loop.axis: size})
+            words += count * own
+        if whole + bool(rest) == 1:
+            return words, single
+        if loop.axis not in resident.axes and single:
+            return own, True
+        return words, False
+
+    def cycles(self, run: BoundRun) -> int:
+        """Cycles of an Einsum, all tiles together."""
+        depth = len(self.loops)
+        return run.op_cycles * prod(
+            sum(count * run.waves(axis, size) for size, count in self.tiles(axis, depth)) for axis in run.work.axes
+        )
+
+    @cached_property
+    def busy_cycles(self) -> Mapping[str, int]:
+        """Unit -> cycles that its Einsums take, waits apart."""
+        found = dict.fromkeys((ARRAY_2D, ARRAY_1D), 0)
+        for run in self.runs:
+            found[run.unit] += self.cycles(run)
+        return found
+
+    @cached_property
+    def read_words(self) -> int:
+        """Words that come from DRAM: tiles of inputs, and what running values begin with."""
+        made = {made.tensor for made in self.made if made.state}
+        begun = sum(operand.words(self.problem.whole()) for state, operand in self.problem.starts if state in made)
+        return sum(map(self.filled, self.reads)) + begun
+
+    @cached_property
+    def stored_from_buffer(self) -> int:
+        """Words of results that were added up in the buffer and leave from there."""
+        return sum(operand.words(self.problem.whole()) for operand in self.writes if self.is_buffered(operand))
+
+    @cached_property
+    def written_words(self) -> int:
+        whole = self.problem.whole()
+        return sum(operand.words(whole) for operand in self.writes)
+
+    def port_words(self, run: BoundRun, tile: Tile) -> tuple[int, int]:
+        """Words that an Einsum reads from the buffer and writes to it for one tile.
+
+        An operand is read again along loops in time that lack it, unless those are innermost (it stays in registers);
+        elements that need the same word at once share one read. Sums stay in registers until they are complete.
+        """
+        buffered = {resident.tensor: resident for resident in (*self.reads, *self.made)
+                    if resident.where == GLOBAL_BUFFER}
+        read = sum(_operand_reads(run, operand, tile, buffered[operand.tensor].state)
+                   for operand in run.work.inputs if operand.tensor in buffered)
+        own = buffered.get(run.work.output.tensor)
+        if own is None:
+            return read, 0
+        written = run.work.output.words({**tile, **dict.fromkeys(own.state, 1)})
+        again = written if own.depth < len(self.loops) and not run.work.iterates else 0  # a sum that is not complete
+        return read + again, written
+
+    def all_port_words(self) -> tuple[int, int]:
+        """Words that Einsums read from the buffer and write to it, all tiles together, loads and stores apart."""
+        read = written = 0
+        for run in self.runs:
+            for tile, count in self.every_tile(run):
+                own_read, own_written = self.port_words(run, tile)
+                read, written = read + count * own_read, written + count * own_written
+        return read, written
+
+    def every_tile(self, run: BoundRun) -> Iterator[tuple[dict[str, int], int]]:
+        """The different tiles that an Einsum runs on, with their number."""
+        depth, axes = len(self.loops), sorted(run.work.axes)
+        for sizes in product(*(self.tiles(axis, depth) for axis in axes)):
+            tile = self.leaf | {axis: size for axis, (size, _) in zip(axes, sizes, strict=True)}
+            yield tile, prod(count for _, count in sizes)
+
+    def is_buffered(self, operand: TensorUse) -> bool:
+        """Whether a result leaves from the buffer, where it was added up."""
+        return any(made.tensor == operand.tensor and made.where == GLOBAL_BUFFER for made in self.made)
+
+    @cached_property
+    def footprint_words(self) -> int:
+        """Room that the group takes in the buffer."""
+        return sum(resident.copies * resident.words(self.tile(resident.depth))
+                   for resident in (*self.reads, *self.made) if resident.where == GLOBAL_BUFFER)
+
+    @cached_property
+    def dram_cycles(self) -> float:
+        return (self.read_words + self.written_words) * self.spec.word_bytes / self.spec.dram_bytes_per_cycle
+
+    @cached_property
+    def port_cycles(self) -> float:
+        words = sum(self.all_port_words()) + self.read_words + self.stored_from_buffer
+        return words * self.spec.word_bytes / self.spec.global_buffer.bytes_per_cycle
+
+    @cached_property
+    def tile_latency(self) -> int:
+        """Cycles of one tile by itself: the longest path through its loads, its Einsums and what leaves the array."""
+        word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
+        loads = [read.words(self.leaf) * word for read in self.reads if read.depth == len(self.loops)]
+        begin = ceil(max(loads, default=0.0))
+        start: dict[int, int] = {}
+        finish: dict[int, int] = {}
+        producers = {run.place: run for run in self.runs}
+        for run in self.runs:
+            cycles = run.cycles(self.leaf)
+            own = begin
+            end = 0
+            for place, previous in self.problem.feeds[run.place]:
+                producer = producers.get(place)
+                if producer is None or previous or place not in finish:
+                    continue
+                lag = producer.drain_cycles if producer.unit != run.unit else 0
+                own = max(own, (start if producer.streams_into(run) else finish)[place] + lag)
+                end = max(end, finish[place] + lag)
+            start[run.place], finish[run.place] = own, max(own + cycles, end)
+        return max(finish.values())
+
+    @cached_property
+    def bound_cycles(self) -> float:
+        """Cycles that no schedule of one instance undercuts.
+
+        The busiest of arrays, DRAM channel and buffer ports; and, as a tile is opened when the one so many tiles before
+        it is finished, the latencies of whole tiles that are so far apart.
+        """
+        whole = prod(self.problem.extents[axis] // size for axis, size in self.leaf.items())
+        return max(self.busiest_cycles, float(whole // self.in_flight * self.tile_latency))
+
+    @cached_property
+    def busiest_cycles(self) -> float:
+        """Cycles of the busiest of arrays, DRAM channel and buffer ports."""
+        return max(*self.busy_cycles.values(), self.dram_cycles, self.port_cycles, 1.0)
+
+
+def operations_of(spec: SpatialArray, unit: str) -> Operations:
+    return spec.pe_array.operations if unit == ARRAY_2D else spec.vector_array.operations
+
+
+def executed(can: Operations, work: Work) -> Counter[str] | None:
+    """Operations of a point as a unit does them, some made of others; None where it cannot."""
+    try:
+        return in_classes_of(can, can.charged(work.operations), work.name)
+    except CascadeSimError:
+        return None
+
+
+def dimension_size(spec: SpatialArray, dimension: str) -> int:
+    """Elements along a dimension of a unit: rows, columns, lanes."""
+    sizes = {"rows": spec.pe_array.rows, "columns": spec.pe_array.columns, "lanes": spec.vector_array.lanes}
+    return sizes[dimension]
+
+
+def _operand_reads(run: BoundRun, operand: TensorUse, tile: Tile, state: frozenset[str]) -> int:
+    spatial = {axis for axis, _, _ in run.space}
+    own = operand.axes
+    time = [axis for axis in run.time if axis not in spatial]
+    while time and time[-1] not in own:
+        time.pop()
+    again = prod(run.waves(axis, tile[axis]) for axis in run.work.axes - own
+                 if axis in spatial or axis in time or axis not in run.time)
+    return again * operand.words({**tile, **dict.fromkeys(state, 1)})

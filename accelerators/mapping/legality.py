@@ -1,0 +1,247 @@
+"""Binds Einsums that share loops, or says in one line why they cannot: what is read must be complete, and must fit.
+
+What the group makes is placed by rules: a sum or a running value outside the loop that it is carried over, in the
+buffer; what is made and used up in one tile goes straight to its only reader on the same unit, else into registers,
+else into the buffer. mapping.md 1, "Legal". FuseMax (MICRO'24), section V, keeps the same tensors.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cascadesim.accelerators.binding import MADE_OF
+from cascadesim.accelerators.mapping.group import (
+    ARRAY_1D,
+    ARRAY_2D,
+    GLOBAL_BUFFER,
+    BoundGroup,
+    BoundLoop,
+    BoundRun,
+    Resident,
+    executed,
+    operations_of,
+)
+from cascadesim.accelerators.mapping.problem import Dimension, Problem, TensorUse, Work
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+
+Spaces = Mapping[int, tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]]  # place -> unit, space, time
+
+
+class IllegalMapping(CascadeSimError):
+    """A mapping that cannot run: says which Einsum, why, and what would be legal."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A group to be bound. `members`: places of its Einsums; `after`: place -> number of the loop it comes after.
+
+    `kept`: input -> (loops outside its tile, whether there are two of it).
+    """
+
+    problem: Problem
+    spec: SpatialArray
+    members: tuple[int, ...]
+    loops: tuple[BoundLoop, ...]
+    spaces: Spaces
+    after: Mapping[int, int]
+    kept: Mapping[str, tuple[int, bool]]  # an input that is missing: as far in as it can be, twice where tiles overlap
+    in_flight: int = 1
+
+    @property
+    def axes(self) -> frozenset[str]:
+        return frozenset(loop.axis for loop in self.loops)
+
+    def work(self, member: int) -> Work:
+        return self.problem.work[member]
+
+    def runs(self) -> tuple[BoundRun, ...]:
+        return tuple(_run(self, member) for member in self.members)
+
+
+def bind(draft: Draft) -> BoundGroup:
+    """Raises IllegalMapping with the first reason."""
+    for reason in (*illegal(draft), *illegal_steps(draft)):
+        raise IllegalMapping(f"{draft.problem.cascade.name}: {reason}")
+    return bound(draft)
+
+
+def bound(draft: Draft) -> BoundGroup:
+    """Bind what is known to be legal."""
+    problem, made = draft.problem, _made(draft)
+    runs = draft.runs()
+    reads = tuple(_read(draft, tensor, operands) for tensor, operands in inputs_of(problem, draft.members).items())
+    group = BoundGroup(
+        problem, draft.spec, draft.loops, runs, reads, made, tuple(outputs_of(problem, draft.members)), draft.in_flight
+    )
+    return replace(group, made=tuple(_with_registers(group)))
+
+
+def does_not_fit(group: BoundGroup) -> str | None:
+    """Say that the tiles do not fit the buffer, where they do not."""
+    needed, room = group.footprint_words, group.spec.buffer_words
+    if needed <= room:
+        return None
+    word = group.spec.word_bytes
+    names = ", ".join(run.work.name for run in group.runs)
+    return f"tiles of {names} take {needed * word:,} bytes of global_buffer, which has {room * word:,}; split an axis"
+
+
+def illegal(draft: Draft) -> Iterator[str]:
+    """Every reason why the Einsums cannot share these loops."""
+    problem, inside = draft.problem, set(draft.members)
+    for member in draft.members:
+        work = draft.work(member)
+        closed = {draft.loops[draft.after[member]].axis} if member in draft.after else set()
+        lacking = draft.axes - closed - work.axes
+        if lacking:
+            yield f"{work.name} does not walk {', '.join(sorted(lacking))}, so it cannot be in that loop"
+        if closed & work.axes:
+            yield f"{work.name} walks {', '.join(sorted(closed))}, so it cannot come after that loop"
+        yield from _units(draft, member)
+        yield from (reason for operand in work.inputs for reason in _too_early(draft, member, operand))
+        cyclic = problem.cycles[member]
+        if len(cyclic) > 1 and not cyclic <= inside:
+            missing = ", ".join(problem.work[other].name for other in sorted(cyclic - inside))
+            yield f"{work.name} needs earlier values of {missing}, which must share its loops"
+        if len(cyclic) > 1 and not any(problem.work[other].iterates & draft.axes for other in cyclic):
+            yield f"{work.name} runs step by step along a loop that its group must share"
+
+
+def illegal_steps(draft: Draft) -> Iterator[str]:
+    """Steps of loops that tiles of the text, or running values, do not allow."""
+    leaf = draft.problem.whole() | {loop.axis: loop.step for loop in draft.loops}
+    for member in draft.members:
+        work = draft.work(member)
+        for axis in sorted(work.iterates & draft.axes):
+            if min(walk.points(leaf[axis]) for walk in work.walks[axis] if walk.grain == _grain(work, axis)) > 1:
+                yield (f"{work.name} goes step by step along {axis}; its loop advances by {leaf[axis]}, where one step "
+                       f"is {_grain(work, axis)}")
+    for loop in draft.loops:
+        grain = max((walk.grain for member in draft.members for walk in draft.work(member).walks.get(loop.axis, ())),
+                    default=1)  # fmt: skip
+        if loop.step % grain and loop.step < draft.problem.extents[loop.axis]:
+            yield (f"{loop.part} advances by {loop.step}, no multiple of the {grain} elements that the text makes a "
+                   f"tile")
+
+
+def _grain(work: Work, axis: str) -> int:
+    return max(walk.grain for walk in work.walks[axis])
+
+
+def _units(draft: Draft, member: int) -> Iterator[str]:
+    work, (unit, _, _) = draft.work(member), draft.spaces[member]
+    can = operations_of(draft.spec, unit)
+    if executed(can, work) is None:
+        lacking = [name for name in work.operations if name not in can.cycles and (
+            name not in MADE_OF or any(part not in can.cycles for part in MADE_OF[name]))]  # fmt: skip
+        field = "pe_array" if unit == ARRAY_2D else "vector_array"
+        yield (f"{work.name}: {unit} has no {', '.join(lacking)}; it has {', '.join(can.cycles)} "
+               f"(--set {field}.operations.{lacking[0]}=CYCLES adds it)")
+
+
+def _too_early(draft: Draft, reader: int, operand: TensorUse) -> Iterator[str]:
+    """A sum is read when its loop has ended; a running value is read where its loop is shared, or after it."""
+    closed = draft.loops[draft.after[reader]].axis if reader in draft.after else None
+    for member in draft.members:
+        producer, name = draft.work(member), draft.work(reader).name
+        if producer.output.tensor != operand.tensor:
+            continue
+        carried = producer.iterates & draft.axes
+        open_loops = (producer.reduced & draft.axes) - {closed}
+        if operand.final and carried - {closed}:
+            yield f"{name} reads {operand.name} after its last step, inside the loop over {', '.join(sorted(carried))}"
+        elif not producer.iterates and open_loops and member != reader:
+            yield f"{name} reads {operand.name} before its loop over {', '.join(sorted(open_loops))} has ended"
+        elif reader in draft.after and member not in draft.after and closed not in producer.reduced | carried:
+            yield f"{name} reads {operand.name} of a single tile after the loop over {closed}"
+        elif member > reader and not (producer.iterates & draft.axes):
+            yield f"{name} reads {operand.name}, which comes later"
+
+
+def inputs_of(problem: Problem, members: Sequence[int]) -> dict[str, tuple[TensorUse, ...]]:
+    """Tensors that a group reads from outside, with the ways in which it uses them."""
+    own = {problem.work[member].output.tensor for member in members}
+    found: dict[str, dict[TensorUse, None]] = {}
+    for member in members:
+        for operand in problem.work[member].inputs:
+            if operand.tensor not in own:
+                found.setdefault(operand.tensor, {})[operand] = None
+    return {tensor: tuple(operands) for tensor, operands in found.items()}
+
+
+def outputs_of(problem: Problem, members: Sequence[int]) -> Iterator[TensorUse]:
+    """What leaves a group: outputs of the cascade, and what a later group reads, as it reads it."""
+    inside = set(members)
+    for member in members:
+        own = problem.work[member].output
+        uses = [operand for place in problem.readers.get(own.tensor, ()) if place not in inside
+                for operand in problem.work[place].inputs if operand.tensor == own.tensor]  # fmt: skip
+        if uses and all(operand.final for operand in uses):
+            yield uses[0]
+        elif uses:
+            yield own
+        elif own.tensor in problem.outputs:
+            copied = [source for source in problem.sources.values() if source == own.tensor]
+            yield replace(own, dimensions=_without(own, problem.work[member].iterates)) if copied else own
+
+
+def _without(operand: TensorUse, axes: frozenset[str]) -> tuple[Dimension, ...]:
+    return tuple(dimension for dimension in operand.dimensions if not axes & set(dimension.axes))
+
+
+def _run(draft: Draft, member: int) -> BoundRun:
+    unit, space, time = draft.spaces[member]
+    work = draft.work(member)
+    can = operations_of(draft.spec, unit)
+    op_cycles = sum(count * can.cycles[name] for name, count in (executed(can, work) or Counter()).items())
+    return BoundRun(work, member, unit, space, time, draft.after.get(member), op_cycles)
+
+
+def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Resident:
+    axes = frozenset(axis for operand in operands for axis in operand.axes)
+    relevant = [number for number, loop in enumerate(draft.loops) if loop.axis in axes]
+    depth, double = draft.kept.get(tensor, (relevant[-1] + 1 if relevant else 0, draft.in_flight > 1))
+    return Resident(tensor, operands, depth, 2 if double else 1, GLOBAL_BUFFER)
+
+
+def _made(draft: Draft) -> tuple[Resident, ...]:
+    found = []
+    for member in draft.members:
+        work = draft.work(member)
+        carried = [number for number, loop in enumerate(draft.loops)
+                   if loop.axis in work.reduced | work.iterates and member not in draft.after]  # fmt: skip
+        depth = carried[0] if carried else len(draft.loops)
+        state = work.iterates & draft.axes
+        outside = any(loop.most > 1 for loop in draft.loops[:depth])
+        copies = (2 if draft.in_flight > 1 and outside else 1) if carried else draft.in_flight
+        where = GLOBAL_BUFFER if carried else ""
+        found.append(Resident(work.output.tensor, (work.output,), depth, copies, where, state))
+    return tuple(found)
+
+
+def _with_registers(group: BoundGroup) -> Iterator[Resident]:
+    """Place what is made and used up in one tile: in the registers of its unit as long as they have room."""
+    spec = group.spec
+    room = {ARRAY_2D: spec.pe_array.register_words_per_pe * spec.pe_array.elements,
+            ARRAY_1D: spec.vector_array.register_words_per_lane * spec.vector_array.lanes}  # fmt: skip
+    lives: dict[str, list[tuple[int, int, int]]] = {ARRAY_2D: [], ARRAY_1D: []}
+    for place, (resident, producer) in enumerate(zip(group.made, group.runs, strict=True)):
+        readers = [number for number, run in enumerate(group.runs)
+                   if any(operand.tensor == resident.tensor for operand in run.work.inputs)]  # fmt: skip
+        if resident.where or not readers or (len(readers) == 1 and group.runs[readers[0]].unit == producer.unit):
+            yield resident  # elsewhere already, or straight to its only reader
+            continue
+        lives[producer.unit].append((place, readers[-1], resident.words(group.leaf)))
+        fits = _most_alive(lives[producer.unit]) * group.in_flight <= room[producer.unit]
+        if not fits:
+            lives[producer.unit].pop()
+        yield replace(resident, where="registers" if fits else GLOBAL_BUFFER)
+
+
+def _most_alive(lives: Sequence[tuple[int, int, int]]) -> int:
+    """Words alive at once in a tile; what is read for the last time is overwritten in place."""
+    times = {begin for begin, _, _ in lives}
+    return max(sum(words for begin, end, words in lives if begin <= time < end) for time in times)

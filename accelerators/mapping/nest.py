@@ -1,0 +1,140 @@
+"""A mapping as values: which Einsums share loops, what each runs on, what is kept where, and how tiles overlap.
+
+Loops are named after the parts of an axis, outermost first: p2, p1, p0 of p. Each part but the innermost advances by a
+step, a number of elements; the innermost one by single elements. Sizes may be fields of the array, or as large as a
+memory allows; `bound` numbers know nothing of either. mapping.md 1; FuseMax (MICRO'24), section V.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+TOP = "top"  # the place outside all loops of a group
+Step: TypeAlias = "int | Sized | Fit"
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """A field of the array times a number: `4 * array_2d.rows`."""
+
+    field: str
+    times: int = 1
+
+    def __str__(self) -> str:
+        return self.field if self.times == 1 else f"{self.times} * {self.field}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The largest number of tiles of the next part that fits a memory beside everything else that is kept there.
+
+    `fit` balances the loop: as many tiles as ceil(n / ceil(n / largest)). `divisor` takes a divisor of the number of
+    tiles; None where the text asks for no divisor, and "else" is `fit` or nothing.
+    """
+
+    memory: str
+    rule: Literal["fit", "divisor", "divisor else fit"] = "fit"
+
+    def __str__(self) -> str:
+        first, _, otherwise = self.rule.partition(" else ")
+        return f"{first} {self.memory}" + (f" else {otherwise}" if otherwise else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """An axis in parts, outermost first, with the step of each part but the last, whose step is 1."""
+
+    axis: str
+    parts: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+    def __str__(self) -> str:
+        sized = [f"{part} by {step}" for part, step in zip(self.parts, self.steps, strict=False)]
+        return f"split {self.axis}: {', '.join((*sized, self.parts[-1]))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An Einsum on a unit: ranks in space as (part, dimension of the unit), the rest of its own loops in time.
+
+    `after`: it runs when that loop has ended, once for each iteration of the loops outside it that it walks, and of
+    those inside it.
+    """
+
+    einsum: str
+    unit: str
+    space: tuple[tuple[str, str], ...]
+    time: tuple[str, ...] = ()
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """A tile of a tensor stays in a memory while the loop `at` stays where it is: it covers the loops inside."""
+
+    tensor: str
+    memory: str
+    at: str
+    double: bool = False
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Einsums that share loops, and run as one phase. `in_flight`: tiles that overlap at most; 1 for `serial`."""
+
+    splits: tuple[Split, ...]
+    loops: tuple[str, ...]
+    runs: tuple[Run, ...]
+    keeps: tuple[Keep, ...]
+    in_flight: int = 1
+    line: int = field(default=0, compare=False)  # of the text, where it has one
+
+
+@dataclass(frozen=True)
+class CascadeMapping:
+    """All groups of fused Einsums, which run one after another. `sizes`: extents that no split of an axis gives."""
+
+    name: str
+    cascade: str
+    groups: tuple[Fused, ...]
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"mapping {self.name} for {self.cascade}"]
+        if self.sizes:
+            lines.append(f"size {', '.join(f'{name} = {size}' for name, size in self.sizes)}")
+        return "\n".join((*lines, *(line for group in self.groups for line in group_lines(group)), ""))
+
+
+def group_lines(group: Fused) -> list[str]:
+    """The text of one group, as the parser reads it."""
+    lines = [f"for {', '.join(group.loops) or TOP}:", *(f"  {split}" for split in group.splits)]
+    for after in dict.fromkeys(run.after for run in group.runs):
+        runs = [run for run in group.runs if run.after == after]
+        indent = "  "
+        if after is not None:
+            lines.append(f"  after {after}:")
+            indent = "    "
+        for unit, space in dict.fromkeys((run.unit, run.space) for run in runs):
+            own = [run for run in runs if (run.unit, run.space) == (unit, space)]
+            lines.append(f"{indent}{unit}{_space(space)}: {'; '.join(map(_run, own))}")
+    for (memory, at, double), tensors in _alike(group.keeps).items():
+        lines.append(f"  keep {', '.join(tensors)} in {memory} at {at}{' double' * double}")
+    return [*lines, f"  overlap {'serial' if group.in_flight == 1 else f'interleave {group.in_flight}'}"]
+
+
+def _space(space: tuple[tuple[str, str], ...]) -> str:
+    return f" [{', '.join(f'{part} over {dimension}' for part, dimension in space)}]" if space else ""
+
+
+def _run(run: Run) -> str:
+    return run.einsum + (f" for {', '.join(run.time)}" if run.time else "")
+
+
+def _alike(keeps: tuple[Keep, ...]) -> Mapping[tuple[str, str, bool], list[str]]:
+    found: dict[tuple[str, str, bool], list[str]] = {}
+    for keep in keeps:
+        found.setdefault((keep.memory, keep.at, keep.double), []).append(keep.tensor)
+    return found

@@ -1,0 +1,220 @@
+"""An operation on a spatial array by a mapping, given as text or searched: the plan that the simulator runs.
+
+Runs any cascade whose Einsums the array has the operations for. Masked pairs are computed like all others: what a mask
+leaves out saves no time here, and the report says so. mapping.md 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from math import prod
+
+from cascadesim.accelerators.binding import on_arrays
+from cascadesim.accelerators.energy import Actions, sourced_energy_j
+from cascadesim.accelerators.mapping.group import (
+    ARRAY_2D,
+    BoundGroup,
+    BoundRun,
+    dimension_size,
+)
+from cascadesim.accelerators.mapping.legality import IllegalMapping
+from cascadesim.accelerators.mapping.nest import CascadeMapping
+from cascadesim.accelerators.mapping.problem import free_extents, problem
+from cascadesim.accelerators.mapping.program import program
+from cascadesim.accelerators.mapping.resolve import described, resolved, text_sizes
+from cascadesim.accelerators.mapping.search import MOST_FUSED, Cost, Objective, actions, cost, search
+from cascadesim.accelerators.mapping.text import shipped_mappings
+from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.analysis.counts import bind_extents, names
+from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent
+from cascadesim.einsum_cascades.models.operation import Operation, work_of
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade, conditions
+from cascadesim.einsum_cascades.sparsity.masks import FULL
+
+SEARCHED = "searched"
+_SHAPES: Mapping[str, str] = {"Q": "hpe", "K": "hme", "V": "hmf"}  # of attention's inputs, by rank
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Groups that compute a cascade. `splits`: inner extents that the mapping chose; `evaluated`: ways compared."""
+
+    name: str
+    groups: tuple[BoundGroup, ...]
+    splits: Mapping[str, int]
+    evaluated: int
+
+    @property
+    def cycles(self) -> float:
+        """The closed form of all instances, groups one after another."""
+        return sum(group.problem.instances * group.bound_cycles for group in self.groups)
+
+    @property
+    def dram_bytes(self) -> int:
+        words = sum(group.problem.instances * (group.read_words + group.written_words) for group in self.groups)
+        return words * self.groups[0].spec.word_bytes
+
+    @property
+    def energy_j(self) -> dict[str, float] | None:
+        """Joules by component; None where an operation has no sourced price."""
+        return sourced_energy_j(sum(map(actions, self.groups), Actions()), self.groups[0].spec)
+
+    def cost(self, objective: Objective = "latency") -> Cost:
+        costs = [cost(group, objective) for group in self.groups]
+        return sum(first for first, _ in costs), sum(second for _, second in costs)
+
+
+def plan_mapped(
+    operation: Operation, spec: SpatialArray, accounting: Accounting, mapping: CascadeMapping | None = None,
+    most_fused: int = MOST_FUSED,
+) -> Plan:  # fmt: skip
+    """Plan by a mapping, or by the best that is found where none is given.
+
+    Raises CascadeSimError where the cascade has no mapping on the array, with the reason.
+    """
+    if accounting == "artifact":
+        raise CascadeSimError(
+            f"{operation.name}: artifact accounting covers published mappings only; use --accounting physical"
+        )
+    stacked = _attended_alike(operation)
+    if mapping is None:
+        found = searched(operation.cascade, operation.extents, spec, stacked, most_fused)
+    else:
+        found = given(mapping, operation.cascade, operation.extents, spec, stacked)
+    splits = dict(found.splits)
+    useful = work_of(operation, splits)
+    phases = tuple(_phase(group, useful) for group in found.groups)
+    words = dict.fromkeys((*operation.cascade.inputs, *operation.cascade.outputs), float(spec.word_bytes))
+    notes = () if stacked else (
+        f"{operation.cascade.name}: masked pairs take the time of all others on this mapping",
+    )  # fmt: skip
+    return Plan(operation, accounting, tuple(_lines(found)), phases, found.energy_j, splits, words, notes)
+
+
+def _attended_alike(operation: Operation) -> bool:
+    """Whether all pairs are attended: then query heads that share keys are stacked along the queries."""
+    return operation.mask == FULL and not any(
+        True for einsum in operation.cascade.einsums for _ in conditions(einsum.expression)
+    )
+
+
+@cache
+def searched(
+    cascade: Cascade, extents: tuple[tuple[str, int], ...], spec: SpatialArray, stacked: bool = True,
+    most_fused: int = MOST_FUSED, objective: Objective = "latency",
+) -> Mapped:  # fmt: skip
+    """The best mapping over the sizes that the text leaves open, each of those of the array.
+
+    Mappings that come with the project are candidates, too. Raises CascadeSimError where there is none.
+    """
+    best: Mapped | None = None
+    evaluated = 0
+    for bound, splits, instances in _sizes(cascade, dict(extents), spec, stacked):
+        groups, tried = search(problem(cascade, bound, instances), spec, most_fused, objective)
+        found = Mapped(SEARCHED, groups, splits, tried)
+        evaluated += tried
+        best = found if best is None or found.cost(objective) < best.cost(objective) else best
+    for shipped in shipped_mappings().values() if most_fused > 1 else ():
+        try:
+            found = given(shipped, cascade, extents, spec, stacked)
+        except CascadeSimError:
+            continue
+        evaluated += 1
+        best = found if best is None or found.cost(objective) < best.cost(objective) else best
+    if best is None:
+        raise CascadeSimError(f"{cascade.name}: no sizes for {', '.join(free_extents(cascade, dict(extents)))}")
+    return Mapped(best.name, best.groups, best.splits, evaluated)
+
+
+@cache
+def given(
+    mapping: CascadeMapping, cascade: Cascade, extents: tuple[tuple[str, int], ...], spec: SpatialArray,
+    stacked: bool = True,
+) -> Mapped:  # fmt: skip
+    """Bind a mapping. Raises CascadeSimError where it is for another cascade, or illegal."""
+    if mapping.cascade != cascade.name:
+        raise CascadeSimError(f"{mapping.name} is a mapping for {mapping.cascade}, not for {cascade.name}")
+    own, instances = _stacked(cascade, dict(extents), stacked)
+    sizes = {rank.upper(): extent for rank, extent in own.items()}
+    splits = {name: size for name, size in text_sizes(mapping, spec, own).items()
+              if name in free_extents(cascade, sizes)}  # fmt: skip
+    open_sizes = [name for name in free_extents(cascade, sizes) if name not in splits]
+    if open_sizes:
+        parts = next(parts for parts in partitions(cascade) if open_sizes[0].lower() in parts)
+        split = f"split {whole_extent(parts).lower()}: {parts[0]} by STEP, {parts[-1]}"
+        raise IllegalMapping(f"{mapping.name}: it leaves {', '.join(open_sizes)} open; '{split}' or 'size "
+                             f"{open_sizes[0]} = N' gives it")
+    splits |= _outer(cascade, own, {**sizes, **splits}, splits)
+    bound = problem(cascade, {**sizes, **splits}, instances)
+    return Mapped(mapping.name, resolved(mapping, bound, spec), splits, 1)
+
+
+def _stacked(cascade: Cascade, size: dict[str, int], stacked: bool) -> tuple[dict[str, int], int]:
+    """Sizes of ranks, and instances: queries of heads that share a key and value head are as one head's."""
+    group = size.get("g", 1)
+    if "G" not in names(cascade) and stacked and group > 1:
+        size = {**size, "h": size["h"] // group, "p": size["p"] * group}
+    return size, prod(size[rank] for rank in ("b", "x") if rank in size)
+
+
+def _sizes(
+    cascade: Cascade, extents: dict[str, int], spec: SpatialArray, stacked: bool
+) -> Iterator[tuple[dict[str, int], dict[str, int], int]]:
+    """Extents by name, what the plan chose of them, and instances, for each choice of inner extents."""
+    size, instances = _stacked(cascade, extents, stacked)
+    sizes = {rank.upper(): extent for rank, extent in size.items()}
+    free = free_extents(cascade, sizes)
+    sides = sorted({dimension_size(spec, dimension) for dimension in ("rows", "columns", "lanes")})
+    choices = [tuple((name, min(side, size.get(name[0].lower(), side))) for name in free) for side in sides]
+    for chosen in dict.fromkeys(choices):
+        splits = dict(chosen)
+        splits |= _outer(cascade, size, {**sizes, **splits}, splits)
+        yield {**sizes, **splits}, splits, instances
+
+
+def _outer(
+    cascade: Cascade, size: Mapping[str, int], known: Mapping[str, int], splits: Mapping[str, int]
+) -> dict[str, int]:
+    """Extents that only the shapes of Q, K and V tell, such as the chunks C1 of c1*P0+p0."""
+    derived = {parts[0].upper() for parts in partitions(cascade) if whole_extent(parts) in known}
+    missing = [name for name in names(cascade) if name not in known and name not in derived]
+    if not missing:
+        return {}
+    shapes = {tensor: tuple(size[rank] for rank in ranks) for tensor, ranks in _SHAPES.items()
+              if tensor in cascade.inputs}  # fmt: skip
+    found = bind_extents(cascade, shapes, dict(splits))
+    return {name: found[name] for name in missing if name in found}
+
+
+def _phase(group: BoundGroup, useful: Mapping[str, Mapping[str, int]]) -> Phase:
+    instances, word = group.problem.instances, group.spec.word_bytes
+    activities = tuple(_activity(group, run, useful) for run in group.runs)
+    traffic = Traffic(instances * group.read_words * word, instances * group.written_words * word)
+    name = ", ".join(run.work.name for run in group.runs)
+    return Phase(name, activities, traffic, instances * group.bound_cycles, partial(program, group))
+
+
+def _activity(group: BoundGroup, run: BoundRun, useful: Mapping[str, Mapping[str, int]]) -> EinsumActivity:
+    """Useful work is what the mask lets through; what else the array computes is lost occupancy."""
+    spec, name = group.spec, run.work.name
+    cycles = group.problem.instances * group.cycles(run)
+    lanes = spec.pe_array.elements if run.unit == ARRAY_2D else spec.vector_array.lanes
+    counts = useful.get(name, {})
+    points = max((count / run.work.operations[kind] for kind, count in on_arrays(counts).items()
+                  if run.work.operations.get(kind)), default=0.0)  # fmt: skip
+    occupancy = points * run.op_cycles / (cycles * lanes) if cycles else 0.0
+    return EinsumActivity(name, run.unit, cycles, counts, occupancy or 1.0)
+
+
+def _lines(found: Mapped) -> Iterator[str]:
+    """The mapping's text, in numbers, and what it was compared with."""
+    yield from str(described(found.name, found.groups)).splitlines()
+    for group in found.groups:
+        taken = group.footprint_words / group.spec.buffer_words
+        yield f"# global_buffer: {taken:.1%} taken by {group.runs[0].work.name} ... {group.runs[-1].work.name}"
+    if found.evaluated > 1:
+        yield f"# the best of {found.evaluated:,} ways of fusing and tiling"

@@ -1,0 +1,290 @@
+"""A cascade at given sizes, as a mapping sees it: axes, which ranks walk them, how many words a tile of a tensor has.
+
+An axis is a whole fiber: m, also where the text walks it as m1 and m0. A tile is a number of elements along each axis;
+a rank walks so many points of it, and an access needs so many words. Copies (`BK[m1,m0] = K[m1*M0+m0]`) are names of
+what they copy. Knows no machine and no loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+
+from cascadesim.accelerators.binding import point_operations
+from cascadesim.einsum_cascades.analysis.bound_counts import wholly_bound
+from cascadesim.einsum_cascades.analysis.counts import names
+from cascadesim.einsum_cascades.analysis.passes import cycles, dependences, partitions, whole_extent
+from cascadesim.einsum_cascades.notation.algebra import factor_polynomial
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum, Factor, Index
+from cascadesim.einsum_cascades.notation.operators import fiber_operator, is_copy
+from cascadesim.einsum_cascades.sparsity.masks import FULL
+
+Tile = Mapping[str, int]  # axis -> elements
+
+
+@dataclass(frozen=True, slots=True)
+class RankWalk:
+    """How a rank walks its axis: points that are `grain` elements apart, inside stretches of `cap` elements."""
+
+    axis: str
+    grain: int
+    cap: int
+
+    def points(self, elements: int) -> int:
+        return -(-min(elements, self.cap) // self.grain)
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One coordinate of an access: a sum of walks times factors and an offset (`RM[m1+1]`), divided."""
+
+    walks: tuple[tuple[RankWalk, int], ...]
+    divisor: int = 1
+    offset: int = 0
+
+    def span(self, tile: Tile) -> int:
+        """Count the coordinates from the first to the last that a tile needs."""
+        if len(self.walks) == 1 and self.divisor == 1:
+            walk, factor = self.walks[0]
+            return (walk.points(tile[walk.axis]) - 1) * factor + 1
+        last = sum((walk.points(tile[walk.axis]) - 1) * factor for walk, factor in self.walks)
+        return last // self.divisor + 1
+
+    @cached_property
+    def axes(self) -> tuple[str, ...]:
+        return tuple(walk.axis for walk, _ in self.walks)
+
+
+@dataclass(frozen=True)
+class TensorUse:
+    """A tensor as an Einsum uses it. `tensor`: what is moved (the source of a copy); `state`: of an iterative rank."""
+
+    name: str
+    tensor: str
+    dimensions: tuple[Dimension, ...]
+    final: bool = False  # the value after the last step
+
+    @cached_property
+    def axes(self) -> frozenset[str]:
+        return frozenset(axis for dimension in self.dimensions for axis in dimension.axes)
+
+    def words(self, tile: Tile) -> int:
+        return prod(dimension.span(tile) for dimension in self.dimensions)
+
+    @cached_property
+    def shape(self) -> tuple[Dimension, ...]:
+        """The dimensions without their offsets."""
+        return tuple(replace(dimension, offset=0) for dimension in self.dimensions)
+
+
+@dataclass(frozen=True)
+class Work:
+    """An Einsum that computes. `axes`: those it walks, with the walk that covers them; `cyclic`: needed by itself."""
+
+    number: int
+    einsum: Einsum
+    walks: Mapping[str, tuple[RankWalk, ...]]
+    output: TensorUse
+    inputs: tuple[TensorUse, ...]
+    operations: Mapping[str, int]  # per point, in the classes of arrays
+    iterates: frozenset[str]  # axes along which it writes the next value of a state
+
+    @property
+    def name(self) -> str:
+        return self.einsum.name
+
+    @cached_property
+    def axes(self) -> frozenset[str]:
+        return frozenset(self.walks)
+
+    def __repr__(self) -> str:
+        return f"Work({self.name})"
+
+    @cached_property
+    def reduced(self) -> frozenset[str]:
+        """Axes that it sums over, or takes the maximum over; walking the state of an axis keeps it."""
+        return self.axes - self.output.axes - self.iterates
+
+    def points(self, axis: str, elements: int) -> int:
+        """Count the points along one axis of a tile: all ranks that walk it together."""
+        walks = self.walks[axis]
+        if len(walks) == 1:
+            return walks[0].points(elements)
+        return -(-elements // min(walk.grain for walk in walks))  # m1 and m0 together walk m
+
+
+    def block(self, axis: str, elements: int) -> int:
+        """Elements of a tile that one round in space covers at most: those of its innermost rank."""
+        return min(elements, min(self.walks[axis], key=lambda walk: walk.grain).cap)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`extents` of axes, `instances` of everything, and the extents of ranks by name (`sizes`), for the text."""
+
+    cascade: Cascade
+    extents: Mapping[str, int]
+    sizes: Mapping[str, int]
+    instances: int
+    work: tuple[Work, ...]
+    sources: Mapping[str, str]  # copy -> what it copies
+    chains: Mapping[str, tuple[str, ...]]  # axis -> ranks of the text that split it, outermost first
+    starts: tuple[tuple[str, TensorUse], ...] = ()  # state and input that it begins with: `RM[h,0,p] = SINK[h]`
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        return frozenset(self.sources.get(name, name) for name in self.cascade.outputs)
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        return frozenset(self.cascade.inputs)
+
+    @cached_property
+    def cycles(self) -> tuple[frozenset[int], ...]:
+        """For each Einsum that computes, by place: the places of those that it and they need each other's values."""
+        place = {work.number: index for index, work in enumerate(self.work)}
+        found = cycles(self.cascade)
+        return tuple(frozenset(place[other] for other in found[work.number] if other in place) for work in self.work)
+
+    @cached_property
+    def readers(self) -> Mapping[str, tuple[int, ...]]:
+        """Tensor -> places of the Einsums that read it."""
+        found: dict[str, list[int]] = {}
+        for index, work in enumerate(self.work):
+            for operand in work.inputs:
+                found.setdefault(operand.tensor, []).append(index)
+        return {tensor: tuple(dict.fromkeys(places)) for tensor, places in found.items()}
+
+    @cached_property
+    def feeds(self) -> tuple[tuple[tuple[int, bool], ...], ...]:
+        """For each Einsum that computes: places of those whose results it reads, and whether of an earlier step."""
+        place = {work.number: index for index, work in enumerate(self.work)}
+        found: list[list[tuple[int, bool]]] = [[] for _ in self.work]
+        for each in dependences(self.cascade):
+            if each.reader in place and each.producer in place:
+                found[place[each.reader]].append((place[each.producer], bool(each.distances)))
+        return tuple(tuple(dict.fromkeys(each)) for each in found)
+
+    def __repr__(self) -> str:
+        return f"Problem({self.cascade.name}, {dict(self.extents)}, {self.instances} instances)"
+
+    def whole(self) -> dict[str, int]:
+        """The tile that is everything."""
+        return dict(self.extents)
+
+
+def problem(cascade: Cascade, given: Mapping[str, int], instances: int = 1) -> Problem:
+    """Bind a cascade. `given`: extents by name in upper case, inner extents of its partitions (M0) included.
+
+    Raises CascadeSimError for extents that are missing, and for texts that no loop nest has: gathered coordinates,
+    operators on whole fibers.
+    """
+    sizes = dict(wholly_bound(cascade, given, FULL).extents)
+    chains = _chains(cascade)
+    walks = _walks(cascade, chains, sizes)
+    extents = {walk.axis: max(walk.cap, 1) for walk in walks.values()}
+    for axis in chains:
+        extents[axis] = sizes[axis.upper()]
+    sources = _sources(cascade)
+    reader = _Reader(cascade, walks, chains, sources, sizes)
+    work = tuple(reader.work(number, einsum) for number, einsum in enumerate(cascade.einsums)
+                 if einsum.inputs and not (is_copy(einsum) and (einsum.name in sources or _is_start(einsum))))
+    starts = tuple((einsum.name, reader.operand(einsum.inputs[0], f"{cascade.name}, line {einsum.line}"))
+                   for einsum in cascade.einsums if is_copy(einsum) and _is_start(einsum))
+    return Problem(cascade, extents, sizes, instances, work, sources, chains, starts)
+
+
+def _is_start(einsum: Einsum) -> bool:
+    """A copy into the first value of a state, `RM[h,0,p] = SINK[h]`: it moves nothing by itself."""
+    return any(index.fixed is not None for index in einsum.output.indices)
+
+
+def _chains(cascade: Cascade) -> dict[str, tuple[str, ...]]:
+    """Axes that the text itself splits and no other partition shares a part with: m of (m1, m0)."""
+    found = partitions(cascade)
+    shared = {part for parts in found for part in parts if sum(part in other for other in found) > 1}
+    own = {whole_extent(parts).lower(): parts for parts in found if shared.isdisjoint(parts)}
+    return {axis: parts for axis, parts in own.items() if axis.isidentifier() and axis.upper() not in parts}
+
+
+def _walks(cascade: Cascade, chains: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int]) -> dict[str, RankWalk]:
+    found: dict[str, RankWalk] = {}
+    for axis, parts in chains.items():
+        cap = sizes[axis.upper()]
+        for position, part in enumerate(parts):
+            grain = prod(sizes[inner.upper()] for inner in parts[position + 1 :])
+            found[part] = RankWalk(axis, grain, cap)
+            cap = grain
+        found.setdefault(axis, RankWalk(axis, 1, sizes[axis.upper()]))
+    for rank in cascade.ranks:
+        if rank not in found:
+            found[rank] = RankWalk(rank, 1, sizes[rank.upper()])
+    return found
+
+
+def _sources(cascade: Cascade) -> dict[str, str]:
+    """Copy -> what it copies, where that is a whole tensor or the last value of a state."""
+    found: dict[str, str] = {}
+    for einsum in cascade.einsums:
+        if is_copy(einsum) and not _is_start(einsum) and set(einsum.output.ranks) <= set(einsum.inputs[0].ranks):
+            source = einsum.inputs[0].tensor
+            if sum(other.name == einsum.name for other in cascade.einsums) == 1:
+                found[einsum.name] = found.get(source, source)
+    return found
+
+
+@dataclass(frozen=True)
+class _Reader:
+    cascade: Cascade
+    ranks: Mapping[str, RankWalk]
+    chains: Mapping[str, tuple[str, ...]]
+    sources: Mapping[str, str]
+    sizes: Mapping[str, int]
+
+    def work(self, number: int, einsum: Einsum) -> Work:
+        where = f"{self.cascade.name}, line {einsum.line}"
+        if fiber_operator(einsum) is not None:
+            raise CascadeSimError(f"{where}: {einsum.text}: no loop nest of an array has an operator on whole fibers")
+        walks: dict[str, tuple[RankWalk, ...]] = {}
+        for rank in einsum.ranks:
+            walk = self.ranks[rank]
+            walks[walk.axis] = (*walks.get(walk.axis, ()), walk)
+        inputs = tuple(dict.fromkeys(self.operand(access, where) for access in einsum.inputs))
+        iterates = frozenset(self.ranks[rank].axis for rank in einsum.iterates)
+        operations = dict(point_operations(einsum))
+        return Work(number, einsum, walks, self.operand(einsum.output, where), inputs, operations, iterates)
+
+    def operand(self, access: Access, where: str) -> TensorUse:
+        if any(index.gather is not None for index in access.indices):
+            raise CascadeSimError(f"{where}: {access.tensor} is read where another tensor says; no loop nest of an "
+                                  f"array has gathered coordinates yet")
+        dimensions = tuple(self._dimensions(access))
+        final = any(index.final is not None for index in access.indices)
+        return TensorUse(access.tensor, self.sources.get(access.tensor, access.tensor), dimensions, final)
+
+    def _dimensions(self, access: Access) -> Iterator[Dimension]:
+        """Ranks that split one axis (m1, m0) make one dimension of it, on one coordinate or on several."""
+        joint = {axis for axis, parts in self.chains.items() if set(parts) <= set(access.ranks)}
+        for axis in sorted(joint):
+            yield Dimension(((RankWalk(axis, 1, self.sizes[axis.upper()]), 1),))
+        for index in access.indices:
+            terms = tuple(self._terms(index, joint))
+            if terms:
+                yield Dimension(terms, self._number(index.divisor), sum(map(self._number, index.offsets)))
+
+    def _terms(self, index: Index, joint: set[str]) -> Iterator[tuple[RankWalk, int]]:
+        for rank, factor in index.terms:
+            if self.ranks[rank].axis not in joint:
+                yield self.ranks[rank], abs(self._number(factor))
+
+    def _number(self, factor: Factor) -> int:
+        return int(factor_polynomial(factor).value(self.sizes))
+
+
+def free_extents(cascade: Cascade, given: Mapping[str, int]) -> tuple[str, ...]:
+    """Inner extents that the text leaves to the mapping, such as M0."""
+    inner = {part.upper() for parts in partitions(cascade) for part in parts[1:]}
+    return tuple(name for name in sorted(inner | set(names(cascade))) if name in inner and name not in given)

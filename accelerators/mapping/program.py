@@ -1,0 +1,210 @@
+"""A group of fused Einsums as a program for the cycle-level engine: one task an Einsum, a load, a store, per tile.
+
+A tile is one iteration of all shared loops. Loads come where a kept tile changes, stores where an output is complete,
+and a tile's place in the buffer is free after its last reader. Tiles of one kind make a class; the order of tiles is
+that of the loops, written in rounds. Knows no machine but its sizes. mapping.md 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import ceil
+
+from cascadesim.accelerators.mapping.group import (
+    DRAM,
+    GLOBAL_BUFFER,
+    BoundGroup,
+    BoundLoop,
+    BoundRun,
+    Resident,
+)
+from cascadesim.accelerators.mapping.problem import TensorUse
+from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
+
+PORTS = "buffer rows"
+Items = tuple[TileRun | Repeat, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one loop stands: its first or last iteration, and the elements of its tile."""
+
+    first: bool
+    last: bool
+    size: int
+    alone: bool = False  # it is the only iteration
+
+
+def program(group: BoundGroup) -> Program:
+    """All instances of the group, tile by tile."""
+    builder = _Builder(group)
+    body = builder.rounds((), dict(group.problem.extents))
+    stream = _repeated(body, group.problem.instances)
+    queues = tuple(Queue(read.tensor, read.copies) for read in group.reads)
+    return Program(builder.tasks, tuple(builder.classes), stream, queues, in_flight=group.in_flight,
+                   drain_cycles=group.runs[-1].drain_cycles, keeps=tuple(builder.kept))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Classes are found while the rounds are written down. `kept`: per class, queues that stay taken."""
+
+    group: BoundGroup
+    classes: list[tuple[int, ...]] = field(default_factory=list)
+    kept: list[tuple[str, ...]] = field(default_factory=list)
+
+    @cached_property
+    def tasks(self) -> tuple[Task, ...]:
+        group = self.group
+        stores = [Task(f"store {operand.name}", DRAM, (After(operand.name, self.producer(operand).drain_cycles),))
+                  for operand in group.writes]  # fmt: skip
+        loads = [Task(f"load {read.tensor}", DRAM, takes=(read.tensor,)) for read in group.reads]
+        ports = Task(PORTS, GLOBAL_BUFFER, tuple(After(load.name) for load in loads))
+        return (*stores, *loads, ports, *(self.task(run) for run in group.runs))
+
+    def producer(self, operand: TensorUse) -> BoundRun:
+        return next(run for run in self.group.runs if run.work.output.tensor == operand.tensor)
+
+    def task(self, run: BoundRun) -> Task:
+        """An Einsum waits for its loads, and for what it reads of this tile or of an earlier one of its column."""
+        after = [After(f"load {operand.tensor}", latest=True) for operand in run.work.inputs
+                 if operand.tensor in {read.tensor for read in self.group.reads}]  # fmt: skip
+        after += self.made(run)
+        if run.work.reduced & {loop.axis for loop in self.group.loops}:
+            after.append(After(run.work.name, tiles_back=1))  # a sum over tiles is added up in their order
+        last = [each for each in self.group.runs if each.after is None][-1]
+        if run is last:
+            after.append(After(PORTS))
+        gives = tuple(read.tensor for read in self.group.reads if self.last_reader(read) is run)
+        return Task(run.work.name, run.unit, tuple(dict.fromkeys(after)), gives_back=gives)
+
+    def made(self, run: BoundRun) -> Iterator[After]:
+        producers = {each.place: each for each in self.group.runs}
+        for place, previous in self.group.problem.feeds[run.place]:
+            producer = producers.get(place)
+            if producer is not None:
+                lag = producer.drain_cycles if producer.unit != run.unit else 0
+                streaming = not previous and producer.streams_into(run)
+                yield After(producer.work.name, lag, same_column=previous, streaming=streaming)
+
+    def last_reader(self, read: Resident) -> BoundRun:
+        return [run for run in self.group.runs
+                if any(operand.tensor == read.tensor for operand in run.work.inputs)][-1]  # fmt: skip
+
+    def rounds(self, places: tuple[Place, ...], sizes: Mapping[str, int]) -> Items:
+        """The tiles inside so many loops, each of which stands at its place."""
+        if len(places) == len(self.group.loops):
+            return (TileRun(self.tile_class(places, sizes), 1, 0, self.is_fresh(places)),)
+        loop = self.group.loops[len(places)]
+        count = -(-sizes[loop.axis] // loop.step)
+        rest = sizes[loop.axis] - (count - 1) * loop.step
+
+        def body(first: bool, last: bool) -> Items:
+            size = rest if last else loop.step
+            return self.rounds((*places, Place(first, last, size, count == 1)), {**sizes, loop.axis: size})
+
+        if count == 1:
+            return body(True, True)
+        parts = [(body(True, False), 1), *([(body(False, False), count - 2)] if count > 2 else []),
+                 (body(False, True), 1)]  # fmt: skip
+        if len(places) + 1 == len(self.group.loops) and self.in_columns(loop):
+            return _columns(parts)
+        return _merged(parts)
+
+    def in_columns(self, loop: BoundLoop) -> bool:
+        """Whether tiles of the innermost loop have running values of their own."""
+        return self.iterative is not None and self.iterative.axis != loop.axis
+
+    @cached_property
+    def iterative(self) -> BoundLoop | None:
+        """The shared loop along which running values go from tile to tile."""
+        axes = frozenset().union(*(run.work.iterates for run in self.group.runs))
+        return next((loop for loop in self.group.loops if loop.axis in axes), None)
+
+    def is_fresh(self, places: tuple[Place, ...]) -> bool:
+        return self.iterative is not None and places[self.group.loops.index(self.iterative)].first
+
+    def tile_class(self, places: tuple[Place, ...], sizes: Mapping[str, int]) -> int:
+        cycles = self.cycles(places, sizes)
+        kept = tuple(read.tensor for read in self.group.reads if not self.changes(read, places, "last"))
+        for number, known in enumerate(zip(self.classes, self.kept, strict=True)):
+            if known == (cycles, kept):
+                return number
+        self.classes.append(cycles)
+        self.kept.append(kept)
+        return len(self.classes) - 1
+
+    def cycles(self, places: tuple[Place, ...], sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Cycles of each task in one tile, in the order of `tasks`; 0 where it is absent."""
+        group, spec = self.group, self.group.spec
+        per_cycle = spec.dram_bytes_per_cycle / spec.word_bytes
+        stored = [operand.words(self.tile(places, self.store_depth(operand))) if self.is_stored(operand, places) else 0
+                  for operand in group.writes]  # fmt: skip
+        loaded = [read.words(self.tile(places, read.depth)) if self.changes(read, places, "first") else 0
+                  for read in group.reads]  # fmt: skip
+        running = [run for run in group.runs if self.runs(run, places)]
+        moved = sum(sum(group.port_words(run, sizes)) for run in running) + sum(loaded)
+        moved += sum(words for words, operand in zip(stored, group.writes, strict=True) if group.is_buffered(operand))
+        ports = ceil(moved * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
+        return (*(ceil(words / per_cycle) for words in (*stored, *loaded)), ports,
+                *(run.cycles(sizes) if run in running else 0 for run in group.runs))  # fmt: skip
+
+    def tile(self, places: tuple[Place, ...], depth: int) -> dict[str, int]:
+        """The tile inside so many loops as they stand."""
+        found = self.group.problem.whole()
+        for loop, place in zip(self.group.loops[:depth], places, strict=False):
+            found[loop.axis] = place.size
+        return found
+
+    def changes(self, read: Resident, places: tuple[Place, ...], end: str) -> bool:
+        """Whether a kept tile comes before this tile (`first`), or goes after it (`last`)."""
+        moves = [number for number, loop in enumerate(self.group.loops[: read.depth])
+                 if loop.axis in read.axes and not places[number].alone]  # fmt: skip
+        return all(getattr(place, end) for place in places[moves[-1] + 1 if moves else 0:])
+
+    def store_depth(self, operand: TensorUse) -> int:
+        """Loops outside the tile that is stored at once: a history of states goes tile by tile."""
+        made = next(each for each in self.group.made if each.tensor == operand.tensor)
+        return len(self.group.loops) if made.state & operand.axes else made.depth
+
+    def is_stored(self, operand: TensorUse, places: tuple[Place, ...]) -> bool:
+        run = self.producer(operand)
+        return self.runs(run, places) and all(place.last for place in places[self.store_depth(operand):])
+
+    def runs(self, run: BoundRun, places: tuple[Place, ...]) -> bool:
+        if run.after is None:
+            return True
+        axis = self.group.loops[run.after].axis
+        return all(place.last for loop, place in zip(self.group.loops, places, strict=True) if loop.axis == axis)
+
+
+def _columns(parts: list[tuple[Items, int]]) -> Items:
+    """Tiles of neighbouring columns, those of one class as one run."""
+    found: list[TileRun] = []
+    column = 0
+    for (tile,), count in parts:
+        assert isinstance(tile, TileRun)
+        if found and (found[-1].tile_class, found[-1].fresh) == (tile.tile_class, tile.fresh):
+            before = found.pop()
+            found.append(TileRun(before.tile_class, before.tiles + count, before.first_column, before.fresh))
+        else:
+            found.append(TileRun(tile.tile_class, count, column, tile.fresh))
+        column += count
+    return tuple(found)
+
+
+def _merged(parts: list[tuple[Items, int]]) -> Items:
+    """Rounds one after another, equal ones as one repetition."""
+    joined: list[tuple[Items, int]] = []
+    for items, count in parts:
+        if joined and joined[-1][0] == items:
+            joined[-1] = (items, joined[-1][1] + count)
+        else:
+            joined.append((items, count))
+    return tuple(item for items, count in joined for item in _repeated(items, count))
+
+
+def _repeated(items: Items, times: int) -> Items:
+    return items if times == 1 else (Repeat(times, items),)

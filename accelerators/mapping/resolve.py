@@ -1,0 +1,288 @@
+"""Between a mapping as text and groups with sizes: resolves names and steps, and describes what a search found.
+
+`resolved` says in one line, with the line of the text, what is illegal. `described` is its inverse: the text of bound
+groups, in numbers. mapping.md 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from cascadesim.accelerators.mapping.group import GLOBAL_BUFFER, BoundGroup, BoundLoop, BoundRun, dimension_size
+from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bind, does_not_fit, inputs_of
+from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split
+from cascadesim.accelerators.mapping.problem import Problem, Work
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.analysis.passes import partitions
+from cascadesim.einsum_cascades.notation.errors import suggestion
+
+_DIMENSIONS = {"array_2d": ("rows", "columns"), "array_1d": ("lanes",)}
+
+
+def resolved(mapping: CascadeMapping, problem: Problem, spec: SpatialArray) -> tuple[BoundGroup, ...]:
+    """Bind every group. Raises IllegalMapping with the line of the text and the first reason."""
+    groups, done = [], 0
+    for fused in mapping.groups:
+        resolver = _Resolver(fused, problem, spec, mapping.name)
+        group = resolver.group()
+        members = [run.place for run in group.runs]
+        wrong = next((place for place, member in enumerate(members, start=done) if member != place), None)
+        if wrong is not None:
+            raise resolver.error(f"groups take the Einsums in the order of the cascade; {problem.work[wrong].name} "
+                                 f"comes next, the text has {problem.work[members[wrong - done]].name}")
+        done += len(members)
+        groups.append(group)
+    if done < len(problem.work):
+        missing = ", ".join(work.name for work in problem.work[done:])
+        raise IllegalMapping(f"{mapping.name}: it has no place for {missing}")
+    return tuple(groups)
+
+
+def text_sizes(mapping: CascadeMapping, spec: SpatialArray, extents: Mapping[str, int]) -> dict[str, int]:
+    """Extents of parts that the cascade's own text splits (M0), as the mapping's steps give them."""
+    found = dict(mapping.sizes)
+    for fused in mapping.groups:
+        for split in fused.splits:
+            sizes = [_size(step, spec) for step in split.steps]
+            for part, outer, inner in zip(split.parts[1:], sizes, [*sizes[1:], 1], strict=True):
+                if outer is not None and inner is not None:
+                    found.setdefault(part.upper(), min(outer, extents.get(split.axis, outer)) // inner or 1)
+    return found
+
+
+def _size(step: object, spec: SpatialArray) -> int | None:
+    if isinstance(step, Sized):
+        return step.times * dimension_size(spec, step.field.rpartition(".")[2])
+    return step if isinstance(step, int) else None
+
+
+@dataclass(frozen=True)
+class _Resolver:
+    fused: Fused
+    problem: Problem
+    spec: SpatialArray
+    name: str
+
+    def error(self, message: str) -> IllegalMapping:
+        return IllegalMapping(f"{self.name}, line {self.fused.line}: {message}")
+
+    @cached_property
+    def splits(self) -> Mapping[str, Split]:
+        found: dict[str, Split] = {}
+        for split in self.fused.splits:
+            if split.axis not in self.problem.extents:
+                raise self.error(f"no axis '{split.axis}'{suggestion(split.axis, self.problem.extents)}")
+            if split.axis in found:
+                raise self.error(f"{split.axis} is split twice")
+            chain = self.problem.chains.get(split.axis)
+            if chain and split.parts[-len(chain):] != chain:
+                raise self.error(f"the cascade splits {split.axis} into {', '.join(chain)}; a mapping goes on from "
+                                 f"there: 'split {split.axis}: ..., {', '.join(chain)}'")
+            found[split.axis] = split
+        return found
+
+    @cached_property
+    def parts(self) -> Mapping[str, tuple[str, int]]:
+        """Part -> its axis and its place among the parts."""
+        found = {axis: (axis, 0) for axis in self.problem.extents if axis not in self.splits}
+        for axis, chain in self.problem.chains.items():
+            if axis not in self.splits:
+                found |= {part: (axis, place) for place, part in enumerate(chain)}
+        for split in self.splits.values():
+            found |= {part: (split.axis, place) for place, part in enumerate(split.parts)}
+        return found
+
+    def part(self, name: str) -> tuple[str, int]:
+        if name not in self.parts:
+            raise self.error(f"no rank '{name}' here{suggestion(name, self.parts)}")
+        return self.parts[name]
+
+    def group(self) -> BoundGroup:
+        """Bind, with the largest tiles that fit where the text says so."""
+        fits = [(split.axis, place, step) for split in self.splits.values() for place, step in enumerate(split.steps)
+                if isinstance(step, Fit)]  # fmt: skip
+        if len(fits) > 1:
+            raise self.error("at most one step of a group can be as large as fits; give the others a number")
+        if not fits:
+            group = self.bound({})
+            problem = does_not_fit(group)
+            if problem:
+                raise self.error(problem)
+            return group
+        axis, place, step = fits[0]
+        return self.largest(axis, place, step)
+
+    def largest(self, axis: str, place: int, step: Fit) -> BoundGroup:
+        """The largest number of inner tiles that fits, balanced or a divisor, as the step says."""
+        inner = self.inner_step(axis, place)
+        tiles = -(-self.problem.extents[axis] // inner)
+        low, high = 0, tiles
+        while low < high:
+            middle = (low + high + 1) // 2
+            fits = does_not_fit(self.bound({(axis, place): middle * inner})) is None
+            low, high = (middle, high) if fits else (low, middle - 1)
+        if not low:
+            raise self.error(does_not_fit(self.bound({(axis, place): inner})) or "nothing fits")
+        divisor = max(count for count in range(1, low + 1) if tiles % count == 0)
+        balanced = -(-tiles // -(-tiles // low))
+        count = {"fit": balanced, "divisor": divisor,
+                 "divisor else fit": divisor if divisor > 1 or low == 1 else balanced}[step.rule]  # fmt: skip
+        return self.bound({(axis, place): count * inner})
+
+    def inner_step(self, axis: str, place: int) -> int:
+        steps = self.splits[axis].steps
+        return (_size(steps[place + 1], self.spec) or 1) if place + 1 < len(steps) else 1
+
+    def step(self, axis: str, place: int, chosen: Mapping[tuple[str, int], int]) -> int:
+        split = self.splits.get(axis)
+        if split is None:
+            parts = self.problem.chains.get(axis, ())
+            grains = {part: self.problem.sizes[part.upper()] for part in parts}
+            size = 1
+            for part in parts[place + 1:]:
+                size *= grains[part]
+            return size
+        if place >= len(split.steps):
+            return 1
+        return chosen.get((axis, place)) or _size(split.steps[place], self.spec) or 1
+
+    def bound(self, chosen: Mapping[tuple[str, int], int]) -> BoundGroup:
+        loops = tuple(self.loops(chosen))
+        leaf = self.problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in loops}
+        places = {work.name: place for place, work in enumerate(self.problem.work)}
+        spaces, after = {}, {}
+        for run in self.fused.runs:
+            if run.einsum not in places:
+                raise self.error(f"no Einsum '{run.einsum}'{suggestion(run.einsum, places)}")
+            place = places[run.einsum]
+            if place in spaces:
+                raise self.error(f"{run.einsum} stands twice")
+            spaces[place] = (run.unit, self.space(run, leaf, chosen), self.time(run, self.problem.work[place], leaf))
+            if run.after is not None:
+                after[place] = self.loop_number(run.after, loops)
+        if not spaces:
+            raise self.error("no Einsum in this group")
+        draft = Draft(self.problem, self.spec, tuple(sorted(spaces)), loops, spaces, after,
+                      dict(self.kept(tuple(sorted(spaces)), loops)), self.fused.in_flight)  # fmt: skip
+        try:
+            return bind(draft)
+        except IllegalMapping as error:
+            raise self.error(str(error).removeprefix(f"{self.problem.cascade.name}: ")) from None
+
+    def loops(self, chosen: Mapping[tuple[str, int], int]) -> Iterator[BoundLoop]:
+        outer = self.problem.whole()
+        reached: dict[str, int] = {}
+        for name in self.fused.loops:
+            axis, place = self.part(name)
+            if place < reached.get(axis, 0):
+                raise self.error(f"{name} is a loop inside of what it splits: outer parts come first")
+            reached[axis] = place + 1
+            step = self.step(axis, place, chosen)
+            if step > outer[axis] and outer[axis] < self.problem.extents[axis]:
+                raise self.error(f"{name} advances by {step}, more than the {outer[axis]} elements of the loop outside")
+            if outer[axis] % step and outer[axis] < self.problem.extents[axis]:
+                raise self.error(f"{name} advances by {step}, which does not divide the {outer[axis]} elements of the "
+                                 f"loop outside")
+            yield BoundLoop(name, axis, step, outer[axis])
+            outer[axis] = min(step, outer[axis])
+
+    def loop_number(self, name: str, loops: Sequence[BoundLoop]) -> int:
+        found = [number for number, loop in enumerate(loops) if loop.part == name]
+        if not found:
+            raise self.error(f"no shared loop '{name}'{suggestion(name, [loop.part for loop in loops])}")
+        return found[0]
+
+    def space(
+        self, run: Run, leaf: Mapping[str, int], chosen: Mapping[tuple[str, int], int]
+    ) -> tuple[tuple[str, int, int], ...]:
+        found = []
+        for name, dimension in run.space:
+            axis, place = self.part(name)
+            if dimension not in _DIMENSIONS[run.unit]:
+                raise self.error(f"{run.unit} has {' and '.join(_DIMENSIONS[run.unit])}, no {dimension}")
+            block = self.step(axis, place - 1, chosen) if place else leaf[axis]
+            found.append((axis, min(block, leaf[axis]), dimension_size(self.spec, dimension)))
+        if run.unit == "array_2d" and [dimension for _, dimension in run.space] == ["columns", "rows"]:
+            found.reverse()
+        if len({axis for axis, _, _ in found}) < len(found):
+            raise self.error(f"{run.einsum}: one axis over two dimensions; split it over rows or columns only")
+        return tuple(found)
+
+    def time(self, run: Run, work: Work, leaf: Mapping[str, int]) -> tuple[str, ...]:
+        """Axes of its own loops. Raises where the Einsum does not walk all of its points."""
+        named = list(dict.fromkeys(self.part(name)[0] for name in run.time))
+        spatial = {self.part(name)[0] for name, _ in run.space}
+        strange = [axis for axis in (*named, *spatial) if axis not in work.axes]
+        if strange:
+            raise self.error(f"{work.name} has no {', '.join(strange)}; it has {', '.join(sorted(work.axes))}")
+        missing = [axis for axis in sorted(work.axes) if work.points(axis, leaf[axis]) > 1
+                   and axis not in spatial and axis not in named]  # fmt: skip
+        if missing:
+            raise self.error(f"{work.name} does not walk all of {', '.join(missing)}: add 'for {', '.join(missing)}'")
+        return tuple(axis for axis in named if axis not in spatial)
+
+    def kept(self, members: tuple[int, ...], loops: Sequence[BoundLoop]) -> Iterator[tuple[str, tuple[int, bool]]]:
+        inputs = inputs_of(self.problem, members)
+        names = {**{tensor: tensor for tensor in inputs},
+                 **{copy: source for copy, source in self.problem.sources.items() if source in inputs}}  # fmt: skip
+        made = {self.problem.work[member].name for member in members}
+        for keep in self.fused.keeps:
+            if keep.memory != GLOBAL_BUFFER:
+                hint = suggestion(keep.memory, [GLOBAL_BUFFER])
+                raise self.error(f"no memory '{keep.memory}' to keep tiles in{hint}")
+            depth = 0 if keep.at == TOP else self.loop_number(keep.at, loops) + 1
+            if keep.tensor in names:
+                yield names[keep.tensor], (depth, keep.double)
+            elif keep.tensor not in made:
+                raise self.error(f"no tensor '{keep.tensor}' in this group{suggestion(keep.tensor, {*names, *made})}")
+
+
+def described(name: str, groups: Sequence[BoundGroup]) -> CascadeMapping:
+    """The text of groups with sizes, in numbers."""
+    problem = groups[0].problem
+    split = {part for parts in problem.chains.values() for part in parts}
+    inner = [part for parts in partitions(problem.cascade) for part in parts[1:] if part not in split]
+    sizes = tuple((part.upper(), problem.sizes[part.upper()]) for part in dict.fromkeys(inner))
+    return CascadeMapping(name, problem.cascade.name, tuple(map(_fused, groups)), sizes)
+
+
+def _fused(group: BoundGroup) -> Fused:
+    splits = tuple(_splits(group))
+    parts = {split.axis: split.parts for split in splits}
+    runs = sorted((_described_run(group, run, parts) for run in group.runs), key=lambda run: run.after is not None)
+    keeps = tuple(
+        Keep(read.tensor, GLOBAL_BUFFER, group.loops[read.depth - 1].part if read.depth else TOP, read.copies > 1)
+        for read in group.reads
+    )
+    return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.in_flight)
+
+
+def _splits(group: BoundGroup) -> Iterator[Split]:
+    """Loops of an axis, then the parts of the text, or one part of single elements."""
+    for axis in group.problem.extents:
+        loops = [loop for loop in group.loops if loop.axis == axis]
+        chain = group.problem.chains.get(axis, ())
+        steps = {loop.part: loop.step for loop in loops}
+        size = 1
+        for part, inner in zip(reversed(chain), (None, *reversed(chain)), strict=False):
+            size *= group.problem.sizes[inner.upper()] if inner else 1
+            steps.setdefault(part, size)
+        if (not loops and not chain) or [loop.part for loop in loops] == [axis]:
+            continue
+        if not chain:
+            steps[f"{axis}0"] = 1
+        ordered = sorted(steps, key=lambda part: -steps[part])
+        yield Split(axis, tuple(ordered), tuple(steps[part] for part in ordered[:-1]))
+
+
+def _described_run(group: BoundGroup, run: BoundRun, parts: Mapping[str, tuple[str, ...]]) -> Run:
+    def inner(axis: str) -> str:
+        return parts[axis][-1] if axis in parts else axis
+
+    space = tuple((inner(axis), dimension)
+                  for (axis, _, _), dimension in zip(run.space, _DIMENSIONS[run.unit], strict=False))  # fmt: skip
+    after = None if run.after is None else group.loops[run.after].part
+    return Run(run.work.name, run.unit, space, tuple(map(inner, run.time)), after)
+

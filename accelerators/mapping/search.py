@@ -1,0 +1,171 @@
+"""Finds a mapping of any cascade: which neighbouring Einsums to fuse, loop orders, sizes of tiles, what stays where.
+
+A path through the Einsums in the order of the text: every stretch of neighbours is fused in the best of a stated set of
+ways, or cannot be, and the stretches that together cost least are taken. Cost is the closed form of a group plus what
+its tiles wait for each other where they do not overlap; DRAM words decide between equals. Deterministic. Best of the
+set: orders of loops are all tried, tiles are those of the array and whole extents, one axis may have two levels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from typing import Literal
+
+from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
+from cascadesim.accelerators.mapping.candidates import Neighbours
+from cascadesim.accelerators.mapping.group import (
+    ARRAY_1D,
+    ARRAY_2D,
+    BoundGroup,
+    executed,
+    operations_of,
+)
+from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bound, does_not_fit, illegal
+from cascadesim.accelerators.mapping.problem import Problem
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+
+MOST_FUSED = 16  # assumed: Einsums that share loops; attention in one pass has 12
+OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
+Objective = Literal["latency", "energy", "dram"]
+Cost = tuple[float, float]  # the objective, and what decides between equals
+
+
+def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
+    """What the search compares of one instance: the objective, and what decides between equals.
+
+    Cycles are a bound; where tiles do not overlap, loads and stores of larger tiles come on top.
+    """
+    cycles = group.bound_cycles + (group.dram_cycles if group.in_flight == 1 else 0.0)
+    words = float(group.read_words + group.written_words)
+    if objective == "energy":
+        return sum(dynamic_energy_j(priced(actions(group)), group.spec).values()) / group.problem.instances, cycles
+    return (words, cycles) if objective == "dram" else (cycles, words)
+
+
+def actions(group: BoundGroup) -> Actions:
+    """What all instances do. Registers: a read for each operand of a point, one more where it adds up, and a write."""
+    times = group.problem.instances
+    read, written = group.all_port_words()
+    registers = {ARRAY_2D: [0, 0], ARRAY_1D: [0, 0]}
+    operations: dict[str, Counter[str]] = {ARRAY_2D: Counter(), ARRAY_1D: Counter()}
+    for run in group.runs:
+        points = times * prod(run.work.points(axis, group.problem.extents[axis]) for axis in run.work.axes)
+        registers[run.unit][0] += points * (len(run.work.inputs) + bool(run.work.einsum.reduced_ranks))
+        registers[run.unit][1] += points
+        made_of = executed(operations_of(group.spec, run.unit), run.work) or Counter()
+        operations[run.unit].update({kind: points * count for kind, count in made_of.items()})
+    return Actions(
+        times * (group.read_words + group.written_words),
+        times * (read + group.stored_from_buffer), times * (written + group.read_words),
+        registers[ARRAY_2D][0], registers[ARRAY_2D][1], registers[ARRAY_1D][0], registers[ARRAY_1D][1],
+        operations[ARRAY_2D], operations[ARRAY_1D],
+    )  # fmt: skip
+
+
+def priced(done: Actions) -> Actions:
+    """Only the operations that have a price: those without one are the same in every mapping."""
+    of_2d, of_1d = ({kind: count for kind, count in each.items() if kind in OPERATION_PJ}
+                    for each in (done.operations_2d, done.operations_1d))  # fmt: skip
+    return replace(done, operations_2d=of_2d, operations_1d=of_1d)
+
+
+def search(
+    problem: Problem, spec: SpatialArray, most_fused: int = MOST_FUSED, objective: Objective = "latency"
+) -> tuple[tuple[BoundGroup, ...], int]:
+    """The groups that together cost least, and how many ways were compared.
+
+    Raises CascadeSimError where an Einsum cannot run even alone, with the reason.
+    """
+    count = len(problem.work)
+    best: list[tuple[Cost, tuple[BoundGroup, ...]] | None] = [((0.0, 0.0), ())] + [None] * count
+    evaluated = 0
+    for start in range(count):
+        before = best[start]
+        if before is None:
+            continue
+        for end in range(start + 1, min(count, start + max(most_fused, *map(len, problem.cycles))) + 1):
+            members = tuple(range(start, end))
+            if len(members) > most_fused and not any(set(members) <= cyclic for cyclic in problem.cycles):
+                continue
+            group, tried = best_group(problem, spec, members, objective)
+            evaluated += tried
+            if group is None:
+                continue
+            (cycles, words), (more_cycles, more_words) = before[0], cost(group, objective)
+            total = cycles + more_cycles, words + more_words
+            known = best[end]
+            if known is None or total < known[0]:
+                best[end] = total, (*before[1], group)
+    found = best[count]
+    if found is None:
+        raise _reason(problem, spec, [reached is not None for reached in best])
+    return found[1], evaluated
+
+
+def _reason(problem: Problem, spec: SpatialArray, reached: Sequence[bool]) -> CascadeSimError:
+    """Why the Einsum after the last one that could be reached cannot run."""
+    place = max(index for index, each in enumerate(reached) if each)
+    stretches = Neighbours(problem, spec, (place,))
+    for inner, closed, shared in stretches.shapes():
+        for reason in illegal(stretches.probe(inner, closed, shared)):
+            return IllegalMapping(f"{problem.cascade.name}: {reason}")
+    for draft in stretches.drafts():
+        return IllegalMapping(f"{problem.cascade.name}: {does_not_fit(bound(draft))}")
+    name = problem.work[place].name
+    return IllegalMapping(f"{problem.cascade.name}: {name} cannot be mapped: its values depend on each other")
+
+
+def best_group(
+    problem: Problem, spec: SpatialArray, members: tuple[int, ...], objective: Objective = "latency"
+) -> tuple[BoundGroup | None, int]:
+    """The best group of these Einsums, None where they cannot share loops, and how many were compared."""
+    best, least, tried = None, (float("inf"), 0.0), 0
+    for draft in Neighbours(problem, spec, members).drafts():
+        tried += 1
+        if objective == "latency" and _least_busy(draft) > least[0]:
+            continue
+        group = _resident(draft)
+        if group is not None and (own := cost(group, objective)) < least:
+            best, least = group, own
+    return best, tried
+
+
+def _least_busy(draft: Draft) -> float:
+    """Cycles of the busier array at least: those of whole tiles."""
+    leaf = draft.problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in draft.loops}
+    busy = {ARRAY_2D: 0, ARRAY_1D: 0}
+    for run in draft.runs():
+        whole = prod(draft.problem.extents[axis] // leaf[axis] for axis in run.work.axes)
+        busy[run.unit] += whole * run.cycles(leaf)
+    return max(busy.values())
+
+
+def _resident(draft: Draft) -> BoundGroup | None:
+    """Overlap tiles as far as helps and the buffer goes, then keep inputs further out where that saves traffic."""
+    best = None
+    for in_flight in OVERLAPS:
+        group = bound(replace(draft, in_flight=in_flight))
+        if group.footprint_words <= group.spec.buffer_words and (best is None or cost(group) < cost(best)):
+            best = group
+            if group.bound_cycles == group.busiest_cycles:
+                break
+    return None if best is None else _further_out(best)
+
+
+def _further_out(group: BoundGroup) -> BoundGroup:
+    """Keep inputs outside of loops that make them come again, as far out as they fit, the largest traffic first."""
+    for resident in sorted(group.reads, key=group.filled, reverse=True):
+        for depth in range(resident.depth):
+            outside = any(loop.most > 1 for loop in group.loops[:depth])
+            moved = replace(resident, depth=depth, copies=2 if group.in_flight > 1 and outside else 1)
+            if group.filled(moved) >= group.filled(resident):
+                continue
+            trial = replace(group, reads=tuple(moved if read is resident else read for read in group.reads))
+            if trial.footprint_words <= group.spec.buffer_words:
+                group = trial
+                break
+    return group

@@ -1,0 +1,225 @@
+"""Reads a mapping from its text; `str` of what is read writes it again.
+
+One group of fused Einsums starts with `for` and its shared loops; what is indented below belongs to it. Every problem
+is shown with its line and a caret. Knows words and numbers, not what is legal (`resolve`). mapping.md 1, 7.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split, Step
+from cascadesim.einsum_cascades.notation.errors import NotationError, UnknownNameError, excerpt, shortened
+from cascadesim.einsum_cascades.notation.schema import read_text
+
+_NAME = r"[A-Za-z][A-Za-z0-9_-]*+"
+_HEADER = re.compile(rf"mapping\s++(?P<name>{_NAME})\s++for\s++(?P<cascade>[A-Za-z][\w.-]*+)")
+_FOR = re.compile(r"for\s++(?P<loops>[^:]++):")
+_AFTER = re.compile(rf"after\s++(?P<loop>{_NAME}):")
+_SPLIT = re.compile(rf"split\s++(?P<axis>{_NAME})\s*+:\s*+(?P<parts>.++)")
+_PART = re.compile(rf"(?P<part>{_NAME})(?:\s++by\s++(?P<step>.++))?")
+_STEP = re.compile(r"(?:(?P<times>\d++)\s*+\*\s*+)?(?P<field>array_[12]d\.(?:rows|columns|lanes))")
+_FIT = re.compile(rf"(?P<rule>fit|divisor)\s++(?P<memory>{_NAME})(?P<otherwise>\s++else\s++fit)?")
+_RUNS = re.compile(r"(?P<unit>array_[12]d)\s*+(?:\[(?P<space>[^\]]*+)\])?\s*+:\s*+(?P<einsums>.++)")
+_OVER = re.compile(rf"(?P<part>{_NAME})\s++over\s++(?P<dimension>rows|columns|lanes)")
+_EINSUM = re.compile(r"(?P<name>[A-Za-z]\w*+)(?:\s++for\s++(?P<time>.++))?")
+_SIZE = re.compile(r"(?P<name>[A-Z][A-Z0-9]*+)\s*+=\s*+(?P<size>[1-9]\d{0,17})")
+_KEEP = re.compile(rf"keep\s++(?P<tensors>.+?)\s++in\s++(?P<memory>{_NAME})\s++at\s++(?P<at>{_NAME})"
+                   r"(?P<double>\s++double)?")
+_OVERLAP = re.compile(r"overlap\s++(?:serial|interleave\s++(?P<tiles>\d++))")
+LONGEST_TEXT = 2_000  # lines; assumed: no mapping is longer
+MOST_IN_FLIGHT = 64  # assumed: no array has more tiles open at once
+
+
+@cache
+def shipped_mappings() -> Mapping[str, CascadeMapping]:
+    """Mappings that come with the project, by name."""
+    folder = files("cascadesim.accelerators.mapping") / "texts"
+    found = (parse_mapping(each.read_text(encoding="utf-8"), each.name)
+             for each in sorted(folder.iterdir(), key=lambda each: each.name) if each.name.endswith(".mapping"))
+    return {mapping.name: mapping for mapping in found}
+
+
+def find_mapping(name: str) -> CascadeMapping:
+    """A mapping by name, or from a file. Raises UnknownNameError, SpecError or NotationError."""
+    if name.lower().endswith(".mapping"):
+        return read_mapping(name)
+    if name not in shipped_mappings():
+        raise UnknownNameError("mapping", name, (*shipped_mappings(), "search"))
+    return shipped_mappings()[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    line: int
+    column: int
+    message: str
+
+
+class _ReadError(Exception):
+    """A part of a line that cannot be read."""
+
+    def __init__(self, part: str, message: str) -> None:
+        super().__init__(message)
+        self.part = part
+
+
+def read_mapping(path: Path | str) -> CascadeMapping:
+    """Read a file. Raises SpecError where it cannot be opened, NotationError with every problem in it."""
+    return parse_mapping(read_text(Path(path)), Path(path).name)
+
+
+def parse_mapping(text: str, source: str = "mapping") -> CascadeMapping:
+    """Raises NotationError with every problem, each with its line and a caret."""
+    lines = [(number, line) for number, each in enumerate(text.splitlines(), start=1)
+             if (line := each.split("#", 1)[0].rstrip()).strip()]  # fmt: skip
+    if len(lines) > LONGEST_TEXT:
+        raise NotationError(f"{source}: {len(lines):,} lines; at most {LONGEST_TEXT:,}")
+    reader = _MappingReader()
+    for number, line in lines:
+        reader.read(number, line)
+    if not reader.header:
+        reader.problems.insert(0, _Problem(lines[0][0] if lines else 1, 0, "expected 'mapping NAME for CASCADE' first"))
+    elif not reader.groups:
+        reader.problems.append(_Problem(lines[-1][0], 0, "no group in it: 'for LOOPS:' with Einsums below"))
+    if reader.problems or not reader.header:
+        given = dict(lines)
+        raise NotationError("\n".join(
+            f"{shortened(source)}, line {each.line}: {each.message}"
+            f"{excerpt(given[each.line], each.column) if each.line in given else ''}" for each in reader.problems))
+    name, cascade = reader.header
+    return CascadeMapping(name, cascade, tuple(group.fused() for group in reader.groups), tuple(reader.sizes))
+
+
+@dataclass
+class _Group:
+    """A group while it is read."""
+
+    line: int
+    loops: tuple[str, ...]
+    splits: list[Split]
+    runs: list[Run]
+    keeps: list[Keep]
+    in_flight: int = 1
+    after: str | None = None
+
+    def fused(self) -> Fused:
+        return Fused(tuple(self.splits), self.loops, tuple(self.runs), tuple(self.keeps), self.in_flight, self.line)
+
+
+class _MappingReader:
+    """Lines in, groups and problems out."""
+
+    def __init__(self) -> None:
+        self.header: tuple[str, str] | tuple[()] = ()
+        self.groups: list[_Group] = []
+        self.sizes: list[tuple[str, int]] = []
+        self.problems: list[_Problem] = []
+        self.after_indent = 0
+
+    def read(self, number: int, line: str) -> None:
+        text, indent = line.strip(), len(line) - len(line.lstrip())
+        try:
+            self._line(number, text, indent)
+        except _ReadError as error:
+            column = line.find(error.part)
+            self.problems.append(_Problem(number, max(column, indent), str(error)))
+
+    def _line(self, number: int, text: str, indent: int) -> None:
+        if not self.header:
+            found = _matched(_HEADER, text, "expected 'mapping NAME for CASCADE'")
+            self.header = found.group("name"), found.group("cascade")
+        elif text.startswith("for "):
+            loops = _names(_matched(_FOR, text, "expected 'for LOOP, LOOP:'").group("loops"), "a loop")
+            self.groups.append(_Group(number, () if loops == (TOP,) else loops, [], [], []))
+        elif text.startswith("size ") and not self.groups:
+            self.sizes += [_sized(part) for part in text.removeprefix("size ").split(",")]
+        elif not self.groups:
+            raise _ReadError(text, "expected 'for LOOP, LOOP:', 'for top:' or 'size EXTENT = N'")
+        else:
+            self._below(self.groups[-1], text, indent)
+
+    def _below(self, group: _Group, text: str, indent: int) -> None:
+        word = text.split(None, 1)[0]
+        if group.after is not None and indent <= self.after_indent:
+            group.after = None
+        if word == "split":
+            group.splits.append(_split(text))
+        elif word == "after":
+            group.after = _matched(_AFTER, text, "expected 'after LOOP:'").group("loop")
+            self.after_indent = indent
+        elif word == "keep":
+            group.keeps += _keeps(text)
+        elif word == "overlap":
+            tiles = _matched(_OVERLAP, text, "expected 'overlap serial' or 'overlap interleave TILES'").group("tiles")
+            group.in_flight = int(tiles or 1)
+            if not 1 <= group.in_flight <= MOST_IN_FLIGHT:
+                raise _ReadError(tiles, f"{shortened(tiles)} tiles in flight; from 1 to {MOST_IN_FLIGHT}")
+        else:
+            group.runs += _runs(text, group.after)
+
+
+def _matched(pattern: re.Pattern[str], text: str, message: str) -> re.Match[str]:
+    found = pattern.fullmatch(text.strip())
+    if found is None:
+        raise _ReadError(text.strip(), f"{message}, got '{shortened(text.strip())}'")
+    return found
+
+
+def _names(text: str, what: str) -> tuple[str, ...]:
+    return tuple(_matched(re.compile(_NAME), part, f"expected the name of {what}").group() for part in text.split(","))
+
+
+def _sized(text: str) -> tuple[str, int]:
+    found = _matched(_SIZE, text, "expected 'EXTENT = N'")
+    return found.group("name"), int(found.group("size"))
+
+
+def _split(text: str) -> Split:
+    found = _matched(_SPLIT, text, "expected 'split AXIS: PART by STEP, ..., PART'")
+    parts = [_matched(_PART, part, "expected 'PART by STEP'") for part in found.group("parts").split(",")]
+    for part in parts[:-1]:
+        if part.group("step") is None:
+            raise _ReadError(part.group(), f"{part.group('part')} needs a step: '{part.group('part')} by STEP'")
+    if len(parts) < 2 or parts[-1].group("step") is not None:
+        raise _ReadError(parts[-1].group(), "the last part advances by single elements: at least two parts, the last "
+                                            "one without 'by'")
+    names = tuple(part.group("part") for part in parts)
+    return Split(found.group("axis"), names, tuple(_step(part.group("step")) for part in parts[:-1]))
+
+
+def _step(text: str) -> Step:
+    if text.isdigit():
+        if not 0 < int(text[:20]) < 2**62:
+            raise _ReadError(text, f"a step of {shortened(text)} elements; at least 1")
+        return int(text)
+    sized, fit = _STEP.fullmatch(text), _FIT.fullmatch(text)
+    if sized:
+        return Sized(sized.group("field"), int((sized.group("times") or "1")[:18]))
+    if fit and (fit.group("rule") == "divisor" or not fit.group("otherwise")):
+        return Fit(fit.group("memory"), "divisor else fit" if fit.group("otherwise")
+                   else "divisor" if fit.group("rule") == "divisor" else "fit")  # fmt: skip
+    raise _ReadError(text, "a step is a number, a field such as 'array_2d.rows' or '4 * array_1d.lanes', 'fit MEMORY', "
+                           f"'divisor MEMORY' or 'divisor MEMORY else fit', got '{shortened(text)}'")
+
+
+def _runs(text: str, after: str | None) -> Iterator[Run]:
+    found = _matched(_RUNS, text, "expected 'UNIT [RANK over DIMENSION, ...]: EINSUM for RANKS; ...', 'split', 'keep', "
+                                  "'after' or 'overlap'")
+    space = tuple(_matched(_OVER, part, "expected 'RANK over rows', 'columns' or 'lanes'").group("part", "dimension")
+                  for part in (found.group("space") or "").split(",") if part.strip())  # fmt: skip
+    for einsum in found.group("einsums").split(";"):
+        each = _matched(_EINSUM, einsum, "expected 'EINSUM' or 'EINSUM for RANKS'")
+        time = _names(each.group("time"), "a rank") if each.group("time") else ()
+        yield Run(each.group("name"), found.group("unit"), tuple((part, size) for part, size in space), time, after)
+
+
+def _keeps(text: str) -> Sequence[Keep]:
+    found = _matched(_KEEP, text, "expected 'keep TENSOR, ... in MEMORY at LOOP', with 'double' for two of it")
+    tensors = _names(found.group("tensors"), "a tensor")
+    return [Keep(tensor, found.group("memory"), found.group("at"), bool(found.group("double"))) for tensor in tensors]

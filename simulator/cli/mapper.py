@@ -1,0 +1,113 @@
+"""The command `map`: the best mapping of a cascade on an array, as a text that `simulate --mapping` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from cascadesim.simulator.cli.options import LARGEST_BATCH, choice, extent, lengths, new_file, output_format, whole
+from cascadesim.simulator.views.output import gigabytes, json_text, pending_files, printable, written_to
+
+if TYPE_CHECKING:
+    from cascadesim.einsum_cascades.models.operation import Operation
+    from cascadesim.simulator.mapper import FoundMapping, MappingObjective
+
+_ATTENTION = {"b": 1, "h": 1, "g": 1}  # extents of attention that the texts do not name
+
+
+@click.command("map", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("cascade", metavar="CASCADE|FILE.cascade")
+@click.option("--arch", "architecture", required=True, metavar="NAME", help="The array: a preset or a YAML file.")
+@click.option("--workload", default="bert", show_default=True, metavar="NAME", help="Whose sizes attention has.")
+@click.option("--seq-len", "sequence_length", type=lengths, metavar="N", help="Tokens.  [the workload's]")
+@click.option("--batch", type=whole(1, LARGEST_BATCH, " sequences"), metavar="B",
+              help="Sequences at once.  [the workload's]")
+@click.option("--set", "sizes", type=extent, multiple=True, metavar="RANK=N",
+              help="The size of a rank, in place of the workload's; repeatable.")
+@choice("--objective", of=("latency", "energy", "edp", "dram"), default="latency",
+        help_text="What is to be least; edp is energy times delay.")
+@click.option("--output", type=new_file(".mapping"), metavar="FILE.mapping", help="Also write the mapping to a file.")
+@output_format("table", "json")
+def map_cascade(
+    cascade: str, architecture: str, workload: str, sequence_length: tuple[int, ...] | None, batch: int | None,
+    sizes: tuple[tuple[str, int], ...], objective: str, output: Path | None, format_: str,
+) -> None:  # fmt: skip
+    """The best mapping of CASCADE on ARCH that is found: what to fuse, tile sizes, what is kept where.
+
+    \b
+    cascadesim map attention-2pass --arch fusemax --objective latency --output mine.mapping
+    simulate --arch fusemax --workload bert --scope attention --attention attention-2pass --mapping mine.mapping
+    """
+    if sequence_length is not None and len(sequence_length) > 1:
+        raise click.UsageError("map takes one --seq-len")
+    from cascadesim.accelerators.catalogue import load
+    from cascadesim.simulator.mapper import find_mapping_of
+
+    with pending_files((output,)) as (file,):
+        operation = _operation(cascade, workload, sequence_length, batch, dict(sizes))
+        found = find_mapping_of(operation, load(architecture), cast("MappingObjective", objective))
+        if file is not None:
+            with written_to(file) as stream:
+                stream.write(found.text)
+        click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(_table(found))))
+
+
+def _operation(
+    cascade: str, workload: str, length: Sequence[int] | None, batch: int | None, sizes: dict[str, int]
+) -> Operation:
+    """The cascade at the workload's sizes of attention, or at sizes of its own ranks. Raises CascadeSimError."""
+    from cascadesim.accelerators.mapping.problem import free_extents
+    from cascadesim.einsum_cascades.analysis.counts import names
+    from cascadesim.einsum_cascades.models.operation import Operation
+    from cascadesim.einsum_cascades.models.workload import load_workload
+    from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+    from cascadesim.einsum_cascades.texts import find
+
+    text = find(cascade)
+    own = {name.lower(): size for name, size in sizes.items()}
+    is_attention = {"Q", "K", "V"} <= set(text.inputs)
+    extents = dict(_ATTENTION) if is_attention else {}
+    if is_attention:
+        whole = load_workload(workload).operations(sequence_length=length[0] if length else None, batch=batch,
+                                                   scope="attention", attention=cascade)  # fmt: skip
+        extents |= dict(whole[0].extents)
+    extents |= own
+    given = {rank.upper(): size for rank, size in extents.items()}
+    free = free_extents(text, given)
+    missing = [name for name in names(text) if name not in given and name not in free]
+    if missing and not is_attention:
+        raise CascadeSimError(f"{text.name}: give the size of {', '.join(missing)}: --set {missing[0]}=N")
+    return Operation(text.name, "attention" if is_attention else "linear", text, tuple(extents.items()))
+
+
+def _table(found: FoundMapping) -> Iterator[str]:
+    cascade, mapped = found.operation.cascade.name, found.mapped
+    yield (f"{cascade} on {found.accelerator.name}, {found.objective}: best of {found.evaluated:,} ways of fusing and "
+           f"tiling")
+    yield ""
+    yield f"closed form   {mapped.cycles:>16,.0f} cycles"
+    yield f"cycle level   {found.cycle_level:>16,} cycles"
+    if found.published_cycles is not None:
+        closed, level = found.published_cycles
+        yield f"published     {closed:>16,} cycles, {level:,} at cycle level: the machine's own plan"
+    yield f"DRAM traffic  {gigabytes(mapped.dram_bytes):>16}"
+    yield f"energy        {_joules(mapped.energy_j):>16}"
+    if found.lower_bound is not None and found.value is not None:
+        ratio = found.value / found.lower_bound
+        reached = "reached" if found.optimal else f"{ratio:.3g} times as much was found"
+        unit = "cycles" if found.objective == "latency" else "bytes"
+        yield f"lower bound   {found.lower_bound:>16,.0f} {unit}: {reached}"
+    yield ""
+    yield found.text.rstrip()
+    if len(found.front) > 1:
+        yield ""
+        yield "not beaten in cycles, energy and traffic together:"
+        for each in found.front:
+            yield f"  {each.cycles:>16,.0f} cycles  {_joules(each.energy_j):>10}  {gigabytes(each.dram_bytes):>10}"
+
+
+def _joules(energy_j: Mapping[str, float] | None) -> str:
+    return "unknown" if energy_j is None else f"{sum(energy_j.values()):.4g} J"

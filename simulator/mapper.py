@@ -1,0 +1,143 @@
+"""Finds mappings of a cascade on an array, and says how good they are: beside a bound, and beside the published one.
+
+A mapping is found by closed form; the cycle level then says what it takes. Knows no option and no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from cascadesim.accelerators.mapping.plan import Mapped, given, searched
+from cascadesim.accelerators.mapping.resolve import described
+from cascadesim.accelerators.mapping.text import shipped_mappings
+from cascadesim.accelerators.protocol import Accelerator, TakesMappings, checked
+from cascadesim.accelerators.spatial.array import SpatialMachine
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.models.operation import Operation, least_elements, work_of
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.execution import execute
+
+MappingObjective: TypeAlias = Literal["latency", "energy", "edp", "dram"]
+OBJECTIVES: tuple[MappingObjective, ...] = get_args(MappingObjective)
+
+
+@dataclass(frozen=True)
+class FoundMapping:
+    """The best mapping that was found. `published_cycles`: of the machine's own plan, closed form and cycle level."""
+
+    operation: Operation
+    accelerator: Accelerator
+    objective: MappingObjective
+    mapped: Mapped
+    front: tuple[Mapped, ...]
+    evaluated: int
+    lower_bound: float | None
+    cycle_level: int
+    published_cycles: tuple[int, int] | None
+
+    @property
+    def text(self) -> str:
+        return str(described(self.mapped.name, self.mapped.groups))
+
+    @property
+    def value(self) -> float | None:
+        return _value(self.mapped, self.objective)
+
+    @property
+    def optimal(self) -> bool:
+        """Whether no mapping can be better: the objective is at its bound."""
+        return None not in (self.value, self.lower_bound) and self.value == self.lower_bound
+
+    def to_dict(self) -> dict[str, object]:
+        """The contract of `map --format json`."""
+        return {
+            "schema": "cascadesim.mapping/1", "cascade": self.operation.cascade.name,
+            "architecture": self.accelerator.name, "objective": self.objective, "mapping": self.text,
+            **_figures(self.mapped), "cycle_level_cycles": self.cycle_level, "evaluated": self.evaluated,
+            "optimal": self.optimal, "lower_bound": self.lower_bound,
+            "front": [{**_figures(each), "mapping": str(described(each.name, each.groups))} for each in self.front],
+        }  # fmt: skip
+
+
+def _figures(mapped: Mapped) -> dict[str, float | None]:
+    energy = mapped.energy_j
+    return {"cycles": mapped.cycles, "energy_j": None if energy is None else sum(energy.values()),
+            "dram_bytes": mapped.dram_bytes}  # fmt: skip
+
+
+def _value(mapped: Mapped, objective: MappingObjective) -> float | None:
+    figures = _figures(mapped)
+    if objective == "edp":
+        energy, cycles = figures["energy_j"], figures["cycles"]
+        return None if energy is None or cycles is None else energy * cycles
+    return figures[{"latency": "cycles", "energy": "energy_j", "dram": "dram_bytes"}[objective]]
+
+
+def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: MappingObjective) -> FoundMapping:
+    """Search for each objective, and take the best of all that is found for the one that was asked for.
+
+    Raises CascadeSimError for a machine that takes no mapping, a cascade that has none on it, and an energy that has
+    no sourced price.
+    """
+    if not isinstance(accelerator, TakesMappings) or not isinstance(accelerator, SpatialMachine):
+        raise CascadeSimError(f"{accelerator.name} takes no mapping: its own model says what goes where")
+    spec: SpatialArray = accelerator.spec
+    found = [searched(operation.cascade, operation.extents, spec, objective=each)
+             for each in ("latency", "energy", "dram")]  # fmt: skip
+    for shipped in shipped_mappings().values():
+        try:
+            found.append(given(shipped, operation.cascade, operation.extents, spec))
+        except CascadeSimError:
+            continue
+    values = [_value(each, objective) for each in found]
+    if None in values:
+        raise CascadeSimError(f"{operation.cascade.name}: an operation of it has no sourced energy; take another "
+                              f"objective: latency, dram")
+    best = min(found, key=lambda each: (_value(each, objective) or 0.0, each.cycles, each.dram_bytes))
+    plan = checked(accelerator.with_mapping(described(best.name, best.groups)).plan(operation, "physical"), accelerator)
+    return FoundMapping(
+        operation, accelerator, objective, best, _front(found), sum(each.evaluated for each in found),
+        _bound(operation, spec, best, objective), execute(plan, "cycle").cycles, _published(operation, accelerator),
+    )  # fmt: skip
+
+
+def _front(found: list[Mapped]) -> tuple[Mapped, ...]:
+    """Those that no other one beats in cycles, energy and traffic together; each point once."""
+    points: dict[tuple[float, ...], Mapped] = {}
+    for each in found:
+        figures = _figures(each)
+        points.setdefault(tuple(value or 0.0 for value in figures.values()), each)
+    front = [point for point in points
+             if not any(other != point and all(o <= p for o, p in zip(other, point, strict=True)) for other in points)]
+    return tuple(points[point] for point in sorted(front))
+
+
+def _bound(operation: Operation, spec: SpatialArray, mapped: Mapped, objective: MappingObjective) -> float | None:
+    """What no mapping undercuts: traffic of inputs and outputs once; work on all elements of both arrays at once."""
+    least = least_elements(operation, mapped.splits)
+    outside = (*operation.cascade.inputs, *operation.cascade.outputs)
+    traffic = sum(least[tensor] for tensor in outside) * spec.word_bytes
+    if objective == "dram":
+        return float(traffic)
+    if objective != "latency":
+        return None
+    elements = spec.pe_array.elements + spec.vector_array.lanes
+    cycles = 0.0
+    work: Mapping[str, Mapping[str, int]] = work_of(operation, mapped.splits)
+    for run in (run for group in mapped.groups for run in group.runs):
+        counts = work.get(run.work.name, {})
+        cycles += max(counts.values(), default=0) / elements  # one operation of each class a cycle at most
+    return max(cycles, traffic / spec.dram_bytes_per_cycle)
+
+
+def _published(operation: Operation, accelerator: SpatialMachine[SpatialArray]) -> tuple[int, int] | None:
+    """Cycles of the machine's own plan, where it has one for this cascade."""
+    if operation.kind != "attention":
+        return None
+    try:
+        plan = checked(accelerator.plan_attention(operation, "physical"), accelerator)
+    except CascadeSimError:
+        return None
+    return execute(plan, "analytical").cycles, execute(plan, "cycle").cycles

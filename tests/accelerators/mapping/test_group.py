@@ -1,0 +1,190 @@
+"""What a group claims, held against a walker that runs every point and moves every word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from walker import Execution, words_moved
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.mapping.candidates import Neighbours
+from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.legality import bind
+from cascadesim.accelerators.mapping.problem import Problem, free_extents, problem
+from cascadesim.accelerators.mapping.program import program
+from cascadesim.accelerators.mapping.search import search
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.analysis.counts import names
+from cascadesim.einsum_cascades.analysis.evaluate import evaluate
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts import find
+from cascadesim.simulator.engine.engine import run
+
+SHAPES = {"Q": "HPE", "K": "HME", "V": "HMF", "A": "RK", "W": "KN", "X": "RN", "G": "RN", "IN": "CX", "FI": "DC"}
+PRODUCT = cascade("product", "Z[r,n] = A[r,k] * W[k,n]")
+CHAIN = cascade("two-products", """
+    Y[r,n] = A[r,k] * W[k,n]
+    Z[r,j] = Y[r,n] * U[n,j]
+""")
+RUNNING = cascade("running", """
+    S[r,0]   = 0
+    S[r,n+1] = G[r,n] * S[r,n] + X[r,n]
+    Y[r,n]   = S[r,n+1] * X[r,n]
+""")
+TEXTS = [PRODUCT, CHAIN, RUNNING, *map(find, ("attention-3pass", "attention-2pass", "attention-1pass",
+                                              "attention-1pass-gqa", "linear-attention", "attention-3pass-causal"))]
+
+
+@cache
+def array(rows: int, columns: int, lanes: int, buffer_bytes: int = 2**24) -> SpatialArray:
+    sizes = (f"pe_array.rows={rows}", f"pe_array.columns={columns}", f"vector_array.lanes={lanes}",
+             f"global_buffer.capacity_bytes={buffer_bytes}", "pe_array.operations.divide=1")
+    return load("fusemax", sizes).spec  # type: ignore[attr-defined, no-any-return]
+
+
+def sized(text: Cascade, extents: Mapping[str, int], inner: int) -> Problem:
+    given_extents = {**extents, "G": 1}
+    return problem(text, {**given_extents, **dict.fromkeys(free_extents(text, given_extents), inner)})
+
+
+def inputs_of(of: Problem) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(7)
+    shapes = {**SHAPES, "U": "NJ"}
+    return {name: generator.normal(size=[of.sizes[rank] for rank in shapes[name]]) for name in of.cascade.inputs}
+
+
+class Case:
+    """A drawn value with a short name for hypothesis to print."""
+
+    def __init__(self, of: Problem, spec: SpatialArray, group: BoundGroup | None = None) -> None:
+        self.of, self.spec, self._group = of, spec, group
+
+    @property
+    def group(self) -> BoundGroup:
+        assert self._group is not None
+        return self._group
+
+    def __repr__(self) -> str:
+        kept = [] if self._group is None else [(read.tensor, read.depth, read.copies) for read in self._group.reads]
+        return f"{self.of} {self._group} {kept}"
+
+
+def expected_of(of: Problem, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the text computes; `evaluate` knows no partial last tile, so texts in tiles are taken as the whole one."""
+    text = find("attention-3pass") if of.chains else of.cascade
+    return evaluate(text, values, {name: of.sizes[name] for name in names(text) if name not in of.extents})
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Case:
+    """A cascade of some size on some small array, so that partial tiles are common."""
+    text = draw(st.sampled_from(TEXTS))
+    extents = {rank: draw(st.integers(1, 7)) for rank in "HMPEFRKNJ"} | {"H": draw(st.integers(1, 2))}
+    if text.name.endswith("causal"):
+        extents["M"] = extents["P"]
+    sizes = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    return Case(sized(text, extents, draw(st.integers(1, 4))), array(*sizes))
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> Case:
+    """One of the ways of fusing a stretch of a cascade that the search looks at."""
+    case = draw(problems())
+    of, spec = case.of, case.spec
+    start = draw(st.integers(0, len(of.work) - 1))
+    end = draw(st.integers(start + 1, len(of.work)))
+    drafts = list(Neighbours(of, spec, tuple(range(start, end))).drafts())
+    if not drafts:  # a stretch that cannot share loops: an Einsum alone always can
+        drafts = list(Neighbours(of, spec, (0,)).drafts())
+    draft = drafts[draw(st.integers(0, len(drafts) - 1))]
+    group = bind(draft)
+    kept = {read.tensor: (draw(st.integers(0, read.depth)), draw(st.booleans())) for read in group.reads}
+    return Case(of, spec, bind(replace(draft, kept=kept, in_flight=draw(st.integers(1, 4)))))
+
+
+def check_words(case: Case) -> None:
+    group = case.group
+    for read in group.reads:
+        if len({operand.shape for operand in read.operands}) == 1:
+            assert group.filled(read) == words_moved(group, read), (read.tensor, read.depth, group.loops)
+
+
+def check_order(case: Case) -> None:
+    of, spec = case.of, case.spec
+    found, _ = search(of, spec)
+    values = inputs_of(of)
+    execution = Execution(of, values)
+    execution.groups(found)
+    expected = expected_of(of, values)
+    for name in of.cascade.outputs:
+        np.testing.assert_allclose(execution.arrays[name], expected[name], rtol=1e-9, atol=1e-9)
+
+
+@given(groups())
+@settings(max_examples=50, deadline=None)
+def test_words_that_come_from_dram_are_those_a_walker_moves(case: Case) -> None:
+    check_words(case)
+
+
+@given(problems())
+@settings(max_examples=10, deadline=None)
+def test_the_order_of_a_mapping_does_not_change_the_answer(case: Case) -> None:
+    check_order(case)
+
+
+@pytest.mark.nightly
+@given(groups())
+@settings(max_examples=2_000, deadline=None)
+def test_words_of_many_more_mappings(case: Case) -> None:
+    check_words(case)
+
+
+@pytest.mark.nightly
+@given(problems())
+@settings(max_examples=300, deadline=None)
+def test_the_order_of_many_more_mappings(case: Case) -> None:
+    check_order(case)
+
+
+@given(groups())
+@settings(max_examples=100, deadline=None)
+def test_no_schedule_is_shorter_than_the_bound_and_the_engine_does_all_of_the_work(case: Case) -> None:
+    group = case.group
+    made = program(group)
+    schedule = run(made)
+    busy = made.busy_cycles()
+    assert schedule.cycles >= group.bound_cycles * (1 - 1e-9)
+    for each in group.runs:
+        assert busy[each.work.name] == group.cycles(each)
+    per_cycle = group.spec.dram_bytes_per_cycle / group.spec.word_bytes
+    moved = sum(cycles for name, cycles in busy.items() if name.startswith(("load", "store")))
+    exact = (group.read_words + group.written_words) / per_cycle
+    assert exact * (1 - 1e-9) <= moved
+
+
+def test_a_product_reads_its_operands_as_often_as_loops_outside_say() -> None:
+    """8 x 8 results of depth 8 in tiles of 2 x 4: A is read once (its rows stay), W for each of 4 tiles of rows."""
+    of = sized(PRODUCT, {"R": 8, "K": 8, "N": 8}, 1)
+    spec = array(2, 4, 4)
+    drafts = list(Neighbours(of, spec, (0,)).drafts())
+    draft = next(draft for draft in drafts if [(loop.axis, loop.step) for loop in draft.loops] == [("r", 2), ("n", 4)])
+    group = bind(replace(draft, kept={"A": (1, False), "W": (2, False)}))
+    reads = {read.tensor: group.filled(read) for read in group.reads}
+    assert reads == {"A": 64, "W": 4 * 64}
+    assert group.written_words == 64
+    assert group.busy_cycles["array_2d"] == 4 * 2 * 8  # tiles, each 8 steps of the depth
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)
+def test_every_text_is_mapped_and_covers_its_einsums_once(text: Cascade) -> None:
+    of = sized(text, dict.fromkeys("HMPEFRKNJ", 6), 2)
+    found, tried = search(of, array(2, 2, 2))
+    assert [run.work.name for group in found for run in group.runs] == [work.name for work in of.work]
+    assert tried > 0

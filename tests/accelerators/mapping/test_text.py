@@ -1,0 +1,218 @@
+"""A mapping is read, written, and refused with its line; shipped ones mean what the papers say."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.mapping.legality import IllegalMapping
+from cascadesim.accelerators.mapping.nest import Fit, Keep, Run, Sized, Split
+from cascadesim.accelerators.mapping.plan import given as given_mapping
+from cascadesim.accelerators.mapping.plan import searched
+from cascadesim.accelerators.mapping.program import program
+from cascadesim.accelerators.mapping.resolve import described, resolved
+from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping, shipped_mappings
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, NotationError
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts import find
+from cascadesim.simulator.engine.engine import run
+
+TEXT = """\
+mapping mine for attention-1pass
+for h, m1, p1:
+  split m: m1 by array_2d.rows, m0
+  split p: p1 by 2 * array_1d.lanes, p0
+  array_2d [m0 over rows, p0 over columns]: QK for e; LM; SLN; SLD; SLNV for f
+  array_1d [p0 over lanes]: RM; PRM; SPD; RD; SPNV for f; RNV for f
+  after m1:
+    array_1d [p0 over lanes]: AV for f
+  keep Q in global_buffer at h
+  keep K, V in global_buffer at m1 double
+  overlap interleave 4
+"""
+BERT = (("b", 64), ("h", 12), ("g", 1), ("m", 1024), ("p", 1024), ("e", 64), ("f", 64))
+
+
+def spec_of(name: str, *settings_of: str) -> SpatialArray:
+    return load(name, settings_of).spec  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_mapping_reads_as_what_it_says() -> None:
+    mapping = parse_mapping(TEXT)
+    (group,) = mapping.groups
+    assert (mapping.name, mapping.cascade, group.loops) == ("mine", "attention-1pass", ("h", "m1", "p1"))
+    assert group.splits == (Split("m", ("m1", "m0"), (Sized("array_2d.rows"),)),
+                            Split("p", ("p1", "p0"), (Sized("array_1d.lanes", 2),)))  # fmt: skip
+    assert group.runs[0] == Run("QK", "array_2d", (("m0", "rows"), ("p0", "columns")), ("e",))
+    assert group.runs[-1] == Run("AV", "array_1d", (("p0", "lanes"),), ("f",), after="m1")
+    assert group.keeps[0] == Keep("Q", "global_buffer", "h")
+    assert group.keeps[2] == Keep("V", "global_buffer", "m1", double=True)
+    assert group.in_flight == 4
+
+
+@pytest.mark.parametrize("text", [TEXT, *map(str, shipped_mappings().values())])
+def test_printing_and_reading_are_inverse(text: str) -> None:
+    assert str(parse_mapping(text)) == text
+    assert parse_mapping(str(parse_mapping(text))) == parse_mapping(text)
+
+
+@pytest.mark.parametrize(("wrong", "given_as", "line", "message"), [
+    ("mapping mine for", "mapping mine for attention-1pass", 1, "expected 'mapping NAME for CASCADE'"),
+    ("for h, m1, p1", "for h, m1, p1:", 2, "expected 'for LOOP, LOOP:'"),
+    ("by 2 / array_1d.lanes", "by 2 * array_1d.lanes", 4, "a step is a number, a field"),
+    ("  split p: p1, p0", "  split p: p1 by 2 * array_1d.lanes, p0", 4, "p1 needs a step"),
+    ("m0 over row,", "m0 over rows,", 5, "expected 'RANK over rows'"),
+    ("keep Q at h", "keep Q in global_buffer at h", 9, "expected 'keep TENSOR"),
+    ("overlap interleave 999", "overlap interleave 4", 11, "999 tiles in flight; from 1 to 64"),
+    ("array_3d [p0", "array_1d [p0 over lanes]: RM", 6, "expected 'UNIT"),
+])  # fmt: skip
+def test_what_cannot_be_read_is_shown_with_its_line(wrong: str, given_as: str, line: int, message: str) -> None:
+    text = TEXT.replace(given_as, wrong, 1)
+    with pytest.raises(NotationError, match=rf"(?s)mapping, line {line}: .*{re.escape(message)}"):
+        parse_mapping(text)
+
+
+def test_all_problems_are_shown_at_once() -> None:
+    text = TEXT.replace("over rows", "over row").replace("keep Q in", "keep Q on")
+    with pytest.raises(NotationError) as caught:
+        parse_mapping(text)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["mapping, line 5", "mapping, line 9"]
+
+
+@given(st.integers(0, len(TEXT) - 1), st.characters(min_codepoint=32, max_codepoint=126), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_no_mutated_text_ends_in_anything_but_a_mapping_or_an_error_of_ours(
+    place: int, letter: str, replaces: bool
+) -> None:
+    text = TEXT[:place] + letter + TEXT[place + replaces:]
+    try:
+        found = parse_mapping(text)
+        given_mapping(found, find("attention-1pass"), BERT, spec_of("fusemax"))
+    except CascadeSimError:
+        pass
+
+
+@pytest.mark.parametrize(("wrong", "right", "message"), [
+    ("QK;", "QK for e;", "QK does not walk all of e: add 'for e'"),
+    ("SLD;", "SLN; SLD;", "groups take the Einsums in the order of the cascade; SLN comes next"),
+    ("for h, m2, p1:", "for h, m1, p1:", "no rank 'm2' here"),
+    ("at m7 double", "at m1 double", "no shared loop 'm7'"),
+    ("keep W in", "keep Q in", "no tensor 'W' in this group"),
+    ("in registers at h", "in global_buffer at h", "no memory 'registers'"),
+    ("PRM; SPD; RD; XY;", "PRM; SPD; RD;", "no Einsum 'XY'"),
+    ("[m0 over lanes, p0", "[m0 over rows, p0", "array_2d has rows and columns, no lanes"),
+    ("split m: m1 by array_2d.rows, m0\n  split m: m1 by 3, m0", "split m: m1 by array_2d.rows, m0", "split twice"),
+    ("after p1:", "after m1:", "AV does not walk m, so it cannot be in that loop"),
+])  # fmt: skip
+def test_what_is_illegal_says_what_would_be_legal(wrong: str, right: str, message: str) -> None:
+    found = parse_mapping(TEXT.replace(right, wrong, 1))
+    with pytest.raises(CascadeSimError, match=rf"mine, line 2: .*{re.escape(message)}"):
+        given_mapping(found, find("attention-1pass"), BERT, spec_of("fusemax"))
+
+
+def test_a_mapping_gives_the_sizes_that_the_text_leaves_open() -> None:
+    text = TEXT.replace("  split m: m1 by array_2d.rows, m0\n", "").replace("m0 over rows, ", "")
+    with pytest.raises(IllegalMapping, match="mine: it leaves M0 open; 'split m: m1 by STEP, m0' or"):
+        given_mapping(parse_mapping(text), find("attention-1pass"), BERT, spec_of("fusemax"))
+
+
+def test_a_sum_is_not_read_inside_its_loop() -> None:
+    """Scores cannot be normalised before all keys have been seen: SN reads GM inside the loop over m."""
+    text = """\
+mapping wrong for attention-3pass
+for h, p1, m1:
+  split p: p1 by 256, p0
+  split m: m1 by 256, m0
+  array_2d [m0 over rows, p0 over columns]: QK for e; SN
+  array_1d [p0 over lanes]: GM for m0; SD for m0; A for m0
+  array_2d [m0 over rows, p0 over columns]: AV for f
+  overlap serial
+"""
+    with pytest.raises(IllegalMapping, match="line 2: SN reads GM before its loop over m has ended"):
+        given_mapping(parse_mapping(text), find("attention-3pass"), BERT, spec_of("fusemax"))
+
+
+def test_tiles_that_do_not_fit_are_refused_with_bytes() -> None:
+    """K and V whole, and Q: 3 x 1,024 x 64 words of 2 bytes are 384 KiB, and running values come beside."""
+    text = TEXT.replace("keep K, V in global_buffer at m1 double", "keep K, V in global_buffer at h")
+    tight = spec_of("fusemax", "global_buffer.capacity_bytes=262144")
+    with pytest.raises(IllegalMapping, match=r"bytes of global_buffer, which has 262,144; split an axis"):
+        given_mapping(parse_mapping(text), find("attention-1pass"), BERT, tight)
+
+
+def test_the_published_mapping_of_fusemax_takes_its_published_cycles() -> None:
+    """12,288 tiles of 256 queries and keys, each 154 cycles on the 1D array (FuseMax, table of section VI)."""
+    found = given_mapping(find_mapping("fusemax"), find("attention-1pass"), BERT, spec_of("fusemax"))
+    (group,) = found.groups
+    assert 64 * group.bound_cycles == 12_288 * 154 == 1_892_352
+    assert found.splits == {"M0": 256}
+    assert 64 * (group.read_words + group.written_words) == 4 * 64 * 12 * 1024 * 64  # Q, K, V, AV once
+
+
+def test_fit_takes_balanced_tiles_and_divisor_a_divisor() -> None:
+    """Seven tiles of queries: where five fit, two rounds of four; the only divisors are one and seven."""
+    text = str(find_mapping("fusemax"))
+    sizes = tuple((rank, 1792 if rank in "mp" else size) for rank, size in BERT)
+
+    def tiles(rule: str, capacity: int) -> int:
+        mapping = parse_mapping(text.replace("divisor global_buffer else fit", rule))
+        tight = spec_of("fusemax", f"global_buffer.capacity_bytes={capacity}")
+        (group,) = given_mapping(mapping, find("attention-1pass"), sizes, tight).groups
+        return group.loops[1].step // 256
+
+    tile = 256 * (2 * 64 + 2 * 66) * 2  # bytes: two of Q, two of the running values RM, RD and RNV
+    room = 2 * 2 * 256 * 64 * 2 + 5 * tile  # beside two tiles of K and V
+    assert (tiles("fit global_buffer", room), tiles("divisor global_buffer", room)) == (4, 1)
+    assert tiles("divisor global_buffer else fit", room) == 4
+    assert tiles("fit global_buffer", 16 * room) == tiles("divisor global_buffer", 16 * room) == 7
+
+
+@pytest.mark.parametrize("name", [
+    "attention-3pass", "attention-2pass", "linear-attention", "linear-attention-chunked", "attention-1pass"])
+def test_what_a_search_finds_is_a_text_that_means_the_same(name: str) -> None:
+    found = searched(find(name), BERT, spec_of("fusemax"))
+    mapping = described("found", found.groups)
+    again = parse_mapping(str(mapping))
+    assert str(again) == str(mapping)
+    groups = resolved(again, found.groups[0].problem, spec_of("fusemax"))
+    for group, other in zip(groups, found.groups, strict=True):
+        assert (group.loops, group.bound_cycles, group.read_words, group.footprint_words, group.in_flight) == (
+            other.loops, other.bound_cycles, other.read_words, other.footprint_words, other.in_flight)
+        assert run(program(group)).cycles == run(program(other)).cycles
+
+
+def test_a_search_is_never_worse_than_a_shipped_mapping() -> None:
+    spec = spec_of("fusemax")
+    shipped = given_mapping(find_mapping("fusemax"), find("attention-1pass"), BERT, spec)
+    assert searched(find("attention-1pass"), BERT, spec).cost() <= shipped.cost()
+
+
+def test_a_function_that_no_unit_has_is_made_of_others_or_added() -> None:
+    """log as a polynomial: 6 multiply-accumulates and an addition (binding.MADE_OF); a unit for it takes 3 cycles."""
+    text = cascade("logs", """
+        QK[h,m,p] = Q[h,p,e] * K[h,m,e]
+        A[h,m,p]  = log(QK[h,m,p])
+        AV[h,p,f] = A[h,m,p] * V[h,m,f]
+    """)
+
+    def op_cycles(*settings_of: str) -> dict[str, int]:
+        found = searched(text, BERT, spec_of("fusemax", *settings_of))
+        return {run.work.name: run.op_cycles for group in found.groups for run in group.runs}
+
+    assert op_cycles() == {"QK": 1, "A": 7, "AV": 1}
+    assert op_cycles("pe_array.operations.log=3") == {"QK": 1, "A": 3, "AV": 1}
+    assert searched(text, BERT, spec_of("fusemax", "pe_array.operations.log=3")).energy_j is None
+    assert load("fusemax", ("pe_array.operations.log=3",)).area_um2() is None
+
+
+def test_fit_is_one_step_at_most() -> None:
+    text = TEXT.replace("m1 by array_2d.rows", "m1 by fit global_buffer").replace(
+        "p1 by 2 * array_1d.lanes", "p1 by fit global_buffer")
+    assert parse_mapping(text).groups[0].splits[0].steps == (Fit("global_buffer"),)
+    with pytest.raises(CascadeSimError):
+        given_mapping(parse_mapping(text), find("attention-1pass"), BERT, spec_of("fusemax"))

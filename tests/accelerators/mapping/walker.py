@@ -1,0 +1,162 @@
+"""Executes a group of fused Einsums point by point, and moves its tiles word by word: slow, and free of formulas.
+
+What mappings claim is held against this: results equal those of `evaluate`, words moved are those that a tile needs
+and does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+
+import numpy as np
+
+from cascadesim.accelerators.mapping.group import BoundGroup, BoundRun, Resident
+from cascadesim.accelerators.mapping.problem import Problem
+from cascadesim.einsum_cascades.analysis.counts import shape_of
+from cascadesim.einsum_cascades.notation import ir, operators
+
+Ranges = Mapping[str, range]  # axis -> its elements
+
+
+def leaves(group: BoundGroup, depth: int = 0, ranges: Ranges | None = None) -> Iterator[tuple[dict[str, range], ...]]:
+    """The ranges inside 0, 1, ... all loops, for each tile in the order of the loops."""
+    current = dict(ranges or {axis: range(extent) for axis, extent in group.problem.extents.items()})
+    if depth == len(group.loops):
+        yield (current,)
+        return
+    loop = group.loops[depth]
+    for start in range(current[loop.axis].start, current[loop.axis].stop, loop.step):
+        inner = range(start, min(start + loop.step, current[loop.axis].stop))
+        for rest in leaves(group, depth + 1, {**current, loop.axis: inner}):
+            yield (current, *rest)
+
+
+def is_run(group: BoundGroup, run: BoundRun, ranges: tuple[dict[str, range], ...]) -> bool:
+    """Whether an Einsum runs in a tile: one that comes after a loop runs in its last iteration."""
+    if run.after is None:
+        return True
+    axis = group.loops[run.after].axis
+    return ranges[-1][axis].stop == group.problem.extents[axis]
+
+
+def rank_values(problem: Problem, einsum: ir.Einsum, ranges: Ranges) -> Iterator[dict[str, int]]:
+    """Every point of an Einsum inside ranges of axes, ranks of the text that split an axis included."""
+    chains = {part: (axis, parts) for axis, parts in problem.chains.items() for part in parts}
+    for values in product(*(_along(problem, rank, chains, ranges) for rank in einsum.ranks)):
+        point = dict(zip(einsum.ranks, values, strict=True))
+        if _inside(problem, point, ranges):
+            yield point
+
+
+def _along(problem: Problem, rank: str, chains: Mapping[str, tuple[str, tuple[str, ...]]], ranges: Ranges) -> range:
+    if rank in chains:
+        axis, parts = chains[rank]
+        grain = int(np.prod([problem.sizes[part.upper()] for part in parts[parts.index(rank) + 1:]], dtype=int))
+        if rank == parts[0]:
+            return range(ranges[axis].start // grain, -(-ranges[axis].stop // grain))
+        return range(problem.sizes[rank.upper()])
+    return ranges[rank]
+
+
+def _inside(problem: Problem, point: Mapping[str, int], ranges: Ranges) -> bool:
+    """Whether the ranks that together walk a split axis stay inside it: a partial last tile has what it holds."""
+    for axis, parts in problem.chains.items():
+        if all(part in point for part in parts):
+            place = 0
+            for part in parts:
+                place = place * problem.sizes[part.upper()] + point[part]
+            if place not in ranges[axis]:
+                return False
+    return True
+
+
+class Execution:
+    """Arrays of all tensors, filled as the Einsums run."""
+
+    def __init__(self, problem: Problem, inputs: Mapping[str, np.ndarray]) -> None:
+        self.problem = problem
+        self.arrays = {name: np.array(values, dtype=float) for name, values in inputs.items()}
+        cascade = problem.cascade
+        for name in cascade.produced:
+            self.arrays[name] = np.full(shape_of(cascade, name, problem.sizes), np.nan)
+        self.working = {work.number for work in problem.work}
+        everything = {axis: range(extent) for axis, extent in problem.extents.items()}
+        for number, einsum in enumerate(cascade.einsums):
+            if number not in self.working and set(self.sources(einsum)) <= set(inputs):
+                self.einsum(einsum, everything)
+
+    def sources(self, einsum: ir.Einsum) -> list[str]:
+        return [access.tensor for access in einsum.inputs]
+
+    def groups(self, groups: tuple[BoundGroup, ...]) -> None:
+        everything = {axis: range(extent) for axis, extent in self.problem.extents.items()}
+        for group in groups:
+            for ranges in leaves(group):
+                for run in group.runs:
+                    if is_run(group, run, ranges):
+                        self.einsum(run.work.einsum, ranges[-1])
+        for number, einsum in enumerate(self.problem.cascade.einsums):  # results under other names
+            given = set(self.sources(einsum)) <= set(self.problem.inputs)
+            if number not in self.working and einsum.inputs and not given:
+                self.einsum(einsum, everything)
+
+    def einsum(self, einsum: ir.Einsum, ranges: Ranges) -> None:
+        target = self.arrays[einsum.output.tensor]
+        combine = operators.REDUCTIONS[einsum.reduction]
+        for point in rank_values(self.problem, einsum, ranges):
+            place = tuple(self.index(index, point) for index in einsum.output.indices)
+            value = self.value(einsum.expression, point)
+            if einsum.reduced_ranks and not np.isnan(target[place]):
+                value = float(combine(target[place], value))
+            target[place] = value
+
+    def index(self, index: ir.Index, point: Mapping[str, int]) -> int:
+        sizes = {**self.problem.sizes, **point}
+
+        def number(factor: ir.Factor) -> int:
+            parts = factor if isinstance(factor, tuple) else (factor,)
+            return int(np.prod([sizes[part] if isinstance(part, str) else part for part in parts], dtype=int))
+
+        total = sum(point[rank] * number(factor) for rank, factor in index.terms) + sum(map(number, index.offsets))
+        return int(total // number(index.divisor))
+
+    def value(self, expression: ir.Expression, point: Mapping[str, int]) -> float:
+        match expression:
+            case ir.Access(tensor=tensor, indices=indices):
+                return float(self.arrays[tensor][tuple(self.index(index, point) for index in indices)])
+            case ir.Constant(value=value):
+                return value
+            case ir.Extent(name=name):
+                return float(self.problem.sizes[name])
+            case ir.Select(conditions=tests, value=value, otherwise=otherwise):
+                holds = all(_compare(test, self.index(test.left, point), self.index(test.right, point))
+                            for test in tests)  # fmt: skip
+                return self.value(value if holds else otherwise, point)
+            case ir.Apply(operator=operator, operands=operands):
+                return float(operators.ELEMENTWISE[operator].function(*(
+                    np.float64(self.value(operand, point)) for operand in operands)))
+        raise AssertionError(expression)
+
+
+def _compare(test: ir.Condition, left: int, right: int) -> bool:
+    return {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right, "==": left == right,
+            "!=": left != right}[test.comparison]  # fmt: skip
+
+
+def words_moved(group: BoundGroup, read: Resident) -> int:
+    """Words of one input that come into the buffer: those of each tile that is not the one that is there."""
+    execution = Execution.__new__(Execution)
+    execution.problem = group.problem
+    moved, present = 0, None
+    for ranges in leaves(group):
+        needed = frozenset(
+            tuple(execution.index(index, point) for index in access.indices)
+            for run in group.runs for access in run.work.einsum.inputs
+            if group.problem.sources.get(access.tensor, access.tensor) == read.tensor
+            for point in rank_values(group.problem, run.work.einsum, ranges[read.depth])
+        )
+        if needed != present:
+            moved += len(needed)
+            present = needed
+    return moved

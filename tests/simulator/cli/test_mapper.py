@@ -1,0 +1,113 @@
+"""`map` finds a mapping, `simulate --mapping` runs it: what both print, and what they refuse in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cascadesim.simulator.cli.commands import cascadesim, exit_code
+
+PRODUCT = "Z[r,n] = A[r,k] * W[k,n]\n"
+BERT = ("--workload", "bert", "--scope", "attention")
+
+
+def run(capsys: pytest.CaptureFixture[str], command: str, *arguments: str) -> tuple[int, str, str]:
+    code = exit_code(cascadesim, "cascadesim", (command, *arguments))
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+    code, out, error = run(capsys, "simulate", *arguments, "--format", "json")
+    assert (code, error) == (0, "")
+    (found,) = json.loads(out)["reports"]
+    return dict(found)
+
+
+def test_what_is_found_is_written_and_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    saved = tmp_path / "mine.mapping"
+    code, out, _ = run(capsys, "map", "attention-2pass", "--arch", "flat", "--seq-len", "512", "--output", str(saved),
+                       "--format", "json")  # fmt: skip
+    found = json.loads(out)
+    assert code == 0
+    assert found["schema"] == "cascadesim.mapping/1"
+    assert saved.read_text() == found["mapping"]
+    ran = report(capsys, "--arch", "flat", *BERT, "--seq-len", "512", "--mapping", str(saved))
+    assert ran["attention"] == "attention-2pass"
+    assert ran["analytical_cycles"] == found["cycles"]
+    assert ran["cycles"] == found["cycle_level_cycles"]
+    assert found["lower_bound"] <= found["cycles"] <= found["cycle_level_cycles"]
+    assert found["optimal"] == (found["lower_bound"] == found["cycles"])
+
+
+def test_a_mapping_is_at_least_as_fast_as_the_published_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """FuseMax: 12,288 tiles of 154 cycles for BERT at 1K; work may also move from the busier array to the other."""
+    code, out, _ = run(capsys, "map", "attention-1pass", "--arch", "fusemax", "--seq-len", "1K")
+    assert code == 0
+    figures = {line.split()[0]: line for line in out.splitlines() if line}
+    assert int(figures["closed"].split()[2].replace(",", "")) <= 12_288 * 154
+    assert "1,892,352 cycles" in figures["published"]
+    assert "mapping searched for attention-1pass" in out
+
+
+def test_any_cascade_is_mapped_at_given_sizes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """512 x 256 results of depth 128 on 256 x 256 elements: two tiles of 128 steps, whatever the order."""
+    text = tmp_path / "product.cascade"
+    text.write_text(PRODUCT)
+    sizes = ("--set", "r=512", "--set", "n=256", "--set", "k=128")
+    code, out, _ = run(capsys, "map", str(text), "--arch", "fusemax", *sizes, "--objective", "dram", "--format", "json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["dram_bytes"] == found["lower_bound"] == 2 * (512 * 128 + 128 * 256 + 512 * 256)
+    assert found["optimal"] is True
+    assert found["cycles"] >= 2 * 128
+
+
+def test_the_mapping_chooses_the_attention_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    closed_form = ("--seq-len", "512", "--fidelity", "analytical")
+    ran = report(capsys, "--arch", "fusemax", *BERT, "--mapping", "flat", *closed_form)
+    assert ran["attention"] == "attention-3pass"
+    assert "mapping=flat" in str(ran["uncertainty"])
+
+
+def test_search_may_leave_the_published_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--arch", "fusemax", *BERT, "--seq-len", "1K", "--fidelity", "analytical")
+    published, searched = report(capsys, *arguments), report(capsys, *arguments, "--mapping", "search")
+    assert searched["cycles"] <= published["cycles"] == 1_892_352  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("command", [
+    ("simulate", "--arch", "fusemax", *BERT, "--mapping", "fusemx"),
+    ("simulate", "--arch", "h100-sxm", *BERT, "--mapping", "search"),
+    ("simulate", "--arch", "spatten", "--workload", "gpt2", "--mapping", "search"),
+    ("simulate", "--arch", "fusemax", *BERT, "--mapping", "fusemax", "--attention", "attention-3pass"),
+    ("simulate", "--arch", "fusemax", *BERT, "--mapping", "fusemax", "--accounting", "artifact"),
+    ("simulate", "--arch", "fusemax", *BERT, "--mapping", "none.mapping"),
+    ("map", "attention-1pas", "--arch", "fusemax"),
+    ("map", "attention-1pass", "--arch", "h100-sxm"),
+    ("map", "attention-top-k", "--arch", "flat"),
+    ("map", "attention-1pass", "--arch", "flat", "--objective", "speed"),
+    ("map", "attention-1pass", "--arch", "flat", "--seq-len", "1K,2K"),
+    ("map", "linear", "--arch", "flat"),
+    ("map", "attention-1pass", "--arch", "flat", "--set", "m"),
+])  # fmt: skip
+def test_what_cannot_be_mapped_is_said_in_one_line(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, error = run(capsys, *command)
+    assert (code, out) == (2, "")
+    assert error.count("\n") == 1
+
+
+def test_an_operation_that_no_unit_has_is_named_and_can_be_added(capsys: pytest.CaptureFixture[str]) -> None:
+    """Divisions on the 1D array of FLAT, taken away and put back at two cycles each."""
+    arguments = ("--arch", "flat", *BERT, "--attention", "attention-2pass", "--fidelity", "analytical")
+    without = ("--set", "vector_array.operations.divide=null")
+    code, _, error = run(capsys, "simulate", *arguments, *without)
+    assert code == 2
+    assert "A: array_1d has no divide" in error
+    assert "--set vector_array.operations.divide=CYCLES adds it" in error
+    code, _, _ = run(capsys, "simulate", *arguments, "--set", "vector_array.operations.divide=2")
+    assert code == 0
