@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from cascadesim.einsum_cascades.models.operation import Operation
     from cascadesim.einsum_cascades.models.workload import Workload, load_workload
     from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+    from cascadesim.einsum_cascades.notation.foreign import read_foreign
     from cascadesim.einsum_cascades.notation.ir import Cascade, Einsum
     from cascadesim.einsum_cascades.notation.notation import cascade, parse, read_cascade, to_text
     from cascadesim.einsum_cascades.texts import cascade_names, find
 
 __all__ = [
     "Analysis", "Cascade", "CascadeSimError", "Einsum", "Operation", "Workload", "analyse", "cascade",
-    "cascade_names", "evaluate", "find", "graph", "load_workload", "parse", "passes", "read_cascade", "rewritten_to",
-    "to_text",
+    "cascade_names", "evaluate", "find", "graph", "load_workload", "parse", "passes", "read_cascade", "read_foreign",
+    "rewritten_to", "to_text",
 ]  # fmt: skip
 
 
@@ -45,6 +46,7 @@ __getattr__ = exports(__name__, {name: f"einsum_cascades.{module}" for module, n
     "analysis.evaluate": ("evaluate",), "analysis.graph": ("graph",), "analysis.online": ("rewritten_to",),
     "analysis.footprint": ("Analysis", "analyse"), "analysis.passes": ("passes",), "models.operation": ("Operation",),
     "models.workload": ("Workload", "load_workload"), "notation.errors": ("CascadeSimError",),
+    "notation.foreign": ("read_foreign",),
     "notation.ir": ("Cascade", "Einsum"), "texts": ("cascade_names", "find"),
     "notation.notation": ("cascade", "parse", "read_cascade", "to_text"),
 }.items() for name in names})  # fmt: skip

@@ -17,7 +17,7 @@ from cascadesim.accelerators.binding import OtherFormError, point_operations
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.analysis.passes import pass_class
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum
-from cascadesim.einsum_cascades.notation.operators import is_copy
+from cascadesim.einsum_cascades.notation.operators import is_copy, repeated_ranks
 
 ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
 QUERY_RANK = "p"
@@ -91,8 +91,9 @@ def place_over(cascade: Cascade, spec: SpatialArray, outer: str, inner: str) -> 
     work = tuple(einsum for einsum in cascade.einsums if einsum.inputs and _is_done(einsum, cascade))
     units = {einsum.name: _unit(einsum, inner, spec) for einsum in work}
     structure = _Structure(cascade, work, units, outer, inner)
-    for einsum in work:
-        structure.check(einsum)
+    for einsum in cascade.einsums:
+        if einsum in work or repeated_ranks(einsum):
+            structure.check(einsum)
     return Placement(cascade, outer, inner, tuple(structure.placed(einsum, spec) for einsum in work))
 
 
@@ -168,6 +169,8 @@ class _Structure:
             reason = f"it walks {', '.join(strange)}; the loop nest has {', '.join(sorted(known))}"
         elif finished and self.outer in einsum.ranks:
             reason = f"it needs {', '.join(finished)} of all keys for each key tile, which is a second walk over them"
+        elif repeated_ranks(einsum):
+            reason = f"it repeats what it reads along {', '.join(repeated_ranks(einsum))}, which the loop nest does not"
         elif is_copy(einsum) and einsum.inputs[0].tensor not in self.states:
             reason = f"it is {einsum.inputs[0].tensor} by another name; leave that out"
         else:

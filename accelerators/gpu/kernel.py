@@ -25,6 +25,7 @@ from cascadesim.einsum_cascades.analysis.counts import charged_regions
 from cascadesim.einsum_cascades.analysis.passes import all_passes, partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.notation.operators import is_first, repeated_ranks
 from cascadesim.einsum_cascades.notation.schema import (
     Fraction,
     NonNegative,
@@ -250,7 +251,14 @@ def _running(device: Device, asked: Asked) -> Iterator[Kernel]:
 
 
 def kernel_text(cascade: Cascade) -> Text | None:
-    """None for a text whose work or passes are those of no kernel: it is fused into kernels of its own (`generic`)."""
+    """None for a text whose work or passes are those of no kernel: it is fused into kernels of its own (`generic`).
+
+    Raises CascadeSimError for one whose results are repeated or scattered.
+    """
+    for einsum in cascade.einsums:
+        if einsum.scatters or (repeated_ranks(einsum) and not is_first(einsum)):
+            raise CascadeSimError(f"not yet: GPU kernels write each result once and in order; {einsum.name} of "
+                                  f"{cascade.name} is {'scattered' if einsum.scatters else 'repeated'}")
     own, passes = _work(cascade), all_passes(cascade).get(KEY)
     for text, known in KERNELS.items():
         if own == _work(known) and passes == all_passes(known)[KEY]:

@@ -16,12 +16,12 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.analysis.counts import Region, bound, charged_regions, holds, kept_extent, names
+from cascadesim.einsum_cascades.analysis.counts import Region, bound, charged_regions, holds, names
 from cascadesim.einsum_cascades.analysis.passes import Parts, partitions, whole_extent
-from cascadesim.einsum_cascades.notation.algebra import Polynomial, factor_polynomial, polynomial, product, symbol
+from cascadesim.einsum_cascades.notation.algebra import Number, Polynomial, factor_polynomial, product, symbol
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, Condition, Factor, Index
-from cascadesim.einsum_cascades.notation.operators import Coordinates
+from cascadesim.einsum_cascades.notation.operators import Coordinates, kept_extent
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 
 KEY, QUERY = "m", "p"  # the ranks that a mask pairs
@@ -114,22 +114,26 @@ class BoundCascade:
 
     def of_polynomial(self, size: Polynomial) -> Polynomial:
         """A size with the known extents in place: M0*M1 is M (a partial last tile included), M1 alone its tiles."""
-        found = Polynomial()
+        values = {name: self._of_name(name) for name in size.names}
+        found: dict[tuple[str, ...], Number] = {}
         for factors, coefficient in size.terms.items():
-            left, total = list(factors), polynomial(coefficient)
+            left, total = list(factors), coefficient
             for parts, whole in self.wholes.items():
                 while all(rank.upper() in left for rank in parts):
                     total *= whole
                     for rank in parts:
                         left.remove(rank.upper())
-            found += total * product(map(self._of_name, left))
-        return found
+            names = tuple(name for name in left if values[name] is None)
+            known = prod(value for value in map(values.get, left) if value is not None)
+            found[names] = found.get(names, 0) + total * known
+        return Polynomial({names: total for names, total in found.items() if total})
 
-    def _of_name(self, name: str) -> Polynomial | int:
+    def _of_name(self, name: str) -> int | None:
+        """The value of an extent; None where it is not known."""
         try:
             return bound(symbol(name), self.extents)
         except CascadeSimError:
-            return symbol(name)
+            return None
 
     def parts(self, rank: str, ranks: Iterable[str]) -> Parts:
         """Those of `ranks` that walk `rank`: itself, or parts of it, outermost first."""

@@ -32,7 +32,7 @@ from cascadesim.einsum_cascades.notation.algebra import (
 )
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.notation.notation import condition_text
-from cascadesim.einsum_cascades.notation.operators import charges, kept_rank
+from cascadesim.einsum_cascades.notation.operators import charges, kept_extent, kept_rank, scattered_extents
 
 Extents: TypeAlias = Mapping[str, int]  # by their names, in upper case
 Grid: TypeAlias = Mapping[str, NDArray[np.int64]]
@@ -135,15 +135,27 @@ def tensor_size(cascade: ir.Cascade, tensor: str) -> Polynomial:
     """Elements of a tensor: of an input, as far as it is read; of a result, as far as it is written."""
     uses = [access for _, access in all_accesses(cascade) if access.tensor == tensor]
     written = [einsum.output for einsum in cascade.einsums if einsum.name == tensor]
-    return product(largest([reach(index) if index.gather is None else product(map(extent, index.gather.ranks[-1:]))
-                            for index in (each.indices[place] for each in written or uses)])
-                   for place, _ in enumerate(uses[0].indices))
+    scattered = scattered_extents(cascade)
+    total = polynomial(1)
+    for place, _ in enumerate(uses[0].indices):
+        along = [each.indices[place] for each in written or uses]
+        if (tensor, place) in scattered:
+            total *= product(map(symbol, scattered[tensor, place]))
+        elif all(index.fixed is not None for index in along):
+            total *= len(set(along))
+        else:
+            total *= largest([reach(index) if index.gather is None else product(map(extent, index.gather.ranks[-1:]))
+                              for index in along])
+    return total
 
 
 def shape_of(cascade: ir.Cascade, tensor: str, extents: Extents) -> tuple[int, ...]:
     """Elements of a result along each dimension: as far as any Einsum writes it."""
     written = [einsum.output.indices for einsum in cascade.einsums if einsum.name == tensor]
-    return tuple(max(reach(index).bound(extents) for index in along) for along in zip(*written, strict=True))
+    scattered = scattered_extents(cascade)
+    return tuple(product(map(symbol, scattered[tensor, place])).bound(extents) if (tensor, place) in scattered
+                 else max(reach(index).bound(extents) for index in along)
+                 for place, along in enumerate(zip(*written, strict=True)))
 
 
 def largest(sizes: Sequence[Polynomial]) -> Polynomial:
@@ -208,6 +220,7 @@ def names(cascade: ir.Cascade) -> tuple[str, ...]:
         found.update({each.name: None for each in ir.walk(einsum.expression) if isinstance(each, ir.Extent)})
         indices = ir.Cascade(einsum.name, (einsum,)).indices
         found.update(dict.fromkeys(name for index in indices for name in extent_names(index)))
+    found.update(dict.fromkeys(name for names in scattered_extents(cascade).values() for name in names))
     return tuple(found)
 
 
@@ -221,7 +234,8 @@ class _Solver:
 
     def __post_init__(self) -> None:
         for einsum in self.cascade.einsums:
-            for access, guarded in _guarded(einsum.expression, False):
+            scattered = ((access, False) for each in einsum.scatters for access in ir.accesses(each))
+            for access, guarded in (*_guarded(einsum.expression, False), *scattered):
                 for place, index in enumerate(access.indices):
                     if index.gather is None:
                         plain = index.rank is not None or partition(index) is not None
@@ -244,7 +258,9 @@ class _Solver:
                 continue
             given = self.shapes[tensor][place]
             index = max(indices, key=self._size)
-            if self._size(index) != given and not 0 <= given - self._size(index) <= _slack(index):
+            if index.fixed is not None and index.fixed < given:
+                continue  # an input may be longer than the place that is read
+            if self._size(index) != given and not 0 <= given - self._size(index) <= self._slack(index):
                 sizes = ", ".join(f"{name}={self.known[name]}" for name in _unknown_names(index, {})) or "read as it is"
                 raise CascadeSimError(f"{self.cascade.name}: {tensor} has {given} elements along "
                                       f"'{index_text(index)}', expected {self._size(index)} ({sizes})")
@@ -253,9 +269,18 @@ class _Solver:
         whole = reach(ir.Index(index.terms, index.offsets)).bound(self.known)
         return -(-whole // factor_polynomial(index.divisor).bound(self.known))
 
+    def _slack(self, index: ir.Index) -> int:
+        """Elements past the last one read that do no harm: `X[2*d]` may leave one, windows `X[STRIDE*p+r]` less than
+        STRIDE; tiles none."""
+        if partition(index) is not None:
+            return 0
+        return max((factor_polynomial(factor).bound(self.known) for _, factor in index.terms), default=1) - 1
+
     def _from_results(self) -> bool:
         unknown = {einsum.name for einsum in self.cascade.einsums for index in einsum.output.indices
                    if _unknown_names(index, self.known)}
+        unknown |= {tensor for (tensor, _), names in scattered_extents(self.cascade).items()
+                    if not self.known.keys() >= set(names)}
         return self._from_dimensions(self.uses, {name: shape_of(self.cascade, name, self.known)
                                                  for name in self.cascade.produced if name not in unknown})
 
@@ -294,19 +319,6 @@ class _Solver:
         return False
 
 
-def kept_extent(einsum: ir.Einsum) -> tuple[str, int | str] | None:
-    """The rank that a whole-fiber operator makes, and how long it says it is."""
-    rank = kept_rank(einsum)
-    if rank is None or not isinstance(einsum.expression, ir.Apply):
-        return None
-    match einsum.expression.operands[1]:
-        case ir.Extent(name=name):
-            return rank, name
-        case ir.Constant(value=value):
-            return rank, int(value)
-    return None
-
-
 def _guarded(expression: ir.Expression, inside: bool) -> Iterator[tuple[ir.Access, bool]]:
     """Accesses, and whether they stand under a condition, which may keep them inside their tensor."""
     match expression:
@@ -327,10 +339,3 @@ def _guarded(expression: ir.Expression, inside: bool) -> Iterator[tuple[ir.Acces
 def _unknown_names(index: ir.Index, known: Mapping[str, int]) -> list[str]:
     used = dict.fromkeys((*(rank.upper() for rank in index.ranks), *extent_names(index)))
     return [name for name in used if name not in known]
-
-
-def _slack(index: ir.Index) -> int:
-    """Elements past the last one read that do no harm: `X[2*d]` may leave one."""
-    factors = [factor for _, factor in index.terms]
-    numbers = [factor for factor in factors if isinstance(factor, int)]
-    return min(numbers) - 1 if factors and len(numbers) == len(factors) and min(numbers) > 0 else 0

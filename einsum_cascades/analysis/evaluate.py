@@ -30,12 +30,29 @@ def evaluate(
     A state has one element more than its rank: its first value and one after each step.
     """
     arrays = _arrays(cascade, inputs)
-    sizes = bind_extents(cascade, {name: array.shape for name, array in arrays.items()}, dict(extents or {}))
-    results = {name: np.full(shape_of(cascade, name, sizes), np.nan) for name in cascade.produced}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    sizes = bind_extents(cascade, shapes, {**_lengths(cascade, arrays), **(extents or {})})
+    results = {name: np.full(shape_of(cascade, name, sizes), _untouched(cascade.einsum(name)))
+               for name in cascade.produced}
     run = _Evaluation(cascade, arrays | results, sizes)
     with np.errstate(all="ignore"):  # -inf - -inf of a row that attends nothing is NaN, as on hardware
         run.steps(steps(cascade), {})
     return results
+
+
+def _untouched(einsum: ir.Einsum) -> float:
+    """What stands where nothing is written: the result of reducing nothing, where an Einsum scatters."""
+    return {"add": 0.0, "max": -np.inf, "min": np.inf}[einsum.reduction] if einsum.scatters else np.nan
+
+
+def _lengths(cascade: ir.Cascade, arrays: Mapping[str, operators.Values]) -> dict[str, int]:
+    """A scatter whose result nobody reads by a rank writes up to the largest coordinate that its input holds."""
+    held = {each.tensor: arrays[each.tensor] for einsum in cascade.einsums for each in einsum.scatters
+            if each.tensor in arrays}
+    names = {name for names in operators.scattered_extents(cascade).values() for name in names}
+    names -= {rank.upper() for rank in cascade.ranks}
+    return {name.upper(): max(int(array.max()), 0) + 1 for name, array in held.items()
+            if name.upper() in names and np.isfinite(array).all()}
 
 
 def _arrays(cascade: ir.Cascade, inputs: Mapping[str, ArrayLike]) -> dict[str, operators.Values]:
@@ -85,9 +102,15 @@ class _Evaluation:
         if not output.indices:
             target[...] = values.reshape(())
             return
-        places = np.broadcast_arrays(*(coordinates(index, grid.axes, self.sizes) for index in output.indices))
-        target[tuple(np.broadcast_to(place, grid.output_shape) for place in places)] = np.broadcast_to(
-            values, grid.output_shape)
+        places = (coordinates(index, grid.axes, self.sizes) if index.gather is None else
+                  grid.place(output, number, target.shape[number], _EVERYWHERE)
+                  for number, index in enumerate(output.indices))
+        at = tuple(np.broadcast_to(place, grid.output_shape) for place in places)
+        whole = np.broadcast_to(values, grid.output_shape)
+        if grid.einsum.scatters:
+            operators.REDUCTIONS[grid.einsum.reduction].at(target, at, whole)
+        else:
+            target[at] = whole
 
 
 class _Grid:
@@ -100,12 +123,14 @@ class _Grid:
             along = np.asarray([at[rank]]) if rank in at else np.arange(run.sizes[rank.upper()])
             self.axes[rank] = along.reshape([-1 if place == axis else 1 for place, _ in enumerate(ranks)])
         self.shape = tuple(self.axes[rank].size for rank in ranks)
-        self.reduced_axes = tuple(axis for axis, rank in enumerate(ranks) if rank in einsum.reduced_ranks)
+        scattered = {rank for each in einsum.scatters for rank in each.ranks}  # reduced as they are written
+        self.reduced_ranks = tuple(rank for rank in einsum.reduced_ranks if rank not in scattered)
+        self.reduced_axes = tuple(axis for axis, rank in enumerate(ranks) if rank in self.reduced_ranks)
         self.output_shape = tuple(1 if axis in self.reduced_axes else size for axis, size in enumerate(self.shape))
 
     def reduced(self, expression: ir.Expression, where: Where = _EVERYWHERE) -> operators.Values:
         """The expression, reduced over the ranks missing on the left; all axes stay, at length 1 where reduced."""
-        reduced = set(self.einsum.reduced_ranks)
+        reduced = set(self.reduced_ranks)
         if isinstance(expression, ir.Select) and all(reduced.isdisjoint(each.ranks) for each in expression.conditions):
             inside = self._holds(expression.conditions)
             chosen = self.reduced(expression.value, where & inside)
@@ -181,16 +206,18 @@ class _Grid:
         array = self.run.arrays[access.tensor]
         if not access.indices:
             return array
-        places = [self._place(access, place, array.shape[place], where) for place, _ in enumerate(access.indices)]
+        places = [self.place(access, place, array.shape[place], where) for place, _ in enumerate(access.indices)]
         return np.asarray(array[tuple(np.broadcast_arrays(*places))])
 
-    def _place(self, access: ir.Access, place: int, size: int, where: Where) -> NDArray[np.int64]:
+    def place(self, access: ir.Access, place: int, size: int, where: Where) -> NDArray[np.int64]:
+        """Coordinates of one dimension on the grid. Raises CascadeSimError where one is outside it."""
         index = access.indices[place]
         found = self._gathered(index.gather, where) if index.gather else coordinates(index, self.axes, self.run.sizes)
         outside = ((found < 0) | (found >= size)) & where
         if outside.any():
             wrong = np.broadcast_to(found, outside.shape)[outside].flat[0]
-            raise self._wrong(f"{access.tensor} is read at {wrong} in dimension {place + 1}, which has {size} elements")
+            done = f"{access.tensor} is {'written' if access is self.einsum.output else 'read'} at {wrong}"
+            raise self._wrong(f"{done} in dimension {place + 1}, which has {size} elements")
         inside = np.clip(found, 0, size - 1)
         return inside if index.ranks else inside.reshape((1,) * len(self.ranks))
 

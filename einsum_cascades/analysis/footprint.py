@@ -24,7 +24,7 @@ from cascadesim.einsum_cascades.analysis.passes import (
 from cascadesim.einsum_cascades.notation.algebra import Polynomial, polynomial, product
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.notation.ir import Cascade
-from cascadesim.einsum_cascades.notation.operators import is_copy
+from cascadesim.einsum_cascades.notation.operators import is_copy, repeated_ranks
 from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
 
 SCHEMA = "cascadesim.passes/1"
@@ -76,15 +76,17 @@ def live_footprint(cascade: Cascade, rank: str) -> Footprint:
 def _live(cascade: Cascade, tensor: str, over: RankGroup, times: Traversal) -> LiveTensor | None:
     """Reads of one fixed element, such as the state after the last step, keep no fiber. Copies are their source.
 
-    What needs only inputs (time 1) can as well be made in the first pass.
+    What needs only inputs (time 1) can as well be made in the first pass; what is scattered over the fiber is there
+    before it is walked. A result that is repeated along the fiber is one element.
     """
     reads = [(reader, ranks) for reader, ranks in _reads(cascade, tensor, set()) if over.outer & set(ranks)]
-    if not reads or any(einsum.name == tensor and is_copy(einsum) for einsum in cascade.einsums):
+    makers = [(number, einsum) for number, einsum in enumerate(cascade.einsums) if einsum.name == tensor]
+    if not reads or any(is_copy(einsum) or over.outer & set(repeated_ranks(einsum)) for _, einsum in makers):
         return None
-    made = [max(2, times.runs[number]) for number, einsum in enumerate(cascade.einsums)
-            if einsum.name == tensor and over.outer & set(einsum.output.ranks)]
+    made = [times.runs[number] if over.outer.isdisjoint(einsum.written_ranks) else max(2, times.runs[number])
+            for number, einsum in makers if einsum.scatters or over.outer & set(einsum.written_ranks)]
     runs = [max(2, times.runs[reader]) for reader, _ in reads]
-    kept = set(reads[0][1]).intersection(*(cascade.einsums[reader].output.ranks for reader, _ in reads))
+    kept = set(reads[0][1]).intersection(*(cascade.einsums[reader].written_ranks for reader, _ in reads))
     return LiveTensor(min(made or runs), max(runs), reads[0][1], frozenset(kept))
 
 
@@ -97,7 +99,7 @@ def _reads(cascade: Cascade, tensor: str, seen: set[str]) -> Iterator[tuple[int,
             if is_copy(einsum) and einsum.name not in seen and access.tensor in cascade.inputs:
                 yield from _reads(cascade, einsum.name, seen | {einsum.name})
             elif any(index.gather for index in access.indices) and tensor in cascade.produced:
-                yield number, cascade.einsum(tensor).output.ranks  # any element may be asked for
+                yield number, cascade.einsum(tensor).written_ranks  # any element may be asked for
             else:
                 yield number, access.ranks
 

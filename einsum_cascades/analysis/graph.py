@@ -75,7 +75,7 @@ def _loop_rank(cascade: Cascade, group: list[int], own: list[Dependence]) -> str
     """The rank to step along: it carries a dependence, and nobody in the loop looks ahead or sums along it."""
     for rank in cascade.ranks:
         carries = any(rank in each.distances for each in own)
-        stepped = all(rank in cascade.einsums[member].output.ranks for member in group)
+        stepped = all(rank in cascade.einsums[member].written_ranks for member in group)
         if carries and stepped and all(_keeps_order(cascade, each, rank) for each in own):
             return rank
     first = cascade.einsums[group[0]]

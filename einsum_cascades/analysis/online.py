@@ -78,7 +78,7 @@ class _Chain:
     def __post_init__(self) -> None:
         self.late.add(self.maximum.name)
         for einsum in self.cascade.einsums:
-            linear = self._degree(einsum.expression) == 1 and einsum.reduction == "add"
+            linear = self._degree(einsum.expression) == 1 and einsum.reduction == "add" and not einsum.scatters
             own = set(self.maximum.output.ranks) <= set(einsum.output.ranks)  # each row keeps its own maximum
             if linear and own and self.rank in einsum.output.ranks:
                 self.scaled[einsum.name] = einsum.output

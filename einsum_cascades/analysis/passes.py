@@ -306,7 +306,7 @@ def traversal(cascade: Cascade, over: RankGroup) -> Traversal:
         for number, einsum in enumerate(cascade.einsums):
             ready = max((_ready(cascade, each, values, over) for each in reads[number]), default=1)
             run = runs[number] = max(2, ready + ready % 2) if over.traversed_by(einsum) else max(1, ready)
-            reduced = over.walked_by(einsum) and over.outer.isdisjoint(einsum.output.ranks)
+            reduced = over.walked_by(einsum) and over.outer.isdisjoint(einsum.written_ranks)
             values[number] = 0 if number in given else run + 1 if reduced and run % 2 == 0 else run
         if values == before:
             return Traversal(over, tuple(runs), tuple(values))
@@ -337,7 +337,7 @@ def _ready(cascade: Cascade, dependence: Dependence, values: list[int], over: Ra
 
 def _waits(written: Index, read: Index, over: RankGroup) -> bool:
     """Whether a read along the fiber needs it whole: gathered, final, backwards, by another rank."""
-    if over.outer.isdisjoint(written.ranks):
+    if written.gather is not None or over.outer.isdisjoint(written.ranks):
         return False
     if read.gather is not None or not read.terms:
         return read.gather is not None or read.final is not None

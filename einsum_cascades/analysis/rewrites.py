@@ -162,7 +162,7 @@ def _deferred(cascade: ir.Cascade, einsum: ir.Einsum) -> Iterator[ir.Einsum]:
     for factor in given.numerator:  # quotients computed by Einsums before it are written out
         whole *= _written_out(cascade, einsum, factor)
     late = tuple(factor for factor in whole.denominator if not reduced & set(ir.bound_ranks(factor)))
-    if einsum.reduction != "add" or not reduced or not late or fiber_rank(einsum):
+    if einsum.reduction != "add" or not reduced or not late or fiber_rank(einsum) or einsum.scatters:
         yield einsum
         return
     early = tuple(factor for factor in whole.denominator if factor not in late)

@@ -39,11 +39,13 @@ class Polynomial:
     __radd__ = __add__
 
     def __mul__(self, other: Polynomial | Number) -> Polynomial:
-        total = Polynomial()
+        total: dict[Monomial, Number] = {}
+        others = polynomial(other).terms
         for names, coefficient in self.terms.items():
-            for other_names, other_coefficient in polynomial(other).terms.items():
-                total += Polynomial({tuple(sorted(names + other_names)): coefficient * other_coefficient})
-        return total
+            for other_names, other_coefficient in others.items():
+                both = tuple(sorted(names + other_names))
+                total[both] = total.get(both, 0) + coefficient * other_coefficient
+        return Polynomial({names: value for names, value in total.items() if value})
 
     __rmul__ = __mul__
 

@@ -15,9 +15,10 @@ from typing import TypeVar
 
 from cascadesim.einsum_cascades.notation import ir
 from cascadesim.einsum_cascades.notation.algebra import Polynomial, as_index, factor, polynomial, symbol
-from cascadesim.einsum_cascades.notation.errors import suggestion
+from cascadesim.einsum_cascades.notation.errors import shortened, suggestion
 from cascadesim.einsum_cascades.notation.operators import ELEMENTWISE, FIBER
 
+MOST_INDICES = 32  # of one tensor: as many dimensions as NumPy arrays always could have
 DEEPEST_NESTING = 60  # keeps every recursive walk far from Python's recursion limit
 LARGEST_COORDINATE = 2**53  # exact in float64 and far beyond any tensor
 RANK = re.compile(r"[a-z][a-z0-9_]*")
@@ -26,6 +27,13 @@ BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "subtract", as
 COMPARISONS: dict[type[ast.cmpop], ir.Comparison] = {
     ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
 }  # fmt: skip
+NO_STOPPING = "is a stopping condition, which the notation lacks: a rank has a known number of steps, such as I of S[I]"
+# what other notations for extended Einsums write, and what to write here
+ELSEWHERE = {
+    "take": "take (one operand where another is not empty) is not part of the notation, whose tensors are dense: write "
+            "a condition, such as X[i] if LO[] <= i else 0, or a product",
+}
+_STOPPING = re.compile(r"\b(?:while|until)\b")
 Built = TypeVar("Built", bound=ir.Expression)
 WRONG: ir.Expression = ir.Constant(0.0)  # stands for what could not be read; a problem is noted wherever it is used
 
@@ -55,6 +63,9 @@ def parse(text: str, column: int, line: int) -> ast.expr | NotationProblem:
             warnings.simplefilter("ignore")  # SyntaxWarning: `1if`
             return ast.parse(text, mode="eval").body
     except SyntaxError as error:
+        stopping = _STOPPING.search(text)
+        if stopping is not None:
+            return NotationProblem(line, column + stopping.start(), f"'{stopping.group()}' {NO_STOPPING}")
         return NotationProblem(line, column + min(max((error.offset or 1) - 1, 0), len(text)), f"syntax: {error.msg}")
     except (RecursionError, MemoryError):
         return NotationProblem(line, column, "syntax: nested too deeply")
@@ -167,7 +178,8 @@ class Reader:
         operands = tuple(self._operand(operand, depth) for operand in node.args)
         operator = ELEMENTWISE.get(name)
         if operator is None:
-            raise Unreadable(node, f"unknown operator '{name}'{suggestion(name, (*ELEMENTWISE, *FIBER))}")
+            unknown = f"unknown operator '{name}'{suggestion(name, (*ELEMENTWISE, *FIBER))}"
+            raise Unreadable(node, ELSEWHERE.get(name, unknown))
         if operator.operands is None and len(operands) < 2:
             raise Unreadable(node, f"{name} takes two or more operands, got {len(operands)}")
         if operator.operands is not None and len(operands) != operator.operands:
@@ -201,9 +213,14 @@ class Reader:
         if not isinstance(node.value, ast.Name):
             raise Unreadable(node, "only a tensor's name can be indexed")
         parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        if len(parts) > MOST_INDICES:
+            raise Unreadable(node, f"{shortened(node.value.id)} has {len(parts):,} indices; at most {MOST_INDICES}")
         return ir.Access(node.value.id, tuple(self._index(part, depth) for part in parts))
 
     def _index(self, node: ast.expr, depth: int) -> ir.Index:
+        if isinstance(node, ast.Slice):
+            raise Unreadable(node, "'P: p' renames a rank, which the notation does not do: a dimension is known by its "
+                                   "place; write the index alone, as in K[b,p]")
         if isinstance(node, ast.Subscript):
             if depth > DEEPEST_NESTING:
                 raise Unreadable(node, f"nested deeper than {DEEPEST_NESTING} levels")

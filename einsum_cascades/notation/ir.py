@@ -191,18 +191,31 @@ class Einsum:
         return self.output.tensor
 
     @cached_property
+    def scatters(self) -> tuple[Access, ...]:
+        """The tensors that hold coordinates of the result: `IDX[e]` of `Y[IDX[e]] += V[e]`."""
+        return tuple(index.gather for index in self.output.indices if index.gather is not None)
+
+    @cached_property
     def inputs(self) -> tuple[Access, ...]:
-        """Distinct accesses on the right-hand side, in order."""
-        return tuple(dict.fromkeys(accesses(self.expression)))
+        """Distinct accesses on the right-hand side, in order, then those that say where a scatter writes."""
+        places = (access for each in self.scatters for access in accesses(each))
+        return tuple(dict.fromkeys((*accesses(self.expression), *places)))
+
+    @cached_property
+    def written_ranks(self) -> tuple[str, ...]:
+        """The ranks of the result; those of coordinates that are data are none: results that meet are reduced."""
+        return tuple(dict.fromkeys(rank for index in self.output.indices if index.gather is None
+                                   for rank in index.ranks))
 
     @cached_property
     def ranks(self) -> tuple[str, ...]:
-        """The iteration space: output ranks first, then the ranks that only the right-hand side has."""
-        return tuple(dict.fromkeys(self.output.ranks + bound_ranks(self.expression)))
+        """The iteration space: ranks of the result first, then those that only the right-hand side has."""
+        places = tuple(rank for each in self.scatters for rank in each.ranks)
+        return tuple(dict.fromkeys(self.written_ranks + bound_ranks(self.expression) + places))
 
     @cached_property
     def reduced_ranks(self) -> tuple[str, ...]:
-        return tuple(rank for rank in self.ranks if rank not in self.output.ranks)
+        return tuple(rank for rank in self.ranks if rank not in self.written_ranks)
 
     @cached_property
     def iterates(self) -> tuple[str, ...]:

@@ -3,22 +3,29 @@
 Knows lines, how problems are shown, and what only the whole cascade can tell: every tensor has one shape, one
 definition, and is produced before it is read. What stands right of the operator is read by `expressions`. All problems
 are reported at once. A state of an iterative rank has two definitions, its value at a number (`RM[h,0,p]`) and its next
-value (`RM[h,m1+1,p]`); lines between them may read its current value (`RM[h,m1,p]`).
+value (`RM[h,m1+1,p]`); lines between them may read its current value (`RM[h,m1,p]`). A rank that only the left side has
+repeats the result along it (`RM[h,0,p] = SINK[h]`). A left side may write at coordinates that are data: the scatter
+`Y[IDX[e]] += V[e]` reduces what meets at one place; where nothing is written stands the sum (or maximum) of nothing.
 """
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from cascadesim.einsum_cascades.notation import ir
 from cascadesim.einsum_cascades.notation.algebra import access_text, index_sum, index_text
-from cascadesim.einsum_cascades.notation.errors import NotationError, excerpt, shortened, suggestion
-from cascadesim.einsum_cascades.notation.expressions import NotationProblem, Reader
-from cascadesim.einsum_cascades.notation.operators import fiber_operator
+from cascadesim.einsum_cascades.notation.errors import NotationError, excerpt, shortened
+from cascadesim.einsum_cascades.notation.expressions import NO_STOPPING, NotationProblem, Reader
+from cascadesim.einsum_cascades.notation.operators import (
+    fiber_operator,
+    measured_ranks,
+    unsized_scatters,
+    without_length,
+)
 
 REDUCTIONS: dict[str, ir.Reduction] = {"=": "add", "+=": "add", "max=": "max", "min=": "min"}
 LONGEST_LINE = 10_000  # no Einsum is longer; Python's parser is not asked to try
@@ -28,7 +35,8 @@ _CONDITIONAL, _SUM, _PRODUCT, _SIGN, _ATOM = range(5)  # how tightly a construct
 _SYMBOLS = {"add": ("+", _SUM), "subtract": ("-", _SUM), "multiply": ("*", _PRODUCT), "divide": ("/", _PRODUCT)}
 _WHOLE = 2.0**53  # whole numbers up to here are written without a point
 # Possessive quantifiers (`*+`) never give back what they took: each line is scanned once, whatever is in it.
-_STATEMENT = re.compile(r"(?P<target>\s*+[A-Za-z_]\w*+\s*+(?:\[[^\[\]=]*+\])?+)\s*+"
+_STATEMENT = re.compile(r"(?P<target>\s*+[A-Za-z_]\w*+\s*+"
+                        r"(?:\[(?:[^\[\]=]++|\[(?:[^\[\]=]++|\[[^\[\]=]*+\])*+\])*+\])?+)\s*+"
                         r"(?P<operator>(?:[A-Za-z_]\w*+|[^\w\s\[\]=<>!]++)?+=(?!=))(?P<right>.*)")
 _SCALAR = re.compile(r"\b([A-Za-z]\w*+)(\s*+\[\s*+\])")
 _LONE_NAME = re.compile(r"\s*+([A-Za-z]\w*+)\s*+(?:\w*+|\+)=(?!=)")
@@ -137,6 +145,8 @@ def _unreadable(line: Line) -> NotationProblem | None:
     if len(line.text) > LONGEST_LINE:
         return NotationProblem(line.number, 0, f"line longer than {LONGEST_LINE} characters")
     for column, character in enumerate(line.text):
+        if character in "\u25c7\u22c4":
+            return NotationProblem(line.number, column, f"a diamond (EDGE) {NO_STOPPING}")
         if character != "\t" and not " " <= character <= "~":
             return NotationProblem(line.number, column, f"unexpected character {character!a}")
     return None
@@ -150,11 +160,12 @@ def _stripped(match: re.Match[str], group: str) -> tuple[str, int]:
 def check(statements: Sequence[Statement], complete: bool) -> list[NotationProblem]:
     """Problems of statements that each read well; `complete`: no line is missing because it could not be read."""
     found = [*_arities(statements), *_definitions(statements)]
+    measured = measured_ranks([statement.einsum for statement in statements])
     for position, statement in enumerate(statements):
         found += _targets(statement)
         found += _fibers(statement)
         if complete:
-            found += _unbound(statement, statements)
+            found += _lengths(statement, statements, measured)
             found += _states(statements, position)
             found += _order(statements, position)
     return found
@@ -189,15 +200,16 @@ def _definitions(statements: Sequence[Statement]) -> Iterator[NotationProblem]:
 
 
 def _targets(statement: Statement) -> Iterator[NotationProblem]:
-    """The left side writes each point once: ranks, rank+1, affine m1*M0+m0, or numbers."""
+    """The left side writes ranks, rank+1, affine m1*M0+m0, numbers, or where a tensor says."""
     output = statement.einsum.output
     for index in output.indices:
-        if index.gather is not None or index.divisor != 1 or min(index_sum(index).terms.values(), default=0) < 0:
-            yield statement.problem(statement.column, "the left side takes ranks, rank+1, m1*M0+m0 and numbers only")
+        if index.divisor != 1 or min(index_sum(index).terms.values(), default=0) < 0:
+            message = "the left side takes ranks, rank+1, m1*M0+m0, numbers and tensors of coordinates only"
+            yield statement.problem(statement.column, message)
         elif not index.terms and index.offsets and not isinstance(index.offsets[0], int):
             name = index.offsets[0]
             yield statement.problem(statement.column, f"'{name}' is an extent; the left side takes its rank")
-    written = [rank for index in output.indices for rank in index.ranks]
+    written = [rank for index in output.indices if index.gather is None for rank in index.ranks]
     for rank in sorted({rank for rank in written if written.count(rank) > 1}):
         yield statement.problem(statement.column, f"rank '{rank}' stands twice on the left side")
 
@@ -209,25 +221,19 @@ def _fibers(statement: Statement) -> Iterator[NotationProblem]:
     if operator is None:
         return
     given = ir.bound_ranks(einsum.expression)
-    new = [rank for rank in einsum.output.ranks if rank not in given]
+    new = [rank for rank in einsum.written_ranks if rank not in given]
     if len(new) != 1 or len(einsum.reduced_ranks) != 1 or einsum.reduction != "add":
         yield statement.problem(statement.column, f"{operator.name} exchanges one rank for another, such as "
                                                   f"I[p,j] = {operator.name}(S[p,m], KEEP)")
 
 
-def _unbound(statement: Statement, statements: Sequence[Statement]) -> Iterator[NotationProblem]:
-    """Every rank on the left is bound on the right; a constant may take ranks that other lines use."""
-    einsum = statement.einsum
-    if fiber_operator(einsum) is not None:
-        return
-    bound: Iterable[str] = ir.bound_ranks(einsum.expression)
-    if not einsum.inputs:
-        bound = {rank for other in statements if other is not statement for rank in other.einsum.ranks} | set(bound)
-    for rank in einsum.output.ranks:
-        if rank not in bound:
-            hint = suggestion(rank, bound) if einsum.inputs else "; no other line has it"
-            message = f"rank '{rank}' of {einsum.name} does not stand on the right side{hint}"
-            yield statement.problem(statement.column, message)
+def _lengths(
+    statement: Statement, statements: Sequence[Statement], measured: Set[str]
+) -> Iterator[NotationProblem]:
+    """Every dimension that is written has a length."""
+    others = [other.einsum for other in statements if other is not statement]
+    for message in (*without_length(statement.einsum, others, measured), *unsized_scatters(statement.einsum, others)):
+        yield statement.problem(statement.column, message)
 
 
 def _states(statements: Sequence[Statement], position: int) -> Iterator[NotationProblem]:
@@ -289,7 +295,7 @@ def to_text(cascade: ir.Cascade) -> str:
     lines = []
     for target, einsum in zip(targets, cascade.einsums, strict=True):
         comment = f"   # {einsum.comment}" if einsum.comment else ""
-        symbol = "=" if einsum.reduction == "add" else f"{einsum.reduction}="
+        symbol = {"add": "+=" if einsum.scatters else "="}.get(einsum.reduction, f"{einsum.reduction}=")
         lines.append(f"{target:<{width}} {symbol} {_text(einsum.expression, _CONDITIONAL)}{comment}")
     return "\n".join(lines)
 

@@ -1,21 +1,37 @@
 """The operators of the notation: name -> what it computes (NumPy) and which operations one application costs.
 
 Adding an operator is adding a row. Operation classes are those an accelerator prices: mac, add, multiply, max, min,
-exp, divide, compare, sqrt, log, erf, ... What an operation costs on a unit is the accelerator's business.
+exp, divide, compare, sqrt, log, erf, ... What an operation costs on a unit is the accelerator's business. Also says
+what an Einsum is: a whole-fiber one, a copy, one whose result has dimensions of no known length.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.notation.ir import Apply, Condition, Einsum, Expression, Select, accesses, walk
+from cascadesim.einsum_cascades.notation.errors import suggestion
+from cascadesim.einsum_cascades.notation.ir import (
+    Apply,
+    Cascade,
+    Condition,
+    Constant,
+    Einsum,
+    Expression,
+    Extent,
+    Select,
+    accesses,
+    bound_ranks,
+    conditions,
+    walk,
+)
 
 Values = NDArray[np.float64]
 Coordinates = NDArray[np.int64]
@@ -167,9 +183,112 @@ def kept_rank(einsum: Einsum) -> str | None:
     if fiber_operator(einsum) is None:
         return None
     given = {rank for access in einsum.inputs for rank in access.ranks}
-    return next(rank for rank in einsum.output.ranks if rank not in given)
+    return next(rank for rank in einsum.written_ranks if rank not in given)
+
+
+def kept_extent(einsum: Einsum) -> tuple[str, int | str] | None:
+    """The rank that a whole-fiber operator makes, and how long it says it is."""
+    rank = kept_rank(einsum)
+    if rank is None or not isinstance(einsum.expression, Apply):
+        return None
+    match einsum.expression.operands[1]:
+        case Extent(name=name):
+            return rank, name
+        case Constant(value=value):
+            return rank, int(value)
+    return None
+
+
+def repeated_ranks(einsum: Einsum) -> tuple[str, ...]:
+    """Ranks along which a result is only repeated: p of `RM[h,0,p] = SINK[h]`; none of a constant."""
+    if not einsum.inputs or fiber_operator(einsum) is not None:
+        return ()
+    own = set(bound_ranks(einsum.expression)).union(*(each.ranks for each in einsum.scatters))
+    return tuple(rank for rank in einsum.written_ranks if rank not in own)
+
+
+def is_first(einsum: Einsum) -> bool:
+    """Whether the Einsum writes one place, such as what a running value begins with."""
+    return any(index.fixed is not None for index in einsum.output.indices)
 
 
 def is_copy(einsum: Einsum) -> bool:
-    """Whether the Einsum only renames or partitions: `BK[m1,m0,e] = K[m1*M0+m0,e]` moves no data by itself."""
-    return not charges(einsum) and len(einsum.inputs) == 1 and einsum.expression == einsum.inputs[0]
+    """Whether the Einsum only renames or partitions: `BK[m1,m0,e] = K[m1*M0+m0,e]` moves no data by itself.
+
+    Nor does an input with which a running value begins: `RM[h,0,p] = SINK[h]`. A scatter and any other result with more
+    ranks than its source (`B[h,p] = S[h]`) are tensors of their own.
+    """
+    renames = not einsum.scatters and len(einsum.inputs) == 1 and einsum.expression == einsum.inputs[0]
+    return renames and (is_first(einsum) or not repeated_ranks(einsum)) and not charges(einsum)
+
+
+def without_length(einsum: Einsum, others: Sequence[Einsum], measured: Set[str]) -> Iterator[str]:
+    """Ranks of the left side that have no length; `measured`: those that `measured_ranks` says of the whole cascade.
+
+    A constant may be repeated along any rank that other lines use, other results along a measured one: a misspelt rank
+    is none.
+    """
+    repeated = repeated_ranks(einsum) if einsum.inputs else einsum.written_ranks
+    if not repeated:
+        return
+    known = measured
+    if not einsum.inputs:
+        known = {rank for other in others for rank in other.ranks} | set(bound_ranks(einsum.expression))
+    for rank in (rank for rank in repeated if rank not in known):
+        hint = suggestion(rank, set(einsum.ranks) - set(repeated)) if einsum.inputs else "; no other line has it"
+        yield f"rank '{rank}' of {einsum.name} does not stand on the right side{hint}"
+
+
+def measured_ranks(einsums: Sequence[Einsum]) -> set[str]:
+    """Ranks whose length does not depend on who writes them: those of inputs, of conditions and of kept fibers."""
+    produced = {einsum.name for einsum in einsums}
+    found = {rank for einsum in einsums for access in einsum.inputs if access.tensor not in produced
+             for rank in access.ranks}
+    found |= {rank for einsum in einsums for each in conditions(einsum.expression) for rank in each.ranks}
+    return found | {rank for einsum in einsums if fiber_operator(einsum) is not None for rank in einsum.written_ranks}
+
+
+def unsized_scatters(einsum: Einsum, others: Sequence[Einsum]) -> Iterator[str]:
+    """Dimensions written at data whose length nothing says.
+
+    Such a dimension is as long as a rank at which another line reads it, or any tensor that is read at the same
+    coordinates; else it is as long as the extent named after them (IDX), which must be no rank's then.
+    """
+    used = [access for each in (einsum, *others) for access in (each.output, *each.inputs)] if einsum.scatters else []
+    for place, index in enumerate(einsum.output.indices):
+        if index.gather is None:
+            continue
+        spaces = {(einsum.name, place)} | {(access.tensor, at) for access in used
+                                           for at, other in enumerate(access.indices)
+                                           if other.gather is not None and other.gather.tensor == index.gather.tensor}
+        walked = any(other.terms and (access.tensor, at) in spaces
+                     for access in used for at, other in enumerate(access.indices))
+        name = index.gather.tensor.upper()
+        if not walked and name in {rank.upper() for other in (einsum, *others) for rank in other.ranks}:
+            yield (f"nothing says how long {einsum.name} is ({name} is the length of rank '{name.lower()}'): rename "
+                   f"{index.gather.tensor}, or add a line that reads {einsum.name} by a rank")
+
+
+@cache
+def scattered_extents(cascade: Cascade) -> Mapping[tuple[str, int], tuple[str, ...]]:
+    """Extents whose product is the length of each dimension that is written at data: `(Y, 0)` of `Y[IDX[e]] += V[e]`.
+
+    It is as long as the ranks at which another line reads it (N of `Y[n]`), or as those that walk another dimension in
+    which the same coordinates are used (N of `X[n]`, where there is `X[IDX[e]]`), or the extent called IDX.
+    """
+    walked: dict[tuple[str, int], tuple[str, ...]] = {}  # the ranks at which each dimension is read or written
+    held: dict[str, list[tuple[str, int]]] = {}  # the dimensions in which the coordinates of a tensor are used
+    for access in (access for einsum in cascade.einsums for access in (einsum.output, *einsum.inputs)):
+        for place, index in enumerate(access.indices):
+            if index.gather is not None:
+                held.setdefault(index.gather.tensor, []).append((access.tensor, place))
+            elif index.terms:
+                walked.setdefault((access.tensor, place), index.ranks)
+    found = {}
+    for einsum in cascade.einsums:
+        for place, index in enumerate(einsum.output.indices):
+            if index.gather is not None:
+                same = [walked[each] for each in ((einsum.name, place), *held[index.gather.tensor]) if each in walked]
+                names = same[0] if same else (index.gather.tensor,)
+                found[einsum.name, place] = tuple(name.upper() for name in names)
+    return found

@@ -140,6 +140,7 @@ class Spec(BaseModel):
 
 
 SpecType = TypeVar("SpecType", bound=Spec)
+Loaded = TypeVar("Loaded")
 
 # What PyYAML raises on bad text: its own family and, from the constructors of tags such as `!!bool x`, `!!int ""`
 # or a date out of range, whatever Python raised inside them.
@@ -156,28 +157,49 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
     """The mapping that YAML `text` holds; `source` names it in errors."""
-    try:
-        content = _load(text)
-    except _YAML_ERRORS as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
-        place = "" if mark is None else f"line {mark.line + 1}: "
-        raise SpecError(f"{source}: not valid YAML: {place}{shortened(problem, 160)}") from None
+    content = _read(text, source, _load)
     if not isinstance(content, dict):
         raise SpecError(f"{source}: expected fields (name: value), got {type(content).__name__}")
     return content
 
 
+def yaml_nodes(text: str, source: str) -> yaml.Node | None:
+    """The nodes of YAML `text`, which know their lines; None where it is empty. Refuses what `parse_yaml` refuses."""
+    return _read(text, source, _nodes)
+
+
+def _read(text: str, source: str, load: Callable[[str], Loaded]) -> Loaded:
+    try:
+        return load(text)
+    except _YAML_ERRORS as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or next(iter(str(error).splitlines()), type(error).__name__)
+        place = "" if mark is None else f"line {mark.line + 1}: "
+        raise SpecError(f"{source}: not valid YAML: {place}{shortened(problem, 160)}") from None
+
+
 def _load(text: str) -> Any:
     loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _check_nodes(node)
-        return loader.construct_document(node)
+        node = _checked(loader)
+        return None if node is None else loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def _nodes(text: str) -> yaml.Node | None:
+    loader = _Loader(text)
+    try:
+        return _checked(loader)
+    finally:
+        loader.dispose()
+
+
+def _checked(loader: yaml.SafeLoader) -> yaml.Node | None:
+    node: yaml.Node | None = loader.get_single_node()
+    if node is not None:
+        _check_nodes(node)
+    return node
 
 
 def _check_nodes(root: yaml.Node) -> None:

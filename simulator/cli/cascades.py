@@ -1,4 +1,4 @@
-"""The commands `passes` and `rewrite`: what can be said of a cascade before any hardware, and another text of it."""
+"""The commands `passes`, `rewrite` and `import`: what a cascade is before any hardware, and other texts of it."""
 
 from __future__ import annotations
 
@@ -80,3 +80,14 @@ def rewrite(cascade: str, steps: Sequence[str]) -> None:
     for step in steps:
         found = einsum_cascades.rewritten_to(found, step)
     click.echo(printable(einsum_cascades.to_text(found)))
+
+
+@click.command("import", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("file", metavar="FILE.yaml")
+def import_cascade(file: str) -> None:
+    """Print the Einsums of a TeAAL or AccelForge file as a cascade in our notation.
+
+    \b
+    cascadesim import their.yaml > mine.cascade
+    """
+    click.echo(printable(einsum_cascades.to_text(einsum_cascades.read_foreign(file))))

@@ -47,6 +47,7 @@ OWN = {
     "simulate": "cascadesim.simulator.cli.commands:simulate",
     "passes": "cascadesim.simulator.cli.cascades:passes",
     "rewrite": "cascadesim.simulator.cli.cascades:rewrite",
+    "import": "cascadesim.simulator.cli.cascades:import_cascade",
     "map": "cascadesim.simulator.cli.mapper:map_cascade",
     "gna": "cascadesim.simulator.cli.gna:gna",
     "explore": "cascadesim.simulator.cli.explore:explore",

@@ -26,6 +26,7 @@ from cascadesim.einsum_cascades.models import workload as zoo
 from cascadesim.einsum_cascades.models.workload import workload_from
 from cascadesim.einsum_cascades.notation import notation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.foreign import foreign
 from cascadesim.einsum_cascades.notation.notation import to_text
 from cascadesim.einsum_cascades.notation.schema import parse_yaml, with_settings
 from cascadesim.einsum_cascades.sparsity.block_selection import read_block_mask
@@ -85,8 +86,10 @@ def _refusing(read: Callable[[bytes], object]) -> Callable[[bytes], object]:
 def _all(folder: Path) -> Iterator[tuple[str, Callable[[bytes], object], list[bytes], float]]:
     cascades = [to_text(find(name)).encode() for name in cascade_names()]
     short = sorted(cascades, key=len)[:12]
-    yield "cascade", lambda content: _round_trip(_text(content)), short, 12
-    yield "passes", lambda content: analyse(notation.parse("fuzz", _text(content))), sorted(cascades, key=len)[:25], 1.5
+    yield "cascade", lambda content: _round_trip(_text(content)), [*short, *FORMS], 12
+    longer = [*sorted(cascades, key=len)[:25], *FORMS]
+    yield "passes", lambda content: analyse(notation.parse("fuzz", _text(content))), longer, 1.5
+    yield "import", lambda content: foreign(_text(content), "f.yaml"), FOREIGN, 3
     models = [path.read_bytes() for path in sorted(Path(str(zoo._FOLDER)).glob("*.yaml"))[::4]]
     yield "workload", lambda content: workload_from(parse_yaml(_text(content), "w.yaml"), "w.yaml"), models, 6
     yield "operations", lambda content: _operations(_text(content)), models, 1
@@ -125,6 +128,22 @@ def _mapping(text: str) -> object:
 
 
 MAPPED = (("b", 1), ("h", 2), ("g", 1), ("m", 600), ("p", 600), ("e", 64), ("f", 64), ("r", 600), ("n", 300), ("k", 64))
+FORMS = [  # of the notation that few cascades have
+    b"Y[b,IDX[e]] += V[b,e]\nZ[n] = Y[0,n] * X[2,n]", b"Y[O[I[j]],f] max= V[j,f]", b"DEG[DST[e]] += 1",
+    b"R[h,0,p] = S[h]\nR[h,i+1,p] = max(R[h,i,p], X[h,i,p])\nY[h,p] = R[h,I,p]", b"S[i+1] = S[i] until S[i] > 3",
+    b"Y[p] = take(K[b, P: p], W[p], 0)",
+]  # fmt: skip
+FOREIGN = [  # Einsums as TeAAL and AccelForge write them
+    b"einsum:\n  declaration:\n    A: [K, M]\n  expressions:\n    - T[m, n] = sum(K).(A[k, m] * B[k, n])\n"
+    b"    - Z[m, n] = a * T[m, n] + C[m, n]\n    - Y[q] <<= I[g * q + s] * F[s]\n",
+    b"einsum:\n  expressions: ['T[k, m] = take(A[k, m], B[k], 0)', 'Z[m] = T[k, m]']\n",
+    b"workload:\n  {% set N = N | default(8) %}\n  rank_sizes: {B: {{N}}}\n  einsums:\n"
+    b"  - einsum: \"I(output)[b, m] = copy(X[b, m])\"\n    is_copy_operation: True\n"
+    b"  - \"QK[b, m, p] = Q[b, m, e] * K[b, M: p, e]\"\n",
+    b"workload:\n  einsums:\n  - name: C\n    tensor_accesses:\n    - {name: X, projection: {N: n, H: p+r}}\n"
+    b"    - {name: F, projection: [nA, r]}\n    - {name: O, projection: [n, nA, p], output: True}\n"
+    b"    map_op: add\n    reduce_op: max\n",
+]  # fmt: skip
 SETTINGS = [
     b"clock_hz=1.0e+9", b"pe_array.rows=128", b"binding.policy=serial", b"dram.bandwidth_bytes_per_s=4.0e+11",
     b"vector_array.lanes=12", b"global_buffer.capacity_bytes=1_048_576", b"pe_array.columns=64",

@@ -143,6 +143,13 @@ def test_a_text_runs_rightly_or_is_refused_in_one_line(name: str, attention: Mak
                 assert list(problems(found, accelerator)) == []
 
 
+def test_a_text_that_repeats_what_it_begins_with_runs_by_a_mapping_that_is_searched(
+    attention: Make, design: Design
+) -> None:
+    found = design().plan(attention(600, cascade=find("attention-sinks-1pass")), "physical")
+    assert list(problems(found, design())) == []
+
+
 def test_a_text_that_masks_runs_where_the_workload_masks_as_much(attention: Make, design: Design) -> None:
     causal = attention(600, mask=CAUSAL, cascade=ATTENTION_1PASS_CAUSAL)
     assert operations(plan(design(), causal)) == operations(plan(design(), attention(600, mask=CAUSAL)))

@@ -117,6 +117,25 @@ def test_a_text_whose_work_no_kernel_does_is_none_of_theirs(text: Cascade) -> No
     assert kernel_text(text) is None
 
 
+@pytest.mark.parametrize(("line", "how"), [
+    ("Z[h,p,f,e] = AV[h,p,f]", "Z of example is repeated"), ("Z[h,I[p],f] += AV[h,p,f]", "Z of example is scattered"),
+])  # fmt: skip
+def test_a_text_that_repeats_or_scatters_its_result_is_refused(line: str, how: str) -> None:
+    """Neither is an operation on scores: E times the result would be written in the time of one."""
+    with pytest.raises(CascadeSimError, match=how):
+        kernel_text(cascade("example", line, after=ATTENTION_1PASS))
+
+
+def test_keys_that_all_heads_share_by_repetition_are_refused() -> None:
+    shared = ATTENTION_1PASS.text.replace("K[h,m1*M0", "K[m1*M0").replace("V[h,m1*M0", "V[m1*M0")
+    with pytest.raises(CascadeSimError, match="BK of shared is repeated"):
+        kernel_text(cascade("shared", shared))
+
+
+def test_a_sink_is_where_the_running_maximum_of_a_kernel_begins() -> None:
+    assert kernel_text(find("attention-sinks-1pass")) == "fused"
+
+
 @pytest.mark.parametrize("text", [SIGMOID, SOFT_CAPPED, FOUR_PRODUCTS, ALIBI], ids=lambda text: text.name)
 @pytest.mark.parametrize("queries", [1, 512])
 def test_it_runs_as_kernels_of_its_own(text: Cascade, queries: int) -> None:

@@ -124,6 +124,55 @@ def test_a_state_has_a_first_value_a_next_value_and_a_last_one() -> None:
     assert total.outputs == ("Y",)
 
 
+def test_a_rank_of_the_left_side_alone_repeats_the_result() -> None:
+    """Attention sinks: a running maximum begins with a number per head, for every query."""
+    running = cascade("sinks", """
+        RM[h,0,p]   = SINK[h]
+        RM[h,m+1,p] = max(RM[h,m,p], QK[h,m,p])
+    """)
+    assert running.inputs == ("SINK", "QK")
+    assert running.einsums[0].ranks == ("h", "p")
+    assert running.einsums[0].reduced_ranks == ()
+
+
+@pytest.mark.parametrize("others", [
+    "Z[i] = Y[i] * U[k]", "Z[i] = X[i] + U[k]\nA[m] = B[m] + Z[i]", "I[n] = top(S[m], 3)\nZ[i] = X[i]",
+])  # fmt: skip
+def test_a_misspelt_rank_is_no_repetition(others: str) -> None:
+    """Only a rank of an input, a condition or kept fibers has a length of its own."""
+    text = f"Y[i] = T[j]\n{others.replace('X[i]', 'Y[i]')}"
+    assert "rank 'i' of Y does not stand on the right side" in complaint(text)
+
+
+@pytest.mark.parametrize("others", [
+    "Z[i] = Y[i] * U[i]", "I[i] = top(S[m], 3)", "Z[k] = U[k] if k <= i else 0",
+])  # fmt: skip
+def test_inputs_conditions_and_kept_fibers_give_a_rank_its_length(others: str) -> None:
+    assert cascade("repeats", f"Y[i] = T[j]\n{others}").einsums[0].reduced_ranks == ("j",)
+
+
+def test_a_scatter_writes_where_a_tensor_says_and_reduces_what_meets() -> None:
+    (einsum,) = cascade("scatter", "Y[b,IDX[b,e],f] += W[b,e] * V[b,e,f]").einsums
+    assert einsum.written_ranks == ("b", "f")
+    assert einsum.reduced_ranks == ("e",)
+    assert [access.tensor for access in einsum.inputs] == ["W", "V", "IDX"]
+    assert einsum.scatters == (Access("IDX", (Index((("b", 1),)), Index((("e", 1),)))),)
+
+
+@pytest.mark.parametrize("text", [
+    "Y[IDX[e]] += V[e]", "Y[b,IDX[b,e]] max= V[e] * W[b]", "Y[O[I[j]],f] += V[j,f]", "Y[I[e],J[e]] += 1",
+    "Y[N[]] += X[i]", "RM[h,0,p] = SINK[h]\nZ[h] = RM[h,0,p] * X[p]",
+])  # fmt: skip
+def test_scatters_and_repetitions_are_written_as_they_are_read(text: str) -> None:
+    read = parse("example", text)
+    assert shape(parse("example", to_text(read))) == shape(read)
+    assert to_text(read).replace(" ", "") == text.replace(" ", "")
+
+
+def test_a_diamond_is_a_stopping_condition() -> None:
+    assert "line 2: a diamond (EDGE) is a stopping condition" in complaint("S[0] = X[]\n\u25c7: i == 3")
+
+
 def test_a_scalar_input_is_written_with_empty_brackets() -> None:
     scaled = cascade("scaled", "Y[i] = X[i] * S[]")
     assert scaled.inputs == ("X", "S")
@@ -162,6 +211,16 @@ def test_an_unknown_reduction_is_shown_where_it_stands() -> None:
         ("Y[i//2] = X[i]", "the left side takes ranks", "Y["),
         ("Y[i] = X[i] and X[i]", "'bool op' is not part of the notation", "X[i] and"),
         ("Y[i] = 'text'", "str is not a number of the notation", "'text'"),
+        ("Y[i] = X[" + "i," * 32 + "i]", "X has 33 indices; at most 32", "X["),
+        ("Y[b] = K[b, P: p]", "'P: p' renames a rank, which the notation does not do", "P: p]"),
+        ("Y[m: p] = K[p]", "'P: p' renames a rank", "m: p]"),
+        ("Y[i] = take(X[i], W[i], 0)", "take (one operand where another is not empty) is not part", "take("),
+        ("Y[i] = X[i] until i > 3", "'until' is a stopping condition, which the notation lacks", "until"),
+        ("Y[i] = X[i] while Y[i] > 3", "'while' is a stopping condition", "while"),
+        ("Y[E[e]] += V[e]", "nothing says how long Y is (E is the length of rank 'e'): rename E", "Y["),
+        ("Y[I[j]] = top(X[m], 3)", "top exchanges one rank for another", "Y["),
+        ("Y[I[j]//2] += X[j]", "'subscript' is no index", "I[j]"),
+        ("Y[b,I[j]] += X[j]", "rank 'b' of Y does not stand on the right side", "Y["),
     ],
 )
 def test_mistakes_are_named_and_pointed_at(text: str, message: str, pointed: str) -> None:
@@ -290,7 +349,8 @@ def test_any_right_hand_side_is_read_or_refused(text: str, start: str) -> None:
     read_or_refused(start + text)
 
 
-TEXTS = [find(name).text for name in cascade_names()]
+TEXTS = [*(find(name).text for name in cascade_names()), "Y[b,IDX[e]] += V[b,e]\nZ[n] = Y[0,n] * X[2,n]",
+         "R[h,0,p] = S[h]\nR[h,i+1,p] = max(R[h,i,p], X[h,i,p])\nY[J[h],p] max= R[h,I,p]"]
 
 
 @settings(max_examples=150, deadline=None)
@@ -304,7 +364,8 @@ def test_any_near_miss_of_a_real_cascade_is_read_or_refused(text: str, data: st.
 
 
 TOKENS = ["X[i]", "Y[i,j]", "exp(", "max(", "top(", ")", "+", "-", "*", "/", "if", "else", "and", "i", "I", "<=", "==",
-          "0", "1e999", "inf", ",", "[", "]", "=", "max=", "\n", "S[0]", "S[i+1]", "S[I]", "X[J[i]]", "3", "not"]
+          "0", "1e999", "inf", ",", "[", "]", "=", "max=", "\n", "S[0]", "S[i+1]", "S[I]", "X[J[i]]", "Y[J[i]]",
+          "X[0,i]", ":", "take(", "until", "3", "not"]
 
 
 @settings(max_examples=150, deadline=None)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cascadesim.einsum_cascades import texts
+from cascadesim.einsum_cascades.analysis.passes import all_passes
 from cascadesim.einsum_cascades.notation.errors import NotationError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
@@ -38,6 +39,16 @@ def test_finding_one_cascade_imports_no_other_module_of_cascades() -> None:
     script = ("import sys; from cascadesim.einsum_cascades.texts import find; find('toy-two-pass'); "
               "sys.exit('cascadesim.einsum_cascades.texts.transformer' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_the_page_of_cascades_has_each_with_its_passes() -> None:
+    """Its rows are `| name | passes | reads → makes |`."""
+    page = (Path(__file__).parents[3] / "docs" / "cascades.md").read_text(encoding="utf-8")
+    rows = {row.split(" | ", 1)[0].strip("| `"): row for row in page.splitlines() if row.startswith("| `")}
+    for whole in map(find, cascade_names()):
+        more = ", ".join(f"{rank} {number}" for rank, number in all_passes(whole).items() if number > 1)
+        tensors = f"{', '.join(whole.inputs)} → {', '.join(whole.outputs)}"
+        assert rows.get(whole.name) == f"| `{whole.name}` | {more or '1'} | {tensors} |"
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:

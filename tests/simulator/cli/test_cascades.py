@@ -1,4 +1,4 @@
-"""Rewritten cascades on standard output: they read back, compute the same, and need the passes they are made for."""
+"""Rewritten and imported cascades on standard output: they read back, compute the same, need the passes they should."""
 
 from __future__ import annotations
 
@@ -58,3 +58,22 @@ def test_what_cannot_be_rewritten_is_said_in_one_line(
     assert (code, out) == (2, "")
     assert error.startswith(f"rewrite: {message}")
     assert error.count("\n") == 1
+
+
+def test_an_imported_cascade_reads_back(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    theirs, mine = tmp_path / "theirs.yaml", tmp_path / "mine.cascade"
+    texts = "QK[b, m, p] = Q[b, m, e] * K[b, M: p, e]", "S[b, m] = QK[b, m, p]"
+    theirs.write_text("workload:\n  einsums:\n" + "".join(f'  - "{text}"\n' for text in texts))
+    assert exit_code(cascadesim, "cascadesim", ("import", str(theirs))) == 0
+    printed = capsys.readouterr().out
+    assert printed == "QK[b,m,p] = Q[b,m,e] * K[b,p,e]\nS[b,m]    = QK[b,m,p]\n"
+    mine.write_text(printed)
+    assert find(mine).outputs == ("S",)
+
+
+def test_what_cannot_be_imported_is_refused_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.yaml"
+    theirs.write_text("einsum:\n  expressions: 3\n")
+    assert exit_code(cascadesim, "cascadesim", ("import", str(theirs))) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "import: theirs.yaml, line 2: expected a list of Einsums\n")

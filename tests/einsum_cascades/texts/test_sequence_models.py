@@ -1,0 +1,182 @@
+"""Recurrent models against loops over their equations, in chunks of any size too; passes derived in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cascadesim.einsum_cascades.analysis.bound_counts import bound_work
+from cascadesim.einsum_cascades.analysis.evaluate import evaluate
+from cascadesim.einsum_cascades.analysis.footprint import live_footprint
+from cascadesim.einsum_cascades.analysis.passes import passes
+from cascadesim.einsum_cascades.texts import find
+
+Values = NDArray[np.float64]
+RANDOM = np.random.default_rng(41)
+HEADS, LENGTH, DEPTH, WIDTH = 2, 6, 3, 4
+Q = RANDOM.normal(size=(HEADS, LENGTH, DEPTH))
+K = RANDOM.normal(size=(HEADS, LENGTH, DEPTH))
+V = RANDOM.normal(size=(HEADS, LENGTH, WIDTH))
+BETA = RANDOM.uniform(0.1, 1.0, size=(HEADS, LENGTH))
+DECAY = -RANDOM.uniform(0.0, 0.5, size=(HEADS, LENGTH))  # logarithms
+CHUNKS = [1, 2, 3, 6]
+
+
+def output(name: str, extents: dict[str, int] | None = None, **more: Values) -> Values:
+    return evaluate(find(name), {"Q": Q, "K": K, "V": V, **more}, extents)["AV"]
+
+
+def chunks(size: int) -> dict[str, int]:
+    return {"M0": size, "P0": size}
+
+
+def delta_rule(decay: Values) -> Values:
+    """S <- (decay S), then towards v at k: S + beta k (v - k S); output q S. `decay`: (h, m, e), factors of rows."""
+    found = np.zeros((HEADS, LENGTH, WIDTH))
+    for head in range(HEADS):
+        state = np.zeros((DEPTH, WIDTH))
+        for step in range(LENGTH):
+            key = K[head, step]
+            state = decay[head, step][:, None] * state
+            state = state + BETA[head, step] * np.outer(key, V[head, step] - key @ state)
+            found[head, step] = Q[head, step] @ state
+    return found
+
+
+def test_gated_linear_attention_lets_rows_of_the_state_fade() -> None:
+    gate = RANDOM.uniform(0.5, 1.0, size=(HEADS, LENGTH, DEPTH))
+    expected = np.zeros((HEADS, LENGTH, WIDTH))
+    for query in range(LENGTH):
+        for key in range(query + 1):
+            faded = Q[:, query] * np.prod(gate[:, key + 1 : query + 1], axis=1) * K[:, key]
+            expected[:, query] += faded.sum(axis=1)[:, None] * V[:, key]
+    assert np.allclose(output("linear-attention-gated", G=gate), expected)
+
+
+def test_gates_of_one_give_linear_attention() -> None:
+    ones = np.ones((HEADS, LENGTH, DEPTH))
+    assert np.allclose(output("linear-attention-gated", G=ones), np.tril(Q @ K.transpose(0, 2, 1)) @ V)
+
+
+def test_a_selective_scan() -> None:
+    channels, states = 3, 2
+    x, dt = RANDOM.normal(size=(LENGTH, channels)), RANDOM.uniform(0.1, 1, size=(LENGTH, channels))
+    a, skip = -RANDOM.uniform(0.5, 2, size=(channels, states)), RANDOM.normal(size=channels)
+    b, c = RANDOM.normal(size=(LENGTH, states)), RANDOM.normal(size=(LENGTH, states))
+    expected, state = np.zeros((LENGTH, channels)), np.zeros((channels, states))
+    for step in range(LENGTH):
+        state = np.exp(dt[step][:, None] * a) * state + (dt[step] * x[step])[:, None] * b[step]
+        expected[step] = state @ c[step] + skip * x[step]
+    found = evaluate(find("mamba"), {"X": x, "DT": dt, "A": a, "B": b, "C": c, "SKIP": skip})["Y"]
+    assert np.allclose(found, expected)
+
+
+@pytest.mark.parametrize("size", CHUNKS)
+def test_state_space_duality_gives_the_recurrence(size: int) -> None:
+    """S <- exp(G) S + k v, output q S, whatever the chunk."""
+    expected = np.zeros((HEADS, LENGTH, WIDTH))
+    for head in range(HEADS):
+        state = np.zeros((DEPTH, WIDTH))
+        for step in range(LENGTH):
+            state = np.exp(DECAY[head, step]) * state + np.outer(K[head, step], V[head, step])
+            expected[head, step] = Q[head, step] @ state
+    assert np.allclose(output("mamba-2-ssd", chunks(size), G=DECAY), expected)
+
+
+def test_the_delta_rule() -> None:
+    assert np.allclose(output("deltanet", BETA=BETA), delta_rule(np.ones((HEADS, LENGTH, DEPTH))))
+
+
+def test_the_delta_rule_forgets_what_a_key_held() -> None:
+    """With beta 1 and keys of length 1, reading a key just written gives its value, whatever was there."""
+    unit = K / np.linalg.norm(K, axis=2, keepdims=True)
+    found = evaluate(find("deltanet"), {"Q": unit, "K": unit, "V": V, "BETA": np.ones((HEADS, LENGTH))})["AV"]
+    assert np.allclose(found, V)
+
+
+def test_the_gated_delta_rule() -> None:
+    decay = np.broadcast_to(np.exp(DECAY)[:, :, None], (HEADS, LENGTH, DEPTH))
+    assert np.allclose(output("gated-deltanet", BETA=BETA, G=DECAY), delta_rule(decay))
+
+
+@pytest.mark.parametrize("size", CHUNKS)
+def test_the_gated_delta_rule_in_chunks(size: int) -> None:
+    decay = np.broadcast_to(np.exp(DECAY)[:, :, None], (HEADS, LENGTH, DEPTH))
+    assert np.allclose(output("gated-deltanet-chunked", chunks(size), BETA=BETA, G=DECAY), delta_rule(decay))
+
+
+def test_kimi_decays_each_row_by_itself() -> None:
+    decay = -RANDOM.uniform(0, 0.5, size=(HEADS, LENGTH, DEPTH))
+    assert np.allclose(output("kimi-delta-attention", BETA=BETA, G=decay), delta_rule(np.exp(decay)))
+
+
+@pytest.mark.parametrize("magnitude", [1.0, 300.0])
+def test_rwkv_is_a_weighted_average_of_the_past(magnitude: float) -> None:
+    """Weights exp(k + (steps between) w), exp(k + u) of the token itself; in logarithms, so that nothing overflows."""
+    channels = 3
+    k, v = magnitude * RANDOM.normal(size=(LENGTH, channels)), RANDOM.normal(size=(LENGTH, channels))
+    r, u, w = RANDOM.normal(size=(LENGTH, channels)), RANDOM.normal(size=channels), -RANDOM.uniform(0.1, 1, channels)
+    expected = np.zeros((LENGTH, channels))
+    for step in range(LENGTH):
+        scores = np.array([k[past] + (step - 1 - past) * w for past in range(step)] + [k[step] + u])
+        weights = np.exp(scores - scores.max(axis=0))
+        average = (weights * v[: step + 1]).sum(axis=0) / weights.sum(axis=0)
+        expected[step] = average / (1 + np.exp(-r[step]))
+    assert np.allclose(evaluate(find("rwkv-4"), {"K": k, "V": v, "R": r, "U": u, "W": w})["Y"], expected)
+
+
+def test_titans_descend_the_gradient_of_what_surprises() -> None:
+    memory, rates = RANDOM.normal(size=(HEADS, DEPTH, WIDTH)), RANDOM.uniform(0, 1, size=(3, HEADS, LENGTH))
+    alpha, eta, theta = rates
+    expected = np.zeros((HEADS, LENGTH, WIDTH))
+    for head in range(HEADS):
+        state, momentum = memory[head], np.zeros((DEPTH, WIDTH))
+        for step in range(LENGTH):
+            key = K[head, step]
+            gradient = np.outer(key, key @ state - V[head, step])
+            momentum = eta[head, step] * momentum - theta[head, step] * gradient
+            state = (1 - alpha[head, step]) * state + momentum
+            expected[head, step] = Q[head, step] @ state
+    found = output("titans-memory", MEM0=memory, ALPHA=alpha, ETA=eta, THETA=theta)
+    assert np.allclose(found, expected)
+
+
+@pytest.mark.parametrize(("name", "rank"), [
+    ("linear-attention-gated", "m"), ("mamba", "l"), ("mamba-2-ssd", "m"), ("deltanet", "m"), ("gated-deltanet", "m"),
+    ("kimi-delta-attention", "m"), ("gated-deltanet-chunked", "m"), ("rwkv-4", "t"), ("titans-memory", "m"),
+])  # fmt: skip
+def test_positions_are_walked_once(name: str, rank: str) -> None:
+    """All that a later position needs of earlier ones is the state, which the step before it has written."""
+    assert passes(find(name), rank) == 1
+    assert live_footprint(find(name), rank).constant_in_rank
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("linear-attention-gated", 1),  # a row of the state decays, grows and is read, then the next row
+    ("mamba-2-ssd", 1),  # the same, chunk by chunk: scores and reads of the state sum over e side by side
+    ("deltanet", 2),  # what the state holds at k sums all its rows (1) before any of them is corrected and read (2)
+    ("gated-deltanet", 2),
+    ("kimi-delta-attention", 2),
+    ("titans-memory", 2),
+    # products of keys sum over e and give the inverse (1); W of the chunk and what the state holds there (2); only then
+    # come corrections, with which the rows of the state change (3)
+    ("gated-deltanet-chunked", 3),
+])  # fmt: skip
+def test_passes_over_the_rows_of_the_state(name: str, expected: int) -> None:
+    assert passes(find(name), "e") == expected
+
+
+def test_work_by_hand() -> None:
+    """2 heads x 6 positions x (3 x 4 elements of the state); chunks of 3 have 6 pairs with m0 <= p0, 3 with m0 < p0."""
+    sizes = {"H": 2, "M": 6, "E": 3, "F": 4}
+    rule = bound_work(find("deltanet"), sizes)
+    assert rule["KS"] == rule["AV"] == {"mac": 144}
+    assert rule["D"] == {"add": 48, "multiply": 48}
+    assert rule["S"] == {"multiply": 144, "add": 144}
+    chunked = bound_work(find("gated-deltanet-chunked"), {**sizes, "M0": 3, "P0": 3, "I0": 3})
+    assert chunked["QK"] == {"mac": 2 * 2 * 6 * 3}
+    assert chunked["KK"] == {"mac": 2 * 2 * 3 * 3}
+    # row 0 leaves rows 1 and 2 in column 0, row 1 leaves row 2 in columns 0 and 1
+    assert chunked["IT"] == {"multiply": 2 * 2 * 4, "add": 2 * 2 * 4}
+    assert chunked["QS"] == {"mac": 2 * 6 * 3 * 4}
