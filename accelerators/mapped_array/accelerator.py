@@ -1,7 +1,7 @@
 """A spatial array that no paper maps: every attention runs by a mapping, the one that is given or the best found.
 
-A new array is one YAML with `architecture: mapped_array` and the fields of `accelerators/spec.py: SpatialArray`. Products and
-element-wise work are those of any spatial array (`spatial/array.py`). mapping.md 4.
+A new array is one YAML with `architecture: mapped_array` and the fields of `accelerators/spec.py: SpatialArray`.
+Products and element-wise work are those of any spatial array (`spatial/array.py`). mapping.md 4.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from cascadesim.accelerators.mapping.group import (
 )
 from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
-from cascadesim.accelerators.mapping.problem import free_extents, problem
+from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents, problem
 from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import described, resolved, text_sizes
 from cascadesim.accelerators.mapping.search import Cost, Objective, actions, cost, search
@@ -33,6 +33,7 @@ from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent
 from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, conditions
+from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.sparsity.masks import FULL
 
 SEARCHED = "searched"
@@ -113,8 +114,8 @@ def searched(
     """
     best: Mapped | None = None
     evaluated = 0
-    for bound, splits, instances in _sizes(cascade, dict(extents), spec, stacked):
-        groups, tried = search(problem(cascade, bound, instances), spec, most_fused, objective)
+    for bound, splits in _sizes(cascade, dict(extents), spec, stacked):
+        groups, tried = search(bound, spec, most_fused, objective)
         found = Mapped(SEARCHED, groups, splits, tried)
         evaluated += tried
         best = found if best is None or found.cost(objective) < best.cost(objective) else best
@@ -138,7 +139,7 @@ def given(
     """Bind a mapping. Raises CascadeSimError where it is for another cascade, or illegal."""
     if mapping.cascade != cascade.name:
         raise CascadeSimError(f"{mapping.name} is a mapping for {mapping.cascade}, not for {cascade.name}")
-    own, instances = _stacked(cascade, dict(extents), stacked)
+    own, instances, heads = _stacked(cascade, dict(extents), stacked)
     sizes = {rank.upper(): extent for rank, extent in own.items()}
     splits = {name: size for name, size in text_sizes(mapping, spec, own).items()
               if name in free_extents(cascade, sizes)}  # fmt: skip
@@ -149,23 +150,28 @@ def given(
         raise IllegalMapping(f"{mapping.name}: it leaves {', '.join(open_sizes)} open; '{split}' or 'size "
                              f"{open_sizes[0]} = N' gives it")
     splits |= _outer(cascade, own, {**sizes, **splits}, splits)
-    bound = problem(cascade, {**sizes, **splits}, instances)
+    bound = problem(cascade, {**sizes, **splits}, instances, heads)
     return Mapped(mapping.name, resolved(mapping, bound, spec), splits, 1)
 
 
-def _stacked(cascade: Cascade, size: dict[str, int], stacked: bool) -> tuple[dict[str, int], int]:
-    """Sizes of ranks, and instances: queries of heads that share a key and value head are as one head's."""
+def _stacked(cascade: Cascade, size: dict[str, int], stacked: bool) -> tuple[dict[str, int], int, int]:
+    """Sizes of ranks, instances, and heads that are stacked: queries of heads that share keys are as one head's.
+
+    Not where the text also computes for each head without its queries: that work is of every head, whoever shares.
+    """
     group = size.get("g", 1)
-    if "G" not in names(cascade) and stacked and group > 1:
-        size = {**size, "h": size["h"] // group, "p": size["p"] * group}
-    return size, prod(size[rank] for rank in ("b", "x") if rank in size)
+    by_query = all("p" in einsum.ranks or "h" not in einsum.ranks for einsum in cascade.einsums if charges(einsum))
+    instances = prod(size[rank] for rank in ("b", "x") if rank in size)
+    if "G" in names(cascade) or not stacked or group == 1 or not by_query:
+        return size, instances, 1
+    return {**size, "h": size["h"] // group, "p": size["p"] * group}, instances, group
 
 
 def _sizes(
     cascade: Cascade, extents: dict[str, int], spec: SpatialArray, stacked: bool
-) -> Iterator[tuple[dict[str, int], dict[str, int], int]]:
-    """Extents by name, what the plan chose of them, and instances, for each choice of inner extents."""
-    size, instances = _stacked(cascade, extents, stacked)
+) -> Iterator[tuple[MappingProblem, dict[str, int]]]:
+    """The cascade at sizes, and what the plan chose of them, for each choice of inner extents."""
+    size, instances, heads = _stacked(cascade, extents, stacked)
     sizes = {rank.upper(): extent for rank, extent in size.items()}
     free = free_extents(cascade, sizes)
     sides = sorted({dimension_size(spec, dimension) for dimension in ("rows", "columns", "lanes")})
@@ -173,7 +179,7 @@ def _sizes(
     for chosen in dict.fromkeys(choices):
         splits = dict(chosen)
         splits |= _outer(cascade, size, {**sizes, **splits}, splits)
-        yield {**sizes, **splits}, splits, instances
+        yield problem(cascade, {**sizes, **splits}, instances, heads), splits
 
 
 def _outer(

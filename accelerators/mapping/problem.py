@@ -13,7 +13,7 @@ from functools import cached_property
 from math import prod
 
 from cascadesim.accelerators.binding import point_operations
-from cascadesim.einsum_cascades.analysis.bound_counts import wholly_bound
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, wholly_bound
 from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.analysis.passes import cycles, dependences, partitions, whole_extent
 from cascadesim.einsum_cascades.notation.algebra import factor_polynomial
@@ -22,6 +22,7 @@ from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum, Fact
 from cascadesim.einsum_cascades.notation.operators import fiber_operator, is_copy
 from cascadesim.einsum_cascades.sparsity.masks import FULL
 
+STACKED = "stacked heads"  # an axis of what each query head has for itself; no Einsum walks it
 Tile = Mapping[str, int]  # axis -> elements
 
 
@@ -176,8 +177,13 @@ class MappingProblem:
         return dict(self.extents)
 
 
-def problem(cascade: Cascade, given: Mapping[str, int], instances: int = 1) -> MappingProblem:
+def problem(
+    cascade: Cascade, given: Mapping[str, int], instances: int = 1, stacked_heads: int = 1
+) -> MappingProblem:
     """Bind a cascade. `given`: extents by name in upper case, inner extents of its partitions (M0) included.
+
+    `stacked_heads`: query heads that are stacked along the queries; what each head has for itself (a sink) comes so
+    many times.
 
     Raises CascadeSimError for extents that are missing, and for texts that no loop nest has: gathered coordinates,
     operators on whole fibers.
@@ -189,7 +195,9 @@ def problem(cascade: Cascade, given: Mapping[str, int], instances: int = 1) -> M
     for axis in chains:
         extents[axis] = sizes[axis.upper()]
     sources = _sources(cascade)
-    reader = _Reader(cascade, walks, chains, sources, sizes)
+    if stacked_heads > 1:
+        extents[STACKED] = stacked_heads
+    reader = _Reader(cascade, walks, chains, sources, sizes, stacked_heads)
     work = tuple(reader.work(number, einsum) for number, einsum in enumerate(cascade.einsums)
                  if einsum.inputs and not (is_copy(einsum) and (einsum.name in sources or _is_start(einsum))))
     starts = tuple((einsum.name, reader.operand(einsum.inputs[0], f"{cascade.name}, line {einsum.line}"))
@@ -243,6 +251,7 @@ class _Reader:
     chains: Mapping[str, tuple[str, ...]]
     sources: Mapping[str, str]
     sizes: Mapping[str, int]
+    stacked_heads: int
 
     def work(self, number: int, einsum: Einsum) -> Work:
         where = f"{self.cascade.name}, line {einsum.line}"
@@ -268,6 +277,9 @@ class _Reader:
     def _dimensions(self, access: Access) -> Iterator[Dimension]:
         """Ranks that split one axis (m1, m0) make one dimension of it, on one coordinate or on several."""
         joint = {axis for axis, parts in self.chains.items() if set(parts) <= set(access.ranks)}
+        axes = {self.ranks[rank].axis for rank in access.ranks}
+        if self.stacked_heads > 1 and "h" in axes and not axes & {KEY, QUERY}:
+            yield Dimension(((AxisWalk(STACKED, 1, self.stacked_heads), 1),))
         for axis in sorted(joint):
             yield Dimension(((AxisWalk(axis, 1, self.sizes[axis.upper()]), 1),))
         for index in access.indices:

@@ -113,7 +113,7 @@ def least_elements(operation: Operation, splits: Mapping[str, int] | None = None
     given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
     sized = wholly_bound(operation.cascade, given, operation.mask)
     repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
-    group = 1 if "G" in names(operation.cascade) else sizes.get("g", 1)
+    group = 1 if "G" in names(operation.cascade) or QUERY not in operation.cascade.ranks else sizes.get("g", 1)
     found: dict[str, int] = {}
     outside = {*operation.cascade.inputs, *operation.cascade.outputs}
     for access in dict.fromkeys(access for _, access in all_accesses(operation.cascade) if access.tensor in outside):
