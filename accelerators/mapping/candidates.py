@@ -110,6 +110,7 @@ class Neighbours:
         """Axes that every operand has: nothing is shared between their points, which run one after another."""
         works = self.problem.work
         common = frozenset.intersection(*(operand.axes for work in works for operand in (*work.inputs, work.output)))
+        common -= frozenset().union(*(work.iterates for work in works))  # steps are no instances
         if all(work.output.axes <= common for work in works):  # then they are what runs side by side
             return ()
         return tuple(axis for axis in self.problem.extents if axis in common)
@@ -154,6 +155,8 @@ class Neighbours:
             if iterative and len(order) - iterative[0] > 2:
                 continue  # a program knows the tiles that a running value passes by one number
             yield self._loops([(axis, leaf[axis]) for axis in (*instances, *order)])
+            if iterative and iterative[0] == len(order) - 1 and instances:  # instances side by side hide each other
+                yield self._loops([(axis, leaf[axis]) for axis in (*instances[:-1], *order, instances[-1])])
             if len(order) > 1:
                 last = order[-1]
                 tiles, outer = -(-extents[last] // leaf[last]), 2

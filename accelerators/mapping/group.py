@@ -14,7 +14,6 @@ from itertools import product
 from math import ceil, prod
 
 from cascadesim.accelerators.binding import in_classes_of
-from cascadesim.accelerators.mapping.nest import Keep
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -34,8 +33,7 @@ class BoundLoop:
 
     @property
     def most(self) -> int:
-        """Iterations where the stretch is whole."""
-        return -(-self.outer // self.step)
+        return -(-self.outer // self.step)  # iterations where the stretch is whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,6 @@ class BoundGroup:
     made: tuple[Resident, ...]
     writes: tuple[TensorUse, ...]
     in_flight: int
-    keeps: tuple[Keep, ...] = ()
 
     def __repr__(self) -> str:
         loops = ", ".join(f"{loop.part} by {loop.step}" for loop in self.loops)
@@ -175,10 +172,7 @@ class BoundGroup:
     @cached_property
     def busy_cycles(self) -> Mapping[str, int]:
         """Unit -> cycles that its Einsums take, waits apart."""
-        found = dict.fromkeys((ARRAY_2D, ARRAY_1D), 0)
-        for run in self.runs:
-            found[run.unit] += self.cycles(run)
-        return found
+        return {unit: sum(self.cycles(run) for run in self.runs if run.unit == unit) for unit in (ARRAY_2D, ARRAY_1D)}
 
     @cached_property
     def read_words(self) -> int:
@@ -203,12 +197,10 @@ class BoundGroup:
         An operand is read again along loops in time that lack it, unless those are innermost (it stays in registers);
         elements that need the same word at once share one read. Sums stay in registers until they are complete.
         """
-        buffered = {resident.tensor: resident for resident in (*self.reads, *self.made)
-                    if resident.where == GLOBAL_BUFFER}
+        buffered = {each.tensor: each for each in (*self.reads, *self.made) if each.where == GLOBAL_BUFFER}
         read = sum(_operand_reads(run, operand, tile, buffered[operand.tensor].state)
                    for operand in run.work.inputs if operand.tensor in buffered)
-        own = buffered.get(run.work.output.tensor)
-        if own is None:
+        if (own := buffered.get(run.work.output.tensor)) is None:
             return read, 0
         written = run.work.output.words({**tile, **dict.fromkeys(own.state, 1)})
         again = written if own.depth < len(self.loops) and not run.work.iterates else 0  # a sum that is not complete
@@ -237,8 +229,8 @@ class BoundGroup:
     @cached_property
     def footprint_words(self) -> int:
         """Room that the group takes in the buffer."""
-        return sum(resident.copies * resident.words(self.tile(resident.depth))
-                   for resident in (*self.reads, *self.made) if resident.where == GLOBAL_BUFFER)
+        kept = (each for each in (*self.reads, *self.made) if each.where == GLOBAL_BUFFER)
+        return sum(resident.copies * resident.words(self.tile(resident.depth)) for resident in kept)
 
     @cached_property
     def dram_cycles(self) -> float:
@@ -249,28 +241,69 @@ class BoundGroup:
         words = sum(self.all_port_words()) + self.read_words + self.stored_from_buffer
         return words * self.spec.word_bytes / self.spec.global_buffer.bytes_per_cycle
 
+    def path(self, begin: int, origin: int | None = None) -> dict[int, int]:
+        """Earliest ends of the Einsums of a tile that begins then, by place; from `origin`: of those that need it."""
+        start: dict[int, int] = {}
+        finish: dict[int, int] = {}
+        for run in self.runs:
+            if run.after is not None or (origin is not None and run.place < origin):
+                continue  # what comes after a loop is in few tiles
+            own, end = (begin, 0) if origin is None or run.place == origin else (-1, 0)
+            for producer, previous in self.feeding(run):
+                if previous or producer.place not in finish:
+                    continue
+                lag = producer.drain_cycles if producer.unit != run.unit else 0
+                own = max(own, (start if producer.streams_into(run) else finish)[producer.place] + lag)
+                end = max(end, finish[producer.place] + lag)
+            if own >= 0:
+                start[run.place], finish[run.place] = own, max(own + run.cycles(self.leaf), end)
+        return finish
+
+    def feeding(self, run: BoundRun) -> Iterator[tuple[BoundRun, bool]]:
+        """Einsums of the group whose results it reads, and whether those of an earlier step."""
+        members = {each.place: each for each in self.runs}
+        return ((members[place], previous) for place, previous in self.problem.feeds[run.place] if place in members)
+
     @cached_property
     def tile_latency(self) -> int:
         """Cycles of one tile by itself: the longest path through its loads, its Einsums and what leaves the array."""
         word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
         loads = [read.words(self.leaf) * word for read in self.reads if read.depth == len(self.loops)]
-        begin = ceil(max(loads, default=0.0))
-        start: dict[int, int] = {}
-        finish: dict[int, int] = {}
-        producers = {run.place: run for run in self.runs}
+        return max(self.path(ceil(max(loads, default=0.0))).values())
+
+    @cached_property
+    def recurrence_cycles(self) -> int:
+        """Cycles from a running value to its next one: RecMII of one tile (Rau, 1994)."""
+        longest = 0
         for run in self.runs:
-            cycles = run.cycles(self.leaf)
-            own = begin
-            end = 0
-            for place, previous in self.problem.feeds[run.place]:
-                producer = producers.get(place)
-                if producer is None or previous or place not in finish:
-                    continue
-                lag = producer.drain_cycles if producer.unit != run.unit else 0
-                own = max(own, (start if producer.streams_into(run) else finish)[place] + lag)
-                end = max(end, finish[place] + lag)
-            start[run.place], finish[run.place] = own, max(own + cycles, end)
-        return max(finish.values())
+            for producer, previous in self.feeding(run):
+                reached = self.path(0, run.place).get(producer.place) if previous else None
+                if reached is not None:
+                    lag = producer.drain_cycles if producer.unit != run.unit else 0
+                    longest = max(longest, reached + lag)
+        return longest
+
+    @cached_property
+    def whole_tiles(self) -> Mapping[str, int]:
+        return {axis: self.problem.extents[axis] // size for axis, size in self.leaf.items()}
+
+    @cached_property
+    def waited_cycles(self) -> int:
+        """Cycles that the steps of running values take one after another, where tiles are whole.
+
+        Steps of one column follow each other; the next column begins when so many tiles are open as may be.
+        """
+        axes = frozenset().union(*(run.work.iterates for run in self.runs))
+        place = next((number for number, loop in enumerate(self.loops) if loop.axis in axes), None)
+        if place is None or not self.recurrence_cycles:
+            return 0
+        whole = self.whole_tiles
+        outside, inside = (prod(whole[axis] for axis in {loop.axis for loop in loops})
+                           for loops in (self.loops[:place], self.loops[place + 1 :]))  # fmt: skip
+        if not inside:
+            return 0
+        steps = whole[self.loops[place].axis] - -(-self.in_flight // inside)
+        return outside * max(0, steps) * self.recurrence_cycles
 
     @cached_property
     def bound_cycles(self) -> float:
@@ -279,8 +312,8 @@ class BoundGroup:
         The busiest of arrays, DRAM channel and buffer ports; and, as a tile is opened when the one so many tiles before
         it is finished, the latencies of whole tiles that are so far apart.
         """
-        whole = prod(self.problem.extents[axis] // size for axis, size in self.leaf.items())
-        return max(self.busiest_cycles, float(whole // self.in_flight * self.tile_latency))
+        whole = prod(self.whole_tiles.values())
+        return max(self.busiest_cycles, float(whole // self.in_flight * self.tile_latency), float(self.waited_cycles))
 
     @cached_property
     def busiest_cycles(self) -> float:

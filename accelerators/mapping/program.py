@@ -81,13 +81,10 @@ class _Builder:
         return Task(run.work.name, run.unit, tuple(dict.fromkeys(after)), gives_back=gives)
 
     def made(self, run: BoundRun) -> Iterator[After]:
-        producers = {each.place: each for each in self.group.runs}
-        for place, previous in self.group.problem.feeds[run.place]:
-            producer = producers.get(place)
-            if producer is not None:
-                lag = producer.drain_cycles if producer.unit != run.unit else 0
-                streaming = not previous and producer.streams_into(run)
-                yield After(producer.work.name, lag, same_column=previous, streaming=streaming)
+        for producer, previous in self.group.feeding(run):
+            lag = producer.drain_cycles if producer.unit != run.unit else 0
+            streaming = not previous and producer.streams_into(run)
+            yield After(producer.work.name, lag, same_column=previous, streaming=streaming)
 
     def last_reader(self, read: Resident) -> BoundRun:
         return [run for run in self.group.runs
