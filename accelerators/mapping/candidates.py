@@ -12,7 +12,9 @@ from functools import cache, cached_property
 from itertools import permutations, product
 
 from cascadesim.accelerators.binding import DEPTHS
-from cascadesim.accelerators.mapping.group import (
+from cascadesim.accelerators.mapping.legality import Draft, illegal, illegal_steps
+from cascadesim.accelerators.mapping.problem import MappingProblem, Work
+from cascadesim.accelerators.mapping.runs import (
     ARRAY_1D,
     ARRAY_2D,
     BoundLoop,
@@ -21,8 +23,6 @@ from cascadesim.accelerators.mapping.group import (
     executed,
     operations_of,
 )
-from cascadesim.accelerators.mapping.legality import Draft, illegal, illegal_steps
-from cascadesim.accelerators.mapping.problem import MappingProblem, Work
 from cascadesim.accelerators.spec import SpatialArray
 
 Space = tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]  # unit, ranks in space, loops in time

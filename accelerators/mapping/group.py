@@ -6,75 +6,17 @@ product over axes. Knows no text, no search and no time. mapping.md 2.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import ceil, prod
 
-from cascadesim.accelerators.binding import in_classes_of
-from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work
-from cascadesim.accelerators.spec import Operations, SpatialArray
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
+from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundLoop, BoundRun, operand_reads
+from cascadesim.accelerators.spec import SpatialArray
 
-ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
 Tiles = tuple[tuple[int, int], ...]  # sizes and how many there are of each
-
-
-@dataclass(frozen=True, slots=True)
-class BoundLoop:
-    """A shared loop: it advances along its axis by `step` elements within stretches of `outer`."""
-
-    part: str
-    axis: str
-    step: int
-    outer: int
-
-    @property
-    def most(self) -> int:
-        return -(-self.outer // self.step)  # iterations where the stretch is whole
-
-
-@dataclass(frozen=True, slots=True)
-class BoundRun:
-    """An Einsum of the group. `space`: (axis, elements of a block, size of the dimension); `after`: loops outside it.
-
-    `time`: axes of its own loops, outermost first.
-    """
-
-    work: Work
-    place: int
-    unit: str
-    space: tuple[tuple[str, int, int], ...]
-    time: tuple[str, ...]
-    after: int | None
-    op_cycles: int
-
-    def waves(self, axis: str, elements: int) -> int:
-        """Steps in time along an axis of a tile: what is in space takes one for each block of the dimension."""
-        points = self.work.points(axis, elements)
-        for spatial, block, size in self.space:
-            if spatial == axis:
-                whole, rest = divmod(points, self.work.points(axis, min(block, elements)))
-                return whole * -(-self.work.points(axis, min(block, elements)) // size) + -(-rest // size)
-        return points
-
-    @property
-    def drain_cycles(self) -> int:
-        """Cycles until results have left the 2D array: one for each row that it uses (FuseMax, section V)."""
-        if self.unit != ARRAY_2D or not self.space:
-            return 0
-        _, block, rows = self.space[0]
-        return min(block, rows)
-
-    def streams_into(self, consumer: BoundRun) -> bool:
-        """Element by element to another unit: both walk an axis of what is handed over in time."""
-        return self.unit != consumer.unit and bool(
-            set(self.time) & set(consumer.time) & self.work.output.axes & consumer.work.axes)
-
-    def cycles(self, tile: Tile) -> int:
-        return self.op_cycles * prod(self.waves(axis, tile[axis]) for axis in self.work.axes)
 
 
 @dataclass(frozen=True)
@@ -116,6 +58,12 @@ class BoundGroup:
     made: tuple[Resident, ...]
     writes: tuple[TensorUse, ...]
     in_flight: int
+    stages: Mapping[int, int] | None = None  # of a software pipeline: place of an Einsum -> epochs after its loads
+
+    @property
+    def overlap(self) -> int | None:
+        """Tiles that are open at most; None for a software pipeline."""
+        return self.in_flight if self.stages is None else None
 
     def __repr__(self) -> str:
         loops = ", ".join(f"{loop.part} by {loop.step}" for loop in self.loops)
@@ -198,7 +146,7 @@ class BoundGroup:
         elements that need the same word at once share one read. Sums stay in registers until they are complete.
         """
         buffered = {each.tensor: each for each in (*self.reads, *self.made) if each.where == GLOBAL_BUFFER}
-        read = sum(_operand_reads(run, operand, tile, buffered[operand.tensor].state)
+        read = sum(operand_reads(run, operand, tile, buffered[operand.tensor].state)
                    for operand in run.work.inputs if operand.tensor in buffered)
         if (own := buffered.get(run.work.output.tensor)) is None:
             return read, 0
@@ -312,39 +260,10 @@ class BoundGroup:
         The busiest of arrays, DRAM channel and buffer ports; and, as a tile is opened when the one so many tiles before
         it is finished, the latencies of whole tiles that are so far apart.
         """
-        whole = prod(self.whole_tiles.values())
+        whole = 0 if self.stages is not None else prod(self.whole_tiles.values())
         return max(self.busiest_cycles, float(whole // self.in_flight * self.tile_latency), float(self.waited_cycles))
 
     @cached_property
     def busiest_cycles(self) -> float:
         """Cycles of the busiest of arrays, DRAM channel and buffer ports."""
         return max(*self.busy_cycles.values(), self.dram_cycles, self.port_cycles, 1.0)
-
-
-def operations_of(spec: SpatialArray, unit: str) -> Operations:
-    return spec.pe_array.operations if unit == ARRAY_2D else spec.vector_array.operations
-
-
-def executed(can: Operations, work: Work) -> Counter[str] | None:
-    """Operations of a point as a unit does them, some made of others; None where it cannot."""
-    try:
-        return in_classes_of(can, can.charged(work.operations), work.name)
-    except CascadeSimError:
-        return None
-
-
-def dimension_size(spec: SpatialArray, dimension: str) -> int:
-    """Elements along a dimension of a unit: rows, columns, lanes."""
-    sizes = {"rows": spec.pe_array.rows, "columns": spec.pe_array.columns, "lanes": spec.vector_array.lanes}
-    return sizes[dimension]
-
-
-def _operand_reads(run: BoundRun, operand: TensorUse, tile: Tile, state: frozenset[str]) -> int:
-    spatial = {axis for axis, _, _ in run.space}
-    own = operand.axes
-    time = [axis for axis in run.time if axis not in spatial]
-    while time and time[-1] not in own:
-        time.pop()
-    again = prod(run.waves(axis, tile[axis]) for axis in run.work.axes - own
-                 if axis in spatial or axis in time or axis not in run.time)
-    return again * operand.words({**tile, **dict.fromkeys(state, 1)})

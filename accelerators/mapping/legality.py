@@ -12,18 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cascadesim.accelerators.binding import MADE_OF
-from cascadesim.accelerators.mapping.group import (
+from cascadesim.accelerators.mapping.group import BoundGroup, Resident
+from cascadesim.accelerators.mapping.pipeline import fewest, stages
+from cascadesim.accelerators.mapping.problem import Dimension, MappingProblem, TensorUse, Work
+from cascadesim.accelerators.mapping.runs import (
     ARRAY_1D,
     ARRAY_2D,
     GLOBAL_BUFFER,
-    BoundGroup,
     BoundLoop,
     BoundRun,
-    Resident,
     executed,
     operations_of,
 )
-from cascadesim.accelerators.mapping.problem import Dimension, MappingProblem, TensorUse, Work
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
@@ -48,7 +48,7 @@ class Draft:
     spaces: Spaces
     after: Mapping[int, int]
     kept: Mapping[str, tuple[int, bool]]  # an input that is missing: as far in as it can be, twice where tiles overlap
-    in_flight: int = 1
+    in_flight: int | None = 1  # None: a software pipeline
 
     @property
     def axes(self) -> frozenset[str]:
@@ -70,13 +70,37 @@ def bind(draft: Draft) -> BoundGroup:
 
 def bound(draft: Draft) -> BoundGroup:
     """Bind what is known to be legal."""
+    if draft.in_flight is None:
+        return _pipelined(draft)
     problem, made = draft.problem, _made(draft)
     runs = draft.runs()
     reads = tuple(_read(draft, tensor, operands) for tensor, operands in inputs_of(problem, draft.members).items())
-    group = BoundGroup(
-        problem, draft.spec, draft.loops, runs, reads, made, tuple(outputs_of(problem, draft.members)), draft.in_flight
-    )
+    writes = tuple(outputs_of(problem, draft.members))
+    group = BoundGroup(problem, draft.spec, draft.loops, runs, reads, made, writes, draft.in_flight or 1)
     return replace(group, made=tuple(_with_registers(group)))
+
+
+def _pipelined(draft: Draft) -> BoundGroup:
+    """Bind with as many tiles open as the pipeline has epochs; loaded tiles in as many copies as its epochs ask for.
+
+    Where a running value would come too late tiles are taken as they come, two at a time.
+    """
+    group = bound(replace(draft, in_flight=2))
+    found = stages(group)
+    if found is None:
+        return group
+    group = replace(bound(replace(draft, in_flight=max(found.values()) + 1)), stages=found)
+    return replace(group, reads=tuple(replace(read, copies=input_copies(group, read.depth)) for read in group.reads))
+
+
+def input_copies(group: BoundGroup, depth: int) -> int:
+    """Tiles of an input that are in the buffer at once: the next one where tiles overlap, more in a long pipeline."""
+    outside = any(loop.most > 1 for loop in group.loops[:depth])
+    if group.stages is None:
+        return 2 if group.in_flight > 1 and outside else 1
+    if not outside and group.problem.instances == 1:
+        return 1
+    return 1 + -(-group.in_flight // fewest(group.loops[depth:], group.problem.extents))
 
 
 def does_not_fit(group: BoundGroup) -> str | None:
@@ -203,7 +227,7 @@ def _run(draft: Draft, member: int) -> BoundRun:
 def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Resident:
     axes = frozenset(axis for operand in operands for axis in operand.axes)
     relevant = [number for number, loop in enumerate(draft.loops) if loop.axis in axes]
-    depth, double = draft.kept.get(tensor, (relevant[-1] + 1 if relevant else 0, draft.in_flight > 1))
+    depth, double = draft.kept.get(tensor, (relevant[-1] + 1 if relevant else 0, draft.in_flight != 1))
     return Resident(tensor, operands, depth, 2 if double else 1, GLOBAL_BUFFER)
 
 
@@ -216,7 +240,7 @@ def _made(draft: Draft) -> tuple[Resident, ...]:
         depth = carried[0] if carried else len(draft.loops)
         state = work.iterates & draft.axes
         outside = any(loop.most > 1 for loop in draft.loops[:depth])
-        copies = (2 if draft.in_flight > 1 and outside else 1) if carried else draft.in_flight
+        copies = (2 if draft.in_flight != 1 and outside else 1) if carried else draft.in_flight or 1
         where = GLOBAL_BUFFER if carried else ""
         found.append(Resident(work.output.tensor, (work.output,), depth, copies, where, state))
     return tuple(found)

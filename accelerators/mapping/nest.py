@@ -83,13 +83,14 @@ class Keep:
 
 @dataclass(frozen=True)
 class Fused:
-    """Einsums that share loops, and run as one phase. `in_flight`: tiles that overlap at most; 1 for `serial`."""
+    """Einsums that share loops, and run as one phase. `in_flight`: tiles that overlap at most; 1 for `serial`, None
+    for a software pipeline whose distances are derived."""
 
     splits: tuple[Split, ...]
     loops: tuple[str, ...]
     runs: tuple[Run, ...]
     keeps: tuple[Keep, ...]
-    in_flight: int = 1
+    in_flight: int | None = 1  # None: a software pipeline
     line: int = field(default=0, compare=False)  # of the text, where it has one
 
 
@@ -123,7 +124,8 @@ def group_lines(group: Fused) -> list[str]:
             lines.append(f"{indent}{unit}{_space(space)}: {'; '.join(map(_run, own))}")
     for (memory, at, double), tensors in _alike(group.keeps).items():
         lines.append(f"  keep {', '.join(tensors)} in {memory} at {at}{' double' * double}")
-    return [*lines, f"  overlap {'serial' if group.in_flight == 1 else f'interleave {group.in_flight}'}"]
+    overlap = {None: "pipeline", 1: "serial"}.get(group.in_flight, f"interleave {group.in_flight}")
+    return [*lines, f"  overlap {overlap}"]
 
 
 def _space(space: tuple[tuple[str, str], ...]) -> str:

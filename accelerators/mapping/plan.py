@@ -13,17 +13,13 @@ from math import prod
 
 from cascadesim.accelerators.binding import on_arrays
 from cascadesim.accelerators.energy import Actions, sourced_energy_j
-from cascadesim.accelerators.mapping.group import (
-    ARRAY_2D,
-    BoundGroup,
-    BoundRun,
-    dimension_size,
-)
+from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
 from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents, problem
 from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import described, resolved, text_sizes
+from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, dimension_size
 from cascadesim.accelerators.mapping.search import Cost, Objective, actions, cost, search
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic

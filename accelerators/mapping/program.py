@@ -12,15 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
 
-from cascadesim.accelerators.mapping.group import (
-    DRAM,
-    GLOBAL_BUFFER,
-    BoundGroup,
-    BoundLoop,
-    BoundRun,
-    Resident,
-)
+from cascadesim.accelerators.mapping.group import BoundGroup, Resident
+from cascadesim.accelerators.mapping.pipeline import stores_at
 from cascadesim.accelerators.mapping.problem import TensorUse
+from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, BoundLoop, BoundRun
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 
 PORTS = "buffer rows"
@@ -43,7 +38,7 @@ def program(group: BoundGroup) -> Program:
     body = builder.rounds((), dict(group.problem.extents))
     stream = _repeated(body, group.problem.instances)
     queues = tuple(Queue(read.tensor, read.copies) for read in group.reads)
-    return Program(builder.tasks, tuple(builder.classes), stream, queues, in_flight=group.in_flight,
+    return Program(builder.tasks, tuple(builder.classes), stream, queues, in_flight=group.overlap,
                    drain_cycles=group.runs[-1].drain_cycles, keeps=tuple(builder.kept))  # fmt: skip
 
 
@@ -57,11 +52,11 @@ class _Builder:
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
-        group = self.group
-        stores = [Task(f"store {operand.name}", DRAM, (After(operand.name, self.producer(operand).drain_cycles),))
-                  for operand in group.writes]  # fmt: skip
+        group, stages = self.group, self.group.stages or {}
+        stores = [Task(f"store {operand.name}", DRAM, (After(operand.name, self.producer(operand).drain_cycles),),
+                       stage=stores_at(group, self.producer(operand))) for operand in group.writes]  # fmt: skip
         loads = [Task(f"load {read.tensor}", DRAM, takes=(read.tensor,)) for read in group.reads]
-        ports = Task(PORTS, GLOBAL_BUFFER, tuple(After(load.name) for load in loads))
+        ports = Task(PORTS, GLOBAL_BUFFER, tuple(After(load.name) for load in loads), stage=min(1, len(stages)))
         return (*stores, *loads, ports, *(self.task(run) for run in group.runs))
 
     def producer(self, operand: TensorUse) -> BoundRun:
@@ -78,7 +73,11 @@ class _Builder:
         if run is last:
             after.append(After(PORTS))
         gives = tuple(read.tensor for read in self.group.reads if self.last_reader(read) is run)
-        return Task(run.work.name, run.unit, tuple(dict.fromkeys(after)), gives_back=gives)
+        return Task(run.work.name, run.unit, tuple(dict.fromkeys(after)), self.stage(run), gives_back=gives)
+
+    def stage(self, run: BoundRun) -> int:
+        """Epochs after the loads of its tile; 0 where tiles are taken as they come."""
+        return 0 if self.group.stages is None else self.group.stages[run.place]
 
     def made(self, run: BoundRun) -> Iterator[After]:
         for producer, previous in self.group.feeding(run):

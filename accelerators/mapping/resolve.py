@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from cascadesim.accelerators.mapping.group import GLOBAL_BUFFER, BoundGroup, BoundLoop, BoundRun, dimension_size
+from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bind, does_not_fit, inputs_of
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
+from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundLoop, BoundRun, dimension_size
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.passes import partitions
 from cascadesim.einsum_cascades.notation.errors import suggestion
@@ -256,7 +257,7 @@ def _fused(group: BoundGroup) -> Fused:
         Keep(read.tensor, GLOBAL_BUFFER, group.loops[read.depth - 1].part if read.depth else TOP, read.copies > 1)
         for read in group.reads
     )
-    return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.in_flight)
+    return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.overlap)
 
 
 def _splits(group: BoundGroup) -> Iterator[Split]:

@@ -16,16 +16,12 @@ from typing import Literal
 
 from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
 from cascadesim.accelerators.mapping.candidates import Neighbours
-from cascadesim.accelerators.mapping.group import (
-    ARRAY_1D,
-    ARRAY_2D,
-    BoundGroup,
-    executed,
-    operations_of,
-)
-from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bound, does_not_fit, illegal
+from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bound, does_not_fit, illegal, input_copies
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
+from cascadesim.accelerators.mapping.pipeline import epoch_cycles
 from cascadesim.accelerators.mapping.problem import MappingProblem
+from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, operations_of
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
@@ -40,6 +36,8 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     Cycles are a bound; where tiles do not overlap, loads and stores of larger tiles come on top.
     """
     cycles = group.bound_cycles + (group.dram_cycles if group.in_flight == 1 else 0.0)
+    if group.stages is not None:
+        cycles = max(cycles, prod(group.whole_tiles.values()) * epoch_cycles(group, group.stages))
     words = float(group.read_words + group.written_words)
     if objective == "energy":
         return sum(dynamic_energy_j(priced(actions(group)), group.spec).values()) / group.problem.instances, cycles
@@ -147,11 +145,13 @@ def _least_busy(draft: Draft) -> float:
 def _resident(draft: Draft) -> BoundGroup | None:
     """Overlap tiles as far as helps and the buffer goes, then keep inputs further out where that saves traffic."""
     best = None
-    for in_flight in OVERLAPS:
+    for in_flight in (None, *OVERLAPS):
         group = bound(replace(draft, in_flight=in_flight))
+        if in_flight is None and group.stages is None:
+            continue
         if group.footprint_words <= group.spec.buffer_words and (best is None or cost(group) < cost(best)):
             best = group
-            if group.bound_cycles == group.busiest_cycles:
+            if cost(group)[0] == group.busiest_cycles:
                 break
     return None if best is None else _further_out(best)
 
@@ -160,8 +160,7 @@ def _further_out(group: BoundGroup) -> BoundGroup:
     """Keep inputs outside of loops that make them come again, as far out as they fit, the largest traffic first."""
     for resident in sorted(group.reads, key=group.filled, reverse=True):
         for depth in range(resident.depth):
-            outside = any(loop.most > 1 for loop in group.loops[:depth])
-            moved = replace(resident, depth=depth, copies=2 if group.in_flight > 1 and outside else 1)
+            moved = replace(resident, depth=depth, copies=input_copies(group, depth))
             if group.filled(moved) >= group.filled(resident):
                 continue
             trial = replace(group, reads=tuple(moved if read is resident else read for read in group.reads))

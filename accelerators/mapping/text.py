@@ -31,7 +31,7 @@ _EINSUM = re.compile(r"(?P<name>[A-Za-z]\w*+)(?:\s++for\s++(?P<time>.++))?")
 _SIZE = re.compile(r"(?P<name>[A-Z][A-Z0-9]*+)\s*+=\s*+(?P<size>[1-9]\d{0,17})")
 _KEEP = re.compile(rf"keep\s++(?P<tensors>.+?)\s++in\s++(?P<memory>{_NAME})\s++at\s++(?P<at>{_NAME})"
                    r"(?P<double>\s++double)?")
-_OVERLAP = re.compile(r"overlap\s++(?:serial|interleave\s++(?P<tiles>\d++))")
+_OVERLAP = re.compile(r"overlap\s++(?:serial|(?P<pipeline>pipeline)|interleave\s++(?P<tiles>\d++))")
 LONGEST_TEXT = 2_000  # lines; assumed: no mapping is longer
 MOST_IN_FLIGHT = 64  # assumed: no array has more tiles open at once
 
@@ -105,7 +105,7 @@ class _OpenGroup:
     splits: list[Split]
     runs: list[Run]
     keeps: list[Keep]
-    in_flight: int = 1
+    in_flight: int | None = 1
     after: str | None = None
 
     def fused(self) -> Fused:
@@ -156,9 +156,10 @@ class _MappingReader:
         elif word == "keep":
             group.keeps += _keeps(text)
         elif word == "overlap":
-            tiles = _matched(_OVERLAP, text, "expected 'overlap serial' or 'overlap interleave TILES'").group("tiles")
-            group.in_flight = int(tiles or 1)
-            if not 1 <= group.in_flight <= MOST_IN_FLIGHT:
+            found = _matched(_OVERLAP, text, "expected 'overlap serial', 'pipeline' or 'interleave TILES'")
+            tiles = found.group("tiles")
+            group.in_flight = None if found.group("pipeline") else int((tiles or "1")[:9])
+            if not 1 <= (group.in_flight or 1) <= MOST_IN_FLIGHT:
                 raise _ReadError(tiles, f"{shortened(tiles)} tiles in flight; from 1 to {MOST_IN_FLIGHT}")
         else:
             group.runs += _runs(text, group.after)

@@ -121,6 +121,31 @@ def test_a_mapping_gives_the_sizes_that_the_text_leaves_open() -> None:
         given_mapping(parse_mapping(text), find("attention-1pass"), BERT, spec_of("fusemax"))
 
 
+def test_a_pipeline_hides_what_tiles_that_are_taken_as_they_come_do_not() -> None:
+    """Serial tiles wait for each drain of 256 cycles; six at once for some of them; the pipeline for none."""
+    text, cycles = str(find_mapping("fusemax")), {}
+    for overlap in ("serial", "interleave 6", "pipeline"):
+        mapping = parse_mapping(text.replace("overlap pipeline", f"overlap {overlap}"))
+        (group,) = given_mapping(mapping, find("attention-1pass"), BERT, spec_of("fusemax")).groups
+        cycles[overlap] = run(program(group)).cycles
+        assert group.stages is None or overlap == "pipeline"
+    assert cycles["serial"] > 4 * cycles["pipeline"]
+    assert cycles["pipeline"] < cycles["interleave 6"] < 1.1 * cycles["pipeline"]
+
+
+def test_epochs_are_the_smallest_that_hide_a_drain() -> None:
+    """QK takes 64 of an epoch of 154 cycles, LM one more, and its maximum leaves the array 256 cycles later.
+
+    RM begins its epoch's 1D work, so it runs ceil((65 + 256) / 154) = 3 epochs after QK.
+    """
+    (group,) = given_mapping(find_mapping("fusemax"), find("attention-1pass"), BERT, spec_of("fusemax")).groups
+    assert group.stages is not None
+    names = {run.work.name: group.stages[run.place] for run in group.runs}
+    assert (names["QK"], names["LM"], names["RM"]) == (1, 1, 1 + 3)
+    assert names["SLN"] >= names["RM"]
+    assert names["RNV"] >= names["SLNV"] >= names["SLN"]
+
+
 def test_a_sum_is_not_read_inside_its_loop() -> None:
     """Scores cannot be normalised before all keys have been seen: SN reads GM inside the loop over m."""
     text = """\
@@ -151,6 +176,8 @@ def test_the_published_mapping_of_fusemax_takes_its_published_cycles() -> None:
     (group,) = found.groups
     assert 64 * group.bound_cycles == 12_288 * 154 == 1_892_352
     assert found.splits == {"M0": 256}
+    schedule = run(program(group))
+    assert 1_892_352 <= schedule.cycles <= 1.001 * 1_892_352  # drains and steps are hidden: the derived pipeline fills
     assert 64 * (group.read_words + group.written_words) == 4 * 64 * 12 * 1024 * 64  # Q, K, V, AV once
 
 

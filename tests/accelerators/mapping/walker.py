@@ -11,8 +11,9 @@ from itertools import product
 
 import numpy as np
 
-from cascadesim.accelerators.mapping.group import BoundGroup, BoundRun, Resident
+from cascadesim.accelerators.mapping.group import BoundGroup, Resident
 from cascadesim.accelerators.mapping.problem import MappingProblem
+from cascadesim.accelerators.mapping.runs import BoundRun
 from cascadesim.einsum_cascades.analysis.counts import shape_of
 from cascadesim.einsum_cascades.notation import ir, operators
 

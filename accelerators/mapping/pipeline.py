@@ -1,0 +1,92 @@
+"""A software pipeline derived for a group: in which epoch after its loads each Einsum of a tile runs.
+
+An epoch lasts as long as the busier array needs for a tile. In it every unit works through its Einsums in the order of
+the text, of older tiles where a result would otherwise be waited for. The distances are the smallest that hide drains
+and cycles; a running value must not be due before it is issued. A modulo schedule (Rau, 1994); FuseMax (MICRO'24),
+section V, gives such a table by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+
+from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundLoop, BoundRun
+
+LEAD = 1  # epochs that loads run ahead of the arrays
+MOST_STAGES = 12  # assumed: longer pipelines would not fit registers
+
+
+def stages(group: BoundGroup) -> Mapping[int, int] | None:
+    """Place of each Einsum -> epochs after its loads; None where a running value would be due too early."""
+    begin, epoch = _begins(group)
+    found: dict[int, int] = {}
+    for run in group.runs:
+        own = LEAD
+        for producer, previous in group.feeding(run):
+            if previous or producer.place not in found:
+                continue
+            ready = begin[producer.place] + _lag(producer, run) - begin[run.place]
+            if producer.streams_into(run):
+                ready = max(ready, ready + producer.cycles(group.leaf) - run.cycles(group.leaf))
+            else:
+                ready += producer.cycles(group.leaf)
+            own = max(own, found[producer.place] + max(0, -(-ready // epoch)))
+        found[run.place] = own
+    late = any(found[producer.place] - found[run.place] >= columns(group) for producer, run in _carried(group))
+    return None if late or max(found.values()) > MOST_STAGES else found
+
+
+def epoch_cycles(group: BoundGroup, distances: Mapping[int, int]) -> float:
+    """How long an epoch takes: as long as the busier array, and so long that running values are there when due."""
+    begin, epoch = _begins(group)
+    longest = float(epoch)
+    for producer, run in _carried(group):
+        between = columns(group) + distances[run.place] - distances[producer.place]
+        ready = begin[producer.place] + producer.cycles(group.leaf) + _lag(producer, run) - begin[run.place]
+        longest = max(longest, ready / between)
+    return longest
+
+
+def _begins(group: BoundGroup) -> tuple[dict[int, int], int]:
+    """When each Einsum begins in its epoch, and how long an epoch is: what the busiest resource needs for a tile."""
+    begin: dict[int, int] = {}
+    end = dict.fromkeys((ARRAY_2D, ARRAY_1D), 0)
+    for run in sorted(group.runs, key=lambda run: run.after is not None):
+        begin[run.place] = end[run.unit]
+        end[run.unit] += run.cycles(group.leaf) if run.after is None else 0
+    tiles = max(1, prod(group.whole_tiles.values()))
+    return begin, max(1, *end.values(), int(group.busiest_cycles // tiles))
+
+
+def _carried(group: BoundGroup) -> Iterator[tuple[BoundRun, BoundRun]]:
+    """Producers of running values, with those that read them a step later."""
+    return ((producer, run) for run in group.runs for producer, previous in group.feeding(run) if previous)
+
+
+def _lag(producer: BoundRun, consumer: BoundRun) -> int:
+    return producer.drain_cycles if producer.unit != consumer.unit else 0
+
+
+def stores_at(group: BoundGroup, run: BoundRun) -> int:
+    """Epochs after the loads of its tile at which the result of an Einsum has left the array."""
+    if group.stages is None:
+        return 0
+    begin, epoch = _begins(group)
+    done = begin[run.place] + run.cycles(group.leaf) + run.drain_cycles
+    return group.stages[run.place] + max(1, -(-done // epoch))
+
+
+def fewest(loops: Sequence[BoundLoop], extents: Mapping[str, int]) -> int:
+    """Iterations of some loops taken together, at least: those of partial stretches."""
+    return prod(-(-min(loop.outer, extents[loop.axis] % loop.outer or loop.outer) // loop.step) for loop in loops)
+
+
+def columns(group: BoundGroup) -> int:
+    """Tiles between two steps of a running value, at least: those of the loops inside the one that carries it."""
+    axes = frozenset().union(*(run.work.iterates for run in group.runs))
+    place = next((number for number, loop in enumerate(group.loops) if loop.axis in axes), None)
+    if place is None:
+        return 2**62
+    return fewest(group.loops[place + 1 :], group.problem.extents)

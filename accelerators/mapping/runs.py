@@ -1,0 +1,101 @@
+"""Loops and Einsums of a mapping with sizes: how many steps in time an Einsum takes on its unit for a tile.
+
+Knows units, their operations and sides; knows no memory and no other Einsum. mapping.md 2.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+
+from cascadesim.accelerators.binding import in_classes_of
+from cascadesim.accelerators.mapping.problem import TensorUse, Tile, Work
+from cascadesim.accelerators.spec import Operations, SpatialArray
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+
+ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
+
+
+@dataclass(frozen=True, slots=True)
+class BoundLoop:
+    """A shared loop: it advances along its axis by `step` elements within stretches of `outer`."""
+
+    part: str
+    axis: str
+    step: int
+    outer: int
+
+    @property
+    def most(self) -> int:
+        return -(-self.outer // self.step)  # iterations where the stretch is whole
+
+
+@dataclass(frozen=True, slots=True)
+class BoundRun:
+    """An Einsum of the group. `space`: (axis, elements of a block, size of the dimension); `after`: loops outside it.
+
+    `time`: axes of its own loops, outermost first.
+    """
+
+    work: Work
+    place: int
+    unit: str
+    space: tuple[tuple[str, int, int], ...]
+    time: tuple[str, ...]
+    after: int | None
+    op_cycles: int
+
+    def waves(self, axis: str, elements: int) -> int:
+        """Steps in time along an axis of a tile: what is in space takes one for each block of the dimension."""
+        points = self.work.points(axis, elements)
+        for spatial, block, size in self.space:
+            if spatial == axis:
+                whole, rest = divmod(points, self.work.points(axis, min(block, elements)))
+                return whole * -(-self.work.points(axis, min(block, elements)) // size) + -(-rest // size)
+        return points
+
+    @property
+    def drain_cycles(self) -> int:
+        """Cycles until results have left the 2D array: one for each row that it uses (FuseMax, section V)."""
+        if self.unit != ARRAY_2D or not self.space:
+            return 0
+        _, block, rows = self.space[0]
+        return min(block, rows)
+
+    def streams_into(self, consumer: BoundRun) -> bool:
+        """Element by element to another unit: both walk an axis of what is handed over in time."""
+        return self.unit != consumer.unit and bool(
+            set(self.time) & set(consumer.time) & self.work.output.axes & consumer.work.axes)
+
+    def cycles(self, tile: Tile) -> int:
+        return self.op_cycles * prod(self.waves(axis, tile[axis]) for axis in self.work.axes)
+
+
+def operations_of(spec: SpatialArray, unit: str) -> Operations:
+    return spec.pe_array.operations if unit == ARRAY_2D else spec.vector_array.operations
+
+
+def executed(can: Operations, work: Work) -> Counter[str] | None:
+    """Operations of a point as a unit does them, some made of others; None where it cannot."""
+    try:
+        return in_classes_of(can, can.charged(work.operations), work.name)
+    except CascadeSimError:
+        return None
+
+
+def dimension_size(spec: SpatialArray, dimension: str) -> int:
+    """Elements along a dimension of a unit: rows, columns, lanes."""
+    sizes = {"rows": spec.pe_array.rows, "columns": spec.pe_array.columns, "lanes": spec.vector_array.lanes}
+    return sizes[dimension]
+
+
+def operand_reads(run: BoundRun, operand: TensorUse, tile: Tile, state: frozenset[str]) -> int:
+    spatial = {axis for axis, _, _ in run.space}
+    own = operand.axes
+    time = [axis for axis in run.time if axis not in spatial]
+    while time and time[-1] not in own:
+        time.pop()
+    again = prod(run.waves(axis, tile[axis]) for axis in run.work.axes - own
+                 if axis in spatial or axis in time or axis not in run.time)
+    return again * operand.words({**tile, **dict.fromkeys(state, 1)})
