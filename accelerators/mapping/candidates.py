@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import permutations, product
+from itertools import chain, permutations, product
 
 from cascadesim.accelerators.binding import DEPTHS
 from cascadesim.accelerators.mapping.legality import Draft, illegal, illegal_steps
@@ -55,7 +55,10 @@ class Neighbours:
                     tile = self.problem.whole() | {loop.axis: loop.step for loop in loops}
                     for spaces in self._spaces(tile, after, loops):
                         draft = Draft(self.problem, self.spec, self.members, loops, spaces, after, {})
-                        if next(illegal_steps(draft), None) is None:
+                        whole = shared - draft.axes  # axes that are walked inside a tile: steps are no loop there
+                        carried = any(work.iterates & whole for work in self.works(self.members))
+                        reasons = chain(illegal(draft) if carried else (), illegal_steps(draft))
+                        if next(reasons, None) is None:
                             yield draft
 
     def probe(self, inner: Sequence[int], closed: str | None, shared: frozenset[str]) -> Draft:

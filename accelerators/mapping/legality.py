@@ -168,6 +168,10 @@ def _units(draft: Draft, member: int) -> Iterator[str]:
 
 def _too_early(draft: Draft, reader: int, operand: TensorUse) -> Iterator[str]:
     """A sum is read when its loop has ended; a running value is read where its loop is shared, or after it."""
+    later = draft.problem.producers.get(operand.tensor, -1)
+    if later > reader and later not in draft.members:
+        yield (f"{draft.work(reader).name} reads {operand.name} of an earlier step, which comes later: both must share "
+               f"its loop")
     closed = draft.loops[draft.after[reader]].axis if reader in draft.after else None
     for member in draft.members:
         producer, name = draft.work(member), draft.work(reader).name

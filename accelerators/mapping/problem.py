@@ -151,6 +151,11 @@ class MappingProblem:
         return tuple(frozenset(place[other] for other in found[work.number] if other in place) for work in self.work)
 
     @cached_property
+    def producers(self) -> Mapping[str, int]:
+        """Tensor -> place of the last Einsum that makes it."""
+        return {work.output.tensor: place for place, work in enumerate(self.work)}
+
+    @cached_property
     def readers(self) -> Mapping[str, tuple[int, ...]]:
         """Tensor -> places of the Einsums that read it."""
         found: dict[str, list[int]] = {}

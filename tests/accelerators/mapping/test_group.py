@@ -22,12 +22,13 @@ from cascadesim.accelerators.mapping.search import search
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
-from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.analysis.passes import partition, partitions, whole_extent
+from cascadesim.einsum_cascades.notation.algebra import factor_polynomial
+from cascadesim.einsum_cascades.notation.ir import Cascade, Index
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.engine.engine import run
 
-SHAPES = {"Q": "HPE", "K": "HME", "V": "HMF", "A": "RK", "W": "KN", "X": "RN", "G": "RN", "IN": "CX", "FI": "DC"}
 PRODUCT = cascade("product", "Z[r,n] = A[r,k] * W[k,n]")
 CHAIN = cascade("two-products", """
     Y[r,n] = A[r,k] * W[k,n]
@@ -38,8 +39,10 @@ RUNNING = cascade("running", """
     S[r,n+1] = G[r,n] * S[r,n] + X[r,n]
     Y[r,n]   = S[r,n+1] * X[r,n]
 """)
-TEXTS = [PRODUCT, CHAIN, RUNNING, *map(find, ("attention-3pass", "attention-2pass", "attention-1pass",
-                                              "attention-1pass-gqa", "linear-attention", "attention-3pass-causal"))]
+TEXTS = [PRODUCT, CHAIN, RUNNING, *map(find, (
+    "attention-3pass", "attention-2pass", "attention-1pass", "attention-1pass-gqa", "linear-attention",
+    "attention-3pass-causal", "attention-sinks-1pass", "attention-differential", "mamba-2-ssd", "deltanet",
+))]  # fmt: skip
 
 
 @cache
@@ -51,13 +54,32 @@ def array(rows: int, columns: int, lanes: int, buffer_bytes: int = 2**24) -> Spa
 
 def sized(text: Cascade, extents: Mapping[str, int], inner: int) -> MappingProblem:
     given_extents = {**extents, "G": 1}
+    chunks = {parts[0].upper() for parts in partitions(text) if whole_extent(parts) not in given_extents or any(
+        other[0] == parts[0] and other != parts for other in partitions(text))}
+    if chunks:  # the chunks say how long the sequence is
+        given_extents = {name: size for name, size in given_extents.items() if name not in "MP"}
+        given_extents |= dict.fromkeys(chunks, 2)
     return problem(text, {**given_extents, **dict.fromkeys(free_extents(text, given_extents), inner)})
 
 
 def inputs_of(of: MappingProblem) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(7)
-    shapes = {**SHAPES, "U": "NJ"}
-    return {name: generator.normal(size=[of.sizes[rank] for rank in shapes[name]]) for name in of.cascade.inputs}
+    return {name: generator.normal(size=shape_of(of, name)) for name in of.cascade.inputs}
+
+
+def shape_of(of: MappingProblem, tensor: str) -> tuple[int, ...]:
+    """As long as the places that are read ask for; a split axis is as long as it is (its last tile may be partial)."""
+    uses = [access.indices for einsum in of.cascade.einsums for access in einsum.inputs if access.tensor == tensor]
+    whole = {parts: of.extents[axis] for axis, parts in of.chains.items()}
+
+    def reach(index: Index) -> int:
+        last = sum((of.sizes[rank.upper()] - 1) * int(factor_polynomial(factor).value(of.sizes))
+                   for rank, factor in index.terms)  # fmt: skip
+        last += sum(int(factor_polynomial(offset).value(of.sizes)) for offset in index.offsets)
+        divisor = int(factor_polynomial(index.divisor).value(of.sizes))
+        return whole.get(partition(index) or (), last // divisor + 1)
+
+    return tuple(max(map(reach, places)) for places in zip(*uses, strict=True))
 
 
 class Case:
@@ -78,7 +100,9 @@ class Case:
 
 def expected_of(of: MappingProblem, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What the text computes; `evaluate` knows no partial last tile, so texts in tiles are taken as the whole one."""
-    text = find("attention-3pass") if of.chains else of.cascade
+    whole = {"attention-1pass": "attention-3pass", "attention-1pass-gqa": "attention-3pass", "attention-2pass":
+             "attention-3pass", "attention-sinks-1pass": "attention-sinks"}  # fmt: skip
+    text = find(whole[of.cascade.name]) if of.chains else of.cascade
     return evaluate(text, values, {name: of.sizes[name] for name in names(text) if name not in of.extents})
 
 
