@@ -151,6 +151,20 @@ class MappingProblem:
         return tuple(frozenset(place[other] for other in found[work.number] if other in place) for work in self.work)
 
     @cached_property
+    def stretches(self) -> frozenset[tuple[int, int]]:
+        """First and last place of Einsums that must share loops: between a reader and what makes its value later."""
+        spans = sorted((min(own), max(own)) for own in self.cycles if len(own) > 1)
+        spans += [(place, self.producers[use.tensor]) for place, work in enumerate(self.work) for use in work.inputs
+                  if self.producers.get(use.tensor, -1) > place]  # fmt: skip
+        merged: list[tuple[int, int]] = []
+        for first, last in sorted(spans):
+            if merged and first <= merged[-1][1]:
+                merged[-1] = merged[-1][0], max(last, merged[-1][1])
+            else:
+                merged.append((first, last))
+        return frozenset(merged)
+
+    @cached_property
     def producers(self) -> Mapping[str, int]:
         """Tensor -> place of the last Einsum that makes it."""
         return {work.output.tensor: place for place, work in enumerate(self.work)}

@@ -85,9 +85,9 @@ def search(
         before = best[start]
         if before is None:
             continue
-        for end in range(start + 1, min(count, start + max(most_fused, *map(len, problem.cycles))) + 1):
+        for end in range(start + 1, count + 1):
             members = tuple(range(start, end))
-            if len(members) > most_fused and not any(set(members) <= cyclic for cyclic in problem.cycles):
+            if len(members) > most_fused and (start, end - 1) not in problem.stretches:
                 continue
             group, tried = best_group(problem, spec, members, objective)
             evaluated += tried
