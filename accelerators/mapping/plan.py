@@ -33,6 +33,7 @@ from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.sparsity.masks import FULL
 
 SEARCHED = "searched"
+USUAL_CHUNK = 64  # assumed: of the chunks in which linear attention and state-space models are computed (Mamba-2, FLA)
 _SHAPES: Mapping[str, str] = {"Q": "hpe", "K": "hme", "V": "hmf"}  # of attention's inputs, by rank
 
 
@@ -109,9 +110,16 @@ def searched(
     Mappings that come with the project are candidates, too. Raises CascadeSimError where there is none.
     """
     best: Mapped | None = None
-    evaluated = 0
-    for bound, splits in _sizes(cascade, dict(extents), spec, stacked):
-        groups, tried = search(bound, spec, most_fused, objective)
+    evaluated, refusal = 0, None
+    for choice in _choices(cascade, dict(extents), spec):
+        try:
+            bound, splits = _sized(cascade, dict(extents), choice, stacked)
+            kind = "attention" if "m" in dict(extents) else "linear"
+            work_of(Operation(cascade.name, kind, cascade, extents), splits)  # too many points to count: refused
+            groups, tried = search(bound, spec, most_fused, objective)
+        except CascadeSimError as error:
+            refusal = refusal or error
+            continue
         found = Mapped(SEARCHED, groups, splits, tried)
         evaluated += tried
         best = found if best is None or found.cost(objective) < best.cost(objective) else best
@@ -123,7 +131,7 @@ def searched(
         evaluated += 1
         best = found if best is None or found.cost(objective) < best.cost(objective) else best
     if best is None:
-        raise CascadeSimError(f"{cascade.name}: no sizes for {', '.join(free_extents(cascade, dict(extents)))}")
+        raise refusal or CascadeSimError(f"{cascade.name}: no sizes of {', '.join(spec.model_fields)} to try")
     return Mapped(best.name, best.groups, best.splits, evaluated)
 
 
@@ -163,19 +171,25 @@ def _stacked(cascade: Cascade, size: dict[str, int], stacked: bool) -> tuple[dic
     return {**size, "h": size["h"] // group, "p": size["p"] * group}, instances, group
 
 
-def _sizes(
-    cascade: Cascade, extents: dict[str, int], spec: SpatialArray, stacked: bool
-) -> Iterator[tuple[MappingProblem, dict[str, int]]]:
-    """The cascade at sizes, and what the plan chose of them, for each choice of inner extents."""
+def _choices(cascade: Cascade, extents: Mapping[str, int], spec: SpatialArray) -> Iterator[dict[str, int]]:
+    """Sizes to try for the extents that the text leaves open: those of the array; of chunks, usual ones, too."""
+    free = free_extents(cascade, {rank.upper(): extent for rank, extent in extents.items()})
+    sides = sorted({dimension_size(spec, dimension) for dimension in ("rows", "columns", "lanes")})
+    whole = {whole_extent(parts): parts for parts in partitions(cascade)}
+    chunks = any(name.lower() not in extents for name in whole)
+    tried = [tuple((name, min(side, extents.get(name[0].lower(), side))) for name in free)
+             for side in (*sides, *((USUAL_CHUNK,) if chunks else ()))]  # fmt: skip
+    return (dict(choice) for choice in dict.fromkeys(tried))
+
+
+def _sized(
+    cascade: Cascade, extents: dict[str, int], choice: Mapping[str, int], stacked: bool
+) -> tuple[MappingProblem, dict[str, int]]:
+    """The cascade at sizes, and what the plan chose of them."""
     size, instances, heads = _stacked(cascade, extents, stacked)
     sizes = {rank.upper(): extent for rank, extent in size.items()}
-    free = free_extents(cascade, sizes)
-    sides = sorted({dimension_size(spec, dimension) for dimension in ("rows", "columns", "lanes")})
-    choices = [tuple((name, min(side, size.get(name[0].lower(), side))) for name in free) for side in sides]
-    for chosen in dict.fromkeys(choices):
-        splits = dict(chosen)
-        splits |= _outer(cascade, size, {**sizes, **splits}, splits)
-        yield problem(cascade, {**sizes, **splits}, instances, heads), splits
+    splits = {**choice, **_outer(cascade, size, {**sizes, **choice}, choice)}
+    return problem(cascade, {**sizes, **splits}, instances, heads), splits
 
 
 def _outer(
