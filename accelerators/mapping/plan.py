@@ -26,7 +26,7 @@ from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, 
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.counts import bind_extents, names
 from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent
-from cascadesim.einsum_cascades.models.operation import Operation, work_of
+from cascadesim.einsum_cascades.models.operation import Operation, OperationKind, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, conditions
 from cascadesim.einsum_cascades.notation.operators import charges
@@ -114,7 +114,7 @@ def searched(
     for choice in _choices(cascade, dict(extents), spec):
         try:
             bound, splits = _sized(cascade, dict(extents), choice, stacked)
-            kind = "attention" if "m" in dict(extents) else "linear"
+            kind: OperationKind = "attention" if "m" in dict(extents) else "linear"
             work_of(Operation(cascade.name, kind, cascade, extents), splits)  # too many points to count: refused
             groups, tried = search(bound, spec, most_fused, objective)
         except CascadeSimError as error:

@@ -125,8 +125,9 @@ def groups(draw: st.DrawFn) -> Case:
     start = draw(st.integers(0, len(of.work) - 1))
     end = draw(st.integers(start + 1, len(of.work)))
     drafts = list(Neighbours(of, spec, tuple(range(start, end))).drafts())
-    if not drafts:  # a stretch that cannot share loops: an Einsum alone always can
-        drafts = list(Neighbours(of, spec, (0,)).drafts())
+    if not drafts:  # a stretch that cannot share loops, or must share them with others
+        found, _ = search(of, spec)
+        return Case(of, spec, found[draw(st.integers(0, len(found) - 1))])
     draft = drafts[draw(st.integers(0, len(drafts) - 1))]
     group = bind(draft)
     kept = {read.tensor: (draw(st.integers(0, read.depth)), draw(st.booleans())) for read in group.reads}
