@@ -195,7 +195,7 @@ def _split(text: str) -> Split:
 
 
 def _step(text: str) -> Step:
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         if not 0 < int(text[:20]) < 2**62:
             raise _ReadError(text, f"a step of {shortened(text)} elements; at least 1")
         return int(text)

@@ -163,6 +163,10 @@ def test_every_attention_runs_rightly_or_is_refused_with_one_line(
             assert list(problems(plan, found)) == []
 
 
+# a gate for each of 64 elements of a key takes 256 lanes as long as one gate for all of them
+AS_LONG_ON_WIDE_LANES = {"gated-deltanet", "kimi-delta-attention"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "spatten-behavioural"])  # computes masked pairs
 def test_texts_with_other_operations_keep_some_unit_busy_for_another_time(name: str) -> None:
@@ -177,10 +181,11 @@ def test_texts_with_other_operations_keep_some_unit_busy_for_another_time(name: 
         for activity in (activity for phase in plan.phases for activity in phase.activities):
             done.update(activity.operations)
             busy[activity.unit] += activity.cycles
-        seen[cascade] = (done, busy)
+        if not any("masked pairs take the time of all others" in note for note in plan.notes):  # and the report says so
+            seen[cascade] = (done, busy)
     for one, other in combinations(seen, 2):
         (done, busy), (other_done, other_busy) = seen[one], seen[other]
-        if done != other_done:
+        if done != other_done and {one, other} != AS_LONG_ON_WIDE_LANES:
             assert any(abs(busy[unit] - other_busy[unit]) > 1 for unit in busy | other_busy), (one, other)
 
 

@@ -247,7 +247,7 @@ def test_who_waits_for_the_engine_is_told_at_once_and_may_end_it(tmp_path: Path)
     first = process.stderr.readline()
     process.send_signal(signal.SIGTERM)
     out, rest = process.communicate(timeout=60)
-    assert first.startswith("cascadesim: compiling the choice of tiles (about 5 s) once")  # the engine comes after it
+    assert first.startswith("cascadesim: compiling the choice of tiles (about 8 s) once")  # the engine comes after it
     assert (process.returncode, out) == (143, "")
     assert rest.endswith("simulate: terminated\n")
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
