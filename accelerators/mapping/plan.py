@@ -131,7 +131,7 @@ def searched(
         evaluated += 1
         best = found if best is None or found.cost(objective) < best.cost(objective) else best
     if best is None:
-        raise refusal or CascadeSimError(f"{cascade.name}: no sizes of {', '.join(spec.model_fields)} to try")
+        raise refusal or CascadeSimError(f"{cascade.name}: it leaves no sizes to try")
     return Mapped(best.name, best.groups, best.splits, evaluated)
 
 

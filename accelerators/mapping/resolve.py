@@ -113,7 +113,12 @@ class _Resolver:
                 raise self.error(problem)
             return group
         axis, place, step = fits[0]
+        self.check_memory(step.memory)
         return self.largest(axis, place, step)
+
+    def check_memory(self, name: str) -> None:
+        if name != GLOBAL_BUFFER:
+            raise self.error(f"no memory '{name}' to keep tiles in{suggestion(name, [GLOBAL_BUFFER])}")
 
     def largest(self, axis: str, place: int, step: Fit) -> BoundGroup:
         """The largest number of inner tiles that fits, balanced or a divisor, as the step says."""
@@ -168,9 +173,22 @@ class _Resolver:
         draft = Draft(self.problem, self.spec, tuple(sorted(spaces)), loops, spaces, after,
                       dict(self.kept(tuple(sorted(spaces)), loops)), self.fused.in_flight)  # fmt: skip
         try:
-            return bind(draft)
+            group = bind(draft)
         except IllegalMapping as error:
             raise self.error(str(error).removeprefix(f"{self.problem.cascade.name}: ")) from None
+        self.check_made(group)
+        return group
+
+    def check_made(self, group: BoundGroup) -> None:
+        """Raises for a line that keeps what the group makes elsewhere than where it stays anyway."""
+        at = {keep.tensor: keep.at for keep in self.fused.keeps}
+        for made in group.made:
+            place = group.loops[made.depth - 1].part if made.depth else TOP
+            own = made.tensor in at and (made.where != GLOBAL_BUFFER or at[made.tensor] != place)
+            if own and made.where == GLOBAL_BUFFER:
+                raise self.error(f"{made.tensor} is carried over loops, and stays in {GLOBAL_BUFFER} at {place}")
+            if own:
+                raise self.error(f"{made.tensor} is used up in its tile and is not kept; leave the line out")
 
     def loops(self, chosen: Mapping[tuple[str, int], int]) -> Iterator[BoundLoop]:
         outer = self.problem.whole()
@@ -230,9 +248,7 @@ class _Resolver:
                  **{copy: source for copy, source in self.problem.sources.items() if source in inputs}}  # fmt: skip
         made = {self.problem.work[member].name for member in members}
         for keep in self.fused.keeps:
-            if keep.memory != GLOBAL_BUFFER:
-                hint = suggestion(keep.memory, [GLOBAL_BUFFER])
-                raise self.error(f"no memory '{keep.memory}' to keep tiles in{hint}")
+            self.check_memory(keep.memory)
             depth = 0 if keep.at == TOP else self.loop_number(keep.at, loops) + 1
             if keep.tensor in names:
                 yield names[keep.tensor], (depth, keep.double)

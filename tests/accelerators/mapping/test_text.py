@@ -107,6 +107,10 @@ def test_no_mutated_text_ends_in_anything_but_a_mapping_or_an_error_of_ours(
     ("PRM; SPD; RD; XY;", "PRM; SPD; RD;", "no Einsum 'XY'"),
     ("[m0 over lanes, p0", "[m0 over rows, p0", "array_2d has rows and columns, no lanes"),
     ("split m: m1 by array_2d.rows, m0\n  split m: m1 by 3, m0", "split m: m1 by array_2d.rows, m0", "split twice"),
+    ("keep RM, Q in global_buffer at m1", "keep Q in global_buffer at h", "RM is carried over loops, and stays in "
+                                                                          "global_buffer at h"),
+    ("keep QK, Q in", "keep Q in", "QK is used up in its tile and is not kept"),
+    ("p1 by fit cache, p0", "p1 by 2 * array_1d.lanes, p0", "no memory 'cache' to keep tiles in"),
     ("after p1:", "after m1:", "AV does not walk m, so it cannot be in that loop"),
 ])  # fmt: skip
 def test_what_is_illegal_says_what_would_be_legal(wrong: str, right: str, message: str) -> None:
