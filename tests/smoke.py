@@ -35,6 +35,10 @@ def cases(programs: Path) -> Iterator[Case]:
     yield Case("gna", (cascadesim, *gna, "--format", "json"), lambda out: 11 < json.loads(out)["flop_bound"] < 11.2)
     yield Case("validate", (cascadesim, "validate", "fusemax-pareto", "--format", "json"),
                lambda out: all(claim["holds"] for claim in json.loads(out)["claims"]))  # fmt: skip
+    yield Case("map", (cascadesim, "map", "linear-attention", "--arch", "flat", "--seq-len", "512", "--format", "json"),
+               lambda out: "mapping searched for linear-attention" in json.loads(out)["mapping"])  # fmt: skip
+    yield Case("mapping", (simulate, "--arch", "fusemax", "--workload", "bert", "--scope", "attention", "--seq-len", "512",
+                           "--mapping", "fusemax", "--format", "json"), is_a_report)  # fmt: skip
     yield Case("flat", (simulate, "--arch", "flat", "--workload", "bert"), lambda out: "latency" in out)
     for name in architectures(cascadesim):
         run = ("--arch", name, "--workload", "bert", "--seq-len", "512", "--batch", "1", "--scope", "attention")
