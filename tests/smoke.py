@@ -37,8 +37,8 @@ def cases(programs: Path) -> Iterator[Case]:
                lambda out: all(claim["holds"] for claim in json.loads(out)["claims"]))  # fmt: skip
     yield Case("map", (cascadesim, "map", "linear-attention", "--arch", "flat", "--seq-len", "512", "--format", "json"),
                lambda out: "mapping searched for linear-attention" in json.loads(out)["mapping"])  # fmt: skip
-    yield Case("mapping", (simulate, "--arch", "fusemax", "--workload", "bert", "--scope", "attention", "--seq-len", "512",
-                           "--mapping", "fusemax", "--format", "json"), is_a_report)  # fmt: skip
+    attention = ("--workload", "bert", "--scope", "attention", "--seq-len", "512", "--format", "json")
+    yield Case("mapping", (simulate, "--arch", "fusemax", "--mapping", "fusemax", *attention), is_a_report)
     yield Case("flat", (simulate, "--arch", "flat", "--workload", "bert"), lambda out: "latency" in out)
     for name in architectures(cascadesim):
         run = ("--arch", name, "--workload", "bert", "--seq-len", "512", "--batch", "1", "--scope", "attention")
