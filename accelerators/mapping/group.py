@@ -38,7 +38,7 @@ class Resident:
         if len(self.operands) == 1 or any(operand.shape != first.shape for operand in self.operands):
             return max(operand.words(own) for operand in self.operands)
         uses = zip(*(operand.dimensions for operand in self.operands), strict=True)
-        return prod(same[0].span(own) + max(one.offset for one in same) - min(one.offset for one in same)
+        return prod(same[0].span(own, 1 + max(one.offset for one in same) - min(one.offset for one in same))
                     for same in uses)  # fmt: skip
 
     @cached_property

@@ -46,13 +46,20 @@ class Dimension:
     divisor: int = 1
     offset: int = 0
 
-    def span(self, tile: Tile) -> int:
-        """Count the coordinates from the first to the last that a tile needs."""
-        if len(self.walks) == 1 and self.divisor == 1:
-            walk, factor = self.walks[0]
-            return (walk.points(tile[walk.axis]) - 1) * factor + 1
-        last = sum((walk.points(tile[walk.axis]) - 1) * factor for walk, factor in self.walks)
-        return last // self.divisor + 1
+    def span(self, tile: Tile, offsets: int = 1) -> int:
+        """Count the coordinates that a tile needs; `offsets`: neighbouring ones that are read beside each, itself too.
+
+        A stride that is longer than what is read leaves out what lies between; a divided one is a whole stretch.
+        """
+        if self.divisor != 1:
+            last = sum((walk.points(tile[walk.axis]) - 1) * factor for walk, factor in self.walks)
+            return last // self.divisor + offsets
+        count = reach = offsets
+        for factor, points in sorted((factor, walk.points(tile[walk.axis])) for walk, factor in self.walks):
+            dense = count == reach and factor <= reach
+            reach += (points - 1) * factor
+            count = reach if dense else count * points
+        return count
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
