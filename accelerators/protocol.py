@@ -191,6 +191,12 @@ class TakesMappings(Protocol):
     @property
     def spec(self) -> SpatialArray: ...
 
+    @property
+    def mapping(self) -> CascadeMapping | None: ...
+
+    @property
+    def searches(self) -> bool: ...
+
     def published_plan(self, operation: Operation) -> Plan | None:
         """The plan that is published for the cascade of an operation on this machine, where there is one."""
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import Any, Literal, TypeAlias
 
-from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares, Stored
+from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares, Stored, TakesMappings
 from cascadesim.einsum_cascades.models.layers import Layer, Phase
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import (
@@ -30,7 +30,7 @@ from cascadesim.einsum_cascades.models.workload import (
     load_workload,
     workload_from_rows,
 )
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed
 from cascadesim.einsum_cascades.texts import transformer
 from cascadesim.simulator.report import MemoryUse
 
@@ -89,6 +89,17 @@ def load_any_workload(name_or_path: str, settings: Sequence[str] = ()) -> AnyWor
     if settings:
         raise SpecError(f"--set {settings[0]}: a pruning trace has no such field; it is read as its rows say")
     return workload_from_rows(name_or_path)
+
+
+def refuse_unused_mapping(operations: Sequence[Operation], accelerator: Accelerator) -> None:
+    """Raises CascadeSimError for a mapping, or a search for one, that no operation of the run would use."""
+    if not isinstance(accelerator, TakesMappings):
+        return
+    chosen, run = accelerator.mapping, {operation.cascade.name: operation.kind for operation in operations}
+    if chosen is not None and chosen.cascade not in run:
+        raise CascadeSimError(f"{chosen.name} is a mapping for {chosen.cascade}; this run has {listed(run)}")
+    if accelerator.searches and "attention" not in run.values():
+        raise CascadeSimError("--mapping search maps attention; this run has none")
 
 
 def refuse_impossible(operation: Operation, accelerator: Accelerator) -> None:

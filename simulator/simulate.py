@@ -23,6 +23,7 @@ from cascadesim.simulator.request import (
     memory,
     own_operations,
     refuse_impossible,
+    refuse_unused_mapping,
     refuse_what_does_not_fit,
 )
 
@@ -64,6 +65,7 @@ def parts(request: Request) -> tuple[tuple[OperationRun, ...], ...]:
 def operations(request: Request) -> tuple[Operation, ...]:
     """List what runs, in order; the published accounting has no elementwise work."""
     found = own_operations(request)
+    refuse_unused_mapping(found, request.accelerator)
     for operation in found:
         refuse_impossible(operation, request.accelerator)
     if isinstance(request.accelerator, Prepares):

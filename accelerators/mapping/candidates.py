@@ -28,6 +28,9 @@ from cascadesim.accelerators.spec import SpatialArray
 Space = tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]  # unit, ranks in space, loops in time
 
 
+SMALLEST_BITS = 4  # of the sizes of tiles that are tried on every array; assumed: smaller ones leave most of it idle
+
+
 @dataclass(frozen=True)
 class Neighbours:
     """Neighbouring Einsums that may be fused."""
@@ -35,6 +38,7 @@ class Neighbours:
     problem: MappingProblem
     spec: SpatialArray
     members: tuple[int, ...]
+    fine: bool = False
 
     def works(self, members: Sequence[int]) -> list[Work]:
         return [self.problem.work[member] for member in members]
@@ -125,7 +129,10 @@ class Neighbours:
             self.problem.work[member].iterates for member in self.members if len(self.problem.cycles[member]) > 1))
 
     def _leaves(self, inner: Sequence[int], shared: frozenset[str]) -> Iterator[dict[str, int]]:
-        """Sizes of tiles: one of an axis of instances; those of the array, or all, of the others."""
+        """Sizes of tiles: one of an axis of instances; of the others all, sides of the array, powers of two if `fine`.
+
+        Powers of two are the same on every array, so that a larger one can work on the tiles of a smaller one.
+        """
         choices: dict[str, list[int]] = {}
         carried = frozenset().union(*(work.iterates for work in self.works(inner)))
         for axis in (axis for axis in self.problem.extents if axis in shared):
@@ -133,10 +140,12 @@ class Neighbours:
             if axis in self.instance_axes:
                 choices[axis] = [1]
                 continue
-            sizes = {dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes")}
+            sides = {dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes")}
+            sizes = sides | {1 << bits for bits in range(SMALLEST_BITS, max(sides).bit_length()) if self.fine}
             sizes = {grain} if axis in carried else {max(grain, size // grain * grain) for size in sizes}
             whole = [] if axis in self.cyclic_axes else [extent]
-            choices[axis] = [*sorted(size for size in sizes if size < extent or not whole), *whole]
+            smaller = sorted((size for size in sizes if size < extent or not whole), reverse=True)
+            choices[axis] = [*whole, *smaller]
         for sizes_of in product(*choices.values()):
             yield dict(zip(choices, sizes_of, strict=True))
 

@@ -296,7 +296,10 @@ def _splits(group: BoundGroup) -> Iterator[Split]:
 
 def _described_run(group: BoundGroup, run: BoundRun, parts: Mapping[str, tuple[str, ...]]) -> Run:
     def inner(axis: str) -> str:
-        return parts[axis][-1] if axis in parts else axis
+        """The innermost part that the Einsum walks: m1 of what has a value for each tile of the text."""
+        grain = min(walk.grain for walk in run.work.walks[axis])
+        coarse = [part for part in group.problem.chains.get(axis, ()) if grain > 1 and part in run.work.einsum.ranks]
+        return coarse[-1] if coarse else parts[axis][-1] if axis in parts else axis
 
     space = tuple((inner(axis), dimension)
                   for (axis, _, _), dimension in zip(run.space, _DIMENSIONS[run.unit], strict=False))  # fmt: skip

@@ -9,7 +9,6 @@ set: orders of loops are all tried, tiles are those of the array and whole exten
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from typing import Literal
@@ -76,8 +75,27 @@ def search(
 ) -> tuple[tuple[BoundGroup, ...], int]:
     """The groups that together cost least, and how many ways were compared.
 
-    Raises CascadeSimError where an Einsum cannot run even alone, with the reason.
+    Stretches are compared on tiles of the array's sides; those that are taken then try tiles of all sizes. Where no
+    tile of the sides fits, all stretches do. Raises CascadeSimError where an Einsum cannot run even alone.
     """
+    found, evaluated = _cheapest(problem, spec, most_fused, objective, fine=False)
+    if found is None:
+        found, more = _cheapest(problem, spec, most_fused, objective, fine=True)
+        if found is None:
+            raise _reason(problem, spec)
+        return found, evaluated + more
+    refined = []
+    for group in found:
+        other, tried = best_group(problem, spec, tuple(run.place for run in group.runs), objective, fine=True)
+        refined.append(group if other is None else min(group, other, key=lambda each: cost(each, objective)))
+        evaluated += tried
+    return tuple(refined), evaluated
+
+
+def _cheapest(
+    problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, fine: bool
+) -> tuple[tuple[BoundGroup, ...] | None, int]:
+    """The cheapest path through the Einsums, None where there is none, and how many ways were compared."""
     count = len(problem.work)
     best: list[tuple[Cost, tuple[BoundGroup, ...]] | None] = [((0.0, 0.0), ())] + [None] * count
     evaluated = 0
@@ -89,7 +107,7 @@ def search(
             members = tuple(range(start, end))
             if len(members) > most_fused and (start, end - 1) not in problem.stretches:
                 continue
-            group, tried = best_group(problem, spec, members, objective)
+            group, tried = best_group(problem, spec, members, objective, fine)
             evaluated += tried
             if group is None:
                 continue
@@ -99,30 +117,32 @@ def search(
             if known is None or total < known[0]:
                 best[end] = total, (*before[1], group)
     found = best[count]
-    if found is None:
-        raise _reason(problem, spec, [reached is not None for reached in best])
-    return found[1], evaluated
+    return (None if found is None else found[1]), evaluated
 
 
-def _reason(problem: MappingProblem, spec: SpatialArray, reached: Sequence[bool]) -> CascadeSimError:
-    """Why the Einsum after the last one that could be reached cannot run."""
-    place = max(index for index, each in enumerate(reached) if each)
-    stretches = Neighbours(problem, spec, (place,))
-    for inner, closed, shared in stretches.shapes():
-        for reason in illegal(stretches.probe(inner, closed, shared)):
-            return IllegalMapping(f"{problem.cascade.name}: {reason}")
-    for draft in stretches.drafts():
-        return IllegalMapping(f"{problem.cascade.name}: {does_not_fit(bound(draft))}")
-    name = problem.work[place].name
-    return IllegalMapping(f"{problem.cascade.name}: {name} cannot be mapped: its values depend on each other")
+def _reason(problem: MappingProblem, spec: SpatialArray) -> CascadeSimError:
+    """Why the first Einsum that cannot run alone cannot, on the smallest tiles."""
+    for place in range(len(problem.work)):
+        if best_group(problem, spec, (place,), fine=True)[0] is not None:
+            continue
+        alone = Neighbours(problem, spec, (place,), fine=True)
+        for inner, closed, shared in alone.shapes():
+            for reason in illegal(alone.probe(inner, closed, shared)):
+                return IllegalMapping(f"{problem.cascade.name}: {reason}")
+        groups = [bound(draft) for draft in alone.drafts()]
+        if groups:
+            smallest = min(groups, key=lambda group: group.footprint_words)
+            return IllegalMapping(f"{problem.cascade.name}: {does_not_fit(smallest)}")
+    return IllegalMapping(f"{problem.cascade.name}: its Einsums depend on each other, and do not fit together")
 
 
 def best_group(
-    problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective = "latency"
-) -> tuple[BoundGroup | None, int]:
+    problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective = "latency",
+    fine: bool = False,
+) -> tuple[BoundGroup | None, int]:  # fmt: skip
     """The best group of these Einsums, None where they cannot share loops, and how many were compared."""
     best, least, tried = None, (float("inf"), 0.0), 0
-    for draft in Neighbours(problem, spec, members).drafts():
+    for draft in Neighbours(problem, spec, members, fine).drafts():
         tried += 1
         if objective == "latency" and _least_busy(draft) > least[0]:
             continue
