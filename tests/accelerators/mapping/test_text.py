@@ -223,6 +223,21 @@ def test_a_search_is_never_worse_than_a_shipped_mapping() -> None:
     assert searched(find("attention-1pass"), BERT, spec).cost() <= shipped.cost()
 
 
+def test_where_tiles_of_the_sides_do_not_fit_smaller_ones_are_taken() -> None:
+    """A tile of 256 scores by 256 takes 128 KiB; 64 KiB hold smaller ones, 2 KiB none of 16 keys with their depth."""
+    small = searched(find("attention-2pass"), BERT, spec_of("fusemax", "global_buffer.capacity_bytes=65536"))
+    assert all(group.footprint_words * 2 <= 65_536 for group in small.groups)
+    with pytest.raises(CascadeSimError, match=r"tiles of QK take .* bytes of global_buffer, which has 2,048"):
+        searched(find("attention-2pass"), BERT, spec_of("fusemax", "global_buffer.capacity_bytes=2048"))
+
+
+def test_fewer_columns_are_not_faster() -> None:
+    """Tiles of 128 queries, whose scores fit the registers, are tried on 256 columns, too."""
+    cycles = [searched(find("attention-2pass"), BERT, spec_of("fusemax", f"pe_array.columns={columns}")).cycles
+              for columns in (64, 128, 256, 257)]  # fmt: skip
+    assert cycles == sorted(cycles, reverse=True)
+
+
 def test_a_function_that_no_unit_has_is_made_of_others_or_added() -> None:
     """log as a polynomial: 6 multiply-accumulates and an addition (binding.MADE_OF); a unit for it takes 3 cycles."""
     text = cascade("logs", """

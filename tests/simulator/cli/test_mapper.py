@@ -85,6 +85,8 @@ def test_search_may_leave_the_published_plan(capsys: pytest.CaptureFixture[str])
     ("simulate", "--arch", "fusemax", *BERT, "--mapping", "fusemax", "--attention", "attention-3pass"),
     ("simulate", "--arch", "fusemax", *BERT, "--mapping", "fusemax", "--accounting", "artifact"),
     ("simulate", "--arch", "fusemax", *BERT, "--mapping", "none.mapping"),
+    ("simulate", "--arch", "fusemax", *BERT, "--mapping", "output-stationary"),
+    ("simulate", "--arch", "fusemax", "--workload", "bert", "--scope", "linear", "--mapping", "search"),
     ("map", "attention-1pas", "--arch", "fusemax"),
     ("map", "attention-1pass", "--arch", "h100-sxm"),
     ("map", "attention-top-k", "--arch", "flat"),
