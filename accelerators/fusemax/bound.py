@@ -248,7 +248,9 @@ def _waits(
         row = max(held, load, published if group == 0 else again)
         recurring += times * max(row, size * max(w.array_2d, tile_1d))
         between = max(1.0, (key_tiles - 1) * size + 1 - ahead - w.window)  # tiles of a column, first to last
-        rows_between = max((key_tiles - 1 - min(ahead, 1.0)) * again, max(0.0, key_tiles - key_slots - 1) * row)
+        rows_between = (key_tiles - 1 - min(ahead, 1.0)) * again
+        if key_tiles - key_slots > 1:  # a row may be inf
+            rows_between = max(rows_between, (key_tiles - key_slots - 1) * row)
         last = through + (rows if w.epochs else 0.0)
         held = max(between * w.array_2d, between * tile_1d + filled, rows_between + last) + finish_1d
         if query_slots < 2 * residents:  # a column is fetched once the one `ahead` before it is stored, a group back
@@ -257,7 +259,7 @@ def _waits(
         else:
             held_queries += times * size * (held + ((size - 1) / 2 * fetch + load / size if ordered else 0.0))
     settled = d.instances * key_tiles - oldest_maximum(w, d, rows, columns) - FILLING_ROWS  # once the pipeline is full
-    recurring *= max(0.0, settled) if w.epochs and key_tiles > 1 else 0.0
+    recurring = recurring * settled if w.epochs and key_tiles > 1 and settled > 0 else 0.0  # a row may be inf
     return held_keys / key_slots, d.instances * held_queries, recurring
 
 

@@ -49,6 +49,17 @@ def test_two_lengths_at_once(design: Design) -> None:
     assert found.resident_tiles.tolist() == [4, 16]
 
 
+def test_fewer_rows_than_the_pipeline_holds(design: Design) -> None:
+    """Two key slots of one query tile hold no maximum of age 2, which nothing waits for where 2 rows are all there is."""
+    accelerator = design(
+        "fusemax", "pe_array.rows=16", "pe_array.columns=4", "vector_array.lanes=4", "global_buffer.capacity_bytes=1024",
+        "global_buffer.row_bytes=16", "dram.bandwidth_bytes_per_s=1000000000.0",
+    )  # fmt: skip
+    sizes = {"instances": 1, "group": 4, "queries": 1, "keys": 17, "query_depth": 2, "value_depth": 5}
+    found = evaluate(points(accelerator, **sizes), accelerator.spec, ATTENTION_1PASS)
+    assert found.cycles[0] == pytest.approx((2 * 17 * 7 + 2 * 4 * 7) * 0.94)  # DRAM, a byte each ns
+
+
 def test_areas_of_the_two_published_architectures(design: Design) -> None:
     """FuseMax artifact's prices: 1.3030e9 um^2 for FuseMax, 1.3918e9 for the FLAT architecture (256 x 256)."""
     for preset, area in (("fusemax", 1302951803.13124), ("fusemax-cascade", 1391818841.7587202)):
