@@ -12,15 +12,17 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 demo: $(VENV)/installed
 	$(VENV)/bin/simulate --arch fusemax --workload llama
 
-test: $(VENV)/installed-test
-	$(VENV)/bin/pytest
+test: $(VENV)/installed-test  ## on all cores; then the benchmarks alone, whose ratios are of times
+	$(VENV)/bin/pytest --numprocesses auto --dist worksteal --ignore tests/benchmarks
+	$(VENV)/bin/pytest tests/benchmarks
 
 test-kernels: $(VENV)/installed-kernels  ## the kernels' gates, which need torch and triton but no GPU
 	$(VENV)/bin/python -c "import torch, triton; print('torch', torch.__version__, 'triton', triton.__version__)"
-	$(VENV)/bin/pytest tests/kernels tests/validation/measure/test_command.py tests/validation/kernels/test_gates.py
+	$(VENV)/bin/pytest --numprocesses auto --dist worksteal \
+		tests/kernels tests/validation/measure/test_command.py tests/validation/kernels/test_gates.py
 
 quick: $(VENV)/installed-test
-	$(VENV)/bin/pytest -m "not slow and not nightly"
+	$(VENV)/bin/pytest --numprocesses auto --dist worksteal -m "not slow and not nightly"
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

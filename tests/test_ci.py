@@ -58,12 +58,13 @@ def stages(commands: str) -> tuple[int, str]:
 
 
 def test_counts_of_stages_are_added_up_at_the_end() -> None:
-    code, out = stages("tested one echo '==== 3 passed, 2 skipped in 1.2s ===='; tested two echo '4 passed, 0 failed'")
+    twice = "tested two printf '4 passed\\n1 failed, 5 passed\\n'"
+    code, out = stages(f"tested one echo '==== 3 passed, 2 skipped in 1.2s ===='; {twice}")
     assert code == 0
     first, second, total = out.splitlines()[-3:]
     assert re.fullmatch(r"one +\d+ s   3 passed, 2 skipped", first)
-    assert re.fullmatch(r"two +\d+ s   4 passed, 0 failed", second)
-    assert total == "7 passed"
+    assert re.fullmatch(r"two +\d+ s   4 passed \+ 1 failed, 5 passed", second)
+    assert total == "12 passed"
 
 
 @pytest.mark.parametrize("commands", [
