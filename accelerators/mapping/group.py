@@ -12,9 +12,11 @@ from functools import cached_property
 from itertools import product
 from math import ceil, prod
 
+from cascadesim.accelerators.mapping.attended import PAIRED, Attended, Pairs
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundLoop, BoundRun, operand_reads
 from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
 Tiles = tuple[tuple[int, int], ...]  # sizes and how many there are of each
 
@@ -86,12 +88,56 @@ class BoundGroup:
         whole, rest = divmod(extent, step)
         return ((step, whole), (rest, 1)) if rest else ((step, whole),)
 
+    @cached_property
+    def attended(self) -> Attended | None:
+        """Which tiles of queries and keys are visited; None where all are: no Einsum works by keys alone then."""
+        found = self.problem.attended
+        if found is None or not any(run.work.axes >= PAIRED for run in self.runs):
+            return None
+        by_keys = any(KEY in run.work.axes and QUERY not in run.work.axes for run in self.runs)
+        over_queries = any(QUERY in run.work.iterates or QUERY in run.work.reduced for run in self.runs)
+        return None if by_keys or over_queries else found
+
+    def pairs(self, depth: int) -> Pairs:
+        """Sizes of the tiles of queries and keys that are visited inside so many loops, and how many there are."""
+        assert self.attended is not None
+        tile = self.tile(depth)
+        return self.attended.visited(tile[QUERY], tile[KEY])
+
+    def moving(self, resident: Resident) -> frozenset[str]:
+        """Axes along which another tile of a tensor is needed; which of all keys are attended differs by query."""
+        tile = self.tile(resident.depth)
+        whole = self.attended is not None and KEY in resident.axes and tile[KEY] == self.problem.extents[KEY]
+        return resident.axes | {QUERY} if whole else resident.axes
+
     def filled(self, resident: Resident) -> int:
         """Words that come into the memory of the tensor, all its tiles together.
 
-        A tile comes again where a loop outside moves on, unless nothing inside that loop moved it meanwhile.
+        A tile comes again where a loop outside moves on, unless nothing inside that loop moved it meanwhile. Where
+        tiles are left out, those of a loop that is begun again all come again.
         """
-        return self._filled(resident, 0, self.problem.extents)[0]
+        if self.attended is None:
+            return self._filled(resident, 0, self.problem.extents)[0]
+        depth, moving = resident.depth, self.moving(resident)
+        while depth and (self.loops[depth - 1].axis not in moving or self.is_one(self.loops[depth - 1])):
+            depth -= 1
+        axes = resident.axes | {loop.axis for loop in self.loops[:depth]}
+        whole = self.problem.whole()
+        return sum(count * resident.words(whole | tile) for tile, count in self.different_tiles(axes, depth))
+
+    def is_one(self, loop: BoundLoop) -> bool:
+        return loop.step >= self.problem.extents[loop.axis]
+
+    def different_tiles(self, axes: frozenset[str], depth: int) -> Iterator[tuple[dict[str, int], int]]:
+        """The different tiles inside so many loops along some axes, and how many there are."""
+        paired = self.attended is not None and KEY in axes
+        alone = sorted(axes - PAIRED if paired else axes)
+        pairs = self.pairs(depth) if paired else (((0, 0), 1),)
+        for (queries, keys), times in pairs:
+            own = {QUERY: queries, KEY: keys} if paired else {}
+            for sizes in product(*(self.tiles(axis, depth) for axis in alone)):
+                tile = {axis: size for axis, (size, _) in zip(alone, sizes, strict=True)}
+                yield own | tile, times * prod(count for _, count in sizes)
 
     def _filled(self, resident: Resident, depth: int, sizes: Tile) -> tuple[int, bool]:
         """Words moved inside so many loops, and whether that is a single tile."""
@@ -112,10 +158,22 @@ class BoundGroup:
 
     def cycles(self, run: BoundRun) -> int:
         """Cycles of an Einsum, all tiles together."""
-        depth = len(self.loops)
-        return run.op_cycles * prod(
-            sum(count * run.waves(axis, size) for size, count in self.tiles(axis, depth)) for axis in run.work.axes
+        depth, axes, pairs = len(self.loops), run.work.axes, 1
+        if self.attended is not None and axes >= PAIRED:
+            axes -= PAIRED
+            pairs = sum(count * run.waves(QUERY, queries) * run.waves(KEY, keys)
+                        for (queries, keys), count in self.pairs(depth))  # fmt: skip
+        return run.op_cycles * pairs * prod(
+            sum(count * run.waves(axis, size) for size, count in self.tiles(axis, depth)) for axis in axes
         )
+
+    def points(self, run: BoundRun) -> int:
+        """Points of an Einsum, those of pairs that are attended."""
+        work, axes, pairs = run.work, run.work.axes, 1
+        if self.attended is not None and axes >= PAIRED:
+            axes -= PAIRED
+            pairs = self.attended.pairs(min(walk.grain for walk in work.walks[KEY]))
+        return pairs * prod(work.points(axis, self.problem.extents[axis]) for axis in axes)
 
     @cached_property
     def busy_cycles(self) -> Mapping[str, int]:
@@ -132,12 +190,19 @@ class BoundGroup:
     @cached_property
     def stored_from_buffer(self) -> int:
         """Words of results that were added up in the buffer and leave from there."""
-        return sum(operand.words(self.problem.whole()) for operand in self.writes if self.is_buffered(operand))
+        return sum(self.stored(operand) for operand in self.writes if self.is_buffered(operand))
 
     @cached_property
     def written_words(self) -> int:
+        return sum(map(self.stored, self.writes))
+
+    def stored(self, operand: TensorUse) -> int:
+        """Words of a result that leave; of scores those of the tiles that are visited."""
         whole = self.problem.whole()
-        return sum(operand.words(whole) for operand in self.writes)
+        if self.attended is None or not operand.axes >= PAIRED:
+            return operand.words(whole)
+        tiles = self.different_tiles(operand.axes, len(self.loops))
+        return sum(count * operand.words(whole | tile) for tile, count in tiles)
 
     def port_words(self, run: BoundRun, tile: Tile) -> tuple[int, int]:
         """Words that an Einsum reads from the buffer and writes to it for one tile.
@@ -165,10 +230,8 @@ class BoundGroup:
 
     def every_tile(self, run: BoundRun) -> Iterator[tuple[dict[str, int], int]]:
         """The different tiles that an Einsum runs on, with their number."""
-        depth, axes = len(self.loops), sorted(run.work.axes)
-        for sizes in product(*(self.tiles(axis, depth) for axis in axes)):
-            tile = self.leaf | {axis: size for axis, (size, _) in zip(axes, sizes, strict=True)}
-            yield tile, prod(count for _, count in sizes)
+        for tile, count in self.different_tiles(run.work.axes, len(self.loops)):
+            yield self.leaf | tile, count
 
     def is_buffered(self, operand: TensorUse) -> bool:
         """Whether a result leaves from the buffer, where it was added up."""
@@ -232,8 +295,13 @@ class BoundGroup:
         return longest
 
     @cached_property
-    def whole_tiles(self) -> Mapping[str, int]:
-        return {axis: self.problem.extents[axis] // size for axis, size in self.leaf.items()}
+    def whole_tiles(self) -> int:
+        """Tiles that nothing is missing of."""
+        number = prod(self.problem.extents[axis] // size for axis, size in self.leaf.items()
+                      if self.attended is None or axis not in PAIRED)  # fmt: skip
+        if self.attended is None:
+            return number
+        return number * dict(self.pairs(len(self.loops))).get((self.leaf[QUERY], self.leaf[KEY]), 0)
 
     @cached_property
     def waited_cycles(self) -> int:
@@ -245,13 +313,16 @@ class BoundGroup:
         place = next((number for number, loop in enumerate(self.loops) if loop.axis in axes), None)
         if place is None or not self.recurrence_cycles:
             return 0
-        whole = self.whole_tiles
-        outside, inside = (prod(whole[axis] for axis in {loop.axis for loop in loops})
-                           for loops in (self.loops[:place], self.loops[place + 1 :]))  # fmt: skip
-        if not inside:
+        extents, outer, leaf, step = self.problem.extents, self.tile(place), self.leaf, self.loops[place].axis
+        outside = prod(extents[axis] // outer[axis] for axis in extents if axis != step)
+        inside = prod(outer[axis] // leaf[axis] for axis in extents if axis != step)
+        if not outside * inside:
             return 0
-        steps = whole[self.loops[place].axis] - -(-self.in_flight // inside)
-        return outside * max(0, steps) * self.recurrence_cycles
+        if self.attended is None:
+            steps, together = extents[step] // leaf[step], inside
+        else:  # which columns take turns differs by key
+            steps, together = self.whole_tiles // (outside * inside), 1
+        return outside * max(0, steps - -(-self.in_flight // together)) * self.recurrence_cycles
 
     @cached_property
     def bound_cycles(self) -> float:
@@ -260,7 +331,7 @@ class BoundGroup:
         The busiest of arrays, DRAM channel and buffer ports; and, as a tile is opened when the one so many tiles before
         it is finished, the latencies of whole tiles that are so far apart.
         """
-        whole = 0 if self.stages is not None else prod(self.whole_tiles.values())
+        whole = 0 if self.stages is not None else self.whole_tiles
         return max(self.busiest_cycles, float(whole // self.in_flight * self.tile_latency), float(self.waited_cycles))
 
     @cached_property

@@ -100,7 +100,7 @@ def input_copies(group: BoundGroup, depth: int) -> int:
         return 2 if group.in_flight > 1 and outside else 1
     if not outside and group.problem.instances == 1:
         return 1
-    return 1 + -(-group.in_flight // fewest(group.loops[depth:], group.problem.extents))
+    return 1 + -(-group.in_flight // fewest(group, depth))
 
 
 def does_not_fit(group: BoundGroup) -> str | None:
@@ -240,7 +240,7 @@ def _made(draft: Draft) -> tuple[Resident, ...]:
     for member in draft.members:
         work = draft.work(member)
         carried = [number for number, loop in enumerate(draft.loops)
-                   if loop.axis in work.reduced | work.iterates and member not in draft.after]  # fmt: skip
+                   if loop.axis in work.reduced | work.iterates]
         depth = carried[0] if carried else len(draft.loops)
         state = work.iterates & draft.axes
         outside = any(loop.most > 1 for loop in draft.loops[:depth])

@@ -8,11 +8,12 @@ section V, gives such a table by hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from math import prod
 
+from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundLoop, BoundRun
+from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun
 
 LEAD = 1  # epochs that loads run ahead of the arrays
 MOST_STAGES = 12  # assumed: longer pipelines would not fit registers
@@ -56,7 +57,7 @@ def _begins(group: BoundGroup) -> tuple[dict[int, int], int]:
     for run in sorted(group.runs, key=lambda run: run.after is not None):
         begin[run.place] = end[run.unit]
         end[run.unit] += run.cycles(group.leaf) if run.after is None else 0
-    tiles = max(1, prod(group.whole_tiles.values()))
+    tiles = max(1, group.whole_tiles)
     return begin, max(1, *end.values(), int(group.busiest_cycles // tiles))
 
 
@@ -78,9 +79,14 @@ def stores_at(group: BoundGroup, run: BoundRun) -> int:
     return group.stages[run.place] + max(1, -(-done // epoch))
 
 
-def fewest(loops: Sequence[BoundLoop], extents: Mapping[str, int]) -> int:
-    """Iterations of some loops taken together, at least: those of partial stretches."""
-    return prod(-(-min(loop.outer, extents[loop.axis] % loop.outer or loop.outer) // loop.step) for loop in loops)
+def fewest(group: BoundGroup, depth: int) -> int:
+    """Iterations of the loops inside the first ones taken together, at least: those of partial stretches.
+
+    Of queries and keys one, where tiles are left out.
+    """
+    extents, left_out = group.problem.extents, PAIRED if group.attended is not None else ()
+    return prod(-(-min(loop.outer, extents[loop.axis] % loop.outer or loop.outer) // loop.step)
+                for loop in group.loops[depth:] if loop.axis not in left_out)  # fmt: skip
 
 
 def columns(group: BoundGroup) -> int:
@@ -89,4 +95,4 @@ def columns(group: BoundGroup) -> int:
     place = next((number for number, loop in enumerate(group.loops) if loop.axis in axes), None)
     if place is None:
         return 2**62
-    return fewest(group.loops[place + 1 :], group.problem.extents)
+    return fewest(group, place + 1)

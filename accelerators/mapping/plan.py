@@ -1,7 +1,7 @@
 """An operation on a spatial array by a mapping, given as text or searched: the plan that the simulator runs.
 
-Runs any cascade whose Einsums the array has the operations for. Masked pairs are computed like all others: what a mask
-leaves out saves no time here, and the report says so. mapping.md 2.
+Runs any cascade whose Einsums the array has the operations for. Tiles of queries and keys that a mask leaves out are
+not visited; what it leaves out of a tile takes the time of the whole tile. mapping.md 2.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from math import prod
 
 from cascadesim.accelerators.binding import on_arrays
 from cascadesim.accelerators.energy import Actions, sourced_energy_j
+from cascadesim.accelerators.mapping.attended import attended
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
@@ -30,7 +31,7 @@ from cascadesim.einsum_cascades.models.operation import Operation, OperationKind
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, conditions
 from cascadesim.einsum_cascades.notation.operators import charges
-from cascadesim.einsum_cascades.sparsity.masks import FULL
+from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
 
 SEARCHED = "searched"
 USUAL_CHUNK = 64  # assumed: of the chunks in which linear attention and state-space models are computed (Mamba-2, FLA)
@@ -78,31 +79,28 @@ def plan_mapped(
         raise CascadeSimError(
             f"{operation.name}: artifact accounting covers published mappings only; use --accounting physical"
         )
-    stacked = _attended_alike(operation)
     if mapping is None:
-        found = searched(operation.cascade, operation.extents, spec, stacked, most_fused)
+        found = searched(operation.cascade, operation.extents, spec, operation.mask, most_fused)
     else:
-        found = given(mapping, operation.cascade, operation.extents, spec, stacked)
+        found = given(mapping, operation.cascade, operation.extents, spec, operation.mask)
     splits = dict(found.splits)
     useful = work_of(operation, splits)
     phases = tuple(_phase(group, useful) for group in found.groups)
     words = dict.fromkeys((*operation.cascade.inputs, *operation.cascade.outputs), float(spec.word_bytes))
-    notes = () if stacked else (
-        f"{operation.cascade.name}: masked pairs take the time of all others on this mapping",
-    )  # fmt: skip
-    return Plan(operation, accounting, tuple(_lines(found)), phases, found.energy_j, splits, words, notes)
+    return Plan(operation, accounting, tuple(_lines(found)), phases, found.energy_j, splits, words,
+                tuple(_notes(operation, found)))  # fmt: skip
 
 
-def _attended_alike(operation: Operation) -> bool:
-    """Whether all pairs are attended: then query heads that share keys are stacked along the queries."""
-    return operation.mask == FULL and not any(
-        True for einsum in operation.cascade.einsums for _ in conditions(einsum.expression)
-    )
+def _notes(operation: Operation, found: Mapped) -> Iterator[str]:
+    masked = operation.mask != FULL or any(
+        True for einsum in operation.cascade.einsums for _ in conditions(einsum.expression))
+    if masked and all(group.attended is None for group in found.groups):
+        yield f"{operation.cascade.name}: masked pairs take the time of all others on this mapping"
 
 
 @cache
 def searched(
-    cascade: Cascade, extents: tuple[tuple[str, int], ...], spec: SpatialArray, stacked: bool = True,
+    cascade: Cascade, extents: tuple[tuple[str, int], ...], spec: SpatialArray, mask: Mask = FULL,
     most_fused: int = MOST_FUSED, objective: Objective = "latency",
 ) -> Mapped:  # fmt: skip
     """The best mapping over the sizes that the text leaves open, each of those of the array.
@@ -113,7 +111,7 @@ def searched(
     evaluated, refusal = 0, None
     for choice in _choices(cascade, dict(extents), spec):
         try:
-            bound, splits = _sized(cascade, dict(extents), choice, stacked)
+            bound, splits = _sized(cascade, dict(extents), choice, mask)
             kind: OperationKind = "attention" if "m" in dict(extents) else "linear"
             work_of(Operation(cascade.name, kind, cascade, extents), splits)  # too many points to count: refused
             groups, tried = search(bound, spec, most_fused, objective)
@@ -125,7 +123,7 @@ def searched(
         best = found if best is None or found.cost(objective) < best.cost(objective) else best
     for shipped in shipped_mappings().values() if most_fused > 1 else ():
         try:
-            found = given(shipped, cascade, extents, spec, stacked)
+            found = given(shipped, cascade, extents, spec, mask)
         except CascadeSimError:
             continue
         evaluated += 1
@@ -138,12 +136,12 @@ def searched(
 @cache
 def given(
     mapping: CascadeMapping, cascade: Cascade, extents: tuple[tuple[str, int], ...], spec: SpatialArray,
-    stacked: bool = True,
+    mask: Mask = FULL,
 ) -> Mapped:  # fmt: skip
     """Bind a mapping. Raises CascadeSimError where it is for another cascade, or illegal."""
     if mapping.cascade != cascade.name:
         raise CascadeSimError(f"{mapping.name} is a mapping for {mapping.cascade}, not for {cascade.name}")
-    own, instances, heads = _stacked(cascade, dict(extents), stacked)
+    own, instances, heads = _stacked(cascade, dict(extents))
     sizes = {rank.upper(): extent for rank, extent in own.items()}
     splits = {name: size for name, size in text_sizes(mapping, spec, own).items()
               if name in free_extents(cascade, sizes)}  # fmt: skip
@@ -154,11 +152,12 @@ def given(
         raise IllegalMapping(f"{mapping.name}: it leaves {', '.join(open_sizes)} open; '{split}' or 'size "
                              f"{open_sizes[0]} = N' gives it")
     splits |= _outer(cascade, own, {**sizes, **splits}, splits)
-    bound = problem(cascade, {**sizes, **splits}, instances, heads)
+    paired = attended(cascade, _unstacked({**sizes, **splits}, heads), mask, heads)
+    bound = problem(cascade, {**sizes, **splits}, instances, heads, paired)
     return Mapped(mapping.name, resolved(mapping, bound, spec), splits, 1)
 
 
-def _stacked(cascade: Cascade, size: dict[str, int], stacked: bool) -> tuple[dict[str, int], int, int]:
+def _stacked(cascade: Cascade, size: dict[str, int]) -> tuple[dict[str, int], int, int]:
     """Sizes of ranks, instances, and heads that are stacked: queries of heads that share keys are as one head's.
 
     Not where the text also computes for each head without its queries: that work is of every head, whoever shares.
@@ -166,9 +165,14 @@ def _stacked(cascade: Cascade, size: dict[str, int], stacked: bool) -> tuple[dic
     group = size.get("g", 1)
     by_query = all("p" in einsum.ranks or "h" not in einsum.ranks for einsum in cascade.einsums if charges(einsum))
     instances = prod(size[rank] for rank in ("b", "x") if rank in size)
-    if "G" in names(cascade) or not stacked or group == 1 or not by_query:
+    if "G" in names(cascade) or group == 1 or not by_query:
         return size, instances, 1
     return {**size, "h": size["h"] // group, "p": size["p"] * group}, instances, group
+
+
+def _unstacked(sizes: dict[str, int], heads: int) -> dict[str, int]:
+    """Sizes with the queries of one head, which is what masks and conditions count."""
+    return sizes if heads == 1 else {**sizes, "P": sizes["P"] // heads}
 
 
 def _choices(cascade: Cascade, extents: Mapping[str, int], spec: SpatialArray) -> Iterator[dict[str, int]]:
@@ -183,13 +187,14 @@ def _choices(cascade: Cascade, extents: Mapping[str, int], spec: SpatialArray) -
 
 
 def _sized(
-    cascade: Cascade, extents: dict[str, int], choice: Mapping[str, int], stacked: bool
+    cascade: Cascade, extents: dict[str, int], choice: Mapping[str, int], mask: Mask
 ) -> tuple[MappingProblem, dict[str, int]]:
     """The cascade at sizes, and what the plan chose of them."""
-    size, instances, heads = _stacked(cascade, extents, stacked)
+    size, instances, heads = _stacked(cascade, extents)
     sizes = {rank.upper(): extent for rank, extent in size.items()}
     splits = {**choice, **_outer(cascade, size, {**sizes, **choice}, choice)}
-    return problem(cascade, {**sizes, **splits}, instances, heads), splits
+    paired = attended(cascade, _unstacked({**sizes, **splits}, heads), mask, heads)
+    return problem(cascade, {**sizes, **splits}, instances, heads, paired), splits
 
 
 def _outer(

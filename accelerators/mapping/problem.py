@@ -13,6 +13,7 @@ from functools import cached_property
 from math import prod
 
 from cascadesim.accelerators.binding import point_operations
+from cascadesim.accelerators.mapping.attended import Attended
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, wholly_bound
 from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.analysis.passes import cycles, dependences, partitions, whole_extent
@@ -54,6 +55,10 @@ class Dimension:
         if self.divisor != 1:
             last = sum((walk.points(tile[walk.axis]) - 1) * factor for walk, factor in self.walks)
             return last // self.divisor + offsets
+        if len(self.walks) == 1:
+            (walk, factor), = self.walks
+            points = walk.points(tile[walk.axis])
+            return offsets + (points - 1) * factor if factor <= offsets else offsets * points
         count = reach = offsets
         for factor, points in sorted((factor, walk.points(tile[walk.axis])) for walk, factor in self.walks):
             dense = count == reach and factor <= reach
@@ -141,6 +146,7 @@ class MappingProblem:
     sources: Mapping[str, str]  # copy -> what it copies
     chains: Mapping[str, tuple[str, ...]]  # axis -> ranks of the text that split it, outermost first
     starts: tuple[tuple[str, TensorUse], ...] = ()  # state and input that it begins with: `RM[h,0,p] = SINK[h]`
+    attended: Attended | None = None  # None: all pairs of query and key
 
     @property
     def outputs(self) -> frozenset[str]:
@@ -204,8 +210,9 @@ class MappingProblem:
 
 
 def problem(
-    cascade: Cascade, given: Mapping[str, int], instances: int = 1, stacked_heads: int = 1
-) -> MappingProblem:
+    cascade: Cascade, given: Mapping[str, int], instances: int = 1, stacked_heads: int = 1,
+    attended: Attended | None = None,
+) -> MappingProblem:  # fmt: skip
     """Bind a cascade. `given`: extents by name in upper case, inner extents of its partitions (M0) included.
 
     `stacked_heads`: query heads that are stacked along the queries; what each head has for itself (a sink) comes so
@@ -228,7 +235,7 @@ def problem(
                  if einsum.inputs and not (is_copy(einsum) and (einsum.name in sources or _is_start(einsum))))
     starts = tuple((einsum.name, reader.operand(einsum.inputs[0], f"{cascade.name}, line {einsum.line}"))
                    for einsum in cascade.einsums if is_copy(einsum) and _is_start(einsum))
-    return MappingProblem(cascade, extents, sizes, instances, work, sources, chains, starts)
+    return MappingProblem(cascade, extents, sizes, instances, work, sources, chains, starts, attended)
 
 
 def _is_start(einsum: Einsum) -> bool:

@@ -10,13 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from math import ceil
 
+import numpy as np
+
+from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup, Resident
 from cascadesim.accelerators.mapping.pipeline import stores_at
 from cascadesim.accelerators.mapping.problem import TensorUse
 from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, BoundLoop, BoundRun
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
 PORTS = "buffer rows"
 Items = tuple[TileRun | Repeat, ...]
@@ -29,7 +34,14 @@ class Place:
     first: bool
     last: bool
     size: int
+    start: int  # first element of its tile
     alone: bool = False  # it is the only iteration
+    keys: int = 0  # of all, so many that its queries attend; 0 where that makes no difference
+
+    @property
+    def kind(self) -> tuple[bool, bool, bool, int, int]:
+        """Places of one kind have the same tiles, wherever they are."""
+        return self.first, self.last, self.alone, self.size, self.keys
 
 
 def program(group: BoundGroup) -> Program:
@@ -49,6 +61,7 @@ class _Builder:
     group: BoundGroup
     classes: list[tuple[int, ...]] = field(default_factory=list)
     kept: list[tuple[str, ...]] = field(default_factory=list)
+    known: dict[object, Items] = field(default_factory=dict)
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
@@ -89,25 +102,90 @@ class _Builder:
         return [run for run in self.group.runs
                 if any(operand.tensor == read.tensor for operand in run.work.inputs)][-1]  # fmt: skip
 
-    def rounds(self, places: tuple[Place, ...], sizes: Mapping[str, int]) -> Items:
-        """The tiles inside so many loops, each of which stands at its place."""
-        if len(places) == len(self.group.loops):
-            return (TileRun(self.tile_class(places, sizes), 1, 0, self.is_fresh(places)),)
-        loop = self.group.loops[len(places)]
-        count = -(-sizes[loop.axis] // loop.step)
-        rest = sizes[loop.axis] - (count - 1) * loop.step
+    def rounds(self, places: tuple[Place, ...], sizes: Mapping[str, int], edge: bool = True) -> Items:
+        """The tiles inside so many loops, each of which stands at its place.
 
-        def body(first: bool, last: bool) -> Items:
-            size = rest if last else loop.step
-            return self.rounds((*places, Place(first, last, size, count == 1)), {**sizes, loop.axis: size})
+        `edge`: not all of these queries attend all of these keys, and keys before and after them.
+        """
+        key = tuple(place.kind for place in places), self.shape(places, sizes) if edge else None
+        if key not in self.known:
+            self.known[key] = self.new_rounds(places, sizes, edge)
+        return self.known[key]
 
-        if count == 1:
-            return body(True, True)
-        parts = [(body(True, False), 1), *([(body(False, False), count - 2)] if count > 2 else []),
-                 (body(False, True), 1)]  # fmt: skip
-        if len(places) + 1 == len(self.group.loops) and self.in_columns(loop):
-            return _columns(parts)
+    def shape(self, places: tuple[Place, ...], sizes: Mapping[str, int]) -> tuple[bytes, bytes] | None:
+        """Which of the keys here each of the queries here attends, wherever they are."""
+        attended = self.group.attended
+        if attended is None:
+            return None
+        query, key = self.start(QUERY, places), self.start(KEY, places)
+        first, last = (np.clip(ends[query : query + sizes[QUERY]] - key, -1, sizes[KEY]).tobytes()
+                       for ends in (attended.first, attended.last))  # fmt: skip
+        return first, last
+
+    def new_rounds(self, places: tuple[Place, ...], sizes: Mapping[str, int], edge: bool) -> Items:
+        depth = len(places)
+        if depth == len(self.group.loops):
+            return (TileRun(self.tile_class(places, edge), 1, 0, self.is_fresh(places, edge)),)
+        loop = self.group.loops[depth]
+        stretches = list(self.stretches(loop, places, sizes, edge))
+        begin, end = stretches[0][0], stretches[-1][0] + stretches[-1][1]
+        parts: list[tuple[Items, int]] = []
+        for start, count, inside in stretches:
+            for first, times in _apart(start, count, begin, end):
+                size = min(loop.step, sizes[loop.axis] - first * loop.step)
+                element = self.start(loop.axis, places) + first * loop.step
+                place = Place(first == begin, first + times == end, size, element, self.is_alone(loop, end - begin),
+                              self.keys(loop, element, size))  # fmt: skip
+                parts.append((self.rounds((*places, place), {**sizes, loop.axis: size}, inside), times))
+        if depth + 1 == len(self.group.loops) and self.in_columns(loop):
+            return _columns(parts, begin)
         return _merged(parts)
+
+    def keys(self, loop: BoundLoop, query: int, queries: int) -> int:
+        attended = self.group.attended
+        return attended.keys_of(query, queries) if attended is not None and loop.axis == QUERY else 0
+
+    def is_alone(self, loop: BoundLoop, count: int) -> bool:
+        return self.group.is_one(loop) if self.group.attended is not None and loop.axis in PAIRED else count == 1
+
+    def stretches(
+        self, loop: BoundLoop, places: tuple[Place, ...], sizes: Mapping[str, int], edge: bool
+    ) -> Iterator[tuple[int, int, bool]]:
+        """First iterations, how many follow alike, and whether an edge of the mask runs through them."""
+        count = -(-sizes[loop.axis] // loop.step)
+        attended = self.group.attended if edge else None
+        if attended is None or loop.axis not in PAIRED:
+            yield 0, count, edge
+            return
+        starts = np.arange(count) * loop.step
+        ends = np.minimum(starts + loop.step, sizes[loop.axis])
+        (query, past_query), (key, past_key) = (
+            (start + starts, start + ends) if axis == loop.axis else (start, start + sizes[axis])
+            for axis in (QUERY, KEY) for start in [self.start(axis, places)])  # fmt: skip
+        visited = (attended.last[past_query - 1] >= key) & (attended.first[query] < past_key)
+        inside = (attended.first[past_query - 1] < key) & (attended.last[query] >= past_key)
+        number = 0
+        while number < count:
+            alike = 1
+            while inside[number] and number + alike < count and inside[number + alike]:
+                alike += 1
+            if visited[number]:
+                yield number, alike, not inside[number]
+            number += alike
+
+    def start(self, axis: str, places: tuple[Place, ...]) -> int:
+        """First element of the tile that an axis has inside the loops as they stand."""
+        found = [place.start for loop, place in zip(self.group.loops, places, strict=False) if loop.axis == axis]
+        return found[-1] if found else 0
+
+    def of_column(self, places: tuple[Place, ...], edge: bool) -> tuple[bool, bool]:
+        """Whether this tile has the first, and the last keys that its queries attend."""
+        attended = self.group.attended
+        if attended is None or not edge:
+            return False, False
+        query, key = self.start(QUERY, places), self.start(KEY, places)
+        past = query + self.tile(places, len(places))[QUERY]
+        return bool(attended.first[query] >= key), bool(attended.last[past - 1] < key + self.group.leaf[KEY])
 
     def in_columns(self, loop: BoundLoop) -> bool:
         """Whether tiles of the innermost loop have running values of their own."""
@@ -119,11 +197,15 @@ class _Builder:
         axes = frozenset().union(*(run.work.iterates for run in self.group.runs))
         return next((loop for loop in self.group.loops if loop.axis in axes), None)
 
-    def is_fresh(self, places: tuple[Place, ...]) -> bool:
-        return self.iterative is not None and places[self.group.loops.index(self.iterative)].first
+    def is_fresh(self, places: tuple[Place, ...], edge: bool) -> bool:
+        if self.iterative is None:
+            return False
+        if self.group.attended is not None and self.iterative.axis == KEY:
+            return self.of_column(places, edge)[0]
+        return places[self.group.loops.index(self.iterative)].first
 
-    def tile_class(self, places: tuple[Place, ...], sizes: Mapping[str, int]) -> int:
-        cycles = self.cycles(places, sizes)
+    def tile_class(self, places: tuple[Place, ...], edge: bool) -> int:
+        cycles = self.cycles(places, edge)
         kept = tuple(read.tensor for read in self.group.reads if not self.changes(read, places, "last"))
         for number, known in enumerate(zip(self.classes, self.kept, strict=True)):
             if known == (cycles, kept):
@@ -132,15 +214,16 @@ class _Builder:
         self.kept.append(kept)
         return len(self.classes) - 1
 
-    def cycles(self, places: tuple[Place, ...], sizes: Mapping[str, int]) -> tuple[int, ...]:
+    def cycles(self, places: tuple[Place, ...], edge: bool) -> tuple[int, ...]:
         """Cycles of each task in one tile, in the order of `tasks`; 0 where it is absent."""
+        sizes = self.tile(places, len(places))
         group, spec = self.group, self.group.spec
         per_cycle = spec.dram_bytes_per_cycle / spec.word_bytes
-        stored = [operand.words(self.tile(places, self.store_depth(operand))) if self.is_stored(operand, places) else 0
-                  for operand in group.writes]  # fmt: skip
+        stored = [operand.words(self.tile(places, self.store_depth(operand)))
+                  if self.is_stored(operand, places, edge) else 0 for operand in group.writes]  # fmt: skip
         loaded = [read.words(self.tile(places, read.depth)) if self.changes(read, places, "first") else 0
                   for read in group.reads]  # fmt: skip
-        running = [run for run in group.runs if self.runs(run, places)]
+        running = [run for run in group.runs if self.runs(run, places, edge)]
         moved = sum(sum(group.port_words(run, sizes)) for run in running) + sum(loaded)
         moved += sum(words for words, operand in zip(stored, group.writes, strict=True) if group.is_buffered(operand))
         ports = ceil(moved * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
@@ -149,15 +232,17 @@ class _Builder:
 
     def tile(self, places: tuple[Place, ...], depth: int) -> dict[str, int]:
         """The tile inside so many loops as they stand."""
-        found = self.group.problem.whole()
+        found, attended = self.group.problem.whole(), self.group.attended
         for loop, place in zip(self.group.loops[:depth], places, strict=False):
             found[loop.axis] = place.size
+        if attended is not None and found[KEY] == self.group.problem.extents[KEY]:
+            found[KEY] = attended.keys_of(self.start(QUERY, places[:depth]), found[QUERY])
         return found
 
     def changes(self, read: Resident, places: tuple[Place, ...], end: str) -> bool:
         """Whether a kept tile comes before this tile (`first`), or goes after it (`last`)."""
         moves = [number for number, loop in enumerate(self.group.loops[: read.depth])
-                 if loop.axis in read.axes and not places[number].alone]  # fmt: skip
+                 if loop.axis in self.group.moving(read) and not places[number].alone]  # fmt: skip
         return all(getattr(place, end) for place in places[moves[-1] + 1 if moves else 0:])
 
     def store_depth(self, operand: TensorUse) -> int:
@@ -165,21 +250,28 @@ class _Builder:
         made = next(each for each in self.group.made if each.tensor == operand.tensor)
         return len(self.group.loops) if made.state & operand.axes else made.depth
 
-    def is_stored(self, operand: TensorUse, places: tuple[Place, ...]) -> bool:
+    def is_stored(self, operand: TensorUse, places: tuple[Place, ...], edge: bool) -> bool:
         run = self.producer(operand)
-        return self.runs(run, places) and all(place.last for place in places[self.store_depth(operand):])
+        return self.runs(run, places, edge) and all(place.last for place in places[self.store_depth(operand):])
 
-    def runs(self, run: BoundRun, places: tuple[Place, ...]) -> bool:
+    def runs(self, run: BoundRun, places: tuple[Place, ...], edge: bool) -> bool:
         if run.after is None:
             return True
         axis = self.group.loops[run.after].axis
+        if self.group.attended is not None and axis == KEY:
+            return self.of_column(places, edge)[1]
         return all(place.last for loop, place in zip(self.group.loops, places, strict=True) if loop.axis == axis)
 
 
-def _columns(parts: list[tuple[Items, int]]) -> Items:
-    """Tiles of neighbouring columns, those of one class as one run."""
+def _apart(start: int, count: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """The first and the last of all iterations by themselves, others together: the first of them, and how many."""
+    edges = sorted({start, start + count, *(edge for edge in (begin + 1, end - 1) if start < edge < start + count)})
+    return ((first, past - first) for first, past in pairwise(edges))
+
+
+def _columns(parts: list[tuple[Items, int]], column: int) -> Items:
+    """Tiles of neighbouring columns from `column` on, those of one class as one run."""
     found: list[TileRun] = []
-    column = 0
     for (tile,), count in parts:
         assert isinstance(tile, TileRun)
         if found and (found[-1].tile_class, found[-1].fresh) == (tile.tile_class, tile.fresh):

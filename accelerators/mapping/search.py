@@ -14,6 +14,7 @@ from math import prod
 from typing import Literal
 
 from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
+from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.candidates import Neighbours
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bound, does_not_fit, illegal, input_copies
@@ -22,6 +23,7 @@ from cascadesim.accelerators.mapping.pipeline import epoch_cycles
 from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, operations_of
 from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
@@ -36,7 +38,7 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     """
     cycles = group.bound_cycles + (group.dram_cycles if group.in_flight == 1 else 0.0)
     if group.stages is not None:
-        cycles = max(cycles, prod(group.whole_tiles.values()) * epoch_cycles(group, group.stages))
+        cycles = max(cycles, group.whole_tiles * epoch_cycles(group, group.stages))
     words = float(group.read_words + group.written_words)
     if objective == "energy":
         return sum(dynamic_energy_j(priced(actions(group)), group.spec).values()) / group.problem.instances, cycles
@@ -50,7 +52,7 @@ def actions(group: BoundGroup) -> Actions:
     registers = {ARRAY_2D: [0, 0], ARRAY_1D: [0, 0]}
     operations: dict[str, Counter[str]] = {ARRAY_2D: Counter(), ARRAY_1D: Counter()}
     for run in group.runs:
-        points = times * prod(run.work.points(axis, group.problem.extents[axis]) for axis in run.work.axes)
+        points = times * group.points(run)
         registers[run.unit][0] += points * (len(run.work.inputs) + bool(run.work.einsum.reduced_ranks))
         registers[run.unit][1] += points
         made_of = executed(operations_of(group.spec, run.unit), run.work) or Counter()
@@ -153,12 +155,15 @@ def best_group(
 
 
 def _least_busy(draft: Draft) -> float:
-    """Cycles of the busier array at least: those of whole tiles."""
-    leaf = draft.problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in draft.loops}
-    busy = {ARRAY_2D: 0, ARRAY_1D: 0}
+    """Cycles of the busier array at least: those of whole tiles, of which a mask may leave some out."""
+    problem, busy = draft.problem, {ARRAY_2D: 0, ARRAY_1D: 0}
+    leaf = problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in draft.loops}
     for run in draft.runs():
-        whole = prod(draft.problem.extents[axis] // leaf[axis] for axis in run.work.axes)
-        busy[run.unit] += whole * run.cycles(leaf)
+        left_out = PAIRED if problem.attended is not None and run.work.axes >= PAIRED else frozenset()
+        whole = prod(problem.extents[axis] // leaf[axis] for axis in run.work.axes - left_out)
+        pairs = 1 if not left_out or problem.attended is None else dict(
+            problem.attended.visited(leaf[QUERY], leaf[KEY])).get((leaf[QUERY], leaf[KEY]), 0)
+        busy[run.unit] += whole * pairs * run.cycles(leaf)
     return max(busy.values())
 
 

@@ -31,6 +31,10 @@ LONGEST_AXIS = 2**24  # assumed: beyond every published layout; counts take arra
 class Mask(Protocol):
     """What every mask answers."""
 
+    def __hash__(self) -> int:
+        """Masks are values."""
+        ...
+
     def interval(self, query: Positions, queries: int, keys: int) -> tuple[Positions, Positions]:
         """First and last key (inclusive) that each query index attends; empty where last < first."""
         ...

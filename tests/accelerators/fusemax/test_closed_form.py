@@ -50,10 +50,10 @@ def test_two_lengths_at_once(design: Design) -> None:
 
 
 def test_fewer_rows_than_the_pipeline_holds(design: Design) -> None:
-    """Two key slots of one query tile hold no maximum of age 2, which nothing waits for where 2 rows are all there is."""
+    """Two key slots of one query tile hold no maximum of age 2, which nothing waits for where rows are only two."""
     accelerator = design(
-        "fusemax", "pe_array.rows=16", "pe_array.columns=4", "vector_array.lanes=4", "global_buffer.capacity_bytes=1024",
-        "global_buffer.row_bytes=16", "dram.bandwidth_bytes_per_s=1000000000.0",
+        "fusemax", "pe_array.rows=16", "pe_array.columns=4", "vector_array.lanes=4", "global_buffer.row_bytes=16",
+        "global_buffer.capacity_bytes=1024", "dram.bandwidth_bytes_per_s=1000000000.0",
     )  # fmt: skip
     sizes = {"instances": 1, "group": 4, "queries": 1, "keys": 17, "query_depth": 2, "value_depth": 5}
     found = evaluate(points(accelerator, **sizes), accelerator.spec, ATTENTION_1PASS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import product
+from math import ceil, log2
 
 import numpy as np
 
@@ -21,24 +22,43 @@ Ranges = Mapping[str, range]  # axis -> its elements
 
 
 def leaves(group: BoundGroup, depth: int = 0, ranges: Ranges | None = None) -> Iterator[tuple[dict[str, range], ...]]:
-    """The ranges inside 0, 1, ... all loops, for each tile in the order of the loops."""
+    """The ranges inside 0, 1, ... all loops, for each tile in the order of the loops in which something is attended."""
     current = dict(ranges or {axis: range(extent) for axis, extent in group.problem.extents.items()})
+    if group.attended is not None and not is_attended(group, current):
+        return
     if depth == len(group.loops):
-        yield (current,)
+        yield (of_attended(group, current),)
         return
     loop = group.loops[depth]
     for start in range(current[loop.axis].start, current[loop.axis].stop, loop.step):
         inner = range(start, min(start + loop.step, current[loop.axis].stop))
         for rest in leaves(group, depth + 1, {**current, loop.axis: inner}):
-            yield (current, *rest)
+            yield (of_attended(group, current), *rest)
+
+
+def is_attended(group: BoundGroup, ranges: Ranges) -> bool:
+    return any(group.problem.attended.first[query] <= key <= group.problem.attended.last[query]
+               for query in ranges["p"] for key in ranges["m"])  # fmt: skip
+
+
+def of_attended(group: BoundGroup, ranges: dict[str, range]) -> dict[str, range]:
+    """A tile of all keys has those from the first to the last that one of its queries attends."""
+    if group.attended is None or len(ranges["m"]) < group.problem.extents["m"]:
+        return ranges
+    keys = [key for key in ranges["m"] if is_attended(group, {**ranges, "m": range(key, key + 1)})]
+    unit = 1 if len(ranges["m"]) <= 32 else 2 ** ceil(log2(len(ranges["m"]) / 32))
+    return {**ranges, "m": range(keys[0] // unit * unit, min((keys[-1] // unit + 1) * unit, len(ranges["m"])))}
 
 
 def is_run(group: BoundGroup, run: BoundRun, ranges: tuple[dict[str, range], ...]) -> bool:
     """Whether an Einsum runs in a tile: one that comes after a loop runs in its last iteration."""
     if run.after is None:
         return True
-    axis = group.loops[run.after].axis
-    return ranges[-1][axis].stop == group.problem.extents[axis]
+    axis, last = group.loops[run.after].axis, ranges[-1]
+    if group.attended is not None and axis == "m":
+        return not any(is_attended(group, {**last, "m": range(key, key + 1)})
+                       for key in range(last["m"].stop, group.problem.extents["m"]))  # fmt: skip
+    return last[axis].stop == group.problem.extents[axis]
 
 
 def rank_values(problem: MappingProblem, einsum: ir.Einsum, ranges: Ranges) -> Iterator[dict[str, int]]:
@@ -147,11 +167,16 @@ def _compare(test: ir.Condition, left: int, right: int) -> bool:
             "!=": left != right}[test.comparison]  # fmt: skip
 
 
-def words_moved(group: BoundGroup, read: Resident) -> int:
-    """Words of one input that come into the buffer: those of each tile that is not the one that is there."""
+def words_moved(group: BoundGroup, read: Resident, again: bool = False) -> int:
+    """Words of one input that come into the buffer: those of each tile that is not the one that is there.
+
+    `again`: tiles of a loop that is begun again all come again, be it the same.
+    """
     execution = Execution.__new__(Execution)
     execution.problem = group.problem
     moved, present = 0, None
+    outside = max((number for number, loop in enumerate(group.loops[: read.depth])
+                   if loop.axis in group.moving(read) and loop.step < group.problem.extents[loop.axis]), default=-1)
     for ranges in leaves(group):
         needed = frozenset(
             tuple(execution.index(index, point) for index in access.indices)
@@ -159,7 +184,8 @@ def words_moved(group: BoundGroup, read: Resident) -> int:
             if group.problem.sources.get(access.tensor, access.tensor) == read.tensor
             for point in rank_values(group.problem, run.work.einsum, ranges[read.depth])
         )
-        if needed != present:
+        place = needed, tuple(ranges[outside + 1].values()) if again else ()
+        if place != present:
             moved += len(needed)
-            present = needed
+            present = place
     return moved
