@@ -14,38 +14,12 @@ from math import ceil, prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED, Attended, Pairs
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
-from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundLoop, BoundRun, operand_reads
+from cascadesim.accelerators.mapping.resident import Resident, operand_reads
+from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundLoop, BoundRun
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
 Tiles = tuple[tuple[int, int], ...]  # sizes and how many there are of each
-
-
-@dataclass(frozen=True)
-class Resident:
-    """A tensor in the group. `depth`: loops outside its tile; `state`: axes along which its value is replaced."""
-
-    tensor: str
-    operands: tuple[TensorUse, ...]
-    depth: int
-    copies: int
-    where: str  # the memory, or "registers", or "" for what passes by
-    state: frozenset[str] = frozenset()
-
-    def words(self, tile: Tile) -> int:
-        """Words of a tile: of the widest use, where the group uses it in several ways; uses that differ in offsets
-        (`RM[m1]` and `RM[m1+1]`) need what lies between, too."""
-        own = {**tile, **dict.fromkeys(self.state, 1)} if self.state else tile
-        first = self.operands[0]
-        if len(self.operands) == 1 or any(operand.shape != first.shape for operand in self.operands):
-            return max(operand.words(own) for operand in self.operands)
-        uses = zip(*(operand.dimensions for operand in self.operands), strict=True)
-        return prod(same[0].span(own, 1 + max(one.offset for one in same) - min(one.offset for one in same))
-                    for same in uses)  # fmt: skip
-
-    @cached_property
-    def axes(self) -> frozenset[str]:
-        return frozenset().union(*(operand.axes for operand in self.operands)) - self.state
 
 
 @dataclass(frozen=True)
@@ -124,6 +98,10 @@ class BoundGroup:
         axes = resident.axes | {loop.axis for loop in self.loops[:depth]}
         whole = self.problem.whole()
         return sum(count * resident.words(whole | tile) for tile, count in self.different_tiles(axes, depth))
+
+    def is_rare(self, run: BoundRun) -> bool:
+        """Whether an Einsum comes after a loop, and so in few tiles."""
+        return run.after is not None and not self.is_one(self.loops[run.after])
 
     def is_one(self, loop: BoundLoop) -> bool:
         return loop.step >= self.problem.extents[loop.axis]
@@ -252,13 +230,14 @@ class BoundGroup:
         words = sum(self.all_port_words()) + self.read_words + self.stored_from_buffer
         return words * self.spec.word_bytes / self.spec.global_buffer.bytes_per_cycle
 
-    def path(self, begin: int, origin: int | None = None) -> dict[int, int]:
+    def path(self, begin: int, origin: int | None = None, tile: Tile | None = None) -> dict[int, int]:
         """Earliest ends of the Einsums of a tile that begins then, by place; from `origin`: of those that need it."""
+        tile = tile or self.leaf
         start: dict[int, int] = {}
         finish: dict[int, int] = {}
         for run in self.runs:
-            if run.after is not None or (origin is not None and run.place < origin):
-                continue  # what comes after a loop is in few tiles
+            if self.is_rare(run) or (origin is not None and run.place < origin):
+                continue
             own, end = (begin, 0) if origin is None or run.place == origin else (-1, 0)
             for producer, previous in self.feeding(run):
                 if previous or producer.place not in finish:
@@ -267,7 +246,7 @@ class BoundGroup:
                 own = max(own, (start if producer.streams_into(run) else finish)[producer.place] + lag)
                 end = max(end, finish[producer.place] + lag)
             if own >= 0:
-                start[run.place], finish[run.place] = own, max(own + run.cycles(self.leaf), end)
+                start[run.place], finish[run.place] = own, max(own + run.cycles(tile), end)
         return finish
 
     def feeding(self, run: BoundRun) -> Iterator[tuple[BoundRun, bool]]:
@@ -275,12 +254,23 @@ class BoundGroup:
         members = {each.place: each for each in self.runs}
         return ((members[place], previous) for place, previous in self.problem.feeds[run.place] if place in members)
 
-    @cached_property
-    def tile_latency(self) -> int:
+    def latency(self, tile: Tile) -> int:
         """Cycles of one tile by itself: the longest path through its loads, its Einsums and what leaves the array."""
         word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
-        loads = [read.words(self.leaf) * word for read in self.reads if read.depth == len(self.loops)]
-        return max(self.path(ceil(max(loads, default=0.0))).values())
+        loads = [read.words(tile) * word for read in self.reads if read.depth == len(self.loops)]
+        return max(self.path(ceil(max(loads, default=0.0)), tile=tile).values())
+
+    @cached_property
+    def open_cycles(self) -> float:
+        """Cycles by the tiles that are open at most: one is opened when the one so many before it is finished."""
+        if self.stages is not None:
+            return 0.0
+        if self.attended is None:
+            return float(self.whole_tiles // self.in_flight * self.latency(self.leaf))
+        alone = prod(self.problem.extents[axis] // size for axis, size in self.leaf.items() if axis not in PAIRED)
+        cycles = sum(count * self.latency({**self.leaf, QUERY: queries, KEY: keys})
+                     for (queries, keys), count in self.pairs(len(self.loops)))  # fmt: skip
+        return alone * cycles / self.in_flight
 
     @cached_property
     def recurrence_cycles(self) -> int:
@@ -328,11 +318,10 @@ class BoundGroup:
     def bound_cycles(self) -> float:
         """Cycles that no schedule of one instance undercuts.
 
-        The busiest of arrays, DRAM channel and buffer ports; and, as a tile is opened when the one so many tiles before
-        it is finished, the latencies of whole tiles that are so far apart.
+        The busiest of arrays, DRAM channel and buffer ports; latencies of tiles that are not open at once; steps of
+        running values.
         """
-        whole = 0 if self.stages is not None else self.whole_tiles
-        return max(self.busiest_cycles, float(whole // self.in_flight * self.tile_latency), float(self.waited_cycles))
+        return max(self.busiest_cycles, self.open_cycles, float(self.waited_cycles))
 
     @cached_property
     def busiest_cycles(self) -> float:

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cascadesim.accelerators.binding import MADE_OF
-from cascadesim.accelerators.mapping.group import BoundGroup, Resident
+from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.pipeline import fewest, stages
 from cascadesim.accelerators.mapping.problem import Dimension, MappingProblem, TensorUse, Work
+from cascadesim.accelerators.mapping.resident import Resident
 from cascadesim.accelerators.mapping.runs import (
     ARRAY_1D,
     ARRAY_2D,

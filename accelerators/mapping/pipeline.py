@@ -54,9 +54,9 @@ def _begins(group: BoundGroup) -> tuple[dict[int, int], int]:
     """When each Einsum begins in its epoch, and how long an epoch is: what the busiest resource needs for a tile."""
     begin: dict[int, int] = {}
     end = dict.fromkeys((ARRAY_2D, ARRAY_1D), 0)
-    for run in sorted(group.runs, key=lambda run: run.after is not None):
+    for run in sorted(group.runs, key=group.is_rare):
         begin[run.place] = end[run.unit]
-        end[run.unit] += run.cycles(group.leaf) if run.after is None else 0
+        end[run.unit] += 0 if group.is_rare(run) else run.cycles(group.leaf)
     tiles = max(1, group.whole_tiles)
     return begin, max(1, *end.values(), int(group.busiest_cycles // tiles))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from cascadesim.accelerators.binding import in_classes_of
-from cascadesim.accelerators.mapping.problem import TensorUse, Tile, Work
+from cascadesim.accelerators.mapping.problem import Tile, Work
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
@@ -88,14 +88,3 @@ def dimension_size(spec: SpatialArray, dimension: str) -> int:
     """Elements along a dimension of a unit: rows, columns, lanes."""
     sizes = {"rows": spec.pe_array.rows, "columns": spec.pe_array.columns, "lanes": spec.vector_array.lanes}
     return sizes[dimension]
-
-
-def operand_reads(run: BoundRun, operand: TensorUse, tile: Tile, state: frozenset[str]) -> int:
-    spatial = {axis for axis, _, _ in run.space}
-    own = operand.axes
-    time = [axis for axis in run.time if axis not in spatial]
-    while time and time[-1] not in own:
-        time.pop()
-    again = prod(run.waves(axis, tile[axis]) for axis in run.work.axes - own
-                 if axis in spatial or axis in time or axis not in run.time)
-    return again * operand.words({**tile, **dict.fromkeys(state, 1)})

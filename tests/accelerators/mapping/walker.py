@@ -12,8 +12,9 @@ from math import ceil, log2
 
 import numpy as np
 
-from cascadesim.accelerators.mapping.group import BoundGroup, Resident
+from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.problem import MappingProblem
+from cascadesim.accelerators.mapping.resident import Resident
 from cascadesim.accelerators.mapping.runs import BoundRun
 from cascadesim.einsum_cascades.analysis.counts import shape_of
 from cascadesim.einsum_cascades.notation import ir, operators
