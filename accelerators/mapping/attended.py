@@ -24,7 +24,7 @@ Pairs = tuple[tuple[tuple[int, int], int], ...]  # ((queries, keys), tiles of th
 
 
 @dataclass(frozen=True)
-class Attended:
+class AttendedKeys:
     """First and last key (inclusive) of each query, (queries,) int64: never falling, and no key between is left out."""
 
     first: Positions
@@ -76,7 +76,7 @@ class Attended:
         return int((self.last // grain - self.first // grain + 1).sum())
 
 
-def attended(cascade: Cascade, extents: Mapping[str, int], mask: Mask, heads: int = 1) -> Attended | None:
+def attended(cascade: Cascade, extents: Mapping[str, int], mask: Mask, heads: int = 1) -> AttendedKeys | None:
     """What the Einsums over queries and keys attend, all together; None where that is everything.
 
     `heads`: query heads that are stacked, side by side at each position.
@@ -95,7 +95,7 @@ def attended(cascade: Cascade, extents: Mapping[str, int], mask: Mask, heads: in
     last[:-1] = np.maximum(last[:-1], first[1:] - 1)
     if first.max() == 0 and last.min() == keys - 1:
         return None
-    return Attended(np.repeat(first, heads), np.repeat(last, heads), keys)
+    return AttendedKeys(np.repeat(first, heads), np.repeat(last, heads), keys)
 
 
 def _by_pairs(sized: BoundCascade, einsum: Einsum) -> bool:

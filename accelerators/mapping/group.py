@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import product
 from math import ceil, prod
 
-from cascadesim.accelerators.mapping.attended import PAIRED, Attended, Pairs
+from cascadesim.accelerators.mapping.attended import PAIRED, AttendedKeys, Pairs
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
 from cascadesim.accelerators.mapping.resident import Resident, operand_reads
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundLoop, BoundRun
@@ -63,7 +63,7 @@ class BoundGroup:
         return ((step, whole), (rest, 1)) if rest else ((step, whole),)
 
     @cached_property
-    def attended(self) -> Attended | None:
+    def attended(self) -> AttendedKeys | None:
         """Which tiles of queries and keys are visited; None where all are: no Einsum works by keys alone then."""
         found = self.problem.attended
         if found is None or not any(run.work.axes >= PAIRED for run in self.runs):

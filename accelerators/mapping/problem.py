@@ -13,7 +13,7 @@ from functools import cached_property
 from math import prod
 
 from cascadesim.accelerators.binding import point_operations
-from cascadesim.accelerators.mapping.attended import Attended
+from cascadesim.accelerators.mapping.attended import AttendedKeys
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, wholly_bound
 from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.analysis.passes import cycles, dependences, partitions, whole_extent
@@ -146,7 +146,7 @@ class MappingProblem:
     sources: Mapping[str, str]  # copy -> what it copies
     chains: Mapping[str, tuple[str, ...]]  # axis -> ranks of the text that split it, outermost first
     starts: tuple[tuple[str, TensorUse], ...] = ()  # state and input that it begins with: `RM[h,0,p] = SINK[h]`
-    attended: Attended | None = None  # None: all pairs of query and key
+    attended: AttendedKeys | None = None  # None: all pairs of query and key
 
     @property
     def outputs(self) -> frozenset[str]:
@@ -211,7 +211,7 @@ class MappingProblem:
 
 def problem(
     cascade: Cascade, given: Mapping[str, int], instances: int = 1, stacked_heads: int = 1,
-    attended: Attended | None = None,
+    attended: AttendedKeys | None = None,
 ) -> MappingProblem:  # fmt: skip
     """Bind a cascade. `given`: extents by name in upper case, inner extents of its partitions (M0) included.
 

@@ -13,7 +13,7 @@ happens inside a group of n members: `stride` neighbouring queries share the win
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
@@ -28,12 +28,8 @@ Positions = NDArray[np.int64]
 LONGEST_AXIS = 2**24  # assumed: beyond every published layout; counts take arrays over it
 
 
-class Mask(Protocol):
+class Mask(Hashable, Protocol):
     """What every mask answers."""
-
-    def __hash__(self) -> int:
-        """Masks are values."""
-        ...
 
     def interval(self, query: Positions, queries: int, keys: int) -> tuple[Positions, Positions]:
         """First and last key (inclusive) that each query index attends; empty where last < first."""
