@@ -91,6 +91,22 @@ class PeArray(Spec):
         return self.operations.mac or 1
 
 
+class FoldedPeArray(PeArray):
+    """A 2D array that may work fold by fold: what it keeps is loaded, the rest streams by, and the next fold waits.
+
+    `stationary`: of a product, its output or its last operand (the weights); None: neighbouring folds overlap.
+    A fold of outputs takes rows + columns + streamed - 2 cycles, one of weights as many as rows more; those that use
+    part of the array take as long (SCALE-Sim, arXiv 1811.02883, section III).
+    """
+
+    stationary: Literal["output", "weights"] | None = None
+
+    @property
+    def exposed_cycles(self) -> int:
+        """Cycles of a fold in which nothing new streams in: loads, skew and drain."""
+        return (2 if self.stationary == "weights" else 1) * self.rows + self.columns - 2
+
+
 class VectorArray(Spec):
     """A row of lanes that works on one vector at a time."""
 

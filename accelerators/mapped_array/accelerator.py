@@ -1,7 +1,8 @@
 """A spatial array that no paper maps: every attention runs by a mapping, the one that is given or the best found.
 
 A new array is one YAML with `architecture: mapped_array` and the fields of `accelerators/spec.py: SpatialArray`.
-Products and element-wise work are those of any spatial array (`spatial/array.py`). mapping.md 4.
+Products and element-wise work are those of any spatial array (`spatial/array.py`), unless it works fold by fold: then
+everything runs by a mapping. mapping.md 4.
 """
 
 from __future__ import annotations
@@ -12,18 +13,30 @@ from dataclasses import dataclass
 from cascadesim.accelerators.binding import OtherFormError
 from cascadesim.accelerators.protocol import Accounting, Plan
 from cascadesim.accelerators.spatial.array import SpatialMachine
-from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.accelerators.spec import FoldedPeArray, SpatialArray
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.schema import validate
 
 
+class MappedArraySpec(SpatialArray):
+    """A spatial array, of which the 2D array may work fold by fold."""
+
+    pe_array: FoldedPeArray
+
+
 @dataclass(frozen=True)
-class MappedArray(SpatialMachine[SpatialArray]):
+class MappedArray(SpatialMachine[MappedArraySpec]):
     """A configured array."""
 
     @property
     def attention(self) -> str:
         return "attention-1pass"
+
+    def plan(self, operation: Operation, accounting: Accounting) -> Plan:
+        """Plan by a mapping what the models of other spatial arrays know no folds of."""
+        if self.spec.pe_array.stationary is None:
+            return super().plan(operation, accounting)
+        return self._mapped(operation, accounting)
 
     def plan_attention(self, operation: Operation, accounting: Accounting) -> Plan:
         """Raises OtherFormError always: nothing is published for it, so that `plan` searches."""
@@ -32,4 +45,4 @@ class MappedArray(SpatialMachine[SpatialArray]):
 
 def build(name: str, content: Mapping[str, object], source: str) -> MappedArray:
     """Build the machine. Raises SpecError with every problem of `content`."""
-    return MappedArray(name, validate(SpatialArray, content, source))
+    return MappedArray(name, validate(MappedArraySpec, content, source))

@@ -18,10 +18,11 @@ from cascadesim.accelerators.mapping.runs import (
     ARRAY_1D,
     ARRAY_2D,
     BoundLoop,
-    BoundRun,
+    bound_run,
     dimension_size,
     executed,
     operations_of,
+    stationary,
 )
 from cascadesim.accelerators.spec import SpatialArray
 
@@ -213,16 +214,15 @@ def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int]) -> dict
                   key=lambda axis: (axis in work.reduced, axis))  # fmt: skip
     found: dict[str, tuple[int, Space]] = {}
     for unit, dimensions in ((ARRAY_2D, ("rows", "columns")), (ARRAY_1D, ("lanes",))):
-        can = operations_of(spec, unit)
-        made_of = executed(can, work)
-        if made_of is None:
+        if executed(operations_of(spec, unit), work) is None:
             continue
-        op_cycles = sum(count * can.cycles[name] for name, count in made_of.items())
+        kept = stationary(spec, unit, work)
+        of_space = axes if kept is None else [axis for axis in axes if axis in kept]
         options: list[tuple[int, int, tuple[tuple[str, int, int], ...]]] = []
-        for chosen in permutations(axes, min(len(axes), len(dimensions))):
+        for chosen in permutations(of_space, min(len(of_space), len(dimensions))):
             space = tuple((axis, work.block(axis, tile[axis]), dimension_size(spec, dimension))
                           for axis, dimension in zip(chosen, dimensions, strict=False))
-            run = BoundRun(work, 0, unit, space, (), None, op_cycles)
+            run = bound_run(spec, work, 0, (unit, space, ()))
             options.append((run.cycles(tile), len(options), space))
         cycles, _, space = min(options)
         time = [axis for axis in axes if axis not in {each for each, _, _ in space}]

@@ -135,12 +135,14 @@ class BoundGroup:
         return words, False
 
     def cycles(self, run: BoundRun) -> int:
-        """Cycles of an Einsum, all tiles together."""
+        """Cycles of an Einsum, all tiles together; of folds those after the first, as SCALE-Sim counts."""
         depth, axes, pairs = len(self.loops), run.work.axes, 1
         if self.attended is not None and axes >= PAIRED:
             axes -= PAIRED
             pairs = sum(count * run.waves(QUERY, queries) * run.waves(KEY, keys)
                         for (queries, keys), count in self.pairs(depth))  # fmt: skip
+        if run.fold is not None:
+            return sum(count * run.cycles(tile) for tile, count in self.every_tile(run)) - 1
         return run.op_cycles * pairs * prod(
             sum(count * run.waves(axis, size) for size, count in self.tiles(axis, depth)) for axis in axes
         )

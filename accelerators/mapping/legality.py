@@ -7,7 +7,6 @@ else into the buffer. mapping.md 1, "Legal". FuseMax (MICRO'24), section V, keep
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,8 +21,10 @@ from cascadesim.accelerators.mapping.runs import (
     GLOBAL_BUFFER,
     BoundLoop,
     BoundRun,
+    bound_run,
     executed,
     operations_of,
+    stationary,
 )
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -157,7 +158,7 @@ def _grain(work: Work, axis: str) -> int:
 
 
 def _units(draft: Draft, member: int) -> Iterator[str]:
-    work, (unit, _, _) = draft.work(member), draft.spaces[member]
+    work, (unit, space, _) = draft.work(member), draft.spaces[member]
     can = operations_of(draft.spec, unit)
     if executed(can, work) is None:
         lacking = [name for name in work.operations if name not in can.cycles and (
@@ -165,6 +166,11 @@ def _units(draft: Draft, member: int) -> Iterator[str]:
         field = "pe_array" if unit == ARRAY_2D else "vector_array"
         yield (f"{work.name}: {unit} has no {', '.join(lacking)}; it has {', '.join(can.cycles)} "
                f"(--set {field}.operations.{lacking[0]}=CYCLES adds it)")
+    kept = stationary(draft.spec, unit, work)
+    moving = [] if kept is None else [axis for axis, _, _ in space if axis not in kept]
+    if moving:
+        yield (f"{work.name}: what stays in the elements of {unit} has no {', '.join(moving)}; it is of "
+               f"{', '.join(sorted(kept or ()))}")
 
 
 def _too_early(draft: Draft, reader: int, operand: TensorUse) -> Iterator[str]:
@@ -222,11 +228,7 @@ def _without(operand: TensorUse, axes: frozenset[str]) -> tuple[Dimension, ...]:
 
 
 def _run(draft: Draft, member: int) -> BoundRun:
-    unit, space, time = draft.spaces[member]
-    work = draft.work(member)
-    can = operations_of(draft.spec, unit)
-    op_cycles = sum(count * can.cycles[name] for name, count in (executed(can, work) or Counter()).items())
-    return BoundRun(work, member, unit, space, time, draft.after.get(member), op_cycles)
+    return bound_run(draft.spec, draft.work(member), member, draft.spaces[member], draft.after.get(member))
 
 
 def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Resident:

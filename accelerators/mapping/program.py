@@ -229,7 +229,12 @@ class _Builder:
         moved += sum(words for words, operand in zip(stored, group.writes, strict=True) if group.is_buffered(operand))
         ports = ceil(moved * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
         return (*(ceil(words / per_cycle) for words in (*stored, *loaded)), ports,
-                *(run.cycles(sizes) if run in running else 0 for run in group.runs))  # fmt: skip
+                *(run.cycles(sizes) - self.counted_later(run, places) if run in running else 0
+                  for run in group.runs))  # fmt: skip
+
+    def counted_later(self, run: BoundRun, places: tuple[Place, ...]) -> bool:
+        """Whether the first cycle of an Einsum is not counted here: `BoundGroup.cycles`."""
+        return run.fold is not None and all(place.first for place in places)
 
     def tile(self, places: tuple[Place, ...], depth: int) -> dict[str, int]:
         """The tile inside so many loops as they stand."""
