@@ -90,7 +90,7 @@ def operation_of(
     if {"Q", "K", "V"} <= set(text.inputs):
         first = load_workload(workload).operations(sequence_length=length, batch=batch, scope="attention",
                                                    attention=cascade)[0]  # fmt: skip
-        return Operation(text.name, "attention", text, tuple((dict(first.extents) | own).items()))
+        return Operation(text.name, "attention", text, tuple((dict(first.extents) | own).items()), mask=first.mask)
     given_sizes = {rank.upper(): size for rank, size in own.items()}
     free = free_extents(text, given_sizes)
     missing = [name for name in names(text) if name not in given_sizes and name not in free]
@@ -108,11 +108,11 @@ def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: M
     if not isinstance(accelerator, TakesMappings):
         raise CascadeSimError(f"{accelerator.name} takes no mapping: its own model says what goes where")
     spec: SpatialArray = accelerator.spec
-    found = [searched(operation.cascade, operation.extents, spec, objective=each)
-             for each in ("latency", "energy", "dram")]  # fmt: skip
+    found = [searched(operation.cascade, operation.extents, spec, operation.mask, objective=each,
+                      thorough=each == objective == "dram") for each in ("latency", "energy", "dram")]  # fmt: skip
     for shipped in shipped_mappings().values():
         try:
-            found.append(given(shipped, operation.cascade, operation.extents, spec))
+            found.append(given(shipped, operation.cascade, operation.extents, spec, operation.mask))
         except CascadeSimError:
             continue
     values = [_value(each, objective) for each in found]

@@ -29,6 +29,7 @@ from cascadesim.accelerators.spec import SpatialArray
 Space = tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]  # unit, ranks in space, loops in time
 
 
+NEAR = 4  # assumed: a tile that is better by far is found by powers of two
 SMALLEST_BITS = 4  # of the sizes of tiles that are tried on every array; assumed: smaller ones leave most of it idle
 
 
@@ -40,6 +41,8 @@ class Neighbours:
     spec: SpatialArray
     members: tuple[int, ...]
     fine: bool = False
+    near: Mapping[str, int] | None = None  # tiles of which one axis has another size; instead of all others
+    squares: bool = False  # tiles as long as the side of the square that fills the buffer, too: they move few words
 
     def works(self, members: Sequence[int]) -> list[Work]:
         return [self.problem.work[member] for member in members]
@@ -135,6 +138,7 @@ class Neighbours:
         Powers of two are the same on every array, so that a larger one can work on the tiles of a smaller one.
         """
         choices: dict[str, list[int]] = {}
+        side = 1 << (self.spec.buffer_words.bit_length() - 1) // 2
         carried = frozenset().union(*(work.iterates for work in self.works(inner)))
         for axis in (axis for axis in self.problem.extents if axis in shared):
             extent, grain = self.problem.extents[axis], self._grain(axis)
@@ -143,12 +147,27 @@ class Neighbours:
                 continue
             sides = {dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes")}
             sizes = sides | {1 << bits for bits in range(SMALLEST_BITS, max(sides).bit_length()) if self.fine}
+            sizes |= {max(1, side // 2), side} if self.squares else set()
             sizes = {grain} if axis in carried else {max(grain, size // grain * grain) for size in sizes}
             whole = [] if axis in self.cyclic_axes else [extent]
             smaller = sorted((size for size in sizes if size < extent or not whole), reverse=True)
             choices[axis] = [*whole, *smaller]
-        for sizes_of in product(*choices.values()):
-            yield dict(zip(choices, sizes_of, strict=True))
+        if self.near is None:
+            yield from (dict(zip(choices, sizes_of, strict=True)) for sizes_of in product(*choices.values()))
+            return
+        base = {axis: min(self.near.get(axis, size[0]), self.problem.extents[axis]) for axis, size in choices.items()}
+        free = [axis for axis, sizes in choices.items() if len(sizes) > 1 and axis not in carried]
+        for axis in free:
+            for size in self._sizes_near(axis, base[axis]):
+                yield {**base, axis: size}
+                yield from ({**base, axis: size, other: self._grain(other)} for other in free
+                            if other != axis and base[other] > self._grain(other))  # fmt: skip
+
+    def _sizes_near(self, axis: str, size: int) -> Iterator[int]:
+        """Sizes of as many tiles, or of up to four times more or less, balanced and whole as the text has them."""
+        extent, grain = self.problem.extents[axis], self._grain(axis)
+        counts = range(max(1, extent // (NEAR * size)), min(extent, -(-NEAR * extent // size)) + 1)
+        yield from dict.fromkeys(min(extent, -(-(-(-extent // count)) // grain) * grain) for count in counts)
 
     def _grain(self, axis: str) -> int:
         walks = (walk for work in self.works(self.members) for walk in work.walks.get(axis, ()))

@@ -101,7 +101,7 @@ def _notes(operation: Operation, found: Mapped) -> Iterator[str]:
 @cache
 def searched(
     cascade: Cascade, extents: tuple[tuple[str, int], ...], spec: SpatialArray, mask: Mask = FULL,
-    most_fused: int = MOST_FUSED, objective: Objective = "latency",
+    most_fused: int = MOST_FUSED, objective: Objective = "latency", thorough: bool = False,
 ) -> Mapped:  # fmt: skip
     """The best mapping over the sizes that the text leaves open, each of those of the array.
 
@@ -114,7 +114,7 @@ def searched(
             bound, splits = _sized(cascade, dict(extents), choice, mask)
             kind: OperationKind = "attention" if "m" in dict(extents) else "linear"
             work_of(Operation(cascade.name, kind, cascade, extents), splits)  # too many points to count: refused
-            groups, tried = search(bound, spec, most_fused, objective)
+            groups, tried = search(bound, spec, most_fused, objective, thorough)
         except CascadeSimError as error:
             refusal = refusal or error
             continue

@@ -73,12 +73,13 @@ def priced(done: Actions) -> Actions:
 
 
 def search(
-    problem: MappingProblem, spec: SpatialArray, most_fused: int = MOST_FUSED, objective: Objective = "latency"
-) -> tuple[tuple[BoundGroup, ...], int]:
+    problem: MappingProblem, spec: SpatialArray, most_fused: int = MOST_FUSED, objective: Objective = "latency",
+    thorough: bool = False,
+) -> tuple[tuple[BoundGroup, ...], int]:  # fmt: skip
     """The groups that together cost least, and how many ways were compared.
 
     Stretches are compared on tiles of the array's sides; those that are taken then try tiles of all sizes. Where no
-    tile of the sides fits, all stretches do. Raises CascadeSimError where an Einsum cannot run even alone.
+    tile of the sides fits, all stretches do. `thorough`: `best_group`, for those that are taken. Raises CascadeSimError where an Einsum cannot run even alone.
     """
     found, evaluated = _cheapest(problem, spec, most_fused, objective, fine=False)
     if found is None:
@@ -88,7 +89,7 @@ def search(
         return found, evaluated + more
     refined = []
     for group in found:
-        other, tried = best_group(problem, spec, tuple(run.place for run in group.runs), objective, fine=True)
+        other, tried = best_group(problem, spec, tuple(run.place for run in group.runs), objective, True, thorough)
         refined.append(group if other is None else min(group, other, key=lambda each: cost(each, objective)))
         evaluated += tried
     return tuple(refined), evaluated
@@ -140,18 +141,26 @@ def _reason(problem: MappingProblem, spec: SpatialArray) -> CascadeSimError:
 
 def best_group(
     problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective = "latency",
-    fine: bool = False,
+    fine: bool = False, thorough: bool = False,
 ) -> tuple[BoundGroup | None, int]:  # fmt: skip
-    """The best group of these Einsums, None where they cannot share loops, and how many were compared."""
+    """The best group of these Einsums, None where they cannot share loops, and how many were compared.
+
+    `thorough`: then tiles of other sizes, one or two axes at a time, as long as that is better.
+    """
     best, least, tried = None, (float("inf"), 0.0), 0
-    for draft in Neighbours(problem, spec, members, fine).drafts():
-        tried += 1
-        if objective == "latency" and _least_busy(draft) > least[0]:
-            continue
-        group = _resident(draft)
-        if group is not None and (own := cost(group, objective)) < least:
-            best, least = group, own
-    return best, tried
+    neighbours = Neighbours(problem, spec, members, fine, squares=thorough)
+    while True:
+        before = best
+        for draft in neighbours.drafts():
+            tried += 1
+            if objective == "latency" and _least_busy(draft) > least[0]:
+                continue
+            group = _resident(draft)
+            if group is not None and (own := cost(group, objective)) < least:
+                best, least = group, own
+        if best is before or best is None or not thorough:
+            return best, tried
+        neighbours = replace(neighbours, near=best.leaf)
 
 
 def _least_busy(draft: Draft) -> float:
