@@ -33,13 +33,17 @@ from cascadesim.simulator.cli.options import (
     one_of,
     output_format,
     setting,
+    several,
     together,
     whole,
 )
+from cascadesim.simulator.result import Result
 from cascadesim.simulator.views.output import printable, standard_streams
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from cascadesim.simulator.report import Report
 
 ENTRY_POINTS = "cascadesim.commands"
 SECTIONS = ("architectures", "workloads", "cascades", "mappings", "spaces", "kernels", "devices", "suites")
@@ -128,12 +132,13 @@ def list_names(section: str | None) -> None:
 @click.option("--attention", metavar="CASCADE", help="Attention cascade, or a .cascade file.  [the architecture's]")
 @click.option("--mapping", metavar="NAME|FILE|search",
               help="A mapping by name or as a .mapping file, or the best that is found.  [the published one]")
-@click.option("--seq-len", "sequence_lengths", type=lengths, metavar="N[,N…]", multiple=True, callback=together,
+@click.option("--seq-len", "sequence_length", type=lengths, metavar="N[,N…]", multiple=True, callback=together,
               help="Tokens per sequence, such as 4096, 64K or 1M (powers of 1024); repeatable.  [the workload's]")
-@click.option("--batch", type=whole(1, LARGEST_BATCH, " sequences"), metavar="B",
-              help="Sequences at once.  [the workload's]")
-@choice("--phase", of=("prefill", "decode"), default="prefill",
-        help_text="All tokens of a prompt at once, or one more token after --seq-len of them.")
+@click.option("--batch", type=several(whole(1, LARGEST_BATCH, " sequences")), metavar="B[,B…]", multiple=True,
+              callback=together, help="Sequences at once; repeatable.  [the workload's]")
+@click.option("--phase", type=several(one_of("prefill", "decode")), default=("prefill",), multiple=True,
+              callback=together, metavar="[prefill|decode][,…]",
+              help="All tokens of a prompt at once, or one more token after --seq-len of them.  [default: prefill]")
 @choice("--scope", of=("attention", "linear", "model"), default="model",
         help_text="The whole model, or the attention or the linear layers of one layer of each kind.")
 @choice("--fidelity", of=("analytical", "cycle"),
@@ -152,10 +157,10 @@ def list_names(section: str | None) -> None:
                   "standards would deliver of its traffic, instead of results.")
 def simulate(
     architectures: tuple[str, ...], workloads: tuple[str, ...], attention: str | None, mapping: str | None,
-    sequence_lengths: tuple[int, ...], batch: int | None, phase: str, scope: str, fidelity: str | None,
+    sequence_length: tuple[int, ...], batch: tuple[int, ...], phase: tuple[str, ...], scope: str, fidelity: str | None,
     accounting: str, settings: tuple[str, ...], format_: str, output: Path | None, plot: Path | None,
     trace: Path | None, show: str | None,
-) -> None:  # fmt: skip
+) -> Result[tuple[Report, ...]]:  # fmt: skip
     """How long WORKLOAD takes on ARCH, what it moves and burns, and which unit bounds it.
 
     \b
@@ -172,9 +177,9 @@ def simulate(
         raise click.UsageError(f"--show {show} prints text; leave out --format {format_}")
     from cascadesim.simulator.cli.run import requests_of, run
 
-    asked = requests_of(architectures, workloads, attention, sequence_lengths, batch, phase, scope, fidelity,
+    asked = requests_of(architectures, workloads, attention, sequence_length, batch, phase, scope, fidelity,
                         accounting, settings, mapping)  # fmt: skip
-    run(asked, format_, output, plot, trace, show)
+    return run(asked, format_, output, plot, trace, show)
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -211,9 +216,9 @@ def exit_code(command: click.Command, program: str, arguments: Sequence[str]) ->
 def _outcome(command: click.Command, program: str, arguments: Sequence[str]) -> int:
     try:
         with command.make_context(program, list(arguments)) as context:
-            command.invoke(context)
+            result = command.invoke(context)
         sys.stdout.flush()
-        return 0
+        return _reported(result, _speaker(command, program, arguments))
     except click.exceptions.Exit as request:
         sys.stdout.flush()
         return request.exit_code
@@ -225,13 +230,22 @@ def _outcome(command: click.Command, program: str, arguments: Sequence[str]) -> 
         return INTERRUPTED
     except (click.ClickException, CascadeSimError, OSError, MemoryError) as error:
         sys.stdout.flush()  # what was printed comes before what went wrong
-        complain(_speaker(command, program, arguments), _message(error))
+        complain(_speaker(command, program, arguments), message(error))
         return BAD_INPUT
 
 
-def complain(speaker: str, message: str) -> None:
+def _reported(result: object, speaker: str) -> int:
+    """Print what a command has to say beside its result; return the exit code."""
+    if not isinstance(result, Result):
+        return 0
+    for line in (*result.remarks, *result.problems):
+        complain(speaker, line)
+    return result.exit_code
+
+
+def complain(speaker: str, text: str) -> None:
     """Print one line per problem. Lines of an excerpt (indented) follow theirs as they are, so that carets point."""
-    for line in printable(message).splitlines():
+    for line in printable(text).splitlines():
         print(line if line.startswith(" ") else f"{speaker}: {line}", file=sys.stderr)
 
 
@@ -242,7 +256,8 @@ def _speaker(command: click.Command, program: str, arguments: Sequence[str]) -> 
     return arguments[0] if arguments[0] in command.list_commands(click.Context(command)) else program
 
 
-def _message(error: click.ClickException | CascadeSimError | OSError | MemoryError) -> str:
+def message(error: click.ClickException | CascadeSimError | OSError | MemoryError) -> str:
+    """Word an error as one line, or a line for each problem, of at most LONGEST_MESSAGE characters."""
     if isinstance(error, click.ClickException):
         text = " ".join(error.format_message().split()).rstrip(".")
         return bounded(text[:1].lower() + text[1:])

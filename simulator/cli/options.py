@@ -40,6 +40,18 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return chosen
 
 
+def several(read: Callable[[str], Value]) -> Callable[[str], tuple[Value, ...]]:
+    """Make a reader of values separated by commas, each once. A number with a comma in it (`1,024`) is refused."""
+
+    def values(text: str) -> tuple[Value, ...]:
+        parts = [part.strip() for part in text.split(",")]
+        if _THOUSANDS.fullmatch(text.strip()) and any(part.startswith("0") for part in parts[1:]):
+            raise click.BadParameter(f"'{text}': did you mean {''.join(parts)}?")
+        return tuple(dict.fromkeys(map(read, parts)))
+
+    return values
+
+
 def choice(*declared: str, of: Sequence[str], default: str | None = None, help_text: str) -> Decorator:
     """Make an option that takes one of a few words, which help shows."""
     return click.option(*declared, type=one_of(*of), default=default, metavar=f"[{'|'.join(of)}]",
@@ -66,7 +78,10 @@ def lengths(text: str) -> tuple[int, ...]:
 
 def together(_: click.Context, _option: click.Parameter, given: Iterable[tuple[Value, ...]]) -> tuple[Value, ...]:
     """Gather the lists of an option that may be given several times: all of its values once, in order."""
-    return tuple(dict.fromkeys(value for values in given for value in values))
+    found: list[Value] = []
+    for value in (value for values in given for value in values):
+        found += [value] if value not in found else []
+    return tuple(found)
 
 
 def whole(least: int, most: int, of: str = "") -> Callable[[str], int]:
@@ -84,7 +99,12 @@ def whole(least: int, most: int, of: str = "") -> Callable[[str], int]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Read names or file names separated by commas (a file whose name has a comma is taken as it is)."""
+    """Read names or file names separated by commas (a file whose name has a comma is taken as it is).
+
+    What is no text, as Python may give it, is one thing that has been loaded.
+    """
+    if not isinstance(text, str):
+        return (text,)
     if "," in text and isfile(text):  # False also for what no file can be called
         return (text,)
     found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from functools import partial
 from itertools import chain, product
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TextIO, TypeVar, cast
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.protocol import Accelerator, Accounting, TakesMappings
@@ -21,9 +22,10 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecErro
 from cascadesim.einsum_cascades.notation.schema import dotted, read_yaml
 from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.simulator.report import Report, document
-from cascadesim.simulator.request import Fidelity, Request, load_any_workload
+from cascadesim.simulator.request import AnyWorkload, Fidelity, Request, as_it_is, load_any_workload
+from cascadesim.simulator.result import Result, delivered, write_lines
 from cascadesim.simulator.simulate import reports
-from cascadesim.simulator.views.output import cell, json_text, pending_files, printable, progress, written_to
+from cascadesim.simulator.views.output import cell, progress
 
 Answer = TypeVar("Answer")
 WIDTHS = ("word_bytes", "element_bits")  # fields of arrays that are built for one
@@ -40,42 +42,39 @@ class UnansweredError(CascadeSimError):
 
 def run(
     asked: Iterable[Request], format_: str, output: Path | None, plot: Path | None, trace: Path | None, show: str | None
-) -> None:
+) -> Result[tuple[Report, ...]]:
     """Answer every request; they are made once the files are open.
 
-    A request that cannot be answered does not keep the others from it: raises CascadeSimError at the end.
+    A request that cannot be answered does not keep the others from it: the result says why. Raises CascadeSimError
+    where none could be answered.
     """
-    with pending_files((output, plot, trace)) as (text_file, plot_file, trace_file):
+
+    def found() -> Result[tuple[Report, ...]]:
         requests = tuple(asked)
         problems: tuple[str, ...] = ()
         results: tuple[Report, ...] = ()
-        if show is None or plot_file is not None:
+        if show is None or plot is not None:
             requests, results, problems = _answered(requests, reports)
         if show is None:
-            _print_results(results, format_, text_file)
+            table = partial(_print_table, results)
         else:
             requests, texts, further = _answered(requests, _view(show))
-            problems += further
-            with written_to(text_file) as stream:
-                stream.write("".join(f"{printable(text)}\n" for text in texts))
-        if plot_file is not None:
-            from cascadesim.simulator.views import plot as figures
+            problems, table = (*problems, *further), partial(write_lines, texts)
+        return Result(
+            results, lambda: document(results), lambda: (report.to_row() for report in results), table,
+            partial(_draw, results), partial(_write_trace, requests), {"csv": partial(_write_csv, results)}, problems,
+            exit_code=2 if problems else 0,
+        )  # fmt: skip
 
-            figures.draw(results, plot_file)
-        if trace_file is not None:
-            from cascadesim.simulator.views import trace as chrome_trace
-
-            chrome_trace.write_trace(requests, trace_file)
-    if problems:
-        raise UnansweredError("\n".join(problems))
+    return delivered(found, format_, output, plot, trace)
 
 
 def requests_of(
-    architectures: Sequence[str], workloads: Sequence[str], attention: str | None, lengths: Sequence[int],
-    batch: int | None, phase: str, scope: str, fidelity: str | None, accounting: str, settings: tuple[str, ...],
-    mapping: str | None = None,
+    architectures: Sequence[str | Accelerator], workloads: Sequence[str | AnyWorkload], attention: str | None,
+    lengths: Sequence[int], batches: Sequence[int], phases: Sequence[str], scope: str, fidelity: str | None,
+    accounting: str, settings: tuple[str, ...], mapping: str | None = None,
 ) -> Iterator[Request]:  # fmt: skip
-    """Combine every architecture with every workload at every length, or at the workload's own.
+    """Combine every workload, phase, batch and length (or the workload's own) with every architecture.
 
     `fidelity` None: the cycle level where the architecture has one.
     """
@@ -86,7 +85,8 @@ def requests_of(
         accelerators, attention = mapped(accelerators, mapping, attention)
         settings = (*settings, f"mapping={mapping}")
     loaded = [load_any_workload(name, of_workload) for name in workloads]
-    for workload, length, accelerator in product(loaded, lengths or (None,), accelerators):
+    asked = product(loaded, phases, batches or (None,), lengths or (None,), accelerators)
+    for workload, phase, batch, length, accelerator in asked:
         traced = workload if isinstance(workload, TracedWorkload) else None  # its phase is that of its rows
         can = accelerator.capabilities
         yield Request(
@@ -138,8 +138,10 @@ def _answered(
                 watch(number + 1, len(requests))
     if not answers and len(set(problems.values())) == 1:
         raise CascadeSimError(problems[0])
+    phases, batches = ({getattr(each, name) for each in requests} for name in ("phase", "sequences"))
     lines = tuple(
-        f"{asked.workload.name}, {asked.length:,} tokens, on {asked.accelerator.name}: {problems[number]}"
+        f"{asked.workload.name}, {f'{asked.phase}, ' * (len(phases) > 1)}{asked.length:,} tokens"
+        f"{f' x {asked.sequences:,}' * (len(batches) > 1)}, on {asked.accelerator.name}: {problems[number]}"
         for number, asked in enumerate(requests) if number in problems
     )  # fmt: skip
     if not answers:
@@ -147,20 +149,31 @@ def _answered(
     return tuple(requests[number] for number in answers), tuple(chain.from_iterable(answers.values())), lines
 
 
-def _print_results(results: Sequence[Report], format_: str, output: Path | None) -> None:
-    with written_to(output) as stream:
-        if format_ == "table":
-            from cascadesim.simulator.views import render
+def _print_table(results: Sequence[Report], stream: TextIO) -> None:
+    from cascadesim.simulator.views import render
 
-            render.print_reports(results, stream)
-        elif format_ == "json":
-            stream.write(json_text(document(results)))
-        else:  # every column that any of the reports has; a figure that a report lacks is an empty cell
-            rows = [report.to_row() for report in results]
-            columns = list(dict.fromkeys(column for row in rows for column in row))
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(cell(column) for column in columns)
-            writer.writerows([cell(row.get(column)) for column in columns] for row in rows)
+    render.print_reports(results, stream)
+
+
+def _write_csv(results: Sequence[Report], stream: TextIO) -> None:
+    """Every column that any of the reports has; a figure that a report lacks is an empty cell."""
+    rows = [report.to_row() for report in results]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(cell(column) for column in columns)
+    writer.writerows([cell(row.get(column)) for column in columns] for row in rows)
+
+
+def _draw(results: Sequence[Report], target: Path) -> int:
+    from cascadesim.simulator.views import plot as figures
+
+    return figures.draw(results, target)
+
+
+def _write_trace(requests: Sequence[Request], target: Path) -> None:
+    from cascadesim.simulator.views import trace as chrome_trace
+
+    chrome_trace.write_trace(requests, target)
 
 
 def _view(what: str) -> Callable[[Request], Iterable[str]]:
@@ -171,11 +184,13 @@ def _view(what: str) -> Callable[[Request], Iterable[str]]:
             "bound": describe.bounds, "dram": describe.deliveries}[what]  # fmt: skip
 
 
-def load_architecture(name: str, settings: Sequence[str]) -> Accelerator:
-    """Load an architecture by name or file.
+def load_architecture(name: str | Accelerator, settings: Sequence[str]) -> Accelerator:
+    """Load an architecture by name or file; one that is loaded stays as it is.
 
     Raises SpecError for a file or a setting that cannot be used, UnknownNameError for an unknown name.
     """
+    if not isinstance(name, str):
+        return as_it_is(name, settings)
     try:
         return catalogue.load(name, settings)
     except SpecError as error:

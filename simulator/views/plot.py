@@ -28,9 +28,9 @@ _ATTRIBUTION = {"busy": "#009e73", "stalled": "#d55e00", "idle": "#dddddd"}
 _LETTER = 0.0135  # share of the time that one letter of a segment's name takes up
 
 
-def draw(reports: Sequence[Report], target: Path) -> None:
-    """Draw a figure in the format that the suffix of `target` names: .png or .svg."""
-    write_figure(lambda: single_figure(reports[0]) if len(reports) == 1 else comparison_figure(reports), target)
+def draw(reports: Sequence[Report], target: Path) -> int:
+    """Draw a figure in the format that the suffix of `target` names, .png or .svg; return how many panels it has."""
+    return write_figure(lambda: single_figure(reports[0]) if len(reports) == 1 else comparison_figure(reports), target)
 
 
 def single_figure(report: Report) -> Figure:

@@ -76,9 +76,9 @@ def _refusing(read: Callable[[bytes], object]) -> Callable[[bytes], object]:
         try:
             return read(content)
         except (CascadeSimError, click.ClickException) as error:
-            from cascadesim.simulator.cli.commands import _message
+            from cascadesim.simulator.cli.commands import message
 
-            raise Refused(_message(error)) from None
+            raise Refused(message(error)) from None
 
     return refusing
 
