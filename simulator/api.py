@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import click
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
-from cascadesim.simulator.cli import commands
+from cascadesim.simulator.cli import commands, options
 from cascadesim.simulator.result import Result
 
 if TYPE_CHECKING:
@@ -117,11 +117,9 @@ def validate(*suites: str, **options: object) -> Result[Any]:
 
 def names(section: str) -> tuple[str, ...]:
     """List what can be named in a section of `cascadesim list`. Raises CascadeSimError for another section."""
-    from cascadesim.simulator.cli.listing import entries_of
-
     if section not in commands.SECTIONS:
         raise CascadeSimError(f"no section '{section}'{suggestion(section, commands.SECTIONS)}")
-    return tuple(name for name, _ in entries_of(section))
+    return tuple(name for name, _ in options.entries_of(section))
 
 
 def __getattr__(name: str) -> Callable[[], tuple[str, ...]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cascadesim.simulator.report import Report
     from cascadesim.simulator.result import Result
 
-_SECTIONS = ("architectures", "workloads", "cascades", "mappings", "spaces", "kernels", "devices", "suites")
+_SECTIONS = ("architectures", "workloads", "cascades", "mappings", "patterns", "spaces", "kernels", "devices", "suites")
 _COMMANDS = ("explore", "gna", "passes", "simulate", "validate", *(f"list_{section}" for section in _SECTIONS))
 __all__ = [
     "CascadeSimError", "Report", "Result", "cascade", "evaluate", "explore", "gna", "load_accelerator", "load_workload",

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, listed, shortened, shown, suggestion
+from cascadesim.einsum_cascades.notation.units import number_of
 
 LARGEST_DESCRIPTION_BYTES = 2**20  # assumed: 100 times the longest workload, space or cascade that comes along
 LARGEST_TABLE_BYTES = 2**26  # assumed: 64 MiB, half a million rows of a trace or of measurements
@@ -303,7 +304,7 @@ def _inner(annotation: Any) -> Any:
 
 
 def with_settings(content: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """`content` with each `dotted.field=value` of `settings` replaced; values are written as in YAML.
+    """`content` with each `dotted.field=value` of `settings` replaced; values are written as in YAML, or with units.
 
     Raises SpecError on a setting without `=`, or one that reaches inside something that is no group of fields.
     """
@@ -313,13 +314,14 @@ def with_settings(content: Mapping[str, Any], settings: Sequence[str]) -> dict[s
         parts = [part.strip() for part in path.split(".")]
         if not equals or not all(parts):
             raise SpecError(f"--set {shortened(setting)}: expected dotted.field=value")
-        changed = replaced(changed, parts, _value(value, setting), f"--set {shortened(setting)}")
+        changed = replaced(changed, parts, _value(value, ".".join(parts), setting), f"--set {shortened(setting)}")
     return changed
 
 
-def _value(text: str, setting: str) -> Any:
+def _value(text: str, field: str, setting: str) -> Any:
+    number = number_of(text, field)
     try:
-        return _load(text)
+        return _load(text) if number is None else number
     except _YAML_ERRORS:
         raise SpecError(f"--set {shortened(setting)}: '{shortened(text)}' is not a value") from None
 

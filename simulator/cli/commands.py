@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from os.path import exists, isfile
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast
@@ -27,6 +28,9 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError, bounded,
 from cascadesim.simulator.cli.options import (
     LARGEST_BATCH,
     choice,
+    completing,
+    completing_words,
+    entries_of,
     lengths,
     names,
     new_file,
@@ -44,9 +48,10 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from cascadesim.simulator.report import Report
+    from cascadesim.simulator.request import Request
 
 ENTRY_POINTS = "cascadesim.commands"
-SECTIONS = ("architectures", "workloads", "cascades", "mappings", "spaces", "kernels", "devices", "suites")
+SECTIONS = ("architectures", "workloads", "cascades", "mappings", "patterns", "spaces", "kernels", "devices", "suites")
 OWN = {
     "simulate": "cascadesim.simulator.cli.commands:simulate",
     "passes": "cascadesim.simulator.cli.cascades:passes",
@@ -56,6 +61,7 @@ OWN = {
     "gna": "cascadesim.simulator.cli.gna:gna",
     "explore": "cascadesim.simulator.cli.explore:explore",
     "list": "cascadesim.simulator.cli.commands:list_names",
+    "show": "cascadesim.simulator.cli.showing:show",
 }
 BAD_INPUT = 2
 A_BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -82,7 +88,7 @@ class Commands(click.Group):
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = arguments[0]
-        if name not in OWN and not name.startswith("-") and name not in _registered():
+        if name not in self.list_commands(context) and not name.startswith("-") and not context.resilient_parsing:
             raise click.UsageError(f"no command '{name}'{suggestion(name, self.list_commands(context))}", context)
         return super().resolve_command(context, arguments)
 
@@ -94,7 +100,11 @@ def _registered() -> Mapping[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
+version = click.version_option(package_name="cascadesim", message="cascadesim %(version)s")
+
+
 @click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@version
 @click.pass_context
 def cascadesim(context: click.Context) -> None:
     """How long attention and whole transformers take on an accelerator, and what bounds them."""
@@ -103,14 +113,13 @@ def cascadesim(context: click.Context) -> None:
 
 
 @click.command("list", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("section", type=one_of(*SECTIONS), required=False, metavar="[SECTION]")
+@click.argument("section", type=one_of(*SECTIONS), required=False, metavar="[SECTION]",
+                shell_complete=completing_words(SECTIONS))
 def list_names(section: str | None) -> None:
-    """What can be named: architectures, workloads, cascades, mappings, spaces, kernels, devices, suites.
+    """What can be named: architectures, workloads, cascades, mappings, patterns, spaces, kernels, devices, suites.
 
-    One SECTION, or all of them.
+    One SECTION, or all of them. `cascadesim show NAME` says more.
     """
-    from cascadesim.simulator.cli.listing import entries_of
-
     for position, name in enumerate(SECTIONS if section is None else (section,)):
         if section is None:
             click.echo(f"{chr(10) * (position > 0)}{name}")
@@ -125,12 +134,13 @@ def list_names(section: str | None) -> None:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--arch", "architectures", type=names, required=True, metavar="NAME[,NAME…]",
               help="Architectures: names as `cascadesim list architectures` prints them, or YAML files; repeatable.",
-              multiple=True, callback=together)
+              multiple=True, callback=together, shell_complete=completing("architectures"))
 @click.option("--workload", "workloads", type=names, required=True, metavar="NAME[,NAME…]",
               help="Workloads: names as `cascadesim list workloads` prints them, or YAML files; repeatable.",
-              multiple=True, callback=together)
-@click.option("--attention", metavar="CASCADE", help="Attention cascade, or a .cascade file.  [the architecture's]")
-@click.option("--mapping", metavar="NAME|FILE|search",
+              multiple=True, callback=together, shell_complete=completing("workloads"))
+@click.option("--attention", metavar="CASCADE", shell_complete=completing("cascades"),
+              help="Attention cascade, or a .cascade file.  [the architecture's]")
+@click.option("--mapping", metavar="NAME|FILE|search", shell_complete=completing("mappings"),
               help="A mapping by name or as a .mapping file, or the best that is found.  [the published one]")
 @click.option("--seq-len", "sequence_length", type=lengths, metavar="N[,N…]", multiple=True, callback=together,
               help="Tokens per sequence, such as 4096, 64K or 1M (powers of 1024); repeatable.  [the workload's]")
@@ -138,6 +148,7 @@ def list_names(section: str | None) -> None:
               callback=together, help="Sequences at once; repeatable.  [the workload's]")
 @click.option("--phase", type=several(one_of("prefill", "decode")), default=("prefill",), multiple=True,
               callback=together, metavar="[prefill|decode][,…]",
+              shell_complete=completing_words(("prefill", "decode")),
               help="All tokens of a prompt at once, or one more token after --seq-len of them.  [default: prefill]")
 @choice("--scope", of=("attention", "linear", "model"), default="model",
         help_text="The whole model, or the attention or the linear layers of one layer of each kind.")
@@ -155,6 +166,7 @@ def list_names(section: str | None) -> None:
 @choice("--show", of=("cascade", "mapping", "schedule", "bound", "dram"),
         help_text="Print what is computed, what goes where, when it runs, what bounds it, or what DRAM\n"
                   "standards would deliver of its traffic, instead of results.")
+@version
 def simulate(
     architectures: tuple[str, ...], workloads: tuple[str, ...], attention: str | None, mapping: str | None,
     sequence_length: tuple[int, ...], batch: tuple[int, ...], phase: tuple[str, ...], scope: str, fidelity: str | None,
@@ -177,9 +189,13 @@ def simulate(
         raise click.UsageError(f"--show {show} prints text; leave out --format {format_}")
     from cascadesim.simulator.cli.run import requests_of, run
 
-    asked = requests_of(architectures, workloads, attention, sequence_length, batch, phase, scope, fidelity,
-                        accounting, settings, mapping)  # fmt: skip
-    return run(asked, format_, output, plot, trace, show)
+    def ask(settings: tuple[str, ...]) -> Iterator[Request]:
+        return requests_of(settings, architectures, workloads, attention, sequence_length, batch, phase, scope,
+                           fidelity, accounting, mapping)  # fmt: skip
+
+    streams = (name for name in (*architectures, *workloads) if isinstance(name, str) and exists(name))
+    again = all(map(isfile, streams))
+    return run(ask, settings, format_, output, plot, trace, show, again)
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -287,10 +303,12 @@ def _terminate(number: int, _: FrameType | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program `cascadesim`."""
+    """Run the program `cascadesim`, or answer a shell that completes a line of it."""
+    cascadesim._main_shell_completion({}, "cascadesim")
     sys.exit(program_exit(cascadesim, "cascadesim", sys.argv[1:] if arguments is None else arguments))
 
 
 def simulate_main(arguments: Sequence[str] | None = None) -> None:
     """Run the program `simulate`, which is `cascadesim simulate`."""
+    simulate._main_shell_completion({}, "simulate")
     sys.exit(program_exit(simulate, "simulate", sys.argv[1:] if arguments is None else arguments))

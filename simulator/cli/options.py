@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened, suggestion
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
 
 Value = TypeVar("Value")
+Completion: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 LONGEST_SEQUENCE = 2**24  # assumed: beyond every published context length (10M), and still quick to count masks of
 LARGEST_BATCH = 2**16  # assumed: beyond any serving batch
@@ -40,6 +42,30 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return chosen
 
 
+def entries_of(section: str) -> list[tuple[str, str]]:
+    """List the names of a section of `cascadesim list` and what each of them is."""
+    from cascadesim.simulator.cli import listing  # reads every catalogue: not for --help
+
+    return listing.entries_of(section)
+
+
+def completing(*sections: str) -> Completion:
+    """Complete names of sections of `list` after the last comma; what no name begins with is left to be a file."""
+
+    def found(_: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        before, comma, last = incomplete.rpartition(",")
+        known = (name for section in sections for name, _ in entries_of(section))
+        names = [CompletionItem(f"{before}{comma}{name}") for name in known if name.startswith(last)]
+        return names or [CompletionItem(incomplete, type="file")]
+
+    return found
+
+
+def completing_words(words: Sequence[str]) -> Completion:
+    """Complete one of a few words."""
+    return lambda _, _option, incomplete: [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
 def several(read: Callable[[str], Value]) -> Callable[[str], tuple[Value, ...]]:
     """Make a reader of values separated by commas, each once. A number with a comma in it (`1,024`) is refused."""
 
@@ -55,7 +81,8 @@ def several(read: Callable[[str], Value]) -> Callable[[str], tuple[Value, ...]]:
 def choice(*declared: str, of: Sequence[str], default: str | None = None, help_text: str) -> Decorator:
     """Make an option that takes one of a few words, which help shows."""
     return click.option(*declared, type=one_of(*of), default=default, metavar=f"[{'|'.join(of)}]",
-                        show_default=default is not None, help=help_text)  # fmt: skip
+                        shell_complete=completing_words(of), show_default=default is not None,
+                        help=help_text)  # fmt: skip
 
 
 def output_format(*formats: str, help_text: str = "How the result is printed.") -> Decorator:
