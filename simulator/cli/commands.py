@@ -63,6 +63,12 @@ OWN = {
     "list": "cascadesim.simulator.cli.commands:list_names",
     "show": "cascadesim.simulator.cli.showing:show",
 }
+MEANT = {  # what people type who come from other tools
+    "--model": "--workload NAME", "-w": "--workload NAME", "--gpu": "--arch NAME", "--device": "--arch NAME",
+    "--hardware": "--arch NAME", "-a": "--arch NAME", "--json": "--format json", "--csv": "--format csv",
+    "--dtype": "--set dtype=TYPE", "--precision": "--set dtype=TYPE", "--tp": "--set parallel.tensor=N",
+    "--seqlen": "--seq-len N", "--length": "--seq-len N", "--prefill": "--phase prefill", "--decode": "--phase decode",
+}  # fmt: skip
 BAD_INPUT = 2
 A_BUG = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130
@@ -275,11 +281,25 @@ def _speaker(command: click.Command, program: str, arguments: Sequence[str]) -> 
 def message(error: click.ClickException | CascadeSimError | OSError | MemoryError) -> str:
     """Word an error as one line, or a line for each problem, of at most LONGEST_MESSAGE characters."""
     if isinstance(error, click.ClickException):
-        text = " ".join(error.format_message().split()).rstrip(".")
+        text = " ".join(_words(error).split()).rstrip(".")
         return bounded(text[:1].lower() + text[1:])
     if isinstance(error, OSError):  # a device that went away
         return bounded(f"{error.filename or 'input or output'}: {error.strerror or error}")
     return str(error) or "out of memory"
+
+
+def _words(error: click.ClickException) -> str:
+    """What click says, with what to type instead where it does not say that itself."""
+    text, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    if isinstance(error, click.NoSuchOption | click.MissingParameter) and context is not None:
+        options = {name for each in context.command.params for name in each.opts}
+        meant = MEANT.get(getattr(error, "option_name", ""), "")
+        if meant.partition(" ")[0] in options:
+            return f"no such option '{error.option_name}'; give {meant}"  # type: ignore[union-attr]
+        return text if "id you mean" in text else f"{text}; {context.command_path} --help has examples"
+    if "unexpected extra argument" in text:
+        return f"{text}; several values go with commas and no blanks, a value with blanks in quotes"
+    return text
 
 
 @contextmanager

@@ -25,6 +25,8 @@ _LARGEST_SIZE = 2**40  # keeps wrong input short of numbers too long to print
 
 def sizes(text: str) -> tuple[int, ...]:
     """Read `30x48x80`, one to three dimensions."""
+    if "," in text:
+        raise click.BadParameter(f"'{shortened(text)}'; did you mean {shortened(text.replace(',', 'x'))}?")
     found = []
     for dimension, part in enumerate(text.lower().split("x"), start=1):
         try:

@@ -7,10 +7,13 @@ meant. A setting without which all figures are the same is reported; nothing els
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.protocol import Accelerator
@@ -48,7 +51,8 @@ def load_architecture(name: str | Accelerator, settings: Sequence[str]) -> tuple
             field for field in map(_field, settings)
             if any(f": {path}: unknown field" in str(error) for path in (field, field.partition(".")[0]))
         ]  # fmt: skip
-        known = _fields(name)
+        possible = (field for field, _, _ in values_of(getattr(plain, "spec", None)))
+        known = tuple(dict.fromkeys((*_fields(name), *possible)))
         meant = {field: full for field in unknown if (full := _alias(field, known, plain)) is not None}
         if not unknown or len(meant) < len(unknown):
             problems = [f"--set {shortened(field)}: {_meant(name, field, known)}" for field in unknown
@@ -126,4 +130,23 @@ def _meant(name: str, field: str, known: Sequence[str]) -> str:
         return f"no such field; did you mean {' or '.join(map(repr, close))}?"
     own = listed(dict.fromkeys(path.partition(".")[0] for path in known), _LONGEST_LIST)
     of_workload = listed(sorted(Workload.model_fields), _LONGEST_LIST)
-    return f"no such field; {shortened(name)} has {own}; a workload has {of_workload}"
+    return (f"no such field; {shortened(name)} has {own}; a workload has {of_workload}; "
+            f"`cascadesim show {shortened(name)}` has all")
+
+
+def values_of(spec: object, above: str = "") -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Every single value of a spec by its dotted field, with the words that it may be where there are few."""
+    for name, field in type(spec).model_fields.items() if isinstance(spec, BaseModel) else ():
+        value = getattr(spec, name)
+        if isinstance(value, BaseModel):
+            yield from values_of(value, f"{above}{name}.")
+        elif isinstance(value, str | int | float | None):
+            words = tuple(str(word) for each in _literals(field.annotation) for word in get_args(each))
+            yield f"{above}{name}", "none" if value is None else str(value), words
+
+
+def _literals(annotation: Any) -> list[Any]:
+    """The Literals within an annotation."""
+    if get_origin(annotation) is Literal:
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _literals(inner)]

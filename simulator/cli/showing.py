@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
 
 import click
 import yaml
@@ -27,6 +26,7 @@ from cascadesim.einsum_cascades.notation.schema import read_text, read_yaml, yam
 from cascadesim.einsum_cascades.notation.units import unit_of
 from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.simulator.cli.options import completing
+from cascadesim.simulator.cli.settings import values_of
 from cascadesim.simulator.gna.pattern_report import pattern_fields
 from cascadesim.simulator.result import Result, delivered, write_lines
 from cascadesim.simulator.views.output import aligned
@@ -131,8 +131,9 @@ def _pattern(name: str) -> Lines:
 
 def _table(text: str, source: str, spec: BaseModel | None, unread: Mapping[str, str]) -> Lines:
     """What can be set, each field with value, unit and source or choices; then what is not read, and why."""
-    rows = {field: (shortened(value), remark) for field, value, remark in (
-        *_absent(spec), *_given(yaml_nodes(text, source), text.splitlines()))}  # fmt: skip
+    rows = {field: (value, f"one of {', '.join(words)}" * bool(words)) for field, value, words in values_of(spec)}
+    rows |= {field: (shortened(value), remark)
+             for field, value, remark in _given(yaml_nodes(text, source), text.splitlines())}  # fmt: skip
     cells = [("field", "value", "unit", "source")]
     useless = [("", "", "", "")]
     for field, (value, remark) in rows.items():
@@ -159,21 +160,3 @@ def _given(node: yaml.Node | None, lines: list[str], above: str = "") -> Iterato
         comment = re.search(r"\s#\s*(.*)$", lines[key.end_mark.line])
         parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
         yield field, ", ".join(str(each.value) for each in parts), comment[1] if comment else ""
-
-
-def _absent(spec: BaseModel | None, above: str = "") -> Iterator[tuple[str, str, str]]:
-    """Every single value that a file may give, with the one it has, and what it may be."""
-    for name, field in () if spec is None else type(spec).model_fields.items():
-        value = getattr(spec, name)
-        if isinstance(value, BaseModel):
-            yield from _absent(value, f"{above}{name}.")
-        elif isinstance(value, str | int | float | None):
-            words = [str(word) for each in _literals(field.annotation) for word in get_args(each)]
-            yield f"{above}{name}", "none" if value is None else str(value), f"one of {', '.join(words)}" * bool(words)
-
-
-def _literals(annotation: Any) -> list[Any]:
-    """The Literals within an annotation."""
-    if get_origin(annotation) is Literal:
-        return [annotation]
-    return [found for inner in get_args(annotation) for found in _literals(inner)]
