@@ -97,7 +97,8 @@ def _figures(request: Request) -> object:
         found = [report.to_dict() for report in reports(request)]
     except CascadeSimError as error:
         return str(error)
-    return [{name: value for name, value in each.items() if name not in _NO_FIGURES} for each in found]
+    left_out = _NO_FIGURES if request.scope == "model" else (*_NO_FIGURES, "parameters")  # which are the whole model's
+    return [{name: value for name, value in each.items() if name not in left_out} for each in found]
 
 
 def _field(setting: str) -> str:
