@@ -63,7 +63,6 @@ def test_any_text_is_a_number_left_alone_or_refused(text: str, field: str) -> No
     assert found is None or isinstance(found, int | float)
 
 
-@given(st.integers(0, 10**6),
-       st.sampled_from([("B", 1), ("kB", 10**3), ("KiB", 2**10), ("GiB", 2**30), ("TB", 10**12)]))
+@given(st.integers(0, 10**6), st.sampled_from([("B", 1), ("kB", 10**3), ("KiB", 2**10), ("TB", 10**12)]))
 def test_prefixes_are_exact(amount: int, unit: tuple[str, int]) -> None:
     assert number_of(f"{amount}{unit[0]}", "capacity_bytes") == amount * unit[1]

@@ -38,7 +38,7 @@ def test_twice_the_bandwidth_by_its_last_name_and_with_its_unit(run: Run) -> Non
 def test_a_last_name_is_that_of_a_field_which_the_model_reads() -> None:
     _, made = load_architecture("h100-sxm", ("l2_bytes_per_s=9TB/s", "clock_hz=1GHz"))
     assert made == {"l2_bytes_per_s=9TB/s": "measured.l2_bytes_per_s=9TB/s"}
-    with pytest.raises(SpecError, match="did you mean 'datasheet.power_w'"):
+    with pytest.raises(SpecError, match=r"did you mean 'datasheet\.power_w'"):
         load_architecture("h100-sxm", ("power_w=700W",))
 
 

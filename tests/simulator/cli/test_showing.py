@@ -50,7 +50,8 @@ def test_a_name_of_two_things_shows_both(run: Run) -> None:
 def test_a_pattern_says_what_to_type(run: Run) -> None:
     _, out, _ = run.cascadesim("show", "moba")
     typed = out.rpartition("--pattern ")[2].strip().rstrip("`").replace("head_dim=N", "head_dim=128")
-    code, _, error = run.cascadesim("gna", "--layout", "4096", "--q-tile", "128", "--kv-tile", "128", "--pattern", typed)
+    code, _, error = run.cascadesim("gna", "--layout", "4096", "--q-tile", "128", "--kv-tile", "128",
+                                    "--pattern", typed)  # fmt: skip
     assert (code, error) == (0, "")
 
 
