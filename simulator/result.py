@@ -103,7 +103,13 @@ class Result(Generic[Found]):
             return stream.getvalue().rstrip("\n")
 
     def _repr_html_(self) -> str:
-        return f'<pre style="line-height: 1.25; overflow-x: auto">{escape(repr(self))}</pre>'
+        """What is printed, and below it, folded, every figure with its unit: a column for each row of `rows`."""
+        rows = list(self.rows())
+        names = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
+        lines = (f"<tr><th>{escape(name)}</th>{''.join(_html_cell(row.get(name)) for row in rows)}</tr>"
+                 for name in names)  # fmt: skip
+        return (f'<pre style="line-height: 1.25; overflow-x: auto">{escape(repr(self))}</pre>'
+                f"<details><summary>all figures</summary><table>{''.join(lines)}</table></details>")
 
     def __bool__(self) -> bool:
         return True
@@ -122,6 +128,11 @@ class Result(Generic[Found]):
             raise AttributeError(name)
         only = self.found[0] if isinstance(self.found, tuple) and len(self.found) == 1 else self.found
         return getattr(only, name)
+
+
+def _html_cell(value: object) -> str:
+    shape = {int: ",", float: ".6g"}.get(type(value), "")
+    return f"<td>{'' if value is None else escape(format(value, shape))}</td>"
 
 
 def write_lines(lines: Iterable[str], stream: TextIO) -> None:

@@ -132,6 +132,8 @@ def test_a_notebook_gets_the_table_escaped_and_the_picture() -> None:
     result = cs.simulate("fusemax", **BERT)
     assert result._repr_html_().startswith("<pre")
     assert "1,892,352 cycles" in result._repr_html_()
+    assert "<tr><th>latency_s</th><td>0.00201314</td></tr>" in result._repr_html_()
+    assert "<tr><th>cycles</th><td>1,892,352</td></tr>" in result._repr_html_()
     picture = result.plot()
     assert picture._repr_mimebundle_()["image/png"].startswith(b"\x89PNG")  # type: ignore[attr-defined]
 
