@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias, get_args
 from pydantic import model_validator
 
 from cascadesim.einsum_cascades.models import layers as parts
+from cascadesim.einsum_cascades.models.configurations import configuration_file, fields_of
 from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Layer, LayerSizes, Phase, Size
 from cascadesim.einsum_cascades.models.lowering import LayerRun, cached_words, final_norm, layer_operations, lm_head
 from cascadesim.einsum_cascades.models.operation import Operation
@@ -236,14 +237,18 @@ def workload_names() -> tuple[str, ...]:
 
 
 def load_workload(name_or_path: str, settings: Sequence[str] = ()) -> Workload:
-    """A workload by name, alias or path of a .yaml file, with `dotted.field=value` settings replacing its fields."""
+    """A workload by name, alias, or path of a .yaml file or of a model's `config.json`, with `dotted.field=value`
+    settings replacing its fields.
+    """
+    if (file := configuration_file(name_or_path)) is not None:
+        return workload_from(fields_of(file), file.name, settings)
     if name_or_path.lower().endswith((".yaml", ".yml")):
         path = Path(name_or_path)
         return workload_from(read_yaml(path), path.name, settings)
-    name = canonical_name(name_or_path)
-    known = workload_names()
+    name, known = canonical_name(name_or_path), workload_names()
+    name = name if name in known else canonical_name(name_or_path.rpartition("/")[2])  # an id: Qwen/Qwen3-32B
     if name not in known:
-        raise UnknownNameError("workload", name_or_path, (*known, *ALIASES))
+        raise UnknownNameError("workload", name_or_path.rpartition("/")[2], (*known, *ALIASES))
     text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     return workload_from(parse_yaml(text, f"{name}.yaml"), f"{name}.yaml", settings)
 

@@ -1,4 +1,4 @@
-"""The commands `passes`, `rewrite` and `import`: what a cascade is before any hardware, and other texts of it."""
+"""The commands `passes`, `rewrite`, `import` and `workload`: cascades and models before any hardware, as texts."""
 
 from __future__ import annotations
 
@@ -105,3 +105,17 @@ def import_cascade(file: str) -> None:
     cascadesim import their.yaml > mine.cascade
     """
     click.echo(printable(einsum_cascades.to_text(einsum_cascades.read_foreign(file))))
+
+
+@click.command("workload", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("file", type=click.Path(path_type=Path), metavar="config.json|FOLDER")
+def print_workload(file: Path) -> None:
+    """Print a model's config.json (Hugging Face) as the YAML of a workload, to be changed by hand.
+
+    \b
+    cascadesim workload Qwen3-8B/config.json > mine.yaml
+    simulate --arch h100-sxm --workload Qwen3-8B/config.json
+    """
+    from cascadesim.einsum_cascades.models.configurations import yaml_text
+
+    click.echo(printable(yaml_text(file / "config.json" if file.is_dir() else file)), nl=False)

@@ -57,6 +57,7 @@ OWN = {
     "passes": "cascadesim.simulator.cli.cascades:passes",
     "rewrite": "cascadesim.simulator.cli.cascades:rewrite",
     "import": "cascadesim.simulator.cli.cascades:import_cascade",
+    "workload": "cascadesim.simulator.cli.cascades:print_workload",
     "map": "cascadesim.simulator.cli.mapper:map_cascade",
     "gna": "cascadesim.simulator.cli.gna:gna",
     "explore": "cascadesim.simulator.cli.explore:explore",
@@ -142,7 +143,8 @@ def list_names(section: str | None) -> None:
               help="Architectures: names as `cascadesim list architectures` prints them, or YAML files; repeatable.",
               multiple=True, callback=together, shell_complete=completing("architectures"))
 @click.option("--workload", "workloads", type=names, required=True, metavar="NAME[,NAME…]",
-              help="Workloads: names as `cascadesim list workloads` prints them, or YAML files; repeatable.",
+              help="Workloads: names as `cascadesim list workloads` prints them, YAML files, or a model's "
+                   "config.json; repeatable.",
               multiple=True, callback=together, shell_complete=completing("workloads"))
 @click.option("--attention", metavar="CASCADE", shell_complete=completing("cascades"),
               help="Attention cascade, or a .cascade file.  [the architecture's]")

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.mapping.text import find_mapping, shipped_mappings
 from cascadesim.einsum_cascades.analysis.passes import pass_class
+from cascadesim.einsum_cascades.models.configurations import configuration_file, yaml_text
 from cascadesim.einsum_cascades.models.workload import ALIASES, DESCRIPTION, load_workload, workload_names
 from cascadesim.einsum_cascades.notation.errors import UnknownNameError, shortened
 from cascadesim.einsum_cascades.notation.notation import to_text
@@ -76,6 +77,8 @@ def lines_of(name: str) -> Lines:
 
 def _kind(name: str) -> str | None:
     """What a file holds; None where the name is no file's."""
+    if configuration_file(name) is not None:
+        return "workload"
     suffix = Path(name).suffix.lower()
     if suffix in (".yaml", ".yml"):
         return "architecture" if "architecture" in read_yaml(Path(name)) else "workload"
@@ -96,8 +99,12 @@ def _workload(name: str) -> Lines:
     model = load_workload(name)
     yield f"{name}: {model.kind}, {model.parameters():,} parameters"
     yield ""
-    own = _WORKLOADS / f"{model.name}.yaml"
-    text = read_text(name) if _kind(name) is not None else own.read_text(encoding="utf-8")
+    if (configuration := configuration_file(name)) is not None:
+        text = yaml_text(configuration)
+    elif _kind(name) is not None:
+        text = read_text(name)
+    else:
+        text = (_WORKLOADS / f"{model.name}.yaml").read_text(encoding="utf-8")
     yield from _table(text, name, model, dict.fromkeys(DESCRIPTION, "it only describes"))
 
 
