@@ -112,11 +112,12 @@ def configuration_file(name: str) -> Path | None:
     return path / "config.json" if "\0" not in name and (path / "config.json").is_file() else None
 
 
-def fields_of(path: Path) -> dict[str, Any]:
-    """Turn a `config.json` into the fields of a workload file.
+def read_configuration(name: str) -> dict[str, Any]:
+    """Turn a `config.json`, or the one in a folder, into the fields of a workload file.
 
     Raises SpecError for one that cannot be read, or is not understood.
     """
+    path = configuration_file(name) or Path(name)
     try:
         content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
@@ -133,8 +134,8 @@ def fields_of(path: Path) -> dict[str, Any]:
     family = FAMILIES[kind]
     _refuse_unknown(content, family, path.name)
     config = {name: value for name, value in {**family.absent, **content}.items() if value is not None}
-    name = path.resolve().parent.name if path.name == "config.json" else path.stem
-    return _Configuration(config, family, path.name).workload(name or str(kind), vision)
+    model = path.resolve().parent.name if path.name == "config.json" else path.stem
+    return _Configuration(config, family, path.name).workload(model or kind, vision)
 
 
 def _refuse_unknown(content: Mapping[str, Any], family: Family, source: str) -> None:
@@ -258,7 +259,7 @@ class _Configuration:
         return {"attention_sinks": self.whole("num_attention_heads") * self.whole("num_hidden_layers")}
 
 
-def yaml_text(path: Path) -> str:
+def configuration_yaml(name: str) -> str:
     """Write a `config.json` as the YAML file of a workload, to be changed by hand. Raises SpecError."""
-    text: str = yaml.safe_dump(fields_of(path), sort_keys=False, default_flow_style=None, width=120)
+    text: str = yaml.safe_dump(read_configuration(name), sort_keys=False, default_flow_style=None, width=120)
     return text

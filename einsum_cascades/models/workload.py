@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from math import ceil, lcm
+from os.path import isfile, join
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from pydantic import model_validator
 
+from cascadesim import einsum_cascades
 from cascadesim.einsum_cascades.models import layers as parts
-from cascadesim.einsum_cascades.models.configurations import configuration_file, fields_of
 from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Layer, LayerSizes, Phase, Size
 from cascadesim.einsum_cascades.models.lowering import LayerRun, cached_words, final_norm, layer_operations, lm_head
 from cascadesim.einsum_cascades.models.operation import Operation
@@ -240,8 +241,8 @@ def load_workload(name_or_path: str, settings: Sequence[str] = ()) -> Workload:
     """A workload by name, alias, or path of a .yaml file or of a model's `config.json`, with `dotted.field=value`
     settings replacing its fields.
     """
-    if (file := configuration_file(name_or_path)) is not None:
-        return workload_from(fields_of(file), file.name, settings)
+    if name_or_path.lower().endswith(".json") or isfile(join(name_or_path, "config.json")):
+        return workload_from(einsum_cascades.read_configuration(name_or_path), Path(name_or_path).name, settings)
     if name_or_path.lower().endswith((".yaml", ".yml")):
         path = Path(name_or_path)
         return workload_from(read_yaml(path), path.name, settings)

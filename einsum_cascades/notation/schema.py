@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, listed, shortened, shown, suggestion
-from cascadesim.einsum_cascades.notation.units import number_of
 
 LARGEST_DESCRIPTION_BYTES = 2**20  # assumed: 100 times the longest workload, space or cascade that comes along
 LARGEST_TABLE_BYTES = 2**26  # assumed: 64 MiB, half a million rows of a trace or of measurements
@@ -319,6 +318,8 @@ def with_settings(content: Mapping[str, Any], settings: Sequence[str]) -> dict[s
 
 
 def _value(text: str, field: str, setting: str) -> Any:
+    from cascadesim.einsum_cascades.notation.units import number_of  # only where something is set
+
     number = number_of(text, field)
     try:
         return _load(text) if number is None else number

@@ -108,14 +108,12 @@ def import_cascade(file: str) -> None:
 
 
 @click.command("workload", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("file", type=click.Path(path_type=Path), metavar="config.json|FOLDER")
-def print_workload(file: Path) -> None:
+@click.argument("file", type=click.Path(), metavar="config.json|FOLDER")
+def print_workload(file: str) -> None:
     """Print a model's config.json (Hugging Face) as the YAML of a workload, to be changed by hand.
 
     \b
     cascadesim workload Qwen3-8B/config.json > mine.yaml
     simulate --arch h100-sxm --workload Qwen3-8B/config.json
     """
-    from cascadesim.einsum_cascades.models.configurations import yaml_text
-
-    click.echo(printable(yaml_text(file / "config.json" if file.is_dir() else file)), nl=False)
+    click.echo(printable(einsum_cascades.configuration_yaml(file)), nl=False)

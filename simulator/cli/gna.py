@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from cascadesim import einsum_cascades
 from cascadesim.einsum_cascades.notation.errors import shortened
 from cascadesim.simulator.cli.options import choice, new_file, output_format, whole
 from cascadesim.simulator.result import Result, delivered
@@ -114,7 +115,6 @@ def gna(
     cascadesim gna --layout 32768 --pattern moba --q-tile 128 --kv-tile 128
     """
     _refuse({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile}, (window, pattern, block_mask))
-    from cascadesim.einsum_cascades.sparsity.masks import neighborhood
     from cascadesim.simulator.gna import neighborhood as bounds
     from cascadesim.simulator.gna import pattern_report, report
 
@@ -123,9 +123,9 @@ def gna(
             raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
         visited = partial(pattern_report.pattern_answer, layout, pattern, block_mask, query_tile, key_tile, head_dim)
         return delivered(lambda: _result(visited()), format_, output)
-    asked = neighborhood(layout, window, stride, dilation, causal)
+    asked = einsum_cascades.neighborhood(layout, window, stride, dilation, causal)
     question = bounds.question(asked, query_tile, key_tile, extra_keys, "walk" if dead_tiles == "walk" else "skip")
-    also = tuple((replace(question, pattern=neighborhood(layout, causal=causal, **given)), count)
+    also = tuple((replace(question, pattern=einsum_cascades.neighborhood(layout, causal=causal, **given)), count)
                  for given, count in map(also_pattern, also_texts))  # fmt: skip
     run = report.Scenario(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
     return delivered(lambda: _result(report.answer(question, run, recommend)), format_, output, plot)

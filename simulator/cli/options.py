@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from cascadesim import einsum_cascades
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened, suggestion
 
 if TYPE_CHECKING:
@@ -158,10 +159,8 @@ def extent(text: str) -> tuple[str, int]:
 
 def mask(text: str) -> KeyInterval:
     """Read which keys a query attends."""
-    from cascadesim.einsum_cascades.sparsity.masks import mask_from  # brings numpy: not for --help
-
     try:
-        return mask_from(text)
+        return einsum_cascades.mask_from(text)
     except CascadeSimError as error:
         raise click.BadParameter(str(error)) from None
 

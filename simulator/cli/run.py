@@ -12,12 +12,12 @@ from itertools import chain, product
 from pathlib import Path
 from typing import TextIO, TypeVar, cast
 
+from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.protocol import Accelerator, Accounting, TakesMappings
 from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.workload import Scope, TracedWorkload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
 from cascadesim.einsum_cascades.texts import cascade_names, find
-from cascadesim.simulator.cli.settings import in_order, load_architecture, of_a_workload, unused
 from cascadesim.simulator.report import Report, document
 from cascadesim.simulator.request import AnyWorkload, Fidelity, Request, load_any_workload
 from cascadesim.simulator.result import Result, delivered, write_lines
@@ -59,10 +59,18 @@ def run(
         return Result(
             results, lambda: document(results), lambda: (report.to_row() for report in results), table,
             partial(_draw, results), partial(_write_trace, requests), {"csv": partial(_write_csv, results)}, problems,
-            unused(ask, settings, asked) if again and show is None else (), 2 if problems else 0,
+            _unused(ask, settings, asked) if settings and again and show is None else (), 2 if problems else 0,
         )  # fmt: skip
 
     return delivered(found, format_, output, plot, trace)
+
+
+def _unused(
+    ask: Callable[[tuple[str, ...]], Iterable[Request]], settings: tuple[str, ...], requests: Sequence[Request]
+) -> tuple[str, ...]:
+    from cascadesim.simulator.cli import settings as given
+
+    return given.unused(ask, settings, requests)
 
 
 def requests_of(
@@ -74,14 +82,13 @@ def requests_of(
 
     `fidelity` None: the cycle level where the architecture has one.
     """
-    of_workload = tuple(setting for setting in settings if of_a_workload(setting))
-    of_architecture = tuple(setting for setting in settings if setting not in of_workload)
-    accelerators, made = zip(*(load_architecture(name, of_architecture) for name in architectures), strict=True)
+    loaded, of_workload = _loaded(settings, architectures)
+    accelerators, made = zip(*loaded, strict=True)
     if mapping is not None:
         accelerators, attention = mapped(accelerators, mapping, attention)
     also = () if mapping is None else (f"mapping={mapping}",)
-    loaded = [load_any_workload(name, of_workload) for name in workloads]
-    asked = product(loaded, phases, batches or (None,), lengths or (None,), zip(accelerators, made, strict=True))
+    models = [load_any_workload(name, of_workload) for name in workloads]
+    asked = product(models, phases, batches or (None,), lengths or (None,), zip(accelerators, made, strict=True))
     for workload, phase, batch, length, (accelerator, own) in asked:
         traced = workload if isinstance(workload, TracedWorkload) else None  # its phase is that of its rows
         can = accelerator.capabilities
@@ -89,8 +96,22 @@ def requests_of(
             workload, accelerator, length, batch, cast(Phase, phase) if traced is None else traced.phase,
             cast(Scope, scope) if traced is None or scope != "model" else "attention",
             cast(Fidelity, fidelity or ("cycle" if can.cycle_level and not can.calibrated else "analytical")),
-            cast(Accounting, accounting), attention, (*in_order(settings, own), *also),
+            cast(Accounting, accounting), attention, (*own, *also),
         )  # fmt: skip
+
+
+def _loaded(
+    settings: tuple[str, ...], architectures: Sequence[str | Accelerator]
+) -> tuple[list[tuple[Accelerator, tuple[str, ...]]], tuple[str, ...]]:
+    """Load every architecture with its settings, and name the settings as they were made; and those of workloads."""
+    if not settings:
+        return [(catalogue.load(name) if isinstance(name, str) else name, ()) for name in architectures], ()
+    from cascadesim.simulator.cli import settings as given  # what is set, and what was meant
+
+    of_workload = tuple(setting for setting in settings if given.of_a_workload(setting))
+    own = tuple(setting for setting in settings if setting not in of_workload)
+    loaded = (given.load_architecture(name, own) for name in architectures)
+    return [(found, tuple(made.get(each, each) for each in settings)) for found, made in loaded], of_workload
 
 
 def mapped(

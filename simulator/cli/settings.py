@@ -62,11 +62,6 @@ def load_architecture(name: str | Accelerator, settings: Sequence[str]) -> tuple
     return catalogue.load(name, [made.get(each, each) for each in settings]), made
 
 
-def in_order(settings: Sequence[str], made: Mapping[str, str]) -> tuple[str, ...]:
-    """The settings as they were made: by the full names of their fields."""
-    return tuple(made.get(setting, setting) for setting in settings)
-
-
 def unused(
     ask: Callable[[tuple[str, ...]], Iterable[Request]], settings: tuple[str, ...], requests: Sequence[Request]
 ) -> tuple[str, ...]:

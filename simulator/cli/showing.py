@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.mapping.text import find_mapping, shipped_mappings
 from cascadesim.einsum_cascades.analysis.passes import pass_class
-from cascadesim.einsum_cascades.models.configurations import configuration_file, yaml_text
+from cascadesim.einsum_cascades.models.configurations import configuration_file, configuration_yaml
 from cascadesim.einsum_cascades.models.workload import ALIASES, DESCRIPTION, load_workload, workload_names
 from cascadesim.einsum_cascades.notation.errors import UnknownNameError, shortened
 from cascadesim.einsum_cascades.notation.notation import to_text
@@ -99,8 +99,8 @@ def _workload(name: str) -> Lines:
     model = load_workload(name)
     yield f"{name}: {model.kind}, {model.parameters():,} parameters"
     yield ""
-    if (configuration := configuration_file(name)) is not None:
-        text = yaml_text(configuration)
+    if configuration_file(name) is not None:
+        text = configuration_yaml(name)
     elif _kind(name) is not None:
         text = read_text(name)
     else:
