@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cascadesim.accelerators.protocol import Accelerator
     from cascadesim.einsum_cascades.analysis.footprint import Analysis
     from cascadesim.simulator.explore.results import Frame
+    from cascadesim.simulator.mapper import FoundMapping
     from cascadesim.simulator.report import Report
     from cascadesim.simulator.request import AnyWorkload
 
@@ -102,7 +103,7 @@ def explore(space: str, **options: object) -> Result[Frame]:
 
 
 @_of_command("map")
-def map_cascade(cascade: str, arch: str, **options: object) -> Result[Any]:
+def map_cascade(cascade: str, arch: str, **options: object) -> Result[FoundMapping]:
     """The best mapping of a cascade on an array that is found: what to fuse, tile sizes, what is kept where."""
     return _called("map", cascade=cascade, arch=arch, **options)
 

@@ -39,7 +39,7 @@ def passes(
     """
     def found() -> Result[einsum_cascades.Analysis]:
         analysis = einsum_cascades.analyse(einsum_cascades.find(cascade), rank, dict(sizes), mask)
-        return Result(analysis, analysis.to_dict, lambda: rows(analysis), partial(write_lines, table(analysis)),
+        return Result(analysis, analysis.to_dict, lambda: rows(analysis), partial(write_lines, tuple(table(analysis))),
                       draw=partial(_draw, analysis))  # fmt: skip
 
     return delivered(found, format_, plot=plot)

@@ -110,30 +110,29 @@ def _workload(name: str) -> Lines:
 
 def _cascade(name: str) -> Lines:
     text = find(name)
-    yield f"{name}: {pass_class(text)}, {', '.join(text.inputs)} -> {', '.join(text.outputs)}"
-    yield ""
-    yield from to_text(text).splitlines()
-    yield ""
-    yield f"run it with `simulate --attention {name}`; sizes: `cascadesim passes {name} --set EXTENT=N`"
+    heading = f"{name}: {pass_class(text)}, {', '.join(text.inputs)} -> {', '.join(text.outputs)}"
+    yield from _text(heading, to_text(text),
+                     f"simulate --attention {name}`; sizes: `cascadesim passes {name} --set EXTENT=N")  # fmt: skip
 
 
 def _mapping(name: str) -> Lines:
     found = find_mapping(name)
-    yield f"{name}: for {found.cascade}"
+    yield from _text(f"{name}: for {found.cascade}", str(found), f"simulate --mapping {name}")
+
+
+def _text(heading: str, text: str, command: str) -> Lines:
+    yield heading
     yield ""
-    yield from str(found).splitlines()
+    yield from text.splitlines()
     yield ""
-    yield f"run it with `simulate --mapping {name}`"
+    yield f"run it with `{command}`"
 
 
 def _pattern(name: str) -> Lines:
     fields = {field: "N" if value is None else f"{value:g}" for field, value in pattern_fields()[name].items()}
-    yield name
-    yield ""
-    yield from aligned([("field", "value"), *fields.items()], names=2)
-    yield ""
     given = ",".join(f"{field}={value}" for field, value in fields.items())
-    yield f"run it with `cascadesim gna --pattern {name}{':' * bool(given)}{given}`"
+    yield from _text(name, "\n".join(aligned([("field", "value"), *fields.items()], names=2)),
+                     f"cascadesim gna --pattern {name}{':' * bool(given)}{given}")  # fmt: skip
 
 
 def _table(text: str, source: str, spec: BaseModel | None, unread: Mapping[str, str]) -> Lines:

@@ -43,6 +43,7 @@ def test_a_run_in_one_line_prints_what_the_command_prints(capsys: pytest.Capture
                     recommend=True),
      "gna --layout 64x64 --window 16x16 --q-tile 8x8 --kv-tile 8x8 --causal 1,0 --recommend"),
     (lambda: cs.validate("fusemax-pareto"), "validate fusemax-pareto"),
+    (lambda: cs.map("linear-attention", "flat", seq_len=512), "map linear-attention --arch flat --seq-len 512"),
     (lambda: cs.simulate("fusemax", **BERT), "simulate --arch fusemax --workload bert --scope attention "
                                              "--fidelity analytical"),
 ])  # fmt: skip
@@ -157,6 +158,13 @@ def test_pandas_gets_a_row_for_each_report(monkeypatch: pytest.MonkeyPatch) -> N
     assert {row["name"] for row in cs.passes("attention-1pass").to_pandas()} >= {"QK", "AV"}
     assert len(cs.validate("fusemax-pareto").to_pandas()) == 4
     assert "multidim_static" in {row["mode"] for row in cs.gna(layout=64, window=8, q_tile=8, kv_tile=8).to_pandas()}
+
+
+def test_the_front_of_a_mapping_is_its_rows() -> None:
+    found = cs.map("relu", "flat", set={"D": 64, "R": 64})
+    assert found.text.startswith("mapping ")
+    assert found.to_dict()["schema"] == "cascadesim.mapping/1"
+    assert len(list(found.rows())) == len(found.front)
 
 
 def test_without_pandas_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
