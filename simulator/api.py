@@ -15,12 +15,13 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
 from io import StringIO
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shown, suggestion
 from cascadesim.simulator.cli import commands, options
 from cascadesim.simulator.result import Result
 
@@ -170,4 +171,8 @@ def _text(value: object) -> object:
     """Numbers as they are typed (True in a list is 1); what has been loaded stays as it is."""
     if isinstance(value, bool):
         return str(int(value))
-    return str(value) if isinstance(value, str | int | float | Path) else value
+    if isinstance(value, str | Path | Number):
+        return str(value)
+    if hasattr(value, "plan") or hasattr(value, "operations"):
+        return value
+    raise CascadeSimError(f"expected text, a number or a list of them, got {shown(value)}")

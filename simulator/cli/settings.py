@@ -26,7 +26,6 @@ from cascadesim.simulator.simulate import reports
 
 WIDTHS = ("word_bytes", "element_bits")  # fields of arrays that are built for one
 _LONGEST_LIST = 60  # characters of the fields that an architecture, or a workload, has
-_NO_FIGURES = ("notes", "mapping", "uncertainty")  # of a report: they repeat settings, or depend on there being any
 
 
 def of_a_workload(setting: str) -> bool:
@@ -92,7 +91,8 @@ def _figures(request: Request) -> object:
         found = [report.to_dict() for report in reports(request)]
     except CascadeSimError as error:
         return str(error)
-    left_out = _NO_FIGURES if request.scope == "model" else (*_NO_FIGURES, "parameters")  # which are the whole model's
+    left_out = ["notes", "mapping"]  # words, which repeat settings
+    left_out += [] if request.scope == "model" else ["parameters"]  # which are the whole model's
     return [{name: value for name, value in each.items() if name not in left_out} for each in found]
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 
 import cascadesim as cs
@@ -68,6 +69,13 @@ def test_lists_in_are_a_report_for_each_combination_out() -> None:
     }
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    sizes = np.array([1, 8])
+    result = cs.simulate("h100-sxm", "llama", phase="decode", batch=sizes, set={"clock_hz": np.float64(1.0e9)})
+    assert [report.batch for report in result] == [1, 8]
+    assert result[0].clock_hz == 1e9
+
+
 def test_loaded_things_go_in_as_they_are_in_either_order() -> None:
     model, gpu = cs.load_workload("llama"), cs.load_accelerator("h100-sxm", ["clock_hz=1.0e+9"])
     one, other = cs.simulate(gpu, model, seq_len=4096), cs.simulate(model, gpu, sequence_length=4096)
@@ -85,6 +93,8 @@ def test_loaded_things_go_in_as_they_are_in_either_order() -> None:
     ({"seq_len": "4,096"}, "simulate: invalid value for '--seq-len': '4,096': did you mean 4096?"),
     ({"batch": 0}, "simulate: invalid value for '--batch': 0; give 1 to 65536 sequences"),
     ({"phase": "train"}, "simulate: invalid value for '--phase': no 'train'; give one of: prefill, decode"),
+    ({"seq_len": object()}, "expected text, a number or a list of them, got <object"),
+    ({"batch": [1, None]}, "expected text, a number or a list of them, got None"),
     ({"batch": 2**16, "seq_len": "1M"}, "exceed the 80.00 GB of h100-sxm; not even a batch of 1 fits"),
 ])  # fmt: skip
 def test_what_cannot_be_is_one_line(options: dict[str, Any], message: str) -> None:

@@ -68,6 +68,14 @@ def test_a_setting_that_changes_a_figure_is_not(run: Run, setting: str, scope: s
     assert (code, error) == (0, "")
 
 
+@pytest.mark.parametrize(("fidelity", "used"), [("analytical", False), ("cycle", True)])
+def test_what_only_the_cycle_level_reads_is_used_there(run: Run, fidelity: str, used: bool) -> None:
+    """How many tiles are open at once: the closed form takes enough of them."""
+    short = ("--arch", "fusemax-cascade", "--workload", "bert", "--scope", "attention", "--seq-len", "512")
+    _, _, error = run.simulate(*short, "--batch", "1", "--fidelity", fidelity, "--set", "binding.in_flight=1")
+    assert ("set but not used" in error) != used
+
+
 def test_in_a_sweep_a_setting_is_used_where_one_run_uses_it(run: Run) -> None:
     sweep = ("--arch", "fusemax", "--workload", "bert,t5", "--fidelity", "analytical", "--scope", "attention")
     _, _, error = run.simulate(*sweep, "--set", "batch=64")
