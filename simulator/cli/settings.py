@@ -91,7 +91,7 @@ def _figures(request: Request) -> object:
         found = [report.to_dict() for report in reports(request)]
     except CascadeSimError as error:
         return str(error)
-    left_out = ["notes", "mapping"]  # words, which repeat settings
+    left_out = ["notes", "mapping", "uncertainty"]  # words that repeat settings; what is known of runs without any
     left_out += [] if request.scope == "model" else ["parameters"]  # which are the whole model's
     return [{name: value for name, value in each.items() if name not in left_out} for each in found]
 

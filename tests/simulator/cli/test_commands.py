@@ -307,6 +307,13 @@ def test_phases_and_batches_are_lists_like_lengths(run: Run) -> None:
     assert " · on h100-sxm · model · " in table
 
 
+def test_ratios_are_within_a_phase_and_a_batch(run: Run) -> None:
+    """Every case has the first architecture at 1.00x."""
+    _, out, _ = run.simulate("--arch", "h100-sxm,h200-sxm", "--workload", "llama", "--phase", "prefill,decode",
+                             "--batch", "1,8", "--seq-len", "1K")  # fmt: skip
+    assert [line.split()[4] for line in out.splitlines() if line.startswith("  h100-sxm")] == ["1.00x"] * 4
+
+
 def test_what_fails_in_a_sweep_says_which_run_it_was(run: Run) -> None:
     code, out, error = run.simulate("--arch", "h100-sxm", "--workload", "llama", "--phase", "prefill,decode", "--batch",
                                     "1,128", "--seq-len", "8K", "--format", "csv")  # fmt: skip
