@@ -37,10 +37,10 @@ def unit_of(field: str) -> str | None:
     return next((unit for end, unit in UNITS.items() if last == end or last.endswith(f"_{end}")), None)
 
 
-def number_of(text: str, field: str) -> int | float | None:
+def number_of(text: str, field: str, where: str = "--set ") -> int | float | None:
     """The number that `text` means in the unit of `field`; None where it is no number, or one that YAML reads itself.
 
-    Raises SpecError for a unit that is not the field's.
+    Raises SpecError, which begins with `where`, for a unit that is not the field's.
     """
     found = _QUANTITY.fullmatch(text.strip())
     if found is None or len(text) > _LONGEST or not (found[2] or found[3]):
@@ -54,7 +54,7 @@ def number_of(text: str, field: str) -> int | float | None:
         factor = _factor(suffix, unit)
         if factor is None:
             example = _EXAMPLES.get(unit, f"64{unit}")
-            raise SpecError(f"--set {field}={shortened(text)}: is in {unit}; give a value such as {example}")
+            raise SpecError(f"{where}{field}={shortened(text)}: is in {unit}; give a value such as {example}")
         value *= factor
     return int(value) if value.denominator == 1 else float(value)
 
