@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cascadesim.einsum_cascades.analysis.graph import graph
     from cascadesim.einsum_cascades.analysis.online import rewritten_to
     from cascadesim.einsum_cascades.analysis.passes import passes
-    from cascadesim.einsum_cascades.models.configurations import configuration_yaml, read_configuration
+    from cascadesim.einsum_cascades.models.configurations import workload_fields, workload_yaml
     from cascadesim.einsum_cascades.models.operation import Operation
     from cascadesim.einsum_cascades.models.workload import Workload, load_workload
     from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Analysis", "Cascade", "CascadeSimError", "Einsum", "Operation", "Workload", "analyse", "cascade",
-    "cascade_names", "configuration_yaml", "evaluate", "find", "graph", "load_workload", "mask_from",
-    "neighborhood", "parse", "passes", "read_cascade", "read_configuration", "read_foreign", "rewritten_to",
-    "to_text",
+    "cascade_names", "evaluate", "find", "graph", "load_workload", "mask_from", "neighborhood", "parse", "passes",
+    "read_cascade", "read_foreign", "rewritten_to", "to_text", "workload_fields", "workload_yaml",
 ]  # fmt: skip
 
 
@@ -48,7 +47,7 @@ def exports(package: str, where: Mapping[str, str]) -> Callable[[str], object]:
 __getattr__ = exports(__name__, {name: f"einsum_cascades.{module}" for module, names in {
     "analysis.evaluate": ("evaluate",), "analysis.graph": ("graph",), "analysis.online": ("rewritten_to",),
     "analysis.footprint": ("Analysis", "analyse"), "analysis.passes": ("passes",), "models.operation": ("Operation",),
-    "models.configurations": ("configuration_yaml", "read_configuration"),
+    "models.configurations": ("workload_fields", "workload_yaml"),
     "sparsity.masks": ("mask_from", "neighborhood"),
     "models.workload": ("Workload", "load_workload"), "notation.errors": ("CascadeSimError",),
     "notation.foreign": ("read_foreign",),

@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, listed, shortened, shown
-from cascadesim.einsum_cascades.notation.schema import read_text
+from cascadesim.einsum_cascades.notation.schema import read_text, read_yaml
 
 _MOST_LAYERS = 10_000  # assumed: a hundred times the deepest model
 _DEFAULT_LENGTH = 4096  # tokens, as in the workloads that come along
@@ -104,20 +105,14 @@ FAMILIES: Mapping[str, Family] = {  # what is absent: the defaults of transforme
 _TEXT_PARTS = ("gemma3", "qwen3_vl_moe")  # files that hold a `text_config` beside a vision encoder
 
 
-def configuration_file(name: str) -> Path | None:
-    """Find the file behind a path that ends in .json, or a folder with a `config.json`; None for other names."""
-    path = Path(name)
-    if name.lower().endswith(".json"):
-        return path
-    return path / "config.json" if "\0" not in name and (path / "config.json").is_file() else None
-
-
-def read_configuration(name: str) -> dict[str, Any]:
-    """Turn a `config.json`, or the one in a folder, into the fields of a workload file.
+def workload_fields(path: Path) -> dict[str, Any]:
+    """Read the fields of a workload: from a YAML file, a model's `config.json`, or the one in a folder.
 
     Raises SpecError for one that cannot be read, or is not understood.
     """
-    path = configuration_file(name) or Path(name)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return read_yaml(path)
+    path = path / "config.json" if isdir(path) else path
     try:
         content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
@@ -259,7 +254,7 @@ class _Configuration:
         return {"attention_sinks": self.whole("num_attention_heads") * self.whole("num_hidden_layers")}
 
 
-def configuration_yaml(name: str) -> str:
+def workload_yaml(path: Path) -> str:
     """Write a `config.json` as the YAML file of a workload, to be changed by hand. Raises SpecError."""
-    text: str = yaml.safe_dump(read_configuration(name), sort_keys=False, default_flow_style=None, width=120)
+    text: str = yaml.safe_dump(workload_fields(path), sort_keys=False, default_flow_style=None, width=120)
     return text

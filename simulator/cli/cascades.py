@@ -108,7 +108,7 @@ def import_cascade(file: str) -> None:
 
 
 @click.command("workload", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("file", type=click.Path(), metavar="config.json|FOLDER")
+@click.argument("file", metavar="config.json|FOLDER")
 def print_workload(file: str) -> None:
     """Print a model's config.json (Hugging Face) as the YAML of a workload, to be changed by hand.
 
@@ -116,4 +116,4 @@ def print_workload(file: str) -> None:
     cascadesim workload Qwen3-8B/config.json > mine.yaml
     simulate --arch h100-sxm --workload Qwen3-8B/config.json
     """
-    click.echo(printable(einsum_cascades.configuration_yaml(file)), nl=False)
+    click.echo(printable(einsum_cascades.workload_yaml(Path(file))), nl=False)

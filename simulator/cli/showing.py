@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import resources
+from os.path import isfile
 from pathlib import Path
 
 import click
@@ -19,7 +20,7 @@ from pydantic import BaseModel
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.mapping.text import find_mapping, shipped_mappings
 from cascadesim.einsum_cascades.analysis.passes import pass_class
-from cascadesim.einsum_cascades.models.configurations import configuration_file, configuration_yaml
+from cascadesim.einsum_cascades.models.configurations import workload_yaml
 from cascadesim.einsum_cascades.models.workload import ALIASES, DESCRIPTION, load_workload, workload_names
 from cascadesim.einsum_cascades.notation.errors import UnknownNameError, shortened
 from cascadesim.einsum_cascades.notation.notation import to_text
@@ -77,12 +78,13 @@ def lines_of(name: str) -> Lines:
 
 def _kind(name: str) -> str | None:
     """What a file holds; None where the name is no file's."""
-    if configuration_file(name) is not None:
-        return "workload"
-    suffix = Path(name).suffix.lower()
+    path = Path(name)
+    suffix = path.suffix.lower()
     if suffix in (".yaml", ".yml"):
-        return "architecture" if "architecture" in read_yaml(Path(name)) else "workload"
-    return {".cascade": "cascade", ".mapping": "mapping"}.get(suffix)
+        return "architecture" if "architecture" in read_yaml(path) else "workload"
+    if isfile(path / "config.json"):
+        return "workload"
+    return {".json": "workload", ".cascade": "cascade", ".mapping": "mapping"}.get(suffix)
 
 
 def _architecture(name: str) -> Lines:
@@ -99,12 +101,10 @@ def _workload(name: str) -> Lines:
     model = load_workload(name)
     yield f"{name}: {model.kind}, {model.parameters():,} parameters"
     yield ""
-    if configuration_file(name) is not None:
-        text = configuration_yaml(name)
-    elif _kind(name) is not None:
-        text = read_text(name)
-    else:
+    if _kind(name) is None:
         text = (_WORKLOADS / f"{model.name}.yaml").read_text(encoding="utf-8")
+    else:
+        text = read_text(name) if name.lower().endswith((".yaml", ".yml")) else workload_yaml(Path(name))
     yield from _table(text, name, model, dict.fromkeys(DESCRIPTION, "it only describes"))
 
 

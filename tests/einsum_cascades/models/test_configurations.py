@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.einsum_cascades.models.configurations import FAMILIES, configuration_yaml, read_configuration
+from cascadesim.einsum_cascades.models.configurations import FAMILIES, workload_fields, workload_yaml
 from cascadesim.einsum_cascades.models.workload import Workload, load_workload
 from cascadesim.einsum_cascades.notation.errors import SpecError
 
@@ -106,7 +106,7 @@ def test_a_folder_and_an_id_name_a_model(tmp_path: Path) -> None:
 def test_the_yaml_reads_back_as_the_same_model(tmp_path: Path) -> None:
     for content in MODELS.values():
         path = written(tmp_path, content)
-        (tmp_path / "mine.yaml").write_text(configuration_yaml(str(path)), encoding="utf-8")
+        (tmp_path / "mine.yaml").write_text(workload_yaml(path), encoding="utf-8")
         assert load_workload(str(tmp_path / "mine.yaml")) == load_workload(str(path))
 
 
@@ -190,4 +190,4 @@ def test_every_family_has_a_model_here(tmp_path: Path) -> None:
     shown = {content["model_type"] for content in MODELS.values()}
     assert set(FAMILIES) - shown == {"qwen3_vl_moe_text", "deepseek_v2", "kimi_k2"}  # as others that are here
     second = written(tmp_path, {**MODELS["DeepSeek-R1"], "model_type": "deepseek_v2"})
-    assert read_configuration(str(second))["kind"] == "decoder"
+    assert workload_fields(second)["kind"] == "decoder"

@@ -104,6 +104,16 @@ LINES = [  # what is typed, and the part of the answer that says what to type in
 ]
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "\0", "a/" * 3000, "x" * 5000 + ".json", "\0.json", "../" * 50])
+def test_names_that_no_file_can_have_are_one_line(run: Run, name: str) -> None:
+    for line in (("simulate", "--arch", "flat", "--workload", name), ("show", name), ("workload", name),
+                 ("simulate", "--arch", name, "--workload", "bert")):  # fmt: skip
+        code, out, error = run.cascadesim(*line)
+        assert (code, out) == (2, "")
+        assert error.count("\n") == 1
+        assert len(error) <= 300 + len("simulate: \n")
+
+
 def test_there_are_fifty_and_more() -> None:
     assert len({typed for typed, _ in LINES}) == len(LINES) >= 50
 
