@@ -42,7 +42,7 @@ from cascadesim.simulator.cli.options import (
     whole,
 )
 from cascadesim.simulator.result import Result
-from cascadesim.simulator.views.output import printable, standard_streams
+from cascadesim.simulator.views.output import passing, printable, standard_streams
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -195,7 +195,8 @@ def simulate(
         raise click.UsageError("--show schedule needs --fidelity cycle")
     if show is not None and format_ != "table":
         raise click.UsageError(f"--show {show} prints text; leave out --format {format_}")
-    from cascadesim.simulator.cli.run import requests_of, run
+    with passing("loading architectures and models; the first run on a machine also compiles its engine"):
+        from cascadesim.simulator.cli.run import requests_of, run
 
     def ask(settings: tuple[str, ...]) -> Iterator[Request]:
         return requests_of(settings, architectures, workloads, attention, sequence_length, batch, phase, scope,

@@ -235,6 +235,15 @@ def figures_table(rows: Iterable[tuple[str, str, str]]) -> Table:
 
 
 @contextmanager
+def passing(text: str) -> Iterator[None]:
+    """Show a line on a terminal for as long as the block takes: somebody waits, and nothing else is said yet."""
+    shown = sys.stderr.isatty()
+    print(f"{text} …" if shown else "", end="\r" if shown else "", file=sys.stderr, flush=True)
+    yield
+    print("\x1b[2K" if shown else "", end="\r" if shown else "", file=sys.stderr, flush=True)
+
+
+@contextmanager
 def progress(stages: Sequence[str], shown: bool = True) -> Iterator[dict[str, Callable[[int, int], None]]]:
     """Show a bar on standard error for each stage that has begun; yield what each stage calls with (done, total).
 
