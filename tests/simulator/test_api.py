@@ -60,6 +60,11 @@ def test_a_view_is_the_text_of_its_result(capsys: pytest.CaptureFixture[str]) ->
     assert f"{cs.simulate('fusemax', **BERT, show='mapping')}\n" == command(*typed.split(), capsys=capsys)
 
 
+def test_another_format_is_what_is_printed() -> None:
+    result = cs.simulate("fusemax", **BERT, format="json")
+    assert json.loads(repr(result)) == result.to_dict()
+
+
 def test_lists_in_are_a_report_for_each_combination_out() -> None:
     result = cs.simulate(["h100-sxm", "h200-sxm"], ["llama", "mistral-7b-v0.1"], phase=["prefill", "decode"],
                          batch=[1, 2], seq_len=[1024, "2K"])  # fmt: skip

@@ -49,6 +49,8 @@ def test_a_name_of_two_things_shows_both(run: Run) -> None:
 
 def test_a_pattern_says_what_to_type(run: Run) -> None:
     _, out, _ = run.cascadesim("show", "moba")
+    assert [line.split() for line in out.splitlines()[2:6]] == [
+        ["field", "value"], ["head_dim", "N"], ["block", "512"], ["kept", "2"]]  # fmt: skip
     typed = out.rpartition("--pattern ")[2].strip().rstrip("`").replace("head_dim=N", "head_dim=128")
     code, _, error = run.cascadesim("gna", "--layout", "4096", "--q-tile", "128", "--kv-tile", "128",
                                     "--pattern", typed)  # fmt: skip

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cascadesim.einsum_cascades.notation.errors import suggestion
+
 if TYPE_CHECKING:
     from conftest import Run
 
@@ -112,6 +114,11 @@ def test_names_that_no_file_can_have_are_one_line(run: Run, name: str) -> None:
         assert (code, out) == (2, "")
         assert error.count("\n") == 1
         assert len(error) <= 300 + len("simulate: \n")
+
+
+def test_capitals_do_not_hide_what_was_meant() -> None:
+    assert suggestion("m0", ["M0", "K1"]) == "; did you mean 'M0'?"
+    assert suggestion("FUSEMAX", ["fusemax", "flat"]) == "; did you mean 'fusemax'?"
 
 
 def test_there_are_fifty_and_more() -> None:
