@@ -15,18 +15,20 @@ if TYPE_CHECKING:
     from cascadesim.einsum_cascades.analysis.graph import graph
     from cascadesim.einsum_cascades.analysis.online import rewritten_to
     from cascadesim.einsum_cascades.analysis.passes import passes
+    from cascadesim.einsum_cascades.models.configurations import workload_fields, workload_yaml
     from cascadesim.einsum_cascades.models.operation import Operation
     from cascadesim.einsum_cascades.models.workload import Workload, load_workload
     from cascadesim.einsum_cascades.notation.errors import CascadeSimError
     from cascadesim.einsum_cascades.notation.foreign import read_foreign
     from cascadesim.einsum_cascades.notation.ir import Cascade, Einsum
     from cascadesim.einsum_cascades.notation.notation import cascade, parse, read_cascade, to_text
+    from cascadesim.einsum_cascades.sparsity.masks import mask_from, neighborhood
     from cascadesim.einsum_cascades.texts import cascade_names, find
 
 __all__ = [
     "Analysis", "Cascade", "CascadeSimError", "Einsum", "Operation", "Workload", "analyse", "cascade",
-    "cascade_names", "evaluate", "find", "graph", "load_workload", "parse", "passes", "read_cascade", "read_foreign",
-    "rewritten_to", "to_text",
+    "cascade_names", "evaluate", "find", "graph", "load_workload", "mask_from", "neighborhood", "parse", "passes",
+    "read_cascade", "read_foreign", "rewritten_to", "to_text", "workload_fields", "workload_yaml",
 ]  # fmt: skip
 
 
@@ -45,6 +47,8 @@ def exports(package: str, where: Mapping[str, str]) -> Callable[[str], object]:
 __getattr__ = exports(__name__, {name: f"einsum_cascades.{module}" for module, names in {
     "analysis.evaluate": ("evaluate",), "analysis.graph": ("graph",), "analysis.online": ("rewritten_to",),
     "analysis.footprint": ("Analysis", "analyse"), "analysis.passes": ("passes",), "models.operation": ("Operation",),
+    "models.configurations": ("workload_fields", "workload_yaml"),
+    "sparsity.masks": ("mask_from", "neighborhood"),
     "models.workload": ("Workload", "load_workload"), "notation.errors": ("CascadeSimError",),
     "notation.foreign": ("read_foreign",),
     "notation.ir": ("Cascade", "Einsum"), "texts": ("cascade_names", "find"),

@@ -153,9 +153,9 @@ class Report:
         return None if self.area_um2 is None else sum(self.area_um2.values())
 
     @property
-    def case(self) -> tuple[str, str | None, int, int]:
+    def case(self) -> tuple[str, str | None, str, int, int]:
         """Two reports must share this for their ratio to mean something."""
-        return (self.workload, self.layer, self.sequence_length, self.batch)
+        return (self.workload, self.layer, self.phase, self.sequence_length, self.batch)
 
     def unit(self, name: str) -> UnitTime | None:
         return next((unit for unit in self.units if unit.name == name), None)

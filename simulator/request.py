@@ -17,7 +17,7 @@ from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares, Stored, TakesMappings
 from cascadesim.einsum_cascades.models.layers import Layer, Phase
@@ -30,12 +30,13 @@ from cascadesim.einsum_cascades.models.workload import (
     load_workload,
     workload_from_rows,
 )
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened
 from cascadesim.einsum_cascades.texts import transformer
 from cascadesim.simulator.report import MemoryUse
 
 AnyWorkload: TypeAlias = Workload | TracedWorkload
 Fidelity: TypeAlias = Literal["analytical", "cycle"]
+Loaded = TypeVar("Loaded")
 _MOST_POINTS = 2**62  # of one operation, so that counts fit the 64 bits of arrays
 
 
@@ -82,13 +83,25 @@ class Request:
         return sum(self.workload.layers[name].count for name in chosen)
 
 
-def load_any_workload(name_or_path: str, settings: Sequence[str] = ()) -> AnyWorkload:
-    """Read a model by name or file, or a pruning trace. Raises SpecError or UnknownNameError where it cannot."""
+def load_any_workload(name_or_path: str | AnyWorkload, settings: Sequence[str] = ()) -> AnyWorkload:
+    """Read a model by name or file, or a pruning trace; one that is loaded stays as it is.
+
+    Raises SpecError or UnknownNameError where it cannot.
+    """
+    if not isinstance(name_or_path, str):
+        return as_it_is(name_or_path, settings)
     if not is_trace(name_or_path):
         return load_workload(name_or_path, settings)
     if settings:
         raise SpecError(f"--set {settings[0]}: a pruning trace has no such field; it is read as its rows say")
     return workload_from_rows(name_or_path)
+
+
+def as_it_is(loaded: Loaded, settings: Sequence[str]) -> Loaded:
+    """Pass on what has been loaded. Raises SpecError for settings, which are made when a file is read."""
+    if settings:
+        raise SpecError(f"--set {shortened(settings[0])}: goes with a name or a file; give it where this was loaded")
+    return loaded
 
 
 def refuse_unused_mapping(operations: Sequence[Operation], accelerator: Accelerator) -> None:

@@ -7,13 +7,19 @@ models and tables are read when a command runs.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.cli.commands import complain
+from cascadesim.simulator.result import Result
 from cascadesim.validation.measure import command
+
+if TYPE_CHECKING:
+    from cascadesim.validation.claim import Verdict
 
 A_CLAIM_FAILS = 1
 
@@ -26,9 +32,9 @@ A_CLAIM_FAILS = 1
 @click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png|.svg",
               help="Draw predicted against measured, suite by suite.")
-@click.pass_context
-def validate(context: click.Context, names: tuple[str, ...], data: Path | None, output_format: str,
-             plot: Path | None) -> None:
+def validate(
+    names: tuple[str, ...], data: Path | None, output_format: str, plot: Path | None
+) -> Result[tuple[Verdict, ...]]:
     """Hold the models against published figures: claim by claim, the error and whether it stays in its tolerance.
 
     Without a SUITE, all of them; `cascadesim list suites` names them. Exit code 1 if a claim does not hold.
@@ -48,16 +54,14 @@ def validate(context: click.Context, names: tuple[str, ...], data: Path | None, 
         if not found:
             complain("validate", measurements.not_judged(name))
         verdicts += found
-    if not verdicts:
-        context.exit(A_CLAIM_FAILS)  # nothing was judged: that must not look like success
-    if plot is not None:
-        render.draw(verdicts, plot)
-    if output_format == "json":
-        click.echo(render.as_json(verdicts))
-    else:
-        render.print_table(verdicts, sys.stdout)
-    if not all(verdict.holds for verdict in verdicts):
-        context.exit(A_CLAIM_FAILS)
+    holds = bool(verdicts) and all(verdict.holds for verdict in verdicts)  # nothing judged must not look like success
+    result = Result(verdicts, partial(render.document, verdicts), partial(render.rows, verdicts),
+                    partial(render.print_table, verdicts), partial(render.draw, verdicts),
+                    exit_code=0 if holds else A_CLAIM_FAILS)  # fmt: skip
+    result.drawn(plot)
+    if verdicts:
+        result.write(sys.stdout, output_format)
+    return result
 
 
 @click.command()

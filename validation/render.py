@@ -6,9 +6,8 @@ claim of each suite that is no check of calibration. Knows no model.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -39,8 +38,15 @@ PANEL_INCHES, PANELS_A_ROW = 4.2, 3
 BAND = 1.2  # within 20 %
 
 
-def as_json(verdicts: Sequence[Verdict]) -> str:
-    return json.dumps({"schema": SCHEMA, "claims": [_claim(verdict) for verdict in verdicts]}, indent=1)
+def document(verdicts: Sequence[Verdict]) -> dict[str, object]:
+    """The contract of `validate --format json`."""
+    return {"schema": SCHEMA, "claims": [_claim(verdict) for verdict in verdicts]}
+
+
+def rows(verdicts: Sequence[Verdict]) -> Iterator[dict[str, object]]:
+    """One flat row for each claim; tables within it are left out."""
+    for verdict in verdicts:
+        yield {name: value for name, value in _claim(verdict).items() if not isinstance(value, list | dict)}
 
 
 def _claim(verdict: Verdict) -> dict[str, object]:
@@ -218,8 +224,11 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     return held + (f"; {reported} more comparisons are reported only" if reported else "")
 
 
-def draw(verdicts: Sequence[Verdict], path: Path) -> None:
-    """Writes the plot to `path`. Raises CascadeSimError on another format or a place that cannot be written."""
+def draw(verdicts: Sequence[Verdict], path: Path) -> int:
+    """Writes the plot to `path`; returns its panels.
+
+    Raises CascadeSimError on another format or a place that cannot be written.
+    """
     if path.suffix.lower() not in PLOT_FORMATS:
         raise CascadeSimError(f"--plot: expected a file ending in {' or '.join(PLOT_FORMATS)}, got '{path}'")
     import matplotlib
@@ -241,6 +250,7 @@ def draw(verdicts: Sequence[Verdict], path: Path) -> None:
         figure.savefig(path, dpi=130)
     except OSError as error:
         raise CascadeSimError(f"--plot: {path}: cannot be written: {error.strerror}") from None
+    return len(first)
 
 
 def _panel(axes: Axes, suite: str, cells: Sequence[Cell]) -> None:

@@ -1,7 +1,11 @@
 """How long attention and whole transformers take on an accelerator, and what bounds them.
 
-The names below are imported when they are used. Everything else is found by its folder: `einsum_cascades` (what is
-computed), `accelerators` (where it runs), `simulator` (when it runs), `kernels` and `validation`.
+    import cascadesim as cs
+    cs.simulate("h100-sxm", "llama", phase="decode", batch=64, seq_len="8K")
+
+The names below are imported when they are used; the functions of commands are those of `simulator.api`. Everything else
+is found by its folder: `einsum_cascades` (what is computed), `accelerators` (where it runs), `simulator` (when it runs),
+`kernels` and `validation`.
 """
 
 from typing import TYPE_CHECKING
@@ -12,20 +16,27 @@ if TYPE_CHECKING:
     from cascadesim.accelerators.catalogue import load as load_accelerator
     from cascadesim.einsum_cascades.analysis.evaluate import evaluate
     from cascadesim.einsum_cascades.models.workload import load_workload
+    from cascadesim.einsum_cascades.notation.errors import CascadeSimError
     from cascadesim.einsum_cascades.notation.notation import cascade
-    from cascadesim.simulator.explore.explore import explore
+    from cascadesim.simulator.api import explore, gna, passes, simulate, validate
+    from cascadesim.simulator.api import map_cascade as map
     from cascadesim.simulator.report import Report
-    from cascadesim.simulator.simulate import simulate
+    from cascadesim.simulator.result import Result
 
-__all__ = ["Report", "cascade", "evaluate", "explore", "load_accelerator", "load_workload", "simulate"]
+_SECTIONS = ("architectures", "workloads", "cascades", "mappings", "patterns", "spaces", "kernels", "devices", "suites")
+_COMMANDS = ("explore", "gna", "passes", "simulate", "validate", *(f"list_{section}" for section in _SECTIONS))
+__all__ = [
+    "CascadeSimError", "Report", "Result", "cascade", "evaluate", "explore", "gna", "load_accelerator", "load_workload",
+    "map", "passes", "simulate", "validate",
+]  # fmt: skip
 __version__ = "0.1.0"
 __getattr__ = exports(__name__, {
-    "Report": "simulator.report", "cascade": "einsum_cascades.notation.notation",
-    "evaluate": "einsum_cascades.analysis.evaluate", "explore": "simulator.explore.explore",
+    "CascadeSimError": "einsum_cascades.notation.errors", "Report": "simulator.report", "Result": "simulator.result",
+    "cascade": "einsum_cascades.notation.notation", "evaluate": "einsum_cascades.analysis.evaluate",
     "load_accelerator": "accelerators.catalogue:load", "load_workload": "einsum_cascades.models.workload",
-    "simulate": "simulator.simulate",
+    "map": "simulator.api:map_cascade", **dict.fromkeys(_COMMANDS, "simulator.api"),
 })  # fmt: skip
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, *_COMMANDS, "__version__"]

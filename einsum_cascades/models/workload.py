@@ -10,17 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from math import ceil, lcm
+from os.path import isfile
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from pydantic import model_validator
 
+from cascadesim import einsum_cascades
 from cascadesim.einsum_cascades.models import layers as parts
 from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Layer, LayerSizes, Phase, Size
 from cascadesim.einsum_cascades.models.lowering import LayerRun, cached_words, final_norm, layer_operations, lm_head
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
-from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, parse_yaml, read_yaml, validate, with_settings
+from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, parse_yaml, validate, with_settings
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead, read_rows
 from cascadesim.einsum_cascades.texts.transformer import attention_cascade
 
@@ -236,16 +238,15 @@ def workload_names() -> tuple[str, ...]:
 
 
 def load_workload(name_or_path: str, settings: Sequence[str] = ()) -> Workload:
-    """A workload by name, alias or path of a .yaml file, with `dotted.field=value` settings replacing its fields."""
-    if name_or_path.lower().endswith((".yaml", ".yml")):
-        path = Path(name_or_path)
-        return workload_from(read_yaml(path), path.name, settings)
-    name = canonical_name(name_or_path)
-    known = workload_names()
-    if name not in known:
-        raise UnknownNameError("workload", name_or_path, (*known, *ALIASES))
-    text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
-    return workload_from(parse_yaml(text, f"{name}.yaml"), f"{name}.yaml", settings)
+    """A workload by name, alias, id, .yaml file or a model's config.json; `dotted.field=value` replaces its fields."""
+    path, known = Path(name_or_path), workload_names()
+    if path.suffix.lower() in (".yaml", ".yml", ".json") or isfile(path / "config.json"):
+        return workload_from(einsum_cascades.workload_fields(path), path.name, settings)
+    for name in map(canonical_name, (name_or_path, name_or_path.rpartition("/")[2])):  # Qwen/Qwen3-32B
+        if name in known:
+            file = _FOLDER / f"{name}.yaml"
+            return workload_from(parse_yaml(file.read_text(encoding="utf-8"), file.name), file.name, settings)
+    raise UnknownNameError("workload", name_or_path.rpartition("/")[2], (*known, *ALIASES))
 
 
 def canonical_name(name: str) -> str:

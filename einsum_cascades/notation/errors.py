@@ -45,7 +45,9 @@ class UnknownNameError(CascadeSimError):
     """A name that is not in its catalogue."""
 
     def __init__(self, what: str, given: str, known: Iterable[str]) -> None:
-        super().__init__(f"no {what} '{shortened(given)}'{suggestion(given, known)}")
+        meant = suggestion(given, known)
+        more = "; `cascadesim list` names all" if meant.endswith(" more") else ""
+        super().__init__(f"no {what} '{shortened(given)}'{meant}{more}")
 
     def __reduce__(self) -> tuple[type[CascadeSimError], tuple[str]]:
         """What goes from process to process is the message."""
@@ -53,11 +55,12 @@ class UnknownNameError(CascadeSimError):
 
 
 def suggestion(given: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` where a known name is close, otherwise the list of what is known."""
+    """`; did you mean 'x'?` where a known name is close, capitals or not; otherwise the list of what is known."""
     names = sorted(known)
-    close = get_close_matches(given[:_LONGEST_NAME], names, n=1, cutoff=0.6)
+    spelt = {name.lower(): name for name in reversed(names)}
+    close = get_close_matches(given[:_LONGEST_NAME].lower(), spelt, n=1, cutoff=0.6)
     if close:
-        return f"; did you mean '{shortened(close[0])}'?"
+        return f"; did you mean '{shortened(spelt[close[0]])}'?"
     return f"; known: {listed(names)}" if names else ""
 
 

@@ -303,7 +303,7 @@ def _inner(annotation: Any) -> Any:
 
 
 def with_settings(content: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """`content` with each `dotted.field=value` of `settings` replaced; values are written as in YAML.
+    """`content` with each `dotted.field=value` of `settings` replaced; values are written as in YAML, or with units.
 
     Raises SpecError on a setting without `=`, or one that reaches inside something that is no group of fields.
     """
@@ -313,13 +313,16 @@ def with_settings(content: Mapping[str, Any], settings: Sequence[str]) -> dict[s
         parts = [part.strip() for part in path.split(".")]
         if not equals or not all(parts):
             raise SpecError(f"--set {shortened(setting)}: expected dotted.field=value")
-        changed = replaced(changed, parts, _value(value, setting), f"--set {shortened(setting)}")
+        changed = replaced(changed, parts, _value(value, ".".join(parts), setting), f"--set {shortened(setting)}")
     return changed
 
 
-def _value(text: str, setting: str) -> Any:
+def _value(text: str, field: str, setting: str) -> Any:
+    from cascadesim.einsum_cascades.notation.units import number_of  # only where something is set
+
+    number = number_of(text, field)
     try:
-        return _load(text)
+        return _load(text) if number is None else number
     except _YAML_ERRORS:
         raise SpecError(f"--set {shortened(setting)}: '{shortened(text)}' is not a value") from None
 

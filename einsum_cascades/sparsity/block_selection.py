@@ -250,13 +250,20 @@ _RANGES: Mapping[str, tuple[int, int, bool]] = {  # least, most, whole
 }  # fmt: skip
 
 
+def settings_of(name: str) -> Mapping[str, float | None]:
+    """What can be changed of a published pattern, with its published value; None follows from the model."""
+    method = SELECTED[name]
+    if name == "vertical-slash":
+        return {"head_dim": None, "vertical": VERTICAL, "slash": SLASH}
+    amount = ("share", method.share) if method.kept is None else ("kept", method.kept)
+    return dict((("head_dim", None), ("block", method.block), amount))
+
+
 def selected(name: str, tokens: int, **settings: float) -> Selected:
     """A published pattern with some settings changed. Raises CascadeSimError naming what it knows."""
     if name not in SELECTED:
         raise UnknownNameError("pattern", name, SELECTED)
-    method = SELECTED[name]
-    amount = "share" if method.kept is None else "kept"
-    known = ("head_dim", "vertical", "slash") if name == "vertical-slash" else ("head_dim", "block", amount)
+    method, known = SELECTED[name], settings_of(name)
     wrong = sorted(set(settings) - set(known))
     if wrong:
         raise CascadeSimError(f"pattern {name}: no setting '{shortened(wrong[0])}'; known: {', '.join(known)}")

@@ -1,8 +1,9 @@
-"""The commands `passes`, `rewrite` and `import`: what a cascade is before any hardware, and other texts of it."""
+"""The commands `passes`, `rewrite`, `import` and `workload`: cascades and models before any hardware, as texts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,8 @@ import click
 
 from cascadesim import einsum_cascades
 from cascadesim.simulator.cli.options import extent, mask, new_file, output_format
-from cascadesim.simulator.views.output import aligned, json_text, pending_files, printable
+from cascadesim.simulator.result import Result, delivered, write_lines
+from cascadesim.simulator.views.output import aligned, printable
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
@@ -30,18 +32,30 @@ if TYPE_CHECKING:
 def passes(
     cascade: str, rank: str | None, sizes: tuple[tuple[str, int], ...], mask: KeyInterval, format_: str,
     plot: Path | None,
-) -> None:  # fmt: skip
+) -> Result[einsum_cascades.Analysis]:  # fmt: skip
     """Passes over each rank, live footprint, operations and least traffic of a cascade.
 
     `cascadesim list cascades` names those that come along.
     """
-    with pending_files((plot,)) as (picture,):
-        found = einsum_cascades.analyse(einsum_cascades.find(cascade), rank, dict(sizes), mask)
-        if picture is not None:
-            from cascadesim.simulator.views.graph_plot import draw  # matplotlib takes half a second
+    def found() -> Result[einsum_cascades.Analysis]:
+        analysis = einsum_cascades.analyse(einsum_cascades.find(cascade), rank, dict(sizes), mask)
+        return Result(analysis, analysis.to_dict, lambda: rows(analysis), partial(write_lines, tuple(table(analysis))),
+                      draw=partial(_draw, analysis))  # fmt: skip
 
-            draw(found.cascade, found.main, picture)
-        click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(table(found))))
+    return delivered(found, format_, plot=plot)
+
+
+def _draw(found: einsum_cascades.Analysis, target: Path) -> int:
+    from cascadesim.simulator.views.graph_plot import draw  # matplotlib takes half a second
+
+    return draw(found.cascade, found.main, target)
+
+
+def rows(found: einsum_cascades.Analysis) -> Iterator[dict[str, object]]:
+    """One row for each Einsum: its pass, and its operations by class as text, or numbers where extents are bound."""
+    for number, einsum in enumerate(found.cascade.einsums):
+        yield {"name": einsum.name, "pass": found.main.pass_of(number),
+               **{kind: str(amount) for kind, amount in found.operations.get(einsum.name, {}).items()}}
 
 
 def table(found: einsum_cascades.Analysis) -> Iterator[str]:
@@ -91,3 +105,15 @@ def import_cascade(file: str) -> None:
     cascadesim import their.yaml > mine.cascade
     """
     click.echo(printable(einsum_cascades.to_text(einsum_cascades.read_foreign(file))))
+
+
+@click.command("workload", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("file", metavar="config.json|FOLDER")
+def print_workload(file: str) -> None:
+    """Print a model's config.json (Hugging Face) as the YAML of a workload, to be changed by hand.
+
+    \b
+    cascadesim workload Qwen3-8B/config.json > mine.yaml
+    simulate --arch h100-sxm --workload Qwen3-8B/config.json
+    """
+    click.echo(printable(einsum_cascades.workload_yaml(Path(file))), nl=False)

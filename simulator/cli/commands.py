@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from os.path import exists, isfile
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast
@@ -27,32 +28,48 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError, bounded,
 from cascadesim.simulator.cli.options import (
     LARGEST_BATCH,
     choice,
+    completing,
+    completing_words,
+    entries_of,
     lengths,
     names,
     new_file,
     one_of,
     output_format,
     setting,
+    several,
     together,
     whole,
 )
-from cascadesim.simulator.views.output import printable, standard_streams
+from cascadesim.simulator.result import Result
+from cascadesim.simulator.views.output import passing, printable, standard_streams
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from cascadesim.simulator.report import Report
+    from cascadesim.simulator.request import Request
+
 ENTRY_POINTS = "cascadesim.commands"
-SECTIONS = ("architectures", "workloads", "cascades", "mappings", "spaces", "kernels", "devices", "suites")
+SECTIONS = ("architectures", "workloads", "cascades", "mappings", "patterns", "spaces", "kernels", "devices", "suites")
 OWN = {
     "simulate": "cascadesim.simulator.cli.commands:simulate",
     "passes": "cascadesim.simulator.cli.cascades:passes",
     "rewrite": "cascadesim.simulator.cli.cascades:rewrite",
     "import": "cascadesim.simulator.cli.cascades:import_cascade",
+    "workload": "cascadesim.simulator.cli.cascades:print_workload",
     "map": "cascadesim.simulator.cli.mapper:map_cascade",
     "gna": "cascadesim.simulator.cli.gna:gna",
     "explore": "cascadesim.simulator.cli.explore:explore",
     "list": "cascadesim.simulator.cli.commands:list_names",
+    "show": "cascadesim.simulator.cli.showing:show",
 }
+MEANT = {  # what people type who come from other tools
+    "--model": "--workload NAME", "-w": "--workload NAME", "--gpu": "--arch NAME", "--device": "--arch NAME",
+    "--hardware": "--arch NAME", "-a": "--arch NAME", "--json": "--format json", "--csv": "--format csv",
+    "--dtype": "--set dtype=TYPE", "--precision": "--set dtype=TYPE", "--tp": "--set parallel.tensor=N",
+    "--seqlen": "--seq-len N", "--length": "--seq-len N", "--prefill": "--phase prefill", "--decode": "--phase decode",
+}  # fmt: skip
 BAD_INPUT = 2
 A_BUG = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130
@@ -78,7 +95,7 @@ class Commands(click.Group):
         self, context: click.Context, arguments: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = arguments[0]
-        if name not in OWN and not name.startswith("-") and name not in _registered():
+        if name not in self.list_commands(context) and not name.startswith("-") and not context.resilient_parsing:
             raise click.UsageError(f"no command '{name}'{suggestion(name, self.list_commands(context))}", context)
         return super().resolve_command(context, arguments)
 
@@ -90,7 +107,11 @@ def _registered() -> Mapping[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
+version = click.version_option(package_name="cascadesim", message="cascadesim %(version)s")
+
+
 @click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@version
 @click.pass_context
 def cascadesim(context: click.Context) -> None:
     """How long attention and whole transformers take on an accelerator, and what bounds them."""
@@ -99,14 +120,13 @@ def cascadesim(context: click.Context) -> None:
 
 
 @click.command("list", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("section", type=one_of(*SECTIONS), required=False, metavar="[SECTION]")
+@click.argument("section", type=one_of(*SECTIONS), required=False, metavar="[SECTION]",
+                shell_complete=completing_words(SECTIONS))
 def list_names(section: str | None) -> None:
-    """What can be named: architectures, workloads, cascades, mappings, spaces, kernels, devices, suites.
+    """What can be named: architectures, workloads, cascades, mappings, patterns, spaces, kernels, devices, suites.
 
-    One SECTION, or all of them.
+    One SECTION, or all of them. `cascadesim show NAME` says more.
     """
-    from cascadesim.simulator.cli.listing import entries_of
-
     for position, name in enumerate(SECTIONS if section is None else (section,)):
         if section is None:
             click.echo(f"{chr(10) * (position > 0)}{name}")
@@ -121,19 +141,23 @@ def list_names(section: str | None) -> None:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--arch", "architectures", type=names, required=True, metavar="NAME[,NAME…]",
               help="Architectures: names as `cascadesim list architectures` prints them, or YAML files; repeatable.",
-              multiple=True, callback=together)
+              multiple=True, callback=together, shell_complete=completing("architectures"))
 @click.option("--workload", "workloads", type=names, required=True, metavar="NAME[,NAME…]",
-              help="Workloads: names as `cascadesim list workloads` prints them, or YAML files; repeatable.",
-              multiple=True, callback=together)
-@click.option("--attention", metavar="CASCADE", help="Attention cascade, or a .cascade file.  [the architecture's]")
-@click.option("--mapping", metavar="NAME|FILE|search",
+              help="Workloads: names as `cascadesim list workloads` prints them, YAML files, or a model's "
+                   "config.json; repeatable.",
+              multiple=True, callback=together, shell_complete=completing("workloads"))
+@click.option("--attention", metavar="CASCADE", shell_complete=completing("cascades"),
+              help="Attention cascade, or a .cascade file.  [the architecture's]")
+@click.option("--mapping", metavar="NAME|FILE|search", shell_complete=completing("mappings"),
               help="A mapping by name or as a .mapping file, or the best that is found.  [the published one]")
-@click.option("--seq-len", "sequence_lengths", type=lengths, metavar="N[,N…]", multiple=True, callback=together,
+@click.option("--seq-len", "sequence_length", type=lengths, metavar="N[,N…]", multiple=True, callback=together,
               help="Tokens per sequence, such as 4096, 64K or 1M (powers of 1024); repeatable.  [the workload's]")
-@click.option("--batch", type=whole(1, LARGEST_BATCH, " sequences"), metavar="B",
-              help="Sequences at once.  [the workload's]")
-@choice("--phase", of=("prefill", "decode"), default="prefill",
-        help_text="All tokens of a prompt at once, or one more token after --seq-len of them.")
+@click.option("--batch", type=several(whole(1, LARGEST_BATCH, " sequences")), metavar="B[,B…]", multiple=True,
+              callback=together, help="Sequences at once; repeatable.  [the workload's]")
+@click.option("--phase", type=several(one_of("prefill", "decode")), default=("prefill",), multiple=True,
+              callback=together, metavar="[prefill|decode][,…]",
+              shell_complete=completing_words(("prefill", "decode")),
+              help="All tokens of a prompt at once, or one more token after --seq-len of them.  [default: prefill]")
 @choice("--scope", of=("attention", "linear", "model"), default="model",
         help_text="The whole model, or the attention or the linear layers of one layer of each kind.")
 @choice("--fidelity", of=("analytical", "cycle"),
@@ -150,12 +174,13 @@ def list_names(section: str | None) -> None:
 @choice("--show", of=("cascade", "mapping", "schedule", "bound", "dram"),
         help_text="Print what is computed, what goes where, when it runs, what bounds it, or what DRAM\n"
                   "standards would deliver of its traffic, instead of results.")
+@version
 def simulate(
     architectures: tuple[str, ...], workloads: tuple[str, ...], attention: str | None, mapping: str | None,
-    sequence_lengths: tuple[int, ...], batch: int | None, phase: str, scope: str, fidelity: str | None,
+    sequence_length: tuple[int, ...], batch: tuple[int, ...], phase: tuple[str, ...], scope: str, fidelity: str | None,
     accounting: str, settings: tuple[str, ...], format_: str, output: Path | None, plot: Path | None,
     trace: Path | None, show: str | None,
-) -> None:  # fmt: skip
+) -> Result[tuple[Report, ...]]:  # fmt: skip
     """How long WORKLOAD takes on ARCH, what it moves and burns, and which unit bounds it.
 
     \b
@@ -170,11 +195,16 @@ def simulate(
         raise click.UsageError("--show schedule needs --fidelity cycle")
     if show is not None and format_ != "table":
         raise click.UsageError(f"--show {show} prints text; leave out --format {format_}")
-    from cascadesim.simulator.cli.run import requests_of, run
+    with passing("loading architectures and models; the first run on a machine also compiles its engine"):
+        from cascadesim.simulator.cli.run import requests_of, run
 
-    asked = requests_of(architectures, workloads, attention, sequence_lengths, batch, phase, scope, fidelity,
-                        accounting, settings, mapping)  # fmt: skip
-    run(asked, format_, output, plot, trace, show)
+    def ask(settings: tuple[str, ...]) -> Iterator[Request]:
+        return requests_of(settings, architectures, workloads, attention, sequence_length, batch, phase, scope,
+                           fidelity, accounting, mapping)  # fmt: skip
+
+    streams = (name for name in (*architectures, *workloads) if isinstance(name, str) and exists(name))
+    again = all(map(isfile, streams))
+    return run(ask, settings, format_, output, plot, trace, show, again)
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -211,9 +241,9 @@ def exit_code(command: click.Command, program: str, arguments: Sequence[str]) ->
 def _outcome(command: click.Command, program: str, arguments: Sequence[str]) -> int:
     try:
         with command.make_context(program, list(arguments)) as context:
-            command.invoke(context)
+            result = command.invoke(context)
         sys.stdout.flush()
-        return 0
+        return _reported(result, _speaker(command, program, arguments))
     except click.exceptions.Exit as request:
         sys.stdout.flush()
         return request.exit_code
@@ -225,13 +255,22 @@ def _outcome(command: click.Command, program: str, arguments: Sequence[str]) -> 
         return INTERRUPTED
     except (click.ClickException, CascadeSimError, OSError, MemoryError) as error:
         sys.stdout.flush()  # what was printed comes before what went wrong
-        complain(_speaker(command, program, arguments), _message(error))
+        complain(_speaker(command, program, arguments), message(error))
         return BAD_INPUT
 
 
-def complain(speaker: str, message: str) -> None:
+def _reported(result: object, speaker: str) -> int:
+    """Print what a command has to say beside its result; return the exit code."""
+    if not isinstance(result, Result):
+        return 0
+    for line in (*result.remarks, *result.problems):
+        complain(speaker, line)
+    return result.exit_code
+
+
+def complain(speaker: str, text: str) -> None:
     """Print one line per problem. Lines of an excerpt (indented) follow theirs as they are, so that carets point."""
-    for line in printable(message).splitlines():
+    for line in printable(text).splitlines():
         print(line if line.startswith(" ") else f"{speaker}: {line}", file=sys.stderr)
 
 
@@ -242,13 +281,28 @@ def _speaker(command: click.Command, program: str, arguments: Sequence[str]) -> 
     return arguments[0] if arguments[0] in command.list_commands(click.Context(command)) else program
 
 
-def _message(error: click.ClickException | CascadeSimError | OSError | MemoryError) -> str:
+def message(error: click.ClickException | CascadeSimError | OSError | MemoryError) -> str:
+    """Word an error as one line, or a line for each problem, of at most LONGEST_MESSAGE characters."""
     if isinstance(error, click.ClickException):
-        text = " ".join(error.format_message().split()).rstrip(".")
+        text = " ".join(_words(error).split()).rstrip(".")
         return bounded(text[:1].lower() + text[1:])
     if isinstance(error, OSError):  # a device that went away
         return bounded(f"{error.filename or 'input or output'}: {error.strerror or error}")
     return str(error) or "out of memory"
+
+
+def _words(error: click.ClickException) -> str:
+    """What click says, with what to type instead where it does not say that itself."""
+    text, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    if isinstance(error, click.NoSuchOption | click.MissingParameter) and context is not None:
+        options = {name for each in context.command.params for name in each.opts}
+        meant = MEANT.get(getattr(error, "option_name", ""), "")
+        if meant.partition(" ")[0] in options:
+            return f"no such option '{error.option_name}'; give {meant}"  # type: ignore[union-attr]
+        return text if "id you mean" in text else f"{text}; {context.command_path} --help has examples"
+    if "unexpected extra argument" in text:
+        return f"{text}; several values go with commas and no blanks, a value with blanks in quotes"
+    return text
 
 
 @contextmanager
@@ -272,10 +326,12 @@ def _terminate(number: int, _: FrameType | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program `cascadesim`."""
+    """Run the program `cascadesim`, or answer a shell that completes a line of it."""
+    cascadesim._main_shell_completion({}, "cascadesim")
     sys.exit(program_exit(cascadesim, "cascadesim", sys.argv[1:] if arguments is None else arguments))
 
 
 def simulate_main(arguments: Sequence[str] | None = None) -> None:
     """Run the program `simulate`, which is `cascadesim simulate`."""
+    simulate._main_shell_completion({}, "simulate")
     sys.exit(program_exit(simulate, "simulate", sys.argv[1:] if arguments is None else arguments))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 import click
 
 from cascadesim.simulator.cli.options import choice, new_file, whole
-from cascadesim.simulator.views.output import pending_files, printable, progress
+from cascadesim.simulator.result import Result, say_panels, write_lines
+from cascadesim.simulator.views.output import pending_files, progress
 
 if TYPE_CHECKING:
     from cascadesim.simulator.explore.results import Frame
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 def explore(
     space: str, workers: int | None, engine: str, output: Path | None, plot: Path | None, report: Path | None,
     cycle_level: bool,
-) -> None:  # fmt: skip
+) -> Result[Frame]:  # fmt: skip
     """Which design: all designs of a space file judged, those that none beats printed.
 
     SPACE.yaml may be the name of a space that comes along: `cascadesim list spaces`.
@@ -53,24 +55,35 @@ def explore(
             frame = search.explore(space, workers=workers, engine=cast("EngineName", engine), output=output,
                                    cycle_level=cycle_level, watches=watches)  # fmt: skip
     except search.UnwrittenFrontError as unwritten:
-        _print(unwritten.frame, results.table_lines(unwritten.frame))  # it may have taken hours
+        _print(unwritten.frame, sys.stdout)  # it may have taken hours
         raise
-    _print(frame, results.table_lines(frame))
+    result = Result(frame, lambda: _document(frame), frame.rows, partial(_print, frame), partial(_draw, frame))
+    result.write(sys.stdout)  # before a file that cannot be written any more
     with pending_files((plot, report)) as (picture, written):
-        if picture is not None:
-            from cascadesim.simulator.explore import plot as figures
-
-            figures.draw(frame, picture)
         if written is not None:
             written.write_text(results.page(frame), encoding="utf-8")
+        panels = result.drawn(picture)
+    say_panels(plot, panels)
+    return result
 
 
-def _print(frame: Frame, lines: Iterable[str]) -> None:
+def _draw(frame: Frame, target: Path) -> int:
+    from cascadesim.simulator.explore import plot as figures
+
+    return figures.draw(frame, target)
+
+
+def _document(frame: Frame) -> dict[str, object]:
+    return {"source": frame.source, "designs": frame.counts._asdict(), "objectives": list(frame.objectives),
+            "front": [{name: None if value != value else value for name, value in row.items()} for row in frame.rows()]}
+
+
+def _print(frame: Frame, stream: TextIO) -> None:
+    from cascadesim.simulator.explore import results
+
     counts = frame.counts
-    click.echo(f"{printable(frame.source)}: {counts.designs:,} designs; {counts.allowed:,} hold the conditions, "
-               f"{counts.possible:,} can run the work, {counts.good:,} hold the constraints; "
-               f"{len(frame):,} on the front of {', '.join(frame.objectives)}")
-    for line in lines:
-        click.echo(printable(line))
-    if frame.verdict is not None:
-        click.echo(frame.verdict)
+    lines = [f"{frame.source}: {counts.designs:,} designs; {counts.allowed:,} hold the conditions, "
+             f"{counts.possible:,} can run the work, {counts.good:,} hold the constraints; "
+             f"{len(frame):,} on the front of {', '.join(frame.objectives)}"]
+    lines += results.table_lines(frame)
+    write_lines([*lines, *([] if frame.verdict is None else [frame.verdict])], stream)

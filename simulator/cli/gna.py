@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
+from cascadesim import einsum_cascades
 from cascadesim.einsum_cascades.notation.errors import shortened
 from cascadesim.simulator.cli.options import choice, new_file, output_format, whole
-from cascadesim.simulator.views.output import pending_files, written_to
+from cascadesim.simulator.result import Result, delivered
 
 if TYPE_CHECKING:
     from cascadesim.simulator.gna.pattern_report import PatternAnswer
@@ -25,6 +26,8 @@ _LARGEST_SIZE = 2**40  # keeps wrong input short of numbers too long to print
 
 def sizes(text: str) -> tuple[int, ...]:
     """Read `30x48x80`, one to three dimensions."""
+    if "," in text:
+        raise click.BadParameter(f"'{shortened(text)}'; did you mean {shortened(text.replace(',', 'x'))}?")
     found = []
     for dimension, part in enumerate(text.lower().split("x"), start=1):
         try:
@@ -104,7 +107,7 @@ def gna(
     device: str | None, heads: int, head_dim: int, batch: int, attention_share: float | None, steps: tuple[int, int],
     layers: int, permute_every: int, also_texts: tuple[str, ...], recommend: bool, format_: str, output: Path | None,
     plot: Path | None,
-) -> None:  # fmt: skip
+) -> Result[Answer | PatternAnswer]:  # fmt: skip
     """The speedup that a neighborhood attention pattern can reach on given tiles, and why not more.
 
     \b
@@ -112,22 +115,20 @@ def gna(
     cascadesim gna --layout 32768 --pattern moba --q-tile 128 --kv-tile 128
     """
     _refuse({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile}, (window, pattern, block_mask))
-    from cascadesim.einsum_cascades.sparsity.masks import neighborhood
     from cascadesim.simulator.gna import neighborhood as bounds
     from cascadesim.simulator.gna import pattern_report, report
 
     if window is None:
         if any((stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)):
             raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
-        _write(lambda: pattern_report.pattern_answer(layout, pattern, block_mask, query_tile, key_tile, head_dim),
-               format_, output)  # fmt: skip
-        return
-    asked = neighborhood(layout, window, stride, dilation, causal)
+        visited = partial(pattern_report.pattern_answer, layout, pattern, block_mask, query_tile, key_tile, head_dim)
+        return delivered(lambda: _result(visited()), format_, output)
+    asked = einsum_cascades.neighborhood(layout, window, stride, dilation, causal)
     question = bounds.question(asked, query_tile, key_tile, extra_keys, "walk" if dead_tiles == "walk" else "skip")
-    also = tuple((replace(question, pattern=neighborhood(layout, causal=causal, **given)), count)
+    also = tuple((replace(question, pattern=einsum_cascades.neighborhood(layout, causal=causal, **given)), count)
                  for given, count in map(also_pattern, also_texts))  # fmt: skip
     run = report.Scenario(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
-    _write(lambda: report.answer(question, run, recommend), format_, output, plot)
+    return delivered(lambda: _result(report.answer(question, run, recommend)), format_, output, plot)
 
 
 def _refuse(sizes_of: Mapping[str, tuple[int, ...]], patterns: Sequence[object]) -> None:
@@ -141,23 +142,20 @@ def _refuse(sizes_of: Mapping[str, tuple[int, ...]], patterns: Sequence[object])
         raise click.UsageError("give one of --window, --pattern and --block-mask")
 
 
-def _write(
-    answer: Callable[[], Answer | PatternAnswer], format_: str, output: Path | None, plot: Path | None = None
-) -> None:
-    """Print the answer, which is worked out once the files are open, and draw that of a neighborhood."""
+def _result(found: Answer | PatternAnswer) -> Result[Answer | PatternAnswer]:
     from cascadesim.simulator.gna import render, report
 
-    with pending_files((output, plot)) as (text_file, picture):
-        found = answer()
-        with written_to(text_file) as stream:
-            if format_ == "table":
-                render.print_answer(found, stream)
-            else:
-                stream.write(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
-        if picture is not None and isinstance(found, report.Answer):
-            from cascadesim.simulator.gna import plot as pictures
+    content = found.to_dict()
+    modes = cast("dict[str, dict[str, object]]", content["modes"])
+    draw = partial(_draw, found) if isinstance(found, report.Answer) else None
+    return Result(found, lambda: content, lambda: ({"mode": mode, **figures} for mode, figures in modes.items()),
+                  partial(render.print_answer, found), draw)  # fmt: skip
 
-            pictures.draw(found, picture)
+
+def _draw(found: Answer, target: Path) -> int:
+    from cascadesim.simulator.gna import plot as pictures
+
+    return pictures.draw(found, target)
 
 
 def also_pattern(text: str) -> tuple[dict[str, tuple[int, ...]], int]:

@@ -16,6 +16,7 @@ from cascadesim.einsum_cascades.analysis.passes import pass_class
 from cascadesim.einsum_cascades.models.workload import ALIASES, load_workload, workload_names
 from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.simulator.explore.space import read_space, space_names
+from cascadesim.simulator.gna.pattern_report import pattern_fields
 from cascadesim.simulator.views.output import count, length
 
 ENTRY_POINTS = "cascadesim.listings"
@@ -58,8 +59,14 @@ def _mappings() -> Entries:
         yield name, f"for {mapping.cascade}, {groups}"
 
 
+def _patterns() -> Entries:
+    """Each pattern of `gna --pattern` with the fields that it takes."""
+    for name, fields in pattern_fields().items():
+        yield name, f"{name}:{','.join(f'{field}=…' for field in fields)}" if fields else "takes no field"
+
+
 _OWN: Mapping[str, Callable[[], Entries]] = {
     "architectures": _architectures, "workloads": _workloads, "cascades": _cascades,
-    "mappings": _mappings,
+    "mappings": _mappings, "patterns": _patterns,
     "spaces": lambda: ((name, read_space(name)[0].question) for name in space_names()),
 }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from cascadesim.simulator.cli.options import LARGEST_BATCH, choice, extent, lengths, new_file, output_format, whole
+from cascadesim.simulator.result import Result, write_lines
 from cascadesim.simulator.views.output import gigabytes, json_text, pending_files, printable, written_to
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 def map_cascade(
     cascade: str, architecture: str, workload: str, sequence_length: tuple[int, ...] | None, batch: int | None,
     sizes: tuple[tuple[str, int], ...], objective: str, output: Path | None, format_: str,
-) -> None:  # fmt: skip
+) -> Result[FoundMapping]:  # fmt: skip
     """The best mapping of CASCADE on ARCH that is found: what to fuse, tile sizes, what is kept where.
 
     \b
@@ -51,6 +52,8 @@ def map_cascade(
             with written_to(file) as stream:
                 stream.write(found.text)
         click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(_table(found))))
+    return Result(found, found.to_dict, lambda: cast("list[dict[str, object]]", found.to_dict()["front"]),
+                  lambda stream: write_lines(_table(found), stream))  # fmt: skip
 
 
 def _table(found: FoundMapping) -> Iterator[str]:

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from cascadesim import einsum_cascades
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened, suggestion
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
 
 Value = TypeVar("Value")
+Completion: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 LONGEST_SEQUENCE = 2**24  # assumed: beyond every published context length (10M), and still quick to count masks of
 LARGEST_BATCH = 2**16  # assumed: beyond any serving batch
@@ -40,10 +43,47 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return chosen
 
 
+def entries_of(section: str) -> list[tuple[str, str]]:
+    """List the names of a section of `cascadesim list` and what each of them is."""
+    from cascadesim.simulator.cli import listing  # reads every catalogue: not for --help
+
+    return listing.entries_of(section)
+
+
+def completing(*sections: str) -> Completion:
+    """Complete names of sections of `list` after the last comma; what no name begins with is left to be a file."""
+
+    def found(_: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        before, comma, last = incomplete.rpartition(",")
+        known = (name for section in sections for name, _ in entries_of(section))
+        names = [CompletionItem(f"{before}{comma}{name}") for name in known if name.startswith(last)]
+        return names or [CompletionItem(incomplete, type="file")]
+
+    return found
+
+
+def completing_words(words: Sequence[str]) -> Completion:
+    """Complete one of a few words."""
+    return lambda _, _option, incomplete: [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+def several(read: Callable[[str], Value]) -> Callable[[str], tuple[Value, ...]]:
+    """Make a reader of values separated by commas, each once. A number with a comma in it (`1,024`) is refused."""
+
+    def values(text: str) -> tuple[Value, ...]:
+        parts = [part.strip() for part in text.split(",")]
+        if _THOUSANDS.fullmatch(text.strip()) and any(part.startswith("0") for part in parts[1:]):
+            raise click.BadParameter(f"'{text}': did you mean {''.join(parts)}?")
+        return tuple(dict.fromkeys(map(read, parts)))
+
+    return values
+
+
 def choice(*declared: str, of: Sequence[str], default: str | None = None, help_text: str) -> Decorator:
     """Make an option that takes one of a few words, which help shows."""
     return click.option(*declared, type=one_of(*of), default=default, metavar=f"[{'|'.join(of)}]",
-                        show_default=default is not None, help=help_text)  # fmt: skip
+                        shell_complete=completing_words(of), show_default=default is not None,
+                        help=help_text)  # fmt: skip
 
 
 def output_format(*formats: str, help_text: str = "How the result is printed.") -> Decorator:
@@ -66,7 +106,10 @@ def lengths(text: str) -> tuple[int, ...]:
 
 def together(_: click.Context, _option: click.Parameter, given: Iterable[tuple[Value, ...]]) -> tuple[Value, ...]:
     """Gather the lists of an option that may be given several times: all of its values once, in order."""
-    return tuple(dict.fromkeys(value for values in given for value in values))
+    found: list[Value] = []
+    for value in (value for values in given for value in values):
+        found += [value] if value not in found else []
+    return tuple(found)
 
 
 def whole(least: int, most: int, of: str = "") -> Callable[[str], int]:
@@ -84,7 +127,12 @@ def whole(least: int, most: int, of: str = "") -> Callable[[str], int]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Read names or file names separated by commas (a file whose name has a comma is taken as it is)."""
+    """Read names or file names separated by commas (a file whose name has a comma is taken as it is).
+
+    What is no text, as Python may give it, is one thing that has been loaded.
+    """
+    if not isinstance(text, str):
+        return (text,)
     if "," in text and isfile(text):  # False also for what no file can be called
         return (text,)
     found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
@@ -111,10 +159,8 @@ def extent(text: str) -> tuple[str, int]:
 
 def mask(text: str) -> KeyInterval:
     """Read which keys a query attends."""
-    from cascadesim.einsum_cascades.sparsity.masks import mask_from  # brings numpy: not for --help
-
     try:
-        return mask_from(text)
+        return einsum_cascades.mask_from(text)
     except CascadeSimError as error:
         raise click.BadParameter(str(error)) from None
 

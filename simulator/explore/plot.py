@@ -30,9 +30,9 @@ _BARS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#f0e442")  # Ok
 _MOST_LINES = 400  # of parallel coordinates, evenly picked
 
 
-def draw(frame: Frame, target: Path) -> None:
-    """Draws the figure in the format that the suffix of `target` names: .png or .svg."""
-    write_figure(lambda: _figure(frame), target)
+def draw(frame: Frame, target: Path) -> int:
+    """Draws the figure in the format that the suffix of `target` names, .png or .svg; returns its number of panels."""
+    return write_figure(lambda: _figure(frame), target)
 
 
 def _figure(frame: Frame) -> Figure:

@@ -29,6 +29,7 @@ from cascadesim.einsum_cascades.notation.schema import (
     read_text,
     validate,
 )
+from cascadesim.einsum_cascades.notation.units import number_of
 from cascadesim.simulator.cli.options import lengths
 
 Scalar: TypeAlias = int | float | str | bool
@@ -204,14 +205,24 @@ def read_space(name_or_path: str | Path) -> tuple[Space, str]:
 
 
 def space_from(content: Mapping[str, Any], source: str) -> Space:
-    """`content` as YAML has it; a plain list of values is short for `values`."""
-    varied = content.get("vary")
+    """`content` as YAML has it; a plain list of values is short for `values`, and quantities may have units (8MiB)."""
+    varied, given = content.get("vary"), content.get("set")
     if isinstance(varied, Mapping):
-        content = {**content, "vary": {name: _values(name, value, source) for name, value in varied.items()}}
+        content = {**content, "vary": {name: {kind: _with_units(each, str(name), source) for kind, each in
+                                              _values(name, value, source).items()} for name, value in varied.items()}}
+    if isinstance(given, Mapping):
+        content = {**content, "set": {name: _with_units(value, str(name), source) for name, value in given.items()}}
     return validate(Space, content, source)
 
 
-def _values(name: object, given: object, source: str) -> object:
+def _with_units(given: object, field: str, source: str) -> object:
+    if isinstance(given, list | tuple):
+        return [_with_units(value, field, source) for value in given]
+    number = number_of(given, field, f"{source}: ") if isinstance(given, str) else None
+    return given if number is None else number
+
+
+def _values(name: object, given: object, source: str) -> Mapping[str, object]:
     if not isinstance(name, str):
         raise SpecError(f"{source}: vary: expected names of fields, got {shown(name)}")
     if isinstance(given, list | tuple):

@@ -17,7 +17,14 @@ from cascadesim.accelerators.neighborhood_kernels import FLOPS_PER_PAIR
 from cascadesim.einsum_cascades.models.layers import layout_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
 from cascadesim.einsum_cascades.sparsity import sparse_patterns as patterns
-from cascadesim.einsum_cascades.sparsity.block_selection import SELECTED, BlockMask, Selected, read_block_mask, selected
+from cascadesim.einsum_cascades.sparsity.block_selection import (
+    SELECTED,
+    BlockMask,
+    Selected,
+    read_block_mask,
+    selected,
+    settings_of,
+)
 from cascadesim.einsum_cascades.sparsity.sparse_patterns import SparsePattern, sliding_tile
 from cascadesim.simulator.gna.report import SCHEMA
 
@@ -129,6 +136,13 @@ def pattern_answer(
     total_pairs, total, _, partial = counts.sum(axis=0).tolist()
     return PatternAnswer(name, tokens, queries, keys, head_dim, patterns.is_causal(found), total_pairs, total,
                          int(counts[:, 2].max()), partial, 0.0)
+
+
+def pattern_fields() -> Mapping[str, Mapping[str, float | None]]:
+    """Each pattern that can be named -> its fields, with the value that one has without being given, or None."""
+    static = {name: fields for name, (_, fields) in STATIC.items()} | dict(_SHAPED)
+    given: dict[str, Mapping[str, float | None]] = {name: dict.fromkeys(fields) for name, fields in static.items()}
+    return given | {name: settings_of(name) for name in SELECTED}
 
 
 def named(text: str, layout: tuple[int, ...]) -> SparsePattern | Selected | BlockMask:

@@ -30,9 +30,9 @@ _INCHES = {1: (12, 6.5), 2: (16, 4.9), 3: (12, 10)}  # of the picture, by dimens
 _QUERY, _WINDOW = "#d62728", "#111111"
 
 
-def draw(answer: Answer, target: Path) -> None:
-    """Write the picture; the suffix chooses the format."""
-    write_figure(lambda: _figure(answer), target, {})
+def draw(answer: Answer, target: Path) -> int:
+    """Write the picture; the suffix chooses the format. Return how many panels it has."""
+    return write_figure(lambda: _figure(answer), target, {})
 
 
 def _figure(answer: Answer) -> Figure:

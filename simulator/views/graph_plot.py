@@ -27,9 +27,9 @@ _SAME_STEP, _LATER_STEP = "#555555", "#d55e00"
 Places = Mapping[int, tuple[float, float]]
 
 
-def draw(cascade: Cascade, over: Traversal, target: Path) -> None:
-    """The figure in the format that the suffix of `target` names, .png or .svg; passes are those over one fiber."""
-    write_figure(lambda: _figure(cascade, over), target, {})
+def draw(cascade: Cascade, over: Traversal, target: Path) -> int:
+    """Draw one panel in the format that the suffix of `target` names, .png or .svg; passes are those over one fiber."""
+    return write_figure(lambda: _figure(cascade, over), target, {})
 
 
 def _figure(cascade: Cascade, over: Traversal) -> Figure:

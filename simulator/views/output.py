@@ -193,7 +193,7 @@ def console(stream: TextIO) -> Console:
     """Make a console as wide as the terminal or COLUMNS says, and never narrower than a table is (COLUMNS=0)."""
     from rich.console import Console
 
-    found = Console(file=stream, highlight=False)
+    found = Console(file=stream, highlight=False, force_jupyter=False)  # it writes where it is asked to
     found.width = max(found.width, FEWEST_COLUMNS)
     return found
 
@@ -232,6 +232,15 @@ def figures_table(rows: Iterable[tuple[str, str, str]]) -> Table:
     for name, figure, remark in rows:
         made.add_row(name, figure, Text(remark, style="dim"))  # what it says of a user's settings is no markup
     return made
+
+
+@contextmanager
+def passing(text: str) -> Iterator[None]:
+    """Show a line on a terminal for as long as the block takes: somebody waits, and nothing else is said yet."""
+    shown = sys.stderr.isatty()
+    print(f"{text} …" if shown else "", end="\r" if shown else "", file=sys.stderr, flush=True)
+    yield
+    print("\x1b[2K" if shown else "", end="\r" if shown else "", file=sys.stderr, flush=True)
 
 
 @contextmanager

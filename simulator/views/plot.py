@@ -7,6 +7,7 @@ for each workload; rows for the utilisation of each array, activity by Einsum, s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,9 +29,9 @@ _ATTRIBUTION = {"busy": "#009e73", "stalled": "#d55e00", "idle": "#dddddd"}
 _LETTER = 0.0135  # share of the time that one letter of a segment's name takes up
 
 
-def draw(reports: Sequence[Report], target: Path) -> None:
-    """Draw a figure in the format that the suffix of `target` names: .png or .svg."""
-    write_figure(lambda: single_figure(reports[0]) if len(reports) == 1 else comparison_figure(reports), target)
+def draw(reports: Sequence[Report], target: Path) -> int:
+    """Draw a figure in the format that the suffix of `target` names, .png or .svg; return how many panels it has."""
+    return write_figure(lambda: single_figure(reports[0]) if len(reports) == 1 else comparison_figure(reports), target)
 
 
 def single_figure(report: Report) -> Figure:
@@ -114,13 +115,20 @@ _NARROW = 3.0  # ratio of areas below which a logarithmic axis has no round numb
 _MARKERS = "osD^vPX*<>"
 
 
+Group = tuple[str, int, int]  # phase, tokens, sequences
+
+
 @dataclass(frozen=True)
 class Grid:
-    """What all panels share: series (architectures) and their colours, groups (lengths), columns (workloads)."""
+    """What all panels share: series (architectures) and their colours, groups of bars, columns (workloads).
+
+    A group is a phase, a length and a batch; its label says those of them that vary, or the length where none does.
+    """
 
     reports: tuple[Report, ...]
     architectures: tuple[str, ...]
-    lengths: tuple[int, ...]
+    groups: Mapping[Group, str]
+    varying: tuple[str, ...]
     columns: tuple[str, ...]
     against: Mapping[tuple[object, ...], Report]  # by case
     baseline: str
@@ -132,7 +140,17 @@ class Grid:
     def position(self, report: Report) -> float:
         """Place the report's bar in its panels."""
         from_middle = self.architectures.index(report.architecture) - (len(self.architectures) - 1) / 2
-        return self.lengths.index(report.sequence_length) + from_middle * self.bar_width
+        return list(self.groups).index(group_of(report)) + from_middle * self.bar_width
+
+
+def group_of(report: Report) -> Group:
+    return (report.phase, report.sequence_length, report.batch)
+
+
+def _label(group: Group, varying: Sequence[str]) -> str:
+    phase, tokens, batch = group
+    words = {"phase": phase, "sequence length (tokens)": say.length(tokens), "batch": f"x {batch:,}"}
+    return "\n".join(words[name] for name in varying)
 
 
 def column_name(report: Report) -> str:
@@ -142,9 +160,13 @@ def column_name(report: Report) -> str:
 def grid(reports: Sequence[Report]) -> Grid:
     architectures = tuple(dict.fromkeys(report.architecture for report in reports))
     baseline = BASELINE if BASELINE in architectures else architectures[0]
+    phases = list(dict.fromkeys(report.phase for report in reports))
+    found = sorted(set(map(group_of, reports)), key=lambda group: (phases.index(group[0]), *group[1:]))
+    named = zip(("phase", "sequence length (tokens)", "batch"), zip(*found, strict=True), strict=True)
+    varying = tuple(name for name, values in named if len(set(values)) > 1) or ("sequence length (tokens)",)
     return Grid(
         reports=tuple(reports), architectures=architectures,
-        lengths=tuple(sorted({report.sequence_length for report in reports})),
+        groups={group: _label(group, varying) for group in found}, varying=varying,
         columns=tuple(dict.fromkeys(map(column_name, reports))),
         against={report.case: report for report in reports if report.architecture == baseline}, baseline=baseline,
     )  # fmt: skip
@@ -163,7 +185,8 @@ def comparison_figure(reports: Sequence[Report]) -> Figure:
         named = [(names[0], row) for row in rows]
         cells = [named[start : start + 2] for start in range(0, len(named), 2)]
     width, height = _PANEL_INCHES
-    below = 1.2 if len(shared.architectures) > 1 else 0  # one area is no comparison
+    areas = any(report.total_area_um2 is not None for report in shared.reports)
+    below = 1.2 if areas and len(shared.architectures) > 1 else 0  # one area is no comparison
     size = (max(width * len(cells[0]), 6) + 1.8, height * (len(cells) + below) + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     halves = figure.subfigures(1 + (below > 0), 1, squeeze=False, height_ratios=[len(cells), below][: 1 + (below > 0)])
@@ -179,7 +202,9 @@ def comparison_figure(reports: Sequence[Report]) -> Figure:
             if column > 0 and len(names) > 1:
                 axes.set_ylabel("")
             if row == len(cells) - 1:
-                axes.set_xlabel("sequence length (tokens)")
+                axes.set_xlabel(", ".join(shared.varying))
+    for axes in panels.flat[sum(map(len, cells)) :]:  # of an odd number of questions
+        axes.set_axis_off()
     if below:
         _latency_against_area(halves[1, 0].subplots(1, 1), shared)
     _legends(figure, shared)
@@ -192,16 +217,22 @@ def _has_panel(report: Report, shared: Grid) -> bool:
 
 
 def _shown_units(shared: Grid) -> list[str]:
-    return list(dict.fromkeys(unit.name for report in shared.reports for unit in report.units[:2]))[:2]
+    """Name the two arrays; of machines that are never bound by either, the first and what binds them most often."""
+    first = list(dict.fromkeys(unit.name for report in shared.reports for unit in report.units[:2]))[:2]
+    binding = Counter(report.bound_by for report in shared.reports if report.bound_by is not None)
+    return first if not binding or binding.keys() & set(first) else [first[0], binding.most_common(1)[0][0]]
 
 
 def _rows(shared: Grid) -> list[Row]:
     units = _shown_units(shared)
     rows = [partial(_utilization, unit=unit) for unit in units] + [partial(_activity, unit=unit) for unit in units]
+    energy = any(report.total_energy_j is not None for report in shared.reports)
+    latency = partial(_absolute, figure="latency_s", label="latency (s)")
     if len(shared.architectures) > 1:
-        return [*rows, _speedup, _relative_energy]
-    return [*rows, partial(_absolute, figure="latency_s", label="latency (s)"),
-            partial(_absolute, figure="total_energy_j", label="energy (J)")]  # fmt: skip
+        return [*rows, _speedup, _relative_energy if energy else latency]
+    rates = any(report.tokens_per_s is not None for report in shared.reports)
+    others = {"total_energy_j": "energy (J)"} if energy else {"tokens_per_s": "tokens/s"} if rates else {}
+    return [*rows, latency, *(partial(_absolute, figure=name, label=label) for name, label in others.items())]
 
 
 def _utilization(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> None:
@@ -236,17 +267,17 @@ def _absolute(axes: Axes, shared: Grid, reports: list[Report], figure: str, labe
 
 
 def _grouped_bars(axes: Axes, shared: Grid, heights: Iterable[tuple[Report, float | None]]) -> None:
-    """Draw a group for each length and a bar for each architecture; None is no bar."""
+    """Draw a group for each phase, length and batch, and a bar for each architecture; None is no bar."""
     colors = series_colors(shared.architectures)
     for report, height in heights:
         if height is not None:
             axes.bar(shared.position(report), height, shared.bar_width, color=colors[report.architecture])
-    _length_axis(axes, shared)
+    _group_axis(axes, shared)
 
 
-def _length_axis(axes: Axes, shared: Grid) -> None:
-    axes.set_xticks(range(len(shared.lengths)), [say.length(length) for length in shared.lengths])
-    axes.set_xlim(-0.6, len(shared.lengths) - 0.4)
+def _group_axis(axes: Axes, shared: Grid) -> None:
+    axes.set_xticks(range(len(shared.groups)), list(shared.groups.values()))
+    axes.set_xlim(-0.6, len(shared.groups) - 0.4)
 
 
 def _activity(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> None:
@@ -259,7 +290,7 @@ def _activity(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> Non
             axes.bar(position, share, width, bottom, color=colors[label])
             bottom += share
         axes.bar(position, _STRIP, width, -1.5 * _STRIP, color=series[report.architecture])
-    _length_axis(axes, shared)
+    _group_axis(axes, shared)
     axes.set(ylabel=f"activity of\n{unit}", ylim=(-2 * _STRIP, 1.05))
     axes.spines["bottom"].set_visible(False)
     axes.axhline(0, color="black", linewidth=0.8)
@@ -267,14 +298,15 @@ def _activity(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> Non
 
 def _labels(shared: Grid) -> list[str]:
     """List the Einsums of all panels, so that a colour means one Einsum in the whole figure."""
-    units = [unit.name for report in shared.reports for unit in report.units[:2]]
-    found = (label for unit in dict.fromkeys(units) for report in shared.reports for label in activity(report, unit))
+    found = (label for unit in _shown_units(shared) for report in shared.reports for label in activity(report, unit))
     return list(dict.fromkeys(found))
 
 
 def _latency_against_area(axes: Axes, shared: Grid) -> None:
-    """Draw figure 12 of the evaluation at the longest length: a colour per architecture, a marker per workload."""
-    longest = [report for report in shared.reports if report.sequence_length == shared.lengths[-1]]
+    """Draw figure 12 of the evaluation for the last group: a colour per architecture, a marker per workload."""
+    last, label = list(shared.groups.items())[-1]
+    longest = [report for report in shared.reports if group_of(report) == last]
+    where = f"{label} tokens" if shared.varying == ("sequence length (tokens)",) else label.replace("\n", ", ")
     shown = [(report, area) for report in longest if (area := report.total_area_um2) is not None]
     if not shown:
         note_empty(axes, "no area model")
@@ -286,7 +318,7 @@ def _latency_against_area(axes: Axes, shared: Grid) -> None:
         axes.scatter(area_um2 * 1e-8, report.latency_s, facecolors="none", edgecolors=colors[report.architecture],
                      s=sizes[report.architecture], marker=markers[column_name(report)], linewidths=2)  # fmt: skip
     areas = [area_um2 for _, area_um2 in shown]
-    axes.set(xlabel="area (cm²)", ylabel=f"latency (s)\nat {say.length(shared.lengths[-1])} tokens", yscale="log",
+    axes.set(xlabel="area (cm²)", ylabel=f"latency (s)\nat {where}", yscale="log",
              xscale="linear" if max(areas) / min(areas) < _NARROW else "log")
     axes.margins(x=0.25, y=0.15)
     axes.grid(visible=True, which="both", axis="both")
@@ -301,7 +333,8 @@ def _legends(figure: Figure, shared: Grid) -> None:
     first = shared.reports[0]
     fidelity = "cycle level" if first.fidelity == "cycle" else "closed form"
     only = f"{shared.columns[0]}: " if len(shared.columns) == 1 else ""
-    figure.suptitle(f"{only}{first.scope}, {first.phase}, {fidelity}, {first.accounting} accounting",
+    phase = "" if "phase" in shared.varying else f"{first.phase}, "
+    figure.suptitle(f"{only}{first.scope}, {phase}{fidelity}, {first.accounting} accounting",
                     fontsize=11, fontweight="bold")
     series = [Patch(color=color, label=name) for name, color in series_colors(shared.architectures).items()]
     einsums = [Patch(color=color, label=name) for name, color in einsum_colors(_labels(shared)).items()]

@@ -66,8 +66,11 @@ def note_empty(axes: Axes, text: str, *, labelled: bool = False) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#666666")
 
 
-def write_figure(figure_of: Callable[[], Figure], target: Path, style: Mapping[str, object] = STYLE) -> None:
-    """Write the figure, made in a style, in the format that the suffix of `target` names: .png or .svg."""
+def write_figure(figure_of: Callable[[], Figure], target: Path, style: Mapping[str, object] = STYLE) -> int:
+    """Write the figure, made in a style, in the format that the suffix of `target` names: .png or .svg.
+
+    Returns how many panels have something in them.
+    """
     is_svg = target.suffix.lower() == ".svg"
     with matplotlib.rc_context(cast(Any, {**style, **_WRITTEN})):
         figure = figure_of()
@@ -78,3 +81,9 @@ def write_figure(figure_of: Callable[[], Figure], target: Path, style: Mapping[s
         svg = target.read_text(encoding="utf-8")
         numbered = re.sub(r"\bp[0-9a-f]{10}\b", lambda found: names.setdefault(found[0], f"clip{len(names)}"), svg)
         target.write_text(numbered, encoding="utf-8")
+    return sum(_is_panel(axes) for axes in figure.axes)
+
+
+def _is_panel(axes: Axes) -> bool:
+    drawn = (*axes.lines, *axes.patches, *axes.collections, *axes.images)
+    return axes.get_label() != "<colorbar>" and any(each.get_visible() for each in drawn)

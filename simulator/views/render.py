@@ -195,12 +195,13 @@ def comparison(reports: Sequence[Report]) -> RenderableType:
     """Show what the reports share above a table, and what differs in its rows."""
     first = reports[0]
     several = len({report.architecture for report in reports}) > 1
-    differing = [name for name in ("workload", "layer", "tokens") if len({_case(each)[name] for each in reports}) > 1]
+    differing = [name for name in _case(first) if len({_case(each)[name] for each in reports}) > 1]
     shown = _side_by_side(reports, differing) if several else _one_below_the_other(reports, differing)
     shared = [_case(first)[name] for name in ("workload", "layer", "tokens") if name not in differing]
+    ran = [_case(first)["phase"], first.scope] if "phase" not in differing else [first.scope]
     where = "" if several else f"on {first.architecture}"
     fidelity = "cycle level" if first.fidelity == "cycle" else "closed form"
-    title = (*shared, where, f"{first.phase}, {first.scope}", fidelity, f"{first.accounting} accounting")
+    title = (*shared, where, ", ".join(ran), fidelity, f"{first.accounting} accounting")
     remarks = [Text(f"speedup, energy ratio: against {first.architecture}", style="dim")] if several else []
     notes = dict.fromkeys(note for report in reports for note in report.notes)
     remarks += [Text(f"note: {note}", style="yellow") for note in notes]
@@ -211,7 +212,8 @@ def comparison(reports: Sequence[Report]) -> RenderableType:
 def _case(report: Report) -> Mapping[str, str]:
     """Name what tells cases apart; the layer of a whole model has no name."""
     layer = "" if report.layer is None else f"{report.layer} layer"
-    return {"workload": report.workload, "layer": layer, "tokens": f"{say.length(report.sequence_length)} tokens"}
+    return {"workload": report.workload, "layer": layer, "phase": report.phase,
+            "tokens": f"{say.length(report.sequence_length)} tokens", "batch": f"x {report.batch:,}"}  # fmt: skip
 
 
 def _case_name(report: Report, differing: Sequence[str]) -> str:

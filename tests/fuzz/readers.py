@@ -29,6 +29,7 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.foreign import foreign
 from cascadesim.einsum_cascades.notation.notation import to_text
 from cascadesim.einsum_cascades.notation.schema import parse_yaml, with_settings
+from cascadesim.einsum_cascades.notation.units import number_of
 from cascadesim.einsum_cascades.sparsity.block_selection import read_block_mask
 from cascadesim.einsum_cascades.sparsity.masks import mask_from, neighborhood
 from cascadesim.einsum_cascades.sparsity.pruning import read_maps
@@ -76,9 +77,9 @@ def _refusing(read: Callable[[bytes], object]) -> Callable[[bytes], object]:
         try:
             return read(content)
         except (CascadeSimError, click.ClickException) as error:
-            from cascadesim.simulator.cli.commands import _message
+            from cascadesim.simulator.cli.commands import message
 
-            raise Refused(_message(error)) from None
+            raise Refused(message(error)) from None
 
     return refusing
 
@@ -169,11 +170,13 @@ NEIGHBORHOODS = [  # layout, window, stride, dilation, causal, query tile, key t
 ]  # fmt: skip
 VALUES = [
     b"4096", b"64K,1M", b"12/28", b"0.25", b"8", b"M0=256", b"M=64K", b"a.b=c", b"fusemax,flat", b"table", b"out.png",
+    b"1.83GHz", b"8MiB", b"prefill,decode", b"1,8,64", b"6.7e12",
     b"x.parquet", b"18x24x24", b"1,0,0", b"causal", b"results.csv", b"12:window=3x3,stride=1x1", b"window:512",
 ]  # fmt: skip
 OPTIONS: dict[str, Callable[[str], object]] = {
-    "--seq-len": cli_options.lengths, "--batch": cli_options.whole(1, cli_options.LARGEST_BATCH),
-    "--arch": cli_options.names,
+    "--seq-len": cli_options.lengths, "--batch": cli_options.several(cli_options.whole(1, cli_options.LARGEST_BATCH)),
+    "--arch": cli_options.names, "--phase": cli_options.several(cli_options.one_of("prefill", "decode")),
+    "a quantity": lambda text: number_of(text, "clock_hz"), "a size": lambda text: number_of(text, "capacity_bytes"),
     "--set": cli_options.setting, "--set of passes": cli_options.extent, "--mask": cli_options.mask,
     "--format": cli_options.one_of("table", "json", "csv"), "--plot": cli_options.new_file(".png", ".svg"),
     "--workers": cli_options.whole(1, 1024), "--window": cli_gna.sizes, "--causal": cli_gna.flags,

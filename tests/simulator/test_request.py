@@ -251,7 +251,8 @@ def test_memory_is_that_of_each_device() -> None:
     """64 x 128K tokens: 1,099.5 GB of cache over 8 are 137.4 GB on each; over 16, where key heads repeat, as many."""
     decode = ("--phase", "decode", "--seq-len", "128K", "--batch")
     for devices in (8, 16):
-        result = divided(*decode, "64", "--set", f"parallel.tensor={devices}")
+        result = CliRunner().invoke(command, ["--arch", "h100-sxm", "--workload", "llama", *decode, "64",
+                                              "--set", f"parallel.tensor={devices}"])  # fmt: skip
         assert isinstance(result.exception, CascadeSimError)
         assert "KV cache 137.44 + " in str(result.exception)
         assert "the 80.00 GB of h100-sxm on each device; the largest batch that fits is 3" in str(result.exception)

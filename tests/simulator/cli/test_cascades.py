@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,26 @@ def test_what_cannot_be_imported_is_refused_in_one_line(capsys: pytest.CaptureFi
     assert exit_code(cascadesim, "cascadesim", ("import", str(theirs))) == 2
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", "import: theirs.yaml, line 2: expected a list of Einsums\n")
+
+
+LLAMA = {"model_type": "llama", "num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32,
+         "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256,
+         "max_position_embeddings": 131072}  # fmt: skip
+
+
+def test_a_models_own_file_runs_as_the_workload_that_comes_along(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Llama 3.1 8B, as its config.json says; and as the YAML that is printed of it."""
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    assert exit_code(cascadesim, "cascadesim", ["workload", str(tmp_path)]) == 0
+    (tmp_path / "mine.yaml").write_text(capsys.readouterr().out)
+    found = []
+    for name in (str(tmp_path / "config.json"), str(tmp_path), str(tmp_path / "mine.yaml"), "llama"):
+        run = ["simulate", "--arch", "h100-sxm", "--workload", name, "--format", "json"]
+        assert exit_code(cascadesim, "cascadesim", run) == 0
+        (report,) = json.loads(capsys.readouterr().out)["reports"]
+        found.append((report["latency_s"], report["parameters"], report["kv_cache_bytes"], report["memory_bytes"]))
+    assert found == [found[3]] * 4
+    assert exit_code(cascadesim, "cascadesim", ["show", str(tmp_path / "config.json")]) == 0
+    assert "decoder, 8,030,261,248 parameters" in capsys.readouterr().out

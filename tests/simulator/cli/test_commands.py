@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.simulator.cli.commands import exit_code, program_exit, simulate, simulate_main
+from cascadesim.simulator.cli.commands import exit_code, main, program_exit, simulate, simulate_main
 
 if TYPE_CHECKING:
     from conftest import Run
@@ -251,3 +251,93 @@ def test_who_waits_for_the_engine_is_told_at_once_and_may_end_it(tmp_path: Path)
     assert (process.returncode, out) == (143, "")
     assert rest.endswith("simulate: terminated\n")
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_both_programs_say_their_version(run: Run) -> None:
+    import cascadesim as cs
+
+    assert run.simulate("--version") == run.cascadesim("--version") == (0, f"cascadesim {cs.__version__}\n", "")
+
+
+def completions(line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a shell offers for the last word of a line."""
+    words = line.split(" ")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    monkeypatch.setenv(f"_{words[0].upper()}_COMPLETE", "bash_complete")
+    with pytest.raises(SystemExit):
+        {"cascadesim": main, "simulate": simulate_main}[words[0]]([])
+    return [each.partition(",")[2] for each in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize(("line", "offered"), [
+    ("cascadesim sim", ["simulate"]), ("cascadesim simulate --seq", ["--seq-len"]), ("simulate --fo", ["--format"]),
+    ("simulate --arch h100", ["h100-pcie", "h100-sxm"]), ("simulate --workload hdit", ["hdit-imagenet-256"]),
+    ("simulate --arch flat,fusemax-cascade-", ["flat,fusemax-cascade-edge"]),
+    ("simulate --phase d", ["decode"]), ("simulate --format c", ["csv"]), ("cascadesim list dev", ["devices"]),
+    ("cascadesim show sink", ["sink-window"]), ("simulate --mapping out", ["output-stationary"]),
+    ("simulate --arch ./mine.ya", ["./mine.ya"]), ("cascadesim no-such-command x", [""]),
+])  # fmt: skip
+def test_shells_complete_commands_options_and_names(
+    line: str, offered: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = completions(line, capsys, monkeypatch)
+    assert found == offered or (offered == [""] and found in ([], [""]))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_gets_its_script(
+    shell: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_CASCADESIM_COMPLETE", f"{shell}_source")
+    with pytest.raises(SystemExit) as end:
+        main([])
+    assert end.value.code == 0
+    assert "_CASCADESIM_COMPLETE" in capsys.readouterr().out
+
+
+def test_phases_and_batches_are_lists_like_lengths(run: Run) -> None:
+    sweep = ("--arch", "h100-sxm", "--workload", "llama", "--seq-len", "1K,2K", "--format", "csv")
+    _, once, _ = run.simulate(*sweep, "--batch", "1,8", "--phase", "prefill,decode")
+    _, again, _ = run.simulate(*sweep, "--batch", "1", "--batch", "8,1", "--phase", "prefill", "--phase", "decode")
+    assert once == again
+    assert len(once.splitlines()) == 1 + 2 * 2 * 2
+    _, table, _ = run.simulate(*sweep[:-2], "--batch", "1,8", "--phase", "prefill,decode")
+    assert "decode, 2K tokens, x 8" in table
+    assert " · on h100-sxm · model · " in table
+
+
+def test_ratios_are_within_a_phase_and_a_batch(run: Run) -> None:
+    """Every case has the first architecture at 1.00x."""
+    _, out, _ = run.simulate("--arch", "h100-sxm,h200-sxm", "--workload", "llama", "--phase", "prefill,decode",
+                             "--batch", "1,8", "--seq-len", "1K")  # fmt: skip
+    assert [line.split()[4] for line in out.splitlines() if line.startswith("  h100-sxm")] == ["1.00x"] * 4
+
+
+def test_what_fails_in_a_sweep_says_which_run_it_was(run: Run) -> None:
+    code, out, error = run.simulate("--arch", "h100-sxm", "--workload", "llama", "--phase", "prefill,decode", "--batch",
+                                    "1,128", "--seq-len", "8K", "--format", "csv")  # fmt: skip
+    assert (code, len(out.splitlines())) == (2, 1 + 2)
+    lines = error.splitlines()
+    assert lines[0].startswith("simulate: llama-3.1-8b, prefill, 8,192 tokens x 128, on h100-sxm: ")
+    assert lines[1].startswith("simulate: llama-3.1-8b, decode, 8,192 tokens x 128, on h100-sxm: ")
+
+
+@pytest.mark.slow
+def test_on_a_terminal_something_is_said_within_a_second(tmp_path: Path) -> None:
+    """Before anything heavy is imported, on a machine that has compiled nothing; the best of three."""
+    code = "from cascadesim.simulator.cli.commands import simulate_main; simulate_main()"
+    waited = []
+    for _ in range(3):
+        terminal, end = os.openpty()
+        start = time.monotonic()
+        process = subprocess.Popen([sys.executable, "-c", code, *CLOSED], stderr=end, stdout=subprocess.DEVNULL,
+                                   env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kept")})  # fmt: skip
+        first = os.read(terminal, 100)
+        waited.append(time.monotonic() - start)
+        process.terminate()
+        process.wait(timeout=60)
+        os.close(end)
+        os.close(terminal)
+        assert first.startswith(b"loading architectures and models")
+    assert min(waited) < 1

@@ -84,6 +84,14 @@ def test_a_sweep_goes_on_where_one_architecture_cannot(run: Run) -> None:
     assert error.count("\n") == 1
 
 
+def test_views_beside_a_figure_say_once_what_cannot(run: Run, tmp_path: Path) -> None:
+    asked = ("--arch", "flat,h100-sxm", *FULL, "--show", "bound", "--plot", str(tmp_path / "figure.svg"))
+    code, out, error = run.simulate(*asked)
+    assert (code, (tmp_path / "figure.svg").is_file()) == (2, True)
+    assert "flat" in out
+    assert error.count("on h100-sxm: ") == 1
+
+
 def test_files_of_a_sweep_hold_what_could_be_answered(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "sweep.csv"
     code, out, _ = run.simulate("--arch", "h100-sxm,flat", *FULL, "--format", "csv", "--output", str(target))

@@ -30,6 +30,17 @@ def values(text: str) -> tuple[object, ...]:
     return listed.listed()
 
 
+def test_quantities_may_have_units() -> None:
+    varied = SMALL.replace("pe_array.rows: [64, 128]", "global_buffer.capacity_bytes: [8MiB, 16MiB]")
+    made = space(varied + "set: {clock_hz: 1GHz, binding.policy: serial}\n")
+    assert made.vary["global_buffer.capacity_bytes"].listed() == (2**23, 2**24)
+    assert made.set == {"clock_hz": 10**9, "binding.policy": "serial"}
+    ranged = varied.replace("[8MiB, 16MiB]", "{powers_of_two: [1MiB, 4MiB]}")
+    assert space(ranged).vary["global_buffer.capacity_bytes"].listed() == (2**20, 2**21, 2**22)
+    with pytest.raises(SpecError, match=r"space\.yaml: global_buffer\.capacity_bytes=8M: is in B"):
+        space(varied.replace("8MiB", "8M"))
+
+
 def test_a_small_space() -> None:
     made = problem(space(SMALL), "space.yaml")
     assert made.size == 2

@@ -97,3 +97,36 @@ def test_equal_runs_give_equal_files(sweep: list[Report], tmp_path: Path, suffix
     first = (tmp_path / f"a{suffix}").read_bytes()
     assert first == (tmp_path / f"b{suffix}").read_bytes()
     assert first.startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
+
+
+def test_whatever_varies_is_the_axis(toy: Toy, tiny: Workload) -> None:
+    """Phases and batches: a group of bars for each, no bar above another."""
+    reports = [simulate(tiny, replace(toy, name=name), phase=phase, batch=batch)[0]
+               for phase in ("prefill", "decode") for batch in (8, 1) for name in ("toy", "other")]  # fmt: skip
+    axes = comparison_figure(reports).axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [
+        "prefill\nx 1", "prefill\nx 8", "decode\nx 1", "decode\nx 8"]  # fmt: skip
+    assert len({bar.get_x() for bar in axes.patches}) == len(axes.patches) == 8  # type: ignore[attr-defined]
+    lengths = [simulate(tiny, toy, sequence_length=length)[0] for length in (16, 1024)]
+    assert [tick.get_text() for tick in comparison_figure(lengths).axes[0].get_xticklabels()] == ["16", "1K"]
+
+
+def test_no_panel_is_empty_where_nothing_has_energy_or_area(toy: Toy, tiny: Workload) -> None:
+    reports = [replace(simulate(tiny, replace(toy, name=name))[0], energy_j=None, area_um2=None)
+               for name in ("toy", "other")]  # fmt: skip
+    panels = [axes for axes in comparison_figure(reports).axes if axes.axison]
+    assert all(axes.patches for axes in panels)
+    assert panels[-1].get_ylabel() == "latency (s)"
+
+
+def test_the_unit_that_binds_is_shown(toy: Toy, tiny: Workload) -> None:
+    report = simulate(tiny, toy)[0]
+    third = replace(report.units[0], name="third")
+    bound = replace(report, units=(*report.units, third), bound_by="third")
+    assert "utilisation of\nthird" in [axes.get_ylabel() for axes in comparison_figure([bound, bound]).axes]
+
+
+def test_the_number_of_panels_is_told(toy: Toy, tiny: Workload, tmp_path: Path) -> None:
+    report = simulate(tiny, toy, scope="attention")[0]
+    assert draw([report], tmp_path / "one.svg") == 3
+    assert draw([replace(report, energy_j=None)], tmp_path / "two.svg") == 2
