@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import chain, permutations, product
+from math import ceil
 
 from cascadesim.accelerators.binding import DEPTHS
 from cascadesim.accelerators.mapping.legality import Draft, illegal, illegal_steps
@@ -167,7 +168,8 @@ class Neighbours:
         """Sizes of as many tiles, or of up to four times more or less, balanced and whole as the text has them."""
         extent, grain = self.problem.extents[axis], self._grain(axis)
         counts = range(max(1, extent // (NEAR * size)), min(extent, -(-NEAR * extent // size)) + 1)
-        yield from dict.fromkeys(min(extent, -(-(-(-extent // count)) // grain) * grain) for count in counts)
+        sizes = (ceil(extent / count) for count in counts)
+        yield from dict.fromkeys(min(extent, ceil(size / grain) * grain) for size in sizes)
 
     def _grain(self, axis: str) -> int:
         walks = (walk for work in self.works(self.members) for walk in work.walks.get(axis, ()))

@@ -78,8 +78,9 @@ def search(
 ) -> tuple[tuple[BoundGroup, ...], int]:  # fmt: skip
     """The groups that together cost least, and how many ways were compared.
 
-    Stretches are compared on tiles of the array's sides; those that are taken then try tiles of all sizes. Where no
-    tile of the sides fits, all stretches do. `thorough`: `best_group`, for those that are taken. Raises CascadeSimError where an Einsum cannot run even alone.
+    Stretches are compared on tiles of the array's sides; those that are taken then try tiles of all sizes (`thorough`:
+    as `best_group`). Where no tile of the sides fits, all stretches do. Raises CascadeSimError where an Einsum cannot
+    run even alone.
     """
     found, evaluated = _cheapest(problem, spec, most_fused, objective, fine=False)
     if found is None:
