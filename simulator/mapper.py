@@ -31,12 +31,14 @@ OBJECTIVES: tuple[MappingObjective, ...] = get_args(MappingObjective)
 
 @dataclass(frozen=True)
 class FoundMapping:
-    """The best mapping that was found. `published_cycles`: of the machine's own plan, closed form and cycle level."""
+    """The best mapping that was found, and its plan. `published_cycles`: of the machine's own plan, closed form and
+    cycle level."""
 
     operation: Operation
     accelerator: Accelerator
     objective: MappingObjective
     mapped: Mapped
+    plan: Plan
     front: tuple[Mapped, ...]
     evaluated: int
     lower_bound: float | None
@@ -122,7 +124,7 @@ def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: M
     best = min(found, key=lambda each: (_value(each, objective) or 0.0, each.cycles, each.dram_bytes))
     plan = checked(accelerator.with_mapping(described(best.name, best.groups)).plan(operation, "physical"), accelerator)
     return FoundMapping(
-        operation, accelerator, objective, best, _front(found), sum(each.evaluated for each in found),
+        operation, accelerator, objective, best, plan, _front(found), sum(each.evaluated for each in found),
         _bound(operation, spec, best, objective), execute(plan, "cycle").cycles,
         _published_cycles(accelerator.published_plan(operation), accelerator),
     )  # fmt: skip

@@ -214,6 +214,12 @@ def _phase(group: BoundGroup, useful: Mapping[str, Mapping[str, int]]) -> Phase:
     return Phase(name, activities, traffic, instances * group.bound_cycles, partial(program, group))
 
 
+def group_of(phase: Phase) -> BoundGroup | None:
+    """The group of fused Einsums that a phase runs, None where its machine made the phase without a mapping."""
+    built = phase.program
+    return built.args[0] if isinstance(built, partial) and built.func is program else None
+
+
 def _activity(group: BoundGroup, run: BoundRun, useful: Mapping[str, Mapping[str, int]]) -> EinsumActivity:
     """Useful work is what the mask lets through; what else the array computes is lost occupancy."""
     spec, name = group.spec, run.work.name

@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 @choice("--objective", of=("latency", "energy", "edp", "dram"), default="latency",
         help_text="What is to be least; edp is energy times delay.")
 @click.option("--output", type=new_file(".mapping"), metavar="FILE.mapping", help="Also write the mapping to a file.")
+@click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
+              help="Also draw the mapping, and the schedule of its first tiles.")
 @output_format("table", "json")
 def map_cascade(
     cascade: str, architecture: str, workload: str, sequence_length: tuple[int, ...] | None, batch: int | None,
-    sizes: tuple[tuple[str, int], ...], objective: str, output: Path | None, format_: str,
+    sizes: tuple[tuple[str, int], ...], objective: str, output: Path | None, plot: Path | None,
+    format_: str,
 ) -> None:  # fmt: skip
     """The best mapping of CASCADE on ARCH that is found: what to fuse, tile sizes, what is kept where.
 
@@ -43,13 +46,17 @@ def map_cascade(
         raise click.UsageError("map takes one --seq-len")
     from cascadesim.simulator.mapper import find_mapping_of, load, operation_of
 
-    with pending_files((output,)) as (file,):
+    with pending_files((output, plot)) as (file, picture):
         length = sequence_length[0] if sequence_length else None
         operation = operation_of(cascade, workload, length, batch, dict(sizes))
         found = find_mapping_of(operation, load(architecture), cast("MappingObjective", objective))
         if file is not None:
             with written_to(file) as stream:
                 stream.write(found.text)
+        if picture is not None:
+            from cascadesim.simulator.views.mapping_plot import MappedRun, draw  # matplotlib takes half a second
+
+            draw((MappedRun(found.accelerator.name, found.plan, found.accelerator.clock_hz),), picture)
         click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(_table(found))))
 
 

@@ -49,7 +49,7 @@ def run(
         requests = tuple(asked)
         problems: tuple[str, ...] = ()
         results: tuple[Report, ...] = ()
-        if show is None or plot_file is not None:
+        if show is None or (plot_file is not None and show != "mapping"):
             requests, results, problems = _answered(requests, reports)
         if show is None:
             _print_results(results, format_, text_file)
@@ -58,7 +58,11 @@ def run(
             problems += further
             with written_to(text_file) as stream:
                 stream.write("".join(f"{printable(text)}\n" for text in texts))
-        if plot_file is not None:
+        if plot_file is not None and show == "mapping":
+            from cascadesim.simulator.views import mapping_plot
+
+            mapping_plot.draw(mapping_plot.mapped_runs(requests), plot_file)
+        elif plot_file is not None:
             from cascadesim.simulator.views import plot as figures
 
             figures.draw(results, plot_file)
