@@ -22,7 +22,7 @@ from cascadesim.simulator.execution import Execution, execute, schedule_of
 from cascadesim.simulator.request import Request
 from cascadesim.simulator.simulate import parts
 from cascadesim.simulator.views import nest_plot, schedule_plot
-from cascadesim.simulator.views.nest_plot import INK, SOFT, Nest
+from cascadesim.simulator.views.nest_plot import INK, SOFT, NestPicture
 from cascadesim.simulator.views.output import bytes_of, seconds
 from cascadesim.simulator.views.plot_style import DARK, STYLE, write_figure
 from cascadesim.simulator.views.schedule_plot import Chart
@@ -129,18 +129,18 @@ def figure_of(runs: Sequence[MappedRun]) -> Figure:
     return figure
 
 
-def _nests(run: MappedRun) -> list[Nest]:
+def _nests(run: MappedRun) -> list[NestPicture]:
     fills = dict(zip(run.units, _FILLS, strict=False))
     fused = described("", run.groups).groups
     return [nest_plot.nest(group, text, _NEST_WIDTH, fills) for group, text in zip(run.groups, fused, strict=True)]
 
 
-def _height(found: Nest, charts: Sequence[Chart]) -> float:
+def _height(found: NestPicture, charts: Sequence[Chart]) -> float:
     rows = len(schedule_plot.rows_of(charts, lambda _: 0))
     return max(found.bottom, len(charts) * (rows * _ROW + _AXIS))
 
 
-def _group(figure: Figure, top: float, found: Nest, charts: Sequence[Chart], units: Sequence[str]) -> None:
+def _group(figure: Figure, top: float, found: NestPicture, charts: Sequence[Chart], units: Sequence[str]) -> None:
     """One nest with its charts beside it, which grow with it up to a limit."""
     height = figure.get_figheight()
     box = (_MARGIN / _WIDTH, 1 - (top + found.bottom) / height, _NEST_WIDTH / _WIDTH, found.bottom / height)

@@ -38,7 +38,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Lettering:
     """Text that begins at a place."""
 
     left: float
@@ -49,7 +49,7 @@ class Words:
 
 
 @dataclass
-class Nest:
+class NestPicture:
     """Boxes and words of one group, `width` inches wide; `fills`: unit -> colour; `bottom`: how far down it goes."""
 
     group: BoundGroup
@@ -57,7 +57,7 @@ class Nest:
     width: float
     fills: Mapping[str, str]
     boxes: list[Box] = field(default_factory=list)
-    words: list[Words] = field(default_factory=list)
+    words: list[Lettering] = field(default_factory=list)
     bottom: float = 0.0
 
     def loop(self, depth: int, left: float, right: float) -> None:
@@ -99,7 +99,7 @@ class Nest:
         """A name in bold between what stands before it and what is said of it."""
         for text, bold, color in ((before, False, INK), (name, True, INK), (rest, False, SOFT)):
             if text:
-                self.words.append(Words(left, self.bottom, text, color, bold))
+                self.words.append(Lettering(left, self.bottom, text, color, bold))
                 left += text_width(text, bold)
         self.bottom += LINE_HEIGHT
 
@@ -109,27 +109,27 @@ class Nest:
         """Items after a name, on as many lines as they need."""
         begin, line = left + text_width(name, False), ""
         if name:
-            self.words.append(Words(left, self.bottom, name))
+            self.words.append(Lettering(left, self.bottom, name))
         for number, item in enumerate(items):
             added = item + between.rstrip() * (number + 1 < len(items))
             longer = f"{line} {added}" if line else added
             if line and begin + text_width(longer, False) > right:
-                self.words.append(Words(begin, self.bottom, line, color))
+                self.words.append(Lettering(begin, self.bottom, line, color))
                 self.bottom += LINE_HEIGHT
                 longer = added
             line = longer
-        self.words.append(Words(begin, self.bottom, line, color))
+        self.words.append(Lettering(begin, self.bottom, line, color))
         self.bottom += LINE_HEIGHT
 
 
-def nest(group: BoundGroup, fused: Fused, width: float, fills: Mapping[str, str]) -> Nest:
+def nest(group: BoundGroup, fused: Fused, width: float, fills: Mapping[str, str]) -> NestPicture:
     """The picture of a group, laid out."""
-    found = Nest(group, fused, width, fills)
+    found = NestPicture(group, fused, width, fills)
     found.loop(0, 0.0, width)
     return found
 
 
-def paint(axes: Axes, found: Nest) -> None:
+def paint(axes: Axes, found: NestPicture) -> None:
     """Draw into axes whose units are inches from the top left corner."""
     axes.set(xlim=(0, found.width), ylim=(found.bottom, 0))
     axes.set_axis_off()

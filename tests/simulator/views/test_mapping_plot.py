@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.execution import schedule_of
 from cascadesim.simulator.mapper import load, operation_of
 from cascadesim.simulator.views.mapping_plot import MappedRun, draw, figure_of
-from cascadesim.simulator.views.nest_plot import Nest, kept, nest, trips
+from cascadesim.simulator.views.nest_plot import LINE_HEIGHT, NestPicture, kept, nest, text_width, trips
 from cascadesim.simulator.views.plot_style import DARK
 from cascadesim.simulator.views.schedule_plot import FARTHEST_TILE, charts, name_of, row_of
 
@@ -33,7 +34,7 @@ def fusemax() -> MappedRun:
     return mapped("fusemax", "fusemax")
 
 
-def laid_out(run: MappedRun, width: float = 4.3) -> Nest:
+def laid_out(run: MappedRun, width: float = 4.3) -> NestPicture:
     (text,) = described("", run.groups).groups
     return nest(run.groups[0], text, width, {"array_2d": "#d7e7f5", "array_1d": "#fbe3d4"})
 
@@ -45,7 +46,7 @@ def test_loops_are_boxes_in_each_other_with_their_trips(fusemax: MappedRun) -> N
         "  one after another", "  12 trips", "  1 trip of 1,024 p", "  4 trips of 256 m", "  4 trips of 256 p"]
     boxes = sorted((box for box in laid_out(fusemax).boxes if box.depth < 5), key=lambda box: box.depth)
     assert len(boxes) == 5
-    for outer, inner in zip(boxes, boxes[1:], strict=False):
+    for outer, inner in pairwise(boxes):
         assert outer.left < inner.left < inner.right < outer.right
         assert outer.top < inner.top < inner.bottom < outer.bottom
 
@@ -88,8 +89,6 @@ def test_einsums_stand_in_boxes_of_their_unit(fusemax: MappedRun) -> None:
 
 @pytest.mark.parametrize(("name", "arch"), [("fusemax", "fusemax"), ("flat", "flat")])
 def test_no_words_leave_their_box_or_lie_on_others(name: str, arch: str) -> None:
-    from cascadesim.simulator.views.nest_plot import LINE_HEIGHT, text_width
-
     found = laid_out(mapped(name, arch))
     for words in found.words:
         inside = [box for box in found.boxes if box.top <= words.top < box.bottom and box.left <= words.left]
@@ -100,9 +99,9 @@ def test_no_words_leave_their_box_or_lie_on_others(name: str, arch: str) -> None
         lines.setdefault(begin, []).append((words.left, words.left + text_width(words.text, words.bold)))
     for spans in lines.values():
         ordered = sorted(spans)
-        assert all(one[1] <= other[0] + 1e-9 for one, other in zip(ordered, ordered[1:], strict=False))
+        assert all(one[1] <= other[0] + 1e-9 for one, other in pairwise(ordered))
     tops = sorted(lines)
-    assert all(other - one >= LINE_HEIGHT - 1e-3 for one, other in zip(tops, tops[1:], strict=False))
+    assert all(other - one >= LINE_HEIGHT - 1e-3 for one, other in pairwise(tops))
 
 
 def test_bars_are_the_tasks_of_the_schedule(fusemax: MappedRun) -> None:
@@ -155,7 +154,7 @@ def test_vector_pictures_have_both_schemes_and_are_equal(fusemax: MappedRun, tmp
     draw([mapped("fusemax", "fusemax")], tmp_path / "b.svg")
     svg = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert (tmp_path / "b.svg").read_text(encoding="utf-8") == svg
-    assert {"mapping fusemax for attention-1pass on fusemax", "array_2d", "QK", fusemax.summary} <= set(TEXT.findall(svg))
+    assert {fusemax.title, "array_2d", "QK", fusemax.summary} <= set(TEXT.findall(svg))
     sheet, rest = svg.split("</style>", 1)
     assert "prefers-color-scheme: dark" in sheet
     on_paper = {FILL.search(each)[1] for each in re.findall(r"<text[^>]*>", rest)}  # type: ignore[index]
@@ -173,7 +172,8 @@ def test_groups_and_runs_stand_below_each_other(fusemax: MappedRun) -> None:
 
 
 def test_both_commands_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ("--arch", "flat", "--workload", "bert", "--scope", "attention", "--seq-len", "512", "--show", "mapping")
+    arguments = ("--arch", "flat", "--workload", "bert", "--scope", "attention", "--seq-len", "512",
+                 "--show", "mapping")  # fmt: skip
     target = tmp_path / "simulated.svg"
     simulate = ("simulate", *arguments, "--mapping", "flat", "--plot", str(target))
     assert exit_code(cascadesim, "cascadesim", simulate) == 0
@@ -190,8 +190,8 @@ def test_a_plan_of_the_machines_own_cannot_be_drawn(
     arch: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "none.svg"
-    code = exit_code(cascadesim, "cascadesim", ("simulate", "--arch", arch, "--workload", "bert", "--scope", "attention",
-                                                "--show", "mapping", "--plot", str(target)))
+    arguments = ("--arch", arch, "--workload", "bert", "--scope", "attention", "--show", "mapping")
+    code = exit_code(cascadesim, "cascadesim", ("simulate", *arguments, "--plot", str(target)))
     assert code == 2
     assert capsys.readouterr().err == (
         f"simulate: no mapping to draw: {arch} planned this by a model of its own; on an array --mapping search or "
