@@ -114,8 +114,6 @@ def searched(
     for choice in _choices(cascade, dict(extents), spec):
         try:
             bound, splits = _sized(cascade, dict(extents), choice, stacked)
-            kind: OperationKind = "attention" if "m" in dict(extents) else "linear"
-            work_of(Operation(cascade.name, kind, cascade, extents), splits)  # too many points to count: refused
             groups, tried = search(bound, spec, most_fused, objective)
         except CascadeSimError as error:
             refusal = refusal or error
@@ -182,6 +180,17 @@ def _choices(cascade: Cascade, extents: Mapping[str, int], spec: SpatialArray) -
     return (dict(choice) for choice in dict.fromkeys(tried))
 
 
+def sized_problems(
+    cascade: Cascade, extents: tuple[tuple[str, int], ...], spec: SpatialArray
+) -> Iterator[tuple[MappingProblem, dict[str, int]]]:
+    """The cascade at each of the sizes that the text leaves open and that can be bound, and what was chosen of them."""
+    for choice in _choices(cascade, dict(extents), spec):
+        try:
+            yield _sized(cascade, dict(extents), choice, stacked=True)
+        except CascadeSimError:
+            continue
+
+
 def _sized(
     cascade: Cascade, extents: dict[str, int], choice: Mapping[str, int], stacked: bool
 ) -> tuple[MappingProblem, dict[str, int]]:
@@ -189,6 +198,8 @@ def _sized(
     size, instances, heads = _stacked(cascade, extents, stacked)
     sizes = {rank.upper(): extent for rank, extent in size.items()}
     splits = {**choice, **_outer(cascade, size, {**sizes, **choice}, choice)}
+    kind: OperationKind = "attention" if "m" in extents else "linear"
+    work_of(Operation(cascade.name, kind, cascade, tuple(extents.items())), splits)  # too many points to count: refused
     return problem(cascade, {**sizes, **splits}, instances, heads), splits
 
 

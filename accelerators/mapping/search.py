@@ -9,6 +9,7 @@ set: orders of loops are all tried, tiles are those of the array and whole exten
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 from typing import Literal
@@ -150,6 +151,15 @@ def best_group(
         if group is not None and (own := cost(group, objective)) < least:
             best, least = group, own
     return best, tried
+
+
+def every_group(
+    problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], fine: bool = False
+) -> Iterator[BoundGroup]:
+    """All groups of these Einsums that are looked at and fit."""
+    for draft in Neighbours(problem, spec, members, fine).drafts():
+        if (group := _resident(draft)) is not None:
+            yield group
 
 
 def _least_busy(draft: Draft) -> float:
