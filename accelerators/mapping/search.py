@@ -133,7 +133,8 @@ def _reason(problem: MappingProblem, spec: SpatialArray) -> CascadeSimError:
         groups = [bound(draft) for draft in alone.drafts()]
         if groups:
             smallest = min(groups, key=lambda group: group.footprint_words)
-            return IllegalMapping(f"{problem.cascade.name}: {does_not_fit(smallest)}")
+            why = does_not_fit(smallest)
+            return IllegalMapping(f"{problem.cascade.name}: at the smallest that a search tries, {why}")
     return IllegalMapping(f"{problem.cascade.name}: its Einsums depend on each other, and do not fit together")
 
 
