@@ -189,8 +189,8 @@ def test_what_would_fit_is_said_in_lines_of_the_mapping(
     """Scores of 256 queries, twice; queries and results of 1,024, twice; what is said makes that smaller."""
     text = str(find_mapping(name)).replace("divisor global_buffer else fit", "1024")
     tight = spec_of(name, f"global_buffer.capacity_bytes={capacity}")
+    changed = parse_mapping(text.replace(*changes) if changes else text)
     with pytest.raises(IllegalMapping) as refused:
-        changed = parse_mapping(text.replace(*changes) if changes else text)
         given_mapping(changed, find(changed.cascade), BERT, tight)
     assert said in str(refused.value)
 
