@@ -34,7 +34,8 @@ _LOOK = {**STYLE, "text.color": INK, "axes.grid": False, "font.sans-serif": ["De
 _FILLS = ("#d7e7f5", "#fbe3d4", "#f3ebc6", "#e7e3f1")  # of boxes, unit by unit
 _COLORS = ("#0072b2", "#c75000", "#8a7a00", "#6a51a3")  # of bars, unit by unit
 _OF_MEMORIES = ("#00795a", "#616161")  # of bars: the DRAM channel, other memories
-_REMARK = "×2: double-buffered, ×n: n tiles at once. A bar: a task of a tile; shades, numbers: tiles one after another."
+_REMARK = ("×2: double-buffered, ×n: n tiles at once. Right: time in cycles; a bar is a task of a tile; shades and "
+           "numbers: tiles one after another.")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from cascadesim.simulator.views.nest_plot import INK, LINE, SOFT, text_width
 FARTHEST_TILE = 4096  # a steady state that begins later is only announced
 _FIRST_TILES = 48  # recorded from the start, and from the first steady tile on
 _WHOLE_TILES = 3  # of which the first chart shows the end
+_BEFORE = 0.3  # of it: how long before the first result the chart begins, where loads take longer
+_PART = 2  # times as long as the first tiles is what is shown of a steady period at most
 _STRETCH = 3  # times as long, at most, to show the first steady period in the same chart
 _SHADES = (0.0, 0.3, 0.52, 0.7)  # of white in the colour of a unit, tile by tile
 _LABEL = 6.5  # points
@@ -29,7 +31,7 @@ _BAR = 0.74  # height, in rows
 _THIN = 0.03  # inches of a bar that has no edge, so that something of it is left
 _WHITE_BELOW = 0.4  # of white in a bar on which text is white
 _MARK = "#7b4173"
-_FIRST = "the first tiles, in cycles"
+_FIRST = "first tiles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +47,27 @@ class Chart:
 
 
 def charts(schedule: Schedule) -> tuple[Chart, ...]:
-    """The first tiles; then, where it begins later, the steady state."""
+    """The first tiles, from shortly before the first result on; then, where it begins later, the steady state."""
     steady = schedule.steady
     begin = steady.first_tile if steady is not None and steady.first_tile <= FARTHEST_TILE else 0
     slices = record(schedule.program, begin + _FIRST_TILES, steady)
     end = max(row.finish for row in slices if row.tile < _WHOLE_TILES)
+    work = min((row.start for row in slices if not direction_of(row)), default=0)
+    start = int(work - (end - work) * _BEFORE)
+    start = start if start > _BEFORE * (end - start) else 0
     if steady is None:
-        return (Chart(_FIRST, slices, 0, end, remark=f"{schedule.tiles:,} tiles in all, no steady state"),)
+        return (Chart(_FIRST, slices, start, end, remark=f"{schedule.tiles:,} tiles in all, no steady state"),)
     remark = (f"steady from tile {steady.first_tile:,}: {steady.cycles:,} cycles every "
               f"{f'{steady.tiles:,} tiles' if steady.tiles > 1 else 'tile'}")
     if begin != steady.first_tile:
-        return (Chart(_FIRST, slices, 0, end, remark=remark),)
+        return (Chart(_FIRST, slices, start, end, remark=remark),)
     first = min(row.start for row in slices if row.tile >= begin)
     last = first + steady.cycles
-    if last <= _STRETCH * end:
-        return (Chart(_FIRST, slices, 0, max(end, last), (first, last), remark),)
-    shown = min(last, first + 2 * end)
-    what = "one steady period, in cycles" if shown == last else "the beginning of a steady period, in cycles"
-    return Chart(_FIRST, slices, 0, end), Chart(what, slices, first, shown, (first, shown), remark)
+    if start <= first and last - start <= _STRETCH * (end - start):
+        return (Chart(_FIRST, slices, start, max(end, last), (first, last), remark),)
+    shown = min(last, first + _PART * (end - start))
+    what = "a steady period" if shown == last else "part of a period"
+    return Chart(_FIRST, slices, start, end), Chart(what, slices, first, shown, (first, shown), remark)
 
 
 def paint(axes: Axes, chart: Chart, rows: Sequence[str], colors: Mapping[str, str], inches: float) -> None:
@@ -107,18 +112,23 @@ def _name(axes: Axes, name: str, middle: float, row: int, inches: float, color: 
                   color=color)
 
 
+def direction_of(piece: Slice) -> str:
+    """`load` or `store` for a transfer, nothing for a task of another kind."""
+    first = piece.task.partition(" ")[0]
+    return first if first in ("load", "store") else ""
+
+
 def row_of(piece: Slice) -> str:
     """The row of a task: its unit, and for transfers their direction."""
-    direction = piece.task.split()[0]
-    return f"{piece.unit} {direction}s" if direction in ("load", "store") else piece.unit
+    direction = direction_of(piece)
+    return f"{piece.unit} {direction}s" if direction else piece.unit
 
 
 def name_of(piece: Slice) -> str:
     """What a bar says: the Einsum, the tensor, or where a task stands for all of a tile its number."""
-    first, _, rest = piece.task.partition(" ")
-    if not rest:
-        return first
-    return rest if first in ("load", "store") else f"{piece.tile}"
+    if direction_of(piece):
+        return piece.task.partition(" ")[2]
+    return f"{piece.tile}" if " " in piece.task else piece.task
 
 
 def rows_of(found: Sequence[Chart], order: Callable[[str], int]) -> list[str]:

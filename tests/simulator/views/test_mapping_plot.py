@@ -133,6 +133,27 @@ def test_a_steady_state_that_begins_later_has_a_chart_of_its_own(fusemax: Mapped
     assert "steady from tile 4,097" in only.remark
 
 
+@pytest.mark.parametrize(("name", "arch", "length"), [("fusemax", "fusemax", 65536), ("flat", "flat", 1024)])
+def test_titles_of_a_chart_stand_side_by_side(name: str, arch: str, length: int) -> None:
+    run = mapped(name, arch, length)
+    for axes in figure_of([run]).axes[1:]:
+        inches = axes.get_position().width * 10
+        title = axes.get_title(loc="left"), axes.get_title(loc="right")
+        assert sum(text_width(part, False) for part in title) < inches - 0.1
+    assert sum(text_width(part, False) for part in ("part of a period",
+               "steady from tile 4,096: 1,234,567 cycles every 1,024 tiles")) < inches  # fmt: skip
+
+
+def test_a_long_first_load_does_not_push_the_tiles_aside() -> None:
+    """8,192 queries come in more than 2,000 cycles; the chart begins shortly before the first scores."""
+    run = mapped("fusemax", "fusemax", 65536)
+    first = charts(schedule_of(run.plan, run.plan.phases[0]))[0]
+    scores = min(piece.start for piece in first.slices if piece.unit == "array_2d")
+    assert scores > 2000
+    assert 0 < first.start < scores
+    assert scores - first.start < (first.end - first.start) / 3
+
+
 def test_an_early_steady_state_is_marked_among_the_first_tiles() -> None:
     """FLAT: GM, SN, SD and A of a tile, 256 queries by 1,024 keys each, take 1,024 cycles each on 256 lanes."""
     run = mapped("flat", "flat")
