@@ -70,11 +70,11 @@ def _panel(axes: Axes, found: FoundMapping, up: Callable[[Figures], float]) -> N
         axis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.grid(visible=True, axis="both")
     axes.margins(0.12)
-    for (x, y), numbers in _together(axes, front).items():
+    for (x, y), numbers in together(axes, front).items():
         axes.annotate(", ".join(numbers), (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8, color=_FRONT)
 
 
-def _together(axes: Axes, points: Sequence[Place]) -> dict[Place, list[str]]:
+def together(axes: Axes, points: Sequence[Place]) -> dict[Place, list[str]]:
     """Numbers of points, those that lie close to one on its place."""
     found: dict[Place, list[str]] = {}
     to_axes = axes.transData + axes.transAxes.inverted()

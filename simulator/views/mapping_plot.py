@@ -150,7 +150,7 @@ def _group(figure: Figure, top: float, found: NestPicture, charts: Sequence[Char
     own = max(_ROW, min(_TALLEST_ROW, (_height(found, charts) / len(charts) - _AXIS) / len(rows)))
     names = {piece.unit for chart in charts for piece in chart.slices}
     colors = {unit: _color(unit, units) for unit in names}
-    width = _WIDTH - _CHART_LEFT - _MARGIN
+    width = _WIDTH - _CHART_LEFT - 2 * _MARGIN
     for chart in charts:
         tall = own * len(rows)
         axes = figure.add_axes((_CHART_LEFT / _WIDTH, 1 - (top + 0.22 + tall) / height, width / _WIDTH, tall / height))

@@ -56,7 +56,7 @@ def charts(schedule: Schedule) -> tuple[Chart, ...]:
     start = int(work - (end - work) * _BEFORE)
     start = start if start > _BEFORE * (end - start) else 0
     if steady is None:
-        return (Chart(_FIRST, slices, start, end, remark=f"{schedule.tiles:,} tiles in all, no steady state"),)
+        return (Chart(_FIRST, slices, start, end, remark=f"no steady state: {schedule.tiles:,} in all"),)
     remark = (f"steady from tile {steady.first_tile:,}: {steady.cycles:,} cycles every "
               f"{f'{steady.tiles:,} tiles' if steady.tiles > 1 else 'tile'}")
     if begin != steady.first_tile:

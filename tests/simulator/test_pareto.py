@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from cascadesim.accelerators.mapping import plan as mapped_plans
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
@@ -22,7 +23,7 @@ from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.mapper import find_mapping_of, load, operation_of
 from cascadesim.simulator.pareto import Figures, Tradeoffs, figures_of, tradeoffs
-from cascadesim.simulator.views.front_plot import figure_of
+from cascadesim.simulator.views.front_plot import figure_of, together
 
 PRODUCT_RELU = cascade("product-relu", """
     T[r,n] = A[r,k] * W[k,n]
@@ -109,6 +110,27 @@ def test_parts_that_may_not_be_fused_are_not() -> None:
     long = "\n".join(f"T{number + 1}[i] = max(T{number}[i], 0)" for number in range(MOST_FUSED + 1))
     found, _ = found_for(Operation("long", "linear", cascade("long", long), (("i", 64),)))
     assert all(len(each.groups) > 1 for each in found.front)
+
+
+def test_the_machines_own_plan_is_marked_with_its_own_figures() -> None:
+    """FLAT, BERT at 1K, two sequences: GM, SN, SD and A of 24 heads, 1,024 x 1,024 scores each, on 256 lanes."""
+    found = find_mapping_of(operation_of("attention-3pass", "bert", 1024, 2, {}), load("flat"), "pareto")
+    assert found.published is not None
+    own, level = found.published
+    assert own.cycles == 24 * 4 * 1024 * 1024 // 256
+    assert own.dram_bytes == 24 * 4 * 1024 * 64 * 2
+    assert level > own.cycles
+    panel = figure_of(found).axes[0]
+    (mark,) = (line for line in panel.lines if line.get_label() == "the machine's own plan")
+    assert list(mark.get_xdata()) == [own.cycles / 1e6]  # type: ignore[arg-type]
+    (front,) = (line for line in panel.lines if str(line.get_label()).startswith("not beaten"))
+    assert list(front.get_xdata()) == [mapped.cycles / 1e6 for mapped, _ in found.front]  # type: ignore[arg-type]
+
+
+def test_points_that_lie_together_share_a_label() -> None:
+    axes = Figure().subplots()
+    axes.set(xlim=(0, 100), ylim=(0, 100))
+    assert together(axes, [(10, 10), (11, 11), (50, 10)]) == {(10, 10): ["1", "2"], (50, 10): ["3"]}
 
 
 UNPRICED = "Y[i] = log(X[i])\nZ[i] = Y[i] + X[i]\n"

@@ -14,7 +14,8 @@ from cascadesim.accelerators.mapping.text import find_mapping
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.execution import schedule_of
 from cascadesim.simulator.mapper import load, operation_of
-from cascadesim.simulator.views.mapping_plot import MappedRun, draw, figure_of
+from cascadesim.simulator.request import Request, load_any_workload
+from cascadesim.simulator.views.mapping_plot import MappedRun, draw, figure_of, mapped_runs
 from cascadesim.simulator.views.nest_plot import LINE_HEIGHT, NestPicture, kept, nest, text_width, trips
 from cascadesim.simulator.views.plot_style import DARK
 from cascadesim.simulator.views.schedule_plot import FARTHEST_TILE, charts, name_of, row_of
@@ -204,6 +205,15 @@ def test_both_commands_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert exit_code(cascadesim, "cascadesim", ("map", "relu", "--arch", "flat", "--set", "r=64", "--set", "d=64",
                                                 "--plot", str(target))) == 0
     assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_operations_that_run_by_one_mapping_share_its_picture() -> None:
+    """All layers of BERT have one mapping of attention; products and norms have none. Another length is another run."""
+    asked = [Request(load_any_workload("bert"), load("flat").with_mapping(find_mapping("flat")),  # type: ignore[attr-defined]
+                     length, 1, attention="attention-3pass") for length in (256, 256, 512)]  # fmt: skip
+    runs = mapped_runs(asked)
+    assert [run.title for run in runs] == 2 * ["mapping flat for attention-3pass on flat"]
+    assert [run.plan.operation.extent("p") for run in runs] == [256, 512]
 
 
 @pytest.mark.parametrize("arch", ["fusemax", "h100-sxm"])
