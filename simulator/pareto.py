@@ -23,6 +23,7 @@ from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.simulator.explore.front import front
 
+_ROUNDING = 1e-9  # relative: sums of joules in another order differ by far less, mappings by more
 Stretch = tuple[int, int]  # the first Einsum, and the one after the last
 
 
@@ -90,10 +91,10 @@ def tradeoffs(operation: Operation, spec: SpatialArray, known: Sequence[Mapped])
         compared.append(costs)
         evaluated += sum(len(ways.paths) for ways in (*coarse.values(), *fine.values()))
     best = front_of(whole).front
-    others = dict.fromkeys(map(tuple, np.concatenate(compared).tolist()))
-    for each in best:
-        others.pop(_costs(each.groups, priced), None)
-    beaten = (Figures(cycles, joules if priced else None, size) for cycles, joules, size in others)
+    points = np.array([_costs(each.groups, priced) for each in best])
+    others = np.unique(np.concatenate(compared), axis=0)
+    on_front = np.isclose(others[:, None], points, rtol=_ROUNDING).all(axis=2).any(axis=1)
+    beaten = (Figures(cycles, joules if priced else None, size) for cycles, joules, size in others[~on_front].tolist())
     return Tradeoffs(best, tuple(beaten), evaluated, priced)
 
 
@@ -120,7 +121,7 @@ def _groups(
     problem: MappingProblem, spec: SpatialArray, stretches: Iterable[Stretch], fine: bool, priced: bool
 ) -> Iterator[tuple[Stretch, _Ways]]:
     """All groups of some stretches; those without a price only where energy is no axis."""
-    for start, end in stretches:
+    for start, end in sorted(stretches):
         paths = [(group,) for group in every_group(problem, spec, tuple(range(start, end)), fine)]
         costs = [_costs(path, priced) for path in paths]
         known = [number for number, (_, joules, _) in enumerate(costs) if not isnan(joules)]
