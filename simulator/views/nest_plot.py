@@ -15,7 +15,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 
-from cascadesim.accelerators.mapping.group import BoundGroup, Resident
+from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.nest import Fused, Run
 from cascadesim.simulator.views.output import bytes_of
 
@@ -162,20 +162,16 @@ def kept(group: BoundGroup, depth: int) -> Mapping[str, list[str]]:
     """Memory -> tensors whose tile stays while the loop at this depth stays where it is, with bytes and copies."""
     found: dict[str, list[str]] = {}
     written = {operand.tensor for operand in group.writes}
-    for resident in (*group.reads, *group.made):
-        if resident.depth == depth:
-            straight = "straight to DRAM" if resident.tensor in written else "straight to the reader"
-            where = f"{resident.where}, running" if resident.where and resident.state else resident.where or straight
-            found.setdefault(where, []).append(_tile(group, resident))
+    for resident in (each for each in (*group.reads, *group.made) if each.depth == depth):
+        where, tile = resident.where, resident.tensor
+        if where:
+            number, unit = bytes_of(resident.words(group.tile(depth)) * group.spec.word_bytes).split()
+            copies = f" ×{resident.copies}" if resident.copies > 1 else ""
+            tile = f"{tile} {float(number.replace(',', '')):g} {unit}{copies}"
+            where += ", running" if resident.state else ""
+        straight = "straight to DRAM" if resident.tensor in written else "straight to the reader"
+        found.setdefault(where or straight, []).append(tile)
     return found
-
-
-def _tile(group: BoundGroup, resident: Resident) -> str:
-    if not resident.where:
-        return resident.tensor
-    number, unit = bytes_of(resident.words(group.tile(resident.depth)) * group.spec.word_bytes).split()
-    copies = f" ×{resident.copies}" if resident.copies > 1 else ""
-    return f"{resident.tensor} {float(number.replace(',', '')):g} {unit}{copies}"
 
 
 @cache
