@@ -71,7 +71,7 @@ class MappedRun:
 
     @cached_property
     def units(self) -> tuple[str, ...]:
-        """Units that compute, as the spec's plans name them first."""
+        """Units that compute: the 2D array, then the 1D array."""
         return tuple(sorted({run.unit for group in self.groups for run in group.runs}, reverse=True))
 
     @property
@@ -91,13 +91,13 @@ def mapped_runs(requests: Sequence[Request]) -> tuple[MappedRun, ...]:
 
     Raises CascadeSimError where there is none: the machines have plans of their own.
     """
-    found: dict[tuple[str, tuple[str, ...]], MappedRun] = {}
+    found: dict[tuple[object, ...], MappedRun] = {}
     for request in requests:
         name, clock_hz = request.accelerator.name, request.accelerator.clock_hz
         for run in (run for runs in parts(request) for run in runs):
             mapped = MappedRun(name, run.execution.plan, clock_hz)
             if mapped.groups:
-                found.setdefault((name, mapped.plan.mapping), mapped)
+                found.setdefault((name, mapped.plan.mapping, mapped.plan.operation.extents), mapped)
     if not found:
         names = " and ".join(dict.fromkeys(request.accelerator.name for request in requests))
         raise CascadeSimError(f"no mapping to draw: {names} planned this by a model of its own; on an array --mapping "
