@@ -56,15 +56,15 @@ class Tradeoffs:
 
 
 @dataclass(frozen=True)
-class _Ways:
+class Ways:
     """Ways through some Einsums. `costs`: (ways, 3) float64: cycles, joules (0 where that is no axis), bytes."""
 
     paths: Sequence[tuple[BoundGroup, ...]]
     costs: Floats
 
-    def front(self) -> _Ways:
+    def front(self) -> Ways:
         rows = front(self.costs)
-        return _Ways([self.paths[row] for row in rows], self.costs[rows])
+        return Ways([self.paths[row] for row in rows], self.costs[rows])
 
 
 def front_of(known: Sequence[Mapped]) -> Tradeoffs:
@@ -82,10 +82,10 @@ def tradeoffs(operation: Operation, spec: SpatialArray, known: Sequence[Mapped])
     evaluated = 0
     for problem, splits in sized_problems(operation.cascade, operation.extents, spec):
         coarse = dict(_groups(problem, spec, _stretches(problem), False, priced))
-        found, _ = _joined(coarse, len(problem.work))
+        found, _ = joined(coarse, len(problem.work))
         taken = {_stretch(group) for path in found.paths for group in path} or _stretches(problem)
         fine = dict(_groups(problem, spec, taken, True, priced))
-        found, costs = _joined({stretch: _together(coarse.get(stretch), fine.get(stretch))
+        found, costs = joined({stretch: _together(coarse.get(stretch), fine.get(stretch))
                                 for stretch in {*coarse, *fine}}, len(problem.work))
         whole += [Mapped(SEARCHED, path, splits, len(costs)) for path in found.paths]
         compared.append(costs)
@@ -119,25 +119,25 @@ def _stretch(group: BoundGroup) -> Stretch:
 
 def _groups(
     problem: MappingProblem, spec: SpatialArray, stretches: Iterable[Stretch], fine: bool, priced: bool
-) -> Iterator[tuple[Stretch, _Ways]]:
+) -> Iterator[tuple[Stretch, Ways]]:
     """All groups of some stretches; those without a price only where energy is no axis."""
     for start, end in sorted(stretches):
         paths = [(group,) for group in every_group(problem, spec, tuple(range(start, end)), fine)]
         costs = [_costs(path, priced) for path in paths]
         known = [number for number, (_, joules, _) in enumerate(costs) if not isnan(joules)]
         if known:
-            yield (start, end), _Ways([paths[number] for number in known], np.array([costs[each] for each in known]))
+            yield (start, end), Ways([paths[number] for number in known], np.array([costs[each] for each in known]))
 
 
-def _together(one: _Ways | None, other: _Ways | None) -> _Ways:
+def _together(one: Ways | None, other: Ways | None) -> Ways:
     found = [ways for ways in (one, other) if ways is not None]
-    return _Ways([path for ways in found for path in ways.paths], np.concatenate([ways.costs for ways in found]))
+    return Ways([path for ways in found for path in ways.paths], np.concatenate([ways.costs for ways in found]))
 
 
-def _joined(groups: Mapping[Stretch, _Ways], count: int) -> tuple[_Ways, Floats]:
+def joined(groups: Mapping[Stretch, Ways], count: int) -> tuple[Ways, Floats]:
     """The front of whole mappings, and the costs of all that were compared for it."""
     nothing = np.zeros((0, 3))
-    begun = {0: _Ways([()], np.zeros((1, 3)))}
+    begun = {0: Ways([()], np.zeros((1, 3)))}
     compared = [nothing]
     for end in range(1, count + 1):
         found = []
@@ -148,9 +148,9 @@ def _joined(groups: Mapping[Stretch, _Ways], count: int) -> tuple[_Ways, Floats]
             costs = (before.costs[:, None] + own.costs).reshape(-1, 3)
             rows = front(costs)
             paths = [(*before.paths[row // len(own.paths)], *own.paths[row % len(own.paths)]) for row in rows]
-            found.append(_Ways(paths, costs[rows]))
+            found.append(Ways(paths, costs[rows]))
             compared += [costs] * (end == count)
         if found:
-            begun[end] = _Ways([path for ways in found for path in ways.paths],
+            begun[end] = Ways([path for ways in found for path in ways.paths],
                                np.concatenate([ways.costs for ways in found])).front()
-    return begun.get(count, _Ways([], nothing)), np.concatenate(compared)
+    return begun.get(count, Ways([], nothing)), np.concatenate(compared)

@@ -6,6 +6,7 @@ import json
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.mapper import find_mapping_of, load, operation_of
-from cascadesim.simulator.pareto import Figures, Tradeoffs, figures_of, tradeoffs
+from cascadesim.simulator.pareto import Figures, Tradeoffs, Ways, figures_of, joined, tradeoffs
 from cascadesim.simulator.views.front_plot import figure_of, together
 
 PRODUCT_RELU = cascade("product-relu", """
@@ -104,6 +105,22 @@ def test_each_mapping_of_the_front_is_read_again_with_the_same_figures() -> None
         text = str(described(each.name, each.groups))
         again = mapped_plans.given(parse_mapping(text), operation.cascade, operation.extents, array())
         assert figures_of(again) == figures_of(each)
+
+
+def test_ways_through_two_parts_have_the_figures_of_their_groups() -> None:
+    """Two ways through the first Einsum, three through the second: each of the six is joined of its own two groups."""
+    operation = Operation("y", "linear", PRODUCT_RELU, (("r", 64), ("k", 32), ("n", 48)))
+    (bound, _), *_ = sized_problems(operation.cascade, operation.extents, array())
+    parts = [list(every_group(bound, array(), (place,)))[:count] for place, count in ((0, 2), (1, 3))]
+    tables = [np.array([[1.0, 20.0, 3.0], [2.0, 10.0, 3.0]]),
+              np.array([[100.0, 900.0, 0.0], [300.0, 200.0, 0.0], [200.0, 400.0, 0.0]])]  # fmt: skip
+    ways = {(place, place + 1): Ways([(group,) for group in groups], table)
+            for place, (groups, table) in enumerate(zip(parts, tables, strict=True))}  # fmt: skip
+    found, compared = joined(ways, 2)
+    assert len(compared) == len(found.paths) == 6
+    for path, total in zip(found.paths, found.costs, strict=True):
+        first, second = (groups.index(group) for groups, group in zip(parts, path, strict=True))
+        assert list(total) == list(tables[0][first] + tables[1][second])
 
 
 def test_parts_that_may_not_be_fused_are_not() -> None:

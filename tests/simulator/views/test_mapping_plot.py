@@ -208,12 +208,12 @@ def test_both_commands_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_operations_that_run_by_one_mapping_share_its_picture() -> None:
-    """All layers of BERT have one mapping of attention; products and norms have none. Another length is another run."""
+    """All layers of BERT have one mapping of attention; products and norms have none. Two sequences are another run."""
     asked = [Request(load_any_workload("bert"), load("flat").with_mapping(find_mapping("flat")),  # type: ignore[attr-defined]
-                     length, 1, attention="attention-3pass") for length in (256, 256, 512)]  # fmt: skip
+                     256, batch, attention="attention-3pass") for batch in (1, 1, 2)]  # fmt: skip
     runs = mapped_runs(asked)
     assert [run.title for run in runs] == 2 * ["mapping flat for attention-3pass on flat"]
-    assert [run.plan.operation.extent("p") for run in runs] == [256, 512]
+    assert [run.plan.operation.extent("b") for run in runs] == [1, 2]
 
 
 @pytest.mark.parametrize("arch", ["fusemax", "h100-sxm"])
