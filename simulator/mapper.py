@@ -6,7 +6,7 @@ A mapping is found by closed form; the cycle level then says what it takes. Know
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias, get_args
 
 from cascadesim.accelerators.catalogue import load
@@ -22,30 +22,44 @@ from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.execution import execute
+from cascadesim.simulator.pareto import Figures, figures_of, front_of, tradeoffs
 
 __all__ = ["FoundMapping", "MappingObjective", "find_mapping_of", "load", "operation_of"]
 
-MappingObjective: TypeAlias = Literal["latency", "energy", "edp", "dram"]
+MappingObjective: TypeAlias = Literal["latency", "energy", "edp", "dram", "pareto"]
 OBJECTIVES: tuple[MappingObjective, ...] = get_args(MappingObjective)
 
 
 @dataclass(frozen=True)
 class FoundMapping:
-    """The best mapping that was found. `published_cycles`: of the machine's own plan, closed form and cycle level."""
+    """The best mapping that was found, its plan and its cycles at cycle level.
+
+    `front`: mappings that no other one beats in cycles, energy and DRAM traffic, with their cycles at cycle level where
+    the front was asked for; `beaten`: then, figures of the others. `published`: the machine's own plan, and its cycles
+    at cycle level. `priced`: whether energy is an axis of the front.
+    """
 
     operation: Operation
     accelerator: Accelerator
     objective: MappingObjective
     mapped: Mapped
-    front: tuple[Mapped, ...]
+    plan: Plan
+    cycle_level: int
+    front: tuple[tuple[Mapped, int | None], ...]
+    beaten: tuple[Figures, ...]
     evaluated: int
     lower_bound: float | None
-    cycle_level: int
-    published_cycles: tuple[int, int] | None
+    published: tuple[Figures, int] | None
+    priced: bool
 
     @property
     def text(self) -> str:
         return str(described(self.mapped.name, self.mapped.groups))
+
+    @property
+    def mappings(self) -> str:
+        """How many are on the front, in words."""
+        return f"{len(self.front):,} mapping{'s' * (len(self.front) > 1)}"
 
     @property
     def value(self) -> float | None:
@@ -61,24 +75,19 @@ class FoundMapping:
         return {
             "schema": "cascadesim.mapping/1", "cascade": self.operation.cascade.name,
             "architecture": self.accelerator.name, "objective": self.objective, "mapping": self.text,
-            **_figures(self.mapped), "cycle_level_cycles": self.cycle_level, "evaluated": self.evaluated,
+            **asdict(figures_of(self.mapped)), "cycle_level_cycles": self.cycle_level, "evaluated": self.evaluated,
             "optimal": self.optimal, "lower_bound": self.lower_bound,
-            "front": [{**_figures(each), "mapping": str(described(each.name, each.groups))} for each in self.front],
+            "front": [{**asdict(figures_of(each)), **({} if level is None else {"cycle_level_cycles": level}),
+                       "mapping": str(described(each.name, each.groups))} for each, level in self.front],
         }  # fmt: skip
 
 
-def _figures(mapped: Mapped) -> dict[str, float | None]:
-    energy = mapped.energy_j
-    return {"cycles": mapped.cycles, "energy_j": None if energy is None else sum(energy.values()),
-            "dram_bytes": mapped.dram_bytes}  # fmt: skip
-
-
 def _value(mapped: Mapped, objective: MappingObjective) -> float | None:
-    figures = _figures(mapped)
-    if objective == "edp":
-        energy, cycles = figures["energy_j"], figures["cycles"]
-        return None if energy is None or cycles is None else energy * cycles
-    return figures[{"latency": "cycles", "energy": "energy_j", "dram": "dram_bytes"}[objective]]
+    """What is to be least; None without a price, and of a front."""
+    figures = figures_of(mapped)
+    values = {"latency": figures.cycles, "dram": figures.dram_bytes, "energy": figures.energy_j,
+              "edp": None if figures.energy_j is None else figures.energy_j * figures.cycles}  # fmt: skip
+    return values.get(objective)
 
 
 def operation_of(
@@ -102,8 +111,9 @@ def operation_of(
 def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: MappingObjective) -> FoundMapping:
     """Search for each objective, and take the best of all that is found for the one that was asked for.
 
-    Raises CascadeSimError for a machine that takes no mapping, a cascade that has none on it, and an energy that has
-    no sourced price.
+    `pareto` joins the groups that a search looks at to a front in closed form, and takes the mapping of it that is
+    fastest at cycle level. Raises CascadeSimError
+    for a machine that takes no mapping, a cascade that has none on it, and an energy that has no sourced price.
     """
     if not isinstance(accelerator, TakesMappings):
         raise CascadeSimError(f"{accelerator.name} takes no mapping: its own model says what goes where")
@@ -115,28 +125,26 @@ def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: M
             found.append(given(shipped, operation.cascade, operation.extents, spec, operation.mask))
         except CascadeSimError:
             continue
-    values = [_value(each, objective) for each in found]
-    if None in values:
+    if objective in ("energy", "edp") and any(each.energy_j is None for each in found):
         raise CascadeSimError(f"{operation.cascade.name}: an operation of it has no sourced energy; take another "
-                              f"objective: latency, dram")
+                              f"objective: latency, dram, pareto")
+    everything = objective == "pareto"
+    trade = tradeoffs(operation, spec, found) if everything else front_of(found)
     best = min(found, key=lambda each: (_value(each, objective) or 0.0, each.cycles, each.dram_bytes))
-    plan = checked(accelerator.with_mapping(described(best.name, best.groups)).plan(operation, "physical"), accelerator)
+    runs = [(each, plan := _plan_of(operation, accelerator, each), execute(plan, "cycle").cycles)
+            for each in (trade.front if everything else (best,))]  # fmt: skip
+    best, plan, level = min(runs, key=lambda run: run[2])
+    front = [(each, cycles) for each, _, cycles in runs] if everything else [(each, None) for each in trade.front]
     return FoundMapping(
-        operation, accelerator, objective, best, _front(found), sum(each.evaluated for each in found),
-        _bound(operation, spec, best, objective), execute(plan, "cycle").cycles,
-        _published_cycles(accelerator.published_plan(operation), accelerator),
+        operation, accelerator, objective, best, plan, level, tuple(front), trade.beaten,
+        sum(each.evaluated for each in found) + trade.evaluated, _bound(operation, spec, best, objective),
+        _published(accelerator.published_plan(operation), accelerator), trade.priced,
     )  # fmt: skip
 
 
-def _front(found: list[Mapped]) -> tuple[Mapped, ...]:
-    """Those that no other one beats in cycles, energy and traffic together; each point once."""
-    points: dict[tuple[float, ...], Mapped] = {}
-    for each in found:
-        figures = _figures(each)
-        points.setdefault(tuple(value or 0.0 for value in figures.values()), each)
-    front = [point for point in points
-             if not any(other != point and all(o <= p for o, p in zip(other, point, strict=True)) for other in points)]
-    return tuple(points[point] for point in sorted(front))
+def _plan_of(operation: Operation, accelerator: TakesMappings, mapped: Mapped) -> Plan:
+    machine = accelerator.with_mapping(described(mapped.name, mapped.groups))
+    return checked(machine.plan(operation, "physical"), machine)
 
 
 def _bound(operation: Operation, spec: SpatialArray, mapped: Mapped, objective: MappingObjective) -> float | None:
@@ -157,9 +165,12 @@ def _bound(operation: Operation, spec: SpatialArray, mapped: Mapped, objective: 
     return max(cycles, traffic / spec.dram_bytes_per_cycle)
 
 
-def _published_cycles(plan: Plan | None, accelerator: Accelerator) -> tuple[int, int] | None:
-    """Closed form and cycle level of the machine's own plan, where it has one for this cascade."""
+def _published(plan: Plan | None, accelerator: Accelerator) -> tuple[Figures, int] | None:
+    """The machine's own plan, where it has one for this cascade: in closed form, and its cycles at cycle level."""
     if plan is None:
         return None
     checked(plan, accelerator)
-    return execute(plan, "analytical").cycles, execute(plan, "cycle").cycles
+    energy = plan.dynamic_energy_j
+    figures = Figures(execute(plan, "analytical").cycles, None if energy is None else sum(energy.values()),
+                      plan.traffic.total_bytes)  # fmt: skip
+    return figures, execute(plan, "cycle").cycles

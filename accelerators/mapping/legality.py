@@ -106,13 +106,30 @@ def input_copies(group: BoundGroup, depth: int) -> int:
 
 
 def does_not_fit(group: BoundGroup) -> str | None:
-    """Say that the tiles do not fit the buffer, where they do not."""
+    """Say that the tiles do not fit the buffer, where they do not, and what would make the largest one smaller."""
     needed, room = group.footprint_words, group.spec.buffer_words
     if needed <= room:
         return None
     word = group.spec.word_bytes
-    names = ", ".join(run.work.name for run in group.runs)
-    return f"tiles of {names} take {needed * word:,} bytes of global_buffer, which has {room * word:,}; split an axis"
+    names = " ... ".join(dict.fromkeys(group.runs[place].work.name for place in (0, -1)))
+    return (f"tiles of {names} take {needed * word:,} bytes of global_buffer, which has {room * word:,}; "
+            f"{_smaller(group)}")
+
+
+def _smaller(group: BoundGroup) -> str:
+    """The tensor that takes most of the buffer, its tile, and which lines of a mapping would make it smaller."""
+    kept = (each for each in (*group.reads, *group.made) if each.where == GLOBAL_BUFFER)
+    most = max(kept, key=lambda each: each.copies * each.words(group.tile(each.depth)))
+    sides = {axis: size for axis, size in group.tile(most.depth).items() if axis in most.axes and size > 1}
+    outside, taken = group.loops[: most.depth], most.copies * most.words(group.tile(most.depth))
+    ways = [f"keep it at {loop.part}" for depth, loop in enumerate(group.loops, 1) if depth > most.depth
+            and most in group.reads and input_copies(group, depth) * most.words(group.tile(depth)) < taken][-1:]
+    ways += [f"smaller steps of {loop.part}" for loop in outside if loop.step == sides.get(loop.axis)]
+    around = f" around {group.loops[most.depth].part}" if most.depth < len(group.loops) else ""
+    ways += [f"loop over {axis}{around}" for axis in sides if axis not in {loop.axis for loop in outside}]
+    ways += ["one tile at a time"] * (most.copies > 1)
+    tile = " x ".join(f"{size:,} {axis}" for axis, size in sides.items())
+    return f"most for {most.tensor}, {most.copies} of {tile}: {', '.join(ways) or 'nothing makes that smaller'}"
 
 
 def illegal(draft: Draft) -> Iterator[str]:

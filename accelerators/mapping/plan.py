@@ -112,8 +112,6 @@ def searched(
     for choice in _choices(cascade, dict(extents), spec):
         try:
             bound, splits = _sized(cascade, dict(extents), choice, mask)
-            kind: OperationKind = "attention" if "m" in dict(extents) else "linear"
-            work_of(Operation(cascade.name, kind, cascade, extents), splits)  # too many points to count: refused
             groups, tried = search(bound, spec, most_fused, objective, thorough)
         except CascadeSimError as error:
             refusal = refusal or error
@@ -186,6 +184,17 @@ def _choices(cascade: Cascade, extents: Mapping[str, int], spec: SpatialArray) -
     return (dict(choice) for choice in dict.fromkeys(tried))
 
 
+def sized_problems(
+    cascade: Cascade, extents: tuple[tuple[str, int], ...], spec: SpatialArray, mask: Mask = FULL
+) -> Iterator[tuple[MappingProblem, dict[str, int]]]:
+    """The cascade at each of the sizes that the text leaves open and that can be bound, and what was chosen of them."""
+    for choice in _choices(cascade, dict(extents), spec):
+        try:
+            yield _sized(cascade, dict(extents), choice, mask)
+        except CascadeSimError:
+            continue
+
+
 def _sized(
     cascade: Cascade, extents: dict[str, int], choice: Mapping[str, int], mask: Mask
 ) -> tuple[MappingProblem, dict[str, int]]:
@@ -193,6 +202,8 @@ def _sized(
     size, instances, heads = _stacked(cascade, extents)
     sizes = {rank.upper(): extent for rank, extent in size.items()}
     splits = {**choice, **_outer(cascade, size, {**sizes, **choice}, choice)}
+    kind: OperationKind = "attention" if "m" in extents else "linear"
+    work_of(Operation(cascade.name, kind, cascade, tuple(extents.items())), splits)  # too many points to count: refused
     paired = attended(cascade, _unstacked({**sizes, **splits}, heads), mask, heads)
     return problem(cascade, {**sizes, **splits}, instances, heads, paired), splits
 
@@ -217,6 +228,12 @@ def _phase(group: BoundGroup, useful: Mapping[str, Mapping[str, int]]) -> Phase:
     traffic = Traffic(instances * group.read_words * word, instances * group.written_words * word)
     name = ", ".join(run.work.name for run in group.runs)
     return Phase(name, activities, traffic, instances * group.bound_cycles, partial(program, group))
+
+
+def group_of(phase: Phase) -> BoundGroup | None:
+    """The group of fused Einsums that a phase runs, None where its machine made the phase without a mapping."""
+    built = phase.program
+    return built.args[0] if isinstance(built, partial) and built.func is program else None
 
 
 def _activity(group: BoundGroup, run: BoundRun, useful: Mapping[str, Mapping[str, int]]) -> EinsumActivity:

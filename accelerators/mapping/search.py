@@ -9,6 +9,7 @@ set: orders of loops are all tried, tiles are those of the array and whole exten
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 from typing import Literal
@@ -136,7 +137,8 @@ def _reason(problem: MappingProblem, spec: SpatialArray) -> CascadeSimError:
         groups = [bound(draft) for draft in alone.drafts()]
         if groups:
             smallest = min(groups, key=lambda group: group.footprint_words)
-            return IllegalMapping(f"{problem.cascade.name}: {does_not_fit(smallest)}")
+            why = does_not_fit(smallest)
+            return IllegalMapping(f"{problem.cascade.name}: at the smallest that a search tries, {why}")
     return IllegalMapping(f"{problem.cascade.name}: its Einsums depend on each other, and do not fit together")
 
 
@@ -162,6 +164,15 @@ def best_group(
         if best is before or best is None or not thorough:
             return best, tried
         neighbours = replace(neighbours, near=best.leaf)
+
+
+def every_group(
+    problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], fine: bool = False
+) -> Iterator[BoundGroup]:
+    """All groups of these Einsums that are looked at and fit."""
+    for draft in Neighbours(problem, spec, members, fine).drafts():
+        if (group := _resident(draft)) is not None:
+            yield group
 
 
 def _least_busy(draft: Draft) -> float:

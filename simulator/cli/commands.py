@@ -168,7 +168,8 @@ def list_names(section: str | None) -> None:
               help="Another value for a field of the architecture or of the workload; repeatable.")
 @output_format("table", "json", "csv", help_text="How results are printed.")
 @click.option("--output", type=new_file(), metavar="FILE", help="Print to a file instead.")
-@click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg", help="Also draw the figures.")
+@click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
+              help="Also draw the figures; with --show mapping, the mapping.")
 @click.option("--trace", type=new_file(".json"), metavar="FILE.json",
               help="Also write the schedule of the first tiles, for Perfetto or chrome://tracing.")
 @choice("--show", of=("cascade", "mapping", "schedule", "bound", "dram"),

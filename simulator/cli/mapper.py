@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +11,15 @@ import click
 
 from cascadesim.simulator.cli.options import LARGEST_BATCH, choice, extent, lengths, new_file, output_format, whole
 from cascadesim.simulator.result import Result, write_lines
-from cascadesim.simulator.views.output import gigabytes, json_text, pending_files, printable, written_to
+from cascadesim.simulator.views.output import (
+    aligned,
+    bytes_of,
+    gigabytes,
+    json_text,
+    pending_files,
+    printable,
+    written_to,
+)
 
 if TYPE_CHECKING:
     from cascadesim.simulator.mapper import FoundMapping, MappingObjective
@@ -26,13 +35,17 @@ if TYPE_CHECKING:
               help="Sequences at once.  [the workload's]")
 @click.option("--set", "sizes", type=extent, multiple=True, metavar="RANK=N",
               help="The size of a rank, in place of the workload's; repeatable.")
-@choice("--objective", of=("latency", "energy", "edp", "dram"), default="latency",
-        help_text="What is to be least; edp is energy times delay.")
+@choice("--objective", of=("latency", "energy", "edp", "dram", "pareto"), default="latency",
+        help_text="What is to be least; edp is energy times delay. pareto: every mapping that no other one beats\nin "
+                  "cycles, energy and DRAM traffic; the fastest is the one that is written.")
 @click.option("--output", type=new_file(".mapping"), metavar="FILE.mapping", help="Also write the mapping to a file.")
+@click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
+              help="Also draw the mapping and the schedule of its first tiles; with pareto, the front.")
 @output_format("table", "json")
 def map_cascade(
     cascade: str, architecture: str, workload: str, sequence_length: tuple[int, ...] | None, batch: int | None,
-    sizes: tuple[tuple[str, int], ...], objective: str, output: Path | None, format_: str,
+    sizes: tuple[tuple[str, int], ...], objective: str, output: Path | None, plot: Path | None,
+    format_: str,
 ) -> Result[FoundMapping]:  # fmt: skip
     """The best mapping of CASCADE on ARCH that is found: what to fuse, tile sizes, what is kept where.
 
@@ -44,16 +57,29 @@ def map_cascade(
         raise click.UsageError("map takes one --seq-len")
     from cascadesim.simulator.mapper import find_mapping_of, load, operation_of
 
-    with pending_files((output,)) as (file,):
+    with pending_files((output, plot)) as (file, picture):
         length = sequence_length[0] if sequence_length else None
         operation = operation_of(cascade, workload, length, batch, dict(sizes))
         found = find_mapping_of(operation, load(architecture), cast("MappingObjective", objective))
         if file is not None:
             with written_to(file) as stream:
                 stream.write(found.text)
-        click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(_table(found))))
+        if picture is not None:
+            _draw(found, picture)
+        lines = _front if objective == "pareto" else _table
+        click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(lines(found))))
     return Result(found, found.to_dict, lambda: cast("list[dict[str, object]]", found.to_dict()["front"]),
-                  lambda stream: write_lines(_table(found), stream))  # fmt: skip
+                  lambda stream: write_lines(lines(found), stream), partial(_draw, found))  # fmt: skip
+
+
+def _draw(found: FoundMapping, target: Path) -> int:
+    """The front where that was asked for, otherwise the mapping; returns the number of panels."""
+    from cascadesim.simulator.views import front_plot, mapping_plot  # matplotlib takes half a second
+
+    if found.objective == "pareto":
+        return front_plot.draw(found, target)
+    run = mapping_plot.MappedRun(found.accelerator.name, found.plan, found.accelerator.clock_hz)
+    return mapping_plot.draw((run,), target)
 
 
 def _table(found: FoundMapping) -> Iterator[str]:
@@ -63,9 +89,9 @@ def _table(found: FoundMapping) -> Iterator[str]:
     yield ""
     yield f"closed form   {mapped.cycles:>16,.0f} cycles"
     yield f"cycle level   {found.cycle_level:>16,} cycles"
-    if found.published_cycles is not None:
-        closed, level = found.published_cycles
-        yield f"published     {closed:>16,} cycles, {level:,} at cycle level: the machine's own plan"
+    if found.published is not None:
+        own, level = found.published
+        yield f"published     {own.cycles:>16,} cycles, {level:,} at cycle level: the machine's own plan"
     yield f"DRAM traffic  {gigabytes(mapped.dram_bytes):>16}"
     yield f"energy        {_joules(mapped.energy_j):>16}"
     if found.lower_bound is not None and found.value is not None:
@@ -78,8 +104,31 @@ def _table(found: FoundMapping) -> Iterator[str]:
     if len(found.front) > 1:
         yield ""
         yield "not beaten in cycles, energy and traffic together:"
-        for each in found.front:
+        for each, _ in found.front:
             yield f"  {each.cycles:>16,.0f} cycles  {_joules(each.energy_j):>10}  {gigabytes(each.dram_bytes):>10}"
+
+
+def _front(found: FoundMapping) -> Iterator[str]:
+    """The front, fastest first, with the machine's own plan and the text of the fastest mapping."""
+    axes = "cycles, energy and DRAM traffic" if found.priced else "cycles and DRAM traffic"
+    yield (f"{found.operation.cascade.name} on {found.accelerator.name}: {found.mappings} that no other one beats in "
+           f"{axes}, of {found.evaluated:,} ways of fusing and tiling")
+    if not found.priced:
+        yield "energy is left out: an operation has no sourced price"
+    yield ""
+    rows = [("", "closed form", "cycle level", "energy", "DRAM", "groups")]
+    for number, (each, level) in enumerate(found.front, 1):
+        figures = f"{each.cycles:,.0f}", f"{level:,}", _joules(each.energy_j), bytes_of(each.dram_bytes)
+        rows.append((f"{number}", *figures, f"{len(each.groups)}"))
+    if found.published is not None:
+        own, level = found.published
+        energy = "unknown" if own.energy_j is None else f"{own.energy_j:.4g} J"
+        rows.append(("published", f"{own.cycles:,}", f"{level:,}", energy, bytes_of(own.dram_bytes), ""))
+    yield from aligned(rows, names=1)
+    yield ""
+    if len(found.front) > 1:
+        yield f"the fastest at cycle level, {found.cycle_level:,} cycles:"
+    yield found.text.rstrip()
 
 
 def _joules(energy_j: Mapping[str, float] | None) -> str:

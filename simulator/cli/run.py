@@ -49,16 +49,17 @@ def run(
         requests = asked = tuple(ask(settings))
         problems: tuple[str, ...] = ()
         results: tuple[Report, ...] = ()
-        if show is None or plot is not None:
+        if show is None or (plot is not None and show != "mapping"):
             requests, results, problems = _answered(requests, reports)
         if show is None:
             table = partial(_print_table, results)
         else:
             requests, texts, further = _answered(requests, _view(show))
             problems, table = (*problems, *further), partial(write_lines, texts)
+        drawn = partial(_draw_mappings, requests) if show == "mapping" else partial(_draw, results)
         return Result(
             results, lambda: document(results), lambda: (report.to_row() for report in results), table,
-            partial(_draw, results), partial(_write_trace, requests), {"csv": partial(_write_csv, results)}, problems,
+            drawn, partial(_write_trace, requests), {"csv": partial(_write_csv, results)}, problems,
             _unused(ask, settings, asked) if settings and again and show is None else (), 2 if problems else 0,
         )  # fmt: skip
 
@@ -185,6 +186,12 @@ def _draw(results: Sequence[Report], target: Path) -> int:
     from cascadesim.simulator.views import plot as figures
 
     return figures.draw(results, target)
+
+
+def _draw_mappings(requests: Sequence[Request], target: Path) -> int:
+    from cascadesim.simulator.views import mapping_plot
+
+    return mapping_plot.draw(mapping_plot.mapped_runs(requests), target)
 
 
 def _write_trace(requests: Sequence[Request], target: Path) -> None:

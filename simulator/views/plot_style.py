@@ -23,6 +23,11 @@ STYLE: dict[str, object] = {
     "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": "#dddddd", "grid.linewidth": 0.6,
 }  # fmt: skip
 _WRITTEN = {"svg.hashsalt": "cascadesim", "svg.fonttype": "none"}
+DARK = {  # what a vector picture looks like where the page is dark: paper, ink, boxes, lines
+    "#ffffff": "#16181c", "#1b1b1b": "#ececec", "#5b5b5b": "#a9a9a9", "#d4d4d4": "#3d4148", "#f6f6f4": "#1d2025",
+    "#ebebe8": "#262a30", "#d7e7f5": "#143a57", "#fbe3d4": "#5a2c12", "#f3ebc6": "#4a4110", "#e7e3f1": "#372f50",
+    "#7b4173": "#d79ad0",
+}  # fmt: skip
 _MOST_PIXELS = 16_000  # of either side: what is longer is drawn smaller
 
 # Okabe and Ito, "Color Universal Design" (2008), without black, orange first
@@ -66,10 +71,14 @@ def note_empty(axes: Axes, text: str, *, labelled: bool = False) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#666666")
 
 
-def write_figure(figure_of: Callable[[], Figure], target: Path, style: Mapping[str, object] = STYLE) -> int:
+def write_figure(
+    figure_of: Callable[[], Figure], target: Path, style: Mapping[str, object] = STYLE,
+    dark: Mapping[str, str] | None = None,
+) -> int:  # fmt: skip
     """Write the figure, made in a style, in the format that the suffix of `target` names: .png or .svg.
 
-    Returns how many panels have something in them.
+    Returns how many panels have something in them. `dark`: colour -> the one in its place where a vector picture is
+    shown on a dark page.
     """
     is_svg = target.suffix.lower() == ".svg"
     with matplotlib.rc_context(cast(Any, {**style, **_WRITTEN})):
@@ -80,10 +89,18 @@ def write_figure(figure_of: Callable[[], Figure], target: Path, style: Mapping[s
         names: dict[str, str] = {}
         svg = target.read_text(encoding="utf-8")
         numbered = re.sub(r"\bp[0-9a-f]{10}\b", lambda found: names.setdefault(found[0], f"clip{len(names)}"), svg)
-        target.write_text(numbered, encoding="utf-8")
+        target.write_text(_in_both_schemes(numbered, dark or {}), encoding="utf-8")
     return sum(_is_panel(axes) for axes in figure.axes)
 
 
 def _is_panel(axes: Axes) -> bool:
     drawn = (*axes.lines, *axes.patches, *axes.collections, *axes.images)
     return axes.get_label() != "<colorbar>" and any(each.get_visible() for each in drawn)
+
+
+def _in_both_schemes(svg: str, dark: Mapping[str, str]) -> str:
+    """Add a style sheet that exchanges colours where the page is dark."""
+    rules = "".join(f'[style*="{what}: {light}"]{{{what}:{other}!important}}'
+                    for light, other in dark.items() for what in ("fill", "stroke"))  # fmt: skip
+    sheet = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>\n <defs>"
+    return svg.replace("<defs>", sheet, 1) if dark else svg

@@ -170,8 +170,29 @@ def test_tiles_that_do_not_fit_are_refused_with_bytes() -> None:
     """K and V whole, and Q: 3 x 1,024 x 64 words of 2 bytes are 384 KiB, and running values come beside."""
     text = TEXT.replace("keep K, V in global_buffer at m1 double", "keep K, V in global_buffer at h")
     tight = spec_of("fusemax", "global_buffer.capacity_bytes=262144")
-    with pytest.raises(IllegalMapping, match=r"bytes of global_buffer, which has 262,144; split an axis"):
+    with pytest.raises(IllegalMapping, match=r"bytes of global_buffer, which has 262,144; most for "):
         given_mapping(parse_mapping(text), find("attention-1pass"), BERT, tight)
+
+
+@pytest.mark.parametrize(("name", "capacity", "changes", "said"), [
+    ("flat", 65536, (), "most for QK, 2 of 1,024 m x 256 p: smaller steps of p1, loop over m, one tile at a time"),
+    ("fusemax", 262144, (), "most for Q, 2 of 64 e x 1,024 p: smaller steps of p2, loop over e around m1, one tile at "
+                            "a time"),  # kept at p1 the pipeline would hold nine tiles of 256
+    ("fusemax", 262144, ("overlap pipeline", "overlap serial"), "most for Q, 2 of 64 e x 1,024 p: keep it at p1, "
+                        "smaller steps of p2, loop over e around m1, one tile at a time"),
+    ("fusemax", 131072, ("keep Q in global_buffer at p2 double", "keep Q in global_buffer at p1"),
+     "most for Q, 9 of 64 e x 256 p: smaller steps of p1, loop over e, one tile at a time"),
+])  # fmt: skip
+def test_what_would_fit_is_said_in_lines_of_the_mapping(
+    name: str, capacity: int, changes: tuple[str, ...], said: str
+) -> None:
+    """Scores of 256 queries, twice; queries and results of 1,024, twice; what is said makes that smaller."""
+    text = str(find_mapping(name)).replace("divisor global_buffer else fit", "1024")
+    tight = spec_of(name, f"global_buffer.capacity_bytes={capacity}")
+    changed = parse_mapping(text.replace(*changes) if changes else text)
+    with pytest.raises(IllegalMapping) as refused:
+        given_mapping(changed, find(changed.cascade), BERT, tight)
+    assert said in str(refused.value)
 
 
 def test_the_published_mapping_of_fusemax_takes_its_published_cycles() -> None:
