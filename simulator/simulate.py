@@ -84,13 +84,15 @@ def _report(request: Request, runs: Sequence[OperationRun]) -> Report:
     whole_model, prompt = request.scope == "model", request.phase == "prefill"
     layer = None if whole_model else runs[0].operation.layer
     tokens = request.sequences * (request.length if prompt else 1)
-    cache_width = accelerator.capabilities.stored.kv
+    stored = accelerator.capabilities.stored
+    kept = workload.state_bytes(request.sequences, stored.activations)
     return Report(
         architecture=accelerator.name, workload=workload.name,
         attention=request.cascade if any(run.operation.kind == "attention" for run in runs) else None,
         scope=request.scope, layer=layer, layers=request.layers(layer), parameters=workload.parameters(),
-        kv_cache_bytes=workload.kv_cache_bytes(request.length, request.sequences, cache_width)
+        kv_cache_bytes=workload.kv_cache_bytes(request.length, request.sequences, stored.kv)
         if workload.generates else None,
+        state_bytes=kept[0] or None, convolution_bytes=kept[1] or None,
         memory=memory(request) if whole_model else None,
         phase=request.phase, fidelity=request.fidelity, accounting=request.accounting,
         batch=request.sequences, sequence_length=request.length,

@@ -7,14 +7,8 @@ from typing import Any
 
 import pytest
 
-from cascadesim.einsum_cascades.models.layers import (
-    Attention,
-    FeedForward,
-    Layer,
-    LayerSizes,
-    layer_parameters,
-    norm_parameters,
-)
+from cascadesim.einsum_cascades.models.layers import Layer, LayerSizes, layer_parameters, norm_parameters
+from cascadesim.einsum_cascades.models.sections import Attention, FeedForward
 from cascadesim.einsum_cascades.models.workload import load_workload
 
 EXACT = 0.0  # every tensor is in the file

@@ -174,7 +174,7 @@ def test_work_by_hand() -> None:
     assert rule["KS"] == rule["AV"] == {"mac": 144}
     assert rule["D"] == {"add": 48, "multiply": 48}
     assert rule["S"] == {"multiply": 144, "add": 144}
-    chunked = bound_work(find("gated-deltanet-chunked"), {**sizes, "M0": 3, "P0": 3, "I0": 3})
+    chunked = bound_work(find("gated-deltanet-chunked"), {**sizes, "M0": 3, "P0": 3, "I0": 3, "G": 1})
     assert chunked["QK"] == {"mac": 2 * 2 * 6 * 3}
     assert chunked["KK"] == {"mac": 2 * 2 * 3 * 3}
     # row 0 leaves rows 1 and 2 in column 0, row 1 leaves row 2 in columns 0 and 1

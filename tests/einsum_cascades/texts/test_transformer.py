@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from cascadesim.einsum_cascades.analysis.bound_counts import bound_work
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
 from cascadesim.einsum_cascades.analysis.passes import passes
-from cascadesim.einsum_cascades.models.layers import Activation
 from cascadesim.einsum_cascades.models.lowering import activation
+from cascadesim.einsum_cascades.models.sections import Activation
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.texts import find, transformer
 
