@@ -110,7 +110,7 @@ class Report:
 
     architecture: str
     workload: str
-    attention: str | None  # name of the attention cascade; None where the scope has no attention
+    attention: str | None  # the attention cascade, and with + those of recurrences; None where the scope has neither
     scope: str
     layer: str | None  # which kind of layer, where the scope is one layer
     layers: int  # how many such layers the model has; in scope model: all of them

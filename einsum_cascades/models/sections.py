@@ -21,13 +21,14 @@ from cascadesim.einsum_cascades.texts import find
 Size = Annotated[int, Field(gt=0, le=2**40)]  # no model comes near; keeps every product an honest number
 Activation: TypeAlias = Literal["gelu", "gelu-tanh", "silu", "relu", "relu2"]
 Form: TypeAlias = Literal["gated-deltanet", "kimi-delta-attention", "mamba-2"]
+RECURRENCE = "recurrence"  # the name of the operation
 STATE_BYTES = 4  # of a number: engines keep states in fp32 (mamba_ssm_dtype of Qwen3.5's and Nemotron's configurations)
 _PROMPTS: Mapping[Form, str] = {"gated-deltanet": "gated-deltanet-chunked", "mamba-2": "mamba-2-ssd",
                                 "kimi-delta-attention": "kimi-delta-attention-chunked"}  # fmt: skip
 # Text of attention -> the text that goes on from its state, one new token after another.
 STEPS: Mapping[str, str] = {
-    "linear-attention-chunked": "linear-attention-step", "mamba-2-ssd": "mamba-2-step",
-    "gated-deltanet": "gated-deltanet-step", "gated-deltanet-chunked": "gated-deltanet-step",
+    "mamba-2-ssd": "mamba-2-step", "gated-deltanet": "gated-deltanet-step",
+    "gated-deltanet-chunked": "gated-deltanet-step",
     "kimi-delta-attention": "kimi-delta-attention-step", "kimi-delta-attention-chunked": "kimi-delta-attention-step",
 }  # fmt: skip
 
@@ -215,7 +216,7 @@ class Recurrence(Spec):
         text = _PROMPTS[self.form]
         extents = (("b", batch), ("h", self.heads), ("g", self.heads // self.key_heads), ("m", tokens),
                    ("p", tokens), ("e", self.key_dim), ("f", self.value_dim))  # fmt: skip
-        yield Operation("recurrence", "attention", find(STEPS[text] if stepping else text), extents)
+        yield Operation(RECURRENCE, "attention", find(STEPS[text] if stepping else text), extents)
         if self.form == "mamba-2":  # a norm for each group
             yield elementwise("gated_norm", find("mamba-2-norm"), rows * self.key_heads,
                               self.values // self.key_heads)  # fmt: skip

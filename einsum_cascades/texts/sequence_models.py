@@ -144,19 +144,11 @@ TITANS_MEMORY = cascade("titans-memory", """
     AV[h,m,f]      = Q[h,m,e] * MEM[h,m+1,e,f]
 """)
 
-LINEAR_ATTENTION_STEP = cascade("linear-attention-step", """
-    S[h,0,e,f]   = S0[h,e,f]                          # Katharopoulos et al. (ICML 2020), section 3.4: as an RNN
-    KV[h,m,e,f]  = K[h,m,e] * V[h,m,f]
-    S[h,m+1,e,f] = S[h,m,e,f] + KV[h,m,e,f]
-    AV[h,m,f]    = Q[h,m,e] * S[h,m+1,e,f]
-    SM[h,e,f]    = S[h,M,e,f]
-""")
-
 MAMBA_2_STEP = cascade("mamba-2-step", """
     S[h,0,e,f]   = S0[h,e,f]                          # Dao and Gu (arXiv 2405.21060), the recurrence of section 2
     DG[h,m]      = exp(G[h,m])
-    KV[h,m,e,f]  = K[h//G,m,e] * V[h,m,f]
-    S[h,m+1,e,f] = DG[h,m] * S[h,m,e,f] + KV[h,m,e,f]
+    SG[h,m,e,f]  = DG[h,m] * S[h,m,e,f]
+    S[h,m+1,e,f] = SG[h,m,e,f] + K[h//G,m,e] * V[h,m,f]
     AV[h,m,f]    = Q[h//G,m,e] * S[h,m+1,e,f]
     SM[h,e,f]    = S[h,M,e,f]
 """)
