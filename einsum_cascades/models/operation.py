@@ -175,7 +175,7 @@ def causal_by_itself(text: Cascade) -> bool:
         pairs = len(inner) > 1 and inner <= set(einsum.ranks)
         if outer & set(einsum.reduced_ranks) or (late and outer & set(einsum.ranks)):
             return False
-        if pairs and not conditions(einsum.expression):
+        if pairs and not any(conditions(einsum.expression)):
             return False
     return True
 

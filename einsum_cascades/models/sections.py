@@ -96,6 +96,16 @@ class FeedForward(Spec):
     gated: bool = False
     bias: bool = False
 
+    @model_validator(mode="after")
+    def _consistent(self) -> FeedForward:
+        _refuse_gate(self.activation, self.gated)
+        return self
+
+
+def _refuse_gate(activation: Activation, gated: bool) -> None:
+    if gated and activation == "relu2":
+        raise ValueError("activation: relu2 gates nothing; state gated: false")
+
 
 class Experts(Spec):
     """A mixture of experts: each token goes to `chosen` of `experts`; `shared` ones see every token."""
@@ -113,6 +123,7 @@ class Experts(Spec):
     def _consistent(self) -> Experts:
         if self.chosen > self.experts:
             raise ValueError(f"chosen must be at most experts {self.experts}, got {self.chosen}")
+        _refuse_gate(self.activation, self.gated)
         return self
 
 
