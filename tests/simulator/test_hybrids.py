@@ -18,7 +18,8 @@ from cascadesim.simulator.report import Report
 from cascadesim.simulator.request import Request, divided, memory
 from cascadesim.simulator.simulate import simulate
 
-HYBRIDS = ("qwen3.5-27b", "qwen3.5-35b-a3b", "nemotron-h-56b", "nemotron-3-nano-30b-a3b", "mimo-v2-flash", "kimi-k3-kda")
+HYBRIDS = ("qwen3.5-27b", "qwen3.5-35b-a3b", "nemotron-h-56b", "nemotron-3-nano-30b-a3b", "mimo-v2-flash",
+           "kimi-k3-kda")  # fmt: skip
 Phase = Literal["prefill", "decode"]
 STATE = 48 * 128 * 128  # numbers of one linear layer of Qwen3.5-27B
 
@@ -63,12 +64,12 @@ def test_a_step_takes_as_long_after_any_number_of_tokens(arch: str, name: str) -
             assert short[kind].cycles < long[kind].cycles
 
 
-@pytest.mark.parametrize(("arch", "within"), [("h100-sxm", 0.02), ("fusemax", 0.001)])
-def test_a_prompt_of_twice_as_many_tokens_takes_twice_as_long(arch: str, within: float) -> None:
-    """Where softmax takes nearly four times as long."""
-    short, long = (layers(arch, "prefill", length) for length in (32_768, 65_536))
+@pytest.mark.parametrize(("arch", "tokens", "within"), [("h100-sxm", 32_768, 0.02), ("fusemax", 4096, 0.01)])
+def test_a_prompt_of_twice_as_many_tokens_takes_twice_as_long(arch: str, tokens: int, within: float) -> None:
+    """Where softmax takes three to four times as long."""
+    short, long = (layers(arch, "prefill", length) for length in (tokens, 2 * tokens))
     assert long["linear"].cycles == pytest.approx(2 * short["linear"].cycles, rel=within)
-    assert long["full"].cycles > 3.5 * short["full"].cycles
+    assert long["full"].cycles > 3 * short["full"].cycles
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
