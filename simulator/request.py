@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares, Stored, TakesMappings
 from cascadesim.einsum_cascades.models.layers import Layer, Phase
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.sections import Attention, Recurrence
+from cascadesim.einsum_cascades.models.sections import RECURRENCE, Attention, Recurrence
 from cascadesim.einsum_cascades.models.workload import (
     Scope,
     TracedWorkload,
@@ -258,6 +258,9 @@ def _operand_bytes(operation: Operation, stored: Stored) -> float:
     results = max(stored.activations, RESULT_BYTES)
     if operation.kind == "linear":
         return size["x"] * size["r"] * (size["k"] * stored.activations + size["n"] * results)
+    if operation.name == RECURRENCE:  # queries and keys of shared heads; values, results
+        shared, own = size["h"] // size["g"] * size["e"], size["h"] * size["f"]
+        return size["b"] * size["m"] * ((2 * shared + own) * stored.activations + own * results)
     if operation.kind == "attention":
         keys = size["m"] * size["h"] // size["g"] if operation.operand == "activations" else 0
         rows = size["b"] * (size["h"] * size["p"] + keys)

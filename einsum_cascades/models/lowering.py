@@ -139,7 +139,7 @@ def _self_attention(sizes: LayerSizes, attention: Attention, run: LayerRun) -> I
             yield _attention("text_attention", attention, run, joined, tokens + joined, FULL)
     elif run.phase == "decode" and attention.latent is not None:
         yield _absorbed_attention(attention.heads, attention.latent, _keys_and_mask(sizes, attention, run)[0], run)
-    elif run.phase == "decode" and run.attention.name in STEPS:  # its keys are in a state
+    elif run.phase == "decode" and run.attention.name in STEPS and sizes.layer.interval == CAUSAL:  # keys in a state
         yield replace(_attention("attention", attention, run, 1, 1, FULL), operand="activations",
                       cascade=find(STEPS[run.attention.name]))
     else:

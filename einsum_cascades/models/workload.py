@@ -330,6 +330,7 @@ class TracedWorkload:
         return 0
 
     def state_bytes(self, batch: int, word_bytes: float = 2) -> tuple[int, int]:
+        """None either: its heads are those of softmax."""
         return 0, 0
 
     def notes(self, *, sequence_length: int | None = None) -> tuple[str, ...]:
