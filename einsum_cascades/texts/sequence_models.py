@@ -210,12 +210,12 @@ KIMI_DELTA_ATTENTION_CHUNKED = cascade("kimi-delta-attention-chunked", """
 """)
 
 CAUSAL_CONVOLUTION = cascade("causal-convolution", """
-    C[r,d] = X[r,d] * W[0,d] + X[r+1,d] * W[1,d] + X[r+2,d] * W[2,d] + X[r+3,d] * W[3,d]   # of width 4, each channel by
+    C[r,d] = X[r,d] * W0[d] + X[r+1,d] * W1[d] + X[r+2,d] * W2[d] + X[r+3,d] * W3[d]       # of width 4, each channel by
     Y[r,d] = C[r,d] / (1 + exp(-C[r,d]))              # itself (Mamba, arXiv 2312.00752); X begins 3 tokens before row 0
 """)
 
 CAUSAL_CONVOLUTION_STEP = cascade("causal-convolution-step", """
-    C[r,d] = X3[r,d] * W[0,d] + X2[r,d] * W[1,d] + X1[r,d] * W[2,d] + X[r,d] * W[3,d]   # X1 to X3: columns kept
+    C[r,d] = X3[r,d] * W0[d] + X2[r,d] * W1[d] + X1[r,d] * W2[d] + X[r,d] * W3[d]      # X1 to X3: columns that are kept
     Y[r,d] = C[r,d] / (1 + exp(-C[r,d]))
 """)
 

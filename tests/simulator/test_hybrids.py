@@ -118,3 +118,29 @@ def test_chunks_of_a_text_become_a_step_in_decoding() -> None:
     (prompt,) = simulate(load_workload("llama"), load("h100-sxm"), sequence_length=5000, scope="attention",
                          attention="gated-deltanet-chunked", fidelity="analytical")  # fmt: skip
     assert prompt.cycles > 10 * found.cycles  # the causal mask of the workload is that of the text
+
+
+@pytest.mark.parametrize(("name", "widest"), [
+    ("kimi-k3-kda", 7168 + 2 * 3 * 96 * 128),  # what the convolution reads and writes, beside the residual stream
+    ("nemotron-h-56b", 8192 + 2 * 32_768),  # squares of the feed-forward part; recurrences have 36,864
+])  # fmt: skip
+def test_the_widest_operation_bounds_activations(name: str, widest: int) -> None:
+    """Numbers of a token, in 16 bits; weights come once."""
+    found = memory(Request(load_workload(name), load("h200-sxm"), 1000, 2, "prefill"))
+    assert found is not None
+    assert 0 <= found.activations - 2 * 1000 * 2 * widest <= 4 * 2 * 3 * 96 * 128
+
+
+def test_columns_of_a_convolution_come_from_memory() -> None:
+    """Three columns and the token's own of 10,240 channels in 16 bits, 4 taps, and the result; nothing is in L2."""
+    (found,) = simulate(load_workload("qwen3.5-27b"), load("h100-sxm"), sequence_length=5, phase="decode")
+    (moved,) = (each.dram_bytes for each in found.operations if each.name == "convolution")
+    assert moved == 48 * 2 * 10_240 * (4 + 4 + 1)
+
+
+def test_a_window_is_no_state() -> None:
+    """In decoding as in a prompt: layers that see 128 keys cannot keep all that came before in a state."""
+    for phase in ("prefill", "decode"):
+        with pytest.raises(CascadeSimError, match="gated-deltanet-chunked"):
+            simulate(load_workload("gpt-oss-20b"), load("h100-sxm"), phase=phase, scope="attention",
+                     attention="gated-deltanet-chunked")  # fmt: skip

@@ -155,9 +155,10 @@ def test_a_convolution_looks_back_three_tokens() -> None:
     padded = np.concatenate([np.zeros((3, DEPTH)), x])
     expected = np.array([sum(taps[tap] * padded[row + tap] for tap in range(4)) for row in range(LENGTH)])
     expected = expected / (1 + np.exp(-expected))
-    assert np.allclose(evaluate(find("causal-convolution"), {"X": padded, "W": taps})["Y"], expected)
+    weights = {f"W{tap}": taps[tap] for tap in range(4)}
+    assert np.allclose(evaluate(find("causal-convolution"), {"X": padded, **weights})["Y"], expected)
     kept = {f"X{back}": padded[3 - back : LENGTH + 3 - back] for back in (1, 2, 3)}
-    assert np.allclose(evaluate(find("causal-convolution-step"), {"X": x, "W": taps, **kept})["Y"], expected)
+    assert np.allclose(evaluate(find("causal-convolution-step"), {"X": x, **weights, **kept})["Y"], expected)
 
 
 def test_gates_and_norms_of_recurrences() -> None:
