@@ -153,7 +153,7 @@ def _attention(name: str, attention: Attention, run: LayerRun, queries: int, key
     """A text that walks positions in order is causal as it stands: then a causal mask asks for nothing more."""
     extents = (("b", run.batch), ("h", attention.heads), ("g", attention.heads // attention.key_heads),
                ("m", keys), ("p", queries), ("e", attention.head_dim), ("f", attention.values))
-    if mask == CAUSAL and queries == keys and causal_by_itself(run.attention):
+    if mask == CAUSAL and causal_by_itself(run.attention):
         mask = FULL
     return Operation(name, "attention", run.attention, extents, mask=mask, operand=_keys_from(run))
 
