@@ -159,13 +159,13 @@ def kept_states(text: Cascade) -> frozenset[str]:
 def causal_by_itself(text: Cascade) -> bool:
     """Whether queries see the keys up to their own position and no others, as the text stands.
 
-    It walks queries and keys together, position by position or chunk by chunk, with a running value; nothing sums over
-    all positions or reads what the last one left; and pairs inside a chunk have a condition.
+    It walks queries and keys together, position by position or chunk by chunk; nothing sums over all positions or reads
+    what the last one left; and pairs inside a chunk have a condition.
     """
     walks = {parts for _, access in all_accesses(text) if access.tensor in ("Q", "K") and len(access.indices) > 1
              for parts in [partition(access.indices[-2]) or access.indices[-2].ranks]}  # fmt: skip
     outer = {parts[0] for parts in walks if parts}
-    if len(outer) != 1 or not outer <= set(text.iterative_ranks):
+    if len(outer) != 1:
         return False
     inner = {rank for parts in walks for rank in parts[1:]}
     running = {einsum.name for einsum in text.einsums if outer & set(einsum.iterates)}

@@ -177,6 +177,13 @@ def test_a_text_that_reads_the_last_state_is_not_in_order() -> None:
     assert not causal_by_itself(cascade("ahead", text.replace("Q[h,m,e] * S[h,m+1,e,f]", "Q[h,m,e] * S[h,M,e,f]")))
 
 
+def test_a_text_that_sums_over_all_positions_is_not_in_order() -> None:
+    assert not causal_by_itself(cascade("ahead", """
+        KV[h,e,f] = K[h,m,e] * V[h,m,f]
+        AV[h,m,f] = Q[h,m,e] * KV[h,e,f]
+    """))
+
+
 def test_a_state_is_what_a_text_begins_with_and_leaves() -> None:
     assert kept_states(find("gated-deltanet-step")) == {"S0", "SM"}
     assert kept_states(find("attention-sinks-1pass")) == frozenset()  # begins with the sink, leaves no maximum
