@@ -38,6 +38,7 @@ class Operation:
 
     attention: extents b, h (query heads), g (query heads per key/value head; h is a multiple of g), m (keys),
     p (queries), e (query/key depth), f (value depth); k (values that a query uses, m where it is missing).
+    A recurrence has the same: h states of e x f, g of which read one head of queries and keys; m = p tokens.
     linear: Z[r,n] = A[r,k] * W[k,n], extents r (rows), k, n, and x (independent copies with weights of their own:
     experts, heads).
     elementwise: extents r (rows), d (elements per row).

@@ -144,3 +144,10 @@ def test_a_window_is_no_state() -> None:
         with pytest.raises(CascadeSimError, match="gated-deltanet-chunked"):
             simulate(load_workload("gpt-oss-20b"), load("h100-sxm"), phase=phase, scope="attention",
                      attention="gated-deltanet-chunked")  # fmt: skip
+
+
+def test_attention_alone_holds_its_states_too() -> None:
+    found = memory(Request(load_workload("qwen3.5-27b"), load("h100-sxm"), 4096, 2, "decode", "attention"))
+    assert found is not None
+    assert (found.weights, found.kv, found.states, found.convolutions) == (
+        0, 2 * 4096 * 65_536, 2 * 150_994_944, 2 * 2_949_120)  # fmt: skip
