@@ -150,11 +150,15 @@ def _self_attention(sizes: LayerSizes, attention: Attention, run: LayerRun) -> I
 
 
 def _attention(name: str, attention: Attention, run: LayerRun, queries: int, keys: int, mask: Mask) -> Operation:
-    """A text that walks positions in order is causal as it stands: then a causal mask asks for nothing more."""
-    extents = (("b", run.batch), ("h", attention.heads), ("g", attention.heads // attention.key_heads),
-               ("m", keys), ("p", queries), ("e", attention.head_dim), ("f", attention.values))
-    if mask == CAUSAL and causal_by_itself(run.attention):
-        mask = FULL
+    """A text that walks positions in order is causal as it stands: then a causal mask asks for nothing more.
+
+    Where its heads share keys, they share queries, too (h//G), which those of attention do not: each has its own here.
+    """
+    in_order = causal_by_itself(run.attention)
+    group = 1 if in_order else attention.heads // attention.key_heads
+    extents = (("b", run.batch), ("h", attention.heads), ("g", group), ("m", keys), ("p", queries),
+               ("e", attention.head_dim), ("f", attention.values))
+    mask = FULL if in_order and mask == CAUSAL else mask
     return Operation(name, "attention", run.attention, extents, mask=mask, operand=_keys_from(run))
 
 
