@@ -26,7 +26,8 @@ from cascadesim.accelerators.protocol import (
     Unit,
     checked,
 )
-from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation, kept_states
+from cascadesim.einsum_cascades.models.sections import STATE_BYTES
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.report import EinsumTime, OperationTime, UnitTime
 from cascadesim.simulator.request import Fidelity, Request, notes_on_devices
@@ -310,6 +311,14 @@ def mapped_alike(runs: Sequence[OperationRun]) -> Mapping[tuple[str, ...], Seque
     return {lines: tuple(found) for lines, found in names.items()}
 
 
+def _narrow_states(plans: Iterable[Plan]) -> list[str]:
+    """Say where states, which count as fp32 in memory, pass in narrower words."""
+    widths = {plan.element_bytes[state] for plan in plans for state in kept_states(plan.operation.cascade)
+              if state in plan.element_bytes}  # fmt: skip
+    return [f"states of recurrences pass in words of {width:g} bytes here, and are held in fp32 by engines"
+            for width in sorted(widths) if width < STATE_BYTES]  # fmt: skip
+
+
 def notes(request: Request, runs: Sequence[OperationRun]) -> tuple[str, ...]:
     """Collect what a reader must know beside the figures."""
     machine = request.machine
@@ -318,6 +327,7 @@ def notes(request: Request, runs: Sequence[OperationRun]) -> tuple[str, ...]:
         *notes_on_devices(request), *dict.fromkeys(note for run in runs for note in run.execution.plan.notes),
         *(machine.notes(request.length) if isinstance(machine, Prepares) else ()),
     ]  # fmt: skip
+    found += _narrow_states(run.execution.plan for run in runs)
     if request.fidelity == "cycle" and request.accelerator.capabilities.calibrated:
         found.append("cycle level: units overlap as far as dependences allow; the closed form's overlap is calibrated "
                      "on measurements")

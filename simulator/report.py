@@ -67,18 +67,21 @@ class MemoryUse:
 
     weights: int
     kv: int
+    states: int
+    convolutions: int
     activations: int
     workspace: int
     capacity: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv + self.activations + self.workspace
+        return sum(self.parts.values())
 
     @property
     def parts(self) -> dict[str, int]:
         """Name what is held in words: bytes by kind."""
-        return {"weights": self.weights, "KV cache": self.kv, "activations": self.activations,
+        return {"weights": self.weights, "KV cache": self.kv, "states": self.states,
+                "convolutions": self.convolutions, "activations": self.activations,
                 "workspace": self.workspace}  # fmt: skip
 
     @property
@@ -107,12 +110,14 @@ class Report:
 
     architecture: str
     workload: str
-    attention: str | None  # name of the attention cascade; None where the scope has no attention
+    attention: str | None  # the attention cascade, and with + those of recurrences; None where the scope has neither
     scope: str
     layer: str | None  # which kind of layer, where the scope is one layer
     layers: int  # how many such layers the model has; in scope model: all of them
     parameters: int | None  # of the whole model, whatever the scope
     kv_cache_bytes: int | None  # of the whole model after the run, in its type; None for a model that keeps none
+    state_bytes: int | None  # of all its recurrences, and of the inputs that their convolutions keep; None without any
+    convolution_bytes: int | None
     memory: MemoryUse | None  # on one device; None in a scope that is no whole model, or where no capacity is stated
     phase: str
     fidelity: str
@@ -203,6 +208,7 @@ _OF_UNCERTAINTY = ("latency", "p90", "rows", "covers")  # in a flat row
 _NESTED = ("energy_j", "area_um2", "memory_bytes", "uncertainty")  # objects that may be null
 _PLAIN_FIELDS = (
     "architecture", "workload", "attention", "scope", "layer", "layers", "parameters", "kv_cache_bytes",
+    "state_bytes", "convolution_bytes",
     "phase", "fidelity", "accounting", "batch",
     "sequence_length", "clock_hz", "cycles", "latency_s", "analytical_cycles", "fill_cycles", "drain_cycles",
     "waiting_cycles", "bound_by", "tokens_per_s", "time_to_first_token_s",

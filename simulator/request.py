@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares, Stored, TakesMappings
 from cascadesim.einsum_cascades.models.layers import Layer, Phase
 from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.sections import RECURRENCE, Attention, Recurrence
 from cascadesim.einsum_cascades.models.workload import (
     Scope,
     TracedWorkload,
@@ -192,22 +193,31 @@ def _all_reduce(after: Operation, rows: int, width: int) -> Operation:
 
 
 def _sections(part: Workload | Layer, devices: int) -> dict[str, Any]:
-    attention = part.attention and part.attention.model_copy(update={
-        "heads": part.attention.heads // devices,
-        "kv_heads": part.attention.kv_heads and max(part.attention.kv_heads // devices, 1)})
+    attention = part.attention
+    if isinstance(attention, Attention):
+        attention = attention.model_copy(update={
+            "heads": attention.heads // devices,
+            "kv_heads": attention.kv_heads and max(attention.kv_heads // devices, 1)})
     ffn = part.ffn and part.ffn.model_copy(update={"width": part.ffn.width // devices})
-    return {"attention": attention, "ffn": ffn}
+    found: dict[str, Any] = {"attention": attention, "ffn": ffn}
+    if isinstance(part, Layer) and (recurrence := part.recurrence) is not None:
+        found["recurrence"] = recurrence.model_copy(update={
+            "heads": recurrence.heads // devices, "qk_heads": max(recurrence.key_heads // devices, 1)})
+    return found
 
 
 def _problems(workload: Workload, devices: int) -> Iterator[str]:
     """What does not divide in the sections of the model, and in those that a kind of layer has of its own."""
     sections: tuple[Workload | Layer, ...] = (workload, *workload.layers.values())
     for part in sections:
-        if (attention := part.attention) is not None and attention.heads % devices:
-            allowed = [count for count in range(2, attention.heads + 1) if not attention.heads % count]
-            yield f"{attention.heads} heads divide over {', '.join(map(str, allowed)) or 'none'}"
-        elif attention is not None and attention.key_heads % devices and devices % attention.key_heads:
-            yield f"{attention.key_heads} key heads neither divide nor repeat evenly"
+        recurrence = part.recurrence if isinstance(part, Layer) else None
+        for heads, key_heads in ((found.heads, found.key_heads) for found in (part.attention, recurrence)
+                                 if isinstance(found, Attention | Recurrence)):  # fmt: skip
+            if heads % devices:
+                allowed = [count for count in range(2, heads + 1) if not heads % count]
+                yield f"{heads} heads divide over {', '.join(map(str, allowed)) or 'none'}"
+            elif key_heads % devices and devices % key_heads:
+                yield f"{key_heads} key heads neither divide nor repeat evenly"
         if part.ffn is not None and part.ffn.width % devices:
             yield f"a feed-forward width of {part.ffn.width} does not divide"
     if workload.experts is not None and workload.experts.width % devices:
@@ -242,8 +252,9 @@ def memory(request: Request) -> MemoryUse | None:
     if capacity is None or not isinstance(own, Workload):
         return None
     cache = own.kv_cache_bytes(request.length, request.sequences, stored.kv) if own.generates else 0
+    kept = own.state_bytes(request.sequences, stored.activations)
     if request.scope == "attention":
-        return MemoryUse(0, cache, 0, 0, capacity)
+        return MemoryUse(0, cache, *kept, 0, 0, capacity)
     experts = own.expert_parameters()
     weights = ceil((own.parameters() - experts) * stored.weights + experts * stored.experts)
     operations = own.operations(sequence_length=request.length, batch=request.sequences, phase=request.phase)
@@ -251,7 +262,7 @@ def memory(request: Request) -> MemoryUse | None:
     widest = max(layer.hidden or own.hidden for layer in own.layers.values())
     stream = request.sequences * queries * widest * stored.activations
     live = ceil(stream + max(_operand_bytes(operation, stored) for operation in operations))
-    return MemoryUse(weights, cache, live, WORKSPACE_BYTES, capacity)
+    return MemoryUse(weights, cache, *kept, live, WORKSPACE_BYTES, capacity)
 
 
 def _operand_bytes(operation: Operation, stored: Stored) -> float:
@@ -260,6 +271,9 @@ def _operand_bytes(operation: Operation, stored: Stored) -> float:
     results = max(stored.activations, RESULT_BYTES)
     if operation.kind == "linear":
         return size["x"] * size["r"] * (size["k"] * stored.activations + size["n"] * results)
+    if operation.name == RECURRENCE:  # queries and keys of shared heads; values, results
+        shared, own = size["h"] // size["g"] * size["e"], size["h"] * size["f"]
+        return size["b"] * size["m"] * ((2 * shared + own) * stored.activations + own * results)
     if operation.kind == "attention":
         keys = size["m"] * size["h"] // size["g"] if operation.operand == "activations" else 0
         rows = size["b"] * (size["h"] * size["p"] + keys)

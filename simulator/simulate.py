@@ -5,12 +5,13 @@ Reads top to bottom. Which unit an Einsum runs on is the accelerator's business,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares, Traffic
 from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.sections import RECURRENCE
 from cascadesim.einsum_cascades.models.workload import Scope
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator import execution, uncertainty
@@ -75,6 +76,12 @@ def operations(request: Request) -> tuple[Operation, ...]:
     return found
 
 
+def _texts(request: Request, runs: Sequence[OperationRun]) -> Mapping[str, None]:
+    """Name the cascades of attention that run, and those of recurrences, in their order, each once."""
+    return dict.fromkeys(run.operation.cascade.name if run.operation.name == RECURRENCE else request.cascade
+                         for run in runs if run.operation.kind == "attention")  # fmt: skip
+
+
 def _report(request: Request, runs: Sequence[OperationRun]) -> Report:
     workload, accelerator = request.workload, request.accelerator
     latency_s = sum(run.exact_cycles for run in runs) / accelerator.clock_hz
@@ -84,13 +91,15 @@ def _report(request: Request, runs: Sequence[OperationRun]) -> Report:
     whole_model, prompt = request.scope == "model", request.phase == "prefill"
     layer = None if whole_model else runs[0].operation.layer
     tokens = request.sequences * (request.length if prompt else 1)
-    cache_width = accelerator.capabilities.stored.kv
+    stored = accelerator.capabilities.stored
+    kept = workload.state_bytes(request.sequences, stored.activations)
     return Report(
         architecture=accelerator.name, workload=workload.name,
-        attention=request.cascade if any(run.operation.kind == "attention" for run in runs) else None,
+        attention="+".join(_texts(request, runs)) or None,
         scope=request.scope, layer=layer, layers=request.layers(layer), parameters=workload.parameters(),
-        kv_cache_bytes=workload.kv_cache_bytes(request.length, request.sequences, cache_width)
+        kv_cache_bytes=workload.kv_cache_bytes(request.length, request.sequences, stored.kv)
         if workload.generates else None,
+        state_bytes=kept[0] or None, convolution_bytes=kept[1] or None,
         memory=memory(request) if whole_model else None,
         phase=request.phase, fidelity=request.fidelity, accounting=request.accounting,
         batch=request.sequences, sequence_length=request.length,

@@ -17,6 +17,7 @@ from typing import Any
 from cascadesim.accelerators.catalogue import load, preset_names
 from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.sections import RECURRENCE
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.simulator.execution import OperationRun
@@ -96,6 +97,7 @@ def of_report(request: Request, runs: Sequence[OperationRun]) -> Uncertainty | N
             run.exact_cycles / total,
         )
         for run in runs if run.operation.kind in ("attention", "linear") and run.execution.plan.validated
+        and run.operation.name != RECURRENCE
     ]  # fmt: skip
     return uncertainty_of(request.accelerator.name, calls, tuple(_never_measured(request)))
 

@@ -153,17 +153,21 @@ def plan_linear(operation: Operation, device: Device) -> Plan:
 
 
 def plan_elementwise(operation: Operation, device: Device) -> Plan:
-    """assumed: one kernel that reads its inputs and writes its outputs once; rows fit the registers of a block."""
+    """assumed: one kernel that reads its inputs and writes its outputs once; rows fit the registers of a block.
+
+    What has a cache of the step before among its inputs finds nothing in L2: all other layers ran since.
+    """
     width, parts = DTYPE_BYTES[device.type_of("activations")], shares(operation, {})
     cascade, known, elements = operation.cascade, constants(device.generation), least_elements(operation)
     reads, writes = (width * sum(elements[name] for name in names) for names in (cascade.inputs, cascade.outputs))
-    timing = stream_timing(device, known, reads, writes, instructions=instructions(parts))
+    warm = operation.operand != "kv"
+    timing = stream_timing(device, known, reads, writes, warm, instructions(parts))
     busy = _cycles({SPECIAL: timing.special_s, ISSUE: timing.issue_s}, device)
     spent = (*activities(parts, busy, device.peaks("fp32")), *_memory(operation.name, timing, device))
     phase = _phase(operation.name, spent, timing, timing, device,
                    partial(stream_program, device, timing, reads + writes))  # fmt: skip
     widths = dict.fromkeys((*cascade.inputs, *cascade.outputs), width)
-    passing = 1 - float(share_in_l2(device.l2_kept_bytes, reads + writes))
+    passing = 1 - float(share_in_l2(device.l2_kept_bytes, reads + writes)) * warm
     stored = dict.fromkeys(widths, width * passing)
     lines = (*stream_lines(device, known, timing, reads, writes, instructions(parts)),
              *_resident_lines(stored, widths))  # fmt: skip

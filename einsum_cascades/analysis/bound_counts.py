@@ -271,20 +271,28 @@ class BoundCascade:
     def _one_by_one(
         self, groups: tuple[Parts, ...], tests: tuple[Condition, ...], keys: Parts, queries: Parts, masked: bool
     ) -> int:
+        """Every point of the ranks; of tiles that no condition tells apart, the first one for all but the last."""
         ranks = tuple(rank for group in groups for rank in group)
-        sizes = [self.extents[rank.upper()] for rank in ranks]
+        tested = {rank for test in tests for rank in test.ranks} | set(keys + queries if masked else ())
+        alike = {group[0] for group in groups if group in self.wholes and len(group) > 1} - tested
+        known = {rank: np.arange(self.extents[rank.upper()]) if rank not in alike
+                 else _first_and_last(self.extents[rank.upper()]) for rank in ranks}  # fmt: skip
+        sizes = [len(places) for places in known.values()]
         if prod(sizes) > _MOST_POINTS:
             raise CascadeSimError(f"{self.cascade.name}: too many points to count under its conditions: "
                                   f"{' x '.join(f'{rank}={size}' for rank, size in zip(ranks, sizes, strict=True))}, "
                                   f"at most {_MOST_POINTS:,}")
-        grid = dict(zip(ranks, np.ogrid[tuple(slice(size) for size in sizes)], strict=True))
+        grid = dict(zip(ranks, np.ix_(*known.values()), strict=True))
         inside = holds(tests, grid, self.extents)
         for group in groups:
             if group in self.wholes:
                 inside = inside & (self._coordinate(group, grid) < self.wholes[group])
         if masked:
             inside = inside & self._attended(keys, queries, grid)
-        return int(np.count_nonzero(np.broadcast_to(inside, sizes)))
+        others = tuple(axis for axis, rank in enumerate(ranks) if rank not in alike)
+        found = np.count_nonzero(np.broadcast_to(inside, sizes), axis=others)
+        times = [np.array([self.extents[rank.upper()] - 1, 1])[-len(known[rank]) :] for rank in ranks if rank in alike]
+        return int(np.sum(found * prod(np.ix_(*times), start=1)))
 
     def _coordinate(self, group: Parts, grid: Mapping[str, Coordinates]) -> Coordinates:
         steps = (self._tile(group[: number + 1]) for number in range(len(group)))
@@ -299,6 +307,11 @@ class BoundCascade:
         tile = self._tile(keys)
         place = self._coordinate(keys, grid) // tile
         return np.asarray((place >= first // tile) & (place <= last // tile) & (first <= last))
+
+
+def _first_and_last(tiles: int) -> NDArray[np.int64]:
+    """Places of the first tile, which stands for all but the last, and of the last one, which may be partial."""
+    return np.array([0, tiles - 1][-min(tiles, 2) :])
 
 
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}

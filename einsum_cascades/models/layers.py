@@ -1,6 +1,6 @@
-"""The parts of a model as a workload file states them, and every weight matrix of a layer made of them.
+"""The kinds of layer of a model as a workload file states them, and every weight matrix of a layer.
 
-Attention, feed-forward, experts, kinds of layer; tokens may lie in two or three dimensions, where a layer attends a
+Each has the sections of `sections` or the model's; tokens may lie in two or three dimensions, where a layer attends a
 neighborhood: NAT (CVPR 2023), DiNAT (arXiv 2209.15001), GNA (2504.16922). One list of matrices says what is multiplied
 by what, how many rows go through it and what is stored, so that a published parameter count tests the shapes of the
 operations. Attention itself, norms and activations have no matrix and are in `lowering`.
@@ -15,11 +15,11 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, model_validator
 
 from cascadesim.einsum_cascades.models.operation import Operand
+from cascadesim.einsum_cascades.models.sections import Attention, Experts, FeedForward, Latent, Recurrence, Size
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
 from cascadesim.einsum_cascades.notation.schema import Spec
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval
 
-Activation: TypeAlias = Literal["gelu", "gelu-tanh", "silu", "relu"]
 Phase: TypeAlias = Literal["prefill", "decode"]
 Norm: TypeAlias = Literal["layer", "rms", "plain"]
 _VECTORS_PER_NORM = {"layer": 2, "rms": 1, "plain": 0}  # scale and shift; scale; nothing that is stored
@@ -53,7 +53,6 @@ def _flags(given: object) -> object:
     return tuple(flags)
 
 
-Size = Annotated[int, Field(gt=0, le=2**40)]  # no model comes near; keeps every product an honest number
 AxisSizes: TypeAlias = Annotated[tuple[Size, ...], BeforeValidator(_sizes), Field(min_length=1, max_length=3)]
 AxisFlags: TypeAlias = Annotated[tuple[bool, ...], BeforeValidator(_flags), Field(min_length=1, max_length=3)]
 
@@ -70,82 +69,6 @@ class NeighborhoodSizes(Spec):
 def neighborhood_sizes(given: object) -> object:
     """`neighborhood: 7` is short for `neighborhood: {window: 7}`."""
     return {"window": given} if isinstance(given, int | str) and not isinstance(given, bool) else given
-
-
-class Indexer(Spec):
-    """DeepSeek sparse attention (DeepSeek-V3.2): a small attention picks the `keys` keys each query attends."""
-
-    heads: Size
-    head_dim: Size
-    keys: Size
-
-
-class Latent(Spec):
-    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values unfold from one small vector."""
-
-    q_rank: Size
-    kv_rank: Size
-    rope_dim: Size  # of head_dim: the part that carries the rotation and is kept beside the latent vector
-    indexer: Indexer | None = None
-
-
-class Attention(Spec):
-    """Heads and their sizes. `heads` share `kv_heads` keys and values (GQA; 1 is multi-query attention)."""
-
-    heads: Size
-    kv_heads: Size | None = None  # None: as many as heads
-    head_dim: Size  # of queries and keys
-    value_dim: Size | None = None  # None: head_dim
-    bias: Literal["none", "qkv", "all"] = "none"
-    rotary: bool = False
-    qk_norm: bool = False  # an RMS norm over each head of queries and keys
-    latent: Latent | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Attention:
-        if self.heads % self.key_heads:
-            raise ValueError(f"heads must be a multiple of kv_heads, got {self.heads} and {self.kv_heads}")
-        if self.latent is not None and self.latent.rope_dim >= self.head_dim:
-            raise ValueError(f"latent.rope_dim must be below head_dim {self.head_dim}, got {self.latent.rope_dim}")
-        return self
-
-    @property
-    def key_heads(self) -> int:
-        """Key/value heads."""
-        return self.heads if self.kv_heads is None else self.kv_heads
-
-    @property
-    def values(self) -> int:
-        """Depth of a value."""
-        return self.head_dim if self.value_dim is None else self.value_dim
-
-
-class FeedForward(Spec):
-    """hidden -> width -> hidden; `gated` has a second matrix whose activated product gates the first (GLU)."""
-
-    width: Size
-    activation: Activation
-    gated: bool = False
-    bias: bool = False
-
-
-class Experts(Spec):
-    """A mixture of experts: each token goes to `chosen` of `experts`; `shared` ones see every token."""
-
-    experts: Size
-    chosen: Size
-    width: Size
-    shared: Annotated[int, Field(ge=0, le=2**20)] = 0
-    activation: Activation = "silu"
-    gated: bool = True
-    bias: bool = False  # of router and experts
-    balance_bias: bool = False  # one number per expert added to the router's scores (DeepSeek-V3)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Experts:
-        if self.chosen > self.experts:
-            raise ValueError(f"chosen must be at most experts {self.experts}, got {self.chosen}")
-        return self
 
 
 class Layer(Spec):
@@ -165,11 +88,17 @@ class Layer(Spec):
     modulation: Annotated[int, Field(ge=0, le=64)] = 0  # vectors of hidden size made from the conditioning, per stream
     merge: Size = 1  # tokens of the input that one token of this layer stands for
     hidden: Size | None = None
-    attention: Attention | None = None
+    attention: Attention | Literal["none"] | None = None  # none: the layer is its feed-forward part alone
+    recurrence: Recurrence | None = None  # in the place of attention
     ffn: FeedForward | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Layer:
+        if self.recurrence and (self.attention or self.mask != "causal" or self.window or self.chunk or self.memory
+                                or self.cross or self.joint):  # fmt: skip
+            raise ValueError("a recurrence needs mask: causal, and stands for all attention of its layer")
+        if self.attention == "none" and (self.feed_forward == "none" or self.cross or self.joint):
+            raise ValueError("attention: none leaves a feed-forward part alone, which cannot be none")
         if self.mask == "full" and (self.window or self.chunk):
             raise ValueError("a window or chunk needs mask: causal")
         if self.neighborhood and (self.mask == "causal" or self.memory):
@@ -237,20 +166,41 @@ class LayerSizes:
     layer: Layer
     hidden: int
     text_hidden: int
-    attention: Attention
+    attention: Attention | None
     ffn: FeedForward | None
     experts: Experts | None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether tokens see each other: it has attention, or a recurrence."""
+        return self.attention is not None or self.layer.recurrence is not None
 
 
 def matrices(sizes: LayerSizes, phase: Phase = "prefill") -> Iterator[Matrix]:
     """Every matrix of a layer, those of joined text after the tokens' own; prefill's are all that it stores."""
-    layer, hidden, attention, latent = sizes.layer, sizes.hidden, sizes.attention, sizes.attention.latent
+    layer, hidden, attention = sizes.layer, sizes.hidden, sizes.attention
     two_streams = layer.joint == "two-stream"
     if layer.modulation:  # shift, scale and gate from the conditioning of each sequence (adaLN, DiT, arXiv 2212.09748)
         yield Matrix("modulation_proj", hidden, layer.modulation * hidden, "modulation", "sequence",
                      2 if two_streams else 1, bias=True)
-    if latent is not None:
-        yield from _latent_matrices(attention, latent, hidden, phase)
+    if layer.recurrence is not None:
+        *before, after = layer.recurrence.projections(hidden)
+        yield from (Matrix(*each, "attention") for each in before)
+        yield Matrix(*after, "output")
+    if attention is not None:
+        yield from _attention_matrices(sizes, attention, phase)
+    if sizes.ffn is not None:
+        yield from _feed_forward(sizes.ffn, hidden, "ffn_", "tokens")
+        if two_streams:
+            yield from _feed_forward(sizes.ffn, hidden, "text_ffn_", "text")
+    if sizes.experts is not None:
+        yield from _expert_matrices(sizes.experts, hidden)
+
+
+def _attention_matrices(sizes: LayerSizes, attention: Attention, phase: Phase) -> Iterator[Matrix]:
+    layer, hidden, two_streams = sizes.layer, sizes.hidden, sizes.layer.joint == "two-stream"
+    if attention.latent is not None:
+        yield from _latent_matrices(attention, attention.latent, hidden, phase)
     else:
         yield from _query_key_value(attention, hidden, hidden, "attention", "keys" if layer.memory else "tokens")
         if two_streams:
@@ -262,12 +212,6 @@ def matrices(sizes: LayerSizes, phase: Phase = "prefill") -> Iterator[Matrix]:
         source_hidden = sizes.text_hidden if layer.cross == "text" else hidden
         yield from _query_key_value(attention, hidden, source_hidden, "cross", layer.cross, "cross_")
         yield _output(attention, hidden, "cross_output", "cross_")
-    if sizes.ffn is not None:
-        yield from _feed_forward(sizes.ffn, hidden, "ffn_", "tokens")
-        if two_streams:
-            yield from _feed_forward(sizes.ffn, hidden, "text_ffn_", "text")
-    if sizes.experts is not None:
-        yield from _expert_matrices(sizes.experts, hidden)
 
 
 def _query_key_value(
@@ -275,7 +219,8 @@ def _query_key_value(
     queries: Rows = "tokens",
 ) -> Iterator[Matrix]:  # fmt: skip
     bias = attention.bias != "none"
-    yield Matrix(f"{prefix}q_proj", hidden, attention.heads * attention.head_dim, stage, queries, bias=bias)
+    wide = attention.heads * attention.head_dim + attention.output_gate * attention.heads * attention.values
+    yield Matrix(f"{prefix}q_proj", hidden, wide, stage, queries, bias=bias)
     yield Matrix(f"{prefix}k_proj", source_hidden, attention.key_heads * attention.head_dim, stage, keys, bias=bias)
     yield Matrix(f"{prefix}v_proj", source_hidden, attention.key_heads * attention.values, stage, keys, bias=bias)
 
@@ -326,15 +271,22 @@ def norm_parameters(norm: Norm, width: int) -> int:
 
 def layer_parameters(sizes: LayerSizes, norm: Norm, norms_per_layer: int) -> int:
     """Numbers that one layer stores: matrices, norms of the layer and inside attention, biases of the router."""
-    layer, attention, latent = sizes.layer, sizes.attention, sizes.attention.latent
+    layer = sizes.layer
     weights = sum(matrix.parameters for matrix in matrices(sizes))
     # two streams have norms of their own; in one stream attention and feed-forward run side by side on one input
     norms = {"two-stream": 2 * norms_per_layer, "one-stream": 1, None: norms_per_layer}[layer.joint]
     of_layer = (norms + (layer.cross is not None)) * norm_parameters(norm, sizes.hidden)
-    streams = 2 if layer.joint == "two-stream" or layer.cross is not None else 1
-    of_heads = 2 * attention.head_dim * streams if attention.qk_norm else 0
-    if latent is not None:
-        of_heads += latent.q_rank + latent.kv_rank
-        of_heads += norm_parameters("layer", latent.indexer.head_dim) if latent.indexer is not None else 0
+    of_heads = 0 if sizes.attention is None else _of_heads(layer, sizes.attention)
+    of_heads += 0 if layer.recurrence is None else layer.recurrence.vectors
     balance = sizes.experts.experts if sizes.experts is not None and sizes.experts.balance_bias else 0
     return weights + of_layer + of_heads + balance
+
+
+def _of_heads(layer: Layer, attention: Attention) -> int:
+    """Numbers that norms inside attention store."""
+    latent, streams = attention.latent, 2 if layer.joint == "two-stream" or layer.cross is not None else 1
+    found = 2 * attention.head_dim * streams if attention.qk_norm else 0
+    if latent is not None:
+        found += latent.q_rank + latent.kv_rank
+        found += norm_parameters("layer", latent.indexer.head_dim) if latent.indexer is not None else 0
+    return found

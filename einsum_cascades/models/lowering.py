@@ -8,14 +8,11 @@ embedding look-ups, reshapes, writes to the KV cache.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeVar
 
 from cascadesim.einsum_cascades.models.layers import (
-    Activation,
-    Experts,
-    Latent,
     LayerSizes,
     Matrix,
     NeighborhoodSizes,
@@ -24,10 +21,12 @@ from cascadesim.einsum_cascades.models.layers import (
     Stage,
     matrices,
 )
-from cascadesim.einsum_cascades.models.operation import Operand, Operation
+from cascadesim.einsum_cascades.models.operation import Operand, Operation, causal_by_itself, elementwise, linear
+from cascadesim.einsum_cascades.models.sections import STEPS, Activation, Attention, Experts, Latent
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import (
+    CAUSAL,
     FULL,
     ExtraKeys,
     KeyInterval,
@@ -36,7 +35,7 @@ from cascadesim.einsum_cascades.sparsity.masks import (
     neighborhood,
     times,
 )
-from cascadesim.einsum_cascades.texts import transformer
+from cascadesim.einsum_cascades.texts import find, transformer
 
 Each = TypeVar("Each")
 
@@ -66,13 +65,18 @@ class LayerRun:
 def layer_operations(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     """One layer, top to bottom."""
     yield from _linears("modulation", sizes, run)
-    yield from _norms("attn_norm", sizes, run)
-    yield from _linears("attention", sizes, run)
-    yield from _before_attention(sizes, run)
-    yield from _self_attention(sizes, run)
-    yield from _linears("output", sizes, run)
-    yield from _residuals("attn", sizes, run)
-    yield from _cross_attention(sizes, run)
+    if sizes.mixes:
+        yield from _norms("attn_norm", sizes, run)
+        yield from _linears("attention", sizes, run)
+        if sizes.layer.recurrence is not None:
+            yield from sizes.layer.recurrence.operations(run.batch, run.queries, stepping=run.phase == "decode")
+        if sizes.attention is not None:
+            yield from _before_attention(sizes, sizes.attention, run)
+            yield from _self_attention(sizes, sizes.attention, run)
+        yield from _linears("output", sizes, run)
+        yield from _residuals("attn", sizes, run)
+    if sizes.attention is not None:
+        yield from _cross_attention(sizes, sizes.attention, run)
     if sizes.layer.feed_forward != "none":
         yield from _feed_forward(sizes, run)
 
@@ -85,15 +89,6 @@ def lm_head(hidden: int, vocabulary: int, run: LayerRun) -> Iterator[Operation]:
 
 def final_norm(run: LayerRun, rows: int, hidden: int) -> Operation:
     return elementwise("final_norm", _norm_cascade(run.norm), rows, hidden)
-
-
-def linear(name: str, rows: int, inputs: int, outputs: int, copies: int = 1, operand: Operand = "weights") -> Operation:
-    extents = (("r", rows), ("k", inputs), ("n", outputs), ("x", copies))
-    return Operation(name, "linear", transformer.LINEAR, extents, operand=operand)
-
-
-def elementwise(name: str, cascade: Cascade, rows: int, width: int) -> Operation:
-    return Operation(name, "elementwise", cascade, (("r", rows), ("d", width)))
 
 
 def expected_experts(experts: Experts, tokens: int) -> int:
@@ -128,7 +123,7 @@ def _rows_and_copies(matrix: Matrix, sizes: LayerSizes, run: LayerRun) -> tuple[
     return run.rows + joined, matrix.copies
 
 
-def _self_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
+def _self_attention(sizes: LayerSizes, attention: Attention, run: LayerRun) -> Iterator[Operation]:
     """Decode: one query per sequence attends every key that its layer still sees, so the mask is full.
 
     In a neighborhood, tokens attend their windows and all text that is joined to them; the text attends everything.
@@ -138,22 +133,32 @@ def _self_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     if (window := sizes.layer.window_sizes) is not None:
         tokens = run.sequence_length
         pattern = neighborhood_of(tokens, run.layout, window)
-        yield _attention("attention", sizes, run, tokens, tokens + joined,
+        yield _attention("attention", attention, run, tokens, tokens + joined,
                          ExtraKeys(pattern, joined) if joined else pattern)
         if joined:
-            yield _attention("text_attention", sizes, run, joined, tokens + joined, FULL)
-        return
-    keys, mask = _keys_and_mask(sizes, run)
-    if run.phase == "decode" and sizes.attention.latent is not None:
-        yield _absorbed_attention(sizes.attention.heads, sizes.attention.latent, keys, run)
+            yield _attention("text_attention", attention, run, joined, tokens + joined, FULL)
+    elif run.phase == "decode" and attention.latent is not None:
+        yield _absorbed_attention(attention.heads, attention.latent, _keys_and_mask(sizes, attention, run)[0], run)
+    elif run.phase == "decode" and run.attention.name in STEPS and sizes.layer.interval == CAUSAL:  # keys in a state
+        yield replace(_attention("attention", attention, run, 1, 1, FULL), operand="activations",
+                      cascade=find(STEPS[run.attention.name]))
     else:
-        yield _attention("attention", sizes, run, run.queries + joined, keys + joined, mask)
+        keys, mask = _keys_and_mask(sizes, attention, run)
+        yield _attention("attention", attention, run, run.queries + joined, keys + joined, mask)
+    if attention.output_gate:
+        yield elementwise("attn_gate", transformer.SIGMOID_GATE, run.rows, attention.heads * attention.values)
 
 
-def _attention(name: str, sizes: LayerSizes, run: LayerRun, queries: int, keys: int, mask: Mask) -> Operation:
-    attention = sizes.attention
-    extents = (("b", run.batch), ("h", attention.heads), ("g", attention.heads // attention.key_heads),
-               ("m", keys), ("p", queries), ("e", attention.head_dim), ("f", attention.values))
+def _attention(name: str, attention: Attention, run: LayerRun, queries: int, keys: int, mask: Mask) -> Operation:
+    """A text that walks positions in order is causal as it stands: then a causal mask asks for nothing more.
+
+    Where its heads share keys, they share queries, too (h//G), which those of attention do not: each has its own here.
+    """
+    in_order = causal_by_itself(run.attention)
+    group = 1 if in_order else attention.heads // attention.key_heads
+    extents = (("b", run.batch), ("h", attention.heads), ("g", group), ("m", keys), ("p", queries),
+               ("e", attention.head_dim), ("f", attention.values))
+    mask = FULL if in_order and mask == CAUSAL else mask
     return Operation(name, "attention", run.attention, extents, mask=mask, operand=_keys_from(run))
 
 
@@ -169,8 +174,8 @@ def _keys_from(run: LayerRun) -> Operand:
     return "kv" if run.phase == "decode" else "activations"
 
 
-def _keys_and_mask(sizes: LayerSizes, run: LayerRun) -> tuple[int, Mask]:
-    layer, latent = sizes.layer, sizes.attention.latent
+def _keys_and_mask(sizes: LayerSizes, attention: Attention, run: LayerRun) -> tuple[int, Mask]:
+    layer, latent = sizes.layer, attention.latent
     selected = latent.indexer.keys if latent is not None and latent.indexer is not None else None
     if run.phase == "decode":
         keys = layer.cached_keys(run.sequence_length) + layer.memory
@@ -181,20 +186,20 @@ def _keys_and_mask(sizes: LayerSizes, run: LayerRun) -> tuple[int, Mask]:
     return keys, layer.interval.within(keys)
 
 
-def _cross_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
+def _cross_attention(sizes: LayerSizes, attention: Attention, run: LayerRun) -> Iterator[Operation]:
     if sizes.layer.cross is None:
         return
     keys = run.text_length if sizes.layer.cross == "text" else run.sequence_length
     yield elementwise("cross_norm", _norm_cascade(run.norm), run.rows, sizes.hidden)
     yield from _linears("cross", sizes, run)
-    yield _attention("cross_attention", sizes, run, run.queries, keys, FULL)
+    yield _attention("cross_attention", attention, run, run.queries, keys, FULL)
     yield from _linears("cross_output", sizes, run)
     yield elementwise("cross_residual", transformer.RESIDUAL_ADD, run.rows, sizes.hidden)
 
 
-def _before_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
+def _before_attention(sizes: LayerSizes, attention: Attention, run: LayerRun) -> Iterator[Operation]:
     """What happens to queries and keys between their projections and the scores."""
-    attention, latent = sizes.attention, sizes.attention.latent
+    latent = attention.latent
     rows = run.rows + (run.batch * run.text_length if sizes.layer.joint is not None else 0)
     if latent is not None:
         yield elementwise("latent_q_norm", transformer.RMS_NORM, rows, latent.q_rank)
@@ -203,12 +208,11 @@ def _before_attention(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
             yield linear("index_scores", run.queries * indexer.heads, indexer.head_dim, run.sequence_length, run.batch,
                          _keys_from(run))
     heads = (("q", attention.heads), ("k", 1 if latent is not None else attention.key_heads))
-    width = latent.rope_dim if latent is not None else attention.head_dim
     for name, count in heads:
         if attention.qk_norm:
             yield elementwise(f"{name}_norm", transformer.RMS_NORM, rows * count, attention.head_dim)
         if attention.rotary:
-            yield elementwise(f"{name}_rotary", transformer.ROTARY, rows * count, -(-width // 2))
+            yield elementwise(f"{name}_rotary", transformer.ROTARY, rows * count, -(-attention.rotated // 2))
 
 
 def _feed_forward(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
@@ -273,9 +277,10 @@ def cached_words(sizes: LayerSizes, sequence_length: int, text_length: int) -> i
 
     Per key a key and a value per key/value head, or one latent vector with its rotated part.
     """
-    if sizes.layer.mask != "causal":
+    attention = sizes.attention
+    if sizes.layer.mask != "causal" or attention is None:
         return 0
-    attention, latent = sizes.attention, sizes.attention.latent
+    latent = attention.latent
     if latent is None:
         per_key = attention.key_heads * (attention.head_dim + attention.values)
     elif latent.indexer is None:

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from math import prod
 from operator import attrgetter
 from typing import Literal, TypeAlias
@@ -19,11 +20,13 @@ import numpy as np
 
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade, bound_work, wholly_bound
 from cascadesim.einsum_cascades.analysis.counts import names
-from cascadesim.einsum_cascades.analysis.passes import all_accesses, partitions
+from cascadesim.einsum_cascades.analysis.passes import all_accesses, partition, partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Condition, conditions
+from cascadesim.einsum_cascades.notation.operators import is_copy
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace
+from cascadesim.einsum_cascades.texts.transformer import LINEAR
 
 OperationKind: TypeAlias = Literal["attention", "linear", "elementwise", "collective"]
 Operand: TypeAlias = Literal["weights", "experts", "activations", "kv"]
@@ -35,6 +38,7 @@ class Operation:
 
     attention: extents b, h (query heads), g (query heads per key/value head; h is a multiple of g), m (keys),
     p (queries), e (query/key depth), f (value depth); k (values that a query uses, m where it is missing).
+    A recurrence has the same: h states of e x f, g of which read one head of queries and keys; m = p tokens.
     linear: Z[r,n] = A[r,k] * W[k,n], extents r (rows), k, n, and x (independent copies with weights of their own:
     experts, heads).
     elementwise: extents r (rows), d (elements per row).
@@ -63,6 +67,15 @@ class Operation:
     def with_cascade(self, cascade: Cascade) -> Operation:
         """The same work written as another cascade (attention in 1 pass instead of 3)."""
         return replace(self, cascade=cascade)
+
+
+def linear(name: str, rows: int, inputs: int, outputs: int, copies: int = 1, operand: Operand = "weights") -> Operation:
+    extents = (("r", rows), ("k", inputs), ("n", outputs), ("x", copies))
+    return Operation(name, "linear", LINEAR, extents, operand=operand)
+
+
+def elementwise(name: str, cascade: Cascade, rows: int, width: int, operand: Operand = "activations") -> Operation:
+    return Operation(name, "elementwise", cascade, (("r", rows), ("d", width)), operand=operand)
 
 
 KEPT = "k"  # extent of an attention: values that a query uses of the keys it scores (local value pruning)
@@ -130,6 +143,44 @@ def least_elements(operation: Operation, splits: Mapping[str, int] | None = None
     return found
 
 
+@cache
+def kept_states(text: Cascade) -> frozenset[str]:
+    """Inputs with which running values begin, and outputs as which they are left for the next run of the text.
+
+    `S[h,0,e,f] = S0[h,e,f]` and `SM[h,e,f] = S[h,M,e,f]`: S0 and SM. A value that only begins as an input is none.
+    """
+    running = {einsum.name for einsum in text.einsums if einsum.iterates}
+    copies = [(einsum.name, einsum.inputs[0].tensor) for einsum in text.einsums if is_copy(einsum)]
+    begins = {name: source for name, source in copies if name in running and source in text.inputs}
+    ends = {source: name for name, source in copies if source in running and name in text.outputs}
+    return frozenset(name for state in begins.keys() & ends.keys() for name in (begins[state], ends[state]))
+
+
+@cache
+def causal_by_itself(text: Cascade) -> bool:
+    """Whether queries see the keys up to their own position and no others, as the text stands.
+
+    It walks queries and keys together, position by position or chunk by chunk; nothing sums over all positions or reads
+    what the last one left; and pairs inside a chunk have a condition.
+    """
+    walks = {parts for _, access in all_accesses(text) if access.tensor in ("Q", "K") and len(access.indices) > 1
+             for parts in [partition(access.indices[-2]) or access.indices[-2].ranks]}  # fmt: skip
+    outer = {parts[0] for parts in walks if parts}
+    if len(outer) != 1:
+        return False
+    inner = {rank for parts in walks for rank in parts[1:]}
+    running = {einsum.name for einsum in text.einsums if outer & set(einsum.iterates)}
+    for einsum in text.einsums:
+        late = any(access.tensor in running and any(index.final for index in access.indices)
+                   and not outer & set(access.ranks) for access in einsum.inputs)  # fmt: skip
+        pairs = len(inner) > 1 and inner <= set(einsum.ranks)
+        if outer & set(einsum.reduced_ranks) or (late and outer & set(einsum.ranks)):
+            return False
+        if pairs and not any(conditions(einsum.expression)):
+            return False
+    return True
+
+
 def mask_of(operation: Operation) -> Mask:
     """The mask of the workload, narrowed by the text's conditions; the same for every pair-sized Einsum.
 
@@ -142,9 +193,12 @@ def mask_of(operation: Operation) -> Mask:
     if operation.mask != FULL and not found and (
         operation.mask.attended_pairs(size[QUERY], size[KEY]) < size[QUERY] * size[KEY]
     ):
-        raise CascadeSimError(f"{text.name} has no Einsum over pairs of query and key, so the mask of this workload "
-                              f"({operation.mask}) cannot leave any out; give a workload without one, or a text that "
-                              f"masks")
+        walks = causal_by_itself(text)
+        why = "keeps all that came before a query in one state" if walks else "sums over all keys before a query reads"
+        other = "" if walks else ", a causal text such as linear-attention-chunked"
+        raise CascadeSimError(f"{text.name} {why}: it has no Einsum over pairs of query and key, so the mask of this "
+                              f"workload ({operation.mask}) cannot leave any out; give a workload without one{other}, "
+                              f"or a text that masks")
     if found <= {()}:
         return operation.mask
     if len(found) > 1:

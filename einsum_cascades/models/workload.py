@@ -18,9 +18,10 @@ from pydantic import model_validator
 
 from cascadesim import einsum_cascades
 from cascadesim.einsum_cascades.models import layers as parts
-from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Layer, LayerSizes, Phase, Size
+from cascadesim.einsum_cascades.models.layers import Layer, LayerSizes, Phase
 from cascadesim.einsum_cascades.models.lowering import LayerRun, cached_words, final_norm, layer_operations, lm_head
 from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.sections import STATE_BYTES, Attention, Experts, FeedForward, Size
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, parse_yaml, validate, with_settings
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead, read_rows
@@ -67,7 +68,7 @@ class Workload(Spec):
     vocabulary: Size | None = None
     tied_embeddings: bool = False
     norm: parts.Norm
-    norms_per_layer: Literal[2, 4] = 2  # 4: also after attention and feed-forward
+    norms_per_layer: Literal[1, 2, 4] = 2  # 1: layers are attention or feed-forward; 4: also after both
     final_norms: Literal[0, 1, 2] = 1
     layout: str | None = None  # of the tokens, such as 30x48x80 (time x height x width)
     attention: Attention | None = None
@@ -88,7 +89,8 @@ class Workload(Spec):
 
     def _missing(self, name: str, layer: Layer) -> Iterator[str]:
         """What a layer uses and the file does not give."""
-        if (layer.attention or self.attention) is None:
+        attention = self._attention(layer)
+        if attention is None and layer.attention != "none" and layer.recurrence is None:
             yield f"layers.{name}: needs an attention section, of its own or of the model"
         if layer.feed_forward == "dense" and (layer.ffn or self.ffn) is None:
             yield f"layers.{name}: needs an ffn section, of its own or of the model"
@@ -96,7 +98,6 @@ class Workload(Spec):
             yield f"layers.{name}: needs an experts section of the model"
         if (layer.joint or layer.cross == "text") and self.text_length is None:
             yield f"layers.{name}: attends text, so text_length is needed"
-        attention = layer.attention or self.attention
         if attention is not None and attention.latent is not None and layer.mask == "full":
             yield f"layers.{name}: latent attention needs mask: causal"
 
@@ -152,6 +153,15 @@ class Workload(Spec):
                     for layer in self.layers.values())
         return ceil(words * _positive("batch", batch) * word_bytes)
 
+    def state_bytes(self, batch: int, word_bytes: float = 2) -> tuple[int, int]:
+        """Bytes of the states of all recurrences, in fp32, and of the inputs that their convolutions keep.
+
+        As many after a million tokens as after one. `word_bytes` of an input of a convolution.
+        """
+        kept = [(layer.count, layer.recurrence) for layer in self.layers.values() if layer.recurrence is not None]
+        words = _positive("batch", batch) * sum(count * each.column_words for count, each in kept)
+        return batch * STATE_BYTES * sum(count * each.state_words for count, each in kept), ceil(words * word_bytes)
+
     def notes(self, *, sequence_length: int | None = None) -> tuple[str, ...]:
         """What a reader of a result should know: a length beyond the model's context, doubts, what is not modelled."""
         length, notes = self._length(sequence_length), []
@@ -168,12 +178,14 @@ class Workload(Spec):
     def sizes(self, layer: Layer) -> LayerSizes:
         """The sections that hold for a layer: its own, otherwise the model's."""
         hidden = layer.hidden or self.hidden
-        attention = layer.attention or self.attention
-        if attention is None:  # refused when the file is read
-            raise CascadeSimError(f"{self.name}: a layer has no attention section")
         ffn = (layer.ffn or self.ffn) if layer.feed_forward == "dense" else None
         experts = self.experts if layer.feed_forward == "experts" else None
-        return LayerSizes(layer, hidden, self.text_hidden or hidden, attention, ffn, experts)
+        return LayerSizes(layer, hidden, self.text_hidden or hidden, self._attention(layer), ffn, experts)
+
+    def _attention(self, layer: Layer) -> Attention | None:
+        if layer.recurrence is not None or layer.attention == "none":
+            return None
+        return layer.attention or self.attention
 
     def _run(self, sequence_length: int | None, batch: int | None, phase: Phase, attention: str | None) -> LayerRun:
         if phase not in get_args(Phase):
@@ -317,6 +329,10 @@ class TracedWorkload:
     def kv_cache_bytes(self, sequence_length: int, batch: int, word_bytes: float = 2) -> int:
         """A trace says what is fetched, not what is held: none that it knows of."""
         return 0
+
+    def state_bytes(self, batch: int, word_bytes: float = 2) -> tuple[int, int]:
+        """None either: its heads are those of softmax."""
+        return 0, 0
 
     def notes(self, *, sequence_length: int | None = None) -> tuple[str, ...]:
         tokens = len({row.iteration for row in self.rows})

@@ -188,6 +188,15 @@ SILU = cascade("silu", """
     Y[r,d] = X[r,d] / (1 + exp(-X[r,d]))
 """)
 
+RELU_SQUARED = cascade("relu-squared", """
+    S[r,d] = max(X[r,d], 0)                          # So et al., Primer (arXiv 2109.08668)
+    Y[r,d] = S[r,d] * S[r,d]
+""")
+
+SIGMOID_GATE = cascade("sigmoid-gate", """
+    Y[r,d] = X[r,d] / (1 + exp(-Z[r,d]))             # the output gate of attention (Qiu et al., arXiv 2505.06708)
+""")
+
 GATED_GELU = cascade("gated-gelu", """
     U[r,d] = X[r,d] * (1.5957691216057308 + 0.07135481627159535 * X[r,d] * X[r,d])
     S[r,d] = X[r,d] / (1 + exp(-U[r,d]))
@@ -238,7 +247,9 @@ ALL_REDUCE = cascade("all-reduce", """
     Y[r,d] = X[x,r,d]                                # the sum over the devices x, on every one of them
 """)
 
-ACTIVATIONS: Mapping[str, Cascade] = MappingProxyType({"gelu": GELU, "gelu-tanh": GELU, "silu": SILU, "relu": RELU})
+ACTIVATIONS: Mapping[str, Cascade] = MappingProxyType(
+    {"gelu": GELU, "gelu-tanh": GELU, "silu": SILU, "relu": RELU, "relu2": RELU_SQUARED}
+)
 GATED: Mapping[str, Cascade] = MappingProxyType(
     {"gelu": GATED_GELU, "gelu-tanh": GATED_GELU, "silu": GATED_SILU, "relu": GATED_RELU}
 )

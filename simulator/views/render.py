@@ -68,6 +68,8 @@ def setting(report: Report) -> str:
     attention = () if report.attention is None else (report.attention,)
     layers = f"{report.layers} layers" if report.layers > 1 else "1 layer"
     cache = "" if report.kv_cache_bytes is None else f", KV cache {say.bytes_of(report.kv_cache_bytes)}"
+    kept = ((", states ", report.state_bytes), (", convolutions ", report.convolution_bytes))
+    cache += "".join(name + say.bytes_of(size) for name, size in kept if size is not None)
     size = f"{'unknown' if report.parameters is None else say.count(report.parameters)} parameters{cache}"
     of_model = f"{layers} in the model" if report.layer is not None else f"{layers}, {size}"
     model = () if report.layer == TRACED else (of_model,)

@@ -48,9 +48,10 @@ def test_whole_numbers_stay_whole_and_absent_ones_are_null(report: Report) -> No
 
 
 def test_memory_is_written_with_its_sum(report: Report) -> None:
-    (written,) = document([replace(report, memory=MemoryUse(4, 3, 2, 1, 12))])["reports"]  # type: ignore[misc]
+    (written,) = document([replace(report, memory=MemoryUse(6, 5, 4, 3, 2, 1, 22))])["reports"]  # type: ignore[misc]
     assert written["memory_bytes"] == {
-        "weights": 4, "kv": 3, "activations": 2, "workspace": 1, "total": 10, "capacity": 12,
+        "weights": 6, "kv": 5, "states": 4, "convolutions": 3, "activations": 2, "workspace": 1, "total": 21,
+        "capacity": 22,
     }  # fmt: skip
 
 
@@ -61,5 +62,5 @@ def test_a_unit_whose_cycles_do_not_add_up_is_refused(lost: int) -> None:
 
     unit = UnitTime("array", busy_cycles=60 + lost, stalled_cycles=10, idle_cycles=30, utilization=None)
     with pytest.raises(ValueError, match="does not account for 100 cycles"):
-        Report("a", "w", None, "model", None, 1, 1, None, None, "prefill", "cycle", "physical", 1, 1, 1e9, 100, 1e-7,
+        Report("a", "w", None, "model", None, 1, 1, *([None] * 4), "prefill", "cycle", "physical", 1, 1, 1e9, 100, 1e-7,
                100, 0, 0, 0, Traffic(), None, None, (unit,), (), (), "array", None, None, None)  # fmt: skip

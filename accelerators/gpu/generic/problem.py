@@ -20,7 +20,7 @@ from cascadesim.accelerators.gpu.plans import is_absorbed
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade, wholly_bound
 from cascadesim.einsum_cascades.analysis.passes import all_accesses, partition, partitions, whole_extent
-from cascadesim.einsum_cascades.models.operation import Operation, least_elements
+from cascadesim.einsum_cascades.models.operation import Operation, kept_states, least_elements
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Index
 from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
@@ -89,11 +89,13 @@ class Problem:
         return OperandTypes(self.device.type_of("attention"), self.cache_type).product
 
     def element_bytes(self, tensor: str, access: Access | None = None) -> float:
-        """Operands are in their types, results of 8-bit products in 16 bits, what stays between kernels in FP32.
+        """Operands are in their types, results of 8-bit products in 16 bits, states and what stays in FP32.
 
         assumed: scores and weights, which are of the size of pairs, are converted before they are stored.
         """
         width = DTYPE_BYTES[self.device.type_of("attention")]
+        if tensor in kept_states(self.cascade):
+            return FLOAT_BYTES
         if tensor in self.cascade.inputs:
             return DTYPE_BYTES[self.cache_type] if self.keyed(tensor) else width
         if tensor in self.cascade.outputs or (access is not None and self._paired(access)):

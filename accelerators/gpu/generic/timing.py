@@ -23,6 +23,7 @@ from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, dram_share, kept, share_in_l2, small_kernel_s
 from cascadesim.accelerators.gpu.timing import LEGACY_RATE
 from cascadesim.accelerators.protocol import EinsumActivity
+from cascadesim.einsum_cascades.models.operation import kept_states
 from cascadesim.einsum_cascades.notation.ir import Access
 
 # assumed: from an Einsum of a running value's circuit to the next: a sum over warps through shared memory and a barrier
@@ -67,11 +68,13 @@ def own_parts(stage: Stage, parts: Sequence[EinsumActivity]) -> tuple[EinsumActi
 def warm_shares(problem: Problem, stages: Sequence[Stage]) -> Mapping[str, float]:
     """Input or output -> its share in L2 from the call before, or left there.
 
-    A cache of the step before is not: all other layers ran since.
+    A cache or a state of the step before is not: all other layers ran since.
     """
     share = float(kept(_touched_bytes(stages) / problem.device.l2_kept_bytes))
     cold = problem.operation.extent("p") == 1
-    return {tensor: 0.0 if cold and problem.keyed(tensor) else share for tensor in problem.least}
+    states = kept_states(problem.cascade)
+    return {tensor: 0.0 if cold and (tensor in states or problem.keyed(tensor)) else share
+            for tensor in problem.least}  # fmt: skip
 
 
 def _touched_bytes(stages: Sequence[Stage]) -> float:

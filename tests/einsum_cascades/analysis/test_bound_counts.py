@@ -157,3 +157,25 @@ def _attends(at: Mapping[str, int], sizes: Mapping[str, int], mask: Mask) -> boo
 def test_partitions_are_those_of_indices_and_conditions() -> None:
     assert partitions(ATTENTION_1PASS) == (("m1", "m0"),)
     assert partitions(find("attention-3pass")) == ()
+
+
+@settings(deadline=None)
+@given(keys=st.integers(1, 24), tile=st.integers(1, 6))
+def test_conditions_inside_tiles_count_a_partial_last_tile_as_it_is(keys: int, tile: int) -> None:
+    """Two heads; pairs of a chunk, and its triangle of eliminations: keys of the last chunk that are not there count
+    nothing, rows of it that are not there do."""
+    sizes = {"H": 2, "M": keys, "E": 3, "F": 4, "G": 1, "M0": tile, "P0": tile, "I0": tile}
+    found = bound_work(find("gated-deltanet-chunked"), sizes)
+    inside = [place % tile for place in range(keys)]
+    pairs = sum(row > column for column in inside for row in range(tile))
+    triangles = sum(column <= step < row for column in inside for step in range(tile) for row in range(tile))
+    assert found.get("KK", {}) == ({"mac": 2 * 3 * pairs} if pairs else {})
+    assert found.get("IT", {}).get("add", 0) == 2 * triangles
+
+
+@settings(deadline=None)
+@given(keys=st.integers(1, 24), tile=st.integers(1, 6), rows=st.integers(1, 8))
+def test_a_condition_on_tiles_tells_them_apart(keys: int, tile: int, rows: int) -> None:
+    text = cascade("stairs", "Z[i] = X[m1*M0+m0] * W[i] if m1*M0+m0 <= 3*i else 0")
+    found = bound_work(text, {"M": keys, "M0": tile, "I": rows})["Z"]
+    assert found == {"mac": sum(key <= 3 * row for key in range(keys) for row in range(rows))}

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.models.layers import Attention, Experts, FeedForward, Latent, Layer, LayerSizes, Phase
+from cascadesim.einsum_cascades.models.layers import Layer, LayerSizes, Phase
 from cascadesim.einsum_cascades.models.lowering import LayerRun, expected_experts, layer_operations
 from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.sections import Attention, Experts, FeedForward, Latent
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, ExtraKeys, KeyInterval, neighborhood
 from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from cascadesim.einsum_cascades.models.layers import (
-    Attention,
-    FeedForward,
     Layer,
     LayerSizes,
+    Phase,
     layer_parameters,
     norm_parameters,
 )
+from cascadesim.einsum_cascades.models.operation import Operation, work_of
+from cascadesim.einsum_cascades.models.sections import Attention, FeedForward
 from cascadesim.einsum_cascades.models.workload import load_workload
 
 EXACT = 0.0  # every tensor is in the file
@@ -68,6 +69,11 @@ PUBLISHED = [
     Published("kimi-k2", 1.04e12, 0.02, "Kimi K2 report (arXiv 2507.20534)", "the report rounds; its card says 1T"),
     Published("gpt-oss-20b", 20.91e9, ROUNDED, "gpt-oss model card (arXiv 2508.10925), table 1"),
     Published("gpt-oss-120b", 116.83e9, ROUNDED, "gpt-oss model card (arXiv 2508.10925), table 1"),
+    Published("qwen3.5-27b", 26.9e9, 0.001, "hand-derived: deployment page of the project's specification"),
+    Published("qwen3.5-35b-a3b", 35e9, 0.02, "its name", "two digits, without embeddings of images"),
+    Published("nemotron-h-56b", 56e9, 0.01, "Nemotron-H (arXiv 2504.03624)", "two digits"),
+    Published("nemotron-3-nano-30b-a3b", 31.6e9, ROUNDED, "Nemotron 3 Nano report, table 1, recalled"),
+    Published("mimo-v2-flash", 309e9, ROUNDED, "its model card, recalled"),
     Published("phi-3-mini-4k", 3_821_079_552, EXACT, CHECKPOINT),
     Published("phi-3-medium-4k", 13_960_238_080, EXACT, CHECKPOINT),
     Published("vit-b-16", 86_567_656, EXACT, CHECKPOINT),
@@ -156,3 +162,40 @@ def test_remembered_states_are_cached_besides() -> None:
 
 def test_an_encoder_caches_nothing() -> None:
     assert load_workload("bert").kv_cache_bytes(1024, 64) == 0
+
+
+def test_a_hybrid_keeps_a_cache_that_grows_beside_states_that_do_not() -> None:
+    """Qwen3.5-27B at 256K tokens: 16 full layers of 4 key heads x 256; 48 linear ones of 48 states of 128 x 128, and
+    three columns of 2 x 16 x 128 + 48 x 128 channels."""
+    model = load_workload("qwen3.5-27b")
+    assert model.kv_cache_bytes(256 * 1024, 1) == 16 * 2 * 4 * 256 * 2 * 256 * 1024 == 17_179_869_184
+    assert model.state_bytes(1) == (48 * 48 * 128 * 128 * 4, 48 * 10_240 * 3 * 2) == (150_994_944, 2_949_120)
+    assert model.state_bytes(7, word_bytes=1) == (7 * 150_994_944, 7 * 2_949_120 // 2)
+    assert load_workload("llama").state_bytes(4) == (0, 0)
+
+
+def test_the_parameters_of_qwen_3_5_27b_add_up_by_hand() -> None:
+    """Linear: queries, keys, values; gate; beta and decay; 4 taps a channel; A and bias a head; a norm. Full: queries
+    and their gates, keys, values; norms of a head. 64 gated feed-forward parts."""
+    linear = 5120 * (10_240 + 6144 + 2 * 48) + 6144 * 5120 + 4 * 10_240 + 2 * 48 + 128
+    full = 5120 * (2 * 24 * 256 + 2 * 4 * 256) + 24 * 256 * 5120 + 2 * 256
+    each = 3 * 5120 * 17_408 + 2 * 5120
+    total = 48 * linear + 16 * full + 64 * each + 2 * 248_320 * 5120 + 5120
+    assert load_workload("qwen3.5-27b").parameters() == total
+
+
+@pytest.mark.parametrize("name", ["qwen3.5-27b", "nemotron-h-56b", "nemotron-3-nano-30b-a3b", "kimi-k3-kda"])
+def test_layers_without_keys_run_the_same_work_after_any_number_of_tokens(name: str) -> None:
+    """In decoding; a prompt is as many times the work as it has tokens, in whole chunks."""
+    model = load_workload(name)
+    kept = [kind for kind, layer in model.layers.items() if layer.recurrence]
+    assert kept
+
+    def of_kept(length: int, phase: Phase) -> list[Operation]:
+        return [each for each in model.operations(sequence_length=length, phase=phase) if each.layer in kept]
+
+    assert of_kept(1, "decode") == of_kept(1_000_000, "decode")
+    for short, long in zip(of_kept(256, "prefill"), of_kept(1024, "prefill"), strict=True):
+        splits = {"M0": 64, "P0": 64, "I0": 64}
+        once, four = (work_of(each, splits) for each in (short, long))
+        assert four == {name: {kind: 4 * count for kind, count in own.items()} for name, own in once.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -111,6 +113,76 @@ def test_kimi_decays_each_row_by_itself() -> None:
     assert np.allclose(output("kimi-delta-attention", BETA=BETA, G=decay), delta_rule(np.exp(decay)))
 
 
+@pytest.mark.parametrize("size", CHUNKS)
+def test_kimi_in_chunks(size: int) -> None:
+    decay = -RANDOM.uniform(0, 0.5, size=(HEADS, LENGTH, DEPTH))
+    found = output("kimi-delta-attention-chunked", chunks(size), BETA=BETA, G=decay)
+    assert np.allclose(found, delta_rule(np.exp(decay)))
+
+
+@pytest.mark.parametrize("cuts", [(0, 6), (0, 2, 6), (0, 1, 2, 3, 4, 5, 6)])
+@pytest.mark.parametrize(("step", "whole"), [
+    ("mamba-2-step", "mamba-2-ssd"), ("gated-deltanet-step", "gated-deltanet"),
+    ("kimi-delta-attention-step", "kimi-delta-attention"),
+])  # fmt: skip
+def test_steps_go_on_from_the_state_that_was_left(step: str, whole: str, cuts: tuple[int, ...]) -> None:
+    """However the tokens are cut, one after another or all at once, the results are those of the whole text."""
+    decay = -RANDOM.uniform(0, 0.5, size=(HEADS, LENGTH, DEPTH)) if "kimi" in step else DECAY
+    given = {"Q": Q, "K": K, "V": V, "G": decay} | ({} if "mamba" in step else {"BETA": BETA})
+    state, found = np.zeros((HEADS, DEPTH, WIDTH)), []
+    for first, last in pairwise(cuts):
+        part = evaluate(find(step), {name: each[:, first:last] for name, each in given.items()} | {"S0": state})
+        state, found = part["SM"], [*found, part["AV"]]
+    expected = evaluate(find(whole), given, chunks(3) if whole == "mamba-2-ssd" else None)["AV"]
+    assert np.allclose(np.concatenate(found, axis=1), expected)
+
+
+@pytest.mark.parametrize("name", ["gated-deltanet-chunked", "gated-deltanet-step", "mamba-2-ssd", "mamba-2-step"])
+def test_heads_that_share_queries_and_keys(name: str) -> None:
+    """Both heads of values read the one head of queries and keys there is, as if each had a copy."""
+    more = {} if "mamba" in name else {"BETA": BETA}
+    more |= {"S0": RANDOM.normal(size=(HEADS, DEPTH, WIDTH))} if "step" in name else {}
+    shared = {"Q": Q[:1], "K": K[:1], "V": V, "G": DECAY, **more}
+    copied = {**shared, "Q": Q[[0, 0]], "K": K[[0, 0]]}
+    extents = {} if "step" in name else chunks(2)
+    found = [evaluate(find(name), given, extents | {"G": group})["AV"] for given, group in ((shared, 2), (copied, 1))]
+    assert np.allclose(*found)
+
+
+def test_a_convolution_looks_back_three_tokens() -> None:
+    """Tap 3 is the token's own: with X before the first token zero, it is a sum over the last four of each channel."""
+    x, taps = RANDOM.normal(size=(LENGTH, DEPTH)), RANDOM.normal(size=(4, DEPTH))
+    padded = np.concatenate([np.zeros((3, DEPTH)), x])
+    expected = np.array([sum(taps[tap] * padded[row + tap] for tap in range(4)) for row in range(LENGTH)])
+    expected = expected / (1 + np.exp(-expected))
+    weights = {f"W{tap}": taps[tap] for tap in range(4)}
+    assert np.allclose(evaluate(find("causal-convolution"), {"X": padded, **weights})["Y"], expected)
+    kept = {f"X{back}": padded[3 - back : LENGTH + 3 - back] for back in (1, 2, 3)}
+    assert np.allclose(evaluate(find("causal-convolution-step"), {"X": x, **weights, **kept})["Y"], expected)
+
+
+def test_gates_and_norms_of_recurrences() -> None:
+    x, z, scale = RANDOM.normal(size=(5, DEPTH)), RANDOM.normal(size=(5, DEPTH)), RANDOM.normal(size=DEPTH)
+    row, bias = RANDOM.normal(size=5), RANDOM.normal(size=DEPTH)
+    gates = evaluate(find("delta-gates"), {"B": row, "A": -np.exp(row), "X": x, "BIAS": bias})
+    assert np.allclose(gates["BETA"], 1 / (1 + np.exp(-row)))
+    assert np.allclose(gates["G"], -np.exp(row)[:, None] * np.log1p(np.exp(x + bias)))
+    assert (gates["G"] < 0).all()  # so that states fade
+    step = np.log1p(np.exp(2 * row))
+    found = evaluate(find("mamba-2-gates"), {"T": row, "BIAS": row, "A": -np.exp(row), "X": x})
+    assert np.allclose(found["V"], step[:, None] * x)
+    assert np.allclose(found["G"], -np.exp(row) * step)
+    assert np.allclose(np.linalg.norm(evaluate(find("unit-norm"), {"X": x})["Y"], axis=1), 1, atol=1e-5)
+    gate = z / (1 + np.exp(-z))
+
+    def norm(rows: Values) -> Values:
+        return rows / np.sqrt((rows**2).mean(axis=1, keepdims=True) + 1e-5) * scale
+
+    assert np.allclose(evaluate(find("gated-rms-norm"), {"X": x, "G": scale, "Z": z})["Y"], norm(x) * gate)
+    found = evaluate(find("mamba-2-norm"), {"AV": x, "SKIP": bias, "X": z, "Z": z, "G": scale})
+    assert np.allclose(found["Y"], norm((x + bias * z) * gate))
+
+
 @pytest.mark.parametrize("magnitude", [1.0, 300.0])
 def test_rwkv_is_a_weighted_average_of_the_past(magnitude: float) -> None:
     """Weights exp(k + (steps between) w), exp(k + u) of the token itself; in logarithms, so that nothing overflows."""
@@ -144,7 +216,9 @@ def test_titans_descend_the_gradient_of_what_surprises() -> None:
 
 @pytest.mark.parametrize(("name", "rank"), [
     ("linear-attention-gated", "m"), ("mamba", "l"), ("mamba-2-ssd", "m"), ("deltanet", "m"), ("gated-deltanet", "m"),
-    ("kimi-delta-attention", "m"), ("gated-deltanet-chunked", "m"), ("rwkv-4", "t"), ("titans-memory", "m"),
+    ("kimi-delta-attention", "m"), ("gated-deltanet-chunked", "m"), ("kimi-delta-attention-chunked", "m"),
+    ("mamba-2-step", "m"), ("gated-deltanet-step", "m"), ("kimi-delta-attention-step", "m"),
+    ("rwkv-4", "t"), ("titans-memory", "m"),
 ])  # fmt: skip
 def test_positions_are_walked_once(name: str, rank: str) -> None:
     """All that a later position needs of earlier ones is the state, which the step before it has written."""
@@ -162,6 +236,10 @@ def test_positions_are_walked_once(name: str, rank: str) -> None:
     # products of keys sum over e and give the inverse (1); W of the chunk and what the state holds there (2); only then
     # come corrections, with which the rows of the state change (3)
     ("gated-deltanet-chunked", 3),
+    ("kimi-delta-attention-chunked", 3),
+    ("mamba-2-step", 1),
+    ("gated-deltanet-step", 2),
+    ("kimi-delta-attention-step", 2),
 ])  # fmt: skip
 def test_passes_over_the_rows_of_the_state(name: str, expected: int) -> None:
     assert passes(find(name), "e") == expected
@@ -174,7 +252,7 @@ def test_work_by_hand() -> None:
     assert rule["KS"] == rule["AV"] == {"mac": 144}
     assert rule["D"] == {"add": 48, "multiply": 48}
     assert rule["S"] == {"multiply": 144, "add": 144}
-    chunked = bound_work(find("gated-deltanet-chunked"), {**sizes, "M0": 3, "P0": 3, "I0": 3})
+    chunked = bound_work(find("gated-deltanet-chunked"), {**sizes, "M0": 3, "P0": 3, "I0": 3, "G": 1})
     assert chunked["QK"] == {"mac": 2 * 2 * 6 * 3}
     assert chunked["KK"] == {"mac": 2 * 2 * 3 * 3}
     # row 0 leaves rows 1 and 2 in column 0, row 1 leaves row 2 in columns 0 and 1

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from cascadesim.einsum_cascades.analysis.bound_counts import bound_work
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
 from cascadesim.einsum_cascades.analysis.passes import passes
-from cascadesim.einsum_cascades.models.layers import Activation
 from cascadesim.einsum_cascades.models.lowering import activation
+from cascadesim.einsum_cascades.models.sections import Activation
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.texts import find, transformer
 
@@ -235,3 +235,13 @@ def test_a_whole_layer_is_its_cascades_one_after_another() -> None:
     inner = plain_norm(expected) @ gate
     expected = expected + (inner * sigmoid(inner) * (plain_norm(expected) @ up)) @ down
     np.testing.assert_allclose(result, expected, rtol=1e-10)
+
+
+def test_a_squared_relu_and_a_gate_of_results() -> None:
+    """A maximum and a product an element; an exponential, a sum and a quotient, the sign is free."""
+    x, z = np.array([[-2.0, 0.5, 3.0]]), np.array([[0.0, 1.0, -1.0]])
+    assert evaluate(activation("relu2", gated=False), {"X": x})["Y"].tolist() == [[0.0, 0.25, 9.0]]
+    found = evaluate(transformer.SIGMOID_GATE, {"X": x, "Z": z})["Y"]
+    assert np.allclose(found, x / (1 + np.exp(-z)))
+    assert per_element(transformer.RELU_SQUARED) == {"max": 1, "multiply": 1}
+    assert per_element(transformer.SIGMOID_GATE) == {"exp": 1, "add": 1, "divide": 1}
