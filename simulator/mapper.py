@@ -31,7 +31,8 @@ OBJECTIVES: tuple[MappingObjective, ...] = get_args(MappingObjective)
 
 @dataclass(frozen=True)
 class FoundMapping:
-    """The best mapping that was found. `published_cycles`: of the machine's own plan, closed form and cycle level."""
+    """The best mapping that was found, beside plans in closed form and at cycle level: that of what was published for
+    the cascade, and that of the machine's own model where this is another one."""
 
     operation: Operation
     accelerator: Accelerator
@@ -42,6 +43,7 @@ class FoundMapping:
     lower_bound: float | None
     cycle_level: int
     published_cycles: tuple[int, int] | None
+    own_cycles: tuple[int, int] | None
 
     @property
     def text(self) -> str:
@@ -121,10 +123,13 @@ def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: M
                               f"objective: latency, dram")
     best = min(found, key=lambda each: (_value(each, objective) or 0.0, each.cycles, each.dram_bytes))
     plan = checked(accelerator.with_mapping(described(best.name, best.groups)).plan(operation, "physical"), accelerator)
+    published = accelerator.published_plan(operation)
+    own = None if published is None else accelerator.plan(operation, "physical")
     return FoundMapping(
         operation, accelerator, objective, best, _front(found), sum(each.evaluated for each in found),
         _bound(operation, spec, best, objective), execute(plan, "cycle").cycles,
-        _published_cycles(accelerator.published_plan(operation), accelerator),
+        _cycles(published, accelerator),
+        None if own is None or published is None or own.mapping == published.mapping else _cycles(own, accelerator),
     )  # fmt: skip
 
 
@@ -157,8 +162,8 @@ def _bound(operation: Operation, spec: SpatialArray, mapped: Mapped, objective: 
     return max(cycles, traffic / spec.dram_bytes_per_cycle)
 
 
-def _published_cycles(plan: Plan | None, accelerator: Accelerator) -> tuple[int, int] | None:
-    """Closed form and cycle level of the machine's own plan, where it has one for this cascade."""
+def _cycles(plan: Plan | None, accelerator: Accelerator) -> tuple[int, int] | None:
+    """Closed form and cycle level of a plan, where there is one for this cascade."""
     if plan is None:
         return None
     checked(plan, accelerator)

@@ -21,6 +21,7 @@ from cascadesim.accelerators.mapping.runs import (
     BoundRun,
     dimension_size,
     executed,
+    operand_reads,
     operations_of,
 )
 from cascadesim.accelerators.spec import SpatialArray
@@ -141,7 +142,7 @@ class Neighbours:
                 choices[axis] = [1]
                 continue
             sides = {dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes")}
-            sizes = sides | {1 << bits for bits in range(SMALLEST_BITS, max(sides).bit_length()) if self.fine}
+            sizes = sides | {1 << bits for bits in range(SMALLEST_BITS, max(sides).bit_length() + 1) if self.fine}
             sizes = {grain} if axis in carried else {max(grain, size // grain * grain) for size in sizes}
             whole = [] if axis in self.cyclic_axes else [extent]
             smaller = sorted((size for size in sizes if size < extent or not whole), reverse=True)
@@ -208,7 +209,10 @@ class Neighbours:
 
 
 def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int]) -> dict[str, tuple[int, Space]]:
-    """For each unit that has the operations: cycles of a tile at least, and ranks in space and time that take them."""
+    """For each unit that has the operations: cycles of a tile at least, and ranks in space and time that take them.
+
+    Of those that take as many, the one that reads the fewest words.
+    """
     axes = sorted((axis for axis in work.axes if work.points(axis, tile[axis]) > 1),
                   key=lambda axis: (axis in work.reduced, axis))  # fmt: skip
     found: dict[str, tuple[int, Space]] = {}
@@ -218,15 +222,15 @@ def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int]) -> dict
         if made_of is None:
             continue
         op_cycles = sum(count * can.cycles[name] for name, count in made_of.items())
-        options: list[tuple[int, int, tuple[tuple[str, int, int], ...]]] = []
+        options: list[tuple[int, int, int, tuple[tuple[str, int, int], ...]]] = []
         for chosen in permutations(axes, min(len(axes), len(dimensions))):
             space = tuple((axis, work.block(axis, tile[axis]), dimension_size(spec, dimension))
                           for axis, dimension in zip(chosen, dimensions, strict=False))
-            run = BoundRun(work, 0, unit, space, (), None, op_cycles)
-            options.append((run.cycles(tile), len(options), space))
-        cycles, _, space = min(options)
-        time = [axis for axis in axes if axis not in {each for each, _, _ in space}]
-        found[unit] = cycles, (unit, space, tuple(sorted(time, key=lambda axis: (axis in work.reduced, axis))))
+            run = BoundRun(work, 0, unit, space, tuple(axis for axis in axes if axis not in chosen), None, op_cycles)
+            read = sum(operand_reads(run, operand, tile, frozenset()) for operand in work.inputs)
+            options.append((run.cycles(tile), read, len(options), space))
+        cycles, _, _, space = min(options)
+        found[unit] = cycles, (unit, space, tuple(axis for axis in axes if axis not in {each for each, _, _ in space}))
     return found
 
 

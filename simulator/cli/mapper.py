@@ -62,7 +62,11 @@ def _table(found: FoundMapping) -> Iterator[str]:
     yield f"cycle level   {found.cycle_level:>16,} cycles"
     if found.published_cycles is not None:
         closed, level = found.published_cycles
-        yield f"published     {closed:>16,} cycles, {level:,} at cycle level: the machine's own plan"
+        whose = "the machine's own plan" if found.own_cycles is None else "the dataflow for these sizes"
+        yield f"published     {closed:>16,} cycles, {level:,} at cycle level: {whose}"
+    if found.own_cycles is not None:
+        closed, level = found.own_cycles
+        yield f"own plan      {closed:>16,} cycles, {level:,} at cycle level: the dataflow that its model finds"
     yield f"DRAM traffic  {gigabytes(mapped.dram_bytes):>16}"
     yield f"energy        {_joules(mapped.energy_j):>16}"
     if found.lower_bound is not None and found.value is not None:
