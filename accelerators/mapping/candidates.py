@@ -21,7 +21,6 @@ from cascadesim.accelerators.mapping.runs import (
     BoundRun,
     dimension_size,
     executed,
-    operand_reads,
     operations_of,
 )
 from cascadesim.accelerators.spec import SpatialArray
@@ -132,7 +131,8 @@ class Neighbours:
     def _leaves(self, inner: Sequence[int], shared: frozenset[str]) -> Iterator[dict[str, int]]:
         """Sizes of tiles: one of an axis of instances; of the others all, sides of the array, powers of two if `fine`.
 
-        Powers of two are the same on every array, so that a larger one can work on the tiles of a smaller one.
+        Powers of two are the same on every array, so that a larger one can work on the tiles of a smaller one. They go
+        up to twice the sides: sums over several tiles then pass the buffer half as often.
         """
         choices: dict[str, list[int]] = {}
         carried = frozenset().union(*(work.iterates for work in self.works(inner)))
@@ -209,10 +209,7 @@ class Neighbours:
 
 
 def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int]) -> dict[str, tuple[int, Space]]:
-    """For each unit that has the operations: cycles of a tile at least, and ranks in space and time that take them.
-
-    Of those that take as many, the one that reads the fewest words.
-    """
+    """For each unit that has the operations: cycles of a tile at least, and ranks in space and time that take them."""
     axes = sorted((axis for axis in work.axes if work.points(axis, tile[axis]) > 1),
                   key=lambda axis: (axis in work.reduced, axis))  # fmt: skip
     found: dict[str, tuple[int, Space]] = {}
@@ -222,15 +219,15 @@ def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int]) -> dict
         if made_of is None:
             continue
         op_cycles = sum(count * can.cycles[name] for name, count in made_of.items())
-        options: list[tuple[int, int, int, tuple[tuple[str, int, int], ...]]] = []
+        options: list[tuple[int, int, tuple[tuple[str, int, int], ...]]] = []
         for chosen in permutations(axes, min(len(axes), len(dimensions))):
             space = tuple((axis, work.block(axis, tile[axis]), dimension_size(spec, dimension))
                           for axis, dimension in zip(chosen, dimensions, strict=False))
-            run = BoundRun(work, 0, unit, space, tuple(axis for axis in axes if axis not in chosen), None, op_cycles)
-            read = sum(operand_reads(run, operand, tile, frozenset()) for operand in work.inputs)
-            options.append((run.cycles(tile), read, len(options), space))
-        cycles, _, _, space = min(options)
-        found[unit] = cycles, (unit, space, tuple(axis for axis in axes if axis not in {each for each, _, _ in space}))
+            run = BoundRun(work, 0, unit, space, (), None, op_cycles)
+            options.append((run.cycles(tile), len(options), space))
+        cycles, _, space = min(options)
+        time = [axis for axis in axes if axis not in {each for each, _, _ in space}]
+        found[unit] = cycles, (unit, space, tuple(sorted(time, key=lambda axis: (axis in work.reduced, axis))))
     return found
 
 
