@@ -53,7 +53,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Found:
+class Fastest:
     """The fewest cycles, on which part of the array and how."""
 
     cycles: float
@@ -118,7 +118,7 @@ def search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Chosen:
 
 
 @dataclass(frozen=True, order=True)
-class Tiles:
+class TileRange:
     """Tiles of `top` to `bottom` of `rows`, by `left` to `right` of `columns`: places in lists of rising sizes."""
 
     rows: Sizes
@@ -141,14 +141,14 @@ class Tiles:
         """What is looked at first where bounds are equal: few sizes, large ones."""
         return (self.bottom - self.top + 1) * (self.right - self.left + 1), -self.bottom, -self.right
 
-    def using(self, elements: float) -> Tiles | None:
+    def using(self, elements: float) -> TileRange | None:
         """Leave out sizes that have fewer than so many elements with any of the others; None where all have."""
         rows, columns = self.largest
         top = max(self.top, bisect_left(self.rows, elements / columns))
         left = max(self.left, bisect_left(self.columns, elements / rows))
         return None if top > self.bottom or left > self.right else replace(self, top=top, left=left)
 
-    def halves(self) -> tuple[Tiles, Tiles]:
+    def halves(self) -> tuple[TileRange, TileRange]:
         """Split the sizes that are further apart, at their geometric mean."""
         (fewest, narrowest), (most, widest) = self.smallest, self.largest
         if most * narrowest >= widest * fewest:
@@ -158,7 +158,7 @@ class Tiles:
         return replace(self, left=middle), replace(self, right=middle - 1)
 
 
-def _on_all_tiles(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Found | None:
+def _on_all_tiles(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Fastest | None:
     """Branch and bound: a few sizes first, then halves of the sizes of whatever could be faster.
 
     The sizes do not depend on the array, so a larger one can do what a smaller one does.
@@ -174,7 +174,7 @@ def _on_all_tiles(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Foun
                  *((size, columns[-1]) for size in sorted(few, reverse=True))]:  # fmt: skip
         if best is None or max(least, macs / (used[0] * used[1])) < best.cycles * (1 - _ROUNDING):
             best = _better(best, replace(case, tile=used[0], columns=used[1]), binding, pins)
-    waiting = [(least, (0, 0, 0), Tiles(rows, columns, 0, len(rows) - 1, 0, len(columns) - 1))]
+    waiting = [(least, (0, 0, 0), TileRange(rows, columns, 0, len(rows) - 1, 0, len(columns) - 1))]
     while waiting and (best is None or waiting[0][0] < best.cycles * (1 - _ROUNDING)):
         tiles = heappop(waiting)[2]
         if tiles.smallest == tiles.largest:
@@ -192,14 +192,14 @@ def _sizes_of(side: int, *extents: int) -> Sizes:
     return tuple(sorted({size for extent in extents for size in tile_sizes(side, extent, _FINE)}))
 
 
-def _better(best: Found | None, case: FlatCase, binding: AttentionBinding, pins: Pins) -> Found | None:
+def _better(best: Fastest | None, case: FlatCase, binding: AttentionBinding, pins: Pins) -> Fastest | None:
     """The best dataflow of `case` where it is faster than `best`, else that."""
     found = best_on(case, binding, pins)
     faster = found is not None and (best is None or found.cycles < best.cycles * (1 - _ROUNDING))
     return found if faster else best
 
 
-def fewest_cycles(tiles: Tiles, case: FlatCase, binding: AttentionBinding, pins: Pins) -> float:
+def fewest_cycles(tiles: TileRange, case: FlatCase, binding: AttentionBinding, pins: Pins) -> float:
     """Count cycles that none of the tiles undercuts: those of the largest in the room of the smallest.
 
     Infinite where not even the smallest fit.
@@ -232,7 +232,7 @@ def _least_cycles(case: FlatCase, binding: AttentionBinding) -> float:
     return max(least, sum(float(cycles.min()) for cycles in contractions))
 
 
-def best_on(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Found | None:
+def best_on(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Fastest | None:
     """Find the fewest cycles on tiles of one size, and their dataflow; None where not even tiles on their way fit."""
     blocks = Blockings(case, binding, tuple(_sizes(case, pins)))
     choices = _fitting(blocks, pins)
@@ -242,7 +242,7 @@ def best_on(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Found | No
     objectives = (costs.bound_cycles(case.spec), costs.dram_words, costs.movement_energy_j(case.spec))
     best = int(np.lexsort(objectives[::-1])[0])
     size = blocks.sizes[choices.size[best]]
-    return Found(float(objectives[0][best]), case, Dataflow(
+    return Fastest(float(objectives[0][best]), case, Dataflow(
         frozenset(tensor for tensor in TENSORS if choices.kept(tensor)[best]), STATIONARITIES[choices.qk[best]],
         STATIONARITIES[choices.av[best]], "head" if size >= case.query_tiles else "row", case.rows(size),
     ))  # fmt: skip

@@ -17,7 +17,7 @@ from cascadesim.accelerators.flat.fused import Choices
 from cascadesim.accelerators.flat.geometry import FlatCase
 from cascadesim.accelerators.flat.search import (
     Chosen,
-    Tiles,
+    TileRange,
     best_on,
     evaluate,
     fewest_cycles,
@@ -183,7 +183,7 @@ def whole_cycles(case: FlatCase) -> float:
 def test_no_tile_between_two_sizes_is_faster_than_their_bound(case: FlatCase, data: st.DataObject) -> None:
     """Masks cut tiles anywhere, so a bound of many is not that of the largest."""
     rows, columns = (tuple(sorted(data.draw(st.sets(st.integers(1, 40), min_size=2, max_size=5)))) for _ in "rc")
-    together = Tiles(rows, columns, 0, len(rows) - 1, 0, len(columns) - 1)
+    together = TileRange(rows, columns, 0, len(rows) - 1, 0, len(columns) - 1)
     found = [best_on(replace(case, tile=tile, columns=used), BINDING, Pins()) for tile, used in product(rows, columns)]
     bound = fewest_cycles(together, case, BINDING, Pins())
     assert bound <= min((each.cycles for each in found if each is not None), default=float("inf")) * (1 + 1e-9)
@@ -191,7 +191,7 @@ def test_no_tile_between_two_sizes_is_faster_than_their_bound(case: FlatCase, da
 
 
 def test_tiles_that_use_too_few_elements_are_left_out() -> None:
-    tiles = Tiles((1, 2, 4, 8), (1, 3, 9), 0, 3, 0, 2)
+    tiles = TileRange((1, 2, 4, 8), (1, 3, 9), 0, 3, 0, 2)
     assert tiles.using(12) == replace(tiles, top=1, left=1)  # 1 x 9 and 8 x 1 have fewer, 2 x 9 and 8 x 3 do not
     assert tiles.using(73) is None
     assert tiles.halves() == (replace(tiles, left=2), replace(tiles, right=1))  # 9 columns to 1, 8 rows to 1
