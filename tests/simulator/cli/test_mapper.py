@@ -117,8 +117,8 @@ def test_an_operation_that_no_unit_has_is_named_and_can_be_added(capsys: pytest.
 
 @pytest.mark.slow
 def test_flat_prints_its_published_dataflow_and_what_its_own_model_finds(capsys: pytest.CaptureFixture[str]) -> None:
-    """512 KiB, heads of 512 x 64: FLAT published Q, K and V on chip, scores through DRAM; its model finds what 768 heads
-    of four Einsums of 512 x 512 on 32 lanes take, a mapping hardly more."""
+    """512 KiB, heads of 512 x 64: FLAT published Q, K and V on chip, scores through DRAM; its model finds what 768
+    heads of four Einsums of 512 x 512 on 32 lanes take, a mapping hardly more."""
     code, out, _ = run(capsys, "map", "attention-3pass", "--arch", "flat-edge", "--seq-len", "512")
     figures = {line.split()[0]: line for line in out.splitlines() if line}
     least = 768 * 4 * 512 * 512 // 32
