@@ -35,8 +35,9 @@ class FoundMapping:
     """The best mapping that was found, its plan and its cycles at cycle level.
 
     `front`: mappings that no other one beats in cycles, energy and DRAM traffic, with their cycles at cycle level where
-    the front was asked for; `beaten`: then, figures of the others. `published`: the machine's own plan, and its cycles
-    at cycle level. `priced`: whether energy is an axis of the front.
+    the front was asked for; `beaten`: then, figures of the others. `published`: what was published for the cascade,
+    with its cycles at cycle level; `own`: the machine's own plan where that is another one. `priced`: whether energy is
+    an axis of the front.
     """
 
     operation: Operation
@@ -50,6 +51,7 @@ class FoundMapping:
     evaluated: int
     lower_bound: float | None
     published: tuple[Figures, int] | None
+    own: tuple[Figures, int] | None
     priced: bool
 
     @property
@@ -135,10 +137,13 @@ def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: M
             for each in (trade.front if everything else (best,))]  # fmt: skip
     best, plan, level = min(runs, key=lambda run: run[2])
     front = [(each, cycles) for each, _, cycles in runs] if everything else [(each, None) for each in trade.front]
+    published = accelerator.published_plan(operation)
+    own = None if published is None else accelerator.plan(operation, "physical")
+    other = None if own is None or published is None or own.mapping == published.mapping else own
     return FoundMapping(
         operation, accelerator, objective, best, plan, level, tuple(front), trade.beaten,
         sum(each.evaluated for each in found) + trade.evaluated, _bound(operation, spec, best, objective),
-        _published(accelerator.published_plan(operation), accelerator), trade.priced,
+        _figures(published, accelerator), _figures(other, accelerator), trade.priced,
     )  # fmt: skip
 
 
@@ -165,8 +170,8 @@ def _bound(operation: Operation, spec: SpatialArray, mapped: Mapped, objective: 
     return max(cycles, traffic / spec.dram_bytes_per_cycle)
 
 
-def _published(plan: Plan | None, accelerator: Accelerator) -> tuple[Figures, int] | None:
-    """The machine's own plan, where it has one for this cascade: in closed form, and its cycles at cycle level."""
+def _figures(plan: Plan | None, accelerator: Accelerator) -> tuple[Figures, int] | None:
+    """A plan in closed form, and its cycles at cycle level, where there is one for this cascade."""
     if plan is None:
         return None
     checked(plan, accelerator)

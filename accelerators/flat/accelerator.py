@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from cascadesim.accelerators.binding import AttentionBinding, bind_attention
+from cascadesim.accelerators.binding import AttentionBinding, OtherFormError, bind_attention
 from cascadesim.accelerators.energy import Actions, dynamic_energy_j
 from cascadesim.accelerators.flat.geometry import FlatCase, shape_of
 from cascadesim.accelerators.flat.pipeline import fused_program, phase_program
@@ -45,6 +45,18 @@ class Flat(SpatialMachine[FlatArray]):
 
         Raises CascadeSimError on a cascade of another form, a buffer too small, pins that contradict each other.
         """
+        return self._plan(operation, accounting, as_published=accounting == "artifact")
+
+    def published_plan(self, operation: Operation) -> Plan | None:
+        """Plan by the dataflow that FLAT's own search published for these very sizes, else by the one found here."""
+        if operation.kind != "attention":
+            return None
+        try:
+            return self._plan(operation, "physical", as_published=True)
+        except OtherFormError:
+            return None
+
+    def _plan(self, operation: Operation, accounting: Accounting, as_published: bool) -> Plan:
         binding, spec = bind_attention(operation.cascade), self.spec
         case = FlatCase(shape_of(operation), spec, exact=accounting == "artifact")
         if case.exact:
@@ -56,7 +68,9 @@ class Flat(SpatialMachine[FlatArray]):
                 f"{operation.name}: the first {idle} of {case.queries} queries attend no key under the mask "
                 f"{case.shape.mask}; give as many keys as queries, or leave them out"
             )
-        return (_unfused if spec.fusion == "none" else _fused)(operation, case, binding, accounting)
+        if spec.fusion == "none":
+            return _unfused(operation, case, binding, accounting)
+        return _fused(operation, case, binding, accounting, as_published and spec.dataflow.empty)
 
 
 def build(name: str, content: Mapping[str, object], source: str) -> Flat:
@@ -78,9 +92,11 @@ def _check_artifact(case: FlatCase, binding: AttentionBinding) -> None:
         )
 
 
-def _fused(operation: Operation, case: FlatCase, binding: AttentionBinding, accounting: Accounting) -> Plan:
+def _fused(
+    operation: Operation, case: FlatCase, binding: AttentionBinding, accounting: Accounting, as_published: bool
+) -> Plan:
     pins = case.spec.dataflow
-    published = published_dataflow(case) if case.exact and pins.empty else None
+    published = published_dataflow(case) if as_published and not binding.epilogue else None
     if published is not None:
         chosen, origin = evaluate(case, binding, published), "as FLAT's own search published it"
     else:

@@ -6,8 +6,9 @@ One row per dataflow in every array. The words behind them come from `traffic`; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -56,6 +57,10 @@ class Choices:
             np.array([STATIONARITIES.index(dataflow.qk_stationarity)]),
             np.array([STATIONARITIES.index(dataflow.av_stationarity)]),
         )
+
+    def take(self, which: Counts) -> Choices:
+        """Select some of them by index."""
+        return Choices(self.size[which], self.on_chip[which], self.qk[which], self.av[which])
 
     def stationarity(self, tensor: str) -> Counts:
         return self.qk if tensor in QK_TENSORS else self.av
@@ -127,11 +132,15 @@ class Costs:
 
 @dataclass(frozen=True)
 class Blockings:
-    """One case is cut into blocks of `sizes` query tiles; knows the costs of any dataflow with one of these sizes."""
+    """One case is cut into blocks of `sizes` query tiles; knows the costs of any dataflow with one of these sizes.
+
+    `room`: whose tiles take room in the buffer, where they are not those that move (a bound over many sizes).
+    """
 
     case: FlatCase
     binding: AttentionBinding
     sizes: tuple[int, ...]
+    room: FlatCase | None = None
 
     def costs(self, choices: Choices, share: Floats | None = None) -> Costs:
         """Add up the costs; `share` is the published share that spills instead of the one that the capacity implies."""
@@ -147,14 +156,14 @@ class Blockings:
         )
         # scores spill in proportion where they are kept; where they are not, they pass through DRAM whole
         places = choices.kept("QK").astype(int), choices.kept("A").astype(int)
-        staying, spilling = (table[places] for table in softmax_table(case, binding))
+        staying, spilling = (table[places] for table in softmax_table(case.whole, binding))
         spilling = spilled(spilling, np.where(choices.kept("QK"), share, row_share))
         softmax = Words(*(spilling + spilled(staying, np.zeros_like(share))).T)
         return Costs(
             footprint, share, qk, softmax, av,
             contraction_cycles(case, binding, binding.scores, self.sizes)[choices.size, choices.qk],
             contraction_cycles(case, binding, binding.output, self.sizes)[choices.size, choices.av],
-            sum(vector_cycles(case, einsum) for einsum in binding.on_1d),
+            sum(vector_cycles(case.whole, einsum) for einsum in binding.on_1d),
         )  # fmt: skip
 
     def _by_tensor(
@@ -185,29 +194,38 @@ class Blockings:
         Inferred: the rule reproduces every `proportion_spilled` that FLAT's own search published (FuseMax artifact,
         flat_validation.csv, 13 rows that spill and 83 that do not). Scores and weights share one block in place.
         """
-        total = np.where(choices.kept("QK") | choices.kept("A"), self._kept("QK")[choices.size], 0.0)
+        total = np.where(choices.kept("QK") | choices.kept("A"), self._kept["QK"][choices.size], 0.0)
         for tensor in TENSORS:
-            kept = 0.0 if tensor in ("QK", "A") else self._kept(tensor)[choices.size]
-            total = total + np.where(choices.kept(tensor), kept, self._staged(tensor, choices))
+            kept = 0.0 if tensor in ("QK", "A") else self._kept[tensor][choices.size]
+            staged = self._staged[tensor][choices.size, choices.stationarity(tensor)]
+            total = total + np.where(choices.kept(tensor), kept, staged)
         return total
 
     def least_words(self, choices: Choices) -> Floats:
         """Add up what must fit however much spills: tiles on their way, or the whole tensor where that is less."""
         total = np.zeros(len(choices.qk))
         for tensor in TENSORS:
-            staged = self._staged(tensor, choices)
-            least = np.minimum(staged, self._kept(tensor)[choices.size])
+            staged = self._staged[tensor][choices.size, choices.stationarity(tensor)]
+            least = np.minimum(staged, self._kept[tensor][choices.size])
             total = total + np.where(choices.kept(tensor), least, staged)
         return total
 
-    def _kept(self, tensor: str) -> Floats:
+    @cached_property
+    def _kept(self) -> Mapping[str, Floats]:
+        return {tensor: self._kept_words(tensor) for tensor in TENSORS}
+
+    @cached_property
+    def _staged(self) -> Mapping[str, Floats]:
+        return {tensor: self._staged_words(tensor) for tensor in TENSORS}
+
+    def _kept_words(self, tensor: str) -> Floats:
         """Count the words, (block sizes,), of a tensor that stays for a block or a head, with those of the next one.
 
         The scores of the largest block stand for all; their weights take their place, so there is one copy.
         """
-        case = self.case
+        case = self.room or self.case
         if tensor in ("QK", "A"):
-            tiles = case.tiles(case.columns_used)
+            tiles = case.counted(case.columns_used)
             return np.array([float(tiles.blocks(size).largest_points) for size in self.sizes])
         first, second = (
             np.array([case.rows(size) if rank == "p" else case.extent(rank) for size in self.sizes], np.float64)
@@ -215,13 +233,13 @@ class Blockings:
         )
         return _COPIES * first * second
 
-    def _staged(self, tensor: str, choices: Choices) -> Floats:
-        """Count the words, (dataflows,), of a tensor that passes the buffer by: two tiles of it are on their way.
+    def _staged_words(self, tensor: str) -> Floats:
+        """Count the words, (block sizes, stationarities), of a tensor that passes by: two tiles of it are on their way.
 
         A rank that runs in time and is not summed over is there in full, because a tile of results is; FLAT itself
         counts one tile of AV rows for a whole head.
         """
-        case, summed = self.case, "e" if tensor in QK_TENSORS else "m"
+        case, summed = self.room or self.case, "e" if tensor in QK_TENSORS else "m"
         words = np.full((len(self.sizes), len(STATIONARITIES)), float(_COPIES))
         for index, size in enumerate(self.sizes):
             block_rows = case.rows(size)
@@ -233,5 +251,4 @@ class Blockings:
                     side = case.rows_used if rank == order.rows else case.columns_used
                     in_full = rank == order.temporal != summed and not one_tile
                     words[index, order_index] *= whole if in_full else min(side, whole)
-        found: Floats = words[choices.size, choices.stationarity(tensor)]
-        return found
+        return words

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 
 from cascadesim.accelerators.binding import OtherFormError, point_operations
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, Counts
+from cascadesim.accelerators.spatial.attention_tiles import query_tiles as count_tiles
 from cascadesim.einsum_cascades.models.operation import Operation, mask_of
 from cascadesim.einsum_cascades.notation.ir import Einsum
 from cascadesim.einsum_cascades.sparsity.masks import FULL
@@ -109,6 +110,58 @@ class QueryTiles:
         return {}
 
 
+@dataclass(frozen=True)
+class FewestTiles:
+    """Bounds what masked query tiles of any of `rows` rows count, and key tiles of at most `key_tile` keys.
+
+    Larger tiles are fewer, but where a mask cuts them they may count more: the least of all `rows` is taken.
+    """
+
+    shape: AttentionShape
+    rows: tuple[int, ...]  # rising
+    key_tile: int
+
+    @cached_property
+    def count(self) -> int:
+        return count_tiles(self.shape.queries, self.shape.group, self.rows[-1])
+
+    @cached_property
+    def combinations(self) -> PointTable:
+        found = [_combinations(self.shape, rows, self.key_tile) for rows in self.rows]
+        return cast(PointTable, np.min(found, axis=0).tolist())
+
+    def blocks(self, tiles: int) -> QueryBlocks:
+        """Bound blocks of `tiles` query tiles and of more, where these are all that there are of the largest tile."""
+        none, by_tile, single = self.combinations
+        found = [_blocks(self.shape, rows)[(tiles - 1).bit_length() :][:1] for rows in self.rows]
+        fetched, points = np.concatenate(found).min(axis=0).tolist()
+        count, keys = -(-self.count // tiles), none[2] if tiles >= self.count else fetched
+        by_block = count, max(count, -(-keys // self.key_tile)), keys, count
+        return QueryBlocks((none, by_block, by_tile, single), points)
+
+
+@lru_cache(maxsize=1 << 15)
+def _combinations(shape: AttentionShape, rows: int, key_tile: int) -> PointTable:
+    return query_tiles(shape, rows, key_tile).combinations
+
+
+@lru_cache(maxsize=1 << 10)
+def _blocks(shape: AttentionShape, rows: int) -> Counts:
+    """Count the keys that blocks of 1, 2, 4, ... query tiles of `rows` rows meet, and the scores of the largest block.
+
+    (powers of two, 2) int64; the last block is a whole head.
+    """
+    tiles, found = query_tiles(shape, rows, 1), []
+    first, last, points = tiles.first, tiles.last, tiles.rows * tiles.keys_met
+    while True:
+        found.append((np.maximum(last - first + 1, 0).sum(), points.max()))
+        if len(points) == 1:
+            return np.array(found)
+        pairs = np.arange(0, len(points), 2)
+        first, last = np.minimum.reduceat(first, pairs), np.maximum.reduceat(last, pairs)
+        points = np.add.reduceat(points, pairs)
+
+
 @lru_cache(maxsize=16)
 def query_tiles(shape: AttentionShape, tile_rows: int, key_tile: int) -> QueryTiles:
     """Cut the queries into tiles; heads of a group are packed into one tile where they are short (decode)."""
@@ -121,7 +174,8 @@ def query_tiles(shape: AttentionShape, tile_rows: int, key_tile: int) -> QueryTi
 class FlatCase:
     """One attention operation runs on one array. `exact`: rectangular, counted with the quirks of the artifact.
 
-    `tile`, `columns`: rows and columns of the array in use, where it is not all of them.
+    `tile`, `columns`: rows and columns of the array in use, where it is not all of them. `bound`: what is counted is
+    the least of tiles of any of these rows.
     """
 
     shape: AttentionShape
@@ -129,6 +183,7 @@ class FlatCase:
     exact: bool = False
     tile: int | None = None
     columns: int | None = None
+    bound: tuple[int, ...] = ()
 
     @property
     def rows_used(self) -> int:
@@ -139,8 +194,13 @@ class FlatCase:
         return self.columns or self.spec.pe_array.columns
 
     @cached_property
+    def whole(self) -> FlatCase:
+        """The same on all of the array: what the 1D array does knows no tiles."""
+        return replace(self, tile=None, columns=None, bound=())
+
+    @cached_property
     def query_tiles(self) -> int:
-        return self.tiles(self.columns_used).count
+        return self.counted(self.columns_used).count
 
     @cached_property
     def queries(self) -> int:
@@ -162,6 +222,17 @@ class FlatCase:
     def tiles(self, key_tile: int) -> QueryTiles:
         """Cut the queries into tiles; keys are counted in tiles of `key_tile`."""
         return query_tiles(self.shape, self.rows_used, key_tile)
+
+    def counted(self, key_tile: int) -> QueryTiles | FewestTiles:
+        """Tiles that are only counted: those of `tiles`, or a bound of them."""
+        if key_tile not in self._counted:
+            many = len(self.bound) > 1
+            self._counted[key_tile] = FewestTiles(self.shape, self.bound, key_tile) if many else self.tiles(key_tile)
+        return self._counted[key_tile]
+
+    @cached_property
+    def _counted(self) -> dict[int, QueryTiles | FewestTiles]:
+        return {}
 
     def vectors(self, lanes: int) -> QueryTiles:
         """Take query positions one by one, as the 1D array does for each head of the group; keys in vectors."""

@@ -8,9 +8,11 @@ one, the physical accounting never does. FLAT (ASPLOS'23), section 5; the object
 from __future__ import annotations
 
 import csv
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from heapq import heappop, heappush
 from importlib.resources import files
 from itertools import product
 from typing import TypeAlias, cast
@@ -26,9 +28,10 @@ from cascadesim.accelerators.spatial.blocking import coarse_sizes, tile_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 PublishedSizes: TypeAlias = tuple[int, int, int, int]  # array side, buffer bytes, head size, length
+Sizes: TypeAlias = tuple[int, ...]
 
+_FINE = 32  # sizes of tiles up to it are all tried, and 16 to the octave above: what lies between wastes a 17th at most
 _ROUNDING = 1e-12  # relative, of sums of floats: below it two dataflows are equally fast
-_ROOMY = 8  # times the tiles on their way: from there on rows and columns do not compete for the buffer
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,15 @@ class Chosen:
     def tiles(self) -> int:
         """Query tiles of a block."""
         return self.blocks.sizes[0]
+
+
+@dataclass(frozen=True)
+class Fastest:
+    """The fewest cycles, on which part of the array and how."""
+
+    cycles: float
+    case: FlatCase
+    dataflow: Dataflow
 
 
 @cache
@@ -87,25 +99,14 @@ def evaluate(case: FlatCase, binding: AttentionBinding, dataflow: Dataflow, spil
 
 @lru_cache(maxsize=256)
 def search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Chosen:
-    """Find the best dataflow on the largest tiles, and on smaller ones (rows idle) where these could be faster.
+    """Find the best dataflow on the largest tiles, and on smaller ones (rows idle) where these are faster.
 
     Raises CascadeSimError if no dataflow satisfies the pins, or if not even what is on its way fits.
     """
-    parts, least = [case], 0.0
-    if not case.exact and pins.rows is None:
-        array = case.spec.pe_array  # as much of it as there is work for
-        rows = tile_sizes(array.rows, max(case.queries, case.shape.keys))[0]
-        largest = replace(case, tile=rows, columns=tile_sizes(array.columns, max(map(case.extent, "mef")))[0])
-        parts, least = [largest, *_smaller(largest, binding, pins)], _least_cycles(largest, binding)
-    best: tuple[float, FlatCase, Dataflow] | None = None
-    for part in parts:
-        macs = part.shape.instances * part.shape.pairs * (part.shape.query_depth + part.shape.value_depth)
-        fewest = max(least, macs / (part.rows_used * part.columns_used))
-        if best is not None and best[0] <= fewest * (1 + _ROUNDING):
-            continue  # whatever it does, it is not faster
-        found = _search(part, binding, pins)
-        if found is not None and (best is None or found[0] < best[0] * (1 - _ROUNDING)):
-            best = found[0], part, found[1]
+    if case.exact or pins.rows is not None:
+        best = _better(None, case, binding, pins)
+    else:
+        best = _on_all_tiles(case, binding, pins)
     if best is None:
         pinned = "" if pins.empty else " with the dataflow pinned as it is"
         raise CascadeSimError(
@@ -113,21 +114,109 @@ def search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Chosen:
             f"each tensor on its way to the {case.spec.pe_array.rows} x {case.spec.pe_array.columns} array{pinned} or "
             "to a part of it; give more"
         )
-    return evaluate(best[1], binding, best[2])
+    return evaluate(best.case, binding, best.dataflow)
 
 
-def _smaller(largest: FlatCase, binding: AttentionBinding, pins: Pins) -> list[FlatCase]:
-    """Use fewer rows, or fewer columns; fewer of both where tiles on their way are no small part of the buffer."""
-    rows = {*coarse_sizes(largest.rows_used, max(largest.queries, largest.shape.keys))}
-    rows |= {*coarse_sizes(largest.rows_used, largest.queries), largest.rows_used}
-    columns = {*coarse_sizes(largest.columns_used, max(largest.extent(rank) for rank in "mef")), largest.columns_used}
-    staged = Blockings(largest, binding, (1,)).least_words(_choices(pins, 1)).min()
-    tight = staged > largest.spec.buffer_words / _ROOMY
-    return [
-        replace(largest, tile=tile, columns=used)
-        for tile, used in sorted(product(rows, columns), reverse=True)
-        if tight or tile == largest.rows_used or used == largest.columns_used
-    ]
+@dataclass(frozen=True, order=True)
+class TileRange:
+    """Tiles of `top` to `bottom` of `rows`, by `left` to `right` of `columns`: places in lists of rising sizes."""
+
+    rows: Sizes
+    columns: Sizes
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def smallest(self) -> tuple[int, int]:
+        return self.rows[self.top], self.columns[self.left]
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        return self.rows[self.bottom], self.columns[self.right]
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """What is looked at first where bounds are equal: few sizes, large ones."""
+        return (self.bottom - self.top + 1) * (self.right - self.left + 1), -self.bottom, -self.right
+
+    def using(self, elements: float) -> TileRange | None:
+        """Leave out sizes that have fewer than so many elements with any of the others; None where all have."""
+        rows, columns = self.largest
+        top = max(self.top, bisect_left(self.rows, elements / columns))
+        left = max(self.left, bisect_left(self.columns, elements / rows))
+        return None if top > self.bottom or left > self.right else replace(self, top=top, left=left)
+
+    def halves(self) -> tuple[TileRange, TileRange]:
+        """Split the sizes that are further apart, at their geometric mean."""
+        (fewest, narrowest), (most, widest) = self.smallest, self.largest
+        if most * narrowest >= widest * fewest:
+            middle = bisect_right(self.rows, (fewest * most) ** 0.5, self.top + 1, self.bottom)
+            return replace(self, top=middle), replace(self, bottom=middle - 1)
+        middle = bisect_right(self.columns, (narrowest * widest) ** 0.5, self.left + 1, self.right)
+        return replace(self, left=middle), replace(self, right=middle - 1)
+
+
+def _on_all_tiles(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Fastest | None:
+    """Branch and bound: a few sizes first, then halves of the sizes of whatever could be faster.
+
+    The sizes do not depend on the array, so a larger one can do what a smaller one does.
+    """
+    array, extents = case.spec.pe_array, tuple(case.extent(rank) for rank in "mef")
+    rows = _sizes_of(array.rows, case.queries, case.shape.queries, case.shape.keys)
+    columns = _sizes_of(array.columns, *extents)
+    case = replace(case, tile=rows[-1], columns=columns[-1])
+    macs = case.shape.instances * case.shape.pairs * (case.shape.query_depth + case.shape.value_depth)
+    least, best = _least_cycles(case, binding), _better(None, case, binding, pins)
+    few = {*coarse_sizes(rows[-1], max(case.queries, case.shape.keys)), *coarse_sizes(rows[-1], case.queries)}
+    for used in [*((rows[-1], size) for size in coarse_sizes(columns[-1], max(extents))),
+                 *((size, columns[-1]) for size in sorted(few, reverse=True))]:  # fmt: skip
+        if best is None or max(least, macs / (used[0] * used[1])) < best.cycles * (1 - _ROUNDING):
+            best = _better(best, replace(case, tile=used[0], columns=used[1]), binding, pins)
+    waiting = [(least, (0, 0, 0), TileRange(rows, columns, 0, len(rows) - 1, 0, len(columns) - 1))]
+    while waiting and (best is None or waiting[0][0] < best.cycles * (1 - _ROUNDING)):
+        tiles = heappop(waiting)[2]
+        if tiles.smallest == tiles.largest:
+            best = _better(best, replace(case, tile=tiles.largest[0], columns=tiles.largest[1]), binding, pins)
+            continue
+        elements = 0.0 if best is None else macs / best.cycles
+        for half in (half for part in tiles.halves() if (half := part.using(elements)) is not None):
+            fewest = max(least, fewest_cycles(half, case, binding, pins))
+            if fewest < float("inf"):
+                heappush(waiting, (fewest, half.order, half))
+    return best
+
+
+def _sizes_of(side: int, *extents: int) -> Sizes:
+    return tuple(sorted({size for extent in extents for size in tile_sizes(side, extent, _FINE)}))
+
+
+def _better(best: Fastest | None, case: FlatCase, binding: AttentionBinding, pins: Pins) -> Fastest | None:
+    """The best dataflow of `case` where it is faster than `best`, else that."""
+    found = best_on(case, binding, pins)
+    faster = found is not None and (best is None or found.cycles < best.cycles * (1 - _ROUNDING))
+    return found if faster else best
+
+
+def fewest_cycles(tiles: TileRange, case: FlatCase, binding: AttentionBinding, pins: Pins) -> float:
+    """Count cycles that none of the tiles undercuts: those of the largest in the room of the smallest.
+
+    Infinite where not even the smallest fit.
+    """
+    few, many = (
+        replace(case, tile=rows, columns=columns, bound=() if case.full else tiles.rows[tiles.top : tiles.bottom + 1])
+        for rows, columns in (tiles.smallest, tiles.largest)
+    )
+    whole = Pins(granularity="head") if pins.granularity == "head" else Pins()
+    blocks = Blockings(many, binding, tuple(_sizes(many, whole)), few)
+    return float(blocks.costs(_fitting(blocks, pins)).bound_cycles(case.spec).min(initial=np.inf))
+
+
+def _fitting(blocks: Blockings, pins: Pins) -> Choices:
+    """Combine what the pins leave open, where the buffer holds tiles on their way."""
+    choices = _choices(pins, len(blocks.sizes))
+    return choices.take(np.flatnonzero(blocks.least_words(choices) <= blocks.case.spec.buffer_words))
 
 
 def _least_cycles(case: FlatCase, binding: AttentionBinding) -> float:
@@ -143,21 +232,20 @@ def _least_cycles(case: FlatCase, binding: AttentionBinding) -> float:
     return max(least, sum(float(cycles.min()) for cycles in contractions))
 
 
-def _search(case: FlatCase, binding: AttentionBinding, pins: Pins) -> tuple[float, Dataflow] | None:
+def best_on(case: FlatCase, binding: AttentionBinding, pins: Pins) -> Fastest | None:
     """Find the fewest cycles on tiles of one size, and their dataflow; None where not even tiles on their way fit."""
     blocks = Blockings(case, binding, tuple(_sizes(case, pins)))
-    choices = _choices(pins, len(blocks.sizes))
-    fits = np.flatnonzero(blocks.least_words(choices) <= case.spec.buffer_words)
-    if not len(fits):
+    choices = _fitting(blocks, pins)
+    if not len(choices.size):
         return None
     costs = blocks.costs(choices)
     objectives = (costs.bound_cycles(case.spec), costs.dram_words, costs.movement_energy_j(case.spec))
-    best = int(fits[np.lexsort([objective[fits] for objective in reversed(objectives)])[0]])
+    best = int(np.lexsort(objectives[::-1])[0])
     size = blocks.sizes[choices.size[best]]
-    return float(objectives[0][best]), Dataflow(
+    return Fastest(float(objectives[0][best]), case, Dataflow(
         frozenset(tensor for tensor in TENSORS if choices.kept(tensor)[best]), STATIONARITIES[choices.qk[best]],
         STATIONARITIES[choices.av[best]], "head" if size >= case.query_tiles else "row", case.rows(size),
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 @lru_cache(maxsize=64)

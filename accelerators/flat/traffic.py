@@ -104,11 +104,11 @@ def nest_of(
     return Nest(levels, spatial, None if case.exact else NestSize(case, table, spread))
 
 
-def alike(case: FlatCase, sizes: Sequence[int]) -> list[Sequence[int]]:
+def alike(case: FlatCase, sizes: Sequence[int]) -> list[tuple[int, ...]]:
     """Split `sizes` into runs that one nest counts: a single row apart, each alone where nests are rectangular."""
     if case.exact:
-        return [[size] for size in sizes]
-    return [list(run) for _, run in groupby(sizes, key=lambda size: case.rows(size) == 1)]
+        return [(size,) for size in sizes]
+    return [tuple(run) for _, run in groupby(sizes, key=lambda size: case.rows(size) == 1)]
 
 
 class PerSize(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):  # numpy 2.5 makes NDArray an alias, no base class
@@ -120,7 +120,7 @@ class PerSize(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):  # numpy 2.5 m
 
 def block_table(case: FlatCase, sizes: Sequence[int], key_tile: int) -> PointTable:
     """Look up the table of one block size, or stack the tables of several, entry by entry."""
-    tables = [case.tiles(key_tile).blocks(size).table for size in sizes]
+    tables = [case.counted(key_tile).blocks(size).table for size in sizes]
     if len(tables) == 1:
         return tables[0]
     return cast(PointTable, np.moveaxis(np.array(tables, dtype=np.float64), 0, -1).view(PerSize))
@@ -158,7 +158,8 @@ def elided(accesses: Accesses) -> Accesses:
     return Accesses(0, accesses.fills, accesses.updates) if accesses.reads == accesses.updates else accesses
 
 
-def contraction_table(case: FlatCase, binding: AttentionBinding, einsum: Einsum, sizes: Sequence[int]) -> Floats:
+@lru_cache(maxsize=64)
+def contraction_table(case: FlatCase, binding: AttentionBinding, einsum: Einsum, sizes: tuple[int, ...]) -> Floats:
     """Count words moved, (block sizes, stationarities, tensors, locations off and on chip, columns) float64."""
     scores = einsum is binding.scores
     orders, tensors = (QK_LOOPS, QK_TENSORS) if scores else (AV_LOOPS, AV_TENSORS)
@@ -172,7 +173,7 @@ def contraction_table(case: FlatCase, binding: AttentionBinding, einsum: Einsum,
                 for column, amount in enumerate(words):
                     table[:, stationarity, tensor, location, column] = amount
     if not case.exact:  # no scores leave the chip or come back but those that the mask lets through
-        attended_share = case.shape.pairs / case.tiles(1).combinations[2][2]
+        attended_share = case.shape.pairs / case.counted(1).combinations[2][2]
         table[:, :, tensors.index("QK" if scores else "A"), :, : SPILL_WRITE + 1] *= attended_share
     return table
 
@@ -212,7 +213,8 @@ def accumulates(case: FlatCase, binding: AttentionBinding, einsum: Einsum, order
     return summed != order.temporal and case.extent(summed) > side
 
 
-def contraction_cycles(case: FlatCase, binding: AttentionBinding, einsum: Einsum, sizes: Sequence[int]) -> Floats:
+@lru_cache(maxsize=64)
+def contraction_cycles(case: FlatCase, binding: AttentionBinding, einsum: Einsum, sizes: tuple[int, ...]) -> Floats:
     """Count cycles, (block sizes, stationarities) float64."""
     orders = QK_LOOPS if einsum is binding.scores else AV_LOOPS
     table = np.zeros((len(sizes), len(STATIONARITIES)))
@@ -252,6 +254,7 @@ def spilled(words: Floats, share: Floats) -> Floats:
     return np.stack([read, written, *words[:, SPILL_WRITE + 1 :].T], axis=1)
 
 
+@lru_cache(maxsize=256)
 def vector_cycles(case: FlatCase, einsum: Einsum) -> int:
     """Count the cycles of one Einsum on the 1D array: what an operation costs, once per vector."""
     nest = row_by_row(case, einsum, (), ())

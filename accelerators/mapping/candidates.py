@@ -136,7 +136,8 @@ class Neighbours:
     def _leaves(self, inner: Sequence[int], shared: frozenset[str]) -> Iterator[dict[str, int]]:
         """Sizes of tiles: one of an axis of instances; of the others all, sides of the array, powers of two if `fine`.
 
-        Powers of two are the same on every array, so that a larger one can work on the tiles of a smaller one.
+        Powers of two are the same on every array, so that a larger one can work on the tiles of a smaller one. They go
+        up to twice the sides: sums over several tiles then pass the buffer half as often.
         """
         choices: dict[str, list[int]] = {}
         side = 1 << (self.spec.buffer_words.bit_length() - 1) // 2
@@ -147,7 +148,7 @@ class Neighbours:
                 choices[axis] = [1]
                 continue
             sides = {dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes")}
-            sizes = sides | {1 << bits for bits in range(SMALLEST_BITS, max(sides).bit_length()) if self.fine}
+            sizes = sides | {1 << bits for bits in range(SMALLEST_BITS, max(sides).bit_length() + 1) if self.fine}
             sizes |= {max(1, side // 2), side} if self.squares else set()
             sizes = {grain} if axis in carried else {max(grain, size // grain * grain) for size in sizes}
             whole = [] if axis in self.cyclic_axes else [extent]

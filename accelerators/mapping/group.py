@@ -163,7 +163,7 @@ class BoundGroup:
     @cached_property
     def read_words(self) -> int:
         """Words that come from DRAM: tiles of inputs, and what running values begin with."""
-        made = {made.tensor for made in self.made if made.state}
+        made = {run.work.output.tensor for run in self.runs if run.work.iterates}
         begun = sum(operand.words(self.problem.whole()) for state, operand in self.problem.starts if state in made)
         return sum(map(self.filled, self.reads)) + begun
 

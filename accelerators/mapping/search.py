@@ -79,16 +79,13 @@ def search(
 ) -> tuple[tuple[BoundGroup, ...], int]:  # fmt: skip
     """The groups that together cost least, and how many ways were compared.
 
-    Stretches are compared on tiles of the array's sides; those that are taken then try tiles of all sizes (`thorough`:
-    as `best_group`). Where no tile of the sides fits, all stretches do. Raises CascadeSimError where an Einsum cannot
-    run even alone.
+    Stretches are compared on tiles of the array's sides, and of all sizes where none of these fits; those that are
+    taken then try tiles of all sizes (`thorough`: as `best_group`). Raises CascadeSimError where an Einsum cannot run
+    even alone.
     """
-    found, evaluated = _cheapest(problem, spec, most_fused, objective, fine=False)
+    found, evaluated = _cheapest(problem, spec, most_fused, objective)
     if found is None:
-        found, more = _cheapest(problem, spec, most_fused, objective, fine=True)
-        if found is None:
-            raise _reason(problem, spec)
-        return found, evaluated + more
+        raise _reason(problem, spec)
     refined = []
     for group in found:
         other, tried = best_group(problem, spec, tuple(run.place for run in group.runs), objective, True, thorough)
@@ -98,7 +95,7 @@ def search(
 
 
 def _cheapest(
-    problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, fine: bool
+    problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective
 ) -> tuple[tuple[BoundGroup, ...] | None, int]:
     """The cheapest path through the Einsums, None where there is none, and how many ways were compared."""
     count = len(problem.work)
@@ -112,7 +109,10 @@ def _cheapest(
             members = tuple(range(start, end))
             if len(members) > most_fused and (start, end - 1) not in problem.stretches:
                 continue
-            group, tried = best_group(problem, spec, members, objective, fine)
+            group, tried = best_group(problem, spec, members, objective)
+            if group is None:
+                group, more = best_group(problem, spec, members, objective, fine=True)
+                tried += more
             evaluated += tried
             if group is None:
                 continue

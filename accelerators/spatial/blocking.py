@@ -17,22 +17,23 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 Resident: TypeAlias = Literal["weights", "rows", "outputs"]
 STREAMED = 2  # tiles beside what is resident (slices of k beside outputs): one is computed while the other arrives
 _FINE = 64  # every size up to it, then 32 to the octave: what lies between wastes at most a 33rd
-_FEWEST_TILES = 64  # every size that cuts the extent into as many equal tiles or fewer
 _FEWEST_COARSE_TILES = 4
 
 
 @lru_cache(maxsize=4096)
-def tile_sizes(side: int, extent: int) -> tuple[int, ...]:
+def tile_sizes(side: int, extent: int, fine: int = _FINE) -> tuple[int, ...]:
     """List sizes worth trying for tiles of `extent` coordinates over at most `side` elements, largest first.
+
+    `fine`: every size up to it and half as many to the octave above, and every size of as many equal tiles or fewer.
 
     An array may leave rows, columns and lanes idle. The sizes do not depend on the array, which only says how large
     they may be: whatever a small array can do, a larger one can. No tile is longer than the extent.
     """
     most = min(side, extent)
-    few = {-(-extent // tiles) for tiles in range(1, _FEWEST_TILES + 1)}
-    shifts = range(max(0, most.bit_length() - _FINE.bit_length() + 1) + 1)
-    fine = {step << shift for shift in shifts for step in range(1, _FINE + 1)}
-    return tuple(sorted((size for size in few | fine if size <= most), reverse=True))
+    few = {-(-extent // tiles) for tiles in range(1, fine + 1)}
+    shifts = range(max(0, most.bit_length() - fine.bit_length() + 1) + 1)
+    steps = {step << shift for shift in shifts for step in range(1, fine + 1)}
+    return tuple(sorted((size for size in few | steps if size <= most), reverse=True))
 
 
 @lru_cache(maxsize=4096)

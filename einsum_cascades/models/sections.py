@@ -27,8 +27,8 @@ _PROMPTS: Mapping[Form, str] = {"gated-deltanet": "gated-deltanet-chunked", "mam
                                 "kimi-delta-attention": "kimi-delta-attention-chunked"}  # fmt: skip
 # Text of attention -> the text that goes on from its state, one new token after another.
 STEPS: Mapping[str, str] = {
-    "mamba-2-ssd": "mamba-2-step", "gated-deltanet": "gated-deltanet-step",
-    "gated-deltanet-chunked": "gated-deltanet-step",
+    "linear-attention-chunked": "linear-attention-step", "mamba-2-ssd": "mamba-2-step",
+    "gated-deltanet": "gated-deltanet-step", "gated-deltanet-chunked": "gated-deltanet-step",
     "kimi-delta-attention": "kimi-delta-attention-step", "kimi-delta-attention-chunked": "kimi-delta-attention-step",
 }  # fmt: skip
 

@@ -153,6 +153,14 @@ MAMBA_2_STEP = cascade("mamba-2-step", """
     SM[h,e,f]    = S[h,M,e,f]
 """)
 
+LINEAR_ATTENTION_STEP = cascade("linear-attention-step", """
+    S[h,0,e,f]   = S0[h,e,f]                          # Katharopoulos et al., ICML'20, equations 18 to 20
+    KV[h,m,e,f]  = K[h,m,e] * V[h,m,f]
+    S[h,m+1,e,f] = S[h,m,e,f] + KV[h,m,e,f]
+    AV[h,m,f]    = Q[h,m,e] * S[h,m+1,e,f]
+    SM[h,e,f]    = S[h,M,e,f]
+""")
+
 GATED_DELTANET_STEP = cascade("gated-deltanet-step", """
     S[h,0,e,f]   = S0[h,e,f]                          # Yang, Kautz and Hatamizadeh (arXiv 2412.06464), equation 10
     DG[h,m]      = exp(G[h,m])

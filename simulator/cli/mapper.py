@@ -90,8 +90,12 @@ def _table(found: FoundMapping) -> Iterator[str]:
     yield f"closed form   {mapped.cycles:>16,.0f} cycles"
     yield f"cycle level   {found.cycle_level:>16,} cycles"
     if found.published is not None:
-        own, level = found.published
-        yield f"published     {own.cycles:>16,} cycles, {level:,} at cycle level: the machine's own plan"
+        figures, level = found.published
+        whose = "the machine's own plan" if found.own is None else "the dataflow for these sizes"
+        yield f"published     {figures.cycles:>16,} cycles, {level:,} at cycle level: {whose}"
+    if found.own is not None:
+        figures, level = found.own
+        yield f"own plan      {figures.cycles:>16,} cycles, {level:,} at cycle level: the dataflow that its model finds"
     yield f"DRAM traffic  {gigabytes(mapped.dram_bytes):>16}"
     yield f"energy        {_joules(mapped.energy_j):>16}"
     if found.lower_bound is not None and found.value is not None:

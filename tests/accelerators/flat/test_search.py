@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import cast
 
@@ -14,10 +15,20 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.flat.accelerator import Flat
 from cascadesim.accelerators.flat.fused import Choices
 from cascadesim.accelerators.flat.geometry import FlatCase
-from cascadesim.accelerators.flat.search import Chosen, evaluate, published_dataflow, published_dataflows, search
+from cascadesim.accelerators.flat.search import (
+    Chosen,
+    TileRange,
+    best_on,
+    evaluate,
+    fewest_cycles,
+    published_dataflow,
+    published_dataflows,
+    search,
+)
 from cascadesim.accelerators.flat.spec import STATIONARITIES, TENSORS, Dataflow, FlatArray, Pins
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape
-from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
 from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS
 
 BINDING = bind_attention(ATTENTION_3PASS)
@@ -132,3 +143,67 @@ def test_rows_stay_idle_where_that_is_faster() -> None:
                     for rows in (32, 24))  # fmt: skip
     assert whole.case.rows_used == 24
     assert cost(whole) == cost(fewer)
+
+
+MASKS = (FULL, CAUSAL, KeyInterval(True, window=7), KeyInterval(True, window=60))
+
+
+@st.composite
+def small_buffers(draw: st.DrawFn) -> FlatCase:
+    """Up to 40 rows and columns that compete for a small buffer, often behind a slow channel."""
+    settings = [
+        f"pe_array.rows={draw(st.integers(1, 40))}", f"pe_array.columns={draw(st.integers(1, 40))}",
+        f"global_buffer.capacity_bytes={draw(st.integers(6000, 60000))}",
+        f"dram.bandwidth_bytes_per_s={draw(st.sampled_from([1e9, 1e10, 1e12]))}",
+    ]  # fmt: skip
+    mask, queries = draw(st.sampled_from(MASKS)), draw(st.integers(1, 300))
+    keys = queries if mask != FULL else draw(st.integers(1, 300))
+    depths, group = draw(st.tuples(st.integers(1, 40), st.integers(1, 40))), draw(st.integers(1, 3))
+    return FlatCase(AttentionShape(2, queries, keys, *depths, group, mask), spec("flat-edge", *settings))
+
+
+@settings(max_examples=30, deadline=None)
+@given(case=small_buffers(), data=st.data())
+def test_a_part_of_the_array_is_never_faster_than_the_whole_of_it(case: FlatCase, data: st.DataObject) -> None:
+    array = case.spec.pe_array
+    rows, columns = data.draw(st.integers(1, array.rows)), data.draw(st.integers(1, array.columns))
+    part = case.spec.model_copy(update={"pe_array": array.model_copy(update={"rows": rows, "columns": columns})})
+    assert whole_cycles(case) <= whole_cycles(replace(case, spec=part)) * (1 + 1e-9)
+
+
+def whole_cycles(case: FlatCase) -> float:
+    try:
+        return cost(search(case, BINDING, Pins()))[0]
+    except CascadeSimError:  # not even one tile of each fits
+        return float("inf")
+
+
+@settings(max_examples=30, deadline=None)
+@given(case=small_buffers(), data=st.data())
+def test_no_tile_between_two_sizes_is_faster_than_their_bound(case: FlatCase, data: st.DataObject) -> None:
+    """Masks cut tiles anywhere, so a bound of many is not that of the largest."""
+    rows, columns = (tuple(sorted(data.draw(st.sets(st.integers(1, 40), min_size=2, max_size=5)))) for _ in "rc")
+    together = TileRange(rows, columns, 0, len(rows) - 1, 0, len(columns) - 1)
+    found = [best_on(replace(case, tile=tile, columns=used), BINDING, Pins()) for tile, used in product(rows, columns)]
+    bound = fewest_cycles(together, case, BINDING, Pins())
+    assert bound <= min((each.cycles for each in found if each is not None), default=float("inf")) * (1 + 1e-9)
+    assert together.using(0.0) == together
+
+
+def test_tiles_that_use_too_few_elements_are_left_out() -> None:
+    tiles = TileRange((1, 2, 4, 8), (1, 3, 9), 0, 3, 0, 2)
+    assert tiles.using(12) == replace(tiles, top=1, left=1)  # 1 x 9 and 8 x 1 have fewer, 2 x 9 and 8 x 3 do not
+    assert tiles.using(73) is None
+    assert tiles.halves() == (replace(tiles, left=2), replace(tiles, right=1))  # 9 columns to 1, 8 rows to 1
+    assert replace(tiles, left=1).halves()[0] == replace(tiles, left=1, top=2)
+
+
+def test_a_larger_array_has_tiles_that_a_smaller_one_is_full_with() -> None:
+    """18 kB under a causal window hold 23 rows at a time, which no array of 26 rows or of 41 is built for."""
+    settings = ["pe_array.columns=143", "vector_array.lanes=432", "global_buffer.capacity_bytes=18235",
+                "dram.bandwidth_bytes_per_s=1213259849.6", "clock_hz=4346294396.2"]  # fmt: skip
+    shape = AttentionShape(8, 744, 744, 64, 96, mask=KeyInterval(True, window=300))
+    small, large = (search(FlatCase(shape, spec("flat", f"pe_array.rows={rows}", *settings)), BINDING, Pins())
+                    for rows in (26, 41))  # fmt: skip
+    assert cost(large) == cost(small)
+    assert large.case.rows_used == 23

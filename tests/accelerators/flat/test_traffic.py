@@ -84,9 +84,9 @@ def test_many_block_sizes_at_once_count_like_each_alone(
     sizes = tuple(sorted({1, min(2, case.query_tiles), case.query_tiles}))
     for einsum in (BINDING.scores, BINDING.output):
         together = contraction_table(case, BINDING, einsum, sizes)
-        alone = [contraction_table(case, BINDING, einsum, [size])[0] for size in sizes]
+        alone = [contraction_table(case, BINDING, einsum, (size,))[0] for size in sizes]
         assert np.array_equal(together, np.array(alone))
-        cycles = [contraction_cycles(case, BINDING, einsum, [size])[0] for size in sizes]
+        cycles = [contraction_cycles(case, BINDING, einsum, (size,))[0] for size in sizes]
         assert np.array_equal(contraction_cycles(case, BINDING, einsum, sizes), np.array(cycles))
 
 

@@ -203,8 +203,8 @@ def test_no_schedule_is_shorter_than_the_bound_and_the_engine_does_all_of_the_wo
     for each in group.runs:
         assert busy[each.work.name] == group.cycles(each)
     moved = sum(cycles for name, cycles in busy.items() if name.startswith(("load", "store")))
-    begun = sum(operand.words(case.of.whole()) for state, operand in case.of.starts
-                if state in {made.tensor for made in group.made if made.state})  # fmt: skip
+    states = {each.work.output.tensor for each in group.runs if each.work.iterates}
+    begun = sum(operand.words(case.of.whole()) for state, operand in case.of.starts if state in states)
     assert moved == group.read_words - begun + group.written_words
 
 

@@ -161,7 +161,7 @@ def test_texts_in_order_are_those_with_a_state() -> None:
     assert IN_ORDER == (
         "deltanet", "gated-deltanet", "gated-deltanet-chunked", "gated-deltanet-step", "kimi-delta-attention",
         "kimi-delta-attention-chunked", "kimi-delta-attention-step", "linear-attention-chunked",
-        "linear-attention-gated", "mamba-2-ssd", "mamba-2-step", "titans-memory",
+        "linear-attention-gated", "linear-attention-step", "mamba-2-ssd", "mamba-2-step", "titans-memory",
     )  # fmt: skip
 
 

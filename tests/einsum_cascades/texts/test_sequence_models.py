@@ -123,17 +123,19 @@ def test_kimi_in_chunks(size: int) -> None:
 @pytest.mark.parametrize("cuts", [(0, 6), (0, 2, 6), (0, 1, 2, 3, 4, 5, 6)])
 @pytest.mark.parametrize(("step", "whole"), [
     ("mamba-2-step", "mamba-2-ssd"), ("gated-deltanet-step", "gated-deltanet"),
-    ("kimi-delta-attention-step", "kimi-delta-attention"),
+    ("kimi-delta-attention-step", "kimi-delta-attention"), ("linear-attention-step", "linear-attention-chunked"),
 ])  # fmt: skip
 def test_steps_go_on_from_the_state_that_was_left(step: str, whole: str, cuts: tuple[int, ...]) -> None:
     """However the tokens are cut, one after another or all at once, the results are those of the whole text."""
     decay = -RANDOM.uniform(0, 0.5, size=(HEADS, LENGTH, DEPTH)) if "kimi" in step else DECAY
-    given = {"Q": Q, "K": K, "V": V, "G": decay} | ({} if "mamba" in step else {"BETA": BETA})
+    given = {"Q": Q, "K": K, "V": V} | ({} if "linear" in step else {"G": decay})
+    given |= {"BETA": BETA} if "delta" in step else {}
     state, found = np.zeros((HEADS, DEPTH, WIDTH)), []
     for first, last in pairwise(cuts):
         part = evaluate(find(step), {name: each[:, first:last] for name, each in given.items()} | {"S0": state})
         state, found = part["SM"], [*found, part["AV"]]
-    expected = evaluate(find(whole), given, chunks(3) if whole == "mamba-2-ssd" else None)["AV"]
+    sizes = {"mamba-2-ssd": chunks(3), "linear-attention-chunked": {"C0": 3, "P0": 3}}
+    expected = evaluate(find(whole), given, sizes.get(whole))["AV"]
     assert np.allclose(np.concatenate(found, axis=1), expected)
 
 
@@ -217,7 +219,8 @@ def test_titans_descend_the_gradient_of_what_surprises() -> None:
 @pytest.mark.parametrize(("name", "rank"), [
     ("linear-attention-gated", "m"), ("mamba", "l"), ("mamba-2-ssd", "m"), ("deltanet", "m"), ("gated-deltanet", "m"),
     ("kimi-delta-attention", "m"), ("gated-deltanet-chunked", "m"), ("kimi-delta-attention-chunked", "m"),
-    ("mamba-2-step", "m"), ("gated-deltanet-step", "m"), ("kimi-delta-attention-step", "m"),
+    ("linear-attention-step", "m"), ("mamba-2-step", "m"), ("gated-deltanet-step", "m"),
+    ("kimi-delta-attention-step", "m"),
     ("rwkv-4", "t"), ("titans-memory", "m"),
 ])  # fmt: skip
 def test_positions_are_walked_once(name: str, rank: str) -> None:
@@ -237,6 +240,7 @@ def test_positions_are_walked_once(name: str, rank: str) -> None:
     # come corrections, with which the rows of the state change (3)
     ("gated-deltanet-chunked", 3),
     ("kimi-delta-attention-chunked", 3),
+    ("linear-attention-step", 1),
     ("mamba-2-step", 1),
     ("gated-deltanet-step", 2),
     ("kimi-delta-attention-step", 2),

@@ -113,3 +113,18 @@ def test_an_operation_that_no_unit_has_is_named_and_can_be_added(capsys: pytest.
     assert "--set vector_array.operations.divide=CYCLES adds it" in error
     code, _, _ = run(capsys, "simulate", *arguments, "--set", "vector_array.operations.divide=2")
     assert code == 0
+
+
+@pytest.mark.slow
+def test_flat_prints_its_published_dataflow_and_what_its_own_model_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    """512 KiB, heads of 512 x 64: FLAT published Q, K and V on chip, scores through DRAM; its model finds what 768
+    heads of four Einsums of 512 x 512 on 32 lanes take, a mapping hardly more."""
+    code, out, _ = run(capsys, "map", "attention-3pass", "--arch", "flat-edge", "--seq-len", "512")
+    figures = {line.split()[0]: line for line in out.splitlines() if line}
+    least = 768 * 4 * 512 * 512 // 32
+    assert code == 0
+    assert "the dataflow for these sizes" in figures["published"]
+    assert f"{least:,} cycles" in figures["own"]
+    published, closed = (int(figures[name].split()[place].replace(",", ""))
+                         for name, place in (("published", 1), ("closed", 2)))  # fmt: skip
+    assert least <= closed < 1.02 * least < published
