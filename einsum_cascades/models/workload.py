@@ -283,7 +283,6 @@ class TracedWorkload:
 
     name: str
     trace: PruningTrace
-
     batch = 1
     generates = False  # no time to a first token, no cache of which the size is known
 
