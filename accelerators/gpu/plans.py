@@ -38,7 +38,7 @@ from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Operand
 from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, attention_timing, case_of
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic
-from cascadesim.einsum_cascades.analysis.bound_counts import KEY
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.analysis.passes import all_accesses
 from cascadesim.einsum_cascades.models.operation import Operation, least_elements, mask_of
 from cascadesim.einsum_cascades.notation.ir import Cascade
@@ -109,7 +109,8 @@ def _attention_bytes(
 ) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """Bytes of an element that at least pass by DRAM, and bytes of it wherever it is.
 
-    Values that are the first elements of a latent key pass by with it. Keys that no query reaches do not.
+    Values that are the first elements of a latent key pass by with it. Keys that no query reaches do not, nor do
+    constants of a head (`SINK[h]`), which stay in L2.
     """
     cascade, shape = operation.cascade, case.shape
     width, kv_width = DTYPE_BYTES[case.dtype], DTYPE_BYTES[case.kv_dtype]
@@ -123,7 +124,7 @@ def _attention_bytes(
         widths[name] = kv_width if keyed else width
         depth = operation.extent("f" if "f" in ranks[name] else "e")
         if not keyed:
-            stored[name] = width * passing
+            stored[name] = width * passing if QUERY in ranks[name] else 0.0
         elif not (shape.shared_key_value and "f" in ranks[name]):
             stored[name] = kv_width * keys_passing * min(1.0, reached * depth / least[name])
     return stored, widths | dict.fromkeys(cascade.outputs, width)

@@ -13,7 +13,7 @@ from cascadesim.accelerators.protocol import Plan, PlanError, checked, problems
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.texts import find
+from cascadesim.einsum_cascades.texts import cascade_names, find
 
 USUAL = ("a100-sxm", "h100-sxm", "b200", "mi300x")
 DEVICES = [*USUAL, *(pytest.param(name, marks=pytest.mark.nightly) for name in device_names() if name not in USUAL)]
@@ -21,9 +21,11 @@ CASES = (("llama-3.2-1b", "prefill", 300, 3), ("llama-3.2-1b", "decode", 5000, 2
          ("deepseek-v3", "decode", 1000, 1), ("nat-tiny", "prefill", 3136, 1))  # fmt: skip
 
 
-def operations(workload: str, phase: str, length: int, batch: int, attention: str) -> tuple[Operation, ...]:
+def operations(
+    workload: str, phase: str, length: int, batch: int, attention: str, scope: str = "model"
+) -> tuple[Operation, ...]:
     return load_workload(workload).operations(
-        sequence_length=length, batch=batch, phase=phase, scope="model", attention=attention  # type: ignore[arg-type]
+        sequence_length=length, batch=batch, phase=phase, scope=scope, attention=attention  # type: ignore[arg-type]
     )
 
 
@@ -50,6 +52,20 @@ def test_attention_texts_run_rightly_or_not_at_all(name: str, text: str) -> None
                 machine.plan(asked, "physical")
         else:
             assert not list(problems(machine.plan(asked, "physical"), machine))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", [name for name in cascade_names() if {"Q", "K", "V"} <= set(find(name).inputs)])
+def test_texts_whose_operands_l2_cannot_keep_run_rightly_or_not_at_all(text: str) -> None:
+    """Constants of a head (`SINK[h]`) do stay there."""
+    machine = load("h100-sxm")
+    try:
+        (asked,) = operations("llama-3.2-1b", "prefill", 8192, 8, text, "attention")
+        plan = machine.plan(asked, "physical")
+    except CascadeSimError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        return
+    assert not list(problems(plan, machine))
 
 
 def test_tensor_cores_add_what_they_accumulate() -> None:
