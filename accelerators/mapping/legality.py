@@ -156,6 +156,9 @@ def illegal(draft: Draft) -> Iterator[str]:
 def illegal_steps(draft: Draft) -> Iterator[str]:
     """Steps of loops that tiles of the text, or running values, do not allow."""
     leaf = draft.problem.whole() | {loop.axis: loop.step for loop in draft.loops}
+    for tensor, (depth, _) in draft.kept.items():
+        if depth > (outside := _outside_of_late(draft, tensor)):
+            yield f"{tensor} is read after {draft.loops[outside].part} alone; keep it outside of that loop"
     for member in draft.members:
         work = draft.work(member)
         for axis in sorted(work.iterates & draft.axes):
@@ -251,8 +254,19 @@ def _run(draft: Draft, member: int) -> BoundRun:
 def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Resident:
     axes = frozenset(axis for operand in operands for axis in operand.axes)
     relevant = [number for number, loop in enumerate(draft.loops) if loop.axis in axes]
-    depth, double = draft.kept.get(tensor, (relevant[-1] + 1 if relevant else 0, draft.in_flight != 1))
+    innermost = min(relevant[-1] + 1 if relevant else 0, _outside_of_late(draft, tensor))
+    depth, double = draft.kept.get(tensor, (innermost, draft.in_flight != 1))
     return Resident(tensor, operands, depth, 2 if double else 1, GLOBAL_BUFFER)
+
+
+def _outside_of_late(draft: Draft, tensor: str) -> int:
+    """Loops outside those that all readers of a tensor come after: inside, it would come for tiles that do not run."""
+    readers = [member for member in draft.members
+               if any(operand.tensor == tensor for operand in draft.work(member).inputs)]  # fmt: skip
+    closed = {draft.loops[draft.after[member]].axis for member in readers if member in draft.after}
+    if len(closed) != 1 or not all(member in draft.after for member in readers):
+        return len(draft.loops)
+    return next(number for number, loop in enumerate(draft.loops) if loop.axis in closed)
 
 
 def _made(draft: Draft) -> tuple[Resident, ...]:

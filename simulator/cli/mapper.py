@@ -124,10 +124,11 @@ def _front(found: FoundMapping) -> Iterator[str]:
     for number, (each, level) in enumerate(found.front, 1):
         figures = f"{each.cycles:,.0f}", f"{level:,}", _joules(each.energy_j), bytes_of(each.dram_bytes)
         rows.append((f"{number}", *figures, f"{len(each.groups)}"))
-    if found.published is not None:
-        own, level = found.published
-        energy = "unknown" if own.energy_j is None else f"{own.energy_j:.4g} J"
-        rows.append(("published", f"{own.cycles:,}", f"{level:,}", energy, bytes_of(own.dram_bytes), ""))
+    for name, plan in (("published", found.published), ("own plan", found.own)):
+        if plan is not None:
+            own, level = plan
+            energy = "unknown" if own.energy_j is None else f"{own.energy_j:.4g} J"
+            rows.append((name, f"{own.cycles:,}", f"{level:,}", energy, bytes_of(own.dram_bytes), ""))
     yield from aligned(rows, names=1)
     yield ""
     if len(found.front) > 1:

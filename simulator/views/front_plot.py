@@ -52,7 +52,8 @@ def _panel(axes: Axes, found: FoundMapping, up: Callable[[Figures], float]) -> N
         return each.cycles / 1e6, up(each)
 
     front = [place(figures_of(mapped)) for mapped, _ in found.front]
-    own = [] if found.published is None else [place(found.published[0])]
+    of_machine = found.own or found.published
+    own = [] if of_machine is None else [place(of_machine[0])]
     beaten = list(dict.fromkeys(map(place, found.beaten)))
     for points, label, marker, size, color in (
         (beaten, f"{len(found.beaten):,} others", ".", 5, _BEATEN), (own, "the machine's own plan", "D", 9, _OWN),

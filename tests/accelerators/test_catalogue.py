@@ -66,7 +66,7 @@ def test_an_unknown_name_is_answered_with_the_first_names_and_how_many_there_are
         load("qqqqqqqq")
     named = str(caught.value).partition("known: ")[2].partition(" ... ")[0].split(", ")
     assert named == sorted(preset_names())[: len(named)]
-    assert str(caught.value).endswith(f" ... and {len(preset_names()) - len(named)} more")
+    assert str(caught.value).endswith(f" ... and {len(preset_names()) - len(named)} more; `cascadesim list` names all")
 
 
 @pytest.mark.parametrize(

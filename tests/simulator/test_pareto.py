@@ -133,8 +133,8 @@ def test_parts_that_may_not_be_fused_are_not() -> None:
 def test_the_machines_own_plan_is_marked_with_its_own_figures() -> None:
     """FLAT, BERT at 1K, two sequences: GM, SN, SD and A of 24 heads, 1,024 x 1,024 scores each, on 256 lanes."""
     found = find_mapping_of(operation_of("attention-3pass", "bert", 1024, 2, {}), load("flat"), "pareto")
-    assert found.published is not None
-    own, level = found.published
+    assert found.own is not None
+    own, level = found.own
     assert own.cycles == 24 * 4 * 1024 * 1024 // 256
     assert own.dram_bytes == 24 * 4 * 1024 * 64 * 2
     assert level > own.cycles

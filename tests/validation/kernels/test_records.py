@@ -198,16 +198,17 @@ def _no_records(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_no_records")
 @pytest.mark.parametrize("name", RECORD_SUITES)
 def test_a_suite_without_records_has_not_passed(name: str) -> None:
-    result = CliRunner().invoke(validate, [name])
-    assert result.exit_code == 1
+    result = CliRunner().invoke(validate, [name], standalone_mode=False)
+    assert result.return_value.exit_code == 1
     assert f"{name}: no records, so not passed" in result.output
     assert ("measure --counters" in result.output) == (name in ("spatten-kernels", "cascade-passes"))
 
 
 @pytest.mark.usefixtures("_no_records")
 def test_beside_other_suites_it_is_named_and_not_counted() -> None:
-    result = CliRunner().invoke(validate, ["kernels-static", "gna-kernels", "--format", "json"])
-    assert result.exit_code == 0
+    asked = ["kernels-static", "gna-kernels", "--format", "json"]
+    result = CliRunner().invoke(validate, asked, standalone_mode=False)
+    assert result.return_value.exit_code == 0
     assert "gna-kernels: no records" in result.output
     assert '"suite": "gna-kernels"' not in result.output
 
@@ -226,8 +227,8 @@ def test_a_folder_or_a_file_can_be_judged_in_place_of_what_ships(tmp_path: Path)
     (tmp_path / "h100").mkdir()
     (tmp_path / "h100" / "a.jsonl").write_text(json.dumps(record) + "\n{\n")
     for place in (tmp_path, tmp_path / "h100" / "a.jsonl"):
-        result = CliRunner().invoke(validate, ["kernels-measured", "--data", str(place)])
-        assert result.exit_code == 1
+        result = CliRunner().invoke(validate, ["kernels-measured", "--data", str(place)], standalone_mode=False)
+        assert result.return_value.exit_code == 1
         assert result.output.splitlines() == [
             "validate: a.jsonl: line 2 left out: no JSON object",
             "validate: kernels-measured: 1 files of records, but nothing to hold against them, so not passed",
