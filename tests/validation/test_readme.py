@@ -133,6 +133,15 @@ def test_claims_together_count_each_cell_alike() -> None:
     assert together([verdict_of([0.25] * 8), verdict_of([0.5] * 2)]) == (0.25, 0.5)
 
 
+def test_the_median_of_claims_together_is_the_smallest_error_that_half_are_within() -> None:
+    assert together([verdict_of([0.125] * 5), verdict_of([0.25] * 5)]) == (0.125, 0.25)
+
+
+def test_a_claim_by_itself_has_the_errors_that_it_states() -> None:
+    """Of two errors the median is their mean."""
+    assert together([verdict_of([0.25, 0.5])]) == (0.375, 0.5)
+
+
 def test_claims_on_gpus_together_count_each_stratum_alike() -> None:
     """30 rows of one stratum weigh as much as the 10 of each of two others, whose errors are 0.5."""
     many, few, fewer = (verdict_of([error] * rows, name, gpu=True)
