@@ -37,8 +37,8 @@ speed: $(VENV)/installed-test  ## time this and other tools (those of the extra 
 		-k "beside or ten_million" -m "nightly or not nightly" --benchmark-json=build/speed.json
 	$(VENV)/bin/python -m cascadesim.validation.readme --speed build/speed.json
 
-readme: $(VENV)/installed-test  ## rewrite the generated parts of the README: errors from the suites, speeds from the kept run
-	$(VENV)/bin/python -m cascadesim.validation.readme README.md
+readme: $(VENV)/installed-test  ## rewrite the tables of README.md, docs/validation.md, docs/speed.md
+	$(VENV)/bin/python -m cascadesim.validation.readme
 
 clean:
 	rm -rf $(VENV) build dist

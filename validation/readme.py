@@ -1,9 +1,10 @@
-"""Keeps the README's tables true: `python -m cascadesim.validation.readme README.md` rewrites them in place.
+"""Keeps the generated tables of the pages true: `python -m cascadesim.validation.readme` rewrites them in place.
 
-Each stands between two comment lines: the errors, which a test compares with what the suites find, and designs per
-second of this and of what a user would take otherwise. `... readme --speed RUN.json` keeps, of what
-`pytest --benchmark-json=RUN.json` wrote for `tests/benchmarks`, figures, versions, cores and date in `tool-speed.json`
-beside this module: no host and no path. Prints nothing on success.
+Each stands between two comment lines: in the README a row for each family of models, in `docs/validation.md` every
+claim (a test compares both with what the suites find), in `docs/speed.md` designs per second of this and of what a user
+would take otherwise. `... readme --speed RUN.json` keeps, of what `pytest --benchmark-json=RUN.json` wrote for
+`tests/benchmarks`, figures, versions, cores and date in `tool-speed.json` beside this module: no host and no path.
+Prints nothing on success.
 """
 
 from __future__ import annotations
@@ -11,15 +12,21 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.validation.claim import Verdict
+from cascadesim.validation.gpu.verdict import STRATUM, equal_weights, weighted_quantile
 from cascadesim.validation.render import ROUNDING, error, outcome, summary, tolerance
 from cascadesim.validation.suites import verdicts_of
 
-ERRORS, SPEED = "validation", "speed"  # what stands between the marks <!-- NAME:begin --> and <!-- NAME:end -->
+SUMMARY, ERRORS, SPEED = "summary", "validation", "speed"  # between the marks <!-- NAME:begin --> and <!-- NAME:end -->
+PAGES = {SUMMARY: "README.md", ERRORS: "docs/validation.md", SPEED: "docs/speed.md"}
+FOLDER = Path(__file__).resolve().parents[1]  # a checkout's; an installed package has no pages there
 INTRODUCTION = (
     "Relative error of each claim that `cascadesim validate` checks, over the rows in `validation/published/`\n"
     "(sources there; why each tolerance is what it is: `validation/claims/`). Exact: below 1e-12.\n"
@@ -32,24 +39,106 @@ SPEED_INTRODUCTION = (
     "use. Made by `make speed` (`tests/benchmarks/`)."
 )
 _SPEED_FIELDS = ("tool", "version", "designs_per_s", "one_design")
+_GPU_TIME = "time of a call, 20 us and more"
+_GPU_SHORT = "time of a call below 20 us, reported only"
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One row of the summary: the claims, as (suite, claim), whose errors it gives together, and in a few words what is
+    reported beside them and not judged, as (words, suite, claim)."""
+
+    name: str
+    claims: tuple[tuple[str, str], ...]
+    reported: tuple[tuple[str, str, str], ...]
+
+
+SUMMARY_ROWS = (
+    SummaryRow("FuseMax, cycles", (
+        ("fusemax-cycle", "fusemax: latency against +Binding"),
+        ("fusemax-cycle", "fusemax-architecture: latency against +Architecture"),
+        ("fusemax-cycle", "fusemax-cascade: latency against +Cascade")),
+        (("energy, of FLAT and unfused too", "fusemax-cycle", "energy, reported only"),)),
+    SummaryRow("FLAT and unfused, latency", (
+        ("fusemax-cycle", "flat: latency against FLAT"), ("fusemax-cycle", "unfused: latency, free of calibration"),
+        ("flat-dataflow", "cloud: latency")), (
+        ("edge traffic", "flat-dataflow", "edge: DRAM traffic, reported only"),
+        ("gain of our search", "flat-search", "how much faster it is, reported only"))),
+    SummaryRow("SpAtten layers and runs, cycles", (
+        ("spatten-behavioural", "cycles of a layer"), ("spatten-behavioural", "cycles of a run")),
+        (("reductions, speedups of the paper", "spatten-paper", "reductions, steps and speedups, reported only"),)),
+    SummaryRow("SpAtten heads in RTL, cycles", (
+        ("spatten-rtl-heads", "latency of a head, on average"),
+        ("spatten-rtl-streams", "completion of a head, median")), ()),
+    SummaryRow("GNA, speedup of the kernel", (("gna-measured", "kernel speedup over measured dense attention"),), (
+        ("dense time predicted too", "gna-measured", "kernel speedup, dense time predicted too, reported only"),
+        ("token permutation", "gna-measured", "time with token permutation, reported only"))),
+    SummaryRow("GPU attention, prefill and encoder", (("gpu-prefill", _GPU_TIME), ("gpu-encoder", _GPU_TIME)), (
+        ("prefill below 20 us", "gpu-prefill", _GPU_SHORT), ("papers", "gpu-papers", _GPU_TIME),
+        ("cycle level", "gpu-cycle", "encoder: time of a call, 20 us and more, reported only"))),
+    SummaryRow("GPU attention, decode", (("gpu-decode", _GPU_TIME),), (
+        ("below 20 us", "gpu-decode", _GPU_SHORT),
+        ("cycle level", "gpu-cycle", "decode: time of a call, 20 us and more, reported only"))),
+    SummaryRow("GPU latent attention (MLA)", (("gpu-mla", _GPU_TIME),), (("below 20 us", "gpu-mla", _GPU_SHORT),)),
+    SummaryRow("GPU products", (("gpu-gemm", _GPU_TIME),), (("below 20 us", "gpu-gemm", _GPU_SHORT),)),
+    SummaryRow("GPU norms, activations, sums", (("gpu-ops", _GPU_TIME),), (
+        ("all of this row", "gpu-ops", _GPU_TIME), ("below 20 us", "gpu-ops", _GPU_SHORT),
+        ("norms of vidur", "gpu-ops", "norms of a serving engine (vidur), 20 us and more, reported only"))),
+)  # fmt: skip
+SUMMARY_HEADER = ("model", "rows", "median", "90%", "only reported, with its 90%")
 
 
 def markdown(verdicts: Sequence[Verdict]) -> str:
-    """The table of errors. Errors of rounding read as exact, because the last bits depend on the machine."""
-
-    def row(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(cells)} |"
-
-    lines = [row(HEADER), row(["---", "---", *["---:"] * 6, "---"])]
+    """The table of errors of every claim."""
+    lines = [_row(HEADER), _row(["---", "---", *["---:"] * 6, "---"])]
     previous = None
     for verdict in verdicts:
         errors = verdict.errors
-        found = ["exact" if relative < ROUNDING else error(relative)
-                 for relative in (errors.mean, errors.median, errors.p90, errors.maximum)]  # fmt: skip
-        lines.append(row(["" if verdict.suite == previous else f"`{verdict.suite}`", verdict.claim.name,
-                          f"{errors.rows:,}", *found, tolerance(verdict), outcome(verdict)]))  # fmt: skip
+        found = map(_error, (errors.mean, errors.median, errors.p90, errors.maximum))
+        lines.append(_row(["" if verdict.suite == previous else f"`{verdict.suite}`", verdict.claim.name,
+                           f"{errors.rows:,}", *found, tolerance(verdict), outcome(verdict)]))  # fmt: skip
         previous = verdict.suite
     return "\n".join([INTRODUCTION, "", *lines, "", f"{summary(verdicts)}."])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _error(relative: float) -> str:
+    """Errors of rounding read as exact, because the last bits depend on the machine."""
+    return "exact" if relative < ROUNDING else error(relative)
+
+
+def families_table(verdicts: Sequence[Verdict]) -> str:
+    """The summary: a row for each family. Raises CascadeSimError if a claim that it names was not judged."""
+    judged = {(verdict.suite, verdict.claim.name): verdict for verdict in verdicts}
+
+    def found(suite: str, claim: str) -> Verdict:
+        if (suite, claim) not in judged:
+            raise CascadeSimError(f"the summary names a claim that {suite} does not have: '{claim}'")
+        return judged[suite, claim]
+
+    lines = [_row(SUMMARY_HEADER), _row(["---", *["---:"] * 3, "---"])]
+    for family in SUMMARY_ROWS:
+        chosen = [found(*claim) for claim in family.claims]
+        beside = [f"{words} {_error(found(suite, claim).errors.p90)}" for words, suite, claim in family.reported]
+        lines.append(_row([family.name, f"{sum(verdict.errors.rows for verdict in chosen):,}",
+                           *map(_error, together(chosen)), "; ".join(beside) or "–"]))  # fmt: skip
+    return "\n".join(lines)
+
+
+def together(verdicts: Sequence[Verdict]) -> tuple[float, float]:
+    """Median and 90th percentile of the errors of several claims, of one as it states them: each cell counts alike,
+    those of GPU suites so that each stratum weighs the same."""
+    if len(verdicts) == 1:
+        return verdicts[0].errors.median, verdicts[0].errors.p90
+    cells = [(verdict, cell) for verdict in verdicts for cell in verdict.cells]
+    errors = np.array([cell.error(verdict.claim.measure) for verdict, cell in cells])
+    strata = [cell.row.get(STRATUM) for _, cell in cells]
+    weights = np.ones(len(cells)) if None in strata else equal_weights(
+        [f"{verdict.suite} {stratum}" for (verdict, _), stratum in zip(cells, strata, strict=True)])  # fmt: skip
+    return weighted_quantile(errors, weights, 0.5), weighted_quantile(errors, weights, 0.9)
 
 
 def speeds_of(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +166,7 @@ def speed_table(found: Mapping[str, Any]) -> str:
 
 
 def stored_speeds() -> Mapping[str, Any]:
-    """The run whose figures stand in the README."""
+    """The run whose figures stand in `docs/speed.md`."""
     found: Mapping[str, Any] = json.loads(SPEED_FILE.read_text(encoding="utf-8"))
     return found
 
@@ -96,20 +185,32 @@ def with_table(text: str, table: str, name: str = ERRORS) -> str:
     return f"{before}{first}\n{table}\n{last}{after}"
 
 
+def rewrite(folder: Path) -> None:
+    """Writes each table in its page below `folder`, once all of them are made. Raises CascadeSimError or OSError."""
+    texts = {name: (folder / page).read_text(encoding="utf-8") for name, page in PAGES.items()}
+    verdicts = verdicts_of(())
+    tables = {SUMMARY: families_table(verdicts), ERRORS: markdown(verdicts), SPEED: speed_table(stored_speeds())}
+    made = {name: with_table(text, tables[name], name) for name, text in texts.items()}
+    for name, text in made.items():
+        (folder / PAGES[name]).write_text(text, encoding="utf-8")
+
+
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 2, with one line on standard error, for a file that cannot be read or rewritten."""
     speed = list(arguments[:1]) == ["--speed"]
-    speaker, wanted = ("tool_speed", "that pytest --benchmark-json wrote") if speed else ("readme", "with the marks")
+    speaker, wanted = (
+        ("tool_speed", "one file that pytest --benchmark-json wrote") if speed
+        else ("readme", f"the folder that has {', '.join(PAGES.values())}, or nothing in a checkout")
+    )  # fmt: skip
     try:
-        (path,) = map(Path, arguments[speed:])
-        text = path.read_text(encoding="utf-8")
+        (path,) = map(Path, arguments[1:] if speed else arguments or [str(FOLDER)])
         if speed:
-            SPEED_FILE.write_text(json.dumps(speeds_of(json.loads(text)), indent=1) + "\n", encoding="utf-8")
+            found = speeds_of(json.loads(path.read_text(encoding="utf-8")))
+            SPEED_FILE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         else:
-            text = with_table(text, speed_table(stored_speeds()), SPEED)
-            path.write_text(with_table(text, markdown(verdicts_of(()))), encoding="utf-8")
+            rewrite(path)
     except (CascadeSimError, OSError, ValueError) as error:
-        print(f"{speaker}: {error}; give one file {wanted}", file=sys.stderr)
+        print(f"{speaker}: {error}; give {wanted}", file=sys.stderr)
         return 2
     return 0
 

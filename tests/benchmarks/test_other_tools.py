@@ -1,7 +1,7 @@
 """What a user would take otherwise, in designs per second: a plain Python loop over the same formula, and other tools
 for spatial accelerators where they are installed (`pip install 'cascadesim[compare]'`).
 
-`python -m cascadesim.validation.readme --speed RUN.json` keeps one run for the README. Not asked: whose figures are
+`python -m cascadesim.validation.readme --speed RUN.json` keeps one run for docs/speed.md. Not asked: whose figures are
 right.
 """
 

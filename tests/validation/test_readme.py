@@ -1,4 +1,4 @@
-"""The README's tables: the errors that the suites find today, the speed of the run that is stored."""
+"""The generated tables of the pages: the errors that the suites find today, the speed of the run that is stored."""
 
 from __future__ import annotations
 
@@ -9,20 +9,29 @@ from typing import Any
 import pytest
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.validation.claim import Cell, Claim, Suite, Verdict, default_verdict
+from cascadesim.validation.gpu.verdict import judge
 from cascadesim.validation.readme import (
     ERRORS,
+    PAGES,
     SPEED,
+    SUMMARY,
+    SUMMARY_ROWS,
+    families_table,
     main,
     markdown,
     marks,
+    rewrite,
     speed_table,
     speeds_of,
     stored_speeds,
+    together,
     with_table,
 )
-from cascadesim.validation.suites import verdicts_of
+from cascadesim.validation.suites import suites, verdicts_of
+from cascadesim.validation.table import Layout, Row, Table
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 BEGIN, END = marks(ERRORS)
 
 
@@ -44,22 +53,121 @@ def test_each_table_has_marks_of_its_own() -> None:
     assert with_table(text, "new", SPEED) == f"{BEGIN}\nerrors\n{END}\n{first}\nnew\n{last}\n"
 
 
-def test_the_readme_has_the_stored_speeds() -> None:
-    """If not: python -m cascadesim.validation.readme README.md"""
-    text = README.read_text(encoding="utf-8")
-    assert with_table(text, speed_table(stored_speeds()), SPEED) == text
+def page(name: str) -> str:
+    return (ROOT / PAGES[name]).read_text(encoding="utf-8")
+
+
+def test_the_page_has_the_stored_speeds() -> None:
+    """If not: python -m cascadesim.validation.readme"""
+    assert with_table(page(SPEED), speed_table(stored_speeds()), SPEED) == page(SPEED)
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> tuple[Verdict, ...]:
+    return verdicts_of(())
 
 
 @pytest.mark.slow
-def test_the_readme_is_up_to_date() -> None:
-    """If not: python -m cascadesim.validation.readme README.md"""
-    text = README.read_text(encoding="utf-8")
-    assert with_table(text, markdown(verdicts_of(()))) == text
+def test_the_pages_are_up_to_date(verdicts: tuple[Verdict, ...]) -> None:
+    """If not: python -m cascadesim.validation.readme"""
+    assert with_table(page(ERRORS), markdown(verdicts), ERRORS) == page(ERRORS)
+    assert with_table(page(SUMMARY), families_table(verdicts), SUMMARY) == page(SUMMARY)
+
+
+@pytest.mark.slow
+def test_a_summary_without_one_of_its_claims_is_refused(verdicts: tuple[Verdict, ...]) -> None:
+    without = [verdict for verdict in verdicts if verdict.suite != "gpu-mla"]
+    with pytest.raises(CascadeSimError, match="names a claim that gpu-mla does not have"):
+        families_table(without)
+
+
+def summary_rows() -> list[list[str]]:
+    first, last = marks(SUMMARY)
+    lines = page(SUMMARY).partition(first)[2].partition(last)[0].strip().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_summary_has_at_most_twelve_lines_and_the_readme_two_screens() -> None:
+    assert len(summary_rows()) <= 12
+    assert [row[0] for row in summary_rows()[2:]] == [family.name for family in SUMMARY_ROWS]
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
+
+
+def test_the_summary_names_claims_that_are_there_scores_no_fit_and_reports_what_is_not_judged() -> None:
+    claims = {(suite.name, claim.name): claim for suite in suites() for claim in suite.claims}
+    for family in SUMMARY_ROWS:
+        assert not any(claims[pair].fitted for pair in family.claims)
+        for _, suite, claim in family.reported:
+            assert claims[suite, claim].tolerance is None
+            assert not claims[suite, claim].fitted
+        for pair in family.claims:  # a row that nothing judges says so
+            assert claims[pair].tolerance is not None or any(pair == tuple(one[1:]) for one in family.reported)
+
+
+def test_a_row_of_one_claim_says_what_the_long_table_says() -> None:
+    long = [[cell.strip() for cell in line.strip("|").split("|")] for line in page(ERRORS).splitlines()]
+    shown: dict[tuple[str, str], list[str]] = {}
+    suite = ""
+    for cells in long:
+        if len(cells) == 9:
+            suite = cells[0].strip("`") or suite
+            shown[suite, cells[1]] = [cells[2], cells[4], cells[5]]
+    single = [(family, row) for family, row in zip(SUMMARY_ROWS, summary_rows()[2:], strict=True)
+              if len(family.claims) == 1]  # fmt: skip
+    assert len(single) >= 4
+    for family, row in single:
+        assert row[1:4] == shown[family.claims[0]]
+
+
+def verdict_of(errors: list[float], stratum: str | None = None, gpu: bool = False) -> Verdict:
+    """A claim on rows of 1.0, predicted that much above."""
+    cells = [Cell(Row((("stratum", stratum),), "a file", line), "x", 1.0, 1 + error)
+             for line, error in enumerate(errors, start=1)]  # fmt: skip
+    suite = Suite("suite", "a file", Layout((), ()), lambda row, settings: {}, (), (), lambda *_: Table((), ()))
+    return (judge if gpu else default_verdict)(suite, Claim("claim", "x", 0.1, "so"), "a file", cells)
+
+
+def test_claims_together_count_each_cell_alike() -> None:
+    """Of 9 errors of 0.25 and one of 0.5 the median and the ninth tenth are 0.25, of 8 and two the latter is 0.5."""
+    assert together([verdict_of([0.25] * 9), verdict_of([0.5])]) == (0.25, 0.25)
+    assert together([verdict_of([0.25] * 8), verdict_of([0.5] * 2)]) == (0.25, 0.5)
+
+
+def test_the_median_of_claims_together_is_the_smallest_error_that_half_are_within() -> None:
+    assert together([verdict_of([0.125] * 5), verdict_of([0.25] * 5)]) == (0.125, 0.25)
+
+
+def test_a_claim_by_itself_has_the_errors_that_it_states() -> None:
+    """Of two errors the median is their mean."""
+    assert together([verdict_of([0.25, 0.5])]) == (0.375, 0.5)
+
+
+def test_claims_on_gpus_together_count_each_stratum_alike() -> None:
+    """30 rows of one stratum weigh as much as the 10 of each of two others, whose errors are 0.5."""
+    many, few, fewer = (verdict_of([error] * rows, name, gpu=True)
+                        for error, rows, name in ((0.25, 30, "a"), (0.5, 10, "b"), (0.5, 10, "c")))  # fmt: skip
+    assert together([many, few, fewer]) == (0.5, 0.5)
+    assert together([many]) == (0.25, 0.25)
+
+
+def test_nothing_is_written_unless_every_page_has_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "docs").mkdir()
+    for name, path in PAGES.items():
+        (tmp_path / path).write_text("\n".join(marks(name)) if name != SPEED else "no marks", encoding="utf-8")
+    monkeypatch.setattr("cascadesim.validation.readme.verdicts_of", lambda _: ())
+    monkeypatch.setattr("cascadesim.validation.readme.families_table", lambda _: "new")
+    with pytest.raises(CascadeSimError, match="expected one line"):
+        rewrite(tmp_path)
+    assert (tmp_path / PAGES[SUMMARY]).read_text(encoding="utf-8") == "\n".join(marks(SUMMARY))
+    (tmp_path / PAGES[SPEED]).write_text("\n".join(marks(SPEED)), encoding="utf-8")
+    rewrite(tmp_path)
+    assert "new" in (tmp_path / PAGES[SUMMARY]).read_text(encoding="utf-8")
 
 
 def test_a_file_that_cannot_be_rewritten_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["absent.md"]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert main(["absent"]) == 2
+    assert main(["one", "two"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
 
 
 RUN: dict[str, Any] = {

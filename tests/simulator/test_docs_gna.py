@@ -1,4 +1,4 @@
-"""The README's worked example of a neighborhood is what the command prints today."""
+"""The worked example of a neighborhood is what the command prints today."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from click.testing import CliRunner
 
 from cascadesim.simulator.cli.gna import gna
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "gna.md"
 
 
 def test_the_worked_example_is_up_to_date(tmp_path: Path) -> None:
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     found = re.search(r"```text\n\$ cascadesim gna (.*?--plot) \S+\n(.*?)```", text, re.DOTALL)
     assert found is not None
     arguments, shown = found.groups()
@@ -26,5 +26,5 @@ def test_the_worked_example_is_up_to_date(tmp_path: Path) -> None:
 
 
 def test_the_picture_is_there() -> None:
-    (picture,) = re.findall(r"!\[[^]]*\]\((docs/flux-[^)]*)\)", README.read_text(encoding="utf-8"))
-    assert (README.parent / picture).read_bytes().startswith(b"\x89PNG")
+    (picture,) = re.findall(r"!\[[^]]*\]\((flux-[^)]*)\)", PAGE.read_text(encoding="utf-8"))
+    assert (PAGE.parent / picture).read_bytes().startswith(b"\x89PNG")
