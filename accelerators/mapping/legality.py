@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cascadesim.accelerators.binding import MADE_OF
 from cascadesim.accelerators.mapping.group import BoundGroup
@@ -58,8 +59,15 @@ class Draft:
     def work(self, member: int) -> Work:
         return self.problem.work[member]
 
+    @cached_property
     def runs(self) -> tuple[BoundRun, ...]:
         return tuple(_run(self, member) for member in self.members)
+
+    def overlapped(self, in_flight: int | None) -> Draft:
+        """The same with so many tiles open at once."""
+        other = replace(self, in_flight=in_flight)
+        other.__dict__["runs"] = self.runs  # they are the same
+        return other
 
 
 def bind(draft: Draft) -> BoundGroup:
@@ -74,10 +82,9 @@ def bound(draft: Draft) -> BoundGroup:
     if draft.in_flight is None:
         return _pipelined(draft)
     problem, made = draft.problem, _made(draft)
-    runs = draft.runs()
     reads = tuple(_read(draft, tensor, operands) for tensor, operands in inputs_of(problem, draft.members).items())
     writes = tuple(outputs_of(problem, draft.members))
-    group = BoundGroup(problem, draft.spec, draft.loops, runs, reads, made, writes, draft.in_flight or 1)
+    group = BoundGroup(problem, draft.spec, draft.loops, draft.runs, reads, made, writes, draft.in_flight or 1)
     return replace(group, made=tuple(_with_registers(group)))
 
 
@@ -86,11 +93,11 @@ def _pipelined(draft: Draft) -> BoundGroup:
 
     Where a running value would come too late tiles are taken as they come, two at a time.
     """
-    group = bound(replace(draft, in_flight=2))
+    group = bound(draft.overlapped(2))
     found = stages(group)
     if found is None:
         return group
-    group = replace(bound(replace(draft, in_flight=max(found.values()) + 1)), stages=found)
+    group = replace(bound(draft.overlapped(max(found.values()) + 1)), stages=found)
     return replace(group, reads=tuple(replace(read, copies=input_copies(group, read.depth)) for read in group.reads))
 
 
@@ -179,7 +186,8 @@ def _too_early(draft: Draft, reader: int, operand: TensorUse) -> Iterator[str]:
         if producer.output.tensor != operand.tensor:
             continue
         carried = producer.iterates & draft.axes
-        open_loops = (producer.reduced & draft.axes) - {closed}
+        elsewhere = producer.output.axes - operand.axes - producer.iterates  # keys, of what was made query by query
+        open_loops = ((producer.reduced | elsewhere) & draft.axes) - {closed}
         if operand.final and carried - {closed}:
             yield f"{name} reads {operand.name} after its last step, inside the loop over {', '.join(sorted(carried))}"
         elif not producer.iterates and open_loops and member != reader:

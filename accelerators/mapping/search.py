@@ -9,18 +9,28 @@ set: orders of loops are all tried, tiles are those of the array and whole exten
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from typing import Literal
 
 from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
 from cascadesim.accelerators.mapping.attended import PAIRED
-from cascadesim.accelerators.mapping.candidates import Neighbours
+from cascadesim.accelerators.mapping.candidates import Neighbours, units_of
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bound, does_not_fit, illegal, input_copies
+from cascadesim.accelerators.mapping.legality import (
+    Draft,
+    IllegalMapping,
+    bound,
+    does_not_fit,
+    illegal,
+    input_copies,
+    inputs_of,
+    outputs_of,
+)
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.pipeline import epoch_cycles
-from cascadesim.accelerators.mapping.problem import MappingProblem
+from cascadesim.accelerators.mapping.problem import MappingProblem, Work
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, operations_of
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
@@ -29,6 +39,7 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
 Objective = Literal["latency", "energy", "dram"]
 Cost = tuple[float, float]  # the objective, and what decides between equals
+NO_LIMIT: Cost = (float("inf"), 0.0)
 
 
 def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
@@ -109,13 +120,16 @@ def _cheapest(
             members = tuple(range(start, end))
             if len(members) > most_fused and (start, end - 1) not in problem.stretches:
                 continue
-            group, tried = best_group(problem, spec, members, objective, fine)
+            known = best[end]
+            below = NO_LIMIT if known is None else (known[0][0] - before[0][0], known[0][1] - before[0][1])
+            if below <= least_cost(problem, spec, members, objective):
+                continue
+            group, tried = best_group(problem, spec, members, objective, fine, below)
             evaluated += tried
             if group is None:
                 continue
-            (cycles, words), (more_cycles, more_words) = before[0], cost(group, objective)
-            total = cycles + more_cycles, words + more_words
-            known = best[end]
+            own = cost(group, objective)
+            total = before[0][0] + own[0], before[0][1] + own[1]
             if known is None or total < known[0]:
                 best[end] = total, (*before[1], group)
     found = best[count]
@@ -140,25 +154,78 @@ def _reason(problem: MappingProblem, spec: SpatialArray) -> CascadeSimError:
 
 def best_group(
     problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective = "latency",
-    fine: bool = False,
+    fine: bool = False, below: Cost = NO_LIMIT,
 ) -> tuple[BoundGroup | None, int]:  # fmt: skip
-    """The best group of these Einsums, None where they cannot share loops, and how many were compared."""
-    best, least, tried = None, (float("inf"), 0.0), 0
+    """The best group of these Einsums that costs less than `below`, None without one, and how many were compared."""
+    best, least, tried = None, below, 0
+    floor = least_cost(problem, spec, members, objective)
     for draft in Neighbours(problem, spec, members, fine).drafts():
         tried += 1
-        if objective == "latency" and _least_busy(draft) > least[0]:
+        if least <= _at_least(floor, _least_busy(draft), objective):
             continue
         group = _resident(draft)
         if group is not None and (own := cost(group, objective)) < least:
             best, least = group, own
+            if least <= floor:
+                break
     return best, tried
+
+
+def least_cost(
+    problem: MappingProblem, spec: SpatialArray, members: Sequence[int], objective: Objective = "latency"
+) -> Cost:
+    """What no way of fusing these Einsums undercuts: words that all of them move, and all elements of a unit busy."""
+    words = least_words(problem, members)
+    on_unit = {ARRAY_2D: 0.0, ARRAY_1D: 0.0}
+    longest = 1.0
+    for member in members:
+        work = problem.work[member]
+        cycles = {unit: least_cycles(problem, spec, work, unit) for unit in units_of(spec, work)}
+        longest = max(longest, min(cycles.values(), default=0.0))
+        if len(cycles) == 1:
+            unit, = cycles
+            on_unit[unit] += cycles[unit]
+    cycles_least = max(longest, *on_unit.values(), words * spec.word_bytes / spec.dram_bytes_per_cycle)
+    return {"latency": (cycles_least, words), "dram": (words, cycles_least), "energy": (0.0, 0.0)}[objective]
+
+
+def _at_least(floor: Cost, busy: float, objective: Objective) -> Cost:
+    """The least cost of a draft of which so many cycles of the busier array are known."""
+    return (max(busy, floor[0]), floor[1]) if objective == "latency" else (floor[0], max(busy, floor[1]))
+
+
+def least_cycles(problem: MappingProblem, spec: SpatialArray, work: Work, unit: str) -> float:
+    """Cycles of one Einsum with all elements of a unit busy; those of pairs that a mask leaves out take none."""
+    whole, masked, can = problem.whole(), problem.attended, operations_of(spec, unit)
+    points = prod(work.points(axis, whole[axis]) for axis in work.axes)
+    attended = masked.pairs(1) / (masked.queries * masked.keys) if masked and work.axes >= PAIRED else 1.0
+    elements = spec.pe_array.elements if unit == ARRAY_2D else spec.vector_array.lanes
+    op_cycles = sum(count * can.cycles[name] for name, count in (executed(can, work) or Counter()).items())
+    return points * attended * op_cycles / elements
+
+
+def least_words(problem: MappingProblem, members: Sequence[int]) -> float:
+    """Words that any mapping of a group moves: what comes from outside and what leaves, once each.
+
+    Of tensors with keys that part which a mask attends.
+    """
+    whole, masked = problem.whole(), problem.attended
+    total = 0.0
+    for operands in (*inputs_of(problem, members).values(), *((use,) for use in outputs_of(problem, members))):
+        words = float(max(operand.words(whole) for operand in operands))
+        axes = frozenset().union(*(operand.axes for operand in operands))
+        if masked is not None and KEY in axes:
+            spanned = int(masked.last.max() - masked.first.min() + 1) * masked.queries
+            words *= (masked.pairs(1) if QUERY in axes else spanned) / (masked.queries * masked.keys)
+        total += words
+    return total
 
 
 def _least_busy(draft: Draft) -> float:
     """Cycles of the busier array at least: those of whole tiles, of which a mask may leave some out."""
     problem, busy = draft.problem, {ARRAY_2D: 0, ARRAY_1D: 0}
     leaf = problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in draft.loops}
-    for run in draft.runs():
+    for run in draft.runs:
         left_out = PAIRED if problem.attended is not None and run.work.axes >= PAIRED else frozenset()
         whole = prod(problem.extents[axis] // leaf[axis] for axis in run.work.axes - left_out)
         pairs = 1 if not left_out or problem.attended is None else dict(
@@ -171,7 +238,7 @@ def _resident(draft: Draft) -> BoundGroup | None:
     """Overlap tiles as far as helps and the buffer goes, then keep inputs further out where that saves traffic."""
     best = None
     for in_flight in (None, *OVERLAPS):
-        group = bound(replace(draft, in_flight=in_flight))
+        group = bound(draft.overlapped(in_flight))
         if in_flight is None and group.stages is None:
             continue
         if group.footprint_words <= group.spec.buffer_words and (best is None or cost(group) < cost(best)):

@@ -65,6 +65,7 @@ def _table(found: FoundMapping) -> Iterator[str]:
         yield f"published     {closed:>16,} cycles, {level:,} at cycle level: the machine's own plan"
     yield f"DRAM traffic  {gigabytes(mapped.dram_bytes):>16}"
     yield f"energy        {_joules(mapped.energy_j):>16}"
+    yield from _against_unfused(found)
     if found.lower_bound is not None and found.value is not None:
         ratio = found.value / found.lower_bound
         reached = "reached" if found.optimal else f"{ratio:.3g} times as much was found"
@@ -77,6 +78,22 @@ def _table(found: FoundMapping) -> Iterator[str]:
         yield "not beaten in cycles, energy and traffic together:"
         for each in found.front:
             yield f"  {each.cycles:>16,.0f} cycles  {_joules(each.energy_j):>10}  {gigabytes(each.dram_bytes):>10}"
+
+
+def _against_unfused(found: FoundMapping) -> Iterator[str]:
+    """What fusing gains, in all and group by group."""
+    unfused, mapped = found.unfused, found.mapped
+    if unfused is None or len(unfused.groups) == len(mapped.groups):
+        return
+    yield (f"unfused       {unfused.cycles:>16,.0f} cycles, {found.unfused_cycle_level:,} at cycle level; DRAM traffic "
+           f"{gigabytes(unfused.dram_bytes)}; energy {_joules(unfused.energy_j)}")
+    yield (f"fusing gains  {unfused.cycles / mapped.cycles:>16.3g} times the speed, {mapped.dram_bytes / unfused.dram_bytes:.3g} of "
+           f"the DRAM traffic:")
+    for gain in found.gains:
+        names, fused = gain.einsums, (gain.fused,)
+        yield (f"  {names[0] + (f' ... {names[-1]}' if len(names) > 1 else ''):<14}{gain.cycles(fused):>14,.0f} cycles, "
+               f"{gigabytes(gain.dram_bytes(fused))}; one by one {gain.cycles(gain.alone):,.0f} cycles, "
+               f"{gigabytes(gain.dram_bytes(gain.alone))}")
 
 
 def _joules(energy_j: Mapping[str, float] | None) -> str:
