@@ -206,6 +206,18 @@ class BoundGroup:
                 read, written = read + count * own_read, written + count * own_written
         return read, written
 
+    @cached_property
+    def moved_words(self) -> int:
+        """Words that go through the ports of the buffer, all tiles together."""
+        return sum(self.all_port_words()) + self.read_words + self.stored_from_buffer
+
+    def like(self, other: BoundGroup) -> BoundGroup:
+        """Take what is known of a group that only differs in the tiles that are open at once."""
+        if [made.where for made in self.made] == [made.where for made in other.made]:
+            kept = ("leaf", "attended", "busy_cycles", "read_words", "written_words", "stored_from_buffer", "moved_words")
+            self.__dict__.update({name: other.__dict__[name] for name in kept if name in other.__dict__})
+        return self
+
     def every_tile(self, run: BoundRun) -> Iterator[tuple[dict[str, int], int]]:
         """The different tiles that an Einsum runs on, with their number."""
         for tile, count in self.different_tiles(run.work.axes, len(self.loops)):
@@ -227,8 +239,7 @@ class BoundGroup:
 
     @cached_property
     def port_cycles(self) -> float:
-        words = sum(self.all_port_words()) + self.read_words + self.stored_from_buffer
-        return words * self.spec.word_bytes / self.spec.global_buffer.bytes_per_cycle
+        return self.moved_words * self.spec.word_bytes / self.spec.global_buffer.bytes_per_cycle
 
     def path(self, begin: int, origin: int | None = None, tile: Tile | None = None) -> dict[int, int]:
         """Earliest ends of the Einsums of a tile that begins then, by place; from `origin`: of those that need it."""
@@ -322,6 +333,11 @@ class BoundGroup:
         running values.
         """
         return max(self.busiest_cycles, self.open_cycles, float(self.waited_cycles))
+
+    @property
+    def least_cycles(self) -> float:
+        """Cycles of a bound that do not depend on what stays in registers: of as many tiles open at once, or fewer."""
+        return max(*self.busy_cycles.values(), self.dram_cycles, self.open_cycles, float(self.waited_cycles), 1.0)
 
     @cached_property
     def busiest_cycles(self) -> float:

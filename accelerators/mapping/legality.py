@@ -82,8 +82,8 @@ def bound(draft: Draft) -> BoundGroup:
     if draft.in_flight is None:
         return _pipelined(draft)
     problem, made = draft.problem, _made(draft)
-    reads = tuple(_read(draft, tensor, operands) for tensor, operands in inputs_of(problem, draft.members).items())
-    writes = tuple(outputs_of(problem, draft.members))
+    inputs, writes = _outside(problem, draft.members)
+    reads = tuple(_read(draft, tensor, operands) for tensor, operands in inputs.items())
     group = BoundGroup(problem, draft.spec, draft.loops, draft.runs, reads, made, writes, draft.in_flight or 1)
     return replace(group, made=tuple(_with_registers(group)))
 
@@ -97,8 +97,9 @@ def _pipelined(draft: Draft) -> BoundGroup:
     found = stages(group)
     if found is None:
         return group
-    group = replace(bound(draft.overlapped(max(found.values()) + 1)), stages=found)
-    return replace(group, reads=tuple(replace(read, copies=input_copies(group, read.depth)) for read in group.reads))
+    staged = replace(bound(draft.overlapped(max(found.values()) + 1)), stages=found)
+    reads = tuple(replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)
+    return replace(staged, reads=reads).like(group)
 
 
 def input_copies(group: BoundGroup, depth: int) -> int:
@@ -196,6 +197,15 @@ def _too_early(draft: Draft, reader: int, operand: TensorUse) -> Iterator[str]:
             yield f"{name} reads {operand.name} of a single tile after the loop over {closed}"
         elif member > reader and not (producer.iterates & draft.axes):
             yield f"{name} reads {operand.name}, which comes later"
+
+
+def _outside(
+    problem: MappingProblem, members: tuple[int, ...]
+) -> tuple[Mapping[str, tuple[TensorUse, ...]], tuple[TensorUse, ...]]:
+    """What comes from outside and what leaves; many groups of the same Einsums are bound."""
+    if members not in problem.outside:
+        problem.outside[members] = inputs_of(problem, members), tuple(outputs_of(problem, members))
+    return problem.outside[members]
 
 
 def inputs_of(problem: MappingProblem, members: Sequence[int]) -> dict[str, tuple[TensorUse, ...]]:

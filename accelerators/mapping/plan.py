@@ -21,7 +21,7 @@ from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents
 from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import described, resolved, text_sizes
 from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, dimension_size
-from cascadesim.accelerators.mapping.search import Cost, Objective, actions, cost, search
+from cascadesim.accelerators.mapping.search import Cost, Known, Objective, actions, cost, search
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spec import SpatialArray
@@ -108,13 +108,13 @@ def searched(
     Mappings that come with the project are candidates, too. Raises CascadeSimError where there is none.
     """
     best: Mapped | None = None
-    evaluated, refusal = 0, None
+    evaluated, refusal, known = 0, None, _known(cascade, extents, spec, mask, objective)
     for choice in _choices(cascade, dict(extents), spec):
         try:
             bound, splits = _sized(cascade, dict(extents), choice, mask)
             kind: OperationKind = "attention" if "m" in dict(extents) else "linear"
             work_of(Operation(cascade.name, kind, cascade, extents), splits)  # too many points to count: refused
-            groups, tried = search(bound, spec, most_fused, objective)
+            groups, tried = search(bound, spec, most_fused, objective, known)
         except CascadeSimError as error:
             refusal = refusal or error
             continue
@@ -131,6 +131,14 @@ def searched(
     if best is None:
         raise refusal or CascadeSimError(f"{cascade.name}: it leaves no sizes to try")
     return Mapped(best.name, best.groups, best.splits, evaluated)
+
+
+@cache
+def _known(
+    cascade: Cascade, extents: tuple[tuple[str, int], ...], spec: SpatialArray, mask: Mask, objective: Objective
+) -> Known:
+    """Groups that searches of one cascade have found, however many Einsums they may fuse."""
+    return Known()
 
 
 @cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
@@ -42,12 +42,37 @@ Cost = tuple[float, float]  # the objective, and what decides between equals
 NO_LIMIT: Cost = (float("inf"), 0.0)
 
 
+@dataclass(frozen=True)
+class Known:
+    """Best groups of one cascade, by what they read, walk and write: choices of sizes of a text share most of them."""
+
+    found: dict[object, tuple[BoundGroup | None, Cost]] = field(default_factory=dict)
+
+    def best_group(
+        self, problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective,
+        fine: bool = False, below: Cost = NO_LIMIT,
+    ) -> tuple[BoundGroup | None, int]:  # fmt: skip
+        """As `best_group`; nothing is compared twice."""
+        works = [problem.work[member] for member in members]
+        uses = (*(use for work in works for use in (*work.inputs, work.output)), *outputs_of(problem, members))
+        axes = frozenset().union(*(use.axes for use in uses), *(work.axes for work in works))
+        key = (members, fine, uses, tuple((axis, problem.extents[axis]) for axis in sorted(axes)),
+               tuple(tuple(sorted(work.walks.items())) for work in works), problem.attended_pairs)  # fmt: skip
+        group, limit = self.found.get(key, (None, (0.0, 0.0)))
+        tried = 0
+        if group is None and limit < below:
+            group, tried = best_group(problem, spec, members, objective, fine, below)
+            self.found[key] = group, below
+        return None if group is None else replace(group, problem=problem), tried
+
+
 def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     """What the search compares of one instance: the objective, and what decides between equals.
 
     Cycles are a bound; where tiles do not overlap, loads and stores of larger tiles come on top.
     """
-    cycles = group.bound_cycles + (group.dram_cycles if group.in_flight == 1 else 0.0)
+    alone = group.in_flight == 1 or (group.whole_tiles <= 1 and group.problem.instances == 1)
+    cycles = group.bound_cycles + (group.dram_cycles if alone else 0.0)
     if group.stages is not None:
         cycles = max(cycles, group.whole_tiles * epoch_cycles(group, group.stages))
     words = float(group.read_words + group.written_words)
@@ -84,29 +109,32 @@ def priced(done: Actions) -> Actions:
 
 
 def search(
-    problem: MappingProblem, spec: SpatialArray, most_fused: int = MOST_FUSED, objective: Objective = "latency"
-) -> tuple[tuple[BoundGroup, ...], int]:
+    problem: MappingProblem, spec: SpatialArray, most_fused: int = MOST_FUSED, objective: Objective = "latency",
+    known: Known | None = None,
+) -> tuple[tuple[BoundGroup, ...], int]:  # fmt: skip
     """The groups that together cost least, and how many ways were compared.
 
     Stretches are compared on tiles of the array's sides; those that are taken then try tiles of all sizes. Where no
     tile of the sides fits, all stretches do. Raises CascadeSimError where an Einsum cannot run even alone.
     """
-    found, evaluated = _cheapest(problem, spec, most_fused, objective, fine=False)
+    known = known or Known()
+    found, evaluated = _cheapest(problem, spec, most_fused, objective, known, fine=False)
     if found is None:
-        found, more = _cheapest(problem, spec, most_fused, objective, fine=True)
+        found, more = _cheapest(problem, spec, most_fused, objective, known, fine=True)
         if found is None:
             raise _reason(problem, spec)
         return found, evaluated + more
     refined = []
     for group in found:
-        other, tried = best_group(problem, spec, tuple(run.place for run in group.runs), objective, fine=True)
+        members = tuple(run.place for run in group.runs)
+        other, tried = known.best_group(problem, spec, members, objective, True, cost(group, objective))
         refined.append(group if other is None else min(group, other, key=lambda each: cost(each, objective)))
         evaluated += tried
     return tuple(refined), evaluated
 
 
 def _cheapest(
-    problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, fine: bool
+    problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, known: Known, fine: bool
 ) -> tuple[tuple[BoundGroup, ...] | None, int]:
     """The cheapest path through the Einsums, None where there is none, and how many ways were compared."""
     count = len(problem.work)
@@ -120,17 +148,17 @@ def _cheapest(
             members = tuple(range(start, end))
             if len(members) > most_fused and (start, end - 1) not in problem.stretches:
                 continue
-            known = best[end]
-            below = NO_LIMIT if known is None else (known[0][0] - before[0][0], known[0][1] - before[0][1])
+            reached = best[end]
+            below = NO_LIMIT if reached is None else (reached[0][0] - before[0][0], reached[0][1] - before[0][1])
             if below <= least_cost(problem, spec, members, objective):
                 continue
-            group, tried = best_group(problem, spec, members, objective, fine, below)
+            group, tried = known.best_group(problem, spec, members, objective, fine, below)
             evaluated += tried
             if group is None:
                 continue
             own = cost(group, objective)
             total = before[0][0] + own[0], before[0][1] + own[1]
-            if known is None or total < known[0]:
+            if reached is None or total < reached[0]:
                 best[end] = total, (*before[1], group)
     found = best[count]
     return (None if found is None else found[1]), evaluated
@@ -241,11 +269,19 @@ def _resident(draft: Draft) -> BoundGroup | None:
         group = bound(draft.overlapped(in_flight))
         if in_flight is None and group.stages is None:
             continue
-        if group.footprint_words <= group.spec.buffer_words and (best is None or cost(group) < cost(best)):
-            best = group
-            if cost(group)[0] == group.busiest_cycles:
-                break
+        if group.footprint_words <= group.spec.buffer_words:
+            if best is None or cost(group) < cost(best):
+                best = group
+            if cost(group)[0] <= (group.busiest_cycles if group.stages else group.least_cycles):
+                break  # fewer tiles that are open at once are no faster
+        elif group.stages is None and not _fits_one(draft):
+            break
     return None if best is None else _further_out(best)
+
+
+def _fits_one(draft: Draft) -> bool:
+    group = bound(draft.overlapped(1))
+    return group.footprint_words <= group.spec.buffer_words
 
 
 def _further_out(group: BoundGroup) -> BoundGroup:
