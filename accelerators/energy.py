@@ -111,7 +111,8 @@ def sourced_energy_j(actions: Actions, spec: SpatialArray) -> dict[str, float] |
 def has_area(spec: SpatialArray) -> bool:
     """Tell whether every operation of the elements has a sourced area: functions that the user added have none."""
     own = {*spec.pe_array.operations.cycles, *spec.vector_array.operations.cycles}
-    return spec.technology_nm == TECHNOLOGY_NM and own <= {*OPERATION_UM2, "add"}  # a multiply-accumulate unit also adds
+    own.discard("add")  # a multiply-accumulate unit also adds
+    return spec.technology_nm == TECHNOLOGY_NM and own <= set(OPERATION_UM2)
 
 
 def area_um2(spec: SpatialArray) -> dict[str, float]:

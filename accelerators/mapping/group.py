@@ -214,7 +214,7 @@ class BoundGroup:
     def like(self, other: BoundGroup) -> BoundGroup:
         """Take what is known of a group that only differs in the tiles that are open at once."""
         if [made.where for made in self.made] == [made.where for made in other.made]:
-            kept = ("leaf", "attended", "busy_cycles", "read_words", "written_words", "stored_from_buffer", "moved_words")
+            kept = "leaf", "attended", "busy_cycles", "read_words", "written_words", "stored_from_buffer", "moved_words"
             self.__dict__.update({name: other.__dict__[name] for name in kept if name in other.__dict__})
         return self
 

@@ -21,7 +21,7 @@ from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents
 from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import described, resolved, text_sizes
 from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, dimension_size
-from cascadesim.accelerators.mapping.search import Cost, Known, Objective, actions, cost, search
+from cascadesim.accelerators.mapping.search import NO_LIMIT, Cost, Known, Objective, actions, cost, search
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spec import SpatialArray
@@ -114,12 +114,15 @@ def searched(
             bound, splits = _sized(cascade, dict(extents), choice, mask)
             kind: OperationKind = "attention" if "m" in dict(extents) else "linear"
             work_of(Operation(cascade.name, kind, cascade, extents), splits)  # too many points to count: refused
-            groups, tried = search(bound, spec, most_fused, objective, known)
+            below = NO_LIMIT if best is None else best.cost(objective)
+            groups, tried = search(bound, spec, most_fused, objective, known, below)
         except CascadeSimError as error:
             refusal = refusal or error
             continue
-        found = Mapped(SEARCHED, groups, splits, tried)
         evaluated += tried
+        if groups is None:
+            continue
+        found = Mapped(SEARCHED, groups, splits, tried)
         best = found if best is None or found.cost(objective) < best.cost(objective) else best
     for shipped in shipped_mappings().values() if most_fused > 1 else ():
         try:

@@ -30,13 +30,14 @@ from cascadesim.accelerators.mapping.legality import (
 )
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.pipeline import epoch_cycles
-from cascadesim.accelerators.mapping.problem import MappingProblem, Work
+from cascadesim.accelerators.mapping.problem import MappingProblem, Tile, Work
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, operations_of
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
+MANY_EINSUMS = 24  # from here on what is known bounds the search; assumed: all of one attention are below, and fast
 Objective = Literal["latency", "energy", "dram"]
 Cost = tuple[float, float]  # the objective, and what decides between equals
 NO_LIMIT: Cost = (float("inf"), 0.0)
@@ -110,35 +111,53 @@ def priced(done: Actions) -> Actions:
 
 def search(
     problem: MappingProblem, spec: SpatialArray, most_fused: int = MOST_FUSED, objective: Objective = "latency",
-    known: Known | None = None,
-) -> tuple[tuple[BoundGroup, ...], int]:  # fmt: skip
+    known: Known | None = None, below: Cost = NO_LIMIT,
+) -> tuple[tuple[BoundGroup, ...] | None, int]:  # fmt: skip
     """The groups that together cost least, and how many ways were compared.
 
     Stretches are compared on tiles of the array's sides; those that are taken then try tiles of all sizes. Where no
-    tile of the sides fits, all stretches do. Raises CascadeSimError where an Einsum cannot run even alone.
+    tile of the sides fits, all stretches do. Of many Einsums None where nothing costs less than `below`; for those
+    what they cost one by one bounds the search. Raises CascadeSimError where an Einsum cannot run even alone.
     """
-    known = known or Known()
-    found, evaluated = _cheapest(problem, spec, most_fused, objective, known, fine=False)
-    if found is None:
-        found, more = _cheapest(problem, spec, most_fused, objective, known, fine=True)
+    known, alone, evaluated = known or Known(), None, 0
+    if len(problem.work) < MANY_EINSUMS:
+        below = NO_LIMIT
+    elif most_fused > 1:
+        alone, evaluated = _cheapest(problem, spec, 1, objective, known, below)
+        below = below if alone is None else _total(alone, objective)
+    found, more = _cheapest(problem, spec, most_fused, objective, known, below)
+    found, evaluated = found or alone, evaluated + more
+    if found is None and below == NO_LIMIT:
+        found, more = _cheapest(problem, spec, most_fused, objective, known, below, fine=True)
+        evaluated += more
         if found is None:
             raise _reason(problem, spec)
-        return found, evaluated + more
+        return found, evaluated
     refined = []
-    for group in found:
+    for group in found or ():
         members = tuple(run.place for run in group.runs)
         other, tried = known.best_group(problem, spec, members, objective, True, cost(group, objective))
-        refined.append(group if other is None else min(group, other, key=lambda each: cost(each, objective)))
+        refined.append(group if other is None else other)
         evaluated += tried
-    return tuple(refined), evaluated
+    return tuple(refined) or None, evaluated
+
+
+def _total(groups: Sequence[BoundGroup], objective: Objective) -> Cost:
+    costs = [cost(group, objective) for group in groups]
+    return sum(first for first, _ in costs), sum(second for _, second in costs)
 
 
 def _cheapest(
-    problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, known: Known, fine: bool
-) -> tuple[tuple[BoundGroup, ...] | None, int]:
-    """The cheapest path through the Einsums, None where there is none, and how many ways were compared."""
+    problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, known: Known, below: Cost,
+    fine: bool = False,
+) -> tuple[tuple[BoundGroup, ...] | None, int]:  # fmt: skip
+    """The cheapest path through the Einsums, None where none costs less than `below`, and how many ways were compared.
+
+    A stretch is left out where not even the least that it and all Einsums after it cost would improve on a path.
+    """
     count = len(problem.work)
     best: list[tuple[Cost, tuple[BoundGroup, ...]] | None] = [((0.0, 0.0), ())] + [None] * count
+    after = [*(least_cost(problem, spec, range(end, count), objective) for end in range(count)), (0.0, 0.0)]
     evaluated = 0
     for start in range(count):
         before = best[start]
@@ -149,10 +168,11 @@ def _cheapest(
             if len(members) > most_fused and (start, end - 1) not in problem.stretches:
                 continue
             reached = best[end]
-            below = NO_LIMIT if reached is None else (reached[0][0] - before[0][0], reached[0][1] - before[0][1])
-            if below <= least_cost(problem, spec, members, objective):
+            limit = _less(below, before[0], after[end])
+            limit = limit if reached is None else min(limit, _less(reached[0], before[0]))
+            if limit <= least_cost(problem, spec, members, objective):
                 continue
-            group, tried = known.best_group(problem, spec, members, objective, fine, below)
+            group, tried = known.best_group(problem, spec, members, objective, fine, limit)
             evaluated += tried
             if group is None:
                 continue
@@ -162,6 +182,10 @@ def _cheapest(
                 best[end] = total, (*before[1], group)
     found = best[count]
     return (None if found is None else found[1]), evaluated
+
+
+def _less(limit: Cost, *costs: Cost) -> Cost:
+    return limit[0] - sum(first for first, _ in costs), limit[1] - sum(second for _, second in costs)
 
 
 def _reason(problem: MappingProblem, spec: SpatialArray) -> CascadeSimError:
@@ -186,10 +210,15 @@ def best_group(
 ) -> tuple[BoundGroup | None, int]:  # fmt: skip
     """The best group of these Einsums that costs less than `below`, None without one, and how many were compared."""
     best, least, tried = None, below, 0
+    busy: dict[object, float] = {}  # orders of loops make no difference to it
     floor = least_cost(problem, spec, members, objective)
     for draft in Neighbours(problem, spec, members, fine).drafts():
         tried += 1
-        if least <= _at_least(floor, _least_busy(draft), objective):
+        leaf = problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in draft.loops}
+        alike = tuple(leaf.values()), tuple(draft.spaces.values())
+        if alike not in busy:
+            busy[alike] = _least_busy(draft, leaf)
+        if least <= _at_least(floor, busy[alike], objective):
             continue
         group = _resident(draft)
         if group is not None and (own := cost(group, objective)) < least:
@@ -249,10 +278,9 @@ def least_words(problem: MappingProblem, members: Sequence[int]) -> float:
     return total
 
 
-def _least_busy(draft: Draft) -> float:
+def _least_busy(draft: Draft, leaf: Tile) -> float:
     """Cycles of the busier array at least: those of whole tiles, of which a mask may leave some out."""
     problem, busy = draft.problem, {ARRAY_2D: 0, ARRAY_1D: 0}
-    leaf = problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in draft.loops}
     for run in draft.runs:
         left_out = PAIRED if problem.attended is not None and run.work.axes >= PAIRED else frozenset()
         whole = prod(problem.extents[axis] // leaf[axis] for axis in run.work.axes - left_out)

@@ -85,15 +85,15 @@ def _against_unfused(found: FoundMapping) -> Iterator[str]:
     unfused, mapped = found.unfused, found.mapped
     if unfused is None or len(unfused.groups) == len(mapped.groups):
         return
+    speed, share = unfused.cycles / mapped.cycles, mapped.dram_bytes / unfused.dram_bytes
     yield (f"unfused       {unfused.cycles:>16,.0f} cycles, {found.unfused_cycle_level:,} at cycle level; DRAM traffic "
            f"{gigabytes(unfused.dram_bytes)}; energy {_joules(unfused.energy_j)}")
-    yield (f"fusing gains  {unfused.cycles / mapped.cycles:>16.3g} times the speed, {mapped.dram_bytes / unfused.dram_bytes:.3g} of "
-           f"the DRAM traffic:")
+    yield f"fusing gains  {speed:>16.3g} times the speed; {share:.3g} of the DRAM traffic is left:"
     for gain in found.gains:
         names, fused = gain.einsums, (gain.fused,)
-        yield (f"  {names[0] + (f' ... {names[-1]}' if len(names) > 1 else ''):<14}{gain.cycles(fused):>14,.0f} cycles, "
-               f"{gigabytes(gain.dram_bytes(fused))}; one by one {gain.cycles(gain.alone):,.0f} cycles, "
-               f"{gigabytes(gain.dram_bytes(gain.alone))}")
+        name = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
+        yield (f"  {name:<14}{gain.cycles(fused):>14,.0f} cycles, {gigabytes(gain.dram_bytes(fused))}; one by one "
+               f"{gain.cycles(gain.alone):,.0f} cycles, {gigabytes(gain.dram_bytes(gain.alone))}")
 
 
 def _joules(energy_j: Mapping[str, float] | None) -> str:
