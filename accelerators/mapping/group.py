@@ -188,7 +188,7 @@ class BoundGroup:
         An operand is read again along loops in time that lack it, unless those are innermost (it stays in registers);
         elements that need the same word at once share one read. Sums stay in registers until they are complete.
         """
-        buffered = {each.tensor: each for each in (*self.reads, *self.made) if each.where == GLOBAL_BUFFER}
+        buffered = self.buffered
         read = sum(operand_reads(run, operand, tile, buffered[operand.tensor].state)
                    for operand in run.work.inputs if operand.tensor in buffered)
         if (own := buffered.get(run.work.output.tensor)) is None:
@@ -196,6 +196,11 @@ class BoundGroup:
         written = run.work.output.words({**tile, **dict.fromkeys(own.state, 1)})
         again = written if own.depth < len(self.loops) and not run.work.iterates else 0  # a sum that is not complete
         return read + again, written
+
+    @cached_property
+    def buffered(self) -> Mapping[str, Resident]:
+        """Tensors that the group has in the buffer."""
+        return {each.tensor: each for each in (*self.reads, *self.made) if each.where == GLOBAL_BUFFER}
 
     def all_port_words(self) -> tuple[int, int]:
         """Words that Einsums read from the buffer and write to it, all tiles together, loads and stores apart."""

@@ -21,7 +21,16 @@ from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents
 from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import described, resolved, text_sizes
 from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, dimension_size
-from cascadesim.accelerators.mapping.search import NO_LIMIT, Cost, Known, Objective, actions, cost, search
+from cascadesim.accelerators.mapping.search import (
+    MANY_EINSUMS,
+    NO_LIMIT,
+    Cost,
+    KnownGroups,
+    Objective,
+    actions,
+    cost,
+    search,
+)
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spec import SpatialArray
@@ -107,7 +116,8 @@ def searched(
 
     Mappings that come with the project are candidates, too. Raises CascadeSimError where there is none.
     """
-    best: Mapped | None = None
+    many = len(cascade.einsums) >= MANY_EINSUMS and objective != "latency"
+    best = searched(cascade, extents, spec, mask, most_fused) if many else None
     evaluated, refusal, known = 0, None, _known(cascade, extents, spec, mask, objective)
     for choice in _choices(cascade, dict(extents), spec):
         try:
@@ -139,9 +149,9 @@ def searched(
 @cache
 def _known(
     cascade: Cascade, extents: tuple[tuple[str, int], ...], spec: SpatialArray, mask: Mask, objective: Objective
-) -> Known:
+) -> KnownGroups:
     """Groups that searches of one cascade have found, however many Einsums they may fuse."""
-    return Known()
+    return KnownGroups()
 
 
 @cache

@@ -44,7 +44,7 @@ NO_LIMIT: Cost = (float("inf"), 0.0)
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownGroups:
     """Best groups of one cascade, by what they read, walk and write: choices of sizes of a text share most of them."""
 
     found: dict[object, tuple[BoundGroup | None, Cost]] = field(default_factory=dict)
@@ -70,9 +70,10 @@ class Known:
 def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     """What the search compares of one instance: the objective, and what decides between equals.
 
-    Cycles are a bound; where tiles do not overlap, loads and stores of larger tiles come on top.
+    Cycles are a bound; where tiles do not overlap, or there is one only, loads and stores of larger tiles come on top.
     """
-    alone = group.in_flight == 1 or (group.whole_tiles <= 1 and group.problem.instances == 1)
+    several = group.problem.instances > 1 or any(loop.most > 1 for loop in group.loops)
+    alone = group.in_flight == 1 or not several
     cycles = group.bound_cycles + (group.dram_cycles if alone else 0.0)
     if group.stages is not None:
         cycles = max(cycles, group.whole_tiles * epoch_cycles(group, group.stages))
@@ -111,7 +112,7 @@ def priced(done: Actions) -> Actions:
 
 def search(
     problem: MappingProblem, spec: SpatialArray, most_fused: int = MOST_FUSED, objective: Objective = "latency",
-    known: Known | None = None, below: Cost = NO_LIMIT,
+    known: KnownGroups | None = None, below: Cost = NO_LIMIT,
 ) -> tuple[tuple[BoundGroup, ...] | None, int]:  # fmt: skip
     """The groups that together cost least, and how many ways were compared.
 
@@ -119,7 +120,7 @@ def search(
     tile of the sides fits, all stretches do. Of many Einsums None where nothing costs less than `below`; for those
     what they cost one by one bounds the search. Raises CascadeSimError where an Einsum cannot run even alone.
     """
-    known, alone, evaluated = known or Known(), None, 0
+    known, alone, evaluated = known or KnownGroups(), None, 0
     if len(problem.work) < MANY_EINSUMS:
         below = NO_LIMIT
     elif most_fused > 1:
@@ -148,7 +149,7 @@ def _total(groups: Sequence[BoundGroup], objective: Objective) -> Cost:
 
 
 def _cheapest(
-    problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, known: Known, below: Cost,
+    problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, known: KnownGroups, below: Cost,
     fine: bool = False,
 ) -> tuple[tuple[BoundGroup, ...] | None, int]:  # fmt: skip
     """The cheapest path through the Einsums, None where none costs less than `below`, and how many ways were compared.

@@ -1,4 +1,4 @@
-"""A whole layer on one array: fused groups compute it, the search prunes nothing that is better, energy needs prices."""
+"""A whole layer on one array: fused groups compute it, bounds leave out nothing better, energy needs prices."""
 
 from __future__ import annotations
 
