@@ -179,7 +179,9 @@ class BoundGroup:
         whole = self.problem.whole()
         if self.attended is None or not operand.axes >= PAIRED:
             return operand.words(whole)
-        tiles = self.different_tiles(operand.axes, len(self.loops))
+        made = next(each for each in self.made if each.tensor == operand.tensor)
+        depth = len(self.loops) if made.state & operand.axes else made.depth  # a sum leaves when its loop has ended
+        tiles = self.different_tiles(operand.axes, depth)
         return sum(count * operand.words(whole | tile) for tile, count in tiles)
 
     def port_words(self, run: BoundRun, tile: Tile) -> tuple[int, int]:
