@@ -14,7 +14,7 @@ from math import ceil, prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED, AttendedKeys, Pairs
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
-from cascadesim.accelerators.mapping.resident import Resident, operand_reads
+from cascadesim.accelerators.mapping.resident import Resident, filled_words, operand_reads
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundLoop, BoundRun
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
@@ -47,14 +47,19 @@ class BoundGroup:
 
     def tile(self, depth: int) -> dict[str, int]:
         """The tile inside so many loops, at its largest."""
-        found = self.problem.whole()
-        for loop in self.loops[:depth]:
-            found[loop.axis] = min(loop.step, found[loop.axis])
-        return found
+        return self.largest_tiles[depth]
+
+    @cached_property
+    def largest_tiles(self) -> tuple[dict[str, int], ...]:
+        """The tiles inside 0, 1, ... all loops."""
+        found = [self.problem.whole()]
+        for loop in self.loops:
+            found.append({**found[-1], loop.axis: min(loop.step, found[-1][loop.axis])})
+        return tuple(found)
 
     @cached_property
     def leaf(self) -> dict[str, int]:
-        return self.tile(len(self.loops))
+        return self.largest_tiles[-1]
 
     def tiles(self, axis: str, depth: int) -> Tiles:
         """Sizes of tiles along an axis inside so many loops, and how many there are."""
@@ -91,7 +96,7 @@ class BoundGroup:
         tiles are left out, those of a loop that is begun again all come again.
         """
         if self.attended is None:
-            return self._filled(resident, 0, self.problem.extents)[0]
+            return filled_words(self.loops, resident, self.problem.extents)[0]
         depth, moving = resident.depth, self.moving(resident)
         while depth and (self.loops[depth - 1].axis not in moving or self.is_one(self.loops[depth - 1])):
             depth -= 1
@@ -116,23 +121,6 @@ class BoundGroup:
             for sizes in product(*(self.tiles(axis, depth) for axis in alone)):
                 tile = {axis: size for axis, (size, _) in zip(alone, sizes, strict=True)}
                 yield own | tile, times * prod(count for _, count in sizes)
-
-    def _filled(self, resident: Resident, depth: int, sizes: Tile) -> tuple[int, bool]:
-        """Words moved inside so many loops, and whether that is a single tile."""
-        if depth == resident.depth:
-            return resident.words(sizes), True
-        loop = self.loops[depth]
-        whole, rest = divmod(sizes[loop.axis], loop.step)
-        parts = [(size, count) for size, count in ((loop.step, whole), (rest, 1)) if size and count]
-        words, single = 0, True
-        for size, count in parts:
-            own, single = self._filled(resident, depth + 1, {**sizes, loop.axis: size})
-            words += count * own
-        if whole + bool(rest) == 1:
-            return words, single
-        if loop.axis not in resident.axes and single:
-            return own, True
-        return words, False
 
     def cycles(self, run: BoundRun) -> int:
         """Cycles of an Einsum, all tiles together."""
@@ -221,7 +209,8 @@ class BoundGroup:
     def like(self, other: BoundGroup) -> BoundGroup:
         """Take what is known of a group that only differs in the tiles that are open at once."""
         if [made.where for made in self.made] == [made.where for made in other.made]:
-            kept = "leaf", "attended", "busy_cycles", "read_words", "written_words", "stored_from_buffer", "moved_words"
+            kept = ("attended", "busy_cycles", "read_words", "written_words", "stored_from_buffer", "moved_words",
+                    "latencies")  # fmt: skip
             self.__dict__.update({name: other.__dict__[name] for name in kept if name in other.__dict__})
         return self
 
@@ -284,11 +273,18 @@ class BoundGroup:
         if self.stages is not None:
             return 0.0
         if self.attended is None:
-            return float(self.whole_tiles // self.in_flight * self.latency(self.leaf))
+            return float(self.whole_tiles // self.in_flight * self.latencies)
+        return self.latencies / self.in_flight
+
+    @cached_property
+    def latencies(self) -> float:
+        """Cycles of a whole tile by itself; under a mask of all tiles that are visited, one after another."""
+        if self.attended is None:
+            return float(self.latency(self.leaf))
         alone = prod(self.problem.extents[axis] // size for axis, size in self.leaf.items() if axis not in PAIRED)
         cycles = sum(count * self.latency({**self.leaf, QUERY: queries, KEY: keys})
                      for (queries, keys), count in self.pairs(len(self.loops)))  # fmt: skip
-        return alone * cycles / self.in_flight
+        return float(alone * cycles)
 
     @cached_property
     def recurrence_cycles(self) -> int:

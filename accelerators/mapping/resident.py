@@ -5,12 +5,13 @@ Knows one tensor at a time, and no group. mapping.md 1 and 2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
 from cascadesim.accelerators.mapping.problem import TensorUse, Tile
-from cascadesim.accelerators.mapping.runs import BoundRun
+from cascadesim.accelerators.mapping.runs import BoundLoop, BoundRun
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,23 @@ def operand_reads(run: BoundRun, operand: TensorUse, tile: Tile, state: frozense
     again = prod(run.waves(axis, tile[axis]) for axis in run.work.axes - own
                  if axis in spatial or axis in time or axis not in run.time)
     return again * operand.words({**tile, **dict.fromkeys(state, 1)})
+
+
+def filled_words(
+    loops: Sequence[BoundLoop], resident: Resident, sizes: Tile, depth: int = 0
+) -> tuple[int, bool]:
+    """Words moved inside so many loops, and whether that is a single tile."""
+    if depth == resident.depth:
+        return resident.words(sizes), True
+    loop = loops[depth]
+    whole, rest = divmod(sizes[loop.axis], loop.step)
+    parts = [(size, count) for size, count in ((loop.step, whole), (rest, 1)) if size and count]
+    words, single = 0, True
+    for size, count in parts:
+        own, single = filled_words(loops, resident, {**sizes, loop.axis: size}, depth + 1)
+        words += count * own
+    if whole + bool(rest) == 1:
+        return words, single
+    if loop.axis not in resident.axes and single:
+        return own, True
+    return words, False

@@ -293,9 +293,11 @@ def _least_busy(draft: Draft, leaf: Tile) -> float:
 
 def _resident(draft: Draft) -> BoundGroup | None:
     """Overlap tiles as far as helps and the buffer goes, then keep inputs further out where that saves traffic."""
-    best = None
+    best = first = None
     for in_flight in (None, *OVERLAPS):
         group = bound(draft.overlapped(in_flight))
+        first = group if first is None else first
+        group.like(first)
         if in_flight is None and group.stages is None:
             continue
         if group.footprint_words <= group.spec.buffer_words:
