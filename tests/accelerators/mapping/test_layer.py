@@ -12,7 +12,7 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping import search as searching
 from cascadesim.accelerators.mapping.candidates import Neighbours
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import Draft, illegal
+from cascadesim.accelerators.mapping.legality import Draft, bound, illegal
 from cascadesim.accelerators.mapping.plan import Mapped, given, searched
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.resolve import described
@@ -117,6 +117,21 @@ def test_bounds_leave_out_nothing_that_is_better(name: str, sizes: dict[str, int
             nothing, _ = best_group(of, spec, members, objective, below=cost(best, objective))
             assert nothing is None
             assert cost(best, objective) < NO_LIMIT
+
+
+def test_what_is_taken_over_from_a_group_of_more_open_tiles_is_the_same() -> None:
+    """With few registers more open tiles put more of what is made into the buffer."""
+    of = problem(find("attention-1pass"), {"H": 1, "P": 7, "M": 12, "M0": 4, "E": 3, "F": 5})
+    spec = edge(**{"pe_array.register_words_per_pe": 2, "vector_array.register_words_per_lane": 6})
+    places, members = set(), tuple(range(len(of.work)))
+    for draft in Neighbours(of, spec, members).drafts():
+        first = bound(draft.overlapped(8))
+        assert first.bound_cycles >= first.busiest_cycles
+        for tiles in (4, 2, 1):
+            group, again = bound(draft.overlapped(tiles)), bound(draft.overlapped(tiles)).like(first)
+            assert (group.bound_cycles, group.port_cycles) == (again.bound_cycles, again.port_cycles)
+            places.add(tuple(made.where for made in group.made) == tuple(made.where for made in first.made))
+    assert places == {True, False}
 
 
 def test_an_array_of_another_technology_has_no_energy() -> None:
