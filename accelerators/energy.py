@@ -15,6 +15,7 @@ from types import MappingProxyType
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
+TECHNOLOGY_NM = 45  # of every figure here
 DRAM_PJ_PER_BYTE = 249.6 / 8  # HBM2, 3.9 pJ per bit: FuseMax artifact, ERT, 249.6 pJ per 64 bits
 OPERATION_PJ: Mapping[str, float] = MappingProxyType({
     "mac": 17.1645,  # FuseMax artifact, ERT: fp_mac
@@ -99,15 +100,19 @@ def dynamic_energy_j(actions: Actions, spec: SpatialArray) -> dict[str, float]:
 
 
 def sourced_energy_j(actions: Actions, spec: SpatialArray) -> dict[str, float] | None:
-    """Price the actions as `dynamic_energy_j`; None where an operation that the user added has no sourced price."""
+    """Price the actions as `dynamic_energy_j`; None where an operation that the user added has no sourced price.
+
+    None, too, for an array of another technology than the prices are of.
+    """
     unpriced = {*actions.operations_2d, *actions.operations_1d} - set(OPERATION_PJ)
-    return None if unpriced else dynamic_energy_j(actions, spec)
+    return None if unpriced or spec.technology_nm != TECHNOLOGY_NM else dynamic_energy_j(actions, spec)
 
 
 def has_area(spec: SpatialArray) -> bool:
     """Tell whether every operation of the elements has a sourced area: functions that the user added have none."""
     own = {*spec.pe_array.operations.cycles, *spec.vector_array.operations.cycles}
-    return own <= {*OPERATION_UM2, "add"}  # a multiply-accumulate unit also adds
+    own.discard("add")  # a multiply-accumulate unit also adds
+    return spec.technology_nm == TECHNOLOGY_NM and own <= set(OPERATION_UM2)
 
 
 def area_um2(spec: SpatialArray) -> dict[str, float]:

@@ -153,6 +153,7 @@ class SpatialArray(Spec):
     global_buffer: Buffer
     dram: Dram
     leakage_w_per_um2: NonNegativeFloat = 0.0
+    technology_nm: Positive = 45  # prices of energy and area are of 45 nm (energy.py); other nodes have none
 
     @property
     def buffer_words(self) -> int:

@@ -10,15 +10,18 @@ from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias, get_args
 
 from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.plan import Mapped, given, searched
 from cascadesim.accelerators.mapping.problem import free_extents
 from cascadesim.accelerators.mapping.resolve import described
+from cascadesim.accelerators.mapping.search import Objective
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accelerator, Plan, TakesMappings, checked
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.counts import names
+from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent
 from cascadesim.einsum_cascades.models.operation import Operation, least_elements, work_of
-from cascadesim.einsum_cascades.models.workload import load_workload
+from cascadesim.einsum_cascades.models.workload import layer_extents, load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.execution import execute
@@ -27,7 +30,32 @@ from cascadesim.simulator.pareto import Figures, figures_of, front_of, tradeoffs
 __all__ = ["FoundMapping", "MappingObjective", "find_mapping_of", "load", "operation_of"]
 
 MappingObjective: TypeAlias = Literal["latency", "energy", "edp", "dram", "pareto"]
+LAYER = "llama-layer"
 OBJECTIVES: tuple[MappingObjective, ...] = get_args(MappingObjective)
+
+
+@dataclass(frozen=True)
+class GroupGain:
+    """A group of fused Einsums beside the same Einsums one by one: cycles in closed form, bytes of DRAM traffic."""
+
+    fused: BoundGroup
+    alone: tuple[BoundGroup, ...]
+
+    @property
+    def einsums(self) -> tuple[str, ...]:
+        return tuple(run.work.name for run in self.fused.runs)
+
+    def cycles(self, groups: tuple[BoundGroup, ...]) -> float:
+        return sum(group.problem.instances * group.bound_cycles for group in groups)
+
+    def dram_bytes(self, groups: tuple[BoundGroup, ...]) -> int:
+        return sum(group.problem.instances * (group.read_words + group.written_words) * group.spec.word_bytes
+                   for group in groups)  # fmt: skip
+
+    def to_dict(self) -> dict[str, object]:
+        return {"einsums": list(self.einsums), "cycles": self.cycles((self.fused,)),
+                "dram_bytes": self.dram_bytes((self.fused,)), "unfused_cycles": self.cycles(self.alone),
+                "unfused_dram_bytes": self.dram_bytes(self.alone)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,6 +81,8 @@ class FoundMapping:
     published: tuple[Figures, int] | None
     own: tuple[Figures, int] | None
     priced: bool
+    unfused: Mapped | None  # the best mapping in which every Einsum is a group of its own; None where there is none
+    unfused_cycle_level: int | None
 
     @property
     def text(self) -> str:
@@ -68,6 +98,15 @@ class FoundMapping:
         return _value(self.mapped, self.objective)
 
     @property
+    def gains(self) -> tuple[GroupGain, ...]:
+        """What each group costs, and what its Einsums cost one by one; nothing where these cannot run."""
+        if self.unfused is None:
+            return ()
+        return tuple(GroupGain(group, tuple(
+            alone for alone in self.unfused.groups if alone.runs[0].place in {run.place for run in group.runs}))
+            for group in self.mapped.groups)  # fmt: skip
+
+    @property
     def optimal(self) -> bool:
         """Whether no mapping can be better: the objective is at its bound."""
         return None not in (self.value, self.lower_bound) and self.value == self.lower_bound
@@ -79,6 +118,9 @@ class FoundMapping:
             "architecture": self.accelerator.name, "objective": self.objective, "mapping": self.text,
             **asdict(figures_of(self.mapped)), "cycle_level_cycles": self.cycle_level, "evaluated": self.evaluated,
             "optimal": self.optimal, "lower_bound": self.lower_bound,
+            "unfused": self.unfused and {
+                **asdict(figures_of(self.unfused)), "cycle_level_cycles": self.unfused_cycle_level},
+            "groups": [gain.to_dict() for gain in self.gains],
             "front": [{**asdict(figures_of(each)), **({} if level is None else {"cycle_level_cycles": level}),
                        "mapping": str(described(each.name, each.groups))} for each, level in self.front],
         }  # fmt: skip
@@ -95,16 +137,22 @@ def _value(mapped: Mapped, objective: MappingObjective) -> float | None:
 def operation_of(
     cascade: str, workload: str, length: int | None, batch: int | None, sizes: Mapping[str, int]
 ) -> Operation:
-    """The cascade at the workload's sizes of attention, or at sizes of its own ranks. Raises CascadeSimError."""
+    """The cascade at the workload's sizes of attention or of a layer, or at sizes of its own ranks.
+
+    Raises CascadeSimError where sizes are missing.
+    """
     text = find(cascade)
     own = {name.lower(): size for name, size in sizes.items()}
+    if text.name == LAYER:
+        own = {**layer_extents(load_workload(workload), length, batch), **own}
     if {"Q", "K", "V"} <= set(text.inputs):
         first = load_workload(workload).operations(sequence_length=length, batch=batch, scope="attention",
                                                    attention=cascade)[0]  # fmt: skip
         return Operation(text.name, "attention", text, tuple((dict(first.extents) | own).items()), mask=first.mask)
     given_sizes = {rank.upper(): size for rank, size in own.items()}
     free = free_extents(text, given_sizes)
-    missing = [name for name in names(text) if name not in given_sizes and name not in free]
+    derived = {parts[0].upper() for parts in partitions(text) if whole_extent(parts) in given_sizes}
+    missing = [name for name in names(text) if name not in {*given_sizes, *free, *derived}]
     if missing:
         raise CascadeSimError(f"{text.name}: give the size of {', '.join(missing)}: --set {missing[0]}=N")
     return Operation(text.name, "linear", text, tuple(own.items()))
@@ -120,15 +168,17 @@ def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: M
     if not isinstance(accelerator, TakesMappings):
         raise CascadeSimError(f"{accelerator.name} takes no mapping: its own model says what goes where")
     spec: SpatialArray = accelerator.spec
-    found = [searched(operation.cascade, operation.extents, spec, operation.mask, objective=each,
-                      thorough=each == objective == "dram") for each in ("latency", "energy", "dram")]  # fmt: skip
+    found = [searched(operation.cascade, operation.extents, spec, operation.mask)]
+    others: tuple[Objective, ...] = ("dram",) if found[0].energy_j is None else ("energy", "dram")
+    found += [searched(operation.cascade, operation.extents, spec, operation.mask, objective=each,
+                       thorough=each == objective == "dram") for each in others]  # fmt: skip
     for shipped in shipped_mappings().values():
         try:
             found.append(given(shipped, operation.cascade, operation.extents, spec, operation.mask))
         except CascadeSimError:
             continue
     if objective in ("energy", "edp") and any(each.energy_j is None for each in found):
-        raise CascadeSimError(f"{operation.cascade.name}: an operation of it has no sourced energy; take another "
+        raise CascadeSimError(f"{operation.cascade.name}: it has no sourced energy on {accelerator.name}; take another "
                               f"objective: latency, dram, pareto")
     everything = objective == "pareto"
     trade = tradeoffs(operation, spec, found) if everything else front_of(found)
@@ -140,16 +190,26 @@ def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: M
     published = accelerator.published_plan(operation)
     own = None if published is None else accelerator.plan(operation, "physical")
     other = None if own is None or published is None or own.mapping == published.mapping else own
+    unfused = _unfused(operation, spec, objective if objective in ("energy", "dram") else "latency")
     return FoundMapping(
         operation, accelerator, objective, best, plan, level, tuple(front), trade.beaten,
         sum(each.evaluated for each in found) + trade.evaluated, _bound(operation, spec, best, objective),
         _figures(published, accelerator), _figures(other, accelerator), trade.priced,
+        unfused, None if unfused is None else execute(_plan_of(operation, accelerator, unfused), "cycle").cycles,
     )  # fmt: skip
 
 
 def _plan_of(operation: Operation, accelerator: TakesMappings, mapped: Mapped) -> Plan:
     machine = accelerator.with_mapping(described(mapped.name, mapped.groups))
     return checked(machine.plan(operation, "physical"), machine)
+
+
+def _unfused(operation: Operation, spec: SpatialArray, objective: Objective) -> Mapped | None:
+    """The best mapping in which no Einsums share loops but those that need each other's earlier values."""
+    try:
+        return searched(operation.cascade, operation.extents, spec, operation.mask, 1, objective)
+    except CascadeSimError:
+        return None
 
 
 def _bound(operation: Operation, spec: SpatialArray, mapped: Mapped, objective: MappingObjective) -> float | None:

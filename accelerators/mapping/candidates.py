@@ -97,13 +97,15 @@ class Neighbours:
                     yield inner, closed, shared
 
     def _complete(self, shared: frozenset[str], members: tuple[int, ...], closed: str | None) -> frozenset[str]:
-        """Take out axes whose sums are read inside the group: their loop has to end before."""
+        """Take out axes whose sums are read inside the group, or along which a value is not read as it was made: their
+        loop has to end before."""
         works = self.works(members)
         for reader in works:
             for operand in reader.inputs:
                 for producer in works:
                     if producer.output.tensor == operand.tensor and producer is not reader:
                         shared -= (producer.reduced - producer.iterates) - {closed}
+                        shared -= (producer.output.axes - operand.axes - producer.iterates) - {closed}
                         shared -= (producer.iterates - {closed}) if operand.final else frozenset()
         return shared
 
@@ -250,6 +252,12 @@ def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int]) -> dict
         time = [axis for axis in axes if axis not in {each for each, _, _ in space}]
         found[unit] = cycles, (unit, space, tuple(sorted(time, key=lambda axis: (axis in work.reduced, axis))))
     return found
+
+
+def units_of(spec: SpatialArray, work: Work) -> tuple[str, ...]:
+    """Units that the search gives an Einsum: those that can do it; contractions the 2D array where it can."""
+    units = tuple(unit for unit in (ARRAY_2D, ARRAY_1D) if executed(operations_of(spec, unit), work) is not None)
+    return units[:1] if _contracts(work) else units
 
 
 def _by_structure(work: Work, tile: Mapping[str, int], instances: set[str]) -> str:

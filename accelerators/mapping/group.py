@@ -14,8 +14,7 @@ from math import ceil, prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED, AttendedKeys, Pairs
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
-from cascadesim.accelerators.mapping.resident import Resident, operand_reads
-from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundLoop, BoundRun
+from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, UNITS, BoundLoop, BoundRun, Resident, filled_words
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
@@ -47,14 +46,19 @@ class BoundGroup:
 
     def tile(self, depth: int) -> dict[str, int]:
         """The tile inside so many loops, at its largest."""
-        found = self.problem.whole()
-        for loop in self.loops[:depth]:
-            found[loop.axis] = min(loop.step, found[loop.axis])
-        return found
+        return self.largest_tiles[depth]
+
+    @cached_property
+    def largest_tiles(self) -> tuple[dict[str, int], ...]:
+        """The tiles inside 0, 1, ... all loops."""
+        found = [self.problem.whole()]
+        for loop in self.loops:
+            found.append({**found[-1], loop.axis: min(loop.step, found[-1][loop.axis])})
+        return tuple(found)
 
     @cached_property
     def leaf(self) -> dict[str, int]:
-        return self.tile(len(self.loops))
+        return self.largest_tiles[-1]
 
     def tiles(self, axis: str, depth: int) -> Tiles:
         """Sizes of tiles along an axis inside so many loops, and how many there are."""
@@ -91,7 +95,7 @@ class BoundGroup:
         tiles are left out, those of a loop that is begun again all come again.
         """
         if self.attended is None:
-            return self._filled(resident, 0, self.problem.extents)[0]
+            return filled_words(self.loops, resident, self.problem.extents)[0]
         depth, moving = resident.depth, self.moving(resident)
         while depth and (self.loops[depth - 1].axis not in moving or self.is_one(self.loops[depth - 1])):
             depth -= 1
@@ -117,23 +121,6 @@ class BoundGroup:
                 tile = {axis: size for axis, (size, _) in zip(alone, sizes, strict=True)}
                 yield own | tile, times * prod(count for _, count in sizes)
 
-    def _filled(self, resident: Resident, depth: int, sizes: Tile) -> tuple[int, bool]:
-        """Words moved inside so many loops, and whether that is a single tile."""
-        if depth == resident.depth:
-            return resident.words(sizes), True
-        loop = self.loops[depth]
-        whole, rest = divmod(sizes[loop.axis], loop.step)
-        parts = [(size, count) for size, count in ((loop.step, whole), (rest, 1)) if size and count]
-        words, single = 0, True
-        for size, count in parts:
-            own, single = self._filled(resident, depth + 1, {**sizes, loop.axis: size})
-            words += count * own
-        if whole + bool(rest) == 1:
-            return words, single
-        if loop.axis not in resident.axes and single:
-            return own, True
-        return words, False
-
     def cycles(self, run: BoundRun) -> int:
         """Cycles of an Einsum, all tiles together; of folds those after the first, as SCALE-Sim counts."""
         depth, axes, pairs = len(self.loops), run.work.axes, 1
@@ -158,7 +145,7 @@ class BoundGroup:
     @cached_property
     def busy_cycles(self) -> Mapping[str, int]:
         """Unit -> cycles that its Einsums take, waits apart."""
-        return {unit: sum(self.cycles(run) for run in self.runs if run.unit == unit) for unit in (ARRAY_2D, ARRAY_1D)}
+        return {unit: sum(self.cycles(run) for run in self.runs if run.unit == unit) for unit in UNITS}
 
     @cached_property
     def read_words(self) -> int:
@@ -181,7 +168,9 @@ class BoundGroup:
         whole = self.problem.whole()
         if self.attended is None or not operand.axes >= PAIRED:
             return operand.words(whole)
-        tiles = self.different_tiles(operand.axes, len(self.loops))
+        made = next(each for each in self.made if each.tensor == operand.tensor)
+        depth = len(self.loops) if made.state & operand.axes else made.depth  # a sum leaves when its loop has ended
+        tiles = self.different_tiles(operand.axes, depth)
         return sum(count * operand.words(whole | tile) for tile, count in tiles)
 
     def port_words(self, run: BoundRun, tile: Tile) -> tuple[int, int]:
@@ -190,14 +179,19 @@ class BoundGroup:
         An operand is read again along loops in time that lack it, unless those are innermost (it stays in registers);
         elements that need the same word at once share one read. Sums stay in registers until they are complete.
         """
-        buffered = {each.tensor: each for each in (*self.reads, *self.made) if each.where == GLOBAL_BUFFER}
-        read = sum(operand_reads(run, operand, tile, buffered[operand.tensor].state)
+        buffered = self.buffered
+        read = sum(run.operand_reads(operand, tile, buffered[operand.tensor].state)
                    for operand in run.work.inputs if operand.tensor in buffered)
         if (own := buffered.get(run.work.output.tensor)) is None:
             return read, 0
         written = run.work.output.words({**tile, **dict.fromkeys(own.state, 1)})
         again = written if own.depth < len(self.loops) and not run.work.iterates else 0  # a sum that is not complete
         return read + again, written
+
+    @cached_property
+    def buffered(self) -> Mapping[str, Resident]:
+        """Tensors that the group has in the buffer."""
+        return {each.tensor: each for each in (*self.reads, *self.made) if each.where == GLOBAL_BUFFER}
 
     def all_port_words(self) -> tuple[int, int]:
         """Words that Einsums read from the buffer and write to it, all tiles together, loads and stores apart."""
@@ -207,6 +201,19 @@ class BoundGroup:
                 own_read, own_written = self.port_words(run, tile)
                 read, written = read + count * own_read, written + count * own_written
         return read, written
+
+    @cached_property
+    def moved_words(self) -> int:
+        """Words that go through the ports of the buffer, all tiles together."""
+        return sum(self.all_port_words()) + self.read_words + self.stored_from_buffer
+
+    def like(self, other: BoundGroup) -> BoundGroup:
+        """Take what is known of a group that only differs in the tiles that are open at once."""
+        if [made.where for made in self.made] == [made.where for made in other.made]:
+            kept = ("attended", "busy_cycles", "read_words", "written_words", "stored_from_buffer", "moved_words",
+                    "latencies")  # fmt: skip
+            self.__dict__.update({name: other.__dict__[name] for name in kept if name in other.__dict__})
+        return self
 
     def every_tile(self, run: BoundRun) -> Iterator[tuple[dict[str, int], int]]:
         """The different tiles that an Einsum runs on, with their number."""
@@ -229,8 +236,7 @@ class BoundGroup:
 
     @cached_property
     def port_cycles(self) -> float:
-        words = sum(self.all_port_words()) + self.read_words + self.stored_from_buffer
-        return words * self.spec.word_bytes / self.spec.global_buffer.bytes_per_cycle
+        return self.moved_words * self.spec.word_bytes / self.spec.global_buffer.bytes_per_cycle
 
     def path(self, begin: int, origin: int | None = None, tile: Tile | None = None) -> dict[int, int]:
         """Earliest ends of the Einsums of a tile that begins then, by place; from `origin`: of those that need it."""
@@ -268,11 +274,18 @@ class BoundGroup:
         if self.stages is not None:
             return 0.0
         if self.attended is None:
-            return float(self.whole_tiles // self.in_flight * self.latency(self.leaf))
+            return float(self.whole_tiles // self.in_flight * self.latencies)
+        return self.latencies / self.in_flight
+
+    @cached_property
+    def latencies(self) -> float:
+        """Cycles of a whole tile by itself; under a mask of all tiles that are visited, one after another."""
+        if self.attended is None:
+            return float(self.latency(self.leaf))
         alone = prod(self.problem.extents[axis] // size for axis, size in self.leaf.items() if axis not in PAIRED)
         cycles = sum(count * self.latency({**self.leaf, QUERY: queries, KEY: keys})
                      for (queries, keys), count in self.pairs(len(self.loops)))  # fmt: skip
-        return alone * cycles / self.in_flight
+        return float(alone * cycles)
 
     @cached_property
     def recurrence_cycles(self) -> int:
@@ -324,6 +337,11 @@ class BoundGroup:
         running values.
         """
         return max(self.busiest_cycles, self.open_cycles, float(self.waited_cycles))
+
+    @property
+    def least_cycles(self) -> float:
+        """Cycles of a bound that do not depend on what stays in registers: of as many tiles open at once, or fewer."""
+        return max(*self.busy_cycles.values(), self.dram_cycles, self.open_cycles, float(self.waited_cycles), 1.0)
 
     @cached_property
     def busiest_cycles(self) -> float:

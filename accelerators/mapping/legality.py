@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cascadesim.accelerators.binding import MADE_OF
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.pipeline import fewest, stages
 from cascadesim.accelerators.mapping.problem import Dimension, MappingProblem, TensorUse, Work
-from cascadesim.accelerators.mapping.resident import Resident
 from cascadesim.accelerators.mapping.runs import (
     ARRAY_1D,
     ARRAY_2D,
     GLOBAL_BUFFER,
     BoundLoop,
     BoundRun,
+    Resident,
     bound_run,
     executed,
     operations_of,
@@ -59,8 +60,15 @@ class Draft:
     def work(self, member: int) -> Work:
         return self.problem.work[member]
 
+    @cached_property
     def runs(self) -> tuple[BoundRun, ...]:
         return tuple(_run(self, member) for member in self.members)
+
+    def overlapped(self, in_flight: int | None) -> Draft:
+        """The same with so many tiles open at once."""
+        other = replace(self, in_flight=in_flight)
+        other.__dict__["runs"] = self.runs  # they are the same
+        return other
 
 
 def bind(draft: Draft) -> BoundGroup:
@@ -75,10 +83,9 @@ def bound(draft: Draft) -> BoundGroup:
     if draft.in_flight is None:
         return _pipelined(draft)
     problem, made = draft.problem, _made(draft)
-    runs = draft.runs()
-    reads = tuple(_read(draft, tensor, operands) for tensor, operands in inputs_of(problem, draft.members).items())
-    writes = tuple(outputs_of(problem, draft.members))
-    group = BoundGroup(problem, draft.spec, draft.loops, runs, reads, made, writes, draft.in_flight or 1)
+    inputs, writes = _outside(problem, draft.members)
+    reads = tuple(_read(draft, tensor, operands) for tensor, operands in inputs.items())
+    group = BoundGroup(problem, draft.spec, draft.loops, draft.runs, reads, made, writes, draft.in_flight or 1)
     return replace(group, made=tuple(_with_registers(group)))
 
 
@@ -87,12 +94,13 @@ def _pipelined(draft: Draft) -> BoundGroup:
 
     Where a running value would come too late tiles are taken as they come, two at a time.
     """
-    group = bound(replace(draft, in_flight=2))
+    group = bound(draft.overlapped(2))
     found = stages(group)
     if found is None:
         return group
-    group = replace(bound(replace(draft, in_flight=max(found.values()) + 1)), stages=found)
-    return replace(group, reads=tuple(replace(read, copies=input_copies(group, read.depth)) for read in group.reads))
+    staged = replace(bound(draft.overlapped(max(found.values()) + 1)), stages=found)
+    reads = tuple(replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)
+    return replace(staged, reads=reads).like(group)
 
 
 def input_copies(group: BoundGroup, depth: int) -> int:
@@ -205,7 +213,8 @@ def _too_early(draft: Draft, reader: int, operand: TensorUse) -> Iterator[str]:
         if producer.output.tensor != operand.tensor:
             continue
         carried = producer.iterates & draft.axes
-        open_loops = (producer.reduced & draft.axes) - {closed}
+        elsewhere = producer.output.axes - operand.axes - producer.iterates  # keys, of what was made query by query
+        open_loops = ((producer.reduced | elsewhere) & draft.axes) - {closed}
         if operand.final and carried - {closed}:
             yield f"{name} reads {operand.name} after its last step, inside the loop over {', '.join(sorted(carried))}"
         elif not producer.iterates and open_loops and member != reader:
@@ -214,6 +223,15 @@ def _too_early(draft: Draft, reader: int, operand: TensorUse) -> Iterator[str]:
             yield f"{name} reads {operand.name} of a single tile after the loop over {closed}"
         elif member > reader and not (producer.iterates & draft.axes):
             yield f"{name} reads {operand.name}, which comes later"
+
+
+def _outside(
+    problem: MappingProblem, members: tuple[int, ...]
+) -> tuple[Mapping[str, tuple[TensorUse, ...]], tuple[TensorUse, ...]]:
+    """What comes from outside and what leaves; many groups of the same Einsums are bound."""
+    if members not in problem.outside:
+        problem.outside[members] = inputs_of(problem, members), tuple(outputs_of(problem, members))
+    return problem.outside[members]
 
 
 def inputs_of(problem: MappingProblem, members: Sequence[int]) -> dict[str, tuple[TensorUse, ...]]:

@@ -21,7 +21,16 @@ from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents
 from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import described, resolved, text_sizes
 from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, dimension_size
-from cascadesim.accelerators.mapping.search import Cost, Objective, actions, cost, search
+from cascadesim.accelerators.mapping.search import (
+    MANY_EINSUMS,
+    NO_LIMIT,
+    Cost,
+    KnownGroups,
+    Objective,
+    actions,
+    cost,
+    search,
+)
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spec import SpatialArray
@@ -107,17 +116,21 @@ def searched(
 
     Mappings that come with the project are candidates, too. Raises CascadeSimError where there is none.
     """
-    best: Mapped | None = None
-    evaluated, refusal = 0, None
+    many = len(cascade.einsums) >= MANY_EINSUMS and objective != "latency"
+    best = searched(cascade, extents, spec, mask, most_fused) if many else None
+    evaluated, refusal, known = 0, None, _known(cascade, extents, spec, mask, objective)
     for choice in _choices(cascade, dict(extents), spec):
         try:
             bound, splits = _sized(cascade, dict(extents), choice, mask)
-            groups, tried = search(bound, spec, most_fused, objective, thorough)
+            below = NO_LIMIT if best is None else best.cost(objective)
+            groups, tried = search(bound, spec, most_fused, objective, known, below, thorough)
         except CascadeSimError as error:
             refusal = refusal or error
             continue
-        found = Mapped(SEARCHED, groups, splits, tried)
         evaluated += tried
+        if groups is None:
+            continue
+        found = Mapped(SEARCHED, groups, splits, tried)
         best = found if best is None or found.cost(objective) < best.cost(objective) else best
     for shipped in shipped_mappings().values() if most_fused > 1 else ():
         try:
@@ -129,6 +142,14 @@ def searched(
     if best is None:
         raise refusal or CascadeSimError(f"{cascade.name}: it leaves no sizes to try")
     return Mapped(best.name, best.groups, best.splits, evaluated)
+
+
+@cache
+def _known(
+    cascade: Cascade, extents: tuple[tuple[str, int], ...], spec: SpatialArray, mask: Mask, objective: Objective
+) -> KnownGroups:
+    """Groups that searches of one cascade have found, however many Einsums they may fuse."""
+    return KnownGroups()
 
 
 @cache

@@ -8,7 +8,7 @@ what they copy. Knows no machine and no loop.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
@@ -147,6 +147,8 @@ class MappingProblem:
     chains: Mapping[str, tuple[str, ...]]  # axis -> ranks of the text that split it, outermost first
     starts: tuple[tuple[str, TensorUse], ...] = ()  # state and input that it begins with: `RM[h,0,p] = SINK[h]`
     attended: AttendedKeys | None = None  # None: all pairs of query and key
+    outside: dict[tuple[int, ...], tuple[Mapping[str, tuple[TensorUse, ...]], tuple[TensorUse, ...]]] = field(
+        default_factory=dict, repr=False, compare=False)  # of groups that were bound: what they read and write
 
     @property
     def outputs(self) -> frozenset[str]:
@@ -155,6 +157,11 @@ class MappingProblem:
     @property
     def inputs(self) -> frozenset[str]:
         return frozenset(self.cascade.inputs)
+
+    @cached_property
+    def attended_pairs(self) -> tuple[bytes, bytes] | None:
+        """What a mask leaves of the pairs of query and key, to tell equal problems by."""
+        return None if self.attended is None else (self.attended.first.tobytes(), self.attended.last.tobytes())
 
     @cached_property
     def cycles(self) -> tuple[frozenset[int], ...]:

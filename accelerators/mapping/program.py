@@ -19,8 +19,7 @@ from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.pipeline import stores_at
 from cascadesim.accelerators.mapping.problem import TensorUse
-from cascadesim.accelerators.mapping.resident import Resident
-from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, BoundLoop, BoundRun
+from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, BoundLoop, BoundRun, Resident
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 

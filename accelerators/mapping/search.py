@@ -9,35 +9,77 @@ set: orders of loops are all tried, tiles are those of the array and whole exten
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
-from math import prod
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
-from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.candidates import Neighbours
+from cascadesim.accelerators.mapping.floors import least_busy, least_of_all
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bound, does_not_fit, illegal, input_copies
+from cascadesim.accelerators.mapping.legality import (
+    Draft,
+    IllegalMapping,
+    bound,
+    does_not_fit,
+    illegal,
+    input_copies,
+    outputs_of,
+)
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.pipeline import epoch_cycles
 from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, operations_of
 from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
+MANY_EINSUMS = 24  # from here on what is known bounds the search; assumed: all of one attention are below, and fast
 Objective = Literal["latency", "energy", "dram"]
 Cost = tuple[float, float]  # the objective, and what decides between equals
+NO_LIMIT: Cost = (float("inf"), 0.0)
+
+
+class Best(NamedTuple):
+    """A best group, how many ways were compared, and whether any of them fits, be it worse than what was asked for."""
+
+    group: BoundGroup | None
+    tried: int
+    fits: bool
+
+
+@dataclass(frozen=True)
+class KnownGroups:
+    """Best groups of one cascade, by what they read, walk and write: choices of sizes of a text share most of them."""
+
+    found: dict[object, tuple[Best, Cost]] = field(default_factory=dict)
+
+    def best_group(
+        self, problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective,
+        fine: bool = False, below: Cost = NO_LIMIT,
+    ) -> Best:  # fmt: skip
+        """As `best_group`; nothing is compared twice."""
+        works = [problem.work[member] for member in members]
+        uses = (*(use for work in works for use in (*work.inputs, work.output)), *outputs_of(problem, members))
+        axes = frozenset().union(*(use.axes for use in uses), *(work.axes for work in works))
+        key = (members, fine, uses, tuple((axis, problem.extents[axis]) for axis in sorted(axes)),
+               tuple(tuple(sorted(work.walks.items())) for work in works), problem.attended_pairs)  # fmt: skip
+        best, limit = self.found.get(key, (Best(None, 0, True), (0.0, 0.0)))
+        best = best._replace(tried=0)
+        if best.group is None and limit < below:
+            best = best_group(problem, spec, members, objective, fine, below)
+            self.found[key] = best, below
+        return best if best.group is None else best._replace(group=replace(best.group, problem=problem))
 
 
 def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     """What the search compares of one instance: the objective, and what decides between equals.
 
-    Cycles are a bound; where tiles do not overlap, loads and stores of larger tiles come on top.
+    Cycles are a bound; where tiles do not overlap, or there is one only, loads and stores of larger tiles come on top.
     """
-    cycles = group.bound_cycles + (group.dram_cycles if group.in_flight == 1 else 0.0)
+    several = group.problem.instances > 1 or any(loop.most > 1 for loop in group.loops)
+    alone = group.in_flight == 1 or not several
+    cycles = group.bound_cycles + (group.dram_cycles if alone else 0.0)
     if group.stages is not None:
         cycles = max(cycles, group.whole_tiles * epoch_cycles(group, group.stages))
     words = float(group.read_words + group.written_words)
@@ -75,31 +117,51 @@ def priced(done: Actions) -> Actions:
 
 def search(
     problem: MappingProblem, spec: SpatialArray, most_fused: int = MOST_FUSED, objective: Objective = "latency",
-    thorough: bool = False,
-) -> tuple[tuple[BoundGroup, ...], int]:  # fmt: skip
+    known: KnownGroups | None = None, below: Cost = NO_LIMIT, thorough: bool = False,
+) -> tuple[tuple[BoundGroup, ...] | None, int]:  # fmt: skip
     """The groups that together cost least, and how many ways were compared.
 
     Stretches are compared on tiles of the array's sides, and of all sizes where none of these fits; those that are
-    taken then try tiles of all sizes (`thorough`: as `best_group`). Raises CascadeSimError where an Einsum cannot run
+    taken then try tiles of all sizes (`thorough`: as `best_group`). Of many Einsums None where nothing costs less than
+    `below`; for those what they cost one by one bounds the search. Raises CascadeSimError where an Einsum cannot run
     even alone.
     """
-    found, evaluated = _cheapest(problem, spec, most_fused, objective)
-    if found is None:
+    known, alone, evaluated = known or KnownGroups(), None, 0
+    if len(problem.work) < MANY_EINSUMS:
+        below = NO_LIMIT
+    elif most_fused > 1:
+        alone, evaluated = _cheapest(problem, spec, 1, objective, known, below)
+        below = below if alone is None else _total(alone, objective)
+    found, more = _cheapest(problem, spec, most_fused, objective, known, below)
+    found, evaluated = found or alone, evaluated + more
+    if found is None and below == NO_LIMIT:
         raise _reason(problem, spec)
     refined = []
-    for group in found:
-        other, tried = best_group(problem, spec, tuple(run.place for run in group.runs), objective, True, thorough)
-        refined.append(group if other is None else min(group, other, key=lambda each: cost(each, objective)))
-        evaluated += tried
-    return tuple(refined), evaluated
+    for group in found or ():
+        members = tuple(run.place for run in group.runs)
+        limit = cost(group, objective)
+        better = (best_group(problem, spec, members, objective, True, limit, thorough) if thorough
+                  else known.best_group(problem, spec, members, objective, True, limit))  # fmt: skip
+        refined.append(group if better.group is None else better.group)
+        evaluated += better.tried
+    return tuple(refined) or None, evaluated
+
+
+def _total(groups: Sequence[BoundGroup], objective: Objective) -> Cost:
+    costs = [cost(group, objective) for group in groups]
+    return sum(first for first, _ in costs), sum(second for _, second in costs)
 
 
 def _cheapest(
-    problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective
-) -> tuple[tuple[BoundGroup, ...] | None, int]:
-    """The cheapest path through the Einsums, None where there is none, and how many ways were compared."""
+    problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, known: KnownGroups, below: Cost,
+) -> tuple[tuple[BoundGroup, ...] | None, int]:  # fmt: skip
+    """The cheapest path through the Einsums, None where none costs less than `below`, and how many ways were compared.
+
+    A stretch is left out where not even the least that it and all Einsums after it cost would improve on a path.
+    """
     count = len(problem.work)
     best: list[tuple[Cost, tuple[BoundGroup, ...]] | None] = [((0.0, 0.0), ())] + [None] * count
+    after = [*(least_cost(problem, spec, range(end, count), objective) for end in range(count)), (0.0, 0.0)]
     evaluated = 0
     for start in range(count):
         before = best[start]
@@ -109,26 +171,34 @@ def _cheapest(
             members = tuple(range(start, end))
             if len(members) > most_fused and (start, end - 1) not in problem.stretches:
                 continue
-            group, tried = best_group(problem, spec, members, objective)
-            if group is None:
-                group, more = best_group(problem, spec, members, objective, fine=True)
+            reached = best[end]
+            limit = _less(below, before[0], after[end])
+            limit = limit if reached is None else min(limit, _less(reached[0], before[0]))
+            if limit <= least_cost(problem, spec, members, objective):
+                continue
+            group, tried, fits = known.best_group(problem, spec, members, objective, False, limit)
+            if not fits:
+                group, more, _ = known.best_group(problem, spec, members, objective, True, limit)
                 tried += more
             evaluated += tried
             if group is None:
                 continue
-            (cycles, words), (more_cycles, more_words) = before[0], cost(group, objective)
-            total = cycles + more_cycles, words + more_words
-            known = best[end]
-            if known is None or total < known[0]:
+            own = cost(group, objective)
+            total = before[0][0] + own[0], before[0][1] + own[1]
+            if reached is None or total < reached[0]:
                 best[end] = total, (*before[1], group)
     found = best[count]
     return (None if found is None else found[1]), evaluated
 
 
+def _less(limit: Cost, *costs: Cost) -> Cost:
+    return limit[0] - sum(first for first, _ in costs), limit[1] - sum(second for _, second in costs)
+
+
 def _reason(problem: MappingProblem, spec: SpatialArray) -> CascadeSimError:
     """Why the first Einsum that cannot run alone cannot, on the smallest tiles."""
     for place in range(len(problem.work)):
-        if best_group(problem, spec, (place,), fine=True)[0] is not None:
+        if best_group(problem, spec, (place,), fine=True).group is not None:
             continue
         alone = Neighbours(problem, spec, (place,), fine=True)
         for inner, closed, shared in alone.shapes():
@@ -144,26 +214,45 @@ def _reason(problem: MappingProblem, spec: SpatialArray) -> CascadeSimError:
 
 def best_group(
     problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective = "latency",
-    fine: bool = False, thorough: bool = False,
-) -> tuple[BoundGroup | None, int]:  # fmt: skip
-    """The best group of these Einsums, None where they cannot share loops, and how many were compared.
+    fine: bool = False, below: Cost = NO_LIMIT, thorough: bool = False,
+) -> Best:  # fmt: skip
+    """The best group of these Einsums that costs less than `below`, if there is one.
 
     `thorough`: then tiles of other sizes, one or two axes at a time, as long as that is better.
     """
-    best, least, tried = None, (float("inf"), 0.0), 0
+    found = Best(None, 0, False)
     neighbours = Neighbours(problem, spec, members, fine, squares=thorough)
     while True:
-        before = best
-        for draft in neighbours.drafts():
-            tried += 1
-            if objective == "latency" and _least_busy(draft) > least[0]:
-                continue
-            group = _resident(draft)
-            if group is not None and (own := cost(group, objective)) < least:
-                best, least = group, own
-        if best is before or best is None or not thorough:
-            return best, tried
-        neighbours = replace(neighbours, near=best.leaf)
+        before = found.group
+        found = _best_of(neighbours, objective, found, below if before is None else cost(before, objective))
+        if found.group is before or found.group is None or not thorough:
+            return found
+        neighbours = replace(neighbours, near=found.group.leaf)
+
+
+def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: Cost) -> Best:
+    """The best of some ways that costs less than `least`, or what is known."""
+    problem, spec, members = neighbours.problem, neighbours.spec, neighbours.members
+    best, tried, fits = known
+    busy: dict[object, float] = {}  # orders of loops make no difference to it
+    floor = least_cost(problem, spec, members, objective)
+    for draft in neighbours.drafts():
+        tried += 1
+        leaf = problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in draft.loops}
+        alike = tuple(leaf.values()), tuple(draft.spaces.values())
+        if alike not in busy:
+            busy[alike] = least_busy(draft, leaf)
+        if fits and least <= _at_least(floor, busy[alike], objective):
+            continue
+        group = _resident(draft)
+        if group is None:
+            continue
+        fits = True
+        if (own := cost(group, objective)) < least:
+            best, least = group, own
+            if least <= floor:
+                break
+    return Best(best, tried, fits)
 
 
 def every_group(
@@ -175,31 +264,41 @@ def every_group(
             yield group
 
 
-def _least_busy(draft: Draft) -> float:
-    """Cycles of the busier array at least: those of whole tiles, of which a mask may leave some out."""
-    problem, busy = draft.problem, {ARRAY_2D: 0, ARRAY_1D: 0}
-    leaf = problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in draft.loops}
-    for run in draft.runs():
-        left_out = PAIRED if problem.attended is not None and run.work.axes >= PAIRED else frozenset()
-        whole = prod(problem.extents[axis] // leaf[axis] for axis in run.work.axes - left_out)
-        pairs = 1 if not left_out or problem.attended is None else dict(
-            problem.attended.visited(leaf[QUERY], leaf[KEY])).get((leaf[QUERY], leaf[KEY]), 0)
-        busy[run.unit] += whole * pairs * run.cycles(leaf)
-    return max(busy.values())
+def least_cost(
+    problem: MappingProblem, spec: SpatialArray, members: Sequence[int], objective: Objective = "latency"
+) -> Cost:
+    """What no way of fusing these Einsums undercuts."""
+    cycles, words = least_of_all(problem, spec, members)
+    return {"latency": (cycles, words), "dram": (words, cycles), "energy": (0.0, 0.0)}[objective]
+
+
+def _at_least(floor: Cost, busy: float, objective: Objective) -> Cost:
+    """The least cost of a draft of which so many cycles of the busier array are known."""
+    return (max(busy, floor[0]), floor[1]) if objective == "latency" else (floor[0], max(busy, floor[1]))
 
 
 def _resident(draft: Draft) -> BoundGroup | None:
     """Overlap tiles as far as helps and the buffer goes, then keep inputs further out where that saves traffic."""
-    best = None
+    best = first = None
     for in_flight in (None, *OVERLAPS):
-        group = bound(replace(draft, in_flight=in_flight))
+        group = bound(draft.overlapped(in_flight))
+        first = group if first is None else first
+        group.like(first)
         if in_flight is None and group.stages is None:
             continue
-        if group.footprint_words <= group.spec.buffer_words and (best is None or cost(group) < cost(best)):
-            best = group
-            if cost(group)[0] == group.busiest_cycles:
-                break
+        if group.footprint_words <= group.spec.buffer_words:
+            if best is None or cost(group) < cost(best):
+                best = group
+            if cost(group)[0] <= (group.busiest_cycles if group.stages else group.least_cycles):
+                break  # fewer tiles that are open at once are no faster
+        elif group.stages is None and not _fits_one(draft):
+            break
     return None if best is None else _further_out(best)
+
+
+def _fits_one(draft: Draft) -> bool:
+    group = bound(draft.overlapped(1))
+    return group.footprint_words <= group.spec.buffer_words
 
 
 def _further_out(group: BoundGroup) -> BoundGroup:

@@ -16,7 +16,7 @@ from typing import Generic, Self, TypeVar
 
 from cascadesim.accelerators.access_counts import Accesses, Level, Nest, Operand, count_accesses, loop_over, ragged
 from cascadesim.accelerators.binding import OtherFormError
-from cascadesim.accelerators.energy import Actions, area_um2, dynamic_energy_j, has_area
+from cascadesim.accelerators.energy import Actions, area_um2, has_area, sourced_energy_j
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
 from cascadesim.accelerators.protocol import (
     Accounting,
@@ -140,7 +140,7 @@ def plan_linear(operation: Operation, spec: SpatialArray, accounting: Accounting
     physical = accounting == "physical"
     blocking = fastest_blocking(product, spec) if physical else published_blocking(product, spec)
     phase = _phase(einsum.name, blocking, spec, physical)
-    energy = dynamic_energy_j(linear_actions(einsum, blocking, accounting), spec)
+    energy = sourced_energy_j(linear_actions(einsum, blocking, accounting), spec)
     words = dict.fromkeys((*cascade.inputs, *cascade.outputs), spec.word_bytes)
     return Plan(operation, accounting, _mapping_lines(blocking), (phase,), energy, element_bytes=words)
 

@@ -243,6 +243,42 @@ PERCEPTRON = cascade("perceptron", """
     Y[r,j] = A[r,n] * W2[n,j]                 # a hidden unit is used up as it appears
 """)
 
+LLAMA_LAYER = cascade("llama-layer", """
+    SX[p]            = X[p,d] * X[p,d]                   # RMS norm, pass 1 over d
+    RX[p]            = sqrt(SX[p] / D + 0.00001)
+    N[p,d]           = X[p,d] / RX[p] * GX[d]            # pass 2
+    QP[h,g,p,j,i]    = N[p,d] * WQ[h,g,d,j,i]            # h heads of keys, g queries each; j halves of i elements
+    KP[h,p,j,i]      = N[p,d] * WK[h,d,j,i]
+    V[h,p,f]         = N[p,d] * WV[h,d,f]
+    Q[h,g,p,c,i]     = QP[h,g,p,j,i] * ROT[p,j,c,i]      # rotary: ROT[p,:,:,i] is (cos, sin; -sin, cos) of p and i
+    K[h,p,c,i]       = KP[h,p,j,i] * ROT[p,j,c,i]
+    RM[h,g,0,p]      = -inf                              # causal attention in one pass over the keys
+    RD[h,g,0,p]      = 0
+    RNV[h,g,0,p,f]   = 0
+    QK[h,g,m1,m0,p]  = Q[h,g,p,c,i] * K[h,m1*M0+m0,c,i] if m1*M0+m0 <= p else -inf
+    LM[h,g,m1,p]     max= QK[h,g,m1,m0,p] if m1*M0+m0 <= p else -inf
+    RM[h,g,m1+1,p]   = max(RM[h,g,m1,p], LM[h,g,m1,p])
+    SLN[h,g,m1,m0,p] = exp(QK[h,g,m1,m0,p] - RM[h,g,m1+1,p]) if m1*M0+m0 <= p else 0
+    SLD[h,g,m1,p]    = SLN[h,g,m1,m0,p] if m1*M0+m0 <= p else 0
+    SLNV[h,g,m1,p,f] = SLN[h,g,m1,m0,p] * V[h,m1*M0+m0,f] if m1*M0+m0 <= p else 0
+    PRM[h,g,m1,p]    = exp(RM[h,g,m1,p] - RM[h,g,m1+1,p])
+    SPD[h,g,m1,p]    = PRM[h,g,m1,p] * RD[h,g,m1,p]
+    RD[h,g,m1+1,p]   = SPD[h,g,m1,p] + SLD[h,g,m1,p]
+    SPNV[h,g,m1,p,f] = PRM[h,g,m1,p] * RNV[h,g,m1,p,f]
+    RNV[h,g,m1+1,p,f] = SPNV[h,g,m1,p,f] + SLNV[h,g,m1,p,f]
+    AV[h,g,p,f]      = RNV[h,g,M1,p,f] / RD[h,g,M1,p]
+    O[p,d]           = AV[h,g,p,f] * WO[h,g,f,d]
+    Y[p,d]           = X[p,d] + O[p,d]
+    SY[p]            = Y[p,d] * Y[p,d]                   # the second norm
+    RY[p]            = sqrt(SY[p] / D + 0.00001)
+    NY[p,d]          = Y[p,d] / RY[p] * GY[d]
+    GATE[p,n]        = NY[p,d] * WG[d,n]
+    UP[p,n]          = NY[p,d] * WU[d,n]
+    A[p,n]           = GATE[p,n] / (1 + exp(-GATE[p,n])) * UP[p,n]
+    DOWN[p,d]        = A[p,n] * WD[n,d]
+    Z[p,d]           = Y[p,d] + DOWN[p,d]
+""")
+
 ALL_REDUCE = cascade("all-reduce", """
     Y[r,d] = X[x,r,d]                                # the sum over the devices x, on every one of them
 """)

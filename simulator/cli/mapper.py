@@ -98,6 +98,7 @@ def _table(found: FoundMapping) -> Iterator[str]:
         yield f"own plan      {figures.cycles:>16,} cycles, {level:,} at cycle level: the dataflow that its model finds"
     yield f"DRAM traffic  {gigabytes(mapped.dram_bytes):>16}"
     yield f"energy        {_joules(mapped.energy_j):>16}"
+    yield from _against_unfused(found)
     if found.lower_bound is not None and found.value is not None:
         ratio = found.value / found.lower_bound
         reached = "reached" if found.optimal else f"{ratio:.3g} times as much was found"
@@ -134,6 +135,22 @@ def _front(found: FoundMapping) -> Iterator[str]:
     if len(found.front) > 1:
         yield f"the fastest at cycle level, {found.cycle_level:,} cycles:"
     yield found.text.rstrip()
+
+
+def _against_unfused(found: FoundMapping) -> Iterator[str]:
+    """What fusing gains, in all and group by group."""
+    unfused, mapped = found.unfused, found.mapped
+    if unfused is None or len(unfused.groups) == len(mapped.groups):
+        return
+    speed, share = unfused.cycles / mapped.cycles, mapped.dram_bytes / unfused.dram_bytes
+    yield (f"unfused       {unfused.cycles:>16,.0f} cycles, {found.unfused_cycle_level:,} at cycle level; DRAM traffic "
+           f"{gigabytes(unfused.dram_bytes)}; energy {_joules(unfused.energy_j)}")
+    yield f"fusing gains  {speed:>16.3g} times the speed; {share:.3g} of the DRAM traffic is left:"
+    for gain in found.gains:
+        names, fused = gain.einsums, (gain.fused,)
+        name = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
+        yield (f"  {name:<14}{gain.cycles(fused):>14,.0f} cycles, {gigabytes(gain.dram_bytes(fused))}; one by one "
+               f"{gain.cycles(gain.alone):,.0f} cycles, {gigabytes(gain.dram_bytes(gain.alone))}")
 
 
 def _joules(energy_j: Mapping[str, float] | None) -> str:

@@ -14,8 +14,7 @@ import numpy as np
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.problem import MappingProblem
-from cascadesim.accelerators.mapping.resident import Resident
-from cascadesim.accelerators.mapping.runs import BoundRun
+from cascadesim.accelerators.mapping.runs import BoundRun, Resident
 from cascadesim.einsum_cascades.analysis.counts import shape_of
 from cascadesim.einsum_cascades.notation import ir, operators
 

@@ -128,3 +128,42 @@ def test_flat_prints_its_published_dataflow_and_what_its_own_model_finds(capsys:
     published, closed = (int(figures[name].split()[place].replace(",", ""))
                          for name, place in (("published", 1), ("closed", 2)))  # fmt: skip
     assert least <= closed < 1.02 * least < published
+
+
+LAYER = tuple(word for size in ("p=16", "m=16", "d=8", "h=2", "g=2", "j=2", "c=2", "i=2", "f=4", "n=24")
+              for word in ("--set", size))  # fmt: skip
+
+
+def test_a_layer_says_what_fusing_gains_group_by_group(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    saved = tmp_path / "layer.mapping"
+    layer = ("llama-layer", "--arch", "tpu-v4i-like", "--workload", "llama", *LAYER)
+    code, out, _ = run(capsys, "map", *layer, "--output", str(saved), "--format", "json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["energy_j"] is None
+    assert found["cycles"] <= found["unfused"]["cycles"] <= found["unfused"]["cycle_level_cycles"]
+    assert found["dram_bytes"] < found["unfused"]["dram_bytes"]
+    groups = found["groups"]
+    assert len([name for group in groups for name in group["einsums"]]) == 30
+    for whole in ("cycles", "dram_bytes"):
+        assert sum(group[whole] for group in groups) == pytest.approx(found[whole])
+        assert sum(group[f"unfused_{whole}"] for group in groups) == pytest.approx(found["unfused"][whole])
+    assert saved.read_text() == found["mapping"]
+    code, out, _ = run(capsys, "map", *layer)
+    assert code == 0
+    assert "fusing gains" in out
+    assert f"{groups[0]['einsums'][0]} ... {groups[0]['einsums'][-1]}" in out
+
+
+def test_a_layer_of_another_model_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, error = run(capsys, "map", "llama-layer", "--arch", "tpu-v4i-like")
+    assert (code, out) == (2, "")
+    assert error.startswith("map: bert has no layers of RMS norms")
+    assert error.count("\n") == 1
+
+
+def test_energy_without_prices_is_no_objective(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, error = run(capsys, "map", "attention-3pass", "--arch", "tpu-v4i-like", "--seq-len", "128",
+                         "--objective", "energy")  # fmt: skip
+    assert code == 2
+    assert "no sourced energy on tpu-v4i-like" in error
