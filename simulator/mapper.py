@@ -14,14 +14,14 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.plan import Mapped, given, searched
 from cascadesim.accelerators.mapping.problem import free_extents
 from cascadesim.accelerators.mapping.resolve import described
-from cascadesim.accelerators.mapping.search import Objective
+from cascadesim.accelerators.mapping.search import MANY_EINSUMS, Objective
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accelerator, Plan, TakesMappings, checked
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent
 from cascadesim.einsum_cascades.models.operation import Operation, least_elements, work_of
-from cascadesim.einsum_cascades.models.workload import layer_extents, load_workload
+from cascadesim.einsum_cascades.models.workload import Workload, load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.execution import execute
@@ -158,6 +158,22 @@ def operation_of(
     return Operation(text.name, "linear", text, tuple(own.items()))
 
 
+def layer_extents(workload: Workload, length: int | None = None, batch: int | None = None) -> dict[str, int]:
+    """Sizes of the ranks of `llama-layer` for a model of such layers, one for each sequence of the batch.
+
+    Raises CascadeSimError for a model of another kind of layer.
+    """
+    attention, ffn, masks = workload.attention, workload.ffn, {layer.mask for layer in workload.layers.values()}
+    if (attention is None or ffn is None or not attention.rotary or attention.latent is not None or not ffn.gated
+            or workload.norm != "rms" or masks != {"causal"}):
+        raise CascadeSimError(f"{workload.name} has no layers of RMS norms, rotated causal attention and a gated "
+                              f"perceptron; take another workload, such as llama, or give all sizes")
+    tokens, depth = length or workload.sequence_length, attention.head_dim
+    return {"b": batch or workload.batch, "p": tokens, "m": tokens, "d": workload.hidden,
+            "h": attention.key_heads, "g": attention.heads // attention.key_heads, "j": 2, "c": 2, "i": depth // 2,
+            "f": attention.values, "n": ffn.width}  # fmt: skip
+
+
 def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: MappingObjective) -> FoundMapping:
     """Search for each objective, and take the best of all that is found for the one that was asked for.
 
@@ -170,6 +186,8 @@ def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: M
     spec: SpatialArray = accelerator.spec
     found = [searched(operation.cascade, operation.extents, spec, operation.mask)]
     others: tuple[Objective, ...] = ("dram",) if found[0].energy_j is None else ("energy", "dram")
+    if objective == "latency" and len(operation.cascade.einsums) >= MANY_EINSUMS:
+        others = ()  # a search takes long, and would only add to the front
     found += [searched(operation.cascade, operation.extents, spec, operation.mask, objective=each,
                        thorough=each == objective == "dram") for each in others]  # fmt: skip
     for shipped in shipped_mappings().values():

@@ -130,10 +130,14 @@ def search(
     if len(problem.work) < MANY_EINSUMS:
         below = NO_LIMIT
     elif most_fused > 1:
-        alone, evaluated = _cheapest(problem, spec, 1, objective, known, below)
+        alone, evaluated = _cheapest(problem, spec, 1, objective, known, below, fine=False)
         below = below if alone is None else _total(alone, objective)
-    found, more = _cheapest(problem, spec, most_fused, objective, known, below)
+    many = len(problem.work) >= MANY_EINSUMS
+    found, more = _cheapest(problem, spec, most_fused, objective, known, below, fine=not many)
     found, evaluated = found or alone, evaluated + more
+    if found is None and below == NO_LIMIT and many:
+        found, more = _cheapest(problem, spec, most_fused, objective, known, below)
+        evaluated += more
     if found is None and below == NO_LIMIT:
         raise _reason(problem, spec)
     refined = []
@@ -154,10 +158,12 @@ def _total(groups: Sequence[BoundGroup], objective: Objective) -> Cost:
 
 def _cheapest(
     problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, known: KnownGroups, below: Cost,
+    fine: bool = True,
 ) -> tuple[tuple[BoundGroup, ...] | None, int]:  # fmt: skip
     """The cheapest path through the Einsums, None where none costs less than `below`, and how many ways were compared.
 
     A stretch is left out where not even the least that it and all Einsums after it cost would improve on a path.
+    `fine`: where no tile of the sides fits, tiles of all sizes are tried.
     """
     count = len(problem.work)
     best: list[tuple[Cost, tuple[BoundGroup, ...]] | None] = [((0.0, 0.0), ())] + [None] * count
@@ -177,7 +183,7 @@ def _cheapest(
             if limit <= least_cost(problem, spec, members, objective):
                 continue
             group, tried, fits = known.best_group(problem, spec, members, objective, False, limit)
-            if not fits:
+            if not fits and fine:
                 group, more, _ = known.best_group(problem, spec, members, objective, True, limit)
                 tried += more
             evaluated += tried

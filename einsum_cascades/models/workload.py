@@ -348,19 +348,3 @@ def workload_from_rows(path: Path | str) -> TracedWorkload:
     """The workload in a file of a pruning trace. Raises SpecError with one located line for each problem."""
     path = Path(path)
     return TracedWorkload(path.name, PruningTrace(path.name, read_rows(path)))
-
-
-def layer_extents(workload: Workload, length: int | None = None, batch: int | None = None) -> dict[str, int]:
-    """Sizes of the ranks of `llama-layer` for a model of such layers, one for each sequence of the batch.
-
-    Raises CascadeSimError for a model of another kind of layer.
-    """
-    attention, ffn, masks = workload.attention, workload.ffn, {layer.mask for layer in workload.layers.values()}
-    if (attention is None or ffn is None or not attention.rotary or attention.latent is not None or not ffn.gated
-            or workload.norm != "rms" or masks != {"causal"}):
-        raise CascadeSimError(f"{workload.name} has no layers of RMS norms, rotated causal attention and a gated "
-                              f"perceptron; take another workload, such as llama, or give all sizes")
-    tokens, depth = length or workload.sequence_length, attention.head_dim
-    return {"b": batch or workload.batch, "p": tokens, "m": tokens, "d": workload.hidden,
-            "h": attention.key_heads, "g": attention.heads // attention.key_heads, "j": 2, "c": 2, "i": depth // 2,
-            "f": attention.values, "n": ffn.width}  # fmt: skip

@@ -102,19 +102,19 @@ def exhaustive(
 ])  # fmt: skip
 def test_bounds_leave_out_nothing_that_is_better(name: str, sizes: dict[str, int] | None, objective: Objective) -> None:
     text = find(name)
-    sizes = sizes or {rank.upper(): 4 for rank in text.ranks}
+    sizes = sizes or {rank.upper(): 4 for rank in text.ranks} | {"G": 1}
     of, spec = problem(text, sizes), edge()
     for start in range(0, len(of.work), 2):
         for end in (start + 1, min(start + 3, len(of.work))):
             members = tuple(range(start, end))
-            best, _ = best_group(of, spec, members, objective)
+            best = best_group(of, spec, members, objective).group
             expected = exhaustive(of, spec, members, objective)
             assert (best is None) == (expected is None)
             if best is None or expected is None:
                 continue
             assert cost(best, objective) == cost(expected, objective)
             assert least_cost(of, spec, members, objective) <= cost(best, objective)
-            nothing, _ = best_group(of, spec, members, objective, below=cost(best, objective))
+            nothing = best_group(of, spec, members, objective, below=cost(best, objective)).group
             assert nothing is None
             assert cost(best, objective) < NO_LIMIT
 

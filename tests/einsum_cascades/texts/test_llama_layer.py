@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from cascadesim.einsum_cascades.analysis.bound_counts import bound_work
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
 from cascadesim.einsum_cascades.analysis.passes import passes
-from cascadesim.einsum_cascades.models.workload import layer_extents, load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts.transformer import LLAMA_LAYER
+from cascadesim.simulator.mapper import layer_extents
 
 Values = NDArray[np.float64]
 HEADS, SHARING, TOKENS, WIDTH, HALF, VALUE, HIDDEN = 2, 3, 6, 7, 2, 4, 10
