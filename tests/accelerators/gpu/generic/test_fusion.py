@@ -197,7 +197,8 @@ def test_every_einsum_is_in_one_kernel_after_those_it_reads(name: str) -> None:
     try:
         kernels = fused_kernels(text)
     except CascadeSimError as error:
-        assert "no rate of that on GPUs is known" in str(error)  # noqa: PT017
+        why = "no order of kernels computes QK" if name == "llama-layer" else "no rate of that on GPUs is known"
+        assert why in str(error)  # noqa: PT017
         return
     where = {number: place for place, kernel in enumerate(kernels) for number in kernel.einsums}
     assert sum(len(kernel.einsums) for kernel in kernels) == len(where)
