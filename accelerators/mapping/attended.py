@@ -41,10 +41,11 @@ class AttendedKeys:
         """Keys that come together where a tile has all that are attended: tiles then have few sizes."""
         return 1 << max(0, -(-self.keys // FEW_SIZES) - 1).bit_length()
 
-    def keys_of(self, start: int, queries: int) -> int:
+    def keys_of(self, start: Positions | int, queries: Positions | int) -> Positions:
         """Keys from the first to the last that neighbouring queries attend, in whole units."""
         first, last = self.first[start] // self.unit, self.last[start + queries - 1] // self.unit
-        return int(min((last + 1) * self.unit, self.keys) - first * self.unit)
+        spans: Positions = np.minimum((last + 1) * self.unit, self.keys) - first * self.unit
+        return spans
 
     def visited(self, query_tile: int, key_tile: int) -> Pairs:
         """Sizes of the tiles that are visited; a tile of all keys has `keys_of` its queries."""
@@ -55,14 +56,14 @@ class AttendedKeys:
     def _visited(self, query_tile: int, key_tile: int) -> Counter[tuple[int, int]]:
         starts = np.arange(0, self.queries, query_tile)
         ends = np.minimum(starts + query_tile, self.queries)
-        first, last = self.first[starts], self.last[ends - 1]
         found: Counter[tuple[int, int]] = Counter()
         if key_tile >= self.keys:
-            spans = np.minimum((last // self.unit + 1) * self.unit, self.keys) - first // self.unit * self.unit
-            sizes, counts = np.unique(np.stack([ends - starts, spans]), axis=1, return_counts=True)
+            sizes = np.stack([ends - starts, self.keys_of(starts, ends - starts)])
+            sizes, counts = np.unique(sizes, axis=1, return_counts=True)
             found.update({(queries, keys): count for queries, keys, count in zip(*sizes.tolist(), counts.tolist(),
                                                                                 strict=True)})  # fmt: skip
             return found
+        first, last = self.first[starts], self.last[ends - 1]
         tiles, rest = last // key_tile - first // key_tile + 1, self.keys % key_tile
         partial = (last // key_tile == self.keys // key_tile) & (rest > 0)
         for size in np.unique(ends - starts).tolist():

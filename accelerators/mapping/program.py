@@ -143,7 +143,7 @@ class _Builder:
 
     def keys(self, loop: BoundLoop, query: int, queries: int) -> int:
         attended = self.group.attended
-        return attended.keys_of(query, queries) if attended is not None and loop.axis == QUERY else 0
+        return int(attended.keys_of(query, queries)) if attended is not None and loop.axis == QUERY else 0
 
     def is_alone(self, loop: BoundLoop, count: int) -> bool:
         return self.group.is_one(loop) if self.group.attended is not None and loop.axis in PAIRED else count == 1
@@ -241,7 +241,7 @@ class _Builder:
         for loop, place in zip(self.group.loops[:depth], places, strict=False):
             found[loop.axis] = place.size
         if attended is not None and found[KEY] == self.group.problem.extents[KEY]:
-            found[KEY] = attended.keys_of(self.start(QUERY, places[:depth]), found[QUERY])
+            found[KEY] = int(attended.keys_of(self.start(QUERY, places[:depth]), found[QUERY]))
         return found
 
     def changes(self, read: Resident, places: tuple[Place, ...], end: str) -> bool:

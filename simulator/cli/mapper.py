@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from cascadesim.simulator.cli.options import LARGEST_BATCH, choice, extent, lengths, new_file, output_format, whole
-from cascadesim.simulator.result import Result, write_lines
+from cascadesim.simulator.result import Result, say_panels, write_lines
 from cascadesim.simulator.views.output import (
     aligned,
     bytes_of,
@@ -64,10 +64,10 @@ def map_cascade(
         if file is not None:
             with written_to(file) as stream:
                 stream.write(found.text)
-        if picture is not None:
-            _draw(found, picture)
+        panels = 0 if picture is None else _draw(found, picture)
         lines = _front if objective == "pareto" else _table
         click.echo(json_text(found.to_dict()).rstrip() if format_ == "json" else printable("\n".join(lines(found))))
+    say_panels(plot, panels)
     return Result(found, found.to_dict, lambda: cast("list[dict[str, object]]", found.to_dict()["front"]),
                   lambda stream: write_lines(lines(found), stream), partial(_draw, found))  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 
@@ -20,6 +20,7 @@ from cascadesim.accelerators.mapping.legality import bind
 from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents, problem
 from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.search import search
+from cascadesim.accelerators.program import Repeat, TileRun
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
@@ -206,6 +207,22 @@ def test_no_schedule_is_shorter_than_the_bound_and_the_engine_does_all_of_the_wo
     states = {each.work.output.tensor for each in group.runs if each.work.iterates}
     begun = sum(operand.words(case.of.whole()) for state, operand in case.of.starts if state in states)
     assert moved == group.read_words - begun + group.written_words
+
+
+def started(order: Iterable[TileRun | Repeat]) -> int:
+    """Tiles with which columns of running values begin."""
+    return sum(each.times * started(each.body) if isinstance(each, Repeat) else each.tiles * each.fresh
+               for each in order)  # fmt: skip
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=str)
+@pytest.mark.parametrize("order", ["mp", "pm"])
+def test_each_column_begins_once_under_every_mask(mask: KeyInterval, order: str) -> None:
+    """2 heads of 6 queries in tiles of 2 have 6 columns, wherever the mask lets them begin."""
+    of = sized(find("attention-1pass"), {"H": 2, "P": 6, "M": 8, "E": 3, "F": 3}, 2, mask)
+    (draft, *_) = (draft for draft in Neighbours(of, array(2, 2, 2), tuple(range(len(of.work)))).drafts()
+                   if [(loop.axis, loop.step) for loop in draft.loops] == [("h", 1), *((axis, 2) for axis in order)])
+    assert started(program(bind(draft)).stream) == 6
 
 
 def test_a_product_reads_its_operands_as_often_as_loops_outside_say() -> None:

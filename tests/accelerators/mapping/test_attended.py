@@ -1,0 +1,64 @@
+"""Which keys the queries of a text attend, from its conditions and a mask; which tiles that visits, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cascadesim.accelerators.mapping.attended import AttendedKeys, attended
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
+from cascadesim.einsum_cascades.texts import find
+
+PAIRS = find("attention-3pass")
+
+
+def keys_of(text: str, condition: str, queries: int, keys: int) -> AttendedKeys:
+    scores = cascade(text, f"S[p] = A[p] * B[m] if {condition} else 0")
+    found = attended(scores, {"P": queries, "M": keys}, FULL)
+    assert found is not None
+    return found
+
+
+def test_keys_that_nobody_attends_between_two_queries_are_visited_too() -> None:
+    """Queries 0, 1, 2 attend keys 0, 2, 4 alone; 1 and 3 lie between."""
+    found = keys_of("even", "m == 2*p", 3, 5)
+    assert found.first.tolist() == [0, 2, 4]
+    assert found.last.tolist() == [1, 3, 4]
+
+
+def test_intervals_that_step_back_are_taken_wider() -> None:
+    """Queries 0, 1, 2 attend keys up to 2, 1, 0."""
+    found = keys_of("back", "m <= 2 - p", 3, 4)
+    assert found.first.tolist() == [0, 0, 0]
+    assert found.last.tolist() == [2, 2, 2]
+
+
+def test_heads_that_share_keys_lie_side_by_side_at_each_position() -> None:
+    found = attended(PAIRS, {"H": 1, "P": 2, "M": 3, "E": 1, "F": 1}, CAUSAL, heads=3)
+    assert found is not None
+    assert found.last.tolist() == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("mask", [FULL, KeyInterval(True, window=9)])
+def test_all_pairs_are_no_mask(mask: KeyInterval) -> None:
+    """One query at the end of three positions attends all three."""
+    assert attended(PAIRS, {"H": 1, "P": 1, "M": 3, "E": 1, "F": 1}, mask) is None
+
+
+def test_tiles_of_a_causal_triangle() -> None:
+    """5 queries and keys in tiles of 2: 1 + 2 whole tiles, and the last query's two whole tiles and one single key."""
+    found = attended(PAIRS, {"H": 1, "P": 5, "M": 5, "E": 1, "F": 1}, CAUSAL)
+    assert found is not None
+    assert dict(found.visited(2, 2)) == {(2, 2): 3, (1, 2): 2, (1, 1): 1}
+    assert dict(found.visited(2, 5)) == {(2, 2): 1, (2, 4): 1, (1, 5): 1}
+    assert found.pairs(1) == 15
+    assert found.pairs(2) == 1 + 1 + 2 + 2 + 3
+
+
+def test_of_many_keys_32nds_come_together() -> None:
+    """65 keys come by 4: a 32nd is 3 of them, and units are powers of two."""
+    found = AttendedKeys(np.array([5, 5]), np.array([6, 9]), 65)
+    assert int(found.keys_of(0, 1)) == 4
+    assert int(found.keys_of(0, 2)) == 8
+    assert dict(found.visited(2, 65)) == {(2, 8): 1}
