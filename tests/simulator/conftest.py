@@ -7,14 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.program import After, Program, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, Capabilities, EinsumActivity, Phase, Plan, Traffic, Unit
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import Workload, workload_from
-from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 from cascadesim.simulator import execution
-from cascadesim.simulator.engine.engine import run
 
 TILES = 4
 LOAD_CYCLES = 3
@@ -88,11 +85,3 @@ def two_kinds() -> Workload:
     """A model with a sliding and a global layer: one report for each in scope attention."""
     layers = {"sliding": {"count": 3, "mask": "causal", "window": 4}, "global": {"count": 1, "mask": "causal"}}
     return tiny_workload(name="two-kinds", layers=layers)
-
-
-@pytest.fixture(scope="session")
-def engine_is_compiled() -> None:
-    """For tests that compare standard error, on which the first run of a checkout says that it compiles."""
-    run(program())
-    sizes = (("b", 1), ("h", 1), ("g", 1), ("m", 64), ("p", 64), ("e", 8), ("f", 8))
-    catalogue.load("fusemax").plan(Operation("attention", "attention", ATTENTION_1PASS, sizes), "physical")

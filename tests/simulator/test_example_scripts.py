@@ -19,7 +19,6 @@ SAYS = {
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("engine_is_compiled")
 @pytest.mark.parametrize("name", SAYS)
 def test_an_example_runs(name: str, tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / name)]

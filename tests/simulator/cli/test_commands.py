@@ -21,7 +21,6 @@ from cascadesim.simulator.cli.commands import exit_code, main, program_exit, sim
 if TYPE_CHECKING:
     from conftest import Run
 
-pytestmark = pytest.mark.usefixtures("engine_is_compiled")
 BERT = ("--arch", "fusemax", "--workload", "bert", "--seq-len", "1K", "--scope", "attention")
 CLOSED = (*BERT, "--fidelity", "analytical")
 HEAVY = ("numpy", "pydantic", "numba", "rich", "matplotlib", "sympy", "networkx", "yaml")

@@ -16,7 +16,6 @@ import yaml
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.explore.results import write
 
-pytestmark = pytest.mark.usefixtures("engine_is_compiled")
 SPACE = """
 question: Which rows?
 architecture: fusemax

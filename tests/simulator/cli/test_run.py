@@ -15,7 +15,6 @@ import pytest
 if TYPE_CHECKING:
     from conftest import Run
 
-pytestmark = pytest.mark.usefixtures("engine_is_compiled")
 BERT = ("--arch", "fusemax", "--workload", "bert", "--seq-len", "1K", "--scope", "attention")
 CLOSED = (*BERT, "--fidelity", "analytical")
 

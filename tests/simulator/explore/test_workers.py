@@ -178,7 +178,6 @@ def test_nothing_is_left_of_a_run_that_succeeded(begun: Checkpoint) -> None:
     assert not chunk(begun).parent.exists()
 
 
-@pytest.mark.usefixtures("engine_is_compiled")
 def test_a_run_with_damaged_and_foreign_chunks_finds_the_same_front(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,19 @@
+"""What all tests share. Nothing of ours is imported at the top: the kernels' tests run where torch alone is."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_said_of_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever test comes first in a checkout compiles and says so: not on the standard error that a test compares."""
+    if importlib.util.find_spec("numba") is None:
+        return
+    from cascadesim.accelerators import compiled
+
+    begin = compiled._Waiting.begin
+    monkeypatch.setattr(
+        compiled._Waiting, "begin", lambda waiting, why: begin(waiting, why) if waiting.what == "the toy" else None)
