@@ -11,10 +11,10 @@ from typing import Literal, TypeAlias, get_args
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.mapper.search import MANY_EINSUMS, Objective
 from cascadesim.accelerators.mapping.plan import Mapped, given, searched
 from cascadesim.accelerators.mapping.problem import free_extents
 from cascadesim.accelerators.mapping.resolve import described
-from cascadesim.accelerators.mapping.search import MANY_EINSUMS, Objective
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accelerator, Plan, TakesMappings, checked
 from cascadesim.accelerators.spec import SpatialArray

@@ -2,7 +2,7 @@
 
 Fronts of stretches of Einsums are joined along the cascade, in closed form: what is beaten in a stretch is beaten in
 every mapping that has it, because all three figures add up over groups. Exact for the set of groups that
-`accelerators.mapping.candidates` states; stretches on the front then try tiles of all sizes.
+`accelerators.mapping.mapper.candidates` states; stretches on the front then try tiles of all sizes.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 
 from cascadesim.accelerators.catalogue import Floats
 from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.mapper.search import every_group
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.plan import SEARCHED, Mapped, sized_problems
 from cascadesim.accelerators.mapping.problem import MappingProblem
-from cascadesim.accelerators.mapping.search import every_group
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.simulator.explore.front import front

@@ -1,27 +1,20 @@
-"""Binds Einsums that share loops, or says in one line why they cannot: what is read must be complete, and must fit.
+"""Einsums that are to share loops, and every reason in one line why they cannot: what is read must be complete.
 
-What the group makes is placed by rules: a sum or a running value outside the loop that it is carried over, in the
-buffer; what is made and used up in one tile goes straight to its only reader on the same unit, else into registers,
-else into the buffer. mapping.md 1, "Legal". FuseMax (MICRO'24), section V, keeps the same tensors.
+Knows no room and no time (`placing`). mapping.md 1, "Legal".
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from cascadesim.accelerators.binding import MADE_OF
-from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.pipeline import fewest, stages
 from cascadesim.accelerators.mapping.problem import Dimension, MappingProblem, TensorUse, Work
 from cascadesim.accelerators.mapping.runs import (
-    ARRAY_1D,
     ARRAY_2D,
-    GLOBAL_BUFFER,
     BoundLoop,
     BoundRun,
-    Resident,
     bound_run,
     executed,
     operations_of,
@@ -41,7 +34,8 @@ class IllegalMapping(CascadeSimError):
 class Draft:
     """A group to be bound. `members`: places of its Einsums; `after`: place -> number of the loop it comes after.
 
-    `kept`: input -> (loops outside its tile, whether there are two of it).
+    `kept`: input -> (loops outside its tile, whether there are two of it). `own`: place -> a loop of its own, inside
+    the shared ones: it is one more loop outside what only that Einsum reads.
     """
 
     problem: MappingProblem
@@ -52,6 +46,7 @@ class Draft:
     after: Mapping[int, int]
     kept: Mapping[str, tuple[int, bool]]  # an input that is missing: as far in as it can be, twice where tiles overlap
     in_flight: int | None = 1  # None: a software pipeline
+    own: Mapping[int, BoundLoop] = field(default_factory=dict)
 
     @property
     def axes(self) -> frozenset[str]:
@@ -59,6 +54,23 @@ class Draft:
 
     def work(self, member: int) -> Work:
         return self.problem.work[member]
+
+    @cached_property
+    def leaf(self) -> dict[str, int]:
+        """The tile inside all loops, at its largest."""
+        return self.problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in self.loops}
+
+    def readers(self, tensor: str) -> list[int]:
+        return [member for member in self.members
+                if any(operand.tensor == tensor for operand in self.work(member).inputs)]  # fmt: skip
+
+    def own_loop(self, tensor: str) -> BoundLoop | None:
+        """The loop in whose slices an input passes by: that of its only reader, along one of its axes."""
+        readers = self.readers(tensor)
+        own = self.own.get(readers[0]) if len(readers) == 1 else None
+        axes = frozenset().union(*(use.axes for reader in readers for use in self.work(reader).inputs
+                                   if use.tensor == tensor))  # fmt: skip
+        return own if own is not None and own.axis in axes else None
 
     @cached_property
     def runs(self) -> tuple[BoundRun, ...]:
@@ -69,75 +81,6 @@ class Draft:
         other = replace(self, in_flight=in_flight)
         other.__dict__["runs"] = self.runs  # they are the same
         return other
-
-
-def bind(draft: Draft) -> BoundGroup:
-    """Raises IllegalMapping with the first reason."""
-    for reason in (*illegal(draft), *illegal_steps(draft)):
-        raise IllegalMapping(f"{draft.problem.cascade.name}: {reason}")
-    return bound(draft)
-
-
-def bound(draft: Draft) -> BoundGroup:
-    """Bind what is known to be legal."""
-    if draft.in_flight is None:
-        return _pipelined(draft)
-    problem, made = draft.problem, _made(draft)
-    inputs, writes = _outside(problem, draft.members)
-    reads = tuple(_read(draft, tensor, operands) for tensor, operands in inputs.items())
-    group = BoundGroup(problem, draft.spec, draft.loops, draft.runs, reads, made, writes, draft.in_flight or 1)
-    return replace(group, made=tuple(_with_registers(group)))
-
-
-def _pipelined(draft: Draft) -> BoundGroup:
-    """Bind with as many tiles open as the pipeline has epochs; loaded tiles in as many copies as its epochs ask for.
-
-    Where a running value would come too late tiles are taken as they come, two at a time.
-    """
-    group = bound(draft.overlapped(2))
-    found = stages(group)
-    if found is None:
-        return group
-    staged = replace(bound(draft.overlapped(max(found.values()) + 1)), stages=found)
-    reads = tuple(replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)
-    return replace(staged, reads=reads).like(group)
-
-
-def input_copies(group: BoundGroup, depth: int) -> int:
-    """Tiles of an input that are in the buffer at once: the next one where tiles overlap, more in a long pipeline."""
-    outside = any(loop.most > 1 for loop in group.loops[:depth])
-    if group.stages is None:
-        return 2 if group.in_flight > 1 and outside else 1
-    if not outside and group.problem.instances == 1:
-        return 1
-    return 1 + -(-group.in_flight // fewest(group, depth))
-
-
-def does_not_fit(group: BoundGroup) -> str | None:
-    """Say that the tiles do not fit the buffer, where they do not, and what would make the largest one smaller."""
-    needed, room = group.footprint_words, group.spec.buffer_words
-    if needed <= room:
-        return None
-    word = group.spec.word_bytes
-    names = " ... ".join(dict.fromkeys(group.runs[place].work.name for place in (0, -1)))
-    return (f"tiles of {names} take {needed * word:,} bytes of global_buffer, which has {room * word:,}; "
-            f"{_smaller(group)}")
-
-
-def _smaller(group: BoundGroup) -> str:
-    """The tensor that takes most of the buffer, its tile, and which lines of a mapping would make it smaller."""
-    kept = (each for each in (*group.reads, *group.made) if each.where == GLOBAL_BUFFER)
-    most = max(kept, key=lambda each: each.copies * each.words(group.tile(each.depth)))
-    sides = {axis: size for axis, size in group.tile(most.depth).items() if axis in most.axes and size > 1}
-    outside, taken = group.loops[: most.depth], most.copies * most.words(group.tile(most.depth))
-    ways = [f"keep it at {loop.part}" for depth, loop in enumerate(group.loops, 1) if depth > most.depth
-            and most in group.reads and input_copies(group, depth) * most.words(group.tile(depth)) < taken][-1:]
-    ways += [f"smaller steps of {loop.part}" for loop in outside if loop.step == sides.get(loop.axis)]
-    around = f" around {group.loops[most.depth].part}" if most.depth < len(group.loops) else ""
-    ways += [f"loop over {axis}{around}" for axis in sides if axis not in {loop.axis for loop in outside}]
-    ways += ["one tile at a time"] * (most.copies > 1)
-    tile = " x ".join(f"{size:,} {axis}" for axis, size in sides.items())
-    return f"most for {most.tensor}, {most.copies} of {tile}: {', '.join(ways) or 'nothing makes that smaller'}"
 
 
 def illegal(draft: Draft) -> Iterator[str]:
@@ -165,7 +108,7 @@ def illegal_steps(draft: Draft) -> Iterator[str]:
     """Steps of loops that tiles of the text, or running values, do not allow."""
     leaf = draft.problem.whole() | {loop.axis: loop.step for loop in draft.loops}
     for tensor, (depth, _) in draft.kept.items():
-        if depth > (outside := _outside_of_late(draft, tensor)):
+        if depth > (outside := outside_of_late(draft, tensor)) and outside < len(draft.loops):
             yield f"{tensor} is read after {draft.loops[outside].part} alone; keep it outside of that loop"
     for member in draft.members:
         work = draft.work(member)
@@ -179,6 +122,52 @@ def illegal_steps(draft: Draft) -> Iterator[str]:
         if loop.step % grain and loop.step < draft.problem.extents[loop.axis]:
             yield (f"{loop.part} advances by {loop.step}, no multiple of the {grain} elements that the text makes a "
                    f"tile")
+
+
+def illegal_slices(draft: Draft) -> Iterator[str]:
+    """Every reason why Einsums cannot have loops of their own, or tensors be kept inside of them."""
+    for tensor, (depth, double) in draft.kept.items():
+        if depth > len(draft.loops) and draft.own_loop(tensor) is None:
+            yield f"{tensor} cannot be kept inside a loop that only one Einsum has; its only reader must walk it there"
+        if draft.own and draft.in_flight == 2 and not double and _is_read_apart(draft, tensor):
+            yield f"{tensor} is read by Einsums of two tiles at once; keep it 'double'"
+    for member, own in draft.own.items():
+        work, extent = draft.work(member), draft.leaf.get(own.axis, 0)
+        grain = max((walk.grain for walk in work.walks.get(own.axis, ())), default=1)
+        if own.axis in draft.axes or own.axis in work.iterates or own.step >= extent or own.step % grain:
+            yield (f"{work.name}: a loop of its own is over an axis that no shared loop has, in at least two steps of "
+                   f"a multiple of {grain}; {own.part} advances by {own.step} of {extent}")
+    if draft.own:
+        yield from _unsliced(draft)
+
+
+def _unsliced(draft: Draft) -> Iterator[str]:
+    """What does not go together with loops of single Einsums."""
+    if draft.after or any(draft.work(member).iterates for member in draft.members):
+        yield "loops of single Einsums and running values, or Einsums after a loop, do not go together"
+    if any(run.fold is not None for run in draft.runs):
+        yield "loops of single Einsums and folds that do not overlap do not go together"
+    if draft.in_flight not in (1, 2):
+        yield "tiles of Einsums with loops of their own overlap two at a time: 'overlap interleave 2', or 'serial'"
+    if draft.in_flight == 2 and draft.runs[0].unit != draft.runs[-1].unit:
+        yield "tiles of Einsums with loops of their own overlap where the first and the last are on one unit"
+
+
+def _is_read_apart(draft: Draft, tensor: str) -> bool:
+    """Whether Einsums that read a tensor may work on different tiles: they are not all in one part of the group."""
+    readers = set(draft.readers(tensor))
+    return sum(any(run.place in readers for run in part) for part in parts(draft.runs)) > 1
+
+
+def parts(runs: Sequence[BoundRun]) -> list[tuple[BoundRun, ...]]:
+    """Einsums that work on one tile after another: each with a loop of its own, and those between two such."""
+    found: list[tuple[BoundRun, ...]] = []
+    for run in runs:
+        if found and run.own is None and found[-1][-1].own is None:
+            found[-1] = (*found[-1], run)
+        else:
+            found.append((run,))
+    return found
 
 
 def _grain(work: Work, axis: str) -> int:
@@ -225,15 +214,6 @@ def _too_early(draft: Draft, reader: int, operand: TensorUse) -> Iterator[str]:
             yield f"{name} reads {operand.name}, which comes later"
 
 
-def _outside(
-    problem: MappingProblem, members: tuple[int, ...]
-) -> tuple[Mapping[str, tuple[TensorUse, ...]], tuple[TensorUse, ...]]:
-    """What comes from outside and what leaves; many groups of the same Einsums are bound."""
-    if members not in problem.outside:
-        problem.outside[members] = inputs_of(problem, members), tuple(outputs_of(problem, members))
-    return problem.outside[members]
-
-
 def inputs_of(problem: MappingProblem, members: Sequence[int]) -> dict[str, tuple[TensorUse, ...]]:
     """Tensors that a group reads from outside, with the ways in which it uses them."""
     own = {problem.work[member].output.tensor for member in members}
@@ -266,62 +246,14 @@ def _without(operand: TensorUse, axes: frozenset[str]) -> tuple[Dimension, ...]:
 
 
 def _run(draft: Draft, member: int) -> BoundRun:
-    return bound_run(draft.spec, draft.work(member), member, draft.spaces[member], draft.after.get(member))
+    space, after, own = draft.spaces[member], draft.after.get(member), draft.own.get(member)
+    return bound_run(draft.spec, draft.work(member), member, space, after, own)
 
 
-def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Resident:
-    axes = frozenset(axis for operand in operands for axis in operand.axes)
-    relevant = [number for number, loop in enumerate(draft.loops) if loop.axis in axes]
-    innermost = min(relevant[-1] + 1 if relevant else 0, _outside_of_late(draft, tensor))
-    depth, double = draft.kept.get(tensor, (innermost, draft.in_flight != 1))
-    return Resident(tensor, operands, depth, 2 if double else 1, GLOBAL_BUFFER)
-
-
-def _outside_of_late(draft: Draft, tensor: str) -> int:
+def outside_of_late(draft: Draft, tensor: str) -> int:
     """Loops outside those that all readers of a tensor come after: inside, it would come for tiles that do not run."""
-    readers = [member for member in draft.members
-               if any(operand.tensor == tensor for operand in draft.work(member).inputs)]  # fmt: skip
+    readers = draft.readers(tensor)
     closed = {draft.loops[draft.after[member]].axis for member in readers if member in draft.after}
     if len(closed) != 1 or not all(member in draft.after for member in readers):
         return len(draft.loops)
     return next(number for number, loop in enumerate(draft.loops) if loop.axis in closed)
-
-
-def _made(draft: Draft) -> tuple[Resident, ...]:
-    found = []
-    for member in draft.members:
-        work = draft.work(member)
-        carried = [number for number, loop in enumerate(draft.loops)
-                   if loop.axis in work.reduced | work.iterates]
-        depth = carried[0] if carried else len(draft.loops)
-        state = work.iterates & draft.axes
-        outside = any(loop.most > 1 for loop in draft.loops[:depth])
-        copies = (2 if draft.in_flight != 1 and outside else 1) if carried else draft.in_flight or 1
-        where = GLOBAL_BUFFER if carried else ""
-        found.append(Resident(work.output.tensor, (work.output,), depth, copies, where, state))
-    return tuple(found)
-
-
-def _with_registers(group: BoundGroup) -> Iterator[Resident]:
-    """Place what is made and used up in one tile: in the registers of its unit as long as they have room."""
-    spec = group.spec
-    room = {ARRAY_2D: spec.pe_array.register_words_per_pe * spec.pe_array.elements,
-            ARRAY_1D: spec.vector_array.register_words_per_lane * spec.vector_array.lanes}  # fmt: skip
-    lives: dict[str, list[tuple[int, int, int]]] = {ARRAY_2D: [], ARRAY_1D: []}
-    for place, (resident, producer) in enumerate(zip(group.made, group.runs, strict=True)):
-        readers = [number for number, run in enumerate(group.runs)
-                   if any(operand.tensor == resident.tensor for operand in run.work.inputs)]  # fmt: skip
-        if resident.where or not readers or (len(readers) == 1 and group.runs[readers[0]].unit == producer.unit):
-            yield resident  # elsewhere already, or straight to its only reader
-            continue
-        lives[producer.unit].append((place, readers[-1], resident.words(group.leaf)))
-        fits = _most_alive(lives[producer.unit]) * group.in_flight <= room[producer.unit]
-        if not fits:
-            lives[producer.unit].pop()
-        yield replace(resident, where="registers" if fits else GLOBAL_BUFFER)
-
-
-def _most_alive(lives: Sequence[tuple[int, int, int]]) -> int:
-    """Words alive at once in a tile; what is read for the last time is overwritten in place."""
-    times = {begin for begin, _, _ in lives}
-    return max(sum(words for begin, end, words in lives if begin <= time < end) for time in times)

@@ -16,12 +16,7 @@ from cascadesim.accelerators.energy import Actions, sourced_energy_j
 from cascadesim.accelerators.mapping.attended import attended
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping
-from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
-from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents, problem
-from cascadesim.accelerators.mapping.program import program
-from cascadesim.accelerators.mapping.resolve import described, resolved, text_sizes
-from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, dimension_size
-from cascadesim.accelerators.mapping.search import (
+from cascadesim.accelerators.mapping.mapper.search import (
     MANY_EINSUMS,
     NO_LIMIT,
     Cost,
@@ -31,6 +26,11 @@ from cascadesim.accelerators.mapping.search import (
     cost,
     search,
 )
+from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
+from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents, problem
+from cascadesim.accelerators.mapping.program import program
+from cascadesim.accelerators.mapping.resolve import described, resolved, text_sizes
+from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, dimension_size
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spec import SpatialArray

@@ -208,6 +208,15 @@ class MappingProblem:
                 found[place[each.reader]].append((place[each.producer], bool(each.distances)))
         return tuple(tuple(dict.fromkeys(each)) for each in found)
 
+    @cached_property
+    def needs(self) -> tuple[frozenset[int], ...]:
+        """For each Einsum that computes: places of those whose results of the same step it needs, directly or not."""
+        found: list[frozenset[int]] = []
+        for feeds in self.feeds:
+            direct = {place for place, previous in feeds if not previous and place < len(found)}
+            found.append(frozenset(direct).union(*(found[place] for place in direct)))
+        return tuple(found)
+
     def __repr__(self) -> str:
         return f"MappingProblem({self.cascade.name}, {dict(self.extents)}, {self.instances} instances)"
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, bind, does_not_fit, inputs_of
+from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, inputs_of
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split
+from cascadesim.accelerators.mapping.placing import bind, does_not_fit
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
 from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundLoop, BoundRun, dimension_size
 from cascadesim.accelerators.spec import SpatialArray

@@ -47,7 +47,8 @@ class Fold:
 class BoundRun:
     """An Einsum of the group. `space`: (axis, elements of a block, size of the dimension); `after`: loops outside it.
 
-    `time`: axes of its own loops, outermost first.
+    `time`: axes that it walks in time, outermost first. `own`: a loop around all of that, inside the shared ones: the
+    Einsum takes a tile slice by slice.
     """
 
     work: Work
@@ -58,6 +59,20 @@ class BoundRun:
     after: int | None
     op_cycles: int
     fold: Fold | None = None
+    own: BoundLoop | None = None
+
+    def sums_slices(self, tile: Tile) -> bool:
+        """Whether it adds up a tile, slice by slice, that its unit cannot hold until the end."""
+        return (self.own is not None and self.own.axis in self.work.reduced
+                and any(self.waves(axis, tile[axis]) > 1 for axis in self.work.output.axes))
+
+    def tile_cycles(self, tile: Tile) -> int:
+        """Cycles of a tile, all of its slices."""
+        if self.own is None:
+            return self.cycles(tile)
+        whole, rest = divmod(tile[self.own.axis], self.own.step)
+        slices = [(self.own.step, whole)] + ([(rest, 1)] if rest else [])
+        return sum(count * self.cycles({**tile, self.own.axis: size}) for size, count in slices)
 
     def waves(self, axis: str, elements: int) -> int:
         """Steps in time along an axis of a tile: what is in space takes one for each block of the dimension."""
@@ -105,7 +120,7 @@ class BoundRun:
 
 def bound_run(
     spec: SpatialArray, work: Work, place: int, space: tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]],
-    after: int | None = None,
+    after: int | None = None, own: BoundLoop | None = None,
 ) -> BoundRun:  # fmt: skip
     """An Einsum on a unit. `space`: the unit, ranks in space, axes in time."""
     unit, over, time = space
@@ -113,7 +128,7 @@ def bound_run(
     op_cycles = sum(count * can.cycles[name] for name, count in (executed(can, work) or Counter()).items())
     if (kept := stationary(spec, unit, work)) is not None and isinstance(spec.pe_array, FoldedPeArray):
         fold = Fold(work.axes - kept, spec.pe_array.exposed_cycles)
-    return BoundRun(work, place, unit, over, time, after, op_cycles, fold)
+    return BoundRun(work, place, unit, over, time, after, op_cycles, fold, own)
 
 
 def stationary(spec: SpatialArray, unit: str, work: Work) -> frozenset[str] | None:

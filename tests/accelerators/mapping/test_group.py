@@ -14,12 +14,12 @@ from walker import Execution, words_moved
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.attended import attended
-from cascadesim.accelerators.mapping.candidates import Neighbours
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import bind
+from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
+from cascadesim.accelerators.mapping.mapper.search import search
+from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents, problem
 from cascadesim.accelerators.mapping.program import program
-from cascadesim.accelerators.mapping.search import search
 from cascadesim.accelerators.program import Repeat, TileRun
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.counts import names

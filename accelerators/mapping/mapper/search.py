@@ -14,20 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
-from cascadesim.accelerators.mapping.candidates import Neighbours
-from cascadesim.accelerators.mapping.floors import least_busy, least_of_all
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import (
-    Draft,
-    IllegalMapping,
-    bound,
-    does_not_fit,
-    illegal,
-    input_copies,
-    outputs_of,
-)
+from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, illegal, outputs_of
+from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
+from cascadesim.accelerators.mapping.mapper.floors import least_busy, least_of_all
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.pipeline import epoch_cycles
+from cascadesim.accelerators.mapping.placing import bound, does_not_fit, input_copies
 from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, operations_of
 from cascadesim.accelerators.spec import SpatialArray

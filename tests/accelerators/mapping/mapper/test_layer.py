@@ -9,15 +9,16 @@ import pytest
 from walker import Execution
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.mapping import search as searching
-from cascadesim.accelerators.mapping.candidates import Neighbours
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import Draft, bound, illegal
+from cascadesim.accelerators.mapping.legality import Draft, illegal
+from cascadesim.accelerators.mapping.mapper import search as searching
+from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
+from cascadesim.accelerators.mapping.mapper.search import NO_LIMIT, Objective, best_group, cost, least_cost, search
+from cascadesim.accelerators.mapping.placing import bound
 from cascadesim.accelerators.mapping.plan import Mapped, given, searched
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.resolve import described
 from cascadesim.accelerators.mapping.runs import BoundLoop
-from cascadesim.accelerators.mapping.search import NO_LIMIT, Objective, best_group, cost, least_cost, search
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from math import prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED
-from cascadesim.accelerators.mapping.candidates import units_of
 from cascadesim.accelerators.mapping.legality import Draft, inputs_of, outputs_of
+from cascadesim.accelerators.mapping.mapper.candidates import units_of
 from cascadesim.accelerators.mapping.problem import MappingProblem, Tile, Work
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, operations_of
 from cascadesim.accelerators.spec import SpatialArray

@@ -1,0 +1,157 @@
+"""Binds Einsums that share loops: what comes from outside, and what they make, each in its place and in copies.
+
+What the group makes is placed by rules: a sum or a running value outside the loop that it is carried over, in the
+buffer; what is made and used up in one tile goes straight to its only reader on the same unit, else into registers,
+else into the buffer. FuseMax (MICRO'24), section V, keeps the same tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.legality import (
+    Draft,
+    IllegalMapping,
+    illegal,
+    illegal_slices,
+    illegal_steps,
+    inputs_of,
+    outputs_of,
+    outside_of_late,
+)
+from cascadesim.accelerators.mapping.pipeline import fewest, stages
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
+from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, Resident
+
+
+def bind(draft: Draft) -> BoundGroup:
+    """Raises IllegalMapping with the first reason."""
+    for reason in (*illegal(draft), *illegal_steps(draft), *illegal_slices(draft)):
+        raise IllegalMapping(f"{draft.problem.cascade.name}: {reason}")
+    return bound(draft)
+
+
+def bound(draft: Draft) -> BoundGroup:
+    """Bind what is known to be legal."""
+    if draft.in_flight is None and not draft.own:
+        return _pipelined(draft)
+    problem, made = draft.problem, _made(draft)
+    inputs, writes = _outside(problem, draft.members)
+    reads = tuple(_read(draft, tensor, operands) for tensor, operands in inputs.items())
+    group = BoundGroup(problem, draft.spec, draft.loops, draft.runs, reads, made, writes, draft.in_flight or 1)
+    return replace(group, made=tuple(_with_registers(group)))
+
+
+def _pipelined(draft: Draft) -> BoundGroup:
+    """Bind with as many tiles open as the pipeline has epochs; loaded tiles in as many copies as its epochs ask for.
+
+    Where a running value would come too late tiles are taken as they come, two at a time.
+    """
+    group = bound(draft.overlapped(2))
+    found = stages(group)
+    if found is None:
+        return group
+    staged = replace(bound(draft.overlapped(max(found.values()) + 1)), stages=found)
+    reads = tuple(replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)
+    return replace(staged, reads=reads).like(group)
+
+
+def input_copies(group: BoundGroup, depth: int) -> int:
+    """Tiles of an input that are in the buffer at once: the next one where tiles overlap, more in a long pipeline."""
+    outside = any(loop.most > 1 for loop in group.loops[:depth]) or depth > len(group.loops)
+    if group.stages is None:
+        return 2 if group.in_flight > 1 and outside else 1
+    if not outside and group.problem.instances == 1:
+        return 1
+    return 1 + -(-group.in_flight // fewest(group, depth))
+
+
+def does_not_fit(group: BoundGroup) -> str | None:
+    """Say that the tiles do not fit the buffer, where they do not, and what would make the largest one smaller."""
+    needed, room = group.footprint_words, group.spec.buffer_words
+    if needed <= room:
+        return None
+    word = group.spec.word_bytes
+    names = " ... ".join(dict.fromkeys(group.runs[place].work.name for place in (0, -1)))
+    return (f"tiles of {names} take {needed * word:,} bytes of global_buffer, which has {room * word:,}; "
+            f"{_smaller(group)}")
+
+
+def _smaller(group: BoundGroup) -> str:
+    """The tensor that takes most of the buffer, its tile, and which lines of a mapping would make it smaller."""
+    kept = (each for each in (*group.reads, *group.made) if each.where == GLOBAL_BUFFER)
+    most = max(kept, key=lambda each: each.copies * group.kept_words(each))
+    sides = {axis: size for axis, size in group.kept_tile(most).items() if axis in most.axes and size > 1}
+    outside, taken = group.loops[: most.depth], most.copies * group.kept_words(most)
+    ways = [f"keep it at {loop.part}" for depth, loop in enumerate(group.loops, 1) if depth > most.depth
+            and most in group.reads and input_copies(group, depth) * most.words(group.tile(depth)) < taken][-1:]
+    ways += [f"smaller steps of {loop.part}" for loop in outside if loop.step == sides.get(loop.axis)]
+    around = f" around {group.loops[most.depth].part}" if most.depth < len(group.loops) else ""
+    ways += [f"loop over {axis}{around}" for axis in sides if axis not in {loop.axis for loop in outside}]
+    ways += ["one tile at a time"] * (most.copies > 1)
+    tile = " x ".join(f"{size:,} {axis}" for axis, size in sides.items())
+    return f"most for {most.tensor}, {most.copies} of {tile}: {', '.join(ways) or 'nothing makes that smaller'}"
+
+
+def _outside(
+    problem: MappingProblem, members: tuple[int, ...]
+) -> tuple[Mapping[str, tuple[TensorUse, ...]], tuple[TensorUse, ...]]:
+    """What comes from outside and what leaves; many groups of the same Einsums are bound."""
+    if members not in problem.outside:
+        problem.outside[members] = inputs_of(problem, members), tuple(outputs_of(problem, members))
+    return problem.outside[members]
+
+
+def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Resident:
+    axes = frozenset(axis for operand in operands for axis in operand.axes)
+    relevant = [number for number, loop in enumerate(draft.loops) if loop.axis in axes]
+    innermost = min(relevant[-1] + 1 if relevant else 0, outside_of_late(draft, tensor))
+    if draft.own_loop(tensor) is not None:
+        innermost = len(draft.loops) + 1
+    depth, double = draft.kept.get(tensor, (innermost, draft.in_flight != 1))
+    return Resident(tensor, operands, depth, 2 if double else 1, GLOBAL_BUFFER)
+
+
+def _made(draft: Draft) -> tuple[Resident, ...]:
+    found = []
+    for run in draft.runs:
+        work = run.work
+        carried = [number for number, loop in enumerate(draft.loops)
+                   if loop.axis in work.reduced | work.iterates]
+        depth = carried[0] if carried else len(draft.loops)
+        state = work.iterates & draft.axes
+        outside = any(loop.most > 1 for loop in draft.loops[:depth])
+        copies = (2 if draft.in_flight != 1 and outside else 1) if carried else draft.in_flight or 1
+        in_slices = run.sums_slices(draft.leaf)
+        where = GLOBAL_BUFFER if carried or in_slices else ""
+        found.append(Resident(work.output.tensor, (work.output,), depth, copies, where, state))
+    return tuple(found)
+
+
+def _with_registers(group: BoundGroup) -> Iterator[Resident]:
+    """Place what is made and used up in one tile: in the registers of its unit as long as they have room."""
+    spec = group.spec
+    room = {ARRAY_2D: spec.pe_array.register_words_per_pe * spec.pe_array.elements,
+            ARRAY_1D: spec.vector_array.register_words_per_lane * spec.vector_array.lanes}  # fmt: skip
+    lives: dict[str, list[tuple[int, int, int]]] = {ARRAY_2D: [], ARRAY_1D: []}
+    for place, (resident, producer) in enumerate(zip(group.made, group.runs, strict=True)):
+        readers = [number for number, run in enumerate(group.runs)
+                   if any(operand.tensor == resident.tensor for operand in run.work.inputs)]  # fmt: skip
+        together = all(group.runs[reader].own is None and producer.own is None for reader in readers)
+        straight = len(readers) == 1 and together and group.runs[readers[0]].unit == producer.unit
+        if resident.where or not readers or straight:
+            yield resident  # elsewhere already, or straight to its only reader
+            continue
+        lives[producer.unit].append((place, readers[-1], resident.words(group.leaf)))
+        fits = _most_alive(lives[producer.unit]) * group.in_flight <= room[producer.unit]
+        if not fits:
+            lives[producer.unit].pop()
+        yield replace(resident, where="registers" if fits else GLOBAL_BUFFER)
+
+
+def _most_alive(lives: Sequence[tuple[int, int, int]]) -> int:
+    """Words alive at once in a tile; what is read for the last time is overwritten in place."""
+    times = {begin for begin, _, _ in lives}
+    return max(sum(words for begin, end, words in lives if begin <= time < end) for time in times)

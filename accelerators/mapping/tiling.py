@@ -1,0 +1,278 @@
+"""The tiles of a group of fused Einsums, with every size known: words moved, room taken.
+
+All figures are of one instance and exact for partial tiles: axes are independent, so that a sum over all tiles is a
+product over axes. Knows no text, no search and no time. mapping.md 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import prod
+
+from cascadesim.accelerators.mapping.attended import PAIRED, AttendedKeys, Pairs
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
+from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundLoop, BoundRun, Resident, filled_words
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
+
+Tiles = tuple[tuple[int, int], ...]  # sizes and how many there are of each
+
+
+@dataclass(frozen=True)
+class TiledGroup:
+    """A group with sizes. `reads`, `writes`: tensors that come from outside and that leave."""
+
+    problem: MappingProblem
+    spec: SpatialArray
+    loops: tuple[BoundLoop, ...]
+    runs: tuple[BoundRun, ...]
+    reads: tuple[Resident, ...]
+    made: tuple[Resident, ...]
+    writes: tuple[TensorUse, ...]
+    in_flight: int
+    stages: Mapping[int, int] | None = None  # of a software pipeline: place of an Einsum -> epochs after its loads
+
+    @property
+    def overlap(self) -> int | None:
+        """Tiles that are open at most; None for a software pipeline."""
+        return self.in_flight if self.stages is None else None
+
+    def __repr__(self) -> str:
+        loops = ", ".join(f"{loop.part} by {loop.step}" for loop in self.loops)
+        return f"{type(self).__name__}({', '.join(run.work.name for run in self.runs)}; {loops}; {self.problem!r})"
+
+    def tile(self, depth: int) -> dict[str, int]:
+        """The tile inside so many loops, at its largest."""
+        return self.largest_tiles[depth]
+
+    @cached_property
+    def largest_tiles(self) -> tuple[dict[str, int], ...]:
+        """The tiles inside 0, 1, ... all loops."""
+        found = [self.problem.whole()]
+        for loop in self.loops:
+            found.append({**found[-1], loop.axis: min(loop.step, found[-1][loop.axis])})
+        return tuple(found)
+
+    @cached_property
+    def leaf(self) -> dict[str, int]:
+        return self.largest_tiles[-1]
+
+    def tiles(self, axis: str, depth: int, own: BoundLoop | None = None) -> Tiles:
+        """Sizes of tiles along an axis inside so many loops, and how many there are; `own`: cut once more by it."""
+        step = self.tile(depth)[axis] if own is None or own.axis != axis else own.step
+        whole, rest = divmod(self.problem.extents[axis], step)
+        return ((step, whole), (rest, 1)) if rest else ((step, whole),)
+
+    def own_loop(self, resident: Resident) -> BoundLoop | None:
+        """The loop of the only Einsum that reads a tensor, where that passes by in slices."""
+        if resident.depth <= len(self.loops):
+            return None
+        return next(run.own for run in self.runs
+                    if any(operand.tensor == resident.tensor for operand in run.work.inputs))  # fmt: skip
+
+    def kept_tile(self, resident: Resident) -> dict[str, int]:
+        """What is kept of a tensor at its largest: a tile, or a slice of one."""
+        own = self.own_loop(resident)
+        tile = self.tile(min(resident.depth, len(self.loops)))
+        return tile if own is None else {**tile, own.axis: own.step}
+
+    def kept_words(self, resident: Resident) -> int:
+        return resident.words(self.kept_tile(resident))
+
+    @cached_property
+    def attended(self) -> AttendedKeys | None:
+        """Which tiles of queries and keys are visited; None where all are: no Einsum works by keys alone then."""
+        found = self.problem.attended
+        if found is None or not any(run.work.axes >= PAIRED for run in self.runs) or self.in_slices:
+            return None
+        by_keys = any(KEY in run.work.axes and QUERY not in run.work.axes for run in self.runs)
+        over_queries = any(QUERY in run.work.iterates or QUERY in run.work.reduced for run in self.runs)
+        return None if by_keys or over_queries else found
+
+    @cached_property
+    def in_slices(self) -> bool:
+        """Whether an Einsum has a loop of its own."""
+        return any(run.own is not None for run in self.runs)
+
+    def pairs(self, depth: int) -> Pairs:
+        """Sizes of the tiles of queries and keys that are visited inside so many loops, and how many there are."""
+        assert self.attended is not None
+        tile = self.tile(depth)
+        return self.attended.visited(tile[QUERY], tile[KEY])
+
+    def moving(self, resident: Resident) -> frozenset[str]:
+        """Axes along which another tile of a tensor is needed; which of all keys are attended differs by query."""
+        tile = self.tile(resident.depth)
+        whole = self.attended is not None and KEY in resident.axes and tile[KEY] == self.problem.extents[KEY]
+        return resident.axes | {QUERY} if whole else resident.axes
+
+    def filled(self, resident: Resident) -> int:
+        """Words that come into the memory of the tensor, all its tiles together.
+
+        A tile comes again where a loop outside moves on, unless nothing inside that loop moved it meanwhile. Where
+        tiles are left out, those of a loop that is begun again all come again.
+        """
+        if self.attended is None:
+            own = self.own_loop(resident)
+            return filled_words((*self.loops, own) if own else self.loops, resident, self.problem.extents)[0]
+        depth, moving = resident.depth, self.moving(resident)
+        while depth and (self.loops[depth - 1].axis not in moving or self.is_one(self.loops[depth - 1])):
+            depth -= 1
+        axes = resident.axes | {loop.axis for loop in self.loops[:depth]}
+        whole = self.problem.whole()
+        return sum(count * resident.words(whole | tile) for tile, count in self.different_tiles(axes, depth))
+
+    def is_rare(self, run: BoundRun) -> bool:
+        """Whether an Einsum comes after a loop, and so in few tiles."""
+        return run.after is not None and not self.is_one(self.loops[run.after])
+
+    def is_one(self, loop: BoundLoop) -> bool:
+        return loop.step >= self.problem.extents[loop.axis]
+
+    def different_tiles(
+        self, axes: frozenset[str], depth: int, own: BoundLoop | None = None
+    ) -> Iterator[tuple[dict[str, int], int]]:
+        """The different tiles inside so many loops along some axes, and how many there are; `own`: slices by it."""
+        paired = self.attended is not None and KEY in axes
+        alone = sorted(axes - PAIRED if paired else axes)
+        pairs = self.pairs(depth) if paired else (((0, 0), 1),)
+        for (queries, keys), times in pairs:
+            pair = {QUERY: queries, KEY: keys} if paired else {}
+            for sizes in product(*(self.tiles(axis, depth, own) for axis in alone)):
+                tile = {axis: size for axis, (size, _) in zip(alone, sizes, strict=True)}
+                yield pair | tile, times * prod(count for _, count in sizes)
+
+    def points(self, run: BoundRun) -> int:
+        """Points of an Einsum, those of pairs that are attended."""
+        work, axes, pairs = run.work, run.work.axes, 1
+        if self.attended is not None and axes >= PAIRED:
+            axes -= PAIRED
+            pairs = self.attended.pairs(min(walk.grain for walk in work.walks[KEY]))
+        return pairs * prod(work.points(axis, self.problem.extents[axis]) for axis in axes)
+
+    @cached_property
+    def read_words(self) -> int:
+        """Words that come from DRAM: tiles of inputs, and what running values begin with."""
+        made = {run.work.output.tensor for run in self.runs if run.work.iterates}
+        begun = sum(operand.words(self.problem.whole()) for state, operand in self.problem.starts if state in made)
+        return sum(map(self.filled, self.reads)) + begun
+
+    @cached_property
+    def stored_from_buffer(self) -> int:
+        """Words of results that were added up in the buffer and leave from there."""
+        return sum(self.stored(operand) for operand in self.writes if self.is_buffered(operand))
+
+    @cached_property
+    def written_words(self) -> int:
+        return sum(map(self.stored, self.writes))
+
+    def stored(self, operand: TensorUse) -> int:
+        """Words of a result that leave; of scores those of the tiles that are visited."""
+        whole = self.problem.whole()
+        if self.attended is None or not operand.axes >= PAIRED:
+            return operand.words(whole)
+        made = next(each for each in self.made if each.tensor == operand.tensor)
+        depth = len(self.loops) if made.state & operand.axes else made.depth  # a sum leaves when its loop has ended
+        tiles = self.different_tiles(operand.axes, depth)
+        return sum(count * operand.words(whole | tile) for tile, count in tiles)
+
+    def port_words(self, run: BoundRun, tile: Tile) -> tuple[int, int]:
+        """Words that an Einsum reads from the buffer and writes to it for one tile.
+
+        An operand is read again along loops in time that lack it, unless those are innermost (it stays in registers);
+        elements that need the same word at once share one read. Sums stay in registers until they are complete.
+        """
+        buffered = self.buffered
+        read = sum(run.operand_reads(operand, tile, buffered[operand.tensor].state)
+                   for operand in run.work.inputs if operand.tensor in buffered)
+        if (own := buffered.get(run.work.output.tensor)) is None:
+            return read, 0
+        written = run.work.output.words({**tile, **dict.fromkeys(own.state, 1)})
+        carried = own.depth < len(self.loops) or run.sums_slices(self.leaf)
+        again = written if carried and not run.work.iterates else 0  # a sum that is not complete
+        return read + again, written
+
+    @cached_property
+    def buffered(self) -> Mapping[str, Resident]:
+        """Tensors that the group has in the buffer."""
+        return {each.tensor: each for each in (*self.reads, *self.made) if each.where == GLOBAL_BUFFER}
+
+    def all_port_words(self) -> tuple[int, int]:
+        """Words that Einsums read from the buffer and write to it, all tiles together, loads and stores apart."""
+        read = written = 0
+        for run in self.runs:
+            for tile, count in self.every_tile(run):
+                own_read, own_written = self.port_words(run, tile)
+                read, written = read + count * own_read, written + count * own_written
+        return read, written
+
+    @cached_property
+    def moved_words(self) -> int:
+        """Words that go through the ports of the buffer, all tiles together."""
+        return sum(self.all_port_words()) + self.read_words + self.stored_from_buffer
+
+    def every_tile(self, run: BoundRun) -> Iterator[tuple[dict[str, int], int]]:
+        """The different tiles or slices that an Einsum runs on, with their number."""
+        for tile, count in self.different_tiles(run.work.axes, len(self.loops), run.own):
+            yield self.leaf | tile, count
+
+    def is_buffered(self, operand: TensorUse) -> bool:
+        """Whether a result leaves from the buffer, where it was added up."""
+        return any(made.tensor == operand.tensor and made.where == GLOBAL_BUFFER for made in self.made)
+
+    @cached_property
+    def footprint_words(self) -> int:
+        """Room that the group takes in the buffer; what it makes and uses up in a tile takes turns there."""
+        innermost = len(self.loops)
+        kept = [*self.reads, *(made for made in self.made if made.depth < innermost)]
+        whole = sum(each.copies * self.kept_words(each) for each in kept if each.where == GLOBAL_BUFFER)
+        leaving = {operand.tensor for operand in self.writes}
+        turns = [Held(self.kept_words(made), made.axes, run.place, self.problem.readers.get(made.tensor, ()),
+                      made.tensor in leaving)
+                 for made, run in zip(self.made, self.runs, strict=True)
+                 if made.where == GLOBAL_BUFFER and made.depth == innermost]  # fmt: skip
+        return whole + (self.in_flight * most_room(turns, self.problem.needs) if turns else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A tensor that a tile makes: who makes it and who reads it, by place in the text; `axes` of its tile.
+
+    `leaves`: it is still there when the tile ends.
+    """
+
+    words: int
+    axes: frozenset[str]
+    maker: int
+    readers: tuple[int, ...]
+    leaves: bool
+
+
+def most_room(tensors: Sequence[Held], needs: Sequence[Collection[int]]) -> int:
+    """Words that hold all tensors of a tile, made in this order. `needs`: place -> places whose results it needs.
+
+    A tensor may lie where another one was that is dead by then: all that read it have ended, for certain, as what comes
+    next needs their results. An Einsum may overwrite, element by element, what it alone still reads (numerators over
+    scores). mapping.md 8.
+    """
+    slots: list[tuple[int, Held]] = []
+    for tensor in tensors:
+        free = [number for number, (_, before) in enumerate(slots) if _is_dead(before, tensor, needs)]
+        fitting = [number for number in free if slots[number][0] >= tensor.words]
+        if free:
+            number = min(fitting, key=lambda each: slots[each][0]) if fitting else max(
+                free, key=lambda each: slots[each][0])  # fmt: skip
+            slots[number] = max(slots[number][0], tensor.words), tensor
+        else:
+            slots.append((tensor.words, tensor))
+    return sum(words for words, _ in slots)
+
+
+def _is_dead(before: Held, tensor: Held, needs: Sequence[Collection[int]]) -> bool:
+    """Whether all that read a tensor have ended when another one is made, or only what makes that still reads it."""
+    in_place = tensor.axes == before.axes and tensor.words == before.words
+    return not before.leaves and all(
+        reader in needs[tensor.maker] or (reader == tensor.maker and in_place) for reader in before.readers)
