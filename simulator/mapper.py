@@ -11,7 +11,8 @@ from typing import Literal, TypeAlias, get_args
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.mapper.search import MANY_EINSUMS, Objective
+from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS
+from cascadesim.accelerators.mapping.mapper.costs import Objective
 from cascadesim.accelerators.mapping.plan import Mapped, given, searched
 from cascadesim.accelerators.mapping.problem import free_extents
 from cascadesim.accelerators.mapping.resolve import described

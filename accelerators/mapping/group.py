@@ -80,9 +80,12 @@ class BoundGroup(TiledGroup):
         return ((members[place], previous) for place, previous in self.problem.feeds[run.place] if place in members)
 
     def latency(self, tile: Tile) -> int:
-        """Cycles of one tile by itself: the longest path through its loads, its Einsums and what leaves the array."""
+        """Cycles of one tile by itself: the longest path through its loads, its Einsums and what leaves the array.
+
+        Loads of a tile that is worked on in slices may come while an earlier part of it runs.
+        """
         word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
-        loads = [read.words(tile) * word for read in self.reads if read.depth == len(self.loops)]
+        loads = [read.words(tile) * word for read in self.reads if read.depth == len(self.loops) and not self.in_slices]
         return max(self.path(ceil(max(loads, default=0.0)), tile=tile).values())
 
     @cached_property

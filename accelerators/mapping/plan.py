@@ -16,21 +16,14 @@ from cascadesim.accelerators.energy import Actions, sourced_energy_j
 from cascadesim.accelerators.mapping.attended import attended
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping
-from cascadesim.accelerators.mapping.mapper.search import (
-    MANY_EINSUMS,
-    NO_LIMIT,
-    Cost,
-    KnownGroups,
-    Objective,
-    actions,
-    cost,
-    search,
-)
+from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS
+from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, actions, cost
+from cascadesim.accelerators.mapping.mapper.search import KnownGroups, search
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
 from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents, problem
-from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import described, resolved, text_sizes
 from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, dimension_size
+from cascadesim.accelerators.mapping.sliced import group_program
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spec import SpatialArray
@@ -248,13 +241,13 @@ def _phase(group: BoundGroup, useful: Mapping[str, Mapping[str, int]]) -> Phase:
     activities = tuple(_activity(group, run, useful) for run in group.runs)
     traffic = Traffic(instances * group.read_words * word, instances * group.written_words * word)
     name = ", ".join(run.work.name for run in group.runs)
-    return Phase(name, activities, traffic, instances * group.bound_cycles, partial(program, group))
+    return Phase(name, activities, traffic, instances * group.bound_cycles, partial(group_program, group))
 
 
 def group_of(phase: Phase) -> BoundGroup | None:
     """The group of fused Einsums that a phase runs, None where its machine made the phase without a mapping."""
     built = phase.program
-    return built.args[0] if isinstance(built, partial) and built.func is program else None
+    return built.args[0] if isinstance(built, partial) and built.func is group_program else None
 
 
 def _activity(group: BoundGroup, run: BoundRun, useful: Mapping[str, Mapping[str, int]]) -> EinsumActivity:

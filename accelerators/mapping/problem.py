@@ -128,7 +128,6 @@ class Work:
             return walks[0].points(elements)
         return -(-elements // min(walk.grain for walk in walks))  # m1 and m0 together walk m
 
-
     def block(self, axis: str, elements: int) -> int:
         """Elements of a tile that one round in space covers at most: those of its innermost rank."""
         return min(elements, min(self.walks[axis], key=lambda walk: walk.grain).cap)

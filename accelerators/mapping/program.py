@@ -46,16 +46,16 @@ class Place:
 
 def program(group: BoundGroup) -> Program:
     """All instances of the group, tile by tile."""
-    builder = _Builder(group)
+    builder = Builder(group)
     body = builder.rounds((), dict(group.problem.extents))
-    stream = _repeated(body, group.problem.instances)
+    stream = repeated(body, group.problem.instances)
     queues = tuple(Queue(read.tensor, read.copies) for read in group.reads)
     return Program(builder.tasks, tuple(builder.classes), stream, queues, in_flight=group.overlap,
                    drain_cycles=group.runs[-1].drain_cycles, keeps=tuple(builder.kept))  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Builder:
+class Builder:
     """Classes are found while the rounds are written down. `kept`: per class, queues that stay taken."""
 
     group: BoundGroup
@@ -125,7 +125,7 @@ class _Builder:
     def new_rounds(self, places: tuple[Place, ...], sizes: Mapping[str, int], edge: bool) -> Items:
         depth = len(places)
         if depth == len(self.group.loops):
-            return (TileRun(self.tile_class(places, edge), 1, 0, self.is_fresh(places, edge)),)
+            return self.tiles_of(places, edge)
         loop = self.group.loops[depth]
         stretches = list(self.stretches(loop, places, sizes, edge))
         begin, end = stretches[0][0], stretches[-1][0] + stretches[-1][1]
@@ -140,6 +140,10 @@ class _Builder:
         if depth + 1 == len(self.group.loops) and self.in_columns(loop):
             return _columns(parts, begin)
         return _merged(parts)
+
+    def tiles_of(self, places: tuple[Place, ...], edge: bool) -> Items:
+        """The innermost tile inside all loops as they stand."""
+        return (TileRun(self.tile_class(places, edge), 1, 0, self.is_fresh(places, edge)),)
 
     def keys(self, loop: BoundLoop, query: int, queries: int) -> int:
         attended = self.group.attended
@@ -205,8 +209,11 @@ class _Builder:
         return places[self.group.loops.index(self.iterative)].first
 
     def tile_class(self, places: tuple[Place, ...], edge: bool) -> int:
-        cycles = self.cycles(places, edge)
-        kept = tuple(read.tensor for read in self.group.reads if not self.changes(read, places, "last"))
+        return self.numbered(self.cycles(places, edge), tuple(
+            read.tensor for read in self.group.reads if not self.changes(read, places, "last")))
+
+    def numbered(self, cycles: tuple[int, ...], kept: tuple[str, ...]) -> int:
+        """The class of tiles with these cycles of tasks, and with these queues that stay taken."""
         for number, known in enumerate(zip(self.classes, self.kept, strict=True)):
             if known == (cycles, kept):
                 return number
@@ -296,8 +303,9 @@ def _merged(parts: list[tuple[Items, int]]) -> Items:
             joined[-1] = (items, joined[-1][1] + count)
         else:
             joined.append((items, count))
-    return tuple(item for items, count in joined for item in _repeated(items, count))
+    return tuple(item for items, count in joined for item in repeated(items, count))
 
 
-def _repeated(items: Items, times: int) -> Items:
-    return items if times == 1 else (Repeat(times, items),)
+def repeated(items: Items, times: int) -> Items:
+    """Rounds so many times over."""
+    return items if times == 1 else (Repeat(times, items),) if times else ()

@@ -15,7 +15,7 @@ from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, inpu
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split
 from cascadesim.accelerators.mapping.placing import bind, does_not_fit
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
-from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundLoop, BoundRun, dimension_size
+from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundLoop, BoundRun, Resident, dimension_size
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.passes import partitions
 from cascadesim.einsum_cascades.notation.errors import suggestion
@@ -96,7 +96,10 @@ class _Resolver:
             found |= {part: (split.axis, place) for place, part in enumerate(split.parts)}
         return found
 
-    def part(self, name: str) -> tuple[str, int]:
+    def part(self, name: str, whole: bool = False) -> tuple[str, int]:
+        """The axis of a part, and its place; `whole`: a split axis may be named, for all of it that a tile has."""
+        if whole and name in self.splits and name not in self.parts:
+            return name, 0
         if name not in self.parts:
             raise self.error(f"no rank '{name}' here{suggestion(name, self.parts)}")
         return self.parts[name]
@@ -160,19 +163,22 @@ class _Resolver:
         leaf = self.problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in loops}
         places = {work.name: place for place, work in enumerate(self.problem.work)}
         spaces, after = {}, {}
+        own: dict[int, BoundLoop] = {}
         for run in self.fused.runs:
             if run.einsum not in places:
                 raise self.error(f"no Einsum '{run.einsum}'{suggestion(run.einsum, places)}")
             place = places[run.einsum]
             if place in spaces:
                 raise self.error(f"{run.einsum} stands twice")
+            for loop in self.own_loops(run, leaf, loops, chosen):
+                own[place] = loop
             spaces[place] = (run.unit, self.space(run, leaf, chosen), self.time(run, self.problem.work[place], leaf))
             if run.after is not None:
                 after[place] = self.loop_number(run.after, loops)
         if not spaces:
             raise self.error("no Einsum in this group")
         draft = Draft(self.problem, self.spec, tuple(sorted(spaces)), loops, spaces, after,
-                      dict(self.kept(tuple(sorted(spaces)), loops)), self.fused.in_flight)  # fmt: skip
+                      dict(self.kept(tuple(sorted(spaces)), loops, own)), self.fused.in_flight, own)  # fmt: skip
         try:
             group = bind(draft)
         except IllegalMapping as error:
@@ -208,6 +214,22 @@ class _Resolver:
             yield BoundLoop(name, axis, step, outer[axis])
             outer[axis] = min(step, outer[axis])
 
+    def own_loops(
+        self, run: Run, leaf: Mapping[str, int], loops: Sequence[BoundLoop], chosen: Mapping[tuple[str, int], int]
+    ) -> Iterator[BoundLoop]:
+        """The outer part that an Einsum walks in time by itself: at most one, before all other ranks."""
+        outer = [name for name in run.time if self.is_outer(name) and name not in {loop.part for loop in loops}]
+        if outer and outer != [run.time[0]]:
+            raise self.error(f"{run.einsum} has a loop of its own over {outer[-1]}: only one, before its other ranks")
+        for name in outer:
+            axis, place = self.part(name)
+            yield BoundLoop(name, axis, self.step(axis, place, chosen), leaf[axis])
+
+    def is_outer(self, name: str) -> bool:
+        """Whether a part advances by tiles of a split that the mapping makes."""
+        axis, place = self.parts.get(name, ("", 0))
+        return axis in self.splits and place < len(self.splits[axis].steps) and axis not in self.problem.chains
+
     def loop_number(self, name: str, loops: Sequence[BoundLoop]) -> int:
         found = [number for number, loop in enumerate(loops) if loop.part == name]
         if not found:
@@ -219,7 +241,7 @@ class _Resolver:
     ) -> tuple[tuple[str, int, int], ...]:
         found = []
         for name, dimension in run.space:
-            axis, place = self.part(name)
+            axis, place = self.part(name, whole=True)
             if dimension not in _DIMENSIONS[run.unit]:
                 raise self.error(f"{run.unit} has {' and '.join(_DIMENSIONS[run.unit])}, no {dimension}")
             block = self.step(axis, place - 1, chosen) if place else leaf[axis]
@@ -232,8 +254,9 @@ class _Resolver:
 
     def time(self, run: Run, work: Work, leaf: Mapping[str, int]) -> tuple[str, ...]:
         """Axes of its own loops. Raises where the Einsum does not walk all of its points."""
-        named = list(dict.fromkeys(self.part(name)[0] for name in run.time))
-        spatial = {self.part(name)[0] for name, _ in run.space}
+        own = [name for name in run.time[:1] if self.is_outer(name) and name not in self.fused.loops]
+        named = list(dict.fromkeys(self.part(name, whole=True)[0] for name in run.time if name not in own))
+        spatial = {self.part(name, whole=True)[0] for name, _ in run.space}
         strange = [axis for axis in (*named, *spatial) if axis not in work.axes]
         if strange:
             raise self.error(f"{work.name} has no {', '.join(strange)}; it has {', '.join(sorted(work.axes))}")
@@ -243,14 +266,19 @@ class _Resolver:
             raise self.error(f"{work.name} does not walk all of {', '.join(missing)}: add 'for {', '.join(missing)}'")
         return tuple(axis for axis in named if axis not in spatial)
 
-    def kept(self, members: tuple[int, ...], loops: Sequence[BoundLoop]) -> Iterator[tuple[str, tuple[int, bool]]]:
+    def kept(
+        self, members: tuple[int, ...], loops: Sequence[BoundLoop], own: Mapping[int, BoundLoop]
+    ) -> Iterator[tuple[str, tuple[int, bool]]]:
         inputs = inputs_of(self.problem, members)
         names = {**{tensor: tensor for tensor in inputs},
                  **{copy: source for copy, source in self.problem.sources.items() if source in inputs}}  # fmt: skip
         made = {self.problem.work[member].name for member in members}
         for keep in self.fused.keeps:
             self.check_memory(keep.memory)
-            depth = 0 if keep.at == TOP else self.loop_number(keep.at, loops) + 1
+            if keep.at in {loop.part for loop in own.values()}:
+                depth = len(loops) + 1
+            else:
+                depth = 0 if keep.at == TOP else self.loop_number(keep.at, loops) + 1
             if keep.tensor in names:
                 yield names[keep.tensor], (depth, keep.double)
             elif keep.tensor not in made:
@@ -271,16 +299,23 @@ def _fused(group: BoundGroup) -> Fused:
     parts = {split.axis: split.parts for split in splits}
     runs = sorted((_described_run(group, run, parts) for run in group.runs), key=lambda run: run.after is not None)
     keeps = tuple(
-        Keep(read.tensor, GLOBAL_BUFFER, group.loops[read.depth - 1].part if read.depth else TOP, read.copies > 1)
+        Keep(read.tensor, GLOBAL_BUFFER, _place(group, read), read.copies > 1)
         for read in group.reads
     )
     return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.overlap)
 
 
+def _place(group: BoundGroup, read: Resident) -> str:
+    """The innermost loop outside what is kept."""
+    own = group.own_loop(read)
+    return own.part if own is not None else group.loops[read.depth - 1].part if read.depth else TOP
+
+
 def _splits(group: BoundGroup) -> Iterator[Split]:
     """Loops of an axis, then the parts of the text, or one part of single elements."""
     for axis in group.problem.extents:
-        loops = [loop for loop in group.loops if loop.axis == axis]
+        own = dict.fromkeys(run.own for run in group.runs if run.own is not None)
+        loops = [loop for loop in (*group.loops, *own) if loop.axis == axis]
         chain = group.problem.chains.get(axis, ())
         steps = {loop.part: loop.step for loop in loops}
         size = 1
@@ -297,7 +332,12 @@ def _splits(group: BoundGroup) -> Iterator[Split]:
 
 def _described_run(group: BoundGroup, run: BoundRun, parts: Mapping[str, tuple[str, ...]]) -> Run:
     def inner(axis: str) -> str:
-        """The innermost part that the Einsum walks: m1 of what has a value for each tile of the text."""
+        """The innermost part that the Einsum walks: m1 of what has a value for each tile of the text.
+
+        Where others have a loop of their own along the axis, all of it that a tile has.
+        """
+        if run.own is None and any(other.own is not None and other.own.axis == axis for other in group.runs):
+            return axis
         grain = min(walk.grain for walk in run.work.walks[axis])
         coarse = [part for part in group.problem.chains.get(axis, ()) if grain > 1 and part in run.work.einsum.ranks]
         return coarse[-1] if coarse else parts[axis][-1] if axis in parts else axis
@@ -305,5 +345,6 @@ def _described_run(group: BoundGroup, run: BoundRun, parts: Mapping[str, tuple[s
     space = tuple((inner(axis), dimension)
                   for (axis, _, _), dimension in zip(run.space, _DIMENSIONS[run.unit], strict=False))  # fmt: skip
     after = None if run.after is None else group.loops[run.after].part
-    return Run(run.work.name, run.unit, space, tuple(map(inner, run.time)), after)
+    own = () if run.own is None else (run.own.part,)
+    return Run(run.work.name, run.unit, space, (*own, *map(inner, run.time)), after)
 

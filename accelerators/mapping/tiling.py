@@ -105,7 +105,7 @@ class TiledGroup:
 
     def moving(self, resident: Resident) -> frozenset[str]:
         """Axes along which another tile of a tensor is needed; which of all keys are attended differs by query."""
-        tile = self.tile(resident.depth)
+        tile = self.kept_tile(resident)
         whole = self.attended is not None and KEY in resident.axes and tile[KEY] == self.problem.extents[KEY]
         return resident.axes | {QUERY} if whole else resident.axes
 

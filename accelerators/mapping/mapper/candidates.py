@@ -7,7 +7,7 @@ axis looped over twice; units by structure, and so that both arrays are busy ali
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain, permutations, product
 from math import ceil
@@ -30,6 +30,8 @@ from cascadesim.accelerators.spec import SpatialArray
 Space = tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]  # unit, ranks in space, loops in time
 
 
+MANY_EINSUMS = 24  # from here on fewer ways are compared; assumed: all of one attention are below, and fast
+_NOWHERE: Space = (ARRAY_1D, (), ())  # of what no unit can do, which `illegal` says
 NEAR = 4  # assumed: a tile that is better by far is found by powers of two
 SMALLEST_BITS = 4  # of the sizes of tiles that are tried on every array; assumed: smaller ones leave most of it idle
 
@@ -43,6 +45,7 @@ class Neighbours:
     members: tuple[int, ...]
     fine: bool = False
     near: Mapping[str, int] | None = None  # tiles of which one axis has another size; instead of all others
+    slices: bool = True  # Einsums may have loops of their own
     squares: bool = False  # tiles as long as the side of the square that fills the buffer, too: they move few words
 
     def works(self, members: Sequence[int]) -> list[Work]:
@@ -109,11 +112,22 @@ class Neighbours:
                         shared -= (producer.iterates - {closed}) if operand.final else frozenset()
         return shared
 
+    def narrowed(self, draft: Draft, step: int) -> Iterator[Draft]:
+        """The same with shorter steps of its innermost loop, tiles of the text whole; nothing where none is left."""
+        axis = draft.loops[-1].axis
+        step = step // self._grain(axis) * self._grain(axis)
+        if not 1 < step < draft.loops[-1].step:
+            return
+        loops = (*draft.loops[:-1], replace(draft.loops[-1], step=step))
+        tile = self.problem.whole() | {loop.axis: loop.step for loop in loops}
+        for spaces in self._spaces(tile, draft.after, loops):
+            yield Draft(self.problem, self.spec, self.members, loops, spaces, draft.after, {})
+
     @cached_property
-    def _best_spaces(self) -> Callable[[int, tuple[int, ...]], dict[str, tuple[int, Space]]]:
+    def _best_spaces(self) -> Callable[[int, tuple[int, ...]], dict[str, tuple[int, Space, Space]]]:
         """`best_spaces` of a member for the sizes of its own axes, in order of their names; many tiles share them."""
 
-        def found(member: int, sizes: tuple[int, ...]) -> dict[str, tuple[int, Space]]:
+        def found(member: int, sizes: tuple[int, ...]) -> dict[str, tuple[int, Space, Space]]:
             work = self.problem.work[member]
             return best_spaces(work, self.spec, dict(zip(sorted(work.axes), sizes, strict=True)))
 
@@ -225,49 +239,57 @@ class Neighbours:
         choices = [[unit if unit in each else next(iter(each), ARRAY_1D)
                     for unit, each in zip(by_structure, options, strict=True)],
                    balanced(self.works(self.members), options, weights)]  # fmt: skip
+        frugally = len(self.problem.work) < MANY_EINSUMS
         for units in choices if choices[0] != choices[1] else choices[:1]:
-            yield {member: each[unit][1] if unit in each else (ARRAY_1D, (), ())
-                   for member, each, unit in zip(self.members, options, units, strict=True)}
+            found = [each.get(unit, (0, _NOWHERE, _NOWHERE))
+                     for each, unit in zip(options, units, strict=True)]  # fmt: skip
+            fast, frugal = ({member: (first, second)[way] for member, (_, first, second)
+                             in zip(self.members, found, strict=True)} for way in (0, 1))  # fmt: skip
+            yield from (fast, frugal) if frugally and fast != frugal else (fast,)
 
 
+def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int]) -> dict[str, tuple[int, Space, Space]]:
+    """For each unit that has the operations: cycles of a tile at least, and ranks in space and time that take them.
 
-
-def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int]) -> dict[str, tuple[int, Space]]:
-    """For each unit that has the operations: cycles of a tile at least, and ranks in space and time that take them."""
+    Between equals those that read fewest words; and those that do in at most twice the cycles.
+    """
     axes = sorted((axis for axis in work.axes if work.points(axis, tile[axis]) > 1),
                   key=lambda axis: (axis in work.reduced, axis))  # fmt: skip
-    found: dict[str, tuple[int, Space]] = {}
+    found: dict[str, tuple[int, Space, Space]] = {}
     for unit, dimensions in ((ARRAY_2D, ("rows", "columns")), (ARRAY_1D, ("lanes",))):
         if executed(operations_of(spec, unit), work) is None:
             continue
         kept = stationary(spec, unit, work)
         of_space = axes if kept is None else [axis for axis in axes if axis in kept]
-        options: list[tuple[int, int, tuple[tuple[str, int, int], ...]]] = []
+        options: list[tuple[int, int, int, Space]] = []
         for chosen in permutations(of_space, min(len(of_space), len(dimensions))):
             space = tuple((axis, work.block(axis, tile[axis]), dimension_size(spec, dimension))
                           for axis, dimension in zip(chosen, dimensions, strict=False))
-            run = bound_run(spec, work, 0, (unit, space, ()))
-            options.append((run.cycles(tile), len(options), space))
-        cycles, _, space = min(options)
-        time = [axis for axis in axes if axis not in {each for each, _, _ in space}]
-        found[unit] = cycles, (unit, space, tuple(sorted(time, key=lambda axis: (axis in work.reduced, axis))))
+            time = [axis for axis in axes if axis not in chosen]
+            whole = unit, space, tuple(sorted(time, key=lambda axis: (axis in work.reduced, axis)))
+            run = bound_run(spec, work, 0, whole)
+            read = sum(run.operand_reads(operand, tile, frozenset()) for operand in work.inputs)
+            options.append((run.cycles(tile), read, len(options), whole))
+        cycles, _, _, fast = min(options)
+        *_, frugal = min((each for each in options if each[0] <= 2 * cycles), key=lambda each: (each[1], *each))
+        found[unit] = cycles, fast, frugal
     return found
 
 
 def units_of(spec: SpatialArray, work: Work) -> tuple[str, ...]:
     """Units that the search gives an Einsum: those that can do it; contractions the 2D array where it can."""
     units = tuple(unit for unit in (ARRAY_2D, ARRAY_1D) if executed(operations_of(spec, unit), work) is not None)
-    return units[:1] if _contracts(work) else units
+    return units[:1] if contracts(work) else units
 
 
 def _by_structure(work: Work, tile: Mapping[str, int], instances: set[str]) -> str:
     """The 2D array for contractions, and for what has points along two axes of a tile; the 1D array for the rest."""
     wide = [axis for axis in work.axes - instances - DEPTHS if work.points(axis, tile[axis]) > 1]
-    return ARRAY_2D if _contracts(work) or len(wide) > 1 else ARRAY_1D
+    return ARRAY_2D if contracts(work) or len(wide) > 1 else ARRAY_1D
 
 
 def balanced(
-    works: Sequence[Work], options: Sequence[Mapping[str, tuple[int, Space]]], weights: Sequence[float]
+    works: Sequence[Work], options: Sequence[Mapping[str, tuple[int, Space, Space]]], weights: Sequence[float]
 ) -> list[str]:
     """Give each Einsum a unit: contractions the 2D array, the others where they are done first beside everything else.
 
@@ -276,11 +298,11 @@ def balanced(
     busy = {ARRAY_2D: 0.0, ARRAY_1D: 0.0}
     chosen: dict[int, str] = {}
     order = sorted(range(len(works)), key=lambda place: (
-        len(options[place]) > 1 and not _contracts(works[place]),
-        -min((cycles for cycles, _ in options[place].values()), default=0), place))  # fmt: skip
+        len(options[place]) > 1 and not contracts(works[place]),
+        -min((cycles for cycles, *_ in options[place].values()), default=0), place))  # fmt: skip
     for place in order:
         units = list(options[place])
-        if len(units) > 1 and _contracts(works[place]):
+        if len(units) > 1 and contracts(works[place]):
             units = [ARRAY_2D]
         ends = [(busy[unit] + weights[place] * options[place][unit][0], unit != ARRAY_2D, unit) for unit in units]
         end, _, unit = min(ends, default=(0.0, True, ARRAY_1D))
@@ -288,6 +310,6 @@ def balanced(
     return [chosen[place] for place in range(len(works))]
 
 
-def _contracts(work: Work) -> bool:
+def contracts(work: Work) -> bool:
     """Whether it multiplies and sums over an axis, in the tile or over several tiles."""
     return "mac" in work.operations and bool(work.einsum.reduced_ranks)

@@ -8,29 +8,21 @@ set: orders of loops are all tried, tiles are those of the array and whole exten
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, illegal, outputs_of
-from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
+from cascadesim.accelerators.mapping.legality import IllegalMapping, illegal, outputs_of
+from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
+from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost
 from cascadesim.accelerators.mapping.mapper.floors import least_busy, least_of_all
+from cascadesim.accelerators.mapping.mapper.residency import residents
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
-from cascadesim.accelerators.mapping.pipeline import epoch_cycles
-from cascadesim.accelerators.mapping.placing import bound, does_not_fit, input_copies
+from cascadesim.accelerators.mapping.placing import bound, does_not_fit
 from cascadesim.accelerators.mapping.problem import MappingProblem
-from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, operations_of
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-
-OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
-MANY_EINSUMS = 24  # from here on what is known bounds the search; assumed: all of one attention are below, and fast
-Objective = Literal["latency", "energy", "dram"]
-Cost = tuple[float, float]  # the objective, and what decides between equals
-NO_LIMIT: Cost = (float("inf"), 0.0)
 
 
 class Best(NamedTuple):
@@ -49,63 +41,20 @@ class KnownGroups:
 
     def best_group(
         self, problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective,
-        fine: bool = False, below: Cost = NO_LIMIT,
+        fine: bool = False, below: Cost = NO_LIMIT, slices: bool = True,
     ) -> Best:  # fmt: skip
         """As `best_group`; nothing is compared twice."""
         works = [problem.work[member] for member in members]
         uses = (*(use for work in works for use in (*work.inputs, work.output)), *outputs_of(problem, members))
         axes = frozenset().union(*(use.axes for use in uses), *(work.axes for work in works))
-        key = (members, fine, uses, tuple((axis, problem.extents[axis]) for axis in sorted(axes)),
+        key = (members, fine, slices, uses, tuple((axis, problem.extents[axis]) for axis in sorted(axes)),
                tuple(tuple(sorted(work.walks.items())) for work in works), problem.attended_pairs)  # fmt: skip
         best, limit = self.found.get(key, (Best(None, 0, True), (0.0, 0.0)))
         best = best._replace(tried=0)
         if best.group is None and limit < below:
-            best = best_group(problem, spec, members, objective, fine, below)
+            best = best_group(problem, spec, members, objective, fine, below, slices=slices)
             self.found[key] = best, below
         return best if best.group is None else best._replace(group=replace(best.group, problem=problem))
-
-
-def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
-    """What the search compares of one instance: the objective, and what decides between equals.
-
-    Cycles are a bound; where tiles do not overlap, or there is one only, loads and stores of larger tiles come on top.
-    """
-    several = group.problem.instances > 1 or any(loop.most > 1 for loop in group.loops)
-    alone = group.in_flight == 1 or not several
-    cycles = group.bound_cycles + (group.dram_cycles if alone else 0.0)
-    if group.stages is not None:
-        cycles = max(cycles, group.whole_tiles * epoch_cycles(group, group.stages))
-    words = float(group.read_words + group.written_words)
-    if objective == "energy":
-        return sum(dynamic_energy_j(priced(actions(group)), group.spec).values()) / group.problem.instances, cycles
-    return (words, cycles) if objective == "dram" else (cycles, words)
-
-
-def actions(group: BoundGroup) -> Actions:
-    """What all instances do. Registers: a read for each operand of a point, one more where it adds up, and a write."""
-    times = group.problem.instances
-    read, written = group.all_port_words()
-    registers = {ARRAY_2D: [0, 0], ARRAY_1D: [0, 0]}
-    operations: dict[str, Counter[str]] = {ARRAY_2D: Counter(), ARRAY_1D: Counter()}
-    for run in group.runs:
-        points = times * group.points(run)
-        registers[run.unit][0] += points * (len(run.work.inputs) + bool(run.work.einsum.reduced_ranks))
-        registers[run.unit][1] += points
-        made_of = executed(operations_of(group.spec, run.unit), run.work) or Counter()
-        operations[run.unit].update({kind: points * count for kind, count in made_of.items()})
-    return Actions(
-        times * (group.read_words + group.written_words),
-        times * (read + group.stored_from_buffer), times * (written + group.read_words),
-        registers[ARRAY_2D][0], registers[ARRAY_2D][1], registers[ARRAY_1D][0], registers[ARRAY_1D][1],
-        operations[ARRAY_2D], operations[ARRAY_1D],
-    )  # fmt: skip
-
-
-def priced(done: Actions) -> Actions:
-    """Only the operations that have a price: those without one are the same in every mapping."""
-    of_2d, of_1d = ({kind: count for kind, count in each.items() if kind in OPERATION_PJ}
-                    for each in (done.operations_2d, done.operations_1d))  # fmt: skip
-    return replace(done, operations_2d=of_2d, operations_1d=of_1d)
 
 
 def search(
@@ -133,15 +82,29 @@ def search(
         evaluated += more
     if found is None and below == NO_LIMIT:
         raise _reason(problem, spec)
-    refined = []
-    for group in found or ():
-        members = tuple(run.place for run in group.runs)
+    best, more = _refined(found or (), objective, known, thorough)
+    evaluated += more
+    if any(group.in_slices for group in best):  # sizes of tiles may favour another path
+        found, more = _cheapest(problem, spec, most_fused, objective, known, below, not many, slices=False)
+        other, again = _refined(found or (), objective, known, thorough, slices=False)
+        evaluated += more + again
+        best = min((each for each in (best, other) if each), key=lambda each: _total(each, objective))
+    return best or None, evaluated
+
+
+def _refined(
+    found: Sequence[BoundGroup], objective: Objective, known: KnownGroups, thorough: bool, slices: bool = True
+) -> tuple[tuple[BoundGroup, ...], int]:
+    """The same Einsums fused, in tiles of all sizes, and how many ways were compared."""
+    refined, evaluated = [], 0
+    for group in found:
+        problem, spec, members = group.problem, group.spec, tuple(run.place for run in group.runs)
         limit = cost(group, objective)
-        better = (best_group(problem, spec, members, objective, True, limit, thorough) if thorough
-                  else known.best_group(problem, spec, members, objective, True, limit))  # fmt: skip
+        better = (best_group(problem, spec, members, objective, True, limit, thorough, slices) if thorough
+                  else known.best_group(problem, spec, members, objective, True, limit, slices))  # fmt: skip
         refined.append(group if better.group is None else better.group)
         evaluated += better.tried
-    return tuple(refined) or None, evaluated
+    return tuple(refined), evaluated
 
 
 def _total(groups: Sequence[BoundGroup], objective: Objective) -> Cost:
@@ -151,7 +114,7 @@ def _total(groups: Sequence[BoundGroup], objective: Objective) -> Cost:
 
 def _cheapest(
     problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, known: KnownGroups, below: Cost,
-    fine: bool = True,
+    fine: bool = True, slices: bool = True,
 ) -> tuple[tuple[BoundGroup, ...] | None, int]:  # fmt: skip
     """The cheapest path through the Einsums, None where none costs less than `below`, and how many ways were compared.
 
@@ -175,9 +138,9 @@ def _cheapest(
             limit = limit if reached is None else min(limit, _less(reached[0], before[0]))
             if limit <= least_cost(problem, spec, members, objective):
                 continue
-            group, tried, fits = known.best_group(problem, spec, members, objective, False, limit)
+            group, tried, fits = known.best_group(problem, spec, members, objective, False, limit, slices)
             if not fits and fine:
-                group, more, _ = known.best_group(problem, spec, members, objective, True, limit)
+                group, more, _ = known.best_group(problem, spec, members, objective, True, limit, slices)
                 tried += more
             evaluated += tried
             if group is None:
@@ -213,14 +176,15 @@ def _reason(problem: MappingProblem, spec: SpatialArray) -> CascadeSimError:
 
 def best_group(
     problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective = "latency",
-    fine: bool = False, below: Cost = NO_LIMIT, thorough: bool = False,
+    fine: bool = False, below: Cost = NO_LIMIT, thorough: bool = False, slices: bool = True,
 ) -> Best:  # fmt: skip
     """The best group of these Einsums that costs less than `below`, if there is one.
 
-    `thorough`: then tiles of other sizes, one or two axes at a time, as long as that is better.
+    `thorough`: then tiles of other sizes, one or two axes at a time, as long as that is better. `slices`: Einsums may
+    have loops of their own.
     """
     found = Best(None, 0, False)
-    neighbours = Neighbours(problem, spec, members, fine, squares=thorough)
+    neighbours = Neighbours(problem, spec, members, fine, squares=thorough, slices=slices)
     while True:
         before = found.group
         found = _best_of(neighbours, objective, found, below if before is None else cost(before, objective))
@@ -243,14 +207,12 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
             busy[alike] = least_busy(draft, leaf)
         if fits and least <= _at_least(floor, busy[alike], objective):
             continue
-        group = _resident(draft)
-        if group is None:
-            continue
-        fits = True
-        if (own := cost(group, objective)) < least:
-            best, least = group, own
-            if least <= floor:
-                break
+        for group in residents(neighbours, draft):
+            fits = fits or not group.in_slices  # smaller tiles may fit whole
+            if (own := cost(group, objective)) < least:
+                best, least = group, own
+        if least <= floor:
+            break
     return Best(best, tried, fits)
 
 
@@ -258,9 +220,9 @@ def every_group(
     problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], fine: bool = False
 ) -> Iterator[BoundGroup]:
     """All groups of these Einsums that are looked at and fit."""
-    for draft in Neighbours(problem, spec, members, fine).drafts():
-        if (group := _resident(draft)) is not None:
-            yield group
+    neighbours = Neighbours(problem, spec, members, fine)
+    for draft in neighbours.drafts():
+        yield from residents(neighbours, draft)
 
 
 def least_cost(
@@ -274,41 +236,3 @@ def least_cost(
 def _at_least(floor: Cost, busy: float, objective: Objective) -> Cost:
     """The least cost of a draft of which so many cycles of the busier array are known."""
     return (max(busy, floor[0]), floor[1]) if objective == "latency" else (floor[0], max(busy, floor[1]))
-
-
-def _resident(draft: Draft) -> BoundGroup | None:
-    """Overlap tiles as far as helps and the buffer goes, then keep inputs further out where that saves traffic."""
-    best = first = None
-    for in_flight in (None, *OVERLAPS):
-        group = bound(draft.overlapped(in_flight))
-        first = group if first is None else first
-        group.like(first)
-        if in_flight is None and group.stages is None:
-            continue
-        if group.footprint_words <= group.spec.buffer_words:
-            if best is None or cost(group) < cost(best):
-                best = group
-            if cost(group)[0] <= (group.busiest_cycles if group.stages else group.least_cycles):
-                break  # fewer tiles that are open at once are no faster
-        elif group.stages is None and not _fits_one(draft):
-            break
-    return None if best is None else _further_out(best)
-
-
-def _fits_one(draft: Draft) -> bool:
-    group = bound(draft.overlapped(1))
-    return group.footprint_words <= group.spec.buffer_words
-
-
-def _further_out(group: BoundGroup) -> BoundGroup:
-    """Keep inputs outside of loops that make them come again, as far out as they fit, the largest traffic first."""
-    for resident in sorted(group.reads, key=group.filled, reverse=True):
-        for depth in range(resident.depth):
-            moved = replace(resident, depth=depth, copies=input_copies(group, depth))
-            if group.filled(moved) >= group.filled(resident):
-                continue
-            trial = replace(group, reads=tuple(moved if read is resident else read for read in group.reads))
-            if trial.footprint_words <= group.spec.buffer_words:
-                group = trial
-                break
-    return group

@@ -1,7 +1,7 @@
 """A mapping that is found on FLAT's own array, beside the dataflow that FLAT's own search published: 48 rows.
 
 Both in the closed form of the array. A mapping may fuse all of the softmax and keep K and V, which no published
-dataflow does; it has no groups that overlap, and no share of a tile that spills.
+dataflow does; it has no share of a tile that spills, and no groups that overlap.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from cascadesim.einsum_cascades.texts import find
 
 TEXT = find("attention-3pass")
 ROWS = [(side, head_size, length) for side, _, head_size, length in published_dataflows()]
-# K, V and rows of scores do not fit together, so that QK with the maximum, the exponentials, and the division with AV
-# are groups of their own, one after another; FLAT's dataflows overlap the three. Ratios are at most:
+# One block of rows fits the buffer, two do not: FLAT's dataflows let a share of a block spill to DRAM, and overlap the
+# softmax of a block that does not stay with the products of the next one, which mappings cannot say. Ratios at most:
 SLOWER = {
-    (256, 128, 65536): 1.07, (32, 64, 2048): 1.18, (32, 64, 4096): 1.31, (32, 128, 2048): 1.29,
-    **{(32, 128, 4096 << doubled): 1.02 for doubled in range(6)},
+    (32, 64, 4096): 1.08, (32, 128, 4096): 1.01,
+    **{(32, 128, 8192 << doubled): 1.016 for doubled in range(5)},
 }  # fmt: skip
 
 
@@ -45,15 +45,21 @@ def test_there_is_a_row_for_each_array_head_size_and_length() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", [(256, 64, 1024), (256, 64, 32768), (256, 128, 16384), (32, 64, 512), (32, 128, 512)])
+@pytest.mark.parametrize("row", [
+    (256, 64, 1024), (256, 64, 32768), (256, 128, 16384), (256, 128, 65536),
+    (32, 64, 512), (32, 64, 2048), (32, 128, 2048),
+])
 def test_a_mapping_is_never_slower_than_the_published_dataflow(row: tuple[int, int, int]) -> None:
-    """32,768 keys: K, V and a block of rows fit 32 MiB where the block has fewer rows than the array."""
+    """32,768 keys: K, V and a block of rows fit 32 MiB where the block has fewer rows than the array.
+
+    65,536 keys, and 2,048 on 512 KiB: rows of scores stay, and K and V pass by in slices.
+    """
     assert times_as_long(*row) <= 1 + 1e-9
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("row", ROWS)
-def test_a_mapping_is_never_slower_in_any_of_the_48_rows_but_where_groups_would_have_to_overlap(
+def test_a_mapping_is_never_slower_in_any_of_the_48_rows_but_where_a_block_would_have_to_spill(
     row: tuple[int, int, int],
 ) -> None:
     ratio = times_as_long(*row)

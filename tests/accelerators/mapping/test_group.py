@@ -8,18 +8,21 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from walker import Execution, words_moved
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.attended import attended
 from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.legality import Draft
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.search import search
+from cascadesim.accelerators.mapping.mapper.slicing import in_slices
 from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents, problem
 from cascadesim.accelerators.mapping.program import program
+from cascadesim.accelerators.mapping.sliced import group_program
 from cascadesim.accelerators.program import Repeat, TileRun
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.counts import names
@@ -142,9 +145,23 @@ def groups(draw: st.DrawFn) -> Case:
         found, _ = search(of, spec)
         return Case(of, spec, found[draw(st.integers(0, len(found) - 1))])
     draft = drafts[draw(st.integers(0, len(drafts) - 1))]
+    sliced = list(in_slices(draft))
+    if sliced and draw(st.booleans()):
+        return Case(of, spec, draw(in_own_loops(sliced)))
     group = bind(draft)
     kept = {read.tensor: (draw(st.integers(0, read.depth)), draw(st.booleans())) for read in group.reads}
     return Case(of, spec, bind(replace(draft, kept=kept, in_flight=draw(st.sampled_from([None, 1, 2, 3, 4])))))
+
+
+@st.composite
+def in_own_loops(draw: st.DrawFn, drafts: list[Draft]) -> BoundGroup:
+    """A group in which Einsums have loops of their own; inputs anywhere, two tiles overlapped where that is legal."""
+    draft = drafts[draw(st.integers(0, len(drafts) - 1))]
+    overlaps = draft.runs[0].unit == draft.runs[-1].unit and draw(st.booleans())
+    draft = draft.overlapped(2 if overlaps else 1)
+    kept = {read.tensor: (draw(st.integers(0, read.depth)), overlaps or draw(st.booleans()))
+            for read in bind(draft).reads}  # fmt: skip
+    return bind(replace(draft, kept=kept))
 
 
 def check_words(case: Case) -> None:
@@ -179,6 +196,29 @@ def test_the_order_of_a_mapping_does_not_change_the_answer(case: Case) -> None:
     check_order(case)
 
 
+SLICED = [CHAIN, *map(find, ("attention-3pass", "attention-differential", "linear-attention"))]
+
+
+@given(st.data())
+@settings(max_examples=50, deadline=None)
+def test_loops_of_single_einsums_change_no_answer_and_do_all_of_the_work(data: st.DataObject) -> None:
+    """Scores of some queries are made key by key, used up, and read key by key: words, results and cycles hold."""
+    extents = {rank: data.draw(st.integers(1, 9)) for rank in "HMPEFRKNJ"} | {"H": data.draw(st.integers(1, 2))}
+    of = sized(data.draw(st.sampled_from(SLICED)), extents, 1)
+    spec = array(*(data.draw(st.integers(1, most)) for most in (2, 3, 3)))
+    drafts = Neighbours(of, spec, tuple(range(len(of.work)))).drafts()
+    sliced = [each for draft in drafts for each in in_slices(draft)]
+    assume(bool(sliced))
+    group = data.draw(in_own_loops(sliced))
+    check_words(Case(of, spec, group))
+    check_schedule(group)
+    values = inputs_of(of)
+    execution = Execution(of, values)
+    execution.groups((group,))
+    for name in of.cascade.outputs:
+        np.testing.assert_allclose(execution.arrays[name], expected_of(of, values)[name], rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.nightly
 @given(groups())
 @settings(max_examples=2_000, deadline=None)
@@ -196,8 +236,11 @@ def test_the_order_of_many_more_mappings(case: Case) -> None:
 @given(groups())
 @settings(max_examples=100, deadline=None)
 def test_no_schedule_is_shorter_than_the_bound_and_the_engine_does_all_of_the_work(case: Case) -> None:
-    group = case.group
-    made = program(group)
+    check_schedule(case.group)
+
+
+def check_schedule(group: BoundGroup) -> None:
+    made = group_program(group)
     schedule = run(made)
     busy = made.busy_cycles()
     assert schedule.cycles >= group.bound_cycles * (1 - 1e-9)
@@ -205,7 +248,7 @@ def test_no_schedule_is_shorter_than_the_bound_and_the_engine_does_all_of_the_wo
         assert busy[each.work.name] == group.cycles(each)
     moved = sum(cycles for name, cycles in busy.items() if name.startswith(("load", "store")))
     states = {each.work.output.tensor for each in group.runs if each.work.iterates}
-    begun = sum(operand.words(case.of.whole()) for state, operand in case.of.starts if state in states)
+    begun = sum(operand.words(group.problem.whole()) for state, operand in group.problem.starts if state in states)
     assert moved == group.read_words - begun + group.written_words
 
 

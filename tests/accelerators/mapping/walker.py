@@ -14,7 +14,7 @@ import numpy as np
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.problem import MappingProblem
-from cascadesim.accelerators.mapping.runs import BoundRun, Resident
+from cascadesim.accelerators.mapping.runs import BoundLoop, BoundRun, Resident
 from cascadesim.einsum_cascades.analysis.counts import shape_of
 from cascadesim.einsum_cascades.notation import ir, operators
 
@@ -34,6 +34,16 @@ def leaves(group: BoundGroup, depth: int = 0, ranges: Ranges | None = None) -> I
         inner = range(start, min(start + loop.step, current[loop.axis].stop))
         for rest in leaves(group, depth + 1, {**current, loop.axis: inner}):
             yield (of_attended(group, current), *rest)
+
+
+def slices(ranges: dict[str, range], own: BoundLoop | None) -> Iterator[dict[str, range]]:
+    """A tile, or its slices where an Einsum has a loop of its own."""
+    if own is None:
+        yield ranges
+        return
+    whole = ranges[own.axis]
+    for start in range(whole.start, whole.stop, own.step):
+        yield {**ranges, own.axis: range(start, min(start + own.step, whole.stop))}
 
 
 def is_attended(group: BoundGroup, ranges: Ranges) -> bool:
@@ -118,7 +128,8 @@ class Execution:
             for ranges in leaves(group):
                 for run in group.runs:
                     if is_run(group, run, ranges):
-                        self.einsum(run.work.einsum, ranges[-1])
+                        for each in slices(ranges[-1], run.own):
+                            self.einsum(run.work.einsum, each)
         for number, einsum in enumerate(self.problem.cascade.einsums):  # results under other names
             given = set(self.sources(einsum)) <= set(self.problem.inputs)
             if number not in self.working and einsum.inputs and not given:
@@ -177,12 +188,14 @@ def words_moved(group: BoundGroup, read: Resident, again: bool = False) -> int:
     moved, present = 0, None
     outside = max((number for number, loop in enumerate(group.loops[: read.depth])
                    if loop.axis in group.moving(read) and loop.step < group.problem.extents[loop.axis]), default=-1)
-    for ranges in leaves(group):
+    own = group.own_loop(read)
+    depth = read.depth if own is None else len(group.loops)
+    for ranges, tile in ((each, tile) for each in leaves(group) for tile in slices(each[depth], own)):
         needed = frozenset(
             tuple(execution.index(index, point) for index in access.indices)
             for run in group.runs for access in run.work.einsum.inputs
             if group.problem.sources.get(access.tensor, access.tensor) == read.tensor
-            for point in rank_values(group.problem, run.work.einsum, ranges[read.depth])
+            for point in rank_values(group.problem, run.work.einsum, tile)
         )
         place = needed, tuple(ranges[outside + 1].values()) if again else ()
         if place != present:

@@ -11,9 +11,9 @@ from walker import Execution
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, illegal
-from cascadesim.accelerators.mapping.mapper import search as searching
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
-from cascadesim.accelerators.mapping.mapper.search import NO_LIMIT, Objective, best_group, cost, least_cost, search
+from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Objective, cost
+from cascadesim.accelerators.mapping.mapper.search import best_group, every_group, least_cost, search
 from cascadesim.accelerators.mapping.placing import bound
 from cascadesim.accelerators.mapping.plan import Mapped, given, searched
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
@@ -89,8 +89,7 @@ def exhaustive(
     of: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective
 ) -> BoundGroup | None:
     """The best of all drafts, none of them left out for a bound."""
-    found = [group for draft in Neighbours(of, spec, members).drafts()
-             if (group := searching._resident(draft)) is not None]
+    found = list(every_group(of, spec, members))
     return min(found, key=lambda group: cost(group, objective), default=None)
 
 

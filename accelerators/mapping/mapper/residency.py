@@ -1,0 +1,84 @@
+"""How far tiles of a group overlap and how far outside its inputs are kept: as far as it helps and the buffer goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.legality import Draft
+from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
+from cascadesim.accelerators.mapping.mapper.costs import cost
+from cascadesim.accelerators.mapping.mapper.slicing import in_slices
+from cascadesim.accelerators.mapping.placing import bound, input_copies
+
+OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
+
+
+def residents(neighbours: Neighbours, draft: Draft) -> Iterator[BoundGroup]:
+    """The group with tiles overlapped; where that does not fit, with what one Einsum alone reads passing in slices."""
+    group = _resident(draft)
+    if group is not None:
+        yield group
+    many = len(draft.problem.work) >= MANY_EINSUMS
+    if many or not neighbours.slices or (group is not None and group.in_flight > 1):
+        return
+    for number, each in enumerate(in_slices(draft)):
+        sliced = _resident(each)
+        if sliced is not None:
+            yield sliced
+        if sliced is None or sliced.in_flight == 1:
+            shorter = neighbours.narrowed(draft, _widest(each)) if draft.loops else ()
+            found = (_resident(other) for narrow in shorter for other in islice(in_slices(narrow), number, number + 1))
+            yield from (narrow for narrow in found if narrow is not None)
+
+
+def _widest(draft: Draft) -> int:
+    """The longest step of its innermost loop with which two tiles fit, 0 where none does."""
+    low, high = 0, draft.loops[-1].step
+    while low < high:
+        middle = (low + high + 1) // 2
+        trial = replace(draft, loops=(*draft.loops[:-1], replace(draft.loops[-1], step=middle)), in_flight=2)
+        group = bound(trial)
+        low, high = (middle, high) if group.footprint_words <= group.spec.buffer_words else (low, middle - 1)
+    return low
+
+
+def _resident(draft: Draft) -> BoundGroup | None:
+    """Overlap tiles as far as helps and the buffer goes, then keep inputs further out where that saves traffic."""
+    best = first = None
+    apart = draft.own and draft.runs[0].unit != draft.runs[-1].unit
+    for in_flight in ((1,) if apart else (2, 1)) if draft.own else (None, *OVERLAPS):
+        group = bound(draft.overlapped(in_flight))
+        first = group if first is None else first
+        group.like(first)
+        if in_flight is None and group.stages is None:
+            continue
+        if group.footprint_words <= group.spec.buffer_words:
+            if best is None or cost(group) < cost(best):
+                best = group
+            if cost(group)[0] <= (group.busiest_cycles if group.stages else group.least_cycles):
+                break  # fewer tiles that are open at once are no faster
+        elif group.stages is None and not _fits_one(draft):
+            break
+    return None if best is None else _further_out(best)
+
+
+def _fits_one(draft: Draft) -> bool:
+    group = bound(draft.overlapped(1))
+    return group.footprint_words <= group.spec.buffer_words
+
+
+def _further_out(group: BoundGroup) -> BoundGroup:
+    """Keep inputs outside of loops that make them come again, as far out as they fit, the largest traffic first."""
+    for resident in sorted(group.reads, key=group.filled, reverse=True):
+        for depth in range(resident.depth):
+            moved = replace(resident, depth=depth, copies=input_copies(group, depth))
+            if group.filled(moved) >= group.filled(resident):
+                continue
+            trial = replace(group, reads=tuple(moved if read is resident else read for read in group.reads))
+            if trial.footprint_words <= group.spec.buffer_words:
+                group = trial
+                break
+    return group
