@@ -6,7 +6,7 @@ bound group and its text, no figure around it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -17,6 +17,7 @@ from matplotlib.textpath import TextPath
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.nest import Fused, Run
+from cascadesim.accelerators.mapping.runs import Resident
 from cascadesim.simulator.views.output import bytes_of
 
 INK, SOFT, LINE = "#1b1b1b", "#5b5b5b", "#d4d4d4"
@@ -92,6 +93,8 @@ class NestPicture:
             self.line(left + _PAD, then, unit, f"  {over}" if over else "")
             einsums = [run.einsum + (f" for {', '.join(run.time)}" if run.time else "") for run in runs]
             self.wrapped(left + _PAD, right - _PAD, "", einsums, "; ", INK)
+            for memory, tensors in kept_in_slices(self.group, {run.einsum for run in runs}).items():
+                self.wrapped(left + _PAD, right - _PAD, f"{memory}: ", tensors, ", ")
             self.bottom += _PAD / 2
             self.boxes.append(Box(left, right, top, self.bottom, self.fills[unit], len(self.group.loops) + 1))
 
@@ -163,15 +166,29 @@ def kept(group: BoundGroup, depth: int) -> Mapping[str, list[str]]:
     found: dict[str, list[str]] = {}
     written = {operand.tensor for operand in group.writes}
     for resident in (each for each in (*group.reads, *group.made) if each.depth == depth):
-        where, tile = resident.where, resident.tensor
-        if where:
-            number, unit = bytes_of(resident.words(group.tile(depth)) * group.spec.word_bytes).split()
-            copies = f" ×{resident.copies}" if resident.copies > 1 else ""
-            tile = f"{tile} {float(number.replace(',', '')):g} {unit}{copies}"
-            where += ", running" if resident.state else ""
         straight = "straight to DRAM" if resident.tensor in written else "straight to the reader"
-        found.setdefault(where or straight, []).append(tile)
+        where = f"{resident.where}{', running' if resident.state else ''}" if resident.where else straight
+        found.setdefault(where, []).append(sized(group, resident) if resident.where else resident.tensor)
     return found
+
+
+def kept_in_slices(group: BoundGroup, einsums: Collection[str]) -> Mapping[str, list[str]]:
+    """Memory -> tensors that pass by in slices, each for the one Einsum that reads it."""
+    found: dict[str, list[str]] = {}
+    for resident in group.reads:
+        own = group.own_loop(resident)
+        readers = {run.work.name for run in group.runs for operand in run.work.inputs
+                   if operand.tensor == resident.tensor}  # fmt: skip
+        if own is not None and readers <= set(einsums):
+            found.setdefault(f"{resident.where} at {own.part}", []).append(sized(group, resident))
+    return found
+
+
+def sized(group: BoundGroup, resident: Resident) -> str:
+    """A tensor with the bytes of what is kept of it, and its copies."""
+    number, unit = bytes_of(group.kept_words(resident) * group.spec.word_bytes).split()
+    copies = f" ×{resident.copies}" if resident.copies > 1 else ""
+    return f"{resident.tensor} {float(number.replace(',', '')):g} {unit}{copies}"
 
 
 @cache

@@ -48,6 +48,11 @@ class Neighbours:
     slices: bool = True  # Einsums may have loops of their own
     squares: bool = False  # tiles as long as the side of the square that fills the buffer, too: they move few words
 
+    @property
+    def frugally(self) -> bool:
+        """Whether spaces that read fewer words are looked at."""
+        return len(self.problem.work) < MANY_EINSUMS
+
     def works(self, members: Sequence[int]) -> list[Work]:
         return [self.problem.work[member] for member in members]
 
@@ -129,7 +134,7 @@ class Neighbours:
 
         def found(member: int, sizes: tuple[int, ...]) -> dict[str, tuple[int, Space, Space]]:
             work = self.problem.work[member]
-            return best_spaces(work, self.spec, dict(zip(sorted(work.axes), sizes, strict=True)))
+            return best_spaces(work, self.spec, dict(zip(sorted(work.axes), sizes, strict=True)), self.frugally)
 
         return cache(found)
 
@@ -239,19 +244,20 @@ class Neighbours:
         choices = [[unit if unit in each else next(iter(each), ARRAY_1D)
                     for unit, each in zip(by_structure, options, strict=True)],
                    balanced(self.works(self.members), options, weights)]  # fmt: skip
-        frugally = len(self.problem.work) < MANY_EINSUMS
         for units in choices if choices[0] != choices[1] else choices[:1]:
             found = [each.get(unit, (0, _NOWHERE, _NOWHERE))
                      for each, unit in zip(options, units, strict=True)]  # fmt: skip
             fast, frugal = ({member: (first, second)[way] for member, (_, first, second)
                              in zip(self.members, found, strict=True)} for way in (0, 1))  # fmt: skip
-            yield from (fast, frugal) if frugally and fast != frugal else (fast,)
+            yield from (fast, frugal) if self.frugally and fast != frugal else (fast,)
 
 
-def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int]) -> dict[str, tuple[int, Space, Space]]:
+def best_spaces(
+    work: Work, spec: SpatialArray, tile: Mapping[str, int], frugally: bool = True
+) -> dict[str, tuple[int, Space, Space]]:
     """For each unit that has the operations: cycles of a tile at least, and ranks in space and time that take them.
 
-    Between equals those that read fewest words; and those that do in at most twice the cycles.
+    `frugally`: between equals those that read fewest words. And those that do in at most twice the cycles.
     """
     axes = sorted((axis for axis in work.axes if work.points(axis, tile[axis]) > 1),
                   key=lambda axis: (axis in work.reduced, axis))  # fmt: skip
@@ -270,7 +276,7 @@ def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int]) -> dict
             run = bound_run(spec, work, 0, whole)
             read = sum(run.operand_reads(operand, tile, frozenset()) for operand in work.inputs)
             options.append((run.cycles(tile), read, len(options), whole))
-        cycles, _, _, fast = min(options)
+        cycles, _, _, fast = min(options, key=lambda each: (each[0], each[1] * frugally, each[2]))
         *_, frugal = min((each for each in options if each[0] <= 2 * cycles), key=lambda each: (each[1], *each))
         found[unit] = cycles, fast, frugal
     return found

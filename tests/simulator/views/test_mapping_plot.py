@@ -16,7 +16,7 @@ from cascadesim.simulator.execution import schedule_of
 from cascadesim.simulator.mapper import load, operation_of
 from cascadesim.simulator.request import Request, load_any_workload
 from cascadesim.simulator.views.mapping_plot import MappedRun, draw, figure_of, mapped_runs
-from cascadesim.simulator.views.nest_plot import LINE_HEIGHT, NestPicture, kept, nest, text_width, trips
+from cascadesim.simulator.views.nest_plot import LINE_HEIGHT, NestPicture, kept, kept_in_slices, nest, text_width, trips
 from cascadesim.simulator.views.plot_style import DARK
 from cascadesim.simulator.views.schedule_plot import FARTHEST_TILE, charts, name_of, row_of
 
@@ -69,11 +69,19 @@ def test_tensors_stand_at_the_loop_at_which_they_are_kept(fusemax: MappedRun) ->
 
 
 def test_every_tensor_is_somewhere_exactly_once(fusemax: MappedRun) -> None:
-    for run in (fusemax, mapped("flat", "flat")):
+    for run in (fusemax, mapped("flat", "flat"), mapped("flat-streamed", "flat")):
         (group,) = run.groups
-        places = [item.split()[0] for depth in range(len(group.loops) + 1)
-                  for items in kept(group, depth).values() for item in items]
+        where = [*(kept(group, depth) for depth in range(len(group.loops) + 1)),
+                 *(kept_in_slices(group, [each.work.name]) for each in group.runs)]  # fmt: skip
+        places = [item.split()[0] for each in where for items in each.values() for item in items]
         assert sorted(places) == sorted(each.tensor for each in (*group.reads, *group.made))
+
+
+def test_what_passes_by_in_slices_stands_with_its_only_reader() -> None:
+    """256 keys of depth 64 in words of 2 bytes are 32 KiB; the next slice is loaded meanwhile."""
+    (group,) = mapped("flat-streamed", "flat").groups
+    assert kept_in_slices(group, ["QK", "GM"]) == {"global_buffer at m1": ["K 32 KiB ×2"]}
+    assert kept_in_slices(group, ["GM", "SN"]) == {}
 
 
 def test_einsums_stand_in_boxes_of_their_unit(fusemax: MappedRun) -> None:
@@ -88,7 +96,7 @@ def test_einsums_stand_in_boxes_of_their_unit(fusemax: MappedRun) -> None:
     assert keys.bottom < where["AV for f"].top < queries.bottom
 
 
-@pytest.mark.parametrize(("name", "arch"), [("fusemax", "fusemax"), ("flat", "flat")])
+@pytest.mark.parametrize(("name", "arch"), [("fusemax", "fusemax"), ("flat", "flat"), ("flat-streamed", "flat")])
 def test_no_words_leave_their_box_or_lie_on_others(name: str, arch: str) -> None:
     found = laid_out(mapped(name, arch))
     for words in found.words:
