@@ -10,9 +10,11 @@ import pytest
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.validation.claim import Cell, Claim, Suite, Verdict, default_verdict
+from cascadesim.validation.gpu import ledger
 from cascadesim.validation.gpu.verdict import judge
 from cascadesim.validation.readme import (
     ERRORS,
+    NUMBERS,
     PAGES,
     SPEED,
     SUMMARY,
@@ -55,6 +57,10 @@ def test_each_table_has_marks_of_its_own() -> None:
 
 def page(name: str) -> str:
     return (ROOT / PAGES[name]).read_text(encoding="utf-8")
+
+
+def test_the_page_of_numbers_has_every_number_as_it_is() -> None:
+    assert with_table(page(NUMBERS), ledger.page(), NUMBERS) == page(NUMBERS)
 
 
 def test_the_page_has_the_stored_speeds() -> None:

@@ -21,7 +21,7 @@ from cascadesim.accelerators.gpu import batch as vectorised
 from cascadesim.accelerators.gpu.batch import Before, extra_launches
 from cascadesim.accelerators.gpu.calibration import Constants, constants
 from cascadesim.accelerators.gpu.grid import shape
-from cascadesim.accelerators.gpu.kernel import load_kernel
+from cascadesim.accelerators.gpu.kernel import Kernel, load_kernel
 from cascadesim.accelerators.gpu.programs import attention_program
 from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
@@ -45,6 +45,11 @@ LEFT_OUT: Mapping[str, tuple[str, str]] = {
     "a100-sxm": ("ampere", "ada"), "a40": ("ampere", "ada"), "l40s": ("ada", "ampere"), "rtx4090": ("ada", "ampere"),
     "h100-sxm": ("hopper", "blackwell"), "h200-sxm": ("hopper", "blackwell"), "b200": ("blackwell", "hopper"),
 }  # fmt: skip
+# groups of numbers that were set by hand and can be left out -> what that means
+REMOVABLE: Mapping[str, str] = {
+    "rates": "rates of tiles (all 1)", "windows": "instructions of windows (none)",
+    "elements": "instructions of elements and conversions (none)", "launches": "launches beside attention (none)",
+}  # fmt: skip
 ConstantsOf = Mapping[str, Constants]  # generation -> its constants; of the others, the calibrated ones
 
 
@@ -54,17 +59,21 @@ def device(name: str, settings: tuple[str, ...] = ()) -> Device:
     return Device.model_validate(with_settings(read_yaml(presets()[f"gpu/{name}"]), settings))
 
 
-def predicted_s(shapes: Shapes, settings: Sequence[str] = (), of: ConstantsOf | None = None) -> Floats:
-    """(rows,) float64, seconds of every row; NaN where the model has nothing to say."""
+def predicted_s(
+    shapes: Shapes, settings: Sequence[str] = (), of: ConstantsOf | None = None, without: Sequence[str] = ()
+) -> Floats:
+    """(rows,) float64, seconds of every row; NaN where the model has nothing to say. `without`: keys of `REMOVABLE`."""
     found = np.full(len(shapes), np.nan)
     for kind, rows in shapes.kinds.items():
         name, _, operation, _, _, source, _ = kind
         framework_s = FRAMEWORK_S.get((name, operation), 0.0) if source == "LLMCompass" else 0.0
-        found[rows] = _seconds(kind, shapes.at(rows), tuple(settings), of or {}) + framework_s
+        found[rows] = _seconds(kind, shapes.at(rows), tuple(settings), of or {}, tuple(without)) + framework_s
     return found
 
 
-def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of: ConstantsOf) -> Floats:
+def _seconds(
+    kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of: ConstantsOf, without: tuple[str, ...] = ()
+) -> Floats:
     name, kernel, operation, given_dtype, given_kv_dtype, source, impl = kind
     dtype, kv_dtype = cast(Dtype, given_dtype), cast(Dtype, given_kv_dtype)
     on = device(name, tuple(one for one in settings if not one.startswith(CONSTANT)))
@@ -72,17 +81,17 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
     changes = [one.removeprefix(CONSTANT).partition("=") for one in settings if one.startswith(CONSTANT)]
     if changes:
         known = known.model_copy(update={name: float(value) for name, _, value in changes})
-    launches = extra_launches(impl, operation, on.generation, kv_dtype)
+    launches = 0 if "launches" in without else extra_launches(impl, operation, on.generation, kv_dtype)
     if operation in ATTENTION:
         return vectorised.attention_seconds(
-            on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
+            on, _known(kernel, without), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
             queries=part.seqlen_q, keys=part.kv_len, head_dim=part.head_dim, causal=part.causal > 0,
             window=part.window, dtype=dtype, kv_dtype=kv_dtype, before=before(operation, source, impl, dtype),
             launches=launches, cold=source in COLD, constants=known,
         )  # fmt: skip
     if operation.startswith("mla"):
         return vectorised.mla_seconds(
-            on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, queries=part.seqlen_q, keys=part.kv_len,
+            on, _known(kernel, without), batch=part.batch, heads=part.heads_q, queries=part.seqlen_q, keys=part.kv_len,
             absorbed=operation == "mla-generation", dtype=dtype, kv_dtype=kv_dtype, launches=launches, constants=known,
         )  # fmt: skip
     if operation in ("gemm", "bmm", "linear"):
@@ -96,6 +105,17 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
     result = part.m * part.n * part.dtype_bytes
     return vectorised.elementwise_seconds(on, read_bytes=part.bytes - result, write_bytes=result, warm=False,
                                           constants=known)  # fmt: skip
+
+
+@cache
+def _known(name: str, without: tuple[str, ...]) -> Kernel:
+    """A kernel, less what was set by hand."""
+    found = load_kernel(name)
+    if "elements" in without:
+        found = found.model_copy(update={"element_instructions": 0, "conversion_instructions": 0})
+    changes = {**({"tensor_rate": 1.0} if "rates" in without else {}),
+               **({"window_instructions": 0} if "windows" in without else {})}  # fmt: skip
+    return found.model_copy(update={"tiles": tuple(tile.model_copy(update=changes) for tile in found.tiles)})
 
 
 def before(operation: str, source: str, impl: str = "", dtype: str = "") -> Before:
