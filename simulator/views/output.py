@@ -193,7 +193,8 @@ def console(stream: TextIO) -> Console:
     """Make a console as wide as the terminal or COLUMNS says, and never narrower than a table is (COLUMNS=0)."""
     from rich.console import Console
 
-    found = Console(file=stream, highlight=False, force_jupyter=False)  # it writes where it is asked to
+    plain = False if isinstance(stream, io.StringIO) else None  # a text has no colours, whatever FORCE_COLOR says of terminals
+    found = Console(file=stream, highlight=False, force_jupyter=False, force_terminal=plain)  # writes where it is asked to
     found.width = max(found.width, FEWEST_COLUMNS)
     return found
 
