@@ -80,4 +80,7 @@ def site_of(name: str) -> str | None:
     """The page or picture of the site that a file of the repository is; None where it is none."""
     if name in OF_THE_PROJECT or name in NOTEBOOKS:
         return OF_THE_PROJECT.get(name) or NOTEBOOKS[name]
-    return name.removeprefix("docs/") if name.startswith("docs/") else None
+    folder = next((each for each in ("docs/", "examples/") if name.startswith(each)), None)
+    if folder is None or (folder == "examples/" and not name.endswith((".png", ".svg"))):  # what a notebook drew
+        return None
+    return name.removeprefix(folder)

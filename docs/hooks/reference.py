@@ -112,12 +112,15 @@ def _public(name: str, found: object) -> Iterator[str]:
         if annotations:
             yield "Fields: " + ", ".join(code(each) for each in annotations) + "."
         if members:
-            yield table(("has", "meaning"), (
-                (code(each + ("" if isinstance(value, property) else _unquoted(str(inspect.signature(value))))), _line(value))
-                for each, value in members))  # fmt: skip
+            rows = ((code(each + _parameters(value)), _line(value)) for each, value in members)
+            yield table(("has", "meaning"), rows)
     elif callable(found):
         yield fenced(_signature(f"cs.{name}", found), "python")
         yield _doc(found)
+
+
+def _parameters(member: object) -> str:
+    return _unquoted(str(inspect.signature(member))) if callable(member) else ""
 
 
 def _signature(name: str, found: Callable[..., object]) -> Iterator[str]:
@@ -147,7 +150,7 @@ def _line(found: object) -> str:
 
 def fields() -> str:
     """Fields of architectures and workloads, by the classes that read them."""
-    parts = ["# Fields of YAML files", "What a preset, or a file of your own, may hold; `--set` may change what a figure "
+    parts = ["# Fields of YAML files", "What a preset, or a file of your own, may hold. `--set` changes what a figure "
              "depends on (`cascadesim show NAME` says). An unknown field, a text for a number and a size of 0 are "
              "refused. Units are in the names."]  # fmt: skip
     seen: set[type[BaseModel]] = set()
@@ -247,8 +250,8 @@ def _shown(title: str, section: str, lead: str) -> str:
 
 def cascades() -> str:
     """Each cascade with its text and the passes that are counted from it."""
-    parts = ["# Cascades", "Texts that come along, with their passes over each rank, as `cascadesim passes NAME` counts "
-             "them. [The notation](../cascades.md#the-notation)."]  # fmt: skip
+    parts = ["# Cascades", "Texts that come along, with their passes, as `cascadesim passes NAME` counts them. "
+             "[The notation](../cascades.md#the-notation)."]  # fmt: skip
     for name in cascade_names():
         text = find(name)
         counted = cast("dict[str, int]", package.passes(name).to_dict()["passes"])
@@ -272,7 +275,8 @@ def names() -> str:
                                                                  entries_of("spaces")))]  # fmt: skip
     parts += ["## Kernels", "[How they are checked and measured](../kernels.md).", table(("family", "what"), (
         (code(name), _line(_family(name))) for name in kernels.families()))]  # fmt: skip
-    parts += ["## Suites of `validate`", "Each claim, and why its tolerance is what it is. [What is found](../validation.md)."]  # fmt: skip
+    parts += ["## Suites of `validate`", "Each claim, and why its tolerance is what it is. "
+              "[What is found](../validation.md)."]  # fmt: skip
     for suite in suites():
         parts += [f"### {suite.name}", _text(cited_source(suite, own_data(suite), None)), table(
             ("claim", "tolerance", "why"), ((_text(claim.name), _tolerance(claim), _text(claim.because))
