@@ -7,7 +7,7 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 	$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 
-.PHONY: demo test test-kernels quick lint types speed readme docs notebooks clean
+.PHONY: demo test test-kernels quick lint types speed readme docs test-docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/simulate --arch fusemax --workload llama
@@ -43,8 +43,8 @@ readme: $(VENV)/installed-test  ## rewrite the tables of README.md, docs/validat
 docs: $(VENV)/installed-docs  ## the documentation site in build/site; a link that leads nowhere is an error
 	$(VENV)/bin/mkdocs build --strict
 
-notebooks: $(VENV)/installed-docs  ## run each of them from top to bottom
-	$(VENV)/bin/pytest tests/examples/test_notebooks.py
+test-docs: $(VENV)/installed-docs  ## the site, and the notebooks from top to bottom
+	$(VENV)/bin/pytest tests/docs tests/examples/test_notebooks.py
 
 clean:
 	rm -rf $(VENV) build dist

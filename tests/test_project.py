@@ -184,7 +184,7 @@ def test_sources_that_are_published_hold_everything_and_describe_it(tmp_path: Pa
         assert member is not None
         described = member.read().decode()
     expected = {str(path.relative_to(ROOT)) for folder in ("docs", "examples") for path in (ROOT / folder).rglob("*")
-                if path.is_file() and "__pycache__" not in path.parts and ".ipynb_checkpoints" not in path.parts}
+                if path.is_file() and not {part for part in path.relative_to(ROOT).parts if part.startswith((".", "__py"))}}
     assert expected <= names
     assert {"CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "Makefile", "NOTICE", "THIRD_PARTY.md", "mkdocs.yml",
             "LICENSES/Apache-2.0.txt", ".ci/run", ".github/workflows/ci.yml"} <= names  # fmt: skip

@@ -281,6 +281,9 @@ def names() -> str:
         parts += [f"### {suite.name}", _text(cited_source(suite, own_data(suite), None)), table(
             ("claim", "tolerance", "why"), ((_text(claim.name), _tolerance(claim), _text(claim.because))
                                             for claim in suite.claims))]  # fmt: skip
+    judged = {suite.name for suite in suites()}
+    others = ", ".join(code(name) for name, _ in entries_of("suites") if name not in judged)
+    parts += [f"### Of our own measurements\n\n{others}: [records of kernels](../kernels.md#records)."]
     return "\n\n".join(parts)
 
 
