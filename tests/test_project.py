@@ -183,9 +183,10 @@ def test_sources_that_are_published_hold_everything_and_describe_it(tmp_path: Pa
         member = archive.extractfile(next(name for name in archive.getnames() if name.endswith("/PKG-INFO")))
         assert member is not None
         described = member.read().decode()
-    expected = {str(path.relative_to(ROOT)) for folder in ("docs", "examples") for path in (ROOT / folder).rglob("*")
-                if path.is_file() and not {part for part in path.relative_to(ROOT).parts if part.startswith((".", "__py"))}}
-    assert expected <= names
+    expected = {path.relative_to(ROOT) for folder in ("docs", "examples") for path in (ROOT / folder).rglob("*")
+                if path.is_file()}  # fmt: skip
+    expected = {path for path in expected if not any(part.startswith((".", "__py")) for part in path.parts)}
+    assert {str(path) for path in expected} <= names
     assert {"CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "Makefile", "NOTICE", "THIRD_PARTY.md", "mkdocs.yml",
             "LICENSES/Apache-2.0.txt", ".ci/run", ".github/workflows/ci.yml"} <= names  # fmt: skip
     assert f"Version: {VERSION}\n" in described

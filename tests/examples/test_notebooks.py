@@ -1,4 +1,4 @@
-"""The notebooks: stored without outputs, executed from top to bottom in a folder of their own, where nbclient is there."""
+"""The notebooks: stored without outputs, and executed from top to bottom where nbclient is there."""
 
 from __future__ import annotations
 

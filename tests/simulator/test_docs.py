@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pytest
 import yaml
 
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
-PROGRAMS = {"cascadesim": cascadesim, "simulate": simulate}
+PROGRAMS: dict[str, click.Command] = {"cascadesim": cascadesim, "simulate": simulate}
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 OWN_TESTS = ("gna.md", "mapping.md", "assumptions.md")  # whose sessions and tables have a test module each
 NOT_RUN = {
@@ -132,6 +133,23 @@ def test_a_command_is_never_hidden_in_another_kind_of_fence() -> None:
         for language, text in fences(page):
             if language not in ("sh", "console") and not text.startswith("$ "):
                 assert not [line for line in text.splitlines() if line.startswith(tuple(PROGRAMS))], page.name
+
+
+INLINE = sorted({" ".join(found.split()) for page in PAGES for found in re.findall(
+    r"`((?:simulate|cascadesim) [^`]+)`", FENCE.sub("", page.read_text(encoding="utf-8")))})  # fmt: skip
+
+
+@pytest.mark.parametrize("line", INLINE)
+def test_a_command_in_a_sentence_has_these_options(line: str) -> None:
+    program, *words = line.split()
+    command = PROGRAMS[program]
+    if program == "cascadesim":
+        name, *words = words
+        found = cascadesim.get_command(click.Context(cascadesim), name)
+        assert found is not None
+        command = found
+    known = {name for option in command.params for name in option.opts}
+    assert {word for word in words if word.startswith("--")} <= known
 
 
 @pytest.mark.slow
