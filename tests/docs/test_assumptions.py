@@ -7,7 +7,7 @@ import shlex
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -47,10 +47,10 @@ def figures(command: str) -> dict[str, float | None]:
     program, *words = shlex.split(command)
     if program == "cascadesim":
         words = words[1:]
-    options: dict[str, object] = {"set": {}}
+    options: dict[str, Any] = {"set": {}}
     for name, value in zip(words[::2], words[1::2], strict=True):
         if name == "--set":
-            options["set"] |= (value.split("=", 1),)  # type: ignore[operator]
+            options["set"] |= (value.split("=", 1),)
         else:
             options[name.removeprefix("--").replace("-", "_")] = value
     with warnings.catch_warnings():
@@ -60,7 +60,8 @@ def figures(command: str) -> dict[str, float | None]:
             return {name: together([getattr(each, name) for each in reports], [each.layers or 1 for each in reports])
                     for name in ("latency_s", "total_energy_j")}  # fmt: skip
         options.pop("set")
-        return dict(cs.gna(**options).to_dict()["predicted"])
+        predicted: Any = cs.gna(**options).to_dict()["predicted"]
+        return dict(predicted)
 
 
 def together(of_layers: list[float | None], layers: list[int]) -> float | None:
