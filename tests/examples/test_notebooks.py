@@ -67,6 +67,20 @@ def test_a_notebook_runs_and_is_shown_with_what_it_prints_and_draws(path: Path, 
     assert "\x1b" not in page  # what is printed is plain, whatever colours notebooks ask for
 
 
+def test_a_page_shows_what_a_cell_prints_but_not_what_it_says_besides(notebooks: ModuleType) -> None:
+    """Such as that an engine is compiled, once on a machine."""
+    import nbformat
+
+    said = [{"output_type": "stream", "name": name, "text": f"to {name}\n"} for name in ("stdout", "stderr")]
+    drawn = {"output_type": "display_data", "data": {"image/png": "AAAA", "text/plain": "<Figure>"}, "metadata": {}}
+    shown = {"output_type": "execute_result", "data": {"text/html": "<b>x</b>", "text/plain": "x"}, "metadata": {}}
+    cell = nbformat.v4.new_code_cell("f()", outputs=[nbformat.from_dict(each) for each in (*said, drawn, shown)])
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Why"), cell])
+    assert notebooks.as_markdown(made, "a") == (
+        "# Why\n\n```python\nf()\n```\n\n```text\nto stdout\n```\n\n![Why](a-0.png)\n\n"
+        '<div class="output"><b>x</b></div>\n', {"a-0.png": b"\x00\x00\x00"})  # fmt: skip
+
+
 def test_a_failing_cell_ends_it(notebooks: ModuleType, tmp_path: Path) -> None:
     import nbformat
     from nbclient.exceptions import CellExecutionError
