@@ -71,10 +71,13 @@ def test_a_page_shows_what_a_cell_prints_but_not_what_it_says_besides(notebooks:
     """Such as that an engine is compiled, once on a machine."""
     import nbformat
 
-    said = [{"output_type": "stream", "name": name, "text": f"to {name}\n"} for name in ("stdout", "stderr")]
-    drawn = {"output_type": "display_data", "data": {"image/png": "AAAA", "text/plain": "<Figure>"}, "metadata": {}}
-    shown = {"output_type": "execute_result", "data": {"text/html": "<b>x</b>", "text/plain": "x"}, "metadata": {}}
-    cell = nbformat.v4.new_code_cell("f()", outputs=[nbformat.from_dict(each) for each in (*said, drawn, shown)])
+    output = nbformat.v4.new_output
+    outputs = [
+        *(output("stream", name=name, text=f"to {name}\n") for name in ("stdout", "stderr")),
+        output("display_data", {"image/png": "AAAA", "text/plain": "<Figure>"}),
+        output("execute_result", {"text/html": "<b>x</b>", "text/plain": "x"}, execution_count=1),
+    ]
+    cell = nbformat.v4.new_code_cell("f()", outputs=outputs)
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Why"), cell])
     assert notebooks.as_markdown(made, "a") == (
         "# Why\n\n```python\nf()\n```\n\n```text\nto stdout\n```\n\n![Why](a-0.png)\n\n"
