@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
-LONGEST_S = 300  # where engines are compiled first and other tests run beside; alone and compiled each takes less than 30
+LONGEST_S = 300  # engines may be compiled first; afterwards, alone, each takes less than 30
 
 
 def test_there_are_four() -> None:
