@@ -75,6 +75,15 @@ def test_the_versions_of_python_are_those_that_ci_tries() -> None:
     assert run == {"run": ".ci/run"}
 
 
+def test_every_format_that_says_its_version_is_a_contract() -> None:
+    said = re.compile(r"cascadesim\.[a-z_]+/\d+")
+    written = {found for folder in ("simulator", "einsum_cascades", "accelerators", "kernels", "validation")
+               for path in (ROOT / folder).rglob("*.py") for found in said.findall(path.read_text(encoding="utf-8"))}
+    listed = set(said.findall(text("docs/contracts.md").partition("## How they change")[0]))
+    assert len(written) >= 6
+    assert written == listed
+
+
 def targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
 
