@@ -7,7 +7,7 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 	$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 
-.PHONY: demo test test-kernels quick lint types speed readme clean
+.PHONY: demo test test-kernels quick lint types speed readme docs test-docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/simulate --arch fusemax --workload llama
@@ -40,6 +40,12 @@ speed: $(VENV)/installed-test  ## time this and other tools (those of the extra 
 readme: $(VENV)/installed-test  ## rewrite the tables of README.md, docs/validation.md, docs/speed.md
 	$(VENV)/bin/python -m cascadesim.validation.readme
 
+docs: $(VENV)/installed-docs  ## the documentation site in build/site; a link that leads nowhere is an error
+	$(VENV)/bin/mkdocs build --strict
+
+test-docs: $(VENV)/installed-docs  ## the site, and the notebooks from top to bottom
+	$(VENV)/bin/pytest tests/docs tests/examples/test_notebooks.py
+
 clean:
 	rm -rf $(VENV) build dist
 
@@ -50,6 +56,10 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test,docs]"
+	@touch $@ $(VENV)/installed-test $(VENV)/installed
 
 $(VENV)/installed-kernels: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test,kernels]" \

@@ -13,6 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
+from cascadesim import __version__
+
 ROOT = Path(__file__).parents[1]
 SUFFIXES = {".py", ".yaml", ".csv", ".json", ".cascade", ".typed", ".cu", ".cuh", ".h"}
 FOLDERS = ("einsum_cascades", "accelerators", "simulator", "kernels", "validation")
@@ -94,7 +96,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_holds_code_and_data_under_one_name(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {entry.split("/")[0] for entry in names} == {"cascadesim", "cascadesim-0.1.0.dist-info"}
+    assert {entry.split("/")[0] for entry in names} == {"cascadesim", f"cascadesim-{__version__}.dist-info"}
     assert {f"cascadesim/{name}" for name in ("__init__.py", "__main__.py", "py.typed")} <= set(names)
     expected = [
         path.relative_to(ROOT)

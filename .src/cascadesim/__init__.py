@@ -29,7 +29,7 @@ __all__ = [
     "CascadeSimError", "Report", "Result", "cascade", "evaluate", "explore", "gna", "load_accelerator", "load_workload",
     "map", "passes", "simulate", "validate",
 ]  # fmt: skip
-__version__ = "0.1.0"
+__version__ = "1.0.0rc1"
 __getattr__ = exports(__name__, {
     "CascadeSimError": "einsum_cascades.notation.errors", "Report": "simulator.report", "Result": "simulator.result",
     "cascade": "einsum_cascades.notation.notation", "evaluate": "einsum_cascades.analysis.evaluate",

@@ -193,7 +193,9 @@ def console(stream: TextIO) -> Console:
     """Make a console as wide as the terminal or COLUMNS says, and never narrower than a table is (COLUMNS=0)."""
     from rich.console import Console
 
-    found = Console(file=stream, highlight=False, force_jupyter=False)  # it writes where it is asked to
+    terminal = False if isinstance(stream, io.StringIO) else None  # FORCE_COLOR is about terminals, not about texts
+    # force_jupyter: it writes where it is asked to
+    found = Console(file=stream, highlight=False, force_jupyter=False, force_terminal=terminal)
     found.width = max(found.width, FEWEST_COLUMNS)
     return found
 

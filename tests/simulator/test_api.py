@@ -154,6 +154,13 @@ def test_a_notebook_gets_the_table_escaped_and_the_picture() -> None:
     assert picture._repr_mimebundle_()["image/png"].startswith(b"\x89PNG")  # type: ignore[attr-defined]
 
 
+def test_what_is_printed_into_a_text_has_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notebooks set FORCE_COLOR for their terminals."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    made = cs.simulate("fusemax", **BERT), cs.gna(layout=(64, 64), window=(8, 8), q_tile=(8, 8), kv_tile=(8, 8))
+    assert all("\x1b" not in repr(each) + each._repr_html_() for each in made)
+
+
 def test_a_figure_goes_to_a_file_of_either_kind(tmp_path: Path) -> None:
     result = cs.passes("attention-1pass")
     assert "image/svg+xml" in result.plot(tmp_path / "passes.svg")._repr_mimebundle_()
