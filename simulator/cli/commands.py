@@ -172,6 +172,8 @@ def list_names(section: str | None) -> None:
               help="Also draw the figures; with --show mapping, the mapping.")
 @click.option("--trace", type=new_file(".json"), metavar="FILE.json",
               help="Also write the schedule of the first tiles, for Perfetto or chrome://tracing.")
+@click.option("--report", type=new_file(".html"), metavar="FILE.html",
+              help="Also write one page: the answer, where time goes, roofline, schedule, mapping, error.")
 @choice("--show", of=("cascade", "mapping", "schedule", "bound", "dram"),
         help_text="Print what is computed, what goes where, when it runs, what bounds it, or what DRAM\n"
                   "standards would deliver of its traffic, instead of results.")
@@ -180,7 +182,7 @@ def simulate(
     architectures: tuple[str, ...], workloads: tuple[str, ...], attention: str | None, mapping: str | None,
     sequence_length: tuple[int, ...], batch: tuple[int, ...], phase: tuple[str, ...], scope: str, fidelity: str | None,
     accounting: str, settings: tuple[str, ...], format_: str, output: Path | None, plot: Path | None,
-    trace: Path | None, show: str | None,
+    trace: Path | None, report: Path | None, show: str | None,
 ) -> Result[tuple[Report, ...]]:  # fmt: skip
     """How long WORKLOAD takes on ARCH, what it moves and burns, and which unit bounds it.
 
@@ -205,7 +207,7 @@ def simulate(
 
     streams = (name for name in (*architectures, *workloads) if isinstance(name, str) and exists(name))
     again = all(map(isfile, streams))
-    return run(ask, settings, format_, output, plot, trace, show, again)
+    return run(ask, settings, format_, output, plot, trace, report, show, again)
 
 
 class TerminatedError(KeyboardInterrupt):

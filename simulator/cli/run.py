@@ -18,6 +18,7 @@ from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.workload import Scope, TracedWorkload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
 from cascadesim.einsum_cascades.texts import cascade_names, find
+from cascadesim.simulator import report_page
 from cascadesim.simulator.report import Report, document
 from cascadesim.simulator.request import AnyWorkload, Fidelity, Request, load_any_workload
 from cascadesim.simulator.result import Result, delivered, write_lines
@@ -37,7 +38,7 @@ class UnansweredError(CascadeSimError):
 
 def run(
     ask: Callable[[tuple[str, ...]], Iterable[Request]], settings: tuple[str, ...], format_: str, output: Path | None,
-    plot: Path | None, trace: Path | None, show: str | None, again: bool,
+    plot: Path | None, trace: Path | None, report: Path | None, show: str | None, again: bool,
 ) -> Result[tuple[Report, ...]]:  # fmt: skip
     """Answer every request; `ask` makes them of settings once the files are open.
 
@@ -49,8 +50,9 @@ def run(
         requests = asked = tuple(ask(settings))
         problems: tuple[str, ...] = ()
         results: tuple[Report, ...] = ()
-        if show is None or (plot is not None and show != "mapping"):
+        if show is None or report is not None or (plot is not None and show != "mapping"):
             requests, results, problems = _answered(requests, reports)
+        page = partial(_page, requests, results)
         if show is None:
             table = partial(_print_table, results)
         else:
@@ -58,12 +60,12 @@ def run(
             problems, table = (*problems, *further), partial(write_lines, texts)
         drawn = partial(_draw_mappings, requests) if show == "mapping" else partial(_draw, results)
         return Result(
-            results, lambda: document(results), lambda: (report.to_row() for report in results), table,
-            drawn, partial(_write_trace, requests), {"csv": partial(_write_csv, results)}, problems,
+            results, lambda: document(results), lambda: (each.to_row() for each in results), table,
+            drawn, partial(_write_trace, requests), page, {"csv": partial(_write_csv, results)}, problems,
             _unused(ask, settings, asked) if settings and again and show is None else (), 2 if problems else 0,
         )  # fmt: skip
 
-    return delivered(found, format_, output, plot, trace)
+    return delivered(found, format_, output, plot, trace, report)
 
 
 def _unused(
@@ -192,6 +194,10 @@ def _draw_mappings(requests: Sequence[Request], target: Path) -> int:
     from cascadesim.simulator.views import mapping_plot
 
     return mapping_plot.draw(mapping_plot.mapped_runs(requests), target)
+
+
+def _page(requests: Sequence[Request], results: Sequence[Report]) -> str:
+    return report_page.page(requests, results)
 
 
 def _write_trace(requests: Sequence[Request], target: Path) -> None:

@@ -78,7 +78,7 @@ def setting(report: Report) -> str:
 
 def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
     yield "latency", say.seconds(report.latency_s), f"{say.whole(report.cycles)} cycles"
-    yield "error", *_error(report)
+    yield "error", *error_of(report)
     if report.tokens_per_s is not None:
         first = "" if report.time_to_first_token_s is None else (
             f"first new token after {say.seconds(report.time_to_first_token_s)}")
@@ -98,7 +98,7 @@ def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
     yield from _difference(report)
 
 
-def _error(report: Report) -> tuple[str, str]:
+def error_of(report: Report) -> tuple[str, str]:
     """Give what half of the published errors were within; then the same in words, with nine tenths."""
     found = report.uncertainty
     if found is None:
