@@ -67,7 +67,7 @@ _OF_DETAILS = ("roofline", "schedules", "error")
 def _details(report: Report, request: Request, runs: Sequence[OperationRun], most_schedules: int) -> Json:
     return {
         "title": render.headline(report), "setting": render.setting(report),
-        "error": " ".join(render.error_of(report)),
+        "error": ": ".join(render.error_of(report)),
         "flop_per_s": roofline.operations_per_s(runs, report.latency_s),
         "roofline": _roofline(request, runs),
         "schedules": list(_schedules(runs, most_schedules)) if report.fidelity == "cycle" else [],
