@@ -33,8 +33,9 @@ def entries_of(section: str) -> list[tuple[str, str]]:
         return list(_OWN[section]())
     fillers = [point.load() for point in entry_points(group=ENTRY_POINTS) if point.name == section]
     files = {path.stem: path for path in presets().values()}
-    return [(found, _machine(files[found]) if found in files else "")
-            for names_of in fillers for found in map(str, names_of())]
+    names = [str(found) for names_of in fillers for found in names_of()]
+    machines = files.keys() >= set(names)
+    return [(name, _machine(files[name]) if machines else "") for name in names]
 
 
 def _architectures() -> Entries:
