@@ -129,9 +129,9 @@ class _Configuration:
         layers = self.layers()
         dense = any(layer.get("feed_forward") not in ("experts", "none") for layer in layers.values())
         mixture = any(layer.get("feed_forward") == "experts" for layer in layers.values())
-        shared = [layer["attention"] for layer in layers.values() if isinstance(layer.get("attention"), dict)]
+        shared = [layer["attention"] for layer in layers.values() if isinstance(layer.get("attention"), dict)][:1]
         for layer in layers.values():
-            if layer.get("attention") == shared[0]:
+            if layer.get("attention") in shared:
                 del layer["attention"]
         missing = [*found.not_modelled, *(why for name, why in _CAPPING.items() if name in config)]
         missing += ["encoders of images and other things"] * beside
@@ -145,7 +145,7 @@ class _Configuration:
             "hidden": self.whole("hidden_size"),
             **({} if found.patches else {"vocabulary": self.whole("vocab_size")}),
             "tied_embeddings": config.get("tie_word_embeddings", False), "norm": "rms", **found.workload,
-            "attention": shared[0], **({"ffn": self.feed_forward()} if dense else {}),
+            **({"attention": shared[0]} if shared else {}), **({"ffn": self.feed_forward()} if dense else {}),
             **({"experts": self.experts()} if mixture else {}), "layers": layers,
             **({"other_parameters": kept} if (kept := {each: size for each, size in others.items() if size}) else {}),
             **({"not_modelled": missing} if missing else {}),
@@ -186,12 +186,13 @@ class _Configuration:
         depth = self.whole("head_dim", self.whole("hidden_size") // max(heads, 1))
         bias = section.get("bias_of", "all") if self.config.get("attention_bias") else "none"
         norm = section.get("qk_norm", False)
+        norm = bool(self.config.get("use_qk_norm")) if norm == "use_qk_norm" else norm
         return {
             "heads": heads, "kv_heads": self.whole("num_key_value_heads", heads), "head_dim": depth,
             **({"value_dim": self.whole("v_head_dim")} if "v_head_dim" in self.config else {}),
             "bias": section.get("bias", bias), "rotary": section.get("rotary", True) and self.rotated(kind, depth),
             **({"output_gate": True} if section.get("output_gate") else {}),
-            **({"qk_norm": norm} if norm and self.config.get(norm, True) else {}),
+            **({"qk_norm": norm} if norm else {}),
         }  # fmt: skip
 
     def latent(self) -> dict[str, Any]:
@@ -305,7 +306,8 @@ class _Configuration:
         if not patch or side % patch:
             raise SpecError(f"{self.source}: image_size: expected a multiple of patch_size, got {side} and {patch}")
         labels = self.config.get("id2label")
-        return {"max_position_embeddings": (side // patch) ** 2 + 1, "labels": len(labels) if labels else 0,
+        return {"labels": len(labels) if isinstance(labels, dict) else 0,
+                "max_position_embeddings": (side // patch) ** 2 + 1,
                 "patch_values": patch * patch * self.whole("num_channels")}  # fmt: skip
 
 

@@ -220,7 +220,7 @@ def kinds_of(count: int, each: int, other: str, word: str = "full_attention") ->
     return [word if (number + 1) % each == 0 else other for number in range(count)]
 
 
-def latent_free(kind: str, **more: Any) -> dict[str, Any]:
+def half_rotated(kind: str, **more: Any) -> dict[str, Any]:
     return {**decoder(kind, 0, 0, 0, 0, 0, 0), "partial_rotary_factor": 0.5, **more}
 
 
@@ -256,13 +256,17 @@ OTHERS: dict[str, dict[str, Any]] = {
     "flan-t5-base": {"model_type": "t5", "d_model": 768, "d_kv": 64, "d_ff": 2048, "num_layers": 12, "num_heads": 12,
                      "num_decoder_layers": 12, "vocab_size": 32128, "feed_forward_proj": "gated-gelu",
                      "tie_word_embeddings": False},
-    "glm-4-9b": latent_free("glm4", num_hidden_layers=40, hidden_size=4096, num_attention_heads=32, head_dim=128,
+    "glm-4-9b": half_rotated("glm4", num_hidden_layers=40, hidden_size=4096, num_attention_heads=32, head_dim=128,
                             num_key_value_heads=2, intermediate_size=13696, vocab_size=151552, attention_bias=True),
-    "glm-4.5-air": latent_free(
+    "glm-4.5-air": half_rotated(
         "glm4_moe", num_hidden_layers=46, hidden_size=4096, num_attention_heads=96, num_key_value_heads=8, head_dim=128,
         intermediate_size=10944, vocab_size=151552, attention_bias=True, moe_intermediate_size=1408, use_qk_norm=False,
         n_routed_experts=128, n_shared_experts=1, num_experts_per_tok=8, first_k_dense_replace=1, n_group=1,
         num_nextn_predict_layers=1),
+    "glm-4.5": half_rotated(
+        "glm4_moe", num_hidden_layers=92, hidden_size=5120, num_attention_heads=96, num_key_value_heads=8, head_dim=128,
+        intermediate_size=12288, vocab_size=151552, attention_bias=True, moe_intermediate_size=1536, use_qk_norm=True,
+        n_routed_experts=160, n_shared_experts=1, num_experts_per_tok=8, first_k_dense_replace=3),
     "minimax-m2.5": decoder("minimax_m2", 62, 3072, 48, 8, 1536, 200064, head_dim=128, num_local_experts=256,
                             num_experts_per_tok=8, rotary_dim=64, use_qk_norm=True, qk_norm_type="per_layer",
                             scoring_func="sigmoid", use_routing_bias=True, use_mtp=True, shared_intermediate_size=0),
@@ -310,7 +314,8 @@ def test_parameters_of_older_models_are_exact(tmp_path: Path, name: str, paramet
 
 
 @pytest.mark.parametrize(("name", "billions"), [  # as their authors round them
-    ("glm-4-9b", 9.40), ("glm-4.5-air", 106), ("minimax-m2.5", 229), ("gemma-4-26b", 25.2), ("llama-4-scout", 107.8),
+    ("glm-4-9b", 9.40), ("glm-4.5-air", 106), ("glm-4.5", 355),
+    ("minimax-m2.5", 229), ("gemma-4-26b", 25.2), ("llama-4-scout", 107.8),
     ("qwen3.5-27b", 26.9), ("nemotron-h-56b", 56.3), ("nemotron-3-nano", 31.6), ("mimo-v2-flash", 309),
 ])  # fmt: skip
 def test_parameters_of_newer_models_are_within_a_percent(tmp_path: Path, name: str, billions: float) -> None:
