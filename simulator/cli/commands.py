@@ -176,9 +176,10 @@ def list_names(section: str | None) -> None:
               help="Also write the schedule of the first tiles, for Perfetto or chrome://tracing.")
 @click.option("--report", type=new_file(".html"), metavar="FILE.html",
               help="Also write one page: the answer, where time goes, roofline, schedule, mapping, error.")
-@choice("--show", of=("cascade", "mapping", "schedule", "bound", "dram"),
-        help_text="Print what is computed, what goes where, when it runs, what bounds it, or what DRAM\n"
-                  "standards would deliver of its traffic, instead of results.")
+@choice("--show", of=("operations", "einsums", "units", "error", "notes", "cascade", "mapping", "schedule", "bound",
+                      "dram"),
+        help_text="Print operations, Einsums, units, error or notes in full, what is computed, what goes where,\n"
+                  "when it runs, what bounds it, or what DRAM standards would deliver, instead of results.")
 @version
 def simulate(
     architectures: tuple[str, ...], workloads: tuple[str, ...], attention: str | None, mapping: str | None,

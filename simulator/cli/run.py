@@ -208,7 +208,9 @@ def _write_trace(requests: Sequence[Request], target: Path) -> None:
 
 def _view(what: str) -> Callable[[Request], Iterable[str]]:
     """Find the view that `--show` prints of a request."""
-    from cascadesim.simulator.views import describe
+    from cascadesim.simulator.views import describe, render
 
+    if what in render.DETAILS:
+        return lambda request: (line for report in reports(request) for line in render.details(report, what))
     return {"cascade": describe.cascades, "mapping": describe.mapping, "schedule": describe.schedules,
             "bound": describe.bounds, "dram": describe.deliveries}[what]  # fmt: skip
