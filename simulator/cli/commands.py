@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from os.path import exists, isfile
 from pathlib import Path
 from types import FrameType
@@ -25,7 +24,6 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from cascadesim.accelerators.kept_code import anything_kept
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, bounded, suggestion
 from cascadesim.simulator.cli.options import (
     LARGEST_BATCH,
@@ -33,6 +31,7 @@ from cascadesim.simulator.cli.options import (
     completing,
     completing_words,
     entries_of,
+    first_run,
     lengths,
     names,
     new_file,
@@ -201,7 +200,7 @@ def simulate(
         raise click.UsageError("--show schedule needs --fidelity cycle")
     if show is not None and format_ != "table":
         raise click.UsageError(f"--show {show} prints text; leave out --format {format_}")
-    with passing("loading architectures and models; the first run on a machine also compiles its engine", _first()):
+    with passing("loading architectures and models; the first run on a machine also compiles its engine", first_run()):
         from cascadesim.simulator.cli.run import requests_of, run
 
     def ask(settings: tuple[str, ...]) -> Iterator[Request]:
@@ -211,12 +210,6 @@ def simulate(
     streams = (name for name in (*architectures, *workloads) if isinstance(name, str) and exists(name))
     again = all(map(isfile, streams))
     return run(ask, settings, format_, output, plot, trace, report, show, again)
-
-
-def _first() -> bool:
-    """Whether nothing of `simulate` ran here before: Python has yet to read its work, and to compile its loops."""
-    found = None if "cascadesim.simulator.cli.run" in sys.modules else find_spec("cascadesim.simulator.cli.run")
-    return found is not None and found.cached is not None and not exists(found.cached) and not anything_kept()
 
 
 class TerminatedError(KeyboardInterrupt):

@@ -82,10 +82,10 @@ def _roofline(request: Request, runs: Sequence[OperationRun]) -> Json | None:
         return None
     return {
         "dram_bytes_per_s": delivered,
-        "peaks": {" + ".join(point.units): point.peak for point in sorted(shown, key=lambda each: -each.peak)
-                  if point.peak},
+        "peaks": {" + ".join(point.units): point.peak for point in sorted(shown, key=lambda each: -(each.peak or 0))
+                  if point.peak is not None},
         "points": [{**vars(point), "roof": point.roof(delivered)} for point in shown],
-        "without_dram": [point.name for point in found if not point.dram_bytes],
+        "without_dram": [{**vars(point), "roof": point.roof(delivered)} for point in found if not point.dram_bytes],
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ FLOP_PER_MAC = 2
 
 @dataclass(frozen=True)
 class RooflinePoint:
-    """All repetitions of one operation together; `peak` of its `units`, 0 where the machine states none."""
+    """All repetitions of one operation together; `peak` of its `units`, None where the machine states none."""
 
     name: str
     kernel: str
@@ -29,13 +29,12 @@ class RooflinePoint:
     operations: float
     dram_bytes: float
     seconds: float
-    peak: float
+    peak: float | None
 
-    def roof(self, dram_bytes_per_s: float | None) -> float:
-        """Operations/s that the machine allows at most at this point's intensity."""
-        by_dram = float("inf") if dram_bytes_per_s is None or not self.dram_bytes else (
-            dram_bytes_per_s * self.operations / self.dram_bytes)
-        return min(by_dram, self.peak or float("inf"))
+    def roof(self, dram_bytes_per_s: float) -> float | None:
+        """Operations/s that the machine allows at most at this point's intensity; None where nothing limits it."""
+        by_dram = dram_bytes_per_s * self.operations / self.dram_bytes if self.dram_bytes else None
+        return min((limit for limit in (by_dram, self.peak) if limit is not None), default=None)
 
 
 def points(runs: Sequence[OperationRun], machine: Accelerator) -> Iterator[RooflinePoint]:
@@ -53,7 +52,7 @@ def points(runs: Sequence[OperationRun], machine: Accelerator) -> Iterator[Roofl
             peak = sum(each * unit.lanes * unit.operations_per_cycle for unit in machine.units if unit.name in units)
             yield RooflinePoint(
                 run.operation.name, plan.kernel, units, sum(by_unit.values()), run.traffic.total_bytes,
-                run.exact_cycles / machine.clock_hz, peak * machine.clock_hz if isfinite(peak) else 0.0,
+                run.exact_cycles / machine.clock_hz, peak * machine.clock_hz if isfinite(peak) and peak else None,
             )  # fmt: skip
 
 

@@ -236,3 +236,18 @@ def test_the_page_lives_in_a_browser(tmp_path: Path, make: Any, scheme: str, ink
     found = in_browser(make(), tmp_path, scheme, width)
     assert 'data-failures="none"' in found, re.findall(r'data-(?:failures|error)="[^"]*"', found)
     assert f'data-ink="{ink}"' in found
+
+
+@pytest.mark.parametrize("name", ["spatten", "h100-sxm", "unfused", "edge-array"])
+def test_every_kind_of_machine_has_a_page(name: str) -> None:
+    """Whole models, at the fidelity that each runs by default; a GPU says its kernels."""
+    workload = load_workload("gpt-2-small")
+    request = Request(workload, load(name), 256, 1, fidelity="analytical" if name == "h100-sxm" else "cycle")
+    text = page_of([request])
+    parsed = Parsed(text)
+    assert {"units", "operations", "einsums", "roofline", "mapping", "error"} <= set(parsed.sections)
+    assert ("energy" in parsed.sections) == (data_of(text)["reports"][0]["energy_j"] is not None)
+    (detail,) = data_of(text)["details"]
+    on_it, beside = detail["roofline"]["points"], detail["roofline"]["without_dram"]
+    assert ({point["kernel"] for point in (*on_it, *beside)} != {""}) == (name == "h100-sxm")
+    assert all(point["operations"] <= 1.001 * point["roof"] * point["seconds"] for point in on_it)

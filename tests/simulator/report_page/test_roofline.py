@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.einsum_cascades.models.workload import load_workload
-from cascadesim.simulator.report_page.roofline import operations_per_s, points
+from cascadesim.simulator.report_page.document import page
+from cascadesim.simulator.report_page.roofline import RooflinePoint, operations_per_s, points
 from cascadesim.simulator.request import Request
 from cascadesim.simulator.simulate import parts, reports
 
@@ -45,4 +48,15 @@ def test_no_operation_is_above_its_roof(machine: str, workload: str, phase: str)
     assert delivered is not None
     assert {point.name for point in found} == {run.operation.name for run in runs}
     for point in found:
-        assert 0 < point.operations / point.seconds <= point.roof(delivered) * 1.001, point
+        assert 0 < point.operations / point.seconds <= (point.roof(delivered) or 0) * 1.001, point
+
+
+def test_what_nothing_limits_has_no_roof() -> None:
+    """In the behavioural simulator of SpAtten some units take no time; what moves nothing has its units' peak."""
+    point = RooflinePoint("QK", "", ("array",), 100.0, 0.0, 1.0, None)
+    assert point.roof(1e9) is None
+    assert replace(point, peak=7.0).roof(1e9) == 7.0
+    assert replace(point, dram_bytes=50.0).roof(1e9) == 2e9
+    request = Request(load_workload("gpt-2-small"), load("spatten-behavioural"), 64, 1, fidelity="analytical")
+    assert any(each.peak is None for runs in parts(request) for each in points(runs, request.accelerator))
+    page([request], reports(request))  # JSON has no infinity
