@@ -422,3 +422,24 @@ def test_any_value_of_any_field_of_another_type_is_a_model_or_refused(
         assert len(str(error)) <= 300  # noqa: PT017
         return
     assert found.parameters() > 0
+
+
+def test_lists_of_layers_say_more_than_rules(tmp_path: Path) -> None:
+    """Llama 4 lists layers that rotate, or those with experts; Gemma 4 without experts is dense everywhere."""
+    turns = [1, 0, 0, *[1] * 45]
+    scout = loaded(tmp_path, {**OTHERS["llama-4-scout"], "no_rope_layers": turns})
+    assert {name: layer.count for name, layer in scout.layers.items()} == {"local": 46, "global": 2}
+    maverick = loaded(tmp_path, {**OTHERS["llama-4-scout"], "moe_layers": list(range(1, 48, 2))})
+    assert sum(layer.count for layer in maverick.layers.values() if layer.feed_forward == "experts") == 24
+    gemma = loaded(tmp_path, {**OTHERS["gemma-4-26b"], "enable_moe_block": False})
+    assert gemma.experts is None
+    assert gemma.ffn is not None
+    assert gemma.ffn.width == 2112
+
+
+def test_a_text_part_takes_what_the_whole_file_says_of_its_embeddings(tmp_path: Path) -> None:
+    inner = OTHERS["qwen3.5-27b"]
+    tied = loaded(tmp_path, {"model_type": "qwen3_5", "text_config": inner, "tie_word_embeddings": True})
+    apart = loaded(tmp_path, {"model_type": "qwen3_5", "text_config": inner, "tie_word_embeddings": False})
+    assert apart.parameters() - tied.parameters() == 248320 * 5120
+    assert "encoders of images and other things" in tied.not_modelled
