@@ -52,13 +52,13 @@ def run(
         results: tuple[Report, ...] = ()
         if show is None or report is not None or (plot is not None and show != "mapping"):
             requests, results, problems = _answered(requests, reports)
-        page = partial(_page, requests, results)
+        asked_of, page = requests, partial(_page, requests, results)
         if show is None:
             table = partial(_print_table, results)
         else:
             requests, texts, further = _answered(requests, _view(show))
             problems, table = (*problems, *further), partial(write_lines, texts)
-        drawn = partial(_draw_mappings, requests) if show == "mapping" else partial(_draw, results)
+        drawn = partial(_draw_mappings, requests) if show == "mapping" else partial(_draw, results, asked_of)
         return Result(
             results, lambda: document(results), lambda: (each.to_row() for each in results), table,
             drawn, partial(_write_trace, requests), page, {"csv": partial(_write_csv, results)}, problems,
@@ -184,10 +184,10 @@ def _write_csv(results: Sequence[Report], stream: TextIO) -> None:
     writer.writerows([cell(row.get(column)) for column in columns] for row in rows)
 
 
-def _draw(results: Sequence[Report], target: Path) -> int:
+def _draw(results: Sequence[Report], requests: Sequence[Request], target: Path) -> int:
     from cascadesim.simulator.views import plot as figures
 
-    return figures.draw(results, target)
+    return figures.draw(results, target, requests)
 
 
 def _draw_mappings(requests: Sequence[Request], target: Path) -> int:
