@@ -25,6 +25,7 @@ _MOST_BARS = 14  # components of energy, operations; smaller ones are added up
 _ATTRIBUTION = {"busy": "#009e73", "stalled": "#d55e00", "idle": "#dddddd"}
 _LETTER = 0.0135  # share of the time that one letter of a segment's name takes up
 _NAME_DECADES = (0.8, 0.25)  # across and up, that a name takes of the roofline
+_CLOSE = 2  # times: a lower line that is closer to the one above it has its name below
 _DOT = 900  # square points of a dot that takes all the time
 
 
@@ -142,10 +143,12 @@ def _roofline(axes: Axes, shown: list[RooflinePoint], dram_bytes_per_s: float) -
     axes.plot([left, top / dram_bytes_per_s], [left * dram_bytes_per_s, top], color="#222222", linewidth=1)
     axes.annotate(f"DRAM, {dram_bytes_per_s / 1e12:.3g} TB/s", (left, left * dram_bytes_per_s), xytext=(4, 8),
                   textcoords="offset points", va="bottom", fontsize=8)
-    for number, (name, peak) in enumerate(sorted(peaks.items(), key=lambda item: -item[1])):
+    above = float("inf")
+    for name, peak in sorted(peaks.items(), key=lambda item: -item[1]):
+        close, above = above < _CLOSE * peak, peak
         axes.plot([peak / dram_bytes_per_s, right], [peak, peak], color="#222222", linewidth=1)
-        axes.annotate(f"{name}, {say.count(peak)}/s", (right, peak), xytext=(0, -3 if number % 2 else 3), ha="right",
-                      va="top" if number % 2 else "bottom", textcoords="offset points", fontsize=8)
+        axes.annotate(f"{name}, {say.count(peak)}/s", (right, peak), xytext=(0, -3 if close else 3), ha="right",
+                      va="top" if close else "bottom", textcoords="offset points", fontsize=8)
     total, named = sum(point.seconds for point in shown), list[tuple[float, float]]()
     for point in sorted(shown, key=lambda each: -each.seconds):
         place = (point.operations / point.dram_bytes, point.operations / point.seconds)
