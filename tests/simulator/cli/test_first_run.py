@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cascadesim.accelerators.kept_code import anything_kept
+from cascadesim.simulator.cli import options
 from cascadesim.simulator.views.output import passing
 
 CLOSED = ("--arch", "fusemax", "--workload", "bert", "--seq-len", "1K", "--scope", "attention", "--fidelity",
@@ -74,3 +76,19 @@ def test_a_line_that_stays_is_printed_where_nobody_looks(capsys: pytest.CaptureF
     with passing("working"):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_what_has_been_read_or_kept_is_no_first_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """First: this process has not loaded the work, Python kept nothing of it, and no compiled loop was kept."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert not options.first_run()  # this process has: see conftest
+    monkeypatch.delitem(sys.modules, "cascadesim.simulator.cli.run")
+    spec = SimpleNamespace(cached=str(tmp_path / "run.pyc"))
+    monkeypatch.setattr(options, "find_spec", lambda _: spec)
+    assert options.first_run()
+    kept = tmp_path / f"simulate.py{sys.version_info.major}{sys.version_info.minor}-checked.nbi"
+    kept.touch()
+    assert not options.first_run()
+    kept.unlink()
+    (tmp_path / "run.pyc").touch()
+    assert not options.first_run()
