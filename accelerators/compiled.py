@@ -3,7 +3,8 @@
 Numba counts references at every call that passes arrays, which would make calls of these small functions 20 times
 longer; loops over time allocate nothing, so the counts are left out. Its cache looks at the file of an entry only, so
 an entry closes over a number that changes with every file it is compiled from. Whoever waits for a compilation is told
-so on standard error; what a damaged disk made of a kept entry is never run, but compiled again.
+so on standard error, where nothing has been kept yet before Numba itself is loaded; what a damaged disk made of a kept
+entry is never run, but compiled again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from pathlib import Path
 from threading import Event, Thread
 from types import ModuleType
 from typing import Any, TypeVar
+
+from cascadesim.accelerators.kept_code import anything_kept, say
+
+if multiprocessing.parent_process() is None and not anything_kept():
+    say("loading the compiler of the loops over time, whose work is kept; later runs start at once")
 
 import numba
 from numba.core import event
@@ -102,7 +108,7 @@ class _KeptCode(FunctionCache):  # type: ignore[misc]  # numba has no types
         try:
             super().save_overload(signature, result)
         except OSError as problem:
-            _say(f"{self._waiting.what} cannot be kept in {self._cache_path} ({problem.strerror}): "
+            say(f"{self._waiting.what} cannot be kept in {self._cache_path} ({problem.strerror}): "
                  "the next run compiles it again")
 
 
@@ -152,7 +158,7 @@ class _Waiting(event.Listener):  # type: ignore[misc]  # numba has no types
             return
         self.functions = self.depth = self.seconds = 0
         self.done, self.display = Event(), Thread(target=self._show, daemon=True)
-        _say(f"compiling {self.what} (about {self.about_s} s) {why}")
+        say(f"compiling {self.what} (about {self.about_s} s) {why}")
         event.register("numba:compile", self)
         self.display.start()
 
@@ -172,19 +178,12 @@ class _Waiting(event.Listener):  # type: ignore[misc]  # numba has no types
             self.seconds += 1
             state = f"{self.seconds} s, {self.functions} functions"
             if moving:
-                _say(f"compiling {self.what}: {state}", end="\r")
+                say(f"compiling {self.what}: {state}", end="\r")
             elif self.seconds == due_s:
                 due_s *= 2
-                _say(f"compiling {self.what}: {state}")
+                say(f"compiling {self.what}: {state}")
         if moving and self.seconds:
-            _say(f"compiled {self.what}: {self.seconds} s, {self.functions} functions")
-
-
-def _say(text: str, end: str = "\n") -> None:
-    """Print on standard error, whether anybody listens or not."""
-    if sys.stderr is not None:  # where `print` would take standard output
-        with suppress(OSError, ValueError):
-            print(f"cascadesim: {text}", end=end, file=sys.stderr, flush=True)
+            say(f"compiled {self.what}: {self.seconds} s, {self.functions} functions")
 
 
 def version_of(*sources: str | ModuleType) -> int:

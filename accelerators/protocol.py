@@ -125,17 +125,20 @@ class Capabilities:
     """What an accelerator can be asked for, beyond planning an operation.
 
     `calibrated`: its closed form is fitted to measurements: an estimate, which runs unless the cycle level is asked
-    for, and no bound of it. `memory_bytes`: of one device, where a model and its KV cache may not fit. `devices`
-    divide a model among them (tensor parallelism); each plans its own part. `traces`: it runs the heads of a pruning
-    trace, each with keys of its own. `stored`: how wide it keeps the numbers of a model;
-    `chosen_types`: of which kinds the type was given beside that of all. `unread`: fields and groups
-    of its file that no figure depends on, as it is set up -> why; to set them is refused.
+    for, and no bound of it. `memory_bytes`: of one device, where a model and its KV cache may not fit.
+    `dram_bytes_per_s`: what its DRAM delivers at most; `buffer_bytes`: of the buffer, or last cache, on its chip.
+    `devices` divide a model among them (tensor parallelism); each plans its own part. `traces`: it runs the heads of a
+    pruning trace, each with keys of its own. `stored`: how wide it keeps the numbers of a model; `chosen_types`: of
+    which kinds the type was given beside that of all. `unread`: fields and groups of its file that no figure depends
+    on, as it is set up -> why; to set them is refused.
     """
 
     cycle_level: bool = True
     calibrated: bool = False
     traces: bool = False
     memory_bytes: int | None = None
+    dram_bytes_per_s: float | None = None
+    buffer_bytes: int | None = None
     devices: int = 1
     stored: Stored = Stored()
     chosen_types: tuple[str, ...] = ()

@@ -41,8 +41,8 @@ class Result(Generic[Found]):
 
     It has the length, the items and the attributes of what was found (a tuple of one: of that one). `table` writes
     what a person reads; `others` are further formats by name; `draw` writes a figure to a file and returns its number
-    of panels, `trace` the schedule. `problems`: what of a sweep could not be answered; `remarks`: what else standard
-    error gets.
+    of panels, `trace` the schedule, `page` is all of it as HTML. `problems`: what of a sweep could not be answered;
+    `remarks`: what else standard error gets.
     """
 
     found: Found
@@ -51,6 +51,7 @@ class Result(Generic[Found]):
     table: Callable[[TextIO], object]
     draw: Callable[[Path], int] | None = None
     trace: Callable[[Path], object] | None = None
+    page: Callable[[], str] | None = None
     others: Formats | None = None
     problems: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -94,6 +95,15 @@ class Result(Generic[Found]):
             with pending_file(target) as written:
                 self.draw(written)
             return Picture(target.read_bytes(), target.suffix.lower())
+
+    def report(self, file: str | Path) -> None:
+        """Write the page that the command's `--report` writes: one .html file to look at in a browser."""
+        if self.page is None:
+            raise CascadeSimError("there is no page of this")
+        if Path(file).suffix.lower() != ".html":
+            raise CascadeSimError(f"'{file}': give a file that ends in .html")
+        with pending_file(Path(file)) as written:
+            written.write_text(self.page(), encoding="utf-8")
 
     def __repr__(self) -> str:
         if self.printed:
@@ -142,17 +152,21 @@ def write_lines(lines: Iterable[str], stream: TextIO) -> None:
 
 def delivered(
     work: Callable[[], Result[Found]], format_: str, output: Path | None = None, plot: Path | None = None,
-    trace: Path | None = None,
+    trace: Path | None = None, report: Path | None = None,
 ) -> Result[Found]:  # fmt: skip
     """Print what `work` finds, or write it to `output`, and draw it; files are open before the work starts."""
-    with pending_files((output, plot, trace)) as (text_file, picture, schedule):
+    with pending_files((output, plot, trace, report)) as (text_file, picture, schedule, page):
         result = work()
         with written_to(text_file) as stream:
             result.write(stream, format_)
         panels = result.drawn(picture)
         if schedule is not None and result.trace is not None:
             result.trace(schedule)
+        if page is not None and result.page is not None:
+            page.write_text(result.page(), encoding="utf-8")
     say_panels(plot, panels)
+    if report is not None:
+        print(printable(f"wrote {report}"), file=sys.stderr)
     return result
 
 

@@ -178,6 +178,11 @@ def mask_name(mask: Mask) -> str:
     return type(mask).__name__.lower()
 
 
+def validated_rows(architecture: str) -> int:
+    """Count the published figures that suites compare with an architecture."""
+    return sum(stratum.rows for stratum in _measured().get(architecture, ()))
+
+
 @cache
 def _measured() -> Mapping[str, tuple[MeasuredStratum, ...]]:
     written: Mapping[str, list[dict[str, Any]]] = json.loads(_FILE.read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ def nothing_is_said_of_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec("numba") is None:
         return
     from cascadesim.accelerators import compiled
+    from cascadesim.simulator.cli import run  # noqa: F401  # the first in a checkout says that it is
 
     begin = compiled._Waiting.begin
     monkeypatch.setattr(

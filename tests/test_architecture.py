@@ -31,7 +31,7 @@ SHORT_MODULES = {  # besides kernels' siblings with one signature
     "validation/measure/__main__.py": "python -m",
     "accelerators/mapped_array/accelerator.py": "an accelerator is a folder with this module, and everything is shared",
 }
-MOST_MODULES_OF_A_RUN = {"h100-sxm": 51, "spatten": 51, "flat": 59, "fusemax": 65}
+MOST_MODULES_OF_A_RUN = {"h100-sxm": 52, "spatten": 51, "flat": 59, "fusemax": 66}
 
 
 def name(path: Path) -> str:

@@ -15,7 +15,9 @@ import click
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.cli.commands import complain
-from cascadesim.simulator.result import Result
+from cascadesim.simulator.cli.options import new_file
+from cascadesim.simulator.result import Result, say_panels
+from cascadesim.simulator.views.output import pending_files
 from cascadesim.validation.measure import command
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ A_CLAIM_FAILS = 1
               help="Compare with the rows of this CSV file instead of the suite's own; a suite of measurements takes "
                    "records, FILE.jsonl or a folder of them.")
 @click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png|.svg",
+@click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
               help="Draw predicted against measured, suite by suite.")
 def validate(
     names: tuple[str, ...], data: Path | None, output_format: str, plot: Path | None
@@ -39,7 +41,24 @@ def validate(
 
     Without a SUITE, all of them; `cascadesim list suites` names them. Exit code 1 if a claim does not hold.
     """
-    from cascadesim.validation import render, suites
+    from cascadesim.validation import render
+
+    with pending_files((plot,)) as (picture,):
+        verdicts = _judged(names, data)
+        holds = bool(verdicts) and all(verdict.holds for verdict in verdicts)  # nothing judged is no success
+        result = Result(verdicts, partial(render.document, verdicts), partial(render.rows, verdicts),
+                        partial(render.print_table, verdicts), partial(render.draw, verdicts),
+                        exit_code=0 if holds else A_CLAIM_FAILS)  # fmt: skip
+        panels = result.drawn(picture)
+    if verdicts:
+        result.write(sys.stdout, output_format)
+    say_panels(plot, panels)
+    return result
+
+
+def _judged(names: tuple[str, ...], data: Path | None) -> tuple[Verdict, ...]:
+    """Judge suites of published figures and suites of records, and say which records could not be judged."""
+    from cascadesim.validation import suites
     from cascadesim.validation.kernels import record_claims, records
 
     published, recorded = records.divided(names)
@@ -54,14 +73,7 @@ def validate(
         if not found:
             complain("validate", measurements.not_judged(name))
         verdicts += found
-    holds = bool(verdicts) and all(verdict.holds for verdict in verdicts)  # nothing judged must not look like success
-    result = Result(verdicts, partial(render.document, verdicts), partial(render.rows, verdicts),
-                    partial(render.print_table, verdicts), partial(render.draw, verdicts),
-                    exit_code=0 if holds else A_CLAIM_FAILS)  # fmt: skip
-    result.drawn(plot)
-    if verdicts:
-        result.write(sys.stdout, output_format)
-    return result
+    return verdicts
 
 
 @click.command()

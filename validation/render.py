@@ -32,7 +32,6 @@ STRATA_HEADINGS = ("rows", "median", "mean", "bias", "tau", "most", "<10%", "<20
 STRATA_SHARES = ("within_10", "within_20", "within_50", "roofline_median_abs_relative_error",
                  "neighbour_median_abs_relative_error")  # fmt: skip
 STRATA_WIDTH = 120  # columns of the terminal: one line a stratum
-PLOT_FORMATS = (".png", ".svg")
 COLOURED_BY = ("device", "architecture", "workload", "kind")  # the first that the rows have
 PANEL_INCHES, PANELS_A_ROW = 4.2, 3
 BAND = 1.2  # within 20 %
@@ -225,38 +224,30 @@ def summary(verdicts: Sequence[Verdict]) -> str:
 
 
 def draw(verdicts: Sequence[Verdict], path: Path) -> int:
-    """Writes the plot to `path`; returns its panels.
+    """Write the picture of all suites that have figures to show; returns its number of panels.
 
-    Raises CascadeSimError on another format or a place that cannot be written.
+    Raises CascadeSimError where none has.
     """
-    if path.suffix.lower() not in PLOT_FORMATS:
-        raise CascadeSimError(f"--plot: expected a file ending in {' or '.join(PLOT_FORMATS)}, got '{path}'")
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    first: dict[str, Verdict] = {}
+    panels: dict[str, list[Cell]] = {}
     for verdict in verdicts:
-        if not verdict.claim.fitted:
-            first.setdefault(verdict.suite, verdict)
-    columns = min(PANELS_A_ROW, len(first))
-    rows = math.ceil(len(first) / columns)
+        shown = [cell for cell in verdict.cells if cell.measured > 0 and (cell.predicted or 0) > 0]
+        if shown and not verdict.claim.fitted:
+            panels.setdefault(verdict.suite, shown)
+    if not panels:
+        raise CascadeSimError("--plot: no claim of these suites has a measured and a predicted figure to draw")
+    columns = min(PANELS_A_ROW, len(panels))
+    rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(PANEL_INCHES * columns, PANEL_INCHES * rows), layout="constrained")
-    for place, (suite, verdict) in enumerate(first.items(), start=1):
-        with_logarithms = [cell for cell in verdict.cells if cell.measured > 0 and (cell.predicted or 0) > 0]
-        _panel(figure.add_subplot(rows, columns, place), suite, with_logarithms)
-    try:
-        figure.savefig(path, dpi=130)
-    except OSError as error:
-        raise CascadeSimError(f"--plot: {path}: cannot be written: {error.strerror}") from None
-    return len(first)
+    for place, (suite, cells) in enumerate(panels.items(), start=1):
+        _panel(figure.add_subplot(rows, columns, place), suite, cells)
+    figure.savefig(path, dpi=130)
+    return len(panels)
 
 
 def _panel(axes: Axes, suite: str, cells: Sequence[Cell]) -> None:
     axes.set_title(suite)
-    if not cells:
-        return
     low, high = min(cell.measured for cell in cells), max(cell.measured for cell in cells)
     axes.fill_between([low, high], [low / BAND, high / BAND], [low * BAND, high * BAND], color="0.9", label="±20 %")
     axes.plot([low, high], [low, high], color="0.5", linewidth=0.8)

@@ -82,7 +82,9 @@ class SpatialMachine(ABC, Generic[SpecType]):
     @property
     def capabilities(self) -> Capabilities:
         word = self.spec.word_bytes
-        return Capabilities(stored=Stored(word, word, word, word))
+        return Capabilities(stored=Stored(word, word, word, word),
+                            dram_bytes_per_s=self.spec.dram.bandwidth_bytes_per_s,
+                            buffer_bytes=self.spec.global_buffer.capacity_bytes)  # fmt: skip
 
     @property
     def leakage_w(self) -> float:

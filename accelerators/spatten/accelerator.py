@@ -98,10 +98,12 @@ class Spatten:
 
     @property
     def capabilities(self) -> Capabilities:
+        delivered, kept = self.spec.dram.peak_bytes_per_cycle * self.spec.clock_hz, self.spec.buffer_bytes
         if self.behavioural:
-            return Capabilities(cycle_level=False)
+            return Capabilities(cycle_level=False, dram_bytes_per_s=delivered, buffer_bytes=kept)
         word = self.spec.element_bits / 8
-        return Capabilities(traces=True, stored=Stored(word, word, word, word))
+        return Capabilities(traces=True, stored=Stored(word, word, word, word), dram_bytes_per_s=delivered,
+                            buffer_bytes=kept)  # fmt: skip
 
     @property
     def leakage_w(self) -> float:

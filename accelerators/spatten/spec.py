@@ -118,6 +118,11 @@ class SpattenSpec(Spec):
         return self.vectors_per_line * self.buffer_lines
 
     @property
+    def buffer_bytes(self) -> int:
+        """Bytes of the key and the value buffer together."""
+        return 2 * self.buffer_lines * self.multipliers * self.element_bits // 8
+
+    @property
     def softmax_cycles(self) -> int:
         """Cycles from a score to its probability, besides the scores it is summed with."""
         return sum(SOFTMAX_STAGES) if self.softmax_model == "pipeline" else 0

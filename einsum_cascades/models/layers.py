@@ -285,7 +285,8 @@ def layer_parameters(sizes: LayerSizes, norm: Norm, norms_per_layer: int) -> int
 def _of_heads(layer: Layer, attention: Attention) -> int:
     """Numbers that norms inside attention store."""
     latent, streams = attention.latent, 2 if layer.joint == "two-stream" or layer.cross is not None else 1
-    found = 2 * attention.head_dim * streams if attention.qk_norm else 0
+    normed = attention.heads + attention.key_heads if attention.qk_norm == "full" else 2 if attention.qk_norm else 0
+    found = normed * attention.head_dim * streams
     if latent is not None:
         found += latent.q_rank + latent.kv_rank
         found += norm_parameters("layer", latent.indexer.head_dim) if latent.indexer is not None else 0

@@ -210,7 +210,8 @@ def _before_attention(sizes: LayerSizes, attention: Attention, run: LayerRun) ->
     heads = (("q", attention.heads), ("k", 1 if latent is not None else attention.key_heads))
     for name, count in heads:
         if attention.qk_norm:
-            yield elementwise(f"{name}_norm", transformer.RMS_NORM, rows * count, attention.head_dim)
+            across = count if attention.qk_norm == "full" else 1  # heads of one norm
+            yield elementwise(f"{name}_norm", transformer.RMS_NORM, rows * count // across, across * attention.head_dim)
         if attention.rotary:
             yield elementwise(f"{name}_rotary", transformer.ROTARY, rows * count, -(-attention.rotated // 2))
 

@@ -60,7 +60,7 @@ class Attention(Spec):
     bias: Literal["none", "qkv", "all"] = "none"
     rotary: bool | Size = False  # a number: so many elements of a head rotate, not all
     output_gate: bool = False  # queries are twice as wide: a gate for each element of the result
-    qk_norm: bool = False  # an RMS norm over each head of queries and keys
+    qk_norm: bool | Literal["full"] = False  # an RMS norm over each head of queries and keys; full: over all heads
     latent: Latent | None = None
 
     @model_validator(mode="after")

@@ -31,6 +31,7 @@ from cascadesim.simulator.cli.options import (
     completing,
     completing_words,
     entries_of,
+    first_run,
     lengths,
     names,
     new_file,
@@ -172,15 +173,18 @@ def list_names(section: str | None) -> None:
               help="Also draw the figures; with --show mapping, the mapping.")
 @click.option("--trace", type=new_file(".json"), metavar="FILE.json",
               help="Also write the schedule of the first tiles, for Perfetto or chrome://tracing.")
-@choice("--show", of=("cascade", "mapping", "schedule", "bound", "dram"),
-        help_text="Print what is computed, what goes where, when it runs, what bounds it, or what DRAM\n"
-                  "standards would deliver of its traffic, instead of results.")
+@click.option("--report", type=new_file(".html"), metavar="FILE.html",
+              help="Also write one page: the answer, where time goes, roofline, schedule, mapping, error.")
+@choice("--show", of=("operations", "einsums", "units", "error", "notes", "cascade", "mapping", "schedule", "bound",
+                      "dram"),
+        help_text="Print operations, Einsums, units, error or notes in full, what is computed, what goes where,\n"
+                  "when it runs, what bounds it, or what DRAM standards would deliver, instead of results.")
 @version
 def simulate(
     architectures: tuple[str, ...], workloads: tuple[str, ...], attention: str | None, mapping: str | None,
     sequence_length: tuple[int, ...], batch: tuple[int, ...], phase: tuple[str, ...], scope: str, fidelity: str | None,
     accounting: str, settings: tuple[str, ...], format_: str, output: Path | None, plot: Path | None,
-    trace: Path | None, show: str | None,
+    trace: Path | None, report: Path | None, show: str | None,
 ) -> Result[tuple[Report, ...]]:  # fmt: skip
     """How long WORKLOAD takes on ARCH, what it moves and burns, and which unit bounds it.
 
@@ -196,7 +200,7 @@ def simulate(
         raise click.UsageError("--show schedule needs --fidelity cycle")
     if show is not None and format_ != "table":
         raise click.UsageError(f"--show {show} prints text; leave out --format {format_}")
-    with passing("loading architectures and models; the first run on a machine also compiles its engine"):
+    with passing("loading architectures and models; the first run on a machine also compiles its engine", first_run()):
         from cascadesim.simulator.cli.run import requests_of, run
 
     def ask(settings: tuple[str, ...]) -> Iterator[Request]:
@@ -205,7 +209,7 @@ def simulate(
 
     streams = (name for name in (*architectures, *workloads) if isinstance(name, str) and exists(name))
     again = all(map(isfile, streams))
-    return run(ask, settings, format_, output, plot, trace, show, again)
+    return run(ask, settings, format_, output, plot, trace, report, show, again)
 
 
 class TerminatedError(KeyboardInterrupt):

@@ -57,7 +57,8 @@ def explore(
     except search.UnwrittenFrontError as unwritten:
         _print(unwritten.frame, sys.stdout)  # it may have taken hours
         raise
-    result = Result(frame, lambda: _document(frame), frame.rows, partial(_print, frame), partial(_draw, frame))
+    result = Result(frame, lambda: _document(frame), frame.rows, partial(_print, frame), partial(_draw, frame),
+                    page=partial(results.page, frame))  # fmt: skip
     result.write(sys.stdout)  # before a file that cannot be written any more
     with pending_files((plot, report)) as (picture, written):
         if written is not None:

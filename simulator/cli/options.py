@@ -6,8 +6,10 @@ Each reader is a function from text to value; click says which option a refusal 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from os.path import isfile
+from importlib.util import find_spec
+from os.path import exists, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -15,6 +17,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from cascadesim import einsum_cascades
+from cascadesim.accelerators.kept_code import anything_kept
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened, suggestion
 
 if TYPE_CHECKING:
@@ -191,3 +194,9 @@ def _length(text: str) -> int:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.removeprefix("-").isdigit()
+
+
+def first_run() -> bool:
+    """Whether nothing of `simulate` ran here before: Python has yet to read its work, and to compile its loops."""
+    found = None if "cascadesim.simulator.cli.run" in sys.modules else find_spec("cascadesim.simulator.cli.run")
+    return found is not None and found.cached is not None and not exists(found.cached) and not anything_kept()

@@ -18,6 +18,7 @@ from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.workload import Scope, TracedWorkload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
 from cascadesim.einsum_cascades.texts import cascade_names, find
+from cascadesim.simulator import report_page
 from cascadesim.simulator.report import Report, document
 from cascadesim.simulator.request import AnyWorkload, Fidelity, Request, load_any_workload
 from cascadesim.simulator.result import Result, delivered, write_lines
@@ -37,7 +38,7 @@ class UnansweredError(CascadeSimError):
 
 def run(
     ask: Callable[[tuple[str, ...]], Iterable[Request]], settings: tuple[str, ...], format_: str, output: Path | None,
-    plot: Path | None, trace: Path | None, show: str | None, again: bool,
+    plot: Path | None, trace: Path | None, report: Path | None, show: str | None, again: bool,
 ) -> Result[tuple[Report, ...]]:  # fmt: skip
     """Answer every request; `ask` makes them of settings once the files are open.
 
@@ -49,21 +50,22 @@ def run(
         requests = asked = tuple(ask(settings))
         problems: tuple[str, ...] = ()
         results: tuple[Report, ...] = ()
-        if show is None or (plot is not None and show != "mapping"):
+        if show is None or report is not None or (plot is not None and show != "mapping"):
             requests, results, problems = _answered(requests, reports)
+        asked_of, page = requests, partial(_page, requests, results)
         if show is None:
             table = partial(_print_table, results)
         else:
             requests, texts, further = _answered(requests, _view(show))
             problems, table = (*problems, *further), partial(write_lines, texts)
-        drawn = partial(_draw_mappings, requests) if show == "mapping" else partial(_draw, results)
+        drawn = partial(_draw_mappings, requests) if show == "mapping" else partial(_draw, results, asked_of)
         return Result(
-            results, lambda: document(results), lambda: (report.to_row() for report in results), table,
-            drawn, partial(_write_trace, requests), {"csv": partial(_write_csv, results)}, problems,
+            results, lambda: document(results), lambda: (each.to_row() for each in results), table,
+            drawn, partial(_write_trace, requests), page, {"csv": partial(_write_csv, results)}, problems,
             _unused(ask, settings, asked) if settings and again and show is None else (), 2 if problems else 0,
         )  # fmt: skip
 
-    return delivered(found, format_, output, plot, trace)
+    return delivered(found, format_, output, plot, trace, report)
 
 
 def _unused(
@@ -182,16 +184,20 @@ def _write_csv(results: Sequence[Report], stream: TextIO) -> None:
     writer.writerows([cell(row.get(column)) for column in columns] for row in rows)
 
 
-def _draw(results: Sequence[Report], target: Path) -> int:
+def _draw(results: Sequence[Report], requests: Sequence[Request], target: Path) -> int:
     from cascadesim.simulator.views import plot as figures
 
-    return figures.draw(results, target)
+    return figures.draw(results, target, requests)
 
 
 def _draw_mappings(requests: Sequence[Request], target: Path) -> int:
     from cascadesim.simulator.views import mapping_plot
 
     return mapping_plot.draw(mapping_plot.mapped_runs(requests), target)
+
+
+def _page(requests: Sequence[Request], results: Sequence[Report]) -> str:
+    return report_page.page(requests, results)
 
 
 def _write_trace(requests: Sequence[Request], target: Path) -> None:
@@ -202,7 +208,9 @@ def _write_trace(requests: Sequence[Request], target: Path) -> None:
 
 def _view(what: str) -> Callable[[Request], Iterable[str]]:
     """Find the view that `--show` prints of a request."""
-    from cascadesim.simulator.views import describe
+    from cascadesim.simulator.views import describe, render
 
+    if what in render.DETAILS:
+        return lambda request: (line for report in reports(request) for line in render.details(report, what))
     return {"cascade": describe.cascades, "mapping": describe.mapping, "schedule": describe.schedules,
             "bound": describe.bounds, "dram": describe.deliveries}[what]  # fmt: skip

@@ -7,13 +7,10 @@ meant. A setting without which all figures are the same is reported; nothing els
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
-
-from pydantic import BaseModel
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.protocol import Accelerator
@@ -21,6 +18,7 @@ from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened
 from cascadesim.einsum_cascades.notation.schema import dotted, read_yaml
 from cascadesim.einsum_cascades.notation.units import unit_of
+from cascadesim.simulator.fields import values_of
 from cascadesim.simulator.request import Request, as_it_is
 from cascadesim.simulator.simulate import reports
 
@@ -128,21 +126,3 @@ def _meant(name: str, field: str, known: Sequence[str]) -> str:
     of_workload = listed(sorted(Workload.model_fields), _LONGEST_LIST)
     return (f"no such field; {shortened(name)} has {own}; a workload has {of_workload}; "
             f"`cascadesim show {shortened(name)}` has all")
-
-
-def values_of(spec: object, above: str = "") -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Every single value of a spec by its dotted field, with the words that it may be where there are few."""
-    for name, field in type(spec).model_fields.items() if isinstance(spec, BaseModel) else ():
-        value = getattr(spec, name)
-        if isinstance(value, BaseModel):
-            yield from values_of(value, f"{above}{name}.")
-        elif isinstance(value, str | int | float | None):
-            words = tuple(str(word) for each in _literals(field.annotation) for word in get_args(each))
-            yield f"{above}{name}", "none" if value is None else str(value), words
-
-
-def _literals(annotation: Any) -> list[Any]:
-    """The Literals within an annotation."""
-    if get_origin(annotation) is Literal:
-        return [annotation]
-    return [found for inner in get_args(annotation) for found in _literals(inner)]

@@ -6,7 +6,6 @@ cascade, a mapping or a pattern is its text.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import resources
@@ -14,7 +13,6 @@ from os.path import isfile
 from pathlib import Path
 
 import click
-import yaml
 from pydantic import BaseModel
 
 from cascadesim.accelerators import catalogue
@@ -22,13 +20,12 @@ from cascadesim.accelerators.mapping.text import find_mapping, shipped_mappings
 from cascadesim.einsum_cascades.analysis.passes import pass_class
 from cascadesim.einsum_cascades.models.configurations import workload_yaml
 from cascadesim.einsum_cascades.models.workload import ALIASES, DESCRIPTION, load_workload, workload_names
-from cascadesim.einsum_cascades.notation.errors import UnknownNameError, shortened
+from cascadesim.einsum_cascades.notation.errors import UnknownNameError
 from cascadesim.einsum_cascades.notation.notation import to_text
-from cascadesim.einsum_cascades.notation.schema import read_text, read_yaml, yaml_nodes
-from cascadesim.einsum_cascades.notation.units import unit_of
+from cascadesim.einsum_cascades.notation.schema import read_text, read_yaml
 from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.simulator.cli.options import completing
-from cascadesim.simulator.cli.settings import values_of
+from cascadesim.simulator.fields import FieldRow, rows_of, why_unread
 from cascadesim.simulator.gna.pattern_report import pattern_fields
 from cascadesim.simulator.result import Result, delivered, write_lines
 from cascadesim.simulator.views.output import aligned
@@ -137,14 +134,11 @@ def _pattern(name: str) -> Lines:
 
 def _table(text: str, source: str, spec: BaseModel | None, unread: Mapping[str, str]) -> Lines:
     """What can be set, each field with value, unit and source or choices; then what is not read, and why."""
-    rows = {field: (value, f"one of {', '.join(words)}" * bool(words)) for field, value, words in values_of(spec)}
-    rows |= {field: (shortened(value), remark)
-             for field, value, remark in _given(yaml_nodes(text, source), text.splitlines())}  # fmt: skip
-    cells = [("field", "value", "unit", "source")]
-    useless = [("", "", "", "")]
-    for field, (value, remark) in rows.items():
-        why = next((why for group, why in unread.items() if f"{field}.".startswith(f"{group}.")), None)
-        (cells if why is None else useless).append((field, value, unit_of(field) or "", why or remark))
+    cells = [FieldRow("field", "value", "unit", "source")]
+    useless = [FieldRow("", "", "", "")]
+    for row in rows_of(text, source, spec):
+        why = why_unread(row.field, unread)
+        (cells if why is None else useless).append(row._replace(remark=why or row.remark))
     yield from aligned(cells, names=4)
     yield ""
     yield _SETTABLE
@@ -152,17 +146,3 @@ def _table(text: str, source: str, spec: BaseModel | None, unread: Mapping[str, 
         yield ""
         yield _NOT_READ
         yield from aligned(useless[1:], names=4)
-
-
-def _given(node: yaml.Node | None, lines: list[str], above: str = "") -> Iterator[tuple[str, str, str]]:
-    """Each field of a file by its dotted path: its value as it is written, and the comment on its line."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for key, value in node.value:
-        field = f"{above}{key.value}"
-        if isinstance(value, yaml.MappingNode):
-            yield from _given(value, lines, f"{field}.")
-            continue
-        comment = re.search(r"\s#\s*(.*)$", lines[key.end_mark.line])
-        parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
-        yield field, ", ".join(str(each.value) for each in parts), comment[1] if comment else ""

@@ -7,12 +7,10 @@ or one HTML page to explore (`page.html`: no network, and it reads without scrip
 from __future__ import annotations
 
 import csv
-import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
-from importlib import import_module, resources
+from importlib import import_module
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.models import METRICS, Reference, metric_of
 from cascadesim.simulator.explore.problem import Counts
 from cascadesim.simulator.views.output import aligned, cell, printable
+from cascadesim.simulator.views.page import embedded, filled, html_cells, html_table
 
 SUFFIXES = (".parquet", ".csv")
 MOST_ROWS = 2000  # designs that a page shows, evenly picked: keeps it far below 5 MB
@@ -158,8 +157,7 @@ def page(frame: Frame) -> str:
         "SPACE": escape(frame.space_text), "FOOTER": escape(f"cascadesim {frame.version}, {frame.source}"),
         "DATA": _data(frame, list(columns), rows),
     }  # fmt: skip
-    text = (resources.files("cascadesim.simulator.explore") / "page.html").read_text(encoding="utf-8")
-    return re.sub(r"@([A-Z]+)@", lambda name: parts[name[1]], text)
+    return filled("cascadesim.simulator.explore", "page.html", parts)
 
 
 def _summary(frame: Frame) -> str:
@@ -178,20 +176,18 @@ def _plain(value: object) -> object:
 
 def _table(names: list[str], rows: list[list[object]]) -> str:
     heads = "".join(f'<th scope="col"><button type="button">{escape(name)}</button></th>' for name in names)
-    body = "".join(f'<tr data-row="{number}">{_cells(row)}</tr>' for number, row in enumerate(rows))
+    body = "".join(f'<tr data-row="{number}">{html_cells(_texts(row))}</tr>' for number, row in enumerate(rows))
     return f'<table id="designs"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _elasticities(frame: Frame) -> str:
-    heads = "".join(f'<th scope="col">{name}</th>' for name in ("field", "objective", "10 %", "median", "90 %"))
-    body = "".join(f"<tr>{_cells([field, metric_of(objective).meaning, *found])}</tr>"
-                   for (field, objective), found in frame.elasticities.items())
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    rows = (_texts([field, metric_of(objective).meaning, *found])
+            for (field, objective), found in frame.elasticities.items())
+    return html_table(("field", "objective", "10 %", "median", "90 %"), rows)
 
 
-def _cells(values: Iterable[object]) -> str:
-    texts = ("–" if value is None else _cell("", value) for value in values)
-    return "".join(f"<td>{escape(text)}</td>" for text in texts)
+def _texts(values: Iterable[object]) -> Iterator[str]:
+    return ("–" if value is None else _cell("", value) for value in values)
 
 
 def _data(frame: Frame, names: list[str], rows: list[list[object]]) -> str:
@@ -203,4 +199,4 @@ def _data(frame: Frame, names: list[str], rows: list[list[object]]) -> str:
         "elasticities": [{"field": field, "objective": objective, "low": low, "middle": middle, "high": high}
                          for (field, objective), (low, middle, high) in frame.elasticities.items()],
     }  # fmt: skip
-    return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")  # no </script> inside
+    return embedded(content)

@@ -21,11 +21,11 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.execution import Execution, execute, schedule_of
 from cascadesim.simulator.request import Request
 from cascadesim.simulator.simulate import parts
-from cascadesim.simulator.views import nest_plot, schedule_plot
+from cascadesim.simulator.views import nest_plot, schedule_charts, schedule_plot
 from cascadesim.simulator.views.nest_plot import INK, SOFT, NestPicture
 from cascadesim.simulator.views.output import bytes_of, seconds
 from cascadesim.simulator.views.plot_style import DARK, STYLE, write_figure
-from cascadesim.simulator.views.schedule_plot import Chart
+from cascadesim.simulator.views.schedule_charts import Chart
 
 _WIDTH, _NEST_WIDTH, _CHART_LEFT = 10.0, 4.3, 5.35  # inches: all, the left half, where charts begin beside their rows
 _MARGIN, _GAP, _TITLE, _SUMMARY = 0.15, 0.25, 0.42, 0.3
@@ -67,7 +67,7 @@ class MappedRun:
     @cached_property
     def charts(self) -> tuple[tuple[Chart, ...], ...]:
         """Of each group."""
-        return tuple(schedule_plot.charts(schedule_of(self.plan, phase)) for phase in self.plan.phases)
+        return tuple(schedule_charts.charts(schedule_of(self.plan, phase)) for phase in self.plan.phases)
 
     @cached_property
     def units(self) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ def _nests(run: MappedRun) -> list[NestPicture]:
 
 
 def _height(found: NestPicture, charts: Sequence[Chart]) -> float:
-    rows = len(schedule_plot.rows_of(charts, lambda _: 0))
+    rows = len(schedule_charts.rows_of(charts, lambda _: 0))
     return max(found.bottom, len(charts) * (rows * _ROW + _AXIS))
 
 
@@ -146,7 +146,7 @@ def _group(figure: Figure, top: float, found: NestPicture, charts: Sequence[Char
     height = figure.get_figheight()
     box = (_MARGIN / _WIDTH, 1 - (top + found.bottom) / height, _NEST_WIDTH / _WIDTH, found.bottom / height)
     nest_plot.paint(figure.add_axes(box), found)
-    rows = schedule_plot.rows_of(charts, lambda unit: units.index(unit) if unit in units else -1)
+    rows = schedule_charts.rows_of(charts, lambda unit: units.index(unit) if unit in units else -1)
     own = max(_ROW, min(_TALLEST_ROW, (_height(found, charts) / len(charts) - _AXIS) / len(rows)))
     names = {piece.unit for chart in charts for piece in chart.slices}
     colors = {unit: _color(unit, units) for unit in names}

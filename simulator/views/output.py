@@ -237,10 +237,13 @@ def figures_table(rows: Iterable[tuple[str, str, str]]) -> Table:
 
 
 @contextmanager
-def passing(text: str) -> Iterator[None]:
-    """Show a line on a terminal for as long as the block takes: somebody waits, and nothing else is said yet."""
-    shown = sys.stderr.isatty()
-    print(f"{text} …" if shown else "", end="\r" if shown else "", file=sys.stderr, flush=True)
+def passing(text: str, stays: bool = False) -> Iterator[None]:
+    """Show a line on a terminal for as long as the block takes: somebody waits, and nothing else is said yet.
+
+    One that `stays` is printed wherever standard error goes.
+    """
+    shown = sys.stderr.isatty() and not stays
+    print(f"{text} …" if shown or stays else "", end="\r" if shown else "\n" * stays, file=sys.stderr, flush=True)
     yield
     print("\x1b[2K" if shown else "", end="\r" if shown else "", file=sys.stderr, flush=True)
 

@@ -1,8 +1,8 @@
 """Reports as figures: the questions of the FuseMax evaluation (spec section 10), for whatever was simulated.
 
-One report: what each unit did, which Einsums took its time, where the energy went. Several reports: a column of panels
-for each workload; rows for the utilisation of each array, activity by Einsum, speedup and energy against the baseline
-(the architecture called `unfused`, otherwise the first: the axis says which); below, latency against area.
+One report has the figure of `run_plot`. Several reports: a column of panels for each workload; rows for the utilisation
+of each array, activity by Einsum, speedup and energy against the baseline (the architecture called `unfused`, otherwise
+the first: the axis says which), or latency and tokens/s; below, latency against area.
 """
 
 from __future__ import annotations
@@ -18,94 +18,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
 
 from cascadesim.simulator.report import Report
+from cascadesim.simulator.request import Request
 from cascadesim.simulator.views import output as say
 from cascadesim.simulator.views.plot_style import activity, einsum_colors, note_empty, series_colors, write_figure
-
-_MOST_BARS = 14  # components of energy; smaller ones are added up
-_ATTRIBUTION = {"busy": "#009e73", "stalled": "#d55e00", "idle": "#dddddd"}
-_LETTER = 0.0135  # share of the time that one letter of a segment's name takes up
+from cascadesim.simulator.views.run_plot import single_figure
 
 
-def draw(reports: Sequence[Report], target: Path) -> int:
-    """Draw a figure in the format that the suffix of `target` names, .png or .svg; return how many panels it has."""
-    return write_figure(lambda: single_figure(reports[0]) if len(reports) == 1 else comparison_figure(reports), target)
+def draw(reports: Sequence[Report], target: Path, requests: Sequence[Request] = ()) -> int:
+    """Draw a figure in the format that the suffix of `target` names, .png or .svg; return how many panels it has.
 
-
-def single_figure(report: Report) -> Figure:
-    energy = 1.4 if report.energy_j else 0.2  # a line where there is none
-    figure = Figure(figsize=(9, 4.4 + 2 * energy), layout="constrained")
-    of_units, of_einsums, of_energy = figure.subplots(3, 1, height_ratios=(1, 1.2, energy))
-    tokens = f"{say.length(report.sequence_length)} tokens"
-    layer = "" if report.layer is None else f", one {report.layer} layer"
-    figure.suptitle(
-        f"{report.workload} on {report.architecture}: {report.scope}{layer}, {report.phase}, "
-        f"{tokens} x {report.batch}, {say.seconds(report.latency_s)}",
-        fontsize=11, fontweight="bold",
-    )  # fmt: skip
-    _units(of_units, report)
-    _einsums(of_einsums, report)
-    _energy_by_component(of_energy, report)
-    return figure
-
-
-def _units(axes: Axes, report: Report) -> None:
-    names = [unit.name for unit in report.units]
-    left = [0.0] * len(names)
-    for what, color in _ATTRIBUTION.items():
-        shares = [getattr(unit, f"{what}_cycles") / report.cycles for unit in report.units]
-        axes.barh(names, shares, left=left, color=color, label=what, height=0.7)
-        left = [start + share for start, share in zip(left, shares, strict=True)]
-    _share_axis(axes, "Where every cycle of each unit went")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-
-
-def _einsums(axes: Axes, report: Report) -> None:
-    by_unit = {unit.name: activity(report, unit.name) for unit in report.units}
-    by_unit = {unit: shares for unit, shares in by_unit.items() if shares}
-    labels = list(dict.fromkeys(label for shares in by_unit.values() for label in shares))
-    colors = einsum_colors(labels)
-    left = dict.fromkeys(by_unit, 0.0)
-    for label in labels:
-        shares = [by_unit[unit].get(label, 0.0) for unit in by_unit]
-        axes.barh(list(by_unit), shares, left=list(left.values()), color=colors[label], label=label, height=0.7)
-        for unit, share in zip(by_unit, shares, strict=True):
-            if share >= _LETTER * (len(label) + 1):
-                axes.text(left[unit] + share / 2, unit, label, ha="center", va="center",  # type: ignore[arg-type]
-                          fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1})
-            left[unit] += share
-    _share_axis(axes, "Activity by Einsum")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, ncols=1 + (len(labels) > 9))
-
-
-def _share_axis(axes: Axes, title: str) -> None:
-    axes.set(title=title, xlabel="share of the run", xlim=(0, 1))
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    _horizontal(axes)
-
-
-def _horizontal(axes: Axes) -> None:
-    axes.grid(visible=False, axis="y")
-    axes.grid(visible=True, axis="x")
-    axes.invert_yaxis()
-
-
-def _energy_by_component(axes: Axes, report: Report) -> None:
-    if not report.energy_j:
-        note_empty(axes, "no energy model")
-        return
-    ordered = sorted(report.energy_j.items(), key=lambda item: -item[1])
-    parts, small = dict(ordered[:_MOST_BARS]), ordered[_MOST_BARS:]
-    if small:
-        parts["others"] = sum(part for _, part in small)
-    total = sum(parts.values())
-    bars = axes.barh(list(parts), list(parts.values()), color="#0072b2", height=0.7)
-    axes.bar_label(bars, [f"{say.joules(part)} ({part / total:.1%})" for part in parts.values()], padding=3, fontsize=8)
-    axes.set(title=f"Energy by component: {say.joules(total)}", xlabel="energy (J)")
-    axes.margins(x=0.15)
-    _horizontal(axes)
+    `requests`: what the reports answer; with it a single report has its roofline.
+    """
+    if len(reports) > 1:
+        return write_figure(lambda: comparison_figure(reports), target)
+    return write_figure(lambda: single_figure(reports[0], requests[0] if requests else None), target)
 
 
 BASELINE = "unfused"  # what the FuseMax evaluation normalises to, where it was simulated
@@ -113,6 +41,7 @@ _PANEL_INCHES = (3.6, 2.5)
 _STRIP = 0.035  # height of the strip under a stacked bar, in shares
 _NARROW = 3.0  # ratio of areas below which a logarithmic axis has no round numbers to show
 _MARKERS = "osD^vPX*<>"
+_MOST_NAMED = 18  # bars of a panel whose bound is written on them
 
 
 Group = tuple[str, int, int]  # phase, tokens, sequences
@@ -227,12 +156,13 @@ def _rows(shared: Grid) -> list[Row]:
     units = _shown_units(shared)
     rows = [partial(_utilization, unit=unit) for unit in units] + [partial(_activity, unit=unit) for unit in units]
     energy = any(report.total_energy_j is not None for report in shared.reports)
-    latency = partial(_absolute, figure="latency_s", label="latency (s)")
-    if len(shared.architectures) > 1:
-        return [*rows, _speedup, _relative_energy if energy else latency]
+    latency = partial(_absolute, figure="latency_s", label="latency (ms)", scale=1e3)
     rates = any(report.tokens_per_s is not None for report in shared.reports)
     others = {"total_energy_j": "energy (J)"} if energy else {"tokens_per_s": "tokens/s"} if rates else {}
-    return [*rows, latency, *(partial(_absolute, figure=name, label=label) for name, label in others.items())]
+    last = [partial(_absolute, figure=name, label=label) for name, label in others.items()]
+    if len(shared.architectures) > 1:
+        return [*rows, _speedup, *([_relative_energy] if energy else [latency, *last])]
+    return [*rows, latency, *last]
 
 
 def _utilization(axes: Axes, shared: Grid, reports: list[Report], unit: str) -> None:
@@ -256,10 +186,19 @@ def _relative_energy(axes: Axes, shared: Grid, reports: list[Report]) -> None:
     axes.set_ylabel(f"energy relative\nto {shared.baseline}")
 
 
-def _absolute(axes: Axes, shared: Grid, reports: list[Report], figure: str, label: str) -> None:
-    """The axis is logarithmic, from a whole decade on, where the bars differ by more than one."""
-    heights: list[tuple[Report, float | None]] = [(report, getattr(report, figure)) for report in reports]
+def _absolute(axes: Axes, shared: Grid, reports: list[Report], figure: str, label: str, scale: float = 1) -> None:
+    """The axis is logarithmic, from a whole decade on, where the bars differ by more than one.
+
+    Bars that are wide enough say what bounds them.
+    """
+    found = ((report, getattr(report, figure)) for report in reports)
+    heights = [(report, None if height is None else scale * height) for report, height in found]
     _grouped_bars(axes, shared, heights)
+    if figure == "latency_s" and len(shared.groups) * len(shared.architectures) <= _MOST_NAMED:
+        for report, height in heights:
+            axes.annotate(report.bound_by or "", (shared.position(report), height or 0), xytext=(0, 2), fontsize=6,
+                          textcoords="offset points", ha="center", va="bottom", rotation=90)
+        axes.margins(y=0.3)
     axes.set_ylabel(label)
     values = [height for _, height in heights if height]
     if values and max(values) / min(values) >= 10:
@@ -315,10 +254,10 @@ def _latency_against_area(axes: Axes, shared: Grid) -> None:
     markers = {name: _MARKERS[position % len(_MARKERS)] for position, name in enumerate(shared.columns)}
     sizes = {name: 40 + 70 * below for below, name in enumerate(reversed(colors))}  # rings: coinciding designs show
     for report, area_um2 in shown:
-        axes.scatter(area_um2 * 1e-8, report.latency_s, facecolors="none", edgecolors=colors[report.architecture],
+        axes.scatter(area_um2 * 1e-6, 1e3 * report.latency_s, facecolors="none", edgecolors=colors[report.architecture],
                      s=sizes[report.architecture], marker=markers[column_name(report)], linewidths=2)  # fmt: skip
     areas = [area_um2 for _, area_um2 in shown]
-    axes.set(xlabel="area (cm²)", ylabel=f"latency (s)\nat {where}", yscale="log",
+    axes.set(xlabel="area (mm²)", ylabel=f"latency (ms)\nat {where}", yscale="log",
              xscale="linear" if max(areas) / min(areas) < _NARROW else "log")
     axes.margins(x=0.25, y=0.15)
     axes.grid(visible=True, which="both", axis="both")

@@ -7,31 +7,38 @@ prints plain text where the stream is no terminal.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TextIO, TypeVar
+from io import StringIO
+from textwrap import shorten
+from typing import TextIO
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from cascadesim.einsum_cascades.models.workload import TRACED
-from cascadesim.simulator.report import EinsumTime, OperationTime, Report
+from cascadesim.simulator.report import EinsumTime, Report
 from cascadesim.simulator.views import output as say
 from cascadesim.simulator.views.output import console, figures_table, print_styled, table
 
-_SMALLEST_SHARE = 0.005  # rows below half a percent are added up in one, where there are many
-_FEW = 16  # rows
+_LONGEST = 5  # names of a line of shares
+_NOTES = 3  # lines
 _BAR = 10  # characters
-Row = TypeVar("Row", EinsumTime, OperationTime)
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 ERRORS = ("error: half, nine tenths of published calls of that kind were within; unknown: a whole model, or a run "
           "outside what was measured")
+MORE = "more: --show operations|einsums|units|mapping|bound|error|notes, --report F.html"
+DETAILS = ("operations", "einsums", "units", "error", "notes")  # tables and texts of a report that `details` prints
+SCREEN = 23  # lines of a terminal of 24, the last of which asks for the next command
 
 
 def print_reports(reports: Sequence[Report], stream: TextIO) -> None:
     """Print one report in full, several as a comparison."""
-    content = full(reports[0]) if len(reports) == 1 else comparison(reports)
     on = console(stream)
+    content = answer(reports[0]) if len(reports) == 1 else comparison(reports)
+    if len(reports) == 1 and len(on.render_lines(content)) > SCREEN:
+        content = answer(reports[0], note_columns=on.width)
     if on.is_terminal:
         print_styled(content, on)
         return
@@ -40,16 +47,52 @@ def print_reports(reports: Sequence[Report], stream: TextIO) -> None:
     stream.write("\n".join(line.rstrip() for line in text.get().splitlines()) + "\n")
 
 
-def full(report: Report) -> RenderableType:
-    """Answer what a reader asks of one run: how long, what it costs, what bounds it, where the time goes."""
+def answer(report: Report, note_columns: int | None = None) -> RenderableType:
+    """Say on one screen what a reader asks of one run: how long, what it costs, what bounds it, where the time goes.
+
+    `note_columns`: where notes take too much of the screen, the beginning of each of the first ones on a line of so
+    many.
+    """
+    rows = [*_figure_rows(report), *_where(report)]
     parts: list[RenderableType] = [Text(headline(report), style="bold"), Text(setting(report), style="dim"), Text()]
-    parts += [figures_table(_figure_rows(report)), Text(), _units(report), Text()]
-    if len(report.operations) > 1:
-        parts += [_operations(report), Text()]
-    parts.append(_einsums(report))
-    if report.notes:
-        parts += [Text(), *(Text(f"note: {note}", style="yellow") for note in report.notes)]
+    parts.append(figures_table(rows))
+    notes = [f"note: {note}" for note in report.notes]
+    if note_columns is not None:
+        first = notes if len(notes) <= _NOTES else notes[: _NOTES - 1]
+        notes = [shorten(note, note_columns, placeholder=" …") for note in first]
+        notes += [f"{len(report.notes) - len(first)} more notes"] * (len(first) < len(report.notes))
+    parts += [Text()] * (note_columns is None) + [Text(note, style="yellow") for note in notes]
+    parts.append(Text(MORE, style="dim"))
     return Group(*parts)
+
+
+def _where(report: Report) -> Iterator[tuple[str, str, str]]:
+    """Name the busiest units, and the operations or the Einsums that took longest."""
+    busy = {unit.name: unit.busy_cycles / report.cycles for unit in report.units}
+    yield "units", "", f"busy: {_largest(busy)}"
+    times: defaultdict[str, float] = defaultdict(float)
+    einsums = [einsum for einsum in report.einsums if einsum.operations]  # others move what these work on
+    rows = report.operations if len(report.operations) > 1 else einsums
+    for row in rows:
+        times[row.name] += row.share
+    yield "time", "", _largest(times)
+
+
+def _largest(shares: Mapping[str, float]) -> str:
+    """Write the largest shares with their names, and the sum of the others where there are more."""
+    ordered = sorted(((name, share) for name, share in shares.items() if share > 0), key=lambda each: -each[1])
+    names = [f"{name} {say.percent(share)}" for name, share in ordered[:_LONGEST]]
+    return ", ".join([*names, *([f"{len(ordered) - _LONGEST} more"] if len(ordered) > _LONGEST else [])]) or "–"
+
+
+def details(report: Report, what: str) -> Iterator[str]:
+    """Print the table of units, operations or Einsums of a report, its error or its notes, in full."""
+    tables = {"units": _units, "operations": _operations, "einsums": _einsums}
+    texts = {"error": [": ".join(error_of(report))], "notes": report.notes or ["no notes"]}
+    shown = [tables[what](report)] if what in tables else list(map(Text, texts[what]))
+    with StringIO() as stream:
+        print_styled(Group(Text(headline(report)), Text(), *shown), console(stream))
+        yield from (line.rstrip() for line in stream.getvalue().splitlines())
 
 
 def headline(report: Report) -> str:
@@ -78,7 +121,7 @@ def setting(report: Report) -> str:
 
 def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
     yield "latency", say.seconds(report.latency_s), f"{say.whole(report.cycles)} cycles"
-    yield "error", *_error(report)
+    yield "error", *error_of(report, brief=True)
     if report.tokens_per_s is not None:
         first = "" if report.time_to_first_token_s is None else (
             f"first new token after {say.seconds(report.time_to_first_token_s)}")
@@ -98,12 +141,18 @@ def _figure_rows(report: Report) -> Iterable[tuple[str, str, str]]:
     yield from _difference(report)
 
 
-def _error(report: Report) -> tuple[str, str]:
-    """Give what half of the published errors were within; then the same in words, with nine tenths."""
+def error_of(report: Report, brief: bool = False) -> tuple[str, str]:
+    """Give what half of the published errors were within; then the same in words, with nine tenths.
+
+    `brief`: of an error that does not hold for the run, only why, and what the nearest is.
+    """
     found = report.uncertainty
     if found is None:
         return "unknown", f"nothing that was published is compared with such a run on {report.architecture}"
     within = f"within {say.error(found.latency)}, nine of ten within {say.error(found.p90)}"
+    if not found.covers and brief:
+        why = found.basis.partition("; nearest: ")[0]
+        return "unknown", f"{why}; half of the nearest were {within}"
     if not found.covers:
         return "unknown", f"{found.basis}: half of {found.rows:,} were {within}"
     return say.error(found.latency), f"half of {found.rows:,} {found.basis} were {within}"
@@ -145,15 +194,10 @@ def _operations(report: Report) -> Table:
     several = len({operation.layer for operation in report.operations}) > 2
     shown = table("Operations", ("operation", "times", "cycles", "share", "DRAM"))
     shown.add_column("")
-    large, small = _by_size(report.operations)
-    for operation in large:
+    for operation in report.operations:
         name = f"{operation.layer}: {operation.name}" if several and operation.layer else operation.name
         shown.add_row(name, say.whole(operation.count), say.whole(operation.cycles), say.percent(operation.share),
                       say.bytes_of(operation.dram_bytes), _bar(operation.share))  # fmt: skip
-    if small:
-        cycles, share = sum(row.cycles for row in small), sum(row.share for row in small)
-        moved = say.bytes_of(sum(row.dram_bytes for row in small))
-        shown.add_row(Text(f"{len(small)} others"), "", say.whole(cycles), say.percent(share), moved)
     return shown
 
 
@@ -162,14 +206,10 @@ def _einsums(report: Report) -> Table:
     names = ("operation", "einsum", "unit") if several else ("einsum", "unit")
     shown = table("Einsums: share of the time on their unit", (*names, "work", "cycles", "share"), len(names))
     shown.add_column("")
-    large, small = _by_size([einsum for einsum in report.einsums if einsum.operations or not several])
-    for einsum in large:
+    for einsum in (einsum for einsum in report.einsums if einsum.operations or not several):
         own = (einsum.operation,) if several else ()
         shown.add_row(*own, einsum.name, einsum.unit, work(einsum), say.whole(einsum.cycles),
                       say.percent(einsum.share), _bar(einsum.share))  # fmt: skip
-    if small:
-        blanks = [""] * len(names)
-        shown.add_row(f"{len(small)} others", *blanks, say.whole(sum(row.cycles for row in small)), "")
     return shown
 
 
@@ -179,13 +219,6 @@ def work(einsum: EinsumTime) -> str:
     for name, amount in einsum.operations.items():
         classes.setdefault(amount, []).append(name)
     return " + ".join(f"{say.count(amount)} {', '.join(names)}" for amount, names in classes.items())
-
-
-def _by_size(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    if len(rows) <= _FEW:
-        return list(rows), []
-    large = [row for row in rows if row.share >= _SMALLEST_SHARE]
-    return large, [row for row in rows if row.share < _SMALLEST_SHARE]
 
 
 def _bar(share: float) -> Text:

@@ -187,3 +187,22 @@ def test_the_package_exports_what_an_accelerator_needs_and_imports_it_when_used(
         accelerators.Machine  # noqa: B018
     script = "import sys, cascadesim.accelerators; print([name for name in sys.modules if 'accelerators.' in name])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("name", "dram_bytes_per_s", "buffer_bytes"), [
+    ("fusemax", 400 * 2**30, 2**24),  # 400 GiB/s, 16 MiB: artifact
+    ("h100-sxm", 3.039e12, 50 * 2**20),  # measured; L2
+    ("spatten", 256e9, 2 * 256 * 512 * 12 / 8),  # 16 channels of 32 bytes every 2 cycles at 1 GHz; two buffers, 12 bits
+    ("spatten-behavioural", 512e9, 2 * 256 * 512 * 12 / 8),  # every cycle
+])  # fmt: skip
+def test_machines_say_what_dram_delivers_and_what_their_chip_keeps(
+    name: str, dram_bytes_per_s: float, buffer_bytes: float
+) -> None:
+    found = load(name).capabilities
+    assert found.dram_bytes_per_s == pytest.approx(dram_bytes_per_s)
+    assert found.buffer_bytes == buffer_bytes
+
+
+def test_every_preset_states_both() -> None:
+    """Rooflines need them."""
+    assert all(load(name).capabilities.dram_bytes_per_s and load(name).capabilities.buffer_bytes for name in presets())

@@ -201,7 +201,7 @@ def test_files_are_written_as_the_command_writes_them(tmp_path: Path, capsys: py
     assert json.loads(target.read_text()) == result.to_dict()
     assert "2.013 ms" in repr(result)  # nothing was printed: the table
     out, error = capsys.readouterr()
-    assert (out, error) == ("", f"wrote {figure} (3 panels)\n")
+    assert (out, error) == ("", f"wrote {figure} (4 panels)\n")
 
 
 def test_every_section_can_be_listed() -> None:
@@ -222,6 +222,8 @@ def test_a_space_is_a_frame(tmp_path: Path) -> None:
     assert result["pe_array.rows"].tolist() == [256]
     assert result.to_dict()["front"][0]["pe_array.rows"] == 256  # type: ignore[index]
     assert len(result) == 1
+    result.report(tmp_path / "front.html")
+    assert "which array?" in (tmp_path / "front.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -23,7 +23,8 @@ SAYS = {
 def test_an_example_runs(name: str, tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / name)]
     found = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert (found.returncode, found.stderr) == (0, "")
+    said = [line for line in found.stderr.splitlines() if not line.startswith(("cascadesim: ", "loading "))]
+    assert (found.returncode, said) == (0, [])  # whichever run comes first in a checkout loads and compiles
     assert SAYS[name] in found.stdout
     assert os.listdir(tmp_path) == []
 

@@ -125,3 +125,14 @@ def test_all_problems_of_a_file_are_located(binding: Path, capsys: pytest.Captur
 
 def test_the_names_of_the_suites_are_cheap_to_ask_for() -> None:
     assert "flat-dataflow" in suite_names()
+
+
+def test_a_picture_says_what_was_written_and_appears_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "errors.svg"
+    assert run("fusemax-pareto", "--plot", str(target)) == 0
+    assert capsys.readouterr().err == f"wrote {target} (1 panel)\n"
+    assert target.read_text(encoding="utf-8").startswith("<?xml")
+    assert list(tmp_path.iterdir()) == [target]
+    assert run("fusemax-pareto", "--plot", str(tmp_path / "errors.pdf")) == 2
+    assert run("fusemax-pareto", "--plot", str(tmp_path / "nowhere" / "errors.png")) == 2
+    assert "no folder" in capsys.readouterr().err.splitlines()[-1]

@@ -6,11 +6,13 @@ import io
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.validation.claim import Cell, Claim, Errors, Verdict
-from cascadesim.validation.render import document, error, outcome, print_table, summary, tolerance
+from cascadesim.validation.render import document, draw, error, outcome, print_table, summary, tolerance
 from cascadesim.validation.table import Row
 
 ROW = Row((("architecture", "fusemax"), ("sequence_length", 65536)), "rows.csv", 7)
@@ -59,3 +61,11 @@ def test_what_was_not_predicted_is_null_in_json() -> None:
     assert claim["max_abs_relative_error"] is None
     assert claim["worst"]["predicted"] is None
     assert claim["holds"] is False
+
+
+def test_a_picture_has_a_panel_for_each_suite_that_has_figures_to_show(tmp_path: Path) -> None:
+    assert draw([HELD, replace(HELD, suite="other"), REPORTED], tmp_path / "two.svg") == 2
+    nothing = replace(FAILED, cells=(Cell(ROW, "latency_s", 1.0, None),))
+    assert draw([HELD, replace(nothing, suite="empty")], tmp_path / "one.svg") == 1
+    with pytest.raises(CascadeSimError, match="to draw"):
+        draw([nothing], tmp_path / "none.svg")

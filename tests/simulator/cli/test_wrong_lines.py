@@ -74,7 +74,7 @@ LINES = [  # what is typed, and the part of the answer that says what to type in
     (f"{RUN} --attention attention-1-pass", "did you mean 'attention-1pass'?"),
     (f"{RUN} --mapping best", "known: flat, fusemax"),
     (f"{RUN} --mapping search", "takes no mapping"),
-    (f"{RUN} --show roofline", "give one of: cascade, mapping"),
+    (f"{RUN} --show roofline", "give one of: operations, einsums"),
     (f"{RUN} --plot out.pdf", "ends in .png or .svg"),
     (f"{RUN} --plot", "requires an argument"),
     (f"{RUN} --output /no/such/place.json", "no folder '/no/such'"),

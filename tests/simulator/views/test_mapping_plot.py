@@ -18,7 +18,7 @@ from cascadesim.simulator.request import Request, load_any_workload
 from cascadesim.simulator.views.mapping_plot import MappedRun, draw, figure_of, mapped_runs
 from cascadesim.simulator.views.nest_plot import LINE_HEIGHT, NestPicture, kept, kept_in_slices, nest, text_width, trips
 from cascadesim.simulator.views.plot_style import DARK
-from cascadesim.simulator.views.schedule_plot import FARTHEST_TILE, charts, name_of, row_of
+from cascadesim.simulator.views.schedule_charts import FARTHEST_TILE, charts, name_of, row_of
 
 TEXT = re.compile(r"<text[^>]*>([^<]*)</text>")
 FILL = re.compile(r"fill: (#[0-9a-f]{6})")

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cascadesim.einsum_cascades.models.workload import Workload
+from cascadesim.accelerators.catalogue import load
+from cascadesim.einsum_cascades.models.workload import Workload, load_workload
 from cascadesim.simulator.report import Report
-from cascadesim.simulator.simulate import simulate
-from cascadesim.simulator.views.plot import comparison_figure, draw, grid, single_figure
+from cascadesim.simulator.request import Request
+from cascadesim.simulator.simulate import reports, simulate
+from cascadesim.simulator.views.plot import comparison_figure, draw, grid
+from cascadesim.simulator.views.run_plot import single_figure
 
 if TYPE_CHECKING:
     from conftest import Toy
@@ -79,14 +82,32 @@ def test_the_baseline_is_unfused_where_there_is_one(toy: Toy, tiny: Workload) ->
 def test_one_architecture_is_compared_over_lengths(toy: Toy, tiny: Workload) -> None:
     reports = [simulate(tiny, toy, sequence_length=length)[0] for length in (16, 1024)]
     labels = [axes.get_ylabel() for axes in comparison_figure(reports).axes]
-    assert labels[-2:] == ["latency (s)", "energy (J)"]
+    assert labels[-2:] == ["latency (ms)", "energy (J)"]
 
 
-def test_figures_without_energy_or_area_say_so(sweep: list[Report]) -> None:
+def test_what_a_machine_has_no_model_of_has_no_panel(sweep: list[Report]) -> None:
     bare = [replace(report, energy_j=None, area_um2=None) for report in sweep]
     comparison_figure(bare)
-    figure = single_figure(bare[0])
-    assert figure.axes[2].texts[0].get_text() == "no energy model"
+    assert [axes.get_title() for axes in single_figure(bare[0]).axes] == [
+        "Where every cycle of each unit went", "Activity by Einsum"]  # fmt: skip
+
+
+def test_a_whole_model_has_its_operations_in_milliseconds(toy: Toy, tiny: Workload) -> None:
+    """26 operations of 43 ns; two layers make 2 x 43 ns of most."""
+    panel = single_figure(simulate(tiny, toy)[0]).axes[1]
+    assert (panel.get_title(), panel.get_xlabel()) == ("Time by operation", "time (ms)")
+    assert panel.patches[0].get_width() == pytest.approx(2 * 43e-6)  # type: ignore[attr-defined]
+    assert panel.texts[0].get_text() == "8.6e-05 ms (7.7%)"
+
+
+def test_the_roofline_has_a_dot_for_each_operation_that_uses_dram(tmp_path: Path) -> None:
+    request = Request(load_workload("gpt-2-small"), load("fusemax"), 256, 1, fidelity="analytical")
+    found = reports(request)
+    panel = single_figure(found[0], request).axes[-1]
+    assert panel.get_title() == "Roofline"
+    assert len(panel.collections) == len({operation.name for operation in found[0].operations})
+    assert draw(found, tmp_path / "one.svg", [request]) == 5
+    assert draw(found, tmp_path / "one.svg") == 4
 
 
 @pytest.mark.slow
@@ -116,7 +137,7 @@ def test_no_panel_is_empty_where_nothing_has_energy_or_area(toy: Toy, tiny: Work
                for name in ("toy", "other")]  # fmt: skip
     panels = [axes for axes in comparison_figure(reports).axes if axes.axison]
     assert all(axes.patches for axes in panels)
-    assert panels[-1].get_ylabel() == "latency (s)"
+    assert [panel.get_ylabel() for panel in panels[-2:]] == ["latency (ms)", "tokens/s"]
 
 
 def test_the_unit_that_binds_is_shown(toy: Toy, tiny: Workload) -> None:

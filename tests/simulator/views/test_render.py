@@ -11,7 +11,7 @@ import pytest
 from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.simulator.report import EinsumTime, Report, Uncertainty
 from cascadesim.simulator.simulate import simulate
-from cascadesim.simulator.views.render import print_reports
+from cascadesim.simulator.views.render import DETAILS, MORE, SCREEN, details, error_of, headline, print_reports
 
 if TYPE_CHECKING:
     from conftest import Toy
@@ -36,8 +36,8 @@ def test_one_report_says_how_long_what_it_costs_and_what_bounds_it(toy: Toy, tin
     assert line(text, "energy") == "energy 3 J 67% dram, 33% mac"
     assert line(text, "area") == "area 4.0 mm² 75% array, 25% buffer"
     assert line(text, "bound by") == "bound by array busy 93.0% of the time"  # 40 of 43 cycles
-    assert line(text, "array ").startswith("array 93.0% 0.0% 7.0% 46.5%")
-    assert line(text, "QK").startswith("QK array 160 mac 40 93.0%")
+    assert line(text, "units") == "units busy: array 93.0%, dram 27.9%"
+    assert line(text, "time") == "time QK 93.0%"
 
 
 def test_the_cycle_level_explains_its_difference_to_the_closed_form(toy: Toy, tiny: Workload) -> None:
@@ -47,11 +47,39 @@ def test_the_cycle_level_explains_its_difference_to_the_closed_form(toy: Toy, ti
 
 
 def test_a_model_lists_its_operations_and_tokens_per_second(toy: Toy, tiny: Workload) -> None:
-    text = printed(*simulate(tiny, toy))
+    (report,) = simulate(tiny, toy)
+    text = printed(report)
     assert "tokens/s" in text
     assert "first new token after" in text
-    assert line(text, "lm_head").startswith("lm_head 1 43")
-    assert line(text, "attention ").startswith("attention 2 86")
+    assert "attn_norm 7.7%, " in " ".join(text.split())  # 2 x 43 of 26 x 43 cycles, as others
+    operations = "\n".join(details(report, "operations"))
+    assert line(operations, "lm_head").startswith("lm_head 1 43")
+    assert line(operations, "attention ").startswith("attention 2 86")
+
+
+def test_details_have_every_unit_einsum_and_note_in_full(toy: Toy, tiny: Workload) -> None:
+    (report,) = simulate(tiny, toy, scope="attention")
+    found = {what: "\n".join(details(report, what)) for what in DETAILS}
+    assert line(found["units"], "array ").startswith("array 93.0% 0.0% 7.0% 46.5%")
+    assert line(found["einsums"], "QK").startswith("QK array 160 mac 40 93.0%")
+    assert "nothing that was published is compared" in found["error"]
+    assert found["notes"].endswith("no notes")
+    assert all(text.startswith(headline(report)) for text in found.values())
+
+
+def test_an_answer_fits_a_terminal_of_24_lines(toy: Toy, tiny: Workload) -> None:
+    """Notes that take too much of it are cut to a line each; `--show notes` has them."""
+    (report,) = simulate(tiny, toy)
+    long = replace(report, notes=tuple(f"{number} {'word ' * 60}" for number in range(5)))
+    text = printed(long).splitlines()
+    assert len(text) <= SCREEN
+    assert text[-1] == MORE
+    assert text[-2] == "3 more notes"
+    assert text[-4].startswith("note: 0 word word")
+    assert text[-4].endswith(" …")
+    few = printed(replace(report, notes=("a " * 60,))).splitlines()
+    assert "…" not in "".join(few)
+    assert "4 word word" in "\n".join(details(long, "notes"))
 
 
 def test_known_uncertainty_and_notes_are_shown(toy: Toy, tiny: Workload) -> None:
@@ -66,7 +94,9 @@ def test_an_error_that_does_not_hold_for_the_run_is_no_figure(toy: Toy, tiny: Wo
     (report,) = simulate(tiny, toy, scope="attention")
     outside = Uncertainty(0.03, "whole models are not validated; nearest: calls of toys", 0.2, 13, False)
     text = " ".join(printed(replace(report, uncertainty=outside)).split())
-    assert "error unknown whole models are not validated; nearest: calls of toys: half of 13 were within 3%" in text
+    assert "error unknown whole models are not validated; half of the nearest were within 3%, nine of ten" in text
+    (_, words) = error_of(replace(report, uncertainty=outside))
+    assert words.endswith("; nearest: calls of toys: half of 13 were within 3%, nine of ten within 20%")
     assert "error unknown nothing that was published is compared" in " ".join(printed(report).split())
 
 
