@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade, wholly_bound
+from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent
 from cascadesim.einsum_cascades.notation.ir import Cascade, Condition, Einsum, Select, accesses
 from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.sparsity.masks import Mask, Positions
@@ -25,11 +27,15 @@ Pairs = tuple[tuple[tuple[int, int], int], ...]  # ((queries, keys), tiles of th
 
 @dataclass(frozen=True)
 class AttendedKeys:
-    """First and last key (inclusive) of each query, (queries,) int64: never falling, and no key between is left out."""
+    """First and last key (inclusive) of each query, (queries,) int64: never falling, and no key between is left out.
+
+    `grain`: keys of a tile of the text (M0), which come together.
+    """
 
     first: Positions
     last: Positions
     keys: int
+    grain: int = 1
     _known: dict[tuple[int, int], Pairs] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -39,7 +45,7 @@ class AttendedKeys:
     @property
     def unit(self) -> int:
         """Keys that come together where a tile has all that are attended: tiles then have few sizes."""
-        return 1 << max(0, -(-self.keys // FEW_SIZES) - 1).bit_length()
+        return -(-(1 << max(0, -(-self.keys // FEW_SIZES) - 1).bit_length()) // self.grain) * self.grain
 
     def keys_of(self, start: Positions | int, queries: Positions | int) -> Positions:
         """Keys from the first to the last that neighbouring queries attend, in whole units."""
@@ -96,7 +102,9 @@ def attended(cascade: Cascade, extents: Mapping[str, int], mask: Mask, heads: in
     last[:-1] = np.maximum(last[:-1], first[1:] - 1)
     if first.max() == 0 and last.min() == keys - 1:
         return None
-    return AttendedKeys(np.repeat(first, heads), np.repeat(last, heads), keys)
+    grain = max((prod(sized.extents[part.upper()] for part in parts[1:]) for parts in partitions(cascade)
+                 if whole_extent(parts) == KEY.upper()), default=1)  # fmt: skip
+    return AttendedKeys(np.repeat(first, heads), np.repeat(last, heads), keys, grain)
 
 
 def _by_pairs(sized: BoundCascade, einsum: Einsum) -> bool:

@@ -84,13 +84,17 @@ class TiledGroup:
 
     @cached_property
     def attended(self) -> AttendedKeys | None:
-        """Which tiles of queries and keys are visited; None where all are: no Einsum works by keys alone then."""
+        """Which tiles of queries and keys are visited; None where all are.
+
+        No Einsum works by keys alone then, and no running value goes over the keys inside a tile: its last step is due.
+        """
         found = self.problem.attended
         if found is None or not any(run.work.axes >= PAIRED for run in self.runs) or self.in_slices:
             return None
         by_keys = any(KEY in run.work.axes and QUERY not in run.work.axes for run in self.runs)
         over_queries = any(QUERY in run.work.iterates or QUERY in run.work.reduced for run in self.runs)
-        return None if by_keys or over_queries else found
+        inside = any(KEY in run.work.iterates for run in self.runs) and KEY not in {loop.axis for loop in self.loops}
+        return None if by_keys or over_queries or inside else found
 
     @cached_property
     def in_slices(self) -> bool:

@@ -57,6 +57,7 @@ def of_attended(group: BoundGroup, ranges: dict[str, range]) -> dict[str, range]
         return ranges
     keys = [key for key in ranges["m"] if is_attended(group, {**ranges, "m": range(key, key + 1)})]
     unit = 1 if len(ranges["m"]) <= 32 else 2 ** ceil(log2(len(ranges["m"]) / 32))
+    unit = ceil(unit / group.problem.sizes.get("M0", 1)) * group.problem.sizes.get("M0", 1)  # tiles of the text
     return {**ranges, "m": range(keys[0] // unit * unit, min((keys[-1] // unit + 1) * unit, len(ranges["m"])))}
 
 
