@@ -9,12 +9,16 @@ what would help. No energy: no source here gives any.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.engines.collectives import fastest_sum
+from cascadesim.accelerators.gpu.engines.engine import find_engine
+from cascadesim.accelerators.gpu.engines.fusion import after_all_reduce
 from cascadesim.accelerators.gpu.explain import (
     ISSUE,
     SPECIAL,
@@ -30,9 +34,9 @@ from cascadesim.accelerators.gpu.explain import (
     stream_lines,
 )
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing, output_bytes
-from cascadesim.accelerators.gpu.grid import Reals, Shape, shape, tiles_of
+from cascadesim.accelerators.gpu.grid import IntegerArray, Reals, Shape, shape, tiles_of
 from cascadesim.accelerators.gpu.kernel import Asked, Kernel, KernelPhase, choose_kernel, kernel_text, key_tiles
-from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, ring_timing, share_in_l2, stream_timing
+from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, share_in_l2, small_kernel_s, stream_timing
 from cascadesim.accelerators.gpu.programs import attention_program, product_program, ring_program, stream_program
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes, with_cache
 from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, attention_timing, case_of
@@ -102,6 +106,17 @@ def shape_of(operation: Operation, mask: Mask, kernel: Kernel, device: Device) -
     first, last = mask.key_tiles(size["p"], size["m"], query_tile, key_tile)
     visited = float(np.maximum(last - first + 1, 0).mean()) * key_tile
     return shape(*sizes, visited_keys=visited)
+
+
+def cycles_by_keys(operation: Operation, device: Device, keys: IntegerArray) -> Reals:
+    """Cycles of one query of each head over `keys` keys, for each number of them: those of `plan_attention`."""
+    kernel = kernel_of(operation, device)
+    one = shape_of(operation, mask_of(operation), kernel, device)
+    found = shape(one.batch, one.heads, one.heads_kv, one.queries, keys, one.head_dim, one.value_dim, one.causal,
+                  one.window, one.visited_keys, shared_key_value=one.shared_key_value)  # fmt: skip
+    case = case_of(device, kernel, constants(device.generation), found, device.type_of("attention"),
+                   _cache_type(operation, device), True)  # fmt: skip
+    return np.maximum(attention_timing(case).total_s, find_engine(device.engine).host_launch_s) * device.clock_hz
 
 
 def _attention_bytes(
@@ -176,17 +191,26 @@ def plan_elementwise(operation: Operation, device: Device) -> Plan:
 
 
 def plan_collective(operation: Operation, device: Device) -> Plan:
-    """assumed: what is sent and added passes by L2 meanwhile, and asks nothing of DRAM."""
+    """assumed: what is sent and added passes by L2 meanwhile, and asks nothing of DRAM.
+
+    A sum with the stream and a norm in the same kernel come after it, as fast as alone, but for the launch.
+    """
     elements, count = operation.extent("r") * operation.extent("d"), device.parallel.tensor
-    timing, name = ring_timing(device, elements), operation.cascade.einsums[-1].name
+    timing, name = fastest_sum(device, elements), operation.cascade.einsums[0].name
     added, lanes = max(elements * (count - 1) // count, 1), device.peaks("fp32")
     sums = EinsumActivity(name, ISSUE, 0, {"add": added})
+    after = after_all_reduce(operation.cascade)
+    rest = None if after is None else plan_elementwise(
+        replace(operation, kind="elementwise", cascade=after), device).phases[0]  # fmt: skip
+    launched_s = 0.0 if rest is None else rest.analytical_cycles / device.clock_hz - small_kernel_s(device)
     spent = (
         EinsumActivity(name, "link", int(timing.link_s * device.clock_hz)),
         EinsumActivity(name, "launch", int(timing.launch_s * device.clock_hz)),
         *activities((sums,), {ISSUE: added / lanes[ISSUE]}, lanes),
+        *(() if rest is None else (each for each in rest.activities if each.unit != "launch")),
     )
-    phase = Phase(operation.name, spent, Traffic(), timing.total_s * device.clock_hz,
+    phase = Phase(operation.name, spent, Traffic() if rest is None else rest.traffic,
+                  _waited_s(device, timing.total_s + launched_s) * device.clock_hz,
                   partial(ring_program, device, timing))  # fmt: skip
     return Plan(operation, "physical", ring_lines(device, timing, elements), (phase,), None)
 
@@ -196,7 +220,12 @@ def _phase(
     device: Device, program: Callable[[], Program],
 ) -> Phase:  # fmt: skip
     traffic = Traffic(float(moved.dram_read_bytes[0]), float(moved.dram_write_bytes[0]))
-    return Phase(name, spent, traffic, float(timing.total_s[0]) * device.clock_hz, program)
+    return Phase(name, spent, traffic, _waited_s(device, float(timing.total_s[0])) * device.clock_hz, program)
+
+
+def _waited_s(device: Device, kernel_s: float) -> float:
+    """A kernel, or the host's launch of the next where that takes longer. assumed: it runs no further ahead."""
+    return max(kernel_s, find_engine(device.engine).host_launch_s)
 
 
 def _memory(name: str, timing: Timed, device: Device) -> Iterator[EinsumActivity]:

@@ -1,0 +1,122 @@
+"""A static batch: its steps are those of `simulate`, one by one, and its figures follow from them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.accelerators import catalogue
+from cascadesim.einsum_cascades.models.workload import load_workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.generate import Generation, decode_cycles, generate, passes
+from cascadesim.simulator.request import Request
+from cascadesim.simulator.simulate import reports
+
+# A model whose layers see everything, one with windows, chunks, an index of keys, states, and experts with windows.
+MODELS = ("llama-3.1-8b", "gemma-2-9b", "llama-4-scout-17b-16e", "deepseek-v3.2", "qwen3.5-27b", "gpt-oss-20b",
+          "t5-base", "mistral-7b-v0.1")  # fmt: skip
+
+
+def asked(workload: str, batch: int, *given: str, device: str = "h100-sxm") -> Request:
+    return Request(load_workload(workload), catalogue.load(device, ("dram_bytes=9_000_000_000_000", *given)),
+                   batch=batch, scope="model", fidelity="analytical")  # fmt: skip
+
+
+def of_steps(request: Request, first: int, steps: int) -> int:
+    """Cycles of steps that are simulated one after another."""
+    return sum(reports(Request(request.workload, request.accelerator, length, request.batch, "decode", "model",
+                               "analytical"))[0].cycles for length in range(first, first + steps))  # fmt: skip
+
+
+def made(batch: int = 4, inputs: int = 100, outputs: int = 20, *given: str) -> Generation:
+    return generate(asked("llama-3.1-8b", batch, *given), inputs, outputs)
+
+
+@pytest.mark.parametrize("workload", MODELS)
+def test_steps_take_what_simulate_says_of_each(workload: str) -> None:
+    """Around 8190 tokens chunks end, around 4096 windows, around 2048 selected keys."""
+    request = asked(workload, 3, "engine=vllm")
+    for first in (60, 2040, 4090, 8188):
+        step = Request(request.workload, request.accelerator, first + 9, 3, "decode", "model", "analytical")
+        assert decode_cycles(step, range(first, first + 10)) == of_steps(request, first, 10)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 5000), st.integers(1, 6), st.integers(1, 30), st.sampled_from(("none", "vllm", "pytorch")))
+def test_any_steps_are_summed_exactly(first: int, steps: int, batch: int, engine: str) -> None:
+    request = asked("gpt-oss-20b", batch, f"engine={engine}")
+    step = Request(request.workload, request.accelerator, first + steps, batch, "decode", "model", "analytical")
+    assert decode_cycles(step, range(first, first + steps)) == of_steps(request, first, steps)
+
+
+def test_an_array_generates_too() -> None:
+    request = Request(load_workload("llama-3.2-1b"), catalogue.load("fusemax"), batch=1, fidelity="analytical")
+    found = generate(request, 64, 4)
+    assert found.tpot_s is not None
+    assert found.tpot_s * 3 == pytest.approx(of_steps(request, 65, 3) / request.accelerator.clock_hz)
+    assert (found.memory, found.largest_concurrency) == (None, None)
+
+
+def test_the_first_token_is_the_prompts_and_the_others_follow() -> None:
+    found, request = made(), asked("llama-3.1-8b", 4)
+    (prompt,) = reports(Request(request.workload, request.accelerator, 100, 4, "prefill", "model", "analytical"))
+    assert found.ttft_s == prompt.latency_s
+    assert found.tpot_s is not None
+    assert found.latency_s == pytest.approx(found.ttft_s + 19 * found.tpot_s)
+    assert found.tokens_per_s == pytest.approx(4 * 20 / found.latency_s)
+
+
+def test_one_token_is_the_first_and_no_step_follows() -> None:
+    found = made(outputs=1)
+    assert (found.tpot_s, found.bound_by["decode"]) == (None, None)
+    assert found.latency_s == found.ttft_s
+
+
+def test_prompts_go_in_passes_of_as_many_whole_ones_as_the_engine_takes() -> None:
+    """8192 tokens at once: 3 prompts of 2500, three times and one; none is cut, however long."""
+    request = Request(load_workload("llama-3.1-8b"), catalogue.load("h100-sxm", ("engine=vllm",)), 2500, 10)
+    assert passes(request) == {3: 3, 1: 1}
+    assert passes(Request(request.workload, request.accelerator, 10_000, 2)) == {1: 2}
+    assert passes(Request(request.workload, catalogue.load("h100-sxm"), 2500, 10)) == {10: 1}
+
+
+def test_memory_holds_the_longest_cache_and_the_activations_of_a_pass() -> None:
+    """Llama-3.1-8B: 131,072 bytes a token, 4 requests of 100 + 19; a step less than a prompt."""
+    found = made()
+    assert found.memory is not None
+    assert found.memory.kv == 4 * 119 * 131_072
+    assert found.memory.activations > 4 * 100 * 4096 * 2
+    step = made(inputs=1, outputs=119).memory
+    assert step is not None
+    assert (step.kv, step.weights) == (found.memory.kv, found.memory.weights)
+    assert step.activations < found.memory.activations
+
+
+def test_the_largest_concurrency_fits_and_one_more_does_not() -> None:
+    def run(batch: int) -> Generation:
+        request = Request(load_workload("llama-3.1-8b"), catalogue.load("h100-sxm", ("engine=vllm",)), batch=batch)
+        return generate(request, 4096, 64)
+
+    most = run(1).largest_concurrency
+    assert most is not None
+    assert run(most).concurrency == most
+    with pytest.raises(CascadeSimError, match=f"the largest batch that fits is {most}"):
+        run(most + 1)
+
+
+def test_what_generates_nothing_is_refused() -> None:
+    with pytest.raises(CascadeSimError, match="bert: generates no tokens"):
+        generate(asked("bert", 1), 128, 8)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 64), st.integers(16, 2000), st.integers(2, 200))
+def test_more_requests_more_tokens_and_no_sooner(batch: int, inputs: int, outputs: int) -> None:
+    few, many = made(batch, inputs, outputs), made(2 * batch, inputs, outputs)
+    assert many.latency_s >= few.latency_s
+    assert many.tokens_per_s >= few.tokens_per_s * (1 - 1e-9)
+    longer = made(batch, inputs, outputs + 50)
+    assert longer.tpot_s is not None
+    assert few.tpot_s is not None
+    assert longer.tpot_s >= few.tpot_s * (1 - 1e-9)
