@@ -8,10 +8,12 @@ that all have the same latency; none waits or joins.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -86,6 +88,49 @@ class Generation:
                                      (asdict(self.memory) if self.memory else {}).items()}  # fmt: skip
 
 
+@dataclass(frozen=True)
+class MeasuredRuns:
+    """Published runs of one engine on one device: half of their tokens/s were within `latency`, nine tenths in `p90`.
+
+    `ranges`: of their sizes, smallest and largest.
+    """
+
+    device: str
+    engine: str
+    rows: int
+    latency: float
+    p90: float
+    ranges: Mapping[str, Sequence[int]]
+    workloads: Sequence[str]
+
+    @property
+    def what(self) -> str:
+        return f"published runs of {self.engine} on {self.device} (validation suite models)"
+
+
+def uncertainty_of(asked: Request, input_length: int, output_length: int) -> Uncertainty | None:
+    """The errors of the same engine on the same device, or of another there; None where nothing ran on it."""
+    can = asked.accelerator.capabilities
+    near = [one for one in _measured() if one.device == asked.accelerator.name]
+    if not near:
+        return None
+    found = min(near, key=lambda one: (one.engine != can.engine, -one.rows))
+    sizes = {"devices": can.devices, "batch": asked.sequences, "input_tokens": input_length,
+             "output_tokens": output_length}  # fmt: skip
+    outside = [f"engine {can.engine}"] * (found.engine != can.engine)
+    outside += [asked.workload.name] * (asked.workload.name not in found.workloads)
+    outside += [f"{name.replace('_', ' ')} {size:,}" for name, size in sizes.items()
+                if not found.ranges[name][0] <= size <= found.ranges[name][1]]  # fmt: skip
+    basis = f"outside what was measured: {outside[0]}; nearest: {found.what}" if outside else found.what
+    return Uncertainty(found.latency, basis, found.p90, found.rows, not outside)
+
+
+@cache
+def _measured() -> tuple[MeasuredRuns, ...]:
+    file = Path(__file__).with_name("generation_uncertainty.json")
+    return tuple(MeasuredRuns(**one) for one in json.loads(file.read_text(encoding="utf-8")))
+
+
 def generate(asked: Request, input_length: int, output_length: int) -> Generation:
     """Generate with the workload, accelerator and batch of `asked`.
 
@@ -106,7 +151,7 @@ def generate(asked: Request, input_length: int, output_length: int) -> Generatio
         memory=needed,
         largest_concurrency=None if needed is None else largest_batch(LARGEST_BATCH, partial(_needed_by, whole, step)),
         bound_by={"prefill": next(iter(prompts.values())).bound_by, "decode": after[0].bound_by if after else None},
-        uncertainty=None,
+        uncertainty=uncertainty_of(whole, input_length, output_length),
         notes=tuple(dict.fromkeys(note for report in (*prompts.values(), *after) for note in report.notes)),
     )  # fmt: skip
 
