@@ -198,10 +198,10 @@ class Prepares(Protocol):
 class TimesCaches(Protocol):
     """An accelerator whose closed form takes many lengths of a cache at once."""
 
-    def cycles_by_keys(self, operation: Operation, keys: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        """Closed-form cycles of one query of each head over so many keys each, (lengths) float64.
+    def cycles_by_length(self, operation: Operation, lengths: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Closed-form cycles of the operation with so many keys (m) of an attention, results (n) of a product.
 
-        They are those of the operation's plan with these extents m. None where it has to be planned one by one.
+        They are those of its plans with these extents, (lengths) float64. None where it has to be planned one by one.
         """
 
 

@@ -9,8 +9,8 @@ that all have the same latency; none waits or joins.
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -201,16 +201,21 @@ def decode_cycles(step: Request, lengths: Sequence[int]) -> float:
 
 
 def _varying(step: Request, lengths: Sequence[int]) -> Mapping[Place, Counter[Extents]]:
-    """Operations whose extents change from step to step, with how many steps have which."""
+    """Operations whose extents change from step to step, with how many steps have which.
+
+    Attention has as many keys as its layer sees; anything else that changes is as long as the sequence.
+    """
     found: dict[Place, Counter[Extents]] = {}
     ends = (own_operations(replace(step, sequence_length=length)) for length in (lengths[0], lengths[-1]))
     for first, last in zip(*ends, strict=True):
         keys = _keys(step.workload, first, lengths)
-        if keys and [dict(one.extents).get(KEY) for one in (first, last)] == [keys[0], keys[-1]]:
-            found[first.layer, first.name] = Counter(
-                {_with_keys(first, each): count for each, count in Counter(keys).items()})
-        elif first.extents != last.extents:  # something else grows, such as the scores of an index
-            return _lowered(step, lengths)
+        attends = [one.extent(KEY) for one in (first, last)] == [keys[0], keys[-1]] if keys else False
+        changed = {KEY} if attends else {rank for rank, size in first.extents if size != last.extent(rank)}
+        sizes = keys if attends else lengths
+        if _with(last, changed, sizes[-1]) != last.extents:
+            raise AssertionError(f"{first.name} of {step.workload.name} grows otherwise than its sequence")
+        if changed:
+            found[first.layer, first.name] = Counter(_with(first, changed, size) for size in sizes)
     return found
 
 
@@ -222,17 +227,8 @@ def _keys(workload: AnyWorkload, operation: Operation, lengths: Sequence[int]) -
     return [decode_keys(sizes, length) for length in lengths]
 
 
-def _with_keys(operation: Operation, keys: int) -> Extents:
-    return tuple({**dict(operation.extents), KEY: keys}.items())
-
-
-def _lowered(step: Request, lengths: Sequence[int]) -> Mapping[Place, Counter[Extents]]:
-    """As `_varying`, from the operations of every step."""
-    found: defaultdict[Place, Counter[Extents]] = defaultdict(Counter)
-    for length in lengths:
-        for operation in own_operations(replace(step, sequence_length=length)):
-            found[operation.layer, operation.name][operation.extents] += 1
-    return {place: extents for place, extents in found.items() if len(extents) > 1}
+def _with(operation: Operation, ranks: Collection[str], size: int) -> Extents:
+    return tuple((rank, size if rank in ranks else own) for rank, own in operation.extents)
 
 
 def _cycles(operation: Operation, step: Request) -> float:
@@ -240,11 +236,11 @@ def _cycles(operation: Operation, step: Request) -> float:
 
 
 def _cycles_over(operation: Operation, extents: Mapping[Extents, int], step: Request) -> float:
-    """Cycles over steps that differ in the extents of one operation, in the number of keys alone where it attends."""
-    machine = step.machine
-    if isinstance(machine, TimesCaches) and operation.kind == "attention":
-        keys = np.array([dict(each)[KEY] for each in extents], dtype=np.int64)
-        cycles = machine.cycles_by_keys(operation, keys)
+    """Cycles over steps that differ in the extents of one operation: at once where they do in one that grows."""
+    machine, rank = step.machine, {"attention": KEY, "linear": "n"}.get(operation.kind, "")
+    others = {tuple(size for size in each if size[0] != rank) for each in extents}
+    if isinstance(machine, TimesCaches) and len(others) == 1:
+        cycles = machine.cycles_by_length(operation, np.array([dict(each)[rank] for each in extents], dtype=np.int64))
         if cycles is not None:
             return sum(steps * whole_cycles(each) for steps, each in zip(extents.values(), cycles, strict=True))
     return sum(steps * _cycles(replace(operation, extents=each), step) for each, steps in extents.items())

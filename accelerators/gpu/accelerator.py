@@ -14,6 +14,7 @@ from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
 from cascadesim.accelerators.gpu.kernel import KERNELS, kernel_text, load_kernel, text_on
 from cascadesim.accelerators.gpu.plans import (
     cycles_by_keys,
+    cycles_by_outputs,
     plan_attention,
     plan_collective,
     plan_elementwise,
@@ -99,10 +100,11 @@ class Gpu:
         """The engine, at any length."""
         return () if self.spec.engine == "none" else (f"kernels are those of engine {self.spec.engine}",)
 
-    def cycles_by_keys(self, operation: Operation, keys: IntegerArray) -> Reals | None:
-        if kernel_text(operation.cascade) is None:
-            return None
-        return cycles_by_keys(operation, self.spec, keys)
+    def cycles_by_length(self, operation: Operation, lengths: IntegerArray) -> Reals | None:
+        if operation.kind == "linear":
+            return cycles_by_outputs(operation, self.spec, lengths)
+        known = operation.kind == "attention" and kernel_text(operation.cascade) is not None
+        return cycles_by_keys(operation, self.spec, lengths) if known else None
 
 
 def unread(device: Device) -> Mapping[str, str]:

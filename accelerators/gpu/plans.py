@@ -36,7 +36,7 @@ from cascadesim.accelerators.gpu.explain import (
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing, output_bytes
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals, Shape, shape, tiles_of
 from cascadesim.accelerators.gpu.kernel import Asked, Kernel, KernelPhase, choose_kernel, kernel_text, key_tiles
-from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, share_in_l2, small_kernel_s, stream_timing
+from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, share_in_l2, stream_timing
 from cascadesim.accelerators.gpu.programs import attention_program, product_program, ring_program, stream_program
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes, with_cache
 from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, attention_timing, case_of
@@ -168,16 +168,28 @@ def plan_linear(operation: Operation, device: Device) -> Plan:
     return Plan(operation, "physical", lines, (phase,), None, {}, stored, types=operands.named)
 
 
-def plan_elementwise(operation: Operation, device: Device) -> Plan:
+def cycles_by_outputs(operation: Operation, device: Device, outputs: IntegerArray) -> Reals:
+    """Cycles of a product with `outputs` columns, for each number of them: those of `plan_linear`."""
+    rows, depth, copies = (operation.extent(rank) for rank in ("r", "k", "x"))
+    operands = OperandTypes(device.type_of("activations"), device.type_of(operation.operand))
+    timing = gemm_timing(device, constants(device.generation), rows, outputs, depth, copies, operands.product,
+                         operands=operands)  # fmt: skip
+    return np.maximum(timing.total_s, find_engine(device.engine).host_launch_s) * device.clock_hz
+
+
+def plan_elementwise(operation: Operation, device: Device, launched: bool = True) -> Plan:
     """assumed: one kernel that reads its inputs and writes its outputs once; rows fit the registers of a block.
 
-    What has a cache of the step before among its inputs finds nothing in L2: all other layers ran since.
+    What has a cache of the step before among its inputs finds nothing in L2: all other layers ran since. `launched`:
+    False for the end of a kernel that runs already.
     """
     width, parts = DTYPE_BYTES[device.type_of("activations")], shares(operation, {})
     cascade, known, elements = operation.cascade, constants(device.generation), least_elements(operation)
     reads, writes = (width * sum(elements[name] for name in names) for names in (cascade.inputs, cascade.outputs))
     warm = operation.operand != "kv"
     timing = stream_timing(device, known, reads, writes, warm, instructions(parts))
+    if not launched:
+        timing = replace(timing, total_s=timing.total_s - timing.launch_s, launch_s=0 * timing.launch_s)
     busy = _cycles({SPECIAL: timing.special_s, ISSUE: timing.issue_s}, device)
     spent = (*activities(parts, busy, device.peaks("fp32")), *_memory(operation.name, timing, device))
     phase = _phase(operation.name, spent, timing, timing, device,
@@ -193,26 +205,24 @@ def plan_elementwise(operation: Operation, device: Device) -> Plan:
 def plan_collective(operation: Operation, device: Device) -> Plan:
     """assumed: what is sent and added passes by L2 meanwhile, and asks nothing of DRAM.
 
-    A sum with the stream and a norm in the same kernel come after it, as fast as alone, but for the launch.
+    A sum with the stream and a norm in the same kernel come after it, as fast as alone but for the launch.
     """
     elements, count = operation.extent("r") * operation.extent("d"), device.parallel.tensor
     timing, name = fastest_sum(device, elements), operation.cascade.einsums[0].name
     added, lanes = max(elements * (count - 1) // count, 1), device.peaks("fp32")
     sums = EinsumActivity(name, ISSUE, 0, {"add": added})
-    after = after_all_reduce(operation.cascade)
-    rest = None if after is None else plan_elementwise(
-        replace(operation, kind="elementwise", cascade=after), device).phases[0]  # fmt: skip
-    launched_s = 0.0 if rest is None else rest.analytical_cycles / device.clock_hz - small_kernel_s(device)
     spent = (
         EinsumActivity(name, "link", int(timing.link_s * device.clock_hz)),
         EinsumActivity(name, "launch", int(timing.launch_s * device.clock_hz)),
         *activities((sums,), {ISSUE: added / lanes[ISSUE]}, lanes),
-        *(() if rest is None else (each for each in rest.activities if each.unit != "launch")),
     )
-    phase = Phase(operation.name, spent, Traffic() if rest is None else rest.traffic,
-                  _waited_s(device, timing.total_s + launched_s) * device.clock_hz,
+    phase = Phase(operation.name, spent, Traffic(), _waited_s(device, timing.total_s) * device.clock_hz,
                   partial(ring_program, device, timing))  # fmt: skip
-    return Plan(operation, "physical", ring_lines(device, timing, elements), (phase,), None)
+    after, lines = after_all_reduce(operation.cascade), ring_lines(device, timing, elements)
+    if after is None:
+        return Plan(operation, "physical", lines, (phase,), None)
+    rest = plan_elementwise(replace(operation, kind="elementwise", cascade=after), device, launched=False)
+    return Plan(operation, "physical", (*lines, *rest.mapping), (phase, *rest.phases), None)
 
 
 def _phase(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators import catalogue
-from cascadesim.einsum_cascades.models.workload import load_workload
+from cascadesim.einsum_cascades.models.workload import load_workload, workload_names
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.generate import Generation, decode_cycles, generate, passes
 from cascadesim.simulator.request import Request
@@ -40,6 +40,14 @@ def test_steps_take_what_simulate_says_of_each(workload: str) -> None:
     for first in (60, 2040, 4090, 8188):
         step = Request(request.workload, request.accelerator, first + 9, 3, "decode", "model", "analytical")
         assert decode_cycles(step, range(first, first + 10)) == of_steps(request, first, 10)
+
+
+@pytest.mark.parametrize("workload", [name for name in workload_names() if load_workload(name).generates])
+def test_what_grows_in_a_model_is_known_to_the_first_and_the_last_step(workload: str) -> None:
+    """Three steps of every model: keys of windows and chunks, an index as long as the sequence, states that stay."""
+    request = asked(workload, 2)
+    step = Request(request.workload, request.accelerator, 4100, 2, "decode", "model", "analytical")
+    assert decode_cycles(step, (4095, 4096, 4097)) == of_steps(request, 4095, 3)
 
 
 @settings(max_examples=15, deadline=None)
