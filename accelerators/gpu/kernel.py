@@ -260,6 +260,7 @@ def _running(device: Device, asked: Asked) -> Iterator[Kernel]:
             yield kernel
 
 
+@cache
 def kernel_text(cascade: Cascade) -> Text | None:
     """None for a text whose work or passes are those of no kernel: it is fused into kernels of its own (`generic`).
 
