@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from cascadesim.accelerators import catalogue
 from cascadesim.einsum_cascades.models.workload import load_workload, workload_names
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.generate import Generation, decode_cycles, generate, passes
+from cascadesim.simulator.generate import Generation, decode_cycles, generate, passes, uncertainty_of
+from cascadesim.simulator.report import Uncertainty
 from cascadesim.simulator.request import Request
 from cascadesim.simulator.simulate import reports
 
@@ -130,3 +131,23 @@ def test_more_requests_more_tokens_and_no_sooner(batch: int, inputs: int, output
     assert longer.tpot_s is not None
     assert few.tpot_s is not None
     assert longer.tpot_s >= few.tpot_s * (1 - 1e-9)
+
+
+def test_the_error_of_published_runs_covers_what_they_span() -> None:
+    """TensorRT-LLM 0.9 on A100 ran Llama-2-7B in 16 bits; nobody ran Qwen3, one device of it, or another engine."""
+    def stated(workload: str, engine: str, device: str = "a100-sxm") -> Uncertainty | None:
+        request = Request(load_workload(workload), catalogue.load(device, (f"engine={engine}",)), batch=32)
+        return uncertainty_of(request, 2048, 128)
+
+    covered, other, engine = (stated("llama-2-7b", "tensorrt-llm-0.9"), stated("qwen3-8b", "tensorrt-llm-0.9"),
+                              stated("llama-2-7b", "vllm"))  # fmt: skip
+    assert covered is not None
+    assert covered.covers
+    assert 0 < covered.latency <= covered.p90
+    assert other is not None
+    assert not other.covers
+    assert "qwen3-8b" in other.basis
+    assert engine is not None
+    assert not engine.covers
+    assert "engine vllm" in engine.basis
+    assert stated("llama-2-7b", "vllm", "rtx4090") is None
