@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from cascadesim.accelerators.gpu.engines.engine import Algorithm, find_engine
+from cascadesim.accelerators.gpu.gemm import output_bytes
 from cascadesim.accelerators.gpu.memory import small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Link
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -24,7 +25,6 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 # assumed: from the last byte sent to the neighbour's first: NCCL's tuning model (graph/tuning.cc, hwLat of a ring with
 # low-latency lines), as recalled
 STEP_LATENCY_S = {"nvlink": 0.6e-6, "infinity-fabric": 0.6e-6, "pcie": 1.0e-6}
-NARROWEST_BYTES = 2
 # NCCL topo.h: 20.0, 20.6 and 40.1 GB/s a link of 25, 25 and 50 stated; 12 of 15.75 of PCIe. assumed of others: as PCIe
 LINK_SHARE = {"nvlink": 0.81, "infinity-fabric": 0.76, "pcie": 0.76}
 # NCCL topo.h, AMD_BW: what passes between two sockets; assumed: a ring over PCIe crosses them somewhere
@@ -84,7 +84,7 @@ def fastest_sum(device: Device, elements: int) -> RingTiming:
 def _timings(device: Device, algorithm: Algorithm, elements: int) -> Iterator[RingTiming]:
     """Nothing where the device has no such algorithm."""
     link, count = link_of(device), device.parallel.tensor
-    size = elements * max(NARROWEST_BYTES, DTYPE_BYTES[device.type_of("activations")])
+    size = elements * output_bytes(DTYPE_BYTES[device.type_of("activations")])
     rate = LINK_SHARE[link.kind] * link.bytes_per_s
     if algorithm == "ring":
         yield ring_timing(device, elements)
