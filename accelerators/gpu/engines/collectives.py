@@ -22,15 +22,13 @@ from cascadesim.accelerators.gpu.memory import small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Link
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
-# assumed: from the last byte sent to the neighbour's first: NCCL's tuning model (graph/tuning.cc, hwLat of a ring with
-# low-latency lines), as recalled
-STEP_LATENCY_S = {"nvlink": 0.6e-6, "infinity-fabric": 0.6e-6, "pcie": 1.0e-6}
 # NCCL topo.h: 20.0, 20.6 and 40.1 GB/s a link of 25, 25 and 50 stated; 12 of 15.75 of PCIe. assumed of others: as PCIe
 LINK_SHARE = {"nvlink": 0.81, "infinity-fabric": 0.76, "pcie": 0.76}
 # NCCL topo.h, AMD_BW: what passes between two sockets; assumed: a ring over PCIe crosses them somewhere
 BETWEEN_SOCKETS_BYTES_PER_S = 16e9
 BASE_S = {"LL": 6.6e-6, "LL128": 14.0e-6, "Simple": 8.4e-6}  # NCCL tuning.cc, baseLat of rings
-STEP_S: Mapping[str, Mapping[str, float]] = {  # the same, hwLat; assumed: other links between devices are like NVLink
+# the same, hwLat: from the last byte sent to the neighbour's first; assumed: other links of devices are like NVLink
+STEP_S: Mapping[str, Mapping[str, float]] = {
     "nvlink": {"LL": 0.6e-6, "LL128": 1.9e-6, "Simple": 3.4e-6},
     "infinity-fabric": {"LL": 0.6e-6, "LL128": 1.9e-6, "Simple": 3.4e-6},
     "pcie": {"LL": 1.0e-6, "LL128": 2.5e-6, "Simple": 5.7e-6},
@@ -71,7 +69,7 @@ def ring_timing(device: Device, elements: int) -> RingTiming:
     count, link = device.parallel.tensor, link_of(device)
     part_bytes = ceil(elements / count) * DTYPE_BYTES[device.type_of("activations")]
     steps = 2 * (count - 1)
-    return RingTiming(steps, small_kernel_s(device), part_bytes / link.bytes_per_s, STEP_LATENCY_S[link.kind])
+    return RingTiming(steps, small_kernel_s(device), part_bytes / link.bytes_per_s, STEP_S[link.kind]["LL"])
 
 
 def fastest_sum(device: Device, elements: int) -> RingTiming:
