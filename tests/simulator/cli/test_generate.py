@@ -40,7 +40,7 @@ def test_the_json_has_every_field_of_the_contract(capsys: pytest.CaptureFixture[
 def test_the_table_names_what_bounds_each_phase(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, error = run(capsys, *ASKED)
     assert (code, error) == (0, "")
-    assert "1 requests of 128 tokens at once, 16 new ones each" in out
+    assert "1 request of 128 tokens at once, 16 new ones each" in out
     assert "first token" in out
     assert "bound by dram" in out
     assert "largest concurrency" in out
