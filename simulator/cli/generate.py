@@ -74,7 +74,8 @@ def generate(
 
 def _table(found: Generation) -> Iterator[str]:
     many = f"{found.devices} x " * (found.devices > 1)
-    yield (f"{found.workload} on {many}{found.architecture}, engine {found.engine}: {found.concurrency:,} request{'s' * (found.concurrency > 1)} of "
+    requests = f"{found.concurrency:,} request{'s' * (found.concurrency > 1)}"
+    yield (f"{found.workload} on {many}{found.architecture}, engine {found.engine}: {requests} of "
            f"{found.input_length:,} tokens at once, {found.output_length:,} new ones each")
     yield ""
     rows = [
