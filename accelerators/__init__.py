@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         PlanError,
         Prepares,
         Stored,
+        TimesCaches,
         Traffic,
         Unit,
         checked,
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Accelerator", "Accounting", "After", "Capabilities", "CycleModel", "EinsumActivity", "Phase", "Plan", "PlanError",
-    "Prepares", "Program", "Queue", "Repeat", "Stored", "Task", "TileRun", "Traffic", "Unit", "checked", "find_file",
-    "load", "preset_names", "presets",
+    "Prepares", "Program", "Queue", "Repeat", "Stored", "Task", "TileRun", "TimesCaches", "Traffic", "Unit", "checked",
+    "find_file", "load", "preset_names", "presets",
 ]  # fmt: skip
 _CATALOGUE = ("find_file", "load", "preset_names", "presets")
 _PROGRAM = ("After", "Program", "Queue", "Repeat", "Task", "TileRun")

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from math import ceil, isfinite
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cascadesim.accelerators.mapping.nest import CascadeMapping
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.spec import SpatialArray
@@ -112,12 +115,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Bytes of one number in memory, its share of the scales of a group included. experts: weights of routed ones."""
+    """Bytes of one number in memory, its share of the scales of a group included.
+
+    experts: weights of routed ones. head: of embeddings and of the matrix before the vocabulary, None: as weights.
+    """
 
     weights: float = 2
     experts: float = 2
     activations: float = 2
     kv: float = 2
+    head: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +137,8 @@ class Capabilities:
     `devices` divide a model among them (tensor parallelism); each plans its own part. `traces`: it runs the heads of a
     pruning trace, each with keys of its own. `stored`: how wide it keeps the numbers of a model; `chosen_types`: of
     which kinds the type was given beside that of all. `unread`: fields and groups of its file that no figure depends
-    on, as it is set up -> why; to set them is refused.
+    on, as it is set up -> why; to set them is refused. `engine`: whose fused kernels it runs. `tokens_per_pass`: of
+    prompts at once, at most, in whole prompts; None: any number.
     """
 
     cycle_level: bool = True
@@ -143,6 +151,8 @@ class Capabilities:
     stored: Stored = Stored()
     chosen_types: tuple[str, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict, hash=False)
+    engine: str = "none"
+    tokens_per_pass: int | None = None
 
 
 class Accelerator(Protocol):
@@ -185,6 +195,17 @@ class Prepares(Protocol):
 
     def notes(self, sequence_length: int) -> tuple[str, ...]:
         """Say what a report of this length has to say of the machine as it is prepared."""
+
+
+@runtime_checkable
+class TimesCaches(Protocol):
+    """An accelerator whose closed form takes many lengths of a cache at once."""
+
+    def cycles_by_length(self, operation: Operation, lengths: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Closed-form cycles of the operation with so many keys (m) of an attention, results (n) of a product.
+
+        They are those of its plans with these extents, (lengths) float64. None where it has to be planned one by one.
+        """
 
 
 @runtime_checkable

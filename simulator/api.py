@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cascadesim.accelerators.protocol import Accelerator
     from cascadesim.einsum_cascades.analysis.footprint import Analysis
     from cascadesim.simulator.explore.results import Frame
+    from cascadesim.simulator.generate import Generation
     from cascadesim.simulator.mapper import FoundMapping
     from cascadesim.simulator.report import Report
     from cascadesim.simulator.request import AnyWorkload
@@ -107,6 +108,12 @@ def explore(space: str, **options: object) -> Result[Frame]:
 def map_cascade(cascade: str, arch: str, **options: object) -> Result[FoundMapping]:
     """The best mapping of a cascade on an array that is found: what to fuse, tile sizes, what is kept where."""
     return _called("map", cascade=cascade, arch=arch, **options)
+
+
+@_of_command("generate")
+def generate(arch: str, workload: str, **options: object) -> Result[Generation]:
+    """Time to the first token, time per token, tokens/s and memory of requests that start together."""
+    return _called("generate", arch=arch, workload=workload, **options)
 
 
 def validate(*suites: str, **options: object) -> Result[Any]:

@@ -14,7 +14,7 @@ work through the heads of a sequence one after another.
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -172,15 +172,17 @@ def divided_operations(
 ) -> Iterator[Operation]:
     """`parts` are `whole` on one device of several; with an all-reduce after what leaves parts of sums.
 
-    The parts of experts are weighted and added first, with those of shared ones, so that one all-reduce serves all.
+    The parts of experts are weighted and added first, with those of shared ones, so that one all-reduce serves all; so
+    are those of attention and feed-forward that run side by side.
     """
     waiting: list[Operation] = []
     for one, part in zip(whole, parts, strict=True):
+        parallel = part.layer in workload.layers and workload.layers[part.layer].parallel
         if part.cascade == transformer.SCALED_ADD and workload.experts is not None:
             waiting = [_all_reduce(part, part.extent("r") // workload.experts.chosen, part.extent("d"))]
         elif part.kind == "linear" and part.extent("k") < one.extent("k") and part.extent("x") == 1:
-            waiting.append(_all_reduce(part, part.extent("r"), part.extent("n")))
-        elif part.kind != "linear":
+            waiting = [*(() if parallel else waiting), _all_reduce(part, part.extent("r"), part.extent("n"))]
+        elif part.kind != "linear" and (not parallel or part.cascade == transformer.PARALLEL_RESIDUAL):
             yield from waiting
             waiting = []
         yield part
@@ -255,8 +257,9 @@ def memory(request: Request) -> MemoryUse | None:
     kept = own.state_bytes(request.sequences, stored.activations)
     if request.scope == "attention":
         return MemoryUse(0, cache, *kept, 0, 0, capacity)
-    experts = own.expert_parameters()
-    weights = ceil((own.parameters() - experts) * stored.weights + experts * stored.experts)
+    experts, head = own.expert_parameters(), own.vocabulary_parameters()
+    head_bytes = head * (stored.weights if stored.head is None else stored.head)
+    weights = ceil((own.parameters() - experts - head) * stored.weights + experts * stored.experts + head_bytes)
     operations = own.operations(sequence_length=request.length, batch=request.sequences, phase=request.phase)
     queries = 1 if request.phase == "decode" else request.length + (own.text_length or 0)
     widest = max(layer.hidden or own.hidden for layer in own.layers.values())
@@ -295,16 +298,32 @@ def refuse_what_does_not_fit(request: Request) -> None:
         raise CascadeSimError(f"types.kv: {workload.name} keeps no KV cache; types.attention is that of its keys, too")
     if "experts" in chosen and not (isinstance(workload, Workload) and workload.expert_parameters()):
         raise CascadeSimError(f"types.experts: {workload.name} has no routed experts; types.weights is that of others")
+    if "head" in chosen and not (isinstance(workload, Workload) and workload.vocabulary_parameters()):
+        raise CascadeSimError(f"types.head: {workload.name} has no vocabulary")
     needed = None if request.scope == "linear" else memory(request)
-    if needed is None or needed.fits:
+    if needed is not None:
+        refuse_too_large(request, needed, lambda batch: memory(replace(request, batch=batch)))
+
+
+def refuse_too_large(request: Request, needed: MemoryUse, needed_by: Callable[[int], MemoryUse | None]) -> None:
+    """Raises CascadeSimError where `needed` exceeds the memory, with the largest batch that fits by `needed_by`."""
+    if needed.fits:
         return
-    batches = range(1, request.sequences)  # what is held never shrinks with the batch
-    fitting = bisect(batches, False, key=lambda batch: not (memory(replace(request, batch=batch)) or needed).fits)
+    accelerator, fitting = request.accelerator, largest_batch(request.sequences - 1, needed_by)
     advice = f"the largest batch that fits is {fitting:,}" if fitting else "not even a batch of 1 fits"
     each = " on each device" if accelerator.capabilities.devices > 1 else ""
     named = " + ".join(f"{name} {size / 1e9:,.2f}" for name, size in needed.parts.items() if size)
     total = f" = {needed.total / 1e9:,.2f}" if needed.weights else ""
     raise CascadeSimError(
-        f"{workload.name}: {named}{total} GB exceed the {needed.capacity / 1e9:,.2f} GB of {accelerator.name}{each}; "
-        f"{advice}"
+        f"{request.workload.name}: {named}{total} GB exceed the {needed.capacity / 1e9:,.2f} GB of {accelerator.name}"
+        f"{each}; {advice}"
     )
+
+
+def largest_batch(most: int, needed_by: Callable[[int], MemoryUse | None]) -> int:
+    """The largest batch up to `most` that fits, 0 where none does; what is held never shrinks with the batch."""
+    def too_large(batch: int) -> bool:
+        needed = needed_by(batch)
+        return needed is not None and not needed.fits
+
+    return bisect(range(1, most + 1), False, key=too_large)

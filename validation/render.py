@@ -186,7 +186,7 @@ def tolerance(verdict: Verdict) -> str:
     if gate == "absolute":
         return f"±{allowed:g}"
     limit = f"{allowed * 100:g}%" if allowed >= 1e-4 else f"{allowed:g}"
-    return f"{gate} {limit}" if gate in ("median", "mean", "tail") else limit
+    return f"{gate} {limit}" if gate in ("median", "mean", "tail", "bias") else limit
 
 
 def outcome(verdict: Verdict) -> str:

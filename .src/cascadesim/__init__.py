@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from cascadesim.einsum_cascades.models.workload import load_workload
     from cascadesim.einsum_cascades.notation.errors import CascadeSimError
     from cascadesim.einsum_cascades.notation.notation import cascade
-    from cascadesim.simulator.api import explore, gna, passes, simulate, validate
+    from cascadesim.simulator.api import explore, generate, gna, passes, simulate, validate
     from cascadesim.simulator.api import map_cascade as map
     from cascadesim.simulator.report import Report
     from cascadesim.simulator.result import Result
 
 _SECTIONS = ("architectures", "workloads", "cascades", "mappings", "patterns", "spaces", "kernels", "devices", "suites")
-_COMMANDS = ("explore", "gna", "passes", "simulate", "validate", *(f"list_{section}" for section in _SECTIONS))
+_COMMANDS = ("explore", "generate", "gna", "passes", "simulate", "validate", *(f"list_{section}" for section in _SECTIONS))
 __all__ = [
-    "CascadeSimError", "Report", "Result", "cascade", "evaluate", "explore", "gna", "load_accelerator", "load_workload",
-    "map", "passes", "simulate", "validate",
+    "CascadeSimError", "Report", "Result", "cascade", "evaluate", "explore", "generate", "gna", "load_accelerator",
+    "load_workload", "map", "passes", "simulate", "validate",
 ]  # fmt: skip
 __version__ = "1.0.0rc1"
 __getattr__ = exports(__name__, {

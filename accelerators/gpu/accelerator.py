@@ -7,9 +7,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from cascadesim.accelerators.catalogue import presets
+from cascadesim.accelerators.gpu.engines.engine import find_engine
+from cascadesim.accelerators.gpu.engines.fusion import fused
 from cascadesim.accelerators.gpu.generic.plans import plan_text
+from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
 from cascadesim.accelerators.gpu.kernel import KERNELS, kernel_text, load_kernel, text_on
-from cascadesim.accelerators.gpu.plans import plan_attention, plan_collective, plan_elementwise, plan_linear
+from cascadesim.accelerators.gpu.plans import (
+    cycles_by_keys,
+    cycles_by_outputs,
+    plan_attention,
+    plan_collective,
+    plan_elementwise,
+    plan_linear,
+)
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Dtype, OperandTypes, TensorKind
 from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Stored, Unit
 from cascadesim.einsum_cascades.models.operation import Operation
@@ -27,7 +37,6 @@ DOCUMENTATION: Mapping[str, str] = {  # fields that say what a device is, and th
     "datasheet.tensor_tflops": "peaks are sms x clock_hz x sm.tensor_flop_per_clock",
     "datasheet.fp32_tflops": "peaks are sms x clock_hz x 2 x sm.fp32_fma_per_clock",
     "datasheet.power_w": "GPUs have no energy model", "datasheet.die_mm2": "GPUs have no area model",
-    "measured.launch_stream_s": "kernels are launched from graphs: measured.launch_graph_s",
 }  # fmt: skip
 
 
@@ -64,13 +73,14 @@ class Gpu:
 
     @property
     def capabilities(self) -> Capabilities:
-        kinds: tuple[TensorKind, ...] = ("weights", "experts", "activations", "kv")
+        kinds: tuple[TensorKind, ...] = ("weights", "experts", "activations", "kv", "head")
         stored = Stored(*(DTYPE_BYTES[self.spec.type_of(kind)] for kind in kinds))
         return Capabilities(
             calibrated=True, memory_bytes=self.spec.dram_bytes,
             dram_bytes_per_s=self.spec.dram_ceiling_bytes_per_s, buffer_bytes=self.spec.l2_bytes,
             devices=self.spec.parallel.tensor, stored=stored,
             chosen_types=tuple(name for name, dtype in self.spec.types if dtype is not None), unread=unread(self.spec),
+            engine=self.spec.engine, tokens_per_pass=find_engine(self.spec.engine).tokens_per_pass,
         )  # fmt: skip
 
     def area_um2(self) -> Mapping[str, float] | None:
@@ -84,10 +94,26 @@ class Gpu:
         plan_of = {"attention": plan_attention, "linear": plan_linear, "collective": plan_collective}
         return plan_of.get(operation.kind, plan_elementwise)(operation, self.spec)
 
+    def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Gpu, tuple[Operation, ...]]:
+        """The operations as the engine launches them, whatever the workload."""
+        return self, fused(operations, find_engine(self.spec.engine))
+
+    def notes(self, sequence_length: int) -> tuple[str, ...]:
+        """The engine, at any length."""
+        return () if self.spec.engine == "none" else (f"kernels are those of engine {self.spec.engine}",)
+
+    def cycles_by_length(self, operation: Operation, lengths: IntegerArray) -> Reals | None:
+        if operation.kind == "linear":
+            return cycles_by_outputs(operation, self.spec, lengths)
+        known = operation.kind == "attention" and kernel_text(operation.cascade) is not None
+        return cycles_by_keys(operation, self.spec, lengths) if known else None
+
 
 def unread(device: Device) -> Mapping[str, str]:
     """Fields and groups that no figure depends on, as the device is set up -> why."""
-    found, measured = dict(DOCUMENTATION), device.measured
+    found, measured, graphs = dict(DOCUMENTATION), device.measured, find_engine(device.engine).graphs
+    found |= ({"measured.launch_stream_s": "kernels are launched from graphs: measured.launch_graph_s"} if graphs else
+              {"measured.launch_graph_s": "kernels are launched from a stream: measured.launch_stream_s"})
     if device.parallel.tensor == 1:
         found["link"] = "nothing is sent where parallel.tensor is 1"
     if measured.dram_bytes_per_s is None:
@@ -106,7 +132,7 @@ def unread(device: Device) -> Mapping[str, str]:
 def _multiplied(device: Device) -> set[Dtype]:
     """Types of products, of attention with its cache too; those that cannot be are refused when they are planned."""
     found: set[Dtype] = {device.type_of("attention"), device.type_of("kv")}
-    for kind in ("weights", "experts", "kv"):
+    for kind in ("weights", "experts", "head", "kv"):
         with suppress(CascadeSimError):
             found.add(OperandTypes(device.type_of("activations"), device.type_of(kind)).product)
     return found
@@ -115,6 +141,7 @@ def _multiplied(device: Device) -> set[Dtype]:
 def build(name: str, content: Mapping[str, object], source: str) -> Gpu:
     """Raises SpecError with every problem of `content`, UnknownNameError on a kernel that does not exist."""
     device = validate(Device, content, source)
+    find_engine(device.engine)
     if device.kernel != "auto":
         load_kernel(device.kernel)
     return Gpu(name, device)

@@ -13,10 +13,11 @@ from typing import Literal
 
 from cascadesim.accelerators.binding import DEPTHS, contracts, point_operations
 from cascadesim.accelerators.gpu.calibration import NEAREST, Constants
+from cascadesim.accelerators.gpu.engines.collectives import RingTiming, link_of
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
 from cascadesim.accelerators.gpu.grid import Reals
 from cascadesim.accelerators.gpu.kernel import key_tiles, text_on
-from cascadesim.accelerators.gpu.memory import RingTiming, StreamTiming, link_of, stream_timing
+from cascadesim.accelerators.gpu.memory import StreamTiming, stream_timing
 from cascadesim.accelerators.gpu.programs import residents
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, with_cache
 from cascadesim.accelerators.gpu.timing import (
@@ -147,13 +148,16 @@ def stream_lines(
 def ring_lines(device: Device, timing: RingTiming, elements: int) -> tuple[str, ...]:
     """Devices, steps, bytes of a step, and what the link and the launch take alone."""
     link, count = link_of(device), device.parallel.tensor
+    alone = (f"alone: link {timing.link_s * 1e6:,.1f} us, launch {timing.launch_s * 1e6:,.1f} us; "
+             f"together {timing.total_s * 1e6:,.1f} us")
+    if timing.algorithm != "ring":
+        return f"{timing.algorithm} over {count} devices, {timing.steps} steps; {link.kind}", alone
     part_bytes = elements * DTYPE_BYTES[device.type_of("activations")] / count
     return (
         f"ring of {count} devices: {timing.steps} steps of {part_bytes:,.0f} bytes, each "
         f"{timing.step_latency_s * 1e6:.1f} us after the last (assumed); "
         f"{link.kind}, {link.bytes_per_s / 1e9:,.0f} GB/s one way (datasheet)",
-        f"alone: link {timing.link_s * 1e6:,.1f} us, launch {timing.launch_s * 1e6:,.1f} us; "
-        f"together {timing.total_s * 1e6:,.1f} us",
+        alone,
     )
 
 

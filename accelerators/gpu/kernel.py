@@ -11,7 +11,7 @@ an unfused one stores scores and divides each of them, in three. What any other 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Literal, Self, TypeAlias, get_args
 
 from pydantic import model_validator
 
+from cascadesim.accelerators.gpu.engines.engine import Engine, find_engine
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
 from cascadesim.einsum_cascades.analysis.counts import charged_regions
@@ -205,7 +206,16 @@ def choose_kernel(device: Device, asked: Asked) -> Kernel:
     found = [kernel for kernel in _running(device, asked) if kernel.stores_scores == asked.stores_scores]
     if not found:
         raise CascadeSimError(_none_runs(device, asked))
-    return min(found, key=lambda kernel: kernel.preference)
+    return next(_of_engine(find_engine(device.engine), found, asked.group),
+                min(found, key=lambda kernel: kernel.preference))  # fmt: skip
+
+
+def _of_engine(engine: Engine, running: Sequence[Kernel], group: int) -> Iterator[Kernel]:
+    """Those that the engine has, in its order, of what runs."""
+    by_name = {kernel.name: kernel for kernel in running}
+    for name in engine.kernels:
+        if name in by_name and group in engine.groups.get(name, (group,)):
+            yield by_name[name]
 
 
 def _none_runs(device: Device, asked: Asked) -> str:
@@ -250,6 +260,7 @@ def _running(device: Device, asked: Asked) -> Iterator[Kernel]:
             yield kernel
 
 
+@cache
 def kernel_text(cascade: Cascade) -> Text | None:
     """None for a text whose work or passes are those of no kernel: it is fused into kernels of its own (`generic`).
 

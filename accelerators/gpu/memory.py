@@ -1,17 +1,14 @@
-"""What passes by memory and links: attention through L2 and DRAM, work that streams, the sum over a ring of devices.
+"""What passes by memory: attention through L2 and DRAM, work that streams.
 
 Blocks that are resident together and read the same keys share every tile of them that is fetched. Where more blocks
 read a head than are resident, its keys are walked over again, round by round, as far as L2 has lost them. Warm caches
 (a call repeated) keep what fits. Streams (norms, activations, residuals, copies into a cache) are bound by DRAM, L2 or
-their instructions. In an all-reduce each device sends a part to its neighbour, 2 (n - 1) times over: the parts are
-added on their way round, then passed round once more; each is an n-th of the sum. Trees and sums in the switch, which
-libraries may choose, are not modelled. Knows sizes and the order of blocks; knows no cascade.
+their instructions. Knows sizes and the order of blocks; knows no cascade.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,17 +16,13 @@ from numpy.typing import ArrayLike
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.grid import BlockTiles, Reals, Shape, ThreadBlocks, walked_keys
 from cascadesim.accelerators.gpu.kernel import Kernel
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Link
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 
 TURNAROUND = 0.3  # assumed: of the bandwidth, where reads and writes take turns; gpu-benches: triad 0.87 of read
 # assumed: of one SM, read and written by a copy by index, a row of a head at a time; of 6, 8, 10 and 12 the one that
 # suits calibration rows best
 COPIED_BYTES_PER_CLOCK = 10.0
 SMALL_KERNEL_S = 1e-6  # assumed: a load and a store, two trips to DRAM of about half a microsecond
-# assumed: from the last byte sent to the neighbour's first: NCCL's tuning model (graph/tuning.cc, hwLat of a ring with
-# low-latency lines), as recalled
-STEP_LATENCY_S = {"nvlink": 0.6e-6, "infinity-fabric": 0.6e-6, "pcie": 1.0e-6}
 FLOAT_BYTES = 4  # scores, partial outputs and statistics
 ALL_KEPT, NONE_KEPT = 0.5, 1.25  # assumed: bytes that pass by, in units of L2 (`kept`)
 
@@ -199,35 +192,3 @@ def stream_seconds(
     device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True
 ) -> Reals:
     return stream_timing(device, constants, read_bytes, write_bytes, warm).total_s
-
-
-@dataclass(frozen=True)
-class RingTiming:
-    """Seconds of one all-reduce: the launch, and each of `steps` on the link and after it."""
-
-    steps: int
-    launch_s: float
-    step_link_s: float
-    step_latency_s: float
-
-    @property
-    def link_s(self) -> float:
-        return self.steps * self.step_link_s
-
-    @property
-    def total_s(self) -> float:
-        return self.launch_s + self.link_s + self.steps * self.step_latency_s
-
-
-def link_of(device: Device) -> Link:
-    if device.link is None:
-        raise CascadeSimError(f"no link between two {device.device} is known")
-    return device.link
-
-
-def ring_timing(device: Device, elements: int) -> RingTiming:
-    """The sum of `elements` numbers over all devices. Raises CascadeSimError for a device without a link."""
-    count, link = device.parallel.tensor, link_of(device)
-    part_bytes = ceil(elements / count) * DTYPE_BYTES[device.type_of("activations")]
-    steps = 2 * (count - 1)
-    return RingTiming(steps, small_kernel_s(device), part_bytes / link.bytes_per_s, STEP_LATENCY_S[link.kind])

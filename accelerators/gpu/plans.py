@@ -9,12 +9,16 @@ what would help. No energy: no source here gives any.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.engines.collectives import fastest_sum
+from cascadesim.accelerators.gpu.engines.engine import find_engine
+from cascadesim.accelerators.gpu.engines.fusion import after_all_reduce
 from cascadesim.accelerators.gpu.explain import (
     ISSUE,
     SPECIAL,
@@ -30,9 +34,9 @@ from cascadesim.accelerators.gpu.explain import (
     stream_lines,
 )
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing, output_bytes
-from cascadesim.accelerators.gpu.grid import Reals, Shape, shape, tiles_of
+from cascadesim.accelerators.gpu.grid import IntegerArray, Reals, Shape, shape, tiles_of
 from cascadesim.accelerators.gpu.kernel import Asked, Kernel, KernelPhase, choose_kernel, kernel_text, key_tiles
-from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, ring_timing, share_in_l2, stream_timing
+from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, share_in_l2, stream_timing
 from cascadesim.accelerators.gpu.programs import attention_program, product_program, ring_program, stream_program
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes, with_cache
 from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, attention_timing, case_of
@@ -104,6 +108,17 @@ def shape_of(operation: Operation, mask: Mask, kernel: Kernel, device: Device) -
     return shape(*sizes, visited_keys=visited)
 
 
+def cycles_by_keys(operation: Operation, device: Device, keys: IntegerArray) -> Reals:
+    """Cycles of one query of each head over `keys` keys, for each number of them: those of `plan_attention`."""
+    kernel = kernel_of(operation, device)
+    one = shape_of(operation, mask_of(operation), kernel, device)
+    found = shape(one.batch, one.heads, one.heads_kv, one.queries, keys, one.head_dim, one.value_dim, one.causal,
+                  one.window, one.visited_keys, shared_key_value=one.shared_key_value)  # fmt: skip
+    case = case_of(device, kernel, constants(device.generation), found, device.type_of("attention"),
+                   _cache_type(operation, device), True)  # fmt: skip
+    return np.maximum(attention_timing(case).total_s, find_engine(device.engine).host_launch_s) * device.clock_hz
+
+
 def _attention_bytes(
     operation: Operation, splits: Mapping[str, int], case: AttentionCase, timing: AttentionTiming
 ) -> tuple[Mapping[str, float], Mapping[str, float]]:
@@ -153,16 +168,28 @@ def plan_linear(operation: Operation, device: Device) -> Plan:
     return Plan(operation, "physical", lines, (phase,), None, {}, stored, types=operands.named)
 
 
-def plan_elementwise(operation: Operation, device: Device) -> Plan:
+def cycles_by_outputs(operation: Operation, device: Device, outputs: IntegerArray) -> Reals:
+    """Cycles of a product with `outputs` columns, for each number of them: those of `plan_linear`."""
+    rows, depth, copies = (operation.extent(rank) for rank in ("r", "k", "x"))
+    operands = OperandTypes(device.type_of("activations"), device.type_of(operation.operand))
+    timing = gemm_timing(device, constants(device.generation), rows, outputs, depth, copies, operands.product,
+                         operands=operands)  # fmt: skip
+    return np.maximum(timing.total_s, find_engine(device.engine).host_launch_s) * device.clock_hz
+
+
+def plan_elementwise(operation: Operation, device: Device, launched: bool = True) -> Plan:
     """assumed: one kernel that reads its inputs and writes its outputs once; rows fit the registers of a block.
 
-    What has a cache of the step before among its inputs finds nothing in L2: all other layers ran since.
+    What has a cache of the step before among its inputs finds nothing in L2: all other layers ran since. `launched`:
+    False for the end of a kernel that runs already.
     """
     width, parts = DTYPE_BYTES[device.type_of("activations")], shares(operation, {})
     cascade, known, elements = operation.cascade, constants(device.generation), least_elements(operation)
     reads, writes = (width * sum(elements[name] for name in names) for names in (cascade.inputs, cascade.outputs))
     warm = operation.operand != "kv"
     timing = stream_timing(device, known, reads, writes, warm, instructions(parts))
+    if not launched:
+        timing = replace(timing, total_s=timing.total_s - timing.launch_s, launch_s=0 * timing.launch_s)
     busy = _cycles({SPECIAL: timing.special_s, ISSUE: timing.issue_s}, device)
     spent = (*activities(parts, busy, device.peaks("fp32")), *_memory(operation.name, timing, device))
     phase = _phase(operation.name, spent, timing, timing, device,
@@ -176,9 +203,12 @@ def plan_elementwise(operation: Operation, device: Device) -> Plan:
 
 
 def plan_collective(operation: Operation, device: Device) -> Plan:
-    """assumed: what is sent and added passes by L2 meanwhile, and asks nothing of DRAM."""
+    """assumed: what is sent and added passes by L2 meanwhile, and asks nothing of DRAM.
+
+    A sum with the stream and a norm in the same kernel come after it, as fast as alone but for the launch.
+    """
     elements, count = operation.extent("r") * operation.extent("d"), device.parallel.tensor
-    timing, name = ring_timing(device, elements), operation.cascade.einsums[-1].name
+    timing, name = fastest_sum(device, elements), operation.cascade.einsums[0].name
     added, lanes = max(elements * (count - 1) // count, 1), device.peaks("fp32")
     sums = EinsumActivity(name, ISSUE, 0, {"add": added})
     spent = (
@@ -186,9 +216,13 @@ def plan_collective(operation: Operation, device: Device) -> Plan:
         EinsumActivity(name, "launch", int(timing.launch_s * device.clock_hz)),
         *activities((sums,), {ISSUE: added / lanes[ISSUE]}, lanes),
     )
-    phase = Phase(operation.name, spent, Traffic(), timing.total_s * device.clock_hz,
+    phase = Phase(operation.name, spent, Traffic(), _waited_s(device, timing.total_s) * device.clock_hz,
                   partial(ring_program, device, timing))  # fmt: skip
-    return Plan(operation, "physical", ring_lines(device, timing, elements), (phase,), None)
+    after, lines = after_all_reduce(operation.cascade), ring_lines(device, timing, elements)
+    if after is None:
+        return Plan(operation, "physical", lines, (phase,), None)
+    rest = plan_elementwise(replace(operation, kind="elementwise", cascade=after), device, launched=False)
+    return Plan(operation, "physical", (*lines, *rest.mapping), (phase, *rest.phases), None)
 
 
 def _phase(
@@ -196,7 +230,12 @@ def _phase(
     device: Device, program: Callable[[], Program],
 ) -> Phase:  # fmt: skip
     traffic = Traffic(float(moved.dram_read_bytes[0]), float(moved.dram_write_bytes[0]))
-    return Phase(name, spent, traffic, float(timing.total_s[0]) * device.clock_hz, program)
+    return Phase(name, spent, traffic, _waited_s(device, float(timing.total_s[0])) * device.clock_hz, program)
+
+
+def _waited_s(device: Device, kernel_s: float) -> float:
+    """A kernel, or the host's launch of the next where that takes longer. assumed: it runs no further ahead."""
+    return max(kernel_s, find_engine(device.engine).host_launch_s)
 
 
 def _memory(name: str, timing: Timed, device: Device) -> Iterator[EinsumActivity]:

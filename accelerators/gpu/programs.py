@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from cascadesim.accelerators.gpu.calibration import Constants
+from cascadesim.accelerators.gpu.engines.collectives import RingTiming
 from cascadesim.accelerators.gpu.gemm import (
     L2_PORT_BYTES_PER_CLOCK,
     REDUCTION_S,
@@ -25,7 +26,7 @@ from cascadesim.accelerators.gpu.gemm import (
     stored_cycles,
 )
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
-from cascadesim.accelerators.gpu.memory import RingTiming, StreamTiming
+from cascadesim.accelerators.gpu.memory import StreamTiming
 from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.gpu.timing import (
     DRAM_LATENCY_S,

@@ -13,11 +13,12 @@ from typing import Literal, Self, TypeAlias
 
 from pydantic import model_validator
 
+from cascadesim.accelerators.gpu.engines.engine import find_engine
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.schema import NonNegative, Positive, PositiveFloat, Spec
 
 Dtype: TypeAlias = Literal["int4", "fp4", "mxfp4", "nvfp4", "fp8", "int8", "fp16", "bf16", "tf32", "fp32"]
-TensorKind: TypeAlias = Literal["weights", "experts", "activations", "kv", "attention"]
+TensorKind: TypeAlias = Literal["weights", "experts", "head", "activations", "kv", "attention"]
 Generation: TypeAlias = Literal[
     "maxwell", "pascal", "volta", "turing", "ampere", "ada", "hopper", "blackwell", "blackwell-consumer", "cdna2",
     "cdna3",
@@ -76,14 +77,15 @@ class Parallel(Spec):
 
 
 class Types(Spec):
-    """Types of what is stored and moved; None: the device's `dtype`, of `experts` that of the weights.
+    """Types of what is stored and moved; None: the device's `dtype`, of `experts` and `head` that of the weights.
 
     attention: of queries, and of what attention multiplies. kv: of the cache that decoding reads. experts: weights of
-    routed experts.
+    routed experts. head: of embeddings and of the matrix before the vocabulary, which 8-bit checkpoints leave as it is.
     """
 
     weights: Dtype | None = None
     experts: Dtype | None = None
+    head: Dtype | None = None
     activations: Dtype | None = None
     kv: Dtype | None = None
     attention: Dtype | None = None
@@ -119,7 +121,8 @@ class Multiprocessor(Spec):
 class Device(Spec):
     """A GPU. `clock_hz` is the clock behind the vendor's tensor peak, the one that cycles are counted in.
 
-    `kernel`: the attention kernel, by name, or `auto` for the first that runs.
+    `kernel`: the attention kernel, by name, or `auto` for the first that runs. `engine`: whose fused kernels run
+    (`engines`).
     """
 
     architecture: Literal["gpu"]
@@ -140,6 +143,7 @@ class Device(Spec):
     kernel: str = "auto"
     dtype: Dtype = "bf16"
     types: Types = Types()
+    engine: str = "none"
 
     @model_validator(mode="after")
     def _clock_and_peers_are_reachable(self) -> Self:
@@ -173,12 +177,14 @@ class Device(Spec):
 
     @property
     def launch_s(self) -> float:
-        """A kernel in a CUDA graph."""
+        """A kernel in a CUDA graph, or from a stream where the engine has no graphs."""
+        if not find_engine(self.engine).graphs:
+            return self.measured.launch_stream_s or 2.4e-6  # devices.csv: 1.6 to 2.4 us
         return self.measured.launch_graph_s or 1.5e-6  # devices.csv: 1.0 to 1.7 us
 
     def type_of(self, kind: TensorKind) -> Dtype:
         own: Dtype | None = getattr(self.types, kind)
-        if own is None and kind == "experts":
+        if own is None and kind in ("experts", "head"):
             own = self.types.weights
         return own or self.dtype
 

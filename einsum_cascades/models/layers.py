@@ -84,6 +84,7 @@ class Layer(Spec):
     memory: Annotated[int, Field(ge=0, le=2**30)] = 0  # states of the previous segment that are keys too
     cross: Literal["encoder", "text"] | None = None  # a second attention, over these keys
     joint: Literal["two-stream", "one-stream"] | None = None  # text tokens join: with weights of their own, or shared
+    parallel: bool = False  # attention and feed-forward read the same input and are added together (GPT-J)
     feed_forward: Literal["dense", "experts", "none"] = "dense"
     modulation: Annotated[int, Field(ge=0, le=64)] = 0  # vectors of hidden size made from the conditioning, per stream
     merge: Size = 1  # tokens of the input that one token of this layer stands for
@@ -97,6 +98,8 @@ class Layer(Spec):
         if self.recurrence and (self.attention or self.mask != "causal" or self.window or self.chunk or self.memory
                                 or self.cross or self.joint):  # fmt: skip
             raise ValueError("a recurrence needs mask: causal, and stands for all attention of its layer")
+        if self.parallel and (self.feed_forward == "none" or self.attention == "none" or self.cross or self.joint):
+            raise ValueError("parallel needs attention and a feed-forward part, and no cross attention or joined text")
         if self.attention == "none" and (self.feed_forward == "none" or self.cross or self.joint):
             raise ValueError("attention: none leaves a feed-forward part alone, which cannot be none")
         if self.mask == "full" and (self.window or self.chunk):

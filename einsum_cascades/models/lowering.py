@@ -74,7 +74,8 @@ def layer_operations(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
             yield from _before_attention(sizes, sizes.attention, run)
             yield from _self_attention(sizes, sizes.attention, run)
         yield from _linears("output", sizes, run)
-        yield from _residuals("attn", sizes, run)
+        if not sizes.layer.parallel:
+            yield from _residuals("attn", sizes, run)
     if sizes.attention is not None:
         yield from _cross_attention(sizes, sizes.attention, run)
     if sizes.layer.feed_forward != "none":
@@ -84,7 +85,7 @@ def layer_operations(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
 def lm_head(hidden: int, vocabulary: int, run: LayerRun) -> Iterator[Operation]:
     """The last norm and the scores of the vocabulary, for the newest position of each sequence only."""
     yield final_norm(run, run.batch, hidden)
-    yield linear("lm_head", run.batch, hidden, vocabulary)
+    yield linear("lm_head", run.batch, hidden, vocabulary, operand="head")
 
 
 def final_norm(run: LayerRun, rows: int, hidden: int) -> Operation:
@@ -175,15 +176,25 @@ def _keys_from(run: LayerRun) -> Operand:
 
 
 def _keys_and_mask(sizes: LayerSizes, attention: Attention, run: LayerRun) -> tuple[int, Mask]:
-    layer, latent = sizes.layer, attention.latent
-    selected = latent.indexer.keys if latent is not None and latent.indexer is not None else None
+    layer, selected = sizes.layer, _selected_keys(attention)
     if run.phase == "decode":
-        keys = layer.cached_keys(run.sequence_length) + layer.memory
-        return min(keys, selected or keys), FULL
+        return decode_keys(sizes, run.sequence_length), FULL
     if selected is not None:  # as many pairs as a window of so many keys: min(p + 1, selected) for query p
         return run.sequence_length, KeyInterval(causal=True, window=selected).within(run.sequence_length)
     keys = run.sequence_length + layer.memory
     return keys, layer.interval.within(keys)
+
+
+def decode_keys(sizes: LayerSizes, sequence_length: int) -> int:
+    """Keys that a new token attends in a layer, of `sequence_length` positions that end with its own."""
+    keys = sizes.layer.cached_keys(sequence_length) + sizes.layer.memory
+    selected = None if sizes.attention is None else _selected_keys(sizes.attention)
+    return min(keys, selected or keys)
+
+
+def _selected_keys(attention: Attention) -> int | None:
+    latent = attention.latent
+    return latent.indexer.keys if latent is not None and latent.indexer is not None else None
 
 
 def _cross_attention(sizes: LayerSizes, attention: Attention, run: LayerRun) -> Iterator[Operation]:
@@ -218,7 +229,8 @@ def _before_attention(sizes: LayerSizes, attention: Attention, run: LayerRun) ->
 
 def _feed_forward(sizes: LayerSizes, run: LayerRun) -> Iterator[Operation]:
     experts, ffn = sizes.experts, sizes.ffn
-    if sizes.layer.joint != "one-stream":  # there, attention's norm and residual serve both
+    own_norm = run.norms_per_layer > 1 or not sizes.layer.parallel
+    if sizes.layer.joint != "one-stream" and own_norm:  # otherwise attention's norm serves both
         yield from _norms("ffn_norm", sizes, run)
     yield from _linears("router", sizes, run)
     if experts is not None:
@@ -252,9 +264,9 @@ def _residuals(name: str, sizes: LayerSizes, run: LayerRun) -> Iterator[Operatio
     """The sum with the stream; before it, a second norm where the model has four per layer."""
     if run.norms_per_layer == 4:
         yield from _norms(f"{name}_post_norm", sizes, run)
-    gated = bool(sizes.layer.modulation)
+    cascade = (transformer.GATED_RESIDUAL if sizes.layer.modulation else
+               transformer.PARALLEL_RESIDUAL if sizes.layer.parallel else transformer.RESIDUAL_ADD)
     for prefix, rows in _streams(sizes, run):
-        cascade = transformer.GATED_RESIDUAL if gated else transformer.RESIDUAL_ADD
         yield elementwise(f"{prefix}{name}_residual", cascade, rows, sizes.hidden)
 
 

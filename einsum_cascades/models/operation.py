@@ -29,7 +29,7 @@ from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace
 from cascadesim.einsum_cascades.texts.transformer import LINEAR
 
 OperationKind: TypeAlias = Literal["attention", "linear", "elementwise", "collective"]
-Operand: TypeAlias = Literal["weights", "experts", "activations", "kv"]
+Operand: TypeAlias = Literal["weights", "experts", "head", "activations", "kv"]
 
 
 @dataclass(frozen=True)

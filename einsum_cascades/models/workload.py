@@ -132,11 +132,12 @@ class Workload(Spec):
         """Numbers the model stores: everything in its file, `other_parameters` included."""
         layers = sum(layer.count * parts.layer_parameters(self.sizes(layer), self.norm, self.norms_per_layer)
                      for layer in self.layers.values())
-        heads = 0 if self.vocabulary is None else 2 if self.generates and not self.tied_embeddings else 1
-        embeddings = heads * (self.vocabulary or 0) * self.hidden
-        width = list(self.layers.values())[-1].hidden or self.hidden
-        final = self.final_norms * parts.norm_parameters(self.norm, width)
-        return layers + embeddings + final + sum(self.other_parameters.values())
+        last = parts.norm_parameters(self.norm, list(self.layers.values())[-1].hidden or self.hidden)
+        return layers + self.vocabulary_parameters() + self.final_norms * last + sum(self.other_parameters.values())
+
+    def vocabulary_parameters(self) -> int:
+        """Numbers of the embeddings and of the matrix before the scores of the vocabulary, among `parameters`."""
+        return (1 + (self.generates and not self.tied_embeddings)) * (self.vocabulary or 0) * self.hidden
 
     def expert_parameters(self) -> int:
         """Numbers of experts that tokens choose, among `parameters`; shared ones count among the other weights."""
@@ -148,8 +149,7 @@ class Workload(Spec):
 
         `word_bytes` of a number, its share of the scales of a group included.
         """
-        length = self._length(sequence_length)
-        words = sum(layer.count * cached_words(self.sizes(layer), length, self.text_length or 0)
+        words = sum(layer.count * cached_words(self.sizes(layer), self._length(sequence_length), self.text_length or 0)
                     for layer in self.layers.values())
         return ceil(words * _positive("batch", batch) * word_bytes)
 

@@ -222,6 +222,10 @@ RESIDUAL_ADD = cascade("residual-add", """
     Y[r,d] = X[r,d] + A[r,d]
 """)
 
+PARALLEL_RESIDUAL = cascade("parallel-residual", """
+    Y[r,d] = X[r,d] + A[r,d] + F[r,d]                # attention and feed-forward side by side
+""")
+
 GATED_RESIDUAL = cascade("gated-residual", """
     Y[r,d] = X[r,d] + G[d] * A[r,d]                  # the gate comes from the conditioning (adaLN)
 """)

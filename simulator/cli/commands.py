@@ -60,6 +60,7 @@ OWN = {
     "import": "cascadesim.simulator.cli.cascades:import_cascade",
     "workload": "cascadesim.simulator.cli.cascades:print_workload",
     "map": "cascadesim.simulator.cli.mapper:map_cascade",
+    "generate": "cascadesim.simulator.cli.generate:generate",
     "gna": "cascadesim.simulator.cli.gna:gna",
     "explore": "cascadesim.simulator.cli.explore:explore",
     "list": "cascadesim.simulator.cli.commands:list_names",

@@ -1,9 +1,8 @@
 """Where results leave the program: standard streams, files that appear whole or not at all, tables, progress, numbers.
 
-A closed stream is occupied, so that no file which is opened later gets its number. What cannot be written to standard
-output is told at the end, when files asked for beside it are written; what cannot be written to standard error is lost.
-Files are written beside the target and renamed over it when the work has succeeded; what ends the work, a signal
-included, takes the half-written file away. Numbers are as a person reads them: 2.013 ms, 375.0 MiB.
+A closed stream is occupied, so that no later file gets its number. What cannot be written to standard output is told at
+the end, after files asked for beside it. Files are written beside the target and renamed over it when the work has
+succeeded; what ends the work takes the half-written file away. Numbers are as a person reads them: 2.013 ms, 375.0 MiB.
 """
 
 from __future__ import annotations
@@ -53,8 +52,7 @@ class Outlet(io.FileIO):
 def standard_streams() -> Iterator[Outlet]:
     """Keep standard output and error from failing during the block; yield where standard output goes.
 
-    Streams that somebody else has put in place (a test, a notebook) stay as they are.
-    """
+    Streams that others have put in place (a test, a notebook) stay."""
     while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= 2:  # occupies a closed one; writing to it goes on failing
         pass
     os.close(descriptor)

@@ -159,6 +159,14 @@ def test_routed_experts_are_stored_in_their_own_type() -> None:
     assert found.weights == 2 * (model.parameters() - experts) + experts * 17 // 32  # 4.25 bits
 
 
+def test_embeddings_and_head_are_stored_in_their_own_type() -> None:
+    """Llama-3.1-8B: twice 128,256 x 4096 in 16 bits, the rest in 8."""
+    machine = catalogue.load("h100-sxm", ["types.weights=fp8", "types.head=bf16"])
+    found = memory(Request(load_workload("llama"), machine, 1024, 1, "decode"))
+    assert found is not None
+    assert found.weights == load_workload("llama").parameters() + 2 * 128_256 * 4096
+
+
 def test_attention_alone_is_checked_for_its_cache_alone_and_products_not_at_all() -> None:
     """80 GB hold 74 sequences of 1.0737 GB."""
     line = refusal(run("--scope", "attention"))
@@ -208,6 +216,7 @@ def test_the_cache_of_an_array_has_its_width() -> None:
     ("workload", "setting", "line"),
     [
         ("bert", "types.kv=fp8", "types.kv: bert keeps no KV cache"),
+        ("dit-xl-2-256", "types.head=fp8", "types.head: dit-xl-2-256 has no vocabulary"),
         ("llama", "types.experts=fp8", "types.experts: llama-3.1-8b has no routed experts"),
     ],
 )

@@ -74,6 +74,16 @@ def test_key_heads_are_repeated_where_there_are_fewer_than_devices() -> None:
     assert divided(whole, 16).kv_cache_bytes(1024, 1) == whole.kv_cache_bytes(1024, 1) // 8
 
 
+def test_parts_side_by_side_are_added_before_their_one_sum_a_layer() -> None:
+    """Falcon-180B: attention and feed-forward of a layer, 14,848 wide, leave one sum between them."""
+    found = operations("falcon-180b", 8)
+    assert [name for name in found if name.endswith("all_reduce")] == ["ffn_down_all_reduce"]
+    names = list(found)
+    place = names.index("ffn_down_all_reduce")
+    assert names[place - 1 : place + 2] == ["ffn_down", "ffn_down_all_reduce", "ffn_residual"]
+    assert dict(found["ffn_down_all_reduce"].extents) == {"r": 2048, "d": 14_848}
+
+
 @pytest.mark.parametrize(
     ("name", "devices", "problem"),
     [

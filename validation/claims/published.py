@@ -21,6 +21,9 @@ from cascadesim.validation.gpu.layouts import UNIFIED
 from cascadesim.validation.gpu.model import predicted_cycle_level_s, predicted_unseen_s
 from cascadesim.validation.gpu.verdict import judge
 from cascadesim.validation.kernels.model import STATIC_COUNTS, compiled_counts
+from cascadesim.validation.models import kernel_sums
+from cascadesim.validation.models import predictions as predictions_of_models
+from cascadesim.validation.models import rows as models
 from cascadesim.validation.spatten import exact, paper, rtl
 from cascadesim.validation.table import Layout, ParseTable, Row, parse_table
 
@@ -72,6 +75,10 @@ SUITES = (
     gpu("gpu-ops", selections.OPS),
     gpu("gpu-left-out", selections.CALIBRATED, lambda shapes, _: predicted_unseen_s(shapes)),
     gpu(CYCLE_LEVEL, selections.CYCLES, lambda shapes, _: predicted_cycle_level_s(shapes)),
+    suite("models", models.FILE, models.TIDY, predictions_of_models.figures, "source device workload reason",
+          models.parse_models),
+    suite("models-kernels", kernel_sums.FILE, kernel_sums.LAYOUT, kernel_sums.milliseconds, "device model",
+          judge=kernel_sums.judge),
     suite("kernels-static", "kernels-static.csv", STATIC_COUNTS, compiled_counts, "gpu"),
     suite("spatten-behavioural", "spatten-behavioural.csv", exact.BEHAVIOURAL, exact.behavioural, "kind",
           exact.parse_behavioural),

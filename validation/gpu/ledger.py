@@ -22,6 +22,7 @@ from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import gemm, memory, programs, timing
 from cascadesim.accelerators.gpu.batch import LAUNCHES
 from cascadesim.accelerators.gpu.calibration import estimates
+from cascadesim.accelerators.gpu.engines import collectives
 from cascadesim.accelerators.gpu.generic import blocks
 from cascadesim.accelerators.gpu.generic import timing as generic_timing
 from cascadesim.accelerators.gpu.kernel import FOLDER, kernels
@@ -45,7 +46,7 @@ _FIELDS = ("tensor_rate", "window_instructions", "instructions_per_score", "elem
 _FIELD = re.compile(rf"\b({'|'.join(_FIELDS)}): ([0-9.]+)")
 _OF_GENERATIONS = re.compile(r"generations: \[([^\]]+)\]")
 _CONSTANT = re.compile(r"(?m)^((?:#[^\n]*\n)*)([A-Z_]+(?:, [A-Z_]+)*)(?:: \w+)? = ([-0-9._e, ]+?)(?:\s+#\s*(.*))?$")
-_MODULES = (timing, memory, gemm, programs, blocks, generic_timing)
+_MODULES = (timing, memory, gemm, programs, blocks, generic_timing, collectives)
 ROWS_OF: Mapping[str, RowSelection] = {
     "encoder": RowSelection(("encoder",), ("encoder",)), "prefill": RowSelection(("prefill",), ("prefill",)),
     "decode": RowSelection(("decode",), ("decode",)), "products": RowSelection(("gemm",), ("gemm",)),

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from cascadesim.accelerators.catalogue import load, presets
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.engines.collectives import ring_timing
 from cascadesim.accelerators.gpu.grid import Reals, shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
-from cascadesim.accelerators.gpu.memory import Movement, ring_timing
+from cascadesim.accelerators.gpu.memory import Movement
 from cascadesim.accelerators.gpu.programs import ring_program
 from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of

@@ -153,3 +153,9 @@ def test_a_longer_sequence_scales_the_layout() -> None:
     found = next(iter(flux.operations(scope="attention", sequence_length=4 * 4096)))
     assert isinstance(found.mask, ExtraKeys)
     assert found.mask.pattern.layout == (128, 128)
+
+
+@pytest.mark.parametrize("other", [{"feed_forward": "none"}, {"attention": "none"}, {"cross": "encoder"}])
+def test_parts_side_by_side_need_both(other: dict[str, str]) -> None:
+    with pytest.raises(SpecError, match="parallel needs attention and a feed-forward part"):
+        validate(Layer, {"count": 1, "mask": "causal", "parallel": True, **other}, "mine.yaml")

@@ -260,3 +260,13 @@ def test_rows_of_the_experts_cover_every_choice(tokens: int, chosen: int) -> Non
     of = sizes(layer(feed_forward="experts"), experts=experts)
     rows, _, _, copies = extents(operations(of, batch=1, length=tokens)["expert_up"])
     assert 0 <= rows * copies - tokens * chosen < copies
+
+
+@pytest.mark.parametrize(("norms", "named"), [(1, ["attn_norm"]), (2, ["attn_norm", "ffn_norm"])])
+def test_attention_and_feed_forward_side_by_side_have_one_sum(norms: int, named: list[str]) -> None:
+    """GPT-J: one norm for both; Falcon-180B: one each, of the same input. The sum takes stream, attention and both."""
+    found = operations(sizes(layer(mask="causal", parallel=True)), norms=norms)
+    assert [name for name in found if name.endswith("norm")] == named
+    assert [name for name in found if name.endswith("residual")] == ["ffn_residual"]
+    assert found["ffn_residual"].cascade.inputs == ("X", "A", "F")
+    assert list(found)[-1] == "ffn_residual"

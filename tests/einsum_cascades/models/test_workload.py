@@ -305,3 +305,12 @@ def test_decoding_a_sequence_attends_as_many_pairs_as_its_prefill(length: int) -
             for position in range(1, length + 1)
         ]
         assert sum(steps) == prefill.mask.attended_pairs(length, length)
+
+
+def test_parameters_of_models_whose_parts_run_side_by_side() -> None:
+    """GPT-J: four 4096 x 4096, two 4096 x 16384 with biases and a norm, 28 times; embeddings, head with bias, norm.
+    Falcon-180B: 232 heads of 64, 8 of keys and values, two norms of 14848, 80 times."""
+    layer = 4 * 4096**2 + 2 * 4096 * 16384 + 16384 + 4096 + 2 * 4096
+    assert load_workload("gpt-j-6b").parameters() == 28 * layer + 2 * 50400 * 4096 + 50400 + 2 * 4096 == 6_050_882_784
+    layer = 2 * 14848**2 + 2 * 14848 * 8 * 64 + 2 * 14848 * 59392 + 4 * 14848
+    assert load_workload("falcon-180b").parameters() == 80 * layer + 2 * 65024 * 14848 + 2 * 14848 == 179_522_565_120

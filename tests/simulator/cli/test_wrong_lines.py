@@ -101,7 +101,7 @@ LINES = [  # what is typed, and the part of the answer that says what to type in
     ("show h100", "did you mean 'h100-sxm'?"),
     ("validate gpu", "did you mean 'gpu-"),
     ("simulat --arch h100-sxm", "did you mean 'simulate'?"),
-    ("help", "known: explore, gna"),
+    ("help", "known: explore, generate, gna"),
     ("--arch h100-sxm", "no such option '--arch'"),
 ]
 

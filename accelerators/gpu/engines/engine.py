@@ -1,0 +1,51 @@
+"""Engines by name: what each fuses, launches and adds up, one table (`engines.yaml`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from cascadesim.einsum_cascades.notation.errors import UnknownNameError
+from cascadesim.einsum_cascades.notation.schema import NonNegativeFloat, Positive, Spec, read_yaml, validate
+
+FILE = Path(__file__).parent / "engines.yaml"
+Fusion: TypeAlias = Literal["qkv", "gate", "residual-norm", "rotary-cache", "all-reduce-norm"]
+Algorithm: TypeAlias = Literal["ring", "nccl", "one-shot", "two-shot", "in-switch"]
+
+
+class Engine(Spec):
+    """One engine.
+
+    `graphs`: kernels come from CUDA graphs; False: one by one, from a stream. `host_launch_s`: what the host needs for
+    each launch; the next kernel waits for it, in the closed form. `kernels`: of attention, those that it has, in order;
+    `groups`: query heads of a key head that one of them is compiled for. `all_reduce`: the fastest is taken at each
+    size. `tokens_per_pass`: of prompts at once.
+    """
+
+    source: str
+    fuses: tuple[Fusion, ...] = ()
+    graphs: bool = True
+    host_launch_s: NonNegativeFloat = 0.0
+    kernels: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[Positive, ...]] = {}
+    all_reduce: tuple[Algorithm, ...]
+    tokens_per_pass: Positive | None = None
+
+
+class _Engines(Spec):
+    engines: Mapping[str, Engine]
+
+
+@cache
+def engines() -> Mapping[str, Engine]:
+    """Name -> engine."""
+    return validate(_Engines, {"engines": read_yaml(FILE)}, FILE.name).engines
+
+
+def find_engine(name: str) -> Engine:
+    """Raises UnknownNameError."""
+    if name not in engines():
+        raise UnknownNameError("engine", name, engines())
+    return engines()[name]

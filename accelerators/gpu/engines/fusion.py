@@ -1,0 +1,170 @@
+"""The list of a model's operations as an engine launches it: a pure rewrite, before anything is planned.
+
+What reads the same input is one product (queries, keys and values; both halves of a gated feed-forward part). A sum
+with the stream and the norm after it are one kernel, over the border of two layers, too: the first layer's norm stays
+alone, the last layer's sum goes with the norm before the head. So is the sum over devices before them, where an engine
+has such a kernel. The rotation of queries and keys and the copy of values
+into the cache are one kernel. Every operation of the cascades is still done, as often as before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+
+from cascadesim.accelerators.gpu.engines.engine import Engine
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts import transformer
+
+PRODUCTS: Mapping[str, Mapping[tuple[str, ...], str]] = {  # fusion -> products of one input -> the name of their union
+    "qkv": {("q_proj", "k_proj", "v_proj"): "qkv_proj"},
+    "gate": {(f"{prefix}up", f"{prefix}gate"): f"{prefix}up_gate" for prefix in ("ffn_", "shared_", "expert_")},
+}
+SUMS = (transformer.RESIDUAL_ADD, transformer.PARALLEL_RESIDUAL)
+NORMS = (transformer.RMS_NORM, transformer.LAYER_NORM)
+ROTARY_CACHE = cascade("rotary-cache", f"""{transformer.ROTARY.text}
+    VC[s,f] = V[s,f]                                 # the new values, into the cache; its keys are among the rows
+""")
+
+
+def fused(operations: Sequence[Operation], engine: Engine) -> tuple[Operation, ...]:
+    """The operations as `engine` launches them."""
+    found = tuple(operations)
+    for kind in (kind for kind in PRODUCTS if kind in engine.fuses):
+        found = tuple(_joined_products(found, PRODUCTS[kind]))
+    if "rotary-cache" in engine.fuses:
+        found = tuple(_rotated(found))
+    if "residual-norm" in engine.fuses:
+        found = tuple(_normed(_across_layers(found)))
+    return tuple(_reduced(found)) if "all-reduce-norm" in engine.fuses else found
+
+
+def _joined_products(operations: Sequence[Operation], known: Mapping[tuple[str, ...], str]) -> Iterator[Operation]:
+    place = 0
+    while place < len(operations):
+        names = next((names for names in known
+                      if tuple(each.name for each in operations[place:place + len(names)]) == names), ())  # fmt: skip
+        together = operations[place:place + max(len(names), 1)]
+        place += len(together)
+        if not names:
+            yield from together
+            continue
+        first, outputs = together[0], sum(each.extent("n") for each in together)
+        yield replace(first, name=known[names], extents=tuple({**dict(first.extents), "n": outputs}.items()))
+
+
+def _rotated(operations: Sequence[Operation]) -> Iterator[Operation]:
+    """Rotations of queries and keys, which follow each other, before the attention that reads them."""
+    waiting: list[Operation] = []
+    for one in operations:
+        if one.cascade == transformer.ROTARY:
+            waiting.append(one)
+            continue
+        if waiting:
+            yield from _rotation(waiting, one)
+            waiting = []
+        yield one
+
+
+def _rotation(parts: Sequence[Operation], attention: Operation) -> Iterator[Operation]:
+    if len(parts) < 2 or attention.kind != "attention":
+        yield from parts
+        return
+    size, rows = dict(attention.extents), sum(part.extent("r") for part in parts)
+    values = size["b"] * size["m" if attention.operand != "kv" else "p"] * size["h"] // size["g"]
+    extents = (("r", rows), ("d", parts[0].extent("d")), ("s", values), ("f", size["f"]))
+    yield replace(parts[0], name="rotary_cache", cascade=ROTARY_CACHE, extents=extents)
+
+
+def _across_layers(operations: Sequence[Operation]) -> tuple[Operation, ...]:
+    """Move the sums that end a layer before the norm that begins the next one, where all layers can.
+
+    The first layer of all begins with a norm alone, the norm before the head follows the last layer's sums.
+    """
+    layers = tuple(dict.fromkeys(one.layer for one in operations if one.layer))
+    ends = [_end([one for one in operations if one.layer == layer]) for layer in layers]
+    heads = [next(one for one in operations if one.layer == layer) for layer in layers]
+    last = next((one for one in operations if not one.layer and one.cascade in NORMS), None)
+    alike = {(end[-1].extents, head.extents) for end, head in zip(ends, heads, strict=True) if end}
+    if last is None or not all(ends) or len(alike) != 1 or any(head.cascade not in NORMS for head in heads):
+        return tuple(operations)
+    moved, begins = {id(one) for end in ends for one in end}, dict(zip(map(id, heads), ends, strict=True))
+    found: list[Operation] = []
+    for one in (one for one in operations if id(one) not in moved):
+        alone = int(one is heads[0])
+        found += [replace(one, count=1)] * alone
+        if id(one) in begins and one.count > alone:
+            found += [replace(each, count=one.count - alone) for each in (*begins[id(one)], one)]
+        elif one is last:
+            found += [*(replace(each, count=1) for each in ends[-1]), one]
+        elif id(one) not in begins:
+            found.append(one)
+    return tuple(found)
+
+
+def _end(layer: Sequence[Operation]) -> tuple[Operation, ...]:
+    """The sum with the stream that ends a layer, with the one over devices before it; nothing for other ends."""
+    if len(layer) < 2 or layer[-1].cascade not in SUMS:
+        return ()
+    return tuple(layer[-2:]) if layer[-2].kind == "collective" else (layer[-1],)
+
+
+def _reduced(operations: Sequence[Operation]) -> Iterator[Operation]:
+    """Sums over devices that a sum with the stream and a norm follow."""
+    waiting: Operation | None = None
+    for one in operations:
+        if waiting is not None:
+            if (one.count, one.extents) == (waiting.count, waiting.extents) and one.cascade in _ADDED:
+                yield replace(waiting, name=f"{waiting.name}_norm", cascade=_reduced_text(one.cascade))
+            else:
+                yield from (waiting, one)
+            waiting = None
+        elif one.kind == "collective":
+            waiting = one
+        else:
+            yield one
+
+
+def _normed(operations: Sequence[Operation]) -> Iterator[Operation]:
+    """Sums that a norm of the same rows follows."""
+    waiting: Operation | None = None
+    for one in operations:
+        if waiting is not None and one.cascade in NORMS and (one.extents, one.count) == (
+            waiting.extents, waiting.count
+        ):
+            yield replace(one, name=f"{waiting.name}_norm", cascade=_sum_and_norm(waiting.cascade, one.cascade))
+            waiting = None
+            continue
+        if waiting is not None:
+            yield waiting
+        waiting = one if one.cascade in SUMS else None
+        if waiting is None:
+            yield one
+    if waiting is not None:
+        yield waiting
+
+
+@cache
+def _sum_and_norm(total: Cascade, norm: Cascade) -> Cascade:
+    """Both texts as one: the sum T is written as the stream Z, and the norm reads it."""
+    added = re.sub(r"\bY\[", "T[", total.text)
+    after = re.sub(r"\bX\[", "T[", norm.text)
+    return cascade(f"{total.name}-{norm.name}", "\n".join((added, after, "Z[r,d] = T[r,d]")))
+
+
+_ADDED = tuple(_sum_and_norm(transformer.RESIDUAL_ADD, norm) for norm in NORMS)
+
+
+@cache
+def _reduced_text(added: Cascade) -> Cascade:
+    """The sum over devices x ahead of a sum with the stream and a norm: A is made, not read."""
+    return cascade(f"all-reduce-{added.name}", f"A[r,d] = P[x,r,d]\n{added.text}")
+
+
+def after_all_reduce(text: Cascade) -> Cascade | None:
+    """What such a kernel does with the sum over devices; None where that is all."""
+    return next((added for added in _ADDED if text == _reduced_text(added)), None)

@@ -1,0 +1,97 @@
+"""`cascadesim generate`: tokens per second of requests that start together, and what each of them waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from cascadesim.simulator.cli.options import (
+    LARGEST_BATCH,
+    completing,
+    lengths,
+    one_of,
+    output_format,
+    setting,
+    whole,
+)
+from cascadesim.simulator.result import Result, delivered, write_lines
+from cascadesim.simulator.views.output import aligned
+
+if TYPE_CHECKING:
+    from cascadesim.simulator.generate import Generation
+
+MOST_DEVICES = 2**10
+
+
+@click.command("generate", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--arch", "architecture", required=True, metavar="NAME", shell_complete=completing("architectures"),
+              help="The device: a preset or a YAML file.")
+@click.option("--workload", required=True, metavar="NAME", shell_complete=completing("workloads"),
+              help="The model: a name, a YAML file, or its config.json.")
+@click.option("--devices", type=whole(1, MOST_DEVICES, " devices"), default="1", show_default=True, metavar="N",
+              help="Devices that divide the model (tensor parallelism).")
+@click.option("--input", "input_length", type=lengths, default="1K", show_default=True, metavar="N",
+              help="Tokens of a prompt.")
+@click.option("--output", "output_length", type=lengths, default="1K", show_default=True, metavar="N",
+              help="Tokens that follow it, the first included.")
+@click.option("--concurrency", type=whole(1, LARGEST_BATCH, " requests"), default="1", show_default=True,
+              metavar="N", help="Requests at once.")
+@click.option("--engine", metavar="NAME", help="Whose fused kernels run: tensorrt-llm, vllm, sglang, pytorch or none.  "
+                                               "[none]")
+@click.option("--batching", type=one_of("static"), default="static", show_default=True, metavar="[static]",
+              help="All requests start together; none joins or waits.")
+@click.option("--set", "settings", type=setting, multiple=True, metavar="FIELD=VALUE",
+              help="Another value for a field of the device or of the model; repeatable.")
+@output_format("table", "json")
+def generate(
+    architecture: str, workload: str, devices: int, input_length: tuple[int, ...], output_length: tuple[int, ...],
+    concurrency: int, engine: str | None, batching: str, settings: tuple[str, ...], format_: str,
+) -> Result[Generation]:  # fmt: skip
+    """Time to the first token, time per token, tokens/s and memory of requests that start together.
+
+    \b
+    cascadesim generate --arch h100-sxm --devices 4 --workload llama-3.1-70b --concurrency 16 --engine vllm
+    """
+    for name, given in (("--input", input_length), ("--output", output_length)):
+        if len(given) > 1:
+            raise click.UsageError(f"generate takes one {name}")
+
+    def found() -> Result[Generation]:
+        from cascadesim.simulator import generate as generation
+        from cascadesim.simulator.cli.run import requests_of
+
+        own = (f"parallel.tensor={devices}",) * (devices > 1) + (f"engine={engine}",) * (engine not in (None, "none"))
+        (asked,) = requests_of((*own, *settings), (architecture,), (workload,), None, input_length, (concurrency,),
+                               ("prefill",), "model", "analytical", "physical")  # fmt: skip
+        result = generation.generate(asked, input_length[0], output_length[0])
+        return Result(result, result.to_dict, lambda: [result.to_row()],
+                      lambda stream: write_lines(_table(result), stream))  # fmt: skip
+
+    return cast("Result[Generation]", delivered(found, format_))
+
+
+def _table(found: Generation) -> Iterator[str]:
+    many = f"{found.devices} x " * (found.devices > 1)
+    requests = f"{found.concurrency:,} request{'s' * (found.concurrency > 1)}"
+    yield (f"{found.workload} on {many}{found.architecture}, engine {found.engine}: {requests} of "
+           f"{found.input_length:,} tokens at once, {found.output_length:,} new ones each")
+    yield ""
+    rows = [
+        ("first token", f"{found.ttft_s * 1e3:,.2f} ms", f"bound by {found.bound_by['prefill']}"),
+        ("each later token", "" if found.tpot_s is None else f"{found.tpot_s * 1e3:,.3f} ms",
+         f"bound by {found.bound_by['decode']}" if found.tpot_s is not None else "none"),
+        ("whole request", f"{found.latency_s:,.3f} s", f"{found.concurrency / found.latency_s:,.3f} requests/s"),
+        ("throughput", f"{found.tokens_per_s:,.1f} tokens/s",
+         f"{found.tokens_per_s / found.devices:,.1f} tokens/s a device"),
+    ]  # fmt: skip
+    if found.memory is not None:
+        held = ", ".join(f"{name} {size / 1e9:,.2f}" for name, size in found.memory.parts.items() if size)
+        rows.append(("memory of a device", f"{found.memory.total / 1e9:,.2f} GB", held))
+        rows.append(("largest concurrency", f"{found.largest_concurrency:,}", "that fits"))
+    yield from aligned(rows, names=1)
+    if found.uncertainty is not None:
+        yield f"error of published runs like it: {found.uncertainty.latency:.0%} ({found.uncertainty.basis})"
+    for note in found.notes:
+        yield f"note: {note}"

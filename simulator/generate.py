@@ -1,0 +1,246 @@
+"""A static batch generated: its prompts in passes, then one step after another, each with a longer cache.
+
+Every step is that of `simulate` in closed form; nothing is taken at a mean length. What does not depend on the cache
+is timed once and counted; the rest is timed for all lengths at once where the accelerator can, and summed exactly.
+The first token comes from the prompt; `tpot_s` is the mean of the steps after it. Requests start and end together, so
+that all have the same latency; none waits or joins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from cascadesim.accelerators.protocol import TimesCaches
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY
+from cascadesim.einsum_cascades.models.lowering import decode_keys
+from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.workload import Workload
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.execution import planned_and_executed, whole_cycles
+from cascadesim.simulator.report import MemoryUse, Uncertainty
+from cascadesim.simulator.request import AnyWorkload, Request, largest_batch, memory, own_operations, refuse_too_large
+from cascadesim.simulator.simulate import operations, reports
+
+SCHEMA = "cascadesim.generation/1"
+LARGEST_BATCH = 2**16  # assumed: beyond any serving batch
+Place: TypeAlias = tuple[str, str]  # layer and name of an operation
+Extents: TypeAlias = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a batch of `concurrency` requests takes that start together. None: no step follows the first token."""
+
+    architecture: str
+    workload: str
+    engine: str
+    devices: int
+    input_length: int
+    output_length: int
+    concurrency: int
+    ttft_s: float
+    tpot_s: float | None
+    memory: MemoryUse | None  # of one device at the end, None where no capacity is stated
+    largest_concurrency: int | None
+    bound_by: Mapping[str, str | None]  # phase -> unit
+    uncertainty: Uncertainty | None
+    notes: tuple[str, ...] = ()
+    batching: str = "static"
+
+    @property
+    def latency_s(self) -> float:
+        return self.ttft_s + (self.output_length - 1) * (self.tpot_s or 0.0)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Output tokens of all requests over all the time, prompts included."""
+        return self.concurrency * self.output_length / self.latency_s
+
+    def to_dict(self) -> dict[str, object]:
+        """Write the JSON object of the contract (design, section 5)."""
+        held = self.memory
+        plain = ("architecture", "workload", "engine", "devices", "batching", "input_length", "output_length",
+                 "concurrency", "ttft_s", "tpot_s")  # fmt: skip
+        return {
+            "schema": SCHEMA, **{name: getattr(self, name) for name in plain},
+            "latency_s": dict.fromkeys(("mean", "p50", "p90", "p99"), self.latency_s),
+            "tokens_per_s": {"total": self.tokens_per_s, "per_device": self.tokens_per_s / self.devices},
+            "requests_per_s": self.concurrency / self.latency_s,
+            "memory_bytes": None if held is None else {**asdict(held), "total": held.total},
+            "largest_concurrency": self.largest_concurrency, "bound_by": dict(self.bound_by),
+            "uncertainty": None if self.uncertainty is None else asdict(self.uncertainty), "notes": list(self.notes),
+        }  # fmt: skip
+
+    def to_row(self) -> dict[str, object]:
+        """Write one flat row with the unit in every column's name."""
+        content = self.to_dict()
+        row = {name: value for name, value in content.items() if isinstance(value, str | int | float | None)}
+        nested = (("tokens_per_s", self.tokens_per_s), ("latency_s", self.latency_s))
+        return row | dict(nested) | {f"memory_{kind}_bytes": size for kind, size in
+                                     (asdict(self.memory) if self.memory else {}).items()}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MeasuredRuns:
+    """Published runs of one engine on one device: half of their tokens/s were within `latency`, nine tenths in `p90`.
+
+    `ranges`: of their sizes, smallest and largest.
+    """
+
+    device: str
+    engine: str
+    rows: int
+    latency: float
+    p90: float
+    ranges: Mapping[str, Sequence[int]]
+    workloads: Sequence[str]
+
+    @property
+    def what(self) -> str:
+        return f"published runs of {self.engine} on {self.device} (validation suite models)"
+
+
+def uncertainty_of(asked: Request, input_length: int, output_length: int) -> Uncertainty | None:
+    """The errors of the same engine on the same device, or of another there; None where nothing ran on it."""
+    can = asked.accelerator.capabilities
+    near = [one for one in _measured() if one.device == asked.accelerator.name]
+    if not near:
+        return None
+    found = min(near, key=lambda one: (one.engine != can.engine, -one.rows))
+    sizes = {"devices": can.devices, "batch": asked.sequences, "input_tokens": input_length,
+             "output_tokens": output_length}  # fmt: skip
+    outside = [f"engine {can.engine}"] * (found.engine != can.engine)
+    outside += [asked.workload.name] * (asked.workload.name not in found.workloads)
+    outside += [f"{name.replace('_', ' ')} {size:,}" for name, size in sizes.items()
+                if not found.ranges[name][0] <= size <= found.ranges[name][1]]  # fmt: skip
+    basis = f"outside what was measured: {outside[0]}; nearest: {found.what}" if outside else found.what
+    return Uncertainty(found.latency, basis, found.p90, found.rows, not outside)
+
+
+@cache
+def _measured() -> tuple[MeasuredRuns, ...]:
+    file = Path(__file__).with_name("generation_uncertainty.json")
+    return tuple(MeasuredRuns(**one) for one in json.loads(file.read_text(encoding="utf-8")))
+
+
+def generate(asked: Request, input_length: int, output_length: int) -> Generation:
+    """Generate with the workload, accelerator and batch of `asked`.
+
+    Raises CascadeSimError where the workload generates nothing, the batch does not fit, or as `simulate` does.
+    """
+    whole, step = phases(asked, input_length, output_length)
+    can, last, needed = asked.accelerator.capabilities, step.length, memory_of(whole, step)
+    if needed is not None:
+        refuse_too_large(whole, needed, partial(_needed_by, whole, step))
+    prompts = {size: reports(replace(whole, batch=size))[0] for size in passes(whole)}
+    steps = range(input_length + 1, last + 1)
+    after = reports(step) if steps else ()
+    return Generation(
+        architecture=asked.accelerator.name, workload=asked.workload.name, engine=can.engine, devices=can.devices,
+        input_length=input_length, output_length=output_length, concurrency=whole.sequences,
+        ttft_s=sum(count * prompts[size].latency_s for size, count in passes(whole).items()),
+        tpot_s=decode_cycles(step, steps) / asked.accelerator.clock_hz / len(steps) if steps else None,
+        memory=needed,
+        largest_concurrency=None if needed is None else largest_batch(LARGEST_BATCH, partial(_needed_by, whole, step)),
+        bound_by={"prefill": next(iter(prompts.values())).bound_by, "decode": after[0].bound_by if after else None},
+        uncertainty=uncertainty_of(whole, input_length, output_length),
+        notes=tuple(dict.fromkeys(note for report in (*prompts.values(), *after) for note in report.notes)),
+    )  # fmt: skip
+
+
+def phases(asked: Request, input_length: int, output_length: int) -> tuple[Request, Request]:
+    """The prompts of a batch and its last step, as requests of a simulation. Raises CascadeSimError as `generate`."""
+    workload = asked.workload
+    if not isinstance(workload, Workload) or not workload.generates:
+        raise CascadeSimError(f"{workload.name}: generates no tokens; no layer of it is causal")
+    if output_length < 1:
+        raise CascadeSimError(f"output length: must be at least 1, got {output_length}")
+    whole = replace(asked, sequence_length=input_length, phase="prefill", scope="model", fidelity="analytical")
+    return whole, replace(whole, sequence_length=input_length + output_length - 1, phase="decode")
+
+
+def passes(prompts: Request) -> Counter[int]:
+    """Divide the prompts into passes of as many whole ones as the engine takes at once: prompts -> passes of so many.
+    """
+    most = prompts.accelerator.capabilities.tokens_per_pass
+    each = prompts.sequences if most is None else max(1, min(most // prompts.length, prompts.sequences))
+    full, left = divmod(prompts.sequences, each)
+    return Counter({size: count for size, count in ((each, full), (left, 1)) if size})
+
+
+def memory_of(prompts: Request, last_step: Request) -> MemoryUse | None:
+    """What a device holds when the cache is longest, with the activations of the larger of a pass and a step."""
+    needed, of_prompts = memory(last_step), memory(replace(prompts, batch=max(passes(prompts))))
+    if needed is None or of_prompts is None:
+        return None
+    return replace(needed, activations=max(needed.activations, of_prompts.activations))
+
+
+def _needed_by(prompts: Request, last_step: Request, batch: int) -> MemoryUse | None:
+    return memory_of(replace(prompts, batch=batch), replace(last_step, batch=batch))
+
+
+def decode_cycles(step: Request, lengths: Sequence[int]) -> float:
+    """Cycles of all steps with caches of these lengths, the new token's key included: the sum of their reports'."""
+    varying = _varying(step, lengths)
+    total = 0.0
+    for operation in operations(replace(step, sequence_length=lengths[0])):
+        extents = varying.get((operation.layer, operation.name))
+        spent = (len(lengths) * _cycles(operation, step) if extents is None
+                 else _cycles_over(operation, extents, step))  # fmt: skip
+        total += operation.count * spent
+    return total
+
+
+def _varying(step: Request, lengths: Sequence[int]) -> Mapping[Place, Counter[Extents]]:
+    """Operations whose extents change from step to step, with how many steps have which.
+
+    Attention has as many keys as its layer sees; anything else that changes is as long as the sequence.
+    """
+    found: dict[Place, Counter[Extents]] = {}
+    ends = (own_operations(replace(step, sequence_length=length)) for length in (lengths[0], lengths[-1]))
+    for first, last in zip(*ends, strict=True):
+        keys = _keys(step.workload, first, lengths)
+        attends = [one.extent(KEY) for one in (first, last)] == [keys[0], keys[-1]] if keys else False
+        changed = {KEY} if attends else {rank for rank, size in first.extents if size != last.extent(rank)}
+        sizes = keys if attends else lengths
+        if _with(last, changed, sizes[-1]) != last.extents:
+            raise AssertionError(f"{first.name} of {step.workload.name} grows otherwise than its sequence")
+        if changed:
+            found[first.layer, first.name] = Counter(_with(first, changed, size) for size in sizes)
+    return found
+
+
+def _keys(workload: AnyWorkload, operation: Operation, lengths: Sequence[int]) -> list[int]:
+    """Keys of each step where the operation attends the cache of its layer; otherwise none."""
+    if operation.name != "attention" or not isinstance(workload, Workload):
+        return []
+    sizes = workload.sizes(workload.layers[operation.layer])
+    return [decode_keys(sizes, length) for length in lengths]
+
+
+def _with(operation: Operation, ranks: Collection[str], size: int) -> Extents:
+    return tuple((rank, size if rank in ranks else own) for rank, own in operation.extents)
+
+
+def _cycles(operation: Operation, step: Request) -> float:
+    return planned_and_executed(operation, step.machine, step.accounting, step.fidelity).exact_cycles
+
+
+def _cycles_over(operation: Operation, extents: Mapping[Extents, int], step: Request) -> float:
+    """Cycles over steps that differ in the extents of one operation: at once where they do in one that grows."""
+    machine, rank = step.machine, {"attention": KEY, "linear": "n"}.get(operation.kind, "")
+    others = {tuple(size for size in each if size[0] != rank) for each in extents}
+    if isinstance(machine, TimesCaches) and len(others) == 1:
+        cycles = machine.cycles_by_length(operation, np.array([dict(each)[rank] for each in extents], dtype=np.int64))
+        if cycles is not None:
+            return sum(steps * whole_cycles(each) for steps, each in zip(extents.values(), cycles, strict=True))
+    return sum(steps * _cycles(replace(operation, extents=each), step) for each, steps in extents.items())
