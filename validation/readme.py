@@ -78,18 +78,17 @@ SUMMARY_ROWS = (
     SummaryRow("GPU attention, prefill and encoder", (("gpu-prefill", _GPU_TIME), ("gpu-encoder", _GPU_TIME)), (
         ("prefill below 20 us", "gpu-prefill", _GPU_SHORT), ("papers", "gpu-papers", _GPU_TIME),
         ("cycle level", "gpu-cycle", "encoder: time of a call, 20 us and more, reported only"))),
-    SummaryRow("GPU attention, decode", (("gpu-decode", _GPU_TIME),), (
-        ("below 20 us", "gpu-decode", _GPU_SHORT),
+    SummaryRow("GPU attention, decode and latent (MLA)", (("gpu-decode", _GPU_TIME), ("gpu-mla", _GPU_TIME)), (
+        ("below 20 us", "gpu-decode", _GPU_SHORT), ("latent below 20 us", "gpu-mla", _GPU_SHORT),
         ("cycle level", "gpu-cycle", "decode: time of a call, 20 us and more, reported only"))),
-    SummaryRow("GPU latent attention (MLA)", (("gpu-mla", _GPU_TIME),), (("below 20 us", "gpu-mla", _GPU_SHORT),)),
     SummaryRow("GPU products", (("gpu-gemm", _GPU_TIME),), (("below 20 us", "gpu-gemm", _GPU_SHORT),)),
     SummaryRow("GPU norms, activations, sums", (("gpu-ops", _GPU_TIME),), (
         ("all of this row", "gpu-ops", _GPU_TIME), ("below 20 us", "gpu-ops", _GPU_SHORT),
         ("norms of vidur", "gpu-ops", "norms of a serving engine (vidur), 20 us and more, reported only"))),
-    SummaryRow("Whole models (`generate`), tokens/s", (
-        ("models", "tokens/s of one batch (TensorRT-LLM 0.5 to 0.9, gpt-fast, lmdeploy)"),), (
-        ("first token", "models", "time to the first token of one batch (TensorRT-LLM 0.5 to 0.9, lmdeploy)"),
-        ("continuous batching", "models", "tokens/s of requests that come and go, run as one batch"))),
+    SummaryRow("Whole models (`generate`), tokens/s and first token", (
+        ("models", "tokens/s of one batch (TensorRT-LLM 0.5 to 0.9, gpt-fast, lmdeploy)"),
+        ("models", "time to the first token of one batch (TensorRT-LLM 0.5 to 0.9, lmdeploy)")), (
+        ("continuous batching", "models", "tokens/s of requests that come and go, run as one batch"),)),
 )  # fmt: skip
 SUMMARY_HEADER = ("model", "rows", "median", "90%", "only reported, with its 90%")
 

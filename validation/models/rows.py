@@ -10,6 +10,7 @@ row cannot be run and `reason` says what is missing. Nothing is calibrated on an
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -82,6 +83,7 @@ METRICS = {
     "median_tpot": "tpot_s",
 }  # fmt: skip
 LEFT_OUT = "left out: "  # how a comment of our copy begins that counts rows of the collected file
+_COUNTED = re.compile(rf"{LEFT_OUT}([0-9]{{1,9}}) rows: (.+)")
 STEPS = "gpt-fast"  # output tokens over the time of the steps
 TOGETHER = ("static batch", "concurrency = max batch; requests arrive together")
 SHARE_OF_NOMINAL = 0.9  # lengths are drawn evenly from 0.8 to 1.0 of the nominal ones
@@ -92,9 +94,8 @@ def parse_models(text: str, layout: Layout, source: str) -> Table:
     header = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
     if "isl" not in header.split(","):
         own = parse_table(text, layout, source)
-        noted = (comment.removeprefix(LEFT_OUT).split(" rows: ", 1) for comment in own.comments
-                 if comment.startswith(LEFT_OUT))  # fmt: skip
-        return replace(own, left_out=tuple((why, int(rows)) for rows, why in noted))
+        noted = (_COUNTED.fullmatch(comment) for comment in own.comments)
+        return replace(own, left_out=tuple((each.group(2), int(each.group(1))) for each in noted if each))
     raw = parse_table(text, RAW, source)
     rows, left_out = judgeable(raw.rows, _tidy, ", ")
     return Table(tuple(_one_for_each_key(rows)), raw.comments, raw.unread_columns, tuple(left_out.items()))

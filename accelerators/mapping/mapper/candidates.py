@@ -134,7 +134,8 @@ class Neighbours:
 
         def found(member: int, sizes: tuple[int, ...]) -> dict[str, tuple[int, Space, Space]]:
             work = self.problem.work[member]
-            return best_spaces(work, self.spec, dict(zip(sorted(work.axes), sizes, strict=True)), self.frugally)
+            tile = self.problem.whole() | dict(zip(sorted(work.axes), sizes, strict=True))
+            return best_spaces(work, self.spec, tile, self.frugally)
 
         return cache(found)
 

@@ -116,7 +116,7 @@ def test_plots_are_drawn(tmp_path: Path) -> None:
 
 def test_a_plot_of_another_kind_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(validate, "validate", ("gpu-mla", "--plot", str(tmp_path / "mla.gif"))) == 2
-    assert "expected a file ending in .png or .svg" in capsys.readouterr().err
+    assert "give a file that ends in .png or .svg" in capsys.readouterr().err
 
 
 def test_a_file_without_a_single_known_kernel_is_one_clear_line(
