@@ -129,24 +129,24 @@ class Execution:
             for ranges in leaves(group):
                 for run in group.runs:
                     if is_run(group, run, ranges):
+                        if run.after is not None:
+                            self.carry_on(group)
                         for each in slices(ranges[-1], run.own):
                             self.einsum(run.work.einsum, each)
-            if group.attended is not None:
-                for run in group.runs:
-                    self.carry_on(run.work.einsum)
+            self.carry_on(group)
         for number, einsum in enumerate(self.problem.cascade.einsums):  # results under other names
             given = set(self.sources(einsum)) <= set(self.problem.inputs)
             if number not in self.working and einsum.inputs and not given:
                 self.einsum(einsum, everything)
 
-    def carry_on(self, einsum: ir.Einsum) -> None:
-        """A running value stays as it is where a mask leaves out its last tiles."""
-        values = self.arrays[einsum.output.tensor]
-        for axis, index in enumerate(einsum.output.indices):
-            if {rank for rank, _ in index.terms} & set(einsum.iterates):
-                along = np.moveaxis(values, axis, 0)  # a view
-                for before, after in pairwise(along):
-                    after[np.isnan(after)] = before[np.isnan(after)]
+    def carry_on(self, group: BoundGroup) -> None:
+        """Running values stay as they are where a mask leaves out their last tiles."""
+        for einsum in (run.work.einsum for run in group.runs if group.attended is not None and run.work.iterates):
+            for axis, index in enumerate(einsum.output.indices):
+                if {rank for rank, _ in index.terms} & set(einsum.iterates):
+                    along = np.moveaxis(self.arrays[einsum.output.tensor], axis, 0)  # a view
+                    for before, after in pairwise(along):
+                        after[np.isnan(after)] = before[np.isnan(after)]
 
     def einsum(self, einsum: ir.Einsum, ranges: Ranges) -> None:
         target = self.arrays[einsum.output.tensor]
