@@ -103,7 +103,8 @@ def test_pure_layers_use_no_clock_random_numbers_or_environment(path: Path) -> N
         roots = {module.split(".")[0] for module in imports(path)}
         assert not roots & {"time", "random", "datetime", "secrets", "uuid"}
         source = path.read_text(encoding="utf-8")
-        assert "os.environ" not in source
+        reads_environment = "os.environ" in source or "os.getenv" in source
+        assert not reads_environment or name(path) == "accelerators/kept_code.py"  # where code is kept, as Numba does
         assert "np.random" not in source
 
 

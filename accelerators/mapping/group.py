@@ -5,7 +5,7 @@ Bounds that no schedule undercuts; `program` is a schedule. mapping.md 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
@@ -73,11 +73,6 @@ class BoundGroup(TiledGroup):
             if own >= 0:
                 start[run.place], finish[run.place] = own, max(own + run.tile_cycles(tile), end)
         return finish
-
-    def feeding(self, run: BoundRun) -> Iterator[tuple[BoundRun, bool]]:
-        """Einsums of the group whose results it reads, and whether those of an earlier step."""
-        members = {each.place: each for each in self.runs}
-        return ((members[place], previous) for place, previous in self.problem.feeds[run.place] if place in members)
 
     def latency(self, tile: Tile) -> int:
         """Cycles of one tile by itself: the longest path through its loads, its Einsums and what leaves the array.

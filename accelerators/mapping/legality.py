@@ -60,6 +60,12 @@ class Draft:
         """The tile inside all loops, at its largest."""
         return self.problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in self.loops}
 
+    @property
+    def pairs_tiles(self) -> bool:
+        """Whether a tile is finished with its last Einsum, on the unit of the first: the one after next waits there."""
+        first, last = self.runs[0], self.runs[-1]
+        return first.unit == last.unit and self.problem.needs[last.place] >= set(self.members[:-1])
+
     def readers(self, tensor: str) -> list[int]:
         return [member for member in self.members
                 if any(operand.tensor == tensor for operand in self.work(member).inputs)]  # fmt: skip
@@ -149,8 +155,9 @@ def _unsliced(draft: Draft) -> Iterator[str]:
         yield "loops of single Einsums and folds that do not overlap do not go together"
     if draft.in_flight not in (1, 2):
         yield "tiles of Einsums with loops of their own overlap two at a time: 'overlap interleave 2', or 'serial'"
-    if draft.in_flight == 2 and draft.runs[0].unit != draft.runs[-1].unit:
-        yield "tiles of Einsums with loops of their own overlap where the first and the last are on one unit"
+    if draft.in_flight == 2 and not draft.pairs_tiles:
+        yield ("tiles of Einsums with loops of their own overlap where the last Einsum needs all others, on the unit "
+               "of the first")
 
 
 def _is_read_apart(draft: Draft, tensor: str) -> bool:

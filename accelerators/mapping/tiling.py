@@ -234,37 +234,52 @@ class TiledGroup:
         kept = [*self.reads, *(made for made in self.made if made.depth < innermost)]
         whole = sum(each.copies * self.kept_words(each) for each in kept if each.where == GLOBAL_BUFFER)
         leaving = {operand.tensor for operand in self.writes}
-        turns = [Held(self.kept_words(made), made.axes, run.place, self.problem.readers.get(made.tensor, ()),
-                      made.tensor in leaving)
+        turns = [Held(self.kept_words(made), run, self.problem.readers.get(made.tensor, ()), made.tensor in leaving)
                  for made, run in zip(self.made, self.runs, strict=True)
                  if made.where == GLOBAL_BUFFER and made.depth == innermost]  # fmt: skip
-        return whole + (self.in_flight * most_room(turns, self.problem.needs) if turns else 0)
+        return whole + (self.in_flight * most_room(turns, self.ended) if turns else 0)
+
+    @cached_property
+    def ended(self) -> Mapping[int, frozenset[int]]:
+        """Place of an Einsum -> places of those of its tile that have ended, for certain, when it begins.
+
+        It waits for the end of what it reads, and of all before that; what streams into it may still run.
+        """
+        found: dict[int, frozenset[int]] = {}
+        for run in self.runs:
+            own: frozenset[int] = frozenset()
+            for producer, previous in self.feeding(run):
+                if not previous and producer.place in found:
+                    own |= (found[producer.place] if producer.streams_into(run)
+                            else {producer.place} | self.problem.needs[producer.place])  # fmt: skip
+            found[run.place] = own
+        return found
+
+    def feeding(self, run: BoundRun) -> Iterator[tuple[BoundRun, bool]]:
+        """Einsums of the group whose results it reads, and whether those of an earlier step."""
+        members = {each.place: each for each in self.runs}
+        return ((members[place], previous) for place, previous in self.problem.feeds[run.place] if place in members)
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A tensor that a tile makes: who makes it and who reads it, by place in the text; `axes` of its tile.
-
-    `leaves`: it is still there when the tile ends.
-    """
+    """A tensor that a tile makes, with its maker and the places of its readers. `leaves`: the tile ends with it."""
 
     words: int
-    axes: frozenset[str]
-    maker: int
+    maker: BoundRun
     readers: tuple[int, ...]
     leaves: bool
 
 
-def most_room(tensors: Sequence[Held], needs: Sequence[Collection[int]]) -> int:
-    """Words that hold all tensors of a tile, made in this order. `needs`: place -> places whose results it needs.
+def most_room(tensors: Sequence[Held], ended: Mapping[int, Collection[int]]) -> int:
+    """Words that hold all tensors of a tile, made in this order. `ended`: place -> places that end before it begins.
 
-    A tensor may lie where another one was that is dead by then: all that read it have ended, for certain, as what comes
-    next needs their results. An Einsum may overwrite, element by element, what it alone still reads (numerators over
-    scores). mapping.md 8.
+    A tensor may lie where another one was that is dead by then: all that read it have ended, for certain. An Einsum may
+    overwrite, element by element, what it alone still reads (numerators over scores). mapping.md 8.
     """
     slots: list[tuple[int, Held]] = []
     for tensor in tensors:
-        free = [number for number, (_, before) in enumerate(slots) if _is_dead(before, tensor, needs)]
+        free = [number for number, (_, before) in enumerate(slots) if _is_dead(before, tensor, ended)]
         fitting = [number for number in free if slots[number][0] >= tensor.words]
         if free:
             number = min(fitting, key=lambda each: slots[each][0]) if fitting else max(
@@ -275,8 +290,16 @@ def most_room(tensors: Sequence[Held], needs: Sequence[Collection[int]]) -> int:
     return sum(words for words, _ in slots)
 
 
-def _is_dead(before: Held, tensor: Held, needs: Sequence[Collection[int]]) -> bool:
+def _is_dead(before: Held, tensor: Held, ended: Mapping[int, Collection[int]]) -> bool:
     """Whether all that read a tensor have ended when another one is made, or only what makes that still reads it."""
-    in_place = tensor.axes == before.axes and tensor.words == before.words
+    place = tensor.maker.place
     return not before.leaves and all(
-        reader in needs[tensor.maker] or (reader == tensor.maker and in_place) for reader in before.readers)
+        reader in ended[place] or (reader == place and _is_in_place(before, tensor)) for reader in before.readers)
+
+
+def _is_in_place(before: Held, tensor: Held) -> bool:
+    """Whether each element is made, once, of the one that lies in its place: of no neighbour, not transposed."""
+    work, name = tensor.maker.work, before.maker.work.output.tensor
+    uses = [use for use in work.inputs if use.tensor == name]
+    return tensor.words == before.words and not work.reduced and all(
+        use.dimensions == work.output.dimensions == before.maker.work.output.dimensions for use in uses)

@@ -48,8 +48,7 @@ def _widest(draft: Draft) -> int:
 def _resident(draft: Draft) -> BoundGroup | None:
     """Overlap tiles as far as helps and the buffer goes, then keep inputs further out where that saves traffic."""
     best = first = None
-    apart = draft.own and draft.runs[0].unit != draft.runs[-1].unit
-    for in_flight in ((1,) if apart else (2, 1)) if draft.own else (None, *OVERLAPS):
+    for in_flight in ((2, 1) if draft.pairs_tiles else (1,)) if draft.own else (None, *OVERLAPS):
         group = bound(draft.overlapped(in_flight))
         first = group if first is None else first
         group.like(first)

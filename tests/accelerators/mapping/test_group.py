@@ -157,7 +157,7 @@ def groups(draw: st.DrawFn) -> Case:
 def in_own_loops(draw: st.DrawFn, drafts: list[Draft]) -> BoundGroup:
     """A group in which Einsums have loops of their own; inputs anywhere, two tiles overlapped where that is legal."""
     draft = drafts[draw(st.integers(0, len(drafts) - 1))]
-    overlaps = draft.runs[0].unit == draft.runs[-1].unit and draw(st.booleans())
+    overlaps = draft.pairs_tiles and draw(st.booleans())
     draft = draft.overlapped(2 if overlaps else 1)
     kept = {read.tensor: (draw(st.integers(0, read.depth)), overlaps or draw(st.booleans()))
             for read in bind(draft).reads}  # fmt: skip

@@ -90,6 +90,82 @@ for h, p1:
     assert run(group_program(group)).cycles >= group.bound_cycles
 
 
+def test_tiles_overlap_only_where_the_last_einsum_ends_them() -> None:
+    """Nobody waits for T, which may still read the scores of a tile when those of the next but one are made."""
+    text = cascade("two-ends", """
+        QK[h,m,p] = Q[h,p,e] * K[h,m,e]
+        A[h,m,p]  = exp(QK[h,m,p])
+        T[h,p]    = A[h,m,p]
+        AV[h,p,f] = A[h,m,p] * V[h,m,f]
+    """)
+    mapping = """\
+mapping ends for two-ends
+for h, p1:
+  split m: m1 by 32, m0
+  split p: p1 by 32, p0
+  array_2d [p0 over rows, m0 over columns]: QK for m1, e
+  array_1d [m over lanes]: A for p0; T for p0
+  array_2d [p0 over rows, f over columns]: AV for m1, m0
+  overlap interleave 2
+"""
+    with pytest.raises(IllegalMapping, match="where the last Einsum needs all others, on the unit of the first"):
+        given_mapping(parse_mapping(mapping), text, STREAMED, spec_of("flat"))
+    serial = parse_mapping(mapping.replace("interleave 2", "serial"))
+    assert given_mapping(serial, text, STREAMED, spec_of("flat")).groups
+
+
+@pytest.mark.parametrize(("made", "read", "tiles"), [
+    ("A[h,m,p] = exp(QK[h,m,p])", "A[h,m,p]", 1),  # in the place of the scores
+    ("A[h,p,m] = exp(QK[h,m,p])", "A[h,p,m]", 2),  # transposed: an element would overwrite one that is still read
+    ("A[h,m,p] = exp(QK[h,m,p]) + QK[h,m,p] * QK[h,m,p]", "A[h,m,p]", 1),
+])  # fmt: skip
+def test_numerators_lie_where_scores_were_if_each_is_made_of_its_own(made: str, read: str, tiles: int) -> None:
+    """A tile of 64 x 64 is more than the registers of 16 x 16 elements hold (4 words each), so it is in the buffer."""
+    text = cascade("in-place", f"""
+        QK[h,m,p] = Q[h,p,e] * K[h,m,e]
+        {made}
+        AV[h,p,f] = {read} * V[h,m,f]
+    """)
+    mapping = parse_mapping("""\
+mapping room for in-place
+for h:
+  array_2d [m over rows, p over columns]: QK for e
+  array_1d [m over lanes]: A for p
+  array_2d [p over rows, f over columns]: AV for m
+  overlap serial
+""")
+    sizes = tuple((rank, {"b": 1, "h": 2, "g": 1, "m": 64, "p": 64}.get(rank, 8)) for rank in "bhgmpef")
+    (group,) = given_mapping(mapping, text, sizes, spec_of("edge-array")).groups
+    assert group.footprint_words == 3 * 64 * 8 + tiles * 64 * 64  # Q, K, V of a head
+
+
+def test_scores_that_another_unit_may_still_read_keep_their_room() -> None:
+    """D sums the scores on the lanes, A is made of them in the elements: it may lie there only if it waits for D."""
+    sizes = tuple((rank, {"b": 1, "h": 2, "g": 1, "m": 64, "p": 64}.get(rank, 8)) for rank in "bhgmpef")
+    taken = {}
+    for waits, made in ((True, "A[h,m,p] = QK[h,m,p] * D[h,p]"), (False, "A[h,m,p] = QK[h,m,p] * QK[h,m,p]")):
+        text = cascade("two-units", f"""
+            QK[h,m,p] = Q[h,p,e] * K[h,m,e]
+            D[h,p]    = QK[h,m,p]
+            {made}
+            B[h,p]    = A[h,m,p]
+            AV[h,p,f] = A[h,m,p] * V[h,m,f]
+        """)
+        mapping = parse_mapping("""\
+mapping room for two-units
+for h:
+  array_2d [m over rows, p over columns]: QK for e
+  array_1d [m over lanes]: D for p
+  array_2d [m over rows, p over columns]: A
+  array_1d [m over lanes]: B for p
+  array_2d [p over rows, f over columns]: AV for m
+  overlap serial
+""")
+        (group,) = given_mapping(mapping, text, sizes, spec_of("edge-array")).groups
+        taken[waits] = group.footprint_words
+    assert taken[False] - taken[True] == 64 * 64
+
+
 def test_a_search_lets_keys_pass_by_where_they_do_not_fit() -> None:
     """Scores of a block of rows fit 512 KiB; K and V, 2 x 4,096 x 64 words beside them, do not."""
     spec = spec_of("flat-edge")
