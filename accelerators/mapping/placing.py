@@ -60,7 +60,7 @@ def _pipelined(draft: Draft) -> BoundGroup:
 
 def input_copies(group: BoundGroup, depth: int) -> int:
     """Tiles of an input that are in the buffer at once: the next one where tiles overlap, more in a long pipeline."""
-    outside = any(loop.most > 1 for loop in group.loops[:depth]) or depth > len(group.loops)
+    outside = any(loop.most > 1 for loop in group.loops[:depth])
     if group.stages is None:
         return 2 if group.in_flight > 1 and outside else 1
     if not outside and group.problem.instances == 1:

@@ -23,6 +23,7 @@ from cascadesim.accelerators.gpu import gemm, memory, programs, timing
 from cascadesim.accelerators.gpu.batch import LAUNCHES
 from cascadesim.accelerators.gpu.calibration import estimates
 from cascadesim.accelerators.gpu.engines import collectives
+from cascadesim.accelerators.gpu.engines.engine import FILE as ENGINES
 from cascadesim.accelerators.gpu.generic import blocks
 from cascadesim.accelerators.gpu.generic import timing as generic_timing
 from cascadesim.accelerators.gpu.kernel import FOLDER, kernels
@@ -46,6 +47,8 @@ _FIELDS = ("tensor_rate", "window_instructions", "instructions_per_score", "elem
 _FIELD = re.compile(rf"\b({'|'.join(_FIELDS)}): ([0-9.]+)")
 _OF_GENERATIONS = re.compile(r"generations: \[([^\]]+)\]")
 _CONSTANT = re.compile(r"(?m)^((?:#[^\n]*\n)*)([A-Z_]+(?:, [A-Z_]+)*)(?:: \w+)? = ([-0-9._e, ]+?)(?:\s+#\s*(.*))?$")
+_OF_ENGINE = re.compile(r"(host_launch_s|tokens_per_pass): ([0-9.e-]+)")
+_SEEN = ("BETWEEN_SOCKETS_BYTES_PER_S",)  # of two figures of its source, the one that scored runs are nearer to
 _MODULES = (timing, memory, gemm, programs, blocks, generic_timing, collectives)
 ROWS_OF: Mapping[str, RowSelection] = {
     "encoder": RowSelection(("encoder",), ("encoder",)), "prefill": RowSelection(("prefill",), ("prefill",)),
@@ -74,7 +77,7 @@ class Number:
 @cache
 def numbers() -> tuple[Number, ...]:
     """All of them, file by file."""
-    return (*_calibrated(), *_of_kernels(), *_launches(), *_of_modules(), *_software(), *_ceilings())
+    return (*_calibrated(), *_of_kernels(), *_launches(), *_of_modules(), *_of_engines(), *_software(), *_ceilings())
 
 
 def _calibrated() -> Iterator[Number]:
@@ -118,9 +121,24 @@ def _of_modules() -> Iterator[Number]:
             if "assumed" not in said:
                 continue
             for name, value in zip(names.split(", "), values.split(", "), strict=True):
-                folder = "generic/" if path.parent.name == "generic" else ""
-                yield Number(name, f"{folder}{path.name}", float(value), "assumed", GENERATIONS,
+                folder = "" if path.parent.name == "gpu" else f"{path.parent.name}/"
+                kind: Kind = "by hand" if name in _SEEN else "assumed"
+                yield Number(name, f"{folder}{path.name}", float(value), kind, GENERATIONS,
                              said.replace("assumed: ", "", 1))  # fmt: skip
+
+
+def _of_engines() -> Iterator[Number]:
+    """Numbers of engines that say `assumed`, beside them or in the lines above."""
+    above, engine = "", ""
+    for line in ENGINES.read_text(encoding="utf-8").splitlines():
+        content, _, said = line.partition("#")
+        engine = content.strip().rstrip(":") if content.strip() and not content.startswith(" ") else engine
+        above = f"{above} {said}" if not content.strip() else above
+        found = _OF_ENGINE.search(content)
+        if found and "assumed" in (said := said or above):
+            yield Number(f"{engine} {found.group(1)}", "engines/engines.yaml", float(found.group(2)), "assumed",
+                         GENERATIONS, " ".join(said.replace("assumed: ", "", 1).split()))  # fmt: skip
+        above = above if not content.strip() else ""
 
 
 def _software() -> Iterator[Number]:

@@ -24,7 +24,8 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 # NCCL topo.h: 20.0, 20.6 and 40.1 GB/s a link of 25, 25 and 50 stated; 12 of 15.75 of PCIe. assumed of others: as PCIe
 LINK_SHARE = {"nvlink": 0.81, "infinity-fabric": 0.76, "pcie": 0.76}
-# NCCL topo.h, AMD_BW: what passes between two sockets; assumed: a ring over PCIe crosses them somewhere
+# NCCL topo.h, AMD_BW: what passes between two sockets; assumed: a ring over PCIe crosses them somewhere, and they are
+# AMD's, as scored runs over PCIe say (docs/generate.md)
 BETWEEN_SOCKETS_BYTES_PER_S = 16e9
 BASE_S = {"LL": 6.6e-6, "LL128": 14.0e-6, "Simple": 8.4e-6}  # NCCL tuning.cc, baseLat of rings
 # the same, hwLat: from the last byte sent to the neighbour's first; assumed: other links of devices are like NVLink

@@ -62,3 +62,14 @@ def test_of_many_keys_32nds_come_together() -> None:
     assert int(found.keys_of(0, 1)) == 4
     assert int(found.keys_of(0, 2)) == 8
     assert dict(found.visited(2, 65)) == {(2, 8): 1}
+
+
+def test_tiles_of_the_text_are_not_cut() -> None:
+    """Of tiles of 3 keys the one with keys 3 to 5 comes whole, and so does the next one for its first key."""
+    found = AttendedKeys(np.array([4, 4]), np.array([5, 6]), 12, grain=3)
+    assert found.unit == 3
+    assert int(found.keys_of(0, 1)) == 3
+    assert int(found.keys_of(0, 2)) == 6
+    text = attended(find("attention-1pass-causal"), {"H": 1, "P": 12, "M": 12, "M0": 3, "M1": 4, "E": 1, "F": 1}, FULL)
+    assert text is not None
+    assert text.unit == 3

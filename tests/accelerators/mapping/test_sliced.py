@@ -19,6 +19,7 @@ from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.engine.engine import run
 
+ROOM = "global_buffer.capacity_bytes=1048576"  # of two blocks of scores
 STREAMED = (("b", 1), ("h", 12), ("g", 1), ("m", 4096), ("p", 256), ("e", 64), ("f", 64))
 
 
@@ -32,7 +33,7 @@ def test_what_one_einsum_alone_reads_passes_by_in_slices() -> None:
     K and V come once for each block of queries: 8 times 12 heads. The lanes take the four Einsums of the softmax one
     after another, 2,048 cycles a row and block; while they do the products of the next block go on.
     """
-    spec = spec_of("flat-edge", "global_buffer.capacity_bytes=1048576")
+    spec = spec_of("flat-edge", ROOM)
     found = given_mapping(find_mapping("flat-streamed"), find("attention-3pass"), STREAMED, spec)
     (group,) = found.groups
     scores, queries, slices = 2 * 32 * 4096, 2 * 32 * 64, 2 * 2 * 32 * 64
@@ -112,58 +113,14 @@ for h, p1:
         given_mapping(parse_mapping(mapping), text, STREAMED, spec_of("flat"))
     serial = parse_mapping(mapping.replace("interleave 2", "serial"))
     assert given_mapping(serial, text, STREAMED, spec_of("flat")).groups
-
-
-@pytest.mark.parametrize(("made", "read", "tiles"), [
-    ("A[h,m,p] = exp(QK[h,m,p])", "A[h,m,p]", 1),  # in the place of the scores
-    ("A[h,p,m] = exp(QK[h,m,p])", "A[h,p,m]", 2),  # transposed: an element would overwrite one that is still read
-    ("A[h,m,p] = exp(QK[h,m,p]) + QK[h,m,p] * QK[h,m,p]", "A[h,m,p]", 1),
-])  # fmt: skip
-def test_numerators_lie_where_scores_were_if_each_is_made_of_its_own(made: str, read: str, tiles: int) -> None:
-    """A tile of 64 x 64 is more than the registers of 16 x 16 elements hold (4 words each), so it is in the buffer."""
-    text = cascade("in-place", f"""
+    weighted = cascade("weights", """
         QK[h,m,p] = Q[h,p,e] * K[h,m,e]
-        {made}
-        AV[h,p,f] = {read} * V[h,m,f]
+        A[h,m,p]  = exp(QK[h,m,p])
     """)
-    mapping = parse_mapping("""\
-mapping room for in-place
-for h:
-  array_2d [m over rows, p over columns]: QK for e
-  array_1d [m over lanes]: A for p
-  array_2d [p over rows, f over columns]: AV for m
-  overlap serial
-""")
-    sizes = tuple((rank, {"b": 1, "h": 2, "g": 1, "m": 64, "p": 64}.get(rank, 8)) for rank in "bhgmpef")
-    (group,) = given_mapping(mapping, text, sizes, spec_of("edge-array")).groups
-    assert group.footprint_words == 3 * 64 * 8 + tiles * 64 * 64  # Q, K, V of a head
-
-
-def test_scores_that_another_unit_may_still_read_keep_their_room() -> None:
-    """D sums the scores on the lanes, A is made of them in the elements: it may lie there only if it waits for D."""
-    sizes = tuple((rank, {"b": 1, "h": 2, "g": 1, "m": 64, "p": 64}.get(rank, 8)) for rank in "bhgmpef")
-    taken = {}
-    for waits, made in ((True, "A[h,m,p] = QK[h,m,p] * D[h,p]"), (False, "A[h,m,p] = QK[h,m,p] * QK[h,m,p]")):
-        text = cascade("two-units", f"""
-            QK[h,m,p] = Q[h,p,e] * K[h,m,e]
-            D[h,p]    = QK[h,m,p]
-            {made}
-            B[h,p]    = A[h,m,p]
-            AV[h,p,f] = A[h,m,p] * V[h,m,f]
-        """)
-        mapping = parse_mapping("""\
-mapping room for two-units
-for h:
-  array_2d [m over rows, p over columns]: QK for e
-  array_1d [m over lanes]: D for p
-  array_2d [m over rows, p over columns]: A
-  array_1d [m over lanes]: B for p
-  array_2d [p over rows, f over columns]: AV for m
-  overlap serial
-""")
-        (group,) = given_mapping(mapping, text, sizes, spec_of("edge-array")).groups
-        taken[waits] = group.footprint_words
-    assert taken[False] - taken[True] == 64 * 64
+    lanes = parse_mapping(mapping.replace("two-ends", "weights").replace("; T for p0", "").replace(
+        "  array_2d [p0 over rows, f over columns]: AV for m1, m0\n", ""))
+    with pytest.raises(IllegalMapping, match="on the unit of the first"):  # A of one block may go on beside QK of two
+        given_mapping(lanes, weighted, STREAMED, spec_of("flat"))
 
 
 def test_a_search_lets_keys_pass_by_where_they_do_not_fit() -> None:
@@ -177,3 +134,146 @@ def test_a_search_lets_keys_pass_by_where_they_do_not_fit() -> None:
     assert str(described("found", (again,))) == str(mapping)
     assert (again.bound_cycles, again.footprint_words) == (group.bound_cycles, group.footprint_words)
     assert run(group_program(again)).cycles == run(group_program(group)).cycles
+
+
+def test_results_of_a_tile_stay_until_it_ends() -> None:
+    """AV is added up slice by slice and leaves with the tile; BV, made after it, has room of its own."""
+    text = cascade("two-results", """
+        QK[h,m,p] = Q[h,p,e] * K[h,m,e]
+        A[h,m,p]  = exp(QK[h,m,p])
+        AV[h,p,f] = A[h,m,p] * V[h,m,f]
+        BV[h,p,f] = A[h,m,p] * W[h,m,f]
+    """)
+    mapping = parse_mapping("""\
+mapping results for two-results
+for h, p1:
+  split m: m1 by 32, m0
+  split p: p1 by 32, p0
+  array_2d [p0 over rows, m0 over columns]: QK for m1, e
+  array_1d [m over lanes]: A for p0
+  array_2d [p0 over rows, f over columns]: AV for m1, m0; BV for m1, m0
+  overlap serial
+""")
+    (group,) = given_mapping(mapping, text, STREAMED, spec_of("flat-edge")).groups
+    block, scores = 32 * 64, 32 * 4096
+    assert group.footprint_words == scores + 4 * block + 2 * block  # Q, and a slice of K, V, W; AV and BV
+
+
+def test_a_sum_that_the_array_does_not_hold_passes_the_ports_for_each_slice() -> None:
+    """32 queries by 64 results on 32 columns: two rounds, each reads 32 x 32 weights; 32 keys of V; AV both ways."""
+    spec = spec_of("flat-edge", ROOM)
+    (group,) = given_mapping(find_mapping("flat-streamed"), find("attention-3pass"), STREAMED, spec).groups
+    sums = group.runs[-1]
+    assert group.port_words(sums, {**group.leaf, "m": 32}) == (2 * 32 * 32 + 32 * 64 + 32 * 64, 32 * 64)
+    narrow = tuple((rank, 32 if rank == "f" else size) for rank, size in STREAMED)
+    (held,) = given_mapping(find_mapping("flat-streamed"), find("attention-3pass"), narrow, spec).groups
+    assert held.port_words(held.runs[-1], {**held.leaf, "m": 32})[0] == 32 * 32 + 32 * 32  # AV stays in the elements
+
+
+def test_the_parts_of_a_block_wait_for_each_other() -> None:
+    """One block of 32 queries: QK of all keys, then the softmax on the lanes, then AV, and nothing beside them."""
+    one = tuple((rank, {"h": 1, "p": 32}.get(rank, size)) for rank, size in STREAMED)
+    (group,) = given_mapping(find_mapping("flat-streamed"), find("attention-3pass"), one, spec_of("flat")).groups
+    schedule = run(group_program(group))
+    assert schedule.cycles >= sum(group.busy_cycles.values())
+    assert group.busy_cycles["array_1d"] == 4 * 32 * 4096 // 256
+
+
+def test_ports_that_are_slow_hold_up_the_last_slice() -> None:
+    """With one port of a word a cycle all that a block moves has passed before its last slice of AV begins."""
+    one = tuple((rank, {"h": 1, "p": 32}.get(rank, size)) for rank, size in STREAMED)
+    spec = spec_of("flat", "global_buffer.ports=1", "global_buffer.row_bytes=2")
+    (group,) = given_mapping(find_mapping("flat-streamed"), find("attention-3pass"), one, spec).groups
+    last = group.runs[-1]
+    assert run(group_program(group)).cycles >= group.port_cycles + last.cycles({**group.leaf, "m": 256})
+
+
+def test_what_passes_to_another_part_is_kept_be_it_on_the_same_unit() -> None:
+    """Y is made slice by slice and read slice by slice: all 64 x 128 of it lie in the buffer between, twice."""
+    text = cascade("two-products", """
+        Y[p,n] = A[p,k] * W[k,n]
+        Z[p,j] = Y[p,n] * U[n,j]
+    """)
+    mapping = parse_mapping("""\
+mapping kept for two-products
+for p1:
+  split p: p1 by 64, p0
+  split n: n1 by 32, n0
+  array_2d [p0 over rows, n0 over columns]: Y for n1, k
+  array_2d [p0 over rows, j over columns]: Z for n1, n0
+  overlap interleave 2
+""")
+    sizes = (("b", 4), ("p", 256), ("k", 32), ("n", 128), ("j", 32))
+    (group,) = given_mapping(mapping, text, sizes, spec_of("flat-edge")).groups
+    slices = 2 * 2 * 32 * 32  # W and U
+    assert group.footprint_words == 2 * 64 * 32 + slices + 2 * 64 * 128 + 2 * 64 * 32  # A; Y; Z, which is added up
+    made = group_program(group)
+    busy = made.busy_cycles()
+    assert {each.work.name: busy[each.work.name] for each in group.runs} == {
+        each.work.name: 4 * group.cycles(each) for each in group.runs}  # four instances
+    assert busy["store Z"] == 4 * 4 * 72  # 64 x 32 words of 2 bytes at 57.1 bytes a cycle
+
+
+def test_a_partial_last_slice_takes_what_it_holds() -> None:
+    """100 keys in slices of 32: three whole ones and 4, each a round of 64 depths on 32 x 32 elements."""
+    sizes = tuple((rank, 100 if rank == "m" else size) for rank, size in STREAMED)
+    (group,) = given_mapping(find_mapping("flat-streamed"), find("attention-3pass"), sizes, spec_of("flat-edge")).groups
+    scores, *_, sums = group.runs
+    assert scores.tile_cycles(group.leaf) == 4 * 64
+    assert sums.tile_cycles(group.leaf) == 2 * 100  # 64 results on 32 columns, a key a cycle
+    assert group.filled(group.reads[1]) == 12 * 8 * 100 * 64
+
+
+def test_what_two_parts_read_comes_before_the_first() -> None:
+    """X is 32 x 64 words: no product begins before it is there, though the last part reads it, too."""
+    text = cascade("gram", """
+        QK[h,m,p] = X[h,p,e] * K[h,m,e]
+        A[h,m,p]  = exp(QK[h,m,p])
+        AV[h,p,e] = A[h,m,p] * X[h,p,e]
+    """)
+    mapping = parse_mapping("""\
+mapping twice for gram
+for h, p1:
+  split m: m1 by 32, m0
+  split p: p1 by 32, p0
+  array_2d [p0 over rows, m0 over columns]: QK for m1, e
+  array_1d [m over lanes]: A for p0
+  array_2d [p0 over rows, e over columns]: AV for m1, m0
+  overlap serial
+""")
+    spec = spec_of("flat-edge")
+    (group,) = given_mapping(mapping, text, STREAMED, spec).groups
+    schedule = run(group_program(group))
+    array = next(unit for unit in schedule.units if unit.name == "array_2d")
+    assert array.first_start >= 2 * 32 * 64 * spec.word_bytes / spec.dram_bytes_per_cycle  # X, and a slice of K
+
+
+def test_the_loads_of_the_next_slice_come_before_the_stores_of_this_one() -> None:
+    """Z leaves slice by slice: its stores take as long as the loads of U, and the channel is busy all the time."""
+    text = cascade("wide", """
+        Y[p,n] = A[p,k] * W[k,n]
+        Z[p,j] = Y[p,n] * U[n,j]
+    """)
+    mapping = parse_mapping("""\
+mapping wide for wide
+for p1:
+  split p: p1 by 32, p0
+  split j: j1 by 32, j0
+  array_2d [p0 over rows, n over columns]: Y for k
+  array_2d [p0 over rows, j0 over columns]: Z for j1, n
+  overlap interleave 2
+""")
+    sizes = (("p", 64), ("k", 32), ("n", 32), ("j", 4096))
+    (group,) = given_mapping(mapping, text, sizes, spec_of("flat-edge")).groups
+    assert group.dram_cycles > group.busy_cycles["array_2d"]
+    assert run(group_program(group)).cycles < 1.1 * group.dram_cycles
+
+
+def test_blocks_of_all_instances_are_begun_and_ended_once() -> None:
+    """Three sequences of a block: the first block of one begins before the last one of the one before ends."""
+    sizes, spec = tuple((rank, {"b": 3, "h": 1, "p": 64}.get(rank, size)) for rank, size in STREAMED), spec_of("flat")
+    (group,) = given_mapping(find_mapping("flat-streamed"), find("attention-3pass"), sizes, spec).groups
+    busy = group_program(group).busy_cycles()
+    assert {each.work.name: busy[each.work.name] for each in group.runs} == {
+        each.work.name: 3 * group.cycles(each) for each in group.runs}
+    assert group.cycles(group.runs[0]) == 16 * 64  # 64 queries in one block; slices of 256 keys, depths
