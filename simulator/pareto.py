@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import fsum, isnan
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.simulator.explore.front import front
 
 _ROUNDING = 1e-9  # relative: sums of joules in another order differ by far less, mappings by more
+_DIGITS = 9  # after the first: the same
 Stretch = tuple[int, int]  # the first Einsum, and the one after the last
 
 
@@ -39,7 +40,7 @@ class Figures:
 def figures_of(mapped: Mapped) -> Figures:
     """What a mapping takes, all instances together."""
     energy = mapped.energy_j
-    return Figures(mapped.cycles, None if energy is None else sum(energy.values()), mapped.dram_bytes)
+    return Figures(mapped.cycles, None if energy is None else fsum(energy.values()), mapped.dram_bytes)
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,17 @@ def tradeoffs(operation: Operation, spec: SpatialArray, known: Sequence[Mapped])
         evaluated += sum(len(ways.paths) for ways in (*coarse.values(), *fine.values()))
     best = front_of(whole).front
     points = np.array([_costs(each.groups, priced) for each in best])
-    others = np.unique(np.concatenate(compared), axis=0)
+    others = each_once(np.concatenate(compared))
     on_front = np.isclose(others[:, None], points, rtol=_ROUNDING).all(axis=2).any(axis=1)
     beaten = (Figures(cycles, joules if priced else None, size) for cycles, joules, size in others[~on_front].tolist())
     return Tradeoffs(best, tuple(beaten), evaluated, priced)
+
+
+def each_once(points: Floats) -> Floats:
+    """Points that differ by more than the order in which they were added up: energies are the same on every Python."""
+    digits = np.floor(np.log10(np.where(points > 0, points, 1.0)))
+    _, rows = np.unique(np.round(points / 10**digits, _DIGITS), axis=0, return_index=True)
+    return points[rows]
 
 
 def _costs(groups: Sequence[BoundGroup], priced: bool) -> tuple[float, float, float]:

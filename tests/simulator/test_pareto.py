@@ -23,7 +23,7 @@ from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.mapper import find_mapping_of, load, operation_of
-from cascadesim.simulator.pareto import Figures, Tradeoffs, Ways, figures_of, joined, tradeoffs
+from cascadesim.simulator.pareto import Figures, Tradeoffs, Ways, each_once, figures_of, joined, tradeoffs
 from cascadesim.simulator.views.front_plot import figure_of, together
 
 PRODUCT_RELU = cascade("product-relu", """
@@ -121,6 +121,14 @@ def test_ways_through_two_parts_have_the_figures_of_their_groups() -> None:
     for path, total in zip(found.paths, found.costs, strict=True):
         first, second = (groups.index(group) for groups, group in zip(parts, path, strict=True))
         assert list(total) == list(tables[0][first] + tables[1][second])
+
+
+def test_points_that_differ_by_the_order_of_a_sum_are_one() -> None:
+    """Python adds floats with a correction from 3.12 on: what is a point must not depend on it."""
+    tenths = sum([0.1] * 10, 0.0)
+    points = np.array([[100.0, 1.0 - 2**-53, 4.0], [100.0, 1.0, 4.0], [100.0, tenths, 4.0], [101.0, 1.0, 4.0],
+                       [100.0, 1.0 + 1e-7, 4.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])  # fmt: skip
+    assert sorted(each_once(points)[:, 0].tolist()) == [0.0, 100.0, 100.0, 101.0]
 
 
 def test_parts_that_may_not_be_fused_are_not() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from math import fsum
 from typing import Literal
 
 from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
@@ -28,7 +29,8 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
         cycles = max(cycles, group.whole_tiles * epoch_cycles(group, group.stages))
     words = float(group.read_words + group.written_words)
     if objective == "energy":
-        return sum(dynamic_energy_j(priced(actions(group)), group.spec).values()) / group.problem.instances, cycles
+        joules = fsum(dynamic_energy_j(priced(actions(group)), group.spec).values())
+        return joules / group.problem.instances, cycles
     return (words, cycles) if objective == "dram" else (cycles, words)
 
 
