@@ -101,8 +101,8 @@ def tradeoffs(operation: Operation, spec: SpatialArray, known: Sequence[Mapped])
 
 def each_once(points: Floats) -> Floats:
     """Points that differ by more than the order in which they were added up: energies are the same on every Python."""
-    digits = np.floor(np.log10(np.where(points > 0, points, 1.0)))
-    _, rows = np.unique(np.round(points / 10**digits, _DIGITS), axis=0, return_index=True)
+    magnitudes = 10.0 ** np.floor(np.log10(np.where(points > 0, points, 1.0)))
+    _, rows = np.unique(np.round(points / magnitudes, _DIGITS) * magnitudes, axis=0, return_index=True)
     return points[rows]
 
 
