@@ -18,7 +18,8 @@ Algorithm: TypeAlias = Literal["ring", "nccl", "one-shot", "two-shot", "in-switc
 class Engine(Spec):
     """One engine.
 
-    `graphs`: kernels come from CUDA graphs; False: one by one, from a stream. `host_launch_s`: what the host needs for
+    `graphs`: kernels come from CUDA graphs; False: one by one, from a stream. `eager`: each Einsum of element-wise work
+    is a kernel of its own, which reads its operands from memory and writes its result there. `host_launch_s`: what the host needs for
     each launch; the next kernel waits for it, in the closed form. `kernels`: of attention, those that it has, in order;
     `groups`: query heads of a key head that one of them is compiled for. `all_reduce`: the fastest is taken at each
     size. `tokens_per_pass`: of prompts at once.
@@ -27,6 +28,7 @@ class Engine(Spec):
     source: str
     fuses: tuple[Fusion, ...] = ()
     graphs: bool = True
+    eager: bool = False
     host_launch_s: NonNegativeFloat = 0.0
     kernels: tuple[str, ...] = ()
     groups: Mapping[str, tuple[Positive, ...]] = {}

@@ -4,7 +4,8 @@ What reads the same input is one product (queries, keys and values; both halves 
 with the stream and the norm after it are one kernel, over the border of two layers, too: the first layer's norm stays
 alone, the last layer's sum goes with the norm before the head. So is the sum over devices before them, where an engine
 has such a kernel. The rotation of queries and keys and the copy of values
-into the cache are one kernel. Every operation of the cascades is still done, as often as before.
+into the cache are one kernel. An eager engine launches each Einsum of element-wise work by itself instead. Every
+operation of the cascades is still done, as often as before.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ ROTARY_CACHE = cascade("rotary-cache", f"""{transformer.ROTARY.text}
 
 def fused(operations: Sequence[Operation], engine: Engine) -> tuple[Operation, ...]:
     """The operations as `engine` launches them."""
-    found = tuple(operations)
+    found = tuple(_apart(operations)) if engine.eager else tuple(operations)
     for kind in (kind for kind in PRODUCTS if kind in engine.fuses):
         found = tuple(_joined_products(found, PRODUCTS[kind]))
     if "rotary-cache" in engine.fuses:
@@ -41,6 +42,24 @@ def fused(operations: Sequence[Operation], engine: Engine) -> tuple[Operation, .
     if "residual-norm" in engine.fuses:
         found = tuple(_normed(_across_layers(found)))
     return tuple(_reduced(found)) if "all-reduce-norm" in engine.fuses else found
+
+
+def _apart(operations: Sequence[Operation]) -> Iterator[Operation]:
+    """Element-wise work Einsum by Einsum; what keeps a running value stays whole."""
+    for one in operations:
+        steps = () if one.kind != "elementwise" or one.cascade.iterative_ranks else _steps(one.cascade)
+        if len(steps) < 2:
+            yield one
+            continue
+        for text in steps:
+            ranks = {name.lower() for each in text.einsums for name in each.ranks}
+            extents = tuple((rank, size) for rank, size in one.extents if rank in ranks or rank.upper() in text.text)
+            yield replace(one, name=f"{one.name}_{text.einsums[0].name}", cascade=text, extents=extents)
+
+
+@cache
+def _steps(text: Cascade) -> tuple[Cascade, ...]:
+    return tuple(Cascade(f"{text.name}-{each.name}", (each,), each.text) for each in text.einsums)
 
 
 def _joined_products(operations: Sequence[Operation], known: Mapping[tuple[str, ...], str]) -> Iterator[Operation]:

@@ -1,0 +1,1 @@
+"""The claims ledger: published figures of attention systems beside our predictions."""

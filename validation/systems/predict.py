@@ -1,0 +1,147 @@
+"""The prediction of a published figure: the rule of its system that speaks of it, and what the parts of it take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from cascadesim.accelerators.gpu.engines.engine import find_engine
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.explore.expressions import Kind, parse_expression
+from cascadesim.validation.systems import amounts
+from cascadesim.validation.systems.amounts import Machine
+from cascadesim.validation.systems.system import KERNEL_FACTORS, CannotPredict, Number, Part, Rule, System, find_system
+
+Cells = Mapping[str, object]  # of a row: column -> value, None where it is empty
+TYPES = ("fp32", "bf16", "fp16", "fp8")  # as rows name them, the one that the text names first counts
+SHARED: Mapping[str, float] = KERNEL_FACTORS | {"eager_launch_s": find_engine("pytorch").host_launch_s}
+SIXTEEN_BITS = "fp16"  # where a row says no more: as fast as bf16 on every device here
+_WORD = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A figure in the units of its row, and the parts it is made of (seconds, FLOPs or numbers, each once)."""
+
+    value: float
+    parts: Mapping[str, float]
+    rule: Rule
+
+
+@dataclass
+class _Asked:
+    """One row on its way to its figure; `parts` collects what was worked out."""
+
+    system: System
+    row: Cells
+    named: Mapping[str, str]
+    parts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def machine(self) -> Machine:
+        device = self.row.get("device")
+        if not device:
+            raise CannotPredict("lacks", "the device")
+        return Machine(str(device), _type(str(self.row.get("dtype") or "")))
+
+    def value(self, given: Number) -> float:
+        """A figure, or an expression of what the row, its system's tables and its parts name."""
+        if not isinstance(given, str):
+            return float(given)
+        known: dict[str, Kind] = dict.fromkeys(self._names(), "number")
+        expression = parse_expression(given, known, self.system.name)
+        return float(expression.evaluate({name: np.asarray(self._named(name)) for name in expression.names}))
+
+    def words(self, text: str) -> str:
+        """A text with the numbers that its braces name."""
+        return _WORD.sub(lambda match: f"{self._named(match[1]):.12g}", text)
+
+    def _names(self) -> set[str]:
+        return {*self.named, *self.system.parts, *self.system.tables, *self.row, *SHARED}
+
+    def _named(self, name: str) -> float:
+        if name in self.named:
+            return float(self.named[name])
+        if name in self.system.tables:
+            table = self.system.tables[name]
+            key = self.row.get(table.by)
+            if key not in table.values:
+                raise CannotPredict("lacks", f"{name} at {table.by} {key}: {table.source} has none")
+            return table.values[key]
+        if name in self.system.parts:
+            if name not in self.parts:
+                self.parts[name] = self._amount(self.system.parts[name])
+            return self.parts[name]
+        if name in SHARED:
+            return SHARED[name]
+        cell = self.row.get(name)
+        if not isinstance(cell, int | float):
+            raise CannotPredict("lacks", name)
+        return float(cell)
+
+    def _amount(self, part: Part) -> float:
+        if part.attention is not None:
+            causal = str(self.row.get("causal") or "").startswith(("yes", "True", "1"))
+            return amounts.attention_s(part.attention, self.machine, self.value, self.words, causal)
+        if part.model is not None:
+            return amounts.model_s(part.model, self.system.workloads, self.machine, self.value, self.words)
+        if part.passes is not None:
+            return amounts.pass_s(part.passes, self.machine, self.value)
+        if part.product is not None:
+            return amounts.product_s(part.product, self.machine, self.value)
+        if part.flops is not None:
+            return amounts.flops(part.flops, self.system.workloads, self.value, self.words)
+        return self.value(part.number or 0)
+
+
+def _type(text: str) -> str:
+    """`fp16/bf16` -> fp16; `16 bits (FlashAttention 2.7.4)` -> fp16."""
+    places = {name: text.find(name) for name in TYPES if name in text}
+    return min(places, key=lambda name: places[name]) if places else SIXTEEN_BITS
+
+
+def rule_for(system: System, row: Cells) -> tuple[Rule, Mapping[str, str]]:
+    """The first rule that matches, and the numbers that it names. Raises CannotPredict where none does."""
+    for rule in system.rows:
+        named = rule.names_in(row)
+        if named is not None:
+            return rule, named
+    phase = str(row.get("phase") or "")
+    if "bwd" in phase or "train" in phase:
+        raise CannotPredict("later", "backward passes and training")
+    if row.get("certainty") == "abstract":
+        raise CannotPredict("lacks", "its configuration: a headline, of which no more is stated")
+    lacks = str(row.get("lacks") or "")
+    if lacks:
+        raise CannotPredict("lacks", lacks)
+    raise CannotPredict("missing", f"no rule speaks of {row.get('quantity')} of '{row.get('mechanism') or 'this row'}'")
+
+
+def predicted(row: Cells) -> Prediction:
+    """Raises CannotPredict with the reason where there is no prediction."""
+    return _predicted(tuple(sorted(row.items(), key=lambda cell: cell[0])))
+
+
+@lru_cache(maxsize=8192)
+def _predicted(cells: tuple[tuple[str, object], ...]) -> Prediction:
+    row = dict(cells)
+    system = find_system(str(row["system"]))
+    rule, named = rule_for(system, row)
+    for kind in ("lacks", "missing", "later"):
+        why = getattr(rule, kind)
+        if why is not None:
+            raise CannotPredict(kind, why)
+    asked = _Asked(system, row, named)
+    try:
+        value = asked.value(rule.predict or "")
+    except CannotPredict:
+        raise
+    except CascadeSimError as error:
+        raise CannotPredict("missing", str(error)) from None
+    if not np.isfinite(value) or value <= 0:
+        raise CannotPredict("missing", f"the prediction comes out as {value:g}")
+    return Prediction(value, dict(asked.parts), rule)

@@ -1,0 +1,204 @@
+"""Systems of the claims ledger as data: what each does, the parts that its figures are made of, and which figure is
+which sum of parts.
+
+One YAML a system, in `catalogue/`. A rule says of the rows it is `for` (columns -> regular expressions, which match
+the whole cell) that the figure `is` an expression of parts, of columns of the row, of tables of published facts and of
+numbers that the expressions name in the row's texts (`(?P<budget>[0-9]+) tokens`). Or it says why there is no
+prediction: `lacks` a parameter that the publication does not state, `missing` a mechanism that we do not have, `later`
+for what waits for another piece of work. The first rule that matches a row holds. Nothing here predicts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import model_validator
+
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
+from cascadesim.einsum_cascades.notation.schema import Spec, read_yaml, validate
+
+FOLDER = Path(__file__).parent / "catalogue"
+Number: TypeAlias = str | int | float  # a figure, or an expression of the names above
+
+# How much longer a kernel takes than FlashAttention-2, on A100 with heads of 128 and 16,384 tokens (FlashAttention-2,
+# arXiv 2307.08691, figures 4 to 7: 223, 163 and 122 TFLOP/s without a mask, 197, 148 and 117 with a causal one).
+TRITON, MEMORY_EFFICIENT = (223 / 163 + 197 / 148) / 2, (223 / 122 + 197 / 117) / 2
+KERNEL_FACTORS: Mapping[str, float] = {  # expressions name them
+    "triton_kernel": TRITON,
+    "memory_efficient": MEMORY_EFFICIENT,  # xFormers' kernel, which scaled_dot_product_attention has, too
+    # assumed: kernels that a compiler makes of a block mask are as the Triton kernel of that figure
+    "flex_attention": TRITON, "triton_block_sparse": TRITON,
+}  # fmt: skip
+
+
+class AttentionCall(Spec):
+    """One attention call of one layer, in seconds. What is left out is the row's own.
+
+    `pattern`: a text in which `{name}` stands for a number. `engine`: whose kernels it takes.
+    """
+
+    batch: Number = "batch"
+    heads: Number = "heads"
+    kv_heads: Number = "kv_heads"
+    head_dim: Number = "head_dim"
+    value_dim: Number | None = None
+    queries: Number = "seq_len"
+    keys: Number = "seq_len"
+    causal: bool | None = None
+    pattern: str | None = None
+    kernel: str = "auto"
+    engine: str = "none"
+    cascade: str | None = None
+
+
+class ModelRun(Spec):
+    """A whole model: a prompt or one step. `workload`: one of the system's own, or the name of one."""
+
+    workload: str
+    settings: tuple[str, ...] = ()
+    phase: str = "prefill"
+    tokens: Number = "seq_len"
+    batch: Number = "batch"
+    engine: str = "none"
+    devices: Number = "devices"
+
+
+class Pass(Spec):
+    """A kernel that reads and writes so many bytes; `rows`: pieces of so many bytes, taken by index."""
+
+    reads: Number
+    writes: Number = 0
+    by_index: bool = False
+
+
+class ProductCall(Spec):
+    """A product of `rows` x `depth` and `depth` x `outputs`, `copies` times."""
+
+    rows: Number
+    depth: Number
+    outputs: Number
+    copies: Number = 1
+
+
+class Flops(Spec):
+    """Multiplies and adds of a model's products and attention: `of` attention or the rest of it, one forward pass."""
+
+    workload: str
+    of: str
+    tokens: Number = "seq_len"
+    settings: tuple[str, ...] = ()
+
+
+class Part(Spec):
+    """Exactly one of these; `does` says in a few words what it is."""
+
+    does: str
+    attention: AttentionCall | None = None
+    model: ModelRun | None = None
+    passes: Pass | None = None
+    product: ProductCall | None = None
+    flops: Flops | None = None
+    number: Number | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Part:
+        kinds = [name for name in KINDS if getattr(self, name) is not None]
+        if len(kinds) != 1:
+            raise ValueError(f"give one of {', '.join(KINDS)}; got {', '.join(kinds) or 'none'}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        return next(name for name in KINDS if getattr(self, name) is not None)
+
+
+KINDS = ("attention", "model", "passes", "product", "flops", "number")
+
+
+class Lookup(Spec):
+    """Published facts by a column of the row, with their source."""
+
+    by: str
+    source: str
+    values: Mapping[int | str, float]
+
+
+class Rule(Spec):
+    """`of`: the parts that the figure is, or is made of, in the words of a reader."""
+
+    when: Mapping[str, str]
+    predict: str | None = None
+    lacks: str | None = None
+    missing: str | None = None
+    later: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Rule:
+        if sum(answer is not None for answer in (self.predict, self.lacks, self.missing, self.later)) != 1:
+            raise ValueError("give one of predict, lacks, missing, later")
+        for column, pattern in self.when.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"when.{column}: not a regular expression: {error}") from None
+        return self
+
+    def names_in(self, row: Mapping[str, object]) -> Mapping[str, str] | None:
+        """Numbers that the expressions name in a row they match; None for another row."""
+        found: dict[str, str] = {}
+        for column, pattern in self.when.items():
+            cell = row.get(column)
+            match = re.fullmatch(pattern, "" if cell is None else str(cell), re.DOTALL)
+            if match is None:
+                return None
+            found |= {name: text for name, text in match.groupdict().items() if text is not None}
+        return found
+
+
+class System(Spec):
+    """`does`: the mechanism in one sentence. `pattern`: as `cascadesim gna --pattern` takes it, where it has one.
+
+    `workloads`: fields of models that the project does not have; `{name}` in them stands for a number of the row.
+    """
+
+    name: str
+    does: str
+    source: str
+    pattern: str | None = None
+    tables: Mapping[str, Lookup] = {}
+    workloads: Mapping[str, Mapping[str, Any]] = {}
+    parts: Mapping[str, Part] = {}
+    rows: tuple[Rule, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@cache
+def systems() -> Mapping[str, System]:
+    """Name -> system, in alphabetical order."""
+    found = (read_system(path) for path in sorted(FOLDER.glob("*.yaml")))
+    return {system.name: system for system in sorted(found, key=lambda each: each.name.lower())}
+
+
+def read_system(path: Path) -> System:
+    """Raises SpecError with every problem of the file."""
+    return validate(System, read_yaml(path), path.name)
+
+
+def find_system(name: str) -> System:
+    """A system by its name, in any case. Raises UnknownNameError."""
+    known = {each.lower(): system for each, system in systems().items()}
+    if name.lower() not in known:
+        raise UnknownNameError("system", name, tuple(systems()))
+    return known[name.lower()]
+
+
+class CannotPredict(CascadeSimError):
+    """Why a figure has no prediction. `kind`: lacks, missing or later, as in a rule."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(why)
+        self.kind = kind
