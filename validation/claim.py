@@ -23,7 +23,8 @@ Settings: TypeAlias = Sequence[str]  # dotted.field=value changes of the archite
 PredictedFigures: TypeAlias = Mapping[str, float | None]  # column -> figure of the model
 Predict: TypeAlias = Callable[[Row, Settings], PredictedFigures]
 Measure: TypeAlias = Literal["deviation", "shortfall", "excess"]
-Gate: TypeAlias = Literal["maximum", "median", "absolute", "pooled", "ranking", "roofline", "mean", "tail", "bias"]
+Gate: TypeAlias = Literal["maximum", "median", "absolute", "pooled", "ranking", "roofline", "mean", "tail", "bias",
+                         "systems", "within", "rounded", "gaps"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`cascadesim validate`: every claim with its error; exit code 1 if one does not hold. And `cascadesim measure`.
+"""`cascadesim validate`: every claim with its error; exit code 1 if one does not hold. `claims` and `measure`.
 
 Found by the simulator's command line through the entry-point group `cascadesim.commands`. Importing it is cheap:
 models and tables are read when a command runs.
@@ -22,6 +22,7 @@ from cascadesim.validation.measure import command
 
 if TYPE_CHECKING:
     from cascadesim.validation.claim import Verdict
+    from cascadesim.validation.systems.ledger import Entry
 
 A_CLAIM_FAILS = 1
 
@@ -91,6 +92,31 @@ def measure(suites: tuple[str, ...], output: Path, seconds: float, counters: boo
     """
     for line in command.measured(suites, output, seconds, counters):
         click.echo(line, err=True)
+
+
+@click.command()
+@click.argument("system", required=False, metavar="[SYSTEM]")
+@click.option("--data", type=click.Path(path_type=Path), metavar="FILE",
+              help="Predict the rows of this CSV file, of the collected columns or of ours, instead.")
+@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
+              help="Draw predicted and published figures against the length; of all systems, their ratios.")
+def claims(system: str | None, data: Path | None, output_format: str, plot: Path | None) -> Result[tuple[Entry, ...]]:
+    """Published figures of attention systems beside our predictions, and what each prediction is made of.
+
+    Without a SYSTEM, a line for each; `cascadesim validate claims` judges them.
+    """
+    from cascadesim.validation.systems import ledger, views
+
+    with pending_files((plot,)) as (picture,):
+        entries = ledger.ledger(system, data)
+        shown = partial(views.print_system, entries[0]) if system else partial(views.print_summary, entries)
+        drawn = partial(views.draw_system, entries[0]) if system else partial(views.draw_summary, entries)
+        result = Result(entries, partial(ledger.document, entries), partial(ledger.rows, entries), shown, drawn)
+        panels = result.drawn(picture)
+    result.write(sys.stdout, output_format)
+    say_panels(plot, panels)
+    return result
 
 
 def suite_names() -> tuple[str, ...]:

@@ -25,6 +25,8 @@ from cascadesim.validation.models import kernel_sums
 from cascadesim.validation.models import predictions as predictions_of_models
 from cascadesim.validation.models import rows as models
 from cascadesim.validation.spatten import exact, paper, rtl
+from cascadesim.validation.systems import rows as ledger
+from cascadesim.validation.systems import verdict as systems
 from cascadesim.validation.table import Layout, ParseTable, Row, parse_table
 
 A_FEW_CYCLES = 6  # of a head: short ones are judged by these
@@ -75,6 +77,7 @@ SUITES = (
     gpu("gpu-ops", selections.OPS),
     gpu("gpu-left-out", selections.CALIBRATED, lambda shapes, _: predicted_unseen_s(shapes)),
     gpu(CYCLE_LEVEL, selections.CYCLES, lambda shapes, _: predicted_cycle_level_s(shapes)),
+    suite("claims", ledger.FILE, systems.LAYOUT, systems.figures, "system", systems.parse_claims, judge=systems.judge),
     suite("models", models.FILE, models.TIDY, predictions_of_models.figures, "source device workload reason",
           models.parse_models),
     suite("models-kernels", kernel_sums.FILE, kernel_sums.LAYOUT, kernel_sums.milliseconds, "device model",

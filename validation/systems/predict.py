@@ -18,7 +18,7 @@ from cascadesim.validation.systems.system import KERNEL_FACTORS, CannotPredict, 
 
 Cells = Mapping[str, object]  # of a row: column -> value, None where it is empty
 TYPES = ("fp32", "bf16", "fp16", "fp8")  # as rows name them, the one that the text names first counts
-SHARED: Mapping[str, float] = KERNEL_FACTORS | {"eager_launch_s": find_engine("pytorch").host_launch_s}
+SHARED: Mapping[str, float] = {**KERNEL_FACTORS, "eager_launch_s": find_engine("pytorch").host_launch_s}
 SIXTEEN_BITS = "fp16"  # where a row says no more: as fast as bf16 on every device here
 _WORD = re.compile(r"\{(\w+)\}")
 
@@ -69,7 +69,7 @@ class _Asked:
         if name in self.system.tables:
             table = self.system.tables[name]
             key = self.row.get(table.by)
-            if key not in table.values:
+            if not isinstance(key, int | str) or key not in table.values:
                 raise CannotPredict("lacks", f"{name} at {table.by} {key}: {table.source} has none")
             return table.values[key]
         if name in self.system.parts:
@@ -79,6 +79,8 @@ class _Asked:
         if name in SHARED:
             return SHARED[name]
         cell = self.row.get(name)
+        if cell is None and name == "devices":
+            return 1.0  # a row that counts none has one
         if not isinstance(cell, int | float):
             raise CannotPredict("lacks", name)
         return float(cell)
@@ -95,6 +97,8 @@ class _Asked:
             return amounts.product_s(part.product, self.machine, self.value)
         if part.flops is not None:
             return amounts.flops(part.flops, self.system.workloads, self.value, self.words)
+        if part.fusemax is not None:
+            return amounts.fusemax_mean(part.fusemax)
         return self.value(part.number or 0)
 
 

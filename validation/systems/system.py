@@ -94,7 +94,10 @@ class Flops(Spec):
 
 
 class Part(Spec):
-    """Exactly one of these; `does` says in a few words what it is."""
+    """Exactly one of these; `does` says in a few words what it is.
+
+    `fusemax`: a quantity of FuseMax's headlines, the mean over its models and lengths.
+    """
 
     does: str
     attention: AttentionCall | None = None
@@ -102,6 +105,7 @@ class Part(Spec):
     passes: Pass | None = None
     product: ProductCall | None = None
     flops: Flops | None = None
+    fusemax: str | None = None
     number: Number | None = None
 
     @model_validator(mode="after")
@@ -116,7 +120,7 @@ class Part(Spec):
         return next(name for name in KINDS if getattr(self, name) is not None)
 
 
-KINDS = ("attention", "model", "passes", "product", "flops", "number")
+KINDS = ("attention", "model", "passes", "product", "flops", "fusemax", "number")
 
 
 class Lookup(Spec):
@@ -128,7 +132,7 @@ class Lookup(Spec):
 
 
 class Rule(Spec):
-    """`of`: the parts that the figure is, or is made of, in the words of a reader."""
+    """What is predicted of the rows that `when` matches, or why nothing is: exactly one of the four."""
 
     when: Mapping[str, str]
     predict: str | None = None

@@ -1,9 +1,9 @@
 """The suite `claims`: rows of the ledger with our answer to each, and how claims about them are judged.
 
-`compared` says what a row counts for: `dense` and `mechanism` are times and rates of forward passes whose every parameter
-is known; `ratio` speedups that are published, and those of two rows of one table (same system, device, model, batch and
-length; the dense one over the other); `amount` FLOPs, bytes, shares. Medians are over systems, since one system has a
-third of the rows. What we cannot predict counts as an infinite error, unless it waits for backward passes.
+`compared` says what a row counts for: `dense` and `mechanism` are times and rates of forward passes whose every
+parameter is known; `ratio` speedups that are published, and those of two rows of one table (same system, device, model,
+batch and length; the dense one over the other); `amount` FLOPs, bytes, shares. Medians are over systems, since one
+system has a third of the rows. What we cannot predict counts as an infinite error, unless it waits for backward passes.
 """
 
 from __future__ import annotations
@@ -56,11 +56,13 @@ def _answered(row: ClaimRow, source: str, line: int) -> Row:
 def _compared(row: ClaimRow, answer: str) -> str:
     if row.backward or answer.startswith("later"):
         return "later"
-    if row.certainty != "exact":
+    if row.certainty not in ("exact", "read"):
         return "reported"
     if row.quantity in TIMES:
         return ROLES.get(row.role, "reported")
-    return "ratio" if row.quantity == "speedup" else "amount"
+    if row.quantity == "speedup":
+        return "ratio"
+    return "reported" if answer.startswith("lacks") else "amount"  # what lacks something follows from nothing
 
 
 def _ratios(rows: Sequence[Row]) -> Iterator[Row]:
@@ -70,8 +72,8 @@ def _ratios(rows: Sequence[Row]) -> Iterator[Row]:
         over = dense.get(tuple(row.get(name) for name in ALIKE))
         if over is None or row.get("compared") != "mechanism" or row.get("quantity") not in TIMES:
             continue
-        pair = [(one.number("value"), one.number("predicted")) for one in (over, row)]
-        measured, ours = (_over(*(each[place] for each in pair), str(row.get("quantity"))) for place in (0, 1))
+        measured, ours = (_over(over.number(name), row.number(name), row.text("quantity"))
+                          for name in ("value", "predicted"))
         if measured is not None:
             cells = dict(row.cells) | {"id": f"{row.text('id')} over {over.text('id')}", "quantity": "speedup",
                                        "value": measured, "predicted": ours, "compared": "ratio"}  # fmt: skip

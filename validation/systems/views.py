@@ -1,0 +1,223 @@
+"""The ledger as text, as pictures and as a page of the documentation (`python -m cascadesim.validation.systems.views`).
+
+The picture of a system has a panel for each quantity: published and predicted against the length, and times of the
+predictions by part. The summary plot has every figure whose parameters are known, predicted over published.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, TextIO
+
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.views import output
+from cascadesim.simulator.views.output import aligned
+from cascadesim.validation.systems.ledger import Entry, Line, ledger, times_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+UNITS = {"flop_per_s": "FLOP/s", "throughput_per_s": "/s", "flop": "FLOP", "bytes": "B"}
+LABELS = {  # of axes
+    "latency_s": "time (s)", "flop_per_s": "FLOP/s", "throughput_per_s": "per second", "speedup": "speedup",
+    "flop": "FLOPs", "bytes": "bytes", "density": "share of pairs", "kept": "share kept", "saved": "share saved",
+    "count": "count",
+}  # fmt: skip
+MOST_WORDS = 34  # characters of a mechanism in a table
+MOST_SERIES, MOST_TICKS = 8, 7  # of a panel
+RATIOS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
+PAGE, PICTURES = "claims.md", "claims"
+
+
+def figure_text(quantity: str, value: float | None) -> str:
+    """6.67 ms, 2.77x, 41%, 283 TFLOP."""
+    if value is None:
+        return "–"
+    if quantity == "latency_s":
+        return output.seconds(value)
+    if quantity == "speedup":
+        return f"{value:.3g}x"
+    if quantity in ("density", "kept", "saved"):
+        return f"{100 * value:.3g}%"
+    if quantity == "bytes":
+        return output.bytes_of(value)
+    return f"{value:.4g}" if quantity == "count" else f"{output.count(value)}{UNITS[quantity]}"
+
+
+def print_summary(entries: Sequence[Entry], stream: TextIO) -> None:
+    """A line for each system: those that have predictions, then why the others have none."""
+    rows: list[tuple[str, ...]] = [("system", "figures", "predicted", "median error")]
+    rows += [(entry.system.name, str(len(entry.lines)), str(len(entry.answered)),
+              "–" if entry.median_error is None else output.error(entry.median_error))
+             for entry in entries if entry.answered]  # fmt: skip
+    stream.writelines(f"{line}\n" for line in aligned(rows, names=1))
+    stream.write("\nmedian error: of forward passes whose every parameter is published\n\nwithout a prediction:\n")
+    rest = [entry for entry in entries if not entry.answered]
+    stream.writelines(f"  {entry.system.name}: {entry.says}\n" for entry in rest)
+
+
+def print_system(entry: Entry, stream: TextIO) -> None:
+    """Every figure of one system, what the predictions are made of, and why there is none of the others."""
+    system = entry.system
+    stream.write(f"{system.name}: {system.does} ({system.source})\n")
+    stream.writelines(f"note: {note}\n" for note in system.notes)
+    answered = entry.answered
+    if answered:
+        stream.write("\n")
+        rows: list[tuple[str, ...]] = [("figure", "on", "tokens", "published", "predicted", "ratio")]
+        rows += [_cells(line) for line in answered]
+        made = ["made of", *(_made_of(entry, line) for line in answered)]
+        for text, parts in zip(aligned(rows, names=2), made, strict=True):
+            stream.write(f"{text}  {parts}".rstrip() + "\n" if any(made[1:]) else f"{text}\n")
+        used = dict.fromkeys(name for line in answered for name in times_of(entry, line))
+        stream.writelines(f"{name}: {system.parts[name].does}\n" for name in used if system.parts[name].does)
+    for kind, why, number in entry.gaps:
+        stream.write(f"\n{number} without a prediction: {_GAPS[kind]} {why}\n")
+
+
+_GAPS = {"lacks": "published without", "missing": "we lack", "later": "wait for"}
+
+
+def _made_of(entry: Entry, line: Line) -> str:
+    times = times_of(entry, line)
+    return ", ".join(f"{name} {output.seconds(spent)}" for name, spent in times.items()) if len(times) > 1 else ""
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    row = line.row
+    name = row.part or row.mechanism or row.model
+    shown = name if len(name) <= MOST_WORDS else f"{name[: MOST_WORDS - 1]}…"
+    return (shown, row.device, output.length(row.seq_len) if row.seq_len else "", figure_text(row.quantity, row.value),
+            figure_text(row.quantity, line.value), "–" if line.ratio is None else f"{line.ratio:.2f}")  # fmt: skip
+
+
+def draw_system(entry: Entry, path: Path) -> int:
+    """Write the picture of one system; returns its number of panels. Raises CascadeSimError where there is nothing."""
+    from matplotlib.figure import Figure
+
+    by_quantity: dict[str, list[Line]] = {}
+    for line in entry.answered:
+        if line.row.seq_len and not line.row.backward:
+            by_quantity.setdefault(line.row.quantity, []).append(line)
+    shown = {quantity: lines for quantity, lines in by_quantity.items()
+             if len({line.row.seq_len for line in lines}) > 1}
+    if not shown:
+        raise CascadeSimError(f"{entry.system.name}: no figures at several lengths to draw")
+    figure = Figure(figsize=(4.6 * len(shown), 3.8), layout="constrained")
+    for place, (quantity, lines) in enumerate(shown.items(), start=1):
+        _panel(figure.add_subplot(1, len(shown), place), quantity, lines)
+    figure.suptitle(entry.system.name)
+    figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return len(shown)
+
+
+def _panel(axes: Axes, quantity: str, lines: Sequence[Line]) -> None:
+    """At most eight series: parts of a table, or what a row counts for; medians of what shares a length."""
+    series: dict[str, dict[int, list[Line]]] = {}
+    for line in lines:
+        name = " ".join(filter(None, (line.row.part or line.row.role, line.row.device)))
+        series.setdefault(name, {}).setdefault(line.row.seq_len or 0, []).append(line)
+    for number, name in enumerate(sorted(sorted(series, key=lambda each: -len(series[each]))[:MOST_SERIES])):
+        own = dict(sorted(series[name].items()))
+        axes.plot([length for length, some in own.items() for _ in some],
+                  [line.row.value for some in own.values() for line in some], "o", color=f"C{number}", markersize=4,
+                  fillstyle="none")  # fmt: skip
+        axes.plot(list(own), [median(line.value or 0 for line in some) for some in own.values()], "-",
+                  color=f"C{number}", linewidth=1.3, label=name)  # fmt: skip
+    lengths = sorted({length for own in series.values() for length in own})
+    shown = [length for place, length in enumerate(lengths) if place % -(-len(lengths) // MOST_TICKS) == 0]
+    axes.set(xscale="log", xlabel="tokens", ylabel=LABELS[quantity], title="lines: predicted, circles: published")
+    if quantity not in ("speedup", "density", "kept", "saved"):
+        axes.set_yscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(shown, list(map(output.length, shown)))
+    axes.title.set_fontsize(8)
+    axes.legend(fontsize=7, frameon=False)
+    axes.grid(alpha=0.2)
+
+
+def draw_summary(entries: Sequence[Entry], path: Path) -> int:
+    """Predicted over published of every figure whose parameters are known, system by system."""
+    from matplotlib.figure import Figure
+
+    shown = [(entry, [line for line in entry.answered if line.known and line.ratio]) for entry in entries]
+    shown = [(entry, lines) for entry, lines in shown if lines]
+    if not shown:
+        raise CascadeSimError("no figure whose parameters are all published is predicted: nothing to draw")
+    figure = Figure(figsize=(7.5, 0.9 + 0.34 * len(shown)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvspan(1 / 1.3, 1.3, color="0.93")
+    axes.axvline(1, color="0.6", linewidth=0.8)
+    roles = {"dense": "C0", "mechanism": "C1", "total": "C1", "choice": "C2", "baseline": "C3"}
+    for place, (_, lines) in enumerate(reversed(shown)):
+        for role, colour in roles.items():
+            own = [line.ratio or 1.0 for line in lines if line.row.role == role]
+            axes.plot(own, [place] * len(own), "|", color=colour, markersize=11, alpha=0.7)
+    for role, colour in (("dense", "C0"), ("mechanism", "C1"), ("choosing and moving", "C2"), ("other systems", "C3")):
+        axes.plot([], [], "|", color=colour, markersize=11, label=role)
+    axes.set_yticks(range(len(shown)), [entry.system.name for entry, _ in reversed(shown)])
+    axes.set(xscale="log", xlabel="predicted / published (grey: within a factor 1.3)")
+    axes.minorticks_off()
+    axes.set_xticks(RATIOS, [f"{ratio:g}" for ratio in RATIOS])
+    axes.set_ylim(-0.6, len(shown) - 0.4)
+    axes.legend(fontsize=7, frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.4, 1.0))
+    figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return 1
+
+
+def page(entries: Sequence[Entry], pictures: Sequence[str]) -> str:
+    """The generated part of the page: a table of systems, then each system with its picture and figures."""
+    lines = ["| system | figures | predicted | median error | |", "| --- | ---: | ---: | ---: | --- |"]
+    for entry in entries:
+        error = "" if entry.median_error is None else output.error(entry.median_error)
+        lines.append(f"| [{entry.system.name}](#{_anchor(entry.system.name)}) | {len(entry.lines)} | "
+                     f"{len(entry.answered)} | {error} | {'' if entry.answered else entry.says} |")  # fmt: skip
+    for entry in entries:
+        lines += ["", f"### {entry.system.name}", "", f"{entry.system.does} ({entry.system.source}).", ""]
+        if (name := f"{_anchor(entry.system.name)}.svg") in pictures:
+            lines += [f"![{entry.system.name}: predicted and published]({PICTURES}/{name})", ""]
+        lines += list(_figures(entry))
+        lines += [f"* {number} without a prediction: {_GAPS[kind]} {why}" for kind, why, number in entry.gaps]
+        lines += [f"* {note}" for note in entry.system.notes]
+    return "\n".join(lines)
+
+
+def _figures(entry: Entry) -> Iterator[str]:
+    """Figures whose parameters are known; the others are counted."""
+    known = [line for line in entry.answered if line.known]
+    if known:
+        yield "| figure | on | tokens | published | predicted | ratio |"
+        yield "| --- | --- | ---: | ---: | ---: | ---: |"
+        yield from (f"| {' | '.join(_cells(line))} |" for line in known)
+        yield ""
+    if rest := len(entry.answered) - len(known):
+        yield f"* {rest} more, whose parameters are not all published: `cascadesim claims '{entry.system.name}'`"
+
+
+def _anchor(name: str) -> str:
+    return name.lower().replace(" ", "-")
+
+
+def write_page(folder: Path) -> None:
+    """Write pictures, and the table between the marks of the page."""
+    from cascadesim.validation.readme import with_table
+
+    entries, made = ledger(), []
+    (folder / PICTURES).mkdir(exist_ok=True)
+    draw_summary(entries, folder / PICTURES / "summary.svg")
+    for entry in entries:
+        name = f"{_anchor(entry.system.name)}.svg"
+        try:
+            draw_system(entry, folder / PICTURES / name)
+        except CascadeSimError:
+            continue
+        made.append(name)
+    path = folder / PAGE
+    path.write_text(with_table(path.read_text(encoding="utf-8"), page(entries, made), "claims"), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_page(Path(sys.argv[1] if len(sys.argv) > 1 else "docs"))
