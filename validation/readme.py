@@ -2,9 +2,10 @@
 
 Each stands between two comment lines: in the README a row for each family of models, in `docs/validation.md` every
 claim (a test compares both with what the suites find), in `docs/constants.md` every number of the GPU model that no
-document gives, in `docs/speed.md` designs per second of this and of what a user would take otherwise. `... readme
---speed RUN.json` keeps, of what `pytest --benchmark-json=RUN.json` wrote for `tests/benchmarks`, figures, versions,
-cores and date in `tool-speed.json` beside this module: no host and no path. Prints nothing on success.
+document gives, in `docs/claims.md` the systems of the ledger, whose pictures are drawn beside it, in `docs/speed.md`
+designs per second of this and of what a user would take otherwise. `... readme --speed RUN.json` keeps, of what
+`pytest --benchmark-json=RUN.json` wrote for `tests/benchmarks`, figures, versions, cores and date in `tool-speed.json`
+beside this module: no host and no path. Prints nothing on success.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from cascadesim.validation.gpu import ledger
 from cascadesim.validation.gpu.verdict import STRATUM, equal_weights, weighted_quantile
 from cascadesim.validation.render import ROUNDING, error, outcome, summary, tolerance
 from cascadesim.validation.suites import verdicts_of
+from cascadesim.validation.systems import views
 
 # names of tables: each stands between the marks <!-- NAME:begin --> and <!-- NAME:end -->
-SUMMARY, ERRORS, SPEED, NUMBERS = "summary", "validation", "speed", "numbers"
-PAGES = {SUMMARY: "README.md", ERRORS: "docs/validation.md", SPEED: "docs/speed.md", NUMBERS: "docs/constants.md"}
+SUMMARY, ERRORS, SPEED, NUMBERS, CLAIMS = "summary", "validation", "speed", "numbers", "claims"
+PAGES = {SUMMARY: "README.md", ERRORS: "docs/validation.md", SPEED: "docs/speed.md", NUMBERS: "docs/constants.md",
+         CLAIMS: "docs/claims.md"}  # fmt: skip
 FOLDER = Path(__file__).resolve().parents[1]  # a checkout's; an installed package has no pages there
 INTRODUCTION = (
     "Relative error of each claim that `cascadesim validate` checks, over the rows in `validation/published/`\n"
@@ -195,7 +198,7 @@ def rewrite(folder: Path) -> None:
     texts = {name: (folder / page).read_text(encoding="utf-8") for name, page in PAGES.items()}
     verdicts = verdicts_of(())
     tables = {SUMMARY: families_table(verdicts), ERRORS: markdown(verdicts), SPEED: speed_table(stored_speeds()),
-              NUMBERS: ledger.page()}  # fmt: skip
+              NUMBERS: ledger.page(), CLAIMS: views.page(views.draw_all((folder / PAGES[CLAIMS]).parent))}  # fmt: skip
     made = {name: with_table(text, tables[name], name) for name, text in texts.items()}
     for name, text in made.items():
         (folder / PAGES[name]).write_text(text, encoding="utf-8")

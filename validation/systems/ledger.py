@@ -21,7 +21,7 @@ KNOWN = ("exact", "read")  # every parameter known; `read`: from a picture
 
 
 @dataclass(frozen=True)
-class Line:
+class LedgerLine:
     """A figure and our answer: a value with its parts, or `kind` and `why` there is none."""
 
     row: ClaimRow
@@ -45,10 +45,10 @@ class Entry:
     """A system with all its figures."""
 
     system: System
-    lines: tuple[Line, ...]
+    lines: tuple[LedgerLine, ...]
 
     @property
-    def answered(self) -> tuple[Line, ...]:
+    def answered(self) -> tuple[LedgerLine, ...]:
         return tuple(line for line in self.lines if line.value is not None)
 
     @property
@@ -84,12 +84,12 @@ def ledger(name: str | None = None, data: Path | None = None) -> tuple[Entry, ..
     return tuple(Entry(system, tuple(line_of(row) for row in rows if row.system == system.name)) for system in chosen)
 
 
-def line_of(row: ClaimRow) -> Line:
+def line_of(row: ClaimRow) -> LedgerLine:
     try:
         found = predicted(asdict(row))
     except CannotPredict as reason:
-        return Line(row, None, {}, reason.kind, str(reason))
-    return Line(row, found.value, found.parts)
+        return LedgerLine(row, None, {}, reason.kind, str(reason))
+    return LedgerLine(row, found.value, found.parts)
 
 
 def document(entries: Sequence[Entry]) -> dict[str, object]:
@@ -122,7 +122,7 @@ def rows(entries: Iterable[Entry]) -> Iterator[dict[str, object]]:
             }  # fmt: skip
 
 
-def times_of(entry: Entry, line: Line) -> Mapping[str, float]:
+def times_of(entry: Entry, line: LedgerLine) -> Mapping[str, float]:
     """The times that a figure is made of, in seconds, by the names that its rule has for them."""
     rule = rule_for(entry.system, asdict(line.row))[0].predict or ""
     names = [name for name in _NAME.findall(rule) if _is_time(entry.system, name)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -24,10 +24,14 @@ _WORD = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """A figure in the units of its row, and the parts it is made of (seconds, FLOPs or numbers, each once)."""
+class RowPrediction:
+    """A figure in the units of its row, and the parts it is made of (seconds, FLOPs or numbers, each once).
+
+    `rounding`: how much of it the last digits of numbers leave open that the row's texts state (density .31).
+    """
 
     value: float
+    rounding: float
     parts: Mapping[str, float]
     rule: Rule
 
@@ -118,20 +122,20 @@ def rule_for(system: System, row: Cells) -> tuple[Rule, Mapping[str, str]]:
     if "bwd" in phase or "train" in phase:
         raise CannotPredict("later", "backward passes and training")
     if row.get("certainty") == "abstract":
-        raise CannotPredict("lacks", "its configuration: a headline, of which no more is stated")
+        raise CannotPredict("lacks", "their configuration: headlines, of which no more is stated")
     lacks = str(row.get("lacks") or "")
     if lacks:
         raise CannotPredict("lacks", lacks)
     raise CannotPredict("missing", f"no rule speaks of {row.get('quantity')} of '{row.get('mechanism') or 'this row'}'")
 
 
-def predicted(row: Cells) -> Prediction:
+def predicted(row: Cells) -> RowPrediction:
     """Raises CannotPredict with the reason where there is no prediction."""
     return _predicted(tuple(sorted(row.items(), key=lambda cell: cell[0])))
 
 
 @lru_cache(maxsize=8192)
-def _predicted(cells: tuple[tuple[str, object], ...]) -> Prediction:
+def _predicted(cells: tuple[tuple[str, object], ...]) -> RowPrediction:
     row = dict(cells)
     system = find_system(str(row["system"]))
     rule, named = rule_for(system, row)
@@ -148,4 +152,15 @@ def _predicted(cells: tuple[tuple[str, object], ...]) -> Prediction:
         raise CannotPredict("missing", str(error)) from None
     if not np.isfinite(value) or value <= 0:
         raise CannotPredict("missing", f"the prediction comes out as {value:g}")
-    return Prediction(value, dict(asked.parts), rule)
+    return RowPrediction(value, _left_open(asked, rule.predict or "", value), dict(asked.parts), rule)
+
+
+def _left_open(asked: _Asked, text: str, value: float) -> float:
+    """The sum over numbers with decimals that the expression itself names; parts that name them keep their value."""
+    total = 0.0
+    for name, stated in asked.named.items():
+        decimals = len(stated.partition(".")[2])
+        if decimals and re.search(rf"\b{name}\b", text):
+            moved = replace(asked, named={**asked.named, name: str(float(stated) + 0.5 * 10.0**-decimals)})
+            total += abs(moved.value(text) - value)
+    return total

@@ -20,7 +20,7 @@ from cascadesim.validation.systems.claim_row import CLEAN, ClaimRow
 from cascadesim.validation.systems.predict import predicted
 from cascadesim.validation.systems.rows import parse_ledger
 from cascadesim.validation.systems.system import CannotPredict
-from cascadesim.validation.table import Column, Layout, Row, Table, Value, columns_of
+from cascadesim.validation.table import Layout, Row, Table, Value, columns_of
 
 TIMES = ("latency_s", "throughput_per_s", "flop_per_s")
 AMOUNTS = ("density", "kept", "saved", "flop", "bytes", "count")
@@ -28,7 +28,8 @@ ROLES = {"dense": "dense", "mechanism": "mechanism", "total": "mechanism", "choi
 ALIKE = ("system", "device", "devices", "model", "quantity", "layers", "head_dim", "batch", "seq_len", "generated",
          "phase")  # fmt: skip
 FACTOR = 1.3  # within which a speedup counts as right
-LAYOUT = Layout((*CLEAN.columns, *columns_of(str, "compared answer"), Column("predicted", float, required=False)),
+LAYOUT = Layout((*CLEAN.columns, *columns_of(str, "compared answer"),
+                 *columns_of(float, "predicted rounding", required=False)),
                 key=("id",))  # fmt: skip
 
 
@@ -46,10 +47,11 @@ def parse_claims(text: str, layout: Layout, source: str) -> Table:
 def _answered(row: ClaimRow, source: str, line: int) -> Row:
     cells: dict[str, Value] = asdict(row)
     try:
-        value, answer = predicted(asdict(row)).value, "predicted"
+        found = predicted(asdict(row))
+        value, answer, rounding = found.value, "predicted", found.rounding
     except CannotPredict as reason:
-        value, answer = None, f"{reason.kind}: {reason}"
-    cells |= {"compared": _compared(row, answer), "answer": answer, "predicted": value}
+        value, answer, rounding = None, f"{reason.kind}: {reason}", 0.0
+    cells |= {"compared": _compared(row, answer), "answer": answer, "predicted": value, "rounding": rounding}
     return Row(tuple(cells.items()), source, line)
 
 
@@ -141,7 +143,8 @@ def _disorder(cells: Sequence[Cell]) -> float:
 
 
 def _beyond_rounding(cell: Cell) -> float:
-    """The relative error that the last printed digit does not explain."""
+    """The relative error that last printed digits, of the figure and of its configuration, do not explain."""
     if cell.predicted is None:
         return math.inf
-    return max(0.0, cell.difference - (cell.row.number("half_width") or 0.0)) / cell.measured
+    explained = (cell.row.number("half_width") or 0.0) + (cell.row.number("rounding") or 0.0)
+    return max(0.0, cell.difference - explained) / cell.measured

@@ -1,4 +1,4 @@
-"""The ledger as text, as pictures and as a page of the documentation (`python -m cascadesim.validation.systems.views`).
+"""The ledger as text, as pictures, and as the generated part of its page in the documentation.
 
 The picture of a system has a panel for each quantity: published and predicted against the length, and times of the
 predictions by part. The summary plot has every figure whose parameters are known, predicted over published.
@@ -6,8 +6,7 @@ predictions by part. The summary plot has every figure whose parameters are know
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, TextIO
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, TextIO
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.views import output
 from cascadesim.simulator.views.output import aligned
-from cascadesim.validation.systems.ledger import Entry, Line, ledger, times_of
+from cascadesim.validation.systems.ledger import Entry, LedgerLine, ledger, times_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 UNITS = {"flop_per_s": "FLOP/s", "throughput_per_s": "/s", "flop": "FLOP", "bytes": "B"}
 LABELS = {  # of axes
@@ -26,10 +26,11 @@ LABELS = {  # of axes
     "flop": "FLOPs", "bytes": "bytes", "density": "share of pairs", "kept": "share kept", "saved": "share saved",
     "count": "count",
 }  # fmt: skip
+ROUNDING = 1e-6  # relative; below it a figure is exact
 MOST_WORDS = 34  # characters of a mechanism in a table
 MOST_SERIES, MOST_TICKS = 8, 7  # of a panel
 RATIOS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
-PAGE, PICTURES = "claims.md", "claims"
+PICTURES = "claims"  # folder beside the page
 
 
 def figure_text(quantity: str, value: float | None) -> str:
@@ -51,12 +52,18 @@ def print_summary(entries: Sequence[Entry], stream: TextIO) -> None:
     """A line for each system: those that have predictions, then why the others have none."""
     rows: list[tuple[str, ...]] = [("system", "figures", "predicted", "median error")]
     rows += [(entry.system.name, str(len(entry.lines)), str(len(entry.answered)),
-              "–" if entry.median_error is None else output.error(entry.median_error))
+              _error(entry))
              for entry in entries if entry.answered]  # fmt: skip
     stream.writelines(f"{line}\n" for line in aligned(rows, names=1))
     stream.write("\nmedian error: of forward passes whose every parameter is published\n\nwithout a prediction:\n")
     rest = [entry for entry in entries if not entry.answered]
     stream.writelines(f"  {entry.system.name}: {entry.says}\n" for entry in rest)
+
+
+def _error(entry: Entry) -> str:
+    """The median one; exact where only the last bits differ."""
+    error = entry.median_error
+    return "–" if error is None else "exact" if error < ROUNDING else output.error(error)
 
 
 def print_system(entry: Entry, stream: TextIO) -> None:
@@ -81,12 +88,12 @@ def print_system(entry: Entry, stream: TextIO) -> None:
 _GAPS = {"lacks": "published without", "missing": "we lack", "later": "wait for"}
 
 
-def _made_of(entry: Entry, line: Line) -> str:
+def _made_of(entry: Entry, line: LedgerLine) -> str:
     times = times_of(entry, line)
     return ", ".join(f"{name} {output.seconds(spent)}" for name, spent in times.items()) if len(times) > 1 else ""
 
 
-def _cells(line: Line) -> tuple[str, ...]:
+def _cells(line: LedgerLine) -> tuple[str, ...]:
     row = line.row
     name = row.part or row.mechanism or row.model
     shown = name if len(name) <= MOST_WORDS else f"{name[: MOST_WORDS - 1]}…"
@@ -94,29 +101,42 @@ def _cells(line: Line) -> tuple[str, ...]:
             figure_text(row.quantity, line.value), "–" if line.ratio is None else f"{line.ratio:.2f}")  # fmt: skip
 
 
+def _drawable(entry: Entry) -> Mapping[str, Sequence[LedgerLine]]:
+    """Figures by quantity, of quantities that are published at several lengths."""
+    by_quantity: dict[str, list[LedgerLine]] = {}
+    for line in entry.answered:
+        if line.row.seq_len and not line.row.backward:
+            by_quantity.setdefault(line.row.quantity, []).append(line)
+    return {quantity: lines for quantity, lines in by_quantity.items()
+            if len({line.row.seq_len for line in lines}) > 1}  # fmt: skip
+
+
 def draw_system(entry: Entry, path: Path) -> int:
     """Write the picture of one system; returns its number of panels. Raises CascadeSimError where there is nothing."""
     from matplotlib.figure import Figure
 
-    by_quantity: dict[str, list[Line]] = {}
-    for line in entry.answered:
-        if line.row.seq_len and not line.row.backward:
-            by_quantity.setdefault(line.row.quantity, []).append(line)
-    shown = {quantity: lines for quantity, lines in by_quantity.items()
-             if len({line.row.seq_len for line in lines}) > 1}
+    shown = _drawable(entry)
     if not shown:
         raise CascadeSimError(f"{entry.system.name}: no figures at several lengths to draw")
     figure = Figure(figsize=(4.6 * len(shown), 3.8), layout="constrained")
     for place, (quantity, lines) in enumerate(shown.items(), start=1):
         _panel(figure.add_subplot(1, len(shown), place), quantity, lines)
     figure.suptitle(entry.system.name)
-    figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+    _save(figure, path)
     return len(shown)
 
 
-def _panel(axes: Axes, quantity: str, lines: Sequence[Line]) -> None:
+def _save(figure: Figure, path: Path) -> None:
+    """The same file for the same figures: without a date, letters as letters."""
+    from matplotlib import rc_context
+
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
+        figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _panel(axes: Axes, quantity: str, lines: Sequence[LedgerLine]) -> None:
     """At most eight series: parts of a table, or what a row counts for; medians of what shares a length."""
-    series: dict[str, dict[int, list[Line]]] = {}
+    series: dict[str, dict[int, list[LedgerLine]]] = {}
     for line in lines:
         name = " ".join(filter(None, (line.row.part or line.row.role, line.row.device)))
         series.setdefault(name, {}).setdefault(line.row.seq_len or 0, []).append(line)
@@ -164,21 +184,21 @@ def draw_summary(entries: Sequence[Entry], path: Path) -> int:
     axes.set_xticks(RATIOS, [f"{ratio:g}" for ratio in RATIOS])
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.legend(fontsize=7, frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.4, 1.0))
-    figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+    _save(figure, path)
     return 1
 
 
-def page(entries: Sequence[Entry], pictures: Sequence[str]) -> str:
-    """The generated part of the page: a table of systems, then each system with its picture and figures."""
+def page(entries: Sequence[Entry]) -> str:
+    """A table of systems, then each system with its picture and figures."""
     lines = ["| system | figures | predicted | median error | |", "| --- | ---: | ---: | ---: | --- |"]
     for entry in entries:
-        error = "" if entry.median_error is None else output.error(entry.median_error)
         lines.append(f"| [{entry.system.name}](#{_anchor(entry.system.name)}) | {len(entry.lines)} | "
-                     f"{len(entry.answered)} | {error} | {'' if entry.answered else entry.says} |")  # fmt: skip
+                     f"{len(entry.answered)} | {_error(entry)} | {'' if entry.answered else entry.says} |")  # fmt: skip
     for entry in entries:
         lines += ["", f"### {entry.system.name}", "", f"{entry.system.does} ({entry.system.source}).", ""]
-        if (name := f"{_anchor(entry.system.name)}.svg") in pictures:
-            lines += [f"![{entry.system.name}: predicted and published]({PICTURES}/{name})", ""]
+        if _drawable(entry):
+            picture = f"{PICTURES}/{_anchor(entry.system.name)}.svg"
+            lines += [f"![{entry.system.name}: predicted and published]({picture})", ""]
         lines += list(_figures(entry))
         lines += [f"* {number} without a prediction: {_GAPS[kind]} {why}" for kind, why, number in entry.gaps]
         lines += [f"* {note}" for note in entry.system.notes]
@@ -201,23 +221,11 @@ def _anchor(name: str) -> str:
     return name.lower().replace(" ", "-")
 
 
-def write_page(folder: Path) -> None:
-    """Write pictures, and the table between the marks of the page."""
-    from cascadesim.validation.readme import with_table
-
-    entries, made = ledger(), []
+def draw_all(folder: Path) -> Sequence[Entry]:
+    """Draw all pictures of the page, below `folder`; returns the systems."""
+    entries = ledger()
     (folder / PICTURES).mkdir(exist_ok=True)
     draw_summary(entries, folder / PICTURES / "summary.svg")
-    for entry in entries:
-        name = f"{_anchor(entry.system.name)}.svg"
-        try:
-            draw_system(entry, folder / PICTURES / name)
-        except CascadeSimError:
-            continue
-        made.append(name)
-    path = folder / PAGE
-    path.write_text(with_table(path.read_text(encoding="utf-8"), page(entries, made), "claims"), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    write_page(Path(sys.argv[1] if len(sys.argv) > 1 else "docs"))
+    for entry in filter(_drawable, entries):
+        draw_system(entry, folder / PICTURES / f"{_anchor(entry.system.name)}.svg")
+    return entries

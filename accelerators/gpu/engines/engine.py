@@ -19,8 +19,8 @@ class Engine(Spec):
     """One engine.
 
     `graphs`: kernels come from CUDA graphs; False: one by one, from a stream. `eager`: each Einsum of element-wise work
-    is a kernel of its own, which reads its operands from memory and writes its result there. `host_launch_s`: what the host needs for
-    each launch; the next kernel waits for it, in the closed form. `kernels`: of attention, those that it has, in order;
+    is a kernel of its own, which reads its operands from memory and writes its result there. `host_launch_s`: what the
+    host needs for each launch; the next kernel waits for it, in the closed form. `kernels`: of attention, in order;
     `groups`: query heads of a key head that one of them is compiled for. `all_reduce`: the fastest is taken at each
     size. `tokens_per_pass`: of prompts at once.
     """
