@@ -160,9 +160,9 @@ def _certainty(texts: Texts, length: int | None, single: bool) -> tuple[str, str
     """(certainty, what is missing) of a row, as its texts say; a condition that does not hold is missing."""
     stated, note = texts["certainty"], texts["note"]
     if not stated.startswith("exact"):
-        rest = re.sub(r"^(?:partial|abstract(?: only)?)[:;, ]*\(?|(?<=missing)\)$", "", stated)
         known = "abstract" if stated.startswith("abstract") else "partial"
-        return known, rest or re.sub(r"^, |; \+-.*", "", note)
+        rest = re.sub(r"^(?:partial|abstract(?: only)?)[:;, ]*\(?|(?<=missing)\)$", "", stated)
+        return known, rest or re.sub(r"^, |; \+-.*", "", note) or ("not said" if known == "partial" else "")
     if bound := _FROM_LENGTH.search(stated):
         return ("exact", "") if (length or 0) >= int(bound[1]) else ("partial", bound[2] or "")
     if needed := re.search(r"; (.*) needed$", stated):
@@ -175,9 +175,12 @@ def _certainty(texts: Texts, length: int | None, single: bool) -> tuple[str, str
 def _merged(rows: Iterable[ClaimRow]) -> tuple[ClaimRow, ...]:
     """The rows with each figure once: the fuller of two stays where the first stood, and its note names the other."""
     kept: list[ClaimRow] = []
+    alike: dict[tuple[str, str], list[int]] = {}  # (system, quantity) -> places
     for row in rows:
-        place = next((place for place, earlier in enumerate(kept) if _one_figure(earlier, row)), None)
+        places = alike.setdefault((row.system, row.quantity), [])
+        place = next((place for place in places if _one_figure(kept[place], row)), None)
         if place is None:
+            places.append(len(kept))
             kept.append(row)
             continue
         less, fuller = sorted((kept[place], row), key=_fullness)
@@ -195,9 +198,7 @@ def _fullness(row: ClaimRow) -> tuple[int, int]:
 
 
 def _one_figure(one: ClaimRow, other: ClaimRow) -> bool:
-    """Whether two rows are one published figure: two sources of it, nothing that contradicts."""
-    if (one.system, one.quantity) != (other.system, other.quantity):
-        return False
+    """Whether two rows of a system and a quantity are one figure: two sources of it, nothing that contradicts."""
     if one.source == other.source and "abstract" not in one.source:
         return False
     apart = min(max(one.half_width, other.half_width), MOST_APART * one.value)
