@@ -71,7 +71,8 @@ def _resolved(raw: Sequence[Texts]) -> Iterator[Texts]:
         device, full = row["device"], dict(row)
         for name in ("source", "baseline", "model", "dtype", "mechanism", "note"):
             above = said.get((row["system"], device, name), said.get((row["system"], "", name), ""))
-            full[name] = _ABOVE.sub(lambda _, text=above: text, row[name], count=1)  # type: ignore[misc]
+            if found := _ABOVE.match(row[name]):
+                full[name] = above + row[name][found.end():]
             if full[name]:
                 said[row["system"], device, name] = said[row["system"], "", name] = full[name]
         yield full
@@ -136,7 +137,7 @@ def _device(texts: Texts) -> tuple[str, int | None, str, bool]:
     stated = texts["device"]
     counted = re.match(r"([0-9]{1,6}) ?x ", stated)
     preset, lacks, sure = next((preset, lacks, sure) for pattern, preset, lacks, sure in tables()["devices"]
-                               if re.search(pattern, stated[counted.end():] if counted else stated))  # fmt: skip
+                               if re.search(pattern, stated))  # fmt: skip
     return preset, _size("devices", counted[1] if counted else texts["count"]), lacks, bool(sure)
 
 

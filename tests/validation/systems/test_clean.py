@@ -76,12 +76,15 @@ def test_a_device_that_is_guessed_is_never_exact_but_a_size_of_memory_left_open_
     guessed, open_size = (one(device=text) for text in ("not stated (A100 fits: FA2 at 211 TFLOPS)",
                                                         "A100 (40 or 80 GB not stated)"))  # fmt: skip
     assert (guessed.device, guessed.certainty, guessed.lacks) == ("a100-sxm", "partial", "device")
+    assert one(device="not stated", certainty="exact (read from chart, +-0.1)").certainty == "partial"
+    assert one(device="not stated", certainty="abstract only").certainty == "abstract"
     assert (open_size.device, open_size.certainty, open_size.lacks) == ("a100-sxm", "exact", "40 or 80 GB")
 
 
 @pytest.mark.parametrize(
     ("text", "tokens"),
-    [("131072", 131072), ("64K", 65536), ("64 frames (x 144 visual tokens)", 9216), ("0", None), ("224x224", None)],
+    [("131072", 131072), ("64K", 65536), ("64 frames (x 144 visual tokens)", 9216), ("0", None), ("224x224", None),
+     ("1.5", None), ("999999999999M", None)],
 )
 def test_a_length_is_a_whole_number_or_stays_in_the_note(text: str, tokens: int | None) -> None:
     row = one(seq_len=text)
@@ -92,6 +95,7 @@ def test_a_length_is_a_whole_number_or_stays_in_the_note(text: str, tokens: int 
 def test_a_length_that_only_the_unit_states_is_read_from_it() -> None:
     found = one(quantity="flops_ratio", value="0.484", unit="mean span / N at 4K (0.492 at 8K)")
     assert (found.quantity, found.seq_len) == ("density", 4096)
+    assert one(unit="ms at 4K", seq_len="8192").seq_len == 8192
 
 
 @pytest.mark.parametrize("text", ["up to 32768", "64K-768K", ">64K", "6K-65K ragged", "Lout >= 4096"])
@@ -157,6 +161,7 @@ def test_certainty_is_what_its_text_says_and_no_more(cells: dict[str, str], cert
 
 def test_a_figure_read_from_a_chart_is_as_wide_as_the_reading() -> None:
     assert one(certainty="exact (read from chart, +-0.15)", value="17.9").half_width == pytest.approx(0.15e-3)
+    assert one(certainty="exact (read from chart, +-0.15)", value="0.0").value == 0  # no share of it
 
 
 # ---- roles and parts ------------------------------------------------------------------------------------------------
@@ -209,6 +214,8 @@ def test_a_part_of_a_table_that_only_the_id_names_is_a_column() -> None:
     assert one(system="FlashBias", claim_id="fb-fwd-2048-torch-sdpa-bias").part == "torch-sdpa-bias"
     assert one(system="Lightning Attention", claim_id="la2-speed_fwd-4096-xformers").part == "xformers"
     assert one(system="FlashBias", claim_id="something else").part == ""
+    pair = read({"system": "SALE", "claim_id": "sale-t3-8k-fa2", "value": "1 / 2", "unit": "x kernel / all"}).rows
+    assert [row.part for row in pair] == ["kernel", "all"]
 
 
 def test_a_pair_is_two_rows_with_ids_of_their_own() -> None:
@@ -226,6 +233,7 @@ def test_as_above_is_what_the_last_row_of_the_device_says() -> None:
         {"model": "as above", "dtype": "as above", "source": "same, table 2", "value": "2.0"},
     ).rows  # fmt: skip
     assert (third.model, third.dtype, third.source) == (first.model, "fp16", "a paper, table 2")
+    assert one(mechanism="dense, same as above").mechanism == "dense, same as above"
 
 
 def test_as_above_with_nothing_above_is_empty() -> None:
@@ -253,9 +261,11 @@ def test_one_figure_under_two_ids_is_one_row_the_fuller_one_which_names_the_othe
 
 
 def test_one_figure_under_three_ids_names_both_others() -> None:
-    (row,) = read(AGAIN, FULL, {**AGAIN, "source": "a third"}).rows
-    assert row.id == "some-02"
-    assert {"also some-01", "also some-03"} <= set(row.note.split("; "))
+    third = {**AGAIN, "source": "a third"}
+    for place, rows in ((2, (AGAIN, FULL, third)), (3, (AGAIN, third, FULL))):
+        (row,) = read(*rows).rows
+        assert row.id == f"some-{place:02}"
+        assert sorted(row.note.split("; ")) == [f"also some-{other:02}" for other in (1, 2, 3) if other != place]
 
 
 @pytest.mark.parametrize(

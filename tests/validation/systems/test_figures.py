@@ -77,6 +77,7 @@ def shown(value: str, unit: str, kind: str = "Some: speedup") -> tuple[str, floa
         ("~2", "x", "Some: speedup", "speedup", 2, 0.5),
         ("up to 1.15", "x training throughput", "Some: speedup", "speedup", 1.15, 0.005),
         (">2M", "tokens of context", "Some: memory", "count", 2e6, 0.5e6),
+        ("380K", "tokens in 80 GB", "Some: max_tokens", "count", 380000, 500),
         ("1,117", "ms", "Some: latency_ms", "latency_s", 1.117, 0.0005),
         # a unit that says nothing: the file's quantity
         ("7", "so many", "Some: latency_min", "latency_s", 420, 30),

@@ -29,7 +29,7 @@ def collected() -> list[dict[str, str]]:
 
 def test_the_header_tells_the_collected_columns_from_the_clean_ones(tmp_path: Path) -> None:
     raw, own = tmp_path / "raw.csv", tmp_path / "own.csv"
-    raw.write_text("# a comment\nsystem,claim_id,quantity,value,unit\nSome,some-01,speedup,98,% faster\n", "utf-8")
+    raw.write_text("# a comment\nSystem, Claim_ID ,quantity,value,unit\nSome,some-01,speedup,98,% faster\n", "utf-8")
     own.write_text("system,id,quantity,value,half_width,role,certainty\nSome,some-01,speedup,1.98,0.005,mechanism,"
                    "partial\n", "utf-8")  # fmt: skip
     (first,), (second,) = read_rows(raw), read_rows(own)
