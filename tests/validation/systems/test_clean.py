@@ -57,7 +57,8 @@ def test_a_row_is_in_our_terms() -> None:
         ("8x RTX 4090, pipelined by layers", "rtx4090", 8), ("L40S", "l40s", None), ("L4", "l4", None),
         ("4 x L40", "", 4), ("V100", "v100-sxm", None), ("MI300", "mi300x", None),
         ("MI355X or MI300X (not stated in the excerpt)", "", None), ("iPhone 12", "", None), ("any", "", None),
-        ("Xeon Gold 5218R, 1 thread", "", None), ("not stated", "", None),
+        ("Xeon Gold 5218R, 1 thread", "", None), ("not stated", "", None), ("2x RTX 5090", "rtx5090", 2),
+        ("A40-48GB", "a40", None), ("T4", "t4", None), ("MI210", "mi210", None),
     ],
 )  # fmt: skip
 def test_a_device_is_a_preset_and_a_count(text: str, device: str, devices: int | None) -> None:
@@ -76,6 +77,9 @@ def test_a_device_that_is_guessed_is_never_exact_but_a_size_of_memory_left_open_
     guessed, open_size = (one(device=text) for text in ("not stated (A100 fits: FA2 at 211 TFLOPS)",
                                                         "A100 (40 or 80 GB not stated)"))  # fmt: skip
     assert (guessed.device, guessed.certainty, guessed.lacks) == ("a100-sxm", "partial", "device")
+    assert one(device="not in the stored text (paper: H100)").device == "h100-sxm"
+    assert one(device="not in the stored text (paper: H100)").certainty == "partial"
+    assert one(device="not stated (V100 in the paper, recalled)").certainty == "partial"
     assert one(device="not stated", certainty="exact (read from chart, +-0.1)").certainty == "partial"
     assert one(device="not stated", certainty="abstract only").certainty == "abstract"
     assert (open_size.device, open_size.certainty, open_size.lacks) == ("a100-sxm", "exact", "40 or 80 GB")
@@ -126,6 +130,14 @@ def test_a_mask_that_is_more_than_causal_is_causal_with_a_note() -> None:
 )  # fmt: skip
 def test_a_forward_pass_of_training_is_forward_and_a_step_of_it_is_not(phase: str, backward: bool) -> None:
     assert one(phase=phase).backward == backward
+
+
+@pytest.mark.parametrize(
+    ("text", "lacks"),
+    [("any", ""), ("-", ""), ("4 x L40", "a preset of L40"), ("iPhone 12", "a preset of that device"), ("H200", "")],
+)
+def test_a_device_without_a_preset_is_lacking_unless_any_would_do(text: str, lacks: str) -> None:
+    assert one(device=text).lacks == lacks
 
 
 # ---- certainty ------------------------------------------------------------------------------------------------------
@@ -198,6 +210,13 @@ def test_a_figure_read_from_a_chart_is_as_wide_as_the_reading() -> None:
         ({"system": "MoA", "mechanism": "HF StreamingLLM"}, "baseline"),
         ({"system": "SLAB", "model": "Flatten-Swin-T 224x224"}, "baseline"),
         ({"system": "SLAB", "model": "SLAB-Swin-T 224x224"}, "mechanism"),
+        ({"system": "SLAB", "model": "Swin-T 224x224"}, "dense"),
+        ({"system": "SparseD", "mechanism": "window N/2, sink 10 % of N, FlexAttention"}, "baseline"),
+        ({"system": "FlashMoBA", "mechanism": "MoBA original, block 128, top-k 8"}, "baseline"),
+        ({"system": "Lightning Attention", "mechanism": "LLaMA-FA2"}, "dense"),
+        ({"system": "Lightning Attention", "model": "ChatGLM2-6B"}, "baseline"),
+        ({"system": "ZipVL", "mechanism": "MInference"}, "baseline"),
+        ({"system": "ZipVL", "mechanism": "ZipVL tau 0.975"}, "mechanism"),
         ({"system": "SHViT", "model": "ResNet50 224x224"}, "baseline"),
         ({"system": "DistCA", "mechanism": "tp 4, cp 1"}, "dense"),
         ({"system": "DistCA", "mechanism": "DP4"}, "baseline"),
@@ -213,6 +232,7 @@ def test_a_role_follows_from_what_the_columns_say(cells: dict[str, str], role: s
 def test_a_part_of_a_table_that_only_the_id_names_is_a_column() -> None:
     assert one(system="FlashBias", claim_id="fb-fwd-2048-torch-sdpa-bias").part == "torch-sdpa-bias"
     assert one(system="Lightning Attention", claim_id="la2-speed_fwd-4096-xformers").part == "xformers"
+    assert one(system="VMoBA", claim_id="vmoba-t1-81x480x832-svg-latency").part == "svg"
     assert one(system="FlashBias", claim_id="something else").part == ""
     pair = read({"system": "SALE", "claim_id": "sale-t3-8k-fa2", "value": "1 / 2", "unit": "x kernel / all"}).rows
     assert [row.part for row in pair] == ["kernel", "all"]

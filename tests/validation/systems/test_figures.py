@@ -41,6 +41,13 @@ def shown(value: str, unit: str, kind: str = "Some: speedup") -> tuple[str, floa
         ("2.7", "% of step in KV all-gather", "Some: latency_ms", "kept", 0.027, 0.0005),
         ("80", "parameters of the module", "Some: memory", "count", 80, 0.5),
         ("0.65", "attention time / full attention time", "Some: speedup", "speedup", 1 / 0.65, 0.005 / 0.65**2),
+        ("7", "ms", "Some: speedup", "latency_s", 7e-3, 0.5e-3),
+        ("7", "us", "Some: latency_ms", "latency_s", 7e-6, 0.5e-6),
+        ("7", "s per video", "Some: latency_ms", "latency_s", 7, 0.5),
+        ("7", "hours", "Some: latency_ms", "latency_s", 25200, 1800),
+        ("7", "TFLOP/s", "Some: throughput", "flop_per_s", 7e12, 0.5e12),
+        ("7", "img/s", "Some: latency_ms", "throughput_per_s", 7, 0.5),
+        ("7", "tokens/s", "Some: latency_ms", "throughput_per_s", 7, 0.5),
         # rates
         ("142", "TFLOP/s per GPU", "Some: tflops", "flop_per_s", 142e12, 0.5e12),
         ("0.052", "TFLOP/s (4BHN^2D + BHN^2, times 3)", "Some: tflops", "flop_per_s", 0.052e12, 0.0005e12),
@@ -68,6 +75,8 @@ def shown(value: str, unit: str, kind: str = "Some: speedup") -> tuple[str, floa
         ("42.1", "% of tokens kept (mean over layers)", "Some: flops_ratio", "kept", 0.421, 0.0005),
         ("6.4", "x smaller KV (15.6%)", "Some: memory", "kept", 1 / 6.4, 0.05 / 6.4**2),
         ("2.92", "x fewer FLOPs", "Some: flops_ratio", "kept", 1 / 2.92, 0.005 / 2.92**2),
+        ("3", "x costlier (compute-optimal choice)", "Some: flops_ratio", "kept", 3, 0.5),
+        ("10-1000", "attention cost / parameter cost (eFLOPs)", "Some: flops_ratio", "kept", 505, 495),
         ("1205", "selected blocks of 2080 causal ones", "Some: flops_ratio", "density", 1205 / 2080, 0.5 / 2080),
         ("60", "% attention sparsity", "Some: flops_ratio", "density", 0.4, 0.005),
         ("0.94", "sparsity", "Some: flops_ratio", "density", 0.06, 0.005),
@@ -82,6 +91,11 @@ def shown(value: str, unit: str, kind: str = "Some: speedup") -> tuple[str, floa
         # a unit that says nothing: the file's quantity
         ("7", "so many", "Some: latency_min", "latency_s", 420, 30),
         ("7", "", "Some: speedup", "speedup", 7, 0.5),
+        ("7", "", "Some: latency_ms", "latency_s", 7e-3, 0.5e-3),
+        ("7", "", "Some: latency_s", "latency_s", 7, 0.5),
+        ("7", "", "Some: latency_h", "latency_s", 25200, 1800),
+        ("7", "", "Some: throughput", "throughput_per_s", 7, 0.5),
+        ("7", "", "Some: tflops", "flop_per_s", 7e12, 0.5e12),
     ],
 )  # fmt: skip
 def test_a_unit_says_what_a_figure_is(
