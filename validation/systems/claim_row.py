@@ -27,7 +27,7 @@ ROLES = ("dense", "mechanism", "choice", "total", "baseline", "headline")
 # exact: every parameter known; read: the same, the figure read from a picture; partial: `lacks` says what is missing
 CERTAINTIES = ("exact", "read", "partial", "abstract")
 CAUSAL = ("yes", "no", "decode")
-_BACKWARD = re.compile(r"bwd|train(?! fwd$)")
+_BACKWARD = re.compile(r"bwd|train(?! fwd)")
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ def _resolved(raw: Sequence[Texts]) -> Iterator[Texts]:
         device, full = row["device"], dict(row)
         for name in ("source", "baseline", "model", "dtype", "mechanism", "note"):
             above = said.get((row["system"], device, name), said.get((row["system"], "", name), ""))
-            full[name] = _ABOVE.sub(lambda _, text=above: text, row[name], count=1)  # type: ignore[misc]
+            if found := _ABOVE.match(row[name]):
+                full[name] = above + row[name][found.end():]
             if full[name]:
                 said[row["system"], device, name] = said[row["system"], "", name] = full[name]
         yield full
@@ -136,7 +137,7 @@ def _device(texts: Texts) -> tuple[str, int | None, str, bool]:
     stated = texts["device"]
     counted = re.match(r"([0-9]{1,6}) ?x ", stated)
     preset, lacks, sure = next((preset, lacks, sure) for pattern, preset, lacks, sure in tables()["devices"]
-                               if re.search(pattern, stated[counted.end():] if counted else stated))  # fmt: skip
+                               if re.search(pattern, stated))  # fmt: skip
     return preset, _size("devices", counted[1] if counted else texts["count"]), lacks, bool(sure)
 
 
@@ -160,9 +161,9 @@ def _certainty(texts: Texts, length: int | None, single: bool) -> tuple[str, str
     """(certainty, what is missing) of a row, as its texts say; a condition that does not hold is missing."""
     stated, note = texts["certainty"], texts["note"]
     if not stated.startswith("exact"):
-        rest = re.sub(r"^(?:partial|abstract(?: only)?)[:;, ]*\(?|(?<=missing)\)$", "", stated)
         known = "abstract" if stated.startswith("abstract") else "partial"
-        return known, rest or re.sub(r"^, |; \+-.*", "", note)
+        rest = re.sub(r"^(?:partial|abstract(?: only)?)[:;, ]*\(?|(?<=missing)\)$", "", stated)
+        return known, rest or re.sub(r"^, |; \+-.*", "", note) or ("not said" if known == "partial" else "")
     if bound := _FROM_LENGTH.search(stated):
         return ("exact", "") if (length or 0) >= int(bound[1]) else ("partial", bound[2] or "")
     if needed := re.search(r"; (.*) needed$", stated):
@@ -175,9 +176,12 @@ def _certainty(texts: Texts, length: int | None, single: bool) -> tuple[str, str
 def _merged(rows: Iterable[ClaimRow]) -> tuple[ClaimRow, ...]:
     """The rows with each figure once: the fuller of two stays where the first stood, and its note names the other."""
     kept: list[ClaimRow] = []
+    alike: dict[tuple[str, str], list[int]] = {}  # (system, quantity) -> places
     for row in rows:
-        place = next((place for place, earlier in enumerate(kept) if _one_figure(earlier, row)), None)
+        places = alike.setdefault((row.system, row.quantity), [])
+        place = next((place for place in places if _one_figure(kept[place], row)), None)
         if place is None:
+            places.append(len(kept))
             kept.append(row)
             continue
         less, fuller = sorted((kept[place], row), key=_fullness)
@@ -195,9 +199,7 @@ def _fullness(row: ClaimRow) -> tuple[int, int]:
 
 
 def _one_figure(one: ClaimRow, other: ClaimRow) -> bool:
-    """Whether two rows are one published figure: two sources of it, nothing that contradicts."""
-    if (one.system, one.quantity) != (other.system, other.quantity):
-        return False
+    """Whether two rows of a system and a quantity are one figure: two sources of it, nothing that contradicts."""
     if one.source == other.source and "abstract" not in one.source:
         return False
     apart = min(max(one.half_width, other.half_width), MOST_APART * one.value)

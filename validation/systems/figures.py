@@ -23,7 +23,8 @@ _ONE = re.compile(rf"(?P<about>~|>=?|<=?|up to )? ?(?P<number>{_NUMBER})(?P<suff
 _RANGE = re.compile(rf"(?P<low>{_NUMBER}) ?(?:-|–| to )(?P<high>{_NUMBER})")
 _LABELS = re.compile(r"(\w+) / (\w+)")
 _SUFFIXES = {"": 1, "K": 1000, "M": 1_000_000}
-_READING = re.compile(r"\+-([0-9.]+)( %| pixel)?(?: to ([0-9]+)K)?")  # "+-0.15", "+-2 % to 64K, +-15 % above"
+# "+-0.15", "+-2 % to 64K, +-15 % above"
+_READING = re.compile(r"\+-([0-9]{1,9}(?:\.[0-9]{1,9})?)( %| pixel)?(?: to ([0-9]{1,6})K)?")
 # FlashMoBA's picture, as the collection says: one pixel is 1 % to 20 % at 8K
 PIXEL_SHARES = ((8192, Decimal("0.2")), (None, Decimal("0.01")))
 
@@ -79,7 +80,10 @@ def _meaning(text: str) -> _Meaning:
         if found := re.search(pattern, text):
             if quantity == "dropped":
                 raise CannotJudge(form)
-            return _Meaning(quantity, form, Decimal(factor) / Decimal(found.group(1) if found.groups() else 1))
+            whole = Decimal(found.group(1) if found.groups() else 1)
+            if not whole:
+                raise CannotJudge(f"a share of nothing: {shortened(text)}")
+            return _Meaning(quantity, form, Decimal(factor) / whole)
     raise CannotJudge(f"no unit that is known: {shortened(text)}")
 
 
@@ -107,14 +111,13 @@ def _figure(meaning: _Meaning, middle: Decimal, half: Decimal, part: str, single
         value = 1 + value if meaning.form == "more" else 1 - value
     if value < 0:
         raise CannotJudge(f"no {meaning.quantity} of {float(value):g}")
-    return Figure(meaning.quantity, float(f"{value:.9g}"), float(f"{width:.4g}"), part, single)
+    return Figure(meaning.quantity, float(f"{value:.12g}"), float(f"{width:.4g}"), part, single)
 
 
 def reading_error(text: str, length: int | None, value: Decimal) -> Decimal | None:
     """How far a figure is read from a picture, as a share of it, where `text` says so; `length` in tokens."""
-    if "pixel" not in text and "+-" not in text:
-        return None
     for amount, kind, limit in _READING.findall(text):
         if kind != " pixel" and (not limit or (length or 0) <= int(limit) * 1024):
             return Decimal(amount) / 100 if kind else Decimal(amount) / value
-    return next(share for limit, share in PIXEL_SHARES if limit is None or (length or 0) <= limit)
+    shares = (share for limit, share in PIXEL_SHARES if limit is None or (length or 0) <= limit)
+    return next(shares) if "pixel" in text else None
