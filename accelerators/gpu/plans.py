@@ -34,7 +34,7 @@ from cascadesim.accelerators.gpu.explain import (
     stream_lines,
 )
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing, output_bytes
-from cascadesim.accelerators.gpu.grid import IntegerArray, Reals, Shape, shape, tiles_of
+from cascadesim.accelerators.gpu.grid import IntegerArray, KeyList, Reals, Shape, shape, tiles_of
 from cascadesim.accelerators.gpu.kernel import Asked, Kernel, KernelPhase, choose_kernel, kernel_text, key_tiles
 from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, share_in_l2, stream_timing
 from cascadesim.accelerators.gpu.programs import attention_program, product_program, ring_program, stream_program
@@ -44,7 +44,7 @@ from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.analysis.passes import all_accesses
-from cascadesim.einsum_cascades.models.operation import Operation, least_elements, mask_of
+from cascadesim.einsum_cascades.models.operation import Operation, TiledMask, least_elements, mask_of
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import KeyInterval, Mask
 
@@ -103,9 +103,20 @@ def shape_of(operation: Operation, mask: Mask, kernel: Kernel, device: Device) -
     plain = shape(*sizes, shared_key_value=latent)
     tiles = tiles_of(kernel, device, plain, DTYPE_BYTES[device.type_of("attention")])
     query_tile, key_tile = int(tiles.queries[0]), int(tiles.keys[0])
+    if isinstance(mask, TiledMask):
+        mean, listed = listed_keys(mask, query_tile, key_tile, kernel.block_sparse_factor)
+        return shape(*sizes, visited_keys=mean, listed=listed)
     first, last = mask.key_tiles(size["p"], size["m"], query_tile, key_tile)
     visited = float(np.maximum(last - first + 1, 0).mean()) * key_tile
     return shape(*sizes, visited_keys=visited)
+
+
+def listed_keys(mask: TiledMask, query_tile: int, key_tile: int, cost: float) -> tuple[float, KeyList]:
+    """Keys that a tile of queries visits on average, and what else its blocks say of the list."""
+    size = mask.key_tile(key_tile)
+    found = mask.visited(query_tile, size)
+    keys, total = found.visited * size, max(found.total, 1e-9)
+    return float(keys.mean()), KeyList(float(keys.min()), float(keys.max()), float(found.partial.sum()) / total, cost)
 
 
 def cycles_by_keys(operation: Operation, device: Device, keys: IntegerArray) -> Reals:

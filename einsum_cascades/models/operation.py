@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import cache
 from math import prod
 from operator import attrgetter
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from cascadesim.einsum_cascades.notation.operators import is_copy
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace
 from cascadesim.einsum_cascades.texts.transformer import LINEAR
+
+if TYPE_CHECKING:
+    from cascadesim.einsum_cascades.sparsity.block_selection import ExpectedTiles
 
 OperationKind: TypeAlias = Literal["attention", "linear", "elementwise", "collective"]
 Operand: TypeAlias = Literal["weights", "experts", "head", "activations", "kv"]
@@ -76,6 +79,24 @@ def linear(name: str, rows: int, inputs: int, outputs: int, copies: int = 1, ope
 
 def elementwise(name: str, cascade: Cascade, rows: int, width: int, operand: Operand = "activations") -> Operation:
     return Operation(name, "elementwise", cascade, (("r", rows), ("d", width)), operand=operand)
+
+
+@runtime_checkable
+class TiledMask(Mask, Protocol):
+    """A mask whose tiles lie anywhere: it says how many a machine visits that has a list of them.
+
+    Machines that walk keys in order cannot run it (`accelerators.protocol.Capabilities.patterns`).
+    """
+
+    @property
+    def causal(self) -> bool:
+        """Whether no query attends a later key."""
+
+    def visited(self, query_tile: int, key_tile: int) -> ExpectedTiles:
+        """Key tiles that each query tile visits, and those of them that need a mask."""
+
+    def key_tile(self, tile: int) -> int:
+        """The keys that a kernel with tiles of so many takes at a time."""
 
 
 KEPT = "k"  # extent of an attention: values that a query uses of the keys it scores (local value pruning)

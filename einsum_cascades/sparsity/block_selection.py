@@ -78,15 +78,21 @@ class Selected:
     @property
     def attended_pairs(self) -> float:
         """Pairs on average: blocks seen by each query, the own block up to the query itself where causal."""
-        total = 0.0
-        for first in range(0, self.tokens, LARGEST_BATCH):
-            queries = np.arange(first, min(first + LARGEST_BATCH, self.tokens))
-            candidates = self._candidates(queries)
-            pairs = np.minimum(self._chosen(candidates) + self.always, candidates) * self.block
-            if self.causal and self.always:
-                pairs = pairs - (self.block - 1 - queries % self.block)
-            total += float(np.minimum(pairs, self.tokens).sum())
-        return total
+        return sum(float(self._keys(np.arange(first, min(first + LARGEST_BATCH, self.tokens))).sum())
+                   for first in range(0, self.tokens, LARGEST_BATCH))
+
+    @property
+    def last_keys(self) -> float:
+        """Keys that the last query attends, on average."""
+        return float(self._keys(np.array([self.tokens - 1]))[0])
+
+    def _keys(self, queries: NDArray[np.int64]) -> Shares:
+        """Keys that each query attends, on average."""
+        candidates = self._candidates(queries)
+        pairs = np.minimum(self._chosen(candidates) + self.always, candidates) * self.block
+        if self.causal and self.always:
+            pairs = pairs - (self.block - 1 - queries % self.block)
+        return np.asarray(np.minimum(pairs, queries + 1 if self.causal else self.tokens), dtype=np.float64)
 
     def _candidates(self, query: NDArray[np.int64]) -> NDArray[np.int64]:
         """Blocks that a query may see."""
@@ -113,7 +119,7 @@ class Selected:
         chosen, full = free * (1 - (1 - some) ** per_tile), free * every**per_tile
         diagonal, later = self._own(first, last, np.minimum(own, fixed) / per_tile, key_tile)
         visited = chosen + fixed / per_tile * per_block - later
-        return ExpectedTiles(visited, np.maximum(chosen - full, 0.0) + diagonal)
+        return ExpectedTiles(visited, np.minimum(np.maximum(chosen - full, 0.0) + diagonal, visited))
 
     def _own(
         self, first: NDArray[np.int64], last: NDArray[np.int64], own: Shares, key_tile: int
@@ -141,18 +147,34 @@ class Selected:
 
 @dataclass(frozen=True)
 class BlockMask:
-    """Blocks as a file or a program chose them: `blocks[i, j]` says that query block i attends key block j whole."""
+    """Blocks as a file or a program chose them: `blocks[i, j]` says that query block i attends key block j whole.
+
+    `diagonal`: no query attends what comes after it, which cuts the blocks of its own position (as many keys as queries
+    in a block).
+    """
 
     blocks: NDArray[np.bool_]
     query_block: int
     key_block: int
+    diagonal: bool = False
 
     choice_flops = 0.0
 
     @property
+    def block(self) -> int:
+        """Keys of a block, which a kernel's tiles should not straddle."""
+        return self.key_block
+
+    @property
     def attended_pairs(self) -> int:
         """Pairs in chosen blocks; blocks at the ends count as whole ones."""
-        return int(self.blocks.sum()) * self.query_block * self.key_block
+        cut = int(np.trace(self.blocks)) * self.query_block * (self.query_block - 1) // 2 if self.diagonal else 0
+        return int(self.blocks.sum()) * self.query_block * self.key_block - cut
+
+    @property
+    def last_keys(self) -> int:
+        """Keys that the last query attends."""
+        return int(self.blocks[-1].sum()) * self.key_block
 
     @property
     def causal(self) -> bool:
@@ -163,7 +185,7 @@ class BlockMask:
         queries, keys = (np.arange(size) for size in self.blocks.shape)
         after = keys * self.key_block >= (queries[:, None] + 1) * self.query_block
         before = (keys + 1) * self.key_block <= queries[:, None] * self.query_block
-        return bool(self.blocks[before].any() and not self.blocks[after].any())
+        return self.diagonal or bool(self.blocks[before].any() and not self.blocks[after].any())
 
     def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
         """Exact: tiles that meet a chosen block; masked where they also meet one that was not chosen."""
@@ -171,6 +193,10 @@ class BlockMask:
             _pooled(_pooled(self.blocks, self.query_block, query_tile, how).T, self.key_block, key_tile, how).T
             for how in (np.logical_or, np.logical_and)
         )
+        if self.diagonal:
+            first, start = np.arange(some.shape[0])[:, None] * query_tile, np.arange(some.shape[1]) * key_tile
+            some = some & (start < first + query_tile)
+            every = every & (start + key_tile <= first + 1)
         return ExpectedTiles(some.sum(axis=1).astype(float), (some & ~every).sum(axis=1).astype(float))
 
 
@@ -259,8 +285,11 @@ def settings_of(name: str) -> Mapping[str, float | None]:
     return dict((("head_dim", None), ("block", method.block), amount))
 
 
-def selected(name: str, tokens: int, **settings: float) -> Selected:
-    """A published pattern with some settings changed. Raises CascadeSimError naming what it knows."""
+def selected(name: str, tokens: int, causal: bool | None = None, **settings: float) -> Selected:
+    """A published pattern with some settings changed. Raises CascadeSimError naming what it knows.
+
+    `causal`: whether blocks are chosen among earlier ones; None: as published.
+    """
     if name not in SELECTED:
         raise UnknownNameError("pattern", name, SELECTED)
     method, known = SELECTED[name], settings_of(name)
@@ -273,9 +302,10 @@ def selected(name: str, tokens: int, **settings: float) -> Selected:
             kind = "a whole number" if whole else "a number"
             raise CascadeSimError(f"pattern {name}: {field} must be {kind} from {least} to {most}, got {value:g}")
     block, depth = int(settings.get("block", method.block)), int(settings.get("head_dim", 128))
-    kept = settings.get("kept", method.kept or 0)
+    kept = settings.get("kept", min(method.kept or 0, -(-tokens // block)))  # short sequences have fewer
     if name == "vertical-slash":
         kept = min(tokens / block, (settings.get("vertical", VERTICAL) + settings.get("slash", SLASH)) / block)
     selector = block if method.selector is None else method.selector
-    return Selected(name, tokens, block, kept, selector, method.causal, depth, method.always, method.alike,
-                    method.flops(tokens, depth, block), settings.get("share", method.share))
+    flops, earlier = method.flops(tokens, depth, block), method.causal if causal is None else causal
+    return Selected(name, tokens, block, kept, selector, earlier, depth, method.always, method.alike, flops,
+                    settings.get("share", method.share))

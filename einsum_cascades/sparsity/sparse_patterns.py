@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask
+from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, ExpectedTiles
 from cascadesim.einsum_cascades.sparsity.masks import times
 
 Counts = NDArray[np.int64]
@@ -35,6 +35,35 @@ class SparsePattern:
 
     tokens: int
     before: Callable[[Counts, Counts], Counts]
+    block = 0  # no blocks that a tile should keep to
+    choice_flops = 0.0
+
+    @property
+    def attended_pairs(self) -> int:
+        """Exact number of (query, key) pairs."""
+        return int(self._keys_of_each.sum())
+
+    @property
+    def last_keys(self) -> int:
+        """Keys that the last query attends."""
+        return int(self._keys_of_each[-1])
+
+    @cached_property
+    def causal(self) -> bool:
+        """Whether no query attends a key after its own position."""
+        queries = np.arange(self.tokens, dtype=np.int64)
+        return bool(np.array_equal(self.before(queries, queries + 1), self._keys_of_each))
+
+    @cached_property
+    def _keys_of_each(self) -> Counts:
+        queries = np.arange(self.tokens, dtype=np.int64)
+        return self.before(queries, np.full_like(queries, self.tokens))
+
+    def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
+        """Exact: tiles with an attended pair; masked unless all of their pairs are. Raises as `tile_rows`."""
+        counts = [(part.visited, part.visited - part.full) for part in tile_rows(self, query_tile, key_tile)]
+        visited, partial = (np.concatenate(column).astype(np.float64) for column in zip(*counts, strict=True))
+        return ExpectedTiles(visited, partial)
 
 
 @dataclass(frozen=True)
@@ -79,13 +108,6 @@ def tile_rows(pattern: SparsePattern, query_tile: int, key_tile: int) -> Iterato
         whole = ends <= queries[-1] + 1
         begun = 0 if whole[-1] else rows[-1]
         yield TilePairs(rows[whole], (ends - tiles * query_tile)[whole, None] * np.diff(edges))
-
-
-def is_causal(pattern: SparsePattern) -> bool:
-    """Whether no query attends a key after its own position."""
-    queries = np.arange(pattern.tokens, dtype=np.int64)
-    every = np.full_like(queries, pattern.tokens)
-    return bool(np.array_equal(pattern.before(queries, queries + 1), pattern.before(queries, every)))
 
 
 def _in_range(key: Counts, first: Counts | int, end: Counts | int) -> Counts:

@@ -1,0 +1,82 @@
+"""Patterns as masks of operations: counted by hand, whole numbers, the same however finely they are asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity import pattern_mask
+from cascadesim.einsum_cascades.sparsity.pattern_masks import PatternMask
+
+PATTERNS = ("pbs:share=0.3", "moba", "nsa", "xattention", "sink-window:sinks=64,window=512", "strided:length=64",
+            "flash-moba")  # fmt: skip
+
+
+def test_half_of_the_blocks_is_half_of_the_pairs_but_for_the_diagonal() -> None:
+    """8 blocks of 128, half of 1 ... 8 seen, the own one among them: 22 blocks, less 127 / 2 of each query's own."""
+    mask = PatternMask("pbs:share=0.5", (1024,), True)
+    assert mask.visited(128, 128).total == 1 + 1 + 1.5 + 2 + 2.5 + 3 + 3.5 + 4
+    assert mask.attended_pairs(1024, 1024) == 18.5 * 128 * 128 - 1024 * 127 / 2
+
+
+def test_the_last_query_attends_what_a_new_token_reads() -> None:
+    """64 sinks and 512 keys; half of 8 blocks of 128, the own one whole: as many keys in decoding."""
+    assert PatternMask("sink-window:sinks=64,window=512", (4096,), True).last_keys == 64 + 512
+    assert PatternMask("pbs:share=0.5", (1024,), True).attended_pairs(1, 1024) == 4 * 128
+
+
+def test_tiles_lie_within_blocks() -> None:
+    """Blocks of 128 cut a tile of 176 keys to 128; those of 64 to 64; without blocks a tile is as it is."""
+    assert [PatternMask("pbs", (4096,), True).key_tile(tile) for tile in (32, 100, 128, 176)] == [32, 64, 128, 128]
+    assert PatternMask("nsa", (4096,), True).key_tile(176) == 64
+    assert PatternMask("strided:length=64", (4096,), True).key_tile(176) == 176
+
+
+def test_ranges_count_visits_wherever_they_lie() -> None:
+    """Half of 1 ... 8 blocks: sums 1, 2, 3.5, 5.5, 8, 11, 14.5, 18.5, rounded halves up, so 19 of 18.5 tiles."""
+    first, last = PatternMask("pbs:share=0.5", (1024,), True).key_tiles(1024, 1024, 128, 128)
+    assert first.tolist() == [0] * 8
+    assert (last + 1).tolist() == [1, 1, 2, 2, 2, 3, 4, 4]
+
+
+@given(pattern=st.sampled_from(PATTERNS), tokens=st.sampled_from((1024, 1536, 2048)),
+       query_tile=st.sampled_from((1, 32, 64, 128, 256)), key_tile=st.sampled_from((32, 64, 128)))  # fmt: skip
+def test_visited_tiles_hold_the_attended_pairs(pattern: str, tokens: int, query_tile: int, key_tile: int) -> None:
+    """At least the pairs, at most all tiles up to the diagonal, and the running sum of ranges within half a tile."""
+    mask = pattern_mask(pattern, (tokens,), True)
+    first, last = mask.key_tiles(tokens, tokens, query_tile, key_tile)
+    assert len(first) == -(-tokens // query_tile)
+    ends = np.minimum(-(-np.arange(1, len(first) + 1) * query_tile // 64) * 64, tokens)  # of those counted together
+    found = mask.visited(max(query_tile, 64), key_tile)
+    assert (last < -(-ends // key_tile)).all()
+    rounded = np.cumsum(last + 1)[max(64 // query_tile, 1) - 1 :: max(64 // query_tile, 1)] / max(64 // query_tile, 1)
+    assert np.abs(rounded - np.cumsum(found.visited)).max() <= 0.5 + 1e-9
+    assert found.total * max(query_tile, 64) * key_tile >= mask.attended_pairs(tokens, tokens) * (1 - 1e-9)
+    assert (found.partial <= found.visited + 1e-9).all()
+
+
+def test_equal_patterns_are_one() -> None:
+    one, other = (PatternMask("moba:kept=2", (4096,), True) for _ in range(2))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != PatternMask("moba:kept=2", (4096,), False)
+
+
+@pytest.mark.parametrize(("text", "causal", "message"), [
+    ("mobba", True, "did you mean 'moba'"),
+    ("halo:block=128,halo=32", True, "attends later tokens, which a causal layer must not"),
+    ("vmoba:share=0", False, "no query attends any key"),
+])  # fmt: skip
+def test_a_mask_that_cannot_be_is_refused(text: str, causal: bool, message: str) -> None:
+    with pytest.raises(CascadeSimError, match=message):
+        pattern_mask(text, (4096,), causal)
+
+
+def test_other_sizes_than_its_own_are_refused() -> None:
+    mask = PatternMask("pbs", (4096,), True)
+    for queries, keys in ((4096, 4097), (128, 4096), (1, 1)):
+        with pytest.raises(CascadeSimError, match="has 4096 tokens, got"):
+            mask.attended_pairs(queries, keys)
