@@ -36,7 +36,7 @@ from cascadesim.accelerators.gpu.explain import (
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing, output_bytes
 from cascadesim.accelerators.gpu.grid import IntegerArray, KeyList, Reals, Shape, shape, tiles_of
 from cascadesim.accelerators.gpu.kernel import Asked, Kernel, KernelPhase, choose_kernel, kernel_text, key_tiles
-from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, share_in_l2, stream_timing
+from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, copy_timing, share_in_l2, stream_timing
 from cascadesim.accelerators.gpu.programs import attention_program, product_program, ring_program, stream_program
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes, with_cache
 from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, attention_timing, case_of
@@ -191,14 +191,19 @@ def cycles_by_outputs(operation: Operation, device: Device, outputs: IntegerArra
 def plan_elementwise(operation: Operation, device: Device, launched: bool = True) -> Plan:
     """assumed: one kernel that reads its inputs and writes its outputs once; rows fit the registers of a block.
 
-    What has a cache of the step before among its inputs finds nothing in L2: all other layers ran since. `launched`:
-    False for the end of a kernel that runs already.
+    Rows that are gathered by index are read one by one, one for each that is written. What has a cache of the step
+    before among its inputs finds nothing in L2: all other layers ran since. `launched`: False for the end of a kernel
+    that runs already.
     """
-    width, parts = DTYPE_BYTES[device.type_of("activations")], shares(operation, {})
+    width, parts = DTYPE_BYTES[operation.numbers or device.type_of("activations")], shares(operation, {})
     cascade, known, elements = operation.cascade, constants(device.generation), least_elements(operation)
+    gathered = {access.tensor: einsum.name for einsum in cascade.einsums for access in einsum.inputs
+                if any(index.gather is not None for index in access.indices) and access.tensor in cascade.inputs}
+    elements |= {name: elements[result] for name, result in gathered.items()}
+    timed = copy_timing if gathered else stream_timing
     reads, writes = (width * sum(elements[name] for name in names) for names in (cascade.inputs, cascade.outputs))
     warm = operation.operand != "kv"
-    timing = stream_timing(device, known, reads, writes, warm, instructions(parts))
+    timing = timed(device, known, reads, writes, warm, instructions(parts))
     if not launched:
         timing = replace(timing, total_s=timing.total_s - timing.launch_s, launch_s=0 * timing.launch_s)
     busy = _cycles({SPECIAL: timing.special_s, ISSUE: timing.issue_s}, device)
@@ -208,7 +213,7 @@ def plan_elementwise(operation: Operation, device: Device, launched: bool = True
     widths = dict.fromkeys((*cascade.inputs, *cascade.outputs), width)
     passing = 1 - float(share_in_l2(device.l2_kept_bytes, reads + writes)) * warm
     stored = dict.fromkeys(widths, width * passing)
-    lines = (*stream_lines(device, known, timing, reads, writes, instructions(parts)),
+    lines = (*stream_lines(device, known, timing, reads, writes, instructions(parts), timed),
              *_resident_lines(stored, widths))  # fmt: skip
     return Plan(operation, "physical", lines, (phase,), None, {}, stored, norm_notes(operation))
 

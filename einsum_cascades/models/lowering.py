@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from cascadesim.einsum_cascades import sparsity
 from cascadesim.einsum_cascades.models.layers import LayerSizes, Matrix, Norm, Phase, Stage, matrices
@@ -25,6 +27,9 @@ from cascadesim.einsum_cascades.models.sections import (
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, ExtraKeys, KeyInterval, Mask
 from cascadesim.einsum_cascades.texts import find, transformer
+
+if TYPE_CHECKING:
+    from cascadesim.einsum_cascades.sparsity.pattern_masks import PatternMask
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,13 @@ def _self_attention(sizes: LayerSizes, attention: Attention, run: LayerRun) -> I
                       cascade=find(STEPS[run.attention.name]))
     else:
         keys, mask = _keys_and_mask(sizes, attention, run)
-        yield _attention("attention", attention, run, run.queries + joined, keys + joined, mask)
+        chosen = _mask_of_pattern(sizes, run)
+        before, after = ((), ()) if chosen is None else _choice(chosen, attention, run)
+        repeated = chosen is not None and chosen.repeats_keys
+        own = attention.model_copy(update={"kv_heads": attention.heads}) if repeated else attention
+        yield from before
+        yield _attention("attention", own, run, run.queries + joined, keys + joined, mask)
+        yield from after
     if attention.output_gate:
         yield elementwise("attn_gate", transformer.SIGMOID_GATE, run.rows, attention.heads * attention.values)
 
@@ -166,9 +177,8 @@ def _keys_and_mask(sizes: LayerSizes, attention: Attention, run: LayerRun) -> tu
     layer, selected = sizes.layer, _selected_keys(attention)
     if run.phase == "decode":
         return decode_keys(sizes, run.sequence_length), FULL
-    if sizes.pattern is not None:
-        layout = (run.sequence_length,) if run.layout is None else layout_of(run.sequence_length, run.layout)
-        return run.sequence_length, sparsity.pattern_mask(sizes.pattern, layout, layer.mask == "causal")
+    if (pattern := _mask_of_pattern(sizes, run)) is not None:
+        return run.sequence_length, pattern
     if selected is not None:  # as many pairs as a window of so many keys: min(p + 1, selected) for query p
         return run.sequence_length, KeyInterval(causal=True, window=selected).within(run.sequence_length)
     keys = run.sequence_length + layer.memory
@@ -177,11 +187,35 @@ def _keys_and_mask(sizes: LayerSizes, attention: Attention, run: LayerRun) -> tu
 
 def decode_keys(sizes: LayerSizes, sequence_length: int) -> int:
     """Keys that a new token attends in a layer, of `sequence_length` positions that end with its own."""
-    if sizes.pattern is not None:
-        return sparsity.pattern_mask(sizes.pattern, (sequence_length,), True).last_keys
+    if sizes.pattern is not None and (mask := _pattern(sizes, (sequence_length,))).runs_in("decode"):
+        return mask.last_keys
     keys = sizes.layer.cached_keys(sequence_length) + sizes.layer.memory
     selected = None if sizes.attention is None else _selected_keys(sizes.attention)
     return min(keys, selected or keys)
+
+
+def _mask_of_pattern(sizes: LayerSizes, run: LayerRun) -> PatternMask | None:
+    """The pattern of a layer, where it has one in this phase."""
+    if sizes.pattern is None:
+        return None
+    tokens = run.sequence_length
+    one_row = run.phase == "decode" or run.layout is None
+    found = _pattern(sizes, (tokens,) if one_row else layout_of(tokens, run.layout))
+    return found if found.runs_in(run.phase) else None
+
+
+def _pattern(sizes: LayerSizes, layout: tuple[int, ...]) -> PatternMask:
+    return sparsity.pattern_mask(sizes.pattern or "", layout, sizes.layer.mask == "causal")
+
+
+def _choice(
+    pattern: PatternMask, attention: Attention, run: LayerRun
+) -> tuple[tuple[Operation, ...], tuple[Operation, ...]]:
+    """What choosing adds before attention and after it; imported here, as most runs have no pattern."""
+    module = import_module("cascadesim.einsum_cascades.models.pattern_choice")
+    found: tuple[tuple[Operation, ...], tuple[Operation, ...]] = module.choice_operations(
+        pattern, attention, run.batch, run.phase == "decode", run.attention)
+    return found
 
 
 def _selected_keys(attention: Attention) -> int | None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 OperationKind: TypeAlias = Literal["attention", "linear", "elementwise", "collective"]
 Operand: TypeAlias = Literal["weights", "experts", "head", "activations", "kv"]
+PATTERN = "pattern_"  # begins the names of operations that a sparse pattern adds to its attention
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Operation:
     layer: str = ""  # the kind of layer it belongs to, where a model has several
     trace: PruningTrace | None = None
     operand: Operand = "activations"  # what W of linear is, and K and V of attention: they may have a type of their own
+    numbers: Literal["fp32", "int4"] | None = None  # the type of all its operands, where the text asks for one
 
     def __post_init__(self) -> None:
         small = [f"{rank}={size}" for rank, size in (*self.extents, ("count", self.count)) if size < 1]
@@ -66,6 +68,11 @@ class Operation:
 
     def extent(self, rank: str) -> int:
         return dict(self.extents)[rank]
+
+    def of_scope(self, scope: str) -> bool:
+        """Whether it is `attention`, what a pattern adds to it included, or `linear`, those products left out."""
+        added = self.name.startswith(PATTERN)
+        return scope == "attention" if added else self.kind == scope
 
     def with_cascade(self, cascade: Cascade) -> Operation:
         """The same work written as another cascade (attention in 1 pass instead of 3)."""

@@ -220,7 +220,7 @@ def _one_of_each(per_layer: Mapping[str, Sequence[Operation]], kind: Scope) -> t
     """One layer of each kind that differs in operations of `kind`; kinds that do not are named together."""
     kinds: dict[tuple[Operation, ...], list[str]] = {}
     for name, operations in per_layer.items():
-        chosen = tuple(replace(operation, layer="") for operation in operations if operation.kind == kind)
+        chosen = tuple(replace(operation, layer="") for operation in operations if operation.of_scope(kind))
         kinds.setdefault(chosen, []).append(name)
     return tuple(replace(operation, layer="+".join(names)) for chosen, names in kinds.items() for operation in chosen)
 

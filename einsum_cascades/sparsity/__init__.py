@@ -1,6 +1,6 @@
 """Which pairs are attended: masks, neighborhoods, patterns, pruning.
 
-Patterns are imported when one is asked for: most runs have none.
+Patterns, and what they add to a layer, are imported when one is asked for: most runs have none.
 """
 
 from __future__ import annotations

@@ -2,24 +2,24 @@
 
 Which blocks are chosen is not known without the data, so a pattern states how many, by whom (a query, a tile of
 queries, a head) and how alike neighbouring choices are; or a file states the blocks themselves (`BlockMask`). Published
-methods with their published settings are rows of one table, `SELECTED`: what each keeps and what its choice costs; a
-multiply and an add are two FLOPs. MInference is arXiv 2407.02490; the others are cited where they stand.
+methods with their published settings are rows of one table (`selection_methods`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, listed
 from cascadesim.einsum_cascades.notation.schema import read_arrays
+from cascadesim.einsum_cascades.sparsity.choice_passes import Pass, flops_of
 
 Shares = NDArray[np.float64]
 LARGEST_BATCH = 1 << 20  # queries counted at a time
+SAMPLED = 1 << 12  # queries, evenly spread, that the blocks seen on average are taken from
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Selected:
     together (1: each query by itself, as MoBA; a tile; 0: a whole head). `always`: blocks every selector sees besides
     (its own, the first: sinks). `alike`: 0 where neighbouring selectors choose independently, 1 where they all choose
     the same; between them the expected union is interpolated (assumed: linearly, for want of published overlaps).
-    `choice_flops_per_query`: of scoring and choosing, per head.
+    `passes`: what is computed and moved besides attention; `phases`: where it runs, dense attention elsewhere;
+    `repeats_keys`: its kernel has keys of its own for each query head.
     """
 
     name: str
@@ -54,8 +55,10 @@ class Selected:
     head_dim: int
     always: int = 0
     alike: float = 0.0
-    choice_flops_per_query: float = 0.0
     share: float = 0.0
+    passes: tuple[Pass, ...] = ()
+    phases: tuple[str, ...] = ("prefill", "decode")
+    repeats_keys: bool = False
 
     def __post_init__(self) -> None:
         sizes = {"tokens": self.tokens, "block": self.block, "head_dim": self.head_dim}
@@ -73,7 +76,15 @@ class Selected:
     @property
     def choice_flops(self) -> float:
         """FLOPs of scoring and choosing in one head."""
-        return self.choice_flops_per_query * self.tokens
+        sizes = self.sizes(self.tokens)
+        return sum(flops_of(each, sizes, self.head_dim) for each in self.passes)
+
+    def sizes(self, queries: int) -> dict[str, int]:
+        """What passes count: tokens, queries, a head's depth, blocks of each, those that a query sees on average."""
+        sample = np.linspace(0, self.tokens - 1, SAMPLED, dtype=np.int64) if queries > 1 else np.array([self.tokens - 1])
+        return {"tokens": self.tokens, "queries": queries, "depth": self.head_dim, "block": self.block,
+                "blocks": -(-self.tokens // self.block), "query-blocks": -(-queries // self.block),
+                "kept": max(round(float(self._blocks(sample).mean())), 1)}
 
     @property
     def attended_pairs(self) -> float:
@@ -88,11 +99,15 @@ class Selected:
 
     def _keys(self, queries: NDArray[np.int64]) -> Shares:
         """Keys that each query attends, on average."""
-        candidates = self._candidates(queries)
-        pairs = np.minimum(self._chosen(candidates) + self.always, candidates) * self.block
+        pairs = self._blocks(queries) * self.block
         if self.causal and self.always:
             pairs = pairs - (self.block - 1 - queries % self.block)
         return np.asarray(np.minimum(pairs, queries + 1 if self.causal else self.tokens), dtype=np.float64)
+
+    def _blocks(self, queries: NDArray[np.int64]) -> Shares:
+        """Blocks that each query sees, on average, its own one whole."""
+        candidates = self._candidates(queries)
+        return np.minimum(self._chosen(candidates) + self.always, candidates)
 
     def _candidates(self, query: NDArray[np.int64]) -> NDArray[np.int64]:
         """Blocks that a query may see."""
@@ -159,6 +174,7 @@ class BlockMask:
     diagonal: bool = False
 
     choice_flops = 0.0
+    phases = ("prefill", "decode")
 
     @property
     def block(self) -> int:
@@ -217,95 +233,3 @@ def _pooled(blocks: NDArray[np.bool_], block: int, tile: int, how: np.ufunc) -> 
     tokens = blocks.shape[0] * block
     return np.stack([how.reduce(blocks[start // block : -(-min(start + tile, tokens) // block)], axis=0)
                      for start in range(0, tokens, tile)])
-
-
-@dataclass(frozen=True)
-class Method:
-    """How a published method chooses: as `Selected`, and the FLOPs of a choice by tokens, depth and block."""
-
-    flops: Callable[[int, int, int], float]  # per query and head
-    block: int
-    kept: float | None = None  # of the blocks; None: a `share` of them
-    share: float = 0.0
-    selector: int | None = None  # None: the queries of a block
-    causal: bool = True
-    always: int = 1
-    alike: float = 0.0
-
-
-def _mean_keys(tokens: int, depth: int, block: int) -> float:
-    """One product with the mean key of each block."""
-    return 2 * depth * tokens / block
-
-
-VERTICAL, SLASH = 1000, 6096  # columns and diagonals of a head (MInference, arXiv 2407.02490)
-SELECTED: Mapping[str, Method] = {
-    # MoBA (arXiv 2502.13189): each query picks top-3 blocks of 512 by its product with the block's mean key. The own
-    # block is one of the three and is always taken, causal inside.
-    "moba": Method(_mean_keys, 512, kept=2, selector=1),
-    # FlashMoBA (arXiv 2511.11571): MoBA with small blocks; queries are regrouped by block, so that a key block meets
-    # only queries that chose it: every selector works on its own choice.
-    "flash-moba": Method(_mean_keys, 128, kept=8, selector=0, alike=1.0),
-    # VMoBA (arXiv 2506.23858): one choice per head over blocks of a video, by cumulative similarity. assumed: the
-    # share, which depends on the threshold and the head.
-    "vmoba": Method(_mean_keys, 256, share=0.25, selector=0, causal=False, always=0),
-    # NSA (arXiv 2502.11089): 16 blocks of 64 per query and group of heads, 1 first and 2 local ones among them.
-    # Choosing is attention over compressed keys, one for every 16 tokens (blocks of 32, step 16), both products;
-    # causal: half of them on average. assumed: half alike.
-    "nsa": Method(lambda tokens, depth, block: 4 * depth * tokens / 16 / 2, 64, 13, selector=1, always=3, alike=0.5),
-    # VSA (arXiv 2505.13389): cubes of 4x4x4 tokens; each query cube picks its top 32 key cubes by pooled attention:
-    # both products between cube means, shared by the cube's queries.
-    "vsa": Method(lambda tokens, depth, block: 4 * depth * tokens / block / block, 64, 32, causal=False, always=0),
-    # MInference: VERTICAL columns and SLASH diagonals in blocks of 64, estimated from the last 64 queries, spread over
-    # all. Columns are alike for all query tiles; assumed: each column and each diagonal block lies in a block of its
-    # own, the upper bound.
-    "vertical-slash": Method(lambda tokens, depth, block: 2 * depth * 64, 64, (VERTICAL + SLASH) / 64),
-    # PBS-Attn (arXiv 2510.21270): keys sorted by importance inside segments, then blocks of 128 chosen per query block;
-    # the share is of the causal blocks, as table 5 counts (assumed: it depends on the threshold).
-    "pbs": Method(lambda tokens, depth, block: 2 * depth * tokens / block / block, 128, share=0.3),
-    # SALE (arXiv 2505.24179): 4-bit products of all pairs estimate which blocks matter; the estimate takes about 11% of
-    # dense attention. assumed: the share.
-    "sale": Method(lambda tokens, depth, block: 0.11 * 4 * depth * tokens / 2, 64, share=0.15),
-    # XAttention (arXiv 2503.16428): sums along antidiagonals with stride 8 score blocks of 128. assumed: the share,
-    # which depends on the threshold.
-    "xattention": Method(lambda tokens, depth, block: 2 * depth * tokens / 8 / 2, 128, share=0.25),
-}
-_RANGES: Mapping[str, tuple[int, int, bool]] = {  # least, most, whole
-    "head_dim": (1, 2**16, True), "block": (1, 2**30, True), "vertical": (0, 2**30, True), "slash": (0, 2**30, True),
-    "kept": (0, 2**30, False), "share": (0, 1, False),
-}  # fmt: skip
-
-
-def settings_of(name: str) -> Mapping[str, float | None]:
-    """What can be changed of a published pattern, with its published value; None follows from the model."""
-    method = SELECTED[name]
-    if name == "vertical-slash":
-        return {"head_dim": None, "vertical": VERTICAL, "slash": SLASH}
-    amount = ("share", method.share) if method.kept is None else ("kept", method.kept)
-    return dict((("head_dim", None), ("block", method.block), amount))
-
-
-def selected(name: str, tokens: int, causal: bool | None = None, **settings: float) -> Selected:
-    """A published pattern with some settings changed. Raises CascadeSimError naming what it knows.
-
-    `causal`: whether blocks are chosen among earlier ones; None: as published.
-    """
-    if name not in SELECTED:
-        raise UnknownNameError("pattern", name, SELECTED)
-    method, known = SELECTED[name], settings_of(name)
-    wrong = sorted(set(settings) - set(known))
-    if wrong:
-        raise CascadeSimError(f"pattern {name}: no setting '{shortened(wrong[0])}'; known: {', '.join(known)}")
-    for field, value in settings.items():
-        least, most, whole = _RANGES[field]
-        if not least <= value <= most or (whole and value != int(value)):
-            kind = "a whole number" if whole else "a number"
-            raise CascadeSimError(f"pattern {name}: {field} must be {kind} from {least} to {most}, got {value:g}")
-    block, depth = int(settings.get("block", method.block)), int(settings.get("head_dim", 128))
-    kept = settings.get("kept", min(method.kept or 0, -(-tokens // block)))  # short sequences have fewer
-    if name == "vertical-slash":
-        kept = min(tokens / block, (settings.get("vertical", VERTICAL) + settings.get("slash", SLASH)) / block)
-    selector = block if method.selector is None else method.selector
-    flops, earlier = method.flops(tokens, depth, block), method.causal if causal is None else causal
-    return Selected(name, tokens, block, kept, selector, earlier, depth, method.always, method.alike, flops,
-                    settings.get("share", method.share))

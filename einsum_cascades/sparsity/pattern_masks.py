@@ -42,6 +42,10 @@ class Pattern(Protocol):
     def block(self) -> int:
         """Keys that are chosen together; 0 where any key may be."""
 
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Where it runs, of prefill and decode."""
+
     def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
         """Key tiles that each query tile visits, and those of them that need a mask."""
 
@@ -85,6 +89,15 @@ class PatternMask:
     def last_keys(self) -> int:
         """Keys that the last query attends, rounded: what one more token reads of a cache."""
         return min(max(round(self.pattern.last_keys), 1), self.tokens)
+
+    def runs_in(self, phase: str) -> bool:
+        """Whether the pattern limits keys in prefill or decode; where it does not, attention is that of its layer."""
+        return phase in self.pattern.phases
+
+    @property
+    def repeats_keys(self) -> bool:
+        """Whether each query head has keys of its own, even where heads share them."""
+        return isinstance(self.pattern, Selected) and self.pattern.repeats_keys
 
     def visited(self, query_tile: int, key_tile: int) -> ExpectedTiles:
         """Key tiles that each query tile visits, and those of them that need a mask."""
@@ -142,8 +155,3 @@ def _problems(text: str, found: Pattern, causal: bool) -> Iterator[str]:
 @lru_cache(maxsize=64)
 def _visited(mask: PatternMask, query_tile: int, key_tile: int) -> ExpectedTiles:
     return mask.pattern.tiles(query_tile, key_tile)
-
-
-def chosen_by_data(mask: PatternMask) -> Selected | None:
-    """The choice that a pattern makes at run time; None where it is known before."""
-    return mask.pattern if isinstance(mask.pattern, Selected) else None

@@ -1,6 +1,6 @@
 """Sparse patterns by name: `sink-window:sinks=64,window=4096`, `moba:kept=2`, `documents:lengths=5+12+7`.
 
-A table of static patterns, one of those that follow the layout, and `block_selection.SELECTED`: what the data chooses.
+A table of static patterns, one of those that follow the layout, and `SELECTED`: what the data chooses.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from math import prod
 from cascadesim.einsum_cascades.models.sections import layout_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
 from cascadesim.einsum_cascades.sparsity import sparse_patterns as patterns
-from cascadesim.einsum_cascades.sparsity.block_selection import SELECTED, BlockMask, Selected, selected, settings_of
+from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Selected
+from cascadesim.einsum_cascades.sparsity.selection_methods import SELECTED, selected, settings_of
 from cascadesim.einsum_cascades.sparsity.sparse_patterns import SparsePattern, sliding_tile
 
 # name -> (constructor, fields it takes besides the tokens)

@@ -37,6 +37,7 @@ class SparsePattern:
     before: Callable[[Counts, Counts], Counts]
     block = 0  # no blocks that a tile should keep to
     choice_flops = 0.0
+    phases = ("prefill", "decode")
 
     @property
     def attended_pairs(self) -> int:

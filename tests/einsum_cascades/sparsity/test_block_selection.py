@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.block_selection import SELECTED, BlockMask, Selected, read_block_mask, selected
+from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Selected, read_block_mask
+from cascadesim.einsum_cascades.sparsity.selection_methods import SELECTED, selected
 
 
 def test_a_head_that_keeps_a_quarter_visits_a_quarter() -> None:

@@ -23,9 +23,15 @@ def test_half_of_the_blocks_is_half_of_the_pairs_but_for_the_diagonal() -> None:
 
 
 def test_the_last_query_attends_what_a_new_token_reads() -> None:
-    """64 sinks and 512 keys; half of 8 blocks of 128, the own one whole: as many keys in decoding."""
+    """64 sinks and 512 keys; two blocks of 256 and the own one, whole: as many keys in decoding."""
     assert PatternMask("sink-window:sinks=64,window=512", (4096,), True).last_keys == 64 + 512
-    assert PatternMask("pbs:share=0.5", (1024,), True).attended_pairs(1, 1024) == 4 * 128
+    assert PatternMask("moba:block=256", (4096,), True).attended_pairs(1, 4096) == 3 * 256
+
+
+def test_methods_of_prompts_leave_new_tokens_alone() -> None:
+    assert not PatternMask("pbs", (4096,), True).runs_in("decode")
+    assert PatternMask("moba", (4096,), True).runs_in("decode")
+    assert PatternMask("strided:length=64", (4096,), True).runs_in("decode")
 
 
 def test_tiles_lie_within_blocks() -> None:
