@@ -14,7 +14,7 @@ from cascadesim.einsum_cascades.models.operation import PATTERN, Operand, Operat
 from cascadesim.einsum_cascades.models.sections import Attention
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.block_selection import Selected
-from cascadesim.einsum_cascades.sparsity.choice_passes import AFTER, DECODED, Pass
+from cascadesim.einsum_cascades.sparsity.choice_passes import AFTER, DECODED, Pass, size_of
 from cascadesim.einsum_cascades.sparsity.pattern_masks import PatternMask
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.einsum_cascades.texts.transformer import SOFTMAX_ROUTER
@@ -34,7 +34,7 @@ class _Work:
     width: int
     heads: int
     depth: int
-    kept: int
+    keep: int
     cascade: Cascade
     decodes: bool
 
@@ -56,7 +56,7 @@ def choice_operations(
             continue
         heads = batch * (attention.heads if part.heads == "query" else attention.key_heads)
         work = _Work(part, f"{PATTERN}{part.name}", *part.shape(sizes), heads, part.depth * attention.head_dim,
-                     sizes["kept"], cascade, decodes)  # fmt: skip
+                     size_of(part.keep, sizes), cascade, decodes)  # fmt: skip
         found[part.kind in AFTER] += [replace(each, count=part.runs * each.count) for each in _MADE[part.kind](work)]
     return tuple(found[False]), tuple(found[True])
 
@@ -122,7 +122,7 @@ def _stages(work: _Work) -> int:
 _MADE: Mapping[str, Callable[[_Work], Iterator[Operation]]] = {
     "mean": _rows("block-mean", s=lambda work: work.width, d=lambda work: work.depth),
     "scores": _scores, "fused-scores": _attention(find("block-scores")), "softmax": _softmax,
-    "select": _rows("largest-of-a-row", d=lambda work: work.width, keep=lambda work: min(work.kept, work.width)),
+    "select": _rows("largest-of-a-row", d=lambda work: work.width, keep=lambda work: min(work.keep, work.width)),
     "sort": _rows("sorting-network", s=_stages, d=lambda work: work.width), "radix": _radix,
     "list": _rows("moved-numbers", d=lambda work: PLACE_NUMBERS * work.width), "gather": _gather, "merge": _merge,
     "attend": _attention(None), "stream": _rows("moved-numbers", d=lambda work: work.width),

@@ -81,7 +81,7 @@ class Selected:
 
     def sizes(self, queries: int) -> dict[str, int]:
         """What passes count: tokens, queries, a head's depth, blocks of each, those that a query sees on average."""
-        sample = np.linspace(0, self.tokens - 1, SAMPLED, dtype=np.int64) if queries > 1 else np.array([self.tokens - 1])
+        sample = np.linspace(0 if queries > 1 else self.tokens - 1, self.tokens - 1, SAMPLED, dtype=np.int64)
         return {"tokens": self.tokens, "queries": queries, "depth": self.head_dim, "block": self.block,
                 "blocks": -(-self.tokens // self.block), "query-blocks": -(-queries // self.block),
                 "kept": max(round(float(self._blocks(sample).mean())), 1)}

@@ -21,7 +21,7 @@ PassKind: TypeAlias = Literal["mean", "scores", "fused-scores", "softmax", "sele
 FLOPS_OF: Mapping[str, int] = {"scores": 2, "fused-scores": 2, "attend": 4}  # of an element of depth: multiply and add
 AFTER: frozenset[PassKind] = frozenset({"merge"})  # kinds that follow attention
 # what a new token repeats. assumed: means, permutations and lists of earlier tokens are kept with the cache
-DECODED: frozenset[PassKind] = frozenset({"scores", "fused-scores", "softmax", "select"})
+DECODED: frozenset[PassKind] = frozenset({"scores", "fused-scores", "softmax", "select", "stream"})
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,16 @@ class Pass:
     heads: Literal["query", "key"] = "query"
     depth: int = 1
     runs: int = 1
+    keep: str = "kept"  # of a row that select finds the largest of
     codes: bool = False  # of 4-bit codes, which tensor cores that take them multiply at 8 times the rate of 16 bits
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, int]:
         """Rows and width where `tokens`, `blocks`, ... are so many, rounded up."""
-        return _size(self.rows, sizes), _size(self.width, sizes)
+        return size_of(self.rows, sizes), size_of(self.width, sizes)
 
 
-def _size(text: str, sizes: Mapping[str, int]) -> int:
+def size_of(text: str, sizes: Mapping[str, int]) -> int:
+    """A number, a size by its name, or one over numbers (`tokens/16`), rounded up."""
     name, *divisors = text.split("/")
     return -(-sizes.get(name, 0) // prod(map(int, divisors))) if name in sizes else int(name)
 

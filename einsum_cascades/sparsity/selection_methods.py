@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil, prod, sqrt
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, shortened
 from cascadesim.einsum_cascades.sparsity.block_selection import Selected
@@ -18,7 +19,7 @@ from cascadesim.einsum_cascades.sparsity.choice_passes import Pass, means
 class Method:
     """How a published method chooses: as `Selected`."""
 
-    block: int
+    block: int  # 0: the square root of the tokens
     passes: tuple[Pass, ...]
     kept: float | None = None  # of the blocks; None: a `share` of them
     share: float = 0.0
@@ -38,6 +39,8 @@ _REGROUPED = (  # queries gathered by the blocks that chose them; results in fp3
     Pass("gather_queries", "gather", "queries", "kept"),
     Pass("merge", "merge", "queries", "kept"),
 )
+_REORDERED = (Pass("gather_queries", "gather", "tokens"), Pass("gather_keys", "gather", "tokens", heads="key"),
+              Pass("gather_values", "gather", "tokens", heads="key"), Pass("scatter_results", "gather", "tokens"))
 _POOLED = (means("keys"), means("queries"), Pass("scores", "scores", "query-blocks", "blocks"),
            Pass("softmax", "softmax", "query-blocks", "blocks"))  # fmt: skip
 SELECTED: Mapping[str, Method] = {
@@ -100,6 +103,22 @@ SELECTED: Mapping[str, Method] = {
                             Pass("eager", "stream", "tokens", "tokens", runs=25),
                             Pass("select", "select", "query-blocks", "blocks")),
                       share=0.3, causal=False, always=0, phases=PROMPTS),
+    # PSA (arXiv 2512.04025): keys and values averaged 2, 4 and 8 times; each pair of blocks takes one level or none, by
+    # scores of means. The share is the sum of shares over levels, 0.10 for Wan 1.3B (psa_topk); tokens are reordered.
+    "psa": Method(128, (*(means(of, str(level), f"tokens/{level}") for of in ("keys", "values") for level in (2, 4, 8)),
+                        *_POOLED, Pass("sort_blocks", "sort", "query-blocks", "blocks"), *_REORDERED),
+                  share=0.1, causal=False, always=0, phases=PROMPTS),
+    # Routing Transformer (arXiv 2003.05997): the square root of the tokens are clusters, each of as many tokens, found
+    # by products with all centroids and the largest of each; dense inside, causal in order of the tokens.
+    "clusters": Method(0, (Pass("assign", "scores", "queries", "blocks"),
+                           Pass("members", "select", "blocks", "tokens"), *_REORDERED),
+                       kept=0, selector=0, phases=PROMPTS),
+    # TidalDecode (arXiv 2410.05076): layers that choose attend everything, keep their scores and take the largest; the
+    # layers after them attend those tokens (budget 512).
+    "tidal": Method(1, (), kept=512, selector=0, always=0, alike=1.0, phases=("decode",)),
+    "tidal-choose": Method(1, (Pass("stored_scores", "stream", "queries", "tokens"),
+                               Pass("select", "select", "queries", "tokens", runs=2, keep="512")),
+                           share=1.0, selector=0, always=0, alike=1.0, phases=("decode",)),
 }  # fmt: skip
 _RANGES: Mapping[str, tuple[int, int, bool]] = {  # least, most, whole
     "head_dim": (1, 2**16, True), "block": (1, 2**30, True), "vertical": (0, 2**30, True), "slash": (0, 2**30, True),
@@ -112,8 +131,28 @@ def settings_of(name: str) -> Mapping[str, float | None]:
     method = SELECTED[name]
     if name == "vertical-slash":
         return {"head_dim": None, "vertical": VERTICAL, "slash": SLASH}
+    if not method.block:
+        return {"head_dim": None, "block": None}
     amount = ("share", method.share) if method.kept is None else ("kept", method.kept)
     return dict((("head_dim", None), ("block", method.block), amount))
+
+
+def halo_of_layout(layout: tuple[int, ...], block: tuple[int, ...], halo: tuple[int, ...]) -> Selected:
+    """HaloNet (arXiv 2103.12731) in several dimensions: blocks of queries see as many keys and `halo` on each side.
+
+    Keys and values are copied for every block, padded with zeros at the borders, which are attended like any others.
+    Raises CascadeSimError where sizes do not match the layout.
+    """
+    problems = [f"block {size} does not divide the layout {length}" for size, length in zip(block, layout, strict=False)
+                if length % size]  # fmt: skip
+    if not len(layout) == len(block) == len(halo) or problems:
+        problems = problems or [f"give a block and a halo for each of the {len(layout)} dimensions of the layout"]
+        raise CascadeSimError("\n".join(f"pattern halo: {problem}" for problem in problems))
+    seen = prod(size + 2 * more for size, more in zip(block, halo, strict=True))
+    copied = tuple(Pass(f"gather_{what}", "gather", "blocks", str(seen), "key") for what in ("keys", "values"))
+    tokens, queries = prod(layout), prod(block)
+    return Selected("halo", tokens, queries, min(seen / queries, tokens / queries), queries, False, 128,
+                    passes=copied, phases=PROMPTS)  # fmt: skip
 
 
 def selected(name: str, tokens: int, causal: bool | None = None, **settings: float) -> Selected:
@@ -132,7 +171,7 @@ def selected(name: str, tokens: int, causal: bool | None = None, **settings: flo
         if not least <= value <= most or (whole and value != int(value)):
             kind = "a whole number" if whole else "a number"
             raise CascadeSimError(f"pattern {name}: {field} must be {kind} from {least} to {most}, got {value:g}")
-    block = int(settings.get("block", method.block))
+    block = int(settings.get("block", method.block or ceil(sqrt(tokens))))
     kept = settings.get("kept", min(method.kept or 0, -(-tokens // block)))  # short sequences have fewer
     if name == "vertical-slash":
         kept = min(tokens / block, (settings.get("vertical", VERTICAL) + settings.get("slash", SLASH)) / block)

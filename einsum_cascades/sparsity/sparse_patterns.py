@@ -22,6 +22,7 @@ from cascadesim.einsum_cascades.sparsity.masks import times
 
 Counts = NDArray[np.int64]
 LARGEST_BATCH = 1 << 22  # (query, tile edge) pairs counted at a time: tens of MB
+MOST_TILES = 1 << 13  # a side; assumed: published videos have hundreds, and the mask is their square
 MOST_EVALUATIONS = 1 << 35  # assumed: some minutes; a million tokens in key tiles of 32
 
 
@@ -220,6 +221,36 @@ def frame_decay(frames: int, frame: int) -> SparsePattern:
     return SparsePattern(frames * frame, before)
 
 
+def repeated_window(frames: int, frame: int, window: int) -> SparsePattern:
+    """Video: each query sees the `window` places around its own in every frame, shifted inwards at a frame's ends.
+
+    Re-ttention's mask (arXiv 2505.22918): 3.1 % of the keys.
+    """
+    _positive(frames * frame, frames=frames, frame=frame, window=window)
+    _within(frame, "a frame", window=window)
+
+    def before(query: Counts, key: Counts) -> Counts:
+        first = np.clip(query % frame - window // 2, 0, frame - window)
+        return np.asarray(key // frame * window + _in_range(key % frame, first, first + window))
+
+    return SparsePattern(frames * frame, before)
+
+
+def power(tokens: int, block: int, window: int, sinks: int) -> BlockMask:
+    """Blocks at distances of 1, 2, 4, 8, ..., the own one, `window` before it and the first `sinks` (PowerAttention).
+
+    Any token reaches any earlier one in a logarithmic number of layers (arXiv 2503.03588); causal inside the own block.
+    """
+    _positive(tokens, block=block)
+    count = -(-tokens // block)
+    _within(count, "blocks", window=window, sinks=sinks)
+    if count > MOST_TILES:
+        raise CascadeSimError(f"pattern power: {count:,} blocks of {block}; at most {MOST_TILES:,}: give larger blocks")
+    distance, key = np.subtract.outer(np.arange(count), np.arange(count)), np.arange(count)
+    seen = (distance <= window) | (distance & (distance - 1) == 0) | (key < sinks)
+    return BlockMask(seen & (distance >= 0), block, block, diagonal=True)
+
+
 def _positive(tokens: int, **sizes: int) -> None:
     small = [f"{name} must be at least 1, got {size}" for name, size in {"tokens": tokens, **sizes}.items() if size < 1]
     if small:
@@ -231,9 +262,6 @@ def _within(limit: int, of: str = "tokens", **sizes: int) -> None:
     if wrong:
         lines = [f"pattern: {name} must be 0 to the {limit:,} of {of}, got {size}" for name, size in wrong]
         raise CascadeSimError("\n".join(lines))
-
-
-MOST_TILES = 1 << 13  # of a layout; assumed: published videos have hundreds, and the mask is their square
 
 
 def sliding_tile(layout: Sequence[int], tile: Sequence[int], window: Sequence[int]) -> BlockMask:

@@ -86,3 +86,55 @@ def test_other_sizes_than_its_own_are_refused() -> None:
     for queries, keys in ((4096, 4097), (128, 4096), (1, 1)):
         with pytest.raises(CascadeSimError, match="has 4096 tokens, got"):
             mask.attended_pairs(queries, keys)
+
+
+def test_power_of_two_distances_are_4_28_percent_of_the_causal_half_at_128k() -> None:
+    """512 blocks of 256. Row i sees its own and 4 before (5 in all), the first, and distances 8 ... 256 that exist.
+
+    Own and earlier: 512 x 5 less 4 + 3 + 2 + 1; the first: 507 rows beyond those, less rows 8, 16 ... 256 that see it
+    by distance; distance d: 512 - d rows. Sum 5,619 of 131,328: 10.97 a row, 4.28 %.
+    """
+    blocks = 512 * 5 - 10 + (507 - 6) + sum(512 - distance for distance in (8, 16, 32, 64, 128, 256))
+    mask = PatternMask("power:block=256,window=4,sinks=1", (131072,), True)
+    assert mask.visited(256, 256).total == blocks == 5619
+    assert blocks / 512 == pytest.approx(10.97, abs=0.005)
+    assert blocks / (512 * 513 / 2) == pytest.approx(0.0428, abs=5e-5)
+    assert mask.attended_pairs(131072, 131072) == blocks * 256**2 - 512 * (256 * 255 // 2)
+    assert mask.visited(256, 256).partial.tolist() == [1.0] * 512  # the diagonal alone
+    assert mask.visited(128, 128).total == 2 * 2 * blocks - 512  # of the own block, the upper query tile sees one less
+
+
+def test_clusters_are_as_many_dense_triangles() -> None:
+    """The square root of 16,384 tokens: 128 clusters of 128, each a tile with its diagonal."""
+    mask = PatternMask("clusters", (16384,), True)
+    assert mask.visited(128, 128).visited.tolist() == [1.0] * 128
+    assert mask.attended_pairs(16384, 16384) == 128 * 128 * 129 // 2
+    assert PatternMask("clusters", (16384,), False).attended_pairs(16384, 16384) == 128 * 128 * 128
+
+
+def test_a_halo_in_two_dimensions_is_a_larger_square() -> None:
+    """Blocks of 8 x 8 with 3 more on each side see 14 x 14 = 196 keys; 64 blocks, of which two in a tile see more."""
+    mask = PatternMask("halo:block=8x8,halo=3x3", (64, 64), False)
+    assert mask.visited(64, 64).total == pytest.approx(64 * 196 / 64)
+    assert mask.attended_pairs(4096, 4096) == 4096 * 196
+    assert 64 * 196 / 64 < 2 * mask.visited(128, 64).total <= 2 * 64 * 196 / 64
+
+
+def test_a_window_that_every_frame_repeats_sees_its_share_of_keys() -> None:
+    """13 frames of 30 x 45 tokens, windows of 42: 42 / 1,350 = 3.1 % of the keys, whatever the query."""
+    mask = PatternMask("repeated-window:window=42", (13, 30, 45), False)
+    assert mask.attended_pairs(17550, 17550) == 17550 * 13 * 42
+    assert mask.last_keys == 13 * 42
+
+
+@pytest.mark.parametrize(("text", "layout", "message"), [
+    ("power:block=256,window=4,sinks=600", (131072,), "sinks must be 0 to the 512 of blocks"),
+    ("power:block=1,window=0,sinks=0", (131072,), "131,072 blocks of 1; at most 8,192"),
+    ("halo:block=8x9,halo=3x3", (64, 64), "block 9 does not divide the layout 64"),
+    ("halo:block=8x8,halo=3x3", (4096,), "give a block and a halo for each of the 1 dimensions"),
+    ("repeated-window:window=9", (4, 8), "window must be 0 to the 8 of a frame"),
+    ("clusters:kept=3", (4096,), "no setting 'kept'; known: head_dim, block"),
+])  # fmt: skip
+def test_sizes_that_do_not_fit_are_refused(text: str, layout: tuple[int, ...], message: str) -> None:
+    with pytest.raises(CascadeSimError, match=message):
+        PatternMask(text, layout, False)
