@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares, Stored, TakesMappings
 from cascadesim.einsum_cascades.models.layers import Layer, Phase
-from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation, TiledMask
 from cascadesim.einsum_cascades.models.sections import RECURRENCE, Attention, Recurrence
 from cascadesim.einsum_cascades.models.workload import (
     Scope,
@@ -117,7 +117,7 @@ def refuse_unused_mapping(operations: Sequence[Operation], accelerator: Accelera
 
 
 def refuse_impossible(operation: Operation, accelerator: Accelerator) -> None:
-    """Raises CascadeSimError for counts beyond 64 bits, and for a pruning trace where models run."""
+    """Raises CascadeSimError for counts beyond 64 bits, for a trace where models run, for patterns without a list."""
     points = prod(size for rank, size in operation.extents if rank not in ("f", "g"))  # f goes with e, g is within h
     if points > _MOST_POINTS:
         sizes = " ".join(f"{rank}={size}" for rank, size in operation.extents)
@@ -126,6 +126,11 @@ def refuse_impossible(operation: Operation, accelerator: Accelerator) -> None:
         raise CascadeSimError(
             f"{operation.trace.source}: {accelerator.name} runs models; pruning traces are for accelerators that run "
             "heads one by one"
+        )
+    if isinstance(operation.mask, TiledMask) and not accelerator.capabilities.patterns:
+        raise CascadeSimError(
+            f"{operation.mask}: {accelerator.name} walks the keys in order and has no list of tiles to visit; give "
+            "a window, a chunk or a neighborhood, or a machine whose kernels take such a list"
         )
 
 

@@ -22,12 +22,13 @@ from cascadesim.accelerators.gpu.plans import (
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Dtype, OperandTypes, TensorKind
 from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Stored, Unit
-from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation import PATTERN, Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.schema import validate
 
 PER_SM = ("tensor", "special", "issue", "shared_memory")
 SHARED = ("l2", "dram", "launch")
+CODES: tuple[Dtype, ...] = ("int4",)  # multiplied by texts that ask for them, whatever a model's types are
 DOCUMENTATION: Mapping[str, str] = {  # fields that say what a device is, and that no model reads
     "device": "a name", "compute_capability": "a name", "datasheet.process": "a name",
     "max_clock_hz": "cycles are counted at clock_hz",
@@ -55,7 +56,7 @@ class Gpu:
     def units(self) -> tuple[Unit, ...]:
         """An SM is a lane: its tensor cores, its special-function units, its FP32 lanes taken together."""
         peaks = self.spec.peaks("fp32")  # of each unit, in whichever type of its products it is fastest
-        for dtype in _multiplied(self.spec):
+        for dtype in (*_multiplied(self.spec), *CODES):
             with suppress(CascadeSimError):
                 peaks |= {unit: max(rate, peaks[unit]) for unit, rate in self.spec.peaks(dtype).items()}
         between = ("link",) if self.spec.parallel.tensor > 1 else ()
@@ -76,7 +77,7 @@ class Gpu:
         kinds: tuple[TensorKind, ...] = ("weights", "experts", "activations", "kv", "head")
         stored = Stored(*(DTYPE_BYTES[self.spec.type_of(kind)] for kind in kinds))
         return Capabilities(
-            calibrated=True, memory_bytes=self.spec.dram_bytes,
+            calibrated=True, patterns=True, memory_bytes=self.spec.dram_bytes,
             dram_bytes_per_s=self.spec.dram_ceiling_bytes_per_s, buffer_bytes=self.spec.l2_bytes,
             devices=self.spec.parallel.tensor, stored=stored,
             chosen_types=tuple(name for name, dtype in self.spec.types if dtype is not None), unread=unread(self.spec),
@@ -90,7 +91,8 @@ class Gpu:
         if accounting == "artifact":
             raise CascadeSimError("GPUs have no artifact accounting; use --accounting physical")
         if operation.kind == "attention" and kernel_text(operation.cascade) is None:
-            return plan_text(operation, self.spec)
+            own = operation.name.startswith(PATTERN)  # runs beside the kernel that is asked for
+            return plan_text(operation, self.spec.model_copy(update={"kernel": "auto"}) if own else self.spec)
         plan_of = {"attention": plan_attention, "linear": plan_linear, "collective": plan_collective}
         return plan_of.get(operation.kind, plan_elementwise)(operation, self.spec)
 

@@ -131,13 +131,13 @@ def product_lines(
 
 def stream_lines(
     device: Device, constants: Constants, timing: StreamTiming, reads: float, writes: float,
-    instructions: tuple[float, float],
+    instructions: tuple[float, float], timed: Callable[..., StreamTiming] = stream_timing,
 ) -> tuple[str, ...]:  # fmt: skip
     units = {"special": timing.special_s, "issue": timing.issue_s, "l2": timing.l2_s, "dram": timing.dram_s,
              "launch": timing.launch_s}  # fmt: skip
 
     def again(changed: Device, known: Constants) -> Reals:
-        return stream_timing(changed, known, reads, writes, instructions=instructions).total_s
+        return timed(changed, known, reads, writes, instructions=instructions).total_s
 
     return (
         f"one kernel: {reads:,.0f} bytes read, {writes:,.0f} written",

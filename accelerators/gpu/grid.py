@@ -23,12 +23,25 @@ BooleanArray: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
+class KeyList:
+    """What blocks with a list of the key tiles to visit walk over: keys of a tile of queries, at least and at most.
+
+    `masked`: share of the tiles that a mask cuts; `cost`: cycles of a tile over those of a loop over all keys.
+    """
+
+    shortest: float
+    longest: float
+    masked: float
+    cost: float
+
+
+@dataclass(frozen=True)
 class Shape:
     """Attention of `batch` sequences; arrays of one size. Queries are the last of the keys.
 
     `window`: keys a query sees, its own included; 0 for all. `visited_keys`: keys that a tile of queries walks over
-    on average, where a mask that is no interval says so; 0 elsewhere. `shared_key_value`: keys and values are one
-    latent vector of head_dim, the values its first value_dim elements.
+    on average, where a mask that is no interval says so; 0 elsewhere. `listed`: of masks whose tiles lie anywhere.
+    `shared_key_value`: keys and values are one latent vector of head_dim, the values its first value_dim elements.
     """
 
     batch: IntegerArray
@@ -42,6 +55,7 @@ class Shape:
     window: IntegerArray
     visited_keys: Reals
     shared_key_value: bool = False
+    listed: KeyList | None = None
 
     @property
     def group(self) -> IntegerArray:
@@ -63,7 +77,7 @@ class Shape:
 def shape(
     batch: ArrayLike, heads: ArrayLike, heads_kv: ArrayLike, queries: ArrayLike, keys: ArrayLike, head_dim: ArrayLike,
     value_dim: ArrayLike | None = None, causal: ArrayLike = False, window: ArrayLike = 0, visited_keys: ArrayLike = 0,
-    *, shared_key_value: bool = False,
+    *, shared_key_value: bool = False, listed: KeyList | None = None,
 ) -> Shape:  # fmt: skip
     """All sizes broadcast to one size; `value_dim` is `head_dim` where left out."""
     values = head_dim if value_dim is None else value_dim
@@ -71,7 +85,7 @@ def shape(
     found = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size)) for size in sizes))
     b, h, g, p, m, e, f, seen = (np.asarray(found[place], dtype=np.int64) for place in (*range(7), 8))
     hidden, visited = np.asarray(found[7], dtype=np.bool_), np.asarray(found[9], dtype=np.float64)
-    return Shape(b, h, g, p, m, e, f, hidden, seen, visited, shared_key_value)
+    return Shape(b, h, g, p, m, e, f, hidden, seen, visited, shared_key_value, listed)
 
 
 @dataclass(frozen=True)
@@ -155,6 +169,9 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: BlockTiles) -> 
     walked: Reals = np.where(uneven, walk.visited, row_tiles * full)
     masked: Reals = np.where(uneven, walk.cut, row_tiles * (shape.keys % tiles.keys > 0))
     masked = np.where(special, walked, masked)
+    if (listed := shape.listed) is not None:
+        longest, shortest = (np.where(special, size / tiles.keys, full) for size in (listed.longest, listed.shortest))
+        masked = masked * listed.masked
     splits = _splits(kernel, device, shape, instances * row_tiles, longest, tiles)
     most, mean = np.ceil(longest / splits), walked / row_tiles / splits
     evenly = np.maximum(2 * mean - most, 0) * mean / most  # assumed, of parts of the keys: as many short as long ones

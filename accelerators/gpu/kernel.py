@@ -116,6 +116,10 @@ class Kernel(Spec):
     conversion_instructions: NonNegative = 0  # per element of a cache narrower than the products' type
     stores_scores: bool = False  # scores and weights pass by DRAM (unfused)
     extra_kernels: NonNegative = 0  # launched beside it in every call
+    # assumed: cycles of a key tile that comes from a list over those of one in a row: its address hangs on a load, and
+    # every tile takes the loop that masks. NATTEN's loops that compute place and mask take 1.54 (B200) to 1.57 (H100)
+    # times its plain ones (gpu/natten.py)
+    block_sparse_factor: PositiveFloat = 1.5
     preference: NonNegative = 100  # `kernel: auto` takes the lowest that runs
 
     @model_validator(mode="after")

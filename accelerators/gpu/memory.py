@@ -8,7 +8,7 @@ their instructions. Knows sizes and the order of blocks; knows no cascade.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -173,13 +173,21 @@ def stream_timing(
     return StreamTiming(l2_s, dram_s, launch_s, total_s, reads * missed, writes * missed, issue_s, special_s)
 
 
-def copy_seconds(device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike) -> Reals:
+def copy_timing(
+    device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True,
+    instructions: tuple[float, float] = (0.0, 0.0),
+) -> StreamTiming:  # fmt: skip
     """One kernel that copies rows by index: reads and writes take turns, and an SM keeps little in flight."""
-    timing = stream_timing(device, constants, read_bytes, write_bytes)
+    timing = stream_timing(device, constants, read_bytes, write_bytes, warm, instructions)
     moved = np.atleast_1d(np.asarray(read_bytes, dtype=np.float64) + np.asarray(write_bytes, dtype=np.float64))
     sms_s = moved / (device.sms * device.clock_hz * COPIED_BYTES_PER_CLOCK)
     dram_s = timing.dram_s / dram_share(timing.dram_read_bytes, timing.dram_write_bytes)
-    return timing.launch_s + np.maximum(np.maximum(dram_s, timing.l2_s), sms_s)
+    total_s = timing.launch_s + np.max([dram_s, timing.l2_s, sms_s, timing.issue_s, timing.special_s], axis=0)
+    return replace(timing, dram_s=dram_s, total_s=total_s)
+
+
+def copy_seconds(device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike) -> Reals:
+    return copy_timing(device, constants, read_bytes, write_bytes).total_s
 
 
 def dram_share(read_bytes: Reals, write_bytes: Reals) -> Reals:

@@ -34,9 +34,9 @@ from cascadesim.accelerators.gpu.explain import (
     stream_lines,
 )
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing, output_bytes
-from cascadesim.accelerators.gpu.grid import IntegerArray, Reals, Shape, shape, tiles_of
+from cascadesim.accelerators.gpu.grid import IntegerArray, KeyList, Reals, Shape, shape, tiles_of
 from cascadesim.accelerators.gpu.kernel import Asked, Kernel, KernelPhase, choose_kernel, kernel_text, key_tiles
-from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, share_in_l2, stream_timing
+from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, copy_timing, share_in_l2, stream_timing
 from cascadesim.accelerators.gpu.programs import attention_program, product_program, ring_program, stream_program
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes, with_cache
 from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, attention_timing, case_of
@@ -44,7 +44,7 @@ from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.analysis.passes import all_accesses
-from cascadesim.einsum_cascades.models.operation import Operation, least_elements, mask_of
+from cascadesim.einsum_cascades.models.operation import Operation, TiledMask, least_elements, mask_of
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import KeyInterval, Mask
 
@@ -103,9 +103,20 @@ def shape_of(operation: Operation, mask: Mask, kernel: Kernel, device: Device) -
     plain = shape(*sizes, shared_key_value=latent)
     tiles = tiles_of(kernel, device, plain, DTYPE_BYTES[device.type_of("attention")])
     query_tile, key_tile = int(tiles.queries[0]), int(tiles.keys[0])
+    if isinstance(mask, TiledMask):
+        mean, listed = listed_keys(mask, query_tile, key_tile, kernel.block_sparse_factor)
+        return shape(*sizes, visited_keys=mean, listed=listed)
     first, last = mask.key_tiles(size["p"], size["m"], query_tile, key_tile)
     visited = float(np.maximum(last - first + 1, 0).mean()) * key_tile
     return shape(*sizes, visited_keys=visited)
+
+
+def listed_keys(mask: TiledMask, query_tile: int, key_tile: int, cost: float) -> tuple[float, KeyList]:
+    """Keys that a tile of queries visits on average, and what else its blocks say of the list."""
+    size = mask.key_tile(key_tile)
+    found = mask.visited(query_tile, size)
+    keys, total = found.visited * size, max(found.total, 1e-9)
+    return float(keys.mean()), KeyList(float(keys.min()), float(keys.max()), float(found.partial.sum()) / total, cost)
 
 
 def cycles_by_keys(operation: Operation, device: Device, keys: IntegerArray) -> Reals:
@@ -180,14 +191,19 @@ def cycles_by_outputs(operation: Operation, device: Device, outputs: IntegerArra
 def plan_elementwise(operation: Operation, device: Device, launched: bool = True) -> Plan:
     """assumed: one kernel that reads its inputs and writes its outputs once; rows fit the registers of a block.
 
-    What has a cache of the step before among its inputs finds nothing in L2: all other layers ran since. `launched`:
-    False for the end of a kernel that runs already.
+    Rows that are gathered by index are read one by one, one for each that is written. What has a cache of the step
+    before among its inputs finds nothing in L2: all other layers ran since. `launched`: False for the end of a kernel
+    that runs already.
     """
-    width, parts = DTYPE_BYTES[device.type_of("activations")], shares(operation, {})
+    width, parts = DTYPE_BYTES[operation.numbers or device.type_of("activations")], shares(operation, {})
     cascade, known, elements = operation.cascade, constants(device.generation), least_elements(operation)
+    gathered = {access.tensor: einsum.name for einsum in cascade.einsums for access in einsum.inputs
+                if any(index.gather is not None for index in access.indices) and access.tensor in cascade.inputs}
+    elements |= {name: elements[result] for name, result in gathered.items()}
+    timed = copy_timing if gathered else stream_timing
     reads, writes = (width * sum(elements[name] for name in names) for names in (cascade.inputs, cascade.outputs))
     warm = operation.operand != "kv"
-    timing = stream_timing(device, known, reads, writes, warm, instructions(parts))
+    timing = timed(device, known, reads, writes, warm, instructions(parts))
     if not launched:
         timing = replace(timing, total_s=timing.total_s - timing.launch_s, launch_s=0 * timing.launch_s)
     busy = _cycles({SPECIAL: timing.special_s, ISSUE: timing.issue_s}, device)
@@ -197,7 +213,7 @@ def plan_elementwise(operation: Operation, device: Device, launched: bool = True
     widths = dict.fromkeys((*cascade.inputs, *cascade.outputs), width)
     passing = 1 - float(share_in_l2(device.l2_kept_bytes, reads + writes)) * warm
     stored = dict.fromkeys(widths, width * passing)
-    lines = (*stream_lines(device, known, timing, reads, writes, instructions(parts)),
+    lines = (*stream_lines(device, known, timing, reads, writes, instructions(parts), timed),
              *_resident_lines(stored, widths))  # fmt: skip
     return Plan(operation, "physical", lines, (phase,), None, {}, stored, norm_notes(operation))
 

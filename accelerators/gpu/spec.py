@@ -42,6 +42,7 @@ class ByDtype(Spec):
 
     fp4: PositiveFloat | None = None
     fp8: PositiveFloat | None = None
+    int4: PositiveFloat | None = None  # of queries and keys in codes, not of weights that are converted first
     int8: PositiveFloat | None = None
     fp16: PositiveFloat | None = None
     bf16: PositiveFloat | None = None

@@ -139,7 +139,9 @@ def tile_cycles(case: AttentionCase) -> Cycles:
     groups = np.ceil(tiles.queries / np.minimum(tiles.queries, ROWS_PER_READ[kernel.instructions]))
     reads = groups * tiles.keys * depth + tiles.queries * tiles.head_dim
     shared_bytes = np.asarray((reads + tiles.keys * depth) * width, dtype=np.float64)
-    return tensor, special, issue, shared_bytes / device.sm.shared_memory_bytes_per_clock
+    cost = 1.0 if case.shape.listed is None else case.shape.listed.cost
+    shared = cost * shared_bytes / device.sm.shared_memory_bytes_per_clock
+    return tensor * cost, special * cost, issue * cost, shared
 
 
 def mask_instructions(case: AttentionCase) -> Reals:

@@ -26,12 +26,12 @@ from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.einsum_cascades.notation.notation import to_text
 from cascadesim.einsum_cascades.notation.units import unit_of
 from cascadesim.einsum_cascades.sparsity import block_selection, sparse_patterns
+from cascadesim.einsum_cascades.sparsity.pattern_names import pattern_fields
 from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.kernels import catalogue as kernels
 from cascadesim.simulator.cli.commands import cascadesim
 from cascadesim.simulator.cli.options import entries_of
 from cascadesim.simulator.cli.showing import lines_of
-from cascadesim.simulator.gna.pattern_report import pattern_fields
 from cascadesim.validation.claim import Claim
 from cascadesim.validation.suites import cited_source, own_data, suites
 

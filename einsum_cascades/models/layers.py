@@ -1,9 +1,8 @@
 """The kinds of layer of a model as a workload file states them, and every weight matrix of a layer.
 
-Each has the sections of `sections` or the model's; tokens may lie in two or three dimensions, where a layer attends a
-neighborhood: NAT (CVPR 2023), DiNAT (arXiv 2209.15001), GNA (2504.16922). One list of matrices says what is multiplied
-by what, how many rows go through it and what is stored, so that a published parameter count tests the shapes of the
-operations. Attention itself, norms and activations have no matrix and are in `lowering`.
+Each has the sections of `sections` or the model's. One list of matrices says what is multiplied by what, how many rows
+go through it and what is stored, so that a published parameter count tests the shapes of the operations. Attention
+itself, norms and activations have no matrix and are in `lowering`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,16 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, model_validator
 
 from cascadesim.einsum_cascades.models.operation import Operand
-from cascadesim.einsum_cascades.models.sections import Attention, Experts, FeedForward, Latent, Recurrence, Size
+from cascadesim.einsum_cascades.models.sections import (
+    Attention,
+    Experts,
+    FeedForward,
+    Latent,
+    NeighborhoodSizes,
+    Recurrence,
+    Size,
+    neighborhood_sizes,
+)
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
 from cascadesim.einsum_cascades.notation.schema import Spec
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval
@@ -30,46 +38,6 @@ Rows: TypeAlias = Literal["tokens", "keys", "text", "encoder", "sequence", "choi
 # Where in a layer a matrix is multiplied by: before attention or after it, before the activation or after it.
 Stage: TypeAlias = Literal["modulation", "attention", "output", "cross", "cross_output", "router", "up", "down"]
 
-_LONGEST = 14  # digits: beyond the largest size, and Python refuses to read thousands of them
-
-
-def _sizes(given: object) -> object:
-    """`80x80`, [80, 80], or 80 for every dimension. Raises ValueError on other text."""
-    if isinstance(given, str):
-        parts = given.lower().split("x")
-        if not all(part.isascii() and part.isdigit() and len(part) < _LONGEST for part in parts):
-            raise ValueError("should be sizes such as 80x80")
-        return tuple(map(int, parts))
-    return (given,) if isinstance(given, int) and not isinstance(given, bool) else given
-
-
-def _flags(given: object) -> object:
-    """`1,0,0`, [1, 0, 0], [true, false, false], or one for every dimension."""
-    parts = given.split(",") if isinstance(given, str) else given if isinstance(given, tuple) else (given,)
-    known = {"0": False, "1": True, "false": False, "true": True}
-    flags = [known.get(str(part).strip().lower()) for part in parts]
-    if None in flags:
-        raise ValueError("should be 0 or 1 for each dimension, such as 1,0,0")
-    return tuple(flags)
-
-
-AxisSizes: TypeAlias = Annotated[tuple[Size, ...], BeforeValidator(_sizes), Field(min_length=1, max_length=3)]
-AxisFlags: TypeAlias = Annotated[tuple[bool, ...], BeforeValidator(_flags), Field(min_length=1, max_length=3)]
-
-
-class NeighborhoodSizes(Spec):
-    """A neighborhood as a workload states it, per dimension of the layout; one size holds for every dimension."""
-
-    window: AxisSizes
-    stride: AxisSizes = (1,)
-    dilation: AxisSizes = (1,)
-    causal: AxisFlags = (False,)
-
-
-def neighborhood_sizes(given: object) -> object:
-    """`neighborhood: 7` is short for `neighborhood: {window: 7}`."""
-    return {"window": given} if isinstance(given, int | str) and not isinstance(given, bool) else given
-
 
 class Layer(Spec):
     """One kind of layer. Sections and sizes it does not state are the model's."""
@@ -81,6 +49,7 @@ class Layer(Spec):
     # a window around each query in the model's layout; `neighborhood: 7` is a window of 7 in every dimension
     neighborhood: Annotated[NeighborhoodSizes | None, BeforeValidator(neighborhood_sizes)] = None
     dilation: Size = 1  # of that window, in every dimension
+    pattern: str | None = None  # in place of the attention's; none: without one
     memory: Annotated[int, Field(ge=0, le=2**30)] = 0  # states of the previous segment that are keys too
     cross: Literal["encoder", "text"] | None = None  # a second attention, over these keys
     joint: Literal["two-stream", "one-stream"] | None = None  # text tokens join: with weights of their own, or shared
@@ -129,17 +98,6 @@ class Layer(Spec):
         return self.interval.attended_pairs(1, sequence_length)
 
 
-def layout_sizes(text: str, what: str = "layout") -> tuple[int, ...]:
-    """`30x48x80`. Raises CascadeSimError that starts with `what` it is."""
-    try:
-        sizes = _sizes(text)
-    except ValueError:
-        sizes = ()
-    if not isinstance(sizes, tuple) or min(sizes, default=0) < 1:
-        raise CascadeSimError(f"{what}: expected sizes such as 30x48x80, got '{shortened(text)}'")
-    return sizes
-
-
 @dataclass(frozen=True, slots=True)
 class Matrix:
     """Z[rows, outputs] = A[rows, inputs] * W, `copies` times with weights of their own."""
@@ -172,6 +130,21 @@ class LayerSizes:
     attention: Attention | None
     ffn: FeedForward | None
     experts: Experts | None
+
+    @property
+    def pattern(self) -> str | None:
+        """The sparse pattern of its self-attention. Raises CascadeSimError beside another limit of its keys."""
+        layer, latent = self.layer, self.attention and self.attention.latent
+        text = layer.pattern or (self.attention and self.attention.pattern)
+        if not text or text == "none":
+            return None
+        others = {"window": layer.window, "chunk": layer.chunk, "neighborhood": layer.neighborhood,
+                  "memory": layer.memory, "joined text": layer.joint, "indexer": latent and latent.indexer}
+        found = [name for name, value in others.items() if value]
+        if found:
+            raise CascadeSimError(f"pattern {shortened(text)} and {' and '.join(found)} exclude each other in a layer; "
+                                  f"layers.NAME.pattern=none leaves it out of one")
+        return text
 
     @property
     def mixes(self) -> bool:

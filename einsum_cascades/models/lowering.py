@@ -7,37 +7,29 @@ embedding look-ups, reshapes, writes to the KV cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import prod
-from typing import TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from cascadesim.einsum_cascades.models.layers import (
-    LayerSizes,
-    Matrix,
-    NeighborhoodSizes,
-    Norm,
-    Phase,
-    Stage,
-    matrices,
-)
+from cascadesim.einsum_cascades import sparsity
+from cascadesim.einsum_cascades.models.layers import LayerSizes, Matrix, Norm, Phase, Stage, matrices
 from cascadesim.einsum_cascades.models.operation import Operand, Operation, causal_by_itself, elementwise, linear
-from cascadesim.einsum_cascades.models.sections import STEPS, Activation, Attention, Experts, Latent
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation.ir import Cascade
-from cascadesim.einsum_cascades.sparsity.masks import (
-    CAUSAL,
-    FULL,
-    ExtraKeys,
-    KeyInterval,
-    Mask,
-    Neighborhood,
-    neighborhood,
-    times,
+from cascadesim.einsum_cascades.models.sections import (
+    STEPS,
+    Activation,
+    Attention,
+    Experts,
+    Latent,
+    layout_of,
+    neighborhood_of,
 )
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, ExtraKeys, KeyInterval, Mask
 from cascadesim.einsum_cascades.texts import find, transformer
 
-Each = TypeVar("Each")
+if TYPE_CHECKING:
+    from cascadesim.einsum_cascades.sparsity.pattern_masks import PatternMask
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +137,13 @@ def _self_attention(sizes: LayerSizes, attention: Attention, run: LayerRun) -> I
                       cascade=find(STEPS[run.attention.name]))
     else:
         keys, mask = _keys_and_mask(sizes, attention, run)
-        yield _attention("attention", attention, run, run.queries + joined, keys + joined, mask)
+        chosen = _mask_of_pattern(sizes, run)
+        before, after = ((), ()) if chosen is None else _choice(chosen, attention, run)
+        repeated = chosen is not None and chosen.repeats_keys
+        own = attention.model_copy(update={"kv_heads": attention.heads}) if repeated else attention
+        yield from before
+        yield _attention("attention", own, run, run.queries + joined, keys + joined, mask)
+        yield from after
     if attention.output_gate:
         yield elementwise("attn_gate", transformer.SIGMOID_GATE, run.rows, attention.heads * attention.values)
 
@@ -179,6 +177,8 @@ def _keys_and_mask(sizes: LayerSizes, attention: Attention, run: LayerRun) -> tu
     layer, selected = sizes.layer, _selected_keys(attention)
     if run.phase == "decode":
         return decode_keys(sizes, run.sequence_length), FULL
+    if (pattern := _mask_of_pattern(sizes, run)) is not None:
+        return run.sequence_length, pattern
     if selected is not None:  # as many pairs as a window of so many keys: min(p + 1, selected) for query p
         return run.sequence_length, KeyInterval(causal=True, window=selected).within(run.sequence_length)
     keys = run.sequence_length + layer.memory
@@ -187,9 +187,35 @@ def _keys_and_mask(sizes: LayerSizes, attention: Attention, run: LayerRun) -> tu
 
 def decode_keys(sizes: LayerSizes, sequence_length: int) -> int:
     """Keys that a new token attends in a layer, of `sequence_length` positions that end with its own."""
+    if sizes.pattern is not None and (mask := _pattern(sizes, (sequence_length,))).runs_in("decode"):
+        return mask.last_keys
     keys = sizes.layer.cached_keys(sequence_length) + sizes.layer.memory
     selected = None if sizes.attention is None else _selected_keys(sizes.attention)
     return min(keys, selected or keys)
+
+
+def _mask_of_pattern(sizes: LayerSizes, run: LayerRun) -> PatternMask | None:
+    """The pattern of a layer, where it has one in this phase."""
+    if sizes.pattern is None:
+        return None
+    tokens = run.sequence_length
+    one_row = run.phase == "decode" or run.layout is None
+    found = _pattern(sizes, (tokens,) if one_row else layout_of(tokens, run.layout))
+    return found if found.runs_in(run.phase) else None
+
+
+def _pattern(sizes: LayerSizes, layout: tuple[int, ...]) -> PatternMask:
+    return sparsity.pattern_mask(sizes.pattern or "", layout, sizes.layer.mask == "causal")
+
+
+def _choice(
+    pattern: PatternMask, attention: Attention, run: LayerRun
+) -> tuple[tuple[Operation, ...], tuple[Operation, ...]]:
+    """What choosing adds before attention and after it; imported here, as most runs have no pattern."""
+    module = import_module("cascadesim.einsum_cascades.models.pattern_choice")
+    found: tuple[tuple[Operation, ...], tuple[Operation, ...]] = module.choice_operations(
+        pattern, attention, run.batch, run.phase == "decode", run.attention)
+    return found
 
 
 def _selected_keys(attention: Attention) -> int | None:
@@ -302,46 +328,3 @@ def cached_words(sizes: LayerSizes, sequence_length: int, text_length: int) -> i
         return sequence_length * (latent.kv_rank + latent.rope_dim + latent.indexer.head_dim)
     crossed = {None: 0, "text": text_length, "encoder": sequence_length}[sizes.layer.cross]
     return (sizes.layer.cached_keys(sequence_length) + sizes.layer.memory + crossed) * per_key
-
-
-def neighborhood_of(tokens: int, layout: Sequence[int] | None, sizes: NeighborhoodSizes) -> Neighborhood:
-    """The neighborhood of a layer of `tokens` in a model of that layout (None: a square).
-
-    A window given by one size for all dimensions (NAT's) shrinks to the dilation groups of a layout too small for it,
-    and its stride with it; sizes given per dimension must fit. Raises CascadeSimError.
-    """
-    def per_dimension(given: tuple[Each, ...]) -> tuple[Each, ...]:
-        return given * len(sides) if len(given) == 1 else given
-
-    sides = layout_of(tokens, layout)
-    window, stride, dilation = map(per_dimension, (sizes.window, sizes.stride, sizes.dilation))
-    if len(sizes.window) == 1:
-        dilation = tuple(map(min, dilation, sides))
-        window = tuple(min(size, side // apart) for size, side, apart in zip(window, sides, dilation, strict=True))
-        stride = tuple(map(min, stride, window))
-    return neighborhood(sides, window, stride, dilation, per_dimension(sizes.causal))
-
-
-def layout_of(tokens: int, layout: Sequence[int] | None) -> tuple[int, ...]:
-    """The sides of `tokens` tokens: the model's layout, or one of the same proportions. Raises CascadeSimError."""
-    sides = tuple(layout or (1, 1))
-    larger, smaller = _root(tokens, prod(sides), len(sides)), _root(prod(sides), tokens, len(sides))
-    if larger is not None:
-        return tuple(side * larger for side in sides)
-    if smaller is not None and all(side % smaller == 0 for side in sides):
-        return tuple(side // smaller for side in sides)
-    edge = _root(tokens, 1, len(sides))
-    if edge is not None and len(set(sides)) == 1:
-        return (edge,) * len(sides)
-    needed = "a square layout" if set(sides) == {sides[0]} and len(sides) == 2 else (
-        f"the {prod(sides):,} tokens of its layout {times(sides)}, or one scaled by a whole number")
-    raise CascadeSimError(f"sequence length: neighborhood attention needs {needed}, got {tokens} tokens")
-
-
-def _root(number: int, divisor: int, degree: int) -> int | None:
-    """The whole number whose `degree`-th power is number / divisor, if there is one."""
-    quotient, rest = divmod(number, divisor)
-    if rest:
-        return None
-    near = round(quotient ** (1 / degree))
-    return next((root for root in (near - 1, near, near + 1) if root > 0 and root**degree == quotient), None)

@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import cache
 from math import prod
 from operator import attrgetter
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -28,8 +28,12 @@ from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace
 from cascadesim.einsum_cascades.texts.transformer import LINEAR
 
+if TYPE_CHECKING:
+    from cascadesim.einsum_cascades.sparsity.block_selection import ExpectedTiles
+
 OperationKind: TypeAlias = Literal["attention", "linear", "elementwise", "collective"]
 Operand: TypeAlias = Literal["weights", "experts", "head", "activations", "kv"]
+PATTERN = "pattern_"  # begins the names of operations that a sparse pattern adds to its attention
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Operation:
     layer: str = ""  # the kind of layer it belongs to, where a model has several
     trace: PruningTrace | None = None
     operand: Operand = "activations"  # what W of linear is, and K and V of attention: they may have a type of their own
+    numbers: Literal["fp32", "int4"] | None = None  # the type of all its operands, where the text asks for one
 
     def __post_init__(self) -> None:
         small = [f"{rank}={size}" for rank, size in (*self.extents, ("count", self.count)) if size < 1]
@@ -63,6 +68,11 @@ class Operation:
 
     def extent(self, rank: str) -> int:
         return dict(self.extents)[rank]
+
+    def of_scope(self, scope: str) -> bool:
+        """Whether it is `attention`, what a pattern adds to it included, or `linear`, those products left out."""
+        added = self.name.startswith(PATTERN)
+        return scope == "attention" if added else self.kind == scope
 
     def with_cascade(self, cascade: Cascade) -> Operation:
         """The same work written as another cascade (attention in 1 pass instead of 3)."""
@@ -76,6 +86,24 @@ def linear(name: str, rows: int, inputs: int, outputs: int, copies: int = 1, ope
 
 def elementwise(name: str, cascade: Cascade, rows: int, width: int, operand: Operand = "activations") -> Operation:
     return Operation(name, "elementwise", cascade, (("r", rows), ("d", width)), operand=operand)
+
+
+@runtime_checkable
+class TiledMask(Mask, Protocol):
+    """A mask whose tiles lie anywhere: it says how many a machine visits that has a list of them.
+
+    Machines that walk keys in order cannot run it (`accelerators.protocol.Capabilities.patterns`).
+    """
+
+    @property
+    def causal(self) -> bool:
+        """Whether no query attends a later key."""
+
+    def visited(self, query_tile: int, key_tile: int) -> ExpectedTiles:
+        """Key tiles that each query tile visits, and those of them that need a mask."""
+
+    def key_tile(self, tile: int) -> int:
+        """The keys that a kernel with tiles of so many takes at a time."""
 
 
 KEPT = "k"  # extent of an attention: values that a query uses of the keys it scores (local value pruning)

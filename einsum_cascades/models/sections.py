@@ -1,4 +1,7 @@
-"""The parts of a layer as workload files state them: attention, recurrence, feed-forward, experts.
+"""The parts of a layer as workload files state them: attention, recurrence, feed-forward, experts, layouts of tokens.
+
+Tokens may lie in two or three dimensions, where a layer attends a neighborhood: NAT (CVPR 2023), DiNAT
+(arXiv 2209.15001), GNA (2504.16922).
 
 Layers with a recurrence keep a memory that does not grow: gated DeltaNet, Kimi delta attention (KDA), Mamba-2. They
 project their input to queries, keys, values, gates and decays; a short convolution mixes neighbouring tokens of each
@@ -9,14 +12,19 @@ Mamba-2's C, B and x are queries, keys and values, and its groups share queries 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from typing import Annotated, Literal, NamedTuple, TypeAlias, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cascadesim.einsum_cascades.models.operation import Operation, elementwise
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
 from cascadesim.einsum_cascades.notation.schema import Spec
+from cascadesim.einsum_cascades.sparsity.masks import Neighborhood, neighborhood, times
 from cascadesim.einsum_cascades.texts import find
+
+Each = TypeVar("Each")
 
 Size = Annotated[int, Field(gt=0, le=2**40)]  # no model comes near; keeps every product an honest number
 Activation: TypeAlias = Literal["gelu", "gelu-tanh", "silu", "relu", "relu2"]
@@ -62,6 +70,7 @@ class Attention(Spec):
     output_gate: bool = False  # queries are twice as wide: a gate for each element of the result
     qk_norm: bool | Literal["full"] = False  # an RMS norm over each head of queries and keys; full: over all heads
     latent: Latent | None = None
+    pattern: str | None = None  # sparse self-attention, as `gna --pattern` names it
 
     @model_validator(mode="after")
     def _consistent(self) -> Attention:
@@ -233,3 +242,98 @@ class Recurrence(Spec):
                               self.values // self.key_heads)  # fmt: skip
         else:
             yield elementwise("gated_norm", find("gated-rms-norm"), per_head, self.value_dim)
+
+
+_LONGEST = 14  # digits: beyond the largest size, and Python refuses to read thousands of them
+
+
+def _sizes(given: object) -> object:
+    """`80x80`, [80, 80], or 80 for every dimension. Raises ValueError on other text."""
+    if isinstance(given, str):
+        parts = given.lower().split("x")
+        if not all(part.isascii() and part.isdigit() and len(part) < _LONGEST for part in parts):
+            raise ValueError("should be sizes such as 80x80")
+        return tuple(map(int, parts))
+    return (given,) if isinstance(given, int) and not isinstance(given, bool) else given
+
+
+def _flags(given: object) -> object:
+    """`1,0,0`, [1, 0, 0], [true, false, false], or one for every dimension."""
+    parts = given.split(",") if isinstance(given, str) else given if isinstance(given, tuple) else (given,)
+    known = {"0": False, "1": True, "false": False, "true": True}
+    flags = [known.get(str(part).strip().lower()) for part in parts]
+    if None in flags:
+        raise ValueError("should be 0 or 1 for each dimension, such as 1,0,0")
+    return tuple(flags)
+
+
+AxisSizes: TypeAlias = Annotated[tuple[Size, ...], BeforeValidator(_sizes), Field(min_length=1, max_length=3)]
+AxisFlags: TypeAlias = Annotated[tuple[bool, ...], BeforeValidator(_flags), Field(min_length=1, max_length=3)]
+
+
+class NeighborhoodSizes(Spec):
+    """A neighborhood as a workload states it, per dimension of the layout; one size holds for every dimension."""
+
+    window: AxisSizes
+    stride: AxisSizes = (1,)
+    dilation: AxisSizes = (1,)
+    causal: AxisFlags = (False,)
+
+
+def neighborhood_sizes(given: object) -> object:
+    """`neighborhood: 7` is short for `neighborhood: {window: 7}`."""
+    return {"window": given} if isinstance(given, int | str) and not isinstance(given, bool) else given
+
+
+def layout_sizes(text: str, what: str = "layout") -> tuple[int, ...]:
+    """`30x48x80`. Raises CascadeSimError that starts with `what` it is."""
+    try:
+        sizes = _sizes(text)
+    except ValueError:
+        sizes = ()
+    if not isinstance(sizes, tuple) or min(sizes, default=0) < 1:
+        raise CascadeSimError(f"{what}: expected sizes such as 30x48x80, got '{shortened(text)}'")
+    return sizes
+
+
+def neighborhood_of(tokens: int, layout: Sequence[int] | None, sizes: NeighborhoodSizes) -> Neighborhood:
+    """The neighborhood of a layer of `tokens` in a model of that layout (None: a square).
+
+    A window given by one size for all dimensions (NAT's) shrinks to the dilation groups of a layout too small for it,
+    and its stride with it; sizes given per dimension must fit. Raises CascadeSimError.
+    """
+    def per_dimension(given: tuple[Each, ...]) -> tuple[Each, ...]:
+        return given * len(sides) if len(given) == 1 else given
+
+    sides = layout_of(tokens, layout)
+    window, stride, dilation = map(per_dimension, (sizes.window, sizes.stride, sizes.dilation))
+    if len(sizes.window) == 1:
+        dilation = tuple(map(min, dilation, sides))
+        window = tuple(min(size, side // apart) for size, side, apart in zip(window, sides, dilation, strict=True))
+        stride = tuple(map(min, stride, window))
+    return neighborhood(sides, window, stride, dilation, per_dimension(sizes.causal))
+
+
+def layout_of(tokens: int, layout: Sequence[int] | None) -> tuple[int, ...]:
+    """The sides of `tokens` tokens: the model's layout, or one of the same proportions. Raises CascadeSimError."""
+    sides = tuple(layout or (1, 1))
+    larger, smaller = _root(tokens, prod(sides), len(sides)), _root(prod(sides), tokens, len(sides))
+    if larger is not None:
+        return tuple(side * larger for side in sides)
+    if smaller is not None and all(side % smaller == 0 for side in sides):
+        return tuple(side // smaller for side in sides)
+    edge = _root(tokens, 1, len(sides))
+    if edge is not None and len(set(sides)) == 1:
+        return (edge,) * len(sides)
+    needed = "a square layout" if set(sides) == {sides[0]} and len(sides) == 2 else (
+        f"the {prod(sides):,} tokens of its layout {times(sides)}, or one scaled by a whole number")
+    raise CascadeSimError(f"sequence length: neighborhood attention needs {needed}, got {tokens} tokens")
+
+
+def _root(number: int, divisor: int, degree: int) -> int | None:
+    """The whole number whose `degree`-th power is number / divisor, if there is one."""
+    quotient, rest = divmod(number, divisor)
+    if rest:
+        return None
+    near = round(quotient ** (1 / degree))
+    return next((root for root in (near - 1, near, near + 1) if root > 0 and root**degree == quotient), None)

@@ -21,7 +21,7 @@ from cascadesim.einsum_cascades.models import layers as parts
 from cascadesim.einsum_cascades.models.layers import Layer, LayerSizes, Phase
 from cascadesim.einsum_cascades.models.lowering import LayerRun, cached_words, final_norm, layer_operations, lm_head
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.sections import STATE_BYTES, Attention, Experts, FeedForward, Size
+from cascadesim.einsum_cascades.models.sections import STATE_BYTES, Attention, Experts, FeedForward, Size, layout_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, parse_yaml, validate, with_settings
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead, read_rows
@@ -197,7 +197,7 @@ class Workload(Spec):
         if length % merged:
             raise CascadeSimError(f"{self.name}: sequence length: must be a multiple of {merged}, the tokens that its "
                                   f"layers merge into one, got {length}")
-        layout = None if self.layout is None else parts.layout_sizes(self.layout)
+        layout = None if self.layout is None else layout_sizes(self.layout)
         return LayerRun(size, length, self.text_length or 0, phase, attention_cascade(attention), self.norm,
                         self.norms_per_layer, layout)
 
@@ -220,7 +220,7 @@ def _one_of_each(per_layer: Mapping[str, Sequence[Operation]], kind: Scope) -> t
     """One layer of each kind that differs in operations of `kind`; kinds that do not are named together."""
     kinds: dict[tuple[Operation, ...], list[str]] = {}
     for name, operations in per_layer.items():
-        chosen = tuple(replace(operation, layer="") for operation in operations if operation.kind == kind)
+        chosen = tuple(replace(operation, layer="") for operation in operations if operation.of_scope(kind))
         kinds.setdefault(chosen, []).append(name)
     return tuple(replace(operation, layer="+".join(names)) for chosen, names in kinds.items() for operation in chosen)
 

@@ -2,24 +2,24 @@
 
 Which blocks are chosen is not known without the data, so a pattern states how many, by whom (a query, a tile of
 queries, a head) and how alike neighbouring choices are; or a file states the blocks themselves (`BlockMask`). Published
-methods with their published settings are rows of one table, `SELECTED`: what each keeps and what its choice costs; a
-multiply and an add are two FLOPs. MInference is arXiv 2407.02490; the others are cited where they stand.
+methods with their published settings are rows of one table (`selection_methods`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, listed
 from cascadesim.einsum_cascades.notation.schema import read_arrays
+from cascadesim.einsum_cascades.sparsity.choice_passes import Pass, flops_of
 
 Shares = NDArray[np.float64]
 LARGEST_BATCH = 1 << 20  # queries counted at a time
+SAMPLED = 1 << 12  # queries, evenly spread, that the blocks seen on average are taken from
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Selected:
     together (1: each query by itself, as MoBA; a tile; 0: a whole head). `always`: blocks every selector sees besides
     (its own, the first: sinks). `alike`: 0 where neighbouring selectors choose independently, 1 where they all choose
     the same; between them the expected union is interpolated (assumed: linearly, for want of published overlaps).
-    `choice_flops_per_query`: of scoring and choosing, per head.
+    `passes`: what is computed and moved besides attention; `phases`: where it runs, dense attention elsewhere;
+    `repeats_keys`: its kernel has keys of its own for each query head.
     """
 
     name: str
@@ -54,8 +55,10 @@ class Selected:
     head_dim: int
     always: int = 0
     alike: float = 0.0
-    choice_flops_per_query: float = 0.0
     share: float = 0.0
+    passes: tuple[Pass, ...] = ()
+    phases: tuple[str, ...] = ("prefill", "decode")
+    repeats_keys: bool = False
 
     def __post_init__(self) -> None:
         sizes = {"tokens": self.tokens, "block": self.block, "head_dim": self.head_dim}
@@ -73,20 +76,38 @@ class Selected:
     @property
     def choice_flops(self) -> float:
         """FLOPs of scoring and choosing in one head."""
-        return self.choice_flops_per_query * self.tokens
+        sizes = self.sizes(self.tokens)
+        return sum(flops_of(each, sizes, self.head_dim) for each in self.passes)
+
+    def sizes(self, queries: int) -> dict[str, int]:
+        """What passes count: tokens, queries, a head's depth, blocks of each, those that a query sees on average."""
+        sample = np.linspace(0 if queries > 1 else self.tokens - 1, self.tokens - 1, SAMPLED, dtype=np.int64)
+        return {"tokens": self.tokens, "queries": queries, "depth": self.head_dim, "block": self.block,
+                "blocks": -(-self.tokens // self.block), "query-blocks": -(-queries // self.block),
+                "kept": max(round(float(self._blocks(sample).mean())), 1)}
 
     @property
     def attended_pairs(self) -> float:
         """Pairs on average: blocks seen by each query, the own block up to the query itself where causal."""
-        total = 0.0
-        for first in range(0, self.tokens, LARGEST_BATCH):
-            queries = np.arange(first, min(first + LARGEST_BATCH, self.tokens))
-            candidates = self._candidates(queries)
-            pairs = np.minimum(self._chosen(candidates) + self.always, candidates) * self.block
-            if self.causal and self.always:
-                pairs = pairs - (self.block - 1 - queries % self.block)
-            total += float(np.minimum(pairs, self.tokens).sum())
-        return total
+        return sum(float(self._keys(np.arange(first, min(first + LARGEST_BATCH, self.tokens))).sum())
+                   for first in range(0, self.tokens, LARGEST_BATCH))
+
+    @property
+    def last_keys(self) -> float:
+        """Keys that the last query attends, on average."""
+        return float(self._keys(np.array([self.tokens - 1]))[0])
+
+    def _keys(self, queries: NDArray[np.int64]) -> Shares:
+        """Keys that each query attends, on average."""
+        pairs = self._blocks(queries) * self.block
+        if self.causal and self.always:
+            pairs = pairs - (self.block - 1 - queries % self.block)
+        return np.asarray(np.minimum(pairs, queries + 1 if self.causal else self.tokens), dtype=np.float64)
+
+    def _blocks(self, queries: NDArray[np.int64]) -> Shares:
+        """Blocks that each query sees, on average, its own one whole."""
+        candidates = self._candidates(queries)
+        return np.minimum(self._chosen(candidates) + self.always, candidates)
 
     def _candidates(self, query: NDArray[np.int64]) -> NDArray[np.int64]:
         """Blocks that a query may see."""
@@ -113,7 +134,7 @@ class Selected:
         chosen, full = free * (1 - (1 - some) ** per_tile), free * every**per_tile
         diagonal, later = self._own(first, last, np.minimum(own, fixed) / per_tile, key_tile)
         visited = chosen + fixed / per_tile * per_block - later
-        return ExpectedTiles(visited, np.maximum(chosen - full, 0.0) + diagonal)
+        return ExpectedTiles(visited, np.minimum(np.maximum(chosen - full, 0.0) + diagonal, visited))
 
     def _own(
         self, first: NDArray[np.int64], last: NDArray[np.int64], own: Shares, key_tile: int
@@ -141,18 +162,35 @@ class Selected:
 
 @dataclass(frozen=True)
 class BlockMask:
-    """Blocks as a file or a program chose them: `blocks[i, j]` says that query block i attends key block j whole."""
+    """Blocks as a file or a program chose them: `blocks[i, j]` says that query block i attends key block j whole.
+
+    `diagonal`: no query attends what comes after it, which cuts the blocks of its own position (as many keys as queries
+    in a block).
+    """
 
     blocks: NDArray[np.bool_]
     query_block: int
     key_block: int
+    diagonal: bool = False
 
     choice_flops = 0.0
+    phases = ("prefill", "decode")
+
+    @property
+    def block(self) -> int:
+        """Keys of a block, which a kernel's tiles should not straddle."""
+        return self.key_block
 
     @property
     def attended_pairs(self) -> int:
         """Pairs in chosen blocks; blocks at the ends count as whole ones."""
-        return int(self.blocks.sum()) * self.query_block * self.key_block
+        cut = int(np.trace(self.blocks)) * self.query_block * (self.query_block - 1) // 2 if self.diagonal else 0
+        return int(self.blocks.sum()) * self.query_block * self.key_block - cut
+
+    @property
+    def last_keys(self) -> int:
+        """Keys that the last query attends."""
+        return int(self.blocks[-1].sum()) * self.key_block
 
     @property
     def causal(self) -> bool:
@@ -163,7 +201,7 @@ class BlockMask:
         queries, keys = (np.arange(size) for size in self.blocks.shape)
         after = keys * self.key_block >= (queries[:, None] + 1) * self.query_block
         before = (keys + 1) * self.key_block <= queries[:, None] * self.query_block
-        return bool(self.blocks[before].any() and not self.blocks[after].any())
+        return self.diagonal or bool(self.blocks[before].any() and not self.blocks[after].any())
 
     def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
         """Exact: tiles that meet a chosen block; masked where they also meet one that was not chosen."""
@@ -171,6 +209,10 @@ class BlockMask:
             _pooled(_pooled(self.blocks, self.query_block, query_tile, how).T, self.key_block, key_tile, how).T
             for how in (np.logical_or, np.logical_and)
         )
+        if self.diagonal:
+            first, start = np.arange(some.shape[0])[:, None] * query_tile, np.arange(some.shape[1]) * key_tile
+            some = some & (start < first + query_tile)
+            every = every & (start + key_tile <= first + 1)
         return ExpectedTiles(some.sum(axis=1).astype(float), (some & ~every).sum(axis=1).astype(float))
 
 
@@ -191,91 +233,3 @@ def _pooled(blocks: NDArray[np.bool_], block: int, tile: int, how: np.ufunc) -> 
     tokens = blocks.shape[0] * block
     return np.stack([how.reduce(blocks[start // block : -(-min(start + tile, tokens) // block)], axis=0)
                      for start in range(0, tokens, tile)])
-
-
-@dataclass(frozen=True)
-class Method:
-    """How a published method chooses: as `Selected`, and the FLOPs of a choice by tokens, depth and block."""
-
-    flops: Callable[[int, int, int], float]  # per query and head
-    block: int
-    kept: float | None = None  # of the blocks; None: a `share` of them
-    share: float = 0.0
-    selector: int | None = None  # None: the queries of a block
-    causal: bool = True
-    always: int = 1
-    alike: float = 0.0
-
-
-def _mean_keys(tokens: int, depth: int, block: int) -> float:
-    """One product with the mean key of each block."""
-    return 2 * depth * tokens / block
-
-
-VERTICAL, SLASH = 1000, 6096  # columns and diagonals of a head (MInference, arXiv 2407.02490)
-SELECTED: Mapping[str, Method] = {
-    # MoBA (arXiv 2502.13189): each query picks top-3 blocks of 512 by its product with the block's mean key. The own
-    # block is one of the three and is always taken, causal inside.
-    "moba": Method(_mean_keys, 512, kept=2, selector=1),
-    # FlashMoBA (arXiv 2511.11571): MoBA with small blocks; queries are regrouped by block, so that a key block meets
-    # only queries that chose it: every selector works on its own choice.
-    "flash-moba": Method(_mean_keys, 128, kept=8, selector=0, alike=1.0),
-    # VMoBA (arXiv 2506.23858): one choice per head over blocks of a video, by cumulative similarity. assumed: the
-    # share, which depends on the threshold and the head.
-    "vmoba": Method(_mean_keys, 256, share=0.25, selector=0, causal=False, always=0),
-    # NSA (arXiv 2502.11089): 16 blocks of 64 per query and group of heads, 1 first and 2 local ones among them.
-    # Choosing is attention over compressed keys, one for every 16 tokens (blocks of 32, step 16), both products;
-    # causal: half of them on average. assumed: half alike.
-    "nsa": Method(lambda tokens, depth, block: 4 * depth * tokens / 16 / 2, 64, 13, selector=1, always=3, alike=0.5),
-    # VSA (arXiv 2505.13389): cubes of 4x4x4 tokens; each query cube picks its top 32 key cubes by pooled attention:
-    # both products between cube means, shared by the cube's queries.
-    "vsa": Method(lambda tokens, depth, block: 4 * depth * tokens / block / block, 64, 32, causal=False, always=0),
-    # MInference: VERTICAL columns and SLASH diagonals in blocks of 64, estimated from the last 64 queries, spread over
-    # all. Columns are alike for all query tiles; assumed: each column and each diagonal block lies in a block of its
-    # own, the upper bound.
-    "vertical-slash": Method(lambda tokens, depth, block: 2 * depth * 64, 64, (VERTICAL + SLASH) / 64),
-    # PBS-Attn (arXiv 2510.21270): keys sorted by importance inside segments, then blocks of 128 chosen per query block;
-    # the share is of the causal blocks, as table 5 counts (assumed: it depends on the threshold).
-    "pbs": Method(lambda tokens, depth, block: 2 * depth * tokens / block / block, 128, share=0.3),
-    # SALE (arXiv 2505.24179): 4-bit products of all pairs estimate which blocks matter; the estimate takes about 11% of
-    # dense attention. assumed: the share.
-    "sale": Method(lambda tokens, depth, block: 0.11 * 4 * depth * tokens / 2, 64, share=0.15),
-    # XAttention (arXiv 2503.16428): sums along antidiagonals with stride 8 score blocks of 128. assumed: the share,
-    # which depends on the threshold.
-    "xattention": Method(lambda tokens, depth, block: 2 * depth * tokens / 8 / 2, 128, share=0.25),
-}
-_RANGES: Mapping[str, tuple[int, int, bool]] = {  # least, most, whole
-    "head_dim": (1, 2**16, True), "block": (1, 2**30, True), "vertical": (0, 2**30, True), "slash": (0, 2**30, True),
-    "kept": (0, 2**30, False), "share": (0, 1, False),
-}  # fmt: skip
-
-
-def settings_of(name: str) -> Mapping[str, float | None]:
-    """What can be changed of a published pattern, with its published value; None follows from the model."""
-    method = SELECTED[name]
-    if name == "vertical-slash":
-        return {"head_dim": None, "vertical": VERTICAL, "slash": SLASH}
-    amount = ("share", method.share) if method.kept is None else ("kept", method.kept)
-    return dict((("head_dim", None), ("block", method.block), amount))
-
-
-def selected(name: str, tokens: int, **settings: float) -> Selected:
-    """A published pattern with some settings changed. Raises CascadeSimError naming what it knows."""
-    if name not in SELECTED:
-        raise UnknownNameError("pattern", name, SELECTED)
-    method, known = SELECTED[name], settings_of(name)
-    wrong = sorted(set(settings) - set(known))
-    if wrong:
-        raise CascadeSimError(f"pattern {name}: no setting '{shortened(wrong[0])}'; known: {', '.join(known)}")
-    for field, value in settings.items():
-        least, most, whole = _RANGES[field]
-        if not least <= value <= most or (whole and value != int(value)):
-            kind = "a whole number" if whole else "a number"
-            raise CascadeSimError(f"pattern {name}: {field} must be {kind} from {least} to {most}, got {value:g}")
-    block, depth = int(settings.get("block", method.block)), int(settings.get("head_dim", 128))
-    kept = settings.get("kept", method.kept or 0)
-    if name == "vertical-slash":
-        kept = min(tokens / block, (settings.get("vertical", VERTICAL) + settings.get("slash", SLASH)) / block)
-    selector = block if method.selector is None else method.selector
-    return Selected(name, tokens, block, kept, selector, method.causal, depth, method.always, method.alike,
-                    method.flops(tokens, depth, block), settings.get("share", method.share))

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask
+from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, ExpectedTiles
 from cascadesim.einsum_cascades.sparsity.masks import times
 
 Counts = NDArray[np.int64]
 LARGEST_BATCH = 1 << 22  # (query, tile edge) pairs counted at a time: tens of MB
+MOST_TILES = 1 << 13  # a side; assumed: published videos have hundreds, and the mask is their square
 MOST_EVALUATIONS = 1 << 35  # assumed: some minutes; a million tokens in key tiles of 32
 
 
@@ -35,6 +36,36 @@ class SparsePattern:
 
     tokens: int
     before: Callable[[Counts, Counts], Counts]
+    block = 0  # no blocks that a tile should keep to
+    choice_flops = 0.0
+    phases = ("prefill", "decode")
+
+    @property
+    def attended_pairs(self) -> int:
+        """Exact number of (query, key) pairs."""
+        return int(self._keys_of_each.sum())
+
+    @property
+    def last_keys(self) -> int:
+        """Keys that the last query attends."""
+        return int(self._keys_of_each[-1])
+
+    @cached_property
+    def causal(self) -> bool:
+        """Whether no query attends a key after its own position."""
+        queries = np.arange(self.tokens, dtype=np.int64)
+        return bool(np.array_equal(self.before(queries, queries + 1), self._keys_of_each))
+
+    @cached_property
+    def _keys_of_each(self) -> Counts:
+        queries = np.arange(self.tokens, dtype=np.int64)
+        return self.before(queries, np.full_like(queries, self.tokens))
+
+    def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
+        """Exact: tiles with an attended pair; masked unless all of their pairs are. Raises as `tile_rows`."""
+        counts = [(part.visited, part.visited - part.full) for part in tile_rows(self, query_tile, key_tile)]
+        visited, partial = (np.concatenate(column).astype(np.float64) for column in zip(*counts, strict=True))
+        return ExpectedTiles(visited, partial)
 
 
 @dataclass(frozen=True)
@@ -79,13 +110,6 @@ def tile_rows(pattern: SparsePattern, query_tile: int, key_tile: int) -> Iterato
         whole = ends <= queries[-1] + 1
         begun = 0 if whole[-1] else rows[-1]
         yield TilePairs(rows[whole], (ends - tiles * query_tile)[whole, None] * np.diff(edges))
-
-
-def is_causal(pattern: SparsePattern) -> bool:
-    """Whether no query attends a key after its own position."""
-    queries = np.arange(pattern.tokens, dtype=np.int64)
-    every = np.full_like(queries, pattern.tokens)
-    return bool(np.array_equal(pattern.before(queries, queries + 1), pattern.before(queries, every)))
 
 
 def _in_range(key: Counts, first: Counts | int, end: Counts | int) -> Counts:
@@ -197,6 +221,36 @@ def frame_decay(frames: int, frame: int) -> SparsePattern:
     return SparsePattern(frames * frame, before)
 
 
+def repeated_window(frames: int, frame: int, window: int) -> SparsePattern:
+    """Video: each query sees the `window` places around its own in every frame, shifted inwards at a frame's ends.
+
+    Re-ttention's mask (arXiv 2505.22918): 3.1 % of the keys.
+    """
+    _positive(frames * frame, frames=frames, frame=frame, window=window)
+    _within(frame, "a frame", window=window)
+
+    def before(query: Counts, key: Counts) -> Counts:
+        first = np.clip(query % frame - window // 2, 0, frame - window)
+        return np.asarray(key // frame * window + _in_range(key % frame, first, first + window))
+
+    return SparsePattern(frames * frame, before)
+
+
+def power(tokens: int, block: int, window: int, sinks: int) -> BlockMask:
+    """Blocks at distances of 1, 2, 4, 8, ..., the own one, `window` before it and the first `sinks` (PowerAttention).
+
+    Any token reaches any earlier one in a logarithmic number of layers (arXiv 2503.03588); causal inside the own block.
+    """
+    _positive(tokens, block=block)
+    count = -(-tokens // block)
+    _within(count, "blocks", window=window, sinks=sinks)
+    if count > MOST_TILES:
+        raise CascadeSimError(f"pattern power: {count:,} blocks of {block}; at most {MOST_TILES:,}: give larger blocks")
+    distance, key = np.subtract.outer(np.arange(count), np.arange(count)), np.arange(count)
+    seen = (distance <= window) | (distance & (distance - 1) == 0) | (key < sinks)
+    return BlockMask(seen & (distance >= 0), block, block, diagonal=True)
+
+
 def _positive(tokens: int, **sizes: int) -> None:
     small = [f"{name} must be at least 1, got {size}" for name, size in {"tokens": tokens, **sizes}.items() if size < 1]
     if small:
@@ -208,9 +262,6 @@ def _within(limit: int, of: str = "tokens", **sizes: int) -> None:
     if wrong:
         lines = [f"pattern: {name} must be 0 to the {limit:,} of {of}, got {size}" for name, size in wrong]
         raise CascadeSimError("\n".join(lines))
-
-
-MOST_TILES = 1 << 13  # of a layout; assumed: published videos have hundreds, and the mask is their square
 
 
 def sliding_tile(layout: Sequence[int], tile: Sequence[int], window: Sequence[int]) -> BlockMask:

@@ -17,9 +17,9 @@ from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.einsum_cascades.analysis.passes import pass_class
 from cascadesim.einsum_cascades.models.workload import ALIASES, load_workload, workload_names
 from cascadesim.einsum_cascades.notation.schema import dotted, read_yaml
+from cascadesim.einsum_cascades.sparsity.pattern_names import pattern_fields
 from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.simulator.explore.space import read_space, space_names
-from cascadesim.simulator.gna.pattern_report import pattern_fields
 from cascadesim.simulator.uncertainty import validated_rows
 from cascadesim.simulator.views.output import bytes_of, count, hertz, length, rate
 

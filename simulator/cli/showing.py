@@ -23,10 +23,10 @@ from cascadesim.einsum_cascades.models.workload import ALIASES, DESCRIPTION, loa
 from cascadesim.einsum_cascades.notation.errors import UnknownNameError
 from cascadesim.einsum_cascades.notation.notation import to_text
 from cascadesim.einsum_cascades.notation.schema import read_text, read_yaml
+from cascadesim.einsum_cascades.sparsity.pattern_names import pattern_fields
 from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.simulator.cli.options import completing
 from cascadesim.simulator.fields import FieldRow, rows_of, why_unread
-from cascadesim.simulator.gna.pattern_report import pattern_fields
 from cascadesim.simulator.result import Result, delivered, write_lines
 from cascadesim.simulator.views.output import aligned
 

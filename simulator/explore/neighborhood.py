@@ -14,7 +14,7 @@ import numpy as np
 
 from cascadesim.accelerators.catalogue import Column, Floats
 from cascadesim.accelerators.neighborhood_kernels import KernelConstants, TileShapes, device, legal_tiles
-from cascadesim.einsum_cascades.models.layers import layout_sizes
+from cascadesim.einsum_cascades.models.sections import layout_sizes
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened, shown
 from cascadesim.einsum_cascades.sparsity.masks import neighborhood, times

@@ -21,7 +21,7 @@ from cascadesim.accelerators.mapping.plan import given
 from cascadesim.accelerators.mapping.text import parse_mapping, shipped_mappings
 from cascadesim.accelerators.neighborhood_kernels import TileShapes
 from cascadesim.einsum_cascades.analysis.footprint import analyse
-from cascadesim.einsum_cascades.models import layers as token_layout
+from cascadesim.einsum_cascades.models import sections as token_layout
 from cascadesim.einsum_cascades.models import workload as zoo
 from cascadesim.einsum_cascades.models.workload import workload_from
 from cascadesim.einsum_cascades.notation import notation

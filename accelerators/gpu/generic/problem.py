@@ -86,6 +86,8 @@ class Problem:
     @property
     def product_type(self) -> Dtype:
         """assumed: a narrower cache is converted on its way to the tensor cores, as weights of products are."""
+        if self.operation.numbers is not None:
+            return self.operation.numbers
         return OperandTypes(self.device.type_of("attention"), self.cache_type).product
 
     def element_bytes(self, tensor: str, access: Access | None = None) -> float:
@@ -93,11 +95,12 @@ class Problem:
 
         assumed: scores and weights, which are of the size of pairs, are converted before they are stored.
         """
-        width = DTYPE_BYTES[self.device.type_of("attention")]
+        width = DTYPE_BYTES[self.operation.numbers or self.device.type_of("attention")]
         if tensor in kept_states(self.cascade):
             return FLOAT_BYTES
         if tensor in self.cascade.inputs:
-            return DTYPE_BYTES[self.cache_type] if self.keyed(tensor) else width
+            cached = self.keyed(tensor) and self.operation.numbers is None
+            return DTYPE_BYTES[self.cache_type] if cached else width
         if tensor in self.cascade.outputs or (access is not None and self._paired(access)):
             return max(width, 2)
         return FLOAT_BYTES

@@ -6,9 +6,17 @@ from typing import Any
 
 import pytest
 
-from cascadesim.einsum_cascades.models.layers import Layer, NeighborhoodSizes, layout_sizes
-from cascadesim.einsum_cascades.models.lowering import layout_of, neighborhood_of
-from cascadesim.einsum_cascades.models.sections import Attention, Experts, FeedForward, Latent
+from cascadesim.einsum_cascades.models.layers import Layer
+from cascadesim.einsum_cascades.models.sections import (
+    Attention,
+    Experts,
+    FeedForward,
+    Latent,
+    NeighborhoodSizes,
+    layout_of,
+    layout_sizes,
+    neighborhood_of,
+)
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.einsum_cascades.notation.schema import Spec, validate

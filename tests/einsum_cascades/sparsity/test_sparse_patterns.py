@@ -23,7 +23,6 @@ from cascadesim.einsum_cascades.sparsity.sparse_patterns import (
     frame_decay,
     global_window,
     halo,
-    is_causal,
     sink_window,
     sliding_tile,
     strided,
@@ -102,7 +101,7 @@ def test_what_would_take_an_hour_is_refused() -> None:
     *DEFINITIONS, (block_causal(24, 1), lambda i, k: k <= i), (global_window(24, 3, 0), lambda i, k: abs(i - k) <= 1),
 ])  # fmt: skip
 def test_causal_is_what_attends_nothing_later(pattern: SparsePattern, attends: Callable[[int, int], bool]) -> None:
-    assert is_causal(pattern) == (not any(attends(i, k) for i in range(24) for k in range(i + 1, 24)))
+    assert pattern.causal == (not any(attends(i, k) for i in range(24) for k in range(i + 1, 24)))
 
 
 def test_frames_see_less_of_frames_further_away() -> None:
