@@ -5,6 +5,7 @@ Each is what `simulate` answers for the same work: a plan that is checked, in cl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,10 +69,31 @@ def attention_s(call: AttentionCall, machine: Machine, value: Value, words: Word
              ("m", whole["keys"]), ("p", whole["queries"]), ("e", whole["head_dim"]), ("f", values))  # fmt: skip
     decodes = whole["queries"] == 1
     masked = causal if call.causal is None else call.causal
+    if call.pattern is not None:
+        return _patterned_s(call, gpu, whole, words(call.pattern), masked, "decode" if decodes else "prefill")
     mask: Mask = CAUSAL if masked and not decodes else FULL
     text = attention_cascade(call.cascade or gpu.attention)
     return _seconds(Operation("attention", "attention", text, sizes, mask=mask, operand="kv" if decodes
                               else "activations"), gpu)  # fmt: skip
+
+
+def _patterned_s(
+    call: AttentionCall, gpu: Gpu, sizes: Mapping[str, int], pattern: str, causal: bool, phase: Phase
+) -> float:  # fmt: skip
+    """The attention part of one layer with a pattern: what it chooses and moves, and what it attends."""
+    heads, depth = sizes["heads"], sizes["head_dim"]
+    workload = workload_from(
+        {"name": "layer", "kind": "decoder" if causal else "encoder", "source": "a row", "certainty": "a row",
+         "batch": 1, "sequence_length": sizes["keys"], "hidden": heads * depth, "norm": "rms",
+         "attention": {"heads": heads, "kv_heads": sizes["kv_heads"], "head_dim": depth, "pattern": pattern},
+         "layers": {"layer": {"count": 1, "mask": "causal" if causal else "full", "feed_forward": "none"}}},
+        "a layer of the ledger")  # fmt: skip
+    (report,) = simulate(workload, gpu, sequence_length=sizes["keys"], batch=sizes["batch"], phase=phase,
+                         scope="attention", fidelity="analytical")  # fmt: skip
+    found = [operation.cycles for operation in report.operations if re.fullmatch(call.operations, operation.name)]
+    if not found:
+        raise CascadeSimError(f"pattern {pattern}: no operation matches {call.operations}")
+    return sum(found) / report.clock_hz
 
 
 def product_s(call: ProductCall, machine: Machine, value: Value) -> float:

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from pydantic import model_validator
 
+from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.schema import Spec, read_yaml, validate
 
@@ -30,15 +31,16 @@ TRITON, MEMORY_EFFICIENT = (223 / 163 + 197 / 148) / 2, (223 / 122 + 197 / 117) 
 KERNEL_FACTORS: Mapping[str, float] = {  # expressions name them
     "triton_kernel": TRITON,
     "memory_efficient": MEMORY_EFFICIENT,  # xFormers' kernel, which scaled_dot_product_attention has, too
-    # assumed: kernels that a compiler makes of a block mask are as the Triton kernel of that figure
-    "flex_attention": TRITON, "triton_block_sparse": TRITON,
+    # of tiles that come from a list (`accelerators.gpu.kernel`, where it is said why)
+    "flex_attention": Kernel.model_fields["block_sparse_factor"].default,
 }  # fmt: skip
 
 
 class AttentionCall(Spec):
     """One attention call of one layer, in seconds. What is left out is the row's own.
 
-    `pattern`: a text in which `{name}` stands for a number. `engine`: whose kernels it takes.
+    `pattern`: a text in which `{name}` stands for a number; `operations`: of those that a layer with the pattern runs,
+    the names that this matches (`pattern_…` choose and move). `engine`: whose kernels it takes.
     """
 
     batch: Number = "batch"
@@ -50,6 +52,7 @@ class AttentionCall(Spec):
     keys: Number = "seq_len"
     causal: bool | None = None
     pattern: str | None = None
+    operations: str = "attention"
     kernel: str = "auto"
     engine: str = "none"
     cascade: str | None = None
