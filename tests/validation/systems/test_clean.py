@@ -79,7 +79,7 @@ def test_a_device_that_is_guessed_is_never_exact_but_a_size_of_memory_left_open_
     assert (guessed.device, guessed.certainty, guessed.lacks) == ("a100-sxm", "partial", "device")
     assert one(device="not in the stored text (paper: H100)").device == "h100-sxm"
     assert one(device="not in the stored text (paper: H100)").certainty == "partial"
-    assert one(device="not stated (V100 in the paper, recalled)").certainty == "partial"
+    assert one(device="not stated (V100 in the paper, recalled)").device == "v100-sxm"
     assert one(device="not stated", certainty="exact (read from chart, +-0.1)").certainty == "partial"
     assert one(device="not stated", certainty="abstract only").certainty == "abstract"
     assert (open_size.device, open_size.certainty, open_size.lacks) == ("a100-sxm", "exact", "40 or 80 GB")
