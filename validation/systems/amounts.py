@@ -31,6 +31,7 @@ from cascadesim.validation.systems.system import AttentionCall, Flops, ModelRun,
 from cascadesim.validation.table import Row
 
 FLOPS_PER_MAC = 2
+UNBOUNDED_BYTES = 10**15
 Value = Callable[[Number], float]  # a figure or an expression -> its number for a row
 Words = Callable[[str], str]  # a text -> with the numbers that its braces name
 Workloads = Mapping[str, Mapping[str, Any]]  # of a system, by name
@@ -112,9 +113,10 @@ def pass_s(call: Pass, machine: Machine, value: Value) -> float:
 
 
 def model_s(run: ModelRun, own: Workloads, machine: Machine, value: Value, words: Words) -> float:
-    """A prompt of all sequences, or one step of theirs."""
+    """A prompt of all sequences, or one step of theirs. What a publication ran fitted, whatever we count of bytes."""
     devices = round(value(run.devices))
-    gpu = _gpu(machine.device, machine.settings(f"engine={run.engine}", f"parallel.tensor={devices}"))
+    gpu = _gpu(machine.device, machine.settings(f"engine={run.engine}", f"parallel.tensor={devices}",
+                                                f"dram_bytes={UNBOUNDED_BYTES}"))  # fmt: skip
     phase: Phase = "decode" if run.phase == "decode" else "prefill"
     (report,) = simulate(_workload(run, own, words), gpu, sequence_length=round(value(run.tokens)),
                          batch=round(value(run.batch)), phase=phase, fidelity="analytical")  # fmt: skip

@@ -134,12 +134,11 @@ def _disorder(cells: Sequence[Cell]) -> float:
     for cell in cells:
         if cell.predicted is not None:
             groups.setdefault((cell.row.get("system"), cell.row.get("seq_len")), []).append(cell)
-    if len(groups) < 3:
-        return 1.0
     ours = [statistics.median(cell.predicted or 0.0 for cell in own) for own in groups.values()]
     theirs = [statistics.median(cell.measured for cell in own) for own in groups.values()]
-    found = float(spearmanr(ours, theirs).statistic)
-    return 1.0 if math.isnan(found) else 1 - found
+    if min(len(set(ours)), len(set(theirs))) < 3:
+        return 1.0  # too few to rank
+    return 1 - float(spearmanr(ours, theirs).statistic)
 
 
 def _beyond_rounding(cell: Cell) -> float:

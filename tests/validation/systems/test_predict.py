@@ -1,0 +1,218 @@
+"""Rules and parts of the claims ledger: which rule speaks of a row, what its expression names, what parts take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.accelerators import catalogue
+from cascadesim.einsum_cascades.models.workload import load_workload
+from cascadesim.einsum_cascades.notation.errors import SpecError, UnknownNameError
+from cascadesim.simulator.simulate import simulate
+from cascadesim.validation.systems import predict
+from cascadesim.validation.systems.predict import predicted, rule_for
+from cascadesim.validation.systems.system import (
+    KERNEL_FACTORS,
+    CannotPredict,
+    System,
+    find_system,
+    read_system,
+    systems,
+)
+
+ROW: Mapping[str, object] = {
+    "system": "A", "quantity": "latency_s", "device": "h100-sxm", "devices": None, "dtype": "bf16", "causal": "yes",
+    "layers": 2, "heads": 32, "kv_heads": 8, "head_dim": 128, "batch": 1, "seq_len": 4096, "mechanism": "dense",
+    "phase": "prefill", "role": "dense", "certainty": "exact", "lacks": "",
+}  # fmt: skip
+
+
+def asked(system: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **cells: object) -> predict.RowPrediction:
+    """The prediction of `ROW` with other cells, by a system written as YAML."""
+    path = tmp_path / "a.yaml"
+    path.write_text(f"name: A\ndoes: it\nsource: here\n{system}", encoding="utf-8")
+    monkeypatch.setattr(predict, "find_system", lambda _: read_system(path))
+    predict._predicted.cache_clear()
+    try:
+        return predicted({**ROW, **cells})
+    finally:
+        predict._predicted.cache_clear()
+
+
+def test_there_are_38_systems_and_each_names_its_source() -> None:
+    assert len(systems()) == 38
+    assert all(system.does and system.source for system in systems().values())
+    assert find_system("pbs-attn").name == "PBS-Attn"
+    with pytest.raises(UnknownNameError, match="did you mean 'PBS-Attn'"):
+        find_system("PBS-Atn")
+
+
+@pytest.mark.parametrize("system", systems().values(), ids=lambda system: system.name)
+def test_every_expression_names_what_there_is(system: System) -> None:
+    """Parts, tables, columns, constants and numbers that a rule's own expressions name."""
+    from cascadesim.simulator.explore.expressions import parse_expression
+    from cascadesim.validation.systems.claim_row import ClaimRow
+
+    known = {*system.parts, *system.tables, *ClaimRow.__dataclass_fields__, *predict.SHARED}
+    for rule in system.rows:
+        own = {name for pattern in rule.when.values() for name in re.compile(pattern).groupindex}
+        assert set(rule.when) <= set(ClaimRow.__dataclass_fields__)
+        if rule.predict is not None:
+            parse_expression(rule.predict, dict.fromkeys(known | own, "number"), system.name)
+    assert not [part for part in system.parts.values() if part.kind != "number" and not part.does]
+
+
+def test_the_first_rule_that_matches_the_whole_cell_holds() -> None:
+    system = find_system("Lightning Attention")
+    row = {**ROW, "phase": "bwd", "mechanism": "dense softmax", "role": "dense"}
+    assert rule_for(system, row)[0].later == "backward passes and training"
+    rule, _ = rule_for(system, {**row, "phase": "fwd", "part": "flash2"})
+    assert rule.predict == "layers * dense"
+
+
+def test_numbers_in_a_text_are_numbers_of_the_expression() -> None:
+    rule, named = rule_for(find_system("PSA"), {**ROW, "mechanism": "x, levels 1x .05, 2x .05, 4x .05, 8x .10, skip"})
+    assert named == {"one": ".05", "two": ".05", "four": ".05", "eight": ".10"}
+    assert rule.predict == "one + two / 2 + four / 4 + eight / 8"
+
+
+@pytest.mark.parametrize(("cells", "kind", "why"), [
+    ({"phase": "train fwd+bwd"}, "later", "backward passes and training"),
+    ({"certainty": "abstract"}, "lacks", "their configuration: headlines, of which no more is stated"),
+    ({"lacks": "the batch"}, "lacks", "the batch"),
+    ({}, "missing", "no rule speaks of latency_s of 'dense'"),
+])  # fmt: skip
+def test_without_a_rule_the_row_says_why(cells: Mapping[str, object], kind: str, why: str,
+                                         monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # fmt: skip
+    with pytest.raises(CannotPredict) as error:
+        asked("rows: []", monkeypatch, tmp_path, **cells)
+    assert (error.value.kind, str(error.value)) == (kind, why)
+
+
+def test_attention_is_that_of_simulate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One layer of Llama-3.1-8B: 32 heads of 128, 8 of keys, causal; the row has two layers."""
+    found = asked("parts: {one: {does: a call, attention: {}}}\nrows: [{when: {}, predict: layers * one}]",
+                  monkeypatch, tmp_path)  # fmt: skip
+    machine = catalogue.load("h100-sxm", ("dtype=bf16",))
+    (report,) = simulate(load_workload("llama-3.1-8b"), machine, sequence_length=4096, batch=1, scope="attention",
+                         fidelity="analytical")  # fmt: skip
+    attention = next(each for each in report.operations if each.name == "attention")
+    assert found.parts["one"] == pytest.approx(attention.cycles / report.clock_hz, rel=1e-9)
+    assert found.value == 2 * found.parts["one"]
+
+
+def test_a_decoding_call_has_one_query_and_no_mask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "parts: {one: {does: a call, attention: {queries: 1}}}\nrows: [{when: {}, predict: one}]"
+    masked, whole = (asked(text, monkeypatch, tmp_path, causal=causal).value for causal in ("yes", "no"))
+    assert masked == whole
+
+
+def test_a_pattern_is_a_layers_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is chosen and moved apart from what is attended; both together are the layer's attention part."""
+    text = """
+parts:
+  attended: {does: a, attention: {pattern: "pbs:share={share}"}}
+  chosen: {does: b, attention: {pattern: "pbs:share={share}", operations: "pattern_.*"}}
+  both: {does: c, attention: {pattern: "pbs:share={share}", operations: ".*"}}
+tables: {share: {by: seq_len, source: a table, values: {4096: 0.5}}}
+rows: [{when: {}, predict: attended + chosen + both}]
+"""
+    parts = asked(text, monkeypatch, tmp_path).parts
+    assert parts["both"] == pytest.approx(parts["attended"] + parts["chosen"], rel=1e-12)
+    with pytest.raises(CannotPredict, match="share at seq_len 8192: a table has none"):
+        asked(text, monkeypatch, tmp_path, seq_len=8192)
+
+
+def test_a_pass_takes_its_bytes_and_a_launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """8 GB at what DRAM of an H100 gives, 2.5 to 3.35 TB/s, and some microseconds; rows by index take longer."""
+    text = """
+parts:
+  stream: {does: a, passes: {reads: 4e9, writes: 4e9}}
+  gather: {does: b, passes: {reads: 4e9, writes: 4e9, by_index: true}}
+rows: [{when: {}, predict: gather / stream}]
+"""
+    found = asked(text, monkeypatch, tmp_path)
+    assert 8e9 / 3.35e12 < found.parts["stream"] < 8e9 / 2.5e12
+    assert found.value > 1
+
+
+def test_a_model_and_its_flops(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Wan 2.1 1.3B, 32,760 tokens: 30 layers of 12 heads of 128: 4 n^2 d FLOPs of self-attention, 197.8 TFLOP."""
+    text = """
+parts:
+  attention: {does: a, flops: {workload: wan2.1-t2v-1.3b-480p, of: attention}}
+  rest: {does: b, flops: {workload: wan2.1-t2v-1.3b-480p, of: rest}}
+rows: [{when: {}, predict: attention + rest}]
+"""
+    found = asked(text, monkeypatch, tmp_path, seq_len=32_760)
+    assert found.parts["attention"] == 4 * 32_760**2 * 128 * 12 * 30
+    assert found.value == pytest.approx(282.64e12, rel=5e-3)  # VMoBA, table 1
+
+
+def test_what_last_digits_of_a_rows_text_leave_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """density .31 is 0.305 to 0.315: of 100 that is half a point."""
+    text = 'rows: [{when: {mechanism: "density (?P<share>[.0-9]+)"}, predict: 100 * share + 7}]'
+    found = asked(text, monkeypatch, tmp_path, mechanism="density .31")
+    assert (found.value, found.rounding) == (pytest.approx(38.0), pytest.approx(0.5))
+    whole = asked(text, monkeypatch, tmp_path, mechanism="density 3")
+    assert whole.rounding == 0
+
+
+def test_a_row_without_what_its_figure_needs_lacks_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "parts: {one: {does: a call, attention: {}}}\nrows: [{when: {}, predict: one}]"
+    for cell, says in (("device", "the device"), ("batch", "batch"), ("seq_len", "seq_len")):
+        with pytest.raises(CannotPredict) as error:
+            asked(text, monkeypatch, tmp_path, **{cell: None})
+        assert (error.value.kind, str(error.value)) == ("lacks", says)
+
+
+def test_what_a_machine_refuses_is_a_mechanism_that_we_lack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "parts: {one: {does: a, attention: {kernel: flash-attention-3}}}\nrows: [{when: {}, predict: one}]"
+    with pytest.raises(CannotPredict, match="does not run on") as error:
+        asked(text, monkeypatch, tmp_path, device="a100-sxm")
+    assert error.value.kind == "missing"
+
+
+@given(st.sampled_from(("fp32", "bf16", "fp16", "fp8")), st.sampled_from(("", "/int4", " (assumed)")))
+@settings(max_examples=12)
+def test_the_type_that_a_text_names_first_counts(name: str, more: str) -> None:
+    assert predict._type(name + more) == name
+    assert predict._type("16 bits") == "fp16"
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("rows: [{when: {}, predict: one, lacks: two}]", "give one of predict, lacks, missing, later"),
+    ("rows: [{when: {phase: '('}, predict: one}]", "when.phase: not a regular expression"),
+    ("parts: {one: {does: a, passes: {reads: 1}, number: 2}}", "give one of attention, model"),
+    ("parts: {one: {does: a, attention: {sequence: 1}}}", "unknown field"),
+])  # fmt: skip
+def test_a_file_says_what_is_wrong_with_it(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"name: A\ndoes: it\nsource: here\n{text}\n", encoding="utf-8")
+    with pytest.raises(SpecError, match=says):
+        read_system(path)
+
+
+def test_kernels_that_are_named_and_not_modelled_have_a_source() -> None:
+    """FlashAttention-2's figures on A100, heads of 128 at 16K: 223 and 197 TFLOP/s, Triton 163 and 148, xFormers 122
+    and 117."""
+    assert KERNEL_FACTORS["triton_kernel"] == pytest.approx((1.368 + 1.331) / 2, abs=1e-3)
+    assert KERNEL_FACTORS["memory_efficient"] == pytest.approx((1.828 + 1.684) / 2, abs=1e-3)
+
+
+def test_the_system_that_the_page_adds_predicts_its_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The YAML of docs/claims.md as it stands: its means read queries and keys, and 30 % of the tiles are attended."""
+    page = (Path(__file__).parents[3] / "docs" / "claims.md").read_text(encoding="utf-8")
+    text = page.split("```yaml\n")[1].partition("```")[0]
+    body = "\n".join(line for line in text.splitlines() if not line.startswith(("name:", "does:", "source:")))
+    dense = asked(body, monkeypatch, tmp_path)
+    assert dense.value == 2 * dense.parts["dense"]
+    sparse = asked(body, monkeypatch, tmp_path, mechanism="share .3 of the blocks", role="mechanism")
+    assert sparse.value == pytest.approx(2 * (sparse.parts["pool"] + 0.3 * sparse.parts["dense"] * 1.5))
+    with pytest.raises(CannotPredict, match="the size of the cache"):
+        asked(body, monkeypatch, tmp_path, phase="decode e2e", role="mechanism")
