@@ -209,6 +209,23 @@ class TimesCaches(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class ListedSeconds:
+    """Attention over a list of key tiles: those it visits, over dense attention's; its time as costs are added."""
+
+    visited: float
+    plain_s: float  # tiles without masks, each as fast as in a row
+    masked_s: float  # with masks
+    total_s: float  # and each tile as slow as one from a list: that of its plan
+
+
+@runtime_checkable
+class TimesLists(Protocol):
+    """An accelerator whose kernels take lists of key tiles."""
+
+    def listed_seconds(self, operation: Operation) -> ListedSeconds: ...
+
+
 @runtime_checkable
 class TakesMappings(Protocol):
     """A spatial array that can be told what goes where."""

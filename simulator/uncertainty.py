@@ -16,7 +16,7 @@ from typing import Any
 
 from cascadesim.accelerators.catalogue import load, preset_names
 from cascadesim.accelerators.protocol import Accelerator
-from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation, TiledMask
 from cascadesim.einsum_cascades.models.sections import RECURRENCE
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
@@ -175,7 +175,7 @@ def mask_name(mask: Mask) -> str:
         return "full"
     if isinstance(mask, KeyInterval) and mask.chunk is None:
         return "causal" if mask.window is None else "window"
-    return type(mask).__name__.lower()
+    return "pattern" if isinstance(mask, TiledMask) else type(mask).__name__.lower()
 
 
 def validated_rows(architecture: str) -> int:

@@ -15,13 +15,14 @@ from cascadesim.accelerators.gpu.kernel import KERNELS, kernel_text, load_kernel
 from cascadesim.accelerators.gpu.plans import (
     cycles_by_keys,
     cycles_by_outputs,
+    listed_seconds,
     plan_attention,
     plan_collective,
     plan_elementwise,
     plan_linear,
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Dtype, OperandTypes, TensorKind
-from cascadesim.accelerators.protocol import Accounting, Capabilities, Plan, Stored, Unit
+from cascadesim.accelerators.protocol import Accounting, Capabilities, ListedSeconds, Plan, Stored, Unit
 from cascadesim.einsum_cascades.models.operation import PATTERN, Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.schema import validate
@@ -103,6 +104,9 @@ class Gpu:
     def notes(self, sequence_length: int) -> tuple[str, ...]:
         """The engine, at any length."""
         return () if self.spec.engine == "none" else (f"kernels are those of engine {self.spec.engine}",)
+
+    def listed_seconds(self, operation: Operation) -> ListedSeconds:
+        return listed_seconds(operation, self.spec)
 
     def cycles_by_length(self, operation: Operation, lengths: IntegerArray) -> Reals | None:
         if operation.kind == "linear":

@@ -41,7 +41,7 @@ from cascadesim.accelerators.gpu.programs import attention_program, product_prog
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes, with_cache
 from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, attention_timing, case_of
 from cascadesim.accelerators.program import Program
-from cascadesim.accelerators.protocol import EinsumActivity, Phase, Plan, Traffic
+from cascadesim.accelerators.protocol import EinsumActivity, ListedSeconds, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.analysis.passes import all_accesses
 from cascadesim.einsum_cascades.models.operation import Operation, TiledMask, least_elements, mask_of
@@ -117,6 +117,24 @@ def listed_keys(mask: TiledMask, query_tile: int, key_tile: int, cost: float) ->
     found = mask.visited(query_tile, size)
     keys, total = found.visited * size, max(found.total, 1e-9)
     return float(keys.mean()), KeyList(float(keys.min()), float(keys.max()), float(found.partial.sum()) / total, cost)
+
+
+def listed_seconds(operation: Operation, device: Device) -> ListedSeconds:
+    """The kernel's time without masks, with them, and with tiles that come from a list. Raises as `plan_attention`."""
+    kernel, mask = kernel_of(operation, device), mask_of(operation)
+    found = shape_of(operation, mask, kernel, device)
+    types = device.type_of("attention"), _cache_type(operation, device)
+    whole = shape_of(operation, KeyInterval(isinstance(mask, TiledMask) and mask.causal), kernel, device)
+
+    def case(sizes: Shape) -> AttentionCase:
+        return case_of(device, kernel, constants(device.generation), sizes, *types)
+
+    listed = found.listed or KeyList(0.0, 0.0, 0.0, 1.0)
+    seconds = [float(attention_timing(case(replace(found, listed=each))).total_s[0])
+               for each in (replace(listed, masked=0.0, cost=1.0), replace(listed, cost=1.0), listed)]
+    some, every = (float(each.work.visited[0] * each.tiles.keys[0] * each.tiles.queries[0])
+                   for each in map(case, (found, whole)))  # fmt: skip
+    return ListedSeconds(some / every, *seconds)
 
 
 def cycles_by_keys(operation: Operation, device: Device, keys: IntegerArray) -> Reals:

@@ -21,7 +21,7 @@ from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Expec
 from cascadesim.einsum_cascades.sparsity.masks import times
 
 Counts = NDArray[np.int64]
-LARGEST_BATCH = 1 << 22  # (query, tile edge) pairs counted at a time: tens of MB
+LARGEST_BATCH = 1 << 16  # (query, tile edge) pairs counted at a time: what a processor's cache holds
 MOST_TILES = 1 << 13  # a side; assumed: published videos have hundreds, and the mask is their square
 MOST_EVALUATIONS = 1 << 35  # assumed: some minutes; a million tokens in key tiles of 32
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -18,7 +18,7 @@ from cascadesim.simulator.result import Result, delivered
 
 if TYPE_CHECKING:
     from cascadesim.simulator.gna.pattern_report import PatternAnswer
-    from cascadesim.simulator.gna.report import Answer
+    from cascadesim.simulator.gna.report import Answer, Scenario
 
 LARGEST_LAYOUT = 2**24  # tokens, also of a tile; assumed: beyond every published layout
 _LARGEST_SIZE = 2**40  # keeps wrong input short of numbers too long to print
@@ -82,6 +82,8 @@ def steps(text: str) -> tuple[int, int]:
               help="Another pattern instead of a window, such as sink-window:sinks=64,window=4096 or moba:kept=2.")
 @click.option("--block-mask", type=click.Path(path_type=Path), metavar="FILE.npy",
               help="Attended blocks as a two-dimensional array instead of a window.")
+@click.option("--density", type=share, metavar="F",
+              help="Compare all patterns that keep this share of the pairs, with --recommend and --device.")
 @click.option("--device", metavar="NAME", help="Predict times on this GPU, such as h100-sxm.")
 @click.option("--heads", type=whole(1, 2**20), default="24", show_default=True, help="Heads, for times.")
 @click.option("--head-dim", type=whole(1, 1024), default="128", show_default=True, help="Size of a head, for times.")
@@ -104,24 +106,29 @@ def gna(
     layout: tuple[int, ...], window: tuple[int, ...] | None, stride: tuple[int, ...] | None,
     dilation: tuple[int, ...] | None, causal: tuple[bool, ...] | None, query_tile: tuple[int, ...],
     key_tile: tuple[int, ...], extra_keys: int, dead_tiles: str, pattern: str | None, block_mask: Path | None,
-    device: str | None, heads: int, head_dim: int, batch: int, attention_share: float | None, steps: tuple[int, int],
-    layers: int, permute_every: int, also_texts: tuple[str, ...], recommend: bool, format_: str, output: Path | None,
-    plot: Path | None,
-) -> Result[Answer | PatternAnswer]:  # fmt: skip
+    density: float | None, device: str | None, heads: int, head_dim: int, batch: int, attention_share: float | None,
+    steps: tuple[int, int], layers: int, permute_every: int, also_texts: tuple[str, ...], recommend: bool,
+    format_: str, output: Path | None, plot: Path | None,
+) -> Result[Any]:  # fmt: skip
     """The speedup that a neighborhood attention pattern can reach on given tiles, and why not more.
 
     \b
     cascadesim gna --layout 30x48x80 --window 18x24x24 --q-tile 4x8x8 --kv-tile 2x8x8 --recommend
     cascadesim gna --layout 32768 --pattern moba --q-tile 128 --kv-tile 128
     """
-    _refuse({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile}, (window, pattern, block_mask))
+    _refuse({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile}, (window, pattern, block_mask, density))
     from cascadesim.simulator.gna import neighborhood as bounds
     from cascadesim.simulator.gna import pattern_report, report
 
     if window is None:
-        if any((stride, dilation, causal, device, attention_share, also_texts, plot, recommend, extra_keys)):
-            raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, --output")
-        visited = partial(pattern_report.pattern_answer, layout, pattern, block_mask, query_tile, key_tile, head_dim)
+        of_windows = (stride, dilation, attention_share, also_texts, plot, extra_keys)
+        if any(of_windows) or (density is None and (causal or recommend)) or (block_mask and device):
+            raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, "
+                                   "--output; a pattern with --device, --heads and --batch, too")
+        run = report.Scenario(device, heads, head_dim, batch)
+        if density is not None:
+            return delivered(partial(_compared, layout, density, query_tile, key_tile, run, causal), format_, output)
+        visited = partial(pattern_report.pattern_answer, layout, pattern, block_mask, query_tile, key_tile, run)
         return delivered(lambda: _result(visited()), format_, output)
     asked = einsum_cascades.neighborhood(layout, window, stride, dilation, causal)
     question = bounds.question(asked, query_tile, key_tile, extra_keys, "walk" if dead_tiles == "walk" else "skip")
@@ -140,6 +147,21 @@ def _refuse(sizes_of: Mapping[str, tuple[int, ...]], patterns: Sequence[object])
                                    "most")
     if sum(given is not None for given in patterns) != 1:
         raise click.UsageError("give one of --window, --pattern and --block-mask")
+
+
+def _compared(
+    layout: tuple[int, ...], density: float, query_tile: tuple[int, ...], key_tile: tuple[int, ...], run: Scenario,
+    causal: tuple[bool, ...] | None,
+) -> Result[Any]:  # fmt: skip
+    """Patterns of one density; without --causal those of texts, whose layout has one dimension, are causal."""
+    from cascadesim.simulator.gna import comparison, render
+
+    if run.device is None or density == 0:
+        raise click.UsageError("--density goes with --device, and is above 0")
+    found = comparison.compared(layout, density, query_tile, key_tile, run, all(causal or (len(layout) == 1,)))
+    content = found.to_dict()
+    return Result(found, lambda: content, lambda: (answer.to_dict() for answer in found.answers),
+                  partial(render.print_answer, found))  # fmt: skip
 
 
 def _result(found: Answer | PatternAnswer) -> Result[Answer | PatternAnswer]:

@@ -22,10 +22,10 @@ import numpy as np
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.neighborhood_kernels import KernelConstants, TileShapes
-from cascadesim.accelerators.protocol import checked
+from cascadesim.accelerators.protocol import Accelerator, checked
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.masks import Axis, Neighborhood, Positions
+from cascadesim.einsum_cascades.sparsity.masks import FULL, Axis, Mask, Neighborhood, Positions
 from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 from cascadesim.simulator.gna.visits import (
     DeadTiles,
@@ -240,13 +240,19 @@ def predict(
 
 
 @lru_cache(maxsize=4096)
-def dense_s(device_name: str, queries: int, keys: int, heads: int, head_dim: int, batch: int) -> float:
-    """Dense attention by the kernel that the model of the device takes: the closed form of `simulate`, 16 bits."""
-    accelerator = catalogue.load(device_name)
+def dense_s(
+    device_name: str, queries: int, keys: int, heads: int, head_dim: int, batch: int, mask: Mask = FULL
+) -> float:
+    """Attention by the kernel that the model of the device takes: the closed form of `simulate`, 16 bits."""
     sizes = {"b": batch, "h": heads, "g": 1, "m": keys, "p": queries, "e": head_dim, "f": head_dim}
-    operation = Operation("dense attention", "attention", ATTENTION_1PASS, tuple(sizes.items()))
+    return planned_s(Operation("dense attention", "attention", ATTENTION_1PASS, tuple(sizes.items()), mask=mask),
+                     catalogue.load(device_name))  # fmt: skip
+
+
+def planned_s(operation: Operation, accelerator: Accelerator) -> float:
+    """The closed form of an operation, as often as it runs."""
     plan = checked(accelerator.plan(operation, "physical"), accelerator)
-    return sum(phase.analytical_cycles for phase in plan.phases) / accelerator.clock_hz
+    return operation.count * sum(phase.analytical_cycles for phase in plan.phases) / accelerator.clock_hz
 
 
 def kernel_s(question: Question, on: KernelConstants, heads: int, head_dim: int, batch: int) -> float:

@@ -15,8 +15,10 @@ import numpy as np
 from cascadesim.accelerators.neighborhood_kernels import FLOPS_PER_PAIR
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
 from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, read_block_mask
+from cascadesim.einsum_cascades.sparsity.pattern_masks import PatternMask
 from cascadesim.einsum_cascades.sparsity.pattern_names import named
-from cascadesim.simulator.gna.report import SCHEMA
+from cascadesim.simulator.gna.pattern_times import PatternPrediction, pattern_prediction
+from cascadesim.simulator.gna.report import SCHEMA, Scenario
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class PatternAnswer:
     largest: float
     partial: float
     choice_flops: float  # of selecting blocks, where data does
+    prediction: PatternPrediction | None = None
 
     def __post_init__(self) -> None:
         if not (self.attended_pairs > 0 and self.visited > 0):
@@ -88,22 +91,29 @@ class PatternAnswer:
             "schema": SCHEMA, "pattern": self.name, "tokens": self.tokens, "attended_pairs": self.attended_pairs,
             "causal": self.causal, "flop_bound": self.flop_bound, "sparsity": self.sparsity,
             "block_sparse": self.partial == 0, "masked_tiles": self.partial, "modes": {"flat_union": mode},
-            "choice_flops": self.choice_flops, "mean_bound_with_choice": self.bound_with_choice, "predicted": None,
-            "recommendations": [],
+            "choice_flops": self.choice_flops, "mean_bound_with_choice": self.bound_with_choice,
+            "predicted": self.prediction and self.prediction.to_dict(), "recommendations": [],
         }  # fmt: skip
 
 
 def pattern_answer(
     layout: tuple[int, ...], pattern: str | None, block_mask: Path | None, query_tile: tuple[int, ...],
-    key_tile: tuple[int, ...], head_dim: int,
+    key_tile: tuple[int, ...], run: Scenario | None = None,
 ) -> PatternAnswer:  # fmt: skip
-    """One of `pattern` (`name:field=value,…`) and `block_mask` (a .npy file whose blocks are the tiles)."""
+    """One of `pattern` (`name:field=value,…`) and `block_mask` (a .npy file whose blocks are the tiles).
+
+    Times are those of a pattern on the scenario's device, where it has one.
+    """
+    run = run or Scenario()
     tokens, queries, keys, name = prod(layout), prod(query_tile), prod(key_tile), str(block_mask or pattern or "")
     found = named(name, layout) if block_mask is None else read_block_mask(block_mask, queries, keys)
     expected = (-(-tokens // queries), -(-tokens // keys))
     if block_mask is not None and isinstance(found, BlockMask) and found.blocks.shape != expected:
         raise CascadeSimError(f"{block_mask}: {found.blocks.shape} blocks; the layout has {expected} tiles")
-    tiles = found.tiles(queries, keys)
+    mask = PatternMask(name, layout, found.causal) if block_mask is None else None
+    tiles = found.tiles(queries, keys) if mask is None else mask.visited(queries, keys)
     pairs = min(found.attended_pairs, tokens**2)
-    return PatternAnswer(name, tokens, queries, keys, head_dim, found.causal, pairs, tiles.total,
-                         float(tiles.visited.max()), float(tiles.partial.sum()), found.choice_flops)  # fmt: skip
+    prediction = None if mask is None or run.device is None else pattern_prediction(mask, run)
+    return PatternAnswer(name, tokens, queries, keys, run.head_dim, found.causal, pairs, tiles.total,
+                         float(tiles.visited.max()), float(tiles.partial.sum()), found.choice_flops,
+                         prediction)  # fmt: skip

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cascadesim.einsum_cascades.sparsity.masks import times
+from cascadesim.simulator.gna.comparison import PatternComparison
 from cascadesim.simulator.gna.neighborhood import Mode
 from cascadesim.simulator.gna.pattern_report import PatternAnswer
 from cascadesim.simulator.gna.recommend import Recommendation
@@ -22,9 +24,12 @@ _MODES: Mapping[Mode, str] = {
 }  # fmt: skip
 
 
-def print_answer(answer: Answer | PatternAnswer, stream: TextIO) -> None:
+def print_answer(answer: Answer | PatternAnswer | PatternComparison, stream: TextIO) -> None:
     """Tables of the answer, as wide as the terminal of `stream`."""
     on = console(stream)
+    if isinstance(answer, PatternComparison):
+        _print_comparison(answer, on)
+        return
     if isinstance(answer, PatternAnswer):
         tiles = f"{answer.tokens:,} tokens, tiles of {answer.query_tile} queries and {answer.key_tile} keys"
         print_styled(Text(f"{answer.name}: {tiles}", style="bold"), on)
@@ -46,6 +51,23 @@ def print_answer(answer: Answer | PatternAnswer, stream: TextIO) -> None:
         print_styled(Text(f"! {line}", style="yellow"), on)
 
 
+def _print_comparison(found: PatternComparison, on: Console) -> None:
+    """A line for each pattern, and which have no time, with why."""
+    title = (f"{found.density:.0%} of the {'causal ' * found.causal}pairs of {found.tokens:,} tokens on "
+             f"{found.device}: {found.paying} of {len(found.answers)} patterns pay")
+    print_styled(Text(title, style="bold"), on)
+    columns = ("pattern", "bound", "kernel ms", "choice", "moves", "speedup")
+    shown = table("Fastest first, against dense attention", columns, gap=2)
+    for answer in found.answers:
+        if (prediction := answer.prediction) is not None:
+            parts = (prediction.kernel_s, prediction.choice_s, prediction.permute_s)
+            shown.add_row(answer.name, f"{answer.mean_bound:.2f}x", *(f"{1e3 * seconds:.2f}" for seconds in parts),
+                          f"{prediction.speedup:.2f}x")  # fmt: skip
+    print_styled(shown, on)
+    for name, why in found.refused.items():
+        print_styled(Text(f"! {name}: {why}", style="yellow"), on)
+
+
 def _pattern_rows(answer: PatternAnswer) -> Iterator[tuple[str, str, str]]:
     causal = " causal" if answer.causal else ""
     skipped = f"{answer.sparsity:.1%} of all{causal} pairs are skipped"
@@ -57,6 +79,14 @@ def _pattern_rows(answer: PatternAnswer) -> Iterator[tuple[str, str, str]]:
     if answer.choice_flops:
         chosen = f"choosing takes {say.count(answer.choice_flops)}FLOP a head"
         yield "with the choice", f"{answer.bound_with_choice:.2f}x", chosen
+    if (found := answer.prediction) is not None:
+        yield f"on {found.device}", say.seconds(found.total_s).strip(), (
+            f"predicted: attention {say.seconds(found.kernel_s)}, choice {say.seconds(found.choice_s)}, moved rows "
+            f"{say.seconds(found.permute_s)}, dense{causal} {say.seconds(found.dense_s)}: {found.speedup:.2f}x "
+            f"({found.kernel_speedup:.2f}x for the kernel alone)")
+        yield "promised", say.seconds(found.promised_s).strip(), f"dense{causal} time over the FLOP bound; the gap is"
+        for part, seconds in found.gap.items():
+            yield f"  {part}", say.seconds(seconds).strip(), f"{seconds / (found.total_s - found.promised_s):.0%} of it"
 
 
 def _figure_rows(answer: Answer) -> Iterator[tuple[str, str, str]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
+from cascadesim.simulator.cli.commands import cascadesim, exit_code, simulate
 from cascadesim.simulator.cli.gna import gna
 
 PAGE = Path(__file__).parents[2] / "docs" / "gna.md"
@@ -23,6 +25,22 @@ def test_the_worked_example_is_up_to_date(tmp_path: Path) -> None:
     printed = [line.rstrip() for line in result.stdout.splitlines()]
     missing = [line for line in shown.splitlines() if line not in printed]
     assert not missing
+
+
+SESSIONS = [session for session in re.findall(r"```text\n\$ ((?:cascadesim|simulate) .*?)```", PAGE.read_text("utf-8"),
+                                               re.DOTALL) if "--plot" not in session]  # fmt: skip
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=[session.splitlines()[0] for session in SESSIONS])
+def test_a_session_prints_what_stands_below_it(
+    session: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line, *shown = session.splitlines()
+    monkeypatch.setenv("COLUMNS", "80")
+    program, *arguments = line.split()
+    assert exit_code({"cascadesim": cascadesim, "simulate": simulate}[program], program, arguments) == 0
+    printed = iter([each.rstrip() for each in capsys.readouterr().out.splitlines()])
+    assert [each for each in shown if each not in printed] == []  # in this order
 
 
 def test_the_picture_is_there() -> None:

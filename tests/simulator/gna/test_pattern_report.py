@@ -37,7 +37,7 @@ def test_block_causal_is_half_of_dense(capsys: pytest.CaptureFixture[str]) -> No
 ])  # fmt: skip
 def test_causal_patterns_are_judged_against_causal_attention(query_tile: int, key_tile: int, tiles: float) -> None:
     """All of a causal sequence is the baseline itself, on whatever tiles."""
-    found = pattern_answer((4096,), "sink-window:sinks=0,window=4096", None, (query_tile,), (key_tile,), 128)
+    found = pattern_answer((4096,), "sink-window:sinks=0,window=4096", None, (query_tile,), (key_tile,))
     assert found.causal
     assert found.dense_tiles == found.visited == tiles
     assert (found.mean_bound, found.worst_bound, found.flop_bound, found.sparsity) == (1.0, 1.0, 1.0, 0.0)
@@ -45,7 +45,7 @@ def test_causal_patterns_are_judged_against_causal_attention(query_tile: int, ke
 
 def test_a_share_of_the_causal_blocks_gives_its_inverse() -> None:
     """PBS-Attn at 128K: 21.9 % of 524,800 causal tiles are 114,931, so 4.57x, not 8.3x."""
-    found = pattern_answer((131072,), "pbs:share=0.219", None, (128,), (128,), 128)
+    found = pattern_answer((131072,), "pbs:share=0.219", None, (128,), (128,))
     assert found.dense_tiles == 1024 * 1025 // 2
     assert found.visited == pytest.approx(114_931, rel=1e-4)
     assert found.mean_bound == pytest.approx(1 / 0.219, rel=1e-4)
@@ -61,7 +61,7 @@ def test_a_share_of_the_causal_blocks_gives_its_inverse() -> None:
     ("global-window:window=256,globals=16", False), ("sliding-tile:tile=64,window=3", False),
 ])  # fmt: skip
 def test_the_baseline_has_the_mask_of_the_pattern(pattern: str, causal: bool) -> None:
-    found = pattern_answer((4096,), pattern, None, (64,), (64,), 128)
+    found = pattern_answer((4096,), pattern, None, (64,), (64,))
     assert found.causal == causal
     assert found.dense_tiles == (64 * 65 // 2 if causal else 64 * 64)
     assert found.mean_bound >= 1.0
