@@ -27,7 +27,7 @@ from cascadesim.einsum_cascades.texts.transformer import attention_cascade
 from cascadesim.simulator.execution import planned_and_executed
 from cascadesim.simulator.simulate import simulate
 from cascadesim.validation.fusemax.predictions import headline
-from cascadesim.validation.systems.system import AttentionCall, Flops, ModelRun, Number, Pass, ProductCall
+from cascadesim.validation.systems.system import AttentionCall, Flops, MemoryPass, ModelRun, Number, ProductCall
 from cascadesim.validation.table import Row
 
 FLOPS_PER_MAC = 2
@@ -103,7 +103,7 @@ def product_s(call: ProductCall, machine: Machine, value: Value) -> float:
     return _seconds(linear("product", rows, depth, outputs, copies, operand="activations"), gpu)
 
 
-def pass_s(call: Pass, machine: Machine, value: Value) -> float:
+def pass_s(call: MemoryPass, machine: Machine, value: Value) -> float:
     """A kernel of its own, whose operands are in L2 as far as they fit."""
     device = _gpu(machine.device, machine.settings()).spec
     known, reads, writes = constants(device.generation), value(call.reads), value(call.writes)

@@ -70,7 +70,7 @@ class ModelRun(Spec):
     devices: Number = "devices"
 
 
-class Pass(Spec):
+class MemoryPass(Spec):
     """A kernel that reads and writes so many bytes; `rows`: pieces of so many bytes, taken by index."""
 
     reads: Number
@@ -105,7 +105,7 @@ class Part(Spec):
     does: str
     attention: AttentionCall | None = None
     model: ModelRun | None = None
-    passes: Pass | None = None
+    passes: MemoryPass | None = None
     product: ProductCall | None = None
     flops: Flops | None = None
     fusemax: str | None = None
