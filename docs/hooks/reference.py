@@ -25,7 +25,7 @@ from cascadesim.einsum_cascades.analysis.passes import pass_class
 from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.einsum_cascades.notation.notation import to_text
 from cascadesim.einsum_cascades.notation.units import unit_of
-from cascadesim.einsum_cascades.sparsity import block_selection, sparse_patterns
+from cascadesim.einsum_cascades.sparsity import selection_methods, sparse_patterns
 from cascadesim.einsum_cascades.sparsity.pattern_names import pattern_fields
 from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.kernels import catalogue as kernels
@@ -292,7 +292,7 @@ def _pattern(name: str) -> str:
     function = getattr(sparse_patterns, name.replace("-", "_"), None)
     if function is not None:
         return _line(function)
-    above = re.search(rf'((?:^ *#.*\n)+) *"{name}": Method', inspect.getsource(block_selection), re.MULTILINE)
+    above = re.search(rf'((?:^ *#.*\n)+) *"{name}": Method', inspect.getsource(selection_methods), re.MULTILINE)
     return _text(re.sub(r"^ *# ?", "", above[1], flags=re.MULTILINE)) if above else ""
 
 

@@ -135,13 +135,17 @@ class Lookup(Spec):
 
 
 class Rule(Spec):
-    """What is predicted of the rows that `when` matches, or why nothing is: exactly one of the four."""
+    """What is predicted of the rows that `when` matches, or why nothing is: exactly one of the four.
+
+    `fitted`: a number that the prediction reads was taken from these rows, so that they say nothing of its accuracy.
+    """
 
     when: Mapping[str, str]
     predict: str | None = None
     lacks: str | None = None
     missing: str | None = None
     later: str | None = None
+    fitted: bool = False
 
     @model_validator(mode="after")
     def _one(self) -> Rule:

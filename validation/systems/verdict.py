@@ -48,7 +48,8 @@ def _answered(row: ClaimRow, source: str, line: int) -> Row:
     cells: dict[str, Value] = asdict(row)
     try:
         found = predicted(asdict(row))
-        value, answer, rounding = found.value, "predicted", found.rounding
+        value, rounding = found.value, found.rounding
+        answer = "fitted" if found.rule.fitted else "predicted"
     except CannotPredict as reason:
         value, answer, rounding = None, f"{reason.kind}: {reason}", 0.0
     cells |= {"compared": _compared(row, answer), "answer": answer, "predicted": value, "rounding": rounding}
@@ -58,7 +59,7 @@ def _answered(row: ClaimRow, source: str, line: int) -> Row:
 def _compared(row: ClaimRow, answer: str) -> str:
     if row.backward or answer.startswith("later"):
         return "later"
-    if row.certainty not in ("exact", "read"):
+    if row.certainty not in ("exact", "read") or answer == "fitted":
         return "reported"
     if row.quantity in TIMES:
         return ROLES.get(row.role, "reported")

@@ -139,6 +139,7 @@ def test_rows_count_for_what_they_are() -> None:
     assert kinds["pbs-t7-4k-attend"] == "reported"  # its density is not published
     assert kinds["vmoba-t1-81x480x832-full-flops"] == "amount"
     assert kinds["la2-speed_bwd-1024-flash2"] == "later"
+    assert kinds["sparsed-llada-64k-noreuse"] == "reported"  # the cost of choosing was taken from it
 
 
 # -- what is shown
