@@ -113,9 +113,9 @@ SELECTED: Mapping[str, Method] = {
     "clusters": Method(0, (Pass("assign", "scores", "queries", "blocks"),
                            Pass("members", "select", "blocks", "tokens"), *_REORDERED),
                        kept=0, selector=0, phases=PROMPTS),
-    # TidalDecode (arXiv 2410.05076): layers that choose attend everything, keep their scores and take the largest; the
-    # layers after them attend those tokens (budget 512).
+    # TidalDecode (arXiv 2410.05076), a layer that attends what another one chose: 512 tokens.
     "tidal": Method(1, (), kept=512, selector=0, always=0, alike=1.0, phases=("decode",)),
+    # TidalDecode, a layer that chooses: it attends everything, keeps its scores and takes the largest.
     "tidal-choose": Method(1, (Pass("stored_scores", "stream", "queries", "tokens"),
                                Pass("select", "select", "queries", "tokens", runs=2, keep="512")),
                            share=1.0, selector=0, always=0, alike=1.0, phases=("decode",)),
