@@ -24,14 +24,15 @@ SAMPLED = 1 << 12  # queries, evenly spread, that the blocks seen on average are
 
 @dataclass(frozen=True)
 class ExpectedTiles:
-    """Key tiles that each query tile visits on average, (query tiles,) float64, and those of them that need a mask."""
+    """Key tiles that each query tile visits, (query tiles,), and those of them that need a mask: averages or counts."""
 
-    visited: Shares
-    partial: Shares
+    visited: Shares | NDArray[np.int64]
+    partial: Shares | NDArray[np.int64]
 
     @property
     def total(self) -> float:
-        return float(self.visited.sum())
+        total: float = self.visited.sum().item()
+        return total
 
 
 @dataclass(frozen=True)

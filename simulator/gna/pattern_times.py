@@ -66,7 +66,8 @@ def pattern_prediction(mask: PatternMask, run: Scenario) -> PatternPrediction:
     """Times on the scenario's device. Raises CascadeSimError without one, and where its kernels take no lists."""
     machine = catalogue.load(run.device or "")
     if not isinstance(machine, TimesLists):
-        raise CascadeSimError(f"{machine.name} walks the keys in order and has no list of tiles to visit; give a GPU")
+        raise CascadeSimError(f"{machine.name} does not say what a list of key tiles costs; give a GPU, or ask "
+                              f"simulate --set attention.pattern={mask.name}")
     if not mask.runs_in("prefill"):
         raise CascadeSimError(f"pattern {mask.name} limits new tokens only; simulate it with --phase decode")
     attention = Attention(heads=run.heads, head_dim=run.head_dim)

@@ -42,23 +42,35 @@ def test_tiles_lie_within_blocks() -> None:
 
 
 def test_ranges_count_visits_wherever_they_lie() -> None:
-    """Half of 1 ... 8 blocks: sums 1, 2, 3.5, 5.5, 8, 11, 14.5, 18.5, rounded halves up, so 19 of 18.5 tiles."""
+    """Half of 1 ... 8 blocks: sums 1, 2, 3.5, 5.5, 8, 11, 14.5, 18.5, rounded halves up, up to the diagonal."""
     first, last = PatternMask("pbs:share=0.5", (1024,), True).key_tiles(1024, 1024, 128, 128)
-    assert first.tolist() == [0] * 8
-    assert (last + 1).tolist() == [1, 1, 2, 2, 2, 3, 4, 4]
+    assert (last - first + 1).tolist() == [1, 1, 2, 2, 2, 3, 4, 4]
+    assert last.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+def test_ranges_of_what_looks_ahead_cover_all_keys() -> None:
+    """A window of 64 places in each of four frames of 256: four tiles, the last ones from 3 to 15 evenly."""
+    mask = PatternMask("repeated-window:window=64", (4, 256), False)
+    count = mask.visited(64, 64).visited
+    first, last = mask.key_tiles(1024, 1024, 64, 64)
+    assert (last - first + 1).tolist() == count.tolist()
+    assert (first[0], last[-1]) == (0, 15)
+    assert (np.diff(first) >= 0).all()
+    assert (np.diff(last) >= 0).all()
 
 
 @given(pattern=st.sampled_from(PATTERNS), tokens=st.sampled_from((1024, 1536, 2048)),
        query_tile=st.sampled_from((1, 32, 64, 128, 256)), key_tile=st.sampled_from((32, 64, 128)))  # fmt: skip
 def test_visited_tiles_hold_the_attended_pairs(pattern: str, tokens: int, query_tile: int, key_tile: int) -> None:
-    """At least the pairs, at most all tiles up to the diagonal, and the running sum of ranges within half a tile."""
+    """At least the pairs, at most all tiles, and the running sum of ranges, which move forwards, within half a tile."""
     mask = pattern_mask(pattern, (tokens,), True)
     first, last = mask.key_tiles(tokens, tokens, query_tile, key_tile)
     assert len(first) == -(-tokens // query_tile)
-    ends = np.minimum(-(-np.arange(1, len(first) + 1) * query_tile // 64) * 64, tokens)  # of those counted together
-    found = mask.visited(max(query_tile, 64), key_tile)
-    assert (last < -(-ends // key_tile)).all()
-    rounded = np.cumsum(last + 1)[max(64 // query_tile, 1) - 1 :: max(64 // query_tile, 1)] / max(64 // query_tile, 1)
+    found, each = mask.visited(max(query_tile, 64), key_tile), max(64 // query_tile, 1)
+    assert first.min() >= 0
+    assert last.max() == last[-1] == -(-tokens // key_tile) - 1
+    assert (np.diff(last) >= 0).all()
+    rounded = np.cumsum(last - first + 1)[each - 1 :: each] / each
     assert np.abs(rounded - np.cumsum(found.visited)).max() <= 0.5 + 1e-9
     assert found.total * max(query_tile, 64) * key_tile >= mask.attended_pairs(tokens, tokens) * (1 - 1e-9)
     assert (found.partial <= found.visited + 1e-9).all()
