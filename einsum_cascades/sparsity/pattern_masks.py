@@ -118,10 +118,11 @@ class PatternMask:
         raise CascadeSimError(f"{self}: its keys are no interval, which is what this machine or mapping walks over")
 
     def key_tiles(self, queries: int, keys: int, query_tile: int, key_tile: int) -> tuple[Positions, Positions]:
-        """First and last key tile of as many visits (last - first + 1), wherever they lie; both only move forwards.
+        """First and last key tile of as many visits (last - first + 1), wherever they lie.
 
-        Ranges end on the diagonal, or cover all keys evenly, as far as the visits allow: a machine that walks keys in
-        order fetches them all. Few queries are counted FEWEST_QUERIES at a time: each visits what its group does.
+        Ranges end on the diagonal, or cover all keys evenly, and both ends move forwards, as far as the visits allow: a
+        machine that walks keys in order fetches them all. Few queries are counted FEWEST_QUERIES at a time: each visits
+        what its group does.
         """
         if self._decodes(queries, keys):
             return np.zeros(1, dtype=np.int64), np.array([-(-self.last_keys // key_tile) - 1])
