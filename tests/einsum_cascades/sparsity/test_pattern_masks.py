@@ -57,6 +57,15 @@ def test_ranges_of_what_looks_ahead_cover_all_keys() -> None:
     assert (np.diff(last) >= 0).all()
 
 
+def test_ranges_never_step_back_after_a_query_tile_that_sees_everything() -> None:
+    """The first tile holds global tokens: 16 visits; all others see it and their window, at the end of the keys."""
+    mask = PatternMask("global-window:window=64,globals=8", (1024,), False)
+    first, last = mask.key_tiles(1024, 1024, 64, 64)
+    assert (last - first + 1).tolist() == mask.visited(64, 64).visited.tolist()
+    assert last[0] == 15
+    assert (np.diff(last) >= 0).all()
+
+
 @given(pattern=st.sampled_from(PATTERNS), tokens=st.sampled_from((1024, 1536, 2048)),
        query_tile=st.sampled_from((1, 32, 64, 128, 256)), key_tile=st.sampled_from((32, 64, 128)))  # fmt: skip
 def test_visited_tiles_hold_the_attended_pairs(pattern: str, tokens: int, query_tile: int, key_tile: int) -> None:
