@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -81,13 +82,13 @@ def test_an_array_skips_what_power_of_two_distances_skip() -> None:
     assert 215 / 528 < sparse.cycles / dense.cycles < 1.1 * 215 / 528
 
 
-def test_new_tokens_are_generated_under_a_pattern_as_reports_say() -> None:
-    """Thirty steps at once are the sum of thirty reports, choice included."""
-    step = Request(load_workload("llama", ["attention.pattern=moba"]), CARD, batch=2, phase="decode",
-                   fidelity="analytical")  # fmt: skip
-    lengths = range(3000, 3030)
+@pytest.mark.parametrize(("pattern", "lengths"), [("moba", range(3000, 3030)), ("tidal-choose", (3000, 6000, 9000))])
+def test_new_tokens_are_generated_under_a_pattern_as_reports_say(pattern: str, lengths: Sequence[int]) -> None:
+    """All steps at once are the sum of their reports, choice included, which grows with the sequence."""
+    step = Request(load_workload("llama", [f"attention.pattern={pattern}"]), CARD, batch=64, phase="decode",
+                   scope="attention", fidelity="analytical")  # fmt: skip
     each = (reports(replace(step, sequence_length=length))[0].cycles for length in lengths)
-    assert decode_cycles(step, list(lengths)) == pytest.approx(sum(each), rel=1e-5)
+    assert decode_cycles(step, list(lengths)) == pytest.approx(sum(each), rel=1e-9)
 
 
 def test_a_pattern_keeps_an_engine_from_no_fusion() -> None:
