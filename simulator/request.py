@@ -127,21 +127,21 @@ def refuse_impossible(operation: Operation, accelerator: Accelerator) -> None:
             f"{operation.trace.source}: {accelerator.name} runs models; pruning traces are for accelerators that run "
             "heads one by one"
         )
-    if isinstance(operation.mask, TiledMask):
-        _refuse_pattern(operation.mask, accelerator)
+    _refuse_pattern(operation, accelerator)
 
 
-def _refuse_pattern(mask: TiledMask, accelerator: Accelerator) -> None:
+def _refuse_pattern(operation: Operation, accelerator: Accelerator) -> None:
     """Raises CascadeSimError for a pattern on a machine without lists of tiles, or without passes that make them."""
-    if accelerator.capabilities.patterns == "none":
+    mask, takes = operation.mask, accelerator.capabilities.patterns
+    if isinstance(mask, TiledMask) and takes == "none":
         raise CascadeSimError(
             f"{mask}: {accelerator.name} walks the keys in order and has no list of tiles to visit; give a window, a "
             "chunk or a neighborhood, or a machine whose kernels take such a list"
         )
-    if accelerator.capabilities.patterns == "static" and mask.by_data:
+    if takes != "all" and (operation.name.startswith(PATTERN) or (isinstance(mask, TiledMask) and mask.by_data)):
         raise CascadeSimError(
-            f"{mask}: {accelerator.name} has no passes that choose blocks by the data or move rows by index; give a "
-            "pattern that is known before"
+            f"{operation.name}: {accelerator.name} has no passes that choose blocks by the data or move rows by index; "
+            "give a pattern that is known before"
         )
 
 

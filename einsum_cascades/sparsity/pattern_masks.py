@@ -20,8 +20,6 @@ from cascadesim.einsum_cascades.sparsity.block_selection import ExpectedTiles, S
 from cascadesim.einsum_cascades.sparsity.masks import Positions, times
 from cascadesim.einsum_cascades.sparsity.pattern_names import named
 
-FEWEST_QUERIES = 64  # that `key_tiles` counts together; assumed: the smallest tile of a kernel, whose rows walk alike
-
 
 class Pattern(Protocol):
     """What every pattern answers, static or chosen by the data."""
@@ -121,17 +119,14 @@ class PatternMask:
         """First and last key tile of as many visits (last - first + 1), wherever they lie.
 
         Ranges end on the diagonal, or cover all keys evenly, and both ends move forwards, as far as the visits allow: a
-        machine that walks keys in order fetches them all. Few queries are counted FEWEST_QUERIES at a time: each visits
-        what its group does.
+        machine that walks keys in order fetches them all.
         """
         if self._decodes(queries, keys):
             return np.zeros(1, dtype=np.int64), np.array([-(-self.last_keys // key_tile) - 1])
-        size = query_tile if query_tile >= FEWEST_QUERIES else -(-FEWEST_QUERIES // query_tile) * query_tile
-        total = np.floor(np.cumsum(self.visited(size, key_tile).visited) + 0.5)
+        total = np.floor(np.cumsum(self.visited(query_tile, key_tile).visited) + 0.5)
         count = np.diff(total, prepend=0.0).astype(np.int64)
-        last = self._last_tiles(count, size, key_tile)
-        each, tiles = size // query_tile, -(-queries // query_tile)
-        return np.repeat(last - count + 1, each)[:tiles], np.repeat(last, each)[:tiles]
+        last = self._last_tiles(count, query_tile, key_tile)
+        return last - count + 1, last
 
     def _last_tiles(self, count: Positions, size: int, key_tile: int) -> Positions:
         """The last key tile of each group of `size` queries that visits `count` of them."""
@@ -172,4 +167,7 @@ def _problems(text: str, found: Pattern, causal: bool) -> Iterator[str]:
 
 @lru_cache(maxsize=64)
 def _visited(mask: PatternMask, query_tile: int, key_tile: int) -> ExpectedTiles:
-    return mask.pattern.tiles(query_tile, key_tile)
+    """Without what the last block has beyond the last token."""
+    found, rows = mask.pattern.tiles(query_tile, key_tile), -(-mask.tokens // query_tile)
+    most = -(-mask.tokens // key_tile)
+    return ExpectedTiles(np.minimum(found.visited[:rows], most), np.minimum(found.partial[:rows], most))
