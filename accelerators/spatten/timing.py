@@ -23,7 +23,7 @@ from cascadesim.accelerators.spatten.topk import LARGEST_TABLE, engine_cycles, s
 
 TRANSACTIONS = {4: 1.0, 6: 1.5, 8: 2.0}  # RTL: 32-byte transactions of a vector; 6 bits: 3 for two heads together
 MULTIPLY_CYCLES = 2 + 6  # RTL: broadcast, multiply, adder tree of 64
-_SHAPE = attrgetter("keys", "values", "key_bits", "value_bits", "low_bits", "selection_cycles")
+_SHAPE = attrgetter("keys", "values", "key_bits", "value_bits", "low_bits", "selection_cycles", "chosen")
 
 
 class Busy(NamedTuple):
@@ -92,8 +92,7 @@ def _row_busy(row: HeadRow, spec: SpattenSpec) -> Busy:
     scored, (_, lanes) = passes * lines(keys, spec), lanes_in_use(spec)
     softmax = max(scored, (passes - 1) * ceil(keys / lanes) + ceil(values / lanes))
     reads = TRANSACTIONS[row.key_bits] * keys + TRANSACTIONS[row.value_bits] * values + keys * row.low_bits
-    latency = row.selection_cycles if values < keys else 0  # where all are fetched, none is selected
-    return Busy(0, scored, softmax, latency, lines(values, spec), ceil(reads))
+    return Busy(0, scored, softmax, row.selection_cycles if row.selects(spec) else 0, lines(values, spec), ceil(reads))
 
 
 def selection(piece: Piece, work: HeadWork, spec: SpattenSpec) -> int:
@@ -114,22 +113,26 @@ def selection(piece: Piece, work: HeadWork, spec: SpattenSpec) -> int:
 def single_queries(work: HeadWork, spec: SpattenSpec) -> tuple[HeadRow, ...]:
     """Heads of one query each, none where loads serve many; of 6 bits come pairs, one that is left over runs at 8.
 
-    Low bits are fetched by every head at which their share adds up to one more, so that it holds over any stretch.
+    Pieces of a head are fetched and chosen as the head would be: a cut changes neither its bits nor the time of its
+    choice. Low bits are fetched by every head at which their share adds up to one more, so that it holds over any
+    stretch.
     """
     if not work.streams:
         return ()
-    if work.traced:
+    if work.traced or work.whole is None:
         return work.traced
     rows: list[HeadRow] = []
+    chosen, left_over = padded(work.whole.values, spec) < padded(work.whole.keys, spec), work.whole.loads % 2
     for piece in work.pieces:
         latency = selection(piece, work, spec)
+        paired = piece.loads - left_over * (piece.loads // work.whole.loads)
         for place in range(piece.loads):
-            alone = 6 in (work.key_bits, work.value_bits) and place == piece.loads - 1 and piece.loads % 2 == 1
+            alone = 6 in (work.key_bits, work.value_bits) and place >= paired
             key_bits, value_bits = (8, 8) if alone else (work.key_bits, work.value_bits)
             second = key_bits == 6 and place % 2 == 1
             before, after = (int(number * work.low_bit_share + 1e-9) for number in (len(rows), len(rows) + 1))
             rows.append(HeadRow(len(rows), piece.keys, piece.values, key_bits, value_bits, after > before,
-                                0 if second else latency))  # fmt: skip
+                                0 if second else latency, chosen))  # fmt: skip
     return tuple(rows)
 
 

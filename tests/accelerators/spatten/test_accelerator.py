@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
@@ -313,6 +313,74 @@ def test_the_cycle_level_is_never_shorter(heads: int, keys: int, queries: int, d
     for name in ("spatten", "spatten-1-8"):
         plan = machine(name, *changes).plan(attention(heads, keys, queries, kept=kept), "physical")
         assert cycles(plan) >= plan.phases[0].analytical_cycles
+
+
+FORMATS = [(4, 4, 0), (6, 6, 0), (6, 8, 0), (8, 8, 0), (8, 8, 1)]  # 10 and 12 bits run as 8 and always 4 more
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4), st.integers(8, 200), st.sampled_from([0.5, 0.8, 0.98, 1]), st.integers(1, 4),
+       st.sampled_from(FORMATS), st.sampled_from([64, 128, 512]))  # fmt: skip
+@example(1, 67, 0.5, 1, (6, 6, 0), 512)  # both that follow
+@example(1, 192, 0.5, 1, (6, 6, 0), 512)  # pieces of one head as a pair, of which the second chose in no time
+@example(4, 120, 0.98, 1, (4, 4, 0), 64)  # pieces that keep all they fetch, and chose nothing
+def test_no_cut_is_shorter_than_the_closed_form_where_the_choice_takes_longest(
+    heads: int, keys: int, share: float, comparators: int, formats: tuple[int, int, float], multipliers: int
+) -> None:
+    """Few comparators, the fastest memory: the busiest unit is the top-k engine, and cuts run their stages at once."""
+    key_bits, value_bits, low = formats
+    changes = (f"multipliers={multipliers}", f"count_multiple={max(8, multipliers // 16)}", "dram.mode=nominal",
+               f"topk_parallelism={comparators}", f"formats.key_bits={key_bits}", f"formats.value_bits={value_bits}",
+               f"formats.low_bit_share={low}", "pruning.schedule=none")  # fmt: skip
+    plan = machine("spatten", *changes).plan(attention(heads, keys, kept=int(share * keys)), "physical")
+    assert cycles(plan) >= plan.phases[0].analytical_cycles
+
+
+PAIRED = ("formats.key_bits=6", "formats.value_bits=6", "formats.low_bit_share=0", "pruning.schedule=none")
+
+
+def test_a_head_without_a_partner_is_cut_into_pieces_that_have_none_either() -> None:
+    """33 of 67 keys, one comparator: 227 cycles of choice. Pieces of 32, 32 and 3 keys take their shares of it, 109,
+    109 and 11, one after another, and 8 bits as the head itself, which has no other to share a fetch with. (As a pair
+    of 6 bits, the second would choose in no time: 224 cycles in all.)"""
+    own = ("dram.mode=nominal", "topk_parallelism=1", *PAIRED)
+    plan = machine("spatten", *own).plan(attention(1, 67, kept=33), "physical")
+    whole, *cuts = streams(plan)
+    assert [row.selection_cycles for row in whole.rows] == [busy(plan)["top_k"]] == [227]
+    choices = {tuple((row.keys, row.selection_cycles, row.key_bits) for row in cut.rows) for cut in cuts}
+    assert ((32, 109, 8), (32, 109, 8), (3, 11, 8)) in choices
+    assert cycles(plan) >= 109 + 109 + 11
+
+
+def test_a_third_head_of_six_bits_is_cut_alone() -> None:
+    """Three heads of 64 keys in halves: two pairs of pieces share a fetch and a choice, two pieces have their own."""
+    plan = machine("spatten", "topk_parallelism=1", *PAIRED).plan(attention(3, 64, kept=32), "physical")
+    _, halves = streams(plan)
+    assert [row.key_bits for row in halves.rows] == [6, 6, 6, 6, 8, 8]
+    each = halves.rows[0].selection_cycles
+    assert [row.selection_cycles for row in halves.rows] == [each, 0, each, 0, each, each]
+    assert busy(plan)["top_k"] <= 4 * each < busy(plan)["top_k"] + 4
+
+
+def test_pieces_whose_values_are_rounded_up_to_all_their_keys_still_take_their_share_of_the_choice() -> None:
+    """60 of 64 keys: 60 of 64 values are fetched, but of a piece of 8 keys all 8, of 16 keys all 16, and so on."""
+    plan = machine("spatten-1-8", "topk_parallelism=1", "count_multiple=4", "formats.low_bit_share=0",
+                   "pruning.schedule=none").plan(attention(1, 64, kept=60), "physical")  # fmt: skip
+    whole, *cuts = streams(plan)
+    assert whole.rows[0].selects(whole.design)
+    assert [cut.rows[0].values for cut in cuts] == [4, 8, 15, 30]
+    for cut in cuts:
+        assert all(row.selects(cut.design) for row in cut.rows)
+        assert sum(row.selection_cycles for row in cut.rows) >= busy(plan)["top_k"] == whole.rows[0].selection_cycles
+        assert run_heads(cut).cycles > busy(plan)["top_k"]
+
+
+def test_a_head_whose_values_are_rounded_up_to_all_its_keys_chooses_nothing() -> None:
+    """65 of 67 keys: 72 of 72."""
+    plan = machine("spatten-1-8", "topk_parallelism=1", "pruning.schedule=none").plan(
+        attention(1, 67, kept=65), "physical")  # fmt: skip
+    assert "top_k" not in busy(plan)
+    assert not any(row.selects(cut.design) for cut in streams(plan) for row in cut.rows)
 
 
 def test_published_figures_hold_for_the_published_size_only() -> None:
