@@ -7,7 +7,7 @@ is the busiest unit. Knows loads of keys and values; knows no cascade.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import ceil, log2
@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity
-from cascadesim.accelerators.spatten.harness import gathered_keys
-from cascadesim.accelerators.spatten.mapping import SOFTMAX, HeadWork, Piece, lanes_in_use
+from cascadesim.accelerators.spatten.harness import buffer_lines, gathered_keys
+from cascadesim.accelerators.spatten.mapping import MOST_CUT, SOFTMAX, HeadWork, Piece, lanes_in_use
 from cascadesim.accelerators.spatten.spec import READ_GAP, HeadRow, HeadStream, SpattenSpec, lines, padded
 from cascadesim.accelerators.spatten.topk import LARGEST_TABLE, engine_cycles, selection_mean
 
@@ -153,11 +153,14 @@ def shared_activities(
     return found
 
 
-def odd_lines(rows: Sequence[HeadRow], spec: SpattenSpec) -> str:
-    """Why the last lines of some single query would never come; empty where all come.
+def misfit(rows: Sequence[HeadRow], spec: SpattenSpec) -> str:
+    """Why some single query would never end; empty where all end.
 
-    Lines come two by two, from whole beats: keys and values that the fetch channels round up must fill them.
+    The buffer holds both heads of a pair. Lines come two by two, from whole beats: keys and values that the fetch
+    channels round up must fill them.
     """
+    if (keys := max((padded(row.keys, spec) for row in rows if row.key_bits == 6), default=0)) > spec.largest_keys // 2:
+        return f"two heads of 6 bits, of {keys} keys each, share a fetch; the buffer holds {spec.largest_keys} keys"
     pair, (fetch, _) = 2 * spec.vectors_per_line, lanes_in_use(spec)
     shapes = {(row.keys, row.values) for row in rows}
     for count in (count for shape in sorted(shapes) for count in shape):
@@ -169,11 +172,21 @@ def odd_lines(rows: Sequence[HeadRow], spec: SpattenSpec) -> str:
     return ""
 
 
-def stream(work: HeadWork, spec: SpattenSpec) -> HeadStream:
-    """What the cycle level of single queries runs: the keys that the RTL's harness gathers."""
+def streams(work: HeadWork, spec: SpattenSpec) -> Iterator[HeadStream]:
+    """What the cycle level of single queries runs: heads that gather keys as in the RTL's harness, as many as fit.
+
+    Then the same with room in the key buffer for one or two of the heads (or pairs) only, where it has more; of three,
+    the third waits at the branch point anyway. A trace runs as its rows did.
+    """
     fetch, lanes = lanes_in_use(spec)
     heads = HeadStream(replace(spec.design(), fetch_channels=fetch, softmax_lanes=lanes), single_queries(work, spec))
-    return replace(heads, gathered=gathered_keys(heads.longest, fetch, spec.largest_keys))
+    yield (heads := replace(heads, gathered=gathered_keys(heads.longest, fetch, spec.largest_keys)))
+    if work.traced or work.loads > MOST_CUT:
+        return
+    head = max(buffer_lines(row.keys, row.key_bits, heads.design) for row in heads.rows)
+    for held in (1, 2):
+        if (held + 1) * head <= spec.buffer_lines:
+            yield replace(heads, design=replace(heads.design, buffer_lines=held * head))
 
 
 def program(work: HeadWork, spec: SpattenSpec) -> Program:
