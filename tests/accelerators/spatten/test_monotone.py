@@ -1,8 +1,8 @@
 """More hardware is never slower, in every size of the machine: dense, with kept values, with a trace.
 
-At cycle level within 1 % or a pipeline's depth, heads cut where that is faster and lanes idle that only delay others.
-What is left are anomalies of the RTL's arbiters, of about 1 in 300 pairs: keys and values take turns at the fetcher, so
-that values that are chosen earlier may delay the next head's keys (found: up to 22 %, where a buffer holds two pieces).
+At cycle level within 1 % or a pipeline's depth: fewer heads at a time and heads cut where that is faster, and lanes idle
+that only delay others. What is left are anomalies of the RTL's arbiters, of about 1 in 700 pairs: keys and values take
+turns at the fetcher, so that values that are chosen earlier may delay the next head's keys (docs/spatten.md lists them).
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def test_more_hardware_is_never_slower_at_cycle_level() -> None:
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_more_hardware_is_hardly_ever_slower_at_cycle_level_in_many_designs() -> None:
+def test_more_hardware_is_not_slower_at_cycle_level_in_many_designs() -> None:
     checked, slower = cycle_level(0, 250)
     assert checked >= 200
-    assert len(slower) <= 0.01 * checked, slower
+    assert slower == []
