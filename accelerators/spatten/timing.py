@@ -119,7 +119,7 @@ def single_queries(work: HeadWork, spec: SpattenSpec) -> tuple[HeadRow, ...]:
     """
     if not work.streams:
         return ()
-    if work.traced or work.whole is None:
+    if work.whole is None:
         return work.traced
     rows: list[HeadRow] = []
     chosen, left_over = padded(work.whole.values, spec) < padded(work.whole.keys, spec), work.whole.loads % 2

@@ -171,6 +171,8 @@ def test_one_or_two_heads_at_a_time_where_there_is_room_for_more() -> None:
     for lines, held in ((100, [100]), (128, [128, 64]), (191, [191, 64]), (192, [192, 64, 128])):
         plan = machine("spatten-1-8", f"buffer_lines={lines}", *own).plan(attention(4, 64), "physical")
         assert [one.design.buffer_lines for one in streams(plan) if one.rows[0].keys == 64] == held
+    many = machine("spatten-1-8", *own).plan(attention(2049, 8), "physical")  # each order would take too long
+    assert len(list(streams(many))) == 1
     paired = machine("spatten-1-8", "buffer_lines=300", *PAIRED).plan(attention(4, 64), "physical")
     assert [one.design.buffer_lines for one in streams(paired) if one.rows[0].keys == 64] == [300, 128]
 
