@@ -1,8 +1,8 @@
 """More hardware is never slower, in every size of the machine: dense, with kept values, with a trace.
 
-At cycle level within 1 % or a pipeline's depth: fewer heads at a time and heads cut where that is faster, and lanes idle
-that only delay others. What is left are anomalies of the RTL's arbiters, of about 1 in 700 pairs: keys and values take
-turns at the fetcher, so that values that are chosen earlier may delay the next head's keys (docs/spatten.md lists them).
+At cycle level within 1 % or a pipeline's depth: fewer heads at a time and heads cut where that is faster, and lanes
+idle that only delay others. What is left are anomalies of the RTL's arbiters, of about 1 in 700 pairs: keys and values
+take turns at the fetcher, so that values that are chosen earlier may delay the next head's keys (docs/spatten.md).
 """
 
 from __future__ import annotations
