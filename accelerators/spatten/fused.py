@@ -30,6 +30,7 @@ from cascadesim.accelerators.spatten.mapping import (
     SOFTMAX,
     cut,
     kept_lines,
+    piece_sizes,
     stored_bytes,
 )
 from cascadesim.accelerators.spatten.spec import REQUEST_BYTES, SpattenSpec, lines, padded
@@ -108,9 +109,9 @@ def plan_fused(operation: Operation, spec: SpattenSpec, schedule: str) -> Plan:
 
 
 def tile_keys(spec: SpattenSpec) -> int:
-    """Keys of a whole tile: four of them fit half of a buffer."""
-    keys = min(TILE_LINES, spec.buffer_lines // 8) * spec.vectors_per_line
-    return max(spec.count_multiple, keys // spec.count_multiple * spec.count_multiple)
+    """Keys of a whole tile: the largest piece of which four fit half of a buffer, so that lines fill in pairs."""
+    most = min(TILE_LINES, spec.buffer_lines // 8) * spec.vectors_per_line
+    return max((keys for keys in piece_sizes(spec) if keys <= most), default=spec.count_multiple)
 
 
 def _pass(operation: Operation, work: FusedWork, spec: SpattenSpec, *, second: bool) -> Phase:

@@ -32,7 +32,7 @@ UNITS: Mapping[Part, str] = {"scores": SCORES, "statistics": SOFTMAX, "output": 
 SOFTMAX_OF_A_SCORE = Counter({"max": 1, "exp": 1, "add": 2, "divide": 1})  # HPCA 2021: exponential, sum, division
 KEPT = "kept:"  # begins the line that says what pruning left of a layer
 LOW_BITS = 4  # SpAtten, sec. III-D: the least significant plane
-MOST_CUT = 2_048  # assumed: pieces in a stream up to which cuts of heads are tried, some milliseconds each
+MOST_CUT = 2_048  # assumed: pieces in a stream up to which other orders and cuts are tried, some milliseconds each
 MOST_STREAMED = 16_384  # heads of one query that run cycle by cycle (seconds); beyond, as loads at peak bandwidth
 STORED = (4, 6, 8)  # bits that the format has; wider keys run as 8 bits and 4 more (TestSpAtten)
 
@@ -227,9 +227,12 @@ def mapping_lines(work: HeadWork, spec: SpattenSpec) -> tuple[str, ...]:
         lines.append(f"a head is {work.lanes} lanes of {spec.head_dim} elements")
     if work.cut:
         lines.append("keys beyond half a buffer are cut into pieces; their results are rescaled and added")
+    if work.streams and not work.traced and work.loads <= MOST_CUT:
+        lines.append("at cycle level at most one or two heads are in the key buffer where that is faster by more than "
+                     "1 % and a head's depth")  # fmt: skip
     if sizes := smaller_pieces(work, spec):
-        lines.append(f"at cycle level heads are cut into {sizes[0]} to {sizes[-1]} keys, powers of two apart, where "
-                     "that is more than 1 % faster; results are rescaled and added (assumed: free)")  # fmt: skip
+        lines.append(f"heads are cut into {sizes[0]} to {sizes[-1]} keys, powers of two apart, where that is likewise "
+                     "faster; results are rescaled and added (assumed: free)")  # fmt: skip
     if work.streams:
         sizes_there = (("fetch channels", spec.fetch_channels), ("softmax lanes", spec.softmax_lanes))
         for (name, there), used in zip(sizes_there, lanes_in_use(spec), strict=True):

@@ -188,7 +188,8 @@ class HeadRow:
     """One query of one head. Heads with 6-bit keys come in pairs of equal counts.
 
     `low_bits`: whether the head fetches the low bits of its keys and multiplies again. `selection_cycles`: of the
-    top-k engine, where values are fewer than keys. `number` places its keys and values in memory.
+    top-k engine, where values are fewer than keys, or where `chosen`: they are chosen among the keys of a larger head,
+    of which these keys are a piece. `number` places its keys and values in memory.
     """
 
     number: int
@@ -198,6 +199,11 @@ class HeadRow:
     value_bits: int
     low_bits: bool = False
     selection_cycles: int = 0
+    chosen: bool = False
+
+    def selects(self, design: SpattenSpec | GatherDesign) -> bool:
+        """Whether the scores pass the top-k engine: where all that is fetched is used, none is selected."""
+        return self.chosen or padded(self.values, design) < padded(self.keys, design)
 
 
 @dataclass(frozen=True)

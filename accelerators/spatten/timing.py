@@ -7,7 +7,7 @@ is the busiest unit. Knows loads of keys and values; knows no cascade.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import ceil, log2
@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity
-from cascadesim.accelerators.spatten.harness import gathered_keys
-from cascadesim.accelerators.spatten.mapping import SOFTMAX, HeadWork, Piece, lanes_in_use
+from cascadesim.accelerators.spatten.harness import buffer_lines, gathered_keys
+from cascadesim.accelerators.spatten.mapping import MOST_CUT, SOFTMAX, HeadWork, Piece, lanes_in_use
 from cascadesim.accelerators.spatten.spec import READ_GAP, HeadRow, HeadStream, SpattenSpec, lines, padded
 from cascadesim.accelerators.spatten.topk import LARGEST_TABLE, engine_cycles, selection_mean
 
 TRANSACTIONS = {4: 1.0, 6: 1.5, 8: 2.0}  # RTL: 32-byte transactions of a vector; 6 bits: 3 for two heads together
 MULTIPLY_CYCLES = 2 + 6  # RTL: broadcast, multiply, adder tree of 64
-_SHAPE = attrgetter("keys", "values", "key_bits", "value_bits", "low_bits", "selection_cycles")
+_SHAPE = attrgetter("keys", "values", "key_bits", "value_bits", "low_bits", "selection_cycles", "chosen")
 
 
 class Busy(NamedTuple):
@@ -92,8 +92,7 @@ def _row_busy(row: HeadRow, spec: SpattenSpec) -> Busy:
     scored, (_, lanes) = passes * lines(keys, spec), lanes_in_use(spec)
     softmax = max(scored, (passes - 1) * ceil(keys / lanes) + ceil(values / lanes))
     reads = TRANSACTIONS[row.key_bits] * keys + TRANSACTIONS[row.value_bits] * values + keys * row.low_bits
-    latency = row.selection_cycles if values < keys else 0  # where all are fetched, none is selected
-    return Busy(0, scored, softmax, latency, lines(values, spec), ceil(reads))
+    return Busy(0, scored, softmax, row.selection_cycles if row.selects(spec) else 0, lines(values, spec), ceil(reads))
 
 
 def selection(piece: Piece, work: HeadWork, spec: SpattenSpec) -> int:
@@ -114,22 +113,26 @@ def selection(piece: Piece, work: HeadWork, spec: SpattenSpec) -> int:
 def single_queries(work: HeadWork, spec: SpattenSpec) -> tuple[HeadRow, ...]:
     """Heads of one query each, none where loads serve many; of 6 bits come pairs, one that is left over runs at 8.
 
-    Low bits are fetched by every head at which their share adds up to one more, so that it holds over any stretch.
+    Pieces of a head are fetched and chosen as the head would be: a cut changes neither its bits nor the time of its
+    choice. Low bits are fetched by every head at which their share adds up to one more, so that it holds over any
+    stretch.
     """
     if not work.streams:
         return ()
-    if work.traced:
+    if work.whole is None:
         return work.traced
     rows: list[HeadRow] = []
+    chosen, left_over = padded(work.whole.values, spec) < padded(work.whole.keys, spec), work.whole.loads % 2
     for piece in work.pieces:
         latency = selection(piece, work, spec)
+        paired = piece.loads - left_over * (piece.loads // work.whole.loads)
         for place in range(piece.loads):
-            alone = 6 in (work.key_bits, work.value_bits) and place == piece.loads - 1 and piece.loads % 2 == 1
+            alone = 6 in (work.key_bits, work.value_bits) and place >= paired
             key_bits, value_bits = (8, 8) if alone else (work.key_bits, work.value_bits)
             second = key_bits == 6 and place % 2 == 1
             before, after = (int(number * work.low_bit_share + 1e-9) for number in (len(rows), len(rows) + 1))
             rows.append(HeadRow(len(rows), piece.keys, piece.values, key_bits, value_bits, after > before,
-                                0 if second else latency))  # fmt: skip
+                                0 if second else latency, chosen))  # fmt: skip
     return tuple(rows)
 
 
@@ -150,11 +153,14 @@ def shared_activities(
     return found
 
 
-def odd_lines(rows: Sequence[HeadRow], spec: SpattenSpec) -> str:
-    """Why the last lines of some single query would never come; empty where all come.
+def misfit(rows: Sequence[HeadRow], spec: SpattenSpec) -> str:
+    """Why some single query would never end; empty where all end.
 
-    Lines come two by two, from whole beats: keys and values that the fetch channels round up must fill them.
+    The buffer holds both heads of a pair. Lines come two by two, from whole beats: keys and values that the fetch
+    channels round up must fill them.
     """
+    if (keys := max((padded(row.keys, spec) for row in rows if row.key_bits == 6), default=0)) > spec.largest_keys // 2:
+        return f"two heads of 6 bits, of {keys} keys each, share a fetch; the buffer holds {spec.largest_keys} keys"
     pair, (fetch, _) = 2 * spec.vectors_per_line, lanes_in_use(spec)
     shapes = {(row.keys, row.values) for row in rows}
     for count in (count for shape in sorted(shapes) for count in shape):
@@ -166,11 +172,21 @@ def odd_lines(rows: Sequence[HeadRow], spec: SpattenSpec) -> str:
     return ""
 
 
-def stream(work: HeadWork, spec: SpattenSpec) -> HeadStream:
-    """What the cycle level of single queries runs: the keys that the RTL's harness gathers."""
+def streams(work: HeadWork, spec: SpattenSpec) -> Iterator[HeadStream]:
+    """What the cycle level of single queries runs: heads that gather keys as in the RTL's harness, as many as fit.
+
+    Then the same with room in the key buffer for one or two of the heads (or pairs) only, where it has more; of three,
+    the third waits at the branch point anyway. A trace runs as its rows did.
+    """
     fetch, lanes = lanes_in_use(spec)
     heads = HeadStream(replace(spec.design(), fetch_channels=fetch, softmax_lanes=lanes), single_queries(work, spec))
-    return replace(heads, gathered=gathered_keys(heads.longest, fetch, spec.largest_keys))
+    yield (heads := replace(heads, gathered=gathered_keys(heads.longest, fetch, spec.largest_keys)))
+    if work.traced or work.loads > MOST_CUT:
+        return
+    head = max(buffer_lines(row.keys, row.key_bits, heads.design) for row in heads.rows)
+    for held in (1, 2):
+        if (held + 1) * head <= spec.buffer_lines:
+            yield replace(heads, design=replace(heads.design, buffer_lines=held * head))
 
 
 def program(work: HeadWork, spec: SpattenSpec) -> Program:

@@ -241,7 +241,7 @@ def select(p: HeadPipeline) -> None:
     head, reported = first(p.scored, 0), first(p.scored, 1)
     drop(p.scored)
     p.now[at.STREAMING], p.now[at.STREAM_BEAT], p.now[at.STREAM_BEATS] = head, 0, _beats(p, p.heads[head, at.VALUES])
-    if p.heads[head, at.VALUES] >= p.heads[head, at.KEYS]:
+    if p.heads[head, at.SELECTION] == at.UNUSED:
         p.now[at.STREAM_TIME] = max(reported + PASS_CYCLES, p.now[at.TIME])
     else:
         p.now[at.STREAM_TIME] = max(reported + SELECT_CYCLES, p.now[at.SELECTOR_FREE] + 1) + p.heads[head, at.SELECTION]
@@ -292,7 +292,7 @@ def _begin(p: HeadPipeline, head: int, fetches: bool) -> None:
 def _end(p: HeadPipeline, head: int) -> None:
     """Beats that are not kept leave the engine one a cycle; where all are kept, the scores left with this beat."""
     kept, every = _beats(p, p.heads[head, at.VALUES]), _beats(p, p.heads[head, at.KEYS])
-    if p.heads[head, at.VALUES] < p.heads[head, at.KEYS]:
+    if p.heads[head, at.SELECTION] != at.UNUSED:
         p.now[at.SELECTOR_FREE] = p.now[at.TIME] + every - kept
     else:
         p.now[at.SCORES_GONE] = max(p.now[at.SCORES_GONE], p.now[at.TIME] - PASS_CYCLES + 1)

@@ -110,8 +110,9 @@ def encoded(stream: HeadStream) -> Integers:
     rows = [
         (
             padded(row.keys, stream.design), padded(row.values, stream.design), row.key_bits, row.value_bits,
-            row.low_bits, row.selection_cycles, KEYS_AT + BETWEEN * row.number, VALUES_AT + BETWEEN * row.number,
-            LOW_AT + BETWEEN * row.number, key_part, value_part,
+            row.low_bits, row.selection_cycles if row.selects(stream.design) else at.UNUSED,
+            KEYS_AT + BETWEEN * row.number, VALUES_AT + BETWEEN * row.number, LOW_AT + BETWEEN * row.number,
+            key_part, value_part,
         )
         for row, key_part, value_part in parts
     ]  # fmt: skip

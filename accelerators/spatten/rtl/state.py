@@ -28,6 +28,7 @@ OWNERS = 64  # requests of a DRAM channel remembered for their return; a power o
 (KEYS, VALUES, KEY_BITS, VALUE_BITS, LOW_BITS, SELECTION, KEY_BASE, VALUE_BASE, LOW_BASE, KEY_PART,
  VALUE_PART) = range(11)  # fmt: skip
 WHOLE = -1  # the part of a head that shares its fetch with no other
+UNUSED = -1  # the selection of a head that passes by the top-k engine
 
 # kinds of fetch jobs, and columns of `jobs`
 KEY, LOW, VALUE = range(3)

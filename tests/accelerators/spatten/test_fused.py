@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from cascadesim.accelerators.spatten.topk import selection_mean
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, Mask
 from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
 from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 from cascadesim.simulator.engine.engine import run
@@ -21,11 +24,12 @@ PLAIN = "formats.low_bit_share=0"
 
 
 def planned(
-    cascade: Cascade, keys: int, queries: int = 1, heads: int = 1, name: str = "spatten", settings: str = PLAIN
+    cascade: Cascade, keys: int, queries: int = 1, heads: int = 1, name: str = "spatten", settings: str = PLAIN,
+    mask: Mask = FULL,
 ) -> Plan:
     extents = {"b": 1, "h": heads, "g": 1, "m": keys, "p": queries, "e": 64, "f": 64}
-    operation = Operation("attention", "attention", cascade, tuple(extents.items()))
-    return load(name, [settings]).plan(operation, "physical")
+    operation = Operation("attention", "attention", cascade, tuple(extents.items()), mask=mask)
+    return load(name, settings.split()).plan(operation, "physical")
 
 
 def busy(phase: Phase) -> dict[str, int]:
@@ -86,6 +90,28 @@ def test_the_scores_of_a_single_query_stay_on_chip() -> None:
     _, second, _ = planned(PRUNED_1PASS, 1024).phases
     assert busy(second) == {"softmax": 128}
     assert second.traffic.read_bytes == 0
+
+
+@pytest.mark.parametrize(("lines", "keys"), [(48, 128), (72, 256), (96, 256), (200, 512), (256, 1024), (2048, 1024)])
+def test_tiles_of_a_larger_buffer_are_whole_tiles_of_a_smaller_one(lines: int, keys: int) -> None:
+    """Lines of 32 vectors come in pairs, 64 keys; of 72 lines a tile may have 9, which would take the time of 10."""
+    assert planned(ATTENTION_1PASS, 1505, settings=f"multipliers=2048 buffer_lines={lines}").splits == {"M0": keys}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 4000), st.integers(1, 40), st.integers(32, 300), st.integers(1, 300), st.sampled_from([64, 2048]),
+       st.sampled_from([FULL, CAUSAL]), st.sampled_from([4, 6, 8]))  # fmt: skip
+def test_a_larger_buffer_is_never_slower(
+    keys: int, queries: int, lines: int, more: int, multipliers: int, mask: Mask, bits: int
+) -> None:
+    small, large = (
+        planned(ATTENTION_1PASS, keys, min(keys, queries), mask=mask,
+                settings=f"{PLAIN} buffer_lines={count} multipliers={multipliers} formats.key_bits={bits}")
+        for count in (lines, lines + more)
+    )  # fmt: skip
+    rounding = 0 if mask == FULL else ceil(keys / large.splits["M0"])  # a cycle a tile, of which a share is attended
+    assert large.phases[0].analytical_cycles <= small.phases[0].analytical_cycles + rounding
+    assert large.traffic.read_bytes <= small.traffic.read_bytes
 
 
 @settings(max_examples=15, deadline=None)

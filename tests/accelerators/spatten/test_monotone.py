@@ -1,8 +1,8 @@
 """More hardware is never slower, in every size of the machine: dense, with kept values, with a trace.
 
-At cycle level within 1 % or a pipeline's depth, heads cut where that is faster and lanes idle that only delay others.
-What is left are anomalies of the RTL's arbiters, of about 1 in 300 pairs: keys and values take turns at the fetcher, so
-that values that are chosen earlier may delay the next head's keys (found: up to 22 %, where a buffer holds two pieces).
+At cycle level within 1 % or a pipeline's depth: fewer heads at a time and heads cut where that is faster, and lanes
+idle that only delay others. What is left are anomalies of the RTL's arbiters, of about 1 in 700 pairs: keys and values
+take turns at the fetcher, so that values that are chosen earlier may delay the next head's keys (docs/spatten.md).
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.protocol import Accelerator, Plan
+from cascadesim.accelerators.spatten.accelerator import HEAD_CYCLES, Heads
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import TracedWorkload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -25,7 +28,6 @@ from cascadesim.simulator.execution import execute
 
 HARDWARE = ("multipliers", "buffer_lines", "dram.channels", "fetch_channels", "softmax_lanes", "topk_parallelism",
             "clock_hz")  # fmt: skip
-HEAD_CYCLES = 200  # a head of one key, first request to result
 
 
 def designs(draw: random.Random) -> dict[str, float]:
@@ -109,6 +111,41 @@ def cycle_level(seed: int, count: int) -> tuple[int, list[str]]:
     return checked, slower
 
 
+def heads_in_order(sizes: dict[str, float], heads: int, keys: int, kept: int) -> tuple[list[int], int]:
+    """Lines of the key buffer that each stream of whole heads may use, and the cycles of the plan."""
+    extents = {"b": 1, "h": heads, "g": 1, "m": keys, "p": 1, "e": 64, "f": 64, "k": kept}
+    operation = Operation("attention", "attention", find("attention-3pass"), tuple(extents.items()))
+    (phase,) = machine(sizes).plan(operation, "physical").phases
+    assert phase.model is not None
+    model = phase.model()
+    assert isinstance(model, Heads)
+    return [stream.design.buffer_lines for stream in model.streams() if stream.rows[0].keys == keys], model.run()
+
+
+def test_a_machine_that_could_hold_two_heads_may_hold_one() -> None:
+    """255 keys, fetched as 256: 32 lines of 8 vectors at 512 multipliers, the whole buffer; 16 of 16 at 1,024, half.
+
+    Where two heads are there together their choices, of 836 cycles each, end the stream one after the other: 342 more.
+    """
+    sizes = {"buffer_lines": 32, "dram.channels": 1, "fetch_channels": 24, "softmax_lanes": 2, "topk_parallelism": 1}
+    (one, slow), (two, fast) = (heads_in_order({**sizes, "multipliers": count}, 4, 255, 85) for count in (512, 1024))
+    assert (one, two) == ([32], [32, 16])
+    assert fast <= 1.01 * slow
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 400), st.sampled_from([1, 0.3]), st.sampled_from([64, 512]),
+       st.sampled_from([1, 4, 16]), st.sampled_from([1, 16]), st.integers(32, 200), st.integers(1, 200))  # fmt: skip
+def test_a_larger_buffer_is_never_slower(
+    heads: int, keys: int, share: float, multipliers: int, channels: int, comparators: int, lines: int, more: int
+) -> None:
+    sizes = {"multipliers": multipliers, "dram.channels": channels, "topk_parallelism": comparators}
+    small, large = (heads_in_order({**sizes, "buffer_lines": count}, heads, keys, max(1, int(share * keys)))[1]
+                    for count in (lines, lines + more))  # fmt: skip
+    assert large <= max(1.01 * small, small + HEAD_CYCLES)
+
+
 @pytest.mark.slow
 def test_more_hardware_is_never_slower_at_cycle_level() -> None:
     checked, slower = cycle_level(11, 25)
@@ -118,7 +155,7 @@ def test_more_hardware_is_never_slower_at_cycle_level() -> None:
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_more_hardware_is_hardly_ever_slower_at_cycle_level_in_many_designs() -> None:
+def test_more_hardware_is_not_slower_at_cycle_level_in_many_designs() -> None:
     checked, slower = cycle_level(0, 250)
     assert checked >= 200
-    assert len(slower) <= 0.01 * checked, slower
+    assert slower == []
