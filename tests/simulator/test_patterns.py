@@ -98,6 +98,8 @@ def test_a_pattern_keeps_an_engine_from_no_fusion() -> None:
                                                       sequence_length=4096, batch=1)[0].operations]
              for pattern in ("none", "moba")}  # fmt: skip
     assert [name for name in names["moba"] if not name.startswith("pattern_")] == names["none"]
+    first = next(place for place, name in enumerate(names["moba"]) if name.startswith("pattern_"))
+    assert names["moba"].index("rotary_cache") < first < names["moba"].index("attention")
 
 
 def test_a_layer_may_have_another_pattern_or_none() -> None:
