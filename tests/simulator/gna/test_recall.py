@@ -50,6 +50,13 @@ def test_power_keeps_its_distances_and_not_those_between() -> None:
         assert least_recall("power:block=64,window=0,sinks=0", weights[None]) == pytest.approx(kept)
 
 
+def test_a_causal_pattern_keeps_nothing_of_what_comes_after() -> None:
+    """Every query but the last, which attends itself, attends the next one, in its own block too."""
+    weights = np.eye(TOKENS, k=1)
+    weights[-1, -1] = 1.0
+    assert least_recall("power:block=64,window=4,sinks=1", weights[None]) == pytest.approx(1 / TOKENS)
+
+
 def test_rows_are_normalised(tmp_path: Path) -> None:
     np.save(tmp_path / "maps.npy", np.tril(np.full((2, 8, 8), 3.0)))
     found = read_maps(tmp_path / "maps.npy")
