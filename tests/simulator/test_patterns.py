@@ -108,6 +108,12 @@ def test_a_layer_may_have_another_pattern_or_none() -> None:
     assert simulate(workload, CARD, sequence_length=8192, batch=1, scope="attention")[0].latency_s == plain.latency_s
 
 
+def test_an_array_does_not_choose_in_decoding_either() -> None:
+    workload = load_workload("llama", ["attention.pattern=tidal-choose"])
+    with pytest.raises(CascadeSimError, match="fusemax has no passes that choose blocks by the data"):
+        simulate(workload, load("fusemax"), sequence_length=4096, batch=1, phase="decode", scope="attention")
+
+
 @pytest.mark.parametrize(("settings", "architecture", "message"), [
     (["attention.pattern=pbs", "layers.decoder.window=64"], "h100-sxm", "pattern pbs and window exclude each other"),
     (["attention.pattern=pbs"], "fusemax", "fusemax has no passes that choose blocks by the data"),
