@@ -85,7 +85,7 @@ class Selected:
         sample = np.linspace(0 if queries > 1 else self.tokens - 1, self.tokens - 1, SAMPLED, dtype=np.int64)
         return {"tokens": self.tokens, "queries": queries, "depth": self.head_dim, "block": self.block,
                 "blocks": -(-self.tokens // self.block), "query-blocks": -(-queries // self.block),
-                "kept": max(round(float(self._blocks(sample).mean())), 1)}
+                "kept": max(round(float(self.blocks_seen(sample).mean())), 1)}
 
     @property
     def attended_pairs(self) -> float:
@@ -100,12 +100,12 @@ class Selected:
 
     def _keys(self, queries: NDArray[np.int64]) -> Shares:
         """Keys that each query attends, on average."""
-        pairs = self._blocks(queries) * self.block
+        pairs = self.blocks_seen(queries) * self.block
         if self.causal and self.always:
             pairs = pairs - (self.block - 1 - queries % self.block)
         return np.asarray(np.minimum(pairs, queries + 1 if self.causal else self.tokens), dtype=np.float64)
 
-    def _blocks(self, queries: NDArray[np.int64]) -> Shares:
+    def blocks_seen(self, queries: NDArray[np.int64]) -> Shares:
         """Blocks that each query sees, on average, its own one whole."""
         candidates = self._candidates(queries)
         return np.minimum(self._chosen(candidates) + self.always, candidates)

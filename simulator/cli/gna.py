@@ -84,6 +84,8 @@ def steps(text: str) -> tuple[int, int]:
               help="Attended blocks as a two-dimensional array instead of a window.")
 @click.option("--density", type=share, metavar="F",
               help="Compare all patterns that keep this share of the pairs, with --recommend and --device.")
+@click.option("--maps", type=click.Path(path_type=Path), metavar="FILE.npy",
+              help="Attention weights (heads x queries x keys), of which those patterns keep a share: with --density.")
 @click.option("--device", metavar="NAME", help="Predict times on this GPU, such as h100-sxm.")
 @click.option("--heads", type=whole(1, 2**20), default="24", show_default=True, help="Heads, for times.")
 @click.option("--head-dim", type=whole(1, 1024), default="128", show_default=True, help="Size of a head, for times.")
@@ -106,9 +108,9 @@ def gna(
     layout: tuple[int, ...], window: tuple[int, ...] | None, stride: tuple[int, ...] | None,
     dilation: tuple[int, ...] | None, causal: tuple[bool, ...] | None, query_tile: tuple[int, ...],
     key_tile: tuple[int, ...], extra_keys: int, dead_tiles: str, pattern: str | None, block_mask: Path | None,
-    density: float | None, device: str | None, heads: int, head_dim: int, batch: int, attention_share: float | None,
-    steps: tuple[int, int], layers: int, permute_every: int, also_texts: tuple[str, ...], recommend: bool,
-    format_: str, output: Path | None, plot: Path | None,
+    density: float | None, maps: Path | None, device: str | None, heads: int, head_dim: int, batch: int,
+    attention_share: float | None, steps: tuple[int, int], layers: int, permute_every: int,
+    also_texts: tuple[str, ...], recommend: bool, format_: str, output: Path | None, plot: Path | None,
 ) -> Result[Any]:  # fmt: skip
     """The speedup that a neighborhood attention pattern can reach on given tiles, and why not more.
 
@@ -122,12 +124,14 @@ def gna(
 
     if window is None:
         of_windows = (stride, dilation, attention_share, also_texts, plot, extra_keys)
-        if any(of_windows) or (density is None and (causal or recommend)) or (block_mask and device):
+        of_densities = (causal, recommend, maps) if density is None else ()
+        if any((*of_windows, *of_densities)) or (block_mask and device):
             raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, "
                                    "--output; a pattern with --device, --heads and --batch, too")
         run = report.Scenario(device, heads, head_dim, batch)
         if density is not None:
-            return delivered(partial(_compared, layout, density, query_tile, key_tile, run, causal), format_, output)
+            compared = partial(_compared, layout, density, query_tile, key_tile, run, causal, maps)
+            return delivered(compared, format_, output)
         visited = partial(pattern_report.pattern_answer, layout, pattern, block_mask, query_tile, key_tile, run)
         return delivered(lambda: _result(visited()), format_, output)
     asked = einsum_cascades.neighborhood(layout, window, stride, dilation, causal)
@@ -151,14 +155,15 @@ def _refuse(sizes_of: Mapping[str, tuple[int, ...]], patterns: Sequence[object])
 
 def _compared(
     layout: tuple[int, ...], density: float, query_tile: tuple[int, ...], key_tile: tuple[int, ...], run: Scenario,
-    causal: tuple[bool, ...] | None,
+    causal: tuple[bool, ...] | None, maps: Path | None,
 ) -> Result[Any]:  # fmt: skip
     """Patterns of one density; without --causal those of texts, whose layout has one dimension, are causal."""
     from cascadesim.simulator.gna import comparison, render
 
     if run.device is None or density == 0:
         raise click.UsageError("--density goes with --device, and is above 0")
-    found = comparison.compared(layout, density, query_tile, key_tile, run, all(causal or (len(layout) == 1,)))
+    found = comparison.compared(layout, density, query_tile, key_tile, run, all(causal or (len(layout) == 1,)),
+                                maps)  # fmt: skip
     content = found.to_dict()
     return Result(found, lambda: content, lambda: (answer.to_dict() for answer in found.answers),
                   partial(render.print_answer, found))  # fmt: skip

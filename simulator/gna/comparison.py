@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.pattern_names import named, pattern_fields
 from cascadesim.einsum_cascades.sparsity.selection_methods import SELECTED, settings_of
 from cascadesim.simulator.gna.pattern_report import PatternAnswer, pattern_answer
+from cascadesim.simulator.gna.recall import least_recall, read_maps
 from cascadesim.simulator.gna.report import SCHEMA, Scenario
 
 # name -> (fields that stay, the free one), of static patterns; most of the free one is all tokens
@@ -26,7 +28,10 @@ STEPS = 40  # of bisection: halves a million tokens to less than one
 
 @dataclass(frozen=True)
 class PatternComparison:
-    """Answers about patterns of one density, the fastest first. `refused`: why others have none."""
+    """Answers about patterns of one density, the fastest first. `refused`: why others have none.
+
+    `recalls`: by the name of an answer, the share of attention's mass that it keeps, where maps were given.
+    """
 
     tokens: int
     density: float
@@ -34,6 +39,7 @@ class PatternComparison:
     device: str
     answers: tuple[PatternAnswer, ...]
     refused: Mapping[str, str]
+    recalls: Mapping[str, float]
 
     @property
     def paying(self) -> int:
@@ -47,28 +53,35 @@ class PatternComparison:
     def to_dict(self) -> dict[str, object]:
         return {
             "schema": SCHEMA, "tokens": self.tokens, "density": self.density, "causal": self.causal,
-            "device": self.device, "paying": self.paying, "patterns": [answer.to_dict() for answer in self.answers],
-            "refused": dict(self.refused),
+            "device": self.device, "paying": self.paying, "refused": dict(self.refused),
+            "patterns": [{**answer.to_dict(), "recall": self.recalls.get(answer.name)} for answer in self.answers],
         }  # fmt: skip
 
 
 def compared(
     layout: tuple[int, ...], density: float, query_tile: tuple[int, ...], key_tile: tuple[int, ...], run: Scenario,
-    causal: bool,
+    causal: bool, maps: Path | None = None,
 ) -> PatternComparison:  # fmt: skip
-    """All patterns that can have the density. Raises CascadeSimError where none can, with why."""
-    found, refused = [], {}
+    """All patterns that can have the density. Raises CascadeSimError where none can, with why.
+
+    `maps`: a file of attention weights, of which each keeps a share at its own length and the same density.
+    """
+    found, recalls, refused, weights = [], {}, {}, None if maps is None else read_maps(maps)
     for name in pattern_fields():
         try:
             text = at_density(name, layout, density, causal)
-            if text is not None:
-                found.append(pattern_answer(layout, text, None, query_tile, key_tile, run))
+            if text is None:
+                continue
+            found.append(pattern_answer(layout, text, None, query_tile, key_tile, run))
+            on_maps = None if weights is None else at_density(name, weights.shape[-1:], density, causal)
+            if weights is not None and on_maps is not None:
+                recalls[text] = least_recall(on_maps, weights)
         except CascadeSimError as problem:
             refused[name] = str(problem)
     if not found:
         raise CascadeSimError(next(iter(refused.values()), f"no pattern has a density of {density:g}"))
     fastest = tuple(sorted(found, key=PatternComparison.speedup_of, reverse=True))
-    return PatternComparison(prod(layout), density, causal, run.device or "", fastest, refused)
+    return PatternComparison(prod(layout), density, causal, run.device or "", fastest, refused, recalls)
 
 
 def at_density(name: str, layout: tuple[int, ...], density: float, causal: bool) -> str | None:
@@ -98,7 +111,7 @@ def _bisected(begin: str, layout: tuple[int, ...], density: float, most: int, wh
 
 
 def _text(begin: str, amount: float, whole: bool) -> str:
-    return f"{begin}{max(round(amount), 1)}" if whole else f"{begin}{amount:.5g}"
+    return f"{begin}{max(round(amount), 1)}" if whole else f"{begin}{amount:.4g}"
 
 
 def _density(text: str, layout: tuple[int, ...]) -> float:

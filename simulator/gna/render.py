@@ -56,14 +56,16 @@ def _print_comparison(found: PatternComparison, on: Console) -> None:
     title = (f"{found.density:.0%} of the {'causal ' * found.causal}pairs of {found.tokens:,} tokens on "
              f"{found.device}: {found.paying} of {len(found.answers)} patterns pay")
     print_styled(Text(title, style="bold"), on)
-    columns = ("pattern", "bound", "kernel ms", "choice", "moves", "speedup")
-    shown = table("Fastest first, against dense attention", columns, gap=2)
+    columns = ("pattern", "bound", "kernel", "choice", "moves", "speedup", *(["recall"] if found.recalls else []))
+    shown = table("Fastest first, against dense attention; times in ms", columns, gap=2)
     for answer in found.answers:
         if (prediction := answer.prediction) is not None:
             found_s = prediction.times
             parts = (found_s.kernel_s, found_s.choice_s, found_s.permute_s)
+            recall = found.recalls.get(answer.name)
+            kept = ["" if recall is None else f"{recall:.0%}"] if found.recalls else []
             shown.add_row(answer.name, f"{answer.mean_bound:.2f}x", *(f"{1e3 * seconds:.2f}" for seconds in parts),
-                          f"{found_s.speedup:.2f}x")  # fmt: skip
+                          f"{found_s.speedup:.2f}x", *kept)  # fmt: skip
     print_styled(shown, on)
     for name, why in found.refused.items():
         print_styled(Text(f"! {name}: {why}", style="yellow"), on)

@@ -98,12 +98,20 @@ def test_a_pattern_keeps_an_engine_from_no_fusion() -> None:
                                                       sequence_length=4096, batch=1)[0].operations]
              for pattern in ("none", "moba")}  # fmt: skip
     assert [name for name in names["moba"] if not name.startswith("pattern_")] == names["none"]
+    first = next(place for place, name in enumerate(names["moba"]) if name.startswith("pattern_"))
+    assert names["moba"].index("rotary_cache") < first < names["moba"].index("attention")
 
 
 def test_a_layer_may_have_another_pattern_or_none() -> None:
     workload = load_workload("llama", ["attention.pattern=moba", "layers.decoder.pattern=none"])
     plain = simulate(load_workload("llama"), CARD, sequence_length=8192, batch=1, scope="attention")[0]
     assert simulate(workload, CARD, sequence_length=8192, batch=1, scope="attention")[0].latency_s == plain.latency_s
+
+
+def test_an_array_does_not_choose_in_decoding_either() -> None:
+    workload = load_workload("llama", ["attention.pattern=tidal-choose"])
+    with pytest.raises(CascadeSimError, match="fusemax has no passes that choose blocks by the data"):
+        simulate(workload, load("fusemax"), sequence_length=4096, batch=1, phase="decode", scope="attention")
 
 
 @pytest.mark.parametrize(("settings", "architecture", "message"), [

@@ -122,6 +122,13 @@ def test_power_of_two_distances_are_4_28_percent_of_the_causal_half_at_128k() ->
     assert mask.visited(128, 128).total == 2 * 2 * blocks - 512  # of the own block, the upper query tile sees one less
 
 
+def test_blocks_end_with_the_last_token() -> None:
+    """300 tokens are two blocks of 256, of which query and key tiles of 64 fill 5: 1 ... 5 up to the diagonal."""
+    found = PatternMask("power:block=256,window=1,sinks=0", (300,), True).visited(64, 64)
+    assert found.visited.tolist() == [1, 2, 3, 4, 5]
+    assert PatternMask("sliding-tile:tile=64,window=1", (320,), False).visited(128, 512).visited.tolist() == [1, 1, 1]
+
+
 def test_clusters_are_as_many_dense_triangles() -> None:
     """The square root of 16,384 tokens: 128 clusters of 128, each a tile with its diagonal."""
     mask = PatternMask("clusters", (16384,), True)
